@@ -1,0 +1,38 @@
+// A bump allocator for everything that lives for one step: activations, saved values, gradients, scratch.
+//
+// Memory is taken from the system in chunks, kept over resets and, on the first reset after it grew, merged
+// into one chunk of the size the step needed: from the second step of the same shape on nothing is allocated.
+// Not thread-safe: allocate outside parallel regions.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct kv_arena kv_arena;
+
+typedef struct kv_arena_mark {
+    void *chunk;
+    size_t used;
+} kv_arena_mark;
+
+// NULL when out of memory. The caller owns the arena and frees it with kv_arena_free (which accepts NULL).
+kv_arena *kv_arena_create(void);
+void kv_arena_free(kv_arena *arena);
+
+// `size` bytes aligned to 64, not cleared; NULL when out of memory. Valid until the arena is reset, freed, or
+// released to a mark taken before this call.
+void *kv_arena_alloc(kv_arena *arena, size_t size);
+
+// n float32 values, not cleared; NULL when out of memory or when n is negative or too large.
+float *kv_arena_floats(kv_arena *arena, int64_t n);
+
+// Everything allocated after kv_arena_get_mark is given back by kv_arena_release.
+kv_arena_mark kv_arena_get_mark(const kv_arena *arena);
+void kv_arena_release(kv_arena *arena, kv_arena_mark mark);
+
+// Gives back everything.
+void kv_arena_reset(kv_arena *arena);
+
+// Bytes held from the system, and the most that was in use at one time since creation.
+size_t kv_arena_capacity(const kv_arena *arena);
+size_t kv_arena_peak(const kv_arena *arena);

@@ -1,0 +1,29 @@
+// One FLOP counter for training, evaluation and progress bars.                               [method.md
+// section 7]
+#pragma once
+
+#include "core/predictor.h"
+
+// Products executed by one prefill of a prompt of n tokens up to the first token's logits: every layer on all
+// n tokens, but the last layer's queries, attention and FFN on the last token only (nothing else is read
+// afterwards), LM head for one position.
+uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n);
+
+// The same for KV prediction: aux on n - 1 tokens up to its last layer's keys and values, predictors, base on
+// the last token against n - 1 predicted entries, base's LM head once.
+uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *aux,
+                              const kv_predictor *predictor, int64_t n);
+
+// One decoded token after `cached` tokens.
+uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached);
+
+// Products of one training step (forward and backward) on n_seq · seq_len tokens.
+uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);
+uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
+                           int64_t n_seq, int64_t seq_len, bool aux_trained, bool teacher);
+
+// Number of weights from a spec, with or without the embedding (and head) tables.
+int64_t kv_spec_size(const kv_model_spec *spec, bool with_embedding);
+
+// The paper's convention: t(1) ≈ 2 · parameters, so the reduction is params(base) / params(aux).
+double kv_paper_reduction(const kv_model_spec *base, const kv_model_spec *smaller);

@@ -1,0 +1,31 @@
+// Every matrix product of the project goes through here: to OpenBLAS, and past one counter.
+#pragma once
+
+#include "core/arena.h"
+#include "core/tensor.h"
+
+// All matrices row-major. alpha is 1 unless said otherwise; C = A·B(ᵀ) + beta·C. With beta 0, C may be
+// uninitialised. lda, ldb, ldc: elements from one row to the next.
+
+// C[m, n] = A[m, k] · B[n, k]ᵀ + beta · C
+void kv_gemm_nt(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb,
+                float beta, float *c, int64_t ldc);
+// C[m, n] = A[m, k] · B[k, n] + beta · C
+void kv_gemm_nn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb,
+                float beta, float *c, int64_t ldc);
+// C[m, n] = A[k, m]ᵀ · B[k, n] + beta · C
+void kv_gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb,
+                float beta, float *c, int64_t ldc);
+
+// Products with rows [row0, row0 + n) of a weight W[out, in] in its stored type. bf16 and f16 are widened
+// panel by panel into `scratch` (released again on return). Y[m, n] = X[m, in] · W[row0 .. row0 + n)ᵀ + beta
+// · Y.            false when scratch memory ran out
+bool kv_gemm_weight_t(kv_arena *scratch, int64_t m, const float *x, int64_t ldx, const kv_param *w,
+                      int64_t row0, int64_t n, float beta, float *y, int64_t ldy);
+// X[m, in] = Y[m, n] · W[row0 .. row0 + n) + beta · X.             false when scratch memory ran out
+bool kv_gemm_weight(kv_arena *scratch, int64_t m, const float *y, int64_t ldy, const kv_param *w,
+                    int64_t row0, int64_t n, float beta, float *x, int64_t ldx);
+
+// Floating-point operations (2 per multiply-add) of all products since the last reset, over all threads.
+uint64_t kv_gemm_flops(void);
+void kv_gemm_flops_reset(void);

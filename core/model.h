@@ -1,0 +1,136 @@
+// A decoder-only transformer described by data: OpenELM, Llama, Qwen and layer-pruned models are one code
+// path.
+//
+//   x = embed[ids]
+//   per layer:  h = rmsnorm(x);  q, k, v = h·Wqᵀ, h·Wkᵀ, h·Wvᵀ (+ bias);  q, k = per-head rmsnorm (where
+//   qk_norm)
+//               x += attention(q, k, v)·Woᵀ;   h = rmsnorm(x);   x += (silu(h·Wgateᵀ) ⊙ h·Wupᵀ)·Wdownᵀ
+//   logits = rmsnorm(x)·headᵀ                                                   [method.md section 2; OpenELM
+//   paper]
+#pragma once
+
+#include "core/ops.h"
+#include "core/rng.h"
+
+enum { KV_MAX_LAYERS = 256 };
+
+typedef struct kv_layer_spec {
+    int64_t n_heads, n_kv_heads, ffn_dim;
+} kv_layer_spec;
+
+typedef struct kv_rope_spec {
+    double theta;
+    // llama3 scaling of the inverse frequencies; factor 0 means none.
+    double factor, low_freq_factor, high_freq_factor, original_context;
+} kv_rope_spec;
+
+typedef struct kv_model_spec {
+    char model_type[16]; // "openelm", "llama", "qwen2", "qwen3": names and file layout only, never behaviour
+    int64_t vocab_size, model_dim, head_dim, n_layers, context_length;
+    kv_layer_spec layers[KV_MAX_LAYERS];
+    bool qk_norm;   // per-head RMSNorm of queries and keys before RoPE
+    bool qkv_bias;  // bias on the q, k and v projections
+    bool tied_head; // logits through the embedding table
+    float norm_eps;
+    kv_rope_spec rope;
+    int32_t bos_id, eos_id; // -1: none
+} kv_model_spec;
+
+typedef struct kv_layer {
+    kv_param attn_norm, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, out; // unused ones have data NULL
+    kv_param ffn_norm, gate, up, down;
+} kv_layer;
+
+typedef struct kv_model {
+    kv_model_spec spec;
+    kv_param embed;   // [vocab_size, model_dim]
+    kv_param norm;    // [1, model_dim]
+    kv_param head;    // [vocab_size, model_dim]; when tied its data is NULL: use kv_model_head
+    kv_layer *layers; // [n_layers]
+    kv_rope *rope;
+    void *storage; // what the parameters' data lie in; freed by release(storage)
+    void (*release)(void *storage);
+    float *grads; // one block for all trainable parameters' gradients, or NULL
+} kv_model;
+
+// KV_OK, or KV_ERR_ARGUMENT naming the field that makes no sense (zero sizes, heads not a multiple of KV
+// heads, odd head_dim, too many layers, sizes whose product overflows).
+kv_status kv_model_spec_check(const kv_model_spec *spec, kv_error *err);
+
+// OpenELM's layer-wise scaling: fills spec->layers from model_dim, head_dim and n_layers.  [method.md section
+// 2]
+void kv_openelm_layers(kv_model_spec *spec, int64_t gqa_groups, double q0, double q1, double f0, double f1,
+                       int64_t ffn_dim_divisor);
+
+// One of the published shapes: "openelm-270m", "openelm-450m", "openelm-1.1b", "openelm-3b". False when
+// unknown.
+bool kv_published_spec(const char *name, kv_model_spec *spec);
+
+// The layers kept by pruning: 0.50 every second (0, 2, …), 0.25 every fourth, 0.75 all i with i mod 4 ≠ 3.
+// kept[KV_MAX_LAYERS] gets the indices, the count is returned; -1 for any other fraction.
+int64_t kv_pruned_layers(int64_t n_layers, double fraction, int32_t *kept);
+
+// A model with all parameters allocated as zeros of `dtype` (owned storage); or, with allocate false, with
+// data NULL for a loader to bind. Frozen. On failure *model is NULL. Free with kv_model_free (accepts NULL).
+kv_status kv_model_create(const kv_model_spec *spec, kv_dtype dtype, bool allocate, kv_model **model,
+                          kv_error *err);
+void kv_model_free(kv_model *model);
+
+// Truncated-free normal start: std 1/sqrt(fan_in) for matrices (embedding: 1/sqrt(model_dim)), out and down
+// projections divided by sqrt(2 · n_layers), norms 1, biases 0; a pure function of (seed, parameter name).
+void kv_model_init(kv_model *model, uint64_t seed);
+
+// A model of the given layers of `base`, weights copied as float32. kept ascending.
+kv_status kv_model_prune(const kv_model *base, const int32_t *kept, int64_t n_kept, kv_model **model,
+                         kv_error *err);
+
+// Gives every parameter a gradient (they must be KV_F32 in owned storage), or takes it away again.
+kv_status kv_model_set_trainable(kv_model *model, bool trainable, kv_error *err);
+
+// All parameters that exist (data or size known), in a fixed order: embedding, layers in order, norm, head.
+// Returns their number; fills params[] when it is not NULL.
+int64_t kv_model_params(kv_model *model, kv_param **params);
+
+// Number of weights; with_embedding false leaves out the embedding and head tables.
+int64_t kv_model_size(const kv_model *model, bool with_embedding);
+
+// The table that makes logits: head, or the embedding when tied.
+kv_param *kv_model_head(kv_model *model);
+
+// ---- Running it
+// ---------------------------------------------------------------------------------------------------
+
+// What a pass over the layers works on and hands out. All pointers are the caller's.
+typedef struct kv_pass {
+    const kv_segment *segments; // sequences within the rows
+    int64_t n_segments;
+    const int32_t *q_positions, *k_positions; // see kv_attention_args
+    // Attention reads these instead of the layer's own keys (after k_norm, before RoPE) and values, whose
+    // projections are then not computed.  [n_layers] each, or NULL.
+    kv_tensor **given_k, **given_v;
+    // Where to leave each layer's keys and values: [n_layers] arrays or NULL. raw_k: before k_norm; k: after.
+    kv_tensor **raw_k, **k, **v;
+    // Stop once the last layer's keys and values exist: returns a tensor that must not be used (but is not
+    // NULL).
+    bool only_kv;
+} kv_pass;
+
+// ids[n] through all layers; the hidden states before the final norm [n, model_dim].
+kv_tensor *kv_model_forward(kv_tape *tape, kv_model *model, const int32_t *ids, int64_t n,
+                            const kv_pass *pass);
+
+// The steps of one layer, for callers that keep a cache or prune tokens (infer/).
+typedef struct kv_layer_kv {
+    kv_tensor *raw_k, *k, *v; // raw_k == k without q/k norm
+} kv_layer_kv;
+kv_tensor *kv_layer_norm_in(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x); // h for q, k, v
+kv_layer_kv kv_layer_keys_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);
+// x + attention(h's queries over k, v)·Woᵀ, then + the feed-forward part.
+kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *h,
+                           kv_tensor *k, kv_tensor *v, const kv_pass *pass);
+
+// Final norm: [n, model_dim] → [n, model_dim], what the head is applied to.
+kv_tensor *kv_model_final_norm(kv_tape *tape, kv_model *model, kv_tensor *x);
+
+// logits [n, vocab_size] of hidden states before the final norm. For training use kv_lm_loss instead.
+kv_tensor *kv_model_logits(kv_tape *tape, kv_model *model, kv_tensor *x);

@@ -1,0 +1,52 @@
+// What one training step computes: the language-model loss, and KV prediction's.          [method.md section
+// 4]
+#pragma once
+
+#include "core/predictor.h"
+
+// n_seq sequences of seq_len tokens, row-major. Pointers stay valid until backward.
+typedef struct kv_batch {
+    const int32_t *input_ids, *target_ids; // [n_seq · seq_len]
+    int64_t n_seq, seq_len;
+    int32_t ignore_index;
+    // Valid targets of the whole step this batch is a part of, what means divide by; 0: count this batch's
+    // own.
+    double n_valid;
+} kv_batch;
+
+typedef struct kv_lm_weights {
+    float ce;     // usually 1
+    float z_loss; // eps of the z-loss; 0 switches it off
+} kv_lm_weights;
+
+// Plain language modelling. The returned scalar is ready for kv_tape_backward; *terms is filled at once.
+kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, const kv_batch *batch,
+                           const kv_lm_weights *weights, kv_lm_loss_terms *terms);
+
+// L = base·(CE_B + z_B) + aux·(CE_A + z_A) + consistency·L_C + kl·KL(base ‖ base on predicted cache).
+// The first three as published; kl is ours (findings: distillation from the logits the consistency pass
+// computes).
+typedef struct kv_kvp_weights {
+    float base, aux, consistency, kl;
+    float z_loss; // eps, 0 off
+} kv_kvp_weights;
+
+typedef struct kv_kvp_terms {
+    kv_lm_loss_terms base, aux;                      // unweighted means; aux zero when its weight is 0
+    double k_l1[KV_MAX_LAYERS], v_l1[KV_MAX_LAYERS]; // mean |K̂-K|, mean |V̂-V| per base layer
+    double consistency;                              // their sum, L_C
+    double total;
+} kv_kvp_terms;
+
+// Tensors a caller may want to look at (tests, analysis). Filled when given.
+typedef struct kv_kvp_trace {
+    kv_tensor *pred_k[KV_MAX_LAYERS], *pred_v[KV_MAX_LAYERS]; // [tokens, kv_dim_base]
+    kv_tensor *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS]; // NULL when no term needed the true cache
+    kv_tensor *hidden;     // base on the predicted cache, before the final norm
+    kv_tensor *aux_hidden; // before the final norm
+} kv_kvp_trace;
+
+// Passes whose term has weight 0 are not run. base must be frozen.
+kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_predictor *predictor,
+                            const kv_batch *batch, const kv_kvp_weights *weights, kv_kvp_terms *terms,
+                            kv_kvp_trace *trace);

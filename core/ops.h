@@ -1,0 +1,116 @@
+// The operators of the tape. Each lives in core/ops/<name>.c, forward, backward and formula together.
+// All: outputs belong to the tape's arena; NULL in, NULL out; shapes are the caller's contract (asserted).
+#pragma once
+
+#include "core/tape.h"
+
+// y[n, dim] = table[ids[i], :].  `ids` must stay valid until backward. An id outside [0, table->rows) fails
+// with KV_ERR_RANGE naming its index.
+kv_tensor *kv_embedding(kv_tape *tape, kv_param *table, const int32_t *ids, int64_t n);
+
+// y[m, out] = x[m, in] · wᵀ + bias.  bias [1, out] or NULL.
+kv_tensor *kv_linear(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias);
+
+// y = x · rsqrt(mean(x²) + eps) · w, over groups of w->cols columns.              [Zhang & Sennrich 2019, eq.
+// 4] x [m, g · w->cols]: g = 1 is the usual norm, g = number of heads the per-head form (q_norm, k_norm).
+kv_tensor *kv_rmsnorm(kv_tape *tape, kv_tensor *x, kv_param *w, float eps);
+
+// y = silu(gate) ⊙ up, silu(a) = a / (1 + e^-a).                                   [Shazeer 2020, eq. 6]
+kv_tensor *kv_swiglu(kv_tape *tape, kv_tensor *gate, kv_tensor *up);
+
+// y = a + b.
+kv_tensor *kv_add(kv_tape *tape, kv_tensor *a, kv_tensor *b);
+
+// y[i, :] = x[rows[i], :].  `rows` must stay valid until backward; rows may repeat.
+kv_tensor *kv_gather_rows(kv_tape *tape, kv_tensor *x, const int64_t *rows, int64_t n);
+
+// ---- Rotary positions
+// ---------------------------------------------------------------------------------------------
+
+// cos and sin of position · inverse frequency.                                     [Su et al. 2021,
+// section 3.4.2] Rotate-half layout: feature i and i + head_dim/2 form the pair that turns by position ·
+// theta^(-2i/head_dim).
+typedef struct kv_rope {
+    int64_t head_dim, n_positions;
+    float *cos, *sin; // [n_positions, head_dim / 2]
+} kv_rope;
+
+// inv_freq[head_dim / 2] as given (which is where scaling rules such as llama3's enter). NULL when out of
+// memory.
+kv_rope *kv_rope_create(int64_t head_dim, int64_t n_positions, const double *inv_freq);
+void kv_rope_free(kv_rope *rope);
+
+// dst[head_dim] = src turned to `position`, or back from it when inverse. dst may be src.
+void kv_rope_turn(const kv_rope *rope, int64_t position, bool inverse, const float *src, float *dst);
+
+// ---- Attention
+// ----------------------------------------------------------------------------------------------------
+
+// One sequence: its queries are rows [q_row, q_row + q_len) of q, its keys and values rows [k_row, k_row +
+// k_len) of k and v. Query t sees keys 0 .. k_len - q_len + t, so the queries are the newest tokens of the
+// key sequence.
+typedef struct kv_segment {
+    int64_t q_row, q_len;
+    int64_t k_row, k_len; // k_len >= q_len
+} kv_segment;
+
+typedef struct kv_attention_args {
+    int64_t n_heads, n_kv_heads,
+        head_dim;        // n_heads a multiple of n_kv_heads; head h reads KV head h / (n_heads / n_kv_heads)
+    const kv_rope *rope; // NULL: no rotation
+    const kv_segment *segments; // copied when the operator records
+    int64_t n_segments;
+    // Rotary position of every row of q and of k; NULL: a key's index in its sequence, a query's likewise.
+    const int32_t *q_positions, *k_positions;
+} kv_attention_args;
+
+// y = softmax(turn(q) · turn(k)ᵀ / sqrt(head_dim), causal) · v, per sequence and head, grouped queries.
+//                                                                                   [Vaswani et al. 2017, eq.
+//                                                                                   1]
+// q [m, n_heads · head_dim] and k, v [n, n_kv_heads · head_dim] come without rotation; it is applied as they
+// are read. Tiled with a running softmax, so no [m, n] matrix is ever in memory. [Dao et al. 2022, algorithm
+// 1]
+kv_tensor *kv_attention(kv_tape *tape, kv_tensor *q, kv_tensor *k, kv_tensor *v,
+                        const kv_attention_args *args);
+
+// Operations of the products kv_attention executes for one segment, 2 per multiply-add (tiles that are masked
+// whole are skipped, tiles on the diagonal are computed whole).
+uint64_t kv_attention_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
+                            int64_t k_len);
+
+// ---- Losses
+// -------------------------------------------------------------------------------------------------------
+
+// Weights of the terms of kv_lm_loss's scalar.
+typedef struct kv_lm_loss_args {
+    const int32_t *targets; // [m]; valid until backward
+    int32_t ignore_index;   // rows with this target are left out
+    double n_valid;  // what the sums are divided by: the valid targets of the WHOLE step (see micro-batches)
+    float weight_ce; // of the mean cross-entropy
+    float weight_z;  // of mean logsumexp² (the paper's 1e-4 comes in here)
+    float weight_kl; // of mean KL(teacher ‖ student); needs teacher_hidden
+    kv_tensor *teacher_hidden; // [m, teacher_head->cols] or NULL; never receives a gradient
+    const kv_param *teacher_head;
+} kv_lm_loss_args;
+
+// The means (sums over valid rows / n_valid), unweighted.
+typedef struct kv_lm_loss_terms {
+    double cross_entropy, z, kl;
+} kv_lm_loss_terms;
+
+// loss [1, 1] = weight_ce · CE + weight_z · mean lse² + weight_kl · KL of logits = hidden · headᵀ, without
+// ever holding [m, vocabulary] logits of a large vocabulary: blocks of rows × tiles of the vocabulary with a
+// running logsumexp. hidden [m, dim] (after the final norm), head [vocabulary, dim]. *terms (may be NULL) is
+// filled at once. A target outside the vocabulary that is not ignore_index fails with KV_ERR_RANGE.
+kv_tensor *kv_lm_loss(kv_tape *tape, kv_tensor *hidden, kv_param *head, const kv_lm_loss_args *args,
+                      kv_lm_loss_terms *terms);
+
+// loss [1, 1] = Σ over rows with keep[row] of |x - target| / (n_kept · cols).       [paper section 3.3, L_C]
+// target [m, cols] receives no gradient. keep (one byte a row) must stay valid until backward; n_kept counts
+// the whole step.
+kv_tensor *kv_l1_loss(kv_tape *tape, kv_tensor *x, const kv_tensor *target, const uint8_t *keep,
+                      double n_kept);
+
+// y [1, 1] = Σ weights[i] · x[i], x[i] [1, 1]; NULL entries are skipped (NOT a failure: use it for optional
+// terms).
+kv_tensor *kv_weighted_sum(kv_tape *tape, kv_tensor *const *x, const float *weights, int64_t n);

@@ -1,0 +1,43 @@
+// AdamW, gradient clipping by global norm, and the learning-rate schedule.                [method.md section
+// 4]
+#pragma once
+
+#include "core/status.h"
+#include "core/tensor.h"
+
+typedef struct kv_adamw_args {
+    float beta1, beta2, eps, weight_decay; // paper: 0.9, 0.95, 1e-8, 0.1
+} kv_adamw_args;
+
+typedef struct kv_adamw {
+    kv_adamw_args args;
+    int64_t step; // updates done
+    int64_t n_params;
+    kv_param **params; // borrowed
+    float **m, **v;    // first and second moments, shaped like their parameter
+    void *storage;
+} kv_adamw;
+
+// Moments for the trainable ones among params[n] (all must be trainable). Free with kv_adamw_free.
+kv_status kv_adamw_create(kv_param *const *params, int64_t n, const kv_adamw_args *args, kv_adamw **optimizer,
+                          kv_error *err);
+void kv_adamw_free(kv_adamw *optimizer);
+
+// sqrt(Σ grad²) over all parameters, summed in double in a fixed order.
+double kv_grad_norm(kv_param *const *params, int64_t n);
+void kv_grad_zero(kv_param *const *params, int64_t n);
+
+// What gradients are multiplied by so that their norm is at most max_norm; 1 when max_norm is 0 (off).
+double kv_clip_scale(double norm, double max_norm);
+
+// One update with g = grad_scale · grad; decoupled decay p -= lr·wd·p on parameters with `decay`.
+//                                                                             [Loshchilov & Hutter 2019,
+//                                                                             algorithm 2]
+void kv_adamw_step(kv_adamw *optimizer, double lr, double grad_scale);
+
+// Linear from warmup_init to peak over warmup_steps, then cosine to `end` at step total_steps, then `end`.
+typedef struct kv_schedule {
+    double peak, warmup_init, end;
+    int64_t warmup_steps, total_steps;
+} kv_schedule;
+double kv_schedule_at(const kv_schedule *schedule, int64_t step); // step counts from 0

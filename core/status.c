@@ -1,0 +1,29 @@
+#include "core/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+kv_status kv_fail(kv_error *err, kv_status code, const char *format, ...) {
+    if (!err) return code;
+    err->code = code;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->message, sizeof err->message, format, args);
+    va_end(args);
+    return code;
+}
+
+kv_status kv_fail_within(kv_error *err, kv_status code, const char *format, ...) {
+    if (!err) return code;
+    char inner[sizeof err->message];
+    memcpy(inner, err->message, sizeof inner);
+    va_list args;
+    va_start(args, format);
+    int written = vsnprintf(err->message, sizeof err->message, format, args);
+    va_end(args);
+    size_t used = written < 0 ? 0 : (size_t)written;
+    if (used < sizeof err->message) snprintf(err->message + used, sizeof err->message - used, ": %s", inner);
+    err->code = code;
+    return code;
+}

@@ -1,0 +1,72 @@
+// A define-by-run tape for reverse-mode differentiation.
+//
+// An operator computes its output at once. When any input wants a gradient it also pushes one record; a later
+// kv_tape_backward walks the records backwards. Inference runs the same operators: with every parameter
+// frozen, or with recording switched off, no record is made and nothing is saved.
+//
+// Failure is sticky: an operator that runs out of memory or meets a bad id notes the error on the tape and
+// returns NULL; operators given a NULL tensor return NULL. So a whole network is written without checks and
+// asked once, at the end.
+#pragma once
+
+#include "core/arena.h"
+#include "core/status.h"
+#include "core/tensor.h"
+
+typedef struct kv_tape kv_tape;
+typedef struct kv_record kv_record;
+typedef void kv_backward_fn(kv_tape *tape, const kv_record *record);
+
+enum { KV_RECORD_INPUTS = 4 };
+
+struct kv_record {
+    kv_backward_fn *backward;
+    kv_tensor *out;
+    kv_tensor *in[KV_RECORD_INPUTS]; // unused places are NULL
+    kv_param *weight, *bias;         // NULL where there is none
+    void *saved;                     // what backward needs, in the arena
+};
+
+// NULL when out of memory. The caller owns the tape; kv_tape_free accepts NULL.
+kv_tape *kv_tape_create(void);
+void kv_tape_free(kv_tape *tape);
+
+// Forgets all tensors, records and errors; keeps the memory for the next step.
+void kv_tape_reset(kv_tape *tape);
+
+kv_arena *kv_tape_arena(kv_tape *tape);
+
+// While recording is off, no operator records. Returns the previous setting (a new tape records).
+bool kv_tape_set_recording(kv_tape *tape, bool on);
+
+// KV_OK, or the first error an operator noted (copied to *err).
+kv_status kv_tape_status(const kv_tape *tape, kv_error *err);
+
+// d loss / d x for every tensor and trainable parameter upstream of `loss` [1, 1]; parameter gradients are
+// ADDED to param->grad, so that micro-batches accumulate. To be called once after a forward pass.
+kv_status kv_tape_backward(kv_tape *tape, kv_tensor *loss, kv_error *err);
+
+// ---- For operators
+// ------------------------------------------------------------------------------------------------
+
+// An uninitialised [rows, cols] tensor in the arena; NULL (noted) when out of memory.
+kv_tensor *kv_tape_tensor(kv_tape *tape, int64_t rows, int64_t cols);
+
+// A tensor around memory that outlives the step (e.g. a cache). Never wants a gradient.
+kv_tensor *kv_tape_view(kv_tape *tape, float *data, int64_t rows, int64_t cols);
+
+// True when an operator with these inputs has to record (any argument may be NULL).
+bool kv_tape_wants(const kv_tape *tape, const kv_tensor *const *in, int n, const kv_param *weight,
+                   const kv_param *bias);
+
+// Pushes a record and marks out as wanting a gradient. `saved_size` bytes are allocated for record->saved.
+// NULL when out of memory (noted).
+kv_record *kv_tape_record(kv_tape *tape, kv_backward_fn *backward, kv_tensor *out, size_t saved_size);
+
+// The gradient buffer of x; *beta is 0 when it holds nothing yet (write to it) and 1 when it must be added
+// to. NULL when x wants no gradient or memory ran out.
+float *kv_tape_grad(kv_tape *tape, kv_tensor *x, float *beta);
+
+// Notes an error; returns NULL so that operators can `return kv_tape_fail(...)`.
+void *kv_tape_fail(kv_tape *tape, kv_status code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));

@@ -1,0 +1,39 @@
+// The two kinds of matrix the core computes with.
+//
+// A tensor is an activation: float32, row-major, contiguous, living in a tape's arena. Rows are tokens (of
+// all sequences of the batch, one after the other), columns are features; heads lie side by side within a
+// row, so keys of one layer are [tokens, n_kv_heads · head_dim]. A scalar is [1, 1]. A parameter is a weight:
+// row-major [out, in], in its stored type; a vector is [1, n].
+#pragma once
+
+#include "core/dtype.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct kv_tensor {
+    int64_t rows, cols;
+    float *data;     // [rows, cols]
+    float *grad;     // [rows, cols] or NULL while no gradient has arrived
+    bool wants_grad; // true when some trainable parameter lies upstream
+} kv_tensor;
+
+enum { KV_NAME_MAX = 96 };
+
+typedef struct kv_param {
+    char name[KV_NAME_MAX]; // the project's own dotted name, e.g. "layers.3.attn.q"
+    int64_t rows, cols;
+    kv_dtype dtype;
+    void *data; // [rows, cols] of dtype; owned by the model or predictor, or a view of a mapped file
+    float
+        *grad;  // [rows, cols]; NULL while the parameter is frozen. Trainable parameters are stored as KV_F32
+    bool decay; // weight decay applies (matrices yes; norms and biases no)      [method: AdamW, paper section
+                // 4]
+} kv_param;
+
+static inline int64_t kv_param_size(const kv_param *p) {
+    return p->rows * p->cols;
+}
+static inline bool kv_param_trainable(const kv_param *p) {
+    return p->grad != NULL;
+}

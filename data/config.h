@@ -1,0 +1,35 @@
+// YAML configuration → C struct, checked against a libcyaml schema.
+//
+// A file may start from another with `extends: other.yaml` (path relative to itself; its keys win over the
+// other's, mappings merge, lists replace). Overrides come last, as "a.b.c=value" (value in YAML syntax).
+// Every source is checked on its own first, so an unknown key, a wrong type or a bad value is reported with
+// the file, line and key it stands at (or the override it came from).
+#pragma once
+
+#include "core/status.h"
+
+#include <cyaml/cyaml.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct kv_config kv_config; // the merged document
+
+// All mappings in `schema` must be optional fields (CYAML_FLAG_OPTIONAL) so that parts can be checked alone;
+// fill defaults in afterwards with kv_config_has. On failure *config is NULL.
+kv_status kv_config_load(const char *path, const char *const *overrides, size_t n_overrides,
+                         const cyaml_schema_value_t *schema, kv_config **config, kv_error *err);
+void kv_config_free(kv_config *config);
+
+// The struct (owned by the config, freed with it).
+void *kv_config_data(const kv_config *config);
+
+// Whether "a.b.c" was set anywhere.
+bool kv_config_has(const kv_config *config, const char *key);
+
+// KV_ERR_FORMAT with "FILE:LINE: key: message" of the place where `key` was last set (or of the file's first
+// line if it was not). For range and consistency checks after loading; list entries are "systems[2].name".
+kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+// The merged document as YAML text (what a run directory keeps). Caller frees; NULL when out of memory.
+char *kv_config_text(const kv_config *config);

@@ -1,0 +1,31 @@
+// What programs show and how they are stopped.
+#pragma once
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+// Ctrl-C and SIGTERM set a flag instead of ending the program; a second one ends it at once.
+void kv_console_catch_signals(void);
+bool kv_console_interrupted(void);
+
+// A progress line: redrawn in place on a terminal, a plain line every few seconds (and at the end) elsewhere.
+typedef struct kv_progress {
+    FILE *stream; // stderr as a rule
+    bool terminal;
+    const char *title;
+    int64_t total, last_shown;
+    double started, last_time;
+} kv_progress;
+
+void kv_progress_begin(kv_progress *progress, FILE *stream, const char *title, int64_t total);
+// `note` is shown behind the bar ("loss 1.234  31 k tokens/s"). Cheap enough to call at every step.
+void kv_progress_show(kv_progress *progress, int64_t done, const char *note);
+void kv_progress_end(kv_progress *progress, const char *note);
+
+// Seconds from an arbitrary start (monotonic clock).
+double kv_now(void);
+
+// "3m 12s", "48 s", "1h 02m" into text.
+char *kv_duration(double seconds, char text[32]);

@@ -1,0 +1,45 @@
+// A thin layer over HDF5 that turns its error stack into one-line kv_errors and checks shapes before reading.
+#pragma once
+
+#include "core/status.h"
+
+#include <hdf5.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+// Silences HDF5's own printing. Called by the functions below; harmless to call again.
+void kv_h5_init(void);
+
+// Both name the file in their errors; a file that is not HDF5 or is truncated is KV_ERR_FORMAT.
+kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err);
+kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err); // overwrites: use under kv_pending
+
+// Reading whole datasets, converted to the memory type. *n_dims/shape may be NULL. Caller frees *data.
+// Refuses (KV_ERR_FORMAT) missing datasets and more than max_elements.
+kv_status kv_h5_read_f32(hid_t file, const char *name, int64_t max_elements, float **data, int *n_dims,
+                         int64_t shape[8], kv_error *err);
+kv_status kv_h5_read_i32(hid_t file, const char *name, int64_t max_elements, int32_t **data, int *n_dims,
+                         int64_t shape[8], kv_error *err);
+kv_status kv_h5_read_i64(hid_t file, const char *name, int64_t max_elements, int64_t **data, int *n_dims,
+                         int64_t shape[8], kv_error *err);
+bool kv_h5_exists(hid_t file, const char *name); // whole path
+
+// Writing datasets; intermediate groups are created. Datasets of more than 4096 elements are chunked with
+// shuffle + deflate and a Fletcher-32 checksum. mem_type e.g. H5T_NATIVE_FLOAT, stored as such.
+kv_status kv_h5_write(hid_t file, const char *name, hid_t mem_type, const void *data, int n_dims,
+                      const int64_t *shape, kv_error *err);
+// An array of n C strings as variable-length UTF-8.
+kv_status kv_h5_write_strings(hid_t file, const char *name, const char *const *strings, int64_t n,
+                              kv_error *err);
+
+// Attributes of `object` (a path; "/" is the root). Scalars.
+kv_status kv_h5_attr_f64(hid_t file, const char *object, const char *name, double *value, kv_error *err);
+kv_status kv_h5_attr_i64(hid_t file, const char *object, const char *name, int64_t *value, kv_error *err);
+kv_status kv_h5_attr_string(hid_t file, const char *object, const char *name, char *value, size_t size,
+                            kv_error *err);
+kv_status kv_h5_attr_array(hid_t file, const char *object, const char *name, int64_t max_n, double *values,
+                           int64_t *n, kv_error *err);
+kv_status kv_h5_set_f64(hid_t file, const char *object, const char *name, double value, kv_error *err);
+kv_status kv_h5_set_i64(hid_t file, const char *object, const char *name, int64_t value, kv_error *err);
+kv_status kv_h5_set_string(hid_t file, const char *object, const char *name, const char *value,
+                           kv_error *err);

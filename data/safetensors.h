@@ -1,0 +1,44 @@
+// The safetensors format: 8 bytes little-endian header length, a JSON header, raw tensor data.
+// Reading maps the file; nothing is copied. Every size in the header is checked against the file before use.
+#pragma once
+
+#include "core/dtype.h"
+#include "core/status.h"
+
+#include <stdbool.h>
+
+typedef struct kv_safetensors kv_safetensors;
+
+typedef struct kv_st_entry {
+    const char *name;
+    kv_dtype dtype;
+    int n_dims;
+    int64_t shape[4];
+    const void *data; // in the mapping
+    size_t size;      // bytes
+} kv_st_entry;
+
+// Caller closes with kv_safetensors_close (accepts NULL). On failure *file is NULL.
+kv_status kv_safetensors_open(const char *path, kv_safetensors **file, kv_error *err);
+void kv_safetensors_close(kv_safetensors *file);
+
+const char *kv_safetensors_path(const kv_safetensors *file);
+int64_t kv_safetensors_count(const kv_safetensors *file);
+const kv_st_entry *kv_safetensors_at(const kv_safetensors *file, int64_t i);
+const kv_st_entry *kv_safetensors_find(const kv_safetensors *file, const char *name); // NULL when absent
+const char *kv_safetensors_metadata(const kv_safetensors *file, const char *key);     // NULL when absent
+
+// One tensor to write, as consecutive parts (fused projections are written from their slices).
+enum { KV_ST_PARTS = 3 };
+typedef struct kv_st_tensor {
+    const char *name;
+    kv_dtype dtype;
+    int n_dims;
+    int64_t shape[4];
+    const void *part[KV_ST_PARTS];
+    size_t part_size[KV_ST_PARTS];
+} kv_st_tensor;
+
+// Writes atomically (kv_pending). metadata: n_metadata key, value pairs one after the other; NULL when none.
+kv_status kv_safetensors_write(const char *path, const kv_st_tensor *tensors, int64_t n,
+                               const char *const *metadata, int64_t n_metadata, kv_error *err);

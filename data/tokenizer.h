@@ -1,0 +1,30 @@
+// Text ↔ token ids.
+#pragma once
+
+#include "core/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct kv_tokenizer kv_tokenizer;
+
+// A SentencePiece model: a `tokenizer.model` file, or a directory that holds one. Free with
+// kv_tokenizer_free.
+kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error *err);
+void kv_tokenizer_free(kv_tokenizer *tokenizer);
+
+int64_t kv_tokenizer_vocab_size(const kv_tokenizer *tokenizer);
+int32_t kv_tokenizer_bos(const kv_tokenizer *tokenizer); // -1: none
+int32_t kv_tokenizer_eos(const kv_tokenizer *tokenizer);
+
+// Hash of the tokenizer's content, 16 hex digits: equal exactly when the files are.
+const char *kv_tokenizer_hash(const kv_tokenizer *tokenizer);
+
+// Ids of text[length] without BOS or EOS. Caller frees *ids.
+kv_status kv_tokenizer_encode(const kv_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,
+                              int64_t *n, kv_error *err);
+
+// Text of ids[n], NUL-terminated, *length bytes. Ids outside the vocabulary are KV_ERR_RANGE. Caller frees
+// *text.
+kv_status kv_tokenizer_decode(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, char **text,
+                              size_t *length, kv_error *err);

@@ -1,0 +1,46 @@
+// Prefill, predicted prefill and decoding for a batch of sequences of different lengths.
+//
+// A system is either a model alone or base + aux + predictors. A session holds the batch's KV cache; keys are
+// kept after k_norm and before RoPE, and turned as attention reads them.                      [method.md
+// sections 3 and 5]
+#pragma once
+
+#include "core/predictor.h"
+
+typedef struct kv_system {
+    kv_model *base;
+    kv_model *aux;           // NULL: the base reads its prompt itself
+    kv_predictor *predictor; // with aux
+} kv_system;
+
+typedef struct kv_session kv_session;
+
+// Room for n_seq sequences of up to `capacity` tokens each. capacity beyond the base's (or aux's) context
+// length is KV_ERR_RANGE. The system is borrowed. Free with kv_session_free (accepts NULL).
+kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capacity, kv_session **session,
+                            kv_error *err);
+void kv_session_free(kv_session *session);
+void kv_session_reset(kv_session *session); // forget all tokens, keep the memory
+
+// Reads the prompts: ids of all sequences one after the other, lengths[n_seq] (each >= 1). logits [n_seq,
+// vocab_size]: the first token's. With an aux: aux reads n - 1 tokens up to its last layer's keys and values,
+// predictors fill the cache, the base reads the last token. Without: nothing but the last token goes through
+// the last layer's queries, attention and FFN. May be called again to append more tokens to a model-alone
+// session (chunked prefill). Fails with KV_ERR_RANGE on an id outside the vocabulary or a prompt longer than
+// the capacity, naming both.
+kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
+                             kv_error *err);
+
+// One more token for every sequence that is active (active NULL: all): ids[n_seq] → logits [n_seq,
+// vocab_size]; rows of inactive sequences are left alone.
+kv_status kv_session_decode(kv_session *session, const int32_t *ids, const bool *active, float *logits,
+                            kv_error *err);
+
+// Tokens in the cache of sequence s.
+int64_t kv_session_length(const kv_session *session, int64_t s);
+
+// Copies the base cache of layer i, sequence s, as [length, kv_dim]; for tests and analysis.
+void kv_session_copy_cache(const kv_session *session, int64_t layer, int64_t s, float *k, float *v);
+
+// argmax of each row of logits [n, vocab_size].
+void kv_argmax(const float *logits, int64_t n, int64_t vocab_size, int32_t *ids);
