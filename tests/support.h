@@ -1,0 +1,38 @@
+// What several test programs share: cmocka with the headers it needs, repeatable values, 16-bit float formats
+// spelled out, temporary directories.
+#pragma once
+
+// clang-format off
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+// clang-format on
+
+#include "core/tensor.h"
+
+// Uniform in (-1, 1): a pure function of seed and index, and no part of the code under test.
+double test_value(uint64_t seed, int64_t index);
+
+// A whole number in [0, bound).
+int64_t test_below(uint64_t seed, int64_t index, int64_t bound);
+
+// x[n] = scale · test_value.
+void test_fill(float *x, int64_t n, uint64_t seed, double scale);
+
+// malloc of n zeroed elements that fails the test instead of returning NULL.
+void *test_alloc(int64_t n, size_t size);
+
+// The real number that the bits of an element of a 16-bit type stand for, and the bits nearest to x (ties to
+// even), found by searching the type's values.
+double test_half_value(kv_dtype dtype, uint16_t bits);
+uint16_t test_half_nearest(kv_dtype dtype, double x);
+
+// An owned parameter (zeros), with a zeroed gradient when trainable. test_param_free takes back both.
+kv_param test_param(const char *name, int64_t rows, int64_t cols, kv_dtype dtype, bool trainable);
+void test_param_free(kv_param *param);
+
+// Creates a directory of its own under /tmp, and removes it with everything in it.
+void test_dir_make(char path[64]);
+void test_dir_remove(const char *path);
