@@ -5,6 +5,7 @@
 
 #include <hdf5.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 // Silences HDF5's own printing. Called by the functions below; harmless to call again.
@@ -13,6 +14,10 @@ void kv_h5_init(void);
 // Both name the file in their errors; a file that is not HDF5 or is truncated is KV_ERR_FORMAT.
 kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err);
 kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err); // overwrites: use under kv_pending
+
+// Flushes and closes *file, so that a disk that filled up is noticed; the id becomes invalid either way. Does
+// nothing to an invalid id.
+kv_status kv_h5_close(hid_t *file, kv_error *err);
 
 // Reading whole datasets, converted to the memory type. *n_dims/shape may be NULL. Caller frees *data.
 // Refuses (KV_ERR_FORMAT) missing datasets and more than max_elements.

@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 typedef struct kv_pending {
     char path[PATH_MAX];  // where to write now
