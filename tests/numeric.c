@@ -13,7 +13,7 @@ double numeric_dot_weight(int tensor, int64_t element) {
 }
 
 static void dot_backward(kv_tape *tape, const kv_record *record) {
-    const float incoming = record->out->grad[0];
+    const double incoming = (double)record->out->grad[0], again = *(const double *)record->saved;
     for (int t = 0; t < KV_RECORD_INPUTS; t++) {
         kv_tensor *x = record->in[t];
         if (!x || !x->wants_grad) continue;
@@ -21,24 +21,25 @@ static void dot_backward(kv_tape *tape, const kv_record *record) {
         float *grad = kv_tape_grad(tape, x, &beta);
         assert_non_null(grad);
         for (int64_t i = 0; i < x->rows * x->cols; i++) {
-            float own = incoming * (float)numeric_dot_weight(t, i);
+            float own = (float)(incoming * (t == 0 ? 1 : again) * numeric_dot_weight(t, i));
             grad[i] = beta == 0 ? own : beta * grad[i] + own;
         }
     }
 }
 
-kv_tensor *numeric_dot(kv_tape *tape, kv_tensor *const *x, int n) {
+kv_tensor *numeric_dot(kv_tape *tape, kv_tensor *const *x, int n, double again) {
     assert_in_range(n, 1, KV_RECORD_INPUTS);
     kv_tensor *out = kv_tape_tensor(tape, 1, 1);
     assert_non_null(out);
     double sum = 0;
     for (int t = 0; t < n; t++)
         for (int64_t i = 0; x[t] && i < x[t]->rows * x[t]->cols; i++)
-            sum += numeric_dot_weight(t, i) * (double)x[t]->data[i];
+            sum += (t == 0 ? 1 : again) * numeric_dot_weight(t, i) * (double)x[t]->data[i];
     out->data[0] = (float)sum;
     if (!kv_tape_wants(tape, (const kv_tensor *const *)x, n, NULL, NULL)) return out;
-    kv_record *record = kv_tape_record(tape, dot_backward, out, 0);
+    kv_record *record = kv_tape_record(tape, dot_backward, out, sizeof again);
     assert_non_null(record);
+    *(double *)record->saved = again;
     for (int t = 0; t < n; t++) record->in[t] = x[t];
     return out;
 }
@@ -241,7 +242,8 @@ static void compare_gradients(bench *b, const numeric_operand *in, bool used_aga
         if (!gradient) fail_msg("%s: %s got no gradient", b->check->name, l->name);
         if (l->kind == NUMERIC_TENSOR && used_again) {
             for (int64_t e = 0; e < l->rows * l->cols; e++)
-                gradient[e] -= (float)numeric_dot_weight(place, e);
+
+                gradient[e] -= (float)(b->overall * numeric_dot_weight(place, e));
             place++;
         }
         numeric_compare_gradient(b->check->name, l->name, gradient, &b->slopes[i],
@@ -261,7 +263,7 @@ static void check_backward(bench *b, kv_tape *tape, bool used_again, int round) 
             summed[n++] = in[i].tensor;
         }
     kv_error err = {0};
-    if (kv_tape_backward(tape, numeric_dot(tape, summed, n), &err) != KV_OK)
+    if (kv_tape_backward(tape, numeric_dot(tape, summed, n, b->overall), &err) != KV_OK)
         fail_msg("%s: backward: %s", b->check->name, err.message);
     compare_gradients(b, in, used_again, round);
 }

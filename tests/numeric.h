@@ -79,6 +79,7 @@ void numeric_compare(const char *name, const float *x, const double *expected, i
 double *numeric_doubles(const float *x, int64_t n);
 double *numeric_param_doubles(const kv_param *param);
 
-// Σ c·x over the elements of x[n], c fixed random values per tensor; NULL entries are skipped. n <= 4.
-kv_tensor *numeric_dot(kv_tape *tape, kv_tensor *const *x, int n);
+// Σ c·x over the elements of x[0], plus `again` times the same for x[1] … x[n - 1], n <= 4; c are fixed
+// random values per tensor. NULL entries are skipped.
+kv_tensor *numeric_dot(kv_tape *tape, kv_tensor *const *x, int n, double again);
 double numeric_dot_weight(int tensor, int64_t element);
