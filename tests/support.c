@@ -1,10 +1,13 @@
 #include "tests/support.h"
 
+#include <dirent.h>
 #include <ftw.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 // splitmix64                                                                   [Steele et al. 2014, figure
 // 15]
@@ -99,4 +102,29 @@ static int remove_entry(const char *path, const struct stat *info, int type, str
 
 void test_dir_remove(const char *path) {
     nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+int64_t test_dir_count(const char *path) {
+    DIR *dir = opendir(path);
+    if (!dir) return -1;
+    int64_t n = -2; // . and ..
+    while (readdir(dir)) n++;
+    closedir(dir);
+    return n;
+}
+
+const char *test_path(const char *dir, const char *name) {
+    static char ring[8][256];
+    static int next;
+    char *path = ring[next++ % 8];
+    assert_true(snprintf(path, sizeof ring[0], "%s/%s", dir, name) < (int)sizeof ring[0]);
+    return path;
+}
+
+void test_limit_file_size(int64_t bytes) {
+    struct rlimit limit;
+    signal(SIGXFSZ, SIG_IGN); // so that write fails with EFBIG instead
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes < 0 ? limit.rlim_max : (rlim_t)bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }

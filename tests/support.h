@@ -36,3 +36,12 @@ void test_param_free(kv_param *param);
 // Creates a directory of its own under /tmp, and removes it with everything in it.
 void test_dir_make(char path[64]);
 void test_dir_remove(const char *path);
+
+// Number of entries of a directory, -1 when it does not exist.
+int64_t test_dir_count(const char *path);
+
+// dir/name, in a buffer that lasts for seven more calls.
+const char *test_path(const char *dir, const char *name);
+
+// A full disk: no file of this process may grow beyond so many bytes; negative ends that.
+void test_limit_file_size(int64_t bytes);
