@@ -29,3 +29,6 @@ bool kv_gemm_weight(kv_arena *scratch, int64_t m, const float *y, int64_t ldy, c
 // Floating-point operations (2 per multiply-add) of all products since the last reset, over all threads.
 uint64_t kv_gemm_flops(void);
 void kv_gemm_flops_reset(void);
+
+// Double precision, for normal equations. C[m, n] += A[k, m]ᵀ · B[k, n], all contiguous.
+void kv_gemm_tn_f64(int64_t m, int64_t n, int64_t k, const double *a, const double *b, double *c);

@@ -1,0 +1,121 @@
+#include "core/arena.h"
+
+#include <stdlib.h>
+
+enum { ALIGNMENT = 64 };
+static const size_t MIN_CHUNK = (size_t)1 << 20;
+
+// Chunks form a list, oldest first; those behind `current` are empty.
+struct chunk {
+    struct chunk *next;
+    size_t size, used;
+    size_t before; // bytes in use in all older chunks while this one is current
+    char *data;
+};
+
+struct kv_arena {
+    struct chunk *first, *current;
+    size_t capacity, peak;
+};
+
+kv_arena *kv_arena_create(void) {
+    return calloc(1, sizeof(kv_arena));
+}
+
+static void free_chunks(kv_arena *arena) {
+    for (struct chunk *c = arena->first, *next; c; c = next) {
+        next = c->next;
+        free(c->data);
+        free(c);
+    }
+    arena->first = arena->current = NULL;
+    arena->capacity = 0;
+}
+
+void kv_arena_free(kv_arena *arena) {
+    if (!arena) return;
+    free_chunks(arena);
+    free(arena);
+}
+
+static struct chunk *add_chunk(kv_arena *arena, size_t size) {
+    struct chunk *c = calloc(1, sizeof *c);
+    if (!c) return NULL;
+    c->data = aligned_alloc(ALIGNMENT, size);
+    if (!c->data) {
+        free(c);
+        return NULL;
+    }
+    c->size = size;
+    struct chunk *last = arena->current;
+    if (last) {
+        c->next = last->next;
+        last->next = c;
+    } else {
+        c->next = arena->first;
+        arena->first = c;
+    }
+    arena->capacity += size;
+    return c;
+}
+
+// The next chunk that has room, a new one if none has. Each new chunk is at least as large as all before
+// together, so that a step of any size needs few.
+static struct chunk *advance(kv_arena *arena, size_t size) {
+    struct chunk *c = arena->current;
+    size_t before = c ? c->before + c->used : 0;
+    struct chunk *next = c ? c->next : arena->first;
+    if (!next || next->size < size) {
+        size_t wanted = arena->capacity > MIN_CHUNK ? arena->capacity : MIN_CHUNK;
+        next = add_chunk(arena, size > wanted ? size : wanted);
+        if (!next) return NULL;
+    }
+    next->used = 0;
+    next->before = before;
+    return arena->current = next;
+}
+
+void *kv_arena_alloc(kv_arena *arena, size_t size) {
+    if (size > SIZE_MAX / 2) return NULL;
+    size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (size == 0) size = ALIGNMENT;
+    struct chunk *c = arena->current;
+    if (!c || c->size - c->used < size) c = advance(arena, size);
+    if (!c) return NULL;
+    void *memory = c->data + c->used;
+    c->used += size;
+    if (c->before + c->used > arena->peak) arena->peak = c->before + c->used;
+    return memory;
+}
+
+float *kv_arena_floats(kv_arena *arena, int64_t n) {
+    if (n < 0 || (uint64_t)n > SIZE_MAX / 8) return NULL;
+    return kv_arena_alloc(arena, (size_t)n * sizeof(float));
+}
+
+kv_arena_mark kv_arena_get_mark(const kv_arena *arena) {
+    return (kv_arena_mark){.chunk = arena->current, .used = arena->current ? arena->current->used : 0};
+}
+
+void kv_arena_release(kv_arena *arena, kv_arena_mark mark) {
+    arena->current = mark.chunk;
+    if (arena->current) arena->current->used = mark.used;
+}
+
+void kv_arena_reset(kv_arena *arena) {
+    if (arena->first && arena->first->next) {
+        // Chunks end before they are full, so what one chunk needs is a little less than all of them held.
+        size_t whole = arena->capacity;
+        free_chunks(arena);
+        add_chunk(arena, whole); // when this fails the next allocation tries again
+    }
+    arena->current = NULL;
+    if (arena->first) arena->first->used = arena->first->before = 0;
+}
+
+size_t kv_arena_capacity(const kv_arena *arena) {
+    return arena->capacity;
+}
+size_t kv_arena_peak(const kv_arena *arena) {
+    return arena->peak;
+}

@@ -1,0 +1,203 @@
+#include "core/least_squares.h"
+
+#include "core/gemm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// Cholesky solve of a symmetric positive definite system, from OpenBLAS's LAPACK.
+extern void dposv_(const char *uplo, const int *n, const int *n_rhs, double *a, const int *lda, double *b,
+                   const int *ldb, int *info, size_t uplo_length);
+
+// Sums over tokens for one regression. The Gram matrix is shared by all base layers that read the same aux
+// layer.
+struct target {
+    int64_t dim;
+    double *xty;    // [inputs + 1, dim]
+    double *square; // [dim]: Σ y²; Σ y is the bias row of xty
+};
+
+struct side {                    // keys or values
+    double *gram[KV_MAX_LAYERS]; // by aux layer: [inputs + 1, inputs + 1], NULL where no base layer reads it
+    struct target target[KV_MAX_LAYERS];
+};
+
+struct kv_least_squares {
+    int64_t n_base, n_aux, n_tokens;
+    int32_t mapping[KV_MAX_LAYERS];
+    int64_t inputs[KV_MAX_LAYERS]; // kv_dim of each aux layer
+    struct side keys, values;
+};
+
+static bool allocate_side(struct kv_least_squares *ls, struct side *side, const kv_model_spec *base) {
+    for (int64_t i = 0; i < ls->n_base; i++) {
+        int64_t rows = ls->inputs[ls->mapping[i]] + 1, dim = base->layers[i].n_kv_heads * base->head_dim;
+        double **gram = &side->gram[ls->mapping[i]];
+        struct target *t = &side->target[i];
+        if (!*gram) *gram = calloc((size_t)(rows * rows), sizeof **gram);
+        t->dim = dim;
+        t->xty = calloc((size_t)(rows * dim), sizeof *t->xty);
+        t->square = calloc((size_t)dim, sizeof *t->square);
+        if (!*gram || !t->xty || !t->square) return false;
+    }
+    return true;
+}
+
+static void free_side(struct side *side) {
+    for (int64_t i = 0; i < KV_MAX_LAYERS; i++) {
+        free(side->gram[i]);
+        free(side->target[i].xty);
+        free(side->target[i].square);
+    }
+}
+
+kv_status kv_least_squares_create(const kv_model_spec *base, const kv_predictor *predictor,
+                                  kv_least_squares **ls, kv_error *err) {
+    *ls = NULL;
+    kv_least_squares *s = calloc(1, sizeof *s);
+    if (!s) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    s->n_base = predictor->n_base_layers, s->n_aux = predictor->n_aux_layers;
+    memcpy(s->mapping, predictor->mapping, sizeof s->mapping);
+    for (int64_t i = 0; i < s->n_base; i++) s->inputs[s->mapping[i]] = predictor->key_w[i].cols;
+    if (!allocate_side(s, &s->keys, base) || !allocate_side(s, &s->values, base)) {
+        kv_least_squares_free(s);
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
+    }
+    *ls = s;
+    return KV_OK;
+}
+
+void kv_least_squares_free(kv_least_squares *ls) {
+    if (!ls) return;
+    free_side(&ls->keys);
+    free_side(&ls->values);
+    free(ls);
+}
+
+// The kept rows of x as doubles; with `bias` each is followed by a 1.
+static void widen_rows(const kv_tensor *x, const int64_t *rows, int64_t n, bool bias, double *out) {
+    int64_t width = x->cols + bias;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < n; r++) {
+        for (int64_t c = 0; c < x->cols; c++) out[r * width + c] = (double)x->data[rows[r] * x->cols + c];
+        if (bias) out[r * width + x->cols] = 1;
+    }
+}
+
+static void add_side(const kv_least_squares *ls, struct side *side, kv_tensor *const *aux,
+                     kv_tensor *const *base, const int64_t *rows, int64_t n, double *x, double *y) {
+    for (int64_t j = 0; j < ls->n_aux; j++) {
+        if (!side->gram[j]) continue;
+        int64_t width = ls->inputs[j] + 1;
+        widen_rows(aux[j], rows, n, true, x);
+        kv_gemm_tn_f64(width, width, n, x, x, side->gram[j]);
+        for (int64_t i = 0; i < ls->n_base; i++) {
+            if (ls->mapping[i] != j) continue;
+            struct target *t = &side->target[i];
+            widen_rows(base[i], rows, n, false, y);
+            kv_gemm_tn_f64(width, t->dim, n, x, y, t->xty);
+            for (int64_t r = 0; r < n; r++)
+                for (int64_t c = 0; c < t->dim; c++) t->square[c] += y[r * t->dim + c] * y[r * t->dim + c];
+        }
+    }
+}
+
+kv_status kv_least_squares_add(kv_least_squares *ls, kv_tensor *const *aux_raw_k, kv_tensor *const *aux_v,
+                               kv_tensor *const *base_raw_k, kv_tensor *const *base_v, const uint8_t *keep,
+                               kv_error *err) {
+    int64_t total = aux_raw_k[ls->mapping[0]]->rows, n = 0, widest = 0;
+    for (int64_t i = 0; i < ls->n_base; i++) {
+        int64_t in = ls->inputs[ls->mapping[i]] + 1, out = ls->keys.target[i].dim;
+        widest = in > widest ? in : widest;
+        widest = out > widest ? out : widest;
+    }
+    int64_t *rows = malloc((size_t)(total + 1) * sizeof *rows);
+    double *x = malloc((size_t)(2 * (total + 1) * widest) * sizeof *x);
+    if (!rows || !x) {
+        free(rows);
+        free(x);
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
+    }
+    for (int64_t r = 0; r < total; r++)
+        if (!keep || keep[r]) rows[n++] = r;
+    add_side(ls, &ls->keys, aux_raw_k, base_raw_k, rows, n, x, x + total * widest);
+    add_side(ls, &ls->values, aux_v, base_v, rows, n, x, x + total * widest);
+    ls->n_tokens += n;
+    free(rows);
+    free(x);
+    return KV_OK;
+}
+
+// 1 - residual / total, where residual = Σ y² - 2 W·XᵀY + W·XᵀX·Wᵀ and total = Σ y² - (Σ y)² / n.
+static double explained_variance(const double *gram, const struct target *t, const double *w, int64_t rows,
+                                 int64_t n_tokens) {
+    double residual = 0, total = 0;
+    for (int64_t c = 0; c < t->dim; c++) {
+        const double *wc = w + c * rows; // dposv works column by column: one solution after the other
+        double sum = t->xty[(rows - 1) * t->dim + c];
+        residual += t->square[c];
+        total += t->square[c] - sum * sum / (double)n_tokens;
+        for (int64_t i = 0; i < rows; i++) {
+            double gw = 0;
+            for (int64_t j = 0; j < rows; j++) gw += gram[i * rows + j] * wc[j];
+            residual += wc[i] * (gw - 2 * t->xty[i * t->dim + c]);
+        }
+    }
+    return total > 0 ? 1 - residual / total : 0;
+}
+
+static void store(const double *w, int64_t rows, kv_param *weight, kv_param *bias) {
+    float *out = weight->data, *b = bias->data;
+    for (int64_t c = 0; c < weight->rows; c++) {
+        for (int64_t i = 0; i < weight->cols; i++) out[c * weight->cols + i] = (float)w[c * rows + i];
+        b[c] = (float)w[c * rows + rows - 1];
+    }
+}
+
+static kv_status solve_layer(const kv_least_squares *ls, const struct side *side, int64_t layer, double ridge,
+                             kv_param *weight, kv_param *bias, double *r2, kv_error *err) {
+    int64_t rows = ls->inputs[ls->mapping[layer]] + 1;
+    const double *gram = side->gram[ls->mapping[layer]];
+    const struct target *t = &side->target[layer];
+    double *a = malloc((size_t)(rows * rows) * sizeof *a), *w = malloc((size_t)(rows * t->dim) * sizeof *w);
+    kv_status status = KV_OK;
+    if (!a || !w) {
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
+    } else {
+        memcpy(a, gram, (size_t)(rows * rows) * sizeof *a);
+        double mean = 0;
+        for (int64_t i = 0; i < rows - 1; i++) mean += gram[i * rows + i] / (double)(rows - 1);
+        for (int64_t i = 0; i < rows - 1; i++) a[i * rows + i] += ridge * mean;
+        for (int64_t c = 0; c < t->dim; c++)
+            for (int64_t i = 0; i < rows; i++) w[c * rows + i] = t->xty[i * t->dim + c];
+        int n = (int)rows, n_rhs = (int)t->dim, info = 0;
+        dposv_("L", &n, &n_rhs, a, &n, w, &n, &info, 1);
+        if (info != 0)
+            status = kv_fail(
+                err, KV_ERR_ARGUMENT,
+                "least squares for base layer %lld is singular (%lld tokens for %lld unknowns per output): "
+                "more tokens or a ridge above 0 are needed",
+                (long long)layer, (long long)ls->n_tokens, (long long)rows);
+    }
+    if (status == KV_OK) {
+        store(w, rows, weight, bias);
+        if (r2) *r2 = explained_variance(gram, t, w, rows, ls->n_tokens);
+    }
+    free(a);
+    free(w);
+    return status;
+}
+
+kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_predictor *predictor,
+                                 double *k_r2, double *v_r2, kv_error *err) {
+    if (ls->n_tokens == 0) return kv_fail(err, KV_ERR_ARGUMENT, "least squares was given no tokens");
+    for (int64_t i = 0; i < ls->n_base; i++) {
+        kv_status status = solve_layer(ls, &ls->keys, i, ridge, &predictor->key_w[i], &predictor->key_b[i],
+                                       k_r2 ? k_r2 + i : NULL, err);
+        if (status == KV_OK)
+            status = solve_layer(ls, &ls->values, i, ridge, &predictor->value_w[i], &predictor->value_b[i],
+                                 v_r2 ? v_r2 + i : NULL, err);
+        if (status != KV_OK) return status;
+    }
+    return KV_OK;
+}

@@ -1,0 +1,149 @@
+#include "core/objective.h"
+
+#include <string.h>
+
+static int64_t batch_rows(const kv_batch *batch) {
+    return batch->n_seq * batch->seq_len;
+}
+
+static double count_valid(const kv_batch *batch) {
+    if (batch->n_valid > 0) return batch->n_valid;
+    int64_t n = 0;
+    for (int64_t i = 0; i < batch_rows(batch); i++) n += batch->target_ids[i] != batch->ignore_index;
+    return n > 0 ? (double)n : 1; // without a single target all sums are 0, whatever they are divided by
+}
+
+// n_seq sequences of equal length, each attending to itself.
+static kv_segment *batch_segments(kv_tape *tape, const kv_batch *batch) {
+    kv_segment *segments = kv_arena_alloc(kv_tape_arena(tape), (size_t)batch->n_seq * sizeof *segments);
+    if (!segments) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for a batch");
+    for (int64_t s = 0; s < batch->n_seq; s++)
+        segments[s] = (kv_segment){s * batch->seq_len, batch->seq_len, s * batch->seq_len, batch->seq_len};
+    return segments;
+}
+
+static kv_tensor *token_loss(kv_tape *tape, kv_model *model, const kv_batch *batch, kv_tensor *hidden,
+                             const kv_lm_loss_args *weights, kv_lm_loss_terms *terms) {
+    kv_lm_loss_args args = *weights;
+    args.targets = batch->target_ids;
+    args.ignore_index = batch->ignore_index;
+    args.n_valid = count_valid(batch);
+    return kv_lm_loss(tape, kv_model_final_norm(tape, model, hidden), kv_model_head(model), &args, terms);
+}
+
+kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, const kv_batch *batch,
+                           const kv_lm_weights *weights, kv_lm_loss_terms *terms) {
+    kv_segment *segments = batch_segments(tape, batch);
+    if (!segments) return NULL;
+    kv_pass pass = {.segments = segments, .n_segments = batch->n_seq};
+    kv_tensor *hidden = kv_model_forward(tape, model, batch->input_ids, batch_rows(batch), &pass);
+    kv_lm_loss_args args = {.weight_ce = weights->ce, .weight_z = weights->ce * weights->z_loss};
+    return token_loss(tape, model, batch, hidden, &args, terms);
+}
+
+static uint8_t *kept_rows(kv_tape *tape, const kv_batch *batch) {
+    uint8_t *keep = kv_arena_alloc(kv_tape_arena(tape), (size_t)batch_rows(batch));
+    if (!keep) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for a batch");
+    for (int64_t i = 0; i < batch_rows(batch); i++) keep[i] = batch->target_ids[i] != batch->ignore_index;
+    return keep;
+}
+
+// What the passes of one step share.
+struct step {
+    kv_tape *tape;
+    kv_model *base, *aux;
+    const kv_batch *batch;
+    const kv_kvp_weights *weights;
+    kv_segment *segments;
+    kv_kvp_terms *terms;
+    kv_kvp_trace *trace;
+    // The scalars of the total and their weights: base, aux, and |K̂-K|, |V̂-V| of every layer.
+    kv_tensor *parts[2 + 2 * KV_MAX_LAYERS];
+    float part_weights[2 + 2 * KV_MAX_LAYERS];
+};
+
+// A reads the tokens; its own loss is added when it has a weight.
+static void run_aux(struct step *s, kv_tensor **raw_k, kv_tensor **v) {
+    bool loss = s->weights->aux != 0;
+    kv_pass pass = {
+        .segments = s->segments, .n_segments = s->batch->n_seq, .raw_k = raw_k, .v = v, .only_kv = !loss};
+    s->trace->aux_hidden =
+        kv_model_forward(s->tape, s->aux, s->batch->input_ids, batch_rows(s->batch), &pass);
+    if (!loss) return;
+    kv_lm_loss_args args = {.weight_ce = s->weights->aux, .weight_z = s->weights->aux * s->weights->z_loss};
+    s->parts[1] = token_loss(s->tape, s->aux, s->batch, s->trace->aux_hidden, &args, &s->terms->aux);
+    s->part_weights[1] = 1;
+}
+
+// B reads the tokens itself: the true cache, and the hidden states its own logits come from.
+static kv_tensor *run_teacher(struct step *s) {
+    bool logits = s->weights->kl != 0;
+    if (!logits && s->weights->consistency == 0) return NULL;
+    kv_pass pass = {.segments = s->segments,
+                    .n_segments = s->batch->n_seq,
+                    .k = s->trace->base_k,
+                    .v = s->trace->base_v,
+                    .only_kv = !logits};
+    kv_tensor *hidden = kv_model_forward(s->tape, s->base, s->batch->input_ids, batch_rows(s->batch), &pass);
+    return logits ? kv_model_final_norm(s->tape, s->base, hidden) : NULL;
+}
+
+// L_C = Σ_layers mean |K̂-K| + mean |V̂-V|                                             [paper section 3.3]
+static void add_consistency(struct step *s) {
+    const uint8_t *keep = kept_rows(s->tape, s->batch);
+    if (!keep) return;
+    double n_valid = count_valid(s->batch);
+    for (int64_t i = 0; i < s->base->spec.n_layers; i++) {
+        kv_tensor *k = kv_l1_loss(s->tape, s->trace->pred_k[i], s->trace->base_k[i], keep, n_valid);
+        kv_tensor *v = kv_l1_loss(s->tape, s->trace->pred_v[i], s->trace->base_v[i], keep, n_valid);
+        if (!k || !v) return;
+        s->parts[2 + 2 * i] = k, s->parts[3 + 2 * i] = v;
+        s->part_weights[2 + 2 * i] = s->part_weights[3 + 2 * i] = s->weights->consistency;
+        s->terms->k_l1[i] = (double)*k->data;
+        s->terms->v_l1[i] = (double)*v->data;
+        s->terms->consistency += s->terms->k_l1[i] + s->terms->v_l1[i];
+    }
+}
+
+// B attends to nothing but the predicted cache, at every position.
+static void run_student(struct step *s, kv_tensor *teacher_hidden) {
+    const kv_kvp_weights *w = s->weights;
+    if (w->base == 0 && w->kl == 0) return;
+    kv_pass pass = {.segments = s->segments,
+                    .n_segments = s->batch->n_seq,
+                    .given_k = s->trace->pred_k,
+                    .given_v = s->trace->pred_v};
+    s->trace->hidden = kv_model_forward(s->tape, s->base, s->batch->input_ids, batch_rows(s->batch), &pass);
+    kv_lm_loss_args args = {.weight_ce = w->base,
+                            .weight_z = w->base * w->z_loss,
+                            .weight_kl = w->kl,
+                            .teacher_hidden = teacher_hidden,
+                            .teacher_head = kv_model_head(s->base)};
+    s->parts[0] = token_loss(s->tape, s->base, s->batch, s->trace->hidden, &args, &s->terms->base);
+    s->part_weights[0] = 1;
+}
+
+kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_predictor *predictor,
+                            const kv_batch *batch, const kv_kvp_weights *weights, kv_kvp_terms *terms,
+                            kv_kvp_trace *trace) {
+    kv_kvp_terms own_terms;
+    kv_kvp_trace own_trace;
+    struct step s = {.tape = tape, .base = base, .aux = aux, .batch = batch, .weights = weights};
+    s.terms = terms ? terms : &own_terms;
+    s.trace = trace ? trace : &own_trace;
+    memset(s.terms, 0, sizeof *s.terms);
+    memset(s.trace, 0, sizeof *s.trace);
+    s.segments = batch_segments(tape, batch);
+    if (!s.segments) return NULL;
+    kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
+    run_aux(&s, aux_k, aux_v);
+    if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
+    kv_predict(tape, predictor, base, aux_k, aux_v, s.trace->pred_k, s.trace->pred_v);
+    kv_tensor *teacher_hidden = run_teacher(&s);
+    if (weights->consistency != 0) add_consistency(&s);
+    run_student(&s, teacher_hidden);
+    kv_tensor *total = kv_weighted_sum(tape, s.parts, s.part_weights, 2 + 2 * base->spec.n_layers);
+    if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
+    s.terms->total = (double)*total->data;
+    return total;
+}

@@ -1,0 +1,398 @@
+// y = softmax(turn(q)·turn(k)ᵀ/√d, causal)·v for each sequence and head, in tiles.
+//
+// Forward, per block of queries, running over tiles of keys [Dao et al. 2022, algorithm 1]:
+//   S = Q·Kᵀ;  m' = max(m, rowmax S);  P = e^(S - m');  l = l·e^(m - m') + rowsum P;  O = O·e^(m - m') + P·V
+//   y = O / l;  L = m + ln l is kept for backward
+// Backward, recomputing P = e^(S - L) tile by tile, with D = rowsum(dO ⊙ O):
+//   dV += Pᵀ·dO;  dS = P ⊙ (dO·Vᵀ - D);  dQ += dS·K;  dK += dSᵀ·Q
+// The queries of all heads that share a KV head are stacked into one matrix, row t · group + h for query t,
+// head h. 1/√d is folded into Q when it is turned.
+#include "core/gemm.h"
+#include "core/ops.h"
+#include "core/vecmath.h"
+
+#include <assert.h>
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+enum { STACK_ROWS = 128, KEY_TILE = 128 };
+
+struct attention_saved {
+    kv_attention_args args;
+    float *lse; // [n_heads, rows of q]: L
+};
+
+// Everything the loops over blocks need to know about the call.
+struct geometry {
+    kv_attention_args args;
+    int64_t group, block; // query heads per KV head; queries per block
+    int64_t q_dim, kv_dim;
+    const float *q, *k, *v;    // k already turned, same rows as the original
+    const int64_t *turned_row; // first row of each segment in k
+    int64_t n_turned;
+    float *lse;
+    int64_t lse_stride;
+};
+
+// Scratch of one thread, carved out of one allocation.
+struct scratch {
+    float *q, *o, *dq, *d_o; // [STACK_ROWS or more, head_dim]
+    float *s, *ds;           // [.., KEY_TILE]
+    float *max, *sum;        // [..]
+};
+
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t queries_per_block(int64_t group) {
+    return STACK_ROWS / group > 1 ? STACK_ROWS / group : 1;
+}
+
+uint64_t kv_attention_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
+                            int64_t k_len) {
+    int64_t block = queries_per_block(n_heads / n_kv_heads);
+    uint64_t flops = 0;
+    for (int64_t t = 0; t < q_len; t += block) {
+        int64_t queries = min64(block, q_len - t), keys = k_len - q_len + t + queries;
+        flops += 4 * (uint64_t)(n_heads * queries) * (uint64_t)keys * (uint64_t)head_dim;
+    }
+    return flops;
+}
+
+static size_t scratch_floats(const struct geometry *g) {
+    int64_t rows = g->block * g->group;
+    return (size_t)(rows * (4 * g->args.head_dim + 2 * KEY_TILE + 2) + 16);
+}
+
+static struct scratch carve(float *memory, const struct geometry *g) {
+    int64_t rows = g->block * g->group, tile = rows * g->args.head_dim;
+    struct scratch w = {.q = memory, .o = memory + tile, .dq = memory + 2 * tile, .d_o = memory + 3 * tile};
+    w.s = memory + 4 * tile;
+    w.ds = w.s + rows * KEY_TILE;
+    w.max = w.ds + rows * KEY_TILE;
+    w.sum = w.max + rows;
+    return w;
+}
+
+// Turned keys, packed segment after segment, so that tiles go into the products without copying.
+static bool turn_keys(kv_arena *arena, struct geometry *g, const float *k) {
+    const kv_attention_args *a = &g->args;
+    int64_t *first = kv_arena_alloc(arena, (size_t)a->n_segments * sizeof *first);
+    if (!first) return false;
+    g->n_turned = 0;
+    for (int64_t s = 0; s < a->n_segments; s++) {
+        first[s] = g->n_turned;
+        g->n_turned += a->segments[s].k_len;
+    }
+    float *turned = kv_arena_floats(arena, g->n_turned * g->kv_dim);
+    if (!turned) return false;
+#pragma omp parallel for schedule(static) if (g->n_turned * g->kv_dim > 1 << 13)
+    for (int64_t s = 0; s < a->n_segments; s++) {
+        const kv_segment *seg = &a->segments[s];
+        for (int64_t j = 0; j < seg->k_len; j++) {
+            const float *src = k + (seg->k_row + j) * g->kv_dim;
+            float *dst = turned + (first[s] + j) * g->kv_dim;
+            int64_t position = a->k_positions ? a->k_positions[seg->k_row + j] : j;
+            for (int64_t h = 0; h < a->n_kv_heads; h++)
+                kv_rope_turn(a->rope, position, false, src + h * a->head_dim, dst + h * a->head_dim);
+        }
+    }
+    g->turned_row = first;
+    g->k = turned;
+    return true;
+}
+
+static bool make_geometry(kv_arena *arena, struct geometry *g, const kv_attention_args *args, const float *q,
+                          const float *k, const float *v) {
+    *g = (struct geometry){.args = *args, .group = args->n_heads / args->n_kv_heads, .q = q, .k = k, .v = v};
+    g->block = queries_per_block(g->group);
+    g->q_dim = args->n_heads * args->head_dim;
+    g->kv_dim = args->n_kv_heads * args->head_dim;
+    return !args->rope || turn_keys(arena, g, k);
+}
+
+static const float *key_rows(const struct geometry *g, int64_t segment, int64_t j, int64_t kv_head) {
+    int64_t row = g->args.rope ? g->turned_row[segment] : g->args.segments[segment].k_row;
+    return g->k + (row + j) * g->kv_dim + kv_head * g->args.head_dim;
+}
+
+static const float *value_rows(const struct geometry *g, int64_t segment, int64_t j, int64_t kv_head) {
+    return g->v + (g->args.segments[segment].k_row + j) * g->kv_dim + kv_head * g->args.head_dim;
+}
+
+static int64_t query_position(const struct geometry *g, const kv_segment *seg, int64_t t) {
+    return g->args.q_positions ? g->args.q_positions[seg->q_row + t] : seg->k_len - seg->q_len + t;
+}
+
+// dst[queries · group, d] = the stacked queries t0.. of a KV head, turned and scaled.
+static void stack_queries(const struct geometry *g, const kv_segment *seg, int64_t kv_head, int64_t t0,
+                          int64_t queries, float *dst) {
+    int64_t d = g->args.head_dim;
+    float scale = 1.0f / sqrtf((float)d);
+    for (int64_t t = 0; t < queries; t++) {
+        const float *src = g->q + (seg->q_row + t0 + t) * g->q_dim + kv_head * g->group * d;
+        int64_t position = query_position(g, seg, t0 + t);
+        for (int64_t h = 0; h < g->group; h++, src += d, dst += d) {
+            if (g->args.rope)
+                kv_rope_turn(g->args.rope, position, false, src, dst);
+            else
+                memcpy(dst, src, (size_t)d * sizeof *dst);
+            for (int64_t i = 0; i < d; i++) dst[i] *= scale;
+        }
+    }
+}
+
+// dst[queries · group, d] = the stacked rows of a [rows of q, n_heads · d] matrix.
+static void stack_rows(const struct geometry *g, const kv_segment *seg, int64_t kv_head, int64_t t0,
+                       int64_t queries, const float *matrix, float *dst) {
+    size_t width = (size_t)(g->group * g->args.head_dim);
+    for (int64_t t = 0; t < queries; t++)
+        memcpy(dst + (size_t)t * width, matrix + (seg->q_row + t0 + t) * g->q_dim + kv_head * (int64_t)width,
+               width * sizeof *dst);
+}
+
+// One row of scores: running maximum and sum, scores replaced by e^(score - max), O rescaled. `seen` of
+// `width` scores are not masked; those behind become 0.
+static void online_softmax_row(float *s, int64_t seen, int64_t width, bool first, float *max, float *sum,
+                               float *o, int64_t d) {
+    float top = first ? -INFINITY : *max;
+#pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < seen; j++) top = s[j] > top ? s[j] : top;
+    float total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t j = 0; j < seen; j++) {
+        s[j] = kv_expf(s[j] - top);
+        total += s[j];
+    }
+    for (int64_t j = seen; j < width; j++) s[j] = 0;
+    if (first) {
+        *sum = total;
+    } else if (top == *max) {
+        *sum += total;
+    } else {
+        float shrink = kv_expf(*max - top);
+        *sum = *sum * shrink + total;
+        for (int64_t i = 0; i < d; i++) o[i] *= shrink;
+    }
+    *max = top;
+}
+
+static void forward_block(const struct geometry *g, int64_t segment, int64_t kv_head, int64_t t0,
+                          struct scratch w, float *out) {
+    const kv_segment *seg = &g->args.segments[segment];
+    int64_t d = g->args.head_dim, queries = min64(g->block, seg->q_len - t0), rows = queries * g->group;
+    int64_t offset = seg->k_len - seg->q_len + t0, keys = offset + queries;
+    stack_queries(g, seg, kv_head, t0, queries, w.q);
+    for (int64_t j0 = 0; j0 < keys; j0 += KEY_TILE) {
+        int64_t width = min64(KEY_TILE, keys - j0);
+        kv_gemm_nt(rows, width, d, w.q, d, key_rows(g, segment, j0, kv_head), g->kv_dim, 0, w.s, KEY_TILE);
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t seen = offset + r / g->group + 1 - j0;
+            seen = seen < 0 ? 0 : min64(seen, width);
+            online_softmax_row(w.s + r * KEY_TILE, seen, width, j0 == 0, w.max + r, w.sum + r, w.o + r * d,
+                               d);
+        }
+        kv_gemm_nn(rows, d, width, w.s, KEY_TILE, value_rows(g, segment, j0, kv_head), g->kv_dim, j0 ? 1 : 0,
+                   w.o, d);
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t row = seg->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
+        float *y = out + row * g->q_dim + head * d, inverse = 1.0f / w.sum[r];
+        for (int64_t i = 0; i < d; i++) y[i] = w.o[r * d + i] * inverse;
+        if (g->lse) g->lse[head * g->lse_stride + row] = w.max[r] + logf(w.sum[r]);
+    }
+}
+
+// One unit of forward work: a block of queries of one segment, for one KV head.
+struct task {
+    int32_t segment, kv_head;
+    int64_t t0;
+};
+
+static int64_t count_tasks(const struct geometry *g) {
+    int64_t n = 0;
+    for (int64_t s = 0; s < g->args.n_segments; s++)
+        n += (g->args.segments[s].q_len + g->block - 1) / g->block * g->args.n_kv_heads;
+    return n;
+}
+
+static bool attend(kv_arena *arena, const struct geometry *g, float *out) {
+    int64_t n_tasks = count_tasks(g), n = 0;
+    int n_threads = omp_get_max_threads();
+    struct task *tasks = kv_arena_alloc(arena, (size_t)n_tasks * sizeof *tasks);
+    size_t floats = scratch_floats(g);
+    float *memory = kv_arena_floats(arena, (int64_t)floats * n_threads);
+    if (!tasks || !memory) return false;
+    for (int64_t s = 0; s < g->args.n_segments; s++)
+        for (int64_t h = 0; h < g->args.n_kv_heads; h++)
+            for (int64_t t = 0; t < g->args.segments[s].q_len; t += g->block)
+                tasks[n++] = (struct task){.segment = (int32_t)s, .kv_head = (int32_t)h, .t0 = t};
+#pragma omp parallel for schedule(dynamic) num_threads(n_threads) if (n_tasks > 1)
+    for (int64_t i = 0; i < n_tasks; i++) {
+        struct scratch w = carve(memory + floats * (size_t)omp_get_thread_num(), g);
+        forward_block(g, tasks[i].segment, tasks[i].kv_head, tasks[i].t0, w, out);
+    }
+    return true;
+}
+
+// Gradients as they are being added up. dk is with respect to the turned keys, packed like g->k.
+struct gradients {
+    const float *out, *dout;
+    float *dq, *dk, *dv;
+    float q_beta;
+};
+
+// P and dS of one tile from its scores (in s) and dO·Vᵀ (in ds).
+static void backward_scores(const struct geometry *g, const struct scratch *w, int64_t rows, int64_t offset,
+                            int64_t j0, int64_t width) {
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t seen = offset + r / g->group + 1 - j0;
+        seen = seen < 0 ? 0 : min64(seen, width);
+        float *restrict s = w->s + r * KEY_TILE, *restrict ds = w->ds + r * KEY_TILE, lse = w->max[r],
+                        dot = w->sum[r];
+        for (int64_t j = 0; j < seen; j++) {
+            s[j] = kv_expf(s[j] - lse);
+            ds[j] = s[j] * (ds[j] - dot);
+        }
+        for (int64_t j = seen; j < width; j++) s[j] = ds[j] = 0;
+    }
+}
+
+// dq of a block: turned back, scaled, written or added to its place.
+static void unstack_query_gradient(const struct geometry *g, const kv_segment *seg, int64_t kv_head,
+                                   int64_t t0, int64_t rows, float *dq_stack, const struct gradients *grads) {
+    int64_t d = g->args.head_dim;
+    float scale = 1.0f / sqrtf((float)d);
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t t = t0 + r / g->group, head = kv_head * g->group + r % g->group;
+        float *src = dq_stack + r * d, *dst = grads->dq + (seg->q_row + t) * g->q_dim + head * d;
+        if (g->args.rope) kv_rope_turn(g->args.rope, query_position(g, seg, t), true, src, src);
+        if (grads->q_beta == 0)
+            for (int64_t i = 0; i < d; i++) dst[i] = src[i] * scale;
+        else
+            for (int64_t i = 0; i < d; i++) dst[i] += src[i] * scale;
+    }
+}
+
+static void backward_block(const struct geometry *g, int64_t segment, int64_t kv_head, int64_t t0,
+                           struct scratch w, const struct gradients *grads) {
+    const kv_segment *seg = &g->args.segments[segment];
+    int64_t d = g->args.head_dim, queries = min64(g->block, seg->q_len - t0), rows = queries * g->group;
+    int64_t offset = seg->k_len - seg->q_len + t0, keys = offset + queries;
+    stack_queries(g, seg, kv_head, t0, queries, w.q);
+    stack_rows(g, seg, kv_head, t0, queries, grads->out, w.o);
+    stack_rows(g, seg, kv_head, t0, queries, grads->dout, w.d_o);
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t row = seg->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
+        w.max[r] = g->lse[head * g->lse_stride + row];
+        float dot = 0;
+        for (int64_t i = 0; i < d; i++) dot += w.o[r * d + i] * w.d_o[r * d + i];
+        w.sum[r] = dot;
+    }
+    for (int64_t j0 = 0; j0 < keys; j0 += KEY_TILE) {
+        int64_t width = min64(KEY_TILE, keys - j0);
+        const float *k = key_rows(g, segment, j0, kv_head), *v = value_rows(g, segment, j0, kv_head);
+        kv_gemm_nt(rows, width, d, w.q, d, k, g->kv_dim, 0, w.s, KEY_TILE);
+        kv_gemm_nt(rows, width, d, w.d_o, d, v, g->kv_dim, 0, w.ds, KEY_TILE);
+        backward_scores(g, &w, rows, offset, j0, width);
+        if (grads->dv)
+            kv_gemm_tn(width, d, rows, w.s, KEY_TILE, w.d_o, d, 1,
+                       grads->dv + (seg->k_row + j0) * g->kv_dim + kv_head * d, g->kv_dim);
+        if (grads->dk)
+            kv_gemm_tn(width, d, rows, w.ds, KEY_TILE, w.q, d, 1, grads->dk + (k - g->k), g->kv_dim);
+        if (grads->dq) kv_gemm_nn(rows, d, width, w.ds, KEY_TILE, k, g->kv_dim, j0 ? 1 : 0, w.dq, d);
+    }
+    if (grads->dq) unstack_query_gradient(g, seg, kv_head, t0, rows, w.dq, grads);
+}
+
+// The gradient of turned keys, turned back and added to the keys' own.
+static void turn_back_keys(const struct geometry *g, int64_t segment, int64_t kv_head, float *turned,
+                           float *dk) {
+    const kv_segment *seg = &g->args.segments[segment];
+    int64_t d = g->args.head_dim;
+    for (int64_t j = 0; j < seg->k_len; j++) {
+        float *src = turned + (g->turned_row[segment] + j) * g->kv_dim + kv_head * d;
+        float *dst = dk + (seg->k_row + j) * g->kv_dim + kv_head * d;
+        int64_t position = g->args.k_positions ? g->args.k_positions[seg->k_row + j] : j;
+        kv_rope_turn(g->args.rope, position, true, src, src);
+        for (int64_t i = 0; i < d; i++) dst[i] += src[i];
+    }
+}
+
+static float *zeroed_grad(kv_tape *tape, kv_tensor *x) {
+    float beta, *grad = kv_tape_grad(tape, x, &beta);
+    if (grad && beta == 0) memset(grad, 0, (size_t)(x->rows * x->cols) * sizeof *grad);
+    return grad;
+}
+
+static void attention_backward(kv_tape *tape, const kv_record *r) {
+    const struct attention_saved *saved = r->saved;
+    kv_tensor *q = r->in[0], *k = r->in[1], *v = r->in[2];
+    kv_arena *arena = kv_tape_arena(tape);
+    struct gradients grads = {.out = r->out->data, .dout = r->out->grad};
+    grads.dq = kv_tape_grad(tape, q, &grads.q_beta);
+    grads.dv = zeroed_grad(tape, v);
+    float *dk = zeroed_grad(tape, k);
+    if (grads.dq && grads.q_beta == 0) // rows outside every segment
+        memset(grads.dq, 0, (size_t)(q->rows * q->cols) * sizeof *grads.dq);
+    kv_arena_mark mark = kv_arena_get_mark(arena);
+    struct geometry g;
+    bool ok = make_geometry(arena, &g, &saved->args, q->data, k->data, v->data);
+    g.lse = saved->lse, g.lse_stride = q->rows;
+    int n_threads = omp_get_max_threads();
+    size_t floats = scratch_floats(&g);
+    float *memory = kv_arena_floats(arena, (int64_t)floats * n_threads);
+    grads.dk = dk && g.args.rope ? kv_arena_floats(arena, g.n_turned * g.kv_dim) : dk;
+    if (!ok || !memory || (dk && !grads.dk)) {
+        kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the gradient of attention");
+        return;
+    }
+    if (dk && g.args.rope) memset(grads.dk, 0, (size_t)(g.n_turned * g.kv_dim) * sizeof *grads.dk);
+    // One thread per (segment, KV head): only it adds to those keys' and values' gradients.
+    int64_t n_heads = g.args.n_kv_heads, n_units = g.args.n_segments * n_heads;
+#pragma omp parallel for schedule(dynamic) num_threads(n_threads) if (n_units > 1)
+    for (int64_t unit = 0; unit < n_units; unit++) {
+        int64_t segment = unit / n_heads, head = unit % n_heads;
+        struct scratch w = carve(memory + floats * (size_t)omp_get_thread_num(), &g);
+        for (int64_t t = 0; t < g.args.segments[segment].q_len; t += g.block)
+            backward_block(&g, segment, head, t, w, &grads);
+        if (dk && g.args.rope) turn_back_keys(&g, segment, head, grads.dk, dk);
+    }
+    kv_arena_release(arena, mark);
+}
+
+static bool record_attention(kv_tape *tape, kv_tensor *out, kv_tensor *q, kv_tensor *k, kv_tensor *v,
+                             const kv_attention_args *args, float *lse) {
+    kv_record *r = kv_tape_record(tape, attention_backward, out, sizeof(struct attention_saved));
+    kv_segment *segments = kv_arena_alloc(kv_tape_arena(tape), (size_t)args->n_segments * sizeof *segments);
+    if (!r || !segments) return false;
+    memcpy(segments, args->segments, (size_t)args->n_segments * sizeof *segments);
+    r->in[0] = q, r->in[1] = k, r->in[2] = v;
+    struct attention_saved *saved = r->saved;
+    *saved = (struct attention_saved){.args = *args, .lse = lse};
+    saved->args.segments = segments;
+    return true;
+}
+
+kv_tensor *kv_attention(kv_tape *tape, kv_tensor *q, kv_tensor *k, kv_tensor *v,
+                        const kv_attention_args *args) {
+    if (!q || !k || !v) return NULL;
+    assert(q->cols == args->n_heads * args->head_dim && k->cols == args->n_kv_heads * args->head_dim);
+    assert(v->cols == k->cols && v->rows == k->rows && args->n_heads % args->n_kv_heads == 0);
+    kv_arena *arena = kv_tape_arena(tape);
+    kv_tensor *out = kv_tape_tensor(tape, q->rows, q->cols);
+    bool wants = kv_tape_wants(tape, (const kv_tensor *const[]){q, k, v}, 3, NULL, NULL);
+    float *lse = wants ? kv_arena_floats(arena, args->n_heads * q->rows) : NULL;
+    if (!out || (wants && !lse)) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for attention");
+    kv_arena_mark mark = kv_arena_get_mark(arena);
+    struct geometry g;
+    bool ok = make_geometry(arena, &g, args, q->data, k->data, v->data);
+    g.lse = lse, g.lse_stride = q->rows;
+    if (!ok || !attend(arena, &g, out->data))
+        return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for attention");
+    kv_arena_release(arena, mark);
+    if (wants && !record_attention(tape, out, q, k, v, args, lse))
+        return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for attention");
+    return out;
+}

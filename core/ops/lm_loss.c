@@ -1,0 +1,198 @@
+// Cross-entropy, z-loss and distillation of logits z = h·Eᵀ, z' = h'·E'ᵀ (teacher), without keeping the
+// logits.
+//
+//   lse = ln Σ_j e^{z_j},  p = softmax z,  p' = softmax z'
+//   CE = lse - z_target      Z = lse²      KL(p' ‖ p) = Σ_j p'_j (z'_j - z_j) - lse' + lse
+//   dz = [ w_ce (p - onehot) + w_z 2 lse p + w_kl (p - p') ] / n_valid      dh = dz·E      dE = dzᵀ·h
+// Rows go through in blocks; within one, tiles of the vocabulary are multiplied and folded into a running
+// logsumexp while they are still in cache. dz of the whole batch is kept for backward when it is small (a
+// vocabulary of a thousand), and computed again, block by block, when it is not.
+#include "core/gemm.h"
+#include "core/ops.h"
+#include "core/vecmath.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+enum { BLOCK_FLOATS = 1 << 20, VOCABULARY_TILE = 2048, KEPT_FLOATS = 1 << 24 };
+
+struct lm_loss_saved {
+    kv_lm_loss_args args;
+    float *dlogits; // [m, vocabulary] or NULL: compute again
+};
+
+// A block of rows on its way through: logits become dlogits in place.
+struct block {
+    float *logits, *teacher; // [block rows, vocabulary]; teacher NULL without KL
+    float *max, *sum;        // running logsumexp of each row, student then teacher: [2 · block rows]
+    double *ce, *z, *kl;     // [m] each: every row's own terms, added up in order at the end
+};
+
+static int64_t block_rows(int64_t m, int64_t vocab) {
+    int64_t rows = BLOCK_FLOATS / vocab;
+    rows = rows < 16 ? 16 : rows;
+    return rows < m ? rows : m;
+}
+
+// Folds n more logits into a running maximum and Σ e^(z - max).
+static void fold(const float *z, int64_t n, bool first, float *max, float *sum) {
+    float top = first ? -INFINITY : *max, total = 0;
+#pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < n; j++) top = z[j] > top ? z[j] : top;
+#pragma omp simd reduction(+ : total)
+    for (int64_t j = 0; j < n; j++) total += kv_expf(z[j] - top);
+    *sum = total + (first ? 0 : *sum * kv_expf(*max - top));
+    *max = top;
+}
+
+static bool block_logits(kv_arena *arena, const float *h, int64_t rows, const kv_param *head, float *logits,
+                         float *max, float *sum) {
+    int64_t vocab = head->rows;
+    for (int64_t c = 0; c < vocab; c += VOCABULARY_TILE) {
+        int64_t width = vocab - c < VOCABULARY_TILE ? vocab - c : VOCABULARY_TILE;
+        if (!kv_gemm_weight_t(arena, rows, h, head->cols, head, c, width, 0, logits + c, vocab)) return false;
+#pragma omp parallel for schedule(static) if (rows * width > 1 << 13)
+        for (int64_t i = 0; i < rows; i++) fold(logits + i * vocab + c, width, c == 0, max + i, sum + i);
+    }
+    return true;
+}
+
+// Terms of one row from its logits; with `gradient`, the logits become dz.
+static void finish_row(const kv_lm_loss_args *a, int64_t row, float *z, const float *teacher, int64_t vocab,
+                       float lse, float teacher_lse, bool gradient, const struct block *b) {
+    int32_t target = a->targets[row];
+    b->ce[row] = b->z[row] = b->kl[row] = 0;
+    if (target == a->ignore_index) {
+        if (gradient) memset(z, 0, (size_t)vocab * sizeof *z);
+        return;
+    }
+    b->ce[row] = (double)lse - (double)z[target];
+    b->z[row] = (double)lse * (double)lse;
+    if (teacher) {
+        float kl = 0;
+#pragma omp simd reduction(+ : kl)
+        for (int64_t j = 0; j < vocab; j++)
+            kl += kv_expf(teacher[j] - teacher_lse) * ((teacher[j] - teacher_lse) - (z[j] - lse));
+        b->kl[row] = (double)kl;
+    }
+    if (!gradient) return;
+    float scale = (float)(1 / a->n_valid), w_kl = teacher ? a->weight_kl : 0;
+    float w_p = (a->weight_ce + 2 * a->weight_z * lse + w_kl) * scale, w_t = w_kl * scale;
+    if (teacher)
+        for (int64_t j = 0; j < vocab; j++)
+            z[j] = w_p * kv_expf(z[j] - lse) - w_t * kv_expf(teacher[j] - teacher_lse);
+    else
+        for (int64_t j = 0; j < vocab; j++) z[j] = w_p * kv_expf(z[j] - lse);
+    z[target] -= a->weight_ce * scale;
+}
+
+// Rows [row0, row0 + rows): terms, and dlogits into `logits` when `gradient`.
+static bool run_block(kv_arena *arena, const kv_lm_loss_args *a, const kv_tensor *hidden,
+                      const kv_param *head, int64_t row0, int64_t rows, float *logits, bool gradient,
+                      const struct block *b) {
+    int64_t vocab = head->rows;
+    if (!block_logits(arena, hidden->data + row0 * hidden->cols, rows, head, logits, b->max, b->sum))
+        return false;
+    float *teacher_max = b->max + rows, *teacher_sum = b->sum + rows;
+    if (b->teacher && !block_logits(arena, a->teacher_hidden->data + row0 * a->teacher_hidden->cols, rows,
+                                    a->teacher_head, b->teacher, teacher_max, teacher_sum))
+        return false;
+#pragma omp parallel for schedule(static) if (rows * vocab > 1 << 13)
+    for (int64_t i = 0; i < rows; i++)
+        finish_row(a, row0 + i, logits + i * vocab, b->teacher ? b->teacher + i * vocab : NULL, vocab,
+                   b->max[i] + logf(b->sum[i]), b->teacher ? teacher_max[i] + logf(teacher_sum[i]) : 0,
+                   gradient, b);
+    return true;
+}
+
+static bool allocate_block(kv_arena *arena, struct block *b, int64_t m, int64_t vocab, bool own_logits,
+                           bool teacher) {
+    int64_t rows = block_rows(m, vocab);
+    b->logits = own_logits ? kv_arena_floats(arena, rows * vocab) : NULL;
+    b->teacher = teacher ? kv_arena_floats(arena, rows * vocab) : NULL;
+    b->max = kv_arena_floats(arena, 2 * rows);
+    b->sum = kv_arena_floats(arena, 2 * rows);
+    b->ce = kv_arena_alloc(arena, 3 * (size_t)m * sizeof *b->ce);
+    if ((own_logits && !b->logits) || (teacher && !b->teacher) || !b->max || !b->sum || !b->ce) return false;
+    b->z = b->ce + m, b->kl = b->ce + 2 * m;
+    return true;
+}
+
+static void lm_loss_backward(kv_tape *tape, const kv_record *r) {
+    const struct lm_loss_saved *s = r->saved;
+    kv_tensor *hidden = r->in[0];
+    kv_param *head = r->weight;
+    kv_arena *arena = kv_tape_arena(tape);
+    int64_t m = hidden->rows, dim = hidden->cols, vocab = head->rows, step = block_rows(m, vocab);
+    float beta = 0, *dh = kv_tape_grad(tape, hidden, &beta), dloss = *r->out->grad;
+    kv_arena_mark mark = kv_arena_get_mark(arena);
+    struct block b = {0};
+    bool ok = s->dlogits || allocate_block(arena, &b, m, vocab, true, s->args.weight_kl != 0);
+    for (int64_t row = 0; ok && row < m; row += step) {
+        int64_t rows = m - row < step ? m - row : step;
+        float *dlogits = s->dlogits ? s->dlogits + row * vocab : b.logits;
+        if (!s->dlogits) ok = run_block(arena, &s->args, hidden, head, row, rows, dlogits, true, &b);
+        if (dloss != 1) {
+#pragma omp parallel for simd schedule(static)
+            for (int64_t i = 0; i < rows * vocab; i++) dlogits[i] *= dloss;
+        }
+        if (ok && dh)
+            ok = kv_gemm_weight(arena, rows, dlogits, vocab, head, 0, vocab, beta, dh + row * dim, dim);
+        if (ok && head->grad)
+            kv_gemm_tn(vocab, dim, rows, dlogits, vocab, hidden->data + row * dim, dim, 1, head->grad, dim);
+    }
+    kv_arena_release(arena, mark);
+    if (!ok) kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the gradient of the loss");
+}
+
+static kv_lm_loss_terms add_terms(const struct block *b, int64_t m, double n_valid) {
+    kv_lm_loss_terms t = {0};
+    for (int64_t i = 0; i < m; i++) t.cross_entropy += b->ce[i], t.z += b->z[i], t.kl += b->kl[i];
+    return (kv_lm_loss_terms){
+        .cross_entropy = t.cross_entropy / n_valid, .z = t.z / n_valid, .kl = t.kl / n_valid};
+}
+
+static bool targets_fit(kv_tape *tape, const kv_lm_loss_args *a, int64_t m, int64_t vocab) {
+    for (int64_t i = 0; i < m; i++)
+        if (a->targets[i] != a->ignore_index && (a->targets[i] < 0 || a->targets[i] >= vocab)) {
+            kv_tape_fail(tape, KV_ERR_RANGE, "target %lld has id %d, outside the vocabulary of %lld",
+                         (long long)i, (int)a->targets[i], (long long)vocab);
+            return false;
+        }
+    return true;
+}
+
+kv_tensor *kv_lm_loss(kv_tape *tape, kv_tensor *hidden, kv_param *head, const kv_lm_loss_args *args,
+                      kv_lm_loss_terms *terms) {
+    if (!hidden || (args->weight_kl != 0 && !args->teacher_hidden)) return NULL;
+    assert(hidden->cols == head->cols && args->n_valid > 0);
+    assert(args->weight_kl == 0 ||
+           (args->teacher_head->rows == head->rows && args->teacher_hidden->rows == hidden->rows));
+    kv_arena *arena = kv_tape_arena(tape);
+    int64_t m = hidden->rows, vocab = head->rows, step = block_rows(m, vocab);
+    if (!targets_fit(tape, args, m, vocab)) return NULL;
+    bool wants = kv_tape_wants(tape, (const kv_tensor *const[]){hidden}, 1, head, NULL);
+    bool keep = wants && m <= KEPT_FLOATS / vocab;
+    kv_tensor *loss = kv_tape_tensor(tape, 1, 1);
+    float *dlogits = keep ? kv_arena_floats(arena, m * vocab) : NULL;
+    kv_arena_mark mark = kv_arena_get_mark(arena);
+    struct block b = {0};
+    bool ok = loss && (!keep || dlogits) && allocate_block(arena, &b, m, vocab, !keep, args->weight_kl != 0);
+    for (int64_t row = 0; ok && row < m; row += step)
+        ok = run_block(arena, args, hidden, head, row, m - row < step ? m - row : step,
+                       keep ? dlogits + row * vocab : b.logits, keep, &b);
+    if (!ok) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the loss");
+    kv_lm_loss_terms t = add_terms(&b, m, args->n_valid);
+    kv_arena_release(arena, mark);
+    if (terms) *terms = t;
+    *loss->data = (float)((double)args->weight_ce * t.cross_entropy + (double)args->weight_z * t.z +
+                          (double)args->weight_kl * t.kl);
+    if (wants) {
+        kv_record *r = kv_tape_record(tape, lm_loss_backward, loss, sizeof(struct lm_loss_saved));
+        if (!r) return NULL;
+        r->in[0] = hidden, r->weight = head;
+        *(struct lm_loss_saved *)r->saved = (struct lm_loss_saved){.args = *args, .dlogits = dlogits};
+    }
+    return loss;
+}
