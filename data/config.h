@@ -18,18 +18,32 @@ typedef struct kv_config kv_config; // the merged document
 // fill defaults in afterwards with kv_config_has. On failure *config is NULL.
 kv_status kv_config_load(const char *path, const char *const *overrides, size_t n_overrides,
                          const cyaml_schema_value_t *schema, kv_config **config, kv_error *err);
+// The same on top of `defaults`, YAML text of the program's own that every other source wins over (may be
+// NULL).
+kv_status kv_config_load_with_defaults(const char *defaults, const char *path, const char *const *overrides,
+                                       size_t n_overrides, const cyaml_schema_value_t *schema,
+                                       kv_config **config, kv_error *err);
 void kv_config_free(kv_config *config);
 
 // The struct (owned by the config, freed with it).
 void *kv_config_data(const kv_config *config);
 
-// Whether "a.b.c" was set anywhere.
+// Whether "a.b.c" was set anywhere (defaults do not count).
 bool kv_config_has(const kv_config *config, const char *key);
 
-// KV_ERR_FORMAT with "FILE:LINE: key: message" of the place where `key` was last set (or of the file's first
-// line if it was not). For range and consistency checks after loading; list entries are "systems[2].name".
+// KV_ERR_FORMAT with "FILE:LINE: key `a.b.c`: message" of the place where `key` was last set ("-s
+// a.b.c=value: key ..." for an override). If it was not, the line of the group it would stand in, or the
+// file's first. For range and consistency checks after loading; list entries are "systems[2].name".
 kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
 // The merged document as YAML text (what a run directory keeps). Caller frees; NULL when out of memory.
 char *kv_config_text(const kv_config *config);
+
+// The first key, apart from ignored[n_ignored], that two merged documents disagree on, with what each says
+// ("nothing" when absent). Numbers are compared by value. False when they agree.
+typedef struct kv_config_difference {
+    char key[160], a[96], b[96];
+} kv_config_difference;
+bool kv_config_compare(const kv_config *a, const kv_config *b, const char *const *ignored, size_t n_ignored,
+                       kv_config_difference *difference);

@@ -1,0 +1,58 @@
+// The merged YAML document behind kv_config: nodes that know which source and line they came from.
+#pragma once
+
+#include "core/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <yaml.h>
+
+typedef struct kv_config_origin {
+    int source; // index into tree->sources
+    size_t line;
+} kv_config_origin;
+
+typedef struct kv_config_tree {
+    yaml_document_t doc;
+    bool open;
+    kv_config_origin *origins; // of node id i at [i - 1]
+    size_t n_origins;
+    char **sources; // file names; an override is "-s key=value", the defaults "built-in defaults"
+    int n_sources;
+} kv_config_tree;
+
+// One YAML document from text[size]; `label` (a file name, say) opens the error messages. An empty text is an
+// empty mapping; a second document, or a root that is no mapping unless any_root, is refused. On KV_OK the
+// caller deletes *doc with yaml_document_delete.
+kv_status kv_yaml_parse(const char *text, size_t size, const char *label, bool any_root, yaml_document_t *doc,
+                        kv_error *err);
+
+// Value of `key` in mapping node `mapping`, 0 when absent.
+int kv_yaml_get(yaml_document_t *doc, int mapping, const char *key);
+
+// An empty mapping. kv_tree_free accepts a zeroed struct.
+kv_status kv_tree_create(kv_config_tree *tree, kv_error *err);
+void kv_tree_free(kv_config_tree *tree);
+
+// Registers a source; its index, or -1 when out of memory.
+int kv_tree_add_source(kv_config_tree *tree, const char *name);
+
+// Merges a document's root mapping into the tree: mappings merge, everything else replaces.
+kv_status kv_tree_merge(kv_config_tree *tree, yaml_document_t *from, int source, kv_error *err);
+
+// Sets "a.b[2].c" to the root of `from`, creating mappings on the way. List entries must exist already.
+kv_status kv_tree_set(kv_config_tree *tree, const char *key, yaml_document_t *from, int source,
+                      kv_error *err);
+
+// Node of "a.b[2].c", or 0. *deepest (may be NULL) is the last node on the way that exists.
+int kv_tree_find(kv_config_tree *tree, const char *key, int *deepest);
+
+// One part of a dotted key: the name, or the index when *name is empty. Advances *key; false at the end or
+// when the key is malformed.
+enum { KV_KEY_PART = 128 };
+bool kv_key_next(const char **key, char name[KV_KEY_PART], long *index);
+// Whether all parts of `key` are well formed.
+bool kv_key_valid(const char *key);
+
+// As YAML text, NUL-terminated; caller frees. NULL when out of memory.
+char *kv_tree_text(kv_config_tree *tree);
