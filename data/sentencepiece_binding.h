@@ -1,0 +1,30 @@
+// The few calls of the C++ library sentencepiece that the project needs, for C. No exception crosses this
+// line. Functions that return int give 0, or -1 with one line in message[message_size].
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kv_spm kv_spm;
+
+// A model from the bytes of its file, which are copied. NULL, with a message, when they are not one.
+kv_spm *kv_spm_load(const void *bytes, size_t size, char *message, size_t message_size);
+void kv_spm_free(kv_spm *spm);
+
+int kv_spm_vocab_size(const kv_spm *spm);
+int kv_spm_bos(const kv_spm *spm); // -1: none
+int kv_spm_eos(const kv_spm *spm);
+
+// *ids and *text are malloc'ed here and freed by the caller with free().
+int kv_spm_encode(const kv_spm *spm, const char *text, size_t length, int32_t **ids, size_t *n, char *message,
+                  size_t message_size);
+int kv_spm_decode(const kv_spm *spm, const int32_t *ids, size_t n, char **text, size_t *length, char *message,
+                  size_t message_size);
+
+#ifdef __cplusplus
+}
+#endif
