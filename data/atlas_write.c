@@ -1,0 +1,133 @@
+#include "data/atlas.h"
+
+#include "data/pending_file.h"
+#include "data/triviaqa.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Each writer returns a new JSON value for one line, or NULL when out of memory. Jansson's _new setters take
+// over what they are given, also on failure, and refuse NULL, so a chain of them needs one check at its end.
+
+static json_t *document_line(const kv_fact *fact) {
+    char *text = kv_fact_text(fact);
+    json_t *line = text ? json_pack("{s:s}", "text", text) : NULL;
+    free(text);
+    return line;
+}
+
+static json_t *normalized(const char *text) {
+    char *copy = strdup(text);
+    if (!copy) return NULL;
+    kv_normalize_answer(copy);
+    json_t *value = json_string(copy);
+    free(copy);
+    return value;
+}
+
+static json_t *question_line(const kv_fact *fact) {
+    char id[64];
+    snprintf(id, sizeof id, "%s-%" PRIi64, kv_fact_kind_name(fact->kind), fact->number);
+    json_t *aliases = json_array(), *plain = json_array();
+    int failed = json_array_append_new(aliases, json_string(fact->answer));
+    failed |= json_array_append_new(plain, normalized(fact->answer));
+    for (int64_t i = 0; i < fact->n_aliases; i++) {
+        failed |= json_array_append_new(aliases, json_string(fact->aliases[i]));
+        failed |= json_array_append_new(plain, normalized(fact->aliases[i]));
+    }
+    json_t *line =
+        json_pack("{s:s, s:s, s:{s:s, s:o, s:o}}", "question_id", id, "question", fact->question, "answer",
+                  "value", fact->answer, "aliases", aliases, "normalized_aliases", plain);
+    if (!failed) return line;
+    json_decref(line);
+    return NULL;
+}
+
+// ---- Files ----------------------------------------------------------------------------------------------
+
+struct output {
+    const char *name;
+    json_t *(*line)(const kv_fact *fact); // NULL: the summary
+    bool trained, held_out;               // which facts it holds
+    kv_pending pending;
+};
+
+static json_t *summary(const kv_atlas *atlas) {
+    json_t *kinds = json_object(), *sources = json_object();
+    int failed = 0;
+    int64_t n_held_out = 0;
+    for (int k = 0; k < KV_FACT_KINDS; k++) {
+        n_held_out += atlas->held_out[k];
+        json_t *counts = json_pack("{s:I, s:I, s:I, s:I}", "available", (json_int_t)atlas->available[k],
+                                   "chosen", (json_int_t)atlas->chosen[k], "trained",
+                                   (json_int_t)(atlas->chosen[k] - atlas->held_out[k]), "held_out",
+                                   (json_int_t)atlas->held_out[k]);
+        failed |= json_object_set_new(kinds, kv_fact_kind_name((kv_fact_kind)k), counts);
+    }
+    for (int i = 0; i < KV_ATLAS_SOURCES; i++)
+        failed |= json_object_set_new(sources, atlas->sources[i].name, json_string(atlas->sources[i].hash));
+    json_t *all = json_pack("{s:I, s:I, s:I, s:I, s:f, s:o, s:o}", "facts", (json_int_t)atlas->n, "trained",
+                            (json_int_t)(atlas->n - n_held_out), "held_out", (json_int_t)n_held_out, "seed",
+                            (json_int_t)atlas->seed, "held_out_fraction", atlas->held_out_fraction, "kinds",
+                            kinds, "iso_codes", sources);
+    if (!failed) return all;
+    json_decref(all);
+    return NULL;
+}
+
+static bool put(FILE *file, json_t *value, size_t flags) {
+    bool ok = value && json_dumpf(value, file, flags) == 0 && fputc('\n', file) != EOF;
+    json_decref(value);
+    return ok;
+}
+
+static kv_status write_output(const kv_atlas *atlas, const struct output *output, kv_error *err) {
+    FILE *file = fopen(output->pending.path, "wb");
+    if (!file) return kv_fail(err, KV_ERR_IO, "%s: %s", output->pending.path, strerror(errno));
+    bool ok = true;
+    errno = 0;
+    if (!output->line) ok = put(file, summary(atlas), JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    for (int64_t i = 0; ok && output->line && i < atlas->n; i++) {
+        const kv_fact *fact = &atlas->facts[i];
+        if (fact->held_out ? output->held_out : output->trained) ok = put(file, output->line(fact), 0);
+    }
+    int reason = errno;
+    if (fclose(file) != 0 && ok) {
+        ok = false;
+        reason = errno;
+    }
+    if (ok) return KV_OK;
+    return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", output->pending.final,
+                   strerror(reason ? reason : ENOMEM));
+}
+
+kv_status kv_atlas_write(const kv_atlas *atlas, const char *directory, kv_error *err) {
+    struct output outputs[] = {
+        {.name = "train.jsonl", .line = document_line, .trained = true, .held_out = true},
+        {.name = "predictor_train.jsonl", .line = document_line, .trained = true},
+        {.name = "questions_trained.jsonl", .line = question_line, .trained = true},
+        {.name = "questions_held_out.jsonl", .line = question_line, .held_out = true},
+        {.name = "atlas.json"},
+    };
+    enum { n_outputs = sizeof outputs / sizeof *outputs };
+    kv_status status = KV_OK;
+    for (int i = 0; !status && i < n_outputs; i++) {
+        char path[PATH_MAX];
+        if (snprintf(path, sizeof path, "%s/%s", directory, outputs[i].name) >= (int)sizeof path)
+            status = kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", directory);
+        if (!status) status = kv_pending_file(&outputs[i].pending, path, err);
+        if (!status) status = write_output(atlas, &outputs[i], err);
+    }
+    // Only when all of them are whole does the first one take its place.
+    for (int i = 0; i < n_outputs; i++) {
+        if (!status)
+            status = kv_pending_commit(&outputs[i].pending, err);
+        else
+            kv_pending_abandon(&outputs[i].pending);
+    }
+    return status;
+}
