@@ -12,8 +12,7 @@ static int64_t kv_dim(const kv_model_spec *spec, int64_t layer) {
     return spec->layers[layer].n_kv_heads * spec->head_dim;
 }
 
-// ---- Inference
-// ----------------------------------------------------------------------------------------------------
+// ---- Inference ------------------------------------------------------------------------------------------
 
 static uint64_t keys_values(const kv_model_spec *spec, int64_t layer, int64_t n) {
     return 2 * product(n, kv_dim(spec, layer), spec->model_dim);
@@ -71,8 +70,66 @@ uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached) {
     return sum;
 }
 
-// ---- Sizes
-// --------------------------------------------------------------------------------------------------------
+// ---- Training -------------------------------------------------------------------------------------------
+//
+// A linear layer costs one product forward, one backward for its input where that wants a gradient, and one
+// for its weight where that is trained. Attention is two products forward; backward computes the scores and
+// their gradient (two products), then one each for queries, keys and values that want a gradient.
+
+// A pass of a whole model in which everything is trained, or (trained false) nothing is. only_kv: up to the
+// last layer's keys and values.
+static uint64_t pass_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, bool trained,
+                           bool only_kv) {
+    const int64_t n = n_seq * seq_len;
+    uint64_t linear = 0, attended = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        linear += keys_values(spec, i, n);
+        if (only_kv && i + 1 == spec->n_layers) break;
+        linear += other_projections(spec, i, n);
+        attended += (uint64_t)n_seq * attention(spec, i, seq_len, seq_len);
+    }
+    return trained ? 3 * linear + attended + attended / 2 * 5 : linear + attended;
+}
+
+// The frozen base attending to predicted keys and values that want a gradient: nothing below the first
+// layer's attention does.
+static uint64_t student_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+    const int64_t n = n_seq * seq_len;
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        const uint64_t attended = (uint64_t)n_seq * attention(spec, i, seq_len, seq_len);
+        sum += 2 * other_projections(spec, i, n) + attended + attended / 2 * 5;
+        if (i == 0) sum -= product(n, q_dim(spec, i), spec->model_dim) + attended / 2;
+    }
+    return sum;
+}
+
+static uint64_t loss_flops(const kv_model_spec *spec, int64_t n, bool hidden_trained, bool head_trained,
+                           bool teacher) {
+    return kv_lm_loss_flops(n, spec->vocab_size, spec->model_dim, teacher ? spec->model_dim : 0,
+                            hidden_trained, head_trained);
+}
+
+uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+    return pass_flops(spec, n_seq, seq_len, true, false) +
+           loss_flops(spec, n_seq * seq_len, true, true, false);
+}
+
+uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
+                           int64_t n_seq, int64_t seq_len, const kv_kvp_weights *weights, bool aux_trained) {
+    const int64_t n = n_seq * seq_len;
+    const bool aux_loss = weights->aux != 0, teacher = weights->kl != 0;
+    const bool student = weights->base != 0 || teacher, consistency = weights->consistency != 0;
+    uint64_t sum = pass_flops(aux, n_seq, seq_len, aux_trained, !aux_loss);
+    if (aux_loss) sum += loss_flops(aux, n, aux_trained, aux_trained, false);
+    const uint64_t backward = student || consistency ? (aux_trained ? 2 : 1) : 0;
+    sum += (1 + backward) * predictor_flops(base, aux, predictor, n);
+    if (teacher || consistency) sum += pass_flops(base, n_seq, seq_len, false, !teacher);
+    if (student) sum += student_flops(base, n_seq, seq_len) + loss_flops(base, n, true, false, teacher);
+    return sum;
+}
+
+// ---- Sizes ----------------------------------------------------------------------------------------------
 
 static int64_t layer_size(const kv_model_spec *spec, int64_t layer) {
     const int64_t dim = spec->model_dim, q = q_dim(spec, layer), kv = kv_dim(spec, layer);

@@ -1,8 +1,9 @@
-// One FLOP counter for training, evaluation and progress bars.                               [method.md
+// One FLOP counter for training, evaluation and progress bars: what kv_gemm_flops() measures, worked out from
+// shapes alone.                                                                             [method.md
 // section 7]
 #pragma once
 
-#include "core/predictor.h"
+#include "core/objective.h"
 
 // Products executed by one prefill of a prompt of n tokens up to the first token's logits: every layer on all
 // n tokens, but the last layer's queries, attention and FFN on the last token only (nothing else is read
@@ -17,10 +18,14 @@ uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *au
 // One decoded token after `cached` tokens.
 uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached);
 
-// Products of one training step (forward and backward) on n_seq · seq_len tokens.
+// Products of one step of kv_lm_objective, forward and backward, on n_seq sequences of seq_len tokens with
+// every parameter trainable. A step made of micro-batches is the sum of theirs.
 uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);
+
+// The same for kv_kvp_objective with the terms that have a weight: base frozen, predictors trainable, aux
+// trainable or not. (An aux layer that no loss reaches is counted as if one did.)
 uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
-                           int64_t n_seq, int64_t seq_len, bool aux_trained, bool teacher);
+                           int64_t n_seq, int64_t seq_len, const kv_kvp_weights *weights, bool aux_trained);
 
 // Number of weights from a spec, with or without the embedding (and head) tables.
 int64_t kv_spec_size(const kv_model_spec *spec, bool with_embedding);

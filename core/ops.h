@@ -105,6 +105,11 @@ typedef struct kv_lm_loss_terms {
 kv_tensor *kv_lm_loss(kv_tape *tape, kv_tensor *hidden, kv_param *head, const kv_lm_loss_args *args,
                       kv_lm_loss_terms *terms);
 
+// Operations of the products kv_lm_loss executes on m rows, forward and backward, 2 per multiply-add. teacher_dim is
+// 0 without a teacher; hidden_wants, head_wants: which of the two get a gradient.
+uint64_t kv_lm_loss_flops(int64_t m, int64_t vocabulary, int64_t dim, int64_t teacher_dim, bool hidden_wants,
+                          bool head_wants);
+
 // loss [1, 1] = Σ over rows with keep[row] of |x - target| / (n_kept · cols).       [paper section 3.3, L_C]
 // target [m, cols] receives no gradient. keep (one byte a row) must stay valid until backward; n_kept counts
 // the whole step.

@@ -36,6 +36,10 @@ kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int6
 kv_status kv_session_decode(kv_session *session, const int32_t *ids, const bool *active, float *logits,
                             kv_error *err);
 
+int64_t kv_session_n_seq(const kv_session *session);
+int64_t kv_session_capacity(const kv_session *session);
+int64_t kv_session_vocab_size(const kv_session *session);
+
 // Tokens in the cache of sequence s.
 int64_t kv_session_length(const kv_session *session, int64_t s);
 

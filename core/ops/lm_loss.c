@@ -196,3 +196,10 @@ kv_tensor *kv_lm_loss(kv_tape *tape, kv_tensor *hidden, kv_param *head, const kv
     }
     return loss;
 }
+
+uint64_t kv_lm_loss_flops(int64_t m, int64_t vocabulary, int64_t dim, int64_t teacher_dim, bool hidden_wants,
+                          bool head_wants) {
+    uint64_t table = 2 * (uint64_t)m * (uint64_t)vocabulary, logits = table * (uint64_t)(dim + teacher_dim);
+    bool again = (hidden_wants || head_wants) && m > KEPT_FLOATS / vocabulary;
+    return (again ? 2 : 1) * logits + ((uint64_t)hidden_wants + head_wants) * table * (uint64_t)dim;
+}
