@@ -251,30 +251,6 @@ static void test_rotation_is_relative(void **state) {
     setup_free(&s);
 }
 
-static void test_rope_turn(void **state) {
-    (void)state;
-    const int64_t dim = 6;
-    const double inv_freq[3] = {1, 0.1, 0.003};
-    kv_rope *rope = kv_rope_create(dim, 500, inv_freq);
-    assert_non_null(rope);
-    for (int64_t position = 0; position < 500; position += 71) {
-        float x[6], turned[6], back[6];
-        test_fill(x, 6, (uint64_t)position, 1);
-        kv_rope_turn(rope, position, false, x, turned);
-        for (int i = 0; i < 3; i++) {
-            const double c = cos((double)position * inv_freq[i]), s = sin((double)position * inv_freq[i]);
-            assert_float_equal(turned[i], (double)x[i] * c - (double)x[i + 3] * s, 3e-7);
-            assert_float_equal(turned[i + 3], (double)x[i + 3] * c + (double)x[i] * s, 3e-7);
-        }
-        kv_rope_turn(rope, position, true, turned, back);
-        for (int i = 0; i < 6; i++) assert_float_equal(back[i], x[i], 3e-7);
-        kv_rope_turn(rope, position, false, x, x); // in place
-        assert_memory_equal(x, turned, sizeof x);
-    }
-    kv_rope_free(rope);
-    kv_rope_free(NULL);
-}
-
 // ---- Chunks, causality, range
 // --------------------------------------------------------------------------------------
 
@@ -475,7 +451,6 @@ int main(void) {
         cmocka_unit_test(test_gaps_may_hold_anything),
         cmocka_unit_test(test_explicit_positions),
         cmocka_unit_test(test_rotation_is_relative),
-        cmocka_unit_test(test_rope_turn),
         cmocka_unit_test(test_chunks_equal_the_whole),
         cmocka_unit_test(test_segments_that_share_keys),
         cmocka_unit_test(test_later_tokens_change_nothing_earlier),

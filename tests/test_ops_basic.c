@@ -1,4 +1,4 @@
-// Every small operator against its double-precision loop (see numeric.h), and the rules they all share.
+// Every small operator against its double-precision loop (see numeric.h).
 #include "core/ops.h"
 #include "tests/numeric.h"
 #include "tests/reference.h"
@@ -340,236 +340,31 @@ static void test_gather_rows(void **state) {
     check_gather("gather, more rows than there are", &(lookup){.rows = many, .n = COUNT_MAX, .dim = 5}, 37);
 }
 
-// ---- weighted_sum, l1_loss
-// -----------------------------------------------------------------------------------------
+// ---- Rotation
+// ------
 
-static const float sum_weights[3] = {0.5f, -3.0f, 2.0f};
-
-static kv_tensor *sum_run(kv_tape *tape, const numeric_operand *in, const void *context) {
-    kv_tensor *x[3] = {in[0].tensor, NULL, in[1].tensor};
-    if (*(const int *)context) x[1] = in[0].tensor; // one scalar in two places
-    return kv_weighted_sum(tape, x, sum_weights, 3);
-}
-
-static void sum_reference(const double *const *in, const void *context, double *out) {
-    out[0] = 0.5 * in[0][0] + 2.0 * in[1][0];
-    if (*(const int *)context) out[0] -= 3.0 * in[0][0];
-}
-
-static void test_weighted_sum(void **state) {
+static void test_rope_turn(void **state) {
     (void)state;
-    for (int repeated = 0; repeated < 2; repeated++)
-        for (int frozen = 0; frozen < 4; frozen++)
-            numeric_check(&(numeric_case){
-                .name = "weighted sum",
-                .leaves = {{"a", NUMERIC_TENSOR, 1, 1, .frozen = frozen & 1},
-                           {"b", NUMERIC_TENSOR, 1, 1, .frozen = frozen & 2}},
-                .out_rows = 1,
-                .out_cols = 1,
-                .run = sum_run,
-                .reference = sum_reference,
-                .context = &repeated,
-            });
-}
-
-// More terms than a record has places for inputs.
-static void test_weighted_sum_of_many(void **state) {
-    (void)state;
-    enum { TERMS = 61 };
-    kv_tape *tape = kv_tape_create();
-    kv_tensor *x[TERMS];
-    float weights[TERMS];
-    double expected = 0;
-    for (int i = 0; i < TERMS; i++) {
-        weights[i] = (float)(i % 7) - 2;
-        x[i] = i % 5 == 3 ? NULL : kv_tape_tensor(tape, 1, 1);
-        if (!x[i]) continue;
-        x[i]->data[0] = (float)i;
-        x[i]->wants_grad = i % 2;
-        expected += (double)weights[i] * i;
-    }
-    kv_tensor *y = kv_weighted_sum(tape, x, weights, TERMS);
-    assert_float_equal(y->data[0], expected, 1e-4 * fabs(expected));
-    assert_int_equal(kv_tape_backward(tape, y, NULL), KV_OK);
-    for (int i = 0; i < TERMS; i++)
-        if (x[i] && i % 2)
-            assert_float_equal(x[i]->grad[0], weights[i], 1e-6);
-        else if (x[i])
-            assert_null(x[i]->grad);
-    kv_tape_free(tape);
-}
-
-typedef struct l1_shape {
-    int64_t m, cols;
-    const uint8_t *keep;
-    double n_kept;
-} l1_shape;
-
-static kv_tensor *l1_run(kv_tape *tape, const numeric_operand *in, const void *context) {
-    const l1_shape *s = context;
-    return kv_l1_loss(tape, in[0].tensor, in[1].tensor, s->keep, s->n_kept);
-}
-
-static void l1_reference(const double *const *in, const void *context, double *out) {
-    const l1_shape *s = context;
-    out[0] = ref_l1_loss(s->m, s->cols, in[0], in[1], s->keep, s->n_kept);
-}
-
-static void check_l1(const char *name, l1_shape s) {
-    numeric_check(&(numeric_case){
-        .name = name,
-        .leaves = {{"x", NUMERIC_TENSOR, s.m, s.cols},
-                   {"target", NUMERIC_TENSOR, s.m, s.cols, .frozen = true}},
-        .out_rows = 1,
-        .out_cols = 1,
-        .run = l1_run,
-        .reference = l1_reference,
-        .context = &s,
-    });
-}
-
-static void test_l1_loss(void **state) {
-    (void)state;
-    const uint8_t some[7] = {1, 0, 1, 1, 0, 0, 1}, none[7] = {0};
-    uint8_t many[COUNT_MAX];
-    for (int i = 0; i < COUNT_MAX; i++) many[i] = (uint8_t)(i % 3 != 1);
-    check_l1("l1, one element", (l1_shape){1, 1, some, 1});
-    check_l1("l1, masked rows", (l1_shape){7, 5, some, 4});
-    check_l1("l1, part of a larger step", (l1_shape){7, 5, some, 31});
-    check_l1("l1, nothing kept here", (l1_shape){7, 5, none, 31});
-    check_l1("l1, many rows", (l1_shape){COUNT_MAX, 33, many, 341});
-}
-
-// A target that itself depends on trainable weights still gets none; left-out rows may hold anything.
-static void test_l1_loss_target_and_left_out_rows(void **state) {
-    (void)state;
-    const uint8_t keep[3] = {1, 0, 1};
-    kv_tape *tape = kv_tape_create();
-    kv_tensor *x = kv_tape_tensor(tape, 3, 2), *target = kv_tape_tensor(tape, 3, 2);
-    test_fill(x->data, 6, 1, 1);
-    test_fill(target->data, 6, 2, 1);
-    x->data[2] = target->data[3] = NAN;
-    x->wants_grad = target->wants_grad = true;
-    kv_tensor *loss = kv_l1_loss(tape, x, target, keep, 2);
-    assert_true(isfinite(loss->data[0]));
-    assert_int_equal(kv_tape_backward(tape, loss, NULL), KV_OK);
-    assert_null(target->grad);
-    for (int i = 0; i < 6; i++) {
-        const float sign = x->data[i] > target->data[i] ? 1.0f : -1.0f;
-        assert_true(x->grad[i] == (i / 2 == 1 ? 0 : sign / 4));
-    }
-    kv_tape_free(tape);
-}
-
-// ---- Rules all operators share
-// -------------------------------------------------------------------------------------
-
-// y = linear(x) + x, and the same weight at work in two places.
-static kv_tensor *reuse_run(kv_tape *tape, const numeric_operand *in, const void *context) {
-    (void)context;
-    kv_tensor *h = kv_add(tape, in[0].tensor, kv_linear(tape, in[0].tensor, in[1].param, in[2].param));
-    h = kv_rmsnorm(tape, h, in[3].param, 1e-6f);
-    return kv_add(tape, kv_swiglu(tape, h, in[0].tensor), kv_linear(tape, h, in[1].param, in[2].param));
-}
-
-static void reuse_reference(const double *const *in, const void *context, double *out) {
-    const int64_t m = *(const int64_t *)context, dim = 6, n = m * dim;
-    double *h = test_alloc(n, sizeof *h), *gated = test_alloc(n, sizeof *gated);
-    ref_linear(m, dim, dim, in[0], in[1], in[2], h);
-    for (int64_t i = 0; i < n; i++) h[i] += in[0][i];
-    ref_rmsnorm(m, 1, dim, h, in[3], 1e-6, h);
-    ref_swiglu(n, h, in[0], gated);
-    ref_linear(m, dim, dim, h, in[1], in[2], out);
-    for (int64_t i = 0; i < n; i++) out[i] += gated[i];
-    free(h);
-    free(gated);
-}
-
-static void test_gradients_accumulate_over_uses(void **state) {
-    (void)state;
-    const int64_t m = 5;
-    for (int frozen = 0; frozen < 2; frozen++)
-        numeric_check(&(numeric_case){
-            .name = "a tensor and a weight used twice",
-            .leaves = {{"x", NUMERIC_TENSOR, m, 6},
-                       {"w", NUMERIC_PARAM, 6, 6, .frozen = frozen},
-                       {"bias", NUMERIC_PARAM, 1, 6, .frozen = frozen},
-                       {"norm", NUMERIC_PARAM, 1, 6, .frozen = frozen}},
-            .out_rows = m,
-            .out_cols = 6,
-            .run = reuse_run,
-            .reference = reuse_reference,
-            .context = &m,
-        });
-}
-
-// Two halves of a batch, backward after each, leave the gradient of the whole batch.
-static void test_micro_batches_add(void **state) {
-    (void)state;
-    kv_param table = test_param("table", 9, 4, KV_F32, true), w = test_param("w", 3, 4, KV_F32, true);
-    test_fill(table.data, 36, 1, 1);
-    test_fill(w.data, 12, 2, 1);
-    const int32_t ids[6] = {1, 5, 1, 8, 0, 5};
-    const uint8_t keep[6] = {1, 1, 0, 1, 1, 1};
-    float whole[48], target[18];
-    test_fill(target, 18, 3, 2);
-    kv_tape *tape = kv_tape_create();
-    for (int n_parts = 1; n_parts <= 3; n_parts++) {
-        memset(table.grad, 0, 36 * sizeof(float));
-        memset(w.grad, 0, 12 * sizeof(float));
-        const int rows = 6 / n_parts;
-        for (int part = 0; part < n_parts; part++) {
-            kv_tape_reset(tape);
-            kv_tensor *x = kv_linear(tape, kv_embedding(tape, &table, ids + part * rows, rows), &w, NULL);
-            kv_tensor *wanted = kv_tape_view(tape, target + part * rows * 3, rows, 3);
-            kv_tensor *loss = kv_l1_loss(tape, x, wanted, keep + part * rows, 5);
-            assert_int_equal(kv_tape_backward(tape, loss, NULL), KV_OK);
+    const int64_t dim = 6;
+    const double inv_freq[3] = {1, 0.1, 0.003};
+    kv_rope *rope = kv_rope_create(dim, 500, inv_freq);
+    assert_non_null(rope);
+    for (int64_t position = 0; position < 500; position += 71) {
+        float x[6], turned[6], back[6];
+        test_fill(x, 6, (uint64_t)position, 1);
+        kv_rope_turn(rope, position, false, x, turned);
+        for (int i = 0; i < 3; i++) {
+            const double c = cos((double)position * inv_freq[i]), s = sin((double)position * inv_freq[i]);
+            assert_float_equal(turned[i], (double)x[i] * c - (double)x[i + 3] * s, 3e-7);
+            assert_float_equal(turned[i + 3], (double)x[i + 3] * c + (double)x[i] * s, 3e-7);
         }
-        for (int i = 0; i < 48; i++) {
-            const float grad = i < 36 ? table.grad[i] : w.grad[i - 36];
-            if (n_parts == 1) whole[i] = grad;
-            assert_float_equal(grad, whole[i], 1e-6);
-        }
+        kv_rope_turn(rope, position, true, turned, back);
+        for (int i = 0; i < 6; i++) assert_float_equal(back[i], x[i], 3e-7);
+        kv_rope_turn(rope, position, false, x, x); // in place
+        assert_memory_equal(x, turned, sizeof x);
     }
-    kv_tape_free(tape);
-    test_param_free(&table);
-    test_param_free(&w);
-}
-
-static void test_failure_is_sticky(void **state) {
-    (void)state;
-    kv_param table = test_param("table", 3, 2, KV_F32, true), w = test_param("w", 2, 2, KV_F32, true);
-    kv_param norm = test_param("norm", 1, 2, KV_F32, true);
-    const int32_t bad[2] = {0, 3}, worse[1] = {-9};
-    const int64_t rows[1] = {0};
-    const uint8_t keep[2] = {1, 1};
-    kv_tape *tape = kv_tape_create();
-    kv_tensor *good = kv_embedding(tape, &table, (const int32_t[]){1, 2}, 2);
-    kv_tensor *none = kv_embedding(tape, &table, bad, 2);
-    assert_non_null(good);
-    assert_null(none);
-    assert_null(kv_linear(tape, none, &w, NULL));
-    assert_null(kv_rmsnorm(tape, none, &norm, 1e-6f));
-    assert_null(kv_add(tape, good, none));
-    assert_null(kv_add(tape, none, good));
-    assert_null(kv_swiglu(tape, good, none));
-    assert_null(kv_swiglu(tape, none, good));
-    assert_null(kv_gather_rows(tape, none, rows, 1));
-    assert_null(kv_l1_loss(tape, none, good, keep, 2));
-    assert_null(kv_embedding(tape, &table, worse, 1));
-    kv_error status = {0}, err = {0};
-    assert_int_equal(kv_tape_status(tape, &status), KV_ERR_RANGE);
-    assert_non_null(strstr(status.message, "3"));
-    assert_null(strstr(status.message, "-9")); // the first error stays
-    assert_int_equal(kv_tape_backward(tape, none, &err), KV_ERR_RANGE);
-    assert_string_equal(err.message, status.message);
-    kv_tape_reset(tape);
-    assert_int_equal(kv_tape_status(tape, &err), KV_OK);
-    assert_non_null(kv_embedding(tape, &table, (const int32_t[]){1}, 1));
-    kv_tape_free(tape);
-    test_param_free(&table);
-    test_param_free(&w);
-    test_param_free(&norm);
+    kv_rope_free(rope);
+    kv_rope_free(NULL);
 }
 
 int main(void) {
@@ -585,13 +380,7 @@ int main(void) {
         cmocka_unit_test(test_swiglu_far_out),
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_gather_rows),
-        cmocka_unit_test(test_weighted_sum),
-        cmocka_unit_test(test_weighted_sum_of_many),
-        cmocka_unit_test(test_l1_loss),
-        cmocka_unit_test(test_l1_loss_target_and_left_out_rows),
-        cmocka_unit_test(test_gradients_accumulate_over_uses),
-        cmocka_unit_test(test_micro_batches_add),
-        cmocka_unit_test(test_failure_is_sticky),
+        cmocka_unit_test(test_rope_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
