@@ -57,6 +57,10 @@ typedef struct kv_model {
 // heads, odd head_dim, too many layers, sizes whose product overflows).
 kv_status kv_model_spec_check(const kv_model_spec *spec, kv_error *err);
 
+// max(d, floor((v + d/2) / d) · d), plus d if that is below 0.9 · v; d > 0.     [method.md section 2;
+// MobileNet's rule]
+int64_t kv_make_divisible(double v, int64_t d);
+
 // OpenELM's layer-wise scaling: fills spec->layers from model_dim, head_dim and n_layers.  [method.md section
 // 2]
 void kv_openelm_layers(kv_model_spec *spec, int64_t gqa_groups, double q0, double q1, double f0, double f1,

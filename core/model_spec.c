@@ -45,9 +45,7 @@ kv_status kv_model_spec_check(const kv_model_spec *spec, kv_error *err) {
     return KV_OK;
 }
 
-// max(d, floor((v + d/2) / d) · d), plus d if that is below 0.9 · v.        [method.md section 2; MobileNet's
-// rule]
-static int64_t make_divisible(double v, int64_t d) {
+int64_t kv_make_divisible(double v, int64_t d) {
     int64_t rounded = ((int64_t)(v + (double)d / 2)) / d * d;
     if (rounded < d) rounded = d;
     return (double)rounded < 0.9 * v ? rounded + d : rounded;
@@ -65,10 +63,10 @@ void kv_openelm_layers(kv_model_spec *spec, int64_t gqa_groups, double q0, doubl
         kv_layer_spec *l = &spec->layers[i];
         double model_dim = (double)spec->model_dim;
         int64_t q_dim =
-            make_divisible(model_dim * spaced(q0, q1, i, spec->n_layers), spec->head_dim * gqa_groups);
+            kv_make_divisible(model_dim * spaced(q0, q1, i, spec->n_layers), spec->head_dim * gqa_groups);
         l->n_heads = q_dim / spec->head_dim;
         l->n_kv_heads = l->n_heads / gqa_groups;
-        l->ffn_dim = make_divisible(spaced(f0, f1, i, spec->n_layers) * model_dim, ffn_dim_divisor);
+        l->ffn_dim = kv_make_divisible(spaced(f0, f1, i, spec->n_layers) * model_dim, ffn_dim_divisor);
     }
 }
 

@@ -58,32 +58,44 @@ static bool block_logits(kv_arena *arena, const float *h, int64_t rows, const kv
     return true;
 }
 
+// logsumexp in two parts: rounded to one float, large logits would lose the digits that matter.
+struct lse {
+    float max, log_sum;
+};
+
+static inline float log_p(float z, struct lse lse) {
+    return (z - lse.max) - lse.log_sum;
+}
+
 // Terms of one row from its logits; with `gradient`, the logits become dz.
-static void finish_row(const kv_lm_loss_args *a, int64_t row, float *z, const float *teacher, int64_t vocab,
-                       float lse, float teacher_lse, bool gradient, const struct block *b) {
+static void finish_row(const kv_lm_loss_args *a, int64_t row, float *z, struct lse lse, const float *teacher,
+                       struct lse teacher_lse, int64_t vocab, bool gradient, const struct block *b) {
     int32_t target = a->targets[row];
     b->ce[row] = b->z[row] = b->kl[row] = 0;
     if (target == a->ignore_index) {
         if (gradient) memset(z, 0, (size_t)vocab * sizeof *z);
         return;
     }
-    b->ce[row] = (double)lse - (double)z[target];
-    b->z[row] = (double)lse * (double)lse;
+    double whole = (double)lse.max + (double)lse.log_sum;
+    b->ce[row] = ((double)lse.max - (double)z[target]) + (double)lse.log_sum;
+    b->z[row] = whole * whole;
     if (teacher) {
         float kl = 0;
 #pragma omp simd reduction(+ : kl)
-        for (int64_t j = 0; j < vocab; j++)
-            kl += kv_expf(teacher[j] - teacher_lse) * ((teacher[j] - teacher_lse) - (z[j] - lse));
+        for (int64_t j = 0; j < vocab; j++) {
+            float log_t = log_p(teacher[j], teacher_lse);
+            kl += kv_expf(log_t) * (log_t - log_p(z[j], lse));
+        }
         b->kl[row] = (double)kl;
     }
     if (!gradient) return;
     float scale = (float)(1 / a->n_valid), w_kl = teacher ? a->weight_kl : 0;
-    float w_p = (a->weight_ce + 2 * a->weight_z * lse + w_kl) * scale, w_t = w_kl * scale;
+    float w_p = (a->weight_ce + 2 * a->weight_z * (float)whole + w_kl) * scale, w_t = w_kl * scale;
     if (teacher)
         for (int64_t j = 0; j < vocab; j++)
-            z[j] = w_p * kv_expf(z[j] - lse) - w_t * kv_expf(teacher[j] - teacher_lse);
+            z[j] = w_p * kv_expf(log_p(z[j], lse)) - w_t * kv_expf(log_p(teacher[j], teacher_lse));
     else
-        for (int64_t j = 0; j < vocab; j++) z[j] = w_p * kv_expf(z[j] - lse);
+        for (int64_t j = 0; j < vocab; j++) z[j] = w_p * kv_expf(log_p(z[j], lse));
     z[target] -= a->weight_ce * scale;
 }
 
@@ -99,10 +111,12 @@ static bool run_block(kv_arena *arena, const kv_lm_loss_args *a, const kv_tensor
                                     a->teacher_head, b->teacher, teacher_max, teacher_sum))
         return false;
 #pragma omp parallel for schedule(static) if (rows * vocab > 1 << 13)
-    for (int64_t i = 0; i < rows; i++)
-        finish_row(a, row0 + i, logits + i * vocab, b->teacher ? b->teacher + i * vocab : NULL, vocab,
-                   b->max[i] + logf(b->sum[i]), b->teacher ? teacher_max[i] + logf(teacher_sum[i]) : 0,
-                   gradient, b);
+    for (int64_t i = 0; i < rows; i++) {
+        struct lse lse = {b->max[i], logf(b->sum[i])}, teacher_lse = {0, 0};
+        if (b->teacher) teacher_lse = (struct lse){teacher_max[i], logf(teacher_sum[i])};
+        finish_row(a, row0 + i, logits + i * vocab, lse, b->teacher ? b->teacher + i * vocab : NULL,
+                   teacher_lse, vocab, gradient, b);
+    }
     return true;
 }
 
