@@ -18,7 +18,7 @@ static void on_signal(int number) {
         signal(number, SIG_DFL);
         raise(number);
     }
-    interrupted = 1;
+    interrupted = number;
 }
 
 void kv_console_catch_signals(void) {
@@ -33,6 +33,10 @@ void kv_console_catch_signals(void) {
 
 bool kv_console_interrupted(void) {
     return interrupted != 0;
+}
+
+int kv_console_signal(void) {
+    return interrupted;
 }
 
 double kv_now(void) {

@@ -9,6 +9,7 @@
 // Ctrl-C and SIGTERM set a flag instead of ending the program; a second one ends it at once.
 void kv_console_catch_signals(void);
 bool kv_console_interrupted(void);
+int kv_console_signal(void); // which one it was, 0: none
 
 // A progress line: redrawn in place on a terminal, a plain line every few seconds (and at the end) elsewhere.
 typedef struct kv_progress {
