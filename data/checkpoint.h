@@ -14,20 +14,25 @@ kv_status kv_checkpoint_load(const char *dir, kv_model **model, kv_error *err);
 // The same, as an owned float32 copy that can be made trainable.
 kv_status kv_checkpoint_load_trainable(const char *dir, kv_model **model, kv_error *err);
 
-// Writes config.json and model.safetensors (float32, fused projections joined) into dir, which must exist.
+// Writes config.json and model.safetensors (float32, fused projections joined) into dir: both or neither. Old
+// files of these names are replaced one after the other; to replace a whole checkpoint at once write under
+// kv_pending_dir. A spec that config.json cannot express is KV_ERR_ARGUMENT.
 kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err);
 
-// SHA-256-like identity of a model's weights is not needed here; this is its size-and-content fingerprint: a
-// 64-bit hash over config and all weight bytes, as 16 hex digits plus NUL.
+// Tells one set of weights from another: a 64-bit hash over all weights, as float32, and over what
+// config.json says about their use (not the longest context or the special tokens), as 16 hex digits plus
+// NUL.
 void kv_checkpoint_fingerprint(kv_model *model, char out[17]);
 
 // Predictor directory: predictor.json (mapping, layer counts, fingerprint of the base it was made for) +
-// predictor.safetensors (key.i.weight, key.i.bias, value.i.weight, value.i.bias; weight is [out, in]). A bare
-// predictor.safetensors without the JSON needs `mapping`. Loading checks every shape against both specs.
+// predictor.safetensors (key.i.weight, key.i.bias, value.i.weight, value.i.bias; weight is [out, in]).
+// base_fingerprint NULL: none is recorded.
 kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char *base_fingerprint,
                             kv_error *err);
-// base_fingerprint: what it must have been made for; NULL skips that check. mapping: NULL takes the one in
-// predictor.json.
+
+// Checks every shape against both specs. base_fingerprint: what it must have been made for, if predictor.json
+// says; NULL skips that check. mapping: NULL takes the one in predictor.json; given, it must agree with it,
+// and predictor.json may be missing (weights of other programs).
 kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                             const char *base_fingerprint, const int32_t *mapping, kv_predictor **predictor,
                             kv_error *err);

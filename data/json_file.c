@@ -1,0 +1,116 @@
+#include "data/json_file.h"
+
+#include "data/pending_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_JSON_BYTES = 16 << 20 };
+
+kv_status kv_json_open(const char *dir, const char *name, kv_json_file *file, kv_error *err) {
+    char *text;
+    size_t size;
+    json_error_t why;
+    *file = (kv_json_file){.root = NULL};
+    if (snprintf(file->path, sizeof file->path, "%s/%s", dir, name) >= (int)sizeof file->path)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+    kv_status status = kv_read_file(file->path, MAX_JSON_BYTES, &text, &size, err);
+    if (status) return status;
+    file->root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
+    free(text);
+    if (!file->root)
+        return kv_fail(err, KV_ERR_FORMAT, "%s:%d: bad JSON: %s", file->path, why.line, why.text);
+    if (!json_is_object(file->root))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: expected a JSON object", file->path);
+    return KV_OK;
+}
+
+void kv_json_close(kv_json_file *file) {
+    json_decref(file->root);
+    file->root = NULL;
+}
+
+static const json_t *entry(const kv_json_file *file, const char *key, int64_t index) {
+    const json_t *value = json_object_get(file->root, key);
+    return index < 0 ? value : json_array_get(value, (size_t)index);
+}
+
+kv_status kv_json_wrong(const kv_json_file *file, const char *key, int64_t index, const char *expected,
+                        kv_error *err) {
+    char place[24] = "";
+    const json_t *value = entry(file, key, index);
+    char *found = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    if (index >= 0) snprintf(place, sizeof place, "[%lld]", (long long)index);
+    kv_status status = value ? kv_fail(err, KV_ERR_FORMAT, "%s: '%s'%s is %.60s, expected %s", file->path,
+                                       key, place, found ? found : "of another kind", expected)
+                             : kv_fail(err, KV_ERR_FORMAT, "%s: '%s'%s is missing, expected %s", file->path,
+                                       key, place, expected);
+    free(found);
+    return status;
+}
+
+static kv_status get_int(const kv_json_file *file, const char *key, int64_t index, int64_t min, int64_t max,
+                         int64_t *value, kv_error *err) {
+    char expected[96];
+    const json_t *found = entry(file, key, index);
+    if (json_is_integer(found) && json_integer_value(found) >= min && json_integer_value(found) <= max) {
+        *value = json_integer_value(found);
+        return KV_OK;
+    }
+    snprintf(expected, sizeof expected, "a whole number from %lld to %lld", (long long)min, (long long)max);
+    return kv_json_wrong(file, key, index, expected, err);
+}
+
+static kv_status get_real(const kv_json_file *file, const char *key, int64_t index, double min, double max,
+                          double *value, kv_error *err) {
+    char expected[96];
+    const json_t *found = entry(file, key, index);
+    if (json_is_number(found) && json_number_value(found) >= min && json_number_value(found) <= max) {
+        *value = json_number_value(found);
+        return KV_OK;
+    }
+    snprintf(expected, sizeof expected, "a number from %g to %g", min, max);
+    return kv_json_wrong(file, key, index, expected, err);
+}
+
+static kv_status check_list(const kv_json_file *file, const char *key, int64_t n, kv_error *err) {
+    const json_t *list = json_object_get(file->root, key);
+    char expected[64];
+    snprintf(expected, sizeof expected, "a list of %lld numbers", (long long)n);
+    if (!json_is_array(list)) return kv_json_wrong(file, key, -1, expected, err);
+    if (json_array_size(list) != (size_t)n)
+        return kv_fail(err, KV_ERR_FORMAT, "%s: '%s' has %zu entries, expected %s", file->path, key,
+                       json_array_size(list), expected);
+    return KV_OK;
+}
+
+kv_status kv_json_int(const kv_json_file *file, const char *key, int64_t min, int64_t max, int64_t *value,
+                      kv_error *err) {
+    return get_int(file, key, -1, min, max, value, err);
+}
+
+kv_status kv_json_real(const kv_json_file *file, const char *key, double min, double max, double *value,
+                       kv_error *err) {
+    return get_real(file, key, -1, min, max, value, err);
+}
+
+kv_status kv_json_ints(const kv_json_file *file, const char *key, int64_t n, int64_t min, int64_t max,
+                       int64_t *values, kv_error *err) {
+    kv_status status = check_list(file, key, n, err);
+    for (int64_t i = 0; i < n && !status; i++) status = get_int(file, key, i, min, max, &values[i], err);
+    return status;
+}
+
+kv_status kv_json_reals(const kv_json_file *file, const char *key, int64_t n, double min, double max,
+                        double *values, kv_error *err) {
+    kv_status status = check_list(file, key, n, err);
+    for (int64_t i = 0; i < n && !status; i++) status = get_real(file, key, i, min, max, &values[i], err);
+    return status;
+}
+
+kv_status kv_json_bool(const kv_json_file *file, const char *key, bool *value, kv_error *err) {
+    const json_t *found = json_object_get(file->root, key);
+    if (found && !json_is_boolean(found)) return kv_json_wrong(file, key, -1, "true or false", err);
+    if (found) *value = json_is_true(found);
+    return KV_OK;
+}

@@ -1,0 +1,40 @@
+// JSON files that describe something: every field is fetched with its type and range, and what is wrong is
+// named with file, key, found and expected.
+#pragma once
+
+#include "core/status.h"
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct kv_json_file {
+    char path[PATH_MAX];
+    json_t *root; // an object
+} kv_json_file;
+
+// Reads dir/name. Close with kv_json_close, also after a failure.
+kv_status kv_json_open(const char *dir, const char *name, kv_json_file *file, kv_error *err);
+void kv_json_close(kv_json_file *file);
+
+// KV_ERR_FORMAT saying what `key` is and what was expected; for a list's entry index >= 0.
+kv_status kv_json_wrong(const kv_json_file *file, const char *key, int64_t index, const char *expected,
+                        kv_error *err);
+
+// Required fields.
+kv_status kv_json_int(const kv_json_file *file, const char *key, int64_t min, int64_t max, int64_t *value,
+                      kv_error *err);
+kv_status kv_json_real(const kv_json_file *file, const char *key, double min, double max, double *value,
+                       kv_error *err);
+// Lists of exactly n entries.
+kv_status kv_json_ints(const kv_json_file *file, const char *key, int64_t n, int64_t min, int64_t max,
+                       int64_t *values, kv_error *err);
+kv_status kv_json_reals(const kv_json_file *file, const char *key, int64_t n, double min, double max,
+                        double *values, kv_error *err);
+// An optional field: *value stays what it was when the key is absent.
+kv_status kv_json_bool(const kv_json_file *file, const char *key, bool *value, kv_error *err);
+
+static inline bool kv_json_has(const kv_json_file *file, const char *key) {
+    return json_object_get(file->root, key) != NULL;
+}

@@ -1,0 +1,149 @@
+#include "data/checkpoint.h"
+#include "data/json_file.h"
+#include "data/weights_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char json_name[] = "predictor.json", weights_name[] = "predictor.safetensors";
+static const char format_name[] = "kv-predictor";
+enum { FORMAT_VERSION = 1 };
+
+// One tensor per parameter, under the parameter's own name. Caller frees *tensors.
+static kv_status list_tensors(kv_predictor *predictor, kv_weights_tensor **tensors, int64_t *n,
+                              kv_error *err) {
+    kv_param *params[4 * KV_MAX_LAYERS];
+    *n = kv_predictor_params(predictor, params);
+    *tensors = calloc((size_t)*n + 1, sizeof **tensors);
+    if (!*tensors) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    for (int64_t i = 0; i < *n; i++) {
+        kv_weights_tensor *tensor = &(*tensors)[i];
+        memcpy(tensor->name, params[i]->name, sizeof tensor->name);
+        tensor->n_dims = params[i]->rows == 1 ? 1 : 2;
+        kv_weights_add_part(tensor, params[i]);
+    }
+    return KV_OK;
+}
+
+// ---- Saving ----------------------------------------------------------------------------------------------
+
+static char *describe(const kv_predictor *predictor, const char *base_fingerprint) {
+    json_t *mapping = json_array();
+    for (int64_t i = 0; i < predictor->n_base_layers; i++)
+        json_array_append_new(mapping, json_integer(predictor->mapping[i]));
+    json_t *root = json_pack("{s:s, s:i, s:I, s:I, s:o, s:s*}", "format", format_name, "version",
+                             FORMAT_VERSION, "n_base_layers", (json_int_t)predictor->n_base_layers,
+                             "n_aux_layers", (json_int_t)predictor->n_aux_layers, "mapping", mapping,
+                             "base_fingerprint", base_fingerprint);
+    char *text = json_dumps(root, JSON_INDENT(1));
+    json_decref(root);
+    return text;
+}
+
+kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char *base_fingerprint,
+                            kv_error *err) {
+    kv_weights_tensor *tensors;
+    int64_t n;
+    kv_status status = list_tensors(predictor, &tensors, &n, err);
+    if (status) return status;
+    char *text = describe(predictor, base_fingerprint);
+    status = text ? kv_weights_write(dir, weights_name, tensors, n, json_name, text, err)
+                  : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", dir);
+    free(text);
+    free(tensors);
+    return status;
+}
+
+// ---- Loading ---------------------------------------------------------------------------------------------
+
+static kv_status check_layers(const kv_json_file *file, const char *key, const char *model, int64_t n_layers,
+                              kv_error *err) {
+    int64_t found;
+    kv_status status = kv_json_int(file, key, 1, KV_MAX_LAYERS, &found, err);
+    if (status || found == n_layers) return status;
+    return kv_fail(err, KV_ERR_MISMATCH, "%s: made for %s of %lld layers, this one has %lld", file->path,
+                   model, (long long)found, (long long)n_layers);
+}
+
+static kv_status check_fingerprint(const kv_json_file *file, const char *expected, kv_error *err) {
+    const char *found = json_string_value(json_object_get(file->root, "base_fingerprint"));
+    if (!expected || !kv_json_has(file, "base_fingerprint")) return KV_OK;
+    if (!found) return kv_json_wrong(file, "base_fingerprint", -1, "16 hex digits", err);
+    if (strcmp(found, expected) == 0) return KV_OK;
+    return kv_fail(err, KV_ERR_MISMATCH, "%s: made for a base model with fingerprint %.32s, this one has %s",
+                   file->path, found, expected);
+}
+
+// What predictor.json says, compared with the pair of models and, when `given`, with the mapping asked for.
+static kv_status check_json(const kv_json_file *file, const kv_model_spec *base, const kv_model_spec *aux,
+                            const char *base_fingerprint, const int32_t *given, int32_t *mapping,
+                            kv_error *err) {
+    int64_t version, entries[KV_MAX_LAYERS];
+    const char *format = json_string_value(json_object_get(file->root, "format"));
+    if (!format || strcmp(format, format_name) != 0)
+        return kv_json_wrong(file, "format", -1, "\"kv-predictor\"", err);
+    kv_status status = kv_json_int(file, "version", FORMAT_VERSION, FORMAT_VERSION, &version, err);
+    if (!status) status = check_layers(file, "n_base_layers", "a base model", base->n_layers, err);
+    if (!status) status = check_layers(file, "n_aux_layers", "an auxiliary model", aux->n_layers, err);
+    if (!status) status = kv_json_ints(file, "mapping", base->n_layers, 0, aux->n_layers - 1, entries, err);
+    if (!status) status = check_fingerprint(file, base_fingerprint, err);
+    for (int64_t i = 0; i < base->n_layers && !status; i++) {
+        mapping[i] = (int32_t)entries[i];
+        if (given && given[i] != mapping[i])
+            status = kv_fail(err, KV_ERR_MISMATCH,
+                             "%s: base layer %lld reads auxiliary layer %d, the mapping asked for has %d",
+                             file->path, (long long)i, (int)mapping[i], (int)given[i]);
+    }
+    return status;
+}
+
+// Fills mapping[] from predictor.json, or from `given` where there is none.
+static kv_status find_mapping(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                              const char *base_fingerprint, const int32_t *given, int32_t *mapping,
+                              kv_error *err) {
+    struct stat info;
+    kv_json_file file;
+    kv_status status = kv_json_open(dir, json_name, &file, err);
+    if (!status)
+        status = check_json(&file, base, aux, base_fingerprint, given, mapping, err);
+    else if (status == KV_ERR_IO && given && stat(file.path, &info) != 0) {
+        memcpy(mapping, given, (size_t)base->n_layers * sizeof *mapping);
+        status = KV_OK;
+    }
+    kv_json_close(&file);
+    return status;
+}
+
+static kv_status take_weights(const char *dir, kv_predictor *predictor, kv_error *err) {
+    kv_safetensors *file;
+    kv_weights_tensor *tensors;
+    int64_t n;
+    kv_status status = kv_weights_open(dir, weights_name, &file, err);
+    if (status) return status;
+    status = list_tensors(predictor, &tensors, &n, err);
+    if (!status) status = kv_weights_take(file, tensors, n, true, "the base and auxiliary models", err);
+    free(tensors);
+    kv_safetensors_close(file);
+    return status;
+}
+
+kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                            const char *base_fingerprint, const int32_t *mapping, kv_predictor **predictor,
+                            kv_error *err) {
+    int32_t used[KV_MAX_LAYERS];
+    kv_predictor *loaded;
+    *predictor = NULL;
+    kv_status status = kv_model_spec_check(base, err);
+    if (!status) status = kv_model_spec_check(aux, err);
+    if (!status) status = find_mapping(dir, base, aux, base_fingerprint, mapping, used, err);
+    if (!status) status = kv_predictor_create(base, aux, used, &loaded, err);
+    if (status) return status;
+    status = take_weights(dir, loaded, err);
+    if (status)
+        kv_predictor_free(loaded);
+    else
+        *predictor = loaded;
+    return status;
+}

@@ -1,0 +1,588 @@
+// Models and predictors on disk: the goldens load, what is saved comes back bit by bit, and what does not fit
+// its description is refused with the tensor or key, what was found and what was expected.
+#include "data/checkpoint.h"
+#include "data/pending_file.h"
+#include "data/safetensors.h"
+#include "tests/support.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char dir[64];
+
+static int set_up(void **state) {
+    (void)state;
+    test_dir_make(dir);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    test_dir_remove(dir);
+    return 0;
+}
+
+static const char *golden(const char *name) {
+    return test_path(test_path(getenv("KV_TEST_DIR"), "golden"), name);
+}
+
+static void must(kv_status status, const kv_error *err) {
+    if (status) fail_msg("%s", err->message);
+}
+
+#define assert_refused(call, expected_status, ...)                                                           \
+    do {                                                                                                     \
+        kv_status got = (call);                                                                              \
+        check_refusal(got, expected_status, (const char *const[]){__VA_ARGS__, NULL});                       \
+    } while (0)
+
+static kv_error err;
+
+static void check_refusal(kv_status got, kv_status expected, const char *const *parts) {
+    if (got == KV_OK) fail_msg("accepted, expected a message with '%s'", parts[0]);
+    for (; *parts; parts++)
+        if (!strstr(err.message, *parts)) fail_msg("'%s' not in '%s'", *parts, err.message);
+    assert_int_equal(got, expected);
+    assert_null(strchr(err.message, '\n'));
+}
+
+// ---- Changing checkpoints --------------------------------------------------------------------------------
+
+static void copy_file(const char *from, const char *to) {
+    char *content;
+    size_t size;
+    must(kv_read_file(from, 1 << 24, &content, &size, &err), &err);
+    must(kv_write_file(to, content, size, &err), &err);
+    free(content);
+}
+
+// A copy of the golden base model, to be damaged.
+static void copy_golden(void) {
+    copy_file(golden("kvp_c/base/config.json"), test_path(dir, "config.json"));
+    copy_file(golden("kvp_c/base/model.safetensors"), test_path(dir, "model.safetensors"));
+}
+
+// Sets a key of a JSON file in dir to a JSON value, or removes it when value is NULL.
+static void set_key(const char *name, const char *key, const char *value) {
+    json_t *root = json_load_file(test_path(dir, name), 0, NULL);
+    assert_non_null(root);
+    if (value)
+        assert_int_equal(json_object_set_new(root, key, json_loads(value, JSON_DECODE_ANY, NULL)), 0);
+    else
+        assert_int_equal(json_object_del(root, key), 0);
+    assert_int_equal(json_dump_file(root, test_path(dir, name), 0), 0);
+    json_decref(root);
+}
+
+enum change { LEAVE_OUT, ADD_COPY, ADD_ROW, FLATTEN };
+
+// Rewrites a safetensors file of dir with one tensor changed.
+static void change_tensor(const char *file_name, const char *name, enum change change) {
+    kv_safetensors *file;
+    static const float zeros[1024];
+    must(kv_safetensors_open(test_path(dir, file_name), &file, &err), &err);
+    int64_t count = kv_safetensors_count(file), n = 0;
+    kv_st_tensor *tensors = test_alloc(count + 1, sizeof *tensors);
+    for (int64_t i = 0; i < count; i++) {
+        const kv_st_entry *entry = kv_safetensors_at(file, i);
+        kv_st_tensor *tensor = &tensors[n++];
+        *tensor = (kv_st_tensor){.name = entry->name, .dtype = entry->dtype, .n_dims = entry->n_dims};
+        memcpy(tensor->shape, entry->shape, sizeof tensor->shape);
+        tensor->part[0] = entry->data;
+        tensor->part_size[0] = entry->size;
+        if (strcmp(entry->name, name) != 0) continue;
+        if (change == LEAVE_OUT) n--;
+        if (change == ADD_COPY) {
+            tensors[n] = *tensor;
+            tensors[n++].name = "one.too.many";
+        }
+        if (change == ADD_ROW) {
+            tensor->shape[0]++;
+            tensor->part[1] = zeros;
+            tensor->part_size[1] = entry->size / (size_t)entry->shape[0];
+        }
+        if (change == FLATTEN) {
+            tensor->shape[0] *= tensor->shape[1];
+            tensor->n_dims = 1;
+        }
+    }
+    must(kv_safetensors_write(test_path(dir, file_name), tensors, n, NULL, 0, &err), &err);
+    free(tensors);
+    kv_safetensors_close(file);
+}
+
+// ---- Comparing models ------------------------------------------------------------------------------------
+
+static void assert_same_weights(kv_model *a, kv_model *b) {
+    kv_param *in_a[1024], *in_b[1024];
+    int64_t n = kv_model_params(a, in_a);
+    assert_int_equal(kv_model_params(b, in_b), n);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t size = kv_param_size(in_a[i]);
+        float *wide_a = test_alloc(size, sizeof(float)), *wide_b = test_alloc(size, sizeof(float));
+        assert_string_equal(in_a[i]->name, in_b[i]->name);
+        assert_int_equal(kv_param_size(in_b[i]), size);
+        kv_widen(wide_a, in_a[i]->data, in_a[i]->dtype, size);
+        kv_widen(wide_b, in_b[i]->data, in_b[i]->dtype, size);
+        assert_memory_equal(wide_a, wide_b, (size_t)size * sizeof(float));
+        free(wide_a);
+        free(wide_b);
+    }
+    char print_a[17], print_b[17];
+    kv_checkpoint_fingerprint(a, print_a);
+    kv_checkpoint_fingerprint(b, print_b);
+    assert_string_equal(print_a, print_b);
+}
+
+// ---- Loading ---------------------------------------------------------------------------------------------
+
+static void test_golden_config(void **state) {
+    (void)state;
+    kv_model_spec spec;
+    must(kv_checkpoint_spec(golden("kvp_c/base"), &spec, &err), &err);
+    assert_string_equal(spec.model_type, "openelm");
+    assert_true(spec.vocab_size == 97 && spec.model_dim == 64 && spec.head_dim == 16 && spec.n_layers == 5);
+    assert_true(spec.context_length == 64 && spec.bos_id == 1 && spec.eos_id == 2);
+    assert_true(spec.qk_norm && spec.tied_head && !spec.qkv_bias);
+    assert_true(spec.norm_eps == 1e-6f && spec.rope.theta == 10000 && spec.rope.factor == 0);
+    const int64_t ffn[5] = {32, 96, 144, 192, 256};
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(spec.layers[i].ffn_dim, ffn[i]);
+        assert_int_equal(spec.layers[i].n_heads, i ? 4 : 2);
+        assert_int_equal(spec.layers[i].n_kv_heads, i ? 2 : 1);
+    }
+}
+
+// The rows of a fused tensor are its parts from top to bottom, and nothing is copied.
+static void test_golden_weights_are_views(void **state) {
+    (void)state;
+    kv_model *model;
+    kv_safetensors *file;
+    must(kv_checkpoint_load(golden("kvp_c/base"), &model, &err), &err);
+    must(kv_safetensors_open(golden("kvp_c/base/model.safetensors"), &file, &err), &err);
+    const kv_layer *layer = &model->layers[3];
+    const char *q = layer->q.data, *gate = layer->gate.data;
+    assert_ptr_equal(layer->k.data, q + 64 * 64 * 4);
+    assert_ptr_equal(layer->v.data, q + (64 + 32) * 64 * 4);
+    assert_ptr_equal(layer->up.data, gate + 192 * 64 * 4);
+    const kv_st_entry *qkv = kv_safetensors_find(file, "transformer.layers.3.attn.qkv_proj.weight");
+    const kv_st_entry *proj_1 = kv_safetensors_find(file, "transformer.layers.3.ffn.proj_1.weight");
+    const kv_st_entry *down = kv_safetensors_find(file, "transformer.layers.3.ffn.proj_2.weight");
+    assert_memory_equal(q, qkv->data, qkv->size);
+    assert_memory_equal(gate, proj_1->data, proj_1->size);
+    assert_memory_equal(layer->down.data, down->data, down->size);
+    assert_null(model->head.data);
+    kv_safetensors_close(file);
+    kv_model_free(model);
+}
+
+static void test_all_goldens_load(void **state) {
+    (void)state;
+    const char *const names[] = {"kvp_c/base",          "kvp_c/aux",   "kvp_c_zloss_sum/base",
+                                 "kvp_c_zloss_sum/aux", "kvp_lp/base", "kvp_lp/aux"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        kv_model *views, *copies;
+        must(kv_checkpoint_load(golden(names[i]), &views, &err), &err);
+        must(kv_checkpoint_load_trainable(golden(names[i]), &copies, &err), &err);
+        assert_same_weights(views, copies);
+        must(kv_model_set_trainable(copies, true, &err), &err);
+        kv_model_free(views);
+        kv_model_free(copies);
+    }
+}
+
+static void test_missing_files(void **state) {
+    (void)state;
+    kv_model *model;
+    assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_IO, "config.json", "No such file");
+    assert_null(model);
+    copy_golden();
+    assert_int_equal(unlink(test_path(dir, "model.safetensors")), 0);
+    assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_IO, "model.safetensors", "No such file");
+    copy_golden();
+    assert_int_equal(truncate(test_path(dir, "model.safetensors"), 100000), 0);
+    assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_FORMAT, "model.safetensors", "truncated");
+}
+
+static void test_wrong_tensors(void **state) {
+    (void)state;
+    kv_model *model;
+    const char *out = "transformer.layers.2.attn.out_proj.weight";
+    const struct {
+        enum change change;
+        const char *parts[3];
+    } cases[] = {
+        {LEAVE_OUT, {out, "missing", "[64, 64]"}},
+        {ADD_COPY, {"one.too.many", "surplus", "config.json"}},
+        {ADD_ROW, {out, "has shape [65, 64]", "expected [64, 64]"}},
+        {FLATTEN, {out, "has shape [4096]", "expected [64, 64]"}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        copy_golden();
+        change_tensor("model.safetensors", out, cases[i].change);
+        assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0],
+                       cases[i].parts[1], cases[i].parts[2]);
+        assert_refused(kv_checkpoint_load_trainable(dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0]);
+        assert_null(model);
+    }
+}
+
+static void test_wrong_tensor_type(void **state) {
+    (void)state;
+    kv_model *model;
+    char *bytes;
+    size_t size;
+    copy_golden();
+    must(kv_read_file(test_path(dir, "model.safetensors"), 1 << 24, &bytes, &size, &err), &err);
+    char *type = memmem(bytes, size, "\"F32\"", 5);
+    assert_non_null(type);
+    memcpy(type, "\"I32\"", 5);
+    must(kv_write_file(test_path(dir, "model.safetensors"), bytes, size, &err), &err);
+    free(bytes);
+    assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_FORMAT,
+                   "'transformer.token_embeddings.weight' has type I32", "expected F32, BF16 or F16");
+}
+
+// Config and weights that are each fine alone.
+static void test_config_disagrees(void **state) {
+    (void)state;
+    static const struct {
+        const char *key, *value, *parts[2];
+    } cases[] = {
+        {"vocab_size", "98", {"'transformer.token_embeddings.weight' has shape [97, 64]", "[98, 64]"}},
+        {"num_kv_heads", "[1,4,2,2,2]", {"'transformer.layers.1.attn.qkv_proj.weight'", "[192, 64]"}},
+        {"ffn_dim_divisor", "64", {"'transformer.layers.0.ffn.proj_1.weight'", "[128, 64]"}},
+        {"normalize_qk_projections",
+         "false",
+         {"surplus tensor 'transformer.layers.0.attn.", "_norm.weight'"}},
+        {"share_input_output_layers", "false", {"'lm_head.weight' is missing", "[97, 64]"}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        kv_model *model;
+        copy_golden();
+        set_key("config.json", cases[i].key, cases[i].value);
+        assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0],
+                       cases[i].parts[1]);
+    }
+}
+
+static void test_bad_config(void **state) {
+    (void)state;
+    static const struct {
+        const char *key, *value, *part;
+    } cases[] = {
+        {"model_type", "\"mamba\"", "model type 'mamba' is not supported"},
+        {"model_type", "3", "'model_type' is 3"},
+        {"model_type", NULL, "'model_type' is missing"},
+        {"model_dim", NULL, "'model_dim' is missing"},
+        {"model_dim", "\"wide\"", "'model_dim' is \"wide\", expected a whole number"},
+        {"model_dim", "64.5", "'model_dim' is 64.5"},
+        {"model_dim", "-64", "'model_dim' is -64"},
+        {"model_dim", "9223372036854775807", "'model_dim' is 9223372036854775807"},
+        {"head_dim", "15", "head_dim is 15"},
+        {"num_transformer_layers", "257", "from 1 to 256"},
+        {"num_transformer_layers", "4", "'num_query_heads' has 5 entries, expected a list of 4"},
+        {"num_query_heads", "7", "'num_query_heads' is 7, expected a list"},
+        {"num_query_heads", "[2,4,\"x\",4,4]", "'num_query_heads'[2] is \"x\""},
+        {"num_query_heads", "[3,4,4,4,5]", "layer 4"},
+        {"ffn_multipliers", "[0.5,1,1,1,1e300]", "'ffn_multipliers'[4]"},
+        {"ffn_multipliers", "[0.5,1,1,1,16000000]", "'ffn_multipliers'[4]"},
+        {"ffn_dim_divisor", "0", "'ffn_dim_divisor' is 0"},
+        {"rope_freq_constant", "0", "'rope_freq_constant' is 0"},
+        {"bos_token_id", "97", "'bos_token_id' is 97, expected a whole number from 0 to 96"},
+        {"activation_fn_name", "\"relu\"", "'activation_fn_name' is \"relu\", expected swish"},
+        {"normalization_layer_name", "\"layer_norm\"", "expected rms_norm"},
+        {"ffn_with_glu", "false", "'ffn_with_glu' is false, expected true"},
+        {"share_input_output_layers", "1", "expected true or false"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        kv_model_spec spec;
+        copy_golden();
+        set_key("config.json", cases[i].key, cases[i].value);
+        assert_refused(kv_checkpoint_spec(dir, &spec, &err), KV_ERR_FORMAT, "config.json", cases[i].part);
+    }
+    kv_model_spec spec;
+    must(kv_write_file(test_path(dir, "config.json"), "{\"a\":\n\n!}", 9, &err), &err);
+    assert_refused(kv_checkpoint_spec(dir, &spec, &err), KV_ERR_FORMAT, "config.json:3: bad JSON");
+    must(kv_write_file(test_path(dir, "config.json"), "[]", 2, &err), &err);
+    assert_refused(kv_checkpoint_spec(dir, &spec, &err), KV_ERR_FORMAT, "expected a JSON object");
+}
+
+// ---- Saving ----------------------------------------------------------------------------------------------
+
+// A spec that no rule of OpenELM's would give.
+static kv_model_spec odd_spec(void) {
+    kv_model_spec spec = {.model_type = "openelm",
+                          .vocab_size = 31,
+                          .model_dim = 42,
+                          .head_dim = 6,
+                          .n_layers = 3,
+                          .context_length = 77,
+                          .layers = {{4, 2, 101}, {7, 7, 1}, {2, 1, 997}},
+                          .norm_eps = 1e-5f,
+                          .rope = {.theta = 500000.125},
+                          .bos_id = -1,
+                          .eos_id = 30};
+    return spec;
+}
+
+static void test_save_and_load(void **state) {
+    (void)state;
+    for (int tied = 0; tied < 2; tied++) {
+        kv_model *model, *views, *copies;
+        kv_model_spec spec = odd_spec();
+        spec.tied_head = spec.qk_norm = tied;
+        must(kv_model_create(&spec, KV_F32, true, &model, &err), &err);
+        kv_model_init(model, 3);
+        must(kv_checkpoint_save(dir, model, &err), &err);
+        assert_int_equal(test_dir_count(dir), 2);
+        must(kv_checkpoint_load(dir, &views, &err), &err);
+        must(kv_checkpoint_load_trainable(dir, &copies, &err), &err);
+        assert_same_weights(model, views);
+        assert_same_weights(model, copies);
+        const kv_model_spec *again = &views->spec;
+        assert_memory_equal(again->layers, spec.layers, 3 * sizeof spec.layers[0]);
+        assert_true(again->norm_eps == 1e-5f && again->rope.theta == 500000.125 && again->bos_id == -1 &&
+                    again->eos_id == 30 && again->context_length == 77);
+        kv_model_free(model);
+        kv_model_free(views);
+        kv_model_free(copies);
+    }
+}
+
+// Rewrites dir/model.safetensors with every tensor in a 16-bit type.
+static void narrow_weights(kv_dtype dtype) {
+    kv_safetensors *file;
+    must(kv_safetensors_open(test_path(dir, "model.safetensors"), &file, &err), &err);
+    int64_t n = kv_safetensors_count(file);
+    kv_st_tensor *tensors = test_alloc(n, sizeof *tensors);
+    void **narrow = test_alloc(n, sizeof *narrow);
+    for (int64_t i = 0; i < n; i++) {
+        const kv_st_entry *entry = kv_safetensors_at(file, i);
+        int64_t size = (int64_t)entry->size / 4;
+        narrow[i] = test_alloc(size, 2);
+        kv_narrow(narrow[i], entry->data, dtype, size);
+        tensors[i] = (kv_st_tensor){.name = entry->name, .dtype = dtype, .n_dims = entry->n_dims};
+        memcpy(tensors[i].shape, entry->shape, sizeof tensors[i].shape);
+        tensors[i].part[0] = narrow[i];
+        tensors[i].part_size[0] = entry->size / 2;
+    }
+    must(kv_safetensors_write(test_path(dir, "model.safetensors"), tensors, n, NULL, 0, &err), &err);
+    for (int64_t i = 0; i < n; i++) free(narrow[i]);
+    free(narrow);
+    free(tensors);
+    kv_safetensors_close(file);
+}
+
+// Frozen weights keep their 16-bit type, trainable and saved ones are widened; the fingerprint is that of the
+// values.
+static void test_half_precision(void **state) {
+    (void)state;
+    const kv_dtype types[] = {KV_BF16, KV_F16};
+    for (int i = 0; i < 2; i++) {
+        kv_model *model, *saved, *views, *copies;
+        kv_model_spec spec = odd_spec();
+        must(kv_model_create(&spec, types[i], true, &model, &err), &err);
+        kv_model_init(model, 4);
+        must(kv_checkpoint_save(dir, model, &err), &err);
+        must(kv_checkpoint_load(dir, &saved, &err), &err);
+        assert_int_equal(saved->layers[1].up.dtype, KV_F32);
+        assert_same_weights(model, saved);
+        narrow_weights(types[i]);
+        must(kv_checkpoint_load(dir, &views, &err), &err);
+        must(kv_checkpoint_load_trainable(dir, &copies, &err), &err);
+        assert_int_equal(views->layers[1].up.dtype, types[i]);
+        assert_int_equal(copies->layers[1].up.dtype, KV_F32);
+        assert_same_weights(model, views);
+        assert_same_weights(model, copies);
+        kv_model_free(model);
+        kv_model_free(saved);
+        kv_model_free(views);
+        kv_model_free(copies);
+    }
+}
+
+static void test_fingerprint(void **state) {
+    (void)state;
+    kv_model *model;
+    char before[17], after[17];
+    must(kv_checkpoint_load_trainable(golden("kvp_c/aux"), &model, &err), &err);
+    kv_checkpoint_fingerprint(model, before);
+    assert_int_equal(strspn(before, "0123456789abcdef"), 16);
+    float *last = (float *)model->norm.data + model->norm.cols - 1;
+    *last += 1e-6f;
+    kv_checkpoint_fingerprint(model, after);
+    assert_string_not_equal(before, after);
+    *last -= 1e-6f;
+    model->spec.rope.theta *= 2;
+    kv_checkpoint_fingerprint(model, after);
+    assert_string_not_equal(before, after);
+    kv_model_free(model);
+}
+
+static void test_saving_refuses(void **state) {
+    (void)state;
+    kv_model *model;
+    kv_model_spec spec = odd_spec();
+    spec.rope.factor = 8;
+    spec.rope.low_freq_factor = 1;
+    spec.rope.high_freq_factor = 4;
+    spec.rope.original_context = 64;
+    must(kv_model_create(&spec, KV_F32, true, &model, &err), &err);
+    assert_refused(kv_checkpoint_save(dir, model, &err), KV_ERR_ARGUMENT, "cannot describe this model");
+    strcpy(model->spec.model_type, "other");
+    assert_refused(kv_checkpoint_save(dir, model, &err), KV_ERR_ARGUMENT, "model type 'other'");
+    kv_model_free(model);
+    assert_int_equal(test_dir_count(dir), 0);
+}
+
+static void test_full_disk(void **state) {
+    (void)state;
+    kv_model *model;
+    must(kv_checkpoint_load(golden("kvp_c/base"), &model, &err), &err);
+    const int64_t limits[] = {0, 100, 20000};
+    for (int i = 0; i < 3; i++) {
+        test_limit_file_size(limits[i]);
+        kv_status status = kv_checkpoint_save(dir, model, &err);
+        test_limit_file_size(-1);
+        assert_refused(status, KV_ERR_IO, "File too large", i < 2 ? "config.json" : "model.safetensors");
+        assert_int_equal(test_dir_count(dir), 0);
+    }
+    kv_model_free(model);
+}
+
+static void test_random(void **state) {
+    (void)state;
+    kv_model *model;
+    kv_model_spec spec;
+    must(kv_checkpoint_spec("random:openelm-1.1b", &spec, &err), &err);
+    assert_int_equal(spec.n_layers, 28);
+    assert_refused(kv_checkpoint_load("random:openelm-9t", &model, &err), KV_ERR_ARGUMENT, "openelm-9t",
+                   "random:openelm-270m");
+    assert_null(model);
+}
+
+// ---- Predictors ------------------------------------------------------------------------------------------
+
+static const int32_t golden_mapping[5] = {0, 0, 1, 1, 2};
+
+static void golden_specs(kv_model_spec *base, kv_model_spec *aux) {
+    must(kv_checkpoint_spec(golden("kvp_c/base"), base, &err), &err);
+    must(kv_checkpoint_spec(golden("kvp_c/aux"), aux, &err), &err);
+}
+
+static void assert_same_predictor(kv_predictor *a, kv_predictor *b) {
+    kv_param *in_a[64], *in_b[64];
+    int64_t n = kv_predictor_params(a, in_a);
+    assert_int_equal(kv_predictor_params(b, in_b), n);
+    for (int64_t i = 0; i < n; i++)
+        assert_memory_equal(in_a[i]->data, in_b[i]->data, (size_t)kv_param_size(in_a[i]) * sizeof(float));
+    assert_memory_equal(a->mapping, b->mapping, (size_t)a->n_base_layers * sizeof a->mapping[0]);
+}
+
+static void test_predictor_round_trip(void **state) {
+    (void)state;
+    kv_model_spec base, aux;
+    kv_predictor *first, *again;
+    golden_specs(&base, &aux);
+    must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &first, &err), &err);
+    assert_true(((float *)first->value_w[4].data)[3] != 0);
+    must(kv_predictor_save(dir, first, "0123456789abcdef", &err), &err);
+    assert_int_equal(test_dir_count(dir), 2);
+    must(kv_predictor_load(dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
+    assert_same_predictor(first, again);
+    kv_predictor_free(again);
+    must(kv_predictor_load(dir, &base, &aux, NULL, golden_mapping, &again, &err), &err);
+    kv_predictor_free(again);
+    // Without a fingerprint there is nothing to check.
+    must(kv_predictor_save(dir, first, NULL, &err), &err);
+    must(kv_predictor_load(dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
+    kv_predictor_free(again);
+    kv_predictor_free(first);
+}
+
+static void test_predictor_of_another_pair(void **state) {
+    (void)state;
+    kv_model_spec base, aux;
+    kv_predictor *predictor, *none;
+    golden_specs(&base, &aux);
+    must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &predictor, &err), &err);
+    must(kv_predictor_save(dir, predictor, "0123456789abcdef", &err), &err);
+    kv_predictor_free(predictor);
+    assert_refused(kv_predictor_load(dir, &base, &aux, "fedcba9876543210", NULL, &none, &err),
+                   KV_ERR_MISMATCH, "predictor.json", "0123456789abcdef", "fedcba9876543210");
+    assert_null(none);
+    assert_refused(kv_predictor_load(dir, &aux, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
+                   "a base model of 5 layers, this one has 3");
+    assert_refused(kv_predictor_load(dir, &base, &base, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
+                   "an auxiliary model of 3 layers, this one has 5");
+    assert_refused(kv_predictor_load(dir, &base, &aux, NULL, (const int32_t[5]){0, 1, 1, 1, 2}, &none, &err),
+                   KV_ERR_MISMATCH, "base layer 1 reads auxiliary layer 0", "has 1");
+    aux.layers[2].n_kv_heads = 1;
+    assert_refused(kv_predictor_load(dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
+                   "'key.4.weight' has shape [32, 16], expected [32, 8]");
+}
+
+static void test_damaged_predictor(void **state) {
+    (void)state;
+    static const struct {
+        const char *key, *value, *part;
+    } cases[] = {
+        {"format", "\"other\"", "'format' is \"other\""},
+        {"version", "2", "'version' is 2"},
+        {"mapping", "[0,0,1]", "'mapping' has 3 entries, expected a list of 5"},
+        {"mapping", "[0,0,1,1,3]", "'mapping'[4] is 3, expected a whole number from 0 to 2"},
+        {"mapping", NULL, "'mapping' is missing"},
+        {"base_fingerprint", "5", "'base_fingerprint' is 5"},
+    };
+    kv_model_spec base, aux;
+    kv_predictor *predictor, *none;
+    golden_specs(&base, &aux);
+    must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &predictor, &err), &err);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        must(kv_predictor_save(dir, predictor, "0123456789abcdef", &err), &err);
+        set_key("predictor.json", cases[i].key, cases[i].value);
+        assert_refused(kv_predictor_load(dir, &base, &aux, "0123456789abcdef", NULL, &none, &err),
+                       KV_ERR_FORMAT, "predictor.json", cases[i].part);
+    }
+    must(kv_predictor_save(dir, predictor, NULL, &err), &err);
+    change_tensor("predictor.safetensors", "value.2.bias", LEAVE_OUT);
+    assert_refused(kv_predictor_load(dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
+                   "'value.2.bias' is missing", "[32]");
+    must(kv_predictor_save(dir, predictor, NULL, &err), &err);
+    change_tensor("predictor.safetensors", "value.2.bias", ADD_COPY);
+    assert_refused(kv_predictor_load(dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
+                   "surplus tensor 'one.too.many'");
+    kv_predictor_free(predictor);
+    assert_refused(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, NULL, &none, &err), KV_ERR_IO,
+                   "predictor.json", "No such file");
+    assert_refused(kv_predictor_load(test_path(dir, "no"), &base, &aux, NULL, golden_mapping, &none, &err),
+                   KV_ERR_IO, "predictor.safetensors", "No such file");
+}
+
+int main(void) {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_golden_config),
+        TEST(test_golden_weights_are_views),
+        TEST(test_all_goldens_load),
+        TEST(test_missing_files),
+        TEST(test_wrong_tensors),
+        TEST(test_wrong_tensor_type),
+        TEST(test_config_disagrees),
+        TEST(test_bad_config),
+        TEST(test_save_and_load),
+        TEST(test_half_precision),
+        TEST(test_fingerprint),
+        TEST(test_saving_refuses),
+        TEST(test_full_disk),
+        TEST(test_random),
+        TEST(test_predictor_round_trip),
+        TEST(test_predictor_of_another_pair),
+        TEST(test_damaged_predictor),
+    };
+    return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
+}
