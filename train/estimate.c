@@ -1,0 +1,73 @@
+#include "train/estimate.h"
+
+#include "core/gemm.h"
+#include "data/console.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+// FLOP/s of a product of a shape that training has many of.
+static double measure_rate(int64_t rows) {
+    enum { DIM = 256 };
+    const double seconds_wanted = 0.3;
+    rows = rows < 64 ? 64 : rows > 4096 ? 4096 : rows;
+    float *x = calloc((size_t)rows * DIM, sizeof *x);
+    float *w = calloc((size_t)DIM * DIM, sizeof *w);
+    float *y = calloc((size_t)rows * DIM, sizeof *y);
+    double rate = 0;
+    if (x && w && y) {
+        kv_gemm_nt(rows, DIM, DIM, x, DIM, w, DIM, 0, y, DIM); // threads start here
+        double started = kv_now(), seconds;
+        int64_t n = 0;
+        do {
+            kv_gemm_nt(rows, DIM, DIM, x, DIM, w, DIM, 0, y, DIM);
+            n++;
+            seconds = kv_now() - started;
+        } while (seconds < seconds_wanted);
+        rate = 2.0 * (double)n * (double)rows * DIM * DIM / seconds;
+    }
+    free(x);
+    free(w);
+    free(y);
+    return rate;
+}
+
+static void print_memory(const kv_task *task, FILE *out) {
+    const kv_data_config *d = &task->config->data;
+    double trained = 4.0 * sizeof(float) * (double)task->n_trainable; // weights, gradients, two moments
+    double frozen = task->ops->frozen_bytes(task);
+    double tape = task->ops->tape_bytes(task, d->micro_batch_size, d->seq_len);
+    fprintf(
+        out,
+        "memory       about %.0f MB: %.0f trained weights with gradients and moments, %.0f frozen weights, "
+        "%.0f activations of a micro-batch\n",
+        (trained + frozen + tape) / 1e6, trained / 1e6, frozen / 1e6, tape / 1e6);
+}
+
+kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
+    const kv_train_config *config = task->config;
+    const kv_data_config *d = &config->data;
+    char *text = kv_config_text(task->source);
+    if (!text) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    fprintf(out, "%s\n", text);
+    free(text);
+    task->ops->describe(task, out);
+    char count[32], duration[32];
+    fprintf(out, "trained      %s parameters\n", kv_count_text((double)task->n_trainable, count));
+    double tokens = (double)d->batch_size * (double)d->seq_len, total = tokens * (double)config->train.steps;
+    fprintf(out, "data         %s: %" PRIi64 " documents, %" PRIi64 " tokens, vocabulary %" PRIi64 "\n",
+            d->train, task->shard->n_documents, task->shard->n_tokens, task->shard->info.vocab_size);
+    fprintf(out, "steps        %" PRIi64 " of %.0f tokens: %s tokens, %.3g epochs\n", config->train.steps,
+            tokens, kv_count_text(total, count), total / (double)task->shard->n_tokens);
+    double flops = (double)task->ops->flops(task, d->micro_batch_size, d->seq_len) /
+                   (double)(d->micro_batch_size * d->seq_len);
+    fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);
+    print_memory(task, out);
+    double rate = measure_rate(d->micro_batch_size * d->seq_len);
+    if (rate > 0)
+        fprintf(
+            out,
+            "time         at least %s: the matrix products alone, at the %.0f GFLOP/s measured just now\n",
+            kv_duration(flops * total / rate, duration), rate / 1e9);
+    return ferror(out) || fflush(out) ? kv_fail(err, KV_ERR_IO, "cannot write to standard output") : KV_OK;
+}

@@ -1,0 +1,282 @@
+// task: kvp. Predictors from an auxiliary model's cache to the base's, with the auxiliary model trained or
+// frozen.                                                                              [method.md section 4]
+#include "data/checkpoint.h"
+#include "train/least_squares_start.h"
+#include "train/task.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TERM_BASE, TERM_AUX, TERM_CONSISTENCY, TERM_KL, TERM_Z_BASE, TERM_Z_AUX, N_TERMS };
+static const char *const all_terms[N_TERMS] = {"base", "aux", "consistency", "kl", "z_base", "z_aux"};
+
+typedef struct kvp_task {
+    kv_task task; // first: ops get a kv_task *
+    kv_model_spec base_spec, aux_spec;
+    kv_predictor shape; // layer counts and mapping, no weights: enough to plan with
+    kv_kvp_weights weights;
+    int term[N_TERMS]; // which of all_terms the task's terms are
+    kv_model *base, *aux;
+    kv_predictor *predictor;
+    char base_fingerprint[17];
+} kvp_task;
+
+static bool aux_trained(const kvp_task *kvp) {
+    return !kvp->task.config->freeze_aux;
+}
+
+// ---- Weights --------------------------------------------------------------------------------------------
+
+static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
+    const char *dir = kvp->task.config->aux;
+    if (!aux_trained(kvp)) return kv_checkpoint_load(dir, &kvp->aux, err);
+    char path[PATH_MAX];
+    kv_status status = from ? kv_task_path(path, from, "aux", err) : KV_OK;
+    if (status == KV_OK) status = kv_checkpoint_load_trainable(from ? path : dir, &kvp->aux, err);
+    if (status == KV_OK) status = kv_model_set_trainable(kvp->aux, true, err);
+    return status;
+}
+
+static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) {
+    const kv_predictor *shape = &kvp->shape;
+    if (!from) {
+        kv_status status =
+            kv_predictor_create(&kvp->base->spec, &kvp->aux->spec, shape->mapping, &kvp->predictor, err);
+        if (status == KV_OK) kv_predictor_init(kvp->predictor, kvp->task.config->seed);
+        return status;
+    }
+    char path[PATH_MAX];
+    kv_status status = kv_task_path(path, from, "predictor", err);
+    if (status == KV_OK)
+        status = kv_predictor_load(path, &kvp->base->spec, &kvp->aux->spec, kvp->base_fingerprint, NULL,
+                                   &kvp->predictor, err);
+    if (status == KV_OK && memcmp(kvp->predictor->mapping, shape->mapping,
+                                  (size_t)shape->n_base_layers * sizeof *shape->mapping) != 0)
+        status =
+            kv_fail(err, KV_ERR_MISMATCH, "%s: holds another layer mapping than the config describes", path);
+    return status;
+}
+
+static kv_status collect_params(kvp_task *kvp, kv_error *err) {
+    int64_t n_aux = aux_trained(kvp) ? kv_model_params(kvp->aux, NULL) : 0;
+    int64_t n = kv_predictor_params(kvp->predictor, NULL) + n_aux;
+    kv_task *task = &kvp->task;
+    task->params = calloc((size_t)n, sizeof *task->params);
+    if (!task->params) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    task->n_params = n;
+    if (n_aux > 0) kv_model_params(kvp->aux, task->params);
+    kv_predictor_params(kvp->predictor, task->params + n_aux);
+    return KV_OK;
+}
+
+static kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
+    kvp_task *kvp = (kvp_task *)task;
+    kv_status status = kv_checkpoint_load(task->config->base, &kvp->base, err);
+    if (status == KV_OK) kv_checkpoint_fingerprint(kvp->base, kvp->base_fingerprint);
+    if (status == KV_OK) status = load_aux(kvp, from, err);
+    if (status == KV_OK && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
+        status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another aux than the config describes", from);
+    if (status == KV_OK) status = load_predictor(kvp, from, err);
+    if (status == KV_OK) status = kv_predictor_set_trainable(kvp->predictor, true, err);
+    return status == KV_OK ? collect_params(kvp, err) : status;
+}
+
+static kv_status kvp_start(kv_task *task, kv_error *err) {
+    kvp_task *kvp = (kvp_task *)task;
+    if (task->config->predictor.init != KV_START_LEAST_SQUARES) return KV_OK;
+    return kv_least_squares_start(task->config, task->shard, kvp->base, kvp->aux, kvp->predictor, err);
+}
+
+static kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err) {
+    kvp_task *kvp = (kvp_task *)task;
+    char path[PATH_MAX];
+    kv_status status = KV_OK;
+    // A frozen aux is where the config says; the result still has it beside its predictors.
+    if (aux_trained(kvp) || final) {
+        status = kv_task_path(path, dir, "aux", err);
+        if (status == KV_OK) status = kv_make_dirs(path, err);
+        if (status == KV_OK) status = kv_checkpoint_save(path, kvp->aux, err);
+    }
+    if (status == KV_OK) status = kv_task_path(path, dir, "predictor", err);
+    if (status == KV_OK) status = kv_make_dirs(path, err);
+    return status == KV_OK ? kv_predictor_save(path, kvp->predictor, kvp->base_fingerprint, err) : status;
+}
+
+// ---- One step -------------------------------------------------------------------------------------------
+
+static kv_tensor *kvp_objective(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms) {
+    kvp_task *kvp = (kvp_task *)task;
+    kv_kvp_terms found = {0};
+    kv_tensor *loss =
+        kv_kvp_objective(tape, kvp->base, kvp->aux, kvp->predictor, batch, &kvp->weights, &found, NULL);
+    const double values[N_TERMS] = {found.base.cross_entropy,
+                                    found.aux.cross_entropy,
+                                    found.consistency,
+                                    found.base.kl,
+                                    found.base.z,
+                                    found.aux.z};
+    for (int i = 0; i < task->n_terms; i++) terms[i] += values[kvp->term[i]];
+    return loss;
+}
+
+static uint64_t kvp_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
+    const kvp_task *kvp = (const kvp_task *)task;
+    return kv_flops_kvp_step(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, n_seq, seq_len, &kvp->weights,
+                             aux_trained(kvp));
+}
+
+// ---- Plan -----------------------------------------------------------------------------------------------
+
+static int64_t kv_dim(const kv_model_spec *spec, int64_t layer) {
+    return spec->layers[layer].n_kv_heads * spec->head_dim;
+}
+
+static int64_t predictor_size(const kvp_task *kvp) {
+    int64_t size = 0;
+    for (int64_t i = 0; i < kvp->base_spec.n_layers; i++)
+        size += 2 * kv_dim(&kvp->base_spec, i) * (kv_dim(&kvp->aux_spec, kvp->shape.mapping[i]) + 1);
+    return size;
+}
+
+static void kvp_describe(const kv_task *task, FILE *out) {
+    const kvp_task *kvp = (const kvp_task *)task;
+    const kv_train_config *config = task->config;
+    char text[32];
+    fprintf(out, "base         %s: ", config->base);
+    kv_task_describe_model(&kvp->base_spec, out);
+    fprintf(out, "aux          %s (%s): ", config->aux, aux_trained(kvp) ? "trained" : "frozen");
+    kv_task_describe_model(&kvp->aux_spec, out);
+    fprintf(out, "predictors   %s parameters; base layer reads aux layer:",
+            kv_count_text((double)predictor_size(kvp), text));
+    for (int64_t i = 0; i < kvp->base_spec.n_layers; i++) fprintf(out, " %" PRIi32, kvp->shape.mapping[i]);
+    const kv_kvp_weights *w = &kvp->weights;
+    fprintf(out, "\nloss         %g · base + %g · aux + %g · consistency + %g · kl\n", (double)w->base,
+            (double)w->aux, (double)w->consistency, (double)w->kl);
+    if (!aux_trained(kvp) && config->loss.aux != 0)
+        fprintf(out, "             (loss.aux %g counts as 0: the aux is frozen)\n", config->loss.aux);
+}
+
+static double kvp_frozen_bytes(const kv_task *task) {
+    const kvp_task *kvp = (const kvp_task *)task;
+    int64_t n = kv_spec_size(&kvp->base_spec, true);
+    if (!aux_trained(kvp)) n += kv_spec_size(&kvp->aux_spec, true);
+    return sizeof(float) * (double)n;
+}
+
+static double kvp_tape_bytes(const kv_task *task, int64_t n_seq, int64_t seq_len) {
+    const kvp_task *kvp = (const kvp_task *)task;
+    const kv_kvp_weights *w = &kvp->weights;
+    double rows = (double)n_seq * (double)seq_len, floats = 0, loss = 0;
+    // Twice where gradients come back.
+    floats += (aux_trained(kvp) ? 2 : 1) * kv_tape_floats(&kvp->aux_spec);
+    if (w->kl != 0 || w->consistency != 0) floats += kv_tape_floats(&kvp->base_spec);
+    if (w->kl != 0 || w->base != 0) {
+        floats += 2 * kv_tape_floats(&kvp->base_spec);
+        loss += kv_loss_bytes(&kvp->base_spec, n_seq * seq_len);
+    }
+    if (w->aux != 0) loss += kv_loss_bytes(&kvp->aux_spec, n_seq * seq_len);
+    return sizeof(float) * rows * floats + loss;
+}
+
+static kv_status plan_mapping(kvp_task *kvp, kv_error *err) {
+    const kv_predictor_config *p = &kvp->task.config->predictor;
+    const kv_config *source = kvp->task.source;
+    int64_t n_base = kvp->base_spec.n_layers, n_aux = kvp->aux_spec.n_layers;
+    kvp->shape.n_base_layers = n_base;
+    kvp->shape.n_aux_layers = n_aux;
+    if (p->mapping == KV_MAPPING_EXPLICIT) {
+        kv_error inner = {0};
+        kv_status status = kv_mapping_check(p->layers, p->n_layers, n_base, n_aux, &inner);
+        if (status != KV_OK) return kv_config_fail(source, err, "predictor.layers", "%s", inner.message);
+        memcpy(kvp->shape.mapping, p->layers, p->n_layers * sizeof *p->layers);
+    } else if (p->mapping == KV_MAPPING_PRUNED) {
+        int32_t kept[KV_MAX_LAYERS];
+        int64_t n_kept = kv_pruned_layers(n_base, p->keep, kept);
+        if (n_kept != n_aux)
+            return kv_config_fail(source, err, "aux",
+                                  "%s has %" PRIi64 " layers, expected %" PRIi64 " (%g of the base's %" PRIi64
+                                  ") for predictor.mapping: pruned",
+                                  kvp->task.config->aux, n_aux, n_kept, p->keep, n_base);
+        kv_mapping_pruned(n_base, kept, n_kept, kvp->shape.mapping);
+    } else if (n_aux > n_base) {
+        return kv_config_fail(source, err, "aux",
+                              "%s has %" PRIi64 " layers, expected at most the base's %" PRIi64
+                              " for predictor.mapping: separate",
+                              kvp->task.config->aux, n_aux, n_base);
+    } else {
+        kv_mapping_separate(n_base, n_aux, kvp->shape.mapping);
+    }
+    return KV_OK;
+}
+
+static kv_status plan_models(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    kv_status status = kv_task_spec(&kvp->task, "base", config->base, &kvp->base_spec, err);
+    if (status == KV_OK) status = kv_task_spec(&kvp->task, "aux", config->aux, &kvp->aux_spec, err);
+    if (status == KV_OK && kvp->aux_spec.vocab_size != kvp->base_spec.vocab_size) {
+        kv_config_fail(kvp->task.source, err, "aux",
+                       "%s has a vocabulary of %" PRIi64 ", expected %" PRIi64 " as in the base %s",
+                       config->aux, kvp->aux_spec.vocab_size, kvp->base_spec.vocab_size, config->base);
+        if (err) err->code = KV_ERR_MISMATCH;
+        return KV_ERR_MISMATCH;
+    }
+    if (status == KV_OK) status = kv_task_check_model(&kvp->task, "base", config->base, &kvp->base_spec, err);
+    if (status == KV_OK) status = kv_task_check_model(&kvp->task, "aux", config->aux, &kvp->aux_spec, err);
+    return status == KV_OK ? plan_mapping(kvp, err) : status;
+}
+
+static void plan_losses(kvp_task *kvp) {
+    const kv_loss_config *l = &kvp->task.config->loss;
+    double consistency = l->consistency < 0 ? 1.0 / (double)kvp->base_spec.n_layers : l->consistency;
+    kv_kvp_weights *w = &kvp->weights;
+    // The loss of a frozen aux has no gradient: its pass would be work for nothing.
+    *w = (kv_kvp_weights){.base = (float)l->base,
+                          .aux = aux_trained(kvp) ? (float)l->aux : 0,
+                          .consistency = (float)consistency,
+                          .kl = (float)l->kl,
+                          .z_loss = (float)l->z_loss};
+    bool base = w->base != 0 || w->kl != 0, z = w->z_loss != 0;
+    const bool active[N_TERMS] = {base,       w->aux != 0, w->consistency != 0,
+                                  w->kl != 0, base && z,   w->aux != 0 && z};
+    for (int i = 0; i < N_TERMS; i++) {
+        if (!active[i]) continue;
+        kvp->term[kvp->task.n_terms] = i;
+        kvp->task.term_names[kvp->task.n_terms++] = all_terms[i];
+    }
+}
+
+static void kvp_free(kv_task *task) {
+    kvp_task *kvp = (kvp_task *)task;
+    kv_model_free(kvp->base);
+    kv_model_free(kvp->aux);
+    kv_predictor_free(kvp->predictor);
+    free(kvp);
+}
+
+static const kv_task_ops kvp_ops = {.load = kvp_load,
+                                    .start = kvp_start,
+                                    .objective = kvp_objective,
+                                    .save = kvp_save,
+                                    .describe = kvp_describe,
+                                    .flops = kvp_flops,
+                                    .frozen_bytes = kvp_frozen_bytes,
+                                    .tape_bytes = kvp_tape_bytes,
+                                    .free = kvp_free};
+
+kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
+                             kv_task **task, kv_error *err) {
+    *task = NULL;
+    kvp_task *kvp = calloc(1, sizeof *kvp);
+    if (!kvp) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kvp->task = (kv_task){.ops = &kvp_ops, .source = source, .config = config, .shard = shard};
+    kv_status status = plan_models(kvp, err);
+    if (status != KV_OK) {
+        kv_task_free(&kvp->task);
+        return status;
+    }
+    plan_losses(kvp);
+    kvp->task.n_trainable = predictor_size(kvp) + (aux_trained(kvp) ? kv_spec_size(&kvp->aux_spec, true) : 0);
+    *task = &kvp->task;
+    return KV_OK;
+}

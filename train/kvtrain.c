@@ -1,0 +1,192 @@
+#include "data/console.h"
+#include "train/estimate.h"
+#include "train/trainer.h"
+
+#include <argp.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *argp_program_version = "kvtrain " KV_VERSION;
+
+static const char doc[] =
+    "Trains what a YAML file describes: a language model (task: lm), or KV predictors from a small model's "
+    "cache "
+    "to a large one's (task: kvp).\v"
+    "The run directory (`output` in CONFIG) gets config.yaml (with all overrides), metrics.jsonl, "
+    "checkpoints/step-NNNNNN/ and, after the last step, final/, whose model/ (task lm) or aux/ and "
+    "predictor/ "
+    "(task kvp) other configurations point at. Paths in CONFIG are taken from where kvtrain is started; "
+    "`extends: "
+    "other.yaml` is taken from CONFIG's own directory.\n"
+    "\n"
+    "Look before training, train, with a smaller learning rate instead, go on after an interruption:\n"
+    "  kvtrain configs/atlas/base.yaml --dry-run\n"
+    "  kvtrain configs/atlas/base.yaml\n"
+    "  kvtrain configs/atlas/base.yaml -s train.lr=1e-3 --output runs/slow\n"
+    "  kvtrain configs/atlas/base.yaml --resume\n"
+    "\n"
+    "Ctrl-C and SIGTERM finish the step under way and write a checkpoint; --resume goes on from there and "
+    "ends "
+    "with the same weights, bit by bit, as a run that was never stopped (with the same OMP_NUM_THREADS). A "
+    "second "
+    "Ctrl-C ends the program at once.\n"
+    "\n"
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.";
+
+static const struct argp_option options[] = {
+    {"set", 's', "KEY=VALUE", 0, "Override one key, as in train.lr=3e-4; may be repeated", 0},
+    {"output", 'o', "DIR", 0, "Run directory, instead of the one in CONFIG", 0},
+    {"resume", 'r', NULL, 0,
+     "Go on with the run in the run directory from its newest checkpoint, or begin it if there is none", 0},
+    {"force", 'f', NULL, 0, "Replace a run that is in the run directory", 0},
+    {"dry-run", 'n', NULL, 0,
+     "Print the resolved configuration, parameters, FLOPs per token, memory and expected time; write nothing",
+     0},
+    {0}};
+
+enum { MAX_OVERRIDES = 256 };
+
+struct arguments {
+    const char *config;
+    char *overrides[MAX_OVERRIDES];
+    size_t n_overrides;
+    const char *output;
+    kv_run_mode mode;
+    bool dry_run;
+};
+
+static void set_mode(struct argp_state *state, struct arguments *a, kv_run_mode mode) {
+    if (a->mode != KV_RUN_NEW && a->mode != mode)
+        argp_error(state, "--resume and --force exclude each other");
+    a->mode = mode;
+}
+
+static void add_override(struct argp_state *state, struct arguments *a, const char *text) {
+    if (!strchr(text, '=')) argp_error(state, "-s %s: expected key=value, for example train.lr=3e-4", text);
+    if (a->n_overrides + 1 >= MAX_OVERRIDES) argp_error(state, "more than %d overrides", MAX_OVERRIDES - 1);
+    a->overrides[a->n_overrides] = strdup(text);
+    if (!a->overrides[a->n_overrides++]) argp_failure(state, 1, 0, "out of memory");
+}
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    struct arguments *a = state->input;
+    switch (key) {
+    case 's':
+        add_override(state, a, text);
+        return 0;
+    case 'o':
+        a->output = text;
+        return 0;
+    case 'r':
+        set_mode(state, a, KV_RUN_RESUME);
+        return 0;
+    case 'f':
+        set_mode(state, a, KV_RUN_FORCE);
+        return 0;
+    case 'n':
+        a->dry_run = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->config) argp_error(state, "found a second CONFIG, %s, expected one", text);
+        a->config = text;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->config) argp_error(state, "expected the name of a CONFIG.yaml");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+// --output as the last override, in YAML's single quotes.
+static kv_status override_output(struct arguments *a, kv_error *err) {
+    if (!a->output) return KV_OK;
+    char *text = malloc(2 * strlen(a->output) + sizeof "output=''");
+    if (!text) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    char *end = stpcpy(text, "output='");
+    for (const char *c = a->output; *c; c++) {
+        if (*c == '\'') *end++ = '\'';
+        *end++ = *c;
+    }
+    strcpy(end, "'");
+    a->overrides[a->n_overrides++] = text;
+    return KV_OK;
+}
+
+// What a run is made of; freed in reverse.
+struct session {
+    kv_config *source;
+    const kv_train_config *config;
+    kv_shard *shard;
+    kv_task *task;
+    kv_run run;
+};
+
+static void close_session(struct session *s) {
+    kv_run_close(&s->run);
+    kv_task_free(s->task);
+    kv_shard_free(s->shard);
+    kv_config_free(s->source);
+}
+
+static kv_status open_session(struct session *s, const struct arguments *a, kv_error *err) {
+    kv_status status = kv_train_config_load(a->config, (const char *const *)a->overrides, a->n_overrides,
+                                            &s->source, &s->config, err);
+    if (status != KV_OK) return status;
+    kv_error inner = {0};
+    status = kv_shard_open(s->config->data.train, &s->shard, &inner);
+    if (status != KV_OK) {
+        kv_config_fail(s->source, err, "data.train", "%s", inner.message);
+        return status;
+    }
+    return (s->config->task == KV_TASK_LM ? kv_lm_task_create : kv_kvp_task_create)(s->source, s->config,
+                                                                                    s->shard, &s->task, err);
+}
+
+static kv_status train(struct session *s, kv_run_mode mode, kv_error *err) {
+    kv_run *run = &s->run;
+    kv_status status = kv_run_open(run, s->source, s->config, s->shard, mode, err);
+    if (status != KV_OK) return status;
+    if (run->finished) {
+        fprintf(stderr, "kvtrain: %s is finished, nothing to resume\n", run->path);
+        return KV_OK;
+    }
+    bool resumed = run->checkpoint[0] != 0;
+    if (resumed) fprintf(stderr, "kvtrain: resuming from %s\n", run->checkpoint);
+    // Nothing is written before it is known that the weights are there.
+    status = s->task->ops->load(s->task, resumed ? run->checkpoint : NULL, err);
+    if (status == KV_OK) status = kv_run_begin(run, err);
+    if (status == KV_OK && !resumed && s->task->ops->start) status = s->task->ops->start(s->task, err);
+    return status == KV_OK ? kv_train(s->task, run, err) : status;
+}
+
+static int report(kv_status status, const struct arguments *a, const kv_error *err) {
+    if (status == KV_OK) return 0;
+    fprintf(stderr, "kvtrain: %s\n", err->message);
+    if (status != KV_ERR_INTERRUPTED) return 1;
+    fprintf(stderr, "kvtrain: to go on: kvtrain %s --resume%s%s%s\n", a->config,
+            a->output ? " --output " : "", a->output ? a->output : "",
+            a->n_overrides > (a->output != NULL) ? " and the same -s options" : "");
+    return 128 + kv_console_signal();
+}
+
+int main(int argc, char **argv) {
+    static const struct argp argp = {options, parse, "CONFIG.yaml", doc, NULL, NULL, NULL};
+    struct arguments arguments = {0};
+    struct session session = {0};
+    kv_error err = {0};
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    kv_console_catch_signals();
+    kv_status status = override_output(&arguments, &err);
+    if (status == KV_OK) status = open_session(&session, &arguments, &err);
+    if (status == KV_OK)
+        status = arguments.dry_run ? kv_estimate_print(session.task, stdout, &err)
+                                   : train(&session, arguments.mode, &err);
+    if (status == KV_OK && !arguments.dry_run) printf("%s/final\n", session.run.path);
+    int code = report(status, &arguments, &err);
+    close_session(&session);
+    for (size_t i = 0; i < arguments.n_overrides; i++) free(arguments.overrides[i]);
+    return code;
+}

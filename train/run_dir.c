@@ -1,0 +1,284 @@
+#include "train/run_dir.h"
+
+#include "data/json_file.h"
+#include "train/optimizer_file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char config_name[] = "config.yaml", metrics_name[] = "metrics.jsonl", final_name[] = "final";
+static const char checkpoints_name[] = "checkpoints", state_name[] = "state.json",
+                  optimizer_name[] = "optimizer.h5";
+static const char *const run_names[] = {"final", "checkpoints", "metrics.jsonl", "config.yaml"};
+enum { N_RUN_NAMES = sizeof run_names / sizeof *run_names };
+
+static bool exists(const char *dir, const char *name) {
+    char path[PATH_MAX];
+    struct stat info;
+    return kv_task_path(path, dir, name, NULL) == KV_OK && stat(path, &info) == 0;
+}
+
+// ---- Checkpoints that are there -------------------------------------------------------------------------
+
+// The step of "step-000500", -1 for any other name (such as a temporary one).
+static int64_t step_of(const char *name) {
+    static const char prefix[] = "step-";
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
+    const char *digits = name + sizeof prefix - 1;
+    size_t n = strspn(digits, "0123456789");
+    return n >= 1 && n <= 15 && !digits[n] ? strtoll(digits, NULL, 10) : -1;
+}
+
+static int compare_steps(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+// Ascending; caller frees *steps. No directory is no checkpoints.
+static kv_status list_checkpoints(const kv_run *run, int64_t **steps, size_t *n, kv_error *err) {
+    char path[PATH_MAX];
+    *steps = NULL;
+    *n = 0;
+    kv_status status = kv_task_path(path, run->path, checkpoints_name, err);
+    if (status != KV_OK) return status;
+    DIR *dir = opendir(path);
+    if (!dir) return errno == ENOENT ? KV_OK : kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
+    for (const struct dirent *entry; status == KV_OK && (entry = readdir(dir));) {
+        int64_t step = step_of(entry->d_name);
+        if (step < 0) continue;
+        int64_t *more = realloc(*steps, (*n + 1) * sizeof *more);
+        if (more) {
+            *steps = more;
+            more[(*n)++] = step;
+        } else {
+            status = kv_fail(err, KV_ERR_MEMORY, "out of memory");
+        }
+    }
+    closedir(dir);
+    if (*n > 1) qsort(*steps, *n, sizeof **steps, compare_steps);
+    return status;
+}
+
+static kv_status checkpoint_path(const kv_run *run, int64_t step, char path[PATH_MAX], kv_error *err) {
+    char name[64];
+    snprintf(name, sizeof name, "%s/step-%06" PRIi64, checkpoints_name, step);
+    return kv_task_path(path, run->path, name, err);
+}
+
+// ---- state.json -----------------------------------------------------------------------------------------
+
+static kv_status save_state(const kv_run *run, const char *dir, kv_error *err) {
+    char path[PATH_MAX];
+    kv_status status = kv_task_path(path, dir, state_name, err);
+    if (status != KV_OK) return status;
+    json_t *root =
+        json_pack("{s:I, s:f, s:I, s:s}", "step", (json_int_t)run->state.step, "seconds", run->state.seconds,
+                  "shard_tokens", (json_int_t)run->shard->n_tokens, "tokenizer", run->shard->info.tokenizer);
+    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    status =
+        text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    free(text);
+    json_decref(root);
+    return status;
+}
+
+// Batches are drawn from the shard by step: another shard under the same name would silently go on elsewhere.
+static kv_status check_shard(const kv_run *run, const kv_json_file *file, kv_error *err) {
+    int64_t n_tokens = 0;
+    kv_status status = kv_json_int(file, "shard_tokens", 0, INT64_MAX, &n_tokens, err);
+    if (status != KV_OK) return status;
+    const char *tokenizer = json_string_value(json_object_get(file->root, "tokenizer"));
+    if (!tokenizer) return kv_json_wrong(file, "tokenizer", -1, "a text", err);
+    if (n_tokens != run->shard->n_tokens)
+        return kv_config_fail(run->source, err, "data.train",
+                              "the shard has %" PRIi64 " tokens, expected the %" PRIi64
+                              " the run was started with",
+                              run->shard->n_tokens, n_tokens);
+    if (strcmp(tokenizer, run->shard->info.tokenizer) != 0)
+        return kv_config_fail(
+            run->source, err, "data.train",
+            "the shard was made by tokenizer %s, expected %.32s, which the run was started with",
+            run->shard->info.tokenizer, tokenizer);
+    return KV_OK;
+}
+
+static kv_status load_state(kv_run *run, int64_t step, kv_error *err) {
+    kv_json_file file = {0};
+    kv_status status = kv_json_open(run->checkpoint, state_name, &file, err);
+    if (status == KV_OK) status = kv_json_int(&file, "step", step, step, &run->state.step, err);
+    if (status == KV_OK) status = kv_json_real(&file, "seconds", 0, 1e12, &run->state.seconds, err);
+    if (status == KV_OK) status = check_shard(run, &file, err);
+    kv_json_close(&file);
+    return status;
+}
+
+// ---- Opening --------------------------------------------------------------------------------------------
+
+// What may change between the parts of a run: nothing that has a part in the weights.
+static const char *const may_change[] = {"output", "train.checkpoint_every", "train.log_every",
+                                         "train.keep_last"};
+
+static kv_status check_config(const kv_run *run, kv_error *err) {
+    char path[PATH_MAX];
+    kv_config *old;
+    const kv_train_config *train;
+    kv_status status = kv_task_path(path, run->path, config_name, err);
+    if (status == KV_OK) status = kv_train_config_load(path, NULL, 0, &old, &train, err);
+    if (status != KV_OK) return status;
+    kv_config_difference difference;
+    bool differs =
+        kv_config_compare(run->source, old, may_change, sizeof may_change / sizeof *may_change, &difference);
+    kv_config_free(old);
+    if (!differs) return KV_OK;
+    kv_config_fail(run->source, err, difference.key, "found %s, expected %s as in %s, which is to be resumed",
+                   difference.a, difference.b, path);
+    if (err) err->code = KV_ERR_MISMATCH;
+    return KV_ERR_MISMATCH;
+}
+
+static kv_status open_resumed(kv_run *run, kv_error *err) {
+    kv_status status = check_config(run, err);
+    if (status != KV_OK) return status;
+    run->finished = exists(run->path, final_name);
+    if (run->finished) return KV_OK;
+    int64_t *steps;
+    size_t n;
+    status = list_checkpoints(run, &steps, &n, err);
+    if (status == KV_OK && n > 0) {
+        status = checkpoint_path(run, steps[n - 1], run->checkpoint, err);
+        if (status == KV_OK) status = load_state(run, steps[n - 1], err);
+    }
+    free(steps);
+    return status;
+}
+
+kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
+                      const kv_shard *shard, kv_run_mode mode, kv_error *err) {
+    *run = (kv_run){.source = source, .shard = shard, .keep_last = config->train.keep_last};
+    if (snprintf(run->path, sizeof run->path, "%s", config->output) >= (int)sizeof run->path)
+        return kv_config_fail(source, err, "output", "the path is too long");
+    bool holds_run = false;
+    for (int i = 0; i < N_RUN_NAMES; i++) holds_run = holds_run || exists(run->path, run_names[i]);
+    if (holds_run && mode == KV_RUN_NEW)
+        return kv_config_fail(source, err, "output",
+                              "%s holds a run already; --resume continues it, --force replaces it",
+                              run->path);
+    run->replace = holds_run && mode == KV_RUN_FORCE;
+    // A run that was stopped before it wrote anything starts from the beginning.
+    bool resume = mode == KV_RUN_RESUME && exists(run->path, config_name);
+    return resume ? open_resumed(run, err) : KV_OK;
+}
+
+// ---- Beginning ------------------------------------------------------------------------------------------
+
+static kv_status remove_old(const kv_run *run, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int i = 0; status == KV_OK && i < N_RUN_NAMES; i++) {
+        char path[PATH_MAX];
+        status = kv_task_path(path, run->path, run_names[i], err);
+        if (status == KV_OK) status = kv_remove_tree(path, err);
+    }
+    return status;
+}
+
+// Bytes of the lines up to the resumed step. What follows was logged after its checkpoint and will be logged
+// again; the last line may also be cut short.
+static size_t valid_metrics(const char *text, int64_t last_step) {
+    const char *at = text;
+    for (;;) {
+        const char *end = strchr(at, '\n');
+        long long step;
+        if (!end || sscanf(at, "{\"step\": %lld", &step) != 1 || step > last_step) return (size_t)(at - text);
+        at = end + 1;
+    }
+}
+
+static kv_status open_metrics(kv_run *run, kv_error *err) {
+    char path[PATH_MAX];
+    kv_status status = kv_task_path(path, run->path, metrics_name, err);
+    if (status == KV_OK && exists(run->path, metrics_name)) {
+        char *text;
+        size_t size;
+        status = kv_read_file(path, (size_t)1 << 30, &text, &size, err);
+        if (status != KV_OK) return status;
+        size_t valid = valid_metrics(text, run->state.step);
+        if (valid < size) status = kv_write_file(path, text, valid, err);
+        free(text);
+    }
+    if (status != KV_OK) return status;
+    run->metrics = fopen(path, "a");
+    return run->metrics ? KV_OK : kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+}
+
+kv_status kv_run_begin(kv_run *run, kv_error *err) {
+    kv_status status = run->replace ? remove_old(run, err) : KV_OK;
+    if (status == KV_OK) status = kv_make_dirs(run->path, err);
+    char path[PATH_MAX];
+    if (status == KV_OK) status = kv_task_path(path, run->path, config_name, err);
+    if (status != KV_OK) return status;
+    char *text = kv_config_text(run->source);
+    status =
+        text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    free(text);
+    return status == KV_OK ? open_metrics(run, err) : status;
+}
+
+void kv_run_close(kv_run *run) {
+    if (run->metrics) fclose(run->metrics);
+    run->metrics = NULL;
+}
+
+kv_status kv_run_log(kv_run *run, const char *json, kv_error *err) {
+    if (fprintf(run->metrics, "%s\n", json) >= 0 && fflush(run->metrics) == 0) return KV_OK;
+    return kv_fail(err, KV_ERR_IO, "%s/%s: cannot write: %s", run->path, metrics_name, strerror(errno));
+}
+
+// ---- Writing --------------------------------------------------------------------------------------------
+
+static kv_status prune_checkpoints(const kv_run *run, kv_error *err) {
+    int64_t *steps;
+    size_t n;
+    kv_status status = list_checkpoints(run, &steps, &n, err);
+    for (size_t i = 0; status == KV_OK && i + (size_t)run->keep_last < n; i++) {
+        char path[PATH_MAX];
+        status = checkpoint_path(run, steps[i], path, err);
+        if (status == KV_OK) status = kv_remove_tree(path, err);
+    }
+    free(steps);
+    return status;
+}
+
+static kv_status commit(kv_pending *pending, kv_status status, kv_error *err) {
+    if (status == KV_OK) return kv_pending_commit(pending, err);
+    kv_pending_abandon(pending);
+    return status;
+}
+
+kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err) {
+    char path[PATH_MAX], optimizer_path[PATH_MAX];
+    kv_pending pending = {0};
+    kv_status status = checkpoint_path(run, run->state.step, path, err);
+    if (status == KV_OK) status = kv_pending_dir(&pending, path, err);
+    if (status != KV_OK) return status;
+    status = task->ops->save(task, pending.path, false, err);
+    if (status == KV_OK) status = kv_task_path(optimizer_path, pending.path, optimizer_name, err);
+    if (status == KV_OK) status = kv_optimizer_save(optimizer_path, optimizer, err);
+    if (status == KV_OK) status = save_state(run, pending.path, err);
+    status = commit(&pending, status, err);
+    return status == KV_OK ? prune_checkpoints(run, err) : status;
+}
+
+kv_status kv_run_finish(kv_run *run, kv_task *task, kv_error *err) {
+    char path[PATH_MAX];
+    kv_pending pending = {0};
+    kv_status status = kv_task_path(path, run->path, final_name, err);
+    if (status == KV_OK) status = kv_pending_dir(&pending, path, err);
+    if (status != KV_OK) return status;
+    status = task->ops->save(task, pending.path, true, err);
+    if (status == KV_OK) status = save_state(run, pending.path, err);
+    return commit(&pending, status, err);
+}

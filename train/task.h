@@ -1,0 +1,79 @@
+// What is trained: the loop (trainer.h), the run directory and the estimate see a task only through this.
+//
+// Made in two steps, so that a dry run needs no weights: create reads shapes and checks that everything fits
+// together, load brings the weights.
+#pragma once
+
+#include "core/flops.h"
+#include "data/pending_file.h"
+#include "train/train_config.h"
+
+#include <stdio.h>
+
+enum { KV_MAX_TERMS = 8 };
+
+typedef struct kv_task kv_task;
+
+typedef struct kv_task_ops {
+    // Weights: as the config says, or from a checkpoint or final directory written by save when `from` is
+    // given.
+    kv_status (*load)(kv_task *task, const char *from, kv_error *err);
+    // Done once, before the first step of a run that is not resumed. NULL: nothing to do.
+    kv_status (*start)(kv_task *task, kv_error *err);
+    // Loss of a micro-batch, ready for kv_tape_backward; adds each term to terms[n_terms].
+    kv_tensor *(*objective)(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms);
+    // Writes what was trained into dir (which exists); what `final` adds is only needed by those who use the
+    // result.
+    kv_status (*save)(kv_task *task, const char *dir, bool final, kv_error *err);
+    // Lines about the models, for --dry-run.
+    void (*describe)(const kv_task *task, FILE *out);
+    // Products of one training step.
+    uint64_t (*flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
+    // Bytes of weights that stay as they are, and of what one micro-batch of n_seq sequences leaves on the
+    // tape.
+    double (*frozen_bytes)(const kv_task *task);
+    double (*tape_bytes)(const kv_task *task, int64_t n_seq, int64_t seq_len);
+    void (*free)(kv_task *task);
+} kv_task_ops;
+
+struct kv_task {
+    const kv_task_ops *ops;
+    const kv_config *source; // borrowed, as are the next two
+    const kv_train_config *config;
+    const kv_shard *shard;
+    int n_terms;
+    const char *term_names[KV_MAX_TERMS];
+    int64_t n_trainable; // weights
+    int64_t n_params;    // after load: the trainable parameters
+    kv_param **params;
+};
+
+// task: lm and task: kvp. On failure *task is NULL. Free with kv_task_free (accepts NULL).
+kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
+                            kv_task **task, kv_error *err);
+kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
+                             kv_task **task, kv_error *err);
+void kv_task_free(kv_task *task);
+
+// Shape of the model in `dir`, named by the config's `key`.
+kv_status kv_task_spec(const kv_task *task, const char *key, const char *dir, kv_model_spec *spec,
+                       kv_error *err);
+// Whether weights of one fit the other.
+bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b);
+// "4 layers, dim 96, ... 407 k parameters" and a newline.
+void kv_task_describe_model(const kv_model_spec *spec, FILE *out);
+// "1.23 M" into text.
+char *kv_count_text(double count, char text[32]);
+
+// KV_ERR_MISMATCH (naming the config's `key`, both files and both numbers) when the model's vocabulary is not
+// the shard's, or the config's sequences are longer than its context.
+kv_status kv_task_check_model(const kv_task *task, const char *key, const char *dir,
+                              const kv_model_spec *spec, kv_error *err);
+
+// dir/name into path; KV_ERR_ARGUMENT when it does not fit.
+kv_status kv_task_path(char path[PATH_MAX], const char *dir, const char *name, kv_error *err);
+
+// Values per token that a forward pass leaves on the tape, over all layers.
+double kv_tape_floats(const kv_model_spec *spec);
+// Bytes kv_lm_loss works on for m rows, beside its input.
+double kv_loss_bytes(const kv_model_spec *spec, int64_t m);

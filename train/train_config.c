@@ -1,0 +1,391 @@
+#include "train/train_config.h"
+
+#include <float.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- Schema
+// -------------------------------------------------------------------------------------------------------
+
+#define OPTIONAL                CYAML_FLAG_OPTIONAL
+#define WORD                    (CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT)
+#define TEXT(key, type, member) CYAML_FIELD_STRING_PTR(key, OPTIONAL, type, member, 1, 4000)
+
+static const cyaml_strval_t tasks[] = {{"lm", KV_TASK_LM}, {"kvp", KV_TASK_KVP}};
+static const cyaml_strval_t model_froms[] = {
+    {"scratch", KV_FROM_SCRATCH}, {"checkpoint", KV_FROM_CHECKPOINT}, {"pruned", KV_FROM_PRUNED}};
+static const cyaml_strval_t mappings[] = {
+    {"separate", KV_MAPPING_SEPARATE}, {"pruned", KV_MAPPING_PRUNED}, {"explicit", KV_MAPPING_EXPLICIT}};
+static const cyaml_strval_t starts[] = {{"random", KV_START_RANDOM},
+                                        {"least_squares", KV_START_LEAST_SQUARES}};
+
+static const cyaml_schema_field_t data_fields[] = {
+    TEXT("train", kv_data_config, train),
+    CYAML_FIELD_INT("seq_len", OPTIONAL, kv_data_config, seq_len),
+    CYAML_FIELD_INT("batch_size", OPTIONAL, kv_data_config, batch_size),
+    CYAML_FIELD_INT("micro_batch_size", OPTIONAL, kv_data_config, micro_batch_size),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t model_fields[] = {
+    CYAML_FIELD_ENUM("from", WORD, kv_model_config, from, model_froms, CYAML_ARRAY_LEN(model_froms)),
+    TEXT("path", kv_model_config, path),
+    CYAML_FIELD_FLOAT("keep", OPTIONAL, kv_model_config, keep),
+    CYAML_FIELD_INT("n_layers", OPTIONAL, kv_model_config, n_layers),
+    CYAML_FIELD_INT("model_dim", OPTIONAL, kv_model_config, model_dim),
+    CYAML_FIELD_INT("head_dim", OPTIONAL, kv_model_config, head_dim),
+    CYAML_FIELD_INT("n_heads", OPTIONAL, kv_model_config, n_heads),
+    CYAML_FIELD_INT("n_kv_heads", OPTIONAL, kv_model_config, n_kv_heads),
+    CYAML_FIELD_INT("ffn_dim", OPTIONAL, kv_model_config, ffn_dim),
+    CYAML_FIELD_INT("context_length", OPTIONAL, kv_model_config, context_length),
+    CYAML_FIELD_BOOL("qk_norm", OPTIONAL, kv_model_config, qk_norm),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t layer_entry = {CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int32_t)};
+static const cyaml_schema_field_t predictor_fields[] = {
+    CYAML_FIELD_ENUM("mapping", WORD, kv_predictor_config, mapping, mappings, CYAML_ARRAY_LEN(mappings)),
+    CYAML_FIELD_SEQUENCE_COUNT("layers", CYAML_FLAG_POINTER | OPTIONAL, kv_predictor_config, layers, n_layers,
+                               &layer_entry, 1, KV_MAX_LAYERS),
+    CYAML_FIELD_FLOAT("keep", OPTIONAL, kv_predictor_config, keep),
+    CYAML_FIELD_ENUM("init", WORD, kv_predictor_config, init, starts, CYAML_ARRAY_LEN(starts)),
+    CYAML_FIELD_INT("least_squares_tokens", OPTIONAL, kv_predictor_config, least_squares_tokens),
+    CYAML_FIELD_FLOAT("ridge", OPTIONAL, kv_predictor_config, ridge),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t loss_fields[] = {
+    CYAML_FIELD_FLOAT("base", OPTIONAL, kv_loss_config, base),
+    CYAML_FIELD_FLOAT("aux", OPTIONAL, kv_loss_config, aux),
+    TEXT("consistency", kv_loss_config, consistency_text),
+    CYAML_FIELD_FLOAT("kl", OPTIONAL, kv_loss_config, kl),
+    CYAML_FIELD_FLOAT("z_loss", OPTIONAL, kv_loss_config, z_loss),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t steps_fields[] = {
+    CYAML_FIELD_INT("steps", OPTIONAL, kv_steps_config, steps),
+    CYAML_FIELD_FLOAT("lr", OPTIONAL, kv_steps_config, lr),
+    CYAML_FIELD_FLOAT("lr_end", OPTIONAL, kv_steps_config, lr_end),
+    CYAML_FIELD_INT("warmup_steps", OPTIONAL, kv_steps_config, warmup_steps),
+    CYAML_FIELD_FLOAT("warmup_init", OPTIONAL, kv_steps_config, warmup_init),
+    CYAML_FIELD_FLOAT("weight_decay", OPTIONAL, kv_steps_config, weight_decay),
+    CYAML_FIELD_FLOAT("beta1", OPTIONAL, kv_steps_config, beta1),
+    CYAML_FIELD_FLOAT("beta2", OPTIONAL, kv_steps_config, beta2),
+    CYAML_FIELD_FLOAT("eps", OPTIONAL, kv_steps_config, eps),
+    CYAML_FIELD_FLOAT("grad_clip", OPTIONAL, kv_steps_config, grad_clip),
+    CYAML_FIELD_INT("checkpoint_every", OPTIONAL, kv_steps_config, checkpoint_every),
+    CYAML_FIELD_INT("keep_last", OPTIONAL, kv_steps_config, keep_last),
+    CYAML_FIELD_INT("log_every", OPTIONAL, kv_steps_config, log_every),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t root_fields[] = {
+    CYAML_FIELD_ENUM("task", WORD, kv_train_config, task, tasks, CYAML_ARRAY_LEN(tasks)),
+    TEXT("output", kv_train_config, output),
+    CYAML_FIELD_UINT("seed", OPTIONAL, kv_train_config, seed),
+    CYAML_FIELD_MAPPING("data", OPTIONAL, kv_train_config, data, data_fields),
+    CYAML_FIELD_MAPPING("model", OPTIONAL, kv_train_config, model, model_fields),
+    TEXT("base", kv_train_config, base),
+    TEXT("aux", kv_train_config, aux),
+    CYAML_FIELD_BOOL("freeze_aux", OPTIONAL, kv_train_config, freeze_aux),
+    CYAML_FIELD_MAPPING("predictor", OPTIONAL, kv_train_config, predictor, predictor_fields),
+    CYAML_FIELD_MAPPING("loss", OPTIONAL, kv_train_config, loss, loss_fields),
+    CYAML_FIELD_MAPPING("train", OPTIONAL, kv_train_config, train, steps_fields),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, kv_train_config, root_fields)};
+
+// What applies when neither file nor override says otherwise; the rest is required or follows from these.
+#define COMMON_DEFAULTS                                                                                      \
+    "seed: 1\n"                                                                                              \
+    "train: {warmup_steps: 50, warmup_init: 1.0e-6, weight_decay: 0.1, beta1: 0.9, beta2: 0.95,\n"           \
+    "        eps: 1.0e-8, grad_clip: 1.0, checkpoint_every: 500, keep_last: 2, log_every: 10}\n"
+static const char lm_defaults[] = COMMON_DEFAULTS "model: {from: scratch}\n"
+                                                  "loss: {z_loss: 0}\n";
+static const char kvp_defaults[] = COMMON_DEFAULTS
+    "freeze_aux: false\n"
+    "predictor: {mapping: separate, init: random, least_squares_tokens: 200000, ridge: 1.0e-3}\n"
+    "loss: {base: 1, aux: 1, consistency: auto, kl: 0, z_loss: 0}\n";
+
+// ---- Ranges
+// -------------------------------------------------------------------------------------------------------
+
+struct int_range {
+    const char *key;
+    int64_t value, low, high;
+};
+struct real_range {
+    const char *key;
+    double value, low, high;
+};
+
+static kv_status check_ints(const kv_config *config, const struct int_range *ranges, size_t n,
+                            kv_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        const struct int_range *r = &ranges[i];
+        if (r->value < r->low || r->value > r->high)
+            return kv_config_fail(config, err, r->key, "found %" PRIi64 ", expected %" PRIi64 " to %" PRIi64,
+                                  r->value, r->low, r->high);
+    }
+    return KV_OK;
+}
+
+static kv_status check_reals(const kv_config *config, const struct real_range *ranges, size_t n,
+                             kv_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        const struct real_range *r = &ranges[i];
+        if (!(r->value >= r->low && r->value <= r->high))
+            return kv_config_fail(config, err, r->key, "found %g, expected %g to %g", r->value, r->low,
+                                  r->high);
+    }
+    return KV_OK;
+}
+
+static kv_status require(const kv_config *config, const char *const *keys, size_t n, const char *why,
+                         kv_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (!kv_config_has(config, keys[i]))
+            return kv_config_fail(config, err, keys[i], "found nothing, expected a value: %s", why);
+    return KV_OK;
+}
+
+static kv_status forbid(const kv_config *config, const char *const *keys, size_t n, const char *why,
+                        kv_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (kv_config_has(config, keys[i]))
+            return kv_config_fail(config, err, keys[i], "found a key without effect, expected it %s", why);
+    return KV_OK;
+}
+
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
+// Sizes whose products are still far from overflowing 64 bits.
+static const int64_t max_steps = INT64_C(1) << 40, max_dim = INT64_C(1) << 20;
+
+static kv_status check_steps(const kv_config *config, const kv_steps_config *s, kv_error *err) {
+    const struct int_range ints[] = {{"train.steps", s->steps, 0, max_steps},
+                                     {"train.warmup_steps", s->warmup_steps, 0, max_steps},
+                                     {"train.checkpoint_every", s->checkpoint_every, 1, max_steps},
+                                     {"train.keep_last", s->keep_last, 1, max_steps},
+                                     {"train.log_every", s->log_every, 1, max_steps}};
+    const struct real_range reals[] = {{"train.lr", s->lr, 0, 1e3},
+                                       {"train.lr_end", s->lr_end, 0, 1e3},
+                                       {"train.warmup_init", s->warmup_init, 0, 1e3},
+                                       {"train.weight_decay", s->weight_decay, 0, 1e3},
+                                       {"train.beta1", s->beta1, 0, 0.99999},
+                                       {"train.beta2", s->beta2, 0, 0.9999999},
+                                       {"train.eps", s->eps, FLT_MIN, 1},
+                                       {"train.grad_clip", s->grad_clip, 0, FLT_MAX}};
+    kv_status status = check_ints(config, ints, LENGTH(ints), err);
+    return status == KV_OK ? check_reals(config, reals, LENGTH(reals), err) : status;
+}
+
+static kv_status check_data(const kv_config *config, const kv_data_config *d, kv_error *err) {
+    const struct int_range ints[] = {{"data.seq_len", d->seq_len, 1, max_dim},
+                                     {"data.batch_size", d->batch_size, 1, max_dim},
+                                     {"data.micro_batch_size", d->micro_batch_size, 1, max_dim}};
+    kv_status status = check_ints(config, ints, LENGTH(ints), err);
+    if (status == KV_OK && d->batch_size % d->micro_batch_size != 0)
+        status = kv_config_fail(config, err, "data.micro_batch_size",
+                                "found %" PRIi64 ", expected a divisor of data.batch_size, %" PRIi64,
+                                d->micro_batch_size, d->batch_size);
+    return status;
+}
+
+// ---- Task lm
+// ------------------------------------------------------------------------------------------------------
+
+static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim",  "model.head_dim",
+                                           "model.n_heads",  "model.n_kv_heads", "model.ffn_dim"};
+static const char *const scratch_options[] = {"model.context_length", "model.qk_norm"};
+static const char *const lm_only[] = {"model"};
+static const char *const kvp_only[] = {"base",      "aux",      "freeze_aux",       "predictor",
+                                       "loss.base", "loss.aux", "loss.consistency", "loss.kl"};
+
+static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
+    int32_t kept[KV_MAX_LAYERS];
+    if (kv_pruned_layers(1, keep, kept) >= 0) return KV_OK;
+    return kv_config_fail(config, err, key, "found %g, expected 0.25, 0.5 or 0.75", keep);
+}
+
+static kv_status check_scratch(const kv_config *config, kv_model_config *m, kv_error *err) {
+    static const char *const loaded_keys[] = {"model.path", "model.keep"};
+    kv_status status = require(config, scratch_keys, LENGTH(scratch_keys), "with model.from: scratch", err);
+    if (status == KV_OK)
+        status = forbid(config, loaded_keys, LENGTH(loaded_keys),
+                        "only with model.from: checkpoint or pruned", err);
+    if (!kv_config_has(config, "model.context_length")) m->context_length = 512;
+    if (!kv_config_has(config, "model.qk_norm")) m->qk_norm = true;
+    const struct int_range ints[] = {{"model.n_layers", m->n_layers, 1, KV_MAX_LAYERS},
+                                     {"model.model_dim", m->model_dim, 1, max_dim},
+                                     {"model.head_dim", m->head_dim, 2, max_dim},
+                                     {"model.n_heads", m->n_heads, 1, max_dim},
+                                     {"model.n_kv_heads", m->n_kv_heads, 1, m->n_heads},
+                                     {"model.ffn_dim", m->ffn_dim, 1, max_dim},
+                                     {"model.context_length", m->context_length, 1, max_dim}};
+    if (status == KV_OK) status = check_ints(config, ints, LENGTH(ints), err);
+    if (status == KV_OK && m->head_dim % 2 != 0)
+        status = kv_config_fail(config, err, "model.head_dim", "found %" PRIi64 ", expected an even number",
+                                m->head_dim);
+    if (status == KV_OK && m->n_heads % m->n_kv_heads != 0)
+        status = kv_config_fail(config, err, "model.n_kv_heads",
+                                "found %" PRIi64 ", expected a divisor of model.n_heads, %" PRIi64,
+                                m->n_kv_heads, m->n_heads);
+    return status;
+}
+
+static kv_status check_lm(const kv_config *config, kv_train_config *t, kv_error *err) {
+    kv_status status = forbid(config, kvp_only, LENGTH(kvp_only), "only with task: kvp", err);
+    if (status != KV_OK) return status;
+    if (t->model.from == KV_FROM_SCRATCH) return check_scratch(config, &t->model, err);
+    static const char *const path_key[] = {"model.path"}, *const keep_key[] = {"model.keep"};
+    bool pruned = t->model.from == KV_FROM_PRUNED;
+    status = require(config, path_key, 1, "the model's directory", err);
+    if (status == KV_OK)
+        status = forbid(config, scratch_keys, LENGTH(scratch_keys), "only with model.from: scratch", err);
+    if (status == KV_OK)
+        status =
+            forbid(config, scratch_options, LENGTH(scratch_options), "only with model.from: scratch", err);
+    if (status != KV_OK) return status;
+    if (!pruned) return forbid(config, keep_key, 1, "only with model.from: pruned", err);
+    status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
+    return status == KV_OK ? check_keep(config, "model.keep", t->model.keep, err) : status;
+}
+
+// ---- Task kvp
+// -----------------------------------------------------------------------------------------------------
+
+static kv_status check_predictor(const kv_config *config, const kv_predictor_config *p, kv_error *err) {
+    static const char *const layers_key[] = {"predictor.layers"}, *const keep_key[] = {"predictor.keep"};
+    const struct int_range ints[] = {
+        {"predictor.least_squares_tokens", p->least_squares_tokens, 1, max_steps}};
+    const struct real_range reals[] = {{"predictor.ridge", p->ridge, 0, 1e6}};
+    kv_status status = check_ints(config, ints, LENGTH(ints), err);
+    if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
+    if (status == KV_OK)
+        status = p->mapping == KV_MAPPING_EXPLICIT
+                     ? require(config, layers_key, 1, "the aux layer of every base layer", err)
+                     : forbid(config, layers_key, 1, "only with predictor.mapping: explicit", err);
+    if (status != KV_OK) return status;
+    if (p->mapping != KV_MAPPING_PRUNED)
+        return forbid(config, keep_key, 1, "only with predictor.mapping: pruned", err);
+    status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
+    return status == KV_OK ? check_keep(config, "predictor.keep", p->keep, err) : status;
+}
+
+static kv_status check_consistency(const kv_config *config, kv_loss_config *l, kv_error *err) {
+    l->consistency = -1;
+    if (strcmp(l->consistency_text, "auto") == 0) return KV_OK;
+    char *end;
+    double value = strtod(l->consistency_text, &end);
+    if (*end || !(value >= 0 && value <= 1e6))
+        return kv_config_fail(config, err, "loss.consistency",
+                              "found `%s`, expected auto or a number from 0 to 1e6", l->consistency_text);
+    l->consistency = value;
+    return KV_OK;
+}
+
+static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error *err) {
+    static const char *const models[] = {"base", "aux"};
+    kv_status status = forbid(config, lm_only, LENGTH(lm_only), "only with task: lm", err);
+    if (status == KV_OK) status = require(config, models, LENGTH(models), "the model's directory", err);
+    if (status == KV_OK) status = check_predictor(config, &t->predictor, err);
+    const struct real_range reals[] = {{"loss.base", t->loss.base, 0, 1e6},
+                                       {"loss.aux", t->loss.aux, 0, 1e6},
+                                       {"loss.kl", t->loss.kl, 0, 1e6}};
+    if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
+    if (status == KV_OK) status = check_consistency(config, &t->loss, err);
+    if (status == KV_OK && t->train.steps > 0 && t->loss.base == 0 && t->loss.kl == 0 &&
+        t->loss.consistency == 0)
+        status = kv_config_fail(config, err, "loss",
+                                "found base, consistency and kl all 0, expected one above 0: "
+                                "the predictors would not learn");
+    return status;
+}
+
+// ---- All of it
+// ----------------------------------------------------------------------------------------------------
+
+static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error *err) {
+    static const char *const required[] = {"output", "data.train", "data.seq_len", "data.batch_size",
+                                           "train.steps"};
+    static const char *const rate[] = {"train.lr"};
+    const struct real_range z_loss[] = {{"loss.z_loss", t->loss.z_loss, 0, 1e6}};
+    kv_status status = require(config, required, LENGTH(required), "every run needs it", err);
+    if (status == KV_OK && t->train.steps > 0) status = require(config, rate, 1, "every run needs it", err);
+    if (!kv_config_has(config, "train.lr_end")) t->train.lr_end = t->train.lr / 10;
+    if (!kv_config_has(config, "data.micro_batch_size")) t->data.micro_batch_size = t->data.batch_size;
+    if (status == KV_OK) status = check_data(config, &t->data, err);
+    if (status == KV_OK) status = check_steps(config, &t->train, err);
+    if (status == KV_OK) status = check_reals(config, z_loss, 1, err);
+    if (status == KV_OK)
+        status = t->task == KV_TASK_LM ? check_lm(config, t, err) : check_kvp(config, t, err);
+    return status;
+}
+
+kv_status kv_train_config_load(const char *path, const char *const *overrides, size_t n_overrides,
+                               kv_config **config, const kv_train_config **train, kv_error *err) {
+    static const char *const task_key[] = {"task"};
+    *train = NULL;
+    // Loaded once to learn the task, whose defaults then come first.
+    kv_status status = kv_config_load(path, overrides, n_overrides, &schema, config, err);
+    if (status != KV_OK) return status;
+    status = require(*config, task_key, 1, "lm or kvp", err);
+    kv_task_kind task = ((kv_train_config *)kv_config_data(*config))->task;
+    if (status == KV_OK) {
+        kv_config_free(*config);
+        status = kv_config_load_with_defaults(task == KV_TASK_LM ? lm_defaults : kvp_defaults, path,
+                                              overrides, n_overrides, &schema, config, err);
+        if (status != KV_OK) return status;
+        status = check_all(*config, kv_config_data(*config), err);
+    }
+    if (status == KV_OK) {
+        *train = kv_config_data(*config);
+        return KV_OK;
+    }
+    kv_config_free(*config);
+    *config = NULL;
+    return status;
+}
+
+kv_schedule kv_train_schedule(const kv_train_config *train) {
+    const kv_steps_config *s = &train->train;
+    return (kv_schedule){.peak = s->lr,
+                         .warmup_init = s->warmup_init,
+                         .end = s->lr_end,
+                         .warmup_steps = s->warmup_steps,
+                         .total_steps = s->steps};
+}
+
+kv_adamw_args kv_train_adamw(const kv_train_config *train) {
+    const kv_steps_config *s = &train->train;
+    return (kv_adamw_args){.beta1 = (float)s->beta1,
+                           .beta2 = (float)s->beta2,
+                           .eps = (float)s->eps,
+                           .weight_decay = (float)s->weight_decay};
+}
+
+kv_status kv_scratch_spec(const kv_config *config, const kv_train_config *train, const kv_shard_info *shard,
+                          kv_model_spec *spec, kv_error *err) {
+    const kv_model_config *m = &train->model;
+    *spec = (kv_model_spec){.model_type = "openelm",
+                            .vocab_size = shard->vocab_size,
+                            .model_dim = m->model_dim,
+                            .head_dim = m->head_dim,
+                            .n_layers = m->n_layers,
+                            .context_length = m->context_length,
+                            .qk_norm = m->qk_norm,
+                            .tied_head = true,
+                            .norm_eps = 1e-6f,
+                            .rope = {.theta = 10000},
+                            .bos_id = shard->bos_id,
+                            .eos_id = shard->eos_id};
+    for (int64_t i = 0; i < m->n_layers; i++)
+        spec->layers[i] = (kv_layer_spec){m->n_heads, m->n_kv_heads, m->ffn_dim};
+    kv_error inner = {0};
+    kv_status status = kv_model_spec_check(spec, &inner);
+    return status == KV_OK ? KV_OK : kv_config_fail(config, err, "model", "%s", inner.message);
+}

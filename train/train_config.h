@@ -1,0 +1,70 @@
+// The configuration of a training run: what `kvtrain CONFIG.yaml` understands.
+#pragma once
+
+#include "core/objective.h"
+#include "core/optimizer.h"
+#include "data/config.h"
+#include "data/shard.h"
+
+typedef enum kv_task_kind { KV_TASK_LM, KV_TASK_KVP } kv_task_kind;
+typedef enum kv_model_from { KV_FROM_SCRATCH, KV_FROM_CHECKPOINT, KV_FROM_PRUNED } kv_model_from;
+typedef enum kv_mapping_kind { KV_MAPPING_SEPARATE, KV_MAPPING_PRUNED, KV_MAPPING_EXPLICIT } kv_mapping_kind;
+typedef enum kv_predictor_start { KV_START_RANDOM, KV_START_LEAST_SQUARES } kv_predictor_start;
+
+typedef struct kv_data_config {
+    char *train; // token shard
+    int64_t seq_len, batch_size, micro_batch_size;
+} kv_data_config;
+
+typedef struct kv_model_config {
+    kv_model_from from;
+    char *path;  // checkpoint, pruned: a directory or random:NAME
+    double keep; // pruned: fraction of the layers
+    int64_t n_layers, model_dim, head_dim, n_heads, n_kv_heads, ffn_dim, context_length; // scratch
+    bool qk_norm;
+} kv_model_config;
+
+typedef struct kv_predictor_config {
+    kv_mapping_kind mapping;
+    int32_t *layers; // explicit
+    unsigned n_layers;
+    double keep; // pruned
+    kv_predictor_start init;
+    int64_t least_squares_tokens;
+    double ridge;
+} kv_predictor_config;
+
+typedef struct kv_loss_config {
+    double base, aux, kl, z_loss;
+    char *consistency_text; // "auto" or a number
+    double consistency;     // its value, negative for auto
+} kv_loss_config;
+
+typedef struct kv_steps_config {
+    int64_t steps, warmup_steps, checkpoint_every, keep_last, log_every;
+    double lr, lr_end, warmup_init, weight_decay, beta1, beta2, eps, grad_clip;
+} kv_steps_config;
+
+typedef struct kv_train_config {
+    kv_task_kind task;
+    char *output;
+    uint64_t seed;
+    kv_data_config data;
+    kv_model_config model; // task lm
+    char *base, *aux;      // task kvp
+    bool freeze_aux;
+    kv_predictor_config predictor;
+    kv_loss_config loss;
+    kv_steps_config train;
+} kv_train_config;
+
+// Loads, fills in defaults and checks every range. The struct belongs to *config (kv_config_free).
+kv_status kv_train_config_load(const char *path, const char *const *overrides, size_t n_overrides,
+                               kv_config **config, const kv_train_config **train, kv_error *err);
+
+kv_schedule kv_train_schedule(const kv_train_config *train);
+kv_adamw_args kv_train_adamw(const kv_train_config *train);
+
+// The shape of a model made from scratch; its vocabulary is the shard's.
+kv_status kv_scratch_spec(const kv_config *config, const kv_train_config *train, const kv_shard_info *shard,
+                          kv_model_spec *spec, kv_error *err);
