@@ -92,6 +92,27 @@ static void test_round_trip(void **state) {
     assert_int_equal(kv_h5_close(&file, &err), KV_OK);
 }
 
+static bool has_filter(hid_t file, const char *name, H5Z_filter_t filter) {
+    unsigned flags, config;
+    size_t n_values = 0;
+    hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT), plist = H5Dget_create_plist(dataset);
+    herr_t found = H5Pget_filter_by_id2(plist, filter, &flags, &n_values, NULL, 0, NULL, &config);
+    H5Pclose(plist);
+    H5Dclose(dataset);
+    return found >= 0;
+}
+
+static void test_large_ones_are_packed(void **state) {
+    (void)state;
+    hid_t file = open_sample();
+    const H5Z_filter_t filters[] = {H5Z_FILTER_SHUFFLE, H5Z_FILTER_DEFLATE, H5Z_FILTER_FLETCHER32};
+    for (int i = 0; i < 3; i++) {
+        assert_true(has_filter(file, "group/sub/matrix", filters[i]));
+        assert_false(has_filter(file, "wide", filters[i]));
+    }
+    kv_h5_close(&file, NULL);
+}
+
 static void test_attributes(void **state) {
     (void)state;
     kv_error err;
@@ -246,9 +267,15 @@ static void test_writing_refuses(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_round_trip),     TEST(test_attributes),      TEST(test_golden_file),
-        TEST(test_wrong_datasets), TEST(test_not_hdf5),        TEST(test_truncated_and_damaged),
-        TEST(test_full_disk),      TEST(test_writing_refuses),
+        TEST(test_round_trip),
+        TEST(test_large_ones_are_packed),
+        TEST(test_attributes),
+        TEST(test_golden_file),
+        TEST(test_wrong_datasets),
+        TEST(test_not_hdf5),
+        TEST(test_truncated_and_damaged),
+        TEST(test_full_disk),
+        TEST(test_writing_refuses),
     };
     return cmocka_run_group_tests_name("h5", tests, NULL, NULL);
 }

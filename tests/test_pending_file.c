@@ -210,11 +210,13 @@ static void test_remove_tree(void **state) {
     assert_int_equal(kv_make_dirs(test_path(dir, "a/b/c"), &err), KV_OK);
     assert_int_equal(kv_make_dirs(test_path(dir, "a/b/c/"), &err), KV_OK);
     put(test_path(dir, "a/b/file"), "x");
-    put(test_path(dir, "kept"), "x");
+    assert_int_equal(kv_make_dirs(test_path(dir, "kept"), &err), KV_OK);
+    put(test_path(dir, "kept/file"), "x");
     assert_int_equal(symlink("../kept", test_path(dir, "a/link")), 0);
     assert_int_equal(kv_remove_tree(test_path(dir, "a"), &err), KV_OK);
     assert_int_equal(kv_remove_tree(test_path(dir, "a"), &err), KV_OK);
     assert_int_equal(test_dir_count(dir), 1);
+    assert_content(test_path(dir, "kept/file"), "x");
 }
 
 static void test_read_file(void **state) {
