@@ -1,0 +1,20 @@
+// What the tests of the corpus programs share: small texts, a trained tokenizer, and running a program.
+#pragma once
+
+#include "support.h"
+
+#include "data/tokenizer.h"
+
+// Writes text to path.
+void test_write_text(const char *path, const char *text);
+
+// Whole content of a file, NUL-terminated; fails the test when it cannot be read. Caller frees.
+char *test_read_text(const char *path);
+
+// The first 300 facts of the real lists, as a corpus, and a tokenizer of 400 pieces trained on them:
+// dir/train.jsonl and dir/tokenizer.model.
+void test_small_corpus(const char *dir);
+
+// Runs a program to its end, its output in out[size] and what it said on stderr in err[size], both cut there.
+// max_file_bytes: a full disk, as test_limit_file_size; -1 none. Returns the exit status, or -signal.
+int test_run(const char *const *arguments, int64_t max_file_bytes, char *out, char *err, size_t size);
