@@ -1,3 +1,5 @@
+#include "core/flops.h"
+#include "data/checkpoint.h"
 #include "data/h5.h"
 #include "data/kvdata.h"
 #include "data/safetensors.h"
@@ -141,13 +143,32 @@ static kv_status inspect_tokenizer(const char *path, kv_error *err) {
     return KV_OK;
 }
 
+static kv_status inspect_config(const char *directory, kv_error *err) {
+    static kv_model_spec spec;
+    kv_status status = kv_checkpoint_spec(directory, &spec, err);
+    if (status) return status;
+    printf("checkpoint %s\n", directory);
+    printf("  type         %s, %" PRIi64 " layers, dim %" PRIi64 ", head dim %" PRIi64 "%s%s\n",
+           spec.model_type, spec.n_layers, spec.model_dim, spec.head_dim, spec.qk_norm ? ", q/k norm" : "",
+           spec.qkv_bias ? ", QKV bias" : "");
+    printf("  vocabulary   %" PRIi64 ", context %" PRIi64 "%s\n", spec.vocab_size, spec.context_length,
+           spec.tied_head ? ", head tied to the embedding" : "");
+    for (int64_t i = 0; i < spec.n_layers; i++)
+        printf("  layer %-6" PRIi64 " %" PRIi64 " heads, %" PRIi64 " KV heads, FFN %" PRIi64 "\n", i,
+               spec.layers[i].n_heads, spec.layers[i].n_kv_heads, spec.layers[i].ffn_dim);
+    printf("  parameters   %" PRIi64 ", %" PRIi64 " without embedding and head\n", kv_spec_size(&spec, true),
+           kv_spec_size(&spec, false));
+    return KV_OK;
+}
+
 // Whatever of the known files is there.
 static kv_status inspect_directory(const char *directory, kv_error *err) {
     static const struct {
         const char *name;
         kv_status (*show)(const char *path, kv_error *err);
         bool whole_directory;
-    } known[] = {{"model.safetensors", inspect_safetensors, false},
+    } known[] = {{"config.json", inspect_config, true},
+                 {"model.safetensors", inspect_safetensors, false},
                  {"predictor.safetensors", inspect_safetensors, false},
                  {"tokenizer.model", inspect_tokenizer, false}};
     int shown = 0;

@@ -62,23 +62,13 @@ static kv_status write_corpus(const char *const *inputs, size_t n_inputs, const 
 static int spawn(const char *directory, const char *vocab_size, int out, pid_t *child) {
     char vocab_option[48];
     snprintf(vocab_option, sizeof vocab_option, "--vocab_size=%s", vocab_size);
-    char *arguments[] = {"spm_train",
-                         "--input=corpus.txt",
-                         "--model_prefix=tokenizer",
-                         "--model_type=bpe",
-                         vocab_option,
-                         "--byte_fallback=true",
-                         "--normalization_rule_name=identity",
-                         "--add_dummy_prefix=false",
-                         "--remove_extra_whitespaces=false",
-                         "--split_digits=true",
-                         "--unk_id=0",
-                         "--bos_id=1",
-                         "--eos_id=2",
-                         "--pad_id=-1",
-                         "--max_sentence_length=1048576",
-                         "--minloglevel=2",
-                         NULL};
+    char *arguments[] = {
+        "spm_train", "--input=corpus.txt", "--model_prefix=tokenizer", "--model_type=bpe", vocab_option,
+        "--byte_fallback=true", "--normalization_rule_name=identity", "--add_dummy_prefix=false",
+        "--remove_extra_whitespaces=false", "--split_digits=true",
+        // In a small corpus a letter or digit can be so rare that it would be spelled as a byte.
+        "--required_chars=0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", "--unk_id=0",
+        "--bos_id=1", "--eos_id=2", "--pad_id=-1", "--max_sentence_length=1048576", "--minloglevel=2", NULL};
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
     sigset_t defaults;
@@ -127,13 +117,17 @@ static void follow(pid_t child, int from, struct tail *tail) {
     }
 }
 
-// The last line that says something, without the source location that sentencepiece puts in front.
+// The line that tells why, without the source location that sentencepiece puts in front: the last one that
+// has such a location ("trainer_interface.cc(660) [...] Vocabulary size too high"), or else the last one.
 static const char *reason(struct tail *tail) {
-    while (tail->used > 0 && strchr(" \r\n", tail->text[tail->used - 1])) tail->text[--tail->used] = '\0';
-    const char *line = strrchr(tail->text, '\n');
-    line = line ? line + 1 : tail->text;
-    const char *location = strstr(line, "] ");
-    return location ? location + 2 : line;
+    const char *found = NULL, *last = tail->text;
+    char *rest = NULL;
+    for (char *line = strtok_r(tail->text, "\r\n", &rest); line; line = strtok_r(NULL, "\r\n", &rest)) {
+        last = line;
+        for (const char *location = strstr(line, "] "); location; location = strstr(location + 2, "] "))
+            found = location + 2;
+    }
+    return found ? found : last;
 }
 
 static kv_status run_spm_train(const char *directory, int64_t vocab_size, kv_error *err) {
