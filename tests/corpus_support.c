@@ -11,6 +11,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+const char *test_fixture(const char *name) {
+    const char *root = getenv("KV_TEST_DIR");
+    return test_path(root ? root : "tests", name);
+}
+
 void test_write_text(const char *path, const char *text) {
     kv_error err = {0};
     assert_int_equal(kv_write_file(path, text, strlen(text), &err), KV_OK);

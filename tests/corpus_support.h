@@ -5,6 +5,9 @@
 
 #include "data/tokenizer.h"
 
+// A file of tests/, in a buffer as of test_path.
+const char *test_fixture(const char *name);
+
 // Writes text to path.
 void test_write_text(const char *path, const char *text);
 

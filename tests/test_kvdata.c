@@ -4,10 +4,12 @@
 
 #include "data/h5.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char dir[64];
@@ -171,7 +173,7 @@ static void other_things_to_inspect(void **state) {
     assert_non_null(strstr(out, "@scale = 0.5"));
     assert_int_equal(kvdata("inspect", in_dir("tokenizer.model")), 0);
     assert_non_null(strstr(out, "vocabulary   400, BOS 1, EOS 2"));
-    const char *golden = test_path(getenv("KV_TEST_DIR"), "golden/kvp_c/base");
+    const char *golden = test_fixture("golden/kvp_c/base");
     assert_int_equal(kvdata("inspect", golden), 0);
     assert_non_null(strstr(out, "transformer.token_embeddings.weight"));
     assert_non_null(strstr(out, "checkpoint "));
@@ -228,6 +230,45 @@ static void a_full_disk_leaves_nothing(void **state) {
             assert_int_equal(test_dir_count(full), 0);
         }
     }
+}
+
+// Stopped in the middle of work that takes a second or more.
+static void an_interrupted_run_leaves_nothing(void **state) {
+    (void)state;
+    static const int signals[] = {SIGINT, SIGTERM};
+    const char *text = in_dir("endless.txt"), *stopped = in_dir("stopped"), *shard = in_dir("stopped/a.h5");
+    FILE *file = fopen(text, "w");
+    for (int i = 0; i < 400000; i++) fprintf(file, "In which country is place number %d?\n\n", i);
+    fclose(file);
+    for (int i = 0; i < 2; i++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            if (!freopen("/dev/null", "w", stderr)) _exit(126);
+            execl(getenv("KVDATA"), "kvdata", "tokenize", "-t", in_dir("tokenizer.model"), "-o", shard, text,
+                  NULL);
+            _exit(127);
+        }
+        for (int wait = 0; wait < 5000 && test_dir_count(stopped) < 1; wait++) usleep(1000);
+        assert_int_equal(test_dir_count(stopped), 1); // it is at work
+        kill(child, signals[i]);
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+        assert_int_equal(test_dir_count(stopped), 0);
+    }
+}
+
+static void an_output_that_cannot_be_written(void **state) {
+    (void)state;
+    char command[512];
+    snprintf(command, sizeof command, "%s encode -t %s text >/dev/full 2>%s", getenv("KVDATA"),
+             in_dir("tokenizer.model"), in_dir("said"));
+    int status = system(command);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    char *said = test_read_text(in_dir("said"));
+    assert_string_equal(said, "kvdata: cannot write the output: No space left on device\n");
+    free(said);
 }
 
 static void an_old_shard_survives_a_failed_run(void **state) {
@@ -294,6 +335,8 @@ int main(void) {
         cmocka_unit_test(missing_files),
         cmocka_unit_test(a_bad_line_leaves_no_shard),
         cmocka_unit_test(a_full_disk_leaves_nothing),
+        cmocka_unit_test(an_interrupted_run_leaves_nothing),
+        cmocka_unit_test(an_output_that_cannot_be_written),
         cmocka_unit_test(an_old_shard_survives_a_failed_run),
         cmocka_unit_test(damaged_shards),
         cmocka_unit_test(another_tokenizer_is_noticed),

@@ -21,11 +21,6 @@ static int tear_down(void **state) {
     return 0;
 }
 
-static const char *fixture(const char *name) {
-    const char *root = getenv("KV_TEST_DIR");
-    return test_path(test_path(root ? root : "tests", "data"), name);
-}
-
 static void expect_both_questions(const char *path) {
     kv_error err = {0};
     kv_questions questions;
@@ -45,16 +40,16 @@ static void expect_both_questions(const char *path) {
 
 static void both_formats_say_the_same(void **state) {
     (void)state;
-    expect_both_questions(fixture("trivia_original.json"));
-    expect_both_questions(fixture("trivia_lines.jsonl"));
+    expect_both_questions(test_fixture("data/trivia_original.json"));
+    expect_both_questions(test_fixture("data/trivia_lines.jsonl"));
 }
 
 static void both_formats_gzipped(void **state) {
     (void)state;
-    static const char *const names[] = {"trivia_original.json", "trivia_lines.jsonl"};
+    static const char *const names[] = {"data/trivia_original.json", "data/trivia_lines.jsonl"};
     const char *packed = test_path(dir, "packed.gz");
     for (int i = 0; i < 2; i++) {
-        char *text = test_read_text(fixture(names[i]));
+        char *text = test_read_text(test_fixture(names[i]));
         gzFile file = gzopen(packed, "wb");
         assert_true(gzwrite(file, text, (unsigned)strlen(text)) > 0);
         gzclose(file);
