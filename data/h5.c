@@ -221,8 +221,7 @@ bool kv_h5_exists(hid_t file, const char *name) {
 
 enum { CHUNKED_FROM = 4096, CHUNK_ELEMENTS = 1 << 16, DEFLATE_LEVEL = 4 };
 
-// Layout of a dataset: contiguous when small, else compressed chunks that halve the longest-running dimension
-// until one chunk is of a moderate size.
+// Small datasets lie contiguous, others in compressed chunks of whole rows, or of a part of one long row.
 static bool set_layout(hid_t plist, int n_dims, const hsize_t *dims) {
     hsize_t chunk[H5S_MAX_RANK], n = 1;
     for (int i = 0; i < n_dims; i++) {

@@ -8,7 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Silences HDF5's own printing. Called by the functions below; harmless to call again.
+// Silences HDF5's own printing and its clean-up at exit, which crashes after a full disk: so every file must
+// be closed by whoever opened it. Called by the functions below; harmless to call again, but for the second
+// part to work it must come before any other call of HDF5.
 void kv_h5_init(void);
 
 // Both name the file in their errors; a file that is not HDF5 or is truncated is KV_ERR_FORMAT.

@@ -135,14 +135,20 @@ static const struct hf_family *find_family(const char *model_type) {
     return NULL;
 }
 
+static kv_status unsupported(const kv_json_file *file, kv_error *err) {
+    char expected[128] = "a supported type:";
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        strncat(expected, " ", sizeof expected - strlen(expected) - 1);
+        strncat(expected, families[i].model_type, sizeof expected - strlen(expected) - 1);
+    }
+    return kv_json_wrong(file, "model_type", -1, expected, err);
+}
+
 static kv_status read_spec(const kv_json_file *file, kv_model_spec *spec, kv_error *err) {
     *spec = (kv_model_spec){.bos_id = -1};
     const char *model_type = json_string_value(json_object_get(file->root, "model_type"));
-    if (!model_type) return kv_json_wrong(file, "model_type", -1, "\"openelm\"", err);
-    const struct hf_family *family = find_family(model_type);
-    if (!family)
-        return kv_fail(err, KV_ERR_FORMAT, "%s: model type '%.40s' is not supported, expected openelm",
-                       file->path, model_type);
+    const struct hf_family *family = model_type ? find_family(model_type) : NULL;
+    if (!family) return unsupported(file, err);
     snprintf(spec->model_type, sizeof spec->model_type, "%s", family->model_type);
     kv_status status = family->read(file, spec, err);
     if (status) return status;

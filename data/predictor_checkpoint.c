@@ -70,9 +70,10 @@ static kv_status check_layers(const kv_json_file *file, const char *key, const c
 static kv_status check_fingerprint(const kv_json_file *file, const char *expected, kv_error *err) {
     const char *found = json_string_value(json_object_get(file->root, "base_fingerprint"));
     if (!expected || !kv_json_has(file, "base_fingerprint")) return KV_OK;
-    if (!found) return kv_json_wrong(file, "base_fingerprint", -1, "16 hex digits", err);
+    if (!found || strlen(found) != 16 || strspn(found, "0123456789abcdef") != 16)
+        return kv_json_wrong(file, "base_fingerprint", -1, "16 hex digits", err);
     if (strcmp(found, expected) == 0) return KV_OK;
-    return kv_fail(err, KV_ERR_MISMATCH, "%s: made for a base model with fingerprint %.32s, this one has %s",
+    return kv_fail(err, KV_ERR_MISMATCH, "%s: made for a base model with fingerprint %s, this one has %s",
                    file->path, found, expected);
 }
 

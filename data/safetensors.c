@@ -125,9 +125,16 @@ static kv_status check_metadata(const kv_safetensors *file, const json_t *metada
         return kv_fail(err, KV_ERR_FORMAT, "%s: __metadata__ must be an object", file->path);
     json_object_foreach((json_t *)metadata, key, value) {
         if (!json_is_string(value))
-            return kv_fail(err, KV_ERR_FORMAT, "%s: __metadata__ '%s' must be a string", file->path, key);
+            return kv_fail(err, KV_ERR_FORMAT, "%s: __metadata__ must hold nothing but strings", file->path);
     }
     return KV_OK;
+}
+
+// Names are shown to people, in lines.
+static bool has_control_character(const char *text) {
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 127) return true;
+    return false;
 }
 
 static bool parse_dtype(const char *text, kv_dtype *dtype) {
@@ -167,7 +174,10 @@ static kv_status parse_item(const kv_safetensors *file, const char *name, const 
     const char *dtype = json_string_value(json_object_get(value, "dtype"));
     const json_t *offsets = json_object_get(value, "data_offsets");
     uint64_t begin, end, available = file->map_size - data_begin;
-    if (!dtype) return kv_fail(err, KV_ERR_FORMAT, "%s: tensor '%s' has no dtype", file->path, name);
+    if (has_control_character(name))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: a tensor's name holds control characters", file->path);
+    if (!dtype || has_control_character(dtype))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: tensor '%s' has no dtype", file->path, name);
     if (!parse_dtype(dtype, &entry->dtype))
         return kv_fail(err, KV_ERR_FORMAT, "%s: tensor '%s' has type %.32s; expected F32, BF16 or F16",
                        file->path, name, dtype);

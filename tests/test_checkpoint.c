@@ -274,7 +274,7 @@ static void test_bad_config(void **state) {
     static const struct {
         const char *key, *value, *part;
     } cases[] = {
-        {"model_type", "\"mamba\"", "model type 'mamba' is not supported"},
+        {"model_type", "\"mamba\"", "'model_type' is \"mamba\", expected a supported type: openelm"},
         {"model_type", "3", "'model_type' is 3"},
         {"model_type", NULL, "'model_type' is missing"},
         {"model_dim", NULL, "'model_dim' is missing"},
@@ -537,6 +537,7 @@ static void test_damaged_predictor(void **state) {
         {"mapping", "[0,0,1,1,3]", "'mapping'[4] is 3, expected a whole number from 0 to 2"},
         {"mapping", NULL, "'mapping' is missing"},
         {"base_fingerprint", "5", "'base_fingerprint' is 5"},
+        {"base_fingerprint", "\"0123456789ab\\ndef\"", "expected 16 hex digits"},
     };
     kv_model_spec base, aux;
     kv_predictor *predictor, *none;
