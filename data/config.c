@@ -22,8 +22,7 @@ struct kv_config {
     cyaml_config_t cyaml;
 };
 
-// ---- Sources
-// ------------------------------------------------------------------------------------------------------
+// ---- Sources -------------------------------------------------------------------------------------------
 
 static kv_status merge(kv_config *config, yaml_document_t *doc, const char *label, int *source,
                        kv_error *err) {
@@ -159,8 +158,7 @@ static kv_status add_override(kv_config *config, const char *override, kv_error 
     return status;
 }
 
-// ---- Into the struct
-// ----------------------------------------------------------------------------------------------
+// ---- Into the struct -----------------------------------------------------------------------------------
 
 __attribute__((format(printf, 3, 0))) static void on_cyaml_log(cyaml_log_t level, void *context,
                                                                const char *format, va_list args) {
@@ -223,8 +221,7 @@ void kv_config_free(kv_config *config) {
     free(config);
 }
 
-// ---- Questions
-// ----------------------------------------------------------------------------------------------------
+// ---- Questions -----------------------------------------------------------------------------------------
 
 void *kv_config_data(const kv_config *config) {
     return config->data;
@@ -263,8 +260,7 @@ char *kv_config_text(const kv_config *config) {
     return kv_tree_text(tree_of(config));
 }
 
-// ---- Comparison
-// ---------------------------------------------------------------------------------------------------
+// ---- Comparison ----------------------------------------------------------------------------------------
 
 struct comparison {
     kv_config_tree *a, *b;

@@ -49,8 +49,7 @@ static kv_status expected(const struct check *c, const yaml_node_t *node, size_t
     return kv_fail(c->err, KV_ERR_FORMAT, "%s: key `%s`: found %s, expected %s", place, path, found, what);
 }
 
-// ---- Groups and lists
-// ---------------------------------------------------------------------------------------------
+// ---- Groups and lists ----------------------------------------------------------------------------------
 
 static const cyaml_schema_field_t *find_field(const cyaml_schema_value_t *schema, const char *key) {
     for (const cyaml_schema_field_t *field = schema->mapping.fields; field->key; field++)
@@ -129,8 +128,7 @@ static kv_status check_sequence(const struct check *c, const yaml_node_t *node, 
     return status;
 }
 
-// ---- Scalars
-// ------------------------------------------------------------------------------------------------------
+// ---- Scalars -------------------------------------------------------------------------------------------
 
 // Decimal only: cyaml would read 010 as eight.
 static bool is_decimal(const char *text) {
@@ -250,8 +248,7 @@ static kv_status check_node(const struct check *c, int id, size_t line, const cy
     }
 }
 
-// ---- Entry
-// --------------------------------------------------------------------------------------------------------
+// ---- Entry ---------------------------------------------------------------------------------------------
 
 // The schema at `key`, or NULL with the error said.
 static const cyaml_schema_value_t *descend(const struct check *c, const cyaml_schema_value_t *schema,

@@ -6,8 +6,7 @@
 // Aliases can make a small file describe an endless (or exponentially large) tree.
 enum { MAX_DEPTH = 64, MAX_NODES = 1 << 17 };
 
-// ---- Reading
-// ------------------------------------------------------------------------------------------------------
+// ---- Reading -------------------------------------------------------------------------------------------
 
 static size_t line_at(const char *text, size_t size, size_t offset) {
     size_t line = 1;
@@ -92,8 +91,7 @@ int kv_yaml_get(yaml_document_t *doc, int mapping, const char *key) {
     return pair ? pair->value : 0;
 }
 
-// ---- Merging
-// ------------------------------------------------------------------------------------------------------
+// ---- Merging -------------------------------------------------------------------------------------------
 
 kv_status kv_tree_create(kv_config_tree *tree, kv_error *err) {
     *tree = (kv_config_tree){0};
@@ -192,7 +190,7 @@ static int copy_node(const struct merge *m, int id, size_t line, int depth) {
     else if (node->type == YAML_SEQUENCE_NODE)
         copy = yaml_document_add_sequence(doc, node->tag, node->data.sequence.style);
     else if (node->type == YAML_MAPPING_NODE)
-        copy = yaml_document_add_mapping(doc, node->tag, node->data.mapping.style);
+        copy = yaml_document_add_mapping(doc, node->tag, YAML_BLOCK_MAPPING_STYLE); // one key a line
     if (!add_origin(m, copy, line) || !copy_children(m, node, copy, depth)) return 0;
     return copy;
 }
@@ -240,8 +238,7 @@ kv_status kv_tree_merge(kv_config_tree *tree, yaml_document_t *from, int source,
     return merge_status(&inner, merge_mapping(&m, 1, 1, 0), err);
 }
 
-// ---- Keys
-// ---------------------------------------------------------------------------------------------------------
+// ---- Keys ----------------------------------------------------------------------------------------------
 
 bool kv_key_next(const char **key, char name[KV_KEY_PART], long *index) {
     const char *at = *key;
@@ -341,8 +338,7 @@ kv_status kv_tree_set(kv_config_tree *tree, const char *key, yaml_document_t *fr
     return merge_status(&inner, set_at(&m, key), err);
 }
 
-// ---- Writing
-// ------------------------------------------------------------------------------------------------------
+// ---- Writing -------------------------------------------------------------------------------------------
 
 struct text {
     char *data;
@@ -381,6 +377,8 @@ char *kv_tree_text(kv_config_tree *tree) {
         yaml_emitter_delete(&emitter);
     }
     kv_tree_free(&copy);
+    unsigned char newline = '\n';
+    if (ok && text.size > 0 && text.data[text.size - 1] != '\n') ok = append_text(&text, &newline, 1);
     if (ok) return text.data;
     free(text.data);
     return NULL;

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- Schema
-// -------------------------------------------------------------------------------------------------------
+// ---- Schema --------------------------------------------------------------------------------------------
 
 #define OPTIONAL                CYAML_FLAG_OPTIONAL
 #define WORD                    (CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT)
@@ -103,15 +102,14 @@ static const cyaml_schema_value_t schema = {
     "seed: 1\n"                                                                                              \
     "train: {warmup_steps: 50, warmup_init: 1.0e-6, weight_decay: 0.1, beta1: 0.9, beta2: 0.95,\n"           \
     "        eps: 1.0e-8, grad_clip: 1.0, checkpoint_every: 500, keep_last: 2, log_every: 10}\n"
-static const char lm_defaults[] = COMMON_DEFAULTS "model: {from: scratch}\n"
-                                                  "loss: {z_loss: 0}\n";
-static const char kvp_defaults[] = COMMON_DEFAULTS
-    "freeze_aux: false\n"
+static const char lm_defaults[] = "task: lm\n" COMMON_DEFAULTS "model: {from: scratch}\n"
+                                  "loss: {z_loss: 0}\n";
+static const char kvp_defaults[] =
+    "task: kvp\n" COMMON_DEFAULTS "freeze_aux: false\n"
     "predictor: {mapping: separate, init: random, least_squares_tokens: 200000, ridge: 1.0e-3}\n"
     "loss: {base: 1, aux: 1, consistency: auto, kl: 0, z_loss: 0}\n";
 
-// ---- Ranges
-// -------------------------------------------------------------------------------------------------------
+// ---- Ranges --------------------------------------------------------------------------------------------
 
 struct int_range {
     const char *key;
@@ -195,8 +193,7 @@ static kv_status check_data(const kv_config *config, const kv_data_config *d, kv
     return status;
 }
 
-// ---- Task lm
-// ------------------------------------------------------------------------------------------------------
+// ---- Task lm -------------------------------------------------------------------------------------------
 
 static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim",  "model.head_dim",
                                            "model.n_heads",  "model.n_kv_heads", "model.ffn_dim"};
@@ -255,8 +252,7 @@ static kv_status check_lm(const kv_config *config, kv_train_config *t, kv_error 
     return status == KV_OK ? check_keep(config, "model.keep", t->model.keep, err) : status;
 }
 
-// ---- Task kvp
-// -----------------------------------------------------------------------------------------------------
+// ---- Task kvp ------------------------------------------------------------------------------------------
 
 static kv_status check_predictor(const kv_config *config, const kv_predictor_config *p, kv_error *err) {
     static const char *const layers_key[] = {"predictor.layers"}, *const keep_key[] = {"predictor.keep"};
@@ -306,8 +302,7 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
     return status;
 }
 
-// ---- All of it
-// ----------------------------------------------------------------------------------------------------
+// ---- All of it -----------------------------------------------------------------------------------------
 
 static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error *err) {
     static const char *const required[] = {"output", "data.train", "data.seq_len", "data.batch_size",
