@@ -57,8 +57,13 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     double tokens = (double)d->batch_size * (double)d->seq_len, total = tokens * (double)config->train.steps;
     fprintf(out, "data         %s: %" PRIi64 " documents, %" PRIi64 " tokens, vocabulary %" PRIi64 "\n",
             d->train, task->shard->n_documents, task->shard->n_tokens, task->shard->info.vocab_size);
-    fprintf(out, "steps        %" PRIi64 " of %.0f tokens: %s tokens, %.3g epochs\n", config->train.steps,
-            tokens, kv_count_text(total, count), total / (double)task->shard->n_tokens);
+    fprintf(out,
+            "steps        %" PRIi64 " of %.0f tokens (%" PRIi64 " micro-batches): %s tokens, %.3g epochs\n",
+            config->train.steps, tokens, d->batch_size / d->micro_batch_size, kv_count_text(total, count),
+            total / (double)task->shard->n_tokens);
+    const kv_schedule s = kv_train_schedule(config);
+    fprintf(out, "schedule     lr %g to %g in %" PRIi64 " steps, then to %g\n", s.warmup_init, s.peak,
+            s.warmup_steps, s.end);
     double flops = (double)task->ops->flops(task, d->micro_batch_size, d->seq_len) /
                    (double)(d->micro_batch_size * d->seq_len);
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);

@@ -1,0 +1,217 @@
+// kvtrain as its users see it: runs that work, and runs that are stopped and go on.
+#include "data/checkpoint.h"
+#include "data/pending_file.h"
+#include "tests/train_support.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// ---- Training -------------------------------------------------------------------------------------------
+
+static void test_learns(void **state) {
+    (void)state;
+    assert_true(metric("base", 1, "loss") > 3);
+    assert_true(metric("base", 40, "loss") < 0.6 * metric("base", 1, "loss"));
+    assert_true(fabs(metric("base", 40, "loss") - metric("base", 40, "cross_entropy")) < 1e-5);
+    assert_true(metric("base", 40, "grad_norm") > 0);
+    assert_true(fabs(metric("base", 1, "lr") - 1e-6) < 1e-12);
+    assert_true(fabs(metric("base", 6, "lr") - 1e-2) < 1e-12);
+    assert_true(metric("base", 40, "tokens_per_second") > 0);
+    assert_true(file_exists("base/final/model/config.json"));
+    assert_true(file_exists("base/checkpoints/step-000015/optimizer.h5"));
+    assert_true(file_exists("base/checkpoints/step-000030/state.json"));
+    assert_nothing_half_written();
+}
+
+static void test_same_seed_same_bits(void **state) {
+    (void)state;
+    train_expect(0, ARGS("base.yaml", "-o", "again"));
+    assert_true(same_file("base/final/model/model.safetensors", "again/final/model/model.safetensors"));
+    train_expect(0, ARGS("base.yaml", "-o", "other", "-s", "seed=2"));
+    assert_false(same_file("base/final/model/model.safetensors", "other/final/model/model.safetensors"));
+    // The resolved configuration of a run says everything.
+    train_expect(0, ARGS("again/config.yaml", "-o", "third"));
+    assert_true(same_file("base/final/model/model.safetensors", "third/final/model/model.safetensors"));
+}
+
+static void test_keeps_last_checkpoints(void **state) {
+    (void)state;
+    train_expect(
+        0, ARGS("base.yaml", "-o", "kept", "-s", "train.checkpoint_every=5", "-s", "train.keep_last=1"));
+    assert_true(file_exists("kept/checkpoints/step-000035"));
+    assert_false(file_exists("kept/checkpoints/step-000030"));
+    assert_false(file_exists("kept/checkpoints/step-000040")); // final/ takes its place
+}
+
+// Gradients of micro-batches add up to the batch's.
+static void test_micro_batches(void **state) {
+    (void)state;
+    train_expect(0, ARGS("base.yaml", "-o", "micro", "-s", "data.micro_batch_size=2", "-s", "train.steps=4"));
+    train_expect(0, ARGS("base.yaml", "-o", "whole", "-s", "train.steps=4"));
+    train_expect(0, ARGS("kvp.yaml", "-o", "kvp_micro", "-s", "train.steps=4"));
+    train_expect(0,
+                 ARGS("kvp.yaml", "-o", "kvp_whole", "-s", "train.steps=4", "-s", "data.micro_batch_size=8"));
+    static const char *const keys[] = {"loss", "grad_norm", "consistency", "kl"};
+    for (int64_t step = 1; step <= 4; step++) {
+        for (int i = 0; i < 4; i++) {
+            double a = metric("kvp_micro", step, keys[i]), b = metric("kvp_whole", step, keys[i]);
+            assert_true(fabs(a - b) <= 1e-5 * fabs(b));
+            if (i >= 2) continue;
+            a = metric("micro", step, keys[i]), b = metric("whole", step, keys[i]);
+            assert_true(fabs(a - b) <= 1e-5 * fabs(b));
+        }
+    }
+}
+
+static void test_fine_tuning(void **state) {
+    (void)state;
+    put_file("tune.yaml", "task: lm\noutput: tuned\ndata: {train: shard.h5, seq_len: 16, batch_size: 8}\n"
+                          "model: {from: checkpoint, path: base/final/model}\n"
+                          "train: {steps: 2, lr: 1e-3, log_every: 1}\n");
+    train_expect(0, ARGS("tune.yaml"));
+    assert_true(metric("tuned", 1, "loss") < 0.6 * metric("base", 1, "loss"));
+    train_expect(0, ARGS("tune.yaml", "-o", "pruned", "-s", "model={from: pruned, keep: 0.5}"));
+    kv_model_spec spec;
+    kv_error err;
+    assert_int_equal(kv_checkpoint_spec("pruned/final/model", &spec, &err), KV_OK);
+    assert_int_equal(spec.n_layers, 2);
+    // The pruned model as aux, and the map that goes with it.
+    train_expect(0, ARGS("kvp.yaml", "-o", "lp", "-s", "aux=pruned/final/model", "-s", "train.steps=2", "-s",
+                         "predictor={mapping: pruned, keep: 0.5}"));
+    assert_true(file_exists("lp/final/predictor/predictor.json"));
+}
+
+// ---- KV prediction --------------------------------------------------------------------------------------
+
+static void test_kvp(void **state) {
+    (void)state;
+    train_expect(0, ARGS("kvp.yaml", "-o", "kvp_a"));
+    train_expect(0, ARGS("kvp.yaml", "-o", "kvp_b"));
+    assert_true(metric("kvp_a", 20, "loss") < metric("kvp_a", 1, "loss"));
+    double sum = metric("kvp_a", 7, "base") + metric("kvp_a", 7, "aux") + metric("kvp_a", 7, "kl") +
+                 metric("kvp_a", 7, "consistency") / 3 +
+                 1e-4 * (metric("kvp_a", 7, "z_base") + metric("kvp_a", 7, "z_aux"));
+    assert_true(fabs(sum - metric("kvp_a", 7, "loss")) < 1e-4);
+    assert_true(same_file("kvp_a/final/predictor/predictor.safetensors",
+                          "kvp_b/final/predictor/predictor.safetensors"));
+    assert_true(same_file("kvp_a/final/aux/model.safetensors", "kvp_b/final/aux/model.safetensors"));
+    assert_false(same_file("kvp_a/final/aux/model.safetensors", "aux/final/model/model.safetensors"));
+    // The base is not to be touched, and nothing of it is saved again.
+    assert_false(file_exists("kvp_a/final/base"));
+}
+
+static void test_frozen_aux(void **state) {
+    (void)state;
+    train_expect(0, ARGS("kvp.yaml", "-o", "frozen", "-s", "freeze_aux=true"));
+    assert_true(same_file("frozen/final/aux/model.safetensors", "aux/final/model/model.safetensors"));
+    assert_true(isnan(metric("frozen", 1, "aux")));
+    assert_true(metric("frozen", 20, "loss") < metric("frozen", 1, "loss"));
+    train_expect(0, ARGS("kvp.yaml", "-n", "-s", "freeze_aux=true"));
+    assert_non_null(strstr(train_output(), "loss.aux 1 counts as 0"));
+}
+
+static void test_least_squares_start(void **state) {
+    (void)state;
+    train_expect(
+        0, ARGS("kvp.yaml", "-o", "closed", "-s", "predictor.init=least_squares", "-s", "train.steps=0"));
+    assert_non_null(strstr(train_output(), "explained variance"));
+    assert_true(file_exists("closed/final/predictor/predictor.safetensors"));
+    assert_true(same_file("closed/final/aux/model.safetensors", "aux/final/model/model.safetensors"));
+    train_expect(0, ARGS("kvp.yaml", "-o", "solved", "-s", "predictor.init=least_squares"));
+    train_expect(0, ARGS("kvp.yaml", "-o", "drawn"));
+    assert_true(metric("solved", 1, "consistency") < 0.7 * metric("drawn", 1, "consistency"));
+    assert_true(metric("solved", 1, "kl") < metric("drawn", 1, "kl"));
+}
+
+// ---- Stopping and going on ------------------------------------------------------------------------------
+
+// Starts the run, sends the signal after some steps, and resumes: the result is that of a run left alone.
+static void interrupt(const char *config, const char *run, int number, const char *const *weights) {
+    char metrics[128], whole[128], a[256], b[256];
+    snprintf(whole, sizeof whole, "%s_whole", run);
+    snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", run);
+    static const char steps[] = "train.steps=300";
+    train_expect(0, ARGS(config, "-s", steps, "-o", whole));
+    pid_t pid = train_start(ARGS(config, "-s", steps, "-o", run), 0);
+    struct stat info = {0};
+    for (int i = 0; i < 4000 && (stat(metrics, &info) || info.st_size < 2000); i++) usleep(2000);
+    assert_int_equal(kill(pid, number), 0);
+    int code = train_finish(pid);
+    if (code != 128 + number) fail_msg("exit status %d: %s", code, train_output());
+    assert_non_null(strstr(train_output(), "--resume"));
+    snprintf(a, sizeof a, "%s/final", run);
+    assert_false(file_exists(a));
+    assert_nothing_half_written();
+    train_refuse("holds a run already", ARGS(config, "-s", steps, "-o", run));
+    train_expect(0, ARGS(config, "-s", steps, "-o", run, "--resume"));
+    assert_non_null(strstr(train_output(), "resuming from"));
+    for (int i = 0; weights[i]; i++) {
+        snprintf(a, sizeof a, "%s/final/%s", run, weights[i]);
+        snprintf(b, sizeof b, "%s/final/%s", whole, weights[i]);
+        assert_true(same_file(a, b));
+    }
+    for (int64_t step = 1; step <= 300; step += 23)
+        assert_true(metric(run, step, "loss") == metric(whole, step, "loss"));
+    train_expect(0, ARGS(config, "-s", steps, "-o", run, "--resume"));
+    assert_non_null(strstr(train_output(), "is finished"));
+}
+
+static void test_interrupted_lm(void **state) {
+    (void)state;
+    interrupt("base.yaml", "stopped", SIGINT, ARGS("model/model.safetensors"));
+}
+
+static void test_interrupted_kvp(void **state) {
+    (void)state;
+    interrupt("kvp.yaml", "stopped_kvp", SIGTERM,
+              ARGS("aux/model.safetensors", "predictor/predictor.safetensors"));
+}
+
+// A run that was killed: the newest checkpoint counts, and what was logged after it goes.
+static void test_resume_from_checkpoint(void **state) {
+    (void)state;
+    train_expect(0, ARGS("base.yaml", "-o", "killed"));
+    kv_error err;
+    assert_int_equal(kv_remove_tree("killed/final", &err), KV_OK);
+    FILE *file = fopen("killed/metrics.jsonl", "a");
+    assert_non_null(file);
+    fputs("{\"step\": 41, \"lo", file);
+    fclose(file);
+    train_expect(0, ARGS("base.yaml", "-o", "killed", "--resume", "-s", "train.log_every=10", "-s",
+                         "train.checkpoint_every=7"));
+    assert_non_null(strstr(train_output(), "step-000030"));
+    assert_true(same_file("killed/final/model/model.safetensors", "base/final/model/model.safetensors"));
+    assert_true(metric("killed", 30, "loss") == metric("base", 30, "loss"));
+    assert_true(isnan(metric("killed", 31, "loss")));
+    assert_true(metric("killed", 40, "loss") == metric("base", 40, "loss"));
+    // Before its first checkpoint it starts from the beginning.
+    assert_int_equal(kv_remove_tree("killed/final", &err), KV_OK);
+    assert_int_equal(kv_remove_tree("killed/checkpoints", &err), KV_OK);
+    train_expect(0, ARGS("base.yaml", "-o", "killed", "--resume"));
+    assert_true(same_file("killed/final/model/model.safetensors", "base/final/model/model.safetensors"));
+    assert_true(metric("killed", 31, "loss") == metric("base", 31, "loss"));
+    train_expect(0, ARGS("base.yaml", "-o", "killed", "--force", "-s", "train.steps=3"));
+    assert_false(file_exists("killed/checkpoints"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_same_seed_same_bits),
+        cmocka_unit_test(test_keeps_last_checkpoints),
+        cmocka_unit_test(test_micro_batches),
+        cmocka_unit_test(test_fine_tuning),
+        cmocka_unit_test(test_kvp),
+        cmocka_unit_test(test_frozen_aux),
+        cmocka_unit_test(test_least_squares_start),
+        cmocka_unit_test(test_interrupted_lm),
+        cmocka_unit_test(test_interrupted_kvp),
+        cmocka_unit_test(test_resume_from_checkpoint),
+    };
+    return cmocka_run_group_tests(tests, train_setup, train_teardown);
+}
