@@ -74,8 +74,8 @@ bool file_exists(const char *path) {
 }
 
 bool same_file(const char *a, const char *b) {
-    char *x, *y;
-    size_t n, m;
+    char *x = NULL, *y = NULL;
+    size_t n = 0, m = 0;
     kv_error err = {0};
     if (kv_read_file(a, 1 << 24, &x, &n, &err) || kv_read_file(b, 1 << 24, &y, &m, &err))
         fail_msg("%s", err.message);
