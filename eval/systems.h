@@ -1,0 +1,29 @@
+// The models behind the rows of an evaluation, loaded once each and checked against one another.
+#pragma once
+
+#include "eval/eval_config.h"
+#include "infer/engine.h"
+
+typedef struct kv_systems {
+    int64_t n;
+    kv_system *items; // [n], in the order of the config
+    struct kv_loaded_model *models;
+    int64_t n_models; // distinct directories
+} kv_systems;
+
+// Rows that name the same directory share a model. vocab_size: what the tokenizer gives; every model must
+// have it. Errors name the config's file, line and key. Free with kv_systems_free (accepts NULL); nothing
+// else owns them.
+kv_status kv_systems_load(const kv_config *config, const kv_eval_config *eval, int64_t vocab_size,
+                          kv_systems **systems, kv_error *err);
+void kv_systems_free(kv_systems *systems);
+
+// The shortest context among a system's models.
+int64_t kv_system_context(const kv_system *system);
+
+// Matrix-product operations up to the first token of a prompt of n tokens.
+uint64_t kv_system_flops(const kv_system *system, int64_t n);
+
+// The paper's reduction of the time to the first token over `base`, the first row: parameters of the base
+// over those of the model that reads the prompt.
+double kv_system_paper_reduction(const kv_system *system, const kv_system *base);

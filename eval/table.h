@@ -1,0 +1,20 @@
+// A table of text for the terminal: columns as wide as their widest cell, neighbours under one common
+// heading.
+#pragma once
+
+#include <stdbool.h>
+#include <stdio.h>
+
+typedef struct kv_table kv_table;
+
+// NULL when out of memory; the functions below accept that, and kv_table_print then says so.
+kv_table *kv_table_create(void);
+void kv_table_free(kv_table *table);
+
+// Columns first. Neighbours with the same `group` ("" for none) get that heading above their titles.
+void kv_table_column(kv_table *table, const char *group, const char *title, bool left_aligned);
+
+// Then the cells, row by row.
+void kv_table_cell(kv_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+void kv_table_print(const kv_table *table, FILE *stream);

@@ -1,0 +1,11 @@
+// A small family on disk for tests of the eval floor: corpus, tokenizer, random base, aux and predictor.
+#pragma once
+
+#include "corpus_support.h"
+
+// dir/{train.jsonl, questions_*.jsonl, tokenizer.model, base, aux, predictor, eval.yaml}. The models have the
+// tokenizer's vocabulary and a context of `context` tokens.
+void test_make_family(const char *dir, int64_t context);
+
+// dir/eval.yaml: base, aux and KVP on 12 trained and 9 held-out questions, output dir/eval.
+void test_write_eval_config(const char *dir);

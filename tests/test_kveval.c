@@ -1,0 +1,272 @@
+// The program kveval as its users meet it, on a family of random models. KVEVAL names the program.
+#include "eval_support.h"
+
+#include "data/h5.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { N_SYSTEMS = 3, N_TRAINED = 12, N_HELD_OUT = 9 };
+
+static char dir[64];
+static char out[1 << 16], err[1 << 16];
+
+static int set_up(void **state) {
+    (void)state;
+    test_dir_make(dir);
+    test_make_family(dir, 96);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    test_dir_remove(dir);
+    return 0;
+}
+
+static const char *in_dir(const char *name) {
+    return test_path(dir, name);
+}
+
+// Runs kveval with the arguments up to the first NULL.
+static int kveval_within(int64_t max_file_bytes, const char *const *arguments) {
+    const char *all[32] = {getenv("KVEVAL")};
+    assert_non_null(all[0]);
+    for (int i = 0; arguments[i]; i++) all[i + 1] = arguments[i];
+    return test_run(all, max_file_bytes, out, err, sizeof out);
+}
+
+#define kveval(...) kveval_within(-1, (const char *const[]){__VA_ARGS__, NULL})
+
+static void expect_one_line(int status, const char *part) {
+    const char *newline = strchr(err, '\n');
+    if (status != 1 || !newline || newline[1] != '\0' || strncmp(err, "kveval: ", 8) != 0 ||
+        !strstr(err, part))
+        fail_msg("expected status 1 and one line with '%s', found %d: %s", part, status, err);
+    assert_string_equal(out, "");
+}
+
+// ---- Usage
+// --------------------------------------------------------------------------------------------------
+
+static void help_and_version(void **state) {
+    (void)state;
+    assert_int_equal(kveval("--help"), 0);
+    assert_non_null(strstr(out, "Usage: kveval"));
+    assert_non_null(strstr(out, "systems:"));
+    assert_int_equal(kveval("--version"), 0);
+    assert_string_equal(out, "kveval " KV_VERSION "\n");
+}
+
+static void wrong_usage(void **state) {
+    (void)state;
+    assert_int_equal(kveval("--nonsense"), 2);
+    assert_int_equal(kveval("-s", "batch_size", in_dir("eval.yaml")), 2);
+    const char *const none[] = {NULL};
+    assert_int_equal(kveval_within(-1, none), 2);
+    assert_int_equal(kveval("one.yaml", "two.yaml"), 2);
+}
+
+// ---- Bad input
+// ----------------------------------------------------------------------------------------------
+
+static void mistakes_are_one_line(void **state) {
+    (void)state;
+    const char *config = in_dir("eval.yaml");
+    static const struct {
+        const char *override, *part;
+    } cases[] = {
+        {"batchsize=3", "found an unknown key"},
+        {"systems[1].model=/nowhere/at/all", "systems[1].model`: /nowhere/at/all"},
+        {"systems[2].predictor=/nowhere", "systems[2].predictor`: /nowhere"},
+        {"tokenizer=/nowhere/t.model", "key `tokenizer`: /nowhere/t.model"},
+        {"tasks[1].file=/nowhere/q.jsonl", "key `tasks[1].file`: /nowhere/q.jsonl"},
+        {"tasks[0].max_tokens=90", "do not fit the context of 96 tokens of `base`"},
+        {"ttft.prompt_tokens=97",
+         "key `ttft.prompt_tokens`: found 97, expected at most the context of `base`, 96"},
+        {"output=/proc/nothing", "key `output`: /proc"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_one_line(kveval(config, "-s", cases[i].override), cases[i].part);
+    expect_one_line(kveval(in_dir("missing.yaml")), "missing.yaml");
+    assert_int_equal(test_dir_count(in_dir("eval")), -1);
+}
+
+static void pairs_are_checked(void **state) {
+    (void)state;
+    // A predictor made for another base: the aux has the right shape for neither side.
+    char override[256];
+    snprintf(override, sizeof override, "systems[2].base=%s", in_dir("aux"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "systems[2].predictor");
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", "systems[1].model=random:openelm-270m"),
+                    "vocabulary of 32000 tokens, expected the tokenizer's 400");
+}
+
+static void full_disk_leaves_nothing(void **state) {
+    (void)state;
+    const int64_t before = test_dir_count(dir);
+    // Enough for what goes to the terminal, not for the files: the first of them, and later ones.
+    for (int64_t size = 1500; size <= 12000; size *= 2) {
+        const char *const arguments[] = {in_dir("eval.yaml"), "--no-ttft", NULL};
+        const int status = kveval_within(size, arguments);
+        assert_int_equal(status, 1);
+        assert_non_null(strstr(err, "kveval: "));
+        assert_int_equal(test_dir_count(dir), before);
+    }
+}
+
+// ---- What it leaves
+// -----------------------------------------------------------------------------------------
+
+// Fields of a row of results.csv, in place; quotes are not expected but in the first.
+static int split_row(char *row, char *fields[20]) {
+    int n = 0;
+    bool inside = false;
+    fields[n++] = row;
+    for (; *row; row++) {
+        if (*row == '"') inside = !inside;
+        if (*row != ',' || inside) continue;
+        *row = '\0';
+        fields[n++] = row + 1;
+    }
+    return n;
+}
+
+static void check_csv(const char *path, bool timed) {
+    char *text = test_read_text(path), *fields[20], *save = NULL;
+    char *row = strtok_r(text, "\n", &save);
+    assert_int_equal(
+        strncmp(row, "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,", 73), 0);
+    int n_rows = 0;
+    while ((row = strtok_r(NULL, "\n", &save))) {
+        assert_int_equal(split_row(row, fields), 16);
+        assert_string_equal(fields[4], "exact_match");
+        const double accuracy = strtod(fields[5], NULL), paper = strtod(fields[7], NULL);
+        assert_true(*fields[5] && accuracy >= 0 && accuracy <= 1);
+        if (n_rows < 2) assert_true(paper == 1 && strtod(fields[8], NULL) == 1);
+        if (n_rows >= 2) assert_true(paper > 1 && strtod(fields[8], NULL) > 1);
+        assert_int_equal(*fields[9] != '\0', timed);
+        assert_int_equal(strtol(fields[13], NULL, 10), n_rows % 2 ? N_HELD_OUT : N_TRAINED);
+        n_rows++;
+    }
+    assert_int_equal(n_rows, N_SYSTEMS * 2);
+    free(text);
+}
+
+static void check_samples(const char *path) {
+    char *text = test_read_text(path), *save = NULL;
+    int n = 0;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save), n++) {
+        json_t *sample = json_loads(line, 0, NULL);
+        static const char *const keys[] = {"task",   "split",      "system", "question",
+                                           "prompt", "generation", "verdict"};
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+            assert_true(json_is_string(json_object_get(sample, keys[i])));
+        assert_true(json_array_size(json_object_get(sample, "answers")) > 0);
+        json_decref(sample);
+    }
+    assert_int_equal(n, N_SYSTEMS * (N_TRAINED + N_HELD_OUT));
+    free(text);
+}
+
+static void check_h5(const char *path) {
+    kv_error error = {0};
+    hid_t file;
+    int64_t shape[8], batch_size;
+    int32_t *correct;
+    float *flops;
+    char program[32];
+    int n_dims;
+    if (kv_h5_open(path, &file, &error)) fail_msg("%s", error.message);
+    assert_int_equal(kv_h5_attr_string(file, "/", "program", program, sizeof program, &error), KV_OK);
+    assert_string_equal(program, KV_VERSION);
+    assert_int_equal(kv_h5_attr_i64(file, "/", "batch_size", &batch_size, &error), KV_OK);
+    assert_int_equal(batch_size, 2);
+    assert_int_equal(kv_h5_read_i32(file, "/tasks/1/correct", 1000, &correct, &n_dims, shape, &error), KV_OK);
+    assert_true(n_dims == 2 && shape[0] == N_SYSTEMS && shape[1] == N_HELD_OUT);
+    assert_int_equal(kv_h5_read_f32(file, "/systems/flops", 1000, &flops, &n_dims, shape, &error), KV_OK);
+    assert_true(flops[0] > flops[2] && flops[2] > flops[1]);
+    static const char *const names[] = {"/config", "/systems/name", "/systems/ttft_samples",
+                                        "/tasks/0/generation", "/tasks/0/retention"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) assert_true(kv_h5_exists(file, names[i]));
+    free(correct), free(flops);
+    kv_h5_close(&file, &error);
+}
+
+static void a_whole_run(void **state) {
+    (void)state;
+    if (kveval(in_dir("eval.yaml"))) fail_msg("%s", err);
+    assert_non_null(strstr(out, "aux, alone"));
+    assert_non_null(strstr(out, "KVP-C"));
+    assert_non_null(strstr(out, "±"));
+    assert_non_null(strstr(err, "base on atlas trained"));
+    check_csv(in_dir("eval/results.csv"), true);
+    check_samples(in_dir("eval/samples.jsonl"));
+    check_h5(in_dir("eval/results.h5"));
+    if (!strstr(err, "not drawn")) {
+        assert_int_equal(access(in_dir("eval/pareto.svg"), F_OK), 0);
+        assert_int_equal(access(in_dir("eval/pareto.png"), F_OK), 0);
+    }
+    // Into the same directory once more: other files stay, nothing temporary does.
+    test_write_text(in_dir("eval/notes.txt"), "mine");
+    const int64_t entries = test_dir_count(in_dir("eval")), around = test_dir_count(dir);
+    if (kveval(in_dir("eval.yaml"), "--no-ttft", "-s", "tasks[0].shots=1", "-s", "batch_size=64"))
+        fail_msg("%s", err);
+    check_csv(in_dir("eval/results.csv"), false);
+    assert_null(strstr(out, "±"));
+    assert_int_equal(test_dir_count(in_dir("eval")), entries);
+    assert_int_equal(test_dir_count(dir), around);
+}
+
+// Answers do not depend on how many questions are asked together.
+static void batches_change_nothing(void **state) {
+    (void)state;
+    const char *config = in_dir("eval.yaml");
+    if (kveval(config, "--no-ttft", "-s", "batch_size=1", "-o", in_dir("one"))) fail_msg("%s", err);
+    if (kveval(config, "--no-ttft", "-s", "batch_size=8", "-o", in_dir("eight"))) fail_msg("%s", err);
+    char *a = test_read_text(in_dir("one/samples.jsonl")), *b = test_read_text(in_dir("eight/samples.jsonl"));
+    assert_string_equal(a, b);
+    free(a), free(b);
+}
+
+// Ctrl-C while it works: exit status 130, no files.
+static void interrupted(void **state) {
+    (void)state;
+    const int64_t before = test_dir_count(dir);
+    const char *const arguments[] = {
+        getenv("KVEVAL"), in_dir("eval.yaml"), "-s", "ttft.repeats=1000000", "-o", in_dir("stopped"), NULL};
+    FILE *quiet = tmpfile();
+    assert_non_null(quiet);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        dup2(fileno(quiet), STDOUT_FILENO), dup2(fileno(quiet), STDERR_FILENO);
+        execv(arguments[0], (char *const *)arguments);
+        _exit(127);
+    }
+    usleep(1500000);
+    kill(child, SIGINT);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    fclose(quiet);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 130);
+    assert_int_equal(test_dir_count(dir), before);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(help_and_version),         cmocka_unit_test(wrong_usage),
+        cmocka_unit_test(mistakes_are_one_line),    cmocka_unit_test(pairs_are_checked),
+        cmocka_unit_test(full_disk_leaves_nothing), cmocka_unit_test(a_whole_run),
+        cmocka_unit_test(batches_change_nothing),   cmocka_unit_test(interrupted),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
