@@ -1,8 +1,10 @@
 #include "data/console.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -77,17 +79,21 @@ static double fraction_done(const kv_progress *progress, int64_t done) {
     return fraction < 0 ? 0 : fraction > 1 ? 1 : fraction;
 }
 
+// A line longer than the terminal is wide would wrap, and could not be redrawn in place.
+static int terminal_width(FILE *stream) {
+    struct winsize size;
+    return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : INT_MAX;
+}
+
 static void draw_bar(const kv_progress *progress, int64_t done, const char *note, double now) {
-    FILE *out = progress->stream;
     double fraction = fraction_done(progress, done);
-    int filled = (int)(fraction * bar_width);
-    char left[32] = "?";
+    char bar[bar_width + 1] = "", left[32] = "?", line[512];
+    for (int i = 0; i < bar_width; i++) bar[i] = i < (int)(fraction * bar_width) ? '#' : '-';
     if (fraction > 0) kv_duration((now - progress->started) * (1 - fraction) / fraction, left);
-    fprintf(out, "\r\033[K%s [", progress->title);
-    for (int i = 0; i < bar_width; i++) fputc(i < filled ? '#' : '-', out);
-    fprintf(out, "] %3.0f %%  %s left", 100 * fraction, left);
-    if (note && *note) fprintf(out, "  %s", note);
-    fflush(out);
+    snprintf(line, sizeof line, "%s [%s] %3.0f %%  %s left  %s", progress->title, bar, 100 * fraction, left,
+             note ? note : "");
+    fprintf(progress->stream, "\r\033[K%.*s", terminal_width(progress->stream), line);
+    fflush(progress->stream);
 }
 
 static void print_line(const kv_progress *progress, int64_t done, const char *note, double now) {

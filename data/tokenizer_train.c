@@ -5,12 +5,14 @@
 #include "data/pending_file.h"
 #include "data/tokenizer.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -26,8 +28,22 @@ struct tail {
 
 // ---- Its input ------------------------------------------------------------------------------------------
 
+// The letters and digits of the corpus. In a small one some are so rare that spm_train would spell them as
+// bytes; required to have pieces of their own they must also occur, or it fails.
+struct alphabet {
+    bool present[128];
+};
+
+static void note_characters(struct alphabet *alphabet, const char *text, size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c < 0x80 && isalnum(c)) alphabet->present[c] = true;
+    }
+}
+
 // spm_train wants one sentence a line.
-static kv_status copy_documents(const char *input, FILE *corpus, const char *path, kv_error *err) {
+static kv_status copy_documents(const char *input, FILE *corpus, const char *path, struct alphabet *alphabet,
+                                kv_error *err) {
     kv_documents *documents = NULL;
     kv_status status = kv_documents_open(input, &documents, err);
     while (!status) {
@@ -35,6 +51,7 @@ static kv_status copy_documents(const char *input, FILE *corpus, const char *pat
         size_t length = 0;
         status = kv_documents_next(documents, &text, &length, err);
         if (status || !text) break;
+        note_characters(alphabet, text, length);
         fwrite(text, 1, length, corpus);
         if (fputc('\n', corpus) == EOF)
             status = kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
@@ -44,11 +61,13 @@ static kv_status copy_documents(const char *input, FILE *corpus, const char *pat
     return status;
 }
 
-static kv_status write_corpus(const char *const *inputs, size_t n_inputs, const char *path, kv_error *err) {
+static kv_status write_corpus(const char *const *inputs, size_t n_inputs, const char *path,
+                              struct alphabet *alphabet, kv_error *err) {
     FILE *corpus = fopen(path, "wb");
     if (!corpus) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
     kv_status status = KV_OK;
-    for (size_t i = 0; !status && i < n_inputs; i++) status = copy_documents(inputs[i], corpus, path, err);
+    for (size_t i = 0; !status && i < n_inputs; i++)
+        status = copy_documents(inputs[i], corpus, path, alphabet, err);
     bool failed = ferror(corpus) != 0;
     if ((fclose(corpus) != 0 || failed) && !status)
         status = kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
@@ -59,16 +78,20 @@ static kv_status write_corpus(const char *const *inputs, size_t n_inputs, const 
 
 // Starts spm_train in `directory`, where its relative file names lead: they end up inside the model, and a
 // comma in a path would split it in two.
-static int spawn(const char *directory, const char *vocab_size, int out, pid_t *child) {
-    char vocab_option[48];
-    snprintf(vocab_option, sizeof vocab_option, "--vocab_size=%s", vocab_size);
-    char *arguments[] = {
-        "spm_train", "--input=corpus.txt", "--model_prefix=tokenizer", "--model_type=bpe", vocab_option,
-        "--byte_fallback=true", "--normalization_rule_name=identity", "--add_dummy_prefix=false",
-        "--remove_extra_whitespaces=false", "--split_digits=true",
-        // In a small corpus a letter or digit can be so rare that it would be spelled as a byte.
-        "--required_chars=0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", "--unk_id=0",
-        "--bos_id=1", "--eos_id=2", "--pad_id=-1", "--max_sentence_length=1048576", "--minloglevel=2", NULL};
+static int spawn(const char *directory, int64_t vocab_size, const struct alphabet *alphabet, int out,
+                 pid_t *child) {
+    char vocab_option[48], required_option[160] = "--required_chars=";
+    snprintf(vocab_option, sizeof vocab_option, "--vocab_size=%" PRIi64, vocab_size);
+    for (size_t c = 0, used = strlen(required_option); c < 128; c++)
+        if (alphabet->present[c]) required_option[used++] = (char)c;
+    // clang-format off
+    char *arguments[] = {"spm_train", "--input=corpus.txt", "--model_prefix=tokenizer",
+                         vocab_option, required_option, "--model_type=bpe", "--byte_fallback=true",
+                         "--split_digits=true", "--normalization_rule_name=identity",
+                         "--add_dummy_prefix=false", "--remove_extra_whitespaces=false",
+                         "--unk_id=0", "--bos_id=1", "--eos_id=2", "--pad_id=-1",
+                         "--max_sentence_length=1048576", "--minloglevel=2", NULL};
+    // clang-format on
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
     sigset_t defaults;
@@ -124,20 +147,20 @@ static const char *reason(struct tail *tail) {
     char *rest = NULL;
     for (char *line = strtok_r(tail->text, "\r\n", &rest); line; line = strtok_r(NULL, "\r\n", &rest)) {
         last = line;
-        for (const char *location = strstr(line, "] "); location; location = strstr(location + 2, "] "))
+        for (const char *location = strstr(line, "] "); location && location[2];
+             location = strstr(location + 2, "] "))
             found = location + 2;
     }
     return found ? found : last;
 }
 
-static kv_status run_spm_train(const char *directory, int64_t vocab_size, kv_error *err) {
+static kv_status run_spm_train(const char *directory, int64_t vocab_size, const struct alphabet *alphabet,
+                               kv_error *err) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0)
         return kv_fail(err, KV_ERR_IO, "cannot make a pipe: %s", strerror(errno));
-    char size_text[24];
-    snprintf(size_text, sizeof size_text, "%" PRIi64, vocab_size);
     pid_t child = 0;
-    int error = spawn(directory, size_text, ends[1], &child);
+    int error = spawn(directory, vocab_size, alphabet, ends[1], &child);
     close(ends[1]);
     struct tail tail = {0};
     if (!error) follow(child, ends[0], &tail);
@@ -179,8 +202,9 @@ static kv_status train_in(const char *directory, const char *const *inputs, size
     char corpus[PATH_MAX + 16], model[PATH_MAX + 24];
     snprintf(corpus, sizeof corpus, "%s/corpus.txt", directory);
     snprintf(model, sizeof model, "%s/tokenizer.model", directory);
-    kv_status status = write_corpus(inputs, n_inputs, corpus, err);
-    if (!status) status = run_spm_train(directory, vocab_size, err);
+    struct alphabet alphabet = {0};
+    kv_status status = write_corpus(inputs, n_inputs, corpus, &alphabet, err);
+    if (!status) status = run_spm_train(directory, vocab_size, &alphabet, err);
     if (!status) status = check_model(model, vocab_size, err);
     if (status) return status;
     kv_pending target;

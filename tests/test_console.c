@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,6 +72,12 @@ static void one_line_redrawn_on_a_terminal(void **state) {
     assert_non_null(strstr(text, "\r\033[Ksteps [######------------------]  25 %"));
     assert_non_null(strstr(text, "\r\033[Ksteps [############------------]  50 %"));
     assert_null(strstr(text, "too soon"));
+    struct winsize narrow = {.ws_row = 24, .ws_col = 20};
+    assert_int_equal(ioctl(control, TIOCSWINSZ, &narrow), 0);
+    progress.last_time -= 1;
+    kv_progress_show(&progress, 150, "three quarters");
+    n = read(control, text, sizeof text - 1);
+    assert_int_equal(n, 4 + 19); // the line is cut to fit, so that it does not wrap
     kv_progress_end(&progress, "done");
     fclose(terminal);
     close(control);

@@ -223,8 +223,9 @@ static void a_full_disk_leaves_nothing(void **state) {
         {"atlas", "-o", full, NULL},
     };
     assert_int_equal(mkdir(full, 0777), 0);
+    // Not below 1024: clang's OpenMP makes itself a file of that size before main.
     for (int i = 0; i < 3; i++) {
-        for (int64_t limit = 1000; limit <= 5000; limit += 4000) {
+        for (int64_t limit = 2000; limit <= 6000; limit += 4000) {
             assert_int_equal(kvdata_within(limit, runs[i]), 1);
             assert_int_equal(strncmp(err, "kvdata: ", 8) == 0 || strstr(err, "\nkvdata: "), 1);
             assert_int_equal(test_dir_count(full), 0);

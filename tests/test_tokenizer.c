@@ -52,14 +52,24 @@ static void text_comes_back_as_it_was(void **state) {
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) expect_round_trip(texts[i], strlen(texts[i]));
 }
 
+// However often a number occurs.
 static void digits_stand_alone(void **state) {
     (void)state;
+    char text[4096] = "";
+    for (int i = 0; i < 200; i++) strcat(text, i % 2 ? "in 1984\n\n" : "by 1984\n\n");
+    const char *input = test_path(dir, "years.txt"), *model = test_path(dir, "years.model");
+    kv_tokenizer *years = NULL;
+    kv_error err = {0};
+    test_write_text(input, text);
+    if (kv_tokenizer_train(&input, 1, 270, model, &err)) fail_msg("%s", err.message);
+    assert_int_equal(kv_tokenizer_open(model, &years, NULL), KV_OK);
     int32_t *ids = NULL;
     int64_t n = 0;
-    assert_int_equal(kv_tokenizer_encode(tokenizer, "072072", 6, &ids, &n, NULL), KV_OK);
-    assert_int_equal(n, 6);
-    assert_int_equal(ids[0], ids[3]);
+    assert_int_equal(kv_tokenizer_encode(years, "19841984", 8, &ids, &n, NULL), KV_OK);
+    assert_int_equal(n, 8);
+    assert_memory_equal(ids, ids + 4, 4 * sizeof *ids);
     free(ids);
+    kv_tokenizer_free(years);
 }
 
 static void special_ids(void **state) {
@@ -201,20 +211,25 @@ static void documents_of_both_kinds(void **state) {
     }
 }
 
-// Longer than any buffer on the way.
-static void a_long_document(void **state) {
+// Longer than any buffer on the way, and with its end at the very end of one.
+static void long_documents(void **state) {
     (void)state;
-    size_t length = 300000;
-    char *text = test_alloc((int64_t)length + 1, 1);
-    memset(text, 'x', length);
+    static const size_t lengths[] = {65535, 65536, 65537, 131072, 300000};
     const char *path = test_path(dir, "long.txt");
-    test_write_text(path, text);
-    kv_documents *documents = NULL;
-    assert_int_equal(kv_documents_open(path, &documents, NULL), KV_OK);
-    expect_document(documents, text);
-    expect_document(documents, NULL);
-    kv_documents_close(documents);
-    free(text);
+    for (int i = 0; i < 5; i++) {
+        char *text = test_alloc((int64_t)lengths[i] + 16, 1);
+        memset(text, 'x', lengths[i]);
+        strcpy(text + lengths[i], "\n\nnext\n");
+        test_write_text(path, text);
+        text[lengths[i] + 1] = '\0';
+        kv_documents *documents = NULL;
+        assert_int_equal(kv_documents_open(path, &documents, NULL), KV_OK);
+        expect_document(documents, text);
+        expect_document(documents, "next\n");
+        expect_document(documents, NULL);
+        kv_documents_close(documents);
+        free(text);
+    }
 }
 
 static void bad_documents_are_named_by_line(void **state) {
@@ -249,7 +264,7 @@ int main(void) {
         cmocka_unit_test(refused_files),
         cmocka_unit_test(truncated_models),
         cmocka_unit_test(documents_of_both_kinds),
-        cmocka_unit_test(a_long_document),
+        cmocka_unit_test(long_documents),
         cmocka_unit_test(bad_documents_are_named_by_line),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
