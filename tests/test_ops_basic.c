@@ -297,7 +297,7 @@ static void test_add(void **state) {
         });
     numeric_check(&(numeric_case){
         .name = "add of a tensor to itself",
-        .leaves = {{"a", NUMERIC_TENSOR, 3, 35}},
+        .leaves = {{"a", NUMERIC_TENSOR, 3, 35, .frozen = false}},
         .out_rows = 3,
         .out_cols = 35,
         .run = twice_run,
@@ -320,7 +320,7 @@ static void gather_reference(const double *const *in, const void *context, doubl
 static void check_gather(const char *name, const lookup *l, int64_t rows) {
     numeric_check(&(numeric_case){
         .name = name,
-        .leaves = {{"x", NUMERIC_TENSOR, rows, l->dim}},
+        .leaves = {{"x", NUMERIC_TENSOR, rows, l->dim, .frozen = false}},
         .out_rows = l->n,
         .out_cols = l->dim,
         .run = gather_run,

@@ -92,13 +92,13 @@ static void test_vocabularies(void **state) {
     (void)state;
     const int64_t sizes[] = {1, 2, 97, 1023, 1024, 1025, 5000};
     for (int i = 0; i < 7; i++) {
-        check_lm((lm_shape){.m = 5, .vocabulary = sizes[i], .dim = 4, .args = ce_and_z, .max_probes = 20}, 4);
+        check_lm((lm_shape){.m = 5, .vocabulary = sizes[i], .dim = 4, .args = ce_and_z, .max_probes = 8}, 4);
         check_lm((lm_shape){.m = 3,
                             .vocabulary = sizes[i],
                             .dim = 3,
                             .teacher_dim = 5,
                             .args = all_terms,
-                            .max_probes = 20},
+                            .max_probes = 8},
                  0);
     }
 }
@@ -107,13 +107,13 @@ static void test_rows(void **state) {
     (void)state;
     const int64_t rows[] = {1, 2, 31, 32, 33, 64, 65, 127, 128, 129, 257, 300};
     for (int i = 0; i < 12; i++) {
-        check_lm((lm_shape){.m = rows[i], .vocabulary = 97, .dim = 6, .args = ce_and_z, .max_probes = 20}, 5);
+        check_lm((lm_shape){.m = rows[i], .vocabulary = 97, .dim = 6, .args = ce_and_z, .max_probes = 8}, 5);
         check_lm((lm_shape){.m = rows[i],
                             .vocabulary = 31,
                             .dim = 3,
                             .teacher_dim = 4,
                             .args = all_terms,
-                            .max_probes = 20},
+                            .max_probes = 8},
                  7);
     }
 }
@@ -211,7 +211,7 @@ static void test_frozen_parts_and_stored_types(void **state) {
                             .fixed_head = true,
                             .dtype = dtype,
                             .teacher_dtype = dtype,
-                            .max_probes = 20},
+                            .max_probes = 8},
                  4);
 }
 
@@ -226,7 +226,7 @@ static void test_huge_logits(void **state) {
                         .args = only_ce,
                         .scale = 60,
                         .whole = true,
-                        .max_probes = 20},
+                        .max_probes = 8},
              4);
 }
 

@@ -85,7 +85,7 @@ static void l1_reference(const double *const *in, const void *context, double *o
 static void check_l1(const char *name, l1_shape s) {
     numeric_check(&(numeric_case){
         .name = name,
-        .leaves = {{"x", NUMERIC_TENSOR, s.m, s.cols},
+        .leaves = {{"x", NUMERIC_TENSOR, s.m, s.cols, .frozen = false},
                    {"target", NUMERIC_TENSOR, s.m, s.cols, .frozen = true}},
         .out_rows = 1,
         .out_cols = 1,

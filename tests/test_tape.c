@@ -34,7 +34,7 @@ static void test_gradients_accumulate_over_uses(void **state) {
     for (int frozen = 0; frozen < 2; frozen++)
         numeric_check(&(numeric_case){
             .name = "a tensor and a weight used twice",
-            .leaves = {{"x", NUMERIC_TENSOR, m, 6},
+            .leaves = {{"x", NUMERIC_TENSOR, m, 6, .frozen = false},
                        {"w", NUMERIC_PARAM, 6, 6, .frozen = frozen},
                        {"bias", NUMERIC_PARAM, 1, 6, .frozen = frozen},
                        {"norm", NUMERIC_PARAM, 1, 6, .frozen = frozen}},

@@ -305,6 +305,22 @@ static void test_id_outside_the_vocabulary(void **state) {
     kv_model_free(model);
 }
 
+static void test_sequence_beyond_the_context(void **state) {
+    (void)state;
+    variant v[N_VARIANTS];
+    variants(v);
+    v[0].spec.context_length = SEQ_LEN - 1;
+    kv_model *model = ref_random_model(&v[0].spec, KV_F32, 9);
+    kv_tape *tape = kv_tape_create();
+    kv_error err = {0};
+    assert_null(kv_lm_objective(tape, model, &batch, &(kv_lm_weights){1, 0}, NULL));
+    assert_int_equal(kv_tape_status(tape, &err), KV_ERR_RANGE);
+    assert_non_null(strstr(err.message, "7"));
+    assert_non_null(strstr(err.message, "6"));
+    kv_tape_free(tape);
+    kv_model_free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_outputs),
@@ -314,6 +330,7 @@ int main(void) {
         cmocka_unit_test(test_sequences_do_not_see_each_other),
         cmocka_unit_test(test_given_cache_replaces_the_own),
         cmocka_unit_test(test_id_outside_the_vocabulary),
+        cmocka_unit_test(test_sequence_beyond_the_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
