@@ -124,6 +124,7 @@ static void test_schedule_corners(void **state) {
         .peak = 1e-3, .warmup_init = 1e-6, .end = 1e-4, .warmup_steps = 100, .total_steps = 1100};
     assert_float_equal(kv_schedule_at(&s, 0), 1e-6, 1e-12);
     assert_float_equal(kv_schedule_at(&s, 50), (1e-6 + 1e-3) / 2, 1e-9);
+    assert_float_equal(kv_schedule_at(&s, 99), 1e-6 + 0.99 * (1e-3 - 1e-6), 1e-12);
     assert_float_equal(kv_schedule_at(&s, 100), 1e-3, 1e-12);
     assert_float_equal(kv_schedule_at(&s, 350), 1e-4 + 9e-4 * (1 + cos(acos(-1.0) / 4)) / 2, 1e-9);
     assert_float_equal(kv_schedule_at(&s, 600), (1e-3 + 1e-4) / 2, 1e-9);
