@@ -26,11 +26,13 @@ static const char *const colours[] = {"#333333", "#0072B2", "#D55E00", "#009E73"
 static const int markers[] = {7, 5, 9, 13, 11, 15, 4, 8};
 enum { N_STYLES = 8 };
 
+static const char front_name[] = "Pareto front";
+
 struct layout {
     int64_t columns, rows, n_families, legend_rows;
     const char *families[KV_PLOT_MAX_POINTS];
     int family_of[KV_PLOT_MAX_POINTS];
-    double width, height;
+    double width, height, entry; // entry: of the legend
 };
 
 void kv_plot_front(const kv_plot *plot, int64_t panel, bool on_front[]) {
@@ -46,10 +48,9 @@ void kv_plot_front(const kv_plot *plot, int64_t panel, bool on_front[]) {
     }
 }
 
-enum { LEGEND_ENTRY = 190 };
-
 static int64_t entries_per_row(const struct layout *l) {
-    return (int64_t)(l->width - LEFT) / LEGEND_ENTRY;
+    const int64_t n = (int64_t)((l->width - LEFT) / l->entry);
+    return n > 0 ? n : 1;
 }
 
 static struct layout make_layout(const kv_plot *plot) {
@@ -61,6 +62,9 @@ static struct layout make_layout(const kv_plot *plot) {
         if (f == l.n_families) l.families[l.n_families++] = plot->points[i].family;
         l.family_of[i] = (int)f;
     }
+    l.entry = kv_plot_text_width(front_name);
+    for (int64_t f = 0; f < l.n_families; f++) l.entry = fmax(l.entry, kv_plot_text_width(l.families[f]));
+    l.entry += 50;
     l.width = (double)(l.columns * PANEL_WIDTH);
     l.legend_rows = (l.n_families + entries_per_row(&l)) / entries_per_row(&l); // one more for the front
     l.height = (double)(l.rows * PANEL_HEIGHT + l.legend_rows * LEGEND_ROW + 10);
@@ -141,14 +145,14 @@ static void write_style(FILE *out, int64_t family, double size) {
 static void write_legend(const struct layout *l, FILE *out) {
     const int64_t per_row = entries_per_row(l);
     for (int64_t f = 0; f <= l->n_families; f++) {
-        const double x = LEFT + (double)(f % per_row * LEGEND_ENTRY);
+        const double x = LEFT + (double)(f % per_row) * l->entry;
         const double y =
             ((double)(l->legend_rows - 1 - f / per_row) * LEGEND_ROW + LEGEND_ROW / 2.0 + 5) / l->height;
         if (f == l->n_families)
             fprintf(out, "set arrow from screen %.5f,%.5f to screen %.5f,%.5f nohead lw 1 lc rgb '#888888'\n",
                     (x - 12) / l->width, y, (x + 8) / l->width, y);
         fputs("set label ", out);
-        quoted(out, f < l->n_families ? l->families[f] : "Pareto front");
+        quoted(out, f < l->n_families ? l->families[f] : front_name);
         fprintf(out, " at screen %.5f,%.5f left noenhanced ", (x + 16) / l->width, y);
         if (f < l->n_families) {
             fprintf(out, "\nset label at screen %.5f,%.5f '' point ", x / l->width, y);

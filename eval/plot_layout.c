@@ -45,7 +45,7 @@ kv_plot_frame kv_plot_make_frame(const kv_plot *plot, double width, double heigh
         frame.x_min = x_low - margin, frame.x_max = x_high + 2 * margin;
     }
     const double step = round_up(y_high / 5);
-    frame.y_min = 0;
+    frame.y_min = -0.3 * step; // markers at 0 stay clear of the axis
     frame.y_max = step * ceil(y_high / step) + 0.4 * step;
     return frame;
 }
@@ -74,13 +74,13 @@ static struct box centred(double x, double y, double width, double height) {
 // Area that a label would cover of what is drawn already, or lay outside the panel.
 static double penalty(const struct box *label, const struct box *taken, int64_t n_taken,
                       const kv_plot_frame *frame) {
-    const struct box inside = {2, 2, frame->width - 2, frame->height - 2};
+    const struct box inside = {8, 4, frame->width - 2, frame->height - 2};
     double sum = 4 * ((label->x1 - label->x0) * (label->y1 - label->y0) - overlap(label, &inside));
     for (int64_t i = 0; i < n_taken; i++) sum += overlap(label, &taken[i]);
     return sum;
 }
 
-static double label_width(const char *text) {
+double kv_plot_text_width(const char *text) {
     int n = 0;
     for (; *text; text++) n += ((unsigned char)*text & 0xC0) != 0x80;
     return n * character_width;
@@ -147,7 +147,7 @@ static double place_all(const kv_plot *plot, const kv_plot_frame *frame, const i
         const int64_t i = order[o];
         if (!labels[i].shown) continue;
         struct box own = {0};
-        cost += place(&labels[i], label_width(plot->points[i].label), taken, n_taken, frame, &own);
+        cost += place(&labels[i], kv_plot_text_width(plot->points[i].label), taken, n_taken, frame, &own);
         taken[n_taken++] = own;
     }
     return cost;

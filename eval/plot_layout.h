@@ -23,6 +23,9 @@ typedef struct kv_plot_label {
 
 enum { KV_PLOT_FONT = 13 }; // pixels high
 
+// About as many pixels as text takes in that font.
+double kv_plot_text_width(const char *text);
+
 // Ranges that leave room around all points of the plot (every panel gets the same).
 kv_plot_frame kv_plot_make_frame(const kv_plot *plot, double width, double height);
 

@@ -54,13 +54,15 @@ static kv_status load_model(const struct loading *l, const char *dir, struct kv_
         free(path);
         return KV_OK;
     }
+    // Before the weights: those of a large model take a while.
+    kv_model_spec spec;
     kv_model *model = NULL;
-    kv_status status = kv_checkpoint_load(dir, &model, err);
-    if (status == KV_OK && model->spec.vocab_size != l->vocab_size)
+    kv_status status = kv_checkpoint_spec(dir, &spec, err);
+    if (status == KV_OK && spec.vocab_size != l->vocab_size)
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: vocabulary of %lld tokens, expected the tokenizer's %lld",
-                         dir, (long long)model->spec.vocab_size, (long long)l->vocab_size);
+                         dir, (long long)spec.vocab_size, (long long)l->vocab_size);
+    if (status == KV_OK) status = kv_checkpoint_load(dir, &model, err);
     if (status != KV_OK) {
-        kv_model_free(model);
         free(path);
         return status;
     }

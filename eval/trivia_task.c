@@ -230,6 +230,7 @@ static kv_status ask_all(struct asking *a, const kv_system *system, int64_t batc
     kv_progress_show(progress, 0, note);
     for (a->first = 0; a->first < a->task->n; a->first += a->n) {
         a->n = a->task->n - a->first < batch_size ? a->task->n - a->first : batch_size;
+        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
         kv_status status = prepare_session(a, system, a->n, err);
         if (status == KV_OK) status = ask_batch(a, err);
         if (status != KV_OK) return status;

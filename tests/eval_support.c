@@ -9,7 +9,7 @@
 static void save_model(const char *dir, const char *name, kv_model_spec spec, int64_t context, uint64_t seed,
                        char fingerprint[17]) {
     kv_error err = {0};
-    spec.vocab_size = 400, spec.context_length = context;
+    spec.context_length = context;
     kv_model *model = tiny_model(&spec, seed);
     mkdir(test_path(dir, name), 0777);
     if (kv_checkpoint_save(test_path(dir, name), model, &err) != KV_OK) fail_msg("%s", err.message);
@@ -21,9 +21,11 @@ void test_make_family(const char *dir, int64_t context) {
     kv_error err = {0};
     char fingerprint[17];
     kv_model_spec base = tiny_base(), aux = tiny_aux();
+    base.vocab_size = aux.vocab_size = 400;
     test_small_corpus(dir);
     save_model(dir, "base", base, context, 1, fingerprint);
     save_model(dir, "aux", aux, context, 2, NULL);
+    save_model(dir, "stranger", tiny_aux(), context, 2, NULL);
     kv_predictor *predictor = tiny_predictor(&base, &aux, 3);
     mkdir(test_path(dir, "predictor"), 0777);
     if (kv_predictor_save(test_path(dir, "predictor"), predictor, fingerprint, &err) != KV_OK)

@@ -3,8 +3,8 @@
 
 #include "corpus_support.h"
 
-// dir/{train.jsonl, questions_*.jsonl, tokenizer.model, base, aux, predictor, eval.yaml}. The models have the
-// tokenizer's vocabulary and a context of `context` tokens.
+// dir/{train.jsonl, questions_*.jsonl, tokenizer.model, base, aux, predictor, stranger, eval.yaml}. The
+// models have the tokenizer's vocabulary, but for the stranger, and a context of `context` tokens.
 void test_make_family(const char *dir, int64_t context);
 
 // dir/eval.yaml: base, aux and KVP on 12 trained and 9 held-out questions, output dir/eval.

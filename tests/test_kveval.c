@@ -105,8 +105,11 @@ static void pairs_are_checked(void **state) {
     char override[256];
     snprintf(override, sizeof override, "systems[2].base=%s", in_dir("aux"));
     expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "systems[2].predictor");
-    expect_one_line(kveval(in_dir("eval.yaml"), "-s", "systems[1].model=random:openelm-270m"),
-                    "vocabulary of 32000 tokens, expected the tokenizer's 400");
+    snprintf(override, sizeof override, "systems[1].model=%s", in_dir("stranger"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override),
+                    "vocabulary of 61 tokens, expected the tokenizer's 400");
+    snprintf(override, sizeof override, "systems[2].aux=%s", in_dir("stranger"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[2].aux`");
 }
 
 static void full_disk_leaves_nothing(void **state) {
