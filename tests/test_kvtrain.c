@@ -140,6 +140,8 @@ static void interrupt(const char *config, const char *run, int number, const cha
     pid_t pid = train_start(ARGS(config, "-s", steps, "-o", run), 0);
     struct stat info = {0};
     for (int i = 0; i < 4000 && (stat(metrics, &info) || info.st_size < 2000); i++) usleep(2000);
+    // A second one keeps its hands off.
+    train_refuse("another kvtrain is at work", ARGS(config, "-s", steps, "-o", run, "--force"));
     assert_int_equal(kill(pid, number), 0);
     int code = train_finish(pid);
     if (code != 128 + number) fail_msg("exit status %d: %s", code, train_output());
@@ -189,6 +191,14 @@ static void test_resume_from_checkpoint(void **state) {
     assert_true(metric("killed", 30, "loss") == metric("base", 30, "loss"));
     assert_true(isnan(metric("killed", 31, "loss")));
     assert_true(metric("killed", 40, "loss") == metric("base", 40, "loss"));
+    // What a killed run was writing goes; what is not ours stays.
+    assert_int_equal(kv_remove_tree("killed/final", &err), KV_OK);
+    assert_int_equal(kv_make_dirs("killed/checkpoints/step-000040.tmp.1.2/model", &err), KV_OK);
+    put_file("killed/notes.tmp.txt", "mine");
+    train_expect(0, ARGS("base.yaml", "-o", "killed", "--resume"));
+    assert_false(file_exists("killed/checkpoints/step-000040.tmp.1.2"));
+    assert_true(file_exists("killed/notes.tmp.txt"));
+    assert_int_equal(unlink("killed/notes.tmp.txt"), 0);
     // Before its first checkpoint it starts from the beginning.
     assert_int_equal(kv_remove_tree("killed/final", &err), KV_OK);
     assert_int_equal(kv_remove_tree("killed/checkpoints", &err), KV_OK);

@@ -18,6 +18,11 @@ static char dir[64], *program, *output;
 
 // ---- Running the program --------------------------------------------------------------------------------
 
+// Each process has a file of its own, as two may run at a time.
+static void output_name(char name[64], pid_t pid) {
+    snprintf(name, 64, "output-%ld.txt", (long)pid);
+}
+
 pid_t train_start(const char *const *args, rlim_t max_file_size) {
     const char *argv[MAX_ARGS] = {program};
     for (int i = 0; args[i]; i++) {
@@ -29,7 +34,9 @@ pid_t train_start(const char *const *args, rlim_t max_file_size) {
     if (pid > 0) return pid;
     const struct rlimit limit = {max_file_size, max_file_size};
     if (max_file_size && setrlimit(RLIMIT_FSIZE, &limit)) _exit(99);
-    if (!freopen("output.txt", "w", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0) _exit(99);
+    char name[64];
+    output_name(name, getpid());
+    if (!freopen(name, "w", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0) _exit(99);
     execv(program, (char *const *)argv);
     _exit(99);
 }
@@ -37,10 +44,13 @@ pid_t train_start(const char *const *args, rlim_t max_file_size) {
 int train_finish(pid_t pid) {
     int status;
     size_t size;
+    char name[64];
+    output_name(name, pid);
     kv_error err = {0};
     assert_int_equal(waitpid(pid, &status, 0), pid);
     free(output);
-    if (kv_read_file("output.txt", 1 << 20, &output, &size, &err) != KV_OK) fail_msg("%s", err.message);
+    if (kv_read_file(name, 1 << 20, &output, &size, &err) != KV_OK) fail_msg("%s", err.message);
+    unlink(name);
     if (!WIFEXITED(status)) fail_msg("ended by signal %d: %s", WTERMSIG(status), output);
     return WEXITSTATUS(status);
 }

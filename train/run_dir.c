@@ -5,10 +5,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char config_name[] = "config.yaml", metrics_name[] = "metrics.jsonl", final_name[] = "final";
 static const char checkpoints_name[] = "checkpoints", state_name[] = "state.json",
@@ -175,6 +178,44 @@ kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_confi
 
 // ---- Beginning ------------------------------------------------------------------------------------------
 
+// The lock goes when the descriptor is closed, in the worst case by the end of the process.
+static kv_status lock_run(kv_run *run, kv_error *err) {
+    int fd = open(run->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", run->path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return kv_config_fail(run->source, err, "output", "another kvtrain is at work in %s", run->path);
+    }
+    run->lock = fd;
+    return KV_OK;
+}
+
+// Temporary files and directories of a kvtrain that was killed while it wrote.
+static kv_status remove_unfinished(const char *path, kv_error *err) {
+    kv_status status = KV_OK;
+    DIR *dir = opendir(path);
+    if (!dir) return KV_OK;
+    for (const struct dirent *entry; status == KV_OK && (entry = readdir(dir));) {
+        const char *name = entry->d_name, *suffix = strstr(name, ".tmp.");
+        bool ours = suffix && strncmp(name, "step-", 5) == 0;
+        for (int i = 0; suffix && i < N_RUN_NAMES; i++)
+            ours = ours || strncmp(name, run_names[i], strlen(run_names[i])) == 0;
+        char unfinished[PATH_MAX];
+        if (!ours) continue;
+        status = kv_task_path(unfinished, path, name, err);
+        if (status == KV_OK) status = kv_remove_tree(unfinished, err);
+    }
+    closedir(dir);
+    return status;
+}
+
+static kv_status clear_unfinished(const kv_run *run, kv_error *err) {
+    char path[PATH_MAX];
+    kv_status status = kv_task_path(path, run->path, checkpoints_name, err);
+    if (status == KV_OK) status = remove_unfinished(path, err);
+    return status == KV_OK ? remove_unfinished(run->path, err) : status;
+}
+
 static kv_status remove_old(const kv_run *run, kv_error *err) {
     kv_status status = KV_OK;
     for (int i = 0; status == KV_OK && i < N_RUN_NAMES; i++) {
@@ -215,9 +256,11 @@ static kv_status open_metrics(kv_run *run, kv_error *err) {
 }
 
 kv_status kv_run_begin(kv_run *run, kv_error *err) {
-    kv_status status = run->replace ? remove_old(run, err) : KV_OK;
-    if (status == KV_OK) status = kv_make_dirs(run->path, err);
     char path[PATH_MAX];
+    kv_status status = kv_make_dirs(run->path, err);
+    if (status == KV_OK) status = lock_run(run, err);
+    if (status == KV_OK && run->replace) status = remove_old(run, err);
+    if (status == KV_OK) status = clear_unfinished(run, err);
     if (status == KV_OK) status = kv_task_path(path, run->path, config_name, err);
     if (status != KV_OK) return status;
     char *text = kv_config_text(run->source);
@@ -229,7 +272,9 @@ kv_status kv_run_begin(kv_run *run, kv_error *err) {
 
 void kv_run_close(kv_run *run) {
     if (run->metrics) fclose(run->metrics);
+    if (run->lock > 0) close(run->lock);
     run->metrics = NULL;
+    run->lock = 0;
 }
 
 kv_status kv_run_log(kv_run *run, const char *json, kv_error *err) {

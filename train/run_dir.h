@@ -28,6 +28,7 @@ typedef struct kv_run {
     char checkpoint[PATH_MAX]; // resuming: where from; empty: from the beginning
     kv_run_state state;
     FILE *metrics;
+    int lock; // descriptor of the locked directory, 0: none
 } kv_run;
 
 // Looks at what is in config->output without changing anything. Refuses a directory that holds a run unless
@@ -36,8 +37,8 @@ typedef struct kv_run {
 kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
                       const kv_shard *shard, kv_run_mode mode, kv_error *err);
 
-// Makes the directory ready for the first (or next) step: config.yaml written, metrics.jsonl cut back to the
-// resumed step and opened.
+// Makes the directory ready for the first (or next) step: locked against a second kvtrain, freed from what a
+// killed one left unfinished, config.yaml written, metrics.jsonl cut back to the resumed step and opened.
 kv_status kv_run_begin(kv_run *run, kv_error *err);
 void kv_run_close(kv_run *run);
 
