@@ -9,7 +9,7 @@ found=0
 
 # Prints every line of the given floor's sources that matches the pattern, comments left out.
 offending() {
-    find "$1" -type f \( -name '*.c' -o -name '*.h' -o -name '*.cc' \) | sort |
+    find "$1" -type f \( -name '*.c' -o -name '*.h' -o -name '*.cc' \) -exec grep -lE "$2" {} + | sort |
         while read -r file; do
             sed 's://.*$::' "$file" | grep -nE "$2" | sed "s|^|$file:|"
         done
