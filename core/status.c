@@ -22,8 +22,10 @@ kv_status kv_fail_within(kv_error *err, kv_status code, const char *format, ...)
     va_start(args, format);
     int written = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    size_t used = written < 0 ? 0 : (size_t)written;
-    if (used < sizeof err->message) snprintf(err->message + used, sizeof err->message - used, ": %s", inner);
+    size_t used = written < 0 ? 0 : (size_t)written, size = sizeof err->message;
+    for (const char *next = ": "; *next && used < size - 1; next++) err->message[used++] = *next;
+    for (const char *next = inner; *next && used < size - 1; next++) err->message[used++] = *next;
+    if (used < size) err->message[used] = 0;
     err->code = code;
     return code;
 }

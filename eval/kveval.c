@@ -217,6 +217,7 @@ static kv_status evaluate(struct evaluation *e, const struct arguments *a, kv_er
 }
 
 int main(int argc, char **argv) {
+    kv_console_calm_threads(argv);
     static const struct argp argp = {options, parse, "CONFIG.yaml", doc, NULL, NULL, NULL};
     struct arguments arguments = {0};
     struct evaluation evaluation = {0};

@@ -172,6 +172,7 @@ static int report(kv_status status, const struct arguments *a, const kv_error *e
 }
 
 int main(int argc, char **argv) {
+    kv_console_calm_threads(argv);
     static const struct argp argp = {options, parse, "CONFIG.yaml", doc, NULL, NULL, NULL};
     struct arguments arguments = {0};
     struct session session = {0};

@@ -18,9 +18,14 @@
 
 enum { STACK_ROWS = 128, KEY_TILE = 128 };
 
+// L = m + ln l in two parts: rounded to one float, large scores would lose the digits that matter.
+struct lse {
+    float max, log_sum;
+};
+
 struct attention_saved {
     kv_attention_args args;
-    float *lse; // [n_heads, rows of q]: L
+    struct lse *lse; // [n_heads, rows of q]
 };
 
 // Everything the loops over blocks need to know about the call.
@@ -31,7 +36,7 @@ struct geometry {
     const float *q, *k, *v;    // k already turned, same rows as the original
     const int64_t *turned_row; // first row of each segment in k
     int64_t n_turned;
-    float *lse;
+    struct lse *lse;
     int64_t lse_stride;
 };
 
@@ -40,6 +45,7 @@ struct scratch {
     float *q, *o, *dq, *d_o; // [STACK_ROWS or more, head_dim]
     float *s, *ds;           // [.., KEY_TILE]
     float *max, *sum;        // [..]
+    float *log_sum;          // [..]
 };
 
 static int64_t min64(int64_t a, int64_t b) {
@@ -62,7 +68,7 @@ uint64_t kv_attention_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_di
 
 static size_t scratch_floats(const struct geometry *g) {
     int64_t rows = g->block * g->group;
-    return (size_t)(rows * (4 * g->args.head_dim + 2 * KEY_TILE + 2) + 16);
+    return (size_t)(rows * (4 * g->args.head_dim + 2 * KEY_TILE + 3) + 16);
 }
 
 static struct scratch carve(float *memory, const struct geometry *g) {
@@ -72,6 +78,7 @@ static struct scratch carve(float *memory, const struct geometry *g) {
     w.ds = w.s + rows * KEY_TILE;
     w.max = w.ds + rows * KEY_TILE;
     w.sum = w.max + rows;
+    w.log_sum = w.sum + rows;
     return w;
 }
 
@@ -200,7 +207,7 @@ static void forward_block(const struct geometry *g, int64_t segment, int64_t kv_
         int64_t row = seg->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
         float *y = out + row * g->q_dim + head * d, inverse = 1.0f / w.sum[r];
         for (int64_t i = 0; i < d; i++) y[i] = w.o[r * d + i] * inverse;
-        if (g->lse) g->lse[head * g->lse_stride + row] = w.max[r] + logf(w.sum[r]);
+        if (g->lse) g->lse[head * g->lse_stride + row] = (struct lse){w.max[r], logf(w.sum[r])};
     }
 }
 
@@ -249,10 +256,10 @@ static void backward_scores(const struct geometry *g, const struct scratch *w, i
     for (int64_t r = 0; r < rows; r++) {
         int64_t seen = offset + r / g->group + 1 - j0;
         seen = seen < 0 ? 0 : min64(seen, width);
-        float *restrict s = w->s + r * KEY_TILE, *restrict ds = w->ds + r * KEY_TILE, lse = w->max[r],
-                        dot = w->sum[r];
+        float *restrict s = w->s + r * KEY_TILE, *restrict ds = w->ds + r * KEY_TILE;
+        float max = w->max[r], log_sum = w->log_sum[r], dot = w->sum[r];
         for (int64_t j = 0; j < seen; j++) {
-            s[j] = kv_expf(s[j] - lse);
+            s[j] = kv_expf((s[j] - max) - log_sum);
             ds[j] = s[j] * (ds[j] - dot);
         }
         for (int64_t j = seen; j < width; j++) s[j] = ds[j] = 0;
@@ -285,7 +292,8 @@ static void backward_block(const struct geometry *g, int64_t segment, int64_t kv
     stack_rows(g, seg, kv_head, t0, queries, grads->dout, w.d_o);
     for (int64_t r = 0; r < rows; r++) {
         int64_t row = seg->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
-        w.max[r] = g->lse[head * g->lse_stride + row];
+        w.max[r] = g->lse[head * g->lse_stride + row].max;
+        w.log_sum[r] = g->lse[head * g->lse_stride + row].log_sum;
         float dot = 0;
         for (int64_t i = 0; i < d; i++) dot += w.o[r * d + i] * w.d_o[r * d + i];
         w.sum[r] = dot;
@@ -363,7 +371,7 @@ static void attention_backward(kv_tape *tape, const kv_record *r) {
 }
 
 static bool record_attention(kv_tape *tape, kv_tensor *out, kv_tensor *q, kv_tensor *k, kv_tensor *v,
-                             const kv_attention_args *args, float *lse) {
+                             const kv_attention_args *args, struct lse *lse) {
     kv_record *r = kv_tape_record(tape, attention_backward, out, sizeof(struct attention_saved));
     kv_segment *segments = kv_arena_alloc(kv_tape_arena(tape), (size_t)args->n_segments * sizeof *segments);
     if (!r || !segments) return false;
@@ -375,15 +383,34 @@ static bool record_attention(kv_tape *tape, kv_tensor *out, kv_tensor *q, kv_ten
     return true;
 }
 
+// Every position that will be looked up in the table of angles is inside it.
+static bool positions_fit(kv_tape *tape, const kv_attention_args *a) {
+    for (int64_t s = 0; a->rope && s < a->n_segments; s++) {
+        const kv_segment *seg = &a->segments[s];
+        int64_t last = a->q_positions && a->k_positions ? -1 : seg->k_len - 1;
+        for (int64_t j = 0; a->k_positions && j < seg->k_len; j++)
+            if (a->k_positions[seg->k_row + j] > last) last = a->k_positions[seg->k_row + j];
+        for (int64_t t = 0; a->q_positions && t < seg->q_len; t++)
+            if (a->q_positions[seg->q_row + t] > last) last = a->q_positions[seg->q_row + t];
+        if (last < a->rope->n_positions) continue;
+        kv_tape_fail(tape, KV_ERR_RANGE,
+                     "sequence %lld reaches position %lld, beyond the context of %lld tokens", (long long)s,
+                     (long long)last, (long long)a->rope->n_positions);
+        return false;
+    }
+    return true;
+}
+
 kv_tensor *kv_attention(kv_tape *tape, kv_tensor *q, kv_tensor *k, kv_tensor *v,
                         const kv_attention_args *args) {
     if (!q || !k || !v) return NULL;
     assert(q->cols == args->n_heads * args->head_dim && k->cols == args->n_kv_heads * args->head_dim);
     assert(v->cols == k->cols && v->rows == k->rows && args->n_heads % args->n_kv_heads == 0);
+    if (!positions_fit(tape, args)) return NULL;
     kv_arena *arena = kv_tape_arena(tape);
     kv_tensor *out = kv_tape_tensor(tape, q->rows, q->cols);
     bool wants = kv_tape_wants(tape, (const kv_tensor *const[]){q, k, v}, 3, NULL, NULL);
-    float *lse = wants ? kv_arena_floats(arena, args->n_heads * q->rows) : NULL;
+    struct lse *lse = wants ? kv_arena_alloc(arena, (size_t)(args->n_heads * q->rows) * sizeof *lse) : NULL;
     if (!out || (wants && !lse)) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for attention");
     kv_arena_mark mark = kv_arena_get_mark(arena);
     struct geometry g;
