@@ -383,19 +383,25 @@ static bool record_attention(kv_tape *tape, kv_tensor *out, kv_tensor *q, kv_ten
     return true;
 }
 
+// Widens [*least, *most] to hold positions[0..n).
+static void span(const int32_t *positions, int64_t n, int64_t *least, int64_t *most) {
+    for (int64_t i = 0; i < n; i++) {
+        if (positions[i] < *least) *least = positions[i];
+        if (positions[i] > *most) *most = positions[i];
+    }
+}
+
 // Every position that will be looked up in the table of angles is inside it.
 static bool positions_fit(kv_tape *tape, const kv_attention_args *a) {
     for (int64_t s = 0; a->rope && s < a->n_segments; s++) {
         const kv_segment *seg = &a->segments[s];
-        int64_t last = a->q_positions && a->k_positions ? -1 : seg->k_len - 1;
-        for (int64_t j = 0; a->k_positions && j < seg->k_len; j++)
-            if (a->k_positions[seg->k_row + j] > last) last = a->k_positions[seg->k_row + j];
-        for (int64_t t = 0; a->q_positions && t < seg->q_len; t++)
-            if (a->q_positions[seg->q_row + t] > last) last = a->q_positions[seg->q_row + t];
-        if (last < a->rope->n_positions) continue;
+        int64_t least = 0, most = a->q_positions && a->k_positions ? 0 : seg->k_len - 1;
+        if (a->k_positions) span(a->k_positions + seg->k_row, seg->k_len, &least, &most);
+        if (a->q_positions) span(a->q_positions + seg->q_row, seg->q_len, &least, &most);
+        if (least >= 0 && most < a->rope->n_positions) continue;
         kv_tape_fail(tape, KV_ERR_RANGE,
-                     "sequence %lld reaches position %lld, beyond the context of %lld tokens", (long long)s,
-                     (long long)last, (long long)a->rope->n_positions);
+                     "sequence %lld reaches position %lld, outside the context of %lld tokens", (long long)s,
+                     (long long)(least < 0 ? least : most), (long long)a->rope->n_positions);
         return false;
     }
     return true;
