@@ -267,6 +267,28 @@ static void test_flops_are_what_is_executed(void **state) {
     }
 }
 
+static void test_positions_beyond_the_table(void **state) {
+    (void)state;
+    const int32_t wrong[] = {SETUP_POSITIONS, -1, INT32_MAX, INT32_MIN};
+    setup s = setup_make(1, 1, 2, true);
+    setup_add(&s, 2, 3, 0);
+    kv_tape *tape = kv_tape_create();
+    for (int w = 0; w < 8; w++) {
+        kv_tensor *q = kv_tape_tensor(tape, 2, 2), *k = kv_tape_tensor(tape, 3, 2);
+        test_fill(q->data, 4, 1, 1);
+        test_fill(k->data, 6, 2, 1);
+        const int32_t q_positions[2] = {0, w < 4 ? wrong[w] : 1},
+                      k_positions[3] = {0, w < 4 ? 1 : wrong[w - 4], 2};
+        s.args.q_positions = q_positions;
+        s.args.k_positions = k_positions;
+        assert_null(kv_attention(tape, q, k, k, setup_args(&s)));
+        assert_int_equal(kv_tape_status(tape, NULL), KV_ERR_RANGE);
+        kv_tape_reset(tape);
+    }
+    kv_tape_free(tape);
+    setup_free(&s);
+}
+
 static void test_null_in_null_out(void **state) {
     (void)state;
     setup s = setup_make(1, 1, 2, false);
@@ -288,6 +310,7 @@ int main(void) {
         cmocka_unit_test(test_large_scores),
         cmocka_unit_test(test_large_scores_that_compete),
         cmocka_unit_test(test_flops_are_what_is_executed),
+        cmocka_unit_test(test_positions_beyond_the_table),
         cmocka_unit_test(test_null_in_null_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
