@@ -8,12 +8,9 @@ size_t kv_dtype_size(kv_dtype dtype) {
 
 const char *kv_dtype_name(kv_dtype dtype) {
     switch (dtype) {
-    case KV_F32:
-        return "F32";
-    case KV_BF16:
-        return "BF16";
-    case KV_F16:
-        return "F16";
+    case KV_F32: return "F32";
+    case KV_BF16: return "BF16";
+    case KV_F16: return "F16";
     }
     return "?";
 }

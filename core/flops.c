@@ -8,14 +8,10 @@ static int64_t q_dim(const kv_model_spec *spec, int64_t layer) {
     return spec->layers[layer].n_heads * spec->head_dim;
 }
 
-static int64_t kv_dim(const kv_model_spec *spec, int64_t layer) {
-    return spec->layers[layer].n_kv_heads * spec->head_dim;
-}
-
 // ---- Inference ------------------------------------------------------------------------------------------
 
 static uint64_t keys_values(const kv_model_spec *spec, int64_t layer, int64_t n) {
-    return 2 * product(n, kv_dim(spec, layer), spec->model_dim);
+    return 2 * product(n, kv_spec_kv_dim(spec, layer), spec->model_dim);
 }
 
 static uint64_t attention(const kv_model_spec *spec, int64_t layer, int64_t q_len, int64_t k_len) {
@@ -51,7 +47,7 @@ static uint64_t predictor_flops(const kv_model_spec *base, const kv_model_spec *
                                 const kv_predictor *predictor, int64_t n) {
     uint64_t sum = 0;
     for (int64_t i = 0; i < base->n_layers; i++)
-        sum += 2 * product(n, kv_dim(base, i), kv_dim(aux, predictor->mapping[i]));
+        sum += 2 * product(n, kv_spec_kv_dim(base, i), kv_spec_kv_dim(aux, predictor->mapping[i]));
     return sum;
 }
 
@@ -132,7 +128,7 @@ uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, 
 // ---- Sizes ----------------------------------------------------------------------------------------------
 
 static int64_t layer_size(const kv_model_spec *spec, int64_t layer) {
-    const int64_t dim = spec->model_dim, q = q_dim(spec, layer), kv = kv_dim(spec, layer);
+    const int64_t dim = spec->model_dim, q = q_dim(spec, layer), kv = kv_spec_kv_dim(spec, layer);
     int64_t size = 2 * dim + 2 * q * dim + 2 * kv * dim + 3 * dim * spec->layers[layer].ffn_dim;
     if (spec->qk_norm) size += 2 * spec->head_dim;
     if (spec->qkv_bias) size += q + 2 * kv;

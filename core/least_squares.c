@@ -31,7 +31,7 @@ struct kv_least_squares {
 
 static bool allocate_side(struct kv_least_squares *ls, struct side *side, const kv_model_spec *base) {
     for (int64_t i = 0; i < ls->n_base; i++) {
-        int64_t rows = ls->inputs[ls->mapping[i]] + 1, dim = base->layers[i].n_kv_heads * base->head_dim;
+        int64_t rows = ls->inputs[ls->mapping[i]] + 1, dim = kv_spec_kv_dim(base, i);
         double **gram = &side->gram[ls->mapping[i]];
         struct target *t = &side->target[i];
         if (!*gram) *gram = calloc((size_t)(rows * rows), sizeof **gram);

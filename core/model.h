@@ -36,6 +36,11 @@ typedef struct kv_model_spec {
     int32_t bos_id, eos_id; // -1: none
 } kv_model_spec;
 
+// Width of a layer's keys (and values): all its KV heads side by side.
+static inline int64_t kv_spec_kv_dim(const kv_model_spec *spec, int64_t layer) {
+    return spec->layers[layer].n_kv_heads * spec->head_dim;
+}
+
 typedef struct kv_layer {
     kv_param attn_norm, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, out; // unused ones have data NULL
     kv_param ffn_norm, gate, up, down;

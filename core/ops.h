@@ -105,8 +105,8 @@ typedef struct kv_lm_loss_terms {
 kv_tensor *kv_lm_loss(kv_tape *tape, kv_tensor *hidden, kv_param *head, const kv_lm_loss_args *args,
                       kv_lm_loss_terms *terms);
 
-// Operations of the products kv_lm_loss executes on m rows, forward and backward, 2 per multiply-add. teacher_dim is
-// 0 without a teacher; hidden_wants, head_wants: which of the two get a gradient.
+// Operations of the products kv_lm_loss executes on m rows, forward and backward, 2 per multiply-add.
+// teacher_dim is 0 without a teacher; hidden_wants, head_wants: which of the two get a gradient.
 uint64_t kv_lm_loss_flops(int64_t m, int64_t vocabulary, int64_t dim, int64_t teacher_dim, bool hidden_wants,
                           bool head_wants);
 

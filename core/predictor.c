@@ -39,13 +39,9 @@ static void describe(kv_param *p, const char *kind, int64_t layer, const char *p
     if (*next) *next += rows * cols;
 }
 
-static int64_t kv_dim(const kv_model_spec *spec, int64_t layer) {
-    return spec->layers[layer].n_kv_heads * spec->head_dim;
-}
-
 static void describe_all(kv_predictor *p, const kv_model_spec *base, const kv_model_spec *aux, float *next) {
     for (int64_t i = 0; i < p->n_base_layers; i++) {
-        int64_t out = kv_dim(base, i), in = kv_dim(aux, p->mapping[i]);
+        int64_t out = kv_spec_kv_dim(base, i), in = kv_spec_kv_dim(aux, p->mapping[i]);
         describe(&p->key_w[i], "key", i, "weight", out, in, &next);
         describe(&p->key_b[i], "key", i, "bias", 1, out, &next);
         describe(&p->value_w[i], "value", i, "weight", out, in, &next);

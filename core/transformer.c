@@ -63,7 +63,7 @@ static kv_tensor *keep(kv_tensor *place, const kv_tensor *value) {
 // A layer nobody will differentiate: all it allocates is given back but for what the pass hands out.
 static kv_tensor *run_frozen_layer(kv_tape *tape, kv_model *model, int64_t i, kv_tensor *x,
                                    const kv_pass *pass, kv_layer_kv *kv) {
-    int64_t n = x->rows, kv_dim = model->spec.layers[i].n_kv_heads * model->spec.head_dim;
+    int64_t n = x->rows, kv_dim = kv_spec_kv_dim(&model->spec, i);
     kv_arena *arena = kv_tape_arena(tape);
     kv_tensor *y = kv_tape_tensor(tape, n, x->cols);
     kv_layer_kv places = {.raw_k = reserve(tape, pass->raw_k, n, kv_dim),

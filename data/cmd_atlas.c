@@ -39,26 +39,15 @@ static const struct argp_option option_list[] = {
 static error_t parse(int key, char *text, struct argp_state *state) {
     struct options *options = state->input;
     switch (key) {
-    case 'o':
-        options->out = text;
-        return 0;
-    case 'n':
-        options->n_facts = kvdata_int_option(state, "facts", text, 1, INT32_MAX);
-        return 0;
-    case 'f':
-        options->held_out = kvdata_real_option(state, "held-out", text, 0, 0.99);
-        return 0;
-    case 'S':
-        options->seed = (uint64_t)kvdata_int_option(state, "seed", text, 0, INT64_MAX);
-        return 0;
-    case 'i':
-        options->iso_codes = text;
-        return 0;
+    case 'o': options->out = text; return 0;
+    case 'n': options->n_facts = kvdata_int_option(state, "facts", text, 1, INT32_MAX); return 0;
+    case 'f': options->held_out = kvdata_real_option(state, "held-out", text, 0, 0.99); return 0;
+    case 'S': options->seed = (uint64_t)kvdata_int_option(state, "seed", text, 0, INT64_MAX); return 0;
+    case 'i': options->iso_codes = text; return 0;
     case ARGP_KEY_END:
         if (!options->out) argp_error(state, "--out DIR is needed");
         return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    default: return ARGP_ERR_UNKNOWN;
     }
 }
 

@@ -29,9 +29,7 @@ static const struct argp_option option_list[] = {
 static error_t parse(int key, char *text, struct argp_state *state) {
     struct options *options = state->input;
     switch (key) {
-    case 't':
-        options->tokenizer = text;
-        return 0;
+    case 't': options->tokenizer = text; return 0;
     case ARGP_KEY_ARGS:
         options->rest = state->argv + state->next;
         options->n_rest = state->argc - state->next;
@@ -40,8 +38,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         if (!options->tokenizer) argp_error(state, "--tokenizer FILE is needed");
         if (!options->n_rest) argp_error(state, "nothing to work on");
         return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    default: return ARGP_ERR_UNKNOWN;
     }
 }
 

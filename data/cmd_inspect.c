@@ -35,21 +35,14 @@ static const struct argp_option option_list[] = {
 static error_t parse(int key, char *text, struct argp_state *state) {
     struct options *options = state->input;
     switch (key) {
-    case 'd':
-        options->n_documents = kvdata_int_option(state, "documents", text, 0, INT32_MAX);
-        return 0;
-    case 't':
-        options->tokenizer = text;
-        return 0;
+    case 'd': options->n_documents = kvdata_int_option(state, "documents", text, 0, INT32_MAX); return 0;
+    case 't': options->tokenizer = text; return 0;
     case ARGP_KEY_ARG:
         if (options->path) argp_error(state, "one PATH at a time");
         options->path = text;
         return 0;
-    case ARGP_KEY_NO_ARGS:
-        argp_error(state, "PATH is needed");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "PATH is needed"); return 0;
+    default: return ARGP_ERR_UNKNOWN;
     }
 }
 

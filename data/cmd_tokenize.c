@@ -52,18 +52,10 @@ static const struct argp_option option_list[] = {
 static error_t parse(int key, char *text, struct argp_state *state) {
     struct options *options = state->input;
     switch (key) {
-    case 't':
-        options->tokenizer = text;
-        return 0;
-    case 'o':
-        options->out = text;
-        return 0;
-    case 'c':
-        options->min_chars = kvdata_int_option(state, "min-chars", text, 0, INT32_MAX);
-        return 0;
-    case 'm':
-        options->min_tokens = kvdata_int_option(state, "min-tokens", text, 0, INT32_MAX);
-        return 0;
+    case 't': options->tokenizer = text; return 0;
+    case 'o': options->out = text; return 0;
+    case 'c': options->min_chars = kvdata_int_option(state, "min-chars", text, 0, INT32_MAX); return 0;
+    case 'm': options->min_tokens = kvdata_int_option(state, "min-tokens", text, 0, INT32_MAX); return 0;
     case ARGP_KEY_ARGS:
         options->inputs = state->argv + state->next;
         options->n_inputs = state->argc - state->next;
@@ -73,8 +65,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         if (!options->out) argp_error(state, "--out SHARD.h5 is needed");
         if (!options->n_inputs) argp_error(state, "at least one INPUT is needed");
         return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    default: return ARGP_ERR_UNKNOWN;
     }
 }
 

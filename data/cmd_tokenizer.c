@@ -38,18 +38,13 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         if (options->n_inputs == max_inputs) argp_error(state, "more than %d inputs", max_inputs);
         options->inputs[options->n_inputs++] = text;
         return 0;
-    case 'v':
-        options->vocab_size = kvdata_int_option(state, "vocab-size", text, 260, 1 << 24);
-        return 0;
-    case 'o':
-        options->out = text;
-        return 0;
+    case 'v': options->vocab_size = kvdata_int_option(state, "vocab-size", text, 260, 1 << 24); return 0;
+    case 'o': options->out = text; return 0;
     case ARGP_KEY_END:
         if (!options->n_inputs) argp_error(state, "--input FILE is needed");
         if (!options->out) argp_error(state, "--out PREFIX is needed");
         return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    default: return ARGP_ERR_UNKNOWN;
     }
 }
 

@@ -243,8 +243,7 @@ static kv_status check_node(const struct check *c, int id, size_t line, const cy
     case CYAML_STRING:
         if (node->type != YAML_SCALAR_NODE) return expected(c, node, line, path, "a text");
         return check_string(c, node, line, schema, path);
-    default:
-        return KV_OK; // the types the project's schemas do not use are left to cyaml
+    default: return KV_OK; // the types the project's schemas do not use are left to cyaml
     }
 }
 

@@ -10,16 +10,11 @@
 
 static const char *class_name(H5T_class_t class) {
     switch (class) {
-    case H5T_INTEGER:
-        return "int";
-    case H5T_FLOAT:
-        return "float";
-    case H5T_STRING:
-        return "string";
-    case H5T_COMPOUND:
-        return "compound";
-    default:
-        return "other";
+    case H5T_INTEGER: return "int";
+    case H5T_FLOAT: return "float";
+    case H5T_STRING: return "string";
+    case H5T_COMPOUND: return "compound";
+    default: return "other";
     }
 }
 

@@ -176,45 +176,11 @@ static bool fill_defaults(const kv_config *config, kv_eval_config *eval) {
     return ok;
 }
 
-// "output='…'" as YAML wants it quoted; NULL when out of memory.
-static char *output_override(const char *output) {
-    char *text = malloc(2 * strlen(output) + sizeof "output=''");
-    if (!text) return NULL;
-    char *end = stpcpy(text, "output='");
-    for (const char *c = output; *c; c++) {
-        if (*c == '\'') *end++ = '\'';
-        *end++ = *c;
-    }
-    strcpy(end, "'");
-    return text;
-}
-
-static kv_status load(const char *path, const char *const *overrides, size_t n_overrides, const char *output,
-                      kv_config **config, kv_error *err) {
-    if (!output)
-        return kv_config_load_with_defaults(defaults, path, overrides, n_overrides, &config_schema, config,
-                                            err);
-    const char **all = malloc((n_overrides + 1) * sizeof *all);
-    char *last = output_override(output);
-    kv_status status = KV_ERR_MEMORY;
-    if (all && last) {
-        for (size_t i = 0; i < n_overrides; i++) all[i] = overrides[i];
-        all[n_overrides] = last;
-        status =
-            kv_config_load_with_defaults(defaults, path, all, n_overrides + 1, &config_schema, config, err);
-    } else {
-        kv_fail(err, KV_ERR_MEMORY, "out of memory for the configuration");
-    }
-    free(all);
-    free(last);
-    return status;
-}
-
 kv_status kv_eval_config_load(const char *path, const char *const *overrides, size_t n_overrides,
-                              const char *output, kv_config **config, const kv_eval_config **eval,
-                              kv_error *err) {
+                              kv_config **config, const kv_eval_config **eval, kv_error *err) {
     *config = NULL, *eval = NULL;
-    kv_status status = load(path, overrides, n_overrides, output, config, err);
+    kv_status status =
+        kv_config_load_with_defaults(defaults, path, overrides, n_overrides, &config_schema, config, err);
     if (status != KV_OK) return status;
     kv_eval_config *data = kv_config_data(*config);
     if (!fill_defaults(*config, data))

@@ -36,8 +36,7 @@ typedef struct kv_eval_config {
     kv_eval_ttft ttft;
 } kv_eval_config;
 
-// Reads, checks and fills in defaults. `output` (may be NULL) takes the place of the file's. *eval belongs to
-// *config, which the caller frees with kv_config_free. On failure both are NULL.
+// Reads, checks and fills in defaults. *eval belongs to *config, which the caller frees with kv_config_free.
+// On failure both are NULL.
 kv_status kv_eval_config_load(const char *path, const char *const *overrides, size_t n_overrides,
-                              const char *output, kv_config **config, const kv_eval_config **eval,
-                              kv_error *err);
+                              kv_config **config, const kv_eval_config **eval, kv_error *err);

@@ -1,3 +1,4 @@
+#include "data/config_options.h"
 #include "data/console.h"
 #include "eval/output.h"
 
@@ -41,44 +42,20 @@ static const char doc[] =
     "leaves no files.";
 
 static const struct argp_option options[] = {
-    {"set", 's', "KEY=VALUE", 0, "Override one key, as in batch_size=16; may be repeated", 0},
-    {"output", 'o', "DIR", 0, "Output directory, instead of the one in CONFIG", 0},
-    {"no-ttft", 't', NULL, 0, "Do not measure the time to the first token", 0},
-    {0}};
-
-enum { MAX_OVERRIDES = 256 };
+    {"no-ttft", 't', NULL, 0, "Do not measure the time to the first token", 0}, {0}};
 
 struct arguments {
-    const char *config, *output;
-    const char *overrides[MAX_OVERRIDES];
-    size_t n_overrides;
+    kv_config_options common;
     bool no_ttft;
 };
 
 static error_t parse(int key, char *text, struct argp_state *state) {
+    (void)text;
     struct arguments *a = state->input;
     switch (key) {
-    case 's':
-        if (!strchr(text, '='))
-            argp_error(state, "-s %s: expected key=value, for example batch_size=16", text);
-        if (a->n_overrides == MAX_OVERRIDES) argp_error(state, "more than %d overrides", MAX_OVERRIDES);
-        a->overrides[a->n_overrides++] = text;
-        return 0;
-    case 'o':
-        a->output = text;
-        return 0;
-    case 't':
-        a->no_ttft = true;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->config) argp_error(state, "found a second CONFIG, %s, expected one", text);
-        a->config = text;
-        return 0;
-    case ARGP_KEY_END:
-        if (!a->config) argp_error(state, "expected the name of a CONFIG.yaml");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
+    case 't': a->no_ttft = true; return 0;
+    default: return ARGP_ERR_UNKNOWN;
     }
 }
 
@@ -147,8 +124,9 @@ static int64_t mean_prompt(const struct evaluation *e) {
 }
 
 static kv_status open_evaluation(struct evaluation *e, const struct arguments *a, kv_error *err) {
+    const kv_config_options *o = &a->common;
     kv_status status =
-        kv_eval_config_load(a->config, a->overrides, a->n_overrides, a->output, &e->source, &e->config, err);
+        kv_eval_config_load(o->config, o->overrides, o->n_overrides, &e->source, &e->config, err);
     if (status != KV_OK) return status;
     status = kv_output_probe(e->config->output, err);
     if (status != KV_OK) return blame(e, "output", err);
@@ -218,7 +196,8 @@ static kv_status evaluate(struct evaluation *e, const struct arguments *a, kv_er
 
 int main(int argc, char **argv) {
     kv_console_calm_threads(argv);
-    static const struct argp argp = {options, parse, "CONFIG.yaml", doc, NULL, NULL, NULL};
+    static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};
     struct arguments arguments = {0};
     struct evaluation evaluation = {0};
     kv_error err = {0};

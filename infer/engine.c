@@ -24,10 +24,6 @@ struct pack {
     int64_t *newest_rows; // [n_seqs] where those rows were
 };
 
-static int64_t kv_dim(const kv_model_spec *spec, int64_t layer) {
-    return spec->layers[layer].n_kv_heads * spec->head_dim;
-}
-
 // ---- Creation -------------------------------------------------------------------------------------------
 
 static kv_status check_context(const char *which, const kv_model_spec *spec, int64_t capacity,
@@ -69,7 +65,7 @@ static bool allocate_caches(kv_session *session) {
     for (int64_t i = 0; i < spec->n_layers; i++) {
         size_t rows, n;
         if (__builtin_mul_overflow((size_t)session->n_seq, (size_t)session->capacity, &rows) ||
-            __builtin_mul_overflow(rows, (size_t)kv_dim(spec, i), &n))
+            __builtin_mul_overflow(rows, (size_t)kv_spec_kv_dim(spec, i), &n))
             return false;
         session->k[i] = calloc(n, sizeof(float));
         session->v[i] = calloc(n, sizeof(float));
@@ -231,8 +227,8 @@ static void run_aux(kv_session *session, const struct pack *pack, kv_tensor **ra
     kv_model *aux = session->system.aux;
     const int64_t n_layers = aux->spec.n_layers;
     for (int64_t layer = 0; layer < n_layers; layer++) {
-        raw_k[layer] = kv_tape_tensor(tape, pack->n_rows, kv_dim(&aux->spec, layer));
-        v[layer] = kv_tape_tensor(tape, pack->n_rows, kv_dim(&aux->spec, layer));
+        raw_k[layer] = kv_tape_tensor(tape, pack->n_rows, kv_spec_kv_dim(&aux->spec, layer));
+        v[layer] = kv_tape_tensor(tape, pack->n_rows, kv_spec_kv_dim(&aux->spec, layer));
     }
     kv_pass pass = {.segments = pack->segments, .n_segments = pack->n_seqs};
     kv_tensor *x = kv_embedding(tape, &aux->embed, pack->ids, pack->n_rows);
@@ -397,7 +393,7 @@ int64_t kv_session_length(const kv_session *session, int64_t s) {
 }
 
 void kv_session_copy_cache(const kv_session *session, int64_t layer, int64_t s, float *k, float *v) {
-    const int64_t dim = kv_dim(&session->system.base->spec, layer);
+    const int64_t dim = kv_spec_kv_dim(&session->system.base->spec, layer);
     const int64_t start = s * session->capacity * dim;
     const size_t bytes = (size_t)(session->lengths[s] * dim) * sizeof(float);
     if (bytes == 0) return;

@@ -1,4 +1,5 @@
 // The parts of an evaluation: prompts, stop strings, scoring, the config's checks, table, files and picture.
+#include "data/config_options.h"
 #include "eval_support.h"
 
 #include "eval/output.h"
@@ -128,8 +129,7 @@ static void expect_config_error(const char *override, const char *part) {
     const kv_eval_config *eval;
     kv_error err = {0};
     const char *const overrides[] = {override};
-    kv_status status =
-        kv_eval_config_load(test_path(dir, "eval.yaml"), overrides, 1, NULL, &config, &eval, &err);
+    kv_status status = kv_eval_config_load(test_path(dir, "eval.yaml"), overrides, 1, &config, &eval, &err);
     if (status == KV_OK || !strstr(err.message, part))
         fail_msg("%s: expected '%s', found: %s", override, part, err.message);
     assert_null(config);
@@ -158,8 +158,14 @@ static void config_defaults_and_output(void **state) {
     kv_config *config;
     const kv_eval_config *eval;
     kv_error err = {0};
-    const char *const overrides[] = {"tasks=[{name: t, file: f}]"};
-    if (kv_eval_config_load(test_path(dir, "eval.yaml"), overrides, 1, "it's: here", &config, &eval, &err))
+    // The command line's --output, quoted for YAML, comes after the other overrides.
+    char *argv[] = {"kveval",    "--output", "it's: here", "-s", "tasks=[{name: t, file: f}]",
+                    "eval.yaml", NULL};
+    kv_config_options options = {0};
+    assert_int_equal(argp_parse(&kv_config_argp, 6, argv, ARGP_NO_EXIT, NULL, &options), 0);
+    assert_int_equal(options.n_overrides, 2);
+    assert_string_equal(options.config, "eval.yaml");
+    if (kv_eval_config_load(test_path(dir, "eval.yaml"), options.overrides, 2, &config, &eval, &err))
         fail_msg("%s", err.message);
     assert_string_equal(eval->output, "it's: here");
     assert_string_equal(eval->systems[0].family, "base");

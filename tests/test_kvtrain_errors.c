@@ -130,8 +130,8 @@ static void test_full_disk(void **state) {
     train_expect(0, ARGS("base.yaml", "-o", "full", "--resume", "-s", "train.log_every=40"));
     assert_true(same_file("full/final/model/model.safetensors", "base/final/model/model.safetensors"));
     // The metrics alone fill it.
-    code =
-        train_finish(train_start(ARGS("base.yaml", "-o", "full2", "-s", "train.checkpoint_every=1000"), 1500));
+    code = train_finish(
+        train_start(ARGS("base.yaml", "-o", "full2", "-s", "train.checkpoint_every=1000"), 1500));
     assert_int_equal(code, 1);
     assert_non_null(strstr(train_output(), "full2/metrics.jsonl: cannot write"));
 }

@@ -128,14 +128,11 @@ static uint64_t kvp_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
 
 // ---- Plan -----------------------------------------------------------------------------------------------
 
-static int64_t kv_dim(const kv_model_spec *spec, int64_t layer) {
-    return spec->layers[layer].n_kv_heads * spec->head_dim;
-}
-
 static int64_t predictor_size(const kvp_task *kvp) {
     int64_t size = 0;
     for (int64_t i = 0; i < kvp->base_spec.n_layers; i++)
-        size += 2 * kv_dim(&kvp->base_spec, i) * (kv_dim(&kvp->aux_spec, kvp->shape.mapping[i]) + 1);
+        size += 2 * kv_spec_kv_dim(&kvp->base_spec, i) *
+                (kv_spec_kv_dim(&kvp->aux_spec, kvp->shape.mapping[i]) + 1);
     return size;
 }
 

@@ -1,3 +1,4 @@
+#include "data/config_options.h"
 #include "data/console.h"
 #include "train/estimate.h"
 #include "train/trainer.h"
@@ -35,8 +36,6 @@ static const char doc[] =
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.";
 
 static const struct argp_option options[] = {
-    {"set", 's', "KEY=VALUE", 0, "Override one key, as in train.lr=3e-4; may be repeated", 0},
-    {"output", 'o', "DIR", 0, "Run directory, instead of the one in CONFIG", 0},
     {"resume", 'r', NULL, 0,
      "Go on with the run in the run directory from its newest checkpoint, or begin it if there is none", 0},
     {"force", 'f', NULL, 0, "Replace a run that is in the run directory", 0},
@@ -45,13 +44,8 @@ static const struct argp_option options[] = {
      0},
     {0}};
 
-enum { MAX_OVERRIDES = 256 };
-
 struct arguments {
-    const char *config;
-    char *overrides[MAX_OVERRIDES];
-    size_t n_overrides;
-    const char *output;
+    kv_config_options common;
     kv_run_mode mode;
     bool dry_run;
 };
@@ -62,56 +56,16 @@ static void set_mode(struct argp_state *state, struct arguments *a, kv_run_mode 
     a->mode = mode;
 }
 
-static void add_override(struct argp_state *state, struct arguments *a, const char *text) {
-    if (!strchr(text, '=')) argp_error(state, "-s %s: expected key=value, for example train.lr=3e-4", text);
-    if (a->n_overrides + 1 >= MAX_OVERRIDES) argp_error(state, "more than %d overrides", MAX_OVERRIDES - 1);
-    a->overrides[a->n_overrides] = strdup(text);
-    if (!a->overrides[a->n_overrides++]) argp_failure(state, 1, 0, "out of memory");
-}
-
 static error_t parse(int key, char *text, struct argp_state *state) {
+    (void)text;
     struct arguments *a = state->input;
     switch (key) {
-    case 's':
-        add_override(state, a, text);
-        return 0;
-    case 'o':
-        a->output = text;
-        return 0;
-    case 'r':
-        set_mode(state, a, KV_RUN_RESUME);
-        return 0;
-    case 'f':
-        set_mode(state, a, KV_RUN_FORCE);
-        return 0;
-    case 'n':
-        a->dry_run = true;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->config) argp_error(state, "found a second CONFIG, %s, expected one", text);
-        a->config = text;
-        return 0;
-    case ARGP_KEY_END:
-        if (!a->config) argp_error(state, "expected the name of a CONFIG.yaml");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
+    case 'r': set_mode(state, a, KV_RUN_RESUME); return 0;
+    case 'f': set_mode(state, a, KV_RUN_FORCE); return 0;
+    case 'n': a->dry_run = true; return 0;
+    default: return ARGP_ERR_UNKNOWN;
     }
-}
-
-// --output as the last override, in YAML's single quotes.
-static kv_status override_output(struct arguments *a, kv_error *err) {
-    if (!a->output) return KV_OK;
-    char *text = malloc(2 * strlen(a->output) + sizeof "output=''");
-    if (!text) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    char *end = stpcpy(text, "output='");
-    for (const char *c = a->output; *c; c++) {
-        if (*c == '\'') *end++ = '\'';
-        *end++ = *c;
-    }
-    strcpy(end, "'");
-    a->overrides[a->n_overrides++] = text;
-    return KV_OK;
 }
 
 // What a run is made of; freed in reverse.
@@ -131,8 +85,9 @@ static void close_session(struct session *s) {
 }
 
 static kv_status open_session(struct session *s, const struct arguments *a, kv_error *err) {
-    kv_status status = kv_train_config_load(a->config, (const char *const *)a->overrides, a->n_overrides,
-                                            &s->source, &s->config, err);
+    const kv_config_options *o = &a->common;
+    kv_status status =
+        kv_train_config_load(o->config, o->overrides, o->n_overrides, &s->source, &s->config, err);
     if (status != KV_OK) return status;
     kv_error inner = {0};
     status = kv_shard_open(s->config->data.train, &s->shard, &inner);
@@ -165,29 +120,29 @@ static int report(kv_status status, const struct arguments *a, const kv_error *e
     if (status == KV_OK) return 0;
     fprintf(stderr, "kvtrain: %s\n", err->message);
     if (status != KV_ERR_INTERRUPTED) return 1;
-    fprintf(stderr, "kvtrain: to go on: kvtrain %s --resume%s%s%s\n", a->config,
-            a->output ? " --output " : "", a->output ? a->output : "",
-            a->n_overrides > (a->output != NULL) ? " and the same -s options" : "");
+    const kv_config_options *o = &a->common;
+    fprintf(stderr, "kvtrain: to go on: kvtrain %s --resume%s%s%s\n", o->config,
+            o->output ? " --output " : "", o->output ? o->output : "",
+            o->n_overrides > (o->output != NULL) ? " and the same -s options" : "");
     return 128 + kv_console_signal();
 }
 
 int main(int argc, char **argv) {
     kv_console_calm_threads(argv);
-    static const struct argp argp = {options, parse, "CONFIG.yaml", doc, NULL, NULL, NULL};
+    static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};
     struct arguments arguments = {0};
     struct session session = {0};
     kv_error err = {0};
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
-    kv_status status = override_output(&arguments, &err);
-    if (status == KV_OK) status = open_session(&session, &arguments, &err);
+    kv_status status = open_session(&session, &arguments, &err);
     if (status == KV_OK)
         status = arguments.dry_run ? kv_estimate_print(session.task, stdout, &err)
                                    : train(&session, arguments.mode, &err);
     if (status == KV_OK && !arguments.dry_run) printf("%s/final\n", session.run.path);
     int code = report(status, &arguments, &err);
     close_session(&session);
-    for (size_t i = 0; i < arguments.n_overrides; i++) free(arguments.overrides[i]);
     return code;
 }

@@ -88,7 +88,7 @@ double kv_tape_floats(const kv_model_spec *spec) {
     double sum = (double)spec->model_dim;
     for (int64_t i = 0; i < spec->n_layers; i++) {
         double q = (double)(spec->layers[i].n_heads * spec->head_dim);
-        double kv = (double)(spec->layers[i].n_kv_heads * spec->head_dim);
+        double kv = (double)kv_spec_kv_dim(spec, i);
         // Two norms, two outputs, two sums; queries, keys and values (before and after their norm);
         // attention; gate, up and their product.
         sum += 6 * (double)spec->model_dim + 2 * q + 2 * kv + (spec->qk_norm ? q + kv : 0) +
