@@ -8,7 +8,7 @@ static int64_t q_dim(const kv_model_spec *spec, int64_t layer) {
     return spec->layers[layer].n_heads * spec->head_dim;
 }
 
-// ---- Inference ------------------------------------------------------------------------------------------
+// ---- Inference -----------------------------------------------------------------------------------------
 
 static uint64_t keys_values(const kv_model_spec *spec, int64_t layer, int64_t n) {
     return 2 * product(n, kv_spec_kv_dim(spec, layer), spec->model_dim);
@@ -66,7 +66,7 @@ uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached) {
     return sum;
 }
 
-// ---- Training -------------------------------------------------------------------------------------------
+// ---- Training ------------------------------------------------------------------------------------------
 //
 // A linear layer costs one product forward, one backward for its input where that wants a gradient, and one
 // for its weight where that is trained. Attention is two products forward; backward computes the scores and
@@ -125,7 +125,7 @@ uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, 
     return sum;
 }
 
-// ---- Sizes ----------------------------------------------------------------------------------------------
+// ---- Sizes ---------------------------------------------------------------------------------------------
 
 static int64_t layer_size(const kv_model_spec *spec, int64_t layer) {
     const int64_t dim = spec->model_dim, q = q_dim(spec, layer), kv = kv_spec_kv_dim(spec, layer);

@@ -106,8 +106,7 @@ int64_t kv_model_size(const kv_model *model, bool with_embedding);
 // The table that makes logits: head, or the embedding when tied.
 kv_param *kv_model_head(kv_model *model);
 
-// ---- Running it
-// ---------------------------------------------------------------------------------------------------
+// ---- Running it ----------------------------------------------------------------------------------------
 
 // What a pass over the layers works on and hands out. All pointers are the caller's.
 typedef struct kv_pass {

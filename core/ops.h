@@ -24,8 +24,7 @@ kv_tensor *kv_add(kv_tape *tape, kv_tensor *a, kv_tensor *b);
 // y[i, :] = x[rows[i], :].  `rows` must stay valid until backward; rows may repeat.
 kv_tensor *kv_gather_rows(kv_tape *tape, kv_tensor *x, const int64_t *rows, int64_t n);
 
-// ---- Rotary positions
-// ---------------------------------------------------------------------------------------------
+// ---- Rotary positions ----------------------------------------------------------------------------------
 
 // cos and sin of position · inverse frequency.                                     [Su et al. 2021,
 // section 3.4.2] Rotate-half layout: feature i and i + head_dim/2 form the pair that turns by position ·
@@ -43,8 +42,7 @@ void kv_rope_free(kv_rope *rope);
 // dst[head_dim] = src turned to `position`, or back from it when inverse. dst may be src.
 void kv_rope_turn(const kv_rope *rope, int64_t position, bool inverse, const float *src, float *dst);
 
-// ---- Attention
-// ----------------------------------------------------------------------------------------------------
+// ---- Attention -----------------------------------------------------------------------------------------
 
 // One sequence: its queries are rows [q_row, q_row + q_len) of q, its keys and values rows [k_row, k_row +
 // k_len) of k and v. Query t sees keys 0 .. k_len - q_len + t, so the queries are the newest tokens of the
@@ -78,8 +76,7 @@ kv_tensor *kv_attention(kv_tape *tape, kv_tensor *q, kv_tensor *k, kv_tensor *v,
 uint64_t kv_attention_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
                             int64_t k_len);
 
-// ---- Losses
-// -------------------------------------------------------------------------------------------------------
+// ---- Losses --------------------------------------------------------------------------------------------
 
 // Weights of the terms of kv_lm_loss's scalar.
 typedef struct kv_lm_loss_args {

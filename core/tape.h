@@ -46,8 +46,7 @@ kv_status kv_tape_status(const kv_tape *tape, kv_error *err);
 // ADDED to param->grad, so that micro-batches accumulate. To be called once after a forward pass.
 kv_status kv_tape_backward(kv_tape *tape, kv_tensor *loss, kv_error *err);
 
-// ---- For operators
-// ------------------------------------------------------------------------------------------------
+// ---- For operators -------------------------------------------------------------------------------------
 
 // An uninitialised [rows, cols] tensor in the arena; NULL (noted) when out of memory.
 kv_tensor *kv_tape_tensor(kv_tape *tape, int64_t rows, int64_t cols);

@@ -36,7 +36,7 @@ void kv_atlas_free(kv_atlas *atlas) {
     *atlas = (kv_atlas){0};
 }
 
-// ---- One answer to every question -----------------------------------------------------------------------
+// ---- One answer to every question ----------------------------------------------------------------------
 
 struct asked {
     const char *question;
@@ -86,7 +86,7 @@ static kv_status drop_ambiguous(kv_atlas *atlas, kv_error *err) {
     return KV_OK;
 }
 
-// ---- Choosing and splitting -----------------------------------------------------------------------------
+// ---- Choosing and splitting ----------------------------------------------------------------------------
 
 // Splits `total` in proportion to weights (whose sum is at least total) by largest remainders; none gets more
 // than its weight.

@@ -15,7 +15,7 @@ enum {
     max_name_bytes = 40
 }; // longer entries are descriptions ("Codes specifically reserved for ..."), not names
 
-// ---- Reading the lists ----------------------------------------------------------------------------------
+// ---- Reading the lists ---------------------------------------------------------------------------------
 
 struct list {
     char path[PATH_MAX];
@@ -65,7 +65,7 @@ static bool tidy(const char *name) {
     return name[length - 1] != ' ';
 }
 
-// ---- Adding a fact --------------------------------------------------------------------------------------
+// ---- Adding a fact -------------------------------------------------------------------------------------
 
 static kv_fact *new_fact(kv_atlas *atlas) {
     if (atlas->n == atlas->capacity) {
@@ -124,7 +124,7 @@ static kv_status add_fact(kv_atlas *atlas, kv_fact_kind kind, const char *subjec
     return KV_OK;
 }
 
-// ---- Countries and their parts --------------------------------------------------------------------------
+// ---- Countries and their parts -------------------------------------------------------------------------
 
 struct country {
     char code[3];
@@ -273,7 +273,7 @@ static kv_status add_subdivisions(const char *directory, kv_atlas *atlas, const 
     return status;
 }
 
-// ---- Currencies and languages ---------------------------------------------------------------------------
+// ---- Currencies and languages --------------------------------------------------------------------------
 
 static kv_status add_currencies(const char *directory, kv_atlas *atlas, kv_error *err) {
     struct list list;

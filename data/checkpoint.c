@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- Loading ---------------------------------------------------------------------------------------------
+// ---- Loading -------------------------------------------------------------------------------------------
 
 static const char config_name[] = "config.json", weights_name[] = "model.safetensors";
 static const char random_prefix[] = "random:";
@@ -77,7 +77,7 @@ kv_status kv_checkpoint_load_trainable(const char *dir, kv_model **model, kv_err
     return load(dir, true, model, err);
 }
 
-// ---- Saving ----------------------------------------------------------------------------------------------
+// ---- Saving --------------------------------------------------------------------------------------------
 
 kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err) {
     char *text = NULL;
@@ -94,7 +94,7 @@ kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err) {
     return status;
 }
 
-// ---- Fingerprint -----------------------------------------------------------------------------------------
+// ---- Fingerprint ---------------------------------------------------------------------------------------
 
 // Hashed as float32, so that a model keeps its fingerprint when its weights are widened or saved anew.
 static uint64_t hash_param(uint64_t hash, const kv_param *param) {

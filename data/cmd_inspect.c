@@ -46,7 +46,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     }
 }
 
-// ---- Token shards ---------------------------------------------------------------------------------------
+// ---- Token shards --------------------------------------------------------------------------------------
 
 static kv_status show_text(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, kv_error *err) {
     char *text = NULL;
@@ -103,7 +103,7 @@ static kv_status inspect_shard(const struct options *options, kv_error *err) {
     return status;
 }
 
-// ---- Safetensors, checkpoints, tokenizers ---------------------------------------------------------------
+// ---- Safetensors, checkpoints, tokenizers --------------------------------------------------------------
 
 static kv_status inspect_safetensors(const char *path, kv_error *err) {
     kv_safetensors *file = NULL;
@@ -182,7 +182,7 @@ static kv_status inspect_directory(const char *directory, kv_error *err) {
                    directory);
 }
 
-// ---- Which one is it ------------------------------------------------------------------------------------
+// ---- Which one is it -----------------------------------------------------------------------------------
 
 static kv_status inspect_hdf5(const struct options *options, kv_error *err) {
     hid_t file;

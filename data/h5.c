@@ -14,7 +14,7 @@ void kv_h5_init(void) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-// ---- Errors ----------------------------------------------------------------------------------------------
+// ---- Errors --------------------------------------------------------------------------------------------
 
 // HDF5 tells of a failed system call in several lines; what matters there is the system's own message.
 static herr_t innermost(unsigned n, const H5E_error2_t *entry, void *text) {
@@ -40,7 +40,7 @@ static kv_status h5_wrong(kv_error *err, hid_t file, const char *name, const cha
     return kv_fail(err, KV_ERR_FORMAT, "%s: '%s': %s", path, name, found_expected);
 }
 
-// ---- Files -----------------------------------------------------------------------------------------------
+// ---- Files ---------------------------------------------------------------------------------------------
 
 kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err) {
     kv_h5_init();
@@ -82,7 +82,7 @@ kv_status kv_h5_close(hid_t *file, kv_error *err) {
     return status;
 }
 
-// ---- Reading datasets ------------------------------------------------------------------------------------
+// ---- Reading datasets ----------------------------------------------------------------------------------
 
 static bool is_numeric(hid_t type) {
     H5T_class_t class = H5Tget_class(type);
@@ -217,7 +217,7 @@ bool kv_h5_exists(hid_t file, const char *name) {
     return H5Lexists(file, prefix, H5P_DEFAULT) > 0 && H5Oexists_by_name(file, prefix, H5P_DEFAULT) > 0;
 }
 
-// ---- Writing datasets ------------------------------------------------------------------------------------
+// ---- Writing datasets ----------------------------------------------------------------------------------
 
 enum { CHUNKED_FROM = 4096, CHUNK_ELEMENTS = 1 << 16, DEFLATE_LEVEL = 4 };
 
@@ -291,7 +291,7 @@ kv_status kv_h5_write_strings(hid_t file, const char *name, const char *const *s
     return status;
 }
 
-// ---- Attributes ------------------------------------------------------------------------------------------
+// ---- Attributes ----------------------------------------------------------------------------------------
 
 // Opens an attribute and checks its type; *n gets its number of elements.
 static kv_status open_attr(hid_t file, const char *object, const char *name, bool integer, int64_t max_n,

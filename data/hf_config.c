@@ -11,7 +11,7 @@ enum { MAX_WIDTH = 1 << 24 };
 
 static const float openelm_norm_eps = 1e-6f;
 
-// ---- OpenELM ---------------------------------------------------------------------------------------------
+// ---- OpenELM -------------------------------------------------------------------------------------------
 
 // Features OpenELM's config.json can name and the model has in one form only.
 static kv_status openelm_features(const kv_json_file *file, kv_error *err) {
@@ -121,7 +121,7 @@ static json_t *openelm_write(const kv_model_spec *spec) {
     return root;
 }
 
-// ---- All model types -------------------------------------------------------------------------------------
+// ---- All model types -----------------------------------------------------------------------------------
 
 static const struct hf_family {
     const char *model_type;

@@ -17,7 +17,7 @@ static kv_status io_error(kv_error *err, const char *path, const char *doing) {
     return kv_fail(err, KV_ERR_IO, "%s: cannot %s: %s", path, doing, strerror(errno));
 }
 
-// ---- Directories --------------------------------------------------------------------------------------
+// ---- Directories ---------------------------------------------------------------------------------------
 static kv_status make_dir(const char *path, kv_error *err) {
     struct stat info;
     if (mkdir(path, 0777) == 0) return KV_OK;
@@ -58,7 +58,7 @@ kv_status kv_remove_tree(const char *path, kv_error *err) {
     return io_error(err, path, "remove");
 }
 
-// ---- Pending files and directories --------------------------------------------------------------------
+// ---- Pending files and directories ---------------------------------------------------------------------
 static void parent_of(const char *path, char parent[PATH_MAX]) {
     const char *slash = strrchr(path, '/');
     if (!slash)
@@ -145,7 +145,7 @@ void kv_pending_abandon(kv_pending *pending) {
     memset(pending, 0, sizeof *pending);
 }
 
-// ---- Commit -------------------------------------------------------------------------------------------
+// ---- Commit --------------------------------------------------------------------------------------------
 static kv_status flush(const char *path, kv_error *err) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return io_error(err, path, "open");
@@ -216,7 +216,7 @@ kv_status kv_pending_commit(kv_pending *pending, kv_error *err) {
     return KV_OK;
 }
 
-// ---- Whole files --------------------------------------------------------------------------------------
+// ---- Whole files ---------------------------------------------------------------------------------------
 static kv_status read_failed(gzFile stream, const char *path, kv_error *err) {
     int code;
     const char *message = gzerror(stream, &code);

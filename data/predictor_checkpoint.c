@@ -27,7 +27,7 @@ static kv_status list_tensors(kv_predictor *predictor, kv_weights_tensor **tenso
     return KV_OK;
 }
 
-// ---- Saving ----------------------------------------------------------------------------------------------
+// ---- Saving --------------------------------------------------------------------------------------------
 
 static char *describe(const kv_predictor *predictor, const char *base_fingerprint) {
     json_t *mapping = json_array();
@@ -56,7 +56,7 @@ kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char
     return status;
 }
 
-// ---- Loading ---------------------------------------------------------------------------------------------
+// ---- Loading -------------------------------------------------------------------------------------------
 
 static kv_status check_layers(const kv_json_file *file, const char *key, const char *model, int64_t n_layers,
                               kv_error *err) {

@@ -71,7 +71,7 @@ const char *kv_safetensors_metadata(const kv_safetensors *file, const char *key)
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
 }
 
-// ---- Reading ---------------------------------------------------------------------------------------------
+// ---- Reading -------------------------------------------------------------------------------------------
 
 static kv_status map_file(kv_safetensors *file, kv_error *err) {
     struct stat info;
@@ -280,7 +280,7 @@ kv_status kv_safetensors_open(const char *path, kv_safetensors **file, kv_error 
     return status;
 }
 
-// ---- Writing ---------------------------------------------------------------------------------------------
+// ---- Writing -------------------------------------------------------------------------------------------
 
 // Bytes of one tensor from its parts, which must be what its shape needs.
 static kv_status tensor_size(const kv_st_tensor *tensor, size_t *size, kv_error *err) {

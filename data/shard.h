@@ -9,8 +9,7 @@
 
 #include <stdint.h>
 
-// ---- Writing
-// ------------------------------------------------------------------------------------------------------
+// ---- Writing -------------------------------------------------------------------------------------------
 
 typedef struct kv_shard_writer kv_shard_writer;
 typedef struct kv_shard_info {
@@ -29,8 +28,7 @@ kv_status kv_shard_writer_add(kv_shard_writer *writer, const int32_t *ids, int64
 kv_status kv_shard_writer_finish(kv_shard_writer *writer, kv_error *err);
 void kv_shard_writer_free(kv_shard_writer *writer);
 
-// ---- Reading
-// ------------------------------------------------------------------------------------------------------
+// ---- Reading -------------------------------------------------------------------------------------------
 
 typedef struct kv_shard {
     kv_shard_info info;
@@ -42,8 +40,7 @@ typedef struct kv_shard {
 kv_status kv_shard_open(const char *path, kv_shard **shard, kv_error *err);
 void kv_shard_free(kv_shard *shard);
 
-// ---- Batches
-// ------------------------------------------------------------------------------------------------------
+// ---- Batches -------------------------------------------------------------------------------------------
 
 // Epoch e is all documents in an order that depends on (seed, e) alone, laid end to end and cut into rows of
 // seq_len + 1 tokens that overlap by one (inputs and next-token targets); what is left at the end of an epoch

@@ -26,7 +26,7 @@ struct tail {
     size_t used;
 };
 
-// ---- Its input ------------------------------------------------------------------------------------------
+// ---- Its input -----------------------------------------------------------------------------------------
 
 // The letters and digits of the corpus. In a small one some are so rare that spm_train would spell them as
 // bytes; required to have pieces of their own they must also occur, or it fails.
@@ -74,7 +74,7 @@ static kv_status write_corpus(const char *const *inputs, size_t n_inputs, const 
     return status;
 }
 
-// ---- Running it -----------------------------------------------------------------------------------------
+// ---- Running it ----------------------------------------------------------------------------------------
 
 // Starts spm_train in `directory`, where its relative file names lead: they end up inside the model, and a
 // comma in a path would split it in two.
@@ -181,7 +181,7 @@ static kv_status run_spm_train(const char *directory, int64_t vocab_size, const 
                    tail.used ? reason(&tail) : "it gave no reason");
 }
 
-// ---- The whole ------------------------------------------------------------------------------------------
+// ---- The whole -----------------------------------------------------------------------------------------
 
 static kv_status check_model(const char *path, int64_t vocab_size, kv_error *err) {
     kv_tokenizer *tokenizer = NULL;

@@ -21,7 +21,7 @@ struct key_names {
 static const struct key_names hugging_face = {"question_id", "question", "answer", "value", "aliases"};
 static const struct key_names original = {"QuestionId", "Question", "Answer", "Value", "Aliases"};
 
-// ---- Building the list ----------------------------------------------------------------------------------
+// ---- Building the list ---------------------------------------------------------------------------------
 
 static void free_question(kv_question *question) {
     for (int64_t i = 0; i < question->n_aliases; i++) free(question->aliases[i]);
@@ -110,7 +110,7 @@ static kv_status add_entry(kv_questions *questions, const json_t *entry, const s
     return KV_OK;
 }
 
-// ---- The two formats ------------------------------------------------------------------------------------
+// ---- The two formats -----------------------------------------------------------------------------------
 
 static kv_status read_lines(kv_questions *questions, const char *path, const char *content, size_t size,
                             kv_error *err) {
@@ -191,7 +191,7 @@ kv_status kv_triviaqa_read(const char *path, kv_questions *questions, kv_error *
     return status;
 }
 
-// ---- Exact match ----------------------------------------------------------------------------------------
+// ---- Exact match ---------------------------------------------------------------------------------------
 
 // Lower case of the two-byte UTF-8 character at text (Latin with accents, Greek, Cyrillic), in place. Longer
 // ones have no case in any script TriviaQA's answers use; a lower case of another length is left as it is,

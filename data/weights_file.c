@@ -29,7 +29,7 @@ kv_status kv_weights_open(const char *dir, const char *name, kv_safetensors **fi
     return status ? status : kv_safetensors_open(path, file, err);
 }
 
-// ---- Taking ----------------------------------------------------------------------------------------------
+// ---- Taking --------------------------------------------------------------------------------------------
 
 static const char *shape_text(int n_dims, const int64_t *shape, char text[96]) {
     int used = snprintf(text, 96, "[");
@@ -95,7 +95,7 @@ kv_status kv_weights_take(const kv_safetensors *file, const kv_weights_tensor *t
     return KV_OK;
 }
 
-// ---- Writing ---------------------------------------------------------------------------------------------
+// ---- Writing -------------------------------------------------------------------------------------------
 
 // The values of a parameter as float32: its own data, or a copy that *widened then owns.
 static const float *as_f32(const kv_param *param, float **widened) {

@@ -6,7 +6,7 @@
 
 enum { OPTIONAL = CYAML_FLAG_OPTIONAL, POINTER = CYAML_FLAG_OPTIONAL | CYAML_FLAG_POINTER, LONGEST = 4096 };
 
-// ---- Schema ---------------------------------------------------------------------------------------------
+// ---- Schema --------------------------------------------------------------------------------------------
 
 #define TEXT(key, type, member) CYAML_FIELD_STRING_PTR(key, POINTER, type, member, 1, LONGEST)
 
@@ -61,7 +61,7 @@ static const cyaml_schema_value_t config_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, kv_eval_config, config_fields),
 };
 
-// ---- Checks ---------------------------------------------------------------------------------------------
+// ---- Checks --------------------------------------------------------------------------------------------
 
 enum { KEY_SIZE = 64 };
 
@@ -150,7 +150,7 @@ static kv_status check_config(const kv_config *config, const kv_eval_config *eva
     return status;
 }
 
-// ---- Defaults -------------------------------------------------------------------------------------------
+// ---- Defaults ------------------------------------------------------------------------------------------
 
 static const char defaults[] = "seed: 1\n"
                                "batch_size: 64\n"

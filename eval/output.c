@@ -13,8 +13,7 @@ static const char *const files[] = {"results.csv", "results.h5", "samples.jsonl"
                                     "pareto.dat",  "pareto.svg", "pareto.png"};
 enum { N_FILES = sizeof files / sizeof *files };
 
-// ---- The picture
-// --------------------------------------------------------------------------------------------
+// ---- The picture ---------------------------------------------------------------------------------------
 
 static kv_status draw(const kv_results *results, const char *dir, char note[KV_PLOT_NOTE], kv_error *err) {
     const kv_eval_config *config = results->config;
@@ -51,8 +50,7 @@ static kv_status draw(const kv_results *results, const char *dir, char note[KV_P
     return status;
 }
 
-// ---- The directory
-// ------------------------------------------------------------------------------------------
+// ---- The directory -------------------------------------------------------------------------------------
 
 static kv_status write_all(const kv_results *results, const char *dir, char note[KV_PLOT_NOTE],
                            kv_error *err) {

@@ -71,8 +71,7 @@ static struct layout make_layout(const kv_plot *plot) {
     return l;
 }
 
-// ---- Data
-// ---------------------------------------------------------------------------------------------------
+// ---- Data ----------------------------------------------------------------------------------------------
 
 // gnuplot does nothing to a text in single quotes but read '' as one quote; control characters become blanks.
 static void quoted(FILE *out, const char *text) {
@@ -132,8 +131,7 @@ static void write_data(const kv_plot *plot, const struct layout *l, FILE *out) {
     }
 }
 
-// ---- Script
-// -------------------------------------------------------------------------------------------------
+// ---- Script --------------------------------------------------------------------------------------------
 
 static void write_style(FILE *out, int64_t family, double size) {
     fprintf(out, "pt %d ps %.2f lw 1.5 lc rgb '%s'", markers[family % N_STYLES], size,
@@ -241,8 +239,7 @@ static void write_script(const kv_plot *plot, const struct layout *l, const char
     fputs("unset multiplot\nunset output\n}\n", out);
 }
 
-// ---- Running gnuplot
-// ----------------------------------------------------------------------------------------
+// ---- Running gnuplot -----------------------------------------------------------------------------------
 
 // In `dir`, without a shell, silent. 0, or an errno value; *exit_status as waitpid gives it.
 static int run_gnuplot(const char *dir, const char *script, int *exit_status) {
@@ -294,8 +291,7 @@ static void check_pictures(const char *dir, const char *name, const char *why, c
              *why ? why : "gnuplot failed");
 }
 
-// ---- All together
-// -------------------------------------------------------------------------------------------
+// ---- All together --------------------------------------------------------------------------------------
 
 static FILE *create(const char *dir, const char *name, const char *ending, kv_error *err) {
     char path[PATH_MAX];

@@ -12,8 +12,7 @@ struct box {
 
 static const double marker_size = 14, text_height = 17, character_width = 0.58 * KV_PLOT_FONT;
 
-// ---- Ranges
-// -------------------------------------------------------------------------------------------------
+// ---- Ranges --------------------------------------------------------------------------------------------
 
 // The next of 1, 2, 5, 10, 20, … at or above value.
 static double round_up(double value) {
@@ -50,8 +49,7 @@ kv_plot_frame kv_plot_make_frame(const kv_plot *plot, double width, double heigh
     return frame;
 }
 
-// ---- Labels
-// -------------------------------------------------------------------------------------------------
+// ---- Labels --------------------------------------------------------------------------------------------
 
 static double x_pixel(const kv_plot_frame *frame, double x) {
     if (frame->x_log) return frame->width * log(x / frame->x_min) / log(frame->x_max / frame->x_min);

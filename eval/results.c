@@ -64,8 +64,7 @@ void kv_results_count(kv_results *results, const kv_systems *systems) {
     }
 }
 
-// ---- The table
-// ----------------------------------------------------------------------------------------------
+// ---- The table -----------------------------------------------------------------------------------------
 
 // `format` prints one double; what could not be had is "-".
 __attribute__((format(printf, 2, 0))) static void number_cell(kv_table *table, const char *format,
@@ -119,8 +118,7 @@ void kv_results_print(const kv_results *results, FILE *stream) {
     kv_table_free(table);
 }
 
-// ---- Files
-// --------------------------------------------------------------------------------------------------
+// ---- Files ---------------------------------------------------------------------------------------------
 
 // Closes a file that was written to; a write that failed on the way shows here.
 static kv_status finish_file(FILE *file, const char *path, kv_error *err) {

@@ -11,8 +11,7 @@
 
 static const char stop_characters[] = "\n.,";
 
-// ---- Prompts
-// ------------------------------------------------------------------------------------------------
+// ---- Prompts -------------------------------------------------------------------------------------------
 
 void kv_trivia_draw_shots(uint64_t seed, int64_t n, int64_t asked, int64_t n_shots, int64_t *shots) {
     char name[48];
@@ -128,8 +127,7 @@ kv_status kv_trivia_task_fits(const kv_trivia_task *task, int64_t context, const
     return KV_OK;
 }
 
-// ---- Answers
-// ------------------------------------------------------------------------------------------------
+// ---- Answers -------------------------------------------------------------------------------------------
 
 bool kv_trivia_cut(char *text) {
     const size_t end = strcspn(text, stop_characters);

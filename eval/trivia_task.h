@@ -41,8 +41,7 @@ kv_status kv_trivia_task_run(const kv_trivia_task *task, const kv_system *system
                              kv_error *err);
 void kv_answers_free(kv_answers *answers);
 
-// ---- The parts
-// ----------------------------------------------------------------------------------------------
+// ---- The parts -----------------------------------------------------------------------------------------
 
 // shots[n_shots]: different questions among n, none of them `asked`; a pure function of the arguments.
 // n_shots < n.

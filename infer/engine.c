@@ -24,7 +24,7 @@ struct pack {
     int64_t *newest_rows; // [n_seqs] where those rows were
 };
 
-// ---- Creation -------------------------------------------------------------------------------------------
+// ---- Creation ------------------------------------------------------------------------------------------
 
 static kv_status check_context(const char *which, const kv_model_spec *spec, int64_t capacity,
                                kv_error *err) {
@@ -111,7 +111,7 @@ void kv_session_reset(kv_session *session) {
     memset(session->lengths, 0, (size_t)session->n_seq * sizeof *session->lengths);
 }
 
-// ---- Packing --------------------------------------------------------------------------------------------
+// ---- Packing -------------------------------------------------------------------------------------------
 
 // Takes sequences from *next on until the pack is full; sequences without new tokens are passed over. Its
 // keys stand behind the tokens in the cache (in_cache), or are the pack's own rows.
@@ -153,7 +153,7 @@ static void store_rows(kv_session *session, const struct pack *pack, float *cach
     }
 }
 
-// ---- The base -------------------------------------------------------------------------------------------
+// ---- The base ------------------------------------------------------------------------------------------
 
 // One layer of the base on a pack: its keys and values join the cache, x becomes the layer's output. The last
 // layer's output is wanted for the newest token of each sequence only, so x shrinks to those rows there.
@@ -219,7 +219,7 @@ static kv_status read_tokens(kv_session *session, const int32_t *ids, const int6
     return KV_OK;
 }
 
-// ---- The aux and its predictors -------------------------------------------------------------------------
+// ---- The aux and its predictors ------------------------------------------------------------------------
 
 // Nothing of the aux is wanted but its keys (before k_norm) and values, so it ends with the last layer's.
 static void run_aux(kv_session *session, const struct pack *pack, kv_tensor **raw_k, kv_tensor **v) {
@@ -319,7 +319,7 @@ static kv_status predicted_prefill(kv_session *session, const int32_t *ids, cons
     return status;
 }
 
-// ---- Entry points ---------------------------------------------------------------------------------------
+// ---- Entry points --------------------------------------------------------------------------------------
 
 // lengths[s] new tokens each, checked before anything is computed. *n_ids: their sum.
 static kv_status check_tokens(const kv_session *session, const int32_t *ids, const int64_t *lengths,

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- A scalar of known gradient
-// ------------------------------------------------------------------------------------
+// ---- A scalar of known gradient ------------------------------------------------------------------------
 
 double numeric_dot_weight(int tensor, int64_t element) {
     double value = test_value(7000 + (uint64_t)tensor, element);
@@ -44,8 +43,7 @@ kv_tensor *numeric_dot(kv_tape *tape, kv_tensor *const *x, int n, double again) 
     return out;
 }
 
-// ---- Differences
-// ---------------------------------------------------------------------------------------------------
+// ---- Differences ---------------------------------------------------------------------------------------
 
 static const double step = 1e-5;
 
@@ -141,8 +139,7 @@ double *numeric_param_doubles(const kv_param *param) {
     return copy;
 }
 
-// ---- One operator
-// --------------------------------------------------------------------------------------------------
+// ---- One operator --------------------------------------------------------------------------------------
 
 typedef struct bench {
     const numeric_case *check;

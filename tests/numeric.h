@@ -46,8 +46,7 @@ typedef struct numeric_case {
 // Fails the running test, naming case, leaf and element, when anything disagrees.
 void numeric_check(const numeric_case *check);
 
-// ---- The parts, for larger things than one operator
-// ----------------------------------------------------------------
+// ---- The parts, for larger things than one operator ----------------------------------------------------
 
 typedef double numeric_loss_fn(const void *context);
 

@@ -215,8 +215,7 @@ void ref_predict(const kv_predictor *predictor, const ref_params *weights, const
     }
 }
 
-// ---- Objectives
-// ----------------------------------------------------------------------------------------------------
+// ---- Objectives ----------------------------------------------------------------------------------------
 
 static double count_valid(const kv_batch *batch) {
     if (batch->n_valid != 0) return batch->n_valid;

@@ -39,7 +39,7 @@ static const kv_fact *find(const kv_atlas *atlas, const char *question) {
     return NULL;
 }
 
-// ---- What the facts are ---------------------------------------------------------------------------------
+// ---- What the facts are --------------------------------------------------------------------------------
 
 static void every_question_has_one_answer(void **state) {
     (void)state;
@@ -90,7 +90,7 @@ static void known_facts(void **state) {
     assert_string_equal(bolivia->aliases[1], "Plurinational State of Bolivia");
 }
 
-// ---- Choice and split -----------------------------------------------------------------------------------
+// ---- Choice and split ----------------------------------------------------------------------------------
 
 static void counts_add_up(void **state) {
     (void)state;
@@ -145,7 +145,7 @@ static void impossible_choices(void **state) {
     assert_null(atlas.facts);
 }
 
-// ---- The lists ------------------------------------------------------------------------------------------
+// ---- The lists -----------------------------------------------------------------------------------------
 
 // Small made-up lists; `countries` and `parts` as given.
 static void write_lists(const char *countries, const char *parts) {
@@ -211,7 +211,7 @@ static void broken_lists_are_named(void **state) {
     }
 }
 
-// ---- Files ----------------------------------------------------------------------------------------------
+// ---- Files ---------------------------------------------------------------------------------------------
 
 static const char *const files[] = {"train.jsonl", "predictor_train.jsonl", "questions_trained.jsonl",
                                     "questions_held_out.jsonl", "atlas.json"};

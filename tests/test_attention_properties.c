@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- Rows and positions
-// --------------------------------------------------------------------------------------------
+// ---- Rows and positions --------------------------------------------------------------------------------
 
 // What lies in the gaps is not even read into the sums.
 static void test_gaps_may_hold_anything(void **state) {
@@ -65,8 +64,7 @@ static void test_rotation_is_relative(void **state) {
     setup_free(&s);
 }
 
-// ---- Chunks, causality, range
-// --------------------------------------------------------------------------------------
+// ---- Chunks, causality, range --------------------------------------------------------------------------
 
 // What one sequence of n tokens is cut from.
 typedef struct sequence {
@@ -233,8 +231,7 @@ static void test_large_scores_that_compete(void **state) {
     free(expected);
 }
 
-// ---- Counting
-// ------------------------------------------------------------------------------------------------------
+// ---- Counting ------------------------------------------------------------------------------------------
 
 static void test_flops_are_what_is_executed(void **state) {
     (void)state;

@@ -49,7 +49,7 @@ static void check_refusal(kv_status got, kv_status expected, const char *const *
     assert_null(strchr(err.message, '\n'));
 }
 
-// ---- Changing checkpoints --------------------------------------------------------------------------------
+// ---- Changing checkpoints ------------------------------------------------------------------------------
 
 static void copy_file(const char *from, const char *to) {
     char *content;
@@ -114,7 +114,7 @@ static void change_tensor(const char *file_name, const char *name, enum change c
     kv_safetensors_close(file);
 }
 
-// ---- Comparing models ------------------------------------------------------------------------------------
+// ---- Comparing models ----------------------------------------------------------------------------------
 
 static void assert_same_weights(kv_model *a, kv_model *b) {
     kv_param *in_a[1024], *in_b[1024];
@@ -137,7 +137,7 @@ static void assert_same_weights(kv_model *a, kv_model *b) {
     assert_string_equal(print_a, print_b);
 }
 
-// ---- Loading ---------------------------------------------------------------------------------------------
+// ---- Loading -------------------------------------------------------------------------------------------
 
 static void test_golden_config(void **state) {
     (void)state;
@@ -311,7 +311,7 @@ static void test_bad_config(void **state) {
     assert_refused(kv_checkpoint_spec(dir, &spec, &err), KV_ERR_FORMAT, "expected a JSON object");
 }
 
-// ---- Saving ----------------------------------------------------------------------------------------------
+// ---- Saving --------------------------------------------------------------------------------------------
 
 // A spec that no rule of OpenELM's would give.
 static kv_model_spec odd_spec(void) {
@@ -465,7 +465,7 @@ static void test_random(void **state) {
     assert_null(model);
 }
 
-// ---- Predictors ------------------------------------------------------------------------------------------
+// ---- Predictors ----------------------------------------------------------------------------------------
 
 static const int32_t golden_mapping[5] = {0, 0, 1, 1, 2};
 

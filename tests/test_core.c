@@ -12,8 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- Arena
-// ---------------------------------------------------------------------------------------------------------
+// ---- Arena ---------------------------------------------------------------------------------------------
 
 static void test_arena_memory_is_aligned_and_separate(void **state) {
     (void)state;
@@ -95,8 +94,7 @@ static void test_arena_settles_after_one_step(void **state) {
     kv_arena_free(arena);
 }
 
-// ---- Storage types
-// -------------------------------------------------------------------------------------------------
+// ---- Storage types -------------------------------------------------------------------------------------
 
 static void test_dtype_names(void **state) {
     (void)state;
@@ -182,8 +180,7 @@ static void test_narrowing_rounds_to_nearest_even(void **state) {
     free(narrow);
 }
 
-// ---- Random numbers
-// ------------------------------------------------------------------------------------------------
+// ---- Random numbers ------------------------------------------------------------------------------------
 
 // Known answers of Philox4x32-10 from the Random123 distribution (kat_vectors): counter, key → output. The
 // key is the seed, the counter (index, stream), low word first.
@@ -294,8 +291,7 @@ static void test_permutation(void **state) {
     for (int i = 0; i < 6; i++) assert_in_range(count[orders[i]], 820, 1180);
 }
 
-// ---- Products
-// ------------------------------------------------------------------------------------------------------
+// ---- Products ------------------------------------------------------------------------------------------
 
 typedef struct product {
     int64_t m, n, k, pad; // pad: how much longer than needed rows are

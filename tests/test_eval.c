@@ -27,8 +27,7 @@ static int tear_down(void **state) {
     return 0;
 }
 
-// ---- Questions
-// ----------------------------------------------------------------------------------------------
+// ---- Questions -----------------------------------------------------------------------------------------
 
 static char *accepted[] = {"North", "The North"};
 
@@ -121,8 +120,7 @@ static void prompts_start_with_bos(void **state) {
     kv_tokenizer_free(tokenizer);
 }
 
-// ---- Config
-// -------------------------------------------------------------------------------------------------
+// ---- Config --------------------------------------------------------------------------------------------
 
 static void expect_config_error(const char *override, const char *part) {
     kv_config *config;
@@ -177,8 +175,7 @@ static void config_defaults_and_output(void **state) {
     kv_config_free(config);
 }
 
-// ---- Table and files
-// ----------------------------------------------------------------------------------------
+// ---- Table and files -----------------------------------------------------------------------------------
 
 static void table_layout(void **state) {
     (void)state;
@@ -312,8 +309,7 @@ static void table_shows_what_is_missing(void **state) {
     free(text);
 }
 
-// ---- Picture
-// ------------------------------------------------------------------------------------------------
+// ---- Picture -------------------------------------------------------------------------------------------
 
 static const double heights[][1] = {{99}, {38}, {64}, {22}, {87}, {20}, {29}, {64}, {NAN}};
 

@@ -26,8 +26,7 @@
 enum { MAX_ELEMENTS = 1 << 26, PATH_SIZE = PATH_MAX + 64 };
 static const double LOGIT_TOLERANCE = 1e-4, GRADIENT_TOLERANCE = 1e-3;
 
-// ---- Reading what is expected
-// -------------------------------------------------------------------------------------
+// ---- Reading what is expected --------------------------------------------------------------------------
 
 #define check(call)                                                                                          \
     do {                                                                                                     \
@@ -114,8 +113,7 @@ static void assert_cache(const char *what, const float *got, const struct array 
     free(laid);
 }
 
-// ---- One case
-// -----------------------------------------------------------------------------------------------------
+// ---- One case ------------------------------------------------------------------------------------------
 
 struct golden {
     char dir[PATH_MAX];
@@ -211,8 +209,7 @@ static void assert_plain_logits(struct golden *g, kv_model *model, const char *n
     free(expected.data);
 }
 
-// ---- Training
-// -----------------------------------------------------------------------------------------------------
+// ---- Training ------------------------------------------------------------------------------------------
 
 static void assert_traced(struct golden *g, const kv_kvp_trace *trace) {
     static const char *names[] = {"pred_k", "pred_v", "base_k", "base_v"};
@@ -411,8 +408,7 @@ static void test_adamw_steps(void **state) {
     close_golden(&g);
 }
 
-// ---- Inference
-// ----------------------------------------------------------------------------------------------------
+// ---- Inference -----------------------------------------------------------------------------------------
 
 static kv_session *prefilled(struct golden *g, const kv_system *system, int64_t n_new, float *logits) {
     kv_session *session;
@@ -497,8 +493,7 @@ static void test_plain_decoding(void **state) {
     close_golden(&g);
 }
 
-// ---- Finding the cases
-// --------------------------------------------------------------------------------------------
+// ---- Finding the cases ---------------------------------------------------------------------------------
 
 enum { MAX_TESTS = 1024 };
 static struct CMUnitTest tests[MAX_TESTS];

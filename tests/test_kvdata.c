@@ -54,7 +54,7 @@ static void make_shard(const char *name) {
     if (status) fail_msg("%s", err);
 }
 
-// ---- Usage ----------------------------------------------------------------------------------------------
+// ---- Usage ---------------------------------------------------------------------------------------------
 
 static void help_and_version(void **state) {
     (void)state;
@@ -94,7 +94,7 @@ static void wrong_usage(void **state) {
     assert_int_equal(access(shard, F_OK), -1);
 }
 
-// ---- What it does ---------------------------------------------------------------------------------------
+// ---- What it does --------------------------------------------------------------------------------------
 
 static void from_nothing_to_a_shard(void **state) {
     (void)state;
@@ -179,7 +179,7 @@ static void other_things_to_inspect(void **state) {
     assert_non_null(strstr(out, "checkpoint "));
 }
 
-// ---- Bad input ------------------------------------------------------------------------------------------
+// ---- Bad input -----------------------------------------------------------------------------------------
 
 static void missing_files(void **state) {
     (void)state;

@@ -53,8 +53,7 @@ static void expect_one_line(int status, const char *part) {
     assert_string_equal(out, "");
 }
 
-// ---- Usage
-// --------------------------------------------------------------------------------------------------
+// ---- Usage ---------------------------------------------------------------------------------------------
 
 static void help_and_version(void **state) {
     (void)state;
@@ -74,8 +73,7 @@ static void wrong_usage(void **state) {
     assert_int_equal(kveval("one.yaml", "two.yaml"), 2);
 }
 
-// ---- Bad input
-// ----------------------------------------------------------------------------------------------
+// ---- Bad input -----------------------------------------------------------------------------------------
 
 static void mistakes_are_one_line(void **state) {
     (void)state;
@@ -125,8 +123,7 @@ static void full_disk_leaves_nothing(void **state) {
     }
 }
 
-// ---- What it leaves
-// -----------------------------------------------------------------------------------------
+// ---- What it leaves ------------------------------------------------------------------------------------
 
 // Fields of a row of results.csv, in place; quotes are not expected but in the first.
 static int split_row(char *row, char *fields[20]) {

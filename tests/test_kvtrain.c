@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// ---- Training -------------------------------------------------------------------------------------------
+// ---- Training ------------------------------------------------------------------------------------------
 
 static void test_learns(void **state) {
     (void)state;
@@ -86,7 +86,7 @@ static void test_fine_tuning(void **state) {
     assert_true(file_exists("lp/final/predictor/predictor.json"));
 }
 
-// ---- KV prediction --------------------------------------------------------------------------------------
+// ---- KV prediction -------------------------------------------------------------------------------------
 
 static void test_kvp(void **state) {
     (void)state;
@@ -128,7 +128,7 @@ static void test_least_squares_start(void **state) {
     assert_true(metric("solved", 1, "kl") < metric("drawn", 1, "kl"));
 }
 
-// ---- Stopping and going on ------------------------------------------------------------------------------
+// ---- Stopping and going on -----------------------------------------------------------------------------
 
 // Starts the run, sends the signal after some steps, and resumes: the result is that of a run left alone.
 static void interrupt(const char *config, const char *run, int number, const char *const *weights) {

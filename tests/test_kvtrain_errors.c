@@ -44,7 +44,7 @@ static void test_resume_refuses(void **state) {
     train_refuse("model.safetensors", ARGS("base.yaml", "-o", "hurt", "--resume"));
 }
 
-// ---- Bad input ------------------------------------------------------------------------------------------
+// ---- Bad input -----------------------------------------------------------------------------------------
 
 static void test_bad_config(void **state) {
     (void)state;

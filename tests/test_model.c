@@ -15,8 +15,7 @@ static kv_model *model_of(const kv_model_spec *spec, kv_dtype dtype, bool alloca
     return model;
 }
 
-// ---- Specs
-// ---------------------------------------------------------------------------------------------------------
+// ---- Specs ---------------------------------------------------------------------------------------------
 
 static void test_published_sizes(void **state) {
     (void)state;
@@ -139,8 +138,7 @@ static void test_pruned_layers(void **state) {
     for (int i = 0; i < 5; i++) assert_int_equal(kv_pruned_layers(9, others[i], kept), -1);
 }
 
-// ---- Parameters
-// ----------------------------------------------------------------------------------------------------
+// ---- Parameters ----------------------------------------------------------------------------------------
 
 static void test_parameters_are_listed_once_and_in_order(void **state) {
     (void)state;

@@ -100,8 +100,7 @@ static double reference_loss(const void *context) {
     return ref_kvp_objective(context, NULL);
 }
 
-// ---- Values and gradients
-// ------------------------------------------------------------------------------------------
+// ---- Values and gradients ------------------------------------------------------------------------------
 
 static void expect_near(const char *what, double found, double expected) {
     if (!(fabs(found - expected) <= 1e-5 * fmax(1, fabs(expected))))
@@ -232,8 +231,7 @@ static void test_micro_batches_add(void **state) {
     pair_free(&p);
 }
 
-// ---- What is run
-// ---------------------------------------------------------------------------------------------------
+// ---- What is run ---------------------------------------------------------------------------------------
 
 static void test_trace(void **state) {
     (void)state;

@@ -52,8 +52,7 @@ static void check_one(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int
     setup_free(&s);
 }
 
-// ---- Shapes
-// --------------------------------------------------------------------------------------------------------
+// ---- Shapes --------------------------------------------------------------------------------------------
 
 static const check_options gradients = {0};
 static const check_options few_gradients = {.max_probes = 10};
@@ -110,8 +109,7 @@ static void test_each_input_may_be_fixed(void **state) {
             (check_options){.max_probes = 20, .fixed_q = mask & 1, .fixed_k = mask & 2, .fixed_v = mask & 4});
 }
 
-// ---- Sequences and positions
-// ---------------------------------------------------------------------------------------
+// ---- Sequences and positions ---------------------------------------------------------------------------
 
 static void test_several_segments(void **state) {
     (void)state;

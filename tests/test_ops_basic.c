@@ -10,8 +10,7 @@
 
 enum { COUNT_MAX = 512 };
 
-// ---- linear
-// --------------------------------------------------------------------------------------------------------
+// ---- linear --------------------------------------------------------------------------------------------
 
 typedef struct linear_shape {
     int64_t m, in, out;
@@ -78,8 +77,7 @@ static void test_linear_half_weights(void **state) {
     }
 }
 
-// ---- embedding
-// -----------------------------------------------------------------------------------------------------
+// ---- embedding -----------------------------------------------------------------------------------------
 
 typedef struct lookup {
     const int32_t *ids;
@@ -145,8 +143,7 @@ static void test_embedding_out_of_range(void **state) {
     test_param_free(&table);
 }
 
-// ---- rmsnorm
-// -------------------------------------------------------------------------------------------------------
+// ---- rmsnorm -------------------------------------------------------------------------------------------
 
 typedef struct norm_shape {
     int64_t m, groups, width;
@@ -213,8 +210,7 @@ static void test_rmsnorm_of_zeros(void **state) {
     test_param_free(&w);
 }
 
-// ---- swiglu, add, gather_rows
-// --------------------------------------------------------------------------------------
+// ---- swiglu, add, gather_rows --------------------------------------------------------------------------
 
 static kv_tensor *swiglu_run(kv_tape *tape, const numeric_operand *in, const void *context) {
     (void)context;
@@ -340,8 +336,7 @@ static void test_gather_rows(void **state) {
     check_gather("gather, more rows than there are", &(lookup){.rows = many, .n = COUNT_MAX, .dim = 5}, 37);
 }
 
-// ---- Rotation
-// ------
+// ---- Rotation ------------------------------------------------------------------------------------------
 
 static void test_rope_turn(void **state) {
     (void)state;

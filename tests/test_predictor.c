@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- Maps
-// ----------------------------------------------------------------------------------------------------------
+// ---- Maps ----------------------------------------------------------------------------------------------
 
 static void expect_map(const int32_t *map, const int32_t *expected, int64_t n) {
     for (int64_t i = 0; i < n; i++)
@@ -71,8 +70,7 @@ static void test_explicit_maps_are_checked(void **state) {
     assert_int_equal(kv_mapping_check((int32_t[]){5}, 1, 1, 3, NULL), KV_ERR_ARGUMENT);
 }
 
-// ---- Parameters
-// ----------------------------------------------------------------------------------------------------
+// ---- Parameters ----------------------------------------------------------------------------------------
 
 static kv_model_spec spec_of(int64_t head_dim, int64_t n_layers, const int64_t *kv_heads, bool qk_norm) {
     kv_model_spec spec = {.vocab_size = 11,
@@ -143,8 +141,7 @@ static void test_predictor_parameters(void **state) {
     assert_null(predictor);
 }
 
-// ---- Least squares
-// -------------------------------------------------------------------------------------------------
+// ---- Least squares -------------------------------------------------------------------------------------
 
 enum { SAMPLES = 60 };
 

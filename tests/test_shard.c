@@ -50,7 +50,7 @@ static kv_shard *counting_shard(int n) {
     return shard;
 }
 
-// ---- The file -------------------------------------------------------------------------------------------
+// ---- The file ------------------------------------------------------------------------------------------
 
 // Enough for several chunks of both datasets.
 static void written_is_read_back(void **state) {
@@ -191,7 +191,7 @@ static void other_files_are_refused(void **state) {
     assert_non_null(strstr(err.message, "kvdata tokenize"));
 }
 
-// ---- Batches --------------------------------------------------------------------------------------------
+// ---- Batches -------------------------------------------------------------------------------------------
 
 // The stream of `count` tokens that batches of this size give: all inputs, and the last target behind them.
 static int32_t *stream(const kv_shard *shard, int64_t n_seq, int64_t seq_len, int64_t count) {

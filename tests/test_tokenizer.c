@@ -178,7 +178,7 @@ static void truncated_models(void **state) {
     }
 }
 
-// ---- Documents ------------------------------------------------------------------------------------------
+// ---- Documents -----------------------------------------------------------------------------------------
 
 static void expect_document(kv_documents *documents, const char *expected) {
     const char *text = NULL;

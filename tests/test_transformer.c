@@ -61,8 +61,7 @@ static void expect_ok(const kv_tape *tape) {
     if (kv_tape_status(tape, &err) != KV_OK) fail_msg("%s", err.message);
 }
 
-// ---- Forward
-// -------------------------------------------------------------------------------------------------------
+// ---- Forward -------------------------------------------------------------------------------------------
 
 static void check_outputs(const char *name, kv_model *model) {
     const kv_model_spec *spec = &model->spec;
@@ -120,8 +119,7 @@ static void test_outputs(void **state) {
         }
 }
 
-// ---- Gradients
-// -----------------------------------------------------------------------------------------------------
+// ---- Gradients -----------------------------------------------------------------------------------------
 
 typedef struct lm_case {
     ref_model reference;
@@ -203,8 +201,7 @@ static void test_micro_batches_add(void **state) {
     kv_model_free(model);
 }
 
-// ---- Properties
-// ----------------------------------------------------------------------------------------------------
+// ---- Properties ----------------------------------------------------------------------------------------
 
 static float *hidden_states(kv_tape *tape, kv_model *model, const int32_t *ids, const kv_segment *s,
                             int64_t n_s) {

@@ -16,7 +16,7 @@
 enum { MAX_ARGS = 16 };
 static char dir[64], *program, *output;
 
-// ---- Running the program --------------------------------------------------------------------------------
+// ---- Running the program -------------------------------------------------------------------------------
 
 // Each process has a file of its own, as two may run at a time.
 static void output_name(char name[64], pid_t pid) {
@@ -71,7 +71,7 @@ void train_refuse(const char *message, const char *const *args) {
     assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
 }
 
-// ---- Files ----------------------------------------------------------------------------------------------
+// ---- Files ---------------------------------------------------------------------------------------------
 
 void put_file(const char *name, const char *text) {
     kv_error err = {0};

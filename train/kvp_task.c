@@ -26,7 +26,7 @@ static bool aux_trained(const kvp_task *kvp) {
     return !kvp->task.config->freeze_aux;
 }
 
-// ---- Weights --------------------------------------------------------------------------------------------
+// ---- Weights -------------------------------------------------------------------------------------------
 
 static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
     const char *dir = kvp->task.config->aux;
@@ -103,7 +103,7 @@ static kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *
     return status == KV_OK ? kv_predictor_save(path, kvp->predictor, kvp->base_fingerprint, err) : status;
 }
 
-// ---- One step -------------------------------------------------------------------------------------------
+// ---- One step ------------------------------------------------------------------------------------------
 
 static kv_tensor *kvp_objective(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms) {
     kvp_task *kvp = (kvp_task *)task;
@@ -126,7 +126,7 @@ static uint64_t kvp_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
                              aux_trained(kvp));
 }
 
-// ---- Plan -----------------------------------------------------------------------------------------------
+// ---- Plan ----------------------------------------------------------------------------------------------
 
 static int64_t predictor_size(const kvp_task *kvp) {
     int64_t size = 0;

@@ -25,7 +25,7 @@ static bool exists(const char *dir, const char *name) {
     return kv_task_path(path, dir, name, NULL) == KV_OK && stat(path, &info) == 0;
 }
 
-// ---- Checkpoints that are there -------------------------------------------------------------------------
+// ---- Checkpoints that are there ------------------------------------------------------------------------
 
 // The step of "step-000500", -1 for any other name (such as a temporary one).
 static int64_t step_of(const char *name) {
@@ -72,7 +72,7 @@ static kv_status checkpoint_path(const kv_run *run, int64_t step, char path[PATH
     return kv_task_path(path, run->path, name, err);
 }
 
-// ---- state.json -----------------------------------------------------------------------------------------
+// ---- state.json ----------------------------------------------------------------------------------------
 
 static kv_status save_state(const kv_run *run, const char *dir, kv_error *err) {
     char path[PATH_MAX];
@@ -119,7 +119,7 @@ static kv_status load_state(kv_run *run, int64_t step, kv_error *err) {
     return status;
 }
 
-// ---- Opening --------------------------------------------------------------------------------------------
+// ---- Opening -------------------------------------------------------------------------------------------
 
 // What may change between the parts of a run: nothing that has a part in the weights.
 static const char *const may_change[] = {"output", "train.checkpoint_every", "train.log_every",
@@ -176,7 +176,7 @@ kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_confi
     return resume ? open_resumed(run, err) : KV_OK;
 }
 
-// ---- Beginning ------------------------------------------------------------------------------------------
+// ---- Beginning -----------------------------------------------------------------------------------------
 
 // The lock goes when the descriptor is closed, in the worst case by the end of the process.
 static kv_status lock_run(kv_run *run, kv_error *err) {
@@ -282,7 +282,7 @@ kv_status kv_run_log(kv_run *run, const char *json, kv_error *err) {
     return kv_fail(err, KV_ERR_IO, "%s/%s: cannot write: %s", run->path, metrics_name, strerror(errno));
 }
 
-// ---- Writing --------------------------------------------------------------------------------------------
+// ---- Writing -------------------------------------------------------------------------------------------
 
 static kv_status prune_checkpoints(const kv_run *run, kv_error *err) {
     int64_t *steps;

@@ -32,7 +32,7 @@ struct step_result {
     double terms[KV_MAX_TERMS];
 };
 
-// ---- Setting up -----------------------------------------------------------------------------------------
+// ---- Setting up ----------------------------------------------------------------------------------------
 
 static kv_status prepare_optimizer(struct trainer *t, kv_error *err) {
     const kv_adamw_args args = kv_train_adamw(t->config);
@@ -74,7 +74,7 @@ static void clean_up(struct trainer *t) {
     free(t->targets);
 }
 
-// ---- One step -------------------------------------------------------------------------------------------
+// ---- One step ------------------------------------------------------------------------------------------
 
 static double count_valid(const int32_t *targets, int64_t n) {
     int64_t valid = 0;
@@ -129,7 +129,7 @@ static kv_status train_step(struct trainer *t, struct step_result *result, kv_er
     return KV_OK;
 }
 
-// ---- Telling about it -----------------------------------------------------------------------------------
+// ---- Telling about it ----------------------------------------------------------------------------------
 
 static double step_tokens(const struct trainer *t) {
     return (double)(t->config->data.batch_size * t->config->data.seq_len);
@@ -169,7 +169,7 @@ static kv_status log_step(struct trainer *t, const struct step_result *result, k
     return kv_run_log(t->run, line, err);
 }
 
-// ---- The loop -------------------------------------------------------------------------------------------
+// ---- The loop ------------------------------------------------------------------------------------------
 
 static kv_status save_if_due(struct trainer *t, bool interrupted, kv_error *err) {
     int64_t step = t->run->state.step;
