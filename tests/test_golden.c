@@ -521,14 +521,22 @@ static int visit(const char *path, const struct stat *info, int type, struct FTW
     return 0;
 }
 
-int main(void) {
-    char root[PATH_MAX];
+// KV_GOLDEN_DIR, from where the test runs or else from the project's root; without it tests/golden.
+static void find_root(char root[PATH_SIZE]) {
     const char *given = getenv("KV_GOLDEN_DIR"), *tests_dir = getenv("KV_TEST_DIR");
-    if (given)
-        snprintf(root, sizeof root, "%s", given);
+    if (!tests_dir) tests_dir = "tests";
+    if (!given)
+        snprintf(root, PATH_SIZE, "%s/golden", tests_dir);
+    else if (given[0] == '/' || exists(".", given))
+        snprintf(root, PATH_SIZE, "%s", given);
     else
-        snprintf(root, sizeof root, "%s/golden", tests_dir ? tests_dir : "tests");
-    if (nftw(root, visit, 16, FTW_PHYS) != 0 || n_tests == 0) {
+        snprintf(root, PATH_SIZE, "%s/../%s", tests_dir, given);
+}
+
+int main(void) {
+    char root[PATH_SIZE];
+    find_root(root);
+    if (nftw(root, visit, 16, 0) != 0 || n_tests == 0) {
         fprintf(stderr, "no expected.h5 below %s\n", root);
         return 1;
     }
