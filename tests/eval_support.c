@@ -56,3 +56,9 @@ void test_write_eval_config(const char *dir) {
             fputc(*c, file);
     assert_int_equal(fclose(file), 0);
 }
+
+int test_family_set_up(void **state) {
+    test_dir_set_up(state);
+    test_make_family(test_dir, 96);
+    return 0;
+}

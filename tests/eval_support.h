@@ -9,3 +9,6 @@ void test_make_family(const char *dir, int64_t context);
 
 // dir/eval.yaml: base, aux and KVP on 12 trained and 9 held-out questions, output dir/eval.
 void test_write_eval_config(const char *dir);
+
+// Set-up of a test group: a family in test_dir (support.h), which test_dir_tear_down removes.
+int test_family_set_up(void **state);

@@ -134,3 +134,17 @@ const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) {
     return "leak:libhdf5";
 }
+
+char test_dir[64];
+
+int test_dir_set_up(void **state) {
+    (void)state;
+    test_dir_make(test_dir);
+    return 0;
+}
+
+int test_dir_tear_down(void **state) {
+    (void)state;
+    test_dir_remove(test_dir);
+    return 0;
+}

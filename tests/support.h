@@ -37,6 +37,11 @@ void test_param_free(kv_param *param);
 void test_dir_make(char path[64]);
 void test_dir_remove(const char *path);
 
+// The same as a test group's set-up and tear-down, for the one directory of the whole program.
+extern char test_dir[64];
+int test_dir_set_up(void **state);
+int test_dir_tear_down(void **state);
+
 // Number of entries of a directory, -1 when it does not exist.
 int64_t test_dir_count(const char *path);
 

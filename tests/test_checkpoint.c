@@ -11,20 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static char dir[64];
-
-static int set_up(void **state) {
-    (void)state;
-    test_dir_make(dir);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    test_dir_remove(dir);
-    return 0;
-}
-
 static const char *golden(const char *name) {
     return test_path(test_path(getenv("KV_TEST_DIR"), "golden"), name);
 }
@@ -61,29 +47,29 @@ static void copy_file(const char *from, const char *to) {
 
 // A copy of the golden base model, to be damaged.
 static void copy_golden(void) {
-    copy_file(golden("kvp_c/base/config.json"), test_path(dir, "config.json"));
-    copy_file(golden("kvp_c/base/model.safetensors"), test_path(dir, "model.safetensors"));
+    copy_file(golden("kvp_c/base/config.json"), test_path(test_dir, "config.json"));
+    copy_file(golden("kvp_c/base/model.safetensors"), test_path(test_dir, "model.safetensors"));
 }
 
-// Sets a key of a JSON file in dir to a JSON value, or removes it when value is NULL.
+// Sets a key of a JSON file in test_dir to a JSON value, or removes it when value is NULL.
 static void set_key(const char *name, const char *key, const char *value) {
-    json_t *root = json_load_file(test_path(dir, name), 0, NULL);
+    json_t *root = json_load_file(test_path(test_dir, name), 0, NULL);
     assert_non_null(root);
     if (value)
         assert_int_equal(json_object_set_new(root, key, json_loads(value, JSON_DECODE_ANY, NULL)), 0);
     else
         assert_int_equal(json_object_del(root, key), 0);
-    assert_int_equal(json_dump_file(root, test_path(dir, name), 0), 0);
+    assert_int_equal(json_dump_file(root, test_path(test_dir, name), 0), 0);
     json_decref(root);
 }
 
 enum change { LEAVE_OUT, ADD_COPY, ADD_ROW, FLATTEN };
 
-// Rewrites a safetensors file of dir with one tensor changed.
+// Rewrites a safetensors file of test_dir with one tensor changed.
 static void change_tensor(const char *file_name, const char *name, enum change change) {
     kv_safetensors *file;
     static const float zeros[1024];
-    must(kv_safetensors_open(test_path(dir, file_name), &file, &err), &err);
+    must(kv_safetensors_open(test_path(test_dir, file_name), &file, &err), &err);
     int64_t count = kv_safetensors_count(file), n = 0;
     kv_st_tensor *tensors = test_alloc(count + 1, sizeof *tensors);
     for (int64_t i = 0; i < count; i++) {
@@ -109,7 +95,7 @@ static void change_tensor(const char *file_name, const char *name, enum change c
             tensor->n_dims = 1;
         }
     }
-    must(kv_safetensors_write(test_path(dir, file_name), tensors, n, NULL, 0, &err), &err);
+    must(kv_safetensors_write(test_path(test_dir, file_name), tensors, n, NULL, 0, &err), &err);
     free(tensors);
     kv_safetensors_close(file);
 }
@@ -197,14 +183,16 @@ static void test_all_goldens_load(void **state) {
 static void test_missing_files(void **state) {
     (void)state;
     kv_model *model;
-    assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_IO, "config.json", "No such file");
+    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_IO, "config.json", "No such file");
     assert_null(model);
     copy_golden();
-    assert_int_equal(unlink(test_path(dir, "model.safetensors")), 0);
-    assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_IO, "model.safetensors", "No such file");
+    assert_int_equal(unlink(test_path(test_dir, "model.safetensors")), 0);
+    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_IO, "model.safetensors",
+                   "No such file");
     copy_golden();
-    assert_int_equal(truncate(test_path(dir, "model.safetensors"), 100000), 0);
-    assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_FORMAT, "model.safetensors", "truncated");
+    assert_int_equal(truncate(test_path(test_dir, "model.safetensors"), 100000), 0);
+    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_FORMAT, "model.safetensors",
+                   "truncated");
 }
 
 static void test_wrong_tensors(void **state) {
@@ -223,9 +211,10 @@ static void test_wrong_tensors(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         copy_golden();
         change_tensor("model.safetensors", out, cases[i].change);
-        assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0],
+        assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0],
                        cases[i].parts[1], cases[i].parts[2]);
-        assert_refused(kv_checkpoint_load_trainable(dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0]);
+        assert_refused(kv_checkpoint_load_trainable(test_dir, &model, &err), KV_ERR_MISMATCH,
+                       cases[i].parts[0]);
         assert_null(model);
     }
 }
@@ -236,13 +225,13 @@ static void test_wrong_tensor_type(void **state) {
     char *bytes;
     size_t size;
     copy_golden();
-    must(kv_read_file(test_path(dir, "model.safetensors"), 1 << 24, &bytes, &size, &err), &err);
+    must(kv_read_file(test_path(test_dir, "model.safetensors"), 1 << 24, &bytes, &size, &err), &err);
     char *type = memmem(bytes, size, "\"F32\"", 5);
     assert_non_null(type);
     memcpy(type, "\"I32\"", 5);
-    must(kv_write_file(test_path(dir, "model.safetensors"), bytes, size, &err), &err);
+    must(kv_write_file(test_path(test_dir, "model.safetensors"), bytes, size, &err), &err);
     free(bytes);
-    assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_FORMAT,
+    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_FORMAT,
                    "'transformer.token_embeddings.weight' has type I32", "expected F32, BF16 or F16");
 }
 
@@ -264,7 +253,7 @@ static void test_config_disagrees(void **state) {
         kv_model *model;
         copy_golden();
         set_key("config.json", cases[i].key, cases[i].value);
-        assert_refused(kv_checkpoint_load(dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0],
+        assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0],
                        cases[i].parts[1]);
     }
 }
@@ -302,13 +291,14 @@ static void test_bad_config(void **state) {
         kv_model_spec spec;
         copy_golden();
         set_key("config.json", cases[i].key, cases[i].value);
-        assert_refused(kv_checkpoint_spec(dir, &spec, &err), KV_ERR_FORMAT, "config.json", cases[i].part);
+        assert_refused(kv_checkpoint_spec(test_dir, &spec, &err), KV_ERR_FORMAT, "config.json",
+                       cases[i].part);
     }
     kv_model_spec spec;
-    must(kv_write_file(test_path(dir, "config.json"), "{\"a\":\n\n!}", 9, &err), &err);
-    assert_refused(kv_checkpoint_spec(dir, &spec, &err), KV_ERR_FORMAT, "config.json:3: bad JSON");
-    must(kv_write_file(test_path(dir, "config.json"), "[]", 2, &err), &err);
-    assert_refused(kv_checkpoint_spec(dir, &spec, &err), KV_ERR_FORMAT, "expected a JSON object");
+    must(kv_write_file(test_path(test_dir, "config.json"), "{\"a\":\n\n!}", 9, &err), &err);
+    assert_refused(kv_checkpoint_spec(test_dir, &spec, &err), KV_ERR_FORMAT, "config.json:3: bad JSON");
+    must(kv_write_file(test_path(test_dir, "config.json"), "[]", 2, &err), &err);
+    assert_refused(kv_checkpoint_spec(test_dir, &spec, &err), KV_ERR_FORMAT, "expected a JSON object");
 }
 
 // ---- Saving --------------------------------------------------------------------------------------------
@@ -337,10 +327,10 @@ static void test_save_and_load(void **state) {
         spec.tied_head = spec.qk_norm = tied;
         must(kv_model_create(&spec, KV_F32, true, &model, &err), &err);
         kv_model_init(model, 3);
-        must(kv_checkpoint_save(dir, model, &err), &err);
-        assert_int_equal(test_dir_count(dir), 2);
-        must(kv_checkpoint_load(dir, &views, &err), &err);
-        must(kv_checkpoint_load_trainable(dir, &copies, &err), &err);
+        must(kv_checkpoint_save(test_dir, model, &err), &err);
+        assert_int_equal(test_dir_count(test_dir), 2);
+        must(kv_checkpoint_load(test_dir, &views, &err), &err);
+        must(kv_checkpoint_load_trainable(test_dir, &copies, &err), &err);
         assert_same_weights(model, views);
         assert_same_weights(model, copies);
         const kv_model_spec *again = &views->spec;
@@ -356,7 +346,7 @@ static void test_save_and_load(void **state) {
 // Rewrites dir/model.safetensors with every tensor in a 16-bit type.
 static void narrow_weights(kv_dtype dtype) {
     kv_safetensors *file;
-    must(kv_safetensors_open(test_path(dir, "model.safetensors"), &file, &err), &err);
+    must(kv_safetensors_open(test_path(test_dir, "model.safetensors"), &file, &err), &err);
     int64_t n = kv_safetensors_count(file);
     kv_st_tensor *tensors = test_alloc(n, sizeof *tensors);
     void **narrow = test_alloc(n, sizeof *narrow);
@@ -370,7 +360,7 @@ static void narrow_weights(kv_dtype dtype) {
         tensors[i].part[0] = narrow[i];
         tensors[i].part_size[0] = entry->size / 2;
     }
-    must(kv_safetensors_write(test_path(dir, "model.safetensors"), tensors, n, NULL, 0, &err), &err);
+    must(kv_safetensors_write(test_path(test_dir, "model.safetensors"), tensors, n, NULL, 0, &err), &err);
     for (int64_t i = 0; i < n; i++) free(narrow[i]);
     free(narrow);
     free(tensors);
@@ -387,13 +377,13 @@ static void test_half_precision(void **state) {
         kv_model_spec spec = odd_spec();
         must(kv_model_create(&spec, types[i], true, &model, &err), &err);
         kv_model_init(model, 4);
-        must(kv_checkpoint_save(dir, model, &err), &err);
-        must(kv_checkpoint_load(dir, &saved, &err), &err);
+        must(kv_checkpoint_save(test_dir, model, &err), &err);
+        must(kv_checkpoint_load(test_dir, &saved, &err), &err);
         assert_int_equal(saved->layers[1].up.dtype, KV_F32);
         assert_same_weights(model, saved);
         narrow_weights(types[i]);
-        must(kv_checkpoint_load(dir, &views, &err), &err);
-        must(kv_checkpoint_load_trainable(dir, &copies, &err), &err);
+        must(kv_checkpoint_load(test_dir, &views, &err), &err);
+        must(kv_checkpoint_load_trainable(test_dir, &copies, &err), &err);
         assert_int_equal(views->layers[1].up.dtype, types[i]);
         assert_int_equal(copies->layers[1].up.dtype, KV_F32);
         assert_same_weights(model, views);
@@ -432,11 +422,11 @@ static void test_saving_refuses(void **state) {
     spec.rope.high_freq_factor = 4;
     spec.rope.original_context = 64;
     must(kv_model_create(&spec, KV_F32, true, &model, &err), &err);
-    assert_refused(kv_checkpoint_save(dir, model, &err), KV_ERR_ARGUMENT, "cannot describe this model");
+    assert_refused(kv_checkpoint_save(test_dir, model, &err), KV_ERR_ARGUMENT, "cannot describe this model");
     strcpy(model->spec.model_type, "other");
-    assert_refused(kv_checkpoint_save(dir, model, &err), KV_ERR_ARGUMENT, "model type 'other'");
+    assert_refused(kv_checkpoint_save(test_dir, model, &err), KV_ERR_ARGUMENT, "model type 'other'");
     kv_model_free(model);
-    assert_int_equal(test_dir_count(dir), 0);
+    assert_int_equal(test_dir_count(test_dir), 0);
 }
 
 static void test_full_disk(void **state) {
@@ -446,10 +436,10 @@ static void test_full_disk(void **state) {
     const int64_t limits[] = {0, 100, 20000};
     for (int i = 0; i < 3; i++) {
         test_limit_file_size(limits[i]);
-        kv_status status = kv_checkpoint_save(dir, model, &err);
+        kv_status status = kv_checkpoint_save(test_dir, model, &err);
         test_limit_file_size(-1);
         assert_refused(status, KV_ERR_IO, "File too large", i < 2 ? "config.json" : "model.safetensors");
-        assert_int_equal(test_dir_count(dir), 0);
+        assert_int_equal(test_dir_count(test_dir), 0);
     }
     kv_model_free(model);
 }
@@ -490,16 +480,16 @@ static void test_predictor_round_trip(void **state) {
     golden_specs(&base, &aux);
     must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &first, &err), &err);
     assert_true(((float *)first->value_w[4].data)[3] != 0);
-    must(kv_predictor_save(dir, first, "0123456789abcdef", &err), &err);
-    assert_int_equal(test_dir_count(dir), 2);
-    must(kv_predictor_load(dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
+    must(kv_predictor_save(test_dir, first, "0123456789abcdef", &err), &err);
+    assert_int_equal(test_dir_count(test_dir), 2);
+    must(kv_predictor_load(test_dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
     assert_same_predictor(first, again);
     kv_predictor_free(again);
-    must(kv_predictor_load(dir, &base, &aux, NULL, golden_mapping, &again, &err), &err);
+    must(kv_predictor_load(test_dir, &base, &aux, NULL, golden_mapping, &again, &err), &err);
     kv_predictor_free(again);
     // Without a fingerprint there is nothing to check.
-    must(kv_predictor_save(dir, first, NULL, &err), &err);
-    must(kv_predictor_load(dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
+    must(kv_predictor_save(test_dir, first, NULL, &err), &err);
+    must(kv_predictor_load(test_dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
     kv_predictor_free(again);
     kv_predictor_free(first);
 }
@@ -510,19 +500,20 @@ static void test_predictor_of_another_pair(void **state) {
     kv_predictor *predictor, *none;
     golden_specs(&base, &aux);
     must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &predictor, &err), &err);
-    must(kv_predictor_save(dir, predictor, "0123456789abcdef", &err), &err);
+    must(kv_predictor_save(test_dir, predictor, "0123456789abcdef", &err), &err);
     kv_predictor_free(predictor);
-    assert_refused(kv_predictor_load(dir, &base, &aux, "fedcba9876543210", NULL, &none, &err),
+    assert_refused(kv_predictor_load(test_dir, &base, &aux, "fedcba9876543210", NULL, &none, &err),
                    KV_ERR_MISMATCH, "predictor.json", "0123456789abcdef", "fedcba9876543210");
     assert_null(none);
-    assert_refused(kv_predictor_load(dir, &aux, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
+    assert_refused(kv_predictor_load(test_dir, &aux, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
                    "a base model of 5 layers, this one has 3");
-    assert_refused(kv_predictor_load(dir, &base, &base, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
+    assert_refused(kv_predictor_load(test_dir, &base, &base, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
                    "an auxiliary model of 3 layers, this one has 5");
-    assert_refused(kv_predictor_load(dir, &base, &aux, NULL, (const int32_t[5]){0, 1, 1, 1, 2}, &none, &err),
-                   KV_ERR_MISMATCH, "base layer 1 reads auxiliary layer 0", "has 1");
+    assert_refused(
+        kv_predictor_load(test_dir, &base, &aux, NULL, (const int32_t[5]){0, 1, 1, 1, 2}, &none, &err),
+        KV_ERR_MISMATCH, "base layer 1 reads auxiliary layer 0", "has 1");
     aux.layers[2].n_kv_heads = 1;
-    assert_refused(kv_predictor_load(dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
+    assert_refused(kv_predictor_load(test_dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
                    "'key.4.weight' has shape [32, 16], expected [32, 8]");
 }
 
@@ -544,28 +535,29 @@ static void test_damaged_predictor(void **state) {
     golden_specs(&base, &aux);
     must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &predictor, &err), &err);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        must(kv_predictor_save(dir, predictor, "0123456789abcdef", &err), &err);
+        must(kv_predictor_save(test_dir, predictor, "0123456789abcdef", &err), &err);
         set_key("predictor.json", cases[i].key, cases[i].value);
-        assert_refused(kv_predictor_load(dir, &base, &aux, "0123456789abcdef", NULL, &none, &err),
+        assert_refused(kv_predictor_load(test_dir, &base, &aux, "0123456789abcdef", NULL, &none, &err),
                        KV_ERR_FORMAT, "predictor.json", cases[i].part);
     }
-    must(kv_predictor_save(dir, predictor, NULL, &err), &err);
+    must(kv_predictor_save(test_dir, predictor, NULL, &err), &err);
     change_tensor("predictor.safetensors", "value.2.bias", LEAVE_OUT);
-    assert_refused(kv_predictor_load(dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
+    assert_refused(kv_predictor_load(test_dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
                    "'value.2.bias' is missing", "[32]");
-    must(kv_predictor_save(dir, predictor, NULL, &err), &err);
+    must(kv_predictor_save(test_dir, predictor, NULL, &err), &err);
     change_tensor("predictor.safetensors", "value.2.bias", ADD_COPY);
-    assert_refused(kv_predictor_load(dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
+    assert_refused(kv_predictor_load(test_dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
                    "surplus tensor 'one.too.many'");
     kv_predictor_free(predictor);
     assert_refused(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, NULL, &none, &err), KV_ERR_IO,
                    "predictor.json", "No such file");
-    assert_refused(kv_predictor_load(test_path(dir, "no"), &base, &aux, NULL, golden_mapping, &none, &err),
-                   KV_ERR_IO, "predictor.safetensors", "No such file");
+    assert_refused(
+        kv_predictor_load(test_path(test_dir, "no"), &base, &aux, NULL, golden_mapping, &none, &err),
+        KV_ERR_IO, "predictor.safetensors", "No such file");
 }
 
 int main(void) {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, test_dir_set_up, test_dir_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_golden_config),
         TEST(test_golden_weights_are_views),

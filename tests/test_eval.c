@@ -12,21 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static char dir[64];
-
-static int set_up(void **state) {
-    (void)state;
-    test_dir_make(dir);
-    test_make_family(dir, 96);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    test_dir_remove(dir);
-    return 0;
-}
-
 // ---- Questions -----------------------------------------------------------------------------------------
 
 static char *accepted[] = {"North", "The North"};
@@ -94,10 +79,11 @@ static void prompts_start_with_bos(void **state) {
     kv_error err = {0};
     kv_tokenizer *tokenizer;
     kv_trivia_task *task;
-    const char *file = test_path(dir, "questions_trained.jsonl");
+    const char *file = test_path(test_dir, "questions_trained.jsonl");
     kv_eval_task config = {
         .name = (char *)"atlas", .file = (char *)file, .shots = 1, .limit = 3, .max_tokens = 4};
-    if (kv_tokenizer_open(test_path(dir, "tokenizer.model"), &tokenizer, &err)) fail_msg("%s", err.message);
+    if (kv_tokenizer_open(test_path(test_dir, "tokenizer.model"), &tokenizer, &err))
+        fail_msg("%s", err.message);
     if (kv_trivia_task_create(&config, tokenizer, 1, &task, &err)) fail_msg("%s", err.message);
     assert_int_equal(task->n, 3);
     for (int64_t i = 0; i < task->n; i++) {
@@ -127,7 +113,8 @@ static void expect_config_error(const char *override, const char *part) {
     const kv_eval_config *eval;
     kv_error err = {0};
     const char *const overrides[] = {override};
-    kv_status status = kv_eval_config_load(test_path(dir, "eval.yaml"), overrides, 1, &config, &eval, &err);
+    kv_status status =
+        kv_eval_config_load(test_path(test_dir, "eval.yaml"), overrides, 1, &config, &eval, &err);
     if (status == KV_OK || !strstr(err.message, part))
         fail_msg("%s: expected '%s', found: %s", override, part, err.message);
     assert_null(config);
@@ -163,7 +150,7 @@ static void config_defaults_and_output(void **state) {
     assert_int_equal(argp_parse(&kv_config_argp, 6, argv, ARGP_NO_EXIT, NULL, &options), 0);
     assert_int_equal(options.n_overrides, 2);
     assert_string_equal(options.config, "eval.yaml");
-    if (kv_eval_config_load(test_path(dir, "eval.yaml"), options.overrides, 2, &config, &eval, &err))
+    if (kv_eval_config_load(test_path(test_dir, "eval.yaml"), options.overrides, 2, &config, &eval, &err))
         fail_msg("%s", err.message);
     assert_string_equal(eval->output, "it's: here");
     assert_string_equal(eval->systems[0].family, "base");
@@ -247,8 +234,8 @@ static void csv_columns(void **state) {
     struct made_up_results m;
     kv_error err = {0};
     make_results(&m);
-    if (kv_results_write_csv(&m.results, test_path(dir, "r.csv"), &err)) fail_msg("%s", err.message);
-    char *text = test_read_text(test_path(dir, "r.csv"));
+    if (kv_results_write_csv(&m.results, test_path(test_dir, "r.csv"), &err)) fail_msg("%s", err.message);
+    char *text = test_read_text(test_path(test_dir, "r.csv"));
     assert_string_equal(
         text,
         "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,flops_reduction_exact,"
@@ -272,8 +259,9 @@ static void samples_are_json_lines(void **state) {
     struct made_up_results m;
     kv_error err = {0};
     make_results(&m);
-    if (kv_results_write_samples(&m.results, test_path(dir, "s.jsonl"), &err)) fail_msg("%s", err.message);
-    char *text = test_read_text(test_path(dir, "s.jsonl"));
+    if (kv_results_write_samples(&m.results, test_path(test_dir, "s.jsonl"), &err))
+        fail_msg("%s", err.message);
+    char *text = test_read_text(test_path(test_dir, "s.jsonl"));
     static const char first[] = "{\"task\":\"atlas\",\"split\":\"trained\",\"system\":\"base\",\"id\":\"\","
                                 "\"question\":\"Where is A?\",\"prompt\":\"Question: Where is A?\\nAnswer:\","
                                 "\"generation\":\"the north\",\"answers\":[\"North\",\"The North\"],"
@@ -362,13 +350,13 @@ static void picture_without_gnuplot_is_a_note(void **state) {
     char note[KV_PLOT_NOTE], *path = strdup(getenv("PATH"));
     kv_error err = {0};
     setenv("PATH", "/nonexistent", 1);
-    assert_int_equal(kv_plot_draw(&plot, dir, "none", note, &err), KV_OK);
+    assert_int_equal(kv_plot_draw(&plot, test_dir, "none", note, &err), KV_OK);
     setenv("PATH", path, 1);
     free(path);
     assert_non_null(strstr(note, "gnuplot is not installed"));
-    assert_int_equal(access(test_path(dir, "none.gp"), F_OK), 0);
-    assert_int_equal(access(test_path(dir, "none.dat"), F_OK), 0);
-    assert_int_not_equal(access(test_path(dir, "none.svg"), F_OK), 0);
+    assert_int_equal(access(test_path(test_dir, "none.gp"), F_OK), 0);
+    assert_int_equal(access(test_path(test_dir, "none.dat"), F_OK), 0);
+    assert_int_not_equal(access(test_path(test_dir, "none.svg"), F_OK), 0);
 }
 
 static void picture_with_gnuplot(void **state) {
@@ -377,14 +365,14 @@ static void picture_with_gnuplot(void **state) {
     const kv_plot plot = made_up_plot(points);
     char note[KV_PLOT_NOTE];
     kv_error err = {0};
-    assert_int_equal(kv_plot_draw(&plot, dir, "curve", note, &err), KV_OK);
+    assert_int_equal(kv_plot_draw(&plot, test_dir, "curve", note, &err), KV_OK);
     if (strstr(note, "not installed")) skip();
     assert_string_equal(note, "");
-    char *svg = test_read_text(test_path(dir, "curve.svg"));
+    char *svg = test_read_text(test_path(test_dir, "curve.svg"));
     assert_non_null(strstr(svg, "it's `odd`")); // nothing in a name is taken for a command
     assert_non_null(strstr(svg, "Pareto front"));
     free(svg);
-    assert_int_equal(access(test_path(dir, "curve.png"), F_OK), 0);
+    assert_int_equal(access(test_path(test_dir, "curve.png"), F_OK), 0);
 }
 
 int main(void) {
@@ -405,5 +393,5 @@ int main(void) {
         cmocka_unit_test(picture_without_gnuplot_is_a_note),
         cmocka_unit_test(picture_with_gnuplot),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
 }

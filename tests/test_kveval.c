@@ -15,24 +15,10 @@
 
 enum { N_SYSTEMS = 3, N_TRAINED = 12, N_HELD_OUT = 9 };
 
-static char dir[64];
 static char out[1 << 16], err[1 << 16];
 
-static int set_up(void **state) {
-    (void)state;
-    test_dir_make(dir);
-    test_make_family(dir, 96);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    test_dir_remove(dir);
-    return 0;
-}
-
 static const char *in_dir(const char *name) {
-    return test_path(dir, name);
+    return test_path(test_dir, name);
 }
 
 // Runs kveval with the arguments up to the first NULL.
@@ -112,14 +98,14 @@ static void pairs_are_checked(void **state) {
 
 static void full_disk_leaves_nothing(void **state) {
     (void)state;
-    const int64_t before = test_dir_count(dir);
+    const int64_t before = test_dir_count(test_dir);
     // Enough for what goes to the terminal, not for the files: the first of them, and later ones.
     for (int64_t size = 1500; size <= 12000; size *= 2) {
         const char *const arguments[] = {in_dir("eval.yaml"), "--no-ttft", NULL};
         const int status = kveval_within(size, arguments);
         assert_int_equal(status, 1);
         assert_non_null(strstr(err, "kveval: "));
-        assert_int_equal(test_dir_count(dir), before);
+        assert_int_equal(test_dir_count(test_dir), before);
     }
 }
 
@@ -216,13 +202,13 @@ static void a_whole_run(void **state) {
     }
     // Into the same directory once more: other files stay, nothing temporary does.
     test_write_text(in_dir("eval/notes.txt"), "mine");
-    const int64_t entries = test_dir_count(in_dir("eval")), around = test_dir_count(dir);
+    const int64_t entries = test_dir_count(in_dir("eval")), around = test_dir_count(test_dir);
     if (kveval(in_dir("eval.yaml"), "--no-ttft", "-s", "tasks[0].shots=1", "-s", "batch_size=64"))
         fail_msg("%s", err);
     check_csv(in_dir("eval/results.csv"), false);
     assert_null(strstr(out, "±"));
     assert_int_equal(test_dir_count(in_dir("eval")), entries);
-    assert_int_equal(test_dir_count(dir), around);
+    assert_int_equal(test_dir_count(test_dir), around);
 }
 
 // Answers do not depend on how many questions are asked together.
@@ -239,7 +225,7 @@ static void batches_change_nothing(void **state) {
 // Ctrl-C while it works: exit status 130, no files.
 static void interrupted(void **state) {
     (void)state;
-    const int64_t before = test_dir_count(dir);
+    const int64_t before = test_dir_count(test_dir);
     const char *const arguments[] = {
         getenv("KVEVAL"), in_dir("eval.yaml"), "-s", "ttft.repeats=1000000", "-o", in_dir("stopped"), NULL};
     FILE *quiet = tmpfile();
@@ -258,7 +244,7 @@ static void interrupted(void **state) {
     fclose(quiet);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 130);
-    assert_int_equal(test_dir_count(dir), before);
+    assert_int_equal(test_dir_count(test_dir), before);
 }
 
 int main(void) {
@@ -268,5 +254,5 @@ int main(void) {
         cmocka_unit_test(full_disk_leaves_nothing), cmocka_unit_test(a_whole_run),
         cmocka_unit_test(batches_change_nothing),   cmocka_unit_test(interrupted),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
 }

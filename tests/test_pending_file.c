@@ -12,20 +12,6 @@
 #include <unistd.h>
 #include <zlib.h>
 
-static char dir[64];
-
-static int set_up(void **state) {
-    (void)state;
-    test_dir_make(dir);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    test_dir_remove(dir);
-    return 0;
-}
-
 // The linker finds these before the C library's, so that a test can have the system refuse.
 static bool refuse_exchange, refuse_flush;
 
@@ -65,33 +51,33 @@ static void put(const char *path, const char *content) {
 static void test_file_replaces_and_leaves_nothing(void **state) {
     (void)state;
     kv_error err;
-    const char *path = test_path(dir, "deep/er/file");
+    const char *path = test_path(test_dir, "deep/er/file");
     assert_int_equal(kv_write_file(path, "one", 3, &err), KV_OK);
     assert_content(path, "one");
     assert_int_equal(kv_write_file(path, "second", 6, &err), KV_OK);
     assert_content(path, "second");
     assert_int_equal(kv_write_file(path, NULL, 0, &err), KV_OK);
     assert_content(path, "");
-    assert_int_equal(test_dir_count(test_path(dir, "deep/er")), 1);
+    assert_int_equal(test_dir_count(test_path(test_dir, "deep/er")), 1);
 }
 
 static void test_abandon(void **state) {
     (void)state;
     kv_error err;
     kv_pending pending;
-    put(test_path(dir, "file"), "old");
-    assert_int_equal(kv_pending_file(&pending, test_path(dir, "file"), &err), KV_OK);
+    put(test_path(test_dir, "file"), "old");
+    assert_int_equal(kv_pending_file(&pending, test_path(test_dir, "file"), &err), KV_OK);
     put(pending.path, "new");
-    assert_int_equal(test_dir_count(dir), 2);
+    assert_int_equal(test_dir_count(test_dir), 2);
     kv_pending_abandon(&pending);
     kv_pending_abandon(&pending);
-    assert_int_equal(test_dir_count(dir), 1);
-    assert_content(test_path(dir, "file"), "old");
+    assert_int_equal(test_dir_count(test_dir), 1);
+    assert_content(test_path(test_dir, "file"), "old");
     assert_int_equal(kv_pending_commit(&pending, &err), KV_ERR_ARGUMENT);
     // Nobody wrote the file: commit has nothing to rename.
-    assert_int_equal(kv_pending_file(&pending, test_path(dir, "file"), &err), KV_OK);
+    assert_int_equal(kv_pending_file(&pending, test_path(test_dir, "file"), &err), KV_OK);
     assert_int_equal(kv_pending_commit(&pending, &err), KV_ERR_IO);
-    assert_content(test_path(dir, "file"), "old");
+    assert_content(test_path(test_dir, "file"), "old");
 }
 
 static void test_full_disk(void **state) {
@@ -99,15 +85,15 @@ static void test_full_disk(void **state) {
     kv_error err;
     char *large = test_alloc(100001, 1);
     memset(large, 'x', 100000);
-    put(test_path(dir, "file"), "old");
+    put(test_path(test_dir, "file"), "old");
     test_limit_file_size(4096);
-    kv_status status = kv_write_file(test_path(dir, "file"), large, 100000, &err);
+    kv_status status = kv_write_file(test_path(test_dir, "file"), large, 100000, &err);
     test_limit_file_size(-1);
     assert_int_equal(status, KV_ERR_IO);
     assert_non_null(strstr(err.message, "file"));
     assert_non_null(strstr(err.message, "File too large"));
-    assert_content(test_path(dir, "file"), "old");
-    assert_int_equal(test_dir_count(dir), 1);
+    assert_content(test_path(test_dir, "file"), "old");
+    assert_int_equal(test_dir_count(test_dir), 1);
     free(large);
 }
 
@@ -115,18 +101,18 @@ static void test_flush_fails(void **state) {
     (void)state;
     kv_error err;
     kv_pending pending;
-    put(test_path(dir, "file"), "old");
-    assert_int_equal(kv_pending_dir(&pending, test_path(dir, "sub"), &err), KV_OK);
+    put(test_path(test_dir, "file"), "old");
+    assert_int_equal(kv_pending_dir(&pending, test_path(test_dir, "sub"), &err), KV_OK);
     put(test_path(pending.path, "inner"), "new");
     refuse_flush = true;
     kv_status as_dir = kv_pending_commit(&pending, &err);
-    kv_status as_file = kv_write_file(test_path(dir, "file"), "new", 3, &err);
+    kv_status as_file = kv_write_file(test_path(test_dir, "file"), "new", 3, &err);
     refuse_flush = false;
     assert_int_equal(as_dir, KV_ERR_IO);
     assert_int_equal(as_file, KV_ERR_IO);
     assert_non_null(strstr(err.message, "flush"));
-    assert_content(test_path(dir, "file"), "old");
-    assert_int_equal(test_dir_count(dir), 1);
+    assert_content(test_path(test_dir, "file"), "old");
+    assert_int_equal(test_dir_count(test_dir), 1);
 }
 
 static void commit_dir(const char *path, const char *name, const char *content) {
@@ -145,41 +131,41 @@ static void test_dir_replaces(void **state) {
     // With and without a file system that can exchange two names in one step; also by a name with a slash.
     for (int i = 0; i < 2; i++) {
         refuse_exchange = i == 1;
-        commit_dir(test_path(dir, "new/dir/"), "a", "first");
-        commit_dir(test_path(dir, "new/dir"), "b", "second");
+        commit_dir(test_path(test_dir, "new/dir/"), "a", "first");
+        commit_dir(test_path(test_dir, "new/dir"), "b", "second");
         refuse_exchange = false;
-        assert_int_equal(test_dir_count(test_path(dir, "new")), 1);
-        assert_int_equal(test_dir_count(test_path(dir, "new/dir")), 2);
-        assert_content(test_path(dir, "new/dir/b"), "second");
-        assert_content(test_path(dir, "new/dir/inner/deep"), "second");
-        assert_int_equal(kv_remove_tree(test_path(dir, "new"), NULL), KV_OK);
+        assert_int_equal(test_dir_count(test_path(test_dir, "new")), 1);
+        assert_int_equal(test_dir_count(test_path(test_dir, "new/dir")), 2);
+        assert_content(test_path(test_dir, "new/dir/b"), "second");
+        assert_content(test_path(test_dir, "new/dir/inner/deep"), "second");
+        assert_int_equal(kv_remove_tree(test_path(test_dir, "new"), NULL), KV_OK);
     }
-    assert_int_equal(test_dir_count(dir), 0);
+    assert_int_equal(test_dir_count(test_dir), 0);
 }
 
 static void test_dir_abandoned(void **state) {
     (void)state;
     kv_error err;
     kv_pending pending;
-    commit_dir(test_path(dir, "sub"), "a", "first");
-    assert_int_equal(kv_pending_dir(&pending, test_path(dir, "sub"), &err), KV_OK);
+    commit_dir(test_path(test_dir, "sub"), "a", "first");
+    assert_int_equal(kv_pending_dir(&pending, test_path(test_dir, "sub"), &err), KV_OK);
     put(test_path(pending.path, "half"), "hal");
     kv_pending_abandon(&pending);
-    assert_int_equal(test_dir_count(dir), 1);
-    assert_content(test_path(dir, "sub/a"), "first");
+    assert_int_equal(test_dir_count(test_dir), 1);
+    assert_content(test_path(test_dir, "sub/a"), "first");
 }
 
 static void test_symbolic_link_is_followed(void **state) {
     (void)state;
     kv_error err;
-    put(test_path(dir, "target"), "old");
-    assert_int_equal(symlink("target", test_path(dir, "link")), 0);
-    assert_int_equal(kv_write_file(test_path(dir, "link"), "new", 3, &err), KV_OK);
-    assert_content(test_path(dir, "target"), "new");
-    assert_int_equal(mkdir(test_path(dir, "real"), 0777), 0);
-    assert_int_equal(symlink("real", test_path(dir, "dirlink")), 0);
-    commit_dir(test_path(dir, "dirlink"), "a", "first");
-    assert_content(test_path(dir, "real/a"), "first");
+    put(test_path(test_dir, "target"), "old");
+    assert_int_equal(symlink("target", test_path(test_dir, "link")), 0);
+    assert_int_equal(kv_write_file(test_path(test_dir, "link"), "new", 3, &err), KV_OK);
+    assert_content(test_path(test_dir, "target"), "new");
+    assert_int_equal(mkdir(test_path(test_dir, "real"), 0777), 0);
+    assert_int_equal(symlink("real", test_path(test_dir, "dirlink")), 0);
+    commit_dir(test_path(test_dir, "dirlink"), "a", "first");
+    assert_content(test_path(test_dir, "real/a"), "first");
 }
 
 static void test_refused_names(void **state) {
@@ -189,8 +175,8 @@ static void test_refused_names(void **state) {
     char too_long[PATH_MAX + 1];
     memset(too_long, 'a', PATH_MAX);
     too_long[PATH_MAX] = '\0';
-    put(test_path(dir, "file"), "old");
-    const char *bad[] = {"", "/", ".", "..", "a/..", too_long, test_path(dir, "file/below")};
+    put(test_path(test_dir, "file"), "old");
+    const char *bad[] = {"", "/", ".", "..", "a/..", too_long, test_path(test_dir, "file/below")};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_not_equal(kv_pending_file(&pending, bad[i], &err), KV_OK);
         assert_int_not_equal(kv_pending_dir(&pending, bad[i], &err), KV_OK);
@@ -198,25 +184,25 @@ static void test_refused_names(void **state) {
     }
     // Renaming a file onto these would destroy them.
     assert_int_equal(kv_write_file("/dev/null", "x", 1, &err), KV_ERR_IO);
-    assert_int_equal(kv_write_file(dir, "x", 1, &err), KV_ERR_IO);
-    assert_int_equal(kv_pending_dir(&pending, test_path(dir, "file"), &err), KV_ERR_IO);
+    assert_int_equal(kv_write_file(test_dir, "x", 1, &err), KV_ERR_IO);
+    assert_int_equal(kv_pending_dir(&pending, test_path(test_dir, "file"), &err), KV_ERR_IO);
     assert_non_null(strstr(err.message, "not a directory"));
-    assert_int_equal(test_dir_count(dir), 1);
+    assert_int_equal(test_dir_count(test_dir), 1);
 }
 
 static void test_remove_tree(void **state) {
     (void)state;
     kv_error err;
-    assert_int_equal(kv_make_dirs(test_path(dir, "a/b/c"), &err), KV_OK);
-    assert_int_equal(kv_make_dirs(test_path(dir, "a/b/c/"), &err), KV_OK);
-    put(test_path(dir, "a/b/file"), "x");
-    assert_int_equal(kv_make_dirs(test_path(dir, "kept"), &err), KV_OK);
-    put(test_path(dir, "kept/file"), "x");
-    assert_int_equal(symlink("../kept", test_path(dir, "a/link")), 0);
-    assert_int_equal(kv_remove_tree(test_path(dir, "a"), &err), KV_OK);
-    assert_int_equal(kv_remove_tree(test_path(dir, "a"), &err), KV_OK);
-    assert_int_equal(test_dir_count(dir), 1);
-    assert_content(test_path(dir, "kept/file"), "x");
+    assert_int_equal(kv_make_dirs(test_path(test_dir, "a/b/c"), &err), KV_OK);
+    assert_int_equal(kv_make_dirs(test_path(test_dir, "a/b/c/"), &err), KV_OK);
+    put(test_path(test_dir, "a/b/file"), "x");
+    assert_int_equal(kv_make_dirs(test_path(test_dir, "kept"), &err), KV_OK);
+    put(test_path(test_dir, "kept/file"), "x");
+    assert_int_equal(symlink("../kept", test_path(test_dir, "a/link")), 0);
+    assert_int_equal(kv_remove_tree(test_path(test_dir, "a"), &err), KV_OK);
+    assert_int_equal(kv_remove_tree(test_path(test_dir, "a"), &err), KV_OK);
+    assert_int_equal(test_dir_count(test_dir), 1);
+    assert_content(test_path(test_dir, "kept/file"), "x");
 }
 
 static void test_read_file(void **state) {
@@ -224,13 +210,13 @@ static void test_read_file(void **state) {
     kv_error err;
     char *content;
     size_t size;
-    assert_int_equal(kv_read_file(test_path(dir, "absent"), 10, &content, &size, &err), KV_ERR_IO);
+    assert_int_equal(kv_read_file(test_path(test_dir, "absent"), 10, &content, &size, &err), KV_ERR_IO);
     assert_non_null(strstr(err.message, "No such file"));
-    assert_int_equal(kv_read_file(dir, 10, &content, &size, &err), KV_ERR_IO);
-    put(test_path(dir, "file"), "0123456789");
-    assert_int_equal(kv_read_file(test_path(dir, "file"), 9, &content, &size, &err), KV_ERR_FORMAT);
+    assert_int_equal(kv_read_file(test_dir, 10, &content, &size, &err), KV_ERR_IO);
+    put(test_path(test_dir, "file"), "0123456789");
+    assert_int_equal(kv_read_file(test_path(test_dir, "file"), 9, &content, &size, &err), KV_ERR_FORMAT);
     assert_null(content);
-    assert_int_equal(kv_read_file(test_path(dir, "file"), 10, &content, &size, &err), KV_OK);
+    assert_int_equal(kv_read_file(test_path(test_dir, "file"), 10, &content, &size, &err), KV_OK);
     assert_int_equal(size, 10);
     free(content);
 }
@@ -241,16 +227,17 @@ static void test_read_gzip(void **state) {
     char *content, *text = test_alloc(300001, 1);
     size_t size;
     for (int i = 0; i < 300000; i++) text[i] = (char)('a' + test_below(1, i, 26));
-    gzFile stream = gzopen(test_path(dir, "file.gz"), "wb");
+    gzFile stream = gzopen(test_path(test_dir, "file.gz"), "wb");
     assert_int_equal(gzwrite(stream, text, 300000), 300000);
     assert_int_equal(gzclose(stream), Z_OK);
-    assert_content(test_path(dir, "file.gz"), text);
-    assert_int_equal(kv_read_file(test_path(dir, "file.gz"), 299999, &content, &size, &err), KV_ERR_FORMAT);
+    assert_content(test_path(test_dir, "file.gz"), text);
+    assert_int_equal(kv_read_file(test_path(test_dir, "file.gz"), 299999, &content, &size, &err),
+                     KV_ERR_FORMAT);
     struct stat info;
-    assert_int_equal(stat(test_path(dir, "file.gz"), &info), 0);
+    assert_int_equal(stat(test_path(test_dir, "file.gz"), &info), 0);
     for (int cut = 1; cut <= 4; cut++) {
-        assert_int_equal(truncate(test_path(dir, "file.gz"), info.st_size * (5 - cut) / 5), 0);
-        assert_int_equal(kv_read_file(test_path(dir, "file.gz"), 1 << 20, &content, &size, &err),
+        assert_int_equal(truncate(test_path(test_dir, "file.gz"), info.st_size * (5 - cut) / 5), 0);
+        assert_int_equal(kv_read_file(test_path(test_dir, "file.gz"), 1 << 20, &content, &size, &err),
                          KV_ERR_FORMAT);
         assert_non_null(strstr(err.message, "gzip"));
     }
@@ -274,7 +261,7 @@ static void test_hash(void **state) {
 }
 
 int main(void) {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, test_dir_set_up, test_dir_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_file_replaces_and_leaves_nothing),
         TEST(test_abandon),

@@ -9,21 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char dir[64];
 static const kv_shard_info info = {
     .tokenizer = "0123456789abcdef", .vocab_size = 1000, .bos_id = 1, .eos_id = 2, .source = "a.txt b.txt"};
-
-static int set_up(void **state) {
-    (void)state;
-    test_dir_make(dir);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    test_dir_remove(dir);
-    return 0;
-}
 
 // n documents of 0 to 12 tokens whose ids count up, so that every token of the shard is recognisable.
 static kv_status write_counting(const char *path, int n, int64_t *n_tokens, kv_error *err) {
@@ -44,7 +31,7 @@ static kv_status write_counting(const char *path, int n, int64_t *n_tokens, kv_e
 
 static kv_shard *counting_shard(int n) {
     kv_shard *shard = NULL;
-    const char *path = test_path(dir, "counting.h5");
+    const char *path = test_path(test_dir, "counting.h5");
     assert_int_equal(write_counting(path, n, NULL, NULL), KV_OK);
     assert_int_equal(kv_shard_open(path, &shard, NULL), KV_OK);
     return shard;
@@ -58,7 +45,7 @@ static void written_is_read_back(void **state) {
     kv_error err = {0};
     const int n = 25000;
     int64_t n_tokens = 0;
-    const char *path = test_path(dir, "many.h5");
+    const char *path = test_path(test_dir, "many.h5");
     if (write_counting(path, n, &n_tokens, &err)) fail_msg("%s", err.message);
     kv_shard *shard = NULL;
     if (kv_shard_open(path, &shard, &err)) fail_msg("%s", err.message);
@@ -79,8 +66,8 @@ static void written_is_read_back(void **state) {
 static void unfinished_leaves_nothing(void **state) {
     (void)state;
     kv_shard_writer *writer = NULL;
-    const char *empty = test_path(dir, "empty");
-    assert_int_equal(kv_shard_writer_open(test_path(dir, "empty/x.h5"), &info, &writer, NULL), KV_OK);
+    const char *empty = test_path(test_dir, "empty");
+    assert_int_equal(kv_shard_writer_open(test_path(test_dir, "empty/x.h5"), &info, &writer, NULL), KV_OK);
     int32_t id = 5;
     assert_int_equal(kv_shard_writer_add(writer, &id, 1, NULL), KV_OK);
     kv_shard_writer_free(writer);
@@ -93,11 +80,11 @@ static void full_disk_leaves_nothing(void **state) {
     // Wherever the disk becomes full: in the header, while streaming, when closing.
     for (int64_t limit = 100; limit < 20000; limit = limit * 7 / 2) {
         test_limit_file_size(limit);
-        kv_status status = write_counting(test_path(dir, "full/x.h5"), 25000, NULL, &err);
+        kv_status status = write_counting(test_path(test_dir, "full/x.h5"), 25000, NULL, &err);
         test_limit_file_size(-1);
         assert_int_equal(status, KV_ERR_IO);
         assert_non_null(strstr(err.message, "x.h5"));
-        assert_int_equal(test_dir_count(test_path(dir, "full")), 0);
+        assert_int_equal(test_dir_count(test_path(test_dir, "full")), 0);
     }
 }
 
@@ -106,7 +93,7 @@ static void ids_outside_the_vocabulary_are_not_written(void **state) {
     kv_error err = {0};
     kv_shard_writer *writer = NULL;
     int32_t ids[] = {3, 1000};
-    assert_int_equal(kv_shard_writer_open(test_path(dir, "range.h5"), &info, &writer, NULL), KV_OK);
+    assert_int_equal(kv_shard_writer_open(test_path(test_dir, "range.h5"), &info, &writer, NULL), KV_OK);
     assert_int_equal(kv_shard_writer_add(writer, ids, 2, &err), KV_ERR_RANGE);
     assert_non_null(strstr(err.message, "1000"));
     kv_shard_writer_free(writer);
@@ -114,7 +101,7 @@ static void ids_outside_the_vocabulary_are_not_written(void **state) {
 
 static void truncated_files_are_refused(void **state) {
     (void)state;
-    const char *whole = test_path(dir, "whole.h5"), *cut = test_path(dir, "cut.h5");
+    const char *whole = test_path(test_dir, "whole.h5"), *cut = test_path(test_dir, "cut.h5");
     assert_int_equal(write_counting(whole, 3000, NULL, NULL), KV_OK);
     static char bytes[1 << 20];
     FILE *file = fopen(whole, "rb");
@@ -135,7 +122,7 @@ static void truncated_files_are_refused(void **state) {
 // A shard with one thing wrong: `tokens` and `documents` as given, and an attribute changed.
 static kv_status open_crafted(const int32_t tokens[4], const int64_t *documents, int64_t n_starts,
                               const char *attribute, int64_t value, kv_error *err) {
-    const char *path = test_path(dir, "crafted.h5");
+    const char *path = test_path(test_dir, "crafted.h5");
     int64_t four = 4;
     hid_t file = -1;
     assert_int_equal(kv_h5_create(path, &file, NULL), KV_OK);
@@ -181,10 +168,10 @@ static void other_files_are_refused(void **state) {
     (void)state;
     kv_error err = {0};
     kv_shard *shard = NULL;
-    assert_int_equal(kv_shard_open(test_path(dir, "missing.h5"), &shard, &err), KV_ERR_IO);
+    assert_int_equal(kv_shard_open(test_path(test_dir, "missing.h5"), &shard, &err), KV_ERR_IO);
     assert_non_null(strstr(err.message, "missing.h5"));
     hid_t file = -1;
-    const char *other = test_path(dir, "other.h5");
+    const char *other = test_path(test_dir, "other.h5");
     assert_int_equal(kv_h5_create(other, &file, NULL), KV_OK);
     H5Fclose(file);
     assert_int_equal(kv_shard_open(other, &shard, &err), KV_ERR_FORMAT);
@@ -321,5 +308,5 @@ int main(void) {
         cmocka_unit_test(a_shard_shorter_than_a_row_wraps),
         cmocka_unit_test(impossible_batches),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }

@@ -7,20 +7,6 @@
 #include <string.h>
 #include <zlib.h>
 
-static char dir[64];
-
-static int set_up(void **state) {
-    (void)state;
-    test_dir_make(dir);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    test_dir_remove(dir);
-    return 0;
-}
-
 static void expect_both_questions(const char *path) {
     kv_error err = {0};
     kv_questions questions;
@@ -47,7 +33,7 @@ static void both_formats_say_the_same(void **state) {
 static void both_formats_gzipped(void **state) {
     (void)state;
     static const char *const names[] = {"data/trivia_original.json", "data/trivia_lines.jsonl"};
-    const char *packed = test_path(dir, "packed.gz");
+    const char *packed = test_path(test_dir, "packed.gz");
     for (int i = 0; i < 2; i++) {
         char *text = test_read_text(test_fixture(names[i]));
         gzFile file = gzopen(packed, "wb");
@@ -61,7 +47,7 @@ static void both_formats_gzipped(void **state) {
 static void a_minified_original(void **state) {
     (void)state;
     kv_questions questions;
-    const char *path = test_path(dir, "small.json");
+    const char *path = test_path(test_dir, "small.json");
     test_write_text(path, "{\"Data\":[{\"Question\":\"q?\",\"Answer\":{\"Value\":\"a\"}}]}");
     assert_int_equal(kv_triviaqa_read(path, &questions, NULL), KV_OK);
     assert_int_equal(questions.n, 1);
@@ -90,7 +76,7 @@ static void bad_files_are_named(void **state) {
         {"{\"question\": \"q\", \"answer\": {\"value\": \"a\", \"aliases\": \"b\"}}",
          "bad.json:1: expected the answer's aliases"},
     };
-    const char *path = test_path(dir, "bad.json");
+    const char *path = test_path(test_dir, "bad.json");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kv_error err = {0};
         kv_questions questions;
@@ -103,7 +89,7 @@ static void bad_files_are_named(void **state) {
     }
     kv_error err = {0};
     kv_questions questions;
-    assert_int_equal(kv_triviaqa_read(test_path(dir, "missing.json"), &questions, &err), KV_ERR_IO);
+    assert_int_equal(kv_triviaqa_read(test_path(test_dir, "missing.json"), &questions, &err), KV_ERR_IO);
     assert_non_null(strstr(err.message, "missing.json"));
 }
 
@@ -150,5 +136,5 @@ int main(void) {
         cmocka_unit_test(normalisation),
         cmocka_unit_test(exact_match),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }
