@@ -67,9 +67,9 @@ static void run_aux(struct step *s, kv_tensor **raw_k, kv_tensor **v) {
     bool loss = s->weights->aux != 0;
     kv_pass pass = {
         .segments = s->segments, .n_segments = s->batch->n_seq, .raw_k = raw_k, .v = v, .only_kv = !loss};
-    s->trace->aux_hidden =
-        kv_model_forward(s->tape, s->aux, s->batch->input_ids, batch_rows(s->batch), &pass);
+    kv_tensor *hidden = kv_model_forward(s->tape, s->aux, s->batch->input_ids, batch_rows(s->batch), &pass);
     if (!loss) return;
+    s->trace->aux_hidden = hidden;
     kv_lm_loss_args args = {.weight_ce = s->weights->aux, .weight_z = s->weights->aux * s->weights->z_loss};
     s->parts[1] = token_loss(s->tape, s->aux, s->batch, s->trace->aux_hidden, &args, &s->terms->aux);
     s->part_weights[1] = 1;

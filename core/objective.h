@@ -43,7 +43,7 @@ typedef struct kv_kvp_trace {
     kv_tensor *pred_k[KV_MAX_LAYERS], *pred_v[KV_MAX_LAYERS]; // [tokens, kv_dim_base]
     kv_tensor *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS]; // NULL when no term needed the true cache
     kv_tensor *hidden;     // base on the predicted cache, before the final norm
-    kv_tensor *aux_hidden; // before the final norm
+    kv_tensor *aux_hidden; // before the final norm; NULL when the aux has no loss of its own
 } kv_kvp_trace;
 
 // Passes whose term has weight 0 are not run. base must be frozen.
