@@ -66,7 +66,6 @@ kv_status kv_bootstrap_mean(const double *values, int64_t n, int64_t n_resamples
 
 // 2 · P(X <= k) for X ~ Binomial(m, 1/2), k <= m / 2, at most 1: from the largest term downwards.
 static double binomial_two_sided(int64_t m, int64_t k) {
-    if (2 * k == m) return 1;
     int sign;
     const double largest = lgamma_r((double)m + 1, &sign) - lgamma_r((double)k + 1, &sign) -
                            lgamma_r((double)(m - k) + 1, &sign) - (double)m * log(2);

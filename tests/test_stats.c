@@ -103,6 +103,8 @@ static void interval_of_nothing(void **state) {
     assert_true(isnan(found.low) && isnan(found.high));
     found = interval_of((const double[]){1, NAN, 0}, 3, 100, 1);
     assert_true(isnan(found.low) && isnan(found.high));
+    found = interval_of((const double[]){1, INFINITY, 0}, 3, 100, 1);
+    assert_true(isnan(found.low) && isnan(found.high));
     assert_int_equal(kv_bootstrap_mean((const double[]){1}, 1, 0, 1, &found, &err), KV_ERR_ARGUMENT);
     assert_int_equal(kv_bootstrap_mean((const double[]){1}, -1, 5, 1, &found, &err), KV_ERR_ARGUMENT);
     assert_int_equal(kv_bootstrap_mean((const double[]){1}, 1, INT64_MAX, 1, &found, &err), KV_ERR_MEMORY);
