@@ -196,8 +196,9 @@ static kv_status ask_batch(struct asking *a, kv_error *err) {
     int32_t *end = a->ids;
     for (int64_t s = 0; s < a->n; end += lengths[s++])
         memcpy(end, a->task->ids[a->first + s], (size_t)lengths[s] * sizeof *end);
-    kv_status status = kv_generate_greedy(a->session, a->ids, lengths, a->task->config->max_tokens,
-                                          stop_at_answer, a, a->generated, a->n_generated, err);
+    const kv_generation how = {
+        .max_tokens = a->task->config->max_tokens, .stop = stop_at_answer, .context = a};
+    kv_status status = kv_generate(a->session, a->ids, lengths, &how, a->generated, a->n_generated, err);
     return status == KV_OK ? judge(a, err) : status;
 }
 
