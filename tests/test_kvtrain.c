@@ -115,6 +115,33 @@ static void test_frozen_aux(void **state) {
     assert_non_null(strstr(train_output(), "loss.aux 1 counts as 0"));
 }
 
+// KVP-LP without a checkpoint for the aux: it starts as layers of the base, and resumes from its own.
+static void test_aux_from_the_base(void **state) {
+    (void)state;
+    put_file("kvplp.yaml",
+             "task: kvp\noutput: kvplp\ndata: {train: shard.h5, seq_len: 16, batch_size: 8}\n"
+             "base: base/final/model\npredictor: {mapping: pruned, keep: 0.5}\n"
+             "train: {steps: 4, lr: 5e-3, warmup_steps: 1, checkpoint_every: 2, log_every: 1}\n");
+    train_expect(0, ARGS("kvplp.yaml", "-n"));
+    assert_non_null(strstr(train_output(), "aux          layers of the base (trained)"));
+    train_expect(
+        0, ARGS("tune.yaml", "-o", "layers", "-s", "model={from: pruned, keep: 0.5}", "-s", "train.steps=0"));
+    train_expect(0, ARGS("kvplp.yaml", "-o", "kvplp_0", "-s", "train.steps=0"));
+    assert_true(same_file("kvplp_0/final/aux/model.safetensors", "layers/final/model/model.safetensors"));
+    train_expect(0, ARGS("kvplp.yaml", "-o", "kvplp_frozen", "-s", "freeze_aux=true"));
+    assert_true(
+        same_file("kvplp_frozen/final/aux/model.safetensors", "layers/final/model/model.safetensors"));
+    train_expect(0, ARGS("kvplp.yaml"));
+    assert_false(same_file("kvplp/final/aux/model.safetensors", "layers/final/model/model.safetensors"));
+    kv_error err;
+    assert_int_equal(kv_remove_tree("kvplp/checkpoints/step-000004", &err), KV_OK);
+    assert_int_equal(rename("kvplp/final", "kvplp_final"), 0);
+    train_expect(0, ARGS("kvplp.yaml", "--resume"));
+    assert_true(same_file("kvplp/final/aux/model.safetensors", "kvplp_final/aux/model.safetensors"));
+    train_refuse("key `aux`: found nothing, expected a value: the model's directory",
+                 ARGS("kvplp.yaml", "-o", "x", "-s", "predictor={mapping: separate}"));
+}
+
 static void test_least_squares_start(void **state) {
     (void)state;
     train_expect(
@@ -218,6 +245,7 @@ int main(void) {
         cmocka_unit_test(test_fine_tuning),
         cmocka_unit_test(test_kvp),
         cmocka_unit_test(test_frozen_aux),
+        cmocka_unit_test(test_aux_from_the_base),
         cmocka_unit_test(test_least_squares_start),
         cmocka_unit_test(test_interrupted_lm),
         cmocka_unit_test(test_interrupted_kvp),
