@@ -1,6 +1,5 @@
 #include "eval/systems.h"
 
-#include "core/flops.h"
 #include "data/checkpoint.h"
 
 #include <stdio.h>
@@ -134,14 +133,4 @@ int64_t kv_system_context(const kv_system *system) {
     const int64_t base = system->base->spec.context_length;
     const int64_t aux = system->aux ? system->aux->spec.context_length : base;
     return aux < base ? aux : base;
-}
-
-uint64_t kv_system_flops(const kv_system *system, int64_t n) {
-    if (!system->aux) return kv_flops_prefill(&system->base->spec, n);
-    return kv_flops_kvp_prefill(&system->base->spec, &system->aux->spec, system->predictor, n);
-}
-
-double kv_system_paper_reduction(const kv_system *system, const kv_system *base) {
-    const kv_model *reader = system->aux ? system->aux : system->base;
-    return kv_paper_reduction(&base->base->spec, &reader->spec);
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "eval/eval_config.h"
-#include "infer/engine.h"
+#include "infer/cost.h"
 
 typedef struct kv_systems {
     int64_t n;
@@ -20,10 +20,3 @@ void kv_systems_free(kv_systems *systems);
 
 // The shortest context among a system's models.
 int64_t kv_system_context(const kv_system *system);
-
-// Matrix-product operations up to the first token of a prompt of n tokens.
-uint64_t kv_system_flops(const kv_system *system, int64_t n);
-
-// The paper's reduction of the time to the first token over `base`, the first row: parameters of the base
-// over those of the model that reads the prompt.
-double kv_system_paper_reduction(const kv_system *system, const kv_system *base);

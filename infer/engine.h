@@ -11,8 +11,8 @@
 typedef struct kv_system {
     kv_model *base;
     kv_model *aux;           // NULL: the base reads its prompt itself
-    kv_predictor *predictor; // with aux
-    kv_pruning pruning;      // zero: none
+    kv_predictor *predictor; // with aux, unless pruning is speculative
+    kv_pruning pruning;      // zero: none; not together with a predictor
 } kv_system;
 
 typedef struct kv_session kv_session;
