@@ -177,7 +177,7 @@ static kv_status check_arc_choices(const kv_json_file *row, kv_json_file *choice
 
 static kv_status read_arc(const kv_json_file *row, kv_choice_item *item, kv_error *err) {
     static const char *const keys[] = {"question", "answerKey"};
-    const char *fields[2], *texts[16];
+    const char *fields[2], *texts[KV_MAX_CHOICES];
     kv_json_file choices;
     kv_status status = get_texts(row, keys, 2, fields, err);
     if (status == KV_OK) status = check_arc_choices(row, &choices, err);
@@ -185,9 +185,9 @@ static kv_status read_arc(const kv_json_file *row, kv_choice_item *item, kv_erro
     const json_t *text = json_object_get(choices.root, "text"),
                  *label = json_object_get(choices.root, "label");
     const size_t n = json_array_size(text);
-    if (n > sizeof texts / sizeof *texts)
-        return kv_fail(err, KV_ERR_FORMAT, "%s: %zu choices, expected at most %zu", row->path, n,
-                       sizeof texts / sizeof *texts);
+    if (n > KV_MAX_CHOICES)
+        return kv_fail(err, KV_ERR_FORMAT, "%s: %zu choices, expected at most %d", row->path, n,
+                       KV_MAX_CHOICES);
     item->gold = -1;
     for (size_t i = n; i-- > 0;) {
         texts[i] = json_string_value(json_array_get(text, i));

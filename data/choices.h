@@ -8,15 +8,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { KV_MAX_CHOICES = 16 };
+
 // What is asked: a choice's text is context + " " + choice; with partial evaluation (WinoGrande) the choice
 // belongs to the context and the ending all choices share is what is scored: context + choice + " " + ending.
 typedef struct kv_choice_item {
     char *id;
     char *context;
-    char **choices; // [n_choices]
-    int64_t n_choices;
-    char *ending; // NULL but for partial evaluation
-    int64_t gold; // the right choice
+    char **choices;    // [n_choices]
+    int64_t n_choices; // 2 to KV_MAX_CHOICES
+    char *ending;      // NULL but for partial evaluation
+    int64_t gold;      // the right choice
 } kv_choice_item;
 
 typedef struct kv_choice_items {

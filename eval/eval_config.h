@@ -14,7 +14,8 @@ typedef struct kv_eval_system {
 
 typedef struct kv_eval_task {
     char *name, *split;
-    char *file;         // TriviaQA questions
+    char *kind;         // see eval/benchmark.h
+    char *file;         // questions
     int64_t shots;      // solved examples in front of each question
     int64_t limit;      // only so many questions from the beginning; 0: all
     int64_t max_tokens; // of an answer

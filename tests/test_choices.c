@@ -96,9 +96,9 @@ static void hellaswag(void **state) {
                 TEXTS("is using wrap to wrap a pair of skis.", "is ripping level tiles off.",
                       "is holding a rubik's cube.", "starts pulling up roofing on a roof."));
     // " [header]", "[step]" and the rest go, and leave two spaces that become one.
-    expect_item(&items.items[1], "38", "Home and Garden: How to dry herbs. Hang them In a dry room.", NULL, 0,
+    expect_item(&items.items[1], "38", "Home and Garden: How to dry herbs. Hang them In a dry room.", NULL, 1,
                 TEXTS("Wait two weeks.", " Shake them.. Store them", "Burn them.", "Boil them eat."));
-    expect_item(&items.items[2], "41", "Sailing: A boat leaves. \xC3\x89mile mckay waves", NULL, 1,
+    expect_item(&items.items[2], "41", "Sailing: A boat leaves. \xC3\x89mile mckay waves", NULL, 0,
                 TEXTS("a", "bb", "ccc", "dddd"));
     kv_choice_items_free(&items);
 }
@@ -109,7 +109,7 @@ static void piqa(void **state) {
     assert_int_equal(items.n, 2);
     expect_item(&items.items[0], "1", "Question: keep bread fresh\nAnswer:", NULL, 1,
                 TEXTS("leave it in the rain", "wrap it"));
-    expect_item(&items.items[1], "2", "Question: cool soup\nAnswer:", NULL, 0,
+    expect_item(&items.items[1], "2", "Question: cool soup\nAnswer:", NULL, 1,
                 TEXTS("blow on it", "put it on the fire for an hour"));
     kv_choice_items_free(&items);
 }
@@ -119,8 +119,8 @@ static void sciq(void **state) {
     kv_choice_items items = read_items(test_fixture("data/choices/sciq.jsonl"), "sciq");
     assert_int_equal(items.n, 2);
     expect_item(&items.items[0], "1",
-                "Plants live on light and water.\nQuestion: What do plants need?\nAnswer:", NULL, 3,
-                TEXTS("plastic", "lead", "noise", "light"));
+                "Plants live on sun and water.\nQuestion: What do plants need?\nAnswer:", NULL, 3,
+                TEXTS("plastic", "lead", "noise", "sun"));
     expect_item(&items.items[1], "2", "\nQuestion: What is ice?\nAnswer:", NULL, 3,
                 TEXTS("a gas", "a metal", "a plant", "frozen water"));
     kv_choice_items_free(&items);

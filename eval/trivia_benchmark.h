@@ -1,0 +1,4 @@
+// Where shots are drawn.
+#pragma once
+
+#include "eval/trivia_task.h"
