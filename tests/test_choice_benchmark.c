@@ -48,7 +48,7 @@ static int teardown(void **state) {
 static kv_benchmark *create(const kv_eval_task *config) {
     kv_benchmark *benchmark;
     kv_error err = {0};
-    if (kv_choice_benchmark(config, bytes_tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    if (kv_benchmark_create(config, bytes_tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
     return benchmark;
 }
 
