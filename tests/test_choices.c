@@ -214,6 +214,8 @@ static void broken_files_are_named(void **state) {
         {"piqa", "{\"rows\": []}", "bad.jsonl: holds no rows"},
         {"piqa", "goal,sol1", "bad.jsonl:1: not valid JSON ("},
         {"piqa", PIQA "\n\n{\"goal\": \"cut of", "bad.jsonl:3: not valid JSON ("},
+        {"piqa", "{\"goal\":\"g\",\n\n\"sol1\":\"a\",\"sol2\":\"b\",\"label\":0}\n{}",
+         "bad.jsonl:4: 'goal' is missing"},
         {"piqa", PIQA "\n{\"goal\": \"a\\u0000b\"}", "bad.jsonl:2: not valid JSON ("},
         {"piqa", PIQA "\n{\"goal\": \"\xC3\"}", "bad.jsonl:2: not valid JSON ("},
         {"piqa", "3", "bad.jsonl:1: "}, // jansson wants an array or an object here
