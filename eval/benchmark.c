@@ -1,5 +1,6 @@
 #include "eval/benchmark.h"
 
+#include "eval/choice_benchmark.h"
 #include "eval/trivia_benchmark.h"
 
 #include <stdlib.h>
@@ -8,8 +9,16 @@
 typedef kv_status create_fn(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
                             kv_benchmark **benchmark, kv_error *err);
 
-const char *const kv_benchmark_kinds[] = {"triviaqa", NULL};
-static create_fn *const creators[] = {kv_trivia_benchmark};
+// clang-format off
+const char *const kv_benchmark_kinds[] = {
+    "triviaqa",
+    "arc_challenge", "arc_easy", "boolq", "hellaswag", "piqa", "sciq", "winogrande",
+    NULL};
+static create_fn *const creators[] = {
+    kv_trivia_benchmark,
+    kv_choice_benchmark, kv_choice_benchmark, kv_choice_benchmark, kv_choice_benchmark, kv_choice_benchmark,
+    kv_choice_benchmark, kv_choice_benchmark};
+// clang-format on
 
 static int find_kind(const char *kind) {
     int i = 0;
