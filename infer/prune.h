@@ -23,6 +23,24 @@ typedef struct kv_pruning {
     uint64_t seed; // random
 } kv_pruning;
 
+// Zeros that stand for defaults replaced by them.
+kv_pruning kv_pruning_resolved(const kv_pruning *pruning);
+
+// KV_OK, or KV_ERR_ARGUMENT naming the value that makes no sense for its kind.
+kv_status kv_pruning_check(const kv_pruning *pruning, kv_error *err);
+
+// Tokens that stay of a prompt of n >= 1: random, static, speculative keep · n, rounded, but at least the
+// last one (speculative: and the first). n for the other kinds.
+int64_t kv_pruning_kept(const kv_pruning *pruning, int64_t n);
+
+// Tokens of a context of n >= 1 that a layer works on with lazy pruning: all at the first layer, then n times
+// the schedule at the middle of the layer's share of the depth, (layer + 1/2) / n_layers, rounded, but at
+// least one. Never rises from layer to layer.
+int64_t kv_lazy_kept(const kv_pruning *pruning, int64_t n_layers, int64_t layer, int64_t n);
+
+// Layers that static pruning runs on the whole prompt: a quarter, rounded, at least one.
+int64_t kv_static_layers(int64_t n_layers);
+
 // The paper's reduction of the time to the first token over the unpruned base, in closed form (no pruning:
 // 1):
 //   random 1 / keep;  static 1 / (1/4 + keep);  lazy 1 / (mean of the schedule over the depth);
