@@ -23,7 +23,7 @@ ref_reader ref_reader_make(kv_model *model, int64_t capacity) {
 }
 
 void ref_reader_free(ref_reader *r) {
-    for (int i = 0; i < READER_LAYERS; i++) free(r->k[i]), free(r->v[i]), free(r->active[i]);
+    for (int i = 0; i < REF_LAYERS; i++) free(r->k[i]), free(r->v[i]), free(r->active[i]);
     free(r->positions), free(r->depth), free(r->x), free(r->mean_received), free(r->max_received);
     ref_model_free(&r->m);
 }

@@ -5,18 +5,16 @@
 #include "infer/prune.h"
 #include "tests/reference_model.h"
 
-enum { READER_LAYERS = 8 };
-
 typedef struct ref_reader {
     ref_model m;
     int64_t n, capacity;
-    int32_t *positions;                          // [capacity]
-    int64_t *depth;                              // [capacity] layers gone through
-    double *x;                                   // [capacity, model_dim] input to layer `depth`
-    double *k[READER_LAYERS], *v[READER_LAYERS]; // [capacity, kv_dim]
+    int32_t *positions;                    // [capacity]
+    int64_t *depth;                        // [capacity] layers gone through
+    double *x;                             // [capacity, model_dim] input to layer `depth`
+    double *k[REF_LAYERS], *v[REF_LAYERS]; // [capacity, kv_dim]
     // Of the last ref_read.
-    bool *active[READER_LAYERS]; // [capacity] tokens of each layer
-    int64_t n_active[READER_LAYERS], n_processed[READER_LAYERS];
+    bool *active[REF_LAYERS]; // [capacity] tokens of each layer
+    int64_t n_active[REF_LAYERS], n_processed[REF_LAYERS];
     double
         *mean_received; // [capacity] Σ over the first quarter of the layers and all queries, mean over heads
     double *max_received; // [capacity] from the newest token, the largest of all layers and heads
