@@ -18,5 +18,5 @@ kv_status kv_systems_load(const kv_config *config, const kv_eval_config *eval, i
                           kv_systems **systems, kv_error *err);
 void kv_systems_free(kv_systems *systems);
 
-// The shortest context among a system's models.
+// The shortest context among a system's models, less what a speculative aux looks ahead.
 int64_t kv_system_context(const kv_system *system);
