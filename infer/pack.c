@@ -90,7 +90,6 @@ bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache,
     for (int64_t s = first; s < end; s++)
         if (reading->lengths[s] > 0) add_sequence(session, reading, in_cache, s, pack);
     if (in_cache) pack->k_positions = session->positions;
-    if (!in_cache) pack->q_positions = pack->newest_positions = NULL;
     pack->n_new = pack->n_rows;
     return true;
 }
