@@ -25,21 +25,32 @@ static uint64_t other_projections(const kv_model_spec *spec, int64_t layer, int6
            3 * product(n, spec->layers[layer].ffn_dim, spec->model_dim);
 }
 
-// A whole layer on n new tokens behind `cached` ones.
-static uint64_t layer_flops(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached) {
+uint64_t kv_flops_layer(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached) {
     return keys_values(spec, layer, n) + attention(spec, layer, n, cached + n) +
            other_projections(spec, layer, n);
 }
 
-static uint64_t head_flops(const kv_model_spec *spec, int64_t n) {
-    return product(n, spec->vocab_size, spec->model_dim);
+uint64_t kv_flops_last_layer(const kv_model_spec *spec, int64_t n) {
+    const int64_t last = spec->n_layers - 1;
+    return keys_values(spec, last, n) + attention(spec, last, 1, n) + other_projections(spec, last, 1);
+}
+
+uint64_t kv_flops_head(const kv_model_spec *spec) {
+    return product(1, spec->vocab_size, spec->model_dim);
+}
+
+uint64_t kv_flops_received(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached) {
+    const kv_layer_spec *l = &spec->layers[layer];
+    return kv_attention_received_flops(l->n_heads, l->n_kv_heads, spec->head_dim, n, cached + n);
+}
+
+uint64_t kv_flops_queries_keys(const kv_model_spec *spec, int64_t layer, int64_t n) {
+    return product(n, q_dim(spec, layer) + kv_spec_kv_dim(spec, layer), spec->model_dim);
 }
 
 uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n) {
-    const int64_t last = spec->n_layers - 1;
-    uint64_t sum = keys_values(spec, last, n) + attention(spec, last, 1, n) +
-                   other_projections(spec, last, 1) + head_flops(spec, 1);
-    for (int64_t i = 0; i < last; i++) sum += layer_flops(spec, i, n, 0);
+    uint64_t sum = kv_flops_last_layer(spec, n) + kv_flops_head(spec);
+    for (int64_t i = 0; i + 1 < spec->n_layers; i++) sum += kv_flops_layer(spec, i, n, 0);
     return sum;
 }
 
@@ -56,13 +67,13 @@ uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *au
     const int64_t front = n - 1, last = aux->n_layers - 1;
     uint64_t sum = kv_flops_decode(base, front);
     if (front < 1) return sum;
-    for (int64_t i = 0; i < last; i++) sum += layer_flops(aux, i, front, 0);
+    for (int64_t i = 0; i < last; i++) sum += kv_flops_layer(aux, i, front, 0);
     return sum + keys_values(aux, last, front) + predictor_flops(base, aux, predictor, front);
 }
 
 uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached) {
-    uint64_t sum = head_flops(spec, 1);
-    for (int64_t i = 0; i < spec->n_layers; i++) sum += layer_flops(spec, i, 1, cached);
+    uint64_t sum = kv_flops_head(spec);
+    for (int64_t i = 0; i < spec->n_layers; i++) sum += kv_flops_layer(spec, i, 1, cached);
     return sum;
 }
 

@@ -18,6 +18,17 @@ uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *au
 // One decoded token after `cached` tokens.
 uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached);
 
+// What those are made of, for whoever runs layers otherwise (infer/cost.c). A layer on n tokens behind
+// `cached` ones, each seeing all before it; the last layer on n tokens of which only the newest goes beyond
+// its keys and values; the LM head for one position.
+uint64_t kv_flops_layer(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached);
+uint64_t kv_flops_last_layer(const kv_model_spec *spec, int64_t n);
+uint64_t kv_flops_head(const kv_model_spec *spec);
+
+// kv_attention_received of n new tokens behind `cached` ones, and the projections it needs.
+uint64_t kv_flops_received(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached);
+uint64_t kv_flops_queries_keys(const kv_model_spec *spec, int64_t layer, int64_t n);
+
 // Products of one step of kv_lm_objective, forward and backward, on n_seq sequences of seq_len tokens with
 // every parameter trainable. A step made of micro-batches is the sum of theirs.
 uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);

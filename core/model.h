@@ -115,7 +115,7 @@ kv_param *kv_model_head(kv_model *model);
 typedef struct kv_pass {
     const kv_segment *segments; // sequences within the rows
     int64_t n_segments;
-    const int32_t *q_positions, *k_positions; // see kv_attention_args
+    const int32_t *q_positions, *k_positions, *visible; // see kv_attention_args
     // Attention reads these instead of the layer's own keys (after k_norm, before RoPE) and values, whose
     // projections are then not computed.  [n_layers] each, or NULL.
     kv_tensor **given_k, **given_v;
@@ -136,9 +136,16 @@ typedef struct kv_layer_kv {
 } kv_layer_kv;
 kv_tensor *kv_layer_norm_in(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x); // h for q, k, v
 kv_layer_kv kv_layer_keys_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);
-// x + attention(h's queries over k, v)·Woᵀ, then + the feed-forward part.
+kv_layer_kv kv_layer_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);   // v NULL
+kv_tensor *kv_layer_queries(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h); // after q_norm
+// x + attention(q over k, v)·Woᵀ, then + the feed-forward part.
+kv_tensor *kv_layer_mix(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
+                        kv_tensor *k, kv_tensor *v, const kv_pass *pass);
+// Both: kv_layer_mix with h's queries.
 kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *h,
                            kv_tensor *k, kv_tensor *v, const kv_pass *pass);
+// What the attention of a pass over one layer works on.
+kv_attention_args kv_layer_attention(const kv_model *model, int64_t layer, const kv_pass *pass);
 
 // Final norm: [n, model_dim] → [n, model_dim], what the head is applied to.
 kv_tensor *kv_model_final_norm(kv_tape *tape, kv_model *model, kv_tensor *x);

@@ -194,6 +194,7 @@ void kv_systems_free(kv_systems *systems) {
 
 int64_t kv_system_context(const kv_system *system) {
     const int64_t base = system->base->spec.context_length;
-    const int64_t aux = system->aux ? system->aux->spec.context_length : base;
+    int64_t aux = system->aux ? system->aux->spec.context_length : base;
+    if (system->pruning.kind == KV_PRUNE_SPECULATIVE) aux -= kv_pruning_resolved(&system->pruning).lookahead;
     return aux < base ? aux : base;
 }

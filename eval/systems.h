@@ -22,5 +22,5 @@ void kv_systems_free(kv_systems *systems);
 // all weights of a model the first time.
 void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]);
 
-// The shortest context among a system's models.
+// The shortest context among a system's models, less what a speculative aux looks ahead.
 int64_t kv_system_context(const kv_system *system);
