@@ -2,6 +2,7 @@
 
 #include "core/flops.h"
 #include "data/checkpoint.h"
+#include "data/random_checkpoint.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,7 +75,9 @@ static kv_status load_model(const struct loading *l, const char *dir, struct kv_
 static kv_status load_predictor(const struct loading *l, unsigned i, struct kv_loaded_model *base,
                                 kv_error *err) {
     kv_system *system = &l->systems->items[i];
-    if (!*base->fingerprint) kv_checkpoint_fingerprint(base->model, base->fingerprint);
+    // A random predictor was made for no base in particular; hashing a large one takes a while.
+    const bool random = kv_is_random_predictor(l->eval->systems[i].predictor);
+    if (!random && !*base->fingerprint) kv_checkpoint_fingerprint(base->model, base->fingerprint);
     kv_status status =
         kv_predictor_load(l->eval->systems[i].predictor, &system->base->spec, &system->aux->spec,
                           base->fingerprint, NULL, &system->predictor, err);
