@@ -37,6 +37,7 @@ struct bench {
     int64_t n, repeats;
     uint64_t seed;
     const kv_ttft_cell *cell;
+    bool together;         // every system keeps its session through all turns
     kv_session **sessions; // [n]
     int32_t *ids;          // [batch_size, prompt_tokens]
     int64_t *lengths;      // [batch_size]
@@ -78,10 +79,6 @@ static kv_status prepare_bench(struct bench *b, kv_error *err) {
     for (int64_t i = 0; i < n_ids; i++)
         b->ids[i] = (int32_t)kv_rng_below(rng, (uint64_t)i, (uint64_t)smallest);
     for (int64_t s = 0; s < n_seq; s++) b->lengths[s] = n_tokens;
-    for (int64_t i = 0; i < b->n; i++) {
-        kv_status status = kv_session_create(&b->systems[i], n_seq, n_tokens, &b->sessions[i], err);
-        if (status != KV_OK) return status;
-    }
     return KV_OK;
 }
 
@@ -105,19 +102,40 @@ static void show(struct bench *b, uint64_t flops, double seconds) {
     kv_progress_show(b->progress, b->done, note);
 }
 
-static kv_status run_bench(struct bench *b, kv_error *err) {
-    for (int64_t r = -1; r < b->repeats; r++) // -1 warms caches and memory up
-        for (int64_t i = 0; i < b->n; i++) {
-            if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-            double seconds;
-            const uint64_t flops = kv_gemm_flops();
-            kv_status status = time_prefill(b, i, &seconds, err);
-            if (status != KV_OK) return status;
-            if (r < 0) continue;
-            b->samples[i * b->repeats + r] = seconds;
-            show(b, kv_gemm_flops() - flops, seconds);
-        }
+// A prefill that warms caches and memory up (repeat -1), or one that counts.
+static kv_status run_prefill(struct bench *b, int64_t system, int64_t repeat, kv_error *err) {
+    if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+    double seconds;
+    const uint64_t flops = kv_gemm_flops();
+    kv_status status = time_prefill(b, system, &seconds, err);
+    if (status != KV_OK || repeat < 0) return status;
+    b->samples[system * b->repeats + repeat] = seconds;
+    show(b, kv_gemm_flops() - flops, seconds);
     return KV_OK;
+}
+
+// Sessions that come and go have new memory, which the system hands out page by page at its first use: every
+// turn then warms up for itself.
+static kv_status take_turn(struct bench *b, int64_t system, int64_t repeat, kv_error *err) {
+    kv_session **session = &b->sessions[system];
+    const bool fresh = !*session;
+    kv_status status = KV_OK;
+    if (fresh)
+        status =
+            kv_session_create(&b->systems[system], b->cell->batch_size, b->cell->prompt_tokens, session, err);
+    if (status == KV_OK && fresh) status = run_prefill(b, system, -1, err);
+    if (status == KV_OK && repeat >= 0) status = run_prefill(b, system, repeat, err);
+    if (b->together) return status;
+    kv_session_free(*session);
+    *session = NULL;
+    return status;
+}
+
+static kv_status run_bench(struct bench *b, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t r = b->together ? -1 : 0; r < b->repeats; r++)
+        for (int64_t i = 0; i < b->n && status == KV_OK; i++) status = take_turn(b, i, r, err);
+    return status;
 }
 
 // ---- The grid ------------------------------------------------------------------------------------------
@@ -144,38 +162,47 @@ static kv_status check_cell(const kv_system *systems, int64_t n, const kv_ttft_c
                        cell->prompt_tokens, cell->batch_size);
     kv_status status = check_context(systems, n, cell->prompt_tokens, err);
     if (status != KV_OK) return status;
-    const int64_t needed = kv_ttft_bytes(systems, n, cell);
-    if (needed < INT64_MAX && needed <= available) return KV_OK;
-    return kv_fail(err, KV_ERR_MEMORY,
-                   "timing %" PRIi64 " tokens x %" PRIi64 " on %" PRIi64
-                   " systems needs about %.1f GB beside the weights, expected at most the %.1f GB available; "
-                   "fewer systems, sequences or tokens need less",
-                   cell->prompt_tokens, cell->batch_size, n, 1e-9 * (double)needed, 1e-9 * (double)available);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t needed = kv_ttft_bytes(&systems[i], 1, cell);
+        if (needed > available)
+            return kv_fail(err, KV_ERR_MEMORY,
+                           "timing %" PRIi64 " tokens x %" PRIi64 ": system %" PRIi64
+                           " needs about %.1f GB beside the weights, expected at most the %.1f GB available",
+                           cell->prompt_tokens, cell->batch_size, i + 1, 1e-9 * (double)needed,
+                           1e-9 * (double)available);
+    }
+    return KV_OK;
 }
 
 static kv_status check_grid(const kv_system *systems, int64_t n, const kv_ttft_grid_args *args,
-                            kv_error *err) {
+                            int64_t available, kv_error *err) {
     if (args->repeats < 1)
         return kv_fail(err, KV_ERR_ARGUMENT, "timing needs at least one repeat, not %" PRIi64, args->repeats);
-    const int64_t available = args->memory > 0 ? args->memory : kv_memory_available();
     kv_status status = KV_OK;
     for (int64_t c = 0; status == KV_OK && c < args->n_cells; c++)
         status = check_cell(systems, n, &args->cells[c], available, err);
     return status;
 }
 
+// What all say together is never as much as INT64_MAX, which stands for "too much to count".
+static int64_t available_memory(const kv_ttft_grid_args *args) {
+    const int64_t available = args->memory > 0 ? args->memory : kv_memory_available();
+    return available < INT64_MAX ? available : INT64_MAX - 1;
+}
+
 kv_status kv_ttft_grid(const kv_system *systems, int64_t n, const kv_ttft_grid_args *args,
                        kv_progress *progress, kv_ttft *ttft, double *samples, kv_error *err) {
     if (n < 1) return KV_OK;
-    const int64_t repeats = args->repeats;
+    const int64_t repeats = args->repeats, available = available_memory(args);
     int64_t done = 0;
-    kv_status status = check_grid(systems, n, args, err);
+    kv_status status = check_grid(systems, n, args, available, err);
     for (int64_t c = 0; status == KV_OK && c < args->n_cells; c++) {
         struct bench b = {.systems = systems,
                           .n = n,
                           .repeats = repeats,
                           .seed = args->seed,
                           .cell = &args->cells[c],
+                          .together = kv_ttft_bytes(systems, n, &args->cells[c]) <= available,
                           .progress = progress,
                           .done = done};
         status = prepare_bench(&b, err);

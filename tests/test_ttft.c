@@ -134,6 +134,45 @@ static void test_systems_take_turns(void **state) {
     assert_int_equal(seen.alive, 0);
 }
 
+// With room for one session only (the larger one), each turn has its own, warmed up.
+static void test_one_session_at_a_time(void **state) {
+    (void)state;
+    kv_ttft_grid_args args = three_cells;
+    args.memory = kv_ttft_bytes(&systems[1], 1, &cells[2]);
+    args.n_cells = 1, args.cells = &cells[2];
+    if (kv_ttft_bytes(systems, 1, &cells[2]) > args.memory)
+        args.memory = kv_ttft_bytes(systems, 1, &cells[2]);
+    kv_ttft ttft[N];
+    double samples[N * REPEATS];
+    kv_error err = {0};
+    start();
+    for (int i = 0; i < 2 * N * REPEATS; i++) seen.durations[i] = 1 + i;
+    expect_ok(kv_ttft_grid(systems, N, &args, NULL, ttft, samples, &err), &err);
+    assert_int_equal(seen.n_prefills, 2 * N * REPEATS);
+    assert_int_equal(seen.n_created, N * REPEATS);
+    assert_int_equal(seen.most_alive, 1);
+    assert_int_equal(seen.alive, 0);
+    for (int i = 0; i < seen.n_prefills; i++) assert_int_equal(seen.prefills[i].session, i / 2);
+    // The second prefill of every turn counts.
+    static const double expected[N * REPEATS] = {2, 6, 10, 4, 8, 12};
+    for (int i = 0; i < N * REPEATS; i++) assert_true(samples[i] == expected[i]);
+    for (int after = 0; after < 2 * N * REPEATS; after++) {
+        start();
+        seen.interrupt_after = after;
+        assert_int_equal(kv_ttft_grid(systems, N, &args, NULL, ttft, NULL, &err), KV_ERR_INTERRUPTED);
+        assert_int_equal(seen.n_prefills, after);
+        assert_int_equal(seen.alive, 0);
+    }
+    // Exactly what both need, and a byte less.
+    const int64_t both = kv_ttft_bytes(systems, N, &cells[2]);
+    for (int less = 0; less < 2; less++) {
+        args.memory = both - less;
+        start();
+        expect_ok(kv_ttft_grid(systems, N, &args, NULL, ttft, NULL, &err), &err);
+        assert_int_equal(seen.most_alive, less ? 1 : N);
+    }
+}
+
 static void test_prompts(void **state) {
     (void)state;
     kv_ttft ttft[N_CELLS * N];
@@ -270,7 +309,8 @@ static void test_bad_arguments(void **state) {
     expect_refusal((kv_ttft_cell){5, -1}, 1, 0, KV_ERR_ARGUMENT, "not 5 tokens x -1");
     expect_refusal((kv_ttft_cell){65, 1}, 1, 0, KV_ERR_RANGE,
                    "a prompt of 65 tokens: system 1 has a context of 64");
-    expect_refusal((kv_ttft_cell){5, INT64_MAX}, 1, 0, KV_ERR_MEMORY, "5 tokens x 9223372036854775807 on 2");
+    expect_refusal((kv_ttft_cell){5, INT64_MAX}, 1, 0, KV_ERR_MEMORY,
+                   "5 tokens x 9223372036854775807: system 1");
     expect_refusal((kv_ttft_cell){5, INT64_MAX}, 1, INT64_MAX, KV_ERR_MEMORY, "GB available");
 }
 
@@ -285,12 +325,14 @@ static void test_context_of_the_aux(void **state) {
 static void test_memory(void **state) {
     (void)state;
     const kv_ttft_cell large = {60, 50};
-    const int64_t needed = kv_ttft_bytes(systems, N, &large);
+    const int64_t first = kv_ttft_bytes(systems, 1, &large), second = kv_ttft_bytes(systems + 1, 1, &large);
+    assert_int_equal(kv_ttft_bytes(systems, N, &large), first + second);
+    const int64_t larger = first > second ? first : second;
     char message[128];
-    snprintf(message, sizeof message, "60 tokens x 50 on 2 systems needs about %.1f GB",
-             1e-9 * (double)needed);
-    expect_refusal(large, 1, needed - 1, KV_ERR_MEMORY, message);
-    const kv_ttft_grid_args fits = {.cells = &large, .n_cells = 1, .repeats = 1, .memory = needed};
+    snprintf(message, sizeof message, "60 tokens x 50: system %d needs about %.1f GB beside the weights",
+             first > second ? 1 : 2, 1e-9 * (double)larger);
+    expect_refusal(large, 1, larger - 1, KV_ERR_MEMORY, message);
+    const kv_ttft_grid_args fits = {.cells = &large, .n_cells = 1, .repeats = 1, .memory = larger};
     kv_ttft ttft[N];
     kv_error err = {0};
     start();
@@ -319,6 +361,7 @@ static void test_bytes_by_hand(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_systems_take_turns),
+        cmocka_unit_test(test_one_session_at_a_time),
         cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_medians_and_spread),
         cmocka_unit_test(test_single_cell),
