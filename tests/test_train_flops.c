@@ -147,7 +147,9 @@ static void test_least_squares_start(void **state) {
     while (!rate && fgets(line, sizeof line, out)) rate = strstr(line, "tokens  ");
     assert_non_null(rate);
     double speed;
-    assert_int_equal(sscanf(rate, "tokens  %lf GFLOP/s", &speed), 1);
+    int end = 0;
+    assert_int_equal(sscanf(rate, "tokens  %lf GFLOP/s%n", &speed, &end), 1);
+    assert_true(end > 0);
     fclose(out);
     close_run(&run);
 }
