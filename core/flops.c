@@ -77,6 +77,24 @@ uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached) {
     return sum;
 }
 
+uint64_t kv_flops_decoding(const kv_model_spec *spec, int64_t cached, int64_t n) {
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += kv_flops_decode(spec, cached + i);
+    return sum;
+}
+
+uint64_t kv_flops_answers(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
+                          const int64_t *prompt_tokens, const int64_t *n_generated, int64_t n) {
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (n_generated[i] < 1) continue;
+        sum += aux ? kv_flops_kvp_prefill(base, aux, predictor, prompt_tokens[i])
+                   : kv_flops_prefill(base, prompt_tokens[i]);
+        sum += kv_flops_decoding(base, prompt_tokens[i], n_generated[i] - 1);
+    }
+    return sum;
+}
+
 // ---- Training ------------------------------------------------------------------------------------------
 //
 // A linear layer costs one product forward, one backward for its input where that wants a gradient, and one
@@ -133,6 +151,24 @@ uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, 
     sum += (1 + backward) * predictor_flops(base, aux, predictor, n);
     if (teacher || consistency) sum += pass_flops(base, n_seq, seq_len, false, !teacher);
     if (student) sum += student_flops(base, n_seq, seq_len) + loss_flops(base, n, true, false, teacher);
+    return sum;
+}
+
+// Keys and values each: XᵀX once for every aux layer that is read, XᵀY for every base layer; X has a column
+// of ones.
+uint64_t kv_flops_least_squares(const kv_model_spec *base, const kv_model_spec *aux,
+                                const kv_predictor *predictor, int64_t n_seq, int64_t seq_len) {
+    const int64_t n = n_seq * seq_len;
+    uint64_t sum =
+        pass_flops(aux, n_seq, seq_len, false, true) + pass_flops(base, n_seq, seq_len, false, true);
+    bool read[KV_MAX_LAYERS] = {false};
+    for (int64_t i = 0; i < base->n_layers; i++) {
+        const int32_t j = predictor->mapping[i];
+        const int64_t width = kv_spec_kv_dim(aux, j) + 1;
+        if (!read[j]) sum += 2 * product(width, width, n);
+        sum += 2 * product(width, kv_spec_kv_dim(base, i), n);
+        read[j] = true;
+    }
     return sum;
 }
 

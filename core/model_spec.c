@@ -70,15 +70,21 @@ void kv_openelm_layers(kv_model_spec *spec, int64_t gqa_groups, double q0, doubl
     }
 }
 
+static const struct {
+    const char *name;
+    int64_t n_layers, model_dim, head_dim;
+} published[] = {{"openelm-270m", 16, 1280, 64},
+                 {"openelm-450m", 20, 1536, 64},
+                 {"openelm-1.1b", 28, 2048, 64},
+                 {"openelm-3b", 36, 3072, 128}};
+enum { N_PUBLISHED = sizeof published / sizeof *published };
+
+const char *kv_published_name(int64_t i) {
+    return i >= 0 && i < N_PUBLISHED ? published[i].name : NULL;
+}
+
 bool kv_published_spec(const char *name, kv_model_spec *spec) {
-    static const struct {
-        const char *name;
-        int64_t n_layers, model_dim, head_dim;
-    } published[] = {{"openelm-270m", 16, 1280, 64},
-                     {"openelm-450m", 20, 1536, 64},
-                     {"openelm-1.1b", 28, 2048, 64},
-                     {"openelm-3b", 36, 3072, 128}};
-    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+    for (size_t i = 0; i < N_PUBLISHED; i++) {
         if (strcmp(name, published[i].name)) continue;
         *spec = (kv_model_spec){.model_type = "openelm",
                                 .vocab_size = 32000,

@@ -1,4 +1,5 @@
 // kvtrain as its users see it: runs that work, and runs that are stopped and go on.
+#include "core/flops.h"
 #include "data/checkpoint.h"
 #include "data/pending_file.h"
 #include "tests/train_support.h"
@@ -22,6 +23,14 @@ static void test_learns(void **state) {
     assert_true(fabs(metric("base", 1, "lr") - 1e-6) < 1e-12);
     assert_true(fabs(metric("base", 6, "lr") - 1e-2) < 1e-12);
     assert_true(metric("base", 40, "tokens_per_second") > 0);
+    // 128 tokens a step, as --dry-run counts them.
+    const double flops = metric("base", 40, "gflops_per_second") / metric("base", 40, "tokens_per_second");
+    const kv_model_spec spec = {.vocab_size = TEST_VOCAB,
+                                .model_dim = 16,
+                                .head_dim = 8,
+                                .n_layers = 3,
+                                .layers = {{2, 1, 32}, {2, 1, 32}, {2, 1, 32}}};
+    assert_float_equal(flops, 1e-9 * (double)kv_flops_lm_step(&spec, 8, 16) / 128, 1e-4 * flops);
     assert_true(file_exists("base/final/model/config.json"));
     assert_true(file_exists("base/checkpoints/step-000015/optimizer.h5"));
     assert_true(file_exists("base/checkpoints/step-000030/state.json"));
