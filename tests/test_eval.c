@@ -1,9 +1,8 @@
-// The parts of an evaluation: prompts, stop strings, scoring, the config's checks, table, files and picture.
+// The parts of an evaluation: prompts, stop strings, scoring, the config's checks, table and files.
 #include "data/config_options.h"
 #include "eval_support.h"
 
 #include "eval/output.h"
-#include "eval/plot_layout.h"
 #include "eval/table.h"
 
 #include <math.h>
@@ -297,84 +296,6 @@ static void table_shows_what_is_missing(void **state) {
     free(text);
 }
 
-// ---- Picture -------------------------------------------------------------------------------------------
-
-static const double heights[][1] = {{99}, {38}, {64}, {22}, {87}, {20}, {29}, {64}, {NAN}};
-
-static kv_plot made_up_plot(kv_plot_point points[9]) {
-    static const double x[] = {1, 14, 14, 9, 9, 29, 29, 13, 2};
-    static const char *const labels[] = {"base",   "aux A1", "aux A1 + same steps", "KVP A1 (paper's loss)",
-                                         "KVP A1", "aux A2", "aux A2 more",         "it's `odd` \\ \"",
-                                         "nothing"};
-    static const char *const panels[] = {"atlas, trained"};
-    for (int i = 0; i < 9; i++)
-        points[i] = (kv_plot_point){labels[i], i < 4 ? "one" : "two", x[i], heights[i]};
-    return (kv_plot){points, 9, panels, 1, "reduction", "match"};
-}
-
-static void front_is_what_nobody_beats(void **state) {
-    (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    bool front[9];
-    kv_plot_front(&plot, 0, front);
-    const bool expected[9] = {true, false, true, false, true, false, true, false, false};
-    for (int i = 0; i < 9; i++) assert_int_equal(front[i], expected[i]);
-}
-
-static void labels_do_not_overlap(void **state) {
-    (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    const kv_plot_frame frame = kv_plot_make_frame(&plot, 560, 400);
-    assert_true(frame.x_log && frame.x_min < 1 && frame.x_max > 29 && frame.y_max >= 99);
-    kv_plot_label labels[9];
-    kv_plot_place_labels(&plot, 0, &frame, labels);
-    assert_false(labels[8].shown);
-    for (int i = 0; i < 8; i++)
-        for (int j = 0; j < i; j++) {
-            // Narrower than what the layout reckons with.
-            const double wi = 6.5 * (double)strlen(points[i].label),
-                         wj = 6.5 * (double)strlen(points[j].label);
-            const double xi = labels[i].x + labels[i].side * wi / 2,
-                         xj = labels[j].x + labels[j].side * wj / 2;
-            if (fabs(xi - xj) < (wi + wj) / 2 && fabs(labels[i].y - labels[j].y) < 12)
-                fail_msg("`%s` lies over `%s`", points[i].label, points[j].label);
-        }
-}
-
-static void picture_without_gnuplot_is_a_note(void **state) {
-    (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    char note[KV_PLOT_NOTE], *path = strdup(getenv("PATH"));
-    kv_error err = {0};
-    setenv("PATH", "/nonexistent", 1);
-    assert_int_equal(kv_plot_draw(&plot, test_dir, "none", note, &err), KV_OK);
-    setenv("PATH", path, 1);
-    free(path);
-    assert_non_null(strstr(note, "gnuplot is not installed"));
-    assert_int_equal(access(test_path(test_dir, "none.gp"), F_OK), 0);
-    assert_int_equal(access(test_path(test_dir, "none.dat"), F_OK), 0);
-    assert_int_not_equal(access(test_path(test_dir, "none.svg"), F_OK), 0);
-}
-
-static void picture_with_gnuplot(void **state) {
-    (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    char note[KV_PLOT_NOTE];
-    kv_error err = {0};
-    assert_int_equal(kv_plot_draw(&plot, test_dir, "curve", note, &err), KV_OK);
-    if (strstr(note, "not installed")) skip();
-    assert_string_equal(note, "");
-    char *svg = test_read_text(test_path(test_dir, "curve.svg"));
-    assert_non_null(strstr(svg, "it's `odd`")); // nothing in a name is taken for a command
-    assert_non_null(strstr(svg, "Pareto front"));
-    free(svg);
-    assert_int_equal(access(test_path(test_dir, "curve.png"), F_OK), 0);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompt_layout),
@@ -388,10 +309,6 @@ int main(void) {
         cmocka_unit_test(retention_needs_a_base_that_knows_something),
         cmocka_unit_test(samples_are_json_lines),
         cmocka_unit_test(table_shows_what_is_missing),
-        cmocka_unit_test(front_is_what_nobody_beats),
-        cmocka_unit_test(labels_do_not_overlap),
-        cmocka_unit_test(picture_without_gnuplot_is_a_note),
-        cmocka_unit_test(picture_with_gnuplot),
     };
     return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
 }
