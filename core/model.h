@@ -79,6 +79,9 @@ bool kv_published_spec(const char *name, kv_model_spec *spec);
 // kept[KV_MAX_LAYERS] gets the indices, the count is returned; -1 for any other fraction.
 int64_t kv_pruned_layers(int64_t n_layers, double fraction, int32_t *kept);
 
+// Leaves layers kept[n_kept] (ascending) of the spec.
+void kv_spec_prune(kv_model_spec *spec, const int32_t *kept, int64_t n_kept);
+
 // A model with all parameters allocated as zeros of `dtype` (owned storage); or, with allocate false, with
 // data NULL for a loader to bind. Frozen. On failure *model is NULL. Free with kv_model_free (accepts NULL).
 kv_status kv_model_create(const kv_model_spec *spec, kv_dtype dtype, bool allocate, kv_model **model,

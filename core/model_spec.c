@@ -114,3 +114,9 @@ int64_t kv_pruned_layers(int64_t n_layers, double fraction, int32_t *kept) {
     }
     return n;
 }
+
+void kv_spec_prune(kv_model_spec *spec, const int32_t *kept, int64_t n_kept) {
+    for (int64_t i = 0; i < n_kept; i++) spec->layers[i] = spec->layers[kept[i]];
+    memset(spec->layers + n_kept, 0, (size_t)(KV_MAX_LAYERS - n_kept) * sizeof *spec->layers);
+    spec->n_layers = n_kept;
+}

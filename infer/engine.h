@@ -6,11 +6,13 @@
 #pragma once
 
 #include "core/predictor.h"
+#include "infer/prune.h"
 
 typedef struct kv_system {
     kv_model *base;
     kv_model *aux;           // NULL: the base reads its prompt itself
-    kv_predictor *predictor; // with aux
+    kv_predictor *predictor; // with aux, unless pruning is speculative
+    kv_pruning pruning;      // zero: none; not together with a predictor
 } kv_system;
 
 typedef struct kv_session kv_session;

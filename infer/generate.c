@@ -7,30 +7,37 @@
 
 struct decoding {
     kv_session *session;
-    int64_t n_seq, vocab_size, max_tokens;
-    kv_stop_fn *stop;
-    void *context;
+    const kv_generation *how;
+    int64_t n_seq, vocab_size;
     int32_t *generated;
     int64_t *n_generated;
-    int32_t *newest; // [n_seq]
-    bool *active;    // [n_seq]
-    float *logits;   // [n_seq, vocab_size]
+    int32_t *newest;          // [n_seq]
+    bool *active;             // [n_seq]
+    float *logits;            // [n_seq, vocab_size]
+    kv_candidate *candidates; // [vocab_size]; NULL when greedy
 };
 
-// Appends the most probable token to every active sequence and lets those that are complete rest.
+static int32_t choose_token(const struct decoding *d, int64_t s) {
+    const uint64_t stream = d->how->streams ? d->how->streams[s] : (uint64_t)s;
+    return kv_sample(d->logits + s * d->vocab_size, d->vocab_size, &d->how->sampling, stream,
+                     (uint64_t)d->n_generated[s], d->candidates);
+}
+
+// Appends a token to every active sequence and lets those that are complete rest.
 static kv_status take_tokens(struct decoding *d, int64_t *n_active, kv_error *err) {
-    kv_argmax(d->logits, d->n_seq, d->vocab_size, d->newest);
+    const kv_generation *how = d->how;
     *n_active = 0;
     for (int64_t s = 0; s < d->n_seq; s++) {
         if (!d->active[s]) continue;
-        int32_t *row = d->generated + s * d->max_tokens;
+        int32_t *row = d->generated + s * how->max_tokens;
+        d->newest[s] = choose_token(d, s);
         const int64_t n = ++d->n_generated[s];
         row[n - 1] = d->newest[s];
         bool stop = false;
-        kv_status status = d->stop ? d->stop(d->context, s, row, n, &stop, err) : KV_OK;
+        kv_status status = how->stop ? how->stop(how->context, s, row, n, &stop, err) : KV_OK;
         if (status != KV_OK) return status;
-        d->active[s] =
-            !stop && n < d->max_tokens && kv_session_length(d->session, s) < kv_session_capacity(d->session);
+        d->active[s] = !stop && n < how->max_tokens &&
+                       kv_session_length(d->session, s) < kv_session_capacity(d->session);
         *n_active += d->active[s];
     }
     return KV_OK;
@@ -49,33 +56,37 @@ static kv_status decode(struct decoding *d, const int32_t *ids, const int64_t *l
     return status;
 }
 
-kv_status kv_generate_greedy(kv_session *session, const int32_t *ids, const int64_t *lengths,
-                             int64_t max_tokens, kv_stop_fn *stop, void *context, int32_t *generated,
-                             int64_t *n_generated, kv_error *err) {
-    const int64_t n_seq = kv_session_n_seq(session), vocab_size = kv_session_vocab_size(session);
-    memset(n_generated, 0, (size_t)n_seq * sizeof *n_generated);
-    if (max_tokens < 1) return KV_OK;
+static bool allocate(struct decoding *d) {
+    const size_t n_seq = (size_t)d->n_seq, vocab_size = (size_t)d->vocab_size;
+    const bool sampled = d->how->sampling.temperature > 0;
+    d->newest = calloc(n_seq, sizeof *d->newest);
+    d->active = malloc(n_seq * sizeof *d->active);
+    d->logits = malloc(n_seq * vocab_size * sizeof *d->logits);
+    if (sampled) d->candidates = malloc(vocab_size * sizeof *d->candidates);
+    return d->newest && d->active && d->logits && (!sampled || d->candidates);
+}
+
+kv_status kv_generate(kv_session *session, const int32_t *ids, const int64_t *lengths,
+                      const kv_generation *how, int32_t *generated, int64_t *n_generated, kv_error *err) {
     struct decoding d = {.session = session,
-                         .n_seq = n_seq,
-                         .vocab_size = vocab_size,
-                         .max_tokens = max_tokens,
-                         .stop = stop,
-                         .context = context,
+                         .how = how,
+                         .n_seq = kv_session_n_seq(session),
+                         .vocab_size = kv_session_vocab_size(session),
                          .generated = generated,
                          .n_generated = n_generated};
-    d.newest = calloc((size_t)n_seq, sizeof *d.newest);
-    d.active = malloc((size_t)n_seq * sizeof *d.active);
-    d.logits = malloc((size_t)n_seq * (size_t)vocab_size * sizeof *d.logits);
-    kv_status status;
-    if (d.newest && d.active && d.logits) {
-        memset(d.active, true, (size_t)n_seq * sizeof *d.active);
+    memset(n_generated, 0, (size_t)d.n_seq * sizeof *n_generated);
+    kv_status status = kv_sampling_check(&how->sampling, err);
+    if (status != KV_OK || how->max_tokens < 1) return status;
+    if (allocate(&d)) {
+        memset(d.active, true, (size_t)d.n_seq * sizeof *d.active);
         status = decode(&d, ids, lengths, err);
     } else {
         status =
-            kv_fail(err, KV_ERR_MEMORY, "out of memory for the logits of %lld sequences", (long long)n_seq);
+            kv_fail(err, KV_ERR_MEMORY, "out of memory for the logits of %lld sequences", (long long)d.n_seq);
     }
     free(d.newest);
     free(d.active);
     free(d.logits);
+    free(d.candidates);
     return status;
 }

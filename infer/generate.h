@@ -1,16 +1,27 @@
-// Batched greedy decoding.
+// Batched decoding, greedy or sampled.
 #pragma once
 
 #include "infer/engine.h"
+#include "infer/sample.h"
 
 // Asked after each new token of a sequence: is generated[n], the newest last, the end of it?
 typedef kv_status kv_stop_fn(void *context, int64_t sequence, const int32_t *generated, int64_t n, bool *stop,
                              kv_error *err);
 
+typedef struct kv_generation {
+    int64_t max_tokens;
+    kv_sampling sampling; // zero: greedy
+    // [n_seq] random stream of each sequence: what is drawn depends on the seed, this and how many tokens of
+    // the sequence came before, and so not on the batch it is in. NULL: 0, 1, …
+    const uint64_t *streams;
+    kv_stop_fn *stop; // NULL: never
+    void *context;    // of stop
+} kv_generation;
+
 // Prompts as for kv_session_prefill, into an empty session (it is reset first). Each sequence goes on until
-// `stop` says so (NULL: never), or after max_tokens, or when its cache is full; those that have ended cost
-// nothing more. generated [n_seq, max_tokens]: sequence s owns row s; n_generated [n_seq]. A failure of
-// `stop` is passed on. Between tokens a signal to stop is obeyed: KV_ERR_INTERRUPTED.
-kv_status kv_generate_greedy(kv_session *session, const int32_t *ids, const int64_t *lengths,
-                             int64_t max_tokens, kv_stop_fn *stop, void *context, int32_t *generated,
-                             int64_t *n_generated, kv_error *err);
+// `stop` says so, or after max_tokens, or when its cache is full; those that have ended cost nothing more.
+// generated [n_seq, max_tokens]: sequence s owns row s; n_generated [n_seq]. A failure of `stop` is passed
+// on; a sampling that makes no sense is KV_ERR_ARGUMENT. Between tokens a signal to stop is obeyed:
+// KV_ERR_INTERRUPTED.
+kv_status kv_generate(kv_session *session, const int32_t *ids, const int64_t *lengths,
+                      const kv_generation *how, int32_t *generated, int64_t *n_generated, kv_error *err);

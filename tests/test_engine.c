@@ -23,7 +23,8 @@ static void *make_pair(void) {
     struct pair *pair = test_alloc(1, sizeof *pair);
     kv_model_spec base = tiny_base(), aux = tiny_aux();
     pair->alone.base = tiny_model(&base, 1);
-    pair->predicted = (kv_system){pair->alone.base, tiny_model(&aux, 2), tiny_predictor(&base, &aux, 3)};
+    pair->predicted = (kv_system){
+        .base = pair->alone.base, .aux = tiny_model(&aux, 2), .predictor = tiny_predictor(&base, &aux, 3)};
     tiny_ids(pair->ids, N_SEQ * LONGEST, VOCABULARY, 4);
     return pair;
 }
@@ -293,8 +294,8 @@ static void test_greedy_generation(void **state) {
         int64_t n[2];
         kv_error err = {0};
         kv_session *session = make_session(systems[i], 2, 16);
-        expect_ok(kv_generate_greedy(session, pair->ids, prompt, 6, stop_at, &stops, generated, n, &err),
-                  &err);
+        const kv_generation how = {.max_tokens = 6, .stop = stop_at, .context = &stops};
+        expect_ok(kv_generate(session, pair->ids, prompt, &how, generated, n, &err), &err);
         assert_int_equal(n[0], 2);
         assert_int_equal(n[1], 6);
         assert_int_equal(stops.calls[0], 2);
@@ -309,9 +310,7 @@ static void test_greedy_generation(void **state) {
             if (t < 5) expect_ok(kv_session_decode(one, &best, NULL, logits, &err), &err);
         }
         stops.at[1] = -1;
-        assert_int_equal(
-            kv_generate_greedy(session, pair->ids, prompt, 6, stop_at, &stops, generated, n, &err),
-            KV_ERR_IO);
+        assert_int_equal(kv_generate(session, pair->ids, prompt, &how, generated, n, &err), KV_ERR_IO);
         kv_session_free(one);
         kv_session_free(session);
     }
@@ -323,7 +322,8 @@ static void test_generation_ends_with_the_cache(void **state) {
     int64_t n, prompt = 4;
     kv_error err = {0};
     kv_session *session = make_session(&pair->alone, 1, 6);
-    expect_ok(kv_generate_greedy(session, pair->ids, &prompt, 10, NULL, NULL, generated, &n, &err), &err);
+    const kv_generation how = {.max_tokens = 10};
+    expect_ok(kv_generate(session, pair->ids, &prompt, &how, generated, &n, &err), &err);
     assert_int_equal(n, 3); // two of them in the cache behind the prompt, the third needs no room
     kv_session_free(session);
 }

@@ -2,8 +2,9 @@
 #include "data/config_options.h"
 #include "eval_support.h"
 
-#include "eval/output.h"
+#include "eval/benchmark.h"
 #include "eval/table.h"
+#include "eval/trivia_benchmark.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,8 +13,6 @@
 #include <unistd.h>
 
 // ---- Questions -----------------------------------------------------------------------------------------
-
-static char *accepted[] = {"North", "The North"};
 
 static kv_questions made_up(kv_question items[3]) {
     static const char *const texts[] = {"Where is A?", "Where is B?", "Where is C?"};
@@ -73,35 +72,54 @@ static void answers_end_at_stop_strings(void **state) {
     }
 }
 
+// A record shows the prompt; what it costs counts BOS too.
 static void prompts_start_with_bos(void **state) {
     (void)state;
     kv_error err = {0};
     kv_tokenizer *tokenizer;
-    kv_trivia_task *task;
+    kv_benchmark *benchmark;
     const char *file = test_path(test_dir, "questions_trained.jsonl");
-    kv_eval_task config = {
-        .name = (char *)"atlas", .file = (char *)file, .shots = 1, .limit = 3, .max_tokens = 4};
+    kv_eval_task config = {.name = (char *)"atlas",
+                           .kind = (char *)"triviaqa",
+                           .file = (char *)file,
+                           .shots = 1,
+                           .limit = 3,
+                           .max_tokens = 4};
     if (kv_tokenizer_open(test_path(test_dir, "tokenizer.model"), &tokenizer, &err))
         fail_msg("%s", err.message);
-    if (kv_trivia_task_create(&config, tokenizer, 1, &task, &err)) fail_msg("%s", err.message);
-    assert_int_equal(task->n, 3);
-    for (int64_t i = 0; i < task->n; i++) {
-        char *text;
-        size_t length;
-        assert_int_equal(task->ids[i][0], kv_tokenizer_bos(tokenizer));
-        assert_int_equal(
-            kv_tokenizer_decode(tokenizer, task->ids[i] + 1, task->lengths[i] - 1, &text, &length, &err),
-            KV_OK);
-        assert_string_equal(text, task->prompts[i]);
-        free(text);
-    }
-    assert_int_equal(kv_trivia_task_fits(task, 4096, "base", &err), KV_OK);
-    assert_int_equal(kv_trivia_task_fits(task, task->lengths[0] + 3, "base", &err), KV_ERR_RANGE);
-    assert_non_null(strstr(err.message, "question 1: "));
-    kv_trivia_task_free(task);
+    if (kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    assert_int_equal(benchmark->n_items, 3);
+    assert_int_equal(benchmark->n_units, 3);
+    assert_string_equal(benchmark->metrics[0], "exact_match");
+    int64_t longest = 0;
+    int32_t *ids;
+    for (int64_t i = 0; i < 3; i++)
+        if (benchmark->prompt_tokens[i] > longest) longest = benchmark->prompt_tokens[i];
+    assert_int_equal(benchmark->longest, longest + 4);
+    assert_int_equal(kv_prompt_ids(tokenizer, "Question: Where?", &ids, &longest, &err), KV_OK);
+    assert_int_equal(ids[0], kv_tokenizer_bos(tokenizer));
+    char *text;
+    size_t length;
+    assert_int_equal(kv_tokenizer_decode(tokenizer, ids + 1, longest - 1, &text, &length, &err), KV_OK);
+    assert_string_equal(text, "Question: Where?");
+    free(text), free(ids);
+    // What is asked decides the hash, how it is called does not.
+    char hash[17];
+    memcpy(hash, benchmark->hash, sizeof hash);
+    kv_benchmark_free(benchmark);
+    config.name = (char *)"other";
+    if (kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    assert_string_equal(benchmark->hash, hash);
+    kv_benchmark_free(benchmark);
+    config.max_tokens = 5;
+    if (kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    assert_string_not_equal(benchmark->hash, hash);
+    kv_benchmark_free(benchmark);
     config.shots = 100000;
-    assert_int_equal(kv_trivia_task_create(&config, tokenizer, 1, &task, &err), KV_ERR_RANGE);
-    assert_null(task);
+    assert_int_equal(kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err), KV_ERR_RANGE);
+    assert_null(benchmark);
+    config.kind = (char *)"riddles";
+    assert_int_equal(kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err), KV_ERR_ARGUMENT);
     kv_tokenizer_free(tokenizer);
 }
 
@@ -132,6 +150,26 @@ static void config_mistakes_are_named(void **state) {
     expect_config_error("systems=[{name: a, base: b}]", "expected either `model`, or all of");
     expect_config_error("systems=[{name: a, base: b, aux: c, predictor: d}]",
                         "expected the base as a `model` alone");
+    expect_config_error("systems[1].pruning=lazy", "expected `start`, a fraction of the prompt");
+    expect_config_error("systems[1].keep=0.5", "key `systems[1].keep`: belongs to pruning: random static");
+    expect_config_error("systems[1]={name: r, model: m, pruning: random, keep: 1.5}",
+                        "key `systems[1].keep`: found 1.5, expected a number above 0, up to 1");
+    expect_config_error("systems[1]={name: r, model: m, pruning: lazy, start: 0.5, end: 0.75}",
+                        "key `systems[1].end`: found 0.75, expected at most `start`, 0.5");
+    expect_config_error("systems[1]={name: r, model: m, pruning: odd}", "expected random, static, lazy or");
+    expect_config_error(
+        "systems=[{name: m, model: m}, {name: r, base: b, aux: a, predictor: p, pruning: random, keep: 1}]",
+        "random pruning takes a `model` alone");
+    expect_config_error("systems[1]={name: r, model: m, pruning: speculative, keep: 1}",
+                        "speculative pruning takes `base` and `aux`");
+    expect_config_error("systems[0]={name: r, model: m, pruning: random, keep: 1}",
+                        "expected the base as a `model` alone");
+    expect_config_error("tasks[0].kind=riddles", "found `riddles`, expected one of triviaqa");
+    expect_config_error("tasks[0].k=[1, 2]", "key `tasks[0].k`: found pass@2, expected 1 to the 1 `samples`");
+    expect_config_error("tasks[0].top_p=0", "key `tasks[0].top_p`: found 0, expected a number above 0");
+    expect_config_error("budgets=[0.5, 0]", "key `budgets[1]`: found 0, expected a number above 0");
+    expect_config_error("ttft.prompts=[8]", "expected both `prompts` and `batches`, or neither");
+    expect_config_error("picture.y=size", "key `picture.y`: found `size`, expected accuracy or retention");
     expect_config_error("systems=[]", "found a list of 0");
     expect_config_error("system=1", "found an unknown key");
     expect_config_error("seed=x", "expected a whole number");
@@ -185,117 +223,6 @@ static void table_layout(void **state) {
     free(text);
 }
 
-// Two systems on one task of two questions, the second never timed.
-struct made_up_results {
-    kv_question items[3];
-    kv_eval_system systems[2];
-    kv_eval_task tasks[1];
-    kv_eval_config config;
-    kv_trivia_task task, *task_list[1];
-    char *prompts[2], *texts[2][2];
-    bool correct[2][2];
-    kv_answers answers[2];
-    kv_cost costs[2];
-    kv_results results;
-};
-
-static void make_results(struct made_up_results *m) {
-    memset(m, 0, sizeof *m);
-    m->systems[0] = (kv_eval_system){.name = (char *)"base", .family = (char *)"base"};
-    m->systems[1] = (kv_eval_system){.name = (char *)"small, \"fast\"", .family = (char *)"aux"};
-    m->tasks[0] =
-        (kv_eval_task){.name = (char *)"atlas", .split = (char *)"trained", .file = (char *)"f", .shots = 1};
-    m->config = (kv_eval_config){.systems = m->systems, .n_systems = 2, .tasks = m->tasks, .n_tasks = 1};
-    m->config.ttft = (kv_eval_ttft){.batch_size = 8, .repeats = 5};
-    m->task =
-        (kv_trivia_task){.config = m->tasks, .questions = made_up(m->items), .n = 2, .prompts = m->prompts};
-    m->items[0].aliases = accepted, m->items[0].n_aliases = 2;
-    m->task_list[0] = &m->task;
-    m->prompts[0] = (char *)"Question: Where is A?\nAnswer:", m->prompts[1] = (char *)"p1";
-    m->texts[0][0] = (char *)"the north", m->texts[0][1] = (char *)"South";
-    m->texts[1][0] = (char *)"\xFF?", m->texts[1][1] = (char *)"South";
-    m->correct[0][0] = m->correct[0][1] = m->correct[1][1] = true;
-    for (int s = 0; s < 2; s++)
-        m->answers[s] =
-            (kv_answers){.n = 2, .n_correct = 2 - s, .texts = m->texts[s], .correct = m->correct[s]};
-    m->costs[0] = (kv_cost){1, 3000, 1, {0.5, 0.01}, 1};
-    m->costs[1] = (kv_cost){4, 1000, 3, {NAN, NAN}, NAN};
-    m->results = (kv_results){.config = &m->config,
-                              .config_text = (char *)"seed: 1\n",
-                              .tasks = m->task_list,
-                              .answers = m->answers,
-                              .costs = m->costs,
-                              .prompt_tokens = 59};
-}
-
-static void csv_columns(void **state) {
-    (void)state;
-    struct made_up_results m;
-    kv_error err = {0};
-    make_results(&m);
-    if (kv_results_write_csv(&m.results, test_path(test_dir, "r.csv"), &err)) fail_msg("%s", err.message);
-    char *text = test_read_text(test_path(test_dir, "r.csv"));
-    assert_string_equal(
-        text,
-        "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,flops_reduction_exact,"
-        "ttft_seconds,ttft_reduction,ttft_spread,shots,n_questions,flops_exact,prompt_tokens\n"
-        "base,base,atlas,trained,exact_match,1,1,1,1,0.5,1,0.01,1,2,3000,59\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,exact_match,0.5,0.5,4,3,,,,1,2,1000,59\n");
-    free(text);
-}
-
-static void retention_needs_a_base_that_knows_something(void **state) {
-    (void)state;
-    struct made_up_results m;
-    make_results(&m);
-    m.answers[0].n_correct = 0;
-    assert_true(isnan(kv_result_retention(&m.results, 1, 0)));
-    assert_true(kv_result_accuracy(&m.results, 1, 0) == 0.5);
-}
-
-static void samples_are_json_lines(void **state) {
-    (void)state;
-    struct made_up_results m;
-    kv_error err = {0};
-    make_results(&m);
-    if (kv_results_write_samples(&m.results, test_path(test_dir, "s.jsonl"), &err))
-        fail_msg("%s", err.message);
-    char *text = test_read_text(test_path(test_dir, "s.jsonl"));
-    static const char first[] = "{\"task\":\"atlas\",\"split\":\"trained\",\"system\":\"base\",\"id\":\"\","
-                                "\"question\":\"Where is A?\",\"prompt\":\"Question: Where is A?\\nAnswer:\","
-                                "\"generation\":\"the north\",\"answers\":[\"North\",\"The North\"],"
-                                "\"verdict\":\"correct\"}\n";
-    assert_memory_equal(text, first, sizeof first - 1);
-    assert_non_null(strstr(text, "\"generation\":\"??\"")); // not UTF-8
-    assert_non_null(strstr(text, "\"verdict\":\"wrong\""));
-    free(text);
-}
-
-static void table_shows_what_is_missing(void **state) {
-    (void)state;
-    struct made_up_results m;
-    char *text = NULL;
-    size_t size;
-    make_results(&m);
-    FILE *stream = open_memstream(&text, &size);
-    kv_results_print(&m.results, stream);
-    fclose(stream);
-    assert_non_null(strstr(text, "atlas, trained"));
-    assert_non_null(strstr(text, "time to first token, 8 x 59"));
-    assert_non_null(strstr(text, "500.00 ± 10.00"));
-    const char *line = strstr(text, "small, \"fast\"");
-    assert_non_null(line);
-    assert_non_null(strstr(line, "50.0 %"));
-    assert_non_null(strstr(line, "4.00x"));
-    const char *end = strstr(line, "3.00x");
-    assert_non_null(end);
-    char times[2][8] = {"", ""}, behind[8] = "";
-    assert_int_equal(sscanf(end + 5, "%7s %7s %7s", times[0], times[1], behind), 2);
-    assert_string_equal(times[0], "-");
-    assert_string_equal(times[1], "-");
-    free(text);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompt_layout),
@@ -305,10 +232,6 @@ int main(void) {
         cmocka_unit_test(config_mistakes_are_named),
         cmocka_unit_test(config_defaults_and_output),
         cmocka_unit_test(table_layout),
-        cmocka_unit_test(csv_columns),
-        cmocka_unit_test(retention_needs_a_base_that_knows_something),
-        cmocka_unit_test(samples_are_json_lines),
-        cmocka_unit_test(table_shows_what_is_missing),
     };
     return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
 }

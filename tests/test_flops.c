@@ -57,7 +57,7 @@ static uint64_t measured(const kv_system *system, int64_t n, bool decode) {
 static void test_prefill_equals_counter(void **state) {
     struct pair *pair = *state;
     const kv_system base = {.base = pair->base}, aux = {.base = pair->aux};
-    const kv_system predicted = {pair->base, pair->aux, pair->predictor};
+    const kv_system predicted = {.base = pair->base, .aux = pair->aux, .predictor = pair->predictor};
     for (int64_t n = 1; n <= 63; n = n < 3 ? n + 1 : 2 * n + 1) {
         assert_int_equal(kv_flops_prefill(&pair->base_spec, n), measured(&base, n, false));
         assert_int_equal(kv_flops_prefill(&pair->aux_spec, n), measured(&aux, n, false));

@@ -1,0 +1,93 @@
+#include "infer/sample.h"
+
+#include "core/rng.h"
+#include "infer/engine.h"
+
+#include <math.h>
+
+kv_status kv_sampling_check(const kv_sampling *how, kv_error *err) {
+    if (!(how->temperature >= 0) || isinf(how->temperature))
+        return kv_fail(err, KV_ERR_ARGUMENT,
+                       "temperature: found %g, expected 0 (greedy) or a positive number", how->temperature);
+    if (how->temperature > 0 && !(how->top_p > 0 && how->top_p <= 1))
+        return kv_fail(err, KV_ERR_ARGUMENT, "top_p: found %g, expected more than 0 and at most 1",
+                       how->top_p);
+    return KV_OK;
+}
+
+// e^((z - max) / temperature) of every token that can be drawn; returns their number, and the sum in *total.
+static int64_t weigh(const float *logits, int64_t vocab_size, double temperature, kv_candidate *candidates,
+                     double *total) {
+    float max = -INFINITY;
+    for (int64_t i = 0; i < vocab_size; i++) max = logits[i] > max ? logits[i] : max;
+    int64_t n = 0;
+    *total = 0;
+    for (int64_t i = 0; i < vocab_size; i++) {
+        if (!(logits[i] > -INFINITY)) continue; // NaN too
+        double weight = 1;                      // of the maximum, which may be infinite
+        if (logits[i] < max) weight = exp(((double)logits[i] - (double)max) / temperature);
+        if (weight <= 0) continue;
+        candidates[n++] = (kv_candidate){weight, (int32_t)i};
+        *total += weight;
+    }
+    return n;
+}
+
+// ---- The nucleus ---------------------------------------------------------------------------------------
+
+static bool precedes(const kv_candidate *a, const kv_candidate *b) {
+    return a->weight > b->weight || (a->weight == b->weight && a->id < b->id);
+}
+
+static void exchange(kv_candidate *a, kv_candidate *b) {
+    const kv_candidate kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+// Lets candidate i of a heap of n sink to its place; the first is on top.
+static void sink(kv_candidate *heap, int64_t n, int64_t i) {
+    for (int64_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && precedes(&heap[child + 1], &heap[child])) child++;
+        if (!precedes(&heap[child], &heap[i])) return;
+        exchange(&heap[child], &heap[i]);
+    }
+}
+
+// Takes the most probable of the candidates until their mass is enough: they end up, the last taken first, at
+// the end of the array. A heap, because the nucleus is small and the vocabulary is not. Returns their number.
+static int64_t take_nucleus(kv_candidate *candidates, int64_t n, double enough, double *mass) {
+    for (int64_t i = n / 2; i-- > 0;) sink(candidates, n, i);
+    int64_t left = n;
+    *mass = 0;
+    while (left > 0 && (left == n || *mass < enough)) {
+        *mass += candidates[0].weight;
+        exchange(&candidates[0], &candidates[--left]);
+        sink(candidates, left, 0);
+    }
+    return n - left;
+}
+
+// ---- Drawing -------------------------------------------------------------------------------------------
+
+int32_t kv_sample(const float *logits, int64_t vocab_size, const kv_sampling *how, uint64_t stream,
+                  uint64_t position, kv_candidate *candidates) {
+    int32_t greedy;
+    kv_argmax(logits, 1, vocab_size, &greedy);
+    if (how->temperature == 0) return greedy;
+    double mass;
+    int64_t n = weigh(logits, vocab_size, how->temperature, candidates, &mass);
+    if (n == 0) return greedy;
+    if (how->top_p < 1) {
+        const int64_t kept = take_nucleus(candidates, n, how->top_p * mass, &mass);
+        candidates += n - kept;
+        n = kept;
+    }
+    const kv_rng rng = {.seed = how->seed, .stream = stream};
+    double left = kv_rng_uniform(rng, position) * mass;
+    for (int64_t i = 0; i + 1 < n; i++) {
+        left -= candidates[i].weight;
+        if (left < 0) return candidates[i].id;
+    }
+    return candidates[n - 1].id;
+}
