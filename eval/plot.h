@@ -13,11 +13,9 @@ enum { KV_PLOT_MAX_POINTS = 256, KV_PLOT_MAX_PANELS = 64, KV_PLOT_NOTE = 256 };
 // ---- Scores against savings ----------------------------------------------------------------------------
 
 typedef struct kv_plot_point {
-    const char *label; // stands beside the point where there is room
-    const char
-        *family; // equal ones share marker and colour, one entry of the legend, and a thin line in order of x
-    double x;    // > 0
-    const double *y;          // [n_panels]; NAN is left out
+    const char *label;   // stands beside the point where there is room
+    const char *family;  // equal ones share marker, colour, an entry of the legend, and a line in order of x
+    const double *x, *y; // [n_panels], x > 0; a point that has no such x or no y is left out
     const double *low, *high; // [n_panels] ends of the 95 % interval; NULL or NAN: none
 } kv_plot_point;
 

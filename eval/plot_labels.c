@@ -58,7 +58,7 @@ static void add_markers(struct canvas *canvas, const kv_plot_point *points, int6
         kv_plot_label *label = &labels[i];
         *label = (kv_plot_label){.drawable = kv_plot_drawable(&points[i], panel)};
         if (!label->drawable) continue;
-        label->px = kv_plot_x_pixel(canvas->frame, points[i].x);
+        label->px = kv_plot_x_pixel(canvas->frame, points[i].x[panel]);
         label->py = kv_plot_y_pixel(canvas->frame, points[i].y[panel]);
         add(canvas, centred(label->px, label->py, size, size, weight));
     }

@@ -19,14 +19,14 @@ static void extend(struct range *range, double value) {
 }
 
 bool kv_plot_drawable(const kv_plot_point *point, int64_t panel) {
-    return isfinite(point->x) && point->x > 0 && isfinite(point->y[panel]);
+    return isfinite(point->x[panel]) && point->x[panel] > 0 && isfinite(point->y[panel]);
 }
 
 static void extend_by_points(const kv_plot_point *points, int64_t n, int64_t panel, struct range *x,
                              struct range *y) {
     for (int64_t i = 0; i < n; i++) {
         if (!kv_plot_drawable(&points[i], panel)) continue;
-        extend(x, points[i].x);
+        extend(x, points[i].x[panel]);
         extend(y, points[i].y[panel]);
         if (points[i].low) extend(y, points[i].low[panel]);
         if (points[i].high) extend(y, points[i].high[panel]);
@@ -115,7 +115,7 @@ static void sort_by_x(const kv_plot_point *points, int64_t n, int64_t panel, kv_
     for (int64_t i = 0; i < n; i++) {
         if (!kv_plot_drawable(&points[i], panel)) continue;
         int64_t at = sorted->n++;
-        for (; at > 0 && points[sorted->order[at - 1]].x > points[i].x; at--)
+        for (; at > 0 && points[sorted->order[at - 1]].x[panel] > points[i].x[panel]; at--)
             sorted->order[at] = sorted->order[at - 1];
         sorted->order[at] = i;
     }
@@ -135,7 +135,7 @@ static void find_front(const kv_plot *plot, int64_t panel, bool *front) {
     double cost[KV_PLOT_MAX_POINTS], score[KV_PLOT_MAX_POINTS];
     for (int64_t i = 0; i < plot->n_points; i++) {
         const kv_plot_point *point = &plot->points[i];
-        cost[i] = kv_plot_drawable(point, panel) ? 1 / point->x : NAN;
+        cost[i] = kv_plot_drawable(point, panel) ? 1 / point->x[panel] : NAN;
         score[i] = point->y[panel];
     }
     kv_pareto_front(cost, score, plot->n_points, front);

@@ -20,7 +20,8 @@ static double at(const double *values, int64_t panel) {
 }
 
 static void write_point(const kv_plot_point *point, int64_t panel, FILE *out) {
-    const double numbers[] = {point->x, point->y[panel], at(point->low, panel), at(point->high, panel)};
+    const double numbers[] = {point->x[panel], point->y[panel], at(point->low, panel),
+                              at(point->high, panel)};
     for (int i = 0; i < 4; i++)
         if (isfinite(numbers[i]))
             fprintf(out, "%.9g ", numbers[i]);

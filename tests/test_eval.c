@@ -169,6 +169,8 @@ static void config_mistakes_are_named(void **state) {
     expect_config_error("tasks[0].top_p=0", "key `tasks[0].top_p`: found 0, expected a number above 0");
     expect_config_error("budgets=[0.5, 0]", "key `budgets[1]`: found 0, expected a number above 0");
     expect_config_error("ttft.prompts=[8]", "expected both `prompts` and `batches`, or neither");
+    expect_config_error("picture.published=none",
+                        "key `picture.published`: no published table `none`, expected one of: ");
     expect_config_error("picture.y=size", "key `picture.y`: found `size`, expected accuracy or retention");
     expect_config_error("systems=[]", "found a list of 0");
     expect_config_error("system=1", "found an unknown key");

@@ -19,7 +19,7 @@ static kv_plot made_up_plot(kv_plot_point points[9]) {
                                          "KVP A1", "aux A2", "aux A2 more",         "it's `odd` \\ \"",
                                          "nothing"};
     for (int i = 0; i < 9; i++)
-        points[i] = (kv_plot_point){labels[i], i < 4 ? "one" : "two", x[i], heights[i], NULL, NULL};
+        points[i] = (kv_plot_point){labels[i], i < 4 ? "one" : "two", &x[i], heights[i], NULL, NULL};
     return (kv_plot){.points = points,
                      .n_points = 9,
                      .panels = panels,
@@ -63,7 +63,8 @@ static void styles_differ(void **state) {
 static kv_plot_frame frame_of(const double *y, const double *low, const double *high, int64_t panel,
                               double x) {
     static const char *const titles[] = {"a", "b"};
-    const kv_plot_point points[] = {{"p", "f", 1, y, low, high}, {"q", "f", x, y + 2, NULL, NULL}};
+    const kv_plot_point points[] = {{"p", "f", (const double[]){1, 1}, y, low, high},
+                                    {"q", "f", (const double[]){x, x}, y + 2, NULL, NULL}};
     const kv_plot plot = {.points = points, .n_points = 2, .panels = titles, .n_panels = 2};
     kv_plot_frame frames[2];
     kv_plot_make_frames(&plot, 560, 400, frames);
@@ -109,6 +110,19 @@ static void points_are_sorted(void **state) {
     assert_memory_equal(sorted.front, front, sizeof front);
     for (int i = 0; i < 8; i++)
         if (sorted.inner[i] != inner[i]) fail_msg("point %d", i);
+}
+
+// Savings differ from task to task, and with them order and front.
+static void panels_have_their_own_x(void **state) {
+    (void)state;
+    const double x[] = {1, 3, 2, 2}, y[] = {5, 5, 6, 4};
+    const kv_plot_point points[] = {{"p", "f", x, y, NULL, NULL}, {"q", "f", x + 2, y + 2, NULL, NULL}};
+    const kv_plot plot = {.points = points, .n_points = 2, .panels = panels, .n_panels = 2};
+    kv_plot_panel sorted;
+    kv_plot_sort_panel(&plot, 0, &sorted);
+    assert_true(sorted.order[0] == 0 && sorted.order[1] == 1 && !sorted.front[0] && sorted.front[1]);
+    kv_plot_sort_panel(&plot, 1, &sorted);
+    assert_true(sorted.order[0] == 1 && sorted.order[1] == 0 && sorted.front[0] && !sorted.front[1]);
 }
 
 // Corner and size of a label, narrower than what the layout reckons with.
@@ -165,16 +179,15 @@ static void crowds_are_thinned(void **state) {
     (void)state;
     enum { N = 40 };
     static kv_plot_point points[N];
-    static double y[N];
+    static double x[N], y[N];
     static char names[N][32];
     static kv_plot_label labels[N];
     for (int i = 0; i < N; i++) {
         const bool crowd = i < 30;
         snprintf(names[i], sizeof names[i], crowd ? "OE1.1B-pruned-%02d" : "roomy %d", i);
         y[i] = crowd ? 50 + 3 * test_value(1, i) : 2.0 * (i - 30);
-        points[i] = (kv_plot_point){
-            names[i], crowd ? "pruned" : "roomy", crowd ? 1.5 + 0.02 * i : 1 + 0.3 * (i - 30), &y[i], NULL,
-            NULL};
+        x[i] = crowd ? 1.5 + 0.02 * i : 1 + 0.3 * (i - 30);
+        points[i] = (kv_plot_point){names[i], crowd ? "pruned" : "roomy", &x[i], &y[i], NULL, NULL};
     }
     const kv_plot plot = {.points = points, .n_points = N, .panels = panels, .n_panels = 1};
     const int64_t n = check_labels(&plot, 800, 560, labels, NULL);
@@ -191,10 +204,10 @@ static void crowds_are_thinned(void **state) {
 
 static void equal_points_share_the_room(void **state) {
     (void)state;
-    static const double y[] = {50};
+    static const double x[] = {2}, y[] = {50};
     kv_plot_point points[8];
     kv_plot_label labels[8];
-    for (int i = 0; i < 8; i++) points[i] = (kv_plot_point){"a name of some length", "f", 2, y, NULL, NULL};
+    for (int i = 0; i < 8; i++) points[i] = (kv_plot_point){"a name of some length", "f", x, y, NULL, NULL};
     const kv_plot plot = {.points = points, .n_points = 8, .panels = panels, .n_panels = 1};
     assert_int_equal(check_labels(&plot, 560, 400, labels, NULL), 8);
 }
@@ -203,10 +216,10 @@ static void published_families_are_named_once(void **state) {
     (void)state;
     kv_plot_point points[9];
     kv_plot plot = made_up_plot(points);
-    static const double y[] = {5, 10, 15};
-    const kv_plot_point published[] = {{"p1", "two", 2, y, NULL, NULL},
-                                       {"p2", "two", 3, y + 1, NULL, NULL},
-                                       {"p3", "theirs", 4, y + 2, NULL, NULL}};
+    static const double x[] = {2, 3, 4}, y[] = {5, 10, 15};
+    const kv_plot_point published[] = {{"p1", "two", x, y, NULL, NULL},
+                                       {"p2", "two", x + 1, y + 1, NULL, NULL},
+                                       {"p3", "theirs", x + 2, y + 2, NULL, NULL}};
     plot.published = published, plot.n_published = 3;
     kv_plot_label labels[9], names[3];
     assert_int_equal(check_labels(&plot, 560, 400, labels, names), 8);
@@ -272,8 +285,8 @@ static void picture_with_gnuplot(void **state) {
     (void)state;
     kv_plot_point points[9];
     kv_plot plot = made_up_plot(points);
-    static const double low[] = {60}, high[] = {70}, theirs[] = {5};
-    const kv_plot_point published[] = {{"p", "theirs", 3, theirs, NULL, NULL}};
+    static const double low[] = {60}, high[] = {70}, theirs[] = {3, 5};
+    const kv_plot_point published[] = {{"p", "theirs", theirs, theirs + 1, NULL, NULL}};
     char note[KV_PLOT_NOTE];
     kv_error err = {0};
     assert_int_equal(kv_plot_draw(&plot, test_dir, "curve", note, &err), KV_OK);
@@ -351,6 +364,7 @@ int main(void) {
         cmocka_unit_test(styles_differ),
         cmocka_unit_test(ranges_show_everything),
         cmocka_unit_test(points_are_sorted),
+        cmocka_unit_test(panels_have_their_own_x),
         cmocka_unit_test(labels_do_not_overlap),
         cmocka_unit_test(crowds_are_thinned),
         cmocka_unit_test(equal_points_share_the_room),
