@@ -225,6 +225,74 @@ static void table_layout(void **state) {
     free(text);
 }
 
+static void expect_within(int width, const char *expected) {
+    static const char *const cells[] = {"*", "one", "1", "22", "3", "44", "", "two", "5", "66", "7", "88"};
+    char *text = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&text, &size);
+    kv_table *table = kv_table_create();
+    kv_table_column(table, "", "", true);
+    kv_table_column(table, "", "name", true);
+    kv_table_column(table, "head", "x", false);
+    kv_table_column(table, "head", "y", false);
+    kv_table_column(table, "", "z", false);
+    kv_table_column(table, "", "u", false);
+    for (size_t i = 0; i < 12; i++) kv_table_cell(table, "%s", cells[i]);
+    kv_table_print_within(table, width, stream);
+    kv_table_free(table);
+    fclose(stream);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+static void wide_tables_are_broken_into_blocks(void **state) {
+    (void)state;
+    static const char whole[] = "          head       \n"
+                                "   name  x   y  z   u\n"
+                                "*  one   1  22  3  44\n"
+                                "   two   5  66  7  88\n";
+    expect_within(0, whole);
+    expect_within(21, whole);
+    expect_within(20, "          head   \n"
+                      "   name  x   y  z\n"
+                      "*  one   1  22  3\n"
+                      "   two   5  66  7\n"
+                      "\n"
+                      "           \n"
+                      "   name   u\n"
+                      "*  one   44\n"
+                      "   two   88\n");
+    // What is under one heading stays together, unless it is too wide by itself.
+    expect_within(14, "          head\n"
+                      "   name  x   y\n"
+                      "*  one   1  22\n"
+                      "   two   5  66\n"
+                      "\n"
+                      "              \n"
+                      "   name  z   u\n"
+                      "*  one   3  44\n"
+                      "   two   7  88\n");
+    expect_within(11, "         head\n"
+                      "   name  x\n"
+                      "*  one   1\n"
+                      "   two   5\n"
+                      "\n"
+                      "         head\n"
+                      "   name   y\n"
+                      "*  one   22\n"
+                      "   two   66\n"
+                      "\n"
+                      "          \n"
+                      "   name  z\n"
+                      "*  one   3\n"
+                      "   two   7\n"
+                      "\n"
+                      "           \n"
+                      "   name   u\n"
+                      "*  one   44\n"
+                      "   two   88\n");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompt_layout),
@@ -234,6 +302,7 @@ int main(void) {
         cmocka_unit_test(config_mistakes_are_named),
         cmocka_unit_test(config_defaults_and_output),
         cmocka_unit_test(table_layout),
+        cmocka_unit_test(wide_tables_are_broken_into_blocks),
     };
     return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
 }
