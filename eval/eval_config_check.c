@@ -1,6 +1,7 @@
 #include "eval/eval_config_check.h"
 
 #include "eval/benchmark.h"
+#include "eval/published.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -243,6 +244,15 @@ static kv_status check_budgets(const kv_config *config, const kv_eval_config *ev
     return status;
 }
 
+// A picture without its figures would be noticed only when all questions have been answered.
+static kv_status check_published(const kv_config *config, const char *name, kv_error *err) {
+    kv_published *table = NULL;
+    kv_error inner = {0};
+    const kv_status status = name ? kv_published_load(name, &table, &inner) : KV_OK;
+    kv_published_free(table);
+    return status == KV_OK ? KV_OK : kv_config_fail(config, err, "picture.published", "%s", inner.message);
+}
+
 kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *eval, kv_error *err) {
     if (!eval->output) return kv_config_fail(config, err, "output", "expected the directory for the results");
     if (!eval->n_systems) return kv_config_fail(config, err, "systems", "expected at least one system");
@@ -258,6 +268,7 @@ kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *ev
     if (status == KV_OK) status = check_word(config, "picture.x", eval->picture.x, "exact", "paper", err);
     if (status == KV_OK)
         status = check_word(config, "picture.y", eval->picture.y, "accuracy", "retention", err);
+    if (status == KV_OK) status = check_published(config, eval->picture.published, err);
     for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++)
         status = check_system(config, eval, i, err);
     for (unsigned i = 0; i < eval->n_tasks && status == KV_OK; i++) status = check_task(config, eval, i, err);

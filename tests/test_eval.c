@@ -1,9 +1,8 @@
-// The parts of an evaluation: prompts, stop strings, scoring, the config's checks, table, files and picture.
+// The parts of an evaluation: prompts, stop strings, scoring, the config's checks, table and files.
 #include "data/config_options.h"
 #include "eval_support.h"
 
 #include "eval/benchmark.h"
-#include "eval/plot_layout.h"
 #include "eval/table.h"
 #include "eval/trivia_benchmark.h"
 
@@ -170,6 +169,8 @@ static void config_mistakes_are_named(void **state) {
     expect_config_error("tasks[0].top_p=0", "key `tasks[0].top_p`: found 0, expected a number above 0");
     expect_config_error("budgets=[0.5, 0]", "key `budgets[1]`: found 0, expected a number above 0");
     expect_config_error("ttft.prompts=[8]", "expected both `prompts` and `batches`, or neither");
+    expect_config_error("picture.published=none",
+                        "key `picture.published`: no published table `none`, expected one of: ");
     expect_config_error("picture.y=size", "key `picture.y`: found `size`, expected accuracy or retention");
     expect_config_error("systems=[]", "found a list of 0");
     expect_config_error("system=1", "found an unknown key");
@@ -224,82 +225,72 @@ static void table_layout(void **state) {
     free(text);
 }
 
-// ---- Picture -------------------------------------------------------------------------------------------
-
-static const double heights[][1] = {{99}, {38}, {64}, {22}, {87}, {20}, {29}, {64}, {NAN}};
-
-static kv_plot made_up_plot(kv_plot_point points[9]) {
-    static const double x[] = {1, 14, 14, 9, 9, 29, 29, 13, 2};
-    static const char *const labels[] = {"base",   "aux A1", "aux A1 + same steps", "KVP A1 (paper's loss)",
-                                         "KVP A1", "aux A2", "aux A2 more",         "it's `odd` \\ \"",
-                                         "nothing"};
-    static const char *const panels[] = {"atlas, trained"};
-    for (int i = 0; i < 9; i++)
-        points[i] = (kv_plot_point){labels[i], i < 4 ? "one" : "two", x[i], heights[i]};
-    return (kv_plot){points, 9, panels, 1, "reduction", "match"};
+static void expect_within(int width, const char *expected) {
+    static const char *const cells[] = {"*", "one", "1", "22", "3", "44", "", "two", "5", "66", "7", "88"};
+    char *text = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&text, &size);
+    kv_table *table = kv_table_create();
+    kv_table_column(table, "", "", true);
+    kv_table_column(table, "", "name", true);
+    kv_table_column(table, "head", "x", false);
+    kv_table_column(table, "head", "y", false);
+    kv_table_column(table, "", "z", false);
+    kv_table_column(table, "", "u", false);
+    for (size_t i = 0; i < 12; i++) kv_table_cell(table, "%s", cells[i]);
+    kv_table_print_within(table, width, stream);
+    kv_table_free(table);
+    fclose(stream);
+    assert_string_equal(text, expected);
+    free(text);
 }
 
-static void front_is_what_nobody_beats(void **state) {
+static void wide_tables_are_broken_into_blocks(void **state) {
     (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    bool front[9];
-    kv_plot_front(&plot, 0, front);
-    const bool expected[9] = {true, false, true, false, true, false, true, false, false};
-    for (int i = 0; i < 9; i++) assert_int_equal(front[i], expected[i]);
-}
-
-static void labels_do_not_overlap(void **state) {
-    (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    const kv_plot_frame frame = kv_plot_make_frame(&plot, 560, 400);
-    assert_true(frame.x_log && frame.x_min < 1 && frame.x_max > 29 && frame.y_max >= 99);
-    kv_plot_label labels[9];
-    kv_plot_place_labels(&plot, 0, &frame, labels);
-    assert_false(labels[8].shown);
-    for (int i = 0; i < 8; i++)
-        for (int j = 0; j < i; j++) {
-            // Narrower than what the layout reckons with.
-            const double wi = 6.5 * (double)strlen(points[i].label),
-                         wj = 6.5 * (double)strlen(points[j].label);
-            const double xi = labels[i].x + labels[i].side * wi / 2,
-                         xj = labels[j].x + labels[j].side * wj / 2;
-            if (fabs(xi - xj) < (wi + wj) / 2 && fabs(labels[i].y - labels[j].y) < 12)
-                fail_msg("`%s` lies over `%s`", points[i].label, points[j].label);
-        }
-}
-
-static void picture_without_gnuplot_is_a_note(void **state) {
-    (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    char note[KV_PLOT_NOTE], *path = strdup(getenv("PATH"));
-    kv_error err = {0};
-    setenv("PATH", "/nonexistent", 1);
-    assert_int_equal(kv_plot_draw(&plot, test_dir, "none", note, &err), KV_OK);
-    setenv("PATH", path, 1);
-    free(path);
-    assert_non_null(strstr(note, "gnuplot is not installed"));
-    assert_int_equal(access(test_path(test_dir, "none.gp"), F_OK), 0);
-    assert_int_equal(access(test_path(test_dir, "none.dat"), F_OK), 0);
-    assert_int_not_equal(access(test_path(test_dir, "none.svg"), F_OK), 0);
-}
-
-static void picture_with_gnuplot(void **state) {
-    (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    char note[KV_PLOT_NOTE];
-    kv_error err = {0};
-    assert_int_equal(kv_plot_draw(&plot, test_dir, "curve", note, &err), KV_OK);
-    if (strstr(note, "not installed")) skip();
-    assert_string_equal(note, "");
-    char *svg = test_read_text(test_path(test_dir, "curve.svg"));
-    assert_non_null(strstr(svg, "it's `odd`")); // nothing in a name is taken for a command
-    assert_non_null(strstr(svg, "Pareto front"));
-    free(svg);
-    assert_int_equal(access(test_path(test_dir, "curve.png"), F_OK), 0);
+    static const char whole[] = "          head       \n"
+                                "   name  x   y  z   u\n"
+                                "*  one   1  22  3  44\n"
+                                "   two   5  66  7  88\n";
+    expect_within(0, whole);
+    expect_within(21, whole);
+    expect_within(20, "          head   \n"
+                      "   name  x   y  z\n"
+                      "*  one   1  22  3\n"
+                      "   two   5  66  7\n"
+                      "\n"
+                      "           \n"
+                      "   name   u\n"
+                      "*  one   44\n"
+                      "   two   88\n");
+    // What is under one heading stays together, unless it is too wide by itself.
+    expect_within(14, "          head\n"
+                      "   name  x   y\n"
+                      "*  one   1  22\n"
+                      "   two   5  66\n"
+                      "\n"
+                      "              \n"
+                      "   name  z   u\n"
+                      "*  one   3  44\n"
+                      "   two   7  88\n");
+    expect_within(11, "         head\n"
+                      "   name  x\n"
+                      "*  one   1\n"
+                      "   two   5\n"
+                      "\n"
+                      "         head\n"
+                      "   name   y\n"
+                      "*  one   22\n"
+                      "   two   66\n"
+                      "\n"
+                      "          \n"
+                      "   name  z\n"
+                      "*  one   3\n"
+                      "   two   7\n"
+                      "\n"
+                      "           \n"
+                      "   name   u\n"
+                      "*  one   44\n"
+                      "   two   88\n");
 }
 
 int main(void) {
@@ -311,10 +302,7 @@ int main(void) {
         cmocka_unit_test(config_mistakes_are_named),
         cmocka_unit_test(config_defaults_and_output),
         cmocka_unit_test(table_layout),
-        cmocka_unit_test(front_is_what_nobody_beats),
-        cmocka_unit_test(labels_do_not_overlap),
-        cmocka_unit_test(picture_without_gnuplot_is_a_note),
-        cmocka_unit_test(picture_with_gnuplot),
+        cmocka_unit_test(wide_tables_are_broken_into_blocks),
     };
     return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
 }
