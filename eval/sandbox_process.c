@@ -371,8 +371,11 @@ static int spawn(const kv_sandbox_setup *setup, int64_t worker, const int theirs
 }
 
 static bool make_dir(const kv_sandbox_setup *setup, int64_t worker, kv_sandbox_process *p) {
-    snprintf(p->dir, sizeof p->dir, "/tmp/kv-program-XXXXXX");
-    if (!mkdtemp(p->dir)) {
+    const char *parent = getenv("TMPDIR");
+    const int n =
+        snprintf(p->dir, sizeof p->dir, "%s/kv-program-XXXXXX", parent && *parent ? parent : "/tmp");
+    if (n >= (int)sizeof p->dir) errno = ENAMETOOLONG;
+    if (n >= (int)sizeof p->dir || !mkdtemp(p->dir)) {
         p->dir[0] = '\0';
         return false;
     }

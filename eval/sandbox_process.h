@@ -43,7 +43,7 @@ typedef struct kv_sandbox_process {
     int out, error; // standard output and error
     int result;     // "R" when the program begins, the word when it has ended
     char word[KV_RUN_WORD + 1];
-    char dir[64]; // temporary directory where there is no sandbox
+    char dir[PATH_MAX]; // temporary directory where there is no sandbox
 } kv_sandbox_process;
 
 // Starts a program for a worker in [0, workers). On failure nothing is left.
