@@ -355,7 +355,7 @@ static kv_status prepare(struct choices *t, const kv_tokenizer *tokenizer, uint6
 
 kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err) {
-    static const kv_benchmark_ops ops = {answer, score, free_choices};
+    static const kv_benchmark_ops ops = {.answer = answer, .score = score, .free = free_choices};
     *benchmark = NULL;
     struct choices *t = calloc(1, sizeof *t);
     if (!t) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);

@@ -147,9 +147,9 @@ static kv_status check_kind(const kv_config *config, unsigned i, const char *kin
     if (kv_benchmark_known(kind)) return KV_OK;
     char key[KV_EVAL_KEY], known[256] = "";
     kv_eval_list_key(key, "tasks", i, "kind");
-    for (int k = 0; kv_benchmark_kinds[k]; k++)
+    for (int k = 0; kv_benchmark_kind(k); k++)
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", k ? ", " : "",
-                 kv_benchmark_kinds[k]);
+                 kv_benchmark_kind(k));
     return kv_config_fail(config, err, key, "found `%s`, expected one of %s", kind, known);
 }
 

@@ -31,6 +31,10 @@ static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
         status = kv_benchmark_create(&config->tasks[t], e->tokenizer, config->seed, &e->benchmarks[t], err);
         snprintf(key, sizeof key, "tasks[%u].file", t);
         if (status != KV_OK) return blame(e, key, err);
+        kv_benchmark *b = e->benchmarks[t];
+        snprintf(key, sizeof key, "tasks[%u]", t);
+        status = b->ops->prepare ? b->ops->prepare(b, e->unsafe_execution, err) : KV_OK;
+        if (status != KV_OK) return blame(e, key, err);
     }
     return KV_OK;
 }

@@ -1,5 +1,6 @@
 #include "data/config_options.h"
 #include "data/console.h"
+#include "eval/check_tests.h"
 #include "eval/evaluate.h"
 #include "eval/output.h"
 #include "eval/report.h"
@@ -39,30 +40,56 @@ static const char doc[] =
     "  kveval first.yaml\n"
     "  kveval first.yaml -s 'tasks[0].limit=200' --no-ttft --output /tmp/look\n"
     "\n"
+    "Programs that models write run in a sandbox (bubblewrap); without one kveval refuses to run them. Whether "
+    "sandbox and problems are in order:\n"
+    "  kveval --check-tests HumanEval.jsonl.gz\n"
+    "\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM; what did "
     "not end well leaves no files but samples.";
 
 static const struct argp_option options[] = {
-    {"no-ttft", 't', NULL, 0, "Do not measure the time to the first token", 0}, {0}};
+    {"no-ttft", 't', NULL, 0, "Do not measure the time to the first token", 0},
+    {"check-tests", 'c', "FILE", 0,
+     "Only run the solutions that come with a HumanEval file (plain or .gz) in the sandbox: all should pass",
+     0},
+    {"unsafe-execution", 'U', NULL, 0,
+     "Run generated programs without a sandbox where bubblewrap cannot work: they can do all that you can",
+     0},
+    {0}};
 
 struct arguments {
     kv_config_options common;
-    bool no_ttft;
+    bool no_ttft, unsafe_execution;
+    const char *check_tests;
 };
 
 static error_t parse(int key, char *text, struct argp_state *state) {
-    (void)text;
     struct arguments *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
     case 't': a->no_ttft = true; return 0;
+    case 'U': a->unsafe_execution = true; return 0;
+    case 'c':
+        a->check_tests = text;
+        a->common.optional = true;
+        return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
 
+static kv_status check_tests(const struct arguments *a, kv_error *err) {
+    kv_sandbox_options sandbox = kv_sandbox_defaults();
+    int64_t n_problems, n_failed;
+    sandbox.unsafe = a->unsafe_execution;
+    kv_status status = kv_check_tests(a->check_tests, &sandbox, stdout, &n_problems, &n_failed, err);
+    if (status != KV_OK || n_failed == 0) return status;
+    return kv_fail(err, KV_ERR_MISMATCH, "%s: %lld of %lld solutions failed their tests", a->check_tests,
+                   (long long)n_failed, (long long)n_problems);
+}
+
 static kv_status evaluate(const struct arguments *a, kv_error *err) {
     const kv_config_options *o = &a->common;
-    kv_evaluation e = {.measure = !a->no_ttft};
+    kv_evaluation e = {.measure = !a->no_ttft, .unsafe_execution = a->unsafe_execution};
     kv_results results = {0};
     char note[KV_PLOT_NOTE] = "";
     kv_status status =
@@ -101,7 +128,7 @@ int main(int argc, char **argv) {
     kv_error err = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
-    kv_status status = evaluate(&arguments, &err);
+    kv_status status = arguments.check_tests ? check_tests(&arguments, &err) : evaluate(&arguments, &err);
     if (status == KV_OK && (fflush(stdout) != 0 || ferror(stdout)))
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table");
     if (status == KV_OK) return 0;

@@ -216,7 +216,7 @@ static kv_status score(const kv_benchmark *benchmark, json_t *const *records, do
 
 kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err) {
-    static const kv_benchmark_ops ops = {answer, score, free_trivia};
+    static const kv_benchmark_ops ops = {.answer = answer, .score = score, .free = free_trivia};
     *benchmark = NULL;
     struct trivia *t = calloc(1, sizeof *t);
     if (!t) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);

@@ -1,0 +1,25 @@
+// HumanEval: function bodies written by a model, tried by the problem's own tests. [method.md section 8; Chen
+// et al. 2021; EleutherAI evaluation harness]
+//
+// Units are problems x samples. A record: {"task_id", "completion", "passed", "result", "sample"}; lines of
+// them are a samples file that OpenAI's own scorer reads. Metrics: "pass@K" for each k of the config.
+#pragma once
+
+#include "data/humaneval.h"
+#include "eval/benchmark.h"
+#include "eval/sandbox.h"
+
+// Uses of the config: limit, max_tokens, samples, temperature (0: greedy, one sample), top_p, k (none: 1),
+// timeout, memory_mb (0 for either: kv_sandbox_defaults), workers. shots must be 0. Errors name the task and
+// the key.
+kv_status kv_code_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+                            kv_benchmark **benchmark, kv_error *err);
+
+// Opens the sandbox, unless it is open; the first answer does so too. To be called before hours of work on
+// other tasks.
+kv_status kv_code_benchmark_prepare(kv_benchmark *benchmark, bool unsafe_execution, kv_error *err);
+
+// ---- The parts -----------------------------------------------------------------------------------------
+
+// Cuts text at the first of "\nclass", "\ndef", "\n#", "\nif", "\nprint", in place. Whether it was cut.
+bool kv_code_cut(char *text);
