@@ -1,5 +1,6 @@
 #include "eval/evaluate.h"
 
+#include "core/gemm.h"
 #include "data/console.h"
 #include "data/hash.h"
 #include "eval/journal.h"
@@ -110,6 +111,7 @@ struct session {
     kv_journal *journal;
     kv_progress progress;
     char title[192];
+    uint64_t flops_before; // products counted when it began
 };
 
 // Everything the records depend on. The size of the batch is part of it: sums of many numbers round
@@ -123,6 +125,14 @@ static void run_hash(const kv_evaluation *e, int64_t system, const kv_benchmark 
     hash = kv_hash64(hash, b->hash, 16);
     hash = kv_hash64(hash, KV_VERSION, strlen(KV_VERSION));
     kv_hash_text(hash, out);
+}
+
+static void show_progress(struct session *s) {
+    char note[48];
+    const double flops = (double)(kv_gemm_flops() - s->flops_before),
+                 seconds = kv_now() - s->progress.started;
+    snprintf(note, sizeof note, "%.1f GFLOP/s", seconds > 0 ? flops / seconds / 1e9 : 0);
+    kv_progress_show(&s->progress, kv_journal_done(s->journal), note);
 }
 
 static kv_status ask_batches(struct session *s, kv_error *err) {
@@ -141,7 +151,7 @@ static kv_status ask_batches(struct session *s, kv_error *err) {
         }
         status = b->ops->answer(b, &s->asking, first, n, records, err);
         if (status == KV_OK) status = kv_journal_add(s->journal, first, n, records, err);
-        kv_progress_show(&s->progress, kv_journal_done(s->journal), NULL);
+        show_progress(s);
     }
     free(records);
     return status;
@@ -178,6 +188,7 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome 
     if (status != KV_OK) return status;
     snprintf(s.title, sizeof s.title, "%.60s on %.60s %.30s", name, row->name, row->split);
     kv_progress_begin(&s.progress, stderr, s.title, s.benchmark->n_units);
+    s.flops_before = kv_gemm_flops();
     kv_progress_show(&s.progress, kv_journal_done(s.journal), NULL);
     status = ask_batches(&s, err);
     if (status == KV_OK) status = take_records(&s, outcome, err);
@@ -203,42 +214,54 @@ static double mean_flops(const kv_system *system, const kv_benchmark *b) {
     return sum / (double)b->n_items;
 }
 
-static kv_status measure(const kv_evaluation *e, kv_results *results, int64_t prompt_tokens,
-                         int64_t batch_size, kv_error *err) {
-    const int64_t n = e->systems->n, repeats = e->config->ttft.repeats;
-    kv_timing *timing = kv_results_add_timing(results, prompt_tokens, batch_size, repeats);
-    kv_ttft *measured = calloc((size_t)n, sizeof *measured);
-    if (!timing || !measured) {
-        free(measured);
-        return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld timings", (long long)repeats);
-    }
-    const kv_ttft_args args = {.prompt_tokens = prompt_tokens,
-                               .batch_size = batch_size,
-                               .repeats = repeats,
-                               .seed = e->config->seed};
-    char title[96];
-    snprintf(title, sizeof title, "time to first token, %lld x %lld", (long long)batch_size,
-             (long long)prompt_tokens);
-    kv_progress progress;
-    kv_progress_begin(&progress, stderr, title, n * repeats);
-    kv_status status =
-        kv_ttft_measure(e->systems->items, n, &args, &progress, measured, timing->samples, err);
-    kv_progress_end(&progress, status == KV_OK ? NULL : "stopped");
-    for (int64_t s = 0; status == KV_OK && s < n; s++) {
-        timing->seconds[s] = measured[s].seconds, timing->spread[s] = measured[s].spread;
-        timing->reduction[s] = measured[0].seconds / measured[s].seconds;
-        timing->flops[s] = (double)kv_system_flops(&e->systems->items[s], prompt_tokens);
-    }
-    free(measured);
-    return status;
+// The cell that the tables show, then the grid.
+static int64_t list_cells(const kv_evaluation *e, kv_ttft_cell *cells) {
+    const kv_eval_ttft *ttft = &e->config->ttft;
+    int64_t n = 0;
+    cells[n++] = (kv_ttft_cell){.prompt_tokens = main_prompt(e), .batch_size = ttft->batch_size};
+    for (unsigned b = 0; b < ttft->n_batches; b++)
+        for (unsigned p = 0; p < ttft->n_prompts; p++)
+            cells[n++] = (kv_ttft_cell){.prompt_tokens = ttft->prompts[p], .batch_size = ttft->batches[b]};
+    return n;
 }
 
-static kv_status measure_all(const kv_evaluation *e, kv_results *results, kv_error *err) {
-    const kv_eval_ttft *ttft = &e->config->ttft;
-    kv_status status = measure(e, results, main_prompt(e), ttft->batch_size, err);
-    for (unsigned b = 0; b < ttft->n_batches; b++)
-        for (unsigned p = 0; p < ttft->n_prompts && status == KV_OK; p++)
-            status = measure(e, results, ttft->prompts[p], ttft->batches[b], err);
+static kv_status keep_timing(const kv_evaluation *e, kv_results *results, const kv_ttft_cell *cell,
+                             const kv_ttft *measured, const double *samples, kv_error *err) {
+    const int64_t n = e->systems->n, repeats = e->config->ttft.repeats;
+    kv_timing *timing = kv_results_add_timing(results, cell->prompt_tokens, cell->batch_size, repeats);
+    if (!timing)
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld timings", (long long)(n * repeats));
+    memcpy(timing->samples, samples, (size_t)(n * repeats) * sizeof *samples);
+    for (int64_t s = 0; s < n; s++) {
+        timing->seconds[s] = measured[s].seconds, timing->spread[s] = measured[s].spread;
+        timing->reduction[s] = measured[0].seconds / measured[s].seconds;
+        timing->flops[s] = (double)kv_system_flops(&e->systems->items[s], cell->prompt_tokens);
+    }
+    return KV_OK;
+}
+
+static kv_status measure(const kv_evaluation *e, kv_results *results, kv_error *err) {
+    const int64_t n = e->systems->n, repeats = e->config->ttft.repeats;
+    const size_t room = 1 + (size_t)e->config->ttft.n_prompts * e->config->ttft.n_batches;
+    kv_ttft_cell *cells = calloc(room, sizeof *cells);
+    kv_ttft *measured = calloc(room * (size_t)n, sizeof *measured);
+    double *samples = calloc(room * (size_t)(n * repeats), sizeof *samples);
+    kv_status status = KV_OK;
+    if (!cells || !measured || !samples)
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld timings", (long long)repeats);
+    if (status == KV_OK) {
+        const kv_ttft_grid_args args = {
+            .cells = cells, .n_cells = list_cells(e, cells), .repeats = repeats, .seed = e->config->seed};
+        kv_progress progress;
+        kv_progress_begin(&progress, stderr, "time to first token", args.n_cells * n * repeats);
+        status = kv_ttft_grid(e->systems->items, n, &args, &progress, measured, samples, err);
+        kv_progress_end(&progress, status == KV_OK ? NULL : "stopped");
+        for (int64_t c = 0; c < args.n_cells && status == KV_OK; c++)
+            status = keep_timing(e, results, &cells[c], measured + c * n, samples + c * n * repeats, err);
+    }
+    free(cells);
+    free(measured);
+    free(samples);
     return status;
 }
 
@@ -298,7 +321,7 @@ kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err
             outcome->flops = mean_flops(&e->systems->items[s], e->benchmarks[t]);
             status = ask(e, s, t, outcome, err);
         }
-    if (status == KV_OK && e->measure) status = measure_all(e, results, err);
+    if (status == KV_OK && e->measure) status = measure(e, results, err);
     if (status == KV_OK) status = kv_results_derive(results, err);
     if (status != KV_OK) kv_results_free(results);
     return status;

@@ -74,7 +74,8 @@ static void test_answers_equal_counter(void **state) {
     struct pair *pair = *state;
     enum { N = 4 };
     static const int64_t prompts[N] = {7, 1, 20, 12}, generated[N] = {3, 6, 1, 4};
-    const kv_system systems[] = {{.base = pair->base}, {pair->base, pair->aux, pair->predictor}};
+    const kv_system systems[] = {{.base = pair->base},
+                                 {.base = pair->base, .aux = pair->aux, .predictor = pair->predictor}};
     for (int i = 0; i < 2; i++) {
         int32_t ids[40];
         float logits[N * VOCABULARY];
