@@ -250,7 +250,7 @@ kv_status kv_plot_place_labels(const kv_plot *plot, int64_t panel, const kv_plot
     add_lines(canvas, published, theirs, false, 0.05);
     memcpy(labels, trial, (size_t)plot->n_points * sizeof *labels);
     // Several orders, as what is placed first takes the best place; the first is that of x.
-    const int64_t n_fixed = canvas->n, n_orders = sorted->n > CROWDED ? 12 : 40;
+    const int64_t n_fixed = canvas->n, n_orders = sorted->n > 64 ? 2 : sorted->n > CROWDED ? 12 : 40;
     int64_t order[KV_PLOT_MAX_POINTS];
     double best = INFINITY;
     for (int64_t attempt = 0; attempt < n_orders && best > 0; attempt++) {
