@@ -6,6 +6,7 @@
 #include "eval/table.h"
 #include "eval/trivia_benchmark.h"
 
+#include <glob.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -201,6 +202,32 @@ static void config_defaults_and_output(void **state) {
     kv_config_free(config);
 }
 
+// Every configuration for kveval that the project ships is one it accepts.
+static void shipped_configs_load(void **state) {
+    (void)state;
+    static const char *const patterns[] = {"/../configs/*/eval*.yaml", "/../configs/openelm/*.yaml"};
+    int n = 0;
+    for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
+        char pattern[512];
+        glob_t found;
+        snprintf(pattern, sizeof pattern, "%s%s", getenv("KV_TEST_DIR"), patterns[p]);
+        assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            if (strstr(found.gl_pathv[i], "/systems-")) continue; // what others start from
+            kv_config *config;
+            const kv_eval_config *eval;
+            kv_error err = {0};
+            if (kv_eval_config_load(found.gl_pathv[i], NULL, 0, &config, &eval, &err))
+                fail_msg("%s", err.message);
+            assert_true(eval->n_systems > 1);
+            kv_config_free(config);
+            n++;
+        }
+        globfree(&found);
+    }
+    assert_true(n >= 8);
+}
+
 // ---- Table and files -----------------------------------------------------------------------------------
 
 static void table_layout(void **state) {
@@ -301,6 +328,7 @@ int main(void) {
         cmocka_unit_test(prompts_start_with_bos),
         cmocka_unit_test(config_mistakes_are_named),
         cmocka_unit_test(config_defaults_and_output),
+        cmocka_unit_test(shipped_configs_load),
         cmocka_unit_test(table_layout),
         cmocka_unit_test(wide_tables_are_broken_into_blocks),
     };
