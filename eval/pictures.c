@@ -87,14 +87,10 @@ static void fill_points(struct pareto *p) {
     }
 }
 
-// Tables of several tasks have a column for each, named as the task; others one for the metric.
+// Tables of several tasks have a column for each, named as the kind; others one for the metric.
 static int64_t published_column(const struct pareto *p, const struct panel *panel,
                                 const kv_published *table) {
-    char name[64];
-    snprintf(name, sizeof name, "%s", p->results->tasks[panel->task].name);
-    for (char *c = name; *c; c++)
-        if (*c == '-') *c = '_';
-    const int64_t column = kv_published_column(table, name);
+    const int64_t column = kv_published_column(table, p->results->tasks[panel->task].kind);
     return column >= 0 ? column : kv_published_column(table, metric_of(p->results, panel));
 }
 

@@ -11,8 +11,9 @@
 
 static char exact[] = "exact", paper[] = "paper", accuracy[] = "accuracy", retention[] = "retention";
 
-static void name_task(kv_result_task *t, const char *name, const char *first, const char *second) {
-    t->name = strdup(name), t->split = strdup("test"), t->kind = strdup("any"), t->file = strdup("f");
+static void name_task(kv_result_task *t, const char *name, const char *kind, const char *first,
+                      const char *second) {
+    t->name = strdup(name), t->split = strdup("test"), t->kind = strdup(kind), t->file = strdup("f");
     t->n_items = t->n_units = 2, t->n_metrics = 2;
     snprintf(t->metrics[0], KV_METRIC_NAME, "%s", first);
     snprintf(t->metrics[1], KV_METRIC_NAME, "%s", second);
@@ -26,8 +27,8 @@ static kv_results made_up(void) {
     kv_error err = {0};
     if (kv_results_init(&r, 2, 2, &err)) fail_msg("%s", err.message);
     r.seed = 1, r.bootstrap = 100;
-    name_task(&r.tasks[0], "HumanEval", "pass@1", "pass@10");
-    name_task(&r.tasks[1], "arc-easy", "acc", "acc_norm");
+    name_task(&r.tasks[0], "HumanEval", "humaneval", "pass@1", "pass@10");
+    name_task(&r.tasks[1], "mine", "arc_easy", "acc", "acc_norm");
     for (int s = 0; s < 2; s++) {
         r.systems[s].name = strdup(s ? "small" : "base"), r.systems[s].family = strdup(s ? "OE" : "base");
         r.systems[s].paper_reduction = s ? 4 : 1;
@@ -69,7 +70,7 @@ static void panels_are_tasks_and_pass_at_k(void **state) {
         data,
         "# panel: HumanEval, test: pass@10\n# x y low high\n# front\n1 100 100 100 # base\n2 75 50 100 # small\n");
     expect(data,
-           "# panel: arc-easy, test: acc\n# x y low high\n# front\n1 75 50 100 # base\n3 25 0 50 # small\n");
+           "# panel: mine, test: acc\n# x y low high\n# front\n1 75 50 100 # base\n3 25 0 50 # small\n");
     assert_null(strstr(data, "acc_norm"));
     free(data);
     assert_int_not_equal(access(test_path(test_dir, "ttft.dat"), F_OK), 0);
@@ -84,7 +85,7 @@ static void retention_and_the_papers_reduction(void **state) {
     (void)state;
     kv_results r = made_up();
     char *data = draw(&r, paper, retention, NULL, "pareto.dat");
-    expect(data, "# panel: arc-easy, test: acc\n# x y low high\n# front\n1 100 66.6666667 133.333333 # base\n"
+    expect(data, "# panel: mine, test: acc\n# x y low high\n# front\n1 100 66.6666667 133.333333 # base\n"
                  "4 33.3333333 0 66.6666667 # small\n");
     free(data);
     kv_results_free(&r);
@@ -145,7 +146,7 @@ static void too_many_systems_are_a_note(void **state) {
     kv_results r;
     kv_error err = {0};
     if (kv_results_init(&r, N, 1, &err)) fail_msg("%s", err.message);
-    name_task(&r.tasks[0], "t", "acc", "");
+    name_task(&r.tasks[0], "t", "sciq", "acc", "");
     const kv_eval_picture picture = {.x = exact, .y = accuracy};
     char note[KV_PLOT_NOTE];
     assert_int_equal(kv_pictures_draw(&r, &picture, test_dir, note, &err), KV_OK);
