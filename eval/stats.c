@@ -1,5 +1,6 @@
 #include "eval/stats.h"
 
+#include "core/quantile.h"
 #include "core/rng.h"
 
 #include <math.h>
@@ -27,19 +28,6 @@ static double resampled_sum(const double *values, int64_t n, kv_rng rng, uint64_
     return sum;
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-// Between the order statistics around it, in proportion.
-static double quantile(const double *sorted, int64_t n, double q) {
-    const double place = q * (double)(n - 1);
-    const int64_t below = (int64_t)place;
-    if (below >= n - 1) return sorted[n - 1];
-    return sorted[below] + (place - (double)below) * (sorted[below + 1] - sorted[below]);
-}
-
 kv_status kv_bootstrap_mean(const double *values, int64_t n, int64_t n_resamples, uint64_t seed,
                             kv_interval *interval, kv_error *err) {
     *interval = (kv_interval){NAN, NAN};
@@ -56,8 +44,8 @@ kv_status kv_bootstrap_mean(const double *values, int64_t n, int64_t n_resamples
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < n_resamples; r++)
         means[r] = resampled_sum(values, n, rng, (uint64_t)r) / (double)n;
-    qsort(means, (size_t)n_resamples, sizeof *means, compare_doubles);
-    *interval = (kv_interval){quantile(means, n_resamples, 0.025), quantile(means, n_resamples, 0.975)};
+    kv_sort_doubles(means, n_resamples);
+    *interval = (kv_interval){kv_quantile(means, n_resamples, 0.025), kv_quantile(means, n_resamples, 0.975)};
     free(means);
     return KV_OK;
 }

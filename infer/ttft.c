@@ -1,6 +1,7 @@
 #include "infer/ttft.h"
 
 #include "core/gemm.h"
+#include "core/quantile.h"
 #include "core/rng.h"
 #include "infer/ttft_memory.h"
 
@@ -11,23 +12,10 @@
 
 // ---- Summary -------------------------------------------------------------------------------------------
 
-static int compare_doubles(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-// Between the samples: linear interpolation.
-static double quantile(const double *sorted, int64_t n, double q) {
-    const double place = q * (double)(n - 1);
-    const int64_t below = (int64_t)place;
-    const int64_t above = below + 1 < n ? below + 1 : below;
-    return sorted[below] + (place - (double)below) * (sorted[above] - sorted[below]);
-}
-
 kv_ttft kv_ttft_summary(double *samples, int64_t n) {
-    qsort(samples, (size_t)n, sizeof *samples, compare_doubles);
-    return (kv_ttft){.seconds = quantile(samples, n, 0.5),
-                     .spread = (quantile(samples, n, 0.75) - quantile(samples, n, 0.25)) / 2};
+    kv_sort_doubles(samples, n);
+    return (kv_ttft){.seconds = kv_quantile(samples, n, 0.5),
+                     .spread = (kv_quantile(samples, n, 0.75) - kv_quantile(samples, n, 0.25)) / 2};
 }
 
 // ---- One cell ------------------------------------------------------------------------------------------
