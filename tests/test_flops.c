@@ -270,7 +270,7 @@ static void test_least_squares_equals_counter(void **state) {
         segments[s] = (kv_segment){s * SEQ_LEN, SEQ_LEN, s * SEQ_LEN, SEQ_LEN};
     for (size_t m = 0; m < sizeof mappings / sizeof *mappings; m++) {
         kv_predictor *predictor;
-        kv_least_squares *sums;
+        kv_least_squares *sums = NULL;
         kv_error err = {0};
         if (kv_predictor_create(&pair->base_spec, &pair->aux_spec, mappings[m], &predictor, &err) != KV_OK ||
             kv_least_squares_create(&pair->base_spec, predictor, &sums, &err) != KV_OK)

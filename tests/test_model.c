@@ -251,6 +251,10 @@ static void test_random_fill(void **state) {
     for (int64_t i = 0; i < kv_param_size(&a->embed); i++)
         assert_int_equal(((uint16_t *)narrow->embed.data)[i],
                          test_half_nearest(KV_BF16, (double)((float *)a->embed.data)[i]));
+    kv_model_fill_random(narrow, 6, NULL, 0);
+    uint16_t first[8];
+    kv_narrow(first, a->embed.data, KV_BF16, 8);
+    assert_memory_not_equal(narrow->embed.data, first, sizeof first);
     kv_model_free(a);
     kv_model_free(narrow);
 }
