@@ -150,7 +150,7 @@ static kv_status ask_batches(struct session *s, kv_error *err) {
         const int64_t n = b->n_units - first < batch_size ? b->n_units - first : batch_size;
         if (kv_journal_has(s->journal, first, n)) continue;
         if (kv_console_interrupted()) {
-            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted; what was answered so far is kept");
+            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
             break;
         }
         status = b->ops->answer(b, &s->asking, first, n, records, err);

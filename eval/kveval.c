@@ -31,9 +31,18 @@ static const char doc[] =
     "    - {name: KVP, family: KVP-C, base: runs/first/base/final/model,\n"
     "       aux: runs/first/kvp/final/aux,\n"
     "       predictor: runs/first/kvp/final/predictor}\n"
+    "    - {name: L0.75-0.25, family: LazyLLM, model: runs/first/base/final/model,\n"
+    "       pruning: lazy, start: 0.75, end: 0.25}\n"
+    "    # pruning: random or static take keep: 0.5; speculative takes base, aux and keep\n"
     "  tasks:\n"
-    "    - {name: atlas, split: trained, file: runs/first/trained.jsonl}\n"
+    "    - {name: atlas, split: trained, file: runs/first/trained.jsonl, shots: 1}\n"
+    "    - {name: HumanEval, kind: humaneval, file: HumanEval.jsonl.gz,\n"
+    "       samples: 20, k: [1, 10]}\n"
+    "    - {name: ARC-c, kind: arc_challenge, file: arc.jsonl}\n"
+    "    # or arc_easy, boolq, hellaswag, piqa, sciq, winogrande\n"
+    "  budgets: [1.0, 0.5, 0.25]\n"
     "  ttft: {prompt_tokens: 59, batch_size: 8, repeats: 5}\n"
+    "  picture: {x: paper, published: triviaqa-openelm-1.1b}\n"
     "The first system is the one all others are compared with.\n"
     "\n"
     "Run it; only 200 questions, without the clock:\n"
@@ -132,6 +141,7 @@ int main(int argc, char **argv) {
     if (status == KV_OK && (fflush(stdout) != 0 || ferror(stdout)))
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table");
     if (status == KV_OK) return 0;
-    fprintf(stderr, "kveval: %s\n", err.message);
+    fprintf(stderr, "kveval: %s%s\n", err.message,
+            status == KV_ERR_INTERRUPTED ? "; the same command goes on from what was answered" : "");
     return status == KV_ERR_INTERRUPTED ? 128 + kv_console_signal() : 1;
 }

@@ -1,6 +1,7 @@
 #include "eval/report.h"
 
 #include "eval/output.h"
+#include "eval/published.h"
 
 #include <argp.h>
 #include <string.h>
@@ -74,7 +75,13 @@ int kv_report_main(int argc, char **argv) {
     kv_error err = {0};
     char note[KV_PLOT_NOTE] = "";
     argp_parse(&argp, argc, argv, 0, NULL, &options);
-    kv_status status = read_all(&options, &results, &err);
+    kv_status status = KV_OK;
+    if (options.picture.published) {
+        kv_published *table;
+        status = kv_published_load(options.picture.published, &table, &err);
+        kv_published_free(table);
+    }
+    if (status == KV_OK) status = read_all(&options, &results, &err);
     if (status == KV_OK) kv_results_print(&results, stdout);
     if (status == KV_OK && options.output)
         status = kv_output_write(&results, &options.picture, options.output, note, &err);
