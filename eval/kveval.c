@@ -33,7 +33,7 @@ static const char doc[] =
     "       predictor: runs/first/kvp/final/predictor}\n"
     "    - {name: L0.75-0.25, family: LazyLLM, model: runs/first/base/final/model,\n"
     "       pruning: lazy, start: 0.75, end: 0.25}\n"
-    "    # pruning: random or static take keep: 0.5; speculative takes base, aux and keep\n"
+    "    # random and static take keep: 0.5, speculative base, aux and keep\n"
     "  tasks:\n"
     "    - {name: atlas, split: trained, file: runs/first/trained.jsonl, shots: 1}\n"
     "    - {name: HumanEval, kind: humaneval, file: HumanEval.jsonl.gz,\n"
