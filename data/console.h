@@ -17,12 +17,6 @@ int kv_console_signal(void); // which one it was, 0: none
 // Does nothing where OMP_WAIT_POLICY or GOMP_SPINCOUNT is set already.
 void kv_console_calm_threads(char **argv);
 
-// To be called first in main: has OpenMP's waiting threads spin for microseconds rather than, as GCC's
-// runtime does by default, for milliseconds, which on a machine shared with others slows every parallel loop
-// several times over. The runtime reads its settings before main, so the program starts itself again, once.
-// Does nothing where OMP_WAIT_POLICY or GOMP_SPINCOUNT is set already.
-void kv_console_calm_threads(char **argv);
-
 // A progress line: redrawn in place on a terminal, a plain line every few seconds (and at the end) elsewhere.
 typedef struct kv_progress {
     FILE *stream; // stderr as a rule
