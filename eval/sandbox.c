@@ -347,6 +347,7 @@ int64_t kv_sandbox_workers(const kv_sandbox *sandbox) {
 
 // Ends well when one task too many could not be had.
 static const char probe[] = "import _thread\n"
+                            "_thread.stack_size(1 << 16)\n"
                             "gate = _thread.allocate_lock()\n"
                             "gate.acquire()\n"
                             "try:\n"
@@ -404,7 +405,7 @@ kv_status kv_sandbox_open(const kv_sandbox_options *options, kv_sandbox **sandbo
     kv_sandbox *s = calloc(1, sizeof *s);
     if (!s) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a sandbox");
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    s->workers = options->workers ? options->workers : cores > KV_MAX_WORKERS ? KV_MAX_WORKERS : cores;
+    s->workers = options->workers ? options->workers : cores > 64 ? 64 : cores;
     if (s->workers < 1) s->workers = 1;
     status = kv_sandbox_setup_find(options, &s->setup, err);
     if (status == KV_OK) status = try_out(s, err);
