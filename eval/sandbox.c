@@ -365,13 +365,22 @@ static kv_status try_out(kv_sandbox *sandbox, kv_error *err) {
                                 .length = sandbox->setup.options.unsafe ? 0 : strlen(source)};
     kv_run_result result;
     kv_error why = {0};
+    // A limit that is too short for any program is the user's affair.
+    const double seconds = limits->seconds;
+    sandbox->setup.options.limits.seconds = fmax(seconds, start_seconds);
     kv_status status = kv_sandbox_run(sandbox, &program, 1, &result, NULL, NULL, &why);
+    sandbox->setup.options.limits.seconds = seconds;
     if (status == KV_OK && result.verdict == KV_RUN_PASSED) return KV_OK;
     if (status == KV_ERR_INTERRUPTED || status == KV_ERR_MEMORY)
         return kv_fail(err, status, "%s", why.message);
     const char *found = status == KV_OK ? result.text : why.message;
     if (sandbox->setup.options.unsafe)
         return kv_fail(err, KV_ERR_IO, "programs cannot be run here: %s", found);
+    if (status == KV_OK)
+        return kv_fail(err, KV_ERR_IO,
+                       "the sandbox for programs does not hold here (%s): try as another user, or give "
+                       "--unsafe-execution to run programs without one",
+                       found);
     return kv_fail(
         err, KV_ERR_IO,
         "bubblewrap cannot make a sandbox for programs here (%s): it needs user namespaces (sysctl "
