@@ -25,21 +25,32 @@ static uint64_t other_projections(const kv_model_spec *spec, int64_t layer, int6
            3 * product(n, spec->layers[layer].ffn_dim, spec->model_dim);
 }
 
-// A whole layer on n new tokens behind `cached` ones.
-static uint64_t layer_flops(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached) {
+uint64_t kv_flops_layer(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached) {
     return keys_values(spec, layer, n) + attention(spec, layer, n, cached + n) +
            other_projections(spec, layer, n);
 }
 
-static uint64_t head_flops(const kv_model_spec *spec, int64_t n) {
-    return product(n, spec->vocab_size, spec->model_dim);
+uint64_t kv_flops_last_layer(const kv_model_spec *spec, int64_t n) {
+    const int64_t last = spec->n_layers - 1;
+    return keys_values(spec, last, n) + attention(spec, last, 1, n) + other_projections(spec, last, 1);
+}
+
+uint64_t kv_flops_head(const kv_model_spec *spec) {
+    return product(1, spec->vocab_size, spec->model_dim);
+}
+
+uint64_t kv_flops_received(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached) {
+    const kv_layer_spec *l = &spec->layers[layer];
+    return kv_attention_received_flops(l->n_heads, l->n_kv_heads, spec->head_dim, n, cached + n);
+}
+
+uint64_t kv_flops_queries_keys(const kv_model_spec *spec, int64_t layer, int64_t n) {
+    return product(n, q_dim(spec, layer) + kv_spec_kv_dim(spec, layer), spec->model_dim);
 }
 
 uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n) {
-    const int64_t last = spec->n_layers - 1;
-    uint64_t sum = keys_values(spec, last, n) + attention(spec, last, 1, n) +
-                   other_projections(spec, last, 1) + head_flops(spec, 1);
-    for (int64_t i = 0; i < last; i++) sum += layer_flops(spec, i, n, 0);
+    uint64_t sum = kv_flops_last_layer(spec, n) + kv_flops_head(spec);
+    for (int64_t i = 0; i + 1 < spec->n_layers; i++) sum += kv_flops_layer(spec, i, n, 0);
     return sum;
 }
 
@@ -56,13 +67,31 @@ uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *au
     const int64_t front = n - 1, last = aux->n_layers - 1;
     uint64_t sum = kv_flops_decode(base, front);
     if (front < 1) return sum;
-    for (int64_t i = 0; i < last; i++) sum += layer_flops(aux, i, front, 0);
+    for (int64_t i = 0; i < last; i++) sum += kv_flops_layer(aux, i, front, 0);
     return sum + keys_values(aux, last, front) + predictor_flops(base, aux, predictor, front);
 }
 
 uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached) {
-    uint64_t sum = head_flops(spec, 1);
-    for (int64_t i = 0; i < spec->n_layers; i++) sum += layer_flops(spec, i, 1, cached);
+    uint64_t sum = kv_flops_head(spec);
+    for (int64_t i = 0; i < spec->n_layers; i++) sum += kv_flops_layer(spec, i, 1, cached);
+    return sum;
+}
+
+uint64_t kv_flops_decoding(const kv_model_spec *spec, int64_t cached, int64_t n) {
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += kv_flops_decode(spec, cached + i);
+    return sum;
+}
+
+uint64_t kv_flops_answers(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
+                          const int64_t *prompt_tokens, const int64_t *n_generated, int64_t n) {
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (n_generated[i] < 1) continue;
+        sum += aux ? kv_flops_kvp_prefill(base, aux, predictor, prompt_tokens[i])
+                   : kv_flops_prefill(base, prompt_tokens[i]);
+        sum += kv_flops_decoding(base, prompt_tokens[i], n_generated[i] - 1);
+    }
     return sum;
 }
 
@@ -122,6 +151,24 @@ uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, 
     sum += (1 + backward) * predictor_flops(base, aux, predictor, n);
     if (teacher || consistency) sum += pass_flops(base, n_seq, seq_len, false, !teacher);
     if (student) sum += student_flops(base, n_seq, seq_len) + loss_flops(base, n, true, false, teacher);
+    return sum;
+}
+
+// Keys and values each: XᵀX once for every aux layer that is read, XᵀY for every base layer; X has a column
+// of ones.
+uint64_t kv_flops_least_squares(const kv_model_spec *base, const kv_model_spec *aux,
+                                const kv_predictor *predictor, int64_t n_seq, int64_t seq_len) {
+    const int64_t n = n_seq * seq_len;
+    uint64_t sum =
+        pass_flops(aux, n_seq, seq_len, false, true) + pass_flops(base, n_seq, seq_len, false, true);
+    bool read[KV_MAX_LAYERS] = {false};
+    for (int64_t i = 0; i < base->n_layers; i++) {
+        const int32_t j = predictor->mapping[i];
+        const int64_t width = kv_spec_kv_dim(aux, j) + 1;
+        if (!read[j]) sum += 2 * product(width, width, n);
+        sum += 2 * product(width, kv_spec_kv_dim(base, i), n);
+        read[j] = true;
+    }
     return sum;
 }
 

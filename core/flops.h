@@ -18,6 +18,27 @@ uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *au
 // One decoded token after `cached` tokens.
 uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached);
 
+// What those are made of, for whoever runs layers otherwise (infer/cost.c). A layer on n tokens behind
+// `cached` ones, each seeing all before it; the last layer on n tokens of which only the newest goes beyond
+// its keys and values; the LM head for one position.
+uint64_t kv_flops_layer(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached);
+uint64_t kv_flops_last_layer(const kv_model_spec *spec, int64_t n);
+uint64_t kv_flops_head(const kv_model_spec *spec);
+
+// kv_attention_received of n new tokens behind `cached` ones, and the projections it needs.
+uint64_t kv_flops_received(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached);
+uint64_t kv_flops_queries_keys(const kv_model_spec *spec, int64_t layer, int64_t n);
+
+// n tokens decoded one after the other, the first of them after `cached`.
+uint64_t kv_flops_decoding(const kv_model_spec *spec, int64_t cached, int64_t n);
+
+// All products of answering: prefill of prompts of prompt_tokens[n] and decoding up to n_generated[n] tokens
+// each. The first token of an answer comes out of the prefill, and the last is not read again, so a sequence
+// takes one step less than it has tokens; without any it takes nothing at all. aux and predictor NULL: the
+// base reads the prompts.
+uint64_t kv_flops_answers(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
+                          const int64_t *prompt_tokens, const int64_t *n_generated, int64_t n);
+
 // Products of one step of kv_lm_objective, forward and backward, on n_seq sequences of seq_len tokens with
 // every parameter trainable. A step made of micro-batches is the sum of theirs.
 uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);
@@ -26,6 +47,11 @@ uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_
 // trainable or not. (An aux layer that no loss reaches is counted as if one did.)
 uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
                            int64_t n_seq, int64_t seq_len, const kv_kvp_weights *weights, bool aux_trained);
+
+// One batch of the predictors' least-squares start: both models up to their last layer's keys and values, and
+// the sums of the normal equations (in double precision). Solving them, once, is not counted.
+uint64_t kv_flops_least_squares(const kv_model_spec *base, const kv_model_spec *aux,
+                                const kv_predictor *predictor, int64_t n_seq, int64_t seq_len);
 
 // Number of weights from a spec, with or without the embedding (and head) tables.
 int64_t kv_spec_size(const kv_model_spec *spec, bool with_embedding);

@@ -1,5 +1,7 @@
 #include "core/gemm.h"
 
+#include "core/gemm_few_rows.h"
+
 #include <cblas.h>
 #include <limits.h>
 #include <omp.h>
@@ -14,11 +16,15 @@ void kv_gemm_flops_reset(void) {
     atomic_store_explicit(&flops, 0, memory_order_relaxed);
 }
 
+static void count(int64_t m, int64_t n, int64_t k) {
+    atomic_fetch_add_explicit(&flops, 2 * (uint64_t)m * (uint64_t)n * (uint64_t)k, memory_order_relaxed);
+}
+
 // A product with one row on the left is a matrix-vector product, which the library runs far faster as such.
 static void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n, int64_t k, const float *a,
                     int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
     if (m <= 0 || n <= 0) return;
-    atomic_fetch_add_explicit(&flops, 2 * (uint64_t)m * (uint64_t)n * (uint64_t)k, memory_order_relaxed);
+    count(m, n, k);
     if (m == 1 && ta == CblasNoTrans && tb == CblasTrans)
         cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)n, (int)k, 1, b, (int)ldb, a, 1, beta, c, 1);
     else if (m == 1 && ta == CblasNoTrans)
@@ -43,8 +49,9 @@ void kv_gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, co
     product(CblasTrans, CblasNoTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
 }
 
-// Panels of a 16-bit weight are widened to about this many floats: they stay in the second-level cache.
-enum { PANEL_FLOATS = 1 << 18 };
+// Panels of a 16-bit weight are widened to about this many floats. Much smaller ones cost the product more
+// than what they save by staying in a cache.
+enum { PANEL_FLOATS = 1 << 22, LARGE_WEIGHT = 1 << 17 };
 
 static const char *weight_row(const kv_param *w, int64_t row) {
     return (const char *)w->data + (size_t)(row * w->cols) * kv_dtype_size(w->dtype);
@@ -62,8 +69,20 @@ static int64_t panel_rows(const kv_param *w, int64_t n) {
     return rows < n ? rows : n;
 }
 
+// Few rows against a large weight. One row of float32 is left to the library's matrix-vector product, which
+// reads it as fast.
+static bool is_few_rows(int64_t m, const kv_param *w, int64_t n) {
+    const int64_t least = w->dtype == KV_F32 ? 2 : 1, most = w->dtype == KV_F32 ? 16 : KV_FEW_ROWS;
+    return m >= least && m <= most && n * w->cols >= LARGE_WEIGHT;
+}
+
 bool kv_gemm_weight_t(kv_arena *scratch, int64_t m, const float *x, int64_t ldx, const kv_param *w,
                       int64_t row0, int64_t n, float beta, float *y, int64_t ldy) {
+    if (is_few_rows(m, w, n)) {
+        count(m, n, w->cols);
+        kv_gemm_few_rows(m, x, ldx, w, row0, n, beta, y, ldy);
+        return true;
+    }
     if (w->dtype == KV_F32) {
         kv_gemm_nt(m, n, w->cols, x, ldx, (const float *)weight_row(w, row0), w->cols, beta, y, ldy);
         return true;
@@ -102,7 +121,7 @@ bool kv_gemm_weight(kv_arena *scratch, int64_t m, const float *y, int64_t ldy, c
 
 void kv_gemm_tn_f64(int64_t m, int64_t n, int64_t k, const double *a, const double *b, double *c) {
     if (m <= 0 || n <= 0 || k <= 0) return;
-    atomic_fetch_add_explicit(&flops, 2 * (uint64_t)m * (uint64_t)n * (uint64_t)k, memory_order_relaxed);
+    count(m, n, k);
     cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1, a, (int)m, b, (int)n, 1,
                 c, (int)n);
 }

@@ -74,10 +74,15 @@ void kv_openelm_layers(kv_model_spec *spec, int64_t gqa_groups, double q0, doubl
 // One of the published shapes: "openelm-270m", "openelm-450m", "openelm-1.1b", "openelm-3b". False when
 // unknown.
 bool kv_published_spec(const char *name, kv_model_spec *spec);
+// The i-th of their names, from 0 on; NULL behind the last.
+const char *kv_published_name(int64_t i);
 
 // The layers kept by pruning: 0.50 every second (0, 2, …), 0.25 every fourth, 0.75 all i with i mod 4 ≠ 3.
 // kept[KV_MAX_LAYERS] gets the indices, the count is returned; -1 for any other fraction.
 int64_t kv_pruned_layers(int64_t n_layers, double fraction, int32_t *kept);
+
+// Leaves layers kept[n_kept] (ascending) of the spec.
+void kv_spec_prune(kv_model_spec *spec, const int32_t *kept, int64_t n_kept);
 
 // A model with all parameters allocated as zeros of `dtype` (owned storage); or, with allocate false, with
 // data NULL for a loader to bind. Frozen. On failure *model is NULL. Free with kv_model_free (accepts NULL).
@@ -88,6 +93,12 @@ void kv_model_free(kv_model *model);
 // Truncated-free normal start: std 1/sqrt(fan_in) for matrices (embedding: 1/sqrt(model_dim)), out and down
 // projections divided by sqrt(2 · n_layers), norms 1, biases 0; a pure function of (seed, parameter name).
 void kv_model_init(kv_model *model, uint64_t seed);
+
+// A start for models that are only timed, many times faster: the same standard deviations, but uniform, with
+// 16 random bits a weight; a pure function of (seed, parameter name), rounded to the stored type. Layer i
+// gets what layer origin[i] of a model of n_origin layers would, so that a layer-pruned model agrees with its
+// base; origin NULL: its own.
+void kv_model_fill_random(kv_model *model, uint64_t seed, const int32_t *origin, int64_t n_origin);
 
 // A model of the given layers of `base`, weights copied as float32. kept ascending.
 kv_status kv_model_prune(const kv_model *base, const int32_t *kept, int64_t n_kept, kv_model **model,
@@ -112,7 +123,7 @@ kv_param *kv_model_head(kv_model *model);
 typedef struct kv_pass {
     const kv_segment *segments; // sequences within the rows
     int64_t n_segments;
-    const int32_t *q_positions, *k_positions; // see kv_attention_args
+    const int32_t *q_positions, *k_positions, *visible; // see kv_attention_args
     // Attention reads these instead of the layer's own keys (after k_norm, before RoPE) and values, whose
     // projections are then not computed.  [n_layers] each, or NULL.
     kv_tensor **given_k, **given_v;
@@ -133,9 +144,16 @@ typedef struct kv_layer_kv {
 } kv_layer_kv;
 kv_tensor *kv_layer_norm_in(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x); // h for q, k, v
 kv_layer_kv kv_layer_keys_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);
-// x + attention(h's queries over k, v)·Woᵀ, then + the feed-forward part.
+kv_layer_kv kv_layer_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);   // v NULL
+kv_tensor *kv_layer_queries(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h); // after q_norm
+// x + attention(q over k, v)·Woᵀ, then + the feed-forward part.
+kv_tensor *kv_layer_mix(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
+                        kv_tensor *k, kv_tensor *v, const kv_pass *pass);
+// Both: kv_layer_mix with h's queries.
 kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *h,
                            kv_tensor *k, kv_tensor *v, const kv_pass *pass);
+// What the attention of a pass over one layer works on.
+kv_attention_args kv_layer_attention(const kv_model *model, int64_t layer, const kv_pass *pass);
 
 // Final norm: [n, model_dim] → [n, model_dim], what the head is applied to.
 kv_tensor *kv_model_final_norm(kv_tape *tape, kv_model *model, kv_tensor *x);

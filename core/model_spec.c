@@ -70,15 +70,21 @@ void kv_openelm_layers(kv_model_spec *spec, int64_t gqa_groups, double q0, doubl
     }
 }
 
+static const struct {
+    const char *name;
+    int64_t n_layers, model_dim, head_dim;
+} published[] = {{"openelm-270m", 16, 1280, 64},
+                 {"openelm-450m", 20, 1536, 64},
+                 {"openelm-1.1b", 28, 2048, 64},
+                 {"openelm-3b", 36, 3072, 128}};
+enum { N_PUBLISHED = sizeof published / sizeof *published };
+
+const char *kv_published_name(int64_t i) {
+    return i >= 0 && i < N_PUBLISHED ? published[i].name : NULL;
+}
+
 bool kv_published_spec(const char *name, kv_model_spec *spec) {
-    static const struct {
-        const char *name;
-        int64_t n_layers, model_dim, head_dim;
-    } published[] = {{"openelm-270m", 16, 1280, 64},
-                     {"openelm-450m", 20, 1536, 64},
-                     {"openelm-1.1b", 28, 2048, 64},
-                     {"openelm-3b", 36, 3072, 128}};
-    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+    for (size_t i = 0; i < N_PUBLISHED; i++) {
         if (strcmp(name, published[i].name)) continue;
         *spec = (kv_model_spec){.model_type = "openelm",
                                 .vocab_size = 32000,
@@ -113,4 +119,10 @@ int64_t kv_pruned_layers(int64_t n_layers, double fraction, int32_t *kept) {
         if (keep) kept[n++] = (int32_t)i;
     }
     return n;
+}
+
+void kv_spec_prune(kv_model_spec *spec, const int32_t *kept, int64_t n_kept) {
+    for (int64_t i = 0; i < n_kept; i++) spec->layers[i] = spec->layers[kept[i]];
+    memset(spec->layers + n_kept, 0, (size_t)(KV_MAX_LAYERS - n_kept) * sizeof *spec->layers);
+    spec->n_layers = n_kept;
 }

@@ -46,7 +46,7 @@ void kv_rope_turn(const kv_rope *rope, int64_t position, bool inverse, const flo
 
 // One sequence: its queries are rows [q_row, q_row + q_len) of q, its keys and values rows [k_row, k_row +
 // k_len) of k and v. Query t sees keys 0 .. k_len - q_len + t, so the queries are the newest tokens of the
-// key sequence.
+// key sequence (unless `visible` says otherwise).
 typedef struct kv_segment {
     int64_t q_row, q_len;
     int64_t k_row, k_len; // k_len >= q_len
@@ -59,7 +59,11 @@ typedef struct kv_attention_args {
     const kv_segment *segments; // copied when the operator records
     int64_t n_segments;
     // Rotary position of every row of q and of k; NULL: a key's index in its sequence, a query's likewise.
+    // Must stay valid until backward, as must `visible`.
     const int32_t *q_positions, *k_positions;
+    // How many of its sequence's keys (>= 1, the first ones) each row of q sees, never falling within a
+    // sequence: for queries in the middle of it. NULL: as said at kv_segment.
+    const int32_t *visible;
 } kv_attention_args;
 
 // y = softmax(turn(q) · turn(k)ᵀ / sqrt(head_dim), causal) · v, per sequence and head, grouped queries.
@@ -75,6 +79,24 @@ kv_tensor *kv_attention(kv_tape *tape, kv_tensor *q, kv_tensor *k, kv_tensor *v,
 // whole are skipped, tiles on the diagonal are computed whole).
 uint64_t kv_attention_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
                             int64_t k_len);
+// The same with visible[q_len] given.
+uint64_t kv_attention_flops_visible(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
+                                    const int32_t *visible);
+
+typedef enum kv_pooling { KV_POOL_MEAN, KV_POOL_MAX } kv_pooling;
+
+// What each key gets of the attention, p = softmax(turn(q) · turn(k)ᵀ / sqrt(head_dim), causal); for ranking
+// tokens, without gradient. received[s][k_len] belongs to the key rows of segment s and is what was there
+//   KV_POOL_MEAN: plus the sum over its queries of the mean over heads of p;
+//   KV_POOL_MAX:  or the largest p over its queries and heads, whichever is larger.
+// Memory for one block of queries × k_len, never [q_len, k_len]. The result of a segment does not depend on
+// the others or on threads. false when the tape failed.
+bool kv_attention_received(kv_tape *tape, const kv_tensor *q, const kv_tensor *k,
+                           const kv_attention_args *args, kv_pooling pooling, float *const *received);
+
+// Operations of its products for one segment: half of kv_attention_flops.
+uint64_t kv_attention_received_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
+                                     int64_t k_len);
 
 // ---- Losses --------------------------------------------------------------------------------------------
 

@@ -18,6 +18,30 @@ void kv_mapping_pruned(int64_t n_base, const int32_t *kept, int64_t n_kept, int3
     }
 }
 
+static bool is_pruned(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *kept,
+                      int64_t n_kept) {
+    if (n_kept != aux->n_layers || aux->model_dim != base->model_dim || aux->head_dim != base->head_dim)
+        return false;
+    for (int64_t i = 0; i < n_kept; i++) {
+        const kv_layer_spec *a = &aux->layers[i], *b = &base->layers[kept[i]];
+        if (a->n_heads != b->n_heads || a->n_kv_heads != b->n_kv_heads || a->ffn_dim != b->ffn_dim)
+            return false;
+    }
+    return true;
+}
+
+void kv_mapping_default(const kv_model_spec *base, const kv_model_spec *aux, int32_t *mapping) {
+    static const double fractions[] = {0.75, 0.5, 0.25};
+    for (size_t f = 0; f < sizeof fractions / sizeof *fractions; f++) {
+        int32_t kept[KV_MAX_LAYERS];
+        const int64_t n_kept = kv_pruned_layers(base->n_layers, fractions[f], kept);
+        if (!is_pruned(base, aux, kept, n_kept)) continue;
+        kv_mapping_pruned(base->n_layers, kept, n_kept, mapping);
+        return;
+    }
+    kv_mapping_separate(base->n_layers, aux->n_layers, mapping);
+}
+
 kv_status kv_mapping_check(const int32_t *mapping, int64_t length, int64_t n_base, int64_t n_aux,
                            kv_error *err) {
     if (length != n_base)
@@ -102,6 +126,7 @@ int64_t kv_predictor_size(const kv_predictor *predictor) {
 static void init_weight(kv_param *w, uint64_t seed) {
     kv_rng rng = kv_rng_stream(seed, w->name);
     float *data = w->data, std = 1 / sqrtf((float)w->cols);
+#pragma omp parallel for schedule(static) if (kv_param_size(w) > 1 << 12)
     for (int64_t j = 0; j < kv_param_size(w); j++) data[j] = std * (float)kv_rng_normal(rng, (uint64_t)j);
 }
 

@@ -25,6 +25,10 @@ void kv_mapping_separate(int64_t n_base, int64_t n_aux, int32_t *mapping);
 // Default map when the aux is the base with only layers kept[] (KVP-LP): nearest kept layer at or before i.
 void kv_mapping_pruned(int64_t n_base, const int32_t *kept, int64_t n_kept, int32_t *mapping);
 
+// The paper's rule for a pair: the second map where the aux has the shape of the base with every second,
+// every fourth or three of four layers kept, the first one otherwise. mapping[base->n_layers].
+void kv_mapping_default(const kv_model_spec *base, const kv_model_spec *aux, int32_t *mapping);
+
 // KV_OK, or KV_ERR_ARGUMENT naming the entry of an explicit map that is outside [0, n_aux) or the wrong
 // length.
 kv_status kv_mapping_check(const int32_t *mapping, int64_t length, int64_t n_base, int64_t n_aux,

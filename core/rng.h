@@ -18,6 +18,9 @@ kv_rng kv_rng_stream(uint64_t seed, const char *name);
 // Four raw 32-bit words of block `index`.
 void kv_rng_block(kv_rng rng, uint64_t index, uint32_t out[4]);
 
+// The same for blocks first .. first + n, several at a time: out[4 n].
+void kv_rng_blocks(kv_rng rng, uint64_t first, int64_t n, uint32_t *out);
+
 // Uniform in [0, 1), 53 bits.
 double kv_rng_uniform(kv_rng rng, uint64_t index);
 

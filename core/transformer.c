@@ -10,34 +10,53 @@ static kv_param *optional(kv_param *p) {
     return p->rows > 0 ? p : NULL;
 }
 
+kv_layer_kv kv_layer_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h) {
+    kv_layer *l = &model->layers[layer];
+    kv_layer_kv kv = {.raw_k = kv_linear(tape, h, &l->k, optional(&l->k_bias))};
+    kv.k = model->spec.qk_norm ? kv_rmsnorm(tape, kv.raw_k, &l->k_norm, model->spec.norm_eps) : kv.raw_k;
+    return kv;
+}
+
 kv_layer_kv kv_layer_keys_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h) {
     kv_layer *l = &model->layers[layer];
-    kv_layer_kv kv;
-    kv.raw_k = kv_linear(tape, h, &l->k, optional(&l->k_bias));
-    kv.k = model->spec.qk_norm ? kv_rmsnorm(tape, kv.raw_k, &l->k_norm, model->spec.norm_eps) : kv.raw_k;
+    kv_layer_kv kv = kv_layer_keys(tape, model, layer, h);
     kv.v = kv_linear(tape, h, &l->v, optional(&l->v_bias));
     return kv;
 }
 
-kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *h,
-                           kv_tensor *k, kv_tensor *v, const kv_pass *pass) {
-    const kv_model_spec *spec = &model->spec;
+kv_tensor *kv_layer_queries(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h) {
     kv_layer *l = &model->layers[layer];
     kv_tensor *q = kv_linear(tape, h, &l->q, optional(&l->q_bias));
-    if (spec->qk_norm) q = kv_rmsnorm(tape, q, &l->q_norm, spec->norm_eps);
-    kv_attention_args args = {.n_heads = spec->layers[layer].n_heads,
-                              .n_kv_heads = spec->layers[layer].n_kv_heads,
-                              .head_dim = spec->head_dim,
-                              .rope = model->rope,
-                              .segments = pass->segments,
-                              .n_segments = pass->n_segments,
-                              .q_positions = pass->q_positions,
-                              .k_positions = pass->k_positions};
+    return model->spec.qk_norm ? kv_rmsnorm(tape, q, &l->q_norm, model->spec.norm_eps) : q;
+}
+
+kv_attention_args kv_layer_attention(const kv_model *model, int64_t layer, const kv_pass *pass) {
+    const kv_model_spec *spec = &model->spec;
+    return (kv_attention_args){.n_heads = spec->layers[layer].n_heads,
+                               .n_kv_heads = spec->layers[layer].n_kv_heads,
+                               .head_dim = spec->head_dim,
+                               .rope = model->rope,
+                               .segments = pass->segments,
+                               .n_segments = pass->n_segments,
+                               .q_positions = pass->q_positions,
+                               .k_positions = pass->k_positions,
+                               .visible = pass->visible};
+}
+
+kv_tensor *kv_layer_mix(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
+                        kv_tensor *k, kv_tensor *v, const kv_pass *pass) {
+    kv_layer *l = &model->layers[layer];
+    const kv_attention_args args = kv_layer_attention(model, layer, pass);
     kv_tensor *mixed = kv_attention(tape, q, k, v, &args);
     x = kv_add(tape, x, kv_linear(tape, mixed, &l->out, NULL));
-    kv_tensor *f = kv_rmsnorm(tape, x, &l->ffn_norm, spec->norm_eps);
+    kv_tensor *f = kv_rmsnorm(tape, x, &l->ffn_norm, model->spec.norm_eps);
     f = kv_swiglu(tape, kv_linear(tape, f, &l->gate, NULL), kv_linear(tape, f, &l->up, NULL));
     return kv_add(tape, x, kv_linear(tape, f, &l->down, NULL));
+}
+
+kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *h,
+                           kv_tensor *k, kv_tensor *v, const kv_pass *pass) {
+    return kv_layer_mix(tape, model, layer, x, kv_layer_queries(tape, model, layer, h), k, v, pass);
 }
 
 // One layer of a pass: hidden states, and its keys and values (NULL where they were given).

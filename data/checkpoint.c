@@ -3,6 +3,7 @@
 #include "data/hash.h"
 #include "data/hf_config.h"
 #include "data/hf_layout.h"
+#include "data/random_checkpoint.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,18 +11,13 @@
 // ---- Loading -------------------------------------------------------------------------------------------
 
 static const char config_name[] = "config.json", weights_name[] = "model.safetensors";
-static const char random_prefix[] = "random:";
-enum { RANDOM_SEED = 1 };
-
-static bool is_random(const char *dir) {
-    return strncmp(dir, random_prefix, strlen(random_prefix)) == 0;
-}
 
 kv_status kv_checkpoint_spec(const char *dir, kv_model_spec *spec, kv_error *err) {
-    if (!is_random(dir)) return kv_hf_config_read(dir, spec, err);
-    if (kv_published_spec(dir + strlen(random_prefix), spec)) return KV_OK;
-    return kv_fail(err, KV_ERR_ARGUMENT,
-                   "%s: unknown shape, expected random:openelm-270m, -450m, -1.1b or -3b", dir);
+    if (!kv_is_random_model(dir)) return kv_hf_config_read(dir, spec, err);
+    kv_random_name name;
+    kv_status status = kv_random_parse(dir, &name, err);
+    if (status == KV_OK) *spec = name.spec;
+    return status;
 }
 
 static void close_file(void *storage) {
@@ -51,17 +47,14 @@ static kv_status take_weights(const char *dir, kv_model *model, kv_error *err) {
 
 static kv_status load(const char *dir, bool trainable, kv_model **model, kv_error *err) {
     *model = NULL;
+    if (kv_is_random_model(dir)) return kv_random_model(dir, trainable, model, err);
     kv_model_spec spec;
     kv_status status = kv_checkpoint_spec(dir, &spec, err);
     if (status) return status;
-    bool allocate = trainable || is_random(dir);
     kv_model *loaded;
-    status = kv_model_create(&spec, KV_F32, allocate, &loaded, err);
+    status = kv_model_create(&spec, KV_F32, trainable, &loaded, err);
     if (status) return kv_fail_within(err, status, "%s", dir);
-    if (is_random(dir))
-        kv_model_init(loaded, RANDOM_SEED);
-    else
-        status = take_weights(dir, loaded, err);
+    status = take_weights(dir, loaded, err);
     if (status)
         kv_model_free(loaded);
     else

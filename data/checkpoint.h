@@ -1,4 +1,6 @@
 // Models and predictors on disk, in the Hugging Face directory layout: config.json + model.safetensors.
+// Wherever a directory is asked for, a name as in data/random_checkpoint.h will do: random:openelm-1.1b for a
+// model, random for a predictor.
 #pragma once
 
 #include "core/predictor.h"
@@ -7,8 +9,7 @@
 kv_status kv_checkpoint_spec(const char *dir, kv_model_spec *spec, kv_error *err);
 
 // Loads a frozen model. Weights stay in their stored type and are views of the mapped file (no copy). Every
-// tensor is checked for presence, type and shape against config.json; surplus tensors are refused too. Where
-// `dir` is "random:NAME" (a published shape) the model is made with seeded random weights instead.
+// tensor is checked for presence, type and shape against config.json; surplus tensors are refused too.
 kv_status kv_checkpoint_load(const char *dir, kv_model **model, kv_error *err);
 
 // The same, as an owned float32 copy that can be made trainable.
@@ -32,7 +33,8 @@ kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char
 
 // Checks every shape against both specs. base_fingerprint: what it must have been made for, if predictor.json
 // says; NULL skips that check. mapping: NULL takes the one in predictor.json; given, it must agree with it,
-// and predictor.json may be missing (weights of other programs).
+// and predictor.json may be missing (weights of other programs). A random one is of the right shape for any
+// pair.
 kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                             const char *base_fingerprint, const int32_t *mapping, kv_predictor **predictor,
                             kv_error *err);

@@ -2,6 +2,7 @@
 #include "data/checkpoint.h"
 #include "data/h5.h"
 #include "data/kvdata.h"
+#include "data/random_checkpoint.h"
 #include "data/safetensors.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"
@@ -23,7 +24,8 @@ struct options {
 static const char doc[] =
     "Describes what PATH holds: a token shard, any other HDF5 file (results.h5), safetensors, a "
     "tokenizer.model, or a "
-    "directory with a checkpoint or a predictor.\v"
+    "directory with a checkpoint or a predictor. random:openelm-1.1b and the like stand for the published "
+    "shapes.\v"
     "Example: kvdata inspect --tokenizer runs/atlas/tokenizer.model --documents 3 runs/atlas/train.h5";
 
 static const struct argp_option option_list[] = {
@@ -210,6 +212,7 @@ static bool ends_in(const char *path, const char *ending) {
 static kv_status inspect(const struct options *options, kv_error *err) {
     const char *path = options->path;
     struct stat info;
+    if (kv_is_random_model(path)) return inspect_config(path, err);
     if (stat(path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
     if (S_ISDIR(info.st_mode)) return inspect_directory(path, err);
     if (ends_in(path, ".safetensors")) return inspect_safetensors(path, err);

@@ -31,7 +31,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         o->config = text;
         return 0;
     case ARGP_KEY_END:
-        if (!o->config) argp_error(state, "expected the name of a CONFIG.yaml");
+        if (!o->config && !o->optional) argp_error(state, "expected the name of a CONFIG.yaml");
         if (o->output) override_output(state, o);
         return 0;
     default: return ARGP_ERR_UNKNOWN;

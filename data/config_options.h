@@ -3,12 +3,14 @@
 
 #include <argp.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { KV_MAX_OVERRIDES = 256 };
 
 typedef struct kv_config_options {
     const char *config;
+    bool optional;                           // set by the program while it parses: there may be no CONFIG
     const char *overrides[KV_MAX_OVERRIDES]; // as given, in order; --output comes last as "output='DIR'"
     size_t n_overrides;
     const char *output; // as given, NULL without

@@ -201,6 +201,73 @@ kv_status kv_h5_read_i64(hid_t file, const char *name, int64_t max_elements, int
     return status;
 }
 
+kv_status kv_h5_read_f64(hid_t file, const char *name, int64_t max_elements, double **data, int *n_dims,
+                         int64_t shape[8], kv_error *err) {
+    void *elements;
+    kv_status status =
+        read_dataset(file, name, H5T_NATIVE_DOUBLE, max_elements, &elements, n_dims, shape, err);
+    *data = elements;
+    return status;
+}
+
+kv_status kv_h5_read_u8(hid_t file, const char *name, int64_t max_elements, uint8_t **data, int64_t *n,
+                        kv_error *err) {
+    void *elements;
+    int n_dims;
+    int64_t shape[8];
+    kv_status status =
+        read_dataset(file, name, H5T_NATIVE_UINT8, max_elements, &elements, &n_dims, shape, err);
+    *data = elements, *n = 1;
+    for (int i = 0; status == KV_OK && i < n_dims; i++) *n *= shape[i];
+    return status;
+}
+
+void kv_h5_free_strings(char **strings, int64_t n) {
+    for (int64_t i = 0; strings && i < n; i++) free(strings[i]);
+    free(strings);
+}
+
+// The strings of an open dataset. HDF5's own copies are given back here; the caller's are plain ones.
+static kv_status read_strings(hid_t file, const char *name, hid_t dataset, hid_t type, hid_t space, int64_t n,
+                              char ***strings, kv_error *err) {
+    char **theirs = calloc((size_t)n + 1, sizeof *theirs), **own = calloc((size_t)n + 1, sizeof *own);
+    kv_status status = theirs && own ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for '%s'", name);
+    if (status == KV_OK && n > 0 && H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, theirs) < 0)
+        status = h5_error(err, KV_ERR_FORMAT, file, "cannot read dataset", name);
+    for (int64_t i = 0; status == KV_OK && i < n; i++) {
+        own[i] = strdup(theirs[i] ? theirs[i] : "");
+        if (!own[i]) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for '%s'", name);
+    }
+    if (theirs && n > 0) H5Dvlen_reclaim(type, space, H5P_DEFAULT, theirs);
+    free(theirs);
+    if (status == KV_OK)
+        *strings = own;
+    else
+        kv_h5_free_strings(own, n);
+    return status;
+}
+
+kv_status kv_h5_read_strings(hid_t file, const char *name, int64_t max_elements, char ***strings, int64_t *n,
+                             kv_error *err) {
+    *strings = NULL, *n = 0;
+    kv_h5_init();
+    if (!kv_h5_exists(file, name)) return h5_wrong(err, file, name, "missing dataset");
+    hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
+    if (dataset < 0) return h5_error(err, KV_ERR_FORMAT, file, "cannot open dataset", name);
+    hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
+    kv_status status = KV_OK;
+    if (type < 0 || space < 0)
+        status = h5_error(err, KV_ERR_FORMAT, file, "cannot read type and shape of", name);
+    else if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) <= 0)
+        status = h5_wrong(err, file, name, "wrong type, expected strings of variable length");
+    if (!status) status = space_shape(file, name, space, max_elements, NULL, NULL, n, err);
+    if (!status) status = read_strings(file, name, dataset, type, space, *n, strings, err);
+    if (space >= 0) H5Sclose(space);
+    if (type >= 0) H5Tclose(type);
+    H5Dclose(dataset);
+    return status;
+}
+
 bool kv_h5_exists(hid_t file, const char *name) {
     kv_h5_init();
     // H5Lexists wants every group above to exist, so it is asked from the top down.

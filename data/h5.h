@@ -29,6 +29,14 @@ kv_status kv_h5_read_i32(hid_t file, const char *name, int64_t max_elements, int
                          int64_t shape[8], kv_error *err);
 kv_status kv_h5_read_i64(hid_t file, const char *name, int64_t max_elements, int64_t **data, int *n_dims,
                          int64_t shape[8], kv_error *err);
+kv_status kv_h5_read_f64(hid_t file, const char *name, int64_t max_elements, double **data, int *n_dims,
+                         int64_t shape[8], kv_error *err);
+kv_status kv_h5_read_u8(hid_t file, const char *name, int64_t max_elements, uint8_t **data, int64_t *n,
+                        kv_error *err);
+// Strings as kv_h5_write_strings leaves them. Free with kv_h5_free_strings (accepts NULL).
+kv_status kv_h5_read_strings(hid_t file, const char *name, int64_t max_elements, char ***strings, int64_t *n,
+                             kv_error *err);
+void kv_h5_free_strings(char **strings, int64_t n);
 bool kv_h5_exists(hid_t file, const char *name); // whole path
 
 // Writing datasets; intermediate groups are created. Datasets of more than 4096 elements are chunked with

@@ -1,5 +1,6 @@
 #include "data/humaneval.h"
 
+#include "data/json_file.h"
 #include "data/pending_file.h"
 
 #include <inttypes.h>
@@ -55,7 +56,8 @@ static kv_status copy_text(const json_t *entry, const char *key, const char *whe
     return *text ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
 }
 
-static kv_status add_problem(kv_problems *problems, const json_t *entry, const char *where, kv_error *err) {
+static kv_status add_problem(void *context, const json_t *entry, const char *where, kv_error *err) {
+    kv_problems *problems = context;
     if (!json_is_object(entry))
         return kv_fail(err, KV_ERR_FORMAT, "%s: expected an object, one problem a line", where);
     kv_problem *p = grow(problems);
@@ -86,37 +88,14 @@ static kv_status add_problem(kv_problems *problems, const json_t *entry, const c
     return KV_OK;
 }
 
-static kv_status read_lines(kv_problems *problems, const char *path, const char *content, size_t size,
-                            kv_error *err) {
-    const char *end = content + size;
-    int64_t number = 1;
-    for (const char *line = content; line < end; number++) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-        const size_t length = (size_t)((stop ? stop : end) - line);
-        const char *text = line;
-        line += length + 1;
-        if (strspn(text, " \t\r") >= length) continue;
-        char where[PATH_MAX + 32];
-        snprintf(where, sizeof where, "%s:%" PRIi64, path, number);
-        json_error_t fault;
-        json_t *entry = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
-        if (!entry)
-            return kv_fail(err, KV_ERR_FORMAT, "%s: not valid JSON (%s), expected one problem a line", where,
-                           fault.text);
-        kv_status status = add_problem(problems, entry, where, err);
-        json_decref(entry);
-        if (status != KV_OK) return status;
-    }
-    return KV_OK;
-}
-
 kv_status kv_humaneval_read(const char *path, kv_problems *problems, kv_error *err) {
     *problems = (kv_problems){0};
     char *content = NULL;
     size_t size = 0;
     kv_status status = kv_read_file(path, max_file_bytes, &content, &size, err);
     if (status != KV_OK) return status;
-    status = read_lines(problems, path, content, size, err);
+    status =
+        kv_json_lines(path, content, size, JSON_REJECT_DUPLICATES, "problem", add_problem, problems, err);
     free(content);
     if (status == KV_OK && problems->n == 0)
         status = kv_fail(err, KV_ERR_FORMAT, "%s: holds no problems", path);

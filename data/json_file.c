@@ -2,6 +2,8 @@
 
 #include "data/pending_file.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,5 +114,31 @@ kv_status kv_json_bool(const kv_json_file *file, const char *key, bool *value, k
     const json_t *found = json_object_get(file->root, key);
     if (found && !json_is_boolean(found)) return kv_json_wrong(file, key, -1, "true or false", err);
     if (found) *value = json_is_true(found);
+    return KV_OK;
+}
+
+// ---- JSON lines ----------------------------------------------------------------------------------------
+
+kv_status kv_json_lines(const char *path, const char *content, size_t size, size_t flags, const char *what,
+                        kv_json_line_fn *each, void *context, kv_error *err) {
+    const char *end = content + size;
+    int64_t number = 1;
+    for (const char *line = content; line < end; number++) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+        const size_t length = (size_t)((stop ? stop : end) - line);
+        const char *text = line;
+        line += length + 1;
+        if (strspn(text, " \t\r") >= length) continue;
+        char where[PATH_MAX + 32];
+        snprintf(where, sizeof where, "%s:%" PRIi64, path, number);
+        json_error_t fault;
+        json_t *entry = json_loadb(text, length, flags, &fault);
+        if (!entry)
+            return kv_fail(err, KV_ERR_FORMAT, "%s: not valid JSON (%s), expected one %s a line", where,
+                           fault.text, what);
+        kv_status status = each(context, entry, where, err);
+        json_decref(entry);
+        if (status != KV_OK) return status;
+    }
     return KV_OK;
 }

@@ -38,3 +38,13 @@ kv_status kv_json_bool(const kv_json_file *file, const char *key, bool *value, k
 static inline bool kv_json_has(const kv_json_file *file, const char *key) {
     return json_object_get(file->root, key) != NULL;
 }
+
+// ---- JSON lines ----------------------------------------------------------------------------------------
+
+// `entry` is borrowed; where is "FILE:LINE", for errors.
+typedef kv_status kv_json_line_fn(void *context, const json_t *entry, const char *where, kv_error *err);
+
+// Calls `each` for every line of content[size] but blank ones, from a file called `path`. A line that is not
+// JSON is KV_ERR_FORMAT saying that one `what` a line was expected. flags: as of jansson.
+kv_status kv_json_lines(const char *path, const char *content, size_t size, size_t flags, const char *what,
+                        kv_json_line_fn *each, void *context, kv_error *err);

@@ -1,5 +1,6 @@
 #include "data/checkpoint.h"
 #include "data/json_file.h"
+#include "data/random_checkpoint.h"
 #include "data/weights_file.h"
 
 #include <stdio.h>
@@ -138,6 +139,8 @@ kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv
     *predictor = NULL;
     kv_status status = kv_model_spec_check(base, err);
     if (!status) status = kv_model_spec_check(aux, err);
+    if (!status && kv_is_random_predictor(dir))
+        return kv_random_predictor(dir, base, aux, mapping, predictor, err);
     if (!status) status = find_mapping(dir, base, aux, base_fingerprint, mapping, used, err);
     if (!status) status = kv_predictor_create(base, aux, used, &loaded, err);
     if (status) return status;

@@ -1,5 +1,6 @@
 #include "data/triviaqa.h"
 
+#include "data/json_file.h"
 #include "data/pending_file.h"
 
 #include <ctype.h>
@@ -112,28 +113,8 @@ static kv_status add_entry(kv_questions *questions, const json_t *entry, const s
 
 // ---- The two formats -----------------------------------------------------------------------------------
 
-static kv_status read_lines(kv_questions *questions, const char *path, const char *content, size_t size,
-                            kv_error *err) {
-    const char *end = content + size;
-    int64_t number = 1;
-    for (const char *line = content; line < end; number++) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-        size_t length = (size_t)((stop ? stop : end) - line);
-        const char *text = line;
-        line += length + 1;
-        if (strspn(text, " \t\r") >= length) continue;
-        char where[PATH_MAX + 32];
-        snprintf(where, sizeof where, "%s:%" PRIi64, path, number);
-        json_error_t fault;
-        json_t *entry = json_loadb(text, length, 0, &fault);
-        if (!entry)
-            return kv_fail(err, KV_ERR_FORMAT, "%s: not valid JSON (%s), expected one question a line", where,
-                           fault.text);
-        kv_status status = add_entry(questions, entry, &hugging_face, where, err);
-        json_decref(entry);
-        if (status) return status;
-    }
-    return KV_OK;
+static kv_status add_line(void *context, const json_t *entry, const char *where, kv_error *err) {
+    return add_entry(context, entry, &hugging_face, where, err);
 }
 
 static kv_status read_original(kv_questions *questions, const char *path, const char *content, size_t size,
@@ -182,7 +163,7 @@ kv_status kv_triviaqa_read(const char *path, kv_questions *questions, kv_error *
     kv_status status = kv_read_file(path, max_file_bytes, &content, &size, err);
     if (status) return status;
     if (is_json_lines(content, size))
-        status = read_lines(questions, path, content, size, err);
+        status = kv_json_lines(path, content, size, 0, "question", add_line, questions, err);
     else
         status = read_original(questions, path, content, size, err);
     free(content);

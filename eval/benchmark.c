@@ -1,6 +1,8 @@
 #include "eval/benchmark.h"
 
+#include "eval/choice_benchmark.h"
 #include "eval/code_benchmark.h"
+#include "eval/trivia_benchmark.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,26 +10,39 @@
 typedef kv_status create_fn(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
                             kv_benchmark **benchmark, kv_error *err);
 
-const char *const kv_benchmark_kinds[] = {"humaneval", NULL};
-static create_fn *const creators[] = {kv_code_benchmark};
+static const struct {
+    const char *name;
+    create_fn *create;
+} kinds[] = {
+    {"triviaqa", kv_trivia_benchmark},      {"humaneval", kv_code_benchmark},
+    {"arc_challenge", kv_choice_benchmark}, {"arc_easy", kv_choice_benchmark},
+    {"boolq", kv_choice_benchmark},         {"hellaswag", kv_choice_benchmark},
+    {"piqa", kv_choice_benchmark},          {"sciq", kv_choice_benchmark},
+    {"winogrande", kv_choice_benchmark},
+};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+const char *kv_benchmark_kind(int i) {
+    return i < N_KINDS ? kinds[i].name : NULL;
+}
 
 static int find_kind(const char *kind) {
     int i = 0;
-    while (kv_benchmark_kinds[i] && strcmp(kv_benchmark_kinds[i], kind) != 0) i++;
+    while (i < N_KINDS && strcmp(kinds[i].name, kind) != 0) i++;
     return i;
 }
 
 bool kv_benchmark_known(const char *kind) {
-    return kv_benchmark_kinds[find_kind(kind)] != NULL;
+    return find_kind(kind) < N_KINDS;
 }
 
 kv_status kv_benchmark_create(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err) {
     *benchmark = NULL;
     const int kind = find_kind(config->kind);
-    if (!kv_benchmark_kinds[kind])
+    if (kind == N_KINDS)
         return kv_fail(err, KV_ERR_ARGUMENT, "there is no kind of task called `%s`", config->kind);
-    return creators[kind](config, tokenizer, seed, benchmark, err);
+    return kinds[kind].create(config, tokenizer, seed, benchmark, err);
 }
 
 void kv_benchmark_free(kv_benchmark *benchmark) {

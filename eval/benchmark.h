@@ -25,6 +25,8 @@ typedef struct kv_asking {
 typedef struct kv_benchmark kv_benchmark;
 
 typedef struct kv_benchmark_ops {
+    // Tries what the answers will need, before hours of work on other tasks. NULL: nothing.
+    kv_status (*prepare)(kv_benchmark *benchmark, bool unsafe_execution, kv_error *err);
     // records[n]: new JSON objects for units [first, first + n). A unit's record does not depend on the batch
     // it is asked in, but for rounding. On failure none is left to free.
     kv_status (*answer)(kv_benchmark *benchmark, kv_asking *asking, int64_t first, int64_t n,
@@ -46,8 +48,8 @@ struct kv_benchmark {
     char hash[17];          // of all that decides what is asked and how it is scored
 };
 
-// Kinds of tasks as `kind` in a config names them. NULL-terminated list for error messages.
-extern const char *const kv_benchmark_kinds[];
+// Kinds of tasks as `kind` in a config names them: the i-th, from 0 on; NULL behind the last.
+const char *kv_benchmark_kind(int i);
 bool kv_benchmark_known(const char *kind);
 
 // The benchmark of one row of `tasks`. On failure *benchmark is NULL. Free with kv_benchmark_free (accepts

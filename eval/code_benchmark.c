@@ -347,7 +347,8 @@ static void free_code(kv_benchmark *benchmark) {
 
 kv_status kv_code_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
                             kv_benchmark **benchmark, kv_error *err) {
-    static const kv_benchmark_ops ops = {answer, score, free_code};
+    static const kv_benchmark_ops ops = {
+        .prepare = kv_code_benchmark_prepare, .answer = answer, .score = score, .free = free_code};
     *benchmark = NULL;
     kv_status status = check(config, err);
     if (status != KV_OK) return status;

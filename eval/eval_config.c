@@ -1,5 +1,7 @@
 #include "eval/eval_config.h"
 
+#include "eval/eval_config_check.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,9 @@ enum { OPTIONAL = CYAML_FLAG_OPTIONAL, POINTER = CYAML_FLAG_OPTIONAL | CYAML_FLA
 
 #define TEXT(key, type, member) CYAML_FIELD_STRING_PTR(key, POINTER, type, member, 1, LONGEST)
 
+static const cyaml_schema_value_t whole_number = {CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int64_t)};
+static const cyaml_schema_value_t real_number = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, double)};
+
 static const cyaml_schema_field_t system_fields[] = {
     TEXT("name", kv_eval_system, name),
     TEXT("family", kv_eval_system, family),
@@ -17,16 +22,31 @@ static const cyaml_schema_field_t system_fields[] = {
     TEXT("base", kv_eval_system, base),
     TEXT("aux", kv_eval_system, aux),
     TEXT("predictor", kv_eval_system, predictor),
+    TEXT("pruning", kv_eval_system, pruning),
+    CYAML_FIELD_FLOAT("keep", OPTIONAL, kv_eval_system, keep),
+    CYAML_FIELD_FLOAT("start", OPTIONAL, kv_eval_system, start),
+    CYAML_FIELD_FLOAT("end", OPTIONAL, kv_eval_system, end),
+    CYAML_FIELD_INT("lookahead", OPTIONAL, kv_eval_system, lookahead),
+    CYAML_FIELD_INT("window", OPTIONAL, kv_eval_system, window),
+    CYAML_FIELD_INT("chunk", OPTIONAL, kv_eval_system, chunk),
     CYAML_FIELD_END,
 };
 
 static const cyaml_schema_field_t task_fields[] = {
     TEXT("name", kv_eval_task, name),
     TEXT("split", kv_eval_task, split),
+    TEXT("kind", kv_eval_task, kind),
     TEXT("file", kv_eval_task, file),
     CYAML_FIELD_INT("shots", OPTIONAL, kv_eval_task, shots),
     CYAML_FIELD_INT("limit", OPTIONAL, kv_eval_task, limit),
     CYAML_FIELD_INT("max_tokens", OPTIONAL, kv_eval_task, max_tokens),
+    CYAML_FIELD_INT("samples", OPTIONAL, kv_eval_task, samples),
+    CYAML_FIELD_FLOAT("temperature", OPTIONAL, kv_eval_task, temperature),
+    CYAML_FIELD_FLOAT("top_p", OPTIONAL, kv_eval_task, top_p),
+    CYAML_FIELD_SEQUENCE_COUNT("k", POINTER, kv_eval_task, k, n_k, &whole_number, 1, KV_EVAL_MAX_K),
+    CYAML_FIELD_FLOAT("timeout", OPTIONAL, kv_eval_task, timeout),
+    CYAML_FIELD_INT("memory_mb", OPTIONAL, kv_eval_task, memory_mb),
+    CYAML_FIELD_INT("workers", OPTIONAL, kv_eval_task, workers),
     CYAML_FIELD_END,
 };
 
@@ -34,6 +54,15 @@ static const cyaml_schema_field_t ttft_fields[] = {
     CYAML_FIELD_INT("prompt_tokens", OPTIONAL, kv_eval_ttft, prompt_tokens),
     CYAML_FIELD_INT("batch_size", OPTIONAL, kv_eval_ttft, batch_size),
     CYAML_FIELD_INT("repeats", OPTIONAL, kv_eval_ttft, repeats),
+    CYAML_FIELD_SEQUENCE_COUNT("prompts", POINTER, kv_eval_ttft, prompts, n_prompts, &whole_number, 0, 32),
+    CYAML_FIELD_SEQUENCE_COUNT("batches", POINTER, kv_eval_ttft, batches, n_batches, &whole_number, 0, 8),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t picture_fields[] = {
+    TEXT("x", kv_eval_picture, x),
+    TEXT("y", kv_eval_picture, y),
+    TEXT("published", kv_eval_picture, published),
     CYAML_FIELD_END,
 };
 
@@ -50,10 +79,13 @@ static const cyaml_schema_field_t config_fields[] = {
     TEXT("tokenizer", kv_eval_config, tokenizer),
     CYAML_FIELD_UINT("seed", OPTIONAL, kv_eval_config, seed),
     CYAML_FIELD_INT("batch_size", OPTIONAL, kv_eval_config, batch_size),
+    CYAML_FIELD_INT("bootstrap", OPTIONAL, kv_eval_config, bootstrap),
     CYAML_FIELD_SEQUENCE_COUNT("systems", POINTER, kv_eval_config, systems, n_systems, &system_schema, 1,
                                256),
-    CYAML_FIELD_SEQUENCE_COUNT("tasks", POINTER, kv_eval_config, tasks, n_tasks, &task_schema, 1, 64),
+    CYAML_FIELD_SEQUENCE_COUNT("tasks", POINTER, kv_eval_config, tasks, n_tasks, &task_schema, 0, 64),
+    CYAML_FIELD_SEQUENCE_COUNT("budgets", POINTER, kv_eval_config, budgets, n_budgets, &real_number, 0, 32),
     CYAML_FIELD_MAPPING("ttft", OPTIONAL, kv_eval_config, ttft, ttft_fields),
+    CYAML_FIELD_MAPPING("picture", OPTIONAL, kv_eval_config, picture, picture_fields),
     CYAML_FIELD_END,
 };
 
@@ -61,100 +93,14 @@ static const cyaml_schema_value_t config_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, kv_eval_config, config_fields),
 };
 
-// ---- Checks --------------------------------------------------------------------------------------------
-
-enum { KEY_SIZE = 64 };
-
-static void list_key(char key[KEY_SIZE], const char *list, unsigned i, const char *field) {
-    snprintf(key, KEY_SIZE, "%s[%u]%s%s", list, i, *field ? "." : "", field);
-}
-
-static kv_status check_system(const kv_config *config, const kv_eval_config *eval, unsigned i,
-                              kv_error *err) {
-    const kv_eval_system *s = &eval->systems[i];
-    char key[KEY_SIZE];
-    list_key(key, "systems", i, "");
-    if (!s->name) return kv_config_fail(config, err, key, "expected a `name` for the table");
-    const bool parts = s->base || s->aux || s->predictor;
-    if (!s->model && !(s->base && s->aux && s->predictor))
-        return kv_config_fail(config, err, key,
-                              "expected either `model`, or all of `base`, `aux` and `predictor`");
-    if (s->model && parts)
-        return kv_config_fail(config, err, key,
-                              "found both `model` and `%s`, expected a model alone or a "
-                              "base with aux and predictor",
-                              s->base  ? "base"
-                              : s->aux ? "aux"
-                                       : "predictor");
-    if (i == 0 && !s->model)
-        return kv_config_fail(config, err, key,
-                              "the first row is what all others are compared with, expected "
-                              "the base as a `model` alone");
-    for (unsigned j = 0; j < i; j++)
-        if (!strcmp(eval->systems[j].name, s->name)) {
-            list_key(key, "systems", i, "name");
-            return kv_config_fail(config, err, key, "`%s` is the name of systems[%u] already", s->name, j);
-        }
-    return KV_OK;
-}
-
-static kv_status check_number(const kv_config *config, const char *key, int64_t value, int64_t least,
-                              kv_error *err) {
-    if (value >= least) return KV_OK;
-    return kv_config_fail(config, err, key, "found %lld, expected at least %lld", (long long)value,
-                          (long long)least);
-}
-
-static kv_status check_task(const kv_config *config, const kv_eval_config *eval, unsigned i, kv_error *err) {
-    const kv_eval_task *t = &eval->tasks[i];
-    char key[KEY_SIZE];
-    list_key(key, "tasks", i, "");
-    if (!t->name || !t->file)
-        return kv_config_fail(config, err, key, "expected a `%s`", t->name ? "file` of questions" : "name");
-    const struct {
-        const char *field;
-        int64_t value, least;
-    } numbers[] = {{"shots", t->shots, 0}, {"limit", t->limit, 0}, {"max_tokens", t->max_tokens, 1}};
-    for (size_t n = 0; n < sizeof numbers / sizeof *numbers; n++) {
-        list_key(key, "tasks", i, numbers[n].field);
-        kv_status status = check_number(config, key, numbers[n].value, numbers[n].least, err);
-        if (status != KV_OK) return status;
-    }
-    for (unsigned j = 0; j < i; j++)
-        if (!strcmp(eval->tasks[j].name, t->name) && !strcmp(eval->tasks[j].split, t->split)) {
-            list_key(key, "tasks", i, "name");
-            return kv_config_fail(config, err, key, "tasks[%u] is `%s` with split `%s` already", j, t->name,
-                                  t->split);
-        }
-    return KV_OK;
-}
-
-static kv_status check_config(const kv_config *config, const kv_eval_config *eval, kv_error *err) {
-    if (!eval->output) return kv_config_fail(config, err, "output", "expected the directory for the results");
-    if (!eval->tokenizer) return kv_config_fail(config, err, "tokenizer", "expected the path of a tokenizer");
-    if (!eval->n_systems) return kv_config_fail(config, err, "systems", "expected at least one system");
-    if (!eval->n_tasks) return kv_config_fail(config, err, "tasks", "expected at least one task");
-    const struct {
-        const char *key;
-        int64_t value, least;
-    } numbers[] = {{"batch_size", eval->batch_size, 1},
-                   {"ttft.prompt_tokens", eval->ttft.prompt_tokens, 0},
-                   {"ttft.batch_size", eval->ttft.batch_size, 1},
-                   {"ttft.repeats", eval->ttft.repeats, 1}};
-    kv_status status = KV_OK;
-    for (size_t n = 0; n < sizeof numbers / sizeof *numbers && status == KV_OK; n++)
-        status = check_number(config, numbers[n].key, numbers[n].value, numbers[n].least, err);
-    for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++)
-        status = check_system(config, eval, i, err);
-    for (unsigned i = 0; i < eval->n_tasks && status == KV_OK; i++) status = check_task(config, eval, i, err);
-    return status;
-}
-
 // ---- Defaults ------------------------------------------------------------------------------------------
 
 static const char defaults[] = "seed: 1\n"
                                "batch_size: 64\n"
-                               "ttft: {prompt_tokens: 0, batch_size: 8, repeats: 5}\n";
+                               "bootstrap: 2000\n"
+                               "budgets: [1.0, 0.75, 0.5, 0.35, 0.25]\n"
+                               "ttft: {prompt_tokens: 0, batch_size: 8, repeats: 5}\n"
+                               "picture: {x: exact, y: accuracy}\n";
 
 // What a list's entries leave out. The config frees its strings itself, so a default has to be an allocated
 // copy.
@@ -163,16 +109,52 @@ static bool default_text(char **text, const char *value) {
     return *text || !value;
 }
 
+struct entry {
+    const kv_config *config;
+    const char *list;
+    unsigned index;
+};
+
+static bool has(const struct entry *e, const char *field) {
+    char key[KV_EVAL_KEY];
+    kv_eval_list_key(key, e->list, e->index, field);
+    return kv_config_has(e->config, key);
+}
+
+static void default_int(const struct entry *e, const char *field, int64_t *value, int64_t otherwise) {
+    if (!has(e, field)) *value = otherwise;
+}
+
+static void default_real(const struct entry *e, const char *field, double *value, double otherwise) {
+    if (!has(e, field)) *value = otherwise;
+}
+
+static bool fill_system(const struct entry *e, kv_eval_system *s) {
+    default_int(e, "lookahead", &s->lookahead, 8); // arXiv 2502.02789
+    default_int(e, "window", &s->window, 13);
+    default_int(e, "chunk", &s->chunk, 32);
+    return default_text(&s->family, s->name);
+}
+
+// A program is longer than an answer, and drawn at random when there are several of them.
+static bool fill_task(const struct entry *e, kv_eval_task *t) {
+    if (!default_text(&t->split, "validation") || !default_text(&t->kind, "triviaqa")) return false;
+    const bool programs = !strcmp(t->kind, "humaneval");
+    default_int(e, "max_tokens", &t->max_tokens, programs ? 256 : 24);
+    default_int(e, "samples", &t->samples, 1);
+    default_real(e, "temperature", &t->temperature, t->samples > 1 ? 0.2 : 0);
+    default_real(e, "top_p", &t->top_p, t->samples > 1 ? 0.95 : 1);
+    default_real(e, "timeout", &t->timeout, 3);
+    default_int(e, "memory_mb", &t->memory_mb, 512);
+    return true;
+}
+
 static bool fill_defaults(const kv_config *config, kv_eval_config *eval) {
     bool ok = true;
-    char key[KEY_SIZE];
     for (unsigned i = 0; i < eval->n_systems; i++)
-        ok = ok && default_text(&eval->systems[i].family, eval->systems[i].name);
-    for (unsigned i = 0; i < eval->n_tasks; i++) {
-        list_key(key, "tasks", i, "max_tokens");
-        if (!kv_config_has(config, key)) eval->tasks[i].max_tokens = 24;
-        ok = ok && default_text(&eval->tasks[i].split, "validation");
-    }
+        ok = ok && fill_system(&(struct entry){config, "systems", i}, &eval->systems[i]);
+    for (unsigned i = 0; i < eval->n_tasks; i++)
+        ok = ok && fill_task(&(struct entry){config, "tasks", i}, &eval->tasks[i]);
     return ok;
 }
 
@@ -186,7 +168,7 @@ kv_status kv_eval_config_load(const char *path, const char *const *overrides, si
     if (!fill_defaults(*config, data))
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the configuration");
     else
-        status = check_config(*config, data, err);
+        status = kv_eval_config_check(*config, data, err);
     if (status == KV_OK) {
         *eval = data;
         return KV_OK;

@@ -1,67 +1,32 @@
 #include "eval/output.h"
 
 #include "data/pending_file.h"
+#include "eval/pictures.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const files[] = {"results.csv", "results.h5", "samples.jsonl", "pareto.gp",
-                                    "pareto.dat",  "pareto.svg", "pareto.png"};
+static const char *const files[] = {"results.csv", "budgets.csv", "ttft.csv",   "results.h5",
+                                    "pareto.gp",   "pareto.dat",  "pareto.svg", "pareto.png",
+                                    "ttft.gp",     "ttft.dat",    "ttft.svg",   "ttft.png"};
 enum { N_FILES = sizeof files / sizeof *files };
 
-// ---- The picture ---------------------------------------------------------------------------------------
+typedef kv_status write_fn(const kv_results *results, const char *path, kv_error *err);
 
-static kv_status draw(const kv_results *results, const char *dir, char note[KV_PLOT_NOTE], kv_error *err) {
-    const kv_eval_config *config = results->config;
-    const size_t n = config->n_systems, n_tasks = config->n_tasks;
-    kv_plot_point *points = calloc(n, sizeof *points);
-    double *y = calloc(n * n_tasks, sizeof *y);
-    char(*titles)[192] = calloc(n_tasks, sizeof *titles);
-    const char **panels = calloc(n_tasks, sizeof *panels);
+static kv_status write_all(const kv_results *results, const kv_eval_picture *picture, const char *dir,
+                           char note[KV_PLOT_NOTE], kv_error *err) {
+    write_fn *const writers[] = {kv_results_write_csv, kv_results_write_budgets, kv_results_write_timings,
+                                 kv_results_write_h5}; // in the order of `files`
     kv_status status = KV_OK;
-    if (!points || !y || !titles || !panels)
-        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the picture");
-    for (size_t t = 0; status == KV_OK && t < n_tasks; t++) {
-        snprintf(titles[t], sizeof titles[t], "%.90s, %.90s", config->tasks[t].name, config->tasks[t].split);
-        panels[t] = titles[t];
-        for (size_t s = 0; s < n; s++)
-            y[s * n_tasks + t] = 100 * kv_result_accuracy(results, (int64_t)s, (int64_t)t);
+    for (size_t i = 0; i < sizeof writers / sizeof *writers && status == KV_OK; i++) {
+        char path[PATH_MAX + 32];
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        status = writers[i](results, path, err);
     }
-    for (size_t s = 0; status == KV_OK && s < n; s++)
-        points[s] = (kv_plot_point){.label = config->systems[s].name,
-                                    .family = config->systems[s].family,
-                                    .x = results->costs[s].exact_reduction,
-                                    .y = y + s * n_tasks};
-    const kv_plot plot = {.points = points,
-                          .n_points = (int64_t)n,
-                          .panels = panels,
-                          .n_panels = (int64_t)n_tasks,
-                          .x_label = "reduction of FLOPs to the first token (exact)",
-                          .y_label = "exact match (%)"};
-    if (status == KV_OK) status = kv_plot_draw(&plot, dir, "pareto", note, err);
-    free(points);
-    free(y);
-    free(titles);
-    free(panels);
-    return status;
-}
-
-// ---- The directory -------------------------------------------------------------------------------------
-
-static kv_status write_all(const kv_results *results, const char *dir, char note[KV_PLOT_NOTE],
-                           kv_error *err) {
-    char path[PATH_MAX + 32];
-    snprintf(path, sizeof path, "%s/results.csv", dir);
-    kv_status status = kv_results_write_csv(results, path, err);
-    snprintf(path, sizeof path, "%s/results.h5", dir);
-    if (status == KV_OK) status = kv_results_write_h5(results, path, err);
-    snprintf(path, sizeof path, "%s/samples.jsonl", dir);
-    if (status == KV_OK) status = kv_results_write_samples(results, path, err);
-    return status == KV_OK ? draw(results, dir, note, err) : status;
+    return status == KV_OK ? kv_pictures_draw(results, picture, dir, note, err) : status;
 }
 
 // Each file takes the place of the one of an earlier evaluation; a picture that could not be drawn this time
@@ -82,14 +47,14 @@ static kv_status replace_files(const char *from, const char *to, kv_error *err) 
     return KV_OK;
 }
 
-kv_status kv_output_write(const kv_results *results, const char *dir, char note[KV_PLOT_NOTE],
-                          kv_error *err) {
+kv_status kv_output_write(const kv_results *results, const kv_eval_picture *picture, const char *dir,
+                          char note[KV_PLOT_NOTE], kv_error *err) {
     kv_pending pending;
     struct stat info;
     note[0] = '\0';
     kv_status status = kv_pending_dir(&pending, dir, err);
     if (status != KV_OK) return status;
-    status = write_all(results, pending.path, note, err);
+    status = write_all(results, picture, pending.path, note, err);
     if (status == KV_OK && stat(pending.final, &info) != 0) return kv_pending_commit(&pending, err);
     if (status == KV_OK) status = replace_files(pending.path, pending.final, err);
     kv_pending_abandon(&pending);

@@ -1,34 +1,67 @@
-// The Pareto picture, drawn by gnuplot: what a system keeps of the answers against what it saves.
+// The two kinds of pictures, drawn by gnuplot: what systems keep of the answers against what they save
+// (figures 3 and 4 of the paper), and their time to the first token against the prompt's length (figure 5b).
 #pragma once
 
 #include "core/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+enum { KV_PLOT_MAX_POINTS = 256, KV_PLOT_MAX_PANELS = 64, KV_PLOT_NOTE = 256 };
+
+// ---- Scores against savings ----------------------------------------------------------------------------
+
 typedef struct kv_plot_point {
-    const char *label;  // stands beside the point
-    const char *family; // equal ones share marker and colour, and one entry of the legend
-    double x;
-    const double *y; // [n_panels]; NAN is left out
+    const char *label;   // stands beside the point where there is room
+    const char *family;  // equal ones share marker, colour, an entry of the legend, and a line in order of x
+    const double *x, *y; // [n_panels], x > 0; a point that has no such x or no y is left out
+    const double *low, *high; // [n_panels] ends of the 95 % interval; NULL or NAN: none
 } kv_plot_point;
 
 typedef struct kv_plot {
     const kv_plot_point *points;
     int64_t n_points;
-    const char *const *panels; // [n_panels] titles; at most two side by side
+    const char *const *panels; // [n_panels] titles: tasks, or metrics
     int64_t n_panels;
     const char *x_label, *y_label;
+    // Points of others: hollow, small and faint, in the colour of the family of the same name. Of their
+    // labels and intervals nothing is drawn but the family's name beside its last point.
+    const kv_plot_point *published;
+    int64_t n_published;
+    const char *published_name; // legend: "published (arXiv 2410.08391)"
 } kv_plot;
 
-enum { KV_PLOT_MAX_POINTS = 256, KV_PLOT_MAX_PANELS = 64, KV_PLOT_NOTE = 256 };
-
 // Writes NAME.gp, NAME.dat into dir, and has gnuplot draw NAME.svg and NAME.png there. In each panel the
-// points that no other beats in both directions are joined by a thin line. Without gnuplot, or when it fails,
-// the pictures are missing and `note` says why: that is no failure. note is empty when all went well.
+// points that no other beats in both directions (kv_pareto_front; published ones take no part) wear a ring
+// and are joined by a line. x is logarithmic when its ends lie more than a factor 5 apart; y starts at 0
+// unless all values lie in the upper half, and is the same in all panels unless that would squeeze one of
+// them. Labels never lie over one another or over points: where it is crowded those inside a family's line
+// are cut short ("KVP-C-450M" to "450M") or left out. Without gnuplot, or when it fails, the pictures are
+// missing and `note` says why: that is no failure. note is empty when all went well. KV_ERR_RANGE: more
+// points (256) or panels (64) than allowed, no panel; KV_ERR_IO; KV_ERR_MEMORY.
 kv_status kv_plot_draw(const kv_plot *plot, const char *dir, const char *name, char note[KV_PLOT_NOTE],
                        kv_error *err);
 
-// Marks the points of one panel that nobody beats: none has an x and a y at least as large and one of them
-// larger.
-void kv_plot_front(const kv_plot *plot, int64_t panel, _Bool on_front[]);
+// ---- Times against lengths -----------------------------------------------------------------------------
+
+typedef struct kv_plot_curve {
+    const char *label;        // of the legend
+    const double *y;          // [n_panels, n_x], > 0; what is not is left out
+    const double *low, *high; // [n_panels, n_x] ends of the spread; NULL or NAN: none
+} kv_plot_curve;
+
+typedef struct kv_plot_curves {
+    const kv_plot_curve *curves;
+    int64_t n_curves;
+    const double *x; // [n_x], > 0, growing
+    int64_t n_x;
+    const char *const *panels; // [n_panels] titles: batch sizes
+    int64_t n_panels;
+    const char *x_label, *y_label;
+} kv_plot_curves;
+
+// The same files as kv_plot_draw; both axes logarithmic, y in each panel for itself. At most 256 curves of
+// 256 points.
+kv_status kv_plot_draw_curves(const kv_plot_curves *plot, const char *dir, const char *name,
+                              char note[KV_PLOT_NOTE], kv_error *err);

@@ -1,22 +1,32 @@
-// results.h5:
-//   /           attributes format = "kv-results", version = 1, program (its version), prompt_tokens,
-//   batch_size /config     the resolved configuration, YAML /systems/   name, family, flops, paper_reduction,
-//   exact_reduction, ttft_seconds, ttft_spread, ttft_reduction
-//               [n_systems], ttft_samples [n_systems, repeats] where measured; NaN: not known
-//   /tasks/i/   attributes name, split, metric, file, shots, max_tokens; accuracy, retention [n_systems];
-//   question,
-//               answer, prompt [n]; correct (0 or 1), generation [n_systems, n] (generation is one long list)
+// results.h5, version 2. S systems, M metrics, N items of a task, NaN: not known.
+//   /            attributes format = "kv-results", version, seed, bootstrap, n_tasks, n_timings; program,
+//                hdf5, openblas, compiler: versions of what wrote it
+//   /config      the resolved configuration of every evaluation in it, YAML
+//   /budgets     fractions of the base's FLOPs
+//   /systems/    name, family, hash, base (row it is compared with), paper_reduction  [S]
+//   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens; metrics
+//   [M];
+//                asked (0 or 1), flops, exact_reduction [S]; values [S, M, N];
+//                accuracy, low, high, retention, p_value [S, M];
+//                records/s: the records of system s as JSON lines, bytes
+//   /ttft/j/     attributes prompt_tokens, batch_size, repeats; seconds, spread, reduction, flops [S];
+//                samples [S, repeats]
 #include "data/h5.h"
 #include "eval/results.h"
 
+#include <cblas.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { NAME_SIZE = 64 };
+enum { NAME_SIZE = 64, VERSION = 2 };
+static const char format_name[] = "kv-results";
 
 struct writer {
     const kv_results *results;
     hid_t file;
+    char group[NAME_SIZE]; // where names without a leading slash belong
     kv_error *err;
     kv_status status; // the first failure; nothing more is written after it
 };
@@ -25,149 +35,191 @@ static void note(struct writer *w, kv_status status) {
     if (w->status == KV_OK) w->status = status;
 }
 
-static void write_doubles(struct writer *w, const char *name, const double *values, int64_t rows,
-                          int64_t cols) {
-    const int64_t shape[2] = {rows, cols};
+static const char *full_name(const struct writer *w, const char *name, char out[2 * NAME_SIZE]) {
+    snprintf(out, 2 * NAME_SIZE, "%s/%s", w->group, name);
+    return out;
+}
+
+static void write_array(struct writer *w, const char *name, hid_t type, const void *values, int n_dims,
+                        const int64_t *shape) {
+    char path[2 * NAME_SIZE];
     if (w->status == KV_OK)
-        note(w, kv_h5_write(w->file, name, H5T_NATIVE_DOUBLE, values, cols ? 2 : 1, shape, w->err));
+        note(w, kv_h5_write(w->file, full_name(w, name, path), type, values, n_dims, shape, w->err));
+}
+
+static void write_doubles(struct writer *w, const char *name, const double *values, int64_t n) {
+    write_array(w, name, H5T_NATIVE_DOUBLE, values, 1, &n);
 }
 
 static void write_strings(struct writer *w, const char *name, const char *const *texts, int64_t n) {
-    if (w->status == KV_OK) note(w, kv_h5_write_strings(w->file, name, texts, n, w->err));
+    char path[2 * NAME_SIZE];
+    if (w->status == KV_OK) note(w, kv_h5_write_strings(w->file, full_name(w, name, path), texts, n, w->err));
 }
 
-static void set_string(struct writer *w, const char *object, const char *name, const char *value) {
-    if (w->status == KV_OK) note(w, kv_h5_set_string(w->file, object, name, value, w->err));
+static void set_string(struct writer *w, const char *name, const char *value) {
+    if (w->status == KV_OK)
+        note(w, kv_h5_set_string(w->file, *w->group ? w->group : "/", name, value, w->err));
 }
 
-static void set_number(struct writer *w, const char *object, const char *name, int64_t value) {
-    if (w->status == KV_OK) note(w, kv_h5_set_i64(w->file, object, name, value, w->err));
+static void set_int(struct writer *w, const char *name, int64_t value) {
+    if (w->status == KV_OK) note(w, kv_h5_set_i64(w->file, *w->group ? w->group : "/", name, value, w->err));
 }
 
-// Room for n pointers, numbers or bytes of a task or of all systems.
+static void set_real(struct writer *w, const char *name, double value) {
+    if (w->status == KV_OK) note(w, kv_h5_set_f64(w->file, *w->group ? w->group : "/", name, value, w->err));
+}
+
+// Zeroed room for n elements.
 static void *room(struct writer *w, int64_t n, size_t size) {
-    void *memory = w->status == KV_OK ? calloc((size_t)n, size) : NULL;
+    void *memory = w->status == KV_OK ? calloc((size_t)n + 1, size) : NULL;
     if (!memory && w->status == KV_OK)
         note(w, kv_fail(w->err, KV_ERR_MEMORY, "out of memory for results.h5"));
     return memory;
 }
 
-enum { N_COSTS = 5 };
+// ---- Parts ---------------------------------------------------------------------------------------------
+
+static void write_head(struct writer *w) {
+    unsigned major, minor, release;
+    char hdf5[48] = "";
+    if (H5get_libversion(&major, &minor, &release) >= 0)
+        snprintf(hdf5, sizeof hdf5, "%u.%u.%u", major, minor, release);
+    const kv_results *r = w->results;
+    set_string(w, "format", format_name);
+    set_int(w, "version", VERSION);
+    set_string(w, "program", KV_VERSION);
+    set_string(w, "hdf5", hdf5);
+    set_string(w, "openblas", openblas_get_config());
+    set_string(w, "compiler", __VERSION__);
+    set_int(w, "seed", (int64_t)r->seed);
+    set_int(w, "bootstrap", r->bootstrap);
+    set_int(w, "n_tasks", r->n_tasks);
+    set_int(w, "n_timings", r->n_timings);
+    write_strings(w, "config", (const char *const *)r->configs, r->n_configs);
+    write_doubles(w, "budgets", r->budgets, r->n_budgets);
+}
 
 static void write_systems(struct writer *w) {
-    static const char *const names[N_COSTS] = {"/systems/paper_reduction", "/systems/exact_reduction",
-                                               "/systems/ttft_seconds", "/systems/ttft_spread",
-                                               "/systems/ttft_reduction"};
-    const kv_eval_config *config = w->results->config;
-    const int64_t n = config->n_systems;
-    const char **texts = room(w, 2 * n, sizeof *texts);
-    uint64_t *flops = room(w, n, sizeof *flops);
-    double *numbers = room(w, N_COSTS * n, sizeof *numbers);
+    const int64_t n = w->results->n_systems;
+    const char **texts = room(w, 3 * n, sizeof *texts);
+    int64_t *base = room(w, n, sizeof *base);
+    double *paper = room(w, n, sizeof *paper);
     for (int64_t i = 0; w->status == KV_OK && i < n; i++) {
-        const kv_cost *cost = &w->results->costs[i];
-        const double values[N_COSTS] = {cost->paper_reduction, cost->exact_reduction, cost->ttft.seconds,
-                                        cost->ttft.spread, cost->ttft_reduction};
-        texts[i] = config->systems[i].name, texts[n + i] = config->systems[i].family;
-        flops[i] = cost->flops;
-        for (int c = 0; c < N_COSTS; c++) numbers[c * n + i] = values[c];
+        const kv_result_system *s = &w->results->systems[i];
+        texts[i] = s->name, texts[n + i] = s->family, texts[2 * n + i] = s->hash;
+        base[i] = s->base, paper[i] = s->paper_reduction;
     }
     if (w->status == KV_OK) {
-        write_strings(w, "/systems/name", texts, n);
-        write_strings(w, "/systems/family", texts + n, n);
-        note(w, kv_h5_write(w->file, "/systems/flops", H5T_NATIVE_UINT64, flops, 1, &n, w->err));
-        for (int c = 0; c < N_COSTS; c++) write_doubles(w, names[c], numbers + c * n, n, 0);
-        if (w->results->ttft_samples)
-            write_doubles(w, "/systems/ttft_samples", w->results->ttft_samples, n, config->ttft.repeats);
+        snprintf(w->group, sizeof w->group, "/systems");
+        write_strings(w, "name", texts, n);
+        write_strings(w, "family", texts + n, n);
+        write_strings(w, "hash", texts + 2 * n, n);
+        write_array(w, "base", H5T_NATIVE_INT64, base, 1, &n);
+        write_doubles(w, "paper_reduction", paper, n);
     }
     free(texts);
-    free(flops);
+    free(base);
+    free(paper);
+}
+
+static void write_figures(struct writer *w, int64_t task) {
+    static const char *const names[] = {"accuracy", "low", "high", "retention", "p_value"};
+    enum { N_FIGURES = sizeof names / sizeof *names };
+    const int64_t n = w->results->n_systems, n_metrics = w->results->tasks[task].n_metrics;
+    const int64_t shape[2] = {n, n_metrics};
+    double *numbers = room(w, N_FIGURES * n * n_metrics, sizeof *numbers);
+    for (int64_t s = 0; numbers && s < n; s++)
+        for (int64_t m = 0; m < n_metrics; m++) {
+            const kv_figure *f = &kv_results_outcome(w->results, s, task)->figures[m];
+            const double values[N_FIGURES] = {f->accuracy, f->low, f->high, f->retention, f->p_value};
+            for (int i = 0; i < N_FIGURES; i++) numbers[(i * n + s) * n_metrics + m] = values[i];
+        }
+    for (int i = 0; numbers && i < N_FIGURES; i++)
+        write_array(w, names[i], H5T_NATIVE_DOUBLE, numbers + i * n * n_metrics, 2, shape);
     free(numbers);
 }
 
-static void write_scores(struct writer *w, int64_t task, const char *group) {
-    const int64_t n = w->results->config->n_systems;
-    char name[NAME_SIZE];
-    double *numbers = room(w, 2 * n, sizeof *numbers);
-    for (int64_t s = 0; numbers && s < n; s++) {
-        numbers[s] = kv_result_accuracy(w->results, s, task);
-        numbers[n + s] = kv_result_retention(w->results, s, task);
+static void write_values(struct writer *w, int64_t task) {
+    const kv_result_task *t = &w->results->tasks[task];
+    const int64_t n = w->results->n_systems, size = t->n_metrics * t->n_items;
+    const int64_t shape[3] = {n, t->n_metrics, t->n_items};
+    double *values = room(w, n * size, sizeof *values), *costs = room(w, 2 * n, sizeof *costs);
+    uint8_t *asked = room(w, n, 1);
+    for (int64_t s = 0; w->status == KV_OK && s < n; s++) {
+        const kv_outcome *o = kv_results_outcome(w->results, s, task);
+        asked[s] = o->values != NULL;
+        costs[s] = o->flops, costs[n + s] = o->exact_reduction;
+        for (int64_t i = 0; i < size; i++) values[s * size + i] = o->values ? o->values[i] : NAN;
     }
-    if (numbers) {
-        snprintf(name, sizeof name, "%s/accuracy", group);
-        write_doubles(w, name, numbers, n, 0);
-        snprintf(name, sizeof name, "%s/retention", group);
-        write_doubles(w, name, numbers + n, n, 0);
+    if (w->status == KV_OK) {
+        write_array(w, "asked", H5T_NATIVE_UINT8, asked, 1, &n);
+        write_doubles(w, "flops", costs, n);
+        write_doubles(w, "exact_reduction", costs + n, n);
+        write_array(w, "values", H5T_NATIVE_DOUBLE, values, 3, shape);
     }
-    free(numbers);
+    free(values);
+    free(costs);
+    free(asked);
 }
 
-static void write_questions(struct writer *w, int64_t task, const char *group) {
-    const kv_trivia_task *asked = w->results->tasks[task];
-    char name[NAME_SIZE];
-    const char **texts = room(w, asked->n, sizeof *texts);
-    static const char *const fields[] = {"question", "answer", "prompt"};
-    for (int f = 0; texts && f < 3; f++) {
-        for (int64_t i = 0; i < asked->n; i++) {
-            const kv_question *question = &asked->questions.items[i];
-            texts[i] = f == 0 ? question->text : f == 1 ? question->value : asked->prompts[i];
-        }
-        snprintf(name, sizeof name, "%s/%s", group, fields[f]);
-        write_strings(w, name, texts, asked->n);
-    }
-    free(texts);
-}
-
-static void write_answers(struct writer *w, int64_t task, const char *group) {
-    const kv_eval_config *config = w->results->config;
-    const int64_t n = w->results->tasks[task]->n, n_systems = config->n_systems;
-    const int64_t shape[2] = {n_systems, n};
-    char name[NAME_SIZE];
-    const char **texts = room(w, n * n_systems, sizeof *texts);
-    uint8_t *correct = room(w, n * n_systems, 1);
-    for (int64_t s = 0; texts && correct && s < n_systems; s++) {
-        const kv_answers *answers = &w->results->answers[s * config->n_tasks + task];
-        for (int64_t i = 0; i < n; i++) {
-            texts[s * n + i] = answers->texts[i];
-            correct[s * n + i] = answers->correct[i];
-        }
-    }
-    if (texts && correct) {
-        snprintf(name, sizeof name, "%s/correct", group);
-        note(w, kv_h5_write(w->file, name, H5T_NATIVE_UINT8, correct, 2, shape, w->err));
-        snprintf(name, sizeof name, "%s/generation", group);
-        write_strings(w, name, texts, n * n_systems);
-    }
-    free(texts);
-    free(correct);
+static void write_records(struct writer *w, int64_t task, int64_t system) {
+    const kv_outcome *o = kv_results_outcome(w->results, system, task);
+    if (!o->records) return;
+    char *text = NULL, name[NAME_SIZE];
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    for (int64_t u = 0; out && u < w->results->tasks[task].n_units; u++) fprintf(out, "%s\n", o->records[u]);
+    const bool ok = out && !ferror(out);
+    if (!out || fclose(out) != 0 || !ok)
+        note(w, kv_fail(w->err, KV_ERR_MEMORY, "out of memory for results.h5"));
+    snprintf(name, sizeof name, "records/%lld", (long long)system);
+    const int64_t n = (int64_t)size;
+    write_array(w, name, H5T_NATIVE_UINT8, text, 1, &n);
+    free(text);
 }
 
 static void write_task(struct writer *w, int64_t task) {
-    const kv_eval_task *config = &w->results->config->tasks[task];
-    char group[NAME_SIZE / 2];
-    snprintf(group, sizeof group, "/tasks/%lld", (long long)task);
-    write_scores(w, task, group);
-    write_questions(w, task, group);
-    write_answers(w, task, group);
-    set_string(w, group, "name", config->name);
-    set_string(w, group, "split", config->split);
-    set_string(w, group, "metric", "exact_match");
-    set_string(w, group, "file", config->file);
-    set_number(w, group, "shots", config->shots);
-    set_number(w, group, "max_tokens", config->max_tokens);
+    const kv_result_task *t = &w->results->tasks[task];
+    const char *metrics[KV_MAX_METRICS];
+    for (int m = 0; m < t->n_metrics; m++) metrics[m] = t->metrics[m];
+    snprintf(w->group, sizeof w->group, "/tasks/%lld", (long long)task);
+    write_strings(w, "metrics", metrics, t->n_metrics);
+    set_string(w, "name", t->name);
+    set_string(w, "split", t->split);
+    set_string(w, "kind", t->kind);
+    set_string(w, "file", t->file);
+    set_string(w, "hash", t->hash);
+    set_int(w, "shots", t->shots);
+    set_int(w, "n_items", t->n_items);
+    set_int(w, "n_units", t->n_units);
+    set_real(w, "prompt_tokens", t->prompt_tokens);
+    write_values(w, task);
+    write_figures(w, task);
+    for (int64_t s = 0; s < w->results->n_systems; s++) write_records(w, task, s);
+}
+
+static void write_timing(struct writer *w, int64_t index) {
+    const kv_timing *t = &w->results->timings[index];
+    const int64_t n = w->results->n_systems, shape[2] = {n, t->repeats};
+    snprintf(w->group, sizeof w->group, "/ttft/%lld", (long long)index);
+    write_doubles(w, "seconds", t->seconds, n);
+    write_doubles(w, "spread", t->spread, n);
+    write_doubles(w, "reduction", t->reduction, n);
+    write_doubles(w, "flops", t->flops, n);
+    write_array(w, "samples", H5T_NATIVE_DOUBLE, t->samples, 2, shape);
+    set_int(w, "prompt_tokens", t->prompt_tokens);
+    set_int(w, "batch_size", t->batch_size);
+    set_int(w, "repeats", t->repeats);
 }
 
 kv_status kv_results_write_h5(const kv_results *results, const char *path, kv_error *err) {
     struct writer w = {.results = results, .err = err};
     w.status = kv_h5_create(path, &w.file, err);
     if (w.status != KV_OK) return w.status;
-    set_string(&w, "/", "format", "kv-results");
-    set_number(&w, "/", "version", 1);
-    set_string(&w, "/", "program", KV_VERSION);
-    set_number(&w, "/", "prompt_tokens", results->prompt_tokens);
-    set_number(&w, "/", "batch_size", results->config->ttft.batch_size);
-    write_strings(&w, "/config", (const char *const[]){results->config_text}, 1);
+    write_head(&w);
     write_systems(&w);
-    for (unsigned t = 0; t < results->config->n_tasks; t++) write_task(&w, t);
+    for (int64_t t = 0; t < results->n_tasks; t++) write_task(&w, t);
+    for (int64_t i = 0; i < results->n_timings; i++) write_timing(&w, i);
     kv_error close_error = {0};
     const kv_status closed = kv_h5_close(&w.file, &close_error);
     if (w.status == KV_OK && closed != KV_OK && err) *err = close_error;

@@ -1,7 +1,8 @@
 #include "eval/systems.h"
 
-#include "core/flops.h"
 #include "data/checkpoint.h"
+#include "data/hash.h"
+#include "data/random_checkpoint.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +59,7 @@ static kv_status load_model(const struct loading *l, const char *dir, struct kv_
     kv_model_spec spec;
     kv_model *model = NULL;
     kv_status status = kv_checkpoint_spec(dir, &spec, err);
-    if (status == KV_OK && spec.vocab_size != l->vocab_size)
+    if (status == KV_OK && l->vocab_size && spec.vocab_size != l->vocab_size)
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: vocabulary of %lld tokens, expected the tokenizer's %lld",
                          dir, (long long)spec.vocab_size, (long long)l->vocab_size);
     if (status == KV_OK) status = kv_checkpoint_load(dir, &model, err);
@@ -71,14 +72,41 @@ static kv_status load_model(const struct loading *l, const char *dir, struct kv_
     return KV_OK;
 }
 
+// ---- Rows ----------------------------------------------------------------------------------------------
+
+static const char *fingerprint(struct kv_loaded_model *loaded) {
+    if (!*loaded->fingerprint) kv_checkpoint_fingerprint(loaded->model, loaded->fingerprint);
+    return loaded->fingerprint;
+}
+
 static kv_status load_predictor(const struct loading *l, unsigned i, struct kv_loaded_model *base,
                                 kv_error *err) {
     kv_system *system = &l->systems->items[i];
-    if (!*base->fingerprint) kv_checkpoint_fingerprint(base->model, base->fingerprint);
+    // A random predictor was made for no base in particular; hashing a large one takes a while.
+    const bool random = kv_is_random_predictor(l->eval->systems[i].predictor);
     kv_status status =
         kv_predictor_load(l->eval->systems[i].predictor, &system->base->spec, &system->aux->spec,
-                          base->fingerprint, NULL, &system->predictor, err);
+                          random ? NULL : fingerprint(base), NULL, &system->predictor, err);
     return status == KV_OK ? KV_OK : blame(l, i, "predictor", err);
+}
+
+static kv_pruning read_pruning(const kv_eval_system *row, uint64_t seed) {
+    static const char *const names[] = {
+        [KV_PRUNE_RANDOM] = "random",
+        [KV_PRUNE_STATIC] = "static",
+        [KV_PRUNE_LAZY] = "lazy",
+        [KV_PRUNE_SPECULATIVE] = "speculative",
+    };
+    kv_pruning pruning = {.keep = row->keep,
+                          .start = row->start,
+                          .end = row->end,
+                          .lookahead = row->lookahead,
+                          .window = row->window,
+                          .chunk = row->chunk,
+                          .seed = seed};
+    for (size_t k = KV_PRUNE_RANDOM; row->pruning && k < sizeof names / sizeof *names; k++)
+        if (!strcmp(names[k], row->pruning)) pruning.kind = (kv_prune_kind)k;
+    return pruning.kind == KV_PRUNE_NONE ? (kv_pruning){0} : pruning;
 }
 
 static kv_status load_row(const struct loading *l, unsigned i, kv_error *err) {
@@ -88,12 +116,49 @@ static kv_status load_row(const struct loading *l, unsigned i, kv_error *err) {
     kv_status status = load_model(l, row->model ? row->model : row->base, &base, err);
     if (status != KV_OK) return blame(l, i, row->model ? "model" : "base", err);
     system->base = base->model;
+    system->pruning = read_pruning(row, l->eval->seed);
     if (row->model) return KV_OK;
     status = load_model(l, row->aux, &aux, err);
     if (status != KV_OK) return blame(l, i, "aux", err);
     system->aux = aux->model;
-    return load_predictor(l, i, base, err);
+    return row->predictor ? load_predictor(l, i, base, err) : KV_OK;
 }
+
+// ---- What a system is ----------------------------------------------------------------------------------
+
+static struct kv_loaded_model *loaded_of(const kv_systems *systems, const kv_model *model) {
+    for (int64_t i = 0; i < systems->n_models; i++)
+        if (systems->models[i].model == model) return &systems->models[i];
+    return NULL;
+}
+
+static uint64_t hash_model(const kv_systems *systems, const kv_model *model, uint64_t hash) {
+    struct kv_loaded_model *loaded = model ? loaded_of(systems, model) : NULL;
+    return loaded ? kv_hash64(hash, fingerprint(loaded), 16) : hash;
+}
+
+void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]) {
+    const kv_system *system = &systems->items[i];
+    const kv_pruning *p = &system->pruning;
+    uint64_t hash = hash_model(systems, system->aux, hash_model(systems, system->base, 0));
+    if (system->predictor) {
+        kv_predictor *predictor = system->predictor;
+        kv_param *params[4 * KV_MAX_LAYERS];
+        const int64_t n = kv_predictor_params(predictor, params);
+        hash = kv_hash64(hash, predictor->mapping, (size_t)predictor->n_base_layers * sizeof(int32_t));
+        for (int64_t k = 0; k < n; k++)
+            hash = kv_hash64(hash, params[k]->data,
+                             (size_t)kv_param_size(params[k]) * kv_dtype_size(params[k]->dtype));
+    }
+    if (p->kind != KV_PRUNE_NONE) {
+        const double reals[] = {p->keep, p->start, p->end};
+        const int64_t numbers[] = {p->kind, p->lookahead, p->window, p->chunk, (int64_t)p->seed};
+        hash = kv_hash64(kv_hash64(hash, reals, sizeof reals), numbers, sizeof numbers);
+    }
+    kv_hash_text(hash, out);
+}
+
+// ---- All of them ---------------------------------------------------------------------------------------
 
 kv_status kv_systems_load(const kv_config *config, const kv_eval_config *eval, int64_t vocab_size,
                           kv_systems **systems, kv_error *err) {
@@ -132,16 +197,7 @@ void kv_systems_free(kv_systems *systems) {
 
 int64_t kv_system_context(const kv_system *system) {
     const int64_t base = system->base->spec.context_length;
-    const int64_t aux = system->aux ? system->aux->spec.context_length : base;
+    int64_t aux = system->aux ? system->aux->spec.context_length : base;
+    if (system->pruning.kind == KV_PRUNE_SPECULATIVE) aux -= kv_pruning_resolved(&system->pruning).lookahead;
     return aux < base ? aux : base;
-}
-
-uint64_t kv_system_flops(const kv_system *system, int64_t n) {
-    if (!system->aux) return kv_flops_prefill(&system->base->spec, n);
-    return kv_flops_kvp_prefill(&system->base->spec, &system->aux->spec, system->predictor, n);
-}
-
-double kv_system_paper_reduction(const kv_system *system, const kv_system *base) {
-    const kv_model *reader = system->aux ? system->aux : system->base;
-    return kv_paper_reduction(&base->base->spec, &reader->spec);
 }

@@ -17,4 +17,11 @@ void kv_table_column(kv_table *table, const char *group, const char *title, bool
 // Then the cells, row by row.
 void kv_table_cell(kv_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+// As wide as it comes, or, when the stream is a terminal that is narrower, as kv_table_print_within its
+// width.
 void kv_table_print(const kv_table *table, FILE *stream);
+
+// In blocks of columns, one below the other, that are at most `width` wide (0: any width). Each block begins
+// with the leading columns that are left-aligned and without a group, which say what a row is about;
+// neighbours under one heading stay together where they fit.
+void kv_table_print_within(const kv_table *table, int width, FILE *stream);

@@ -1,22 +1,26 @@
 // Prefill, predicted prefill and decoding for a batch of sequences of different lengths.
 //
-// A system is either a model alone or base + aux + predictors. A session holds the batch's KV cache; keys are
-// kept after k_norm and before RoPE, and turned as attention reads them.                      [method.md
-// sections 3 and 5]
+// A system is a model alone, base + aux + predictors, or a base that prunes its prompt. A session holds the
+// batch's KV cache; keys are kept after k_norm and before RoPE, and turned as attention reads them.
+// [method.md sections 3 and 5]
 #pragma once
 
 #include "core/predictor.h"
+#include "infer/prune.h"
 
 typedef struct kv_system {
     kv_model *base;
     kv_model *aux;           // NULL: the base reads its prompt itself
-    kv_predictor *predictor; // with aux
+    kv_predictor *predictor; // with aux, unless pruning is speculative
+    kv_pruning pruning;      // zero: none; not together with a predictor
 } kv_system;
 
 typedef struct kv_session kv_session;
 
-// Room for n_seq sequences of up to `capacity` tokens each. capacity beyond the base's (or aux's) context
-// length is KV_ERR_RANGE. The system is borrowed. Free with kv_session_free (accepts NULL).
+// Room for n_seq sequences of up to `capacity` tokens each, those that pruning leaves out included. capacity
+// beyond the base's (or aux's, less a look-ahead) context length is KV_ERR_RANGE; pruning that makes no sense
+// (kv_pruning_check), or an aux, predictor and pruning that do not go together, is KV_ERR_ARGUMENT. The
+// system is borrowed. Free with kv_session_free (accepts NULL).
 kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capacity, kv_session **session,
                             kv_error *err);
 void kv_session_free(kv_session *session);
@@ -26,8 +30,8 @@ void kv_session_reset(kv_session *session); // forget all tokens, keep the memor
 // vocab_size]: the first token's. With an aux: aux reads n - 1 tokens up to its last layer's keys and values,
 // predictors fill the cache, the base reads the last token. Without: nothing but the last token goes through
 // the last layer's queries, attention and FFN. May be called again to append more tokens to a model-alone
-// session (chunked prefill). Fails with KV_ERR_RANGE on an id outside the vocabulary or a prompt longer than
-// the capacity, naming both.
+// session that does not prune (chunked prefill). Fails with KV_ERR_RANGE on an id outside the vocabulary or a
+// prompt longer than the capacity, naming both.
 kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
                              kv_error *err);
 
@@ -40,10 +44,15 @@ int64_t kv_session_n_seq(const kv_session *session);
 int64_t kv_session_capacity(const kv_session *session);
 int64_t kv_session_vocab_size(const kv_session *session);
 
-// Tokens in the cache of sequence s.
+// Tokens that sequence s has read, and so the position of the next one. (Those that pruning left out count,
+// but for random pruning, which makes the prompt itself a shorter one.)
 int64_t kv_session_length(const kv_session *session, int64_t s);
 
-// Copies the base cache of layer i, sequence s, as [length, kv_dim]; for tests and analysis.
+// How many tokens of sequence s have keys and values in a layer of the base's cache, and (positions may be
+// NULL) which, in rising order. All of them, unless pruned.
+int64_t kv_session_cached(const kv_session *session, int64_t layer, int64_t s, int32_t *positions);
+
+// Copies those keys and values, each [kv_session_cached, kv_dim]; for tests and analysis.
 void kv_session_copy_cache(const kv_session *session, int64_t layer, int64_t s, float *k, float *v);
 
 // argmax of each row of logits [n, vocab_size].

@@ -3,6 +3,8 @@
 #include "core/gemm.h"
 #include "core/objective.h"
 #include "core/optimizer.h"
+#include "data/checkpoint.h"
+#include "infer/engine.h"
 
 #include <math.h>
 #include <omp.h>
@@ -133,6 +135,91 @@ static void bench_training(const char *name, const kv_model_spec *base, const kv
            (double)kv_arena_peak(kv_tape_arena(t.tape)) / 1e6);
 }
 
+// ---- Inference -----------------------------------------------------------------------------------------
+
+static void print_speed(const char *name, double tokens, double flops, double seconds, double bytes,
+                        double peak) {
+    printf("%-42s %8.0f tokens/s  %6.1f GFLOP/s  %4.0f %% of peak  %5.0f MB\n", name, tokens / seconds,
+           flops / seconds / 1e9, 100 * flops / seconds / 1e9 / peak, bytes / 1e6);
+}
+
+struct inference {
+    kv_session *session;
+    int32_t *ids;
+    int64_t *lengths;
+    float *logits;
+};
+
+static void prefill(struct inference *i) {
+    kv_session_reset(i->session);
+    if (kv_session_prefill(i->session, i->ids, i->lengths, i->logits, NULL) != KV_OK) exit(1);
+}
+
+// Median seconds of a prefill (and of a decoded token for every sequence behind it), and their operations.
+static void time_inference(struct inference *i, double *read, uint64_t *read_flops, double *decoded,
+                           uint64_t *decoded_flops) {
+    double reading[REPEATS], decoding[REPEATS];
+    prefill(i);
+    for (int r = 0; r < REPEATS; r++) {
+        kv_gemm_flops_reset();
+        double start = now();
+        prefill(i);
+        reading[r] = now() - start;
+        *read_flops = kv_gemm_flops();
+        kv_gemm_flops_reset();
+        start = now();
+        if (kv_session_decode(i->session, i->ids, NULL, i->logits, NULL) != KV_OK) exit(1);
+        decoding[r] = now() - start;
+        *decoded_flops = kv_gemm_flops();
+    }
+    *read = median(reading, REPEATS), *decoded = median(decoding, REPEATS);
+}
+
+static void bench_inference(const char *type, kv_model *model, double bytes, int64_t n_seq, int64_t n_tokens,
+                            double peak) {
+    const int64_t vocab_size = model->spec.vocab_size, n = n_seq * n_tokens;
+    struct inference i;
+    if (kv_session_create(&(kv_system){.base = model}, n_seq, n_tokens + 1, &i.session, NULL) != KV_OK)
+        exit(1);
+    i.ids = malloc((size_t)n * sizeof *i.ids);
+    i.lengths = malloc((size_t)n_seq * sizeof *i.lengths);
+    i.logits = malloc((size_t)(n_seq * vocab_size) * sizeof *i.logits);
+    if (!i.ids || !i.lengths || !i.logits) exit(1);
+    const kv_rng rng = {.seed = 2};
+    for (int64_t t = 0; t < n; t++) i.ids[t] = (int32_t)kv_rng_below(rng, (uint64_t)t, (uint64_t)vocab_size);
+    for (int64_t s = 0; s < n_seq; s++) i.lengths[s] = n_tokens;
+    double read, decoded;
+    uint64_t read_flops, decoded_flops;
+    time_inference(&i, &read, &read_flops, &decoded, &decoded_flops);
+    char name[64];
+    snprintf(name, sizeof name, "prefill 270M, %s, %lld tokens x %lld", type, (long long)n_tokens,
+             (long long)n_seq);
+    print_speed(name, (double)n, (double)read_flops, read, bytes, peak);
+    snprintf(name, sizeof name, "decode 270M, %s, x %lld", type, (long long)n_seq);
+    print_speed(name, (double)n_seq, (double)decoded_flops, decoded, bytes, peak);
+    kv_session_free(i.session);
+    free(i.ids);
+    free(i.lengths);
+    free(i.logits);
+}
+
+static void bench_published(const char *type, double peak) {
+    char name[64];
+    kv_model *model;
+    kv_error err;
+    snprintf(name, sizeof name, "random:openelm-270m:%s", type);
+    const double start = now();
+    if (kv_checkpoint_load(name, &model, &err) != KV_OK) {
+        fprintf(stderr, "kvbench: %s\n", err.message);
+        exit(1);
+    }
+    const double bytes = (double)kv_model_size(model, true) * (double)kv_dtype_size(model->embed.dtype);
+    printf("%-42s %8.2f s\n", name, now() - start);
+    bench_inference(type, model, bytes, 1, 128, peak);
+    bench_inference(type, model, bytes, 8, 59, peak);
+    kv_model_free(model);
+}
+
 int main(void) {
     double peak = peak_gflops();
     printf("%-42s %27.1f GFLOP/s on %d threads\n", "matrix product, 1536 x 1536 x 1536", peak,
@@ -146,5 +233,7 @@ int main(void) {
     bench_training("train predictors between them", &base, &aux, 48, 96, 48, peak);
     bench_training("  in micro-batches of 16", &base, &aux, 48, 96, 16, peak);
     bench_training("  in micro-batches of 8", &base, &aux, 48, 96, 8, peak);
+    bench_published("f32", peak);
+    bench_published("bf16", peak);
     return 0;
 }

@@ -44,8 +44,8 @@ static void turn(int64_t dim, const double *inv_freq, double position, const dou
 }
 
 // One query row of one head: softmax over all keys it sees, written out.
-static void attend(const kv_attention_args *a, const double *turned_q, const double *turned_k, int64_t n_seen,
-                   const double *v, int64_t v_stride, double *weights, double *y) {
+static void probabilities(const kv_attention_args *a, const double *turned_q, const double *turned_k,
+                          int64_t n_seen, double *weights) {
     double greatest = -INFINITY, total = 0;
     for (int64_t j = 0; j < n_seen; j++) {
         double score = 0;
@@ -54,32 +54,44 @@ static void attend(const kv_attention_args *a, const double *turned_q, const dou
         greatest = fmax(greatest, weights[j]);
     }
     for (int64_t j = 0; j < n_seen; j++) total += weights[j] = exp(weights[j] - greatest);
-    memset(y, 0, (size_t)a->head_dim * sizeof *y);
-    for (int64_t j = 0; j < n_seen; j++)
-        for (int64_t i = 0; i < a->head_dim; i++) y[i] += weights[j] / total * v[j * v_stride + i];
+    for (int64_t j = 0; j < n_seen; j++) weights[j] /= total;
+}
+
+// matrix[q_len, k_len] of one head of a segment, with zeros where a query does not see a key.
+static double *attention_matrix(const kv_attention_args *a, const double *inv_freq, const kv_segment *s,
+                                int64_t head, const double *q, const double *k) {
+    const int64_t dim = a->head_dim, q_stride = a->n_heads * dim, k_stride = a->n_kv_heads * dim;
+    const int64_t kv_head = head / (a->n_heads / a->n_kv_heads);
+    double *matrix = test_alloc(s->q_len * s->k_len, sizeof *matrix);
+    double *turned_k = test_alloc(s->k_len * dim, sizeof(double));
+    double *turned_q = test_alloc(dim, sizeof(double));
+    for (int64_t j = 0; j < s->k_len; j++) {
+        const int64_t row = s->k_row + j, position = a->k_positions ? a->k_positions[row] : j;
+        turn(dim, inv_freq, (double)position, k + row * k_stride + kv_head * dim, turned_k + j * dim);
+    }
+    for (int64_t t = 0; t < s->q_len; t++) {
+        const int64_t row = s->q_row + t;
+        const int64_t seen = a->visible ? a->visible[row] : s->k_len - s->q_len + t + 1;
+        const int64_t position = a->q_positions ? a->q_positions[row] : seen - 1;
+        turn(dim, inv_freq, (double)position, q + row * q_stride + head * dim, turned_q);
+        probabilities(a, turned_q, turned_k, seen, matrix + t * s->k_len);
+    }
+    free(turned_k);
+    free(turned_q);
+    return matrix;
 }
 
 static void attend_segment(const kv_attention_args *a, const double *inv_freq, const kv_segment *s,
                            int64_t head, const double *q, const double *k, const double *v, double *y) {
     const int64_t dim = a->head_dim, q_stride = a->n_heads * dim, k_stride = a->n_kv_heads * dim;
     const int64_t kv_head = head / (a->n_heads / a->n_kv_heads);
-    double *turned_k = test_alloc(s->k_len * dim, sizeof(double));
-    double *turned_q = test_alloc(dim, sizeof(double));
-    double *weights = test_alloc(s->k_len, sizeof(double));
-    for (int64_t j = 0; j < s->k_len; j++) {
-        const int64_t row = s->k_row + j, position = a->k_positions ? a->k_positions[row] : j;
-        turn(dim, inv_freq, (double)position, k + row * k_stride + kv_head * dim, turned_k + j * dim);
-    }
-    for (int64_t t = 0; t < s->q_len; t++) {
-        const int64_t row = s->q_row + t, index = s->k_len - s->q_len + t;
-        const int64_t position = a->q_positions ? a->q_positions[row] : index;
-        turn(dim, inv_freq, (double)position, q + row * q_stride + head * dim, turned_q);
-        attend(a, turned_q, turned_k, index + 1, v + s->k_row * k_stride + kv_head * dim, k_stride, weights,
-               y + row * q_stride + head * dim);
-    }
-    free(turned_k);
-    free(turned_q);
-    free(weights);
+    double *matrix = attention_matrix(a, inv_freq, s, head, q, k);
+    for (int64_t t = 0; t < s->q_len; t++)
+        for (int64_t j = 0; j < s->k_len; j++)
+            for (int64_t i = 0; i < dim; i++)
+                y[(s->q_row + t) * q_stride + head * dim + i] +=
+                    matrix[t * s->k_len + j] * v[(s->k_row + j) * k_stride + kv_head * dim + i];
+    free(matrix);
 }
 
 void ref_attention(const kv_attention_args *args, const double *inv_freq, int64_t q_rows, const double *q,
@@ -88,6 +100,22 @@ void ref_attention(const kv_attention_args *args, const double *inv_freq, int64_
     for (int64_t s = 0; s < args->n_segments; s++)
         for (int64_t head = 0; head < args->n_heads; head++)
             attend_segment(args, inv_freq, &args->segments[s], head, q, k, v, y);
+}
+
+void ref_attention_received(const kv_attention_args *args, const double *inv_freq, int64_t segment,
+                            kv_pooling pooling, const double *q, const double *k, double *received) {
+    const kv_segment *s = &args->segments[segment];
+    memset(received, 0, (size_t)s->k_len * sizeof *received);
+    for (int64_t head = 0; head < args->n_heads; head++) {
+        double *matrix = attention_matrix(args, inv_freq, s, head, q, k);
+        for (int64_t t = 0; t < s->q_len; t++)
+            for (int64_t j = 0; j < s->k_len; j++) {
+                const double p = matrix[t * s->k_len + j];
+                received[j] =
+                    pooling == KV_POOL_MEAN ? received[j] + p / (double)args->n_heads : fmax(received[j], p);
+            }
+        free(matrix);
+    }
 }
 
 static double log_sum_exp(int64_t n, const double *x) {

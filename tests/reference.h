@@ -19,6 +19,10 @@ void ref_swiglu(int64_t n, const double *gate, const double *up, double *y);
 void ref_attention(const kv_attention_args *args, const double *inv_freq, int64_t q_rows, const double *q,
                    const double *k, const double *v, double *y);
 
+// received[k_len] of one segment alone, from the whole matrix.
+void ref_attention_received(const kv_attention_args *args, const double *inv_freq, int64_t segment,
+                            kv_pooling pooling, const double *q, const double *k, double *received);
+
 // inv_freq[i] = theta^(-2i / head_dim)
 void ref_inv_freq(int64_t head_dim, double theta, double *inv_freq);
 

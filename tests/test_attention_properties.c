@@ -298,6 +298,28 @@ static void test_null_in_null_out(void **state) {
     kv_tape_free(tape);
 }
 
+// Blocks end with the last key their last query sees.
+static void test_flops_of_visible_keys(void **state) {
+    (void)state;
+    enum { QUERIES = 70, KEYS = 90 };
+    setup s = setup_make(4, 2, 6, true);
+    setup_add(&s, QUERIES, KEYS, 0);
+    int32_t visible[QUERIES];
+    for (int i = 0; i < QUERIES; i++) visible[i] = 1 + i + (i > 30 ? 15 : 0);
+    s.args.visible = visible;
+    kv_tape *tape = kv_tape_create();
+    kv_tensor *q = kv_tape_tensor(tape, s.q_rows, 24), *k = kv_tape_tensor(tape, s.k_rows, 12);
+    test_fill(q->data, s.q_rows * 24, 1, 1);
+    test_fill(k->data, s.k_rows * 12, 2, 1);
+    kv_gemm_flops_reset();
+    assert_non_null(kv_attention(tape, q, k, k, setup_args(&s)));
+    assert_int_equal(kv_gemm_flops(), kv_attention_flops_visible(4, 2, 6, QUERIES, visible));
+    // Two heads to a KV head: blocks of 64 queries, of which the last sees 79 and 85 keys.
+    assert_int_equal(kv_gemm_flops(), 4 * 4 * 6 * (64 * 79 + 6 * 85));
+    kv_tape_free(tape);
+    setup_free(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gaps_may_hold_anything),
@@ -307,6 +329,7 @@ int main(void) {
         cmocka_unit_test(test_large_scores),
         cmocka_unit_test(test_large_scores_that_compete),
         cmocka_unit_test(test_flops_are_what_is_executed),
+        cmocka_unit_test(test_flops_of_visible_keys),
         cmocka_unit_test(test_positions_beyond_the_table),
         cmocka_unit_test(test_null_in_null_out),
     };

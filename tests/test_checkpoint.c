@@ -2,6 +2,7 @@
 // its description is refused with the tensor or key, what was found and what was expected.
 #include "data/checkpoint.h"
 #include "data/pending_file.h"
+#include "data/random_checkpoint.h"
 #include "data/safetensors.h"
 #include "tests/support.h"
 
@@ -444,15 +445,104 @@ static void test_full_disk(void **state) {
     kv_model_free(model);
 }
 
-static void test_random(void **state) {
+static void test_random_names(void **state) {
     (void)state;
-    kv_model *model;
-    kv_model_spec spec;
-    must(kv_checkpoint_spec("random:openelm-1.1b", &spec, &err), &err);
-    assert_int_equal(spec.n_layers, 28);
-    assert_refused(kv_checkpoint_load("random:openelm-9t", &model, &err), KV_ERR_ARGUMENT, "openelm-9t",
-                   "random:openelm-270m");
-    assert_null(model);
+    static const struct {
+        const char *name;
+        int64_t n_layers;
+        kv_dtype dtype;
+        uint64_t seed;
+    } names[] = {{"random:openelm-1.1b", 28, KV_F32, 1},
+                 {"random:openelm-270m@0", 16, KV_F32, 0},
+                 {"random:openelm-3b:bf16@18446744073709551615", 36, KV_BF16, UINT64_MAX},
+                 {"random:openelm-450m-lp-0.75:f16", 15, KV_F16, 1},
+                 {"random:openelm-1.1b-lp-0.50", 14, KV_F32, 1},
+                 {"random:openelm-1.1b-lp-0.5", 14, KV_F32, 1},
+                 {"random:openelm-1.1b-lp-0.25:f32@12", 7, KV_F32, 12}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        kv_random_name name;
+        kv_model_spec spec;
+        must(kv_random_parse(names[i].name, &name, &err), &err);
+        must(kv_checkpoint_spec(names[i].name, &spec, &err), &err);
+        assert_memory_equal(&spec, &name.spec, sizeof spec);
+        assert_int_equal(spec.n_layers, names[i].n_layers);
+        assert_int_equal(name.dtype, names[i].dtype);
+        assert_true(name.seed == names[i].seed);
+    }
+    static const struct {
+        const char *name, *part;
+    } unknown[] = {{"random:openelm-9t", "unknown shape"},
+                   {"random:", "unknown shape"},
+                   {"random:openelm-1.1b-lp-0.3", "unknown shape"},
+                   {"random:openelm-1.1b-lp-", "unknown shape"},
+                   {"random:openelm-1.1b-lp-0.50-lp-0.50", "unknown shape"},
+                   {"random:openelm-1.1b:", "unknown type"},
+                   {"random:openelm-1.1b:q4", "unknown type"},
+                   {"random:openelm-1.1b:bf16:f32", "unknown type"},
+                   {"random:openelm-1.1b@", "unknown seed"},
+                   {"random:openelm-1.1b@-1", "unknown seed"},
+                   {"random:openelm-1.1b@ 1", "unknown seed"},
+                   {"random:openelm-1.1b@1:bf16", "unknown seed"},
+                   {"random:openelm-1.1b@18446744073709551616", "unknown seed"},
+                   {"random:openelm-1.1b-with-a-name-that-goes-on-and-on-and-on-and-on-and-on-and-on-and-on-"
+                    "and-on-and-on-and-on-and-on",
+                    "unknown shape"}};
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+        kv_model *model;
+        kv_model_spec spec;
+        assert_refused(kv_checkpoint_load(unknown[i].name, &model, &err), KV_ERR_ARGUMENT, unknown[i].part,
+                       "random:openelm-270m, openelm-450m, openelm-1.1b, openelm-3b", "-lp-0.75");
+        assert_null(model);
+        assert_int_equal(kv_checkpoint_spec(unknown[i].name, &spec, &err), KV_ERR_ARGUMENT);
+    }
+}
+
+// The same values whether frozen in 16 bits or widened for training.
+static void test_random_model(void **state) {
+    (void)state;
+    kv_model *frozen, *trainable;
+    must(kv_checkpoint_load("random:openelm-270m-lp-0.25:bf16@3", &frozen, &err), &err);
+    must(kv_checkpoint_load_trainable("random:openelm-270m-lp-0.25:bf16@3", &trainable, &err), &err);
+    assert_int_equal(frozen->layers[3].up.dtype, KV_BF16);
+    assert_same_weights(frozen, trainable);
+    assert_true(((float *)trainable->layers[3].up.data)[99] != 0);
+    must(kv_model_set_trainable(trainable, true, &err), &err);
+    kv_model_free(frozen);
+    kv_model_free(trainable);
+}
+
+static void test_random_predictor(void **state) {
+    (void)state;
+    kv_model_spec base, pruned, separate;
+    kv_predictor *a, *b;
+    must(kv_checkpoint_spec("random:openelm-1.1b", &base, &err), &err);
+    must(kv_checkpoint_spec("random:openelm-1.1b-lp-0.25", &pruned, &err), &err);
+    must(kv_checkpoint_spec("random:openelm-270m", &separate, &err), &err);
+    // Whatever base: it was made for none.
+    must(kv_predictor_load("random", &base, &separate, "0123456789abcdef", NULL, &a, &err), &err);
+    assert_int_equal(a->mapping[27], 15);
+    assert_int_equal(a->mapping[3], 1); // the first 12 aux layers serve two base layers each
+    must(kv_predictor_load("random@1", &base, &separate, NULL, NULL, &b, &err), &err);
+    const size_t bytes = (size_t)kv_param_size(&a->key_w[5]) * sizeof(float);
+    assert_memory_equal(a->key_w[5].data, b->key_w[5].data, bytes);
+    kv_predictor_free(b);
+    must(kv_predictor_load("random@2", &base, &separate, NULL, NULL, &b, &err), &err);
+    assert_memory_not_equal(a->key_w[5].data, b->key_w[5].data, bytes);
+    kv_predictor_free(a);
+    kv_predictor_free(b);
+    must(kv_predictor_load("random", &base, &pruned, NULL, NULL, &a, &err), &err);
+    for (int i = 0; i < 28; i++) assert_int_equal(a->mapping[i], i / 4);
+    kv_predictor_free(a);
+    int32_t mapping[28] = {0};
+    mapping[9] = 6;
+    must(kv_predictor_load("random", &base, &pruned, NULL, mapping, &a, &err), &err);
+    assert_memory_equal(a->mapping, mapping, sizeof mapping);
+    kv_predictor_free(a);
+    assert_refused(kv_predictor_load("random@x", &base, &pruned, NULL, NULL, &a, &err), KV_ERR_ARGUMENT,
+                   "random@x: unknown seed, expected random or random@SEED");
+    assert_null(a);
+    assert_refused(kv_predictor_load("randomly", &base, &pruned, NULL, NULL, &a, &err), KV_ERR_IO,
+                   "randomly/predictor.json");
 }
 
 // ---- Predictors ----------------------------------------------------------------------------------------
@@ -572,7 +662,9 @@ int main(void) {
         TEST(test_fingerprint),
         TEST(test_saving_refuses),
         TEST(test_full_disk),
-        TEST(test_random),
+        TEST(test_random_names),
+        TEST(test_random_model),
+        TEST(test_random_predictor),
         TEST(test_predictor_round_trip),
         TEST(test_predictor_of_another_pair),
         TEST(test_damaged_predictor),

@@ -2,12 +2,14 @@
 #include "core/arena.h"
 #include "core/dtype.h"
 #include "core/gemm.h"
+#include "core/gemm_few_rows.h"
 #include "core/rng.h"
 #include "tests/numeric.h"
 #include "tests/reference.h"
 
 #include <float.h>
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,6 +206,21 @@ static void test_philox_known_answers(void **state) {
     }
 }
 
+static void test_many_blocks_equal_single_ones(void **state) {
+    (void)state;
+    static const uint64_t starts[] = {0, 5, 0xffffffffu - 20, UINT64_MAX - 60};
+    const kv_rng rng = {.seed = 0x123456789abcdefu, .stream = 0xfedcba987654321u};
+    for (int s = 0; s < 4; s++)
+        for (int64_t n = 0; n < 50; n++) {
+            uint32_t many[4 * 50], one[4];
+            kv_rng_blocks(rng, starts[s], n, many);
+            for (int64_t b = 0; b < n; b++) {
+                kv_rng_block(rng, starts[s] + (uint64_t)b, one);
+                assert_memory_equal(many + 4 * b, one, sizeof one);
+            }
+        }
+}
+
 static void test_streams_differ_and_repeat(void **state) {
     (void)state;
     const kv_rng a = kv_rng_stream(1, "layers.0.attn.q"), again = kv_rng_stream(1, "layers.0.attn.q");
@@ -360,16 +377,24 @@ static void test_products(void **state) {
                         (product){shapes[s][0], shapes[s][1], shapes[s][2], pad, "tna"[kind], (float)beta});
 }
 
-// Rows [row0, row0 + n) of a stored weight, both ways round.
-static void check_weight(kv_dtype dtype, int64_t m, int64_t out, int64_t in, int64_t row0, int64_t n,
-                         float beta) {
+// Values repeat after a while: finding the nearest half takes long.
+static kv_param random_weight(kv_dtype dtype, int64_t out, int64_t in) {
+    enum { PERIOD = 65521 };
     kv_param w = test_param("w", out, in, dtype, false);
     for (int64_t i = 0; i < out * in; i++) {
+        uint16_t *half = (uint16_t *)w.data + i;
         if (dtype == KV_F32)
             ((float *)w.data)[i] = (float)test_value(1, i);
         else
-            ((uint16_t *)w.data)[i] = test_half_nearest(dtype, test_value(1, i));
+            *half = i < PERIOD ? test_half_nearest(dtype, test_value(1, i)) : half[-PERIOD];
     }
+    return w;
+}
+
+// Rows [row0, row0 + n) of a stored weight, both ways round.
+static void check_weight(kv_dtype dtype, int64_t m, int64_t out, int64_t in, int64_t row0, int64_t n,
+                         float beta) {
+    kv_param w = random_weight(dtype, out, in);
     double *exact = numeric_param_doubles(&w);
     float *x = test_alloc(m * in, sizeof *x), *y = test_alloc(m * n, sizeof *y);
     double *expected = test_alloc(m * (n > in ? n : in), sizeof *expected);
@@ -414,7 +439,57 @@ static void test_products_with_stored_weights(void **state) {
             check_weight(dtype, 2, 700, 513, 0, 700, (float)beta);
             check_weight(dtype, 2, 700, 513, 133, 501, (float)beta);
             check_weight(dtype, 5, 3, 40000, 1, 2, (float)beta);
+            check_weight(dtype, 33, 131, 1037, 2, 127, (float)beta);
         }
+    check_weight(KV_BF16, 33, 130, 40000, 1, 129, 1); // more than one panel
+}
+
+// Few rows, with gaps between them, against double precision; nothing else is written, and one thread gives
+// the bits that several give.
+static void check_few_rows(kv_dtype dtype, int64_t m, int64_t n, int64_t in, float beta) {
+    const int64_t row0 = 2, ldx = in + 3, ldy = n + 5;
+    kv_param w = random_weight(dtype, row0 + n + 1, in);
+    double *exact = numeric_param_doubles(&w), *expected = test_alloc(m * n, sizeof *expected);
+    float *x = test_alloc(m * ldx, sizeof *x), *found = test_alloc(m * n, sizeof *found);
+    float *y[2] = {test_alloc(m * ldy, sizeof **y), test_alloc(m * ldy, sizeof **y)};
+    test_fill(x, m * ldx, 2, 1);
+    const int before = omp_get_max_threads();
+    for (int run = 0; run < 2; run++) {
+        for (int64_t i = 0; i < m * ldy; i++) y[run][i] = beta == 0 && i % ldy < n ? NAN : 3;
+        omp_set_num_threads(run + 1);
+        kv_gemm_few_rows(m, x, ldx, &w, row0, n, beta, y[run], ldy);
+    }
+    omp_set_num_threads(before);
+    assert_memory_equal(y[0], y[1], (size_t)(m * ldy) * sizeof(float));
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < ldy; j++) {
+            if (j >= n) {
+                assert_true(y[0][i * ldy + j] == 3);
+                continue;
+            }
+            double sum = (double)beta * 3;
+            for (int64_t l = 0; l < in; l++) sum += (double)x[i * ldx + l] * exact[(row0 + j) * in + l];
+            expected[i * n + j] = sum;
+            found[i * n + j] = y[0][i * ldy + j];
+        }
+    numeric_compare("few rows times a weight", found, expected, m * n, 2e-6);
+    void *memory[] = {exact, expected, x, found, y[0], y[1]};
+    for (int i = 0; i < 6; i++) free(memory[i]);
+    test_param_free(&w);
+}
+
+static void test_few_rows(void **state) {
+    (void)state;
+    static const int64_t shapes[][3] = {{1, 1, 1},   {1, 7, 15},  {3, 9, 17},     {4, 4, 16},
+                                        {5, 37, 33}, {8, 66, 64}, {32, 33, 1025}, {31, 6, 2049}};
+    for (kv_dtype dtype = KV_F32; dtype <= KV_F16; dtype++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            for (int beta = 0; beta < 3; beta++)
+                check_few_rows(dtype, shapes[s][0], shapes[s][1], shapes[s][2], 0.5f * (float)beta);
+    // The way they are reached: large weights only.
+    static const int64_t rows[] = {1, 2, 3, 16, 17, 32};
+    for (kv_dtype dtype = KV_F32; dtype <= KV_F16; dtype++)
+        for (int i = 0; i < 6; i++) check_weight(dtype, rows[i], 131, 1037, 2, 128, (float)(i % 2));
 }
 
 int main(void) {
@@ -427,12 +502,14 @@ int main(void) {
         cmocka_unit_test(test_every_half_widens_and_comes_back),
         cmocka_unit_test(test_narrowing_rounds_to_nearest_even),
         cmocka_unit_test(test_philox_known_answers),
+        cmocka_unit_test(test_many_blocks_equal_single_ones),
         cmocka_unit_test(test_streams_differ_and_repeat),
         cmocka_unit_test(test_uniform_and_normal),
         cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_permutation),
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_products_with_stored_weights),
+        cmocka_unit_test(test_few_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

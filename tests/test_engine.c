@@ -23,7 +23,8 @@ static void *make_pair(void) {
     struct pair *pair = test_alloc(1, sizeof *pair);
     kv_model_spec base = tiny_base(), aux = tiny_aux();
     pair->alone.base = tiny_model(&base, 1);
-    pair->predicted = (kv_system){pair->alone.base, tiny_model(&aux, 2), tiny_predictor(&base, &aux, 3)};
+    pair->predicted = (kv_system){
+        .base = pair->alone.base, .aux = tiny_model(&aux, 2), .predictor = tiny_predictor(&base, &aux, 3)};
     tiny_ids(pair->ids, N_SEQ * LONGEST, VOCABULARY, 4);
     return pair;
 }

@@ -1,11 +1,12 @@
-// The parts of an evaluation: prompts, stop strings, scoring, the config's checks, table, files and picture.
+// The parts of an evaluation: prompts, stop strings, scoring, the config's checks, table and files.
 #include "data/config_options.h"
 #include "eval_support.h"
 
-#include "eval/output.h"
-#include "eval/plot_layout.h"
+#include "eval/benchmark.h"
 #include "eval/table.h"
+#include "eval/trivia_benchmark.h"
 
+#include <glob.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +14,6 @@
 #include <unistd.h>
 
 // ---- Questions -----------------------------------------------------------------------------------------
-
-static char *accepted[] = {"North", "The North"};
 
 static kv_questions made_up(kv_question items[3]) {
     static const char *const texts[] = {"Where is A?", "Where is B?", "Where is C?"};
@@ -74,35 +73,54 @@ static void answers_end_at_stop_strings(void **state) {
     }
 }
 
+// A record shows the prompt; what it costs counts BOS too.
 static void prompts_start_with_bos(void **state) {
     (void)state;
     kv_error err = {0};
     kv_tokenizer *tokenizer;
-    kv_trivia_task *task;
+    kv_benchmark *benchmark;
     const char *file = test_path(test_dir, "questions_trained.jsonl");
-    kv_eval_task config = {
-        .name = (char *)"atlas", .file = (char *)file, .shots = 1, .limit = 3, .max_tokens = 4};
+    kv_eval_task config = {.name = (char *)"atlas",
+                           .kind = (char *)"triviaqa",
+                           .file = (char *)file,
+                           .shots = 1,
+                           .limit = 3,
+                           .max_tokens = 4};
     if (kv_tokenizer_open(test_path(test_dir, "tokenizer.model"), &tokenizer, &err))
         fail_msg("%s", err.message);
-    if (kv_trivia_task_create(&config, tokenizer, 1, &task, &err)) fail_msg("%s", err.message);
-    assert_int_equal(task->n, 3);
-    for (int64_t i = 0; i < task->n; i++) {
-        char *text;
-        size_t length;
-        assert_int_equal(task->ids[i][0], kv_tokenizer_bos(tokenizer));
-        assert_int_equal(
-            kv_tokenizer_decode(tokenizer, task->ids[i] + 1, task->lengths[i] - 1, &text, &length, &err),
-            KV_OK);
-        assert_string_equal(text, task->prompts[i]);
-        free(text);
-    }
-    assert_int_equal(kv_trivia_task_fits(task, 4096, "base", &err), KV_OK);
-    assert_int_equal(kv_trivia_task_fits(task, task->lengths[0] + 3, "base", &err), KV_ERR_RANGE);
-    assert_non_null(strstr(err.message, "question 1: "));
-    kv_trivia_task_free(task);
+    if (kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    assert_int_equal(benchmark->n_items, 3);
+    assert_int_equal(benchmark->n_units, 3);
+    assert_string_equal(benchmark->metrics[0], "exact_match");
+    int64_t longest = 0;
+    int32_t *ids;
+    for (int64_t i = 0; i < 3; i++)
+        if (benchmark->prompt_tokens[i] > longest) longest = benchmark->prompt_tokens[i];
+    assert_int_equal(benchmark->longest, longest + 4);
+    assert_int_equal(kv_prompt_ids(tokenizer, "Question: Where?", &ids, &longest, &err), KV_OK);
+    assert_int_equal(ids[0], kv_tokenizer_bos(tokenizer));
+    char *text;
+    size_t length;
+    assert_int_equal(kv_tokenizer_decode(tokenizer, ids + 1, longest - 1, &text, &length, &err), KV_OK);
+    assert_string_equal(text, "Question: Where?");
+    free(text), free(ids);
+    // What is asked decides the hash, how it is called does not.
+    char hash[17];
+    memcpy(hash, benchmark->hash, sizeof hash);
+    kv_benchmark_free(benchmark);
+    config.name = (char *)"other";
+    if (kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    assert_string_equal(benchmark->hash, hash);
+    kv_benchmark_free(benchmark);
+    config.max_tokens = 5;
+    if (kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    assert_string_not_equal(benchmark->hash, hash);
+    kv_benchmark_free(benchmark);
     config.shots = 100000;
-    assert_int_equal(kv_trivia_task_create(&config, tokenizer, 1, &task, &err), KV_ERR_RANGE);
-    assert_null(task);
+    assert_int_equal(kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err), KV_ERR_RANGE);
+    assert_null(benchmark);
+    config.kind = (char *)"riddles";
+    assert_int_equal(kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err), KV_ERR_ARGUMENT);
     kv_tokenizer_free(tokenizer);
 }
 
@@ -133,6 +151,28 @@ static void config_mistakes_are_named(void **state) {
     expect_config_error("systems=[{name: a, base: b}]", "expected either `model`, or all of");
     expect_config_error("systems=[{name: a, base: b, aux: c, predictor: d}]",
                         "expected the base as a `model` alone");
+    expect_config_error("systems[1].pruning=lazy", "expected `start`, a fraction of the prompt");
+    expect_config_error("systems[1].keep=0.5", "key `systems[1].keep`: belongs to pruning: random static");
+    expect_config_error("systems[1]={name: r, model: m, pruning: random, keep: 1.5}",
+                        "key `systems[1].keep`: found 1.5, expected a number above 0, up to 1");
+    expect_config_error("systems[1]={name: r, model: m, pruning: lazy, start: 0.5, end: 0.75}",
+                        "key `systems[1].end`: found 0.75, expected at most `start`, 0.5");
+    expect_config_error("systems[1]={name: r, model: m, pruning: odd}", "expected random, static, lazy or");
+    expect_config_error(
+        "systems=[{name: m, model: m}, {name: r, base: b, aux: a, predictor: p, pruning: random, keep: 1}]",
+        "random pruning takes a `model` alone");
+    expect_config_error("systems[1]={name: r, model: m, pruning: speculative, keep: 1}",
+                        "speculative pruning takes `base` and `aux`");
+    expect_config_error("systems[0]={name: r, model: m, pruning: random, keep: 1}",
+                        "expected the base as a `model` alone");
+    expect_config_error("tasks[0].kind=riddles", "found `riddles`, expected one of triviaqa");
+    expect_config_error("tasks[0].k=[1, 2]", "key `tasks[0].k`: found pass@2, expected 1 to the 1 `samples`");
+    expect_config_error("tasks[0].top_p=0", "key `tasks[0].top_p`: found 0, expected a number above 0");
+    expect_config_error("budgets=[0.5, 0]", "key `budgets[1]`: found 0, expected a number above 0");
+    expect_config_error("ttft.prompts=[8]", "expected both `prompts` and `batches`, or neither");
+    expect_config_error("picture.published=none",
+                        "key `picture.published`: no published table `none`, expected one of: ");
+    expect_config_error("picture.y=size", "key `picture.y`: found `size`, expected accuracy or retention");
     expect_config_error("systems=[]", "found a list of 0");
     expect_config_error("system=1", "found an unknown key");
     expect_config_error("seed=x", "expected a whole number");
@@ -162,6 +202,32 @@ static void config_defaults_and_output(void **state) {
     kv_config_free(config);
 }
 
+// Every configuration for kveval that the project ships is one it accepts.
+static void shipped_configs_load(void **state) {
+    (void)state;
+    static const char *const patterns[] = {"/../configs/*/eval*.yaml", "/../configs/openelm/*.yaml"};
+    int n = 0;
+    for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
+        char pattern[512];
+        glob_t found;
+        snprintf(pattern, sizeof pattern, "%s%s", getenv("KV_TEST_DIR"), patterns[p]);
+        assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            if (strstr(found.gl_pathv[i], "/systems-")) continue; // what others start from
+            kv_config *config;
+            const kv_eval_config *eval;
+            kv_error err = {0};
+            if (kv_eval_config_load(found.gl_pathv[i], NULL, 0, &config, &eval, &err))
+                fail_msg("%s", err.message);
+            assert_true(eval->n_systems > 1);
+            kv_config_free(config);
+            n++;
+        }
+        globfree(&found);
+    }
+    assert_true(n >= 8);
+}
+
 // ---- Table and files -----------------------------------------------------------------------------------
 
 static void table_layout(void **state) {
@@ -186,193 +252,72 @@ static void table_layout(void **state) {
     free(text);
 }
 
-// Two systems on one task of two questions, the second never timed.
-struct made_up_results {
-    kv_question items[3];
-    kv_eval_system systems[2];
-    kv_eval_task tasks[1];
-    kv_eval_config config;
-    kv_trivia_task task, *task_list[1];
-    char *prompts[2], *texts[2][2];
-    bool correct[2][2];
-    kv_answers answers[2];
-    kv_cost costs[2];
-    kv_results results;
-};
-
-static void make_results(struct made_up_results *m) {
-    memset(m, 0, sizeof *m);
-    m->systems[0] = (kv_eval_system){.name = (char *)"base", .family = (char *)"base"};
-    m->systems[1] = (kv_eval_system){.name = (char *)"small, \"fast\"", .family = (char *)"aux"};
-    m->tasks[0] =
-        (kv_eval_task){.name = (char *)"atlas", .split = (char *)"trained", .file = (char *)"f", .shots = 1};
-    m->config = (kv_eval_config){.systems = m->systems, .n_systems = 2, .tasks = m->tasks, .n_tasks = 1};
-    m->config.ttft = (kv_eval_ttft){.batch_size = 8, .repeats = 5};
-    m->task =
-        (kv_trivia_task){.config = m->tasks, .questions = made_up(m->items), .n = 2, .prompts = m->prompts};
-    m->items[0].aliases = accepted, m->items[0].n_aliases = 2;
-    m->task_list[0] = &m->task;
-    m->prompts[0] = (char *)"Question: Where is A?\nAnswer:", m->prompts[1] = (char *)"p1";
-    m->texts[0][0] = (char *)"the north", m->texts[0][1] = (char *)"South";
-    m->texts[1][0] = (char *)"\xFF?", m->texts[1][1] = (char *)"South";
-    m->correct[0][0] = m->correct[0][1] = m->correct[1][1] = true;
-    for (int s = 0; s < 2; s++)
-        m->answers[s] =
-            (kv_answers){.n = 2, .n_correct = 2 - s, .texts = m->texts[s], .correct = m->correct[s]};
-    m->costs[0] = (kv_cost){1, 3000, 1, {0.5, 0.01}, 1};
-    m->costs[1] = (kv_cost){4, 1000, 3, {NAN, NAN}, NAN};
-    m->results = (kv_results){.config = &m->config,
-                              .config_text = (char *)"seed: 1\n",
-                              .tasks = m->task_list,
-                              .answers = m->answers,
-                              .costs = m->costs,
-                              .prompt_tokens = 59};
-}
-
-static void csv_columns(void **state) {
-    (void)state;
-    struct made_up_results m;
-    kv_error err = {0};
-    make_results(&m);
-    if (kv_results_write_csv(&m.results, test_path(test_dir, "r.csv"), &err)) fail_msg("%s", err.message);
-    char *text = test_read_text(test_path(test_dir, "r.csv"));
-    assert_string_equal(
-        text,
-        "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,flops_reduction_exact,"
-        "ttft_seconds,ttft_reduction,ttft_spread,shots,n_questions,flops_exact,prompt_tokens\n"
-        "base,base,atlas,trained,exact_match,1,1,1,1,0.5,1,0.01,1,2,3000,59\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,exact_match,0.5,0.5,4,3,,,,1,2,1000,59\n");
-    free(text);
-}
-
-static void retention_needs_a_base_that_knows_something(void **state) {
-    (void)state;
-    struct made_up_results m;
-    make_results(&m);
-    m.answers[0].n_correct = 0;
-    assert_true(isnan(kv_result_retention(&m.results, 1, 0)));
-    assert_true(kv_result_accuracy(&m.results, 1, 0) == 0.5);
-}
-
-static void samples_are_json_lines(void **state) {
-    (void)state;
-    struct made_up_results m;
-    kv_error err = {0};
-    make_results(&m);
-    if (kv_results_write_samples(&m.results, test_path(test_dir, "s.jsonl"), &err))
-        fail_msg("%s", err.message);
-    char *text = test_read_text(test_path(test_dir, "s.jsonl"));
-    static const char first[] = "{\"task\":\"atlas\",\"split\":\"trained\",\"system\":\"base\",\"id\":\"\","
-                                "\"question\":\"Where is A?\",\"prompt\":\"Question: Where is A?\\nAnswer:\","
-                                "\"generation\":\"the north\",\"answers\":[\"North\",\"The North\"],"
-                                "\"verdict\":\"correct\"}\n";
-    assert_memory_equal(text, first, sizeof first - 1);
-    assert_non_null(strstr(text, "\"generation\":\"??\"")); // not UTF-8
-    assert_non_null(strstr(text, "\"verdict\":\"wrong\""));
-    free(text);
-}
-
-static void table_shows_what_is_missing(void **state) {
-    (void)state;
-    struct made_up_results m;
+static void expect_within(int width, const char *expected) {
+    static const char *const cells[] = {"*", "one", "1", "22", "3", "44", "", "two", "5", "66", "7", "88"};
     char *text = NULL;
     size_t size;
-    make_results(&m);
     FILE *stream = open_memstream(&text, &size);
-    kv_results_print(&m.results, stream);
+    kv_table *table = kv_table_create();
+    kv_table_column(table, "", "", true);
+    kv_table_column(table, "", "name", true);
+    kv_table_column(table, "head", "x", false);
+    kv_table_column(table, "head", "y", false);
+    kv_table_column(table, "", "z", false);
+    kv_table_column(table, "", "u", false);
+    for (size_t i = 0; i < 12; i++) kv_table_cell(table, "%s", cells[i]);
+    kv_table_print_within(table, width, stream);
+    kv_table_free(table);
     fclose(stream);
-    assert_non_null(strstr(text, "atlas, trained"));
-    assert_non_null(strstr(text, "time to first token, 8 x 59"));
-    assert_non_null(strstr(text, "500.00 ± 10.00"));
-    const char *line = strstr(text, "small, \"fast\"");
-    assert_non_null(line);
-    assert_non_null(strstr(line, "50.0 %"));
-    assert_non_null(strstr(line, "4.00x"));
-    const char *end = strstr(line, "3.00x");
-    assert_non_null(end);
-    char times[2][8] = {"", ""}, behind[8] = "";
-    assert_int_equal(sscanf(end + 5, "%7s %7s %7s", times[0], times[1], behind), 2);
-    assert_string_equal(times[0], "-");
-    assert_string_equal(times[1], "-");
+    assert_string_equal(text, expected);
     free(text);
 }
 
-// ---- Picture -------------------------------------------------------------------------------------------
-
-static const double heights[][1] = {{99}, {38}, {64}, {22}, {87}, {20}, {29}, {64}, {NAN}};
-
-static kv_plot made_up_plot(kv_plot_point points[9]) {
-    static const double x[] = {1, 14, 14, 9, 9, 29, 29, 13, 2};
-    static const char *const labels[] = {"base",   "aux A1", "aux A1 + same steps", "KVP A1 (paper's loss)",
-                                         "KVP A1", "aux A2", "aux A2 more",         "it's `odd` \\ \"",
-                                         "nothing"};
-    static const char *const panels[] = {"atlas, trained"};
-    for (int i = 0; i < 9; i++)
-        points[i] = (kv_plot_point){labels[i], i < 4 ? "one" : "two", x[i], heights[i]};
-    return (kv_plot){points, 9, panels, 1, "reduction", "match"};
-}
-
-static void front_is_what_nobody_beats(void **state) {
+static void wide_tables_are_broken_into_blocks(void **state) {
     (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    bool front[9];
-    kv_plot_front(&plot, 0, front);
-    const bool expected[9] = {true, false, true, false, true, false, true, false, false};
-    for (int i = 0; i < 9; i++) assert_int_equal(front[i], expected[i]);
-}
-
-static void labels_do_not_overlap(void **state) {
-    (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    const kv_plot_frame frame = kv_plot_make_frame(&plot, 560, 400);
-    assert_true(frame.x_log && frame.x_min < 1 && frame.x_max > 29 && frame.y_max >= 99);
-    kv_plot_label labels[9];
-    kv_plot_place_labels(&plot, 0, &frame, labels);
-    assert_false(labels[8].shown);
-    for (int i = 0; i < 8; i++)
-        for (int j = 0; j < i; j++) {
-            // Narrower than what the layout reckons with.
-            const double wi = 6.5 * (double)strlen(points[i].label),
-                         wj = 6.5 * (double)strlen(points[j].label);
-            const double xi = labels[i].x + labels[i].side * wi / 2,
-                         xj = labels[j].x + labels[j].side * wj / 2;
-            if (fabs(xi - xj) < (wi + wj) / 2 && fabs(labels[i].y - labels[j].y) < 12)
-                fail_msg("`%s` lies over `%s`", points[i].label, points[j].label);
-        }
-}
-
-static void picture_without_gnuplot_is_a_note(void **state) {
-    (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    char note[KV_PLOT_NOTE], *path = strdup(getenv("PATH"));
-    kv_error err = {0};
-    setenv("PATH", "/nonexistent", 1);
-    assert_int_equal(kv_plot_draw(&plot, test_dir, "none", note, &err), KV_OK);
-    setenv("PATH", path, 1);
-    free(path);
-    assert_non_null(strstr(note, "gnuplot is not installed"));
-    assert_int_equal(access(test_path(test_dir, "none.gp"), F_OK), 0);
-    assert_int_equal(access(test_path(test_dir, "none.dat"), F_OK), 0);
-    assert_int_not_equal(access(test_path(test_dir, "none.svg"), F_OK), 0);
-}
-
-static void picture_with_gnuplot(void **state) {
-    (void)state;
-    kv_plot_point points[9];
-    const kv_plot plot = made_up_plot(points);
-    char note[KV_PLOT_NOTE];
-    kv_error err = {0};
-    assert_int_equal(kv_plot_draw(&plot, test_dir, "curve", note, &err), KV_OK);
-    if (strstr(note, "not installed")) skip();
-    assert_string_equal(note, "");
-    char *svg = test_read_text(test_path(test_dir, "curve.svg"));
-    assert_non_null(strstr(svg, "it's `odd`")); // nothing in a name is taken for a command
-    assert_non_null(strstr(svg, "Pareto front"));
-    free(svg);
-    assert_int_equal(access(test_path(test_dir, "curve.png"), F_OK), 0);
+    static const char whole[] = "          head       \n"
+                                "   name  x   y  z   u\n"
+                                "*  one   1  22  3  44\n"
+                                "   two   5  66  7  88\n";
+    expect_within(0, whole);
+    expect_within(21, whole);
+    expect_within(20, "          head   \n"
+                      "   name  x   y  z\n"
+                      "*  one   1  22  3\n"
+                      "   two   5  66  7\n"
+                      "\n"
+                      "           \n"
+                      "   name   u\n"
+                      "*  one   44\n"
+                      "   two   88\n");
+    // What is under one heading stays together, unless it is too wide by itself.
+    expect_within(14, "          head\n"
+                      "   name  x   y\n"
+                      "*  one   1  22\n"
+                      "   two   5  66\n"
+                      "\n"
+                      "              \n"
+                      "   name  z   u\n"
+                      "*  one   3  44\n"
+                      "   two   7  88\n");
+    expect_within(11, "         head\n"
+                      "   name  x\n"
+                      "*  one   1\n"
+                      "   two   5\n"
+                      "\n"
+                      "         head\n"
+                      "   name   y\n"
+                      "*  one   22\n"
+                      "   two   66\n"
+                      "\n"
+                      "          \n"
+                      "   name  z\n"
+                      "*  one   3\n"
+                      "   two   7\n"
+                      "\n"
+                      "           \n"
+                      "   name   u\n"
+                      "*  one   44\n"
+                      "   two   88\n");
 }
 
 int main(void) {
@@ -383,15 +328,9 @@ int main(void) {
         cmocka_unit_test(prompts_start_with_bos),
         cmocka_unit_test(config_mistakes_are_named),
         cmocka_unit_test(config_defaults_and_output),
+        cmocka_unit_test(shipped_configs_load),
         cmocka_unit_test(table_layout),
-        cmocka_unit_test(csv_columns),
-        cmocka_unit_test(retention_needs_a_base_that_knows_something),
-        cmocka_unit_test(samples_are_json_lines),
-        cmocka_unit_test(table_shows_what_is_missing),
-        cmocka_unit_test(front_is_what_nobody_beats),
-        cmocka_unit_test(labels_do_not_overlap),
-        cmocka_unit_test(picture_without_gnuplot_is_a_note),
-        cmocka_unit_test(picture_with_gnuplot),
+        cmocka_unit_test(wide_tables_are_broken_into_blocks),
     };
     return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
 }

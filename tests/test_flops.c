@@ -1,5 +1,6 @@
 #include "core/flops.h"
 #include "core/gemm.h"
+#include "core/least_squares.h"
 #include "infer/engine.h"
 
 #include "tests/support.h"
@@ -57,7 +58,7 @@ static uint64_t measured(const kv_system *system, int64_t n, bool decode) {
 static void test_prefill_equals_counter(void **state) {
     struct pair *pair = *state;
     const kv_system base = {.base = pair->base}, aux = {.base = pair->aux};
-    const kv_system predicted = {pair->base, pair->aux, pair->predictor};
+    const kv_system predicted = {.base = pair->base, .aux = pair->aux, .predictor = pair->predictor};
     for (int64_t n = 1; n <= 63; n = n < 3 ? n + 1 : 2 * n + 1) {
         assert_int_equal(kv_flops_prefill(&pair->base_spec, n), measured(&base, n, false));
         assert_int_equal(kv_flops_prefill(&pair->aux_spec, n), measured(&aux, n, false));
@@ -66,6 +67,39 @@ static void test_prefill_equals_counter(void **state) {
         assert_int_equal(kv_flops_decode(&pair->base_spec, n), measured(&base, n, true));
         assert_int_equal(kv_flops_decode(&pair->base_spec, n), measured(&predicted, n, true));
     }
+}
+
+// Answers of different lengths in one batch, decoded until each is complete.
+static void test_answers_equal_counter(void **state) {
+    struct pair *pair = *state;
+    enum { N = 4 };
+    static const int64_t prompts[N] = {7, 1, 20, 12}, generated[N] = {3, 6, 1, 4};
+    const kv_system systems[] = {{.base = pair->base},
+                                 {.base = pair->base, .aux = pair->aux, .predictor = pair->predictor}};
+    for (int i = 0; i < 2; i++) {
+        int32_t ids[40];
+        float logits[N * VOCABULARY];
+        kv_session *session;
+        kv_error err = {0};
+        tiny_ids(ids, 40, VOCABULARY, 5);
+        if (kv_session_create(&systems[i], N, 32, &session, &err) != KV_OK) fail_msg("%s", err.message);
+        kv_gemm_flops_reset();
+        if (kv_session_prefill(session, ids, prompts, logits, &err) != KV_OK) fail_msg("%s", err.message);
+        for (int64_t step = 1; step < 6; step++) {
+            bool active[N];
+            for (int s = 0; s < N; s++) active[s] = step < generated[s];
+            if (kv_session_decode(session, ids, active, logits, &err) != KV_OK) fail_msg("%s", err.message);
+        }
+        kv_session_free(session);
+        const kv_model_spec *aux = i ? &pair->aux_spec : NULL;
+        assert_int_equal(kv_flops_answers(&pair->base_spec, aux, pair->predictor, prompts, generated, N),
+                         kv_gemm_flops());
+    }
+    const int64_t none = 0;
+    assert_int_equal(kv_flops_answers(&pair->base_spec, NULL, NULL, prompts, &none, 1), 0);
+    assert_int_equal(kv_flops_decoding(&pair->base_spec, 5, 0), 0);
+    assert_int_equal(kv_flops_decoding(&pair->base_spec, 5, 2),
+                     kv_flops_decode(&pair->base_spec, 5) + kv_flops_decode(&pair->base_spec, 6));
 }
 
 // One layer, width 4, one head of 2, FFN 3, vocabulary 5, two tokens:
@@ -184,16 +218,29 @@ static void test_kvp_step_equals_counter(void **state) {
     struct pair *pair = *state;
     int32_t ids[TOKENS], targets[TOKENS];
     const kv_batch batch = make_batch(ids, targets);
-    static const kv_kvp_weights weights[] = {{.base = 1, .aux = 1, .consistency = 0.3f},
-                                             {.base = 1, .aux = 1, .consistency = 0.3f, .kl = 2},
-                                             {.base = 1, .kl = 2},
-                                             {.base = 1, .aux = 1},
-                                             {.consistency = 1}};
+    static const kv_kvp_weights weights[] = {
+        {.base = 1, .aux = 1, .consistency = 0.3f},
+        {.base = 1, .aux = 1, .consistency = 0.3f, .kl = 2},
+        {.base = 1, .kl = 2},
+        {.base = 1, .aux = 1},
+        {.base = 1, .aux = 1, .consistency = 1, .z_loss = 1e-4f},
+        {.base = 1, .aux = 1, .consistency = 1, .kl = 2, .z_loss = 1e-4f},
+        // each term alone, and in pairs that leave passes out
+        {.base = 1},
+        {.kl = 1},
+        {.consistency = 1},
+        {.aux = 1},
+        {.aux = 1, .consistency = 1},
+        {.aux = 1, .kl = 1},
+        {.consistency = 1, .kl = 1}};
     kv_error err = {0};
     kv_tape *tape = kv_tape_create();
     if (kv_predictor_set_trainable(pair->predictor, true, &err) != KV_OK) fail_msg("%s", err.message);
     for (size_t w = 0; w < sizeof weights / sizeof *weights; w++)
         for (int trained = 0; trained < 2; trained++) {
+            const bool only_aux = weights[w].aux != 0 && weights[w].base == 0 && weights[w].kl == 0 &&
+                                  weights[w].consistency == 0;
+            if (only_aux && !trained) continue; // nothing to train
             set_trainable(pair->aux, trained);
             kv_tape_reset(tape);
             kv_gemm_flops_reset();
@@ -212,15 +259,51 @@ static void test_kvp_step_equals_counter(void **state) {
     kv_tape_free(tape);
 }
 
+static void test_least_squares_equals_counter(void **state) {
+    struct pair *pair = *state;
+    int32_t ids[TOKENS];
+    kv_segment segments[SEQUENCES];
+    kv_tensor *aux_k[KV_MAX_LAYERS], *aux_v[KV_MAX_LAYERS], *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS];
+    static const int32_t mappings[][3] = {{0, 0, 1}, {1, 1, 1}, {1, 0, 1}};
+    tiny_ids(ids, TOKENS, VOCABULARY, 6);
+    for (int64_t s = 0; s < SEQUENCES; s++)
+        segments[s] = (kv_segment){s * SEQ_LEN, SEQ_LEN, s * SEQ_LEN, SEQ_LEN};
+    for (size_t m = 0; m < sizeof mappings / sizeof *mappings; m++) {
+        kv_predictor *predictor;
+        kv_least_squares *sums = NULL;
+        kv_error err = {0};
+        if (kv_predictor_create(&pair->base_spec, &pair->aux_spec, mappings[m], &predictor, &err) != KV_OK ||
+            kv_least_squares_create(&pair->base_spec, predictor, &sums, &err) != KV_OK)
+            fail_msg("%s", err.message);
+        kv_tape *tape = kv_tape_create();
+        kv_pass pass = {
+            .segments = segments, .n_segments = SEQUENCES, .raw_k = aux_k, .v = aux_v, .only_kv = true};
+        kv_gemm_flops_reset();
+        kv_model_forward(tape, pair->aux, ids, TOKENS, &pass);
+        pass.raw_k = base_k, pass.v = base_v;
+        kv_model_forward(tape, pair->base, ids, TOKENS, &pass);
+        if (kv_least_squares_add(sums, aux_k, aux_v, base_k, base_v, NULL, &err) != KV_OK)
+            fail_msg("%s", err.message);
+        assert_int_equal(
+            kv_flops_least_squares(&pair->base_spec, &pair->aux_spec, predictor, SEQUENCES, SEQ_LEN),
+            kv_gemm_flops());
+        kv_tape_free(tape);
+        kv_least_squares_free(sums);
+        kv_predictor_free(predictor);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prefill_equals_counter),
+        cmocka_unit_test(test_answers_equal_counter),
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_sizes_agree),
         cmocka_unit_test(test_published_reductions),
         cmocka_unit_test(test_lm_step_equals_counter),
         cmocka_unit_test(test_lm_step_with_large_vocabulary),
         cmocka_unit_test(test_kvp_step_equals_counter),
+        cmocka_unit_test(test_least_squares_equals_counter),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

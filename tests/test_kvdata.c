@@ -177,6 +177,10 @@ static void other_things_to_inspect(void **state) {
     assert_int_equal(kvdata("inspect", golden), 0);
     assert_non_null(strstr(out, "transformer.token_embeddings.weight"));
     assert_non_null(strstr(out, "checkpoint "));
+    assert_int_equal(kvdata("inspect", "random:openelm-1.1b-lp-0.50"), 0);
+    assert_non_null(strstr(out, "14 layers, dim 2048"));
+    assert_int_equal(kvdata("inspect", "random:openelm-1b"), 1);
+    expect_one_line("random:openelm-1b: unknown shape");
 }
 
 // ---- Bad input -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 #include "eval_support.h"
 
 #include "data/h5.h"
+#include "eval/results.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -96,23 +97,28 @@ static void pairs_are_checked(void **state) {
     expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[2].aux`");
 }
 
-static void full_disk_leaves_nothing(void **state) {
+// Samples stay, since they are what the next try goes on from; of everything else nothing does.
+static void full_disk_leaves_only_samples(void **state) {
     (void)state;
     const int64_t before = test_dir_count(test_dir);
+    char *directory = strdup(in_dir("full"));
     // Enough for what goes to the terminal, not for the files: the first of them, and later ones.
     for (int64_t size = 1500; size <= 12000; size *= 2) {
-        const char *const arguments[] = {in_dir("eval.yaml"), "--no-ttft", NULL};
+        const char *const arguments[] = {in_dir("eval.yaml"), "--no-ttft", "-o", directory, NULL};
         const int status = kveval_within(size, arguments);
         assert_int_equal(status, 1);
         assert_non_null(strstr(err, "kveval: "));
-        assert_int_equal(test_dir_count(test_dir), before);
+        assert_int_equal(test_dir_count(test_dir), before + 1);
+        assert_int_equal(test_dir_count(directory), 1);
+        test_dir_remove(directory);
     }
+    free(directory);
 }
 
 // ---- What it leaves ------------------------------------------------------------------------------------
 
 // Fields of a row of results.csv, in place; quotes are not expected but in the first.
-static int split_row(char *row, char *fields[20]) {
+static int split_row(char *row, char *fields[24]) {
     int n = 0;
     bool inside = false;
     fields[n++] = row;
@@ -126,18 +132,19 @@ static int split_row(char *row, char *fields[20]) {
 }
 
 static void check_csv(const char *path, bool timed) {
-    char *text = test_read_text(path), *fields[20], *save = NULL;
+    char *text = test_read_text(path), *fields[24], *save = NULL;
     char *row = strtok_r(text, "\n", &save);
     assert_int_equal(
         strncmp(row, "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,", 73), 0);
     int n_rows = 0;
     while ((row = strtok_r(NULL, "\n", &save))) {
-        assert_int_equal(split_row(row, fields), 16);
+        assert_int_equal(split_row(row, fields), 20);
         assert_string_equal(fields[4], "exact_match");
         const double accuracy = strtod(fields[5], NULL), paper = strtod(fields[7], NULL);
-        assert_true(*fields[5] && accuracy >= 0 && accuracy <= 1);
-        if (n_rows < 2) assert_true(paper == 1 && strtod(fields[8], NULL) == 1);
-        if (n_rows >= 2) assert_true(paper > 1 && strtod(fields[8], NULL) > 1);
+        const double low = strtod(fields[16], NULL), high = strtod(fields[17], NULL);
+        assert_true(*fields[5] && accuracy >= 0 && accuracy <= 1 && low <= accuracy && accuracy <= high);
+        if (n_rows < 2) assert_true(paper == 1 && strtod(fields[8], NULL) == 1 && !*fields[18]);
+        if (n_rows >= 2) assert_true(paper > 1 && strtod(fields[8], NULL) > 1 && *fields[18]);
         assert_int_equal(*fields[9] != '\0', timed);
         assert_int_equal(strtol(fields[13], NULL, 10), n_rows % 2 ? N_HELD_OUT : N_TRAINED);
         n_rows++;
@@ -146,43 +153,47 @@ static void check_csv(const char *path, bool timed) {
     free(text);
 }
 
-static void check_samples(const char *path) {
+static void check_samples(const char *path, int n_expected) {
     char *text = test_read_text(path), *save = NULL;
     int n = 0;
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save), n++) {
         json_t *sample = json_loads(line, 0, NULL);
-        static const char *const keys[] = {"task",   "split",      "system", "question",
-                                           "prompt", "generation", "verdict"};
+        static const char *const keys[] = {"task",   "split",      "system",  "question",
+                                           "prompt", "generation", "verdict", "run"};
         for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
             assert_true(json_is_string(json_object_get(sample, keys[i])));
         assert_true(json_array_size(json_object_get(sample, "answers")) > 0);
         json_decref(sample);
     }
-    assert_int_equal(n, N_SYSTEMS * (N_TRAINED + N_HELD_OUT));
+    assert_int_equal(n, n_expected);
     free(text);
 }
 
+static kv_results read_results(const char *path) {
+    kv_results results;
+    kv_error error = {0};
+    if (kv_results_read_h5(path, &results, &error)) fail_msg("%s", error.message);
+    return results;
+}
+
 static void check_h5(const char *path) {
+    kv_results r = read_results(path);
+    assert_int_equal(r.n_systems, N_SYSTEMS);
+    assert_int_equal(r.n_tasks, 2);
+    assert_int_equal(r.tasks[1].n_items, N_HELD_OUT);
+    assert_int_equal(r.n_timings, 1);
+    assert_int_equal(r.timings[0].batch_size, 2);
+    assert_non_null(strstr(r.configs[0], "max_tokens: 6"));
+    const double *flops = r.timings[0].flops;
+    assert_true(flops[0] > flops[2] && flops[2] > flops[1]);
+    assert_true(r.timings[0].samples[2] > 0);
+    kv_results_free(&r);
     kv_error error = {0};
     hid_t file;
-    int64_t shape[8], batch_size;
-    int32_t *correct;
-    float *flops;
     char program[32];
-    int n_dims;
     if (kv_h5_open(path, &file, &error)) fail_msg("%s", error.message);
     assert_int_equal(kv_h5_attr_string(file, "/", "program", program, sizeof program, &error), KV_OK);
     assert_string_equal(program, KV_VERSION);
-    assert_int_equal(kv_h5_attr_i64(file, "/", "batch_size", &batch_size, &error), KV_OK);
-    assert_int_equal(batch_size, 2);
-    assert_int_equal(kv_h5_read_i32(file, "/tasks/1/correct", 1000, &correct, &n_dims, shape, &error), KV_OK);
-    assert_true(n_dims == 2 && shape[0] == N_SYSTEMS && shape[1] == N_HELD_OUT);
-    assert_int_equal(kv_h5_read_f32(file, "/systems/flops", 1000, &flops, &n_dims, shape, &error), KV_OK);
-    assert_true(flops[0] > flops[2] && flops[2] > flops[1]);
-    static const char *const names[] = {"/config", "/systems/name", "/systems/ttft_samples",
-                                        "/tasks/0/generation", "/tasks/0/retention"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) assert_true(kv_h5_exists(file, names[i]));
-    free(correct), free(flops);
     kv_h5_close(&file, &error);
 }
 
@@ -194,7 +205,8 @@ static void a_whole_run(void **state) {
     assert_non_null(strstr(out, "±"));
     assert_non_null(strstr(err, "base on atlas trained"));
     check_csv(in_dir("eval/results.csv"), true);
-    check_samples(in_dir("eval/samples.jsonl"));
+    check_samples(in_dir("eval/samples/atlas-trained/base.jsonl"), N_TRAINED);
+    check_samples(in_dir("eval/samples/atlas-held-out/KVP.jsonl"), N_HELD_OUT);
     check_h5(in_dir("eval/results.h5"));
     if (!strstr(err, "not drawn")) {
         assert_int_equal(access(in_dir("eval/pareto.svg"), F_OK), 0);
@@ -211,23 +223,37 @@ static void a_whole_run(void **state) {
     assert_int_equal(test_dir_count(test_dir), around);
 }
 
+static void expect_same_answers(const char *one, const char *other) {
+    kv_results a = read_results(one), b = read_results(other);
+    for (int64_t i = 0; i < a.n_systems * a.n_tasks; i++) {
+        const kv_result_task *t = &a.tasks[i % a.n_tasks];
+        assert_memory_equal(a.outcomes[i].values, b.outcomes[i].values,
+                            (size_t)(t->n_metrics * t->n_items) * sizeof(double));
+        for (int64_t u = 0; u < t->n_units; u++) {
+            json_t *x = json_loads(a.outcomes[i].records[u], 0, NULL);
+            json_t *y = json_loads(b.outcomes[i].records[u], 0, NULL);
+            assert_int_equal(json_object_del(x, "run") | json_object_del(y, "run"), 0);
+            assert_true(json_equal(x, y));
+            json_decref(x), json_decref(y);
+        }
+    }
+    kv_results_free(&a);
+    kv_results_free(&b);
+}
+
 // Answers do not depend on how many questions are asked together.
 static void batches_change_nothing(void **state) {
     (void)state;
     const char *config = in_dir("eval.yaml");
     if (kveval(config, "--no-ttft", "-s", "batch_size=1", "-o", in_dir("one"))) fail_msg("%s", err);
     if (kveval(config, "--no-ttft", "-s", "batch_size=8", "-o", in_dir("eight"))) fail_msg("%s", err);
-    char *a = test_read_text(in_dir("one/samples.jsonl")), *b = test_read_text(in_dir("eight/samples.jsonl"));
-    assert_string_equal(a, b);
-    free(a), free(b);
+    expect_same_answers(in_dir("one/results.h5"), in_dir("eight/results.h5"));
 }
 
-// Ctrl-C while it works: exit status 130, no files.
-static void interrupted(void **state) {
-    (void)state;
-    const int64_t before = test_dir_count(test_dir);
-    const char *const arguments[] = {
-        getenv("KVEVAL"), in_dir("eval.yaml"), "-s", "ttft.repeats=1000000", "-o", in_dir("stopped"), NULL};
+// ---- Stopping and going on -----------------------------------------------------------------------------
+
+// Starts kveval in a process of its own, silent.
+static pid_t start(const char *const *arguments) {
     FILE *quiet = tmpfile();
     assert_non_null(quiet);
     const pid_t child = fork();
@@ -237,22 +263,119 @@ static void interrupted(void **state) {
         execv(arguments[0], (char *const *)arguments);
         _exit(127);
     }
+    fclose(quiet);
+    return child;
+}
+
+// Ctrl-C while it measures: exit status 130, no files but the samples.
+static void interrupted(void **state) {
+    (void)state;
+    const int64_t before = test_dir_count(test_dir);
+    const char *const arguments[] = {
+        getenv("KVEVAL"), in_dir("eval.yaml"), "-s", "ttft.repeats=1000000", "-o", in_dir("stopped"), NULL};
+    const pid_t child = start(arguments);
     usleep(1500000);
     kill(child, SIGINT);
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
-    fclose(quiet);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 130);
-    assert_int_equal(test_dir_count(test_dir), before);
+    assert_int_equal(test_dir_count(test_dir), before + 1);
+    assert_int_equal(test_dir_count(in_dir("stopped")), 1);
+}
+
+// Keeps the first half of a file, which may end within a line.
+static void halve(const char *path) {
+    struct stat info;
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(truncate(path, info.st_size / 2), 0);
+}
+
+// A run that was killed at any place goes on from its samples and ends with the same figures, byte by byte.
+static void killed_and_resumed(void **state) {
+    (void)state;
+    char *config = strdup(in_dir("eval.yaml"));
+    if (kveval(config, "--no-ttft", "-o", in_dir("whole"))) fail_msg("%s", err);
+    if (kveval(config, "--no-ttft", "-o", in_dir("resumed"))) fail_msg("%s", err);
+    halve(in_dir("resumed/samples/atlas-trained/base.jsonl"));
+    unlink(in_dir("resumed/samples/atlas-held-out/KVP.jsonl"));
+    unlink(in_dir("resumed/results.csv"));
+    // Killed for good once more, somewhere on the way.
+    const char *const arguments[] = {getenv("KVEVAL"), config, "--no-ttft", "-o", in_dir("resumed"), NULL};
+    const pid_t child = start(arguments);
+    usleep(60000);
+    kill(child, SIGKILL);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (kveval(config, "--no-ttft", "-o", in_dir("resumed"))) fail_msg("%s", err);
+    char *a = test_read_text(in_dir("whole/results.csv")), *b = test_read_text(in_dir("resumed/results.csv"));
+    assert_string_equal(a, b);
+    free(a), free(b);
+    expect_same_answers(in_dir("whole/results.h5"), in_dir("resumed/results.h5"));
+    // What is there is taken as it is: a verdict that was changed by hand shows.
+    char *path = strdup(in_dir("resumed/samples/atlas-trained/base.jsonl")), *text = test_read_text(path);
+    for (char *c = text; (c = strstr(c, "\"verdict\":\"wrong\""));)
+        memcpy(c, "\"verdict\":\"right\"", 17), c += 17;
+    char *right = strstr(text, "\"right\"");
+    assert_non_null(right);
+    test_write_text(path, text);
+    free(text), free(path);
+    if (kveval(config, "--no-ttft", "-o", in_dir("resumed"))) fail_msg("%s", err);
+    // Another seed, another run: nothing of it is taken.
+    if (kveval(config, "--no-ttft", "-s", "seed=2", "-o", in_dir("resumed"))) fail_msg("%s", err);
+    text = test_read_text(in_dir("resumed/samples/atlas-trained/base.jsonl"));
+    assert_null(strstr(text, "\"right\""));
+    free(text), free(config);
+}
+
+// ---- Reports -------------------------------------------------------------------------------------------
+
+static void reports_need_no_models(void **state) {
+    (void)state;
+    char *config = strdup(in_dir("eval.yaml"));
+    char *a = strdup(in_dir("part_a")), *b = strdup(in_dir("part_b"));
+    if (kveval(config, "-o", in_dir("both"))) fail_msg("%s", err);
+    char override[512];
+    snprintf(override, sizeof override,
+             "systems=[{name: base, model: %s/base}, {name: KVP, family: KVP-C, base: %s/base, aux: %s/aux, "
+             "predictor: %s/predictor}]",
+             test_dir, test_dir, test_dir, test_dir);
+    if (kveval(config, "-o", a, "-s", override)) fail_msg("%s", err);
+    snprintf(override, sizeof override,
+             "systems=[{name: base, model: %s/base}, {name: \"aux, alone\", family: aux, model: %s/aux}]",
+             test_dir, test_dir);
+    if (kveval(config, "-o", b, "-s", override)) fail_msg("%s", err);
+    char *first = strdup(in_dir("part_a/results.h5")), *second = strdup(in_dir("part_b/results.h5"));
+    if (kveval("report", first, second, "--output", in_dir("joined"))) fail_msg("%s", err);
+    assert_non_null(strstr(out, "aux, alone"));
+    assert_non_null(strstr(out, "KVP-C"));
+    check_csv(in_dir("joined/results.csv"), true);
+    kv_results joined = read_results(in_dir("joined/results.h5")),
+               whole = read_results(in_dir("both/results.h5"));
+    assert_int_equal(joined.n_systems, whole.n_systems);
+    assert_int_equal(joined.n_configs, 2);
+    assert_true(kv_results_outcome(&joined, 1, 0)->figures[0].accuracy ==
+                kv_results_outcome(&whole, 2, 0)->figures[0].accuracy);
+    kv_results_free(&joined), kv_results_free(&whole);
+    assert_int_equal(kveval("report"), 2);
+    assert_int_equal(kveval("report", first, "--x", "sideways"), 2);
+    expect_one_line(kveval("report", config), "eval.yaml");
+    expect_one_line(kveval("report", first, "/nowhere.h5"), "/nowhere.h5");
+    free(a), free(b), free(first), free(second), free(config);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(help_and_version),         cmocka_unit_test(wrong_usage),
-        cmocka_unit_test(mistakes_are_one_line),    cmocka_unit_test(pairs_are_checked),
-        cmocka_unit_test(full_disk_leaves_nothing), cmocka_unit_test(a_whole_run),
-        cmocka_unit_test(batches_change_nothing),   cmocka_unit_test(interrupted),
+        cmocka_unit_test(help_and_version),
+        cmocka_unit_test(wrong_usage),
+        cmocka_unit_test(mistakes_are_one_line),
+        cmocka_unit_test(pairs_are_checked),
+        cmocka_unit_test(full_disk_leaves_only_samples),
+        cmocka_unit_test(a_whole_run),
+        cmocka_unit_test(batches_change_nothing),
+        cmocka_unit_test(interrupted),
+        cmocka_unit_test(killed_and_resumed),
+        cmocka_unit_test(reports_need_no_models),
     };
     return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
 }

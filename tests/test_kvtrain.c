@@ -1,4 +1,5 @@
 // kvtrain as its users see it: runs that work, and runs that are stopped and go on.
+#include "core/flops.h"
 #include "data/checkpoint.h"
 #include "data/pending_file.h"
 #include "tests/train_support.h"
@@ -22,6 +23,14 @@ static void test_learns(void **state) {
     assert_true(fabs(metric("base", 1, "lr") - 1e-6) < 1e-12);
     assert_true(fabs(metric("base", 6, "lr") - 1e-2) < 1e-12);
     assert_true(metric("base", 40, "tokens_per_second") > 0);
+    // 128 tokens a step, as --dry-run counts them.
+    const double flops = metric("base", 40, "gflops_per_second") / metric("base", 40, "tokens_per_second");
+    const kv_model_spec spec = {.vocab_size = TEST_VOCAB,
+                                .model_dim = 16,
+                                .head_dim = 8,
+                                .n_layers = 3,
+                                .layers = {{2, 1, 32}, {2, 1, 32}, {2, 1, 32}}};
+    assert_float_equal(flops, 1e-9 * (double)kv_flops_lm_step(&spec, 8, 16) / 128, 1e-4 * flops);
     assert_true(file_exists("base/final/model/config.json"));
     assert_true(file_exists("base/checkpoints/step-000015/optimizer.h5"));
     assert_true(file_exists("base/checkpoints/step-000030/state.json"));
@@ -113,6 +122,33 @@ static void test_frozen_aux(void **state) {
     assert_true(metric("frozen", 20, "loss") < metric("frozen", 1, "loss"));
     train_expect(0, ARGS("kvp.yaml", "-n", "-s", "freeze_aux=true"));
     assert_non_null(strstr(train_output(), "loss.aux 1 counts as 0"));
+}
+
+// KVP-LP without a checkpoint for the aux: it starts as layers of the base, and resumes from its own.
+static void test_aux_from_the_base(void **state) {
+    (void)state;
+    put_file("kvplp.yaml",
+             "task: kvp\noutput: kvplp\ndata: {train: shard.h5, seq_len: 16, batch_size: 8}\n"
+             "base: base/final/model\npredictor: {mapping: pruned, keep: 0.5}\n"
+             "train: {steps: 4, lr: 5e-3, warmup_steps: 1, checkpoint_every: 2, log_every: 1}\n");
+    train_expect(0, ARGS("kvplp.yaml", "-n"));
+    assert_non_null(strstr(train_output(), "aux          layers of the base (trained)"));
+    train_expect(
+        0, ARGS("tune.yaml", "-o", "layers", "-s", "model={from: pruned, keep: 0.5}", "-s", "train.steps=0"));
+    train_expect(0, ARGS("kvplp.yaml", "-o", "kvplp_0", "-s", "train.steps=0"));
+    assert_true(same_file("kvplp_0/final/aux/model.safetensors", "layers/final/model/model.safetensors"));
+    train_expect(0, ARGS("kvplp.yaml", "-o", "kvplp_frozen", "-s", "freeze_aux=true"));
+    assert_true(
+        same_file("kvplp_frozen/final/aux/model.safetensors", "layers/final/model/model.safetensors"));
+    train_expect(0, ARGS("kvplp.yaml"));
+    assert_false(same_file("kvplp/final/aux/model.safetensors", "layers/final/model/model.safetensors"));
+    kv_error err;
+    assert_int_equal(kv_remove_tree("kvplp/checkpoints/step-000004", &err), KV_OK);
+    assert_int_equal(rename("kvplp/final", "kvplp_final"), 0);
+    train_expect(0, ARGS("kvplp.yaml", "--resume"));
+    assert_true(same_file("kvplp/final/aux/model.safetensors", "kvplp_final/aux/model.safetensors"));
+    train_refuse("key `aux`: found nothing, expected a value: the model's directory",
+                 ARGS("kvplp.yaml", "-o", "x", "-s", "predictor={mapping: separate}"));
 }
 
 static void test_least_squares_start(void **state) {
@@ -218,6 +254,7 @@ int main(void) {
         cmocka_unit_test(test_fine_tuning),
         cmocka_unit_test(test_kvp),
         cmocka_unit_test(test_frozen_aux),
+        cmocka_unit_test(test_aux_from_the_base),
         cmocka_unit_test(test_least_squares_start),
         cmocka_unit_test(test_interrupted_lm),
         cmocka_unit_test(test_interrupted_kvp),

@@ -26,9 +26,12 @@ static void test_published_sizes(void **state) {
                      {"openelm-450m", 457179136, 20, 1536, 64},
                      {"openelm-1.1b", 1079891456, 28, 2048, 64},
                      {"openelm-3b", 3036647424, 36, 3072, 128}};
+    assert_null(kv_published_name(-1));
+    assert_null(kv_published_name(4));
     for (int i = 0; i < 4; i++) {
         kv_model_spec spec;
         kv_error err = {0};
+        assert_string_equal(kv_published_name(i), published[i].name);
         assert_true(kv_published_spec(published[i].name, &spec));
         assert_int_equal(kv_model_spec_check(&spec, &err), KV_OK);
         assert_int_equal(spec.n_layers, published[i].n_layers);
@@ -212,6 +215,76 @@ static void test_initial_weights(void **state) {
     kv_model_free(b);
 }
 
+// The definition: 16 bits of a block for a weight, low halves first, spread evenly over a width of
+// sqrt(12) standard deviations.
+static double random_weight(uint64_t seed, const char *name, double std, int64_t i) {
+    uint32_t words[4];
+    kv_rng_block(kv_rng_stream(seed, name), (uint64_t)i / 8, words);
+    const uint32_t half = words[i % 8 / 2] >> 16 * (i % 2) & 0xffff;
+    return std * sqrt(12) * ((double)half - 32767.5) / 65536;
+}
+
+static void expect_random(const kv_param *p, uint64_t seed, double std) {
+    for (int64_t i = 0; i < kv_param_size(p); i++)
+        assert_float_equal(((float *)p->data)[i], random_weight(seed, p->name, std, i), 1e-6 * std);
+}
+
+static void test_random_fill(void **state) {
+    (void)state;
+    kv_model_spec spec = plain_spec();
+    spec.model_dim = 124, spec.vocab_size = 301, spec.qkv_bias = spec.qk_norm = true;
+    spec.layers[0].ffn_dim = 211;
+    kv_model *a = model_of(&spec, KV_F32, true);
+    kv_model_fill_random(a, 5, NULL, 0);
+    expect_random(&a->embed, 5, 1 / sqrt(124));
+    expect_random(&a->layers[1].gate, 5, 1 / sqrt(124));
+    expect_random(&a->layers[0].down, 5, 1 / sqrt(211) / sqrt(2 * 2));
+    expect_random(&a->layers[1].out, 5, 1 / sqrt((double)a->layers[1].out.cols) / sqrt(2 * 2));
+    assert_float_equal(spread(&a->embed) * sqrt(124), 1, 0.01);
+    for (int i = 0; i < 124; i++) assert_true(((float *)a->layers[1].ffn_norm.data)[i] == 1);
+    for (int i = 0; i < 124; i++) assert_true(((float *)a->norm.data)[i] == 1);
+    for (int i = 0; i < 4; i++) assert_true(((float *)a->layers[1].k_norm.data)[i] == 1);
+    for (int i = 0; i < 8; i++) assert_true(((float *)a->layers[1].k_bias.data)[i] == 0);
+    // Stored in 16 bits: the same, rounded.
+    kv_model *narrow = model_of(&spec, KV_BF16, true);
+    kv_model_fill_random(narrow, 5, NULL, 0);
+    for (int64_t i = 0; i < kv_param_size(&a->embed); i++)
+        assert_int_equal(((uint16_t *)narrow->embed.data)[i],
+                         test_half_nearest(KV_BF16, (double)((float *)a->embed.data)[i]));
+    kv_model_fill_random(narrow, 6, NULL, 0);
+    uint16_t first[8];
+    kv_narrow(first, a->embed.data, KV_BF16, 8);
+    assert_memory_not_equal(narrow->embed.data, first, sizeof first);
+    kv_model_free(a);
+    kv_model_free(narrow);
+}
+
+// Pruned after filling or filled after pruning: the same weights.
+static void test_random_fill_of_a_part(void **state) {
+    (void)state;
+    kv_model_spec spec = plain_spec();
+    spec.n_layers = 12; // names of one digit and of two
+    for (int64_t i = 1; i < 12; i++) spec.layers[i] = spec.layers[0];
+    static const int32_t kept[3] = {0, 7, 11};
+    kv_error err = {0};
+    kv_model *whole = model_of(&spec, KV_F32, true), *pruned;
+    kv_model_fill_random(whole, 9, NULL, 0);
+    assert_int_equal(kv_model_prune(whole, kept, 3, &pruned, &err), KV_OK);
+    kv_spec_prune(&spec, kept, 3);
+    assert_int_equal(spec.n_layers, 3);
+    assert_int_equal(spec.layers[3].n_heads, 0);
+    kv_model *filled = model_of(&spec, KV_F32, true);
+    kv_model_fill_random(filled, 9, kept, 12);
+    kv_param *pa[64], *pb[64];
+    const int64_t n = kv_model_params(pruned, pa);
+    assert_int_equal(kv_model_params(filled, pb), n);
+    for (int64_t i = 0; i < n; i++)
+        assert_memory_equal(pa[i]->data, pb[i]->data, (size_t)kv_param_size(pa[i]) * sizeof(float));
+    kv_model_free(whole);
+    kv_model_free(pruned);
+    kv_model_free(filled);
+}
+
 static void test_trainable_and_frozen(void **state) {
     (void)state;
     const kv_model_spec spec = plain_spec();
@@ -277,6 +350,8 @@ int main(void) {
         cmocka_unit_test(test_pruned_layers),
         cmocka_unit_test(test_parameters_are_listed_once_and_in_order),
         cmocka_unit_test(test_initial_weights),
+        cmocka_unit_test(test_random_fill),
+        cmocka_unit_test(test_random_fill_of_a_part),
         cmocka_unit_test(test_trainable_and_frozen),
         cmocka_unit_test(test_pruning_copies_layers),
     };

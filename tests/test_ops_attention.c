@@ -152,6 +152,25 @@ static void test_explicit_positions(void **state) {
     setup_free(&s);
 }
 
+// Queries in the middle of their sequence, as when pruned tokens come back: few of many keys, in one block
+// and over several, the last query with keys behind it or not.
+static void test_visible_keys(void **state) {
+    (void)state;
+    setup s = setup_make(4, 2, 6, true);
+    setup_add(&s, 5, 9, 2);
+    setup_add(&s, 70, 300, 0);
+    setup_add(&s, 1, 150, 1);
+    int32_t *visible = test_alloc(s.q_rows, sizeof *visible);
+    const int32_t few[] = {1, 3, 4, 8, 9};
+    for (int i = 0; i < 5; i++) visible[i] = few[i];
+    for (int i = 0; i < 70; i++) visible[5 + i] = (int32_t)(1 + 4 * i + test_below(3, i, 4));
+    visible[75] = 130;
+    s.args.visible = visible;
+    check(&s, (check_options){.max_probes = 40});
+    free(visible);
+    setup_free(&s);
+}
+
 // Segments may read the same key rows (a shared prefix) as long as those want no gradient.
 static void test_segments_that_share_keys(void **state) {
     (void)state;
@@ -176,6 +195,7 @@ int main(void) {
         cmocka_unit_test(test_several_segments),
         cmocka_unit_test(test_gaps_and_longer_keys),
         cmocka_unit_test(test_explicit_positions),
+        cmocka_unit_test(test_visible_keys),
         cmocka_unit_test(test_segments_that_share_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

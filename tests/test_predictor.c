@@ -99,6 +99,38 @@ static kv_predictor *predictor_of_three(kv_model_spec *base, kv_model_spec *aux)
     return predictor;
 }
 
+// The pruned map for what has the shape of a pruned base, the other one for all else.
+static void test_default_maps(void **state) {
+    (void)state;
+    kv_model_spec base = spec_of(4, 8, (int64_t[]){1, 2, 3, 4, 5, 6, 7, 8}, true), aux = base;
+    int32_t kept[KV_MAX_LAYERS], map[KV_MAX_LAYERS], expected[KV_MAX_LAYERS];
+    static const double fractions[] = {0.75, 0.5, 0.25};
+    for (int f = 0; f < 3; f++) {
+        const int64_t n = kv_pruned_layers(8, fractions[f], kept);
+        aux = base;
+        kv_spec_prune(&aux, kept, n);
+        kv_mapping_pruned(8, kept, n, expected);
+        kv_mapping_default(&base, &aux, map);
+        expect_map(map, expected, 8);
+    }
+    expect_map(map, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, 8);
+    // Layers 0, 1, 2, 4, 5, 6 again, but not quite.
+    const int64_t n = kv_pruned_layers(8, 0.75, kept);
+    for (int change = 0; change < 5; change++) {
+        aux = base;
+        kv_spec_prune(&aux, kept, n);
+        if (change == 0) aux.layers[5].ffn_dim++;
+        if (change == 1) aux.layers[0].n_heads++;
+        if (change == 2) aux.layers[2].n_kv_heads++;
+        if (change == 3) aux.head_dim += 2;
+        if (change == 4) aux.model_dim++;
+        kv_mapping_default(&base, &aux, map);
+        expect_map(map, (int32_t[]){0, 0, 1, 1, 2, 3, 4, 5}, 8);
+    }
+    kv_mapping_default(&base, &base, map);
+    expect_map(map, (int32_t[]){0, 1, 2, 3, 4, 5, 6, 7}, 8);
+}
+
 static void test_predictor_parameters(void **state) {
     (void)state;
     kv_model_spec base, aux;
@@ -361,6 +393,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_separate_maps),
         cmocka_unit_test(test_pruned_maps),
+        cmocka_unit_test(test_default_maps),
         cmocka_unit_test(test_explicit_maps_are_checked),
         cmocka_unit_test(test_predictor_parameters),
         cmocka_unit_test(test_least_squares_recovers_a_linear_map),

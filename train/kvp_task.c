@@ -26,14 +26,29 @@ static bool aux_trained(const kvp_task *kvp) {
     return !kvp->task.config->freeze_aux;
 }
 
+// A layer-pruned aux may come from no checkpoint but from the base itself.          [paper section 3.4,
+// KVP-LP]
+static const char *aux_name(const kv_train_config *config) {
+    return config->aux ? config->aux : "layers of the base";
+}
+
 // ---- Weights -------------------------------------------------------------------------------------------
 
 static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
     const char *dir = kvp->task.config->aux;
-    if (!aux_trained(kvp)) return kv_checkpoint_load(dir, &kvp->aux, err);
     char path[PATH_MAX];
-    kv_status status = from ? kv_task_path(path, from, "aux", err) : KV_OK;
-    if (status == KV_OK) status = kv_checkpoint_load_trainable(from ? path : dir, &kvp->aux, err);
+    kv_status status = KV_OK;
+    if (!dir && !(from && aux_trained(kvp))) {
+        int32_t kept[KV_MAX_LAYERS];
+        const int64_t n = kv_pruned_layers(kvp->base_spec.n_layers, kvp->task.config->predictor.keep, kept);
+        status = kv_model_prune(kvp->base, kept, n, &kvp->aux, err);
+    } else if (!aux_trained(kvp)) {
+        return kv_checkpoint_load(dir, &kvp->aux, err);
+    } else {
+        if (from) status = kv_task_path(path, from, "aux", err);
+        if (status == KV_OK) status = kv_checkpoint_load_trainable(from ? path : dir, &kvp->aux, err);
+    }
+    if (!aux_trained(kvp)) return status;
     if (status == KV_OK) status = kv_model_set_trainable(kvp->aux, true, err);
     return status;
 }
@@ -142,7 +157,7 @@ static void kvp_describe(const kv_task *task, FILE *out) {
     char text[32];
     fprintf(out, "base         %s: ", config->base);
     kv_task_describe_model(&kvp->base_spec, out);
-    fprintf(out, "aux          %s (%s): ", config->aux, aux_trained(kvp) ? "trained" : "frozen");
+    fprintf(out, "aux          %s (%s): ", aux_name(config), aux_trained(kvp) ? "trained" : "frozen");
     kv_task_describe_model(&kvp->aux_spec, out);
     fprintf(out, "predictors   %s parameters; base layer reads aux layer:",
             kv_count_text((double)predictor_size(kvp), text));
@@ -207,10 +222,20 @@ static kv_status plan_mapping(kvp_task *kvp, kv_error *err) {
     return KV_OK;
 }
 
+static kv_status plan_aux(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    if (config->aux) return kv_task_spec(&kvp->task, "aux", config->aux, &kvp->aux_spec, err);
+    int32_t kept[KV_MAX_LAYERS];
+    kvp->aux_spec = kvp->base_spec;
+    const int64_t n_kept = kv_pruned_layers(kvp->base_spec.n_layers, config->predictor.keep, kept);
+    kv_spec_prune(&kvp->aux_spec, kept, n_kept);
+    return KV_OK;
+}
+
 static kv_status plan_models(kvp_task *kvp, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
     kv_status status = kv_task_spec(&kvp->task, "base", config->base, &kvp->base_spec, err);
-    if (status == KV_OK) status = kv_task_spec(&kvp->task, "aux", config->aux, &kvp->aux_spec, err);
+    if (status == KV_OK) status = plan_aux(kvp, err);
     if (status == KV_OK && kvp->aux_spec.vocab_size != kvp->base_spec.vocab_size) {
         kv_config_fail(kvp->task.source, err, "aux",
                        "%s has a vocabulary of %" PRIi64 ", expected %" PRIi64 " as in the base %s",
@@ -219,7 +244,8 @@ static kv_status plan_models(kvp_task *kvp, kv_error *err) {
         return KV_ERR_MISMATCH;
     }
     if (status == KV_OK) status = kv_task_check_model(&kvp->task, "base", config->base, &kvp->base_spec, err);
-    if (status == KV_OK) status = kv_task_check_model(&kvp->task, "aux", config->aux, &kvp->aux_spec, err);
+    if (status == KV_OK)
+        status = kv_task_check_model(&kvp->task, "aux", aux_name(config), &kvp->aux_spec, err);
     return status == KV_OK ? plan_mapping(kvp, err) : status;
 }
 

@@ -1,5 +1,6 @@
 #include "train/least_squares_start.h"
 
+#include "core/flops.h"
 #include "core/least_squares.h"
 #include "data/console.h"
 
@@ -79,16 +80,21 @@ kv_status kv_least_squares_start(const kv_train_config *config, const kv_shard *
     // Text read a second time adds nothing to the sums.
     int64_t n_tokens = wanted < shard->n_tokens ? wanted : shard->n_tokens;
     int64_t n_batches = (n_tokens + rows - 1) / rows;
+    const uint64_t flops = kv_flops_least_squares(&base->spec, &aux->spec, predictor,
+                                                  config->data.micro_batch_size, config->data.seq_len);
     kv_progress progress;
+    char note[64] = "tokens";
     kv_progress_begin(&progress, stderr, "least squares", n_batches * rows);
     for (int64_t i = 0; status == KV_OK && i < n_batches; i++) {
         status = add_batch(&p, i, base, aux, err);
-        kv_progress_show(&progress, (i + 1) * rows, "tokens");
+        snprintf(note, sizeof note, "tokens  %.1f GFLOP/s",
+                 1e-9 * (double)flops * (double)(i + 1) / (kv_now() - progress.started));
+        kv_progress_show(&progress, (i + 1) * rows, note);
         if (status == KV_OK && kv_console_interrupted())
             status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted before the first step, nothing to save");
     }
     if (status == KV_OK) {
-        kv_progress_end(&progress, "tokens");
+        kv_progress_end(&progress, note);
         status = solve(&p, predictor, err);
     }
     free_pass(&p);

@@ -125,9 +125,7 @@ static kv_status plan_model(lm_task *lm, kv_error *err) {
     if (status != KV_OK || config->model.from != KV_FROM_PRUNED) return status;
     lm->n_before = spec->n_layers;
     lm->n_kept = kv_pruned_layers(spec->n_layers, config->model.keep, lm->kept);
-    for (int64_t i = 0; i < lm->n_kept; i++) spec->layers[i] = spec->layers[lm->kept[i]];
-    memset(spec->layers + lm->n_kept, 0, (size_t)(KV_MAX_LAYERS - lm->n_kept) * sizeof *spec->layers);
-    spec->n_layers = lm->n_kept;
+    kv_spec_prune(spec, lm->kept, lm->n_kept);
     return KV_OK;
 }
 

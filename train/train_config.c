@@ -286,8 +286,10 @@ static kv_status check_consistency(const kv_config *config, kv_loss_config *l, k
 
 static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error *err) {
     static const char *const models[] = {"base", "aux"};
+    // Of a layer-pruned aux the base has the weights.
+    const size_t n_needed = t->predictor.mapping == KV_MAPPING_PRUNED ? 1 : 2;
     kv_status status = forbid(config, lm_only, LENGTH(lm_only), "only with task: lm", err);
-    if (status == KV_OK) status = require(config, models, LENGTH(models), "the model's directory", err);
+    if (status == KV_OK) status = require(config, models, n_needed, "the model's directory", err);
     if (status == KV_OK) status = check_predictor(config, &t->predictor, err);
     const struct real_range reals[] = {{"loss.base", t->loss.base, 0, 1e6},
                                        {"loss.aux", t->loss.aux, 0, 1e6},

@@ -160,10 +160,12 @@ static kv_status log_step(struct trainer *t, const struct step_result *result, k
     for (int i = 0; i < t->task->n_terms; i++)
         used += (size_t)snprintf(line + used, sizeof line - used, ", \"%s\": %.9g", t->task->term_names[i],
                                  result->terms[i]);
-    double speed = step_tokens(t) * (double)(step - t->log_step) / (now - t->log_time);
+    double steps_per_second = (double)(step - t->log_step) / (now - t->log_time);
     snprintf(line + used, sizeof line - used,
-             ", \"grad_norm\": %.9g, \"tokens_per_second\": %.6g, \"seconds\": %.6f}", result->grad_norm,
-             speed, t->run->state.seconds);
+             ", \"grad_norm\": %.9g, \"tokens_per_second\": %.6g, \"gflops_per_second\": %.6g, "
+             "\"seconds\": %.6f}",
+             result->grad_norm, step_tokens(t) * steps_per_second,
+             1e-9 * (double)t->step_flops * steps_per_second, t->run->state.seconds);
     t->log_time = now;
     t->log_step = step;
     return kv_run_log(t->run, line, err);

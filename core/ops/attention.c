@@ -8,7 +8,7 @@
 // The queries of all heads that share a KV head are stacked into one matrix, row t · group + h for query t,
 // head h. 1/√d is folded into Q when it is turned.
 #include "core/gemm.h"
-#include "core/ops.h"
+#include "core/ops/attention_blocks.h"
 #include "core/vecmath.h"
 
 #include <assert.h>
@@ -16,62 +16,27 @@
 #include <omp.h>
 #include <string.h>
 
-enum { STACK_ROWS = 128, KEY_TILE = 128 };
-
-// L = m + ln l in two parts: rounded to one float, large scores would lose the digits that matter.
-struct lse {
-    float max, log_sum;
-};
+enum { KEY_TILE = 128 };
 
 struct attention_saved {
     kv_attention_args args;
-    struct lse *lse; // [n_heads, rows of q]
-};
-
-// Everything the loops over blocks need to know about the call.
-struct geometry {
-    kv_attention_args args;
-    int64_t group, block; // query heads per KV head; queries per block
-    int64_t q_dim, kv_dim;
-    const float *q, *k, *v;    // k already turned, same rows as the original
-    const int64_t *turned_row; // first row of each segment in k
-    int64_t n_turned;
-    struct lse *lse;
-    int64_t lse_stride;
+    struct kv_attention_lse *lse; // [n_heads, rows of q]
 };
 
 // Scratch of one thread, carved out of one allocation.
 struct scratch {
-    float *q, *o, *dq, *d_o; // [STACK_ROWS or more, head_dim]
+    float *q, *o, *dq, *d_o; // [KV_STACK_ROWS or more, head_dim]
     float *s, *ds;           // [.., KEY_TILE]
     float *max, *sum;        // [..]
     float *log_sum;          // [..]
 };
 
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static int64_t queries_per_block(int64_t group) {
-    return STACK_ROWS / group > 1 ? STACK_ROWS / group : 1;
-}
-
-uint64_t kv_attention_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
-                            int64_t k_len) {
-    int64_t block = queries_per_block(n_heads / n_kv_heads);
-    uint64_t flops = 0;
-    for (int64_t t = 0; t < q_len; t += block) {
-        int64_t queries = min64(block, q_len - t), keys = k_len - q_len + t + queries;
-        flops += 4 * (uint64_t)(n_heads * queries) * (uint64_t)keys * (uint64_t)head_dim;
-    }
-    return flops;
-}
-
-static size_t scratch_floats(const struct geometry *g) {
+static size_t scratch_floats(const struct kv_attention_geometry *g) {
     int64_t rows = g->block * g->group;
     return (size_t)(rows * (4 * g->args.head_dim + 2 * KEY_TILE + 3) + 16);
 }
 
-static struct scratch carve(float *memory, const struct geometry *g) {
+static struct scratch carve(float *memory, const struct kv_attention_geometry *g) {
     int64_t rows = g->block * g->group, tile = rows * g->args.head_dim;
     struct scratch w = {.q = memory, .o = memory + tile, .dq = memory + 2 * tile, .d_o = memory + 3 * tile};
     w.s = memory + 4 * tile;
@@ -82,77 +47,14 @@ static struct scratch carve(float *memory, const struct geometry *g) {
     return w;
 }
 
-// Turned keys, packed segment after segment, so that tiles go into the products without copying.
-static bool turn_keys(kv_arena *arena, struct geometry *g, const float *k) {
-    const kv_attention_args *a = &g->args;
-    int64_t *first = kv_arena_alloc(arena, (size_t)a->n_segments * sizeof *first);
-    if (!first) return false;
-    g->n_turned = 0;
-    for (int64_t s = 0; s < a->n_segments; s++) {
-        first[s] = g->n_turned;
-        g->n_turned += a->segments[s].k_len;
-    }
-    float *turned = kv_arena_floats(arena, g->n_turned * g->kv_dim);
-    if (!turned) return false;
-#pragma omp parallel for schedule(static) if (g->n_turned * g->kv_dim > 1 << 13)
-    for (int64_t s = 0; s < a->n_segments; s++) {
-        const kv_segment *seg = &a->segments[s];
-        for (int64_t j = 0; j < seg->k_len; j++) {
-            const float *src = k + (seg->k_row + j) * g->kv_dim;
-            float *dst = turned + (first[s] + j) * g->kv_dim;
-            int64_t position = a->k_positions ? a->k_positions[seg->k_row + j] : j;
-            for (int64_t h = 0; h < a->n_kv_heads; h++)
-                kv_rope_turn(a->rope, position, false, src + h * a->head_dim, dst + h * a->head_dim);
-        }
-    }
-    g->turned_row = first;
-    g->k = turned;
-    return true;
-}
-
-static bool make_geometry(kv_arena *arena, struct geometry *g, const kv_attention_args *args, const float *q,
-                          const float *k, const float *v) {
-    *g = (struct geometry){.args = *args, .group = args->n_heads / args->n_kv_heads, .q = q, .k = k, .v = v};
-    g->block = queries_per_block(g->group);
-    g->q_dim = args->n_heads * args->head_dim;
-    g->kv_dim = args->n_kv_heads * args->head_dim;
-    return !args->rope || turn_keys(arena, g, k);
-}
-
-static const float *key_rows(const struct geometry *g, int64_t segment, int64_t j, int64_t kv_head) {
-    int64_t row = g->args.rope ? g->turned_row[segment] : g->args.segments[segment].k_row;
-    return g->k + (row + j) * g->kv_dim + kv_head * g->args.head_dim;
-}
-
-static const float *value_rows(const struct geometry *g, int64_t segment, int64_t j, int64_t kv_head) {
+static const float *value_rows(const struct kv_attention_geometry *g, int64_t segment, int64_t j,
+                               int64_t kv_head) {
     return g->v + (g->args.segments[segment].k_row + j) * g->kv_dim + kv_head * g->args.head_dim;
 }
 
-static int64_t query_position(const struct geometry *g, const kv_segment *seg, int64_t t) {
-    return g->args.q_positions ? g->args.q_positions[seg->q_row + t] : seg->k_len - seg->q_len + t;
-}
-
-// dst[queries · group, d] = the stacked queries t0.. of a KV head, turned and scaled.
-static void stack_queries(const struct geometry *g, const kv_segment *seg, int64_t kv_head, int64_t t0,
-                          int64_t queries, float *dst) {
-    int64_t d = g->args.head_dim;
-    float scale = 1.0f / sqrtf((float)d);
-    for (int64_t t = 0; t < queries; t++) {
-        const float *src = g->q + (seg->q_row + t0 + t) * g->q_dim + kv_head * g->group * d;
-        int64_t position = query_position(g, seg, t0 + t);
-        for (int64_t h = 0; h < g->group; h++, src += d, dst += d) {
-            if (g->args.rope)
-                kv_rope_turn(g->args.rope, position, false, src, dst);
-            else
-                memcpy(dst, src, (size_t)d * sizeof *dst);
-            for (int64_t i = 0; i < d; i++) dst[i] *= scale;
-        }
-    }
-}
-
 // dst[queries · group, d] = the stacked rows of a [rows of q, n_heads · d] matrix.
-static void stack_rows(const struct geometry *g, const kv_segment *seg, int64_t kv_head, int64_t t0,
-                       int64_t queries, const float *matrix, float *dst) {
+static void stack_rows(const struct kv_attention_geometry *g, const kv_segment *seg, int64_t kv_head,
+                       int64_t t0, int64_t queries, const float *matrix, float *dst) {
     size_t width = (size_t)(g->group * g->args.head_dim);
     for (int64_t t = 0; t < queries; t++)
         memcpy(dst + (size_t)t * width, matrix + (seg->q_row + t0 + t) * g->q_dim + kv_head * (int64_t)width,
@@ -185,18 +87,18 @@ static void online_softmax_row(float *s, int64_t seen, int64_t width, bool first
     *max = top;
 }
 
-static void forward_block(const struct geometry *g, int64_t segment, int64_t kv_head, int64_t t0,
+static void forward_block(const struct kv_attention_geometry *g, int64_t segment, int64_t kv_head, int64_t t0,
                           struct scratch w, float *out) {
     const kv_segment *seg = &g->args.segments[segment];
-    int64_t d = g->args.head_dim, queries = min64(g->block, seg->q_len - t0), rows = queries * g->group;
-    int64_t offset = seg->k_len - seg->q_len + t0, keys = offset + queries;
-    stack_queries(g, seg, kv_head, t0, queries, w.q);
+    int64_t d = g->args.head_dim, queries = kv_min64(g->block, seg->q_len - t0), rows = queries * g->group;
+    int64_t keys = kv_visible_keys(&g->args, seg, t0 + queries - 1);
+    kv_stack_queries(g, seg, kv_head, t0, queries, w.q);
     for (int64_t j0 = 0; j0 < keys; j0 += KEY_TILE) {
-        int64_t width = min64(KEY_TILE, keys - j0);
-        kv_gemm_nt(rows, width, d, w.q, d, key_rows(g, segment, j0, kv_head), g->kv_dim, 0, w.s, KEY_TILE);
+        int64_t width = kv_min64(KEY_TILE, keys - j0);
+        kv_gemm_nt(rows, width, d, w.q, d, kv_key_rows(g, segment, j0, kv_head), g->kv_dim, 0, w.s, KEY_TILE);
         for (int64_t r = 0; r < rows; r++) {
-            int64_t seen = offset + r / g->group + 1 - j0;
-            seen = seen < 0 ? 0 : min64(seen, width);
+            int64_t seen = kv_visible_keys(&g->args, seg, t0 + r / g->group) - j0;
+            seen = seen < 0 ? 0 : kv_min64(seen, width);
             online_softmax_row(w.s + r * KEY_TILE, seen, width, j0 == 0, w.max + r, w.sum + r, w.o + r * d,
                                d);
         }
@@ -207,7 +109,7 @@ static void forward_block(const struct geometry *g, int64_t segment, int64_t kv_
         int64_t row = seg->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
         float *y = out + row * g->q_dim + head * d, inverse = 1.0f / w.sum[r];
         for (int64_t i = 0; i < d; i++) y[i] = w.o[r * d + i] * inverse;
-        if (g->lse) g->lse[head * g->lse_stride + row] = (struct lse){w.max[r], logf(w.sum[r])};
+        if (g->lse) g->lse[head * g->lse_stride + row] = (struct kv_attention_lse){w.max[r], logf(w.sum[r])};
     }
 }
 
@@ -217,14 +119,14 @@ struct task {
     int64_t t0;
 };
 
-static int64_t count_tasks(const struct geometry *g) {
+static int64_t count_tasks(const struct kv_attention_geometry *g) {
     int64_t n = 0;
     for (int64_t s = 0; s < g->args.n_segments; s++)
         n += (g->args.segments[s].q_len + g->block - 1) / g->block * g->args.n_kv_heads;
     return n;
 }
 
-static bool attend(kv_arena *arena, const struct geometry *g, float *out) {
+static bool attend(kv_arena *arena, const struct kv_attention_geometry *g, float *out) {
     int64_t n_tasks = count_tasks(g), n = 0;
     int n_threads = omp_get_max_threads();
     struct task *tasks = kv_arena_alloc(arena, (size_t)n_tasks * sizeof *tasks);
@@ -251,11 +153,11 @@ struct gradients {
 };
 
 // P and dS of one tile from its scores (in s) and dO·Vᵀ (in ds).
-static void backward_scores(const struct geometry *g, const struct scratch *w, int64_t rows, int64_t offset,
-                            int64_t j0, int64_t width) {
+static void backward_scores(const struct kv_attention_geometry *g, const kv_segment *seg,
+                            const struct scratch *w, int64_t rows, int64_t t0, int64_t j0, int64_t width) {
     for (int64_t r = 0; r < rows; r++) {
-        int64_t seen = offset + r / g->group + 1 - j0;
-        seen = seen < 0 ? 0 : min64(seen, width);
+        int64_t seen = kv_visible_keys(&g->args, seg, t0 + r / g->group) - j0;
+        seen = seen < 0 ? 0 : kv_min64(seen, width);
         float *restrict s = w->s + r * KEY_TILE, *restrict ds = w->ds + r * KEY_TILE;
         float max = w->max[r], log_sum = w->log_sum[r], dot = w->sum[r];
         for (int64_t j = 0; j < seen; j++) {
@@ -267,14 +169,15 @@ static void backward_scores(const struct geometry *g, const struct scratch *w, i
 }
 
 // dq of a block: turned back, scaled, written or added to its place.
-static void unstack_query_gradient(const struct geometry *g, const kv_segment *seg, int64_t kv_head,
-                                   int64_t t0, int64_t rows, float *dq_stack, const struct gradients *grads) {
+static void unstack_query_gradient(const struct kv_attention_geometry *g, const kv_segment *seg,
+                                   int64_t kv_head, int64_t t0, int64_t rows, float *dq_stack,
+                                   const struct gradients *grads) {
     int64_t d = g->args.head_dim;
     float scale = 1.0f / sqrtf((float)d);
     for (int64_t r = 0; r < rows; r++) {
         int64_t t = t0 + r / g->group, head = kv_head * g->group + r % g->group;
         float *src = dq_stack + r * d, *dst = grads->dq + (seg->q_row + t) * g->q_dim + head * d;
-        if (g->args.rope) kv_rope_turn(g->args.rope, query_position(g, seg, t), true, src, src);
+        if (g->args.rope) kv_rope_turn(g->args.rope, kv_query_position(g, seg, t), true, src, src);
         if (grads->q_beta == 0)
             for (int64_t i = 0; i < d; i++) dst[i] = src[i] * scale;
         else
@@ -282,12 +185,12 @@ static void unstack_query_gradient(const struct geometry *g, const kv_segment *s
     }
 }
 
-static void backward_block(const struct geometry *g, int64_t segment, int64_t kv_head, int64_t t0,
-                           struct scratch w, const struct gradients *grads) {
+static void backward_block(const struct kv_attention_geometry *g, int64_t segment, int64_t kv_head,
+                           int64_t t0, struct scratch w, const struct gradients *grads) {
     const kv_segment *seg = &g->args.segments[segment];
-    int64_t d = g->args.head_dim, queries = min64(g->block, seg->q_len - t0), rows = queries * g->group;
-    int64_t offset = seg->k_len - seg->q_len + t0, keys = offset + queries;
-    stack_queries(g, seg, kv_head, t0, queries, w.q);
+    int64_t d = g->args.head_dim, queries = kv_min64(g->block, seg->q_len - t0), rows = queries * g->group;
+    int64_t keys = kv_visible_keys(&g->args, seg, t0 + queries - 1);
+    kv_stack_queries(g, seg, kv_head, t0, queries, w.q);
     stack_rows(g, seg, kv_head, t0, queries, grads->out, w.o);
     stack_rows(g, seg, kv_head, t0, queries, grads->dout, w.d_o);
     for (int64_t r = 0; r < rows; r++) {
@@ -299,11 +202,11 @@ static void backward_block(const struct geometry *g, int64_t segment, int64_t kv
         w.sum[r] = dot;
     }
     for (int64_t j0 = 0; j0 < keys; j0 += KEY_TILE) {
-        int64_t width = min64(KEY_TILE, keys - j0);
-        const float *k = key_rows(g, segment, j0, kv_head), *v = value_rows(g, segment, j0, kv_head);
+        int64_t width = kv_min64(KEY_TILE, keys - j0);
+        const float *k = kv_key_rows(g, segment, j0, kv_head), *v = value_rows(g, segment, j0, kv_head);
         kv_gemm_nt(rows, width, d, w.q, d, k, g->kv_dim, 0, w.s, KEY_TILE);
         kv_gemm_nt(rows, width, d, w.d_o, d, v, g->kv_dim, 0, w.ds, KEY_TILE);
-        backward_scores(g, &w, rows, offset, j0, width);
+        backward_scores(g, seg, &w, rows, t0, j0, width);
         if (grads->dv)
             kv_gemm_tn(width, d, rows, w.s, KEY_TILE, w.d_o, d, 1,
                        grads->dv + (seg->k_row + j0) * g->kv_dim + kv_head * d, g->kv_dim);
@@ -315,8 +218,8 @@ static void backward_block(const struct geometry *g, int64_t segment, int64_t kv
 }
 
 // The gradient of turned keys, turned back and added to the keys' own.
-static void turn_back_keys(const struct geometry *g, int64_t segment, int64_t kv_head, float *turned,
-                           float *dk) {
+static void turn_back_keys(const struct kv_attention_geometry *g, int64_t segment, int64_t kv_head,
+                           float *turned, float *dk) {
     const kv_segment *seg = &g->args.segments[segment];
     int64_t d = g->args.head_dim;
     for (int64_t j = 0; j < seg->k_len; j++) {
@@ -345,9 +248,9 @@ static void attention_backward(kv_tape *tape, const kv_record *r) {
     if (grads.dq && grads.q_beta == 0) // rows outside every segment
         memset(grads.dq, 0, (size_t)(q->rows * q->cols) * sizeof *grads.dq);
     kv_arena_mark mark = kv_arena_get_mark(arena);
-    struct geometry g;
-    bool ok = make_geometry(arena, &g, &saved->args, q->data, k->data, v->data);
-    g.lse = saved->lse, g.lse_stride = q->rows;
+    struct kv_attention_geometry g;
+    bool ok = kv_attention_prepare(tape, &saved->args, q->data, k->data, &g);
+    g.v = v->data, g.lse = saved->lse, g.lse_stride = q->rows;
     int n_threads = omp_get_max_threads();
     size_t floats = scratch_floats(&g);
     float *memory = kv_arena_floats(arena, (int64_t)floats * n_threads);
@@ -371,7 +274,7 @@ static void attention_backward(kv_tape *tape, const kv_record *r) {
 }
 
 static bool record_attention(kv_tape *tape, kv_tensor *out, kv_tensor *q, kv_tensor *k, kv_tensor *v,
-                             const kv_attention_args *args, struct lse *lse) {
+                             const kv_attention_args *args, struct kv_attention_lse *lse) {
     kv_record *r = kv_tape_record(tape, attention_backward, out, sizeof(struct attention_saved));
     kv_segment *segments = kv_arena_alloc(kv_tape_arena(tape), (size_t)args->n_segments * sizeof *segments);
     if (!r || !segments) return false;
@@ -383,46 +286,22 @@ static bool record_attention(kv_tape *tape, kv_tensor *out, kv_tensor *q, kv_ten
     return true;
 }
 
-// Widens [*least, *most] to hold positions[0..n).
-static void span(const int32_t *positions, int64_t n, int64_t *least, int64_t *most) {
-    for (int64_t i = 0; i < n; i++) {
-        if (positions[i] < *least) *least = positions[i];
-        if (positions[i] > *most) *most = positions[i];
-    }
-}
-
-// Every position that will be looked up in the table of angles is inside it.
-static bool positions_fit(kv_tape *tape, const kv_attention_args *a) {
-    for (int64_t s = 0; a->rope && s < a->n_segments; s++) {
-        const kv_segment *seg = &a->segments[s];
-        int64_t least = 0, most = a->q_positions && a->k_positions ? 0 : seg->k_len - 1;
-        if (a->k_positions) span(a->k_positions + seg->k_row, seg->k_len, &least, &most);
-        if (a->q_positions) span(a->q_positions + seg->q_row, seg->q_len, &least, &most);
-        if (least >= 0 && most < a->rope->n_positions) continue;
-        kv_tape_fail(tape, KV_ERR_RANGE,
-                     "sequence %lld reaches position %lld, outside the context of %lld tokens", (long long)s,
-                     (long long)(least < 0 ? least : most), (long long)a->rope->n_positions);
-        return false;
-    }
-    return true;
-}
-
 kv_tensor *kv_attention(kv_tape *tape, kv_tensor *q, kv_tensor *k, kv_tensor *v,
                         const kv_attention_args *args) {
     if (!q || !k || !v) return NULL;
     assert(q->cols == args->n_heads * args->head_dim && k->cols == args->n_kv_heads * args->head_dim);
     assert(v->cols == k->cols && v->rows == k->rows && args->n_heads % args->n_kv_heads == 0);
-    if (!positions_fit(tape, args)) return NULL;
     kv_arena *arena = kv_tape_arena(tape);
     kv_tensor *out = kv_tape_tensor(tape, q->rows, q->cols);
     bool wants = kv_tape_wants(tape, (const kv_tensor *const[]){q, k, v}, 3, NULL, NULL);
-    struct lse *lse = wants ? kv_arena_alloc(arena, (size_t)(args->n_heads * q->rows) * sizeof *lse) : NULL;
+    struct kv_attention_lse *lse =
+        wants ? kv_arena_alloc(arena, (size_t)(args->n_heads * q->rows) * sizeof *lse) : NULL;
     if (!out || (wants && !lse)) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for attention");
     kv_arena_mark mark = kv_arena_get_mark(arena);
-    struct geometry g;
-    bool ok = make_geometry(arena, &g, args, q->data, k->data, v->data);
-    g.lse = lse, g.lse_stride = q->rows;
-    if (!ok || !attend(arena, &g, out->data))
+    struct kv_attention_geometry g;
+    if (!kv_attention_prepare(tape, args, q->data, k->data, &g)) return NULL;
+    g.v = v->data, g.lse = lse, g.lse_stride = q->rows;
+    if (!attend(arena, &g, out->data))
         return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for attention");
     kv_arena_release(arena, mark);
     if (wants && !record_attention(tape, out, q, k, v, args, lse))

@@ -1,0 +1,74 @@
+// Random weights for models that are timed, not trained: a billion of them in seconds.
+#include "core/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+// A weight takes 16 bits of a random block, so a block makes 8.
+enum { PER_BLOCK = 8, PIECE = 2048 };
+
+// The name a parameter had in the model that the layers come from.
+static void origin_name(const kv_param *param, const int32_t *origin, char name[KV_NAME_MAX]) {
+    long long layer;
+    int rest = 0;
+    snprintf(name, KV_NAME_MAX, "%s", param->name);
+    if (origin && sscanf(param->name, "layers.%lld.%n", &layer, &rest) == 1 && rest > 0)
+        snprintf(name, KV_NAME_MAX, "layers.%d.%s", (int)origin[layer], param->name + rest);
+}
+
+static bool ends_with(const char *name, const char *end) {
+    const size_t n = strlen(name), m = strlen(end);
+    return n >= m && !strcmp(name + n - m, end);
+}
+
+static bool is_constant(const kv_param *param, float *value) {
+    *value = ends_with(param->name, "norm") ? 1 : 0;
+    return *value == 1 || ends_with(param->name, "bias");
+}
+
+// values[n], n a multiple of 8: element 8b + 2w + h is half h (low first) of word w of block first + b, as a
+// number from -scale / 2 to scale / 2.
+static void fill_piece(kv_rng rng, uint64_t first, float scale, float *restrict values, int64_t n) {
+    uint32_t words[PIECE / 2];
+    const float step = scale * 0x1p-16f, middle = 32767.5f;
+    kv_rng_blocks(rng, first, n / PER_BLOCK, words);
+    for (int64_t i = 0; i < n / 2; i++) {
+        values[2 * i] = ((float)(int32_t)(words[i] & 0xffff) - middle) * step;
+        values[2 * i + 1] = ((float)(int32_t)(words[i] >> 16) - middle) * step;
+    }
+}
+
+// A uniform distribution of width w has the standard deviation w / sqrt(12).
+static void fill_random(kv_param *param, const char *name, double std, uint64_t seed) {
+    const kv_rng rng = kv_rng_stream(seed, name);
+    const float scale = (float)(std * sqrt(12));
+    const int64_t size = kv_param_size(param);
+    const size_t element = kv_dtype_size(param->dtype);
+    float constant;
+    const bool is_fixed = is_constant(param, &constant);
+#pragma omp parallel for schedule(static) if (size > 1 << 14)
+    for (int64_t at = 0; at < size; at += PIECE) {
+        float values[PIECE];
+        const int64_t n = size - at < PIECE ? size - at : PIECE;
+        if (is_fixed)
+            for (int64_t i = 0; i < n; i++) values[i] = constant;
+        else
+            fill_piece(rng, (uint64_t)(at / PER_BLOCK), scale, values,
+                       (n + PER_BLOCK - 1) / PER_BLOCK * PER_BLOCK);
+        kv_narrow((char *)param->data + (size_t)at * element, values, param->dtype, n);
+    }
+}
+
+void kv_model_fill_random(kv_model *model, uint64_t seed, const int32_t *origin, int64_t n_origin) {
+    kv_param *params[3 + KV_MAX_LAYERS * sizeof(kv_layer) / sizeof(kv_param)];
+    const int64_t n = kv_model_params(model, params);
+    for (int64_t i = 0; i < n; i++) {
+        char name[KV_NAME_MAX];
+        origin_name(params[i], origin, name);
+        double std = 1 / sqrt((double)params[i]->cols);
+        if (ends_with(name, ".out") || ends_with(name, ".down"))
+            std /= sqrt(2.0 * (double)(origin ? n_origin : model->spec.n_layers));
+        fill_random(params[i], name, std, seed);
+    }
+}

@@ -1,0 +1,55 @@
+// Multiple-choice files: ARC, BoolQ, HellaSwag, PIQA, SciQ and WinoGrande as Hugging Face exports them, plain
+// or gzip, turned into contexts and choices by the conventions of the EleutherAI evaluation harness.
+//                                                                                       [method.md section 8]
+#pragma once
+
+#include "core/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { KV_MAX_CHOICES = 16 };
+
+// What is asked: a choice's text is context + " " + choice; with partial evaluation (WinoGrande) the choice
+// belongs to the context and the ending all choices share is what is scored: context + choice + " " + ending.
+typedef struct kv_choice_item {
+    char *id;
+    char *context;
+    char **choices;    // [n_choices]
+    int64_t n_choices; // 2 to KV_MAX_CHOICES
+    char *ending;      // NULL but for partial evaluation
+    int64_t gold;      // the right choice
+} kv_choice_item;
+
+typedef struct kv_choice_items {
+    kv_choice_item *items;
+    int64_t n;
+} kv_choice_items;
+
+// "arc_challenge", "arc_easy", "boolq", "hellaswag", "piqa", "sciq", "winogrande".
+typedef struct kv_choice_kind {
+    const char *name;
+    const char *metrics[2]; // "acc" and "acc_norm", the one it is compared by first; or "acc" and NULL
+} kv_choice_kind;
+
+// NULL when there is none of that name.
+const kv_choice_kind *kv_choice_kind_find(const char *name);
+// "arc_challenge, arc_easy, …", for messages.
+const char *kv_choice_kind_names(void);
+
+// Rows one a line, bare or wrapped as the dataset viewer does ({"row_idx": …, "row": {…}}), or whole answers
+// of its rows endpoint ({"rows": [{"row": {…}}, …]}). A bad row is KV_ERR_FORMAT naming file, line, key, what
+// was found and what was expected. Free with kv_choice_items_free (accepts an empty one); on failure it is
+// empty.
+kv_status kv_choices_read(const char *path, const kv_choice_kind *kind, kv_choice_items *items,
+                          kv_error *err);
+void kv_choice_items_free(kv_choice_items *items);
+
+// ---- The parts -----------------------------------------------------------------------------------------
+
+// HellaSwag's clean-up: outer white space goes, " [title]" becomes ". ", other [...] within a line go, and
+// two spaces become one (once). In place: `text` never grows.
+void kv_hellaswag_clean(char *text);
+
+// First letter upper case, all others lower. New text, the caller frees; NULL when out of memory.
+char *kv_capitalize(const char *text);

@@ -1,0 +1,36 @@
+// Names that stand for checkpoints nobody has to download: the published shapes with seeded random weights,
+// for timing and counting.
+//
+//   random:SHAPE[-lp-FRACTION][:TYPE][@SEED]      SHAPE openelm-270m, -450m, -1.1b, -3b; FRACTION 0.75, 0.50,
+//                                                 0.25 (of the layers, method.md section 2); TYPE f32
+//                                                 (default), bf16 or f16; SEED 0 to 2^64 - 1 (default 1)
+//   random[@SEED]                                 a predictor
+//
+// float32 is the default because it is read fastest by products of many rows: no widening. bf16 needs half
+// the memory.
+#pragma once
+
+#include "core/predictor.h"
+
+typedef struct kv_random_name {
+    kv_model_spec spec;
+    kv_dtype dtype;
+    uint64_t seed;
+    int64_t n_origin;              // layers of the model it is a part of
+    int32_t origin[KV_MAX_LAYERS]; // which of them its layers are
+} kv_random_name;
+
+// Whether a checkpoint directory's (a predictor directory's) name is one of these.
+bool kv_is_random_model(const char *dir);
+bool kv_is_random_predictor(const char *dir);
+
+// KV_ERR_ARGUMENT, with the names there are, when it is none of them.
+kv_status kv_random_parse(const char *dir, kv_random_name *name, kv_error *err);
+
+// The model of that name. f32: as float32 that can be trained; values are those of the name's type all the
+// same. A layer-pruned one has the weights of its base's layers.
+kv_status kv_random_model(const char *dir, bool f32, kv_model **model, kv_error *err);
+
+// A predictor for the pair, random[@SEED]; mapping NULL: kv_mapping_default.
+kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                              const int32_t *mapping, kv_predictor **predictor, kv_error *err);

@@ -1,0 +1,42 @@
+// The paper's own figures (eval/published/*.csv, described in the README there), compiled into the program.
+#pragma once
+
+#include "core/status.h"
+
+#include <stdint.h>
+
+#define KV_PUBLISHED_SOURCE "arXiv 2410.08391"
+
+typedef struct kv_published_point {
+    const char *model;
+    const char *family;
+    double flops_reduction; // the paper's convention (method.md section 7)
+    const double *values;   // [n_columns], NAN where none was printed; scores are percent
+} kv_published_point;
+
+typedef struct kv_published {
+    int64_t n_points, n_columns;
+    kv_published_point *points;
+    const char **columns; // names of the values, e.g. "exact_match", "pass@10", "arc_easy"
+    double *values;       // [n_points, n_columns]
+    char *text;           // what all names point into
+} kv_published;
+
+// The table called `name` ("triviaqa-openelm-1.1b"); free with kv_published_free. KV_ERR_ARGUMENT for a name
+// that is not known, with those that are; KV_ERR_MEMORY.
+kv_status kv_published_load(const char *name, kv_published **table, kv_error *err);
+void kv_published_free(kv_published *table);
+
+// The column called `name`, -1 when there is none.
+int64_t kv_published_column(const kv_published *table, const char *name);
+
+// The same from text: a line of column names that starts with "model,family,flops_reduction", then a line per
+// point; numbers may be fractions ("1/28") or missing; no quotes. KV_ERR_FORMAT names `name`, line and
+// column.
+kv_status kv_published_parse(const char *name, const char *text, kv_published **table, kv_error *err);
+
+// What the build embeds: the tables' names and texts, one without a name at the end.
+typedef struct kv_published_file {
+    const char *name, *text;
+} kv_published_file;
+extern const kv_published_file kv_published_files[];

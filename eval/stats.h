@@ -1,0 +1,38 @@
+// How sure a figure is: the interval around a mean over items, and whether a system differs from the base on
+// the same items. Both are functions of the values and the seed alone.
+#pragma once
+
+#include "core/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct kv_interval {
+    double low, high;
+} kv_interval;
+
+enum { KV_RESAMPLES = 10000 }; // as many as the second digit of an interval needs
+
+// 95 % percentile bootstrap interval of the mean of values[n] (n < 2^32): items are drawn with replacement
+// n_resamples (>= 1) times.                                                       [Efron & Tibshirani 1993,
+// ch. 13] NAN when n is 0 or a value is not finite. All values equal: the interval has no width, which says
+// nothing about items never seen. The same seed and n draw the same items, whatever the values.
+// KV_ERR_ARGUMENT, KV_ERR_MEMORY; then NAN too.
+kv_status kv_bootstrap_mean(const double *values, int64_t n, int64_t n_resamples, uint64_t seed,
+                            kv_interval *interval, kv_error *err);
+
+typedef struct kv_paired {
+    double difference;     // mean of system − base
+    double p;              // two-sided, under "exchanging the two on an item changes nothing"
+    int64_t better, worse; // items where the system is above, below the base
+    bool exact;            // p was counted, not estimated
+} kv_paired;
+
+// Compares system[n] with base[n] on the same items by the sum of their differences, each of which could have
+// had the other sign. When all that are not 0 are equally large (right or wrong: −1, 0, 1), that is the exact
+// test of McNemar: p = min(1, 2 · P(Binomial(better + worse, 1/2) <= min(better, worse))). Else all 2^k signs
+// of the k differences that are not 0 are counted if they are at most n_flips (>= 1), or n_flips drawn ones:
+// p = (1 + as extreme) / (1 + n_flips). NAN, with nothing better or worse, when n is 0 or a value is not
+// finite; p = 1 when nothing differs. KV_ERR_ARGUMENT, KV_ERR_MEMORY; then NAN too.
+kv_status kv_paired_test(const double *system, const double *base, int64_t n, int64_t n_flips, uint64_t seed,
+                         kv_paired *paired, kv_error *err);

@@ -1,0 +1,101 @@
+#include "infer/session.h"
+
+#include <string.h>
+
+// A batch is read in packs of whole sequences of about this many tokens, which bounds activations.
+enum { PACK_ROWS = 4096 };
+
+// Tokens of sequence s that a layer may have to work on: with lazy pruning any may be revived.
+static int64_t most_rows(const kv_session *session, const kv_reading *reading, int64_t s) {
+    return reading->lengths[s] + (session->depth ? session->lengths[s] : 0);
+}
+
+// Which sequences go in: [*next, end). Returns end; *rows: how many at most they can have.
+static int64_t choose_sequences(const kv_session *session, const kv_reading *reading, int64_t next,
+                                int64_t *rows) {
+    *rows = 0;
+    for (; next < session->n_seq; next++) {
+        if (reading->lengths[next] == 0) continue;
+        const int64_t n = most_rows(session, reading, next);
+        if (*rows > 0 && *rows + n > PACK_ROWS) break;
+        *rows += n;
+    }
+    return next;
+}
+
+static bool allocate(kv_session *session, const kv_reading *reading, int64_t n_seqs, int64_t rows,
+                     kv_pack *pack) {
+    kv_arena *arena = kv_tape_arena(session->tape);
+    const size_t seqs = (size_t)n_seqs;
+    pack->sequence = kv_arena_alloc(arena, seqs * sizeof *pack->sequence);
+    pack->newest_rows = kv_arena_alloc(arena, seqs * sizeof *pack->newest_rows);
+    pack->segments = kv_arena_alloc(arena, seqs * sizeof *pack->segments);
+    pack->newest = kv_arena_alloc(arena, seqs * sizeof *pack->newest);
+    pack->cache_rows = kv_arena_alloc(arena, (size_t)rows * sizeof *pack->cache_rows);
+    bool ok = pack->sequence && pack->newest_rows && pack->segments && pack->newest && pack->cache_rows;
+    if (session->positions || session->depth) {
+        pack->q_positions = kv_arena_alloc(arena, (size_t)rows * sizeof *pack->q_positions);
+        pack->newest_positions = kv_arena_alloc(arena, seqs * sizeof *pack->newest_positions);
+        ok = ok && pack->q_positions && pack->newest_positions;
+    }
+    if (session->depth || reading->received) {
+        pack->ranking.segments = kv_arena_alloc(arena, seqs * sizeof *pack->ranking.segments);
+        pack->ranking.received = kv_arena_alloc(arena, seqs * sizeof *pack->ranking.received);
+        ok = ok && pack->ranking.segments && pack->ranking.received;
+    }
+    return ok;
+}
+
+static void place_rows(kv_session *session, const kv_reading *reading, int64_t s, int64_t n, kv_pack *pack) {
+    const int64_t first = s * session->capacity + session->lengths[s];
+    const int64_t position = kv_next_position(session, s);
+    for (int64_t t = 0; t < n; t++) {
+        const int64_t row = pack->n_rows + t;
+        pack->cache_rows[row] = first + t;
+        if (!session->positions) continue;
+        pack->q_positions[row] = reading->positions ? reading->positions[row] : (int32_t)(position + t);
+        session->positions[first + t] = pack->q_positions[row];
+    }
+}
+
+static void add_sequence(kv_session *session, const kv_reading *reading, bool in_cache, int64_t s,
+                         kv_pack *pack) {
+    const int64_t i = pack->n_seqs++, n = reading->lengths[s];
+    kv_segment segment = {.q_row = pack->n_rows, .q_len = n, .k_row = pack->n_rows, .k_len = n};
+    if (in_cache) segment.k_row = s * session->capacity, segment.k_len = session->lengths[s] + n;
+    place_rows(session, reading, s, n, pack);
+    pack->sequence[i] = s;
+    pack->segments[i] = segment;
+    pack->newest_rows[i] = segment.q_row = segment.q_row + n - 1;
+    segment.q_len = 1;
+    if (reading->received) {
+        pack->ranking.segments[i] = segment;
+        pack->ranking.received[i] = reading->received[s];
+        pack->ranking.n++;
+    }
+    if (session->positions) pack->newest_positions[i] = pack->q_positions[segment.q_row];
+    segment.q_row = i;
+    pack->newest[i] = segment;
+    pack->n_rows += n;
+}
+
+bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache, int64_t *next,
+                  kv_pack *pack) {
+    int64_t rows;
+    const int64_t first = *next, end = choose_sequences(session, reading, first, &rows);
+    *next = end;
+    *pack = (kv_pack){.ids = reading->ids, .ranking.pooling = KV_POOL_MAX};
+    if (rows == 0) return true;
+    if (!allocate(session, reading, end - first, rows, pack)) return false;
+    for (int64_t s = first; s < end; s++)
+        if (reading->lengths[s] > 0) add_sequence(session, reading, in_cache, s, pack);
+    if (in_cache) pack->k_positions = session->positions;
+    pack->n_new = pack->n_rows;
+    return true;
+}
+
+void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows) {
+    for (int64_t r = 0; r < rows->rows; r++)
+        memcpy(cache + pack->cache_rows[r] * rows->cols, rows->data + r * rows->cols,
+               (size_t)rows->cols * sizeof(float));
+}

@@ -1,0 +1,99 @@
+// A prompt by way of the aux: its keys and values become predicted entries of the base's cache, against which
+// the base reads the last token.                                                       [method.md section 5]
+#include "infer/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// Nothing of the aux is wanted but its keys (before k_norm) and values, so it ends with the last layer's.
+static void run_aux(kv_session *session, const kv_pack *pack, kv_tensor **raw_k, kv_tensor **v) {
+    kv_tape *tape = session->tape;
+    kv_model *aux = session->system.aux;
+    const int64_t n_layers = aux->spec.n_layers;
+    for (int64_t layer = 0; layer < n_layers; layer++) {
+        raw_k[layer] = kv_tape_tensor(tape, pack->n_new, kv_spec_kv_dim(&aux->spec, layer));
+        v[layer] = kv_tape_tensor(tape, pack->n_new, kv_spec_kv_dim(&aux->spec, layer));
+    }
+    kv_pass pass = {.segments = pack->segments, .n_segments = pack->n_seqs};
+    kv_tensor *x = kv_embedding(tape, &aux->embed, pack->ids, pack->n_new);
+    for (int64_t layer = 0; layer < n_layers && kv_tape_status(tape, NULL) == KV_OK; layer++) {
+        kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
+        kv_tensor *h = kv_layer_norm_in(tape, aux, layer, x);
+        kv_layer_kv own = kv_layer_keys_values(tape, aux, layer, h);
+        if (own.raw_k && own.k && own.v) {
+            size_t bytes = (size_t)(own.v->rows * own.v->cols) * sizeof(float);
+            memcpy(raw_k[layer]->data, own.raw_k->data, bytes);
+            memcpy(v[layer]->data, own.v->data, bytes);
+            kv_tensor *y = NULL;
+            if (layer + 1 < n_layers) y = kv_layer_attend(tape, aux, layer, x, h, own.k, own.v, &pass);
+            if (y) memcpy(x->data, y->data, (size_t)(y->rows * y->cols) * sizeof(float));
+        }
+        kv_arena_release(kv_tape_arena(tape), mark);
+    }
+}
+
+static kv_status predict_pack(kv_session *session, const kv_pack *pack, kv_error *err) {
+    kv_tape *tape = session->tape;
+    const kv_system *system = &session->system;
+    kv_tensor *aux_raw_k[KV_MAX_LAYERS], *aux_v[KV_MAX_LAYERS], *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];
+    run_aux(session, pack, aux_raw_k, aux_v);
+    kv_status status = kv_tape_status(tape, err);
+    if (status != KV_OK) return status;
+    kv_predict(tape, system->predictor, system->base, aux_raw_k, aux_v, k, v);
+    status = kv_tape_status(tape, err);
+    if (status != KV_OK) return status;
+    for (int64_t layer = 0; layer < system->base->spec.n_layers; layer++) {
+        kv_pack_store(pack, session->k[layer], k[layer]);
+        kv_pack_store(pack, session->v[layer], v[layer]);
+    }
+    return KV_OK;
+}
+
+// All but the last token of each prompt, become predicted entries of the cache.
+static kv_status predict_tokens(kv_session *session, kv_reading reading, kv_error *err) {
+    for (int64_t next = 0; next < session->n_seq;) {
+        kv_pack pack;
+        kv_tape_reset(session->tape);
+        if (!kv_pack_fill(session, &reading, false, &next, &pack))
+            return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of sequences");
+        kv_status status = pack.n_seqs ? predict_pack(session, &pack, err) : KV_OK;
+        if (status != KV_OK) return status;
+        reading.ids += pack.n_new;
+    }
+    for (int64_t s = 0; s < session->n_seq; s++) session->lengths[s] = reading.lengths[s];
+    return KV_OK;
+}
+
+// Splits each prompt into what the aux reads (`front`) and the last token, which the base reads. lengths[s]
+// counts front tokens afterwards, ones[s] is 1.
+static void split_prompts(const kv_session *session, const int32_t *ids, const int64_t *prompt_lengths,
+                          int32_t *front, int32_t *newest, int64_t *lengths, int64_t *ones) {
+    for (int64_t s = 0; s < session->n_seq; s++) {
+        lengths[s] = prompt_lengths[s] - 1;
+        ones[s] = 1;
+        memcpy(front, ids, (size_t)lengths[s] * sizeof *front);
+        newest[s] = ids[lengths[s]];
+        front += lengths[s];
+        ids += prompt_lengths[s];
+    }
+}
+
+kv_status kv_predicted_prefill(kv_session *session, const int32_t *ids, const int64_t *prompt_lengths,
+                               int64_t n_ids, float *logits, kv_error *err) {
+    const int64_t n_seq = session->n_seq;
+    int32_t *front = malloc((size_t)n_ids * sizeof *front + (size_t)n_seq * sizeof *front);
+    int64_t *lengths = malloc(2 * (size_t)n_seq * sizeof *lengths);
+    kv_status status = KV_ERR_MEMORY;
+    if (front && lengths) {
+        int32_t *newest = front + n_ids;
+        split_prompts(session, ids, prompt_lengths, front, newest, lengths, lengths + n_seq);
+        status = predict_tokens(session, (kv_reading){.ids = front, .lengths = lengths}, err);
+        const kv_reading last = {.ids = newest, .lengths = lengths + n_seq};
+        if (status == KV_OK) status = kv_read_tokens(session, last, logits, err);
+    } else {
+        kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld prompt tokens", (long long)n_ids);
+    }
+    free(front);
+    free(lengths);
+    return status;
+}

@@ -1,0 +1,111 @@
+// Tokens through the layers of the base, against and into the cache.                   [method.md section 5]
+#include "infer/session.h"
+
+#include <string.h>
+
+// A layer's keys or values as attention reads them: the cache itself, or the rows of it that take part.
+static kv_tensor *cached(kv_session *session, const kv_pack *pack, float *cache, int64_t cols) {
+    kv_tensor *all = kv_tape_view(session->tape, cache, session->n_seq * session->capacity, cols);
+    return pack->key_rows ? kv_gather_rows(session->tape, all, pack->key_rows, pack->n_keys) : all;
+}
+
+static bool rank_keys(kv_session *session, const kv_pack *pack, int64_t layer, const kv_tensor *q,
+                      const kv_tensor *k) {
+    const kv_ranking *r = &pack->ranking;
+    if (r->n == 0) return true;
+    const kv_pass pass = {.segments = r->segments,
+                          .n_segments = r->n,
+                          .q_positions = pack->q_positions,
+                          .k_positions = pack->k_positions};
+    const kv_attention_args args = kv_layer_attention(session->system.base, layer, &pass);
+    return kv_attention_received(session->tape, q, k, &args, r->pooling, r->received);
+}
+
+// One layer of the base on a pack: keys and values of its rows join the cache; the layer's output. From the
+// last layer only the output of the newest token of each sequence is wanted, or (only_ranked) none.
+static kv_tensor *read_layer(kv_session *session, const kv_pack *pack, int64_t layer, kv_tensor *x,
+                             bool only_ranked) {
+    kv_tape *tape = session->tape;
+    kv_model *base = session->system.base;
+    const bool last = layer + 1 == base->spec.n_layers;
+    kv_tensor *h = kv_layer_norm_in(tape, base, layer, x);
+    const bool no_values = last && only_ranked;
+    kv_layer_kv own = (no_values ? kv_layer_keys : kv_layer_keys_values)(tape, base, layer, h);
+    if (!own.k || (!own.v && !no_values)) return NULL;
+    kv_pack_store(pack, session->k[layer], own.k);
+    kv_tensor *k = cached(session, pack, session->k[layer], own.k->cols);
+    if (no_values) {
+        kv_tensor *q = kv_layer_queries(tape, base, layer, h);
+        return rank_keys(session, pack, layer, q, k) ? x : NULL;
+    }
+    kv_pack_store(pack, session->v[layer], own.v);
+    kv_tensor *v = cached(session, pack, session->v[layer], own.v->cols);
+    kv_pass pass = {.segments = pack->segments,
+                    .n_segments = pack->n_seqs,
+                    .q_positions = pack->q_positions,
+                    .k_positions = pack->k_positions,
+                    .visible = pack->visible};
+    if (last) {
+        pass.segments = pack->newest, pass.q_positions = pack->newest_positions, pass.visible = NULL;
+        x = kv_gather_rows(tape, x, pack->newest_rows, pack->n_seqs);
+        h = kv_gather_rows(tape, h, pack->newest_rows, pack->n_seqs);
+    }
+    kv_tensor *q = kv_layer_queries(tape, base, layer, h);
+    if (!rank_keys(session, pack, layer, q, k)) return NULL;
+    return kv_layer_mix(tape, base, layer, x, q, k, v, &pass);
+}
+
+static void copy_tensor(kv_tensor *to, const kv_tensor *from) {
+    to->rows = from->rows;
+    memcpy(to->data, from->data, (size_t)(from->rows * from->cols) * sizeof(float));
+}
+
+// All layers: *newest [n_seqs, model_dim] is the last one's output. Pruning inside the network (pack->lazy)
+// has its say before and after each layer.
+static void read_layers(kv_session *session, kv_pack *pack, kv_tensor *x, bool only_ranked,
+                        kv_tensor *newest) {
+    kv_arena *arena = kv_tape_arena(session->tape);
+    const int64_t n_layers = session->system.base->spec.n_layers;
+    for (int64_t layer = 0; layer < n_layers && kv_tape_status(session->tape, NULL) == KV_OK; layer++) {
+        kv_arena_mark mark = kv_arena_get_mark(arena);
+        kv_tensor *in = pack->lazy ? kv_lazy_enter(session, pack, layer) : x;
+        kv_tensor *y = read_layer(session, pack, layer, in, only_ranked);
+        if (y && pack->lazy && !kv_lazy_leave(session, pack, layer, y)) y = NULL;
+        if (y && layer + 1 < n_layers && !pack->lazy) copy_tensor(x, y);
+        if (y && layer + 1 == n_layers && !only_ranked) copy_tensor(newest, y);
+        kv_arena_release(arena, mark);
+    }
+}
+
+static kv_status read_pack(kv_session *session, kv_pack *pack, float *logits, kv_error *err) {
+    kv_tape *tape = session->tape;
+    kv_model *base = session->system.base;
+    const int64_t vocab_size = base->spec.vocab_size;
+    kv_tensor *x = kv_embedding(tape, &base->embed, pack->ids, pack->n_new);
+    kv_tensor *newest = kv_tape_tensor(tape, pack->n_seqs, base->spec.model_dim);
+    if (x && newest && (!session->depth || kv_lazy_begin(session, pack, x)))
+        read_layers(session, pack, x, !logits, newest);
+    kv_status status = kv_tape_status(tape, err);
+    if (status != KV_OK || !logits) return status;
+    kv_tensor *y = kv_model_logits(tape, base, newest);
+    if (!y) return kv_tape_status(tape, err);
+    for (int64_t i = 0; i < pack->n_seqs; i++)
+        memcpy(logits + pack->sequence[i] * vocab_size, y->data + i * vocab_size,
+               (size_t)vocab_size * sizeof(float));
+    return KV_OK;
+}
+
+kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err) {
+    for (int64_t next = 0; next < session->n_seq;) {
+        kv_pack pack;
+        kv_tape_reset(session->tape);
+        if (!kv_pack_fill(session, &reading, true, &next, &pack))
+            return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of sequences");
+        kv_status status = pack.n_seqs ? read_pack(session, &pack, logits, err) : KV_OK;
+        if (status != KV_OK) return status;
+        reading.ids += pack.n_new;
+        if (reading.positions) reading.positions += pack.n_new;
+    }
+    for (int64_t s = 0; s < session->n_seq; s++) session->lengths[s] += reading.lengths[s];
+    return KV_OK;
+}

@@ -1,0 +1,380 @@
+#include "infer/score.h"
+
+#include "core/gemm.h"
+#include "core/vecmath.h"
+#include "data/console.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Tokens of a pack, rows and columns of a tile of logits, sequences decoded together.
+enum { PACK_ROWS = 1024, TILE_ROWS = 256, TILE_COLS = 2048, MAX_DECODED = 64 };
+
+// All sequences, and where their sums go.
+struct scoring {
+    const kv_system *system;
+    const int32_t *ids;
+    const int64_t *lengths, *n_scored;
+    int64_t n_seq;
+    int64_t *starts; // [n_seq] of each sequence in ids
+    double *log_likelihood;
+    bool *greedy; // may be NULL
+};
+
+// What one more scored token of sequence s adds.
+static void add_token(const struct scoring *g, int64_t s, double log_p, bool was_best) {
+    g->log_likelihood[s] += log_p;
+    if (g->greedy) g->greedy[s] = g->greedy[s] && was_best;
+}
+
+// ---- Log-probabilities ---------------------------------------------------------------------------------
+
+// The logsumexp of a row of logits that comes in pieces, and its largest logit.
+struct row_sum {
+    float max, target;
+    double sum;   // Σ e^(z - max)
+    int64_t best; // the first of the largest
+};
+
+static const struct row_sum empty_row = {.max = -INFINITY, .best = -1};
+
+// Logits [first, first + n) of the row.
+static void fold(struct row_sum *r, const float *z, int64_t first, int64_t n, int32_t target) {
+    float top = -INFINITY, total = 0;
+#pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < n; j++) top = z[j] > top ? z[j] : top;
+    if (r->best < 0 || top > r->max) {
+        int64_t at = 0;
+        while (at < n && z[at] < top) at++;
+        r->sum = r->best < 0 ? 0 : r->sum * exp((double)r->max - (double)top);
+        r->max = top;
+        r->best = first + at;
+    }
+    const float max = r->max;
+#pragma omp simd reduction(+ : total)
+    for (int64_t j = 0; j < n; j++) total += kv_expf(z[j] - max);
+    r->sum += (double)total;
+    if (target >= first && target < first + n) r->target = z[target - first];
+}
+
+static double log_p(const struct row_sum *r) {
+    return ((double)r->target - (double)r->max) - log(r->sum);
+}
+
+// Sums of rows[m] of logits = hidden[m, dim] · headᵀ, the vocabulary tile by tile.
+static bool fold_logits(kv_arena *arena, const kv_param *head, const float *hidden, int64_t m,
+                        const int32_t *targets, struct row_sum *rows) {
+    kv_arena_mark mark = kv_arena_get_mark(arena);
+    float *tile = kv_arena_floats(arena, TILE_ROWS * TILE_COLS);
+    bool ok = tile != NULL;
+    for (int64_t i = 0; i < m; i++) rows[i] = empty_row;
+    for (int64_t row = 0; ok && row < m; row += TILE_ROWS) {
+        const int64_t height = m - row < TILE_ROWS ? m - row : TILE_ROWS;
+        for (int64_t col = 0; ok && col < head->rows; col += TILE_COLS) {
+            const int64_t width = head->rows - col < TILE_COLS ? head->rows - col : TILE_COLS;
+            ok = kv_gemm_weight_t(arena, height, hidden + row * head->cols, head->cols, head, col, width, 0,
+                                  tile, width);
+#pragma omp parallel for schedule(static) if (height * width > 1 << 13)
+            for (int64_t i = 0; i < height; i++)
+                if (ok) fold(&rows[row + i], tile + i * width, col, width, targets[row + i]);
+        }
+    }
+    kv_arena_release(arena, mark);
+    return ok;
+}
+
+// ---- Whole sequences -----------------------------------------------------------------------------------
+
+// Some sequences one after the other, each without its last token, whose logits nobody asks for.
+struct pack {
+    kv_segment segments[PACK_ROWS];
+    int64_t sequence[PACK_ROWS]; // of each segment
+    int64_t n_segments, n_rows;
+    int64_t n_scored;     // rows whose next token is scored
+    int32_t *ids;         // [n_rows]
+    int64_t *rows;        // [n_scored] which they are
+    int32_t *targets;     // [n_scored] the tokens that follow
+    struct row_sum *sums; // [n_scored]
+};
+
+// Takes sequences from *next on until the pack is full; at least one, however long.
+static void take_sequences(const struct scoring *g, int64_t *next, struct pack *p) {
+    p->n_segments = p->n_rows = p->n_scored = 0;
+    for (; *next < g->n_seq && p->n_segments < PACK_ROWS; (*next)++) {
+        const int64_t s = *next, n = g->lengths[s] - 1;
+        if (g->n_scored[s] == 0) continue;
+        if (p->n_segments > 0 && p->n_rows + n > PACK_ROWS) return;
+        p->segments[p->n_segments] = (kv_segment){p->n_rows, n, p->n_rows, n};
+        p->sequence[p->n_segments++] = s;
+        p->n_rows += n;
+        p->n_scored += g->n_scored[s];
+    }
+}
+
+static bool lay_out(const struct scoring *g, kv_arena *arena, struct pack *p) {
+    p->ids = kv_arena_alloc(arena, (size_t)p->n_rows * sizeof *p->ids);
+    p->rows = kv_arena_alloc(arena, (size_t)p->n_scored * sizeof *p->rows);
+    p->targets = kv_arena_alloc(arena, (size_t)p->n_scored * sizeof *p->targets);
+    p->sums = kv_arena_alloc(arena, (size_t)p->n_scored * sizeof *p->sums);
+    if (!p->ids || !p->rows || !p->targets || !p->sums) return false;
+    int64_t at = 0;
+    for (int64_t i = 0; i < p->n_segments; i++) {
+        const kv_segment *segment = &p->segments[i];
+        const int32_t *ids = g->ids + g->starts[p->sequence[i]];
+        memcpy(p->ids + segment->q_row, ids, (size_t)segment->q_len * sizeof *ids);
+        for (int64_t t = segment->q_len - g->n_scored[p->sequence[i]]; t < segment->q_len; t++, at++) {
+            p->rows[at] = segment->q_row + t;
+            p->targets[at] = ids[t + 1];
+        }
+    }
+    return true;
+}
+
+// The base over the pack, layer by layer in the same memory; given_k NULL: with its own keys and values.
+static kv_tensor *read_base(kv_tape *tape, kv_model *base, const struct pack *p, kv_tensor **given_k,
+                            kv_tensor **given_v) {
+    const kv_pass pass = {.segments = p->segments, .n_segments = p->n_segments};
+    kv_arena *arena = kv_tape_arena(tape);
+    kv_tensor *x = kv_embedding(tape, &base->embed, p->ids, p->n_rows);
+    for (int64_t i = 0; x && i < base->spec.n_layers; i++) {
+        kv_arena_mark mark = kv_arena_get_mark(arena);
+        kv_tensor *h = kv_layer_norm_in(tape, base, i, x);
+        kv_layer_kv kv = given_k ? (kv_layer_kv){.k = given_k[i], .v = given_v[i]}
+                                 : kv_layer_keys_values(tape, base, i, h);
+        kv_tensor *y = kv_layer_attend(tape, base, i, x, h, kv.k, kv.v, &pass);
+        if (y)
+            memcpy(x->data, y->data, (size_t)(y->rows * y->cols) * sizeof *y->data);
+        else
+            x = NULL;
+        kv_arena_release(arena, mark);
+    }
+    return x;
+}
+
+// Training step 3: the base on nothing but what the predictors make of the aux's keys and values.
+static kv_tensor *read_predicted(kv_tape *tape, const kv_system *system, const struct pack *p) {
+    kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
+    kv_tensor *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];
+    const kv_pass pass = {
+        .segments = p->segments, .n_segments = p->n_segments, .raw_k = aux_k, .v = aux_v, .only_kv = true};
+    kv_model_forward(tape, system->aux, p->ids, p->n_rows, &pass);
+    if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
+    kv_predict(tape, system->predictor, system->base, aux_k, aux_v, k, v);
+    return kv_tape_status(tape, NULL) == KV_OK ? read_base(tape, system->base, p, k, v) : NULL;
+}
+
+static kv_status score_pack(const struct scoring *g, kv_tape *tape, struct pack *p, kv_error *err) {
+    const kv_system *system = g->system;
+    kv_arena *arena = kv_tape_arena(tape);
+    bool ok = lay_out(g, arena, p);
+    kv_tensor *x = NULL;
+    if (ok) x = system->aux ? read_predicted(tape, system, p) : read_base(tape, system->base, p, NULL, NULL);
+    x = x ? kv_gather_rows(tape, x, p->rows, p->n_scored) : NULL;
+    kv_tensor *hidden = x ? kv_model_final_norm(tape, system->base, x) : NULL;
+    kv_status status = kv_tape_status(tape, err);
+    if (status != KV_OK) return status;
+    ok = ok && hidden &&
+         fold_logits(arena, kv_model_head(system->base), hidden->data, p->n_scored, p->targets, p->sums);
+    if (!ok)
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring %lld tokens", (long long)p->n_rows);
+    const struct row_sum *sum = p->sums;
+    const int32_t *target = p->targets;
+    for (int64_t i = 0; i < p->n_segments; i++)
+        for (int64_t t = 0; t < g->n_scored[p->sequence[i]]; t++, sum++, target++)
+            add_token(g, p->sequence[i], log_p(sum), sum->best == *target);
+    return KV_OK;
+}
+
+static kv_status score_whole(const struct scoring *g, kv_error *err) {
+    kv_tape *tape = kv_tape_create();
+    struct pack *pack = malloc(sizeof *pack);
+    kv_status status = KV_OK;
+    if (!tape || !pack) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring");
+    if (tape) kv_tape_set_recording(tape, false);
+    for (int64_t next = 0; status == KV_OK && next < g->n_seq;) {
+        if (kv_console_interrupted()) {
+            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+            break;
+        }
+        kv_tape_reset(tape);
+        take_sequences(g, &next, pack);
+        if (pack->n_segments > 0) status = score_pack(g, tape, pack, err);
+    }
+    free(pack);
+    kv_tape_free(tape);
+    return status;
+}
+
+// ---- Token by token ------------------------------------------------------------------------------------
+
+// Sequences that share a session: the context of each is its prompt.
+struct group {
+    int64_t sequence[MAX_DECODED], context[MAX_DECODED];
+    bool active[MAX_DECODED];
+    int32_t newest[MAX_DECODED];
+    int64_t n, longest;
+    int32_t *prompts; // [Σ context]
+    float *logits;    // [n, vocab_size]
+    kv_session *session;
+};
+
+static void take_group(const struct scoring *g, int64_t *next, struct group *p) {
+    p->n = p->longest = 0;
+    for (; *next < g->n_seq && p->n < MAX_DECODED; (*next)++) {
+        const int64_t s = *next, length = g->lengths[s];
+        const int64_t longest = length > p->longest ? length : p->longest;
+        if (g->n_scored[s] == 0) continue;
+        if (p->n > 0 && longest * (p->n + 1) > PACK_ROWS) return;
+        p->sequence[p->n] = s;
+        p->context[p->n++] = length - g->n_scored[s];
+        p->longest = longest;
+    }
+}
+
+// The scored token at `step` of every sequence that has one, from the logits before it. Whether any is left.
+static bool score_step(const struct scoring *g, struct group *p, int64_t step) {
+    const int64_t vocab_size = g->system->base->spec.vocab_size;
+    bool more = false;
+    for (int64_t i = 0; i < p->n; i++) {
+        const int64_t s = p->sequence[i];
+        if (step < g->n_scored[s]) {
+            p->newest[i] = g->ids[g->starts[s] + p->context[i] + step];
+            struct row_sum sum = empty_row;
+            fold(&sum, p->logits + i * vocab_size, 0, vocab_size, p->newest[i]);
+            add_token(g, s, log_p(&sum), sum.best == p->newest[i]);
+        }
+        p->active[i] = step + 1 < g->n_scored[s];
+        more = more || p->active[i];
+    }
+    return more;
+}
+
+static kv_status decode_group(const struct scoring *g, struct group *p, kv_error *err) {
+    int32_t *end = p->prompts;
+    for (int64_t i = 0; i < p->n; end += p->context[i++])
+        memcpy(end, g->ids + g->starts[p->sequence[i]], (size_t)p->context[i] * sizeof *end);
+    kv_status status = kv_session_prefill(p->session, p->prompts, p->context, p->logits, err);
+    for (int64_t step = 0; status == KV_OK && score_step(g, p, step); step++) {
+        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+        status = kv_session_decode(p->session, p->newest, p->active, p->logits, err);
+    }
+    return status;
+}
+
+static kv_status score_group(const struct scoring *g, struct group *p, kv_error *err) {
+    kv_status status = kv_session_create(g->system, p->n, p->longest, &p->session, err);
+    if (status != KV_OK) return status;
+    const size_t vocab_size = (size_t)g->system->base->spec.vocab_size;
+    p->prompts = malloc((size_t)(p->n * p->longest) * sizeof *p->prompts);
+    p->logits = malloc((size_t)p->n * vocab_size * sizeof *p->logits);
+    if (p->prompts && p->logits)
+        status = decode_group(g, p, err);
+    else
+        status =
+            kv_fail(err, KV_ERR_MEMORY, "out of memory for the logits of %lld sequences", (long long)p->n);
+    free(p->prompts);
+    free(p->logits);
+    kv_session_free(p->session);
+    return status;
+}
+
+static kv_status score_by_decoding(const struct scoring *g, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t next = 0; status == KV_OK && next < g->n_seq;) {
+        struct group group;
+        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+        take_group(g, &next, &group);
+        if (group.n > 0) status = score_group(g, &group, err);
+    }
+    return status;
+}
+
+// ---- Entry points --------------------------------------------------------------------------------------
+
+static kv_status check_length(const kv_system *system, int64_t s, int64_t length, int64_t n_scored,
+                              kv_error *err) {
+    if (length < 1)
+        return kv_fail(err, KV_ERR_ARGUMENT, "sequence %lld: expected at least one token, not %lld",
+                       (long long)s, (long long)length);
+    if (n_scored < 0 || n_scored >= length)
+        return kv_fail(err, KV_ERR_ARGUMENT,
+                       "sequence %lld: %lld scored tokens of %lld, expected fewer: the first has nothing "
+                       "before it",
+                       (long long)s, (long long)n_scored, (long long)length);
+    const kv_model *models[] = {system->base, system->aux};
+    for (int i = 0; i < 2; i++)
+        if (models[i] && length > models[i]->spec.context_length)
+            return kv_fail(err, KV_ERR_RANGE,
+                           "sequence %lld: %lld tokens do not fit the %s's context of %lld", (long long)s,
+                           (long long)length, i ? "aux" : "base", (long long)models[i]->spec.context_length);
+    return KV_OK;
+}
+
+// Checks everything before anything is computed, and fills g->starts.
+static kv_status check_sequences(const struct scoring *g, kv_error *err) {
+    const int64_t vocab_size = g->system->base->spec.vocab_size;
+    int64_t start = 0;
+    for (int64_t s = 0; s < g->n_seq; s++) {
+        kv_status status = check_length(g->system, s, g->lengths[s], g->n_scored[s], err);
+        if (status != KV_OK) return status;
+        g->starts[s] = start;
+        for (int64_t t = 0; t < g->lengths[s]; t++) {
+            const int32_t id = g->ids[start + t];
+            if (id < 0 || id >= vocab_size)
+                return kv_fail(err, KV_ERR_RANGE,
+                               "sequence %lld, token %lld: id %d is outside the vocabulary of %lld",
+                               (long long)s, (long long)t, id, (long long)vocab_size);
+        }
+        start += g->lengths[s];
+        g->log_likelihood[s] = 0;
+        if (g->greedy) g->greedy[s] = true;
+    }
+    return KV_OK;
+}
+
+// Aux and predictor go together and fit the base: a session knows the rules.
+static kv_status check_pair(const kv_system *system, kv_error *err) {
+    kv_session *session;
+    kv_status status = kv_session_create(system, 1, 1, &session, err);
+    kv_session_free(session);
+    return status;
+}
+
+static kv_status score(struct scoring g, bool by_decoding, kv_error *err) {
+    kv_status status = check_pair(g.system, err);
+    if (status != KV_OK || g.n_seq < 1) return status;
+    g.starts = malloc((size_t)g.n_seq * sizeof *g.starts);
+    if (!g.starts)
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring %lld sequences", (long long)g.n_seq);
+    status = check_sequences(&g, err);
+    if (status == KV_OK) status = (by_decoding ? score_by_decoding : score_whole)(&g, err);
+    free(g.starts);
+    return status;
+}
+
+kv_status kv_score(const kv_system *system, const int32_t *ids, const int64_t *lengths,
+                   const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
+                   kv_error *err) {
+    const struct scoring g = {.system = system,
+                              .ids = ids,
+                              .lengths = lengths,
+                              .n_scored = n_scored,
+                              .n_seq = n_seq,
+                              .log_likelihood = log_likelihood,
+                              .greedy = greedy};
+    return score(g, system->pruning.kind != KV_PRUNE_NONE, err);
+}
+
+kv_status kv_score_by_decoding(const kv_system *system, const int32_t *ids, const int64_t *lengths,
+                               const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
+                               kv_error *err) {
+    const struct scoring g = {.system = system,
+                              .ids = ids,
+                              .lengths = lengths,
+                              .n_scored = n_scored,
+                              .n_seq = n_seq,
+                              .log_likelihood = log_likelihood,
+                              .greedy = greedy};
+    return score(g, true, err);
+}

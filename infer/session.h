@@ -1,0 +1,98 @@
+// Inside a session: the cache of a batch, and the packs of tokens that are read into it. Not for others than
+// infer/'s own files.
+//
+// The cache of a layer is [n_seq · capacity] rows, sequence s from row s · capacity on; a token keeps its
+// row, rows stand in order of position. Without pruning a token has keys and values in every layer. With lazy
+// pruning it has them below its depth, and its input to the layer at which it stopped is kept.
+#pragma once
+
+#include "infer/engine.h"
+
+struct kv_session {
+    kv_system system; // pruning with defaults filled in
+    int64_t n_seq, capacity;
+    int64_t *lengths;      // [n_seq] rows in use
+    float **k, **v;        // [n_layers] of [n_seq · capacity, kv_dim]
+    int32_t *positions;    // [n_seq · capacity] of each row's token; NULL: its place in the sequence
+    int32_t *depth;        // lazy: [n_seq · capacity] layers the token went through
+    float *hidden;         // lazy: [n_seq · capacity, model_dim] its input to layer `depth`
+    kv_session *drafter;   // speculative: the aux's own cache
+    float *draft_received; // speculative: [n_seq, capacity + lookahead]
+    kv_tape *tape;
+};
+
+// The position that the next token of sequence s gets.
+int64_t kv_next_position(const kv_session *session, int64_t s);
+
+// Tokens to be read. The arrays are the caller's.
+typedef struct kv_reading {
+    const int32_t *ids;       // of all sequences, one after the other
+    const int64_t *lengths;   // [n_seq] how many of them; 0: the sequence rests
+    const int32_t *positions; // one for each id, rising; NULL: the next ones
+    // Where each row of the cache leaves the most attention that the newest token paid it in any layer or
+    // head; [n_seq] of [length of the cache]. NULL: nobody asks.
+    float *const *received;
+} kv_reading;
+
+// Keys whose attention from the newest token is asked for.
+typedef struct kv_ranking {
+    kv_pooling pooling;
+    kv_segment *segments; // [n]
+    float **received;     // [n], see kv_attention_received
+    int64_t n;
+} kv_ranking;
+
+// New tokens of some sequences, one after the other without padding. With lazy pruning a pack is formed anew
+// for each layer: the tokens that have not been through it, revived ones too.
+typedef struct kv_pack {
+    const int32_t *ids;         // [n_new]
+    int64_t n_new, n_rows;      // rows: the tokens the layer works on, n_new without lazy pruning
+    int64_t n_seqs, n_keys;     // keys: of all sequences together, when they are gathered
+    int64_t *sequence;          // [n_seqs] which sequence of the session
+    kv_segment *segments;       // [n_seqs] all rows of each
+    kv_segment *newest;         // [n_seqs] only the last row of each, in rows of its own
+    int64_t *newest_rows;       // [n_seqs] where those rows were
+    int64_t *cache_rows;        // [n_rows] where their keys and values go
+    int32_t *q_positions;       // [n_rows]; NULL: places in the sequence
+    int32_t *newest_positions;  // [n_seqs]; likewise
+    const int32_t *k_positions; // of the cache's rows, or of the gathered ones; likewise
+    int64_t *key_rows;          // [n_keys] rows of the cache that are attended to; NULL: all of a sequence
+    int32_t *visible;           // [n_rows] with key_rows: how many of its sequence's keys a row sees
+    kv_ranking ranking;
+    struct kv_lazy *lazy; // infer/prune_lazy.c
+} kv_pack;
+
+// Takes sequences from *next on until the pack is full; sequences without new tokens are passed over. Their
+// keys stand in the cache behind the tokens there (in_cache), or are the pack's own rows. The arrays lie in
+// the tape's arena. false when out of memory.
+bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache, int64_t *next,
+                  kv_pack *pack);
+
+// Rows of a pack go to their places in a layer's keys or values.
+void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows);
+
+// Tokens through all layers of the base. logits [n_seq, vocab_size]: rows of resting sequences are left
+// alone; NULL (with `received`): stop once the last layer's attention is known. Lengths of the cache change
+// only when every pack went well.                                                             infer/read.c
+kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err);
+
+// Prompts by way of the aux and its predictors.                                            infer/predict.c
+kv_status kv_predicted_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, int64_t n_ids,
+                               float *logits, kv_error *err);
+
+// Prompts of which only some tokens are read: random, static, speculative.            infer/prune_prompt.c
+kv_status kv_pruned_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, int64_t n_ids,
+                            float *logits, kv_error *err);
+
+// Scores of all tokens of the sequences with lengths[s] > 0, one after the other; `scores` starts as zeros.
+kv_status kv_static_scores(kv_session *session, const int32_t *ids, const int64_t *lengths, float *scores,
+                           kv_error *err); // infer/prune_static.c
+kv_status kv_speculative_scores(kv_session *session, const int32_t *ids, const int64_t *lengths,
+                                float *scores, kv_error *err); // infer/prune_speculative.c
+
+// Lazy pruning, asked by infer/read.c. begin: x holds the embedded new tokens. enter: forms the pack for a
+// layer and returns its input. leave: takes the layer's output and chooses who goes on. false and NULL when
+// memory ran out, noted on the tape.                                                    infer/prune_lazy.c
+bool kv_lazy_begin(kv_session *session, kv_pack *pack, const kv_tensor *x);
+kv_tensor *kv_lazy_enter(kv_session *session, kv_pack *pack, int64_t layer);
+bool kv_lazy_leave(kv_session *session, kv_pack *pack, int64_t layer, const kv_tensor *y);

@@ -1,0 +1,70 @@
+#include "infer/ttft_memory.h"
+
+#include "infer/ttft.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+int64_t kv_memory_available(void) {
+    int64_t kilobytes = -1;
+    char line[256];
+    FILE *file = fopen("/proc/meminfo", "r");
+    while (file && kilobytes < 0 && fgets(line, sizeof line, file))
+        if (sscanf(line, "MemAvailable: %" SCNd64 " kB", &kilobytes) != 1) kilobytes = -1;
+    if (file) fclose(file);
+    return kilobytes < 0 ? INT64_MAX : kilobytes * 1024;
+}
+
+// The engine reads prompts in packs of about so many tokens.
+static const double pack_rows = 4096;
+
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+static double all_kv(const kv_model_spec *spec) {
+    double sum = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) sum += (double)kv_spec_kv_dim(spec, i);
+    return sum;
+}
+
+// Floats per token that a layer has in hand at one time: seven of the model's width (input, its norm, output
+// projection, sums, the second norm, down projection), three each of queries and FFN, four of keys and values
+// (with turned keys).
+static double layer_floats(const kv_model_spec *spec) {
+    double most = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        const kv_layer_spec *l = &spec->layers[i];
+        most = larger(most, 3 * (double)(l->n_heads * spec->head_dim) + 3 * (double)l->ffn_dim +
+                                4 * (double)kv_spec_kv_dim(spec, i));
+    }
+    return most + 7 * (double)spec->model_dim;
+}
+
+static double widest_kv(const kv_model_spec *spec) {
+    double most = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) most = larger(most, (double)kv_spec_kv_dim(spec, i));
+    return most;
+}
+
+// Keys and values of the whole batch; activations of a pack, with an aux those of its cache and of what is
+// predicted from it too; logits.
+static double session_floats(const kv_system *system, const kv_ttft_cell *cell) {
+    const kv_model_spec *base = &system->base->spec;
+    const double prompt = (double)cell->prompt_tokens, batch = (double)cell->batch_size,
+                 tokens = prompt * batch;
+    const double rows = tokens < pack_rows ? tokens : larger(pack_rows, prompt);
+    const double cache = 2 * tokens * all_kv(base), logits = 2 * batch * (double)base->vocab_size;
+    if (!system->aux) return cache + logits + rows * layer_floats(base);
+    const kv_model_spec *aux = &system->aux->spec;
+    const double predicted = rows * (layer_floats(aux) + 2 * all_kv(aux) + 3 * all_kv(base));
+    const double newest = batch * layer_floats(base) + tokens * widest_kv(base);
+    return cache + logits + larger(predicted, newest);
+}
+
+int64_t kv_ttft_bytes(const kv_system *systems, int64_t n, const kv_ttft_cell *cell) {
+    double floats = 0;
+    for (int64_t i = 0; i < n; i++) floats += session_floats(&systems[i], cell);
+    const double bytes = floats * sizeof(float);
+    return bytes < 0x1p62 ? (int64_t)bytes : INT64_MAX;
+}

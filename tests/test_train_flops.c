@@ -1,0 +1,163 @@
+// What kvtrain says its steps cost is what the products of real ones do: both tasks, every loss, aux trained
+// and frozen, micro-batches, and the least-squares start.
+#include "core/gemm.h"
+#include "data/checkpoint.h"
+#include "data/shard.h"
+#include "tests/train_support.h"
+#include "train/least_squares_start.h"
+#include "train/task.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_OVERRIDES = 8 };
+
+struct run {
+    kv_config *source;
+    const kv_train_config *config;
+    kv_shard *shard;
+    kv_task *task;
+};
+
+static struct run open_run(const char *path, const char *const *overrides) {
+    struct run run = {0};
+    kv_error err = {0};
+    size_t n = 0;
+    while (overrides[n]) n++;
+    if (kv_train_config_load(path, overrides, n, &run.source, &run.config, &err) != KV_OK ||
+        kv_shard_open(run.config->data.train, &run.shard, &err) != KV_OK)
+        fail_msg("%s", err.message);
+    kv_status status = run.config->task == KV_TASK_LM
+                           ? kv_lm_task_create(run.source, run.config, run.shard, &run.task, &err)
+                           : kv_kvp_task_create(run.source, run.config, run.shard, &run.task, &err);
+    if (status == KV_OK) status = run.task->ops->load(run.task, NULL, &err);
+    if (status != KV_OK) fail_msg("%s", err.message);
+    return run;
+}
+
+static void close_run(struct run *run) {
+    kv_task_free(run->task);
+    kv_shard_free(run->shard);
+    kv_config_free(run->source);
+}
+
+// Products of the micro-batches of one step, forward and backward.
+static uint64_t executed(const struct run *run) {
+    const kv_data_config *d = &run->config->data;
+    const int64_t n = d->batch_size * d->seq_len, micro = d->micro_batch_size * d->seq_len;
+    int32_t *ids = test_alloc(n, sizeof *ids), *targets = test_alloc(n, sizeof *targets);
+    kv_batches *batches;
+    kv_error err = {0};
+    kv_tape *tape = kv_tape_create();
+    if (kv_batches_create(run->shard, d->batch_size, d->seq_len, 1, &batches, &err) != KV_OK ||
+        kv_batches_get(batches, 3, ids, targets, &err) != KV_OK)
+        fail_msg("%s", err.message);
+    kv_gemm_flops_reset();
+    for (int64_t start = 0; start < n; start += micro) {
+        double terms[KV_MAX_TERMS] = {0};
+        const kv_batch batch = {.input_ids = ids + start,
+                                .target_ids = targets + start,
+                                .n_seq = d->micro_batch_size,
+                                .seq_len = d->seq_len,
+                                .ignore_index = -100,
+                                .n_valid = (double)n};
+        kv_tape_reset(tape);
+        kv_tensor *loss = run->task->ops->objective(run->task, tape, &batch, terms);
+        if (kv_tape_status(tape, &err) != KV_OK || kv_tape_backward(tape, loss, &err) != KV_OK)
+            fail_msg("%s", err.message);
+    }
+    const uint64_t flops = kv_gemm_flops();
+    kv_batches_free(batches);
+    kv_tape_free(tape);
+    free(ids);
+    free(targets);
+    return flops;
+}
+
+static void test_step_costs_what_it_says(void **state) {
+    (void)state;
+    static const struct {
+        const char *path, *overrides[MAX_OVERRIDES];
+    } cases[] = {
+        {"base.yaml", {NULL}},
+        {"base.yaml", {"data.micro_batch_size=2", "loss.z_loss=1e-4", NULL}},
+        {"pruned.yaml", {NULL}},
+        {"kvp.yaml", {NULL}},
+        {"kvp.yaml", {"freeze_aux=true", NULL}},
+        {"kvp.yaml", {"data.micro_batch_size=8", "loss.kl=0", NULL}},
+        {"kvp.yaml", {"loss.kl=0", "loss.consistency=0", NULL}},
+        {"kvp.yaml", {"loss.base=0", "loss.kl=0", "loss.aux=0", NULL}},
+        {"kvp.yaml", {"loss.base=0", "loss.consistency=0", "freeze_aux=true", NULL}},
+        {"kvp.yaml", {"loss.base=0", "loss.kl=0", "freeze_aux=true", NULL}},
+        {"kvp.yaml", {"predictor.mapping=explicit", "predictor.layers=[1,0,1]", NULL}},
+    };
+    put_file("pruned.yaml", "task: lm\n"
+                            "output: pruned\n"
+                            "data: {train: shard.h5, seq_len: 16, batch_size: 8}\n"
+                            "model: {from: pruned, path: base/final/model, keep: 0.5}\n"
+                            "train: {steps: 1, lr: 1e-3}\n");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct run run = open_run(cases[i].path, cases[i].overrides);
+        const kv_data_config *d = &run.config->data;
+        const uint64_t said = run.task->ops->flops(run.task, d->micro_batch_size, d->seq_len) *
+                              (uint64_t)(d->batch_size / d->micro_batch_size);
+        const uint64_t done = executed(&run);
+        if (said != done)
+            fail_msg("case %zu: said %llu, executed %llu", i, (unsigned long long)said,
+                     (unsigned long long)done);
+        close_run(&run);
+    }
+}
+
+// What the start writes to standard error, its progress line and its table.
+static FILE *start_into_file(const struct run *run) {
+    FILE *out = tmpfile();
+    kv_error err = {0};
+    assert_non_null(out);
+    fflush(stderr);
+    const int kept = dup(STDERR_FILENO);
+    assert_true(kept >= 0 && dup2(fileno(out), STDERR_FILENO) >= 0);
+    kv_status status = run->task->ops->start(run->task, &err);
+    fflush(stderr);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    if (status != KV_OK) fail_msg("%s", err.message);
+    rewind(out);
+    return out;
+}
+
+// 100 tokens are two batches of 4 x 16. The rate shown comes from the formula, which has to be what the whole
+// start executes: nothing of the solving goes through the counter.
+static void test_least_squares_start(void **state) {
+    (void)state;
+    struct run run =
+        open_run("kvp.yaml", ARGS("predictor.init=least_squares", "predictor.least_squares_tokens=100"));
+    kv_model_spec base, aux;
+    kv_error err = {0};
+    if (kv_checkpoint_spec("base/final/model", &base, &err) ||
+        kv_checkpoint_spec("aux/final/model", &aux, &err))
+        fail_msg("%s", err.message);
+    kv_gemm_flops_reset();
+    FILE *out = start_into_file(&run);
+    const kv_predictor shape = {.n_base_layers = 3, .n_aux_layers = 2, .mapping = {0, 0, 1}};
+    assert_int_equal(kv_gemm_flops(), 2 * kv_flops_least_squares(&base, &aux, &shape, 4, 16));
+    char line[512], *rate = NULL;
+    while (!rate && fgets(line, sizeof line, out)) rate = strstr(line, "tokens  ");
+    assert_non_null(rate);
+    double speed;
+    int end = 0;
+    assert_int_equal(sscanf(rate, "tokens  %lf GFLOP/s%n", &speed, &end), 1);
+    assert_true(end > 0);
+    fclose(out);
+    close_run(&run);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_step_costs_what_it_says),
+        cmocka_unit_test(test_least_squares_start),
+    };
+    return cmocka_run_group_tests(tests, train_setup, train_teardown);
+}
