@@ -37,6 +37,19 @@ bool kv_code_cut(char *text) {
     return end != NULL;
 }
 
+kv_status kv_code_completion(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, char **text,
+                             bool *ended, kv_error *err) {
+    size_t length;
+    const bool eos = n > 0 && ids[n - 1] == kv_tokenizer_eos(tokenizer);
+    *ended = eos;
+    kv_status status = kv_decode_continuation(tokenizer, ids, n - eos, text, &length, err);
+    if (status != KV_OK) return status;
+    for (size_t i = 0; i < length; i++)
+        if ((*text)[i] == '\0') (*text)[i] = '?';
+    *ended = kv_code_cut(*text) || eos;
+    return KV_OK;
+}
+
 struct batch {
     struct code *code;
     kv_asking *asking;
@@ -55,28 +68,14 @@ static int64_t problem_of(const struct code *c, int64_t unit) {
     return unit / c->base.config->samples;
 }
 
-// A NUL, which no program may hold, would hide what comes behind it.
-static kv_status decode(const struct batch *b, const int32_t *ids, int64_t n, char **text, kv_error *err) {
-    size_t length;
-    if (n > 0 && ids[n - 1] == kv_tokenizer_eos(b->asking->tokenizer)) n--;
-    kv_status status = kv_decode_continuation(b->asking->tokenizer, ids, n, text, &length, err);
-    for (size_t i = 0; status == KV_OK && i < length; i++)
-        if ((*text)[i] == '\0') (*text)[i] = '?';
-    return status;
-}
-
 static kv_status stop_at_end(void *context, int64_t sequence, const int32_t *generated, int64_t n, bool *stop,
                              kv_error *err) {
     (void)sequence;
     const struct batch *b = context;
     char *text;
-    *stop = generated[n - 1] == kv_tokenizer_eos(b->asking->tokenizer);
-    if (*stop) return KV_OK;
-    kv_status status = decode(b, generated, n, &text, err);
-    if (status != KV_OK) return status;
-    *stop = kv_code_cut(text);
+    kv_status status = kv_code_completion(b->asking->tokenizer, generated, n, &text, stop, err);
     free(text);
-    return KV_OK;
+    return status;
 }
 
 static kv_status complete(struct batch *b, kv_error *err) {
@@ -93,10 +92,10 @@ static kv_status complete(struct batch *b, kv_error *err) {
         .context = b};
     status = kv_generate(b->asking->session, prompts, b->lengths, &how, b->generated, b->n_generated, err);
     free(prompts);
-    for (int64_t s = 0; s < b->n && status == KV_OK; s++) {
-        status = decode(b, b->generated + s * config->max_tokens, b->n_generated[s], &b->completions[s], err);
-        if (status == KV_OK) kv_code_cut(b->completions[s]);
-    }
+    bool ended;
+    for (int64_t s = 0; s < b->n && status == KV_OK; s++)
+        status = kv_code_completion(b->asking->tokenizer, b->generated + s * config->max_tokens,
+                                    b->n_generated[s], &b->completions[s], &ended, err);
     return status;
 }
 

@@ -347,6 +347,7 @@ int64_t kv_sandbox_workers(const kv_sandbox *sandbox) {
 
 // Ends well when one task too many could not be had.
 static const char probe[] = "import _thread\n"
+                            "_thread.stack_size(1 << 16)\n"
                             "gate = _thread.allocate_lock()\n"
                             "gate.acquire()\n"
                             "try:\n"
@@ -364,13 +365,22 @@ static kv_status try_out(kv_sandbox *sandbox, kv_error *err) {
                                 .length = sandbox->setup.options.unsafe ? 0 : strlen(source)};
     kv_run_result result;
     kv_error why = {0};
+    // A limit that is too short for any program is the user's affair.
+    const double seconds = limits->seconds;
+    sandbox->setup.options.limits.seconds = fmax(seconds, start_seconds);
     kv_status status = kv_sandbox_run(sandbox, &program, 1, &result, NULL, NULL, &why);
+    sandbox->setup.options.limits.seconds = seconds;
     if (status == KV_OK && result.verdict == KV_RUN_PASSED) return KV_OK;
     if (status == KV_ERR_INTERRUPTED || status == KV_ERR_MEMORY)
         return kv_fail(err, status, "%s", why.message);
     const char *found = status == KV_OK ? result.text : why.message;
     if (sandbox->setup.options.unsafe)
         return kv_fail(err, KV_ERR_IO, "programs cannot be run here: %s", found);
+    if (status == KV_OK)
+        return kv_fail(err, KV_ERR_IO,
+                       "the sandbox for programs does not hold here (%s): try as another user, or give "
+                       "--unsafe-execution to run programs without one",
+                       found);
     return kv_fail(
         err, KV_ERR_IO,
         "bubblewrap cannot make a sandbox for programs here (%s): it needs user namespaces (sysctl "
@@ -404,7 +414,7 @@ kv_status kv_sandbox_open(const kv_sandbox_options *options, kv_sandbox **sandbo
     kv_sandbox *s = calloc(1, sizeof *s);
     if (!s) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a sandbox");
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    s->workers = options->workers ? options->workers : cores > KV_MAX_WORKERS ? KV_MAX_WORKERS : cores;
+    s->workers = options->workers ? options->workers : cores > 64 ? 64 : cores;
     if (s->workers < 1) s->workers = 1;
     status = kv_sandbox_setup_find(options, &s->setup, err);
     if (status == KV_OK) status = try_out(s, err);

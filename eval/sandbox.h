@@ -26,7 +26,7 @@ typedef struct kv_run_limits {
 } kv_run_limits;
 
 typedef struct kv_sandbox_options {
-    int64_t workers; // programs at once, up to KV_MAX_WORKERS; 0: as many as there are cores
+    int64_t workers; // programs at once, up to KV_MAX_WORKERS; 0: as many as there are cores, up to 64
     bool unsafe;     // without bubblewrap, in a temporary directory: nothing but the limits holds
     kv_run_limits limits;
 } kv_sandbox_options;

@@ -23,7 +23,9 @@ static const char inner_path[] = "/usr/local/bin:/usr/bin:/bin";
 static char hash_seed[] = "PYTHONHASHSEED=0";
 
 // Descriptors of the child.
-enum { FD_SOURCE, FD_OUT, FD_ERROR, FD_RESULT, FD_INFO, FD_FILTER, FD_GO, N_FDS };
+// FD_HELD, the other end of FD_INFO: when we are killed while a sandbox is being built, bwrap must not fail
+// on telling us, or what it has started waits for it for ever. So it goes on, and the bootstrap fails.
+enum { FD_SOURCE, FD_OUT, FD_ERROR, FD_RESULT, FD_INFO, FD_FILTER, FD_GO, FD_HELD, N_FDS };
 
 // Runs first in the interpreter: takes the word and the program out of standard input, which is nobody's
 // afterwards, sets the limits, and brings the word back when the program has run to its end. The kernel is
@@ -33,6 +35,7 @@ static const char bootstrap[] =
     "def run():\n"
     "    write, leave = posix.write, posix._exit\n"
     "    data = b''.join(iter(lambda: posix.read(0, 1 << 20), b''))\n"
+    "    posix.closerange(4, 64)\n"
     "    null = posix.open('/dev/null', posix.O_RDWR)\n"
     "    posix.dup2(null, 0)\n"
     "    posix.close(null)\n"
@@ -325,8 +328,11 @@ static bool open_descriptors(const kv_sandbox_setup *setup, const kv_program *pr
         return false;
     if (setup->options.unsafe) return true;
     theirs[FD_FILTER] = open_text("", setup->filter, setup->filter_size);
-    return theirs[FD_FILTER] >= 0 && open_pipe(&p->info, &theirs[FD_INFO], true) &&
-           open_pipe(&p->go, &theirs[FD_GO], false);
+    if (theirs[FD_FILTER] < 0 || !open_pipe(&p->info, &theirs[FD_INFO], true) ||
+        !open_pipe(&p->go, &theirs[FD_GO], false))
+        return false;
+    theirs[FD_HELD] = fcntl(p->info, F_DUPFD_CLOEXEC, 2 * N_FDS);
+    return theirs[FD_HELD] >= 0;
 }
 
 // ---- Start and end -------------------------------------------------------------------------------------
@@ -351,7 +357,7 @@ static int spawn(const kv_sandbox_setup *setup, int64_t worker, const int theirs
     int failure = 0;
     for (int i = 0; i < N_FDS && !failure; i++)
         if (theirs[i] >= 0) failure = posix_spawn_file_actions_adddup2(&actions, theirs[i], i);
-    const int last = setup->options.unsafe ? FD_RESULT : FD_GO;
+    const int last = setup->options.unsafe ? FD_RESULT : FD_HELD;
     if (!failure) failure = posix_spawn_file_actions_addclosefrom_np(&actions, last + 1);
     if (!failure) failure = posix_spawn_file_actions_addchdir_np(&actions, *p->dir ? p->dir : "/");
     // A session of its own, so that Ctrl-C reaches us alone, who end the programs in good order.

@@ -1,7 +1,5 @@
 #include "sandbox_support.h"
 
-#include "eval/sandbox_process.h"
-
 #include <ctype.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -14,6 +12,32 @@ bool test_bwrap_works(void) {
                "bwrap --unshare-user --unshare-pid --unshare-net --unshare-ipc --unshare-uts --ro-bind / / "
                "--proc /proc --dev /dev true >/dev/null 2>&1") == 0;
 }
+
+kv_sandbox_options test_sandbox_options(double seconds, bool processes) {
+    kv_sandbox_options o = kv_sandbox_defaults();
+    o.workers = TEST_WORKERS;
+    o.limits.seconds = seconds;
+    o.limits.processes = processes;
+    o.limits.memory_bytes = (int64_t)128 << 20;
+    o.limits.tmp_bytes = (int64_t)8 << 20;
+    o.limits.file_bytes = (int64_t)4 << 20;
+    return o;
+}
+
+const char test_fork_bomb[] = "import os, time\n"
+                              "n = 0\n"
+                              "try:\n"
+                              "    while True:\n"
+                              "        if os.fork() == 0: time.sleep(100)\n"
+                              "        n += 1\n"
+                              "except OSError as fault:\n"
+                              "    assert n < 16, n\n"
+                              "    raise ValueError(fault.errno)";
+
+const char test_thread_bomb[] =
+    "import threading, time\n"
+    "threading.stack_size(1 << 16)\n"
+    "while True: threading.Thread(target=time.sleep, args=(100,), daemon=True).start()";
 
 kv_sandbox *test_open_sandbox(const kv_sandbox_options *options) {
     kv_error err = {0};
@@ -28,6 +52,17 @@ kv_run_result test_run_program(kv_sandbox *sandbox, const char *source) {
     kv_error err = {0};
     if (kv_sandbox_run(sandbox, &program, 1, &result, NULL, NULL, &err) != KV_OK) fail_msg("%s", err.message);
     return result;
+}
+
+void test_expect_passed(kv_sandbox *sandbox, const char *source) {
+    const kv_run_result result = test_run_program(sandbox, source);
+    if (result.verdict != KV_RUN_PASSED) fail_msg("%s\nbrought '%s'", source, result.text);
+}
+
+void test_expect_failure(kv_sandbox *sandbox, const char *source, const char *expected) {
+    const kv_run_result result = test_run_program(sandbox, source);
+    if (strncmp(result.text, expected, strlen(expected)) != 0)
+        fail_msg("%s\nbrought '%s', expected '%s'", source, result.text, expected);
 }
 
 // Text of /proc/PID/NAME, with blanks for its NULs; "" for a process that is gone.

@@ -96,6 +96,42 @@ static int tear_down(void **state) {
     return test_dir_tear_down(state);
 }
 
+static void expect_completion(const char *generated, bool eos, const char *expected, bool ended) {
+    int32_t *ids;
+    int64_t n;
+    char *text;
+    bool found;
+    assert_int_equal(kv_tokenizer_encode(tokenizer, generated, strlen(generated), &ids, &n, NULL), KV_OK);
+    ids = realloc(ids, (size_t)(n + 1) * sizeof *ids);
+    assert_non_null(ids);
+    if (eos) ids[n++] = kv_tokenizer_eos(tokenizer);
+    assert_int_equal(kv_code_completion(tokenizer, ids, n, &text, &found, NULL), KV_OK);
+    assert_string_equal(text, expected);
+    assert_int_equal(found, ended);
+    free(text);
+    free(ids);
+}
+
+static void completions_of_tokens(void **state) {
+    (void)state;
+    expect_completion("    return 1\n", false, "    return 1\n", false);
+    expect_completion("    return 1\n", true, "    return 1\n", true);
+    expect_completion("    return 1\nprint(1)", false, "    return 1", true);
+    expect_completion("    return 1\n\n#", true, "    return 1\n", true);
+    expect_completion("", true, "", true);
+    expect_completion("", false, "", false);
+    // The piece of a NUL: behind unknown, BOS, EOS come the 256 bytes.
+    char *text;
+    bool ended;
+    assert_int_equal(kv_code_completion(tokenizer, (const int32_t[]){3, 3 + 'a', 3}, 3, &text, &ended, NULL),
+                     KV_OK);
+    assert_string_equal(text, "?a?");
+    free(text);
+    assert_int_equal(kv_code_completion(tokenizer, (const int32_t[]){4000}, 1, &text, &ended, NULL),
+                     KV_ERR_RANGE);
+    assert_null(text);
+}
+
 static int64_t two[] = {1, 2};
 
 static kv_eval_task row(void) {
@@ -378,6 +414,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(completions_end_at_stop_strings),
         cmocka_unit_test(pass_at_k),
+        cmocka_unit_test(completions_of_tokens),
         cmocka_unit_test(shape),
         cmocka_unit_test(records),
         cmocka_unit_test(greedy),
