@@ -142,6 +142,8 @@ int main(int argc, char **argv) {
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table");
     if (status == KV_OK) return 0;
     fprintf(stderr, "kveval: %s%s\n", err.message,
-            status == KV_ERR_INTERRUPTED ? "; the same command goes on from what was answered" : "");
+            status == KV_ERR_INTERRUPTED && !arguments.check_tests
+                ? "; the same command goes on from what was answered"
+                : "");
     return status == KV_ERR_INTERRUPTED ? 128 + kv_console_signal() : 1;
 }
