@@ -144,7 +144,7 @@ static bool fill_task(const struct entry *e, kv_eval_task *t) {
     default_int(e, "samples", &t->samples, 1);
     default_real(e, "temperature", &t->temperature, t->samples > 1 ? 0.2 : 0);
     default_real(e, "top_p", &t->top_p, t->samples > 1 ? 0.95 : 1);
-    default_real(e, "timeout", &t->timeout, 3);
+    default_real(e, "timeout", &t->timeout, 10);
     default_int(e, "memory_mb", &t->memory_mb, 512);
     return true;
 }
