@@ -29,7 +29,7 @@ static const struct argp_option option_list[] = {
     {"train", 'n', "N", 0, "compositions in the training text (default 3000)", 0},
     {"held-out", 'f', "N", 0, "compositions in no text (default 600)", 0},
     {"texts", 't', "N", 0, "training texts of each composition (default 6)", 0},
-    {"examples", 'e', "N", 0, "examples in a docstring, 0 to 3 (default 1)", 0},
+    {"examples", 'e', "N", 0, "examples in a docstring, 0 to 3 (default 0)", 0},
     {"seed", 'S', "S", 0, "of choice, constants, wording and examples (default 1)", 0},
     {0},
 };
@@ -42,7 +42,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 'd': o->depth = kvdata_int_option(state, "depth", text, 2, KV_SNIPPET_MAX_DEPTH); return 0;
     case 'n': o->n_train = kvdata_int_option(state, "train", text, 1, INT32_MAX); return 0;
     case 'f': o->n_held_out = kvdata_int_option(state, "held-out", text, 0, INT32_MAX); return 0;
-    case 't': o->n_documents = kvdata_int_option(state, "texts", text, 1, INT32_MAX); return 0;
+    case 't': o->n_texts = kvdata_int_option(state, "texts", text, 1, INT32_MAX); return 0;
     case 'e': o->n_examples = kvdata_int_option(state, "examples", text, 0, 3); return 0;
     case 'S': o->seed = (uint64_t)kvdata_int_option(state, "seed", text, 0, INT64_MAX); return 0;
     case ARGP_KEY_END:
@@ -53,15 +53,15 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 }
 
 static void print_table(const kv_snippets *snippets, const char *directory) {
-    const int64_t texts = snippets->options.n_documents;
-    printf("%-10s %12s %12s %16s\n", "split", "compositions", "base's texts", "predictors' texts");
+    const kv_snippets_options *o = &snippets->options;
+    printf("%-10s %12s %12s %18s\n", "split", "compositions", "base's texts", "predictors' texts");
     for (int s = 0; s < KV_SNIPPET_SPLITS; s++) {
-        int64_t begin, end;
+        int64_t begin, end, texts = o->n_texts;
         kv_snippets_range(snippets, (kv_snippet_split)s, &begin, &end);
-        printf("%-10s %12" PRIi64 " %12" PRIi64 " %16" PRIi64 "\n",
-               kv_snippet_split_name((kv_snippet_split)s), end - begin,
-               s == KV_SNIPPET_HELD_OUT ? 0 : (end - begin) * texts,
-               s == KV_SNIPPET_TRAINED ? (end - begin) * texts : 0);
+        texts *= s == KV_SNIPPET_HELD_OUT ? 0 : end - begin;
+        printf("%-10s %12" PRIi64 " %12" PRIi64 " %18" PRIi64 "\n",
+               kv_snippet_split_name((kv_snippet_split)s), end - begin, texts,
+               s == KV_SNIPPET_KNOWN ? 0 : texts);
     }
     printf("of %" PRIi64 " compositions of %" PRIi64 " operations; written to %s\n", snippets->n_available,
            snippets->options.depth, directory);
@@ -72,7 +72,7 @@ int kvdata_snippets(int argc, char **argv) {
         .options = option_list, .parser = parse, .args_doc = "--out DIR", .doc = doc};
     struct options options = {
         .snippets = {
-            .depth = 3, .n_train = 3000, .n_held_out = 600, .n_documents = 6, .n_examples = 1, .seed = 1}};
+            .depth = 3, .n_train = 3000, .n_held_out = 600, .n_texts = 6, .n_examples = 0, .seed = 1}};
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;
     kv_error err = {0};
     kv_snippets snippets = {0};

@@ -6,7 +6,8 @@
 // so that the same problem can be put to models that saw its composition and to models that did not:
 //   trained    in the text of all models;
 //   known      in the text of base and aux, but not in that of the predictors;
-//   held out   in no text. Every operation by itself is in the text of all.
+//   held out   in no text.
+// Every operation is in the text of all.
 #pragma once
 
 #include "core/status.h"
@@ -28,11 +29,11 @@ typedef struct kv_composition {
 } kv_composition;
 
 typedef struct kv_snippets_options {
-    int64_t depth;       // operations in a composition, 2 to KV_SNIPPET_MAX_DEPTH
-    int64_t n_train;     // trained and known compositions together; a fifth (rounded down) is known
-    int64_t n_held_out;  // held-out compositions
-    int64_t n_documents; // training texts per composition
-    int64_t n_examples;  // in a docstring, 0 to 3
+    int64_t depth;      // operations in a composition, 2 to KV_SNIPPET_MAX_DEPTH
+    int64_t n_train;    // trained and known compositions together; a fifth (rounded down) is known
+    int64_t n_held_out; // held-out compositions
+    int64_t n_texts;    // training texts of each trained and known composition
+    int64_t n_examples; // in a docstring, 0 to 3
     uint64_t seed;
 } kv_snippets_options;
 
@@ -46,7 +47,7 @@ typedef struct kv_snippets {
 typedef struct kv_snippet {
     char prompt[1024];   // signature and docstring
     char solution[1024]; // body; the prompt with it is a whole function
-    char test[16384];    // def check(candidate)
+    char test[40960];    // def check(candidate); empty unless variant 0
 } kv_snippet;
 
 // Chooses compositions. KV_ERR_ARGUMENT when there are not that many, or too few for every operation to be in
@@ -62,7 +63,10 @@ const char *kv_snippet_split_name(kv_snippet_split split); // "trained", ...
 extern const char kv_snippet_entry_point[];
 
 // What variant v of composition i reads like: 0 is the problem that is asked, others are training texts. A
-// pure function of the options' seed, i and v.
+// pure function of the options, i and v.
+//
+// A problem's constants and tests are chosen so that, where possible, another constant or a left-out
+// operation fails the test.
 void kv_snippet_make(const kv_snippets *snippets, int64_t i, int64_t variant, kv_snippet *snippet);
 
 // Into `directory`, all files or none; KV_ERR_INTERRUPTED when the user stops it:

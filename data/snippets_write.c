@@ -14,7 +14,7 @@
 struct output {
     const char *name;
     enum { TEXTS, PROBLEMS, SUMMARY } kind;
-    kv_snippet_split first, last; // which compositions it holds
+    bool splits[KV_SNIPPET_SPLITS]; // which compositions it holds
     kv_pending pending;
 };
 
@@ -69,7 +69,7 @@ static json_t *summary(const kv_snippets *snippets) {
         failed |= json_object_set_new(operations, kv_snippet_ops[i].name, operation_entry(snippets, i));
     json_t *all =
         json_pack("{s:I, s:I, s:I, s:I, s:o, s:o}", "seed", (json_int_t)o->seed, "depth",
-                  (json_int_t)o->depth, "texts_per_composition", (json_int_t)o->n_documents, "examples",
+                  (json_int_t)o->depth, "texts_per_composition", (json_int_t)o->n_texts, "examples",
                   (json_int_t)o->n_examples, "compositions", compositions, "operations", operations);
     if (!failed) return all;
     json_decref(all);
@@ -84,18 +84,30 @@ static bool put(FILE *file, json_t *value, size_t flags) {
     return ok;
 }
 
-static bool put_composition(FILE *file, const kv_snippets *snippets, const struct output *output, int64_t i) {
+static bool put_composition(FILE *file, const kv_snippets *snippets, int kind, kv_snippet_split split,
+                            int64_t i, int64_t number) {
     kv_snippet snippet;
-    if (output->kind == PROBLEMS) {
-        int64_t begin, end;
-        kv_snippets_range(snippets, output->first, &begin, &end);
-        kv_snippet_make(snippets, i, 0, &snippet);
-        return put(file, problem_line(&snippet, output->first, i - begin), 0);
-    }
     bool ok = true;
-    for (int64_t v = 1; ok && v <= snippets->options.n_documents; v++) {
+    if (kind == PROBLEMS) {
+        kv_snippet_make(snippets, i, 0, &snippet);
+        return put(file, problem_line(&snippet, split, number), 0);
+    }
+    for (int64_t v = 1; ok && v <= snippets->options.n_texts; v++) {
         kv_snippet_make(snippets, i, v, &snippet);
         ok = put(file, text_line(&snippet), 0);
+    }
+    return ok;
+}
+
+// Stops early, with true, when the user wants that.
+static bool put_content(FILE *file, const kv_snippets *snippets, const struct output *output) {
+    if (output->kind == SUMMARY) return put(file, summary(snippets), JSON_INDENT(2));
+    bool ok = true;
+    for (int s = 0; s < KV_SNIPPET_SPLITS; s++) {
+        int64_t begin, end;
+        kv_snippets_range(snippets, (kv_snippet_split)s, &begin, &end);
+        for (int64_t i = begin; output->splits[s] && ok && i < end && !kv_console_interrupted(); i++)
+            ok = put_composition(file, snippets, output->kind, (kv_snippet_split)s, i, i - begin);
     }
     return ok;
 }
@@ -103,39 +115,27 @@ static bool put_composition(FILE *file, const kv_snippets *snippets, const struc
 static kv_status write_output(const kv_snippets *snippets, const struct output *output, kv_error *err) {
     FILE *file = fopen(output->pending.path, "wb");
     if (!file) return kv_fail(err, KV_ERR_IO, "%s: %s", output->pending.path, strerror(errno));
-    int64_t begin = 0, end = 0, unused;
-    bool ok = true, interrupted = false;
     errno = 0;
-    if (output->kind == SUMMARY) {
-        ok = put(file, summary(snippets), JSON_INDENT(2));
-    } else {
-        kv_snippets_range(snippets, output->first, &begin, &unused);
-        kv_snippets_range(snippets, output->last, &unused, &end);
-    }
-    for (int64_t i = begin; ok && !interrupted && i < end; i++) {
-        ok = put_composition(file, snippets, output, i);
-        interrupted = kv_console_interrupted();
-    }
+    bool ok = put_content(file, snippets, output);
     int reason = errno;
     if (fclose(file) != 0 && ok) {
         ok = false;
         reason = errno;
     }
-    if (interrupted) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-    if (ok) return KV_OK;
-    return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", output->pending.final,
-                   strerror(reason ? reason : ENOMEM));
+    if (!ok)
+        return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", output->pending.final,
+                       strerror(reason ? reason : ENOMEM));
+    return kv_console_interrupted() ? kv_fail(err, KV_ERR_INTERRUPTED, "interrupted") : KV_OK;
 }
 
 kv_status kv_snippets_write(const kv_snippets *snippets, const char *directory, kv_error *err) {
-    const kv_snippet_split trained = KV_SNIPPET_TRAINED, known = KV_SNIPPET_KNOWN,
-                           held_out = KV_SNIPPET_HELD_OUT;
+    enum { trained = KV_SNIPPET_TRAINED, known = KV_SNIPPET_KNOWN, held_out = KV_SNIPPET_HELD_OUT };
     struct output outputs[] = {
-        {.name = "train.jsonl", .kind = TEXTS, .first = trained, .last = known},
-        {.name = "predictor_train.jsonl", .kind = TEXTS, .first = trained, .last = trained},
-        {.name = "problems_trained.jsonl", .kind = PROBLEMS, .first = trained, .last = trained},
-        {.name = "problems_known.jsonl", .kind = PROBLEMS, .first = known, .last = known},
-        {.name = "problems_held_out.jsonl", .kind = PROBLEMS, .first = held_out, .last = held_out},
+        {.name = "train.jsonl", .kind = TEXTS, .splits = {[trained] = true, [known] = true}},
+        {.name = "predictor_train.jsonl", .kind = TEXTS, .splits = {[trained] = true}},
+        {.name = "problems_trained.jsonl", .kind = PROBLEMS, .splits = {[trained] = true}},
+        {.name = "problems_known.jsonl", .kind = PROBLEMS, .splits = {[known] = true}},
+        {.name = "problems_held_out.jsonl", .kind = PROBLEMS, .splits = {[held_out] = true}},
         {.name = "snippets.json", .kind = SUMMARY},
     };
     enum { n_outputs = sizeof outputs / sizeof *outputs };
