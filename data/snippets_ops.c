@@ -307,7 +307,9 @@ static bool join(value *v, int64_t k) {
 // ---- All of them ---------------------------------------------------------------------------------------
 
 // clang-format off
-enum { INT = KV_SNIPPET_INT, STR = KV_SNIPPET_STR, LIST = KV_SNIPPET_LIST };
+#define INT KV_SNIPPET_INT
+#define STR KV_SNIPPET_STR
+#define LIST KV_SNIPPET_LIST
 const kv_snippet_op kv_snippet_ops[] = {
     {"add", INT, INT, 2, 9, {"add @", "increase it by @"}, "n + @", add},
     {"subtract", INT, INT, 2, 9, {"subtract @", "decrease it by @"}, "n - @", subtract},
@@ -348,10 +350,10 @@ const kv_snippet_op kv_snippet_ops[] = {
     {"drop_first", LIST, LIST, 0, 0, {"drop the first element", "remove its first item"}, "xs[1:]", drop_first_element},
     {"drop_last", LIST, LIST, 0, 0, {"drop the last element", "remove its last item"}, "xs[:-1]", drop_last},
     {"first_elements", LIST, LIST, 2, 4, {"keep the first @ elements", "cut it after @ items"}, "xs[:@]", keep_first},
-    {"append", LIST, LIST, 2, 9, {"append @", "add @ at the end"}, "xs + [@]", append_element},
+    {"append", LIST, LIST, 2, 9, {"append @", "add @ at the end"}, "[*xs, @]", append_element},
     {"sum", LIST, INT, 0, 0, {"add up its elements", "take its sum"}, "sum(xs)", sum},
     {"length_list", LIST, INT, 0, 0, {"count its elements", "take its length"}, "len(xs)", length},
-    {"count", LIST, INT, 2, 9, {"count every @", "find how often @ occurs"}, "xs.count(@)", count_element},
+    {"count", LIST, INT, 2, 9, {"count every @", "find how often @ occurs"}, "sum(x == @ for x in xs)", count_element},
     {"largest", LIST, INT, 0, 0, {"take the largest element or 0", "find its maximum or 0"}, "max(xs, default=0)", largest},
     {"join", LIST, STR, 0, 0, {"join it with commas", "write its elements between commas"}, "','.join(map(str, xs))", join},
 };
