@@ -14,14 +14,16 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"atlas", kvdata_atlas},     {"tokenizer", kvdata_tokenizer}, {"tokenize", kvdata_tokenize},
-    {"inspect", kvdata_inspect}, {"encode", kvdata_encode},       {"decode", kvdata_decode},
+    {"atlas", kvdata_atlas},       {"snippets", kvdata_snippets}, {"tokenizer", kvdata_tokenizer},
+    {"tokenize", kvdata_tokenize}, {"inspect", kvdata_inspect},   {"encode", kvdata_encode},
+    {"decode", kvdata_decode},
 };
 
 static const char doc[] =
     "Prepares and looks at data: everything that models are trained and tested on.\v"
     "Commands:\n"
     "  atlas      build the fact corpus from the ISO code lists\n"
+    "  snippets   make up small Python tasks in HumanEval's format\n"
     "  tokenizer  train a SentencePiece tokenizer\n"
     "  tokenize   turn text into a token shard for kvtrain\n"
     "  inspect    describe a shard, a checkpoint, a tokenizer or any HDF5 file\n"

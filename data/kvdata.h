@@ -9,6 +9,7 @@
 
 // One subcommand: argv[0] is "kvdata NAME". Returns the exit status.
 int kvdata_atlas(int argc, char **argv);
+int kvdata_snippets(int argc, char **argv);
 int kvdata_tokenizer(int argc, char **argv);
 int kvdata_tokenize(int argc, char **argv);
 int kvdata_inspect(int argc, char **argv);

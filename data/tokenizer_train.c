@@ -89,6 +89,7 @@ static int spawn(const char *directory, int64_t vocab_size, const struct alphabe
                          vocab_option, required_option, "--model_type=bpe", "--byte_fallback=true",
                          "--split_digits=true", "--normalization_rule_name=identity",
                          "--add_dummy_prefix=false", "--remove_extra_whitespaces=false",
+                         "--allow_whitespace_only_pieces=true",
                          "--unk_id=0", "--bos_id=1", "--eos_id=2", "--pad_id=-1",
                          "--max_sentence_length=1048576", "--minloglevel=2", NULL};
     // clang-format on

@@ -58,12 +58,13 @@ static void make_shard(const char *name) {
 
 static void help_and_version(void **state) {
     (void)state;
-    static const char *const commands[] = {"atlas", "tokenizer", "tokenize", "inspect", "encode", "decode"};
+    static const char *const commands[] = {"atlas",   "snippets", "tokenizer", "tokenize",
+                                           "inspect", "encode",   "decode"};
     assert_int_equal(kvdata("--help"), 0);
-    for (int i = 0; i < 6; i++) assert_non_null(strstr(out, commands[i]));
+    for (int i = 0; i < 7; i++) assert_non_null(strstr(out, commands[i]));
     assert_int_equal(kvdata("--version"), 0);
     assert_string_equal(out, "kvdata " KV_VERSION "\n");
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         assert_int_equal(kvdata(commands[i], "--help"), 0);
         char usage[64];
         snprintf(usage, sizeof usage, "Usage: kvdata %s ", commands[i]);
