@@ -409,7 +409,7 @@ static void tokens_keep_the_layout(void **state) {
 // ---- The program ---------------------------------------------------------------------------------------
 
 static int run_kvdata(const char *const *arguments) {
-    const char *all[16] = {getenv("KVDATA"), "snippets"};
+    const char *all[24] = {getenv("KVDATA"), "snippets"};
     assert_non_null(all[0]);
     for (int i = 0; arguments[i]; i++) all[2 + i] = arguments[i];
     return test_run(all, -1, out, err, sizeof out);
