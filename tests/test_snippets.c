@@ -226,6 +226,12 @@ static void impossible_choices(void **state) {
     assert_non_null(expected);
     few.n_train = atoi(expected + strlen("at least "));
     build(&few, &snippets);
+    int64_t begin, end;
+    bool trained[256] = {false};
+    kv_snippets_range(&snippets, KV_SNIPPET_TRAINED, &begin, &end);
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t d = 0; d < few.depth; d++) trained[snippets.compositions[i].ops[d]] = true;
+    for (int i = 0; i < kv_snippet_n_ops; i++) assert_true(trained[i]);
     kv_snippets_free(&snippets);
     few.n_train--;
     assert_int_equal(kv_snippets_build(&few, &snippets, &error), KV_ERR_ARGUMENT);
@@ -306,6 +312,28 @@ static void same_seed_same_bytes(void **state) {
         assert_string_not_equal(content[0], content[2]);
         for (int k = 0; k < 3; k++) free(content[k]);
     }
+}
+
+// Constants and wording of one composition: other ones in another variant and with another seed.
+static void texts_of_a_composition_differ(void **state) {
+    (void)state;
+    static kv_snippet one, two, other;
+    kv_snippets snippets;
+    int64_t same_variant = 0, same_seed = 0;
+    build(&usual, &snippets);
+    for (int64_t i = 0; i < 100; i++) {
+        snippets.options.seed = usual.seed;
+        kv_snippet_make(&snippets, i, 1, &one);
+        kv_snippet_make(&snippets, i, 2, &two);
+        snippets.options.seed++;
+        kv_snippet_make(&snippets, i, 1, &other);
+        same_variant += strcmp(one.prompt, two.prompt) == 0;
+        same_seed += strcmp(one.prompt, other.prompt) == 0;
+        assert_string_equal(one.test, "");
+    }
+    // Of three operations without constants one wording in eight is the same.
+    assert_true(same_variant < 13 && same_seed < 13);
+    kv_snippets_free(&snippets);
 }
 
 static void the_summary_counts(void **state) {
@@ -409,7 +437,7 @@ static void tokens_keep_the_layout(void **state) {
 // ---- The program ---------------------------------------------------------------------------------------
 
 static int run_kvdata(const char *const *arguments) {
-    const char *all[16] = {getenv("KVDATA"), "snippets"};
+    const char *all[24] = {getenv("KVDATA"), "snippets"};
     assert_non_null(all[0]);
     for (int i = 0; arguments[i]; i++) all[2 + i] = arguments[i];
     return test_run(all, -1, out, err, sizeof out);
@@ -522,6 +550,7 @@ int main(void) {
         cmocka_unit_test(impossible_choices),
         cmocka_unit_test(texts_keep_the_split),
         cmocka_unit_test(same_seed_same_bytes),
+        cmocka_unit_test(texts_of_a_composition_differ),
         cmocka_unit_test(the_summary_counts),
         cmocka_unit_test(solutions_pass_and_wrong_ones_fail),
         cmocka_unit_test(docstrings_tell_the_truth),
