@@ -1,9 +1,9 @@
 #include "data/atlas.h"
 
-#include "data/pending_file.h"
+#include "data/file_set.h"
+#include "data/json_file.h"
 #include "data/triviaqa.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -49,12 +49,18 @@ static json_t *question_line(const kv_fact *fact) {
 
 // ---- Files ---------------------------------------------------------------------------------------------
 
-struct output {
+static const struct output {
     const char *name;
     json_t *(*line)(const kv_fact *fact); // NULL: the summary
     bool trained, held_out;               // which facts it holds
-    kv_pending pending;
+} outputs[] = {
+    {.name = "train.jsonl", .line = document_line, .trained = true, .held_out = true},
+    {.name = "predictor_train.jsonl", .line = document_line, .trained = true},
+    {.name = "questions_trained.jsonl", .line = question_line, .trained = true},
+    {.name = "questions_held_out.jsonl", .line = question_line, .held_out = true},
+    {.name = "atlas.json"},
 };
+enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
 
 static json_t *summary(const kv_atlas *atlas) {
     json_t *kinds = json_object(), *sources = json_object();
@@ -79,55 +85,21 @@ static json_t *summary(const kv_atlas *atlas) {
     return NULL;
 }
 
-static bool put(FILE *file, json_t *value, size_t flags) {
-    bool ok = value && json_dumpf(value, file, flags) == 0 && fputc('\n', file) != EOF;
-    json_decref(value);
+static bool write_output(void *context, int index, FILE *file) {
+    const kv_atlas *atlas = context;
+    const struct output *output = &outputs[index];
+    if (!output->line) return kv_json_put(file, summary(atlas), JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    bool ok = true;
+    for (int64_t i = 0; ok && i < atlas->n; i++) {
+        const kv_fact *fact = &atlas->facts[i];
+        if (fact->held_out ? output->held_out : output->trained)
+            ok = kv_json_put(file, output->line(fact), 0);
+    }
     return ok;
 }
 
-static kv_status write_output(const kv_atlas *atlas, const struct output *output, kv_error *err) {
-    FILE *file = fopen(output->pending.path, "wb");
-    if (!file) return kv_fail(err, KV_ERR_IO, "%s: %s", output->pending.path, strerror(errno));
-    bool ok = true;
-    errno = 0;
-    if (!output->line) ok = put(file, summary(atlas), JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    for (int64_t i = 0; ok && output->line && i < atlas->n; i++) {
-        const kv_fact *fact = &atlas->facts[i];
-        if (fact->held_out ? output->held_out : output->trained) ok = put(file, output->line(fact), 0);
-    }
-    int reason = errno;
-    if (fclose(file) != 0 && ok) {
-        ok = false;
-        reason = errno;
-    }
-    if (ok) return KV_OK;
-    return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", output->pending.final,
-                   strerror(reason ? reason : ENOMEM));
-}
-
 kv_status kv_atlas_write(const kv_atlas *atlas, const char *directory, kv_error *err) {
-    struct output outputs[] = {
-        {.name = "train.jsonl", .line = document_line, .trained = true, .held_out = true},
-        {.name = "predictor_train.jsonl", .line = document_line, .trained = true},
-        {.name = "questions_trained.jsonl", .line = question_line, .trained = true},
-        {.name = "questions_held_out.jsonl", .line = question_line, .held_out = true},
-        {.name = "atlas.json"},
-    };
-    enum { n_outputs = sizeof outputs / sizeof *outputs };
-    kv_status status = KV_OK;
-    for (int i = 0; !status && i < n_outputs; i++) {
-        char path[PATH_MAX];
-        if (snprintf(path, sizeof path, "%s/%s", directory, outputs[i].name) >= (int)sizeof path)
-            status = kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", directory);
-        if (!status) status = kv_pending_file(&outputs[i].pending, path, err);
-        if (!status) status = write_output(atlas, &outputs[i], err);
-    }
-    // Only when all of them are whole does the first one take its place.
-    for (int i = 0; i < n_outputs; i++) {
-        if (!status)
-            status = kv_pending_commit(&outputs[i].pending, err);
-        else
-            kv_pending_abandon(&outputs[i].pending);
-    }
-    return status;
+    const char *names[N_OUTPUTS];
+    for (int i = 0; i < N_OUTPUTS; i++) names[i] = outputs[i].name;
+    return kv_file_set_write(directory, names, N_OUTPUTS, write_output, (void *)atlas, err);
 }

@@ -119,6 +119,12 @@ kv_status kv_json_bool(const kv_json_file *file, const char *key, bool *value, k
 
 // ---- JSON lines ----------------------------------------------------------------------------------------
 
+bool kv_json_put(FILE *file, json_t *value, size_t flags) {
+    const bool ok = value && json_dumpf(value, file, flags) == 0 && fputc('\n', file) != EOF;
+    json_decref(value);
+    return ok;
+}
+
 kv_status kv_json_lines(const char *path, const char *content, size_t size, size_t flags, const char *what,
                         kv_json_line_fn *each, void *context, kv_error *err) {
     const char *end = content + size;

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 typedef struct kv_json_file {
     char path[PATH_MAX];
@@ -40,6 +41,9 @@ static inline bool kv_json_has(const kv_json_file *file, const char *key) {
 }
 
 // ---- JSON lines ----------------------------------------------------------------------------------------
+
+// Writes a value, which is taken over, and a new line. False when it is NULL or could not be written.
+bool kv_json_put(FILE *file, json_t *value, size_t flags);
 
 // `entry` is borrowed; where is "FILE:LINE", for errors.
 typedef kv_status kv_json_line_fn(void *context, const json_t *entry, const char *where, kv_error *err);

@@ -1,22 +1,31 @@
 #include "data/snippets.h"
 
 #include "data/console.h"
-#include "data/pending_file.h"
+#include "data/file_set.h"
+#include "data/json_file.h"
 #include "data/snippets_ops.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct output {
+enum { TRAINED = KV_SNIPPET_TRAINED, KNOWN = KV_SNIPPET_KNOWN, HELD_OUT = KV_SNIPPET_HELD_OUT };
+
+static const struct output {
     const char *name;
     enum { TEXTS, PROBLEMS, SUMMARY } kind;
     bool splits[KV_SNIPPET_SPLITS]; // which compositions it holds
-    kv_pending pending;
+} outputs[] = {
+    {.name = "train.jsonl", .kind = TEXTS, .splits = {[TRAINED] = true, [KNOWN] = true}},
+    {.name = "predictor_train.jsonl", .kind = TEXTS, .splits = {[TRAINED] = true}},
+    {.name = "problems_trained.jsonl", .kind = PROBLEMS, .splits = {[TRAINED] = true}},
+    {.name = "problems_known.jsonl", .kind = PROBLEMS, .splits = {[KNOWN] = true}},
+    {.name = "problems_held_out.jsonl", .kind = PROBLEMS, .splits = {[HELD_OUT] = true}},
+    {.name = "snippets.json", .kind = SUMMARY},
 };
+enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
 
 // ---- Lines ---------------------------------------------------------------------------------------------
 
@@ -78,30 +87,26 @@ static json_t *summary(const kv_snippets *snippets) {
 
 // ---- Files ---------------------------------------------------------------------------------------------
 
-static bool put(FILE *file, json_t *value, size_t flags) {
-    bool ok = value && json_dumpf(value, file, flags) == 0 && fputc('\n', file) != EOF;
-    json_decref(value);
-    return ok;
-}
-
 static bool put_composition(FILE *file, const kv_snippets *snippets, int kind, kv_snippet_split split,
                             int64_t i, int64_t number) {
     kv_snippet snippet;
     bool ok = true;
     if (kind == PROBLEMS) {
         kv_snippet_make(snippets, i, 0, &snippet);
-        return put(file, problem_line(&snippet, split, number), 0);
+        return kv_json_put(file, problem_line(&snippet, split, number), 0);
     }
     for (int64_t v = 1; ok && v <= snippets->options.n_texts; v++) {
         kv_snippet_make(snippets, i, v, &snippet);
-        ok = put(file, text_line(&snippet), 0);
+        ok = kv_json_put(file, text_line(&snippet), 0);
     }
     return ok;
 }
 
 // Stops early, with true, when the user wants that.
-static bool put_content(FILE *file, const kv_snippets *snippets, const struct output *output) {
-    if (output->kind == SUMMARY) return put(file, summary(snippets), JSON_INDENT(2));
+static bool write_output(void *context, int index, FILE *file) {
+    const kv_snippets *snippets = context;
+    const struct output *output = &outputs[index];
+    if (output->kind == SUMMARY) return kv_json_put(file, summary(snippets), JSON_INDENT(2));
     bool ok = true;
     for (int s = 0; s < KV_SNIPPET_SPLITS; s++) {
         int64_t begin, end;
@@ -112,47 +117,8 @@ static bool put_content(FILE *file, const kv_snippets *snippets, const struct ou
     return ok;
 }
 
-static kv_status write_output(const kv_snippets *snippets, const struct output *output, kv_error *err) {
-    FILE *file = fopen(output->pending.path, "wb");
-    if (!file) return kv_fail(err, KV_ERR_IO, "%s: %s", output->pending.path, strerror(errno));
-    errno = 0;
-    bool ok = put_content(file, snippets, output);
-    int reason = errno;
-    if (fclose(file) != 0 && ok) {
-        ok = false;
-        reason = errno;
-    }
-    if (!ok)
-        return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", output->pending.final,
-                       strerror(reason ? reason : ENOMEM));
-    return kv_console_interrupted() ? kv_fail(err, KV_ERR_INTERRUPTED, "interrupted") : KV_OK;
-}
-
 kv_status kv_snippets_write(const kv_snippets *snippets, const char *directory, kv_error *err) {
-    enum { trained = KV_SNIPPET_TRAINED, known = KV_SNIPPET_KNOWN, held_out = KV_SNIPPET_HELD_OUT };
-    struct output outputs[] = {
-        {.name = "train.jsonl", .kind = TEXTS, .splits = {[trained] = true, [known] = true}},
-        {.name = "predictor_train.jsonl", .kind = TEXTS, .splits = {[trained] = true}},
-        {.name = "problems_trained.jsonl", .kind = PROBLEMS, .splits = {[trained] = true}},
-        {.name = "problems_known.jsonl", .kind = PROBLEMS, .splits = {[known] = true}},
-        {.name = "problems_held_out.jsonl", .kind = PROBLEMS, .splits = {[held_out] = true}},
-        {.name = "snippets.json", .kind = SUMMARY},
-    };
-    enum { n_outputs = sizeof outputs / sizeof *outputs };
-    kv_status status = KV_OK;
-    for (int i = 0; !status && i < n_outputs; i++) {
-        char path[PATH_MAX];
-        if (snprintf(path, sizeof path, "%s/%s", directory, outputs[i].name) >= (int)sizeof path)
-            status = kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", directory);
-        if (!status) status = kv_pending_file(&outputs[i].pending, path, err);
-        if (!status) status = write_output(snippets, &outputs[i], err);
-    }
-    // Only when all of them are whole does the first one take its place.
-    for (int i = 0; i < n_outputs; i++) {
-        if (!status)
-            status = kv_pending_commit(&outputs[i].pending, err);
-        else
-            kv_pending_abandon(&outputs[i].pending);
-    }
-    return status;
+    const char *names[N_OUTPUTS];
+    for (int i = 0; i < N_OUTPUTS; i++) names[i] = outputs[i].name;
+    return kv_file_set_write(directory, names, N_OUTPUTS, write_output, (void *)snippets, err);
 }
