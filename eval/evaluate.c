@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 // ---- Opening -------------------------------------------------------------------------------------------
 
@@ -316,9 +317,12 @@ static bool describe(const kv_evaluation *e, kv_results *results) {
 
 kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err) {
     const int64_t n_systems = e->config->n_systems, n_tasks = e->config->n_tasks;
-    kv_status status = kv_results_init(results, n_systems, n_tasks, err);
-    if (status != KV_OK) return status;
-    if (!describe(e, results)) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the results");
+    int lock = -1;
+    kv_status status = n_tasks > 0 ? kv_journal_lock(e->config->output, &lock, err) : KV_OK;
+    if (status != KV_OK) return blame(e, "output", err);
+    status = kv_results_init(results, n_systems, n_tasks, err);
+    if (status == KV_OK && !describe(e, results))
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the results");
     for (int64_t s = 0; s < n_systems; s++)
         for (int64_t t = 0; t < n_tasks && status == KV_OK; t++) {
             kv_outcome *outcome = kv_results_outcome(results, s, t);
@@ -328,5 +332,6 @@ kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err
     if (status == KV_OK && e->measure) status = measure(e, results, err);
     if (status == KV_OK) status = kv_results_derive(results, err);
     if (status != KV_OK) kv_results_free(results);
+    if (lock >= 0) close(lock);
     return status;
 }

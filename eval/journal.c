@@ -5,10 +5,12 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 struct kv_journal {
@@ -144,6 +146,25 @@ kv_status kv_journal_add(kv_journal *j, int64_t first, int64_t n, json_t **recor
     errno = 0;
     if (status == KV_OK && fflush(j->file) != 0) status = write_failed(j, err);
     return status;
+}
+
+// ---- Whose they are ------------------------------------------------------------------------------------
+
+kv_status kv_journal_lock(const char *dir, int *lock, kv_error *err) {
+    char path[PATH_MAX];
+    *lock = -1;
+    if (snprintf(path, sizeof path, "%s/samples", dir) >= (int)sizeof path)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+    kv_status status = kv_make_dirs(path, err);
+    if (status != KV_OK) return status;
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return kv_fail(err, KV_ERR_IO, "another kveval is at work in %s", dir);
+    }
+    *lock = fd;
+    return KV_OK;
 }
 
 // ---- Opening and closing -------------------------------------------------------------------------------

@@ -12,6 +12,10 @@
 
 typedef struct kv_journal kv_journal;
 
+// Takes DIR/samples for this process, until *lock is closed (in the worst case by the end of the process).
+// KV_ERR_IO when another one has it: two would write over each other.
+kv_status kv_journal_lock(const char *dir, int *lock, kv_error *err);
+
 typedef struct kv_journal_name {
     const char *task, *split, *system;
 } kv_journal_name;

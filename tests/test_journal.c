@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { N_UNITS = 5 };
 static const char run[17] = "0123456789abcdef", other_run[17] = "fedcba9876543210";
@@ -129,11 +130,24 @@ static void full_disk_is_said(void **state) {
     kv_journal_close(journal);
 }
 
+static void one_process_at_a_time(void **state) {
+    (void)state;
+    int first, second;
+    kv_error err = {0};
+    assert_int_equal(kv_journal_lock(test_dir, &first, &err), KV_OK);
+    assert_int_equal(kv_journal_lock(test_dir, &second, &err), KV_ERR_IO);
+    assert_non_null(strstr(err.message, "another kveval is at work in "));
+    assert_int_equal(second, -1);
+    close(first);
+    assert_int_equal(kv_journal_lock(test_dir, &second, &err), KV_OK);
+    close(second);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_come_back),  cmocka_unit_test(other_runs_do_not_count),
         cmocka_unit_test(damage_is_left_out), cmocka_unit_test(names_become_files),
-        cmocka_unit_test(full_disk_is_said),
+        cmocka_unit_test(full_disk_is_said),  cmocka_unit_test(one_process_at_a_time),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }
