@@ -117,6 +117,7 @@ struct session {
     kv_progress progress;
     char title[192];
     uint64_t flops_before; // products counted when it began
+    int64_t n_asked;       // units that were not there from before
 };
 
 // Everything the records depend on. The size of the batch is part of it: sums of many numbers round
@@ -156,6 +157,7 @@ static kv_status ask_batches(struct session *s, kv_error *err) {
         }
         status = b->ops->answer(b, &s->asking, first, n, records, err);
         if (status == KV_OK) status = kv_journal_add(s->journal, first, n, records, err);
+        s->n_asked += n;
         show_progress(s);
     }
     free(records);
@@ -175,6 +177,15 @@ static kv_status take_records(const struct session *s, kv_outcome *outcome, kv_e
     }
     if (!ok) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld answers", (long long)b->n_units);
     return b->ops->score(b, records, outcome->values, err);
+}
+
+static void write_note(const struct session *s, const kv_outcome *outcome, char *note, size_t size) {
+    const kv_benchmark *b = s->benchmark;
+    double sum = 0;
+    for (int64_t i = 0; i < b->n_items; i++) sum += outcome->values[i];
+    const int n = snprintf(note, size, "%s %.1f %%", b->metrics[0], 100 * sum / (double)b->n_items);
+    const int64_t before = b->n_units - s->n_asked;
+    if (before > 0) snprintf(note + n, size - (size_t)n, ", %lld answered before", (long long)before);
 }
 
 static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome *outcome, kv_error *err) {
@@ -197,13 +208,8 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome 
     kv_progress_show(&s.progress, kv_journal_done(s.journal), NULL);
     status = ask_batches(&s, err);
     if (status == KV_OK) status = take_records(&s, outcome, err);
-    char note[64] = "stopped";
-    if (status == KV_OK) {
-        double sum = 0;
-        for (int64_t i = 0; i < s.benchmark->n_items; i++) sum += outcome->values[i];
-        snprintf(note, sizeof note, "%s %.1f %%", s.benchmark->metrics[0],
-                 100 * sum / (double)s.benchmark->n_items);
-    }
+    char note[96] = "stopped";
+    if (status == KV_OK) write_note(&s, outcome, note, sizeof note);
     kv_progress_end(&s.progress, note);
     kv_session_free(s.asking.session);
     kv_journal_close(s.journal);

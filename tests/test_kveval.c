@@ -321,7 +321,13 @@ static void killed_and_resumed(void **state) {
     test_write_text(path, text);
     free(text), free(path);
     if (kveval(config, "--no-ttft", "-o", in_dir("resumed"))) fail_msg("%s", err);
-    // Another seed, another run: nothing of it is taken.
+    assert_non_null(strstr(err, "12 answered before"));
+    // Another task under the same name, another run: nothing of it is taken.
+    if (kveval(config, "--no-ttft", "-s", "tasks[0].max_tokens=5", "-o", in_dir("resumed")))
+        fail_msg("%s", err);
+    assert_null(strstr(err, "12 answered before"));
+    assert_non_null(strstr(err, "9 answered before"));
+    // Another seed likewise.
     if (kveval(config, "--no-ttft", "-s", "seed=2", "-o", in_dir("resumed"))) fail_msg("%s", err);
     text = test_read_text(in_dir("resumed/samples/atlas-trained/base.jsonl"));
     assert_null(strstr(text, "\"right\""));
