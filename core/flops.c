@@ -77,24 +77,6 @@ uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached) {
     return sum;
 }
 
-uint64_t kv_flops_decoding(const kv_model_spec *spec, int64_t cached, int64_t n) {
-    uint64_t sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += kv_flops_decode(spec, cached + i);
-    return sum;
-}
-
-uint64_t kv_flops_answers(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
-                          const int64_t *prompt_tokens, const int64_t *n_generated, int64_t n) {
-    uint64_t sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (n_generated[i] < 1) continue;
-        sum += aux ? kv_flops_kvp_prefill(base, aux, predictor, prompt_tokens[i])
-                   : kv_flops_prefill(base, prompt_tokens[i]);
-        sum += kv_flops_decoding(base, prompt_tokens[i], n_generated[i] - 1);
-    }
-    return sum;
-}
-
 // ---- Training ------------------------------------------------------------------------------------------
 //
 // A linear layer costs one product forward, one backward for its input where that wants a gradient, and one

@@ -29,16 +29,6 @@ uint64_t kv_flops_head(const kv_model_spec *spec);
 uint64_t kv_flops_received(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached);
 uint64_t kv_flops_queries_keys(const kv_model_spec *spec, int64_t layer, int64_t n);
 
-// n tokens decoded one after the other, the first of them after `cached`.
-uint64_t kv_flops_decoding(const kv_model_spec *spec, int64_t cached, int64_t n);
-
-// All products of answering: prefill of prompts of prompt_tokens[n] and decoding up to n_generated[n] tokens
-// each. The first token of an answer comes out of the prefill, and the last is not read again, so a sequence
-// takes one step less than it has tokens; without any it takes nothing at all. aux and predictor NULL: the
-// base reads the prompts.
-uint64_t kv_flops_answers(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
-                          const int64_t *prompt_tokens, const int64_t *n_generated, int64_t n);
-
 // Products of one step of kv_lm_objective, forward and backward, on n_seq sequences of seq_len tokens with
 // every parameter trainable. A step made of micro-batches is the sum of theirs.
 uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);

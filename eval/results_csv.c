@@ -71,15 +71,18 @@ static void choice_row(const kv_choice *choice, void *context) {
     kv_csv_text(csv, choice->task->metrics[0]);
     kv_csv_text(csv, choice->family);
     kv_csv_text(csv, choice->system->name);
-    kv_csv_number(csv, choice->accuracy);
+    kv_csv_number(csv, choice->figure->accuracy);
+    kv_csv_number(csv, choice->figure->low);
+    kv_csv_number(csv, choice->figure->high);
     kv_csv_number(csv, choice->fraction);
     kv_csv_end_row(csv);
 }
 
 kv_status kv_results_write_budgets(const kv_results *r, const char *path, kv_error *err) {
     kv_csv *csv;
-    kv_status status =
-        kv_csv_create(path, "budget,task,split,metric,family,system,accuracy,flops_fraction", &csv, err);
+    kv_status status = kv_csv_create(
+        path, "budget,task,split,metric,family,system,accuracy,accuracy_low,accuracy_high,flops_fraction",
+        &csv, err);
     if (status != KV_OK) return status;
     for (int64_t t = 0; t < r->n_tasks && status == KV_OK; t++)
         status = kv_results_choose(r, t, choice_row, csv, err);

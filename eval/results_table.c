@@ -202,7 +202,7 @@ static void print_budgets(const kv_results *r, int64_t task, FILE *out) {
         for (int64_t b = 0; b < r->n_budgets; b++) {
             const kv_choice *best = find_choice(&c, r->budgets[b], r->systems[s].family);
             kv_table_cell(table, "%s", best ? best->system->name : "-");
-            number_cell(table, "%.1f %%", best ? 100 * best->accuracy : NAN);
+            number_cell(table, "%.1f %%", best ? 100 * best->figure->accuracy : NAN);
         }
     }
     fprintf(out, "%s, %s: the best of each family within a budget of FLOPs to the first token\n",

@@ -341,10 +341,6 @@ kv_sandbox_options kv_sandbox_defaults(void) {
                                            .tasks = 16}};
 }
 
-int64_t kv_sandbox_workers(const kv_sandbox *sandbox) {
-    return sandbox->workers;
-}
-
 // Ends well when one task too many could not be had.
 static const char probe[] = "import _thread\n"
                             "_thread.stack_size(1 << 16)\n"

@@ -71,5 +71,3 @@ typedef void kv_run_done_fn(void *context, int64_t index, const kv_run_result *r
 // any more.
 kv_status kv_sandbox_run(kv_sandbox *sandbox, const kv_program *programs, int64_t n, kv_run_result *results,
                          kv_run_done_fn *done, void *context, kv_error *err);
-
-int64_t kv_sandbox_workers(const kv_sandbox *sandbox);

@@ -45,7 +45,7 @@ kv_status kv_results_choose(const kv_results *results, int64_t task, kv_choice_f
                               .task = &results->tasks[task],
                               .family = all[best[f]].family,
                               .system = &results->systems[best[f]],
-                              .accuracy = all[best[f]].score,
+                              .figure = &kv_results_outcome(results, best[f], task)->figures[0],
                               .fraction = all[best[f]].cost},
                  context);
         }

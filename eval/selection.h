@@ -14,7 +14,8 @@ typedef struct kv_choice {
     const kv_result_task *task;
     const char *family;
     const kv_result_system *system;
-    double accuracy, fraction; // what it scores, and the fraction it takes
+    const kv_figure *figure; // what it scores
+    double fraction;         // of the base's FLOPs it takes
 } kv_choice;
 
 typedef void kv_choice_fn(const kv_choice *choice, void *context);

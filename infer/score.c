@@ -17,9 +17,9 @@ struct scoring {
     const int32_t *ids;
     const int64_t *lengths, *n_scored;
     int64_t n_seq;
-    int64_t *starts; // [n_seq] of each sequence in ids
     double *log_likelihood;
-    bool *greedy; // may be NULL
+    bool *greedy;    // may be NULL
+    int64_t *starts; // [n_seq] of each sequence in ids
 };
 
 // What one more scored token of sequence s adds.
@@ -356,25 +356,13 @@ static kv_status score(struct scoring g, bool by_decoding, kv_error *err) {
 kv_status kv_score(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                    const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
                    kv_error *err) {
-    const struct scoring g = {.system = system,
-                              .ids = ids,
-                              .lengths = lengths,
-                              .n_scored = n_scored,
-                              .n_seq = n_seq,
-                              .log_likelihood = log_likelihood,
-                              .greedy = greedy};
+    const struct scoring g = {system, ids, lengths, n_scored, n_seq, log_likelihood, greedy, NULL};
     return score(g, system->pruning.kind != KV_PRUNE_NONE, err);
 }
 
 kv_status kv_score_by_decoding(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                                const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
                                kv_error *err) {
-    const struct scoring g = {.system = system,
-                              .ids = ids,
-                              .lengths = lengths,
-                              .n_scored = n_scored,
-                              .n_seq = n_seq,
-                              .log_likelihood = log_likelihood,
-                              .greedy = greedy};
+    const struct scoring g = {system, ids, lengths, n_scored, n_seq, log_likelihood, greedy, NULL};
     return score(g, true, err);
 }

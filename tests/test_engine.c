@@ -21,10 +21,9 @@ struct pair {
 
 static void *make_pair(void) {
     struct pair *pair = test_alloc(1, sizeof *pair);
-    kv_model_spec base = tiny_base(), aux = tiny_aux();
-    pair->alone.base = tiny_model(&base, 1);
-    pair->predicted = (kv_system){
-        .base = pair->alone.base, .aux = tiny_model(&aux, 2), .predictor = tiny_predictor(&base, &aux, 3)};
+    const tiny_pair models = tiny_pair_make();
+    pair->alone.base = models.base;
+    pair->predicted = (kv_system){.base = models.base, .aux = models.aux, .predictor = models.predictor};
     tiny_ids(pair->ids, N_SEQ * LONGEST, VOCABULARY, 4);
     return pair;
 }
@@ -36,9 +35,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct pair *pair = *state;
-    kv_model_free(pair->predicted.base);
-    kv_model_free(pair->predicted.aux);
-    kv_predictor_free(pair->predicted.predictor);
+    tiny_pair_free(&(tiny_pair){pair->predicted.base, pair->predicted.aux, pair->predicted.predictor});
     free(pair);
     return 0;
 }

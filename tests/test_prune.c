@@ -23,11 +23,8 @@ struct models {
 
 static int setup(void **state) {
     struct models *m = test_alloc(1, sizeof *m);
-    kv_model_spec base = tiny_base(), aux = tiny_aux();
-    base.n_layers = N_LAYERS, base.context_length = aux.context_length = CONTEXT;
-    for (int i = 3; i < N_LAYERS; i++) base.layers[i] = base.layers[i - 3];
-    m->base = tiny_model(&base, 1);
-    m->aux = tiny_model(&aux, 2);
+    const tiny_pair pair = tiny_deep_pair_make(N_LAYERS, CONTEXT);
+    m->base = pair.base, m->aux = pair.aux;
     tiny_ids(m->ids, N_IDS, VOCABULARY, 4);
     tiny_ids(m->next, STEPS * N_SEQ, VOCABULARY, 5);
     *state = m;
@@ -36,8 +33,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct models *m = *state;
-    kv_model_free(m->base);
-    kv_model_free(m->aux);
+    tiny_pair_free(&(tiny_pair){m->base, m->aux, NULL});
     free(m);
     return 0;
 }

@@ -13,26 +13,16 @@
 
 enum { VOCABULARY = 61, CONTEXT = 320 };
 
-struct models {
-    kv_model *base, *aux;
-};
-
 static int setup(void **state) {
-    struct models *m = test_alloc(1, sizeof *m);
-    kv_model_spec base = tiny_base(), aux = tiny_aux();
-    base.n_layers = 7, base.context_length = aux.context_length = CONTEXT;
-    for (int i = 3; i < 7; i++) base.layers[i] = base.layers[i - 3];
-    m->base = tiny_model(&base, 1);
-    m->aux = tiny_model(&aux, 2);
-    *state = m;
+    tiny_pair *pair = test_alloc(1, sizeof *pair);
+    *pair = tiny_deep_pair_make(7, CONTEXT);
+    *state = pair;
     return 0;
 }
 
 static int teardown(void **state) {
-    struct models *m = *state;
-    kv_model_free(m->base);
-    kv_model_free(m->aux);
-    free(m);
+    tiny_pair_free(*state);
+    free(*state);
     return 0;
 }
 
@@ -52,7 +42,7 @@ static uint64_t executed(const kv_system *system, int64_t n) {
 }
 
 static void test_prefill_equals_counter(void **state) {
-    struct models *m = *state;
+    tiny_pair *m = *state;
     static const kv_pruning policies[] = {
         {.kind = KV_PRUNE_NONE},
         {.kind = KV_PRUNE_RANDOM, .keep = 0.25},
@@ -161,7 +151,7 @@ static void expect_equal(double x, double y, double tolerance) {
 }
 
 static void test_system_reductions(void **state) {
-    struct models *m = *state;
+    tiny_pair *m = *state;
     const kv_system base = {.base = m->base};
     const double smaller = kv_paper_reduction(&m->base->spec, &m->aux->spec);
     kv_predictor *predictor = tiny_predictor(&m->base->spec, &m->aux->spec, 3);

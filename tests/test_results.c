@@ -99,12 +99,15 @@ static void front_and_budgets(void **state) {
     assert_true(front[0] && front[1] && !front[2]);
     kv_error err = {0};
     const char *path = test_path(test_dir, "budgets.csv");
+    kv_figure *f = kv_results_outcome(&r, 1, 0)->figures;
+    f->low = 0.125, f->high = 0.875; // not tested here
     assert_int_equal(kv_results_write_budgets(&r, path, &err), KV_OK);
     char *text = test_read_text(path);
-    assert_string_equal(text, "budget,task,split,metric,family,system,accuracy,flops_fraction\n"
-                              "1,atlas,trained,pass@1,base,base,1,1\n"
-                              "1,atlas,trained,pass@1,aux,\"small, \"\"fast\"\"\",0.5,0.333333333\n"
-                              "0.5,atlas,trained,pass@1,aux,\"small, \"\"fast\"\"\",0.5,0.333333333\n");
+    assert_string_equal(
+        text, "budget,task,split,metric,family,system,accuracy,accuracy_low,accuracy_high,flops_fraction\n"
+              "1,atlas,trained,pass@1,base,base,1,1,1,1\n"
+              "1,atlas,trained,pass@1,aux,\"small, \"\"fast\"\"\",0.5,0.125,0.875,0.333333333\n"
+              "0.5,atlas,trained,pass@1,aux,\"small, \"\"fast\"\"\",0.5,0.125,0.875,0.333333333\n");
     free(text);
     kv_results_free(&r);
 }

@@ -72,3 +72,27 @@ kv_predictor *tiny_predictor(const kv_model_spec *base, const kv_model_spec *aux
 void tiny_ids(int32_t *ids, int64_t n, int64_t vocab_size, uint64_t seed) {
     for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)test_below(seed, i, vocab_size);
 }
+
+kv_model_spec tiny_deep_base(int64_t n_layers) {
+    kv_model_spec base = tiny_base();
+    for (int64_t i = base.n_layers; i < n_layers; i++) base.layers[i] = base.layers[i - base.n_layers];
+    base.n_layers = n_layers;
+    return base;
+}
+
+tiny_pair tiny_pair_make(void) {
+    const kv_model_spec base = tiny_base(), aux = tiny_aux();
+    return (tiny_pair){tiny_model(&base, 1), tiny_model(&aux, 2), tiny_predictor(&base, &aux, 3)};
+}
+
+tiny_pair tiny_deep_pair_make(int64_t n_layers, int64_t context) {
+    kv_model_spec base = tiny_deep_base(n_layers), aux = tiny_aux();
+    base.context_length = aux.context_length = context;
+    return (tiny_pair){tiny_model(&base, 1), tiny_model(&aux, 2), NULL};
+}
+
+void tiny_pair_free(tiny_pair *pair) {
+    kv_model_free(pair->base);
+    kv_model_free(pair->aux);
+    kv_predictor_free(pair->predictor);
+}

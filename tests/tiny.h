@@ -8,9 +8,23 @@
 kv_model_spec tiny_base(void);
 kv_model_spec tiny_aux(void);
 
+// tiny_base with its layers repeated up to n_layers.
+kv_model_spec tiny_deep_base(int64_t n_layers);
+
 // Random weights, norms included (so that a forgotten norm shows); fails the test instead of returning NULL.
 kv_model *tiny_model(const kv_model_spec *spec, uint64_t seed);
 kv_predictor *tiny_predictor(const kv_model_spec *base, const kv_model_spec *aux, uint64_t seed);
 
 // ids[n] in [0, vocab_size).
 void tiny_ids(int32_t *ids, int64_t n, int64_t vocab_size, uint64_t seed);
+
+// A base, an aux and predictors between them; tiny_pair_make takes the shapes above. An aux without
+// predictors has NULL there.
+typedef struct tiny_pair {
+    kv_model *base, *aux;
+    kv_predictor *predictor;
+} tiny_pair;
+tiny_pair tiny_pair_make(void);
+// Without predictors: a base of n_layers, both with this context.
+tiny_pair tiny_deep_pair_make(int64_t n_layers, int64_t context);
+void tiny_pair_free(tiny_pair *pair);
