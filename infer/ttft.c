@@ -205,11 +205,3 @@ kv_status kv_ttft_grid(const kv_system *systems, int64_t n, const kv_ttft_grid_a
     }
     return status;
 }
-
-kv_status kv_ttft_measure(const kv_system *systems, int64_t n, const kv_ttft_args *args,
-                          kv_progress *progress, kv_ttft *ttft, double *samples, kv_error *err) {
-    const kv_ttft_cell cell = {.prompt_tokens = args->prompt_tokens, .batch_size = args->batch_size};
-    const kv_ttft_grid_args grid = {
-        .cells = &cell, .n_cells = 1, .repeats = args->repeats, .seed = args->seed};
-    return kv_ttft_grid(systems, n, &grid, progress, ttft, samples, err);
-}

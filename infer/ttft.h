@@ -40,15 +40,5 @@ kv_status kv_ttft_grid(const kv_system *systems, int64_t n, const kv_ttft_grid_a
 // activations at their largest. Weights are there already and not counted.
 int64_t kv_ttft_bytes(const kv_system *systems, int64_t n, const kv_ttft_cell *cell);
 
-typedef struct kv_ttft_args {
-    int64_t prompt_tokens, batch_size;
-    int64_t repeats;
-    uint64_t seed;
-} kv_ttft_args;
-
-// The grid of one cell: ttft[n]; samples (may be NULL) [n, repeats].
-kv_status kv_ttft_measure(const kv_system *systems, int64_t n, const kv_ttft_args *args,
-                          kv_progress *progress, kv_ttft *ttft, double *samples, kv_error *err);
-
 // Median and spread of samples[n], n >= 1, which are sorted in place.
 kv_ttft kv_ttft_summary(double *samples, int64_t n);

@@ -331,12 +331,13 @@ static void test_ttft(void **state) {
     kv_ttft ttft[2];
     double samples[2 * 3];
     kv_error err = {0};
-    kv_ttft_args args = {.prompt_tokens = 9, .batch_size = 2, .repeats = 3, .seed = 1};
-    expect_ok(kv_ttft_measure(systems, 2, &args, NULL, ttft, samples, &err), &err);
+    kv_ttft_cell cell = {.prompt_tokens = 9, .batch_size = 2};
+    const kv_ttft_grid_args args = {.cells = &cell, .n_cells = 1, .repeats = 3, .seed = 1};
+    expect_ok(kv_ttft_grid(systems, 2, &args, NULL, ttft, samples, &err), &err);
     for (int i = 0; i < 2; i++) assert_true(ttft[i].seconds > 0 && ttft[i].spread >= 0);
     for (int i = 0; i < 6; i++) assert_true(samples[i] > 0);
-    args.prompt_tokens = 65;
-    assert_int_equal(kv_ttft_measure(systems, 2, &args, NULL, ttft, NULL, &err), KV_ERR_RANGE);
+    cell.prompt_tokens = 65;
+    assert_int_equal(kv_ttft_grid(systems, 2, &args, NULL, ttft, NULL, &err), KV_ERR_RANGE);
 
     double odd[] = {5, 1, 2, 9, 3}, even[] = {4, 1};
     kv_ttft summary = kv_ttft_summary(odd, 5);

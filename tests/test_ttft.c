@@ -215,23 +215,23 @@ static void test_medians_and_spread(void **state) {
         assert_true(ttft[i].seconds == summaries[i].seconds && ttft[i].spread == summaries[i].spread);
 }
 
-// kv_ttft_measure is the grid of one cell.
 static void test_single_cell(void **state) {
     (void)state;
-    const kv_ttft_args args = {.prompt_tokens = 7, .batch_size = 3, .repeats = 2, .seed = 1};
+    const kv_ttft_cell cell = {.prompt_tokens = 7, .batch_size = 3};
+    const kv_ttft_grid_args args = {.cells = &cell, .n_cells = 1, .repeats = 2, .seed = 1};
     kv_ttft ttft[N];
     double samples[N * 2];
     kv_error err = {0};
     start();
     for (int i = 0; i < 6; i++) seen.durations[i] = 1 + i;
-    expect_ok(kv_ttft_measure(systems, N, &args, NULL, ttft, samples, &err), &err);
+    expect_ok(kv_ttft_grid(systems, N, &args, NULL, ttft, samples, &err), &err);
     assert_int_equal(seen.n_prefills, 6);
     assert_int_equal(seen.prefills[5].batch_size, 3);
     assert_int_equal(seen.prefills[5].prompt_tokens, 7);
     static const double expected[] = {3, 5, 4, 6};
     for (int i = 0; i < 4; i++) assert_true(samples[i] == expected[i]);
     assert_true(ttft[0].seconds == 4 && ttft[1].seconds == 5);
-    assert_int_equal(kv_ttft_measure(systems, 0, &args, NULL, ttft, NULL, &err), KV_OK);
+    assert_int_equal(kv_ttft_grid(systems, 0, &args, NULL, ttft, NULL, &err), KV_OK);
 }
 
 static void test_progress_over_the_whole_grid(void **state) {
