@@ -12,7 +12,7 @@
 #include "core/ops.h"
 #include "core/rng.h"
 
-enum { KV_MAX_LAYERS = 256 };
+enum { KV_MAX_LAYERS = 256, KV_MAX_STOP_IDS = 8 };
 
 typedef struct kv_layer_spec {
     int64_t n_heads, n_kv_heads, ffn_dim;
@@ -34,11 +34,21 @@ typedef struct kv_model_spec {
     float norm_eps;
     kv_rope_spec rope;
     int32_t bos_id, eos_id; // -1: none
+    // Further tokens that end an answer, as chat models have them.
+    int32_t stop_ids[KV_MAX_STOP_IDS];
+    int64_t n_stop_ids;
 } kv_model_spec;
 
 // Width of a layer's keys (and values): all its KV heads side by side.
 static inline int64_t kv_spec_kv_dim(const kv_model_spec *spec, int64_t layer) {
     return spec->layers[layer].n_kv_heads * spec->head_dim;
+}
+
+// Whether a token ends an answer: the spec's eos_id or one of its stop_ids.
+static inline bool kv_spec_ends(const kv_model_spec *spec, int32_t id) {
+    for (int64_t i = 0; i < spec->n_stop_ids; i++)
+        if (spec->stop_ids[i] == id) return true;
+    return id >= 0 && id == spec->eos_id;
 }
 
 typedef struct kv_layer {

@@ -71,6 +71,16 @@ extern "C" int kv_spm_eos(const kv_spm *spm) {
     return spm->processor.eos_id();
 }
 
+extern "C" const char *kv_spm_piece(const kv_spm *spm, int id) {
+    return id < 0 || id >= spm->processor.GetPieceSize() ? nullptr : spm->processor.IdToPiece(id).c_str();
+}
+extern "C" int kv_spm_find(const kv_spm *spm, const char *piece) {
+    // The library gives the unknown piece's id for all it does not know.
+    const int id = spm->processor.PieceToId(piece);
+    const char *found = kv_spm_piece(spm, id);
+    return found && std::strcmp(found, piece) == 0 ? id : -1;
+}
+
 extern "C" int kv_spm_encode(const kv_spm *spm, const char *text, size_t length, int32_t **ids, size_t *n,
                              char *message, size_t message_size) {
     *ids = nullptr;

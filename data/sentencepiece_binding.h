@@ -18,6 +18,8 @@ void kv_spm_free(kv_spm *spm);
 int kv_spm_vocab_size(const kv_spm *spm);
 int kv_spm_bos(const kv_spm *spm); // -1: none
 int kv_spm_eos(const kv_spm *spm);
+const char *kv_spm_piece(const kv_spm *spm, int id);   // valid as long as spm; NULL: no such id
+int kv_spm_find(const kv_spm *spm, const char *piece); // -1: no such piece
 
 // *ids and *text are malloc'ed here and freed by the caller with free().
 int kv_spm_encode(const kv_spm *spm, const char *text, size_t length, int32_t **ids, size_t *n, char *message,

@@ -68,6 +68,12 @@ int32_t kv_tokenizer_bos(const kv_tokenizer *tokenizer) {
 int32_t kv_tokenizer_eos(const kv_tokenizer *tokenizer) {
     return kv_spm_eos(tokenizer->spm);
 }
+const char *kv_tokenizer_piece(const kv_tokenizer *tokenizer, int32_t id) {
+    return kv_spm_piece(tokenizer->spm, id);
+}
+int32_t kv_tokenizer_find(const kv_tokenizer *tokenizer, const char *piece) {
+    return kv_spm_find(tokenizer->spm, piece);
+}
 const char *kv_tokenizer_hash(const kv_tokenizer *tokenizer) {
     return tokenizer->hash;
 }

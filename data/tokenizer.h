@@ -14,11 +14,20 @@ kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error
 void kv_tokenizer_free(kv_tokenizer *tokenizer);
 
 int64_t kv_tokenizer_vocab_size(const kv_tokenizer *tokenizer);
-int32_t kv_tokenizer_bos(const kv_tokenizer *tokenizer); // -1: none
+
+// What a prompt begins with by the tokenizer's own rule, and what ends a document; -1: nothing.
+int32_t kv_tokenizer_bos(const kv_tokenizer *tokenizer);
 int32_t kv_tokenizer_eos(const kv_tokenizer *tokenizer);
 
 // Hash of the tokenizer's content, 16 hex digits: equal exactly when the files are.
 const char *kv_tokenizer_hash(const kv_tokenizer *tokenizer);
+
+// The piece with that id, as the tokenizer's file spells it (SentencePiece with U+2581 for a space,
+// byte-level ones with their stand-ins for bytes): NUL-terminated, valid as long as the tokenizer. NULL where
+// the vocabulary has a hole, or the id is outside it.
+const char *kv_tokenizer_piece(const kv_tokenizer *tokenizer, int32_t id);
+// The id of a piece spelt that way; -1: there is none.
+int32_t kv_tokenizer_find(const kv_tokenizer *tokenizer, const char *piece);
 
 // Ids of text[length] without BOS or EOS. Caller frees *ids.
 kv_status kv_tokenizer_encode(const kv_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,

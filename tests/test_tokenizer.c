@@ -102,6 +102,11 @@ static void same_file_same_hash(void **state) {
     kv_tokenizer *by_directory = NULL;
     assert_int_equal(kv_tokenizer_open(dir, &by_directory, NULL), KV_OK);
     assert_string_equal(kv_tokenizer_hash(by_directory), kv_tokenizer_hash(tokenizer));
+    for (int32_t id = 0; id < kv_tokenizer_vocab_size(tokenizer); id++)
+        assert_int_equal(kv_tokenizer_find(tokenizer, kv_tokenizer_piece(tokenizer, id)), id);
+    assert_null(kv_tokenizer_piece(tokenizer, -1));
+    assert_null(kv_tokenizer_piece(tokenizer, (int32_t)kv_tokenizer_vocab_size(tokenizer)));
+    assert_int_equal(kv_tokenizer_find(tokenizer, "no such piece"), -1);
     assert_int_equal(strlen(kv_tokenizer_hash(tokenizer)), 16);
     kv_tokenizer_free(by_directory);
 }
