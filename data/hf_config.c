@@ -16,7 +16,10 @@ static const struct hf_family {
 
 json_t *kv_hf_float_json(float value) {
     char text[32];
-    snprintf(text, sizeof text, "%.9g", (double)value);
+    for (int digits = 6; digits <= 9; digits++) { // nine always do
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value) break;
+    }
     return json_real(strtod(text, NULL));
 }
 
@@ -71,6 +74,15 @@ static bool same_spec(const kv_model_spec *a, const kv_model_spec *b) {
            memcmp(a->layers, b->layers, (size_t)a->n_layers * sizeof a->layers[0]) == 0;
 }
 
+// Whether the text means the same model, down to the last width.
+static bool means(const char *text, const kv_model_spec *spec) {
+    kv_model_spec again;
+    kv_json_file file = {.path = "config.json", .root = json_loads(text, 0, NULL)};
+    const bool same = file.root && read_spec(&file, &again, NULL) == KV_OK && same_spec(spec, &again);
+    kv_json_close(&file);
+    return same;
+}
+
 kv_status kv_hf_config_write(const kv_model_spec *spec, char **text, kv_error *err) {
     *text = NULL;
     kv_status status = kv_model_spec_check(spec, err);
@@ -79,23 +91,22 @@ kv_status kv_hf_config_write(const kv_model_spec *spec, char **text, kv_error *e
     if (!family)
         return kv_fail(err, KV_ERR_ARGUMENT, "cannot write a config.json of model type '%s'",
                        spec->model_type);
-    kv_json_file file = {.path = "config.json", .root = family->write(spec)};
-    *text = json_dumps(file.root, JSON_INDENT(1));
-    if (!*text) {
-        kv_json_close(&file);
-        return kv_fail(err, KV_ERR_MEMORY, "out of memory for config.json");
+    json_t *root = family->write(spec);
+    // As people write numbers, if that is exact enough: 1e-5 rather than 1.0000000000000001e-5.
+    for (int digits = 15; digits <= 17 && !*text; digits += 2) {
+        char *tried = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(digits));
+        if (!tried) {
+            status = kv_fail(err, KV_ERR_MEMORY, "out of memory for config.json");
+            break;
+        }
+        if (means(tried, spec))
+            *text = tried;
+        else
+            free(tried);
     }
-    // What was written must mean the same model, down to the last width.
-    json_error_t why;
-    kv_model_spec again;
-    json_decref(file.root);
-    file.root = json_loads(*text, 0, &why);
-    status = file.root ? read_spec(&file, &again, err) : KV_ERR_ARGUMENT;
-    if (status || !same_spec(spec, &again))
+    json_decref(root);
+    if (!status && !*text)
         status = kv_fail(err, KV_ERR_ARGUMENT, "config.json of model type '%s' cannot describe this model",
                          spec->model_type);
-    kv_json_close(&file);
-    if (status) free(*text);
-    if (status) *text = NULL;
     return status;
 }
