@@ -18,8 +18,8 @@ kv_hf_write_fn kv_hf_openelm_write, kv_hf_llama_write;
 
 // ---- Special tokens ------------------------------------------------------------------------------------
 
-// bos_token_id (an id or null) and eos_token_id (an id, a list of ids or null) → bos_id, eos_id and stop_ids.
-// bos, eos: what an absent key means.
+// bos_token_id (an id, alone or in a list, or null) and eos_token_id (an id, a list of ids or null) → bos_id,
+// eos_id and stop_ids. bos, eos: what an absent key means.
 kv_status kv_hf_tokens_read(const kv_json_file *file, int32_t bos, int32_t eos, kv_model_spec *spec,
                             kv_error *err);
 

@@ -48,10 +48,11 @@ static kv_status read_ends(const kv_json_file *file, kv_model_spec *spec, kv_err
 kv_status kv_hf_tokens_read(const kv_json_file *file, int32_t bos, int32_t eos, kv_model_spec *spec,
                             kv_error *err) {
     const json_t *value = json_object_get(file->root, bos_key);
+    const json_t *id = json_array_size(value) == 1 ? json_array_get(value, 0) : value;
     if (!value)
         spec->bos_id = bos;
-    else if (is_id(value, spec->vocab_size))
-        spec->bos_id = (int32_t)json_integer_value(value);
+    else if (is_id(id, spec->vocab_size))
+        spec->bos_id = (int32_t)json_integer_value(id);
     else if (!json_is_null(value))
         return wrong_id(file, bos_key, -1, spec->vocab_size, err);
     if (!kv_json_has(file, eos_key)) spec->eos_id = eos;

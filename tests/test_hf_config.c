@@ -191,8 +191,8 @@ static void test_ends_of_text(void **state) {
     must(kv_checkpoint_spec(test_dir, &spec, &err), &err);
     assert_true(spec.bos_id == 128000 && spec.eos_id == 128001 && spec.n_stop_ids == 3);
     assert_int_equal(spec.stop_ids[2], 5);
-    SPEC_WITH(&spec, "llama-3.2-3b", "eos_token_id", "null");
-    assert_true(spec.eos_id == 128009 && spec.n_stop_ids == 2 && kv_spec_ends(&spec, 5));
+    SPEC_WITH(&spec, "llama-3.2-3b", "eos_token_id", "null", "bos_token_id", "[9]");
+    assert_true(spec.bos_id == 9 && spec.eos_id == 128009 && spec.n_stop_ids == 2 && kv_spec_ends(&spec, 5));
     write_text("generation_config.json", "{\"eos_token_id\":null}");
     SPEC_WITH(&spec, "openelm-270m", "eos_token_id", "[]", "bos_token_id", "0");
     assert_true(spec.bos_id == 0 && spec.eos_id == -1 && spec.n_stop_ids == 0);
@@ -254,7 +254,7 @@ static void test_unsupported(void **state) {
         {"smollm2-135m", "max_position_embeddings", "16777217", "'max_position_embeddings' is 16777217"},
         {"smollm2-135m", "vocab_size", "\"many\"", "'vocab_size' is \"many\""},
         {"smollm2-135m", "tie_word_embeddings", "1", "'tie_word_embeddings' is 1"},
-        {"smollm2-135m", "bos_token_id", "[1]", "'bos_token_id' is [1], expected a whole number"},
+        {"smollm2-135m", "bos_token_id", "[1,2]", "'bos_token_id' is [1,2], expected a whole number"},
         {"smollm2-135m", "eos_token_id", "49152", "'eos_token_id' is 49152"},
         {"smollm2-135m", "rms_norm_eps", "0", "'rms_norm_eps' is 0"},
         {"smollm2-135m", "rope_theta", "\"big\"", "'rope_theta' is \"big\""},
