@@ -87,7 +87,7 @@ kv_status kv_weights_set_open(const char *dir, const char *name, kv_weights_set 
 // characters.
 static bool is_plain(const char *name) {
     const size_t n = strlen(name);
-    if (n == 0 || n > NAME_MAX || name[0] == '.') return false;
+    if (n == 0 || n > NAME_MAX) return false;
     for (size_t i = 0; i < n; i++)
         if (name[i] == '/' || (unsigned char)name[i] < ' ' || name[i] == 127) return false;
     return true;

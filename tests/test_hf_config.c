@@ -374,7 +374,7 @@ static void test_inexpressible(void **state) {
     bad[1].layers[29].n_kv_heads = 9;
     bad[2].qkv_bias = true;
     bad[3].qk_norm = true;
-    bad[4].eos_id = -1, bad[4].stop_ids[0] = 3, bad[4].n_stop_ids = 1;
+    bad[4].eos_id = -1, bad[4].stop_ids[0] = 0, bad[4].n_stop_ids = 1;
     bad[5].qkv_bias = false;
     bad[6].rope.theta = 1e18;
     bad[7].qk_norm = false;

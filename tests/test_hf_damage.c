@@ -104,7 +104,7 @@ static void test_odd_scaling(void **state) {
 static void test_damaged_bytes(void **state) {
     (void)state;
     int64_t draw = 0;
-    for (int64_t round = 0; round < 3000; round++) {
+    for (int64_t round = 0; round < 1200; round++) {
         char *text = strdup(published_configs[round % N_PUBLISHED_CONFIGS].text);
         const int64_t size = (int64_t)strlen(text);
         for (int64_t flips = 1 + test_below(1, draw++, 4); flips > 0; flips--) {
@@ -194,7 +194,7 @@ static void test_damaged_index(void **state) {
     copy_golden("hf/llama-sharded-f16");
     size_t size;
     char *text = index_text(&size);
-    for (int64_t round = 0; round < 1000; round++) {
+    for (int64_t round = 0; round < 500; round++) {
         char *damaged = test_alloc((int64_t)size, 1);
         memcpy(damaged, text, size);
         for (int64_t flips = 1 + test_below(4, draw++, 3); flips > 0; flips--) {

@@ -23,22 +23,22 @@ static void test_published_sizes(void **state) {
     (void)state;
     const struct {
         const char *name, *type;
-        int64_t size, n_layers, model_dim, head_dim;
-    } published[] = {{"openelm-270m", "openelm", 271527168, 16, 1280, 64},
-                     {"openelm-450m", "openelm", 457179136, 20, 1536, 64},
-                     {"openelm-1.1b", "openelm", 1079891456, 28, 2048, 64},
-                     {"openelm-3b", "openelm", 3036647424, 36, 3072, 128},
-                     {"smollm2-135m", "llama", 134515008, 30, 576, 64},
-                     {"smollm2-360m", "llama", 361821120, 32, 960, 64},
-                     {"smollm2-1.7b", "llama", 1711376384, 24, 2048, 64},
-                     {"llama-3.2-1b", "llama", 1235814400, 16, 2048, 64},
-                     {"llama-3.2-3b", "llama", 3212749824, 28, 3072, 128},
-                     {"qwen2.5-0.5b", "qwen2", 494032768, 24, 896, 64},
-                     {"qwen2.5-1.5b", "qwen2", 1543714304, 28, 1536, 128},
-                     {"qwen2.5-3b", "qwen2", 3085938688, 36, 2048, 128},
-                     {"qwen3-0.6b", "qwen3", 751632384 - 151936 * 1024, 28, 1024, 128},
-                     {"qwen3-1.7b", "qwen3", 2031739904 - 151936 * 2048, 28, 2048, 128},
-                     {"qwen3-4b", "qwen3", 4022468096, 36, 2560, 128}};
+        int64_t size, n_layers, model_dim, head_dim, context_length, theta;
+    } published[] = {{"openelm-270m", "openelm", 271527168, 16, 1280, 64, 2048, 10000},
+                     {"openelm-450m", "openelm", 457179136, 20, 1536, 64, 2048, 10000},
+                     {"openelm-1.1b", "openelm", 1079891456, 28, 2048, 64, 2048, 10000},
+                     {"openelm-3b", "openelm", 3036647424, 36, 3072, 128, 2048, 10000},
+                     {"smollm2-135m", "llama", 134515008, 30, 576, 64, 8192, 100000},
+                     {"smollm2-360m", "llama", 361821120, 32, 960, 64, 8192, 100000},
+                     {"smollm2-1.7b", "llama", 1711376384, 24, 2048, 64, 8192, 130000},
+                     {"llama-3.2-1b", "llama", 1235814400, 16, 2048, 64, 131072, 500000},
+                     {"llama-3.2-3b", "llama", 3212749824, 28, 3072, 128, 131072, 500000},
+                     {"qwen2.5-0.5b", "qwen2", 494032768, 24, 896, 64, 32768, 1000000},
+                     {"qwen2.5-1.5b", "qwen2", 1543714304, 28, 1536, 128, 131072, 1000000},
+                     {"qwen2.5-3b", "qwen2", 3085938688, 36, 2048, 128, 32768, 1000000},
+                     {"qwen3-0.6b", "qwen3", 751632384 - 151936 * 1024, 28, 1024, 128, 40960, 1000000},
+                     {"qwen3-1.7b", "qwen3", 2031739904 - 151936 * 2048, 28, 2048, 128, 40960, 1000000},
+                     {"qwen3-4b", "qwen3", 4022468096, 36, 2560, 128, 40960, 1000000}};
     enum { N = sizeof published / sizeof *published };
     assert_null(kv_published_name(-1));
     assert_null(kv_published_name(N));
@@ -52,6 +52,8 @@ static void test_published_sizes(void **state) {
         assert_int_equal(spec.n_layers, published[i].n_layers);
         assert_int_equal(spec.model_dim, published[i].model_dim);
         assert_int_equal(spec.head_dim, published[i].head_dim);
+        assert_int_equal(spec.context_length, published[i].context_length);
+        assert_true(spec.rope.theta == (double)published[i].theta);
         const bool qwen2 = !strcmp(spec.model_type, "qwen2"), llama = !strcmp(spec.model_type, "llama");
         assert_true(spec.tied_head && spec.qkv_bias == qwen2 && spec.qk_norm == !(qwen2 || llama));
         assert_int_equal(kv_spec_size(&spec, true), published[i].size);
