@@ -209,15 +209,13 @@ static void copy_param(kv_param *to, const kv_param *from) {
 kv_status kv_model_prune(const kv_model *base, const int32_t *kept, int64_t n_kept, kv_model **model,
                          kv_error *err) {
     *model = NULL;
-    kv_model_spec spec = base->spec;
-    spec.n_layers = n_kept;
-    for (int64_t i = 0; i < n_kept; i++) {
+    for (int64_t i = 0; i < n_kept; i++)
         if (kept[i] < 0 || kept[i] >= base->spec.n_layers || (i > 0 && kept[i] <= kept[i - 1]))
             return kv_fail(err, KV_ERR_ARGUMENT,
                            "kept layer %lld is %d, expected ascending layers below %lld", (long long)i,
                            (int)kept[i], (long long)base->spec.n_layers);
-        spec.layers[i] = base->spec.layers[kept[i]];
-    }
+    kv_model_spec spec = base->spec;
+    kv_spec_prune(&spec, kept, n_kept > 0 ? n_kept : 0);
     kv_status status = kv_model_create(&spec, KV_F32, true, model, err);
     if (status != KV_OK) return status;
     copy_param(&(*model)->embed, &base->embed);

@@ -81,8 +81,8 @@ int64_t kv_make_divisible(double v, int64_t d);
 void kv_openelm_layers(kv_model_spec *spec, int64_t gqa_groups, double q0, double q1, double f0, double f1,
                        int64_t ffn_dim_divisor);
 
-// One of the published shapes: "openelm-270m", "openelm-450m", "openelm-1.1b", "openelm-3b". False when
-// unknown.
+// One of the published shapes of OpenELM, SmolLM2, Llama 3.2, Qwen2.5 and Qwen3: "openelm-270m",
+// "llama-3.2-1b" and so on. False when unknown.
 bool kv_published_spec(const char *name, kv_model_spec *spec);
 // The i-th of their names, from 0 on; NULL behind the last.
 const char *kv_published_name(int64_t i);

@@ -30,8 +30,10 @@ kv_tensor *kv_gather_rows(kv_tape *tape, kv_tensor *x, const int64_t *rows, int6
 // section 3.4.2] Rotate-half layout: feature i and i + head_dim/2 form the pair that turns by position ·
 // theta^(-2i/head_dim).
 typedef struct kv_rope {
-    int64_t head_dim, n_positions;
-    float *cos, *sin; // [n_positions, head_dim / 2]
+    int64_t head_dim, n_positions; // positions there may be
+    int64_t n_ready;               // positions the tables hold, the first ones
+    float *cos, *sin;              // [n_ready, head_dim / 2]
+    double *inv_freq;              // [head_dim / 2]
 } kv_rope;
 
 // inv_freq[head_dim / 2] as given (which is where scaling rules such as llama3's enter). NULL when out of
@@ -39,7 +41,12 @@ typedef struct kv_rope {
 kv_rope *kv_rope_create(int64_t head_dim, int64_t n_positions, const double *inv_freq);
 void kv_rope_free(kv_rope *rope);
 
-// dst[head_dim] = src turned to `position`, or back from it when inverse. dst may be src.
+// Makes the tables hold the first n <= n_positions positions: long contexts are declared more often than
+// used. The operators see to it themselves, so one model must not run in two threads at once. False when out
+// of memory; the tables then are what they were.
+bool kv_rope_reach(kv_rope *rope, int64_t n);
+
+// dst[head_dim] = src turned to `position` < n_ready, or back from it when inverse. dst may be src.
 void kv_rope_turn(const kv_rope *rope, int64_t position, bool inverse, const float *src, float *dst);
 
 // ---- Attention -----------------------------------------------------------------------------------------
@@ -54,8 +61,8 @@ typedef struct kv_segment {
 
 typedef struct kv_attention_args {
     int64_t n_heads, n_kv_heads,
-        head_dim;        // n_heads a multiple of n_kv_heads; head h reads KV head h / (n_heads / n_kv_heads)
-    const kv_rope *rope; // NULL: no rotation
+        head_dim;  // n_heads a multiple of n_kv_heads; head h reads KV head h / (n_heads / n_kv_heads)
+    kv_rope *rope; // NULL: no rotation
     const kv_segment *segments; // copied when the operator records
     int64_t n_segments;
     // Rotary position of every row of q and of k; NULL: a key's index in its sequence, a query's likewise.

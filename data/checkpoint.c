@@ -20,27 +20,27 @@ kv_status kv_checkpoint_spec(const char *dir, kv_model_spec *spec, kv_error *err
     return status;
 }
 
-static void close_file(void *storage) {
-    kv_safetensors_close(storage);
+static void close_set(void *storage) {
+    kv_weights_set_close(storage);
 }
 
-// Fills the model from dir/model.safetensors; when its parameters have no data of their own they become views
-// of the file, which then belongs to the model.
+// Fills the model from the files in dir; when its parameters have no data of their own they become views of
+// the files, which then belong to the model.
 static kv_status take_weights(const char *dir, kv_model *model, kv_error *err) {
     bool copy = model->storage != NULL;
-    kv_safetensors *file;
+    kv_weights_set *set;
     kv_weights_tensor *tensors = NULL;
     int64_t n;
-    kv_status status = kv_weights_open(dir, weights_name, &file, err);
+    kv_status status = kv_weights_set_open_model(dir, &set, err);
     if (status) return status;
     status = kv_hf_tensors(model, &tensors, &n, err);
-    if (!status) status = kv_weights_take(file, tensors, n, copy, config_name, err);
+    if (!status) status = kv_weights_take(set, tensors, n, copy, config_name, err);
     free(tensors);
     if (copy || status)
-        kv_safetensors_close(file);
+        kv_weights_set_close(set);
     else {
-        model->storage = file;
-        model->release = close_file;
+        model->storage = set;
+        model->release = close_set;
     }
     return status;
 }

@@ -1,18 +1,22 @@
-// Models and predictors on disk, in the Hugging Face directory layout: config.json + model.safetensors.
-// Wherever a directory is asked for, a name as in data/random_checkpoint.h will do: random:openelm-1.1b for a
-// model, random for a predictor.
+// Models and predictors on disk, in the Hugging Face directory layout: config.json + model.safetensors, or
+// the files that model.safetensors.index.json names. Model types openelm, llama, qwen2 and qwen3; float32,
+// bfloat16 and float16. Wherever a directory is asked for, a name as in data/random_checkpoint.h will do:
+// random:openelm-1.1b for a model, random for a predictor.
 #pragma once
 
 #include "core/predictor.h"
 
-// config.json → spec. Unsupported model types and features are refused by name (KV_ERR_FORMAT).
+// config.json (and generation_config.json for the tokens that end a text) → spec. Unsupported model types and
+// features are refused by name (KV_ERR_FORMAT).
 kv_status kv_checkpoint_spec(const char *dir, kv_model_spec *spec, kv_error *err);
 
 // Loads a frozen model. Weights stay in their stored type and are views of the mapped file (no copy). Every
-// tensor is checked for presence, type and shape against config.json; surplus tensors are refused too.
+// tensor is checked for presence, type and shape against config.json; surplus tensors are refused too, but
+// for a tied head that repeats the embedding and angles that old programs saved.
 kv_status kv_checkpoint_load(const char *dir, kv_model **model, kv_error *err);
 
-// The same, as an owned float32 copy that can be made trainable.
+// The same, as an owned float32 copy that can be made trainable. The files' pages are given back tensor by
+// tensor, so that the copy is about all the memory it takes.
 kv_status kv_checkpoint_load_trainable(const char *dir, kv_model **model, kv_error *err);
 
 // Writes config.json and model.safetensors (float32, fused projections joined) into dir: both or neither. Old

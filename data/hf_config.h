@@ -3,7 +3,8 @@
 
 #include "core/model.h"
 
-// dir/config.json → *spec. Model types and features that are not supported are refused by name.
+// dir/config.json → *spec; dir/generation_config.json, where there is one, may add to the tokens that end a
+// text. Model types and features that are not supported are refused by name.
 kv_status kv_hf_config_read(const char *dir, kv_model_spec *spec, kv_error *err);
 
 // The text of a config.json that reads back as exactly this spec (a spec that its model type's config.json

@@ -4,12 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-// One tensor of the file: its name (with the layer's number in place of the *), whether it is a vector, and
-// the parameters it holds, from the top row down. A row whose first parameter a model does not have is
-// skipped.
+// One tensor of the file: its name (with the layer's number in place of the *), what it is for, and the
+// parameters it holds, from the top row down. A row whose first parameter a model does not have is skipped.
 typedef struct hf_row {
     const char *name;
-    bool vector;
+    enum { MATRIX, VECTOR, REPEAT, IGNORED } kind; // REPEAT: of a matrix; IGNORED has no parameters
     int n_parts;
     size_t part[KV_ST_PARTS]; // offset in kv_model or, for layer rows, in kv_layer
 } hf_row;
@@ -21,7 +20,6 @@ typedef struct hf_family {
 
 #define MODEL(field) offsetof(kv_model, field)
 #define LAYER(field) offsetof(kv_layer, field)
-enum { MATRIX = false, VECTOR = true };
 
 static const hf_row openelm_model[] = {
     {"transformer.token_embeddings.weight", MATRIX, 1, {MODEL(embed)}},
@@ -41,7 +39,42 @@ static const hf_row openelm_layer[] = {
     {0},
 };
 
-static const hf_family families[] = {{"openelm", openelm_model, openelm_layer}};
+// Llama, Qwen2 (with QKV bias) and Qwen3 (with q/k norm).
+static const hf_row llama_model[] = {
+    {"model.embed_tokens.weight", MATRIX, 1, {MODEL(embed)}},
+    {"model.norm.weight", VECTOR, 1, {MODEL(norm)}},
+    {"lm_head.weight", MATRIX, 1, {MODEL(head)}},
+    {0},
+};
+static const hf_row llama_layer[] = {
+    {"model.layers.*.input_layernorm.weight", VECTOR, 1, {LAYER(attn_norm)}},
+    {"model.layers.*.self_attn.q_proj.weight", MATRIX, 1, {LAYER(q)}},
+    {"model.layers.*.self_attn.q_proj.bias", VECTOR, 1, {LAYER(q_bias)}},
+    {"model.layers.*.self_attn.k_proj.weight", MATRIX, 1, {LAYER(k)}},
+    {"model.layers.*.self_attn.k_proj.bias", VECTOR, 1, {LAYER(k_bias)}},
+    {"model.layers.*.self_attn.v_proj.weight", MATRIX, 1, {LAYER(v)}},
+    {"model.layers.*.self_attn.v_proj.bias", VECTOR, 1, {LAYER(v_bias)}},
+    {"model.layers.*.self_attn.q_norm.weight", VECTOR, 1, {LAYER(q_norm)}},
+    {"model.layers.*.self_attn.k_norm.weight", VECTOR, 1, {LAYER(k_norm)}},
+    {"model.layers.*.self_attn.o_proj.weight", MATRIX, 1, {LAYER(out)}},
+    {"model.layers.*.post_attention_layernorm.weight", VECTOR, 1, {LAYER(ffn_norm)}},
+    {"model.layers.*.mlp.gate_proj.weight", MATRIX, 1, {LAYER(gate)}},
+    {"model.layers.*.mlp.up_proj.weight", MATRIX, 1, {LAYER(up)}},
+    {"model.layers.*.mlp.down_proj.weight", MATRIX, 1, {LAYER(down)}},
+    // Angles that old versions of transformers saved although config.json says them all.
+    {"model.layers.*.self_attn.rotary_emb.inv_freq", IGNORED, 0, {0}},
+    {0},
+};
+
+// Some tied checkpoints store their embedding a second time, as the head.
+static const hf_row tied_head = {"lm_head.weight", REPEAT, 1, {MODEL(embed)}};
+
+static const hf_family families[] = {
+    {"openelm", openelm_model, openelm_layer},
+    {"llama", llama_model, llama_layer},
+    {"qwen2", llama_model, llama_layer},
+    {"qwen3", llama_model, llama_layer},
+};
 
 static int64_t count_rows(const hf_row *rows) {
     int64_t n = 0;
@@ -63,15 +96,19 @@ static void row_name(const hf_row *row, int64_t layer, char name[KV_NAME_MAX]) {
                  number + 1);
 }
 
-// Appends the rows that exist to tensors[*n].
+// Appends a row's tensor to tensors[*n] if the model has it.
+static void add_row(const hf_row *row, void *owner, int64_t layer, kv_weights_tensor *tensors, int64_t *n) {
+    if (row->n_parts > 0 && kv_param_size(param_at(owner, row->part[0])) == 0) return;
+    kv_weights_tensor *tensor = &tensors[(*n)++];
+    *tensor = (kv_weights_tensor){.n_dims = row->kind == VECTOR ? 1 : 2};
+    if (row->kind == REPEAT) tensor->role = KV_WEIGHTS_REPEATS;
+    if (row->kind == IGNORED) tensor->role = KV_WEIGHTS_IGNORED;
+    row_name(row, layer, tensor->name);
+    for (int i = 0; i < row->n_parts; i++) kv_weights_add_part(tensor, param_at(owner, row->part[i]));
+}
+
 static void add_rows(const hf_row *rows, void *owner, int64_t layer, kv_weights_tensor *tensors, int64_t *n) {
-    for (const hf_row *row = rows; row->name; row++) {
-        if (kv_param_size(param_at(owner, row->part[0])) == 0) continue;
-        kv_weights_tensor *tensor = &tensors[(*n)++];
-        *tensor = (kv_weights_tensor){.n_dims = row->vector ? 1 : 2};
-        row_name(row, layer, tensor->name);
-        for (int i = 0; i < row->n_parts; i++) kv_weights_add_part(tensor, param_at(owner, row->part[i]));
-    }
+    for (const hf_row *row = rows; row->name; row++) add_row(row, owner, layer, tensors, n);
 }
 
 kv_status kv_hf_tensors(kv_model *model, kv_weights_tensor **tensors, int64_t *n, kv_error *err) {
@@ -83,10 +120,11 @@ kv_status kv_hf_tensors(kv_model *model, kv_weights_tensor **tensors, int64_t *n
     if (!family)
         return kv_fail(err, KV_ERR_FORMAT, "checkpoints of model type '%s' are not supported",
                        model->spec.model_type);
-    int64_t most = count_rows(family->model_rows) + count_rows(family->layer_rows) * model->spec.n_layers;
+    int64_t most = 1 + count_rows(family->model_rows) + count_rows(family->layer_rows) * model->spec.n_layers;
     *tensors = calloc((size_t)most, sizeof **tensors);
     if (!*tensors) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     add_rows(family->model_rows, model, 0, *tensors, n);
+    if (model->spec.tied_head) add_row(&tied_head, model, 0, *tensors, n);
     for (int64_t i = 0; i < model->spec.n_layers; i++)
         add_rows(family->layer_rows, &model->layers[i], i, *tensors, n);
     return KV_OK;

@@ -119,15 +119,15 @@ static kv_status find_mapping(const char *dir, const kv_model_spec *base, const 
 }
 
 static kv_status take_weights(const char *dir, kv_predictor *predictor, kv_error *err) {
-    kv_safetensors *file;
+    kv_weights_set *set;
     kv_weights_tensor *tensors;
     int64_t n;
-    kv_status status = kv_weights_open(dir, weights_name, &file, err);
+    kv_status status = kv_weights_set_open(dir, weights_name, &set, err);
     if (status) return status;
     status = list_tensors(predictor, &tensors, &n, err);
-    if (!status) status = kv_weights_take(file, tensors, n, true, "the base and auxiliary models", err);
+    if (!status) status = kv_weights_take(set, tensors, n, true, "the base and auxiliary models", err);
     free(tensors);
-    kv_safetensors_close(file);
+    kv_weights_set_close(set);
     return status;
 }
 

@@ -67,7 +67,7 @@ static bool parse_shape(char *text, kv_random_name *name) {
 }
 
 static kv_status unknown(const char *dir, const char *what, kv_error *err) {
-    char names[256] = "";
+    char names[512] = "";
     size_t used = 0;
     for (int64_t i = 0; kv_published_name(i); i++)
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s%s", i ? ", " : "",

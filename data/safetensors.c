@@ -67,6 +67,13 @@ const kv_st_entry *kv_safetensors_find(const kv_safetensors *file, const char *n
     return item ? &item->entry : NULL;
 }
 
+void kv_safetensors_forget(const kv_safetensors *file, const kv_st_entry *entry) {
+    const uintptr_t begin = (uintptr_t)entry->data, map = (uintptr_t)file->map;
+    if (begin < map || begin >= map + file->map_size) return; // a copy, or empty at the end
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = begin / page * page;
+    madvise((void *)first, begin + entry->size - first, MADV_DONTNEED);
+}
+
 const char *kv_safetensors_metadata(const kv_safetensors *file, const char *key) {
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
 }

@@ -14,7 +14,7 @@ typedef struct kv_st_entry {
     kv_dtype dtype;
     int n_dims;
     int64_t shape[4];
-    const void *data; // in the mapping
+    const void *data; // in the mapping, or a copy where it lies there at an address its type may not have
     size_t size;      // bytes
 } kv_st_entry;
 
@@ -26,7 +26,12 @@ const char *kv_safetensors_path(const kv_safetensors *file);
 int64_t kv_safetensors_count(const kv_safetensors *file);
 const kv_st_entry *kv_safetensors_at(const kv_safetensors *file, int64_t i);
 const kv_st_entry *kv_safetensors_find(const kv_safetensors *file, const char *name); // NULL when absent
-const char *kv_safetensors_metadata(const kv_safetensors *file, const char *key);     // NULL when absent
+
+// A tensor that has been copied need not stay in memory: its pages are given back to the system (and read
+// again should they be needed).
+void kv_safetensors_forget(const kv_safetensors *file, const kv_st_entry *entry);
+
+const char *kv_safetensors_metadata(const kv_safetensors *file, const char *key); // NULL when absent
 
 // One tensor to write, as consecutive parts (fused projections are written from their slices).
 enum { KV_ST_PARTS = 3 };

@@ -6,7 +6,7 @@
 #include "tests/reference.h"
 #include "tests/support.h"
 
-enum { SETUP_SEGMENTS = 16, SETUP_POSITIONS = 4096 };
+enum { SETUP_SEGMENTS = 16, SETUP_POSITIONS = 20000 };
 
 // Everything one case needs; the arrays behind `args` live here.
 typedef struct setup {

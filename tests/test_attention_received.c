@@ -157,7 +157,8 @@ static void test_refuses_positions_outside_the_context(void **state) {
     kv_error err = {0};
     assert_false(kv_attention_received(o.tape, o.q, o.k, setup_args(&s), KV_POOL_MAX, (float *[]){received}));
     assert_int_equal(kv_tape_status(o.tape, &err), KV_ERR_RANGE);
-    assert_string_equal(err.message, "sequence 0 reaches position 4096, outside the context of 4096 tokens");
+    assert_string_equal(err.message,
+                        "sequence 0 reaches position 20000, outside the context of 20000 tokens");
     assert_false(
         kv_attention_received(o.tape, NULL, o.k, setup_args(&s), KV_POOL_MAX, (float *[]){received}));
     free_operands(&o);

@@ -1,147 +1,15 @@
 // Models and predictors on disk: the goldens load, what is saved comes back bit by bit, and what does not fit
 // its description is refused with the tensor or key, what was found and what was expected.
-#include "data/checkpoint.h"
 #include "data/pending_file.h"
 #include "data/random_checkpoint.h"
-#include "data/safetensors.h"
-#include "tests/support.h"
+#include "tests/checkpoint_support.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static const char *golden(const char *name) {
-    return test_path(test_path(getenv("KV_TEST_DIR"), "golden"), name);
-}
-
-static void must(kv_status status, const kv_error *err) {
-    if (status) fail_msg("%s", err->message);
-}
-
-#define assert_refused(call, expected_status, ...)                                                           \
-    do {                                                                                                     \
-        kv_status got = (call);                                                                              \
-        check_refusal(got, expected_status, (const char *const[]){__VA_ARGS__, NULL});                       \
-    } while (0)
-
-static kv_error err;
-
-static void check_refusal(kv_status got, kv_status expected, const char *const *parts) {
-    if (got == KV_OK) fail_msg("accepted, expected a message with '%s'", parts[0]);
-    for (; *parts; parts++)
-        if (!strstr(err.message, *parts)) fail_msg("'%s' not in '%s'", *parts, err.message);
-    assert_int_equal(got, expected);
-    assert_null(strchr(err.message, '\n'));
-}
-
-// ---- Changing checkpoints ------------------------------------------------------------------------------
-
-static void copy_file(const char *from, const char *to) {
-    char *content;
-    size_t size;
-    must(kv_read_file(from, 1 << 24, &content, &size, &err), &err);
-    must(kv_write_file(to, content, size, &err), &err);
-    free(content);
-}
-
-// A copy of the golden base model, to be damaged.
-static void copy_golden(void) {
-    copy_file(golden("kvp_c/base/config.json"), test_path(test_dir, "config.json"));
-    copy_file(golden("kvp_c/base/model.safetensors"), test_path(test_dir, "model.safetensors"));
-}
-
-// Sets a key of a JSON file in test_dir to a JSON value, or removes it when value is NULL.
-static void set_key(const char *name, const char *key, const char *value) {
-    json_t *root = json_load_file(test_path(test_dir, name), 0, NULL);
-    assert_non_null(root);
-    if (value)
-        assert_int_equal(json_object_set_new(root, key, json_loads(value, JSON_DECODE_ANY, NULL)), 0);
-    else
-        assert_int_equal(json_object_del(root, key), 0);
-    assert_int_equal(json_dump_file(root, test_path(test_dir, name), 0), 0);
-    json_decref(root);
-}
-
-enum change { LEAVE_OUT, ADD_COPY, ADD_ROW, FLATTEN };
-
-// Rewrites a safetensors file of test_dir with one tensor changed.
-static void change_tensor(const char *file_name, const char *name, enum change change) {
-    kv_safetensors *file;
-    static const float zeros[1024];
-    must(kv_safetensors_open(test_path(test_dir, file_name), &file, &err), &err);
-    int64_t count = kv_safetensors_count(file), n = 0;
-    kv_st_tensor *tensors = test_alloc(count + 1, sizeof *tensors);
-    for (int64_t i = 0; i < count; i++) {
-        const kv_st_entry *entry = kv_safetensors_at(file, i);
-        kv_st_tensor *tensor = &tensors[n++];
-        *tensor = (kv_st_tensor){.name = entry->name, .dtype = entry->dtype, .n_dims = entry->n_dims};
-        memcpy(tensor->shape, entry->shape, sizeof tensor->shape);
-        tensor->part[0] = entry->data;
-        tensor->part_size[0] = entry->size;
-        if (strcmp(entry->name, name) != 0) continue;
-        if (change == LEAVE_OUT) n--;
-        if (change == ADD_COPY) {
-            tensors[n] = *tensor;
-            tensors[n++].name = "one.too.many";
-        }
-        if (change == ADD_ROW) {
-            tensor->shape[0]++;
-            tensor->part[1] = zeros;
-            tensor->part_size[1] = entry->size / (size_t)entry->shape[0];
-        }
-        if (change == FLATTEN) {
-            tensor->shape[0] *= tensor->shape[1];
-            tensor->n_dims = 1;
-        }
-    }
-    must(kv_safetensors_write(test_path(test_dir, file_name), tensors, n, NULL, 0, &err), &err);
-    free(tensors);
-    kv_safetensors_close(file);
-}
-
-// ---- Comparing models ----------------------------------------------------------------------------------
-
-static void assert_same_weights(kv_model *a, kv_model *b) {
-    kv_param *in_a[1024], *in_b[1024];
-    int64_t n = kv_model_params(a, in_a);
-    assert_int_equal(kv_model_params(b, in_b), n);
-    for (int64_t i = 0; i < n; i++) {
-        int64_t size = kv_param_size(in_a[i]);
-        float *wide_a = test_alloc(size, sizeof(float)), *wide_b = test_alloc(size, sizeof(float));
-        assert_string_equal(in_a[i]->name, in_b[i]->name);
-        assert_int_equal(kv_param_size(in_b[i]), size);
-        kv_widen(wide_a, in_a[i]->data, in_a[i]->dtype, size);
-        kv_widen(wide_b, in_b[i]->data, in_b[i]->dtype, size);
-        assert_memory_equal(wide_a, wide_b, (size_t)size * sizeof(float));
-        free(wide_a);
-        free(wide_b);
-    }
-    char print_a[17], print_b[17];
-    kv_checkpoint_fingerprint(a, print_a);
-    kv_checkpoint_fingerprint(b, print_b);
-    assert_string_equal(print_a, print_b);
-}
-
 // ---- Loading -------------------------------------------------------------------------------------------
-
-static void test_golden_config(void **state) {
-    (void)state;
-    kv_model_spec spec;
-    must(kv_checkpoint_spec(golden("kvp_c/base"), &spec, &err), &err);
-    assert_string_equal(spec.model_type, "openelm");
-    assert_true(spec.vocab_size == 97 && spec.model_dim == 64 && spec.head_dim == 16 && spec.n_layers == 5);
-    assert_true(spec.context_length == 64 && spec.bos_id == 1 && spec.eos_id == 2);
-    assert_true(spec.qk_norm && spec.tied_head && !spec.qkv_bias);
-    assert_true(spec.norm_eps == 1e-6f && spec.rope.theta == 10000 && spec.rope.factor == 0);
-    const int64_t ffn[5] = {32, 96, 144, 192, 256};
-    for (int i = 0; i < 5; i++) {
-        assert_int_equal(spec.layers[i].ffn_dim, ffn[i]);
-        assert_int_equal(spec.layers[i].n_heads, i ? 4 : 2);
-        assert_int_equal(spec.layers[i].n_kv_heads, i ? 2 : 1);
-    }
-}
 
 // The rows of a fused tensor are its parts from top to bottom, and nothing is copied.
 static void test_golden_weights_are_views(void **state) {
@@ -168,8 +36,10 @@ static void test_golden_weights_are_views(void **state) {
 
 static void test_all_goldens_load(void **state) {
     (void)state;
-    const char *const names[] = {"kvp_c/base",          "kvp_c/aux",   "kvp_c_zloss_sum/base",
-                                 "kvp_c_zloss_sum/aux", "kvp_lp/base", "kvp_lp/aux"};
+    const char *const names[] = {
+        "kvp_c/base", "kvp_c/aux",     "kvp_c_zloss_sum/base", "kvp_c_zloss_sum/aux",  "kvp_lp/base",
+        "kvp_lp/aux", "hf/llama-tied", "hf/llama-untied-bf16", "hf/llama-sharded-f16", "hf/llama3-rope",
+        "hf/qwen2",   "hf/qwen3"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         kv_model *views, *copies;
         must(kv_checkpoint_load(golden(names[i]), &views, &err), &err);
@@ -186,11 +56,11 @@ static void test_missing_files(void **state) {
     kv_model *model;
     assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_IO, "config.json", "No such file");
     assert_null(model);
-    copy_golden();
+    copy_golden("kvp_c/base");
     assert_int_equal(unlink(test_path(test_dir, "model.safetensors")), 0);
     assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_IO, "model.safetensors",
                    "No such file");
-    copy_golden();
+    copy_golden("kvp_c/base");
     assert_int_equal(truncate(test_path(test_dir, "model.safetensors"), 100000), 0);
     assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_FORMAT, "model.safetensors",
                    "truncated");
@@ -210,8 +80,8 @@ static void test_wrong_tensors(void **state) {
         {FLATTEN, {out, "has shape [4096]", "expected [64, 64]"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        copy_golden();
-        change_tensor("model.safetensors", out, cases[i].change);
+        copy_golden("kvp_c/base");
+        change_tensor("model.safetensors", out, cases[i].change, "one.too.many");
         assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0],
                        cases[i].parts[1], cases[i].parts[2]);
         assert_refused(kv_checkpoint_load_trainable(test_dir, &model, &err), KV_ERR_MISMATCH,
@@ -225,7 +95,7 @@ static void test_wrong_tensor_type(void **state) {
     kv_model *model;
     char *bytes;
     size_t size;
-    copy_golden();
+    copy_golden("kvp_c/base");
     must(kv_read_file(test_path(test_dir, "model.safetensors"), 1 << 24, &bytes, &size, &err), &err);
     char *type = memmem(bytes, size, "\"F32\"", 5);
     assert_non_null(type);
@@ -252,54 +122,11 @@ static void test_config_disagrees(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         kv_model *model;
-        copy_golden();
+        copy_golden("kvp_c/base");
         set_key("config.json", cases[i].key, cases[i].value);
         assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0],
                        cases[i].parts[1]);
     }
-}
-
-static void test_bad_config(void **state) {
-    (void)state;
-    static const struct {
-        const char *key, *value, *part;
-    } cases[] = {
-        {"model_type", "\"mamba\"", "'model_type' is \"mamba\", expected a supported type: openelm"},
-        {"model_type", "3", "'model_type' is 3"},
-        {"model_type", NULL, "'model_type' is missing"},
-        {"model_dim", NULL, "'model_dim' is missing"},
-        {"model_dim", "\"wide\"", "'model_dim' is \"wide\", expected a whole number"},
-        {"model_dim", "64.5", "'model_dim' is 64.5"},
-        {"model_dim", "-64", "'model_dim' is -64"},
-        {"model_dim", "9223372036854775807", "'model_dim' is 9223372036854775807"},
-        {"head_dim", "15", "head_dim is 15"},
-        {"num_transformer_layers", "257", "from 1 to 256"},
-        {"num_transformer_layers", "4", "'num_query_heads' has 5 entries, expected a list of 4"},
-        {"num_query_heads", "7", "'num_query_heads' is 7, expected a list"},
-        {"num_query_heads", "[2,4,\"x\",4,4]", "'num_query_heads'[2] is \"x\""},
-        {"num_query_heads", "[3,4,4,4,5]", "layer 4"},
-        {"ffn_multipliers", "[0.5,1,1,1,1e300]", "'ffn_multipliers'[4]"},
-        {"ffn_multipliers", "[0.5,1,1,1,16000000]", "'ffn_multipliers'[4]"},
-        {"ffn_dim_divisor", "0", "'ffn_dim_divisor' is 0"},
-        {"rope_freq_constant", "0", "'rope_freq_constant' is 0"},
-        {"bos_token_id", "97", "'bos_token_id' is 97, expected a whole number from 0 to 96"},
-        {"activation_fn_name", "\"relu\"", "'activation_fn_name' is \"relu\", expected swish"},
-        {"normalization_layer_name", "\"layer_norm\"", "expected rms_norm"},
-        {"ffn_with_glu", "false", "'ffn_with_glu' is false, expected true"},
-        {"share_input_output_layers", "1", "expected true or false"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        kv_model_spec spec;
-        copy_golden();
-        set_key("config.json", cases[i].key, cases[i].value);
-        assert_refused(kv_checkpoint_spec(test_dir, &spec, &err), KV_ERR_FORMAT, "config.json",
-                       cases[i].part);
-    }
-    kv_model_spec spec;
-    must(kv_write_file(test_path(test_dir, "config.json"), "{\"a\":\n\n!}", 9, &err), &err);
-    assert_refused(kv_checkpoint_spec(test_dir, &spec, &err), KV_ERR_FORMAT, "config.json:3: bad JSON");
-    must(kv_write_file(test_path(test_dir, "config.json"), "[]", 2, &err), &err);
-    assert_refused(kv_checkpoint_spec(test_dir, &spec, &err), KV_ERR_FORMAT, "expected a JSON object");
 }
 
 // ---- Saving --------------------------------------------------------------------------------------------
@@ -344,28 +171,32 @@ static void test_save_and_load(void **state) {
     }
 }
 
-// Rewrites dir/model.safetensors with every tensor in a 16-bit type.
-static void narrow_weights(kv_dtype dtype) {
-    kv_safetensors *file;
-    must(kv_safetensors_open(test_path(test_dir, "model.safetensors"), &file, &err), &err);
-    int64_t n = kv_safetensors_count(file);
-    kv_st_tensor *tensors = test_alloc(n, sizeof *tensors);
-    void **narrow = test_alloc(n, sizeof *narrow);
-    for (int64_t i = 0; i < n; i++) {
-        const kv_st_entry *entry = kv_safetensors_at(file, i);
-        int64_t size = (int64_t)entry->size / 4;
-        narrow[i] = test_alloc(size, 2);
-        kv_narrow(narrow[i], entry->data, dtype, size);
-        tensors[i] = (kv_st_tensor){.name = entry->name, .dtype = dtype, .n_dims = entry->n_dims};
-        memcpy(tensors[i].shape, entry->shape, sizeof tensors[i].shape);
-        tensors[i].part[0] = narrow[i];
-        tensors[i].part_size[0] = entry->size / 2;
-    }
-    must(kv_safetensors_write(test_path(test_dir, "model.safetensors"), tensors, n, NULL, 0, &err), &err);
-    for (int64_t i = 0; i < n; i++) free(narrow[i]);
-    free(narrow);
-    free(tensors);
-    kv_safetensors_close(file);
+// Every type, every stored type, whole and layer-pruned: what is saved comes back bit by bit.
+static void test_save_all_types(void **state) {
+    (void)state;
+    const char *const names[] = {
+        "kvp_c/base", "hf/llama-tied", "hf/llama-untied-bf16", "hf/llama-sharded-f16", "hf/llama3-rope",
+        "hf/qwen2",   "hf/qwen3"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (int part = 0; part < 3; part++) {
+            kv_model *model, *pruned = NULL, *again;
+            int32_t kept[KV_MAX_LAYERS];
+            must(kv_checkpoint_load(golden(names[i]), &model, &err), &err);
+            if (part) {
+                const int64_t n = kv_pruned_layers(model->spec.n_layers, part == 1 ? 0.5 : 0.25, kept);
+                must(kv_model_prune(model, kept, n, &pruned, &err), &err);
+                assert_int_equal(pruned->spec.n_layers, n);
+            }
+            kv_model *saved = part ? pruned : model;
+            must(kv_checkpoint_save(test_dir, saved, &err), &err);
+            assert_int_equal(test_dir_count(test_dir), 2);
+            must(kv_checkpoint_load(test_dir, &again, &err), &err);
+            assert_same_spec(&saved->spec, &again->spec);
+            assert_same_weights(saved, again);
+            kv_model_free(model);
+            kv_model_free(pruned);
+            kv_model_free(again);
+        }
 }
 
 // Frozen weights keep their 16-bit type, trainable and saved ones are widened; the fingerprint is that of the
@@ -458,7 +289,11 @@ static void test_random_names(void **state) {
                  {"random:openelm-450m-lp-0.75:f16", 15, KV_F16, 1},
                  {"random:openelm-1.1b-lp-0.50", 14, KV_F32, 1},
                  {"random:openelm-1.1b-lp-0.5", 14, KV_F32, 1},
-                 {"random:openelm-1.1b-lp-0.25:f32@12", 7, KV_F32, 12}};
+                 {"random:openelm-1.1b-lp-0.25:f32@12", 7, KV_F32, 12},
+                 {"random:smollm2-135m", 30, KV_F32, 1},
+                 {"random:llama-3.2-1b:bf16", 16, KV_BF16, 1},
+                 {"random:qwen2.5-1.5b-lp-0.50:f16@3", 14, KV_F16, 3},
+                 {"random:qwen3-4b-lp-0.75", 27, KV_F32, 1}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         kv_random_name name;
         kv_model_spec spec;
@@ -631,11 +466,11 @@ static void test_damaged_predictor(void **state) {
                        KV_ERR_FORMAT, "predictor.json", cases[i].part);
     }
     must(kv_predictor_save(test_dir, predictor, NULL, &err), &err);
-    change_tensor("predictor.safetensors", "value.2.bias", LEAVE_OUT);
+    change_tensor("predictor.safetensors", "value.2.bias", LEAVE_OUT, NULL);
     assert_refused(kv_predictor_load(test_dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
                    "'value.2.bias' is missing", "[32]");
     must(kv_predictor_save(test_dir, predictor, NULL, &err), &err);
-    change_tensor("predictor.safetensors", "value.2.bias", ADD_COPY);
+    change_tensor("predictor.safetensors", "value.2.bias", ADD_COPY, "one.too.many");
     assert_refused(kv_predictor_load(test_dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
                    "surplus tensor 'one.too.many'");
     kv_predictor_free(predictor);
@@ -649,15 +484,14 @@ static void test_damaged_predictor(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, test_dir_set_up, test_dir_tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_golden_config),
         TEST(test_golden_weights_are_views),
         TEST(test_all_goldens_load),
         TEST(test_missing_files),
         TEST(test_wrong_tensors),
         TEST(test_wrong_tensor_type),
         TEST(test_config_disagrees),
-        TEST(test_bad_config),
         TEST(test_save_and_load),
+        TEST(test_save_all_types),
         TEST(test_half_precision),
         TEST(test_fingerprint),
         TEST(test_saving_refuses),

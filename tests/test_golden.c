@@ -372,6 +372,16 @@ static void test_logits(void **state) {
     close_golden(&g);
 }
 
+// The same model as a float32 copy, which is what training starts from.
+static void test_widened_logits(void **state) {
+    struct golden g = open_golden(*state);
+    kv_model *copy;
+    check(kv_checkpoint_load_trainable(g.dir, &copy, err));
+    assert_plain_logits(&g, copy, "logits");
+    kv_model_free(copy);
+    close_golden(&g);
+}
+
 static void test_training_step(void **state) {
     struct golden g = open_golden(*state);
     forward_backward(&g, true);
@@ -515,6 +525,7 @@ static int visit(const char *path, const struct stat *info, int type, struct FTW
     snprintf(dir, sizeof dir, "%.*s", place->base - 1, path);
     add_test(dir, "logits", test_logits);
     add_test(dir, "plain decoding", test_plain_decoding);
+    if (!exists(dir, "aux")) add_test(dir, "logits of a float32 copy", test_widened_logits);
     if (exists(dir, "aux")) {
         add_test(dir, "training step", test_training_step);
         add_test(dir, "AdamW steps", test_adamw_steps);

@@ -17,35 +17,54 @@ static kv_model *model_of(const kv_model_spec *spec, kv_dtype dtype, bool alloca
 
 // ---- Specs ---------------------------------------------------------------------------------------------
 
+// The numbers of parameters the models' pages give. Qwen3's files of 0.6B and 1.7B store the tied head a
+// second time, which their pages count and we do not.
 static void test_published_sizes(void **state) {
     (void)state;
     const struct {
-        const char *name;
-        int64_t size, n_layers, model_dim, head_dim;
-    } published[] = {{"openelm-270m", 271527168, 16, 1280, 64},
-                     {"openelm-450m", 457179136, 20, 1536, 64},
-                     {"openelm-1.1b", 1079891456, 28, 2048, 64},
-                     {"openelm-3b", 3036647424, 36, 3072, 128}};
+        const char *name, *type;
+        int64_t size, n_layers, model_dim, head_dim, context_length, theta;
+    } published[] = {{"openelm-270m", "openelm", 271527168, 16, 1280, 64, 2048, 10000},
+                     {"openelm-450m", "openelm", 457179136, 20, 1536, 64, 2048, 10000},
+                     {"openelm-1.1b", "openelm", 1079891456, 28, 2048, 64, 2048, 10000},
+                     {"openelm-3b", "openelm", 3036647424, 36, 3072, 128, 2048, 10000},
+                     {"smollm2-135m", "llama", 134515008, 30, 576, 64, 8192, 100000},
+                     {"smollm2-360m", "llama", 361821120, 32, 960, 64, 8192, 100000},
+                     {"smollm2-1.7b", "llama", 1711376384, 24, 2048, 64, 8192, 130000},
+                     {"llama-3.2-1b", "llama", 1235814400, 16, 2048, 64, 131072, 500000},
+                     {"llama-3.2-3b", "llama", 3212749824, 28, 3072, 128, 131072, 500000},
+                     {"qwen2.5-0.5b", "qwen2", 494032768, 24, 896, 64, 32768, 1000000},
+                     {"qwen2.5-1.5b", "qwen2", 1543714304, 28, 1536, 128, 131072, 1000000},
+                     {"qwen2.5-3b", "qwen2", 3085938688, 36, 2048, 128, 32768, 1000000},
+                     {"qwen3-0.6b", "qwen3", 751632384 - 151936 * 1024, 28, 1024, 128, 40960, 1000000},
+                     {"qwen3-1.7b", "qwen3", 2031739904 - 151936 * 2048, 28, 2048, 128, 40960, 1000000},
+                     {"qwen3-4b", "qwen3", 4022468096, 36, 2560, 128, 40960, 1000000}};
+    enum { N = sizeof published / sizeof *published };
     assert_null(kv_published_name(-1));
-    assert_null(kv_published_name(4));
-    for (int i = 0; i < 4; i++) {
+    assert_null(kv_published_name(N));
+    for (int i = 0; i < N; i++) {
         kv_model_spec spec;
         kv_error err = {0};
         assert_string_equal(kv_published_name(i), published[i].name);
         assert_true(kv_published_spec(published[i].name, &spec));
         assert_int_equal(kv_model_spec_check(&spec, &err), KV_OK);
+        assert_string_equal(spec.model_type, published[i].type);
         assert_int_equal(spec.n_layers, published[i].n_layers);
         assert_int_equal(spec.model_dim, published[i].model_dim);
         assert_int_equal(spec.head_dim, published[i].head_dim);
-        assert_true(spec.qk_norm && spec.tied_head && !spec.qkv_bias);
+        assert_int_equal(spec.context_length, published[i].context_length);
+        assert_true(spec.rope.theta == (double)published[i].theta);
+        const bool qwen2 = !strcmp(spec.model_type, "qwen2"), llama = !strcmp(spec.model_type, "llama");
+        assert_true(spec.tied_head && spec.qkv_bias == qwen2 && spec.qk_norm == !(qwen2 || llama));
         assert_int_equal(kv_spec_size(&spec, true), published[i].size);
         kv_model *model = model_of(&spec, KV_BF16, false);
         assert_int_equal(kv_model_size(model, true), published[i].size);
-        assert_int_equal(kv_model_size(model, false), published[i].size - 32000 * spec.model_dim);
+        assert_int_equal(kv_model_size(model, false), published[i].size - spec.vocab_size * spec.model_dim);
         kv_model_free(model);
     }
     kv_model_spec spec;
     assert_false(kv_published_spec("openelm-7b", &spec));
+    assert_false(kv_published_spec("", &spec));
 }
 
 // The per-layer sizes in the published config.json of OpenELM-270M.
@@ -118,6 +137,15 @@ static void test_bad_specs_are_named(void **state) {
     expect_bad_spec((spec = good, spec.layers[0].n_heads = 3, spec), "n_kv_heads");
     expect_bad_spec((spec = good, spec.norm_eps = NAN, spec), "norm_eps");
     expect_bad_spec((spec = good, spec.rope.theta = -3, spec), "theta");
+    // Scaling needs all its numbers, and they divide by the difference of two.
+    expect_bad_spec((spec = good, spec.rope.factor = 8, spec), "RoPE scaling by 8");
+    const kv_rope_spec scaled = {
+        .theta = 1e4, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .original_context = 32};
+    spec = good, spec.rope = scaled;
+    assert_int_equal(kv_model_spec_check(&spec, &err), KV_OK);
+    expect_bad_spec((spec.rope = scaled, spec.rope.factor = -8, spec), "RoPE scaling");
+    expect_bad_spec((spec.rope = scaled, spec.rope.high_freq_factor = 1, spec), "RoPE scaling");
+    expect_bad_spec((spec.rope = scaled, spec.rope.original_context = NAN, spec), "RoPE scaling");
     // Each size fits, their product does not: refused, not wrapped around.
     spec = good;
     spec.vocab_size = spec.model_dim = 1 << 24;

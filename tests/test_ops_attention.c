@@ -147,6 +147,11 @@ static void test_explicit_positions(void **state) {
         s.args.k_positions = which & 2 ? k_positions : NULL;
         check(&s, (check_options){.max_probes = 20});
     }
+    // Beyond the angles that a table holds from the start: the queries first, then keys farther out still.
+    for (int64_t i = 0; i < s.q_rows; i++) q_positions[i] += 9000;
+    check(&s, (check_options){.max_probes = 20});
+    for (int64_t i = 0; i < s.k_rows; i++) k_positions[i] += 19000;
+    check(&s, (check_options){.max_probes = 20});
     free(q_positions);
     free(k_positions);
     setup_free(&s);

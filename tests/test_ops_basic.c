@@ -362,6 +362,34 @@ static void test_rope_turn(void **state) {
     kv_rope_free(NULL);
 }
 
+// A long context costs what is used of it, and what is added later is what would have been there at once.
+static void test_rope_reach(void **state) {
+    (void)state;
+    enum { LONG = 131072, HALF = 4 };
+    const double inv_freq[HALF] = {1, 0.1, 0.003, 0.00001};
+    const int64_t reached[] = {1, 4096, 4097, 20000, 20000, 100, LONG - 1, LONG};
+    kv_rope *rope = kv_rope_create(2 * HALF, LONG, inv_freq);
+    assert_non_null(rope);
+    assert_true(rope->n_ready < LONG / 16);
+    for (size_t r = 0; r < sizeof reached / sizeof *reached; r++) {
+        const int64_t before = rope->n_ready;
+        assert_true(kv_rope_reach(rope, reached[r]));
+        assert_true(rope->n_ready >= reached[r] && rope->n_ready >= before && rope->n_ready <= LONG);
+        assert_true(reached[r] <= before ? rope->n_ready == before : true);
+        for (int64_t i = 0; i < HALF; i++)
+            for (int64_t p = reached[r] - 1; p >= 0; p -= 997) {
+                const double angle = (double)p * inv_freq[i];
+                assert_true(rope->cos[p * HALF + i] == (float)cos(angle));
+                assert_true(rope->sin[p * HALF + i] == (float)sin(angle));
+            }
+    }
+    kv_rope_free(rope);
+    rope = kv_rope_create(2 * HALF, 77, inv_freq);
+    assert_non_null(rope);
+    assert_int_equal(rope->n_ready, 77);
+    kv_rope_free(rope);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linear_shapes),
@@ -376,6 +404,7 @@ int main(void) {
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_gather_rows),
         cmocka_unit_test(test_rope_turn),
+        cmocka_unit_test(test_rope_reach),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

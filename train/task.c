@@ -25,7 +25,8 @@ kv_status kv_task_spec(const kv_task *task, const char *key, const char *dir, kv
 
 bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b) {
     return a->n_layers == b->n_layers && a->model_dim == b->model_dim && a->head_dim == b->head_dim &&
-           a->vocab_size == b->vocab_size && a->qk_norm == b->qk_norm &&
+           a->vocab_size == b->vocab_size && a->qk_norm == b->qk_norm && a->qkv_bias == b->qkv_bias &&
+           a->tied_head == b->tied_head &&
            memcmp(a->layers, b->layers, (size_t)a->n_layers * sizeof *a->layers) == 0;
 }
 

@@ -11,14 +11,19 @@ static void span(const int32_t *positions, int64_t n, int64_t *least, int64_t *m
     }
 }
 
-// Every position that will be looked up in the table of angles is inside it.
+// Every position that will be looked up in the table of angles is one of the context and has its angles.
 static bool positions_fit(kv_tape *tape, const kv_attention_args *a) {
     for (int64_t s = 0; a->rope && s < a->n_segments; s++) {
         const kv_segment *seg = &a->segments[s];
         int64_t least = 0, most = a->q_positions && a->k_positions ? 0 : seg->k_len - 1;
         if (a->k_positions) span(a->k_positions + seg->k_row, seg->k_len, &least, &most);
         if (a->q_positions) span(a->q_positions + seg->q_row, seg->q_len, &least, &most);
-        if (least >= 0 && most < a->rope->n_positions) continue;
+        if (least >= 0 && most < a->rope->n_positions) {
+            if (kv_rope_reach(a->rope, most + 1)) continue;
+            kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the angles of %lld positions",
+                         (long long)most + 1);
+            return false;
+        }
         kv_tape_fail(tape, KV_ERR_RANGE,
                      "sequence %lld reaches position %lld, outside the context of %lld tokens", (long long)s,
                      (long long)(least < 0 ? least : most), (long long)a->rope->n_positions);

@@ -8,6 +8,38 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+
+// Positions whose angles are worked out from the start: up to here no sequence grows a table.
+enum { AT_ONCE = 4096 };
+
+static void fill(kv_rope *rope, int64_t begin, int64_t end) {
+    const int64_t half = rope->head_dim / 2;
+#pragma omp parallel for schedule(static) if ((end - begin) * half > 1 << 13)
+    for (int64_t p = begin; p < end; p++)
+        for (int64_t i = 0; i < half; i++) {
+            double angle = (double)p * rope->inv_freq[i];
+            rope->cos[p * half + i] = (float)cos(angle);
+            rope->sin[p * half + i] = (float)sin(angle);
+        }
+}
+
+static bool grow(float **table, int64_t size) {
+    float *grown = realloc(*table, (size_t)size * sizeof *grown);
+    if (grown) *table = grown;
+    return grown != NULL;
+}
+
+bool kv_rope_reach(kv_rope *rope, int64_t n) {
+    if (n <= rope->n_ready) return true;
+    const int64_t half = rope->head_dim / 2, doubled = 2 * rope->n_ready;
+    int64_t size = n > doubled ? n : doubled;
+    if (size > rope->n_positions) size = rope->n_positions;
+    if (!grow(&rope->cos, size * half) || !grow(&rope->sin, size * half)) return false;
+    fill(rope, rope->n_ready, size);
+    rope->n_ready = size;
+    return true;
+}
 
 kv_rope *kv_rope_create(int64_t head_dim, int64_t n_positions, const double *inv_freq) {
     int64_t half = head_dim / 2;
@@ -15,18 +47,12 @@ kv_rope *kv_rope_create(int64_t head_dim, int64_t n_positions, const double *inv
     kv_rope *rope = calloc(1, sizeof *rope);
     if (!rope) return NULL;
     *rope = (kv_rope){.head_dim = head_dim, .n_positions = n_positions};
-    rope->cos = malloc((size_t)(n_positions * half) * sizeof *rope->cos);
-    rope->sin = malloc((size_t)(n_positions * half) * sizeof *rope->sin);
-    if (!rope->cos || !rope->sin) {
+    rope->inv_freq = malloc((size_t)half * sizeof *rope->inv_freq);
+    if (rope->inv_freq) memcpy(rope->inv_freq, inv_freq, (size_t)half * sizeof *rope->inv_freq);
+    if (!rope->inv_freq || !kv_rope_reach(rope, n_positions < AT_ONCE ? n_positions : AT_ONCE)) {
         kv_rope_free(rope);
         return NULL;
     }
-    for (int64_t p = 0; p < n_positions; p++)
-        for (int64_t i = 0; i < half; i++) {
-            double angle = (double)p * inv_freq[i];
-            rope->cos[p * half + i] = (float)cos(angle);
-            rope->sin[p * half + i] = (float)sin(angle);
-        }
     return rope;
 }
 
@@ -34,6 +60,7 @@ void kv_rope_free(kv_rope *rope) {
     if (!rope) return;
     free(rope->cos);
     free(rope->sin);
+    free(rope->inv_freq);
     free(rope);
 }
 
