@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VOCAB = 61, BASE_ROWS = 70, AUX_ROWS = 80, N_PROMPT = 11 };
+enum { VOCAB = 61, BASE_ROWS = 70, AUX_ROWS = 80, N_PROMPT = 40 };
 
 // The same model with more rows in its table, which would win every choice if they were asked.
 static kv_model *padded(const kv_model *model, int64_t rows) {
@@ -97,23 +97,24 @@ static void test_predicted_prefill(void **state) {
 static void test_speculative_prefill(void **state) {
     const struct family *f = *state;
     const kv_pruning pruning = {
-        .kind = KV_PRUNE_SPECULATIVE, .keep = 0.5, .lookahead = 3, .window = 3, .chunk = 2};
+        .kind = KV_PRUNE_SPECULATIVE, .keep = 0.5, .lookahead = 6, .window = 1, .chunk = 1};
     const kv_system plain = {f->plain.base, f->plain.aux, NULL, pruning};
     const kv_system wide_aux = {f->plain.base, f->aux, NULL, pruning};
     const kv_system wide_base = {f->base, f->plain.aux, NULL, pruning};
     kv_session *sessions[3];
     const kv_system *systems[] = {&plain, &wide_aux, &wide_base};
-    const int64_t lengths[] = {N_PROMPT, 6};
-    int32_t ids[N_PROMPT + 6];
+    const int64_t lengths[] = {N_PROMPT, 30};
+    int32_t ids[N_PROMPT + 30];
     kv_error err = {0};
-    tiny_ids(ids, N_PROMPT + 6, VOCAB, 8);
+    tiny_ids(ids, N_PROMPT + 30, VOCAB, 8);
     float *logits = test_alloc(2 * AUX_ROWS, sizeof *logits);
     for (int i = 0; i < 3; i++) {
-        if (kv_session_create(systems[i], 2, 20, &sessions[i], &err) != KV_OK) fail_msg("%s", err.message);
+        if (kv_session_create(systems[i], 2, N_PROMPT + 1, &sessions[i], &err) != KV_OK)
+            fail_msg("%s", err.message);
         if (kv_session_prefill(sessions[i], ids, lengths, logits, &err) != KV_OK) fail_msg("%s", err.message);
     }
     for (int64_t s = 0; s < 2; s++) {
-        int32_t expected[20], found[20];
+        int32_t expected[N_PROMPT + 1], found[N_PROMPT + 1];
         const int64_t n = kv_session_cached(sessions[0], 0, s, expected);
         for (int i = 1; i < 3; i++) {
             assert_int_equal(kv_session_cached(sessions[i], 0, s, found), n);
