@@ -69,8 +69,8 @@ static void mistakes_are_one_line(void **state) {
         const char *override, *part;
     } cases[] = {
         {"batchsize=3", "found an unknown key"},
-        {"systems[1].model=/nowhere/at/all", "systems[1].model`: /nowhere/at/all"},
-        {"systems[2].predictor=/nowhere", "systems[2].predictor`: /nowhere"},
+        {"systems[1].model=/nowhere/at/all", "systems[1].model`: model: /nowhere/at/all"},
+        {"systems[2].predictor=/nowhere", "systems[2].predictor`: predictor: /nowhere"},
         {"tokenizer=/nowhere/t.model", "key `tokenizer`: /nowhere/t.model"},
         {"tasks[1].file=/nowhere/q.jsonl", "key `tasks[1].file`: /nowhere/q.jsonl"},
         {"tasks[0].max_tokens=90", "do not fit the context of 96 tokens of `base`"},
@@ -92,9 +92,9 @@ static void pairs_are_checked(void **state) {
     expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "systems[2].predictor");
     snprintf(override, sizeof override, "systems[1].model=%s", in_dir("stranger"));
     expect_one_line(kveval(in_dir("eval.yaml"), "-s", override),
-                    "vocabulary of 61 tokens, expected the tokenizer's 400");
+                    "stranger: vocabulary of 61 tokens, expected at least the 400 of the tokenizer");
     snprintf(override, sizeof override, "systems[2].aux=%s", in_dir("stranger"));
-    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[2].aux`");
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[2].aux`: aux ");
 }
 
 // Samples stay, since they are what the next try goes on from; of everything else nothing does.
