@@ -42,3 +42,8 @@ kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char
 kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                             const char *base_fingerprint, const int32_t *mapping, kv_predictor **predictor,
                             kv_error *err);
+
+// Whether kv_predictor_load could load it for any base of this shape: predictor.json, and shapes from the
+// header of the weights, none of which are read.
+kv_status kv_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                             const int32_t *mapping, kv_error *err);

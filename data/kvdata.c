@@ -26,7 +26,7 @@ static const char doc[] =
     "  snippets   make up small Python tasks in HumanEval's format\n"
     "  tokenizer  train a SentencePiece tokenizer\n"
     "  tokenize   turn text into a token shard for kvtrain\n"
-    "  inspect    describe a shard, a checkpoint, a tokenizer or any HDF5 file\n"
+    "  inspect    describe any file the programs read or write\n"
     "  encode     text to token ids\n"
     "  decode     token ids to text\n"
     "\n"

@@ -4,7 +4,6 @@
 #include "core/status.h"
 
 #include <argp.h>
-#include <hdf5.h>
 #include <stdint.h>
 
 // One subcommand: argv[0] is "kvdata NAME". Returns the exit status.
@@ -24,6 +23,3 @@ int64_t kvdata_int_option(struct argp_state *state, const char *name, const char
                           int64_t max);
 double kvdata_real_option(struct argp_state *state, const char *name, const char *text, double min,
                           double max);
-
-// Prints datasets and attributes of an open HDF5 file on stdout, one a line.
-kv_status kvdata_list_hdf5(hid_t file, const char *path, kv_error *err);

@@ -151,3 +151,62 @@ kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv
         *predictor = loaded;
     return status;
 }
+
+// ---- Checking ------------------------------------------------------------------------------------------
+
+static kv_status check_tensor(const kv_safetensors *file, const kv_param *param, kv_error *err) {
+    const kv_st_entry *entry = kv_safetensors_find(file, param->name);
+    char expected[64];
+    if (param->rows == 1)
+        snprintf(expected, sizeof expected, "[%lld]", (long long)param->cols);
+    else
+        snprintf(expected, sizeof expected, "[%lld, %lld]", (long long)param->rows, (long long)param->cols);
+    if (!entry)
+        return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' is missing, expected with shape %s",
+                       kv_safetensors_path(file), param->name, expected);
+    const int64_t *shape = entry->shape;
+    if (entry->n_dims == 1 ? param->rows == 1 && shape[0] == param->cols
+                           : entry->n_dims == 2 && shape[0] == param->rows && shape[1] == param->cols)
+        return KV_OK;
+    char found[96] = "[";
+    for (int i = 0; i < entry->n_dims; i++) {
+        const size_t used = strlen(found);
+        snprintf(found + used, sizeof found - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    }
+    return kv_fail(err, KV_ERR_MISMATCH,
+                   "%s: tensor '%s' has shape %s], expected %s by the base's and the aux's KV heads",
+                   kv_safetensors_path(file), param->name, found, expected);
+}
+
+// `shape` has what the tensors must be like.
+static kv_status check_tensors(const char *dir, kv_predictor *shape, kv_error *err) {
+    char path[PATH_MAX];
+    kv_safetensors *file;
+    kv_param *params[4 * KV_MAX_LAYERS];
+    const int64_t n = kv_predictor_params(shape, params);
+    if (snprintf(path, sizeof path, "%s/%s", dir, weights_name) >= (int)sizeof path)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+    kv_status status = kv_safetensors_open(path, &file, err);
+    for (int64_t i = 0; i < n && !status; i++) status = check_tensor(file, params[i], err);
+    if (!status && kv_safetensors_count(file) != n)
+        status =
+            kv_fail(err, KV_ERR_MISMATCH, "%s: %lld tensors, expected the %lld of %lld base layers", path,
+                    (long long)kv_safetensors_count(file), (long long)n, (long long)shape->n_base_layers);
+    kv_safetensors_close(file);
+    return status;
+}
+
+kv_status kv_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                             const int32_t *mapping, kv_error *err) {
+    int32_t used[KV_MAX_LAYERS];
+    uint64_t seed;
+    kv_predictor *shape;
+    if (kv_is_random_predictor(dir)) return kv_random_predictor_seed(dir, &seed, err);
+    kv_status status = find_mapping(dir, base, aux, NULL, mapping, used, err);
+    // Memory that is never touched is never taken from the system.
+    if (!status) status = kv_predictor_create(base, aux, used, &shape, err);
+    if (status) return status;
+    status = check_tensors(dir, shape, err);
+    kv_predictor_free(shape);
+    return status;
+}

@@ -127,16 +127,22 @@ kv_status kv_random_model(const char *dir, bool f32, kv_model **model, kv_error 
 
 // ---- Predictors ----------------------------------------------------------------------------------------
 
+kv_status kv_random_predictor_seed(const char *dir, uint64_t *seed, kv_error *err) {
+    const char *after = dir + strlen(predictor_name);
+    *seed = DEFAULT_SEED;
+    if (!*after || parse_seed(after + 1, seed)) return KV_OK;
+    return kv_fail(err, KV_ERR_ARGUMENT, "%.100s: unknown seed, expected random or random@SEED", dir);
+}
+
 kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                               const int32_t *mapping, kv_predictor **predictor, kv_error *err) {
     *predictor = NULL;
-    uint64_t seed = DEFAULT_SEED;
-    const char *after = dir + strlen(predictor_name);
-    if (*after && !parse_seed(after + 1, &seed))
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.100s: unknown seed, expected random or random@SEED", dir);
+    uint64_t seed;
     int32_t rule[KV_MAX_LAYERS];
+    kv_status status = kv_random_predictor_seed(dir, &seed, err);
+    if (status) return status;
     if (!mapping) kv_mapping_default(base, aux, rule);
-    kv_status status = kv_predictor_create(base, aux, mapping ? mapping : rule, predictor, err);
+    status = kv_predictor_create(base, aux, mapping ? mapping : rule, predictor, err);
     if (status == KV_OK) kv_predictor_init(*predictor, seed);
     return status;
 }

@@ -33,6 +33,9 @@ kv_status kv_random_parse(const char *dir, kv_random_name *name, kv_error *err);
 // same. A layer-pruned one has the weights of its base's layers.
 kv_status kv_random_model(const char *dir, bool f32, kv_model **model, kv_error *err);
 
+// The seed of a predictor's name.
+kv_status kv_random_predictor_seed(const char *dir, uint64_t *seed, kv_error *err);
+
 // A predictor for the pair, random[@SEED]; mapping NULL: kv_mapping_default.
 kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                               const int32_t *mapping, kv_predictor **predictor, kv_error *err);

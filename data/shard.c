@@ -80,6 +80,16 @@ static kv_status read_shard(hid_t file, const char *path, kv_shard *shard, kv_er
     return status ? status : check_tokens(shard, path, err);
 }
 
+kv_status kv_shard_read_info(const char *path, kv_shard_info *info, kv_error *err) {
+    *info = (kv_shard_info){0};
+    hid_t file = -1;
+    kv_status status = kv_h5_open(path, &file, err);
+    if (status) return status;
+    status = read_attributes(file, path, info, err);
+    H5Fclose(file);
+    return status;
+}
+
 kv_status kv_shard_open(const char *path, kv_shard **shard, kv_error *err) {
     *shard = NULL;
     hid_t file = -1;

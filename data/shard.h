@@ -37,6 +37,9 @@ typedef struct kv_shard {
     int32_t *tokens;    // [n_tokens], every id checked against vocab_size
 } kv_shard;
 
+// What a shard says of itself, without reading its tokens.
+kv_status kv_shard_read_info(const char *path, kv_shard_info *info, kv_error *err);
+
 kv_status kv_shard_open(const char *path, kv_shard **shard, kv_error *err);
 void kv_shard_free(kv_shard *shard);
 

@@ -57,18 +57,18 @@ static int64_t main_prompt(const kv_evaluation *e) {
 
 static kv_status check_prompt(const kv_evaluation *e, const char *key, int64_t tokens, unsigned system,
                               kv_error *err) {
-    const int64_t context = kv_system_context(&e->systems->items[system]);
+    const int64_t context = e->systems->contexts[system];
     if (tokens <= context) return KV_OK;
     return kv_config_fail(e->source, err, key, "found %lld, expected at most the context of `%s`, %lld",
                           (long long)tokens, e->config->systems[system].name, (long long)context);
 }
 
-// That everything fits every system is known before the first question is asked.
+// That everything fits every system is known before the first weights are loaded.
 static kv_status check_fit(const kv_evaluation *e, kv_error *err) {
     const kv_eval_config *config = e->config;
     kv_status status = KV_OK;
     for (unsigned s = 0; s < config->n_systems && status == KV_OK; s++) {
-        const int64_t context = kv_system_context(&e->systems->items[s]);
+        const int64_t context = e->systems->contexts[s];
         for (unsigned t = 0; t < config->n_tasks; t++)
             if (e->benchmarks[t]->longest > context) {
                 char key[64];
@@ -92,9 +92,9 @@ static kv_status check_fit(const kv_evaluation *e, kv_error *err) {
 kv_status kv_evaluation_open(kv_evaluation *e, kv_error *err) {
     kv_status status = open_benchmarks(e, err);
     if (status != KV_OK) return status;
-    const int64_t vocab_size = e->tokenizer ? kv_tokenizer_vocab_size(e->tokenizer) : 0;
-    status = kv_systems_load(e->source, e->config, vocab_size, &e->systems, err);
-    return status == KV_OK ? check_fit(e, err) : status;
+    status = kv_systems_open(e->source, e->config, e->tokenizer, &e->systems, err);
+    if (status == KV_OK) status = check_fit(e, err);
+    return status == KV_OK ? kv_systems_load(e->systems, err) : status;
 }
 
 void kv_evaluation_close(kv_evaluation *e) {

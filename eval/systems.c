@@ -2,6 +2,7 @@
 
 #include "data/checkpoint.h"
 #include "data/hash.h"
+#include "data/pair.h"
 #include "data/random_checkpoint.h"
 
 #include <stdio.h>
@@ -14,23 +15,18 @@ struct kv_loaded_model {
     char fingerprint[17]; // "" until somebody asks
 };
 
-struct loading {
-    const kv_config *config;
-    const kv_eval_config *eval;
-    int64_t vocab_size;
-    kv_systems *systems;
-};
-
 // Puts file, line and key of what the config says in front of an error met while following it.
-static kv_status blame(const struct loading *l, unsigned i, const char *field, kv_error *err) {
-    if (!err) return KV_ERR_IO;
-    char key[64], message[sizeof err->message];
+static kv_status blame_key(const kv_systems *systems, const char *key, kv_error *err) {
+    if (!err) return KV_ERR_MISMATCH;
+    const kv_error inner = *err;
+    kv_config_fail(systems->config, err, key, "%s", inner.message);
+    return err->code = inner.code;
+}
+
+static kv_status blame(const kv_systems *systems, unsigned i, const char *field, kv_error *err) {
+    char key[64];
     snprintf(key, sizeof key, "systems[%u].%s", i, field);
-    memcpy(message, err->message, sizeof message);
-    const kv_status code = err->code;
-    kv_config_fail(l->config, err, key, "%s", message);
-    err->code = code;
-    return code;
+    return blame_key(systems, key, err);
 }
 
 static struct kv_loaded_model *find_model(const kv_systems *systems, const char *dir) {
@@ -46,28 +42,22 @@ static char *canonical(const char *dir) {
     return path ? path : strdup(dir);
 }
 
-static kv_status load_model(const struct loading *l, const char *dir, struct kv_loaded_model **loaded,
+static kv_status load_model(kv_systems *systems, const char *dir, struct kv_loaded_model **loaded,
                             kv_error *err) {
     char *path = canonical(dir);
     if (!path) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %s", dir);
-    *loaded = find_model(l->systems, path);
+    *loaded = find_model(systems, path);
     if (*loaded) {
         free(path);
         return KV_OK;
     }
-    // Before the weights: those of a large model take a while.
-    kv_model_spec spec;
     kv_model *model = NULL;
-    kv_status status = kv_checkpoint_spec(dir, &spec, err);
-    if (status == KV_OK && l->vocab_size && spec.vocab_size != l->vocab_size)
-        status = kv_fail(err, KV_ERR_MISMATCH, "%s: vocabulary of %lld tokens, expected the tokenizer's %lld",
-                         dir, (long long)spec.vocab_size, (long long)l->vocab_size);
-    if (status == KV_OK) status = kv_checkpoint_load(dir, &model, err);
+    kv_status status = kv_checkpoint_load(dir, &model, err);
     if (status != KV_OK) {
         free(path);
         return status;
     }
-    *loaded = &l->systems->models[l->systems->n_models++];
+    *loaded = &systems->models[systems->n_models++];
     **loaded = (struct kv_loaded_model){.dir = path, .model = model};
     return KV_OK;
 }
@@ -79,15 +69,15 @@ static const char *fingerprint(struct kv_loaded_model *loaded) {
     return loaded->fingerprint;
 }
 
-static kv_status load_predictor(const struct loading *l, unsigned i, struct kv_loaded_model *base,
+static kv_status load_predictor(kv_systems *systems, unsigned i, struct kv_loaded_model *base,
                                 kv_error *err) {
-    kv_system *system = &l->systems->items[i];
+    kv_system *system = &systems->items[i];
+    const char *dir = systems->eval->systems[i].predictor;
     // A random predictor was made for no base in particular; hashing a large one takes a while.
-    const bool random = kv_is_random_predictor(l->eval->systems[i].predictor);
-    kv_status status =
-        kv_predictor_load(l->eval->systems[i].predictor, &system->base->spec, &system->aux->spec,
-                          random ? NULL : fingerprint(base), NULL, &system->predictor, err);
-    return status == KV_OK ? KV_OK : blame(l, i, "predictor", err);
+    kv_status status = kv_predictor_load(dir, &system->base->spec, &system->aux->spec,
+                                         kv_is_random_predictor(dir) ? NULL : fingerprint(base), NULL,
+                                         &system->predictor, err);
+    return status == KV_OK ? KV_OK : blame(systems, i, "predictor", err);
 }
 
 static kv_pruning read_pruning(const kv_eval_system *row, uint64_t seed) {
@@ -109,19 +99,53 @@ static kv_pruning read_pruning(const kv_eval_system *row, uint64_t seed) {
     return pruning.kind == KV_PRUNE_NONE ? (kv_pruning){0} : pruning;
 }
 
-static kv_status load_row(const struct loading *l, unsigned i, kv_error *err) {
-    const kv_eval_system *row = &l->eval->systems[i];
-    kv_system *system = &l->systems->items[i];
+static kv_status load_row(kv_systems *systems, unsigned i, kv_error *err) {
+    const kv_eval_system *row = &systems->eval->systems[i];
+    kv_system *system = &systems->items[i];
     struct kv_loaded_model *base, *aux;
-    kv_status status = load_model(l, row->model ? row->model : row->base, &base, err);
-    if (status != KV_OK) return blame(l, i, row->model ? "model" : "base", err);
+    kv_status status = load_model(systems, row->model ? row->model : row->base, &base, err);
+    if (status != KV_OK) return blame(systems, i, row->model ? "model" : "base", err);
     system->base = base->model;
-    system->pruning = read_pruning(row, l->eval->seed);
+    system->pruning = read_pruning(row, systems->eval->seed);
     if (row->model) return KV_OK;
-    status = load_model(l, row->aux, &aux, err);
-    if (status != KV_OK) return blame(l, i, "aux", err);
+    status = load_model(systems, row->aux, &aux, err);
+    if (status != KV_OK) return blame(systems, i, "aux", err);
     system->aux = aux->model;
-    return row->predictor ? load_predictor(l, i, base, err) : KV_OK;
+    return row->predictor ? load_predictor(systems, i, base, err) : KV_OK;
+}
+
+// ---- Before weights ------------------------------------------------------------------------------------
+
+static kv_status check_row(const kv_systems *systems, unsigned i, const kv_tokenizer *tokenizer,
+                           kv_error *err) {
+    const kv_eval_system *row = &systems->eval->systems[i];
+    kv_pair_part part = KV_PAIR_BASE;
+    const kv_pair pair = {.base = row->model ? row->model : row->base,
+                          .aux = row->model ? NULL : row->aux,
+                          .predictor = row->predictor,
+                          .tokenizer = tokenizer ? systems->eval->tokenizer : NULL,
+                          .opened = tokenizer,
+                          .blamed = &part};
+    if (kv_pair_check(&pair, err) == KV_OK) return KV_OK;
+    if (part == KV_PAIR_TOKENIZER) return blame_key(systems, "tokenizer", err);
+    if (part == KV_PAIR_AUX) return blame(systems, i, "aux", err);
+    if (part == KV_PAIR_PREDICTOR) return blame(systems, i, "predictor", err);
+    return blame(systems, i, row->model ? "model" : "base", err);
+}
+
+static kv_status find_context(kv_systems *systems, unsigned i, kv_error *err) {
+    const kv_eval_system *row = &systems->eval->systems[i];
+    const kv_pruning pruning = read_pruning(row, systems->eval->seed);
+    kv_model_spec spec;
+    kv_status status = kv_checkpoint_spec(row->model ? row->model : row->base, &spec, err);
+    if (status != KV_OK) return status;
+    systems->contexts[i] = spec.context_length;
+    if (row->model) return KV_OK;
+    status = kv_checkpoint_spec(row->aux, &spec, err);
+    if (status != KV_OK) return status;
+    if (pruning.kind == KV_PRUNE_SPECULATIVE) spec.context_length -= kv_pruning_resolved(&pruning).lookahead;
+    if (spec.context_length < systems->contexts[i]) systems->contexts[i] = spec.context_length;
+    return KV_OK;
 }
 
 // ---- What a system is ----------------------------------------------------------------------------------
@@ -160,26 +184,35 @@ void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]) {
 
 // ---- All of them ---------------------------------------------------------------------------------------
 
-kv_status kv_systems_load(const kv_config *config, const kv_eval_config *eval, int64_t vocab_size,
+kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, const kv_tokenizer *tokenizer,
                           kv_systems **systems, kv_error *err) {
     *systems = NULL;
     kv_systems *all = calloc(1, sizeof *all);
     if (all) {
-        all->n = eval->n_systems;
+        *all = (kv_systems){.n = eval->n_systems, .config = config, .eval = eval};
         all->items = calloc(eval->n_systems, sizeof *all->items);
+        all->contexts = calloc(eval->n_systems, sizeof *all->contexts);
         all->models = calloc(2 * (size_t)eval->n_systems, sizeof *all->models);
     }
-    if (!all || !all->items || !all->models) {
+    if (!all || !all->items || !all->contexts || !all->models) {
         kv_systems_free(all);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for %u systems", eval->n_systems);
     }
-    const struct loading l = {.config = config, .eval = eval, .vocab_size = vocab_size, .systems = all};
     kv_status status = KV_OK;
-    for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++) status = load_row(&l, i, err);
+    for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++) {
+        status = check_row(all, i, tokenizer, err);
+        if (status == KV_OK) status = find_context(all, i, err);
+    }
     if (status == KV_OK)
         *systems = all;
     else
         kv_systems_free(all);
+    return status;
+}
+
+kv_status kv_systems_load(kv_systems *systems, kv_error *err) {
+    kv_status status = KV_OK;
+    for (unsigned i = 0; i < systems->n && status == KV_OK; i++) status = load_row(systems, i, err);
     return status;
 }
 
@@ -191,13 +224,7 @@ void kv_systems_free(kv_systems *systems) {
         free(systems->models[i].dir);
     }
     free(systems->items);
+    free(systems->contexts);
     free(systems->models);
     free(systems);
-}
-
-int64_t kv_system_context(const kv_system *system) {
-    const int64_t base = system->base->spec.context_length;
-    int64_t aux = system->aux ? system->aux->spec.context_length : base;
-    if (system->pruning.kind == KV_PRUNE_SPECULATIVE) aux -= kv_pruning_resolved(&system->pruning).lookahead;
-    return aux < base ? aux : base;
 }

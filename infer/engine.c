@@ -5,8 +5,7 @@
 
 // lengths[s] new tokens each, checked before anything is computed. *n_ids: their sum.
 static kv_status check_tokens(const kv_session *session, const int32_t *ids, const int64_t *lengths,
-                              int64_t *n_ids, kv_error *err) {
-    const int64_t vocab_size = session->system.base->spec.vocab_size;
+                              int64_t vocab_size, int64_t *n_ids, kv_error *err) {
     *n_ids = 0;
     for (int64_t s = 0; s < session->n_seq; s++) {
         const int64_t before = kv_next_position(session, s);
@@ -39,7 +38,8 @@ kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int6
             return kv_fail(err, KV_ERR_ARGUMENT, "sequence %lld: a prompt needs at least one token, not %lld",
                            (long long)s, (long long)lengths[s]);
     int64_t n_ids;
-    kv_status status = check_tokens(session, ids, lengths, &n_ids, err);
+    kv_status status =
+        check_tokens(session, ids, lengths, kv_system_vocab_size(&session->system), &n_ids, err);
     if (status != KV_OK) return status;
     const bool predicted = session->system.predictor, pruned = session->system.pruning.kind != KV_PRUNE_NONE;
     if (!predicted && !pruned)
@@ -68,7 +68,8 @@ kv_status kv_session_decode(kv_session *session, const int32_t *ids, const bool 
             lengths[s] = !active || active[s];
             if (lengths[s]) packed[n++] = ids[s];
         }
-        status = check_tokens(session, packed, lengths, &n, err);
+        // Only the base reads these.
+        status = check_tokens(session, packed, lengths, kv_session_vocab_size(session), &n, err);
         if (status == KV_OK)
             status = kv_read_tokens(session, (kv_reading){.ids = packed, .lengths = lengths}, logits, err);
     } else {

@@ -15,6 +15,9 @@ typedef struct kv_system {
     kv_pruning pruning;      // zero: none; not together with a predictor
 } kv_system;
 
+// Ids a prompt may have: base and aux may pad their tables differently, and both read it.
+int64_t kv_system_vocab_size(const kv_system *system);
+
 typedef struct kv_session kv_session;
 
 // Room for n_seq sequences of up to `capacity` tokens each, those that pruning leaves out included. capacity
@@ -30,8 +33,8 @@ void kv_session_reset(kv_session *session); // forget all tokens, keep the memor
 // vocab_size]: the first token's. With an aux: aux reads n - 1 tokens up to its last layer's keys and values,
 // predictors fill the cache, the base reads the last token. Without: nothing but the last token goes through
 // the last layer's queries, attention and FFN. May be called again to append more tokens to a model-alone
-// session that does not prune (chunked prefill). Fails with KV_ERR_RANGE on an id outside the vocabulary or a
-// prompt longer than the capacity, naming both.
+// session that does not prune (chunked prefill). Fails with KV_ERR_RANGE on an id outside
+// kv_system_vocab_size or a prompt longer than the capacity, naming both.
 kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
                              kv_error *err);
 
@@ -42,7 +45,7 @@ kv_status kv_session_decode(kv_session *session, const int32_t *ids, const bool 
 
 int64_t kv_session_n_seq(const kv_session *session);
 int64_t kv_session_capacity(const kv_session *session);
-int64_t kv_session_vocab_size(const kv_session *session);
+int64_t kv_session_vocab_size(const kv_session *session); // the base's: the length of a row of logits
 
 // Tokens that sequence s has read, and so the position of the next one. (Those that pruning left out count,
 // but for random pruning, which makes the prompt itself a shorter one.)

@@ -10,12 +10,13 @@
 
 struct look_ahead {
     kv_session *drafter;
-    int64_t vocab_size;
-    float *logits;    // [n_seq, vocab_size]
-    int32_t *newest;  // [n_seq]
-    int32_t *ids;     // [n_seq] those of the sequences that are scored, packed
-    int64_t *lengths; // [n_seq] 1 for each of those
-    float **received; // [n_seq]
+    int64_t vocab_size; // of the aux
+    int64_t n_ids;      // those both models know: beyond them an aux may have padding
+    float *logits;      // [n_seq, vocab_size]
+    int32_t *newest;    // [n_seq]
+    int32_t *ids;       // [n_seq] those of the sequences that are scored, packed
+    int64_t *lengths;   // [n_seq] 1 for each of those
+    float **received;   // [n_seq]
 };
 
 static void free_look_ahead(struct look_ahead *l) {
@@ -28,8 +29,9 @@ static void free_look_ahead(struct look_ahead *l) {
 
 static bool make_look_ahead(kv_session *session, struct look_ahead *l) {
     const size_t n_seq = (size_t)session->n_seq;
-    *l =
-        (struct look_ahead){.drafter = session->drafter, .vocab_size = session->system.base->spec.vocab_size};
+    *l = (struct look_ahead){.drafter = session->drafter,
+                             .vocab_size = session->system.aux->spec.vocab_size,
+                             .n_ids = kv_system_vocab_size(&session->system)};
     l->logits = calloc(n_seq * (size_t)l->vocab_size, sizeof *l->logits);
     l->newest = malloc(n_seq * sizeof *l->newest);
     l->ids = malloc(n_seq * sizeof *l->ids);
@@ -44,8 +46,8 @@ static kv_status step(kv_session *session, struct look_ahead *l, const int64_t *
     const int64_t room = l->drafter->capacity;
     const float share = 1 / (float)session->system.pruning.lookahead;
     int64_t n = 0;
-    kv_argmax(l->logits, session->n_seq, l->vocab_size, l->newest);
     for (int64_t s = 0; s < session->n_seq; s++) {
+        kv_argmax(l->logits + s * l->vocab_size, 1, l->n_ids, &l->newest[s]);
         l->lengths[s] = lengths[s] > 0;
         if (lengths[s] > 0) l->ids[n++] = l->newest[s];
         l->received[s] = session->draft_received + s * room;

@@ -313,7 +313,7 @@ static kv_status check_length(const kv_system *system, int64_t s, int64_t length
 
 // Checks everything before anything is computed, and fills g->starts.
 static kv_status check_sequences(const struct scoring *g, kv_error *err) {
-    const int64_t vocab_size = g->system->base->spec.vocab_size;
+    const int64_t vocab_size = kv_system_vocab_size(g->system);
     int64_t start = 0;
     for (int64_t s = 0; s < g->n_seq; s++) {
         kv_status status = check_length(g->system, s, g->lengths[s], g->n_scored[s], err);

@@ -32,9 +32,6 @@ static kv_status check_aux(const kv_system *system, int64_t capacity, kv_error *
     kv_status status = check_context("aux", &system->aux->spec, capacity, err);
     if (status != KV_OK) return status;
     if (!drafts && !system->predictor) return kv_fail(err, KV_ERR_ARGUMENT, "an aux needs a predictor");
-    if (system->aux->spec.vocab_size != system->base->spec.vocab_size)
-        return kv_fail(err, KV_ERR_MISMATCH, "aux and base must share a vocabulary: %lld and %lld tokens",
-                       (long long)system->aux->spec.vocab_size, (long long)system->base->spec.vocab_size);
     return system->predictor ? check_predictor(system, err) : KV_OK;
 }
 
@@ -153,6 +150,12 @@ int64_t kv_session_capacity(const kv_session *session) {
 }
 int64_t kv_session_vocab_size(const kv_session *session) {
     return session->system.base->spec.vocab_size;
+}
+
+int64_t kv_system_vocab_size(const kv_system *system) {
+    const int64_t base = system->base->spec.vocab_size;
+    const int64_t aux = system->aux ? system->aux->spec.vocab_size : base;
+    return aux < base ? aux : base;
 }
 
 int64_t kv_next_position(const kv_session *session, int64_t s) {

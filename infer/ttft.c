@@ -51,8 +51,9 @@ static kv_status prepare_bench(struct bench *b, kv_error *err) {
     int64_t vocab_size = 0, smallest = INT64_MAX;
     for (int64_t i = 0; i < b->n; i++) {
         const int64_t size = b->systems[i].base->spec.vocab_size;
+        const int64_t readable = kv_system_vocab_size(&b->systems[i]);
         vocab_size = size > vocab_size ? size : vocab_size;
-        smallest = size < smallest ? size : smallest;
+        smallest = readable < smallest ? readable : smallest;
     }
     b->sessions = calloc((size_t)b->n, sizeof *b->sessions);
     b->ids = calloc((size_t)n_ids, sizeof *b->ids);

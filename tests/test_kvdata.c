@@ -156,34 +156,6 @@ static void progress_is_plain_lines_off_a_terminal(void **state) {
     assert_non_null(strstr(err, " tokens\n"));
 }
 
-static void other_things_to_inspect(void **state) {
-    (void)state;
-    hid_t file = -1;
-    const char *results = in_dir("results.h5");
-    const double values[] = {1, 2, 3};
-    const int64_t three = 3;
-    assert_int_equal(kv_h5_create(results, &file, NULL), KV_OK);
-    kv_h5_write(file, "runs/accuracy", H5T_NATIVE_DOUBLE, values, 1, &three, NULL);
-    kv_h5_set_string(file, "/", "family", "atlas", NULL);
-    kv_h5_set_f64(file, "runs", "scale", 0.5, NULL);
-    H5Fclose(file);
-    assert_int_equal(kvdata("inspect", results), 0);
-    assert_non_null(strstr(out, "runs/accuracy"));
-    assert_non_null(strstr(out, "float64 [3]"));
-    assert_non_null(strstr(out, "@family = \"atlas\""));
-    assert_non_null(strstr(out, "@scale = 0.5"));
-    assert_int_equal(kvdata("inspect", in_dir("tokenizer.model")), 0);
-    assert_non_null(strstr(out, "vocabulary   400, BOS 1, EOS 2"));
-    const char *golden = test_fixture("golden/kvp_c/base");
-    assert_int_equal(kvdata("inspect", golden), 0);
-    assert_non_null(strstr(out, "transformer.token_embeddings.weight"));
-    assert_non_null(strstr(out, "checkpoint "));
-    assert_int_equal(kvdata("inspect", "random:openelm-1.1b-lp-0.50"), 0);
-    assert_non_null(strstr(out, "14 layers, dim 2048"));
-    assert_int_equal(kvdata("inspect", "random:openelm-1b"), 1);
-    expect_one_line("random:openelm-1b: unknown shape");
-}
-
 // ---- Bad input -----------------------------------------------------------------------------------------
 
 static void missing_files(void **state) {
@@ -313,22 +285,6 @@ static void another_tokenizer_is_noticed(void **state) {
     expect_one_line("was made with tokenizer");
 }
 
-static void unknown_things(void **state) {
-    (void)state;
-    test_write_text(in_dir("what.txt"), "hello");
-    assert_int_equal(kvdata("inspect", in_dir("what.txt")), 1);
-    expect_one_line("what.txt: don't know this kind of file");
-    test_write_text(in_dir("empty/what.txt"), "hello");
-    assert_int_equal(kvdata("inspect", in_dir("empty")), 1);
-    expect_one_line("expected a checkpoint");
-    test_write_text(in_dir("fake.h5"), "hello");
-    assert_int_equal(kvdata("inspect", in_dir("fake.h5")), 1);
-    expect_one_line("fake.h5");
-    test_write_text(in_dir("fake.safetensors"), "hello");
-    assert_int_equal(kvdata("inspect", in_dir("fake.safetensors")), 1);
-    expect_one_line("fake.safetensors");
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(help_and_version),
@@ -337,7 +293,6 @@ int main(void) {
         cmocka_unit_test(short_documents_are_dropped),
         cmocka_unit_test(there_and_back),
         cmocka_unit_test(progress_is_plain_lines_off_a_terminal),
-        cmocka_unit_test(other_things_to_inspect),
         cmocka_unit_test(missing_files),
         cmocka_unit_test(a_bad_line_leaves_no_shard),
         cmocka_unit_test(a_full_disk_leaves_nothing),
@@ -346,7 +301,6 @@ int main(void) {
         cmocka_unit_test(an_old_shard_survives_a_failed_run),
         cmocka_unit_test(damaged_shards),
         cmocka_unit_test(another_tokenizer_is_noticed),
-        cmocka_unit_test(unknown_things),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,8 +1,10 @@
 // The program kveval as its users meet it, on a family of random models. KVEVAL names the program.
 #include "eval_support.h"
 
+#include "data/checkpoint.h"
 #include "data/h5.h"
 #include "eval/results.h"
+#include "tests/tiny.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -69,8 +71,8 @@ static void mistakes_are_one_line(void **state) {
         const char *override, *part;
     } cases[] = {
         {"batchsize=3", "found an unknown key"},
-        {"systems[1].model=/nowhere/at/all", "systems[1].model`: /nowhere/at/all"},
-        {"systems[2].predictor=/nowhere", "systems[2].predictor`: /nowhere"},
+        {"systems[1].model=/nowhere/at/all", "systems[1].model`: model: /nowhere/at/all"},
+        {"systems[2].predictor=/nowhere", "systems[2].predictor`: predictor: /nowhere"},
         {"tokenizer=/nowhere/t.model", "key `tokenizer`: /nowhere/t.model"},
         {"tasks[1].file=/nowhere/q.jsonl", "key `tasks[1].file`: /nowhere/q.jsonl"},
         {"tasks[0].max_tokens=90", "do not fit the context of 96 tokens of `base`"},
@@ -92,9 +94,37 @@ static void pairs_are_checked(void **state) {
     expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "systems[2].predictor");
     snprintf(override, sizeof override, "systems[1].model=%s", in_dir("stranger"));
     expect_one_line(kveval(in_dir("eval.yaml"), "-s", override),
-                    "vocabulary of 61 tokens, expected the tokenizer's 400");
+                    "stranger: vocabulary of 61 tokens, expected at least the 400 of the tokenizer");
     snprintf(override, sizeof override, "systems[2].aux=%s", in_dir("stranger"));
-    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[2].aux`");
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[2].aux`: aux ");
+}
+
+// Of the last system, before the weights of the first: which are gone.
+static void pairs_are_checked_before_weights(void **state) {
+    (void)state;
+    char override[256];
+    snprintf(override, sizeof override, "systems[2].aux=%s", in_dir("stranger"));
+    assert_int_equal(rename(in_dir("base/model.safetensors"), in_dir("away")), 0);
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[2].aux`: aux ");
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", "tasks[1].max_tokens=90"), "do not fit the context");
+    expect_one_line(kveval(in_dir("eval.yaml")), "key `systems[0].model`: ");
+    assert_int_equal(rename(in_dir("away"), in_dir("base/model.safetensors")), 0);
+}
+
+static void a_padded_aux(void **state) {
+    (void)state;
+    kv_model_spec spec;
+    assert_int_equal(kv_checkpoint_spec(in_dir("aux"), &spec, NULL), KV_OK);
+    spec.vocab_size += 20;
+    kv_model *model = tiny_model(&spec, 2);
+    mkdir(in_dir("padded"), 0777);
+    assert_int_equal(kv_checkpoint_save(in_dir("padded"), model, NULL), KV_OK);
+    kv_model_free(model);
+    char override[256];
+    snprintf(override, sizeof override, "systems[2].aux=%s", in_dir("padded"));
+    if (kveval(in_dir("eval.yaml"), "-s", override, "-o", in_dir("padded-eval")) != 0) fail_msg("%s", err);
+    test_dir_remove(in_dir("padded-eval"));
+    test_dir_remove(in_dir("padded"));
 }
 
 // Samples stay, since they are what the next try goes on from; of everything else nothing does.
@@ -376,6 +406,8 @@ int main(void) {
         cmocka_unit_test(wrong_usage),
         cmocka_unit_test(mistakes_are_one_line),
         cmocka_unit_test(pairs_are_checked),
+        cmocka_unit_test(pairs_are_checked_before_weights),
+        cmocka_unit_test(a_padded_aux),
         cmocka_unit_test(full_disk_leaves_only_samples),
         cmocka_unit_test(a_whole_run),
         cmocka_unit_test(batches_change_nothing),

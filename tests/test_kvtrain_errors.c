@@ -89,15 +89,20 @@ static void test_bad_files(void **state) {
     train_refuse("unknown shape", ARGS("kvp.yaml", "-o", "bad", "-s", "base=random:openelm-9b"));
     make_shard("wide.h5", TEST_VOCAB + 8, 1);
     make_shard("odd.h5", TEST_VOCAB, 4);
-    train_refuse("vocabulary of 32, expected 40 as in the shard wide.h5",
-                 ARGS("kvp.yaml", "-o", "bad", "-s", "data.train=wide.h5"));
-    train_refuse("bos_id 1, expected 4 as in the shard odd.h5",
+    train_refuse(
+        "base base/final/model: vocabulary of 32 tokens, expected at least the 40 of the shard wide.h5",
+        ARGS("kvp.yaml", "-o", "bad", "-s", "data.train=wide.h5"));
+    train_refuse("key `base`: base base/final/model: bos_id 1, expected 4 as in the shard odd.h5",
                  ARGS("kvp.yaml", "-o", "bad", "-s", "data.train=odd.h5"));
-    train_refuse("found 33, expected at most 32, the context length",
+    train_refuse("found 33, expected at most 32, the context of the model",
                  ARGS("base.yaml", "-o", "bad", "-s", "data.seq_len=33"));
     train_expect(0, ARGS("aux.yaml", "-o", "wide", "-s", "data.train=wide.h5", "-s", "train.steps=1"));
-    train_refuse("vocabulary of 40, expected 32 as in the base",
-                 ARGS("kvp.yaml", "-o", "bad", "-s", "aux=wide/final/model"));
+    train_refuse(
+        "key `data.seq_len`: found 33 tokens, expected at most the context of the base base/final/model, 32",
+        ARGS("kvp.yaml", "-o", "bad", "-s", "data.seq_len=33"));
+    // An aux with padding rows that the base has not: no text has their ids.
+    train_expect(0, ARGS("kvp.yaml", "-o", "padded", "-s", "aux=wide/final/model", "-s", "train.steps=2"));
+    assert_true(isfinite(metric("padded", 2, "loss")));
     // config.json and weights that do not belong together.
     put_file("tune.yaml", "task: lm\noutput: bad\ndata: {train: wide.h5, seq_len: 16, batch_size: 8}\n"
                           "model: {from: checkpoint, path: wide/final/model}\ntrain: {steps: 2, lr: 1e-3}\n");

@@ -236,16 +236,6 @@ static kv_status plan_models(kvp_task *kvp, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
     kv_status status = kv_task_spec(&kvp->task, "base", config->base, &kvp->base_spec, err);
     if (status == KV_OK) status = plan_aux(kvp, err);
-    if (status == KV_OK && kvp->aux_spec.vocab_size != kvp->base_spec.vocab_size) {
-        kv_config_fail(kvp->task.source, err, "aux",
-                       "%s has a vocabulary of %" PRIi64 ", expected %" PRIi64 " as in the base %s",
-                       config->aux, kvp->aux_spec.vocab_size, kvp->base_spec.vocab_size, config->base);
-        if (err) err->code = KV_ERR_MISMATCH;
-        return KV_ERR_MISMATCH;
-    }
-    if (status == KV_OK) status = kv_task_check_model(&kvp->task, "base", config->base, &kvp->base_spec, err);
-    if (status == KV_OK)
-        status = kv_task_check_model(&kvp->task, "aux", aux_name(config), &kvp->aux_spec, err);
     return status == KV_OK ? plan_mapping(kvp, err) : status;
 }
 

@@ -89,8 +89,15 @@ static kv_status open_session(struct session *s, const struct arguments *a, kv_e
     kv_status status =
         kv_train_config_load(o->config, o->overrides, o->n_overrides, &s->source, &s->config, err);
     if (status != KV_OK) return status;
+    // What will not work is said before the tokens are read.
     kv_error inner = {0};
-    status = kv_shard_open(s->config->data.train, &s->shard, &inner);
+    kv_shard_info info;
+    status = kv_shard_read_info(s->config->data.train, &info, &inner);
+    if (status == KV_OK) {
+        status = kv_train_check_models(s->source, s->config, &info, err);
+        if (status != KV_OK) return status;
+        status = kv_shard_open(s->config->data.train, &s->shard, &inner);
+    }
     if (status != KV_OK) {
         kv_config_fail(s->source, err, "data.train", "%s", inner.message);
         return status;

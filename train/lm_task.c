@@ -115,12 +115,21 @@ static const kv_task_ops lm_ops = {.load = lm_load,
                                    .tape_bytes = lm_tape_bytes,
                                    .free = lm_free};
 
+// A model made from scratch has the shard's vocabulary.
+static kv_status plan_scratch(lm_task *lm, kv_error *err) {
+    const kv_train_config *config = lm->task.config;
+    kv_status status = kv_scratch_spec(lm->task.source, config, &lm->task.shard->info, &lm->spec, err);
+    if (status != KV_OK || config->data.seq_len <= lm->spec.context_length) return status;
+    return kv_config_fail(lm->task.source, err, "data.seq_len",
+                          "found %" PRIi64 ", expected at most %" PRIi64 ", the context of the model",
+                          config->data.seq_len, lm->spec.context_length);
+}
+
 // Shape of the model without its weights.
 static kv_status plan_model(lm_task *lm, kv_error *err) {
     const kv_train_config *config = lm->task.config;
     kv_model_spec *spec = &lm->spec;
-    if (config->model.from == KV_FROM_SCRATCH)
-        return kv_scratch_spec(lm->task.source, config, &lm->task.shard->info, spec, err);
+    if (config->model.from == KV_FROM_SCRATCH) return plan_scratch(lm, err);
     kv_status status = kv_task_spec(&lm->task, "model.path", config->model.path, spec, err);
     if (status != KV_OK || config->model.from != KV_FROM_PRUNED) return status;
     lm->n_before = spec->n_layers;
@@ -139,10 +148,6 @@ kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *conf
     lm->task.term_names[0] = "cross_entropy";
     lm->task.term_names[1] = "z_loss";
     kv_status status = plan_model(lm, err);
-    bool scratch = config->model.from == KV_FROM_SCRATCH;
-    if (status == KV_OK)
-        status = kv_task_check_model(&lm->task, scratch ? "model" : "model.path",
-                                     scratch ? "the model" : config->model.path, &lm->spec, err);
     if (status != KV_OK) {
         kv_task_free(&lm->task);
         return status;

@@ -1,6 +1,7 @@
 #include "train/task.h"
 
 #include "data/checkpoint.h"
+#include "data/pair.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -57,32 +58,27 @@ void kv_task_describe_model(const kv_model_spec *spec, FILE *out) {
             without);
 }
 
-static kv_status check_special(const kv_task *task, const char *key, const char *dir, const char *name,
-                               int32_t model_id, int32_t shard_id, kv_error *err) {
-    if (model_id < 0 || shard_id < 0 || model_id == shard_id) return KV_OK;
-    kv_config_fail(task->source, err, key, "%s has %s %" PRIi32 ", expected %" PRIi32 " as in the shard %s",
-                   dir, name, model_id, shard_id, task->config->data.train);
-    if (err) err->code = KV_ERR_MISMATCH;
-    return KV_ERR_MISMATCH;
-}
-
-kv_status kv_task_check_model(const kv_task *task, const char *key, const char *dir,
-                              const kv_model_spec *spec, kv_error *err) {
-    const kv_shard_info *info = &task->shard->info;
-    const char *shard = task->config->data.train;
-    int64_t seq_len = task->config->data.seq_len;
-    if (spec->vocab_size != info->vocab_size)
-        kv_config_fail(task->source, err, key,
-                       "%s has a vocabulary of %" PRIi64 ", expected %" PRIi64 " as in the shard %s", dir,
-                       spec->vocab_size, info->vocab_size, shard);
-    else if (seq_len > spec->context_length)
-        kv_config_fail(task->source, err, "data.seq_len",
-                       "found %" PRIi64 ", expected at most %" PRIi64 ", the context length of %s", seq_len,
-                       spec->context_length, dir);
-    else if (check_special(task, key, dir, "bos_id", spec->bos_id, info->bos_id, err) == KV_OK)
-        return check_special(task, key, dir, "eos_id", spec->eos_id, info->eos_id, err);
-    if (err) err->code = KV_ERR_MISMATCH;
-    return KV_ERR_MISMATCH;
+kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
+                                const kv_shard_info *shard, kv_error *err) {
+    const bool lm = config->task == KV_TASK_LM;
+    if (lm && config->model.from == KV_FROM_SCRATCH) return KV_OK;
+    kv_pair_part part = KV_PAIR_BASE;
+    const kv_pair pair = {.base = lm ? config->model.path : config->base,
+                          .aux = lm ? NULL : config->aux,
+                          .shard = config->data.train,
+                          .shard_info = shard,
+                          .n_tokens = config->data.seq_len,
+                          .blamed = &part};
+    kv_error inner = {0};
+    kv_status status = kv_pair_check(&pair, &inner);
+    if (status == KV_OK) return KV_OK;
+    const char *key = lm ? "model.path" : "base";
+    if (part == KV_PAIR_AUX) key = "aux";
+    if (part == KV_PAIR_SHARD) key = "data.train";
+    if (part == KV_PAIR_CONTEXT) key = "data.seq_len";
+    kv_config_fail(source, err, key, "%s", inner.message);
+    if (err) err->code = status;
+    return status;
 }
 
 double kv_tape_floats(const kv_model_spec *spec) {

@@ -48,7 +48,13 @@ struct kv_task {
     kv_param **params;
 };
 
-// task: lm and task: kvp. On failure *task is NULL. Free with kv_task_free (accepts NULL).
+// Whether the config's models go together, with the shard and with the length of its sequences
+// (data/pair.h). Reads neither weights nor tokens. An error names the config's key.
+kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
+                                const kv_shard_info *shard, kv_error *err);
+
+// task: lm and task: kvp, of models that kv_train_check_models lets pass. On failure *task is NULL. Free with
+// kv_task_free (accepts NULL).
 kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
                             kv_task **task, kv_error *err);
 kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
@@ -64,11 +70,6 @@ bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b);
 void kv_task_describe_model(const kv_model_spec *spec, FILE *out);
 // "1.23 M" into text.
 char *kv_count_text(double count, char text[32]);
-
-// KV_ERR_MISMATCH (naming the config's `key`, both files and both numbers) when the model's vocabulary is not
-// the shard's, or the config's sequences are longer than its context.
-kv_status kv_task_check_model(const kv_task *task, const char *key, const char *dir,
-                              const kv_model_spec *spec, kv_error *err);
 
 // dir/name into path; KV_ERR_ARGUMENT when it does not fit.
 kv_status kv_task_path(char path[PATH_MAX], const char *dir, const char *name, kv_error *err);
