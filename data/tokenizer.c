@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 // Real models are below 10 MiB; anything far beyond that is another file.
 static const size_t max_model_bytes = (size_t)256 << 20;
@@ -25,6 +26,16 @@ static kv_status model_path(const char *path, char out[PATH_MAX], kv_error *err)
     int n = snprintf(out, PATH_MAX, directory ? "%s/tokenizer.model" : "%s", path);
     if (n < 0 || n >= PATH_MAX) return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", path);
     return KV_OK;
+}
+
+static bool present(const char *dir, const char *name) {
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
+    return n > 0 && n < PATH_MAX && access(path, F_OK) == 0;
+}
+
+bool kv_tokenizer_present(const char *dir) {
+    return present(dir, "tokenizer.json") || present(dir, "tokenizer.model");
 }
 
 kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error *err) {
@@ -86,6 +97,11 @@ kv_status kv_tokenizer_encode(const kv_tokenizer *tokenizer, const char *text, s
         return kv_fail(err, KV_ERR_FORMAT, "cannot tokenize a text of %zu bytes: %s", length, message);
     *n = (int64_t)count;
     return KV_OK;
+}
+
+kv_status kv_tokenizer_encode_plain(const kv_tokenizer *tokenizer, const char *text, size_t length,
+                                    int32_t **ids, int64_t *n, kv_error *err) {
+    return kv_tokenizer_encode(tokenizer, text, length, ids, n, err);
 }
 
 kv_status kv_tokenizer_decode(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, char **text,

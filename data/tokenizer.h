@@ -3,6 +3,7 @@
 
 #include "core/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,9 @@ typedef struct kv_tokenizer kv_tokenizer;
 // kv_tokenizer_free.
 kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error *err);
 void kv_tokenizer_free(kv_tokenizer *tokenizer);
+
+// Whether a directory holds a tokenizer by its files' names; nothing is read.
+bool kv_tokenizer_present(const char *dir);
 
 int64_t kv_tokenizer_vocab_size(const kv_tokenizer *tokenizer);
 
@@ -32,6 +36,11 @@ int32_t kv_tokenizer_find(const kv_tokenizer *tokenizer, const char *piece);
 // Ids of text[length] without BOS or EOS. Caller frees *ids.
 kv_status kv_tokenizer_encode(const kv_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,
                               int64_t *n, kv_error *err);
+
+// The same with all text as text: what reads like a special token is spelt out, not taken for one. For what
+// users type.
+kv_status kv_tokenizer_encode_plain(const kv_tokenizer *tokenizer, const char *text, size_t length,
+                                    int32_t **ids, int64_t *n, kv_error *err);
 
 // Text of ids[n], NUL-terminated, *length bytes. Ids outside the vocabulary are KV_ERR_RANGE. Caller frees
 // *text.
