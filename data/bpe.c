@@ -1,6 +1,7 @@
 #include "data/bpe.h"
 
 #include "data/hash.h"
+#include "data/pretokenizer.h"
 #include "data/unicode.h"
 
 #include <stdio.h>
@@ -158,12 +159,18 @@ static void add_symbol(kv_bpe_work *work, int32_t id) {
         (struct symbol){.id = id, .rank = no_rank, .previous = i ? i - 1 : none, .next = i + 1};
 }
 
-static kv_status no_piece(const char *character, size_t n, kv_error *err) {
-    if (n > 0)
-        return kv_fail(err, KV_ERR_FORMAT, "the vocabulary has no piece for the character '%.*s'", (int)n,
-                       character);
-    return kv_fail(err, KV_ERR_FORMAT, "the vocabulary has no piece for the byte 0x%02X",
-                   (unsigned char)*character);
+static kv_status no_piece(const kv_bpe *bpe, const char *character, size_t n, kv_error *err) {
+    kv_bytes byte = {0};
+    kv_status status = KV_OK;
+    if (bpe->options.byte_alphabet) status = kv_byte_alphabet_decode(character, n, &byte, err);
+    if (!status && byte.length != 1 && n > 0)
+        status = kv_fail(err, KV_ERR_FORMAT, "the vocabulary has no piece for the character '%.*s'", (int)n,
+                         character);
+    else if (!status)
+        status = kv_fail(err, KV_ERR_FORMAT, "the vocabulary has no piece for the byte 0x%02X",
+                         (unsigned char)(byte.length == 1 ? *byte.data : *character));
+    kv_bytes_free(&byte);
+    return status;
 }
 
 // The symbols of one character of n bytes that has no piece of its own; n is 0 for an invalid byte.
@@ -177,7 +184,7 @@ static kv_status add_without_piece(const kv_bpe *bpe, kv_bpe_work *work, const c
         *unknown = false;
         return KV_OK;
     }
-    if (bpe->options.unknown < 0) return no_piece(character, n, err);
+    if (bpe->options.unknown < 0) return no_piece(bpe, character, n, err);
     if (!*unknown || !bpe->options.fuse_unknown) add_symbol(work, bpe->options.unknown);
     *unknown = true;
     return KV_OK;

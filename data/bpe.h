@@ -17,6 +17,7 @@ typedef struct kv_bpe_options {
     bool byte_fallback; // characters without a piece are spelt in bytes, "<0x00>" to "<0xFF>"
     bool fuse_unknown;  // neighbouring unknown characters are one
     bool ignore_merges; // a whole word that is a piece is that piece, whatever the merges say
+    bool byte_alphabet; // characters stand for bytes (data/pretokenizer.h): for messages
     int32_t unknown;    // the id of what has no piece; -1: that is an error
 } kv_bpe_options;
 

@@ -157,6 +157,12 @@ void kv_pretokenizer_free(kv_pretokenizer *pretokenizer) {
     free(pretokenizer);
 }
 
+bool kv_pretokenizer_spells_bytes(const kv_pretokenizer *pretokenizer) {
+    for (int i = 0; i < pretokenizer->n; i++)
+        if (pretokenizer->steps[i].kind == STEP_BYTE_ALPHABET) return true;
+    return false;
+}
+
 kv_pretokenizer_work *kv_pretokenizer_work_create(void) {
     kv_pretokenizer_work *work = calloc(1, sizeof *work);
     if (work) work->regex = kv_regex_work_create();

@@ -29,6 +29,9 @@ typedef struct kv_pretokenizer kv_pretokenizer;
 kv_status kv_pretokenizer_create(const kv_json_part *part, kv_pretokenizer **pretokenizer, kv_error *err);
 void kv_pretokenizer_free(kv_pretokenizer *pretokenizer);
 
+// Whether words come in the byte alphabet.
+bool kv_pretokenizer_spells_bytes(const kv_pretokenizer *pretokenizer);
+
 // What one thread needs for splitting.
 typedef struct kv_pretokenizer_work kv_pretokenizer_work;
 kv_pretokenizer_work *kv_pretokenizer_work_create(void); // NULL: out of memory

@@ -181,7 +181,7 @@ static kv_status read_model(const kv_json_part *root, kv_json_tokenizer *tokeniz
     static const char *const kinds[] = {"BPE"};
     kv_json_part model = kv_json_member(root, "model"), type = kv_json_member(&model, "type");
     kv_json_part vocab = kv_json_member(&model, "vocab"), added = kv_json_member(root, "added_tokens");
-    kv_bpe_options options = {0};
+    kv_bpe_options options = {.byte_alphabet = kv_pretokenizer_spells_bytes(tokenizer->pretokenizer)};
     int kind = 0;
     if (!json_is_object(model.value)) return kv_json_part_wrong(&model, "an object", err);
     kv_status status = type.value ? kv_json_choice(&model, "type", kinds, 1, &kind, err) : KV_OK;
@@ -252,9 +252,9 @@ static kv_status read_root(const char *path, const kv_json_part *root, kv_json_t
     kv_json_part normalizer = kv_json_member(root, "normalizer"),
                  pretokenizer = kv_json_member(root, "pre_tokenizer");
     kv_json_part decoder = kv_json_member(root, "decoder");
-    kv_status status = read_model(root, tokenizer, err);
-    if (!status) status = kv_normalizer_create(&normalizer, &tokenizer->normalizer, err);
+    kv_status status = kv_normalizer_create(&normalizer, &tokenizer->normalizer, err);
     if (!status) status = kv_pretokenizer_create(&pretokenizer, &tokenizer->pretokenizer, err);
+    if (!status) status = read_model(root, tokenizer, err);
     if (!status && kv_json_absent(&decoder))
         status = kv_json_part_wrong(&decoder, "how pieces become text (ByteLevel, Metaspace, ...)", err);
     if (!status) status = kv_detokenizer_create(&decoder, &tokenizer->detokenizer, err);

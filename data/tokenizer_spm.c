@@ -137,24 +137,43 @@ static kv_status encode_behind(const kv_spm_tokenizer *tokenizer, const char *te
     return status;
 }
 
+// A run of invalid bytes. In front of the first go the pieces that the library puts in front of any text.
+static kv_status encode_bytes(const kv_spm_tokenizer *tokenizer, const char *bytes, size_t n, bool first,
+                              kv_ids *ids, kv_error *err) {
+    const kv_ids *front = &tokenizer->anchor;
+    size_t n_front = first ? front->length - strlen(anchor) : 0;
+    kv_status status = KV_OK;
+    for (size_t i = 0; i < n_front && !status; i++) status = kv_ids_add(ids, front->data[i], err);
+    for (size_t i = 0; i < n && !status; i++)
+        status = kv_ids_add(ids, tokenizer->bytes[(unsigned char)bytes[i]], err);
+    return status;
+}
+
+// A stretch of valid UTF-8, part by part.
+static kv_status encode_valid(const kv_spm_tokenizer *tokenizer, const char *text, size_t length, bool first,
+                              kv_ids *ids, kv_error *err) {
+    kv_status status = KV_OK;
+    for (size_t done = 0; done < length && !status; first = false) {
+        size_t part = part_length(tokenizer, text + done, length - done);
+        status = first ? library_encode(tokenizer, text, part, 0, ids, err)
+                       : encode_behind(tokenizer, text + done, part, ids, err);
+        done += part;
+        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+    }
+    return status;
+}
+
 kv_status kv_spm_tokenizer_encode(const kv_spm_tokenizer *tokenizer, const char *text, size_t length,
                                   kv_ids *ids, kv_error *err) {
     if (!tokenizer->byte_fallback) return library_encode(tokenizer, text, length, 0, ids, err);
     kv_status status = KV_OK;
-    for (size_t done = 0, valid_end = 0; done < length && !status;) {
-        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-        if (done == valid_end) {
-            size_t invalid = kv_utf8_invalid(text + done, length - done);
-            for (size_t i = 0; i < invalid && !status; i++)
-                status = kv_ids_add(ids, tokenizer->bytes[(unsigned char)text[done + i]], err);
-            done += invalid;
-            valid_end = done + kv_utf8_valid(text + done, length - done);
-        }
-        size_t part = part_length(tokenizer, text + done, valid_end - done);
-        if (part > 0 && !status)
-            status = done == 0 ? library_encode(tokenizer, text, part, 0, ids, err)
-                               : encode_behind(tokenizer, text + done, part, ids, err);
-        done += part;
+    for (size_t done = 0; done < length && !status;) {
+        size_t valid = kv_utf8_valid(text + done, length - done);
+        status = encode_valid(tokenizer, text + done, valid, done == 0, ids, err);
+        size_t invalid = kv_utf8_invalid(text + done + valid, length - done - valid);
+        if (invalid > 0 && !status)
+            status = encode_bytes(tokenizer, text + done + valid, invalid, done + valid == 0, ids, err);
+        done += valid + invalid;
     }
     return status;
 }
