@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MARK "\xE2\x96\x81"
+
 size_t test_put_utf8(int32_t point, char *text) {
     if (point < 0x80) {
         text[0] = (char)point;
@@ -49,6 +51,30 @@ json_t *test_byte_level(const char *const *merges, size_t n) {
     return root;
 }
 
+json_t *test_spm_kind(bool bytes) {
+    json_t *vocab = json_pack("{s:i}", "<unk>", 0);
+    for (int b = 0; b < 256 && bytes; b++) {
+        char piece[8];
+        snprintf(piece, sizeof piece, "<0x%02X>", b);
+        json_object_set_new(vocab, piece, json_integer(1 + b));
+    }
+    static const char *const pieces[] = {MARK, "a", "b", MARK "a", "ab"};
+    for (int i = 0; i < 5; i++) json_object_set_new(vocab, pieces[i], json_integer(257 + i));
+    json_t *root =
+        json_pack("{s:{s:s,s:o,s:[[s,s],[s,s]],s:s,s:b,s:b}}", "model", "type", "BPE", "vocab", vocab,
+                  "merges", MARK, "a", "a", "b", "unk_token", "<unk>", "byte_fallback", 1, "fuse_unk", 1);
+    test_set(
+        root, "decoder",
+        "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"" MARK
+        "\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"},"
+        " {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}]}");
+    test_set(root, "normalizer",
+             "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", \"prepend\": \"" MARK "\"},"
+             " {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"" MARK "\"}]}");
+    test_set(root, "added_tokens", "[{\"id\": 300, \"content\": \"<s>\", \"special\": true}]");
+    return root;
+}
+
 void test_set(json_t *object, const char *key, const char *json) {
     json_error_t why;
     json_t *value = json_loads(json, JSON_DECODE_ANY, &why);
@@ -56,10 +82,17 @@ void test_set(json_t *object, const char *key, const char *json) {
     assert_int_equal(json_object_set_new(object, key, value), 0);
 }
 
+void test_write_bytes(const char *path, const char *bytes, size_t length) {
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, length, file), length);
+    assert_int_equal(fclose(file), 0);
+}
+
 static void write_root(const json_t *root, const char *path) {
     char *text = json_dumps(root, JSON_COMPACT);
     assert_non_null(text);
-    test_write_text(path, text);
+    test_write_bytes(path, text, strlen(text));
     free(text);
 }
 

@@ -9,6 +9,10 @@
 // that merges make, n of them, "a b" each. Pre-tokenizer and decoder are plain ByteLevel.
 json_t *test_byte_level(const char *const *merges, size_t n);
 
+// The same of SentencePiece's kind, as Llama-2's: <unk> is 0, then come the bytes if there are `bytes`, and
+// in any case from 257 on U+2581, a, b, "U+2581 a" and ab; <s> is 300. U+2581 is put in front of all text.
+json_t *test_spm_kind(bool bytes);
+
 // Replaces the member of an object by JSON text.
 void test_set(json_t *object, const char *key, const char *json);
 
@@ -16,6 +20,9 @@ void test_set(json_t *object, const char *key, const char *json);
 // of one line that holds `words` and the file's name.
 kv_tokenizer *test_open(const json_t *root, const char *path);
 void test_refused(const json_t *root, const char *path, const char *words);
+
+// Faster than test_write_text: nothing is flushed to disk. The directory must exist.
+void test_write_bytes(const char *path, const char *bytes, size_t length);
 
 // Ids of a text, *n of them; caller frees. test_expect_ids compares them with ids[n].
 int32_t *test_encode(const kv_tokenizer *tokenizer, const char *text, size_t length, int64_t *n);
