@@ -70,7 +70,7 @@ static kv_status read_input(kv_bytes *input, kv_error *err) {
     for (;;) {
         if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
         struct pollfd wait = {.fd = STDIN_FILENO, .events = POLLIN};
-        if (poll(&wait, 1, 100) == 0) continue;
+        if (poll(&wait, 1, 100) <= 0) continue; // a signal, too, ends the wait, and would not end read()
         kv_status status = kv_bytes_reserve(input, 1 << 16, err);
         if (status) return status;
         ssize_t n = read(STDIN_FILENO, input->data + input->length, 1 << 16);

@@ -237,7 +237,7 @@ static void truncated_files(void **state) {
     const char *file = test_path(test_dir, "damaged.json");
     test_write_text(file, text);
     assert_true(opens(file));
-    for (size_t length = strlen(text); length-- > 0;) {
+    for (size_t length = strlen(text); length-- > 0; length -= length > 2 ? 2 : 0) {
         test_write_bytes(file, text, length);
         assert_false(opens(file));
     }
@@ -252,7 +252,7 @@ static void mutated_files(void **state) {
     const size_t length = strlen(text);
     char *changed = test_alloc((int64_t)length + 64, 1);
     const char *file = test_path(test_dir, "damaged.json");
-    for (int64_t i = 0; i < 3000; i++) {
+    for (int64_t i = 0; i < 1200; i++) {
         size_t at = (size_t)test_below(1, 3 * i, (int64_t)length), n = length;
         memcpy(changed, text, length);
         if (i % 3 == 0) { // one byte
