@@ -7,18 +7,14 @@
 // Any bytes are text, NUL and invalid UTF-8 too: valid stretches are split and merged as text, invalid bytes
 // are encoded one by one. Decoding the ids of a text gives it back byte by byte, except where the tokenizer
 // itself cannot or does not want to:
-//   - its normalisation changes the text (NFC, NFKC, white space removed or collapsed), or its splitting
-//   removes
-//     what it splits at; U+2581 in a SentencePiece vocabulary is what it writes for a space, and comes back
-//     as one;
-//   - it puts a space in front of text that does not begin with one and so cannot tell the two apart
-//   (ByteLevel with
-//     add_prefix_space, Metaspace; not Llama-2's, whose space is always added and always taken away), or in
-//     front of all text behind a special token (Llama-2's tokenizer.json);
+//   - its normalisation changes the text (NFC, NFKC, white space collapsed), or its splitting removes what it
+//     splits at; U+2581 in a SentencePiece vocabulary is what it writes for a space, and comes back as one;
+//   - it puts a space in front of text that does not begin with one, and cannot tell the two apart (ByteLevel
+//     with add_prefix_space, Metaspace; not Llama-2's, whose space is always added and always taken away), or
+//     in front of all text behind a special token (Llama-2's tokenizer.json);
 //   - added tokens that take the white space beside them;
-//   - bytes or characters have no piece (a SentencePiece model without byte fallback; StarCoder lacks 14
-//   bytes): they
-//     become the unknown token, or, where there is none, KV_ERR_FORMAT names them.
+//   - bytes or characters without a piece (SentencePiece models without byte fallback; StarCoder's lacks 14
+//     bytes, 13 of which no valid UTF-8 has): the unknown token, or KV_ERR_FORMAT where there is none.
 //
 // A tokenizer never changes: threads may share it. Ctrl-C ends a long encoding (KV_ERR_INTERRUPTED).
 #pragma once
