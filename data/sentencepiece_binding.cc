@@ -74,6 +74,9 @@ extern "C" int kv_spm_eos(const kv_spm *spm) {
 extern "C" const char *kv_spm_piece(const kv_spm *spm, int id) {
     return id < 0 || id >= spm->processor.GetPieceSize() ? nullptr : spm->processor.IdToPiece(id).c_str();
 }
+extern "C" int kv_spm_is_byte(const kv_spm *spm, int id) {
+    return spm->processor.IsByte(id) ? 1 : 0;
+}
 extern "C" int kv_spm_find(const kv_spm *spm, const char *piece) {
     // The library gives the unknown piece's id for all it does not know.
     const int id = spm->processor.PieceToId(piece);

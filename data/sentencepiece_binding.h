@@ -19,6 +19,7 @@ int kv_spm_vocab_size(const kv_spm *spm);
 int kv_spm_bos(const kv_spm *spm); // -1: none
 int kv_spm_eos(const kv_spm *spm);
 const char *kv_spm_piece(const kv_spm *spm, int id);   // valid as long as spm; NULL: no such id
+int kv_spm_is_byte(const kv_spm *spm, int id);         // 1: the piece stands for one byte; 0: for text
 int kv_spm_find(const kv_spm *spm, const char *piece); // -1: no such piece
 
 // *ids and *text are malloc'ed here and freed by the caller with free().

@@ -1,95 +1,150 @@
 #include "data/tokenizer.h"
 
 #include "data/hash.h"
-#include "data/pending_file.h"
-#include "data/sentencepiece_binding.h"
+#include "data/tokenizer_json.h"
+#include "data/tokenizer_spm.h"
 
 #include <inttypes.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-// Real models are below 10 MiB; anything far beyond that is another file.
-static const size_t max_model_bytes = (size_t)256 << 20;
-
+// One of the two.
 struct kv_tokenizer {
-    kv_spm *spm;
+    kv_spm_tokenizer *model;
+    kv_json_tokenizer *json;
     char hash[17];
 };
 
-static kv_status model_path(const char *path, char out[PATH_MAX], kv_error *err) {
+// ---- Opening -------------------------------------------------------------------------------------------
+
+// Whether dir/name exists; its path in out.
+static bool lies_in(const char *dir, const char *name, char out[PATH_MAX]) {
+    int n = snprintf(out, PATH_MAX, "%s/%s", dir, name);
+    return n > 0 && n < PATH_MAX && access(out, F_OK) == 0;
+}
+
+bool kv_tokenizer_present(const char *dir) {
+    char path[PATH_MAX];
+    return lies_in(dir, "tokenizer.json", path) || lies_in(dir, "tokenizer.model", path);
+}
+
+static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) {
     struct stat info;
-    bool directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-    int n = snprintf(out, PATH_MAX, directory ? "%s/tokenizer.model" : "%s", path);
-    if (n < 0 || n >= PATH_MAX) return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", path);
-    return KV_OK;
+    if (strlen(path) + strlen("/tokenizer.model") >= PATH_MAX)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", path);
+    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
+        snprintf(out, PATH_MAX, "%s", path);
+        return KV_OK;
+    }
+    if (lies_in(path, "tokenizer.json", out) || lies_in(path, "tokenizer.model", out)) return KV_OK;
+    return kv_fail(err, KV_ERR_IO, "%s: neither a tokenizer.json nor a tokenizer.model in there", path);
+}
+
+// By its name, or else by its first character, which no SentencePiece model begins with.
+static bool is_json(const char *file) {
+    const char *dot = strrchr(file, '.');
+    if (dot && strcmp(dot, ".json") == 0) return true;
+    FILE *stream = fopen(file, "rb");
+    int first = stream ? fgetc(stream) : EOF;
+    if (stream) fclose(stream);
+    return first == '{';
+}
+
+static void hash_pieces(kv_tokenizer *tokenizer) {
+    uint64_t hash = 0;
+    for (int32_t id = 0; id < kv_tokenizer_vocab_size(tokenizer); id++) {
+        const char *piece = kv_tokenizer_piece(tokenizer, id);
+        hash = kv_hash64(hash, piece, piece ? strlen(piece) + 1 : 0);
+    }
+    kv_hash_text(hash, tokenizer->hash);
 }
 
 kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error *err) {
-    *tokenizer = NULL;
     char file[PATH_MAX];
-    kv_status status = model_path(path, file, err);
-    if (status) return status;
-    char *bytes = NULL;
-    size_t size = 0;
-    status = kv_read_file(file, max_model_bytes, &bytes, &size, err);
+    *tokenizer = NULL;
+    kv_status status = find_file(path, file, err);
     if (status) return status;
     kv_tokenizer *made = calloc(1, sizeof *made);
-    char message[256] = "";
-    if (made) made->spm = kv_spm_load(bytes, size, message, sizeof message);
-    if (!made) {
-        status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", file);
-    } else if (!made->spm || kv_spm_vocab_size(made->spm) < 1) {
-        status = kv_fail(err, KV_ERR_FORMAT, "%s: not a SentencePiece model of %zu bytes (%s)", file, size,
-                         message);
+    if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", file);
+    status = is_json(file) ? kv_json_tokenizer_open(file, &made->json, err)
+                           : kv_spm_tokenizer_open(file, &made->model, err);
+    if (status) {
         kv_tokenizer_free(made);
-    } else {
-        kv_hash_text(kv_hash64(0, bytes, size), made->hash);
-        *tokenizer = made;
+        return status;
     }
-    free(bytes);
-    return status;
+    hash_pieces(made);
+    *tokenizer = made;
+    return KV_OK;
 }
 
 void kv_tokenizer_free(kv_tokenizer *tokenizer) {
     if (!tokenizer) return;
-    kv_spm_free(tokenizer->spm);
+    kv_spm_tokenizer_free(tokenizer->model);
+    kv_json_tokenizer_free(tokenizer->json);
     free(tokenizer);
 }
 
+// ---- What it says about itself -------------------------------------------------------------------------
+
 int64_t kv_tokenizer_vocab_size(const kv_tokenizer *tokenizer) {
-    return kv_spm_vocab_size(tokenizer->spm);
+    return tokenizer->json ? kv_vocabulary_size(tokenizer->json->vocabulary)
+                           : kv_spm_vocab_size(tokenizer->model->spm);
 }
 int32_t kv_tokenizer_bos(const kv_tokenizer *tokenizer) {
-    return kv_spm_bos(tokenizer->spm);
+    return tokenizer->json ? tokenizer->json->bos : kv_spm_bos(tokenizer->model->spm);
 }
 int32_t kv_tokenizer_eos(const kv_tokenizer *tokenizer) {
-    return kv_spm_eos(tokenizer->spm);
+    return tokenizer->json ? tokenizer->json->eos : kv_spm_eos(tokenizer->model->spm);
 }
 const char *kv_tokenizer_piece(const kv_tokenizer *tokenizer, int32_t id) {
-    return kv_spm_piece(tokenizer->spm, id);
+    return tokenizer->json ? kv_vocabulary_piece(tokenizer->json->vocabulary, id)
+                           : kv_spm_piece(tokenizer->model->spm, id);
 }
 int32_t kv_tokenizer_find(const kv_tokenizer *tokenizer, const char *piece) {
-    return kv_spm_find(tokenizer->spm, piece);
+    return tokenizer->json ? kv_vocabulary_find(tokenizer->json->vocabulary, piece, strlen(piece))
+                           : kv_spm_find(tokenizer->model->spm, piece);
 }
 const char *kv_tokenizer_hash(const kv_tokenizer *tokenizer) {
     return tokenizer->hash;
 }
 
+// ---- Text and ids --------------------------------------------------------------------------------------
+
+static kv_status encode(const kv_tokenizer *tokenizer, const char *text, size_t length, bool plain,
+                        int32_t **ids, int64_t *n, kv_error *err) {
+    kv_ids found = {0};
+    *ids = NULL;
+    *n = 0;
+    kv_status status = kv_ids_reserve(&found, 1, err); // so that none is not NULL
+    if (!status)
+        status = tokenizer->json ? kv_json_tokenizer_encode(tokenizer->json, text, length, plain, &found, err)
+                                 : kv_spm_tokenizer_encode(tokenizer->model, text, length, &found, err);
+    if (status) {
+        kv_ids_free(&found);
+        return status;
+    }
+    *ids = found.data;
+    *n = (int64_t)found.length;
+    return KV_OK;
+}
+
 kv_status kv_tokenizer_encode(const kv_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,
                               int64_t *n, kv_error *err) {
-    char message[256] = "";
-    size_t count = 0;
-    if (kv_spm_encode(tokenizer->spm, text, length, ids, &count, message, sizeof message))
-        return kv_fail(err, KV_ERR_FORMAT, "cannot tokenize a text of %zu bytes: %s", length, message);
-    *n = (int64_t)count;
-    return KV_OK;
+    return encode(tokenizer, text, length, false, ids, n, err);
+}
+
+kv_status kv_tokenizer_encode_plain(const kv_tokenizer *tokenizer, const char *text, size_t length,
+                                    int32_t **ids, int64_t *n, kv_error *err) {
+    return encode(tokenizer, text, length, true, ids, n, err);
 }
 
 kv_status kv_tokenizer_decode(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, char **text,
                               size_t *length, kv_error *err) {
+    kv_bytes found = {0};
     *text = NULL;
     *length = 0;
     int64_t vocab_size = kv_tokenizer_vocab_size(tokenizer);
@@ -98,8 +153,14 @@ kv_status kv_tokenizer_decode(const kv_tokenizer *tokenizer, const int32_t *ids,
             return kv_fail(err, KV_ERR_RANGE,
                            "token %" PRIi64 " has id %" PRIi32 ", outside the vocabulary of %" PRIi64, i,
                            ids[i], vocab_size);
-    char message[256] = "";
-    if (kv_spm_decode(tokenizer->spm, ids, (size_t)n, text, length, message, sizeof message))
-        return kv_fail(err, KV_ERR_FORMAT, "cannot turn %" PRIi64 " tokens into text: %s", n, message);
+    kv_status status = tokenizer->json ? kv_json_tokenizer_decode(tokenizer->json, ids, n, &found, err)
+                                       : kv_spm_tokenizer_decode(tokenizer->model, ids, n, &found, err);
+    if (!status) status = kv_bytes_add(&found, "", 1, err);
+    if (status) {
+        kv_bytes_free(&found);
+        return status;
+    }
+    *text = found.data;
+    *length = found.length - 1;
     return KV_OK;
 }

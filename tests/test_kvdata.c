@@ -91,7 +91,6 @@ static void wrong_usage(void **state) {
     assert_int_equal(kvdata("tokenizer", "--input", "x", "--out", shard, "--vocab-size", "12"), 2);
     assert_int_equal(kvdata("inspect"), 2);
     assert_int_equal(kvdata("inspect", dir, dir), 2);
-    assert_int_equal(kvdata("encode", "--tokenizer", tokenizer), 2);
     assert_int_equal(access(shard, F_OK), -1);
 }
 

@@ -1,5 +1,5 @@
 // Tokenizer and documents: round trips, special ids, reproducible training, refusals.
-#include "corpus_support.h"
+#include "tokenizer_support.h"
 
 #include "data/documents.h"
 #include "data/tokenizer_train.h"
@@ -50,6 +50,20 @@ static void text_comes_back_as_it_was(void **state) {
                                         "C\xC3\xB4te d'Ivoire \xE2\x82\xAC \xF0\x9F\x87\xA6\xF0\x9F\x87\xBC",
                                         "0123456789"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) expect_round_trip(texts[i], strlen(texts[i]));
+}
+
+static void any_bytes_come_back(void **state) {
+    (void)state;
+    char text[200];
+    for (uint64_t seed = 0; seed < 300; seed++) {
+        int64_t length = 1 + test_below(seed, -1, sizeof text - 1);
+        test_bytes(seed, length, text);
+        expect_round_trip(text, (size_t)length);
+    }
+    expect_round_trip("\0", 1);
+    expect_round_trip(" \xFF  \xFF ", 6);
+    static char long_text[4 * 80000 + 1]; // encoded in parts
+    expect_round_trip(long_text, test_unicode(1, 80000, true, long_text));
 }
 
 // However often a number occurs.
@@ -260,6 +274,7 @@ static void bad_documents_are_named_by_line(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_comes_back_as_it_was),
+        cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(digits_stand_alone),
         cmocka_unit_test(special_ids),
         cmocka_unit_test(ids_outside_the_vocabulary),
