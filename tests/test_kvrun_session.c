@@ -34,11 +34,12 @@ static struct {
     size_t length;
 } terminal;
 
-// Lines and signals as usual, but no echo, and new lines left alone.
-static void start(const char *const *arguments) {
+// Lines (unless `raw`: everything as it comes) and signals as usual, but no echo, and new lines left alone.
+static void start(const char *const *arguments, bool raw) {
     const char *all[32] = {getenv("KVRUN")};
     for (int i = 0; arguments[i]; i++) all[i + 1] = arguments[i];
     struct termios settings = {.c_iflag = ICRNL, .c_cflag = CREAD | CS8, .c_lflag = ICANON | ISIG};
+    if (raw) settings.c_lflag = ISIG;
     settings.c_cc[VINTR] = 3, settings.c_cc[VEOF] = 4, settings.c_cc[VMIN] = 1;
     struct winsize size = {.ws_row = 24, .ws_col = WIDTH};
     terminal.length = 0;
@@ -48,7 +49,7 @@ static void start(const char *const *arguments) {
     execv(all[0], (char *const *)all);
     _exit(127);
 }
-#define kvrun(...) start((const char *const[]){__VA_ARGS__, NULL})
+#define kvrun(...) start((const char *const[]){__VA_ARGS__, NULL}, false)
 
 static void type(const char *text) {
     assert_int_equal(write(terminal.control, text, strlen(text)), strlen(text));
@@ -201,12 +202,7 @@ static void commands(void **state) {
     type("\n"); // nothing said
     assert_string_equal(until_prompt(), "");
     assert_string_equal(ask("Which country?", &figures), second);
-    // Two lines at once are two turns; a slash can be said.
-    type("/reset\nWhich country?\n");
-    const char *shown = until_prompt();
-    assert_int_equal(strncmp(shown, "[forgotten]\n", 12), 0);
-    shown = shown[12] ? shown + strlen("[forgotten]\n> ") : until_prompt();
-    assert_int_equal(strncmp(shown, first, strlen(first)), 0);
+    // A slash can be said.
     type("/reset\n");
     until_prompt();
     int64_t n;
@@ -217,6 +213,21 @@ static void commands(void **state) {
     free(slash);
     free(first);
     free(second);
+}
+
+// Lines that come together, as from a terminal that does not keep them apart, are turns one after the other.
+static void several_lines_at_once(void **state) {
+    (void)state;
+    int status;
+    start((const char *const[]){BASE, "-n", "5", NULL}, true);
+    until_prompt();
+    type("/nonsense\n/reset\n\n/oth");
+    while (!strstr(terminal.text, "[forgotten]\n> > ")) assert_true(more());
+    type("er\n/quit\n");
+    const char *shown = until_end(&status);
+    assert_string_equal(shown, "[there is no /nonsense; /help tells what there is]\n> [forgotten]\n> > "
+                               "[there is no /other; /help tells what there is]\n> ");
+    assert_int_equal(status, 0);
 }
 
 static void a_full_context(void **state) {
@@ -362,6 +373,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(history_is_kept),
         cmocka_unit_test(commands),
+        cmocka_unit_test(several_lines_at_once),
         cmocka_unit_test(a_full_context),
         cmocka_unit_test(chats),
         cmocka_unit_test(ctrl_c),
