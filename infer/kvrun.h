@@ -98,8 +98,11 @@ void kvrun_columns_print(FILE *out, int width, const char *const titles[2], cons
 kv_status kvrun_compare(const kvrun *run, const int32_t *ids, int64_t n, bool *interrupted, kv_error *err);
 kv_status kvrun_interact(const kvrun *run, kv_error *err);
 
+// Until there is something to read on standard input (or its end). KV_ERR_INTERRUPTED on a signal to stop.
+kv_status kvrun_wait_for_input(kv_error *err); // kvrun_line.c
+
 // A line typed at the terminal, without its end, into *line (kept and grown between calls). *end: Ctrl-D.
-// KV_ERR_INTERRUPTED on a signal to stop.                                                   kvrun_line.c
+// KV_ERR_INTERRUPTED on a signal to stop.
 typedef struct kvrun_line {
     char *text;
     size_t length, capacity;

@@ -17,7 +17,6 @@ struct side {
     kv_system system;
     kvrun_answer answer;
     kv_ttft ttft; // over all prefills
-    bool done;
 };
 
 struct comparison {
@@ -55,7 +54,6 @@ static kv_status run_side(const kvrun *run, const int32_t *ids, int64_t n, struc
     if (status == KV_OK) status = repeat_prefill(run, session, ids, n, side, err);
     kv_session_free(session);
     if (!run->options.quiet && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
-    side->done = status == KV_OK;
     return status;
 }
 
@@ -166,7 +164,7 @@ kv_status kvrun_compare(const kvrun *run, const int32_t *ids, int64_t n, bool *i
     c.sides[0].system = (kv_system){.base = run->system.base};
     c.sides[1].system = run->system;
     kv_status status = run_side(run, ids, n, &c.sides[0], err);
-    // An interrupted first answer is no reason not to show it, but nothing to compare with.
+    // With the first answer cut short there is nothing to compare.
     if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
     if (status == KV_OK) status = run_side(run, ids, n, &c.sides[1], err);
     if (status == KV_OK) status = run->options.json ? put_json(&c, ids, err) : print_comparison(&c, err);

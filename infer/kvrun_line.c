@@ -1,4 +1,4 @@
-// Lines typed at a terminal.
+// Standard input, and lines typed at a terminal.
 #include "infer/kvrun.h"
 
 #include "data/console.h"
@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-// Waits until there is something to read. Signals are let in only while it waits, so that none can come
+// Signals are let in only while it waits, so that none can come
 // between the look at the flag and the wait; reading itself would go on after one.
-static kv_status wait_for_input(kv_error *err) {
+kv_status kvrun_wait_for_input(kv_error *err) {
     sigset_t stops, before;
     sigemptyset(&stops);
     sigaddset(&stops, SIGINT);
@@ -51,7 +51,7 @@ kv_status kvrun_line_read(kvrun_line *line, bool *end, kv_error *err) {
         line->n_ahead -= n + (stop != NULL);
         if (stop) memmove(line->ahead, stop + 1, line->n_ahead);
         if (stop || status != KV_OK) break;
-        status = wait_for_input(err);
+        status = kvrun_wait_for_input(err);
         if (status != KV_OK) break;
         const ssize_t got = read(STDIN_FILENO, line->ahead, sizeof line->ahead);
         if (got < 0 && errno != EIO) status = kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(errno));

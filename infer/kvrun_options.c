@@ -43,6 +43,9 @@ static const char doc[] =
     "With --chat special tokens come from the template alone, whatever the prompt spells. ChatML, Llama-3 and "
     "Llama-2 templates are known.\n"
     "\n"
+    "Ctrl-C ends an answer at its next token, and what there is of it stays; a second one ends the program at "
+    "once.\n"
+    "\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.";
 
 enum {
@@ -87,7 +90,7 @@ static const struct argp_option options[] = {
     {"top-k", opt_top_k, "K", 0, "Draw from the K most probable tokens only (0: all)", 3},
     {"top-p", opt_top_p, "P", 0, "Draw from the fewest tokens that have P of the mass only (1: all)", 3},
     {"min-p", opt_min_p, "M", 0, "Draw from tokens at least M times as probable as the first (0: all)", 3},
-    {"seed", 's', "N", 0, "Draw others (default: 0)", 3},
+    {"seed", 's', "N", 0, "Another seed draws other tokens (default: 0)", 3},
     {NULL, 0, NULL, 0, "Output:", 4},
     {"compare", 'c', NULL, 0, "Also by the base alone; both answers and what they took", 4},
     {"repeats", opt_repeats, "N", 0,

@@ -12,7 +12,7 @@ static const size_t max_prompt_bytes = (size_t)256 << 20;
 
 // ---- Text ----------------------------------------------------------------------------------------------
 
-// All of standard input, NUL-terminated. A signal to stop ends the reading.
+// All of standard input, NUL-terminated.
 static kv_status read_input(char **text, size_t *length, kv_error *err) {
     size_t used = 0, capacity = 0;
     char *all = NULL;
@@ -25,6 +25,8 @@ static kv_status read_input(char **text, size_t *length, kv_error *err) {
             if (!larger) break;
             all = larger;
         }
+        status = kvrun_wait_for_input(err);
+        if (status != KV_OK) break;
         const ssize_t n = read(STDIN_FILENO, all + used, capacity - used - 1);
         if (n < 0) status = kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(errno));
         if (n <= 0) break;

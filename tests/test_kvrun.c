@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -543,6 +544,34 @@ static void interrupted_answers(void **state) {
     }
 }
 
+// Also while nothing comes from a pipe that the prompt is read from.
+static void interrupted_while_waiting(void **state) {
+    (void)state;
+    int ends[2], status = 0;
+    assert_int_equal(pipe(ends), 0);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        dup2(ends[0], STDIN_FILENO);
+        if (!freopen("/dev/null", "w", stderr)) _exit(126);
+        execl(getenv("KVRUN"), "kvrun", "-b", in_dir("base"), "-t", in_dir("tokenizer.model"), NULL);
+        _exit(127);
+    }
+    // What was written is gone once it is waiting for more.
+    int waiting = 1;
+    assert_int_equal(write(ends[1], "H", 1), 1);
+    for (int i = 0; i < 5000 && waiting > 0; i++) {
+        assert_int_equal(ioctl(ends[0], FIONREAD, &waiting), 0);
+        usleep(1000);
+    }
+    assert_int_equal(waiting, 0);
+    kill(child, SIGINT);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGINT);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 // ---- The family ----------------------------------------------------------------------------------------
 
 static int set_up(void **state) {
@@ -586,6 +615,7 @@ int main(void) {
         cmocka_unit_test(random_names),
         cmocka_unit_test(full_and_closed_outputs),
         cmocka_unit_test(interrupted_answers),
+        cmocka_unit_test(interrupted_while_waiting),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
