@@ -132,7 +132,7 @@ kv_status kvrun_load(kvrun *run, kv_error *err) {
     kv_status status = load_model(run, o->base, &run->system.base, err);
     if (status == KV_OK && o->aux) status = load_model(run, o->aux, &run->system.aux, err);
     if (status == KV_OK && o->predictor) status = load_predictor(run, err);
-    if (status == KV_OK) status = announce(run, "", err);
+    if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
     if (!o->quiet && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
     return status;
 }
