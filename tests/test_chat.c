@@ -241,7 +241,7 @@ static void damaged_templates(void **state) {
     static const char whole[] =
         "{\"chat_template\": [{\"name\": \"default\", \"template\": \"{%- set date_string = \\\"26\\\" %}"
         "{{ '<|im_start|>system\\\\nYou\\\\'re.<|im_end|>' }}Cutting Knowledge Date: December\\\\n\\\\\"}]}";
-    for (size_t n = 0; n < sizeof whole; n++)
+    for (size_t n = 0; n + 1 < sizeof whole; n++)
         for (int change = 0; change < 4; change++) {
             char text[sizeof whole];
             kv_chat_template chat;

@@ -525,7 +525,7 @@ static void interrupted_answers(void **state) {
             close(ends[0]);
             if (!freopen("/dev/null", "w", stderr)) _exit(126);
             // So slow that it cannot be over before the signal.
-            execl(getenv("KVRUN"), "kvrun", "-b", "random:openelm-450m:bf16", "--prompt-ids", "5", "--ids",
+            execl(getenv("KVRUN"), "kvrun", "-b", "random:openelm-270m-lp-0.25:bf16", "--prompt-ids", "5", "--ids",
                   "-n", "2000", NULL);
             _exit(127);
         }

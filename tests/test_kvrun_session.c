@@ -283,7 +283,7 @@ static void chats(void **state) {
 static void ctrl_c(void **state) {
     (void)state;
     const char *figures = NULL;
-    kvrun("-b", "random:openelm-450m:bf16", "-t", in_dir("tokenizer.model"), "-n", "2000");
+    kvrun("-b", "random:openelm-270m-lp-0.25:bf16", "-t", in_dir("tokenizer.model"), "-n", "2000");
     until_prompt();
     for (int again = 0; again < 2; again++) {
         type("Hello\n");
@@ -300,7 +300,7 @@ static void ctrl_c(void **state) {
 
 static void sigterm_ends_the_session(void **state) {
     (void)state;
-    kvrun("-b", "random:openelm-450m:bf16", "-t", in_dir("tokenizer.model"), "-n", "2000");
+    kvrun("-b", "random:openelm-270m-lp-0.25:bf16", "-t", in_dir("tokenizer.model"), "-n", "2000");
     until_prompt();
     type("Hello\n");
     while (terminal.length < 8) assert_true(more());
