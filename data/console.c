@@ -42,6 +42,10 @@ int kv_console_signal(void) {
     return interrupted;
 }
 
+void kv_console_forget_signal(void) {
+    interrupted = 0;
+}
+
 void kv_console_calm_threads(char **argv) {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
     if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0)

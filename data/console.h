@@ -10,6 +10,8 @@
 void kv_console_catch_signals(void);
 bool kv_console_interrupted(void);
 int kv_console_signal(void); // which one it was, 0: none
+// What the signal was meant for has ended, the program goes on: as if there had been none.
+void kv_console_forget_signal(void);
 
 // To be called first in main: has OpenMP's waiting threads spin for microseconds rather than, as GCC's
 // runtime does by default, for milliseconds, which on a machine shared with others slows every parallel loop

@@ -2,8 +2,8 @@
 
 #include "data/checkpoint.h"
 #include "data/random_checkpoint.h"
-#include "data/tokenizer_seam.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

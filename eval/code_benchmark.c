@@ -87,6 +87,7 @@ static kv_status complete(struct batch *b, kv_error *err) {
     const kv_generation how = {
         .max_tokens = config->max_tokens,
         .sampling = {.temperature = config->temperature, .top_p = config->top_p, .seed = b->asking->seed},
+        .n_ids = kv_tokenizer_vocab_size(b->asking->tokenizer),
         .streams = b->streams,
         .stop = stop_at_end,
         .context = b};

@@ -190,6 +190,7 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
     if (status == KV_OK)
         status = kv_generate(asking->session, ids, lengths,
                              &(kv_generation){.max_tokens = max_tokens,
+                                              .n_ids = kv_tokenizer_vocab_size(asking->tokenizer),
                                               .stop = stop_at_answer,
                                               .context = (void *)asking->tokenizer},
                              generated, n_generated, err);

@@ -29,6 +29,10 @@ kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capa
 void kv_session_free(kv_session *session);
 void kv_session_reset(kv_session *session); // forget all tokens, keep the memory
 
+// Forgets all but the first `length` tokens of every sequence, so that others can be read behind them. For
+// sessions of a model alone that does not prune.
+void kv_session_rewind(kv_session *session, int64_t length);
+
 // Reads the prompts: ids of all sequences one after the other, lengths[n_seq] (each >= 1). logits [n_seq,
 // vocab_size]: the first token's. With an aux: aux reads n - 1 tokens up to its last layer's keys and values,
 // predictors fill the cache, the base reads the last token. Without: nothing but the last token goes through

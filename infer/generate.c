@@ -8,7 +8,7 @@
 struct decoding {
     kv_session *session;
     const kv_generation *how;
-    int64_t n_seq, vocab_size;
+    int64_t n_seq, vocab_size, n_ids;
     int32_t *generated;
     int64_t *n_generated;
     int32_t *newest;          // [n_seq]
@@ -19,7 +19,7 @@ struct decoding {
 
 static int32_t choose_token(const struct decoding *d, int64_t s) {
     const uint64_t stream = d->how->streams ? d->how->streams[s] : (uint64_t)s;
-    return kv_sample(d->logits + s * d->vocab_size, d->vocab_size, &d->how->sampling, stream,
+    return kv_sample(d->logits + s * d->vocab_size, d->n_ids, &d->how->sampling, stream,
                      (uint64_t)d->n_generated[s], d->candidates);
 }
 
@@ -44,7 +44,7 @@ static kv_status take_tokens(struct decoding *d, int64_t *n_active, kv_error *er
 }
 
 static kv_status decode(struct decoding *d, const int32_t *ids, const int64_t *lengths, kv_error *err) {
-    kv_session_reset(d->session);
+    if (!d->how->append) kv_session_reset(d->session);
     int64_t n_active = d->n_seq;
     kv_status status = kv_session_prefill(d->session, ids, lengths, d->logits, err);
     while (status == KV_OK) {
@@ -75,6 +75,10 @@ kv_status kv_generate(kv_session *session, const int32_t *ids, const int64_t *le
                          .generated = generated,
                          .n_generated = n_generated};
     memset(n_generated, 0, (size_t)d.n_seq * sizeof *n_generated);
+    d.n_ids = how->n_ids ? how->n_ids : d.vocab_size;
+    if (d.n_ids < 1 || d.n_ids > d.vocab_size)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%lld ids to draw from, expected at most the vocabulary's %lld",
+                       (long long)d.n_ids, (long long)d.vocab_size);
     kv_status status = kv_sampling_check(&how->sampling, err);
     if (status != KV_OK || how->max_tokens < 1) return status;
     if (allocate(&d)) {

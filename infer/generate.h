@@ -11,6 +11,8 @@ typedef kv_status kv_stop_fn(void *context, int64_t sequence, const int32_t *gen
 typedef struct kv_generation {
     int64_t max_tokens;
     kv_sampling sampling; // zero: greedy
+    int64_t n_ids;        // ids from here on are never drawn: rows that pad the vocabulary; 0: all are drawn
+    bool append;          // the prompts go on from what the session has read, see kv_session_prefill
     // [n_seq] random stream of each sequence: what is drawn depends on the seed, this and how many tokens of
     // the sequence came before, and so not on the batch it is in. NULL: 0, 1, …
     const uint64_t *streams;
@@ -18,10 +20,10 @@ typedef struct kv_generation {
     void *context;    // of stop
 } kv_generation;
 
-// Prompts as for kv_session_prefill, into an empty session (it is reset first). Each sequence goes on until
-// `stop` says so, or after max_tokens, or when its cache is full; those that have ended cost nothing more.
-// generated [n_seq, max_tokens]: sequence s owns row s; n_generated [n_seq]. A failure of `stop` is passed
-// on; a sampling that makes no sense is KV_ERR_ARGUMENT. Between tokens a signal to stop is obeyed:
-// KV_ERR_INTERRUPTED.
+// Prompts as for kv_session_prefill, into an empty session (it is reset first, unless they append). Each
+// sequence goes on until `stop` says so, or after max_tokens, or when its cache is full; those that have
+// ended cost nothing more. generated [n_seq, max_tokens]: sequence s owns row s; n_generated [n_seq]. A
+// failure of `stop` is passed on; a sampling that makes no sense, or n_ids beyond the vocabulary, is
+// KV_ERR_ARGUMENT. Between tokens a signal to stop is obeyed: KV_ERR_INTERRUPTED.
 kv_status kv_generate(kv_session *session, const int32_t *ids, const int64_t *lengths,
                       const kv_generation *how, int32_t *generated, int64_t *n_generated, kv_error *err);

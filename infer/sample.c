@@ -12,28 +12,31 @@ kv_status kv_sampling_check(const kv_sampling *how, kv_error *err) {
     if (how->temperature > 0 && !(how->top_p > 0 && how->top_p <= 1))
         return kv_fail(err, KV_ERR_ARGUMENT, "top_p: found %g, expected more than 0 and at most 1",
                        how->top_p);
+    if (how->temperature > 0 && how->top_k < 0)
+        return kv_fail(err, KV_ERR_ARGUMENT,
+                       "top_k: found %lld, expected 0 (all tokens) or a positive number",
+                       (long long)how->top_k);
+    if (how->temperature > 0 && !(how->min_p >= 0 && how->min_p <= 1))
+        return kv_fail(err, KV_ERR_ARGUMENT, "min_p: found %g, expected a number from 0 to 1", how->min_p);
     return KV_OK;
 }
 
-// e^((z - max) / temperature) of every token that can be drawn; returns their number, and the sum in *total.
-static int64_t weigh(const float *logits, int64_t vocab_size, double temperature, kv_candidate *candidates,
-                     double *total) {
+// e^((z - max) / temperature) of every token that can be drawn; returns their number.
+static int64_t weigh(const float *logits, int64_t vocab_size, double temperature, kv_candidate *candidates) {
     float max = -INFINITY;
     for (int64_t i = 0; i < vocab_size; i++) max = logits[i] > max ? logits[i] : max;
     int64_t n = 0;
-    *total = 0;
     for (int64_t i = 0; i < vocab_size; i++) {
         if (!(logits[i] > -INFINITY)) continue; // NaN too
         double weight = 1;                      // of the maximum, which may be infinite
         if (logits[i] < max) weight = exp(((double)logits[i] - (double)max) / temperature);
         if (weight <= 0) continue;
         candidates[n++] = (kv_candidate){weight, (int32_t)i};
-        *total += weight;
     }
     return n;
 }
 
-// ---- The nucleus ---------------------------------------------------------------------------------------
+// ---- Who stays -----------------------------------------------------------------------------------------
 
 static bool precedes(const kv_candidate *a, const kv_candidate *b) {
     return a->weight > b->weight || (a->weight == b->weight && a->id < b->id);
@@ -54,18 +57,50 @@ static void sink(kv_candidate *heap, int64_t n, int64_t i) {
     }
 }
 
-// Takes the most probable of the candidates until their mass is enough: they end up, the last taken first, at
-// the end of the array. A heap, because the nucleus is small and the vocabulary is not. Returns their number.
-static int64_t take_nucleus(kv_candidate *candidates, int64_t n, double enough, double *mass) {
+// Takes the `most` most probable of the candidates: they end up, the last taken first, at the end of the
+// array. A heap, because few are wanted and the vocabulary is large.
+static void take_first(kv_candidate *candidates, int64_t n, int64_t most) {
+    for (int64_t i = n / 2; i-- > 0;) sink(candidates, n, i);
+    for (int64_t left = n; left > n - most;) {
+        exchange(&candidates[0], &candidates[--left]);
+        sink(candidates, left, 0);
+    }
+}
+
+// The same for as many as it takes to have `enough` mass together, at least one. Returns their number.
+static int64_t take_mass(kv_candidate *candidates, int64_t n, double enough) {
     for (int64_t i = n / 2; i-- > 0;) sink(candidates, n, i);
     int64_t left = n;
-    *mass = 0;
-    while (left > 0 && (left == n || *mass < enough)) {
-        *mass += candidates[0].weight;
+    for (double mass = 0; left > 0 && (left == n || mass < enough);) {
+        mass += candidates[0].weight;
         exchange(&candidates[0], &candidates[--left]);
         sink(candidates, left, 0);
     }
     return n - left;
+}
+
+static double mass_of(const kv_candidate *candidates, int64_t n) {
+    double mass = 0;
+    for (int64_t i = 0; i < n; i++) mass += candidates[i].weight;
+    return mass;
+}
+
+// Leaves those that top_k, top_p and min_p let pass in *candidates (moved on to the first); their number.
+static int64_t keep(kv_candidate **candidates, int64_t n, const kv_sampling *how) {
+    if (how->top_k > 0 && how->top_k < n) {
+        take_first(*candidates, n, how->top_k);
+        *candidates += n - how->top_k;
+        n = how->top_k;
+    }
+    if (how->top_p < 1) {
+        const int64_t kept = take_mass(*candidates, n, how->top_p * mass_of(*candidates, n));
+        *candidates += n - kept;
+        n = kept;
+    }
+    int64_t kept = 0; // weights are relative to the largest
+    for (int64_t i = 0; i < n; i++)
+        if ((*candidates)[i].weight >= how->min_p) (*candidates)[kept++] = (*candidates)[i];
+    return kept;
 }
 
 // ---- Drawing -------------------------------------------------------------------------------------------
@@ -75,16 +110,11 @@ int32_t kv_sample(const float *logits, int64_t vocab_size, const kv_sampling *ho
     int32_t greedy;
     kv_argmax(logits, 1, vocab_size, &greedy);
     if (how->temperature == 0) return greedy;
-    double mass;
-    int64_t n = weigh(logits, vocab_size, how->temperature, candidates, &mass);
+    int64_t n = weigh(logits, vocab_size, how->temperature, candidates);
     if (n == 0) return greedy;
-    if (how->top_p < 1) {
-        const int64_t kept = take_nucleus(candidates, n, how->top_p * mass, &mass);
-        candidates += n - kept;
-        n = kept;
-    }
+    n = keep(&candidates, n, how);
     const kv_rng rng = {.seed = how->seed, .stream = stream};
-    double left = kv_rng_uniform(rng, position) * mass;
+    double left = kv_rng_uniform(rng, position) * mass_of(candidates, n);
     for (int64_t i = 0; i + 1 < n; i++) {
         left -= candidates[i].weight;
         if (left < 0) return candidates[i].id;

@@ -1,8 +1,13 @@
 // Choosing the next token from logits.
 //
-//   p_i = softmax(logits / temperature); the nucleus is the smallest set of most probable tokens whose mass
-//   reaches top_p, and a token is drawn from it in proportion to p.           [Holtzman et al. 2020, section
-//   3.1]
+//   p_i = softmax(logits / temperature), of which stay, one after the other:
+//   top_k    the k most probable tokens                                            [Fan et al. 2018, section
+//   5] top_p    the smallest set of the most probable of those whose share of their mass reaches top_p: the
+//            nucleus                                                         [Holtzman et al. 2020,
+//            section 3.1]
+//   min_p    those at least min_p times as probable as the most probable token     [Nguyen et al. 2024,
+//   section 3] and a token is drawn from what is left in proportion to p. That is the order of Hugging Face's
+//   generation.
 #pragma once
 
 #include "core/status.h"
@@ -13,6 +18,8 @@ typedef struct kv_sampling {
     double temperature; // 0: the most probable token, and nothing else here matters
     double top_p;       // in (0, 1]; 1: all tokens
     uint64_t seed;
+    int64_t top_k; // 0: all tokens
+    double min_p;  // in [0, 1]; 0: all tokens
 } kv_sampling;
 
 // KV_ERR_ARGUMENT naming what is out of its range.

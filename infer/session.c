@@ -140,6 +140,11 @@ void kv_session_reset(kv_session *session) {
     memset(session->lengths, 0, (size_t)session->n_seq * sizeof *session->lengths);
 }
 
+void kv_session_rewind(kv_session *session, int64_t length) {
+    for (int64_t s = 0; s < session->n_seq; s++)
+        if (session->lengths[s] > length) session->lengths[s] = length;
+}
+
 // ---- Questions -----------------------------------------------------------------------------------------
 
 int64_t kv_session_n_seq(const kv_session *session) {

@@ -134,6 +134,82 @@ static void test_nucleus_equals_sorting(void **state) {
     }
 }
 
+// ---- top_k, min_p, and all three together --------------------------------------------------------------
+
+// What should be drawn how often, straight from the definition: tokens in order of probability (equal ones by
+// id), cut after k, cut where the nucleus of those is full, cut below min_p of the first.
+static void expected_shares(const float *logits, const kv_sampling *how, double *p) {
+    int order[SMALL];
+    softmax(logits, how->temperature, p);
+    for (int i = 0; i < SMALL; i++) {
+        int place = i;
+        for (; place > 0 && p[order[place - 1]] < p[i]; place--) order[place] = order[place - 1];
+        order[place] = i;
+    }
+    int kept = how->top_k > 0 && how->top_k < SMALL ? (int)how->top_k : SMALL;
+    double total = 0, mass = 0;
+    for (int i = 0; i < kept; i++) total += p[order[i]];
+    int nucleus = 0;
+    while (nucleus < kept && (nucleus == 0 || mass < how->top_p * total)) mass += p[order[nucleus++]];
+    if (how->top_p < 1) kept = nucleus;
+    while (p[order[kept - 1]] < how->min_p * p[order[0]]) kept--;
+    double left = 0;
+    for (int i = 0; i < kept; i++) left += p[order[i]];
+    for (int i = 0; i < SMALL; i++) p[order[i]] = i < kept ? p[order[i]] / left : 0;
+}
+
+static void test_all_limits_together(void **state) {
+    (void)state;
+    static const float tied[SMALL] = {1, 0, 1, 1, 0, 0.5f};
+    static const double nuclei[] = {1, 0.9, 0.6, 0.05}, floors[] = {0, 0.05, 0.3, 0.7, 1};
+    // 99.99th percentiles of χ² with 1 to 5 degrees of freedom: there are 320 tries.
+    static const double bounds[] = {0, 15.2, 18.5, 21.2, 23.6, 25.8};
+    for (int64_t k = 0; k <= SMALL + 1; k++)
+        for (int a = 0; a < 4; a++)
+            for (int b = 0; b < 5; b++)
+                for (int which = 0; which < 2; which++) {
+                    const kv_sampling how = {
+                        .temperature = 1.1, .top_p = nuclei[a], .seed = 14, .top_k = k, .min_p = floors[b]};
+                    const float *logits = which ? tied : logits_of_six;
+                    int64_t counts[SMALL];
+                    double p[SMALL];
+                    expected_shares(logits, &how, p);
+                    int possible = 0;
+                    for (int i = 0; i < SMALL; i++) possible += p[i] > 0;
+                    count_draws(logits, &how, counts);
+                    const double distance = chi_square(counts, p); // the others never come
+                    if (distance > bounds[possible - 1] + 1e-9)
+                        fail_msg("top_k %d, top_p %g, min_p %g: %g", (int)k, nuclei[a], floors[b], distance);
+                }
+}
+
+static void test_limits_of_a_large_vocabulary(void **state) {
+    (void)state;
+    enum { VOCABULARY = 5000 };
+    static float logits[VOCABULARY];
+    static kv_candidate room[VOCABULARY];
+    for (int i = 0; i < VOCABULARY; i++) logits[i] = (float)test_value(15, i) * 4;
+    int64_t best[3] = {0};
+    for (int n = 0; n < 3; n++) {
+        for (int64_t i = 0; i < VOCABULARY; i++) {
+            bool before = false;
+            for (int m = 0; m < n; m++) before = before || best[m] == i;
+            if (!before && (best[n] == 0 || logits[i] > logits[best[n]])) best[n] = i;
+        }
+    }
+    int64_t seen[3] = {0};
+    for (uint64_t i = 0; i < 300; i++) {
+        const kv_sampling how = {.temperature = 2, .top_p = 1, .seed = 3, .top_k = 3};
+        const int32_t id = kv_sample(logits, VOCABULARY, &how, 0, i, room);
+        for (int m = 0; m < 3; m++) seen[m] += id == best[m];
+        // Half as probable as the best at least, whatever comes.
+        const kv_sampling half = {.temperature = 2, .top_p = 1, .seed = 3, .min_p = 0.5};
+        const int32_t near = kv_sample(logits, VOCABULARY, &half, 0, i, room);
+        assert_true(exp(((double)logits[near] - (double)logits[best[0]]) / 2) >= 0.5);
+    }
+    assert_true(seen[0] > 0 && seen[1] > 0 && seen[2] > 0 && seen[0] + seen[1] + seen[2] == 300);
+}
+
 static void test_cold_limit(void **state) {
     (void)state;
     kv_candidate room[SMALL];
@@ -183,12 +259,18 @@ static void test_refusals(void **state) {
         kv_sampling how;
         const char *message;
     } cases[] = {
-        {{-1, 1, 0}, "temperature: found -1, expected 0 (greedy) or a positive number"},
-        {{NAN, 1, 0}, "temperature: found nan, expected 0 (greedy) or a positive number"},
-        {{INFINITY, 1, 0}, "temperature: found inf, expected 0 (greedy) or a positive number"},
-        {{1, 0, 0}, "top_p: found 0, expected more than 0 and at most 1"},
-        {{1, 1.5, 0}, "top_p: found 1.5, expected more than 0 and at most 1"},
-        {{1, NAN, 0}, "top_p: found nan, expected more than 0 and at most 1"},
+        {{.temperature = -1, .top_p = 1}, "temperature: found -1, expected 0 (greedy) or a positive number"},
+        {{.temperature = NAN, .top_p = 1},
+         "temperature: found nan, expected 0 (greedy) or a positive number"},
+        {{.temperature = INFINITY, .top_p = 1},
+         "temperature: found inf, expected 0 (greedy) or a positive number"},
+        {{.temperature = 1, .top_p = 0}, "top_p: found 0, expected more than 0 and at most 1"},
+        {{.temperature = 1, .top_p = 1.5}, "top_p: found 1.5, expected more than 0 and at most 1"},
+        {{.temperature = 1, .top_p = 1, .top_k = -3},
+         "top_k: found -3, expected 0 (all tokens) or a positive number"},
+        {{.temperature = 1, .top_p = 1, .min_p = 1.5}, "min_p: found 1.5, expected a number from 0 to 1"},
+        {{.temperature = 1, .top_p = 1, .min_p = NAN}, "min_p: found nan, expected a number from 0 to 1"},
+        {{.temperature = 1, .top_p = NAN}, "top_p: found nan, expected more than 0 and at most 1"},
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         kv_error err = {0};
@@ -257,16 +339,93 @@ static void test_batch_independence(void **state) {
     kv_model_free(system.base);
 }
 
+// Rows that pad the vocabulary are never drawn, however probable the model thinks them.
+static void test_padding_is_never_drawn(void **state) {
+    (void)state;
+    kv_model_spec spec = tiny_base();
+    const kv_system system = {.base = tiny_model(&spec, 1)};
+    kv_error err = {0};
+    kv_session *session;
+    int32_t ids[PROMPT], free_run[LONG], kept[LONG];
+    int64_t length = PROMPT, n;
+    tiny_ids(ids, PROMPT, 20, 4);
+    assert_int_equal(kv_session_create(&system, 1, 2 * LONG, &session, &err), KV_OK);
+    for (int sampled = 0; sampled < 2; sampled++) {
+        kv_generation how = {.max_tokens = LONG,
+                             .sampling = {.temperature = sampled ? 2 : 0, .top_p = 1, .seed = 5}};
+        assert_int_equal(kv_generate(session, ids, &length, &how, free_run, &n, &err), KV_OK);
+        int32_t largest = 0;
+        for (int i = 0; i < LONG; i++) largest = free_run[i] > largest ? free_run[i] : largest;
+        how.n_ids = largest; // the largest one itself may not come any more
+        assert_int_equal(kv_generate(session, ids, &length, &how, kept, &n, &err), KV_OK);
+        assert_int_equal(n, LONG);
+        for (int i = 0; i < LONG; i++) assert_true(kept[i] < largest);
+        how.n_ids = largest + 1;
+        if (!sampled) { // greedy: those that were left out had not been chosen anyway
+            assert_int_equal(kv_generate(session, ids, &length, &how, kept, &n, &err), KV_OK);
+            assert_memory_equal(kept, free_run, sizeof kept);
+        }
+    }
+    static const int64_t wrong[] = {-1, 62};
+    for (int i = 0; i < 2; i++) {
+        const kv_generation how = {.max_tokens = 1, .n_ids = wrong[i]};
+        assert_int_equal(kv_generate(session, ids, &length, &how, kept, &n, &err), KV_ERR_ARGUMENT);
+        assert_non_null(strstr(err.message, "expected at most the vocabulary's 61"));
+    }
+    kv_session_free(session);
+    kv_model_free(system.base);
+}
+
+// A conversation read turn by turn, each behind what is in the cache already, gives what reading it whole
+// from the start gives; also when its end is taken back and told anew.
+static void test_turns_equal_reading_anew(void **state) {
+    (void)state;
+    enum { FIRST = 5, SECOND = 7, TURN = 4 };
+    kv_model_spec spec = tiny_base();
+    const kv_system system = {.base = tiny_model(&spec, 1)};
+    kv_error err = {0};
+    kv_session *session, *anew;
+    int32_t ids[FIRST + TURN + SECOND], turn[TURN], whole[TURN];
+    const int64_t first = FIRST, all = FIRST + TURN + SECOND;
+    int64_t n;
+    const kv_generation how = {.max_tokens = TURN};
+    const kv_generation on = {.max_tokens = TURN, .append = true};
+    tiny_ids(ids, FIRST, spec.vocab_size, 4);
+    tiny_ids(ids + FIRST + TURN, SECOND, spec.vocab_size, 5);
+    assert_int_equal(kv_session_create(&system, 1, 32, &session, &err), KV_OK);
+    assert_int_equal(kv_session_create(&system, 1, 32, &anew, &err), KV_OK);
+    assert_int_equal(kv_generate(session, ids, &first, &how, ids + FIRST, &n, &err), KV_OK);
+    assert_int_equal(kv_session_length(session, 0), FIRST + TURN - 1); // the newest one has not been read
+    assert_int_equal(kv_generate(anew, ids, &all, &how, whole, &n, &err), KV_OK);
+    for (int64_t kept = FIRST + TURN - 1; kept >= 1; kept -= 3) {
+        const int64_t rest = all - kept;
+        kv_session_rewind(session, kept);
+        assert_int_equal(kv_session_length(session, 0), kept);
+        assert_int_equal(kv_generate(session, ids + kept, &rest, &on, turn, &n, &err), KV_OK);
+        assert_memory_equal(turn, whole, sizeof turn);
+        assert_int_equal(kv_session_length(session, 0), all + TURN - 1);
+    }
+    kv_session_rewind(session, 100); // longer than it is: nothing happens
+    assert_int_equal(kv_session_length(session, 0), all + TURN - 1);
+    kv_session_free(session);
+    kv_session_free(anew);
+    kv_model_free(system.base);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_distribution),
         cmocka_unit_test(test_nucleus_distribution),
         cmocka_unit_test(test_nucleus_ends_exactly),
         cmocka_unit_test(test_nucleus_equals_sorting),
+        cmocka_unit_test(test_all_limits_together),
+        cmocka_unit_test(test_limits_of_a_large_vocabulary),
         cmocka_unit_test(test_cold_limit),
         cmocka_unit_test(test_extreme_logits),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_batch_independence),
+        cmocka_unit_test(test_padding_is_never_drawn),
+        cmocka_unit_test(test_turns_equal_reading_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,69 @@
+#include "infer/kvrun.h"
+
+#include "data/console.h"
+#include "data/json_file.h"
+#include "infer/cost.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static kv_status put_json(const kvrun *run, const int32_t *ids, int64_t n, const kvrun_answer *answer,
+                          kv_error *err) {
+    json_t *object = kvrun_answer_json(answer, &run->system, n), *prompt = kvrun_ids_json(ids, n);
+    if (!object || json_object_set_new(object, "prompt_ids", prompt) != 0) {
+        json_decref(object);
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for the JSON object");
+    }
+    kv_json_put(stdout, object, JSON_COMPACT);
+    return kvrun_flush(stdout, err);
+}
+
+static kv_status answer_once(const kvrun *run, const int32_t *ids, int64_t n, bool *interrupted,
+                             kv_error *err) {
+    const kvrun_options *o = &run->options;
+    const int64_t room = run->context - n;
+    kv_session *session;
+    kv_status status =
+        kvrun_session(&run->system, n + (o->max_tokens < room ? o->max_tokens : room), &session, err);
+    if (status != KV_OK) return status;
+    kvrun_answer answer;
+    status = kvrun_answer_make(run, session, ids, n, false, o->json ? NULL : stdout, &answer, err);
+    if (status == KV_OK && o->json) status = put_json(run, ids, n, &answer, err);
+    if (status == KV_OK && !o->json) {
+        fputc('\n', stdout);
+        status = kvrun_flush(stdout, err);
+    }
+    if (status == KV_OK && !o->quiet && !o->json) kvrun_show_figures(&answer, &run->system, n);
+    *interrupted = status == KV_OK && !strcmp(answer.finish, "interrupted");
+    kvrun_answer_free(&answer);
+    kv_session_free(session);
+    return status;
+}
+
+static kv_status work(kvrun *run, bool *interrupted, kv_error *err) {
+    const bool interactive = kvrun_is_interactive(&run->options);
+    int32_t *ids = NULL;
+    int64_t n = 0;
+    kv_status status = kvrun_open(run, err);
+    if (status == KV_OK && !interactive) status = kvrun_prompt_read(run, &ids, &n, err);
+    if (status == KV_OK) status = kvrun_load(run, err);
+    if (status == KV_OK && interactive) return kvrun_interact(run, err);
+    if (status == KV_OK)
+        status = (run->options.compare ? kvrun_compare : answer_once)(run, ids, n, interrupted, err);
+    free(ids);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    kv_console_calm_threads(argv);
+    kvrun run = {0};
+    kv_error err = {0};
+    bool interrupted = false;
+    kvrun_options_parse(argc, argv, &run.options);
+    kv_console_catch_signals();
+    kv_status status = work(&run, &interrupted, &err);
+    kvrun_close(&run);
+    if (status != KV_OK && status != KV_ERR_INTERRUPTED) fprintf(stderr, "kvrun: %s\n", err.message);
+    if (status == KV_ERR_INTERRUPTED || interrupted) return 128 + kv_console_signal();
+    return status == KV_OK ? 0 : 1;
+}

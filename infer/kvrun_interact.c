@@ -1,0 +1,218 @@
+// A conversation at the terminal.
+//
+// Every turn tokenizes the whole conversation anew and reads what the session has not read yet: a base alone
+// keeps its cache and reads from where the ids differ. With a predicted or a pruned prompt everything is read
+// again, as their caches hold no prompt of the base's own.
+#include "infer/kvrun.h"
+
+#include "data/console.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct talk {
+    const kvrun *run;
+    kv_session *session;
+    int32_t *read; // [n_read] what the session has read
+    int64_t n_read;
+    // Plain: everything in one text. Chat: messages, of which a system message is not one.
+    char *text;
+    kv_chat_message *messages;
+    int64_t n_messages;
+};
+
+static const char help[] =
+    "Type a message; the model goes on from all that was said. Ctrl-C ends an answer, and the session at the "
+    "prompt.\n"
+    "  /reset  forget the conversation     /quit, Ctrl-D  end\n"
+    "  /help   this                        //...          a message that begins with a slash\n";
+
+// ---- What has been said --------------------------------------------------------------------------------
+
+static void drop_last(struct talk *t) {
+    free((char *)t->messages[--t->n_messages].text);
+}
+
+static void forget(struct talk *t) {
+    while (t->n_messages > 0) drop_last(t);
+    if (t->text) *t->text = '\0';
+    t->n_read = 0;
+    kv_session_reset(t->session);
+}
+
+static kv_status add_message(struct talk *t, kv_chat_role role, const char *text, kv_error *err) {
+    kv_chat_message *more = realloc(t->messages, (size_t)(t->n_messages + 1) * sizeof *more);
+    if (more) t->messages = more;
+    char *copy = more ? strdup(text) : NULL;
+    if (!copy) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the conversation");
+    t->messages[t->n_messages++] = (kv_chat_message){role, copy};
+    return KV_OK;
+}
+
+static kv_status add_text(struct talk *t, const char *text, kv_error *err) {
+    const size_t before = t->text ? strlen(t->text) : 0;
+    char *longer = realloc(t->text, before + strlen(text) + 1);
+    if (!longer) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the conversation");
+    strcpy(longer + before, text);
+    t->text = longer;
+    return KV_OK;
+}
+
+// The user's words; in plain text a line of their own.
+static kv_status say(struct talk *t, const char *line, kv_error *err) {
+    if (t->run->options.chat) return add_message(t, KV_CHAT_USER, line, err);
+    const size_t before = t->text ? strlen(t->text) : 0;
+    kv_status status = before > 0 && t->text[before - 1] != '\n' ? add_text(t, "\n", err) : KV_OK;
+    return status == KV_OK ? add_text(t, line, err) : status;
+}
+
+static kv_status encode(const struct talk *t, int32_t **ids, int64_t *n, kv_error *err) {
+    const kvrun *run = t->run;
+    if (!run->options.chat) return kvrun_prompt_encode(run, t->text, strlen(t->text), ids, n, err);
+    kv_chat_message *all = malloc((size_t)(t->n_messages + 1) * sizeof *all);
+    if (!all) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the conversation");
+    const bool system = run->options.system != NULL;
+    if (system) all[0] = (kv_chat_message){KV_CHAT_SYSTEM, run->options.system};
+    memcpy(all + system, t->messages, (size_t)t->n_messages * sizeof *all);
+    kv_status status = kv_chat_encode(&run->chat, run->tokenizer, all, t->n_messages + system, ids, n, err);
+    free(all);
+    return status;
+}
+
+// ---- Turns ---------------------------------------------------------------------------------------------
+
+// Ids that the session has read already. The last one is always read, for its logits.
+static int64_t known(const struct talk *t, const int32_t *ids, int64_t n) {
+    const kv_system *system = &t->run->system;
+    if (system->predictor || system->pruning.kind != KV_PRUNE_NONE) return 0;
+    int64_t same = 0;
+    while (same < t->n_read && same < n - 1 && t->read[same] == ids[same]) same++;
+    return same;
+}
+
+static void show_turn(const struct talk *t, const kvrun_answer *a, int64_t n, int64_t n_new) {
+    char ttft[32];
+    if (t->run->options.quiet) return;
+    fprintf(stderr, "[first token after %s, %lld of %lld tokens read; %lld tokens",
+            kvrun_seconds(a->ttft, ttft), (long long)n_new, (long long)n, (long long)a->n);
+    if (a->tokens_per_second > 0) fprintf(stderr, ", %.1f a second", a->tokens_per_second);
+    fprintf(stderr, "; ended by %s; context %lld of %lld]\n", a->finish, (long long)(n + a->n),
+            (long long)t->run->context);
+}
+
+// What the session holds now: the prompt, and of what was generated all that went through it.
+static kv_status remember(struct talk *t, const int32_t *ids, int64_t n, const kvrun_answer *a,
+                          kv_error *err) {
+    int64_t length = kv_session_length(t->session, 0);
+    int32_t *longer = realloc(t->read, (size_t)(n + a->n) * sizeof *longer + 1);
+    if (!longer) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the conversation");
+    t->read = longer;
+    memcpy(longer, ids, (size_t)n * sizeof *ids);
+    if (a->n > 0) memcpy(longer + n, a->ids, (size_t)a->n * sizeof *longer);
+    t->n_read = length < n + a->n ? length : n + a->n;
+    return KV_OK;
+}
+
+static kv_status answer(struct talk *t, const int32_t *ids, int64_t n, kv_error *err) {
+    const int64_t same = known(t, ids, n);
+    kvrun_answer a;
+    kv_session_rewind(t->session, same);
+    t->n_read = 0; // nothing is sure if this fails
+    kv_status status = kvrun_answer_make(t->run, t->session, ids + same, n - same, same > 0, stdout, &a, err);
+    if (a.n > 0 || status == KV_OK) fputc('\n', stdout);
+    if (status == KV_OK) status = kvrun_flush(stdout, err);
+    if (status == KV_OK) show_turn(t, &a, n, n - same);
+    if (status == KV_OK) status = remember(t, ids, n, &a, err);
+    if (status == KV_OK)
+        status =
+            t->run->options.chat ? add_message(t, KV_CHAT_ASSISTANT, a.text, err) : add_text(t, a.text, err);
+    kvrun_answer_free(&a);
+    return status;
+}
+
+// Says what does not fit, and takes the user's words back.
+static void refuse(struct talk *t, size_t text_before, int64_t n) {
+    fprintf(
+        stderr,
+        "[the conversation would have %lld tokens, the context holds %lld: say it shorter, or /reset to begin "
+        "anew]\n",
+        (long long)n, (long long)t->run->context);
+    if (t->run->options.chat) drop_last(t);
+    if (t->text) t->text[text_before] = '\0';
+}
+
+static kv_status turn(struct talk *t, const char *line, kv_error *err) {
+    int32_t *ids = NULL;
+    int64_t n = 0;
+    const size_t before = t->text ? strlen(t->text) : 0;
+    kv_status status = say(t, line, err);
+    if (status == KV_OK) status = encode(t, &ids, &n, err);
+    if (status == KV_OK && n > t->run->context)
+        refuse(t, before, n);
+    else if (status == KV_OK && n > 0)
+        status = answer(t, ids, n, err);
+    free(ids);
+    // Ctrl-C was meant for the answer.
+    if (status == KV_OK && kv_console_signal() == SIGINT) kv_console_forget_signal();
+    if (status == KV_OK && kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+    return status;
+}
+
+// ---- The session ---------------------------------------------------------------------------------------
+
+// A line that begins with a slash. *over: it ends the session.
+static void command(struct talk *t, const char *line, bool *over) {
+    if (!strcmp(line, "/quit") || !strcmp(line, "/exit"))
+        *over = true;
+    else if (!strcmp(line, "/reset"))
+        forget(t), fputs("[forgotten]\n", stderr);
+    else if (!strcmp(line, "/help"))
+        fputs(help, stderr);
+    else
+        fprintf(stderr, "[there is no %s; /help tells what there is]\n", line);
+}
+
+static kv_status converse(struct talk *t, kvrun_line *line, kv_error *err) {
+    for (bool over = false; !over;) {
+        bool end;
+        fputs("> ", stderr);
+        fflush(stderr);
+        kv_status status = kvrun_line_read(line, &end, err);
+        if (status != KV_OK || end) {
+            fputc('\n', stderr);
+            return status;
+        }
+        const char *text = line->text;
+        if (text[0] == '/' && text[1] != '/')
+            command(t, text, &over);
+        else if (*text)
+            status = turn(t, text + (*text == '/'), err);
+        if (status != KV_OK) return status;
+    }
+    return KV_OK;
+}
+
+static void greet(const kvrun *run) {
+    if (run->options.quiet) return;
+    const bool again = run->system.predictor || run->system.pruning.kind != KV_PRUNE_NONE;
+    fprintf(stderr, "[%s, context %lld tokens%s; /help tells more]\n", kvrun_system_name(&run->system),
+            (long long)run->context, again ? ", read as a whole at every turn" : "");
+}
+
+kv_status kvrun_interact(const kvrun *run, kv_error *err) {
+    struct talk t = {.run = run};
+    kvrun_line line = {0};
+    kv_status status = kvrun_session(&run->system, run->context, &t.session, err);
+    if (status == KV_OK) {
+        greet(run);
+        status = converse(&t, &line, err);
+        forget(&t);
+    }
+    free(line.text);
+    free(t.read);
+    free(t.text);
+    free(t.messages);
+    kv_session_free(t.session);
+    return status;
+}

@@ -1,0 +1,65 @@
+// Standard input, and lines typed at a terminal.
+#include "infer/kvrun.h"
+
+#include "data/console.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// Signals are let in only while it waits, so that none can come
+// between the look at the flag and the wait; reading itself would go on after one.
+kv_status kvrun_wait_for_input(kv_error *err) {
+    sigset_t stops, before;
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGINT);
+    sigaddset(&stops, SIGTERM);
+    sigprocmask(SIG_BLOCK, &stops, &before);
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    int ready = -1;
+    while (!kv_console_interrupted() && (ready = ppoll(&input, 1, NULL, &before)) < 0 && errno == EINTR) {
+    }
+    const int error = errno;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+    if (ready < 0) return kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(error));
+    return KV_OK;
+}
+
+static kv_status put(kvrun_line *line, const char *text, size_t n, kv_error *err) {
+    if (line->length + n + 1 > line->capacity) {
+        const size_t capacity = 2 * (line->length + n) + 128;
+        char *larger = realloc(line->text, capacity);
+        if (!larger) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a line of %zu bytes", capacity);
+        line->text = larger, line->capacity = capacity;
+    }
+    memcpy(line->text + line->length, text, n);
+    line->text[line->length += n] = '\0';
+    return KV_OK;
+}
+
+kv_status kvrun_line_read(kvrun_line *line, bool *end, kv_error *err) {
+    line->length = 0;
+    *end = false;
+    kv_status status = put(line, "", 0, err);
+    while (status == KV_OK) {
+        const char *stop = memchr(line->ahead, '\n', line->n_ahead);
+        const size_t n = stop ? (size_t)(stop - line->ahead) : line->n_ahead;
+        status = put(line, line->ahead, n, err);
+        line->n_ahead -= n + (stop != NULL);
+        if (stop) memmove(line->ahead, stop + 1, line->n_ahead);
+        if (stop || status != KV_OK) break;
+        status = kvrun_wait_for_input(err);
+        if (status != KV_OK) break;
+        const ssize_t got = read(STDIN_FILENO, line->ahead, sizeof line->ahead);
+        if (got < 0 && errno != EIO) status = kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(errno));
+        if (got > 0) line->n_ahead = (size_t)got;
+        if (got <= 0) { // Ctrl-D, or the terminal is gone
+            *end = line->length == 0;
+            break;
+        }
+    }
+    return status;
+}

@@ -1,0 +1,158 @@
+// From options to loaded models that fit each other.
+#include "infer/kvrun.h"
+
+#include "data/checkpoint.h"
+#include "data/console.h"
+#include "data/pair.h"
+#include "data/random_checkpoint.h"
+
+#include <libgen.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// ---- Checks, before any weights are loaded -------------------------------------------------------------
+
+// What is asked for must fit each model; *room shrinks to what does.
+static kv_status check_context(const kvrun *run, const char *dir, int64_t context, int64_t *room,
+                               kv_error *err) {
+    if (run->options.context > context)
+        return kv_fail(err, KV_ERR_RANGE, "--context %lld does not fit the context of %s, %lld tokens",
+                       (long long)run->options.context, dir, (long long)(context > 0 ? context : 0));
+    if (context < 1)
+        return kv_fail(err, KV_ERR_RANGE, "%s: its context leaves no room for tokens to look ahead", dir);
+    if (context < *room) *room = context;
+    return KV_OK;
+}
+
+static kv_status check_pair(kvrun *run, kv_model_spec *base, kv_error *err) {
+    const kvrun_options *o = &run->options;
+    const kv_pair pair = {.base = o->base,
+                          .aux = o->aux,
+                          .predictor = o->predictor,
+                          .tokenizer = o->tokenizer,
+                          .opened = run->tokenizer};
+    run->context = o->context ? o->context : INT64_MAX;
+    kv_status status = kv_pair_check(&pair, err);
+    if (status == KV_OK) status = kv_checkpoint_spec(o->base, base, err);
+    if (status == KV_OK) status = check_context(run, o->base, base->context_length, &run->context, err);
+    if (status != KV_OK || !o->aux) return status;
+    kv_model_spec aux;
+    status = kv_checkpoint_spec(o->aux, &aux, err);
+    const int64_t ahead =
+        o->pruning.kind == KV_PRUNE_SPECULATIVE ? kv_pruning_resolved(&o->pruning).lookahead : 0;
+    if (status == KV_OK) status = check_context(run, o->aux, aux.context_length - ahead, &run->context, err);
+    return status;
+}
+
+// ---- Tokenizer and chat template -----------------------------------------------------------------------
+
+static kv_status open_tokenizer(kvrun *run, kv_error *err) {
+    kvrun_options *o = &run->options;
+    if (!o->tokenizer && kv_tokenizer_present(o->base)) o->tokenizer = o->base;
+    if (o->tokenizer) return kv_tokenizer_open(o->tokenizer, &run->tokenizer, err);
+    if (o->prompt_ids && o->ids && o->n_stops == 0) return KV_OK;
+    return kv_fail(err, KV_ERR_ARGUMENT,
+                   "%s has no tokenizer: give one with --tokenizer, or use --prompt-ids with --ids", o->base);
+}
+
+// The template lies beside the tokenizer, or with the base.
+static kv_status open_chat(kvrun *run, kv_error *err) {
+    const kvrun_options *o = &run->options;
+    struct stat info;
+    char beside[PATH_MAX];
+    snprintf(beside, sizeof beside, "%s", o->tokenizer);
+    const char *dir = stat(beside, &info) == 0 && S_ISDIR(info.st_mode) ? beside : dirname(beside);
+    bool found;
+    kv_status status = kv_chat_template_read(dir, &run->chat, &found, err);
+    if (status == KV_OK && !found) status = kv_chat_template_read(o->base, &run->chat, &found, err);
+    if (status != KV_OK) return status;
+    if (!found)
+        return kv_fail(
+            err, KV_ERR_ARGUMENT,
+            "--chat: neither %s nor %s has a chat template (chat_template.jinja, or chat_template in "
+            "tokenizer_config.json)",
+            dir, o->base);
+    run->end = kv_tokenizer_find(run->tokenizer, kv_chat_end(&run->chat));
+    if (run->end >= 0) return KV_OK;
+    return kv_fail(err, KV_ERR_MISMATCH,
+                   "--chat: the template ends answers with %s, the tokenizer has no such token",
+                   kv_chat_end(&run->chat));
+}
+
+// ---- Weights -------------------------------------------------------------------------------------------
+
+// Large models of random weights take seconds.
+static kv_status announce(const kvrun *run, const char *dir, kv_error *err) {
+    if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+    if (!run->options.quiet && isatty(STDERR_FILENO)) fprintf(stderr, "\r\033[Kloading %s ...", dir);
+    return KV_OK;
+}
+
+static kv_status load_model(const kvrun *run, const char *dir, kv_model **model, kv_error *err) {
+    kv_status status = announce(run, dir, err);
+    return status == KV_OK ? kv_checkpoint_load(dir, model, err) : status;
+}
+
+static kv_status load_predictor(kvrun *run, kv_error *err) {
+    const char *dir = run->options.predictor;
+    kv_system *system = &run->system;
+    char fingerprint[17] = "";
+    kv_status status = announce(run, dir, err);
+    if (status != KV_OK) return status;
+    // A random one was made for no base in particular.
+    const bool random = kv_is_random_predictor(dir);
+    if (!random) kv_checkpoint_fingerprint(system->base, fingerprint);
+    return kv_predictor_load(dir, &system->base->spec, &system->aux->spec, random ? NULL : fingerprint, NULL,
+                             &system->predictor, err);
+}
+
+kv_status kvrun_load(kvrun *run, kv_error *err) {
+    const kvrun_options *o = &run->options;
+    kv_status status = load_model(run, o->base, &run->system.base, err);
+    if (status == KV_OK && o->aux) status = load_model(run, o->aux, &run->system.aux, err);
+    if (status == KV_OK && o->predictor) status = load_predictor(run, err);
+    if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+    if (!o->quiet && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+    return status;
+}
+
+kv_status kvrun_open(kvrun *run, kv_error *err) {
+    kv_model_spec base;
+    run->end = -1;
+    run->system.pruning = run->options.pruning;
+    kv_status status = open_tokenizer(run, err);
+    if (status == KV_OK && run->options.chat) status = open_chat(run, err);
+    if (status == KV_OK) status = check_pair(run, &base, err);
+    if (status == KV_OK)
+        run->n_ids = run->tokenizer ? kv_tokenizer_vocab_size(run->tokenizer) : base.vocab_size;
+    return status;
+}
+
+void kvrun_close(kvrun *run) {
+    kv_predictor_free(run->system.predictor);
+    kv_model_free(run->system.aux);
+    kv_model_free(run->system.base);
+    kv_chat_template_free(&run->chat);
+    kv_tokenizer_free(run->tokenizer);
+    free(run->options.stops);
+}
+
+kv_status kvrun_session(const kv_system *system, int64_t capacity, kv_session **session, kv_error *err) {
+    static const int32_t two[2] = {0};
+    const int64_t length = capacity < 2 ? capacity : 2;
+    kv_status status = kv_session_create(system, 1, capacity, session, err);
+    float *logits = malloc((size_t)system->base->spec.vocab_size * sizeof *logits);
+    if (status == KV_OK && !logits) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for logits");
+    if (status == KV_OK) status = kv_session_prefill(*session, two, &length, logits, err);
+    free(logits);
+    if (status == KV_OK) {
+        kv_session_reset(*session);
+        return KV_OK;
+    }
+    kv_session_free(*session);
+    *session = NULL;
+    return status;
+}

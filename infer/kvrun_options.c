@@ -1,0 +1,262 @@
+#include "infer/kvrun.h"
+
+#include "data/text_stream.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const char *argp_program_version = "kvrun " KV_VERSION;
+
+static const char doc[] =
+    "Answers a prompt by a base model alone or with KV prediction, where a small auxiliary model reads the "
+    "prompt and predictors fill the base's cache.\v"
+    "DIR is a checkpoint directory (config.json and model.safetensors), or a name for random weights of a "
+    "published shape: random:openelm-1.1b, random:openelm-450m:bf16, and random for a predictor.\n"
+    "\n"
+    "The base alone; with KV prediction; both, side by side:\n"
+    "  kvrun --base OpenELM-1_1B --tokenizer tokenizer.model \"Once upon a time\"\n"
+    "  kvrun --base OpenELM-1_1B --tokenizer tokenizer.model \\\n"
+    "        --aux final/aux --predictor final/predictor \"Once upon a time\"\n"
+    "  kvrun … --compare --repeats 5 --file question.txt\n"
+    "A question to a model that knows only questions:\n"
+    "  kvrun --base runs/quickstart/base/final/model \\\n"
+    "        --tokenizer runs/quickstart/data/tokenizer.model --stop $'\\n' \\\n"
+    "        $'Question: In which country is Chaco?\\nAnswer:'\n"
+    "A chat model; without a prompt, on a terminal, it is a conversation:\n"
+    "  kvrun --base SmolLM2-135M-Instruct --chat --temperature 0.7 --top-p 0.9\n"
+    "For scripts; nothing but random weights is needed for the last one:\n"
+    "  kvrun … --json \"Once upon a time\" | jq .text\n"
+    "  kvrun --base random:openelm-270m --prompt-ids \"5 17 9\" --ids\n"
+    "\n"
+    "The prompt is PROMPT (several are joined by spaces), or a file, or token ids, or else standard input; one "
+    "new line at the end of a file or of standard input is dropped. The answer goes to standard output, as it "
+    "comes; figures go to standard error. The time to the first token is measured from the start of the "
+    "prefill until the token is known; loading and tokenizing do not count, nor does disk: the weights have "
+    "been read once before. Tokens per second are those behind the first.\n"
+    "Sampling: temperature first, then of the tokens in the order of their probability the first K (--top-k), "
+    "of those the fewest that have P of the mass (--top-p), of those the ones at least M times as probable as "
+    "the first (--min-p).\n"
+    "With --chat special tokens come from the template alone, whatever the prompt spells. ChatML, Llama-3 and "
+    "Llama-2 templates are known.\n"
+    "\n"
+    "Ctrl-C ends an answer at its next token, and what there is of it stays; a second one ends the program at "
+    "once.\n"
+    "\n"
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.";
+
+enum {
+    opt_aux = 256,
+    opt_predictor,
+    opt_ids_in,
+    opt_top_k,
+    opt_top_p,
+    opt_min_p,
+    opt_stop,
+    opt_ids,
+    opt_json,
+    opt_chat,
+    opt_system,
+    opt_no_bos,
+    opt_repeats,
+    opt_context,
+    opt_prune,
+};
+
+static const struct argp_option options[] = {
+    {NULL, 0, NULL, 0, "Models:", 1},
+    {"base", 'b', "DIR", 0, "The model that answers (needed)", 1},
+    {"aux", opt_aux, "DIR", 0, "The small model that reads the prompt", 1},
+    {"predictor", opt_predictor, "DIR", 0, "Predictors from its cache to the base's; with --aux", 1},
+    {"tokenizer", 't', "PATH", 0, "A tokenizer, or a directory that holds one (default: the base's own)", 1},
+    {"prune", opt_prune, "POLICY", 0,
+     "The base reads only some of the prompt: random:KEEP, static:KEEP, lazy:START-END, or (with --aux, "
+     "without --predictor) speculative:KEEP; parts from 0 to 1, as in lazy:0.75-0.50",
+     1},
+    {"context", opt_context, "N", 0, "Room for N tokens in all (default: what the models have)", 1},
+    {NULL, 0, NULL, 0, "Prompt:", 2},
+    {"file", 'f', "FILE", 0, "The prompt is this file's text", 2},
+    {"prompt-ids", opt_ids_in, "IDS", 0, "The prompt is these token ids, as they are: \"5 17 9\"", 2},
+    {"no-bos", opt_no_bos, NULL, 0, "No BOS in front of the text, whatever the tokenizer's rule", 2},
+    {"chat", opt_chat, NULL, 0, "The prompt is a message, put into the model's chat template", 2},
+    {"system", opt_system, "TEXT", 0, "With --chat: the system message (default: the template's)", 2},
+    {NULL, 0, NULL, 0, "Answer:", 3},
+    {"max-tokens", 'n', "N", 0, "At most N tokens (default: 128)", 3},
+    {"stop", opt_stop, "TEXT", 0, "End before this text; may be given more than once", 3},
+    {"temperature", 'T', "T", 0, "Draw tokens (default: 0, always the most probable one)", 3},
+    {"top-k", opt_top_k, "K", 0, "Draw from the K most probable tokens only (0: all)", 3},
+    {"top-p", opt_top_p, "P", 0, "Draw from the fewest tokens that have P of the mass only (1: all)", 3},
+    {"min-p", opt_min_p, "M", 0, "Draw from tokens at least M times as probable as the first (0: all)", 3},
+    {"seed", 's', "N", 0, "Another seed draws other tokens (default: 0)", 3},
+    {NULL, 0, NULL, 0, "Output:", 4},
+    {"compare", 'c', NULL, 0, "Also by the base alone; both answers and what they took", 4},
+    {"repeats", opt_repeats, "N", 0,
+     "With --compare: the time to the first token is the median of N prefills (default: 1)", 4},
+    {"ids", opt_ids, NULL, 0, "Token ids instead of text", 4},
+    {"json", opt_json, NULL, 0, "One JSON object with the answer and all figures", 4},
+    {"quiet", 'q', NULL, 0, "No figures", 4},
+    {0}};
+
+// ---- Values --------------------------------------------------------------------------------------------
+
+static int64_t whole(struct argp_state *state, const char *name, const char *text, int64_t min) {
+    char *end = NULL;
+    errno = 0;
+    const int64_t value = strtoll(text, &end, 10);
+    if (errno || end == text || *end || value < min)
+        argp_error(state, "--%s: '%s', expected a whole number from %lld on", name, text, (long long)min);
+    return value;
+}
+
+static double real(struct argp_state *state, const char *name, const char *text) {
+    char *end = NULL;
+    const double value = strtod(text, &end);
+    if (end == text || *end || !isfinite(value))
+        argp_error(state, "--%s: '%s', expected a number", name, text);
+    return value;
+}
+
+static uint64_t seed(struct argp_state *state, const char *text) {
+    char *end = NULL;
+    errno = 0;
+    const uint64_t value = strtoull(text, &end, 10);
+    if (errno || end == text || *end || strchr(text, '-'))
+        argp_error(state, "--seed: '%s', expected a whole number from 0 on", text);
+    return value;
+}
+
+static bool is_utf8(const char *text) {
+    for (int n; *text; text += n)
+        if ((n = kv_utf8_character(text, strlen(text))) <= 0) return false;
+    return true;
+}
+
+static void add_stop(struct argp_state *state, kvrun_options *o, const char *text) {
+    if (!*text || !is_utf8(text)) argp_error(state, "--stop: expected text in UTF-8, not nothing");
+    const char **more = realloc(o->stops, (o->n_stops + 1) * sizeof *more);
+    if (!more) argp_failure(state, 1, 0, "out of memory");
+    o->stops = more;
+    o->stops[o->n_stops++] = text;
+}
+
+static bool parse_pruning(const char *text, uint64_t random_seed, kv_pruning *pruning) {
+    double first = 0, second = 0;
+    char kind[16];
+    int used = 0;
+    *pruning = (kv_pruning){.seed = random_seed};
+    if (sscanf(text, "%15[a-z]:%lf%n-%lf%n", kind, &first, &used, &second, &used) < 2 || text[used])
+        return false;
+    const bool two = strchr(text, '-') != NULL;
+    pruning->keep = first;
+    if (!strcmp(kind, "random")) pruning->kind = KV_PRUNE_RANDOM;
+    if (!strcmp(kind, "static")) pruning->kind = KV_PRUNE_STATIC;
+    if (!strcmp(kind, "speculative")) pruning->kind = KV_PRUNE_SPECULATIVE;
+    if (!strcmp(kind, "lazy")) *pruning = (kv_pruning){.kind = KV_PRUNE_LAZY, .start = first, .end = second};
+    return pruning->kind != KV_PRUNE_NONE && two == (pruning->kind == KV_PRUNE_LAZY);
+}
+
+// ---- Together ------------------------------------------------------------------------------------------
+
+struct parsing {
+    kvrun_options *options;
+    const char *prune;
+    bool limits; // --top-k and its like
+};
+
+bool kvrun_is_interactive(const kvrun_options *o) {
+    return !o->n_words && !o->file && !o->prompt_ids && isatty(STDIN_FILENO);
+}
+
+static void check_models(struct argp_state *state, const struct parsing *p) {
+    const kvrun_options *o = p->options;
+    const bool drafts = o->pruning.kind == KV_PRUNE_SPECULATIVE;
+    if (!o->base) argp_error(state, "--base is needed");
+    if (o->predictor && !o->aux) argp_error(state, "--predictor needs --aux, the model it was made for");
+    if (o->predictor && p->prune)
+        argp_error(state,
+                   "--prune and --predictor exclude each other: a predicted cache has nothing to prune");
+    if (drafts && !o->aux) argp_error(state, "--prune speculative needs --aux, the model that looks ahead");
+    if (o->aux && !o->predictor && !drafts)
+        argp_error(state, "--aux needs --predictor (or --prune speculative:KEEP)");
+    if (o->compare && !o->aux && !p->prune)
+        argp_error(state,
+                   "--compare needs something to compare the base with: --aux and --predictor, or --prune");
+}
+
+static void check_rest(struct argp_state *state, const struct parsing *p) {
+    const kvrun_options *o = p->options;
+    kv_error err = {0};
+    if (kv_pruning_check(&o->pruning, &err) || kv_sampling_check(&o->sampling, &err))
+        argp_error(state, "%s", err.message);
+    if (p->limits && o->sampling.temperature == 0)
+        argp_error(state, "--top-k, --top-p and --min-p need --temperature");
+    if ((o->n_words > 0) + (o->file != NULL) + (o->prompt_ids != NULL) > 1)
+        argp_error(state, "the prompt is given more than once: as PROMPT, --file or --prompt-ids");
+    if (o->chat && o->prompt_ids) argp_error(state, "--chat needs text, not --prompt-ids");
+    if (o->system && !o->chat) argp_error(state, "--system needs --chat");
+    if (o->ids && o->json)
+        argp_error(state, "--ids and --json exclude each other: the JSON object has the ids");
+    if (o->repeats > 1 && !o->compare) argp_error(state, "--repeats needs --compare");
+    if (kvrun_is_interactive(o) && (o->compare || o->json || o->ids))
+        argp_error(state, "--compare, --json and --ids need a prompt");
+}
+
+static error_t parse_more(int key, char *text, struct argp_state *state) {
+    struct parsing *p = state->input;
+    kvrun_options *o = p->options;
+    switch (key) {
+    case 'T': o->sampling.temperature = real(state, "temperature", text); return 0;
+    case opt_top_k: o->sampling.top_k = whole(state, "top-k", text, 0), p->limits = true; return 0;
+    case opt_top_p: o->sampling.top_p = real(state, "top-p", text), p->limits = true; return 0;
+    case opt_min_p: o->sampling.min_p = real(state, "min-p", text), p->limits = true; return 0;
+    case 's': o->sampling.seed = seed(state, text); return 0;
+    case 'n': o->max_tokens = whole(state, "max-tokens", text, 1); return 0;
+    case opt_repeats: o->repeats = whole(state, "repeats", text, 1); return 0;
+    case opt_context: o->context = whole(state, "context", text, 1); return 0;
+    case opt_stop: add_stop(state, o, text); return 0;
+    case opt_prune: p->prune = text; return 0;
+    case ARGP_KEY_ARGS:
+        o->words = state->argv + state->next, o->n_words = state->argc - state->next;
+        return 0;
+    case ARGP_KEY_END:
+        if (p->prune && !parse_pruning(p->prune, o->sampling.seed, &o->pruning))
+            argp_error(state,
+                       "--prune: '%s', expected random:KEEP, static:KEEP, lazy:START-END or speculative:KEEP",
+                       p->prune);
+        check_models(state, p);
+        check_rest(state, p);
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    kvrun_options *o = ((struct parsing *)state->input)->options;
+    switch (key) {
+    case 'b': o->base = text; return 0;
+    case opt_aux: o->aux = text; return 0;
+    case opt_predictor: o->predictor = text; return 0;
+    case 't': o->tokenizer = text; return 0;
+    case 'f': o->file = text; return 0;
+    case opt_ids_in: o->prompt_ids = text; return 0;
+    case opt_system: o->system = text; return 0;
+    case opt_no_bos: o->no_bos = true; return 0;
+    case opt_chat: o->chat = true; return 0;
+    case 'c': o->compare = true; return 0;
+    case opt_ids: o->ids = true; return 0;
+    case opt_json: o->json = true; return 0;
+    case 'q': o->quiet = true; return 0;
+    default: return parse_more(key, text, state);
+    }
+}
+
+void kvrun_options_parse(int argc, char **argv, kvrun_options *o) {
+    static const struct argp argp = {options, parse, "[PROMPT...]", doc, NULL, NULL, NULL};
+    *o = (kvrun_options){.max_tokens = 128, .repeats = 1, .sampling = {.top_p = 1}};
+    struct parsing p = {.options = o};
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, &p);
+}

@@ -1,0 +1,154 @@
+#include "infer/kvrun.h"
+
+#include "data/pending_file.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const size_t max_prompt_bytes = (size_t)256 << 20;
+
+// ---- Text ----------------------------------------------------------------------------------------------
+
+// All of standard input, NUL-terminated.
+static kv_status read_input(char **text, size_t *length, kv_error *err) {
+    size_t used = 0, capacity = 0;
+    char *all = NULL;
+    kv_status status = KV_OK;
+    for (;;) {
+        if (used + 1 >= capacity) {
+            char *larger = realloc(all, capacity = 2 * capacity + 4096);
+            if (!larger)
+                status = kv_fail(err, KV_ERR_MEMORY, "standard input: out of memory for %zu bytes", capacity);
+            if (!larger) break;
+            all = larger;
+        }
+        status = kvrun_wait_for_input(err);
+        if (status != KV_OK) break;
+        const ssize_t n = read(STDIN_FILENO, all + used, capacity - used - 1);
+        if (n < 0) status = kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(errno));
+        if (n <= 0) break;
+        used += (size_t)n;
+        if (used > max_prompt_bytes)
+            status = kv_fail(err, KV_ERR_RANGE, "standard input: a prompt of more than %zu bytes",
+                             max_prompt_bytes);
+        if (status != KV_OK) break;
+    }
+    if (status != KV_OK) {
+        free(all);
+        return status;
+    }
+    all[used] = '\0';
+    *text = all, *length = used;
+    return KV_OK;
+}
+
+static kv_status join_words(const kvrun_options *o, char **text, size_t *length, kv_error *err) {
+    size_t size = 1;
+    for (int i = 0; i < o->n_words; i++) size += strlen(o->words[i]) + 1;
+    char *all = calloc(1, size), *end = all;
+    if (!all) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a prompt");
+    for (int i = 0; i < o->n_words; i++) {
+        if (i > 0) *end++ = ' ';
+        end = stpcpy(end, o->words[i]);
+    }
+    *text = all, *length = (size_t)(end - all);
+    return KV_OK;
+}
+
+static kv_status read_text(const kvrun_options *o, char **text, size_t *length, kv_error *err) {
+    if (o->n_words > 0) return join_words(o, text, length, err);
+    kv_status status =
+        o->file ? kv_read_file(o->file, max_prompt_bytes, text, length, err) : read_input(text, length, err);
+    if (status == KV_OK && *length > 0 && (*text)[*length - 1] == '\n') (*text)[--*length] = '\0';
+    return status;
+}
+
+kv_status kvrun_prompt_encode(const kvrun *run, const char *text, size_t length, int32_t **ids, int64_t *n,
+                              kv_error *err) {
+    const int32_t bos = run->options.no_bos ? -1 : kv_tokenizer_bos(run->tokenizer);
+    kv_status status = kv_tokenizer_encode(run->tokenizer, text, length, ids, n, err);
+    if (status != KV_OK || bos < 0) return status;
+    int32_t *longer = realloc(*ids, (size_t)(*n + 1) * sizeof **ids);
+    if (!longer) {
+        free(*ids);
+        *ids = NULL;
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for a prompt of %lld tokens", (long long)*n);
+    }
+    *ids = longer;
+    memmove(longer + 1, longer, (size_t)*n * sizeof *longer);
+    longer[0] = bos;
+    *n += 1;
+    return KV_OK;
+}
+
+static kv_status encode_message(const kvrun *run, const char *text, size_t length, int32_t **ids, int64_t *n,
+                                kv_error *err) {
+    if (strlen(text) != length)
+        return kv_fail(err, KV_ERR_ARGUMENT, "--chat: the message has a NUL in it, expected text");
+    const char *system = run->options.system;
+    const kv_chat_message messages[] = {{KV_CHAT_SYSTEM, system}, {KV_CHAT_USER, text}};
+    return kv_chat_encode(&run->chat, run->tokenizer, system ? messages : messages + 1, system ? 2 : 1, ids,
+                          n, err);
+}
+
+// ---- Ids -----------------------------------------------------------------------------------------------
+
+static kv_status parse_ids(const char *text, int32_t **ids, int64_t *n, kv_error *err) {
+    int32_t *all = malloc((strlen(text) / 2 + 1) * sizeof *all);
+    if (!all) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a prompt");
+    *n = 0;
+    for (const char *at = text;;) {
+        at += strspn(at, " \t\n,");
+        if (!*at) break;
+        char *end;
+        errno = 0;
+        const long long id = strtoll(at, &end, 10);
+        if (end == at || errno || id < 0 || id > INT32_MAX || !strchr(" \t\n,", *end)) {
+            free(all);
+            return kv_fail(err, KV_ERR_ARGUMENT,
+                           "--prompt-ids: '%.*s' is no token id, expected whole numbers",
+                           (int)strcspn(at, " \t\n,"), at);
+        }
+        all[(*n)++] = (int32_t)id;
+        at = end;
+    }
+    *ids = all;
+    return KV_OK;
+}
+
+static kv_status check_prompt(const kvrun *run, const int32_t *ids, int64_t n, kv_error *err) {
+    if (n < 1)
+        return kv_fail(err, KV_ERR_ARGUMENT, "the prompt is empty%s",
+                       run->options.prompt_ids || run->options.no_bos
+                           ? ""
+                           : ", and the tokenizer has no BOS to begin with");
+    if (n > run->context)
+        return kv_fail(err, KV_ERR_RANGE, "a prompt of %lld tokens does not fit the context of %lld",
+                       (long long)n, (long long)run->context);
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] >= run->n_ids)
+            return kv_fail(err, KV_ERR_RANGE,
+                           "token %lld of the prompt has id %d, outside the vocabulary of %lld", (long long)i,
+                           ids[i], (long long)run->n_ids);
+    return KV_OK;
+}
+
+kv_status kvrun_prompt_read(const kvrun *run, int32_t **ids, int64_t *n, kv_error *err) {
+    const kvrun_options *o = &run->options;
+    char *text = NULL;
+    size_t length = 0;
+    *ids = NULL, *n = 0;
+    kv_status status =
+        o->prompt_ids ? parse_ids(o->prompt_ids, ids, n, err) : read_text(o, &text, &length, err);
+    if (status == KV_OK && text)
+        status = (o->chat ? encode_message : kvrun_prompt_encode)(run, text, length, ids, n, err);
+    free(text);
+    if (status == KV_OK) status = check_prompt(run, *ids, *n, err);
+    if (status == KV_OK) return KV_OK;
+    free(*ids);
+    *ids = NULL;
+    return status;
+}
