@@ -97,11 +97,11 @@ static void print_figures(const struct comparison *c) {
     const struct side *base = &c->sides[0], *other = &c->sides[1];
     const uint64_t flops[2] = {kv_system_flops(&base->system, c->n_prompt),
                                kv_system_flops(&other->system, c->n_prompt)};
-    char first[32], second[32];
+    char first[32], second[32], median[40] = "";
     const int64_t repeats = c->run->options.repeats;
     printf("\n%-30s %14s %14s\n", "", kvrun_system_name(&base->system), kvrun_system_name(&other->system));
-    snprintf(first, sizeof first, repeats > 1 ? ", median of %lld" : "", (long long)repeats);
-    printf("time to first token%-11s", first);
+    if (repeats > 1) snprintf(median, sizeof median, ", median of %lld", (long long)repeats);
+    printf("time to first token%-11s", median);
     printf(" %14s %14s  %.2fx\n", kvrun_seconds(base->ttft.seconds, first),
            kvrun_seconds(other->ttft.seconds, second), base->ttft.seconds / other->ttft.seconds);
     printf("%-30s %14s %14s  %.2fx\n", "  exact FLOPs", kvrun_flops(flops[0], first),

@@ -2,6 +2,7 @@
 
 #include "data/atlas.h"
 #include "data/pending_file.h"
+#include "data/text_stream.h"
 #include "data/tokenizer_train.h"
 
 #include <stdio.h>
@@ -38,6 +39,18 @@ void test_small_corpus(const char *dir) {
     kv_atlas_free(&atlas);
     if (kv_tokenizer_train(&text, 1, 400, test_path(dir, "tokenizer.model"), &err))
         fail_msg("%s", err.message);
+}
+
+char *test_repaired(const char *text, size_t length, size_t *n) {
+    char *out = test_alloc((int64_t)(3 * length + 1), 1), *end = out;
+    while (length > 0) {
+        const int whole = kv_utf8_character(text, length);
+        const size_t used = whole > 0 ? (size_t)whole : 1;
+        end = whole > 0 ? mempcpy(end, text, used) : stpcpy(end, "\xEF\xBF\xBD");
+        text += used, length -= used;
+    }
+    if (n) *n = (size_t)(end - out);
+    return out;
 }
 
 static void read_back(FILE *file, char *text, size_t size) {

@@ -113,10 +113,10 @@ static void mistakes_are_one_line(void **state) {
     expect_one_line(kvrun(BASE, "--aux", "/nowhere", "--predictor", "random", "x"), "/nowhere/config.json: ");
     expect_one_line(kvrun(BASE, "--aux", in_dir("aux"), "--predictor", "/nowhere", "x"), "/nowhere");
     expect_one_line(kvrun(BASE, "--aux", in_dir("stranger"), "--predictor", "random", "x"),
-                    "stranger: a vocabulary of 61 tokens, the tokenizer has 400");
+                    "vocabulary of 61 tokens");
     expect_one_line(kvrun("-b", in_dir("base"), "--aux", in_dir("stranger"), "--predictor", "random", "--ids",
                           "--prompt-ids", "5"),
-                    "stranger: a vocabulary of 61 tokens, expected the base's 400");
+                    "vocabulary of 61 tokens");
     expect_one_line(kvrun("-b", in_dir("aux"), "-t", in_dir("tokenizer.model"), "--aux", in_dir("aux"),
                           "--predictor", in_dir("predictor"), "x"),
                     "predictor");
@@ -168,7 +168,10 @@ static struct expected expect_within(const kv_system *system, const char *text, 
     kv_session_free(session);
     for (int64_t i = 0; i < e.n; i++) // tests below are about answers that nothing ends
         assert_int_not_equal(e.ids[i], system->base->spec.eos_id);
-    assert_int_equal(kv_decode_continuation(tokenizer, e.ids, e.n, &e.text, &length, &error), KV_OK);
+    char *decoded;
+    assert_int_equal(kv_decode_continuation(tokenizer, e.ids, e.n, &decoded, &length, &error), KV_OK);
+    e.text = test_repaired(decoded, length, NULL);
+    free(decoded);
     e.flops = kv_system_flops(system, e.n_prompt);
     return e;
 }
@@ -525,8 +528,8 @@ static void interrupted_answers(void **state) {
             close(ends[0]);
             if (!freopen("/dev/null", "w", stderr)) _exit(126);
             // So slow that it cannot be over before the signal.
-            execl(getenv("KVRUN"), "kvrun", "-b", "random:openelm-270m-lp-0.25:bf16", "--prompt-ids", "5", "--ids",
-                  "-n", "2000", NULL);
+            execl(getenv("KVRUN"), "kvrun", "-b", "random:openelm-270m-lp-0.25:bf16", "--prompt-ids", "5",
+                  "--ids", "-n", "2000", NULL);
             _exit(127);
         }
         close(ends[1]);

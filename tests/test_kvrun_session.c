@@ -119,7 +119,7 @@ static char *answer_to(const kv_system *system, const int32_t *ids, int64_t n_id
     kv_session *session;
     int32_t generated[CONTEXT];
     int64_t n_generated;
-    char *text;
+    char *decoded;
     size_t length;
     const kv_generation how = {.max_tokens = n};
     assert_int_equal(kv_session_create(system, 1, CONTEXT, &session, &err), KV_OK);
@@ -127,7 +127,10 @@ static char *answer_to(const kv_system *system, const int32_t *ids, int64_t n_id
     kv_session_free(session);
     for (int64_t i = 0; i < n_generated; i++)
         if (generated[i] == system->base->spec.eos_id) n_generated = i;
-    assert_int_equal(kv_decode_continuation(tokenizer, generated, n_generated, &text, &length, &err), KV_OK);
+    assert_int_equal(kv_decode_continuation(tokenizer, generated, n_generated, &decoded, &length, &err),
+                     KV_OK);
+    char *text = test_repaired(decoded, length, NULL);
+    free(decoded);
     return text;
 }
 

@@ -124,19 +124,6 @@ static bool is_utf8(const char *text, size_t length) {
     return true;
 }
 
-// text[length] with U+FFFD for every byte that is part of no character.
-static char *repaired(const char *text, size_t length, size_t *n) {
-    char *out = test_alloc((int64_t)(3 * length + 1), 1);
-    *n = 0;
-    while (length > 0) {
-        const int whole = kv_utf8_character(text, length);
-        memcpy(out + *n, whole > 0 ? text : "\xEF\xBF\xBD", whole > 0 ? (size_t)whole : 3);
-        *n += whole > 0 ? (size_t)whole : 3;
-        text += whole > 0 ? whole : 1, length -= whole > 0 ? (size_t)whole : 1;
-    }
-    return out;
-}
-
 // Streams ids[n] (twice with one stream) and compares with decoding them at once. Returns the bytes that were
 // given out before the end.
 static size_t check_stream(const int32_t *ids, int64_t n) {
@@ -145,7 +132,7 @@ static size_t check_stream(const int32_t *ids, int64_t n) {
     size_t n_whole, n_wanted, early = 0;
     kv_text_stream *stream = kv_text_stream_create(tokenizer);
     assert_int_equal(kv_decode_continuation(tokenizer, ids, n, &whole, &n_whole, &err), KV_OK);
-    char *wanted = repaired(whole, n_whole, &n_wanted);
+    char *wanted = test_repaired(whole, n_whole, &n_wanted);
     for (int again = 0; again < 2; again++) {
         size_t used = 0;
         for (int64_t i = 0; i <= n; i++) {
