@@ -22,6 +22,11 @@ typedef struct kv_asking {
     kv_session *session;   // NULL at first
 } kv_asking;
 
+// Whether a token ends an answer: the tokenizer's EOS, or one of the base's own ends.
+static inline bool kv_ends_answer(const kv_tokenizer *tokenizer, const kv_model_spec *base, int32_t id) {
+    return (id >= 0 && id == kv_tokenizer_eos(tokenizer)) || kv_spec_ends(base, id);
+}
+
 typedef struct kv_benchmark kv_benchmark;
 
 typedef struct kv_benchmark_ops {

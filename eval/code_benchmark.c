@@ -37,10 +37,10 @@ bool kv_code_cut(char *text) {
     return end != NULL;
 }
 
-kv_status kv_code_completion(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, char **text,
-                             bool *ended, kv_error *err) {
+kv_status kv_code_completion(const kv_tokenizer *tokenizer, const kv_model_spec *base, const int32_t *ids,
+                             int64_t n, char **text, bool *ended, kv_error *err) {
     size_t length;
-    const bool eos = n > 0 && ids[n - 1] == kv_tokenizer_eos(tokenizer);
+    const bool eos = n > 0 && kv_ends_answer(tokenizer, base, ids[n - 1]);
     *ended = eos;
     kv_status status = kv_decode_continuation(tokenizer, ids, n - eos, text, &length, err);
     if (status != KV_OK) return status;
@@ -73,7 +73,8 @@ static kv_status stop_at_end(void *context, int64_t sequence, const int32_t *gen
     (void)sequence;
     const struct batch *b = context;
     char *text;
-    kv_status status = kv_code_completion(b->asking->tokenizer, generated, n, &text, stop, err);
+    kv_status status = kv_code_completion(b->asking->tokenizer, &b->asking->system->base->spec, generated, n,
+                                          &text, stop, err);
     free(text);
     return status;
 }
@@ -95,8 +96,9 @@ static kv_status complete(struct batch *b, kv_error *err) {
     free(prompts);
     bool ended;
     for (int64_t s = 0; s < b->n && status == KV_OK; s++)
-        status = kv_code_completion(b->asking->tokenizer, b->generated + s * config->max_tokens,
-                                    b->n_generated[s], &b->completions[s], &ended, err);
+        status = kv_code_completion(b->asking->tokenizer, &b->asking->system->base->spec,
+                                    b->generated + s * config->max_tokens, b->n_generated[s],
+                                    &b->completions[s], &ended, err);
     return status;
 }
 

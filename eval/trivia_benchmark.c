@@ -119,21 +119,25 @@ bool kv_trivia_cut(char *text) {
     return cut;
 }
 
-static kv_status decode_answer(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, char **text,
+static bool ends(const kv_asking *asking, int32_t id) {
+    return kv_ends_answer(asking->tokenizer, &asking->system->base->spec, id);
+}
+
+static kv_status decode_answer(const kv_asking *asking, const int32_t *ids, int64_t n, char **text,
                                kv_error *err) {
     size_t length;
-    if (n > 0 && ids[n - 1] == kv_tokenizer_eos(tokenizer)) n--;
-    return kv_tokenizer_decode(tokenizer, ids, n, text, &length, err);
+    if (n > 0 && ends(asking, ids[n - 1])) n--;
+    return kv_tokenizer_decode(asking->tokenizer, ids, n, text, &length, err);
 }
 
 static kv_status stop_at_answer(void *context, int64_t sequence, const int32_t *generated, int64_t n,
                                 bool *stop, kv_error *err) {
     (void)sequence;
-    const kv_tokenizer *tokenizer = context;
+    const kv_asking *asking = context;
     char *text;
-    kv_status status = decode_answer(tokenizer, generated, n, &text, err);
+    kv_status status = decode_answer(asking, generated, n, &text, err);
     if (status != KV_OK) return status;
-    *stop = strpbrk(text, stop_characters) || generated[n - 1] == kv_tokenizer_eos(tokenizer);
+    *stop = strpbrk(text, stop_characters) || ends(asking, generated[n - 1]);
     free(text);
     return KV_OK;
 }
@@ -164,7 +168,7 @@ static kv_status judge(const struct trivia *t, const kv_asking *asking, int64_t 
                        kv_error *err) {
     for (int64_t s = 0; s < n; s++) {
         char *text;
-        kv_status status = decode_answer(asking->tokenizer, generated + s * t->benchmark.config->max_tokens,
+        kv_status status = decode_answer(asking, generated + s * t->benchmark.config->max_tokens,
                                          n_generated[s], &text, err);
         if (status != KV_OK) return status;
         kv_trivia_cut(text);
@@ -192,7 +196,7 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
                              &(kv_generation){.max_tokens = max_tokens,
                                               .n_ids = kv_tokenizer_vocab_size(asking->tokenizer),
                                               .stop = stop_at_answer,
-                                              .context = (void *)asking->tokenizer},
+                                              .context = asking},
                              generated, n_generated, err);
     if (status == KV_OK) status = judge(t, asking, first, n, generated, n_generated, records, err);
     if (status != KV_OK) kv_records_free(records, n);
