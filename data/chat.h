@@ -5,11 +5,9 @@
 //
 //   ChatML    <|im_start|> and <|im_end|> (without <|im_sep|>), as Qwen and SmolLM2:
 //                 <|im_start|>ROLE\nTEXT<|im_end|>\n …  <|im_start|>assistant\n
-//   Llama-3   <|start_header_id|>, as Llama 3 to 3.3:
+//   Llama-3   <|start_header_id|>, as Llama 3 to 3.3; no white space around TEXT:
 //                 <|begin_of_text|>  <|start_header_id|>ROLE<|end_header_id|>\n\nTEXT<|eot_id|> …
-//                 <|start_header_id|>assistant<|end_header_id|>\n\n                     (TEXT without white
-//                 space
-//                                                                                        around it)
+//                 <|start_header_id|>assistant<|end_header_id|>\n\n
 //   Llama-2   [INST] and <<SYS>>:
 //                 <s>[INST] <<SYS>>\nSYSTEM\n<</SYS>>\n\nUSER [/INST] ANSWER </s><s>[INST] USER [/INST]
 //

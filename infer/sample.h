@@ -1,13 +1,11 @@
 // Choosing the next token from logits.
 //
-//   p_i = softmax(logits / temperature), of which stay, one after the other:
-//   top_k    the k most probable tokens                                            [Fan et al. 2018, section
-//   5] top_p    the smallest set of the most probable of those whose share of their mass reaches top_p: the
-//            nucleus                                                         [Holtzman et al. 2020,
-//            section 3.1]
-//   min_p    those at least min_p times as probable as the most probable token     [Nguyen et al. 2024,
-//   section 3] and a token is drawn from what is left in proportion to p. That is the order of Hugging Face's
-//   generation.
+//   p_i = softmax(logits / temperature), of which stay, in this order (that of Hugging Face's generation):
+//   top_k  the k most probable tokens                                   [Fan et al. 2018, section 5]
+//   top_p  the nucleus: the fewest of the most probable of those whose share of their mass reaches top_p
+//                                                                 [Holtzman et al. 2020, section 3.1]
+//   min_p  those at least min_p times as probable as the most probable token [Nguyen et al. 2024]
+//   and a token is drawn from what is left in proportion to p.
 #pragma once
 
 #include "core/status.h"

@@ -1,5 +1,4 @@
-// Chats with a byte-level tokenizer.json, whose special tokens an ordinary encoding finds in any text. Not in
-// meson.build yet: it needs tokenizer.json to be read, and kv_tokenizer_encode_plain.
+// Chats with a byte-level tokenizer.json, whose special tokens an ordinary encoding finds in any text.
 #include "corpus_support.h"
 
 #include "data/chat.h"
