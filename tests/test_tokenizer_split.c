@@ -315,6 +315,7 @@ static void split_behaviors(void **state) {
     expect(SPLIT("Regex", "[[:alpha:]]", "Isolated", "false"), "a1", "a|1");
     expect(SPLIT("Regex", "[]a]", "Isolated", "false"), "a]1", "a|]|1");
     expect(SPLIT("Regex", "^b", "Isolated", "false"), "b\nbb", "b|\n|b|b");
+    expect(SPLIT("Regex", "\\\\d", "Isolated", "false"), "1\xD9\xA3\xC2\xBD", "1|\xD9\xA3|\xC2\xBD");
     expect("{\"type\": \"Digits\"}", "a12b3", "a|12|b|3");
     expect("{\"type\": \"Digits\", \"individual_digits\": true}", "a12\xC2\xBD", "a|1|2|\xC2\xBD");
     expect("null", "a b", "a b");
@@ -356,6 +357,12 @@ static void invalid_bytes_are_words(void **state) {
            "cd e",
            MARK "ab|\xFF|cd|" MARK "e");
     expect("null", "ab\xFF", "ab|\xFF");
+    // Only the piece right behind them goes on; the next one has a beginning of its own.
+    expect("{\"type\": \"Sequence\", \"pretokenizers\": [" SPLIT("String", "-", "Isolated",
+                                                                 "false") ", " METASPACE("") "]}",
+           "a\xFF"
+           "b-",
+           MARK "a|\xFF|b|" MARK "-");
     // The end of valid text is an end to look ahead at.
     expect(gpt2, "a  \xFF", "a|  |\xFF");
 }
