@@ -49,6 +49,18 @@ static void merges_of_both_spellings(void **state) {
     json_decref(root);
 }
 
+static void other_pieces_another_hash(void **state) {
+    (void)state;
+    static const char *const others[] = {"a b", "ab c", "\xC4\xA0 b"};
+    json_t *root = test_byte_level(merges, 3), *other = test_byte_level(others, 3);
+    kv_tokenizer *one = test_open(root, path()), *two = test_open(other, path());
+    assert_string_not_equal(kv_tokenizer_hash(one), kv_tokenizer_hash(two));
+    kv_tokenizer_free(one);
+    kv_tokenizer_free(two);
+    json_decref(root);
+    json_decref(other);
+}
+
 // Llama-3's: words that are pieces need no merges.
 static void ignored_merges(void **state) {
     (void)state;
@@ -189,7 +201,38 @@ static void with_metaspace(void **state) {
     kv_tokenizer *tokenizer = test_open(root, path());
     test_expect_ids(tokenizer, "ab a", IDS(260, 259, 260));
     test_expect_ids(tokenizer, "<s>ab", IDS(300, 261)); // not the first
+    kv_tokenizer_free(tokenizer);
+    test_set(root, "added_tokens", "[{\"id\": 300, \"content\": \"<s>\", \"normalized\": true}]");
+    tokenizer = test_open(root, path());
+    test_expect_ids(tokenizer, "ab<s>ab", IDS(260, 259, 300, 261));
     expect_text(tokenizer, IDS(260, 259, 260), "ab a");
+    kv_tokenizer_free(tokenizer);
+    json_decref(root);
+}
+
+// Words are encoded one by one where that is the same: not where whole texts are looked up.
+static void whole_texts_are_looked_up(void **state) {
+    (void)state;
+    json_t *root = test_spm_kind(true);
+    json_object_set_new(json_object_get(model_of(root), "vocab"), MARK "b" MARK "b", json_integer(262));
+    test_set(model_of(root), "ignore_merges", "true");
+    kv_tokenizer *tokenizer = test_open(root, path());
+    test_expect_ids(tokenizer, "b b", IDS(262));
+    test_expect_ids(tokenizer, "b b b", IDS(257, 259, 257, 259, 257, 259));
+    kv_tokenizer_free(tokenizer);
+    json_decref(root);
+}
+
+static void nothing_stays_nothing(void **state) {
+    (void)state;
+    json_t *root = test_spm_kind(true);
+    test_set(
+        root, "normalizer",
+        "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"x\"}, \"content\": \"\"},"
+        " {\"type\": \"Prepend\", \"prepend\": \"" MARK "\"}]}");
+    kv_tokenizer *tokenizer = test_open(root, path());
+    test_expect_ids(tokenizer, "xx", NULL, 0);
+    test_expect_ids(tokenizer, "xbx", IDS(257, 259));
     kv_tokenizer_free(tokenizer);
     json_decref(root);
 }
@@ -326,6 +369,7 @@ static void files_and_directories(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merges_of_both_spellings),
+        cmocka_unit_test(other_pieces_another_hash),
         cmocka_unit_test(ignored_merges),
         cmocka_unit_test(the_longest_at_the_leftmost_place),
         cmocka_unit_test(plain_text),
@@ -333,6 +377,8 @@ int main(void) {
         cmocka_unit_test(normalized_added_tokens),
         cmocka_unit_test(prepended_and_in_bytes),
         cmocka_unit_test(with_metaspace),
+        cmocka_unit_test(whole_texts_are_looked_up),
+        cmocka_unit_test(nothing_stays_nothing),
         cmocka_unit_test(without_bytes),
         cmocka_unit_test(bos_and_eos),
         cmocka_unit_test(refused_ends),

@@ -234,6 +234,77 @@ static void starcoder_words(void **state) {
     check_random(starcoder, starcoder_word);
 }
 
+// ---- With a real vocabulary ----------------------------------------------------------------------------
+
+static kv_tokenizer *gpt2_with(const char *pretokenizer, const char *normalizer) {
+    json_t *root = json_load_file(test_fixture("data/tokenizers/gpt-2/tokenizer.json"), 0, NULL);
+    assert_non_null(root);
+    test_set(root, "pre_tokenizer", pretokenizer);
+    test_set(root, "normalizer", normalizer);
+    kv_tokenizer *tokenizer = test_open(root, test_path(test_dir, "tokenizer.json"));
+    json_decref(root);
+    return tokenizer;
+}
+
+// GPT-2's pieces and merges behind another splitter: the ids of a text are those of its words, one by one.
+static void check_ids(const char *pretokenizer, word_fn *word) {
+    static struct text text;
+    static char bytes[4 * 60 + 1];
+    kv_tokenizer *whole = gpt2_with(pretokenizer, "null"), *by_word = gpt2_with(BYTE_LEVEL("false"), "null");
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        size_t length = test_unicode(seed, 60, true, bytes);
+        int64_t n = 0, at = 0;
+        int32_t *ids = test_encode(whole, bytes, length, &n);
+        read_text(bytes, length, &text);
+        for (size_t i = 0, stop; i < text.n; i = stop) {
+            int64_t n_word = 0;
+            stop = word(&text, i, text.n);
+            int32_t *of_word =
+                test_encode(by_word, bytes + text.offsets[i], text.offsets[stop] - text.offsets[i], &n_word);
+            assert_true(at + n_word <= n);
+            assert_memory_equal(ids + at, of_word, (size_t)n_word * sizeof *ids);
+            at += n_word;
+            free(of_word);
+        }
+        assert_int_equal(at, n);
+        free(ids);
+        test_round_trip(whole, bytes, length);
+    }
+    kv_tokenizer_free(whole);
+    kv_tokenizer_free(by_word);
+}
+
+static void ids_of_words(void **state) {
+    (void)state;
+    max_digits = 3;
+    check_ids(llama3, llama_word);
+    max_digits = 1;
+    check_ids(qwen2, llama_word);
+}
+
+// Qwen's: what comes back is the text's form C.
+static void form_c_comes_back(void **state) {
+    (void)state;
+    static char text[4 * 100 + 1];
+    kv_tokenizer *tokenizer = gpt2_with(qwen2, "{\"type\": \"NFC\"}"), *plain = gpt2_with(qwen2, "null");
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        kv_bytes normal = {0};
+        int64_t n = 0, n_normal = 0;
+        size_t length = test_unicode(seed, 100, true, text);
+        assert_int_equal(kv_nfc(text, length, &normal, NULL), KV_OK);
+        int32_t *ids = test_encode(tokenizer, text, length, &n),
+                *of_normal = test_encode(plain, normal.data, normal.length, &n_normal);
+        assert_int_equal(n, n_normal);
+        assert_memory_equal(ids, of_normal, (size_t)n * sizeof *ids);
+        test_round_trip(tokenizer, normal.data, normal.length);
+        free(ids);
+        free(of_normal);
+        kv_bytes_free(&normal);
+    }
+    kv_tokenizer_free(tokenizer);
+    kv_tokenizer_free(plain);
+}
+
 // ---- Long runs -----------------------------------------------------------------------------------------
 
 // A million characters that a pattern could go back over again and again: each must end soon, in one word or
@@ -315,6 +386,7 @@ static void split_behaviors(void **state) {
     expect(SPLIT("Regex", "[[:alpha:]]", "Isolated", "false"), "a1", "a|1");
     expect(SPLIT("Regex", "[]a]", "Isolated", "false"), "a]1", "a|]|1");
     expect(SPLIT("Regex", "^b", "Isolated", "false"), "b\nbb", "b|\n|b|b");
+    expect(SPLIT("Regex", "\\\\d", "Isolated", "false"), "1\xD9\xA3\xC2\xBD", "1|\xD9\xA3|\xC2\xBD");
     expect("{\"type\": \"Digits\"}", "a12b3", "a|12|b|3");
     expect("{\"type\": \"Digits\", \"individual_digits\": true}", "a12\xC2\xBD", "a|1|2|\xC2\xBD");
     expect("null", "a b", "a b");
@@ -356,6 +428,12 @@ static void invalid_bytes_are_words(void **state) {
            "cd e",
            MARK "ab|\xFF|cd|" MARK "e");
     expect("null", "ab\xFF", "ab|\xFF");
+    // Only the piece right behind them goes on; the next one has a beginning of its own.
+    expect("{\"type\": \"Sequence\", \"pretokenizers\": [" SPLIT("String", "-", "Isolated",
+                                                                 "false") ", " METASPACE("") "]}",
+           "a\xFF"
+           "b-",
+           MARK "a|\xFF|b|" MARK "-");
     // The end of valid text is an end to look ahead at.
     expect(gpt2, "a  \xFF", "a|  |\xFF");
 }
@@ -391,9 +469,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gpt2_words),      cmocka_unit_test(llama3_words),
         cmocka_unit_test(qwen2_words),     cmocka_unit_test(starcoder_words),
+        cmocka_unit_test(ids_of_words),    cmocka_unit_test(form_c_comes_back),
         cmocka_unit_test(long_runs),       cmocka_unit_test(split_behaviors),
         cmocka_unit_test(spaces_in_front), cmocka_unit_test(invalid_bytes_are_words),
         cmocka_unit_test(byte_alphabet),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }

@@ -196,6 +196,10 @@ static void both_kinds_of_one_tokenizer_agree(void **state) {
     }
     // Long enough to be given to the library in parts.
     same_ids(model, json, text, test_unicode(1, 100000, true, text));
+    size_t length = 0; // words with many spaces between them
+    for (int64_t i = 0; length < 200000; i++)
+        length += (size_t)sprintf(text + length, "w%d       ", (int)(i % 97));
+    same_ids(model, json, text, length);
     char *facts = test_read_text(test_fixture("data/trivia_original.json"));
     same_ids(model, json, facts, strlen(facts));
     free(facts);
