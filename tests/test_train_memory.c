@@ -38,7 +38,7 @@ static bool is_measurable(void) {
     return true;
 }
 
-// Within a tenth, by --dry-run and by the process's own peak.
+// Within a twentieth, by --dry-run and by the process's own peak.
 static void expect_estimate(const char *const *args) {
     const char *dry[12] = {0};
     int n = 0;
@@ -53,7 +53,7 @@ static void expect_estimate(const char *const *args) {
     assert_non_null(line);
     while (line > train_output() && line[-1] != ' ') line--;
     const double peak = strtod(line, NULL);
-    if (is_measurable() && fabs(estimate - peak) > 0.1 * peak)
+    if (is_measurable() && fabs(estimate - peak) > 0.05 * peak)
         fail_msg("%s %s: estimated %g GB, took %g", args[0], args[1] ? args[2] : "", estimate, peak);
 }
 

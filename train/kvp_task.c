@@ -244,11 +244,15 @@ static kv_status plan_models(kvp_task *kvp, kv_error *err) {
     if (status == KV_OK) status = kv_task_check_model(&kvp->task, "base", config->base, &kvp->base_spec, err);
     if (status == KV_OK)
         status = kv_task_check_model(&kvp->task, "aux", aux_name(config), &kvp->aux_spec, err);
-    if (status == KV_OK)
-        status = kv_task_measure(&kvp->task, "base", config->base, &kvp->base_spec, &kvp->base_size, err);
-    if (status == KV_OK && config->aux)
-        status = kv_task_measure(&kvp->task, "aux", config->aux, &kvp->aux_spec, &kvp->aux_size, err);
     return status == KV_OK ? plan_mapping(kvp, err) : status;
+}
+
+static kv_status measure_models(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    kv_status status =
+        kv_task_measure(&kvp->task, "base", config->base, &kvp->base_spec, &kvp->base_size, err);
+    if (status != KV_OK || !config->aux) return status;
+    return kv_task_measure(&kvp->task, "aux", config->aux, &kvp->aux_spec, &kvp->aux_size, err);
 }
 
 static void plan_losses(kvp_task *kvp) {
@@ -295,6 +299,7 @@ kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *con
     if (!kvp) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     kvp->task = (kv_task){.ops = &kvp_ops, .source = source, .config = config, .shard = shard};
     kv_status status = plan_models(kvp, err);
+    if (status == KV_OK) status = measure_models(kvp, err);
     if (status != KV_OK) {
         kv_task_free(&kvp->task);
         return status;

@@ -120,15 +120,14 @@ static kv_status plan_model(lm_task *lm, kv_error *err) {
     if (config->model.from == KV_FROM_SCRATCH)
         return kv_scratch_spec(lm->task.source, config, &lm->task.shard->info, spec, err);
     kv_status status = kv_task_spec(&lm->task, "model.path", config->model.path, spec, err);
-    if (status != KV_OK) return status;
-    kv_checkpoint_size size;
-    status = kv_task_measure(&lm->task, "model.path", config->model.path, spec, &size, err);
     if (status != KV_OK || config->model.from != KV_FROM_PRUNED) return status;
-    lm->whole_bytes = size.bytes;
     lm->n_before = spec->n_layers;
     lm->n_kept = kv_pruned_layers(spec->n_layers, config->model.keep, lm->kept);
+    kv_checkpoint_size size;
+    status = kv_task_measure(&lm->task, "model.path", config->model.path, spec, &size, err);
+    lm->whole_bytes = size.bytes;
     kv_spec_prune(spec, lm->kept, lm->n_kept);
-    return KV_OK;
+    return status;
 }
 
 kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
