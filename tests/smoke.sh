@@ -41,7 +41,9 @@ prepare() {
   done
   {
     "$build/data/kvdata" atlas --facts 300 --out "$dir/atlas"
-    "$build/data/kvdata" tokenizer --input "$dir/atlas/train.jsonl" --vocab-size 512 --out "$dir/tokenizer"
+    # Without BOS and EOS, on whose ids the families do not agree.
+    spm_train --input="$dir/atlas/train.jsonl" --model_prefix="$dir/tokenizer" --model_type=bpe --vocab_size=512 \
+      --byte_fallback --bos_id=-1 --eos_id=-1
     "$build/data/kvdata" tokenize --tokenizer "$dir/tokenizer.model" --out "$dir/text.h5" "$dir/atlas/train.jsonl"
   } >"$dir/log" 2>&1 || {
     cat "$dir/log" >&2
@@ -71,13 +73,15 @@ field() { # ROW KEY: what a system's line says
   sed -nE "s/.*[{ ]$2: \"?([^,}\"]*)\"?[,}].*/\1/p" <<<"$1"
 }
 
-ask() { # ROW
-  local name row=$1
+ask() { # ROW BASE, the row that it is compared with
+  local name row=$1 base=$2
   name=$(field "$row" name)
+  if [ "$row" = "$base" ]; then base=; fi
   cat >"$dir/one.yaml" <<YAML
 output: $dir/eval
 tokenizer: $dir/tokenizer.model
 systems:
+$base
 $row
 tasks:
   - {name: atlas, file: $dir/atlas/questions_trained.jsonl, shots: 1, limit: 1, max_tokens: 4}
@@ -119,10 +123,14 @@ if [ $# -eq 0 ]; then
   done
 fi
 for name in "${names[@]}"; do train "$name"; done
+first_row() { # FILE
+  grep -m 1 -E '^  - \{name: ' "$dir/configs/$1"
+}
+
 for file in openelm/systems-1.1b.yaml openelm/systems-1.1b-code.yaml openelm/systems-3b.yaml smollm2/eval.yaml; do
   for name in "${@:-}"; do
     while IFS= read -r row; do
-      if [ -n "$row" ]; then ask "$row"; fi
+      if [ -n "$row" ]; then ask "$row" "$(first_row "$file")"; fi
     done < <(rows_of "$file" "${name:+runs/$name/final}")
   done
 done
