@@ -6,6 +6,9 @@
 #include <omp.h>
 #include <stdio.h>
 
+// Of what is available now; others may take the rest while the run goes on.
+static const double usable = 0.95;
+
 // Code and libraries, and what OpenBLAS packs matrices into, as measured.
 static const double program_bytes = 14e6, thread_bytes = 3e6;
 
@@ -40,7 +43,8 @@ double kv_memory_limit(const kv_train_config *config) {
     if (config->train.memory_gb == 0) return (double)INFINITY;
     if (config->train.memory_gb > 0) return 1e9 * config->train.memory_gb;
     const int64_t available = kv_memory_available("");
-    return available == INT64_MAX ? (double)INFINITY : (double)(available + kv_memory_held());
+    if (available == INT64_MAX) return (double)INFINITY;
+    return usable * (double)available + (double)kv_memory_held();
 }
 
 char *kv_memory_text(const kv_memory_need *need, char text[KV_MEMORY_TEXT]) {

@@ -16,7 +16,7 @@ typedef struct kv_memory_need {
 // With micro-batches of n_seq sequences, and the aux as configured or frozen.
 void kv_memory_estimate(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_memory_need *need);
 
-// What the run may take in all: train.memory_gb, or what the machine has left for it (with what the process
+// What the run may take in all: train.memory_gb, or 95 % of what the machine has left (and what the process
 // holds already). INFINITY: it is not to be checked.
 double kv_memory_limit(const kv_train_config *config);
 
