@@ -1,5 +1,7 @@
 #include "core/arena.h"
 
+#include "core/huge_pages.h"
+
 #include <stdlib.h>
 
 enum { ALIGNMENT = 64 };
@@ -46,6 +48,7 @@ static struct chunk *add_chunk(kv_arena *arena, size_t size) {
         free(c);
         return NULL;
     }
+    kv_prefer_huge_pages(c->data, size);
     c->size = size;
     struct chunk *last = arena->current;
     if (last) {

@@ -1,11 +1,12 @@
 #include "core/model.h"
 
+#include "core/huge_pages.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 static void describe(kv_param *p, const char *prefix, const char *name, int64_t rows, int64_t cols,
                      bool decay, kv_dtype dtype) {
@@ -94,21 +95,17 @@ static void place_param(kv_param *param, void *context) {
     *next += (size_t)kv_param_size(param) * kv_dtype_size(param->dtype);
 }
 
-// A large model touches far fewer pages, and finds them faster, where the system grants it huge ones.
-static const size_t HUGE_PAGE = (size_t)1 << 21;
+enum { ALIGNMENT = 64 };
 
 // All weights in one block: the projections that files store fused lie next to each other.
 static kv_status allocate_weights(kv_model *model, kv_dtype dtype, kv_error *err) {
     const size_t size = (size_t)kv_model_size(model, true) * kv_dtype_size(dtype);
-    model->storage = calloc(size + HUGE_PAGE, 1);
+    model->storage = calloc(size + ALIGNMENT, 1);
     if (!model->storage)
         return kv_fail(err, KV_ERR_MEMORY, "out of memory: the model needs %.1f MB", (double)size / 1e6);
     model->release = free;
-    char *next = model->storage;
-    if (size >= HUGE_PAGE) {
-        next += HUGE_PAGE - (uintptr_t)next % HUGE_PAGE;
-        madvise(next, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); // a wish: without it all works, slower
-    }
+    kv_prefer_huge_pages(model->storage, size + ALIGNMENT);
+    char *next = (char *)model->storage + (ALIGNMENT - (uintptr_t)model->storage % ALIGNMENT) % ALIGNMENT;
     visit_params(model, place_param, &next);
     return KV_OK;
 }
@@ -251,6 +248,7 @@ kv_status kv_model_set_trainable(kv_model *model, bool trainable, kv_error *err)
                        context.not_f32);
     model->grads = calloc((size_t)kv_model_size(model, true), sizeof *model->grads);
     if (!model->grads) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the model's gradients");
+    kv_prefer_huge_pages(model->grads, (size_t)kv_model_size(model, true) * sizeof *model->grads);
     context.next = model->grads;
     visit_params(model, place_grad, &context);
     return KV_OK;

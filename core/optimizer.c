@@ -1,5 +1,7 @@
 #include "core/optimizer.h"
 
+#include "core/huge_pages.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,7 @@ kv_status kv_adamw_create(kv_param *const *params, int64_t n, const kv_adamw_arg
         return kv_fail(err, KV_ERR_MEMORY, "out of memory: the optimiser needs %.1f MB",
                        (double)total * 8 / 1e6);
     }
+    kv_prefer_huge_pages(o->storage, 2 * total * sizeof(float));
     o->v = o->m + n;
     float *next = o->storage;
     for (int64_t i = 0; i < n; i++) {

@@ -1,5 +1,6 @@
 #include "data/config_options.h"
 #include "data/console.h"
+#include "data/memory.h"
 #include "eval/check_tests.h"
 #include "eval/evaluate.h"
 #include "eval/output.h"
@@ -117,7 +118,8 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
     }
     if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
     if (status == KV_OK)
-        fprintf(stderr, "kveval: results, samples and picture are in %s\n", e.config->output);
+        fprintf(stderr, "kveval: results, samples and picture are in %s; %.3g GB of memory at most\n",
+                e.config->output, (double)kv_memory_peak() / 1e9);
     kv_results_free(&results);
     kv_evaluation_close(&e);
     return status;

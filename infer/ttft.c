@@ -3,7 +3,7 @@
 #include "core/gemm.h"
 #include "core/quantile.h"
 #include "core/rng.h"
-#include "infer/ttft_memory.h"
+#include "data/memory.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -175,7 +175,7 @@ static kv_status check_grid(const kv_system *systems, int64_t n, const kv_ttft_g
 
 // What all say together is never as much as INT64_MAX, which stands for "too much to count".
 static int64_t available_memory(const kv_ttft_grid_args *args) {
-    const int64_t available = args->memory > 0 ? args->memory : kv_memory_available();
+    const int64_t available = args->memory > 0 ? args->memory : kv_memory_available("");
     return available < INT64_MAX ? available : INT64_MAX - 1;
 }
 

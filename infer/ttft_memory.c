@@ -1,19 +1,4 @@
-#include "infer/ttft_memory.h"
-
 #include "infer/ttft.h"
-
-#include <inttypes.h>
-#include <stdio.h>
-
-int64_t kv_memory_available(void) {
-    int64_t kilobytes = -1;
-    char line[256];
-    FILE *file = fopen("/proc/meminfo", "r");
-    while (file && kilobytes < 0 && fgets(line, sizeof line, file))
-        if (sscanf(line, "MemAvailable: %" SCNd64 " kB", &kilobytes) != 1) kilobytes = -1;
-    if (file) fclose(file);
-    return kilobytes < 0 ? INT64_MAX : kilobytes * 1024;
-}
 
 // The engine reads prompts in packs of about so many tokens.
 static const double pack_rows = 4096;

@@ -205,15 +205,15 @@ static void config_defaults_and_output(void **state) {
 // Every configuration for kveval that the project ships is one it accepts.
 static void shipped_configs_load(void **state) {
     (void)state;
-    static const char *const patterns[] = {"/../configs/*/eval*.yaml", "/../configs/openelm/*.yaml"};
+    static const char *const patterns[] = {"/../configs/*/eval*.yaml",
+                                           "/../configs/openelm/{humaneval,mcqa,triviaqa,ttft}*.yaml"};
     int n = 0;
     for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
         char pattern[512];
         glob_t found;
         snprintf(pattern, sizeof pattern, "%s%s", getenv("KV_TEST_DIR"), patterns[p]);
-        assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+        assert_int_equal(glob(pattern, GLOB_BRACE, NULL, &found), 0);
         for (size_t i = 0; i < found.gl_pathc; i++) {
-            if (strstr(found.gl_pathv[i], "/systems-")) continue; // what others start from
             kv_config *config;
             const kv_eval_config *eval;
             kv_error err = {0};

@@ -149,6 +149,18 @@ static void test_aux_from_the_base(void **state) {
     assert_true(same_file("kvplp/final/aux/model.safetensors", "kvplp_final/aux/model.safetensors"));
     train_refuse("key `aux`: found nothing, expected a value: the model's directory",
                  ARGS("kvplp.yaml", "-o", "x", "-s", "predictor={mapping: separate}"));
+    // The same map written out.
+    train_expect(
+        0, ARGS("kvplp.yaml", "-o", "written", "-s", "predictor={mapping: explicit, layers: [0, 0, 1]}"));
+    assert_true(same_file("written/final/aux/model.safetensors", "kvplp_final/aux/model.safetensors"));
+    assert_true(same_file("written/final/predictor/predictor.safetensors",
+                          "kvplp_final/predictor/predictor.safetensors"));
+    train_refuse("key `predictor.keep`: found a key without effect",
+                 ARGS("kvplp.yaml", "-o", "x", "-s", "predictor={mapping: explicit, layers: [0, 0, 1]}", "-s",
+                      "aux=aux/final/model"));
+    train_refuse(
+        "key `predictor.keep`: found 0.3, expected 0.25, 0.5 or 0.75",
+        ARGS("kvplp.yaml", "-o", "x", "-s", "predictor={mapping: explicit, layers: [0, 0, 1], keep: 0.3}"));
 }
 
 static void test_least_squares_start(void **state) {

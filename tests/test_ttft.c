@@ -1,8 +1,8 @@
 // The TTFT clock on a grid: who is measured when, what is made of the times, and what stops it. The linker
 // puts the __wrap_ functions in place of the real ones, so that time is what the test says.
 #include "core/flops.h"
+#include "data/memory.h"
 #include "infer/ttft.h"
-#include "infer/ttft_memory.h"
 #include "tests/support.h"
 #include "tests/tiny.h"
 
@@ -337,7 +337,7 @@ static void test_memory(void **state) {
     kv_error err = {0};
     start();
     expect_ok(kv_ttft_grid(systems, N, &fits, NULL, ttft, NULL, &err), &err);
-    assert_true(kv_memory_available() > 1 << 20);
+    assert_true(kv_memory_available("") > 1 << 20);
 }
 
 // One layer, width 4, head 2, two query heads and one KV head, FFN 3, vocabulary 5, without and with an aux

@@ -2,8 +2,10 @@
 
 #include "core/gemm.h"
 #include "data/console.h"
+#include "train/memory.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 
 // FLOP/s of a product of a shape that training has many of.
@@ -33,15 +35,15 @@ static double measure_rate(int64_t rows) {
 }
 
 static void print_memory(const kv_task *task, FILE *out) {
-    const kv_data_config *d = &task->config->data;
-    double trained = 4.0 * sizeof(float) * (double)task->n_trainable; // weights, gradients, two moments
-    double frozen = task->ops->frozen_bytes(task);
-    double tape = task->ops->tape_bytes(task, d->micro_batch_size, d->seq_len);
-    fprintf(
-        out,
-        "memory       about %.0f MB: %.0f trained weights with gradients and moments, %.0f frozen weights, "
-        "%.0f activations of a micro-batch\n",
-        (trained + frozen + tape) / 1e6, trained / 1e6, frozen / 1e6, tape / 1e6);
+    const kv_train_config *config = task->config;
+    kv_memory_need need;
+    char text[KV_MEMORY_TEXT];
+    const double limit = kv_memory_limit(config);
+    kv_memory_estimate(task, config->data.micro_batch_size, config->freeze_aux, &need);
+    fprintf(out, "memory       about %s\n", kv_memory_text(&need, text));
+    if (isinf(limit)) return;
+    fprintf(out, "             %s: %.3g GB are %s\n", need.peak <= limit ? "fits" : "does not fit",
+            limit / 1e9, config->train.memory_gb > 0 ? "allowed by train.memory_gb" : "available");
 }
 
 kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {

@@ -2,6 +2,7 @@
 // frozen.                                                                              [method.md section 4]
 #include "data/checkpoint.h"
 #include "train/least_squares_start.h"
+#include "train/tape_memory.h"
 #include "train/task.h"
 
 #include <inttypes.h>
@@ -14,7 +15,8 @@ static const char *const all_terms[N_TERMS] = {"base", "aux", "consistency", "kl
 typedef struct kvp_task {
     kv_task task; // first: ops get a kv_task *
     kv_model_spec base_spec, aux_spec;
-    kv_predictor shape; // layer counts and mapping, no weights: enough to plan with
+    kv_checkpoint_size base_size, aux_size; // aux_size: of one that is read
+    kv_predictor shape;                     // layer counts and mapping, no weights: enough to plan with
     kv_kvp_weights weights;
     int term[N_TERMS]; // which of all_terms the task's terms are
     kv_model *base, *aux;
@@ -169,26 +171,22 @@ static void kvp_describe(const kv_task *task, FILE *out) {
         fprintf(out, "             (loss.aux %g counts as 0: the aux is frozen)\n", config->loss.aux);
 }
 
-static double kvp_frozen_bytes(const kv_task *task) {
+// An aux made of the base's layers is float32, whatever they were.
+static void kvp_memory(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_task_memory *memory) {
     const kvp_task *kvp = (const kvp_task *)task;
-    int64_t n = kv_spec_size(&kvp->base_spec, true);
-    if (!aux_trained(kvp)) n += kv_spec_size(&kvp->aux_spec, true);
-    return sizeof(float) * (double)n;
-}
-
-static double kvp_tape_bytes(const kv_task *task, int64_t n_seq, int64_t seq_len) {
-    const kvp_task *kvp = (const kvp_task *)task;
-    const kv_kvp_weights *w = &kvp->weights;
-    double rows = (double)n_seq * (double)seq_len, floats = 0, loss = 0;
-    // Twice where gradients come back.
-    floats += (aux_trained(kvp) ? 2 : 1) * kv_tape_floats(&kvp->aux_spec);
-    if (w->kl != 0 || w->consistency != 0) floats += kv_tape_floats(&kvp->base_spec);
-    if (w->kl != 0 || w->base != 0) {
-        floats += 2 * kv_tape_floats(&kvp->base_spec);
-        loss += kv_loss_bytes(&kvp->base_spec, n_seq * seq_len);
-    }
-    if (w->aux != 0) loss += kv_loss_bytes(&kvp->aux_spec, n_seq * seq_len);
-    return sizeof(float) * rows * floats + loss;
+    const kv_train_config *config = task->config;
+    const bool trained = !freeze_aux;
+    const double n_aux = (double)kv_spec_size(&kvp->aux_spec, true), aux_f32 = n_aux * sizeof(float);
+    const double aux_bytes = config->aux ? (double)kvp->aux_size.bytes : aux_f32;
+    *memory = (kv_task_memory){
+        .n_trained = (double)predictor_size(kvp) + (trained ? n_aux : 0),
+        .frozen = (double)kvp->base_size.bytes + (trained ? 0 : aux_bytes),
+        .tape = kv_tape_kvp_bytes(&kvp->base_spec, &kvp->aux_spec, &kvp->weights, trained,
+                                  kvp->base_size.wide, n_seq, config->data.seq_len),
+        .saving = trained || (config->aux && kvp->aux_size.wide) || !config->aux ? 0 : aux_f32};
+    if (config->predictor.init == KV_START_LEAST_SQUARES)
+        memory->start = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, kvp->shape.mapping,
+                                               config->data.micro_batch_size, config->data.seq_len);
 }
 
 static kv_status plan_mapping(kvp_task *kvp, kv_error *err) {
@@ -239,6 +237,14 @@ static kv_status plan_models(kvp_task *kvp, kv_error *err) {
     return status == KV_OK ? plan_mapping(kvp, err) : status;
 }
 
+static kv_status measure_models(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    kv_status status =
+        kv_task_measure(&kvp->task, "base", config->base, &kvp->base_spec, &kvp->base_size, err);
+    if (status != KV_OK || !config->aux) return status;
+    return kv_task_measure(&kvp->task, "aux", config->aux, &kvp->aux_spec, &kvp->aux_size, err);
+}
+
 static void plan_losses(kvp_task *kvp) {
     const kv_loss_config *l = &kvp->task.config->loss;
     double consistency = l->consistency < 0 ? 1.0 / (double)kvp->base_spec.n_layers : l->consistency;
@@ -273,8 +279,7 @@ static const kv_task_ops kvp_ops = {.load = kvp_load,
                                     .save = kvp_save,
                                     .describe = kvp_describe,
                                     .flops = kvp_flops,
-                                    .frozen_bytes = kvp_frozen_bytes,
-                                    .tape_bytes = kvp_tape_bytes,
+                                    .memory = kvp_memory,
                                     .free = kvp_free};
 
 kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
@@ -284,6 +289,7 @@ kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *con
     if (!kvp) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     kvp->task = (kv_task){.ops = &kvp_ops, .source = source, .config = config, .shard = shard};
     kv_status status = plan_models(kvp, err);
+    if (status == KV_OK) status = measure_models(kvp, err);
     if (status != KV_OK) {
         kv_task_free(&kvp->task);
         return status;

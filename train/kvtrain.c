@@ -1,10 +1,13 @@
 #include "data/config_options.h"
 #include "data/console.h"
+#include "data/memory.h"
 #include "train/estimate.h"
+#include "train/memory.h"
 #include "train/trainer.h"
 
 #include <argp.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,8 +119,9 @@ static kv_status train(struct session *s, kv_run_mode mode, kv_error *err) {
     }
     bool resumed = run->checkpoint[0] != 0;
     if (resumed) fprintf(stderr, "kvtrain: resuming from %s\n", run->checkpoint);
-    // Nothing is written before it is known that the weights are there.
-    status = s->task->ops->load(s->task, resumed ? run->checkpoint : NULL, err);
+    // Nothing is written before it is known that there is room, and that the weights are there.
+    status = kv_memory_check(s->task, err);
+    if (status == KV_OK) status = s->task->ops->load(s->task, resumed ? run->checkpoint : NULL, err);
     if (status == KV_OK) status = kv_run_begin(run, err);
     if (status == KV_OK && !resumed && s->task->ops->start) status = s->task->ops->start(s->task, err);
     return status == KV_OK ? kv_train(s->task, run, err) : status;
@@ -136,6 +140,9 @@ static int report(kv_status status, const struct arguments *a, const kv_error *e
 
 int main(int argc, char **argv) {
     kv_console_calm_threads(argv);
+    // Large blocks that are freed go back to the system at once; glibc would come to keep those of up to 32
+    // MB, such as the sums of the least-squares start.
+    mallopt(M_MMAP_THRESHOLD, 1 << 17);
     static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};
     struct arguments arguments = {0};
@@ -148,7 +155,10 @@ int main(int argc, char **argv) {
     if (status == KV_OK)
         status = arguments.dry_run ? kv_estimate_print(session.task, stdout, &err)
                                    : train(&session, arguments.mode, &err);
-    if (status == KV_OK && !arguments.dry_run) printf("%s/final\n", session.run.path);
+    if (status == KV_OK && !arguments.dry_run) {
+        fprintf(stderr, "kvtrain: %.3g GB of memory at most\n", (double)kv_memory_peak() / 1e9);
+        printf("%s/final\n", session.run.path);
+    }
     int code = report(status, &arguments, &err);
     close_session(&session);
     return code;

@@ -1,5 +1,6 @@
 // task: lm. A language model, from scratch, from a checkpoint, or from some layers of one.
 #include "data/checkpoint.h"
+#include "train/tape_memory.h"
 #include "train/task.h"
 
 #include <inttypes.h>
@@ -11,7 +12,8 @@ typedef struct lm_task {
     kv_model_spec spec;
     int64_t n_kept; // of a pruned model
     int32_t kept[KV_MAX_LAYERS];
-    int64_t n_before; // layers it had
+    int64_t n_before;    // layers it had
+    int64_t whole_bytes; // of the model it is made from, which has to be read
     kv_model *model;
 } lm_task;
 
@@ -89,15 +91,12 @@ static uint64_t lm_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
     return kv_flops_lm_step(&((const lm_task *)task)->spec, n_seq, seq_len);
 }
 
-static double lm_frozen_bytes(const kv_task *task) {
-    (void)task;
-    return 0;
-}
-
-static double lm_tape_bytes(const kv_task *task, int64_t n_seq, int64_t seq_len) {
-    const kv_model_spec *spec = &((const lm_task *)task)->spec;
-    double rows = (double)n_seq * (double)seq_len;
-    return 2 * sizeof(float) * rows * kv_tape_floats(spec) + kv_loss_bytes(spec, n_seq * seq_len);
+static void lm_memory(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_task_memory *memory) {
+    const lm_task *lm = (const lm_task *)task;
+    (void)freeze_aux;
+    *memory = (kv_task_memory){.n_trained = (double)task->n_trainable,
+                               .tape = kv_tape_lm_bytes(&lm->spec, n_seq, task->config->data.seq_len),
+                               .loading = (double)lm->whole_bytes};
 }
 
 static void lm_free(kv_task *task) {
@@ -111,8 +110,7 @@ static const kv_task_ops lm_ops = {.load = lm_load,
                                    .save = lm_save,
                                    .describe = lm_describe,
                                    .flops = lm_flops,
-                                   .frozen_bytes = lm_frozen_bytes,
-                                   .tape_bytes = lm_tape_bytes,
+                                   .memory = lm_memory,
                                    .free = lm_free};
 
 // A model made from scratch has the shard's vocabulary.
@@ -134,8 +132,11 @@ static kv_status plan_model(lm_task *lm, kv_error *err) {
     if (status != KV_OK || config->model.from != KV_FROM_PRUNED) return status;
     lm->n_before = spec->n_layers;
     lm->n_kept = kv_pruned_layers(spec->n_layers, config->model.keep, lm->kept);
+    kv_checkpoint_size size;
+    status = kv_task_measure(&lm->task, "model.path", config->model.path, spec, &size, err);
+    lm->whole_bytes = size.bytes;
     kv_spec_prune(spec, lm->kept, lm->n_kept);
-    return KV_OK;
+    return status;
 }
 
 kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,

@@ -24,6 +24,16 @@ kv_status kv_task_spec(const kv_task *task, const char *key, const char *dir, kv
     return status;
 }
 
+kv_status kv_task_measure(const kv_task *task, const char *key, const char *dir, const kv_model_spec *spec,
+                          kv_checkpoint_size *size, kv_error *err) {
+    kv_error inner = {0};
+    kv_status status = kv_checkpoint_measure(dir, kv_spec_size(spec, true), size, &inner);
+    if (status == KV_OK) return KV_OK;
+    kv_config_fail(task->source, err, key, "%s", inner.message);
+    if (err) err->code = status;
+    return status;
+}
+
 bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b) {
     return a->n_layers == b->n_layers && a->model_dim == b->model_dim && a->head_dim == b->head_dim &&
            a->vocab_size == b->vocab_size && a->qk_norm == b->qk_norm && a->qkv_bias == b->qkv_bias &&
@@ -79,23 +89,4 @@ kv_status kv_train_check_models(const kv_config *source, const kv_train_config *
     kv_config_fail(source, err, key, "%s", inner.message);
     if (err) err->code = status;
     return status;
-}
-
-double kv_tape_floats(const kv_model_spec *spec) {
-    double sum = (double)spec->model_dim;
-    for (int64_t i = 0; i < spec->n_layers; i++) {
-        double q = (double)(spec->layers[i].n_heads * spec->head_dim);
-        double kv = (double)kv_spec_kv_dim(spec, i);
-        // Two norms, two outputs, two sums; queries, keys and values (before and after their norm);
-        // attention; gate, up and their product.
-        sum += 6 * (double)spec->model_dim + 2 * q + 2 * kv + (spec->qk_norm ? q + kv : 0) +
-               3 * (double)spec->layers[i].ffn_dim;
-    }
-    return sum;
-}
-
-double kv_loss_bytes(const kv_model_spec *spec, int64_t m) {
-    double logits = (double)m * (double)spec->vocab_size, kept = 1 << 24, block = 1 << 20;
-    double smallest_block = 16 * (double)spec->vocab_size;
-    return sizeof(float) * (logits <= kept ? logits : 2 * (block > smallest_block ? block : smallest_block));
 }

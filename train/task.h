@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/flops.h"
+#include "data/checkpoint_size.h"
 #include "data/pending_file.h"
 #include "train/train_config.h"
 
@@ -13,6 +14,15 @@
 enum { KV_MAX_TERMS = 8 };
 
 typedef struct kv_task kv_task;
+
+// What a task needs beside the program and the text, in bytes.
+typedef struct kv_task_memory {
+    double n_trained; // weights with gradients and moments (their number)
+    double frozen;    // weights that stay, as stored
+    double tape;      // the most that is on the tape during a step
+    // More than the weights, at other times: while they are read, in ops->start, while the result is written.
+    double loading, start, saving;
+} kv_task_memory;
 
 typedef struct kv_task_ops {
     // Weights: as the config says, or from a checkpoint or final directory written by save when `from` is
@@ -29,10 +39,8 @@ typedef struct kv_task_ops {
     void (*describe)(const kv_task *task, FILE *out);
     // Products of one training step.
     uint64_t (*flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
-    // Bytes of weights that stay as they are, and of what one micro-batch of n_seq sequences leaves on the
-    // tape.
-    double (*frozen_bytes)(const kv_task *task);
-    double (*tape_bytes)(const kv_task *task, int64_t n_seq, int64_t seq_len);
+    // Memory for micro-batches of n_seq sequences, with the aux (task kvp) as configured or frozen.
+    void (*memory)(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_task_memory *memory);
     void (*free)(kv_task *task);
 } kv_task_ops;
 
@@ -64,6 +72,9 @@ void kv_task_free(kv_task *task);
 // Shape of the model in `dir`, named by the config's `key`.
 kv_status kv_task_spec(const kv_task *task, const char *key, const char *dir, kv_model_spec *spec,
                        kv_error *err);
+// Size of the weights in `dir`, which has that shape.
+kv_status kv_task_measure(const kv_task *task, const char *key, const char *dir, const kv_model_spec *spec,
+                          kv_checkpoint_size *size, kv_error *err);
 // Whether weights of one fit the other.
 bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b);
 // "4 layers, dim 96, ... 407 k parameters" and a newline.
@@ -73,8 +84,3 @@ char *kv_count_text(double count, char text[32]);
 
 // dir/name into path; KV_ERR_ARGUMENT when it does not fit.
 kv_status kv_task_path(char path[PATH_MAX], const char *dir, const char *name, kv_error *err);
-
-// Values per token that a forward pass leaves on the tape, over all layers.
-double kv_tape_floats(const kv_model_spec *spec);
-// Bytes kv_lm_loss works on for m rows, beside its input.
-double kv_loss_bytes(const kv_model_spec *spec, int64_t m);

@@ -77,6 +77,7 @@ static const cyaml_schema_field_t steps_fields[] = {
     CYAML_FIELD_INT("checkpoint_every", OPTIONAL, kv_steps_config, checkpoint_every),
     CYAML_FIELD_INT("keep_last", OPTIONAL, kv_steps_config, keep_last),
     CYAML_FIELD_INT("log_every", OPTIONAL, kv_steps_config, log_every),
+    TEXT("memory_gb", kv_steps_config, memory_text),
     CYAML_FIELD_END,
 };
 
@@ -101,7 +102,8 @@ static const cyaml_schema_value_t schema = {
 #define COMMON_DEFAULTS                                                                                      \
     "seed: 1\n"                                                                                              \
     "train: {warmup_steps: 50, warmup_init: 1.0e-6, weight_decay: 0.1, beta1: 0.9, beta2: 0.95,\n"           \
-    "        eps: 1.0e-8, grad_clip: 1.0, checkpoint_every: 500, keep_last: 2, log_every: 10}\n"
+    "        eps: 1.0e-8, grad_clip: 1.0, checkpoint_every: 500, keep_last: 2, log_every: 10,\n"             \
+    "        memory_gb: auto}\n"
 static const char lm_defaults[] = "task: lm\n" COMMON_DEFAULTS "model: {from: scratch}\n"
                                   "loss: {z_loss: 0}\n";
 static const char kvp_defaults[] =
@@ -163,7 +165,18 @@ static kv_status forbid(const kv_config *config, const char *const *keys, size_t
 // Sizes whose products are still far from overflowing 64 bits.
 static const int64_t max_steps = INT64_C(1) << 40, max_dim = INT64_C(1) << 20;
 
-static kv_status check_steps(const kv_config *config, const kv_steps_config *s, kv_error *err) {
+// "auto", whose value is negative, or a number from 0 to 1e6.
+static kv_status check_auto(const kv_config *config, const char *key, const char *text, double *value,
+                            kv_error *err) {
+    *value = -1;
+    if (strcmp(text, "auto") == 0) return KV_OK;
+    char *end;
+    *value = strtod(text, &end);
+    if (end != text && !*end && *value >= 0 && *value <= 1e6) return KV_OK;
+    return kv_config_fail(config, err, key, "found `%s`, expected auto or a number from 0 to 1e6", text);
+}
+
+static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_error *err) {
     const struct int_range ints[] = {{"train.steps", s->steps, 0, max_steps},
                                      {"train.warmup_steps", s->warmup_steps, 0, max_steps},
                                      {"train.checkpoint_every", s->checkpoint_every, 1, max_steps},
@@ -178,7 +191,9 @@ static kv_status check_steps(const kv_config *config, const kv_steps_config *s, 
                                        {"train.eps", s->eps, FLT_MIN, 1},
                                        {"train.grad_clip", s->grad_clip, 0, FLT_MAX}};
     kv_status status = check_ints(config, ints, LENGTH(ints), err);
-    return status == KV_OK ? check_reals(config, reals, LENGTH(reals), err) : status;
+    if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
+    if (status != KV_OK) return status;
+    return check_auto(config, "train.memory_gb", s->memory_text, &s->memory_gb, err);
 }
 
 static kv_status check_data(const kv_config *config, const kv_data_config *d, kv_error *err) {
@@ -254,7 +269,8 @@ static kv_status check_lm(const kv_config *config, kv_train_config *t, kv_error 
 
 // ---- Task kvp ------------------------------------------------------------------------------------------
 
-static kv_status check_predictor(const kv_config *config, const kv_predictor_config *p, kv_error *err) {
+static kv_status check_predictor(const kv_config *config, const kv_predictor_config *p, bool has_aux,
+                                 kv_error *err) {
     static const char *const layers_key[] = {"predictor.layers"}, *const keep_key[] = {"predictor.keep"};
     const struct int_range ints[] = {
         {"predictor.least_squares_tokens", p->least_squares_tokens, 1, max_steps}};
@@ -266,36 +282,29 @@ static kv_status check_predictor(const kv_config *config, const kv_predictor_con
                      ? require(config, layers_key, 1, "the aux layer of every base layer", err)
                      : forbid(config, layers_key, 1, "only with predictor.mapping: explicit", err);
     if (status != KV_OK) return status;
-    if (p->mapping != KV_MAPPING_PRUNED)
-        return forbid(config, keep_key, 1, "only with predictor.mapping: pruned", err);
+    if (p->mapping != KV_MAPPING_PRUNED && (p->mapping != KV_MAPPING_EXPLICIT || has_aux))
+        return forbid(config, keep_key, 1, "only with predictor.mapping: pruned, or explicit without aux",
+                      err);
     status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
     return status == KV_OK ? check_keep(config, "predictor.keep", p->keep, err) : status;
-}
-
-static kv_status check_consistency(const kv_config *config, kv_loss_config *l, kv_error *err) {
-    l->consistency = -1;
-    if (strcmp(l->consistency_text, "auto") == 0) return KV_OK;
-    char *end;
-    double value = strtod(l->consistency_text, &end);
-    if (*end || !(value >= 0 && value <= 1e6))
-        return kv_config_fail(config, err, "loss.consistency",
-                              "found `%s`, expected auto or a number from 0 to 1e6", l->consistency_text);
-    l->consistency = value;
-    return KV_OK;
 }
 
 static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error *err) {
     static const char *const models[] = {"base", "aux"};
     // Of a layer-pruned aux the base has the weights.
-    const size_t n_needed = t->predictor.mapping == KV_MAPPING_PRUNED ? 1 : 2;
+    const bool from_base =
+        t->predictor.mapping == KV_MAPPING_PRUNED ||
+        (t->predictor.mapping == KV_MAPPING_EXPLICIT && kv_config_has(config, "predictor.keep"));
+    const size_t n_needed = from_base ? 1 : 2;
     kv_status status = forbid(config, lm_only, LENGTH(lm_only), "only with task: lm", err);
     if (status == KV_OK) status = require(config, models, n_needed, "the model's directory", err);
-    if (status == KV_OK) status = check_predictor(config, &t->predictor, err);
+    if (status == KV_OK) status = check_predictor(config, &t->predictor, t->aux != NULL, err);
     const struct real_range reals[] = {{"loss.base", t->loss.base, 0, 1e6},
                                        {"loss.aux", t->loss.aux, 0, 1e6},
                                        {"loss.kl", t->loss.kl, 0, 1e6}};
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
-    if (status == KV_OK) status = check_consistency(config, &t->loss, err);
+    if (status == KV_OK)
+        status = check_auto(config, "loss.consistency", t->loss.consistency_text, &t->loss.consistency, err);
     if (status == KV_OK && t->train.steps > 0 && t->loss.base == 0 && t->loss.kl == 0 &&
         t->loss.consistency == 0)
         status = kv_config_fail(config, err, "loss",

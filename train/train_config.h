@@ -28,7 +28,7 @@ typedef struct kv_predictor_config {
     kv_mapping_kind mapping;
     int32_t *layers; // explicit
     unsigned n_layers;
-    double keep; // pruned
+    double keep; // pruned, and explicit without aux: the part of the base's layers that is the aux
     kv_predictor_start init;
     int64_t least_squares_tokens;
     double ridge;
@@ -43,6 +43,8 @@ typedef struct kv_loss_config {
 typedef struct kv_steps_config {
     int64_t steps, warmup_steps, checkpoint_every, keep_last, log_every;
     double lr, lr_end, warmup_init, weight_decay, beta1, beta2, eps, grad_clip;
+    char *memory_text; // "auto" or a number
+    double memory_gb;  // its value, negative for auto; 0: not checked
 } kv_steps_config;
 
 typedef struct kv_train_config {

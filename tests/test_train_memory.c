@@ -1,0 +1,121 @@
+// What kvtrain says about the memory of a run: as much as it then takes, and no when that is too much.
+#include "tests/train_support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Models large enough for their weights and activations to be most of the process.
+static const char large_lm[] =
+    "task: lm\n"
+    "output: large\n"
+    "data: {train: shard.h5, seq_len: 64, batch_size: 8}\n"
+    "model: {n_layers: 6, model_dim: 256, head_dim: 32, n_heads: 8, n_kv_heads: 4, ffn_dim: 768}\n"
+    "train: {steps: 2, lr: 1e-3}\n";
+static const char large_kvp[] = "task: kvp\n"
+                                "output: large_kvp\n"
+                                "data: {train: shard.h5, seq_len: 64, batch_size: 8}\n"
+                                "base: large/final/model\n"
+                                "aux: large_aux/final/model\n"
+                                "train: {steps: 2, lr: 1e-3}\n";
+
+static double number_behind(const char *text, const char *before) {
+    const char *found = strstr(text, before);
+    if (!found) fail_msg("expected `%s` in %s", before, text);
+    return strtod(found + strlen(before), NULL);
+}
+
+// Bytes that belong to no model do not grow with it, and a sanitizer's do: neither says anything here.
+static bool is_measurable(void) {
+#if defined(__SANITIZE_ADDRESS__)
+    return false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+    return false;
+#endif
+#endif
+    return true;
+}
+
+// Within a twentieth, by --dry-run and by the process's own peak.
+static void expect_estimate(const char *const *args) {
+    const char *dry[12] = {0};
+    int n = 0;
+    while (args[n]) dry[n] = args[n], n++;
+    dry[n] = "--dry-run";
+    train_expect(0, dry);
+    const double estimate = number_behind(train_output(), "memory       about ");
+    assert_non_null(strstr(train_output(), "  fits: "));
+    dry[n] = "--force";
+    train_expect(0, dry);
+    const char *line = strstr(train_output(), " GB of memory at most");
+    assert_non_null(line);
+    while (line > train_output() && line[-1] != ' ') line--;
+    const double peak = strtod(line, NULL);
+    if (is_measurable() && fabs(estimate - peak) > 0.05 * peak)
+        fail_msg("%s %s: estimated %g GB, took %g", args[0], args[1] ? args[2] : "", estimate, peak);
+}
+
+static void test_language_model(void **state) {
+    (void)state;
+    put_file("large.yaml", large_lm);
+    expect_estimate(ARGS("large.yaml"));
+    expect_estimate(ARGS("large.yaml", "-o", "large_aux", "-s", "model.n_layers=3"));
+    expect_estimate(ARGS("large.yaml", "-o", "large_one", "-s", "data.micro_batch_size=1"));
+    expect_estimate(
+        ARGS("large.yaml", "-o", "large_plain", "-s", "model.qk_norm=false", "-s", "data.batch_size=16"));
+}
+
+static void test_predictors(void **state) {
+    (void)state;
+    put_file("large_kvp.yaml", large_kvp);
+    expect_estimate(ARGS("large_kvp.yaml"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "freeze_aux=true", "-s", "loss.kl=1"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "loss={base: 0, aux: 0}", "-s", "data.batch_size=16"));
+    expect_estimate(
+        ARGS("large_kvp.yaml", "-s", "predictor={init: least_squares}", "-s", "data.micro_batch_size=2"));
+}
+
+// Published shapes cost nothing when a run is refused, and --dry-run only says it.
+static void test_refusal(void **state) {
+    (void)state;
+    make_shard("wide.h5", 32000, 1);
+    put_file("huge.yaml", "task: kvp\noutput: huge\nbase: \"random:openelm-3b:bf16\"\n"
+                          "data: {train: wide.h5, seq_len: 32, batch_size: 2}\n"
+                          "predictor: {mapping: pruned, keep: 0.75}\n"
+                          "train: {steps: 1, lr: 1e-4, memory_gb: 24}\n");
+    train_refuse("the run does not fit in memory, 24 GB by train.memory_gb; it needs about 4",
+                 ARGS("huge.yaml"));
+    assert_non_null(
+        strstr(train_output(), "trained weights with gradients and moments, 6.07 frozen weights"));
+    assert_non_null(strstr(train_output(), "freeze_aux: true ("));
+    assert_false(file_exists("huge"));
+    train_refuse("does not fit", ARGS("huge.yaml", "--force"));
+    train_refuse("does not fit", ARGS("huge.yaml", "--resume"));
+    train_expect(0, ARGS("huge.yaml", "--dry-run"));
+    assert_non_null(strstr(train_output(), "does not fit: 24 GB are allowed by train.memory_gb"));
+    // A smaller micro-batch is advised where it helps.
+    train_refuse("data.micro_batch_size: 1 (0.", ARGS("large.yaml", "-o", "x", "-s", "train.memory_gb=0.1"));
+    train_refuse("key `train.memory_gb`: found `-1`, expected auto or a number from 0 to 1e6",
+                 ARGS("base.yaml", "-o", "x", "-s", "train.memory_gb=-1"));
+    train_refuse("key `train.memory_gb`: found `much`",
+                 ARGS("base.yaml", "-o", "x", "-s", "train.memory_gb=much"));
+    // Just enough; not checked.
+    train_expect(0, ARGS("base.yaml", "-o", "fits", "-s", "train.memory_gb=0.1"));
+    train_refuse("does not fit", ARGS("base.yaml", "-o", "x", "-s", "train.memory_gb=0.02"));
+    train_expect(0, ARGS("base.yaml", "-o", "unchecked", "-s", "train.memory_gb=0"));
+    assert_false(file_exists("x"));
+    // The limit may change when a run goes on.
+    train_expect(0, ARGS("base.yaml", "-o", "fits", "--resume", "-s", "train.memory_gb=0.2"));
+}
+
+int main(void) {
+    unsetenv("MALLOC_PERTURB_"); // meson's wish: it writes to all that is allocated, used or not
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_language_model),
+        cmocka_unit_test(test_predictors),
+        cmocka_unit_test(test_refusal),
+    };
+    return cmocka_run_group_tests(tests, train_setup, train_teardown);
+}

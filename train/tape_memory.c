@@ -1,0 +1,168 @@
+#include "train/tape_memory.h"
+
+#include <omp.h>
+
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+// ---- One pass, in floats a token -----------------------------------------------------------------------
+
+struct widths {
+    double dim, q, kv, ffn, heads, norm; // norm: 1 with q/k norm
+};
+
+static struct widths widths_of(const kv_model_spec *spec, int64_t layer) {
+    const kv_layer_spec *l = &spec->layers[layer];
+    return (struct widths){.dim = (double)spec->model_dim,
+                           .q = (double)(l->n_heads * spec->head_dim),
+                           .kv = (double)kv_spec_kv_dim(spec, layer),
+                           .ffn = (double)l->ffn_dim,
+                           .heads = (double)l->n_heads,
+                           .norm = spec->qk_norm};
+}
+
+// Queries (before and after their norm) and what attention makes of them; the layer's own keys and values;
+// gate, up and their product. Each has a gradient as large as itself.
+static double inner(const struct widths *w, bool own_kv) {
+    return (2 + w->norm) * (w->q + (own_kv ? w->kv : 0)) + 3 * w->ffn;
+}
+
+// Two norms, two projections and two sums; two floats a head for attention's backward.
+static double layer_values(const kv_model_spec *spec, int64_t layer, bool own_kv) {
+    const struct widths w = widths_of(spec, layer);
+    return 6 * w.dim + inner(&w, own_kv) + 2 * w.heads;
+}
+
+// A sum hands its gradient on: only norms and projections have their own.
+static double layer_gradients(const kv_model_spec *spec, int64_t layer, bool own_kv) {
+    const struct widths w = widths_of(spec, layer);
+    return 4 * w.dim + inner(&w, own_kv);
+}
+
+// What a pass that is differentiated goes through: LOGITS all of a model; CACHE up to its last layer's keys
+// and values; GIVEN all but keys and values, which it is given.
+enum reach { LOGITS, CACHE, GIVEN };
+
+static double pass(const kv_model_spec *spec, enum reach reach,
+                   double (*layer)(const kv_model_spec *, int64_t, bool)) {
+    const double dim = (double)spec->model_dim;
+    const int64_t n = spec->n_layers - (reach == CACHE);
+    double sum = 2 * dim; // embedding and last norm
+    for (int64_t i = 0; i < n; i++) sum += layer(spec, i, reach != GIVEN);
+    if (reach == CACHE) sum += (2 + spec->qk_norm) * (double)kv_spec_kv_dim(spec, n); // the norm stands above
+    return sum;
+}
+
+static double pass_values(const kv_model_spec *spec, enum reach reach) {
+    return pass(spec, reach, layer_values);
+}
+
+static double pass_gradients(const kv_model_spec *spec, enum reach reach) {
+    return pass(spec, reach, layer_gradients);
+}
+
+// A pass that is not: every layer's output, keys and values stay, all else goes when the layer is done.
+static double frozen_values(const kv_model_spec *spec) {
+    double sum = (double)spec->model_dim;
+    for (int64_t i = 0; i < spec->n_layers; i++)
+        sum += (double)spec->model_dim + 2 * (double)kv_spec_kv_dim(spec, i);
+    return sum;
+}
+
+static double largest_layer(const kv_model_spec *spec) {
+    double most = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) most = larger(most, layer_values(spec, i, true));
+    return most;
+}
+
+// ---- What operators work on for a moment, in floats ----------------------------------------------------
+
+// core/ops/attention.c: turned keys and their gradients, and each thread's tiles.
+static double attention_moment(const kv_model_spec *spec, double rows) {
+    enum { STACK = 128, TILE = 128 };
+    double kv = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) kv = larger(kv, (double)kv_spec_kv_dim(spec, i));
+    return 2 * rows * kv +
+           omp_get_max_threads() * (double)STACK * (4 * (double)spec->head_dim + 2 * TILE + 3);
+}
+
+// core/ops/lm_loss.c: the gradients of all logits are kept when they are few, else rows go through in blocks.
+struct loss {
+    double kept, moment;
+};
+
+static struct loss loss_floats(const kv_model_spec *spec, double rows, bool teacher) {
+    enum { BLOCK = 1 << 20, KEPT = 1 << 24, LEAST_ROWS = 16 };
+    const double vocab = (double)spec->vocab_size, all = rows * vocab;
+    const double least = larger(LEAST_ROWS * vocab, BLOCK), block = least < all ? least : all;
+    if (all <= KEPT) return (struct loss){all, teacher ? block : 0};
+    return (struct loss){0, (teacher ? 2 : 1) * block};
+}
+
+// core/gemm.c: a panel of a 16-bit weight, widened.
+static double panel(const kv_model_spec *spec) {
+    const double most = 1 << 22, table = (double)(spec->vocab_size * spec->model_dim);
+    return table < most ? table : most;
+}
+
+// ---- Steps ---------------------------------------------------------------------------------------------
+
+double kv_tape_lm_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    const struct loss loss = loss_floats(spec, rows, false);
+    const double kept = rows * pass_values(spec, LOGITS) + loss.kept;
+    const double back = rows * pass_gradients(spec, LOGITS) + attention_moment(spec, rows);
+    return sizeof(float) * (kept + larger(back, loss.moment));
+}
+
+double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_kvp_weights *w,
+                         bool aux_trained, bool base_wide, int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    const bool student = w->base != 0 || w->kl != 0, teacher = w->kl != 0 || w->consistency != 0;
+    const enum reach reach = w->aux != 0 ? LOGITS : CACHE;
+    double predicted = 0, moment = larger(largest_layer(aux), teacher ? largest_layer(base) : 0) * rows;
+    for (int64_t i = 0; i < base->n_layers; i++)
+        predicted += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
+    double kept = rows * predicted, back = rows * predicted;
+    kept += rows * (aux_trained ? pass_values(aux, reach) : frozen_values(aux));
+    if (aux_trained) back += rows * pass_gradients(aux, reach);
+    if (teacher) kept += rows * (frozen_values(base) + (w->kl != 0 ? (double)base->model_dim : 0));
+    if (aux_trained && w->aux != 0) {
+        const struct loss loss = loss_floats(aux, rows, false);
+        kept += loss.kept, moment = larger(moment, loss.moment);
+    }
+    if (student) {
+        const struct loss loss = loss_floats(base, rows, w->kl != 0);
+        kept += loss.kept + rows * pass_values(base, GIVEN), moment = larger(moment, loss.moment);
+        back += rows * pass_gradients(base, GIVEN);
+    }
+    back += attention_moment(base, rows);
+    return sizeof(float) * (kept + larger(back, moment) + (base_wide ? 0 : panel(base)));
+}
+
+// core/least_squares.c: a Gram matrix for every aux layer that is read, and the products of each base layer
+// with it; for keys and for values.
+static double normal_equations(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *mapping,
+                               double rows) {
+    bool read[KV_MAX_LAYERS] = {0};
+    double sums = 0, solving = 0, widest = 0;
+    for (int64_t i = 0; i < base->n_layers; i++) {
+        const double in = (double)kv_spec_kv_dim(aux, mapping[i]) + 1, out = (double)kv_spec_kv_dim(base, i);
+        if (!read[mapping[i]]) sums += in * in;
+        read[mapping[i]] = true;
+        sums += (in + 1) * out;
+        solving = larger(solving, in * (in + out));
+        widest = larger(widest, larger(in, out));
+    }
+    return 2 * sums + solving + 2 * rows * widest;
+}
+
+double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *mapping,
+                              int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    const double passes =
+        frozen_values(aux) + frozen_values(base) + larger(largest_layer(aux), largest_layer(base));
+    return sizeof(float) * (rows * passes + attention_moment(base, rows) + panel(base)) +
+           sizeof(double) * normal_equations(base, aux, mapping, rows);
+}

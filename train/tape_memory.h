@@ -1,0 +1,18 @@
+// How much memory one micro-batch takes on the tape, from shapes alone: what core/objective.c and the
+// operators below it keep and work on, added up. Results in bytes.
+#pragma once
+
+#include "core/objective.h"
+
+// A step of kv_lm_objective and its backward, on n_seq sequences of seq_len tokens, every weight trainable.
+double kv_tape_lm_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);
+
+// The same of kv_kvp_objective with the terms that have a weight. base_wide: its weights are float32; others
+// are widened in panels.
+double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_kvp_weights *weights,
+                         bool aux_trained, bool base_wide, int64_t n_seq, int64_t seq_len);
+
+// The predictors' least-squares start: the passes of one batch, the normal equations (in double precision)
+// and what one layer's solution works on.
+double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *mapping,
+                              int64_t n_seq, int64_t seq_len);
