@@ -1,5 +1,5 @@
 // What kvrun refuses, and what is left when it is stopped or cannot write. KVRUN names the program.
-#include "eval_support.h"
+#include "kvrun_support.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -8,33 +8,6 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum { CONTEXT = 96 };
-
-static char out[1 << 16], err[1 << 16];
-
-static const char *in_dir(const char *name) {
-    return test_path(test_dir, name);
-}
-
-static int kvrun_list(const char *const *arguments) {
-    const char *all[40] = {getenv("KVRUN")};
-    assert_non_null(all[0]);
-    for (int i = 0; arguments[i]; i++) all[i + 1] = arguments[i];
-    return test_run(all, -1, out, err, sizeof out);
-}
-
-// Standard input is empty, not a terminal: no test asks anybody.
-#define kvrun(...) kvrun_list((const char *const[]){__VA_ARGS__, NULL})
-#define BASE       "--base", in_dir("base"), "--tokenizer", in_dir("tokenizer.model")
-
-static void expect_one_line(int status, const char *part) {
-    const char *newline = strchr(err, '\n');
-    if (status != 1 || !newline || newline[1] != '\0' || strncmp(err, "kvrun: ", 7) != 0 ||
-        !strstr(err, part))
-        fail_msg("expected status 1 and one line with '%s', found %d: %s", part, status, err);
-    assert_string_equal(out, "");
-}
 
 // ---- Usage ---------------------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
 // kvrun at a terminal: conversations, Ctrl-C, Ctrl-D, and answers side by side. The test is the terminal.
-#include "eval_support.h"
+#include "kvrun_support.h"
 
 #include "data/chat.h"
 #include "data/checkpoint.h"
@@ -17,13 +17,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-enum { CONTEXT = 96, WIDTH = 72, PATIENCE_MS = 60000 };
-
-static const char *in_dir(const char *name) {
-    return test_path(test_dir, name);
-}
-#define BASE "-b", in_dir("base"), "-t", in_dir("tokenizer.model")
-#define KVP  BASE, "--aux", in_dir("aux"), "--predictor", in_dir("predictor")
+enum { WIDTH = 72, PATIENCE_MS = 60000 };
 
 // ---- A terminal ----------------------------------------------------------------------------------------
 
@@ -49,7 +43,7 @@ static void start(const char *const *arguments, bool raw) {
     execv(all[0], (char *const *)all);
     _exit(127);
 }
-#define kvrun(...) start((const char *const[]){__VA_ARGS__, NULL}, false)
+#define kvrun_at_terminal(...) start((const char *const[]){__VA_ARGS__, NULL}, false)
 
 static void type(const char *text) {
     assert_int_equal(write(terminal.control, text, strlen(text)), strlen(text));
@@ -115,19 +109,19 @@ static kv_system systems[2]; // base, KVP
 
 // Answers as many tokens as `n` to ids, all read anew.
 static char *answer_to(const kv_system *system, const int32_t *ids, int64_t n_ids, int64_t n) {
-    kv_error err = {0};
+    kv_error error = {0};
     kv_session *session;
     int32_t generated[CONTEXT];
     int64_t n_generated;
     char *decoded;
     size_t length;
     const kv_generation how = {.max_tokens = n};
-    assert_int_equal(kv_session_create(system, 1, CONTEXT, &session, &err), KV_OK);
-    if (kv_generate(session, ids, &n_ids, &how, generated, &n_generated, &err)) fail_msg("%s", err.message);
+    assert_int_equal(kv_session_create(system, 1, CONTEXT, &session, &error), KV_OK);
+    if (kv_generate(session, ids, &n_ids, &how, generated, &n_generated, &error)) fail_msg("%s", error.message);
     kv_session_free(session);
     for (int64_t i = 0; i < n_generated; i++)
         if (generated[i] == system->base->spec.eos_id) n_generated = i;
-    assert_int_equal(kv_decode_continuation(tokenizer, generated, n_generated, &decoded, &length, &err),
+    assert_int_equal(kv_decode_continuation(tokenizer, generated, n_generated, &decoded, &length, &error),
                      KV_OK);
     char *text = test_repaired(decoded, length, NULL);
     free(decoded);
@@ -135,9 +129,9 @@ static char *answer_to(const kv_system *system, const int32_t *ids, int64_t n_id
 }
 
 static char *answer_to_text(const kv_system *system, const char *text, int64_t n, int64_t *n_ids) {
-    kv_error err = {0};
+    kv_error error = {0};
     int32_t *ids, all[CONTEXT] = {1};
-    assert_int_equal(kv_tokenizer_encode(tokenizer, text, strlen(text), &ids, n_ids, &err), KV_OK);
+    assert_int_equal(kv_tokenizer_encode(tokenizer, text, strlen(text), &ids, n_ids, &error), KV_OK);
     memcpy(all + 1, ids, (size_t)*n_ids * sizeof *ids);
     *n_ids += 1;
     free(ids);
@@ -154,9 +148,9 @@ static void history_is_kept(void **state) {
         char said[1024] = "";
         int64_t length_before = 0;
         if (kvp)
-            kvrun(KVP, "-n", "6");
+            kvrun_at_terminal(KVP, "-n", "6");
         else
-            kvrun(BASE, "-n", "6");
+            kvrun_at_terminal(BASE, "-n", "6");
         assert_non_null(strstr(until_prompt(), kvp ? "[KVP, context 96 tokens, read as a whole at every turn;"
                                                    : "[base, context 96 tokens; /help"));
         for (int turn = 0; turn < 3; turn++) {
@@ -191,7 +185,7 @@ static void history_is_kept(void **state) {
 static void commands(void **state) {
     (void)state;
     const char *figures;
-    kvrun(BASE, "-n", "5");
+    kvrun_at_terminal(BASE, "-n", "5");
     until_prompt();
     char *first = strdup(ask("Which country?", &figures));
     char *second = strdup(ask("Which country?", &figures));
@@ -236,7 +230,7 @@ static void several_lines_at_once(void **state) {
 static void a_full_context(void **state) {
     (void)state;
     const char *figures;
-    kvrun(BASE, "-n", "6", "--context", "20");
+    kvrun_at_terminal(BASE, "-n", "6", "--context", "20");
     until_prompt();
     ask("Which?", &figures);
     type("A very long message indeed, which certainly does not fit it\n");
@@ -254,20 +248,20 @@ static void a_full_context(void **state) {
 
 static void chats(void **state) {
     (void)state;
-    kv_error err = {0};
+    kv_error error = {0};
     test_write_text(in_dir("chat_template.jinja"), "{{ '[INST]' }} <<SYS>>");
     const kv_chat_template chat = {.kind = KV_CHAT_LLAMA2};
     kv_chat_message messages[5] = {{KV_CHAT_SYSTEM, "Be kind."}};
     static const char *const lines[] = {"Hi </s>", "Who?"};
     char *answers[2];
-    kvrun(BASE, "-n", "6", "--chat", "--system", "Be kind.");
+    kvrun_at_terminal(BASE, "-n", "6", "--chat", "--system", "Be kind.");
     until_prompt();
     for (int turn = 0; turn < 2; turn++) {
         const char *figures;
         int32_t *ids;
         int64_t n;
         messages[2 * turn + 1] = (kv_chat_message){KV_CHAT_USER, lines[turn]};
-        assert_int_equal(kv_chat_encode(&chat, tokenizer, messages, 2 * turn + 2, &ids, &n, &err), KV_OK);
+        assert_int_equal(kv_chat_encode(&chat, tokenizer, messages, 2 * turn + 2, &ids, &n, &error), KV_OK);
         answers[turn] = answer_to(&systems[0], ids, n, 6);
         assert_string_equal(ask(lines[turn], &figures), answers[turn]);
         messages[2 * turn + 2] = (kv_chat_message){KV_CHAT_ASSISTANT, answers[turn]};
@@ -286,7 +280,8 @@ static void chats(void **state) {
 static void ctrl_c(void **state) {
     (void)state;
     const char *figures = NULL;
-    kvrun("-b", "random:openelm-270m-lp-0.25:bf16", "-t", in_dir("tokenizer.model"), "-n", "2000");
+    kvrun_at_terminal("-b", "random:openelm-270m-lp-0.25:bf16", "-t", in_dir("tokenizer.model"), "-n",
+                      "2000");
     until_prompt();
     for (int again = 0; again < 2; again++) {
         type("Hello\n");
@@ -303,13 +298,14 @@ static void ctrl_c(void **state) {
 
 static void sigterm_ends_the_session(void **state) {
     (void)state;
-    kvrun("-b", "random:openelm-270m-lp-0.25:bf16", "-t", in_dir("tokenizer.model"), "-n", "2000");
+    kvrun_at_terminal("-b", "random:openelm-270m-lp-0.25:bf16", "-t", in_dir("tokenizer.model"), "-n",
+                      "2000");
     until_prompt();
     type("Hello\n");
     while (terminal.length < 8) assert_true(more());
     kill(terminal.child, SIGTERM);
     expect_end(128 + SIGTERM);
-    kvrun(BASE);
+    kvrun_at_terminal(BASE);
     until_prompt();
     kill(terminal.child, SIGTERM);
     expect_end(128 + SIGTERM);
@@ -318,7 +314,7 @@ static void sigterm_ends_the_session(void **state) {
 static void a_terminal_that_goes_away(void **state) {
     (void)state;
     int status;
-    kvrun(BASE);
+    kvrun_at_terminal(BASE);
     until_prompt();
     close(terminal.control);
     assert_int_equal(waitpid(terminal.child, &status, 0), terminal.child);
@@ -330,7 +326,7 @@ static void a_terminal_that_goes_away(void **state) {
 static void side_by_side(void **state) {
     (void)state;
     int status;
-    kvrun(KVP, "-n", "12", "--compare", "Hello");
+    kvrun_at_terminal(KVP, "-n", "12", "--compare", "Hello");
     const char *shown = until_end(&status);
     assert_int_equal(status, 0);
     const char *line = strstr(shown, "base                               | KVP\n");
@@ -342,7 +338,7 @@ static void side_by_side(void **state) {
 static void scripts_need_a_prompt(void **state) {
     (void)state;
     int status;
-    kvrun(BASE, "--json");
+    kvrun_at_terminal(BASE, "--json");
     assert_non_null(strstr(until_end(&status), "--compare, --json and --ids need a prompt"));
     assert_int_equal(status, 2);
 }
@@ -350,17 +346,17 @@ static void scripts_need_a_prompt(void **state) {
 // ---- The family ----------------------------------------------------------------------------------------
 
 static int set_up(void **state) {
-    kv_error err = {0};
+    kv_error error = {0};
     test_dir_set_up(state);
     test_make_family(test_dir, CONTEXT);
-    if (kv_tokenizer_open(in_dir("tokenizer.model"), &tokenizer, &err) ||
-        kv_checkpoint_load(in_dir("base"), &systems[0].base, &err) ||
-        kv_checkpoint_load(in_dir("aux"), &systems[1].aux, &err))
-        fail_msg("%s", err.message);
+    if (kv_tokenizer_open(in_dir("tokenizer.model"), &tokenizer, &error) ||
+        kv_checkpoint_load(in_dir("base"), &systems[0].base, &error) ||
+        kv_checkpoint_load(in_dir("aux"), &systems[1].aux, &error))
+        fail_msg("%s", error.message);
     systems[1].base = systems[0].base;
     if (kv_predictor_load(in_dir("predictor"), &systems[1].base->spec, &systems[1].aux->spec, NULL, NULL,
-                          &systems[1].predictor, &err))
-        fail_msg("%s", err.message);
+                          &systems[1].predictor, &error))
+        fail_msg("%s", error.message);
     return 0;
 }
 
