@@ -1,6 +1,7 @@
 #include "data/tokenizer.h"
 
 #include "data/hash.h"
+#include "data/pending_file.h"
 #include "data/tokenizer_json.h"
 #include "data/tokenizer_spm.h"
 
@@ -19,6 +20,8 @@ struct kv_tokenizer {
     char hash[17];
 };
 
+static const size_t max_file_bytes = (size_t)256 << 20;
+
 // ---- Opening -------------------------------------------------------------------------------------------
 
 // Whether dir/name exists; its path in out.
@@ -30,6 +33,27 @@ static bool lies_in(const char *dir, const char *name, char out[PATH_MAX]) {
 bool kv_tokenizer_present(const char *dir) {
     char path[PATH_MAX];
     return lies_in(dir, "tokenizer.json", path) || lies_in(dir, "tokenizer.model", path);
+}
+
+kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err) {
+    static const char *const names[] = {"tokenizer.json",        "tokenizer.model",
+                                        "tokenizer_config.json", "special_tokens_map.json",
+                                        "added_tokens.json",     "chat_template.jinja"};
+    char source[PATH_MAX], target[PATH_MAX];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *content;
+        size_t size;
+        if (!lies_in(from, names[i], source)) continue;
+        if (snprintf(target, sizeof target, "%s/%s", to, names[i]) >= (int)sizeof target)
+            return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", to);
+        kv_status status = kv_read_file(source, max_file_bytes, &content, &size, err);
+        if (status == KV_OK) {
+            status = kv_write_file(target, content, size, err);
+            free(content);
+        }
+        if (status != KV_OK) return status;
+    }
+    return KV_OK;
 }
 
 static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) {

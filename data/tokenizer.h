@@ -36,6 +36,10 @@ void kv_tokenizer_free(kv_tokenizer *tokenizer);
 // Whether a directory holds a tokenizer by its files' names; nothing is read.
 bool kv_tokenizer_present(const char *dir);
 
+// Copies the files of a tokenizer, and the chat template that goes with it, from one directory to another:
+// what is made of a model is then as complete as the model was. Nothing to copy is no error.
+kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err);
+
 // One more than the largest id. Ids between may be holes.
 int64_t kv_tokenizer_vocab_size(const kv_tokenizer *tokenizer);
 

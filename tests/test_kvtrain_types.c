@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *const models[] = {"llama-untied-bf16", "llama-sharded-f16", "llama3-rope", "qwen2",
                                      "qwen3"};
@@ -106,6 +107,22 @@ static void test_mixed_pairs(void **state) {
     }
 }
 
+// What is made of a model has its tokenizer's files, so that it is as complete as the model was.
+static void test_tokenizers_go_along(void **state) {
+    (void)state;
+    write_configs(models[0]);
+    train_expect(0, ARGS("hf_lm.yaml", "--force", "-s", "train.steps=0"));
+    put_file("lm/final/model/chat_template.jinja", "a template");
+    put_file("lm/final/model/tokenizer_config.json", "{}");
+    train_expect(0, ARGS("hf_kvp.yaml", "--force", "-s", "base=lm/final/model"));
+    train_expect(0, ARGS("hf_lm.yaml", "--force", "-s", "output=next", "-s", "model.path=lm/final/model"));
+    assert_true(same_file("lm/final/model/chat_template.jinja", "kvp/final/aux/chat_template.jinja"));
+    assert_true(same_file("lm/final/model/chat_template.jinja", "next/final/model/chat_template.jinja"));
+    assert_true(same_file("lm/final/model/tokenizer_config.json", "next/final/model/tokenizer_config.json"));
+    assert_int_not_equal(access("next/final/model/tokenizer.json", F_OK), 0);
+    assert_int_not_equal(access("next/checkpoints/step-000004/model/chat_template.jinja", F_OK), 0);
+}
+
 static int set_up(void **state) {
     if (train_setup(state)) return -1;
     make_shard("hf.h5", 101, 1);
@@ -117,6 +134,7 @@ int main(void) {
         cmocka_unit_test(test_language_models),
         cmocka_unit_test(test_pruned_pairs),
         cmocka_unit_test(test_mixed_pairs),
+        cmocka_unit_test(test_tokenizers_go_along),
     };
     return cmocka_run_group_tests(tests, set_up, train_teardown);
 }

@@ -1,6 +1,7 @@
 // task: kvp. Predictors from an auxiliary model's cache to the base's, with the auxiliary model trained or
 // frozen.                                                                              [method.md section 4]
 #include "data/checkpoint.h"
+#include "data/tokenizer.h"
 #include "train/least_squares_start.h"
 #include "train/tape_memory.h"
 #include "train/task.h"
@@ -114,6 +115,8 @@ static kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *
         status = kv_task_path(path, dir, "aux", err);
         if (status == KV_OK) status = kv_make_dirs(path, err);
         if (status == KV_OK) status = kv_checkpoint_save(path, kvp->aux, err);
+        const char *origin = task->config->aux ? task->config->aux : task->config->base;
+        if (status == KV_OK && final) status = kv_tokenizer_copy(origin, path, err);
     }
     if (status == KV_OK) status = kv_task_path(path, dir, "predictor", err);
     if (status == KV_OK) status = kv_make_dirs(path, err);

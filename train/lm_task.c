@@ -1,5 +1,6 @@
 // task: lm. A language model, from scratch, from a checkpoint, or from some layers of one.
 #include "data/checkpoint.h"
+#include "data/tokenizer.h"
 #include "train/tape_memory.h"
 #include "train/task.h"
 
@@ -67,11 +68,13 @@ static kv_tensor *lm_objective(kv_task *task, kv_tape *tape, const kv_batch *bat
 }
 
 static kv_status lm_save(kv_task *task, const char *dir, bool final, kv_error *err) {
-    (void) final;
     char model_dir[PATH_MAX];
     kv_status status = kv_task_path(model_dir, dir, "model", err);
     if (status == KV_OK) status = kv_make_dirs(model_dir, err);
-    return status == KV_OK ? kv_checkpoint_save(model_dir, ((lm_task *)task)->model, err) : status;
+    if (status == KV_OK) status = kv_checkpoint_save(model_dir, ((lm_task *)task)->model, err);
+    if (status == KV_OK && final && task->config->model.from != KV_FROM_SCRATCH)
+        status = kv_tokenizer_copy(task->config->model.path, model_dir, err);
+    return status;
 }
 
 static void lm_describe(const kv_task *task, FILE *out) {
