@@ -102,7 +102,7 @@ YAML
 # Line by line the files with random weights are those without.
 rows_of() { # FILE PATTERN: the systems' lines that match
   local numbers
-  numbers=$(grep -nE "^  - \{name: .*$2" "configs/$1" | cut -d: -f1)
+  numbers=$(grep -nE "^  - \{name: .*(model|base): .*$2" "configs/$1" | cut -d: -f1)
   for number in $numbers; do sed -n "${number}p" "$dir/configs/$1"; done
 }
 
@@ -124,7 +124,7 @@ if [ $# -eq 0 ]; then
 fi
 for name in "${names[@]}"; do train "$name"; done
 first_row() { # FILE
-  grep -m 1 -E '^  - \{name: ' "$dir/configs/$1"
+  grep -m 1 -E '^  - \{name: .*(model|base): ' "$dir/configs/$1"
 }
 
 for file in openelm/systems-1.1b.yaml openelm/systems-1.1b-code.yaml openelm/systems-3b.yaml smollm2/eval.yaml; do
