@@ -24,19 +24,13 @@ kv_arena *kv_arena_create(void) {
     return calloc(1, sizeof(kv_arena));
 }
 
-static void free_chunks(kv_arena *arena) {
+void kv_arena_free(kv_arena *arena) {
+    if (!arena) return;
     for (struct chunk *c = arena->first, *next; c; c = next) {
         next = c->next;
         free(c->data);
         free(c);
     }
-    arena->first = arena->current = NULL;
-    arena->capacity = 0;
-}
-
-void kv_arena_free(kv_arena *arena) {
-    if (!arena) return;
-    free_chunks(arena);
     free(arena);
 }
 
@@ -105,15 +99,10 @@ void kv_arena_release(kv_arena *arena, kv_arena_mark mark) {
     if (arena->current) arena->current->used = mark.used;
 }
 
+// Chunks stay as they are: one large chunk in their place would be fresh memory, and a large model's step
+// spends longer on touching that for the first time than on its products.
 void kv_arena_reset(kv_arena *arena) {
-    if (arena->first && arena->first->next) {
-        // Chunks end before they are full, so what one chunk needs is a little less than all of them held.
-        size_t whole = arena->capacity;
-        free_chunks(arena);
-        add_chunk(arena, whole); // when this fails the next allocation tries again
-    }
     arena->current = NULL;
-    if (arena->first) arena->first->used = arena->first->before = 0;
 }
 
 size_t kv_arena_capacity(const kv_arena *arena) {

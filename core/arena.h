@@ -1,8 +1,8 @@
 // A bump allocator for everything that lives for one step: activations, saved values, gradients, scratch.
 //
-// Memory is taken from the system in chunks, kept over resets and, on the first reset after it grew, merged
-// into one chunk of the size the step needed: from the second step of the same shape on nothing is allocated.
-// Not thread-safe: allocate outside parallel regions.
+// Memory is taken from the system in chunks, which are kept over resets and used again in the same order:
+// from the second step of the same shape on nothing is allocated. Each new chunk is at least as large as all
+// before it together, so there are few. Not thread-safe: allocate outside parallel regions.
 #pragma once
 
 #include <stddef.h>
