@@ -1,3 +1,4 @@
+#include "data/json_file.h"
 #include "data/pending_file.h"
 #include "data/tokenizer_json.h"
 #include "data/tokenizer_special.h"
@@ -272,7 +273,7 @@ kv_status kv_json_tokenizer_open(const char *path, kv_json_tokenizer **tokenizer
     *tokenizer = NULL;
     kv_status status = kv_read_file(path, max_file_bytes, &bytes, &size, err);
     if (status) return status;
-    json_t *json = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &why);
+    json_t *json = kv_json_parse(bytes, size, JSON_REJECT_DUPLICATES, &why);
     free(bytes);
     if (!json) return kv_fail(err, KV_ERR_FORMAT, "%s:%d: not valid JSON: %s", path, why.line, why.text);
     root.value = json;

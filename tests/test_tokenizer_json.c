@@ -299,6 +299,9 @@ static void bos_and_eos(void **state) {
     expect_ends(whole, "", "", 300, 301);
     expect_ends(whole, "{\"eos_token\": \"<end>\"}", "{\"eos_token\": \"<s>\"}", 300, 302);
     expect_ends(whole, "{\"eos_token\": {\"content\": \"<end>\", \"lstrip\": false}}", "", 300, 302);
+    // Llama's file says that there is no limit with a number of 31 digits.
+    expect_ends(front, "{\"model_max_length\": 1000000000000000019884624838656, \"eos_token\": \"<end>\"}",
+                "", 300, 302);
     expect_ends(front, "{\"eos_token\": null}", "{\"eos_token\": \"</s>\"}", 300, 301);
     expect_ends("null", "", "{\"eos_token\": {\"content\": \"</s>\"}}", -1, 301);
     // Only the classes that make their post-processor from it heed the flag.
