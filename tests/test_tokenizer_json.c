@@ -189,6 +189,25 @@ static void prepended_and_in_bytes(void **state) {
     json_decref(root);
 }
 
+// Added tokens go through the decoder as all pieces do, and those that are found in normalised text come back
+// with what the normalizer had put in front: Llama's first files, Yi's.
+static void added_to_sentencepiece(void **state) {
+    (void)state;
+    json_t *root = test_spm_kind(true);
+    test_set(root, "added_tokens",
+             "[{\"id\": 300, \"content\": \"<s>\", \"normalized\": true, \"special\": true},"
+             " {\"id\": 301, \"content\": \"" MARK MARK "\"}, {\"id\": 66, \"content\": \"<0x41>\"}]");
+    kv_tokenizer *tokenizer = test_open(root, path());
+    test_expect_ids(tokenizer, "a <s>b", IDS(260, 300, 259));
+    expect_text(tokenizer, IDS(260, 300, 259), "a <s>b");
+    test_expect_ids(tokenizer, "<s>a", IDS(300, 258));
+    expect_text(tokenizer, IDS(300, 258), "<s>a");
+    expect_text(tokenizer, IDS(260, 301, 258), "a  a");
+    expect_text(tokenizer, IDS(260, 66), "aA");
+    kv_tokenizer_free(tokenizer);
+    json_decref(root);
+}
+
 static void with_metaspace(void **state) {
     (void)state;
     json_t *root = test_spm_kind(true);
@@ -379,6 +398,7 @@ int main(void) {
         cmocka_unit_test(what_added_tokens_take),
         cmocka_unit_test(normalized_added_tokens),
         cmocka_unit_test(prepended_and_in_bytes),
+        cmocka_unit_test(added_to_sentencepiece),
         cmocka_unit_test(with_metaspace),
         cmocka_unit_test(whole_texts_are_looked_up),
         cmocka_unit_test(nothing_stays_nothing),
