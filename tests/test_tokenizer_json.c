@@ -208,6 +208,40 @@ static void added_to_sentencepiece(void **state) {
     json_decref(root);
 }
 
+// A character that is an added token, but no piece of the model's, is one only where the token is found.
+static void words_have_no_added_pieces(void **state) {
+    (void)state;
+    int32_t *ids;
+    int64_t n;
+    json_t *root = test_spm_kind(true);
+    test_set(root, "added_tokens",
+             "[{\"id\": 300, \"content\": \"A\", \"special\": true}, {\"id\": 301, \"content\": \"B\", "
+             "\"single_word\": true}]");
+    kv_tokenizer *tokenizer = test_open(root, path());
+    test_expect_ids(tokenizer, "A", IDS(300));
+    test_expect_ids(tokenizer, "aB", IDS(260, 1 + 'B'));
+    test_expect_ids(tokenizer, "+B", IDS(257, 1 + '+', 301));
+    test_expect_ids(tokenizer,
+                    "\xE2\x92\xB6"
+                    "B",
+                    IDS(257, 1 + 0xE2, 1 + 0x92, 1 + 0xB6, 1 + 'B')); // a circled A
+    assert_int_equal(kv_tokenizer_encode_plain(tokenizer, "A", 1, &ids, &n, NULL), KV_OK);
+    assert_int_equal(n, 2);
+    assert_int_equal(ids[1], 1 + 'A');
+    free(ids);
+    kv_tokenizer_free(tokenizer);
+    // Neither as a whole word.
+    test_set(model_of(root), "ignore_merges", "true");
+    test_set(root, "normalizer", "null");
+    tokenizer = test_open(root, path());
+    assert_int_equal(kv_tokenizer_encode_plain(tokenizer, "A", 1, &ids, &n, NULL), KV_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(ids[0], 1 + 'A');
+    free(ids);
+    kv_tokenizer_free(tokenizer);
+    json_decref(root);
+}
+
 static void with_metaspace(void **state) {
     (void)state;
     json_t *root = test_spm_kind(true);
@@ -269,6 +303,8 @@ static void without_bytes(void **state) {
     int64_t n = 0;
     assert_int_equal(kv_tokenizer_encode(tokenizer, "ax", 2, &ids, &n, &err), KV_ERR_FORMAT);
     assert_non_null(strstr(err.message, "no piece for the character 'x'"));
+    assert_int_equal(kv_tokenizer_encode(tokenizer, "a\n", 2, &ids, &n, &err), KV_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "no piece for the byte 0x0A")); // a message is one line
     kv_tokenizer_free(tokenizer);
     json_decref(root);
 }
@@ -400,6 +436,7 @@ int main(void) {
         cmocka_unit_test(prepended_and_in_bytes),
         cmocka_unit_test(added_to_sentencepiece),
         cmocka_unit_test(with_metaspace),
+        cmocka_unit_test(words_have_no_added_pieces),
         cmocka_unit_test(whole_texts_are_looked_up),
         cmocka_unit_test(nothing_stays_nothing),
         cmocka_unit_test(without_bytes),
