@@ -121,3 +121,12 @@ int32_t kv_added_tokens_find(const kv_added_tokens *added, const char *text, siz
     }
     return -1;
 }
+
+const char *kv_added_tokens_content(const kv_added_tokens *added, int32_t id, size_t *length) {
+    for (size_t i = 0; i < added->n; i++) {
+        if (added->tokens[i].id != id) continue;
+        *length = added->tokens[i].length;
+        return added->tokens[i].content;
+    }
+    return NULL;
+}

@@ -28,3 +28,6 @@ void kv_added_tokens_free(kv_added_tokens *added);
 // left. With `plain` special ones are passed over.
 int32_t kv_added_tokens_find(const kv_added_tokens *added, const char *text, size_t length, bool plain,
                              size_t *from, size_t *start, size_t *end);
+
+// How the token with that id reads in the text, *length bytes; NULL: there is none.
+const char *kv_added_tokens_content(const kv_added_tokens *added, int32_t id, size_t *length);

@@ -36,6 +36,11 @@ static uint64_t pair_of(int32_t left, int32_t right) {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
+static int32_t find_piece(const kv_bpe *bpe, const char *text, size_t length) {
+    int32_t id = kv_vocabulary_find(bpe->vocabulary, text, length);
+    return id >= 0 && bpe->options.hidden && bpe->options.hidden[id] ? -1 : id;
+}
+
 static const struct rule *find_rule(const kv_bpe *bpe, int32_t left, int32_t right) {
     uint64_t pair = pair_of(left, right);
     struct rule *found = NULL;
@@ -69,7 +74,7 @@ kv_status kv_bpe_create(const kv_vocabulary *vocabulary, const kv_merge *merges,
     for (int b = 0; b < 256; b++) {
         char spelt[8];
         snprintf(spelt, sizeof spelt, "<0x%02X>", b);
-        made->bytes[b] = kv_vocabulary_find(vocabulary, spelt, 6);
+        made->bytes[b] = find_piece(made, spelt, 6);
     }
     *bpe = made;
     return KV_OK;
@@ -163,7 +168,8 @@ static kv_status no_piece(const kv_bpe *bpe, const char *character, size_t n, kv
     kv_bytes byte = {0};
     kv_status status = KV_OK;
     if (bpe->options.byte_alphabet) status = kv_byte_alphabet_decode(character, n, &byte, err);
-    if (!status && byte.length != 1 && n > 0)
+    const bool is_control = n == 1 && (unsigned char)*character < ' ';
+    if (!status && byte.length != 1 && n > 0 && !is_control)
         status = kv_fail(err, KV_ERR_FORMAT, "the vocabulary has no piece for the character '%.*s'", (int)n,
                          character);
     else if (!status)
@@ -197,7 +203,7 @@ static kv_status spell(const kv_bpe *bpe, kv_bpe_work *work, const char *word, s
     for (size_t i = 0; i < length && !status;) {
         int32_t point;
         size_t n = kv_utf8_next(word + i, length - i, &point);
-        int32_t id = n ? kv_vocabulary_find(bpe->vocabulary, word + i, n) : -1;
+        int32_t id = n ? find_piece(bpe, word + i, n) : -1;
         if (id >= 0) {
             add_symbol(work, id);
             unknown = false;
@@ -242,7 +248,7 @@ static void merge_all(const kv_bpe *bpe, kv_bpe_work *work) {
 
 static kv_status encode_anew(const kv_bpe *bpe, kv_bpe_work *work, const char *word, size_t length,
                              kv_ids *ids, kv_error *err) {
-    int32_t whole = bpe->options.ignore_merges ? kv_vocabulary_find(bpe->vocabulary, word, length) : -1;
+    int32_t whole = bpe->options.ignore_merges ? find_piece(bpe, word, length) : -1;
     if (whole >= 0) return kv_ids_add(ids, whole, err);
     kv_status status = spell(bpe, work, word, length, err);
     if (status) return status;

@@ -19,6 +19,7 @@ typedef struct kv_bpe_options {
     bool ignore_merges; // a whole word that is a piece is that piece, whatever the merges say
     bool byte_alphabet; // characters stand for bytes (data/pretokenizer.h): for messages
     int32_t unknown;    // the id of what has no piece; -1: that is an error
+    const bool *hidden; // by id: pieces of the vocabulary that no word has; lives as long. NULL: none
 } kv_bpe_options;
 
 typedef struct kv_bpe kv_bpe;

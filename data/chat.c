@@ -170,6 +170,7 @@ kv_status kv_chat_render(const kv_chat_template *chat, const kv_chat_message *me
     write_system(chat, &w, system);
     for (int64_t i = given; i < n; i++) write_message(chat, &w, i == given ? system : NULL, &messages[i]);
     if (chat->kind == KV_CHAT_CHATML) chatml(&w, "assistant", NULL);
+    if (chat->kind == KV_CHAT_CHATML && chat->opens_thought) put(&w, "<think>\n");
     if (chat->kind == KV_CHAT_LLAMA3) llama3(&w, "assistant", NULL, NULL);
     return w.failed ? kv_fail(err, KV_ERR_MEMORY, "out of memory for a conversation") : KV_OK;
 }

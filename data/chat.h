@@ -14,9 +14,10 @@
 // What stands outside the texts comes from here; special tokens are looked up in the vocabulary, and none can
 // come from a text (of Llama-2 [INST] and <<SYS>> are plain text and can). Where the template puts in a
 // system message of its own if there is none, as Qwen 2.5's and SmolLM2's do, that is used where it stands in
-// the source as one literal; Llama 3.1's and later ones' lines on the cutting date and today's are put in
-// with the fixed date of the template. What <think> … </think> holds is left out of earlier answers by
-// templates that know of it.
+// the source as one literal, there or in a variable; Llama 3.1's and later ones' lines on the cutting date
+// and today's are put in with the fixed date of the template. What <think> … </think> holds is left out of
+// earlier answers by templates that know of it, and those of models that always think (Qwen 3's of July 2025,
+// QwQ) begin the answer with it.
 #pragma once
 
 #include "data/tokenizer.h"
@@ -27,10 +28,11 @@ typedef enum kv_chat_kind { KV_CHAT_CHATML, KV_CHAT_LLAMA3, KV_CHAT_LLAMA2 } kv_
 
 typedef struct kv_chat_template {
     kv_chat_kind kind;
-    char *system;  // what the system message is when nobody gives one; NULL: there is none then
-    char *preface; // what stands before it in any case (Llama 3.1 and later); NULL: nothing
-    bool begins;   // ChatML: the template writes the tokenizer's BOS first
-    bool thinks;   // <think> … </think> is taken out of earlier answers
+    char *system;       // what the system message is when nobody gives one; NULL: there is none then
+    char *preface;      // what stands before it in any case (Llama 3.1 and later); NULL: nothing
+    bool begins;        // ChatML: the template writes the tokenizer's BOS first
+    bool thinks;        // <think> … </think> is taken out of earlier answers
+    bool opens_thought; // ChatML: the answer begins with <think> and a new line, which are part of the prompt
 } kv_chat_template;
 
 typedef enum kv_chat_role { KV_CHAT_SYSTEM, KV_CHAT_USER, KV_CHAT_ASSISTANT } kv_chat_role;

@@ -30,7 +30,7 @@ static char *unescape(const char *from, size_t n) {
     return text;
 }
 
-// What stands between `before` and the first of `ends` behind it, if it is all of one literal: no quote, no
+// What stands between `before` and the first `end` behind it, if it is all of one literal: no quote, no
 // expression. NULL in *text: not found, or false: out of memory.
 static bool literal_between(const char *source, const char *before, const char *end, char **text) {
     *text = NULL;
@@ -40,7 +40,8 @@ static bool literal_between(const char *source, const char *before, const char *
         if (!stop) return true;
         // A backslash in front makes a quote part of the literal.
         const char *quote = at;
-        while (quote < stop && *quote != '"' && *quote != '\'' && *quote != '{')
+        while (quote < stop && *quote != '"' && *quote != '\'' &&
+               !(quote[0] == '{' && strchr("{%", quote[1])))
             quote += 1 + (*quote == '\\');
         if (quote < stop || stop == at) continue;
         *text = unescape(at, (size_t)(stop - at));
@@ -49,12 +50,60 @@ static bool literal_between(const char *source, const char *before, const char *
     return true;
 }
 
+// `{% set NAME = 'literal' %}`, where NAME is what stands behind the role: what LLaMA-Factory writes.
+static bool find_named_system(const char *source, const char *name, kv_chat_template *chat) {
+    char before[128];
+    const size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz_");
+    if (n == 0 || n > 64) return true;
+    for (int i = 0; i < 2; i++) {
+        const char quote = "'\""[i];
+        snprintf(before, sizeof before, "set %.*s = %c", (int)n, name, quote);
+        const char *at = strstr(source, before), *stop;
+        if (!at) continue;
+        at += strlen(before);
+        for (stop = at; *stop && *stop != quote; stop++) stop += *stop == '\\' && stop[1];
+        if (!*stop || stop == at) continue;
+        chat->system = unescape(at, (size_t)(stop - at));
+        return chat->system != NULL;
+    }
+    return true;
+}
+
 // The newline behind the role is an escape in most sources, and itself in others.
 static bool find_system(const char *source, kv_chat_template *chat) {
     const char *before[] = {"<|im_start|>system\\n", "<|im_start|>system\n"};
-    for (int i = 0; i < 2 && !chat->system; i++)
+    for (int i = 0; i < 2 && !chat->system; i++) {
         if (!literal_between(source, before[i], "<|im_end|>", &chat->system)) return false;
+        const char *name = chat->system ? NULL : strstr(source, before[i]);
+        if (!name) continue;
+        name += strlen(before[i]);
+        name += strspn(name, "'\" +");
+        if (!find_named_system(source, name, chat)) return false;
+    }
     return true;
+}
+
+// Whether the answer begins with a <think> that the template writes: a literal in its last part that ends so.
+static bool opens_thought(const char *source) {
+    static const char *const ends[] = {"<think>\\n'", "<think>\\n\"", "<think>\n'", "<think>\n\""};
+    const char *last = NULL;
+    for (const char *at = source; (at = strstr(at, "add_generation_prompt")) != NULL; at++) last = at;
+    for (size_t i = 0; last && i < sizeof ends / sizeof *ends; i++) {
+        const char *end = strstr(last, ends[i]);
+        if (!end) continue;
+        end += strlen(ends[i]);
+        end += strspn(end, " ");
+        if (strncmp(end, "}}", 2) == 0 || strncmp(end, "-}}", 3) == 0) return true;
+    }
+    return false;
+}
+
+// Some templates have ChatML around what users and assistants say only, and write system messages bare in
+// front.
+static bool leaves_system_bare(const char *source) {
+    return has(source, "<|im_start|>user") && !has(source, "<|im_start|>system") &&
+           !has(source, "<|im_start|>' +") && !has(source, "<|im_start|>\" +") &&
+           !has(source, "<|im_start|>{{");
 }
 
 // Llama 3.1 and later: two lines in front of the system message, there even without one.
@@ -74,8 +123,10 @@ static bool find_preface(const char *source, kv_chat_template *chat) {
 
 static kv_status understand(const char *where, const char *source, kv_chat_template *chat, kv_error *err) {
     bool ok = true;
-    if (has(source, "<|im_start|>") && has(source, "<|im_end|>") && !has(source, "<|im_sep|>")) {
+    if (has(source, "<|im_start|>") && has(source, "<|im_end|>") && !has(source, "<|im_sep|>") &&
+        !leaves_system_bare(source)) {
         chat->kind = KV_CHAT_CHATML;
+        chat->opens_thought = opens_thought(source);
         chat->begins = has(source, "bos_token");
         ok = find_system(source, chat);
     } else if (has(source, "<|start_header_id|>")) {

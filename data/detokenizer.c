@@ -175,7 +175,7 @@ static kv_status run_step(const struct step *step, const kv_pieces *from, kv_pie
     for (size_t i = 0, start = 0; i < from->n && !status; start = from->pieces[i++].end) {
         const struct kv_piece *piece = &from->pieces[i];
         const char *text = from->text.data + start;
-        if (piece->is_text && step->kind != STEP_STRIP)
+        if (piece->is_text && step->kind == STEP_BYTE_LEVEL)
             status = kv_bytes_add(&to->text, text, piece->end - start, err);
         else
             status = run_on_piece(step, text, piece->end - start, i == 0, &to->text, err);

@@ -16,7 +16,7 @@ typedef struct kv_pieces {
     kv_bytes text;
     struct kv_piece {
         size_t end;   // where it ends in the text
-        bool is_text; // is text already, as an added token is: no step but Strip changes it
+        bool is_text; // spells no bytes, as an added token does not: ByteLevel leaves it as it is
     } * pieces;
     size_t n, capacity;
 } kv_pieces;

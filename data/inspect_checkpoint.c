@@ -1,5 +1,6 @@
 // kvdata inspect: models, as directories and as names of random ones.
 #include "core/flops.h"
+#include "data/chat.h"
 #include "data/checkpoint.h"
 #include "data/inspect.h"
 #include "data/random_checkpoint.h"
@@ -122,21 +123,14 @@ static bool is_checkpoint(const inspect_subject *s) {
 
 // Which template kvrun --chat would find.
 static void report_chat(const char *dir, inspect_report *report) {
-    static const struct {
-        const char *mark, *name;
-    } known[] = {{"<|im_start|>", "ChatML"}, {"<|start_header_id|>", "Llama-3"}, {"[INST]", "Llama-2"}};
-    char path[PATH_MAX];
-    const char *name = "another kind";
-    json_t *config =
-        inspect_entry(dir, "tokenizer_config.json", path, sizeof path) ? json_load_file(path, 0, NULL) : NULL;
-    const char *template = json_string_value(json_object_get(config, "chat_template"));
-    for (size_t i = 0; template && i < sizeof known / sizeof *known; i++)
-        if (strstr(template, known[i].mark)) {
-            name = known[i].name;
-            break;
-        }
-    if (template) inspect_fact(report, "chat", json_string(name), "%s", name);
-    json_decref(config);
+    static const char *const names[] = {
+        [KV_CHAT_CHATML] = "ChatML", [KV_CHAT_LLAMA3] = "Llama-3", [KV_CHAT_LLAMA2] = "Llama-2"};
+    kv_chat_template chat;
+    bool found;
+    const kv_status status = kv_chat_template_read(dir, &chat, &found, NULL);
+    const char *name = status == KV_OK ? names[chat.kind] : "another kind";
+    if (found) inspect_fact(report, "chat", json_string(name), "%s", name);
+    kv_chat_template_free(&chat);
 }
 
 static kv_status describe_checkpoint(const inspect_subject *s, inspect_report *report, kv_error *err) {

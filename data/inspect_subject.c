@@ -1,5 +1,6 @@
 // What kvdata inspect finds out about a path before it asks which kind of thing is there.
 #include "data/inspect.h"
+#include "data/json_file.h"
 #include "data/pending_file.h"
 #include "data/random_checkpoint.h"
 
@@ -73,7 +74,7 @@ static kv_status read_json(inspect_subject *s, kv_error *err) {
     size_t size;
     kv_status status = kv_read_file(s->path, max_json_bytes, &text, &size, err);
     if (status) return status;
-    s->json = json_loadb(text, size, 0, NULL);
+    s->json = kv_json_parse(text, size, 0, NULL);
     free(text);
     return KV_OK;
 }

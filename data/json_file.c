@@ -2,12 +2,48 @@
 
 #include "data/pending_file.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_JSON_BYTES = 16 << 20 };
+
+// ---- Numbers that no integer type holds ----------------------------------------------------------------
+
+// Its last five digits become the exponent that stands for them: the text keeps its length and its lines.
+static void shorten(char *digits, size_t n) {
+    static const char largest[] = "9223372036854775807", exponent[] = "e0005";
+    const size_t most = strlen(largest), cut = strlen(exponent);
+    if (n > most || (n == most && memcmp(digits, largest, n) > 0)) memcpy(digits + n - cut, exponent, cut);
+}
+
+// Python has no largest integer, and transformers writes its "no limit" as 1000000000000000019884624838656.
+static void shorten_all(char *text, size_t size) {
+    bool in_string = false;
+    for (size_t i = 0; i < size; i++) {
+        if (in_string && text[i] == '\\') {
+            i++;
+        } else if (text[i] == '"') {
+            in_string = !in_string;
+        } else if (!in_string && isdigit((unsigned char)text[i])) {
+            size_t n = 1;
+            bool whole = i == 0 || !strchr(".eE+", text[i - 1]); // and no fraction or exponent
+            while (i + n < size && isdigit((unsigned char)text[i + n])) n++;
+            if (i + n < size && strchr(".eE", text[i + n])) whole = false;
+            if (whole) shorten(text + i, n);
+            i += n - 1;
+        }
+    }
+}
+
+json_t *kv_json_parse(char *text, size_t size, size_t flags, json_error_t *why) {
+    shorten_all(text, size);
+    return json_loadb(text, size, flags, why);
+}
+
+// ---- Files ---------------------------------------------------------------------------------------------
 
 kv_status kv_json_open(const char *dir, const char *name, kv_json_file *file, kv_error *err) {
     char *text;
@@ -18,7 +54,7 @@ kv_status kv_json_open(const char *dir, const char *name, kv_json_file *file, kv
         return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
     kv_status status = kv_read_file(file->path, MAX_JSON_BYTES, &text, &size, err);
     if (status) return status;
-    file->root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
+    file->root = kv_json_parse(text, size, JSON_REJECT_DUPLICATES, &why);
     free(text);
     if (!file->root)
         return kv_fail(err, KV_ERR_FORMAT, "%s:%d: bad JSON: %s", file->path, why.line, why.text);

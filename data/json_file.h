@@ -19,6 +19,10 @@ typedef struct kv_json_file {
 kv_status kv_json_open(const char *dir, const char *name, kv_json_file *file, kv_error *err);
 void kv_json_close(kv_json_file *file);
 
+// As json_loadb, of files that other programs wrote: whole numbers that do not fit into 64 bits, which
+// jansson takes for errors, become reals. Changes the text.
+json_t *kv_json_parse(char *text, size_t size, size_t flags, json_error_t *why);
+
 // KV_ERR_FORMAT saying what `key` is and what was expected; for a list's entry index >= 0.
 kv_status kv_json_wrong(const kv_json_file *file, const char *key, int64_t index, const char *expected,
                         kv_error *err);

@@ -29,13 +29,15 @@ static kv_status refuse(const char *pattern, size_t at, const char *what, kv_err
 }
 
 // \s: PCRE2's takes U+180E for white space, which it no longer is, so the property is named instead. \w:
-// marks belong to words there. Both forms stand inside and outside of classes. NULL: the escape is the same
-// to both.
+// marks and all that is Alphabetic, numerals like U+2167 among it, belong to words there, and outside of a
+// class six numbers of Latin-1 too. Both forms stand inside and outside of classes. NULL: the escape is the
+// same to both.
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 static const char *translated(char escape, bool in_class) {
     switch (escape) {
     case 's': return "\\p{White_Space}";
     case 'S': return "\\P{White_Space}";
-    case 'w': return in_class ? "\\p{L}\\p{M}\\p{Nd}\\p{Pc}" : "[\\p{L}\\p{M}\\p{Nd}\\p{Pc}]";
+    case 'w': return in_class ? WORD : "[" WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}]";
     default: return NULL;
     }
 }
@@ -58,6 +60,19 @@ static kv_status translate_escape(const char *pattern, size_t at, bool in_class,
     return kv_bytes_add(out, pattern + at, *n, err);
 }
 
+// [:name:] within a class. *n: bytes of the pattern that were read.
+static kv_status translate_named(const char *pattern, size_t at, kv_bytes *out, size_t *n, kv_error *err) {
+    static const char *const names[][2] = {
+        {"[:alpha:]", "\\p{Alphabetic}"}, {"[:digit:]", "\\p{Nd}"}, {"[:space:]", "\\p{White_Space}"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        *n = strlen(names[i][0]);
+        if (strncmp(pattern + at, names[i][0], *n) == 0)
+            return kv_bytes_add(out, names[i][1], strlen(names[i][1]), err);
+    }
+    *n = 1;
+    return refuse(pattern, at, "[:name:] but alpha, digit or space", err);
+}
+
 static kv_status translate(const char *pattern, kv_bytes *out, kv_error *err) {
     kv_status status = KV_OK;
     size_t class_start = 0; // behind its [ and ^; 0: outside
@@ -73,14 +88,14 @@ static kv_status translate(const char *pattern, kv_bytes *out, kv_error *err) {
         if (class_start && c == '[' && pattern[i + 1] != ':')
             return refuse(pattern, i, "a class within a class", err);
         if (class_start && c == '&' && pattern[i + 1] == '&') return refuse(pattern, i, "&&", err);
+        if (class_start && c == '[') {
+            size_t n = 0;
+            status = translate_named(pattern, i, out, &n, err);
+            i += n - 1;
+            continue;
+        }
         status = kv_bytes_add(out, &c, 1, err);
-        if (class_start && c == '[') { // [:name:]
-            const char *end = strstr(pattern + i, ":]");
-            if (!end) return refuse(pattern, i, "an unfinished [:", err);
-            size_t n = (size_t)(end + 2 - (pattern + i + 1));
-            if (!status) status = kv_bytes_add(out, pattern + i + 1, n, err);
-            i += n;
-        } else if (class_start) {
+        if (class_start) {
             if (c == ']' && i > class_start - 1) class_start = 0;
         } else if (c == '[') {
             class_start = i + 2 + (pattern[i + 1] == '^');

@@ -9,8 +9,9 @@
 typedef struct kv_regex kv_regex;
 
 // Pattern, UTF-8. What would mean something else to PCRE2 is put into its words (\s, \S, \w, and that ^ and $
-// stand at any line) or refused: classes within classes, &&, {...}+, and \W, \b, \B, \h, \H. KV_ERR_FORMAT
-// names the pattern and the place.
+// stand at any line) or refused: classes within classes, [:name:] but alpha, digit and space, &&, {...}+, and
+// \W, \b, \B, \h, \H. KV_ERR_FORMAT names the pattern and the place. Which characters are letters or numbers
+// is as the installed PCRE2's version of Unicode has it.
 kv_status kv_regex_compile(const char *pattern, kv_regex **regex, kv_error *err);
 void kv_regex_free(kv_regex *regex);
 

@@ -94,14 +94,21 @@ kv_status kv_json_tokenizer_encode(const kv_json_tokenizer *tokenizer, const cha
 
 // ---- Ids to text ---------------------------------------------------------------------------------------
 
+// A piece as the decoder wants it: an added token that is found in normalised text is spelt as it stood
+// there, with the space that a normalizer has put in front, say.
+static kv_status add_piece(const kv_json_tokenizer *tokenizer, int32_t id, kv_pieces *pieces, kv_error *err) {
+    const bool is_added = tokenizer->is_added[id];
+    const char *piece = kv_vocabulary_piece(tokenizer->vocabulary, id);
+    size_t length = piece ? strlen(piece) : 0;
+    const char *form = is_added ? kv_added_tokens_content(tokenizer->added_normalized, id, &length) : NULL;
+    return piece ? kv_pieces_add(pieces, form ? form : piece, length, is_added, err) : KV_OK;
+}
+
 kv_status kv_json_tokenizer_decode(const kv_json_tokenizer *tokenizer, const int32_t *ids, int64_t n,
                                    kv_bytes *text, kv_error *err) {
     kv_pieces pieces = {0};
     kv_status status = KV_OK;
-    for (int64_t i = 0; i < n && !status; i++) {
-        const char *piece = kv_vocabulary_piece(tokenizer->vocabulary, ids[i]);
-        if (piece) status = kv_pieces_add(&pieces, piece, strlen(piece), tokenizer->is_added[ids[i]], err);
-    }
+    for (int64_t i = 0; i < n && !status; i++) status = add_piece(tokenizer, ids[i], &pieces, err);
     if (!status) status = kv_detokenize(tokenizer->detokenizer, &pieces, err);
     if (!status) status = kv_bytes_add(text, pieces.text.data, pieces.text.length, err);
     kv_pieces_free(&pieces);

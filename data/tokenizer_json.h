@@ -13,6 +13,7 @@
 typedef struct kv_json_tokenizer {
     kv_vocabulary *vocabulary; // added tokens included
     bool *is_added;            // by id
+    bool *only_added;          // by id: not in the model's own vocabulary, so that no word is spelt with it
     kv_bpe *bpe;
     kv_added_tokens *added, *added_normalized; // found before and after normalising
     kv_normalizer *normalizer;

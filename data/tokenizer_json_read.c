@@ -1,3 +1,4 @@
+#include "data/json_file.h"
 #include "data/pending_file.h"
 #include "data/tokenizer_json.h"
 #include "data/tokenizer_special.h"
@@ -56,7 +57,9 @@ static kv_status read_pieces(const kv_json_part *vocab, const kv_json_part *adde
     if (!status) status = kv_vocabulary_create(largest + 1, &tokenizer->vocabulary, err);
     if (status) return status;
     tokenizer->is_added = calloc((size_t)largest + 2, sizeof *tokenizer->is_added);
-    if (!tokenizer->is_added) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a vocabulary");
+    tokenizer->only_added = calloc((size_t)largest + 2, sizeof *tokenizer->only_added);
+    if (!tokenizer->is_added || !tokenizer->only_added)
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for a vocabulary");
     const char *piece;
     json_t *id;
     json_object_foreach((json_t *)(uintptr_t)vocab->value, piece, id) {
@@ -68,6 +71,7 @@ static kv_status read_pieces(const kv_json_part *vocab, const kv_json_part *adde
         kv_json_part token = kv_json_entry(added, i);
         int32_t of_token = (int32_t)json_integer_value(json_object_get(token.value, "id"));
         piece = json_string_value(json_object_get(token.value, "content"));
+        tokenizer->only_added[of_token] = !json_object_get(vocab->value, piece);
         status = kv_vocabulary_add(tokenizer->vocabulary, of_token, piece, strlen(piece), err);
         if (!status && tokenizer->is_added[of_token])
             status = kv_fail(err, KV_ERR_FORMAT, "id %" PRIi32 " is added twice", of_token);
@@ -186,6 +190,7 @@ static kv_status read_model(const kv_json_part *root, kv_json_tokenizer *tokeniz
     if (!json_is_object(model.value)) return kv_json_part_wrong(&model, "an object", err);
     kv_status status = type.value ? kv_json_choice(&model, "type", kinds, 1, &kind, err) : KV_OK;
     if (!status) status = read_pieces(&vocab, &added, tokenizer, err);
+    options.hidden = tokenizer->only_added;
     if (!status) status = read_options(&model, tokenizer->vocabulary, &options, err);
     return status ? status : read_merges(&model, &options, tokenizer, err);
 }
@@ -272,7 +277,7 @@ kv_status kv_json_tokenizer_open(const char *path, kv_json_tokenizer **tokenizer
     *tokenizer = NULL;
     kv_status status = kv_read_file(path, max_file_bytes, &bytes, &size, err);
     if (status) return status;
-    json_t *json = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &why);
+    json_t *json = kv_json_parse(bytes, size, JSON_REJECT_DUPLICATES, &why);
     free(bytes);
     if (!json) return kv_fail(err, KV_ERR_FORMAT, "%s:%d: not valid JSON: %s", path, why.line, why.text);
     root.value = json;
@@ -299,5 +304,6 @@ void kv_json_tokenizer_free(kv_json_tokenizer *tokenizer) {
     kv_detokenizer_free(tokenizer->detokenizer);
     kv_vocabulary_free(tokenizer->vocabulary);
     free(tokenizer->is_added);
+    free(tokenizer->only_added);
     free(tokenizer);
 }

@@ -82,6 +82,12 @@ bool kv_is_white_space(int32_t point) {
            point == 0x2028 || point == 0x2029 || point == 0x202F || point == 0x205F || point == 0x3000;
 }
 
+// Letters in circles and squares: symbols that are Alphabetic.
+static bool is_framed_letter(int32_t point) {
+    return (point >= 0x24B6 && point <= 0x24E9) || (point >= 0x1F130 && point <= 0x1F149) ||
+           (point >= 0x1F150 && point <= 0x1F169) || (point >= 0x1F170 && point <= 0x1F189);
+}
+
 bool kv_is_word(int32_t point) {
     switch (utf8proc_category(point)) {
     case UTF8PROC_CATEGORY_LU:
@@ -95,7 +101,7 @@ bool kv_is_word(int32_t point) {
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_PC: return true;
-    default: return point == 0x200C || point == 0x200D; // Join_Control
+    default: return point == 0x200C || point == 0x200D || is_framed_letter(point); // Join_Control
     }
 }
 

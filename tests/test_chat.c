@@ -67,6 +67,12 @@ static void thoughts_are_left_out(void **state) {
     assert_non_null(strstr(spelled(&chat, messages, 3), "assistant\nYes«"));
     chat.thinks = false;
     assert_non_null(strstr(spelled(&chat, messages, 3), "assistant\n<think>\nhm</think>\n\nYes«"));
+    assert_null(strstr(spelled(&chat, one, 1), "<think>"));
+    chat.opens_thought = true; // of the answer to come, not of earlier ones
+    chat.thinks = true;
+    assert_string_equal(spelled(&chat, messages, 3),
+                        "«<|im_start|>»user\n</think>«<|im_end|>»\n«<|im_start|>»assistant\nYes«<|im_end|>»\n"
+                        "«<|im_start|>»user\nWhy?«<|im_end|>»\n«<|im_start|>»assistant\n<think>\n");
 }
 
 static void llama3(void **state) {
@@ -141,28 +147,53 @@ static void templates_are_understood(void **state) {
         const char *source;
         kv_chat_kind kind;
         const char *system, *preface;
-        bool begins, thinks;
+        bool begins, thinks, opens_thought;
     } cases[] = {
         {"{{'<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n'}}", KV_CHAT_CHATML, NULL, NULL,
-         false, false},
+         false, false, false},
         // A default with its newline as an escape, and as itself; with an escaped quote.
         {"{% if a %}{{ '<|im_start|>system\\nYou are small.<|im_end|>\\n' }}{% endif %}", KV_CHAT_CHATML,
-         "You are small.", NULL, false, false},
+         "You are small.", NULL, false, false, false},
         {"{{ bos_token }}{{ '<|im_start|>system\nYou don\\'t\\nknow.<|im_end|>\n' }}", KV_CHAT_CHATML,
-         "You don't\nknow.", NULL, true, false},
+         "You don't\nknow.", NULL, true, false, false},
         // The first system header is followed by an expression, the second one by the default.
         {"{{- '<|im_start|>system\\n' }}{{ m.content }}{{ '<|im_end|>\\n' }}{%- else %}"
          "{{- '<|im_start|>system\\nYou are Q.<|im_end|>\\n' }} </think>",
-         KV_CHAT_CHATML, "You are Q.", NULL, false, true},
+         KV_CHAT_CHATML, "You are Q.", NULL, false, true, false},
         {"{{- '<|im_start|>system\\n' + m.content + '<|im_end|>\\n' }}", KV_CHAT_CHATML, NULL, NULL, false,
-         false},
-        {"{{ '<|im_start|>system\\n{{ x }}<|im_end|>' }}", KV_CHAT_CHATML, NULL, NULL, false, false},
-        {"{{ '<|start_header_id|>' }}", KV_CHAT_LLAMA3, NULL, NULL, false, false},
+         false, false},
+        {"{{ '<|im_start|>system\\n{{ x }}<|im_end|>' }}", KV_CHAT_CHATML, NULL, NULL, false, false, false},
+        {"{{ '<|im_start|>system\\n{% x %}<|im_end|>' }}", KV_CHAT_CHATML, NULL, NULL, false, false, false},
+        // A brace is no expression yet.
+        {"{{- '<|im_start|>system\\nAnswer in \\\\boxed{}.<|im_end|>\\n' }}", KV_CHAT_CHATML,
+         "Answer in \\boxed{}.", NULL, false, false, false},
+        // The default is in a variable, which a given message replaces.
+        {"{% set system_message = 'You don\\'t.' %}{% if x %}{% set system_message = x.content %}{% endif %}"
+         "{{ '<|im_start|>system\\n' + system_message + '<|im_end|>\\n' }}",
+         KV_CHAT_CHATML, "You don't.", NULL, false, false, false},
+        {"{%- set s = \"One.\" %}{{- \"<|im_start|>system\n\" + s + \"<|im_end|>\n\" }}", KV_CHAT_CHATML,
+         "One.", NULL, false, false, false},
+        {"{% set other = 'One.' %}{{ '<|im_start|>system\\n' + content + '<|im_end|>' }}", KV_CHAT_CHATML,
+         NULL, NULL, false, false, false},
+        // Always thinking, in both spellings of the new line; thinking on its own; thinking of earlier
+        // answers.
+        {"'<|im_start|>' + m.role + '<|im_end|>'{% if add_generation_prompt %}"
+         "{{- '<|im_start|>assistant\\n<think>\\n' }}{% endif %}",
+         KV_CHAT_CHATML, NULL, NULL, false, false, true},
+        {"<|im_start|><|im_end|>{% if add_generation_prompt %}{{- \"<think>\n\"-}}", KV_CHAT_CHATML, NULL,
+         NULL, false, false, true},
+        {"<|im_start|><|im_end|>{% if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+         "{%- if enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}",
+         KV_CHAT_CHATML, NULL, NULL, false, true, false},
+        {"<|im_start|><|im_end|>{{ '<think>\\n' + m.thought + '</think>' }}{{ '<think>\\n' }}"
+         "{% if add_generation_prompt %}{{- '<think>\\n' + m.thought }}",
+         KV_CHAT_CHATML, NULL, NULL, false, true, false},
+        {"{{ '<|start_header_id|>' }}", KV_CHAT_LLAMA3, NULL, NULL, false, false, false},
         {"{%- set date_string = \"26 Jul 2024\" %}{{ \"<|start_header_id|>\" }}"
          "{{- \"Cutting Knowledge Date: December 2023\\n\" }}{{- \"Today Date: \" + date_string + \"\\n\\n\" }}",
          KV_CHAT_LLAMA3, NULL, "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n", false,
-         false},
-        {"{{ '[INST] ' }}{{ '<<SYS>>\\n' }}", KV_CHAT_LLAMA2, NULL, NULL, false, false},
+         false, false},
+        {"{{ '[INST] ' }}{{ '<<SYS>>\\n' }}", KV_CHAT_LLAMA2, NULL, NULL, false, false, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kv_chat_template chat;
@@ -173,6 +204,7 @@ static void templates_are_understood(void **state) {
         assert_int_equal(chat.kind, cases[i].kind);
         assert_int_equal(chat.begins, cases[i].begins);
         assert_int_equal(chat.thinks, cases[i].thinks);
+        assert_int_equal(chat.opens_thought, cases[i].opens_thought);
         for (int which = 0; which < 2; which++) {
             const char *wanted = which ? cases[i].preface : cases[i].system;
             const char *got = which ? chat.preface : chat.system;
@@ -216,6 +248,8 @@ static void strange_templates_are_refused(void **state) {
         {NULL, "{{ '[INST] ' + m.content + ' [/INST]' }}",
          "chat_template.jinja: a chat template of an unknown kind"},
         {NULL, "<|im_start|><|im_sep|><|im_end|>", "of an unknown kind, expected ChatML"},
+        {NULL, "{{ system_message }}{{ '<|im_start|>user\\n' + content + '<|im_end|>\\n' }}",
+         "of an unknown kind, expected ChatML"},
         {NULL, "", "of an unknown kind"},
         {"{\"chat_template\": \"<|user|>\"}", NULL,
          "tokenizer_config.json: a chat template of an unknown kind"},

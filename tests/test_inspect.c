@@ -146,10 +146,20 @@ static void checkpoints_with_a_tokenizer(void **state) {
     copy(in_dir("base/model.safetensors"), in_dir("whole/model.safetensors"));
     copy(in_dir("tokenizer.model"), in_dir("whole/tokenizer.model"));
     test_write_text(in_dir("whole/tokenizer_config.json"),
-                    "{\"chat_template\": \"{% for m in x %}<|im_start|>\", \"tokenizer_class\": \"X\"}");
+                    "{\"chat_template\": \"<|im_start|>x<|im_end|>\", \"tokenizer_class\": \"X\"}");
     expect(in_dir("whole"), "tokenizer.model, SentencePiece", "vocabulary   400, BOS 1, EOS 2",
            "padding rows 0 rows", "chat         ChatML", "pieces       0 <unk>, 1 <s>, 2 </s>");
     expect(in_dir("whole/tokenizer_config.json"), "tokenizer settings", "chat template");
+    test_write_text(
+        in_dir("whole/tokenizer_config.json"),
+        "{\"model_max_length\": 1000000000000000019884624838656, \"chat_template\": \"[INST]<<SYS>>\"}");
+    expect(in_dir("whole"), "chat         Llama-2");
+    expect(in_dir("whole/tokenizer_config.json"), "tokenizer settings", "chat template");
+    test_write_text(in_dir("whole/chat_template.jinja"), "<|start_header_id|>"); // wins
+    expect(in_dir("whole"), "chat         Llama-3");
+    test_write_text(in_dir("whole/chat_template.jinja"), "[INST]"); // without <<SYS>>: Mistral's
+    expect(in_dir("whole"), "chat         another kind");
+    remove(in_dir("whole/chat_template.jinja"));
     json_t *root = facts(in_dir("whole"));
     const json_t *tokenizer = json_object_get(root, "tokenizer");
     kv_tokenizer *opened;

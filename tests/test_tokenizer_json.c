@@ -189,6 +189,59 @@ static void prepended_and_in_bytes(void **state) {
     json_decref(root);
 }
 
+// Added tokens go through the decoder as all pieces do, and those that are found in normalised text come back
+// with what the normalizer had put in front: Llama's first files, Yi's.
+static void added_to_sentencepiece(void **state) {
+    (void)state;
+    json_t *root = test_spm_kind(true);
+    test_set(root, "added_tokens",
+             "[{\"id\": 300, \"content\": \"<s>\", \"normalized\": true, \"special\": true},"
+             " {\"id\": 301, \"content\": \"" MARK MARK "\"}, {\"id\": 66, \"content\": \"<0x41>\"}]");
+    kv_tokenizer *tokenizer = test_open(root, path());
+    test_expect_ids(tokenizer, "a <s>b", IDS(260, 300, 259));
+    expect_text(tokenizer, IDS(260, 300, 259), "a <s>b");
+    test_expect_ids(tokenizer, "<s>a", IDS(300, 258));
+    expect_text(tokenizer, IDS(300, 258), "<s>a");
+    expect_text(tokenizer, IDS(260, 301, 258), "a  a");
+    expect_text(tokenizer, IDS(260, 66), "aA");
+    kv_tokenizer_free(tokenizer);
+    json_decref(root);
+}
+
+// A character that is an added token, but no piece of the model's, is one only where the token is found.
+static void words_have_no_added_pieces(void **state) {
+    (void)state;
+    int32_t *ids;
+    int64_t n;
+    json_t *root = test_spm_kind(true);
+    test_set(root, "added_tokens",
+             "[{\"id\": 300, \"content\": \"A\", \"special\": true}, {\"id\": 301, \"content\": \"B\", "
+             "\"single_word\": true}]");
+    kv_tokenizer *tokenizer = test_open(root, path());
+    test_expect_ids(tokenizer, "A", IDS(300));
+    test_expect_ids(tokenizer, "aB", IDS(260, 1 + 'B'));
+    test_expect_ids(tokenizer, "+B", IDS(257, 1 + '+', 301));
+    test_expect_ids(tokenizer,
+                    "\xE2\x92\xB6"
+                    "B",
+                    IDS(257, 1 + 0xE2, 1 + 0x92, 1 + 0xB6, 1 + 'B')); // a circled A
+    assert_int_equal(kv_tokenizer_encode_plain(tokenizer, "A", 1, &ids, &n, NULL), KV_OK);
+    assert_int_equal(n, 2);
+    assert_int_equal(ids[1], 1 + 'A');
+    free(ids);
+    kv_tokenizer_free(tokenizer);
+    // Neither as a whole word.
+    test_set(model_of(root), "ignore_merges", "true");
+    test_set(root, "normalizer", "null");
+    tokenizer = test_open(root, path());
+    assert_int_equal(kv_tokenizer_encode_plain(tokenizer, "A", 1, &ids, &n, NULL), KV_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(ids[0], 1 + 'A');
+    free(ids);
+    kv_tokenizer_free(tokenizer);
+    json_decref(root);
+}
+
 static void with_metaspace(void **state) {
     (void)state;
     json_t *root = test_spm_kind(true);
@@ -250,6 +303,8 @@ static void without_bytes(void **state) {
     int64_t n = 0;
     assert_int_equal(kv_tokenizer_encode(tokenizer, "ax", 2, &ids, &n, &err), KV_ERR_FORMAT);
     assert_non_null(strstr(err.message, "no piece for the character 'x'"));
+    assert_int_equal(kv_tokenizer_encode(tokenizer, "a\n", 2, &ids, &n, &err), KV_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "no piece for the byte 0x0A")); // a message is one line
     kv_tokenizer_free(tokenizer);
     json_decref(root);
 }
@@ -299,6 +354,9 @@ static void bos_and_eos(void **state) {
     expect_ends(whole, "", "", 300, 301);
     expect_ends(whole, "{\"eos_token\": \"<end>\"}", "{\"eos_token\": \"<s>\"}", 300, 302);
     expect_ends(whole, "{\"eos_token\": {\"content\": \"<end>\", \"lstrip\": false}}", "", 300, 302);
+    // Llama's file says that there is no limit with a number of 31 digits.
+    expect_ends(front, "{\"model_max_length\": 1000000000000000019884624838656, \"eos_token\": \"<end>\"}",
+                "", 300, 302);
     expect_ends(front, "{\"eos_token\": null}", "{\"eos_token\": \"</s>\"}", 300, 301);
     expect_ends("null", "", "{\"eos_token\": {\"content\": \"</s>\"}}", -1, 301);
     // Only the classes that make their post-processor from it heed the flag.
@@ -376,7 +434,9 @@ int main(void) {
         cmocka_unit_test(what_added_tokens_take),
         cmocka_unit_test(normalized_added_tokens),
         cmocka_unit_test(prepended_and_in_bytes),
+        cmocka_unit_test(added_to_sentencepiece),
         cmocka_unit_test(with_metaspace),
+        cmocka_unit_test(words_have_no_added_pieces),
         cmocka_unit_test(whole_texts_are_looked_up),
         cmocka_unit_test(nothing_stays_nothing),
         cmocka_unit_test(without_bytes),

@@ -384,6 +384,16 @@ static void split_behaviors(void **state) {
            "+|\xE1\xA0\x8E");
     expect(SPLIT("Regex", "[^\\\\S\\\\n]+", "Removed", "false"), "a \t\nb", "a|\nb");
     expect(SPLIT("Regex", "[[:alpha:]]", "Isolated", "false"), "a1", "a|1");
+    // Oniguruma's classes: a Roman numeral and a letter in a circle are Alphabetic; a raised 2 is in \\w
+    // alone.
+    expect(SPLIT("Regex", "[[:alpha:]-]", "Removed", "false"), "1-\xE2\x85\xA7\xE2\x92\xB6\xC2\xB2",
+           "1|\xC2\xB2");
+    expect(SPLIT("Regex", "[[:space:][:digit:]]", "Removed", "false"), "a 1\xE1\xA0\x8E", "a|\xE1\xA0\x8E");
+    expect(SPLIT("Regex", "\\\\w+", "Isolated", "false"),
+           "a\xE2\x85\xA7+\xE2\x92\xB6\xC2\xB2\xCC\x81+\xE2\x81\xB4",
+           "a\xE2\x85\xA7|+|\xE2\x92\xB6\xC2\xB2\xCC\x81|+\xE2\x81\xB4");
+    expect(SPLIT("Regex", "[^\\\\w]+", "Removed", "false"), "a\xE2\x85\xA7+\xC2\xB2\xE2\x92\xB6",
+           "a\xE2\x85\xA7|\xE2\x92\xB6");
     expect(SPLIT("Regex", "[]a]", "Isolated", "false"), "a]1", "a|]|1");
     expect(SPLIT("Regex", "^b", "Isolated", "false"), "b\nbb", "b|\n|b|b");
     expect(SPLIT("Regex", "\\\\d", "Isolated", "false"), "1\xD9\xA3\xC2\xBD", "1|\xD9\xA3|\xC2\xBD");
