@@ -87,7 +87,7 @@ static const struct argp_option options[] = {
     {"max-tokens", 'n', "N", 0, "At most N tokens (default: 128)", 3},
     {"stop", opt_stop, "TEXT", 0, "End before this text; may be given more than once", 3},
     {"temperature", 'T', "T", 0, "Draw tokens (default: 0, always the most probable one)", 3},
-    {"top-k", opt_top_k, "K", 0, "Draw from the K most probable tokens only (0: all)", 3},
+    {"top-k", opt_top_k, "K", 0, "Draw from the K most probable only (0: all)", 3},
     {"top-p", opt_top_p, "P", 0, "Draw from the fewest tokens that have P of the mass only (1: all)", 3},
     {"min-p", opt_min_p, "M", 0, "Draw from tokens at least M times as probable as the first (0: all)", 3},
     {"seed", 's', "N", 0, "Another seed draws other tokens (default: 0)", 3},
