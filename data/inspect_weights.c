@@ -30,6 +30,11 @@ static int64_t add_tensor(struct total *total, const kv_st_entry *entry) {
 static void report_types(const struct total *total, int64_t n_files, inspect_report *report) {
     char text[128] = "", bytes[32];
     size_t used = 0;
+    if (n_files == 0) {
+        inspect_fact(report, "weights", json_null(),
+                     "none: there is no model.safetensors, nor an index of several");
+        return;
+    }
     json_t *types = json_object();
     for (kv_dtype type = KV_F32; type <= KV_F16; type++) {
         if (!total->elements[type]) continue;

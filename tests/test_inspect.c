@@ -172,8 +172,9 @@ static void checkpoints_with_a_tokenizer(void **state) {
     copy(in_dir("stranger/config.json"), in_dir("whole/config.json"));
     copy(in_dir("stranger/model.safetensors"), in_dir("whole/model.safetensors"));
     expect(in_dir("whole"), "339 tokens more than the model's table has rows");
-    unlink(in_dir("whole/config.json"));
     unlink(in_dir("whole/model.safetensors"));
+    expect(in_dir("whole"), "weights      none: there is no model.safetensors");
+    unlink(in_dir("whole/config.json"));
     expect(in_dir("whole"), "tokenizer ", "400");
 }
 

@@ -124,6 +124,8 @@ static kv_status train(struct session *s, kv_run_mode mode, kv_error *err) {
     if (status == KV_OK) status = s->task->ops->load(s->task, resumed ? run->checkpoint : NULL, err);
     if (status == KV_OK) status = kv_run_begin(run, err);
     if (status == KV_OK && !resumed && s->task->ops->start) status = s->task->ops->start(s->task, err);
+    // What loading and the start have freed goes back to the system; glibc would keep much of it.
+    malloc_trim(0);
     return status == KV_OK ? kv_train(s->task, run, err) : status;
 }
 
@@ -140,9 +142,6 @@ static int report(kv_status status, const struct arguments *a, const kv_error *e
 
 int main(int argc, char **argv) {
     kv_console_calm_threads(argv);
-    // Large blocks that are freed go back to the system at once; glibc would come to keep those of up to 32
-    // MB, such as the sums of the least-squares start.
-    mallopt(M_MMAP_THRESHOLD, 1 << 17);
     static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};
     struct arguments arguments = {0};
