@@ -48,8 +48,12 @@ void kv_console_forget_signal(void) {
 
 void kv_console_calm_threads(char **argv) {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
-    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0)
-        execv("/proc/self/exe", argv); // on failure: go on as we are
+    // By the file's own path, so that ps and pkill know the program by its name. On failure: go on as we are.
+    char path[PATH_MAX];
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0 || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
+    path[n] = '\0';
+    execv(path, argv);
 }
 
 double kv_now(void) {

@@ -54,6 +54,9 @@ static kv_status open_tokenizer(kvrun *run, kv_error *err) {
     if (!o->tokenizer && kv_tokenizer_present(o->base)) o->tokenizer = o->base;
     if (o->tokenizer) return kv_tokenizer_open(o->tokenizer, &run->tokenizer, err);
     if (o->prompt_ids && o->ids && o->n_stops == 0) return KV_OK;
+    kv_model_spec spec;
+    kv_status status = kv_checkpoint_spec(o->base, &spec, err); // no model at all is the greater lack
+    if (status != KV_OK) return status;
     return kv_fail(err, KV_ERR_ARGUMENT,
                    "%s has no tokenizer: give one with --tokenizer, or use --prompt-ids with --ids", o->base);
 }
