@@ -28,6 +28,11 @@ static kv_status make_dir(const char *path, kv_error *err) {
     return io_error(err, path, "create the directory");
 }
 
+kv_status kv_path_join(const char *dir, const char *name, char path[PATH_MAX], kv_error *err) {
+    if (snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX) return KV_OK;
+    return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+}
+
 kv_status kv_make_dirs(const char *path, kv_error *err) {
     char prefix[PATH_MAX];
     size_t length = strlen(path);

@@ -26,6 +26,9 @@ kv_status kv_pending_dir(kv_pending *pending, const char *final_path, kv_error *
 kv_status kv_pending_commit(kv_pending *pending, kv_error *err);
 void kv_pending_abandon(kv_pending *pending);
 
+// dir/name; KV_ERR_ARGUMENT where that is too long for a path.
+kv_status kv_path_join(const char *dir, const char *name, char path[PATH_MAX], kv_error *err);
+
 // mkdir -p, and rm -r of a directory tree.
 kv_status kv_make_dirs(const char *path, kv_error *err);
 kv_status kv_remove_tree(const char *path, kv_error *err);

@@ -1,10 +1,10 @@
 #include "data/text_stream.h"
 
 #include "data/continuation.h"
+#include "data/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 // Two places hold something back. The window holds the tokens whose text a later token may still change: a
 // tokenizer with byte pieces writes U+FFFD for bytes that are no character yet. `bytes` holds the first bytes
@@ -32,20 +32,16 @@ struct kv_text_stream {
 
 int kv_utf8_character(const char *text, size_t length) {
     if (length == 0) return 0;
-    utf8proc_int32_t point;
-    const utf8proc_uint8_t *bytes = (const utf8proc_uint8_t *)text;
-    const utf8proc_ssize_t whole = utf8proc_iterate(
-        bytes, length < longest_character ? (utf8proc_ssize_t)length : longest_character, &point);
+    int32_t point;
+    const size_t whole = kv_utf8_next(text, length, &point);
     if (whole > 0) return (int)whole;
     // Where the second byte has a smaller range (E0, ED, F0, F4) the lowest or the highest value is in it.
     for (int fill = 0x80; fill <= 0xBF; fill += 0x3F)
         for (size_t more = 1; length + more <= longest_character; more++) {
-            utf8proc_uint8_t guess[longest_character];
+            char guess[longest_character];
             memcpy(guess, text, length);
             memset(guess + length, fill, more);
-            if (utf8proc_iterate(guess, (utf8proc_ssize_t)(length + more), &point) ==
-                (utf8proc_ssize_t)(length + more))
-                return 0;
+            if (kv_utf8_next(guess, length + more, &point) == length + more) return 0;
         }
     return -1;
 }

@@ -11,27 +11,11 @@ static bool continues(unsigned char byte) {
 }
 
 size_t kv_utf8_next(const char *text, size_t length, int32_t *point) {
-    const unsigned char *s = (const unsigned char *)text;
+    const utf8proc_ssize_t n =
+        utf8proc_iterate((const utf8proc_uint8_t *)text, length < 4 ? (utf8proc_ssize_t)length : 4, point);
+    if (n > 0) return (size_t)n;
     *point = -1;
-    if (length == 0) return 0;
-    if (s[0] < 0x80) {
-        *point = s[0];
-        return 1;
-    }
-    static const int32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = s[0] >= 0xF0 && s[0] <= 0xF4  ? 4
-               : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
-               : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
-                                             : 0;
-    if (n == 0 || n > length) return 0;
-    int32_t found = s[0] & (0xFF >> (n + 1));
-    for (size_t i = 1; i < n; i++) {
-        if (!continues(s[i])) return 0;
-        found = (found << 6) | (s[i] & 0x3F);
-    }
-    if (found < smallest[n] || found > 0x10FFFF || (found >= 0xD800 && found < 0xE000)) return 0;
-    *point = found;
-    return n;
+    return 0;
 }
 
 size_t kv_utf8_last(const char *text, size_t length, int32_t *point) {

@@ -17,11 +17,6 @@ void kv_weights_add_part(kv_weights_tensor *tensor, kv_param *param) {
     }
 }
 
-static kv_status join(const char *dir, const char *name, char path[PATH_MAX], kv_error *err) {
-    if (snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX) return KV_OK;
-    return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
-}
-
 // ---- Taking --------------------------------------------------------------------------------------------
 
 static const char *shape_text(int n_dims, const int64_t *shape, char text[96]) {
@@ -187,8 +182,8 @@ kv_status kv_weights_write(const char *dir, const char *name, const kv_weights_t
                            const char *text_name, const char *text, kv_error *err) {
     char path[PATH_MAX], text_path[PATH_MAX];
     kv_pending pending;
-    kv_status status = join(dir, name, path, err);
-    if (!status) status = join(dir, text_name, text_path, err);
+    kv_status status = kv_path_join(dir, name, path, err);
+    if (!status) status = kv_path_join(dir, text_name, text_path, err);
     if (!status) status = kv_pending_file(&pending, text_path, err);
     if (status) return status;
     status = write_text(&pending, text, err);

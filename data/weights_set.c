@@ -1,6 +1,7 @@
 #include "data/weights_set.h"
 
 #include "data/json_file.h"
+#include "data/pending_file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,23 +46,18 @@ kv_weights_entry kv_weights_set_at(const kv_weights_set *set, int64_t i) {
     return (kv_weights_entry){set->files[f], kv_safetensors_at(set->files[f], i)};
 }
 
-static kv_status join(const char *dir, const char *name, char path[PATH_MAX], kv_error *err) {
-    if (snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX) return KV_OK;
-    return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
-}
-
 static kv_status create(const char *dir, const char *name, int64_t most_files, kv_weights_set **set,
                         kv_error *err) {
     *set = calloc(1, sizeof **set);
     if (*set) (*set)->files = calloc((size_t)most_files + 1, sizeof *(*set)->files);
     if (!*set || !(*set)->files) return kv_fail(err, KV_ERR_MEMORY, "%.200s/%s: out of memory", dir, name);
-    return join(dir, name, (*set)->path, err);
+    return kv_path_join(dir, name, (*set)->path, err);
 }
 
 // Opens dir/name as the set's next file.
 static kv_status add_file(kv_weights_set *set, const char *dir, const char *name, kv_error *err) {
     char path[PATH_MAX];
-    kv_status status = join(dir, name, path, err);
+    kv_status status = kv_path_join(dir, name, path, err);
     if (!status) status = kv_safetensors_open(path, &set->files[set->n_files], err);
     if (!status) set->n_files++;
     return status;
