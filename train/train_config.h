@@ -8,11 +8,35 @@
 
 typedef enum kv_task_kind { KV_TASK_LM, KV_TASK_KVP } kv_task_kind;
 typedef enum kv_model_from { KV_FROM_SCRATCH, KV_FROM_CHECKPOINT, KV_FROM_PRUNED } kv_model_from;
-typedef enum kv_mapping_kind { KV_MAPPING_SEPARATE, KV_MAPPING_PRUNED, KV_MAPPING_EXPLICIT } kv_mapping_kind;
+typedef enum kv_mapping_kind {
+    KV_MAPPING_SEPARATE,
+    KV_MAPPING_PRUNED,
+    KV_MAPPING_UNIFORM,
+    KV_MAPPING_REVERSED,
+    KV_MAPPING_EXPLICIT
+} kv_mapping_kind;
 typedef enum kv_predictor_start { KV_START_RANDOM, KV_START_LEAST_SQUARES } kv_predictor_start;
+typedef enum kv_teacher { KV_TEACHER_ONLINE, KV_TEACHER_CACHED } kv_teacher;
+typedef enum kv_packing { KV_PACKING_STREAM, KV_PACKING_FIXED } kv_packing;
+// Type that frozen weights are held in; KV_FROZEN_STORED: as they are on disk.
+typedef enum kv_frozen_dtype {
+    KV_FROZEN_F32 = KV_F32,
+    KV_FROZEN_BF16 = KV_BF16,
+    KV_FROZEN_F16 = KV_F16,
+    KV_FROZEN_STORED
+} kv_frozen_dtype;
+
+typedef struct kv_mixture_config {
+    char *corpus;
+    double weight;
+} kv_mixture_config;
 
 typedef struct kv_data_config {
-    char *train; // token shard
+    char *train;                // a corpus: a token shard, or a directory of them
+    kv_mixture_config *mixture; // or several, drawn by weight
+    unsigned n_mixture;
+    char *validation; // held-out corpus, NULL: none
+    kv_packing packing;
     int64_t seq_len, batch_size, micro_batch_size;
 } kv_data_config;
 
@@ -32,6 +56,8 @@ typedef struct kv_predictor_config {
     kv_predictor_start init;
     int64_t least_squares_tokens;
     double ridge;
+    int64_t rank;       // of each map; 0: full
+    int64_t aux_layers; // that each base layer reads: 1 or 2
 } kv_predictor_config;
 
 typedef struct kv_loss_config {
@@ -42,6 +68,8 @@ typedef struct kv_loss_config {
 
 typedef struct kv_steps_config {
     int64_t steps, warmup_steps, checkpoint_every, keep_last, log_every;
+    int64_t validate_every, validation_tokens;
+    bool keep_best, activation_checkpointing;
     double lr, lr_end, warmup_init, weight_decay, beta1, beta2, eps, grad_clip;
     char *memory_text; // "auto" or a number
     double memory_gb;  // its value, negative for auto; 0: not checked
@@ -55,10 +83,17 @@ typedef struct kv_train_config {
     kv_model_config model; // task lm
     char *base, *aux;      // task kvp
     bool freeze_aux;
+    kv_frozen_dtype frozen_dtype;
+    kv_teacher teacher;
+    char *cache; // of teacher: cached
     kv_predictor_config predictor;
     kv_loss_config loss;
     kv_steps_config train;
 } kv_train_config;
+
+// What `kvtrain CONFIG.yaml` is checked against, and what applies where it says nothing.
+extern const cyaml_schema_value_t kv_train_schema;
+extern const char kv_lm_defaults[], kv_kvp_defaults[];
 
 // Loads, fills in defaults and checks every range. The struct belongs to *config (kv_config_free).
 kv_status kv_train_config_load(const char *path, const char *const *overrides, size_t n_overrides,
