@@ -150,12 +150,12 @@ kv_status kv_predictor_set_trainable(kv_predictor *predictor, bool trainable, kv
     return KV_OK;
 }
 
-void kv_predict(kv_tape *tape, kv_predictor *predictor, kv_model *base, kv_tensor *const *aux_raw_k,
-                kv_tensor *const *aux_v, kv_tensor **k, kv_tensor **v) {
+void kv_predict(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms,
+                kv_tensor *const *aux_raw_k, kv_tensor *const *aux_v, kv_tensor **k, kv_tensor **v) {
     for (int64_t i = 0; i < predictor->n_base_layers; i++) {
         int32_t j = predictor->mapping[i];
         k[i] = kv_linear(tape, aux_raw_k[j], &predictor->key_w[i], &predictor->key_b[i]);
-        if (base->spec.qk_norm) k[i] = kv_rmsnorm(tape, k[i], &base->layers[i].k_norm, base->spec.norm_eps);
+        if (norms->weight[i]) k[i] = kv_rmsnorm(tape, k[i], norms->weight[i], norms->eps);
         v[i] = kv_linear(tape, aux_v[j], &predictor->value_w[i], &predictor->value_b[i]);
     }
 }
