@@ -12,7 +12,7 @@
 static int64_t file_number(const char *name) {
     int64_t number = -1;
     int end = 0;
-    if (sscanf(name, "cache-%9" SCNi64 ".h5%n", &number, &end) != 1 || end == 0 || name[end] || number < 0)
+    if (sscanf(name, "cache-%9" SCNd64 ".h5%n", &number, &end) != 1 || end == 0 || name[end] || number < 0)
         return -1;
     return number;
 }
