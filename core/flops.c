@@ -149,6 +149,21 @@ uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, 
     return sum;
 }
 
+uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux, int64_t n_seq,
+                             int64_t seq_len, const kv_kvp_weights *weights, const kv_kvp_known *known) {
+    const int64_t n = n_seq * seq_len;
+    const bool kl = weights->kl != 0, cache = weights->consistency != 0 && !known->base_cache;
+    uint64_t sum = known->aux_cache ? pass_flops(aux, n_seq, seq_len, false, true) : 0;
+    if (kl && known->top_k > 0) {
+        sum += pass_flops(base, n_seq, seq_len, false, false);
+        sum += loss_flops(base, n, true, false, true) - loss_flops(base, n, true, false, false);
+        if (cache) sum -= pass_flops(base, n_seq, seq_len, false, true);
+    } else if (!kl && weights->consistency != 0 && known->base_cache) {
+        sum += pass_flops(base, n_seq, seq_len, false, true);
+    }
+    return sum;
+}
+
 // Keys and values each: XᵀX once for every input (aux layer, or two of them) that is read, XᵀY for every base
 // layer; X has a column of ones.
 uint64_t kv_flops_least_squares(const kv_model_spec *base, const kv_model_spec *aux,

@@ -10,11 +10,11 @@
 
 // NNNNN of cache-NNNNN.h5, or -1.
 static int64_t file_number(const char *name) {
-    int64_t number = -1;
-    int end = 0;
-    if (sscanf(name, "cache-%9" SCNd64 ".h5%n", &number, &end) != 1 || end == 0 || name[end] || number < 0)
-        return -1;
-    return number;
+    long long number = -1;
+    char again[64];
+    if (sscanf(name, "cache-%9lld", &number) != 1 || number < 0) return -1;
+    snprintf(again, sizeof again, "cache-%05lld.h5", number);
+    return strcmp(name, again) == 0 ? (int64_t)number : -1;
 }
 
 static int by_number(const void *a, const void *b) {

@@ -224,7 +224,11 @@ static kv_status read_rows(kv_cached_teacher *t, kv_tape *tape, const kv_row_ref
 
 static void layers_read(const kv_cached_teacher *t, bool read[KV_MAX_LAYERS]) {
     memset(read, 0, KV_MAX_LAYERS * sizeof *read);
-    for (int64_t i = 0; i < t->shape.n_base_layers; i++) read[t->shape.mapping[i]] = true;
+    for (int64_t i = 0; i < t->shape.n_base_layers; i++) {
+        int32_t inputs[2];
+        const int64_t n = kv_predictor_inputs(&t->shape, i, inputs);
+        for (int64_t j = 0; j < n; j++) read[inputs[j]] = true;
+    }
 }
 
 kv_status kv_cached_raw(kv_cached_teacher *t, kv_tape *tape, const kv_row_ref *rows, const kv_batch *batch,
