@@ -303,13 +303,13 @@ static kv_tensor *apply_map(kv_tape *tape, kv_tensor *x, kv_param *down, kv_para
     return kv_linear(tape, down ? kv_linear(tape, x, down, NULL) : x, w, bias);
 }
 
-void kv_predict(kv_tape *tape, kv_predictor *predictor, kv_model *base, kv_tensor *const *aux_raw_k,
-                kv_tensor *const *aux_v, kv_tensor **k, kv_tensor **v) {
+void kv_predict(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms,
+                kv_tensor *const *aux_raw_k, kv_tensor *const *aux_v, kv_tensor **k, kv_tensor **v) {
     kv_tensor *joined_k[KV_MAX_LAYERS] = {0}, *joined_v[KV_MAX_LAYERS] = {0};
     for (int64_t i = 0; i < predictor->n_base_layers; i++) {
         k[i] = apply_map(tape, input_of(tape, predictor, i, aux_raw_k, joined_k),
                          down_of(predictor->key_down, i), &predictor->key_w[i], &predictor->key_b[i]);
-        if (base->spec.qk_norm) k[i] = kv_rmsnorm(tape, k[i], &base->layers[i].k_norm, base->spec.norm_eps);
+        if (norms->weight[i]) k[i] = kv_rmsnorm(tape, k[i], norms->weight[i], norms->eps);
         v[i] = apply_map(tape, input_of(tape, predictor, i, aux_v, joined_v),
                          down_of(predictor->value_down, i), &predictor->value_w[i], &predictor->value_b[i]);
     }

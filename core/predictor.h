@@ -100,6 +100,6 @@ int64_t kv_predictor_planned_size(const kv_predictor *shape, const kv_model_spec
 
 // aux_raw_k[n_aux_layers], aux_v[n_aux_layers]: [tokens, kv_dim_aux], of the layers that are read. Fills
 // k[n_base_layers] (after the base's k_norm, before RoPE) and v[n_base_layers], [tokens, kv_dim_base];
-// entries are NULL when the tape failed.
-void kv_predict(kv_tape *tape, kv_predictor *predictor, kv_model *base, kv_tensor *const *aux_raw_k,
-                kv_tensor *const *aux_v, kv_tensor **k, kv_tensor **v);
+// entries are NULL when the tape failed. norms: the base's, see kv_model_key_norms.
+void kv_predict(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms,
+                kv_tensor *const *aux_raw_k, kv_tensor *const *aux_v, kv_tensor **k, kv_tensor **v);

@@ -3,6 +3,7 @@
 #include "data/memory.h"
 #include "train/estimate.h"
 #include "train/memory.h"
+#include "train/session.h"
 #include "train/trainer.h"
 
 #include <argp.h>
@@ -71,45 +72,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     }
 }
 
-// What a run is made of; freed in reverse.
-struct session {
-    kv_config *source;
-    const kv_train_config *config;
-    kv_shard *shard;
-    kv_task *task;
-    kv_run run;
-};
-
-static void close_session(struct session *s) {
-    kv_run_close(&s->run);
-    kv_task_free(s->task);
-    kv_shard_free(s->shard);
-    kv_config_free(s->source);
-}
-
-static kv_status open_session(struct session *s, const struct arguments *a, kv_error *err) {
-    const kv_config_options *o = &a->common;
-    kv_status status =
-        kv_train_config_load(o->config, o->overrides, o->n_overrides, &s->source, &s->config, err);
-    if (status != KV_OK) return status;
-    // What will not work is said before the tokens are read.
-    kv_error inner = {0};
-    kv_shard_info info;
-    status = kv_shard_read_info(s->config->data.train, &info, &inner);
-    if (status == KV_OK) {
-        status = kv_train_check_models(s->source, s->config, &info, err);
-        if (status != KV_OK) return status;
-        status = kv_shard_open(s->config->data.train, &s->shard, &inner);
-    }
-    if (status != KV_OK) {
-        kv_config_fail(s->source, err, "data.train", "%s", inner.message);
-        return status;
-    }
-    return (s->config->task == KV_TASK_LM ? kv_lm_task_create : kv_kvp_task_create)(s->source, s->config,
-                                                                                    s->shard, &s->task, err);
-}
-
-static kv_status train(struct session *s, kv_run_mode mode, kv_error *err) {
+static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
     kv_run *run = &s->run;
     kv_status status = kv_run_open(run, s->source, s->config, s->shard, mode, err);
     if (status != KV_OK) return status;
@@ -145,12 +108,13 @@ int main(int argc, char **argv) {
     static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};
     struct arguments arguments = {0};
-    struct session session = {0};
+    kv_train_session session = {0};
     kv_error err = {0};
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
-    kv_status status = open_session(&session, &arguments, &err);
+    const kv_config_options *o = &arguments.common;
+    kv_status status = kv_train_session_open(&session, o->config, o->overrides, o->n_overrides, &err);
     if (status == KV_OK)
         status = arguments.dry_run ? kv_estimate_print(session.task, stdout, &err)
                                    : train(&session, arguments.mode, &err);
@@ -159,6 +123,6 @@ int main(int argc, char **argv) {
         printf("%s/final\n", session.run.path);
     }
     int code = report(status, &arguments, &err);
-    close_session(&session);
+    kv_train_session_close(&session);
     return code;
 }
