@@ -73,6 +73,9 @@ static void test_step_costs_what_it_says(void **state) {
         {"kvp.yaml", {"loss.base=0", "loss.consistency=0", "freeze_aux=true", NULL}},
         {"kvp.yaml", {"loss.base=0", "loss.kl=0", "freeze_aux=true", NULL}},
         {"kvp.yaml", {"predictor.mapping=explicit", "predictor.layers=[1,0,1]", NULL}},
+        {"kvp.yaml", {"predictor.mapping=uniform", "predictor.rank=3", NULL}},
+        {"kvp.yaml", {"predictor.mapping=reversed", "predictor.aux_layers=2", "freeze_aux=true", NULL}},
+        {"kvp.yaml", {"predictor.rank=2", "predictor.aux_layers=2", "freeze_aux=true", "loss.kl=0", NULL}},
     };
     put_file("pruned.yaml", "task: lm\n"
                             "output: pruned\n"

@@ -200,10 +200,10 @@ static kv_status check_predictor(const kv_config *config, const kv_predictor_con
     // paper's rule, not in a uniform or an explicit map.
     if (p->mapping == KV_MAPPING_SEPARATE)
         return forbid(config, keep_key, 1,
-                      "with predictor.mapping: pruned or reversed, and without aux: uniform or explicit",
+                      "only with predictor.mapping: pruned or reversed, or without aux uniform or explicit",
                       err);
     if (has_aux && (p->mapping == KV_MAPPING_UNIFORM || p->mapping == KV_MAPPING_EXPLICIT))
-        return forbid(config, keep_key, 1, "only without aux for predictor.mapping: uniform or explicit",
+        return forbid(config, keep_key, 1, "only without aux with predictor.mapping: uniform or explicit",
                       err);
     if (has_aux && p->mapping == KV_MAPPING_REVERSED && !kv_config_has(config, keep_key[0])) return KV_OK;
     status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
