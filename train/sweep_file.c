@@ -94,7 +94,7 @@ const kv_sweep_axis *kv_sweep_axes_touch(const kv_sweep_axes *axes, const char *
 
 static kv_status add_value(const struct reader *r, kv_sweep_axis *axis, int id) {
     char *value = kv_yaml_line(r->doc, id);
-    if (!value) return no_memory(r);
+    if (!value) return wrong(r, line_of(r, id), axis->key, "found a value too long (or no memory for it)");
     axis->lines[axis->n_values] = line_of(r, id);
     axis->values[axis->n_values++] = value;
     for (size_t v = 0; v + 1 < axis->n_values; v++)
