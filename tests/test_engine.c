@@ -168,11 +168,13 @@ static void composed_logits(const kv_system *system, const int32_t *ids, int64_t
     kv_tape *tape = kv_tape_create();
     kv_tape_set_recording(tape, false);
     kv_tensor *raw_k[2], *aux_v[2], *k[3] = {0}, *v[3] = {0};
+    kv_key_norms norms;
     kv_segment front = {.q_len = n - 1, .k_len = n - 1}, newest = {.q_len = 1, .k_len = n};
     kv_pass pass = {.segments = &front, .n_segments = 1, .raw_k = raw_k, .v = aux_v};
     if (n > 1) {
         assert_non_null(kv_model_forward(tape, system->aux, ids, n - 1, &pass));
-        kv_predict(tape, system->predictor, system->base, raw_k, aux_v, k, v);
+        kv_model_key_norms(system->base, &norms);
+        kv_predict(tape, system->predictor, &norms, raw_k, aux_v, k, v);
     }
     kv_tensor *x = kv_embedding(tape, &system->base->embed, ids + n - 1, 1);
     pass = (kv_pass){.segments = &newest, .n_segments = 1};
