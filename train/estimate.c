@@ -8,8 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-// FLOP/s of a product of a shape that training has many of.
-static double measure_rate(int64_t rows) {
+double kv_estimate_rate(int64_t rows) {
     enum { DIM = 256 };
     const double seconds_wanted = 0.3;
     rows = rows < 64 ? 64 : rows > 4096 ? 4096 : rows;
@@ -96,7 +95,7 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
                    (double)(d->micro_batch_size * d->seq_len);
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);
     print_memory(task, out);
-    double rate = measure_rate(d->micro_batch_size * d->seq_len);
+    double rate = kv_estimate_rate(d->micro_batch_size * d->seq_len);
     if (rate > 0)
         fprintf(
             out,
