@@ -44,9 +44,6 @@ bool kv_cache_dtype_parse(const char *text, kv_dtype *dtype);
 // Bytes of a whole file of that kind before compression.
 double kv_cache_bytes(const kv_cache_info *info);
 
-// The content of a shard, whatever its file is called and how it is compressed.
-void kv_cache_shard_hash(const kv_shard *shard, char out[17]);
-
 // Whether both can be used as one: all but rows, shard and sources must be equal. KV_ERR_MISMATCH names what
 // differs, found (in `found`) and expected; `path` is where `found` is from.
 kv_status kv_cache_same_kind(const char *path, const kv_cache_info *found, const kv_cache_info *expected,

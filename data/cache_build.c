@@ -83,7 +83,7 @@ kv_status kv_cache_build(const char *path, const kv_shard *shard, const kv_cache
     kv_key_norms norms;
     kv_model_key_norms(args->base, &norms);
     b.info.n_rows = kv_packed_rows(shard->n_tokens, info->seq_len);
-    kv_cache_shard_hash(shard, b.info.shard);
+    memcpy(b.info.shard, shard->hash, sizeof b.info.shard);
     kv_status status = allocate(&b, err);
     if (status == KV_OK) status = kv_packed_cut(shard, info->seq_len, b.tokens, err);
     if (status == KV_OK) status = kv_cache_writer_open(path, &b.info, &norms, &b.writer, err);

@@ -1,6 +1,7 @@
 #include "data/cache_build.h"
 #include "data/checkpoint.h"
 #include "data/console.h"
+#include "data/corpus.h"
 #include "data/kvdata.h"
 #include "data/packing.h"
 #include "data/pair.h"
@@ -31,7 +32,7 @@ struct options {
 static const char doc[] =
     "Runs frozen models once over a corpus and keeps their keys and values, for kvtrain with `teacher: cached`: "
     "every step is then spared the passes of the models it trains predictors between.\v"
-    "A CORPUS is a token shard. Its documents are laid end to end and cut into rows of --seq-len tokens, the "
+    "A CORPUS is what kvdata tokenize made: a token shard or a directory of them. The documents of a shard are laid end to end and cut into rows of --seq-len tokens, the "
     "same in every epoch (kvtrain's data.packing: fixed); DIR gets a file a shard, cache-00000.h5 and so on, which "
     "says what it was made with. kvtrain refuses a cache that is not of its own base, aux, tokenizer, text and "
     "data.seq_len.\n"
@@ -98,6 +99,9 @@ struct job {
     kv_cache_info info; // of every file, but for rows, shard and source
     kv_cache_build_args args;
     kv_progress progress;
+    kv_corpus **corpora;            // [n_corpora] of options
+    const kv_corpus_shard **shards; // of all of them, one file each
+    int64_t n_shards;
     int64_t n_rows;          // in all
     int64_t rows_done;       // of the files before the one being written
     int64_t rows_made;       // of those, not found there already
@@ -119,18 +123,45 @@ static char *gigabytes(double bytes, char text[32]) {
 // ---- Before anything is read ---------------------------------------------------------------------------
 
 // The corpora must be made with one tokenizer, which both models' must agree with.
-static kv_status check_pair(struct job *job, const char *shard, kv_error *err) {
+static kv_status check_pair(struct job *job, const char *path, const kv_corpus *corpus, kv_error *err) {
     const struct options *o = job->options;
-    kv_shard_info info;
-    kv_status status = kv_shard_read_info(shard, &info, err);
-    if (status != KV_OK) return status;
-    if (job->info.tokenizer[0] && strcmp(job->info.tokenizer, info.tokenizer) != 0)
-        return kv_fail(err, KV_ERR_MISMATCH, "%s: made with tokenizer %s, expected %s as %s", shard,
-                       info.tokenizer, job->info.tokenizer, o->corpora[0]);
-    snprintf(job->info.tokenizer, sizeof job->info.tokenizer, "%s", info.tokenizer);
+    if (job->info.tokenizer[0] && strcmp(job->info.tokenizer, corpus->info.tokenizer) != 0)
+        return kv_fail(err, KV_ERR_MISMATCH, "%s: made with tokenizer %s, expected %s as %s", path,
+                       corpus->info.tokenizer, job->info.tokenizer, o->corpora[0]);
+    snprintf(job->info.tokenizer, sizeof job->info.tokenizer, "%s", corpus->info.tokenizer);
     const kv_pair pair = {
-        .base = o->base, .aux = o->aux, .shard = shard, .shard_info = &info, .n_tokens = o->seq_len};
+        .base = o->base, .aux = o->aux, .shard = path, .shard_info = &corpus->info, .n_tokens = o->seq_len};
     return kv_pair_check(&pair, err);
+}
+
+static kv_status add_shards(struct job *job, const kv_corpus *corpus, kv_error *err) {
+    const size_t n = (size_t)(job->n_shards + corpus->n_shards);
+    const kv_corpus_shard **shards = realloc(job->shards, n * sizeof *shards);
+    if (!shards) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    job->shards = shards;
+    for (int64_t i = 0; i < corpus->n_shards; i++) {
+        const kv_corpus_shard *shard = &corpus->shards[i];
+        const int64_t n_rows = kv_packed_rows(shard->n_tokens, job->options->seq_len);
+        if (n_rows == 0)
+            return kv_fail(err, KV_ERR_ARGUMENT,
+                           "%s: %" PRIi64 " tokens do not fill one row of --seq-len %" PRIi64, shard->path,
+                           shard->n_tokens, job->options->seq_len);
+        job->shards[job->n_shards++] = shard;
+        job->n_rows += n_rows;
+    }
+    return KV_OK;
+}
+
+static kv_status open_corpora(struct job *job, kv_error *err) {
+    const struct options *o = job->options;
+    job->corpora = calloc((size_t)o->n_corpora, sizeof *job->corpora);
+    kv_status status = job->corpora ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    for (int i = 0; status == KV_OK && i < o->n_corpora; i++) {
+        status = kv_corpus_open(o->corpora[i], &job->corpora[i], err);
+        if (status == KV_OK) status = check_pair(job, o->corpora[i], job->corpora[i], err);
+        if (status == KV_OK) status = add_shards(job, job->corpora[i], err);
+    }
+    return status;
 }
 
 static kv_status plan_models(struct job *job, kv_error *err) {
@@ -152,20 +183,6 @@ static kv_status plan_models(struct job *job, kv_error *err) {
         status =
             kv_fail(err, KV_ERR_ARGUMENT, "--top-k: %" PRIi64 ", expected at most the vocabulary, %" PRIi64,
                     o->top_k, info->base.spec.vocab_size);
-    return status;
-}
-
-static kv_status count_rows(struct job *job, const char *path, kv_error *err) {
-    kv_shard *shard;
-    kv_status status = kv_shard_open(path, &shard, err);
-    if (status != KV_OK) return status;
-    const int64_t n = kv_packed_rows(shard->n_tokens, job->options->seq_len);
-    if (n == 0)
-        status =
-            kv_fail(err, KV_ERR_ARGUMENT, "%s: %" PRIi64 " tokens do not fill one row of --seq-len %" PRIi64,
-                    path, shard->n_tokens, job->options->seq_len);
-    job->n_rows += n;
-    kv_shard_free(shard);
     return status;
 }
 
@@ -238,7 +255,7 @@ static kv_status check_file(const struct job *job, const char *path, int64_t num
     kv_status status = kv_cache_read_info(path, found, err);
     if (status == KV_OK) status = kv_cache_same_kind(path, found, &job->info, err);
     free(found);
-    if (status == KV_OK && number >= job->options->n_corpora)
+    if (status == KV_OK && number >= job->n_shards)
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: one more than the shards of this corpus", path);
     return status;
 }
@@ -277,25 +294,40 @@ static kv_status show(void *context, int64_t n_rows, int64_t bytes, kv_error *er
     kv_progress_show(&job->progress, job->rows_done + n_rows, note);
     if (!kv_console_interrupted()) return KV_OK;
     return kv_fail(err, KV_ERR_INTERRUPTED,
-                   "interrupted: %" PRIi64 " of %d files are complete; the same command goes on from there",
-                   job->n_files + job->n_kept, job->options->n_corpora);
+                   "interrupted: %" PRIi64 " of %" PRIi64
+                   " files are complete; the same command goes on from there",
+                   job->n_files + job->n_kept, job->n_shards);
 }
 
-static kv_status write_file(struct job *job, const char *path, const kv_shard *shard, kv_error *err) {
-    kv_cache_info found;
-    char hash[17];
-    kv_cache_shard_hash(shard, hash);
-    const int64_t n_rows = kv_packed_rows(shard->n_tokens, job->info.seq_len);
-    bool there = access(path, F_OK) == 0 && kv_cache_read_info(path, &found, err) == KV_OK;
-    if (there && strcmp(found.shard, hash) != 0) {
-        if (!job->options->force)
-            return kv_fail(err, KV_ERR_MISMATCH,
-                           "%s: made of a shard of content %s (%s), expected %s; --force replaces it", path,
-                           found.shard, found.source, hash);
-        there = false;
+// Whether the file is there already; another shard's is in the way.
+static kv_status look(const struct job *job, const char *path, const kv_corpus_shard *shard, bool *there,
+                      kv_error *err) {
+    *there = false;
+    if (access(path, F_OK) != 0) return KV_OK;
+    kv_cache_info *found = malloc(sizeof *found);
+    if (!found) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_status status = kv_cache_read_info(path, found, err);
+    *there = status == KV_OK && strcmp(found->shard, shard->hash) == 0;
+    if (status == KV_OK && !*there && !job->options->force)
+        status = kv_fail(err, KV_ERR_MISMATCH,
+                         "%s: made of a shard of content %s (%s), expected %s (%s); --force replaces it",
+                         path, found->shard, found->source, shard->hash, shard->path);
+    free(found);
+    return status;
+}
+
+static kv_status write_file(struct job *job, const char *path, const kv_corpus_shard *from, kv_error *err) {
+    kv_shard *shard = NULL;
+    bool there;
+    kv_status status = look(job, path, from, &there, err);
+    if (status == KV_OK && !there) {
+        status = kv_shard_open(from->path, &shard, err);
+        snprintf(job->info.source, sizeof job->info.source, "%s", from->path);
+        if (status == KV_OK) status = kv_cache_build(path, shard, &job->info, &job->args, err);
+        kv_shard_free(shard);
     }
-    kv_status status = there ? KV_OK : kv_cache_build(path, shard, &job->info, &job->args, err);
     if (status != KV_OK) return status;
+    const int64_t n_rows = kv_packed_rows(from->n_tokens, job->info.seq_len);
     job->rows_done += n_rows;
     job->rows_made += there ? 0 : n_rows;
     job->bytes += file_bytes(path);
@@ -306,14 +338,10 @@ static kv_status write_file(struct job *job, const char *path, const kv_shard *s
 static kv_status write_files(struct job *job, kv_error *err) {
     kv_status status = kv_make_dirs(job->options->out, err);
     kv_progress_begin(&job->progress, stderr, "cache", job->n_rows);
-    for (int i = 0; status == KV_OK && i < job->options->n_corpora; i++) {
+    for (int64_t i = 0; status == KV_OK && i < job->n_shards; i++) {
         char path[PATH_MAX];
-        kv_shard *shard = NULL;
         status = kv_cache_path(job->options->out, i, path, sizeof path, err);
-        if (status == KV_OK) status = kv_shard_open(job->options->corpora[i], &shard, err);
-        snprintf(job->info.source, sizeof job->info.source, "%s", job->options->corpora[i]);
-        if (status == KV_OK) status = write_file(job, path, shard, err);
-        kv_shard_free(shard);
+        if (status == KV_OK) status = write_file(job, path, job->shards[i], err);
     }
     char size[32], note[64];
     snprintf(note, sizeof note, "rows  %s on disk", gigabytes(job->bytes, size));
@@ -322,19 +350,26 @@ static kv_status write_files(struct job *job, kv_error *err) {
 }
 
 static kv_status run(struct job *job, kv_error *err) {
-    const struct options *o = job->options;
-    kv_status status = KV_OK;
-    for (int i = 0; status == KV_OK && i < o->n_corpora; i++) status = check_pair(job, o->corpora[i], err);
+    kv_status status = open_corpora(job, err);
     if (status == KV_OK) status = plan_models(job, err);
-    for (int i = 0; status == KV_OK && i < o->n_corpora; i++) status = count_rows(job, o->corpora[i], err);
     double present = 0;
     char path[PATH_MAX];
-    for (int i = 0; status == KV_OK && i < o->n_corpora; i++)
-        if (kv_cache_path(o->out, i, path, sizeof path, err) == KV_OK) present += file_bytes(path);
+    for (int64_t i = 0; status == KV_OK && i < job->n_shards; i++) {
+        status = kv_cache_path(job->options->out, i, path, sizeof path, err);
+        if (status == KV_OK) present += file_bytes(path);
+    }
     if (status == KV_OK) status = announce(job, present, err);
     if (status == KV_OK) status = load_models(job, err);
     if (status == KV_OK) status = check_files(job, err);
     return status == KV_OK ? write_files(job, err) : status;
+}
+
+static void free_job(struct job *job) {
+    kv_model_free(job->args.base);
+    kv_model_free(job->args.aux);
+    for (int i = 0; job->corpora && i < job->options->n_corpora; i++) kv_corpus_free(job->corpora[i]);
+    free(job->corpora);
+    free(job->shards);
 }
 
 static void print_result(const struct job *job) {
@@ -363,7 +398,6 @@ int kvdata_cache(int argc, char **argv) {
     job.args = (kv_cache_build_args){.n_seq = options.n_seq, .progress = show, .context = &job};
     kv_status status = run(&job, &err);
     if (status == KV_OK) print_result(&job);
-    kv_model_free(job.args.base);
-    kv_model_free(job.args.aux);
+    free_job(&job);
     return kvdata_result(status, &err);
 }

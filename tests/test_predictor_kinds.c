@@ -120,7 +120,9 @@ static void test_random_start(void **state) {
         for (int j = 0; j < 2; j++) test_fill(x[j]->data, 20 * WIDE, 5 + (uint64_t)j, sqrt(3));
         kv_model *model;
         assert_int_equal(kv_model_create(&base, KV_F32, false, &model, &err), KV_OK);
-        kv_predict(tape, p, model, x, x, &k, &v);
+        kv_key_norms norms;
+        kv_model_key_norms(model, &norms);
+        kv_predict(tape, p, &norms, x, x, &k, &v);
         double square = 0;
         for (int i = 0; i < 20 * WIDE; i++) square += (double)(k->data[i] * k->data[i]) / (20 * WIDE);
         if (!(square > 0.7 && square < 1.4)) fail_msg("kind %d: variance %g", c, square);

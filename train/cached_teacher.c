@@ -12,7 +12,7 @@ struct kv_cached_teacher {
     kv_predictor shape;
     kv_kvp_weights weights;
     kv_cache_dir *dir;
-    int64_t *files[KV_MAX_PARTS];                           // of each part: index of each shard's file in dir
+    int64_t **files;                                        // [n_parts]: index of each shard's file in dir
     kv_tensor *aux_k[KV_MAX_LAYERS], *aux_v[KV_MAX_LAYERS]; // what the last kv_cached_give gave
     kv_tensor *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS];
 };
@@ -48,6 +48,10 @@ static kv_status check_kind(const kv_cached_teacher *t, kv_error *err) {
         return kv_config_fail(a->source, err, "cache",
                               "%s was made with a base of another shape, from %s, expected one as %s",
                               config->cache, info->base.source, config->base);
+    if (config->freeze_aux && info->aux.fingerprint[0] && !same_rows(&info->aux.spec, a->aux))
+        return kv_config_fail(
+            a->source, err, "cache", "%s was made with an aux of another shape, from %s, expected one as %s",
+            config->cache, info->aux.source, config->aux ? config->aux : "layers of the base");
     if (a->weights->kl != 0 && info->top_k == 0)
         return kv_config_fail(
             a->source, err, "loss.kl",
@@ -76,6 +80,8 @@ static kv_status find_file(const kv_cached_teacher *t, const kv_corpus_shard *sh
 
 static kv_status find_files(kv_cached_teacher *t, kv_error *err) {
     kv_status status = KV_OK;
+    t->files = calloc((size_t)t->args.n_parts, sizeof *t->files);
+    if (!t->files) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     for (int64_t p = 0; status == KV_OK && p < t->args.n_parts; p++) {
         const kv_corpus *corpus = t->args.parts[p].corpus;
         t->files[p] = calloc((size_t)corpus->n_shards + 1, sizeof *t->files[p]);
@@ -108,7 +114,8 @@ kv_status kv_cached_teacher_open(const kv_cached_args *args, kv_cached_teacher *
 void kv_cached_teacher_free(kv_cached_teacher *t) {
     if (!t) return;
     kv_cache_dir_free(t->dir);
-    for (int i = 0; i < KV_MAX_PARTS; i++) free(t->files[i]);
+    for (int64_t p = 0; t->files && p < t->args.n_parts; p++) free(t->files[p]);
+    free(t->files);
     free(t);
 }
 

@@ -51,8 +51,9 @@ struct kv_task {
     const kv_train_text *text;
     int n_terms;
     const char *term_names[KV_MAX_TERMS];
-    int64_t n_trainable; // weights
-    int64_t n_params;    // after load: the trainable parameters
+    const kv_row_ref *rows; // of the micro-batch at hand, with fixed packing; NULL: of no row of the text
+    int64_t n_trainable;    // weights
+    int64_t n_params;       // after load: the trainable parameters
     kv_param **params;
 };
 
