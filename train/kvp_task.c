@@ -149,7 +149,7 @@ static kv_tensor *kvp_objective(kv_task *task, kv_tape *tape, const kv_batch *ba
 static uint64_t kvp_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
     const kvp_task *kvp = (const kvp_task *)task;
     return kv_flops_kvp_step(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, n_seq, seq_len, &kvp->weights,
-                             aux_trained(kvp));
+                             aux_trained(kvp), task->config->train.activation_checkpointing);
 }
 
 // ---- Plan ----------------------------------------------------------------------------------------------
