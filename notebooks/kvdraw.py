@@ -81,19 +81,21 @@ def save(figure, name):
     if not folder:
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    # 256 colours are enough for lines on white, and take a third of the bytes.
-    picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    picture.save(Path(folder) / f"{name}.png", optimize=True, dpi=(figure.dpi, figure.dpi))
+    path, drawn = Path(folder) / f"{name}.png", io.BytesIO()
+    figure.savefig(drawn, format="png", metadata={"Software": None})
+    if drawn.tell() < 100_000:
+        path.write_bytes(drawn.getvalue())
+    else:  # 256 colours are enough for lines on white, and take a third of the bytes
+        Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 # ---- Families ------------------------------------------------------------------------------------------
 
 
 def family(name):
-    """The name under which a family has its colour."""
-    return _OTHER_NAMES.get(name, name)
+    """The name under which a family, or an arm of a sweep that says what it is ("ours_steps"), has its colour."""
+    first_word = name.replace("_", " ").replace("-", " ").split(" ")[0]
+    return name if name in _STYLES else _OTHER_NAMES.get(name) or _OTHER_NAMES.get(first_word, name)
 
 
 def colour_of(name):

@@ -51,24 +51,47 @@ def need(path, command):
 # ---- CSV -----------------------------------------------------------------------------------------------
 
 
-def _value(text):
-    if text is None or text.strip() == "":
-        return float("nan")
+def _number(text):
     try:
         return float(text)
-    except ValueError:
-        return text
+    except (TypeError, ValueError):
+        return float("nan")
 
 
-def rows(path, command):
-    """The rows of a CSV file as namespaces by column name; numbers are floats, empty fields NaN. Characters
-    that no name may have ("pass@1", "train.steps") become "_"."""
-    with open(need(path, command), encoding="utf-8", newline="") as file:
+@dataclass
+class Sweep:
+    """table.csv of a sweep. A row is a run (or one of the systems it is compared with: arm is "") on one task, split and metric; without
+    figures where it was not evaluated. Its `settings` are the values of the swept keys, as text."""
+
+    name: str
+    directory: Path
+    keys: list
+    rows: list
+
+
+_FIGURES = "accuracy low high retention p_value paper_reduction exact_reduction steps trained_parameters train_loss validation_loss seconds"
+
+
+def sweep(directory, command):
+    path = need(Path(directory) / "table.csv", command)
+    with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if not reader.fieldnames:
-            raise Missing(f"{short(path)} is empty. This makes it:  {command}")
-        names = {n: "".join(c if c.isalnum() else "_" for c in n) for n in reader.fieldnames}
-        return [SimpleNamespace(**{names[n]: _value(row[n]) for n in names}) for row in reader]
+        table, columns = list(reader), reader.fieldnames or []
+    if columns[:2] != ["run", "arm"] or "task" not in columns:
+        raise Missing(f"{short(path)} is not the table of a sweep. This makes one:  {command}")
+    keys = columns[2 : columns.index("task")]
+    found = []
+    for r in table:
+        text = {n: r[n] for n in ("run", "arm", "task", "split", "metric")}
+        numbers = {n: _number(r.get(n)) for n in _FIGURES.split()}
+        found.append(SimpleNamespace(**text, **numbers, settings={k: r[k] for k in keys}))
+    return Sweep(Path(directory).name, Path(directory), keys, found)
+
+
+def sweeps(directory, command):
+    """All sweeps in a directory, by name; at least one."""
+    found = sorted(p.parent for p in Path(directory).glob("*/table.csv"))
+    return [sweep(d, command) for d in found] or need(Path(directory) / "*" / "table.csv", command)
 
 
 @dataclass
@@ -98,8 +121,8 @@ def published(path):
             family=r["family"],
             reduction=float(r["flops_reduction"]),
             weight=r.get("lambda_consistency"),
-            faster=_value(r.get("ttft_reduction")),  # by the clock
-            values={n: _value(r[n]) / 100 for n in scores},
+            faster=_number(r.get("ttft_reduction")),  # by the clock
+            values={n: _number(r[n]) / 100 for n in scores},
         )
         for r in table
     ]
