@@ -145,6 +145,18 @@ def times_axis(ax, low, high, which="x"):
     log_ticks(getattr(ax, f"{which}axis"), powers, "{:g}×")
 
 
+def steps_axis(ax, steps):
+    """A logarithmic horizontal axis for these numbers of steps, with a place for 0 if it is one of them."""
+    positive = [s for s in steps if s > 0] or [1]
+    if 0 in steps:
+        ax.set_xscale("symlog", base=2, linthresh=positive[0])
+        ax.set_xlim(-0.25 * positive[0], positive[-1] * 1.25)
+    else:
+        ax.set_xscale("log")
+        ax.set_xlim(positive[0] / 1.25, positive[-1] * 1.25)
+    log_ticks(ax.xaxis, steps if len(steps) <= 8 else steps[:: -(-len(steps) // 8)], "{:g}")
+
+
 def percent_axis(ax, label, low=-4, high=106):
     """A vertical axis of percents from 0 to 100."""
     ax.set_ylim(low, high)
