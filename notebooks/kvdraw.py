@@ -83,7 +83,7 @@ def save(figure, name):
     Path(folder).mkdir(parents=True, exist_ok=True)
     path, drawn = Path(folder) / f"{name}.png", io.BytesIO()
     figure.savefig(drawn, format="png", metadata={"Software": None})
-    if drawn.tell() < 100_000:
+    if drawn.tell() < 150_000:
         path.write_bytes(drawn.getvalue())
     else:  # 256 colours are enough for lines on white, and take a third of the bytes
         Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
@@ -198,7 +198,7 @@ def _boxes(x, y, width, height, unit):
             step = distance * unit / (1.35 if dx and dy else 1)
             x0 = x + dx * step - (0 if dx > 0 else width if dx < 0 else width / 2)
             y0 = y + dy * step - (0 if dy > 0 else height if dy < 0 else height / 2)
-            yield distance * 1.5 + turn, np.array([x0, y0, x0 + width, y0 + height]), distance
+            yield distance * 3 + turn, np.array([x0, y0, x0 + width, y0 + height]), distance
 
 
 def _crossings(box, segments):
@@ -225,7 +225,7 @@ def _sampled(ax):
 
 def place_labels(ax, labels, others=(), size=9):
     """Writes text beside points so that it covers neither other text nor points, and lines as little as can be.
-    labels: (x, y, text, colour); others: points (x, y) without text that are not to be covered. Call it when
+    labels: (x, y, text, colour); others: points (x, y) without text that had better not be covered. Call it when
     the axes have their limits and the figure is otherwise complete."""
     figure = ax.figure
     figure.canvas.draw()
@@ -236,6 +236,7 @@ def place_labels(ax, labels, others=(), size=9):
     if not len(points):
         return
     marks = np.column_stack([points - 5 * unit, points + 5 * unit])
+    weights = np.where(np.arange(len(points)) < len(labels), 3, 1)
     lines, frame, taken = _sampled(ax), ax.get_window_extent(renderer), np.empty((0, 4))
     for i in sorted(range(len(labels)), key=lambda i: -points[i, 1]):
         x, y, text, colour = labels[i]
@@ -244,14 +245,14 @@ def place_labels(ax, labels, others=(), size=9):
         best = None
         for cost, b, distance in _boxes(*points[i], box.width, box.height * 0.9, unit):
             outside = max(0, frame.x0 - b[0]) + max(0, b[2] - frame.x1) + max(0, frame.y0 - b[1]) + max(0, b[3] - frame.y1)
-            cost += outside * 50 + _overlap(b, marks).sum() * 3 + _crossings(b, lines) * 1.2
+            cost += outside * 50 + (_overlap(b, marks) * weights).sum() + _crossings(b, lines) * 1.2
             cost += _overlap(b, taken).sum() * 8
             if best is None or cost < best[0]:
                 best = cost, b, distance
         _, b, distance = best
         taken = np.vstack([taken, b])
         to_data = ax.transData.inverted().transform
-        if distance > _DISTANCES[1]:
+        if distance > _DISTANCES[0]:
             nearest = np.clip(points[i], b[:2], b[2:])
             ax.plot(*np.array([to_data(points[i]), to_data(nearest)]).T, color="#999999", lw=0.6, zorder=1.5, label="_ignored")
         # A white rim keeps lines that pass behind from striking the text out.
