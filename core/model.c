@@ -265,6 +265,12 @@ int64_t kv_model_size(const kv_model *model, bool with_embedding) {
     return size;
 }
 
+void kv_model_key_norms(kv_model *model, kv_key_norms *norms) {
+    *norms = (kv_key_norms){.eps = model->spec.norm_eps};
+    for (int64_t i = 0; model->spec.qk_norm && i < model->spec.n_layers; i++)
+        norms->weight[i] = &model->layers[i].k_norm;
+}
+
 kv_param *kv_model_head(kv_model *model) {
     return model->spec.tied_head ? &model->embed : &model->head;
 }

@@ -127,6 +127,15 @@ int64_t kv_model_size(const kv_model *model, bool with_embedding);
 // The table that makes logits: head, or the embedding when tied.
 kv_param *kv_model_head(kv_model *model);
 
+// What keys are normalised with: all that predicting a base's cache takes of the base.
+typedef struct kv_key_norms {
+    kv_param *weight[KV_MAX_LAYERS]; // of each layer, [1, head_dim]; all NULL without q/k norm
+    float eps;
+} kv_key_norms;
+
+// The model's own weights: valid as long as it.
+void kv_model_key_norms(kv_model *model, kv_key_norms *norms);
+
 // ---- Running it ----------------------------------------------------------------------------------------
 
 // What a pass over the layers works on and hands out. All pointers are the caller's.

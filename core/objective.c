@@ -1,5 +1,6 @@
 #include "core/objective.h"
 
+#include <assert.h>
 #include <string.h>
 
 static int64_t batch_rows(const kv_batch *batch) {
@@ -53,7 +54,9 @@ struct step {
     kv_tape *tape;
     kv_model *base, *aux;
     const kv_batch *batch;
+    const kv_kvp_given *given; // never NULL
     const kv_kvp_weights *weights;
+    int64_t n_base_layers;
     kv_segment *segments;
     kv_kvp_terms *terms;
     kv_kvp_trace *trace;
@@ -63,8 +66,14 @@ struct step {
 };
 
 // A reads the tokens; its own loss is added when it has a weight.
-static void run_aux(struct step *s, kv_tensor **raw_k, kv_tensor **v) {
+static void run_aux(struct step *s, int64_t n_layers, kv_tensor **raw_k, kv_tensor **v) {
     bool loss = s->weights->aux != 0;
+    if (s->given->aux_raw_k) {
+        assert(!loss && s->given->aux_v);
+        memcpy(raw_k, s->given->aux_raw_k, (size_t)n_layers * sizeof *raw_k);
+        memcpy(v, s->given->aux_v, (size_t)n_layers * sizeof *v);
+        return;
+    }
     kv_pass pass = {
         .segments = s->segments, .n_segments = s->batch->n_seq, .raw_k = raw_k, .v = v, .only_kv = !loss};
     kv_tensor *hidden = kv_model_forward(s->tape, s->aux, s->batch->input_ids, batch_rows(s->batch), &pass);
@@ -77,13 +86,16 @@ static void run_aux(struct step *s, kv_tensor **raw_k, kv_tensor **v) {
 
 // B reads the tokens itself: the true cache, and the hidden states its own logits come from.
 static kv_tensor *run_teacher(struct step *s) {
-    bool logits = s->weights->kl != 0;
-    if (!logits && s->weights->consistency == 0) return NULL;
-    kv_pass pass = {.segments = s->segments,
-                    .n_segments = s->batch->n_seq,
-                    .k = s->trace->base_k,
-                    .v = s->trace->base_v,
-                    .only_kv = !logits};
+    bool logits = s->weights->kl != 0 && s->given->topk.k == 0, cache = s->weights->consistency != 0;
+    if (cache && s->given->base_k) {
+        const size_t bytes = (size_t)s->n_base_layers * sizeof *s->trace->base_k;
+        memcpy(s->trace->base_k, s->given->base_k, bytes);
+        memcpy(s->trace->base_v, s->given->base_v, bytes);
+        cache = false;
+    }
+    if (!logits && !cache) return NULL;
+    kv_pass pass = {.segments = s->segments, .n_segments = s->batch->n_seq, .only_kv = !logits};
+    if (cache || !s->given->base_k) pass.k = s->trace->base_k, pass.v = s->trace->base_v;
     kv_tensor *hidden = kv_model_forward(s->tape, s->base, s->batch->input_ids, batch_rows(s->batch), &pass);
     return logits ? kv_model_final_norm(s->tape, s->base, hidden) : NULL;
 }
@@ -93,7 +105,7 @@ static void add_consistency(struct step *s) {
     const uint8_t *keep = kept_rows(s->tape, s->batch);
     if (!keep) return;
     double n_valid = count_valid(s->batch);
-    for (int64_t i = 0; i < s->base->spec.n_layers; i++) {
+    for (int64_t i = 0; i < s->n_base_layers; i++) {
         kv_tensor *k = kv_l1_loss(s->tape, s->trace->pred_k[i], s->trace->base_k[i], keep, n_valid);
         kv_tensor *v = kv_l1_loss(s->tape, s->trace->pred_v[i], s->trace->base_v[i], keep, n_valid);
         if (!k || !v) return;
@@ -118,7 +130,8 @@ static void run_student(struct step *s, kv_tensor *teacher_hidden) {
                             .weight_z = w->base * w->z_loss,
                             .weight_kl = w->kl,
                             .teacher_hidden = teacher_hidden,
-                            .teacher_head = kv_model_head(s->base)};
+                            .teacher_head = kv_model_head(s->base),
+                            .topk = s->given->topk};
     s->parts[0] = token_loss(s->tape, s->base, s->batch, s->trace->hidden, &args, &s->terms->base);
     s->part_weights[0] = 1;
 }
@@ -128,7 +141,10 @@ kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_pre
                             kv_kvp_trace *trace) {
     kv_kvp_terms own_terms;
     kv_kvp_trace own_trace;
+    static const kv_kvp_given nothing;
     struct step s = {.tape = tape, .base = base, .aux = aux, .batch = batch, .weights = weights};
+    s.given = batch->given ? batch->given : &nothing;
+    s.n_base_layers = predictor->n_base_layers;
     s.terms = terms ? terms : &own_terms;
     s.trace = trace ? trace : &own_trace;
     memset(s.terms, 0, sizeof *s.terms);
@@ -136,13 +152,18 @@ kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_pre
     s.segments = batch_segments(tape, batch);
     if (!s.segments) return NULL;
     kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
-    run_aux(&s, aux_k, aux_v);
+    run_aux(&s, predictor->n_aux_layers, aux_k, aux_v);
     if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
-    kv_predict(tape, predictor, base, aux_k, aux_v, s.trace->pred_k, s.trace->pred_v);
+    kv_key_norms norms;
+    if (base)
+        kv_model_key_norms(base, &norms);
+    else
+        norms = *s.given->norms;
+    kv_predict(tape, predictor, &norms, aux_k, aux_v, s.trace->pred_k, s.trace->pred_v);
     kv_tensor *teacher_hidden = run_teacher(&s);
     if (weights->consistency != 0) add_consistency(&s);
     run_student(&s, teacher_hidden);
-    kv_tensor *total = kv_weighted_sum(tape, s.parts, s.part_weights, 2 + 2 * base->spec.n_layers);
+    kv_tensor *total = kv_weighted_sum(tape, s.parts, s.part_weights, 2 + 2 * s.n_base_layers);
     if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
     s.terms->total = (double)*total->data;
     return total;

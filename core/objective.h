@@ -4,6 +4,15 @@
 
 #include "core/predictor.h"
 
+// What of a batch was computed before, as caches on disk hold it; each part may be missing (NULL, k 0) and is
+// then computed. Rows are the batch's.
+typedef struct kv_kvp_given {
+    kv_tensor *const *base_k, *const *base_v;   // [n_base_layers]: true keys (after k_norm) and values
+    kv_tensor *const *aux_raw_k, *const *aux_v; // [n_aux_layers]; of a frozen aux, which takes no loss
+    kv_topk_teacher topk;                       // what KL is taken to, instead of all of the base's logits
+    const kv_key_norms *norms;                  // of a base that is not at hand
+} kv_kvp_given;
+
 // n_seq sequences of seq_len tokens, row-major. Pointers stay valid until backward.
 typedef struct kv_batch {
     const int32_t *input_ids, *target_ids; // [n_seq · seq_len]
@@ -12,6 +21,7 @@ typedef struct kv_batch {
     // Valid targets of the whole step this batch is a part of, what means divide by; 0: count this batch's
     // own.
     double n_valid;
+    const kv_kvp_given *given; // for kv_kvp_objective; NULL: nothing
 } kv_batch;
 
 typedef struct kv_lm_weights {
@@ -46,7 +56,8 @@ typedef struct kv_kvp_trace {
     kv_tensor *aux_hidden; // before the final norm; NULL when the aux has no loss of its own
 } kv_kvp_trace;
 
-// Passes whose term has weight 0 are not run. base must be frozen.
+// Passes whose term has weight 0 are not run, nor what the batch has given. base must be frozen; it may be
+// NULL when only the consistency has a weight and true cache and norms are given, aux when its cache is.
 kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_predictor *predictor,
                             const kv_batch *batch, const kv_kvp_weights *weights, kv_kvp_terms *terms,
                             kv_kvp_trace *trace);

@@ -21,6 +21,9 @@ kv_tensor *kv_swiglu(kv_tape *tape, kv_tensor *gate, kv_tensor *up);
 // y = a + b.
 kv_tensor *kv_add(kv_tape *tape, kv_tensor *a, kv_tensor *b);
 
+// y = [a, b], column blocks side by side.  a, b of as many rows.
+kv_tensor *kv_concat(kv_tape *tape, kv_tensor *a, kv_tensor *b);
+
 // y[i, :] = x[rows[i], :].  `rows` must stay valid until backward; rows may repeat.
 kv_tensor *kv_gather_rows(kv_tape *tape, kv_tensor *x, const int64_t *rows, int64_t n);
 
@@ -107,6 +110,14 @@ uint64_t kv_attention_received_flops(int64_t n_heads, int64_t n_kv_heads, int64_
 
 // ---- Losses --------------------------------------------------------------------------------------------
 
+// A teacher known by its k largest logits: what it gives all other ids together is what these leave of 1.
+typedef struct kv_topk_teacher {
+    int64_t k;              // 0: there is none; at most the vocabulary
+    const int32_t *ids;     // [m, k], those of a row all different; valid until backward, as the next two
+    const float *logits;    // [m, k]
+    const float *logsumexp; // [m], over the whole vocabulary
+} kv_topk_teacher;
+
 // Weights of the terms of kv_lm_loss's scalar.
 typedef struct kv_lm_loss_args {
     const int32_t *targets; // [m]; valid until backward
@@ -114,9 +125,12 @@ typedef struct kv_lm_loss_args {
     double n_valid;  // what the sums are divided by: the valid targets of the WHOLE step (see micro-batches)
     float weight_ce; // of the mean cross-entropy
     float weight_z;  // of mean logsumexp² (the paper's 1e-4 comes in here)
-    float weight_kl; // of mean KL(teacher ‖ student); needs teacher_hidden
+    float weight_kl; // of mean KL(teacher ‖ student); needs one of the following two
     kv_tensor *teacher_hidden; // [m, teacher_head->cols] or NULL; never receives a gradient
     const kv_param *teacher_head;
+    // KL over k + 1 outcomes: its top k and one for all the rest. Never more than the KL of the whole
+    // vocabulary, and equal to it where k is that.
+    kv_topk_teacher topk;
 } kv_lm_loss_args;
 
 // The means (sums over valid rows / n_valid), unweighted.
@@ -127,7 +141,8 @@ typedef struct kv_lm_loss_terms {
 // loss [1, 1] = weight_ce · CE + weight_z · mean lse² + weight_kl · KL of logits = hidden · headᵀ, without
 // ever holding [m, vocabulary] logits of a large vocabulary: blocks of rows × tiles of the vocabulary with a
 // running logsumexp. hidden [m, dim] (after the final norm), head [vocabulary, dim]. *terms (may be NULL) is
-// filled at once. A target outside the vocabulary that is not ignore_index fails with KV_ERR_RANGE.
+// filled at once. A target outside the vocabulary that is not ignore_index fails with KV_ERR_RANGE, as do ids
+// of a top-k teacher outside it or twice in a row.
 kv_tensor *kv_lm_loss(kv_tape *tape, kv_tensor *hidden, kv_param *head, const kv_lm_loss_args *args,
                       kv_lm_loss_terms *terms);
 

@@ -1,6 +1,6 @@
 #include "eval/results.h"
 #include "eval/selection.h"
-#include "eval/table.h"
+#include "data/table.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -156,11 +156,13 @@ static kv_tensor *read_base(kv_tape *tape, kv_model *base, const struct pack *p,
 static kv_tensor *read_predicted(kv_tape *tape, const kv_system *system, const struct pack *p) {
     kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
     kv_tensor *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];
+    kv_key_norms norms;
     const kv_pass pass = {
         .segments = p->segments, .n_segments = p->n_segments, .raw_k = aux_k, .v = aux_v, .only_kv = true};
     kv_model_forward(tape, system->aux, p->ids, p->n_rows, &pass);
     if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
-    kv_predict(tape, system->predictor, system->base, aux_k, aux_v, k, v);
+    kv_model_key_norms(system->base, &norms);
+    kv_predict(tape, system->predictor, &norms, aux_k, aux_v, k, v);
     return kv_tape_status(tape, NULL) == KV_OK ? read_base(tape, system->base, p, k, v) : NULL;
 }
 

@@ -33,6 +33,24 @@ static int setup(void **state) {
     return 0;
 }
 
+// Predictors of other kinds between the same models; the last one leaves the aux's last layer unread.
+static const struct {
+    kv_predictor_kind kind;
+    int32_t mapping[3];
+} others[] = {{{4, 1}, {0, 0, 1}}, {{0, 2}, {0, 0, 1}}, {{5, 2}, {1, 0, 1}}, {{0, 1}, {0, 0, 0}}};
+enum { N_OTHERS = sizeof others / sizeof *others };
+static int other; // the group's
+
+static int setup_other(void **state) {
+    struct pair *pair = make_pair();
+    kv_system *predicted = &pair->predicted;
+    kv_predictor_free(predicted->predictor);
+    predicted->predictor = tiny_predictor_of(&predicted->base->spec, &predicted->aux->spec,
+                                             others[other].mapping, others[other].kind, 3);
+    *state = pair;
+    return 0;
+}
+
 static int teardown(void **state) {
     struct pair *pair = *state;
     tiny_pair_free(&(tiny_pair){pair->predicted.base, pair->predicted.aux, pair->predicted.predictor});
@@ -168,11 +186,13 @@ static void composed_logits(const kv_system *system, const int32_t *ids, int64_t
     kv_tape *tape = kv_tape_create();
     kv_tape_set_recording(tape, false);
     kv_tensor *raw_k[2], *aux_v[2], *k[3] = {0}, *v[3] = {0};
+    kv_key_norms norms;
     kv_segment front = {.q_len = n - 1, .k_len = n - 1}, newest = {.q_len = 1, .k_len = n};
     kv_pass pass = {.segments = &front, .n_segments = 1, .raw_k = raw_k, .v = aux_v};
     if (n > 1) {
         assert_non_null(kv_model_forward(tape, system->aux, ids, n - 1, &pass));
-        kv_predict(tape, system->predictor, system->base, raw_k, aux_v, k, v);
+        kv_model_key_norms(system->base, &norms);
+        kv_predict(tape, system->predictor, &norms, raw_k, aux_v, k, v);
     }
     kv_tensor *x = kv_embedding(tape, &system->base->embed, ids + n - 1, 1);
     pass = (kv_pass){.segments = &newest, .n_segments = 1};
@@ -359,5 +379,14 @@ int main(void) {
         cmocka_unit_test(test_generation_ends_with_the_cache),
         cmocka_unit_test(test_ttft),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    const struct CMUnitTest predicted_tests[] = {
+        cmocka_unit_test(test_alone_equals_row_of_batch),
+        cmocka_unit_test(test_predicted_prefill_equals_composition),
+        cmocka_unit_test(test_many_packs),
+        cmocka_unit_test(test_greedy_generation),
+    };
+    int failed = cmocka_run_group_tests(tests, setup, teardown);
+    for (other = 0; other < N_OTHERS; other++)
+        failed += cmocka_run_group_tests_name("other predictors", predicted_tests, setup_other, teardown);
+    return failed;
 }

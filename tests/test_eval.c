@@ -3,7 +3,7 @@
 #include "eval_support.h"
 
 #include "eval/benchmark.h"
-#include "eval/table.h"
+#include "data/table.h"
 #include "eval/trivia_benchmark.h"
 
 #include <glob.h>

@@ -41,18 +41,24 @@ static kv_model_spec spec_of(int64_t model_dim, int64_t head_dim, int64_t n_laye
     return spec;
 }
 
-static pair pair_make(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype) {
+static pair pair_of_kind(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype,
+                         kv_predictor_kind kind) {
     const kv_model_spec base = spec_of(10, 6, BASE_LAYERS, base_norm), aux = spec_of(8, 4, 2, aux_norm);
     const int32_t mapping[BASE_LAYERS] = {1, 0, 1};
     kv_param *params[REF_PARAMS];
     kv_error err = {0};
     pair p = {ref_random_model(&base, base_dtype, 1), ref_random_model(&aux, KV_F32, 2), NULL,
               kv_tape_create()};
-    if (kv_predictor_create(&base, &aux, mapping, &p.predictor, &err) != KV_OK) fail_msg("%s", err.message);
+    if (kv_predictor_create_kind(&base, &aux, mapping, &kind, &p.predictor, &err) != KV_OK)
+        fail_msg("%s", err.message);
     ref_randomise(params, kv_predictor_params(p.predictor, params), 3);
     assert_int_equal(kv_predictor_set_trainable(p.predictor, true, &err), KV_OK);
     if (aux_trained) assert_int_equal(kv_model_set_trainable(p.aux, true, &err), KV_OK);
     return p;
+}
+
+static pair pair_make(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype) {
+    return pair_of_kind(base_norm, aux_norm, aux_trained, base_dtype, (kv_predictor_kind){0});
 }
 
 static void pair_free(pair *p) {
@@ -184,6 +190,25 @@ static void test_frozen_aux_and_stored_types(void **state) {
     }
 }
 
+// Low rank, two neighbours (at the top the one below), and both; also when only the consistency loss or only
+// the aux-free terms reach them.
+static void test_kinds_of_predictors(void **state) {
+    (void)state;
+    const kv_batch batch = whole_batch();
+    const kv_kvp_weights consistency = {.consistency = 1};
+    static const kv_predictor_kind kinds[] = {{3, 1}, {0, 2}, {1, 2}};
+    for (int k = 0; k < 3; k++)
+        for (int trained = 0; trained < 2; trained++) {
+            char name[64];
+            snprintf(name, sizeof name, "rank %d of %d aux layers", (int)kinds[k].rank,
+                     (int)kinds[k].aux_layers);
+            pair p = pair_of_kind(true, k % 2, trained, KV_F32, kinds[k]);
+            check_objective(name, &p, &batch, &everything);
+            check_objective(name, &p, &batch, &consistency);
+            pair_free(&p);
+        }
+}
+
 static void test_part_of_a_larger_step(void **state) {
     (void)state;
     kv_batch batch = whole_batch();
@@ -284,7 +309,9 @@ static uint64_t products_of_caches(pair *p) {
     kv_gemm_flops_reset();
     kv_model_forward(p->tape, p->base, input_ids, TOKENS, &pass);
     kv_model_forward(p->tape, p->aux, input_ids, TOKENS, &pass);
-    kv_predict(p->tape, p->predictor, p->base, raw_k, v, k, predicted_v);
+    kv_key_norms norms;
+    kv_model_key_norms(p->base, &norms);
+    kv_predict(p->tape, p->predictor, &norms, raw_k, v, k, predicted_v);
     assert_int_equal(kv_tape_status(p->tape, NULL), KV_OK);
     return kv_gemm_flops();
 }
@@ -318,16 +345,121 @@ static void test_frozen_predictors_and_aux_leave_nothing_to_train(void **state) 
     pair_free(&p);
 }
 
+// ---- What was computed before --------------------------------------------------------------------------
+
+// Caches of both models and all of the base's logits for whole_batch(), in memory of their own.
+typedef struct known {
+    kv_tape *tape;
+    kv_tensor *base_k[REF_LAYERS], *base_v[REF_LAYERS], *aux_k[REF_LAYERS], *aux_v[REF_LAYERS];
+    kv_key_norms norms;
+    int32_t ids[TOKENS * VOCABULARY];
+    float logsumexp[TOKENS];
+    kv_kvp_given given;
+} known;
+
+static void known_make(known *g, pair *p) {
+    const kv_segment segments[N_SEQ] = {{0, SEQ_LEN, 0, SEQ_LEN}, {SEQ_LEN, SEQ_LEN, SEQ_LEN, SEQ_LEN}};
+    kv_pass pass = {.segments = segments, .n_segments = N_SEQ, .raw_k = g->aux_k, .v = g->aux_v};
+    g->tape = kv_tape_create();
+    kv_tape_set_recording(g->tape, false);
+    kv_model_forward(g->tape, p->aux, input_ids, TOKENS, &pass);
+    pass.raw_k = NULL, pass.k = g->base_k, pass.v = g->base_v;
+    kv_tensor *x = kv_model_forward(g->tape, p->base, input_ids, TOKENS, &pass);
+    kv_tensor *logits = kv_model_logits(g->tape, p->base, x);
+    for (int64_t i = 0; i < TOKENS; i++) {
+        double sum = 0;
+        for (int32_t j = 0; j < VOCABULARY; j++) {
+            g->ids[i * VOCABULARY + j] = j;
+            sum += exp((double)logits->data[i * VOCABULARY + j]);
+        }
+        g->logsumexp[i] = (float)log(sum);
+    }
+    kv_model_key_norms(p->base, &g->norms);
+    g->given = (kv_kvp_given){.base_k = g->base_k,
+                              .base_v = g->base_v,
+                              .aux_raw_k = g->aux_k,
+                              .aux_v = g->aux_v,
+                              .topk = {VOCABULARY, g->ids, logits->data, g->logsumexp},
+                              .norms = &g->norms};
+}
+
+static double *gradient_of(pair *p, kv_model *base, kv_model *aux, const kv_batch *batch,
+                           const kv_kvp_weights *weights, kv_kvp_terms *terms) {
+    kv_error err = {0};
+    assert_int_equal(kv_predictor_set_trainable(p->predictor, true, &err), KV_OK); // zeroes
+    kv_tape_reset(p->tape);
+    kv_gemm_flops_reset();
+    kv_tensor *loss = kv_kvp_objective(p->tape, base, aux, p->predictor, batch, weights, terms, NULL);
+    if (kv_tape_backward(p->tape, loss, &err) != KV_OK) fail_msg("%s", err.message);
+    return numeric_doubles(p->predictor->grads, kv_predictor_size(p->predictor));
+}
+
+// Each part given alone, and all together: what is given is not run, and nothing else changes.
+static void test_given_parts_stand_for_their_passes(void **state) {
+    (void)state;
+    static known g;
+    for (int norms = 0; norms < 2; norms++) {
+        pair p = pair_make(norms, true, false, KV_F32);
+        known_make(&g, &p);
+        const kv_kvp_weights weights = {.base = 0.8f, .consistency = 0.5f, .kl = 2, .z_loss = 0.01f};
+        const kv_kvp_given parts[] = {{.base_k = g.base_k, .base_v = g.base_v},
+                                      {.aux_raw_k = g.aux_k, .aux_v = g.aux_v},
+                                      {.topk = g.given.topk},
+                                      g.given};
+        kv_batch batch = whole_batch();
+        kv_kvp_terms online, cached;
+        double *expected = gradient_of(&p, p.base, p.aux, &batch, &weights, &online);
+        const uint64_t all = kv_gemm_flops();
+        for (int i = 0; i < 4; i++) {
+            batch.given = &parts[i];
+            double *found = gradient_of(&p, p.base, p.aux, &batch, &weights, &cached);
+            // The true cache alone saves nothing while the logits still need the pass.
+            assert_true(i == 0 ? kv_gemm_flops() == all : kv_gemm_flops() < all);
+            compare_terms(&cached, &online, &weights);
+            numeric_compare("gradient", p.predictor->grads, expected, kv_predictor_size(p.predictor), 1e-5);
+            free(found);
+        }
+        free(expected);
+        kv_tape_free(g.tape);
+        pair_free(&p);
+    }
+}
+
+static void test_consistency_needs_no_models(void **state) {
+    (void)state;
+    static known g;
+    for (int norms = 0; norms < 2; norms++) {
+        pair p = pair_make(norms, true, false, KV_F32);
+        known_make(&g, &p);
+        g.given.topk.k = 0;
+        const kv_kvp_weights weights = {.consistency = 0.5f};
+        kv_batch batch = whole_batch();
+        kv_kvp_terms online, cached;
+        double *expected = gradient_of(&p, p.base, p.aux, &batch, &weights, &online);
+        batch.given = &g.given;
+        double *found = gradient_of(&p, NULL, NULL, &batch, &weights, &cached);
+        assert_true(cached.total == online.total && cached.total > 0);
+        for (int64_t i = 0; i < kv_predictor_size(p.predictor); i++) assert_true(found[i] == expected[i]);
+        free(found);
+        free(expected);
+        kv_tape_free(g.tape);
+        pair_free(&p);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_published_loss),
         cmocka_unit_test(test_every_term_alone_and_together),
         cmocka_unit_test(test_frozen_aux_and_stored_types),
+        cmocka_unit_test(test_kinds_of_predictors),
         cmocka_unit_test(test_part_of_a_larger_step),
         cmocka_unit_test(test_micro_batches_add),
         cmocka_unit_test(test_trace),
         cmocka_unit_test(test_terms_without_weight_are_not_run),
         cmocka_unit_test(test_frozen_predictors_and_aux_leave_nothing_to_train),
+        cmocka_unit_test(test_given_parts_stand_for_their_passes),
+        cmocka_unit_test(test_consistency_needs_no_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

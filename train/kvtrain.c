@@ -3,6 +3,9 @@
 #include "data/memory.h"
 #include "train/estimate.h"
 #include "train/memory.h"
+#include "train/session.h"
+#include "train/sweep.h"
+#include "train/sweep_options.h"
 #include "train/trainer.h"
 
 #include <argp.h>
@@ -38,6 +41,8 @@ static const char doc[] =
     "\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.";
 
+enum { KEY_QUIET_HINT = 0x200 };
+
 static const struct argp_option options[] = {
     {"resume", 'r', NULL, 0,
      "Go on with the run in the run directory from its newest checkpoint, or begin it if there is none", 0},
@@ -45,12 +50,14 @@ static const struct argp_option options[] = {
     {"dry-run", 'n', NULL, 0,
      "Print the resolved configuration, parameters, FLOPs per token, memory and expected time; write nothing",
      0},
+    {"quiet-hint", KEY_QUIET_HINT, NULL, OPTION_HIDDEN, "Of a sweep's run: its user restarts the sweep", 0},
     {0}};
 
 struct arguments {
     kv_config_options common;
+    kv_sweep_options sweep;
     kv_run_mode mode;
-    bool dry_run;
+    bool dry_run, quiet_hint;
 };
 
 static void set_mode(struct argp_state *state, struct arguments *a, kv_run_mode mode) {
@@ -63,55 +70,27 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     (void)text;
     struct arguments *a = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
+    case ARGP_KEY_INIT:
+        a->sweep.no_config = &a->common.optional;
+        state->child_inputs[0] = &a->common;
+        state->child_inputs[1] = &a->sweep;
+        return 0;
     case 'r': set_mode(state, a, KV_RUN_RESUME); return 0;
     case 'f': set_mode(state, a, KV_RUN_FORCE); return 0;
     case 'n': a->dry_run = true; return 0;
+    case KEY_QUIET_HINT: a->quiet_hint = true; return 0;
+    case ARGP_KEY_END:
+        if (a->sweep.path && a->common.config)
+            argp_error(state, "found %s beside --sweep, whose file names the configurations",
+                       a->common.config);
+        return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
 
-// What a run is made of; freed in reverse.
-struct session {
-    kv_config *source;
-    const kv_train_config *config;
-    kv_shard *shard;
-    kv_task *task;
-    kv_run run;
-};
-
-static void close_session(struct session *s) {
-    kv_run_close(&s->run);
-    kv_task_free(s->task);
-    kv_shard_free(s->shard);
-    kv_config_free(s->source);
-}
-
-static kv_status open_session(struct session *s, const struct arguments *a, kv_error *err) {
-    const kv_config_options *o = &a->common;
-    kv_status status =
-        kv_train_config_load(o->config, o->overrides, o->n_overrides, &s->source, &s->config, err);
-    if (status != KV_OK) return status;
-    // What will not work is said before the tokens are read.
-    kv_error inner = {0};
-    kv_shard_info info;
-    status = kv_shard_read_info(s->config->data.train, &info, &inner);
-    if (status == KV_OK) {
-        status = kv_train_check_models(s->source, s->config, &info, err);
-        if (status != KV_OK) return status;
-        status = kv_shard_open(s->config->data.train, &s->shard, &inner);
-    }
-    if (status != KV_OK) {
-        kv_config_fail(s->source, err, "data.train", "%s", inner.message);
-        return status;
-    }
-    return (s->config->task == KV_TASK_LM ? kv_lm_task_create : kv_kvp_task_create)(s->source, s->config,
-                                                                                    s->shard, &s->task, err);
-}
-
-static kv_status train(struct session *s, kv_run_mode mode, kv_error *err) {
+static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
     kv_run *run = &s->run;
-    kv_status status = kv_run_open(run, s->source, s->config, s->shard, mode, err);
+    kv_status status = kv_run_open(run, s->source, s->config, &s->text, mode, err);
     if (status != KV_OK) return status;
     if (run->finished) {
         fprintf(stderr, "kvtrain: %s is finished, nothing to resume\n", run->path);
@@ -133,6 +112,8 @@ static int report(kv_status status, const struct arguments *a, const kv_error *e
     if (status == KV_OK) return 0;
     fprintf(stderr, "kvtrain: %s\n", err->message);
     if (status != KV_ERR_INTERRUPTED) return 1;
+    if (a->sweep.path) fputs("kvtrain: the same command goes on from there\n", stderr);
+    if (a->sweep.path || a->quiet_hint) return 128 + kv_console_signal();
     const kv_config_options *o = &a->common;
     fprintf(stderr, "kvtrain: to go on: kvtrain %s --resume%s%s%s\n", o->config,
             o->output ? " --output " : "", o->output ? o->output : "",
@@ -140,25 +121,46 @@ static int report(kv_status status, const struct arguments *a, const kv_error *e
     return 128 + kv_console_signal();
 }
 
+static kv_status sweep(const struct arguments *a, kv_error *err) {
+    const kv_config_options *o = &a->common;
+    const kv_sweep_args args = {.path = a->sweep.path,
+                                .output = o->output,
+                                .overrides = o->overrides,
+                                .n_overrides = o->n_overrides - (o->output != NULL), // --output comes last
+                                .only = a->sweep.only,
+                                .force = a->mode == KV_RUN_FORCE,
+                                .no_eval = a->sweep.no_eval,
+                                .jobs = a->sweep.jobs};
+    return a->dry_run ? kv_sweep_estimate(&args, stdout, err) : kv_sweep_train(&args, stdout, err);
+}
+
+static kv_status train_one(kv_train_session *session, const struct arguments *a, kv_error *err) {
+    const kv_config_options *o = &a->common;
+    kv_status status = kv_train_session_open(session, o->config, o->overrides, o->n_overrides, err);
+    if (status != KV_OK) return status;
+    if (a->dry_run) return kv_estimate_print(session->task, stdout, err);
+    status = train(session, a->mode, err);
+    if (status != KV_OK) return status;
+    fprintf(stderr, "kvtrain: %.3g GB of memory at most\n", (double)kv_memory_peak() / 1e9);
+    printf("%s/final\n", session->run.path);
+    return KV_OK;
+}
+
 int main(int argc, char **argv) {
     kv_console_calm_threads(argv);
-    static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};
+    static const struct argp_child children[] = {
+        {&kv_config_argp, 0, NULL, 0}, {&kv_sweep_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {options, parse, "CONFIG.yaml\n--sweep FILE.yaml", doc, children,
+                                     NULL,    NULL};
     struct arguments arguments = {0};
-    struct session session = {0};
+    kv_train_session session = {0};
     kv_error err = {0};
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
-    kv_status status = open_session(&session, &arguments, &err);
-    if (status == KV_OK)
-        status = arguments.dry_run ? kv_estimate_print(session.task, stdout, &err)
-                                   : train(&session, arguments.mode, &err);
-    if (status == KV_OK && !arguments.dry_run) {
-        fprintf(stderr, "kvtrain: %.3g GB of memory at most\n", (double)kv_memory_peak() / 1e9);
-        printf("%s/final\n", session.run.path);
-    }
+    const kv_status status =
+        arguments.sweep.path ? sweep(&arguments, &err) : train_one(&session, &arguments, &err);
     int code = report(status, &arguments, &err);
-    close_session(&session);
+    kv_train_session_close(&session);
     return code;
 }

@@ -25,11 +25,12 @@ static void free_pass(struct pass *p) {
     free(p->segments);
 }
 
-static kv_status prepare(struct pass *p, const kv_shard *shard, const kv_model *base,
+static kv_status prepare(struct pass *p, const kv_train_text *text, const kv_model *base,
                          const kv_predictor *predictor, kv_error *err) {
     const kv_data_config *d = &p->config->data;
     int64_t n_seq = d->micro_batch_size, rows = n_seq * d->seq_len;
-    kv_status status = kv_batches_create(shard, n_seq, d->seq_len, p->config->seed, &p->batches, err);
+    const kv_batches_args args = kv_train_batches(text, n_seq);
+    kv_status status = kv_batches_create(&args, &p->batches, err);
     if (status == KV_OK) status = kv_least_squares_create(&base->spec, predictor, &p->sums, err);
     if (status != KV_OK) return status;
     p->tape = kv_tape_create();
@@ -65,20 +66,25 @@ static kv_status solve(const struct pass *p, kv_predictor *predictor, kv_error *
         kv_least_squares_solve(p->sums, p->config->predictor.ridge, predictor, k_r2, v_r2, err);
     if (status != KV_OK) return kv_fail_within(err, status, "least-squares start");
     fprintf(stderr, "explained variance   base layer  aux layer    keys  values\n");
-    for (int64_t i = 0; i < predictor->n_base_layers; i++)
-        fprintf(stderr, "                     %10" PRIi64 " %10" PRIi32 "  %5.1f %%  %5.1f %%\n", i,
-                predictor->mapping[i], 100 * k_r2[i], 100 * v_r2[i]);
+    for (int64_t i = 0; i < predictor->n_base_layers; i++) {
+        int32_t read[2];
+        char text[32];
+        const int64_t n = kv_predictor_inputs(predictor, i, read);
+        snprintf(text, sizeof text, n > 1 ? "%" PRIi32 "+%" PRIi32 : "%" PRIi32, read[0], read[n - 1]);
+        fprintf(stderr, "                     %10" PRIi64 " %10s  %5.1f %%  %5.1f %%\n", i, text,
+                100 * k_r2[i], 100 * v_r2[i]);
+    }
     return KV_OK;
 }
 
-kv_status kv_least_squares_start(const kv_train_config *config, const kv_shard *shard, kv_model *base,
+kv_status kv_least_squares_start(const kv_train_config *config, const kv_train_text *text, kv_model *base,
                                  kv_model *aux, kv_predictor *predictor, kv_error *err) {
     struct pass p = {.config = config};
-    kv_status status = prepare(&p, shard, base, predictor, err);
+    kv_status status = prepare(&p, text, base, predictor, err);
     int64_t rows = config->data.micro_batch_size * config->data.seq_len;
     int64_t wanted = config->predictor.least_squares_tokens;
     // Text read a second time adds nothing to the sums.
-    int64_t n_tokens = wanted < shard->n_tokens ? wanted : shard->n_tokens;
+    int64_t n_tokens = wanted < text->n_tokens ? wanted : text->n_tokens;
     int64_t n_batches = (n_tokens + rows - 1) / rows;
     const uint64_t flops = kv_flops_least_squares(&base->spec, &aux->spec, predictor,
                                                   config->data.micro_batch_size, config->data.seq_len);

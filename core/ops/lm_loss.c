@@ -4,6 +4,9 @@
 //   lse = ln Σ_j e^{z_j},  p = softmax z,  p' = softmax z'
 //   CE = lse - z_target      Z = lse²      KL(p' ‖ p) = Σ_j p'_j (z'_j - z_j) - lse' + lse
 //   dz = [ w_ce (p - onehot) + w_z 2 lse p + w_kl (p - p') ] / n_valid      dh = dz·E      dE = dzᵀ·h
+// Of a teacher known by its k largest logits the others share one bucket: with P, P' the sums of p, p' over
+// them
+//   KL = Σ_top p'_j (ln p'_j - ln p_j) + P' (ln P' - ln P),     and p_j P'/P stands for their p'_j in dz.
 // Rows go through in blocks; within one, tiles of the vocabulary are multiplied and folded into a running
 // logsumexp while they are still in cache. dz of the whole batch is kept for backward when it is small (a
 // vocabulary of a thousand), and computed again, block by block, when it is not.
@@ -26,8 +29,13 @@ struct lm_loss_saved {
 struct block {
     float *logits, *teacher; // [block rows, vocabulary]; teacher NULL without KL
     float *max, *sum;        // running logsumexp of each row, student then teacher: [2 · block rows]
+    float *picked;           // [block rows, k]: logits of a top-k teacher's ids
     double *ce, *z, *kl;     // [m] each: every row's own terms, added up in order at the end
 };
+
+static bool runs_teacher(const kv_lm_loss_args *a) {
+    return a->weight_kl != 0 && a->topk.k == 0;
+}
 
 static int64_t block_rows(int64_t m, int64_t vocab) {
     int64_t rows = BLOCK_FLOATS / vocab;
@@ -67,9 +75,54 @@ static inline float log_p(float z, struct lse lse) {
     return (z - lse.max) - lse.log_sum;
 }
 
+// What a row's KL to a top-k teacher leaves for its gradient.
+struct bucket {
+    float p_teacher; // of all ids but the top k
+    struct lse lse;  // of the student's logits of the same ids
+};
+
+// The student's part of the bucket is summed up from its logits, not what the top k leave of 1: where that
+// is next to nothing, the logarithm would be of a rounding error. Leaves the logits of the top k in picked[k]
+// and takes them out of z.
+static double topk_kl(const kv_topk_teacher *t, int64_t row, float *z, struct lse lse, int64_t vocab,
+                      float *picked, struct bucket *rest) {
+    const int32_t *ids = t->ids + row * t->k;
+    const float *logits = t->logits + row * t->k;
+    double kl = 0, p_top = 0;
+    for (int64_t i = 0; i < t->k; i++) {
+        double log_t = (double)logits[i] - (double)t->logsumexp[row], p = exp(log_t);
+        picked[i] = z[ids[i]];
+        z[ids[i]] = -INFINITY;
+        kl += p * (log_t - (double)log_p(picked[i], lse));
+        p_top += p;
+    }
+    *rest = (struct bucket){.p_teacher = 0, .lse = lse};
+    if (t->k == vocab) return kl;
+    float sum;
+    fold(z, vocab, true, &rest->lse.max, &sum);
+    rest->lse.log_sum = logf(sum);
+    if (p_top >= 1) return kl; // rounding
+    double log_q = (double)(rest->lse.max - lse.max) + (double)(rest->lse.log_sum - lse.log_sum);
+    rest->p_teacher = (float)(1 - p_top);
+    return kl + (1 - p_top) * (log1p(-p_top) - log_q);
+}
+
+static void topk_gradient(const kv_topk_teacher *t, int64_t row, float *z, struct lse lse, int64_t vocab,
+                          const float *picked, const struct bucket *rest, float w_p, float w_t) {
+    const int32_t *ids = t->ids + row * t->k;
+    const float *logits = t->logits + row * t->k, w_rest = w_t * rest->p_teacher;
+    for (int64_t j = 0; j < vocab; j++)
+        z[j] = w_p * kv_expf(log_p(z[j], lse)) - w_rest * kv_expf(log_p(z[j], rest->lse));
+    for (int64_t i = 0; i < t->k; i++)
+        z[ids[i]] = w_p * kv_expf(log_p(picked[i], lse)) - w_t * kv_expf(logits[i] - t->logsumexp[row]);
+}
+
 // Terms of one row from its logits; with `gradient`, the logits become dz.
 static void finish_row(const kv_lm_loss_args *a, int64_t row, float *z, struct lse lse, const float *teacher,
-                       struct lse teacher_lse, int64_t vocab, bool gradient, const struct block *b) {
+                       struct lse teacher_lse, int64_t vocab, bool gradient, const struct block *b,
+                       float *picked) {
+    const bool topk = a->weight_kl != 0 && a->topk.k > 0;
+    struct bucket rest;
     int32_t target = a->targets[row];
     b->ce[row] = b->z[row] = b->kl[row] = 0;
     if (target == a->ignore_index) {
@@ -88,12 +141,15 @@ static void finish_row(const kv_lm_loss_args *a, int64_t row, float *z, struct l
         }
         b->kl[row] = (double)kl;
     }
+    if (topk) b->kl[row] = topk_kl(&a->topk, row, z, lse, vocab, picked, &rest);
     if (!gradient) return;
-    float scale = (float)(1 / a->n_valid), w_kl = teacher ? a->weight_kl : 0;
+    float scale = (float)(1 / a->n_valid), w_kl = teacher || topk ? a->weight_kl : 0;
     float w_p = (a->weight_ce + 2 * a->weight_z * (float)whole + w_kl) * scale, w_t = w_kl * scale;
     if (teacher)
         for (int64_t j = 0; j < vocab; j++)
             z[j] = w_p * kv_expf(log_p(z[j], lse)) - w_t * kv_expf(log_p(teacher[j], teacher_lse));
+    else if (topk)
+        topk_gradient(&a->topk, row, z, lse, vocab, picked, &rest, w_p, w_t);
     else
         for (int64_t j = 0; j < vocab; j++) z[j] = w_p * kv_expf(log_p(z[j], lse));
     z[target] -= a->weight_ce * scale;
@@ -115,20 +171,23 @@ static bool run_block(kv_arena *arena, const kv_lm_loss_args *a, const kv_tensor
         struct lse lse = {b->max[i], logf(b->sum[i])}, teacher_lse = {0, 0};
         if (b->teacher) teacher_lse = (struct lse){teacher_max[i], logf(teacher_sum[i])};
         finish_row(a, row0 + i, logits + i * vocab, lse, b->teacher ? b->teacher + i * vocab : NULL,
-                   teacher_lse, vocab, gradient, b);
+                   teacher_lse, vocab, gradient, b, b->picked + i * a->topk.k);
     }
     return true;
 }
 
 static bool allocate_block(kv_arena *arena, struct block *b, int64_t m, int64_t vocab, bool own_logits,
-                           bool teacher) {
+                           const kv_lm_loss_args *args) {
+    const bool teacher = runs_teacher(args);
     int64_t rows = block_rows(m, vocab);
     b->logits = own_logits ? kv_arena_floats(arena, rows * vocab) : NULL;
     b->teacher = teacher ? kv_arena_floats(arena, rows * vocab) : NULL;
     b->max = kv_arena_floats(arena, 2 * rows);
     b->sum = kv_arena_floats(arena, 2 * rows);
+    b->picked = kv_arena_floats(arena, rows * args->topk.k);
     b->ce = kv_arena_alloc(arena, 3 * (size_t)m * sizeof *b->ce);
-    if ((own_logits && !b->logits) || (teacher && !b->teacher) || !b->max || !b->sum || !b->ce) return false;
+    if ((own_logits && !b->logits) || (teacher && !b->teacher) || !b->max || !b->sum || !b->picked || !b->ce)
+        return false;
     b->z = b->ce + m, b->kl = b->ce + 2 * m;
     return true;
 }
@@ -142,7 +201,7 @@ static void lm_loss_backward(kv_tape *tape, const kv_record *r) {
     float beta = 0, *dh = kv_tape_grad(tape, hidden, &beta), dloss = *r->out->grad;
     kv_arena_mark mark = kv_arena_get_mark(arena);
     struct block b = {0};
-    bool ok = s->dlogits || allocate_block(arena, &b, m, vocab, true, s->args.weight_kl != 0);
+    bool ok = s->dlogits || allocate_block(arena, &b, m, vocab, true, &s->args);
     for (int64_t row = 0; ok && row < m; row += step) {
         int64_t rows = m - row < step ? m - row : step;
         float *dlogits = s->dlogits ? s->dlogits + row * vocab : b.logits;
@@ -177,22 +236,47 @@ static bool targets_fit(kv_tape *tape, const kv_lm_loss_args *a, int64_t m, int6
     return true;
 }
 
+// Ids of a row must differ: each stands for its own part of the distribution.
+static bool topk_fits(kv_tape *tape, const kv_lm_loss_args *a, int64_t m, int64_t vocab) {
+    const int64_t k = a->topk.k;
+    if (a->weight_kl == 0 || k == 0) return true;
+    kv_arena *arena = kv_tape_arena(tape);
+    kv_arena_mark mark = kv_arena_get_mark(arena);
+    int64_t *seen =
+        kv_arena_alloc(arena, (size_t)vocab * sizeof *seen); // the last row each id was in, from 1
+    if (!seen) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the loss");
+    memset(seen, 0, (size_t)vocab * sizeof *seen);
+    for (int64_t i = 0; i < m * k; i++) {
+        const int32_t id = a->topk.ids[i];
+        if (id < 0 || id >= vocab || seen[id] == i / k + 1) {
+            kv_tape_fail(tape, KV_ERR_RANGE,
+                         "the teacher's logit %lld of row %lld is of id %d, expected another one of the "
+                         "vocabulary of %lld",
+                         (long long)(i % k), (long long)(i / k), (int)id, (long long)vocab);
+            return false;
+        }
+        seen[id] = i / k + 1;
+    }
+    kv_arena_release(arena, mark);
+    return true;
+}
+
 kv_tensor *kv_lm_loss(kv_tape *tape, kv_tensor *hidden, kv_param *head, const kv_lm_loss_args *args,
                       kv_lm_loss_terms *terms) {
-    if (!hidden || (args->weight_kl != 0 && !args->teacher_hidden)) return NULL;
-    assert(hidden->cols == head->cols && args->n_valid > 0);
-    assert(args->weight_kl == 0 ||
+    if (!hidden || (runs_teacher(args) && !args->teacher_hidden)) return NULL;
+    assert(hidden->cols == head->cols && args->n_valid > 0 && !(args->topk.k > 0 && args->teacher_hidden));
+    assert(!runs_teacher(args) ||
            (args->teacher_head->rows == head->rows && args->teacher_hidden->rows == hidden->rows));
     kv_arena *arena = kv_tape_arena(tape);
     int64_t m = hidden->rows, vocab = head->rows, step = block_rows(m, vocab);
-    if (!targets_fit(tape, args, m, vocab)) return NULL;
+    if (!targets_fit(tape, args, m, vocab) || !topk_fits(tape, args, m, vocab)) return NULL;
     bool wants = kv_tape_wants(tape, (const kv_tensor *const[]){hidden}, 1, head, NULL);
     bool keep = wants && m <= KEPT_FLOATS / vocab;
     kv_tensor *loss = kv_tape_tensor(tape, 1, 1);
     float *dlogits = keep ? kv_arena_floats(arena, m * vocab) : NULL;
     kv_arena_mark mark = kv_arena_get_mark(arena);
     struct block b = {0};
-    bool ok = loss && (!keep || dlogits) && allocate_block(arena, &b, m, vocab, !keep, args->weight_kl != 0);
+    bool ok = loss && (!keep || dlogits) && allocate_block(arena, &b, m, vocab, !keep, args);
     for (int64_t row = 0; ok && row < m; row += step)
         ok = run_block(arena, args, hidden, head, row, m - row < step ? m - row : step,
                        keep ? dlogits + row * vocab : b.logits, keep, &b);

@@ -1,4 +1,4 @@
-#include "eval/table.h"
+#include "data/table.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
