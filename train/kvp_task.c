@@ -66,7 +66,7 @@ static uint64_t kvp_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
     const kvp_task *kvp = (const kvp_task *)task;
     const kv_kvp_known known = known_parts(kvp);
     return kv_flops_kvp_step(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, n_seq, seq_len, &kvp->weights,
-                             kvp_aux_trained(kvp)) -
+                             kvp_aux_trained(kvp), task->config->train.activation_checkpointing) -
            kv_flops_kvp_spared(&kvp->base_spec, &kvp->aux_spec, n_seq, seq_len, &kvp->weights, &known);
 }
 

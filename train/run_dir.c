@@ -172,9 +172,11 @@ static kv_status load_state(kv_run *run, int64_t step, kv_error *err) {
 
 // ---- Opening -------------------------------------------------------------------------------------------
 
-// What may change between the parts of a run: nothing that has a part in the weights.
-static const char *const may_change[] = {"output", "train.checkpoint_every", "train.log_every",
-                                         "train.keep_last", "train.memory_gb"};
+// What may change between the parts of a run: nothing that has a part in the weights. (Layers computed again
+// give the same bits.)
+static const char *const may_change[] = {"output",          "train.checkpoint_every",
+                                         "train.log_every", "train.keep_last",
+                                         "train.memory_gb", "train.activation_checkpointing"};
 
 static kv_status check_config(const kv_run *run, kv_error *err) {
     char path[PATH_MAX];

@@ -60,6 +60,7 @@ static kv_status prepare(struct trainer *t, kv_error *err) {
     t->targets = malloc(rows * sizeof *t->targets);
     t->rows = malloc((size_t)d->batch_size * sizeof *t->rows);
     if (!t->tape || !t->ids || !t->targets || !t->rows) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_tape_set_checkpointing(t->tape, t->config->train.activation_checkpointing);
     t->schedule = kv_train_schedule(t->config);
     t->step_flops = t->task->ops->flops(t->task, d->micro_batch_size, d->seq_len) *
                     (uint64_t)(d->batch_size / d->micro_batch_size);
