@@ -3,6 +3,7 @@
 #include "core/gemm.h"
 #include "data/console.h"
 #include "train/memory.h"
+#include "train/validation.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -46,6 +47,29 @@ static void print_memory(const kv_task *task, FILE *out) {
             limit / 1e9, config->train.memory_gb > 0 ? "allowed by train.memory_gb" : "available");
 }
 
+static double validation_flops(const kv_task *task) {
+    const kv_validation *v = task->validation;
+    if (!v) return 0;
+    const double passes = 1 + (double)kv_validations_left(&task->config->train, 0);
+    const double a_pass = (double)task->ops->validation_flops(task, v->micro_batch_size, v->seq_len) *
+                          (double)v->n_rows / (double)v->micro_batch_size;
+    return passes * a_pass;
+}
+
+static void print_validation(const kv_task *task, double training_flops, FILE *out) {
+    const kv_train_config *config = task->config;
+    const kv_validation *v = task->validation;
+    if (!v) return;
+    fprintf(out,
+            "validation   %s: %" PRIi64 " rows of %" PRIi64 " tokens every %" PRIi64 " steps, %" PRIi64
+            " times in all",
+            config->data.validation, v->n_rows, v->seq_len, config->train.validate_every,
+            1 + kv_validations_left(&config->train, 0));
+    if (training_flops > 0)
+        fprintf(out, ": %.3g %% of the training's FLOPs", 100 * validation_flops(task) / training_flops);
+    fputs(config->train.keep_best ? "; the lowest loss is kept in best/\n" : "\n", out);
+}
+
 kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     const kv_train_config *config = task->config;
     const kv_data_config *d = &config->data;
@@ -69,12 +93,13 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     double flops = (double)task->ops->flops(task, d->micro_batch_size, d->seq_len) /
                    (double)(d->micro_batch_size * d->seq_len);
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);
+    print_validation(task, flops * total, out);
     print_memory(task, out);
     double rate = measure_rate(d->micro_batch_size * d->seq_len);
     if (rate > 0)
         fprintf(
             out,
             "time         at least %s: the matrix products alone, at the %.0f GFLOP/s measured just now\n",
-            kv_duration(flops * total / rate, duration), rate / 1e9);
+            kv_duration((flops * total + validation_flops(task)) / rate, duration), rate / 1e9);
     return ferror(out) || fflush(out) ? kv_fail(err, KV_ERR_IO, "cannot write to standard output") : KV_OK;
 }

@@ -74,7 +74,8 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 
 static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
     kv_run *run = &s->run;
-    kv_status status = kv_run_open(run, s->source, s->config, s->shard, mode, err);
+    const char *held_out = s->validation ? s->validation->hash : NULL;
+    kv_status status = kv_run_open(run, s->source, s->config, s->shard, held_out, mode, err);
     if (status != KV_OK) return status;
     if (run->finished) {
         fprintf(stderr, "kvtrain: %s is finished, nothing to resume\n", run->path);
@@ -89,7 +90,9 @@ static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
     if (status == KV_OK && !resumed && s->task->ops->start) status = s->task->ops->start(s->task, err);
     // What loading and the start have freed goes back to the system; glibc would keep much of it.
     malloc_trim(0);
-    return status == KV_OK ? kv_train(s->task, run, err) : status;
+    if (status == KV_OK) status = kv_train(s->task, run, err);
+    if (status != KV_OK && run->lock > 0) kv_run_stopped(run, status, err->message);
+    return status;
 }
 
 static int report(kv_status status, const struct arguments *a, const kv_error *err) {

@@ -4,6 +4,7 @@
 void kv_train_session_close(kv_train_session *s) {
     kv_run_close(&s->run);
     kv_task_free(s->task);
+    kv_validation_free(s->validation);
     kv_shard_free(s->shard);
     kv_config_free(s->source);
     *s = (kv_train_session){0};
@@ -20,12 +21,16 @@ kv_status kv_train_session_open(kv_train_session *s, const char *path, const cha
     if (status == KV_OK) {
         status = kv_train_check_models(s->source, s->config, &info, err);
         if (status != KV_OK) return status;
+        status = kv_validation_open(s->source, s->config, &info, &s->validation, err);
+        if (status != KV_OK) return status;
         status = kv_shard_open(s->config->data.train, &s->shard, &inner);
     }
     if (status != KV_OK) {
         kv_config_fail(s->source, err, "data.train", "%s", inner.message);
         return status;
     }
-    return (s->config->task == KV_TASK_LM ? kv_lm_task_create : kv_kvp_task_create)(s->source, s->config,
-                                                                                    s->shard, &s->task, err);
+    status = (s->config->task == KV_TASK_LM ? kv_lm_task_create : kv_kvp_task_create)(
+        s->source, s->config, s->shard, &s->task, err);
+    if (status == KV_OK) s->task->validation = s->validation;
+    return status;
 }

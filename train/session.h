@@ -2,11 +2,13 @@
 #pragma once
 
 #include "train/run_dir.h"
+#include "train/validation.h"
 
 typedef struct kv_train_session {
     kv_config *source;
     const kv_train_config *config; // belongs to source
     kv_shard *shard;
+    kv_validation *validation; // NULL: none
     kv_task *task;
     kv_run run; // kv_run_open is the caller's
 } kv_train_session;
