@@ -54,21 +54,31 @@ uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n) {
     return sum;
 }
 
-static uint64_t predictor_flops(const kv_model_spec *base, const kv_model_spec *aux,
-                                const kv_predictor *predictor, int64_t n) {
-    uint64_t sum = 0;
-    for (int64_t i = 0; i < base->n_layers; i++)
-        sum += 2 * product(n, kv_spec_kv_dim(base, i), kv_spec_kv_dim(aux, predictor->mapping[i]));
+// Products with the weights that make the outputs, and (of low-rank maps) with those that come before.
+struct map_flops {
+    uint64_t up, down;
+};
+
+static struct map_flops predictor_flops(const kv_model_spec *base, const kv_model_spec *aux,
+                                        const kv_predictor *predictor, int64_t n) {
+    const int64_t rank = predictor->kind.rank;
+    struct map_flops sum = {0};
+    for (int64_t i = 0; i < base->n_layers; i++) {
+        const int64_t in = kv_predictor_input_dim(predictor, aux, i), out = kv_spec_kv_dim(base, i);
+        sum.up += 2 * product(n, out, rank > 0 ? rank : in);
+        if (rank > 0) sum.down += 2 * product(n, rank, in);
+    }
     return sum;
 }
 
 uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *aux,
                               const kv_predictor *predictor, int64_t n) {
-    const int64_t front = n - 1, last = aux->n_layers - 1;
+    const int64_t front = n - 1, last = kv_predictor_depth(predictor) - 1;
     uint64_t sum = kv_flops_decode(base, front);
     if (front < 1) return sum;
     for (int64_t i = 0; i < last; i++) sum += kv_flops_layer(aux, i, front, 0);
-    return sum + keys_values(aux, last, front) + predictor_flops(base, aux, predictor, front);
+    const struct map_flops maps = predictor_flops(base, aux, predictor, front);
+    return sum + keys_values(aux, last, front) + maps.up + maps.down;
 }
 
 uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached) {
@@ -129,8 +139,11 @@ uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, 
     const bool student = weights->base != 0 || teacher, consistency = weights->consistency != 0;
     uint64_t sum = pass_flops(aux, n_seq, seq_len, aux_trained, !aux_loss);
     if (aux_loss) sum += loss_flops(aux, n, aux_trained, aux_trained, false);
-    const uint64_t backward = student || consistency ? (aux_trained ? 2 : 1) : 0;
-    sum += (1 + backward) * predictor_flops(base, aux, predictor, n);
+    // Backward: every weight's gradient, and that of what it reads where something below is trained.
+    const struct map_flops maps = predictor_flops(base, aux, predictor, n);
+    const uint64_t learns = student || consistency, low_rank = maps.down > 0;
+    sum += maps.up * (1 + learns * (aux_trained || low_rank ? 2 : 1));
+    sum += maps.down * (1 + learns * (aux_trained ? 2 : 1));
     if (teacher || consistency) sum += pass_flops(base, n_seq, seq_len, false, !teacher);
     if (student) sum += student_flops(base, n_seq, seq_len) + loss_flops(base, n, true, false, teacher);
     return sum;
@@ -146,9 +159,9 @@ uint64_t kv_flops_kvp_loss_only(const kv_model_spec *base, const kv_model_spec *
                                 const kv_kvp_weights *weights) {
     const int64_t n = n_seq * seq_len;
     const bool aux_loss = weights->aux != 0, teacher = weights->kl != 0;
+    const struct map_flops maps = predictor_flops(base, aux, predictor, n);
     uint64_t sum = pass_flops(aux, n_seq, seq_len, false, !aux_loss) +
-                   pass_flops(base, n_seq, seq_len, false, !teacher) +
-                   predictor_flops(base, aux, predictor, n);
+                   pass_flops(base, n_seq, seq_len, false, !teacher) + maps.up + maps.down;
     if (aux_loss) sum += loss_flops(aux, n, false, false, false);
     if (weights->base == 0 && !teacher) return sum;
     sum += pass_flops(base, n_seq, seq_len, false, false) + loss_flops(base, n, false, false, teacher);
@@ -156,8 +169,8 @@ uint64_t kv_flops_kvp_loss_only(const kv_model_spec *base, const kv_model_spec *
     return sum;
 }
 
-// Keys and values each: XᵀX once for every aux layer that is read, XᵀY for every base layer; X has a column
-// of ones.
+// Keys and values each: XᵀX once for every input (aux layer, or two of them) that is read, XᵀY for every base
+// layer; X has a column of ones.
 uint64_t kv_flops_least_squares(const kv_model_spec *base, const kv_model_spec *aux,
                                 const kv_predictor *predictor, int64_t n_seq, int64_t seq_len) {
     const int64_t n = n_seq * seq_len;
@@ -166,7 +179,7 @@ uint64_t kv_flops_least_squares(const kv_model_spec *base, const kv_model_spec *
     bool read[KV_MAX_LAYERS] = {false};
     for (int64_t i = 0; i < base->n_layers; i++) {
         const int32_t j = predictor->mapping[i];
-        const int64_t width = kv_spec_kv_dim(aux, j) + 1;
+        const int64_t width = kv_predictor_input_dim(predictor, aux, i) + 1;
         if (!read[j]) sum += 2 * product(width, width, n);
         sum += 2 * product(width, kv_spec_kv_dim(base, i), n);
         read[j] = true;

@@ -10,8 +10,9 @@
 // afterwards), LM head for one position.
 uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n);
 
-// The same for KV prediction: aux on n - 1 tokens up to its last layer's keys and values, predictors, base on
-// the last token against n - 1 predicted entries, base's LM head once.
+// The same for KV prediction: aux on n - 1 tokens up to the keys and values of the last layer that is read
+// (kv_predictor_depth), predictors, base on the last token against n - 1 predicted entries, base's LM head
+// once.
 uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *aux,
                               const kv_predictor *predictor, int64_t n);
 

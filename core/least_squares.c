@@ -9,8 +9,13 @@
 extern void dposv_(const char *uplo, const int *n, const int *n_rhs, double *a, const int *lda, double *b,
                    const int *ldb, int *info, size_t uplo_length);
 
+// Eigenvalues in rising order, and eigenvectors one after the other, of a symmetric matrix: likewise.
+extern void dsyev_(const char *jobs, const char *uplo, const int *n, double *a, const int *lda,
+                   double *values, double *work, const int *n_work, int *info, size_t jobs_length,
+                   size_t uplo_length);
+
 // Sums over tokens for one regression. The Gram matrix is shared by all base layers that read the same aux
-// layer.
+// layer (or the same two).
 struct target {
     int64_t dim;
     double *xty;    // [inputs + 1, dim]
@@ -18,14 +23,15 @@ struct target {
 };
 
 struct side {                    // keys or values
-    double *gram[KV_MAX_LAYERS]; // by aux layer: [inputs + 1, inputs + 1], NULL where no base layer reads it
+    double *gram[KV_MAX_LAYERS]; // by the first aux layer that is read: [inputs + 1, inputs + 1], or NULL
     struct target target[KV_MAX_LAYERS];
 };
 
 struct kv_least_squares {
     int64_t n_base, n_aux, n_tokens;
     int32_t mapping[KV_MAX_LAYERS];
-    int64_t inputs[KV_MAX_LAYERS]; // kv_dim of each aux layer
+    int32_t second[KV_MAX_LAYERS]; // by the first aux layer that is read: the one beside it, or -1
+    int64_t inputs[KV_MAX_LAYERS]; // likewise: kv_dim of all that is read
     struct side keys, values;
 };
 
@@ -58,7 +64,12 @@ kv_status kv_least_squares_create(const kv_model_spec *base, const kv_predictor 
     if (!s) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     s->n_base = predictor->n_base_layers, s->n_aux = predictor->n_aux_layers;
     memcpy(s->mapping, predictor->mapping, sizeof s->mapping);
-    for (int64_t i = 0; i < s->n_base; i++) s->inputs[s->mapping[i]] = predictor->key_w[i].cols;
+    for (int64_t i = 0; i < s->n_base; i++) {
+        int32_t read[2];
+        const int64_t n = kv_predictor_inputs(predictor, i, read);
+        s->inputs[read[0]] = (predictor->key_down ? predictor->key_down : predictor->key_w)[i].cols;
+        s->second[read[0]] = n > 1 ? read[1] : -1;
+    }
     if (!allocate_side(s, &s->keys, base) || !allocate_side(s, &s->values, base)) {
         kv_least_squares_free(s);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
@@ -74,14 +85,20 @@ void kv_least_squares_free(kv_least_squares *ls) {
     free(ls);
 }
 
-// The kept rows of x as doubles; with `bias` each is followed by a 1.
-static void widen_rows(const kv_tensor *x, const int64_t *rows, int64_t n, bool bias, double *out) {
-    int64_t width = x->cols + bias;
+// The kept rows of x as doubles, each at the beginning of `width` of them.
+static void widen_rows(const kv_tensor *x, const int64_t *rows, int64_t n, int64_t width, double *out) {
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < n; r++) {
+    for (int64_t r = 0; r < n; r++)
         for (int64_t c = 0; c < x->cols; c++) out[r * width + c] = (double)x->data[rows[r] * x->cols + c];
-        if (bias) out[r * width + x->cols] = 1;
-    }
+}
+
+// What base layers read of aux layer j, and perhaps of the one beside it; each row is followed by a 1.
+static void widen_input(const kv_least_squares *ls, int64_t j, kv_tensor *const *aux, const int64_t *rows,
+                        int64_t n, double *x) {
+    const int64_t width = ls->inputs[j] + 1;
+    widen_rows(aux[j], rows, n, width, x);
+    if (ls->second[j] >= 0) widen_rows(aux[ls->second[j]], rows, n, width, x + aux[j]->cols);
+    for (int64_t r = 0; r < n; r++) x[r * width + width - 1] = 1;
 }
 
 static void add_side(const kv_least_squares *ls, struct side *side, kv_tensor *const *aux,
@@ -89,12 +106,12 @@ static void add_side(const kv_least_squares *ls, struct side *side, kv_tensor *c
     for (int64_t j = 0; j < ls->n_aux; j++) {
         if (!side->gram[j]) continue;
         int64_t width = ls->inputs[j] + 1;
-        widen_rows(aux[j], rows, n, true, x);
+        widen_input(ls, j, aux, rows, n, x);
         kv_gemm_tn_f64(width, width, n, x, x, side->gram[j]);
         for (int64_t i = 0; i < ls->n_base; i++) {
             if (ls->mapping[i] != j) continue;
             struct target *t = &side->target[i];
-            widen_rows(base[i], rows, n, false, y);
+            widen_rows(base[i], rows, n, t->dim, y);
             kv_gemm_tn_f64(width, t->dim, n, x, y, t->xty);
             for (int64_t r = 0; r < n; r++)
                 for (int64_t c = 0; c < t->dim; c++) t->square[c] += y[r * t->dim + c] * y[r * t->dim + c];
@@ -146,16 +163,109 @@ static double explained_variance(const double *gram, const struct target *t, con
     return total > 0 ? 1 - residual / total : 0;
 }
 
-static void store(const double *w, int64_t rows, kv_param *weight, kv_param *bias) {
-    float *out = weight->data, *b = bias->data;
-    for (int64_t c = 0; c < weight->rows; c++) {
-        for (int64_t i = 0; i < weight->cols; i++) out[c * weight->cols + i] = (float)w[c * rows + i];
-        b[c] = (float)w[c * rows + rows - 1];
+// ---- Low rank ------------------------------------------------------------------------------------------
+
+// values[dim] and vectors (in place) of moments[dim, dim].
+static kv_status eigenvectors(int64_t dim, double *moments, double *values, kv_error *err) {
+    const int n = (int)dim, ask = -1;
+    int info = 0, n_work;
+    double best;
+    dsyev_("V", "L", &n, moments, &n, values, &best, &ask, &info, 1, 1);
+    n_work = (int)best;
+    double *work = malloc((size_t)n_work * sizeof *work);
+    if (!work) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the rank of a map");
+    dsyev_("V", "L", &n, moments, &n, values, work, &n_work, &info, 1, 1);
+    free(work);
+    return info == 0
+               ? KV_OK
+               : kv_fail(err, KV_ERR_ARGUMENT, "the fitted values have no principal directions (%d)", info);
+}
+
+// W·(XᵀX + ridge)·Wᵀ = W·XᵀY, centred.
+static void fitted_moments(const double *gram, const struct target *t, const double *w, int64_t rows,
+                           int64_t n_tokens, double *moments) {
+    const double *x_sum = gram + (rows - 1) * rows, *y_sum = t->xty + (rows - 1) * t->dim;
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < t->dim; o++) {
+        double *row = moments + o * t->dim, mean = 0;
+        memset(row, 0, (size_t)t->dim * sizeof *row);
+        for (int64_t i = 0; i < rows - 1; i++) {
+            const double factor = w[o * rows + i];
+            for (int64_t c = 0; c < t->dim; c++) row[c] += factor * t->xty[i * t->dim + c];
+            mean += factor * x_sum[i] / (double)n_tokens;
+        }
+        for (int64_t c = 0; c < t->dim; c++) row[c] -= mean * y_sum[c];
     }
 }
 
+// W becomes up·down, up [dim, rank] being the leading of `vectors` as columns and down [rank, rows - 1] its
+// transpose times W; the bias follows, so that the mean is still met.
+static void project(const double *gram, const struct target *t, const double *vectors, int64_t rows,
+                    int64_t rank, int64_t n_tokens, double *w, kv_param *up, kv_param *down,
+                    double *scratch) {
+    const double *x_sum = gram + (rows - 1) * rows, *y_sum = t->xty + (rows - 1) * t->dim;
+    const int64_t dim = t->dim, in = rows - 1;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rank; r++) {
+        const double *vector = vectors + (dim - 1 - r) * dim;
+        double *row = scratch + r * in;
+        memset(row, 0, (size_t)in * sizeof *row);
+        for (int64_t o = 0; o < dim; o++) {
+            ((float *)up->data)[o * rank + r] = (float)vector[o];
+            for (int64_t i = 0; i < in; i++) row[i] += vector[o] * w[o * rows + i];
+        }
+        for (int64_t i = 0; i < in; i++) ((float *)down->data)[r * in + i] = (float)row[i];
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < dim; o++) {
+        double *row = w + o * rows, mean = 0;
+        memset(row, 0, (size_t)in * sizeof *row);
+        for (int64_t r = 0; r < rank; r++)
+            for (int64_t i = 0; i < in; i++) row[i] += vectors[(dim - 1 - r) * dim + o] * scratch[r * in + i];
+        for (int64_t i = 0; i < in; i++) mean += row[i] * x_sum[i];
+        row[in] = (y_sum[o] - mean) / (double)n_tokens;
+    }
+}
+
+static kv_status reduce_rank(const double *gram, const struct target *t, int64_t rows, int64_t n_tokens,
+                             double *w, kv_param *up, kv_param *down, kv_error *err) {
+    const size_t dim = (size_t)t->dim, rank = (size_t)down->rows;
+    double *moments = malloc((dim * dim + dim + rank * (size_t)rows) * sizeof *moments);
+    if (!moments) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the rank of a map");
+    double *values = moments + dim * dim, *scratch = values + dim;
+    fitted_moments(gram, t, w, rows, n_tokens, moments);
+    kv_status status = eigenvectors(t->dim, moments, values, err);
+    if (status == KV_OK) project(gram, t, moments, rows, down->rows, n_tokens, w, up, down, scratch);
+    free(moments);
+    return status;
+}
+
+// ---- Solving -------------------------------------------------------------------------------------------
+
+// The map of one base layer, for keys or for values, as the predictor has it.
+struct map {
+    kv_param *weight, *bias, *down; // down NULL: of full rank
+};
+
+static void store_full(const double *w, int64_t rows, kv_param *weight) {
+    float *out = weight->data;
+    for (int64_t c = 0; c < weight->rows; c++)
+        for (int64_t i = 0; i < weight->cols; i++) out[c * weight->cols + i] = (float)w[c * rows + i];
+}
+
+static kv_status store(const double *gram, const struct target *t, int64_t rows, int64_t n_tokens, double *w,
+                       const struct map *map, kv_error *err) {
+    kv_status status = KV_OK;
+    if (map->down)
+        status = reduce_rank(gram, t, rows, n_tokens, w, map->weight, map->down, err);
+    else
+        store_full(w, rows, map->weight);
+    for (int64_t c = 0; c < t->dim; c++) ((float *)map->bias->data)[c] = (float)w[c * rows + rows - 1];
+    return status;
+}
+
 static kv_status solve_layer(const kv_least_squares *ls, const struct side *side, int64_t layer, double ridge,
-                             kv_param *weight, kv_param *bias, double *r2, kv_error *err) {
+                             struct map map, double *r2, kv_error *err) {
     int64_t rows = ls->inputs[ls->mapping[layer]] + 1;
     const double *gram = side->gram[ls->mapping[layer]];
     const struct target *t = &side->target[layer];
@@ -179,10 +289,8 @@ static kv_status solve_layer(const kv_least_squares *ls, const struct side *side
                 "more tokens or a ridge above 0 are needed",
                 (long long)layer, (long long)ls->n_tokens, (long long)rows);
     }
-    if (status == KV_OK) {
-        store(w, rows, weight, bias);
-        if (r2) *r2 = explained_variance(gram, t, w, rows, ls->n_tokens);
-    }
+    if (status == KV_OK) status = store(gram, t, rows, ls->n_tokens, w, &map, err);
+    if (status == KV_OK && r2) *r2 = explained_variance(gram, t, w, rows, ls->n_tokens);
     free(a);
     free(w);
     return status;
@@ -191,12 +299,13 @@ static kv_status solve_layer(const kv_least_squares *ls, const struct side *side
 kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_predictor *predictor,
                                  double *k_r2, double *v_r2, kv_error *err) {
     if (ls->n_tokens == 0) return kv_fail(err, KV_ERR_ARGUMENT, "least squares was given no tokens");
+    const kv_predictor *p = predictor;
     for (int64_t i = 0; i < ls->n_base; i++) {
-        kv_status status = solve_layer(ls, &ls->keys, i, ridge, &predictor->key_w[i], &predictor->key_b[i],
-                                       k_r2 ? k_r2 + i : NULL, err);
+        const struct map keys = {&p->key_w[i], &p->key_b[i], p->key_down ? &p->key_down[i] : NULL};
+        const struct map values = {&p->value_w[i], &p->value_b[i], p->value_down ? &p->value_down[i] : NULL};
+        kv_status status = solve_layer(ls, &ls->keys, i, ridge, keys, k_r2 ? k_r2 + i : NULL, err);
         if (status == KV_OK)
-            status = solve_layer(ls, &ls->values, i, ridge, &predictor->value_w[i], &predictor->value_b[i],
-                                 v_r2 ? v_r2 + i : NULL, err);
+            status = solve_layer(ls, &ls->values, i, ridge, values, v_r2 ? v_r2 + i : NULL, err);
         if (status != KV_OK) return status;
     }
     return KV_OK;

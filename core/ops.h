@@ -21,6 +21,9 @@ kv_tensor *kv_swiglu(kv_tape *tape, kv_tensor *gate, kv_tensor *up);
 // y = a + b.
 kv_tensor *kv_add(kv_tape *tape, kv_tensor *a, kv_tensor *b);
 
+// y = [a, b], column blocks side by side.  a, b of as many rows.
+kv_tensor *kv_concat(kv_tape *tape, kv_tensor *a, kv_tensor *b);
+
 // y[i, :] = x[rows[i], :].  `rows` must stay valid until backward; rows may repeat.
 kv_tensor *kv_gather_rows(kv_tape *tape, kv_tensor *x, const int64_t *rows, int64_t n);
 

@@ -29,8 +29,10 @@ kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err);
 // NUL.
 void kv_checkpoint_fingerprint(kv_model *model, char out[17]);
 
-// Predictor directory: predictor.json (mapping, layer counts, fingerprint of the base it was made for) +
-// predictor.safetensors (key.i.weight, key.i.bias, value.i.weight, value.i.bias; weight is [out, in]).
+// Predictor directory: predictor.json (mapping, layer counts, fingerprint of the base it was made for; rank
+// and aux_layers where maps are not of full rank from one aux layer) + predictor.safetensors (key.i.weight,
+// key.i.bias, value.i.weight, value.i.bias; weight is [out, in], of low rank up.weight [out, rank] and
+// down.weight [rank, in]).
 // base_fingerprint NULL: none is recorded.
 kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char *base_fingerprint,
                             kv_error *err);

@@ -27,7 +27,7 @@ static herr_t innermost(unsigned n, const H5E_error2_t *entry, void *text) {
 }
 
 // "FILE: what 'name': why", the why taken from the innermost entry of HDF5's own error stack.
-static kv_status h5_error(kv_error *err, kv_status code, hid_t file, const char *what, const char *name) {
+kv_status kv_h5_error(kv_error *err, kv_status code, hid_t file, const char *what, const char *name) {
     char path[512] = "HDF5 file", why[256] = "no reason given";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, why);
     H5Fget_name(file, path, sizeof path);
@@ -76,7 +76,8 @@ kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err) {
 kv_status kv_h5_close(hid_t *file, kv_error *err) {
     if (*file < 0) return KV_OK;
     kv_status status = KV_OK;
-    if (H5Fflush(*file, H5F_SCOPE_LOCAL) < 0) status = h5_error(err, KV_ERR_IO, *file, "cannot flush", "/");
+    if (H5Fflush(*file, H5F_SCOPE_LOCAL) < 0)
+        status = kv_h5_error(err, KV_ERR_IO, *file, "cannot flush", "/");
     if (H5Fclose(*file) < 0 && !status) status = kv_fail(err, KV_ERR_IO, "cannot close an HDF5 file");
     *file = H5I_INVALID_HID;
     return status;
@@ -141,7 +142,7 @@ static kv_status read_elements(hid_t file, const char *name, hid_t dataset, hid_
     if (!buffer || transfer < 0 || H5Pset_type_conv_cb(transfer, refuse_overflow, NULL) < 0)
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory for '%s'", name);
     else if (n && H5Dread(dataset, mem_type, H5S_ALL, H5S_ALL, transfer, buffer) < 0)
-        status = h5_error(err, KV_ERR_FORMAT, file, "cannot read dataset", name);
+        status = kv_h5_error(err, KV_ERR_FORMAT, file, "cannot read dataset", name);
     if (transfer >= 0) H5Pclose(transfer);
     if (status)
         free(buffer);
@@ -156,12 +157,12 @@ static kv_status read_dataset(hid_t file, const char *name, hid_t mem_type, int6
     kv_h5_init();
     if (!kv_h5_exists(file, name)) return h5_wrong(err, file, name, "missing dataset");
     hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
-    if (dataset < 0) return h5_error(err, KV_ERR_FORMAT, file, "cannot open dataset", name);
+    if (dataset < 0) return kv_h5_error(err, KV_ERR_FORMAT, file, "cannot open dataset", name);
     hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
     kv_status status = KV_OK;
     int64_t n = 0;
     if (type < 0 || space < 0)
-        status = h5_error(err, KV_ERR_FORMAT, file, "cannot read type and shape of", name);
+        status = kv_h5_error(err, KV_ERR_FORMAT, file, "cannot read type and shape of", name);
     else if (H5Tget_class(mem_type) == H5T_INTEGER ? !is_integer(type) : !is_numeric(type))
         status = h5_wrong(err, file, name,
                           H5Tget_class(mem_type) == H5T_INTEGER ? "wrong type, expected integers"
@@ -233,7 +234,7 @@ static kv_status read_strings(hid_t file, const char *name, hid_t dataset, hid_t
     char **theirs = calloc((size_t)n + 1, sizeof *theirs), **own = calloc((size_t)n + 1, sizeof *own);
     kv_status status = theirs && own ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for '%s'", name);
     if (status == KV_OK && n > 0 && H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, theirs) < 0)
-        status = h5_error(err, KV_ERR_FORMAT, file, "cannot read dataset", name);
+        status = kv_h5_error(err, KV_ERR_FORMAT, file, "cannot read dataset", name);
     for (int64_t i = 0; status == KV_OK && i < n; i++) {
         own[i] = strdup(theirs[i] ? theirs[i] : "");
         if (!own[i]) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for '%s'", name);
@@ -253,11 +254,11 @@ kv_status kv_h5_read_strings(hid_t file, const char *name, int64_t max_elements,
     kv_h5_init();
     if (!kv_h5_exists(file, name)) return h5_wrong(err, file, name, "missing dataset");
     hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
-    if (dataset < 0) return h5_error(err, KV_ERR_FORMAT, file, "cannot open dataset", name);
+    if (dataset < 0) return kv_h5_error(err, KV_ERR_FORMAT, file, "cannot open dataset", name);
     hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
     kv_status status = KV_OK;
     if (type < 0 || space < 0)
-        status = h5_error(err, KV_ERR_FORMAT, file, "cannot read type and shape of", name);
+        status = kv_h5_error(err, KV_ERR_FORMAT, file, "cannot read type and shape of", name);
     else if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) <= 0)
         status = h5_wrong(err, file, name, "wrong type, expected strings of variable length");
     if (!status) status = space_shape(file, name, space, max_elements, NULL, NULL, n, err);
@@ -316,9 +317,9 @@ static kv_status write_dataset(hid_t file, const char *name, hid_t type, bool co
     bool empty = false;
     for (int i = 0; i < n_dims; i++) empty |= dims[i] == 0;
     ok = dataset >= 0 && (empty || H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
-    kv_status status = ok ? KV_OK : h5_error(err, KV_ERR_IO, file, "cannot write dataset", name);
+    kv_status status = ok ? KV_OK : kv_h5_error(err, KV_ERR_IO, file, "cannot write dataset", name);
     if (dataset >= 0 && H5Dclose(dataset) < 0 && !status)
-        status = h5_error(err, KV_ERR_IO, file, "cannot write dataset", name);
+        status = kv_h5_error(err, KV_ERR_IO, file, "cannot write dataset", name);
     if (space >= 0) H5Sclose(space);
     if (layout >= 0) H5Pclose(layout);
     if (links >= 0) H5Pclose(links);
@@ -351,7 +352,7 @@ kv_status kv_h5_write_strings(hid_t file, const char *name, const char *const *s
     if (n < 0)
         status = kv_fail(err, KV_ERR_ARGUMENT, "dataset '%s': negative number of strings", name);
     else if (H5Tset_size(type, H5T_VARIABLE) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)
-        status = h5_error(err, KV_ERR_MEMORY, file, "cannot make the string type of", name);
+        status = kv_h5_error(err, KV_ERR_MEMORY, file, "cannot make the string type of", name);
     else
         status = write_dataset(file, name, type, false, strings, 1, dims, err);
     if (type >= 0) H5Tclose(type);
@@ -368,11 +369,11 @@ static kv_status open_attr(hid_t file, const char *object, const char *name, boo
     if (!kv_h5_exists(file, object) || H5Aexists_by_name(file, object, name, H5P_DEFAULT) <= 0)
         return h5_wrong(err, file, name, "missing attribute");
     *attr = H5Aopen_by_name(file, object, name, H5P_DEFAULT, H5P_DEFAULT);
-    if (*attr < 0) return h5_error(err, KV_ERR_FORMAT, file, "cannot open attribute", name);
+    if (*attr < 0) return kv_h5_error(err, KV_ERR_FORMAT, file, "cannot open attribute", name);
     hid_t type = H5Aget_type(*attr), space = H5Aget_space(*attr);
     kv_status status = KV_OK;
     if (type < 0 || space < 0)
-        status = h5_error(err, KV_ERR_FORMAT, file, "cannot read the type of attribute", name);
+        status = kv_h5_error(err, KV_ERR_FORMAT, file, "cannot read the type of attribute", name);
     else if (integer ? !is_integer(type) : !is_numeric(type))
         status = h5_wrong(err, file, name,
                           integer ? "wrong type, expected an integer" : "wrong type, expected a number");
@@ -393,7 +394,7 @@ static kv_status read_attr(hid_t file, const char *object, const char *name, hid
     if (scalar && *n != 1)
         status = h5_wrong(err, file, name, "expected one value");
     else if (*n > 0 && H5Aread(attr, mem_type, values) < 0)
-        status = h5_error(err, KV_ERR_FORMAT, file, "cannot read attribute", name);
+        status = kv_h5_error(err, KV_ERR_FORMAT, file, "cannot read attribute", name);
     H5Aclose(attr);
     return status;
 }
@@ -436,14 +437,14 @@ kv_status kv_h5_attr_string(hid_t file, const char *object, const char *name, ch
     if (!kv_h5_exists(file, object) || H5Aexists_by_name(file, object, name, H5P_DEFAULT) <= 0)
         return h5_wrong(err, file, name, "missing attribute");
     hid_t attr = H5Aopen_by_name(file, object, name, H5P_DEFAULT, H5P_DEFAULT);
-    if (attr < 0) return h5_error(err, KV_ERR_FORMAT, file, "cannot open attribute", name);
+    if (attr < 0) return kv_h5_error(err, KV_ERR_FORMAT, file, "cannot open attribute", name);
     hid_t type = H5Aget_type(attr), space = H5Aget_space(attr);
     char *text = NULL;
     kv_status status = KV_OK;
     if (type < 0 || space < 0 || H5Tget_class(type) != H5T_STRING || H5Sget_simple_extent_npoints(space) != 1)
         status = h5_wrong(err, file, name, "wrong type, expected one string");
     else if (!read_string(attr, type, &text))
-        status = h5_error(err, KV_ERR_FORMAT, file, "cannot read attribute", name);
+        status = kv_h5_error(err, KV_ERR_FORMAT, file, "cannot read attribute", name);
     else if (strlen(text) >= size)
         status = h5_wrong(err, file, name, "text is longer than expected");
     else
@@ -464,7 +465,7 @@ static kv_status set_attr(hid_t file, const char *object, const char *name, hid_
     hid_t attr = H5Acreate_by_name(file, object, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     kv_status status = KV_OK;
     if (attr < 0 || H5Awrite(attr, type, value) < 0)
-        status = h5_error(err, KV_ERR_IO, file, "cannot write attribute", name);
+        status = kv_h5_error(err, KV_ERR_IO, file, "cannot write attribute", name);
     if (attr >= 0) H5Aclose(attr);
     if (space >= 0) H5Sclose(space);
     return status;

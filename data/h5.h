@@ -21,6 +21,10 @@ kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err); // overwri
 // nothing to an invalid id.
 kv_status kv_h5_close(hid_t *file, kv_error *err);
 
+// For callers that use HDF5 themselves: "FILE: WHAT 'NAME': why", the why being HDF5's own of the call that
+// failed last.
+kv_status kv_h5_error(kv_error *err, kv_status code, hid_t file, const char *what, const char *name);
+
 // Reading whole datasets, converted to the memory type. *n_dims/shape may be NULL. Caller frees *data.
 // Refuses (KV_ERR_FORMAT) missing datasets and more than max_elements.
 kv_status kv_h5_read_f32(hid_t file, const char *name, int64_t max_elements, float **data, int *n_dims,

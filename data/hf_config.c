@@ -59,6 +59,15 @@ kv_status kv_hf_config_read(const char *dir, kv_model_spec *spec, kv_error *err)
     return status;
 }
 
+kv_status kv_hf_config_parse(const char *name, const char *text, kv_model_spec *spec, kv_error *err) {
+    kv_json_file file = {.root = json_loads(text, 0, NULL)};
+    snprintf(file.path, sizeof file.path, "%s", name);
+    kv_status status = json_is_object(file.root) ? read_spec(&file, spec, err)
+                                                 : kv_fail(err, KV_ERR_FORMAT, "%s: not a JSON object", name);
+    kv_json_close(&file);
+    return status;
+}
+
 static bool same_rope(const kv_rope_spec *a, const kv_rope_spec *b) {
     return a->theta == b->theta && a->factor == b->factor && a->low_freq_factor == b->low_freq_factor &&
            a->high_freq_factor == b->high_freq_factor && a->original_context == b->original_context;

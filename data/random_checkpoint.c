@@ -24,7 +24,7 @@ bool kv_is_random_model(const char *dir) {
 
 bool kv_is_random_predictor(const char *dir) {
     const size_t n = strlen(predictor_name);
-    return strncmp(dir, predictor_name, n) == 0 && (dir[n] == '\0' || dir[n] == '@');
+    return strncmp(dir, predictor_name, n) == 0 && (dir[n] == '\0' || dir[n] == '@' || dir[n] == ':');
 }
 
 // ---- Names ---------------------------------------------------------------------------------------------
@@ -127,22 +127,67 @@ kv_status kv_random_model(const char *dir, bool f32, kv_model **model, kv_error 
 
 // ---- Predictors ----------------------------------------------------------------------------------------
 
-kv_status kv_random_predictor_seed(const char *dir, uint64_t *seed, kv_error *err) {
-    const char *after = dir + strlen(predictor_name);
-    *seed = DEFAULT_SEED;
-    if (!*after || parse_seed(after + 1, seed)) return KV_OK;
-    return kv_fail(err, KV_ERR_ARGUMENT, "%.100s: unknown seed, expected random or random@SEED", dir);
+// What a predictor's name says.
+struct predictor_name {
+    kv_predictor_kind kind;
+    uint64_t seed;
+};
+
+static bool starts_with(const char *text, const char *beginning) {
+    return strncmp(text, beginning, strlen(beginning)) == 0;
+}
+
+// "rank=16" or "aux_layers=2".
+static bool parse_kind(const char *text, kv_predictor_kind *kind) {
+    static const char rank[] = "rank=", layers[] = "aux_layers=";
+    uint64_t number;
+    if (starts_with(text, rank)) {
+        if (!parse_seed(text + strlen(rank), &number) || number > INT32_MAX) return false;
+        kind->rank = (int64_t)number;
+        return true;
+    }
+    if (!starts_with(text, layers) || !parse_seed(text + strlen(layers), &number)) return false;
+    kind->aux_layers = (int64_t)number;
+    return number == 1 || number == 2;
+}
+
+static kv_status parse_predictor(const char *dir, struct predictor_name *name, kv_error *err) {
+    char text[LONGEST], *rest = NULL;
+    *name = (struct predictor_name){.kind.aux_layers = 1, .seed = DEFAULT_SEED};
+    bool known = snprintf(text, sizeof text, "%s", dir + strlen(predictor_name)) < LONGEST;
+    char *seed = strchr(text, '@');
+    if (seed) *seed++ = '\0';
+    if (seed) known = known && parse_seed(seed, &name->seed);
+    for (char *part = strtok_r(text, ":", &rest); known && part; part = strtok_r(NULL, ":", &rest))
+        known = parse_kind(part, &name->kind);
+    if (known) return KV_OK;
+    return kv_fail(err, KV_ERR_ARGUMENT,
+                   "%.100s: unknown predictor, expected random, perhaps with :rank=N or :aux_layers=2, then "
+                   "perhaps @SEED",
+                   dir);
+}
+
+kv_status kv_random_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                                    const int32_t *mapping, kv_error *err) {
+    struct predictor_name name;
+    int32_t rule[KV_MAX_LAYERS];
+    kv_status status = parse_predictor(dir, &name, err);
+    if (status) return status;
+    if (!mapping) kv_mapping_default(base, aux, rule);
+    status = kv_predictor_kind_check(base, aux, mapping ? mapping : rule, &name.kind, err);
+    return status ? kv_fail_within(err, status, "%.100s", dir) : KV_OK;
 }
 
 kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                               const int32_t *mapping, kv_predictor **predictor, kv_error *err) {
     *predictor = NULL;
-    uint64_t seed;
+    struct predictor_name name;
     int32_t rule[KV_MAX_LAYERS];
-    kv_status status = kv_random_predictor_seed(dir, &seed, err);
+    kv_status status = kv_random_predictor_check(dir, base, aux, mapping, err);
+    if (!status) status = parse_predictor(dir, &name, err);
     if (status) return status;
     if (!mapping) kv_mapping_default(base, aux, rule);
-    status = kv_predictor_create(base, aux, mapping ? mapping : rule, predictor, err);
-    if (status == KV_OK) kv_predictor_init(*predictor, seed);
+    status = kv_predictor_create_kind(base, aux, mapping ? mapping : rule, &name.kind, predictor, err);
+    if (status == KV_OK) kv_predictor_init(*predictor, name.seed);
     return status;
 }

@@ -6,7 +6,7 @@
 //                                                 qwen3-0.6b, -1.7b, -4b; FRACTION 0.75, 0.50, 0.25 (of the
 //                                                 layers, method.md section 2); TYPE f32 (default), bf16 or
 //                                                 f16; SEED 0 to 2^64 - 1 (default 1)
-//   random[@SEED]                                 a predictor
+//   random[:rank=N][:aux_layers=2][@SEED]         a predictor (core/predictor.h: kv_predictor_kind)
 //
 // float32 is the default because it is read fastest by products of many rows: no widening. bf16 needs half
 // the memory.
@@ -33,9 +33,10 @@ kv_status kv_random_parse(const char *dir, kv_random_name *name, kv_error *err);
 // same. A layer-pruned one has the weights of its base's layers.
 kv_status kv_random_model(const char *dir, bool f32, kv_model **model, kv_error *err);
 
-// The seed of a predictor's name.
-kv_status kv_random_predictor_seed(const char *dir, uint64_t *seed, kv_error *err);
+// Whether the name is a predictor's, and the pair can have one of that kind.
+kv_status kv_random_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                                    const int32_t *mapping, kv_error *err);
 
-// A predictor for the pair, random[@SEED]; mapping NULL: kv_mapping_default.
+// A predictor for the pair, of that name; mapping NULL: kv_mapping_default.
 kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                               const int32_t *mapping, kv_predictor **predictor, kv_error *err);

@@ -167,7 +167,7 @@ void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]) {
     uint64_t hash = hash_model(systems, system->aux, hash_model(systems, system->base, 0));
     if (system->predictor) {
         kv_predictor *predictor = system->predictor;
-        kv_param *params[4 * KV_MAX_LAYERS];
+        kv_param *params[KV_PREDICTOR_PARAMS];
         const int64_t n = kv_predictor_params(predictor, params);
         hash = kv_hash64(hash, predictor->mapping, (size_t)predictor->n_base_layers * sizeof(int32_t));
         for (int64_t k = 0; k < n; k++)

@@ -5,11 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Nothing of the aux is wanted but its keys (before k_norm) and values, so it ends with the last layer's.
+// Nothing of the aux is wanted but its keys (before k_norm) and values, so it ends with those of the last
+// layer that the predictors read.
 static void run_aux(kv_session *session, const kv_pack *pack, kv_tensor **raw_k, kv_tensor **v) {
     kv_tape *tape = session->tape;
     kv_model *aux = session->system.aux;
-    const int64_t n_layers = aux->spec.n_layers;
+    const int64_t n_layers = kv_predictor_depth(session->system.predictor);
     for (int64_t layer = 0; layer < n_layers; layer++) {
         raw_k[layer] = kv_tape_tensor(tape, pack->n_new, kv_spec_kv_dim(&aux->spec, layer));
         v[layer] = kv_tape_tensor(tape, pack->n_new, kv_spec_kv_dim(&aux->spec, layer));

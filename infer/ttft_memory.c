@@ -32,6 +32,13 @@ static double widest_kv(const kv_model_spec *spec) {
     return most;
 }
 
+// Floats per token that predictors make on their way: joined inputs, and what low-rank maps have in the
+// middle.
+static double between_floats(const kv_predictor *p, const kv_model_spec *aux) {
+    if (!p) return 0;
+    return 2 * (double)(p->kind.rank * p->n_base_layers) + (p->kind.aux_layers > 1 ? 4 * all_kv(aux) : 0);
+}
+
 // Keys and values of the whole batch; activations of a pack, with an aux those of its cache and of what is
 // predicted from it too; logits.
 static double session_floats(const kv_system *system, const kv_ttft_cell *cell) {
@@ -42,7 +49,8 @@ static double session_floats(const kv_system *system, const kv_ttft_cell *cell) 
     const double cache = 2 * tokens * all_kv(base), logits = 2 * batch * (double)base->vocab_size;
     if (!system->aux) return cache + logits + rows * layer_floats(base);
     const kv_model_spec *aux = &system->aux->spec;
-    const double predicted = rows * (layer_floats(aux) + 2 * all_kv(aux) + 3 * all_kv(base));
+    const double predicted = rows * (layer_floats(aux) + 2 * all_kv(aux) + 3 * all_kv(base) +
+                                     between_floats(system->predictor, aux));
     const double newest = batch * layer_floats(base) + tokens * widest_kv(base);
     return cache + logits + larger(predicted, newest);
 }

@@ -374,7 +374,7 @@ static void test_random_predictor(void **state) {
     assert_memory_equal(a->mapping, mapping, sizeof mapping);
     kv_predictor_free(a);
     assert_refused(kv_predictor_load("random@x", &base, &pruned, NULL, NULL, &a, &err), KV_ERR_ARGUMENT,
-                   "random@x: unknown seed, expected random or random@SEED");
+                   "random@x: unknown predictor, expected random, perhaps with :rank=N");
     assert_null(a);
     assert_refused(kv_predictor_load("randomly", &base, &pruned, NULL, NULL, &a, &err), KV_ERR_IO,
                    "randomly/predictor.json");

@@ -3,6 +3,7 @@
 #include "data/checkpoint.h"
 #include "data/tokenizer.h"
 #include "train/least_squares_start.h"
+#include "train/predictor_plan.h"
 #include "train/tape_memory.h"
 #include "train/task.h"
 
@@ -59,8 +60,8 @@ static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
 static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) {
     const kv_predictor *shape = &kvp->shape;
     if (!from) {
-        kv_status status =
-            kv_predictor_create(&kvp->base->spec, &kvp->aux->spec, shape->mapping, &kvp->predictor, err);
+        kv_status status = kv_predictor_create_kind(&kvp->base->spec, &kvp->aux->spec, shape->mapping,
+                                                    &shape->kind, &kvp->predictor, err);
         if (status == KV_OK) kv_predictor_init(kvp->predictor, kvp->task.config->seed);
         return status;
     }
@@ -73,6 +74,11 @@ static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) 
                                   (size_t)shape->n_base_layers * sizeof *shape->mapping) != 0)
         status =
             kv_fail(err, KV_ERR_MISMATCH, "%s: holds another layer mapping than the config describes", path);
+    if (status == KV_OK && !kv_predictor_is_kind(kvp->predictor, &shape->kind))
+        status = kv_fail(err, KV_ERR_MISMATCH,
+                         "%s: holds predictors of another rank or number of aux layers than the config "
+                         "describes",
+                         path);
     return status;
 }
 
@@ -176,24 +182,18 @@ static uint64_t kvp_validation_flops(const kv_task *task, int64_t n_seq, int64_t
 // ---- Plan ----------------------------------------------------------------------------------------------
 
 static int64_t predictor_size(const kvp_task *kvp) {
-    int64_t size = 0;
-    for (int64_t i = 0; i < kvp->base_spec.n_layers; i++)
-        size += 2 * kv_spec_kv_dim(&kvp->base_spec, i) *
-                (kv_spec_kv_dim(&kvp->aux_spec, kvp->shape.mapping[i]) + 1);
-    return size;
+    return kv_predictor_planned_size(&kvp->shape, &kvp->base_spec, &kvp->aux_spec);
 }
 
 static void kvp_describe(const kv_task *task, FILE *out) {
     const kvp_task *kvp = (const kvp_task *)task;
     const kv_train_config *config = task->config;
-    char text[32];
     fprintf(out, "base         %s: ", config->base);
     kv_task_describe_model(&kvp->base_spec, out);
     fprintf(out, "aux          %s (%s): ", aux_name(config), aux_trained(kvp) ? "trained" : "frozen");
     kv_task_describe_model(&kvp->aux_spec, out);
-    fprintf(out, "predictors   %s parameters; base layer reads aux layer:",
-            kv_count_text((double)predictor_size(kvp), text));
-    for (int64_t i = 0; i < kvp->base_spec.n_layers; i++) fprintf(out, " %" PRIi32, kvp->shape.mapping[i]);
+    fprintf(out, "predictors   ");
+    kv_describe_predictor(&kvp->shape, &kvp->base_spec, &kvp->aux_spec, out);
     const kv_kvp_weights *w = &kvp->weights;
     fprintf(out, "\nloss         %g · base + %g · aux + %g · consistency + %g · kl\n", (double)w->base,
             (double)w->aux, (double)w->consistency, (double)w->kl);
@@ -216,40 +216,13 @@ static void kvp_memory(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_t
         .validation = kv_tape_kvp_validation_bytes(&kvp->base_spec, &kvp->aux_spec, &kvp->weights,
                                                    kvp->base_size.wide, n_seq, config->data.seq_len),
         .saving = trained || (config->aux && kvp->aux_size.wide) || !config->aux ? 0 : aux_f32};
+    memory->validation += sizeof(float) * kv_predictor_floats(&kvp->shape, &kvp->aux_spec, false) *
+                          (double)(n_seq * config->data.seq_len);
+    memory->tape += sizeof(float) * kv_predictor_floats(&kvp->shape, &kvp->aux_spec, trained) *
+                    (double)(n_seq * config->data.seq_len);
     if (config->predictor.init == KV_START_LEAST_SQUARES)
-        memory->start = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, kvp->shape.mapping,
+        memory->start = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, &kvp->shape,
                                                config->data.micro_batch_size, config->data.seq_len);
-}
-
-static kv_status plan_mapping(kvp_task *kvp, kv_error *err) {
-    const kv_predictor_config *p = &kvp->task.config->predictor;
-    const kv_config *source = kvp->task.source;
-    int64_t n_base = kvp->base_spec.n_layers, n_aux = kvp->aux_spec.n_layers;
-    kvp->shape.n_base_layers = n_base;
-    kvp->shape.n_aux_layers = n_aux;
-    if (p->mapping == KV_MAPPING_EXPLICIT) {
-        kv_error inner = {0};
-        kv_status status = kv_mapping_check(p->layers, p->n_layers, n_base, n_aux, &inner);
-        if (status != KV_OK) return kv_config_fail(source, err, "predictor.layers", "%s", inner.message);
-        memcpy(kvp->shape.mapping, p->layers, p->n_layers * sizeof *p->layers);
-    } else if (p->mapping == KV_MAPPING_PRUNED) {
-        int32_t kept[KV_MAX_LAYERS];
-        int64_t n_kept = kv_pruned_layers(n_base, p->keep, kept);
-        if (n_kept != n_aux)
-            return kv_config_fail(source, err, "aux",
-                                  "%s has %" PRIi64 " layers, expected %" PRIi64 " (%g of the base's %" PRIi64
-                                  ") for predictor.mapping: pruned",
-                                  kvp->task.config->aux, n_aux, n_kept, p->keep, n_base);
-        kv_mapping_pruned(n_base, kept, n_kept, kvp->shape.mapping);
-    } else if (n_aux > n_base) {
-        return kv_config_fail(source, err, "aux",
-                              "%s has %" PRIi64 " layers, expected at most the base's %" PRIi64
-                              " for predictor.mapping: separate",
-                              kvp->task.config->aux, n_aux, n_base);
-    } else {
-        kv_mapping_separate(n_base, n_aux, kvp->shape.mapping);
-    }
-    return KV_OK;
 }
 
 static kv_status plan_aux(kvp_task *kvp, kv_error *err) {
@@ -266,7 +239,8 @@ static kv_status plan_models(kvp_task *kvp, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
     kv_status status = kv_task_spec(&kvp->task, "base", config->base, &kvp->base_spec, err);
     if (status == KV_OK) status = plan_aux(kvp, err);
-    return status == KV_OK ? plan_mapping(kvp, err) : status;
+    if (status != KV_OK) return status;
+    return kv_plan_predictor(kvp->task.source, config, &kvp->base_spec, &kvp->aux_spec, &kvp->shape, err);
 }
 
 static kv_status measure_models(kvp_task *kvp, kv_error *err) {

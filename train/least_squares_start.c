@@ -65,9 +65,14 @@ static kv_status solve(const struct pass *p, kv_predictor *predictor, kv_error *
         kv_least_squares_solve(p->sums, p->config->predictor.ridge, predictor, k_r2, v_r2, err);
     if (status != KV_OK) return kv_fail_within(err, status, "least-squares start");
     fprintf(stderr, "explained variance   base layer  aux layer    keys  values\n");
-    for (int64_t i = 0; i < predictor->n_base_layers; i++)
-        fprintf(stderr, "                     %10" PRIi64 " %10" PRIi32 "  %5.1f %%  %5.1f %%\n", i,
-                predictor->mapping[i], 100 * k_r2[i], 100 * v_r2[i]);
+    for (int64_t i = 0; i < predictor->n_base_layers; i++) {
+        int32_t read[2];
+        char text[32];
+        const int64_t n = kv_predictor_inputs(predictor, i, read);
+        snprintf(text, sizeof text, n > 1 ? "%" PRIi32 "+%" PRIi32 : "%" PRIi32, read[0], read[n - 1]);
+        fprintf(stderr, "                     %10" PRIi64 " %10s  %5.1f %%  %5.1f %%\n", i, text,
+                100 * k_r2[i], 100 * v_r2[i]);
+    }
     return KV_OK;
 }
 

@@ -169,28 +169,29 @@ double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_sp
     return sizeof(float) * (rows * kept + moment + (base_wide ? 0 : panel(base)));
 }
 
-// core/least_squares.c: a Gram matrix for every aux layer that is read, and the products of each base layer
-// with it; for keys and for values.
-static double normal_equations(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *mapping,
+// core/least_squares.c: a Gram matrix for every aux layer (or two of them) that is read, and the products of
+// each base layer with it; for keys and for values.
+static double normal_equations(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
                                double rows) {
     bool read[KV_MAX_LAYERS] = {0};
     double sums = 0, solving = 0, widest = 0;
     for (int64_t i = 0; i < base->n_layers; i++) {
-        const double in = (double)kv_spec_kv_dim(aux, mapping[i]) + 1, out = (double)kv_spec_kv_dim(base, i);
-        if (!read[mapping[i]]) sums += in * in;
-        read[mapping[i]] = true;
+        const double in = (double)kv_predictor_input_dim(shape, aux, i) + 1,
+                     out = (double)kv_spec_kv_dim(base, i), rank = (double)shape->kind.rank;
+        if (!read[shape->mapping[i]]) sums += in * in;
+        read[shape->mapping[i]] = true;
         sums += (in + 1) * out;
-        solving = larger(solving, in * (in + out));
+        solving = larger(solving, in * (in + out) + (rank > 0 ? out * out + rank * in : 0));
         widest = larger(widest, larger(in, out));
     }
     return 2 * sums + solving + 2 * rows * widest;
 }
 
-double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *mapping,
+double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
                               int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
     const double passes =
         frozen_values(aux) + frozen_values(base) + larger(largest_layer(aux), largest_layer(base));
     return sizeof(float) * (rows * passes + attention_moment(base, rows) + panel(base)) +
-           sizeof(double) * normal_equations(base, aux, mapping, rows);
+           sizeof(double) * normal_equations(base, aux, shape, rows);
 }

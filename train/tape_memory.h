@@ -19,6 +19,6 @@ double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_sp
                                     int64_t seq_len);
 
 // The predictors' least-squares start: the passes of one batch, the normal equations (in double precision)
-// and what one layer's solution works on.
-double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *mapping,
+// and what one layer's solution works on. Of the predictor, counts, mapping and kind are read.
+double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
                               int64_t n_seq, int64_t seq_len);

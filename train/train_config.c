@@ -182,7 +182,9 @@ static kv_status check_predictor(const kv_config *config, const kv_predictor_con
                                  kv_error *err) {
     static const char *const layers_key[] = {"predictor.layers"}, *const keep_key[] = {"predictor.keep"};
     const struct int_range ints[] = {
-        {"predictor.least_squares_tokens", p->least_squares_tokens, 1, max_steps}};
+        {"predictor.least_squares_tokens", p->least_squares_tokens, 1, max_steps},
+        {"predictor.rank", p->rank, 0, max_dim},
+        {"predictor.aux_layers", p->aux_layers, 1, 2}};
     const struct real_range reals[] = {{"predictor.ridge", p->ridge, 0, 1e6}};
     kv_status status = check_ints(config, ints, LENGTH(ints), err);
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
@@ -191,9 +193,16 @@ static kv_status check_predictor(const kv_config *config, const kv_predictor_con
                      ? require(config, layers_key, 1, "the aux layer of every base layer", err)
                      : forbid(config, layers_key, 1, "only with predictor.mapping: explicit", err);
     if (status != KV_OK) return status;
-    if (p->mapping != KV_MAPPING_PRUNED && (p->mapping != KV_MAPPING_EXPLICIT || has_aux))
-        return forbid(config, keep_key, 1, "only with predictor.mapping: pruned, or explicit without aux",
+    // Without an aux of its own the base's layers are the aux. One that was made of them differs in the
+    // paper's rule, not in a uniform or an explicit map.
+    if (p->mapping == KV_MAPPING_SEPARATE)
+        return forbid(config, keep_key, 1,
+                      "with predictor.mapping: pruned or reversed, and without aux: uniform or explicit",
                       err);
+    if (has_aux && (p->mapping == KV_MAPPING_UNIFORM || p->mapping == KV_MAPPING_EXPLICIT))
+        return forbid(config, keep_key, 1, "only without aux for predictor.mapping: uniform or explicit",
+                      err);
+    if (has_aux && p->mapping == KV_MAPPING_REVERSED && !kv_config_has(config, keep_key[0])) return KV_OK;
     status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
     return status == KV_OK ? check_keep(config, "predictor.keep", p->keep, err) : status;
 }
@@ -203,7 +212,7 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
     // Of a layer-pruned aux the base has the weights.
     const bool from_base =
         t->predictor.mapping == KV_MAPPING_PRUNED ||
-        (t->predictor.mapping == KV_MAPPING_EXPLICIT && kv_config_has(config, "predictor.keep"));
+        (t->predictor.mapping != KV_MAPPING_SEPARATE && kv_config_has(config, "predictor.keep"));
     const size_t n_needed = from_base ? 1 : 2;
     kv_status status = forbid(config, lm_only, LENGTH(lm_only), "only with task: lm", err);
     if (status == KV_OK) status = require(config, models, n_needed, "the model's directory", err);

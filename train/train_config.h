@@ -52,7 +52,9 @@ typedef struct kv_predictor_config {
     kv_mapping_kind mapping;
     int32_t *layers; // explicit
     unsigned n_layers;
-    double keep; // pruned, and explicit without aux: the part of the base's layers that is the aux
+    // pruned; uniform, reversed and explicit without aux: the part of the base's layers that is the aux;
+    // reversed with aux: the part it was, so that the rule for pruned ones is meant
+    double keep;
     kv_predictor_start init;
     int64_t least_squares_tokens;
     double ridge;
