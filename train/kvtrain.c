@@ -4,6 +4,7 @@
 #include "train/estimate.h"
 #include "train/memory.h"
 #include "train/session.h"
+#include "train/status.h"
 #include "train/trainer.h"
 
 #include <argp.h>
@@ -106,16 +107,23 @@ static int report(kv_status status, const struct arguments *a, const kv_error *e
     return 128 + kv_console_signal();
 }
 
+static int run_status(int argc, char **argv) {
+    char name[] = "kvtrain status";
+    argv[0] = name; // in usage messages
+    return kvtrain_status(argc, argv);
+}
+
 int main(int argc, char **argv) {
     kv_console_calm_threads(argv);
     static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};
+    static const struct argp argp = {options, parse, "CONFIG.yaml\nstatus DIR...", doc, children, NULL, NULL};
     struct arguments arguments = {0};
     kv_train_session session = {0};
     kv_error err = {0};
     argp_err_exit_status = 2;
-    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
+    if (argc > 1 && strcmp(argv[1], "status") == 0) return run_status(argc - 1, argv + 1);
+    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     const kv_config_options *o = &arguments.common;
     kv_status status = kv_train_session_open(&session, o->config, o->overrides, o->n_overrides, &err);
     if (status == KV_OK)

@@ -45,12 +45,11 @@ static int compare_steps(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// Ascending; caller frees *steps. No directory is no checkpoints.
-static kv_status list_checkpoints(const kv_run *run, int64_t **steps, size_t *n, kv_error *err) {
+kv_status kv_run_checkpoints(const char *run, int64_t **steps, size_t *n, kv_error *err) {
     char path[PATH_MAX];
     *steps = NULL;
     *n = 0;
-    kv_status status = kv_task_path(path, run->path, checkpoints_name, err);
+    kv_status status = kv_task_path(path, run, checkpoints_name, err);
     if (status != KV_OK) return status;
     DIR *dir = opendir(path);
     if (!dir) return errno == ENOENT ? KV_OK : kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
@@ -188,7 +187,7 @@ static kv_status open_resumed(kv_run *run, kv_error *err) {
     if (run->finished) return KV_OK;
     int64_t *steps;
     size_t n;
-    status = list_checkpoints(run, &steps, &n, err);
+    status = kv_run_checkpoints(run->path, &steps, &n, err);
     if (status == KV_OK && n > 0) {
         status = checkpoint_path(run, steps[n - 1], run->checkpoint, err);
         if (status == KV_OK) status = load_state(run, steps[n - 1], err);
@@ -363,7 +362,7 @@ kv_status kv_run_log(kv_run *run, const char *json, kv_error *err) {
 static kv_status prune_checkpoints(const kv_run *run, kv_error *err) {
     int64_t *steps;
     size_t n;
-    kv_status status = list_checkpoints(run, &steps, &n, err);
+    kv_status status = kv_run_checkpoints(run->path, &steps, &n, err);
     for (size_t i = 0; status == KV_OK && i + (size_t)run->keep_last < n; i++) {
         char path[PATH_MAX];
         status = checkpoint_path(run, steps[i], path, err);

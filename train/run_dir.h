@@ -64,5 +64,9 @@ kv_status kv_run_keep_best(kv_run *run, kv_task *task, kv_error *err);
 // Does what can be done: a full disk may be the very reason.
 void kv_run_stopped(const kv_run *run, kv_status status, const char *message);
 
+// Steps of the checkpoints in a run's directory, ascending; the caller frees *steps. No directory of
+// checkpoints is none.
+kv_status kv_run_checkpoints(const char *run, int64_t **steps, size_t *n, kv_error *err);
+
 // Writes final/.
 kv_status kv_run_finish(kv_run *run, kv_task *task, kv_error *err);
