@@ -43,7 +43,7 @@ static void print_stage(const kv_run_status *s, FILE *out) {
     if (s->stage == KV_STAGE_KILLED)
         fputs("             it ended without saying why: killed, out of memory, or the machine went down\n",
               out);
-    else if (*s->message)
+    else if (s->stage == KV_STAGE_FAILED && *s->message)
         fprintf(out, "             %s\n", s->message);
 }
 
