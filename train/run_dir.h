@@ -24,9 +24,9 @@ typedef enum kv_run_mode { KV_RUN_NEW, KV_RUN_RESUME, KV_RUN_FORCE } kv_run_mode
 
 typedef struct kv_run {
     char path[PATH_MAX];
-    const kv_config *source; // borrowed
-    const kv_shard *shard;   // borrowed
-    char validation[17];     // hash of the held-out rows, empty: none
+    const kv_config *source;   // borrowed
+    const kv_train_text *text; // borrowed
+    char validation[17];       // hash of the held-out rows, empty: none
     int64_t keep_last;
     bool keep_best;
     bool replace;              // a run that is there is to be removed first
@@ -41,10 +41,10 @@ typedef struct kv_run {
 } kv_run;
 
 // Looks at what is in config->output without changing anything. Refuses a directory that holds a run unless
-// `mode` says what to do with it; when resuming, refuses a configuration, shard or held-out text other than
+// `mode` says what to do with it; when resuming, refuses a configuration, text or held-out text other than
 // the run's (KV_ERR_MISMATCH, naming the key). validation: hash of the held-out rows, NULL: none.
 kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
-                      const kv_shard *shard, const char *validation, kv_run_mode mode, kv_error *err);
+                      const kv_train_text *text, const char *validation, kv_run_mode mode, kv_error *err);
 
 // Makes the directory ready for the first (or next) step: locked against a second kvtrain, freed from what a
 // killed one left unfinished, config.yaml written, metrics.jsonl cut back to the resumed step and opened.

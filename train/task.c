@@ -68,47 +68,26 @@ void kv_task_describe_model(const kv_model_spec *spec, FILE *out) {
             without);
 }
 
-// `text_key` names the text in `path`.
-static kv_status check_models(const kv_config *source, const kv_train_config *config, const char *text_key,
-                              const char *path, const kv_shard_info *shard, kv_error *err) {
+kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
+                                const kv_train_text *text, kv_error *err) {
     const bool lm = config->task == KV_TASK_LM;
     if (lm && config->model.from == KV_FROM_SCRATCH) return KV_OK;
     kv_pair_part part = KV_PAIR_BASE;
     const kv_pair pair = {.base = lm ? config->model.path : config->base,
                           .aux = lm ? NULL : config->aux,
-                          .shard = path,
-                          .shard_info = shard,
+                          .shard = kv_train_text_path(config, 0),
+                          .shard_info = &text->info,
                           .n_tokens = config->data.seq_len,
                           .blamed = &part};
     kv_error inner = {0};
     kv_status status = kv_pair_check(&pair, &inner);
     if (status == KV_OK) return KV_OK;
+    char text_key[KV_TEXT_KEY];
     const char *key = lm ? "model.path" : "base";
     if (part == KV_PAIR_AUX) key = "aux";
-    if (part == KV_PAIR_SHARD) key = text_key;
+    if (part == KV_PAIR_SHARD) key = kv_train_text_key(config, 0, text_key);
     if (part == KV_PAIR_CONTEXT) key = "data.seq_len";
     kv_config_fail(source, err, key, "%s", inner.message);
     if (err) err->code = status;
     return status;
-}
-
-kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
-                                const kv_shard_info *shard, kv_error *err) {
-    return check_models(source, config, "data.train", config->data.train, shard, err);
-}
-
-kv_status kv_train_check_validation(const kv_config *source, const kv_train_config *config,
-                                    const kv_shard_info *train, const kv_shard_info *held_out,
-                                    kv_error *err) {
-    const char *path = config->data.validation;
-    if (strcmp(train->tokenizer, held_out->tokenizer) == 0 && train->vocab_size == held_out->vocab_size)
-        return KV_OK;
-    // Tokenizers that say the same of every id they share will do, where models tell what that is.
-    if (config->task == KV_TASK_KVP || config->model.from != KV_FROM_SCRATCH)
-        return check_models(source, config, "data.validation", path, held_out, err);
-    return kv_config_fail(source, err, "data.validation",
-                          "%s was made by tokenizer %s (%" PRIi64 " ids), expected %s (%" PRIi64
-                          " ids), which made the text that is trained on",
-                          path, held_out->tokenizer, held_out->vocab_size, train->tokenizer,
-                          train->vocab_size);
 }

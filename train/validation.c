@@ -29,32 +29,50 @@ static kv_status allocate(kv_validation *v, kv_error *err) {
     return kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " rows of held-out text", v->n_rows);
 }
 
-static kv_status take_rows(kv_validation *v, const kv_shard *shard, kv_error *err) {
+// Rows there are in the corpus, at most as many as wanted: rows never cross shards.
+static int64_t count_rows(const kv_corpus *corpus, int64_t seq_len, int64_t wanted) {
+    int64_t n = 0;
+    for (int64_t i = 0; n < wanted && i < corpus->n_shards; i++)
+        n += kv_packed_rows(corpus->shards[i].n_tokens, seq_len);
+    return smaller(n, wanted);
+}
+
+static kv_status take_rows(kv_validation *v, const kv_shard *shard, int64_t *taken, kv_error *err) {
     const int64_t row = v->seq_len + 1, all = kv_packed_rows(shard->n_tokens, v->seq_len);
-    if (all == 0)
-        return kv_fail(err, KV_ERR_RANGE,
-                       "found %" PRIi64 " tokens, expected at least %" PRIi64 ", one more than data.seq_len",
-                       shard->n_tokens, row);
-    int32_t *tokens = malloc((size_t)(all * row) * sizeof *tokens);
+    const int64_t n = smaller(all, v->n_rows - *taken);
+    int32_t *tokens = malloc((size_t)(all * row + 1) * sizeof *tokens);
     if (!tokens) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " rows", all);
-    v->n_rows = smaller(v->n_rows, all);
-    v->micro_batch_size = smaller(v->micro_batch_size, v->n_rows);
     kv_status status = kv_packed_cut(shard, v->seq_len, tokens, err);
-    if (status == KV_OK) status = allocate(v, err);
-    if (status == KV_OK) memcpy(v->rows, tokens, (size_t)(v->n_rows * row) * sizeof *tokens);
+    if (status == KV_OK) memcpy(v->rows + *taken * row, tokens, (size_t)(n * row) * sizeof *tokens);
+    *taken += n;
     free(tokens);
     return status;
 }
 
-static kv_status read_rows(kv_validation *v, const char *path, kv_error *err) {
-    kv_shard *shard;
-    kv_status status = kv_shard_open(path, &shard, err);
-    if (status == KV_OK) {
-        kv_error inner = {0};
-        status = take_rows(v, shard, &inner);
-        if (status != KV_OK) kv_fail(err, status, "%s: %s", path, inner.message);
+static kv_status read_rows(kv_validation *v, const kv_corpus *corpus, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t i = 0, taken = 0; status == KV_OK && taken < v->n_rows; i++) {
+        kv_shard *shard;
+        status = kv_shard_open(corpus->shards[i].path, &shard, err);
+        if (status != KV_OK) break;
+        status = take_rows(v, shard, &taken, err);
         kv_shard_free(shard);
     }
+    return status;
+}
+
+static kv_status make(const kv_train_config *config, const kv_corpus *corpus, kv_validation *v,
+                      kv_error *err) {
+    *v = (kv_validation){.seq_len = config->data.seq_len};
+    v->n_rows = count_rows(corpus, v->seq_len, wanted_rows(config));
+    v->micro_batch_size = smaller(config->data.micro_batch_size, v->n_rows);
+    if (v->n_rows == 0)
+        return kv_fail(err, KV_ERR_RANGE,
+                       "%s: found at most %" PRIi64 " tokens in a shard, expected %" PRIi64
+                       " at least, one more than data.seq_len",
+                       config->data.validation, kv_corpus_largest_tokens(corpus), v->seq_len + 1);
+    kv_status status = allocate(v, err);
+    if (status == KV_OK) status = read_rows(v, corpus, err);
     if (status == KV_OK)
         kv_hash_text(kv_hash64(0, v->rows, (size_t)(v->n_rows * (v->seq_len + 1)) * sizeof *v->rows),
                      v->hash);
@@ -62,28 +80,18 @@ static kv_status read_rows(kv_validation *v, const char *path, kv_error *err) {
 }
 
 kv_status kv_validation_open(const kv_config *source, const kv_train_config *config,
-                             const kv_shard_info *train, kv_validation **validation, kv_error *err) {
-    const char *path = config->data.validation;
+                             const kv_train_text *text, kv_validation **validation, kv_error *err) {
     *validation = NULL;
-    if (!path) return KV_OK;
+    if (!text->validation) return KV_OK;
     kv_error inner = {0};
-    kv_shard_info info;
-    kv_status status = kv_shard_read_info(path, &info, &inner);
+    kv_validation *made = calloc(1, sizeof *made);
+    if (!made) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_status status = make(config, text->validation, made, &inner);
     if (status == KV_OK) {
-        status = kv_train_check_validation(source, config, train, &info, err);
-        if (status != KV_OK) return status;
-        kv_validation *made = calloc(1, sizeof *made);
-        if (!made) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-        *made = (kv_validation){.n_rows = wanted_rows(config),
-                                .seq_len = config->data.seq_len,
-                                .micro_batch_size = config->data.micro_batch_size};
-        status = read_rows(made, path, &inner);
-        if (status == KV_OK)
-            *validation = made;
-        else
-            kv_validation_free(made);
+        *validation = made;
+        return KV_OK;
     }
-    if (status == KV_OK) return KV_OK;
+    kv_validation_free(made);
     kv_config_fail(source, err, "data.validation", "%s", inner.message);
     if (err) err->code = status;
     return status;

@@ -6,6 +6,7 @@
 
 #include "data/console.h"
 #include "train/task.h"
+#include "train/text.h"
 
 struct kv_validation {
     int64_t n_rows, seq_len;
@@ -21,10 +22,10 @@ typedef struct kv_validation_result {
     kv_cache_errors errors;
 } kv_validation_result;
 
-// Reads the rows of data.validation, text of the same tokenizer as the training's, whose info is given.
-// *validation is NULL where the config names none. An error names the config's key.
+// Reads the rows of text->validation, shard by shard up to the last one that is needed. *validation is NULL
+// where there is none. An error names the config's key.
 kv_status kv_validation_open(const kv_config *source, const kv_train_config *config,
-                             const kv_shard_info *train, kv_validation **validation, kv_error *err);
+                             const kv_train_text *text, kv_validation **validation, kv_error *err);
 void kv_validation_free(kv_validation *validation);
 
 // Bytes it holds.
