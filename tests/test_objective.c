@@ -41,18 +41,24 @@ static kv_model_spec spec_of(int64_t model_dim, int64_t head_dim, int64_t n_laye
     return spec;
 }
 
-static pair pair_make(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype) {
+static pair pair_of_kind(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype,
+                         kv_predictor_kind kind) {
     const kv_model_spec base = spec_of(10, 6, BASE_LAYERS, base_norm), aux = spec_of(8, 4, 2, aux_norm);
     const int32_t mapping[BASE_LAYERS] = {1, 0, 1};
     kv_param *params[REF_PARAMS];
     kv_error err = {0};
     pair p = {ref_random_model(&base, base_dtype, 1), ref_random_model(&aux, KV_F32, 2), NULL,
               kv_tape_create()};
-    if (kv_predictor_create(&base, &aux, mapping, &p.predictor, &err) != KV_OK) fail_msg("%s", err.message);
+    if (kv_predictor_create_kind(&base, &aux, mapping, &kind, &p.predictor, &err) != KV_OK)
+        fail_msg("%s", err.message);
     ref_randomise(params, kv_predictor_params(p.predictor, params), 3);
     assert_int_equal(kv_predictor_set_trainable(p.predictor, true, &err), KV_OK);
     if (aux_trained) assert_int_equal(kv_model_set_trainable(p.aux, true, &err), KV_OK);
     return p;
+}
+
+static pair pair_make(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype) {
+    return pair_of_kind(base_norm, aux_norm, aux_trained, base_dtype, (kv_predictor_kind){0});
 }
 
 static void pair_free(pair *p) {
@@ -182,6 +188,25 @@ static void test_frozen_aux_and_stored_types(void **state) {
         if (dtype != KV_F16) assert_null(p.aux->embed.grad);
         pair_free(&p);
     }
+}
+
+// Low rank, two neighbours (at the top the one below), and both; also when only the consistency loss or only
+// the aux-free terms reach them.
+static void test_kinds_of_predictors(void **state) {
+    (void)state;
+    const kv_batch batch = whole_batch();
+    const kv_kvp_weights consistency = {.consistency = 1};
+    static const kv_predictor_kind kinds[] = {{3, 1}, {0, 2}, {1, 2}};
+    for (int k = 0; k < 3; k++)
+        for (int trained = 0; trained < 2; trained++) {
+            char name[64];
+            snprintf(name, sizeof name, "rank %d of %d aux layers", (int)kinds[k].rank,
+                     (int)kinds[k].aux_layers);
+            pair p = pair_of_kind(true, k % 2, trained, KV_F32, kinds[k]);
+            check_objective(name, &p, &batch, &everything);
+            check_objective(name, &p, &batch, &consistency);
+            pair_free(&p);
+        }
 }
 
 static void test_part_of_a_larger_step(void **state) {
@@ -427,6 +452,7 @@ int main(void) {
         cmocka_unit_test(test_published_loss),
         cmocka_unit_test(test_every_term_alone_and_together),
         cmocka_unit_test(test_frozen_aux_and_stored_types),
+        cmocka_unit_test(test_kinds_of_predictors),
         cmocka_unit_test(test_part_of_a_larger_step),
         cmocka_unit_test(test_micro_batches_add),
         cmocka_unit_test(test_trace),

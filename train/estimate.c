@@ -45,6 +45,34 @@ static void print_memory(const kv_task *task, FILE *out) {
             limit / 1e9, config->train.memory_gb > 0 ? "allowed by train.memory_gb" : "available");
 }
 
+// A line for each corpus: how large it is, how much of the training is drawn from it.
+static kv_status print_text(const kv_task *task, FILE *out, kv_error *err) {
+    const kv_train_text *text = task->text;
+    const kv_train_config *config = task->config;
+    const kv_batches_args args = kv_train_batches(text, config->data.batch_size);
+    kv_batches *batches;
+    kv_status status = kv_batches_create(&args, &batches, err);
+    if (status != KV_OK) return status;
+    double weights = 0;
+    for (int64_t i = 0; i < text->n_parts; i++) weights += text->parts[i].weight;
+    for (int64_t i = 0; i < text->n_parts; i++) {
+        const kv_corpus *corpus = text->corpora[i];
+        fprintf(out, "%-13s", i ? "" : "data");
+        if (text->n_parts > 1) fprintf(out, "%4.1f %% of ", 100 * text->parts[i].weight / weights);
+        fprintf(out, "%s: %" PRIi64 " documents, %" PRIi64 " tokens", kv_train_text_path(config, i),
+                corpus->n_documents, corpus->n_tokens);
+        if (corpus->n_shards > 1) fprintf(out, " in %" PRIi64 " shards", corpus->n_shards);
+        fprintf(out, ", vocabulary %" PRIi64 "; %.3g epochs\n", corpus->info.vocab_size,
+                kv_batches_epochs(batches, i, config->train.steps));
+    }
+    if (args.fixed) fprintf(out, "             fixed packing: every epoch has the same rows\n");
+    if (text->validation)
+        fprintf(out, "validation   %s: %" PRIi64 " documents, %" PRIi64 " tokens\n", config->data.validation,
+                text->validation->n_documents, text->validation->n_tokens);
+    kv_batches_free(batches);
+    return KV_OK;
+}
+
 kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     const kv_train_config *config = task->config;
     const kv_data_config *d = &config->data;
@@ -56,12 +84,10 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     char count[32], duration[32];
     fprintf(out, "trained      %s parameters\n", kv_count_text((double)task->n_trainable, count));
     double tokens = (double)d->batch_size * (double)d->seq_len, total = tokens * (double)config->train.steps;
-    fprintf(out, "data         %s: %" PRIi64 " documents, %" PRIi64 " tokens, vocabulary %" PRIi64 "\n",
-            d->train, task->shard->n_documents, task->shard->n_tokens, task->shard->info.vocab_size);
-    fprintf(out,
-            "steps        %" PRIi64 " of %.0f tokens (%" PRIi64 " micro-batches): %s tokens, %.3g epochs\n",
-            config->train.steps, tokens, d->batch_size / d->micro_batch_size, kv_count_text(total, count),
-            total / (double)task->shard->n_tokens);
+    fprintf(out, "steps        %" PRIi64 " of %.0f tokens (%" PRIi64 " micro-batches): %s tokens\n",
+            config->train.steps, tokens, d->batch_size / d->micro_batch_size, kv_count_text(total, count));
+    kv_status status = print_text(task, out, err);
+    if (status != KV_OK) return status;
     const kv_schedule s = kv_train_schedule(config);
     fprintf(out, "schedule     lr %g to %g in %" PRIi64 " steps, then to %g\n", s.warmup_init, s.peak,
             s.warmup_steps, s.end);

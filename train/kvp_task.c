@@ -109,7 +109,7 @@ static kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
 static kv_status kvp_start(kv_task *task, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
     if (task->config->predictor.init != KV_START_LEAST_SQUARES) return KV_OK;
-    return kv_least_squares_start(task->config, task->shard, kvp->base, kvp->aux, kvp->predictor, err);
+    return kv_least_squares_start(task->config, task->text, kvp->base, kvp->aux, kvp->predictor, err);
 }
 
 static kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err) {
@@ -257,12 +257,12 @@ static const kv_task_ops kvp_ops = {.load = kvp_load,
                                     .memory = kvp_memory,
                                     .free = kvp_free};
 
-kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
-                             kv_task **task, kv_error *err) {
+kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config,
+                             const kv_train_text *text, kv_task **task, kv_error *err) {
     *task = NULL;
     kvp_task *kvp = calloc(1, sizeof *kvp);
     if (!kvp) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    kvp->task = (kv_task){.ops = &kvp_ops, .source = source, .config = config, .shard = shard};
+    kvp->task = (kv_task){.ops = &kvp_ops, .source = source, .config = config, .text = text};
     kv_status status = plan_models(kvp, err);
     if (status == KV_OK) status = measure_models(kvp, err);
     if (status != KV_OK) {

@@ -90,7 +90,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 
 static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
     kv_run *run = &s->run;
-    kv_status status = kv_run_open(run, s->source, s->config, s->shard, mode, err);
+    kv_status status = kv_run_open(run, s->source, s->config, &s->text, mode, err);
     if (status != KV_OK) return status;
     if (run->finished) {
         fprintf(stderr, "kvtrain: %s is finished, nothing to resume\n", run->path);

@@ -25,11 +25,12 @@ static void free_pass(struct pass *p) {
     free(p->segments);
 }
 
-static kv_status prepare(struct pass *p, const kv_shard *shard, const kv_model *base,
+static kv_status prepare(struct pass *p, const kv_train_text *text, const kv_model *base,
                          const kv_predictor *predictor, kv_error *err) {
     const kv_data_config *d = &p->config->data;
     int64_t n_seq = d->micro_batch_size, rows = n_seq * d->seq_len;
-    kv_status status = kv_batches_create(shard, n_seq, d->seq_len, p->config->seed, &p->batches, err);
+    const kv_batches_args args = kv_train_batches(text, n_seq);
+    kv_status status = kv_batches_create(&args, &p->batches, err);
     if (status == KV_OK) status = kv_least_squares_create(&base->spec, predictor, &p->sums, err);
     if (status != KV_OK) return status;
     p->tape = kv_tape_create();
@@ -76,14 +77,14 @@ static kv_status solve(const struct pass *p, kv_predictor *predictor, kv_error *
     return KV_OK;
 }
 
-kv_status kv_least_squares_start(const kv_train_config *config, const kv_shard *shard, kv_model *base,
+kv_status kv_least_squares_start(const kv_train_config *config, const kv_train_text *text, kv_model *base,
                                  kv_model *aux, kv_predictor *predictor, kv_error *err) {
     struct pass p = {.config = config};
-    kv_status status = prepare(&p, shard, base, predictor, err);
+    kv_status status = prepare(&p, text, base, predictor, err);
     int64_t rows = config->data.micro_batch_size * config->data.seq_len;
     int64_t wanted = config->predictor.least_squares_tokens;
     // Text read a second time adds nothing to the sums.
-    int64_t n_tokens = wanted < shard->n_tokens ? wanted : shard->n_tokens;
+    int64_t n_tokens = wanted < text->n_tokens ? wanted : text->n_tokens;
     int64_t n_batches = (n_tokens + rows - 1) / rows;
     const uint64_t flops = kv_flops_least_squares(&base->spec, &aux->spec, predictor,
                                                   config->data.micro_batch_size, config->data.seq_len);

@@ -116,10 +116,10 @@ static const kv_task_ops lm_ops = {.load = lm_load,
                                    .memory = lm_memory,
                                    .free = lm_free};
 
-// A model made from scratch has the shard's vocabulary.
+// A model made from scratch has the text's vocabulary.
 static kv_status plan_scratch(lm_task *lm, kv_error *err) {
     const kv_train_config *config = lm->task.config;
-    kv_status status = kv_scratch_spec(lm->task.source, config, &lm->task.shard->info, &lm->spec, err);
+    kv_status status = kv_scratch_spec(lm->task.source, config, &lm->task.text->info, &lm->spec, err);
     if (status != KV_OK || config->data.seq_len <= lm->spec.context_length) return status;
     return kv_config_fail(lm->task.source, err, "data.seq_len",
                           "found %" PRIi64 ", expected at most %" PRIi64 ", the context of the model",
@@ -142,12 +142,12 @@ static kv_status plan_model(lm_task *lm, kv_error *err) {
     return status;
 }
 
-kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
+kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_train_text *text,
                             kv_task **task, kv_error *err) {
     *task = NULL;
     lm_task *lm = calloc(1, sizeof *lm);
     if (!lm) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    lm->task = (kv_task){.ops = &lm_ops, .source = source, .config = config, .shard = shard};
+    lm->task = (kv_task){.ops = &lm_ops, .source = source, .config = config, .text = text};
     lm->task.n_terms = config->loss.z_loss > 0 ? 2 : 1;
     lm->task.term_names[0] = "cross_entropy";
     lm->task.term_names[1] = "z_loss";

@@ -17,9 +17,8 @@ void kv_memory_estimate(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_
     kv_task_memory m = {0};
     task->ops->memory(task, n_seq, freeze_aux, &m);
     const double weights = sizeof(float) * m.n_trained;
-    const double text = (double)task->shard->n_tokens * sizeof(int32_t) +
-                        (double)task->shard->n_documents * 2 * sizeof(int64_t) +
-                        2.0 * sizeof(int32_t) * (double)d->batch_size * (double)d->seq_len;
+    const double text =
+        kv_train_text_bytes(task->text) + 2.0 * sizeof(int32_t) * (double)d->batch_size * (double)d->seq_len;
     *need = (kv_memory_need){.trained = 4 * weights,
                              .frozen = m.frozen,
                              .activations = m.tape,

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -74,13 +75,26 @@ static kv_status checkpoint_path(const kv_run *run, int64_t step, char path[PATH
 
 // ---- state.json ----------------------------------------------------------------------------------------
 
+// What was trained on: [{corpus, tokens, hash}], a part each.
+static json_t *text_parts(const kv_train_text *text) {
+    json_t *parts = json_array();
+    for (int64_t i = 0; i < text->n_parts; i++) {
+        char hash[17];
+        kv_corpus_hash(text->corpora[i], hash);
+        json_array_append_new(parts,
+                              json_pack("{s:s, s:I, s:s}", "corpus", kv_train_text_path(text->config, i),
+                                        "tokens", (json_int_t)text->corpora[i]->n_tokens, "hash", hash));
+    }
+    return parts;
+}
+
 static kv_status save_state(const kv_run *run, const char *dir, kv_error *err) {
     char path[PATH_MAX];
     kv_status status = kv_task_path(path, dir, state_name, err);
     if (status != KV_OK) return status;
-    json_t *root =
-        json_pack("{s:I, s:f, s:I, s:s}", "step", (json_int_t)run->state.step, "seconds", run->state.seconds,
-                  "shard_tokens", (json_int_t)run->shard->n_tokens, "tokenizer", run->shard->info.tokenizer);
+    json_t *root = json_pack("{s:I, s:f, s:I, s:s, s:o}", "step", (json_int_t)run->state.step, "seconds",
+                             run->state.seconds, "shard_tokens", (json_int_t)run->text->n_tokens, "tokenizer",
+                             run->text->info.tokenizer, "text", text_parts(run->text));
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     status =
         text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
@@ -89,24 +103,61 @@ static kv_status save_state(const kv_run *run, const char *dir, kv_error *err) {
     return status;
 }
 
-// Batches are drawn from the shard by step: another shard under the same name would silently go on elsewhere.
-static kv_status check_shard(const kv_run *run, const kv_json_file *file, kv_error *err) {
+static kv_status other_text(const kv_run *run, int64_t part, kv_error *err, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+static kv_status other_text(const kv_run *run, int64_t part, kv_error *err, const char *format, ...) {
+    char key[KV_TEXT_KEY], message[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    kv_config_fail(run->source, err, kv_train_text_key(run->text->config, part, key), "%s", message);
+    if (err) err->code = KV_ERR_MISMATCH;
+    return KV_ERR_MISMATCH;
+}
+
+// Part by part; a run of before states held hashes has none to compare.
+static kv_status check_parts(const kv_run *run, const kv_json_file *file, kv_error *err) {
+    const json_t *parts = json_object_get(file->root, "text");
+    for (int64_t i = 0; parts && i < run->text->n_parts; i++) {
+        const json_t *part = json_array_get(parts, (size_t)i);
+        const char *hash = json_string_value(json_object_get(part, "hash"));
+        const int64_t n_tokens = json_integer_value(json_object_get(part, "tokens"));
+        const kv_corpus *corpus = run->text->corpora[i];
+        char found[17];
+        kv_corpus_hash(corpus, found);
+        if (!hash) return kv_json_wrong(file, "text", i, "an object with a text \"hash\"", err);
+        if (n_tokens != corpus->n_tokens)
+            return other_text(run, i, err,
+                              "%s has %" PRIi64 " tokens, expected the %" PRIi64 " the run was started with",
+                              kv_train_text_path(run->text->config, i), corpus->n_tokens, n_tokens);
+        if (strcmp(hash, found) != 0)
+            return other_text(run, i, err,
+                              "%s holds other text (hash %s) than the run was started with (hash %.32s)",
+                              kv_train_text_path(run->text->config, i), found, hash);
+    }
+    return KV_OK;
+}
+
+// Batches are drawn by step: other text under the same name would silently go on elsewhere.
+static kv_status check_text(const kv_run *run, const kv_json_file *file, kv_error *err) {
     int64_t n_tokens = 0;
+    const kv_train_text *text = run->text;
     kv_status status = kv_json_int(file, "shard_tokens", 0, INT64_MAX, &n_tokens, err);
     if (status != KV_OK) return status;
     const char *tokenizer = json_string_value(json_object_get(file->root, "tokenizer"));
     if (!tokenizer) return kv_json_wrong(file, "tokenizer", -1, "a text", err);
-    if (n_tokens != run->shard->n_tokens)
-        return kv_config_fail(run->source, err, "data.train",
-                              "the shard has %" PRIi64 " tokens, expected the %" PRIi64
-                              " the run was started with",
-                              run->shard->n_tokens, n_tokens);
-    if (strcmp(tokenizer, run->shard->info.tokenizer) != 0)
-        return kv_config_fail(
-            run->source, err, "data.train",
-            "the shard was made by tokenizer %s, expected %.32s, which the run was started with",
-            run->shard->info.tokenizer, tokenizer);
-    return KV_OK;
+    if (strcmp(tokenizer, text->info.tokenizer) != 0)
+        return other_text(
+            run, 0, err,
+            "the text was made with tokenizer %s, expected %.32s, which the run was started with",
+            text->info.tokenizer, tokenizer);
+    status = check_parts(run, file, err);
+    if (status == KV_OK && n_tokens != text->n_tokens)
+        status = other_text(
+            run, 0, err, "the text has %" PRIi64 " tokens, expected the %" PRIi64 " the run was started with",
+            text->n_tokens, n_tokens);
+    return status;
 }
 
 static kv_status load_state(kv_run *run, int64_t step, kv_error *err) {
@@ -114,7 +165,7 @@ static kv_status load_state(kv_run *run, int64_t step, kv_error *err) {
     kv_status status = kv_json_open(run->checkpoint, state_name, &file, err);
     if (status == KV_OK) status = kv_json_int(&file, "step", step, step, &run->state.step, err);
     if (status == KV_OK) status = kv_json_real(&file, "seconds", 0, 1e12, &run->state.seconds, err);
-    if (status == KV_OK) status = check_shard(run, &file, err);
+    if (status == KV_OK) status = check_text(run, &file, err);
     kv_json_close(&file);
     return status;
 }
@@ -160,8 +211,8 @@ static kv_status open_resumed(kv_run *run, kv_error *err) {
 }
 
 kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
-                      const kv_shard *shard, kv_run_mode mode, kv_error *err) {
-    *run = (kv_run){.source = source, .shard = shard, .keep_last = config->train.keep_last};
+                      const kv_train_text *text, kv_run_mode mode, kv_error *err) {
+    *run = (kv_run){.source = source, .text = text, .keep_last = config->train.keep_last};
     if (snprintf(run->path, sizeof run->path, "%s", config->output) >= (int)sizeof run->path)
         return kv_config_fail(source, err, "output", "the path is too long");
     bool holds_run = false;

@@ -20,8 +20,8 @@ typedef enum kv_run_mode { KV_RUN_NEW, KV_RUN_RESUME, KV_RUN_FORCE } kv_run_mode
 
 typedef struct kv_run {
     char path[PATH_MAX];
-    const kv_config *source; // borrowed
-    const kv_shard *shard;   // borrowed
+    const kv_config *source;   // borrowed
+    const kv_train_text *text; // borrowed
     int64_t keep_last;
     bool replace;              // a run that is there is to be removed first
     bool finished;             // resuming: nothing is left to do
@@ -32,10 +32,10 @@ typedef struct kv_run {
 } kv_run;
 
 // Looks at what is in config->output without changing anything. Refuses a directory that holds a run unless
-// `mode` says what to do with it; when resuming, refuses a configuration or shard other than the run's
+// `mode` says what to do with it; when resuming, refuses a configuration or text other than the run's
 // (KV_ERR_MISMATCH, naming the key).
 kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
-                      const kv_shard *shard, kv_run_mode mode, kv_error *err);
+                      const kv_train_text *text, kv_run_mode mode, kv_error *err);
 
 // Makes the directory ready for the first (or next) step: locked against a second kvtrain, freed from what a
 // killed one left unfinished, config.yaml written, metrics.jsonl cut back to the resumed step and opened.

@@ -6,7 +6,7 @@
 typedef struct kv_train_session {
     kv_config *source;
     const kv_train_config *config; // belongs to source
-    kv_shard *shard;
+    kv_train_text text;
     kv_task *task;
     kv_run run; // kv_run_open is the caller's
 } kv_train_session;

@@ -7,7 +7,7 @@
 #include "core/flops.h"
 #include "data/checkpoint_size.h"
 #include "data/pending_file.h"
-#include "train/train_config.h"
+#include "train/text.h"
 
 #include <stdio.h>
 
@@ -48,7 +48,7 @@ struct kv_task {
     const kv_task_ops *ops;
     const kv_config *source; // borrowed, as are the next two
     const kv_train_config *config;
-    const kv_shard *shard;
+    const kv_train_text *text;
     int n_terms;
     const char *term_names[KV_MAX_TERMS];
     int64_t n_trainable; // weights
@@ -56,17 +56,17 @@ struct kv_task {
     kv_param **params;
 };
 
-// Whether the config's models go together, with the shard and with the length of its sequences
-// (data/pair.h). Reads neither weights nor tokens. An error names the config's key.
+// Whether the config's models go together, with the text and with the length of its sequences (data/pair.h).
+// Reads neither weights nor tokens. An error names the config's key.
 kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
-                                const kv_shard_info *shard, kv_error *err);
+                                const kv_train_text *text, kv_error *err);
 
 // task: lm and task: kvp, of models that kv_train_check_models lets pass. On failure *task is NULL. Free with
 // kv_task_free (accepts NULL).
-kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
+kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_train_text *text,
                             kv_task **task, kv_error *err);
-kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
-                             kv_task **task, kv_error *err);
+kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config,
+                             const kv_train_text *text, kv_task **task, kv_error *err);
 void kv_task_free(kv_task *task);
 
 // Shape of the model in `dir`, named by the config's `key`.

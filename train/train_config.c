@@ -2,6 +2,7 @@
 
 #include <float.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,6 +89,23 @@ static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_err
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
     if (status != KV_OK) return status;
     return check_auto(config, "train.memory_gb", s->memory_text, &s->memory_gb, err);
+}
+
+static kv_status check_mixture(const kv_config *config, const kv_data_config *d, kv_error *err) {
+    static const char *const train_key[] = {"data.train"};
+    if (!kv_config_has(config, "data.mixture"))
+        return require(config, train_key, 1, "a corpus to train on (or data.mixture: several)", err);
+    kv_status status = forbid(config, train_key, 1, "only without data.mixture", err);
+    for (unsigned i = 0; status == KV_OK && i < d->n_mixture; i++) {
+        char corpus[64], weight[64];
+        snprintf(corpus, sizeof corpus, "data.mixture[%u].corpus", i);
+        snprintf(weight, sizeof weight, "data.mixture[%u].weight", i);
+        const char *const keys[] = {corpus, weight};
+        const struct real_range range[] = {{weight, d->mixture[i].weight, 1e-9, 1e9}};
+        status = require(config, keys, LENGTH(keys), "every part of a mixture needs it", err);
+        if (status == KV_OK) status = check_reals(config, range, 1, err);
+    }
+    return status;
 }
 
 static kv_status check_data(const kv_config *config, const kv_data_config *d, kv_error *err) {
@@ -182,10 +200,10 @@ static kv_status check_predictor(const kv_config *config, const kv_predictor_con
     // paper's rule, not in a uniform or an explicit map.
     if (p->mapping == KV_MAPPING_SEPARATE)
         return forbid(config, keep_key, 1,
-                      "with predictor.mapping: pruned or reversed, and without aux: uniform or explicit",
+                      "only with predictor.mapping: pruned or reversed, or without aux uniform or explicit",
                       err);
     if (has_aux && (p->mapping == KV_MAPPING_UNIFORM || p->mapping == KV_MAPPING_EXPLICIT))
-        return forbid(config, keep_key, 1, "only without aux for predictor.mapping: uniform or explicit",
+        return forbid(config, keep_key, 1, "only without aux with predictor.mapping: uniform or explicit",
                       err);
     if (has_aux && p->mapping == KV_MAPPING_REVERSED && !kv_config_has(config, keep_key[0])) return KV_OK;
     status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
@@ -219,11 +237,11 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
 // ---- All of it -----------------------------------------------------------------------------------------
 
 static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error *err) {
-    static const char *const required[] = {"output", "data.train", "data.seq_len", "data.batch_size",
-                                           "train.steps"};
+    static const char *const required[] = {"output", "data.seq_len", "data.batch_size", "train.steps"};
     static const char *const rate[] = {"train.lr"};
     const struct real_range z_loss[] = {{"loss.z_loss", t->loss.z_loss, 0, 1e6}};
-    kv_status status = require(config, required, LENGTH(required), "every run needs it", err);
+    kv_status status = check_mixture(config, &t->data, err);
+    if (status == KV_OK) status = require(config, required, LENGTH(required), "every run needs it", err);
     if (status == KV_OK && t->train.steps > 0) status = require(config, rate, 1, "every run needs it", err);
     if (!kv_config_has(config, "train.lr_end")) t->train.lr_end = t->train.lr / 10;
     if (!kv_config_has(config, "data.micro_batch_size")) t->data.micro_batch_size = t->data.batch_size;

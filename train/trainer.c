@@ -49,8 +49,8 @@ static kv_status prepare_optimizer(struct trainer *t, kv_error *err) {
 
 static kv_status prepare(struct trainer *t, kv_error *err) {
     const kv_data_config *d = &t->config->data;
-    kv_status status =
-        kv_batches_create(t->task->shard, d->batch_size, d->seq_len, t->config->seed, &t->batches, err);
+    const kv_batches_args args = kv_train_batches(t->task->text, d->batch_size);
+    kv_status status = kv_batches_create(&args, &t->batches, err);
     if (status == KV_OK) status = prepare_optimizer(t, err);
     if (status != KV_OK) return status;
     size_t rows = (size_t)(d->batch_size * d->seq_len);
