@@ -320,13 +320,13 @@ static void test_terms_without_weight_are_not_run(void **state) {
     (void)state;
     pair p = pair_make(true, true, true, KV_F32);
     kv_kvp_trace trace;
-    const uint64_t all = products(&p, (kv_kvp_weights){1, 1, 1, 1, 0}, &trace);
-    const uint64_t no_kl = products(&p, (kv_kvp_weights){1, 1, 1, 0, 0}, &trace);
+    const uint64_t all = products(&p, (kv_kvp_weights){1, 1, 1, 1, 0, false}, &trace);
+    const uint64_t no_kl = products(&p, (kv_kvp_weights){1, 1, 1, 0, 0, false}, &trace);
     assert_non_null(trace.base_k[0]);
-    const uint64_t no_truth = products(&p, (kv_kvp_weights){1, 1, 0, 0, 0}, &trace);
+    const uint64_t no_truth = products(&p, (kv_kvp_weights){1, 1, 0, 0, 0, false}, &trace);
     assert_null(trace.base_k[0]); // no term needed the true cache
-    const uint64_t only_base = products(&p, (kv_kvp_weights){1, 0, 0, 0, 0}, &trace);
-    const uint64_t only_consistency = products(&p, (kv_kvp_weights){0, 0, 1, 0, 0}, &trace);
+    const uint64_t only_base = products(&p, (kv_kvp_weights){1, 0, 0, 0, 0, false}, &trace);
+    const uint64_t only_consistency = products(&p, (kv_kvp_weights){0, 0, 1, 0, 0, false}, &trace);
     assert_null(trace.hidden);
     assert_int_equal(only_consistency, products_of_caches(&p));
     assert_true(all > no_kl && no_kl > no_truth && no_truth > only_base && only_base > only_consistency);
