@@ -13,6 +13,12 @@ typedef struct kv_kvp_given {
     const kv_key_norms *norms;                  // of a base that is not at hand
 } kv_kvp_given;
 
+// Which of its parts a batch will have, to plan with.
+typedef struct kv_kvp_known {
+    bool base_cache, aux_cache;
+    int64_t top_k;
+} kv_kvp_known;
+
 // n_seq sequences of seq_len tokens, row-major. Pointers stay valid until backward.
 typedef struct kv_batch {
     const int32_t *input_ids, *target_ids; // [n_seq · seq_len]

@@ -1,5 +1,6 @@
 // KV prediction's loss: every term and every gradient against double precision, for pairs of models with and
 // without q/k norm, shared or separate sizes; what is frozen stays untouched; what has no weight is not run.
+#include "core/flops.h"
 #include "core/gemm.h"
 #include "core/objective.h"
 #include "tests/reference_model.h"
@@ -442,7 +443,11 @@ static void test_given_parts_stand_for_their_passes(void **state) {
             batch.given = &parts[i];
             double *found = gradient_of(&p, p.base, p.aux, &batch, &weights, &cached);
             // The true cache alone saves nothing while the logits still need the pass.
+            const kv_kvp_known parts_known = {parts[i].base_k != NULL, parts[i].aux_raw_k != NULL,
+                                              parts[i].topk.k};
             assert_true(i == 0 ? kv_gemm_flops() == all : kv_gemm_flops() < all);
+            assert_int_equal(all - kv_gemm_flops(), kv_flops_kvp_spared(&p.base->spec, &p.aux->spec, N_SEQ,
+                                                                        SEQ_LEN, &weights, &parts_known));
             compare_terms(&cached, &online, &weights);
             numeric_compare("gradient", p.predictor->grads, expected, kv_predictor_size(p.predictor), 1e-5);
             free(found);
@@ -464,9 +469,14 @@ static void test_consistency_needs_no_models(void **state) {
         kv_batch batch = whole_batch();
         kv_kvp_terms online, cached;
         double *expected = gradient_of(&p, p.base, p.aux, &batch, &weights, &online);
+        const uint64_t online_flops = kv_gemm_flops();
         batch.given = &g.given;
         double *found = gradient_of(&p, NULL, NULL, &batch, &weights, &cached);
         assert_true(cached.total == online.total && cached.total > 0);
+        const kv_kvp_known parts_known = {true, true, 0};
+        assert_int_equal(
+            online_flops - kv_gemm_flops(),
+            kv_flops_kvp_spared(&p.base->spec, &p.aux->spec, N_SEQ, SEQ_LEN, &weights, &parts_known));
         for (int64_t i = 0; i < kv_predictor_size(p.predictor); i++) assert_true(found[i] == expected[i]);
         free(found);
         free(expected);

@@ -31,6 +31,7 @@ static uint64_t executed(const kv_train_session *run) {
     kv_batches *batches;
     kv_error err = {0};
     kv_tape *tape = kv_tape_create();
+    kv_tape_set_checkpointing(tape, run->config->train.activation_checkpointing);
     const kv_batches_args args = kv_train_batches(&run->text, d->batch_size);
     if (kv_batches_create(&args, &batches, &err) != KV_OK ||
         kv_batches_get(batches, 3, ids, targets, &err) != KV_OK)
@@ -88,9 +89,13 @@ static void test_step_costs_what_it_says(void **state) {
     } cases[] = {
         {"base.yaml", {NULL}},
         {"base.yaml", {"data.micro_batch_size=2", "loss.z_loss=1e-4", NULL}},
+        {"base.yaml", {"train.activation_checkpointing=true", NULL}},
         {"pruned.yaml", {NULL}},
         {"kvp.yaml", {NULL}},
         {"kvp.yaml", {"freeze_aux=true", NULL}},
+        {"kvp.yaml", {"train.activation_checkpointing=true", NULL}},
+        {"kvp.yaml", {"train.activation_checkpointing=true", "freeze_aux=true", "loss.kl=0", NULL}},
+        {"kvp.yaml", {"train.activation_checkpointing=true", "loss.base=0", "loss.kl=0", "loss.aux=0", NULL}},
         {"kvp.yaml", {"data.micro_batch_size=8", "loss.kl=0", NULL}},
         {"kvp.yaml", {"loss.kl=0", "loss.consistency=0", NULL}},
         {"kvp.yaml", {"loss.base=0", "loss.kl=0", "loss.aux=0", NULL}},

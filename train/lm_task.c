@@ -97,7 +97,8 @@ static void lm_describe(const kv_task *task, FILE *out) {
 }
 
 static uint64_t lm_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
-    return kv_flops_lm_step(&((const lm_task *)task)->spec, n_seq, seq_len);
+    return kv_flops_lm_step(&((const lm_task *)task)->spec, n_seq, seq_len,
+                            task->config->train.activation_checkpointing);
 }
 
 static uint64_t lm_validation_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {

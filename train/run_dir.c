@@ -207,11 +207,18 @@ static kv_status load_state(kv_run *run, int64_t step, kv_error *err) {
 
 // ---- Opening -------------------------------------------------------------------------------------------
 
-// What may change between the parts of a run: nothing that has a part in the weights.
-static const char *const may_change[] = {
-    "output",          "data.validation",      "train.checkpoint_every",
-    "train.keep_best", "train.keep_last",      "train.log_every",
-    "train.memory_gb", "train.validate_every", "train.validation_tokens"};
+// What may change between the parts of a run: nothing that has a part in the weights. (Layers computed again
+// give the same bits.)
+static const char *const may_change[] = {"output",
+                                         "data.validation",
+                                         "train.activation_checkpointing",
+                                         "train.checkpoint_every",
+                                         "train.keep_best",
+                                         "train.keep_last",
+                                         "train.log_every",
+                                         "train.memory_gb",
+                                         "train.validate_every",
+                                         "train.validation_tokens"};
 
 static kv_status check_config(const kv_run *run, kv_error *err) {
     char path[PATH_MAX];

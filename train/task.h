@@ -68,8 +68,9 @@ struct kv_task {
     const kv_validation *validation; // borrowed; NULL: none. Set by whoever made the task
     int n_terms;
     const char *term_names[KV_MAX_TERMS];
-    int64_t n_trainable; // weights
-    int64_t n_params;    // after load: the trainable parameters
+    const kv_row_ref *rows; // of the micro-batch at hand, with fixed packing; NULL: of no row of the text
+    int64_t n_trainable;    // weights
+    int64_t n_params;       // after load: the trainable parameters
     kv_param **params;
 };
 

@@ -18,6 +18,7 @@ struct trainer {
     kv_adamw *optimizer;
     kv_schedule schedule;
     int32_t *ids, *targets; // [batch_size · seq_len]
+    kv_row_ref *rows;       // [batch_size], with fixed packing
     uint64_t step_flops;
     kv_progress progress;
     double step_seconds;       // smoothed, for the progress line
@@ -57,7 +58,9 @@ static kv_status prepare(struct trainer *t, kv_error *err) {
     t->tape = kv_tape_create();
     t->ids = malloc(rows * sizeof *t->ids);
     t->targets = malloc(rows * sizeof *t->targets);
-    if (!t->tape || !t->ids || !t->targets) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    t->rows = malloc((size_t)d->batch_size * sizeof *t->rows);
+    if (!t->tape || !t->ids || !t->targets || !t->rows) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_tape_set_checkpointing(t->tape, t->config->train.activation_checkpointing);
     t->schedule = kv_train_schedule(t->config);
     t->step_flops = t->task->ops->flops(t->task, d->micro_batch_size, d->seq_len) *
                     (uint64_t)(d->batch_size / d->micro_batch_size);
@@ -72,6 +75,7 @@ static void clean_up(struct trainer *t) {
     kv_adamw_free(t->optimizer);
     free(t->ids);
     free(t->targets);
+    free(t->rows);
 }
 
 // ---- One step ------------------------------------------------------------------------------------------
@@ -95,6 +99,7 @@ static kv_status accumulate(struct trainer *t, struct step_result *result, kv_er
     for (int64_t start = 0; start < all_rows; start += rows) {
         batch.input_ids = t->ids + start;
         batch.target_ids = t->targets + start;
+        if (d->packing == KV_PACKING_FIXED) t->task->rows = t->rows + start / d->seq_len;
         kv_tape_reset(t->tape);
         kv_tensor *loss = t->task->ops->objective(t->task, t->tape, &batch, result->terms);
         kv_status status = kv_tape_status(t->tape, err);
@@ -112,7 +117,10 @@ static kv_status train_step(struct trainer *t, struct step_result *result, kv_er
     int64_t step = t->run->state.step;
     *result = (struct step_result){.lr = kv_schedule_at(&t->schedule, step)};
     kv_status status = kv_batches_get(t->batches, step, t->ids, t->targets, err);
+    if (status == KV_OK && t->config->data.packing == KV_PACKING_FIXED)
+        status = kv_batches_rows(t->batches, step, t->rows, err);
     if (status == KV_OK) status = accumulate(t, result, err);
+    t->task->rows = NULL;
     if (status != KV_OK) return kv_fail_within(err, status, "step %" PRIi64, step + 1);
     result->grad_norm = kv_grad_norm(t->task->params, t->task->n_params);
     if (!isfinite(result->loss) || !isfinite(result->grad_norm))
