@@ -59,17 +59,23 @@ static double tic_step(const struct extent *y) {
     return power * (ratio < 1.5 ? 1 : ratio < 3.5 ? 2 : ratio < 7.5 ? 5 : 10);
 }
 
+static int64_t last_step(const kv_metrics_table *t) {
+    return t->n > 0 ? t->steps[t->n - 1] : 0;
+}
+
 static void put_axes(const kv_run_status *s, const struct extent *y, FILE *script) {
+    const int64_t trained = last_step(&s->metrics.training), validated = last_step(&s->metrics.validation);
+    const int64_t last = trained > validated ? trained : validated;
     const double step = tic_step(y), low = step * floor(y->low / step), high = step * ceil(y->high / step);
     fprintf(script, "set xrange [0:%" PRIi64 "]\nset yrange [%.9g:%.9g]\nset ytics %.9g\n",
-            s->step > 0 ? s->step : 1, low, high > low ? high : low + step, step);
-    fputs("set border 3\nset tics nomirror out\nset key top right\nset xlabel 'step'\n", script);
+            last > 0 ? last : 1, low, high > low ? high : low + step, step);
+    fputs("set border 3 back\nset tics nomirror out\nset key top right\nset xlabel 'step'\n", script);
 }
 
 static void put_plot(int64_t n_training, int64_t n_validation, bool utf8, FILE *script) {
     fputs("plot ", script);
     if (n_training > 0)
-        fprintf(script, "$training with points pt '%s' title 'training loss'", utf8 ? "·" : ".");
+        fprintf(script, "$training with points pt '%s' title 'training loss'", utf8 ? "·" : "*");
     if (n_validation > 0)
         fprintf(script, "%s$validation with points pt '%s' title 'validation loss'",
                 n_training > 0 ? ", " : "", utf8 ? "●" : "o");
