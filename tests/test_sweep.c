@@ -89,18 +89,18 @@ static const char product_yaml[] = "output: product\n"
 static void test_names_and_order(void **state) {
     (void)state;
     static const char *const names[] = {
-        "plain-consistency=0-predictor=mapping.explicit.layers.0.1.1",
-        "plain-consistency=0-predictor=mapping.separate",
-        "plain-consistency=auto-predictor=mapping.explicit.layers.0.1.1",
-        "plain-consistency=auto-predictor=mapping.separate",
-        "ours-consistency=0-predictor=mapping.explicit.layers.0.1.1-lr=1e-3",
-        "ours-consistency=0-predictor=mapping.explicit.layers.0.1.1-lr=2e-3",
-        "ours-consistency=0-predictor=mapping.separate-lr=1e-3",
-        "ours-consistency=0-predictor=mapping.separate-lr=2e-3",
-        "ours-consistency=auto-predictor=mapping.explicit.layers.0.1.1-lr=1e-3",
-        "ours-consistency=auto-predictor=mapping.explicit.layers.0.1.1-lr=2e-3",
-        "ours-consistency=auto-predictor=mapping.separate-lr=1e-3",
-        "ours-consistency=auto-predictor=mapping.separate-lr=2e-3",
+        "plain-consistency=0-mapping=explicit-layers=0.1.1",
+        "plain-consistency=0-mapping=separate",
+        "plain-consistency=auto-mapping=explicit-layers=0.1.1",
+        "plain-consistency=auto-mapping=separate",
+        "ours-consistency=0-mapping=explicit-layers=0.1.1-lr=1e-3",
+        "ours-consistency=0-mapping=explicit-layers=0.1.1-lr=2e-3",
+        "ours-consistency=0-mapping=separate-lr=1e-3",
+        "ours-consistency=0-mapping=separate-lr=2e-3",
+        "ours-consistency=auto-mapping=explicit-layers=0.1.1-lr=1e-3",
+        "ours-consistency=auto-mapping=explicit-layers=0.1.1-lr=2e-3",
+        "ours-consistency=auto-mapping=separate-lr=1e-3",
+        "ours-consistency=auto-mapping=separate-lr=2e-3",
     };
     put_sweep("product.yaml", product_yaml);
     sweep(0, "product.yaml", ARGS("--dry-run"));
@@ -127,7 +127,7 @@ static void test_what_wins(void **state) {
     (void)state;
     put_sweep("wins.yaml",
               "output: wins\ntrain: ../pair.yaml\nset: {loss.kl: 1, loss.aux: 0.5, train.steps: 0}\n"
-              "grid: {loss.consistency: [0, 0.25]}\n"
+              "grid: {loss: [{consistency: 0}, {consistency: 0.25}]}\n"
               "arms: [{name: a}, {name: b, set: {loss.kl: 2, seed: 7}}]\n");
     sweep(0, "wins.yaml", ARGS("-s", "seed=9"));
     kv_csv_table table;

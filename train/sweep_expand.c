@@ -59,19 +59,21 @@ static const char *short_key(const kv_sweep_file *file, const char *key) {
     return at;
 }
 
-// A value as part of a file's name: "[0, 1]" as 0.1, other characters that do not belong there as _.
+// A value as part of a file's name: "[0, 1]" as 0.1, "{rank: 8, layers: [0, 1]}" as rank=8-layers=0.1, other
+// characters that do not belong there as _.
 static void append_value(FILE *out, const char *value) {
     char text[MAX_VALUE_NAME + 16];
     size_t n = 0;
-    bool cut = false;
-    for (const char *c = value; *c; c++) {
+    int lists = 0;
+    const char *c = value;
+    for (; *c && n < MAX_VALUE_NAME; c++) {
+        lists += (*c == '[') - (*c == ']');
         if (strchr("[]{}\" ", *c)) continue;
         const bool fit = isalnum((unsigned char)*c) || strchr("._+-", *c);
-        cut = n == MAX_VALUE_NAME;
-        if (cut) break;
-        text[n++] = *c == ',' || *c == ':' ? '.' : fit ? *c : '_';
+        const char stands_for = *c == ',' ? (lists ? '.' : '-') : *c == ':' && c[1] == ' ' ? '=' : '_';
+        text[n++] = fit ? *c : stands_for;
     }
-    if (cut) {
+    if (*c) {
         char hash[17];
         kv_hash_text(kv_hash64(0, value, strlen(value)), hash);
         n -= 8, n += (size_t)sprintf(text + n, "~%.6s", hash);
@@ -104,8 +106,10 @@ static char *make_name(const struct choice *c) {
     if (c->arm->name) fputs(c->arm->name, out);
     for (size_t i = 0; i < n_axes(c); i++) {
         const kv_sweep_axis *axis = chosen_axis(c, i);
-        fprintf(out, "%s%s=", i || c->arm->name ? "-" : "", short_key(c->file, axis->key));
-        append_value(out, axis->values[c->value[i]]);
+        const char *value = axis->values[c->value[i]];
+        if (i || c->arm->name) fputc('-', out);
+        if (*value != '{') fprintf(out, "%s=", short_key(c->file, axis->key)); // a group names its keys
+        append_value(out, value);
     }
     if (fclose(out) != 0) {
         free(name);
@@ -259,25 +263,33 @@ static kv_status expand_arm(const kv_sweep_args *args, kv_sweep *sweep, const kv
 
 // ---- What differs --------------------------------------------------------------------------------------
 
+static size_t n_leaves(const kv_sweep_axes *axes) {
+    size_t n = 0;
+    for (size_t i = 0; i < axes->n; i++) n += axes->items[i].n_leaves;
+    return n;
+}
+
 static void add_keys(kv_sweep *sweep, const kv_sweep_axes *axes) {
-    for (size_t i = 0; i < axes->n; i++) {
-        bool known = false;
-        for (size_t k = 0; k < sweep->n_keys; k++)
-            known = known || !strcmp(sweep->keys[k], axes->items[i].key);
-        if (!known) sweep->keys[sweep->n_keys++] = axes->items[i].key;
-    }
+    for (size_t i = 0; i < axes->n; i++)
+        for (size_t leaf = 0; leaf < axes->items[i].n_leaves; leaf++) {
+            const char *key = axes->items[i].leaves[leaf];
+            bool known = false;
+            for (size_t k = 0; k < sweep->n_keys; k++) known = known || !strcmp(sweep->keys[k], key);
+            if (!known) sweep->keys[sweep->n_keys++] = key;
+        }
 }
 
 static kv_status collect_keys(kv_sweep *sweep, kv_error *err) {
-    size_t n = sweep->file.grid.n;
-    for (size_t i = 0; i < sweep->file.n_arms; i++)
-        n += sweep->file.arms[i].set.n + sweep->file.arms[i].grid.n;
+    const kv_sweep_file *file = &sweep->file;
+    size_t n = n_leaves(&file->grid);
+    for (size_t i = 0; i < file->n_arms; i++)
+        n += n_leaves(&file->arms[i].set) + n_leaves(&file->arms[i].grid);
     sweep->keys = calloc(n + 1, sizeof *sweep->keys);
     if (!sweep->keys) return no_memory(err);
-    add_keys(sweep, &sweep->file.grid);
-    for (size_t i = 0; i < sweep->file.n_arms; i++) {
-        add_keys(sweep, &sweep->file.arms[i].set);
-        add_keys(sweep, &sweep->file.arms[i].grid);
+    add_keys(sweep, &file->grid);
+    for (size_t i = 0; i < file->n_arms; i++) {
+        add_keys(sweep, &file->arms[i].set);
+        add_keys(sweep, &file->arms[i].grid);
     }
     return KV_OK;
 }

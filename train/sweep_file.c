@@ -73,6 +73,8 @@ static kv_status read_path(const struct reader *r, const char *key, int id, char
 static void free_axes(kv_sweep_axes *axes) {
     for (size_t i = 0; i < axes->n; i++) {
         for (size_t v = 0; v < axes->items[i].n_values; v++) free(axes->items[i].values[v]);
+        for (size_t k = 0; k < axes->items[i].n_leaves; k++) free(axes->items[i].leaves[k]);
+        free(axes->items[i].leaves);
         free(axes->items[i].values);
         free(axes->items[i].lines);
         free(axes->items[i].key);
@@ -92,6 +94,31 @@ const kv_sweep_axis *kv_sweep_axes_touch(const kv_sweep_axes *axes, const char *
     return NULL;
 }
 
+// What `id`, a value of the key, sets.
+static kv_status add_leaves(const struct reader *r, const char *key, int id, kv_sweep_axis *axis) {
+    const yaml_node_t *node = node_of(r, id);
+    if (node->type != YAML_MAPPING_NODE) {
+        for (size_t k = 0; k < axis->n_leaves; k++)
+            if (strcmp(axis->leaves[k], key) == 0) return KV_OK;
+        char **more = realloc(axis->leaves, (axis->n_leaves + 1) * sizeof *more);
+        if (!more) return no_memory(r);
+        axis->leaves = more;
+        more[axis->n_leaves] = strdup(key);
+        return more[axis->n_leaves++] ? KV_OK : no_memory(r);
+    }
+    kv_status status = KV_OK;
+    for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+         status == KV_OK && pair < node->data.mapping.pairs.top; pair++) {
+        char below[256];
+        const char *name = scalar(r, pair->key);
+        const int n = snprintf(below, sizeof below, "%s.%s", key, name ? name : "");
+        if (!name || n >= (int)sizeof below || !kv_key_valid(below))
+            return wrong(r, line_of(r, pair->key), key, "expected a plain word as key");
+        status = add_leaves(r, below, pair->value, axis);
+    }
+    return status;
+}
+
 static kv_status add_value(const struct reader *r, kv_sweep_axis *axis, int id) {
     char *value = kv_yaml_line(r->doc, id);
     if (!value) return wrong(r, line_of(r, id), axis->key, "found a value too long (or no memory for it)");
@@ -101,7 +128,7 @@ static kv_status add_value(const struct reader *r, kv_sweep_axis *axis, int id) 
         if (strcmp(axis->values[v], value) == 0)
             return wrong(r, line_of(r, id), axis->key, "found %.80s twice, first on line %zu", value,
                          axis->lines[v]);
-    return KV_OK;
+    return add_leaves(r, axis->key, id, axis);
 }
 
 static kv_status read_axis(const struct reader *r, const yaml_node_pair_t *pair, bool grid,

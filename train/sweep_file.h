@@ -8,9 +8,12 @@
 #include <stddef.h>
 
 // One key of a training's configuration and the values it takes, as YAML on one line each. Under `set` it has
-// one value, under `grid` as many as there are in the list.
+// one value, under `grid` as many as there are in the list. A value may be a group of keys, several of which
+// then vary together: `leaves` are the keys of single values and lists in them, or the key itself.
 typedef struct kv_sweep_axis {
     char *key;
+    char **leaves;
+    size_t n_leaves;
     char **values;
     size_t *lines; // of the values, in the sweep's file
     size_t n_values;
