@@ -84,7 +84,8 @@ static void finish(const struct sums *s, const kv_analysis *a, const struct plac
     double total = 0;
     for (int64_t d = 0; d < s->n_features; d++)
         total += s->squares[d] - s->sum[d] * s->sum[d] / (double)s->n_tokens;
-    for (int64_t p = 0; p < a->seq_len; p++) to->error[p] = finite_or_nan(mean_of(to->error[p], a->sequences, s));
+    for (int64_t p = 0; p < a->seq_len; p++)
+        to->error[p] = finite_or_nan(mean_of(to->error[p], a->sequences, s));
     *to->magnitude = finite_or_nan(mean_of(*to->magnitude, s->n_tokens, s));
     *to->explained = total > 0 ? finite_or_nan(1 - s->residual / total) : NAN;
 }
