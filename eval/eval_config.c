@@ -71,6 +71,7 @@ static const cyaml_schema_field_t picture_fields[] = {
     TEXT("x", kv_eval_picture, x),
     TEXT("y", kv_eval_picture, y),
     TEXT("published", kv_eval_picture, published),
+    CYAML_FIELD_BOOL("draw_published", OPTIONAL, kv_eval_picture, draw_published),
     CYAML_FIELD_END,
 };
 
@@ -109,7 +110,7 @@ static const char defaults[] = "seed: 1\n"
                                "bootstrap: 2000\n"
                                "budgets: [1.0, 0.75, 0.5, 0.35, 0.25]\n"
                                "ttft: {prompt_tokens: 0, batch_size: 8, repeats: 5}\n"
-                               "picture: {x: exact, y: accuracy}\n";
+                               "picture: {x: exact, y: accuracy, draw_published: true}\n";
 
 // What a list's entries leave out. The config frees its strings itself, so a default has to be an allocated
 // copy.

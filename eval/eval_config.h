@@ -53,9 +53,10 @@ typedef struct kv_eval_analysis {
 } kv_eval_analysis;
 
 typedef struct kv_eval_picture {
-    char *x;         // exact | paper: which reduction of FLOPs
-    char *y;         // accuracy | retention
-    char *published; // figures of the paper to draw faintly and to copy, see eval/published.h; NULL: none
+    char *x;             // exact | paper: which reduction of FLOPs
+    char *y;             // accuracy | retention
+    char *published;     // figures of the paper, copied to published.csv (eval/published.h); NULL: none
+    bool draw_published; // faintly among one's own
 } kv_eval_picture;
 
 typedef struct kv_eval_config {
