@@ -45,12 +45,15 @@ kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, const kv_batch *batch
 typedef struct kv_kvp_weights {
     float base, aux, consistency, kl;
     float z_loss; // eps, 0 off
+    // The errors k_l1, v_l1 and their sum are wanted even where the consistency has no weight.
+    bool errors;
 } kv_kvp_weights;
 
 typedef struct kv_kvp_terms {
-    kv_lm_loss_terms base, aux;                      // unweighted means; aux zero when its weight is 0
-    double k_l1[KV_MAX_LAYERS], v_l1[KV_MAX_LAYERS]; // mean |K̂-K|, mean |V̂-V| per base layer
-    double consistency;                              // their sum, L_C
+    kv_lm_loss_terms base, aux; // unweighted means; aux zero when its weight is 0
+    // mean |K̂-K|, mean |V̂-V| per base layer; zero when neither the consistency nor the errors are wanted
+    double k_l1[KV_MAX_LAYERS], v_l1[KV_MAX_LAYERS];
+    double consistency; // their sum, L_C
     double total;
 } kv_kvp_terms;
 

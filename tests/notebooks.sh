@@ -60,20 +60,94 @@ quietly() {
 data=runs/quickstart/data
 quietly "$kvdata" atlas --facts 60 --out $data
 quietly "$kvdata" tokenizer --input $data/train.jsonl --vocab-size 384 --out $data/tokenizer
-for split in train predictor_train; do
+for split in train predictor_train held_out; do
   quietly "$kvdata" tokenize --tokenizer $data/tokenizer.model --out $data/$split.h5 $data/$split.jsonl
 done
+
+validation=(-s "data.validation=$data/held_out.h5" -s train.validate_every=5)
 
 train() { # NAME STEPS [OPTION...]: a run of the quickstart's, made small
   quietly "$kvtrain" "$root/configs/quickstart/$1.yaml" -s "train.steps=$2" -s train.warmup_steps=10 -s train.log_every=5 "${@:3}"
 }
-time {
 train base 200 -s model.n_layers=3 -s model.model_dim=48 -s model.head_dim=12 -s model.ffn_dim=96
 for name in aux_small aux_large rival_small rival_large paper_small paper_large ours_small ours_large; do
-  train "$name" 30
+  train "$name" 30 "${validation[@]}"
 done
+quietly "$kveval" "$root/configs/quickstart/eval.yaml" -s analysis.sequences=8 -s ttft.repeats=3 \
+  -s 'ttft.prompts=[8, 32]' -s 'ttft.batches=[8]'
+
+sweep() { # NAME: with the rest of its configuration on standard input
+  { # systems, tasks
+    echo "tokenizer: $data/tokenizer.model"
+    echo "systems: [{name: base, family: base, model: runs/quickstart/base/final/model}]"
+    echo "tasks:"
+    for split in trained held_out; do
+      echo "  - {name: atlas, split: ${split/_/-}, file: $data/questions_$split.jsonl}"
+    done
+    echo "ttft: {prompt_tokens: 16, batch_size: 2, repeats: 3}"
+  } >questions.yaml
+  {
+    echo "output: runs/ablations/$1"
+    echo "eval: questions.yaml"
+    cat
+  } >"$1.yaml"
+  quietly "$kvtrain" --sweep "$1.yaml" -s train.warmup_steps=2 -s train.log_every=5 "${validation[@]}"
 }
-time quietly "$kveval" "$root/configs/quickstart/eval.yaml" -s picture.published=triviaqa-openelm-1.1b -s ttft.repeats=3 -s 'ttft.prompts=[8, 32]' -s 'ttft.batches=[8]'
-column -s, -t < runs/quickstart/results.csv | cut -c1-100
-cp "$root/eval/published/triviaqa-openelm-1.1b.csv" runs/quickstart/published.csv
-ls runs/quickstart
+sweep lambda <<YAML
+set: {train.steps: 10}
+grid: {loss.consistency: [0, auto, 1]}
+arms:
+  - {name: paper, train: $root/configs/quickstart/paper_large.yaml}
+  - {name: ours, train: $root/configs/quickstart/ours_large.yaml}
+YAML
+sweep budget <<YAML
+grid: {train.steps: [10, 20]}
+arms:
+  - {name: ours, train: $root/configs/quickstart/ours_large.yaml}
+  - {name: paper, train: $root/configs/quickstart/paper_large.yaml}
+  - {name: rival, train: $root/configs/quickstart/rival_large.yaml}
+YAML
+
+# ---- The notebooks -------------------------------------------------------------------------------------
+
+# Nothing of the user's own Jupyter, and nothing left in it.
+export IPYTHONDIR=$dir/ipython JUPYTER_CONFIG_DIR=$dir/jupyter JUPYTER_DATA_DIR=$dir/jupyter JUPYTER_RUNTIME_DIR=$dir/jupyter
+export PYDEVD_DISABLE_FILE_VALIDATION=1 KV_FIGURES=$dir/figures
+unset KV_TOUR KV_PARETO KV_CODE KV_TTFT KV_ERRORS KV_ABLATIONS KV_BUDGET
+mkdir notebooks
+cp "$root"/notebooks/*.ipynb "$root"/notebooks/*.py notebooks/
+
+execute() { # NAME
+  jupyter-nbconvert --to markdown --execute --output-dir pages "notebooks/$1.ipynb" >"$1.log" 2>&1 || {
+    echo "failed: notebooks/$1.ipynb" >&2
+    tail -n 30 "$1.log" >&2
+    return 1
+  }
+}
+export -f execute
+printf '%s\n' "${names[@]}" | xargs -P 2 -I '{}' bash -c 'execute {}'
+
+python3 - "$root/notebooks" <<'PYTHON'
+import csv, json, re, sys
+from pathlib import Path
+wrong = []
+# Every picture that a notebook can save, but those of what was not made here: it would take a family that writes programs.
+named = {f"{name}": path.stem for path in sorted(Path(sys.argv[1]).glob("*.ipynb")) for cell in json.loads(path.read_text())["cells"]
+         for name in re.findall(r'draw\.save\(figure, "([^"]+)"\)', "".join(cell["source"]))}
+for name, book in named.items():
+    picture = Path("figures") / f"{name}.png"
+    if name == "pareto-code":
+        continue
+    if not picture.exists():
+        wrong.append(f"{book}: made no figures/{name}.png")
+    elif not 10_000 < picture.stat().st_size < 200_000:
+        wrong.append(f"{book}: figures/{name}.png has {picture.stat().st_size} bytes, expected 10 to 200 kB")
+# What the tour prints is what kveval wrote.
+page = Path("pages/tour.md").read_text()
+for row in csv.DictReader(open("runs/quickstart/results.csv")):
+    a, low, high = (100 * float(row[n]) for n in ("accuracy", "accuracy_low", "accuracy_high"))
+    if not re.search(rf"{re.escape(row['system'])} +{re.escape(row['family'])} +{a:.1f} % +{low:.1f}–{high:.1f} ", page):
+        wrong.append(f"tour: no line that says {row['system']} {a:.1f} % {low:.1f}–{high:.1f} ({row['split']})")
+print("\n".join(wrong) or f"{len(named) - 1} pictures")
+sys.exit(bool(wrong))
+PYTHON

@@ -262,6 +262,71 @@ static void test_pass_may_be_forgotten(void **state) {
     run_free(&r);
 }
 
+// ---- A stage by itself -----------------------------------------------------------------------------------
+
+enum { ROWS = 6, DIM = 5, N_LEAVES = 2 };
+
+// out = (a ⊙ silu(a·Wᵀ) + b, a·Wᵀ): the second is also used for the first, and b's gradient is the first's.
+static void gate(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tensor **out) {
+    kv_param *const *w = what;
+    out[1] = kv_linear(tape, in[0], *w, NULL);
+    out[0] = kv_add(tape, in[2], kv_swiglu(tape, out[1], in[0]));
+}
+
+// The same, of a stage within.
+static void nested_gate(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tensor **out) {
+    kv_stage stage = {.run = gate, .what = what, .what_size = sizeof(kv_param *)};
+    memcpy(stage.in, in, sizeof stage.in);
+    out[0] = stage.out[0] = kv_tape_tensor(tape, ROWS, DIM);
+    out[1] = stage.out[1] = kv_tape_tensor(tape, ROWS, DIM);
+    kv_stage_run(tape, &stage,
+                 kv_tape_wants(tape, (const kv_tensor *const *)in, 3, *(kv_param **)what, NULL));
+}
+
+// Inputs and outputs that others use before and after the stage.
+static float *stage_gradients(kv_stage_fn *run, kv_param *table, kv_param *w) {
+    static const int32_t rows[N_LEAVES][ROWS] = {{0, 3, 2, 2, 1, 0}, {4, 1, 1, 3, 0, 2}};
+    kv_tape *tape = kv_tape_create();
+    kv_error err = {0};
+    kv_tensor *a = kv_embedding(tape, table, rows[0], ROWS), *b = kv_embedding(tape, table, rows[1], ROWS);
+    kv_tensor *before = kv_swiglu(tape, b, a), *out[KV_STAGE_OUTPUTS] = {0};
+    if (run) {
+        kv_stage stage = {.run = run, .what = &w, .what_size = sizeof w, .in = {a, NULL, b}};
+        out[0] = stage.out[0] = kv_tape_tensor(tape, ROWS, DIM);
+        out[1] = stage.out[1] = kv_tape_tensor(tape, ROWS, DIM);
+        assert_true(kv_stage_run(tape, &stage, true));
+    } else {
+        gate(tape, &w, (kv_tensor *[]){a, NULL, b}, out);
+    }
+    kv_tensor *after = kv_swiglu(tape, a, out[1]);
+    kv_tensor *loss = numeric_dot(tape, (kv_tensor *[]){before, out[0], after, a}, 4, 1);
+    memset(table->grad, 0, (size_t)kv_param_size(table) * sizeof(float));
+    memset(w->grad, 0, (size_t)kv_param_size(w) * sizeof(float));
+    expect(kv_tape_backward(tape, loss, &err), &err);
+    const int64_t n = kv_param_size(table), m = kv_param_size(w);
+    float *all = test_alloc(n + m, sizeof *all);
+    memcpy(all, table->grad, (size_t)n * sizeof *all);
+    memcpy(all + n, w->grad, (size_t)m * sizeof *all);
+    kv_tape_free(tape);
+    return all;
+}
+
+static void test_stage(void **state) {
+    (void)state;
+    kv_param table = test_param("table", 5, DIM, KV_F32, true), w = test_param("w", DIM, DIM, KV_F32, true);
+    test_fill(table.data, 5 * DIM, 1, 1);
+    test_fill(w.data, DIM * DIM, 2, 1);
+    float *plain = stage_gradients(NULL, &table, &w), *stage = stage_gradients(gate, &table, &w),
+          *nested = stage_gradients(nested_gate, &table, &w);
+    assert_memory_equal(plain, stage, 10 * DIM * sizeof *plain);
+    assert_memory_equal(plain, nested, 10 * DIM * sizeof *plain);
+    free(plain);
+    free(stage);
+    free(nested);
+    test_param_free(&table);
+    test_param_free(&w);
+}
+
 // ---- Memory --------------------------------------------------------------------------------------------
 
 static size_t peak(struct run *r, bool checkpointing) {
@@ -357,9 +422,13 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_language_model),      cmocka_unit_test(test_prediction),
-        cmocka_unit_test(test_central_differences), cmocka_unit_test(test_pass_may_be_forgotten),
-        cmocka_unit_test(test_memory_is_one_layer), cmocka_unit_test(test_nothing_is_allocated_later),
+        cmocka_unit_test(test_language_model),
+        cmocka_unit_test(test_prediction),
+        cmocka_unit_test(test_central_differences),
+        cmocka_unit_test(test_pass_may_be_forgotten),
+        cmocka_unit_test(test_stage),
+        cmocka_unit_test(test_memory_is_one_layer),
+        cmocka_unit_test(test_nothing_is_allocated_later),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, make_text, NULL);

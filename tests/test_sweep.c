@@ -515,6 +515,22 @@ static void test_jobs(void **state) {
     kv_csv_table_free(&table);
 }
 
+// The project's own, whose models need not be there for that.
+static void test_shipped_sweeps(void **state) {
+    (void)state;
+    static const char *const names[] = {"lambda",    "loss_terms", "kl_weight", "start",
+                                        "layer_map", "aux",        "predictor", "budget"};
+    static const int n_runs[] = {6, 8, 6, 5, 6, 4, 8, 12};
+    for (int i = 0; i < 8; i++) {
+        char path[512], said[64];
+        snprintf(path, sizeof path, "%s/../configs/ablations/%s.yaml", getenv("KV_TEST_DIR"), names[i]);
+        train_expect(0, ARGS("--sweep", path, "--dry-run"));
+        snprintf(said, sizeof said, ": %d runs in runs/ablations/%s\n", n_runs[i], names[i]);
+        expect_said(said);
+    }
+    assert_false(file_exists("runs"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_and_order),
@@ -528,6 +544,7 @@ int main(void) {
         cmocka_unit_test(test_interrupted),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_jobs),
+        cmocka_unit_test(test_shipped_sweeps),
     };
     return cmocka_run_group_tests(tests, set_up, train_teardown);
 }

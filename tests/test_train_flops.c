@@ -58,6 +58,30 @@ static uint64_t executed(const kv_train_session *run) {
     return flops;
 }
 
+// Products of one look at held-out text, which are not those of a step.
+static uint64_t executed_without_backward(const kv_train_session *run) {
+    const kv_data_config *d = &run->config->data;
+    const int64_t n = d->micro_batch_size * d->seq_len;
+    int32_t *ids = test_alloc(n, sizeof *ids);
+    double terms[KV_MAX_TERMS] = {0};
+    kv_cache_errors errors = {0};
+    kv_error err = {0};
+    kv_tape *tape = kv_tape_create();
+    const kv_batch batch = {.input_ids = ids,
+                            .target_ids = ids,
+                            .n_seq = d->micro_batch_size,
+                            .seq_len = d->seq_len,
+                            .ignore_index = -100};
+    kv_tape_set_recording(tape, false);
+    kv_gemm_flops_reset();
+    run->task->ops->validate(run->task, tape, &batch, terms, &errors);
+    const uint64_t flops = kv_gemm_flops();
+    if (kv_tape_status(tape, &err) != KV_OK) fail_msg("%s", err.message);
+    kv_tape_free(tape);
+    free(ids);
+    return flops;
+}
+
 static void test_step_costs_what_it_says(void **state) {
     (void)state;
     static const struct {
@@ -97,6 +121,8 @@ static void test_step_costs_what_it_says(void **state) {
         if (said != done)
             fail_msg("case %zu: said %llu, executed %llu", i, (unsigned long long)said,
                      (unsigned long long)done);
+        const uint64_t looking = run.task->ops->validation_flops(run.task, d->micro_batch_size, d->seq_len);
+        assert_int_equal(looking, executed_without_backward(&run));
         kv_train_session_close(&run);
     }
 }

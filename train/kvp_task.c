@@ -33,6 +33,16 @@ static kv_status kvp_start(kv_task *task, kv_error *err) {
 
 // ---- One step ------------------------------------------------------------------------------------------
 
+static void add_terms(const kvp_task *kvp, const kv_kvp_terms *found, double *terms) {
+    const double values[KVP_TERMS] = {found->base.cross_entropy,
+                                      found->aux.cross_entropy,
+                                      found->consistency,
+                                      found->base.kl,
+                                      found->base.z,
+                                      found->aux.z};
+    for (int i = 0; i < kvp->task.n_terms; i++) terms[i] += values[kvp->term[i]];
+}
+
 static kv_tensor *kvp_objective(kv_task *task, kv_tape *tape, const kv_batch *given_batch, double *terms) {
     kvp_task *kvp = (kvp_task *)task;
     kv_kvp_terms found = {0};
@@ -47,13 +57,24 @@ static kv_tensor *kvp_objective(kv_task *task, kv_tape *tape, const kv_batch *gi
     }
     kv_tensor *loss =
         kv_kvp_objective(tape, kvp->base, kvp->aux, kvp->predictor, batch, &kvp->weights, &found, NULL);
-    const double values[KVP_TERMS] = {found.base.cross_entropy,
-                                      found.aux.cross_entropy,
-                                      found.consistency,
-                                      found.base.kl,
-                                      found.base.z,
-                                      found.aux.z};
-    for (int i = 0; i < task->n_terms; i++) terms[i] += values[kvp->term[i]];
+    add_terms(kvp, &found, terms);
+    return loss;
+}
+
+static kv_tensor *kvp_validate(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
+                               kv_cache_errors *errors) {
+    kvp_task *kvp = (kvp_task *)task;
+    kv_kvp_terms found = {0};
+    kv_kvp_weights weights = kvp->weights;
+    weights.errors = true;
+    kv_tensor *loss =
+        kv_kvp_objective(tape, kvp->base, kvp->aux, kvp->predictor, batch, &weights, &found, NULL);
+    add_terms(kvp, &found, terms);
+    errors->n_layers = kvp->base_spec.n_layers;
+    for (int64_t i = 0; i < errors->n_layers; i++) {
+        errors->key[i] += found.k_l1[i];
+        errors->value[i] += found.v_l1[i];
+    }
     return loss;
 }
 
@@ -68,6 +89,12 @@ static uint64_t kvp_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
     return kv_flops_kvp_step(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, n_seq, seq_len, &kvp->weights,
                              kvp_aux_trained(kvp), task->config->train.activation_checkpointing) -
            kv_flops_kvp_spared(&kvp->base_spec, &kvp->aux_spec, n_seq, seq_len, &kvp->weights, &known);
+}
+
+static uint64_t kvp_validation_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
+    const kvp_task *kvp = (const kvp_task *)task;
+    return kv_flops_kvp_loss_only(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, n_seq, seq_len,
+                                  &kvp->weights);
 }
 
 // ---- Plan ----------------------------------------------------------------------------------------------
@@ -122,9 +149,13 @@ static void kvp_memory(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_t
                   (trained || !kvp->keeps_aux ? 0 : aux_bytes),
         .tape = kv_tape_kvp_bytes(&kvp->base_spec, &kvp->aux_spec, &kvp->weights, trained,
                                   kvp->base_size.wide, &known, n_seq, config->data.seq_len),
+        .validation = kv_tape_kvp_validation_bytes(&kvp->base_spec, &kvp->aux_spec, &kvp->weights,
+                                                   kvp->base_size.wide, n_seq, config->data.seq_len),
         .loading = (kvp->keeps_base ? 0 : (double)kvp->base_size.bytes) + (kvp->keeps_aux ? 0 : aux_bytes),
         .saving = (trained || (config->aux && kvp->aux_size.wide) || !config->aux ? 0 : aux_f32) +
                   (trained || kvp->keeps_aux ? 0 : aux_bytes)};
+    memory->validation += sizeof(float) * kv_predictor_floats(&kvp->shape, &kvp->aux_spec, false) *
+                          (double)(n_seq * config->data.seq_len);
     memory->tape += sizeof(float) * kv_predictor_floats(&kvp->shape, &kvp->aux_spec, trained) *
                     (double)(n_seq * config->data.seq_len);
     if (config->predictor.init == KV_START_LEAST_SQUARES)
@@ -213,9 +244,11 @@ static void kvp_free(kv_task *task) {
 static const kv_task_ops kvp_ops = {.load = kvp_load,
                                     .start = kvp_start,
                                     .objective = kvp_objective,
+                                    .validate = kvp_validate,
                                     .save = kvp_save,
                                     .describe = kvp_describe,
                                     .flops = kvp_flops,
+                                    .validation_flops = kvp_validation_flops,
                                     .memory = kvp_memory,
                                     .free = kvp_free};
 

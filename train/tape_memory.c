@@ -159,6 +159,34 @@ double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, co
     return sizeof(float) * (kept + larger(back, moment) + (base_wide ? 0 : panel(base)));
 }
 
+// Logits go through in blocks where no gradient is wanted of them.
+static double loss_block(const kv_model_spec *spec, double rows, bool teacher) {
+    enum { BLOCK = 1 << 20, LEAST_ROWS = 16 };
+    const double vocab = (double)spec->vocab_size, all = rows * vocab;
+    const double least = larger(LEAST_ROWS * vocab, BLOCK), block = least < all ? least : all;
+    return (teacher ? 2 : 1) * block;
+}
+
+double kv_tape_lm_validation_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    const double moment =
+        larger(rows * largest_layer(spec) + attention_moment(spec, rows), loss_block(spec, rows, false));
+    return sizeof(float) * (rows * frozen_values(spec) + moment);
+}
+
+double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
+                                    const kv_kvp_weights *w, bool base_wide, int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    const bool student = w->base != 0 || w->kl != 0;
+    double kept = frozen_values(aux) + (student ? 2 : 1) * frozen_values(base);
+    for (int64_t i = 0; i < base->n_layers; i++)
+        kept += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
+    double moment = rows * larger(largest_layer(aux), largest_layer(base)) + attention_moment(base, rows);
+    if (w->aux != 0) moment = larger(moment, loss_block(aux, rows, false));
+    if (student) moment = larger(moment, loss_block(base, rows, w->kl != 0));
+    return sizeof(float) * (rows * kept + moment + (base_wide ? 0 : panel(base)));
+}
+
 // core/least_squares.c: a Gram matrix for every aux layer (or two of them) that is read, and the products of
 // each base layer with it; for keys and for values.
 static double normal_equations(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,

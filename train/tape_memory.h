@@ -13,6 +13,12 @@ double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, co
                          bool aux_trained, bool base_wide, const kv_kvp_known *known, int64_t n_seq,
                          int64_t seq_len);
 
+// The same losses of held-out text, with every error of the predicted cache and nothing differentiated.
+double kv_tape_lm_validation_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);
+double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
+                                    const kv_kvp_weights *weights, bool base_wide, int64_t n_seq,
+                                    int64_t seq_len);
+
 // The predictors' least-squares start: the passes of one batch, the normal equations (in double precision)
 // and what one layer's solution works on. Of the predictor, counts, mapping and kind are read. Caches that
 // are known are read instead.

@@ -76,7 +76,9 @@ static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_err
                                      {"train.warmup_steps", s->warmup_steps, 0, max_steps},
                                      {"train.checkpoint_every", s->checkpoint_every, 1, max_steps},
                                      {"train.keep_last", s->keep_last, 1, max_steps},
-                                     {"train.log_every", s->log_every, 1, max_steps}};
+                                     {"train.log_every", s->log_every, 1, max_steps},
+                                     {"train.validate_every", s->validate_every, 1, max_steps},
+                                     {"train.validation_tokens", s->validation_tokens, 1, max_steps}};
     const struct real_range reals[] = {{"train.lr", s->lr, 0, 1e3},
                                        {"train.lr_end", s->lr_end, 0, 1e3},
                                        {"train.warmup_init", s->warmup_init, 0, 1e3},
@@ -89,6 +91,19 @@ static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_err
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
     if (status != KV_OK) return status;
     return check_auto(config, "train.memory_gb", s->memory_text, &s->memory_gb, err);
+}
+
+static kv_status check_validation(const kv_config *config, kv_train_config *t, kv_error *err) {
+    static const char *const keys[] = {"train.validate_every", "train.validation_tokens"};
+    kv_steps_config *s = &t->train;
+    if (!kv_config_has(config, "train.validate_every")) s->validate_every = 100;
+    if (!kv_config_has(config, "train.validation_tokens")) s->validation_tokens = 20000;
+    if (t->data.validation) return KV_OK;
+    if (s->keep_best)
+        return kv_config_fail(config, err, "train.keep_best",
+                              "found true without data.validation, expected held-out text there: the best is "
+                              "what has the lowest loss on it");
+    return forbid(config, keys, LENGTH(keys), "only with data.validation", err);
 }
 
 static kv_status check_mixture(const kv_config *config, const kv_data_config *d, kv_error *err) {
@@ -258,6 +273,7 @@ static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error
     if (!kv_config_has(config, "train.lr_end")) t->train.lr_end = t->train.lr / 10;
     if (!kv_config_has(config, "data.micro_batch_size")) t->data.micro_batch_size = t->data.batch_size;
     if (status == KV_OK) status = check_data(config, &t->data, err);
+    if (status == KV_OK) status = check_validation(config, t, err);
     if (status == KV_OK) status = check_steps(config, &t->train, err);
     if (status == KV_OK) status = check_reals(config, z_loss, 1, err);
     if (status == KV_OK)
