@@ -38,16 +38,23 @@ static const char *aux_name(const kv_train_config *config) {
 
 // ---- Weights -------------------------------------------------------------------------------------------
 
+static kv_status layers_of_base(const kvp_task *kvp, const kv_model *base, kv_model **aux, kv_error *err) {
+    int32_t kept[KV_MAX_LAYERS];
+    const int64_t n = kv_pruned_layers(kvp->base_spec.n_layers, kvp->task.config->predictor.keep, kept);
+    return kv_model_prune(base, kept, n, aux, err);
+}
+
+// Before the base changes its type: layers of it are taken as they are stored.
 static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
     const char *dir = kvp->task.config->aux;
+    const kv_frozen_dtype dtype = kvp->task.config->frozen_dtype;
     char path[PATH_MAX];
     kv_status status = KV_OK;
     if (!dir && !(from && aux_trained(kvp))) {
-        int32_t kept[KV_MAX_LAYERS];
-        const int64_t n = kv_pruned_layers(kvp->base_spec.n_layers, kvp->task.config->predictor.keep, kept);
-        status = kv_model_prune(kvp->base, kept, n, &kvp->aux, err);
+        status = layers_of_base(kvp, kvp->base, &kvp->aux, err);
+        if (status == KV_OK && !aux_trained(kvp)) status = kv_checkpoint_convert(&kvp->aux, dtype, NULL, err);
     } else if (!aux_trained(kvp)) {
-        return kv_checkpoint_load(dir, &kvp->aux, err);
+        return kv_checkpoint_load_frozen(dir, dtype, &kvp->aux, NULL, err);
     } else {
         if (from) status = kv_task_path(path, from, "aux", err);
         if (status == KV_OK) status = kv_checkpoint_load_trainable(from ? path : dir, &kvp->aux, err);
@@ -97,8 +104,9 @@ static kv_status collect_params(kvp_task *kvp, kv_error *err) {
 static kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
     kv_status status = kv_checkpoint_load(task->config->base, &kvp->base, err);
-    if (status == KV_OK) kv_checkpoint_fingerprint(kvp->base, kvp->base_fingerprint);
     if (status == KV_OK) status = load_aux(kvp, from, err);
+    if (status == KV_OK)
+        status = kv_checkpoint_convert(&kvp->base, task->config->frozen_dtype, kvp->base_fingerprint, err);
     if (status == KV_OK && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another aux than the config describes", from);
     if (status == KV_OK) status = load_predictor(kvp, from, err);
@@ -112,6 +120,26 @@ static kv_status kvp_start(kv_task *task, kv_error *err) {
     return kv_least_squares_start(task->config, task->shard, kvp->base, kvp->aux, kvp->predictor, err);
 }
 
+// A frozen aux as it was before it changed its type: what the result is used with.
+static kv_status save_stored_aux(const kvp_task *kvp, const char *path, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    kv_model *stored, *layers;
+    kv_status status = kv_checkpoint_load(config->aux ? config->aux : config->base, &stored, err);
+    if (status == KV_OK && !config->aux) {
+        status = layers_of_base(kvp, stored, &layers, err);
+        kv_model_free(stored);
+        stored = layers;
+    }
+    if (status == KV_OK) status = kv_checkpoint_save(path, stored, err);
+    kv_model_free(stored);
+    return status;
+}
+
+static kv_status save_aux(const kvp_task *kvp, const char *path, kv_error *err) {
+    const bool as_loaded = aux_trained(kvp) || kvp->task.config->frozen_dtype == KV_FROZEN_STORED;
+    return as_loaded ? kv_checkpoint_save(path, kvp->aux, err) : save_stored_aux(kvp, path, err);
+}
+
 static kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
     char path[PATH_MAX];
@@ -120,7 +148,7 @@ static kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *
     if (aux_trained(kvp) || final) {
         status = kv_task_path(path, dir, "aux", err);
         if (status == KV_OK) status = kv_make_dirs(path, err);
-        if (status == KV_OK) status = kv_checkpoint_save(path, kvp->aux, err);
+        if (status == KV_OK) status = save_aux(kvp, path, err);
         const char *origin = task->config->aux ? task->config->aux : task->config->base;
         if (status == KV_OK && final) status = kv_tokenizer_copy(origin, path, err);
     }
