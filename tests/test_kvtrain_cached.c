@@ -2,10 +2,10 @@
 // caches of anything else refused.
 #include "data/h5.h"
 #include "data/pending_file.h"
-#include "data/shard.h"
 #include "tests/train_support.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,24 +23,10 @@ static void kvdata_cache(const char *arguments) {
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) fail_msg("kvdata %s failed", arguments);
 }
 
-static void make_text(const char *path, uint64_t seed) {
-    const kv_shard_info info = {
-        .tokenizer = "0123456789abcdef", .vocab_size = TEST_VOCAB, .bos_id = 1, .eos_id = 2};
-    kv_shard_writer *writer;
-    assert_int_equal(kv_shard_writer_open(path, &info, &writer, NULL), KV_OK);
-    for (int64_t d = 0; d < 40; d++) {
-        int32_t ids[15];
-        for (int64_t i = 0; i < 15; i++) ids[i] = (int32_t)test_below(seed, 15 * d + i, TEST_VOCAB);
-        assert_int_equal(kv_shard_writer_add(writer, ids, 15, NULL), KV_OK);
-    }
-    assert_int_equal(kv_shard_writer_finish(writer, NULL), KV_OK);
-    kv_shard_writer_free(writer);
-}
-
 // Two shards cached in float32, all of the base's logits with them.
 static int setup(void **state) {
     if (train_setup(state)) return -1;
-    make_text("second.h5", 6);
+    make_text("second.h5", 40, 6);
     kvdata_cache(
         "--base base/final/model --aux aux/final/model --seq-len 16 --dtype f32 --top-k 32 --out cache "
         "shard.h5 second.h5");
@@ -59,6 +45,24 @@ static void expect_same_losses(const char *a, const char *b, double tolerance) {
                 fail_msg("step %d: %s is %.9g in %s and %.9g in %s", (int)step, terms[i], x, a, y, b);
         }
     assert_true(metric(a, 15, "loss") < metric(a, 1, "loss"));
+}
+
+// The loss on held-out text after that step.
+static double validation(const char *run, int64_t step) {
+    char path[PATH_MAX], line[4096];
+    double value = (double)NAN;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", run);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file)) {
+        json_t *root = json_loads(line, 0, NULL);
+        const json_t *found = json_object_get(json_object_get(root, "validation"), "loss");
+        if (found && json_integer_value(json_object_get(root, "step")) == step)
+            value = json_number_value(found);
+        json_decref(root);
+    }
+    fclose(file);
+    return value;
 }
 
 // ---- The same runs -------------------------------------------------------------------------------------
@@ -138,6 +142,20 @@ static void test_aux_that_is_not_in_the_cache(void **state) {
     train_expect(
         0, ARGS("fixed.yaml", "--dry-run", "-s", "freeze_aux=true", "-s", "loss={base: 0, kl: 0}", CACHED));
     assert_non_null(strstr(train_output(), "caches of base and aux; in memory: neither model"));
+}
+
+// Held-out text is not in the cache: models that no step needs are in memory for it.
+static void test_validation(void **state) {
+    (void)state;
+    put_file("held.yaml", "extends: fixed.yaml\noutput: online\nfreeze_aux: true\nloss: {base: 0, kl: 0}\n"
+                          "data: {validation: second.h5}\ntrain: {validate_every: 5}\n");
+    train_expect(0, ARGS("held.yaml", FORCE));
+    train_expect(0, ARGS("held.yaml", FORCE, "-o", "cached", CACHED));
+    expect_same_losses("online", "cached", 2e-5);
+    for (int64_t step = 5; step <= 15; step += 5)
+        assert_float_equal(validation("cached", step), validation("online", step), 1e-4);
+    train_expect(0, ARGS("held.yaml", "--dry-run", CACHED));
+    assert_non_null(strstr(train_output(), "in memory: both models"));
 }
 
 // ---- Closed form ---------------------------------------------------------------------------------------
@@ -244,7 +262,7 @@ static void test_refused_caches(void **state) {
     refuse("was made with a base of another shape, from base/final/model, expected one as wide/final/model",
            "base=wide/final/model", "seed=1");
     refuse("was made with an aux of another shape, from aux/final/model", "aux=base/final/model", "seed=1");
-    make_text("third.h5", 9);
+    make_text("third.h5", 40, 9);
     refuse("cache holds none of its 2 files for third.h5: found the content", "data.train=third.h5",
            "seed=1");
     assert_non_null(strstr(train_output(), "expected "));
@@ -317,6 +335,7 @@ int main(void) {
         cmocka_unit_test(test_layers_of_the_base),
         cmocka_unit_test(test_resumed),
         cmocka_unit_test(test_aux_that_is_not_in_the_cache),
+        cmocka_unit_test(test_validation),
         cmocka_unit_test(test_no_steps),
         cmocka_unit_test(test_streams_each_token_once),
         cmocka_unit_test(test_refused_configs),
