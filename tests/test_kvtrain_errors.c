@@ -31,7 +31,7 @@ static void test_resume_refuses(void **state) {
     assert_int_equal(kv_shard_writer_finish(writer, &err), KV_OK);
     kv_shard_writer_free(writer);
     kv_shard_free(shard);
-    train_refuse("key `data.train`: the shard has 140 tokens, expected the 840",
+    train_refuse("key `data.train`: shard.h5 has 140 tokens, expected the 840",
                  ARGS("base.yaml", "-o", "hurt", "--resume"));
     assert_int_equal(rename("kept.h5", "shard.h5"), 0);
     put_file("hurt/checkpoints/step-000030/state.json", "{\"step\": 31}");
