@@ -80,6 +80,16 @@ static void test_predictors(void **state) {
                          "data.micro_batch_size=2"));
 }
 
+// A pass over held-out text takes less than a step, as a rule; where a step needs little of the models, it is
+// what counts.
+static void test_validation(void **state) {
+    (void)state;
+    expect_estimate(ARGS("large.yaml", "-o", "large_held", "-s", "data.validation=shard.h5"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "data.validation=shard.h5", "-s", "data.batch_size=16"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "data.validation=shard.h5", "-s", "freeze_aux=true", "-s",
+                         "loss={base: 0, consistency: 1}", "-s", "data.batch_size=13"));
+}
+
 // Published shapes cost nothing when a run is refused, and --dry-run only says it.
 static void test_refusal(void **state) {
     (void)state;
@@ -118,6 +128,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_language_model),
         cmocka_unit_test(test_predictors),
+        cmocka_unit_test(test_validation),
         cmocka_unit_test(test_refusal),
     };
     return cmocka_run_group_tests(tests, train_setup, train_teardown);
