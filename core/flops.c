@@ -163,6 +163,41 @@ uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, 
     return sum;
 }
 
+uint64_t kv_flops_lm_loss_only(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+    return pass_flops(spec, n_seq, seq_len, FROZEN, false) +
+           loss_flops(spec, n_seq * seq_len, false, false, false);
+}
+
+uint64_t kv_flops_kvp_loss_only(const kv_model_spec *base, const kv_model_spec *aux,
+                                const kv_predictor *predictor, int64_t n_seq, int64_t seq_len,
+                                const kv_kvp_weights *weights) {
+    const int64_t n = n_seq * seq_len;
+    const bool aux_loss = weights->aux != 0, teacher = weights->kl != 0;
+    const struct map_flops maps = predictor_flops(base, aux, predictor, n);
+    uint64_t sum = pass_flops(aux, n_seq, seq_len, FROZEN, !aux_loss) +
+                   pass_flops(base, n_seq, seq_len, FROZEN, !teacher) + maps.up + maps.down;
+    if (aux_loss) sum += loss_flops(aux, n, false, false, false);
+    if (weights->base == 0 && !teacher) return sum;
+    sum += pass_flops(base, n_seq, seq_len, FROZEN, false) + loss_flops(base, n, false, false, teacher);
+    for (int64_t i = 0; i < base->n_layers; i++) sum -= keys_values(base, i, n); // they are predicted
+    return sum;
+}
+
+uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux, int64_t n_seq,
+                             int64_t seq_len, const kv_kvp_weights *weights, const kv_kvp_known *known) {
+    const int64_t n = n_seq * seq_len;
+    const bool kl = weights->kl != 0, cache = weights->consistency != 0 && !known->base_cache;
+    uint64_t sum = known->aux_cache ? pass_flops(aux, n_seq, seq_len, FROZEN, true) : 0;
+    if (kl && known->top_k > 0) {
+        sum += pass_flops(base, n_seq, seq_len, FROZEN, false);
+        sum += loss_flops(base, n, true, false, true) - loss_flops(base, n, true, false, false);
+        if (cache) sum -= pass_flops(base, n_seq, seq_len, FROZEN, true);
+    } else if (!kl && weights->consistency != 0 && known->base_cache) {
+        sum += pass_flops(base, n_seq, seq_len, FROZEN, true);
+    }
+    return sum;
+}
+
 // Keys and values each: XᵀX once for every input (aux layer, or two of them) that is read, XᵀY for every base
 // layer; X has a column of ones.
 uint64_t kv_flops_least_squares(const kv_model_spec *base, const kv_model_spec *aux,

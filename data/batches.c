@@ -1,132 +1,170 @@
-#include "data/shard.h"
+#include "data/batches.h"
 
-#include "core/rng.h"
+#include "data/batch_part.h"
+#include "data/hash.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
-#include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-// The stream of training tokens is epoch after epoch without an end; row r of seq_len + 1 tokens begins at
-// stream position r · seq_len. So a position gives its epoch and its place in it by division, and the order
-// of one epoch, which is drawn anew when another is needed, is all there is to keep.
+enum { SHARE_BITS = 32 };
+
 struct kv_batches {
-    const kv_shard *shard;
-    int64_t n_seq, seq_len;
-    uint64_t seed;
-    int64_t epoch;   // whose order is held, -1: none
-    int64_t *order;  // [n_documents] which document comes i-th
-    int64_t *starts; // [n_documents + 1] where the i-th begins within the epoch
-    int32_t *row;    // [seq_len + 1]
+    int64_t n_parts, n_seq, seq_len;
+    bool fixed;
+    kv_part_rows **parts;
+    uint64_t *shares; // [n_parts] of part i in what the parts before it leave, in units of 2^-32
+    int32_t *row;     // [seq_len + 1]
 };
 
+// Whether a batch, and a row of INT64_MAX parts of it, can be counted.
 static bool sizes_make_sense(int64_t n_seq, int64_t seq_len) {
     int64_t product;
     return n_seq > 0 && seq_len > 0 && seq_len < INT64_MAX / 8 &&
            !__builtin_mul_overflow(n_seq, seq_len, &product);
 }
 
-kv_status kv_batches_create(const kv_shard *shard, int64_t n_seq, int64_t seq_len, uint64_t seed,
-                            kv_batches **batches, kv_error *err) {
+static kv_status check_weights(const kv_batches_args *args, kv_error *err) {
+    for (int64_t i = 0; i < args->n_parts; i++)
+        if (!(args->parts[i].weight > 0 && isfinite(args->parts[i].weight)))
+            return kv_fail(err, KV_ERR_ARGUMENT, "part %" PRIi64 " has weight %g, expected a number above 0",
+                           i, args->parts[i].weight);
+    return args->n_parts > 0 ? KV_OK : kv_fail(err, KV_ERR_ARGUMENT, "there is no corpus to train on");
+}
+
+// Whole numbers, so that counts are exact however many rows there were.
+static kv_status set_shares(kv_batches *batches, const kv_batch_part *parts, kv_error *err) {
+    const uint64_t whole = (uint64_t)1 << SHARE_BITS;
+    double rest = 0;
+    for (int64_t i = batches->n_parts - 1; i >= 0; i--) {
+        rest += parts[i].weight;
+        batches->shares[i] = (uint64_t)llround(ldexp(parts[i].weight / rest, SHARE_BITS));
+        if (batches->shares[i] == 0 || (batches->shares[i] == whole && i < batches->n_parts - 1))
+            return kv_fail(err, KV_ERR_ARGUMENT,
+                           "part %" PRIi64
+                           " has weight %g, which is too far from the others' to be drawn with them",
+                           i, parts[i].weight);
+    }
+    return KV_OK;
+}
+
+// Parts draw independently of each other, even if they are the same corpus.
+static uint64_t part_seed(uint64_t seed, int64_t part) {
+    return part == 0 ? seed : kv_hash64(seed, &part, sizeof part);
+}
+
+static kv_status create_parts(kv_batches *batches, const kv_batches_args *args, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t i = 0; !status && i < args->n_parts; i++) {
+        status = kv_part_rows_create(args->parts[i].corpus, args->seq_len, part_seed(args->seed, i),
+                                     args->fixed, &batches->parts[i], err);
+        if (status && args->n_parts > 1) kv_fail_within(err, status, "part %" PRIi64, i);
+    }
+    return status;
+}
+
+kv_status kv_batches_create(const kv_batches_args *args, kv_batches **batches, kv_error *err) {
     *batches = NULL;
-    if (!sizes_make_sense(n_seq, seq_len))
+    if (!sizes_make_sense(args->n_seq, args->seq_len))
         return kv_fail(err, KV_ERR_ARGUMENT,
                        "a batch of %" PRIi64 " sequences of %" PRIi64
                        " tokens makes no sense, both must be at least 1",
-                       n_seq, seq_len);
-    if (shard->n_tokens < 1)
-        return kv_fail(err, KV_ERR_ARGUMENT, "the token shard has no tokens to train on");
+                       args->n_seq, args->seq_len);
+    kv_status status = check_weights(args, err);
+    if (status) return status;
     kv_batches *made = calloc(1, sizeof *made);
     if (!made) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    made->shard = shard;
-    made->n_seq = n_seq;
-    made->seq_len = seq_len;
-    made->seed = seed;
-    made->epoch = -1;
-    made->order = malloc((size_t)shard->n_documents * sizeof *made->order);
-    made->starts = malloc((size_t)(shard->n_documents + 1) * sizeof *made->starts);
-    made->row = malloc((size_t)(seq_len + 1) * sizeof *made->row);
-    if (!made->order || !made->starts || !made->row) {
-        kv_batches_free(made);
-        return kv_fail(err, KV_ERR_MEMORY, "out of memory for the order of %" PRIi64 " documents",
-                       shard->n_documents);
+    *made = (kv_batches){
+        .n_parts = args->n_parts, .n_seq = args->n_seq, .seq_len = args->seq_len, .fixed = args->fixed};
+    made->parts = calloc((size_t)args->n_parts, sizeof(kv_part_rows *));
+    made->shares = malloc((size_t)args->n_parts * sizeof *made->shares);
+    made->row = malloc((size_t)(args->seq_len + 1) * sizeof *made->row);
+    if (!made->parts || !made->shares || !made->row) {
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for rows of %" PRIi64 " tokens", args->seq_len);
+    } else {
+        status = set_shares(made, args->parts, err);
+        if (!status) status = create_parts(made, args, err);
     }
-    *batches = made;
-    return KV_OK;
+    if (status)
+        kv_batches_free(made);
+    else
+        *batches = made;
+    return status;
 }
 
 void kv_batches_free(kv_batches *batches) {
     if (!batches) return;
-    free(batches->order);
-    free(batches->starts);
+    for (int64_t i = 0; batches->parts && i < batches->n_parts; i++) kv_part_rows_free(batches->parts[i]);
+    free(batches->parts);
+    free(batches->shares);
     free(batches->row);
     free(batches);
 }
 
-static void draw_epoch(kv_batches *batches, int64_t epoch) {
-    if (batches->epoch == epoch) return;
-    const kv_shard *shard = batches->shard;
-    char name[40];
-    snprintf(name, sizeof name, "documents of epoch %" PRIi64, epoch);
-    kv_rng_permutation(kv_rng_stream(batches->seed, name), shard->n_documents, batches->order);
-    batches->starts[0] = 0;
-    for (int64_t i = 0; i < shard->n_documents; i++) {
-        int64_t document = batches->order[i];
-        batches->starts[i + 1] =
-            batches->starts[i] + shard->documents[document + 1] - shard->documents[document];
-    }
-    batches->epoch = epoch;
+// ---- Mixture -------------------------------------------------------------------------------------------
+
+// share · n, rounded: grows by 0 or 1 with n, as the share is at most 1. In halves, for 64 bits to do.
+static int64_t share_of(uint64_t share, int64_t n) {
+    const uint64_t high = (uint64_t)n >> 32, low = (uint64_t)n & UINT32_MAX, half = (uint64_t)1 << 31;
+    return (int64_t)(share * high + ((share * low + half) >> SHARE_BITS));
 }
 
-// The last i with starts[i] <= offset: the document (in this epoch's order) that holds the token, as empty
-// documents share their start with the one behind them.
-static int64_t find_document(const kv_batches *batches, int64_t offset) {
-    int64_t low = 0, high = batches->shard->n_documents;
-    while (high - low > 1) {
-        int64_t middle = low + (high - low) / 2;
-        if (batches->starts[middle] <= offset)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-// n tokens of the endless stream from `position` on.
-static void copy_stream(kv_batches *batches, int64_t position, int64_t n, int32_t *out) {
-    const kv_shard *shard = batches->shard;
-    while (n > 0) {
-        draw_epoch(batches, position / shard->n_tokens);
-        int64_t offset = position % shard->n_tokens;
-        for (int64_t i = find_document(batches, offset); i < shard->n_documents && n > 0; i++) {
-            int64_t count = batches->starts[i + 1] - offset;
-            if (count > n) count = n;
-            int64_t from = shard->documents[batches->order[i]] + offset - batches->starts[i];
-            memcpy(out, shard->tokens + from, (size_t)count * sizeof *out);
-            out += count;
-            n -= count;
-            offset += count;
-            position += count;
+// The part of row `row` of the mixture, and which of the part's rows it is: the first part takes its share of
+// all rows, the second its share of the rows that leaves, and so on.
+static int64_t part_of(const kv_batches *batches, int64_t row, int64_t *row_of_part) {
+    int64_t part = 0;
+    for (; part < batches->n_parts - 1; part++) {
+        const int64_t before = share_of(batches->shares[part], row);
+        if (share_of(batches->shares[part], row + 1) > before) {
+            *row_of_part = before;
+            return part;
         }
+        row -= before;
     }
+    *row_of_part = row;
+    return part;
+}
+
+static kv_status first_row(const kv_batches *batches, int64_t step, int64_t *row, kv_error *err) {
+    int64_t end, position;
+    const bool fits = step >= 0 && !__builtin_mul_overflow(step, batches->n_seq, row) &&
+                      !__builtin_add_overflow(*row, batches->n_seq, &end) &&
+                      !__builtin_mul_overflow(end, batches->seq_len, &position) && position < INT64_MAX;
+    return fits ? KV_OK : kv_fail(err, KV_ERR_RANGE, "there is no batch for step %" PRIi64, step);
 }
 
 kv_status kv_batches_get(kv_batches *batches, int64_t step, int32_t *input_ids, int32_t *target_ids,
                          kv_error *err) {
-    int64_t seq_len = batches->seq_len, position, end;
-    bool fits = step >= 0 && !__builtin_mul_overflow(step, batches->n_seq * seq_len, &position) &&
-                !__builtin_add_overflow(position, batches->n_seq * seq_len + 1, &end);
-    if (!fits) return kv_fail(err, KV_ERR_RANGE, "there is no batch for step %" PRIi64, step);
-    for (int64_t row = 0; row < batches->n_seq; row++) {
-        copy_stream(batches, position + row * seq_len, seq_len + 1, batches->row);
-        memcpy(input_ids + row * seq_len, batches->row, (size_t)seq_len * sizeof *input_ids);
-        memcpy(target_ids + row * seq_len, batches->row + 1, (size_t)seq_len * sizeof *target_ids);
+    const int64_t seq_len = batches->seq_len;
+    int64_t first = 0;
+    kv_status status = first_row(batches, step, &first, err);
+    for (int64_t i = 0; !status && i < batches->n_seq; i++) {
+        int64_t row, part = part_of(batches, first + i, &row);
+        status = kv_part_rows_get(batches->parts[part], row, batches->row, err);
+        if (status) break;
+        memcpy(input_ids + i * seq_len, batches->row, (size_t)seq_len * sizeof *input_ids);
+        memcpy(target_ids + i * seq_len, batches->row + 1, (size_t)seq_len * sizeof *target_ids);
     }
-    return KV_OK;
+    return status;
 }
 
-double kv_batches_epochs(const kv_batches *batches, int64_t steps) {
-    return (double)steps * (double)batches->n_seq * (double)batches->seq_len /
-           (double)batches->shard->n_tokens;
+kv_status kv_batches_rows(kv_batches *batches, int64_t step, kv_row_ref *rows, kv_error *err) {
+    if (!batches->fixed)
+        return kv_fail(err, KV_ERR_ARGUMENT, "only fixed packing has rows that can be named");
+    int64_t first = 0;
+    kv_status status = first_row(batches, step, &first, err);
+    for (int64_t i = 0; !status && i < batches->n_seq; i++) {
+        int64_t row;
+        rows[i].part = part_of(batches, first + i, &row);
+        kv_part_rows_find(batches->parts[rows[i].part], row, &rows[i].shard, &rows[i].row);
+    }
+    return status;
+}
+
+double kv_batches_epochs(const kv_batches *batches, int64_t part, int64_t steps) {
+    int64_t row = steps * batches->n_seq;
+    for (int64_t i = 0; i < part; i++) row -= share_of(batches->shares[i], row);
+    if (part < batches->n_parts - 1) row = share_of(batches->shares[part], row);
+    return kv_part_rows_epochs(batches->parts[part], row);
 }

@@ -88,7 +88,8 @@ static kv_status add_document(kv_config *config, yaml_document_t *doc, const str
     char *target;
     size_t line = 0;
     kv_status status = take_extends(doc, chain->path, &target, &line, err);
-    if (status == KV_OK) status = kv_config_check(doc, config->schema, chain->path, "", err);
+    if (status == KV_OK && config->schema)
+        status = kv_config_check(doc, config->schema, chain->path, "", err);
     if (status == KV_OK && target) {
         kv_error inner;
         status = add_file(config, target, chain, &inner);
@@ -150,7 +151,7 @@ static kv_status add_override(kv_config *config, const char *override, kv_error 
     kv_status status = key ? kv_yaml_parse(equals + 1, strlen(equals + 1), label, true, &doc, err)
                            : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", label);
     if (status == KV_OK) {
-        status = kv_config_check(&doc, config->schema, label, key, err);
+        if (config->schema) status = kv_config_check(&doc, config->schema, label, key, err);
         int source = status == KV_OK ? kv_tree_add_source(&config->tree, label) : 0;
         if (source < 0) status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", label);
         if (status == KV_OK) status = kv_tree_set(&config->tree, key, &doc, source, err);
@@ -202,7 +203,7 @@ kv_status kv_config_load_with_defaults(const char *defaults, const char *path, c
     if (status == KV_OK) status = add_file(config, path, NULL, err);
     for (size_t i = 0; status == KV_OK && i < n_overrides; i++)
         status = add_override(config, overrides[i], err);
-    if (status == KV_OK) status = load_struct(config, err);
+    if (status == KV_OK && schema) status = load_struct(config, err);
     if (status == KV_OK)
         *out = config;
     else
@@ -256,6 +257,15 @@ kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key
         origin->source != config->defaults && strncmp(source, "-s ", 3) != 0 && (id || deepest > 1);
     return kv_fail(err, KV_ERR_FORMAT, "%.240s:%zu: key `%s`: %s", from_file ? source : config->path,
                    from_file ? origin->line : 1, key, message);
+}
+
+char *kv_config_value(const kv_config *config, const char *key) {
+    kv_config_tree *tree = tree_of(config);
+    const int id = kv_tree_find(tree, key, NULL);
+    const yaml_node_t *node = id ? yaml_document_get_node(&tree->doc, id) : NULL;
+    if (!node) return NULL;
+    if (node->type == YAML_SCALAR_NODE) return strdup((const char *)node->data.scalar.value);
+    return kv_yaml_line(&tree->doc, id);
 }
 
 char *kv_config_text(const kv_config *config) {

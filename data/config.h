@@ -15,7 +15,8 @@
 typedef struct kv_config kv_config; // the merged document
 
 // All mappings in `schema` must be optional fields (CYAML_FLAG_OPTIONAL) so that parts can be checked alone;
-// fill defaults in afterwards with kv_config_has. On failure *config is NULL.
+// fill defaults in afterwards with kv_config_has. On failure *config is NULL. Without a schema (NULL) nothing
+// is checked and there is no struct: the merged document of a file that another program will check.
 kv_status kv_config_load(const char *path, const char *const *overrides, size_t n_overrides,
                          const cyaml_schema_value_t *schema, kv_config **config, kv_error *err);
 // The same on top of `defaults`, YAML text of the program's own that every other source wins over (may be
@@ -36,6 +37,10 @@ bool kv_config_has(const kv_config *config, const char *key);
 // file's first. For range and consistency checks after loading; list entries are "systems[2].name".
 kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+// What is set at "a.b[2].c", defaults included: a single value as it is, a list or group of keys as YAML on
+// one line. NULL when nothing is, or out of memory. Caller frees.
+char *kv_config_value(const kv_config *config, const char *key);
 
 // The merged document as YAML text (what a run directory keeps). Caller frees; NULL when out of memory.
 char *kv_config_text(const kv_config *config);

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <yaml.h>
 
 typedef struct kv_config_origin {
@@ -29,6 +30,11 @@ kv_status kv_yaml_parse(const char *text, size_t size, const char *label, bool a
 
 // Value of `key` in mapping node `mapping`, 0 when absent.
 int kv_yaml_get(yaml_document_t *doc, int mapping, const char *key);
+
+// A node as YAML on one line. Caller frees; NULL when out of memory, or when aliases make it too long.
+char *kv_yaml_line(yaml_document_t *doc, int id);
+// A text as a YAML value on one line, in double quotes.
+void kv_yaml_quote(FILE *out, const char *text);
 
 // An empty mapping. kv_tree_free accepts a zeroed struct.
 kv_status kv_tree_create(kv_config_tree *tree, kv_error *err);

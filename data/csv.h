@@ -4,6 +4,8 @@
 
 #include "core/status.h"
 
+#include <stdint.h>
+
 typedef struct kv_csv kv_csv;
 
 // `header` is written as it is. On failure *csv is NULL.
@@ -17,3 +19,23 @@ void kv_csv_end_row(kv_csv *csv);
 
 // Closes, also after a failure: `so_far` is passed on then. A write that failed on the way shows here.
 kv_status kv_csv_close(kv_csv *csv, kv_status so_far, kv_error *err);
+
+// ---- Reading -------------------------------------------------------------------------------------------
+
+// A table that was read: its first row are the names of its columns. Belongs to whom read it.
+typedef struct kv_csv_table {
+    int64_t n_columns, n_rows;
+    char **names; // [n_columns]
+    char **cells; // [n_rows · n_columns], row by row
+    char *text;   // what the two point into
+} kv_csv_table;
+
+// Reads a file of at most 64 MiB, quoted fields included. KV_ERR_FORMAT naming file and line where a row has
+// more or fewer fields than the first, or a quote does not end. On failure *table is empty.
+kv_status kv_csv_read(const char *path, kv_csv_table *table, kv_error *err);
+void kv_csv_table_free(kv_csv_table *table);
+
+// Number of the column, or -1.
+int64_t kv_csv_column(const kv_csv_table *table, const char *name);
+// The cell in that column, "" for column -1.
+const char *kv_csv_cell(const kv_csv_table *table, int64_t row, int64_t column);

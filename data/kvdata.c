@@ -15,8 +15,8 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"atlas", kvdata_atlas},       {"snippets", kvdata_snippets}, {"tokenizer", kvdata_tokenizer},
-    {"tokenize", kvdata_tokenize}, {"inspect", kvdata_inspect},   {"encode", kvdata_encode},
-    {"decode", kvdata_decode},
+    {"tokenize", kvdata_tokenize}, {"cache", kvdata_cache},       {"inspect", kvdata_inspect},
+    {"encode", kvdata_encode},     {"decode", kvdata_decode},
 };
 
 static const char doc[] =
@@ -26,6 +26,7 @@ static const char doc[] =
     "  snippets   make up small Python tasks in HumanEval's format\n"
     "  tokenizer  train a SentencePiece tokenizer\n"
     "  tokenize   turn text into a token shard for kvtrain\n"
+    "  cache      keep what frozen models make of a corpus, for kvtrain\n"
     "  inspect    describe any file the programs read or write\n"
     "  encode     text to token ids\n"
     "  decode     token ids to text\n"

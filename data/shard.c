@@ -1,8 +1,11 @@
 #include "data/shard.h"
 
 #include "data/h5.h"
+#include "data/hash.h"
+#include "data/shard_hash.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,6 +65,37 @@ static kv_status check_tokens(const kv_shard *shard, const char *path, kv_error 
     return KV_OK;
 }
 
+static void hash_content(const kv_shard *shard, char out[17]) {
+    uint64_t tokens = 0, documents = 0;
+    for (int64_t i = 0; i < shard->n_tokens; i += KV_SHARD_TOKEN_PIECE) {
+        const int64_t left = shard->n_tokens - i,
+                      n = left < KV_SHARD_TOKEN_PIECE ? left : KV_SHARD_TOKEN_PIECE;
+        tokens = kv_hash64(tokens, shard->tokens + i, (size_t)n * sizeof *shard->tokens);
+    }
+    for (int64_t i = 0; i <= shard->n_documents; i += KV_SHARD_DOCUMENT_PIECE) {
+        const int64_t left = shard->n_documents + 1 - i,
+                      n = left < KV_SHARD_DOCUMENT_PIECE ? left : KV_SHARD_DOCUMENT_PIECE;
+        documents = kv_hash64(documents, shard->documents + i, (size_t)n * sizeof *shard->documents);
+    }
+    kv_shard_hash(tokens, documents, out);
+}
+
+// The hash the shard says it has; empty for an old one.
+static kv_status read_hash(hid_t file, char hash[17], kv_error *err) {
+    hash[0] = 0;
+    return H5Aexists(file, "hash") > 0 ? kv_h5_attr_string(file, "/", "hash", hash, 17, err) : KV_OK;
+}
+
+static kv_status check_hash(hid_t file, kv_shard *shard, const char *path, kv_error *err) {
+    char said[17];
+    hash_content(shard, shard->hash);
+    kv_status status = read_hash(file, said, err);
+    if (!status && said[0] && strcmp(said, shard->hash) != 0)
+        status = kv_fail(err, KV_ERR_FORMAT, "%s: damaged, the content has hash %s, expected %s", path,
+                         shard->hash, said);
+    return status;
+}
+
 static kv_status read_shard(hid_t file, const char *path, kv_shard *shard, kv_error *err) {
     int dims = 0;
     int64_t shape[8] = {0};
@@ -77,17 +111,49 @@ static kv_status read_shard(hid_t file, const char *path, kv_shard *shard, kv_er
         return kv_fail(err, KV_ERR_FORMAT, "%s: documents is not a list of starts with the end last", path);
     shard->n_documents = shape[0] - 1;
     status = check_documents(shard, path, err);
-    return status ? status : check_tokens(shard, path, err);
+    if (!status) status = check_tokens(shard, path, err);
+    return status ? status : check_hash(file, shard, path, err);
 }
 
-kv_status kv_shard_read_info(const char *path, kv_shard_info *info, kv_error *err) {
-    *info = (kv_shard_info){0};
+// Length of a list, without reading it.
+static kv_status read_length(hid_t file, const char *path, const char *name, int64_t *n, kv_error *err) {
+    hid_t dataset = kv_h5_exists(file, name) ? H5Dopen2(file, name, H5P_DEFAULT) : -1;
+    hid_t space = dataset >= 0 ? H5Dget_space(dataset) : -1;
+    hsize_t length = 0;
+    const bool list = space >= 0 && H5Sget_simple_extent_ndims(space) == 1 &&
+                      H5Sget_simple_extent_dims(space, &length, NULL) == 1;
+    if (space >= 0) H5Sclose(space);
+    if (dataset >= 0) H5Dclose(dataset);
+    *n = (int64_t)length;
+    return list && length <= INT64_MAX / 16 ? KV_OK
+                                            : kv_fail(err, KV_ERR_FORMAT, "%s: %s is not a list", path, name);
+}
+
+static kv_status read_summary(hid_t file, const char *path, kv_shard_summary *summary, kv_error *err) {
+    int64_t n_starts = 0;
+    kv_status status = read_attributes(file, path, &summary->info, err);
+    if (!status) status = read_length(file, path, "tokens", &summary->n_tokens, err);
+    if (!status) status = read_length(file, path, "documents", &n_starts, err);
+    if (!status && n_starts < 1)
+        status = kv_fail(err, KV_ERR_FORMAT, "%s: documents is not a list of starts with the end last", path);
+    summary->n_documents = n_starts - 1;
+    return status ? status : read_hash(file, summary->hash, err);
+}
+
+kv_status kv_shard_read_summary(const char *path, kv_shard_summary *summary, kv_error *err) {
+    *summary = (kv_shard_summary){0};
     hid_t file = -1;
     kv_status status = kv_h5_open(path, &file, err);
     if (status) return status;
-    status = read_attributes(file, path, info, err);
+    status = read_summary(file, path, summary, err);
     H5Fclose(file);
-    return status;
+    if (status || summary->hash[0]) return status;
+    kv_shard *shard;
+    status = kv_shard_open(path, &shard, err);
+    if (status) return status;
+    memcpy(summary->hash, shard->hash, sizeof summary->hash);
+    kv_shard_free(shard);
+    return KV_OK;
 }
 
 kv_status kv_shard_open(const char *path, kv_shard **shard, kv_error *err) {

@@ -2,13 +2,14 @@
 
 #include "data/h5.h"
 #include "data/pending_file.h"
+#include "data/shard_hash.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { chunk_tokens = 65536, chunk_documents = 4096, deflate_level = 4 };
+enum { deflate_level = 4 };
 
 // A one-dimensional dataset that grows by whole buffers.
 struct column {
@@ -16,6 +17,7 @@ struct column {
     hsize_t written;
     size_t used, capacity, width;
     char *buffer;
+    uint64_t hash; // of what was written
 };
 
 struct kv_shard_writer {
@@ -24,6 +26,7 @@ struct kv_shard_writer {
     kv_shard_info info;
     struct column tokens, documents;
     int64_t n_tokens;
+    char hash[17]; // after finish
 };
 
 static kv_status cannot_write(const kv_shard_writer *writer, kv_error *err) {
@@ -39,7 +42,9 @@ static kv_status column_create(kv_shard_writer *writer, struct column *column, c
     hsize_t nothing = 0, unlimited = H5S_UNLIMITED, chunk = capacity;
     hid_t space = H5Screate_simple(1, &nothing, &unlimited);
     hid_t layout = H5Pcreate(H5P_DATASET_CREATE);
-    if (space >= 0 && layout >= 0 && H5Pset_chunk(layout, 1, &chunk) >= 0 && H5Pset_shuffle(layout) >= 0 &&
+    // Without times equal content makes equal files.
+    if (space >= 0 && layout >= 0 && H5Pset_obj_track_times(layout, false) >= 0 &&
+        H5Pset_chunk(layout, 1, &chunk) >= 0 && H5Pset_shuffle(layout) >= 0 &&
         H5Pset_deflate(layout, deflate_level) >= 0 && H5Pset_fletcher32(layout) >= 0)
         column->dataset = H5Dcreate2(writer->file, name, type, space, H5P_DEFAULT, layout, H5P_DEFAULT);
     if (space >= 0) H5Sclose(space);
@@ -59,6 +64,7 @@ static bool column_flush(struct column *column) {
               H5Dwrite(column->dataset, column->type, memory, space, H5P_DEFAULT, column->buffer) >= 0;
     if (memory >= 0) H5Sclose(memory);
     if (space >= 0) H5Sclose(space);
+    column->hash = kv_hash64(column->hash, column->buffer, column->used * column->width);
     column->written = size;
     column->used = 0;
     return ok;
@@ -100,10 +106,11 @@ static kv_status create_layout(kv_shard_writer *writer, kv_error *err) {
     kv_status status = kv_h5_create(writer->pending.path, &writer->file, err);
     if (!status) status = write_attributes(writer->file, &writer->info, err);
     if (!status)
-        status = column_create(writer, &writer->tokens, "tokens", H5T_NATIVE_INT32, chunk_tokens, err);
-    if (!status)
         status =
-            column_create(writer, &writer->documents, "documents", H5T_NATIVE_INT64, chunk_documents, err);
+            column_create(writer, &writer->tokens, "tokens", H5T_NATIVE_INT32, KV_SHARD_TOKEN_PIECE, err);
+    if (!status)
+        status = column_create(writer, &writer->documents, "documents", H5T_NATIVE_INT64,
+                               KV_SHARD_DOCUMENT_PIECE, err);
     if (!status && !column_append(&writer->documents, &writer->n_tokens, 1))
         status = cannot_write(writer, err);
     return status;
@@ -150,6 +157,8 @@ static bool close_file(kv_shard_writer *writer) {
 
 kv_status kv_shard_writer_finish(kv_shard_writer *writer, kv_error *err) {
     bool ok = column_flush(&writer->tokens) && column_flush(&writer->documents);
+    kv_shard_hash(writer->tokens.hash, writer->documents.hash, writer->hash);
+    ok = ok && kv_h5_set_string(writer->file, "/", "hash", writer->hash, NULL) == KV_OK;
     ok = ok && H5Fflush(writer->file, H5F_SCOPE_LOCAL) >= 0;
     ok = close_file(writer) && ok;
     if (!ok) {
@@ -158,6 +167,10 @@ kv_status kv_shard_writer_finish(kv_shard_writer *writer, kv_error *err) {
         return status;
     }
     return kv_pending_commit(&writer->pending, err);
+}
+
+const char *kv_shard_writer_hash(const kv_shard_writer *writer) {
+    return writer->hash;
 }
 
 void kv_shard_writer_free(kv_shard_writer *writer) {

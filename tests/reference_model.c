@@ -200,18 +200,39 @@ void ref_final_norm(const ref_model *m, int64_t n, const double *hidden, double 
                 (double)m->model->spec.norm_eps, y);
 }
 
+// y[n, out] = (up ·) weight applied to an aux layer of x[], or to two side by side, plus bias.
+static void predict_one(const kv_predictor *p, const ref_params *weights, const kv_model_spec *aux, int64_t i,
+                        int64_t n, double *const *x, const kv_param *weight, const kv_param *down,
+                        const kv_param *bias, double *y) {
+    const int64_t j = p->mapping[i], next = j + 1 < aux->n_layers ? j + 1 : j - 1;
+    const int64_t first = aux->layers[j].n_kv_heads * aux->head_dim;
+    const int64_t second = p->kind.aux_layers == 2 ? aux->layers[next].n_kv_heads * aux->head_dim : 0;
+    const int64_t in = first + second, rank = p->kind.rank;
+    double *input = test_alloc(n * in, sizeof *input), *middle = test_alloc(n * (rank + 1), sizeof *middle);
+    double *zero = test_alloc(rank + 1, sizeof *zero);
+    for (int64_t t = 0; t < n; t++) {
+        memcpy(input + t * in, x[j] + t * first, (size_t)first * sizeof *input);
+        if (second) memcpy(input + t * in + first, x[next] + t * second, (size_t)second * sizeof *input);
+    }
+    if (rank > 0) ref_linear(n, rank, in, input, ref_value(weights, down), zero, middle);
+    ref_linear(n, weight->rows, rank > 0 ? rank : in, rank > 0 ? middle : input, ref_value(weights, weight),
+               ref_value(weights, bias), y);
+    free(input);
+    free(middle);
+    free(zero);
+}
+
 void ref_predict(const kv_predictor *predictor, const ref_params *weights, const ref_model *base,
                  const ref_model *aux, int64_t n, const ref_cache *aux_cache, ref_cache *predicted) {
-    const kv_model_spec *spec = &base->model->spec;
-    for (int64_t i = 0; i < spec->n_layers; i++) {
-        const int64_t j = predictor->mapping[i], kv_heads = spec->layers[i].n_kv_heads;
-        const int64_t out = kv_heads * spec->head_dim;
-        const int64_t in = aux->model->spec.layers[j].n_kv_heads * aux->model->spec.head_dim;
-        ref_linear(n, out, in, aux_cache->raw_k[j], ref_value(weights, &predictor->key_w[i]),
-                   ref_value(weights, &predictor->key_b[i]), predicted->k[i]);
-        normalise_heads(base, n, kv_heads, &base->model->layers[i].k_norm, predicted->k[i]);
-        ref_linear(n, out, in, aux_cache->v[j], ref_value(weights, &predictor->value_w[i]),
-                   ref_value(weights, &predictor->value_b[i]), predicted->v[i]);
+    const kv_predictor *p = predictor;
+    const kv_model_spec *from = &aux->model->spec;
+    for (int64_t i = 0; i < base->model->spec.n_layers; i++) {
+        predict_one(p, weights, from, i, n, aux_cache->raw_k, &p->key_w[i],
+                    p->key_down ? &p->key_down[i] : NULL, &p->key_b[i], predicted->k[i]);
+        normalise_heads(base, n, base->model->spec.layers[i].n_kv_heads, &base->model->layers[i].k_norm,
+                        predicted->k[i]);
+        predict_one(p, weights, from, i, n, aux_cache->v, &p->value_w[i],
+                    p->value_down ? &p->value_down[i] : NULL, &p->value_b[i], predicted->v[i]);
     }
 }
 

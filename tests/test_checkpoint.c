@@ -346,6 +346,16 @@ static void test_random_model(void **state) {
     kv_model_free(trainable);
 }
 
+static void assert_same_predictor(kv_predictor *a, kv_predictor *b) {
+    kv_param *in_a[KV_PREDICTOR_PARAMS], *in_b[KV_PREDICTOR_PARAMS];
+    int64_t n = kv_predictor_params(a, in_a);
+    assert_int_equal(kv_predictor_params(b, in_b), n);
+    for (int64_t i = 0; i < n; i++)
+        assert_memory_equal(in_a[i]->data, in_b[i]->data, (size_t)kv_param_size(in_a[i]) * sizeof(float));
+    assert_memory_equal(a->mapping, b->mapping, (size_t)a->n_base_layers * sizeof a->mapping[0]);
+    assert_true(kv_predictor_is_kind(a, &b->kind));
+}
+
 static void test_random_predictor(void **state) {
     (void)state;
     kv_model_spec base, pruned, separate;
@@ -373,6 +383,24 @@ static void test_random_predictor(void **state) {
     must(kv_predictor_load("random", &base, &pruned, NULL, mapping, &a, &err), &err);
     assert_memory_equal(a->mapping, mapping, sizeof mapping);
     kv_predictor_free(a);
+    must(kv_predictor_load("random:rank=7:aux_layers=2@5", &base, &separate, NULL, NULL, &a, &err), &err);
+    assert_true(kv_predictor_is_kind(a, &(kv_predictor_kind){7, 2}));
+    must(kv_predictor_load("random:aux_layers=2:rank=7@5", &base, &separate, NULL, NULL, &b, &err), &err);
+    assert_same_predictor(a, b);
+    kv_predictor_free(a);
+    kv_predictor_free(b);
+    static const char *const wrong[] = {
+        "random:",        "random:rank",         "random:rank=",        "random:rank=-1",
+        "random:rank=4x", "random:aux_layers=3", "random:openelm-270m", "random:rank=99999999999",
+        "random@",        "random:rank=4@"};
+    must(kv_predictor_check("random:rank=4", &base, &pruned, NULL, &err), &err);
+    for (size_t i = 1; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_refused(kv_predictor_load(wrong[i], &base, &pruned, NULL, NULL, &a, &err), KV_ERR_ARGUMENT,
+                       wrong[i], "unknown predictor");
+        assert_refused(kv_predictor_check(wrong[i], &base, &pruned, NULL, &err), KV_ERR_ARGUMENT, wrong[i]);
+    }
+    assert_refused(kv_predictor_check("random:rank=999", &base, &pruned, NULL, &err), KV_ERR_ARGUMENT,
+                   "random:rank=999: rank 999, expected 0 (full) to ");
     assert_refused(kv_predictor_load("random@x", &base, &pruned, NULL, NULL, &a, &err), KV_ERR_ARGUMENT,
                    "random@x: unknown predictor, expected random, perhaps with :rank=N");
     assert_null(a);
@@ -387,15 +415,6 @@ static const int32_t golden_mapping[5] = {0, 0, 1, 1, 2};
 static void golden_specs(kv_model_spec *base, kv_model_spec *aux) {
     must(kv_checkpoint_spec(golden("kvp_c/base"), base, &err), &err);
     must(kv_checkpoint_spec(golden("kvp_c/aux"), aux, &err), &err);
-}
-
-static void assert_same_predictor(kv_predictor *a, kv_predictor *b) {
-    kv_param *in_a[64], *in_b[64];
-    int64_t n = kv_predictor_params(a, in_a);
-    assert_int_equal(kv_predictor_params(b, in_b), n);
-    for (int64_t i = 0; i < n; i++)
-        assert_memory_equal(in_a[i]->data, in_b[i]->data, (size_t)kv_param_size(in_a[i]) * sizeof(float));
-    assert_memory_equal(a->mapping, b->mapping, (size_t)a->n_base_layers * sizeof a->mapping[0]);
 }
 
 static void test_predictor_round_trip(void **state) {
@@ -417,6 +436,58 @@ static void test_predictor_round_trip(void **state) {
     must(kv_predictor_load(test_dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
     kv_predictor_free(again);
     kv_predictor_free(first);
+}
+
+static void test_predictors_of_other_kinds(void **state) {
+    (void)state;
+    static const kv_predictor_kind kinds[] = {{1, 1}, {3, 1}, {0, 2}, {2, 2}};
+    kv_model_spec base, aux;
+    kv_predictor *first, *again;
+    golden_specs(&base, &aux);
+    for (int i = 0; i < 4; i++) {
+        must(kv_predictor_create_kind(&base, &aux, golden_mapping, &kinds[i], &first, &err), &err);
+        kv_predictor_init(first, 8);
+        must(kv_predictor_save(test_dir, first, "0123456789abcdef", &err), &err);
+        must(kv_predictor_check(test_dir, &base, &aux, golden_mapping, &err), &err);
+        must(kv_predictor_load(test_dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
+        assert_same_predictor(first, again);
+        kv_predictor_free(again);
+        kv_predictor_free(first);
+    }
+    // A description that says something else than the weights, or than the pair can have.
+    static const struct {
+        const char *key, *value;
+        kv_status status;
+        const char *part;
+    } cases[] = {
+        {"rank", "3", KV_ERR_MISMATCH, "'key.0.down.weight' has shape [2, "},
+        {"rank", NULL, KV_ERR_MISMATCH, "'key.0.weight' is missing"},
+        {"rank", "0", KV_ERR_MISMATCH, "'key.0.weight' is missing"},
+        {"rank", "-2", KV_ERR_FORMAT, "'rank' is -2"},
+        {"rank", "\"two\"", KV_ERR_FORMAT, "'rank' is \"two\""},
+        {"rank", "1000000000", KV_ERR_ARGUMENT, "predictor.json: rank 1000000000, expected 0 (full) to"},
+        {"aux_layers", NULL, KV_ERR_MISMATCH, "'key.0.down.weight' has shape [2, "},
+        {"aux_layers", "3", KV_ERR_FORMAT, "'aux_layers' is 3, expected a whole number from 1 to 2"},
+        {"aux_layers", "1.5", KV_ERR_FORMAT, "'aux_layers' is 1.5"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        must(kv_predictor_create_kind(&base, &aux, golden_mapping, &kinds[3], &first, &err), &err);
+        must(kv_predictor_save(test_dir, first, NULL, &err), &err);
+        kv_predictor_free(first);
+        set_key("predictor.json", cases[i].key, cases[i].value);
+        assert_refused(kv_predictor_load(test_dir, &base, &aux, NULL, NULL, &again, &err), cases[i].status,
+                       cases[i].part);
+        assert_null(again);
+        assert_refused(kv_predictor_check(test_dir, &base, &aux, NULL, &err), cases[i].status, cases[i].part);
+    }
+    must(kv_predictor_create_kind(&base, &aux, golden_mapping, &kinds[0], &first, &err), &err);
+    must(kv_predictor_save(test_dir, first, NULL, &err), &err);
+    kv_predictor_free(first);
+    change_tensor("predictor.safetensors", "value.1.down.weight", FLATTEN, NULL); // of one row
+    assert_refused(kv_predictor_load(test_dir, &base, &aux, NULL, NULL, &again, &err), KV_ERR_MISMATCH,
+                   "'value.1.down.weight' has shape [8], expected [1, 8]");
+    assert_refused(kv_predictor_check(test_dir, &base, &aux, NULL, &err), KV_ERR_MISMATCH,
+                   "'value.1.down.weight' has shape [8], expected [1, 8]");
 }
 
 static void test_predictor_of_another_pair(void **state) {
@@ -500,6 +571,7 @@ int main(void) {
         TEST(test_random_model),
         TEST(test_random_predictor),
         TEST(test_predictor_round_trip),
+        TEST(test_predictors_of_other_kinds),
         TEST(test_predictor_of_another_pair),
         TEST(test_damaged_predictor),
     };

@@ -1,6 +1,7 @@
 // YAML configuration: what is accepted, how sources win over one another, and that every mistake is reported
 // as one line with the file, the line and the key it stands at.
 #include "data/config.h"
+#include "data/config_tree.h"
 #include "tests/support.h"
 
 #include <stdio.h>
@@ -332,6 +333,65 @@ static void test_repeating_aliases(void **state) {
     assert_non_null(strstr(err.message, "without end"));
 }
 
+// Without a schema anything goes, and every part can be had as text.
+static void test_values_as_text(void **state) {
+    (void)state;
+    static const struct {
+        const char *key, *text;
+    } cases[] = {{"a.b", "1e-3"},
+                 {"a.c", "two words"},
+                 {"a", "{b: 1e-3, c: \"two words\", \"d,e\": \"\"}"},
+                 {"list", "[1, {x: ~}, \"a\\\"b\\n\", [], \"1\"]"},
+                 {"list[2]", "a\"b\n"},
+                 {"none", ""},
+                 {"added", "new"},
+                 {"below", "base"}};
+    put("base.yaml", "a: {b: 7}\nbelow: base\n");
+    put("any.yaml", "extends: base.yaml\na: {b: 1e-3, c: two words, 'd,e': ''}\n"
+                    "list: [1, {x: ~}, \"a\\\"b\\n\", [], '1']\nnone:\n");
+    const char *const overrides[] = {"added=new"};
+    kv_config *config;
+    kv_error err = {0};
+    if (kv_config_load("any.yaml", overrides, 1, NULL, &config, &err)) fail_msg("%s", err.message);
+    assert_null(kv_config_data(config));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = kv_config_value(config, cases[i].key);
+        assert_non_null(text);
+        assert_string_equal(text, cases[i].text);
+        free(text);
+    }
+    assert_null(kv_config_value(config, "a.x"));
+    assert_null(kv_config_value(config, "list[5]"));
+    // What is said on one line is read back as the same.
+    char *line = kv_config_value(config, "list"), override[128];
+    snprintf(override, sizeof override, "list=%s", line);
+    const char *const again[] = {"added=new", override};
+    kv_config *copy;
+    kv_config_difference difference;
+    assert_int_equal(kv_config_load("any.yaml", again, 2, NULL, &copy, &err), KV_OK);
+    assert_false(kv_config_compare(config, copy, NULL, 0, &difference));
+    free(line);
+    kv_config_free(copy);
+    kv_config_free(config);
+    assert_int_equal(kv_config_load("none.yaml", NULL, 0, NULL, &config, &err), KV_ERR_IO);
+}
+
+// A value that aliases make endless is none.
+static void test_endless_value(void **state) {
+    (void)state;
+    char nested[4096] = "x: [&a [1, 2]";
+    for (int i = 0; i < 20; i++) {
+        char line[64];
+        snprintf(line, sizeof line, ", &%c [*%c, *%c]", 'b' + i, 'a' + i, 'a' + i);
+        strcat(nested, line);
+    }
+    strcat(nested, "]\n");
+    yaml_document_t doc;
+    assert_int_equal(kv_yaml_parse(nested, strlen(nested), "x", false, &doc, NULL), KV_OK);
+    assert_null(kv_yaml_line(&doc, 1));
+    yaml_document_delete(&doc);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_values, make_dir, remove_dir),
@@ -342,6 +402,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_defaults_and_text, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_compare, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_repeating_aliases, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_values_as_text, make_dir, remove_dir),
+        cmocka_unit_test(test_endless_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,6 +33,24 @@ static int setup(void **state) {
     return 0;
 }
 
+// Predictors of other kinds between the same models; the last one leaves the aux's last layer unread.
+static const struct {
+    kv_predictor_kind kind;
+    int32_t mapping[3];
+} others[] = {{{4, 1}, {0, 0, 1}}, {{0, 2}, {0, 0, 1}}, {{5, 2}, {1, 0, 1}}, {{0, 1}, {0, 0, 0}}};
+enum { N_OTHERS = sizeof others / sizeof *others };
+static int other; // the group's
+
+static int setup_other(void **state) {
+    struct pair *pair = make_pair();
+    kv_system *predicted = &pair->predicted;
+    kv_predictor_free(predicted->predictor);
+    predicted->predictor = tiny_predictor_of(&predicted->base->spec, &predicted->aux->spec,
+                                             others[other].mapping, others[other].kind, 3);
+    *state = pair;
+    return 0;
+}
+
 static int teardown(void **state) {
     struct pair *pair = *state;
     tiny_pair_free(&(tiny_pair){pair->predicted.base, pair->predicted.aux, pair->predicted.predictor});
@@ -361,5 +379,14 @@ int main(void) {
         cmocka_unit_test(test_generation_ends_with_the_cache),
         cmocka_unit_test(test_ttft),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    const struct CMUnitTest predicted_tests[] = {
+        cmocka_unit_test(test_alone_equals_row_of_batch),
+        cmocka_unit_test(test_predicted_prefill_equals_composition),
+        cmocka_unit_test(test_many_packs),
+        cmocka_unit_test(test_greedy_generation),
+    };
+    int failed = cmocka_run_group_tests(tests, setup, teardown);
+    for (other = 0; other < N_OTHERS; other++)
+        failed += cmocka_run_group_tests_name("other predictors", predicted_tests, setup_other, teardown);
+    return failed;
 }

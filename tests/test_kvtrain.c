@@ -4,6 +4,7 @@
 #include "data/pending_file.h"
 #include "tests/train_support.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -163,6 +164,74 @@ static void test_aux_from_the_base(void **state) {
         ARGS("kvplp.yaml", "-o", "x", "-s", "predictor={mapping: explicit, layers: [0, 0, 1], keep: 0.3}"));
 }
 
+static void expect_map(const char *run, const char *mapping) {
+    char path[128], *text;
+    size_t size;
+    kv_error err = {0};
+    snprintf(path, sizeof path, "%s/final/predictor/predictor.json", run);
+    if (kv_read_file(path, 1 << 16, &text, &size, &err) != KV_OK) fail_msg("%s", err.message);
+    json_t *root = json_loads(text, 0, NULL);
+    char *found = json_dumps(json_object_get(root, "mapping"), JSON_COMPACT);
+    assert_string_equal(found, mapping);
+    free(found);
+    json_decref(root);
+    free(text);
+}
+
+// Three base layers, from two of a separate aux (the paper: 0 0 1) and from the base's own.
+static void test_layer_maps(void **state) {
+    (void)state;
+    put_file("own.yaml",
+             "task: kvp\noutput: own\nbase: base/final/model\n"
+             "data: {train: shard.h5, seq_len: 16, batch_size: 8}\ntrain: {steps: 2, lr: 1e-3}\n");
+    static const struct {
+        const char *config, *keys, *mapping;
+    } cases[] = {{"kvp.yaml", "predictor={mapping: uniform}", "[0,0,1]"},
+                 {"kvp.yaml", "predictor={mapping: reversed}", "[1,1,0]"},
+                 {"own.yaml", "predictor={mapping: uniform, keep: 0.5}", "[0,0,1]"},
+                 {"own.yaml", "predictor={mapping: uniform, keep: 0.75}", "[0,1,2]"},
+                 {"own.yaml", "predictor={mapping: reversed, keep: 0.5}", "[1,1,0]"},
+                 {"kvp.yaml", "predictor={mapping: reversed, keep: 0.5}", "[1,1,0]"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        train_expect(
+            0, ARGS(cases[i].config, "-o", "mapped", "--force", "-s", cases[i].keys, "-s", "train.steps=2"));
+        expect_map("mapped", cases[i].mapping);
+    }
+    // An aux made of the base's layers has their weights, whatever reads them.
+    train_expect(0, ARGS("own.yaml", "-o", "backwards", "-s", "freeze_aux=true", "-s",
+                         "predictor={mapping: reversed, keep: 0.5}"));
+    train_expect(0, ARGS("own.yaml", "-o", "forwards", "-s", "freeze_aux=true", "-s",
+                         "predictor={mapping: pruned, keep: 0.5}"));
+    assert_true(same_file("backwards/final/aux/model.safetensors", "forwards/final/aux/model.safetensors"));
+    expect_map("forwards", "[0,0,1]");
+}
+
+static void test_kinds_of_predictors(void **state) {
+    (void)state;
+    static const char kind[] = "predictor={rank: 3, aux_layers: 2}";
+    train_expect(0, ARGS("kvp.yaml", "-o", "kind", "--dry-run", "-s", kind));
+    assert_non_null(strstr(train_output(), "of rank 3; base layer reads aux layers: 0+1 0+1 1+0\n"));
+    train_expect(0, ARGS("kvp.yaml", "-o", "kind", "-s", kind));
+    assert_true(metric("kind", 20, "loss") < 0.9 * metric("kind", 1, "loss"));
+    // On from a checkpoint it ends with the same bits; another kind does not fit it.
+    kv_error err;
+    train_expect(0, ARGS("kvp.yaml", "-o", "rank3", "-s", kind));
+    assert_int_equal(kv_remove_tree("rank3/final", &err), KV_OK);
+    train_refuse("key `predictor.rank`: found `4`, expected `3`",
+                 ARGS("kvp.yaml", "-o", "rank3", "--resume", "-s", "predictor={rank: 4, aux_layers: 2}"));
+    train_expect(0, ARGS("kvp.yaml", "-o", "rank3", "--resume", "-s", kind));
+    assert_non_null(strstr(train_output(), "step-000016"));
+    assert_true(same_file("kind/final/predictor/predictor.safetensors",
+                          "rank3/final/predictor/predictor.safetensors"));
+    assert_true(same_file("kind/final/aux/model.safetensors", "rank3/final/aux/model.safetensors"));
+    // Solved for: from two layers more is explained than from one, and that much is learned at once.
+    train_expect(0, ARGS("kvp.yaml", "-o", "one", "-s", "predictor.init=least_squares"));
+    train_expect(0, ARGS("kvp.yaml", "-o", "two", "-s", "predictor={init: least_squares, aux_layers: 2}"));
+    train_expect(0, ARGS("kvp.yaml", "-o", "low", "-s", "predictor={init: least_squares, rank: 1}"));
+    assert_true(metric("two", 1, "consistency") < metric("one", 1, "consistency"));
+    assert_true(metric("one", 1, "consistency") < metric("low", 1, "consistency"));
+}
+
 static void test_least_squares_start(void **state) {
     (void)state;
     train_expect(
@@ -267,6 +336,8 @@ int main(void) {
         cmocka_unit_test(test_kvp),
         cmocka_unit_test(test_frozen_aux),
         cmocka_unit_test(test_aux_from_the_base),
+        cmocka_unit_test(test_layer_maps),
+        cmocka_unit_test(test_kinds_of_predictors),
         cmocka_unit_test(test_least_squares_start),
         cmocka_unit_test(test_interrupted_lm),
         cmocka_unit_test(test_interrupted_kvp),

@@ -31,7 +31,7 @@ static void test_resume_refuses(void **state) {
     assert_int_equal(kv_shard_writer_finish(writer, &err), KV_OK);
     kv_shard_writer_free(writer);
     kv_shard_free(shard);
-    train_refuse("key `data.train`: the shard has 140 tokens, expected the 840",
+    train_refuse("key `data.train`: shard.h5 has 140 tokens, expected the 840",
                  ARGS("base.yaml", "-o", "hurt", "--resume"));
     assert_int_equal(rename("kept.h5", "shard.h5"), 0);
     put_file("hurt/checkpoints/step-000030/state.json", "{\"step\": 31}");
@@ -78,6 +78,61 @@ static void test_bad_config(void **state) {
     put_file("bad.yaml", "task: lm\noutput: bad\n");
     train_refuse("bad.yaml:1: key `data.train`: found nothing", ARGS("bad.yaml"));
     assert_false(file_exists("bad"));
+}
+
+// Kinds of predictors and layer maps: keys that make no sense for this pair (3 layers of 8 from 2 of 4).
+static void test_bad_predictors(void **state) {
+    (void)state;
+    train_refuse("key `predictor.rank`: found -1, expected 0 to",
+                 ARGS("kvp.yaml", "-s", "predictor.rank=-1"));
+    train_refuse("key `predictor.aux_layers`: found 3, expected 1 to 2",
+                 ARGS("kvp.yaml", "-s", "predictor.aux_layers=3"));
+    train_refuse("key `predictor.aux_layers`: found 0, expected 1 to 2",
+                 ARGS("kvp.yaml", "-s", "predictor.aux_layers=0"));
+    train_refuse(
+        "key `predictor.rank`: found rank 5, expected 0 (full) to 4: the map of base layer 0 makes 8 "
+        "features of 4",
+        ARGS("kvp.yaml", "-s", "predictor.rank=5"));
+    train_refuse(
+        "key `predictor.rank`: found rank 9, expected 0 (full) to 8: the map of base layer 0 makes 8 "
+        "features of 8",
+        ARGS("kvp.yaml", "-s", "predictor={rank: 9, aux_layers: 2}"));
+    train_expect(0, ARGS("aux.yaml", "-o", "thin", "-s", "model.n_layers=1", "-s", "train.steps=1"));
+    train_refuse(
+        "key `predictor.aux_layers`: found maps that read 2 aux layers, expected 1: the aux has no more",
+        ARGS("kvp.yaml", "-s", "aux=thin/final/model", "-s", "predictor.aux_layers=2"));
+    train_refuse("key `predictor`: found a key without effect, expected it only with task: kvp",
+                 ARGS("base.yaml", "-s", "predictor.rank=1"));
+    // An aux as deep as the base is uniform's business, not that of the paper's rule.
+    train_refuse(
+        "key `predictor.mapping`: found `even`, expected one of: separate, pruned, uniform, reversed, explicit",
+        ARGS("kvp.yaml", "-s", "predictor.mapping=even"));
+    train_expect(0, ARGS("aux.yaml", "-o", "deep", "-s", "model.n_layers=5", "-s", "train.steps=1"));
+    train_refuse("expected at most the base's 3 for predictor.mapping: reversed",
+                 ARGS("kvp.yaml", "-s", "aux=deep/final/model", "-s", "predictor.mapping=reversed"));
+    train_expect(0, ARGS("kvp.yaml", "-o", "dry", "--dry-run", "-s", "aux=deep/final/model", "-s",
+                         "predictor.mapping=uniform"));
+    assert_non_null(strstr(train_output(), "base layer reads aux layer: 0 1 3\n"));
+    // Without aux, its part of the base's layers is needed; with one it means nothing but to reversed.
+    put_file("own.yaml",
+             "task: kvp\noutput: own\nbase: base/final/model\n"
+             "data: {train: shard.h5, seq_len: 16, batch_size: 8}\ntrain: {steps: 1, lr: 1e-3}\n");
+    static const char *const maps[] = {"uniform", "reversed"};
+    for (int i = 0; i < 2; i++) {
+        char map[64], keep[64];
+        snprintf(map, sizeof map, "predictor.mapping=%s", maps[i]);
+        snprintf(keep, sizeof keep, "predictor={mapping: %s, keep: 0.3}", maps[i]);
+        train_refuse("key `aux`: found nothing, expected a value", ARGS("own.yaml", "-s", map));
+        train_refuse("key `predictor.keep`: found 0.3, expected 0.25, 0.5 or 0.75",
+                     ARGS("own.yaml", "-s", keep));
+    }
+    train_refuse("key `predictor.keep`: found a key without effect, expected it only without aux",
+                 ARGS("kvp.yaml", "-s", "predictor={mapping: uniform, keep: 0.5}"));
+    train_refuse("key `predictor.keep`: found a key without effect, expected it only",
+                 ARGS("kvp.yaml", "-s", "predictor={mapping: separate, keep: 0.5}"));
+    train_refuse(
+        "aux/final/model has 2 layers, expected 1 (0.25 of the base's 3) for predictor.mapping: reversed",
+        ARGS("kvp.yaml", "-s", "predictor={mapping: reversed, keep: 0.25}"));
 }
 
 static void test_bad_files(void **state) {
@@ -191,10 +246,11 @@ static void test_dry_run(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resume_refuses), cmocka_unit_test(test_bad_config),
-        cmocka_unit_test(test_bad_files),      cmocka_unit_test(test_unwritable_output),
-        cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_not_a_number),
-        cmocka_unit_test(test_usage),          cmocka_unit_test(test_dry_run),
+        cmocka_unit_test(test_resume_refuses),    cmocka_unit_test(test_bad_config),
+        cmocka_unit_test(test_bad_predictors),    cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_unwritable_output), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_not_a_number),      cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_dry_run),
     };
     return cmocka_run_group_tests(tests, train_setup, train_teardown);
 }

@@ -1,5 +1,6 @@
 // KV prediction's loss: every term and every gradient against double precision, for pairs of models with and
 // without q/k norm, shared or separate sizes; what is frozen stays untouched; what has no weight is not run.
+#include "core/flops.h"
 #include "core/gemm.h"
 #include "core/objective.h"
 #include "tests/reference_model.h"
@@ -41,18 +42,24 @@ static kv_model_spec spec_of(int64_t model_dim, int64_t head_dim, int64_t n_laye
     return spec;
 }
 
-static pair pair_make(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype) {
+static pair pair_of_kind(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype,
+                         kv_predictor_kind kind) {
     const kv_model_spec base = spec_of(10, 6, BASE_LAYERS, base_norm), aux = spec_of(8, 4, 2, aux_norm);
     const int32_t mapping[BASE_LAYERS] = {1, 0, 1};
     kv_param *params[REF_PARAMS];
     kv_error err = {0};
     pair p = {ref_random_model(&base, base_dtype, 1), ref_random_model(&aux, KV_F32, 2), NULL,
               kv_tape_create()};
-    if (kv_predictor_create(&base, &aux, mapping, &p.predictor, &err) != KV_OK) fail_msg("%s", err.message);
+    if (kv_predictor_create_kind(&base, &aux, mapping, &kind, &p.predictor, &err) != KV_OK)
+        fail_msg("%s", err.message);
     ref_randomise(params, kv_predictor_params(p.predictor, params), 3);
     assert_int_equal(kv_predictor_set_trainable(p.predictor, true, &err), KV_OK);
     if (aux_trained) assert_int_equal(kv_model_set_trainable(p.aux, true, &err), KV_OK);
     return p;
+}
+
+static pair pair_make(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype) {
+    return pair_of_kind(base_norm, aux_norm, aux_trained, base_dtype, (kv_predictor_kind){0});
 }
 
 static void pair_free(pair *p) {
@@ -184,6 +191,25 @@ static void test_frozen_aux_and_stored_types(void **state) {
     }
 }
 
+// Low rank, two neighbours (at the top the one below), and both; also when only the consistency loss or only
+// the aux-free terms reach them.
+static void test_kinds_of_predictors(void **state) {
+    (void)state;
+    const kv_batch batch = whole_batch();
+    const kv_kvp_weights consistency = {.consistency = 1};
+    static const kv_predictor_kind kinds[] = {{3, 1}, {0, 2}, {1, 2}};
+    for (int k = 0; k < 3; k++)
+        for (int trained = 0; trained < 2; trained++) {
+            char name[64];
+            snprintf(name, sizeof name, "rank %d of %d aux layers", (int)kinds[k].rank,
+                     (int)kinds[k].aux_layers);
+            pair p = pair_of_kind(true, k % 2, trained, KV_F32, kinds[k]);
+            check_objective(name, &p, &batch, &everything);
+            check_objective(name, &p, &batch, &consistency);
+            pair_free(&p);
+        }
+}
+
 static void test_part_of_a_larger_step(void **state) {
     (void)state;
     kv_batch batch = whole_batch();
@@ -295,16 +321,44 @@ static void test_terms_without_weight_are_not_run(void **state) {
     (void)state;
     pair p = pair_make(true, true, true, KV_F32);
     kv_kvp_trace trace;
-    const uint64_t all = products(&p, (kv_kvp_weights){1, 1, 1, 1, 0}, &trace);
-    const uint64_t no_kl = products(&p, (kv_kvp_weights){1, 1, 1, 0, 0}, &trace);
+    const uint64_t all = products(&p, (kv_kvp_weights){1, 1, 1, 1, 0, false}, &trace);
+    const uint64_t no_kl = products(&p, (kv_kvp_weights){1, 1, 1, 0, 0, false}, &trace);
     assert_non_null(trace.base_k[0]);
-    const uint64_t no_truth = products(&p, (kv_kvp_weights){1, 1, 0, 0, 0}, &trace);
+    const uint64_t no_truth = products(&p, (kv_kvp_weights){1, 1, 0, 0, 0, false}, &trace);
     assert_null(trace.base_k[0]); // no term needed the true cache
-    const uint64_t only_base = products(&p, (kv_kvp_weights){1, 0, 0, 0, 0}, &trace);
-    const uint64_t only_consistency = products(&p, (kv_kvp_weights){0, 0, 1, 0, 0}, &trace);
+    const uint64_t only_base = products(&p, (kv_kvp_weights){1, 0, 0, 0, 0, false}, &trace);
+    const uint64_t only_consistency = products(&p, (kv_kvp_weights){0, 0, 1, 0, 0, false}, &trace);
     assert_null(trace.hidden);
     assert_int_equal(only_consistency, products_of_caches(&p));
     assert_true(all > no_kl && no_kl > no_truth && no_truth > only_base && only_base > only_consistency);
+    pair_free(&p);
+}
+
+// Errors that are only looked at are those the loss would have, and leave loss and gradients alone.
+static void test_errors_without_weight(void **state) {
+    (void)state;
+    pair p = pair_make(true, true, true, KV_F32);
+    const kv_batch batch = whole_batch();
+    kv_kvp_terms plain, with;
+    kv_kvp_weights weights = {.base = 1, .aux = 1};
+    kv_error err = {0};
+    const size_t bytes = (size_t)kv_predictor_size(p.predictor) * sizeof(float);
+    float *gradients = test_alloc(kv_predictor_size(p.predictor), sizeof *gradients);
+    assert_int_equal(kv_tape_backward(p.tape, objective(&p, &batch, &weights, &plain, NULL), &err), KV_OK);
+    memcpy(gradients, p.predictor->grads, bytes);
+    memset(p.predictor->grads, 0, bytes);
+    weights.errors = true;
+    kv_tape_reset(p.tape);
+    assert_int_equal(kv_tape_backward(p.tape, objective(&p, &batch, &weights, &with, NULL), &err), KV_OK);
+    assert_memory_equal(gradients, p.predictor->grads, bytes);
+    assert_true(with.total == plain.total && plain.k_l1[1] == 0 && plain.consistency == 0);
+    weights = (kv_kvp_weights){.consistency = 1};
+    kv_tape_reset(p.tape);
+    objective(&p, &batch, &weights, &plain, NULL);
+    assert_true(plain.consistency > 0 && with.consistency == plain.consistency);
+    for (int i = 0; i < BASE_LAYERS; i++)
+        assert_true(with.k_l1[i] == plain.k_l1[i] && with.v_l1[i] == plain.v_l1[i]);
+    free(gradients);
     pair_free(&p);
 }
 
@@ -389,7 +443,11 @@ static void test_given_parts_stand_for_their_passes(void **state) {
             batch.given = &parts[i];
             double *found = gradient_of(&p, p.base, p.aux, &batch, &weights, &cached);
             // The true cache alone saves nothing while the logits still need the pass.
+            const kv_kvp_known parts_known = {parts[i].base_k != NULL, parts[i].aux_raw_k != NULL,
+                                              parts[i].topk.k};
             assert_true(i == 0 ? kv_gemm_flops() == all : kv_gemm_flops() < all);
+            assert_int_equal(all - kv_gemm_flops(), kv_flops_kvp_spared(&p.base->spec, &p.aux->spec, N_SEQ,
+                                                                        SEQ_LEN, &weights, &parts_known));
             compare_terms(&cached, &online, &weights);
             numeric_compare("gradient", p.predictor->grads, expected, kv_predictor_size(p.predictor), 1e-5);
             free(found);
@@ -411,9 +469,14 @@ static void test_consistency_needs_no_models(void **state) {
         kv_batch batch = whole_batch();
         kv_kvp_terms online, cached;
         double *expected = gradient_of(&p, p.base, p.aux, &batch, &weights, &online);
+        const uint64_t online_flops = kv_gemm_flops();
         batch.given = &g.given;
         double *found = gradient_of(&p, NULL, NULL, &batch, &weights, &cached);
         assert_true(cached.total == online.total && cached.total > 0);
+        const kv_kvp_known parts_known = {true, true, 0};
+        assert_int_equal(
+            online_flops - kv_gemm_flops(),
+            kv_flops_kvp_spared(&p.base->spec, &p.aux->spec, N_SEQ, SEQ_LEN, &weights, &parts_known));
         for (int64_t i = 0; i < kv_predictor_size(p.predictor); i++) assert_true(found[i] == expected[i]);
         free(found);
         free(expected);
@@ -427,10 +490,12 @@ int main(void) {
         cmocka_unit_test(test_published_loss),
         cmocka_unit_test(test_every_term_alone_and_together),
         cmocka_unit_test(test_frozen_aux_and_stored_types),
+        cmocka_unit_test(test_kinds_of_predictors),
         cmocka_unit_test(test_part_of_a_larger_step),
         cmocka_unit_test(test_micro_batches_add),
         cmocka_unit_test(test_trace),
         cmocka_unit_test(test_terms_without_weight_are_not_run),
+        cmocka_unit_test(test_errors_without_weight),
         cmocka_unit_test(test_frozen_predictors_and_aux_leave_nothing_to_train),
         cmocka_unit_test(test_given_parts_stand_for_their_passes),
         cmocka_unit_test(test_consistency_needs_no_models),

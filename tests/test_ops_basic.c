@@ -336,6 +336,38 @@ static void test_gather_rows(void **state) {
     check_gather("gather, more rows than there are", &(lookup){.rows = many, .n = COUNT_MAX, .dim = 5}, 37);
 }
 
+// ---- concat --------------------------------------------------------------------------------------------
+
+static kv_tensor *concat_run(kv_tape *tape, const numeric_operand *in, const void *context) {
+    (void)context;
+    return kv_concat(tape, in[0].tensor, in[1].tensor);
+}
+
+// context: rows, columns of both.
+static void concat_reference(const double *const *in, const void *context, double *out) {
+    const int64_t *shape = context, width = shape[1] + shape[2];
+    for (int64_t i = 0; i < shape[0]; i++)
+        for (int64_t j = 0; j < width; j++)
+            out[i * width + j] = j < shape[1] ? in[0][i * shape[1] + j] : in[1][i * shape[2] + j - shape[1]];
+}
+
+static void test_concat(void **state) {
+    (void)state;
+    const int64_t shapes[][3] = {{1, 1, 1}, {3, 2, 5}, {70, 130, 128}};
+    for (int s = 0; s < 3; s++)
+        for (int frozen = 0; frozen < 4; frozen++)
+            numeric_check(&(numeric_case){
+                .name = "concat",
+                .leaves = {{"a", NUMERIC_TENSOR, shapes[s][0], shapes[s][1], .frozen = frozen & 1},
+                           {"b", NUMERIC_TENSOR, shapes[s][0], shapes[s][2], .frozen = frozen & 2}},
+                .out_rows = shapes[s][0],
+                .out_cols = shapes[s][1] + shapes[s][2],
+                .run = concat_run,
+                .reference = concat_reference,
+                .context = shapes[s],
+            });
+}
+
 // ---- Rotation ------------------------------------------------------------------------------------------
 
 static void test_rope_turn(void **state) {
@@ -403,6 +435,7 @@ int main(void) {
         cmocka_unit_test(test_swiglu_far_out),
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_gather_rows),
+        cmocka_unit_test(test_concat),
         cmocka_unit_test(test_rope_turn),
         cmocka_unit_test(test_rope_reach),
     };

@@ -374,6 +374,32 @@ static void mappings(void **state) {
     refuse(KV_PAIR_AUX, pair, "needs an aux");
 }
 
+// With an explicit map too, and of random ones.
+static void kinds_of_predictors(void **state) {
+    (void)state;
+    const kv_model_spec base = tiny_base(), aux = tiny_aux();
+    const int32_t mapping[] = {0, 0, 1}, other[] = {1, 0, 1};
+    kv_error err = {0};
+    kv_predictor *kind = tiny_predictor_of(&base, &aux, mapping, (kv_predictor_kind){3, 2}, 4);
+    mkdir(in_dir("kind"), 0777);
+    must(kv_predictor_save(in_dir("kind"), kind, NULL, &err), &err);
+    kv_predictor_free(kind);
+    kv_pair pair = {.base = base_dir, .aux = aux_dir, .predictor = in_dir("kind")};
+    pass(pair);
+    pair.mapping = mapping, pair.n_mapping = 3;
+    pass(pair);
+    pair.mapping = other;
+    refuse(KV_PAIR_PREDICTOR, pair, "base layer 0 reads auxiliary layer 0, the mapping asked for has 1");
+    pair.predictor = "random:rank=6:aux_layers=2";
+    pass(pair);
+    pair.predictor = "random:rank=7";
+    refuse(KV_PAIR_PREDICTOR, pair, "predictor: random:rank=7: rank 7, expected 0 (full) to 6",
+           "base layer 0 makes 8 features of 6");
+    pair.mapping = NULL;
+    pair.predictor = "random:rank=7"; // its own map
+    refuse(KV_PAIR_PREDICTOR, pair, "base layer 2 makes 8 features of 6");
+}
+
 static void predictors(void **state) {
     (void)state;
     kv_pair pair = {.base = base_dir, .aux = aux_dir, .predictor = predictor};
@@ -488,6 +514,7 @@ int main(void) {
         cmocka_unit_test(a_tokenizer_that_is_open),
         cmocka_unit_test(contexts),
         cmocka_unit_test(mappings),
+        cmocka_unit_test(kinds_of_predictors),
         cmocka_unit_test(predictors),
         cmocka_unit_test(mutated_descriptions),
     };

@@ -53,6 +53,35 @@ static void test_pruned_maps(void **state) {
     expect_map(map, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1, 2}, 9);
 }
 
+static void test_uniform_maps(void **state) {
+    (void)state;
+    int32_t map[KV_MAX_LAYERS], paper[KV_MAX_LAYERS];
+    kv_mapping_uniform(28, 20, map); // the paper's rule has 0 0 1 1 2 2 3 3 … 7 7 8 9 10 …
+    const int32_t from_450m[28] = {0,  0,  1,  2,  2,  3,  4,  5,  5,  6,  7,  7,  8,  9,
+                                   10, 10, 11, 12, 12, 13, 14, 15, 15, 16, 17, 17, 18, 19};
+    expect_map(map, from_450m, 28);
+    kv_mapping_uniform(3, 5, map); // layers may be left out
+    expect_map(map, (int32_t[]){0, 1, 3}, 3);
+    // Where one divides the other it is the paper's rule.
+    for (int64_t n_aux = 1; n_aux <= 8; n_aux++)
+        for (int64_t times = 1; times <= 4; times++) {
+            kv_mapping_uniform(n_aux * times, n_aux, map);
+            kv_mapping_separate(n_aux * times, n_aux, paper);
+            expect_map(map, paper, n_aux * times);
+        }
+}
+
+static void test_reversed_maps(void **state) {
+    (void)state;
+    int32_t map[KV_MAX_LAYERS];
+    kv_mapping_separate(7, 3, map);
+    kv_mapping_reverse(7, 3, map);
+    expect_map(map, (int32_t[]){2, 2, 2, 1, 1, 0, 0}, 7);
+    kv_mapping_pruned(6, (int32_t[]){0, 1, 2, 4, 5}, 5, map);
+    kv_mapping_reverse(6, 5, map);
+    expect_map(map, (int32_t[]){4, 3, 2, 2, 1, 0}, 6);
+}
+
 static void test_explicit_maps_are_checked(void **state) {
     (void)state;
     kv_error err = {0};
@@ -393,6 +422,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_separate_maps),
         cmocka_unit_test(test_pruned_maps),
+        cmocka_unit_test(test_uniform_maps),
+        cmocka_unit_test(test_reversed_maps),
         cmocka_unit_test(test_default_maps),
         cmocka_unit_test(test_explicit_maps_are_checked),
         cmocka_unit_test(test_predictor_parameters),

@@ -1,5 +1,4 @@
-// Token shards: what is written is read back, damaged files are refused by name, and batches are the stream
-// that data/shard.h describes.
+// Token shards: what is written is read back, damaged files are refused by name.
 #include "support.h"
 
 #include "data/h5.h"
@@ -27,14 +26,6 @@ static kv_status write_counting(const char *path, int n, int64_t *n_tokens, kv_e
     kv_shard_writer_free(writer);
     if (n_tokens) *n_tokens = next;
     return status;
-}
-
-static kv_shard *counting_shard(int n) {
-    kv_shard *shard = NULL;
-    const char *path = test_path(test_dir, "counting.h5");
-    assert_int_equal(write_counting(path, n, NULL, NULL), KV_OK);
-    assert_int_equal(kv_shard_open(path, &shard, NULL), KV_OK);
-    return shard;
 }
 
 // ---- The file ------------------------------------------------------------------------------------------
@@ -178,121 +169,6 @@ static void other_files_are_refused(void **state) {
     assert_non_null(strstr(err.message, "kvdata tokenize"));
 }
 
-// ---- Batches -------------------------------------------------------------------------------------------
-
-// The stream of `count` tokens that batches of this size give: all inputs, and the last target behind them.
-static int32_t *stream(const kv_shard *shard, int64_t n_seq, int64_t seq_len, int64_t count) {
-    kv_batches *batches = NULL;
-    assert_int_equal(kv_batches_create(shard, n_seq, seq_len, 42, &batches, NULL), KV_OK);
-    int64_t size = n_seq * seq_len, steps = (count + size - 1) / size;
-    int32_t *all = test_alloc(steps * size + 1, sizeof *all), *targets = test_alloc(size, sizeof *targets);
-    for (int64_t s = 0; s < steps; s++) {
-        assert_int_equal(kv_batches_get(batches, s, all + s * size, targets, NULL), KV_OK);
-        if (s > 0) assert_int_equal(all[s * size], all[steps * size]); // the last target comes next
-        for (int64_t t = 0; t < size - 1; t++) assert_int_equal(targets[t], all[s * size + t + 1]);
-        all[steps * size] = targets[size - 1];
-    }
-    kv_batches_free(batches);
-    free(targets);
-    return all;
-}
-
-// Every token of an epoch appears once, documents whole and in another order each epoch.
-static void an_epoch_is_all_documents_shuffled(void **state) {
-    (void)state;
-    kv_shard *shard = counting_shard(100);
-    int64_t n = shard->n_tokens;
-    assert_true(n < 1000); // ids are unique
-    int32_t *all = stream(shard, 3, 7, 3 * n);
-    for (int epoch = 0; epoch < 3; epoch++) {
-        const int32_t *tokens = all + epoch * n;
-        char seen[1000] = {0};
-        int64_t breaks = 0;
-        for (int64_t i = 0; i < n; i++) {
-            assert_int_equal(seen[tokens[i]]++, 0);
-            breaks += i > 0 && tokens[i] != tokens[i - 1] + 1;
-        }
-        assert_in_range(breaks, 60, 100); // between documents only, and nearly everywhere there
-    }
-    assert_memory_not_equal(all, all + n, (size_t)n * sizeof *all);
-    assert_memory_not_equal(all + n, all + 2 * n, (size_t)n * sizeof *all);
-    free(all);
-    kv_shard_free(shard);
-}
-
-// The stream is the same however it is cut.
-static void rows_cut_one_stream(void **state) {
-    (void)state;
-    kv_shard *shard = counting_shard(50);
-    int64_t n = 3 * shard->n_tokens;
-    int32_t *one = stream(shard, 1, 1, n), *wide = stream(shard, 4, 33, n),
-            *longer = stream(shard, 2, 5000, n);
-    assert_memory_equal(one, wide, (size_t)n * sizeof *one);
-    assert_memory_equal(one, longer, (size_t)n * sizeof *one);
-    free(one), free(wide), free(longer);
-    kv_shard_free(shard);
-}
-
-static void resuming_needs_no_state(void **state) {
-    (void)state;
-    kv_shard *shard = counting_shard(40);
-    kv_batches *straight = NULL, *resumed = NULL, *other = NULL;
-    enum { n_seq = 3, seq_len = 11, size = n_seq * seq_len };
-    int32_t expected[size], found[size], targets[size];
-    assert_int_equal(kv_batches_create(shard, n_seq, seq_len, 5, &straight, NULL), KV_OK);
-    assert_int_equal(kv_batches_create(shard, n_seq, seq_len, 6, &other, NULL), KV_OK);
-    for (int64_t step = 0; step < 40; step++) {
-        assert_int_equal(kv_batches_get(straight, step, expected, targets, NULL), KV_OK);
-        assert_int_equal(kv_batches_create(shard, n_seq, seq_len, 5, &resumed, NULL), KV_OK);
-        assert_int_equal(kv_batches_get(resumed, step, found, targets, NULL), KV_OK);
-        assert_memory_equal(expected, found, sizeof expected);
-        kv_batches_free(resumed);
-    }
-    assert_int_equal(kv_batches_get(other, 39, found, targets, NULL), KV_OK);
-    assert_memory_not_equal(expected, found, sizeof expected);
-    double epochs = kv_batches_epochs(straight, 40);
-    assert_true(epochs > 40.0 * size / (double)shard->n_tokens - 1e-9);
-    assert_true(epochs < 40.0 * size / (double)shard->n_tokens + 1e-9);
-    kv_batches_free(straight);
-    kv_batches_free(other);
-    kv_shard_free(shard);
-}
-
-static void a_shard_shorter_than_a_row_wraps(void **state) {
-    (void)state;
-    int64_t documents[] = {0, 1, 3};
-    int32_t tokens[] = {10, 20, 21};
-    kv_shard shard = {
-        .info = info, .n_documents = 2, .n_tokens = 3, .documents = documents, .tokens = tokens};
-    int32_t *all = stream(&shard, 2, 10, 60);
-    for (int epoch = 0; epoch < 20; epoch++) {
-        const int32_t *t = all + 3 * epoch;
-        assert_true((t[0] == 10 && t[1] == 20 && t[2] == 21) || (t[0] == 20 && t[1] == 21 && t[2] == 10));
-    }
-    free(all);
-}
-
-static void impossible_batches(void **state) {
-    (void)state;
-    kv_error err = {0};
-    kv_batches *batches = NULL;
-    kv_shard *shard = counting_shard(5);
-    kv_shard empty = {.info = info};
-    int32_t ids[4], targets[4];
-    assert_int_equal(kv_batches_create(shard, 0, 4, 1, &batches, &err), KV_ERR_ARGUMENT);
-    assert_int_equal(kv_batches_create(shard, 1, -4, 1, &batches, &err), KV_ERR_ARGUMENT);
-    assert_int_equal(kv_batches_create(shard, INT64_MAX / 2, INT64_MAX / 9, 1, &batches, &err),
-                     KV_ERR_ARGUMENT);
-    assert_int_equal(kv_batches_create(&empty, 1, 4, 1, &batches, &err), KV_ERR_ARGUMENT);
-    assert_null(batches);
-    assert_int_equal(kv_batches_create(shard, 1, 4, 1, &batches, &err), KV_OK);
-    assert_int_equal(kv_batches_get(batches, -1, ids, targets, &err), KV_ERR_RANGE);
-    assert_int_equal(kv_batches_get(batches, INT64_MAX / 4, ids, targets, &err), KV_ERR_RANGE);
-    assert_int_equal(kv_batches_get(batches, INT64_MAX / 5, ids, targets, &err), KV_OK);
-    kv_batches_free(batches);
-    kv_shard_free(shard);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_is_read_back),
@@ -302,11 +178,6 @@ int main(void) {
         cmocka_unit_test(truncated_files_are_refused),
         cmocka_unit_test(lies_are_refused),
         cmocka_unit_test(other_files_are_refused),
-        cmocka_unit_test(an_epoch_is_all_documents_shuffled),
-        cmocka_unit_test(rows_cut_one_stream),
-        cmocka_unit_test(resuming_needs_no_state),
-        cmocka_unit_test(a_shard_shorter_than_a_row_wraps),
-        cmocka_unit_test(impossible_batches),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }

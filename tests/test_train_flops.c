@@ -2,10 +2,9 @@
 // and frozen, micro-batches, and the least-squares start.
 #include "core/gemm.h"
 #include "data/checkpoint.h"
-#include "data/shard.h"
 #include "tests/train_support.h"
 #include "train/least_squares_start.h"
-#include "train/task.h"
+#include "train/session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,37 +13,18 @@
 
 enum { MAX_OVERRIDES = 8 };
 
-struct run {
-    kv_config *source;
-    const kv_train_config *config;
-    kv_shard *shard;
-    kv_task *task;
-};
-
-static struct run open_run(const char *path, const char *const *overrides) {
-    struct run run = {0};
+static void open_run(kv_train_session *run, const char *path, const char *const *overrides) {
     kv_error err = {0};
     size_t n = 0;
     while (overrides[n]) n++;
-    if (kv_train_config_load(path, overrides, n, &run.source, &run.config, &err) != KV_OK ||
-        kv_shard_open(run.config->data.train, &run.shard, &err) != KV_OK)
-        fail_msg("%s", err.message);
-    kv_status status = run.config->task == KV_TASK_LM
-                           ? kv_lm_task_create(run.source, run.config, run.shard, &run.task, &err)
-                           : kv_kvp_task_create(run.source, run.config, run.shard, &run.task, &err);
-    if (status == KV_OK) status = run.task->ops->load(run.task, NULL, &err);
+    *run = (kv_train_session){0};
+    kv_status status = kv_train_session_open(run, path, overrides, n, &err);
+    if (status == KV_OK) status = run->task->ops->load(run->task, NULL, &err);
     if (status != KV_OK) fail_msg("%s", err.message);
-    return run;
-}
-
-static void close_run(struct run *run) {
-    kv_task_free(run->task);
-    kv_shard_free(run->shard);
-    kv_config_free(run->source);
 }
 
 // Products of the micro-batches of one step, forward and backward.
-static uint64_t executed(const struct run *run) {
+static uint64_t executed(const kv_train_session *run) {
     const kv_data_config *d = &run->config->data;
     const int64_t n = d->batch_size * d->seq_len, micro = d->micro_batch_size * d->seq_len;
     int32_t *ids = test_alloc(n, sizeof *ids), *targets = test_alloc(n, sizeof *targets);
@@ -52,7 +32,8 @@ static uint64_t executed(const struct run *run) {
     kv_error err = {0};
     kv_tape *tape = kv_tape_create();
     kv_tape_set_checkpointing(tape, run->config->train.activation_checkpointing);
-    if (kv_batches_create(run->shard, d->batch_size, d->seq_len, 1, &batches, &err) != KV_OK ||
+    const kv_batches_args args = kv_train_batches(&run->text, d->batch_size);
+    if (kv_batches_create(&args, &batches, &err) != KV_OK ||
         kv_batches_get(batches, 3, ids, targets, &err) != KV_OK)
         fail_msg("%s", err.message);
     kv_gemm_flops_reset();
@@ -77,6 +58,30 @@ static uint64_t executed(const struct run *run) {
     return flops;
 }
 
+// Products of one look at held-out text, which are not those of a step.
+static uint64_t executed_without_backward(const kv_train_session *run) {
+    const kv_data_config *d = &run->config->data;
+    const int64_t n = d->micro_batch_size * d->seq_len;
+    int32_t *ids = test_alloc(n, sizeof *ids);
+    double terms[KV_MAX_TERMS] = {0};
+    kv_cache_errors errors = {0};
+    kv_error err = {0};
+    kv_tape *tape = kv_tape_create();
+    const kv_batch batch = {.input_ids = ids,
+                            .target_ids = ids,
+                            .n_seq = d->micro_batch_size,
+                            .seq_len = d->seq_len,
+                            .ignore_index = -100};
+    kv_tape_set_recording(tape, false);
+    kv_gemm_flops_reset();
+    run->task->ops->validate(run->task, tape, &batch, terms, &errors);
+    const uint64_t flops = kv_gemm_flops();
+    if (kv_tape_status(tape, &err) != KV_OK) fail_msg("%s", err.message);
+    kv_tape_free(tape);
+    free(ids);
+    return flops;
+}
+
 static void test_step_costs_what_it_says(void **state) {
     (void)state;
     static const struct {
@@ -97,6 +102,9 @@ static void test_step_costs_what_it_says(void **state) {
         {"kvp.yaml", {"loss.base=0", "loss.consistency=0", "freeze_aux=true", NULL}},
         {"kvp.yaml", {"loss.base=0", "loss.kl=0", "freeze_aux=true", NULL}},
         {"kvp.yaml", {"predictor.mapping=explicit", "predictor.layers=[1,0,1]", NULL}},
+        {"kvp.yaml", {"predictor.mapping=uniform", "predictor.rank=3", NULL}},
+        {"kvp.yaml", {"predictor.mapping=reversed", "predictor.aux_layers=2", "freeze_aux=true", NULL}},
+        {"kvp.yaml", {"predictor.rank=2", "predictor.aux_layers=2", "freeze_aux=true", "loss.kl=0", NULL}},
     };
     put_file("pruned.yaml", "task: lm\n"
                             "output: pruned\n"
@@ -104,7 +112,8 @@ static void test_step_costs_what_it_says(void **state) {
                             "model: {from: pruned, path: base/final/model, keep: 0.5}\n"
                             "train: {steps: 1, lr: 1e-3}\n");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct run run = open_run(cases[i].path, cases[i].overrides);
+        kv_train_session run;
+        open_run(&run, cases[i].path, cases[i].overrides);
         const kv_data_config *d = &run.config->data;
         const uint64_t said = run.task->ops->flops(run.task, d->micro_batch_size, d->seq_len) *
                               (uint64_t)(d->batch_size / d->micro_batch_size);
@@ -112,12 +121,14 @@ static void test_step_costs_what_it_says(void **state) {
         if (said != done)
             fail_msg("case %zu: said %llu, executed %llu", i, (unsigned long long)said,
                      (unsigned long long)done);
-        close_run(&run);
+        const uint64_t looking = run.task->ops->validation_flops(run.task, d->micro_batch_size, d->seq_len);
+        assert_int_equal(looking, executed_without_backward(&run));
+        kv_train_session_close(&run);
     }
 }
 
 // What the start writes to standard error, its progress line and its table.
-static FILE *start_into_file(const struct run *run) {
+static FILE *start_into_file(const kv_train_session *run) {
     FILE *out = tmpfile();
     kv_error err = {0};
     assert_non_null(out);
@@ -137,8 +148,8 @@ static FILE *start_into_file(const struct run *run) {
 // start executes: nothing of the solving goes through the counter.
 static void test_least_squares_start(void **state) {
     (void)state;
-    struct run run =
-        open_run("kvp.yaml", ARGS("predictor.init=least_squares", "predictor.least_squares_tokens=100"));
+    kv_train_session run;
+    open_run(&run, "kvp.yaml", ARGS("predictor.init=least_squares", "predictor.least_squares_tokens=100"));
     kv_model_spec base, aux;
     kv_error err = {0};
     if (kv_checkpoint_spec("base/final/model", &base, &err) ||
@@ -156,7 +167,7 @@ static void test_least_squares_start(void **state) {
     assert_int_equal(sscanf(rate, "tokens  %lf GFLOP/s%n", &speed, &end), 1);
     assert_true(end > 0);
     fclose(out);
-    close_run(&run);
+    kv_train_session_close(&run);
 }
 
 int main(void) {

@@ -75,6 +75,9 @@ static void test_predictors(void **state) {
     expect_estimate(ARGS("large_kvp.yaml", "-s", "loss={base: 0, aux: 0}", "-s", "data.batch_size=16"));
     expect_estimate(
         ARGS("large_kvp.yaml", "-s", "predictor={init: least_squares}", "-s", "data.micro_batch_size=2"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, rank: 100}"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, init: least_squares}", "-s",
+                         "data.micro_batch_size=2"));
 }
 
 // Published shapes cost nothing when a run is refused, and --dry-run only says it.

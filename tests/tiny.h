@@ -15,6 +15,10 @@ kv_model_spec tiny_deep_base(int64_t n_layers);
 kv_model *tiny_model(const kv_model_spec *spec, uint64_t seed);
 kv_predictor *tiny_predictor(const kv_model_spec *base, const kv_model_spec *aux, uint64_t seed);
 
+// The same with a map of its own (NULL: the one tiny_predictor has) and of any kind.
+kv_predictor *tiny_predictor_of(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *mapping,
+                                kv_predictor_kind kind, uint64_t seed);
+
 // ids[n] in [0, vocab_size).
 void tiny_ids(int32_t *ids, int64_t n, int64_t vocab_size, uint64_t seed);
 

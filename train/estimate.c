@@ -3,13 +3,13 @@
 #include "core/gemm.h"
 #include "data/console.h"
 #include "train/memory.h"
+#include "train/validation.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
-// FLOP/s of a product of a shape that training has many of.
-static double measure_rate(int64_t rows) {
+double kv_estimate_rate(int64_t rows) {
     enum { DIM = 256 };
     const double seconds_wanted = 0.3;
     rows = rows < 64 ? 64 : rows > 4096 ? 4096 : rows;
@@ -46,6 +46,54 @@ static void print_memory(const kv_task *task, FILE *out) {
             limit / 1e9, config->train.memory_gb > 0 ? "allowed by train.memory_gb" : "available");
 }
 
+static double validation_flops(const kv_task *task) {
+    const kv_validation *v = task->validation;
+    if (!v) return 0;
+    const double passes = 1 + (double)kv_validations_left(&task->config->train, 0);
+    const double a_pass = (double)task->ops->validation_flops(task, v->micro_batch_size, v->seq_len) *
+                          (double)v->n_rows / (double)v->micro_batch_size;
+    return passes * a_pass;
+}
+
+static void print_validation(const kv_task *task, double training_flops, FILE *out) {
+    const kv_train_config *config = task->config;
+    const kv_validation *v = task->validation;
+    if (!v) return;
+    fprintf(out,
+            "validation   %s: the first %" PRIi64 " rows of %" PRIi64 " tokens every %" PRIi64
+            " steps, %" PRIi64 " times in all",
+            config->data.validation, v->n_rows, v->seq_len, config->train.validate_every,
+            1 + kv_validations_left(&config->train, 0));
+    if (training_flops > 0)
+        fprintf(out, ": %.3g %% of the training's FLOPs", 100 * validation_flops(task) / training_flops);
+    fputs(config->train.keep_best ? "; the lowest loss is kept in best/\n" : "\n", out);
+}
+
+// A line for each corpus: how large it is, how much of the training is drawn from it.
+static kv_status print_text(const kv_task *task, FILE *out, kv_error *err) {
+    const kv_train_text *text = task->text;
+    const kv_train_config *config = task->config;
+    const kv_batches_args args = kv_train_batches(text, config->data.batch_size);
+    kv_batches *batches;
+    kv_status status = kv_batches_create(&args, &batches, err);
+    if (status != KV_OK) return status;
+    double weights = 0;
+    for (int64_t i = 0; i < text->n_parts; i++) weights += text->parts[i].weight;
+    for (int64_t i = 0; i < text->n_parts; i++) {
+        const kv_corpus *corpus = text->corpora[i];
+        fprintf(out, "%-13s", i ? "" : "data");
+        if (text->n_parts > 1) fprintf(out, "%4.1f %% of ", 100 * text->parts[i].weight / weights);
+        fprintf(out, "%s: %" PRIi64 " documents, %" PRIi64 " tokens", kv_train_text_path(config, i),
+                corpus->n_documents, corpus->n_tokens);
+        if (corpus->n_shards > 1) fprintf(out, " in %" PRIi64 " shards", corpus->n_shards);
+        fprintf(out, ", vocabulary %" PRIi64 "; %.3g epochs\n", corpus->info.vocab_size,
+                kv_batches_epochs(batches, i, config->train.steps));
+    }
+    if (args.fixed) fprintf(out, "             fixed packing: every epoch has the same rows\n");
+    kv_batches_free(batches);
+    return KV_OK;
+}
+
 kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     const kv_train_config *config = task->config;
     const kv_data_config *d = &config->data;
@@ -57,24 +105,23 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     char count[32], duration[32];
     fprintf(out, "trained      %s parameters\n", kv_count_text((double)task->n_trainable, count));
     double tokens = (double)d->batch_size * (double)d->seq_len, total = tokens * (double)config->train.steps;
-    fprintf(out, "data         %s: %" PRIi64 " documents, %" PRIi64 " tokens, vocabulary %" PRIi64 "\n",
-            d->train, task->shard->n_documents, task->shard->n_tokens, task->shard->info.vocab_size);
-    fprintf(out,
-            "steps        %" PRIi64 " of %.0f tokens (%" PRIi64 " micro-batches): %s tokens, %.3g epochs\n",
-            config->train.steps, tokens, d->batch_size / d->micro_batch_size, kv_count_text(total, count),
-            total / (double)task->shard->n_tokens);
+    fprintf(out, "steps        %" PRIi64 " of %.0f tokens (%" PRIi64 " micro-batches): %s tokens\n",
+            config->train.steps, tokens, d->batch_size / d->micro_batch_size, kv_count_text(total, count));
+    kv_status status = print_text(task, out, err);
+    if (status != KV_OK) return status;
     const kv_schedule s = kv_train_schedule(config);
     fprintf(out, "schedule     lr %g to %g in %" PRIi64 " steps, then to %g\n", s.warmup_init, s.peak,
             s.warmup_steps, s.end);
     double flops = (double)task->ops->flops(task, d->micro_batch_size, d->seq_len) /
                    (double)(d->micro_batch_size * d->seq_len);
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);
+    print_validation(task, flops * total, out);
     print_memory(task, out);
-    double rate = measure_rate(d->micro_batch_size * d->seq_len);
+    double rate = kv_estimate_rate(d->micro_batch_size * d->seq_len);
     if (rate > 0)
         fprintf(
             out,
             "time         at least %s: the matrix products alone, at the %.0f GFLOP/s measured just now\n",
-            kv_duration(flops * total / rate, duration), rate / 1e9);
+            kv_duration((flops * total + validation_flops(task)) / rate, duration), rate / 1e9);
     return ferror(out) || fflush(out) ? kv_fail(err, KV_ERR_IO, "cannot write to standard output") : KV_OK;
 }

@@ -4,6 +4,9 @@
 #include "train/estimate.h"
 #include "train/memory.h"
 #include "train/session.h"
+#include "train/status.h"
+#include "train/sweep.h"
+#include "train/sweep_options.h"
 #include "train/trainer.h"
 
 #include <argp.h>
@@ -31,6 +34,12 @@ static const char doc[] =
     "  kvtrain configs/atlas/base.yaml -s train.lr=1e-3 --output runs/slow\n"
     "  kvtrain configs/atlas/base.yaml --resume\n"
     "\n"
+    "data.validation names text that is held out: its loss, and the errors of predicted keys and values, are "
+    "logged before the first step, every train.validate_every steps and after the last; train.keep_best keeps "
+    "the model with the lowest in best/, which is made like final/. `kvtrain status DIR` shows what a run is "
+    "doing:\n"
+    "  kvtrain status runs/atlas/base --watch\n"
+    "\n"
     "Ctrl-C and SIGTERM finish the step under way and write a checkpoint; --resume goes on from there and "
     "ends "
     "with the same weights, bit by bit, as a run that was never stopped (with the same OMP_NUM_THREADS). A "
@@ -39,6 +48,8 @@ static const char doc[] =
     "\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.";
 
+enum { KEY_QUIET_HINT = 0x200 };
+
 static const struct argp_option options[] = {
     {"resume", 'r', NULL, 0,
      "Go on with the run in the run directory from its newest checkpoint, or begin it if there is none", 0},
@@ -46,12 +57,14 @@ static const struct argp_option options[] = {
     {"dry-run", 'n', NULL, 0,
      "Print the resolved configuration, parameters, FLOPs per token, memory and expected time; write nothing",
      0},
+    {"quiet-hint", KEY_QUIET_HINT, NULL, OPTION_HIDDEN, "Of a sweep's run: its user restarts the sweep", 0},
     {0}};
 
 struct arguments {
     kv_config_options common;
+    kv_sweep_options sweep;
     kv_run_mode mode;
-    bool dry_run;
+    bool dry_run, quiet_hint;
 };
 
 static void set_mode(struct argp_state *state, struct arguments *a, kv_run_mode mode) {
@@ -64,17 +77,27 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     (void)text;
     struct arguments *a = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
+    case ARGP_KEY_INIT:
+        a->sweep.no_config = &a->common.optional;
+        state->child_inputs[0] = &a->common;
+        state->child_inputs[1] = &a->sweep;
+        return 0;
     case 'r': set_mode(state, a, KV_RUN_RESUME); return 0;
     case 'f': set_mode(state, a, KV_RUN_FORCE); return 0;
     case 'n': a->dry_run = true; return 0;
+    case KEY_QUIET_HINT: a->quiet_hint = true; return 0;
+    case ARGP_KEY_END:
+        if (a->sweep.path && a->common.config)
+            argp_error(state, "found %s beside --sweep, whose file names the configurations",
+                       a->common.config);
+        return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
 
 static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
     kv_run *run = &s->run;
-    kv_status status = kv_run_open(run, s->source, s->config, s->shard, mode, err);
+    kv_status status = kv_train_session_run(s, mode, err);
     if (status != KV_OK) return status;
     if (run->finished) {
         fprintf(stderr, "kvtrain: %s is finished, nothing to resume\n", run->path);
@@ -89,13 +112,17 @@ static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
     if (status == KV_OK && !resumed && s->task->ops->start) status = s->task->ops->start(s->task, err);
     // What loading and the start have freed goes back to the system; glibc would keep much of it.
     malloc_trim(0);
-    return status == KV_OK ? kv_train(s->task, run, err) : status;
+    if (status == KV_OK) status = kv_train(s->task, run, err);
+    if (status != KV_OK && run->lock > 0) kv_run_stopped(run, status, err->message);
+    return status;
 }
 
 static int report(kv_status status, const struct arguments *a, const kv_error *err) {
     if (status == KV_OK) return 0;
     fprintf(stderr, "kvtrain: %s\n", err->message);
     if (status != KV_ERR_INTERRUPTED) return 1;
+    if (a->sweep.path) fputs("kvtrain: the same command goes on from there\n", stderr);
+    if (a->sweep.path || a->quiet_hint) return 128 + kv_console_signal();
     const kv_config_options *o = &a->common;
     fprintf(stderr, "kvtrain: to go on: kvtrain %s --resume%s%s%s\n", o->config,
             o->output ? " --output " : "", o->output ? o->output : "",
@@ -103,25 +130,52 @@ static int report(kv_status status, const struct arguments *a, const kv_error *e
     return 128 + kv_console_signal();
 }
 
+static int run_status(int argc, char **argv) {
+    char name[] = "kvtrain status";
+    argv[0] = name; // in usage messages
+    return kvtrain_status(argc, argv);
+}
+
+static kv_status sweep(const struct arguments *a, kv_error *err) {
+    const kv_config_options *o = &a->common;
+    const kv_sweep_args args = {.path = a->sweep.path,
+                                .output = o->output,
+                                .overrides = o->overrides,
+                                .n_overrides = o->n_overrides - (o->output != NULL), // --output comes last
+                                .only = a->sweep.only,
+                                .force = a->mode == KV_RUN_FORCE,
+                                .no_eval = a->sweep.no_eval,
+                                .jobs = a->sweep.jobs};
+    return a->dry_run ? kv_sweep_estimate(&args, stdout, err) : kv_sweep_train(&args, stdout, err);
+}
+
+static kv_status train_one(kv_train_session *session, const struct arguments *a, kv_error *err) {
+    const kv_config_options *o = &a->common;
+    kv_status status = kv_train_session_open(session, o->config, o->overrides, o->n_overrides, err);
+    if (status != KV_OK) return status;
+    if (a->dry_run) return kv_estimate_print(session->task, stdout, err);
+    status = train(session, a->mode, err);
+    if (status != KV_OK) return status;
+    fprintf(stderr, "kvtrain: %.3g GB of memory at most\n", (double)kv_memory_peak() / 1e9);
+    printf("%s/final\n", session->run.path);
+    return KV_OK;
+}
+
 int main(int argc, char **argv) {
     kv_console_calm_threads(argv);
-    static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};
+    static const struct argp_child children[] = {
+        {&kv_config_argp, 0, NULL, 0}, {&kv_sweep_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        options, parse, "CONFIG.yaml\n--sweep FILE.yaml\nstatus DIR...", doc, children, NULL, NULL};
     struct arguments arguments = {0};
     kv_train_session session = {0};
     kv_error err = {0};
     argp_err_exit_status = 2;
-    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
-    const kv_config_options *o = &arguments.common;
-    kv_status status = kv_train_session_open(&session, o->config, o->overrides, o->n_overrides, &err);
-    if (status == KV_OK)
-        status = arguments.dry_run ? kv_estimate_print(session.task, stdout, &err)
-                                   : train(&session, arguments.mode, &err);
-    if (status == KV_OK && !arguments.dry_run) {
-        fprintf(stderr, "kvtrain: %.3g GB of memory at most\n", (double)kv_memory_peak() / 1e9);
-        printf("%s/final\n", session.run.path);
-    }
+    if (argc > 1 && strcmp(argv[1], "status") == 0) return run_status(argc - 1, argv + 1);
+    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    const kv_status status =
+        arguments.sweep.path ? sweep(&arguments, &err) : train_one(&session, &arguments, &err);
     int code = report(status, &arguments, &err);
     kv_train_session_close(&session);
     return code;

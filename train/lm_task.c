@@ -67,6 +67,12 @@ static kv_tensor *lm_objective(kv_task *task, kv_tape *tape, const kv_batch *bat
     return loss;
 }
 
+static kv_tensor *lm_validate(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
+                              kv_cache_errors *errors) {
+    (void)errors;
+    return lm_objective(task, tape, batch, terms);
+}
+
 static kv_status lm_save(kv_task *task, const char *dir, bool final, kv_error *err) {
     char model_dir[PATH_MAX];
     kv_status status = kv_task_path(model_dir, dir, "model", err);
@@ -95,11 +101,17 @@ static uint64_t lm_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
                             task->config->train.activation_checkpointing);
 }
 
+static uint64_t lm_validation_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
+    return kv_flops_lm_loss_only(&((const lm_task *)task)->spec, n_seq, seq_len);
+}
+
 static void lm_memory(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_task_memory *memory) {
     const lm_task *lm = (const lm_task *)task;
     (void)freeze_aux;
     *memory = (kv_task_memory){.n_trained = (double)task->n_trainable,
                                .tape = kv_tape_lm_bytes(&lm->spec, n_seq, task->config->data.seq_len),
+                               .validation =
+                                   kv_tape_lm_validation_bytes(&lm->spec, n_seq, task->config->data.seq_len),
                                .loading = (double)lm->whole_bytes};
 }
 
@@ -111,16 +123,18 @@ static void lm_free(kv_task *task) {
 
 static const kv_task_ops lm_ops = {.load = lm_load,
                                    .objective = lm_objective,
+                                   .validate = lm_validate,
                                    .save = lm_save,
                                    .describe = lm_describe,
                                    .flops = lm_flops,
+                                   .validation_flops = lm_validation_flops,
                                    .memory = lm_memory,
                                    .free = lm_free};
 
-// A model made from scratch has the shard's vocabulary.
+// A model made from scratch has the text's vocabulary.
 static kv_status plan_scratch(lm_task *lm, kv_error *err) {
     const kv_train_config *config = lm->task.config;
-    kv_status status = kv_scratch_spec(lm->task.source, config, &lm->task.shard->info, &lm->spec, err);
+    kv_status status = kv_scratch_spec(lm->task.source, config, &lm->task.text->info, &lm->spec, err);
     if (status != KV_OK || config->data.seq_len <= lm->spec.context_length) return status;
     return kv_config_fail(lm->task.source, err, "data.seq_len",
                           "found %" PRIi64 ", expected at most %" PRIi64 ", the context of the model",
@@ -143,12 +157,12 @@ static kv_status plan_model(lm_task *lm, kv_error *err) {
     return status;
 }
 
-kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_shard *shard,
+kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_train_text *text,
                             kv_task **task, kv_error *err) {
     *task = NULL;
     lm_task *lm = calloc(1, sizeof *lm);
     if (!lm) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    lm->task = (kv_task){.ops = &lm_ops, .source = source, .config = config, .shard = shard};
+    lm->task = (kv_task){.ops = &lm_ops, .source = source, .config = config, .text = text};
     lm->task.n_terms = config->loss.z_loss > 0 ? 2 : 1;
     lm->task.term_names[0] = "cross_entropy";
     lm->task.term_names[1] = "z_loss";

@@ -69,22 +69,23 @@ void kv_task_describe_model(const kv_model_spec *spec, FILE *out) {
 }
 
 kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
-                                const kv_shard_info *shard, kv_error *err) {
+                                const kv_train_text *text, kv_error *err) {
     const bool lm = config->task == KV_TASK_LM;
     if (lm && config->model.from == KV_FROM_SCRATCH) return KV_OK;
     kv_pair_part part = KV_PAIR_BASE;
     const kv_pair pair = {.base = lm ? config->model.path : config->base,
                           .aux = lm ? NULL : config->aux,
-                          .shard = config->data.train,
-                          .shard_info = shard,
+                          .shard = kv_train_text_path(config, 0),
+                          .shard_info = &text->info,
                           .n_tokens = config->data.seq_len,
                           .blamed = &part};
     kv_error inner = {0};
     kv_status status = kv_pair_check(&pair, &inner);
     if (status == KV_OK) return KV_OK;
+    char text_key[KV_TEXT_KEY];
     const char *key = lm ? "model.path" : "base";
     if (part == KV_PAIR_AUX) key = "aux";
-    if (part == KV_PAIR_SHARD) key = "data.train";
+    if (part == KV_PAIR_SHARD) key = kv_train_text_key(config, 0, text_key);
     if (part == KV_PAIR_CONTEXT) key = "data.seq_len";
     kv_config_fail(source, err, key, "%s", inner.message);
     if (err) err->code = status;

@@ -2,6 +2,7 @@
 
 #include <float.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,7 +76,9 @@ static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_err
                                      {"train.warmup_steps", s->warmup_steps, 0, max_steps},
                                      {"train.checkpoint_every", s->checkpoint_every, 1, max_steps},
                                      {"train.keep_last", s->keep_last, 1, max_steps},
-                                     {"train.log_every", s->log_every, 1, max_steps}};
+                                     {"train.log_every", s->log_every, 1, max_steps},
+                                     {"train.validate_every", s->validate_every, 1, max_steps},
+                                     {"train.validation_tokens", s->validation_tokens, 1, max_steps}};
     const struct real_range reals[] = {{"train.lr", s->lr, 0, 1e3},
                                        {"train.lr_end", s->lr_end, 0, 1e3},
                                        {"train.warmup_init", s->warmup_init, 0, 1e3},
@@ -88,6 +91,36 @@ static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_err
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
     if (status != KV_OK) return status;
     return check_auto(config, "train.memory_gb", s->memory_text, &s->memory_gb, err);
+}
+
+static kv_status check_validation(const kv_config *config, kv_train_config *t, kv_error *err) {
+    static const char *const keys[] = {"train.validate_every", "train.validation_tokens"};
+    kv_steps_config *s = &t->train;
+    if (!kv_config_has(config, "train.validate_every")) s->validate_every = 100;
+    if (!kv_config_has(config, "train.validation_tokens")) s->validation_tokens = 20000;
+    if (t->data.validation) return KV_OK;
+    if (s->keep_best)
+        return kv_config_fail(config, err, "train.keep_best",
+                              "found true without data.validation, expected held-out text there: the best is "
+                              "what has the lowest loss on it");
+    return forbid(config, keys, LENGTH(keys), "only with data.validation", err);
+}
+
+static kv_status check_mixture(const kv_config *config, const kv_data_config *d, kv_error *err) {
+    static const char *const train_key[] = {"data.train"};
+    if (!kv_config_has(config, "data.mixture"))
+        return require(config, train_key, 1, "a corpus to train on (or data.mixture: several)", err);
+    kv_status status = forbid(config, train_key, 1, "only without data.mixture", err);
+    for (unsigned i = 0; status == KV_OK && i < d->n_mixture; i++) {
+        char corpus[64], weight[64];
+        snprintf(corpus, sizeof corpus, "data.mixture[%u].corpus", i);
+        snprintf(weight, sizeof weight, "data.mixture[%u].weight", i);
+        const char *const keys[] = {corpus, weight};
+        const struct real_range range[] = {{weight, d->mixture[i].weight, 1e-9, 1e9}};
+        status = require(config, keys, LENGTH(keys), "every part of a mixture needs it", err);
+        if (status == KV_OK) status = check_reals(config, range, 1, err);
+    }
+    return status;
 }
 
 static kv_status check_data(const kv_config *config, const kv_data_config *d, kv_error *err) {
@@ -108,9 +141,9 @@ static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim", 
                                            "model.n_heads",  "model.n_kv_heads", "model.ffn_dim"};
 static const char *const scratch_options[] = {"model.context_length", "model.qk_norm"};
 static const char *const lm_only[] = {"model"};
-static const char *const kvp_only[] = {"frozen_dtype", "base",      "aux",      "freeze_aux",
-                                       "predictor",    "loss.base", "loss.aux", "loss.consistency",
-                                       "loss.kl"};
+static const char *const kvp_only[] = {"base",      "aux",      "freeze_aux",       "predictor",
+                                       "loss.base", "loss.aux", "loss.consistency", "loss.kl",
+                                       "teacher",   "cache",    "frozen_dtype"};
 
 static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];
@@ -168,7 +201,7 @@ static kv_status check_predictor(const kv_config *config, const kv_predictor_con
                                  kv_error *err) {
     static const char *const layers_key[] = {"predictor.layers"}, *const keep_key[] = {"predictor.keep"};
     const struct int_range ints[] = {
-        {"predictor.least_squares_tokens", p->least_squares_tokens, 1, max_steps},
+        {"predictor.least_squares_tokens", p->least_squares_tokens, 0, max_steps},
         {"predictor.rank", p->rank, 0, max_dim},
         {"predictor.aux_layers", p->aux_layers, 1, 2}};
     const struct real_range reals[] = {{"predictor.ridge", p->ridge, 0, 1e6}};
@@ -183,14 +216,24 @@ static kv_status check_predictor(const kv_config *config, const kv_predictor_con
     // paper's rule, not in a uniform or an explicit map.
     if (p->mapping == KV_MAPPING_SEPARATE)
         return forbid(config, keep_key, 1,
-                      "with predictor.mapping: pruned or reversed, and without aux: uniform or explicit",
+                      "only with predictor.mapping: pruned or reversed, or without aux uniform or explicit",
                       err);
     if (has_aux && (p->mapping == KV_MAPPING_UNIFORM || p->mapping == KV_MAPPING_EXPLICIT))
-        return forbid(config, keep_key, 1, "only without aux for predictor.mapping: uniform or explicit",
+        return forbid(config, keep_key, 1, "only without aux with predictor.mapping: uniform or explicit",
                       err);
     if (has_aux && p->mapping == KV_MAPPING_REVERSED && !kv_config_has(config, keep_key[0])) return KV_OK;
     status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
     return status == KV_OK ? check_keep(config, "predictor.keep", p->keep, err) : status;
+}
+
+static kv_status check_teacher(const kv_config *config, const kv_train_config *t, kv_error *err) {
+    static const char *const cache_key[] = {"cache"};
+    if (t->teacher == KV_TEACHER_ONLINE)
+        return forbid(config, cache_key, 1, "only with teacher: cached", err);
+    kv_status status = require(config, cache_key, 1, "the directory that kvdata cache made", err);
+    if (status != KV_OK || t->data.packing == KV_PACKING_FIXED) return status;
+    return kv_config_fail(config, err, "data.packing",
+                          "found stream, expected fixed with teacher: cached, whose rows are cut once");
 }
 
 static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error *err) {
@@ -203,6 +246,7 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
     kv_status status = forbid(config, lm_only, LENGTH(lm_only), "only with task: lm", err);
     if (status == KV_OK) status = require(config, models, n_needed, "the model's directory", err);
     if (status == KV_OK) status = check_predictor(config, &t->predictor, t->aux != NULL, err);
+    if (status == KV_OK) status = check_teacher(config, t, err);
     const struct real_range reals[] = {{"loss.base", t->loss.base, 0, 1e6},
                                        {"loss.aux", t->loss.aux, 0, 1e6},
                                        {"loss.kl", t->loss.kl, 0, 1e6}};
@@ -220,15 +264,16 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
 // ---- All of it -----------------------------------------------------------------------------------------
 
 static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error *err) {
-    static const char *const required[] = {"output", "data.train", "data.seq_len", "data.batch_size",
-                                           "train.steps"};
+    static const char *const required[] = {"output", "data.seq_len", "data.batch_size", "train.steps"};
     static const char *const rate[] = {"train.lr"};
     const struct real_range z_loss[] = {{"loss.z_loss", t->loss.z_loss, 0, 1e6}};
-    kv_status status = require(config, required, LENGTH(required), "every run needs it", err);
+    kv_status status = check_mixture(config, &t->data, err);
+    if (status == KV_OK) status = require(config, required, LENGTH(required), "every run needs it", err);
     if (status == KV_OK && t->train.steps > 0) status = require(config, rate, 1, "every run needs it", err);
     if (!kv_config_has(config, "train.lr_end")) t->train.lr_end = t->train.lr / 10;
     if (!kv_config_has(config, "data.micro_batch_size")) t->data.micro_batch_size = t->data.batch_size;
     if (status == KV_OK) status = check_data(config, &t->data, err);
+    if (status == KV_OK) status = check_validation(config, t, err);
     if (status == KV_OK) status = check_steps(config, &t->train, err);
     if (status == KV_OK) status = check_reals(config, z_loss, 1, err);
     if (status == KV_OK)

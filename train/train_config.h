@@ -50,7 +50,7 @@ typedef struct kv_predictor_config {
     // reversed with aux: the part it was, so that the rule for pruned ones is meant
     double keep;
     kv_predictor_start init;
-    int64_t least_squares_tokens;
+    int64_t least_squares_tokens; // 0: all
     double ridge;
     int64_t rank;       // of each map; 0: full
     int64_t aux_layers; // that each base layer reads: 1 or 2
