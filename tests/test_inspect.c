@@ -46,8 +46,17 @@ static int set_up(void **state) {
     snprintf(options, sizeof options, "suppressions=%s:print_suppressions=0", in_dir("leaks"));
     test_write_text(in_dir("leaks"), "leak:libhdf5\n");
     setenv("LSAN_OPTIONS", options, 1);
-    const char *const tokenize[] = {
-        "tokenize", "-t", in_dir("tokenizer.model"), "-o", in_dir("train.h5"), in_dir("train.jsonl"), NULL};
+    const char *const tokenize[] = {"tokenize",
+                                    "-c",
+                                    "0",
+                                    "-m",
+                                    "0",
+                                    "-t",
+                                    in_dir("tokenizer.model"),
+                                    "-o",
+                                    in_dir("train.h5"),
+                                    in_dir("train.jsonl"),
+                                    NULL};
     if (run("KVDATA", tokenize)) fail_msg("%s", err);
     FILE *file = fopen(in_dir("lm.yaml"), "w");
     fprintf(

@@ -8,36 +8,31 @@
 
 // ---- The aux -------------------------------------------------------------------------------------------
 
-// As the config says: from its directory, or of layers of the base, as those are stored: of `base`, or read
-// here when that is NULL. fingerprint (may be NULL): of the weights before they change their type.
-static kv_status load_frozen_aux(const kvp_task *kvp, const kv_model *base, kv_frozen_dtype dtype,
-                                 kv_model **aux, char fingerprint[17], kv_error *err) {
+// As it is stored: from its directory, or of layers of the base, which is read when it is not given as
+// stored.
+static kv_status load_stored_aux(const kvp_task *kvp, kv_model *stored_base, kv_model **aux, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
-    if (config->aux) return kv_checkpoint_load_frozen(config->aux, dtype, aux, fingerprint, err);
-    kv_model *own = NULL;
-    kv_status status = base ? KV_OK : kv_checkpoint_load(config->base, &own, err);
+    if (config->aux) return kv_checkpoint_load(config->aux, aux, err);
+    kv_model *base = stored_base;
+    kv_status status = base ? KV_OK : kv_checkpoint_load(config->base, &base, err);
     int32_t kept[KV_MAX_LAYERS];
     const int64_t n = kv_pruned_layers(kvp->base_spec.n_layers, config->predictor.keep, kept);
-    if (status == KV_OK) status = kv_model_prune(base ? base : own, kept, n, aux, err);
-    kv_model_free(own);
-    return status == KV_OK ? kv_checkpoint_convert(aux, dtype, fingerprint, err) : status;
+    if (status == KV_OK) status = kv_model_prune(base, kept, n, aux, err);
+    if (base != stored_base) kv_model_free(base);
+    return status;
 }
 
-// Before the base changes its type.
-static kv_status load_aux(kvp_task *kvp, const char *from, char fingerprint[17], kv_error *err) {
-    const kv_train_config *config = kvp->task.config;
+static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
+    const char *dir = kvp->task.config->aux;
     char path[PATH_MAX];
     kv_status status = KV_OK;
-    if (!kvp_aux_trained(kvp))
-        return load_frozen_aux(kvp, kvp->base, kvp->keeps_aux ? config->frozen_dtype : KV_FROZEN_STORED,
-                               &kvp->aux, fingerprint, err);
-    if (!config->aux && !from) { // float32 already
-        status = load_frozen_aux(kvp, kvp->base, KV_FROZEN_STORED, &kvp->aux, NULL, err);
+    if (!kvp_aux_trained(kvp)) return load_stored_aux(kvp, kvp->base, &kvp->aux, err);
+    if (!dir && !from) {
+        status = load_stored_aux(kvp, kvp->base, &kvp->aux, err); // float32 already
     } else {
         if (from) status = kv_task_path(path, from, "aux", err);
-        if (status == KV_OK) status = kv_checkpoint_load_trainable(from ? path : config->aux, &kvp->aux, err);
+        if (status == KV_OK) status = kv_checkpoint_load_trainable(from ? path : dir, &kvp->aux, err);
     }
-    if (status == KV_OK && fingerprint) kv_checkpoint_fingerprint(kvp->aux, fingerprint);
     return status == KV_OK ? kv_model_set_trainable(kvp->aux, true, err) : status;
 }
 
@@ -84,53 +79,63 @@ static kv_status collect_params(kvp_task *kvp, kv_error *err) {
 
 // A cache is of these very weights or of no use. Of an aux that is trained it is that of its beginning, if
 // anything: what the least-squares start reads, and no step.
-static bool wants_aux_fingerprint(const kvp_task *kvp, const char *from) {
-    if (!kvp->cached) return false;
-    return kvp->aux_cached || (kvp_aux_trained(kvp) && !from && kv_cached_has_aux(kvp->cached));
-}
-
-static kv_status check_cache(kvp_task *kvp, const char *aux_fingerprint, kv_error *err) {
+static kv_status check_cache(kvp_task *kvp, bool beginning, kv_error *err) {
+    char fingerprint[17];
     if (!kvp->cached) return KV_OK;
-    kvp->start_cached =
-        aux_fingerprint && strcmp(kv_cached_info(kvp->cached)->aux.fingerprint, aux_fingerprint) == 0;
-    return kv_cached_check(kvp->cached, kvp->base_fingerprint, kvp->aux_cached ? aux_fingerprint : NULL, err);
+    const bool trained = kvp_aux_trained(kvp);
+    const bool wanted = kvp->aux_cached || (trained && beginning && kv_cached_has_aux(kvp->cached));
+    if (wanted) kv_checkpoint_fingerprint(kvp->aux, fingerprint);
+    kvp->start_cached = wanted && strcmp(kv_cached_info(kvp->cached)->aux.fingerprint, fingerprint) == 0;
+    return kv_cached_check(kvp->cached, kvp->base_fingerprint, kvp->aux_cached ? fingerprint : NULL, err);
 }
 
-// Only looked at.
-static void drop(kv_model **model, bool keep) {
-    if (keep) return;
-    kv_model_free(*model);
-    *model = NULL;
+// Into frozen_dtype. Layers that an aux is made of and fingerprints are those of weights as they are stored.
+static kv_status hold(const kvp_task *kvp, kv_model **model, const char *dir, char *fingerprint,
+                      kv_error *err) {
+    kv_status status = kv_checkpoint_convert(model, kvp->task.config->frozen_dtype, fingerprint, err);
+    return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", dir);
+}
+
+static kv_status hold_base(kvp_task *kvp, kv_error *err) {
+    if (kvp->keeps_base) return hold(kvp, &kvp->base, kvp->task.config->base, kvp->base_fingerprint, err);
+    kv_checkpoint_fingerprint(kvp->base, kvp->base_fingerprint);
+    kv_model_free(kvp->base);
+    kvp->base = NULL;
+    return KV_OK;
+}
+
+static kv_status hold_aux(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    if (kvp_aux_trained(kvp)) return KV_OK;
+    if (kvp->keeps_aux) return hold(kvp, &kvp->aux, config->aux ? config->aux : config->base, NULL, err);
+    kv_model_free(kvp->aux);
+    kvp->aux = NULL;
+    return KV_OK;
 }
 
 kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
-    char buffer[17], *aux_fingerprint = wants_aux_fingerprint(kvp, from) ? buffer : NULL;
-    const kv_frozen_dtype dtype = kvp->keeps_base ? task->config->frozen_dtype : KV_FROZEN_STORED;
     kv_status status = kv_checkpoint_load(task->config->base, &kvp->base, err);
-    if (status == KV_OK) status = load_aux(kvp, from, aux_fingerprint, err);
-    if (status == KV_OK) status = kv_checkpoint_convert(&kvp->base, dtype, kvp->base_fingerprint, err);
+    if (status == KV_OK) status = load_aux(kvp, from, err);
     if (status == KV_OK && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another aux than the config describes", from);
-    if (status == KV_OK) status = check_cache(kvp, aux_fingerprint, err);
-    if (status != KV_OK) return status;
-    drop(&kvp->base, kvp->keeps_base);
-    drop(&kvp->aux, kvp->keeps_aux);
-    status = load_predictor(kvp, from, err);
+    if (status == KV_OK) status = hold_base(kvp, err);
+    if (status == KV_OK) status = check_cache(kvp, from == NULL, err);
+    if (status == KV_OK) status = hold_aux(kvp, err);
+    if (status == KV_OK) status = load_predictor(kvp, from, err);
     if (status == KV_OK) status = kv_predictor_set_trainable(kvp->predictor, true, err);
     return status == KV_OK ? collect_params(kvp, err) : status;
 }
 
 // ---- Saving --------------------------------------------------------------------------------------------
 
-// A frozen aux as it was before it changed its type or was dropped: what the result is used with.
-static kv_status save_aux(const kvp_task *kvp, const char *path, kv_error *err) {
-    kv_model *stored = NULL;
-    if (kvp_aux_trained(kvp) || (kvp->aux && kvp->task.config->frozen_dtype == KV_FROZEN_STORED))
-        return kv_checkpoint_save(path, kvp->aux, err);
-    kv_status status = load_frozen_aux(kvp, NULL, KV_FROZEN_STORED, &stored, NULL, err);
-    if (status == KV_OK) status = kv_checkpoint_save(path, stored, err);
-    kv_model_free(stored);
+static kv_status save_aux(kvp_task *kvp, const char *path, kv_error *err) {
+    const bool stored = kvp_aux_trained(kvp) || kvp->task.config->frozen_dtype == KV_FROZEN_STORED;
+    kv_model *aux = stored ? kvp->aux : NULL;
+    kv_status status = kv_make_dirs(path, err);
+    if (status == KV_OK && !aux) status = load_stored_aux(kvp, NULL, &aux, err);
+    if (status == KV_OK) status = kv_checkpoint_save(path, aux, err);
+    if (aux != kvp->aux) kv_model_free(aux);
     return status;
 }
 
@@ -141,7 +146,6 @@ kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err) {
     // A frozen aux is where the config says; the result still has it beside its predictors.
     if (kvp_aux_trained(kvp) || final) {
         status = kv_task_path(path, dir, "aux", err);
-        if (status == KV_OK) status = kv_make_dirs(path, err);
         if (status == KV_OK) status = save_aux(kvp, path, err);
         const char *origin = task->config->aux ? task->config->aux : task->config->base;
         if (status == KV_OK && final) status = kv_tokenizer_copy(origin, path, err);

@@ -141,9 +141,9 @@ static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim", 
                                            "model.n_heads",  "model.n_kv_heads", "model.ffn_dim"};
 static const char *const scratch_options[] = {"model.context_length", "model.qk_norm"};
 static const char *const lm_only[] = {"model"};
-static const char *const kvp_only[] = {"frozen_dtype", "base",      "aux",      "freeze_aux",
-                                       "predictor",    "loss.base", "loss.aux", "loss.consistency",
-                                       "loss.kl",      "teacher",   "cache"};
+static const char *const kvp_only[] = {"base",      "aux",      "freeze_aux",       "predictor",
+                                       "loss.base", "loss.aux", "loss.consistency", "loss.kl",
+                                       "teacher",   "cache",    "frozen_dtype"};
 
 static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];
