@@ -221,7 +221,7 @@ static kv_status read_rows(kv_cached_teacher *t, kv_tape *tape, const kv_row_ref
         kv_cache *cache;
         status = kv_cache_dir_file(t->dir, file, &cache, err);
         for (int64_t i = first; status == KV_OK && i < batch->n_seq; i++) {
-            if (done[i] || t->files[rows[i].part][rows[i].shard] != file) continue;
+            if (t->files[rows[i].part][rows[i].shard] != file) continue;
             status = read_row(t, cache, batch, i, rows[i].row, w, err);
             done[i] = true;
         }
