@@ -243,7 +243,9 @@ kv_status kv_cache_writer_finish(kv_cache_writer *w, kv_error *err) {
     if (w->n_done != w->info.n_rows)
         return kv_fail(err, KV_ERR_ARGUMENT, "%s: %" PRIi64 " rows, expected %" PRIi64, w->pending.final,
                        w->n_done, w->info.n_rows);
-    kv_status status = close_sets(w) ? KV_OK : cannot_write(w, "rows", err);
+    kv_status status = KV_OK;
+    if (!close_sets(w))
+        status = kv_fail(err, KV_ERR_IO, "%s: cannot write the cache (is the disk full?)", w->pending.final);
     if (status == KV_OK) status = kv_h5_close(&w->file, err);
     return status == KV_OK ? kv_pending_commit(&w->pending, err) : status;
 }

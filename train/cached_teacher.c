@@ -52,7 +52,7 @@ static kv_status check_kind(const kv_cached_teacher *t, kv_error *err) {
         return kv_config_fail(
             a->source, err, "cache", "%s was made with an aux of another shape, from %s, expected one as %s",
             config->cache, info->aux.source, config->aux ? config->aux : "layers of the base");
-    if (a->weights->kl != 0 && info->top_k == 0)
+    if (config->train.steps > 0 && a->weights->kl != 0 && info->top_k == 0)
         return kv_config_fail(
             a->source, err, "loss.kl",
             "found %g, but %s holds no logits, which a cached teacher needs for it: make it "

@@ -110,11 +110,14 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     kv_status status = print_text(task, out, err);
     if (status != KV_OK) return status;
     const kv_schedule s = kv_train_schedule(config);
-    fprintf(out, "schedule     lr %g to %g in %" PRIi64 " steps, then to %g\n", s.warmup_init, s.peak,
-            s.warmup_steps, s.end);
+    if (config->train.steps > 0)
+        fprintf(out, "schedule     lr %g to %g in %" PRIi64 " steps, then to %g\n", s.warmup_init, s.peak,
+                s.warmup_steps, s.end);
     double flops = (double)task->ops->flops(task, d->micro_batch_size, d->seq_len) /
                    (double)(d->micro_batch_size * d->seq_len);
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);
+    const double start = task->ops->start_flops ? task->ops->start_flops(task) : 0;
+    if (start > 0) fprintf(out, "             %.3g for the least-squares start\n", start);
     print_validation(task, flops * total, out);
     print_memory(task, out);
     double rate = kv_estimate_rate(d->micro_batch_size * d->seq_len);
@@ -122,6 +125,6 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
         fprintf(
             out,
             "time         at least %s: the matrix products alone, at the %.0f GFLOP/s measured just now\n",
-            kv_duration((flops * total + validation_flops(task)) / rate, duration), rate / 1e9);
+            kv_duration((start + flops * total + validation_flops(task)) / rate, duration), rate / 1e9);
     return ferror(out) || fflush(out) ? kv_fail(err, KV_ERR_IO, "cannot write to standard output") : KV_OK;
 }

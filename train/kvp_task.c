@@ -17,18 +17,31 @@ static const char *aux_name(const kv_train_config *config) {
     return config->aux ? config->aux : "layers of the base";
 }
 
+static kv_least_squares_args start_args(const kvp_task *kvp) {
+    return (kv_least_squares_args){.config = kvp->task.config,
+                                   .text = kvp->task.text,
+                                   .base_spec = &kvp->base_spec,
+                                   .aux_spec = &kvp->aux_spec,
+                                   .base = kvp->base,
+                                   .aux = kvp->aux,
+                                   .cached = kvp->cached,
+                                   .aux_cached = kvp->start_cached};
+}
+
 static kv_status kvp_start(kv_task *task, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
     if (task->config->predictor.init != KV_START_LEAST_SQUARES) return KV_OK;
-    const kv_least_squares_args args = {.config = task->config,
-                                        .text = task->text,
-                                        .base_spec = &kvp->base_spec,
-                                        .aux_spec = &kvp->aux_spec,
-                                        .base = kvp->base,
-                                        .aux = kvp->aux,
-                                        .cached = kvp->cached,
-                                        .aux_cached = kvp->start_cached};
+    const kv_least_squares_args args = start_args(kvp);
     return kv_least_squares_start(&args, kvp->predictor, err);
+}
+
+// Without weights it is taken for granted that the cache is that of an aux as it starts, if it can be.
+static double kvp_start_flops(const kv_task *task) {
+    const kvp_task *kvp = (const kvp_task *)task;
+    kv_least_squares_args args = start_args(kvp);
+    args.aux_cached = kvp->cached && kv_cached_has_aux(kvp->cached);
+    if (task->config->predictor.init != KV_START_LEAST_SQUARES) return 0;
+    return kv_least_squares_flops(&args, &kvp->shape);
 }
 
 // ---- One step ------------------------------------------------------------------------------------------
@@ -228,7 +241,8 @@ static kv_status plan_cache(kvp_task *kvp, kv_error *err) {
     if (status != KV_OK) return status;
     const bool held_out = config->data.validation != NULL;
     kvp->aux_cached = !kvp_aux_trained(kvp) && kv_cached_has_aux(kvp->cached);
-    kvp->keeps_base = kvp->weights.base != 0 || kvp->weights.kl != 0 || held_out;
+    const bool student = config->train.steps > 0 && (kvp->weights.base != 0 || kvp->weights.kl != 0);
+    kvp->keeps_base = student || held_out;
     kvp->keeps_aux = !kvp->aux_cached || held_out;
     return KV_OK;
 }
@@ -249,6 +263,7 @@ static const kv_task_ops kvp_ops = {.load = kvp_load,
                                     .save = kvp_save,
                                     .describe = kvp_describe,
                                     .flops = kvp_flops,
+                                    .start_flops = kvp_start_flops,
                                     .validation_flops = kvp_validation_flops,
                                     .memory = kvp_memory,
                                     .free = kvp_free};

@@ -49,6 +49,13 @@ static int64_t epoch_tokens(const kv_least_squares_args *args) {
     return n_rows * d->seq_len;
 }
 
+static int64_t count_batches(const kv_least_squares_args *args, int64_t n_all) {
+    const int64_t rows = args->config->data.micro_batch_size * args->config->data.seq_len;
+    const int64_t wanted = args->config->predictor.least_squares_tokens;
+    const int64_t n = wanted > 0 && wanted < n_all ? wanted : n_all;
+    return (n + rows - 1) / rows;
+}
+
 static kv_status allocate(struct pass *p, kv_error *err) {
     const kv_data_config *d = &p->config->data;
     const size_t n_seq = (size_t)d->micro_batch_size, rows = n_seq * (size_t)d->seq_len;
@@ -69,10 +76,8 @@ static kv_status allocate(struct pass *p, kv_error *err) {
 static kv_status prepare(struct pass *p, const kv_predictor *predictor, kv_error *err) {
     const kv_data_config *d = &p->config->data;
     const kv_batches_args args = kv_train_batches(p->args->text, d->micro_batch_size);
-    const int64_t rows = d->micro_batch_size * d->seq_len, wanted = p->config->predictor.least_squares_tokens;
     p->n_all = epoch_tokens(p->args);
-    const int64_t n = wanted > 0 && wanted < p->n_all ? wanted : p->n_all;
-    p->n_batches = (n + rows - 1) / rows;
+    p->n_batches = count_batches(p->args, p->n_all);
     kv_status status = kv_batches_create(&args, &p->batches, err);
     if (status == KV_OK) status = kv_least_squares_create(p->args->base_spec, predictor, &p->sums, err);
     return status == KV_OK ? allocate(p, err) : status;
@@ -119,13 +124,16 @@ static kv_status add_batch(struct pass *p, int64_t step, kv_error *err) {
                            : status;
 }
 
-static uint64_t batch_flops(const struct pass *p, const kv_predictor *predictor) {
-    const kv_least_squares_args *a = p->args;
-    const kv_data_config *d = &p->config->data;
+static uint64_t batch_flops(const kv_least_squares_args *a, const kv_predictor *predictor) {
+    const kv_data_config *d = &a->config->data;
     const kv_kvp_weights both = {.consistency = 1};
     const kv_kvp_known known = {a->cached != NULL, a->aux_cached, 0};
     return kv_flops_least_squares(a->base_spec, a->aux_spec, predictor, d->micro_batch_size, d->seq_len) -
            kv_flops_kvp_spared(a->base_spec, a->aux_spec, d->micro_batch_size, d->seq_len, &both, &known);
+}
+
+double kv_least_squares_flops(const kv_least_squares_args *args, const kv_predictor *shape) {
+    return (double)batch_flops(args, shape) * (double)count_batches(args, epoch_tokens(args));
 }
 
 // ---- The result ----------------------------------------------------------------------------------------
@@ -183,7 +191,7 @@ kv_status kv_least_squares_start(const kv_least_squares_args *args, kv_predictor
     struct pass p = {.args = args, .config = args->config};
     kv_status status = prepare(&p, predictor, err);
     const int64_t rows = args->config->data.micro_batch_size * args->config->data.seq_len;
-    const uint64_t flops = batch_flops(&p, predictor);
+    const uint64_t flops = batch_flops(args, predictor);
     kv_progress progress;
     char note[64] = "tokens";
     kv_progress_begin(&progress, stderr, "least squares", p.n_batches * rows);

@@ -19,3 +19,6 @@ typedef struct kv_least_squares_args {
 // leaves it in least_squares.json in config->output: tokens, ridge, and by base layer aux_layers, keys,
 // values (fractions of 1). KV_ERR_INTERRUPTED when the user stops it: the predictor is then unchanged.
 kv_status kv_least_squares_start(const kv_least_squares_args *args, kv_predictor *predictor, kv_error *err);
+
+// Products of all its passes and sums, which is nearly all it takes. The predictor may be without weights.
+double kv_least_squares_flops(const kv_least_squares_args *args, const kv_predictor *shape);

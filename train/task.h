@@ -53,6 +53,8 @@ typedef struct kv_task_ops {
     void (*describe)(const kv_task *task, FILE *out);
     // Products of one training step.
     uint64_t (*flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
+    // Products of start. NULL: it has none.
+    double (*start_flops)(const kv_task *task);
     // Products of one call of validate.
     uint64_t (*validation_flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
     // Memory for micro-batches of n_seq sequences, with the aux (task kvp) as configured or frozen.
