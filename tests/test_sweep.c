@@ -267,10 +267,23 @@ static const char *cell(const kv_csv_table *table, int64_t row, const char *colu
 
 static const char both_yaml[] = "output: both\n"
                                 "train: ../pair.yaml\n"
+                                "set: {data.validation: counting.h5, train.validate_every: 5}\n"
                                 "arms:\n"
                                 "  - {name: kvp, grid: {loss.kl: [0, 2]}}\n"
                                 "  - {name: rival, train: ../alone.yaml}\n"
                                 "eval: ../questions.yaml\n";
+
+static double last_validation(const char *run) {
+    static const char key[] = "\"validation\": {\"loss\": ";
+    char path[160];
+    snprintf(path, sizeof path, "%s/metrics.jsonl", run);
+    char *text = test_read_text(path), *last = NULL;
+    for (char *at = text; (at = strstr(at, key)); at++) last = at;
+    assert_non_null(last);
+    const double loss = strtod(last + sizeof key - 1, NULL);
+    free(text);
+    return loss;
+}
 
 static void check_training_cells(const kv_csv_table *table, int64_t row, const char *run) {
     char path[128];
@@ -280,7 +293,7 @@ static void check_training_cells(const kv_csv_table *table, int64_t row, const c
     assert_true(fabs(strtod(cell(table, row, "train_loss"), NULL) - sum / 10) < 1e-6 * sum);
     assert_string_equal(cell(table, row, "steps"), "12");
     assert_true(fabs(strtod(cell(table, row, "seconds"), NULL) - metric(path, 12, "seconds")) < 1e-5);
-    assert_string_equal(cell(table, row, "validation_loss"), "");
+    assert_true(fabs(strtod(cell(table, row, "validation_loss"), NULL) - last_validation(path)) < 1e-6);
 }
 
 static void check_table(void) {
@@ -364,9 +377,11 @@ static void test_table(void **state) {
     check_table();
     expect_line("rival   ", " 8.1 %  8.2-8.2  8.1 % ", true);
     // One more: it alone is trained and asked.
-    put_sweep("both.yaml",
-              "output: both\ntrain: ../pair.yaml\narms:\n  - {name: kvp, grid: {loss.kl: [0, 2, 4]}}\n"
-              "  - {name: rival, train: ../alone.yaml}\neval: ../questions.yaml\nkeep: checkpoints\n");
+    put_sweep(
+        "both.yaml",
+        "output: both\ntrain: ../pair.yaml\n"
+        "set: {data.validation: counting.h5, train.validate_every: 5}\narms:\n  - {name: kvp, grid: {loss.kl: [0, 2, 4]}}\n"
+        "  - {name: rival, train: ../alone.yaml}\neval: ../questions.yaml\nkeep: checkpoints\n");
     sweep(0, "both.yaml", ARGS("-s", "train.log_every=1"));
     expect_said("run 1 of 1, kvp-kl=4");
     expect_line("kvp-kl=2 on atlas trained: 12/12", ", 12 answered before", true);
