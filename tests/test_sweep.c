@@ -477,7 +477,7 @@ static void test_prepare(void **state) {
 
 // Steps long enough that a second signal, were there one, would come within one.
 static const char long_yaml[] = "train: ../pair.yaml\n"
-                                "set: {train.steps: 30, train.checkpoint_every: 12, data.batch_size: 192}\n"
+                                "set: {train.steps: 30, train.checkpoint_every: 12, data.batch_size: 96}\n"
                                 "grid: {loss.kl: [0, 1]}\n"
                                 "arms: [{name: kvp}]\n";
 
