@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { SEQUENCES = 11, SEQ_LEN = 13, BINS = 21, SAMPLE = 8, TOKENS = SEQUENCES * SEQ_LEN };
 
@@ -291,7 +292,7 @@ static void text_beyond_the_vocabulary_is_an_error(void **state) {
 
 // ---- The text ------------------------------------------------------------------------------------------
 
-static void write_shard(const char *path, int64_t n_documents, int32_t first) {
+static void write_shard(const char *path, int64_t n_documents, int32_t first, char hash[17]) {
     const kv_shard_info info = {
         .tokenizer = "0123456789abcdef", .vocab_size = 1000, .bos_id = 1, .eos_id = 2, .source = "test"};
     kv_shard_writer *writer;
@@ -303,6 +304,7 @@ static void write_shard(const char *path, int64_t n_documents, int32_t first) {
         assert_int_equal(kv_shard_writer_add(writer, ids, 7, &err), KV_OK);
     }
     if (kv_shard_writer_finish(writer, &err)) fail_msg("%s", err.message);
+    snprintf(hash, 17, "%s", kv_shard_writer_hash(writer));
     kv_shard_writer_free(writer);
 }
 
@@ -315,8 +317,9 @@ static kv_analysis_text read_text(const char *path, int64_t sequences, int64_t s
 
 static void text_is_the_first_rows(void **state) {
     (void)state;
+    char hash[17];
     const char *path = test_path(test_dir, "text.h5");
-    write_shard(path, 10, 100); // 70 tokens: 17 rows of 4 and their targets
+    write_shard(path, 10, 100, hash); // 70 tokens: 17 rows of 4 and their targets
     kv_analysis_text all = read_text(path, 1000, 4), some = read_text(path, 5, 4),
                      other = read_text(path, 5, 3);
     assert_int_equal(all.sequences, 17);
@@ -341,6 +344,31 @@ static void text_is_the_first_rows(void **state) {
     assert_int_equal(kv_analysis_text_read("/nowhere.h5", 5, 7, &none, &err), KV_ERR_IO);
 }
 
+// Shard after shard, each cut for itself.
+static void text_of_several_shards(void **state) {
+    (void)state;
+    char a[17], b[17], *dir = strdup(test_path(test_dir, "corpus"));
+    assert_int_equal(mkdir(dir, 0777), 0);
+    write_shard(test_path(dir, "a.h5"), 2, 100, a); // 14 tokens: 3 rows of 4 and their targets
+    write_shard(test_path(dir, "b.h5"), 3, 500, b); // 21: 5 rows
+    FILE *index = fopen(test_path(dir, "index.json"), "w");
+    assert_non_null(index);
+    fprintf(index,
+            "{\"format\": \"kv-corpus\", \"version\": 1, \"shards\": ["
+            "{\"file\": \"a.h5\", \"documents\": 2, \"tokens\": 14, \"hash\": \"%s\"},"
+            "{\"file\": \"b.h5\", \"documents\": 3, \"tokens\": 21, \"hash\": \"%s\"}]}",
+            a, b);
+    assert_int_equal(fclose(index), 0);
+    kv_analysis_text all = read_text(dir, 100, 4), some = read_text(dir, 4, 4),
+                     second = read_text(test_path(dir, "b.h5"), 100, 4);
+    assert_int_equal(all.sequences, 8);
+    assert_int_equal(some.sequences, 4);
+    assert_memory_equal(all.rows, some.rows, 4 * 5 * sizeof(int32_t));
+    assert_memory_equal(all.rows + 3 * 5, second.rows, 5 * 5 * sizeof(int32_t));
+    kv_analysis_text_free(&all), kv_analysis_text_free(&some), kv_analysis_text_free(&second);
+    free(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(figures_are_the_reference_s),
@@ -351,6 +379,7 @@ int main(void) {
         cmocka_unit_test(what_is_no_number_stays_in_its_layer),
         cmocka_unit_test(text_beyond_the_vocabulary_is_an_error),
         cmocka_unit_test(text_is_the_first_rows),
+        cmocka_unit_test(text_of_several_shards),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }
