@@ -93,29 +93,41 @@ uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached) {
 // for its weight where that is trained. Attention is two products forward; backward computes the scores and
 // their gradient (two products), then one each for queries, keys and values that want a gradient.
 
-// A pass of a whole model in which everything is trained, or (trained false) nothing is. only_kv: up to the
-// last layer's keys and values.
-static uint64_t pass_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, bool trained,
+// What becomes of a pass: nothing in it is trained, everything is, or everything with layers that are
+// computed a second time.
+enum pass_kind { FROZEN, TRAINED, TRAINED_TWICE };
+
+static enum pass_kind kind_of(bool trained, bool checkpointing) {
+    return !trained ? FROZEN : checkpointing ? TRAINED_TWICE : TRAINED;
+}
+
+// A pass of a whole model; only_kv: up to the last layer's keys and values, which are not computed again.
+static uint64_t pass_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, enum pass_kind kind,
                            bool only_kv) {
-    const int64_t n = n_seq * seq_len;
-    uint64_t linear = 0, attended = 0;
+    const int64_t n = n_seq * seq_len, last = spec->n_layers - 1;
+    uint64_t linear = 0, attended = 0, end = 0;
     for (int64_t i = 0; i < spec->n_layers; i++) {
-        linear += keys_values(spec, i, n);
-        if (only_kv && i + 1 == spec->n_layers) break;
-        linear += other_projections(spec, i, n);
+        if (only_kv && i == last) {
+            end = keys_values(spec, i, n);
+            break;
+        }
+        linear += keys_values(spec, i, n) + other_projections(spec, i, n);
         attended += (uint64_t)n_seq * attention(spec, i, seq_len, seq_len);
     }
-    return trained ? 3 * linear + attended + attended / 2 * 5 : linear + attended;
+    const uint64_t forward = linear + attended;
+    if (kind == FROZEN) return forward + end;
+    return forward + 2 * linear + attended / 2 * 5 + 3 * end + (kind == TRAINED_TWICE ? forward : 0);
 }
 
 // The frozen base attending to predicted keys and values that want a gradient: nothing below the first
 // layer's attention does.
-static uint64_t student_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+static uint64_t student_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, bool checkpointing) {
     const int64_t n = n_seq * seq_len;
     uint64_t sum = 0;
     for (int64_t i = 0; i < spec->n_layers; i++) {
         const uint64_t attended = (uint64_t)n_seq * attention(spec, i, seq_len, seq_len);
-        sum += 2 * other_projections(spec, i, n) + attended + attended / 2 * 5;
+        const uint64_t forward = other_projections(spec, i, n) + attended;
+        sum += forward + other_projections(spec, i, n) + attended / 2 * 5 + (checkpointing ? forward : 0);
         if (i == 0) sum -= product(n, q_dim(spec, i), spec->model_dim) + attended / 2;
     }
     return sum;
@@ -127,25 +139,62 @@ static uint64_t loss_flops(const kv_model_spec *spec, int64_t n, bool hidden_tra
                             hidden_trained, head_trained);
 }
 
-uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
-    return pass_flops(spec, n_seq, seq_len, true, false) +
+uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, bool checkpointing) {
+    return pass_flops(spec, n_seq, seq_len, kind_of(true, checkpointing), false) +
            loss_flops(spec, n_seq * seq_len, true, true, false);
 }
 
 uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
-                           int64_t n_seq, int64_t seq_len, const kv_kvp_weights *weights, bool aux_trained) {
+                           int64_t n_seq, int64_t seq_len, const kv_kvp_weights *weights, bool aux_trained,
+                           bool checkpointing) {
     const int64_t n = n_seq * seq_len;
     const bool aux_loss = weights->aux != 0, teacher = weights->kl != 0;
     const bool student = weights->base != 0 || teacher, consistency = weights->consistency != 0;
-    uint64_t sum = pass_flops(aux, n_seq, seq_len, aux_trained, !aux_loss);
+    uint64_t sum = pass_flops(aux, n_seq, seq_len, kind_of(aux_trained, checkpointing), !aux_loss);
     if (aux_loss) sum += loss_flops(aux, n, aux_trained, aux_trained, false);
     // Backward: every weight's gradient, and that of what it reads where something below is trained.
     const struct map_flops maps = predictor_flops(base, aux, predictor, n);
     const uint64_t learns = student || consistency, low_rank = maps.down > 0;
     sum += maps.up * (1 + learns * (aux_trained || low_rank ? 2 : 1));
     sum += maps.down * (1 + learns * (aux_trained ? 2 : 1));
-    if (teacher || consistency) sum += pass_flops(base, n_seq, seq_len, false, !teacher);
-    if (student) sum += student_flops(base, n_seq, seq_len) + loss_flops(base, n, true, false, teacher);
+    if (teacher || consistency) sum += pass_flops(base, n_seq, seq_len, FROZEN, !teacher);
+    if (student)
+        sum += student_flops(base, n_seq, seq_len, checkpointing) + loss_flops(base, n, true, false, teacher);
+    return sum;
+}
+
+uint64_t kv_flops_lm_loss_only(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+    return pass_flops(spec, n_seq, seq_len, FROZEN, false) +
+           loss_flops(spec, n_seq * seq_len, false, false, false);
+}
+
+uint64_t kv_flops_kvp_loss_only(const kv_model_spec *base, const kv_model_spec *aux,
+                                const kv_predictor *predictor, int64_t n_seq, int64_t seq_len,
+                                const kv_kvp_weights *weights) {
+    const int64_t n = n_seq * seq_len;
+    const bool aux_loss = weights->aux != 0, teacher = weights->kl != 0;
+    const struct map_flops maps = predictor_flops(base, aux, predictor, n);
+    uint64_t sum = pass_flops(aux, n_seq, seq_len, FROZEN, !aux_loss) +
+                   pass_flops(base, n_seq, seq_len, FROZEN, !teacher) + maps.up + maps.down;
+    if (aux_loss) sum += loss_flops(aux, n, false, false, false);
+    if (weights->base == 0 && !teacher) return sum;
+    sum += pass_flops(base, n_seq, seq_len, FROZEN, false) + loss_flops(base, n, false, false, teacher);
+    for (int64_t i = 0; i < base->n_layers; i++) sum -= keys_values(base, i, n); // they are predicted
+    return sum;
+}
+
+uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux, int64_t n_seq,
+                             int64_t seq_len, const kv_kvp_weights *weights, const kv_kvp_known *known) {
+    const int64_t n = n_seq * seq_len;
+    const bool kl = weights->kl != 0, cache = weights->consistency != 0 && !known->base_cache;
+    uint64_t sum = known->aux_cache ? pass_flops(aux, n_seq, seq_len, FROZEN, true) : 0;
+    if (kl && known->top_k > 0) {
+        sum += pass_flops(base, n_seq, seq_len, FROZEN, false);
+        sum += loss_flops(base, n, true, false, true) - loss_flops(base, n, true, false, false);
+        if (cache) sum -= pass_flops(base, n_seq, seq_len, FROZEN, true);
+    } else if (!kl && weights->consistency != 0 && known->base_cache) {
+        sum += pass_flops(base, n_seq, seq_len, FROZEN, true);
+    }
     return sum;
 }
 
@@ -155,7 +204,7 @@ uint64_t kv_flops_least_squares(const kv_model_spec *base, const kv_model_spec *
                                 const kv_predictor *predictor, int64_t n_seq, int64_t seq_len) {
     const int64_t n = n_seq * seq_len;
     uint64_t sum =
-        pass_flops(aux, n_seq, seq_len, false, true) + pass_flops(base, n_seq, seq_len, false, true);
+        pass_flops(aux, n_seq, seq_len, FROZEN, true) + pass_flops(base, n_seq, seq_len, FROZEN, true);
     bool read[KV_MAX_LAYERS] = {false};
     for (int64_t i = 0; i < base->n_layers; i++) {
         const int32_t j = predictor->mapping[i];

@@ -84,9 +84,13 @@ static void run_aux(struct step *s, int64_t n_layers, kv_tensor **raw_k, kv_tens
     s->part_weights[1] = 1;
 }
 
+static bool wants_errors(const kv_kvp_weights *weights) {
+    return weights->consistency != 0 || weights->errors;
+}
+
 // B reads the tokens itself: the true cache, and the hidden states its own logits come from.
 static kv_tensor *run_teacher(struct step *s) {
-    bool logits = s->weights->kl != 0 && s->given->topk.k == 0, cache = s->weights->consistency != 0;
+    bool logits = s->weights->kl != 0 && s->given->topk.k == 0, cache = wants_errors(s->weights);
     if (cache && s->given->base_k) {
         const size_t bytes = (size_t)s->n_base_layers * sizeof *s->trace->base_k;
         memcpy(s->trace->base_k, s->given->base_k, bytes);
@@ -109,7 +113,7 @@ static void add_consistency(struct step *s) {
         kv_tensor *k = kv_l1_loss(s->tape, s->trace->pred_k[i], s->trace->base_k[i], keep, n_valid);
         kv_tensor *v = kv_l1_loss(s->tape, s->trace->pred_v[i], s->trace->base_v[i], keep, n_valid);
         if (!k || !v) return;
-        s->parts[2 + 2 * i] = k, s->parts[3 + 2 * i] = v;
+        if (s->weights->consistency != 0) s->parts[2 + 2 * i] = k, s->parts[3 + 2 * i] = v;
         s->part_weights[2 + 2 * i] = s->part_weights[3 + 2 * i] = s->weights->consistency;
         s->terms->k_l1[i] = (double)*k->data;
         s->terms->v_l1[i] = (double)*v->data;
@@ -161,7 +165,7 @@ kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_pre
         norms = *s.given->norms;
     kv_predict(tape, predictor, &norms, aux_k, aux_v, s.trace->pred_k, s.trace->pred_v);
     kv_tensor *teacher_hidden = run_teacher(&s);
-    if (weights->consistency != 0) add_consistency(&s);
+    if (wants_errors(weights)) add_consistency(&s);
     run_student(&s, teacher_hidden);
     kv_tensor *total = kv_weighted_sum(tape, s.parts, s.part_weights, 2 + 2 * s.n_base_layers);
     if (kv_tape_status(tape, NULL) != KV_OK) return NULL;

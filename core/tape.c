@@ -14,7 +14,7 @@ struct link {
 struct kv_tape {
     kv_arena *arena;
     struct link *newest;
-    bool recording;
+    bool recording, checkpointing;
     kv_error error; // code KV_OK while nothing failed
 };
 
@@ -48,6 +48,14 @@ bool kv_tape_set_recording(kv_tape *tape, bool on) {
     bool before = tape->recording;
     tape->recording = on;
     return before;
+}
+
+void kv_tape_set_checkpointing(kv_tape *tape, bool on) {
+    tape->checkpointing = on;
+}
+
+bool kv_tape_checkpointing(const kv_tape *tape) {
+    return tape->checkpointing;
 }
 
 kv_status kv_tape_status(const kv_tape *tape, kv_error *err) {
@@ -114,6 +122,32 @@ float *kv_tape_grad(kv_tape *tape, kv_tensor *x, float *beta) {
     return x->grad;
 }
 
+static bool has_gradient(const kv_record *r) {
+    if (r->out->grad) return true;
+    for (int i = 0; i < r->n_also; i++)
+        if (r->also[i] && r->also[i]->grad) return true;
+    return false;
+}
+
+// To the oldest record, or the one after which something failed.
+static void walk_back(kv_tape *tape) {
+    for (struct link *link = tape->newest; link && tape->error.code == KV_OK; link = link->older)
+        if (has_gradient(&link->record)) link->record.backward(tape, &link->record);
+}
+
+kv_tape_branch kv_tape_begin_branch(kv_tape *tape, bool recording) {
+    kv_tape_branch outer = {.records = tape->newest, .recording = tape->recording};
+    tape->newest = NULL;
+    tape->recording = recording;
+    return outer;
+}
+
+void kv_tape_end_branch(kv_tape *tape, kv_tape_branch outer) {
+    walk_back(tape);
+    tape->newest = outer.records;
+    tape->recording = outer.recording;
+}
+
 kv_status kv_tape_backward(kv_tape *tape, kv_tensor *loss, kv_error *err) {
     if (kv_tape_status(tape, err) != KV_OK) return tape->error.code;
     if (!loss || loss->rows != 1 || loss->cols != 1)
@@ -124,7 +158,6 @@ kv_status kv_tape_backward(kv_tape *tape, kv_tensor *loss, kv_error *err) {
     float *seed = kv_tape_grad(tape, loss, &beta);
     if (!seed) return kv_tape_status(tape, err);
     *seed = 1;
-    for (struct link *link = tape->newest; link && tape->error.code == KV_OK; link = link->older)
-        if (link->record.out->grad) link->record.backward(tape, &link->record);
+    walk_back(tape);
     return kv_tape_status(tape, err);
 }

@@ -25,6 +25,8 @@ struct kv_record {
     kv_tensor *in[KV_RECORD_INPUTS]; // unused places are NULL
     kv_param *weight, *bias;         // NULL where there is none
     void *saved;                     // what backward needs, in the arena
+    kv_tensor *const *also;          // [n_also] further outputs, some of them NULL
+    int n_also;
 };
 
 // NULL when out of memory. The caller owns the tape; kv_tape_free accepts NULL.
@@ -38,6 +40,12 @@ kv_arena *kv_tape_arena(kv_tape *tape);
 
 // While recording is off, no operator records. Returns the previous setting (a new tape records).
 bool kv_tape_set_recording(kv_tape *tape, bool on);
+
+// While checkpointing is on, a layer that is differentiated keeps nothing but its input, its output and what
+// is handed out of it, and is computed again in backward (core/stage.h): memory for one layer instead of all,
+// for a second forward pass. Off for a new tape; stays over resets.
+void kv_tape_set_checkpointing(kv_tape *tape, bool on);
+bool kv_tape_checkpointing(const kv_tape *tape);
 
 // KV_OK, or the first error an operator noted (copied to *err).
 kv_status kv_tape_status(const kv_tape *tape, kv_error *err);
@@ -69,3 +77,12 @@ float *kv_tape_grad(kv_tape *tape, kv_tensor *x, float *beta);
 // Notes an error; returns NULL so that operators can `return kv_tape_fail(...)`.
 void *kv_tape_fail(kv_tape *tape, kv_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+// A list of records of its own, within which recording is on or off as said. Its end walks it backwards, as
+// kv_tape_backward does with the whole tape, forgets it and puts back what was before. May be nested.
+typedef struct kv_tape_branch {
+    void *records;
+    bool recording;
+} kv_tape_branch;
+kv_tape_branch kv_tape_begin_branch(kv_tape *tape, bool recording);
+void kv_tape_end_branch(kv_tape *tape, kv_tape_branch outer);

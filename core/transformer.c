@@ -1,4 +1,5 @@
 #include "core/model.h"
+#include "core/stage.h"
 
 #include <string.h>
 
@@ -59,40 +60,65 @@ kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_ten
     return kv_layer_mix(tape, model, layer, x, kv_layer_queries(tape, model, layer, h), k, v, pass);
 }
 
-// One layer of a pass: hidden states, and its keys and values (NULL where they were given).
-static kv_tensor *run_layer(kv_tape *tape, kv_model *model, int64_t i, kv_tensor *x, const kv_pass *pass,
-                            kv_layer_kv *kv) {
-    kv_tensor *h = kv_layer_norm_in(tape, model, i, x);
-    if (pass->given_k) return kv_layer_attend(tape, model, i, x, h, pass->given_k[i], pass->given_v[i], pass);
-    *kv = kv_layer_keys_values(tape, model, i, h);
-    if (pass->only_kv && i == model->spec.n_layers - 1) return h;
-    return kv_layer_attend(tape, model, i, x, h, kv->k, kv->v, pass);
+// One layer of a pass, as a stage: its inputs, its outputs, and what it needs beside them.
+enum { GIVEN_K, GIVEN_V, X };
+enum { HIDDEN, RAW_K, K, V };
+struct layer_run {
+    kv_model *model;
+    int64_t layer;
+    kv_pass pass; // with segments of its own once it outlives the pass
+};
+
+// The last layer of a pass for the caches alone ends with its keys and values.
+static bool ends_early(const kv_pass *pass, const kv_model *model, int64_t layer) {
+    return pass->only_kv && layer == model->spec.n_layers - 1;
+}
+
+static void run_layer(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tensor **out) {
+    const struct layer_run *r = what;
+    const kv_pass *pass = &r->pass;
+    kv_tensor *h = kv_layer_norm_in(tape, r->model, r->layer, in[X]);
+    kv_layer_kv kv = {.k = in[GIVEN_K], .v = in[GIVEN_V]};
+    if (!pass->given_k) {
+        kv = kv_layer_keys_values(tape, r->model, r->layer, h);
+        out[RAW_K] = kv.raw_k, out[K] = kv.k, out[V] = kv.v;
+    }
+    out[HIDDEN] = ends_early(pass, r->model, r->layer)
+                      ? h
+                      : kv_layer_attend(tape, r->model, r->layer, in[X], h, kv.k, kv.v, pass);
 }
 
 static kv_tensor *reserve(kv_tape *tape, bool wanted, int64_t rows, int64_t cols) {
     return wanted ? kv_tape_tensor(tape, rows, cols) : NULL;
 }
 
-static kv_tensor *keep(kv_tensor *place, const kv_tensor *value) {
-    if (!place || !value) return NULL;
-    memcpy(place->data, value->data, (size_t)(place->rows * place->cols) * sizeof *place->data);
-    return place;
+// The layer with nothing kept but what the pass hands out: one that nobody will differentiate, or that is run
+// again for it. Without a key norm raw_k and k are the same tensor, and have one place.
+static bool run_stage(kv_tape *tape, struct layer_run *run, kv_tensor *const *in, bool wants,
+                      kv_tensor **out) {
+    const kv_pass *pass = &run->pass;
+    const kv_model_spec *spec = &run->model->spec;
+    const int64_t n = in[X]->rows, kv_dim = kv_spec_kv_dim(spec, run->layer);
+    const bool own = !pass->given_k, norm = spec->qk_norm;
+    kv_stage stage = {.run = run_layer, .what = run, .what_size = sizeof *run};
+    memcpy(stage.in, in, sizeof stage.in);
+    stage.out[HIDDEN] = kv_tape_tensor(tape, n, in[X]->cols);
+    stage.out[RAW_K] = reserve(tape, own && (pass->raw_k || (pass->k && !norm)), n, kv_dim);
+    stage.out[K] = reserve(tape, own && pass->k && norm, n, kv_dim);
+    stage.out[V] = reserve(tape, own && pass->v, n, kv_dim);
+    if (!kv_stage_run(tape, &stage, wants)) return false;
+    memcpy(out, stage.out, sizeof stage.out);
+    if (!norm) out[K] = out[RAW_K];
+    return true;
 }
 
-// A layer nobody will differentiate: all it allocates is given back but for what the pass hands out.
-static kv_tensor *run_frozen_layer(kv_tape *tape, kv_model *model, int64_t i, kv_tensor *x,
-                                   const kv_pass *pass, kv_layer_kv *kv) {
-    int64_t n = x->rows, kv_dim = kv_spec_kv_dim(&model->spec, i);
-    kv_arena *arena = kv_tape_arena(tape);
-    kv_tensor *y = kv_tape_tensor(tape, n, x->cols);
-    kv_layer_kv places = {.raw_k = reserve(tape, pass->raw_k, n, kv_dim),
-                          .k = reserve(tape, pass->k, n, kv_dim),
-                          .v = reserve(tape, pass->v, n, kv_dim)};
-    kv_arena_mark mark = kv_arena_get_mark(arena);
-    y = keep(y, run_layer(tape, model, i, x, pass, kv));
-    *kv = (kv_layer_kv){keep(places.raw_k, kv->raw_k), keep(places.k, kv->k), keep(places.v, kv->v)};
-    kv_arena_release(arena, mark);
-    return y;
+// Layers that are run again in backward outlive the caller's list.
+static const kv_segment *copy_segments(kv_tape *tape, const kv_pass *pass) {
+    const size_t size = (size_t)pass->n_segments * sizeof *pass->segments;
+    kv_segment *copy = kv_arena_alloc(kv_tape_arena(tape), size);
+    if (!copy) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for a list of sequences");
+    if (size > 0) memcpy(copy, pass->segments, size);
+    return copy;
 }
 
 kv_tensor *kv_model_forward(kv_tape *tape, kv_model *model, const int32_t *ids, int64_t n,
@@ -103,15 +129,23 @@ kv_tensor *kv_model_forward(kv_tape *tape, kv_model *model, const int32_t *ids, 
                 return kv_tape_fail(tape, KV_ERR_RANGE,
                                     "a sequence of %lld tokens is longer than the context of %lld",
                                     (long long)pass->segments[s].k_len, (long long)model->rope->n_positions);
+    struct layer_run run = {.model = model, .pass = *pass};
+    const bool checkpointing = kv_tape_checkpointing(tape);
+    if (checkpointing && !(run.pass.segments = copy_segments(tape, pass))) return NULL;
     kv_tensor *x = kv_embedding(tape, &model->embed, ids, n);
     for (int64_t i = 0; i < model->spec.n_layers && x; i++) {
-        kv_tensor *k = pass->given_k ? pass->given_k[i] : NULL, *v = pass->given_v ? pass->given_v[i] : NULL;
-        bool wants = kv_tape_wants(tape, (const kv_tensor *const[]){x, k, v}, 3, &model->layers[i].q, NULL);
-        kv_layer_kv kv = {0};
-        x = (wants ? run_layer : run_frozen_layer)(tape, model, i, x, pass, &kv);
-        if (pass->raw_k) pass->raw_k[i] = kv.raw_k;
-        if (pass->k) pass->k[i] = kv.k;
-        if (pass->v) pass->v[i] = kv.v;
+        kv_tensor *in[KV_STAGE_INPUTS] = {[X] = x}, *out[KV_STAGE_OUTPUTS] = {0};
+        if (pass->given_k) in[GIVEN_K] = pass->given_k[i], in[GIVEN_V] = pass->given_v[i];
+        const bool wants = kv_tape_wants(tape, (const kv_tensor *const *)in, 3, &model->layers[i].q, NULL);
+        run.layer = i;
+        if (wants && (!checkpointing || ends_early(pass, model, i)))
+            run_layer(tape, &run, in, out);
+        else if (!run_stage(tape, &run, in, wants, out))
+            return NULL;
+        x = out[HIDDEN];
+        if (pass->raw_k) pass->raw_k[i] = out[RAW_K];
+        if (pass->k) pass->k[i] = out[K];
+        if (pass->v) pass->v[i] = out[V];
     }
     return x;
 }

@@ -44,9 +44,6 @@ bool kv_cache_dtype_parse(const char *text, kv_dtype *dtype);
 // Bytes of a whole file of that kind before compression.
 double kv_cache_bytes(const kv_cache_info *info);
 
-// The content of a shard, whatever its file is called and how it is compressed.
-void kv_cache_shard_hash(const kv_shard *shard, char out[17]);
-
 // Whether both can be used as one: all but rows, shard and sources must be equal. KV_ERR_MISMATCH names what
 // differs, found (in `found`) and expected; `path` is where `found` is from.
 kv_status kv_cache_same_kind(const char *path, const kv_cache_info *found, const kv_cache_info *expected,
@@ -71,6 +68,7 @@ kv_status kv_cache_writer_open(const char *path, const kv_cache_info *info, cons
 kv_status kv_cache_writer_add(kv_cache_writer *writer, const kv_cache_rows *rows, kv_error *err);
 kv_status kv_cache_writer_finish(kv_cache_writer *writer, kv_error *err);
 void kv_cache_writer_free(kv_cache_writer *writer);
+int64_t kv_cache_writer_bytes(const kv_cache_writer *writer); // on disk so far
 
 // ---- One file ------------------------------------------------------------------------------------------
 
@@ -119,6 +117,9 @@ typedef struct kv_cache_dir {
 
 // DIR/cache-NNNNN.h5 into path.
 kv_status kv_cache_path(const char *dir, int64_t number, char *path, size_t size, kv_error *err);
+// The files in a directory, by number, of which nothing else is known then; caller frees. None when there is
+// no such directory.
+kv_status kv_cache_list(const char *dir, kv_cache_file **files, int64_t *n_files, kv_error *err);
 // KV_ERR_IO when there is no such directory, KV_ERR_FORMAT when it holds no cache.
 kv_status kv_cache_dir_open(const char *path, kv_cache_dir **dir, kv_error *err);
 void kv_cache_dir_free(kv_cache_dir *dir);

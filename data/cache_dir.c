@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-// cache-NNNNN.h5, or -1.
+// NNNNN of cache-NNNNN.h5, or -1.
 static int64_t file_number(const char *name) {
-    int64_t number = -1;
-    int end = 0;
-    if (sscanf(name, "cache-%9" SCNi64 ".h5%n", &number, &end) != 1 || end == 0 || name[end] || number < 0)
-        return -1;
-    return number;
+    long long number = -1;
+    char again[64];
+    if (sscanf(name, "cache-%9lld", &number) != 1 || number < 0) return -1;
+    snprintf(again, sizeof again, "cache-%05lld.h5", number);
+    return strcmp(name, again) == 0 ? (int64_t)number : -1;
 }
 
 static int by_number(const void *a, const void *b) {
@@ -22,26 +22,25 @@ static int by_number(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static kv_status list_files(kv_cache_dir *d, kv_error *err) {
-    DIR *dir = opendir(d->path);
-    if (!dir) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", d->path, strerror(errno));
+kv_status kv_cache_list(const char *path, kv_cache_file **files, int64_t *n_files, kv_error *err) {
+    *files = NULL, *n_files = 0;
+    DIR *dir = opendir(path);
+    if (!dir && errno == ENOENT) return KV_OK;
+    if (!dir) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     kv_status status = KV_OK;
     for (struct dirent *entry; status == KV_OK && (entry = readdir(dir));) {
         const int64_t number = file_number(entry->d_name);
         if (number < 0) continue;
-        kv_cache_file *files = realloc(d->files, (size_t)(d->n_files + 1) * sizeof *files);
-        if (!files) {
-            status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", d->path);
-            break;
+        kv_cache_file *larger = realloc(*files, (size_t)(*n_files + 1) * sizeof *larger);
+        if (larger) {
+            *files = larger;
+            (*files)[(*n_files)++] = (kv_cache_file){.number = number};
+        } else {
+            status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
         }
-        d->files = files;
-        d->files[d->n_files++] = (kv_cache_file){.number = number};
     }
     closedir(dir);
-    if (status == KV_OK && d->n_files == 0)
-        status = kv_fail(err, KV_ERR_FORMAT,
-                         "%s: holds no cache-NNNNN.h5, expected a directory that kvdata cache made", d->path);
-    if (status == KV_OK) qsort(d->files, (size_t)d->n_files, sizeof *d->files, by_number);
+    if (*n_files > 0) qsort(*files, (size_t)*n_files, sizeof **files, by_number);
     return status;
 }
 
@@ -102,8 +101,11 @@ kv_status kv_cache_dir_open(const char *path, kv_cache_dir **dir, kv_error *err)
     *dir = NULL;
     kv_cache_dir *d = calloc(1, sizeof *d);
     if (d) d->path = strdup(path);
-    kv_status status =
-        d && d->path ? list_files(d, err) : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    kv_status status = d && d->path ? kv_cache_list(path, &d->files, &d->n_files, err)
+                                    : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    if (status == KV_OK && d->n_files == 0)
+        status = kv_fail(err, KV_ERR_FORMAT,
+                         "%s: holds no cache-NNNNN.h5, expected a directory that kvdata cache made", path);
     if (status == KV_OK) status = read_infos(d, err);
     if (status == KV_OK) status = read_norms(d, err);
     if (status == KV_OK)

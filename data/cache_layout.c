@@ -1,6 +1,5 @@
 #include "data/cache_layout.h"
 
-#include "data/hash.h"
 #include "data/pending_file.h"
 
 #include <inttypes.h>
@@ -54,12 +53,6 @@ double kv_cache_bytes(const kv_cache_info *info) {
     const double width = model_width(&info->base) + (kv_cache_has_aux(info) ? model_width(&info->aux) : 0);
     const double logits = info->top_k > 0 ? 8 * (double)info->top_k + 4 : 0;
     return tokens * (width * (double)kv_dtype_size(info->dtype) + logits + 4);
-}
-
-void kv_cache_shard_hash(const kv_shard *shard, char out[17]) {
-    uint64_t hash = kv_hash64(0, shard->tokens, (size_t)shard->n_tokens * sizeof *shard->tokens);
-    hash = kv_hash64(hash, shard->documents, ((size_t)shard->n_documents + 1) * sizeof *shard->documents);
-    kv_hash_text(hash, out);
 }
 
 kv_status kv_cache_path(const char *dir, int64_t number, char *path, size_t size, kv_error *err) {
@@ -129,7 +122,7 @@ bool kv_cache_get_rows(hid_t dataset, hid_t type, int64_t row, int64_t n, void *
 }
 
 int64_t kv_cache_chunk_rows(int64_t n_rows, int64_t row_bytes) {
-    enum { LEAST_BYTES = 1 << 14 };
+    enum { LEAST_BYTES = 1 << 10 };
     int64_t rows = row_bytes > 0 && row_bytes < LEAST_BYTES ? (LEAST_BYTES + row_bytes - 1) / row_bytes : 1;
     return rows < n_rows ? rows : n_rows > 0 ? n_rows : 1;
 }

@@ -213,6 +213,11 @@ kv_status kv_cache_writer_add(kv_cache_writer *w, const kv_cache_rows *rows, kv_
     return status;
 }
 
+int64_t kv_cache_writer_bytes(const kv_cache_writer *w) {
+    hsize_t bytes = 0;
+    return w->file >= 0 && H5Fget_filesize(w->file, &bytes) >= 0 ? (int64_t)bytes : 0;
+}
+
 // ---- Closing -------------------------------------------------------------------------------------------
 
 static bool close_set(hid_t *set) {

@@ -136,6 +136,13 @@ void kv_progress_show(kv_progress *progress, int64_t done, const char *note) {
         print_line(progress, done, note, now);
 }
 
+void kv_progress_line(kv_progress *progress, const char *text) {
+    fprintf(progress->stream, "%s%s: %s\n", progress->terminal ? "\r\033[K" : "", progress->title, text);
+    fflush(progress->stream);
+    progress->last_time -=
+        progress->terminal ? redraw_seconds : 0; // the bar is gone: drawn at the next chance
+}
+
 void kv_progress_end(kv_progress *progress, const char *note) {
     double now = kv_now();
     if (progress->terminal) fputs("\r\033[K", progress->stream);

@@ -31,6 +31,8 @@ typedef struct kv_progress {
 void kv_progress_begin(kv_progress *progress, FILE *stream, const char *title, int64_t total);
 // `note` is shown behind the bar ("loss 1.234  31 k tokens/s"). Cheap enough to call at every step.
 void kv_progress_show(kv_progress *progress, int64_t done, const char *note);
+// A line of its own that stays, above the bar on a terminal.
+void kv_progress_line(kv_progress *progress, const char *text);
 void kv_progress_end(kv_progress *progress, const char *note);
 
 // Seconds from an arbitrary start (monotonic clock).

@@ -295,6 +295,10 @@ static kv_status describe_hdf5(const inspect_subject *s, inspect_report *report,
     char format[32] = "";
     if (H5Aexists(file, "format") > 0) kv_h5_attr_string(file, "/", "format", format, sizeof format, NULL);
     const bool moments = H5Aexists(file, "step") > 0 && kv_h5_exists(file, "m") && kv_h5_exists(file, "v");
+    if (strcmp(format, "kv-cache") == 0) {
+        H5Fclose(file);
+        return inspect_cache(s->path, report, err);
+    }
     if (strcmp(format, "kv-tokens") == 0 || strcmp(format, "kv-results") == 0) {
         H5Fclose(file);
         return strcmp(format, "kv-tokens") == 0 ? describe_shard(s, report, err)

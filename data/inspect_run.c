@@ -2,6 +2,7 @@
 #include "data/config_tree.h"
 #include "data/inspect.h"
 #include "data/json_file.h"
+#include "data/metrics.h"
 #include "data/pending_file.h"
 
 #include <dirent.h>
@@ -178,21 +179,39 @@ static void report_last(const json_t *last, const char *key, inspect_report *rep
     inspect_fact(report, key, last ? json_deep_copy(last) : json_null(), "%s", text);
 }
 
+static void report_validation(const kv_metrics *metrics, inspect_report *report) {
+    const kv_metrics_table *v = &metrics->validation;
+    const double *losses = kv_metrics_values(v, "loss");
+    if (metrics->best < 0) return;
+    const double last = losses[v->n - 1], best = losses[metrics->best];
+    const int64_t last_step = v->steps[v->n - 1], best_step = v->steps[metrics->best];
+    inspect_fact(report, "validation",
+                 json_pack("{s:I, s:f, s:I, s:I, s:f}", "passes", (json_int_t)v->n, "loss", last, "step",
+                           (json_int_t)last_step, "best_step", (json_int_t)best_step, "best_loss", best),
+                 "loss %.4g at step %" PRIi64 ", best %.4g at step %" PRIi64 ", %" PRIi64 " passes", last,
+                 last_step, best, best_step, v->n);
+}
+
 static kv_status report_metrics(const char *path, inspect_report *report, kv_error *err) {
-    struct lines lines;
-    kv_status status = read_lines(path, "logged step", &lines, err);
+    kv_metrics metrics;
+    kv_status status = kv_metrics_read(path, &metrics, err);
     if (!status) {
-        inspect_fact(report, "logged", json_integer(lines.n), "%" PRIi64 " lines", lines.n);
-        const json_int_t step = json_integer_value(json_object_get(lines.last, "step"));
-        inspect_fact(report, "steps_done", json_integer(step), "%" JSON_INTEGER_FORMAT, step);
-        if (lines.last) report_last(lines.last, "last", report);
+        const kv_metrics_table *t = &metrics.training, *v = &metrics.validation;
+        const int64_t n = t->n + v->n;
+        int64_t step = t->n > 0 ? t->steps[t->n - 1] : 0;
+        if (v->n > 0 && v->steps[v->n - 1] > step) step = v->steps[v->n - 1];
+        inspect_fact(report, "logged", json_integer(n), "%" PRIi64 " lines", n);
+        inspect_fact(report, "steps_done", json_integer(step), "%" PRIi64, step);
+        if (t->last) report_last(t->last, "last", report);
+        report_validation(&metrics, report);
     }
-    free_lines(&lines);
+    kv_metrics_free(&metrics);
     return status;
 }
 
 static bool is_metrics(const inspect_subject *s) {
-    return json_is_integer(json_object_get(s->line, "step")) && has_key(s->line, "loss");
+    return json_is_integer(json_object_get(s->line, "step")) &&
+           (has_key(s->line, "loss") || has_key(s->line, "validation"));
 }
 
 static kv_status describe_metrics(const inspect_subject *s, inspect_report *report, kv_error *err) {
@@ -241,6 +260,10 @@ static void report_state(const json_t *state, inspect_report *report) {
     char shown[INSPECT_SHORT];
     inspect_fact(report, "step", json_integer(step), "%" JSON_INTEGER_FORMAT, step);
     inspect_fact(report, "seconds", json_real(seconds), "%.1f of training", seconds);
+    const json_t *loss = json_object_get(state, "validation_loss");
+    if (json_is_number(loss))
+        inspect_fact(report, "validation_loss", json_real(json_number_value(loss)), "%.4g",
+                     json_number_value(loss));
     inspect_fact(report, "shard", json_pack("{s:I, s:s*}", "tokens", tokens, "tokenizer", tokenizer),
                  "%" JSON_INTEGER_FORMAT " tokens, tokenizer %s", tokens,
                  inspect_short(tokenizer ? tokenizer : "unknown", 32, shown));
@@ -253,7 +276,7 @@ static kv_status describe_state(const inspect_subject *s, inspect_report *report
     return KV_OK;
 }
 
-static void report_contents(const char *dir, inspect_report *report) {
+static void report_contents(const char *dir, const char *label, inspect_report *report) {
     static const char *const names[] = {"model", "aux", "predictor", "optimizer.h5"};
     char text[64] = "", path[PATH_MAX];
     json_t *list = json_array();
@@ -262,7 +285,7 @@ static void report_contents(const char *dir, inspect_report *report) {
         json_array_append_new(list, json_string(names[i]));
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", *text ? ", " : "", names[i]);
     }
-    inspect_fact(report, "holds", list, "%s", *text ? text : "nothing");
+    inspect_fact(report, label, list, "%s", *text ? text : "nothing");
 }
 
 static bool is_training_checkpoint(const inspect_subject *s) {
@@ -276,7 +299,7 @@ static kv_status describe_training_checkpoint(const inspect_subject *s, inspect_
     if (!status) {
         inspect_title(report, "training checkpoint", s->path);
         report_state(file.root, report);
-        report_contents(s->path, report);
+        report_contents(s->path, "holds", report);
     }
     kv_json_close(&file);
     return status;
@@ -327,10 +350,11 @@ static kv_status describe_run(const inspect_subject *s, inspect_report *report, 
         status = report_metrics(path, report, err);
     if (status) return status;
     report_checkpoints(s->path, report);
+    if (inspect_entry(s->path, "best", path, sizeof path)) report_contents(path, "best", report);
     const bool final = inspect_entry(s->path, "final", path, sizeof path);
     inspect_fact(report, "finished", json_boolean(final), "%s",
                  final ? "yes, see final/" : "no, kvtrain --resume goes on");
-    if (final) report_contents(path, report);
+    if (final) report_contents(path, "holds", report);
     return KV_OK;
 }
 

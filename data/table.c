@@ -119,7 +119,13 @@ static int first_column(const struct block *block) {
     return block->n_keys > 0 ? 0 : block->first;
 }
 
-static void print_block(const kv_table *table, const int *widths, const struct block *block, FILE *stream) {
+static bool has_groups(const kv_table *table) {
+    bool found = false;
+    for (int c = 0; c < table->n_columns; c++) found = found || *table->columns[c].group;
+    return found;
+}
+
+static void print_groups(const kv_table *table, const int *widths, const struct block *block, FILE *stream) {
     for (int c = first_column(block), width; c < block->end;) {
         const struct column *column = &table->columns[c];
         int end = group_end(table, widths, c, &width);
@@ -132,6 +138,10 @@ static void print_block(const kv_table *table, const int *widths, const struct b
         c = end == block->n_keys && block->first > end ? block->first : end;
         fputs(c < block->end ? "  " : "\n", stream);
     }
+}
+
+static void print_block(const kv_table *table, const int *widths, const struct block *block, FILE *stream) {
+    if (has_groups(table)) print_groups(table, widths, block, stream);
     const size_t n_rows = table->n_cells / (size_t)table->n_columns;
     for (size_t row = 0; row <= n_rows; row++) // the first are the titles
         for (int c = first_column(block); c < block->end;) {

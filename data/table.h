@@ -11,7 +11,8 @@ typedef struct kv_table kv_table;
 kv_table *kv_table_create(void);
 void kv_table_free(kv_table *table);
 
-// Columns first. Neighbours with the same `group` ("" for none) get that heading above their titles.
+// Columns first. Neighbours with the same `group` ("" for none) get that heading above their titles;
+// there is no line of headings where nobody has one.
 void kv_table_column(kv_table *table, const char *group, const char *title, bool left_aligned);
 
 // Then the cells, row by row.

@@ -1,40 +1,11 @@
+#include "data/gnuplot.h"
 #include "eval/plot_page.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
-
-// ---- Running gnuplot -----------------------------------------------------------------------------------
-
-// In `dir`, without a shell, silent. 0, or an errno value; *exit_status as waitpid gives it.
-static int run_gnuplot(const char *dir, const char *script, int *exit_status) {
-    posix_spawn_file_actions_t actions;
-    if (posix_spawn_file_actions_init(&actions) != 0) return ENOMEM;
-    char program[] = "gnuplot", argument[NAME_MAX];
-    snprintf(argument, sizeof argument, "%s", script);
-    char *const argv[] = {program, argument, NULL};
-    int failure = posix_spawn_file_actions_addchdir_np(&actions, dir);
-    if (!failure)
-        failure = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (!failure)
-        failure = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    if (!failure)
-        failure = posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    pid_t child;
-    if (!failure) failure = posix_spawnp(&child, program, &actions, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (failure) return failure;
-    while (waitpid(child, exit_status, 0) < 0)
-        if (errno != EINTR) return errno;
-    return 0;
-}
 
 // A picture cut short by a full disk lacks its end.
 static bool ends_with(const char *path, const char *end, size_t size) {
@@ -104,11 +75,8 @@ kv_status kv_plot_render(const kv_plot_writer *writer, const char *dir, const ch
     if (status == KV_OK) status = write_file(writer, true, dir, name, data, err);
     if (status != KV_OK) return status;
     int exit_status = 0;
-    const int failure = run_gnuplot(dir, script, &exit_status);
-    if (failure == ENOENT)
-        snprintf(why, sizeof why, "gnuplot is not installed (package gnuplot-nox)");
-    else if (failure)
-        snprintf(why, sizeof why, "gnuplot did not start: %s", strerror(failure));
+    const int failure = kv_gnuplot_file(dir, script, &exit_status);
+    if (failure) kv_gnuplot_why(failure, why);
     check_pictures(dir, name, failure == 0 && exit_status == 0, why, note);
     return KV_OK;
 }

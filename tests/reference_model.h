@@ -6,7 +6,7 @@
 #include "tests/numeric.h"
 #include "tests/reference.h"
 
-enum { REF_LAYERS = 6, REF_PARAMS = 80 };
+enum { REF_LAYERS = 6, REF_PARAMS = 400 };
 
 // Double copies of parameters, in the order kv_model_params or kv_predictor_params gives them.
 typedef struct ref_params {

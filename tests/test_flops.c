@@ -205,10 +205,14 @@ static void test_lm_step_equals_counter(void **state) {
     kv_error err = {0};
     kv_tape *tape = kv_tape_create();
     set_trainable(pair->base, true);
-    kv_gemm_flops_reset();
-    kv_tensor *loss = kv_lm_objective(tape, pair->base, &batch, &weights, NULL);
-    if (kv_tape_backward(tape, loss, &err) != KV_OK) fail_msg("%s", err.message);
-    assert_int_equal(kv_flops_lm_step(&pair->base_spec, SEQUENCES, SEQ_LEN), kv_gemm_flops());
+    for (int again = 0; again < 2; again++) {
+        kv_tape_set_checkpointing(tape, again);
+        kv_tape_reset(tape);
+        kv_gemm_flops_reset();
+        kv_tensor *loss = kv_lm_objective(tape, pair->base, &batch, &weights, NULL);
+        if (kv_tape_backward(tape, loss, &err) != KV_OK) fail_msg("%s", err.message);
+        assert_int_equal(kv_flops_lm_step(&pair->base_spec, SEQUENCES, SEQ_LEN, again), kv_gemm_flops());
+    }
     set_trainable(pair->base, false);
     kv_tape_free(tape);
 }
@@ -234,7 +238,7 @@ static void test_lm_step_with_large_vocabulary(void **state) {
     kv_gemm_flops_reset();
     kv_tensor *loss = kv_lm_objective(tape, model, &batch, &weights, NULL);
     if (kv_tape_backward(tape, loss, &err) != KV_OK) fail_msg("%s", err.message);
-    assert_int_equal(kv_flops_lm_step(&spec, N_SEQ, LENGTH), kv_gemm_flops());
+    assert_int_equal(kv_flops_lm_step(&spec, N_SEQ, LENGTH, false), kv_gemm_flops());
     kv_tape_free(tape);
     kv_model_free(model);
     free(ids);
@@ -262,21 +266,23 @@ static void expect_kvp_step(const struct pair *pair, kv_predictor *predictor, co
     kv_tape *tape = kv_tape_create();
     if (kv_predictor_set_trainable(predictor, true, &err) != KV_OK) fail_msg("%s", err.message);
     for (size_t w = 0; w < sizeof weights / sizeof *weights; w++)
-        for (int trained = 0; trained < 2; trained++) {
+        for (int kind = 0; kind < 4; kind++) {
+            const bool trained = kind & 1, again = kind & 2;
             const bool only_aux = weights[w].aux != 0 && weights[w].base == 0 && weights[w].kl == 0 &&
                                   weights[w].consistency == 0;
             if (only_aux && !trained) continue; // nothing to train
             set_trainable(pair->aux, trained);
+            kv_tape_set_checkpointing(tape, again);
             kv_tape_reset(tape);
             kv_gemm_flops_reset();
             kv_tensor *loss =
                 kv_kvp_objective(tape, pair->base, pair->aux, predictor, &batch, &weights[w], NULL, NULL);
             if (kv_tape_backward(tape, loss, &err) != KV_OK) fail_msg("weights %zu: %s", w, err.message);
             const uint64_t expected = kv_flops_kvp_step(&pair->base_spec, &pair->aux_spec, predictor,
-                                                        SEQUENCES, SEQ_LEN, &weights[w], trained);
+                                                        SEQUENCES, SEQ_LEN, &weights[w], trained, again);
             if (expected != kv_gemm_flops())
-                fail_msg("%s, weights %zu, aux %s: counted %llu, executed %llu", name, w,
-                         trained ? "trained" : "frozen", (unsigned long long)expected,
+                fail_msg("%s, weights %zu, aux %s, checkpointing %d: counted %llu, executed %llu", name, w,
+                         trained ? "trained" : "frozen", again, (unsigned long long)expected,
                          (unsigned long long)kv_gemm_flops());
         }
     set_trainable(pair->aux, false);

@@ -1,5 +1,6 @@
 // KV prediction's loss: every term and every gradient against double precision, for pairs of models with and
 // without q/k norm, shared or separate sizes; what is frozen stays untouched; what has no weight is not run.
+#include "core/flops.h"
 #include "core/gemm.h"
 #include "core/objective.h"
 #include "tests/reference_model.h"
@@ -320,16 +321,44 @@ static void test_terms_without_weight_are_not_run(void **state) {
     (void)state;
     pair p = pair_make(true, true, true, KV_F32);
     kv_kvp_trace trace;
-    const uint64_t all = products(&p, (kv_kvp_weights){1, 1, 1, 1, 0}, &trace);
-    const uint64_t no_kl = products(&p, (kv_kvp_weights){1, 1, 1, 0, 0}, &trace);
+    const uint64_t all = products(&p, (kv_kvp_weights){1, 1, 1, 1, 0, false}, &trace);
+    const uint64_t no_kl = products(&p, (kv_kvp_weights){1, 1, 1, 0, 0, false}, &trace);
     assert_non_null(trace.base_k[0]);
-    const uint64_t no_truth = products(&p, (kv_kvp_weights){1, 1, 0, 0, 0}, &trace);
+    const uint64_t no_truth = products(&p, (kv_kvp_weights){1, 1, 0, 0, 0, false}, &trace);
     assert_null(trace.base_k[0]); // no term needed the true cache
-    const uint64_t only_base = products(&p, (kv_kvp_weights){1, 0, 0, 0, 0}, &trace);
-    const uint64_t only_consistency = products(&p, (kv_kvp_weights){0, 0, 1, 0, 0}, &trace);
+    const uint64_t only_base = products(&p, (kv_kvp_weights){1, 0, 0, 0, 0, false}, &trace);
+    const uint64_t only_consistency = products(&p, (kv_kvp_weights){0, 0, 1, 0, 0, false}, &trace);
     assert_null(trace.hidden);
     assert_int_equal(only_consistency, products_of_caches(&p));
     assert_true(all > no_kl && no_kl > no_truth && no_truth > only_base && only_base > only_consistency);
+    pair_free(&p);
+}
+
+// Errors that are only looked at are those the loss would have, and leave loss and gradients alone.
+static void test_errors_without_weight(void **state) {
+    (void)state;
+    pair p = pair_make(true, true, true, KV_F32);
+    const kv_batch batch = whole_batch();
+    kv_kvp_terms plain, with;
+    kv_kvp_weights weights = {.base = 1, .aux = 1};
+    kv_error err = {0};
+    const size_t bytes = (size_t)kv_predictor_size(p.predictor) * sizeof(float);
+    float *gradients = test_alloc(kv_predictor_size(p.predictor), sizeof *gradients);
+    assert_int_equal(kv_tape_backward(p.tape, objective(&p, &batch, &weights, &plain, NULL), &err), KV_OK);
+    memcpy(gradients, p.predictor->grads, bytes);
+    memset(p.predictor->grads, 0, bytes);
+    weights.errors = true;
+    kv_tape_reset(p.tape);
+    assert_int_equal(kv_tape_backward(p.tape, objective(&p, &batch, &weights, &with, NULL), &err), KV_OK);
+    assert_memory_equal(gradients, p.predictor->grads, bytes);
+    assert_true(with.total == plain.total && plain.k_l1[1] == 0 && plain.consistency == 0);
+    weights = (kv_kvp_weights){.consistency = 1};
+    kv_tape_reset(p.tape);
+    objective(&p, &batch, &weights, &plain, NULL);
+    assert_true(plain.consistency > 0 && with.consistency == plain.consistency);
+    for (int i = 0; i < BASE_LAYERS; i++)
+        assert_true(with.k_l1[i] == plain.k_l1[i] && with.v_l1[i] == plain.v_l1[i]);
+    free(gradients);
     pair_free(&p);
 }
 
@@ -414,7 +443,11 @@ static void test_given_parts_stand_for_their_passes(void **state) {
             batch.given = &parts[i];
             double *found = gradient_of(&p, p.base, p.aux, &batch, &weights, &cached);
             // The true cache alone saves nothing while the logits still need the pass.
+            const kv_kvp_known parts_known = {parts[i].base_k != NULL, parts[i].aux_raw_k != NULL,
+                                              parts[i].topk.k};
             assert_true(i == 0 ? kv_gemm_flops() == all : kv_gemm_flops() < all);
+            assert_int_equal(all - kv_gemm_flops(), kv_flops_kvp_spared(&p.base->spec, &p.aux->spec, N_SEQ,
+                                                                        SEQ_LEN, &weights, &parts_known));
             compare_terms(&cached, &online, &weights);
             numeric_compare("gradient", p.predictor->grads, expected, kv_predictor_size(p.predictor), 1e-5);
             free(found);
@@ -436,9 +469,14 @@ static void test_consistency_needs_no_models(void **state) {
         kv_batch batch = whole_batch();
         kv_kvp_terms online, cached;
         double *expected = gradient_of(&p, p.base, p.aux, &batch, &weights, &online);
+        const uint64_t online_flops = kv_gemm_flops();
         batch.given = &g.given;
         double *found = gradient_of(&p, NULL, NULL, &batch, &weights, &cached);
         assert_true(cached.total == online.total && cached.total > 0);
+        const kv_kvp_known parts_known = {true, true, 0};
+        assert_int_equal(
+            online_flops - kv_gemm_flops(),
+            kv_flops_kvp_spared(&p.base->spec, &p.aux->spec, N_SEQ, SEQ_LEN, &weights, &parts_known));
         for (int64_t i = 0; i < kv_predictor_size(p.predictor); i++) assert_true(found[i] == expected[i]);
         free(found);
         free(expected);
@@ -457,6 +495,7 @@ int main(void) {
         cmocka_unit_test(test_micro_batches_add),
         cmocka_unit_test(test_trace),
         cmocka_unit_test(test_terms_without_weight_are_not_run),
+        cmocka_unit_test(test_errors_without_weight),
         cmocka_unit_test(test_frozen_predictors_and_aux_leave_nothing_to_train),
         cmocka_unit_test(test_given_parts_stand_for_their_passes),
         cmocka_unit_test(test_consistency_needs_no_models),

@@ -118,8 +118,7 @@ static void test_random_start(void **state) {
         kv_tape *tape = kv_tape_create();
         kv_tensor *x[2] = {kv_tape_tensor(tape, 20, WIDE), kv_tape_tensor(tape, 20, WIDE)}, *k, *v;
         for (int j = 0; j < 2; j++) test_fill(x[j]->data, 20 * WIDE, 5 + (uint64_t)j, sqrt(3));
-        const kv_key_norms none = {0};
-        kv_predict(tape, p, &none, x, x, &k, &v);
+        kv_predict(tape, p, &(kv_key_norms){0}, x, x, &k, &v);
         double square = 0;
         for (int i = 0; i < 20 * WIDE; i++) square += (double)(k->data[i] * k->data[i]) / (20 * WIDE);
         if (!(square > 0.7 && square < 1.4)) fail_msg("kind %d: variance %g", c, square);

@@ -31,6 +31,7 @@ static uint64_t executed(const kv_train_session *run) {
     kv_batches *batches;
     kv_error err = {0};
     kv_tape *tape = kv_tape_create();
+    kv_tape_set_checkpointing(tape, run->config->train.activation_checkpointing);
     const kv_batches_args args = kv_train_batches(&run->text, d->batch_size);
     if (kv_batches_create(&args, &batches, &err) != KV_OK ||
         kv_batches_get(batches, 3, ids, targets, &err) != KV_OK)
@@ -57,6 +58,30 @@ static uint64_t executed(const kv_train_session *run) {
     return flops;
 }
 
+// Products of one look at held-out text, which are not those of a step.
+static uint64_t executed_without_backward(const kv_train_session *run) {
+    const kv_data_config *d = &run->config->data;
+    const int64_t n = d->micro_batch_size * d->seq_len;
+    int32_t *ids = test_alloc(n, sizeof *ids);
+    double terms[KV_MAX_TERMS] = {0};
+    kv_cache_errors errors = {0};
+    kv_error err = {0};
+    kv_tape *tape = kv_tape_create();
+    const kv_batch batch = {.input_ids = ids,
+                            .target_ids = ids,
+                            .n_seq = d->micro_batch_size,
+                            .seq_len = d->seq_len,
+                            .ignore_index = -100};
+    kv_tape_set_recording(tape, false);
+    kv_gemm_flops_reset();
+    run->task->ops->validate(run->task, tape, &batch, terms, &errors);
+    const uint64_t flops = kv_gemm_flops();
+    if (kv_tape_status(tape, &err) != KV_OK) fail_msg("%s", err.message);
+    kv_tape_free(tape);
+    free(ids);
+    return flops;
+}
+
 static void test_step_costs_what_it_says(void **state) {
     (void)state;
     static const struct {
@@ -64,9 +89,13 @@ static void test_step_costs_what_it_says(void **state) {
     } cases[] = {
         {"base.yaml", {NULL}},
         {"base.yaml", {"data.micro_batch_size=2", "loss.z_loss=1e-4", NULL}},
+        {"base.yaml", {"train.activation_checkpointing=true", NULL}},
         {"pruned.yaml", {NULL}},
         {"kvp.yaml", {NULL}},
         {"kvp.yaml", {"freeze_aux=true", NULL}},
+        {"kvp.yaml", {"train.activation_checkpointing=true", NULL}},
+        {"kvp.yaml", {"train.activation_checkpointing=true", "freeze_aux=true", "loss.kl=0", NULL}},
+        {"kvp.yaml", {"train.activation_checkpointing=true", "loss.base=0", "loss.kl=0", "loss.aux=0", NULL}},
         {"kvp.yaml", {"data.micro_batch_size=8", "loss.kl=0", NULL}},
         {"kvp.yaml", {"loss.kl=0", "loss.consistency=0", NULL}},
         {"kvp.yaml", {"loss.base=0", "loss.kl=0", "loss.aux=0", NULL}},
@@ -92,6 +121,8 @@ static void test_step_costs_what_it_says(void **state) {
         if (said != done)
             fail_msg("case %zu: said %llu, executed %llu", i, (unsigned long long)said,
                      (unsigned long long)done);
+        const uint64_t looking = run.task->ops->validation_flops(run.task, d->micro_batch_size, d->seq_len);
+        assert_int_equal(looking, executed_without_backward(&run));
         kv_train_session_close(&run);
     }
 }

@@ -3,6 +3,7 @@
 #include "core/gemm.h"
 #include "data/console.h"
 #include "train/memory.h"
+#include "train/validation.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -45,6 +46,29 @@ static void print_memory(const kv_task *task, FILE *out) {
             limit / 1e9, config->train.memory_gb > 0 ? "allowed by train.memory_gb" : "available");
 }
 
+static double validation_flops(const kv_task *task) {
+    const kv_validation *v = task->validation;
+    if (!v) return 0;
+    const double passes = 1 + (double)kv_validations_left(&task->config->train, 0);
+    const double a_pass = (double)task->ops->validation_flops(task, v->micro_batch_size, v->seq_len) *
+                          (double)v->n_rows / (double)v->micro_batch_size;
+    return passes * a_pass;
+}
+
+static void print_validation(const kv_task *task, double training_flops, FILE *out) {
+    const kv_train_config *config = task->config;
+    const kv_validation *v = task->validation;
+    if (!v) return;
+    fprintf(out,
+            "validation   %s: the first %" PRIi64 " rows of %" PRIi64 " tokens every %" PRIi64
+            " steps, %" PRIi64 " times in all",
+            config->data.validation, v->n_rows, v->seq_len, config->train.validate_every,
+            1 + kv_validations_left(&config->train, 0));
+    if (training_flops > 0)
+        fprintf(out, ": %.3g %% of the training's FLOPs", 100 * validation_flops(task) / training_flops);
+    fputs(config->train.keep_best ? "; the lowest loss is kept in best/\n" : "\n", out);
+}
+
 // A line for each corpus: how large it is, how much of the training is drawn from it.
 static kv_status print_text(const kv_task *task, FILE *out, kv_error *err) {
     const kv_train_text *text = task->text;
@@ -66,9 +90,6 @@ static kv_status print_text(const kv_task *task, FILE *out, kv_error *err) {
                 kv_batches_epochs(batches, i, config->train.steps));
     }
     if (args.fixed) fprintf(out, "             fixed packing: every epoch has the same rows\n");
-    if (text->validation)
-        fprintf(out, "validation   %s: %" PRIi64 " documents, %" PRIi64 " tokens\n", config->data.validation,
-                text->validation->n_documents, text->validation->n_tokens);
     kv_batches_free(batches);
     return KV_OK;
 }
@@ -94,12 +115,13 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     double flops = (double)task->ops->flops(task, d->micro_batch_size, d->seq_len) /
                    (double)(d->micro_batch_size * d->seq_len);
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);
+    print_validation(task, flops * total, out);
     print_memory(task, out);
     double rate = kv_estimate_rate(d->micro_batch_size * d->seq_len);
     if (rate > 0)
         fprintf(
             out,
             "time         at least %s: the matrix products alone, at the %.0f GFLOP/s measured just now\n",
-            kv_duration(flops * total / rate, duration), rate / 1e9);
+            kv_duration((flops * total + validation_flops(task)) / rate, duration), rate / 1e9);
     return ferror(out) || fflush(out) ? kv_fail(err, KV_ERR_IO, "cannot write to standard output") : KV_OK;
 }

@@ -4,6 +4,7 @@
 #include "train/estimate.h"
 #include "train/memory.h"
 #include "train/session.h"
+#include "train/status.h"
 #include "train/sweep.h"
 #include "train/sweep_options.h"
 #include "train/trainer.h"
@@ -32,6 +33,12 @@ static const char doc[] =
     "  kvtrain configs/atlas/base.yaml\n"
     "  kvtrain configs/atlas/base.yaml -s train.lr=1e-3 --output runs/slow\n"
     "  kvtrain configs/atlas/base.yaml --resume\n"
+    "\n"
+    "data.validation names text that is held out: its loss, and the errors of predicted keys and values, are "
+    "logged before the first step, every train.validate_every steps and after the last; train.keep_best keeps "
+    "the model with the lowest in best/, which is made like final/. `kvtrain status DIR` shows what a run is "
+    "doing:\n"
+    "  kvtrain status runs/atlas/base --watch\n"
     "\n"
     "Ctrl-C and SIGTERM finish the step under way and write a checkpoint; --resume goes on from there and "
     "ends "
@@ -90,7 +97,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 
 static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
     kv_run *run = &s->run;
-    kv_status status = kv_run_open(run, s->source, s->config, &s->text, mode, err);
+    kv_status status = kv_train_session_run(s, mode, err);
     if (status != KV_OK) return status;
     if (run->finished) {
         fprintf(stderr, "kvtrain: %s is finished, nothing to resume\n", run->path);
@@ -105,7 +112,9 @@ static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
     if (status == KV_OK && !resumed && s->task->ops->start) status = s->task->ops->start(s->task, err);
     // What loading and the start have freed goes back to the system; glibc would keep much of it.
     malloc_trim(0);
-    return status == KV_OK ? kv_train(s->task, run, err) : status;
+    if (status == KV_OK) status = kv_train(s->task, run, err);
+    if (status != KV_OK && run->lock > 0) kv_run_stopped(run, status, err->message);
+    return status;
 }
 
 static int report(kv_status status, const struct arguments *a, const kv_error *err) {
@@ -119,6 +128,12 @@ static int report(kv_status status, const struct arguments *a, const kv_error *e
             o->output ? " --output " : "", o->output ? o->output : "",
             o->n_overrides > (o->output != NULL) ? " and the same -s options" : "");
     return 128 + kv_console_signal();
+}
+
+static int run_status(int argc, char **argv) {
+    char name[] = "kvtrain status";
+    argv[0] = name; // in usage messages
+    return kvtrain_status(argc, argv);
 }
 
 static kv_status sweep(const struct arguments *a, kv_error *err) {
@@ -150,14 +165,15 @@ int main(int argc, char **argv) {
     kv_console_calm_threads(argv);
     static const struct argp_child children[] = {
         {&kv_config_argp, 0, NULL, 0}, {&kv_sweep_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {options, parse, "CONFIG.yaml\n--sweep FILE.yaml", doc, children,
-                                     NULL,    NULL};
+    static const struct argp argp = {
+        options, parse, "CONFIG.yaml\n--sweep FILE.yaml\nstatus DIR...", doc, children, NULL, NULL};
     struct arguments arguments = {0};
     kv_train_session session = {0};
     kv_error err = {0};
     argp_err_exit_status = 2;
-    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
+    if (argc > 1 && strcmp(argv[1], "status") == 0) return run_status(argc - 1, argv + 1);
+    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     const kv_status status =
         arguments.sweep.path ? sweep(&arguments, &err) : train_one(&session, &arguments, &err);
     int code = report(status, &arguments, &err);

@@ -67,6 +67,12 @@ static kv_tensor *lm_objective(kv_task *task, kv_tape *tape, const kv_batch *bat
     return loss;
 }
 
+static kv_tensor *lm_validate(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
+                              kv_cache_errors *errors) {
+    (void)errors;
+    return lm_objective(task, tape, batch, terms);
+}
+
 static kv_status lm_save(kv_task *task, const char *dir, bool final, kv_error *err) {
     char model_dir[PATH_MAX];
     kv_status status = kv_task_path(model_dir, dir, "model", err);
@@ -91,7 +97,12 @@ static void lm_describe(const kv_task *task, FILE *out) {
 }
 
 static uint64_t lm_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
-    return kv_flops_lm_step(&((const lm_task *)task)->spec, n_seq, seq_len);
+    return kv_flops_lm_step(&((const lm_task *)task)->spec, n_seq, seq_len,
+                            task->config->train.activation_checkpointing);
+}
+
+static uint64_t lm_validation_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
+    return kv_flops_lm_loss_only(&((const lm_task *)task)->spec, n_seq, seq_len);
 }
 
 static void lm_memory(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_task_memory *memory) {
@@ -99,6 +110,8 @@ static void lm_memory(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_ta
     (void)freeze_aux;
     *memory = (kv_task_memory){.n_trained = (double)task->n_trainable,
                                .tape = kv_tape_lm_bytes(&lm->spec, n_seq, task->config->data.seq_len),
+                               .validation =
+                                   kv_tape_lm_validation_bytes(&lm->spec, n_seq, task->config->data.seq_len),
                                .loading = (double)lm->whole_bytes};
 }
 
@@ -110,9 +123,11 @@ static void lm_free(kv_task *task) {
 
 static const kv_task_ops lm_ops = {.load = lm_load,
                                    .objective = lm_objective,
+                                   .validate = lm_validate,
                                    .save = lm_save,
                                    .describe = lm_describe,
                                    .flops = lm_flops,
+                                   .validation_flops = lm_validation_flops,
                                    .memory = lm_memory,
                                    .free = lm_free};
 

@@ -1,6 +1,7 @@
 #include "train/memory.h"
 
 #include "data/memory.h"
+#include "train/validation.h"
 
 #include <math.h>
 #include <omp.h>
@@ -17,8 +18,9 @@ void kv_memory_estimate(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_
     kv_task_memory m = {0};
     task->ops->memory(task, n_seq, freeze_aux, &m);
     const double weights = sizeof(float) * m.n_trained;
-    const double text =
-        kv_train_text_bytes(task->text) + 2.0 * sizeof(int32_t) * (double)d->batch_size * (double)d->seq_len;
+    const double text = kv_train_text_bytes(task->text) +
+                        2.0 * sizeof(int32_t) * (double)d->batch_size * (double)d->seq_len +
+                        (task->validation ? kv_validation_bytes(task->validation) : 0);
     *need = (kv_memory_need){.trained = 4 * weights,
                              .frozen = m.frozen,
                              .activations = m.tape,
@@ -28,9 +30,11 @@ void kv_memory_estimate(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_
     const struct {
         double peak;
         const char *when;
-    } others[] = {{weights + m.frozen + m.loading + need->other, "while the whole model is read"},
-                  {weights + m.frozen + m.start + need->other, "while the predictors are solved for"},
-                  {need->peak + m.saving, "while the frozen aux is written as float32"}};
+    } others[] = {
+        {weights + m.frozen + m.loading + need->other, "while the whole model is read"},
+        {weights + m.frozen + m.start + need->other, "while the predictors are solved for"},
+        {need->trained + m.frozen + (task->validation ? m.validation : 0) + need->other, "while validating"},
+        {need->peak + m.saving, "while the frozen aux is written as float32"}};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         if (others[i].peak <= need->peak) continue;
         need->peak = others[i].peak;

@@ -7,17 +7,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-static const char config_name[] = "config.yaml", metrics_name[] = "metrics.jsonl", final_name[] = "final";
+static const char config_name[] = "config.yaml", metrics_name[] = "metrics.jsonl", final_name[] = "final",
+                  best_name[] = "best", stopped_name[] = "stopped.json";
 static const char checkpoints_name[] = "checkpoints", state_name[] = "state.json",
                   optimizer_name[] = "optimizer.h5";
-static const char *const run_names[] = {"final", "checkpoints", "metrics.jsonl", "config.yaml"};
+static const char *const run_names[] = {"final",         "best",         "checkpoints",
+                                        "metrics.jsonl", "stopped.json", "config.yaml"};
 enum { N_RUN_NAMES = sizeof run_names / sizeof *run_names };
 
 static bool exists(const char *dir, const char *name) {
@@ -42,12 +46,11 @@ static int compare_steps(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// Ascending; caller frees *steps. No directory is no checkpoints.
-static kv_status list_checkpoints(const kv_run *run, int64_t **steps, size_t *n, kv_error *err) {
+kv_status kv_run_checkpoints(const char *run, int64_t **steps, size_t *n, kv_error *err) {
     char path[PATH_MAX];
     *steps = NULL;
     *n = 0;
-    kv_status status = kv_task_path(path, run->path, checkpoints_name, err);
+    kv_status status = kv_task_path(path, run, checkpoints_name, err);
     if (status != KV_OK) return status;
     DIR *dir = opendir(path);
     if (!dir) return errno == ENOENT ? KV_OK : kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
@@ -88,13 +91,19 @@ static json_t *text_parts(const kv_train_text *text) {
     return parts;
 }
 
-static kv_status save_state(const kv_run *run, const char *dir, kv_error *err) {
+// With a best_loss, of best/.
+static kv_status save_state(const kv_run *run, const char *dir, const double *best_loss, kv_error *err) {
     char path[PATH_MAX];
     kv_status status = kv_task_path(path, dir, state_name, err);
     if (status != KV_OK) return status;
     json_t *root = json_pack("{s:I, s:f, s:I, s:s, s:o}", "step", (json_int_t)run->state.step, "seconds",
                              run->state.seconds, "shard_tokens", (json_int_t)run->text->n_tokens, "tokenizer",
                              run->text->info.tokenizer, "text", text_parts(run->text));
+    if (run->validation[0]) {
+        json_object_set_new(root, "validation", json_string(run->validation));
+        json_object_set_new(root, "validation_seconds", json_real(run->state.validation_seconds));
+    }
+    if (best_loss) json_object_set_new(root, "validation_loss", json_real(*best_loss));
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     status =
         text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
@@ -160,21 +169,56 @@ static kv_status check_text(const kv_run *run, const kv_json_file *file, kv_erro
     return status;
 }
 
+// Losses on other text could not be compared with those there are. A run may have begun without any.
+static kv_status check_validation(kv_run *run, const kv_json_file *file, kv_error *err) {
+    const char *hash = json_string_value(json_object_get(file->root, "validation"));
+    if (!hash || !run->validation[0]) return KV_OK;
+    if (strcmp(hash, run->validation) != 0)
+        return kv_config_fail(run->source, err, "data.validation",
+                              "the first rows of text have the hash %s, expected %.32s: those the run was "
+                              "validated on so far (train.validation_tokens counts, too)",
+                              run->validation, hash);
+    return kv_json_real(file, "validation_seconds", 0, 1e12, &run->state.validation_seconds, err);
+}
+
+// A run that kept no best starts to with its next validation.
+static kv_status load_best(kv_run *run, kv_error *err) {
+    char path[PATH_MAX];
+    kv_json_file file = {0};
+    if (!run->keep_best || !exists(run->path, best_name)) return KV_OK;
+    kv_status status = kv_task_path(path, run->path, best_name, err);
+    if (status == KV_OK) status = kv_json_open(path, state_name, &file, err);
+    if (status == KV_OK) status = kv_json_real(&file, "validation_loss", -1e300, 1e300, &run->best_loss, err);
+    kv_json_close(&file);
+    run->has_best = status == KV_OK;
+    return status;
+}
+
 static kv_status load_state(kv_run *run, int64_t step, kv_error *err) {
     kv_json_file file = {0};
     kv_status status = kv_json_open(run->checkpoint, state_name, &file, err);
     if (status == KV_OK) status = kv_json_int(&file, "step", step, step, &run->state.step, err);
     if (status == KV_OK) status = kv_json_real(&file, "seconds", 0, 1e12, &run->state.seconds, err);
     if (status == KV_OK) status = check_text(run, &file, err);
+    if (status == KV_OK) status = check_validation(run, &file, err);
     kv_json_close(&file);
-    return status;
+    return status == KV_OK ? load_best(run, err) : status;
 }
 
 // ---- Opening -------------------------------------------------------------------------------------------
 
-// What may change between the parts of a run: nothing that has a part in the weights.
-static const char *const may_change[] = {"output", "train.checkpoint_every", "train.log_every",
-                                         "train.keep_last", "train.memory_gb"};
+// What may change between the parts of a run: nothing that has a part in the weights. (Layers computed again
+// give the same bits.)
+static const char *const may_change[] = {"output",
+                                         "data.validation",
+                                         "train.activation_checkpointing",
+                                         "train.checkpoint_every",
+                                         "train.keep_best",
+                                         "train.keep_last",
+                                         "train.log_every",
+                                         "train.memory_gb",
+                                         "train.validate_every",
+                                         "train.validation_tokens"};
 
 static kv_status check_config(const kv_run *run, kv_error *err) {
     char path[PATH_MAX];
@@ -201,7 +245,7 @@ static kv_status open_resumed(kv_run *run, kv_error *err) {
     if (run->finished) return KV_OK;
     int64_t *steps;
     size_t n;
-    status = list_checkpoints(run, &steps, &n, err);
+    status = kv_run_checkpoints(run->path, &steps, &n, err);
     if (status == KV_OK && n > 0) {
         status = checkpoint_path(run, steps[n - 1], run->checkpoint, err);
         if (status == KV_OK) status = load_state(run, steps[n - 1], err);
@@ -211,8 +255,13 @@ static kv_status open_resumed(kv_run *run, kv_error *err) {
 }
 
 kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
-                      const kv_train_text *text, kv_run_mode mode, kv_error *err) {
-    *run = (kv_run){.source = source, .text = text, .keep_last = config->train.keep_last};
+                      const kv_train_text *text, const char *validation, kv_run_mode mode, kv_error *err) {
+    *run = (kv_run){.source = source,
+                    .text = text,
+                    .keep_last = config->train.keep_last,
+                    .keep_best = config->train.keep_best,
+                    .validated = -1};
+    if (validation) snprintf(run->validation, sizeof run->validation, "%s", validation);
     if (snprintf(run->path, sizeof run->path, "%s", config->output) >= (int)sizeof run->path)
         return kv_config_fail(source, err, "output", "the path is too long");
     bool holds_run = false;
@@ -229,11 +278,21 @@ kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_confi
 
 // ---- Beginning -----------------------------------------------------------------------------------------
 
-// The lock goes when the descriptor is closed, in the worst case by the end of the process.
+// The lock goes when the descriptor is closed, in the worst case by the end of the process. kvtrain status
+// takes it for an instant, to see whether it can.
+static bool try_lock(int fd) {
+    const struct timespec pause = {.tv_nsec = 20000000};
+    for (int i = 0; i < 10; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
 static kv_status lock_run(kv_run *run, kv_error *err) {
     int fd = open(run->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", run->path, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (!try_lock(fd)) {
         close(fd);
         return kv_config_fail(run->source, err, "output", "another kvtrain is at work in %s", run->path);
     }
@@ -267,26 +326,44 @@ static kv_status clear_unfinished(const kv_run *run, kv_error *err) {
     return status == KV_OK ? remove_unfinished(run->path, err) : status;
 }
 
+static kv_status remove_entry(const kv_run *run, const char *name, kv_error *err) {
+    char path[PATH_MAX];
+    kv_status status = kv_task_path(path, run->path, name, err);
+    return status == KV_OK ? kv_remove_tree(path, err) : status;
+}
+
 static kv_status remove_old(const kv_run *run, kv_error *err) {
     kv_status status = KV_OK;
-    for (int i = 0; status == KV_OK && i < N_RUN_NAMES; i++) {
-        char path[PATH_MAX];
-        status = kv_task_path(path, run->path, run_names[i], err);
-        if (status == KV_OK) status = kv_remove_tree(path, err);
-    }
+    for (int i = 0; status == KV_OK && i < N_RUN_NAMES; i++) status = remove_entry(run, run_names[i], err);
     return status;
 }
 
 // Bytes of the lines up to the resumed step. What follows was logged after its checkpoint and will be logged
 // again; the last line may also be cut short.
-static size_t valid_metrics(const char *text, int64_t last_step) {
+// Validations among them are noted: the last one, and the lowest loss unless best/ knows that.
+static size_t valid_metrics(const char *text, int64_t last_step, kv_run *run) {
     const char *at = text;
+    run->validated = -1;
+    double lowest = (double)INFINITY;
     for (;;) {
         const char *end = strchr(at, '\n');
         long long step;
-        if (!end || sscanf(at, "{\"step\": %lld", &step) != 1 || step > last_step) return (size_t)(at - text);
+        double loss;
+        char head[128]; // of the line: sscanf would first look for the end of the whole text
+        snprintf(head, sizeof head, "%.127s", at);
+        const int n = sscanf(head, "{\"step\": %lld, \"validation\": {\"loss\": %lf", &step, &loss);
+        if (!end || n < 1 || step > last_step) break;
+        if (n == 2) {
+            run->validated = step;
+            lowest = fmin(lowest, loss);
+        }
         at = end + 1;
     }
+    if (!run->has_best && !run->keep_best && isfinite(lowest)) {
+        run->has_best = true;
+        run->best_loss = lowest;
+    }
+    return (size_t)(at - text);
 }
 
 static kv_status open_metrics(kv_run *run, kv_error *err) {
@@ -297,7 +374,10 @@ static kv_status open_metrics(kv_run *run, kv_error *err) {
         size_t size;
         status = kv_read_file(path, (size_t)1 << 30, &text, &size, err);
         if (status != KV_OK) return status;
-        size_t valid = valid_metrics(text, run->state.step);
+        // From the beginning means from the beginning: then not even a validation before the first step
+        // counts.
+        const int64_t last = run->checkpoint[0] ? run->state.step : -1;
+        size_t valid = valid_metrics(text, last, run);
         if (valid < size) status = kv_write_file(path, text, valid, err);
         free(text);
     }
@@ -312,6 +392,8 @@ kv_status kv_run_begin(kv_run *run, kv_error *err) {
     if (status == KV_OK) status = lock_run(run, err);
     if (status == KV_OK && run->replace) status = remove_old(run, err);
     if (status == KV_OK) status = clear_unfinished(run, err);
+    if (status == KV_OK) status = remove_entry(run, stopped_name, err);
+    if (status == KV_OK && !run->checkpoint[0]) status = remove_entry(run, best_name, err);
     if (status == KV_OK) status = kv_task_path(path, run->path, config_name, err);
     if (status != KV_OK) return status;
     char *text = kv_config_text(run->source);
@@ -338,7 +420,7 @@ kv_status kv_run_log(kv_run *run, const char *json, kv_error *err) {
 static kv_status prune_checkpoints(const kv_run *run, kv_error *err) {
     int64_t *steps;
     size_t n;
-    kv_status status = list_checkpoints(run, &steps, &n, err);
+    kv_status status = kv_run_checkpoints(run->path, &steps, &n, err);
     for (size_t i = 0; status == KV_OK && i + (size_t)run->keep_last < n; i++) {
         char path[PATH_MAX];
         status = checkpoint_path(run, steps[i], path, err);
@@ -363,18 +445,39 @@ kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimize
     status = task->ops->save(task, pending.path, false, err);
     if (status == KV_OK) status = kv_task_path(optimizer_path, pending.path, optimizer_name, err);
     if (status == KV_OK) status = kv_optimizer_save(optimizer_path, optimizer, err);
-    if (status == KV_OK) status = save_state(run, pending.path, err);
+    if (status == KV_OK) status = save_state(run, pending.path, NULL, err);
     status = commit(&pending, status, err);
     return status == KV_OK ? prune_checkpoints(run, err) : status;
 }
 
-kv_status kv_run_finish(kv_run *run, kv_task *task, kv_error *err) {
+// What others can use, under `name`.
+static kv_status save_result(kv_run *run, kv_task *task, const char *name, const double *best_loss,
+                             kv_error *err) {
     char path[PATH_MAX];
     kv_pending pending = {0};
-    kv_status status = kv_task_path(path, run->path, final_name, err);
+    kv_status status = kv_task_path(path, run->path, name, err);
     if (status == KV_OK) status = kv_pending_dir(&pending, path, err);
     if (status != KV_OK) return status;
     status = task->ops->save(task, pending.path, true, err);
-    if (status == KV_OK) status = save_state(run, pending.path, err);
+    if (status == KV_OK) status = save_state(run, pending.path, best_loss, err);
     return commit(&pending, status, err);
+}
+
+kv_status kv_run_keep_best(kv_run *run, kv_task *task, kv_error *err) {
+    return save_result(run, task, best_name, &run->best_loss, err);
+}
+
+kv_status kv_run_finish(kv_run *run, kv_task *task, kv_error *err) {
+    return save_result(run, task, final_name, NULL, err);
+}
+
+void kv_run_stopped(const kv_run *run, kv_status status, const char *message) {
+    char path[PATH_MAX];
+    if (kv_task_path(path, run->path, stopped_name, NULL) != KV_OK) return;
+    json_t *root = json_pack("{s:b, s:I, s:s}", "interrupted", status == KV_ERR_INTERRUPTED, "step",
+                             (json_int_t)run->state.step, "message", message);
+    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    if (text) kv_write_file(path, text, strlen(text), NULL);
+    free(text);
+    json_decref(root);
 }

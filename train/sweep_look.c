@@ -51,7 +51,7 @@ kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size
     kv_status status = kv_train_session_open(&s, train, overrides, n_overrides, &inner);
     if (status == KV_OK) {
         plan(&s, look);
-        status = kv_run_open(&s.run, s.source, s.config, &s.text, KV_RUN_RESUME, &inner);
+        status = kv_train_session_run(&s, KV_RUN_RESUME, &inner);
     }
     if (look->known && status != KV_OK) {
         look->changed = true;

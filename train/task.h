@@ -11,15 +11,24 @@
 
 #include <stdio.h>
 
-enum { KV_MAX_TERMS = 8 };
+enum { KV_MAX_TERMS = 8, KV_IGNORE_INDEX = -100 };
 
 typedef struct kv_task kv_task;
+typedef struct kv_validation kv_validation; // train/validation.h
+
+// How far predicted caches are off: mean |K̂-K| and |V̂-V| of every base layer. No layers where nothing is
+// predicted.
+typedef struct kv_cache_errors {
+    int64_t n_layers;
+    double key[KV_MAX_LAYERS], value[KV_MAX_LAYERS];
+} kv_cache_errors;
 
 // What a task needs beside the program and the text, in bytes.
 typedef struct kv_task_memory {
-    double n_trained; // weights with gradients and moments (their number)
-    double frozen;    // weights that stay, as stored
-    double tape;      // the most that is on the tape during a step
+    double n_trained;  // weights with gradients and moments (their number)
+    double frozen;     // weights that stay, as stored
+    double tape;       // the most that is on the tape during a step
+    double validation; // and while held-out text is looked at
     // More than the weights, at other times: while they are read, in ops->start, while the result is written.
     double loading, start, saving;
 } kv_task_memory;
@@ -32,6 +41,11 @@ typedef struct kv_task_ops {
     kv_status (*start)(kv_task *task, kv_error *err);
     // Loss of a micro-batch, ready for kv_tape_backward; adds each term to terms[n_terms].
     kv_tensor *(*objective)(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms);
+    // The same loss of held-out text, on a tape that does not record: adds each term to terms[n_terms] and,
+    // for predictors, each layer's errors, also where the loss has no weight for them. Runs the models
+    // themselves, wherever training has their caches from.
+    kv_tensor *(*validate)(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
+                           kv_cache_errors *errors);
     // Writes what was trained into dir (which exists); what `final` adds is only needed by those who use the
     // result.
     kv_status (*save)(kv_task *task, const char *dir, bool final, kv_error *err);
@@ -39,6 +53,8 @@ typedef struct kv_task_ops {
     void (*describe)(const kv_task *task, FILE *out);
     // Products of one training step.
     uint64_t (*flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
+    // Products of one call of validate.
+    uint64_t (*validation_flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
     // Memory for micro-batches of n_seq sequences, with the aux (task kvp) as configured or frozen.
     void (*memory)(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_task_memory *memory);
     void (*free)(kv_task *task);
@@ -49,10 +65,12 @@ struct kv_task {
     const kv_config *source; // borrowed, as are the next two
     const kv_train_config *config;
     const kv_train_text *text;
+    const kv_validation *validation; // borrowed; NULL: none. Set by whoever made the task
     int n_terms;
     const char *term_names[KV_MAX_TERMS];
-    int64_t n_trainable; // weights
-    int64_t n_params;    // after load: the trainable parameters
+    const kv_row_ref *rows; // of the micro-batch at hand, with fixed packing; NULL: of no row of the text
+    int64_t n_trainable;    // weights
+    int64_t n_params;       // after load: the trainable parameters
     kv_param **params;
 };
 

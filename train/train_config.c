@@ -76,7 +76,9 @@ static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_err
                                      {"train.warmup_steps", s->warmup_steps, 0, max_steps},
                                      {"train.checkpoint_every", s->checkpoint_every, 1, max_steps},
                                      {"train.keep_last", s->keep_last, 1, max_steps},
-                                     {"train.log_every", s->log_every, 1, max_steps}};
+                                     {"train.log_every", s->log_every, 1, max_steps},
+                                     {"train.validate_every", s->validate_every, 1, max_steps},
+                                     {"train.validation_tokens", s->validation_tokens, 1, max_steps}};
     const struct real_range reals[] = {{"train.lr", s->lr, 0, 1e3},
                                        {"train.lr_end", s->lr_end, 0, 1e3},
                                        {"train.warmup_init", s->warmup_init, 0, 1e3},
@@ -89,6 +91,19 @@ static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_err
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
     if (status != KV_OK) return status;
     return check_auto(config, "train.memory_gb", s->memory_text, &s->memory_gb, err);
+}
+
+static kv_status check_validation(const kv_config *config, kv_train_config *t, kv_error *err) {
+    static const char *const keys[] = {"train.validate_every", "train.validation_tokens"};
+    kv_steps_config *s = &t->train;
+    if (!kv_config_has(config, "train.validate_every")) s->validate_every = 100;
+    if (!kv_config_has(config, "train.validation_tokens")) s->validation_tokens = 20000;
+    if (t->data.validation) return KV_OK;
+    if (s->keep_best)
+        return kv_config_fail(config, err, "train.keep_best",
+                              "found true without data.validation, expected held-out text there: the best is "
+                              "what has the lowest loss on it");
+    return forbid(config, keys, LENGTH(keys), "only with data.validation", err);
 }
 
 static kv_status check_mixture(const kv_config *config, const kv_data_config *d, kv_error *err) {
@@ -127,7 +142,8 @@ static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim", 
 static const char *const scratch_options[] = {"model.context_length", "model.qk_norm"};
 static const char *const lm_only[] = {"model"};
 static const char *const kvp_only[] = {"base",      "aux",      "freeze_aux",       "predictor",
-                                       "loss.base", "loss.aux", "loss.consistency", "loss.kl"};
+                                       "loss.base", "loss.aux", "loss.consistency", "loss.kl",
+                                       "teacher",   "cache",    "frozen_dtype"};
 
 static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];
@@ -185,7 +201,7 @@ static kv_status check_predictor(const kv_config *config, const kv_predictor_con
                                  kv_error *err) {
     static const char *const layers_key[] = {"predictor.layers"}, *const keep_key[] = {"predictor.keep"};
     const struct int_range ints[] = {
-        {"predictor.least_squares_tokens", p->least_squares_tokens, 1, max_steps},
+        {"predictor.least_squares_tokens", p->least_squares_tokens, 0, max_steps},
         {"predictor.rank", p->rank, 0, max_dim},
         {"predictor.aux_layers", p->aux_layers, 1, 2}};
     const struct real_range reals[] = {{"predictor.ridge", p->ridge, 0, 1e6}};
@@ -210,6 +226,16 @@ static kv_status check_predictor(const kv_config *config, const kv_predictor_con
     return status == KV_OK ? check_keep(config, "predictor.keep", p->keep, err) : status;
 }
 
+static kv_status check_teacher(const kv_config *config, const kv_train_config *t, kv_error *err) {
+    static const char *const cache_key[] = {"cache"};
+    if (t->teacher == KV_TEACHER_ONLINE)
+        return forbid(config, cache_key, 1, "only with teacher: cached", err);
+    kv_status status = require(config, cache_key, 1, "the directory that kvdata cache made", err);
+    if (status != KV_OK || t->data.packing == KV_PACKING_FIXED) return status;
+    return kv_config_fail(config, err, "data.packing",
+                          "found stream, expected fixed with teacher: cached, whose rows are cut once");
+}
+
 static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error *err) {
     static const char *const models[] = {"base", "aux"};
     // Of a layer-pruned aux the base has the weights.
@@ -220,6 +246,7 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
     kv_status status = forbid(config, lm_only, LENGTH(lm_only), "only with task: lm", err);
     if (status == KV_OK) status = require(config, models, n_needed, "the model's directory", err);
     if (status == KV_OK) status = check_predictor(config, &t->predictor, t->aux != NULL, err);
+    if (status == KV_OK) status = check_teacher(config, t, err);
     const struct real_range reals[] = {{"loss.base", t->loss.base, 0, 1e6},
                                        {"loss.aux", t->loss.aux, 0, 1e6},
                                        {"loss.kl", t->loss.kl, 0, 1e6}};
@@ -246,6 +273,7 @@ static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error
     if (!kv_config_has(config, "train.lr_end")) t->train.lr_end = t->train.lr / 10;
     if (!kv_config_has(config, "data.micro_batch_size")) t->data.micro_batch_size = t->data.batch_size;
     if (status == KV_OK) status = check_data(config, &t->data, err);
+    if (status == KV_OK) status = check_validation(config, t, err);
     if (status == KV_OK) status = check_steps(config, &t->train, err);
     if (status == KV_OK) status = check_reals(config, z_loss, 1, err);
     if (status == KV_OK)

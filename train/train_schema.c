@@ -128,7 +128,6 @@ const cyaml_schema_value_t kv_train_schema = {
     "data: {packing: stream}\n"                                                                              \
     "train: {warmup_steps: 50, warmup_init: 1.0e-6, weight_decay: 0.1, beta1: 0.9, beta2: 0.95,\n"           \
     "        eps: 1.0e-8, grad_clip: 1.0, checkpoint_every: 500, keep_last: 2, log_every: 10,\n"             \
-    "        validate_every: 100, validation_tokens: 20000, keep_best: false,\n"                             \
     "        activation_checkpointing: false, memory_gb: auto}\n"
 const char kv_lm_defaults[] = "task: lm\n" COMMON_DEFAULTS "model: {from: scratch}\n"
                               "loss: {z_loss: 0}\n";

@@ -1,0 +1,331 @@
+"""What the notebooks read: files that kvtrain and kveval wrote, as simple structures.
+
+Nothing here computes a figure that a program has already written; numbers that could not be had are NaN.
+"""
+
+import csv
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Missing(Exception):
+    """A file is not there; says which command makes it. Jupyter shows the message without the way it came."""
+
+    def _render_traceback_(self):
+        return [f"Missing: {self}"]
+
+
+# ---- Places --------------------------------------------------------------------------------------------
+
+
+def place(variable, *defaults):
+    """The directory that the environment variable names, else the first of `defaults` that exists, else the
+    first of them. Relative paths count from the repository's root."""
+    named = os.environ.get(variable)
+    candidates = [ROOT / p for p in ([named] if named else defaults)]
+    return next((c for c in candidates if c.exists()), candidates[0])
+
+
+def short(path):
+    """The path as it is written in the README: from the repository's root, where it lies below it."""
+    path = Path(path)
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def need(path, command):
+    """The path, which must exist; `command` is what makes it."""
+    path = Path(path)
+    if not path.exists():
+        raise Missing(f"{short(path)} is not there. This makes it, from the repository's root:  {command}")
+    return path
+
+
+# ---- CSV -----------------------------------------------------------------------------------------------
+
+
+def _number(text):
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+@dataclass
+class Sweep:
+    """table.csv of a sweep. A row is a run (or one of the systems it is compared with: arm is "") on one task, split and metric; without
+    figures where it was not evaluated. Its `settings` are the values of the swept keys, as text."""
+
+    name: str
+    directory: Path
+    keys: list
+    rows: list
+
+
+_FIGURES = "accuracy low high retention p_value paper_reduction exact_reduction steps trained_parameters train_loss validation_loss seconds"
+
+
+def sweep(directory, command):
+    path = need(Path(directory) / "table.csv", command)
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        table, columns = list(reader), reader.fieldnames or []
+    if columns[:2] != ["run", "arm"] or "task" not in columns:
+        raise Missing(f"{short(path)} is not the table of a sweep. This makes one:  {command}")
+    keys = columns[2 : columns.index("task")]
+    found = []
+    for r in table:
+        text = {n: r[n] for n in ("run", "arm", "task", "split", "metric")}
+        numbers = {n: _number(r.get(n)) for n in _FIGURES.split()}
+        found.append(SimpleNamespace(**text, **numbers, settings={k: r[k] for k in keys}))
+    return Sweep(Path(directory).name, Path(directory), keys, found)
+
+
+def sweeps(directory, command):
+    """All sweeps in a directory, by name; at least one."""
+    found = sorted(p.parent for p in Path(directory).glob("*/table.csv"))
+    return [sweep(d, command) for d in found] or need(Path(directory) / "*" / "table.csv", command)
+
+
+@dataclass
+class Published:
+    """A table of the paper's: points (model, family, reduction, {score name: fraction of 1}), the base first."""
+
+    scores: list
+    points: list
+
+    def retention(self, point, score):
+        return point.values[score] / self.points[0].values[score]
+
+
+_NO_SCORES = {"model", "family", "flops_reduction", "ttft_s", "ttft_reduction", "lambda_consistency"}
+
+
+def published(path):
+    """published.csv, or None when there is none."""
+    if not Path(path).exists():
+        return None
+    with open(path, encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    scores = [n for n in table[0] if n not in _NO_SCORES]
+    points = [
+        SimpleNamespace(
+            name=r["model"],
+            family=r["family"],
+            reduction=float(r["flops_reduction"]),
+            weight=r.get("lambda_consistency"),
+            faster=_number(r.get("ttft_reduction")),  # by the clock
+            values={n: _number(r[n]) / 100 for n in scores},
+        )
+        for r in table
+    ]
+    return Published(scores, points)
+
+
+# ---- metrics.jsonl -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Curve:
+    """One kind of line of a metrics.jsonl, in order of steps: names of numbers -> arrays, as long as `step`.
+    Where a step was logged twice (a run that went on from a checkpoint) the later line counts."""
+
+    step: np.ndarray
+    values: dict
+
+    def __getitem__(self, name):
+        return self.values[name]
+
+    def __contains__(self, name):
+        return name in self.values
+
+    def __len__(self):
+        return len(self.step)
+
+
+def _curve(lines):
+    by_step = {line["step"]: line for line in lines}
+    steps = sorted(by_step)
+    names = {n: None for s in steps for n, v in by_step[s].items() if isinstance(v, (int, float)) and n != "step"}
+    nan = float("nan")
+    return Curve(np.array(steps, float), {n: np.array([by_step[s].get(n, nan) for s in steps], float) for n in names})
+
+
+@dataclass
+class Run:
+    name: str
+    training: Curve
+    validation: Curve
+    layers: list  # of the last validation line: (key errors, value errors) per base layer, or None
+
+    @property
+    def is_kvp(self):
+        return "consistency" in self.training
+
+
+def run(directory):
+    """What metrics.jsonl of a run directory says. A last line that is being written does not count."""
+    path = need(Path(directory) / "metrics.jsonl", "kvtrain CONFIG.yaml")
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    validation = [{**v["validation"], "step": v["step"]} for v in lines if "validation" in v]
+    last = validation[-1] if validation else {}
+    layers = (np.array(last["key_error"]), np.array(last["value_error"])) if "key_error" in last else None
+    return Run(path.parent.name, _curve([v for v in lines if "loss" in v]), _curve(validation), layers)
+
+
+def runs(directory):
+    """All runs in a directory, by name."""
+    found = sorted(Path(directory).glob("*/metrics.jsonl"))
+    return [r for r in map(run, (p.parent for p in found)) if len(r.training)]
+
+
+# ---- results.h5 ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class System:
+    row: int
+    name: str
+    family: str
+    base: int  # the row it is compared with
+    paper_reduction: float
+
+
+@dataclass
+class Task:
+    """Arrays of [systems, metrics]; NaN in the rows of systems that were not asked."""
+
+    index: int
+    name: str
+    split: str
+    kind: str
+    metrics: list
+    n_items: int
+    prompt_tokens: float
+    asked: np.ndarray
+    exact_reduction: np.ndarray
+    accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    retention: np.ndarray
+    p_value: np.ndarray
+
+    @property
+    def title(self):
+        return f"{self.name}, {self.split}" if self.split else self.name
+
+
+@dataclass
+class Errors:
+    """What kveval's analysis found of one system's predicted cache: for "key" and "value" the mean |error|
+    [layers, positions], counts of signed errors [layers, bins] with their edges [layers, bins + 1], the share
+    of variance explained [layers] and the mean |true value| [layers]."""
+
+    system: System
+    error: dict = field(default_factory=dict)
+    histogram: dict = field(default_factory=dict)
+    edges: dict = field(default_factory=dict)
+    explained: dict = field(default_factory=dict)
+    magnitude: dict = field(default_factory=dict)
+
+
+@dataclass
+class Results:
+    path: Path
+    systems: list
+    tasks: list
+    timings: list  # prompt_tokens, batch_size, repeats; seconds, spread, reduction, flops [systems]
+
+    def records(self, task, system):
+        """What a system answered, question by question."""
+        with h5py.File(self.path, "r") as file:
+            name = f"tasks/{task.index}/records/{system.row}"
+            text = file[name][()].tobytes().decode("utf-8") if name in file else ""
+        return [json.loads(line) for line in text.splitlines() if line]
+
+    def system(self, name):
+        return next((s for s in self.systems if s.name == name), None)
+
+
+def _text(value):
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _task(file, index):
+    group = file[f"tasks/{index}"]
+    a = group.attrs
+    arrays = {n: group[n][()] for n in ("exact_reduction", "accuracy", "low", "high", "retention", "p_value")}
+    return Task(
+        index,
+        _text(a["name"]),
+        _text(a["split"]),
+        _text(a["kind"]),
+        [_text(m) for m in group["metrics"][()]],
+        int(a["n_items"]),
+        float(a["prompt_tokens"]),
+        group["asked"][()].astype(bool),
+        **arrays,
+    )
+
+
+def _timing(file, index):
+    group = file[f"ttft/{index}"]
+    arrays = {n: group[n][()] for n in ("seconds", "spread", "reduction", "flops")}
+    return SimpleNamespace(**{n: int(group.attrs[n]) for n in ("prompt_tokens", "batch_size", "repeats")}, **arrays)
+
+
+def _open(directory, command):
+    path = need(Path(directory) / "results.h5", command)
+    file = h5py.File(path, "r")
+    if _text(file.attrs.get("format", "")) != "kv-results":
+        raise Missing(f"{short(path)} is not a file of kveval's. This makes one:  {command}")
+    return path, file
+
+
+def _systems(file):
+    group = file["systems"]
+    columns = [group[n][()] for n in ("name", "family", "base", "paper_reduction")]
+    return [System(i, _text(n), _text(f), int(b), float(p)) for i, (n, f, b, p) in enumerate(zip(*columns))]
+
+
+def results(directory, command):
+    """results.h5 of an evaluation's directory."""
+    path, file = _open(directory, command)
+    with file:
+        tasks = [_task(file, i) for i in range(int(file.attrs["n_tasks"]))]
+        timings = [_timing(file, i) for i in range(int(file.attrs["n_timings"]))]
+        return Results(path, _systems(file), tasks, timings)
+
+
+def analysis(directory, command):
+    """What the group /analysis of results.h5 says: what it was made on, and the Errors of every system in it."""
+    path, file = _open(directory, command)
+    with file:
+        if "analysis" not in file:
+            raise Missing(
+                f"{short(path)} has no analysis of predicted caches: give its configuration an `analysis:`, then  {command}"
+            )
+        group = file["analysis"]
+        about = SimpleNamespace(**{n: _text(v) for n, v in group.attrs.items()})
+        found = []
+        for system in _systems(file):
+            if str(system.row) not in group:
+                continue
+            part, errors = group[str(system.row)], Errors(system)
+            for name in ("error", "histogram", "edges", "explained", "magnitude"):
+                for which in ("key", "value"):
+                    getattr(errors, name)[which] = part[f"{which}_{name}"][()]
+            found.append(errors)
+    return about, found
