@@ -343,7 +343,14 @@ static void test_keeps_the_best(void **state) {
         expect_best("part", "all", "model/model.safetensors");
         expect_same_losses("part", "all");
     }
-    // From the beginning everything is new.
+    // From the beginning everything is new: without a checkpoint, and when it is asked for.
+    kv_error err;
+    assert_int_equal(kv_remove_tree("part/final", &err), KV_OK);
+    assert_int_equal(kv_remove_tree("part/checkpoints", &err), KV_OK);
+    train_expect(0, ARGS("held.yaml", "-o", "part", "--resume"));
+    assert_false(file_exists("part/best"));
+    expect_same_losses("part", "all");
+    assert_int_equal(kv_make_dirs("part/best", &err), KV_OK);
     train_expect(0, ARGS("held.yaml", "-o", "part", "--force"));
     assert_false(file_exists("part/best"));
     train_expect(
@@ -433,6 +440,10 @@ static void test_killed_run_has_every_line_once(void **state) {
     train_expect(0, ARGS("held.yaml", "-o", "killed", "--resume"));
     expect_same_losses("killed", "once");
     // More often from now on; and a run that begins to look.
+    assert_int_equal(kv_remove_tree("killed/final", &err), KV_OK);
+    train_expect(0, ARGS("held.yaml", "-o", "killed", "--resume", "-s", "train.validate_every=3"));
+    expect_steps("killed", (const int64_t[]){0, 7, 14, 21, 28, 30, 33, 36, 39, 40}, 10);
+    // A step that has its line gets no second one.
     assert_int_equal(kv_remove_tree("killed/final", &err), KV_OK);
     train_expect(0, ARGS("held.yaml", "-o", "killed", "--resume", "-s", "train.validate_every=3"));
     expect_steps("killed", (const int64_t[]){0, 7, 14, 21, 28, 30, 33, 36, 39, 40}, 10);
