@@ -57,6 +57,7 @@ char *kv_fact_text(const kv_fact *fact);
 // Into `directory`, all files or none:
 //   train.jsonl                all facts, {"text": ...} a line: for tokenizer, base and aux
 //   predictor_train.jsonl      the trained facts only: for the predictors
+//   held_out.jsonl             the others: text for looking at predictors that never saw it
 //   questions_trained.jsonl, questions_held_out.jsonl     TriviaQA's format (data/triviaqa.h)
 //   atlas.json                 counts, seed and the hashes of the ISO files
 kv_status kv_atlas_write(const kv_atlas *atlas, const char *directory, kv_error *err);

@@ -56,6 +56,7 @@ static const struct output {
 } outputs[] = {
     {.name = "train.jsonl", .line = document_line, .trained = true, .held_out = true},
     {.name = "predictor_train.jsonl", .line = document_line, .trained = true},
+    {.name = "held_out.jsonl", .line = document_line, .held_out = true},
     {.name = "questions_trained.jsonl", .line = question_line, .trained = true},
     {.name = "questions_held_out.jsonl", .line = question_line, .held_out = true},
     {.name = "atlas.json"},

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_PARTS = KV_CACHE_AUX_VALUE + 1, MAX_CONFIG = 1 << 16, CHUNK_CACHE = 32 << 20 };
+enum { N_PARTS = KV_CACHE_AUX_VALUE + 1, MAX_CONFIG = 1 << 16, CHUNK_CACHE = 4 << 20 };
 
 struct kv_cache {
     char *path;

@@ -122,7 +122,7 @@ bool kv_cache_get_rows(hid_t dataset, hid_t type, int64_t row, int64_t n, void *
 }
 
 int64_t kv_cache_chunk_rows(int64_t n_rows, int64_t row_bytes) {
-    enum { LEAST_BYTES = 1 << 14 };
+    enum { LEAST_BYTES = 1 << 10 };
     int64_t rows = row_bytes > 0 && row_bytes < LEAST_BYTES ? (LEAST_BYTES + row_bytes - 1) / row_bytes : 1;
     return rows < n_rows ? rows : n_rows > 0 ? n_rows : 1;
 }

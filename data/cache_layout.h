@@ -22,6 +22,6 @@ static inline bool kv_cache_has_aux(const kv_cache_info *info) {
 bool kv_cache_put_rows(hid_t dataset, hid_t type, int64_t row, int64_t n, const void *data);
 bool kv_cache_get_rows(hid_t dataset, hid_t type, int64_t row, int64_t n, void *data);
 
-// Rows of row_bytes that go into one chunk: a chunk is read whole, even for one row of it, but very small
-// ones cost more than they hold.
+// Rows of row_bytes that go into one chunk: one, as rows are read at random and chunks whole, unless that
+// would be hardly more than the chunk's entry in the index.
 int64_t kv_cache_chunk_rows(int64_t n_rows, int64_t row_bytes);

@@ -8,7 +8,7 @@
 static const char doc[] =
     "Describes whatever PATH is, by its content: anything the programs read or write.\v"
     "Directories: a checkpoint (Hugging Face layout), a predictor, a tokenizer, a run of kvtrain or one of its "
-    "checkpoints, what kveval left. Names such as random:openelm-1.1b stand for the published shapes.\n"
+    "checkpoints, what kveval left, frozen caches. Names such as random:openelm-1.1b stand for the published shapes.\n"
     "Files: token shards, results.h5 and any other HDF5 file; safetensors, their index, config.json; "
     "tokenizer.model, tokenizer.json; configs of kvtrain and kveval; metrics.jsonl, samples; TriviaQA, HumanEval "
     "and multiple-choice files; JSON lines and plain text, also with gzip.\n"
@@ -45,8 +45,9 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 
 // What stands earlier is asked first: what can be told for certain before what could be many things.
 static const inspect_kind *const kinds[] = {
-    inspect_hdf5_kinds,       inspect_weights_kinds,   inspect_tokenizer_kinds, inspect_run_kinds,
-    inspect_checkpoint_kinds, inspect_predictor_kinds, inspect_benchmark_kinds, inspect_text_kinds,
+    inspect_cache_kinds,     inspect_hdf5_kinds,      inspect_weights_kinds,
+    inspect_tokenizer_kinds, inspect_run_kinds,       inspect_checkpoint_kinds,
+    inspect_predictor_kinds, inspect_benchmark_kinds, inspect_text_kinds,
 };
 
 // "50 4b 03 04 (\"PK..\"), a ZIP archive"

@@ -15,9 +15,10 @@ static const char doc[] =
     "Writes into DIR\n"
     "  train.jsonl              prompts with their solutions, for tokenizer, base and aux\n"
     "  predictor_train.jsonl    the same without a fifth of the compositions, for the predictors\n"
+    "  held_out.jsonl           texts of compositions that nobody is trained on\n"
     "  problems_trained.jsonl   problems of compositions that are in both texts\n"
     "  problems_known.jsonl     of that fifth: base and aux know them, the predictors do not\n"
-    "  problems_held_out.jsonl  of compositions that are in no text\n"
+    "  problems_held_out.jsonl  of compositions that are in no training text\n"
     "  snippets.json            what is in it\n"
     "A composition is a sequence of operations; constants, wording and examples differ from text to text.\n"
     "\n"
@@ -27,8 +28,8 @@ static const struct argp_option option_list[] = {
     {"out", 'o', "DIR", 0, "where to write (needed)", 0},
     {"depth", 'd', "D", 0, "operations in a composition, 2 to 4 (default 3)", 0},
     {"train", 'n', "N", 0, "compositions in the training text (default 3000)", 0},
-    {"held-out", 'f', "N", 0, "compositions in no text (default 600)", 0},
-    {"texts", 't', "N", 0, "training texts of each composition (default 6)", 0},
+    {"held-out", 'f', "N", 0, "compositions in no training text (default 600)", 0},
+    {"texts", 't', "N", 0, "texts of each composition (default 6)", 0},
     {"examples", 'e', "N", 0, "examples in a docstring, 0 to 3 (default 0)", 0},
     {"seed", 'S', "S", 0, "of choice, constants, wording and examples (default 1)", 0},
     {0},

@@ -91,6 +91,7 @@ extern const inspect_kind inspect_checkpoint_kinds[]; // directories of models, 
 extern const inspect_kind inspect_predictor_kinds[];
 extern const inspect_kind inspect_weights_kinds[]; // safetensors and their index
 extern const inspect_kind inspect_tokenizer_kinds[];
+extern const inspect_kind inspect_cache_kinds[];     // directories of frozen caches
 extern const inspect_kind inspect_hdf5_kinds[];      // token shards, results.h5, optimiser state, any other
 extern const inspect_kind inspect_run_kinds[];       // what kvtrain and kveval write, and their configs
 extern const inspect_kind inspect_benchmark_kinds[]; // questions and problems
@@ -100,5 +101,7 @@ extern const inspect_kind inspect_text_kinds[];      // texts, tables, pictures
 kv_status inspect_tokenizer_in(const char *dir, int64_t table_rows, inspect_report *report, kv_error *err);
 // Types, bytes and files of a checkpoint's weights.
 kv_status inspect_weights_in(const char *dir, inspect_report *report, kv_error *err);
+// A cache-NNNNN.h5.
+kv_status inspect_cache(const char *path, inspect_report *report, kv_error *err);
 // A results.h5.
 kv_status inspect_results(const char *path, inspect_report *report, kv_error *err);

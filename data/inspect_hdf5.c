@@ -182,6 +182,51 @@ static kv_status report_timing(const struct results *r, int64_t index, inspect_r
     return KV_OK;
 }
 
+// What a system's layers come to on average; NAN for systems that were not looked at.
+static kv_status read_means(const struct results *r, const char *name, double *means, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t s = 0; s < r->n_systems && !status; s++) {
+        char full[80];
+        double *values = NULL, sum = 0;
+        int n_dims = 0;
+        int64_t shape[8] = {0};
+        snprintf(full, sizeof full, "analysis/%" PRIi64 "/%s", s, name);
+        means[s] = NAN;
+        if (!kv_h5_exists(r->file, full)) continue;
+        status = kv_h5_read_f64(r->file, full, MAX_SYSTEMS, &values, &n_dims, shape, err);
+        for (int64_t i = 0; !status && n_dims == 1 && i < shape[0]; i++) sum += values[i];
+        if (!status && n_dims == 1 && shape[0] > 0) means[s] = sum / (double)shape[0];
+        free(values);
+    }
+    return status;
+}
+
+// Predicted caches, where they were looked at.
+static kv_status report_analysis(const struct results *r, inspect_report *report, kv_error *err) {
+    static const char *const names[] = {"key_explained", "value_explained"};
+    static const char *const words[] = {"keys", "values"};
+    char corpus[4096] = "", shown[INSPECT_SHORT], title[320];
+    int64_t sequences = 0, seq_len = 0;
+    if (!kv_h5_exists(r->file, "analysis")) return KV_OK;
+    kv_status status = kv_h5_attr_string(r->file, "/analysis", "corpus", corpus, sizeof corpus, err);
+    if (!status) status = kv_h5_attr_i64(r->file, "/analysis", "sequences", &sequences, err);
+    if (!status) status = kv_h5_attr_i64(r->file, "/analysis", "seq_len", &seq_len, err);
+    double *means = malloc((size_t)r->n_systems * sizeof *means + 1);
+    if (!means) status = kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    for (int i = 0; i < 2 && !status; i++) {
+        status = read_means(r, names[i], means, err);
+        if (status) break;
+        snprintf(title, sizeof title,
+                 "explained variance of predicted %s in %%, %" PRIi64 " x %" PRIi64 " tokens of %s", words[i],
+                 sequences, seq_len, inspect_short(corpus, 100, shown));
+        json_t *about = json_pack("{s:s, s:s, s:I, s:I}", "of", words[i], "corpus", corpus, "sequences",
+                                  (json_int_t)sequences, "seq_len", (json_int_t)seq_len);
+        report_column(r, "explained", about, means, 1, 100, title, report);
+    }
+    free(means);
+    return status;
+}
+
 kv_status inspect_results(const char *path, inspect_report *report, kv_error *err) {
     struct results r = {.file = -1};
     kv_status status = kv_h5_open(path, &r.file, err);
@@ -195,6 +240,7 @@ kv_status inspect_results(const char *path, inspect_report *report, kv_error *er
     }
     for (int64_t t = 0; t < r.n_tasks && !status; t++) status = report_task(&r, t, report, err);
     for (int64_t t = 0; t < r.n_timings && !status; t++) status = report_timing(&r, t, report, err);
+    if (!status) status = report_analysis(&r, report, err);
     kv_h5_free_strings(r.names, r.n_systems);
     kv_h5_free_strings(r.families, r.n_systems);
     H5Fclose(r.file);
@@ -249,6 +295,10 @@ static kv_status describe_hdf5(const inspect_subject *s, inspect_report *report,
     char format[32] = "";
     if (H5Aexists(file, "format") > 0) kv_h5_attr_string(file, "/", "format", format, sizeof format, NULL);
     const bool moments = H5Aexists(file, "step") > 0 && kv_h5_exists(file, "m") && kv_h5_exists(file, "v");
+    if (strcmp(format, "kv-cache") == 0) {
+        H5Fclose(file);
+        return inspect_cache(s->path, report, err);
+    }
     if (strcmp(format, "kv-tokens") == 0 || strcmp(format, "kv-results") == 0) {
         H5Fclose(file);
         return strcmp(format, "kv-tokens") == 0 ? describe_shard(s, report, err)

@@ -365,8 +365,9 @@ static bool is_evaluation(const inspect_subject *s) {
 }
 
 static kv_status describe_evaluation(const inspect_subject *s, inspect_report *report, kv_error *err) {
-    static const char *const names[] = {"results.csv", "budgets.csv", "ttft.csv", "pareto.svg",
-                                        "pareto.png",  "ttft.svg",    "ttft.png", "samples"};
+    static const char *const names[] = {"results.csv", "budgets.csv",  "ttft.csv", "errors.csv",
+                                        "pareto.svg",  "pareto.png",   "ttft.svg", "ttft.png",
+                                        "samples",     "published.csv"};
     char path[PATH_MAX], text[160] = "";
     if (inspect_entry(s->path, "results.h5", path, sizeof path)) {
         kv_status status = inspect_results(path, report, err);

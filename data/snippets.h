@@ -6,7 +6,7 @@
 // so that the same problem can be put to models that saw its composition and to models that did not:
 //   trained    in the text of all models;
 //   known      in the text of base and aux, but not in that of the predictors;
-//   held out   in no text.
+//   held out   in no text that anything is trained on.
 // Every operation is in the text of all.
 #pragma once
 
@@ -70,8 +70,9 @@ extern const char kv_snippet_entry_point[];
 void kv_snippet_make(const kv_snippets *snippets, int64_t i, int64_t variant, kv_snippet *snippet);
 
 // Into `directory`, all files or none; KV_ERR_INTERRUPTED when the user stops it:
-//   train.jsonl            n_documents texts of each trained and known composition: for tokenizer, base and
-//   aux predictor_train.jsonl  those of the trained ones: for the predictors problems_trained.jsonl,
-//   problems_known.jsonl, problems_held_out.jsonl    HumanEval's format snippets.json          counts, seed
-//   and how often each operation occurs
+//   train.jsonl            n_texts of each trained and known composition: for tokenizer, base and aux
+//   predictor_train.jsonl  those of the trained ones: for the predictors
+//   held_out.jsonl         n_texts of each held-out one: text for looking at what was trained
+//   problems_trained.jsonl, problems_known.jsonl, problems_held_out.jsonl    HumanEval's format
+//   snippets.json          counts, seed and how often each operation occurs
 kv_status kv_snippets_write(const kv_snippets *snippets, const char *directory, kv_error *err);

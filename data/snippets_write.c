@@ -20,6 +20,7 @@ static const struct output {
 } outputs[] = {
     {.name = "train.jsonl", .kind = TEXTS, .splits = {[TRAINED] = true, [KNOWN] = true}},
     {.name = "predictor_train.jsonl", .kind = TEXTS, .splits = {[TRAINED] = true}},
+    {.name = "held_out.jsonl", .kind = TEXTS, .splits = {[HELD_OUT] = true}},
     {.name = "problems_trained.jsonl", .kind = PROBLEMS, .splits = {[TRAINED] = true}},
     {.name = "problems_known.jsonl", .kind = PROBLEMS, .splits = {[KNOWN] = true}},
     {.name = "problems_held_out.jsonl", .kind = PROBLEMS, .splits = {[HELD_OUT] = true}},

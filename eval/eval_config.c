@@ -59,10 +59,19 @@ static const cyaml_schema_field_t ttft_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t analysis_fields[] = {
+    TEXT("corpus", kv_eval_analysis, corpus),
+    CYAML_FIELD_INT("sequences", OPTIONAL, kv_eval_analysis, sequences),
+    CYAML_FIELD_INT("seq_len", OPTIONAL, kv_eval_analysis, seq_len),
+    CYAML_FIELD_INT("bins", OPTIONAL, kv_eval_analysis, bins),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t picture_fields[] = {
     TEXT("x", kv_eval_picture, x),
     TEXT("y", kv_eval_picture, y),
     TEXT("published", kv_eval_picture, published),
+    CYAML_FIELD_BOOL("draw_published", OPTIONAL, kv_eval_picture, draw_published),
     CYAML_FIELD_END,
 };
 
@@ -85,6 +94,7 @@ static const cyaml_schema_field_t config_fields[] = {
     CYAML_FIELD_SEQUENCE_COUNT("tasks", POINTER, kv_eval_config, tasks, n_tasks, &task_schema, 0, 64),
     CYAML_FIELD_SEQUENCE_COUNT("budgets", POINTER, kv_eval_config, budgets, n_budgets, &real_number, 0, 32),
     CYAML_FIELD_MAPPING("ttft", OPTIONAL, kv_eval_config, ttft, ttft_fields),
+    CYAML_FIELD_MAPPING("analysis", OPTIONAL, kv_eval_config, analysis, analysis_fields),
     CYAML_FIELD_MAPPING("picture", OPTIONAL, kv_eval_config, picture, picture_fields),
     CYAML_FIELD_END,
 };
@@ -100,7 +110,7 @@ static const char defaults[] = "seed: 1\n"
                                "bootstrap: 2000\n"
                                "budgets: [1.0, 0.75, 0.5, 0.35, 0.25]\n"
                                "ttft: {prompt_tokens: 0, batch_size: 8, repeats: 5}\n"
-                               "picture: {x: exact, y: accuracy}\n";
+                               "picture: {x: exact, y: accuracy, draw_published: true}\n";
 
 // What a list's entries leave out. The config frees its strings itself, so a default has to be an allocated
 // copy.
@@ -149,8 +159,16 @@ static bool fill_task(const struct entry *e, kv_eval_task *t) {
     return true;
 }
 
+// Not with the other defaults: that the block is there means that it is to be done.
+static void fill_analysis(const kv_config *config, kv_eval_analysis *analysis) {
+    if (!kv_config_has(config, "analysis")) return;
+    if (!kv_config_has(config, "analysis.sequences")) analysis->sequences = 64;
+    if (!kv_config_has(config, "analysis.bins")) analysis->bins = 101;
+}
+
 static bool fill_defaults(const kv_config *config, kv_eval_config *eval) {
     bool ok = true;
+    fill_analysis(config, &eval->analysis);
     for (unsigned i = 0; i < eval->n_systems; i++)
         ok = ok && fill_system(&(struct entry){config, "systems", i}, &eval->systems[i]);
     for (unsigned i = 0; i < eval->n_tasks; i++)

@@ -44,10 +44,19 @@ typedef struct kv_eval_ttft {
     unsigned n_prompts, n_batches;
 } kv_eval_ttft;
 
+// Of predicted caches against the base's own, see eval/results_analysis.h.
+typedef struct kv_eval_analysis {
+    char *corpus;      // a token shard or a directory of them; NULL: no analysis
+    int64_t sequences; // the first so many rows of fixed packing, or what there is
+    int64_t seq_len;   // 0: what fits all systems, 256 at most
+    int64_t bins;      // of each histogram
+} kv_eval_analysis;
+
 typedef struct kv_eval_picture {
-    char *x;         // exact | paper: which reduction of FLOPs
-    char *y;         // accuracy | retention
-    char *published; // figures of the paper to draw faintly, see eval/published.h; NULL: none
+    char *x;             // exact | paper: which reduction of FLOPs
+    char *y;             // accuracy | retention
+    char *published;     // figures of the paper, copied to published.csv (eval/published.h); NULL: none
+    bool draw_published; // faintly among one's own
 } kv_eval_picture;
 
 typedef struct kv_eval_config {
@@ -62,6 +71,7 @@ typedef struct kv_eval_config {
     double *budgets; // fractions of the base's FLOPs up to the first token
     unsigned n_budgets;
     kv_eval_ttft ttft;
+    kv_eval_analysis analysis;
     kv_eval_picture picture;
 } kv_eval_config;
 

@@ -2,6 +2,7 @@
 
 #include "eval/benchmark.h"
 #include "eval/published.h"
+#include "eval/results_analysis.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -244,6 +245,25 @@ static kv_status check_budgets(const kv_config *config, const kv_eval_config *ev
     return status;
 }
 
+static kv_status check_analysis(const kv_config *config, const kv_eval_config *eval, kv_error *err) {
+    const kv_eval_analysis *a = &eval->analysis;
+    if (!kv_config_has(config, "analysis")) return KV_OK;
+    if (!a->corpus)
+        return kv_config_fail(config, err, "analysis",
+                              "expected a `corpus`: a token shard or a directory of them");
+    kv_status status = check_number(config, "analysis.sequences", a->sequences, 1, err);
+    if (status == KV_OK) status = check_number(config, "analysis.seq_len", a->seq_len, 0, err);
+    if (status == KV_OK) status = check_number(config, "analysis.bins", a->bins, 1, err);
+    if (status == KV_OK && a->bins > KV_ANALYSIS_MAX_BINS)
+        status = kv_config_fail(config, err, "analysis.bins", "found %lld, expected at most %d",
+                                (long long)a->bins, KV_ANALYSIS_MAX_BINS);
+    for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++)
+        if (eval->systems[i].predictor) return KV_OK;
+    return status == KV_OK
+               ? kv_config_fail(config, err, "analysis", "expected a system with a `predictor` to look at")
+               : status;
+}
+
 // A picture without its figures would be noticed only when all questions have been answered.
 static kv_status check_published(const kv_config *config, const char *name, kv_error *err) {
     kv_published *table = NULL;
@@ -265,6 +285,7 @@ kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *ev
     if (status == KV_OK) status = check_number(config, "bootstrap", eval->bootstrap, 1, err);
     if (status == KV_OK) status = check_ttft(config, &eval->ttft, err);
     if (status == KV_OK) status = check_budgets(config, eval, err);
+    if (status == KV_OK) status = check_analysis(config, eval, err);
     if (status == KV_OK) status = check_word(config, "picture.x", eval->picture.x, "exact", "paper", err);
     if (status == KV_OK)
         status = check_word(config, "picture.y", eval->picture.y, "accuracy", "retention", err);

@@ -3,6 +3,7 @@
 #include "core/gemm.h"
 #include "data/console.h"
 #include "data/hash.h"
+#include "eval/evaluate_analysis.h"
 #include "eval/journal.h"
 #include "infer/cost.h"
 
@@ -94,12 +95,14 @@ kv_status kv_evaluation_open(kv_evaluation *e, kv_error *err) {
     if (status != KV_OK) return status;
     status = kv_systems_open(e->source, e->config, e->tokenizer, &e->systems, err);
     if (status == KV_OK) status = check_fit(e, err);
+    if (status == KV_OK && e->config->analysis.corpus) status = kv_evaluation_open_analysis(e, err);
     return status == KV_OK ? kv_systems_load(e->systems, err) : status;
 }
 
 void kv_evaluation_close(kv_evaluation *e) {
     for (unsigned t = 0; e->benchmarks && t < e->config->n_tasks; t++) kv_benchmark_free(e->benchmarks[t]);
     free(e->benchmarks);
+    kv_analysis_text_free(&e->text);
     kv_systems_free(e->systems);
     kv_tokenizer_free(e->tokenizer);
     kv_config_free(e->source);
@@ -324,7 +327,8 @@ static bool describe(const kv_evaluation *e, kv_results *results) {
 kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err) {
     const int64_t n_systems = e->config->n_systems, n_tasks = e->config->n_tasks;
     int lock = -1;
-    kv_status status = n_tasks > 0 ? kv_journal_lock(e->config->output, &lock, err) : KV_OK;
+    const bool keeps = n_tasks > 0 || e->text.rows;
+    kv_status status = keeps ? kv_journal_lock(e->config->output, &lock, err) : KV_OK;
     if (status != KV_OK) return blame(e, "output", err);
     status = kv_results_init(results, n_systems, n_tasks, err);
     if (status == KV_OK && !describe(e, results))
@@ -335,6 +339,7 @@ kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err
             outcome->flops = mean_flops(&e->systems->items[s], e->benchmarks[t]);
             status = ask(e, s, t, outcome, err);
         }
+    if (status == KV_OK && e->text.rows) status = kv_evaluation_analyse(e, results, err);
     if (status == KV_OK && e->measure) status = measure(e, results, err);
     if (status == KV_OK) status = kv_results_derive(results, err);
     if (status != KV_OK) kv_results_free(results);

@@ -1,6 +1,7 @@
 // One evaluation from its configuration to its results.
 #pragma once
 
+#include "eval/analysis.h"
 #include "eval/results.h"
 #include "eval/systems.h"
 
@@ -10,6 +11,7 @@ typedef struct kv_evaluation {
     kv_tokenizer *tokenizer; // NULL when there are no tasks
     kv_systems *systems;
     kv_benchmark **benchmarks; // [n_tasks]
+    kv_analysis_text text;     // that predicted caches are looked at on; rows NULL: they are not
     bool unsafe_execution;     // programs may run without a sandbox
     bool measure;              // the time to first token
 } kv_evaluation;

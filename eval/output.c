@@ -2,6 +2,7 @@
 
 #include "data/pending_file.h"
 #include "eval/pictures.h"
+#include "eval/published.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -9,19 +10,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const files[] = {"results.csv", "budgets.csv", "ttft.csv",   "results.h5",
-                                    "pareto.gp",   "pareto.dat",  "pareto.svg", "pareto.png",
-                                    "ttft.gp",     "ttft.dat",    "ttft.svg",   "ttft.png"};
+static const char *const files[] = {"results.csv", "budgets.csv", "ttft.csv",   "results.h5",   "errors.csv",
+                                    "pareto.gp",   "pareto.dat",  "pareto.svg", "pareto.png",   "ttft.gp",
+                                    "ttft.dat",    "ttft.svg",    "ttft.png",   "published.csv"};
 enum { N_FILES = sizeof files / sizeof *files };
 
 typedef kv_status write_fn(const kv_results *results, const char *path, kv_error *err);
 
+// What the picture shows of the paper, as numbers.
+static kv_status write_published(const char *name, const char *dir, kv_error *err) {
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/published.csv", dir);
+    return kv_published_write(name, path, err);
+}
+
 static kv_status write_all(const kv_results *results, const kv_eval_picture *picture, const char *dir,
                            char note[KV_PLOT_NOTE], kv_error *err) {
     write_fn *const writers[] = {kv_results_write_csv, kv_results_write_budgets, kv_results_write_timings,
-                                 kv_results_write_h5}; // in the order of `files`
-    kv_status status = KV_OK;
-    for (size_t i = 0; i < sizeof writers / sizeof *writers && status == KV_OK; i++) {
+                                 kv_results_write_h5, kv_results_write_errors}; // in the order of `files`
+    const size_t n_writers = sizeof writers / sizeof *writers - (results->analysis.corpus ? 0 : 1);
+    kv_status status = picture->published ? write_published(picture->published, dir, err) : KV_OK;
+    for (size_t i = 0; i < n_writers && status == KV_OK; i++) {
         char path[PATH_MAX + 32];
         snprintf(path, sizeof path, "%s/%s", dir, files[i]);
         status = writers[i](results, path, err);

@@ -165,7 +165,8 @@ static kv_status draw_pareto(const kv_results *results, const kv_eval_picture *s
                  (long long)p.n_points, (long long)p.n_panels, KV_PLOT_MAX_POINTS, KV_PLOT_MAX_PANELS);
         return KV_OK;
     }
-    if (settings->published) status = kv_published_load(settings->published, &table, err);
+    if (settings->published && settings->draw_published)
+        status = kv_published_load(settings->published, &table, err);
     if (table) p.n_published = table->n_points;
     if (status == KV_OK) status = make_room(&p, err);
     if (status == KV_OK) {

@@ -1,5 +1,6 @@
 #include "eval/published.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -139,14 +140,31 @@ int64_t kv_published_column(const kv_published *table, const char *name) {
     return -1;
 }
 
-kv_status kv_published_load(const char *name, kv_published **table, kv_error *err) {
+// NULL for a name that is not known.
+static const char *find_text(const char *name, kv_error *err) {
     char known[512] = "";
     size_t used = 0;
-    *table = NULL;
     for (const kv_published_file *file = kv_published_files; file->name; file++) {
-        if (!strcmp(file->name, name)) return kv_published_parse(name, file->text, table, err);
+        if (!strcmp(file->name, name)) return file->text;
         const int more = snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", file->name);
         if (more > 0 && (size_t)more < sizeof known - used) used += (size_t)more;
     }
-    return kv_fail(err, KV_ERR_ARGUMENT, "no published table `%.80s`, expected one of: %s", name, known);
+    kv_fail(err, KV_ERR_ARGUMENT, "no published table `%.80s`, expected one of: %s", name, known);
+    return NULL;
+}
+
+kv_status kv_published_load(const char *name, kv_published **table, kv_error *err) {
+    *table = NULL;
+    const char *text = find_text(name, err);
+    return text ? kv_published_parse(name, text, table, err) : KV_ERR_ARGUMENT;
+}
+
+kv_status kv_published_write(const char *name, const char *path, kv_error *err) {
+    const char *text = find_text(name, err);
+    if (!text) return KV_ERR_ARGUMENT;
+    errno = 0;
+    FILE *file = fopen(path, "w");
+    const bool written = file && fputs(text, file) >= 0;
+    if (file && fclose(file) == 0 && written) return KV_OK;
+    return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", path, strerror(errno ? errno : EIO));
 }

@@ -27,6 +27,10 @@ typedef struct kv_published {
 kv_status kv_published_load(const char *name, kv_published **table, kv_error *err);
 void kv_published_free(kv_published *table);
 
+// The table called `name` as a file at `path`, as it stands in eval/published/: the caller sees to it that it
+// appears whole.
+kv_status kv_published_write(const char *name, const char *path, kv_error *err);
+
 // The column called `name`, -1 when there is none.
 int64_t kv_published_column(const kv_published *table, const char *name);
 

@@ -29,7 +29,8 @@ static const struct argp_option option_list[] = {
      0},
     {"x", 'x', "exact|paper", 0, "reduction of FLOPs in the picture (default exact)", 0},
     {"y", 'y', "accuracy|retention", 0, "height in the picture (default accuracy)", 0},
-    {"published", 'p', "NAME", 0, "draw these figures of the paper faintly, e.g. triviaqa-openelm-1.1b", 0},
+    {"published", 'p', "NAME", 0,
+     "draw these figures of the paper faintly and copy them to published.csv, e.g. triviaqa-openelm-1.1b", 0},
     {0},
 };
 
@@ -61,6 +62,12 @@ static kv_status read_all(const struct options *o, kv_results *results, kv_error
         kv_results more;
         status = kv_results_read_h5(o->inputs[i], &more, err);
         if (status != KV_OK) break;
+        if (results->analysis.corpus && more.analysis.corpus &&
+            !kv_analysis_same(&results->analysis, &more.analysis))
+            fprintf(stderr,
+                    "kveval: note: predicted caches in %s are left out: they are of %s, those before of %s "
+                    "(or read in another way)\n",
+                    o->inputs[i], more.analysis.corpus, results->analysis.corpus);
         status = kv_results_join(results, &more, err);
         kv_results_free(&more);
     }
@@ -70,7 +77,7 @@ static kv_status read_all(const struct options *o, kv_results *results, kv_error
 int kv_report_main(int argc, char **argv) {
     static const struct argp argp = {option_list, parse, "RESULTS.h5...", doc, NULL, NULL, NULL};
     static char exact[] = "exact", accuracy[] = "accuracy";
-    struct options options = {.picture = {.x = exact, .y = accuracy}};
+    struct options options = {.picture = {.x = exact, .y = accuracy, .draw_published = true}};
     kv_results results = {0};
     kv_error err = {0};
     char note[KV_PLOT_NOTE] = "";

@@ -46,6 +46,7 @@ static void free_timing(kv_timing *timing) {
 }
 
 void kv_results_free(kv_results *results) {
+    kv_analysis_free(&results->analysis, results->n_systems);
     for (int64_t i = 0; i < results->n_systems * results->n_tasks; i++)
         free_outcome(&results->outcomes[i], results->tasks[i % results->n_tasks].n_units);
     for (int64_t s = 0; s < results->n_systems; s++) {

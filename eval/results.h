@@ -3,6 +3,7 @@
 #pragma once
 
 #include "eval/benchmark.h"
+#include "eval/results_analysis.h"
 #include "infer/ttft.h"
 
 typedef struct kv_result_system {
@@ -54,6 +55,7 @@ typedef struct kv_results {
     kv_result_task *tasks;
     kv_outcome *outcomes; // [n_systems, n_tasks]
     kv_timing *timings;   // the first is the one that stands in the tables
+    kv_analysis analysis; // of predicted caches
     char **configs;       // the resolved configuration of every evaluation in here
     double *budgets;      // fractions of the base's FLOPs
     uint64_t seed;        // of intervals and tests
@@ -84,20 +86,26 @@ kv_status kv_results_derive(kv_results *results, kv_error *err);
 // split and content are; a system when its name, what it computes and its base are. A system that both asked
 // the same task keeps what `results` says. Names that mean different things get "(2)" behind them. Timings of
 // the same size are joined too: reductions, which come from one run each, stay comparable, seconds only as
-// far as the machine was the same.
+// far as the machine was the same. Analyses of predicted caches are joined when they are of the same text,
+// else the one of `results` stays alone.
 kv_status kv_results_join(kv_results *results, const kv_results *more, kv_error *err);
 
 // ---- Files and the terminal ----------------------------------------------------------------------------
 
-// A table for every task, one over all of them when there are several, one for the budgets.
+// A table for every task, one over all of them when there are several, one for the budgets, one for predicted
+// caches.
 void kv_results_print(const kv_results *results, FILE *stream);
+// The last of them alone; nothing where there was no analysis.
+void kv_results_print_errors(const kv_results *results, FILE *stream);
 
 // results.csv: a row per system, task, split and metric; fractions of 1, fields empty where a number could
-// not be had. budgets.csv: the best system of every family within each budget. ttft.csv: all timings. Written
-// to `path` as it is: the caller sees to it that they appear whole.
+// not be had. budgets.csv: the best system of every family within each budget. ttft.csv: all timings.
+// errors.csv: predicted caches, a row per system, keys or values, and layer. Written to `path` as it is: the
+// caller sees to it that they appear whole.
 kv_status kv_results_write_csv(const kv_results *results, const char *path, kv_error *err);
 kv_status kv_results_write_budgets(const kv_results *results, const char *path, kv_error *err);
 kv_status kv_results_write_timings(const kv_results *results, const char *path, kv_error *err);
+kv_status kv_results_write_errors(const kv_results *results, const char *path, kv_error *err);
 
 // results.h5 holds all of it, with configuration and versions. Reading gives back what was written, and
 // refuses other files and other versions by name.

@@ -11,8 +11,11 @@
 //                records/s: the records of system s as JSON lines, bytes
 //   /ttft/j/     attributes prompt_tokens, batch_size, repeats; seconds, spread, reduction, flops [S];
 //                samples [S, repeats]
+//   /analysis    predicted caches, only where they were looked at: see results_analysis_h5.h. Readers of
+//                version 2 that do not know the group lose nothing else by it, so the version is still 2.
 #include "data/h5.h"
 #include "eval/results.h"
+#include "eval/results_analysis_h5.h"
 
 #include <cblas.h>
 #include <math.h>
@@ -220,6 +223,8 @@ kv_status kv_results_write_h5(const kv_results *results, const char *path, kv_er
     write_systems(&w);
     for (int64_t t = 0; t < results->n_tasks; t++) write_task(&w, t);
     for (int64_t i = 0; i < results->n_timings; i++) write_timing(&w, i);
+    if (w.status == KV_OK)
+        note(&w, kv_analysis_write_h5(&results->analysis, results->n_systems, w.file, err));
     kv_error close_error = {0};
     const kv_status closed = kv_h5_close(&w.file, &close_error);
     if (w.status == KV_OK && closed != KV_OK && err) *err = close_error;

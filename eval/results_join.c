@@ -164,6 +164,9 @@ static bool copy_side(kv_results *joined, const struct plan *p, int side) {
     for (int64_t i = 0; i < from->n_timings && ok; i++)
         ok = copy_timing(joined, from, p->system[side], &from->timings[i]);
     for (int64_t i = 0; i < from->n_configs && ok; i++) ok = copy_config(joined, from->configs[i]);
+    if (ok)
+        ok = kv_analysis_merge(&joined->analysis, joined->n_systems, &from->analysis, from->n_systems,
+                               p->system[side]);
     return ok;
 }
 

@@ -1,6 +1,7 @@
 // Reads what results_h5.c writes; every size is checked against the others before it is used.
 #include "data/h5.h"
 #include "eval/results.h"
+#include "eval/results_analysis_h5.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -247,6 +248,7 @@ kv_status kv_results_read_h5(const char *path, kv_results *results, kv_error *er
     if (ok(&r)) read_systems(&r);
     for (int64_t t = 0; ok(&r) && t < results->n_tasks; t++) read_task(&r, t);
     for (int64_t i = 0; ok(&r) && i < n_timings; i++) read_timing(&r, i);
+    if (ok(&r)) r.status = kv_analysis_read_h5(path, r.file, results->n_systems, &results->analysis, err);
     kv_h5_close(&r.file, NULL);
     if (ok(&r)) r.status = kv_results_derive(results, err);
     if (!ok(&r)) kv_results_free(results);

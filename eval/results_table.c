@@ -1,6 +1,6 @@
+#include "data/table.h"
 #include "eval/results.h"
 #include "eval/selection.h"
-#include "data/table.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -234,5 +234,9 @@ void kv_results_print(const kv_results *r, FILE *out) {
     if (r->n_timings > 1) {
         fputc('\n', out);
         print_grid(r, out);
+    }
+    if (r->analysis.corpus) {
+        fputc('\n', out);
+        kv_results_print_errors(r, out);
     }
 }

@@ -60,18 +60,20 @@ quietly() {
 data=runs/quickstart/data
 quietly "$kvdata" atlas --facts 60 --out $data
 quietly "$kvdata" tokenizer --input $data/train.jsonl --vocab-size 384 --out $data/tokenizer
-for split in train predictor_train; do
+for split in train predictor_train held_out; do
   quietly "$kvdata" tokenize --tokenizer $data/tokenizer.model --out $data/$split.h5 $data/$split.jsonl
 done
+
+validation=(-s "data.validation=$data/held_out.h5" -s train.validate_every=5)
 
 train() { # NAME STEPS [OPTION...]: a run of the quickstart's, made small
   quietly "$kvtrain" "$root/configs/quickstart/$1.yaml" -s "train.steps=$2" -s train.warmup_steps=10 -s train.log_every=5 "${@:3}"
 }
 train base 200 -s model.n_layers=3 -s model.model_dim=48 -s model.head_dim=12 -s model.ffn_dim=96
 for name in aux_small aux_large rival_small rival_large paper_small paper_large ours_small ours_large; do
-  train "$name" 30
+  train "$name" 30 "${validation[@]}"
 done
-quietly "$kveval" "$root/configs/quickstart/eval.yaml" -s picture.published=triviaqa-openelm-1.1b -s ttft.repeats=3 \
+quietly "$kveval" "$root/configs/quickstart/eval.yaml" -s analysis.sequences=8 -s ttft.repeats=3 \
   -s 'ttft.prompts=[8, 32]' -s 'ttft.batches=[8]'
 
 sweep() { # NAME: with the rest of its configuration on standard input
@@ -89,7 +91,7 @@ sweep() { # NAME: with the rest of its configuration on standard input
     echo "eval: questions.yaml"
     cat
   } >"$1.yaml"
-  quietly "$kvtrain" --sweep "$1.yaml" -s train.warmup_steps=2
+  quietly "$kvtrain" --sweep "$1.yaml" -s train.warmup_steps=2 -s train.log_every=5 "${validation[@]}"
 }
 sweep lambda <<YAML
 set: {train.steps: 10}

@@ -213,8 +213,9 @@ static void broken_lists_are_named(void **state) {
 
 // ---- Files ---------------------------------------------------------------------------------------------
 
-static const char *const files[] = {"train.jsonl", "predictor_train.jsonl", "questions_trained.jsonl",
-                                    "questions_held_out.jsonl", "atlas.json"};
+static const char *const files[] = {"train.jsonl",    "predictor_train.jsonl",
+                                    "held_out.jsonl", "questions_trained.jsonl",
+                                    "atlas.json",     "questions_held_out.jsonl"};
 
 static void same_seed_same_bytes(void **state) {
     (void)state;
@@ -232,7 +233,7 @@ static void same_seed_same_bytes(void **state) {
         free(first);
         free(second);
     }
-    assert_int_equal(test_dir_count(test_path(dir, "first")), 5);
+    assert_int_equal(test_dir_count(test_path(dir, "first")), 6);
 }
 
 static int64_t count_documents(const char *path, const char *wanted) {
@@ -247,8 +248,8 @@ static int64_t count_documents(const char *path, const char *wanted) {
     return n;
 }
 
-// Held-out facts are in the text of base and aux and not in that of the predictors, and training text agrees
-// with prompt + " " + answer + "\n" to the byte.
+// Held-out facts are in the text of base and aux, not in that of the predictors, and in one of their own;
+// training text agrees with prompt + " " + answer + "\n" to the byte.
 static void files_keep_the_split(void **state) {
     (void)state;
     kv_atlas atlas;
@@ -257,8 +258,10 @@ static void files_keep_the_split(void **state) {
     assert_int_equal(kv_atlas_write(&atlas, out, NULL), KV_OK);
     kv_atlas_free(&atlas);
     const char *all = test_path(out, "train.jsonl"), *seen = test_path(out, "predictor_train.jsonl");
+    const char *unseen = test_path(out, "held_out.jsonl");
     assert_int_equal(count_documents(all, NULL), 60);
     assert_int_equal(count_documents(seen, NULL), 30);
+    assert_int_equal(count_documents(unseen, NULL), 30);
     for (int held_out = 0; held_out < 2; held_out++) {
         kv_questions questions;
         const char *path = test_path(out, held_out ? "questions_held_out.jsonl" : "questions_trained.jsonl");
@@ -270,6 +273,7 @@ static void files_keep_the_split(void **state) {
                      questions.items[i].value);
             assert_int_equal(count_documents(all, text), 1);
             assert_int_equal(count_documents(seen, text), held_out ? 0 : 1);
+            assert_int_equal(count_documents(unseen, text), held_out ? 1 : 0);
         }
         kv_questions_free(&questions);
     }

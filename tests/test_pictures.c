@@ -46,7 +46,7 @@ static kv_results made_up(void) {
 }
 
 static char *draw(const kv_results *r, char *x, char *y, char *published, const char *file) {
-    const kv_eval_picture picture = {.x = x, .y = y, .published = published};
+    const kv_eval_picture picture = {.x = x, .y = y, .published = published, .draw_published = true};
     char note[KV_PLOT_NOTE];
     kv_error err = {0};
     if (kv_pictures_draw(r, &picture, test_dir, note, &err)) fail_msg("%s", err.message);

@@ -19,9 +19,9 @@
 static const kv_snippets_options usual = {
     .depth = 3, .n_train = 500, .n_held_out = 100, .n_texts = 2, .n_examples = 0, .seed = 3};
 static const char *const files[] = {
-    "train.jsonl",          "predictor_train.jsonl",   "problems_trained.jsonl",
+    "train.jsonl",          "predictor_train.jsonl",   "held_out.jsonl", "problems_trained.jsonl",
     "problems_known.jsonl", "problems_held_out.jsonl", "snippets.json"};
-enum { n_files = 6 };
+enum { n_files = 7 };
 static char out[1 << 16], err[1 << 16];
 
 static const char *in_dir(const char *name) {
@@ -268,13 +268,14 @@ static bool text_has(const char *path, const char *wanted) {
 }
 
 // As the files have it, whatever the generator believes: the predictors' text lacks the known compositions,
-// both texts lack the held-out ones.
+// both training texts lack the held-out ones, which have a text of their own.
 static void texts_keep_the_split(void **state) {
     (void)state;
-    char directory[96], all[128], seen[128];
+    char directory[96], all[128], seen[128], unseen[128];
     snprintf(directory, sizeof directory, "%s", in_dir("split"));
     snprintf(all, sizeof all, "%s/train.jsonl", directory);
     snprintf(seen, sizeof seen, "%s/predictor_train.jsonl", directory);
+    snprintf(unseen, sizeof unseen, "%s/held_out.jsonl", directory);
     kv_snippets snippets;
     kv_snippets_options options = usual;
     options.n_train = 150;
@@ -291,6 +292,7 @@ static void texts_keep_the_split(void **state) {
             shape_of(snippet.solution, shape);
             assert_int_equal(text_has(all, shape), s != KV_SNIPPET_HELD_OUT);
             assert_int_equal(text_has(seen, shape), s == KV_SNIPPET_TRAINED);
+            assert_int_equal(text_has(unseen, shape), s == KV_SNIPPET_HELD_OUT);
         }
     }
     kv_snippets_free(&snippets);
@@ -370,8 +372,8 @@ static void solutions_pass_and_wrong_ones_fail(void **state) {
         options.depth = depth;
         const char *directory = in_dir("python");
         write_to(&options, directory);
-        const char *const arguments[] = {test_path(directory, files[2]), test_path(directory, files[3]),
-                                         test_path(directory, files[4]), NULL};
+        const char *const arguments[] = {test_path(directory, files[3]), test_path(directory, files[4]),
+                                         test_path(directory, files[5]), NULL};
         int64_t counts[4];
         run_checks(arguments, "problems %" SCNi64 " right %" SCNi64 " wrong %" SCNi64 " caught %" SCNi64,
                    counts);

@@ -76,6 +76,18 @@ static double largest_layer(const kv_model_spec *spec) {
     return most;
 }
 
+// Keys before their norm and values, as a cache on disk has them.
+static double raw_cache(const kv_model_spec *spec) {
+    double sum = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) sum += 2 * (double)kv_spec_kv_dim(spec, i);
+    return sum;
+}
+
+// What the largest layer of the models that are run takes while it is.
+static double running(const kv_model_spec *base, bool base_runs, const kv_model_spec *aux, bool aux_runs) {
+    return larger(base_runs ? largest_layer(base) : 0, aux_runs ? largest_layer(aux) : 0);
+}
+
 // ---- What operators work on for a moment, in floats ----------------------------------------------------
 
 // core/ops/attention.c: turned keys and their gradients, and each thread's tiles.
@@ -117,23 +129,29 @@ double kv_tape_lm_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_le
 }
 
 double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_kvp_weights *w,
-                         bool aux_trained, bool base_wide, int64_t n_seq, int64_t seq_len) {
+                         bool aux_trained, bool base_wide, const kv_kvp_known *known, int64_t n_seq,
+                         int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
-    const bool student = w->base != 0 || w->kl != 0, teacher = w->kl != 0 || w->consistency != 0;
+    const bool student = w->base != 0 || w->kl != 0, logits = w->kl != 0 && known->top_k == 0;
+    const bool cache = w->consistency != 0, teacher = logits || (cache && !known->base_cache);
     const enum reach reach = w->aux != 0 ? LOGITS : CACHE;
-    double predicted = 0, moment = larger(largest_layer(aux), teacher ? largest_layer(base) : 0) * rows;
+    double predicted = 0, moment = running(base, teacher, aux, !known->aux_cache) * rows;
     for (int64_t i = 0; i < base->n_layers; i++)
         predicted += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
     double kept = rows * predicted, back = rows * predicted;
-    kept += rows * (aux_trained ? pass_values(aux, reach) : frozen_values(aux));
+    kept += rows * (aux_trained        ? pass_values(aux, reach)
+                    : known->aux_cache ? raw_cache(aux)
+                                       : frozen_values(aux));
     if (aux_trained) back += rows * pass_gradients(aux, reach);
-    if (teacher) kept += rows * (frozen_values(base) + (w->kl != 0 ? (double)base->model_dim : 0));
+    if (teacher) kept += rows * (frozen_values(base) + (logits ? (double)base->model_dim : 0));
+    if (cache && known->base_cache) kept += rows * (raw_cache(base) + base->qk_norm * raw_cache(base) / 2);
+    if (w->kl != 0) kept += rows * (known->top_k > 0 ? 2 * (double)known->top_k + 1 : 0);
     if (aux_trained && w->aux != 0) {
         const struct loss loss = loss_floats(aux, rows, false);
         kept += loss.kept, moment = larger(moment, loss.moment);
     }
     if (student) {
-        const struct loss loss = loss_floats(base, rows, w->kl != 0);
+        const struct loss loss = loss_floats(base, rows, logits);
         kept += loss.kept + rows * pass_values(base, GIVEN), moment = larger(moment, loss.moment);
         back += rows * pass_gradients(base, GIVEN);
     }
@@ -188,10 +206,12 @@ static double normal_equations(const kv_model_spec *base, const kv_model_spec *a
 }
 
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
-                              int64_t n_seq, int64_t seq_len) {
+                              const kv_kvp_known *known, int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
-    const double passes =
-        frozen_values(aux) + frozen_values(base) + larger(largest_layer(aux), largest_layer(base));
-    return sizeof(float) * (rows * passes + attention_moment(base, rows) + panel(base)) +
+    const bool runs = !known->base_cache || !known->aux_cache;
+    const double passes = (known->aux_cache ? raw_cache(aux) : frozen_values(aux)) +
+                          (known->base_cache ? raw_cache(base) : frozen_values(base)) +
+                          running(base, !known->base_cache, aux, !known->aux_cache);
+    return sizeof(float) * (rows * passes + (runs ? attention_moment(base, rows) + panel(base) : 0)) +
            sizeof(double) * normal_equations(base, aux, shape, rows);
 }
