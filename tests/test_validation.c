@@ -40,7 +40,7 @@ static void make_down(const char *path, int64_t n_documents, const char *tokeniz
 static int set_up(void **state) {
     if (train_setup(state)) return -1;
     make_down("down.h5", 40, "0123456789abcdef");
-    make_down("long.h5", 40000, "0123456789abcdef");
+    make_down("long.h5", 13000, "0123456789abcdef");
     make_down("other.h5", 40, "fedcba9876543210");
     make_down("short.h5", 1, "0123456789abcdef");
     put_file("held.yaml", "extends: base.yaml\ndata: {validation: down.h5}\n"
@@ -372,7 +372,7 @@ static void test_interrupted_validation(void **state) {
                                 "-s",
                                 "data.validation=long.h5",
                                 "-s",
-                                "train.validation_tokens=500000",
+                                "train.validation_tokens=170000",
                                 "-s",
                                 "data.micro_batch_size=1",
                                 "-s",
@@ -384,7 +384,7 @@ static void test_interrupted_validation(void **state) {
                                   "-s",
                                   "data.validation=long.h5",
                                   "-s",
-                                  "train.validation_tokens=500000",
+                                  "train.validation_tokens=170000",
                                   "-s",
                                   "data.micro_batch_size=1",
                                   "-s",
