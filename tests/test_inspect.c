@@ -302,6 +302,10 @@ static void runs_of_kvtrain(void **state) {
            "holds        model", "validation   loss ", " at step 3, best ", " at step 3, 2 passes\n",
            "best         model\n");
     expect(in_dir("run/metrics.jsonl"), "metrics of kvtrain", "logged       5 lines", "steps done   3");
+    test_write_text(in_dir("stopped.json"),
+                    "{\"interrupted\": false, \"step\": 7, \"message\": \"no room\"}");
+    expect(in_dir("stopped.json"), "why a run stopped", "interrupted  no, it failed", "step         7",
+           "message      no room");
     expect(in_dir("run/best"), "training checkpoint", "step         3", "validation loss ",
            "holds        model");
     expect(in_dir("run/final"), "training checkpoint", "step         3", "holds        model\n");
