@@ -61,10 +61,10 @@ static int set_up(void **state) {
     FILE *file = fopen(in_dir("lm.yaml"), "w");
     fprintf(
         file,
-        "# of a test\ntask: lm\noutput: %s\ndata: {train: %s, seq_len: 16, batch_size: 2}\n"
+        "# of a test\ntask: lm\noutput: %s\ndata: {train: %s, validation: %s, seq_len: 16, batch_size: 2}\n"
         "model: {n_layers: 3, model_dim: 16, head_dim: 8, n_heads: 4, n_kv_heads: 2, ffn_dim: 24, context_length: 32}\n"
-        "train: {steps: 3, lr: 1e-2, warmup_steps: 1, checkpoint_every: 1, log_every: 1}\n",
-        in_dir("run"), in_dir("train.h5"));
+        "train: {steps: 3, lr: 1e-2, warmup_steps: 1, checkpoint_every: 1, log_every: 1, keep_best: true}\n",
+        in_dir("run"), in_dir("train.h5"), in_dir("train.h5"));
     fclose(file);
     if (run("KVTRAIN", (const char *const[]){in_dir("lm.yaml"), NULL})) fail_msg("%s", err);
     if (run("KVEVAL", (const char *const[]){in_dir("eval.yaml"), NULL})) fail_msg("%s", err);
@@ -299,6 +299,14 @@ static void runs_of_kvtrain(void **state) {
     (void)state;
     expect(in_dir("run"), "run of kvtrain ", "task         lm", "steps        3", "steps done   3",
            "last         step 3, ", "loss ", "step-000001, step-000002", "finished     yes",
+           "holds        model", "validation   loss ", " at step 3, best ", " at step 3, 2 passes\n",
+           "best         model\n");
+    expect(in_dir("run/metrics.jsonl"), "metrics of kvtrain", "logged       5 lines", "steps done   3");
+    test_write_text(in_dir("stopped.json"),
+                    "{\"interrupted\": false, \"step\": 7, \"message\": \"no room\"}");
+    expect(in_dir("stopped.json"), "why a run stopped", "interrupted  no, it failed", "step         7",
+           "message      no room");
+    expect(in_dir("run/best"), "training checkpoint", "step         3", "validation loss ",
            "holds        model");
     expect(in_dir("run/final"), "training checkpoint", "step         3", "holds        model\n");
     expect(in_dir("run/checkpoints/step-000002"), "training checkpoint", "step         2", "tokenizer ",
@@ -306,7 +314,7 @@ static void runs_of_kvtrain(void **state) {
     expect(in_dir("run/checkpoints/step-000002/state.json"), "state of a run", "step         2");
     expect(in_dir("run/checkpoints/step-000002/optimizer.h5"), "optimiser state", "step         2",
            "two moments each");
-    expect(in_dir("run/metrics.jsonl"), "metrics of kvtrain", "logged       3 lines", "steps done   3");
+    expect(in_dir("run/metrics.jsonl"), "metrics of kvtrain", "logged       5 lines", "steps done   3");
     expect(in_dir("run/config.yaml"), "config ", "program      kvtrain", "task         lm");
     json_t *root = facts(in_dir("run"));
     assert_int_equal(whole(root, "steps_done"), 3);

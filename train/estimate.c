@@ -64,8 +64,8 @@ static void print_validation(const kv_task *task, double training_flops, FILE *o
             " steps, %" PRIi64 " times in all",
             config->data.validation, v->n_rows, v->seq_len, config->train.validate_every,
             1 + kv_validations_left(&config->train, 0));
-    if (training_flops > 0)
-        fprintf(out, ": %.3g %% of the training's FLOPs", 100 * validation_flops(task) / training_flops);
+    const double percent = training_flops > 0 ? 100 * validation_flops(task) / training_flops : 0;
+    if (percent > 0) fprintf(out, ": %.*f %% of the training's FLOPs", percent < 10, percent);
     fputs(config->train.keep_best ? "; the lowest loss is kept in best/\n" : "\n", out);
 }
 
