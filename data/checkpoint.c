@@ -5,8 +5,11 @@
 #include "data/hf_layout.h"
 #include "data/random_checkpoint.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 // ---- Loading -------------------------------------------------------------------------------------------
 
@@ -89,9 +92,10 @@ kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err) {
 
 // ---- Fingerprint ---------------------------------------------------------------------------------------
 
+enum { PIECE = 4096 };
+
 // Hashed as float32, so that a model keeps its fingerprint when its weights are widened or saved anew.
 static uint64_t hash_param(uint64_t hash, const kv_param *param) {
-    enum { PIECE = 4096 };
     float values[PIECE];
     int64_t size = kv_param_size(param), element = (int64_t)kv_dtype_size(param->dtype);
     for (int64_t i = 0; i < size; i += PIECE) {
@@ -107,8 +111,7 @@ static uint64_t hash_param(uint64_t hash, const kv_param *param) {
 }
 
 // Covers what the model computes, not its longest context or special tokens.
-void kv_checkpoint_fingerprint(kv_model *model, char out[17]) {
-    const kv_model_spec *s = &model->spec;
+static uint64_t hash_spec(const kv_model_spec *s) {
     const int64_t sizes[] = {s->vocab_size, s->model_dim, s->head_dim, s->n_layers,
                              s->qk_norm,    s->qkv_bias,  s->tied_head};
     const double reals[] = {s->norm_eps,
@@ -119,9 +122,89 @@ void kv_checkpoint_fingerprint(kv_model *model, char out[17]) {
                             s->rope.original_context};
     uint64_t hash = kv_hash64(0, sizes, sizeof sizes);
     hash = kv_hash64(hash, reals, sizeof reals);
-    hash = kv_hash64(hash, s->layers, (size_t)s->n_layers * sizeof s->layers[0]);
-    kv_param *params[3 + KV_MAX_LAYERS * sizeof(kv_layer) / sizeof(kv_param)];
+    return kv_hash64(hash, s->layers, (size_t)s->n_layers * sizeof s->layers[0]);
+}
+
+enum { MAX_PARAMS = 3 + KV_MAX_LAYERS * sizeof(kv_layer) / sizeof(kv_param) };
+
+void kv_checkpoint_fingerprint(kv_model *model, char out[17]) {
+    kv_param *params[MAX_PARAMS];
+    uint64_t hash = hash_spec(&model->spec);
     int64_t n = kv_model_params(model, params);
     for (int64_t i = 0; i < n; i++) hash = hash_param(hash, params[i]);
     kv_hash_text(hash, out);
+}
+
+// ---- Another type --------------------------------------------------------------------------------------
+
+static bool too_large(const float *values, const char *narrow, kv_dtype dtype, int64_t n) {
+    float back[PIECE];
+    kv_widen(back, narrow, dtype, n);
+    for (int64_t i = 0; i < n; i++)
+        if (isfinite(values[i]) && !isfinite(back[i])) return true;
+    return false;
+}
+
+static kv_status convert_param(kv_param *to, const kv_param *from, kv_error *err) {
+    const int64_t size = kv_param_size(from);
+    const size_t from_size = kv_dtype_size(from->dtype), to_size = kv_dtype_size(to->dtype);
+    bool failed = false;
+#pragma omp parallel for schedule(static) reduction(|| : failed) if (size > 1 << 14)
+    for (int64_t i = 0; i < size; i += PIECE) {
+        float values[PIECE];
+        const int64_t n = size - i < PIECE ? size - i : PIECE;
+        char *narrow = (char *)to->data + (size_t)i * to_size;
+        kv_widen(values, (const char *)from->data + (size_t)i * from_size, from->dtype, n);
+        kv_narrow(narrow, values, to->dtype, n);
+        failed = failed || too_large(values, narrow, to->dtype, n);
+    }
+    if (!failed) return KV_OK;
+    return kv_fail(err, KV_ERR_RANGE, "%s: found a weight that is too large for %s, expected another type",
+                   from->name, kv_dtype_name(to->dtype));
+}
+
+// Whole pages of what will not be read again, whether they are a file's or the process's own.
+static void give_back(const kv_param *param) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)param->data;
+    const uintptr_t end = begin + (size_t)kv_param_size(param) * kv_dtype_size(param->dtype);
+    const uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;
+    if (first < last) madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
+static bool has_type(kv_param *const *params, int64_t n, kv_frozen_dtype dtype) {
+    for (int64_t i = 0; i < n; i++)
+        if ((int)params[i]->dtype != (int)dtype) return false;
+    return true;
+}
+
+kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fingerprint[17],
+                                kv_error *err) {
+    kv_model *old = *model, *made;
+    kv_param *from[MAX_PARAMS], *to[MAX_PARAMS];
+    const int64_t n = kv_model_params(old, from);
+    if (dtype == KV_FROZEN_STORED || has_type(from, n, dtype)) {
+        if (fingerprint) kv_checkpoint_fingerprint(old, fingerprint);
+        return KV_OK;
+    }
+    kv_status status = kv_model_create(&old->spec, (kv_dtype)dtype, true, &made, err); // NULL when it fails
+    if (status == KV_OK) kv_model_params(made, to);
+    uint64_t hash = hash_spec(&old->spec);
+    for (int64_t i = 0; status == KV_OK && i < n; i++) {
+        if (fingerprint) hash = hash_param(hash, from[i]);
+        status = convert_param(to[i], from[i], err);
+        give_back(from[i]);
+    }
+    if (status == KV_OK && fingerprint) kv_hash_text(hash, fingerprint);
+    kv_model_free(old);
+    *model = status == KV_OK ? made : NULL;
+    if (status != KV_OK) kv_model_free(made);
+    return status;
+}
+
+kv_status kv_checkpoint_load_frozen(const char *dir, kv_frozen_dtype dtype, kv_model **model,
+                                    char fingerprint[17], kv_error *err) {
+    kv_status status = kv_checkpoint_load(dir, model, err);
+    if (status != KV_OK) return status;
+    status = kv_checkpoint_convert(model, dtype, fingerprint, err);
+    return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", dir);
 }

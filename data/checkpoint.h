@@ -19,6 +19,26 @@ kv_status kv_checkpoint_load(const char *dir, kv_model **model, kv_error *err);
 // tensor, so that the copy is about all the memory it takes.
 kv_status kv_checkpoint_load_trainable(const char *dir, kv_model **model, kv_error *err);
 
+// Type that frozen weights are held in; KV_FROZEN_STORED: as they are on disk.
+typedef enum kv_frozen_dtype {
+    KV_FROZEN_F32 = KV_F32,
+    KV_FROZEN_BF16 = KV_BF16,
+    KV_FROZEN_F16 = KV_F16,
+    KV_FROZEN_STORED
+} kv_frozen_dtype;
+
+// Brings a frozen model into that type, tensor by tensor, giving back what the old weights took as it goes:
+// at no time more memory than the new weights and one old tensor, of weights that are views of a file, or
+// than the larger of both, of others. A model that has it already stays as it is. Weights are rounded to
+// nearest even; KV_ERR_RANGE, naming the parameter, when one is too large for the type. fingerprint (may be
+// NULL) gets kv_checkpoint_fingerprint of the weights as they were, which takes reading them once in any
+// case. *model is another one afterwards; on failure it is freed and NULL.
+kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fingerprint[17], kv_error *err);
+
+// kv_checkpoint_load and kv_checkpoint_convert.
+kv_status kv_checkpoint_load_frozen(const char *dir, kv_frozen_dtype dtype, kv_model **model,
+                                    char fingerprint[17], kv_error *err);
+
 // Writes config.json and model.safetensors (float32, fused projections joined) into dir: both or neither. Old
 // files of these names are replaced one after the other; to replace a whole checkpoint at once write under
 // kv_pending_dir. A spec that config.json cannot express is KV_ERR_ARGUMENT.

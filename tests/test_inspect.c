@@ -419,7 +419,7 @@ static void any_hdf5_file(void **state) {
     assert_int_equal(kv_h5_create(in_dir("cache.h5"), &file, NULL), KV_OK);
     kv_h5_write(file, "layers/0/keys", H5T_NATIVE_FLOAT, values, 2, shape, NULL);
     kv_h5_write(file, "ids", H5T_NATIVE_INT32, whole_numbers, 1, &n, NULL);
-    kv_h5_set_string(file, "/", "format", "kv-cache", NULL);
+    kv_h5_set_string(file, "/", "format", "kv-other", NULL);
     kv_h5_set_string(file, "layers", "base", "two\nlines", NULL);
     kv_h5_set_f64(file, "layers/0", "scale", 0.5, NULL);
     kv_h5_set_i64(file, "layers/0/keys", "layer", 7, NULL);
@@ -434,7 +434,7 @@ static void any_hdf5_file(void **state) {
     H5Awrite(attribute, H5T_NATIVE_DOUBLE, reals);
     H5Aclose(attribute), H5Dclose(ids), H5Sclose(space);
     H5Fclose(file);
-    expect(in_dir("cache.h5"), "HDF5 file ", "@format = \"kv-cache\"", "layers/\n    @base = \"two\\nlines\"",
+    expect(in_dir("cache.h5"), "HDF5 file ", "@format = \"kv-other\"", "layers/\n    @base = \"two\\nlines\"",
            "@scale = 0.5", "layers/0/keys                            float32 [2, 3]\n    @layer = 7",
            "int32 [6]", "xxxx...\"", "@curve = 0.25, 1, 0, 0, 0, 0, 0, 0, ... 20 in all");
     json_t *root = facts(in_dir("cache.h5")), *object;

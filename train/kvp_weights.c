@@ -8,17 +8,17 @@
 
 // ---- The aux -------------------------------------------------------------------------------------------
 
-// As the config says: from its directory, or of layers of the base, for which that is read when it is not in
-// memory.
-static kv_status load_frozen_aux(const kvp_task *kvp, kv_model **aux, kv_error *err) {
+// As it is stored: from its directory, or of layers of the base, which is read when it is not given as
+// stored.
+static kv_status load_stored_aux(const kvp_task *kvp, kv_model *stored_base, kv_model **aux, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
     if (config->aux) return kv_checkpoint_load(config->aux, aux, err);
-    kv_model *base = kvp->base;
+    kv_model *base = stored_base;
     kv_status status = base ? KV_OK : kv_checkpoint_load(config->base, &base, err);
     int32_t kept[KV_MAX_LAYERS];
     const int64_t n = kv_pruned_layers(kvp->base_spec.n_layers, config->predictor.keep, kept);
     if (status == KV_OK) status = kv_model_prune(base, kept, n, aux, err);
-    if (base != kvp->base) kv_model_free(base);
+    if (base != stored_base) kv_model_free(base);
     return status;
 }
 
@@ -26,9 +26,9 @@ static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
     const char *dir = kvp->task.config->aux;
     char path[PATH_MAX];
     kv_status status = KV_OK;
-    if (!kvp_aux_trained(kvp)) return load_frozen_aux(kvp, &kvp->aux, err);
+    if (!kvp_aux_trained(kvp)) return load_stored_aux(kvp, kvp->base, &kvp->aux, err);
     if (!dir && !from) {
-        status = load_frozen_aux(kvp, &kvp->aux, err); // float32 already
+        status = load_stored_aux(kvp, kvp->base, &kvp->aux, err); // float32 already
     } else {
         if (from) status = kv_task_path(path, from, "aux", err);
         if (status == KV_OK) status = kv_checkpoint_load_trainable(from ? path : dir, &kvp->aux, err);
@@ -89,18 +89,40 @@ static kv_status check_cache(kvp_task *kvp, bool beginning, kv_error *err) {
     return kv_cached_check(kvp->cached, kvp->base_fingerprint, kvp->aux_cached ? fingerprint : NULL, err);
 }
 
+// Into frozen_dtype. Layers that an aux is made of and fingerprints are those of weights as they are stored.
+static kv_status hold(const kvp_task *kvp, kv_model **model, const char *dir, char *fingerprint,
+                      kv_error *err) {
+    kv_status status = kv_checkpoint_convert(model, kvp->task.config->frozen_dtype, fingerprint, err);
+    return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", dir);
+}
+
+static kv_status hold_base(kvp_task *kvp, kv_error *err) {
+    if (kvp->keeps_base) return hold(kvp, &kvp->base, kvp->task.config->base, kvp->base_fingerprint, err);
+    kv_checkpoint_fingerprint(kvp->base, kvp->base_fingerprint);
+    kv_model_free(kvp->base);
+    kvp->base = NULL;
+    return KV_OK;
+}
+
+static kv_status hold_aux(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    if (kvp_aux_trained(kvp)) return KV_OK;
+    if (kvp->keeps_aux) return hold(kvp, &kvp->aux, config->aux ? config->aux : config->base, NULL, err);
+    kv_model_free(kvp->aux);
+    kvp->aux = NULL;
+    return KV_OK;
+}
+
 kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
     kv_status status = kv_checkpoint_load(task->config->base, &kvp->base, err);
-    if (status == KV_OK) kv_checkpoint_fingerprint(kvp->base, kvp->base_fingerprint);
     if (status == KV_OK) status = load_aux(kvp, from, err);
     if (status == KV_OK && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another aux than the config describes", from);
+    if (status == KV_OK) status = hold_base(kvp, err);
     if (status == KV_OK) status = check_cache(kvp, from == NULL, err);
-    if (status != KV_OK) return status;
-    if (!kvp->keeps_base) kv_model_free(kvp->base), kvp->base = NULL;
-    if (!kvp->keeps_aux) kv_model_free(kvp->aux), kvp->aux = NULL;
-    status = load_predictor(kvp, from, err);
+    if (status == KV_OK) status = hold_aux(kvp, err);
+    if (status == KV_OK) status = load_predictor(kvp, from, err);
     if (status == KV_OK) status = kv_predictor_set_trainable(kvp->predictor, true, err);
     return status == KV_OK ? collect_params(kvp, err) : status;
 }
@@ -108,9 +130,10 @@ kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
 // ---- Saving --------------------------------------------------------------------------------------------
 
 static kv_status save_aux(kvp_task *kvp, const char *path, kv_error *err) {
-    kv_model *aux = kvp->aux;
+    const bool stored = kvp_aux_trained(kvp) || kvp->task.config->frozen_dtype == KV_FROZEN_STORED;
+    kv_model *aux = stored ? kvp->aux : NULL;
     kv_status status = kv_make_dirs(path, err);
-    if (status == KV_OK && !aux) status = load_frozen_aux(kvp, &aux, err);
+    if (status == KV_OK && !aux) status = load_stored_aux(kvp, NULL, &aux, err);
     if (status == KV_OK) status = kv_checkpoint_save(path, aux, err);
     if (aux != kvp->aux) kv_model_free(aux);
     return status;

@@ -143,7 +143,7 @@ static const char *const scratch_options[] = {"model.context_length", "model.qk_
 static const char *const lm_only[] = {"model"};
 static const char *const kvp_only[] = {"base",      "aux",      "freeze_aux",       "predictor",
                                        "loss.base", "loss.aux", "loss.consistency", "loss.kl",
-                                       "teacher",   "cache"};
+                                       "teacher",   "cache",    "frozen_dtype"};
 
 static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];

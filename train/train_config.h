@@ -3,6 +3,7 @@
 
 #include "core/objective.h"
 #include "core/optimizer.h"
+#include "data/checkpoint.h"
 #include "data/config.h"
 #include "data/shard.h"
 
@@ -18,13 +19,6 @@ typedef enum kv_mapping_kind {
 typedef enum kv_predictor_start { KV_START_RANDOM, KV_START_LEAST_SQUARES } kv_predictor_start;
 typedef enum kv_teacher { KV_TEACHER_ONLINE, KV_TEACHER_CACHED } kv_teacher;
 typedef enum kv_packing { KV_PACKING_STREAM, KV_PACKING_FIXED } kv_packing;
-// Type that frozen weights are held in; KV_FROZEN_STORED: as they are on disk.
-typedef enum kv_frozen_dtype {
-    KV_FROZEN_F32 = KV_F32,
-    KV_FROZEN_BF16 = KV_BF16,
-    KV_FROZEN_F16 = KV_F16,
-    KV_FROZEN_STORED
-} kv_frozen_dtype;
 
 typedef struct kv_mixture_config {
     char *corpus;
