@@ -104,10 +104,12 @@ static void test_normal_equations_of_kinds(void **state) {
     aux.layers[1] = (kv_layer_spec){.n_heads = 3, .n_kv_heads = 3, .ffn_dim = 8};
     kv_predictor one = {.n_base_layers = 1, .n_aux_layers = 2}, two = one, low = one;
     two.kind.aux_layers = 2, low.kind.rank = 3;
-    const double bytes = kv_least_squares_bytes(&base, &aux, &one, 2, 5);
+    const kv_kvp_known nothing = {0};
+    const double bytes = kv_least_squares_bytes(&base, &aux, &one, &nothing, 2, 5);
     const double more = 2 * (121 + 12 * 8 - 25 - 6 * 8) + 11 * 19 - 5 * 13 + 2 * ROWS * (11 - 8);
-    assert_float_equal(kv_least_squares_bytes(&base, &aux, &two, 2, 5) - bytes, 8 * more, 0);
-    assert_float_equal(kv_least_squares_bytes(&base, &aux, &low, 2, 5) - bytes, 8 * (64 + 3 * 5), 0);
+    assert_float_equal(kv_least_squares_bytes(&base, &aux, &two, &nothing, 2, 5) - bytes, 8 * more, 0);
+    assert_float_equal(kv_least_squares_bytes(&base, &aux, &low, &nothing, 2, 5) - bytes, 8 * (64 + 3 * 5),
+                       0);
 }
 
 // Published shapes cost nothing when a run is refused, and --dry-run only says it.
