@@ -188,6 +188,31 @@ static void test_says_what_it_was_made_with(void **state) {
     fixture_free(&other);
 }
 
+// So that damage is noticed, and others can read it.
+static void test_filters(void **state) {
+    (void)state;
+    static const char *const names[] = {"/tokens",      "/base/key/0", "/base/value/2",  "/aux/key/1",
+                                        "/aux/value/0", "/logits/ids", "/logits/values", "/logits/logsumexp"};
+    static const H5Z_filter_t filters[] = {H5Z_FILTER_SHUFFLE, H5Z_FILTER_DEFLATE, H5Z_FILTER_FLETCHER32};
+    fixture f = fixture_make(KV_BF16, true, TOP_K);
+    const char *path = test_path(test_dir, "cache.h5");
+    kv_cache_free(built(&f, path));
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        hid_t set = H5Dopen2(file, names[i], H5P_DEFAULT), layout = H5Dget_create_plist(set);
+        unsigned flags;
+        assert_int_equal(H5Pget_nfilters(layout), 3);
+        for (unsigned k = 0; k < 3; k++) {
+            size_t n = 0;
+            assert_int_equal(H5Pget_filter2(layout, k, &flags, &n, NULL, 0, NULL, NULL), filters[k]);
+        }
+        H5Pclose(layout);
+        H5Dclose(set);
+    }
+    H5Fclose(file);
+    fixture_free(&f);
+}
+
 // ---- Kinds ---------------------------------------------------------------------------------------------
 
 static void test_what_differs_is_named(void **state) {
@@ -474,10 +499,15 @@ static void test_rows_outside(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_holds_what_models_make), cmocka_unit_test(test_says_what_it_was_made_with),
-        cmocka_unit_test(test_what_differs_is_named),  cmocka_unit_test(test_directory),
-        cmocka_unit_test(test_values_that_do_not_fit), cmocka_unit_test(test_nothing_half_written),
-        cmocka_unit_test(test_damaged_bytes),          cmocka_unit_test(test_edited_by_hand),
+        cmocka_unit_test(test_holds_what_models_make),
+        cmocka_unit_test(test_says_what_it_was_made_with),
+        cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_what_differs_is_named),
+        cmocka_unit_test(test_directory),
+        cmocka_unit_test(test_values_that_do_not_fit),
+        cmocka_unit_test(test_nothing_half_written),
+        cmocka_unit_test(test_damaged_bytes),
+        cmocka_unit_test(test_edited_by_hand),
         cmocka_unit_test(test_rows_outside),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);

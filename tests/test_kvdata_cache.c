@@ -1,6 +1,5 @@
 // kvdata cache, the program: what it writes, keeps, goes on with and refuses; how inspect shows it.
 #include "data/cache.h"
-#include "data/shard.h"
 #include "tests/train_support.h"
 
 #include <stdio.h>
@@ -35,21 +34,6 @@ static void expect(const char *text, int code, const char *arguments) {
 }
 
 #define MODELS "--base base/final/model --aux aux/final/model "
-
-// n documents of 14 tokens.
-static void make_text(const char *path, int64_t n, uint64_t seed) {
-    const kv_shard_info info = {
-        .tokenizer = "0123456789abcdef", .vocab_size = TEST_VOCAB, .bos_id = 1, .eos_id = 2};
-    kv_shard_writer *writer;
-    assert_int_equal(kv_shard_writer_open(path, &info, &writer, NULL), KV_OK);
-    for (int64_t d = 0; d < n; d++) {
-        int32_t ids[14];
-        for (int64_t i = 0; i < 14; i++) ids[i] = (int32_t)test_below(seed, 14 * d + i, TEST_VOCAB);
-        assert_int_equal(kv_shard_writer_add(writer, ids, 14, NULL), KV_OK);
-    }
-    assert_int_equal(kv_shard_writer_finish(writer, NULL), KV_OK);
-    kv_shard_writer_free(writer);
-}
 
 // 840 tokens of 60 documents: 52 rows of 16; two shards more.
 static int setup(void **state) {

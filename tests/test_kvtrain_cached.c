@@ -2,10 +2,10 @@
 // caches of anything else refused.
 #include "data/h5.h"
 #include "data/pending_file.h"
-#include "data/shard.h"
 #include "tests/train_support.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,27 +23,14 @@ static void kvdata_cache(const char *arguments) {
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) fail_msg("kvdata %s failed", arguments);
 }
 
-static void make_text(const char *path, uint64_t seed) {
-    const kv_shard_info info = {
-        .tokenizer = "0123456789abcdef", .vocab_size = TEST_VOCAB, .bos_id = 1, .eos_id = 2};
-    kv_shard_writer *writer;
-    assert_int_equal(kv_shard_writer_open(path, &info, &writer, NULL), KV_OK);
-    for (int64_t d = 0; d < 40; d++) {
-        int32_t ids[15];
-        for (int64_t i = 0; i < 15; i++) ids[i] = (int32_t)test_below(seed, 15 * d + i, TEST_VOCAB);
-        assert_int_equal(kv_shard_writer_add(writer, ids, 15, NULL), KV_OK);
-    }
-    assert_int_equal(kv_shard_writer_finish(writer, NULL), KV_OK);
-    kv_shard_writer_free(writer);
-}
-
 // Two shards cached in float32, all of the base's logits with them.
 static int setup(void **state) {
     if (train_setup(state)) return -1;
-    make_text("second.h5", 6);
+    make_text("second.h5", 40, 6);
     kvdata_cache(
         "--base base/final/model --aux aux/final/model --seq-len 16 --dtype f32 --top-k 32 --out cache "
         "shard.h5 second.h5");
+    train_expect(0, ARGS("aux.yaml", "-o", "aux2", "-s", "seed=2"));
     put_file("fixed.yaml", "extends: kvp.yaml\noutput: fixed\ndata: {packing: fixed}\ntrain: {steps: 15}\n");
     return 0;
 }
@@ -59,6 +46,24 @@ static void expect_same_losses(const char *a, const char *b, double tolerance) {
                 fail_msg("step %d: %s is %.9g in %s and %.9g in %s", (int)step, terms[i], x, a, y, b);
         }
     assert_true(metric(a, 15, "loss") < metric(a, 1, "loss"));
+}
+
+// The loss on held-out text after that step.
+static double validation(const char *run, int64_t step) {
+    char path[PATH_MAX], line[4096];
+    double value = (double)NAN;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", run);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file)) {
+        json_t *root = json_loads(line, 0, NULL);
+        const json_t *found = json_object_get(json_object_get(root, "validation"), "loss");
+        if (found && json_integer_value(json_object_get(root, "step")) == step)
+            value = json_number_value(found);
+        json_decref(root);
+    }
+    fclose(file);
+    return value;
 }
 
 // ---- The same runs -------------------------------------------------------------------------------------
@@ -140,6 +145,20 @@ static void test_aux_that_is_not_in_the_cache(void **state) {
     assert_non_null(strstr(train_output(), "caches of base and aux; in memory: neither model"));
 }
 
+// Held-out text is not in the cache: models that no step needs are in memory for it.
+static void test_validation(void **state) {
+    (void)state;
+    put_file("held.yaml", "extends: fixed.yaml\noutput: online\nfreeze_aux: true\nloss: {base: 0, kl: 0}\n"
+                          "data: {validation: second.h5}\ntrain: {validate_every: 5}\n");
+    train_expect(0, ARGS("held.yaml", FORCE));
+    train_expect(0, ARGS("held.yaml", FORCE, "-o", "cached", CACHED));
+    expect_same_losses("online", "cached", 2e-5);
+    for (int64_t step = 5; step <= 15; step += 5)
+        assert_float_equal(validation("cached", step), validation("online", step), 1e-4);
+    train_expect(0, ARGS("held.yaml", "--dry-run", CACHED));
+    assert_non_null(strstr(train_output(), "in memory: both models"));
+}
+
 // ---- Closed form ---------------------------------------------------------------------------------------
 
 static double entry(const char *path, const char *key, size_t i) {
@@ -195,6 +214,20 @@ static void test_no_steps(void **state) {
     assert_true(entry("few/least_squares.json", "tokens", 0) == 160); // whole batches
 }
 
+// An aux that is trained may start from other weights than the cache's: its own are solved with.
+static void test_start_of_another_aux(void **state) {
+    (void)state;
+    write_closed();
+    train_expect(0, ARGS("closed.yaml", FORCE, "-o", "own", "-s", "aux=aux2/final/model"));
+    train_expect(0, ARGS("closed.yaml", FORCE, "-o", "own_cached", "-s", "aux=aux2/final/model", CACHED));
+    train_expect(0, ARGS("closed.yaml", FORCE, "-o", "others", CACHED));
+    for (size_t i = 0; i < 3; i++) {
+        const double own = entry("own/least_squares.json", "values", i);
+        assert_float_equal(entry("own_cached/least_squares.json", "values", i), own, 1e-6);
+        assert_true(fabs(entry("others/least_squares.json", "values", i) - own) > 1e-4);
+    }
+}
+
 // How the text is cut into batches changes nothing but rounding; text read twice would.
 static void test_streams_each_token_once(void **state) {
     (void)state;
@@ -237,20 +270,16 @@ static void test_refused_configs(void **state) {
 static void test_refused_caches(void **state) {
     (void)state;
     train_expect(0, ARGS("base.yaml", "-o", "base2", "-s", "seed=2"));
-    train_expect(0, ARGS("aux.yaml", "-o", "aux2", "-s", "seed=2"));
     train_expect(0, ARGS("base.yaml", "-o", "wide", "-s", "model.n_kv_heads=2"));
     refuse("was made with a base of fingerprint", "base=base2/final/model", "seed=1");
     refuse("was made with an aux of fingerprint", "aux=aux2/final/model", "seed=1");
     refuse("was made with a base of another shape, from base/final/model, expected one as wide/final/model",
            "base=wide/final/model", "seed=1");
     refuse("was made with an aux of another shape, from aux/final/model", "aux=base/final/model", "seed=1");
-    make_text("third.h5", 9);
+    make_text("third.h5", 40, 9);
     refuse("cache holds none of its 2 files for third.h5: found the content", "data.train=third.h5",
            "seed=1");
     assert_non_null(strstr(train_output(), "expected "));
-    // An aux that is trained is no part of the cache.
-    train_expect(0, ARGS("fixed.yaml", FORCE, "-o", "other_aux", "-s", "aux=aux2/final/model", "-s",
-                         "predictor.init=least_squares", CACHED));
 }
 
 static void edit(const char *path, int what) {
@@ -317,7 +346,9 @@ int main(void) {
         cmocka_unit_test(test_layers_of_the_base),
         cmocka_unit_test(test_resumed),
         cmocka_unit_test(test_aux_that_is_not_in_the_cache),
+        cmocka_unit_test(test_validation),
         cmocka_unit_test(test_no_steps),
+        cmocka_unit_test(test_start_of_another_aux),
         cmocka_unit_test(test_streams_each_token_once),
         cmocka_unit_test(test_refused_configs),
         cmocka_unit_test(test_refused_caches),

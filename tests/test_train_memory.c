@@ -81,6 +81,28 @@ static void test_predictors(void **state) {
                          "data.micro_batch_size=2"));
 }
 
+static void kvdata_cache(const char *arguments) {
+    char command[512];
+    snprintf(command, sizeof command, "%s cache %s > printed.txt 2>&1", getenv("KVDATA"), arguments);
+    if (system(command) != 0) fail_msg("kvdata %s failed", arguments);
+}
+
+// Caches instead of passes; models that are not kept.
+static void test_cached_teacher(void **state) {
+    (void)state;
+    make_text("text.h5", 800, 1);
+    kvdata_cache("--base large/final/model --aux large_aux/final/model --seq-len 64 --out cache --top-k 8 "
+                 "text.h5");
+    put_file("cached.yaml", "extends: large_kvp.yaml\nteacher: cached\ncache: cache\nfreeze_aux: true\n"
+                            "data: {packing: fixed, train: text.h5}\n");
+    expect_estimate(ARGS("cached.yaml"));
+    expect_estimate(ARGS("cached.yaml", "-s", "loss={kl: 1}"));
+    expect_estimate(ARGS("cached.yaml", "-s", "loss={base: 0, kl: 0}", "-s", "data.batch_size=64"));
+    expect_estimate(ARGS("cached.yaml", "-s", "freeze_aux=false"));
+    expect_estimate(ARGS("cached.yaml", "-s", "loss={base: 0, kl: 0}", "-s", "train.steps=0", "-s",
+                         "predictor.init=least_squares", "-s", "data.batch_size=160"));
+}
+
 // A pass over held-out text takes less than a step, as a rule; where a step needs little of the models, it is
 // what counts.
 static void test_validation(void **state) {
@@ -150,7 +172,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_language_model), cmocka_unit_test(test_predictors),
         cmocka_unit_test(test_validation),     cmocka_unit_test(test_normal_equations_of_kinds),
-        cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_cached_teacher), cmocka_unit_test(test_refusal),
     };
     return cmocka_run_group_tests(tests, train_setup, train_teardown);
 }

@@ -146,6 +146,20 @@ void make_shard(const char *path, int64_t vocab_size, int32_t bos) {
     kv_shard_writer_free(writer);
 }
 
+void make_text(const char *path, int64_t n, uint64_t seed) {
+    const kv_shard_info info = {
+        .tokenizer = "0123456789abcdef", .vocab_size = TEST_VOCAB, .bos_id = 1, .eos_id = 2};
+    kv_shard_writer *writer;
+    assert_int_equal(kv_shard_writer_open(path, &info, &writer, NULL), KV_OK);
+    for (int64_t d = 0; d < n; d++) {
+        int32_t ids[14];
+        for (int64_t i = 0; i < 14; i++) ids[i] = (int32_t)test_below(seed, 14 * d + i, TEST_VOCAB);
+        assert_int_equal(kv_shard_writer_add(writer, ids, 14, NULL), KV_OK);
+    }
+    assert_int_equal(kv_shard_writer_finish(writer, NULL), KV_OK);
+    kv_shard_writer_free(writer);
+}
+
 static const char base_yaml[] =
     "task: lm\n"
     "output: base\n"

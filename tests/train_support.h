@@ -41,3 +41,5 @@ void assert_nothing_half_written(void);
 double metric(const char *run, int64_t step, const char *key);
 
 void make_shard(const char *path, int64_t vocab_size, int32_t bos);
+// n documents of 14 random tokens, with the same tokenizer, BOS and EOS as shard.h5.
+void make_text(const char *path, int64_t n, uint64_t seed);

@@ -158,6 +158,7 @@ static void kvp_memory(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_t
                           (double)(n_seq * config->data.seq_len);
     memory->tape += sizeof(float) * kv_predictor_floats(&kvp->shape, &kvp->aux_spec, trained) *
                     (double)(n_seq * config->data.seq_len);
+    if (config->train.steps == 0) memory->tape = 0; // the start is all there is
     if (config->predictor.init == KV_START_LEAST_SQUARES)
         memory->start = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, &known,
                                                config->data.micro_batch_size, config->data.seq_len);
