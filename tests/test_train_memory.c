@@ -53,8 +53,6 @@ static void expect_within(double within, const char *const *args) {
     assert_non_null(line);
     while (line > train_output() && line[-1] != ' ') line--;
     const double peak = strtod(line, NULL);
-    if (getenv("KV_SHOW_MEMORY"))
-        print_message("%s %s: estimated %g GB, took %g\n", args[0], n > 1 ? args[n - 1] : "", estimate, peak);
     if (is_measurable() && fabs(estimate - peak) > within * peak)
         fail_msg("%s %s: estimated %g GB, took %g", args[0], n > 1 ? args[n - 1] : "", estimate, peak);
 }
@@ -113,24 +111,18 @@ static const char big_separate[] = "task: kvp\n"
 
 static void test_large_models(void **state) {
     (void)state;
-    make_shard("smol.h5", 49152, 1);
     put_file("big_base.yaml", big_base);
     put_file("big_kvp.yaml", big_kvp);
     train_expect(0, ARGS("big_base.yaml"));
     train_expect(0, ARGS("big_base.yaml", "-o", "big_aux", "-s", "model.n_layers=2"));
     expect_within(0.15, ARGS("big_base.yaml", "-o", "big_lm", "-s", "train.steps=1"));
     expect_within(0.15, ARGS("big_base.yaml", "-o", "big_lm", "-s", "train.steps=1", "-s", AGAIN));
-    expect_within(0.15, ARGS("big_kvp.yaml"));
     expect_within(0.15, ARGS("big_kvp.yaml", "-s", "loss.kl=1", "-s", AGAIN));
     expect_within(0.15, ARGS("big_kvp.yaml", "-s", "freeze_aux=true", "-s", "frozen_dtype=bf16"));
     put_file("big_separate.yaml", big_separate);
     expect_within(0.15, ARGS("big_separate.yaml", "-s", AGAIN));
     expect_within(0.15, ARGS("big_kvp.yaml", "-s", "train.steps=0", "-s", "freeze_aux=true", "-s",
                              "predictor.init=least_squares", "-s", "predictor.least_squares_tokens=1000"));
-    // A random model is there as a whole before it is narrowed.
-    expect_within(0.15, ARGS("big_kvp.yaml", "-s", "base=random:smollm2-135m", "-s", "data.train=smol.h5",
-                             "-s", "frozen_dtype=bf16", "-s", "loss={base: 0, aux: 0}", "-s",
-                             "freeze_aux=true", "-s", "train.steps=0"));
 }
 
 // Published shapes cost nothing when a run is refused, and --dry-run only says it.
