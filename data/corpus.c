@@ -84,7 +84,7 @@ static kv_status read_index(const char *dir, const kv_json_file *index, kv_corpu
     const json_t *shards = json_object_get(index->root, "shards");
     const size_t n = json_array_size(shards);
     if (n < 1 || n > KV_CORPUS_MAX_SHARDS)
-        return kv_json_wrong(index, "shards", -1, "a list of 1 to 1000000 shards", err);
+        return kv_json_wrong(index, "shards", -1, "a list of 1 to 100000 shards", err);
     status = make_room(corpus, (int64_t)n, err);
     for (size_t i = 0; !status && i < n; i++) {
         const json_t *entry = json_array_get(shards, i);

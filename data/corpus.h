@@ -12,7 +12,7 @@
 #include <limits.h>
 
 #define KV_CORPUS_INDEX "index.json"
-enum { KV_CORPUS_MAX_SHARDS = 1000000 };
+enum { KV_CORPUS_MAX_SHARDS = 100000 };
 
 typedef struct kv_corpus_shard {
     char *path;

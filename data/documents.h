@@ -1,23 +1,61 @@
 // Text files as a stream of documents, whatever their size; gzip is read transparently.
 //
-// NAME.jsonl or NAME.json (also with .gz): JSON lines, one document a line, its text under the key "text".
-// Any other name: plain text, documents separated by blank lines; every line keeps its newline.
+// JSON lines: one object a line, its text under a key. Plain text: documents separated by blank lines; every
+// line keeps its newline. Which of the two, a file's name says unless the caller does: NAME.jsonl, NAME.json
+// and NAME.ndjson (also with .gz) are JSON lines, any other is plain.
 #pragma once
 
 #include "core/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef struct kv_documents kv_documents;
 
-// On failure *documents is NULL. Close with kv_documents_close (accepts NULL).
+typedef enum kv_text_format { KV_TEXT_BY_NAME, KV_TEXT_PLAIN, KV_TEXT_JSONL } kv_text_format;
+
+typedef struct kv_documents_options {
+    kv_text_format format;
+    const char
+        *text_key; // borrowed, NULL: "text". "a.b" is the key of that name or, if there is none, b within a
+} kv_documents_options;
+
+// Whether a file of that name is taken for JSON lines.
+bool kv_documents_named_json(const char *path);
+
+// path: a file, a named pipe, or "-", standard input. On failure *documents is NULL. Close with
+// kv_documents_close (accepts NULL). The second takes the name's word and the key "text".
+kv_status kv_documents_open_as(const char *path, const kv_documents_options *options,
+                               kv_documents **documents, kv_error *err);
 kv_status kv_documents_open(const char *path, kv_documents **documents, kv_error *err);
 void kv_documents_close(kv_documents *documents);
 
-// The next document; *text is NULL at the end. It stays valid until the next call. Errors name file and line.
+typedef struct kv_document {
+    const char *text; // NULL at the end, and when it is bad
+    size_t length;
+    int64_t line;    // its first
+    const char *bad; // why a line holds no text
+} kv_document;
+
+// The next document, valid until the next call. Files that cannot be read to their end (damaged or cut gzip)
+// are errors; a line that is not as expected is a document that is bad.
+kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_error *err);
+// The same where a bad line is an error, naming file and line; *text is NULL at the end.
 kv_status kv_documents_next(kv_documents *documents, const char **text, size_t *length, kv_error *err);
 
-// Bytes of the file read so far and in all (compressed ones, for a .gz), for showing progress.
+// A place between two documents: bytes (uncompressed) and lines in front of it.
+typedef struct kv_documents_place {
+    int64_t byte, line;
+} kv_documents_place;
+
+// Behind the document that was read last.
+kv_documents_place kv_documents_tell(const kv_documents *documents);
+// Moves on towards a place told by another reader of the same file; *there when it is reached. Through gzip
+// one has to read, and each call does so for a fraction of a second: call again until there.
+kv_status kv_documents_seek(kv_documents *documents, kv_documents_place place, bool *there, kv_error *err);
+
+// Bytes of the file read so far and in all (compressed ones, for a .gz), for showing progress; in all 0 where
+// that is not known.
 int64_t kv_documents_position(const kv_documents *documents);
 int64_t kv_documents_size(const kv_documents *documents);

@@ -25,7 +25,7 @@ static const char doc[] =
     "  atlas      build the fact corpus from the ISO code lists\n"
     "  snippets   make up small Python tasks in HumanEval's format\n"
     "  tokenizer  train a SentencePiece tokenizer\n"
-    "  tokenize   turn text into a token shard for kvtrain\n"
+    "  tokenize   turn text into token shards for kvtrain\n"
     "  cache      keep what frozen models make of a corpus, for kvtrain\n"
     "  inspect    describe any file the programs read or write\n"
     "  encode     text to token ids\n"
@@ -34,7 +34,8 @@ static const char doc[] =
     "From nothing to something kvtrain can read:\n"
     "  kvdata atlas --out atlas\n"
     "  kvdata tokenizer --input atlas/train.jsonl --vocab-size 1024 --out atlas/tokenizer\n"
-    "  kvdata tokenize --tokenizer atlas/tokenizer.model --out atlas/train.h5 atlas/train.jsonl\n"
+    "  kvdata tokenize --min-chars 0 --min-tokens 0 --tokenizer atlas/tokenizer.model --out atlas/train.h5 "
+    "atlas/train.jsonl\n"
     "\n"
     "kvdata COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 wrong usage.";
 

@@ -44,7 +44,7 @@ prepare() {
     # Without BOS and EOS, on whose ids the families do not agree.
     spm_train --input="$dir/atlas/train.jsonl" --model_prefix="$dir/tokenizer" --model_type=bpe --vocab_size=512 \
       --byte_fallback --bos_id=-1 --eos_id=-1
-    "$build/data/kvdata" tokenize --tokenizer "$dir/tokenizer.model" --out "$dir/text.h5" "$dir/atlas/train.jsonl"
+    "$build/data/kvdata" tokenize --min-chars 0 --min-tokens 0 --tokenizer "$dir/tokenizer.model" --out "$dir/text.h5" "$dir/atlas/train.jsonl"
   } >"$dir/log" 2>&1 || {
     cat "$dir/log" >&2
     exit 1

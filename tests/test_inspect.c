@@ -46,8 +46,17 @@ static int set_up(void **state) {
     snprintf(options, sizeof options, "suppressions=%s:print_suppressions=0", in_dir("leaks"));
     test_write_text(in_dir("leaks"), "leak:libhdf5\n");
     setenv("LSAN_OPTIONS", options, 1);
-    const char *const tokenize[] = {
-        "tokenize", "-t", in_dir("tokenizer.model"), "-o", in_dir("train.h5"), in_dir("train.jsonl"), NULL};
+    const char *const tokenize[] = {"tokenize",
+                                    "-c",
+                                    "0",
+                                    "-m",
+                                    "0",
+                                    "-t",
+                                    in_dir("tokenizer.model"),
+                                    "-o",
+                                    in_dir("train.h5"),
+                                    in_dir("train.jsonl"),
+                                    NULL};
     if (run("KVDATA", tokenize)) fail_msg("%s", err);
     FILE *file = fopen(in_dir("lm.yaml"), "w");
     fprintf(
@@ -365,7 +374,7 @@ static void any_hdf5_file(void **state) {
     assert_int_equal(kv_h5_create(in_dir("cache.h5"), &file, NULL), KV_OK);
     kv_h5_write(file, "layers/0/keys", H5T_NATIVE_FLOAT, values, 2, shape, NULL);
     kv_h5_write(file, "ids", H5T_NATIVE_INT32, whole_numbers, 1, &n, NULL);
-    kv_h5_set_string(file, "/", "format", "kv-cache", NULL);
+    kv_h5_set_string(file, "/", "format", "kv-other", NULL);
     kv_h5_set_string(file, "layers", "base", "two\nlines", NULL);
     kv_h5_set_f64(file, "layers/0", "scale", 0.5, NULL);
     kv_h5_set_i64(file, "layers/0/keys", "layer", 7, NULL);
@@ -380,7 +389,7 @@ static void any_hdf5_file(void **state) {
     H5Awrite(attribute, H5T_NATIVE_DOUBLE, reals);
     H5Aclose(attribute), H5Dclose(ids), H5Sclose(space);
     H5Fclose(file);
-    expect(in_dir("cache.h5"), "HDF5 file ", "@format = \"kv-cache\"", "layers/\n    @base = \"two\\nlines\"",
+    expect(in_dir("cache.h5"), "HDF5 file ", "@format = \"kv-other\"", "layers/\n    @base = \"two\\nlines\"",
            "@scale = 0.5", "layers/0/keys                            float32 [2, 3]\n    @layer = 7",
            "int32 [6]", "xxxx...\"", "@curve = 0.25, 1, 0, 0, 0, 0, 0, 0, ... 20 in all");
     json_t *root = facts(in_dir("cache.h5")), *object;

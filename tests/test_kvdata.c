@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zlib.h>
 
 static char dir[64];
 static char out[1 << 16], err[1 << 16];
@@ -49,8 +50,8 @@ static const char *in_dir(const char *name) {
 }
 
 static void make_shard(const char *name) {
-    int status =
-        kvdata("tokenize", "-t", in_dir("tokenizer.model"), "-o", in_dir(name), in_dir("train.jsonl"));
+    int status = kvdata("tokenize", "-c", "0", "-m", "0", "-t", in_dir("tokenizer.model"), "-o", in_dir(name),
+                        in_dir("train.jsonl"));
     if (status) fail_msg("%s", err);
 }
 
@@ -104,7 +105,7 @@ static void from_nothing_to_a_shard(void **state) {
     assert_non_null(strstr(out, "\nall "));
     assert_int_equal(kvdata("tokenizer", "-i", text, "-v", "512", "-o", in_dir("corpus/tokenizer")), 0);
     assert_non_null(strstr(out, "512 pieces"));
-    assert_int_equal(kvdata("tokenize", "-t", model, "-o", shard, text), 0);
+    assert_int_equal(kvdata("tokenize", "-c", "0", "-m", "0", "-t", model, "-o", shard, text), 0);
     assert_non_null(strstr(out, "documents        500\n"));
     assert_int_equal(kvdata("inspect", shard), 0);
     assert_non_null(strstr(out, "documents    500,"));
@@ -119,13 +120,13 @@ static void short_documents_are_dropped(void **state) {
     const char *text = in_dir("some.txt"), *shard = in_dir("some.h5"), *model = in_dir("tokenizer.model");
     // 10 characters in 12 bytes, 20 characters, one word.
     test_write_text(text, "\xC3\xA9\xC3\xA9 456789\n\n0123456789012345678\n\nWhich\n");
-    assert_int_equal(kvdata("tokenize", "-t", model, "-c", "11", "-o", shard, text), 0);
+    assert_int_equal(kvdata("tokenize", "-t", model, "-c", "11", "-m", "0", "-o", shard, text), 0);
     assert_non_null(strstr(out, "documents        1\n"));
     assert_non_null(strstr(out, "2 too short, 0 of too few tokens"));
-    assert_int_equal(kvdata("tokenize", "-t", model, "-m", "19", "-o", shard, text), 0);
+    assert_int_equal(kvdata("tokenize", "-t", model, "-c", "0", "-m", "19", "-o", shard, text), 0);
     assert_non_null(strstr(out, "0 too short, 2 of too few tokens"));
     assert_int_equal(kvdata("tokenize", "-t", model, "-c", "1000", "-o", in_dir("none.h5"), text), 1);
-    assert_non_null(strstr(err, "no document is left to write (3 too short"));
+    assert_non_null(strstr(err, "no document is left to write: 3 of fewer than 1000 characters"));
     assert_int_equal(access(in_dir("none.h5"), F_OK), -1);
 }
 
@@ -179,22 +180,26 @@ static void missing_files(void **state) {
     assert_int_equal(test_dir_count(dir), before);
 }
 
-// The first file can be read, the second cannot: no shard of the first alone.
-static void a_bad_line_leaves_no_shard(void **state) {
+// The first file can be read, the second only in part: no shard of that much.
+static void cut_gzip_leaves_no_shard(void **state) {
     (void)state;
-    const char *bad = in_dir("bad.jsonl"), *shard = in_dir("half/a.h5");
-    test_write_text(bad, "{\"text\": \"fine\"}\nnot JSON\n");
-    assert_int_equal(
-        kvdata("tokenize", "-t", in_dir("tokenizer.model"), "-o", shard, in_dir("train.jsonl"), bad), 1);
-    assert_non_null(strstr(err, "bad.jsonl:2: not valid JSON"));
+    const char *bad = in_dir("cut.jsonl.gz"), *shard = in_dir("half/a.h5");
+    gzFile file = gzopen(bad, "wb");
+    for (int i = 0; i < 1000; i++) gzprintf(file, "{\"text\": \"number %d\"}\n", i * 7919);
+    gzclose(file);
+    assert_int_equal(truncate(bad, 2000), 0);
+    assert_int_equal(kvdata("tokenize", "-c0", "-m0", "-t", in_dir("tokenizer.model"), "-o", shard,
+                            in_dir("train.jsonl"), bad),
+                     1);
+    assert_non_null(strstr(err, "cut.jsonl.gz: the gzip data ends too early"));
     assert_int_equal(test_dir_count(in_dir("half")), 0);
 }
 
 static void a_full_disk_leaves_nothing(void **state) {
     (void)state;
     const char *full = in_dir("full"), *model = in_dir("tokenizer.model"), *text = in_dir("train.jsonl");
-    const char *const runs[][8] = {
-        {"tokenize", "-t", model, "-o", in_dir("full/a.h5"), text, NULL},
+    const char *const runs[][10] = {
+        {"tokenize", "-c0", "-m0", "-t", model, "-o", in_dir("full/a.h5"), text, NULL},
         {"tokenizer", "-i", text, "-v", "400", "-o", in_dir("full/b"), NULL},
         {"atlas", "-o", full, NULL},
     };
@@ -222,8 +227,8 @@ static void an_interrupted_run_leaves_nothing(void **state) {
         assert_true(child >= 0);
         if (child == 0) {
             if (!freopen("/dev/null", "w", stderr)) _exit(126);
-            execl(getenv("KVDATA"), "kvdata", "tokenize", "-t", in_dir("tokenizer.model"), "-o", shard, text,
-                  NULL);
+            execl(getenv("KVDATA"), "kvdata", "tokenize", "-c0", "-m0", "-t", in_dir("tokenizer.model"), "-o",
+                  shard, text, NULL);
             _exit(127);
         }
         for (int wait = 0; wait < 5000 && test_dir_count(stopped) < 1; wait++) usleep(1000);
@@ -251,7 +256,7 @@ static void an_output_that_cannot_be_written(void **state) {
 static void an_old_shard_survives_a_failed_run(void **state) {
     (void)state;
     const char *text = in_dir("train.jsonl"), *shard = in_dir("keep.h5"), *model = in_dir("tokenizer.model");
-    const char *const again[] = {"tokenize", "-t", model, "-o", shard, text, text, NULL};
+    const char *const again[] = {"tokenize", "-c0", "-m0", "-t", model, "-o", shard, text, text, NULL};
     make_shard("keep.h5");
     assert_int_equal(kvdata_within(3000, again), 1);
     assert_int_equal(kvdata("inspect", shard), 0);
@@ -293,7 +298,7 @@ int main(void) {
         cmocka_unit_test(there_and_back),
         cmocka_unit_test(progress_is_plain_lines_off_a_terminal),
         cmocka_unit_test(missing_files),
-        cmocka_unit_test(a_bad_line_leaves_no_shard),
+        cmocka_unit_test(cut_gzip_leaves_no_shard),
         cmocka_unit_test(a_full_disk_leaves_nothing),
         cmocka_unit_test(an_interrupted_run_leaves_nothing),
         cmocka_unit_test(an_output_that_cannot_be_written),

@@ -126,6 +126,8 @@ static void test_bad_predictors(void **state) {
         train_refuse("key `predictor.keep`: found 0.3, expected 0.25, 0.5 or 0.75",
                      ARGS("own.yaml", "-s", keep));
     }
+    train_refuse("key `predictor.keep`: found 0.3, expected 0.25, 0.5 or 0.75",
+                 ARGS("kvp.yaml", "-s", "predictor={mapping: reversed, keep: 0.3}"));
     train_refuse("key `predictor.keep`: found a key without effect, expected it only without aux",
                  ARGS("kvp.yaml", "-s", "predictor={mapping: uniform, keep: 0.5}"));
     train_refuse("key `predictor.keep`: found a key without effect, expected it only",

@@ -1,5 +1,6 @@
 // What kvtrain says about the memory of a run: as much as it then takes, and no when that is too much.
 #include "tests/train_support.h"
+#include "train/tape_memory.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -125,6 +126,37 @@ static void test_large_models(void **state) {
                              "predictor.init=least_squares", "-s", "predictor.least_squares_tokens=1000"));
 }
 
+// A pass over held-out text takes less than a step, as a rule; where a step needs little of the models, it is
+// what counts.
+static void test_validation(void **state) {
+    (void)state;
+    expect_estimate(ARGS("large.yaml", "-o", "large_held", "-s", "data.validation=shard.h5"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "data.validation=shard.h5", "-s", "data.batch_size=16"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "data.validation=shard.h5", "-s", "freeze_aux=true", "-s",
+                         "loss={base: 0, consistency: 1}", "-s", "data.batch_size=13"));
+}
+
+// One base layer of 8 from aux layers of 4 and 6, in doubles: with n inputs (and the column of ones) the sums
+// are n² + (n + 1)·8, twice; solving takes n·(n + 8), of rank 3 also 8² + 3·n; a batch is widened to rows ×
+// max(n, 8), twice.
+static void test_normal_equations_of_kinds(void **state) {
+    (void)state;
+    enum { ROWS = 2 * 5 };
+    kv_model_spec base = {.vocab_size = 9, .model_dim = 8, .head_dim = 2, .n_layers = 1}, aux = base;
+    base.layers[0] = (kv_layer_spec){.n_heads = 4, .n_kv_heads = 4, .ffn_dim = 8};
+    aux.n_layers = 2;
+    aux.layers[0] = (kv_layer_spec){.n_heads = 2, .n_kv_heads = 2, .ffn_dim = 8};
+    aux.layers[1] = (kv_layer_spec){.n_heads = 3, .n_kv_heads = 3, .ffn_dim = 8};
+    kv_predictor one = {.n_base_layers = 1, .n_aux_layers = 2}, two = one, low = one;
+    two.kind.aux_layers = 2, low.kind.rank = 3;
+    const kv_kvp_known nothing = {0};
+    const double bytes = kv_least_squares_bytes(&base, &aux, &one, &nothing, 2, 5);
+    const double more = 2 * (121 + 12 * 8 - 25 - 6 * 8) + 11 * 19 - 5 * 13 + 2 * ROWS * (11 - 8);
+    assert_float_equal(kv_least_squares_bytes(&base, &aux, &two, &nothing, 2, 5) - bytes, 8 * more, 0);
+    assert_float_equal(kv_least_squares_bytes(&base, &aux, &low, &nothing, 2, 5) - bytes, 8 * (64 + 3 * 5),
+                       0);
+}
+
 // Published shapes cost nothing when a run is refused, and --dry-run only says it.
 static void test_refusal(void **state) {
     (void)state;
@@ -164,6 +196,8 @@ int main(void) {
         cmocka_unit_test(test_language_model),
         cmocka_unit_test(test_predictors),
         cmocka_unit_test(test_large_models),
+        cmocka_unit_test(test_validation),
+        cmocka_unit_test(test_normal_equations_of_kinds),
         cmocka_unit_test(test_refusal),
     };
     return cmocka_run_group_tests(tests, train_setup, train_teardown);
