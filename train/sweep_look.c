@@ -33,7 +33,8 @@ static double seconds_of(const char *run) {
 static void plan(const kv_train_session *s, kv_sweep_look *look) {
     const kv_data_config *d = &s->config->data;
     kv_memory_need need;
-    kv_memory_estimate(s->task, d->micro_batch_size, s->config->freeze_aux, &need);
+    const kv_memory_choice choice = kv_memory_chosen(s->config);
+    kv_memory_estimate(s->task, &choice, &need);
     const double step = (double)s->task->ops->flops(s->task, d->micro_batch_size, d->seq_len) *
                         (double)(d->batch_size / d->micro_batch_size);
     look->known = true;
