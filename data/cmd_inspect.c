@@ -8,7 +8,7 @@
 static const char doc[] =
     "Describes whatever PATH is, by its content: anything the programs read or write.\v"
     "Directories: a checkpoint (Hugging Face layout), a predictor, a tokenizer, a run of kvtrain or one of its "
-    "checkpoints, what kveval left, frozen caches. Names such as random:openelm-1.1b stand for the published shapes.\n"
+    "checkpoints, what kveval left, a corpus of tokens, frozen caches. Names such as random:openelm-1.1b stand for the published shapes.\n"
     "Files: token shards, results.h5 and any other HDF5 file; safetensors, their index, config.json; "
     "tokenizer.model, tokenizer.json; configs of kvtrain and kveval; metrics.jsonl, samples; TriviaQA, HumanEval "
     "and multiple-choice files; JSON lines and plain text, also with gzip.\n"
@@ -20,7 +20,7 @@ static const char doc[] =
     "Example: kvdata inspect runs/atlas/ours_a1";
 
 static const struct argp_option option_list[] = {
-    {"documents", 'd', "N", 0, "also show the first N documents of a token shard or a text", 0},
+    {"documents", 'd', "N", 0, "also show the first N documents of a token shard, a corpus or a text", 0},
     {"tokenizer", 't', "FILE", 0, "show a shard's documents as text", 0},
     {"json", 'j', NULL, 0, "print the facts as one JSON object", 0},
     {"hash", 'H', NULL, 0, "also the fingerprint of a checkpoint, for which all its weights are read", 0},
@@ -45,9 +45,9 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 
 // What stands earlier is asked first: what can be told for certain before what could be many things.
 static const inspect_kind *const kinds[] = {
-    inspect_cache_kinds,     inspect_hdf5_kinds,      inspect_weights_kinds,
-    inspect_tokenizer_kinds, inspect_run_kinds,       inspect_checkpoint_kinds,
-    inspect_predictor_kinds, inspect_benchmark_kinds, inspect_text_kinds,
+    inspect_cache_kinds,  inspect_hdf5_kinds,       inspect_weights_kinds,   inspect_tokenizer_kinds,
+    inspect_run_kinds,    inspect_checkpoint_kinds, inspect_predictor_kinds, inspect_benchmark_kinds,
+    inspect_corpus_kinds, inspect_text_kinds,
 };
 
 // "50 4b 03 04 (\"PK..\"), a ZIP archive"
@@ -91,7 +91,7 @@ static kv_status unknown(const inspect_subject *s, kv_error *err) {
         return kv_fail(
             err, KV_ERR_FORMAT,
             "%s: nothing in this directory is known: expected a checkpoint (config.json), a predictor "
-            "(predictor.json, predictor.safetensors), a tokenizer, a run of kvtrain (config.yaml) or "
+            "(predictor.json, predictor.safetensors), a tokenizer, a corpus (index.json), a run of kvtrain (config.yaml) or "
             "of kveval (results.h5)",
             s->path);
     describe_beginning(s, beginning, sizeof beginning);

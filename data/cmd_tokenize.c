@@ -314,7 +314,9 @@ static kv_status tokenize(struct job *job, kv_error *err) {
             tokenize_sink_open(options, &job->files, job->tokenizer, &job->sink, &begin, &job->counts, err);
     if (status) return status;
     job->reader = (tokenize_reader){.files = &job->files, .options = options->text};
-    kv_progress_begin(&job->progress, stderr, options->n_inputs == 1 ? options->inputs[0] : "tokenize",
+    kv_progress_begin(&job->progress, stderr,
+                      options->n_inputs == 1 && strcmp(options->inputs[0], "-") != 0 ? options->inputs[0]
+                                                                                     : "tokenize",
                       total_bytes(&job->files));
     status = go_on(job, begin, err);
     if (!status) status = run_threads(job, err);

@@ -104,7 +104,10 @@ static void draw_bar(const kv_progress *progress, int64_t done, const char *note
     double fraction = fraction_done(progress, done);
     char bar[bar_width + 1] = "", left[32] = "?", line[512];
     for (int i = 0; i < bar_width; i++) bar[i] = i < (int)(fraction * bar_width) ? '#' : '-';
-    if (fraction > 0) kv_duration((now - progress->started) * (1 - fraction) / fraction, left);
+    if (progress->left > 0)
+        kv_duration(progress->left, left);
+    else if (fraction > 0)
+        kv_duration((now - progress->started) * (1 - fraction) / fraction, left);
     snprintf(line, sizeof line, "%s [%s] %3.0f %%  %s left  %s", progress->title, bar, 100 * fraction, left,
              note ? note : "");
     fprintf(progress->stream, "\r\033[K%.*s", terminal_width(progress->stream), line);

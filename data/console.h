@@ -26,6 +26,7 @@ typedef struct kv_progress {
     const char *title;
     int64_t total, last_shown;
     double started, last_time;
+    double left; // seconds, by whoever knows better than by proportion; 0: nobody does
 } kv_progress;
 
 void kv_progress_begin(kv_progress *progress, FILE *stream, const char *title, int64_t total);

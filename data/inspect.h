@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/status.h"
+#include "data/shard.h"
 
 #include <jansson.h>
 #include <limits.h>
@@ -95,7 +96,8 @@ extern const inspect_kind inspect_cache_kinds[];     // directories of frozen ca
 extern const inspect_kind inspect_hdf5_kinds[];      // token shards, results.h5, optimiser state, any other
 extern const inspect_kind inspect_run_kinds[];       // what kvtrain and kveval write, and their configs
 extern const inspect_kind inspect_benchmark_kinds[]; // questions and problems
-extern const inspect_kind inspect_text_kinds[];      // texts, tables, pictures
+extern const inspect_kind inspect_corpus_kinds[];
+extern const inspect_kind inspect_text_kinds[]; // texts, tables, pictures
 
 // Parts of what others describe. `dir` holds a tokenizer; table_rows: of the model beside it, 0: none.
 kv_status inspect_tokenizer_in(const char *dir, int64_t table_rows, inspect_report *report, kv_error *err);
@@ -103,5 +105,7 @@ kv_status inspect_tokenizer_in(const char *dir, int64_t table_rows, inspect_repo
 kv_status inspect_weights_in(const char *dir, inspect_report *report, kv_error *err);
 // A cache-NNNNN.h5.
 kv_status inspect_cache(const char *path, inspect_report *report, kv_error *err);
+// The first options->n_documents of a shard, on standard output; nothing in JSON.
+kv_status inspect_documents(const inspect_options *options, const kv_shard *shard, kv_error *err);
 // A results.h5.
 kv_status inspect_results(const char *path, inspect_report *report, kv_error *err);

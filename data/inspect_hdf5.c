@@ -33,7 +33,7 @@ static kv_status show_text(const kv_tokenizer *tokenizer, const int32_t *ids, in
     return status;
 }
 
-static kv_status show_documents(const inspect_options *options, const kv_shard *shard, kv_error *err) {
+kv_status inspect_documents(const inspect_options *options, const kv_shard *shard, kv_error *err) {
     kv_tokenizer *tokenizer = NULL;
     kv_status status = KV_OK;
     if (options->tokenizer) status = kv_tokenizer_open(options->tokenizer, &tokenizer, err);
@@ -79,8 +79,9 @@ static kv_status describe_shard(const inspect_subject *s, inspect_report *report
     inspect_value(report, "bos", json_integer(info->bos_id));
     inspect_value(report, "eos", json_integer(info->eos_id));
     inspect_fact(report, "tokenizer", json_string(info->tokenizer), "%s", info->tokenizer);
+    inspect_fact(report, "hash", json_string(shard->hash), "%s", shard->hash);
     inspect_fact(report, "source", json_string(info->source), "%s", inspect_short(info->source, 200, shown));
-    status = show_documents(s->options, shard, err);
+    status = inspect_documents(s->options, shard, err);
     kv_shard_free(shard);
     return status;
 }

@@ -276,6 +276,25 @@ static kv_status describe_state(const inspect_subject *s, inspect_report *report
     return KV_OK;
 }
 
+static bool is_stopped(const inspect_subject *s) {
+    return has_key(s->json, "step") && has_key(s->json, "interrupted") && has_key(s->json, "message");
+}
+
+static kv_status describe_stopped(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    (void)err;
+    const json_int_t step = json_integer_value(json_object_get(s->json, "step"));
+    const bool interrupted = json_is_true(json_object_get(s->json, "interrupted"));
+    const char *message = json_string_value(json_object_get(s->json, "message"));
+    char shown[INSPECT_SHORT];
+    inspect_title(report, "why a run stopped", s->path);
+    inspect_fact(report, "interrupted", json_boolean(interrupted), "%s",
+                 interrupted ? "yes" : "no, it failed");
+    inspect_fact(report, "step", json_integer(step), "%" JSON_INTEGER_FORMAT, step);
+    inspect_fact(report, "message", json_string(message ? message : ""), "%s",
+                 inspect_short(message ? message : "", 390, shown));
+    return KV_OK;
+}
+
 static void report_contents(const char *dir, const char *label, inspect_report *report) {
     static const char *const names[] = {"model", "aux", "predictor", "optimizer.h5"};
     char text[64] = "", path[PATH_MAX];
@@ -390,6 +409,7 @@ const inspect_kind inspect_run_kinds[] = {
     {is_training_checkpoint, describe_training_checkpoint},
     {is_evaluation, describe_evaluation},
     {is_state, describe_state},
+    {is_stopped, describe_stopped},
     {is_metrics, describe_metrics},
     {is_journal, describe_journal},
     {is_config, describe_config},

@@ -8,10 +8,43 @@
 
 // Rows that the histograms' range is taken from; what infer/ reads at once, too.
 enum { SAMPLE_ROWS = 8, BATCH_TOKENS = 4096 };
-static const double span = 6; // half a histogram's range, in mean absolute errors
+static const double within = 0.995; // share of the sample's errors that a histogram's range holds
 
 int64_t kv_analysis_work(const kv_analysis_text *text) {
     return text->sequences + (text->sequences < SAMPLE_ROWS ? text->sequences : SAMPLE_ROWS);
+}
+
+// ---- The range of a histogram --------------------------------------------------------------------------
+
+// Sizes of errors are counted by their float32's exponent and the first 6 bits behind it: whatever they turn
+// out to be, a quantile is then known to a 64th of an octave, from counts that need no order and no room for
+// the errors themselves.
+enum { SIZE_SHIFT = 17, N_SIZES = 1 << (31 - SIZE_SHIFT) };
+
+static int64_t size_of(double error) {
+    const float absolute = fabsf((float)error);
+    uint32_t bits;
+    memcpy(&bits, &absolute, sizeof bits);
+    return bits >> SIZE_SHIFT;
+}
+
+// What all errors of this size are below.
+static double size_limit(int64_t size) {
+    const uint32_t bits = (uint32_t)(size + 1) << SIZE_SHIFT;
+    float limit;
+    memcpy(&limit, &bits, sizeof limit);
+    return limit;
+}
+
+// 0: nothing was counted, or hardly anything but zeros.
+static double quantile(const int64_t *sizes, double share) {
+    int64_t total = 0, below = 0;
+    for (int64_t i = 0; i < N_SIZES; i++) total += sizes[i];
+    for (int64_t i = 0; total > 0 && i < N_SIZES; i++) {
+        below += sizes[i];
+        if ((double)below >= share * (double)total) return i > 0 ? size_limit(i) : 0;
+    }
+    return 0;
 }
 
 // ---- Sums ----------------------------------------------------------------------------------------------
@@ -22,7 +55,8 @@ struct sums {
     double *first;         // [n_features] the first token's, which sums of squares are taken about
     double *sum, *squares; // [n_features] of true - first
     double residual;       // Σ error²
-    double sample_error, sample_magnitude;
+    int64_t *sizes;        // [N_SIZES] how many errors of the sample are of each size
+    double sample_magnitude;
     int64_t n_tokens, n_sampled;
 };
 
@@ -32,7 +66,7 @@ static double mean_of(double sum, int64_t n_tokens, const struct sums *s) {
 
 // Symmetric, and of some width even where there is no error, or none that is a number.
 static void set_edges(const struct sums *s, double *edges, int64_t bins) {
-    double half = span * mean_of(s->sample_error, s->n_sampled, s);
+    double half = quantile(s->sizes, within);
     if (!(half > 0 && isfinite(half))) half = mean_of(s->sample_magnitude, s->n_sampled, s);
     if (!(half > 0 && isfinite(half))) half = 1;
     for (int64_t j = 0; j <= bins; j++) edges[j] = half * (double)(2 * j - bins) / (double)bins;
@@ -46,7 +80,8 @@ static void count(double error, const double *edges, int64_t bins, double *histo
 
 static void add_sample(struct sums *s, const kv_tensor *truth, const kv_tensor *predicted) {
     for (int64_t i = 0; i < truth->rows * truth->cols; i++) {
-        s->sample_error += fabs((double)predicted->data[i] - (double)truth->data[i]);
+        const double error = (double)predicted->data[i] - (double)truth->data[i];
+        if (isfinite((float)error)) s->sizes[size_of(error)]++;
         s->sample_magnitude += fabs((double)truth->data[i]);
     }
     s->n_sampled += truth->rows;
@@ -209,7 +244,8 @@ static kv_status prepare(struct measuring *m, kv_error *err) {
         struct sums *s = &m->sums[i];
         s->n_features = kv_spec_kv_dim(spec, i % m->n_layers);
         s->first = calloc(3 * (size_t)s->n_features, sizeof *s->first);
-        ok = s->first != NULL;
+        s->sizes = calloc(N_SIZES, sizeof *s->sizes);
+        ok = s->first && s->sizes;
         if (ok) s->sum = s->first + s->n_features, s->squares = s->sum + s->n_features;
     }
     if (!ok) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the errors of predicted caches");
@@ -245,7 +281,10 @@ kv_status kv_analysis_measure(const kv_system *system, const kv_analysis_text *t
     kv_status status = prepare(&m, err);
     if (status == KV_OK) status = measure(&m, err);
     if (status != KV_OK) kv_cache_errors_free(errors);
-    for (int64_t i = 0; m.sums && i < 2 * m.n_layers; i++) free(m.sums[i].first);
+    for (int64_t i = 0; m.sums && i < 2 * m.n_layers; i++) {
+        free(m.sums[i].first);
+        free(m.sums[i].sizes);
+    }
     free(m.sums);
     kv_tape_free(m.tape);
     return status;

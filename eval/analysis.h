@@ -22,12 +22,11 @@ void kv_analysis_text_free(kv_analysis_text *text);
 // Both models of `system`, which has a predictor, read the text, at_once rows at a time (0: as many as make
 // some 4096 tokens); *errors is made by this call (sizes as `analysis` has them) and the caller's to free.
 //
-// Two passes: a short one over the first 8 rows for the range of each layer's histogram, 6 times the mean
-// |error| there to either side (for errors like Laplace's that leaves 0.25 % beyond it, for normal ones two
-// in a million), and one over all. Sums are in double precision and in the order of the text, whatever number
-// of threads or rows at once; the models' own arithmetic may round differently. `progress` (may be NULL) is
-// shown in rows, sequences + min(8, sequences) in all. KV_ERR_INTERRUPTED on a signal to stop, obeyed between
-// batches.
+// Two passes: a short one over the first 8 rows for the range of each layer's histogram, to either side what
+// 99.5 % of the |errors| there stay below (to a 64th of an octave), and one over all. Sums are in double
+// precision and in the order of the text, whatever number of threads or rows at once; the models' own
+// arithmetic may round differently. `progress` (may be NULL) is shown in rows, sequences + min(8, sequences)
+// in all. KV_ERR_INTERRUPTED on a signal to stop, obeyed between batches.
 kv_status kv_analysis_measure(const kv_system *system, const kv_analysis_text *text, int64_t at_once,
                               const kv_analysis *analysis, kv_progress *progress, kv_cache_errors *errors,
                               kv_error *err);

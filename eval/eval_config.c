@@ -83,10 +83,15 @@ static const cyaml_schema_value_t task_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, kv_eval_task, task_fields),
 };
 
+static const cyaml_strval_t dtypes[] = {
+    {"stored", KV_FROZEN_STORED}, {"f32", KV_FROZEN_F32}, {"bf16", KV_FROZEN_BF16}, {"f16", KV_FROZEN_F16}};
+
 static const cyaml_schema_field_t config_fields[] = {
     TEXT("output", kv_eval_config, output),
     TEXT("tokenizer", kv_eval_config, tokenizer),
     CYAML_FIELD_UINT("seed", OPTIONAL, kv_eval_config, seed),
+    CYAML_FIELD_ENUM("dtype", OPTIONAL | CYAML_FLAG_STRICT, kv_eval_config, dtype, dtypes,
+                     CYAML_ARRAY_LEN(dtypes)),
     CYAML_FIELD_INT("batch_size", OPTIONAL, kv_eval_config, batch_size),
     CYAML_FIELD_INT("bootstrap", OPTIONAL, kv_eval_config, bootstrap),
     CYAML_FIELD_SEQUENCE_COUNT("systems", POINTER, kv_eval_config, systems, n_systems, &system_schema, 1,
@@ -106,6 +111,7 @@ static const cyaml_schema_value_t config_schema = {
 // ---- Defaults ------------------------------------------------------------------------------------------
 
 static const char defaults[] = "seed: 1\n"
+                               "dtype: stored\n"
                                "batch_size: 64\n"
                                "bootstrap: 2000\n"
                                "budgets: [1.0, 0.75, 0.5, 0.35, 0.25]\n"

@@ -1,6 +1,7 @@
 // What an evaluation config says: which systems answer which tasks, and how time to first token is measured.
 #pragma once
 
+#include "data/checkpoint.h"
 #include "data/config.h"
 
 // One row of the comparison: a model alone (model), base + aux + predictor, or a model whose prompt is pruned
@@ -62,8 +63,9 @@ typedef struct kv_eval_picture {
 typedef struct kv_eval_config {
     char *output, *tokenizer;
     uint64_t seed;
-    int64_t batch_size; // units answered together
-    int64_t bootstrap;  // resamples behind an interval
+    kv_frozen_dtype dtype; // that all weights are held in
+    int64_t batch_size;    // units answered together
+    int64_t bootstrap;     // resamples behind an interval
     kv_eval_system *systems;
     unsigned n_systems;
     kv_eval_task *tasks;

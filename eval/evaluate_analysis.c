@@ -46,14 +46,19 @@ static kv_status check_pairs(const kv_evaluation *e, const kv_corpus *corpus, in
         const kv_pair pair = {.base = row->base,
                               .aux = row->aux,
                               .predictor = row->predictor,
-                              .tokenizer = e->tokenizer ? config->tokenizer : NULL,
+                              .tokenizer = config->tokenizer, // where there are no tasks, not opened yet
                               .opened = e->tokenizer,
                               .shard = config->analysis.corpus,
                               .shard_info = &corpus->info,
                               .n_tokens = seq_len,
                               .blamed = &part};
         status = kv_pair_check(&pair, err);
-        if (status != KV_OK) blame(e, part == KV_PAIR_CONTEXT ? "analysis.seq_len" : "analysis.corpus", err);
+        if (status != KV_OK)
+            blame(e,
+                  part == KV_PAIR_CONTEXT     ? "analysis.seq_len"
+                  : part == KV_PAIR_TOKENIZER ? "tokenizer"
+                                              : "analysis.corpus",
+                  err);
     }
     return status;
 }

@@ -52,13 +52,17 @@ static kv_status load_model(kv_systems *systems, const char *dir, struct kv_load
         return KV_OK;
     }
     kv_model *model = NULL;
-    kv_status status = kv_checkpoint_load(dir, &model, err);
+    char stored[17] = ""; // taken on the way where the weights change
+    const kv_frozen_dtype dtype = systems->eval->dtype;
+    kv_status status =
+        kv_checkpoint_load_frozen(dir, dtype, &model, dtype == KV_FROZEN_STORED ? NULL : stored, err);
     if (status != KV_OK) {
         free(path);
         return status;
     }
     *loaded = &systems->models[systems->n_models++];
     **loaded = (struct kv_loaded_model){.dir = path, .model = model};
+    memcpy(loaded[0]->fingerprint, stored, sizeof stored);
     return KV_OK;
 }
 
@@ -158,7 +162,10 @@ static struct kv_loaded_model *loaded_of(const kv_systems *systems, const kv_mod
 
 static uint64_t hash_model(const kv_systems *systems, const kv_model *model, uint64_t hash) {
     struct kv_loaded_model *loaded = model ? loaded_of(systems, model) : NULL;
-    return loaded ? kv_hash64(hash, fingerprint(loaded), 16) : hash;
+    if (!loaded) return hash;
+    const kv_frozen_dtype dtype = systems->eval->dtype;
+    hash = kv_hash64(hash, fingerprint(loaded), 16);
+    return dtype == KV_FROZEN_STORED ? hash : kv_hash64(hash, &dtype, sizeof dtype);
 }
 
 void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]) {

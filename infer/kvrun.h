@@ -2,6 +2,7 @@
 #pragma once
 
 #include "data/chat.h"
+#include "data/checkpoint.h"
 #include "data/tokenizer.h"
 #include "infer/engine.h"
 #include "infer/sample.h"
@@ -18,6 +19,7 @@ typedef struct kvrun_options {
     const char **stops; // [n_stops]
     size_t n_stops;
     int64_t max_tokens, context, repeats; // context 0: the models' own
+    kv_frozen_dtype dtype;                // that weights are held in
     kv_sampling sampling;
     kv_pruning pruning;
     bool compare, ids, json, chat, quiet, no_bos;
@@ -31,6 +33,7 @@ typedef struct kvrun {
     kvrun_options options;
     kv_tokenizer *tokenizer; // NULL: ids in, ids out
     kv_system system;        // what was asked for; owns its models
+    char fingerprint[17];    // of the base as it is stored; "" where nobody asks for it
     kv_chat_template chat;   // with --chat
     int32_t end;             // with --chat: what ends an answer besides what the config says; or -1
     int64_t context;         // tokens that a session may hold

@@ -94,28 +94,33 @@ static kv_status announce(const kvrun *run, const char *dir, kv_error *err) {
     return KV_OK;
 }
 
-static kv_status load_model(const kvrun *run, const char *dir, kv_model **model, kv_error *err) {
+static kv_status load_model(const kvrun *run, const char *dir, char *fingerprint, kv_model **model,
+                            kv_error *err) {
     kv_status status = announce(run, dir, err);
-    return status == KV_OK ? kv_checkpoint_load(dir, model, err) : status;
+    if (status != KV_OK) return status;
+    return kv_checkpoint_load_frozen(dir, run->options.dtype, model, fingerprint, err);
+}
+
+// A random predictor was made for no base in particular, and hashing a large one takes a while.
+static bool asks_for_fingerprint(const kvrun_options *o) {
+    return o->predictor && !kv_is_random_predictor(o->predictor);
 }
 
 static kv_status load_predictor(kvrun *run, kv_error *err) {
     const char *dir = run->options.predictor;
     kv_system *system = &run->system;
-    char fingerprint[17] = "";
     kv_status status = announce(run, dir, err);
     if (status != KV_OK) return status;
-    // A random one was made for no base in particular.
-    const bool random = kv_is_random_predictor(dir);
-    if (!random) kv_checkpoint_fingerprint(system->base, fingerprint);
-    return kv_predictor_load(dir, &system->base->spec, &system->aux->spec, random ? NULL : fingerprint, NULL,
+    return kv_predictor_load(dir, &system->base->spec, &system->aux->spec,
+                             asks_for_fingerprint(&run->options) ? run->fingerprint : NULL, NULL,
                              &system->predictor, err);
 }
 
 kv_status kvrun_load(kvrun *run, kv_error *err) {
     const kvrun_options *o = &run->options;
-    kv_status status = load_model(run, o->base, &run->system.base, err);
-    if (status == KV_OK && o->aux) status = load_model(run, o->aux, &run->system.aux, err);
+    char *fingerprint = asks_for_fingerprint(o) ? run->fingerprint : NULL;
+    kv_status status = load_model(run, o->base, fingerprint, &run->system.base, err);
+    if (status == KV_OK && o->aux) status = load_model(run, o->aux, NULL, &run->system.aux, err);
     if (status == KV_OK && o->predictor) status = load_predictor(run, err);
     if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
     if (!o->quiet && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);

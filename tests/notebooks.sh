@@ -61,7 +61,7 @@ data=runs/quickstart/data
 quietly "$kvdata" atlas --facts 60 --out $data
 quietly "$kvdata" tokenizer --input $data/train.jsonl --vocab-size 384 --out $data/tokenizer
 for split in train predictor_train held_out; do
-  quietly "$kvdata" tokenize --tokenizer $data/tokenizer.model --out $data/$split.h5 $data/$split.jsonl
+  quietly "$kvdata" tokenize --min-chars 0 --min-tokens 0 --tokenizer $data/tokenizer.model --out $data/$split.h5 $data/$split.jsonl
 done
 
 validation=(-s "data.validation=$data/held_out.h5" -s train.validate_every=5)
@@ -71,7 +71,8 @@ train() { # NAME STEPS [OPTION...]: a run of the quickstart's, made small
 }
 train base 200 -s model.n_layers=3 -s model.model_dim=48 -s model.head_dim=12 -s model.ffn_dim=96
 for name in aux_small aux_large rival_small rival_large paper_small paper_large ours_small ours_large; do
-  train "$name" 30 "${validation[@]}"
+  case $name in ours_*) fit=(-s predictor.least_squares_tokens=2000) ;; *) fit=() ;; esac
+  train "$name" 30 "${validation[@]}" "${fit[@]}"
 done
 quietly "$kveval" "$root/configs/quickstart/eval.yaml" -s analysis.sequences=8 -s ttft.repeats=3 \
   -s 'ttft.prompts=[8, 32]' -s 'ttft.batches=[8]'
@@ -98,12 +99,12 @@ set: {train.steps: 10}
 grid: {loss.consistency: [0, auto, 1]}
 arms:
   - {name: paper, train: $root/configs/quickstart/paper_large.yaml}
-  - {name: ours, train: $root/configs/quickstart/ours_large.yaml}
+  - {name: ours, train: $root/configs/quickstart/ours_large.yaml, set: {predictor.least_squares_tokens: 2000}}
 YAML
 sweep budget <<YAML
 grid: {train.steps: [10, 20]}
 arms:
-  - {name: ours, train: $root/configs/quickstart/ours_large.yaml}
+  - {name: ours, train: $root/configs/quickstart/ours_large.yaml, set: {predictor.least_squares_tokens: 2000}}
   - {name: paper, train: $root/configs/quickstart/paper_large.yaml}
   - {name: rival, train: $root/configs/quickstart/rival_large.yaml}
 YAML

@@ -92,6 +92,7 @@ void ref_model_free(ref_model *model) {
 }
 
 void ref_cache_make(const kv_model_spec *spec, int64_t n, ref_cache *cache) {
+    *cache = (ref_cache){0};
     for (int64_t i = 0; i < spec->n_layers; i++) {
         const int64_t size = n * spec->layers[i].n_kv_heads * spec->head_dim;
         cache->raw_k[i] = test_alloc(size, sizeof(double));

@@ -148,6 +148,12 @@ static void wrong_indexes(void **state) {
     put_index(index);
     refuse(dir, KV_ERR_MISMATCH, "b.h5: not the shard that");
 
+    // Other text of the same length.
+    index = make_corpus();
+    json_object_set_new(json_array_get(json_object_get(index, "shards"), 0), "hash",
+                        json_string("0123456789abcdef"));
+    put_index(index);
+    refuse(dir, KV_ERR_MISMATCH, "a.h5: not the shard that");
     put_index(make_corpus());
     write_shard(test_path(test_dir, "corpus/a.h5"), &info, 9, hash);
     refuse(dir, KV_ERR_MISMATCH, "a.h5: not the shard that");

@@ -61,10 +61,10 @@ static int set_up(void **state) {
     FILE *file = fopen(in_dir("lm.yaml"), "w");
     fprintf(
         file,
-        "# of a test\ntask: lm\noutput: %s\ndata: {train: %s, seq_len: 16, batch_size: 2}\n"
+        "# of a test\ntask: lm\noutput: %s\ndata: {train: %s, validation: %s, seq_len: 16, batch_size: 2}\n"
         "model: {n_layers: 3, model_dim: 16, head_dim: 8, n_heads: 4, n_kv_heads: 2, ffn_dim: 24, context_length: 32}\n"
-        "train: {steps: 3, lr: 1e-2, warmup_steps: 1, checkpoint_every: 1, log_every: 1}\n",
-        in_dir("run"), in_dir("train.h5"));
+        "train: {steps: 3, lr: 1e-2, warmup_steps: 1, checkpoint_every: 1, log_every: 1, keep_best: true}\n",
+        in_dir("run"), in_dir("train.h5"), in_dir("train.h5"));
     fclose(file);
     if (run("KVTRAIN", (const char *const[]){in_dir("lm.yaml"), NULL})) fail_msg("%s", err);
     if (run("KVEVAL", (const char *const[]){in_dir("eval.yaml"), NULL})) fail_msg("%s", err);
@@ -259,6 +259,51 @@ static void shards(void **state) {
     expect(in_dir("shard.renamed"), "token shard ");
 }
 
+static void corpora(void **state) {
+    (void)state;
+    const char *const tokenize[] = {"tokenize",
+                                    "-c",
+                                    "0",
+                                    "-m",
+                                    "0",
+                                    "-t",
+                                    in_dir("tokenizer.model"),
+                                    "-o",
+                                    in_dir("corpus"),
+                                    "--shard-tokens",
+                                    "3000",
+                                    in_dir("train.jsonl"),
+                                    NULL};
+    if (run("KVDATA", tokenize)) fail_msg("%s", err);
+    expect(in_dir("corpus"), "corpus ", "documents    300\n", " shards\n", "vocabulary   400, BOS 1, EOS 2",
+           "at least 0 characters and 0 tokens", "left out     0 too short", "train.jsonl",
+           "shard-00000.h5  ");
+    expect(in_dir("corpus/index.json"), "corpus ", "documents    300\n");
+    json_t *root = facts(in_dir("corpus")), *one = facts(in_dir("train.h5"));
+    assert_int_equal(whole(root, "tokens"), whole(one, "tokens"));
+    assert_string_equal(text(root, "tokenizer"), text(one, "tokenizer"));
+    const size_t n = json_array_size(json_object_get(root, "shards"));
+    assert_true(n >= 3);
+    json_decref(root);
+    json_decref(one);
+    assert_int_equal(inspect("-t", in_dir("tokenizer.model"), "-d", "1", in_dir("corpus")), 0);
+    assert_non_null(strstr(out, "-- document 0"));
+    // What is left of a run that was killed.
+    copy(in_dir("corpus/index.json"), in_dir("kept.json"));
+    remove(in_dir("corpus/index.json"));
+    refuse(in_dir("corpus"), "nothing in this directory is known", "a corpus (index.json)");
+    test_write_text(
+        in_dir("corpus/unfinished.json"),
+        "{\"format\": \"kv-tokenize\", \"version\": 1, \"shards\": [1, 2], \"counts\": "
+        "{\"documents\": 7, \"tokens\": 6000}, \"place\": {\"file\": 0}, \"inputs\": {\"files\": 1}}");
+    expect(in_dir("corpus"), "unfinished corpus ", "shards       2 finished", "tokens       6000",
+           "0 of 1 files to their end", "started again with the same arguments");
+    remove(in_dir("corpus/unfinished.json"));
+    copy(in_dir("kept.json"), in_dir("corpus/index.json"));
+    remove(in_dir("corpus/shard-00001.h5"));
+    refuse(in_dir("corpus"), "shard-00001.h5");
+}
+
 static void texts(void **state) {
     (void)state;
     expect(in_dir("train.jsonl"), "JSON lines of text", "documents    300\n");
@@ -299,6 +344,14 @@ static void runs_of_kvtrain(void **state) {
     (void)state;
     expect(in_dir("run"), "run of kvtrain ", "task         lm", "steps        3", "steps done   3",
            "last         step 3, ", "loss ", "step-000001, step-000002", "finished     yes",
+           "holds        model", "validation   loss ", " at step 3, best ", " at step 3, 2 passes\n",
+           "best         model\n");
+    expect(in_dir("run/metrics.jsonl"), "metrics of kvtrain", "logged       5 lines", "steps done   3");
+    test_write_text(in_dir("stopped.json"),
+                    "{\"interrupted\": false, \"step\": 7, \"message\": \"no room\"}");
+    expect(in_dir("stopped.json"), "why a run stopped", "interrupted  no, it failed", "step         7",
+           "message      no room");
+    expect(in_dir("run/best"), "training checkpoint", "step         3", "validation loss ",
            "holds        model");
     expect(in_dir("run/final"), "training checkpoint", "step         3", "holds        model\n");
     expect(in_dir("run/checkpoints/step-000002"), "training checkpoint", "step         2", "tokenizer ",
@@ -306,7 +359,7 @@ static void runs_of_kvtrain(void **state) {
     expect(in_dir("run/checkpoints/step-000002/state.json"), "state of a run", "step         2");
     expect(in_dir("run/checkpoints/step-000002/optimizer.h5"), "optimiser state", "step         2",
            "two moments each");
-    expect(in_dir("run/metrics.jsonl"), "metrics of kvtrain", "logged       3 lines", "steps done   3");
+    expect(in_dir("run/metrics.jsonl"), "metrics of kvtrain", "logged       5 lines", "steps done   3");
     expect(in_dir("run/config.yaml"), "config ", "program      kvtrain", "task         lm");
     json_t *root = facts(in_dir("run"));
     assert_int_equal(whole(root, "steps_done"), 3);
@@ -540,6 +593,7 @@ int main(void) {
         cmocka_unit_test(other_parts_of_models),
         cmocka_unit_test(tokenizers),
         cmocka_unit_test(shards),
+        cmocka_unit_test(corpora),
         cmocka_unit_test(texts),
         cmocka_unit_test(runs_of_kvtrain),
         cmocka_unit_test(configs),

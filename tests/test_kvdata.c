@@ -112,7 +112,7 @@ static void from_nothing_to_a_shard(void **state) {
     assert_int_equal(kvdata("inspect", "-t", model, "-d", "1", shard), 0);
     assert_non_null(strstr(out, "-- document 0"));
     assert_non_null(strstr(out, "\nQuestion: "));
-    assert_int_equal(test_dir_count(corpus), 7);
+    assert_int_equal(test_dir_count(corpus), 8);
 }
 
 static void short_documents_are_dropped(void **state) {

@@ -320,12 +320,18 @@ static void killed_runs_go_on(void **state) {
 static void the_worst_moments(void **state) {
     (void)state;
     make_whole();
-    kill_at("worst", 4, 0, SIGKILL);
+    kill_at("worst", 7, 0, SIGKILL); // within JSON lines
     succeed("test -f worst/unfinished.json && n=$(ls worst | grep -c 'shard-.*h5$') && "
             "echo half >worst/shard-0000$n.h5 && echo half >worst/shard-0000$n.h5.tmp.77.1 && "
             "echo half >worst/unfinished.json.tmp.77.2 && echo mine >worst/notes");
     succeed(CORPUS "-o worst " INPUTS);
     assert_non_null(strstr(err, "kvdata: going on behind "));
+    // Lines are still counted from the file's beginning: bad is the eighth of every hundred.
+    for (const char *at = err; (at = strstr(at, ": not valid JSON")); at++) {
+        assert_true(at - err > 2);
+        assert_memory_equal(at - 1, "8", 1);
+        assert_true(at[-2] == '0' || at[-2] == ':');
+    }
     succeed("rm worst/notes && diff -r whole worst && rm -r worst");
 }
 
@@ -345,6 +351,8 @@ static void what_differs_is_refused(void **state) {
            "file in-2.jsonl where in-3.txt.gz is now");
     expect(CORPUS "-o half " INPUTS " in-1.txt", 1, "other inputs (4 files, found 5)");
     expect("cp -p in-2.jsonl kept && echo >>in-2.jsonl && " CORPUS "-o half " INPUTS, 1,
+           "half: in-2.jsonl was changed");
+    expect("mv kept in-2.jsonl && cp -p in-2.jsonl kept && touch in-2.jsonl && " CORPUS "-o half " INPUTS, 1,
            "half: in-2.jsonl was changed");
     succeed("mv kept in-2.jsonl && diff -r half saved");
     expect("mv half/shard-00000.h5 kept && " CORPUS "-o half " INPUTS, 1, "shard-00000.h5");

@@ -280,6 +280,35 @@ static void batches_change_nothing(void **state) {
     expect_same_answers(in_dir("one/results.h5"), in_dir("eight/results.h5"));
 }
 
+static void first_run(const char *path, char run[64]) {
+    char *text = test_read_text(path), *end = strchr(text, '\n');
+    assert_non_null(end);
+    *end = '\0';
+    json_t *sample = json_loads(text, 0, NULL);
+    snprintf(run, 64, "%s", json_string_value(json_object_get(sample, "run")));
+    json_decref(sample);
+    free(text);
+}
+
+// Weights in another type go with predictors that were made for the stored ones, and are another system whose
+// answers are its own.
+static void weights_in_another_type(void **state) {
+    (void)state;
+    char stored[64], same[64], narrow[64];
+    const char *sample = "typed/samples/atlas-held-out/KVP.jsonl";
+    if (kveval(in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("typed"))) fail_msg("%s", err);
+    first_run(in_dir(sample), stored);
+    if (kveval(in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("typed"), "-s", "dtype=stored"))
+        fail_msg("%s", err);
+    first_run(in_dir(sample), same);
+    if (kveval(in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("typed"), "-s", "dtype=bf16"))
+        fail_msg("%s", err);
+    first_run(in_dir(sample), narrow);
+    assert_string_equal(stored, same);
+    assert_string_not_equal(stored, narrow);
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", "dtype=f64"), "`dtype`");
+}
+
 // ---- Stopping and going on -----------------------------------------------------------------------------
 
 // Starts kveval in a process of its own, silent.
@@ -411,6 +440,7 @@ int main(void) {
         cmocka_unit_test(full_disk_leaves_only_samples),
         cmocka_unit_test(a_whole_run),
         cmocka_unit_test(batches_change_nothing),
+        cmocka_unit_test(weights_in_another_type),
         cmocka_unit_test(interrupted),
         cmocka_unit_test(killed_and_resumed),
         cmocka_unit_test(reports_need_no_models),

@@ -26,11 +26,12 @@ static int run_within(const char *program, int64_t max_file_bytes, const char *c
 
 #define run(program, ...) run_within(program, -1, (const char *const[]){__VA_ARGS__, NULL})
 
-// kveval with an analysis of this many settings ("sequences: 5"), without the clock, to a place of its own.
-static int analyse(const char *corpus, const char *more, const char *output) {
+// kveval with an analysis of these settings ("sequences: 5"), without tasks and clock, to a place of its own.
+static int analyse(const char *corpus, const char *settings, const char *output) {
     char override[512];
-    snprintf(override, sizeof override, "analysis={corpus: %s%s%s}", corpus, *more ? ", " : "", more);
-    return run("KVEVAL", in_dir("eval.yaml"), "--no-ttft", "-o", in_dir(output), "-s", override);
+    snprintf(override, sizeof override, "analysis={corpus: %s%s%s}", corpus, *settings ? ", " : "", settings);
+    return run("KVEVAL", in_dir("eval.yaml"), "--no-ttft", "-o", in_dir(output), "-s", override, "-s",
+               "tasks=[]");
 }
 
 static void expect_one_line(int status, const char *part) {
@@ -46,11 +47,14 @@ static kv_results read_results(const char *name) {
     return results;
 }
 
+static int tokenize(const char *tokenizer, const char *text, const char *shard) {
+    return run("KVDATA", "tokenize", "--min-chars", "0", "--min-tokens", "0", "-t", in_dir(tokenizer), "-o",
+               in_dir(shard), in_dir(text));
+}
+
 static int set_up(void **state) {
     test_family_set_up(state);
-    if (run("KVDATA", "tokenize", "--min-chars", "0", "--min-tokens", "0", "-t", in_dir("tokenizer.model"),
-            "-o", in_dir("text.h5"), in_dir("held_out.jsonl")))
-        fail_msg("%s", err);
+    if (tokenize("tokenizer.model", "held_out.jsonl", "text.h5")) fail_msg("%s", err);
     return 0;
 }
 
@@ -86,9 +90,7 @@ static void a_text_of_other_tokens_is_refused(void **state) {
     (void)state;
     assert_int_equal(
         run("KVDATA", "tokenizer", "-i", in_dir("train.jsonl"), "-v", "380", "-o", in_dir("other")), 0);
-    assert_int_equal(run("KVDATA", "tokenize", "--min-chars", "0", "--min-tokens", "0", "-t",
-                         in_dir("other.model"), "-o", in_dir("other.h5"), in_dir("held_out.jsonl")),
-                     0);
+    assert_int_equal(tokenize("other.model", "held_out.jsonl", "other.h5"), 0);
     expect_one_line(analyse(in_dir("other.h5"), "", "none"), "key `analysis.corpus`: ");
     assert_int_equal(test_dir_count(in_dir("none")), -1);
 }
@@ -97,7 +99,12 @@ static void a_text_of_other_tokens_is_refused(void **state) {
 
 static void a_whole_run(void **state) {
     (void)state;
-    if (analyse(in_dir("text.h5"), "sequences: 6, seq_len: 40, bins: 11", "whole")) fail_msg("%s", err);
+    char override[512];
+    snprintf(override, sizeof override, "analysis={corpus: %s, sequences: 6, seq_len: 40, bins: 11}",
+             in_dir("text.h5"));
+    if (run("KVEVAL", in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("whole"), "-s", override))
+        fail_msg("%s", err);
+    assert_non_null(strstr(err, "base on atlas trained"));
     assert_non_null(strstr(err, "KVP, predicted caches"));
     assert_null(strstr(err, "base, predicted caches"));
     assert_non_null(strstr(out, "6 sequences of 40 tokens of "));
@@ -130,8 +137,10 @@ static void another_run_without_leaves_no_errors(void **state) {
     (void)state;
     if (analyse(in_dir("text.h5"), "sequences: 2", "again")) fail_msg("%s", err);
     assert_int_equal(access(in_dir("again/errors.csv"), F_OK), 0);
-    if (run("KVEVAL", in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("again"))) fail_msg("%s", err);
+    if (run("KVEVAL", in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("again"), "-s", "tasks=[]"))
+        fail_msg("%s", err);
     assert_int_equal(access(in_dir("again/errors.csv"), F_OK), -1);
+    assert_int_equal(access(in_dir("again/results.csv"), F_OK), 0);
     assert_null(strstr(out, "predicted caches"));
 }
 
@@ -189,30 +198,47 @@ static void what_is_known_is_not_measured_again(void **state) {
     assert_non_null(strstr(err, "KVP, predicted caches"));
     expect_same("first.h5", "kept/results.h5");
     // Other settings, other figures.
-    static const char *const others[] = {"sequences: 3, seq_len: 20, bins: 9",
-                                         "sequences: 4, seq_len: 19, bins: 9",
-                                         "sequences: 4, seq_len: 20, bins: 8"};
+    static const char *const others[] = {"sequences: 4, seq_len: 20, bins: 8",
+                                         "sequences: 3, seq_len: 20, bins: 8",
+                                         "sequences: 3, seq_len: 19, bins: 8"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         if (analyse(text, others[i], "kept")) fail_msg("%s", err);
         assert_non_null(strstr(err, "KVP, predicted caches"));
+        if (analyse(text, others[i], "kept")) fail_msg("%s", err);
+        assert_null(strstr(err, "predicted caches"));
     }
+    // Another text under the same settings.
+    if (tokenize("tokenizer.model", "train.jsonl", "all.h5")) fail_msg("%s", err);
+    if (analyse(in_dir("all.h5"), others[2], "kept")) fail_msg("%s", err);
+    assert_non_null(strstr(err, "KVP, predicted caches"));
     free(record), free(journal), free(text), free(first);
 }
 
-// Samples stay, of everything else nothing does.
+// No place for the record; then, with the record there, none for the results: samples stay, of everything
+// else nothing does.
 static void full_disk_leaves_only_samples(void **state) {
     (void)state;
     char override[512];
     snprintf(override, sizeof override, "analysis={corpus: %s, sequences: 4, bins: 500}", in_dir("text.h5"));
-    for (int64_t size = 3000; size <= 100000; size *= 3) {
-        const char *const arguments[] = {
-            in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("full"), "-s", override, NULL};
-        const int status = run_within("KVEVAL", size, arguments);
-        assert_int_equal(status, 1);
-        assert_non_null(strstr(err, "kveval: "));
-        assert_int_equal(test_dir_count(in_dir("full")), 1);
-        test_dir_remove(in_dir("full"));
+    char *config = strdup(in_dir("eval.yaml")), *full = strdup(in_dir("full"));
+    const char *const arguments[] = {config, "--no-ttft", "-o", full, "-s", override, "-s", "tasks=[]", NULL};
+    for (int64_t size = 3000; size <= 30000; size *= 3) {
+        assert_int_equal(run_within("KVEVAL", size, arguments), 1);
+        assert_non_null(strstr(err, "KVP.jsonl: cannot write"));
+        assert_int_equal(test_dir_count(full), 1);
     }
+    assert_int_equal(run_within("KVEVAL", -1, arguments), 0);
+    assert_int_equal(rename(in_dir("full/samples"), in_dir("samples")), 0);
+    test_dir_remove(full);
+    assert_int_equal(mkdir(full, 0777), 0);
+    assert_int_equal(rename(in_dir("samples"), in_dir("full/samples")), 0);
+    for (int64_t size = 3000; size <= 12000; size *= 2) {
+        assert_int_equal(run_within("KVEVAL", size, arguments), 1);
+        assert_null(strstr(err, "predicted caches")); // it is known
+        if (!strstr(err, "results.h5")) fail_msg("%s", err);
+        assert_int_equal(test_dir_count(full), 1);
+    }
+    free(config), free(full);
 }
 
 // ---- Reports -------------------------------------------------------------------------------------------

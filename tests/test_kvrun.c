@@ -354,6 +354,24 @@ static void chats(void **state) {
 
 // ---- Random weights ------------------------------------------------------------------------------------
 
+// Answers are those of the rounded weights; the predictor is one for the base as it is stored.
+static void weights_in_another_type(void **state) {
+    (void)state;
+    kv_system rounded = {.predictor = kvp_system.predictor};
+    kv_error error = {0};
+    if (kv_checkpoint_load_frozen(in_dir("base"), KV_FROZEN_BF16, &rounded.base, NULL, &error) ||
+        kv_checkpoint_load_frozen(in_dir("aux"), KV_FROZEN_BF16, &rounded.aux, NULL, &error))
+        fail_msg("%s", error.message);
+    struct expected e = expect(&rounded, question, &(kv_sampling){0}, 20);
+    if (kvrun(KVP, "--dtype", "bf16", "-n", "20", "--ids", question)) fail_msg("%s", err);
+    assert_int_equal(strncmp(out, joined(e.ids, e.n), strlen(joined(e.ids, e.n))), 0);
+    assert_int_equal(kvrun(KVP, "--dtype", "half", question), 2);
+    assert_non_null(strstr(err, "--dtype: 'half', expected stored, f32, bf16 or f16"));
+    free(e.text);
+    kv_model_free(rounded.base);
+    kv_model_free(rounded.aux);
+}
+
 static void random_names(void **state) {
     (void)state;
     assert_int_equal(kvrun("-b", "random:openelm-270m-lp-0.25:bf16", "--aux",
@@ -403,6 +421,7 @@ int main(void) {
         cmocka_unit_test(comparing_with_itself),
         cmocka_unit_test(pruned_prompts),
         cmocka_unit_test(chats),
+        cmocka_unit_test(weights_in_another_type),
         cmocka_unit_test(random_names),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

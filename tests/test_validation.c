@@ -40,7 +40,7 @@ static void make_down(const char *path, int64_t n_documents, const char *tokeniz
 static int set_up(void **state) {
     if (train_setup(state)) return -1;
     make_down("down.h5", 40, "0123456789abcdef");
-    make_down("long.h5", 40000, "0123456789abcdef");
+    make_down("long.h5", 13000, "0123456789abcdef");
     make_down("other.h5", 40, "fedcba9876543210");
     make_down("short.h5", 1, "0123456789abcdef");
     put_file("held.yaml", "extends: base.yaml\ndata: {validation: down.h5}\n"
@@ -343,7 +343,14 @@ static void test_keeps_the_best(void **state) {
         expect_best("part", "all", "model/model.safetensors");
         expect_same_losses("part", "all");
     }
-    // From the beginning everything is new.
+    // From the beginning everything is new: without a checkpoint, and when it is asked for.
+    kv_error err;
+    assert_int_equal(kv_remove_tree("part/final", &err), KV_OK);
+    assert_int_equal(kv_remove_tree("part/checkpoints", &err), KV_OK);
+    train_expect(0, ARGS("held.yaml", "-o", "part", "--resume"));
+    assert_false(file_exists("part/best"));
+    expect_same_losses("part", "all");
+    assert_int_equal(kv_make_dirs("part/best", &err), KV_OK);
     train_expect(0, ARGS("held.yaml", "-o", "part", "--force"));
     assert_false(file_exists("part/best"));
     train_expect(
@@ -365,7 +372,7 @@ static void test_interrupted_validation(void **state) {
                                 "-s",
                                 "data.validation=long.h5",
                                 "-s",
-                                "train.validation_tokens=500000",
+                                "train.validation_tokens=170000",
                                 "-s",
                                 "data.micro_batch_size=1",
                                 "-s",
@@ -377,7 +384,7 @@ static void test_interrupted_validation(void **state) {
                                   "-s",
                                   "data.validation=long.h5",
                                   "-s",
-                                  "train.validation_tokens=500000",
+                                  "train.validation_tokens=170000",
                                   "-s",
                                   "data.micro_batch_size=1",
                                   "-s",
@@ -433,6 +440,10 @@ static void test_killed_run_has_every_line_once(void **state) {
     train_expect(0, ARGS("held.yaml", "-o", "killed", "--resume"));
     expect_same_losses("killed", "once");
     // More often from now on; and a run that begins to look.
+    assert_int_equal(kv_remove_tree("killed/final", &err), KV_OK);
+    train_expect(0, ARGS("held.yaml", "-o", "killed", "--resume", "-s", "train.validate_every=3"));
+    expect_steps("killed", (const int64_t[]){0, 7, 14, 21, 28, 30, 33, 36, 39, 40}, 10);
+    // A step that has its line gets no second one.
     assert_int_equal(kv_remove_tree("killed/final", &err), KV_OK);
     train_expect(0, ARGS("held.yaml", "-o", "killed", "--resume", "-s", "train.validate_every=3"));
     expect_steps("killed", (const int64_t[]){0, 7, 14, 21, 28, 30, 33, 36, 39, 40}, 10);

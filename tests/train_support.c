@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MAX_ARGS = 16 };
+enum { MAX_ARGS = 24 };
 static char dir[64], *program, *output;
 
 // ---- Running the program -------------------------------------------------------------------------------

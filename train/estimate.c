@@ -37,13 +37,16 @@ double kv_estimate_rate(int64_t rows) {
 static void print_memory(const kv_task *task, FILE *out) {
     const kv_train_config *config = task->config;
     kv_memory_need need;
-    char text[KV_MEMORY_TEXT];
+    char text[KV_MEMORY_TEXT], advice[KV_MEMORY_ADVICE];
     const double limit = kv_memory_limit(config);
-    kv_memory_estimate(task, config->data.micro_batch_size, config->freeze_aux, &need);
+    const kv_memory_choice choice = kv_memory_chosen(config);
+    kv_memory_estimate(task, &choice, &need);
     fprintf(out, "memory       about %s\n", kv_memory_text(&need, text));
     if (isinf(limit)) return;
     fprintf(out, "             %s: %.3g GB are %s\n", need.peak <= limit ? "fits" : "does not fit",
             limit / 1e9, config->train.memory_gb > 0 ? "allowed by train.memory_gb" : "available");
+    if (need.peak > limit)
+        fprintf(out, "             less with: %s\n", kv_memory_advice(task, &need, advice));
 }
 
 static double validation_flops(const kv_task *task) {
@@ -64,8 +67,8 @@ static void print_validation(const kv_task *task, double training_flops, FILE *o
             " steps, %" PRIi64 " times in all",
             config->data.validation, v->n_rows, v->seq_len, config->train.validate_every,
             1 + kv_validations_left(&config->train, 0));
-    if (training_flops > 0)
-        fprintf(out, ": %.3g %% of the training's FLOPs", 100 * validation_flops(task) / training_flops);
+    const double percent = training_flops > 0 ? 100 * validation_flops(task) / training_flops : 0;
+    if (percent > 0) fprintf(out, ": %.*f %% of the training's FLOPs", percent < 10, percent);
     fputs(config->train.keep_best ? "; the lowest loss is kept in best/\n" : "\n", out);
 }
 

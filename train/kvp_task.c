@@ -91,14 +91,14 @@ static kv_tensor *kvp_validate(kv_task *task, kv_tape *tape, const kv_batch *bat
     return loss;
 }
 
-static kv_kvp_known known_parts(const kvp_task *kvp) {
+kv_kvp_known kvp_known_parts(const kvp_task *kvp) {
     if (!kvp->cached) return (kv_kvp_known){0};
     return (kv_kvp_known){true, kvp->aux_cached, kv_cached_info(kvp->cached)->top_k};
 }
 
 static uint64_t kvp_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
     const kvp_task *kvp = (const kvp_task *)task;
-    const kv_kvp_known known = known_parts(kvp);
+    const kv_kvp_known known = kvp_known_parts(kvp);
     return kv_flops_kvp_step(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, n_seq, seq_len, &kvp->weights,
                              kvp_aux_trained(kvp), task->config->train.activation_checkpointing) -
            kv_flops_kvp_spared(&kvp->base_spec, &kvp->aux_spec, n_seq, seq_len, &kvp->weights, &known);
@@ -143,38 +143,6 @@ static void kvp_describe(const kv_task *task, FILE *out) {
     if (!kvp_aux_trained(kvp) && config->loss.aux != 0)
         fprintf(out, "             (loss.aux %g counts as 0: the aux is frozen)\n", config->loss.aux);
     describe_cache(kvp, out);
-}
-
-// What HDF5 holds of an open file, as measured.
-static const double cache_bytes = 5e6;
-
-// An aux made of the base's layers is float32, whatever they were.
-static void kvp_memory(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_task_memory *memory) {
-    const kvp_task *kvp = (const kvp_task *)task;
-    const kv_train_config *config = task->config;
-    const bool trained = !freeze_aux;
-    const kv_kvp_known known = known_parts(kvp);
-    const double n_aux = (double)kv_spec_size(&kvp->aux_spec, true), aux_f32 = n_aux * sizeof(float);
-    const double aux_bytes = config->aux ? (double)kvp->aux_size.bytes : aux_f32;
-    *memory = (kv_task_memory){
-        .n_trained = (double)predictor_size(kvp) + (trained ? n_aux : 0),
-        .frozen = (kvp->cached ? cache_bytes : 0) + (kvp->keeps_base ? (double)kvp->base_size.bytes : 0) +
-                  (trained || !kvp->keeps_aux ? 0 : aux_bytes),
-        .tape = kv_tape_kvp_bytes(&kvp->base_spec, &kvp->aux_spec, &kvp->weights, trained,
-                                  kvp->base_size.wide, &known, n_seq, config->data.seq_len),
-        .validation = kv_tape_kvp_validation_bytes(&kvp->base_spec, &kvp->aux_spec, &kvp->weights,
-                                                   kvp->base_size.wide, n_seq, config->data.seq_len),
-        .loading = (kvp->keeps_base ? 0 : (double)kvp->base_size.bytes) + (kvp->keeps_aux ? 0 : aux_bytes),
-        .saving = (trained || (config->aux && kvp->aux_size.wide) || !config->aux ? 0 : aux_f32) +
-                  (trained || kvp->keeps_aux ? 0 : aux_bytes)};
-    memory->validation += sizeof(float) * kv_predictor_floats(&kvp->shape, &kvp->aux_spec, false) *
-                          (double)(n_seq * config->data.seq_len);
-    memory->tape += sizeof(float) * kv_predictor_floats(&kvp->shape, &kvp->aux_spec, trained) *
-                    (double)(n_seq * config->data.seq_len);
-    if (config->train.steps == 0) memory->tape = 0; // the start is all there is
-    if (config->predictor.init == KV_START_LEAST_SQUARES)
-        memory->start = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, &known,
-                                               config->data.micro_batch_size, config->data.seq_len);
 }
 
 static kv_status plan_aux(kvp_task *kvp, kv_error *err) {

@@ -1,4 +1,5 @@
-// What the files of task: kvp share: kvp_task.c plans and steps, kvp_weights.c loads and saves.
+// What the files of task: kvp share: kvp_task.c plans and steps, kvp_weights.c loads and saves, kvp_memory.c
+// says what that takes.
 #pragma once
 
 #include "train/cached_teacher.h"
@@ -35,6 +36,10 @@ static inline bool kvp_aux_trained(const kvp_task *kvp) {
     return !kvp->task.config->freeze_aux;
 }
 
+// What batches are given from caches.
+kv_kvp_known kvp_known_parts(const kvp_task *kvp);
+
 // ops of the task.
 kv_status kvp_load(kv_task *task, const char *from, kv_error *err);
 kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err);
+void kvp_memory(const kv_task *task, const kv_memory_choice *choice, kv_task_memory *memory);

@@ -105,13 +105,12 @@ static uint64_t lm_validation_flops(const kv_task *task, int64_t n_seq, int64_t 
     return kv_flops_lm_loss_only(&((const lm_task *)task)->spec, n_seq, seq_len);
 }
 
-static void lm_memory(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_task_memory *memory) {
+static void lm_memory(const kv_task *task, const kv_memory_choice *choice, kv_task_memory *memory) {
     const lm_task *lm = (const lm_task *)task;
-    (void)freeze_aux;
+    const int64_t n_seq = choice->n_seq, seq_len = task->config->data.seq_len;
     *memory = (kv_task_memory){.n_trained = (double)task->n_trainable,
-                               .tape = kv_tape_lm_bytes(&lm->spec, n_seq, task->config->data.seq_len),
-                               .validation =
-                                   kv_tape_lm_validation_bytes(&lm->spec, n_seq, task->config->data.seq_len),
+                               .tape = kv_tape_lm_bytes(&lm->spec, choice->checkpointing, n_seq, seq_len),
+                               .validation = kv_tape_lm_validation_bytes(&lm->spec, n_seq, seq_len),
                                .loading = (double)lm->whole_bytes};
 }
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,19 +115,20 @@ static kv_status check_changed(struct sweeper *s, kv_error *err) {
     return KV_OK;
 }
 
+// The time left is known once a run has been timed. It is not measured here: see kv_child_start.
 static void announce(struct sweeper *s, const kv_sweep_run *run) {
     double seconds = 0;
-    bool lower_bound = false;
-    char text[32], step[48] = "";
+    char text[32], step[48] = "", left[64] = "";
     for (size_t i = 0; i < s->sweep.n_runs; i++) {
         const kv_sweep_run *other = &s->sweep.runs[i];
         if (kv_sweep_wanted(s->args, other))
-            seconds += kv_sweep_seconds_left(&s->sweep, &other->look, other->config->task, &lower_bound);
+            seconds += kv_sweep_seconds_left(&s->sweep, &other->look, other->config->task);
     }
     if (run->look.steps_done > 0) snprintf(step, sizeof step, ", from step %" PRIi64, run->look.steps_done);
-    fprintf(stderr, "kvtrain: run %zu of %zu, %s%s; %s %s left for all\n", ++s->n_started, s->n_to_do,
-            run->name, step, lower_bound ? "at least" : "about",
-            kv_duration(seconds / (double)s->args->jobs, text));
+    if (!isnan(seconds))
+        snprintf(left, sizeof left, "; about %s left for all",
+                 kv_duration(seconds / (double)s->args->jobs, text));
+    fprintf(stderr, "kvtrain: run %zu of %zu, %s%s%s\n", ++s->n_started, s->n_to_do, run->name, step, left);
 }
 
 // Where a run's standard error goes when several write at once; NULL: to ours.

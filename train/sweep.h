@@ -86,9 +86,8 @@ kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err)
 kv_status kv_sweep_train(const kv_sweep_args *args, FILE *out, kv_error *err);
 
 // Seconds a training has left, from the pace of those that are done (of the same task, where there are any);
-// *lower_bound: none is, and the products alone were counted at the machine's rate of just now.
-double kv_sweep_seconds_left(const kv_sweep *sweep, const kv_sweep_look *look, kv_task_kind task,
-                             bool *lower_bound);
+// NAN while none is.
+double kv_sweep_seconds_left(const kv_sweep *sweep, const kv_sweep_look *look, kv_task_kind task);
 
 // OUTPUT/sweep.yaml: the runs in order, for `kvtrain status`.
 kv_status kv_sweep_write_list(const kv_sweep *sweep, kv_error *err);

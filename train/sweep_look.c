@@ -33,7 +33,8 @@ static double seconds_of(const char *run) {
 static void plan(const kv_train_session *s, kv_sweep_look *look) {
     const kv_data_config *d = &s->config->data;
     kv_memory_need need;
-    kv_memory_estimate(s->task, d->micro_batch_size, s->config->freeze_aux, &need);
+    const kv_memory_choice choice = kv_memory_chosen(s->config);
+    kv_memory_estimate(s->task, &choice, &need);
     const double step = (double)s->task->ops->flops(s->task, d->micro_batch_size, d->seq_len) *
                         (double)(d->batch_size / d->micro_batch_size);
     look->known = true;
@@ -92,18 +93,12 @@ static double pace(const kv_sweep *sweep, kv_task_kind task, bool any_task) {
     return flops > 0 ? seconds / flops : 0;
 }
 
-double kv_sweep_seconds_left(const kv_sweep *sweep, const kv_sweep_look *look, kv_task_kind task,
-                             bool *lower_bound) {
-    static double rate; // of the machine, measured once
+double kv_sweep_seconds_left(const kv_sweep *sweep, const kv_sweep_look *look, kv_task_kind task) {
     const int64_t left = look->steps - look->steps_done;
     if (!look->known || left <= 0 || look->state != KV_SWEEP_TO_DO) return 0;
-    const double flops = look->flops * (double)left / (double)look->steps;
     double each = pace(sweep, task, false);
     if (each == 0) each = pace(sweep, task, true);
-    if (each > 0) return flops * each;
-    *lower_bound = true;
-    if (rate == 0) rate = kv_estimate_rate(2048);
-    return rate > 0 ? flops / rate : 0;
+    return each > 0 ? look->flops * (double)left / (double)look->steps * each : (double)NAN;
 }
 
 // ---- --dry-run -----------------------------------------------------------------------------------------
@@ -139,13 +134,22 @@ struct total {
     bool lower_bound;
 };
 
+// Without a pace to go by: the products alone, at the rate of the machine, which is measured once.
+static double least_seconds(const kv_sweep_look *look) {
+    static double rate;
+    if (rate == 0) rate = kv_estimate_rate(2048);
+    const double left = (double)(look->steps - look->steps_done) / (double)look->steps;
+    return rate > 0 ? look->flops * left / rate : 0;
+}
+
 static void add_row(kv_table *table, const kv_sweep *sweep, const char *name, const kv_sweep_look *look,
                     kv_task_kind task, bool wanted, struct total *total) {
     char text[48];
-    bool lower_bound = false;
     kv_sweep_look left = *look; // one of another configuration begins again
     if (left.changed) left.steps_done = 0, left.state = KV_SWEEP_TO_DO;
-    const double seconds = kv_sweep_seconds_left(sweep, &left, task, &lower_bound);
+    double seconds = kv_sweep_seconds_left(sweep, &left, task);
+    const bool lower_bound = isnan(seconds);
+    if (lower_bound) seconds = least_seconds(&left);
     kv_table_cell(table, "%s", name);
     kv_table_cell(table, "%s", look->known ? state_text(look, wanted, text) : "to do");
     look_cells(table, &left, seconds, lower_bound);

@@ -44,22 +44,42 @@ static double layer_gradients(const kv_model_spec *spec, int64_t layer, bool own
 // and values; GIVEN all but keys and values, which it is given.
 enum reach { LOGITS, CACHE, GIVEN };
 
-static double pass(const kv_model_spec *spec, enum reach reach,
-                   double (*layer)(const kv_model_spec *, int64_t, bool)) {
+// What it leaves: values until the step ends, gradients from its backward on; and what one layer that is
+// computed again works on, for a moment.
+struct pass {
+    double values, gradients, moment;
+};
+
+// Of a layer that is computed again (core/stage.h) its output stays, and keys and values that are handed out,
+// with gradients; within it these are borrowed, but those of given ones are made a second time, and its input
+// needs a place for its own.
+static void add_layer_again(const kv_model_spec *spec, int64_t layer, enum reach reach, bool hands_out,
+                            struct pass *p) {
+    const double dim = (double)spec->model_dim, cache = 2 * (double)kv_spec_kv_dim(spec, layer);
+    const bool own_kv = reach != GIVEN;
+    p->values += dim + (hands_out ? cache : 0);
+    p->gradients += hands_out ? cache : 0;
+    const double within = layer_values(spec, layer, own_kv) + layer_gradients(spec, layer, own_kv) -
+                          (hands_out ? cache : 0) + (own_kv ? 0 : cache);
+    p->moment = larger(p->moment, dim + within);
+}
+
+static struct pass pass(const kv_model_spec *spec, enum reach reach, bool hands_out, bool checkpointing) {
     const double dim = (double)spec->model_dim;
     const int64_t n = spec->n_layers - (reach == CACHE);
-    double sum = 2 * dim; // embedding and last norm
-    for (int64_t i = 0; i < n; i++) sum += layer(spec, i, reach != GIVEN);
-    if (reach == CACHE) sum += (2 + spec->qk_norm) * (double)kv_spec_kv_dim(spec, n); // the norm stands above
-    return sum;
-}
-
-static double pass_values(const kv_model_spec *spec, enum reach reach) {
-    return pass(spec, reach, layer_values);
-}
-
-static double pass_gradients(const kv_model_spec *spec, enum reach reach) {
-    return pass(spec, reach, layer_gradients);
+    struct pass p = {2 * dim, 2 * dim, 0}; // embedding and last norm
+    for (int64_t i = 0; i < n; i++) {
+        if (checkpointing) {
+            add_layer_again(spec, i, reach, hands_out, &p);
+        } else {
+            p.values += layer_values(spec, i, reach != GIVEN);
+            p.gradients += layer_gradients(spec, i, reach != GIVEN);
+        }
+    }
+    if (reach != CACHE) return p;
+    const double last = (2 + spec->qk_norm) * (double)kv_spec_kv_dim(spec, n); // the norm stands above
+    p.values += last, p.gradients += last;
+    return p;
 }
 
 // A pass that is not: every layer's output, keys and values stay, all else goes when the layer is done.
@@ -120,29 +140,31 @@ static double panel(const kv_model_spec *spec) {
 
 // ---- Steps ---------------------------------------------------------------------------------------------
 
-double kv_tape_lm_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+double kv_tape_lm_bytes(const kv_model_spec *spec, bool checkpointing, int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
     const struct loss loss = loss_floats(spec, rows, false);
-    const double kept = rows * pass_values(spec, LOGITS) + loss.kept;
-    const double back = rows * pass_gradients(spec, LOGITS) + attention_moment(spec, rows);
+    const struct pass p = pass(spec, LOGITS, false, checkpointing);
+    const double kept = rows * p.values + loss.kept;
+    const double back = rows * (p.gradients + p.moment) + attention_moment(spec, rows);
     return sizeof(float) * (kept + larger(back, loss.moment));
 }
 
 double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_kvp_weights *w,
-                         bool aux_trained, bool base_wide, const kv_kvp_known *known, int64_t n_seq,
-                         int64_t seq_len) {
+                         bool aux_trained, bool checkpointing, bool base_wide, const kv_kvp_known *known,
+                         int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
     const bool student = w->base != 0 || w->kl != 0, logits = w->kl != 0 && known->top_k == 0;
     const bool cache = w->consistency != 0, teacher = logits || (cache && !known->base_cache);
     const enum reach reach = w->aux != 0 ? LOGITS : CACHE;
+    const struct pass none = {0};
+    const struct pass read = aux_trained ? pass(aux, reach, true, checkpointing) : none;
+    const struct pass answered = student ? pass(base, GIVEN, false, checkpointing) : none;
     double predicted = 0, moment = running(base, teacher, aux, !known->aux_cache) * rows;
     for (int64_t i = 0; i < base->n_layers; i++)
         predicted += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
     double kept = rows * predicted, back = rows * predicted;
-    kept += rows * (aux_trained        ? pass_values(aux, reach)
-                    : known->aux_cache ? raw_cache(aux)
-                                       : frozen_values(aux));
-    if (aux_trained) back += rows * pass_gradients(aux, reach);
+    kept += rows * (aux_trained ? read.values : known->aux_cache ? raw_cache(aux) : frozen_values(aux));
+    back += rows * (read.gradients + answered.gradients + larger(read.moment, answered.moment));
     if (teacher) kept += rows * (frozen_values(base) + (logits ? (double)base->model_dim : 0));
     if (cache && known->base_cache) kept += rows * (raw_cache(base) + base->qk_norm * raw_cache(base) / 2);
     if (w->kl != 0) kept += rows * (known->top_k > 0 ? 2 * (double)known->top_k + 1 : 0);
@@ -152,8 +174,7 @@ double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, co
     }
     if (student) {
         const struct loss loss = loss_floats(base, rows, logits);
-        kept += loss.kept + rows * pass_values(base, GIVEN), moment = larger(moment, loss.moment);
-        back += rows * pass_gradients(base, GIVEN);
+        kept += loss.kept + rows * answered.values, moment = larger(moment, loss.moment);
     }
     back += attention_moment(base, rows);
     return sizeof(float) * (kept + larger(back, moment) + (base_wide ? 0 : panel(base)));

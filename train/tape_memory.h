@@ -5,13 +5,14 @@
 #include "core/objective.h"
 
 // A step of kv_lm_objective and its backward, on n_seq sequences of seq_len tokens, every weight trainable.
-double kv_tape_lm_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);
+// checkpointing: layers are computed again in backward.
+double kv_tape_lm_bytes(const kv_model_spec *spec, bool checkpointing, int64_t n_seq, int64_t seq_len);
 
 // The same of kv_kvp_objective with the terms that have a weight. base_wide: its weights are float32; others
 // are widened in panels. known: what the batch is given.
 double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_kvp_weights *weights,
-                         bool aux_trained, bool base_wide, const kv_kvp_known *known, int64_t n_seq,
-                         int64_t seq_len);
+                         bool aux_trained, bool checkpointing, bool base_wide, const kv_kvp_known *known,
+                         int64_t n_seq, int64_t seq_len);
 
 // The same losses of held-out text, with every error of the predicted cache and nothing differentiated.
 double kv_tape_lm_validation_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);

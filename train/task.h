@@ -33,6 +33,13 @@ typedef struct kv_task_memory {
     double loading, start, saving;
 } kv_task_memory;
 
+// What that depends on beside the models: what could be configured otherwise.
+typedef struct kv_memory_choice {
+    int64_t n_seq; // sequences of a micro-batch
+    bool freeze_aux, checkpointing;
+    kv_frozen_dtype frozen_dtype;
+} kv_memory_choice;
+
 typedef struct kv_task_ops {
     // Weights: as the config says, or from a checkpoint or final directory written by save when `from` is
     // given.
@@ -57,8 +64,7 @@ typedef struct kv_task_ops {
     double (*start_flops)(const kv_task *task);
     // Products of one call of validate.
     uint64_t (*validation_flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
-    // Memory for micro-batches of n_seq sequences, with the aux (task kvp) as configured or frozen.
-    void (*memory)(const kv_task *task, int64_t n_seq, bool freeze_aux, kv_task_memory *memory);
+    void (*memory)(const kv_task *task, const kv_memory_choice *choice, kv_task_memory *memory);
     void (*free)(kv_task *task);
 } kv_task_ops;
 

@@ -61,6 +61,13 @@ static kv_status open_corpus(const kv_config *source, const char *key, const cha
     return status;
 }
 
+static kv_status try_batches(const kv_batches_args *args, kv_error *err) {
+    kv_batches *batches;
+    kv_status status = kv_batches_create(args, &batches, err);
+    if (status == KV_OK) kv_batches_free(batches);
+    return status;
+}
+
 static kv_status open_part(const kv_config *source, kv_train_text *text, int64_t i, kv_error *err) {
     const kv_data_config *d = &text->config->data;
     char key[KV_TEXT_KEY];
@@ -76,15 +83,23 @@ static kv_status open_part(const kv_config *source, kv_train_text *text, int64_t
     if (status != KV_OK) return status;
     // Whether there are rows for this seq_len is known here, and so is the key.
     const kv_batches_args args = {&text->parts[i], 1, 1, d->seq_len, 0, d->packing == KV_PACKING_FIXED};
-    kv_batches *batches;
     kv_error inner = {0};
-    status = kv_batches_create(&args, &batches, &inner);
-    if (status == KV_OK) {
-        kv_batches_free(batches);
-    } else {
-        kv_config_fail(source, err, key, "%s: %s", kv_train_text_path(text->config, i), inner.message);
-        if (err) err->code = status;
-    }
+    status = try_batches(&args, &inner);
+    if (status == KV_OK) return KV_OK;
+    kv_config_fail(source, err, key, "%s: %s", kv_train_text_path(text->config, i), inner.message);
+    if (err) err->code = status;
+    return status;
+}
+
+// Whether the parts can be drawn from together.
+static kv_status check_weights(const kv_config *source, const kv_train_text *text, kv_error *err) {
+    const kv_batches_args args = kv_train_batches(text, text->config->data.batch_size);
+    kv_error inner = {0};
+    kv_status status = try_batches(&args, &inner);
+    if (status == KV_OK) return KV_OK;
+    kv_config_fail(source, err, text->config->data.n_mixture ? "data.mixture" : "data.train", "%s",
+                   inner.message);
+    if (err) err->code = status;
     return status;
 }
 
@@ -97,6 +112,7 @@ kv_status kv_train_text_open(const kv_config *source, const kv_train_config *con
     if (!text->corpora || !text->parts) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     kv_status status = KV_OK;
     for (int64_t i = 0; status == KV_OK && i < text->n_parts; i++) status = open_part(source, text, i, err);
+    if (status == KV_OK) status = check_weights(source, text, err);
     if (status != KV_OK || !d->validation) return status;
     status = open_corpus(source, "data.validation", d->validation, &text->validation, err);
     return status == KV_OK ? check_agrees(source, text, "data.validation", text->validation, err) : status;

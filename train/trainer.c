@@ -163,6 +163,8 @@ static void show(struct trainer *t, const struct step_result *result) {
                              result->loss, speed, 1e-9 * (double)t->step_flops / t->step_seconds);
     if (!t->progress.terminal)
         snprintf(note + used, sizeof note - used, "  %s left", kv_duration(seconds_left(t), left));
+    // By proportion, a long look at held-out text before the first step would count for every step.
+    t->progress.left = t->task->validation ? seconds_left(t) : 0;
     kv_progress_show(&t->progress, done, note);
 }
 
