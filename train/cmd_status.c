@@ -97,7 +97,7 @@ static void look_at(struct looks *l, const char *path) {
 }
 
 static int compare_names(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    return strverscmp(*(char *const *)a, *(char *const *)b);
 }
 
 // Runs right inside a directory, by name; false when there are none.
