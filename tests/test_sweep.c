@@ -245,6 +245,12 @@ static void test_models_are_checked_first(void **state) {
     assert_false(file_exists("late/kl=1"));
     train_expect(0, ARGS("--sweep", "sweeps/late.yaml", "--no-eval", "-s", "train.steps=1"));
     assert_true(file_exists("late/kl=1/final"));
+    put_sweep("namesake.yaml", "output: namesake\ntrain: ../pair.yaml\neval: ../questions.yaml\n"
+                               "arms: [{name: base, set: {loss.kl: 1}}]\n");
+    train_expect(1, ARGS("--sweep", "sweeps/namesake.yaml"));
+    expect_said("questions.yaml:3: key `systems[0].name`: base is also the name of a run of "
+                "sweeps/namesake.yaml");
+    assert_false(file_exists("namesake/base"));
 }
 
 // ---- The table -----------------------------------------------------------------------------------------
@@ -573,7 +579,7 @@ static void test_shipped_sweeps(void **state) {
     (void)state;
     static const char *const names[] = {"lambda",    "loss_terms", "kl_weight", "start",
                                         "layer_map", "aux",        "predictor", "budget"};
-    static const int n_runs[] = {6, 8, 6, 5, 6, 4, 8, 12};
+    static const int n_runs[] = {3, 8, 5, 5, 6, 4, 8, 9};
     for (int i = 0; i < 8; i++) {
         char path[512], said[64];
         snprintf(path, sizeof path, "%s/../configs/ablations/%s.yaml", getenv("KV_TEST_DIR"), names[i]);

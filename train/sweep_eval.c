@@ -97,11 +97,29 @@ static void put_systems(FILE *out, const kv_sweep *sweep, const kv_config *confi
         if (sweep->runs[i].look.state == KV_SWEEP_DONE) put_run(out, sweep, &sweep->runs[i]);
 }
 
+// Said before anything is trained: kveval would find it when the first such run is done.
+static kv_status check_names(const kv_sweep *sweep, const kv_config *config, kv_error *err) {
+    for (size_t i = 0;; i++) {
+        char key[48], *name;
+        snprintf(key, sizeof key, "systems[%zu].name", i);
+        name = kv_config_value(config, key);
+        if (!name) return KV_OK;
+        bool taken = false;
+        for (size_t k = 0; k < sweep->n_runs; k++) taken = taken || strcmp(name, sweep->runs[k].name) == 0;
+        if (taken)
+            kv_config_fail(config, err, key, "%s is also the name of a run of %s", name, sweep->file.path);
+        free(name);
+        if (taken) return KV_ERR_FORMAT;
+    }
+}
+
 static kv_status systems_override(const kv_sweep *sweep, const kv_config *config, char **text,
                                   kv_error *err) {
     if (!kv_config_has(config, "systems[0]"))
         return kv_config_fail(config, err, "systems",
                               "expected a list of at least the base, which the runs are compared with");
+    const kv_status status = check_names(sweep, config, err);
+    if (status != KV_OK) return status;
     size_t size;
     FILE *out = open_memstream(text, &size);
     if (out) put_systems(out, sweep, config);
