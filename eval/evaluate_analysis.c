@@ -65,6 +65,8 @@ static kv_status check_pairs(const kv_evaluation *e, const kv_corpus *corpus, in
 
 kv_status kv_evaluation_open_analysis(kv_evaluation *e, kv_error *err) {
     const kv_eval_analysis *a = &e->config->analysis;
+    bool any = false;
+    for (int64_t s = 0; s < e->systems->n; s++) any |= predicts(e, s);
     const int64_t seq_len = choose_seq_len(e);
     kv_corpus *corpus = NULL;
     kv_status status = kv_corpus_open(a->corpus, &corpus, err);
@@ -72,6 +74,11 @@ kv_status kv_evaluation_open_analysis(kv_evaluation *e, kv_error *err) {
     status = check_pairs(e, corpus, seq_len, err);
     kv_corpus_free(corpus);
     if (status != KV_OK) return status;
+    if (!any) {
+        // A sweep asks what there is before its first run is trained.
+        fprintf(stderr, "kveval: note: no system with a `predictor`, so there is nothing to analyse\n");
+        return KV_OK;
+    }
     status = kv_analysis_text_read(a->corpus, a->sequences, seq_len, &e->text, err);
     return status == KV_OK ? KV_OK : blame(e, "analysis.corpus", err);
 }

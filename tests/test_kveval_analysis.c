@@ -79,10 +79,24 @@ static void mistakes_are_one_line(void **state) {
     expect_one_line(analyse(in_dir("eval.yaml"), "", "none"), "key `analysis.corpus`: ");
     expect_one_line(run("KVEVAL", in_dir("eval.yaml"), "-s", "analysis.bins=7"),
                     "key `analysis`: expected a `corpus`");
-    char override[512];
-    snprintf(override, sizeof override, "systems=[{name: base, model: %s/base}]", test_dir);
-    expect_one_line(run("KVEVAL", in_dir("eval.yaml"), "-s", "analysis.corpus=x.h5", "-s", override),
-                    "key `analysis`: expected a system with a `predictor` to look at");
+    assert_int_equal(test_dir_count(in_dir("none")), -1);
+}
+
+// So a sweep can evaluate its base before its first predictor is there; the corpus is looked at all the same.
+static void without_a_predictor_it_is_noted_and_left_out(void **state) {
+    (void)state;
+    char systems[512], analysis[512];
+    snprintf(systems, sizeof systems, "systems=[{name: base, model: %s/base}]", test_dir);
+    snprintf(analysis, sizeof analysis, "analysis.corpus=%s", in_dir("text.h5"));
+    if (run("KVEVAL", in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("alone"), "-s", analysis, "-s", systems))
+        fail_msg("%s", err);
+    assert_non_null(strstr(err, "no system with a `predictor`"));
+    kv_results results = read_results("alone/results.h5");
+    assert_null(results.analysis.corpus);
+    kv_results_free(&results);
+    expect_one_line(run("KVEVAL", in_dir("eval.yaml"), "-o", in_dir("none"), "-s",
+                        "analysis.corpus=/nowhere.h5", "-s", systems),
+                    "key `analysis.corpus`: /nowhere.h5");
     assert_int_equal(test_dir_count(in_dir("none")), -1);
 }
 
@@ -298,6 +312,7 @@ static void published_figures_are_copied(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mistakes_are_one_line),
+        cmocka_unit_test(without_a_predictor_it_is_noted_and_left_out),
         cmocka_unit_test(a_text_of_other_tokens_is_refused),
         cmocka_unit_test(a_whole_run),
         cmocka_unit_test(another_run_without_leaves_no_errors),
