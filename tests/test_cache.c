@@ -66,7 +66,7 @@ static kv_status build(const fixture *f, const char *path, int64_t n_seq, kv_err
 
 static kv_cache *built(const fixture *f, const char *path) {
     kv_error err = {0};
-    kv_cache *cache;
+    kv_cache *cache = NULL;
     if (build(f, path, 3, &err) != KV_OK || kv_cache_open(path, &cache, &err) != KV_OK)
         fail_msg("%s", err.message);
     return cache;

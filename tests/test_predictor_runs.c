@@ -73,7 +73,7 @@ static void evaluate(kv_predictor *predictor, const kv_model_spec *base, const k
 
 static void a_kind(const char *predictor_keys, kv_predictor_kind kind, const char *inspected) {
     kv_model_spec base, aux;
-    kv_predictor *predictor;
+    kv_predictor *predictor = NULL;
     kv_error error = {0};
     RUN("KVTRAIN", in_dir("kvp.yaml"), "--force", "-s", predictor_keys);
     // Of the first layer's keys, in percent.
