@@ -131,6 +131,19 @@ int64_t kv_cache_dir_find(const kv_cache_dir *dir, const char *shard_hash) {
     return -1;
 }
 
+// Files are opened again and again while a training goes on; kvdata cache may have replaced them meanwhile.
+static kv_status check_unchanged(const kv_cache_dir *dir, int64_t file, const char *path, kv_error *err) {
+    const kv_cache_info *found = kv_cache_about(dir->open);
+    const kv_cache_file *expected = &dir->files[file];
+    kv_status status = kv_cache_same_kind(path, found, &dir->info, err);
+    if (status == KV_OK && (strcmp(found->shard, expected->shard) != 0 || found->n_rows != expected->n_rows))
+        status = kv_fail(err, KV_ERR_MISMATCH,
+                         "%s: made of a shard of content %s, %" PRIi64 " rows, expected %s, %" PRIi64 " rows",
+                         path, found->shard, found->n_rows, expected->shard, expected->n_rows);
+    if (status != KV_OK) kv_fail_within(err, status, "replaced while it was in use");
+    return status;
+}
+
 kv_status kv_cache_dir_file(kv_cache_dir *dir, int64_t file, kv_cache **cache, kv_error *err) {
     char path[PATH_MAX];
     kv_status status = KV_OK;
@@ -139,6 +152,11 @@ kv_status kv_cache_dir_file(kv_cache_dir *dir, int64_t file, kv_cache **cache, k
         dir->open = NULL;
         status = kv_cache_path(dir->path, dir->files[file].number, path, sizeof path, err);
         if (status == KV_OK) status = kv_cache_open(path, &dir->open, err);
+        if (status == KV_OK) status = check_unchanged(dir, file, path, err);
+        if (status != KV_OK) {
+            kv_cache_free(dir->open);
+            dir->open = NULL;
+        }
         dir->open_file = file;
     }
     *cache = dir->open;

@@ -75,6 +75,18 @@ static kv_status differs_int(const char *path, const char *what, int64_t found, 
                    expected);
 }
 
+// A fingerprint is what a file says; the widths are what readers make room for.
+static kv_status same_widths(const char *path, const kv_model_spec *found, const kv_model_spec *expected,
+                             kv_error *err) {
+    if (found->n_layers != expected->n_layers)
+        return differs_int(path, "a number of layers of", found->n_layers, expected->n_layers, err);
+    for (int64_t i = 0; i < found->n_layers; i++)
+        if (kv_spec_kv_dim(found, i) != kv_spec_kv_dim(expected, i))
+            return differs_int(path, "keys of a width of", kv_spec_kv_dim(found, i),
+                               kv_spec_kv_dim(expected, i), err);
+    return KV_OK;
+}
+
 kv_status kv_cache_same_kind(const char *path, const kv_cache_info *found, const kv_cache_info *expected,
                              kv_error *err) {
     const struct {
@@ -90,7 +102,8 @@ kv_status kv_cache_same_kind(const char *path, const kv_cache_info *found, const
         return differs_int(path, "seq_len", found->seq_len, expected->seq_len, err);
     if (found->top_k != expected->top_k)
         return differs_int(path, "top_k", found->top_k, expected->top_k, err);
-    return KV_OK;
+    const kv_status status = same_widths(path, &found->base.spec, &expected->base.spec, err);
+    return status == KV_OK ? same_widths(path, &found->aux.spec, &expected->aux.spec, err) : status;
 }
 
 // ---- Rows ----------------------------------------------------------------------------------------------

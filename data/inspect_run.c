@@ -55,8 +55,8 @@ static bool has_any(yaml_document_t *doc, const char *const *keys) {
 // By the keys that only one of the programs has, in the file or in what it extends.
 static const char *program_of(const char *path, int depth) {
     static const char *const eval[] = {"systems", "tasks", "ttft", "budgets", "picture", "bootstrap", NULL};
-    static const char *const train[] = {"task",      "data", "train", "loss", "model",
-                                        "predictor", "base", "aux",   NULL};
+    static const char *const train[] = {"task",      "data", "train", "loss",  "model",
+                                        "predictor", "base", "aux",   "sweep", NULL};
     yaml_document_t doc;
     if (read_yaml(path, &doc, NULL) != KV_OK) return NULL;
     const char *program = has_any(&doc, eval) ? "kveval" : has_any(&doc, train) ? "kvtrain" : NULL;
@@ -106,8 +106,12 @@ static void report_config(yaml_document_t *doc, inspect_report *report) {
     report_scalar(doc, "data", "train", "data", report);
     report_scalar(doc, "train", "steps", "steps", report);
     report_scalar(doc, NULL, "tokenizer", "tokenizer", report);
-    static const char *const lists[] = {"systems", "tasks"};
-    for (int i = 0; i < 2; i++) {
+    // Of kvtrain --sweep: the file it is given, and the list it leaves.
+    report_scalar(doc, NULL, "train", "sweep of", report);
+    report_scalar(doc, NULL, "sweep", "sweep", report);
+    report_scalar(doc, NULL, "eval", "eval", report);
+    static const char *const lists[] = {"systems", "tasks", "prepare", "arms", "runs"};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         const int64_t n = list_length(doc, lists[i]);
         if (n) inspect_fact(report, lists[i], json_integer(n), "%" PRIi64, n);
     }

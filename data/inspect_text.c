@@ -70,6 +70,7 @@ static const struct {
 } descriptions[] = {
     {{"facts", "held_out"}, "description of the fact corpus"},
     {{"operations", "depth"}, "description of the code snippets"},
+    {{"ridge", "aux_layers"}, "least-squares start of a run"},
     {{"tokenizer_class", NULL}, "tokenizer settings"},
     {{"chat_template", NULL}, "tokenizer settings"},
     {{"eos_token_id", NULL}, "generation settings"},

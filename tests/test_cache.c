@@ -272,6 +272,20 @@ static void test_directory(void **state) {
         assert_int_equal(kv_cache_dir_file(d, i % 2, &cache, &err), KV_OK);
         assert_string_equal(kv_cache_about(cache)->shard, i % 2 ? second : first);
     }
+    // Replaced behind the back of who reads: by one of another shard, then of another base.
+    assert_int_equal(kv_cache_dir_file(d, 1, &cache, &err), KV_OK);
+    kv_cache_free(built(&f, test_path(dir, "cache-00003.h5")));
+    assert_int_equal(kv_cache_dir_file(d, 0, &cache, &err), KV_ERR_MISMATCH);
+    assert_null(cache);
+    assert_non_null(strstr(err.message, "replaced while it was in use"));
+    assert_int_equal(kv_cache_dir_file(d, 1, &cache, &err), KV_OK);
+    assert_int_equal(kv_cache_dir_file(d, 0, &cache, &err), KV_ERR_MISMATCH);
+    f.info.base.fingerprint[0] ^= 1;
+    kv_cache_free(built(&f, test_path(dir, "cache-00010.h5")));
+    assert_int_equal(kv_cache_dir_file(d, 1, &cache, &err), KV_ERR_MISMATCH);
+    assert_non_null(strstr(err.message, "fingerprint"));
+    f.info.base.fingerprint[0] ^= 1;
+    kv_cache_free(built(&f, test_path(dir, "cache-00010.h5")));
     kv_cache_dir_free(d);
     // One of another kind among them.
     f.info.dtype = KV_BF16;

@@ -336,6 +336,8 @@ static void texts(void **state) {
     }
     expect(test_fixture("data/choices/arc_viewer.json"), "multiple choice");
     expect(in_dir("atlas.json"), "description of the fact corpus", "facts        300");
+    test_write_text(in_dir("least_squares.json"), "{\"tokens\": 64, \"ridge\": 0.5, \"aux_layers\": [0]}");
+    expect(in_dir("least_squares.json"), "least-squares start of a run", "tokens       64");
 }
 
 // ---- Runs ----------------------------------------------------------------------------------------------
@@ -382,6 +384,10 @@ static void configs(void **state) {
     expect(in_dir("more.yaml"), "program      kveval", "extends      eval.yaml");
     copy(in_dir("lm.yaml"), in_dir("config.txt"));
     expect(in_dir("config.txt"), "config ", "program      kvtrain");
+    test_write_text(in_dir("sweep.yaml"), "sweep: lambda.yaml\noutput: elsewhere\nruns:\n  - name: a\n");
+    expect(in_dir("sweep.yaml"), "program      kvtrain", "sweep        lambda.yaml", "runs         1");
+    test_write_text(in_dir("lambda.yaml"), "train: lm.yaml\narms:\n  - {name: a}\n  - {name: b}\n");
+    expect(in_dir("lambda.yaml"), "program      kvtrain", "sweep of     lm.yaml", "arms         2");
     test_write_text(in_dir("circle.yaml"), "extends: circle.yaml\n");
     refuse(in_dir("circle.yaml"), "YAML, but neither a config of kvtrain");
     test_write_text(in_dir("bad.yaml"), "task: [lm\n");
