@@ -121,8 +121,11 @@ static bool move_rows(hid_t dataset, hid_t type, int64_t row, int64_t n, const v
     if (ok)
         ok = (from ? H5Dwrite(dataset, type, memory, space, H5P_DEFAULT, from)
                    : H5Dread(dataset, type, memory, space, H5P_DEFAULT, to)) >= 0;
+    // Closing anything forgets why it failed.
+    const hid_t why = ok ? H5I_INVALID_HID : H5Eget_current_stack();
     if (memory >= 0) H5Sclose(memory);
     if (space >= 0) H5Sclose(space);
+    if (why >= 0) H5Eset_current_stack(why);
     return ok;
 }
 
