@@ -41,7 +41,8 @@ static const char doc[] =
     "--keep for one that is layers of the base. --top-k for loss.kl, which otherwise needs the base's logits; "
     "the probability of all other tokens counts as that of one.\n"
     "\n"
-    "What was interrupted goes on with the next shard when the same command is given again.\n"
+    "What was interrupted goes on with the next shard when the same command is given again: make shards small "
+    "(kvdata tokenize --shard-tokens) where the models are large.\n"
     "\n"
     "Example: kvdata cache --base runs/atlas/base/final/model --aux runs/atlas/aux_a1/final/model --seq-len 128 "
     "--out runs/atlas/cache_a1 runs/atlas/data/train.h5";

@@ -298,6 +298,10 @@ static kv_status next_block(kv_documents *documents, kv_document *document, kv_e
         block->used += size;
     }
     if (block->used == 0) return KV_OK;
+    if (memchr(block->bytes, 0, block->used)) {
+        document->bad = "a NUL byte, as binary files have";
+        return KV_OK;
+    }
     document->text = block->bytes;
     document->length = block->used;
     return KV_OK;
@@ -314,6 +318,9 @@ kv_status kv_documents_next(kv_documents *documents, const char **text, size_t *
     *text = document.text;
     *length = document.length;
     if (status || !document.bad) return status;
+    if (!documents->json_lines)
+        return kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": %s, expected plain text", documents->path,
+                       document.line, document.bad);
     return kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": %s, expected one object a line with a string \"%s\"",
                    documents->path, document.line, document.bad, documents->text_key);
 }

@@ -39,7 +39,7 @@ typedef struct kv_document {
 } kv_document;
 
 // The next document, valid until the next call. Files that cannot be read to their end (damaged or cut gzip)
-// are errors; a line that is not as expected is a document that is bad.
+// are errors; a line that is not as expected is a document that is bad, as is plain text with a NUL byte.
 kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_error *err);
 // The same where a bad line is an error, naming file and line; *text is NULL at the end.
 kv_status kv_documents_next(kv_documents *documents, const char **text, size_t *length, kv_error *err);

@@ -163,6 +163,14 @@ static void bad_lines_are_counted(void **state) {
     assert_int_equal(access(test_path(test_dir, "y.h5"), F_OK), -1);
 }
 
+// A shard, say, or a parquet file that lies among texts.
+static void binary_is_no_text(void **state) {
+    (void)state;
+    succeed("printf 'fine\\n\\nbi\\0nary\\n\\nagain\\n' | " TOKENIZE "-o x.h5 --format text -");
+    printed("documents        2\n");
+    assert_non_null(strstr(err, "standard input:3: a NUL byte, as binary files have; left out\n"));
+}
+
 // The paper's filters are the default; what drops everything is said.
 static void filters(void **state) {
     (void)state;
@@ -439,6 +447,7 @@ int main(void) {
         cmocka_unit_test(keys_of_all_kinds),
         cmocka_unit_test(directories),
         cmocka_unit_test(bad_lines_are_counted),
+        cmocka_unit_test(binary_is_no_text),
         cmocka_unit_test(filters),
         cmocka_unit_test(a_corpus_is_the_shards_of_its_text),
         cmocka_unit_test(threads_change_nothing),
