@@ -102,9 +102,6 @@ int64_t kv_documents_position(const kv_documents *documents) {
     const int64_t offset = gzoffset(documents->file);
     return offset >= 0 ? offset : documents->read;
 }
-int64_t kv_documents_size(const kv_documents *documents) {
-    return documents->size;
-}
 
 static bool reserve(struct buffer *buffer, size_t more) {
     if (buffer->capacity - buffer->used >= more) return true;

@@ -55,7 +55,5 @@ kv_documents_place kv_documents_tell(const kv_documents *documents);
 // one has to read, and each call does so for a fraction of a second: call again until there.
 kv_status kv_documents_seek(kv_documents *documents, kv_documents_place place, bool *there, kv_error *err);
 
-// Bytes of the file read so far and in all (compressed ones, for a .gz), for showing progress; in all 0 where
-// that is not known.
+// Bytes of the file read so far (compressed ones, for a .gz), for showing progress.
 int64_t kv_documents_position(const kv_documents *documents);
-int64_t kv_documents_size(const kv_documents *documents);
