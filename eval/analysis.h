@@ -1,7 +1,7 @@
 // Measures how far a system's predicted caches are from what its base makes of the same text.
 #pragma once
 
-#include "data/console.h"
+#include "data/system/console.h"
 #include "eval/results_analysis.h"
 #include "infer/engine.h"
 

@@ -1,6 +1,6 @@
-#include "data/corpus.h"
-#include "data/hash.h"
-#include "data/packing.h"
+#include "data/corpus/corpus.h"
+#include "data/corpus/packing.h"
+#include "data/file/hash.h"
 #include "eval/analysis.h"
 
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 // records it wrote and ends with the figures of one that never stopped.
 #pragma once
 
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "eval/eval_config.h"
 #include "infer/engine.h"
 

@@ -1,7 +1,7 @@
 #include "eval/check_tests.h"
 
-#include "data/console.h"
-#include "data/humaneval.h"
+#include "data/benchmark/humaneval.h"
+#include "data/system/console.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

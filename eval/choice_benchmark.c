@@ -1,6 +1,6 @@
 #include "eval/choice_benchmark.h"
 
-#include "data/hash.h"
+#include "data/file/hash.h"
 #include "eval/trivia_benchmark.h"
 #include "infer/score.h"
 

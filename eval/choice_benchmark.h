@@ -2,7 +2,7 @@
 //                                                        [method.md section 8; EleutherAI evaluation harness]
 #pragma once
 
-#include "data/choices.h"
+#include "data/benchmark/choices.h"
 #include "eval/benchmark.h"
 
 // Kinds: those of kv_choice_kind_find. One unit a question; its record:

@@ -1,7 +1,7 @@
 #include "eval/code_benchmark.h"
 
-#include "data/continuation.h"
-#include "data/hash.h"
+#include "data/file/hash.h"
+#include "data/tokenizer/continuation.h"
 #include "eval/pass_at_k.h"
 #include "infer/generate.h"
 

@@ -5,7 +5,7 @@
 // them are a samples file that OpenAI's own scorer reads. Metrics: "pass@K" for each k of the config.
 #pragma once
 
-#include "data/humaneval.h"
+#include "data/benchmark/humaneval.h"
 #include "eval/benchmark.h"
 #include "eval/sandbox.h"
 

@@ -1,12 +1,12 @@
 // What an evaluation config says: which systems answer which tasks, and how time to first token is measured.
 #pragma once
 
-#include "data/checkpoint.h"
-#include "data/config.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/config/config.h"
 
 // One row of the comparison: a model alone (model), base + aux + predictor, or a model whose prompt is pruned
 // (pruning: random, static or lazy with `model`; speculative with `base` and `aux`). Paths are directories as
-// data/checkpoint.h takes them.
+// data/checkpoint/checkpoint.h takes them.
 typedef struct kv_eval_system {
     char *name;   // shown in the table and beside the point
     char *family; // shares marker and colour in the picture; default: the name

@@ -1,8 +1,8 @@
 #include "eval/evaluate.h"
 
 #include "core/gemm.h"
-#include "data/console.h"
-#include "data/hash.h"
+#include "data/file/hash.h"
+#include "data/system/console.h"
 #include "eval/evaluate_analysis.h"
 #include "eval/journal.h"
 #include "infer/cost.h"

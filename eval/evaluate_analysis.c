@@ -1,9 +1,9 @@
 #include "eval/evaluate_analysis.h"
 
 #include "core/gemm.h"
-#include "data/corpus.h"
-#include "data/hash.h"
-#include "data/pair.h"
+#include "data/checkpoint/pair.h"
+#include "data/corpus/corpus.h"
+#include "data/file/hash.h"
 #include "eval/journal.h"
 
 #include <jansson.h>

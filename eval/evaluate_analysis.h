@@ -4,7 +4,7 @@
 #include "eval/evaluate.h"
 
 // Settles how long the sequences are, checks that every system with a predictor can read the text
-// (data/pair.h) and reads it, before any weights. Errors name the config's file, line and key.
+// (data/checkpoint/pair.h) and reads it, before any weights. Errors name the config's file, line and key.
 kv_status kv_evaluation_open_analysis(kv_evaluation *evaluation, kv_error *err);
 
 // Looks at the caches of every system with a predictor, into results->analysis. What is found out about a

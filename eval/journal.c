@@ -1,7 +1,7 @@
 #include "eval/journal.h"
 
-#include "data/hash.h"
-#include "data/pending_file.h"
+#include "data/file/hash.h"
+#include "data/file/whole_file.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 #include "eval/output.h"
 
-#include "data/pending_file.h"
+#include "data/file/whole_file.h"
 #include "eval/pictures.h"
 #include "eval/published.h"
 

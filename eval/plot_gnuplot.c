@@ -1,4 +1,4 @@
-#include "data/gnuplot.h"
+#include "data/system/gnuplot.h"
 #include "eval/plot_page.h"
 
 #include <errno.h>

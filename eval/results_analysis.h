@@ -30,7 +30,7 @@ typedef struct kv_cache_errors {
 typedef struct kv_analysis {
     char *corpus;                     // path of the text, for people; NULL: there was no analysis
     char hash[17];                    // of its tokens that were read
-    int64_t sequences, seq_len, bins; // what was read of it: rows of fixed packing (data/packing.h)
+    int64_t sequences, seq_len, bins; // what was read of it: rows of fixed packing (data/corpus/packing.h)
     kv_cache_errors *systems;         // [n_systems]
 } kv_analysis;
 

@@ -7,7 +7,7 @@
 //                 [n_layers]. What they are: eval/results_analysis.h
 #pragma once
 
-#include "data/h5.h"
+#include "data/file/h5.h"
 #include "eval/results_analysis.h"
 
 kv_status kv_analysis_write_h5(const kv_analysis *analysis, int64_t n_systems, hid_t file, kv_error *err);

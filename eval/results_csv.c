@@ -1,4 +1,4 @@
-#include "data/csv.h"
+#include "data/file/csv.h"
 #include "eval/results.h"
 #include "eval/selection.h"
 

@@ -1,6 +1,6 @@
 // Predicted caches against the base's own, for the terminal and as CSV.
-#include "data/csv.h"
-#include "data/table.h"
+#include "data/file/csv.h"
+#include "data/system/table.h"
 #include "eval/results.h"
 
 #include <math.h>

@@ -13,7 +13,7 @@
 //                samples [S, repeats]
 //   /analysis    predicted caches, only where they were looked at: see results_analysis_h5.h. Readers of
 //                version 2 that do not know the group lose nothing else by it, so the version is still 2.
-#include "data/h5.h"
+#include "data/file/h5.h"
 #include "eval/results.h"
 #include "eval/results_analysis_h5.h"
 

@@ -1,5 +1,5 @@
 // Reads what results_h5.c writes; every size is checked against the others before it is used.
-#include "data/h5.h"
+#include "data/file/h5.h"
 #include "eval/results.h"
 #include "eval/results_analysis_h5.h"
 

@@ -1,4 +1,4 @@
-#include "data/table.h"
+#include "data/system/table.h"
 #include "eval/results.h"
 #include "eval/selection.h"
 

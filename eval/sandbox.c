@@ -1,6 +1,6 @@
 #include "eval/sandbox.h"
 
-#include "data/console.h"
+#include "data/system/console.h"
 #include "eval/sandbox_process.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 #include "eval/sandbox_process.h"
 
-#include "data/pending_file.h"
+#include "data/file/whole_file.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 #include "eval/systems.h"
 
-#include "data/checkpoint.h"
-#include "data/hash.h"
-#include "data/pair.h"
-#include "data/random_checkpoint.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/pair.h"
+#include "data/checkpoint/random.h"
+#include "data/file/hash.h"
 
 #include <stdio.h>
 #include <stdlib.h>

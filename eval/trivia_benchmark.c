@@ -1,7 +1,7 @@
 #include "eval/trivia_benchmark.h"
 
 #include "core/rng.h"
-#include "data/hash.h"
+#include "data/file/hash.h"
 #include "infer/generate.h"
 
 #include <ctype.h>

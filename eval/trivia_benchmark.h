@@ -2,7 +2,7 @@
 //                                                        [method.md section 8; EleutherAI evaluation harness]
 #pragma once
 
-#include "data/triviaqa.h"
+#include "data/benchmark/triviaqa.h"
 #include "eval/benchmark.h"
 
 // Kind "triviaqa". One unit a question; its record:

@@ -1,6 +1,6 @@
 #include "infer/generate.h"
 
-#include "data/console.h"
+#include "data/system/console.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "infer/kvrun.h"
 
-#include "data/console.h"
-#include "data/json_file.h"
+#include "data/file/json.h"
+#include "data/system/console.h"
 #include "infer/cost.h"
 
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 // What the parts of the program kvrun share. Not for others.
 #pragma once
 
-#include "data/chat.h"
-#include "data/checkpoint.h"
-#include "data/tokenizer.h"
+#include "data/chat/chat.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/tokenizer/tokenizer.h"
 #include "infer/engine.h"
 #include "infer/sample.h"
 

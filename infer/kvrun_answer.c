@@ -1,8 +1,8 @@
 #include "infer/kvrun.h"
 
-#include "data/console.h"
-#include "data/stop_filter.h"
-#include "data/text_stream.h"
+#include "data/system/console.h"
+#include "data/tokenizer/stop_filter.h"
+#include "data/tokenizer/text_stream.h"
 #include "infer/generate.h"
 
 #include <errno.h>

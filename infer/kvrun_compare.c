@@ -1,8 +1,8 @@
 // The same prompt by the base alone and by another system.
 #include "infer/kvrun.h"
 
-#include "data/console.h"
-#include "data/json_file.h"
+#include "data/file/json.h"
+#include "data/system/console.h"
 #include "infer/cost.h"
 #include "infer/ttft.h"
 

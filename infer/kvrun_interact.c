@@ -5,7 +5,7 @@
 // again, as their caches hold no prompt of the base's own.
 #include "infer/kvrun.h"
 
-#include "data/console.h"
+#include "data/system/console.h"
 
 #include <stdlib.h>
 #include <string.h>

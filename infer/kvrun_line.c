@@ -1,7 +1,7 @@
 // Standard input, and lines typed at a terminal.
 #include "infer/kvrun.h"
 
-#include "data/console.h"
+#include "data/system/console.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -1,10 +1,10 @@
 // From options to loaded models that fit each other.
 #include "infer/kvrun.h"
 
-#include "data/checkpoint.h"
-#include "data/console.h"
-#include "data/pair.h"
-#include "data/random_checkpoint.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/pair.h"
+#include "data/checkpoint/random.h"
+#include "data/system/console.h"
 
 #include <libgen.h>
 #include <limits.h>

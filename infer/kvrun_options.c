@@ -1,6 +1,6 @@
 #include "infer/kvrun.h"
 
-#include "data/text_stream.h"
+#include "data/tokenizer/text_stream.h"
 
 #include <argp.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 #include "infer/kvrun.h"
 
-#include "data/pending_file.h"
+#include "data/file/whole_file.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
 
 #include "core/gemm.h"
 #include "core/vecmath.h"
-#include "data/console.h"
+#include "data/system/console.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include "core/gemm.h"
 #include "core/quantile.h"
 #include "core/rng.h"
-#include "data/memory.h"
+#include "data/system/memory.h"
 
 #include <inttypes.h>
 #include <stdio.h>

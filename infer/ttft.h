@@ -1,7 +1,7 @@
 // Measured time to first token.
 #pragma once
 
-#include "data/console.h"
+#include "data/system/console.h"
 #include "infer/engine.h"
 
 typedef struct kv_ttft {

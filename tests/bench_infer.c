@@ -1,7 +1,7 @@
 #include "tests/bench.h"
 
 #include "core/gemm.h"
-#include "data/checkpoint.h"
+#include "data/checkpoint/checkpoint.h"
 #include "infer/engine.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 #include "tests/bench.h"
 
-#include "data/checkpoint.h"
+#include "data/checkpoint/checkpoint.h"
 #include "infer/ttft.h"
 
 #include <math.h>

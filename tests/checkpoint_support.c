@@ -1,6 +1,6 @@
 #include "tests/checkpoint_support.h"
 
-#include "data/pending_file.h"
+#include "data/file/whole_file.h"
 
 #include <dirent.h>
 #include <jansson.h>

@@ -1,8 +1,8 @@
 // What the tests of checkpoints share: the goldens, copies of them to be damaged, and comparisons.
 #pragma once
 
-#include "data/checkpoint.h"
-#include "data/safetensors.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/safetensors.h"
 #include "tests/support.h"
 
 // What every call of a test fills.

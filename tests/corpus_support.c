@@ -1,9 +1,9 @@
 #include "corpus_support.h"
 
-#include "data/atlas.h"
-#include "data/pending_file.h"
-#include "data/text_stream.h"
-#include "data/tokenizer_train.h"
+#include "data/file/whole_file.h"
+#include "data/synthetic/atlas.h"
+#include "data/tokenizer/text_stream.h"
+#include "data/tokenizer/train.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 
 #include "support.h"
 
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 // A file of tests/, in a buffer as of test_path.
 const char *test_fixture(const char *name);

@@ -1,6 +1,6 @@
 #include "eval_support.h"
 
-#include "data/checkpoint.h"
+#include "data/checkpoint/checkpoint.h"
 #include "tests/tiny.h"
 
 #include <stdio.h>

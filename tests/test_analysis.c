@@ -1,6 +1,6 @@
 // Predicted caches against the base's own: figures as plain double-precision loops over the reference's
 // caches give them, and what has to hold whatever the numbers.
-#include "data/shard.h"
+#include "data/corpus/shard.h"
 #include "eval/analysis.h"
 #include "tests/reference_model.h"
 #include "tests/tiny.h"

@@ -1,10 +1,10 @@
 // The fact corpus: unambiguous, plain, split as promised; on the real ISO lists and on small made-up ones.
 #include "corpus_support.h"
 
-#include "data/atlas.h"
-#include "data/documents.h"
-#include "data/tokenizer_train.h"
-#include "data/triviaqa.h"
+#include "data/benchmark/triviaqa.h"
+#include "data/synthetic/atlas.h"
+#include "data/text/documents.h"
+#include "data/tokenizer/train.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,11 +1,11 @@
-// Batches are the rows that data/batches.h describes: against a reference that lays out whole epochs, with
+// Batches are the rows that data/corpus/batches.h describes: against a reference that lays out whole epochs, with
 // values kept from the first version, and by what must be true of any stream and any mixture.
 #include "support.h"
 
 #include "core/rng.h"
-#include "data/batches.h"
-#include "data/hash.h"
-#include "data/packing.h"
+#include "data/corpus/batches.h"
+#include "data/corpus/packing.h"
+#include "data/file/hash.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -225,7 +225,7 @@ static void a_shard_shorter_than_a_row_wraps(void **state) {
 
 // ---- Many shards ---------------------------------------------------------------------------------------
 
-// Epochs laid out whole, by the words of data/batches.h: what the stream of a part is.
+// Epochs laid out whole, by the words of data/corpus/batches.h: what the stream of a part is.
 static int32_t *reference_stream(const kv_corpus *corpus, uint64_t seed, int64_t n_epochs) {
     int32_t *all = test_alloc(n_epochs * corpus->n_tokens + 1, sizeof *all), *out = all;
     int64_t *shards = test_alloc(corpus->n_shards, sizeof *shards);
@@ -361,7 +361,7 @@ static void three_parts(kv_batch_part parts[3], const double weights[3]) {
     }
 }
 
-// Each part has its share of every first rows, as near as data/batches.h says, and its rows are those that it
+// Each part has its share of every first rows, as near as data/corpus/batches.h says, and its rows are those that it
 // would give alone, one after the other.
 static void shares_are_kept(void **state) {
     (void)state;

@@ -1,7 +1,7 @@
 // Cache files: what is read is what models made, to the precision of the type; damage is noticed.
-#include "data/cache_build.h"
-#include "data/h5.h"
-#include "data/packing.h"
+#include "data/cache/build.h"
+#include "data/corpus/packing.h"
+#include "data/file/h5.h"
 #include "tests/support.h"
 #include "tests/tiny.h"
 

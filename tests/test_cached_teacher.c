@@ -1,9 +1,9 @@
 // Losses and gradients from caches on disk against those of models at hand: the same to what rounding keys
 // and values for storage can make of them, and not more.
 #include "core/objective.h"
-#include "data/batches.h"
-#include "data/cache_build.h"
-#include "data/packing.h"
+#include "data/cache/build.h"
+#include "data/corpus/batches.h"
+#include "data/corpus/packing.h"
 #include "tests/numeric.h"
 #include "tests/support.h"
 #include "tests/tiny.h"

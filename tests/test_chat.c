@@ -1,8 +1,8 @@
 // Conversations in the formats of ChatML, Llama-3 and Llama-2, written out by hand.
 #include "corpus_support.h"
 
-#include "data/chat.h"
-#include "data/pending_file.h"
+#include "data/chat/chat.h"
+#include "data/file/whole_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>

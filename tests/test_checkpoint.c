@@ -1,7 +1,7 @@
 // Models and predictors on disk: the goldens load, what is saved comes back bit by bit, and what does not fit
 // its description is refused with the tensor or key, what was found and what was expected.
-#include "data/pending_file.h"
-#include "data/random_checkpoint.h"
+#include "data/checkpoint/random.h"
+#include "data/file/whole_file.h"
 #include "tests/checkpoint_support.h"
 
 #include <stdio.h>

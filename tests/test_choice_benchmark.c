@@ -2,7 +2,7 @@
 // equally probable everything can be worked out by hand: ln p of a text is -ln V times its bytes.
 #include "corpus_support.h"
 
-#include "data/tokenizer_train.h"
+#include "data/tokenizer/train.h"
 #include "eval/choice_benchmark.h"
 #include "infer/score.h"
 #include "tests/tiny.h"

@@ -2,7 +2,7 @@
 // and what is said about broken ones.
 #include "corpus_support.h"
 
-#include "data/choices.h"
+#include "data/benchmark/choices.h"
 
 #include <stdlib.h>
 #include <string.h>

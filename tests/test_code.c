@@ -3,7 +3,7 @@
 #include "eval_support.h"
 #include "sandbox_support.h"
 
-#include "data/checkpoint.h"
+#include "data/checkpoint/checkpoint.h"
 #include "eval/check_tests.h"
 #include "eval/code_benchmark.h"
 #include "eval/pass_at_k.h"

@@ -1,7 +1,7 @@
 // YAML configuration: what is accepted, how sources win over one another, and that every mistake is reported
 // as one line with the file, the line and the key it stands at.
-#include "data/config.h"
-#include "data/config_tree.h"
+#include "data/config/config.h"
+#include "data/config/tree.h"
 #include "tests/support.h"
 
 #include <stdio.h>

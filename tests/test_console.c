@@ -1,7 +1,7 @@
 // Progress lines on a terminal and off it, durations, and signals that set a flag.
 #include "support.h"
 
-#include "data/console.h"
+#include "data/system/console.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -1,9 +1,9 @@
 // Corpora: a shard alone or a directory of them; what the index says must be what is there.
 #include "support.h"
 
-#include "data/corpus.h"
-#include "data/h5.h"
-#include "data/pending_file.h"
+#include "data/corpus/corpus.h"
+#include "data/file/h5.h"
+#include "data/file/whole_file.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 // Tables as comma-separated values: what was written is read back, what is broken is named.
-#include "data/csv.h"
+#include "data/file/csv.h"
 #include "tests/corpus_support.h"
 
 #include <math.h>

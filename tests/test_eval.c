@@ -1,9 +1,9 @@
 // The parts of an evaluation: prompts, stop strings, scoring, the config's checks, table and files.
-#include "data/config_options.h"
+#include "data/config/options.h"
 #include "eval_support.h"
 
+#include "data/system/table.h"
 #include "eval/benchmark.h"
-#include "data/table.h"
 #include "eval/trivia_benchmark.h"
 
 #include <glob.h>

@@ -1,7 +1,7 @@
 // Frozen weights in another type than they are stored in: rounded to nearest, known by the fingerprint of
 // what is stored, in no more memory than they then take; and what that does to a loss.
 #include "core/objective.h"
-#include "data/memory.h"
+#include "data/system/memory.h"
 #include "tests/checkpoint_support.h"
 
 #include <limits.h>

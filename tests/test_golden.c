@@ -6,8 +6,8 @@
 // the files.
 #include "core/objective.h"
 #include "core/optimizer.h"
-#include "data/checkpoint.h"
-#include "data/h5.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/file/h5.h"
 #include "infer/engine.h"
 
 #include <ftw.h>

@@ -1,9 +1,9 @@
 // config.json as it comes: the published files mean the published shapes, old and new ways of saying the same
 // agree, and what is not supported is refused by name.
 #include "core/flops.h"
-#include "data/hf_config.h"
-#include "data/pending_file.h"
-#include "data/random_checkpoint.h"
+#include "data/checkpoint/hf_config.h"
+#include "data/checkpoint/random.h"
+#include "data/file/whole_file.h"
 #include "tests/checkpoint_support.h"
 #include "tests/published_configs.h"
 

@@ -1,5 +1,5 @@
 // config.json and the index of a sharded checkpoint, damaged in every way.
-#include "data/pending_file.h"
+#include "data/file/whole_file.h"
 #include "tests/checkpoint_support.h"
 #include "tests/published_configs.h"
 

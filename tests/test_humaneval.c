@@ -1,8 +1,8 @@
 // HumanEval's file format, the programs made of it, and text that goes on from other text.
 #include "corpus_support.h"
 
-#include "data/continuation.h"
-#include "data/humaneval.h"
+#include "data/benchmark/humaneval.h"
+#include "data/tokenizer/continuation.h"
 
 #include <stdio.h>
 #include <stdlib.h>

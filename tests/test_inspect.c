@@ -2,9 +2,9 @@
 // or of no kind that is known.
 #include "eval_support.h"
 
-#include "data/checkpoint.h"
-#include "data/h5.h"
-#include "data/pending_file.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/file/h5.h"
+#include "data/file/whole_file.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 // JSON as other programs write it.
 #include "support.h"
 
-#include "data/json_file.h"
+#include "data/file/json.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
 // half-written. KVDATA names the program.
 #include "corpus_support.h"
 
-#include "data/h5.h"
+#include "data/file/h5.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 // kvdata cache, the program: what it writes, keeps, goes on with and refuses; how inspect shows it.
-#include "data/cache.h"
+#include "data/cache/cache.h"
 #include "tests/train_support.h"
 
 #include <stdio.h>

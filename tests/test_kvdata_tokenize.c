@@ -2,8 +2,8 @@
 // come out the same however often the program was killed on the way. KVDATA names the program.
 #include "corpus_support.h"
 
-#include "data/corpus.h"
-#include "data/tokenizer.h"
+#include "data/corpus/corpus.h"
+#include "data/tokenizer/tokenizer.h"
 
 #include <signal.h>
 #include <stdio.h>

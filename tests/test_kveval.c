@@ -1,8 +1,8 @@
 // The program kveval as its users meet it, on a family of random models. KVEVAL names the program.
 #include "eval_support.h"
 
-#include "data/checkpoint.h"
-#include "data/h5.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/file/h5.h"
 #include "eval/results.h"
 #include "tests/tiny.h"
 

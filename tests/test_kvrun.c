@@ -1,8 +1,8 @@
 // The program kvrun as its users meet it, on a family of random models. KVRUN names the program.
 #include "kvrun_support.h"
 
-#include "data/checkpoint.h"
-#include "data/continuation.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/tokenizer/continuation.h"
 #include "infer/cost.h"
 #include "infer/generate.h"
 

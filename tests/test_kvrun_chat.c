@@ -1,7 +1,7 @@
 // Chats with a byte-level tokenizer.json, whose special tokens an ordinary encoding finds in any text.
 #include "corpus_support.h"
 
-#include "data/chat.h"
+#include "data/chat/chat.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 // kvrun at a terminal: conversations, Ctrl-C, Ctrl-D, and answers side by side. The test is the terminal.
 #include "kvrun_support.h"
 
-#include "data/chat.h"
-#include "data/checkpoint.h"
-#include "data/continuation.h"
+#include "data/chat/chat.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/tokenizer/continuation.h"
 #include "infer/generate.h"
 
 #include <poll.h>

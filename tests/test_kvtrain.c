@@ -1,7 +1,7 @@
 // kvtrain as its users see it: runs that work, and runs that are stopped and go on.
 #include "core/flops.h"
-#include "data/checkpoint.h"
-#include "data/pending_file.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/file/whole_file.h"
 #include "tests/train_support.h"
 
 #include <jansson.h>

@@ -1,7 +1,7 @@
 // What kvtrain refuses: one line that says what, where and what was expected; the right exit status; nothing
 // half-written.
-#include "data/pending_file.h"
-#include "data/shard.h"
+#include "data/corpus/shard.h"
+#include "data/file/whole_file.h"
 #include "tests/train_support.h"
 
 #include <math.h>

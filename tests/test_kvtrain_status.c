@@ -1,7 +1,7 @@
 // kvtrain status on runs as kvtrain leaves them: running, interrupted, failed, killed and finished ones,
 // damaged ones, directories of them; as text, as JSON and drawn.
-#include "data/metrics.h"
-#include "data/pending_file.h"
+#include "data/file/metrics.h"
+#include "data/file/whole_file.h"
 #include "tests/train_support.h"
 
 #include <jansson.h>

@@ -1,7 +1,7 @@
 // kvtrain on corpora of many shards, mixtures and fixed packing: what a run reads, that it goes on bit by
 // bit, and that it is not resumed with other text.
-#include "data/batches.h"
-#include "data/pending_file.h"
+#include "data/corpus/batches.h"
+#include "data/file/whole_file.h"
 #include "tests/train_support.h"
 #include "train/memory.h"
 #include "train/session.h"

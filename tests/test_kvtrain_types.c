@@ -1,7 +1,7 @@
 // kvtrain on checkpoints of every model type and stored type, as they come: what it saves is of the same
 // type.
-#include "data/checkpoint.h"
-#include "data/pending_file.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/file/whole_file.h"
 #include "tests/train_support.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
-// What data/memory.c makes of the system's files, and the sizes of checkpoints.
-#include "data/checkpoint_size.h"
-#include "data/memory.h"
-#include "data/pending_file.h"
+// What data/system/memory.c makes of the system's files, and the sizes of checkpoints.
+#include "data/checkpoint/size.h"
+#include "data/file/whole_file.h"
+#include "data/system/memory.h"
 #include "tests/support.h"
 
 #include <stdio.h>

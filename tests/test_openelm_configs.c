@@ -1,7 +1,7 @@
 // The paper's configurations: layer maps and hyper-parameters of the trainings, and that evaluations read
 // what trainings write. Shapes come from random models, which configs/random.sed puts in place of the
 // published checkpoints.
-#include "data/checkpoint.h"
+#include "data/checkpoint/checkpoint.h"
 #include "eval/eval_config.h"
 #include "tests/support.h"
 #include "train/train_config.h"

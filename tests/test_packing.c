@@ -1,5 +1,5 @@
 // Fixed packing: every row is a stretch of the documents in one drawn order, and epochs are permutations.
-#include "data/packing.h"
+#include "data/corpus/packing.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,9 +3,9 @@
 #include "corpus_support.h"
 #include "tests/tiny.h"
 
-#include "data/checkpoint.h"
-#include "data/pair.h"
-#include "data/pending_file.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/pair.h"
+#include "data/file/whole_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>

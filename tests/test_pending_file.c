@@ -1,6 +1,6 @@
 // Files that appear whole or not at all, also when the disk fills up or the system refuses.
-#include "data/hash.h"
-#include "data/pending_file.h"
+#include "data/file/hash.h"
+#include "data/file/whole_file.h"
 #include "tests/support.h"
 
 #include <errno.h>

@@ -3,7 +3,7 @@
 #include "eval_support.h"
 
 #include "core/flops.h"
-#include "data/checkpoint.h"
+#include "data/checkpoint/checkpoint.h"
 #include "eval/results.h"
 
 #include <math.h>

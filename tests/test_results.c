@@ -1,7 +1,7 @@
 // Results apart from the models they come from: figures, files, joining and the table.
 #include "eval_support.h"
 
-#include "data/h5.h"
+#include "data/file/h5.h"
 #include "eval/results.h"
 #include "eval/selection.h"
 

@@ -1,5 +1,5 @@
 // Predicted caches in results: to a file and back, joined, as table and CSV.
-#include "data/h5.h"
+#include "data/file/h5.h"
 #include "eval/results.h"
 #include "tests/support.h"
 

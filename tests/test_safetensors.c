@@ -1,6 +1,6 @@
 // safetensors: what is written comes back, and no file, however damaged, does more than return an error.
-#include "data/pending_file.h"
-#include "data/safetensors.h"
+#include "data/checkpoint/safetensors.h"
+#include "data/file/whole_file.h"
 #include "tests/support.h"
 
 #include <stdio.h>

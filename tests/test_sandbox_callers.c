@@ -2,7 +2,7 @@
 // machines and as users that make it harder.
 #include "sandbox_support.h"
 
-#include "data/console.h"
+#include "data/system/console.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 // Token shards: what is written is read back, damaged files are refused by name.
 #include "support.h"
 
-#include "data/h5.h"
-#include "data/shard.h"
+#include "data/corpus/shard.h"
+#include "data/file/h5.h"
 
 #include <stdio.h>
 #include <stdlib.h>

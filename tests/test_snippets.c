@@ -2,10 +2,10 @@
 // Python agrees with, files that are whole or not there. KVDATA names the program.
 #include "corpus_support.h"
 
-#include "data/documents.h"
-#include "data/snippets.h"
-#include "data/snippets_ops.h"
-#include "data/tokenizer_train.h"
+#include "data/synthetic/snippets.h"
+#include "data/synthetic/snippets_ops.h"
+#include "data/text/documents.h"
+#include "data/tokenizer/train.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -1,7 +1,7 @@
 // Stop strings in text that comes in pieces, against looking at the whole text.
 #include "support.h"
 
-#include "data/stop_filter.h"
+#include "data/tokenizer/stop_filter.h"
 
 #include <stdlib.h>
 #include <string.h>

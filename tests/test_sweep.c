@@ -1,7 +1,7 @@
 // kvtrain --sweep as its users see it: what a file is expanded to, trainings that are stopped, fail or
 // change, and the table that is left. On a family of random models and text that counts upwards.
-#include "data/csv.h"
-#include "data/pending_file.h"
+#include "data/file/csv.h"
+#include "data/file/whole_file.h"
 #include "tests/eval_support.h"
 #include "tests/train_support.h"
 

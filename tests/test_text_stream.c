@@ -2,8 +2,8 @@
 // soon as they are certain.
 #include "corpus_support.h"
 
-#include "data/continuation.h"
-#include "data/text_stream.h"
+#include "data/tokenizer/continuation.h"
+#include "data/tokenizer/text_stream.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 // Tokenizer and documents: round trips, special ids, reproducible training, refusals.
 #include "tokenizer_support.h"
 
-#include "data/documents.h"
-#include "data/tokenizer_train.h"
+#include "data/text/documents.h"
+#include "data/tokenizer/train.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 // start.
 #include "tokenizer_support.h"
 
-#include "data/bpe.h"
+#include "data/tokenizer/bpe.h"
 
 #include <stdio.h>
 #include <stdlib.h>

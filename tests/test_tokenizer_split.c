@@ -2,8 +2,8 @@
 // character, with no regular expressions.
 #include "tokenizer_support.h"
 
-#include "data/pretokenizer.h"
-#include "data/unicode.h"
+#include "data/text/unicode.h"
+#include "data/tokenizer/pretokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>

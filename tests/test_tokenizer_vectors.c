@@ -2,7 +2,7 @@
 // below KV_TOKENIZERS_DIR that has a vectors.jsonl ({"text": ..., "ids": [...]} a line) and a tokenizer.
 #include "tokenizer_support.h"
 
-#include "data/pending_file.h"
+#include "data/file/whole_file.h"
 
 #include <ftw.h>
 #include <limits.h>

@@ -1,7 +1,7 @@
 // What kvtrain says its steps cost is what the products of real ones do: both tasks, every loss, aux trained
 // and frozen, micro-batches, and the least-squares start.
 #include "core/gemm.h"
-#include "data/checkpoint.h"
+#include "data/checkpoint/checkpoint.h"
 #include "tests/train_support.h"
 #include "train/least_squares_start.h"
 #include "train/session.h"

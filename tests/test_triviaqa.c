@@ -1,7 +1,7 @@
 // TriviaQA's two file formats, plain and gzipped, and the exact match of the evaluation harness.
 #include "corpus_support.h"
 
-#include "data/triviaqa.h"
+#include "data/benchmark/triviaqa.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 // The TTFT clock on a grid: who is measured when, what is made of the times, and what stops it. The linker
 // puts the __wrap_ functions in place of the real ones, so that time is what the test says.
 #include "core/flops.h"
-#include "data/memory.h"
+#include "data/system/memory.h"
 #include "infer/ttft.h"
 #include "tests/support.h"
 #include "tests/tiny.h"

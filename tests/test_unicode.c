@@ -1,7 +1,7 @@
 // UTF-8 with invalid bytes, and normalisation form C.
 #include "tokenizer_support.h"
 
-#include "data/unicode.h"
+#include "data/text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>

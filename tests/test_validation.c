@@ -1,9 +1,9 @@
 // Held-out text: what is logged is what the models really make of it, the training knows nothing of it, the
 // best is kept, and a run that is stopped owes what it did not look at.
-#include "data/checkpoint.h"
-#include "data/corpus.h"
-#include "data/packing.h"
-#include "data/pending_file.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/corpus/corpus.h"
+#include "data/corpus/packing.h"
+#include "data/file/whole_file.h"
 #include "tests/train_support.h"
 #include "train/session.h"
 

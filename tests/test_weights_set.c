@@ -1,6 +1,6 @@
 // The files of a checkpoint: one or several, mapped where frozen, given back where copied.
-#include "data/pending_file.h"
-#include "data/weights_set.h"
+#include "data/checkpoint/weights_set.h"
+#include "data/file/whole_file.h"
 #include "tests/checkpoint_support.h"
 
 #include <jansson.h>

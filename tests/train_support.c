@@ -1,7 +1,7 @@
 #include "tests/train_support.h"
 
-#include "data/pending_file.h"
-#include "data/shard.h"
+#include "data/corpus/shard.h"
+#include "data/file/whole_file.h"
 
 #include <ftw.h>
 #include <jansson.h>

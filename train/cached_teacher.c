@@ -1,6 +1,6 @@
 #include "train/cached_teacher.h"
 
-#include "data/packing.h"
+#include "data/corpus/packing.h"
 #include "train/task.h"
 
 #include <inttypes.h>

@@ -1,9 +1,9 @@
-// teacher: cached. Keys, values and logits come from files that kvdata cache made (data/cache.h), and only
+// teacher: cached. Keys, values and logits come from files that kvdata cache made (data/cache/cache.h), and only
 // models that something else needs are in memory.
 #pragma once
 
-#include "data/batches.h"
-#include "data/cache.h"
+#include "data/cache/cache.h"
+#include "data/corpus/batches.h"
 #include "train/train_config.h"
 
 typedef struct kv_cached_teacher kv_cached_teacher;

@@ -1,6 +1,6 @@
 #include "train/child.h"
 
-#include "data/console.h"
+#include "data/system/console.h"
 
 #include <errno.h>
 #include <fcntl.h>

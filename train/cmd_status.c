@@ -1,6 +1,6 @@
 // kvtrain status: what runs are doing, or what became of them.
-#include "data/console.h"
-#include "data/pending_file.h"
+#include "data/file/whole_file.h"
+#include "data/system/console.h"
 #include "train/status.h"
 
 #include <argp.h>

@@ -1,7 +1,7 @@
 #include "train/estimate.h"
 
 #include "core/gemm.h"
-#include "data/console.h"
+#include "data/system/console.h"
 #include "train/memory.h"
 #include "train/validation.h"
 

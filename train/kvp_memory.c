@@ -1,5 +1,5 @@
 // What memory task: kvp takes.                                                            [train/memory.h]
-#include "data/random_checkpoint.h"
+#include "data/checkpoint/random.h"
 #include "train/kvp_task.h"
 #include "train/predictor_plan.h"
 #include "train/tape_memory.h"

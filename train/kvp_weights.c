@@ -1,6 +1,6 @@
 // Weights of task: kvp, read and written.
-#include "data/checkpoint.h"
-#include "data/tokenizer.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/tokenizer/tokenizer.h"
 #include "train/kvp_task.h"
 
 #include <stdlib.h>

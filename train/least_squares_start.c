@@ -2,8 +2,8 @@
 
 #include "core/flops.h"
 #include "core/least_squares.h"
-#include "data/console.h"
-#include "data/packing.h"
+#include "data/corpus/packing.h"
+#include "data/system/console.h"
 #include "train/task.h"
 
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 // task: lm. A language model, from scratch, from a checkpoint, or from some layers of one.
-#include "data/checkpoint.h"
-#include "data/tokenizer.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/tokenizer/tokenizer.h"
 #include "train/tape_memory.h"
 #include "train/task.h"
 

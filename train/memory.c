@@ -1,6 +1,6 @@
 #include "train/memory.h"
 
-#include "data/memory.h"
+#include "data/system/memory.h"
 #include "train/validation.h"
 
 #include <math.h>

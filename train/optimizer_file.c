@@ -1,6 +1,6 @@
 #include "train/optimizer_file.h"
 
-#include "data/h5.h"
+#include "data/file/h5.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 #include "train/run_dir.h"
 
-#include "data/json_file.h"
+#include "data/file/json.h"
 #include "train/optimizer_file.h"
 
 #include <dirent.h>

@@ -1,8 +1,8 @@
 #include "train/status.h"
 
-#include "data/config_tree.h"
-#include "data/json_file.h"
-#include "data/pending_file.h"
+#include "data/config/tree.h"
+#include "data/file/json.h"
+#include "data/file/whole_file.h"
 #include "train/run_dir.h"
 #include "train/validation.h"
 

@@ -2,7 +2,7 @@
 // afterwards. Only looks: a run at work is not disturbed.
 #pragma once
 
-#include "data/metrics.h"
+#include "data/file/metrics.h"
 
 #include <limits.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 // The loss curve in characters, drawn by gnuplot's terminal for such.
-#include "data/gnuplot.h"
+#include "data/system/gnuplot.h"
 #include "train/status.h"
 
 #include <inttypes.h>

@@ -1,5 +1,5 @@
-#include "data/console.h"
-#include "data/table.h"
+#include "data/system/console.h"
+#include "data/system/table.h"
 #include "train/status.h"
 #include "train/task.h"
 

@@ -2,8 +2,8 @@
 // its failure is not ours, and it ends with the same weights as if it had been started by hand.
 #include "train/sweep.h"
 
-#include "data/console.h"
-#include "data/pending_file.h"
+#include "data/file/whole_file.h"
+#include "data/system/console.h"
 #include "train/child.h"
 #include "train/task.h"
 

@@ -1,7 +1,7 @@
 // The evaluation of a sweep: a configuration for kveval, which runs as a program of its own.
-#include "data/config_tree.h"
-#include "data/console.h"
-#include "data/pending_file.h"
+#include "data/config/tree.h"
+#include "data/file/whole_file.h"
+#include "data/system/console.h"
 #include "train/child.h"
 #include "train/sweep.h"
 

@@ -1,7 +1,7 @@
 // From the file of a sweep to its runs: the product of its lists, names, configurations.
-#include "data/config_tree.h"
-#include "data/hash.h"
-#include "data/pending_file.h"
+#include "data/config/tree.h"
+#include "data/file/hash.h"
+#include "data/file/whole_file.h"
 #include "train/sweep.h"
 
 #include <ctype.h>

@@ -1,7 +1,7 @@
 #include "train/sweep_file.h"
 
-#include "data/config_tree.h"
-#include "data/pending_file.h"
+#include "data/config/tree.h"
+#include "data/file/whole_file.h"
 
 #include <stdarg.h>
 #include <stdio.h>

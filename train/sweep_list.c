@@ -1,6 +1,6 @@
 // sweep.yaml: what a sweep's directory says about itself.
-#include "data/config_tree.h"
-#include "data/pending_file.h"
+#include "data/config/tree.h"
+#include "data/file/whole_file.h"
 #include "train/sweep.h"
 
 #include <inttypes.h>

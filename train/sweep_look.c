@@ -1,8 +1,8 @@
 // Where the runs of a sweep stand, what they take and how long that will be.
-#include "data/console.h"
-#include "data/json_file.h"
-#include "data/pending_file.h"
-#include "data/table.h"
+#include "data/file/json.h"
+#include "data/file/whole_file.h"
+#include "data/system/console.h"
+#include "data/system/table.h"
 #include "train/estimate.h"
 #include "train/memory.h"
 #include "train/session.h"

@@ -1,9 +1,9 @@
 // The one table that a sweep leaves: kveval's figures beside what each run was and what its training cost.
-#include "data/console.h"
-#include "data/csv.h"
-#include "data/json_file.h"
-#include "data/pending_file.h"
-#include "data/table.h"
+#include "data/file/csv.h"
+#include "data/file/json.h"
+#include "data/file/whole_file.h"
+#include "data/system/console.h"
+#include "data/system/table.h"
 #include "train/sweep.h"
 #include "train/task.h"
 

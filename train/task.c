@@ -1,7 +1,7 @@
 #include "train/task.h"
 
-#include "data/checkpoint.h"
-#include "data/pair.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/pair.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -5,8 +5,8 @@
 #pragma once
 
 #include "core/flops.h"
-#include "data/checkpoint_size.h"
-#include "data/pending_file.h"
+#include "data/checkpoint/size.h"
+#include "data/file/whole_file.h"
 #include "train/text.h"
 
 #include <stdio.h>
@@ -82,7 +82,7 @@ struct kv_task {
     kv_param **params;
 };
 
-// Whether the config's models go together, with the text and with the length of its sequences (data/pair.h).
+// Whether the config's models go together, with the text and with the length of its sequences (data/checkpoint/pair.h).
 // Reads neither weights nor tokens. An error names the config's key.
 kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
                                 const kv_train_text *text, kv_error *err);

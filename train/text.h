@@ -1,7 +1,7 @@
 // The text of a run: the corpora that data.train or data.mixture name, and that of data.validation.
 #pragma once
 
-#include "data/batches.h"
+#include "data/corpus/batches.h"
 #include "train/train_config.h"
 
 typedef struct kv_train_text {

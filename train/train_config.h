@@ -3,9 +3,9 @@
 
 #include "core/objective.h"
 #include "core/optimizer.h"
-#include "data/checkpoint.h"
-#include "data/config.h"
-#include "data/shard.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/config/config.h"
+#include "data/corpus/shard.h"
 
 typedef enum kv_task_kind { KV_TASK_LM, KV_TASK_KVP } kv_task_kind;
 typedef enum kv_model_from { KV_FROM_SCRATCH, KV_FROM_CHECKPOINT, KV_FROM_PRUNED } kv_model_from;

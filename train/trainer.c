@@ -1,6 +1,6 @@
 #include "train/trainer.h"
 
-#include "data/console.h"
+#include "data/system/console.h"
 #include "train/optimizer_file.h"
 #include "train/validation.h"
 

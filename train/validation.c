@@ -1,7 +1,7 @@
 #include "train/validation.h"
 
-#include "data/hash.h"
-#include "data/packing.h"
+#include "data/corpus/packing.h"
+#include "data/file/hash.h"
 
 #include <inttypes.h>
 #include <jansson.h>

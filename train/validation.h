@@ -1,10 +1,10 @@
 // Held-out text: what the model in training makes of it, every so many steps, without learning from it.
 //
-// Always the same rows, in fixed packing (data/packing.h): the first of the corpus, up to
+// Always the same rows, in fixed packing (data/corpus/packing.h): the first of the corpus, up to
 // train.validation_tokens tokens, at least one. Loss and terms are those of training, means over all of it.
 #pragma once
 
-#include "data/console.h"
+#include "data/system/console.h"
 #include "train/task.h"
 #include "train/text.h"
 

@@ -1,0 +1,131 @@
+#include "data/benchmark/choices.h"
+
+#include "data/benchmark/choice_formats.h"
+#include "data/file/whole_file.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t max_file_bytes = (size_t)1 << 30; // HellaSwag's largest split is 50 MB
+
+struct reading {
+    const char *path;
+    const kv_choice_kind *kind;
+    kv_choice_items *items;
+    int64_t line;
+    kv_json_file row; // the one being read, and where it is
+};
+
+void kv_choice_items_free(kv_choice_items *items) {
+    for (int64_t i = 0; i < items->n; i++) kv_choice_item_free(&items->items[i]);
+    free(items->items);
+    *items = (kv_choice_items){0};
+}
+
+// ---- Rows ----------------------------------------------------------------------------------------------
+
+static kv_choice_item *grow(kv_choice_items *items) {
+    // Capacity doubles at powers of two, so it needs no field of its own.
+    const int64_t n = items->n;
+    if ((n & (n - 1)) == 0) {
+        kv_choice_item *more = realloc(items->items, (size_t)(n ? 2 * n : 1) * sizeof *more);
+        if (!more) return NULL;
+        items->items = more;
+    }
+    items->items[n] = (kv_choice_item){0};
+    items->n++;
+    return &items->items[n];
+}
+
+// A row, maybe in the viewer's wrapping, which says when it has cut something out of a row.
+static kv_status add_row(struct reading *r, json_t *value, kv_error *err) {
+    r->row.root = value;
+    if (json_array_size(json_object_get(value, "truncated_cells")) > 0)
+        return kv_json_wrong(&r->row, "truncated_cells", -1, "none: a row with all its text", err);
+    json_t *wrapped = json_object_get(value, "row");
+    if (wrapped) r->row.root = wrapped;
+    if (!json_is_object(r->row.root))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: expected a row of %s, an object", r->row.path, r->kind->name);
+    kv_choice_item *item = grow(r->items);
+    kv_status status = KV_ERR_MEMORY;
+    if (item) status = kv_choice_row(r->kind, &r->row, item, err);
+    if (status == KV_OK && !item->id) {
+        char number[24];
+        snprintf(number, sizeof number, "%" PRIi64, r->items->n);
+        item->id = strdup(number);
+    }
+    if (status == KV_ERR_MEMORY || (status == KV_OK && !item->id))
+        return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", r->row.path);
+    return status;
+}
+
+static void say_where(struct reading *r, const char *list, size_t i) {
+    if (list)
+        snprintf(r->row.path, sizeof r->row.path, "%.4000s:%" PRIi64 ": %s[%zu]", r->path, r->line, list, i);
+    else
+        snprintf(r->row.path, sizeof r->row.path, "%.4000s:%" PRIi64, r->path, r->line);
+}
+
+// A row, or an answer of the rows endpoint.
+static kv_status add_value(struct reading *r, json_t *value, kv_error *err) {
+    json_t *rows = json_object_get(value, "rows");
+    say_where(r, NULL, 0);
+    if (!rows) return add_row(r, value, err);
+    r->row.root = value;
+    if (!json_is_array(rows)) return kv_json_wrong(&r->row, "rows", -1, "a list of rows", err);
+    kv_status status = KV_OK;
+    for (size_t i = 0; i < json_array_size(rows) && status == KV_OK; i++) {
+        say_where(r, "rows", i);
+        status = add_row(r, json_array_get(rows, i), err);
+    }
+    return status;
+}
+
+// ---- The file ------------------------------------------------------------------------------------------
+
+// Moves *text to the next character that is not white space, counting lines.
+static void skip_to_value(struct reading *r, const char **text, const char *end) {
+    for (; *text < end && isspace((unsigned char)**text); (*text)++) r->line += **text == '\n';
+}
+
+// Values one after the other: lines of rows as well as one object over many lines.
+static kv_status read_values(struct reading *r, const char *text, size_t size, kv_error *err) {
+    const char *end = text + size;
+    r->line = 1;
+    for (skip_to_value(r, &text, end); text < end; skip_to_value(r, &text, end)) {
+        json_error_t fault;
+        json_t *value = json_loadb(text, (size_t)(end - text), JSON_DISABLE_EOF_CHECK, &fault);
+        if (!value)
+            return kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": not valid JSON (%s), expected rows of %s",
+                           r->path, r->line, fault.text, r->kind->name);
+        kv_status status = add_value(r, value, err);
+        json_decref(value);
+        if (status != KV_OK) return status;
+        for (const char *stop = text + fault.position; text < stop; text++) r->line += *text == '\n';
+    }
+    return KV_OK;
+}
+
+kv_status kv_choices_read(const char *path, const kv_choice_kind *kind, kv_choice_items *items,
+                          kv_error *err) {
+    *items = (kv_choice_items){0};
+    char *content = NULL;
+    size_t size = 0;
+    kv_status status = kv_read_file(path, max_file_bytes, &content, &size, err);
+    if (status != KV_OK) return status;
+    struct reading *reading = calloc(1, sizeof *reading);
+    if (reading) {
+        *reading = (struct reading){.path = path, .kind = kind, .items = items};
+        status = read_values(reading, content, size, err);
+    } else {
+        status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    }
+    free(reading);
+    free(content);
+    if (status == KV_OK && items->n == 0)
+        status = kv_fail(err, KV_ERR_FORMAT, "%s: holds no rows, expected those of %s", path, kind->name);
+    if (status != KV_OK) kv_choice_items_free(items);
+    return status;
+}

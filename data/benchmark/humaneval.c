@@ -1,0 +1,112 @@
+#include "data/benchmark/humaneval.h"
+
+#include "data/file/json.h"
+#include "data/file/whole_file.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t max_file_bytes = (size_t)1 << 30;
+
+void kv_problems_free(kv_problems *problems) {
+    for (int64_t i = 0; i < problems->n; i++) {
+        kv_problem *p = &problems->items[i];
+        free(p->task_id);
+        free(p->prompt);
+        free(p->entry_point);
+        free(p->canonical_solution);
+        free(p->test);
+    }
+    free(problems->items);
+    *problems = (kv_problems){0};
+}
+
+static kv_problem *grow(kv_problems *problems) {
+    // Capacity doubles at powers of two, so it needs no field of its own.
+    const int64_t n = problems->n;
+    if ((n & (n - 1)) == 0) {
+        kv_problem *more = realloc(problems->items, (size_t)(n ? 2 * n : 1) * sizeof *more);
+        if (!more) return NULL;
+        problems->items = more;
+    }
+    problems->items[n] = (kv_problem){0};
+    problems->n++;
+    return &problems->items[n];
+}
+
+// ASCII names only: nothing else is in use, and Python normalises what is not ASCII.
+static bool is_name(const char *text) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_";
+    static const char more[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+    return *text && strchr(letters, *text) && text[strspn(text, more)] == '\0';
+}
+
+static kv_status copy_text(const json_t *entry, const char *key, const char *where, char **text,
+                           kv_error *err) {
+    const json_t *value = json_object_get(entry, key);
+    if (!json_is_string(value))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: %s \"%s\", expected a string", where,
+                       value ? "found another type at" : "found no", key);
+    *text = strdup(json_string_value(value));
+    return *text ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
+}
+
+static kv_status add_problem(void *context, const json_t *entry, const char *where, kv_error *err) {
+    kv_problems *problems = context;
+    if (!json_is_object(entry))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: expected an object, one problem a line", where);
+    kv_problem *p = grow(problems);
+    if (!p) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
+    const struct {
+        const char *key;
+        char **text;
+    } fields[] = {{"task_id", &p->task_id},
+                  {"prompt", &p->prompt},
+                  {"entry_point", &p->entry_point},
+                  {"canonical_solution", &p->canonical_solution},
+                  {"test", &p->test}};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        kv_status status = copy_text(entry, fields[i].key, where, fields[i].text, err);
+        if (status != KV_OK) return status;
+    }
+    if (!*p->task_id) return kv_fail(err, KV_ERR_FORMAT, "%s: \"task_id\" is empty", where);
+    if (!*p->prompt) return kv_fail(err, KV_ERR_FORMAT, "%s: \"prompt\" is empty", where);
+    if (!is_name(p->entry_point))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: \"entry_point\" is '%.60s', expected the name of a function",
+                       where, p->entry_point);
+    for (int64_t i = 0; i + 1 < problems->n; i++)
+        if (strcmp(problems->items[i].task_id, p->task_id) == 0)
+            return kv_fail(err, KV_ERR_FORMAT,
+                           "%s: \"task_id\" '%.60s' is that of problem %" PRIi64
+                           " already, expected another one",
+                           where, p->task_id, i + 1);
+    return KV_OK;
+}
+
+kv_status kv_humaneval_read(const char *path, kv_problems *problems, kv_error *err) {
+    *problems = (kv_problems){0};
+    char *content = NULL;
+    size_t size = 0;
+    kv_status status = kv_read_file(path, max_file_bytes, &content, &size, err);
+    if (status != KV_OK) return status;
+    status =
+        kv_json_lines(path, content, size, JSON_REJECT_DUPLICATES, "problem", add_problem, problems, err);
+    free(content);
+    if (status == KV_OK && problems->n == 0)
+        status = kv_fail(err, KV_ERR_FORMAT, "%s: holds no problems", path);
+    if (status != KV_OK) kv_problems_free(problems);
+    return status;
+}
+
+char *kv_problem_program(const kv_problem *problem, const char *completion) {
+    char *text = NULL;
+    return asprintf(&text, "%s%s\n%s\ncheck(%s)\n", problem->prompt, completion, problem->test,
+                    problem->entry_point) < 0
+               ? NULL
+               : text;
+}

@@ -1,0 +1,221 @@
+#include "data/benchmark/triviaqa.h"
+
+#include "data/file/json.h"
+#include "data/file/whole_file.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wctype.h>
+
+// The original release's largest file is 2.5 GB.
+static const size_t max_file_bytes = (size_t)8 << 30;
+
+// The two formats differ in the names of their keys and in nothing else that matters here.
+struct key_names {
+    const char *id, *question, *answer, *value, *aliases;
+};
+static const struct key_names hugging_face = {"question_id", "question", "answer", "value", "aliases"};
+static const struct key_names original = {"QuestionId", "Question", "Answer", "Value", "Aliases"};
+
+// ---- Building the list ---------------------------------------------------------------------------------
+
+static void free_question(kv_question *question) {
+    for (int64_t i = 0; i < question->n_aliases; i++) free(question->aliases[i]);
+    free(question->aliases);
+    free(question->id);
+    free(question->text);
+    free(question->value);
+}
+
+void kv_questions_free(kv_questions *questions) {
+    for (int64_t i = 0; i < questions->n; i++) free_question(&questions->items[i]);
+    free(questions->items);
+    *questions = (kv_questions){0};
+}
+
+static kv_question *grow(kv_questions *questions) {
+    // Capacity doubles at powers of two, so it needs no field of its own.
+    int64_t n = questions->n;
+    if ((n & (n - 1)) == 0) {
+        kv_question *more = realloc(questions->items, (size_t)(n ? 2 * n : 1) * sizeof *more);
+        if (!more) return NULL;
+        questions->items = more;
+    }
+    questions->items[n] = (kv_question){0};
+    questions->n++;
+    return &questions->items[n];
+}
+
+static bool add_alias(kv_question *question, const char *alias) {
+    for (int64_t i = 0; i < question->n_aliases; i++)
+        if (strcmp(question->aliases[i], alias) == 0) return true;
+    char *copy = strdup(alias);
+    if (copy) question->aliases[question->n_aliases++] = copy;
+    return copy != NULL;
+}
+
+static bool fill_question(kv_question *question, const char *id, const char *text, const char *value,
+                          const json_t *aliases) {
+    question->id = strdup(id);
+    question->text = strdup(text);
+    question->value = strdup(value);
+    question->aliases = calloc(json_array_size(aliases) + 1, sizeof *question->aliases);
+    if (!question->id || !question->text || !question->value || !question->aliases) return false;
+    if (!add_alias(question, value)) return false;
+    size_t i;
+    const json_t *alias;
+    json_array_foreach((json_t *)aliases, i,
+                       alias) if (!add_alias(question, json_string_value(alias))) return false;
+    return true;
+}
+
+// What is wrong with an entry, or NULL.
+static const char *find_fault(const json_t *entry, const struct key_names *keys) {
+    const json_t *answer = json_object_get(entry, keys->answer);
+    const json_t *aliases = json_object_get(answer, keys->aliases);
+    if (!json_is_object(entry)) return "expected an object with a question and its answer";
+    if (!json_is_string(json_object_get(entry, keys->question)))
+        return keys == &original ? "expected a string \"Question\"" : "expected a string \"question\"";
+    if (!json_is_object(answer))
+        return keys == &original ? "expected an object \"Answer\"" : "expected an object \"answer\"";
+    if (!json_is_string(json_object_get(answer, keys->value)))
+        return keys == &original ? "expected a string \"Answer\".\"Value\""
+                                 : "expected a string \"answer\".\"value\"";
+    if (aliases && !json_is_array(aliases)) return "expected the answer's aliases to be a list of strings";
+    size_t i;
+    const json_t *alias;
+    json_array_foreach((json_t *)aliases, i, alias) {
+        if (!json_is_string(alias)) return "expected the answer's aliases to be a list of strings";
+    }
+    return NULL;
+}
+
+// `where` names the file and the line or entry.
+static kv_status add_entry(kv_questions *questions, const json_t *entry, const struct key_names *keys,
+                           const char *where, kv_error *err) {
+    const char *fault = find_fault(entry, keys);
+    if (fault) return kv_fail(err, KV_ERR_FORMAT, "%s: %s", where, fault);
+    const json_t *answer = json_object_get(entry, keys->answer);
+    const char *id = json_string_value(json_object_get(entry, keys->id));
+    kv_question *question = grow(questions);
+    if (!question ||
+        !fill_question(question, id ? id : "", json_string_value(json_object_get(entry, keys->question)),
+                       json_string_value(json_object_get(answer, keys->value)),
+                       json_object_get(answer, keys->aliases)))
+        return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
+    return KV_OK;
+}
+
+// ---- The two formats -----------------------------------------------------------------------------------
+
+static kv_status add_line(void *context, const json_t *entry, const char *where, kv_error *err) {
+    return add_entry(context, entry, &hugging_face, where, err);
+}
+
+static kv_status read_original(kv_questions *questions, const char *path, const char *content, size_t size,
+                               kv_error *err) {
+    json_error_t fault;
+    json_t *root = json_loadb(content, size, 0, &fault);
+    if (!root)
+        return kv_fail(
+            err, KV_ERR_FORMAT,
+            "%s:%d: not valid JSON (%s), expected TriviaQA questions: JSON lines with \"question\" and "
+            "\"answer\", or one object with \"Data\"",
+            path, fault.line, fault.text);
+    const json_t *data = json_object_get(root, "Data");
+    kv_status status = KV_OK;
+    if (!json_is_array(data))
+        status = kv_fail(
+            err, KV_ERR_FORMAT,
+            "%s: expected TriviaQA questions: JSON lines with \"question\" and \"answer\", or one object "
+            "with a list \"Data\"",
+            path);
+    for (size_t i = 0; !status && i < json_array_size(data); i++) {
+        char where[PATH_MAX + 32];
+        snprintf(where, sizeof where, "%s: Data[%zu]", path, i);
+        status = add_entry(questions, json_array_get(data, i), &original, where, err);
+    }
+    json_decref(root);
+    return status;
+}
+
+// JSON lines are recognised by their first line, which is a whole object with no "Data" in it.
+static bool is_json_lines(const char *content, size_t size) {
+    size_t start = 0;
+    while (start < size && isspace((unsigned char)content[start])) start++;
+    const char *stop = memchr(content + start, '\n', size - start);
+    size_t length = stop ? (size_t)(stop - content) - start : size - start;
+    json_t *first = json_loadb(content + start, length, 0, NULL);
+    bool lines = json_is_object(first) && !json_object_get(first, "Data");
+    json_decref(first);
+    return lines;
+}
+
+kv_status kv_triviaqa_read(const char *path, kv_questions *questions, kv_error *err) {
+    *questions = (kv_questions){0};
+    char *content = NULL;
+    size_t size = 0;
+    kv_status status = kv_read_file(path, max_file_bytes, &content, &size, err);
+    if (status) return status;
+    if (is_json_lines(content, size))
+        status = kv_json_lines(path, content, size, 0, "question", add_line, questions, err);
+    else
+        status = read_original(questions, path, content, size, err);
+    free(content);
+    if (!status && questions->n == 0) status = kv_fail(err, KV_ERR_FORMAT, "%s: holds no questions", path);
+    if (status) kv_questions_free(questions);
+    return status;
+}
+
+// ---- Exact match ---------------------------------------------------------------------------------------
+
+// Lower case of the two-byte UTF-8 character at text (Latin with accents, Greek, Cyrillic), in place. Longer
+// ones have no case in any script TriviaQA's answers use; a lower case of another length is left as it is,
+// which is harmless as both sides of a comparison go through here.
+static void lower_two_bytes(unsigned char *text, locale_t locale) {
+    wint_t wide = (wint_t)((text[0] & 0x1F) << 6 | (text[1] & 0x3F));
+    wint_t lower = towlower_l(wide, locale);
+    if (lower < 0x80 || lower > 0x7FF) return;
+    text[0] = (unsigned char)(0xC0 | lower >> 6);
+    text[1] = (unsigned char)(0x80 | (lower & 0x3F));
+}
+
+void kv_normalize_answer(char *text) {
+    static locale_t unicode;
+    if (!unicode) unicode = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    char *out = text;
+    for (char *in = text; *in; in++) {
+        unsigned char c = (unsigned char)*in;
+        if (c < 0x80 && ispunct(c)) continue;
+        *out++ = c < 0x80 ? (char)tolower(c) : (char)c;
+        if ((c & 0xE0) == 0xC0 && (in[1] & 0xC0) == 0x80) {
+            *out++ = *++in;
+            if (unicode) lower_two_bytes((unsigned char *)out - 2, unicode);
+        }
+    }
+    while (out > text && isspace((unsigned char)out[-1])) out--;
+    *out = '\0';
+    size_t blank = 0;
+    while (isspace((unsigned char)text[blank])) blank++;
+    memmove(text, text + blank, (size_t)(out - text) - blank + 1);
+}
+
+bool kv_exact_match(const char *generation, const kv_question *question) {
+    char *said = strdup(generation);
+    if (said) kv_normalize_answer(said);
+    bool match = false;
+    // An empty generation is no answer, even where an alias is nothing but punctuation.
+    for (int64_t i = 0; said && *said && !match && i < question->n_aliases; i++) {
+        char *alias = strdup(question->aliases[i]);
+        if (alias) kv_normalize_answer(alias);
+        match = alias && strcmp(said, alias) == 0;
+        free(alias);
+    }
+    free(said);
+    return match;
+}

@@ -1,0 +1,260 @@
+#include "data/cache/layout.h"
+#include "data/checkpoint/hf_config.h"
+#include "data/file/h5.h"
+#include "data/file/whole_file.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Mantissas are noise to deflate; a higher level finds nothing more in them.
+enum { DEFLATE_LEVEL = 1, N_PARTS = KV_CACHE_AUX_VALUE + 1 };
+
+struct kv_cache_writer {
+    kv_pending pending;
+    kv_cache_info info;
+    hid_t file, type; // type: of keys and values
+    hid_t tokens, ids, values, logsumexp;
+    hid_t sets[N_PARTS][KV_MAX_LAYERS];
+    int64_t n_done;
+    void *narrow; // one row of the widest layer
+};
+
+static kv_status cannot_write(const kv_cache_writer *w, const char *name, kv_error *err) {
+    return kv_fail_within(err, kv_h5_error(err, KV_ERR_IO, w->file, "cannot write", name),
+                          "%s (is the disk full?)", w->pending.final);
+}
+
+// ---- Opening -------------------------------------------------------------------------------------------
+
+// [n_rows, second, third]; third 0: two dimensions.
+static kv_status create_set(kv_cache_writer *w, const char *name, hid_t type, int64_t second, int64_t third,
+                            hid_t *set, kv_error *err) {
+    const int rank = third > 0 ? 3 : 2;
+    const hsize_t dims[3] = {(hsize_t)w->info.n_rows, (hsize_t)second, (hsize_t)third};
+    hsize_t chunk[3] = {1, dims[1], dims[2]};
+    const int64_t row_bytes = second * (third > 0 ? third : 1) * (int64_t)H5Tget_size(type);
+    chunk[0] = (hsize_t)kv_cache_chunk_rows(w->info.n_rows, row_bytes);
+    hid_t space = H5Screate_simple(rank, dims, NULL), links = H5Pcreate(H5P_LINK_CREATE);
+    hid_t layout = H5Pcreate(H5P_DATASET_CREATE);
+    if (space >= 0 && links >= 0 && layout >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0 &&
+        H5Pset_chunk(layout, rank, chunk) >= 0 && H5Pset_shuffle(layout) >= 0 &&
+        H5Pset_deflate(layout, DEFLATE_LEVEL) >= 0 && H5Pset_fletcher32(layout) >= 0)
+        *set = H5Dcreate2(w->file, name, type, space, links, layout, H5P_DEFAULT);
+    if (space >= 0) H5Sclose(space);
+    if (links >= 0) H5Pclose(links);
+    if (layout >= 0) H5Pclose(layout);
+    return *set >= 0 ? KV_OK : cannot_write(w, name, err);
+}
+
+static kv_status create_part(kv_cache_writer *w, kv_cache_part part, kv_error *err) {
+    const kv_model_spec *spec = &kv_cache_part_model(&w->info, part)->spec;
+    kv_status status = KV_OK;
+    char name[KV_CACHE_NAME];
+    for (int64_t i = 0; status == KV_OK && i < spec->n_layers; i++) {
+        kv_cache_name(part, i, name);
+        status =
+            create_set(w, name, w->type, w->info.seq_len, kv_spec_kv_dim(spec, i), &w->sets[part][i], err);
+    }
+    return status;
+}
+
+static kv_status write_model(hid_t file, const char *group, const kv_cache_model *model, kv_error *err) {
+    char *config = NULL;
+    kv_status status = kv_hf_config_write(&model->spec, &config, err);
+    if (status == KV_OK) status = kv_h5_set_string(file, group, "config", config, err);
+    if (status == KV_OK) status = kv_h5_set_string(file, group, "fingerprint", model->fingerprint, err);
+    if (status == KV_OK) status = kv_h5_set_string(file, group, "source", model->source, err);
+    free(config);
+    return status;
+}
+
+static kv_status write_attributes(hid_t file, const kv_cache_info *info, kv_error *err) {
+    const struct {
+        const char *name, *text;
+    } texts[] = {{"format", "kv-cache"},
+                 {"dtype", kv_cache_dtype_text(info->dtype)},
+                 {"tokenizer", info->tokenizer},
+                 {"shard", info->shard},
+                 {"source", info->source}};
+    kv_status status = kv_h5_set_i64(file, "/", "version", 1, err);
+    for (size_t i = 0; status == KV_OK && i < sizeof texts / sizeof *texts; i++)
+        status = kv_h5_set_string(file, "/", texts[i].name, texts[i].text, err);
+    if (status == KV_OK) status = kv_h5_set_i64(file, "/", "seq_len", info->seq_len, err);
+    if (status == KV_OK) status = kv_h5_set_i64(file, "/", "top_k", info->top_k, err);
+    if (status == KV_OK) status = write_model(file, "/base", &info->base, err);
+    if (status == KV_OK && kv_cache_has_aux(info)) status = write_model(file, "/aux", &info->aux, err);
+    return status;
+}
+
+static kv_status write_norms(kv_cache_writer *w, const kv_key_norms *norms, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t i = 0; status == KV_OK && w->info.base.spec.qk_norm && i < w->info.base.spec.n_layers; i++) {
+        const kv_param *weight = norms->weight[i];
+        float *wide = malloc((size_t)weight->cols * sizeof *wide);
+        char name[KV_CACHE_NAME];
+        if (!wide) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", w->pending.final);
+        kv_widen(wide, weight->data, weight->dtype, weight->cols);
+        snprintf(name, sizeof name, "/base/k_norm/%" PRIi64, i);
+        status = kv_h5_write(w->file, name, H5T_NATIVE_FLOAT, wide, 1, &weight->cols, err);
+        free(wide);
+    }
+    return status;
+}
+
+static kv_status create_logits(kv_cache_writer *w, kv_error *err) {
+    const int64_t n = w->info.seq_len, k = w->info.top_k;
+    if (k == 0) return KV_OK;
+    kv_status status = create_set(w, "/logits/ids", H5T_NATIVE_INT32, n, k, &w->ids, err);
+    if (status == KV_OK) status = create_set(w, "/logits/values", H5T_NATIVE_FLOAT, n, k, &w->values, err);
+    if (status == KV_OK)
+        status = create_set(w, "/logits/logsumexp", H5T_NATIVE_FLOAT, n, 0, &w->logsumexp, err);
+    return status;
+}
+
+static kv_status create_layout(kv_cache_writer *w, const kv_key_norms *norms, kv_error *err) {
+    kv_status status = kv_h5_create(w->pending.path, &w->file, err);
+    if (status != KV_OK) return status;
+    w->type = kv_cache_type(w->info.dtype);
+    if (w->type < 0) return kv_h5_error(err, KV_ERR_MEMORY, w->file, "cannot make the type", "16-bit float");
+    status = create_set(w, "/tokens", H5T_NATIVE_INT32, w->info.seq_len + 1, 0, &w->tokens, err);
+    for (int part = 0; status == KV_OK && part < (kv_cache_has_aux(&w->info) ? N_PARTS : KV_CACHE_AUX_KEY);
+         part++)
+        status = create_part(w, (kv_cache_part)part, err);
+    if (status == KV_OK) status = create_logits(w, err);
+    if (status == KV_OK) status = write_norms(w, norms, err);
+    return status == KV_OK ? write_attributes(w->file, &w->info, err) : status;
+}
+
+kv_status kv_cache_writer_open(const char *path, const kv_cache_info *info, const kv_key_norms *norms,
+                               kv_cache_writer **writer, kv_error *err) {
+    *writer = NULL;
+    kv_cache_writer *w = malloc(sizeof *w);
+    if (!w) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    *w = (kv_cache_writer){
+        .info = *info, .file = -1, .type = -1, .tokens = -1, .ids = -1, .values = -1, .logsumexp = -1};
+    for (int part = 0; part < N_PARTS; part++)
+        for (int64_t i = 0; i < KV_MAX_LAYERS; i++) w->sets[part][i] = -1;
+    int64_t widest = 0;
+    for (int part = 0; part < N_PARTS; part++) {
+        const kv_model_spec *spec = &kv_cache_part_model(info, (kv_cache_part)part)->spec;
+        for (int64_t i = 0; i < spec->n_layers; i++)
+            widest = kv_spec_kv_dim(spec, i) > widest ? kv_spec_kv_dim(spec, i) : widest;
+    }
+    w->narrow = malloc((size_t)(info->seq_len * widest) * sizeof(float));
+    kv_status status = w->narrow ? kv_pending_file(&w->pending, path, err)
+                                 : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    if (status == KV_OK) status = create_layout(w, norms, err);
+    if (status == KV_OK)
+        *writer = w;
+    else
+        kv_cache_writer_free(w);
+    return status;
+}
+
+// ---- Rows ----------------------------------------------------------------------------------------------
+
+// The largest magnitude a value may have; what is not finite is larger.
+static kv_status check_values(const kv_cache_writer *w, const char *name, const float *x, int64_t n,
+                              kv_error *err) {
+    const float most = w->info.dtype == KV_F16    ? 65504
+                       : w->info.dtype == KV_BF16 ? 0x1.fep127f
+                                                  : 0x1.fffffep127f;
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabsf(x[i]) <= most))
+            return kv_fail(err, KV_ERR_RANGE, "%s: %s has the value %g, which %s cannot hold%s",
+                           w->pending.final, name, (double)x[i], kv_cache_dtype_text(w->info.dtype),
+                           isfinite(x[i]) ? " (bf16 and f32 can)" : "");
+    return KV_OK;
+}
+
+static kv_status add_part(kv_cache_writer *w, kv_cache_part part, const kv_cache_rows *rows,
+                          kv_tensor *const *tensors, kv_error *err) {
+    const kv_model_spec *spec = &kv_cache_part_model(&w->info, part)->spec;
+    char name[KV_CACHE_NAME];
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        const int64_t size = w->info.seq_len * kv_spec_kv_dim(spec, i);
+        kv_cache_name(part, i, name);
+        for (int64_t r = 0; r < rows->n_rows; r++) {
+            const float *x = tensors[i]->data + r * size;
+            kv_status status = check_values(w, name, x, size, err);
+            if (status != KV_OK) return status;
+            kv_narrow(w->narrow, x, w->info.dtype, size);
+            if (!kv_cache_put_rows(w->sets[part][i], w->type, w->n_done + r, 1, w->narrow))
+                return cannot_write(w, name, err);
+        }
+    }
+    return KV_OK;
+}
+
+static kv_status add_logits(kv_cache_writer *w, const kv_topk_teacher *t, int64_t n, kv_error *err) {
+    if (w->info.top_k == 0) return KV_OK;
+    if (!kv_cache_put_rows(w->ids, H5T_NATIVE_INT32, w->n_done, n, t->ids) ||
+        !kv_cache_put_rows(w->values, H5T_NATIVE_FLOAT, w->n_done, n, t->logits) ||
+        !kv_cache_put_rows(w->logsumexp, H5T_NATIVE_FLOAT, w->n_done, n, t->logsumexp))
+        return cannot_write(w, "/logits", err);
+    return KV_OK;
+}
+
+kv_status kv_cache_writer_add(kv_cache_writer *w, const kv_cache_rows *rows, kv_error *err) {
+    kv_tensor *const *const parts[N_PARTS] = {rows->base_raw_k, rows->base_v, rows->aux_raw_k, rows->aux_v};
+    if (rows->n_rows > w->info.n_rows - w->n_done)
+        return kv_fail(err, KV_ERR_RANGE, "%s: more than its %" PRIi64 " rows", w->pending.final,
+                       w->info.n_rows);
+    if (!kv_cache_put_rows(w->tokens, H5T_NATIVE_INT32, w->n_done, rows->n_rows, rows->tokens))
+        return cannot_write(w, "/tokens", err);
+    kv_status status = KV_OK;
+    for (int part = 0; status == KV_OK && part < (kv_cache_has_aux(&w->info) ? N_PARTS : KV_CACHE_AUX_KEY);
+         part++)
+        status = add_part(w, (kv_cache_part)part, rows, parts[part], err);
+    if (status == KV_OK) status = add_logits(w, &rows->topk, rows->n_rows, err);
+    if (status == KV_OK) w->n_done += rows->n_rows;
+    return status;
+}
+
+int64_t kv_cache_writer_bytes(const kv_cache_writer *w) {
+    hsize_t bytes = 0;
+    return w->file >= 0 && H5Fget_filesize(w->file, &bytes) >= 0 ? (int64_t)bytes : 0;
+}
+
+// ---- Closing -------------------------------------------------------------------------------------------
+
+static bool close_set(hid_t *set) {
+    const bool ok = *set < 0 || H5Dclose(*set) >= 0;
+    *set = H5I_INVALID_HID;
+    return ok;
+}
+
+// False when any of it failed; everything is closed all the same.
+static bool close_sets(kv_cache_writer *w) {
+    bool ok = close_set(&w->tokens);
+    ok = close_set(&w->ids) && ok;
+    ok = close_set(&w->values) && ok;
+    ok = close_set(&w->logsumexp) && ok;
+    for (int part = 0; part < N_PARTS; part++)
+        for (int64_t i = 0; i < KV_MAX_LAYERS; i++) ok = close_set(&w->sets[part][i]) && ok;
+    if (w->type >= 0) H5Tclose(w->type);
+    w->type = H5I_INVALID_HID;
+    return ok;
+}
+
+kv_status kv_cache_writer_finish(kv_cache_writer *w, kv_error *err) {
+    if (w->n_done != w->info.n_rows)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%s: %" PRIi64 " rows, expected %" PRIi64, w->pending.final,
+                       w->n_done, w->info.n_rows);
+    kv_status status = KV_OK;
+    if (!close_sets(w))
+        status = kv_fail(err, KV_ERR_IO, "%s: cannot write the cache (is the disk full?)", w->pending.final);
+    if (status == KV_OK) status = kv_h5_close(&w->file, err);
+    return status == KV_OK ? kv_pending_commit(&w->pending, err) : status;
+}
+
+void kv_cache_writer_free(kv_cache_writer *w) {
+    if (!w) return;
+    close_sets(w);
+    if (w->file >= 0) H5Fclose(w->file);
+    kv_pending_abandon(&w->pending);
+    free(w->narrow);
+    free(w);
+}

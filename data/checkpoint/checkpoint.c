@@ -1,0 +1,210 @@
+#include "data/checkpoint/checkpoint.h"
+
+#include "data/checkpoint/hf_config.h"
+#include "data/checkpoint/hf_layout.h"
+#include "data/checkpoint/random.h"
+#include "data/file/hash.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+// ---- Loading -------------------------------------------------------------------------------------------
+
+static const char config_name[] = "config.json", weights_name[] = "model.safetensors";
+
+kv_status kv_checkpoint_spec(const char *dir, kv_model_spec *spec, kv_error *err) {
+    if (!kv_is_random_model(dir)) return kv_hf_config_read(dir, spec, err);
+    kv_random_name name;
+    kv_status status = kv_random_parse(dir, &name, err);
+    if (status == KV_OK) *spec = name.spec;
+    return status;
+}
+
+static void close_set(void *storage) {
+    kv_weights_set_close(storage);
+}
+
+// Fills the model from the files in dir; when its parameters have no data of their own they become views of
+// the files, which then belong to the model.
+static kv_status take_weights(const char *dir, kv_model *model, kv_error *err) {
+    bool copy = model->storage != NULL;
+    kv_weights_set *set;
+    kv_weights_tensor *tensors = NULL;
+    int64_t n;
+    kv_status status = kv_weights_set_open_model(dir, &set, err);
+    if (status) return status;
+    status = kv_hf_tensors(model, &tensors, &n, err);
+    if (!status) status = kv_weights_take(set, tensors, n, copy, config_name, err);
+    free(tensors);
+    if (copy || status)
+        kv_weights_set_close(set);
+    else {
+        model->storage = set;
+        model->release = close_set;
+    }
+    return status;
+}
+
+static kv_status load(const char *dir, bool trainable, kv_model **model, kv_error *err) {
+    *model = NULL;
+    if (kv_is_random_model(dir)) return kv_random_model(dir, trainable, model, err);
+    kv_model_spec spec;
+    kv_status status = kv_checkpoint_spec(dir, &spec, err);
+    if (status) return status;
+    kv_model *loaded;
+    status = kv_model_create(&spec, KV_F32, trainable, &loaded, err);
+    if (status) return kv_fail_within(err, status, "%s", dir);
+    status = take_weights(dir, loaded, err);
+    if (status)
+        kv_model_free(loaded);
+    else
+        *model = loaded;
+    return status;
+}
+
+kv_status kv_checkpoint_load(const char *dir, kv_model **model, kv_error *err) {
+    return load(dir, false, model, err);
+}
+
+kv_status kv_checkpoint_load_trainable(const char *dir, kv_model **model, kv_error *err) {
+    return load(dir, true, model, err);
+}
+
+// ---- Saving --------------------------------------------------------------------------------------------
+
+kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err) {
+    char *text = NULL;
+    kv_weights_tensor *tensors = NULL;
+    int64_t n;
+    kv_status status = kv_hf_config_write(&model->spec, &text, err);
+    if (!status) status = kv_hf_tensors(model, &tensors, &n, err);
+    if (status)
+        kv_fail_within(err, status, "%s", dir);
+    else
+        status = kv_weights_write(dir, weights_name, tensors, n, config_name, text, err);
+    free(tensors);
+    free(text);
+    return status;
+}
+
+// ---- Fingerprint ---------------------------------------------------------------------------------------
+
+enum { PIECE = 4096 };
+
+// Hashed as float32, so that a model keeps its fingerprint when its weights are widened or saved anew.
+static uint64_t hash_param(uint64_t hash, const kv_param *param) {
+    float values[PIECE];
+    int64_t size = kv_param_size(param), element = (int64_t)kv_dtype_size(param->dtype);
+    for (int64_t i = 0; i < size; i += PIECE) {
+        int64_t n = size - i < PIECE ? size - i : PIECE;
+        const char *data = (const char *)param->data + i * element;
+        if (param->dtype != KV_F32) {
+            kv_widen(values, data, param->dtype, n);
+            data = (const char *)values;
+        }
+        hash = kv_hash64(hash, data, (size_t)n * sizeof(float));
+    }
+    return hash;
+}
+
+// Covers what the model computes, not its longest context or special tokens.
+static uint64_t hash_spec(const kv_model_spec *s) {
+    const int64_t sizes[] = {s->vocab_size, s->model_dim, s->head_dim, s->n_layers,
+                             s->qk_norm,    s->qkv_bias,  s->tied_head};
+    const double reals[] = {s->norm_eps,
+                            s->rope.theta,
+                            s->rope.factor,
+                            s->rope.low_freq_factor,
+                            s->rope.high_freq_factor,
+                            s->rope.original_context};
+    uint64_t hash = kv_hash64(0, sizes, sizeof sizes);
+    hash = kv_hash64(hash, reals, sizeof reals);
+    return kv_hash64(hash, s->layers, (size_t)s->n_layers * sizeof s->layers[0]);
+}
+
+enum { MAX_PARAMS = 3 + KV_MAX_LAYERS * sizeof(kv_layer) / sizeof(kv_param) };
+
+void kv_checkpoint_fingerprint(kv_model *model, char out[17]) {
+    kv_param *params[MAX_PARAMS];
+    uint64_t hash = hash_spec(&model->spec);
+    int64_t n = kv_model_params(model, params);
+    for (int64_t i = 0; i < n; i++) hash = hash_param(hash, params[i]);
+    kv_hash_text(hash, out);
+}
+
+// ---- Another type --------------------------------------------------------------------------------------
+
+static bool too_large(const float *values, const char *narrow, kv_dtype dtype, int64_t n) {
+    float back[PIECE];
+    kv_widen(back, narrow, dtype, n);
+    for (int64_t i = 0; i < n; i++)
+        if (isfinite(values[i]) && !isfinite(back[i])) return true;
+    return false;
+}
+
+static kv_status convert_param(kv_param *to, const kv_param *from, kv_error *err) {
+    const int64_t size = kv_param_size(from);
+    const size_t from_size = kv_dtype_size(from->dtype), to_size = kv_dtype_size(to->dtype);
+    bool failed = false;
+#pragma omp parallel for schedule(static) reduction(|| : failed) if (size > 1 << 14)
+    for (int64_t i = 0; i < size; i += PIECE) {
+        float values[PIECE];
+        const int64_t n = size - i < PIECE ? size - i : PIECE;
+        char *narrow = (char *)to->data + (size_t)i * to_size;
+        kv_widen(values, (const char *)from->data + (size_t)i * from_size, from->dtype, n);
+        kv_narrow(narrow, values, to->dtype, n);
+        failed = failed || too_large(values, narrow, to->dtype, n);
+    }
+    if (!failed) return KV_OK;
+    return kv_fail(err, KV_ERR_RANGE, "%s: found a weight that is too large for %s, expected another type",
+                   from->name, kv_dtype_name(to->dtype));
+}
+
+// Whole pages of what will not be read again, whether they are a file's or the process's own.
+static void give_back(const kv_param *param) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)param->data;
+    const uintptr_t end = begin + (size_t)kv_param_size(param) * kv_dtype_size(param->dtype);
+    const uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;
+    if (first < last) madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
+static bool has_type(kv_param *const *params, int64_t n, kv_frozen_dtype dtype) {
+    for (int64_t i = 0; i < n; i++)
+        if ((int)params[i]->dtype != (int)dtype) return false;
+    return true;
+}
+
+kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fingerprint[17],
+                                kv_error *err) {
+    kv_model *old = *model, *made;
+    kv_param *from[MAX_PARAMS], *to[MAX_PARAMS];
+    const int64_t n = kv_model_params(old, from);
+    if (dtype == KV_FROZEN_STORED || has_type(from, n, dtype)) {
+        if (fingerprint) kv_checkpoint_fingerprint(old, fingerprint);
+        return KV_OK;
+    }
+    kv_status status = kv_model_create(&old->spec, (kv_dtype)dtype, true, &made, err); // NULL when it fails
+    if (status == KV_OK) kv_model_params(made, to);
+    uint64_t hash = hash_spec(&old->spec);
+    for (int64_t i = 0; status == KV_OK && i < n; i++) {
+        if (fingerprint) hash = hash_param(hash, from[i]);
+        status = convert_param(to[i], from[i], err);
+        give_back(from[i]);
+    }
+    if (status == KV_OK && fingerprint) kv_hash_text(hash, fingerprint);
+    kv_model_free(old);
+    *model = status == KV_OK ? made : NULL;
+    if (status != KV_OK) kv_model_free(made);
+    return status;
+}
+
+kv_status kv_checkpoint_load_frozen(const char *dir, kv_frozen_dtype dtype, kv_model **model,
+                                    char fingerprint[17], kv_error *err) {
+    kv_status status = kv_checkpoint_load(dir, model, err);
+    if (status != KV_OK) return status;
+    status = kv_checkpoint_convert(model, dtype, fingerprint, err);
+    return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", dir);
+}

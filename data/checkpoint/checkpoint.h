@@ -1,0 +1,71 @@
+// Models and predictors on disk, in the Hugging Face directory layout: config.json + model.safetensors, or
+// the files that model.safetensors.index.json names. Model types openelm, llama, qwen2 and qwen3; float32,
+// bfloat16 and float16. Wherever a directory is asked for, a name as in data/checkpoint/random.h will do:
+// random:openelm-1.1b for a model, random for a predictor.
+#pragma once
+
+#include "core/predictor.h"
+
+// config.json (and generation_config.json for the tokens that end a text) → spec. Unsupported model types and
+// features are refused by name (KV_ERR_FORMAT).
+kv_status kv_checkpoint_spec(const char *dir, kv_model_spec *spec, kv_error *err);
+
+// Loads a frozen model. Weights stay in their stored type and are views of the mapped file (no copy). Every
+// tensor is checked for presence, type and shape against config.json; surplus tensors are refused too, but
+// for a tied head that repeats the embedding and angles that old programs saved.
+kv_status kv_checkpoint_load(const char *dir, kv_model **model, kv_error *err);
+
+// The same, as an owned float32 copy that can be made trainable. The files' pages are given back tensor by
+// tensor, so that the copy is about all the memory it takes.
+kv_status kv_checkpoint_load_trainable(const char *dir, kv_model **model, kv_error *err);
+
+// Type that frozen weights are held in; KV_FROZEN_STORED: as they are on disk.
+typedef enum kv_frozen_dtype {
+    KV_FROZEN_F32 = KV_F32,
+    KV_FROZEN_BF16 = KV_BF16,
+    KV_FROZEN_F16 = KV_F16,
+    KV_FROZEN_STORED
+} kv_frozen_dtype;
+
+// Brings a frozen model into that type, tensor by tensor, giving back what the old weights took as it goes:
+// at no time more memory than the new weights and one old tensor, of weights that are views of a file, or
+// than the larger of both, of others. A model that has it already stays as it is. Weights are rounded to
+// nearest even; KV_ERR_RANGE, naming the parameter, when one is too large for the type. fingerprint (may be
+// NULL) gets kv_checkpoint_fingerprint of the weights as they were, which takes reading them once in any
+// case. *model is another one afterwards; on failure it is freed and NULL.
+kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fingerprint[17], kv_error *err);
+
+// kv_checkpoint_load and kv_checkpoint_convert.
+kv_status kv_checkpoint_load_frozen(const char *dir, kv_frozen_dtype dtype, kv_model **model,
+                                    char fingerprint[17], kv_error *err);
+
+// Writes config.json and model.safetensors (float32, fused projections joined) into dir: both or neither. Old
+// files of these names are replaced one after the other; to replace a whole checkpoint at once write under
+// kv_pending_dir. A spec that config.json cannot express is KV_ERR_ARGUMENT.
+kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err);
+
+// Tells one set of weights from another: a 64-bit hash over all weights, as float32, and over what
+// config.json says about their use (not the longest context or the special tokens), as 16 hex digits plus
+// NUL.
+void kv_checkpoint_fingerprint(kv_model *model, char out[17]);
+
+// Predictor directory: predictor.json (mapping, layer counts, fingerprint of the base it was made for; rank
+// and aux_layers where maps are not of full rank from one aux layer) + predictor.safetensors (key.i.weight,
+// key.i.bias, value.i.weight, value.i.bias; weight is [out, in], of low rank up.weight [out, rank] and
+// down.weight [rank, in]).
+// base_fingerprint NULL: none is recorded.
+kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char *base_fingerprint,
+                            kv_error *err);
+
+// Checks every shape against both specs. base_fingerprint: what it must have been made for, if predictor.json
+// says; NULL skips that check. mapping: NULL takes the one in predictor.json; given, it must agree with it,
+// and predictor.json may be missing (weights of other programs). A random one is of the right shape for any
+// pair.
+kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                            const char *base_fingerprint, const int32_t *mapping, kv_predictor **predictor,
+                            kv_error *err);
+
+// Whether kv_predictor_load could load it for any base of this shape: predictor.json, and shapes from the
+// header of the weights, none of which are read.
+kv_status kv_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                             const int32_t *mapping, kv_error *err);

@@ -1,0 +1,45 @@
+// What data/checkpoint/hf_config.c needs of each family of model types, and what the families share.
+#pragma once
+
+#include "core/model.h"
+#include "data/file/json.h"
+
+// Widths above this cannot be meant; it also keeps what is computed from them in range before the whole spec
+// is checked.
+enum { KV_HF_MAX_WIDTH = 1 << 24 };
+
+// Fills a spec that is zero but for model_type and the ids, which are -1.
+typedef kv_status kv_hf_read_fn(const kv_json_file *file, kv_model_spec *spec, kv_error *err);
+// What reads back as the spec, if the family can express it; NULL when out of memory.
+typedef json_t *kv_hf_write_fn(const kv_model_spec *spec);
+
+kv_hf_read_fn kv_hf_openelm_read, kv_hf_llama_read;
+kv_hf_write_fn kv_hf_openelm_write, kv_hf_llama_write;
+
+// ---- Special tokens ------------------------------------------------------------------------------------
+
+// bos_token_id (an id, alone or in a list, or null) and eos_token_id (an id, a list of ids or null) → bos_id,
+// eos_id and stop_ids. bos, eos: what an absent key means.
+kv_status kv_hf_tokens_read(const kv_json_file *file, int32_t bos, int32_t eos, kv_model_spec *spec,
+                            kv_error *err);
+
+// Adds the eos_token_id of dir/generation_config.json, where there is such a file, to those of the spec.
+kv_status kv_hf_generation_read(const char *dir, kv_model_spec *spec, kv_error *err);
+
+// The values of bos_token_id and eos_token_id.
+json_t *kv_hf_bos_json(const kv_model_spec *spec);
+json_t *kv_hf_eos_json(const kv_model_spec *spec);
+
+// ---- Rotary positions ----------------------------------------------------------------------------------
+
+// rope_theta and rope_scaling, or rope_parameters with both in it. `theta`: what an absent one means.
+// Scaling rules other than llama3's are refused by name.
+kv_status kv_hf_rope_read(const kv_json_file *file, double theta, kv_rope_spec *rope, kv_error *err);
+
+// The value of rope_scaling.
+json_t *kv_hf_rope_scaling_json(const kv_rope_spec *rope);
+
+// ---- Numbers -------------------------------------------------------------------------------------------
+
+// A float as the shortest decimal that reads back as the same float.
+json_t *kv_hf_float_json(float value);

@@ -1,0 +1,277 @@
+#include "data/checkpoint/pair.h"
+
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/random.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { BASE, AUX, N_MODELS };
+
+struct model {
+    const char *role, *dir; // dir NULL: there is none
+    kv_pair_part part;
+    kv_model_spec spec;
+    kv_tokenizer *own; // opened when it was needed
+};
+
+struct check {
+    const kv_pair *pair;
+    struct model models[N_MODELS];
+    // The tokenizer that tells what ids mean, from one of the above or `opened` here; NULL: unknown.
+    const kv_tokenizer *used;
+    const char *used_path;
+    char used_name[512]; // "base DIR", "tokenizer PATH"
+    kv_tokenizer *opened;
+    kv_error *err;
+};
+
+static kv_status blame(const struct check *c, kv_pair_part part, kv_status status) {
+    if (c->pair->blamed) *c->pair->blamed = part;
+    return status;
+}
+
+// ---- Tokenizers ----------------------------------------------------------------------------------------
+
+static bool has_tokenizer(const struct model *m) {
+    return m->dir && !kv_is_random_model(m->dir) && kv_tokenizer_present(m->dir);
+}
+
+// The file that kv_tokenizer_open would read.
+static bool tokenizer_file(const char *path, char out[PATH_MAX]) {
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model"};
+    struct stat info;
+    if (stat(path, &info) != 0) return false;
+    if (!S_ISDIR(info.st_mode)) return snprintf(out, PATH_MAX, "%s", path) < PATH_MAX;
+    for (int i = 0; i < 2; i++)
+        if (snprintf(out, PATH_MAX, "%s/%s", path, names[i]) < PATH_MAX && stat(out, &info) == 0) return true;
+    return false;
+}
+
+static bool same_bytes(FILE *a, FILE *b) {
+    char x[1 << 14], y[sizeof x];
+    for (;;) {
+        const size_t n = fread(x, 1, sizeof x, a), m = fread(y, 1, sizeof y, b);
+        if (n != m || memcmp(x, y, n) != 0 || ferror(a) || ferror(b)) return false;
+        if (n == 0) return true;
+    }
+}
+
+// Models of a family ship the same file, which saves parsing it: megabytes of JSON.
+static bool same_file(const char *path, const char *other) {
+    char a[PATH_MAX], b[PATH_MAX];
+    struct stat x, y;
+    if (!tokenizer_file(path, a) || !tokenizer_file(other, b) || stat(a, &x) != 0 || stat(b, &y) != 0)
+        return false;
+    if (x.st_dev == y.st_dev && x.st_ino == y.st_ino) return true;
+    if (x.st_size != y.st_size) return false;
+    FILE *f = fopen(a, "rb"), *g = fopen(b, "rb");
+    const bool same = f && g && same_bytes(f, g);
+    if (f) fclose(f);
+    if (g) fclose(g);
+    return same;
+}
+
+static kv_status open_own(struct check *c, struct model *m) {
+    if (m->own) return KV_OK;
+    kv_status status = kv_tokenizer_open(m->dir, &m->own, c->err);
+    return status ? blame(c, m->part, kv_fail_within(c->err, status, "%s", m->role)) : KV_OK;
+}
+
+static void use_own(struct check *c, const struct model *m) {
+    c->used = m->own;
+    c->used_path = m->dir;
+    snprintf(c->used_name, sizeof c->used_name, "%s %s", m->role, m->dir);
+}
+
+// Of the models' own tokenizers the one the shard was made with.
+static kv_status use_shards(struct check *c) {
+    const struct model *first = NULL;
+    for (int i = 0; i < N_MODELS && !c->used; i++) {
+        struct model *m = &c->models[i];
+        if (!has_tokenizer(m)) continue;
+        kv_status status = open_own(c, m);
+        if (status) return status;
+        if (!first) first = m;
+        if (strcmp(kv_tokenizer_hash(m->own), c->pair->shard_info->tokenizer) == 0) use_own(c, m);
+    }
+    if (c->used || !first) return KV_OK;
+    return blame(c, KV_PAIR_SHARD,
+                 kv_fail(c->err, KV_ERR_MISMATCH,
+                         "shard %s was made with another tokenizer, %s; expected %s, that of the %s %s",
+                         c->pair->shard, c->pair->shard_info->tokenizer, kv_tokenizer_hash(first->own),
+                         first->role, first->dir));
+}
+
+static kv_status use_given(struct check *c) {
+    const kv_pair *p = c->pair;
+    kv_status status = KV_OK;
+    if (!p->opened) status = kv_tokenizer_open(p->tokenizer, &c->opened, c->err);
+    if (status) return blame(c, KV_PAIR_TOKENIZER, kv_fail_within(c->err, status, "tokenizer"));
+    c->used = p->opened ? p->opened : c->opened;
+    c->used_path = p->tokenizer;
+    snprintf(c->used_name, sizeof c->used_name, "tokenizer %s", p->tokenizer);
+    if (!p->shard_info || strcmp(kv_tokenizer_hash(c->used), p->shard_info->tokenizer) == 0) return KV_OK;
+    return blame(c, KV_PAIR_SHARD,
+                 kv_fail(c->err, KV_ERR_MISMATCH,
+                         "shard %s was made with another tokenizer, %s; expected %s, the %s", p->shard,
+                         p->shard_info->tokenizer, kv_tokenizer_hash(c->used), c->used_name));
+}
+
+static kv_status find_used(struct check *c) {
+    if (c->pair->tokenizer) return use_given(c);
+    if (c->pair->shard_info) return use_shards(c);
+    struct model *base = &c->models[BASE];
+    if (!has_tokenizer(base)) return KV_OK;
+    kv_status status = open_own(c, base);
+    if (!status) use_own(c, base);
+    return status;
+}
+
+// A name for a token that no text holds.
+static bool is_hole(const char *piece) {
+    static const char reserved[] = "<|reserved_special_token_";
+    return !piece || strncmp(piece, reserved, sizeof reserved - 1) == 0;
+}
+
+// A piece in a line of text: short, nothing that moves the cursor.
+static const char *show(const char *piece, char out[64]) {
+    enum { LONGEST = 48 };
+    size_t n = strlen(piece), cut = n <= LONGEST ? n : LONGEST;
+    while (cut < n && cut > 0 && ((unsigned char)piece[cut] & 0xC0) == 0x80) cut--; // not within a character
+    for (size_t i = 0; i < cut; i++) {
+        const unsigned char byte = (unsigned char)piece[i];
+        out[i] = byte < ' ' || byte == 127 ? '?' : piece[i];
+    }
+    strcpy(out + cut, cut < n ? "..." : "");
+    return out;
+}
+
+// The pieces of the model's own tokenizer against those of the one that is used.
+static kv_status compare_tokenizers(struct check *c, struct model *m) {
+    if (m->own == c->used || same_file(m->dir, c->used_path)) return KV_OK;
+    kv_status status = open_own(c, m);
+    if (status) return status;
+    if (strcmp(kv_tokenizer_hash(m->own), kv_tokenizer_hash(c->used)) == 0) return KV_OK;
+    const int64_t n = kv_tokenizer_vocab_size(m->own), n_used = kv_tokenizer_vocab_size(c->used);
+    for (int32_t id = 0; id < n && id < n_used; id++) {
+        const char *found = kv_tokenizer_piece(m->own, id), *expected = kv_tokenizer_piece(c->used, id);
+        char a[64], b[64];
+        if (is_hole(found) || is_hole(expected) || strcmp(found, expected) == 0) continue;
+        return blame(c, m->part,
+                     kv_fail(c->err, KV_ERR_MISMATCH, "%s %s: token %d is '%s', expected '%s' as in the %s",
+                             m->role, m->dir, (int)id, show(found, a), show(expected, b), c->used_name));
+    }
+    return KV_OK;
+}
+
+static kv_status check_tokenizers(struct check *c) {
+    kv_status status = find_used(c);
+    for (int i = 0; i < N_MODELS && !status && c->used; i++)
+        if (has_tokenizer(&c->models[i])) status = compare_tokenizers(c, &c->models[i]);
+    return status;
+}
+
+// ---- Vocabularies --------------------------------------------------------------------------------------
+
+static kv_status check_table(struct check *c, const struct model *m, int64_t n_ids, const char *whose) {
+    if (m->spec.vocab_size >= n_ids) return KV_OK;
+    return blame(c, m->part,
+                 kv_fail(c->err, KV_ERR_MISMATCH,
+                         "%s %s: vocabulary of %lld tokens, expected at least the %lld of the %s", m->role,
+                         m->dir, (long long)m->spec.vocab_size, (long long)n_ids, whose));
+}
+
+static kv_status check_vocabularies(struct check *c) {
+    const struct model *base = &c->models[BASE], *aux = &c->models[AUX];
+    const kv_pair *p = c->pair;
+    char shard[512];
+    kv_status status = KV_OK;
+    snprintf(shard, sizeof shard, "shard %s", p->shard);
+    for (int i = 0; i < N_MODELS && !status && c->models[i].dir; i++) {
+        if (c->used) status = check_table(c, &c->models[i], kv_tokenizer_vocab_size(c->used), c->used_name);
+        if (!status && p->shard_info)
+            status = check_table(c, &c->models[i], p->shard_info->vocab_size, shard);
+    }
+    if (status || c->used || p->shard_info || !aux->dir || aux->spec.vocab_size == base->spec.vocab_size)
+        return status;
+    return blame(
+        c, KV_PAIR_AUX,
+        kv_fail(c->err, KV_ERR_MISMATCH,
+                "aux %s: vocabulary of %lld tokens, expected %lld as in the base %s (no tokenizer is "
+                "known that would say what is padding)",
+                aux->dir, (long long)aux->spec.vocab_size, (long long)base->spec.vocab_size, base->dir));
+}
+
+// What begins and ends the shard's documents against what does for the model. Either may have none.
+static kv_status check_special(struct check *c, const struct model *m) {
+    const kv_shard_info *shard = c->pair->shard_info;
+    const kv_model_spec *spec = &m->spec;
+    const char *name = NULL;
+    int32_t found = -1, expected = -1;
+    if (shard->bos_id >= 0 && spec->bos_id >= 0 && shard->bos_id != spec->bos_id)
+        name = "bos_id", found = spec->bos_id, expected = shard->bos_id;
+    else if (shard->eos_id >= 0 && spec->eos_id >= 0 && !kv_spec_ends(spec, shard->eos_id))
+        name = "eos_id", found = spec->eos_id, expected = shard->eos_id;
+    if (!name) return KV_OK;
+    return blame(c, m->part,
+                 kv_fail(c->err, KV_ERR_MISMATCH, "%s %s: %s %d, expected %d as in the shard %s", m->role,
+                         m->dir, name, (int)found, (int)expected, c->pair->shard));
+}
+
+// ---- Shapes --------------------------------------------------------------------------------------------
+
+static kv_status check_context(struct check *c, const struct model *m) {
+    if (c->pair->n_tokens <= m->spec.context_length) return KV_OK;
+    return blame(c, KV_PAIR_CONTEXT,
+                 kv_fail(c->err, KV_ERR_MISMATCH,
+                         "found %lld tokens, expected at most the context of the %s %s, %lld",
+                         (long long)c->pair->n_tokens, m->role, m->dir, (long long)m->spec.context_length));
+}
+
+static kv_status check_predictor(struct check *c) {
+    const kv_pair *p = c->pair;
+    const kv_model_spec *base = &c->models[BASE].spec, *aux = &c->models[AUX].spec;
+    if (!p->aux && (p->predictor || p->mapping))
+        return blame(
+            c, KV_PAIR_AUX,
+            kv_fail(c->err, KV_ERR_ARGUMENT, "a predictor needs an aux beside the model %s", p->base));
+    kv_status status = KV_OK;
+    if (p->mapping)
+        status = kv_mapping_check(p->mapping, p->n_mapping, base->n_layers, aux->n_layers, c->err);
+    if (status) return blame(c, KV_PAIR_MAPPING, kv_fail_within(c->err, status, "mapping"));
+    if (p->predictor) status = kv_predictor_check(p->predictor, base, aux, p->mapping, c->err);
+    return status ? blame(c, KV_PAIR_PREDICTOR, kv_fail_within(c->err, status, "predictor")) : KV_OK;
+}
+
+static kv_status read_spec(struct check *c, struct model *m) {
+    kv_status status = kv_checkpoint_spec(m->dir, &m->spec, c->err);
+    if (!status) status = kv_model_spec_check(&m->spec, c->err);
+    return status ? blame(c, m->part, kv_fail_within(c->err, status, "%s", m->role)) : KV_OK;
+}
+
+kv_status kv_pair_check(const kv_pair *pair, kv_error *err) {
+    struct check *c = calloc(1, sizeof *c);
+    if (!c) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    c->pair = pair, c->err = err;
+    c->models[BASE] = (struct model){.role = pair->aux ? "base" : "model", .dir = pair->base};
+    c->models[AUX] = (struct model){.role = "aux", .dir = pair->aux, .part = KV_PAIR_AUX};
+    kv_status status = KV_OK;
+    for (int i = 0; i < N_MODELS && !status; i++)
+        if (c->models[i].dir) status = read_spec(c, &c->models[i]);
+    if (!status) status = check_tokenizers(c);
+    if (!status) status = check_vocabularies(c);
+    for (int i = 0; i < N_MODELS && !status; i++) {
+        if (!c->models[i].dir) continue;
+        status = check_context(c, &c->models[i]);
+        if (!status && pair->shard_info) status = check_special(c, &c->models[i]);
+    }
+    if (!status) status = check_predictor(c);
+    for (int i = 0; i < N_MODELS; i++) kv_tokenizer_free(c->models[i].own);
+    kv_tokenizer_free(c->opened);
+    free(c);
+    return status;
+}

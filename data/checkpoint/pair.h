@@ -1,0 +1,45 @@
+// Whether a base, an aux and a predictor go together, said before any weights are read: from configs,
+// safetensors headers and tokenizers, in milliseconds where tokenizers are the same files.
+//
+// Tokenizers. All that say what an id means - `tokenizer`, those in the directories of base and aux, the
+// shard's - must agree: same piece for every id that two of them have. One may go on where another ends (as
+// a chat model's with its added tokens) or have a hole there; a piece called <|reserved_special_token_...> is
+// a hole, since no text holds it. What a shard's ids mean is known by its hash: the tokenizers in the
+// directories must have it, or agree with the one that has.
+//
+// Vocabulary. With n the size of the tokenizer that text is turned into ids with (or of the shard), both
+// models' tables must have at least n rows: every id of a text can be read by both. Further rows are padding,
+// of which base and aux may have different numbers. Where nothing tells n, the tables must be equal.
+//
+// Not checked here is what takes all weights to know: whether the predictor was trained for this very base
+// (kv_predictor_load compares fingerprints).
+#pragma once
+
+#include "data/corpus/shard.h"
+#include "data/tokenizer/tokenizer.h"
+
+typedef enum kv_pair_part {
+    KV_PAIR_BASE,
+    KV_PAIR_AUX,
+    KV_PAIR_PREDICTOR,
+    KV_PAIR_TOKENIZER,
+    KV_PAIR_SHARD,
+    KV_PAIR_MAPPING,
+    KV_PAIR_CONTEXT
+} kv_pair_part;
+
+typedef struct kv_pair {
+    // Directories or random names (data/checkpoint/random.h); aux and predictor may be NULL: a model alone.
+    const char *base, *aux, *predictor;
+    const char *tokenizer;      // what text is turned into ids with; NULL: the base's own, if it has one
+    const kv_tokenizer *opened; // `tokenizer`, where the caller has it open already; else NULL
+    const char *shard;          // token shard that is trained on, with what it says of itself; or NULL
+    const kv_shard_info *shard_info;
+    const int32_t *mapping; // [n_mapping] explicit layer map, or NULL: the predictor's own
+    int64_t n_mapping;
+    int64_t n_tokens;     // length of context needed; 0: any
+    kv_pair_part *blamed; // on failure gets which of these is at fault; may be NULL
+} kv_pair;
+
+// KV_OK, or an error naming what is at fault (its role and its path), what was found and what was expected.
+kv_status kv_pair_check(const kv_pair *pair, kv_error *err);

@@ -1,0 +1,247 @@
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/random.h"
+#include "data/checkpoint/weights_file.h"
+#include "data/file/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char json_name[] = "predictor.json", weights_name[] = "predictor.safetensors";
+static const char format_name[] = "kv-predictor";
+enum { FORMAT_VERSION = 1 };
+
+// Biases; a map of rank 1 is a matrix with one row all the same.
+static bool is_vector(const kv_param *param) {
+    return !param->decay;
+}
+
+// One tensor per parameter, under the parameter's own name. Caller frees *tensors.
+static kv_status list_tensors(kv_predictor *predictor, kv_weights_tensor **tensors, int64_t *n,
+                              kv_error *err) {
+    kv_param *params[KV_PREDICTOR_PARAMS];
+    *n = kv_predictor_params(predictor, params);
+    *tensors = calloc((size_t)*n + 1, sizeof **tensors);
+    if (!*tensors) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    for (int64_t i = 0; i < *n; i++) {
+        kv_weights_tensor *tensor = &(*tensors)[i];
+        memcpy(tensor->name, params[i]->name, sizeof tensor->name);
+        tensor->n_dims = is_vector(params[i]) ? 1 : 2;
+        kv_weights_add_part(tensor, params[i]);
+    }
+    return KV_OK;
+}
+
+// ---- Saving --------------------------------------------------------------------------------------------
+
+static char *describe(const kv_predictor *predictor, const char *base_fingerprint) {
+    json_t *mapping = json_array();
+    for (int64_t i = 0; i < predictor->n_base_layers; i++)
+        json_array_append_new(mapping, json_integer(predictor->mapping[i]));
+    json_t *root = json_pack("{s:s, s:i, s:I, s:I, s:o, s:s*}", "format", format_name, "version",
+                             FORMAT_VERSION, "n_base_layers", (json_int_t)predictor->n_base_layers,
+                             "n_aux_layers", (json_int_t)predictor->n_aux_layers, "mapping", mapping,
+                             "base_fingerprint", base_fingerprint);
+    const kv_predictor_kind *kind = &predictor->kind; // said where it is not the usual one
+    if (kind->rank > 0) json_object_set_new(root, "rank", json_integer(kind->rank));
+    if (kind->aux_layers > 1) json_object_set_new(root, "aux_layers", json_integer(kind->aux_layers));
+    char *text = json_dumps(root, JSON_INDENT(1));
+    json_decref(root);
+    return text;
+}
+
+kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char *base_fingerprint,
+                            kv_error *err) {
+    kv_weights_tensor *tensors;
+    int64_t n;
+    kv_status status = list_tensors(predictor, &tensors, &n, err);
+    if (status) return status;
+    char *text = describe(predictor, base_fingerprint);
+    status = text ? kv_weights_write(dir, weights_name, tensors, n, json_name, text, err)
+                  : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", dir);
+    free(text);
+    free(tensors);
+    return status;
+}
+
+// ---- Loading -------------------------------------------------------------------------------------------
+
+static kv_status check_layers(const kv_json_file *file, const char *key, const char *model, int64_t n_layers,
+                              kv_error *err) {
+    int64_t found;
+    kv_status status = kv_json_int(file, key, 1, KV_MAX_LAYERS, &found, err);
+    if (status || found == n_layers) return status;
+    return kv_fail(err, KV_ERR_MISMATCH, "%s: made for %s of %lld layers, this one has %lld", file->path,
+                   model, (long long)found, (long long)n_layers);
+}
+
+static kv_status check_fingerprint(const kv_json_file *file, const char *expected, kv_error *err) {
+    const char *found = json_string_value(json_object_get(file->root, "base_fingerprint"));
+    if (!expected || !kv_json_has(file, "base_fingerprint")) return KV_OK;
+    if (!found || strlen(found) != 16 || strspn(found, "0123456789abcdef") != 16)
+        return kv_json_wrong(file, "base_fingerprint", -1, "16 hex digits", err);
+    if (strcmp(found, expected) == 0) return KV_OK;
+    return kv_fail(err, KV_ERR_MISMATCH, "%s: made for a base model with fingerprint %s, this one has %s",
+                   file->path, found, expected);
+}
+
+// What a predictor directory says its maps are like.
+struct maps {
+    int32_t mapping[KV_MAX_LAYERS];
+    kv_predictor_kind kind;
+};
+
+static kv_status read_mapping(const kv_json_file *file, const kv_model_spec *base, const kv_model_spec *aux,
+                              const int32_t *given, int32_t *mapping, kv_error *err) {
+    int64_t entries[KV_MAX_LAYERS];
+    kv_status status = kv_json_ints(file, "mapping", base->n_layers, 0, aux->n_layers - 1, entries, err);
+    for (int64_t i = 0; i < base->n_layers && !status; i++) {
+        mapping[i] = (int32_t)entries[i];
+        if (given && given[i] != mapping[i])
+            status = kv_fail(err, KV_ERR_MISMATCH,
+                             "%s: base layer %lld reads auxiliary layer %d, the mapping asked for has %d",
+                             file->path, (long long)i, (int)mapping[i], (int)given[i]);
+    }
+    return status;
+}
+
+// Directories from before there were kinds, and those of the usual kind, say nothing.
+static kv_status read_kind(const kv_json_file *file, const kv_model_spec *base, const kv_model_spec *aux,
+                           struct maps *maps, kv_error *err) {
+    kv_predictor_kind *kind = &maps->kind;
+    *kind = (kv_predictor_kind){.aux_layers = 1};
+    kv_status status = KV_OK;
+    if (kv_json_has(file, "rank")) status = kv_json_int(file, "rank", 0, INT32_MAX, &kind->rank, err);
+    if (!status && kv_json_has(file, "aux_layers"))
+        status = kv_json_int(file, "aux_layers", 1, 2, &kind->aux_layers, err);
+    if (status) return status;
+    status = kv_predictor_kind_check(base, aux, maps->mapping, kind, err);
+    return status ? kv_fail_within(err, status, "%s", file->path) : KV_OK;
+}
+
+// What predictor.json says, compared with the pair of models and, when `given`, with the mapping asked for.
+static kv_status check_json(const kv_json_file *file, const kv_model_spec *base, const kv_model_spec *aux,
+                            const char *base_fingerprint, const int32_t *given, struct maps *maps,
+                            kv_error *err) {
+    int64_t version;
+    const char *format = json_string_value(json_object_get(file->root, "format"));
+    if (!format || strcmp(format, format_name) != 0)
+        return kv_json_wrong(file, "format", -1, "\"kv-predictor\"", err);
+    kv_status status = kv_json_int(file, "version", FORMAT_VERSION, FORMAT_VERSION, &version, err);
+    if (!status) status = check_layers(file, "n_base_layers", "a base model", base->n_layers, err);
+    if (!status) status = check_layers(file, "n_aux_layers", "an auxiliary model", aux->n_layers, err);
+    if (!status) status = read_mapping(file, base, aux, given, maps->mapping, err);
+    if (!status) status = read_kind(file, base, aux, maps, err);
+    return status ? status : check_fingerprint(file, base_fingerprint, err);
+}
+
+// Fills *maps from predictor.json, or (the usual kind) from `given` where there is none.
+static kv_status find_maps(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                           const char *base_fingerprint, const int32_t *given, struct maps *maps,
+                           kv_error *err) {
+    struct stat info;
+    kv_json_file file;
+    kv_status status = kv_json_open(dir, json_name, &file, err);
+    if (!status)
+        status = check_json(&file, base, aux, base_fingerprint, given, maps, err);
+    else if (status == KV_ERR_IO && given && stat(file.path, &info) != 0) {
+        *maps = (struct maps){.kind.aux_layers = 1};
+        memcpy(maps->mapping, given, (size_t)base->n_layers * sizeof *given);
+        status = KV_OK;
+    }
+    kv_json_close(&file);
+    return status;
+}
+
+static kv_status take_weights(const char *dir, kv_predictor *predictor, kv_error *err) {
+    kv_weights_set *set;
+    kv_weights_tensor *tensors;
+    int64_t n;
+    kv_status status = kv_weights_set_open(dir, weights_name, &set, err);
+    if (status) return status;
+    status = list_tensors(predictor, &tensors, &n, err);
+    if (!status) status = kv_weights_take(set, tensors, n, true, "the base and auxiliary models", err);
+    free(tensors);
+    kv_weights_set_close(set);
+    return status;
+}
+
+kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                            const char *base_fingerprint, const int32_t *mapping, kv_predictor **predictor,
+                            kv_error *err) {
+    struct maps maps;
+    kv_predictor *loaded;
+    *predictor = NULL;
+    kv_status status = kv_model_spec_check(base, err);
+    if (!status) status = kv_model_spec_check(aux, err);
+    if (!status && kv_is_random_predictor(dir))
+        return kv_random_predictor(dir, base, aux, mapping, predictor, err);
+    if (!status) status = find_maps(dir, base, aux, base_fingerprint, mapping, &maps, err);
+    if (!status) status = kv_predictor_create_kind(base, aux, maps.mapping, &maps.kind, &loaded, err);
+    if (status) return status;
+    status = take_weights(dir, loaded, err);
+    if (status)
+        kv_predictor_free(loaded);
+    else
+        *predictor = loaded;
+    return status;
+}
+
+// ---- Checking ------------------------------------------------------------------------------------------
+
+static kv_status check_tensor(const kv_safetensors *file, const kv_param *param, kv_error *err) {
+    const kv_st_entry *entry = kv_safetensors_find(file, param->name);
+    char expected[64];
+    if (is_vector(param))
+        snprintf(expected, sizeof expected, "[%lld]", (long long)param->cols);
+    else
+        snprintf(expected, sizeof expected, "[%lld, %lld]", (long long)param->rows, (long long)param->cols);
+    if (!entry)
+        return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' is missing, expected with shape %s",
+                       kv_safetensors_path(file), param->name, expected);
+    const int64_t *shape = entry->shape;
+    if (entry->n_dims == 1 ? is_vector(param) && shape[0] == param->cols
+                           : entry->n_dims == 2 && shape[0] == param->rows && shape[1] == param->cols)
+        return KV_OK;
+    char found[96] = "[";
+    for (int i = 0; i < entry->n_dims; i++) {
+        const size_t used = strlen(found);
+        snprintf(found + used, sizeof found - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    }
+    return kv_fail(err, KV_ERR_MISMATCH,
+                   "%s: tensor '%s' has shape %s], expected %s by the base's and the aux's KV heads",
+                   kv_safetensors_path(file), param->name, found, expected);
+}
+
+// `shape` has what the tensors must be like.
+static kv_status check_tensors(const char *dir, kv_predictor *shape, kv_error *err) {
+    char path[PATH_MAX];
+    kv_safetensors *file;
+    kv_param *params[KV_PREDICTOR_PARAMS];
+    const int64_t n = kv_predictor_params(shape, params);
+    if (snprintf(path, sizeof path, "%s/%s", dir, weights_name) >= (int)sizeof path)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+    kv_status status = kv_safetensors_open(path, &file, err);
+    for (int64_t i = 0; i < n && !status; i++) status = check_tensor(file, params[i], err);
+    if (!status && kv_safetensors_count(file) != n)
+        status =
+            kv_fail(err, KV_ERR_MISMATCH, "%s: %lld tensors, expected the %lld of %lld base layers", path,
+                    (long long)kv_safetensors_count(file), (long long)n, (long long)shape->n_base_layers);
+    kv_safetensors_close(file);
+    return status;
+}
+
+kv_status kv_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                             const int32_t *mapping, kv_error *err) {
+    struct maps maps;
+    kv_predictor *shape;
+    if (kv_is_random_predictor(dir)) return kv_random_predictor_check(dir, base, aux, mapping, err);
+    kv_status status = find_maps(dir, base, aux, NULL, mapping, &maps, err);
+    // Memory that is never touched is never taken from the system.
+    if (!status) status = kv_predictor_create_kind(base, aux, maps.mapping, &maps.kind, &shape, err);
+    if (status) return status;
+    status = check_tensors(dir, shape, err);
+    kv_predictor_free(shape);
+    return status;
+}

@@ -1,0 +1,284 @@
+#include "data/config/check.h"
+
+#include "data/config/tree.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_SIZE = 512 };
+
+struct check {
+    yaml_document_t *doc;
+    const char *label;
+    bool with_line; // an override is one line: only files have line numbers
+    kv_error *err;
+};
+
+static kv_status check_node(const struct check *c, int id, size_t line, const cyaml_schema_value_t *schema,
+                            const char *path);
+
+static void where(const struct check *c, size_t line, char text[PATH_SIZE]) {
+    if (c->with_line)
+        snprintf(text, PATH_SIZE, "%s:%zu", c->label, line);
+    else
+        snprintf(text, PATH_SIZE, "%s", c->label);
+}
+
+static void describe(const yaml_node_t *node, char text[96]) {
+    if (node->type == YAML_MAPPING_NODE)
+        strcpy(text, "a group of keys");
+    else if (node->type == YAML_SEQUENCE_NODE)
+        strcpy(text, "a list");
+    else if (node->data.scalar.length == 0)
+        strcpy(text, "nothing");
+    else
+        snprintf(text, 96, "`%.64s`", (const char *)node->data.scalar.value);
+}
+
+static kv_status expected(const struct check *c, const yaml_node_t *node, size_t line, const char *path,
+                          const char *what) {
+    char place[PATH_SIZE], found[96];
+    where(c, line, place);
+    describe(node, found);
+    if (!*path) return kv_fail(c->err, KV_ERR_FORMAT, "%s: found %s, expected %s", place, found, what);
+    return kv_fail(c->err, KV_ERR_FORMAT, "%s: key `%s`: found %s, expected %s", place, path, found, what);
+}
+
+// ---- Groups and lists ----------------------------------------------------------------------------------
+
+static const cyaml_schema_field_t *find_field(const cyaml_schema_value_t *schema, const char *key) {
+    for (const cyaml_schema_field_t *field = schema->mapping.fields; field->key; field++)
+        if (strcmp(field->key, key) == 0) return field;
+    return NULL;
+}
+
+static kv_status unknown_key(const struct check *c, const cyaml_schema_value_t *schema, size_t line,
+                             const char *path) {
+    char place[PATH_SIZE], known[640] = "";
+    size_t used = 0;
+    for (const cyaml_schema_field_t *field = schema->mapping.fields; field->key; field++) {
+        int n = snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", field->key);
+        used += n > 0 ? (size_t)n : 0;
+        if (used >= sizeof known) break;
+    }
+    where(c, line, place);
+    return kv_fail(c->err, KV_ERR_FORMAT, "%s: key `%s`: found an unknown key, expected one of: %s", place,
+                   path, known);
+}
+
+static kv_status check_pair(const struct check *c, const yaml_node_t *mapping, const yaml_node_pair_t *pair,
+                            const cyaml_schema_value_t *schema, const char *path) {
+    const yaml_node_t *key = yaml_document_get_node(c->doc, pair->key);
+    size_t line = key->start_mark.line + 1;
+    if (key->type != YAML_SCALAR_NODE) return expected(c, key, line, path, "a plain word as key");
+    const char *name = (const char *)key->data.scalar.value;
+    char child[PATH_SIZE];
+    snprintf(child, sizeof child, "%.300s%s%.128s", path, *path ? "." : "", name);
+    const cyaml_schema_field_t *field = find_field(schema, name);
+    if (!field) return unknown_key(c, schema, line, child);
+    for (const yaml_node_pair_t *other = mapping->data.mapping.pairs.start; other < pair; other++) {
+        const yaml_node_t *earlier = yaml_document_get_node(c->doc, other->key);
+        if (earlier->type == YAML_SCALAR_NODE &&
+            strcmp((const char *)earlier->data.scalar.value, name) == 0) {
+            char place[PATH_SIZE];
+            where(c, line, place);
+            return kv_fail(c->err, KV_ERR_FORMAT,
+                           "%s: key `%s`: found twice, first on line %zu, expected once", place, child,
+                           earlier->start_mark.line + 1);
+        }
+    }
+    return check_node(c, pair->value, line, &field->value, child);
+}
+
+static kv_status check_mapping(const struct check *c, const yaml_node_t *node, size_t line,
+                               const cyaml_schema_value_t *schema, const char *path) {
+    if (node->type != YAML_MAPPING_NODE)
+        return expected(c, node, line, path, "a group of `key: value` lines");
+    kv_status status = KV_OK;
+    for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+         status == KV_OK && pair < node->data.mapping.pairs.top; pair++)
+        status = check_pair(c, node, pair, schema, path);
+    return status;
+}
+
+static kv_status check_sequence(const struct check *c, const yaml_node_t *node, size_t line,
+                                const cyaml_schema_value_t *schema, const char *path) {
+    if (node->type != YAML_SEQUENCE_NODE) return expected(c, node, line, path, "a list");
+    size_t n = (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
+    if (n < schema->sequence.min || n > schema->sequence.max) {
+        char place[PATH_SIZE];
+        where(c, line, place);
+        return kv_fail(c->err, KV_ERR_FORMAT,
+                       "%s: key `%s`: found a list of %zu, expected %" PRIu32 " to %" PRIu32, place, path, n,
+                       schema->sequence.min, schema->sequence.max);
+    }
+    kv_status status = KV_OK;
+    for (size_t i = 0; status == KV_OK && i < n; i++) {
+        char child[PATH_SIZE];
+        snprintf(child, sizeof child, "%.440s[%zu]", path, i);
+        int id = node->data.sequence.items.start[i];
+        status = check_node(c, id, yaml_document_get_node(c->doc, id)->start_mark.line + 1,
+                            schema->sequence.entry, child);
+    }
+    return status;
+}
+
+// ---- Scalars -------------------------------------------------------------------------------------------
+
+// Decimal only: cyaml would read 010 as eight.
+static bool is_decimal(const char *text) {
+    if (*text == '-' || *text == '+') text++;
+    if (*text == '0' && text[1]) return false;
+    if (!*text) return false;
+    for (; *text; text++)
+        if (!isdigit((unsigned char)*text)) return false;
+    return true;
+}
+
+static bool valid_int(const char *text, uint32_t data_size) {
+    if (!is_decimal(text)) return false;
+    errno = 0;
+    long long value = strtoll(text, NULL, 10);
+    if (errno) return false;
+    if (data_size >= 8) return true;
+    long long limit = 1LL << (8 * data_size - 1);
+    return value >= -limit && value < limit;
+}
+
+static bool valid_uint(const char *text, uint32_t data_size) {
+    if (!is_decimal(text) || *text == '-') return false;
+    errno = 0;
+    unsigned long long value = strtoull(text, NULL, 10);
+    return !errno && (data_size >= 8 || value >> (8 * data_size) == 0);
+}
+
+static bool valid_float(const char *text) {
+    if (!*text || strpbrk(text, "xXpP") || isspace((unsigned char)*text)) return false;
+    char *end;
+    double value = strtod(text, &end);
+    return *end == 0 && isfinite(value);
+}
+
+static bool valid_bool(const char *text) {
+    static const char *const words[] = {"true", "false", "yes", "no"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(text, words[i]) == 0) return true;
+    return false;
+}
+
+static kv_status check_enum(const struct check *c, const yaml_node_t *node, size_t line,
+                            const cyaml_schema_value_t *schema, const char *path) {
+    char known[256] = "one of: ";
+    size_t used = strlen(known);
+    for (uint32_t i = 0; i < schema->enumeration.count; i++) {
+        const char *word = schema->enumeration.strings[i].str;
+        if (strcmp(word, (const char *)node->data.scalar.value) == 0) return KV_OK;
+        int n = snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", word);
+        used += n > 0 ? (size_t)n : 0;
+        if (used >= sizeof known) break;
+    }
+    return expected(c, node, line, path, known);
+}
+
+static kv_status check_string(const struct check *c, const yaml_node_t *node, size_t line,
+                              const cyaml_schema_value_t *schema, const char *path) {
+    size_t length = node->data.scalar.length;
+    bool plain = node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+    const char *text = (const char *)node->data.scalar.value;
+    if (plain && (length == 0 || strcmp(text, "~") == 0 || strcmp(text, "null") == 0))
+        return expected(c, node, line, path, "a text");
+    if (memchr(text, 0, length)) return expected(c, node, line, path, "a text without NUL characters");
+    if (length < schema->string.min || length > schema->string.max) {
+        char what[96];
+        snprintf(what, sizeof what, "a text of %" PRIu32 " to %" PRIu32 " bytes", schema->string.min,
+                 schema->string.max);
+        return expected(c, node, line, path, what);
+    }
+    return KV_OK;
+}
+
+static bool is_null(const yaml_node_t *node) {
+    if (node->type != YAML_SCALAR_NODE || node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE) return false;
+    const char *text = (const char *)node->data.scalar.value;
+    return !*text || strcmp(text, "~") == 0 || strcasecmp(text, "null") == 0;
+}
+
+static kv_status check_number(const struct check *c, const yaml_node_t *node, size_t line,
+                              const cyaml_schema_value_t *schema, const char *path) {
+    const char *text = (const char *)node->data.scalar.value;
+    if (schema->type == CYAML_INT && !valid_int(text, schema->data_size))
+        return expected(c, node, line, path, "a whole number");
+    if (schema->type == CYAML_UINT && !valid_uint(text, schema->data_size))
+        return expected(c, node, line, path, "a whole number that is not negative");
+    if (schema->type == CYAML_FLOAT && !valid_float(text)) return expected(c, node, line, path, "a number");
+    if (schema->type == CYAML_BOOL && !valid_bool(text))
+        return expected(c, node, line, path, "true or false");
+    return KV_OK;
+}
+
+static kv_status check_node(const struct check *c, int id, size_t line, const cyaml_schema_value_t *schema,
+                            const char *path) {
+    const yaml_node_t *node = yaml_document_get_node(c->doc, id);
+    if ((schema->flags & CYAML_FLAG_POINTER_NULL_STR) == CYAML_FLAG_POINTER_NULL_STR && is_null(node))
+        return KV_OK;
+    if (schema->type == CYAML_MAPPING) return check_mapping(c, node, line, schema, path);
+    if (schema->type == CYAML_SEQUENCE || schema->type == CYAML_SEQUENCE_FIXED)
+        return check_sequence(c, node, line, schema, path);
+    switch (schema->type) {
+    case CYAML_INT:
+    case CYAML_UINT:
+    case CYAML_FLOAT:
+    case CYAML_BOOL:
+        if (node->type != YAML_SCALAR_NODE)
+            return expected(c, node, line, path, schema->type == CYAML_BOOL ? "true or false" : "a number");
+        return check_number(c, node, line, schema, path);
+    case CYAML_ENUM:
+        if (node->type != YAML_SCALAR_NODE) return expected(c, node, line, path, "a single word");
+        return check_enum(c, node, line, schema, path);
+    case CYAML_STRING:
+        if (node->type != YAML_SCALAR_NODE) return expected(c, node, line, path, "a text");
+        return check_string(c, node, line, schema, path);
+    default: return KV_OK; // the types the project's schemas do not use are left to cyaml
+    }
+}
+
+// ---- Entry ---------------------------------------------------------------------------------------------
+
+// The schema at `key`, or NULL with the error said.
+static const cyaml_schema_value_t *descend(const struct check *c, const cyaml_schema_value_t *schema,
+                                           const char *key) {
+    char name[KV_KEY_PART];
+    long index;
+    for (const char *rest = key; kv_key_next(&rest, name, &index);) {
+        if (!*name && (schema->type == CYAML_SEQUENCE || schema->type == CYAML_SEQUENCE_FIXED)) {
+            schema = schema->sequence.entry;
+            continue;
+        }
+        if (!*name || schema->type != CYAML_MAPPING) {
+            kv_fail(c->err, KV_ERR_FORMAT, "%s: key `%s`: found a part below a single value, expected none",
+                    c->label, key);
+            return NULL;
+        }
+        const cyaml_schema_field_t *field = find_field(schema, name);
+        if (!field) {
+            unknown_key(c, schema, 1, key);
+            return NULL;
+        }
+        schema = &field->value;
+    }
+    return schema;
+}
+
+kv_status kv_config_check(yaml_document_t *doc, const cyaml_schema_value_t *schema, const char *label,
+                          const char *prefix, kv_error *err) {
+    kv_error inner = {0};
+    struct check c = {.doc = doc, .label = label, .with_line = !*prefix, .err = &inner};
+    const cyaml_schema_value_t *at = descend(&c, schema, prefix);
+    kv_status status = at ? check_node(&c, 1, 1, at, prefix) : inner.code;
+    return status == KV_OK ? KV_OK : kv_fail(err, status, "%s", inner.message);
+}

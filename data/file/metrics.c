@@ -1,0 +1,162 @@
+#include "data/file/metrics.h"
+
+#include "data/file/json.h"
+#include "data/file/whole_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t max_bytes = (size_t)1 << 32;
+enum { MAX_COLUMNS = 256 };
+
+// ---- Tables --------------------------------------------------------------------------------------------
+
+static kv_metrics_column *find(const kv_metrics_table *table, const char *name) {
+    for (int i = 0; i < table->n_columns; i++)
+        if (strcmp(table->columns[i].name, name) == 0) return &table->columns[i];
+    return NULL;
+}
+
+static kv_status out_of_memory(kv_error *err) {
+    return kv_fail(err, KV_ERR_MEMORY, "out of memory for the metrics of a run");
+}
+
+static kv_status grow(kv_metrics_table *table, kv_error *err) {
+    if (table->n < table->capacity) return KV_OK;
+    const int64_t capacity = table->capacity ? 2 * table->capacity : 256;
+    int64_t *steps = realloc(table->steps, (size_t)capacity * sizeof *steps);
+    if (!steps) return out_of_memory(err);
+    table->steps = steps;
+    for (int i = 0; i < table->n_columns; i++) {
+        double *values = realloc(table->columns[i].values, (size_t)capacity * sizeof *values);
+        if (!values) return out_of_memory(err);
+        table->columns[i].values = values;
+    }
+    table->capacity = capacity;
+    return KV_OK;
+}
+
+static kv_status add_column(kv_metrics_table *table, const char *name, kv_error *err) {
+    kv_metrics_column *columns =
+        realloc(table->columns, ((size_t)table->n_columns + 1) * sizeof *table->columns);
+    if (!columns) return out_of_memory(err);
+    table->columns = columns;
+    kv_metrics_column *column = &columns[table->n_columns];
+    column->values = malloc((size_t)table->capacity * sizeof *column->values);
+    if (!column->values) return out_of_memory(err);
+    snprintf(column->name, sizeof column->name, "%s", name);
+    for (int64_t i = 0; i < table->n; i++) column->values[i] = (double)NAN;
+    table->n_columns++;
+    return KV_OK;
+}
+
+// Into the line that is being added, the last one.
+static kv_status put(kv_metrics_table *table, const char *name, double value, kv_error *err) {
+    kv_metrics_column *column = find(table, name);
+    if (!column) {
+        // Names longer than a column's are no metrics of ours.
+        if (table->n_columns == MAX_COLUMNS || strlen(name) >= sizeof column->name) return KV_OK;
+        kv_status status = add_column(table, name, err);
+        if (status != KV_OK) return status;
+        column = &table->columns[table->n_columns - 1];
+    }
+    column->values[table->n - 1] = value;
+    return KV_OK;
+}
+
+static kv_status put_numbers(kv_metrics_table *table, const json_t *object, kv_error *err) {
+    kv_status status = KV_OK;
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, name, value) {
+        if (status == KV_OK && json_is_number(value) && strcmp(name, "step") != 0)
+            status = put(table, name, json_number_value(value), err);
+    }
+    return status;
+}
+
+static kv_status begin_line(kv_metrics_table *table, const json_t *entry, kv_error *err) {
+    kv_status status = grow(table, err);
+    if (status != KV_OK) return status;
+    table->steps[table->n++] = json_integer_value(json_object_get(entry, "step"));
+    for (int i = 0; i < table->n_columns; i++) table->columns[i].values[table->n - 1] = (double)NAN;
+    json_decref(table->last);
+    table->last = json_incref((json_t *)(uintptr_t)entry);
+    return KV_OK;
+}
+
+// ---- Lines ---------------------------------------------------------------------------------------------
+
+static kv_status take_line(void *context, const json_t *entry, const char *where, kv_error *err) {
+    kv_metrics *metrics = context;
+    const json_t *validation = json_object_get(entry, "validation");
+    kv_metrics_table *table = validation ? &metrics->validation : &metrics->training;
+    if (!json_is_integer(json_object_get(entry, "step")) ||
+        !json_is_number(json_object_get(validation ? validation : entry, "loss")))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: expected a logged step, with \"step\" and \"loss\"", where);
+    kv_status status = begin_line(table, entry, err);
+    if (status == KV_OK) status = put_numbers(table, validation ? validation : entry, err);
+    if (status == KV_OK && validation) status = put_numbers(table, entry, err);
+    return status;
+}
+
+kv_status kv_metrics_read(const char *path, kv_metrics *metrics, kv_error *err) {
+    char *text;
+    size_t size;
+    *metrics = (kv_metrics){.best = -1};
+    kv_status status = kv_read_file(path, max_bytes, &text, &size, err);
+    if (status != KV_OK) return status;
+    while (size > 0 && text[size - 1] != '\n') size--;
+    status = kv_json_lines(path, text, size, 0, "logged step", take_line, metrics, err);
+    free(text);
+    const double *losses = kv_metrics_values(&metrics->validation, "loss");
+    for (int64_t i = 0; losses && i < metrics->validation.n; i++)
+        if (metrics->best < 0 || losses[i] < losses[metrics->best]) metrics->best = i;
+    return status;
+}
+
+static void free_table(kv_metrics_table *table) {
+    for (int i = 0; i < table->n_columns; i++) free(table->columns[i].values);
+    free(table->columns);
+    free(table->steps);
+    json_decref(table->last);
+}
+
+void kv_metrics_free(kv_metrics *metrics) {
+    free_table(&metrics->training);
+    free_table(&metrics->validation);
+    *metrics = (kv_metrics){.best = -1};
+}
+
+// ---- Values --------------------------------------------------------------------------------------------
+
+const double *kv_metrics_values(const kv_metrics_table *table, const char *name) {
+    const kv_metrics_column *column = find(table, name);
+    return column ? column->values : NULL;
+}
+
+double kv_metrics_last(const kv_metrics_table *table, const char *name) {
+    return kv_metrics_mean(table, name, 1);
+}
+
+double kv_metrics_mean(const kv_metrics_table *table, const char *name, int64_t window) {
+    const double *values = kv_metrics_values(table, name);
+    double sum = 0;
+    int64_t n = 0;
+    for (int64_t i = table->n - 1; values && i >= 0 && n < window; i--)
+        if (!isnan(values[i])) {
+            sum += values[i];
+            n++;
+        }
+    return n > 0 ? sum / (double)n : (double)NAN;
+}
+
+double kv_metrics_sum(const kv_metrics_table *table, const char *name) {
+    const double *values = kv_metrics_values(table, name);
+    double sum = 0;
+    for (int64_t i = 0; values && i < table->n; i++)
+        if (!isnan(values[i])) sum += values[i];
+    return sum;
+}

@@ -1,0 +1,119 @@
+// kvdata inspect: files of questions and problems.
+#include "data/benchmark/choices.h"
+#include "data/benchmark/humaneval.h"
+#include "data/benchmark/triviaqa.h"
+#include "data/kvdata/inspect/inspect.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static bool has_key(const json_t *object, const char *key) {
+    return json_object_get(object, key) != NULL;
+}
+
+// A short text of one line as a fact.
+static void report_text(inspect_report *report, const char *key, const char *text) {
+    char shown[INSPECT_SHORT];
+    inspect_fact(report, key, json_string(text), "%s", inspect_short(text, 300, shown));
+}
+
+// ---- TriviaQA ------------------------------------------------------------------------------------------
+
+static bool is_triviaqa(const inspect_subject *s) {
+    return json_is_array(json_object_get(s->json, "Data")) ||
+           (has_key(s->line, "question") && json_is_object(json_object_get(s->line, "answer")));
+}
+
+static kv_status describe_triviaqa(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    kv_questions questions = {0};
+    kv_status status = kv_triviaqa_read(s->path, &questions, err);
+    if (status) return status;
+    inspect_title(report, "TriviaQA questions", s->path);
+    inspect_fact(report, "items", json_integer(questions.n), "%" PRIi64, questions.n);
+    if (questions.n > 0) {
+        const kv_question *first = &questions.items[0];
+        report_text(report, "first", first->text);
+        report_text(report, "answer", first->value);
+        inspect_fact(report, "accepted", json_integer(first->n_aliases), "%" PRIi64 " answers",
+                     first->n_aliases);
+    }
+    kv_questions_free(&questions);
+    return KV_OK;
+}
+
+// ---- HumanEval -----------------------------------------------------------------------------------------
+
+static bool is_humaneval(const inspect_subject *s) {
+    return has_key(s->line, "task_id") && has_key(s->line, "prompt") && has_key(s->line, "test");
+}
+
+static kv_status describe_humaneval(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    kv_problems problems = {0};
+    kv_status status = kv_humaneval_read(s->path, &problems, err);
+    if (status) return status;
+    inspect_title(report, "HumanEval problems", s->path);
+    inspect_fact(report, "items", json_integer(problems.n), "%" PRIi64, problems.n);
+    if (problems.n > 0) {
+        report_text(report, "first", problems.items[0].task_id);
+        report_text(report, "prompt", problems.items[0].prompt);
+    }
+    kv_problems_free(&problems);
+    return KV_OK;
+}
+
+// ---- Multiple choice -----------------------------------------------------------------------------------
+
+// A row, bare or wrapped as the dataset viewer does.
+static const json_t *first_row(const inspect_subject *s) {
+    const json_t *value = s->line ? s->line : s->json, *rows = json_object_get(value, "rows");
+    if (json_is_array(rows)) value = json_array_get(rows, 0);
+    const json_t *row = json_object_get(value, "row");
+    return row ? row : value;
+}
+
+// Both sets of ARC have the same format.
+static const char *choice_kind(const inspect_subject *s) {
+    static const struct {
+        const char *keys[2], *kind;
+    } known[] = {{{"choices", "answerKey"}, "arc_challenge"}, {{"passage", "question"}, "boolq"},
+                 {{"endings", "ctx_a"}, "hellaswag"},         {{"goal", "sol1"}, "piqa"},
+                 {{"distractor1", "correct_answer"}, "sciq"}, {{"option1", "sentence"}, "winogrande"}};
+    const json_t *row = first_row(s);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (has_key(row, known[i].keys[0]) && has_key(row, known[i].keys[1])) return known[i].kind;
+    return NULL;
+}
+
+static bool is_choices(const inspect_subject *s) {
+    return choice_kind(s) != NULL;
+}
+
+static kv_status describe_choices(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    kv_choice_items items = {0};
+    const char *kind = choice_kind(s),
+               *shown = strcmp(kind, "arc_challenge") == 0 ? "arc_challenge or arc_easy" : kind;
+    kv_status status = kv_choices_read(s->path, kv_choice_kind_find(kind), &items, err);
+    if (status) return status;
+    inspect_title(report, "multiple choice", s->path);
+    inspect_fact(report, "format", json_string(kind), "%s", shown);
+    inspect_fact(report, "items", json_integer(items.n), "%" PRIi64, items.n);
+    if (items.n > 0) {
+        const kv_choice_item *first = &items.items[0];
+        report_text(report, "first", first->context);
+        for (int64_t i = 0; i < first->n_choices; i++) {
+            char text[INSPECT_SHORT];
+            inspect_row(report, "choices", json_string(first->choices[i]), "  %c %s",
+                        i == first->gold ? '*' : '-', inspect_short(first->choices[i], 200, text));
+        }
+    }
+    kv_choice_items_free(&items);
+    return KV_OK;
+}
+
+const inspect_kind inspect_benchmark_kinds[] = {
+    {is_triviaqa, describe_triviaqa},
+    {is_humaneval, describe_humaneval},
+    {is_choices, describe_choices},
+    {0},
+};

@@ -1,0 +1,187 @@
+// kvdata inspect: texts as kvdata tokenize reads them, descriptions in JSON, tables and pictures.
+#include "data/file/whole_file.h"
+#include "data/kvdata/inspect/inspect.h"
+#include "data/system/console.h"
+#include "data/text/documents.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// A name that promises something else than text.
+static bool is_named_otherwise(const inspect_subject *s) {
+    return inspect_ends_in(s->path, ".json") || inspect_ends_in(s->path, ".jsonl");
+}
+
+// ---- Documents -----------------------------------------------------------------------------------------
+
+static bool is_documents(const inspect_subject *s) {
+    return json_is_string(json_object_get(s->line, "text")) ||
+           (s->text && !s->json && !s->line && !is_named_otherwise(s));
+}
+
+static kv_status count_documents(const inspect_subject *s, inspect_report *report, kv_documents *documents,
+                                 kv_error *err) {
+    const bool lines = s->line != NULL;
+    int64_t n = 0;
+    double bytes = 0;
+    char size[32];
+    const char *text;
+    size_t length;
+    for (;;) {
+        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+        kv_status status = kv_documents_next(documents, &text, &length, err);
+        if (status) return status;
+        if (!text) break;
+        if (n == 0) inspect_title(report, lines ? "JSON lines of text" : "plain text", s->path);
+        if (n < s->options->n_documents) {
+            char shown[INSPECT_SHORT];
+            inspect_row(report, "first", json_stringn(text, length), "-- document %" PRIi64 ": %s", n,
+                        inspect_short(text, 300, shown));
+        }
+        n++, bytes += (double)length;
+    }
+    if (n == 0) return kv_fail(err, KV_ERR_FORMAT, "%s: a text without documents", s->path);
+    inspect_fact(report, "documents", json_integer(n), "%" PRIi64 "%s", n,
+                 lines ? "" : ", separated by blank lines");
+    inspect_fact(report, "text", json_real(bytes), "%s%s", inspect_bytes(bytes, size),
+                 s->gzip ? ", stored as gzip" : "");
+    if (lines && !is_named_otherwise(s))
+        inspect_fact(
+            report, "note", json_string("name"),
+            "kvdata tokenize takes JSON lines for such only when the file is called .jsonl or .json");
+    return KV_OK;
+}
+
+static kv_status describe_documents(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    kv_documents *documents;
+    kv_status status = kv_documents_open(s->path, &documents, err);
+    if (!status) status = count_documents(s, report, documents, err);
+    kv_documents_close(documents);
+    return status;
+}
+
+// ---- Descriptions in JSON ------------------------------------------------------------------------------
+
+// Files whose keys tell what they are for; their values are shown as they stand there.
+static const struct {
+    const char *keys[2], *kind;
+} descriptions[] = {
+    {{"facts", "held_out"}, "description of the fact corpus"},
+    {{"operations", "depth"}, "description of the code snippets"},
+    {{"ridge", "aux_layers"}, "least-squares start of a run"},
+    {{"tokenizer_class", NULL}, "tokenizer settings"},
+    {{"chat_template", NULL}, "tokenizer settings"},
+    {{"eos_token_id", NULL}, "generation settings"},
+    {{"eos_token", NULL}, "special tokens"},
+};
+
+static const char *description(const inspect_subject *s) {
+    for (size_t i = 0; i < sizeof descriptions / sizeof *descriptions; i++) {
+        const char *const *keys = descriptions[i].keys;
+        if (json_object_get(s->json, keys[0]) && (!keys[1] || json_object_get(s->json, keys[1])))
+            return descriptions[i].kind;
+    }
+    return NULL;
+}
+
+static bool is_description(const inspect_subject *s) {
+    return description(s) != NULL;
+}
+
+static kv_status describe_description(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    (void)err;
+    const char *key;
+    json_t *value;
+    inspect_title(report, description(s), s->path);
+    json_object_foreach(s->json, key, value) {
+        char shown[INSPECT_SHORT], name[INSPECT_SHORT],
+            *dump = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        inspect_fact(report, inspect_short(key, 60, name), json_incref(value), "%s",
+                     inspect_short(dump ? dump : "", 200, shown));
+        free(dump);
+    }
+    return KV_OK;
+}
+
+// What looks like JSON and is none, or none of ours.
+static bool is_other_json(const inspect_subject *s) {
+    return s->text && (s->json || s->line || is_named_otherwise(s));
+}
+
+static kv_status refuse_json(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    (void)report;
+    const json_t *value = s->json ? s->json : s->line;
+    char keys[200] = "", shown[INSPECT_SHORT];
+    const char *key;
+    json_t *entry;
+    json_object_foreach((json_t *)(uintptr_t)value, key, entry) {
+        if (strlen(keys) + 50 > sizeof keys) break;
+        snprintf(keys + strlen(keys), sizeof keys - strlen(keys), "%s'%s'", *keys ? ", " : "",
+                 inspect_short(key, 40, shown));
+    }
+    if (!value)
+        return kv_fail(err, KV_ERR_FORMAT, "%s: not valid JSON, or cut short: it begins with \"%s\"", s->path,
+                       inspect_short((const char *)s->head, 40, shown));
+    if (!*keys)
+        return kv_fail(err, KV_ERR_FORMAT, "%s: JSON, but not a file of this project: no object in it",
+                       s->path);
+    return kv_fail(err, KV_ERR_FORMAT, "%s: JSON, but not a file of this project: it has the keys %s",
+                   s->path, keys);
+}
+
+// ---- Tables and pictures -------------------------------------------------------------------------------
+
+static bool is_table(const inspect_subject *s) {
+    return s->text && inspect_ends_in(s->path, ".csv");
+}
+
+static kv_status describe_table(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    char *text;
+    size_t size;
+    int64_t rows = 0;
+    kv_status status = kv_read_file(s->path, (size_t)1 << 30, &text, &size, err);
+    if (status) return status;
+    for (size_t i = 0; i < size; i++) rows += text[i] == '\n' || i + 1 == size;
+    char shown[INSPECT_SHORT];
+    text[strcspn(text, "\r\n")] = '\0';
+    inspect_title(report, "table", s->path);
+    inspect_fact(report, "rows", json_integer(rows - 1), "%" PRIi64, rows - 1);
+    inspect_fact(report, "columns", json_string(text), "%s", inspect_short(text, 380, shown));
+    free(text);
+    return KV_OK;
+}
+
+static bool is_png(const inspect_subject *s) {
+    return s->n_head > 24 && memcmp(s->head, "\x89PNG\r\n\x1A\n", 8) == 0;
+}
+
+static bool is_svg(const inspect_subject *s) {
+    return s->text && strstr((const char *)s->head, "<svg") != NULL;
+}
+
+static kv_status describe_picture(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    (void)err;
+    const unsigned char *b = s->head;
+    char size[32];
+    inspect_title(report, "picture", s->path);
+    inspect_fact(report, "bytes", json_integer(s->size), "%s", inspect_bytes((double)s->size, size));
+    if (!s->text) {
+        const int64_t width = (int64_t)b[16] << 24 | b[17] << 16 | b[18] << 8 | b[19],
+                      height = (int64_t)b[20] << 24 | b[21] << 16 | b[22] << 8 | b[23];
+        inspect_fact(report, "pixels", json_pack("[I, I]", (json_int_t)width, (json_int_t)height),
+                     "%" PRIi64 " x %" PRIi64, width, height);
+    }
+    return KV_OK;
+}
+
+const inspect_kind inspect_text_kinds[] = {
+    {is_png, describe_picture},
+    {is_svg, describe_picture},
+    {is_table, describe_table},
+    {is_description, describe_description},
+    {is_documents, describe_documents},
+    {is_other_json, refuse_json},
+    {0},
+};

@@ -1,0 +1,136 @@
+// kvdata inspect: tokenizers.
+#include "data/tokenizer/tokenizer.h"
+#include "data/kvdata/inspect/inspect.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_SAMPLES = 8, MAX_SPECIAL = 16 };
+
+static bool is_tokenizer_json(const inspect_subject *s) {
+    const json_t *model = json_object_get(s->json, "model");
+    return json_is_object(model) &&
+           (json_object_get(model, "vocab") || json_object_get(s->json, "added_tokens"));
+}
+
+// A SentencePiece model is a protobuf whose first field holds the pieces, whose first field is their text.
+static bool is_sentencepiece(const inspect_subject *s) {
+    if (s->is_dir || s->random) return false;
+    if (inspect_ends_in(s->path, ".model")) return true;
+    const unsigned char *b = s->head;
+    return s->n_head > 8 && !s->text && b[0] == 0x0A && b[1] < 0x80 && b[2] == 0x0A && b[3] + 2 <= b[1];
+}
+
+// "2 <|im_end|>", or "none".
+static void report_token(inspect_report *report, const char *key, const kv_tokenizer *t, int32_t id) {
+    const char *piece = kv_tokenizer_piece(t, id);
+    char shown[INSPECT_SHORT];
+    if (id < 0)
+        inspect_fact(report, key, json_null(), "none");
+    else
+        inspect_fact(report, key, json_integer(id), "%" PRIi32 " %s", id,
+                     inspect_short(piece ? piece : "", 60, shown));
+}
+
+// The first pieces, and some from all over.
+static void report_samples(inspect_report *report, const kv_tokenizer *t) {
+    const int64_t n = kv_tokenizer_vocab_size(t);
+    char text[N_SAMPLES * 40] = "", shown[INSPECT_SHORT];
+    json_t *samples = json_object();
+    size_t used = 0;
+    for (int i = 0; i < N_SAMPLES && i < n; i++) {
+        const int32_t id = (int32_t)(i < 3 ? i : (n - 1) * (i - 2) / (N_SAMPLES - 3));
+        const char *piece = kv_tokenizer_piece(t, id);
+        char key[16];
+        if (!piece) continue;
+        snprintf(key, sizeof key, "%" PRIi32, id);
+        json_object_set_new(samples, key, json_string(piece));
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%" PRIi32 " %s", used ? ", " : "", id,
+                                 inspect_short(piece, 18, shown));
+        if (used >= sizeof text) break;
+    }
+    inspect_fact(report, "pieces", samples, "%s", text);
+}
+
+// What only tokenizer.json says: how it splits, and which tokens are special.
+static void report_json(inspect_report *report, const json_t *root) {
+    const char *type = json_string_value(json_object_get(json_object_get(root, "model"), "type"));
+    const json_t *pre = json_object_get(root, "pre_tokenizer"),
+                 *added = json_object_get(root, "added_tokens");
+    const char *split = json_string_value(json_object_get(pre, "type"));
+    char text[INSPECT_SHORT + 64] = "", shown[INSPECT_SHORT];
+    inspect_fact(report, "type", json_string(type ? type : "BPE"), "tokenizer.json, %s%s%s",
+                 inspect_short(type ? type : "BPE", 40, shown), split ? ", pre-tokenizer " : "",
+                 split ? split : "");
+    json_t *names = json_array();
+    size_t used = 0, n = 0;
+    for (size_t i = 0; i < json_array_size(added); i++) {
+        const json_t *entry = json_array_get(added, i);
+        const char *content = json_string_value(json_object_get(entry, "content"));
+        if (!content || !json_is_true(json_object_get(entry, "special"))) continue;
+        json_array_append_new(names, json_string(content));
+        if (n++ < MAX_SPECIAL && used + 80 < sizeof text)
+            used +=
+                (size_t)snprintf(text + used, sizeof text - used, " %s", inspect_short(content, 60, shown));
+    }
+    inspect_fact(report, "special", names, "%zu:%s%s", n, text, n > MAX_SPECIAL ? " ..." : "");
+}
+
+static void report_tokenizer(inspect_report *report, const kv_tokenizer *t, const json_t *root,
+                             int64_t table_rows) {
+    const int64_t n = kv_tokenizer_vocab_size(t);
+    const int32_t bos = kv_tokenizer_bos(t), eos = kv_tokenizer_eos(t);
+    if (root)
+        report_json(report, root);
+    else
+        inspect_fact(report, "type", json_string("SentencePiece"), "tokenizer.model, SentencePiece");
+    inspect_fact(report, "vocabulary", json_integer(n), "%" PRIi64 ", BOS %" PRIi32 ", EOS %" PRIi32, n, bos,
+                 eos);
+    report_token(report, "bos", t, bos);
+    report_token(report, "eos", t, eos);
+    inspect_fact(report, "hash", json_string(kv_tokenizer_hash(t)), "%s", kv_tokenizer_hash(t));
+    if (table_rows >= n && table_rows > 0)
+        inspect_fact(report, "padding_rows", json_integer(table_rows - n),
+                     "%" PRIi64 " rows of the model's table", table_rows - n);
+    else if (table_rows > 0)
+        inspect_fact(report, "too_large", json_integer(n - table_rows),
+                     "%" PRIi64 " tokens more than the model's table has rows: they do not go together",
+                     n - table_rows);
+    report_samples(report, t);
+}
+
+static kv_status describe_tokenizer(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    kv_tokenizer *tokenizer = NULL;
+    kv_status status = kv_tokenizer_open(s->path, &tokenizer, err);
+    if (status) return status;
+    inspect_title(report, "tokenizer", s->path);
+    report_tokenizer(report, tokenizer, s->json, 0);
+    kv_tokenizer_free(tokenizer);
+    return KV_OK;
+}
+
+kv_status inspect_tokenizer_in(const char *dir, int64_t table_rows, inspect_report *report, kv_error *err) {
+    char path[PATH_MAX];
+    const bool json = inspect_entry(dir, "tokenizer.json", path, sizeof path);
+    if (!json && !inspect_entry(dir, "tokenizer.model", path, sizeof path)) return KV_OK;
+    kv_tokenizer *tokenizer = NULL;
+    kv_status status = kv_tokenizer_open(path, &tokenizer, err);
+    if (status) return status;
+    json_t *root = json ? json_load_file(path, 0, NULL) : NULL;
+    inspect_open(report, "tokenizer");
+    inspect_title(report, "tokenizer", path);
+    report_tokenizer(report, tokenizer, root, table_rows);
+    inspect_close(report);
+    json_decref(root);
+    kv_tokenizer_free(tokenizer);
+    return KV_OK;
+}
+
+const inspect_kind inspect_tokenizer_kinds[] = {
+    {is_tokenizer_json, describe_tokenizer},
+    {is_sentencepiece, describe_tokenizer},
+    {0},
+};

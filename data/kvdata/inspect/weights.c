@@ -1,0 +1,232 @@
+// kvdata inspect: safetensors files and the index of sharded ones.
+#include "data/checkpoint/safetensors.h"
+#include "data/kvdata/inspect/inspect.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char model_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
+
+// How much there is of each type.
+struct total {
+    int64_t elements[KV_F16 + 1], n_tensors;
+    double bytes;
+};
+
+static int64_t add_tensor(struct total *total, const kv_st_entry *entry) {
+    int64_t n = 1;
+    for (int d = 0; d < entry->n_dims; d++) n *= entry->shape[d];
+    total->elements[entry->dtype] += n;
+    total->n_tensors++;
+    total->bytes += (double)entry->size;
+    return n;
+}
+
+// "BF16 1.2 GB", "F32 1 MB + BF16 1.2 GB"; in JSON {"BF16": elements}.
+static void report_types(const struct total *total, int64_t n_files, inspect_report *report) {
+    char text[128] = "", bytes[32];
+    size_t used = 0;
+    if (n_files == 0) {
+        inspect_fact(report, "weights", json_null(),
+                     "none: there is no model.safetensors, nor an index of several");
+        return;
+    }
+    json_t *types = json_object();
+    for (kv_dtype type = KV_F32; type <= KV_F16; type++) {
+        if (!total->elements[type]) continue;
+        json_object_set_new(types, kv_dtype_name(type), json_integer(total->elements[type]));
+        inspect_bytes((double)total->elements[type] * (double)kv_dtype_size(type), bytes);
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s %s", used ? " + " : "",
+                                 kv_dtype_name(type), bytes);
+    }
+    json_t *value = json_pack("{s:o, s:f, s:I, s:I}", "types", types, "bytes", total->bytes, "tensors",
+                              (json_int_t)total->n_tensors, "files", (json_int_t)n_files);
+    inspect_fact(report, "weights", value, "%s, %" PRIi64 " tensors in %" PRIi64 " file%s",
+                 used ? text : "nothing", total->n_tensors, n_files, n_files == 1 ? "" : "s");
+}
+
+// ---- One file ------------------------------------------------------------------------------------------
+
+static bool is_safetensors(const inspect_subject *s) {
+    uint64_t length = 0;
+    if (s->is_dir || s->random) return false;
+    if (inspect_ends_in(s->path, ".safetensors")) return true;
+    for (int i = 7; i >= 0; i--) length = (length << 8) | s->head[i];
+    return s->n_head > 8 && s->head[8] == '{' && length > 1 && length < 100000000;
+}
+
+// The header's own remarks, which kv_safetensors gives only by name.
+static void report_metadata(const char *path, inspect_report *report) {
+    unsigned char prefix[8];
+    size_t length = 0;
+    FILE *file = fopen(path, "rb");
+    if (!file) return;
+    if (fread(prefix, 1, 8, file) == 8)
+        for (int i = 7; i >= 0; i--) length = (length << 8) | prefix[i];
+    char *text = malloc(length + 1); // checked by kv_safetensors_open
+    json_t *header =
+        text && fread(text, 1, length, file) == length ? json_loadb(text, length, 0, NULL) : NULL;
+    free(text);
+    fclose(file);
+    json_t *metadata = json_object_get(header, "__metadata__");
+    const char *key;
+    json_t *value;
+    if (metadata) inspect_value(report, "metadata", json_incref(metadata));
+    json_object_foreach(metadata, key, value) {
+        char name[INSPECT_SHORT], shown[INSPECT_SHORT];
+        if (!inspect_is_json(report))
+            inspect_fact(report, "metadata", NULL, "%s = %s", inspect_short(key, 60, name),
+                         inspect_short(json_string_value(value), 200, shown));
+    }
+    json_decref(header);
+}
+
+static kv_status describe_safetensors(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    kv_safetensors *file = NULL;
+    kv_status status = kv_safetensors_open(s->path, &file, err);
+    if (status) return status;
+    struct total total = {0};
+    inspect_title(report, "safetensors", s->path);
+    report_metadata(s->path, report);
+    for (int64_t i = 0; i < kv_safetensors_count(file); i++) {
+        const kv_st_entry *entry = kv_safetensors_at(file, i);
+        json_t *dims = json_array();
+        char shape[96] = "";
+        for (int d = 0, used = 0; d < entry->n_dims; d++) {
+            json_array_append_new(dims, json_integer(entry->shape[d]));
+            used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%" PRIi64, d ? ", " : "",
+                             entry->shape[d]);
+        }
+        add_tensor(&total, entry);
+        json_t *row = json_pack("{s:s, s:s, s:o}", "name", entry->name, "type", kv_dtype_name(entry->dtype),
+                                "shape", dims);
+        inspect_row(report, "tensors", row, "%-52s %-5s [%s]", entry->name, kv_dtype_name(entry->dtype),
+                    shape);
+    }
+    report_types(&total, 1, report);
+    kv_safetensors_close(file);
+    return KV_OK;
+}
+
+// ---- Several files -------------------------------------------------------------------------------------
+
+// Files of an index with the number of tensors in each; *n_missing that are not beside it.
+static json_t *count_files(const json_t *index, const char *dir, int64_t *n_tensors, int64_t *n_missing) {
+    json_t *files = json_object(), *value;
+    const char *name;
+    *n_tensors = *n_missing = 0;
+    json_object_foreach(json_object_get(index, "weight_map"), name, value) {
+        const char *file = json_string_value(value);
+        char path[PATH_MAX];
+        if (!file) continue;
+        json_t *count = json_object_get(files, file);
+        ++*n_tensors;
+        *n_missing += !count && !inspect_entry(dir, file, path, sizeof path);
+        json_object_set_new(files, file, json_integer(json_integer_value(count) + 1));
+    }
+    return files;
+}
+
+static void report_missing(const json_t *files, const char *dir, inspect_report *report) {
+    const char *name;
+    json_t *count;
+    json_object_foreach((json_t *)(uintptr_t)files, name, count) {
+        char path[PATH_MAX], shown[INSPECT_SHORT];
+        if (!inspect_entry(dir, name, path, sizeof path))
+            inspect_row(report, "missing", json_string(name), "%-12s %s (%" JSON_INTEGER_FORMAT " tensors)",
+                        "missing", inspect_short(name, 200, shown), json_integer_value(count));
+    }
+}
+
+static bool is_index(const inspect_subject *s) {
+    return json_is_object(json_object_get(s->json, "weight_map"));
+}
+
+static kv_status describe_index(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    (void)err;
+    char dir[PATH_MAX], text[32];
+    int64_t n_tensors, n_missing;
+    json_t *files = count_files(s->json, inspect_directory_of(s->path, dir), &n_tensors, &n_missing), *count;
+    const json_t *size = json_object_get(json_object_get(s->json, "metadata"), "total_size");
+    const char *name;
+    inspect_title(report, "safetensors index", s->path);
+    inspect_fact(report, "tensors", json_integer(n_tensors), "%" PRIi64 " in %zu files", n_tensors,
+                 json_object_size(files));
+    if (json_is_integer(size))
+        inspect_fact(report, "bytes", json_integer(json_integer_value(size)), "%s",
+                     inspect_bytes((double)json_integer_value(size), text));
+    json_object_foreach(files, name, count) {
+        char shown[INSPECT_SHORT];
+        inspect_row(report, "files", json_pack("{s:s, s:O}", "name", name, "tensors", count),
+                    "%-40s %" JSON_INTEGER_FORMAT " tensors", inspect_short(name, 200, shown),
+                    json_integer_value(count));
+    }
+    report_missing(files, dir, report);
+    inspect_value(report, "n_missing", json_integer(n_missing));
+    json_decref(files);
+    return KV_OK;
+}
+
+static kv_status add_file(const char *dir, const char *name, struct total *total, kv_error *err) {
+    char path[PATH_MAX];
+    kv_safetensors *file;
+    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", dir);
+    kv_status status = kv_safetensors_open(path, &file, err);
+    for (int64_t i = 0; !status && i < kv_safetensors_count(file); i++)
+        add_tensor(total, kv_safetensors_at(file, i));
+    kv_safetensors_close(file);
+    return status;
+}
+
+static kv_status add_indexed(const char *dir, struct total *total, int64_t *n_files, inspect_report *report,
+                             kv_error *err) {
+    char path[PATH_MAX];
+    json_error_t why;
+    if (!inspect_entry(dir, index_name, path, sizeof path)) return KV_OK;
+    json_t *index = json_load_file(path, 0, &why);
+    if (!json_is_object(json_object_get(index, "weight_map"))) {
+        json_decref(index);
+        return kv_fail(err, KV_ERR_FORMAT,
+                       "%s: not the index of a checkpoint, expected JSON with a weight_map", path);
+    }
+    int64_t n_tensors, n_missing;
+    json_t *files = count_files(index, dir, &n_tensors, &n_missing), *count;
+    kv_status status = KV_OK;
+    const char *name;
+    json_object_foreach(files, name, count) {
+        char file[PATH_MAX];
+        if (status || !inspect_entry(dir, name, file, sizeof file)) continue;
+        status = add_file(dir, name, total, err);
+        ++*n_files;
+    }
+    if (!status) report_missing(files, dir, report);
+    json_decref(files);
+    json_decref(index);
+    return status;
+}
+
+kv_status inspect_weights_in(const char *dir, inspect_report *report, kv_error *err) {
+    struct total total = {0};
+    int64_t n_files = 0;
+    char path[PATH_MAX];
+    kv_status status = KV_OK;
+    if (inspect_entry(dir, model_name, path, sizeof path)) {
+        n_files = 1;
+        status = add_file(dir, model_name, &total, err);
+    } else {
+        status = add_indexed(dir, &total, &n_files, report, err);
+    }
+    if (!status) report_types(&total, n_files, report);
+    return status;
+}
+
+const inspect_kind inspect_weights_kinds[] = {
+    {is_safetensors, describe_safetensors},
+    {is_index, describe_index},
+    {0},
+};

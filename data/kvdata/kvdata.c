@@ -1,0 +1,109 @@
+#include "data/kvdata/kvdata.h"
+
+#include "data/system/console.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *argp_program_version = "kvdata " KV_VERSION;
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"atlas", kvdata_atlas},       {"snippets", kvdata_snippets}, {"tokenizer", kvdata_tokenizer},
+    {"tokenize", kvdata_tokenize}, {"cache", kvdata_cache},       {"inspect", kvdata_inspect},
+    {"encode", kvdata_encode},     {"decode", kvdata_decode},
+};
+
+static const char doc[] =
+    "Prepares and looks at data: everything that models are trained and tested on.\v"
+    "Commands:\n"
+    "  atlas      build the fact corpus from the ISO code lists\n"
+    "  snippets   make up small Python tasks in HumanEval's format\n"
+    "  tokenizer  train a SentencePiece tokenizer\n"
+    "  tokenize   turn text into token shards for kvtrain\n"
+    "  cache      keep what frozen models make of a corpus, for kvtrain\n"
+    "  inspect    describe any file the programs read or write\n"
+    "  encode     text to token ids\n"
+    "  decode     token ids to text\n"
+    "\n"
+    "From nothing to something kvtrain can read:\n"
+    "  kvdata atlas --out atlas\n"
+    "  kvdata tokenizer --input atlas/train.jsonl --vocab-size 1024 --out atlas/tokenizer\n"
+    "  kvdata tokenize --min-chars 0 --min-tokens 0 --tokenizer atlas/tokenizer.model --out atlas/train.h5 "
+    "atlas/train.jsonl\n"
+    "\n"
+    "kvdata COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 wrong usage.";
+
+int kvdata_result(kv_status status, const kv_error *err) {
+    if (status) fprintf(stderr, "kvdata: %s\n", err->message);
+    return status ? 1 : 0;
+}
+
+int64_t kvdata_int_option(struct argp_state *state, const char *name, const char *text, int64_t min,
+                          int64_t max) {
+    char *end = NULL;
+    errno = 0;
+    int64_t value = strtoll(text, &end, 10);
+    if (errno || end == text || *end || value < min || value > max)
+        argp_error(state, "--%s: '%s', expected a whole number from %" PRIi64 " to %" PRIi64, name, text, min,
+                   max);
+    return value;
+}
+
+double kvdata_real_option(struct argp_state *state, const char *name, const char *text, double min,
+                          double max) {
+    char *end = NULL;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= min && value <= max))
+        argp_error(state, "--%s: '%s', expected a number from %g to %g", name, text, min, max);
+    return value;
+}
+
+// Leaves argv from the command on: its own options are its own business.
+static error_t parse(int key, char *argument, struct argp_state *state) {
+    int *first = state->input;
+    if (key == ARGP_KEY_ARG) {
+        (void)argument;
+        *first = state->next - 1;
+        state->next = state->argc;
+        return 0;
+    }
+    if (key == ARGP_KEY_NO_ARGS) argp_usage(state);
+    return key == ARGP_KEY_END || key == ARGP_KEY_INIT || key == ARGP_KEY_SUCCESS ? 0 : ARGP_ERR_UNKNOWN;
+}
+
+static int run_command(int argc, char **argv) {
+    char full_name[64];
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(argv[0], commands[i].name) != 0) continue;
+        snprintf(full_name, sizeof full_name, "kvdata %s", argv[0]);
+        argv[0] = full_name;
+        return commands[i].run(argc, argv);
+    }
+    fprintf(stderr, "kvdata: there is no command '%s'; see kvdata --help\n", argv[0]);
+    return 2;
+}
+
+int main(int argc, char **argv) {
+    kv_console_calm_threads(argv);
+    static const struct argp argp = {.parser = parse, .args_doc = "COMMAND [OPTION...]", .doc = doc};
+    int first = 0;
+    argp_err_exit_status = 2;
+    kv_console_catch_signals();
+    error_t error = argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &first);
+    if (error) {
+        fprintf(stderr, "kvdata: %s\n", strerror(error));
+        return 1;
+    }
+    int status = run_command(argc - first, argv + first);
+    if (fclose(stdout) != 0 && status == 0) {
+        fprintf(stderr, "kvdata: cannot write the output: %s\n", strerror(errno));
+        return 1;
+    }
+    return status;
+}

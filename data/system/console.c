@@ -1,0 +1,153 @@
+#include "data/system/console.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+static const double redraw_seconds = 0.1;
+static const double plain_line_seconds = 5.0;
+enum { bar_width = 24 };
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number) {
+    if (interrupted) {
+        // Blocked while this handler runs, so it takes effect on return.
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+    interrupted = number;
+}
+
+void kv_console_catch_signals(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    // A file grown past `ulimit -f` is then a failed write with an error message, not a killed program that
+    // leaves its temporary files behind.
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+bool kv_console_interrupted(void) {
+    return interrupted != 0;
+}
+
+int kv_console_signal(void) {
+    return interrupted;
+}
+
+void kv_console_forget_signal(void) {
+    interrupted = 0;
+}
+
+void kv_console_calm_threads(char **argv) {
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    // By the file's own path, so that ps and pkill know the program by its name. On failure: go on as we are.
+    char path[PATH_MAX];
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0 || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
+    path[n] = '\0';
+    execv(path, argv);
+}
+
+double kv_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+char *kv_duration(double seconds, char text[32]) {
+    if (!(seconds >= 0) || seconds > 1e9) {
+        strcpy(text, "?");
+        return text;
+    }
+    int64_t whole = llround(seconds);
+    if (whole < 60)
+        snprintf(text, 32, "%" PRIi64 " s", whole);
+    else if (whole < 3600)
+        snprintf(text, 32, "%" PRIi64 "m %02" PRIi64 "s", whole / 60, whole % 60);
+    else
+        snprintf(text, 32, "%" PRIi64 "h %02" PRIi64 "m", whole / 3600, whole % 3600 / 60);
+    return text;
+}
+
+void kv_progress_begin(kv_progress *progress, FILE *stream, const char *title, int64_t total) {
+    double now = kv_now();
+    *progress = (kv_progress){.stream = stream,
+                              .terminal = isatty(fileno(stream)) == 1,
+                              .title = title,
+                              .total = total,
+                              .last_shown = -1,
+                              .started = now,
+                              .last_time = now};
+}
+
+static double fraction_done(const kv_progress *progress, int64_t done) {
+    if (progress->total <= 0) return 0;
+    double fraction = (double)done / (double)progress->total;
+    return fraction < 0 ? 0 : fraction > 1 ? 1 : fraction;
+}
+
+// A line longer than the terminal is wide would wrap, and could not be redrawn in place.
+static int terminal_width(FILE *stream) {
+    struct winsize size;
+    return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : INT_MAX;
+}
+
+static void draw_bar(const kv_progress *progress, int64_t done, const char *note, double now) {
+    double fraction = fraction_done(progress, done);
+    char bar[bar_width + 1] = "", left[32] = "?", line[512];
+    for (int i = 0; i < bar_width; i++) bar[i] = i < (int)(fraction * bar_width) ? '#' : '-';
+    if (progress->left > 0)
+        kv_duration(progress->left, left);
+    else if (fraction > 0)
+        kv_duration((now - progress->started) * (1 - fraction) / fraction, left);
+    snprintf(line, sizeof line, "%s [%s] %3.0f %%  %s left  %s", progress->title, bar, 100 * fraction, left,
+             note ? note : "");
+    fprintf(progress->stream, "\r\033[K%.*s", terminal_width(progress->stream), line);
+    fflush(progress->stream);
+}
+
+static void print_line(const kv_progress *progress, int64_t done, const char *note, double now) {
+    char spent[32];
+    kv_duration(now - progress->started, spent);
+    if (progress->total > 0)
+        fprintf(progress->stream, "%s: %" PRIi64 "/%" PRIi64 " (%.0f %%)  %s", progress->title, done,
+                progress->total, 100 * fraction_done(progress, done), spent);
+    else
+        fprintf(progress->stream, "%s: %" PRIi64 "  %s", progress->title, done, spent);
+    fprintf(progress->stream, "%s%s\n", note && *note ? "  " : "", note ? note : "");
+    fflush(progress->stream);
+}
+
+void kv_progress_show(kv_progress *progress, int64_t done, const char *note) {
+    double now = kv_now();
+    double since = now - progress->last_time;
+    bool first = progress->last_shown < 0;
+    progress->last_shown = done;
+    if (progress->terminal ? !first && since < redraw_seconds : since < plain_line_seconds) return;
+    progress->last_time = now;
+    if (progress->terminal)
+        draw_bar(progress, done, note, now);
+    else
+        print_line(progress, done, note, now);
+}
+
+void kv_progress_line(kv_progress *progress, const char *text) {
+    fprintf(progress->stream, "%s%s: %s\n", progress->terminal ? "\r\033[K" : "", progress->title, text);
+    fflush(progress->stream);
+    progress->last_time -=
+        progress->terminal ? redraw_seconds : 0; // the bar is gone: drawn at the next chance
+}
+
+void kv_progress_end(kv_progress *progress, const char *note) {
+    double now = kv_now();
+    if (progress->terminal) fputs("\r\033[K", progress->stream);
+    print_line(progress, progress->last_shown < 0 ? 0 : progress->last_shown, note, now);
+}

@@ -1,0 +1,119 @@
+#include "data/text/files.h"
+
+#include "data/file/whole_file.h"
+#include "data/text/documents.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void kv_text_files_free(kv_text_files *files) {
+    for (int64_t i = 0; i < files->n; i++) free(files->items[i].path);
+    free(files->items);
+    *files = (kv_text_files){0};
+}
+
+static kv_status add(kv_text_files *files, const char *path, const struct stat *info, kv_error *err) {
+    kv_text_file *items = files->items;
+    // Grows at the powers of two.
+    if ((files->n & (files->n - 1)) == 0)
+        items = realloc(files->items, (size_t)(files->n ? 2 * files->n : 1) * sizeof *items);
+    char *copy = strdup(path);
+    if (items) files->items = items;
+    if (!items || !copy) {
+        free(copy);
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for the names of files");
+    }
+    const bool regular = S_ISREG(info->st_mode);
+    files->items[files->n++] = (kv_text_file){
+        .path = copy,
+        .size = regular ? info->st_size : 0,
+        .modified = regular ? (int64_t)info->st_mtim.tv_sec * 1000000000 + info->st_mtim.tv_nsec : 0,
+        .stream = !regular};
+    return KV_OK;
+}
+
+// ---- Directories ---------------------------------------------------------------------------------------
+
+static bool ends_in(const char *name, size_t length, const char *ending) {
+    const size_t n = strlen(ending);
+    return length > n && strncmp(name + length - n, ending, n) == 0;
+}
+
+static bool named_as_text(const char *name) {
+    size_t length = strlen(name);
+    if (ends_in(name, length, ".gz")) length -= 3;
+    return kv_documents_named_json(name) || ends_in(name, length, ".txt") || ends_in(name, length, ".text") ||
+           ends_in(name, length, ".md");
+}
+
+static int is_visible(const struct dirent *entry) {
+    return entry->d_name[0] != '.';
+}
+
+static kv_status add_directory(kv_text_files *files, const char *dir, int depth, kv_error *err);
+
+static kv_status add_entry(kv_text_files *files, const char *dir, const char *name, int depth,
+                           kv_error *err) {
+    char path[PATH_MAX];
+    struct stat info;
+    kv_status status = kv_path_join(dir, name, path, err);
+    if (status) return status;
+    if (lstat(path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
+    if (S_ISDIR(info.st_mode)) return add_directory(files, path, depth + 1, err);
+    if (!named_as_text(name)) return KV_OK;
+    if (stat(path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
+    return S_ISREG(info.st_mode) ? add(files, path, &info, err) : KV_OK;
+}
+
+static kv_status add_directory(kv_text_files *files, const char *dir, int depth, kv_error *err) {
+    if (depth > 64) return kv_fail(err, KV_ERR_IO, "%.200s: directories more than 64 deep", dir);
+    struct dirent **entries;
+    const int n = scandir(dir, &entries, is_visible, NULL);
+    if (n < 0) return kv_fail(err, KV_ERR_IO, "%s: %s", dir, strerror(errno));
+    kv_status status = KV_OK;
+    for (int i = 0; i < n; i++) {
+        if (!status) status = add_entry(files, dir, entries[i]->d_name, depth, err);
+        free(entries[i]);
+    }
+    free(entries);
+    return status;
+}
+
+static int compare_paths(const void *a, const void *b) {
+    return strcmp(((const kv_text_file *)a)->path, ((const kv_text_file *)b)->path);
+}
+
+// ---- All inputs ----------------------------------------------------------------------------------------
+
+static kv_status add_input(kv_text_files *files, const char *input, kv_error *err) {
+    struct stat info;
+    if (strcmp(input, "-") == 0) {
+        if (fstat(STDIN_FILENO, &info) != 0)
+            return kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(errno));
+        info.st_mode = S_IFIFO; // even when it is a file: whose it is and where it begins is not ours to know
+        return add(files, input, &info, err);
+    }
+    if (stat(input, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", input, strerror(errno));
+    if (!S_ISDIR(info.st_mode)) return add(files, input, &info, err);
+    const int64_t before = files->n;
+    kv_status status = add_directory(files, input, 0, err);
+    if (!status && files->n == before)
+        status = kv_fail(err, KV_ERR_IO,
+                         "%s: no text in the directory, expected files called .txt, .md, .jsonl or .json "
+                         "(others can be named one by one)",
+                         input);
+    if (!status)
+        qsort(files->items + before, (size_t)(files->n - before), sizeof *files->items, compare_paths);
+    return status;
+}
+
+kv_status kv_text_files_list(char *const *inputs, int n, kv_text_files *files, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int i = 0; !status && i < n; i++) status = add_input(files, inputs[i], err);
+    return status;
+}

@@ -1,0 +1,26 @@
+// Characters of UTF-8 text that may hold invalid bytes.
+#pragma once
+
+#include "data/file/buffers.h"
+
+#include <stdbool.h>
+
+// Bytes of the character that text[length] begins with, 1 to 4, its code point in *point; 0: text is empty or
+// begins with no character (a stray or cut-off byte, an overlong form, a surrogate).
+size_t kv_utf8_next(const char *text, size_t length, int32_t *point);
+// The same for the character that text[length] ends with.
+size_t kv_utf8_last(const char *text, size_t length, int32_t *point);
+
+// Length of the longest beginning of text[length] that is valid UTF-8, and of the longest without a valid
+// character.
+size_t kv_utf8_valid(const char *text, size_t length);
+size_t kv_utf8_invalid(const char *text, size_t length);
+
+// General categories N*, the property White_Space, and what regular expressions call \w.
+bool kv_is_number(int32_t point);
+bool kv_is_white_space(int32_t point);
+bool kv_is_word(int32_t point);
+
+// Appends text[length] in normalisation form C; invalid bytes stay as they are. Time is linear, whatever the
+// text.                                                                [Unicode Standard Annex 15]
+kv_status kv_nfc(const char *text, size_t length, kv_bytes *out, kv_error *err);

@@ -1,0 +1,173 @@
+#include "data/tokenizer/text_stream.h"
+
+#include "data/text/unicode.h"
+#include "data/tokenizer/continuation.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// Two places hold something back. The window holds the tokens whose text a later token may still change: a
+// tokenizer with byte pieces writes U+FFFD for bytes that are no character yet. `bytes` holds the first bytes
+// of a character of tokenizers that hand out bytes as they are.
+
+enum {
+    longest_character = 4,
+    // So many tokens may wait. Only bytes that are no text come in such numbers; all but the last three of
+    // them, which may begin a character, are settled then.
+    longest_window = 16,
+};
+static const char replacement[] = "\xEF\xBF\xBD";
+enum { replacement_length = sizeof replacement - 1 };
+
+struct kv_text_stream {
+    const kv_tokenizer *tokenizer;
+    int32_t window[longest_window];
+    int64_t n_window;
+    size_t n_given; // bytes of the window's text that went on to `bytes`
+    char bytes[longest_character];
+    size_t n_bytes;
+    char *out;
+    size_t length, capacity;
+};
+
+int kv_utf8_character(const char *text, size_t length) {
+    if (length == 0) return 0;
+    int32_t point;
+    const size_t whole = kv_utf8_next(text, length, &point);
+    if (whole > 0) return (int)whole;
+    // Where the second byte has a smaller range (E0, ED, F0, F4) the lowest or the highest value is in it.
+    for (int fill = 0x80; fill <= 0xBF; fill += 0x3F)
+        for (size_t more = 1; length + more <= longest_character; more++) {
+            char guess[longest_character];
+            memcpy(guess, text, length);
+            memset(guess + length, fill, more);
+            if (kv_utf8_next(guess, length + more, &point) == length + more) return 0;
+        }
+    return -1;
+}
+
+kv_text_stream *kv_text_stream_create(const kv_tokenizer *tokenizer) {
+    kv_text_stream *stream = calloc(1, sizeof *stream);
+    if (stream) stream->tokenizer = tokenizer;
+    return stream;
+}
+
+void kv_text_stream_free(kv_text_stream *stream) {
+    if (!stream) return;
+    free(stream->out);
+    free(stream);
+}
+
+// ---- Bytes to characters -------------------------------------------------------------------------------
+
+static kv_status reserve(kv_text_stream *stream, size_t more, kv_error *err) {
+    if (stream->length + more < stream->capacity) return KV_OK;
+    const size_t capacity = 2 * (stream->length + more) + 64;
+    char *out = realloc(stream->out, capacity);
+    if (!out) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %zu bytes of text", capacity);
+    stream->out = out, stream->capacity = capacity;
+    return KV_OK;
+}
+
+static void put(kv_text_stream *stream, const char *text, size_t length) {
+    memcpy(stream->out + stream->length, text, length);
+    stream->length += length;
+}
+
+// text[length] behind the bytes that wait; last: nothing comes behind it.
+static kv_status give(kv_text_stream *stream, const char *text, size_t length, bool last, kv_error *err) {
+    kv_status status = reserve(stream, (stream->n_bytes + length) * replacement_length, err);
+    for (size_t i = 0; i < length + last && status == KV_OK; i++) {
+        if (i < length) stream->bytes[stream->n_bytes++] = text[i];
+        int whole;
+        while ((whole = kv_utf8_character(stream->bytes, stream->n_bytes)) != 0 ||
+               (i == length && stream->n_bytes)) {
+            const size_t used = whole > 0 ? (size_t)whole : 1;
+            if (whole > 0)
+                put(stream, stream->bytes, used);
+            else
+                put(stream, replacement, replacement_length);
+            stream->n_bytes -= used;
+            memmove(stream->bytes, stream->bytes + used, stream->n_bytes);
+        }
+    }
+    return status;
+}
+
+// ---- Tokens to bytes -----------------------------------------------------------------------------------
+
+// Bytes of text[length] that no later token can change: all but up to three U+FFFD at its end, which may
+// stand for the first bytes of a character.
+static size_t settled(const char *text, size_t length) {
+    for (int i = 1; i < longest_character; i++) {
+        if (length < replacement_length) return length;
+        if (memcmp(text + length - replacement_length, replacement, replacement_length) != 0) return length;
+        length -= replacement_length;
+    }
+    return length;
+}
+
+static kv_status give_window(kv_text_stream *stream, const char *text, size_t upto, kv_error *err) {
+    if (upto <= stream->n_given) return KV_OK;
+    kv_status status = give(stream, text + stream->n_given, upto - stream->n_given, false, err);
+    stream->n_given = upto;
+    return status;
+}
+
+// The window is full: all but its last tokens leave it. Their text is settled.
+static kv_status slide(kv_text_stream *stream, kv_error *err) {
+    const int64_t kept = longest_character - 1, gone = stream->n_window - kept;
+    char *text;
+    size_t length;
+    kv_status status = kv_decode_continuation(stream->tokenizer, stream->window, gone, &text, &length, err);
+    if (status != KV_OK) return status;
+    status = give_window(stream, text, length, err);
+    free(text);
+    memmove(stream->window, stream->window + gone, (size_t)kept * sizeof *stream->window);
+    stream->n_window = kept;
+    stream->n_given -= length;
+    return status;
+}
+
+static kv_status hand_out(kv_text_stream *stream, kv_status status, const char **text, size_t *length) {
+    if (status != KV_OK) return status;
+    stream->out[stream->length] = '\0';
+    *text = stream->out, *length = stream->length;
+    return KV_OK;
+}
+
+kv_status kv_text_stream_push(kv_text_stream *stream, int32_t id, const char **text, size_t *length,
+                              kv_error *err) {
+    stream->length = 0;
+    kv_status status = reserve(stream, 0, err);
+    if (status == KV_OK && stream->n_window == longest_window) status = slide(stream, err);
+    if (status != KV_OK) return status;
+    char *decoded;
+    size_t n;
+    stream->window[stream->n_window++] = id;
+    status = kv_decode_continuation(stream->tokenizer, stream->window, stream->n_window, &decoded, &n, err);
+    if (status != KV_OK) {
+        stream->n_window--; // as if it had not come
+        return status;
+    }
+    const size_t upto = settled(decoded, n);
+    status = give_window(stream, decoded, upto, err);
+    free(decoded);
+    if (upto == n) stream->n_window = 0, stream->n_given = 0;
+    return hand_out(stream, status, text, length);
+}
+
+kv_status kv_text_stream_finish(kv_text_stream *stream, const char **text, size_t *length, kv_error *err) {
+    stream->length = 0;
+    char *decoded = NULL;
+    size_t n = 0;
+    kv_status status = reserve(stream, 0, err);
+    if (status == KV_OK && stream->n_window > 0)
+        status =
+            kv_decode_continuation(stream->tokenizer, stream->window, stream->n_window, &decoded, &n, err);
+    if (status == KV_OK && decoded) status = give_window(stream, decoded, n, err);
+    if (status == KV_OK) status = give(stream, NULL, 0, true, err);
+    free(decoded);
+    stream->n_window = 0, stream->n_given = 0, stream->n_bytes = 0;
+    return hand_out(stream, status, text, length);
+}

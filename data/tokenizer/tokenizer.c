@@ -1,0 +1,190 @@
+#include "data/tokenizer/tokenizer.h"
+
+#include "data/file/hash.h"
+#include "data/file/whole_file.h"
+#include "data/tokenizer/json.h"
+#include "data/tokenizer/spm.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// One of the two.
+struct kv_tokenizer {
+    kv_spm_tokenizer *model;
+    kv_json_tokenizer *json;
+    char hash[17];
+};
+
+static const size_t max_file_bytes = (size_t)256 << 20;
+
+// ---- Opening -------------------------------------------------------------------------------------------
+
+// Whether dir/name exists; its path in out.
+static bool lies_in(const char *dir, const char *name, char out[PATH_MAX]) {
+    int n = snprintf(out, PATH_MAX, "%s/%s", dir, name);
+    return n > 0 && n < PATH_MAX && access(out, F_OK) == 0;
+}
+
+bool kv_tokenizer_present(const char *dir) {
+    char path[PATH_MAX];
+    return lies_in(dir, "tokenizer.json", path) || lies_in(dir, "tokenizer.model", path);
+}
+
+kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err) {
+    static const char *const names[] = {"tokenizer.json",        "tokenizer.model",
+                                        "tokenizer_config.json", "special_tokens_map.json",
+                                        "added_tokens.json",     "chat_template.jinja"};
+    char source[PATH_MAX], target[PATH_MAX];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *content;
+        size_t size;
+        if (!lies_in(from, names[i], source)) continue;
+        if (snprintf(target, sizeof target, "%s/%s", to, names[i]) >= (int)sizeof target)
+            return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", to);
+        kv_status status = kv_read_file(source, max_file_bytes, &content, &size, err);
+        if (status == KV_OK) {
+            status = kv_write_file(target, content, size, err);
+            free(content);
+        }
+        if (status != KV_OK) return status;
+    }
+    return KV_OK;
+}
+
+static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) {
+    struct stat info;
+    if (strlen(path) + strlen("/tokenizer.model") >= PATH_MAX)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", path);
+    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
+        snprintf(out, PATH_MAX, "%s", path);
+        return KV_OK;
+    }
+    if (lies_in(path, "tokenizer.json", out) || lies_in(path, "tokenizer.model", out)) return KV_OK;
+    return kv_fail(err, KV_ERR_IO, "%s: neither a tokenizer.json nor a tokenizer.model in there", path);
+}
+
+// By its name, or else by its first character, which no SentencePiece model begins with.
+static bool is_json(const char *file) {
+    const char *dot = strrchr(file, '.');
+    if (dot && strcmp(dot, ".json") == 0) return true;
+    FILE *stream = fopen(file, "rb");
+    int first = stream ? fgetc(stream) : EOF;
+    if (stream) fclose(stream);
+    return first == '{';
+}
+
+static void hash_pieces(kv_tokenizer *tokenizer) {
+    uint64_t hash = 0;
+    for (int32_t id = 0; id < kv_tokenizer_vocab_size(tokenizer); id++) {
+        const char *piece = kv_tokenizer_piece(tokenizer, id);
+        hash = kv_hash64(hash, piece, piece ? strlen(piece) + 1 : 0);
+    }
+    kv_hash_text(hash, tokenizer->hash);
+}
+
+kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error *err) {
+    char file[PATH_MAX];
+    *tokenizer = NULL;
+    kv_status status = find_file(path, file, err);
+    if (status) return status;
+    kv_tokenizer *made = calloc(1, sizeof *made);
+    if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", file);
+    status = is_json(file) ? kv_json_tokenizer_open(file, &made->json, err)
+                           : kv_spm_tokenizer_open(file, &made->model, err);
+    if (status) {
+        kv_tokenizer_free(made);
+        return status;
+    }
+    hash_pieces(made);
+    *tokenizer = made;
+    return KV_OK;
+}
+
+void kv_tokenizer_free(kv_tokenizer *tokenizer) {
+    if (!tokenizer) return;
+    kv_spm_tokenizer_free(tokenizer->model);
+    kv_json_tokenizer_free(tokenizer->json);
+    free(tokenizer);
+}
+
+// ---- What it says about itself -------------------------------------------------------------------------
+
+int64_t kv_tokenizer_vocab_size(const kv_tokenizer *tokenizer) {
+    return tokenizer->json ? kv_vocabulary_size(tokenizer->json->vocabulary)
+                           : kv_spm_vocab_size(tokenizer->model->spm);
+}
+int32_t kv_tokenizer_bos(const kv_tokenizer *tokenizer) {
+    return tokenizer->json ? tokenizer->json->bos : kv_spm_bos(tokenizer->model->spm);
+}
+int32_t kv_tokenizer_eos(const kv_tokenizer *tokenizer) {
+    return tokenizer->json ? tokenizer->json->eos : kv_spm_eos(tokenizer->model->spm);
+}
+const char *kv_tokenizer_piece(const kv_tokenizer *tokenizer, int32_t id) {
+    return tokenizer->json ? kv_vocabulary_piece(tokenizer->json->vocabulary, id)
+                           : kv_spm_piece(tokenizer->model->spm, id);
+}
+int32_t kv_tokenizer_find(const kv_tokenizer *tokenizer, const char *piece) {
+    return tokenizer->json ? kv_vocabulary_find(tokenizer->json->vocabulary, piece, strlen(piece))
+                           : kv_spm_find(tokenizer->model->spm, piece);
+}
+const char *kv_tokenizer_hash(const kv_tokenizer *tokenizer) {
+    return tokenizer->hash;
+}
+
+// ---- Text and ids --------------------------------------------------------------------------------------
+
+static kv_status encode(const kv_tokenizer *tokenizer, const char *text, size_t length, bool plain,
+                        int32_t **ids, int64_t *n, kv_error *err) {
+    kv_ids found = {0};
+    *ids = NULL;
+    *n = 0;
+    kv_status status = kv_ids_reserve(&found, 1, err); // so that none is not NULL
+    if (!status)
+        status = tokenizer->json ? kv_json_tokenizer_encode(tokenizer->json, text, length, plain, &found, err)
+                                 : kv_spm_tokenizer_encode(tokenizer->model, text, length, &found, err);
+    if (status) {
+        kv_ids_free(&found);
+        return status;
+    }
+    *ids = found.data;
+    *n = (int64_t)found.length;
+    return KV_OK;
+}
+
+kv_status kv_tokenizer_encode(const kv_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,
+                              int64_t *n, kv_error *err) {
+    return encode(tokenizer, text, length, false, ids, n, err);
+}
+
+kv_status kv_tokenizer_encode_plain(const kv_tokenizer *tokenizer, const char *text, size_t length,
+                                    int32_t **ids, int64_t *n, kv_error *err) {
+    return encode(tokenizer, text, length, true, ids, n, err);
+}
+
+kv_status kv_tokenizer_decode(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, char **text,
+                              size_t *length, kv_error *err) {
+    kv_bytes found = {0};
+    *text = NULL;
+    *length = 0;
+    int64_t vocab_size = kv_tokenizer_vocab_size(tokenizer);
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= vocab_size)
+            return kv_fail(err, KV_ERR_RANGE,
+                           "token %" PRIi64 " has id %" PRIi32 ", outside the vocabulary of %" PRIi64, i,
+                           ids[i], vocab_size);
+    kv_status status = tokenizer->json ? kv_json_tokenizer_decode(tokenizer->json, ids, n, &found, err)
+                                       : kv_spm_tokenizer_decode(tokenizer->model, ids, n, &found, err);
+    if (!status) status = kv_bytes_add(&found, "", 1, err);
+    if (status) {
+        kv_bytes_free(&found);
+        return status;
+    }
+    *text = found.data;
+    *length = found.length - 1;
+    return KV_OK;
+}

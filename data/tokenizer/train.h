@@ -1,0 +1,16 @@
+// Trains a SentencePiece tokenizer with the program spm_train (package sentencepiece).
+#pragma once
+
+#include "core/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Byte-pair encoding with byte fallback, so that any text can be written; text is taken as it is (identity
+// normalisation, no space put in front), so that decoding gives back what was encoded and the tokens of a
+// prompt begin the tokens of prompt + answer. Digits stand alone. Ids 0, 1, 2: unknown, BOS, EOS.
+//
+// inputs[n_inputs]: files of documents (data/text/documents.h). The model appears at `path` whole or not at all;
+// the same text gives the same bytes.
+kv_status kv_tokenizer_train(const char *const *inputs, size_t n_inputs, int64_t vocab_size, const char *path,
+                             kv_error *err);
