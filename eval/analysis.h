@@ -3,7 +3,7 @@
 
 #include "data/system/console.h"
 #include "eval/results_analysis.h"
-#include "infer/engine.h"
+#include "infer/session/engine.h"
 
 // The text: rows of fixed packing.
 typedef struct kv_analysis_text {

@@ -6,7 +6,7 @@
 
 #include "data/tokenizer/tokenizer.h"
 #include "eval/eval_config.h"
-#include "infer/engine.h"
+#include "infer/session/engine.h"
 
 #include <jansson.h>
 

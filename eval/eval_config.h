@@ -12,7 +12,7 @@ typedef struct kv_eval_system {
     char *family; // shares marker and colour in the picture; default: the name
     char *model;
     char *base, *aux, *predictor;
-    char *pruning;                    // infer/prune.h has the policies
+    char *pruning;                    // infer/session/prune.h has the policies
     double keep;                      // random, static, speculative: fraction of the prompt that is kept
     double start, end;                // lazy
     int64_t lookahead, window, chunk; // speculative

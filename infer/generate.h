@@ -1,8 +1,8 @@
 // Batched decoding, greedy or sampled.
 #pragma once
 
-#include "infer/engine.h"
-#include "infer/sample.h"
+#include "infer/session/engine.h"
+#include "infer/session/sample.h"
 
 // Asked after each new token of a sequence: is generated[n], the newest last, the end of it?
 typedef kv_status kv_stop_fn(void *context, int64_t sequence, const int32_t *generated, int64_t n, bool *stop,

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "data/system/console.h"
-#include "infer/engine.h"
+#include "infer/session/engine.h"
 
 typedef struct kv_ttft {
     double seconds; // median over the repeats

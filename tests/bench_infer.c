@@ -2,7 +2,7 @@
 
 #include "core/gemm.h"
 #include "data/checkpoint/checkpoint.h"
-#include "infer/engine.h"
+#include "infer/session/engine.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 // pruning is measured against. Written from the description in method.md section 6, not from infer/.
 #pragma once
 
-#include "infer/prune.h"
+#include "infer/session/prune.h"
 #include "tests/reference_model.h"
 
 typedef struct ref_reader {

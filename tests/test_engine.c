@@ -1,5 +1,5 @@
-#include "infer/engine.h"
 #include "infer/generate.h"
+#include "infer/session/engine.h"
 #include "infer/ttft.h"
 
 #include "tests/support.h"

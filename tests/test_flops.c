@@ -2,7 +2,7 @@
 #include "core/gemm.h"
 #include "core/least_squares.h"
 #include "infer/cost.h"
-#include "infer/engine.h"
+#include "infer/session/engine.h"
 
 #include "tests/support.h"
 #include "tests/tiny.h"

@@ -8,7 +8,7 @@
 #include "core/optimizer.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/h5.h"
-#include "infer/engine.h"
+#include "infer/session/engine.h"
 
 #include <ftw.h>
 #include <limits.h>

@@ -1,7 +1,7 @@
 // Two answers side by side: where lines break, and that the columns are straight whatever the characters.
 #include "support.h"
 
-#include "infer/kvrun.h"
+#include "infer/kvrun/kvrun.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 // Every pruning policy in a session, against reading token by token in double precision.
 #include "core/gemm.h"
-#include "infer/engine.h"
+#include "infer/session/engine.h"
 
 #include "tests/prune_reference.h"
 #include "tests/support.h"

@@ -1,6 +1,6 @@
 // Choosing among scored tokens, against choosing one by one; and the counts the policies go by.
-#include "infer/prune.h"
-#include "infer/prune_select.h"
+#include "infer/session/prune.h"
+#include "infer/session/prune_select.h"
 
 #include "tests/prune_reference.h"
 #include "tests/support.h"

@@ -1,4 +1,4 @@
-#include "infer/prune_select.h"
+#include "infer/session/prune_select.h"
 
 #include "core/rng.h"
 

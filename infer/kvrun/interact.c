@@ -3,7 +3,7 @@
 // Every turn tokenizes the whole conversation anew and reads what the session has not read yet: a base alone
 // keeps its cache and reads from where the ids differ. With a predicted or a pruned prompt everything is read
 // again, as their caches hold no prompt of the base's own.
-#include "infer/kvrun.h"
+#include "infer/kvrun/kvrun.h"
 
 #include "data/system/console.h"
 

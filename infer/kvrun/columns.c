@@ -1,5 +1,5 @@
 // Two texts beside each other on a terminal.
-#include "infer/kvrun.h"
+#include "infer/kvrun/kvrun.h"
 
 #include <stdlib.h>
 #include <string.h>

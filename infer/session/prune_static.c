@@ -1,7 +1,7 @@
 // Static pruning: the attention that tokens receive in the first quarter of the base's layers, from all
 // queries and heads, summed over those layers. What comes after the last of them is not computed.
 //                                                                                   [method.md section 6]
-#include "infer/session.h"
+#include "infer/session/session.h"
 
 #include <string.h>
 

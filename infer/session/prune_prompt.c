@@ -2,9 +2,9 @@
 //
 // Random pruning makes a shorter prompt: positions are counted anew. Static and speculative pruning keep the
 // positions that the tokens were chosen at; decoding goes on from the prompt's full length.
-#include "infer/session.h"
+#include "infer/session/session.h"
 
-#include "infer/prune_select.h"
+#include "infer/session/prune_select.h"
 
 #include <stdlib.h>
 #include <string.h>

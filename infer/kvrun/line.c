@@ -1,5 +1,5 @@
 // Standard input, and lines typed at a terminal.
-#include "infer/kvrun.h"
+#include "infer/kvrun/kvrun.h"
 
 #include "data/system/console.h"
 

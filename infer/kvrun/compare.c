@@ -1,5 +1,5 @@
 // The same prompt by the base alone and by another system.
-#include "infer/kvrun.h"
+#include "infer/kvrun/kvrun.h"
 
 #include "data/file/json.h"
 #include "data/system/console.h"

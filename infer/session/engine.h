@@ -6,7 +6,7 @@
 #pragma once
 
 #include "core/predictor.h"
-#include "infer/prune.h"
+#include "infer/session/prune.h"
 
 typedef struct kv_system {
     kv_model *base;

@@ -1,5 +1,5 @@
 // From options to loaded models that fit each other.
-#include "infer/kvrun.h"
+#include "infer/kvrun/kvrun.h"
 
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"

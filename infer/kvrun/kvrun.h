@@ -4,8 +4,8 @@
 #include "data/chat/chat.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/tokenizer/tokenizer.h"
-#include "infer/engine.h"
-#include "infer/sample.h"
+#include "infer/session/engine.h"
+#include "infer/session/sample.h"
 
 #include <stdio.h>
 

@@ -6,7 +6,7 @@
 // pruning it has them below its depth, and its input to the layer at which it stopped is kept.
 #pragma once
 
-#include "infer/engine.h"
+#include "infer/session/engine.h"
 
 struct kv_session {
     kv_system system; // pruning with defaults filled in
@@ -59,7 +59,7 @@ typedef struct kv_pack {
     int64_t *key_rows;          // [n_keys] rows of the cache that are attended to; NULL: all of a sequence
     int32_t *visible;           // [n_rows] with key_rows: how many of its sequence's keys a row sees
     kv_ranking ranking;
-    struct kv_lazy *lazy; // infer/prune_lazy.c
+    struct kv_lazy *lazy; // infer/session/prune_lazy.c
 } kv_pack;
 
 // Takes sequences from *next on until the pack is full; sequences without new tokens are passed over. Their
@@ -73,26 +73,26 @@ void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows);
 
 // Tokens through all layers of the base. logits [n_seq, vocab_size]: rows of resting sequences are left
 // alone; NULL (with `received`): stop once the last layer's attention is known. Lengths of the cache change
-// only when every pack went well.                                                             infer/read.c
+// only when every pack went well.                                                             infer/session/read.c
 kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err);
 
-// Prompts by way of the aux and its predictors.                                            infer/predict.c
+// Prompts by way of the aux and its predictors.                                            infer/session/predict.c
 kv_status kv_predicted_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, int64_t n_ids,
                                float *logits, kv_error *err);
 
-// Prompts of which only some tokens are read: random, static, speculative.            infer/prune_prompt.c
+// Prompts of which only some tokens are read: random, static, speculative.            infer/session/prune_prompt.c
 kv_status kv_pruned_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, int64_t n_ids,
                             float *logits, kv_error *err);
 
 // Scores of all tokens of the sequences with lengths[s] > 0, one after the other; `scores` starts as zeros.
 kv_status kv_static_scores(kv_session *session, const int32_t *ids, const int64_t *lengths, float *scores,
-                           kv_error *err); // infer/prune_static.c
+                           kv_error *err); // infer/session/prune_static.c
 kv_status kv_speculative_scores(kv_session *session, const int32_t *ids, const int64_t *lengths,
-                                float *scores, kv_error *err); // infer/prune_speculative.c
+                                float *scores, kv_error *err); // infer/session/prune_speculative.c
 
-// Lazy pruning, asked by infer/read.c. begin: x holds the embedded new tokens. enter: forms the pack for a
+// Lazy pruning, asked by infer/session/read.c. begin: x holds the embedded new tokens. enter: forms the pack for a
 // layer and returns its input. leave: takes the layer's output and chooses who goes on. false and NULL when
-// memory ran out, noted on the tape.                                                    infer/prune_lazy.c
+// memory ran out, noted on the tape.                                                    infer/session/prune_lazy.c
 bool kv_lazy_begin(kv_session *session, kv_pack *pack, const kv_tensor *x);
 kv_tensor *kv_lazy_enter(kv_session *session, kv_pack *pack, int64_t layer);
 bool kv_lazy_leave(kv_session *session, kv_pack *pack, int64_t layer, const kv_tensor *y);

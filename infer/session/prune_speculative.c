@@ -3,7 +3,7 @@
 // The aux reads the prompt and goes on greedily for `lookahead` tokens. A prompt token's score is the mean
 // over those of the largest attention any layer and head of the aux pays it. The last look-ahead token ends
 // with its attention in the last layer: nothing asks for the token after it.
-#include "infer/session.h"
+#include "infer/session/session.h"
 
 #include <stdlib.h>
 #include <string.h>

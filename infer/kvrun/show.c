@@ -1,6 +1,6 @@
 // Figures of an answer, for people and for programs.
 #include "infer/cost.h"
-#include "infer/kvrun.h"
+#include "infer/kvrun/kvrun.h"
 
 #include <jansson.h>
 

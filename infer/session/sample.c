@@ -1,7 +1,7 @@
-#include "infer/sample.h"
+#include "infer/session/sample.h"
 
 #include "core/rng.h"
-#include "infer/engine.h"
+#include "infer/session/engine.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 // A prompt by way of the aux: its keys and values become predicted entries of the base's cache, against which
 // the base reads the last token.                                                       [method.md section 5]
-#include "infer/session.h"
+#include "infer/session/session.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -5,8 +5,8 @@
 // as the schedule says for all tokens of the context, the newest among them. A token that is left out keeps
 // its input to the next layer. A later step may make it active at that layer again: it is then processed from
 // there, so that a token goes through a layer once at most. A prompt is the case in which all tokens are new.
-#include "infer/prune_select.h"
-#include "infer/session.h"
+#include "infer/session/prune_select.h"
+#include "infer/session/session.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 // Tokens through the layers of the base, against and into the cache.                   [method.md section 5]
-#include "infer/session.h"
+#include "infer/session/session.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "infer/prune.h"
+#include "infer/session/prune.h"
 
 #include "core/flops.h"
 

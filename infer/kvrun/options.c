@@ -1,4 +1,4 @@
-#include "infer/kvrun.h"
+#include "infer/kvrun/kvrun.h"
 
 #include "data/tokenizer/text_stream.h"
 

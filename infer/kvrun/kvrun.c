@@ -1,4 +1,4 @@
-#include "infer/kvrun.h"
+#include "infer/kvrun/kvrun.h"
 
 #include "data/file/json.h"
 #include "data/system/console.h"

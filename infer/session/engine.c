@@ -1,5 +1,5 @@
 // What a session does for its callers: it checks what it is given and sends prompts on their way.
-#include "infer/session.h"
+#include "infer/session/session.h"
 
 #include <stdlib.h>
 

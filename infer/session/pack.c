@@ -1,4 +1,4 @@
-#include "infer/session.h"
+#include "infer/session/session.h"
 
 #include <string.h>
 
