@@ -7,7 +7,7 @@
 #include "tests/numeric.h"
 #include "tests/support.h"
 #include "tests/tiny.h"
-#include "train/cached_teacher.h"
+#include "train/task/cached_teacher.h"
 
 #include <math.h>
 #include <stdio.h>

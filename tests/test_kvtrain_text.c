@@ -3,8 +3,8 @@
 #include "data/corpus/batches.h"
 #include "data/file/whole_file.h"
 #include "tests/train_support.h"
-#include "train/memory.h"
-#include "train/session.h"
+#include "train/run/footprint.h"
+#include "train/run/session.h"
 
 #include <jansson.h>
 #include <signal.h>

@@ -4,7 +4,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "eval/eval_config.h"
 #include "tests/support.h"
-#include "train/train_config.h"
+#include "train/config/config.h"
 
 #include <fnmatch.h>
 #include <glob.h>

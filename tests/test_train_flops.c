@@ -3,8 +3,8 @@
 #include "core/gemm.h"
 #include "data/checkpoint/checkpoint.h"
 #include "tests/train_support.h"
-#include "train/least_squares_start.h"
-#include "train/session.h"
+#include "train/run/session.h"
+#include "train/task/least_squares_start.h"
 
 #include <stdio.h>
 #include <stdlib.h>

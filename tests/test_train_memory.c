@@ -1,6 +1,6 @@
 // What kvtrain says about the memory of a run: as much as it then takes, and no when that is too much.
 #include "tests/train_support.h"
-#include "train/tape_memory.h"
+#include "train/task/tape_memory.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
 #include "data/corpus/packing.h"
 #include "data/file/whole_file.h"
 #include "tests/train_support.h"
-#include "train/session.h"
+#include "train/run/session.h"
 
 #include <jansson.h>
 #include <math.h>

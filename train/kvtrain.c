@@ -1,13 +1,13 @@
 #include "data/config/options.h"
 #include "data/system/console.h"
 #include "data/system/memory.h"
-#include "train/estimate.h"
-#include "train/memory.h"
-#include "train/session.h"
-#include "train/status.h"
-#include "train/sweep.h"
-#include "train/sweep_options.h"
-#include "train/trainer.h"
+#include "train/run/estimate.h"
+#include "train/run/footprint.h"
+#include "train/run/session.h"
+#include "train/run/trainer.h"
+#include "train/status/status.h"
+#include "train/sweep/options.h"
+#include "train/sweep/sweep.h"
 
 #include <argp.h>
 #include <inttypes.h>

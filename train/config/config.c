@@ -1,0 +1,346 @@
+#include "train/config/config.h"
+
+#include <float.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- Ranges --------------------------------------------------------------------------------------------
+
+struct int_range {
+    const char *key;
+    int64_t value, low, high;
+};
+struct real_range {
+    const char *key;
+    double value, low, high;
+};
+
+static kv_status check_ints(const kv_config *config, const struct int_range *ranges, size_t n,
+                            kv_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        const struct int_range *r = &ranges[i];
+        if (r->value < r->low || r->value > r->high)
+            return kv_config_fail(config, err, r->key, "found %" PRIi64 ", expected %" PRIi64 " to %" PRIi64,
+                                  r->value, r->low, r->high);
+    }
+    return KV_OK;
+}
+
+static kv_status check_reals(const kv_config *config, const struct real_range *ranges, size_t n,
+                             kv_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        const struct real_range *r = &ranges[i];
+        if (!(r->value >= r->low && r->value <= r->high))
+            return kv_config_fail(config, err, r->key, "found %g, expected %g to %g", r->value, r->low,
+                                  r->high);
+    }
+    return KV_OK;
+}
+
+static kv_status require(const kv_config *config, const char *const *keys, size_t n, const char *why,
+                         kv_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (!kv_config_has(config, keys[i]))
+            return kv_config_fail(config, err, keys[i], "found nothing, expected a value: %s", why);
+    return KV_OK;
+}
+
+static kv_status forbid(const kv_config *config, const char *const *keys, size_t n, const char *why,
+                        kv_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (kv_config_has(config, keys[i]))
+            return kv_config_fail(config, err, keys[i], "found a key without effect, expected it %s", why);
+    return KV_OK;
+}
+
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
+// Sizes whose products are still far from overflowing 64 bits.
+static const int64_t max_steps = INT64_C(1) << 40, max_dim = INT64_C(1) << 20;
+
+// "auto", whose value is negative, or a number from 0 to 1e6.
+static kv_status check_auto(const kv_config *config, const char *key, const char *text, double *value,
+                            kv_error *err) {
+    *value = -1;
+    if (strcmp(text, "auto") == 0) return KV_OK;
+    char *end;
+    *value = strtod(text, &end);
+    if (end != text && !*end && *value >= 0 && *value <= 1e6) return KV_OK;
+    return kv_config_fail(config, err, key, "found `%s`, expected auto or a number from 0 to 1e6", text);
+}
+
+static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_error *err) {
+    const struct int_range ints[] = {{"train.steps", s->steps, 0, max_steps},
+                                     {"train.warmup_steps", s->warmup_steps, 0, max_steps},
+                                     {"train.checkpoint_every", s->checkpoint_every, 1, max_steps},
+                                     {"train.keep_last", s->keep_last, 1, max_steps},
+                                     {"train.log_every", s->log_every, 1, max_steps},
+                                     {"train.validate_every", s->validate_every, 1, max_steps},
+                                     {"train.validation_tokens", s->validation_tokens, 1, max_steps}};
+    const struct real_range reals[] = {{"train.lr", s->lr, 0, 1e3},
+                                       {"train.lr_end", s->lr_end, 0, 1e3},
+                                       {"train.warmup_init", s->warmup_init, 0, 1e3},
+                                       {"train.weight_decay", s->weight_decay, 0, 1e3},
+                                       {"train.beta1", s->beta1, 0, 0.99999},
+                                       {"train.beta2", s->beta2, 0, 0.9999999},
+                                       {"train.eps", s->eps, FLT_MIN, 1},
+                                       {"train.grad_clip", s->grad_clip, 0, FLT_MAX}};
+    kv_status status = check_ints(config, ints, LENGTH(ints), err);
+    if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
+    if (status != KV_OK) return status;
+    return check_auto(config, "train.memory_gb", s->memory_text, &s->memory_gb, err);
+}
+
+static kv_status check_validation(const kv_config *config, kv_train_config *t, kv_error *err) {
+    static const char *const keys[] = {"train.validate_every", "train.validation_tokens"};
+    kv_steps_config *s = &t->train;
+    if (!kv_config_has(config, "train.validate_every")) s->validate_every = 100;
+    if (!kv_config_has(config, "train.validation_tokens")) s->validation_tokens = 20000;
+    if (t->data.validation) return KV_OK;
+    if (s->keep_best)
+        return kv_config_fail(config, err, "train.keep_best",
+                              "found true without data.validation, expected held-out text there: the best is "
+                              "what has the lowest loss on it");
+    return forbid(config, keys, LENGTH(keys), "only with data.validation", err);
+}
+
+static kv_status check_mixture(const kv_config *config, const kv_data_config *d, kv_error *err) {
+    static const char *const train_key[] = {"data.train"};
+    if (!kv_config_has(config, "data.mixture"))
+        return require(config, train_key, 1, "a corpus to train on (or data.mixture: several)", err);
+    kv_status status = forbid(config, train_key, 1, "only without data.mixture", err);
+    for (unsigned i = 0; status == KV_OK && i < d->n_mixture; i++) {
+        char corpus[64], weight[64];
+        snprintf(corpus, sizeof corpus, "data.mixture[%u].corpus", i);
+        snprintf(weight, sizeof weight, "data.mixture[%u].weight", i);
+        const char *const keys[] = {corpus, weight};
+        const struct real_range range[] = {{weight, d->mixture[i].weight, 1e-9, 1e9}};
+        status = require(config, keys, LENGTH(keys), "every part of a mixture needs it", err);
+        if (status == KV_OK) status = check_reals(config, range, 1, err);
+    }
+    return status;
+}
+
+static kv_status check_data(const kv_config *config, const kv_data_config *d, kv_error *err) {
+    const struct int_range ints[] = {{"data.seq_len", d->seq_len, 1, max_dim},
+                                     {"data.batch_size", d->batch_size, 1, max_dim},
+                                     {"data.micro_batch_size", d->micro_batch_size, 1, max_dim}};
+    kv_status status = check_ints(config, ints, LENGTH(ints), err);
+    if (status == KV_OK && d->batch_size % d->micro_batch_size != 0)
+        status = kv_config_fail(config, err, "data.micro_batch_size",
+                                "found %" PRIi64 ", expected a divisor of data.batch_size, %" PRIi64,
+                                d->micro_batch_size, d->batch_size);
+    return status;
+}
+
+// ---- Task lm -------------------------------------------------------------------------------------------
+
+static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim",  "model.head_dim",
+                                           "model.n_heads",  "model.n_kv_heads", "model.ffn_dim"};
+static const char *const scratch_options[] = {"model.context_length", "model.qk_norm"};
+static const char *const lm_only[] = {"model"};
+static const char *const kvp_only[] = {"base",      "aux",      "freeze_aux",       "predictor",
+                                       "loss.base", "loss.aux", "loss.consistency", "loss.kl",
+                                       "teacher",   "cache",    "frozen_dtype"};
+
+static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
+    int32_t kept[KV_MAX_LAYERS];
+    if (kv_pruned_layers(1, keep, kept) >= 0) return KV_OK;
+    return kv_config_fail(config, err, key, "found %g, expected 0.25, 0.5 or 0.75", keep);
+}
+
+static kv_status check_scratch(const kv_config *config, kv_model_config *m, kv_error *err) {
+    static const char *const loaded_keys[] = {"model.path", "model.keep"};
+    kv_status status = require(config, scratch_keys, LENGTH(scratch_keys), "with model.from: scratch", err);
+    if (status == KV_OK)
+        status = forbid(config, loaded_keys, LENGTH(loaded_keys),
+                        "only with model.from: checkpoint or pruned", err);
+    if (!kv_config_has(config, "model.context_length")) m->context_length = 512;
+    if (!kv_config_has(config, "model.qk_norm")) m->qk_norm = true;
+    const struct int_range ints[] = {{"model.n_layers", m->n_layers, 1, KV_MAX_LAYERS},
+                                     {"model.model_dim", m->model_dim, 1, max_dim},
+                                     {"model.head_dim", m->head_dim, 2, max_dim},
+                                     {"model.n_heads", m->n_heads, 1, max_dim},
+                                     {"model.n_kv_heads", m->n_kv_heads, 1, m->n_heads},
+                                     {"model.ffn_dim", m->ffn_dim, 1, max_dim},
+                                     {"model.context_length", m->context_length, 1, max_dim}};
+    if (status == KV_OK) status = check_ints(config, ints, LENGTH(ints), err);
+    if (status == KV_OK && m->head_dim % 2 != 0)
+        status = kv_config_fail(config, err, "model.head_dim", "found %" PRIi64 ", expected an even number",
+                                m->head_dim);
+    if (status == KV_OK && m->n_heads % m->n_kv_heads != 0)
+        status = kv_config_fail(config, err, "model.n_kv_heads",
+                                "found %" PRIi64 ", expected a divisor of model.n_heads, %" PRIi64,
+                                m->n_kv_heads, m->n_heads);
+    return status;
+}
+
+static kv_status check_lm(const kv_config *config, kv_train_config *t, kv_error *err) {
+    kv_status status = forbid(config, kvp_only, LENGTH(kvp_only), "only with task: kvp", err);
+    if (status != KV_OK) return status;
+    if (t->model.from == KV_FROM_SCRATCH) return check_scratch(config, &t->model, err);
+    static const char *const path_key[] = {"model.path"}, *const keep_key[] = {"model.keep"};
+    bool pruned = t->model.from == KV_FROM_PRUNED;
+    status = require(config, path_key, 1, "the model's directory", err);
+    if (status == KV_OK)
+        status = forbid(config, scratch_keys, LENGTH(scratch_keys), "only with model.from: scratch", err);
+    if (status == KV_OK)
+        status =
+            forbid(config, scratch_options, LENGTH(scratch_options), "only with model.from: scratch", err);
+    if (status != KV_OK) return status;
+    if (!pruned) return forbid(config, keep_key, 1, "only with model.from: pruned", err);
+    status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
+    return status == KV_OK ? check_keep(config, "model.keep", t->model.keep, err) : status;
+}
+
+// ---- Task kvp ------------------------------------------------------------------------------------------
+
+static kv_status check_predictor(const kv_config *config, const kv_predictor_config *p, bool has_aux,
+                                 kv_error *err) {
+    static const char *const layers_key[] = {"predictor.layers"}, *const keep_key[] = {"predictor.keep"};
+    const struct int_range ints[] = {
+        {"predictor.least_squares_tokens", p->least_squares_tokens, 0, max_steps},
+        {"predictor.rank", p->rank, 0, max_dim},
+        {"predictor.aux_layers", p->aux_layers, 1, 2}};
+    const struct real_range reals[] = {{"predictor.ridge", p->ridge, 0, 1e6}};
+    kv_status status = check_ints(config, ints, LENGTH(ints), err);
+    if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
+    if (status == KV_OK)
+        status = p->mapping == KV_MAPPING_EXPLICIT
+                     ? require(config, layers_key, 1, "the aux layer of every base layer", err)
+                     : forbid(config, layers_key, 1, "only with predictor.mapping: explicit", err);
+    if (status != KV_OK) return status;
+    // Without an aux of its own the base's layers are the aux. One that was made of them differs in the
+    // paper's rule, not in a uniform or an explicit map.
+    if (p->mapping == KV_MAPPING_SEPARATE)
+        return forbid(config, keep_key, 1,
+                      "only with predictor.mapping: pruned or reversed, or without aux uniform or explicit",
+                      err);
+    if (has_aux && (p->mapping == KV_MAPPING_UNIFORM || p->mapping == KV_MAPPING_EXPLICIT))
+        return forbid(config, keep_key, 1, "only without aux with predictor.mapping: uniform or explicit",
+                      err);
+    if (has_aux && p->mapping == KV_MAPPING_REVERSED && !kv_config_has(config, keep_key[0])) return KV_OK;
+    status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
+    return status == KV_OK ? check_keep(config, "predictor.keep", p->keep, err) : status;
+}
+
+static kv_status check_teacher(const kv_config *config, const kv_train_config *t, kv_error *err) {
+    static const char *const cache_key[] = {"cache"};
+    if (t->teacher == KV_TEACHER_ONLINE)
+        return forbid(config, cache_key, 1, "only with teacher: cached", err);
+    kv_status status = require(config, cache_key, 1, "the directory that kvdata cache made", err);
+    if (status != KV_OK || t->data.packing == KV_PACKING_FIXED) return status;
+    return kv_config_fail(config, err, "data.packing",
+                          "found stream, expected fixed with teacher: cached, whose rows are cut once");
+}
+
+static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error *err) {
+    static const char *const models[] = {"base", "aux"};
+    // Of a layer-pruned aux the base has the weights.
+    const bool from_base =
+        t->predictor.mapping == KV_MAPPING_PRUNED ||
+        (t->predictor.mapping != KV_MAPPING_SEPARATE && kv_config_has(config, "predictor.keep"));
+    const size_t n_needed = from_base ? 1 : 2;
+    kv_status status = forbid(config, lm_only, LENGTH(lm_only), "only with task: lm", err);
+    if (status == KV_OK) status = require(config, models, n_needed, "the model's directory", err);
+    if (status == KV_OK) status = check_predictor(config, &t->predictor, t->aux != NULL, err);
+    if (status == KV_OK) status = check_teacher(config, t, err);
+    const struct real_range reals[] = {{"loss.base", t->loss.base, 0, 1e6},
+                                       {"loss.aux", t->loss.aux, 0, 1e6},
+                                       {"loss.kl", t->loss.kl, 0, 1e6}};
+    if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
+    if (status == KV_OK)
+        status = check_auto(config, "loss.consistency", t->loss.consistency_text, &t->loss.consistency, err);
+    if (status == KV_OK && t->train.steps > 0 && t->loss.base == 0 && t->loss.kl == 0 &&
+        t->loss.consistency == 0)
+        status = kv_config_fail(config, err, "loss",
+                                "found base, consistency and kl all 0, expected one above 0: "
+                                "the predictors would not learn");
+    return status;
+}
+
+// ---- All of it -----------------------------------------------------------------------------------------
+
+static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error *err) {
+    static const char *const required[] = {"output", "data.seq_len", "data.batch_size", "train.steps"};
+    static const char *const rate[] = {"train.lr"};
+    const struct real_range z_loss[] = {{"loss.z_loss", t->loss.z_loss, 0, 1e6}};
+    kv_status status = check_mixture(config, &t->data, err);
+    if (status == KV_OK) status = require(config, required, LENGTH(required), "every run needs it", err);
+    if (status == KV_OK && t->train.steps > 0) status = require(config, rate, 1, "every run needs it", err);
+    if (!kv_config_has(config, "train.lr_end")) t->train.lr_end = t->train.lr / 10;
+    if (!kv_config_has(config, "data.micro_batch_size")) t->data.micro_batch_size = t->data.batch_size;
+    if (status == KV_OK) status = check_data(config, &t->data, err);
+    if (status == KV_OK) status = check_validation(config, t, err);
+    if (status == KV_OK) status = check_steps(config, &t->train, err);
+    if (status == KV_OK) status = check_reals(config, z_loss, 1, err);
+    if (status == KV_OK)
+        status = t->task == KV_TASK_LM ? check_lm(config, t, err) : check_kvp(config, t, err);
+    return status;
+}
+
+kv_status kv_train_config_load(const char *path, const char *const *overrides, size_t n_overrides,
+                               kv_config **config, const kv_train_config **train, kv_error *err) {
+    static const char *const task_key[] = {"task"};
+    *train = NULL;
+    // Loaded once to learn the task, whose defaults then come first.
+    kv_status status = kv_config_load(path, overrides, n_overrides, &kv_train_schema, config, err);
+    if (status != KV_OK) return status;
+    status = require(*config, task_key, 1, "lm or kvp", err);
+    kv_task_kind task = ((kv_train_config *)kv_config_data(*config))->task;
+    if (status == KV_OK) {
+        kv_config_free(*config);
+        status = kv_config_load_with_defaults(task == KV_TASK_LM ? kv_lm_defaults : kv_kvp_defaults, path,
+                                              overrides, n_overrides, &kv_train_schema, config, err);
+        if (status != KV_OK) return status;
+        status = check_all(*config, kv_config_data(*config), err);
+    }
+    if (status == KV_OK) {
+        *train = kv_config_data(*config);
+        return KV_OK;
+    }
+    kv_config_free(*config);
+    *config = NULL;
+    return status;
+}
+
+kv_schedule kv_train_schedule(const kv_train_config *train) {
+    const kv_steps_config *s = &train->train;
+    return (kv_schedule){.peak = s->lr,
+                         .warmup_init = s->warmup_init,
+                         .end = s->lr_end,
+                         .warmup_steps = s->warmup_steps,
+                         .total_steps = s->steps};
+}
+
+kv_adamw_args kv_train_adamw(const kv_train_config *train) {
+    const kv_steps_config *s = &train->train;
+    return (kv_adamw_args){.beta1 = (float)s->beta1,
+                           .beta2 = (float)s->beta2,
+                           .eps = (float)s->eps,
+                           .weight_decay = (float)s->weight_decay};
+}
+
+kv_status kv_scratch_spec(const kv_config *config, const kv_train_config *train, const kv_shard_info *shard,
+                          kv_model_spec *spec, kv_error *err) {
+    const kv_model_config *m = &train->model;
+    *spec = (kv_model_spec){.model_type = "openelm",
+                            .vocab_size = shard->vocab_size,
+                            .model_dim = m->model_dim,
+                            .head_dim = m->head_dim,
+                            .n_layers = m->n_layers,
+                            .context_length = m->context_length,
+                            .qk_norm = m->qk_norm,
+                            .tied_head = true,
+                            .norm_eps = 1e-6f,
+                            .rope = {.theta = 10000},
+                            .bos_id = shard->bos_id,
+                            .eos_id = shard->eos_id};
+    for (int64_t i = 0; i < m->n_layers; i++)
+        spec->layers[i] = (kv_layer_spec){m->n_heads, m->n_kv_heads, m->ffn_dim};
+    kv_error inner = {0};
+    kv_status status = kv_model_spec_check(spec, &inner);
+    return status == KV_OK ? KV_OK : kv_config_fail(config, err, "model", "%s", inner.message);
+}

@@ -1,0 +1,140 @@
+// The keys of a training configuration, their types and defaults.
+#include "train/config/config.h"
+
+// ---- Schema --------------------------------------------------------------------------------------------
+
+#define OPTIONAL                CYAML_FLAG_OPTIONAL
+#define WORD                    (CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT)
+#define TEXT(key, type, member) CYAML_FIELD_STRING_PTR(key, OPTIONAL, type, member, 1, 4000)
+
+static const cyaml_strval_t tasks[] = {{"lm", KV_TASK_LM}, {"kvp", KV_TASK_KVP}};
+static const cyaml_strval_t model_froms[] = {
+    {"scratch", KV_FROM_SCRATCH}, {"checkpoint", KV_FROM_CHECKPOINT}, {"pruned", KV_FROM_PRUNED}};
+static const cyaml_strval_t mappings[] = {{"separate", KV_MAPPING_SEPARATE},
+                                          {"pruned", KV_MAPPING_PRUNED},
+                                          {"uniform", KV_MAPPING_UNIFORM},
+                                          {"reversed", KV_MAPPING_REVERSED},
+                                          {"explicit", KV_MAPPING_EXPLICIT}};
+static const cyaml_strval_t teachers[] = {{"online", KV_TEACHER_ONLINE}, {"cached", KV_TEACHER_CACHED}};
+static const cyaml_strval_t packings[] = {{"stream", KV_PACKING_STREAM}, {"fixed", KV_PACKING_FIXED}};
+static const cyaml_strval_t frozen_dtypes[] = {
+    {"stored", KV_FROZEN_STORED}, {"f32", KV_FROZEN_F32}, {"bf16", KV_FROZEN_BF16}, {"f16", KV_FROZEN_F16}};
+static const cyaml_strval_t starts[] = {{"random", KV_START_RANDOM},
+                                        {"least_squares", KV_START_LEAST_SQUARES}};
+
+static const cyaml_schema_field_t mixture_fields[] = {
+    TEXT("corpus", kv_mixture_config, corpus),
+    CYAML_FIELD_FLOAT("weight", OPTIONAL, kv_mixture_config, weight),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t mixture_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, kv_mixture_config, mixture_fields)};
+static const cyaml_schema_field_t data_fields[] = {
+    TEXT("train", kv_data_config, train),
+    CYAML_FIELD_SEQUENCE_COUNT("mixture", CYAML_FLAG_POINTER | OPTIONAL, kv_data_config, mixture, n_mixture,
+                               &mixture_entry, 1, 1000),
+    TEXT("validation", kv_data_config, validation),
+    CYAML_FIELD_ENUM("packing", WORD, kv_data_config, packing, packings, CYAML_ARRAY_LEN(packings)),
+    CYAML_FIELD_INT("seq_len", OPTIONAL, kv_data_config, seq_len),
+    CYAML_FIELD_INT("batch_size", OPTIONAL, kv_data_config, batch_size),
+    CYAML_FIELD_INT("micro_batch_size", OPTIONAL, kv_data_config, micro_batch_size),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t model_fields[] = {
+    CYAML_FIELD_ENUM("from", WORD, kv_model_config, from, model_froms, CYAML_ARRAY_LEN(model_froms)),
+    TEXT("path", kv_model_config, path),
+    CYAML_FIELD_FLOAT("keep", OPTIONAL, kv_model_config, keep),
+    CYAML_FIELD_INT("n_layers", OPTIONAL, kv_model_config, n_layers),
+    CYAML_FIELD_INT("model_dim", OPTIONAL, kv_model_config, model_dim),
+    CYAML_FIELD_INT("head_dim", OPTIONAL, kv_model_config, head_dim),
+    CYAML_FIELD_INT("n_heads", OPTIONAL, kv_model_config, n_heads),
+    CYAML_FIELD_INT("n_kv_heads", OPTIONAL, kv_model_config, n_kv_heads),
+    CYAML_FIELD_INT("ffn_dim", OPTIONAL, kv_model_config, ffn_dim),
+    CYAML_FIELD_INT("context_length", OPTIONAL, kv_model_config, context_length),
+    CYAML_FIELD_BOOL("qk_norm", OPTIONAL, kv_model_config, qk_norm),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t layer_entry = {CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int32_t)};
+static const cyaml_schema_field_t predictor_fields[] = {
+    CYAML_FIELD_ENUM("mapping", WORD, kv_predictor_config, mapping, mappings, CYAML_ARRAY_LEN(mappings)),
+    CYAML_FIELD_SEQUENCE_COUNT("layers", CYAML_FLAG_POINTER | OPTIONAL, kv_predictor_config, layers, n_layers,
+                               &layer_entry, 1, KV_MAX_LAYERS),
+    CYAML_FIELD_FLOAT("keep", OPTIONAL, kv_predictor_config, keep),
+    CYAML_FIELD_ENUM("init", WORD, kv_predictor_config, init, starts, CYAML_ARRAY_LEN(starts)),
+    CYAML_FIELD_INT("least_squares_tokens", OPTIONAL, kv_predictor_config, least_squares_tokens),
+    CYAML_FIELD_FLOAT("ridge", OPTIONAL, kv_predictor_config, ridge),
+    CYAML_FIELD_INT("rank", OPTIONAL, kv_predictor_config, rank),
+    CYAML_FIELD_INT("aux_layers", OPTIONAL, kv_predictor_config, aux_layers),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t loss_fields[] = {
+    CYAML_FIELD_FLOAT("base", OPTIONAL, kv_loss_config, base),
+    CYAML_FIELD_FLOAT("aux", OPTIONAL, kv_loss_config, aux),
+    TEXT("consistency", kv_loss_config, consistency_text),
+    CYAML_FIELD_FLOAT("kl", OPTIONAL, kv_loss_config, kl),
+    CYAML_FIELD_FLOAT("z_loss", OPTIONAL, kv_loss_config, z_loss),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t steps_fields[] = {
+    CYAML_FIELD_INT("steps", OPTIONAL, kv_steps_config, steps),
+    CYAML_FIELD_FLOAT("lr", OPTIONAL, kv_steps_config, lr),
+    CYAML_FIELD_FLOAT("lr_end", OPTIONAL, kv_steps_config, lr_end),
+    CYAML_FIELD_INT("warmup_steps", OPTIONAL, kv_steps_config, warmup_steps),
+    CYAML_FIELD_FLOAT("warmup_init", OPTIONAL, kv_steps_config, warmup_init),
+    CYAML_FIELD_FLOAT("weight_decay", OPTIONAL, kv_steps_config, weight_decay),
+    CYAML_FIELD_FLOAT("beta1", OPTIONAL, kv_steps_config, beta1),
+    CYAML_FIELD_FLOAT("beta2", OPTIONAL, kv_steps_config, beta2),
+    CYAML_FIELD_FLOAT("eps", OPTIONAL, kv_steps_config, eps),
+    CYAML_FIELD_FLOAT("grad_clip", OPTIONAL, kv_steps_config, grad_clip),
+    CYAML_FIELD_INT("checkpoint_every", OPTIONAL, kv_steps_config, checkpoint_every),
+    CYAML_FIELD_INT("keep_last", OPTIONAL, kv_steps_config, keep_last),
+    CYAML_FIELD_INT("log_every", OPTIONAL, kv_steps_config, log_every),
+    CYAML_FIELD_INT("validate_every", OPTIONAL, kv_steps_config, validate_every),
+    CYAML_FIELD_INT("validation_tokens", OPTIONAL, kv_steps_config, validation_tokens),
+    CYAML_FIELD_BOOL("keep_best", OPTIONAL, kv_steps_config, keep_best),
+    CYAML_FIELD_BOOL("activation_checkpointing", OPTIONAL, kv_steps_config, activation_checkpointing),
+    TEXT("memory_gb", kv_steps_config, memory_text),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t root_fields[] = {
+    CYAML_FIELD_ENUM("task", WORD, kv_train_config, task, tasks, CYAML_ARRAY_LEN(tasks)),
+    TEXT("output", kv_train_config, output),
+    CYAML_FIELD_UINT("seed", OPTIONAL, kv_train_config, seed),
+    CYAML_FIELD_MAPPING("data", OPTIONAL, kv_train_config, data, data_fields),
+    CYAML_FIELD_MAPPING("model", OPTIONAL, kv_train_config, model, model_fields),
+    TEXT("base", kv_train_config, base),
+    TEXT("aux", kv_train_config, aux),
+    CYAML_FIELD_BOOL("freeze_aux", OPTIONAL, kv_train_config, freeze_aux),
+    CYAML_FIELD_ENUM("frozen_dtype", WORD, kv_train_config, frozen_dtype, frozen_dtypes,
+                     CYAML_ARRAY_LEN(frozen_dtypes)),
+    CYAML_FIELD_ENUM("teacher", WORD, kv_train_config, teacher, teachers, CYAML_ARRAY_LEN(teachers)),
+    TEXT("cache", kv_train_config, cache),
+    CYAML_FIELD_MAPPING("predictor", OPTIONAL, kv_train_config, predictor, predictor_fields),
+    CYAML_FIELD_MAPPING("loss", OPTIONAL, kv_train_config, loss, loss_fields),
+    CYAML_FIELD_MAPPING("train", OPTIONAL, kv_train_config, train, steps_fields),
+    CYAML_FIELD_END,
+};
+const cyaml_schema_value_t kv_train_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, kv_train_config, root_fields)};
+
+// What applies when neither file nor override says otherwise; the rest is required or follows from these.
+#define COMMON_DEFAULTS                                                                                      \
+    "seed: 1\n"                                                                                              \
+    "data: {packing: stream}\n"                                                                              \
+    "train: {warmup_steps: 50, warmup_init: 1.0e-6, weight_decay: 0.1, beta1: 0.9, beta2: 0.95,\n"           \
+    "        eps: 1.0e-8, grad_clip: 1.0, checkpoint_every: 500, keep_last: 2, log_every: 10,\n"             \
+    "        activation_checkpointing: false, memory_gb: auto}\n"
+const char kv_lm_defaults[] = "task: lm\n" COMMON_DEFAULTS "model: {from: scratch}\n"
+                              "loss: {z_loss: 0}\n";
+const char kv_kvp_defaults[] =
+    "task: kvp\n" COMMON_DEFAULTS "freeze_aux: false\n"
+    "frozen_dtype: stored\n"
+    "teacher: online\n"
+    "predictor: {mapping: separate, init: random, least_squares_tokens: 200000, ridge: 1.0e-3, rank: 0,\n"
+    "            aux_layers: 1}\n"
+    "loss: {base: 1, aux: 1, consistency: auto, kl: 0, z_loss: 0}\n";

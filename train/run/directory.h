@@ -1,0 +1,72 @@
+// The directory of a training run:
+//   config.yaml                 the resolved configuration
+//   metrics.jsonl               one JSON object per logged step
+//   checkpoints/step-000500/    what the task saves, optimizer.h5, state.json
+//   best/                       the same, of the step with the lowest validation loss so far
+//                               (train.keep_best; state.json has the loss)
+//   final/                      what the task saves, written when the last step is done
+//   stopped.json                why a run ended before its last step, unless it was killed
+// Checkpoints, best and final appear whole or not at all.
+#pragma once
+
+#include "core/optimizer.h"
+#include "train/task/task.h"
+
+#include <limits.h>
+
+typedef struct kv_run_state {
+    int64_t step;              // done
+    double seconds;            // spent training so far
+    double validation_seconds; // and on held-out text
+} kv_run_state;
+
+typedef enum kv_run_mode { KV_RUN_NEW, KV_RUN_RESUME, KV_RUN_FORCE } kv_run_mode;
+
+typedef struct kv_run {
+    char path[PATH_MAX];
+    const kv_config *source;   // borrowed
+    const kv_train_text *text; // borrowed
+    char validation[17];       // hash of the held-out rows, empty: none
+    int64_t keep_last;
+    bool keep_best;
+    bool replace;              // a run that is there is to be removed first
+    bool finished;             // resuming: nothing is left to do
+    char checkpoint[PATH_MAX]; // resuming: where from; empty: from the beginning
+    kv_run_state state;
+    int64_t validated; // the step that metrics.jsonl ends with a validation of, -1: none
+    bool has_best;
+    double best_loss; // the lowest validation loss so far
+    FILE *metrics;
+    int lock; // descriptor of the locked directory, 0: none
+} kv_run;
+
+// Looks at what is in config->output without changing anything. Refuses a directory that holds a run unless
+// `mode` says what to do with it; when resuming, refuses a configuration, text or held-out text other than
+// the run's (KV_ERR_MISMATCH, naming the key). validation: hash of the held-out rows, NULL: none.
+kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
+                      const kv_train_text *text, const char *validation, kv_run_mode mode, kv_error *err);
+
+// Makes the directory ready for the first (or next) step: locked against a second kvtrain, freed from what a
+// killed one left unfinished, config.yaml written, metrics.jsonl cut back to the resumed step and opened.
+kv_status kv_run_begin(kv_run *run, kv_error *err);
+void kv_run_close(kv_run *run);
+
+// Appends one line (no newline in it) to metrics.jsonl and flushes it.
+kv_status kv_run_log(kv_run *run, const char *json, kv_error *err);
+
+// Writes checkpoints/step-NNNNNN from run->state, then removes all but the last keep_last.
+kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err);
+
+// Writes best/ with run->best_loss.
+kv_status kv_run_keep_best(kv_run *run, kv_task *task, kv_error *err);
+
+// Writes stopped.json of a run that kv_run_begin opened and that ended with an error; `message` says which.
+// Does what can be done: a full disk may be the very reason.
+void kv_run_stopped(const kv_run *run, kv_status status, const char *message);
+
+// Steps of the checkpoints in a run's directory, ascending; the caller frees *steps. No directory of
+// checkpoints is none.
+kv_status kv_run_checkpoints(const char *run, int64_t **steps, size_t *n, kv_error *err);
+
+// Writes final/.
+kv_status kv_run_finish(kv_run *run, kv_task *task, kv_error *err);

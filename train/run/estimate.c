@@ -1,0 +1,133 @@
+#include "train/run/estimate.h"
+
+#include "core/gemm.h"
+#include "data/system/console.h"
+#include "train/run/footprint.h"
+#include "train/run/validation.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+double kv_estimate_rate(int64_t rows) {
+    enum { DIM = 256 };
+    const double seconds_wanted = 0.3;
+    rows = rows < 64 ? 64 : rows > 4096 ? 4096 : rows;
+    float *x = calloc((size_t)rows * DIM, sizeof *x);
+    float *w = calloc((size_t)DIM * DIM, sizeof *w);
+    float *y = calloc((size_t)rows * DIM, sizeof *y);
+    double rate = 0;
+    if (x && w && y) {
+        kv_gemm_nt(rows, DIM, DIM, x, DIM, w, DIM, 0, y, DIM); // threads start here
+        double started = kv_now(), seconds;
+        int64_t n = 0;
+        do {
+            kv_gemm_nt(rows, DIM, DIM, x, DIM, w, DIM, 0, y, DIM);
+            n++;
+            seconds = kv_now() - started;
+        } while (seconds < seconds_wanted);
+        rate = 2.0 * (double)n * (double)rows * DIM * DIM / seconds;
+    }
+    free(x);
+    free(w);
+    free(y);
+    return rate;
+}
+
+static void print_memory(const kv_task *task, FILE *out) {
+    const kv_train_config *config = task->config;
+    kv_memory_need need;
+    char text[KV_MEMORY_TEXT], advice[KV_MEMORY_ADVICE];
+    const double limit = kv_memory_limit(config);
+    const kv_memory_choice choice = kv_memory_chosen(config);
+    kv_memory_estimate(task, &choice, &need);
+    fprintf(out, "memory       about %s\n", kv_memory_text(&need, text));
+    if (isinf(limit)) return;
+    fprintf(out, "             %s: %.3g GB are %s\n", need.peak <= limit ? "fits" : "does not fit",
+            limit / 1e9, config->train.memory_gb > 0 ? "allowed by train.memory_gb" : "available");
+    if (need.peak > limit)
+        fprintf(out, "             less with: %s\n", kv_memory_advice(task, &need, advice));
+}
+
+static double validation_flops(const kv_task *task) {
+    const kv_validation *v = task->validation;
+    if (!v) return 0;
+    const double passes = 1 + (double)kv_validations_left(&task->config->train, 0);
+    const double a_pass = (double)task->ops->validation_flops(task, v->micro_batch_size, v->seq_len) *
+                          (double)v->n_rows / (double)v->micro_batch_size;
+    return passes * a_pass;
+}
+
+static void print_validation(const kv_task *task, double training_flops, FILE *out) {
+    const kv_train_config *config = task->config;
+    const kv_validation *v = task->validation;
+    if (!v) return;
+    fprintf(out,
+            "validation   %s: the first %" PRIi64 " rows of %" PRIi64 " tokens every %" PRIi64
+            " steps, %" PRIi64 " times in all",
+            config->data.validation, v->n_rows, v->seq_len, config->train.validate_every,
+            1 + kv_validations_left(&config->train, 0));
+    const double percent = training_flops > 0 ? 100 * validation_flops(task) / training_flops : 0;
+    if (percent > 0) fprintf(out, ": %.*f %% of the training's FLOPs", percent < 10, percent);
+    fputs(config->train.keep_best ? "; the lowest loss is kept in best/\n" : "\n", out);
+}
+
+// A line for each corpus: how large it is, how much of the training is drawn from it.
+static kv_status print_text(const kv_task *task, FILE *out, kv_error *err) {
+    const kv_train_text *text = task->text;
+    const kv_train_config *config = task->config;
+    const kv_batches_args args = kv_train_batches(text, config->data.batch_size);
+    kv_batches *batches;
+    kv_status status = kv_batches_create(&args, &batches, err);
+    if (status != KV_OK) return status;
+    double weights = 0;
+    for (int64_t i = 0; i < text->n_parts; i++) weights += text->parts[i].weight;
+    for (int64_t i = 0; i < text->n_parts; i++) {
+        const kv_corpus *corpus = text->corpora[i];
+        fprintf(out, "%-13s", i ? "" : "data");
+        if (text->n_parts > 1) fprintf(out, "%4.1f %% of ", 100 * text->parts[i].weight / weights);
+        fprintf(out, "%s: %" PRIi64 " documents, %" PRIi64 " tokens", kv_train_text_path(config, i),
+                corpus->n_documents, corpus->n_tokens);
+        if (corpus->n_shards > 1) fprintf(out, " in %" PRIi64 " shards", corpus->n_shards);
+        fprintf(out, ", vocabulary %" PRIi64 "; %.3g epochs\n", corpus->info.vocab_size,
+                kv_batches_epochs(batches, i, config->train.steps));
+    }
+    if (args.fixed) fprintf(out, "             fixed packing: every epoch has the same rows\n");
+    kv_batches_free(batches);
+    return KV_OK;
+}
+
+kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
+    const kv_train_config *config = task->config;
+    const kv_data_config *d = &config->data;
+    char *text = kv_config_text(task->source);
+    if (!text) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    fprintf(out, "%s\n", text);
+    free(text);
+    task->ops->describe(task, out);
+    char count[32], duration[32];
+    fprintf(out, "trained      %s parameters\n", kv_count_text((double)task->n_trainable, count));
+    double tokens = (double)d->batch_size * (double)d->seq_len, total = tokens * (double)config->train.steps;
+    fprintf(out, "steps        %" PRIi64 " of %.0f tokens (%" PRIi64 " micro-batches): %s tokens\n",
+            config->train.steps, tokens, d->batch_size / d->micro_batch_size, kv_count_text(total, count));
+    kv_status status = print_text(task, out, err);
+    if (status != KV_OK) return status;
+    const kv_schedule s = kv_train_schedule(config);
+    if (config->train.steps > 0)
+        fprintf(out, "schedule     lr %g to %g in %" PRIi64 " steps, then to %g\n", s.warmup_init, s.peak,
+                s.warmup_steps, s.end);
+    double flops = (double)task->ops->flops(task, d->micro_batch_size, d->seq_len) /
+                   (double)(d->micro_batch_size * d->seq_len);
+    fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);
+    const double start = task->ops->start_flops ? task->ops->start_flops(task) : 0;
+    if (start > 0) fprintf(out, "             %.3g for the least-squares start\n", start);
+    print_validation(task, flops * total, out);
+    print_memory(task, out);
+    double rate = kv_estimate_rate(d->micro_batch_size * d->seq_len);
+    if (rate > 0)
+        fprintf(
+            out,
+            "time         at least %s: the matrix products alone, at the %.0f GFLOP/s measured just now\n",
+            kv_duration((start + flops * total + validation_flops(task)) / rate, duration), rate / 1e9);
+    return ferror(out) || fflush(out) ? kv_fail(err, KV_ERR_IO, "cannot write to standard output") : KV_OK;
+}

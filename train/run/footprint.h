@@ -1,0 +1,57 @@
+// How much memory a run will take, worked out before any of it is taken; and whether that much is there.
+//
+// The model, in bytes. n: weights; rows: sequences of a micro-batch times their length; widths in floats.
+//
+//   trained        16 · n of what is trained: weight, gradient and AdamW's two moments, each float32.
+//   frozen         4 or 2 · n of base and frozen aux (train: frozen_dtype), where they are in memory.
+//   activations    4 · rows · (values + gradients) + what operators work on.
+//                  Values of a layer that is differentiated: 6 · dim + 3 · ffn + (2 + q/k norm) · (queries +
+//                  keys + values of its own) + 2 · heads; gradients: as many, less 2 · dim and 2 · heads.
+//                  With train.activation_checkpointing a layer leaves its output (dim), and an aux's its keys
+//                  and values with their gradients; the values and gradients of ONE layer come on top.
+//                  A layer that is not differentiated: its output, keys and values.
+//                  Predicted keys (before and after their norm) and values: as wide as the base's, twice.
+//                  Loss: vocabulary · rows while that is below 2^24, else blocks of 2^20 logits.
+//                  Operators: attention's turned keys and each thread's tiles; a panel of 2^22 weights where
+//                  they are not float32.
+//   other          the program, a few MB a thread, the text (one shard of each part) and its batches.
+//
+// Their sum is what a step takes. The peak is that or, where more: while weights are read (those that change
+// their type one tensor at a time; random ones as a whole) and nothing but weights is there; in the
+// least-squares start (8 bytes a sum: (keys read + 1)² for every aux layer, (keys read + 1) · width for every
+// base layer, for keys and for values); while validating; while final/ is written, which has the frozen aux
+// as it was stored, in float32. tests/test_train_memory.c holds all of this to 15 % of what is measured.
+#pragma once
+
+#include "train/task/task.h"
+
+// In bytes.
+typedef struct kv_memory_need {
+    bool learns;        // there are steps; without any no gradients and moments, and no activations
+    double trained;     // weights, gradients and two moments: 16 bytes each
+    double frozen;      // weights that stay as they are, in the type they are held in
+    double activations; // the most that one micro-batch has on the tape, gradients included
+    double other;       // the program, the text and its batches
+    double peak;        // the most at one time
+    const char *when;   // NULL: while training; or when else ("while the weights are read")
+} kv_memory_need;
+
+// What is configured, and what a run of it or of another choice takes.
+kv_memory_choice kv_memory_chosen(const kv_train_config *config);
+void kv_memory_estimate(const kv_task *task, const kv_memory_choice *choice, kv_memory_need *need);
+
+// What the run may take in all: train.memory_gb, or 95 % of what the machine has left (and what the process
+// holds already). INFINITY: it is not to be checked.
+double kv_memory_limit(const kv_train_config *config);
+
+// "9.57 GB: 4.39 trained weights with gradients and moments, ..." into text.
+enum { KV_MEMORY_TEXT = 400 };
+char *kv_memory_text(const kv_memory_need *need, char text[KV_MEMORY_TEXT]);
+
+// "a smaller model or data.seq_len, data.micro_batch_size: 1 (1.2 GB), ...": what would need less than
+// `need`, the estimate of what is configured, into text.
+enum { KV_MEMORY_ADVICE = 300 };
+char *kv_memory_advice(const kv_task *task, const kv_memory_need *need, char text[KV_MEMORY_ADVICE]);
+
+// KV_ERR_MEMORY, with the parts of the estimate, the limit and what would help, when the run does not fit.
+kv_status kv_memory_check(const kv_task *task, kv_error *err);

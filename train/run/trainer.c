@@ -1,0 +1,288 @@
+#include "train/run/trainer.h"
+
+#include "data/system/console.h"
+#include "train/run/optimizer_file.h"
+#include "train/run/validation.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct trainer {
+    kv_task *task;
+    const kv_train_config *config;
+    kv_run *run;
+    kv_batches *batches;
+    kv_tape *tape;
+    kv_adamw *optimizer;
+    kv_schedule schedule;
+    int32_t *ids, *targets; // [batch_size · seq_len]
+    kv_row_ref *rows;       // [batch_size], with fixed packing
+    uint64_t step_flops;
+    kv_progress progress;
+    double step_seconds;       // smoothed, for the progress line
+    double validation_seconds; // of the last pass, likewise
+    double log_time;           // when the last line was logged
+    int64_t log_step;
+};
+
+// What one step found.
+struct step_result {
+    double lr, loss, grad_norm, seconds;
+    double terms[KV_MAX_TERMS];
+};
+
+// ---- Setting up ----------------------------------------------------------------------------------------
+
+static kv_status prepare_optimizer(struct trainer *t, kv_error *err) {
+    const kv_adamw_args args = kv_train_adamw(t->config);
+    kv_status status = kv_adamw_create(t->task->params, t->task->n_params, &args, &t->optimizer, err);
+    if (status != KV_OK || !t->run->checkpoint[0]) return status;
+    char path[PATH_MAX];
+    status = kv_task_path(path, t->run->checkpoint, "optimizer.h5", err);
+    if (status == KV_OK) status = kv_optimizer_load(path, t->optimizer, err);
+    if (status == KV_OK && t->optimizer->step != t->run->state.step)
+        status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds step %" PRIi64 ", expected %" PRIi64, path,
+                         t->optimizer->step, t->run->state.step);
+    return status;
+}
+
+static kv_status prepare(struct trainer *t, kv_error *err) {
+    const kv_data_config *d = &t->config->data;
+    const kv_batches_args args = kv_train_batches(t->task->text, d->batch_size);
+    kv_status status = kv_batches_create(&args, &t->batches, err);
+    if (status == KV_OK) status = prepare_optimizer(t, err);
+    if (status != KV_OK) return status;
+    size_t rows = (size_t)(d->batch_size * d->seq_len);
+    t->tape = kv_tape_create();
+    t->ids = malloc(rows * sizeof *t->ids);
+    t->targets = malloc(rows * sizeof *t->targets);
+    t->rows = malloc((size_t)d->batch_size * sizeof *t->rows);
+    if (!t->tape || !t->ids || !t->targets || !t->rows) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_tape_set_checkpointing(t->tape, t->config->train.activation_checkpointing);
+    t->schedule = kv_train_schedule(t->config);
+    t->step_flops = t->task->ops->flops(t->task, d->micro_batch_size, d->seq_len) *
+                    (uint64_t)(d->batch_size / d->micro_batch_size);
+    t->log_time = kv_now();
+    t->log_step = t->run->state.step;
+    return KV_OK;
+}
+
+static void clean_up(struct trainer *t) {
+    kv_batches_free(t->batches);
+    kv_tape_free(t->tape);
+    kv_adamw_free(t->optimizer);
+    free(t->ids);
+    free(t->targets);
+    free(t->rows);
+}
+
+// ---- One step ------------------------------------------------------------------------------------------
+
+static double count_valid(const int32_t *targets, int64_t n) {
+    int64_t valid = 0;
+    for (int64_t i = 0; i < n; i++) valid += targets[i] != KV_IGNORE_INDEX;
+    return (double)valid;
+}
+
+// Gradients of the whole batch, one micro-batch after the other. Every loss is divided by the valid targets
+// of all of them, so that their sum is the loss of the batch in one piece.
+static kv_status accumulate(struct trainer *t, struct step_result *result, kv_error *err) {
+    const kv_data_config *d = &t->config->data;
+    int64_t rows = d->micro_batch_size * d->seq_len, all_rows = d->batch_size * d->seq_len;
+    kv_batch batch = {.n_seq = d->micro_batch_size,
+                      .seq_len = d->seq_len,
+                      .ignore_index = KV_IGNORE_INDEX,
+                      .n_valid = count_valid(t->targets, all_rows)};
+    kv_grad_zero(t->task->params, t->task->n_params);
+    for (int64_t start = 0; start < all_rows; start += rows) {
+        batch.input_ids = t->ids + start;
+        batch.target_ids = t->targets + start;
+        if (d->packing == KV_PACKING_FIXED) t->task->rows = t->rows + start / d->seq_len;
+        kv_tape_reset(t->tape);
+        kv_tensor *loss = t->task->ops->objective(t->task, t->tape, &batch, result->terms);
+        kv_status status = kv_tape_status(t->tape, err);
+        if (status == KV_OK) {
+            result->loss += (double)loss->data[0];
+            status = kv_tape_backward(t->tape, loss, err);
+        }
+        if (status != KV_OK) return status;
+    }
+    return KV_OK;
+}
+
+static kv_status train_step(struct trainer *t, struct step_result *result, kv_error *err) {
+    double started = kv_now();
+    int64_t step = t->run->state.step;
+    *result = (struct step_result){.lr = kv_schedule_at(&t->schedule, step)};
+    kv_status status = kv_batches_get(t->batches, step, t->ids, t->targets, err);
+    if (status == KV_OK && t->config->data.packing == KV_PACKING_FIXED)
+        status = kv_batches_rows(t->batches, step, t->rows, err);
+    if (status == KV_OK) status = accumulate(t, result, err);
+    t->task->rows = NULL;
+    if (status != KV_OK) return kv_fail_within(err, status, "step %" PRIi64, step + 1);
+    result->grad_norm = kv_grad_norm(t->task->params, t->task->n_params);
+    if (!isfinite(result->loss) || !isfinite(result->grad_norm))
+        return kv_fail(err, KV_ERR_RANGE,
+                       "step %" PRIi64
+                       ": found loss %g and gradient norm %g, expected finite numbers; a smaller "
+                       "train.lr (now %g) may help",
+                       step + 1, result->loss, result->grad_norm, t->config->train.lr);
+    kv_adamw_step(t->optimizer, result->lr, kv_clip_scale(result->grad_norm, t->config->train.grad_clip));
+    t->run->state.step++;
+    result->seconds = kv_now() - started;
+    t->run->state.seconds += result->seconds;
+    t->step_seconds = t->step_seconds > 0 ? 0.9 * t->step_seconds + 0.1 * result->seconds : result->seconds;
+    return KV_OK;
+}
+
+// ---- Telling about it ----------------------------------------------------------------------------------
+
+static double step_tokens(const struct trainer *t) {
+    return (double)(t->config->data.batch_size * t->config->data.seq_len);
+}
+
+static double seconds_left(const struct trainer *t) {
+    const kv_steps_config *s = &t->config->train;
+    const int64_t done = t->run->state.step;
+    const double validations =
+        t->task->validation ? (double)kv_validations_left(s, done) * t->validation_seconds : 0;
+    return (double)(s->steps - done) * t->step_seconds + validations;
+}
+
+static void show(struct trainer *t, const struct step_result *result) {
+    int64_t done = t->run->state.step, steps = t->config->train.steps;
+    char note[160], speed[32], left[32];
+    kv_count_text(step_tokens(t) / t->step_seconds, speed);
+    size_t used = 0;
+    // The bar shows the time left but no steps, the plain line the other way round.
+    if (t->progress.terminal)
+        used = (size_t)snprintf(note, sizeof note, "step %" PRIi64 "/%" PRIi64 "  ", done, steps);
+    used += (size_t)snprintf(note + used, sizeof note - used, "loss %.4f  %s tokens/s  %.1f GFLOP/s",
+                             result->loss, speed, 1e-9 * (double)t->step_flops / t->step_seconds);
+    if (!t->progress.terminal)
+        snprintf(note + used, sizeof note - used, "  %s left", kv_duration(seconds_left(t), left));
+    // By proportion, a long look at held-out text before the first step would count for every step.
+    t->progress.left = t->task->validation ? seconds_left(t) : 0;
+    kv_progress_show(&t->progress, done, note);
+}
+
+static kv_status log_step(struct trainer *t, const struct step_result *result, kv_error *err) {
+    int64_t step = t->run->state.step;
+    double now = kv_now();
+    char line[1024];
+    size_t used = (size_t)snprintf(line, sizeof line, "{\"step\": %" PRIi64 ", \"lr\": %.9g, \"loss\": %.9g",
+                                   step, result->lr, result->loss);
+    for (int i = 0; i < t->task->n_terms; i++)
+        used += (size_t)snprintf(line + used, sizeof line - used, ", \"%s\": %.9g", t->task->term_names[i],
+                                 result->terms[i]);
+    double steps_per_second = (double)(step - t->log_step) / (now - t->log_time);
+    snprintf(line + used, sizeof line - used,
+             ", \"grad_norm\": %.9g, \"tokens_per_second\": %.6g, \"gflops_per_second\": %.6g, "
+             "\"seconds\": %.6f}",
+             result->grad_norm, step_tokens(t) * steps_per_second,
+             1e-9 * (double)t->step_flops * steps_per_second, t->run->state.seconds);
+    t->log_time = now;
+    t->log_step = step;
+    return kv_run_log(t->run, line, err);
+}
+
+// ---- Held-out text -------------------------------------------------------------------------------------
+
+static kv_status keep_result(struct trainer *t, const kv_validation_result *result, kv_error *err) {
+    kv_run *run = t->run;
+    const int64_t step = run->state.step;
+    const bool best = !run->has_best || result->loss < run->best_loss;
+    char note[96];
+    kv_status status = KV_OK;
+    // The line comes last: a step that has one is not validated again, nor kept.
+    if (best) {
+        run->has_best = true;
+        run->best_loss = result->loss;
+        if (t->config->train.keep_best) status = kv_run_keep_best(run, t->task, err);
+    }
+    char *line = kv_validation_line(t->task, step, run->state.seconds, result);
+    if (status == KV_OK)
+        status = line ? kv_run_log(run, line, err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    free(line);
+    snprintf(note, sizeof note, "step %" PRIi64 ": validation loss %.4f%s", step, result->loss,
+             best ? ", the lowest so far" : "");
+    kv_progress_line(&t->progress, note);
+    return status;
+}
+
+// What Ctrl-C leaves undone is made up for when the run goes on from the checkpoint written here, even if no
+// step is left then.
+static kv_status stop_validating(struct trainer *t, kv_error *err) {
+    kv_status status = kv_run_checkpoint(t->run, t->task, t->optimizer, err);
+    if (status != KV_OK) return status;
+    return kv_fail(err, KV_ERR_INTERRUPTED,
+                   "interrupted after step %" PRIi64 " of %" PRIi64 ", before its validation was done",
+                   t->run->state.step, t->config->train.steps);
+}
+
+static kv_status validate_if_due(struct trainer *t, kv_error *err) {
+    kv_run *run = t->run;
+    const int64_t step = run->state.step;
+    kv_validation_result result;
+    if (!t->task->validation || run->validated == step || !kv_validation_due(&t->config->train, step))
+        return KV_OK;
+    kv_status status = kv_validate(t->task->validation, t->task, t->tape, &t->progress, step, &result, err);
+    if (status == KV_ERR_INTERRUPTED) return stop_validating(t, err);
+    if (status != KV_OK) return kv_fail_within(err, status, "validation of step %" PRIi64, step);
+    run->validated = step;
+    run->state.validation_seconds += result.seconds;
+    t->validation_seconds = result.seconds;
+    t->log_time += result.seconds; // the speed that is logged is the steps'
+    return keep_result(t, &result, err);
+}
+
+// ---- The loop ------------------------------------------------------------------------------------------
+
+static kv_status save_if_due(struct trainer *t, bool interrupted, kv_error *err) {
+    int64_t step = t->run->state.step;
+    // After the last step final/ is written instead.
+    if (step == t->config->train.steps || !(interrupted || step % t->config->train.checkpoint_every == 0))
+        return KV_OK;
+    return kv_run_checkpoint(t->run, t->task, t->optimizer, err);
+}
+
+static kv_status run_steps(struct trainer *t, struct step_result *result, kv_error *err) {
+    int64_t steps = t->config->train.steps;
+    kv_status status = validate_if_due(t, err);
+    while (status == KV_OK && t->run->state.step < steps) {
+        status = train_step(t, result, err);
+        if (status != KV_OK) break;
+        int64_t step = t->run->state.step;
+        show(t, result);
+        if (step % t->config->train.log_every == 0 || step == steps) status = log_step(t, result, err);
+        if (status == KV_OK) status = validate_if_due(t, err);
+        // Asked once: a signal between the two uses must not stop the run without a checkpoint.
+        bool interrupted = kv_console_interrupted();
+        if (status == KV_OK) status = save_if_due(t, interrupted, err);
+        if (status == KV_OK && interrupted && step < steps)
+            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted after step %" PRIi64 " of %" PRIi64, step,
+                             steps);
+    }
+    return status;
+}
+
+kv_status kv_train(kv_task *task, kv_run *run, kv_error *err) {
+    struct trainer t = {.task = task, .config = task->config, .run = run};
+    struct step_result last = {0};
+    kv_status status = prepare(&t, err);
+    if (status == KV_OK) {
+        kv_progress_begin(&t.progress, stderr, "train", t.config->train.steps);
+        t.progress.started -=
+            run->state.seconds +
+            run->state.validation_seconds; // of a resumed run, so that the time left comes out right
+        status = run_steps(&t, &last, err);
+        char note[64] = "";
+        if (last.seconds > 0) snprintf(note, sizeof note, "loss %.4f", last.loss);
+        if (last.seconds > 0 || t.progress.last_shown >= 0) kv_progress_end(&t.progress, note);
+    }
+    if (status == KV_OK) status = kv_run_finish(run, task, err);
+    clean_up(&t);
+    return status;
+}

@@ -1,0 +1,213 @@
+#include "train/run/validation.h"
+
+#include "data/corpus/packing.h"
+#include "data/file/hash.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- Rows ----------------------------------------------------------------------------------------------
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int64_t wanted_rows(const kv_train_config *config) {
+    const int64_t rows = config->train.validation_tokens / config->data.seq_len;
+    return rows > 0 ? rows : 1;
+}
+
+static kv_status allocate(kv_validation *v, kv_error *err) {
+    const size_t row = (size_t)v->seq_len * sizeof *v->rows, batch = (size_t)v->micro_batch_size * row;
+    v->rows = calloc((size_t)v->n_rows, row + sizeof *v->rows);
+    v->ids = malloc(batch);
+    v->targets = malloc(batch);
+    if (v->rows && v->ids && v->targets) return KV_OK;
+    return kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " rows of held-out text", v->n_rows);
+}
+
+// Rows there are in the corpus, at most as many as wanted: rows never cross shards.
+static int64_t count_rows(const kv_corpus *corpus, int64_t seq_len, int64_t wanted) {
+    int64_t n = 0;
+    for (int64_t i = 0; n < wanted && i < corpus->n_shards; i++)
+        n += kv_packed_rows(corpus->shards[i].n_tokens, seq_len);
+    return smaller(n, wanted);
+}
+
+static kv_status take_rows(kv_validation *v, const kv_shard *shard, int64_t *taken, kv_error *err) {
+    const int64_t row = v->seq_len + 1, all = kv_packed_rows(shard->n_tokens, v->seq_len);
+    const int64_t n = smaller(all, v->n_rows - *taken);
+    int32_t *tokens = malloc((size_t)(all * row + 1) * sizeof *tokens);
+    if (!tokens) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " rows", all);
+    kv_status status = kv_packed_cut(shard, v->seq_len, tokens, err);
+    if (status == KV_OK) memcpy(v->rows + *taken * row, tokens, (size_t)(n * row) * sizeof *tokens);
+    *taken += n;
+    free(tokens);
+    return status;
+}
+
+static kv_status read_rows(kv_validation *v, const kv_corpus *corpus, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t i = 0, taken = 0; status == KV_OK && taken < v->n_rows; i++) {
+        kv_shard *shard;
+        status = kv_shard_open(corpus->shards[i].path, &shard, err);
+        if (status != KV_OK) break;
+        status = take_rows(v, shard, &taken, err);
+        kv_shard_free(shard);
+    }
+    return status;
+}
+
+static kv_status make(const kv_train_config *config, const kv_corpus *corpus, kv_validation *v,
+                      kv_error *err) {
+    *v = (kv_validation){.seq_len = config->data.seq_len};
+    v->n_rows = count_rows(corpus, v->seq_len, wanted_rows(config));
+    v->micro_batch_size = smaller(config->data.micro_batch_size, v->n_rows);
+    if (v->n_rows == 0)
+        return kv_fail(err, KV_ERR_RANGE,
+                       "%s: found at most %" PRIi64 " tokens in a shard, expected %" PRIi64
+                       " at least, one more than data.seq_len",
+                       config->data.validation, kv_corpus_largest_tokens(corpus), v->seq_len + 1);
+    kv_status status = allocate(v, err);
+    if (status == KV_OK) status = read_rows(v, corpus, err);
+    if (status == KV_OK)
+        kv_hash_text(kv_hash64(0, v->rows, (size_t)(v->n_rows * (v->seq_len + 1)) * sizeof *v->rows),
+                     v->hash);
+    return status;
+}
+
+kv_status kv_validation_open(const kv_config *source, const kv_train_config *config,
+                             const kv_train_text *text, kv_validation **validation, kv_error *err) {
+    *validation = NULL;
+    if (!text->validation) return KV_OK;
+    kv_error inner = {0};
+    kv_validation *made = calloc(1, sizeof *made);
+    if (!made) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_status status = make(config, text->validation, made, &inner);
+    if (status == KV_OK) {
+        *validation = made;
+        return KV_OK;
+    }
+    kv_validation_free(made);
+    kv_config_fail(source, err, "data.validation", "%s", inner.message);
+    if (err) err->code = status;
+    return status;
+}
+
+void kv_validation_free(kv_validation *validation) {
+    if (!validation) return;
+    free(validation->rows);
+    free(validation->ids);
+    free(validation->targets);
+    free(validation);
+}
+
+double kv_validation_bytes(const kv_validation *validation) {
+    const int64_t row = validation->seq_len;
+    return sizeof(int32_t) *
+           (double)(validation->n_rows * (row + 1) + 2 * validation->micro_batch_size * row);
+}
+
+// ---- When ----------------------------------------------------------------------------------------------
+
+// Every so often, before the first step and after the last.
+bool kv_validation_due(const kv_steps_config *steps, int64_t step) {
+    return step % steps->validate_every == 0 || step == steps->steps;
+}
+
+int64_t kv_validations_left(const kv_steps_config *steps, int64_t step) {
+    const int64_t every = steps->validate_every, last = steps->steps;
+    if (step >= last) return 0;
+    return last / every - step / every + (last % every != 0);
+}
+
+// ---- One pass ------------------------------------------------------------------------------------------
+
+// Rows [first, first + n) as a batch: every row but its last token, and every row but its first.
+static void fill_batch(const kv_validation *v, int64_t first, int64_t n) {
+    const size_t bytes = (size_t)v->seq_len * sizeof *v->ids;
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t *row = v->rows + (first + i) * (v->seq_len + 1);
+        memcpy(v->ids + i * v->seq_len, row, bytes);
+        memcpy(v->targets + i * v->seq_len, row + 1, bytes);
+    }
+}
+
+static kv_status validate_rows(const kv_validation *v, int64_t first, int64_t n, kv_task *task, kv_tape *tape,
+                               kv_validation_result *result, kv_error *err) {
+    fill_batch(v, first, n);
+    // Divided by the targets of all rows, the losses of the batches add up to the mean.
+    const kv_batch batch = {.input_ids = v->ids,
+                            .target_ids = v->targets,
+                            .n_seq = n,
+                            .seq_len = v->seq_len,
+                            .ignore_index = KV_IGNORE_INDEX,
+                            .n_valid = (double)(v->n_rows * v->seq_len)};
+    kv_tape_reset(tape);
+    const kv_tensor *loss = task->ops->validate(task, tape, &batch, result->terms, &result->errors);
+    kv_status status = kv_tape_status(tape, err);
+    if (status == KV_OK) result->loss += (double)loss->data[0];
+    return status;
+}
+
+static void show(kv_progress *progress, int64_t step, int64_t done, int64_t rows) {
+    char note[112];
+    if (!progress) return;
+    snprintf(note, sizeof note, "validation of step %" PRIi64 ": %" PRIi64 "/%" PRIi64 " rows", step, done,
+             rows);
+    kv_progress_show(progress, step, note);
+}
+
+kv_status kv_validate(const kv_validation *validation, kv_task *task, kv_tape *tape, kv_progress *progress,
+                      int64_t step, kv_validation_result *result, kv_error *err) {
+    const double started = kv_now();
+    const int64_t n_rows = validation->n_rows;
+    *result = (kv_validation_result){0};
+    const bool recording = kv_tape_set_recording(tape, false);
+    kv_status status = KV_OK;
+    for (int64_t first = 0; status == KV_OK && first < n_rows; first += validation->micro_batch_size) {
+        if (kv_console_interrupted()) {
+            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+            break;
+        }
+        show(progress, step, first, n_rows);
+        const int64_t n = smaller(validation->micro_batch_size, n_rows - first);
+        status = validate_rows(validation, first, n, task, tape, result, err);
+    }
+    kv_tape_reset(tape);
+    kv_tape_set_recording(tape, recording);
+    result->seconds = kv_now() - started;
+    if (status == KV_OK && !isfinite(result->loss))
+        status = kv_fail(err, KV_ERR_RANGE, "found a validation loss of %g, expected a finite number",
+                         result->loss);
+    return status;
+}
+
+// ---- Telling about it ----------------------------------------------------------------------------------
+
+static json_t *numbers(const double *values, int64_t n) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < n; i++) json_array_append_new(list, json_real(values[i]));
+    return list;
+}
+
+char *kv_validation_line(const kv_task *task, int64_t step, double total_seconds,
+                         const kv_validation_result *result) {
+    json_t *found = json_object();
+    json_object_set_new(found, "loss", json_real(result->loss));
+    for (int i = 0; i < task->n_terms; i++)
+        json_object_set_new(found, task->term_names[i], json_real(result->terms[i]));
+    const kv_cache_errors *e = &result->errors;
+    if (e->n_layers > 0) {
+        json_object_set_new(found, "key_error", numbers(e->key, e->n_layers));
+        json_object_set_new(found, "value_error", numbers(e->value, e->n_layers));
+    }
+    json_t *line = json_pack("{s:I, s:o, s:f, s:f}", "step", (json_int_t)step, "validation", found,
+                             "validation_seconds", result->seconds, "seconds", total_seconds);
+    char *text = line ? json_dumps(line, JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(line);
+    return text;
+}

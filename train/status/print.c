@@ -1,0 +1,256 @@
+#include "data/system/console.h"
+#include "data/system/table.h"
+#include "train/status/status.h"
+#include "train/task/task.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Columns of the log that are no terms of the loss.
+static bool is_term(const char *name) {
+    static const char *const others[] = {
+        "loss", "lr", "grad_norm", "tokens_per_second", "gflops_per_second", "seconds", "validation_seconds"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcmp(name, others[i]) == 0) return false;
+    return true;
+}
+
+static double percent(const kv_run_status *s) {
+    if (s->steps > 0) return 100 * fmin(1, (double)s->step / (double)s->steps);
+    return s->stage == KV_STAGE_FINISHED ? 100 : 0;
+}
+
+// ---- Lines ---------------------------------------------------------------------------------------------
+
+static void print_task(const kv_run_status *s, FILE *out) {
+    if (strcmp(s->task, "lm") == 0)
+        fprintf(out, "task         lm: a language model, %s\n", s->model);
+    else
+        fprintf(out, "task         kvp: base %s, aux %s\n", s->base, *s->aux ? s->aux : "layers of the base");
+    if (*s->train) fprintf(out, "text         %s", s->train);
+    if (*s->train && *s->validation) fprintf(out, ", held out %s", s->validation);
+    if (*s->train) fputc('\n', out);
+}
+
+static void print_stage(const kv_run_status *s, FILE *out) {
+    fprintf(out, "state        %s, step %" PRIi64 " of %" PRIi64 " (%.0f %%)", kv_run_stage_name(s->stage),
+            s->step, s->steps, percent(s));
+    if (s->stage != KV_STAGE_RUNNING && s->stage != KV_STAGE_FINISHED)
+        fprintf(out, "; --resume goes on from step %" PRIi64, kv_run_status_resumes_at(s));
+    fputc('\n', out);
+    if (s->stage == KV_STAGE_KILLED)
+        fputs("             it ended without saying why: killed, out of memory, or the machine went down\n",
+              out);
+    else if (s->stage == KV_STAGE_FAILED && *s->message)
+        fprintf(out, "             %s\n", s->message);
+}
+
+static void print_loss(const kv_run_status *s, FILE *out) {
+    const kv_metrics_table *t = &s->metrics.training;
+    if (t->n == 0) {
+        fputs("loss         no step logged yet\n", out);
+        return;
+    }
+    fprintf(out, "loss         %.4f, lately %.4f (mean of the last %d logged steps)\n",
+            kv_metrics_last(t, "loss"), kv_metrics_mean(t, "loss", KV_STATUS_WINDOW), KV_STATUS_WINDOW);
+    const char *before = "terms        ";
+    for (int i = 0; i < t->n_columns; i++) {
+        const char *name = t->columns[i].name;
+        if (!is_term(name)) continue;
+        fprintf(out, "%s%s %.4g (%.4g)", before, name, kv_metrics_last(t, name),
+                kv_metrics_mean(t, name, KV_STATUS_WINDOW));
+        before = ", ";
+    }
+    if (*before == ',') fputc('\n', out);
+}
+
+// Mean over layers of a list of the last validation, and the worst of them.
+static bool print_error(const json_t *validation, const char *key, const char *what, FILE *out) {
+    const json_t *list = json_object_get(validation, key);
+    const size_t n = json_array_size(list);
+    double sum = 0, most = 0;
+    size_t worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double value = json_number_value(json_array_get(list, i));
+        sum += value;
+        if (value > most) most = value, worst = i;
+    }
+    if (n > 0) fprintf(out, "%s %.4g, most in layer %zu (%.4g)", what, sum / (double)n, worst, most);
+    return n > 0;
+}
+
+static void print_validation(const kv_run_status *s, FILE *out) {
+    const kv_metrics_table *v = &s->metrics.validation;
+    if (v->n == 0) return;
+    const double *losses = kv_metrics_values(v, "loss");
+    fprintf(out, "validation   %.4f at step %" PRIi64 ", best %.4f at step %" PRIi64 "\n", losses[v->n - 1],
+            v->steps[v->n - 1], losses[s->metrics.best], v->steps[s->metrics.best]);
+    const json_t *last = json_object_get(v->last, "validation");
+    if (!json_object_get(last, "key_error")) return;
+    fputs("cache        mean |error| of ", out);
+    if (print_error(last, "key_error", "keys", out)) fputs("; of ", out);
+    print_error(last, "value_error", "values", out);
+    fputc('\n', out);
+}
+
+static void print_speed(const kv_run_status *s, FILE *out) {
+    const kv_metrics_table *t = &s->metrics.training;
+    const double tokens = kv_metrics_last(t, "tokens_per_second"),
+                 gflops = kv_metrics_last(t, "gflops_per_second");
+    char speed[32], time[32];
+    if (t->n > 0) fprintf(out, "speed        lr %.3g", kv_metrics_last(t, "lr"));
+    if (!isnan(tokens)) fprintf(out, ", %s tokens/s", kv_count_text(tokens, speed));
+    if (!isnan(gflops)) fprintf(out, ", %.1f GFLOP/s", gflops);
+    if (t->n > 0) fputc('\n', out);
+    fprintf(out, "time         %s spent", kv_duration(s->elapsed, time));
+    if (s->stage != KV_STAGE_FINISHED) {
+        const bool runs = s->stage == KV_STAGE_RUNNING;
+        if (isnan(s->left))
+            fputs(runs ? ", not known yet how much is left" : "", out);
+        else
+            fprintf(out, runs ? ", %s left" : ", would need %s more", kv_duration(s->left, time));
+    }
+    fputc('\n', out);
+}
+
+static void print_checkpoints(const kv_run_status *s, FILE *out) {
+    fputs("holds        ", out);
+    const char *before = "";
+    for (size_t i = 0; i < s->n_checkpoints; i++) {
+        fprintf(out, "%s%" PRIi64, i == 0 ? "checkpoints of step " : ", ", s->checkpoints[i]);
+        before = "; ";
+    }
+    if (s->best_step >= 0) {
+        fprintf(out, "%sbest/ of step %" PRIi64, before, s->best_step);
+        before = "; ";
+    }
+    if (s->stage == KV_STAGE_FINISHED) {
+        fprintf(out, "%sfinal/", before);
+        before = "; ";
+    }
+    fputs(*before ? "\n" : "nothing yet\n", out);
+}
+
+void kv_status_print(const kv_run_status *s, FILE *out) {
+    fprintf(out, "%s\n", s->path);
+    print_task(s, out);
+    print_stage(s, out);
+    print_loss(s, out);
+    print_validation(s, out);
+    print_speed(s, out);
+    print_checkpoints(s, out);
+}
+
+// ---- Several -------------------------------------------------------------------------------------------
+
+static void number_cell(kv_table *table, const char *format, double value) {
+    char text[32];
+    snprintf(text, sizeof text, format, value);
+    kv_table_cell(table, "%s", isnan(value) ? "" : text);
+}
+
+static void add_row(kv_table *table, const kv_run_status *s) {
+    char left[32] = "";
+    const kv_metrics *m = &s->metrics;
+    const double *losses = kv_metrics_values(&m->validation, "loss");
+    if (s->stage != KV_STAGE_FINISHED && !isnan(s->left)) kv_duration(s->left, left);
+    kv_table_cell(table, "%s", s->path);
+    kv_table_cell(table, "%s", kv_run_stage_name(s->stage));
+    kv_table_cell(table, "%" PRIi64 "/%" PRIi64, s->step, s->steps);
+    kv_table_cell(table, "%.0f %%", percent(s));
+    number_cell(table, "%.4f", kv_metrics_mean(&m->training, "loss", KV_STATUS_WINDOW));
+    number_cell(table, "%.4f", kv_metrics_last(&m->validation, "loss"));
+    number_cell(table, "%.4f", m->best >= 0 ? losses[m->best] : (double)NAN);
+    kv_table_cell(table, "%s", left);
+}
+
+void kv_status_print_table(const kv_run_status *runs, size_t n, FILE *out) {
+    kv_table *table = kv_table_create();
+    kv_table_column(table, "", "run", true);
+    kv_table_column(table, "", "state", true);
+    kv_table_column(table, "", "step", false);
+    kv_table_column(table, "", "", false);
+    kv_table_column(table, "", "loss", false);
+    kv_table_column(table, "validation", "last", false);
+    kv_table_column(table, "validation", "best", false);
+    kv_table_column(table, "", "left", false);
+    for (size_t i = 0; i < n; i++) add_row(table, &runs[i]);
+    kv_table_print(table, out);
+    kv_table_free(table);
+}
+
+// ---- JSON ----------------------------------------------------------------------------------------------
+
+// null for what is not known.
+static json_t *number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *text(const char *value) {
+    return *value ? json_string(value) : json_null();
+}
+
+static json_t *json_terms(const kv_metrics_table *t) {
+    json_t *terms = json_object();
+    for (int i = 0; i < t->n_columns; i++) {
+        const char *name = t->columns[i].name;
+        if (is_term(name))
+            json_object_set_new(terms, name,
+                                json_pack("{s:o, s:o}", "last", number(kv_metrics_last(t, name)), "smoothed",
+                                          number(kv_metrics_mean(t, name, KV_STATUS_WINDOW))));
+    }
+    return terms;
+}
+
+static json_t *json_validation(const kv_run_status *s) {
+    const kv_metrics_table *v = &s->metrics.validation;
+    if (v->n == 0) return json_null();
+    json_t *found = json_deep_copy(json_object_get(v->last, "validation"));
+    json_object_set_new(found, "step", json_integer(v->steps[v->n - 1]));
+    json_object_set_new(found, "best_step", json_integer(v->steps[s->metrics.best]));
+    json_object_set_new(found, "best_loss", number(kv_metrics_values(v, "loss")[s->metrics.best]));
+    return found;
+}
+
+bool kv_status_print_json(const kv_run_status *s, FILE *out) {
+    const kv_metrics_table *t = &s->metrics.training;
+    json_t *checkpoints = json_array(), *root = json_object();
+    for (size_t i = 0; i < s->n_checkpoints; i++)
+        json_array_append_new(checkpoints, json_integer(s->checkpoints[i]));
+    const bool stopped = s->stage != KV_STAGE_RUNNING && s->stage != KV_STAGE_FINISHED;
+    const struct {
+        const char *key;
+        json_t *value;
+    } fields[] = {{"path", json_string(s->path)},
+                  {"task", json_string(s->task)},
+                  {"model", text(s->model)},
+                  {"base", text(s->base)},
+                  {"aux", text(s->aux)},
+                  {"state", json_string(kv_run_stage_name(s->stage))},
+                  {"message", text(s->message)},
+                  {"step", json_integer(s->step)},
+                  {"steps", json_integer(s->steps)},
+                  {"resumes_at", stopped ? json_integer(kv_run_status_resumes_at(s)) : json_null()},
+                  {"loss", number(kv_metrics_last(t, "loss"))},
+                  {"loss_smoothed", number(kv_metrics_mean(t, "loss", KV_STATUS_WINDOW))},
+                  {"terms", json_terms(t)},
+                  {"validation", json_validation(s)},
+                  {"lr", number(kv_metrics_last(t, "lr"))},
+                  {"tokens_per_second", number(kv_metrics_last(t, "tokens_per_second"))},
+                  {"gflops_per_second", number(kv_metrics_last(t, "gflops_per_second"))},
+                  {"elapsed", number(s->elapsed)},
+                  {"left", number(s->left)},
+                  {"checkpoints", checkpoints},
+                  {"best", s->best_step >= 0 ? json_integer(s->best_step) : json_null()},
+                  {"final", json_boolean(s->stage == KV_STAGE_FINISHED)}};
+    bool whole = root != NULL;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        whole = json_object_set_new(root, fields[i].key, fields[i].value) == 0 && whole;
+    char *line = whole ? json_dumps(root, JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(root);
+    if (line) fprintf(out, "%s\n", line);
+    free(line);
+    return line != NULL;
+}

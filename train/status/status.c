@@ -1,0 +1,259 @@
+#include "train/status/status.h"
+
+#include "data/config/tree.h"
+#include "data/file/json.h"
+#include "data/file/whole_file.h"
+#include "train/run/directory.h"
+#include "train/run/validation.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static const size_t max_config_bytes = (size_t)1 << 24;
+
+static bool exists(const char *dir, const char *name) {
+    char path[PATH_MAX];
+    struct stat info;
+    return kv_path_join(dir, name, path, NULL) == KV_OK && stat(path, &info) == 0;
+}
+
+bool kv_run_status_is_run(const char *path) {
+    static const char *const others[] = {"metrics.jsonl", "checkpoints", "best", "final", "stopped.json"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) found = found || exists(path, others[i]);
+    return found && exists(path, "config.yaml");
+}
+
+const char *kv_run_stage_name(kv_run_stage stage) {
+    static const char *const names[] = {"running", "interrupted", "failed", "killed", "finished"};
+    return names[stage];
+}
+
+int64_t kv_run_status_resumes_at(const kv_run_status *status) {
+    return status->n_checkpoints > 0 ? status->checkpoints[status->n_checkpoints - 1] : 0;
+}
+
+// ---- config.yaml ---------------------------------------------------------------------------------------
+//
+// Read without the schema: a run that another version of the program made is still a run.
+
+// The scalar at "group.key" (group NULL: at "key"), NULL when there is none.
+static const char *scalar(yaml_document_t *doc, const char *group, const char *key) {
+    const int node = group ? kv_yaml_get(doc, 1, group) : 1;
+    const yaml_node_t *mapping = node ? yaml_document_get_node(doc, node) : NULL;
+    if (!mapping || mapping->type != YAML_MAPPING_NODE) return NULL;
+    const yaml_node_t *value = yaml_document_get_node(doc, kv_yaml_get(doc, node, key));
+    return value && value->type == YAML_SCALAR_NODE ? (const char *)value->data.scalar.value : NULL;
+}
+
+static void copy(yaml_document_t *doc, const char *group, const char *key, char *text, size_t size) {
+    const char *value = scalar(doc, group, key);
+    snprintf(text, size, "%s", value ? value : "");
+}
+
+static int64_t whole(yaml_document_t *doc, const char *group, const char *key) {
+    const char *value = scalar(doc, group, key);
+    const long long number = value ? strtoll(value, NULL, 10) : 0;
+    return number > 0 ? number : 0;
+}
+
+static void describe_model(yaml_document_t *doc, kv_run_status *s) {
+    const char *path = scalar(doc, "model", "path"), *keep = scalar(doc, "model", "keep");
+    if (strcmp(s->task, "lm") != 0) return;
+    if (path && keep)
+        snprintf(s->model, sizeof s->model, "%s of the layers of %s", keep, path);
+    else
+        snprintf(s->model, sizeof s->model, "%s", path ? path : "from scratch");
+}
+
+static kv_status read_config(kv_run_status *s, kv_error *err) {
+    char path[PATH_MAX], *text;
+    size_t size;
+    yaml_document_t doc;
+    kv_status status = kv_path_join(s->path, "config.yaml", path, err);
+    if (status == KV_OK) status = kv_read_file(path, max_config_bytes, &text, &size, err);
+    if (status != KV_OK) return status;
+    status = kv_yaml_parse(text, size, path, false, &doc, err);
+    free(text);
+    if (status != KV_OK) return status;
+    copy(&doc, NULL, "task", s->task, sizeof s->task);
+    copy(&doc, NULL, "base", s->base, sizeof s->base);
+    copy(&doc, NULL, "aux", s->aux, sizeof s->aux);
+    copy(&doc, "data", "train", s->train, sizeof s->train);
+    copy(&doc, "data", "validation", s->validation, sizeof s->validation);
+    describe_model(&doc, s);
+    s->steps = whole(&doc, "train", "steps");
+    s->validate_every = whole(&doc, "train", "validate_every");
+    s->batch_size = whole(&doc, "data", "batch_size");
+    s->seq_len = whole(&doc, "data", "seq_len");
+    const bool known = strcmp(s->task, "lm") == 0 || strcmp(s->task, "kvp") == 0;
+    yaml_document_delete(&doc);
+    if (known) return KV_OK;
+    return kv_fail(err, KV_ERR_FORMAT,
+                   "%s: not a configuration of kvtrain: key `task`: found `%s`, expected lm or kvp", path,
+                   s->task);
+}
+
+// ---- What became of it ---------------------------------------------------------------------------------
+
+// A kvtrain at work holds the lock; taking it, shared and for an instant, is how to find out.
+static bool is_locked(const char *path) {
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return false;
+    const bool locked = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return locked;
+}
+
+static kv_status read_stopped(kv_run_status *s, kv_error *err) {
+    kv_json_file file = {0};
+    bool interrupted = false;
+    s->stage = KV_STAGE_KILLED;
+    if (!exists(s->path, "stopped.json")) return KV_OK;
+    kv_status status = kv_json_open(s->path, "stopped.json", &file, err);
+    if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, &s->step, err);
+    if (status == KV_OK) status = kv_json_bool(&file, "interrupted", &interrupted, err);
+    const char *message = json_string_value(json_object_get(file.root, "message"));
+    snprintf(s->message, sizeof s->message, "%s", message ? message : "");
+    kv_json_close(&file);
+    s->stage = interrupted ? KV_STAGE_INTERRUPTED : KV_STAGE_FAILED;
+    return status;
+}
+
+// In this order: whoever ends meanwhile has finished.
+static kv_status read_stage(kv_run_status *s, kv_error *err) {
+    const bool locked = is_locked(s->path);
+    if (exists(s->path, "final"))
+        s->stage = KV_STAGE_FINISHED;
+    else if (locked)
+        s->stage = KV_STAGE_RUNNING;
+    else
+        return read_stopped(s, err);
+    return KV_OK;
+}
+
+// The step of best/ or final/. A best that is just being replaced is read with the next look.
+static kv_status read_step(const kv_run_status *s, const char *name, int64_t *step, kv_error *err) {
+    char dir[PATH_MAX];
+    kv_json_file file = {0};
+    if (!exists(s->path, name)) return KV_OK;
+    kv_status status = kv_path_join(s->path, name, dir, err);
+    if (status == KV_OK && s->stage == KV_STAGE_RUNNING && !exists(dir, "state.json")) return KV_OK;
+    if (status == KV_OK) status = kv_json_open(dir, "state.json", &file, err);
+    if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, step, err);
+    kv_json_close(&file);
+    return status;
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static kv_status read_metrics(kv_run_status *s, kv_error *err) {
+    char path[PATH_MAX];
+    if (!exists(s->path, "metrics.jsonl")) return KV_OK;
+    kv_status status = kv_path_join(s->path, "metrics.jsonl", path, err);
+    if (status == KV_OK) status = kv_metrics_read(path, &s->metrics, err);
+    const kv_metrics_table *t = &s->metrics.training, *v = &s->metrics.validation;
+    if (t->n > 0) s->step = larger(s->step, t->steps[t->n - 1]);
+    if (v->n > 0) s->step = larger(s->step, v->steps[v->n - 1]);
+    return status;
+}
+
+// ---- Time ----------------------------------------------------------------------------------------------
+
+static double at_least(double seconds, double least) {
+    return seconds > least ? seconds : least;
+}
+
+// A step, by the last lines of the log.
+static double step_seconds(const kv_run_status *s) {
+    const kv_metrics_table *t = &s->metrics.training;
+    const double *seconds = kv_metrics_values(t, "seconds");
+    if (!seconds || t->n == 0) return (double)NAN;
+    const int64_t last = t->n - 1, first = t->n > KV_STATUS_WINDOW ? t->n - KV_STATUS_WINDOW : 0;
+    const double all = seconds[last] / (double)t->steps[last];
+    if (t->steps[last] <= t->steps[first]) return all;
+    const double lately = (seconds[last] - seconds[first]) / (double)(t->steps[last] - t->steps[first]);
+    return lately > 0 ? lately : all;
+}
+
+static double validation_seconds_left(const kv_run_status *s, int64_t step) {
+    const kv_metrics_table *v = &s->metrics.validation;
+    if (v->n == 0) return 0;
+    const kv_steps_config steps = {.steps = s->steps,
+                                   .validate_every = s->validate_every > 0 ? s->validate_every : 100};
+    const double pass = kv_metrics_mean(v, "validation_seconds", KV_STATUS_WINDOW);
+    return isnan(pass) ? 0 : pass * (double)kv_validations_left(&steps, step);
+}
+
+// Of a step that is running some part is done since the last line was written.
+static double since_last_line(const kv_run_status *s) {
+    char path[PATH_MAX];
+    struct stat info;
+    if (s->stage != KV_STAGE_RUNNING || kv_path_join(s->path, "metrics.jsonl", path, NULL) != KV_OK ||
+        stat(path, &info) != 0)
+        return 0;
+    return at_least(difftime(time(NULL), info.st_mtime), 0);
+}
+
+static void work_out_time(kv_run_status *s) {
+    const kv_metrics *m = &s->metrics;
+    const double trained =
+        fmax(kv_metrics_last(&m->training, "seconds"), kv_metrics_last(&m->validation, "seconds"));
+    const double validated = kv_metrics_sum(&m->validation, "validation_seconds");
+    const double since = since_last_line(s);
+    s->elapsed = (isnan(trained) ? 0 : trained) + validated;
+    s->left = (double)NAN;
+    if (s->stage == KV_STAGE_FINISHED) {
+        s->left = 0;
+        return;
+    }
+    const int64_t from = s->stage == KV_STAGE_RUNNING ? s->step : kv_run_status_resumes_at(s);
+    const double step = step_seconds(s);
+    if (isnan(step) || s->steps < from) return;
+    s->left = at_least(step * (double)(s->steps - from) + validation_seconds_left(s, from) - since, 0);
+    if (s->stage == KV_STAGE_RUNNING) s->elapsed += since;
+}
+
+// ---- All of it -----------------------------------------------------------------------------------------
+
+kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) {
+    *s = (kv_run_status){.best_step = -1, .metrics.best = -1};
+    struct stat info;
+    if (stat(path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISDIR(info.st_mode))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: a file, expected the directory of a run", path);
+    if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", path);
+    for (size_t n = strlen(s->path); n > 1 && s->path[n - 1] == '/'; n--) s->path[n - 1] = '\0';
+    if (!kv_run_status_is_run(s->path))
+        return kv_fail(err, KV_ERR_FORMAT,
+                       "%s: not a run of kvtrain, nor a directory of runs: expected config.yaml and "
+                       "metrics.jsonl in it",
+                       path);
+    kv_status status = read_config(s, err);
+    if (status == KV_OK) status = read_stage(s, err);
+    if (status == KV_OK) status = read_metrics(s, err);
+    if (status == KV_OK) status = kv_run_checkpoints(s->path, &s->checkpoints, &s->n_checkpoints, err);
+    if (status == KV_OK) status = read_step(s, "best", &s->best_step, err);
+    if (status == KV_OK && s->stage == KV_STAGE_FINISHED) status = read_step(s, "final", &s->step, err);
+    s->step = larger(s->step, kv_run_status_resumes_at(s));
+    work_out_time(s);
+    return status;
+}
+
+void kv_run_status_free(kv_run_status *s) {
+    kv_metrics_free(&s->metrics);
+    free(s->checkpoints);
+    s->checkpoints = NULL;
+    s->n_checkpoints = 0;
+}

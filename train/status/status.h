@@ -1,0 +1,63 @@
+// What there is to know about a training run from its directory (train/run/directory.h), while it runs or
+// afterwards. Only looks: a run at work is not disturbed.
+#pragma once
+
+#include "data/file/metrics.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+typedef enum kv_run_stage {
+    KV_STAGE_RUNNING,     // its directory is locked
+    KV_STAGE_INTERRUPTED, // by Ctrl-C or SIGTERM
+    KV_STAGE_FAILED,      // with an error message
+    KV_STAGE_KILLED,      // it ended without saying why
+    KV_STAGE_FINISHED,    // final/ is there
+} kv_run_stage;
+
+typedef struct kv_run_status {
+    char path[PATH_MAX];
+    char task[16];                                            // "lm" or "kvp"
+    char model[PATH_MAX + 64], base[PATH_MAX], aux[PATH_MAX]; // model: task lm's; empty: none
+    char train[PATH_MAX], validation[PATH_MAX];               // texts
+    int64_t steps, batch_size, seq_len, validate_every;       // as configured; 0: the config does not say
+    kv_run_stage stage;
+    char message[1024]; // why it stopped, empty: unknown
+    int64_t step;       // the last known to be done
+    kv_metrics metrics;
+    int64_t *checkpoints; // [n_checkpoints] steps, ascending
+    size_t n_checkpoints;
+    int64_t best_step; // of best/, -1: there is none
+    double elapsed,
+        left; // seconds of work; left: from `step`, or from where a stopped run resumes; NAN: unknown
+} kv_run_status;
+
+enum { KV_STATUS_WINDOW = 20 }; // logged steps that smoothed values are means of
+
+// Whether `path` looks like the directory of a run.
+bool kv_run_status_is_run(const char *path);
+
+// KV_ERR_IO, KV_ERR_FORMAT name the file. kv_run_status_free also after a failure.
+kv_status kv_run_status_read(const char *path, kv_run_status *status, kv_error *err);
+void kv_run_status_free(kv_run_status *status);
+
+const char *kv_run_stage_name(kv_run_stage stage);
+// The step a run that stopped goes on from.
+int64_t kv_run_status_resumes_at(const kv_run_status *status);
+
+// ---- Telling -------------------------------------------------------------------------------------------
+
+// Lines about one run; the loss curve below them is kv_status_curve's.
+void kv_status_print(const kv_run_status *status, FILE *out);
+// One JSON object on one line. False when out of memory.
+bool kv_status_print_json(const kv_run_status *status, FILE *out);
+// A row for each of several.
+void kv_status_print_table(const kv_run_status *runs, size_t n, FILE *out);
+
+// The loss curve as text, `width` by `height` characters. Prints nothing when there are not two points to
+// draw; a hint when gnuplot cannot be had.
+void kv_status_curve(const kv_run_status *status, int width, int height, bool utf8, FILE *out);
+
+// `kvtrain status ...`: the exit status.
+int kvtrain_status(int argc, char **argv);

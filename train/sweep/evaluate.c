@@ -1,0 +1,192 @@
+// The evaluation of a sweep: a configuration for kveval, which runs as a program of its own.
+#include "data/config/tree.h"
+#include "data/file/whole_file.h"
+#include "data/system/console.h"
+#include "train/sweep/child.h"
+#include "train/sweep/sweep.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// ---- kveval --------------------------------------------------------------------------------------------
+
+static bool is_program(const char *dir, const char *name, char path[PATH_MAX]) {
+    struct stat info;
+    return kv_path_join(dir, name, path, NULL) == KV_OK && stat(path, &info) == 0 && S_ISREG(info.st_mode) &&
+           access(path, X_OK) == 0;
+}
+
+static bool in_path(char path[PATH_MAX]) {
+    const char *variable = getenv("PATH");
+    char *copy = strdup(variable ? variable : ""), *rest = copy;
+    bool found = false;
+    for (const char *dir; !found && rest && (dir = strsep(&rest, ":"));)
+        found = is_program(*dir ? dir : ".", "kveval", path);
+    free(copy);
+    return found;
+}
+
+// Installed it lies beside kvtrain, after a build on its own floor.
+kv_status kv_sweep_find_kveval(char path[PATH_MAX], kv_error *err) {
+    char own[PATH_MAX];
+    kv_status status = kv_own_program(own, sizeof own, err);
+    if (status != KV_OK) return status;
+    char *slash = strrchr(own, '/');
+    *(slash ? slash : own) = '\0';
+    if (is_program(own, "kveval", path) || is_program(own, "../eval/kveval", path) || in_path(path))
+        return KV_OK;
+    return kv_fail(err, KV_ERR_IO,
+                   "kveval: found neither in %s nor in ../eval beside it nor in PATH; --no-eval does without",
+                   own);
+}
+
+// ---- eval.yaml -----------------------------------------------------------------------------------------
+
+static void put(FILE *out, const char *key, const char *text) {
+    fprintf(out, ", %s: ", key);
+    kv_yaml_quote(out, text);
+}
+
+static void put_below(FILE *out, const char *key, const char *dir, const char *name) {
+    char *path;
+    if (asprintf(&path, "%s/%s", dir, name) < 0) return;
+    put(out, key, path);
+    free(path);
+}
+
+static bool exists_below(const char *dir, const char *name) {
+    char path[PATH_MAX];
+    struct stat info;
+    return kv_path_join(dir, name, path, NULL) == KV_OK && stat(path, &info) == 0;
+}
+
+// Runs of one arm share marker and colour in the picture.
+static void put_run(FILE *out, const kv_sweep *sweep, const kv_sweep_run *run) {
+    const kv_train_config *config = run->config;
+    const char *slash = strrchr(sweep->output, '/');
+    fputs("\n- {name: ", out);
+    kv_yaml_quote(out, run->name);
+    put(out, "family", run->arm->name ? run->arm->name : slash && slash[1] ? slash + 1 : sweep->output);
+    if (config->task == KV_TASK_LM) {
+        put_below(out, "model", run->directory, "final/model");
+    } else {
+        put(out, "base", config->base);
+        if (config->aux && !exists_below(run->directory, "final/aux"))
+            put(out, "aux", config->aux);
+        else
+            put_below(out, "aux", run->directory, "final/aux");
+        put_below(out, "predictor", run->directory, "final/predictor");
+    }
+    fputc('}', out);
+}
+
+// The file's own systems, then the runs that are done, each on a line of its own.
+static void put_systems(FILE *out, const kv_sweep *sweep, const kv_config *config) {
+    fputs("systems=", out);
+    for (size_t i = 0;; i++) {
+        char key[32], *system;
+        snprintf(key, sizeof key, "systems[%zu]", i);
+        system = kv_config_value(config, key);
+        if (!system) break;
+        fprintf(out, "\n- %s", system);
+        free(system);
+    }
+    for (size_t i = 0; i < sweep->n_runs; i++)
+        if (sweep->runs[i].look.state == KV_SWEEP_DONE) put_run(out, sweep, &sweep->runs[i]);
+}
+
+// Said before anything is trained: kveval would find it when the first such run is done.
+static kv_status check_names(const kv_sweep *sweep, const kv_config *config, kv_error *err) {
+    for (size_t i = 0;; i++) {
+        char key[48], *name;
+        snprintf(key, sizeof key, "systems[%zu].name", i);
+        name = kv_config_value(config, key);
+        if (!name) return KV_OK;
+        bool taken = false;
+        for (size_t k = 0; k < sweep->n_runs; k++) taken = taken || strcmp(name, sweep->runs[k].name) == 0;
+        if (taken)
+            kv_config_fail(config, err, key, "%s is also the name of a run of %s", name, sweep->file.path);
+        free(name);
+        if (taken) return KV_ERR_FORMAT;
+    }
+}
+
+static kv_status systems_override(const kv_sweep *sweep, const kv_config *config, char **text,
+                                  kv_error *err) {
+    if (!kv_config_has(config, "systems[0]"))
+        return kv_config_fail(config, err, "systems",
+                              "expected a list of at least the base, which the runs are compared with");
+    const kv_status status = check_names(sweep, config, err);
+    if (status != KV_OK) return status;
+    size_t size;
+    FILE *out = open_memstream(text, &size);
+    if (out) put_systems(out, sweep, config);
+    if (out && fclose(out) == 0) return KV_OK;
+    return kv_fail(err, KV_ERR_MEMORY, "out of memory for the evaluation");
+}
+
+static char *output_override(const kv_sweep *sweep) {
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) return NULL;
+    fputs("output=", out);
+    kv_yaml_quote(out, sweep->output);
+    fclose(out);
+    return text;
+}
+
+// The eval file with all it extends, as one text.
+static kv_status resolve(const kv_sweep *sweep, char **text, kv_error *err) {
+    kv_config *config = NULL, *whole = NULL;
+    char *overrides[2] = {NULL, output_override(sweep)};
+    kv_status status = kv_config_load(sweep->file.eval, NULL, 0, NULL, &config, err);
+    if (status == KV_OK && !overrides[1]) status = kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    if (status == KV_OK) status = systems_override(sweep, config, &overrides[0], err);
+    if (status == KV_OK)
+        status = kv_config_load(sweep->file.eval, (const char *const *)overrides, 2, NULL, &whole, err);
+    if (status == KV_OK) {
+        *text = kv_config_text(whole);
+        if (!*text) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the evaluation");
+    } else if (!config && err) {
+        const kv_error inner = *err;
+        kv_fail(err, inner.code, "%s:%zu: key `eval`: %s", sweep->file.path, sweep->file.eval_line,
+                inner.message);
+    }
+    free(overrides[0]);
+    free(overrides[1]);
+    kv_config_free(config);
+    kv_config_free(whole);
+    return status;
+}
+
+static kv_status write_config(const kv_sweep *sweep, char path[PATH_MAX], kv_error *err) {
+    char *text = NULL, *all = NULL;
+    kv_status status = kv_path_join(sweep->output, "eval.yaml", path, err);
+    if (status == KV_OK) status = resolve(sweep, &text, err);
+    if (status != KV_OK) return status;
+    const int n = asprintf(&all, "# Written by kvtrain --sweep from %s and the runs of %s.\n%s",
+                           sweep->file.eval, sweep->file.path, text);
+    free(text);
+    if (n < 0) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the evaluation");
+    status = kv_write_file(path, all, (size_t)n, err);
+    free(all);
+    return status;
+}
+
+kv_status kv_sweep_evaluate(const kv_sweep *sweep, const char *kveval, bool measure_time, kv_error *err) {
+    char config[PATH_MAX];
+    pid_t child = 0;
+    kv_status status = write_config(sweep, config, err);
+    const char *const arguments[] = {kveval, config, measure_time ? NULL : "--no-ttft", NULL};
+    if (status == KV_OK) status = kv_child_start(arguments, NULL, 0, &child, err);
+    if (status != KV_OK) return status;
+    int told = 0, code = 0;
+    kv_child_wait(&child, 1, &told, &code);
+    if (code == 0) return KV_OK;
+    if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted while evaluating");
+    return kv_fail(err, KV_ERR_MISMATCH, "kveval %s failed, with %s %d", config,
+                   code < 0 ? "signal" : "exit status", code < 0 ? -code : code);
+}

@@ -1,0 +1,228 @@
+// Where the runs of a sweep stand, what they take and how long that will be.
+#include "data/file/json.h"
+#include "data/file/whole_file.h"
+#include "data/system/console.h"
+#include "data/system/table.h"
+#include "train/run/estimate.h"
+#include "train/run/footprint.h"
+#include "train/run/session.h"
+#include "train/sweep/sweep.h"
+
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+bool kv_sweep_wanted(const kv_sweep_args *args, const kv_sweep_run *run) {
+    return !args->only || fnmatch(args->only, run->name, 0) == 0;
+}
+
+// ---- One training --------------------------------------------------------------------------------------
+
+static double seconds_of(const char *run) {
+    char path[PATH_MAX];
+    kv_json_file file = {0};
+    double seconds = 0;
+    if (kv_path_join(run, "final", path, NULL) == KV_OK &&
+        kv_json_open(path, "state.json", &file, NULL) == KV_OK)
+        kv_json_real(&file, "seconds", 0, 1e12, &seconds, NULL);
+    kv_json_close(&file);
+    return seconds;
+}
+
+static void plan(const kv_train_session *s, kv_sweep_look *look) {
+    const kv_data_config *d = &s->config->data;
+    kv_memory_need need;
+    const kv_memory_choice choice = kv_memory_chosen(s->config);
+    kv_memory_estimate(s->task, &choice, &need);
+    const double step = (double)s->task->ops->flops(s->task, d->micro_batch_size, d->seq_len) *
+                        (double)(d->batch_size / d->micro_batch_size);
+    look->known = true;
+    look->steps = s->config->train.steps;
+    look->n_trained = s->task->n_trainable;
+    look->flops = step * (double)look->steps;
+    look->memory = need.peak;
+}
+
+kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size_t n_overrides,
+                           kv_sweep_look *look, kv_error *err) {
+    kv_train_session s = {0};
+    kv_error inner = {0};
+    *look = (kv_sweep_look){0};
+    kv_status status = kv_train_session_open(&s, train, overrides, n_overrides, &inner);
+    if (status == KV_OK) {
+        plan(&s, look);
+        status = kv_train_session_run(&s, KV_RUN_RESUME, &inner);
+    }
+    if (look->known && status != KV_OK) {
+        look->changed = true;
+        snprintf(look->why_changed, sizeof look->why_changed, "%.500s", inner.message);
+        status = KV_OK;
+    } else if (status == KV_OK) {
+        look->steps_done = s.run.finished ? look->steps : s.run.state.step;
+        look->seconds = s.run.finished ? seconds_of(s.run.path) : s.run.state.seconds;
+        if (s.run.finished) look->state = KV_SWEEP_DONE;
+    }
+    kv_train_session_close(&s);
+    return status == KV_OK ? KV_OK : kv_fail(err, status, "%s", inner.message);
+}
+
+kv_status kv_sweep_look_at_runs(kv_sweep *sweep, kv_error *err) {
+    for (size_t i = 0; i < sweep->n_runs; i++) {
+        kv_sweep_run *run = &sweep->runs[i];
+        kv_error inner = {0};
+        const kv_status status = kv_sweep_look_at(run->train, (const char *const *)run->overrides,
+                                                  run->n_overrides, &run->look, &inner);
+        if (status != KV_OK) return kv_sweep_name_place(sweep, run, status, &inner, err);
+    }
+    return KV_OK;
+}
+
+// ---- Time ----------------------------------------------------------------------------------------------
+
+// Seconds a FLOP of the runs that are done; 0: there are none. any_task: of both tasks.
+static double pace(const kv_sweep *sweep, kv_task_kind task, bool any_task) {
+    double seconds = 0, flops = 0;
+    for (size_t i = 0; i < sweep->n_runs; i++) {
+        const kv_sweep_run *run = &sweep->runs[i];
+        if (run->look.state != KV_SWEEP_DONE || !(run->look.seconds > 0)) continue;
+        if (!any_task && run->config->task != task) continue;
+        seconds += run->look.seconds;
+        flops += run->look.flops;
+    }
+    return flops > 0 ? seconds / flops : 0;
+}
+
+double kv_sweep_seconds_left(const kv_sweep *sweep, const kv_sweep_look *look, kv_task_kind task) {
+    const int64_t left = look->steps - look->steps_done;
+    if (!look->known || left <= 0 || look->state != KV_SWEEP_TO_DO) return 0;
+    double each = pace(sweep, task, false);
+    if (each == 0) each = pace(sweep, task, true);
+    return each > 0 ? look->flops * (double)left / (double)look->steps * each : (double)NAN;
+}
+
+// ---- --dry-run -----------------------------------------------------------------------------------------
+
+static const char *state_text(const kv_sweep_look *look, bool wanted, char text[48]) {
+    if (look->changed) return "changed";
+    if (look->state == KV_SWEEP_DONE) return "done";
+    if (!wanted) return "left out";
+    if (look->steps_done == 0) return "to do";
+    snprintf(text, 48, "at step %" PRIi64, look->steps_done);
+    return text;
+}
+
+static void look_cells(kv_table *table, const kv_sweep_look *look, double seconds, bool lower_bound) {
+    char text[32];
+    if (!look->known) {
+        for (int i = 0; i < 5; i++) kv_table_cell(table, "?");
+        return;
+    }
+    kv_table_cell(table, "%" PRIi64, look->steps);
+    kv_table_cell(table, "%s", kv_count_text((double)look->n_trained, text));
+    kv_table_cell(table, "%.3g", look->flops);
+    kv_table_cell(table, "%.3g GB", look->memory / 1e9);
+    if (look->state == KV_SWEEP_DONE)
+        kv_table_cell(table, "-");
+    else
+        kv_table_cell(table, "%s%s", lower_bound ? ">= " : "", kv_duration(seconds, text));
+}
+
+struct total {
+    double seconds;
+    size_t n_left, n_unknown, n_changed;
+    bool lower_bound;
+};
+
+// Without a pace to go by: the products alone, at the rate of the machine, which is measured once.
+static double least_seconds(const kv_sweep_look *look) {
+    static double rate;
+    if (rate == 0) rate = kv_estimate_rate(2048);
+    const double left = (double)(look->steps - look->steps_done) / (double)look->steps;
+    return rate > 0 ? look->flops * left / rate : 0;
+}
+
+static void add_row(kv_table *table, const kv_sweep *sweep, const char *name, const kv_sweep_look *look,
+                    kv_task_kind task, bool wanted, struct total *total) {
+    char text[48];
+    kv_sweep_look left = *look; // one of another configuration begins again
+    if (left.changed) left.steps_done = 0, left.state = KV_SWEEP_TO_DO;
+    double seconds = kv_sweep_seconds_left(sweep, &left, task);
+    const bool lower_bound = isnan(seconds);
+    if (lower_bound) seconds = least_seconds(&left);
+    kv_table_cell(table, "%s", name);
+    kv_table_cell(table, "%s", look->known ? state_text(look, wanted, text) : "to do");
+    look_cells(table, &left, seconds, lower_bound);
+    total->n_changed += look->changed;
+    if (look->state == KV_SWEEP_DONE || !wanted) return;
+    total->n_left++;
+    total->n_unknown += !look->known;
+    total->seconds += seconds;
+    total->lower_bound = total->lower_bound || lower_bound;
+}
+
+static void print_total(const struct total *total, FILE *out) {
+    char text[32];
+    fprintf(out, "\n%zu to be trained", total->n_left);
+    if (total->n_left > 0)
+        fprintf(out, ", %s%s in all%s", total->lower_bound ? "at least " : "",
+                kv_duration(total->seconds, text),
+                total->lower_bound ? ": the matrix products alone, at the rate measured just now"
+                                   : " at the pace of those that are done");
+    if (total->n_unknown > 0)
+        fprintf(out, "; %zu not counted whose models are still to be trained", total->n_unknown);
+    fputc('\n', out);
+    if (total->n_changed > 0)
+        fprintf(out, "%zu were trained by another configuration: --force replaces them\n", total->n_changed);
+}
+
+static kv_status look_at_prepared(const kv_sweep *sweep, kv_table *table, struct total *total,
+                                  kv_error *err) {
+    for (size_t i = 0; i < sweep->file.n_prepare; i++) {
+        const char *path = sweep->file.prepare[i];
+        kv_config *source;
+        const kv_train_config *config;
+        kv_sweep_look look;
+        kv_status status = kv_train_config_load(path, NULL, 0, &source, &config, err);
+        if (status != KV_OK)
+            return kv_fail_within(err, status, "%s:%zu: key `prepare`", sweep->file.path,
+                                  sweep->file.prepare_lines[i]);
+        // One that reads another that is still to be trained is not known yet.
+        if (kv_sweep_look_at(path, NULL, 0, &look, NULL) != KV_OK) look = (kv_sweep_look){0};
+        add_row(table, sweep, config->output, &look, config->task, true, total);
+        kv_config_free(source);
+    }
+    return KV_OK;
+}
+
+kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err) {
+    kv_sweep sweep = {0};
+    struct total total = {0};
+    kv_table *table = kv_table_create();
+    static const char *const titles[] = {"steps", "trained", "FLOPs", "memory", "time"};
+    kv_table_column(table, "", "run", true);
+    kv_table_column(table, "", "", true);
+    for (int i = 0; i < 5; i++) kv_table_column(table, "", titles[i], false);
+    kv_status status = kv_sweep_open(args, &sweep, err);
+    if (status == KV_OK) status = look_at_prepared(&sweep, table, &total, err);
+    const bool ready = status == KV_OK && total.n_left == 0;
+    if (ready) {
+        status = kv_sweep_look_at_runs(&sweep, err);
+    } else if (status == KV_OK) {
+        for (size_t i = 0; i < sweep.n_runs; i++)
+            kv_sweep_look_at(sweep.runs[i].train, (const char *const *)sweep.runs[i].overrides,
+                             sweep.runs[i].n_overrides, &sweep.runs[i].look, NULL);
+    }
+    for (size_t i = 0; status == KV_OK && i < sweep.n_runs; i++)
+        add_row(table, &sweep, sweep.runs[i].name, &sweep.runs[i].look, sweep.runs[i].config->task,
+                kv_sweep_wanted(args, &sweep.runs[i]), &total);
+    if (status == KV_OK) {
+        fprintf(out, "%s: %zu runs in %s\n", args->path, sweep.n_runs, sweep.output);
+        kv_table_print(table, out);
+        print_total(&total, out);
+        if (ferror(out) || fflush(out)) status = kv_fail(err, KV_ERR_IO, "cannot write to standard output");
+    }
+    kv_table_free(table);
+    kv_sweep_close(&sweep);
+    return status;
+}

@@ -1,0 +1,77 @@
+#include "train/sweep/options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { MAX_JOBS = 64, KEY_JOBS = 'j', KEY_ONLY = 0x100, KEY_NO_EVAL, KEY_SWEEP };
+
+// argp prints what follows \v behind the program's own text.
+static const char doc[] =
+    "\v"
+    "Sweeps: the same training under many settings. FILE of --sweep, all paths in it but `output` relative to "
+    "itself:\n"
+    "  output: runs/ablations/mine\n"
+    "  prepare: [../atlas/base.yaml]     # to be trained first, where it is not\n"
+    "  train: ../atlas/paper_a1.yaml     # what every run starts from\n"
+    "  set: {train.lr: 3e-3}             # for all runs\n"
+    "  grid:                             # a run for each combination\n"
+    "    train.steps: [300, 1000]\n"
+    "    seed: [1, 2]\n"
+    "  arms:                             # optional: variants, each with the grid\n"
+    "    - {name: paper}\n"
+    "    - {name: ours, set: {loss.aux: 0.3}, grid: {loss.kl: [1, 2]}}\n"
+    "    - {name: rival, train: ../atlas/rival_a1.yaml}\n"
+    "  eval: questions.yaml              # of kveval: tokenizer, tasks, base first\n"
+    "  keep: final                       # or checkpoints: of finished runs too\n"
+    "\n"
+    "Each run is called by what is special about it, as ours-steps=300-seed=1-kl=2, and is a run directory "
+    "of that name in the output. What wins: grid over -s over an arm's `set` over `set`. All configurations are "
+    "checked before anything is trained.\n"
+    "  kvtrain --sweep mine.yaml --dry-run\n"
+    "  kvtrain --sweep mine.yaml\n"
+    "  kvtrain --sweep mine.yaml -s train.steps=20 --output /tmp/look\n"
+    "  kvtrain --sweep mine.yaml --only 'ours-*' --jobs 2\n"
+    "\n"
+    "The same command goes on after an interruption or a failure: what is finished is not trained or asked again. "
+    "A run that fails does not stop the others (exit status 1 at the end). A run whose configuration has changed "
+    "is refused by name; --force trains such runs, and only such, anew.\n"
+    "At the end kveval asks all of them the same questions, and the output directory holds, beside the runs and "
+    "kveval's files, table.csv: a row for each run, task, split and metric, with the run's settings, the loss "
+    "(mean of the last 10 logged steps), parameters and seconds of its training.";
+
+static const struct argp_option options[] = {
+    {NULL, 0, NULL, 0, "Sweeps:", 1},
+    {"sweep", KEY_SWEEP, "FILE", 0, "Train and evaluate all runs that FILE describes (see below)", 1},
+    {"only", KEY_ONLY, "PATTERN", 0, "Train only the runs whose names match, as 'ours-*'", 1},
+    {"jobs", KEY_JOBS, "N", 0,
+     "Train N runs at a time, each with its share of the cores; what they say goes to logs/ in the output",
+     1},
+    {"no-eval", KEY_NO_EVAL, NULL, 0, "Do not run kveval; the table has what training knows", 1},
+    {0}};
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    kv_sweep_options *o = state->input;
+    char *end;
+    switch (key) {
+    case ARGP_KEY_INIT: o->jobs = 1; return 0;
+    case KEY_SWEEP:
+        o->path = text;
+        *o->no_config = true;
+        return 0;
+    case KEY_ONLY: o->only = text; return 0;
+    case KEY_NO_EVAL: o->no_eval = true; return 0;
+    case KEY_JOBS:
+        errno = 0;
+        o->jobs = strtoll(text, &end, 10);
+        if (errno || end == text || *end || o->jobs < 1 || o->jobs > MAX_JOBS)
+            argp_error(state, "--jobs %s: expected a number from 1 to %d", text, MAX_JOBS);
+        return 0;
+    case ARGP_KEY_END:
+        if (!o->path && (o->only || o->no_eval || o->jobs > 1))
+            argp_error(state, "--only, --jobs and --no-eval belong to --sweep");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp kv_sweep_argp = {.options = options, .parser = parse, .doc = doc};

@@ -1,0 +1,273 @@
+// A sweep at work. Every training and evaluation is a program of its own: its memory is gone when it ends,
+// its failure is not ours, and it ends with the same weights as if it had been started by hand.
+#include "train/sweep/sweep.h"
+
+#include "data/file/whole_file.h"
+#include "data/system/console.h"
+#include "train/sweep/child.h"
+#include "train/task/task.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+enum { MAX_JOBS = 64, MAX_ARGUMENTS = 600 };
+
+struct sweeper {
+    const kv_sweep_args *args;
+    kv_sweep sweep;
+    char program[PATH_MAX], kveval[PATH_MAX];
+    bool evaluates;
+    size_t n_wanted, n_to_do, n_failed, n_started; // runs
+    int lock, told;                                // told: the signal that was passed on
+};
+
+// ---- Starting a training -------------------------------------------------------------------------------
+
+static kv_status start_training(const struct sweeper *s, const char *config, const kv_sweep_run *run,
+                                const char *log, pid_t *child, kv_error *err) {
+    const char *argv[MAX_ARGUMENTS] = {s->program, config};
+    size_t n = 2;
+    const size_t n_overrides = run ? run->n_overrides : 0;
+    if (2 * n_overrides + 5 > MAX_ARGUMENTS)
+        return kv_fail(err, KV_ERR_ARGUMENT, "run %s: more than %d settings", run->name,
+                       (MAX_ARGUMENTS - 5) / 2);
+    for (size_t i = 0; i < n_overrides; i++) {
+        argv[n++] = "-s";
+        argv[n++] = run->overrides[i];
+    }
+    argv[n++] = run && run->look.changed ? "--force" : "--resume";
+    argv[n] = "--quiet-hint";
+    const int64_t threads = omp_get_max_threads() / s->args->jobs;
+    return kv_child_start(argv, log, run && s->args->jobs > 1 ? (int)(threads > 1 ? threads : 1) : 0, child,
+                          err);
+}
+
+static kv_status interrupted(kv_error *err) {
+    return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+}
+
+// ---- What must be there first --------------------------------------------------------------------------
+
+static kv_status at_prepare(const kv_sweep_file *file, size_t i, kv_status code, const char *message,
+                            kv_error *err) {
+    return kv_fail(err, code, "%s:%zu: key `prepare`: %s", file->path, file->prepare_lines[i], message);
+}
+
+// Every file on its own, before the first is trained: they may read each other's models.
+static kv_status check_prepared(const kv_sweep_file *file, kv_error *err) {
+    for (size_t i = 0; i < file->n_prepare; i++) {
+        kv_config *source;
+        const kv_train_config *config;
+        kv_error inner = {0};
+        const kv_status status = kv_train_config_load(file->prepare[i], NULL, 0, &source, &config, &inner);
+        if (status != KV_OK) return at_prepare(file, i, status, inner.message, err);
+        kv_config_free(source);
+    }
+    return KV_OK;
+}
+
+static kv_status prepare_one(struct sweeper *s, size_t i, kv_error *err) {
+    const kv_sweep_file *file = &s->sweep.file;
+    const char *config = file->prepare[i];
+    kv_sweep_look look;
+    kv_error inner = {0};
+    kv_status status = kv_sweep_look_at(config, NULL, 0, &look, &inner);
+    if (status != KV_OK) return at_prepare(file, i, status, inner.message, err);
+    if (look.changed) return at_prepare(file, i, KV_ERR_MISMATCH, look.why_changed, err);
+    if (look.state == KV_SWEEP_DONE) return KV_OK;
+    if (kv_console_interrupted()) return interrupted(err);
+    fprintf(stderr, "kvtrain: %s, which the runs start from (%zu of %zu)\n", config, i + 1, file->n_prepare);
+    pid_t child;
+    int code = 0;
+    status = start_training(s, config, NULL, NULL, &child, err);
+    if (status != KV_OK) return status;
+    kv_child_wait(&child, 1, &s->told, &code);
+    if (kv_console_interrupted()) return interrupted(err);
+    if (code == 0) return KV_OK;
+    return at_prepare(file, i, KV_ERR_MISMATCH, "its training failed, so no run can begin", err);
+}
+
+// ---- The runs ------------------------------------------------------------------------------------------
+
+static kv_status check_changed(struct sweeper *s, kv_error *err) {
+    for (size_t i = 0; i < s->sweep.n_runs; i++) {
+        kv_sweep_run *run = &s->sweep.runs[i];
+        if (!kv_sweep_wanted(s->args, run)) continue;
+        s->n_wanted++;
+        s->n_to_do += run->look.state == KV_SWEEP_TO_DO;
+        if (!run->look.changed || s->args->force) continue;
+        const kv_error inner = {.code = KV_ERR_MISMATCH};
+        kv_error message = inner;
+        snprintf(message.message, sizeof message.message, "%s; --force trains it anew",
+                 run->look.why_changed);
+        return kv_sweep_name_place(&s->sweep, run, KV_ERR_MISMATCH, &message, err);
+    }
+    if (s->n_wanted == 0)
+        return kv_fail(err, KV_ERR_ARGUMENT, "--only %s: found no such run among the %zu of %s",
+                       s->args->only, s->sweep.n_runs, s->args->path);
+    return KV_OK;
+}
+
+// The time left is known once a run has been timed. It is not measured here: see kv_child_start.
+static void announce(struct sweeper *s, const kv_sweep_run *run) {
+    double seconds = 0;
+    char text[32], step[48] = "", left[64] = "";
+    for (size_t i = 0; i < s->sweep.n_runs; i++) {
+        const kv_sweep_run *other = &s->sweep.runs[i];
+        if (kv_sweep_wanted(s->args, other))
+            seconds += kv_sweep_seconds_left(&s->sweep, &other->look, other->config->task);
+    }
+    if (run->look.steps_done > 0) snprintf(step, sizeof step, ", from step %" PRIi64, run->look.steps_done);
+    if (!isnan(seconds))
+        snprintf(left, sizeof left, "; about %s left for all",
+                 kv_duration(seconds / (double)s->args->jobs, text));
+    fprintf(stderr, "kvtrain: run %zu of %zu, %s%s%s\n", ++s->n_started, s->n_to_do, run->name, step, left);
+}
+
+// Where a run's standard error goes when several write at once; NULL: to ours.
+static const char *log_path(const struct sweeper *s, const kv_sweep_run *run, char path[PATH_MAX]) {
+    char name[300];
+    snprintf(name, sizeof name, "logs/%s.log", run->name);
+    return s->args->jobs > 1 && kv_path_join(s->sweep.output, name, path, NULL) == KV_OK ? path : NULL;
+}
+
+static void report_failure(struct sweeper *s, const kv_sweep_run *run, int code) {
+    char path[PATH_MAX];
+    const char *log = log_path(s, run, path);
+    fprintf(stderr, "kvtrain: run %s failed with %s %d%s%s%s\n", run->name,
+            code < 0 ? "signal" : "exit status", code < 0 ? -code : code, log ? ", see " : "", log ? log : "",
+            s->n_started < s->n_to_do ? "; the others go on" : "");
+}
+
+static void finish_run(struct sweeper *s, kv_sweep_run *run, int code) {
+    char checkpoints[PATH_MAX];
+    kv_sweep_look look;
+    kv_error err = {0};
+    if (kv_console_interrupted()) return;
+    kv_status status = code == 0 ? kv_sweep_look_at(run->train, (const char *const *)run->overrides,
+                                                    run->n_overrides, &look, &err)
+                                 : KV_ERR_MISMATCH;
+    if (status == KV_OK && look.state == KV_SWEEP_DONE) {
+        run->look = look;
+        if (!s->sweep.file.keep_checkpoints &&
+            kv_path_join(run->directory, "checkpoints", checkpoints, NULL) == KV_OK &&
+            kv_remove_tree(checkpoints, &err) != KV_OK)
+            fprintf(stderr, "kvtrain: %s\n", err.message);
+        return;
+    }
+    run->look.state = KV_SWEEP_FAILED;
+    s->n_failed++;
+    report_failure(s, run, code);
+}
+
+static kv_status start_run(struct sweeper *s, const kv_sweep_run *run, pid_t *child, kv_error *err) {
+    char path[PATH_MAX];
+    const char *log = log_path(s, run, path);
+    announce(s, run);
+    return start_training(s, run->train, run, log, child, err);
+}
+
+static kv_sweep_run *next_run(struct sweeper *s, size_t *at) {
+    while (*at < s->sweep.n_runs) {
+        kv_sweep_run *run = &s->sweep.runs[(*at)++];
+        if (kv_sweep_wanted(s->args, run) && run->look.state == KV_SWEEP_TO_DO) return run;
+    }
+    return NULL;
+}
+
+// As many at a time as there are jobs.
+static kv_status train_runs(struct sweeper *s, kv_error *err) {
+    pid_t pids[MAX_JOBS] = {0};
+    kv_sweep_run *runs[MAX_JOBS] = {0};
+    const size_t n_jobs = (size_t)s->args->jobs;
+    size_t at = 0, busy = 0;
+    kv_status status = KV_OK;
+    for (;;) {
+        for (size_t j = 0; j < n_jobs && status == KV_OK && !kv_console_interrupted(); j++) {
+            if (pids[j] || !(runs[j] = next_run(s, &at))) continue;
+            status = start_run(s, runs[j], &pids[j], err);
+            busy += status == KV_OK;
+        }
+        if (busy == 0) break;
+        int code;
+        const size_t j = kv_child_wait(pids, n_jobs, &s->told, &code);
+        pids[j] = 0;
+        busy--;
+        finish_run(s, runs[j], code);
+    }
+    return status == KV_OK && kv_console_interrupted() ? interrupted(err) : status;
+}
+
+// ---- All of it -----------------------------------------------------------------------------------------
+
+// Two sweeps in one directory would write over each other's tables.
+static kv_status lock_output(struct sweeper *s, kv_error *err) {
+    char logs[PATH_MAX];
+    kv_status status = kv_make_dirs(s->sweep.output, err);
+    if (status == KV_OK && s->args->jobs > 1) {
+        status = kv_path_join(s->sweep.output, "logs", logs, err);
+        if (status == KV_OK) status = kv_make_dirs(logs, err);
+    }
+    if (status != KV_OK) return status;
+    s->lock = open(s->sweep.output, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->lock < 0) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", s->sweep.output, strerror(errno));
+    if (flock(s->lock, LOCK_EX | LOCK_NB) == 0) return KV_OK;
+    return kv_fail(err, KV_ERR_IO, "%s: another kvtrain is at work there", s->sweep.output);
+}
+
+static kv_status get_ready(struct sweeper *s, kv_error *err) {
+    kv_status status = kv_own_program(s->program, sizeof s->program, err);
+    if (status == KV_OK) status = kv_sweep_open(s->args, &s->sweep, err);
+    if (status == KV_OK) status = check_prepared(&s->sweep.file, err);
+    s->evaluates = s->sweep.file.eval && !s->args->no_eval;
+    if (status == KV_OK && s->evaluates) status = kv_sweep_find_kveval(s->kveval, err);
+    if (status == KV_OK) status = lock_output(s, err);
+    if (status == KV_OK) status = kv_sweep_write_list(&s->sweep, err);
+    for (size_t i = 0; status == KV_OK && i < s->sweep.file.n_prepare; i++) status = prepare_one(s, i, err);
+    // Now that all models are there, every run is looked at before the first is trained.
+    if (status == KV_OK) status = kv_sweep_look_at_runs(&s->sweep, err);
+    if (status == KV_OK) status = check_changed(s, err);
+    // A mistake in the evaluation shows now rather than after hours; the answers are kept.
+    if (status == KV_OK && s->evaluates && s->n_to_do > 0) {
+        fprintf(stderr, "kvtrain: what is there already is evaluated first\n");
+        status = kv_sweep_evaluate(&s->sweep, s->kveval, false, err);
+    }
+    return status;
+}
+
+static kv_status evaluate(struct sweeper *s, FILE *out, kv_error *err) {
+    kv_status status = KV_OK;
+    if (s->evaluates) {
+        fprintf(stderr, "kvtrain: evaluation\n");
+        status = kv_sweep_evaluate(&s->sweep, s->kveval, true, err);
+    }
+    return status == KV_OK ? kv_sweep_table(&s->sweep, s->evaluates, out, err) : status;
+}
+
+kv_status kv_sweep_train(const kv_sweep_args *args, FILE *out, kv_error *err) {
+    struct sweeper s = {.args = args, .lock = -1};
+    kv_status status = args->jobs >= 1 && args->jobs <= MAX_JOBS
+                           ? get_ready(&s, err)
+                           : kv_fail(err, KV_ERR_ARGUMENT, "--jobs: expected 1 to %d", MAX_JOBS);
+    if (status == KV_OK) {
+        if (s.n_to_do < s.n_wanted)
+            fprintf(stderr, "kvtrain: %zu of %zu runs are done already\n", s.n_wanted - s.n_to_do,
+                    s.n_wanted);
+        status = train_runs(&s, err);
+    }
+    if (status == KV_OK) status = evaluate(&s, out, err);
+    if (status == KV_OK && s.n_failed > 0)
+        status = kv_fail(err, KV_ERR_MISMATCH,
+                         "%zu of %zu runs failed (see above); the same command tries them again", s.n_failed,
+                         s.n_wanted);
+    if (s.lock >= 0) close(s.lock);
+    kv_sweep_close(&s.sweep);
+    return status;
+}

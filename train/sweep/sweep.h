@@ -1,0 +1,101 @@
+// Sweeps: the same training under many settings, one run after the other, asked the same questions, in one
+// table. `kvtrain --sweep FILE.yaml`; its help says what FILE holds and what the output directory gets.
+#pragma once
+
+#include "train/config/config.h"
+#include "train/sweep/file.h"
+
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+
+// ---- The runs ------------------------------------------------------------------------------------------
+
+typedef enum kv_sweep_state { KV_SWEEP_TO_DO, KV_SWEEP_DONE, KV_SWEEP_FAILED } kv_sweep_state;
+
+// Where a training stands and what it takes, known once its models and text are there.
+typedef struct kv_sweep_look {
+    bool known;
+    bool changed; // what is in its directory cannot be gone on with: mostly, another configuration's
+    kv_sweep_state state;
+    int64_t steps, steps_done, n_trained; // n_trained: weights
+    double flops;                         // of all steps
+    double memory;                        // bytes at most
+    double seconds;                       // spent training so far
+    char why_changed[512];
+} kv_sweep_look;
+
+typedef struct kv_sweep_run {
+    char *name, *directory;
+    const kv_sweep_arm *arm; // borrowed
+    const char *train;       // borrowed: the file it starts from
+    char **overrides;        // what it sets there, `output` last
+    size_t *lines;           // of these, in the sweep's file; 0: from the command line
+    size_t n_overrides;
+    kv_config *source;
+    const kv_train_config *config; // belongs to source
+    kv_sweep_look look;
+} kv_sweep_run;
+
+typedef struct kv_sweep {
+    kv_sweep_file file;
+    char output[PATH_MAX];
+    kv_sweep_run *runs;
+    size_t n_runs;
+    const char **keys; // borrowed: what differs between the runs, in the order of the file
+    size_t n_keys;
+} kv_sweep;
+
+typedef struct kv_sweep_args {
+    const char *path, *output;    // output: NULL for the file's
+    const char *const *overrides; // for all runs; they win over the file's `set`
+    size_t n_overrides;
+    const char *only; // a pattern of names, NULL: all runs
+    bool force;       // runs of another configuration are replaced
+    bool no_eval;
+    int64_t jobs; // runs at a time
+} kv_sweep_args;
+
+// Reads the file and the configuration of every run and checks each on its own, and that no two are the same.
+// Looks at no models. Free with kv_sweep_close, also after a failure; *sweep must be zeroed before.
+kv_status kv_sweep_open(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err);
+void kv_sweep_close(kv_sweep *sweep);
+
+// Looks at one training: whether its models go together and with the text, how far it has come, what it
+// takes. A run of another configuration in its directory is no error, but `changed`.
+kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size_t n_overrides,
+                           kv_sweep_look *look, kv_error *err);
+// All runs; an error names the run.
+kv_status kv_sweep_look_at_runs(kv_sweep *sweep, kv_error *err);
+
+// Passes on what went wrong with a run's configuration: a mistake in one of its settings is named by its line
+// in the sweep's file instead of by the "-s" it is handed down as. Returns `code`.
+kv_status kv_sweep_name_place(const kv_sweep *sweep, const kv_sweep_run *run, kv_status code,
+                              const kv_error *inner, kv_error *err);
+
+// Whether the run's name matches args->only.
+bool kv_sweep_wanted(const kv_sweep_args *args, const kv_sweep_run *run);
+
+// ---- What is done with them ----------------------------------------------------------------------------
+
+// Prints the runs with parameters, FLOPs, memory and expected time on `out`; writes nothing.
+kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err);
+
+// Trains what is not trained yet, evaluates, leaves OUTPUT/table.csv and prints it on `out`. Where runs
+// failed the others go on; then KV_ERR_MISMATCH, saying how many. KV_ERR_INTERRUPTED after Ctrl-C or SIGTERM.
+kv_status kv_sweep_train(const kv_sweep_args *args, FILE *out, kv_error *err);
+
+// Seconds a training has left, from the pace of those that are done (of the same task, where there are any);
+// NAN while none is.
+double kv_sweep_seconds_left(const kv_sweep *sweep, const kv_sweep_look *look, kv_task_kind task);
+
+// OUTPUT/sweep.yaml: the runs in order, for `kvtrain status`.
+kv_status kv_sweep_write_list(const kv_sweep *sweep, kv_error *err);
+
+// OUTPUT/eval.yaml with the eval file's systems and the runs that are done; then kveval, as a child.
+kv_status kv_sweep_find_kveval(char path[PATH_MAX], kv_error *err);
+kv_status kv_sweep_evaluate(const kv_sweep *sweep, const char *kveval, bool measure_time, kv_error *err);
+
+// OUTPUT/table.csv, and the same on `out`. Without `evaluated` only those figures of OUTPUT/results.csv count
+// that are newer than the run.
+kv_status kv_sweep_table(const kv_sweep *sweep, bool evaluated, FILE *out, kv_error *err);

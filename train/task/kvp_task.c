@@ -1,0 +1,261 @@
+// task: kvp. Predictors from an auxiliary model's cache to the base's, with the auxiliary model trained or
+// frozen.                                                                              [method.md section 4]
+#include "train/task/kvp_task.h"
+#include "train/task/least_squares_start.h"
+#include "train/task/predictor_plan.h"
+#include "train/task/tape_memory.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const all_terms[KVP_TERMS] = {"base", "aux", "consistency", "kl", "z_base", "z_aux"};
+
+// A layer-pruned aux may come from no checkpoint but from the base itself.          [paper section 3.4,
+// KVP-LP]
+static const char *aux_name(const kv_train_config *config) {
+    return config->aux ? config->aux : "layers of the base";
+}
+
+static kv_least_squares_args start_args(const kvp_task *kvp) {
+    return (kv_least_squares_args){.config = kvp->task.config,
+                                   .text = kvp->task.text,
+                                   .base_spec = &kvp->base_spec,
+                                   .aux_spec = &kvp->aux_spec,
+                                   .base = kvp->base,
+                                   .aux = kvp->aux,
+                                   .cached = kvp->cached,
+                                   .aux_cached = kvp->start_cached};
+}
+
+static kv_status kvp_start(kv_task *task, kv_error *err) {
+    kvp_task *kvp = (kvp_task *)task;
+    if (task->config->predictor.init != KV_START_LEAST_SQUARES) return KV_OK;
+    const kv_least_squares_args args = start_args(kvp);
+    return kv_least_squares_start(&args, kvp->predictor, err);
+}
+
+// Without weights it is taken for granted that the cache is that of an aux as it starts, if it can be.
+static double kvp_start_flops(const kv_task *task) {
+    const kvp_task *kvp = (const kvp_task *)task;
+    kv_least_squares_args args = start_args(kvp);
+    args.aux_cached = kvp->cached && kv_cached_has_aux(kvp->cached);
+    if (task->config->predictor.init != KV_START_LEAST_SQUARES) return 0;
+    return kv_least_squares_flops(&args, &kvp->shape);
+}
+
+// ---- One step ------------------------------------------------------------------------------------------
+
+static void add_terms(const kvp_task *kvp, const kv_kvp_terms *found, double *terms) {
+    const double values[KVP_TERMS] = {found->base.cross_entropy,
+                                      found->aux.cross_entropy,
+                                      found->consistency,
+                                      found->base.kl,
+                                      found->base.z,
+                                      found->aux.z};
+    for (int i = 0; i < kvp->task.n_terms; i++) terms[i] += values[kvp->term[i]];
+}
+
+static kv_tensor *kvp_objective(kv_task *task, kv_tape *tape, const kv_batch *given_batch, double *terms) {
+    kvp_task *kvp = (kvp_task *)task;
+    kv_kvp_terms found = {0};
+    kv_kvp_given given;
+    kv_batch own = *given_batch, *batch = &own;
+    if (kvp->cached) {
+        kv_error err = {0};
+        kv_status status =
+            kv_cached_give(kvp->cached, tape, task->rows, batch, kvp->aux_cached, &given, &err);
+        if (status != KV_OK) return kv_tape_fail(tape, status, "%s", err.message);
+        own.given = &given;
+    }
+    kv_tensor *loss =
+        kv_kvp_objective(tape, kvp->base, kvp->aux, kvp->predictor, batch, &kvp->weights, &found, NULL);
+    add_terms(kvp, &found, terms);
+    return loss;
+}
+
+static kv_tensor *kvp_validate(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
+                               kv_cache_errors *errors) {
+    kvp_task *kvp = (kvp_task *)task;
+    kv_kvp_terms found = {0};
+    kv_kvp_weights weights = kvp->weights;
+    weights.errors = true;
+    kv_tensor *loss =
+        kv_kvp_objective(tape, kvp->base, kvp->aux, kvp->predictor, batch, &weights, &found, NULL);
+    add_terms(kvp, &found, terms);
+    errors->n_layers = kvp->base_spec.n_layers;
+    for (int64_t i = 0; i < errors->n_layers; i++) {
+        errors->key[i] += found.k_l1[i];
+        errors->value[i] += found.v_l1[i];
+    }
+    return loss;
+}
+
+kv_kvp_known kvp_known_parts(const kvp_task *kvp) {
+    if (!kvp->cached) return (kv_kvp_known){0};
+    return (kv_kvp_known){true, kvp->aux_cached, kv_cached_info(kvp->cached)->top_k};
+}
+
+static uint64_t kvp_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
+    const kvp_task *kvp = (const kvp_task *)task;
+    const kv_kvp_known known = kvp_known_parts(kvp);
+    return kv_flops_kvp_step(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, n_seq, seq_len, &kvp->weights,
+                             kvp_aux_trained(kvp), task->config->train.activation_checkpointing) -
+           kv_flops_kvp_spared(&kvp->base_spec, &kvp->aux_spec, n_seq, seq_len, &kvp->weights, &known);
+}
+
+static uint64_t kvp_validation_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
+    const kvp_task *kvp = (const kvp_task *)task;
+    return kv_flops_kvp_loss_only(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, n_seq, seq_len,
+                                  &kvp->weights);
+}
+
+// ---- Plan ----------------------------------------------------------------------------------------------
+
+static int64_t predictor_size(const kvp_task *kvp) {
+    return kv_predictor_planned_size(&kvp->shape, &kvp->base_spec, &kvp->aux_spec);
+}
+
+static void describe_cache(const kvp_task *kvp, FILE *out) {
+    if (!kvp->cached) return;
+    const kv_cache_info *info = kv_cached_info(kvp->cached);
+    fprintf(out, "cache        %s: %s, ", kvp->task.config->cache, kv_cache_dtype_text(info->dtype));
+    if (info->top_k > 0) fprintf(out, "%" PRIi64 " logits a token, ", info->top_k);
+    fprintf(out, "%s; in memory: %s\n", kvp->aux_cached ? "caches of base and aux" : "the base's cache",
+            kvp->keeps_base && kvp->keeps_aux ? "both models"
+            : kvp->keeps_base                 ? "the base"
+            : kvp->keeps_aux                  ? "the aux"
+                                              : "neither model");
+}
+
+static void kvp_describe(const kv_task *task, FILE *out) {
+    const kvp_task *kvp = (const kvp_task *)task;
+    const kv_train_config *config = task->config;
+    fprintf(out, "base         %s: ", config->base);
+    kv_task_describe_model(&kvp->base_spec, out);
+    fprintf(out, "aux          %s (%s): ", aux_name(config), kvp_aux_trained(kvp) ? "trained" : "frozen");
+    kv_task_describe_model(&kvp->aux_spec, out);
+    fprintf(out, "predictors   ");
+    kv_describe_predictor(&kvp->shape, &kvp->base_spec, &kvp->aux_spec, out);
+    const kv_kvp_weights *w = &kvp->weights;
+    fprintf(out, "\nloss         %g · base + %g · aux + %g · consistency + %g · kl\n", (double)w->base,
+            (double)w->aux, (double)w->consistency, (double)w->kl);
+    if (!kvp_aux_trained(kvp) && config->loss.aux != 0)
+        fprintf(out, "             (loss.aux %g counts as 0: the aux is frozen)\n", config->loss.aux);
+    describe_cache(kvp, out);
+}
+
+static kv_status plan_aux(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    if (config->aux) return kv_task_spec(&kvp->task, "aux", config->aux, &kvp->aux_spec, err);
+    int32_t kept[KV_MAX_LAYERS];
+    kvp->aux_spec = kvp->base_spec;
+    const int64_t n_kept = kv_pruned_layers(kvp->base_spec.n_layers, config->predictor.keep, kept);
+    kv_spec_prune(&kvp->aux_spec, kept, n_kept);
+    return KV_OK;
+}
+
+static kv_status plan_models(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    kv_status status = kv_task_spec(&kvp->task, "base", config->base, &kvp->base_spec, err);
+    if (status == KV_OK) status = plan_aux(kvp, err);
+    if (status != KV_OK) return status;
+    return kv_plan_predictor(kvp->task.source, config, &kvp->base_spec, &kvp->aux_spec, &kvp->shape, err);
+}
+
+static kv_status measure_models(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    kv_status status =
+        kv_task_measure(&kvp->task, "base", config->base, &kvp->base_spec, &kvp->base_size, err);
+    if (status != KV_OK || !config->aux) return status;
+    return kv_task_measure(&kvp->task, "aux", config->aux, &kvp->aux_spec, &kvp->aux_size, err);
+}
+
+static void plan_losses(kvp_task *kvp) {
+    const kv_loss_config *l = &kvp->task.config->loss;
+    double consistency = l->consistency < 0 ? 1.0 / (double)kvp->base_spec.n_layers : l->consistency;
+    kv_kvp_weights *w = &kvp->weights;
+    // The loss of a frozen aux has no gradient: its pass would be work for nothing.
+    *w = (kv_kvp_weights){.base = (float)l->base,
+                          .aux = kvp_aux_trained(kvp) ? (float)l->aux : 0,
+                          .consistency = (float)consistency,
+                          .kl = (float)l->kl,
+                          .z_loss = (float)l->z_loss};
+    bool base = w->base != 0 || w->kl != 0, z = w->z_loss != 0;
+    const bool active[KVP_TERMS] = {base,       w->aux != 0, w->consistency != 0,
+                                    w->kl != 0, base && z,   w->aux != 0 && z};
+    for (int i = 0; i < KVP_TERMS; i++) {
+        if (!active[i]) continue;
+        kvp->term[kvp->task.n_terms] = i;
+        kvp->task.term_names[kvp->task.n_terms++] = all_terms[i];
+    }
+}
+
+// Which models are needed when true caches and logits are read. Held-out text is not in the cache.
+static kv_status plan_cache(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    const kv_train_text *text = kvp->task.text;
+    kvp->keeps_base = kvp->keeps_aux = true;
+    if (config->teacher != KV_TEACHER_CACHED) return KV_OK;
+    const kv_cached_args args = {.source = kvp->task.source,
+                                 .config = config,
+                                 .parts = text->parts,
+                                 .n_parts = text->n_parts,
+                                 .base = &kvp->base_spec,
+                                 .aux = &kvp->aux_spec,
+                                 .shape = &kvp->shape,
+                                 .weights = &kvp->weights};
+    kv_status status = kv_cached_teacher_open(&args, &kvp->cached, err);
+    if (status != KV_OK) return status;
+    const bool held_out = config->data.validation != NULL;
+    kvp->aux_cached = !kvp_aux_trained(kvp) && kv_cached_has_aux(kvp->cached);
+    const bool student = config->train.steps > 0 && (kvp->weights.base != 0 || kvp->weights.kl != 0);
+    kvp->keeps_base = student || held_out;
+    kvp->keeps_aux = !kvp->aux_cached || held_out;
+    return KV_OK;
+}
+
+static void kvp_free(kv_task *task) {
+    kvp_task *kvp = (kvp_task *)task;
+    kv_cached_teacher_free(kvp->cached);
+    kv_model_free(kvp->base);
+    kv_model_free(kvp->aux);
+    kv_predictor_free(kvp->predictor);
+    free(kvp);
+}
+
+static const kv_task_ops kvp_ops = {.load = kvp_load,
+                                    .start = kvp_start,
+                                    .objective = kvp_objective,
+                                    .validate = kvp_validate,
+                                    .save = kvp_save,
+                                    .describe = kvp_describe,
+                                    .flops = kvp_flops,
+                                    .start_flops = kvp_start_flops,
+                                    .validation_flops = kvp_validation_flops,
+                                    .memory = kvp_memory,
+                                    .free = kvp_free};
+
+kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config,
+                             const kv_train_text *text, kv_task **task, kv_error *err) {
+    *task = NULL;
+    kvp_task *kvp = calloc(1, sizeof *kvp);
+    if (!kvp) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kvp->task = (kv_task){.ops = &kvp_ops, .source = source, .config = config, .text = text};
+    kv_status status = plan_models(kvp, err);
+    if (status == KV_OK) status = measure_models(kvp, err);
+    if (status != KV_OK) {
+        kv_task_free(&kvp->task);
+        return status;
+    }
+    plan_losses(kvp);
+    status = plan_cache(kvp, err);
+    if (status != KV_OK) {
+        kv_task_free(&kvp->task);
+        return status;
+    }
+    kvp->task.n_trainable =
+        predictor_size(kvp) + (kvp_aux_trained(kvp) ? kv_spec_size(&kvp->aux_spec, true) : 0);
+    *task = &kvp->task;
+    return KV_OK;
+}

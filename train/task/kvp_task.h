@@ -1,0 +1,45 @@
+// What the files of task: kvp share: kvp_task.c plans and steps, kvp_weights.c loads and saves, kvp_memory.c
+// says what that takes.
+#pragma once
+
+#include "train/task/cached_teacher.h"
+#include "train/task/task.h"
+
+enum {
+    KVP_TERM_BASE,
+    KVP_TERM_AUX,
+    KVP_TERM_CONSISTENCY,
+    KVP_TERM_KL,
+    KVP_TERM_Z_BASE,
+    KVP_TERM_Z_AUX,
+    KVP_TERMS
+};
+
+typedef struct kvp_task {
+    kv_task task; // first: ops get a kv_task *
+    kv_model_spec base_spec, aux_spec;
+    kv_checkpoint_size base_size, aux_size; // aux_size: of one that is read
+    kv_predictor shape;                     // layer counts and mapping, no weights: enough to plan with
+    kv_kvp_weights weights;
+    int term[KVP_TERMS];       // which of them the task's terms are
+    kv_cached_teacher *cached; // teacher: cached; else NULL
+    bool aux_cached;           // steps read the aux's cache too
+    // Models that are in memory after load; the other ones are only looked at then.
+    bool keeps_base, keeps_aux;
+    bool start_cached; // after load: the cache is also that of the aux as it starts
+    kv_model *base, *aux;
+    kv_predictor *predictor;
+    char base_fingerprint[17];
+} kvp_task;
+
+static inline bool kvp_aux_trained(const kvp_task *kvp) {
+    return !kvp->task.config->freeze_aux;
+}
+
+// What batches are given from caches.
+kv_kvp_known kvp_known_parts(const kvp_task *kvp);
+
+// ops of the task.
+kv_status kvp_load(kv_task *task, const char *from, kv_error *err);
+kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err);
+void kvp_memory(const kv_task *task, const kv_memory_choice *choice, kv_task_memory *memory);

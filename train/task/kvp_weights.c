@@ -1,0 +1,156 @@
+// Weights of task: kvp, read and written.
+#include "data/checkpoint/checkpoint.h"
+#include "data/tokenizer/tokenizer.h"
+#include "train/task/kvp_task.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// ---- The aux -------------------------------------------------------------------------------------------
+
+// As it is stored: from its directory, or of layers of the base, which is read when it is not given as
+// stored.
+static kv_status load_stored_aux(const kvp_task *kvp, kv_model *stored_base, kv_model **aux, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    if (config->aux) return kv_checkpoint_load(config->aux, aux, err);
+    kv_model *base = stored_base;
+    kv_status status = base ? KV_OK : kv_checkpoint_load(config->base, &base, err);
+    int32_t kept[KV_MAX_LAYERS];
+    const int64_t n = kv_pruned_layers(kvp->base_spec.n_layers, config->predictor.keep, kept);
+    if (status == KV_OK) status = kv_model_prune(base, kept, n, aux, err);
+    if (base != stored_base) kv_model_free(base);
+    return status;
+}
+
+static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
+    const char *dir = kvp->task.config->aux;
+    char path[PATH_MAX];
+    kv_status status = KV_OK;
+    if (!kvp_aux_trained(kvp)) return load_stored_aux(kvp, kvp->base, &kvp->aux, err);
+    if (!dir && !from) {
+        status = load_stored_aux(kvp, kvp->base, &kvp->aux, err); // float32 already
+    } else {
+        if (from) status = kv_task_path(path, from, "aux", err);
+        if (status == KV_OK) status = kv_checkpoint_load_trainable(from ? path : dir, &kvp->aux, err);
+    }
+    return status == KV_OK ? kv_model_set_trainable(kvp->aux, true, err) : status;
+}
+
+// ---- Predictors ----------------------------------------------------------------------------------------
+
+static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) {
+    const kv_predictor *shape = &kvp->shape;
+    if (!from) {
+        kv_status status = kv_predictor_create_kind(&kvp->base_spec, &kvp->aux_spec, shape->mapping,
+                                                    &shape->kind, &kvp->predictor, err);
+        if (status == KV_OK) kv_predictor_init(kvp->predictor, kvp->task.config->seed);
+        return status;
+    }
+    char path[PATH_MAX];
+    kv_status status = kv_task_path(path, from, "predictor", err);
+    if (status == KV_OK)
+        status = kv_predictor_load(path, &kvp->base_spec, &kvp->aux_spec, kvp->base_fingerprint, NULL,
+                                   &kvp->predictor, err);
+    if (status == KV_OK && memcmp(kvp->predictor->mapping, shape->mapping,
+                                  (size_t)shape->n_base_layers * sizeof *shape->mapping) != 0)
+        status =
+            kv_fail(err, KV_ERR_MISMATCH, "%s: holds another layer mapping than the config describes", path);
+    if (status == KV_OK && !kv_predictor_is_kind(kvp->predictor, &shape->kind))
+        status = kv_fail(err, KV_ERR_MISMATCH,
+                         "%s: holds predictors of another rank or number of aux layers than the config "
+                         "describes",
+                         path);
+    return status;
+}
+
+static kv_status collect_params(kvp_task *kvp, kv_error *err) {
+    int64_t n_aux = kvp_aux_trained(kvp) ? kv_model_params(kvp->aux, NULL) : 0;
+    int64_t n = kv_predictor_params(kvp->predictor, NULL) + n_aux;
+    kv_task *task = &kvp->task;
+    task->params = calloc((size_t)n, sizeof *task->params);
+    if (!task->params) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    task->n_params = n;
+    if (n_aux > 0) kv_model_params(kvp->aux, task->params);
+    kv_predictor_params(kvp->predictor, task->params + n_aux);
+    return KV_OK;
+}
+
+// ---- Loading -------------------------------------------------------------------------------------------
+
+// A cache is of these very weights or of no use. Of an aux that is trained it is that of its beginning, if
+// anything: what the least-squares start reads, and no step.
+static kv_status check_cache(kvp_task *kvp, bool beginning, kv_error *err) {
+    char fingerprint[17];
+    if (!kvp->cached) return KV_OK;
+    const bool trained = kvp_aux_trained(kvp);
+    const bool wanted = kvp->aux_cached || (trained && beginning && kv_cached_has_aux(kvp->cached));
+    if (wanted) kv_checkpoint_fingerprint(kvp->aux, fingerprint);
+    kvp->start_cached = wanted && strcmp(kv_cached_info(kvp->cached)->aux.fingerprint, fingerprint) == 0;
+    return kv_cached_check(kvp->cached, kvp->base_fingerprint, kvp->aux_cached ? fingerprint : NULL, err);
+}
+
+// Into frozen_dtype. Layers that an aux is made of and fingerprints are those of weights as they are stored.
+static kv_status hold(const kvp_task *kvp, kv_model **model, const char *dir, char *fingerprint,
+                      kv_error *err) {
+    kv_status status = kv_checkpoint_convert(model, kvp->task.config->frozen_dtype, fingerprint, err);
+    return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", dir);
+}
+
+static kv_status hold_base(kvp_task *kvp, kv_error *err) {
+    if (kvp->keeps_base) return hold(kvp, &kvp->base, kvp->task.config->base, kvp->base_fingerprint, err);
+    kv_checkpoint_fingerprint(kvp->base, kvp->base_fingerprint);
+    kv_model_free(kvp->base);
+    kvp->base = NULL;
+    return KV_OK;
+}
+
+static kv_status hold_aux(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    if (kvp_aux_trained(kvp)) return KV_OK;
+    if (kvp->keeps_aux) return hold(kvp, &kvp->aux, config->aux ? config->aux : config->base, NULL, err);
+    kv_model_free(kvp->aux);
+    kvp->aux = NULL;
+    return KV_OK;
+}
+
+kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
+    kvp_task *kvp = (kvp_task *)task;
+    kv_status status = kv_checkpoint_load(task->config->base, &kvp->base, err);
+    if (status == KV_OK) status = load_aux(kvp, from, err);
+    if (status == KV_OK && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
+        status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another aux than the config describes", from);
+    if (status == KV_OK) status = hold_base(kvp, err);
+    if (status == KV_OK) status = check_cache(kvp, from == NULL, err);
+    if (status == KV_OK) status = hold_aux(kvp, err);
+    if (status == KV_OK) status = load_predictor(kvp, from, err);
+    if (status == KV_OK) status = kv_predictor_set_trainable(kvp->predictor, true, err);
+    return status == KV_OK ? collect_params(kvp, err) : status;
+}
+
+// ---- Saving --------------------------------------------------------------------------------------------
+
+static kv_status save_aux(kvp_task *kvp, const char *path, kv_error *err) {
+    const bool stored = kvp_aux_trained(kvp) || kvp->task.config->frozen_dtype == KV_FROZEN_STORED;
+    kv_model *aux = stored ? kvp->aux : NULL;
+    kv_status status = kv_make_dirs(path, err);
+    if (status == KV_OK && !aux) status = load_stored_aux(kvp, NULL, &aux, err);
+    if (status == KV_OK) status = kv_checkpoint_save(path, aux, err);
+    if (aux != kvp->aux) kv_model_free(aux);
+    return status;
+}
+
+kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err) {
+    kvp_task *kvp = (kvp_task *)task;
+    char path[PATH_MAX];
+    kv_status status = KV_OK;
+    // A frozen aux is where the config says; the result still has it beside its predictors.
+    if (kvp_aux_trained(kvp) || final) {
+        status = kv_task_path(path, dir, "aux", err);
+        if (status == KV_OK) status = save_aux(kvp, path, err);
+        const char *origin = task->config->aux ? task->config->aux : task->config->base;
+        if (status == KV_OK && final) status = kv_tokenizer_copy(origin, path, err);
+    }
+    if (status == KV_OK) status = kv_task_path(path, dir, "predictor", err);
+    if (status == KV_OK) status = kv_make_dirs(path, err);
+    return status == KV_OK ? kv_predictor_save(path, kvp->predictor, kvp->base_fingerprint, err) : status;
+}

@@ -1,0 +1,212 @@
+#include "train/task/least_squares_start.h"
+
+#include "core/flops.h"
+#include "core/least_squares.h"
+#include "data/corpus/packing.h"
+#include "data/system/console.h"
+#include "train/task/task.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct pass {
+    const kv_least_squares_args *args;
+    const kv_train_config *config;
+    kv_batches *batches;
+    kv_tape *tape;
+    int32_t *ids, *targets; // [n_seq · seq_len]
+    kv_row_ref *rows;       // [n_seq]
+    uint8_t *keep;          // [n_seq · seq_len]
+    kv_segment *segments;   // [n_seq]
+    kv_least_squares *sums;
+    int64_t n_all, n_batches; // tokens there are to read; batches that are
+};
+
+static void free_pass(struct pass *p) {
+    kv_batches_free(p->batches);
+    kv_tape_free(p->tape);
+    kv_least_squares_free(p->sums);
+    free(p->ids);
+    free(p->targets);
+    free(p->rows);
+    free(p->keep);
+    free(p->segments);
+}
+
+// ---- Setting up ----------------------------------------------------------------------------------------
+
+// Tokens of one epoch. Of a mixture, whose parts come round at different times, it is what all parts have.
+static int64_t epoch_tokens(const kv_least_squares_args *args) {
+    const kv_train_text *text = args->text;
+    const kv_data_config *d = &args->config->data;
+    if (d->packing == KV_PACKING_STREAM) return text->n_tokens;
+    int64_t n_rows = 0;
+    for (int64_t p = 0; p < text->n_parts; p++)
+        for (int64_t s = 0; s < text->corpora[p]->n_shards; s++)
+            n_rows += kv_packed_rows(text->corpora[p]->shards[s].n_tokens, d->seq_len);
+    return n_rows * d->seq_len;
+}
+
+static int64_t count_batches(const kv_least_squares_args *args, int64_t n_all) {
+    const int64_t rows = args->config->data.micro_batch_size * args->config->data.seq_len;
+    const int64_t wanted = args->config->predictor.least_squares_tokens;
+    const int64_t n = wanted > 0 && wanted < n_all ? wanted : n_all;
+    return (n + rows - 1) / rows;
+}
+
+static kv_status allocate(struct pass *p, kv_error *err) {
+    const kv_data_config *d = &p->config->data;
+    const size_t n_seq = (size_t)d->micro_batch_size, rows = n_seq * (size_t)d->seq_len;
+    p->tape = kv_tape_create();
+    p->ids = malloc(rows * sizeof *p->ids);
+    p->targets = malloc(rows * sizeof *p->targets);
+    p->rows = malloc(n_seq * sizeof *p->rows);
+    p->keep = malloc(rows);
+    p->segments = malloc(n_seq * sizeof *p->segments);
+    if (!p->tape || !p->ids || !p->targets || !p->rows || !p->keep || !p->segments)
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_tape_set_recording(p->tape, false);
+    for (int64_t s = 0; s < d->micro_batch_size; s++)
+        p->segments[s] = (kv_segment){s * d->seq_len, d->seq_len, s * d->seq_len, d->seq_len};
+    return KV_OK;
+}
+
+static kv_status prepare(struct pass *p, const kv_predictor *predictor, kv_error *err) {
+    const kv_data_config *d = &p->config->data;
+    const kv_batches_args args = kv_train_batches(p->args->text, d->micro_batch_size);
+    p->n_all = epoch_tokens(p->args);
+    p->n_batches = count_batches(p->args, p->n_all);
+    kv_status status = kv_batches_create(&args, &p->batches, err);
+    if (status == KV_OK) status = kv_least_squares_create(p->args->base_spec, predictor, &p->sums, err);
+    return status == KV_OK ? allocate(p, err) : status;
+}
+
+// ---- Sums ----------------------------------------------------------------------------------------------
+
+// What both models make of the batch: from the cache what is in it, else by running them.
+static kv_status make_caches(struct pass *p, const kv_batch *batch, kv_tensor **aux_k, kv_tensor **aux_v,
+                             kv_tensor **base_k, kv_tensor **base_v, kv_error *err) {
+    const kv_least_squares_args *a = p->args;
+    const int64_t rows = batch->n_seq * batch->seq_len;
+    kv_pass pass = {.segments = p->segments, .n_segments = batch->n_seq, .only_kv = true};
+    kv_status status = KV_OK;
+    if (!a->aux_cached) {
+        pass.raw_k = aux_k, pass.v = aux_v;
+        kv_model_forward(p->tape, a->aux, p->ids, rows, &pass);
+    }
+    if (!a->cached) {
+        pass.raw_k = base_k, pass.v = base_v;
+        kv_model_forward(p->tape, a->base, p->ids, rows, &pass);
+    } else {
+        status = kv_cached_raw(a->cached, p->tape, p->rows, batch, base_k, base_v,
+                               a->aux_cached ? aux_k : NULL, a->aux_cached ? aux_v : NULL, err);
+    }
+    return status == KV_OK ? kv_tape_status(p->tape, err) : status;
+}
+
+static kv_status add_batch(struct pass *p, int64_t step, kv_error *err) {
+    const kv_data_config *d = &p->config->data;
+    const int64_t rows = d->micro_batch_size * d->seq_len, left = p->n_all - step * rows;
+    kv_tensor *aux_k[KV_MAX_LAYERS], *aux_v[KV_MAX_LAYERS], *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS];
+    kv_status status = kv_batches_get(p->batches, step, p->ids, p->targets, err);
+    if (status == KV_OK && d->packing == KV_PACKING_FIXED)
+        status = kv_batches_rows(p->batches, step, p->rows, err);
+    if (status != KV_OK) return status;
+    kv_tape_reset(p->tape);
+    const kv_batch batch = {
+        .input_ids = p->ids, .target_ids = p->targets, .n_seq = d->micro_batch_size, .seq_len = d->seq_len};
+    status = make_caches(p, &batch, aux_k, aux_v, base_k, base_v, err);
+    // Text read a second time, at the end of the last batch, adds nothing.
+    for (int64_t i = 0; i < rows; i++) p->keep[i] = i < left;
+    return status == KV_OK ? kv_least_squares_add(p->sums, aux_k, aux_v, base_k, base_v, p->keep, err)
+                           : status;
+}
+
+static uint64_t batch_flops(const kv_least_squares_args *a, const kv_predictor *predictor) {
+    const kv_data_config *d = &a->config->data;
+    const kv_kvp_weights both = {.consistency = 1};
+    const kv_kvp_known known = {a->cached != NULL, a->aux_cached, 0};
+    return kv_flops_least_squares(a->base_spec, a->aux_spec, predictor, d->micro_batch_size, d->seq_len) -
+           kv_flops_kvp_spared(a->base_spec, a->aux_spec, d->micro_batch_size, d->seq_len, &both, &known);
+}
+
+double kv_least_squares_flops(const kv_least_squares_args *args, const kv_predictor *shape) {
+    return (double)batch_flops(args, shape) * (double)count_batches(args, epoch_tokens(args));
+}
+
+// ---- The result ----------------------------------------------------------------------------------------
+
+static kv_status write_json(const struct pass *p, const kv_predictor *predictor, int64_t n_tokens,
+                            const double *k_r2, const double *v_r2, kv_error *err) {
+    char path[PATH_MAX];
+    kv_status status = kv_task_path(path, p->config->output, "least_squares.json", err);
+    if (status != KV_OK) return status;
+    json_t *layers = json_array(), *keys = json_array(), *values = json_array();
+    for (int64_t i = 0; i < predictor->n_base_layers; i++) {
+        int32_t read[2];
+        const int64_t n = kv_predictor_inputs(predictor, i, read);
+        json_t *inputs = json_array();
+        for (int64_t j = 0; j < n; j++) json_array_append_new(inputs, json_integer(read[j]));
+        json_array_append_new(layers, inputs);
+        json_array_append_new(keys, json_real(k_r2[i]));
+        json_array_append_new(values, json_real(v_r2[i]));
+    }
+    json_t *root =
+        json_pack("{s:I, s:f, s:o, s:o, s:o}", "tokens", (json_int_t)n_tokens, "ridge",
+                  p->config->predictor.ridge, "aux_layers", layers, "keys", keys, "values", values);
+    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    status =
+        text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    free(text);
+    json_decref(root);
+    return status;
+}
+
+static void print_result(const kv_predictor *predictor, const double *k_r2, const double *v_r2) {
+    fprintf(stderr, "explained variance   base layer  aux layer    keys  values\n");
+    for (int64_t i = 0; i < predictor->n_base_layers; i++) {
+        int32_t read[2];
+        char text[32];
+        const int64_t n = kv_predictor_inputs(predictor, i, read);
+        snprintf(text, sizeof text, n > 1 ? "%" PRIi32 "+%" PRIi32 : "%" PRIi32, read[0], read[n - 1]);
+        fprintf(stderr, "                     %10" PRIi64 " %10s  %5.1f %%  %5.1f %%\n", i, text,
+                100 * k_r2[i], 100 * v_r2[i]);
+    }
+}
+
+static kv_status solve(const struct pass *p, kv_predictor *predictor, kv_error *err) {
+    const kv_data_config *d = &p->config->data;
+    double k_r2[KV_MAX_LAYERS], v_r2[KV_MAX_LAYERS];
+    kv_status status =
+        kv_least_squares_solve(p->sums, p->config->predictor.ridge, predictor, k_r2, v_r2, err);
+    if (status != KV_OK) return kv_fail_within(err, status, "least-squares start");
+    print_result(predictor, k_r2, v_r2);
+    const int64_t read = p->n_batches * d->micro_batch_size * d->seq_len;
+    return write_json(p, predictor, read < p->n_all ? read : p->n_all, k_r2, v_r2, err);
+}
+
+kv_status kv_least_squares_start(const kv_least_squares_args *args, kv_predictor *predictor, kv_error *err) {
+    struct pass p = {.args = args, .config = args->config};
+    kv_status status = prepare(&p, predictor, err);
+    const int64_t rows = args->config->data.micro_batch_size * args->config->data.seq_len;
+    const uint64_t flops = batch_flops(args, predictor);
+    kv_progress progress;
+    char note[64] = "tokens";
+    kv_progress_begin(&progress, stderr, "least squares", p.n_batches * rows);
+    for (int64_t i = 0; status == KV_OK && i < p.n_batches; i++) {
+        status = add_batch(&p, i, err);
+        snprintf(note, sizeof note, "tokens  %.1f GFLOP/s",
+                 1e-9 * (double)flops * (double)(i + 1) / (kv_now() - progress.started));
+        kv_progress_show(&progress, (i + 1) * rows, note);
+        if (status == KV_OK && kv_console_interrupted())
+            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted before the first step, nothing to save");
+    }
+    if (status == KV_OK) {
+        kv_progress_end(&progress, note);
+        status = solve(&p, predictor, err);
+    }
+    free_pass(&p);
+    return status;
+}

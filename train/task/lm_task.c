@@ -1,0 +1,176 @@
+// task: lm. A language model, from scratch, from a checkpoint, or from some layers of one.
+#include "data/checkpoint/checkpoint.h"
+#include "data/tokenizer/tokenizer.h"
+#include "train/task/tape_memory.h"
+#include "train/task/task.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct lm_task {
+    kv_task task; // first: ops get a kv_task *
+    kv_model_spec spec;
+    int64_t n_kept; // of a pruned model
+    int32_t kept[KV_MAX_LAYERS];
+    int64_t n_before;    // layers it had
+    int64_t whole_bytes; // of the model it is made from, which has to be read
+    kv_model *model;
+} lm_task;
+
+static kv_status load_pruned(lm_task *lm, kv_error *err) {
+    kv_model *whole;
+    kv_status status = kv_checkpoint_load(lm->task.config->model.path, &whole, err);
+    if (status != KV_OK) return status;
+    status = kv_model_prune(whole, lm->kept, lm->n_kept, &lm->model, err);
+    kv_model_free(whole);
+    return status;
+}
+
+static kv_status load_model(lm_task *lm, const char *from, kv_error *err) {
+    const kv_train_config *config = lm->task.config;
+    char dir[PATH_MAX];
+    if (from) {
+        kv_status status = kv_task_path(dir, from, "model", err);
+        return status == KV_OK ? kv_checkpoint_load_trainable(dir, &lm->model, err) : status;
+    }
+    if (config->model.from == KV_FROM_CHECKPOINT)
+        return kv_checkpoint_load_trainable(config->model.path, &lm->model, err);
+    if (config->model.from == KV_FROM_PRUNED) return load_pruned(lm, err);
+    kv_status status = kv_model_create(&lm->spec, KV_F32, true, &lm->model, err);
+    if (status == KV_OK) kv_model_init(lm->model, config->seed);
+    return status;
+}
+
+static kv_status lm_load(kv_task *task, const char *from, kv_error *err) {
+    lm_task *lm = (lm_task *)task;
+    kv_status status = load_model(lm, from, err);
+    if (status == KV_OK && from &&
+        memcmp(lm->spec.layers, lm->model->spec.layers, sizeof lm->spec.layers) != 0)
+        status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another model than the config describes", from);
+    if (status == KV_OK) status = kv_model_set_trainable(lm->model, true, err);
+    if (status != KV_OK) return status;
+    task->n_params = kv_model_params(lm->model, NULL);
+    task->params = calloc((size_t)task->n_params, sizeof *task->params);
+    if (!task->params) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_model_params(lm->model, task->params);
+    return KV_OK;
+}
+
+static kv_tensor *lm_objective(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms) {
+    lm_task *lm = (lm_task *)task;
+    kv_lm_weights weights = {.ce = 1, .z_loss = (float)task->config->loss.z_loss};
+    kv_lm_loss_terms found = {0};
+    kv_tensor *loss = kv_lm_objective(tape, lm->model, batch, &weights, &found);
+    terms[0] += found.cross_entropy;
+    if (task->n_terms > 1) terms[1] += found.z;
+    return loss;
+}
+
+static kv_tensor *lm_validate(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
+                              kv_cache_errors *errors) {
+    (void)errors;
+    return lm_objective(task, tape, batch, terms);
+}
+
+static kv_status lm_save(kv_task *task, const char *dir, bool final, kv_error *err) {
+    char model_dir[PATH_MAX];
+    kv_status status = kv_task_path(model_dir, dir, "model", err);
+    if (status == KV_OK) status = kv_make_dirs(model_dir, err);
+    if (status == KV_OK) status = kv_checkpoint_save(model_dir, ((lm_task *)task)->model, err);
+    if (status == KV_OK && final && task->config->model.from != KV_FROM_SCRATCH)
+        status = kv_tokenizer_copy(task->config->model.path, model_dir, err);
+    return status;
+}
+
+static void lm_describe(const kv_task *task, FILE *out) {
+    const lm_task *lm = (const lm_task *)task;
+    const kv_model_config *m = &task->config->model;
+    if (m->from == KV_FROM_SCRATCH)
+        fprintf(out, "model        from scratch: ");
+    else if (m->from == KV_FROM_CHECKPOINT)
+        fprintf(out, "model        %s: ", m->path);
+    else
+        fprintf(out, "model        %" PRIi64 " of the %" PRIi64 " layers of %s: ", lm->n_kept, lm->n_before,
+                m->path);
+    kv_task_describe_model(&lm->spec, out);
+}
+
+static uint64_t lm_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
+    return kv_flops_lm_step(&((const lm_task *)task)->spec, n_seq, seq_len,
+                            task->config->train.activation_checkpointing);
+}
+
+static uint64_t lm_validation_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
+    return kv_flops_lm_loss_only(&((const lm_task *)task)->spec, n_seq, seq_len);
+}
+
+static void lm_memory(const kv_task *task, const kv_memory_choice *choice, kv_task_memory *memory) {
+    const lm_task *lm = (const lm_task *)task;
+    const int64_t n_seq = choice->n_seq, seq_len = task->config->data.seq_len;
+    *memory = (kv_task_memory){.n_trained = (double)task->n_trainable,
+                               .tape = kv_tape_lm_bytes(&lm->spec, choice->checkpointing, n_seq, seq_len),
+                               .validation = kv_tape_lm_validation_bytes(&lm->spec, n_seq, seq_len),
+                               .loading = (double)lm->whole_bytes};
+}
+
+static void lm_free(kv_task *task) {
+    lm_task *lm = (lm_task *)task;
+    kv_model_free(lm->model);
+    free(lm);
+}
+
+static const kv_task_ops lm_ops = {.load = lm_load,
+                                   .objective = lm_objective,
+                                   .validate = lm_validate,
+                                   .save = lm_save,
+                                   .describe = lm_describe,
+                                   .flops = lm_flops,
+                                   .validation_flops = lm_validation_flops,
+                                   .memory = lm_memory,
+                                   .free = lm_free};
+
+// A model made from scratch has the text's vocabulary.
+static kv_status plan_scratch(lm_task *lm, kv_error *err) {
+    const kv_train_config *config = lm->task.config;
+    kv_status status = kv_scratch_spec(lm->task.source, config, &lm->task.text->info, &lm->spec, err);
+    if (status != KV_OK || config->data.seq_len <= lm->spec.context_length) return status;
+    return kv_config_fail(lm->task.source, err, "data.seq_len",
+                          "found %" PRIi64 ", expected at most %" PRIi64 ", the context of the model",
+                          config->data.seq_len, lm->spec.context_length);
+}
+
+// Shape of the model without its weights.
+static kv_status plan_model(lm_task *lm, kv_error *err) {
+    const kv_train_config *config = lm->task.config;
+    kv_model_spec *spec = &lm->spec;
+    if (config->model.from == KV_FROM_SCRATCH) return plan_scratch(lm, err);
+    kv_status status = kv_task_spec(&lm->task, "model.path", config->model.path, spec, err);
+    if (status != KV_OK || config->model.from != KV_FROM_PRUNED) return status;
+    lm->n_before = spec->n_layers;
+    lm->n_kept = kv_pruned_layers(spec->n_layers, config->model.keep, lm->kept);
+    kv_checkpoint_size size;
+    status = kv_task_measure(&lm->task, "model.path", config->model.path, spec, &size, err);
+    lm->whole_bytes = size.bytes;
+    kv_spec_prune(spec, lm->kept, lm->n_kept);
+    return status;
+}
+
+kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_train_text *text,
+                            kv_task **task, kv_error *err) {
+    *task = NULL;
+    lm_task *lm = calloc(1, sizeof *lm);
+    if (!lm) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    lm->task = (kv_task){.ops = &lm_ops, .source = source, .config = config, .text = text};
+    lm->task.n_terms = config->loss.z_loss > 0 ? 2 : 1;
+    lm->task.term_names[0] = "cross_entropy";
+    lm->task.term_names[1] = "z_loss";
+    kv_status status = plan_model(lm, err);
+    if (status != KV_OK) {
+        kv_task_free(&lm->task);
+        return status;
+    }
+    lm->task.n_trainable = kv_spec_size(&lm->spec, true);
+    *task = &lm->task;
+    return KV_OK;
+}

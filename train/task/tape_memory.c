@@ -1,0 +1,238 @@
+#include "train/task/tape_memory.h"
+
+#include <omp.h>
+
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+// ---- One pass, in floats a token -----------------------------------------------------------------------
+
+struct widths {
+    double dim, q, kv, ffn, heads, norm; // norm: 1 with q/k norm
+};
+
+static struct widths widths_of(const kv_model_spec *spec, int64_t layer) {
+    const kv_layer_spec *l = &spec->layers[layer];
+    return (struct widths){.dim = (double)spec->model_dim,
+                           .q = (double)(l->n_heads * spec->head_dim),
+                           .kv = (double)kv_spec_kv_dim(spec, layer),
+                           .ffn = (double)l->ffn_dim,
+                           .heads = (double)l->n_heads,
+                           .norm = spec->qk_norm};
+}
+
+// Queries (before and after their norm) and what attention makes of them; the layer's own keys and values;
+// gate, up and their product. Each has a gradient as large as itself.
+static double inner(const struct widths *w, bool own_kv) {
+    return (2 + w->norm) * (w->q + (own_kv ? w->kv : 0)) + 3 * w->ffn;
+}
+
+// Two norms, two projections and two sums; two floats a head for attention's backward.
+static double layer_values(const kv_model_spec *spec, int64_t layer, bool own_kv) {
+    const struct widths w = widths_of(spec, layer);
+    return 6 * w.dim + inner(&w, own_kv) + 2 * w.heads;
+}
+
+// A sum hands its gradient on: only norms and projections have their own.
+static double layer_gradients(const kv_model_spec *spec, int64_t layer, bool own_kv) {
+    const struct widths w = widths_of(spec, layer);
+    return 4 * w.dim + inner(&w, own_kv);
+}
+
+// What a pass that is differentiated goes through: LOGITS all of a model; CACHE up to its last layer's keys
+// and values; GIVEN all but keys and values, which it is given.
+enum reach { LOGITS, CACHE, GIVEN };
+
+// What it leaves: values until the step ends, gradients from its backward on; and what one layer that is
+// computed again works on, for a moment.
+struct pass {
+    double values, gradients, moment;
+};
+
+// Of a layer that is computed again (core/stage.h) its output stays, and keys and values that are handed out,
+// with gradients; within it these are borrowed, but those of given ones are made a second time, and its input
+// needs a place for its own.
+static void add_layer_again(const kv_model_spec *spec, int64_t layer, enum reach reach, bool hands_out,
+                            struct pass *p) {
+    const double dim = (double)spec->model_dim, cache = 2 * (double)kv_spec_kv_dim(spec, layer);
+    const bool own_kv = reach != GIVEN;
+    p->values += dim + (hands_out ? cache : 0);
+    p->gradients += hands_out ? cache : 0;
+    const double within = layer_values(spec, layer, own_kv) + layer_gradients(spec, layer, own_kv) -
+                          (hands_out ? cache : 0) + (own_kv ? 0 : cache);
+    p->moment = larger(p->moment, dim + within);
+}
+
+static struct pass pass(const kv_model_spec *spec, enum reach reach, bool hands_out, bool checkpointing) {
+    const double dim = (double)spec->model_dim;
+    const int64_t n = spec->n_layers - (reach == CACHE);
+    struct pass p = {2 * dim, 2 * dim, 0}; // embedding and last norm
+    for (int64_t i = 0; i < n; i++) {
+        if (checkpointing) {
+            add_layer_again(spec, i, reach, hands_out, &p);
+        } else {
+            p.values += layer_values(spec, i, reach != GIVEN);
+            p.gradients += layer_gradients(spec, i, reach != GIVEN);
+        }
+    }
+    if (reach != CACHE) return p;
+    const double last = (2 + spec->qk_norm) * (double)kv_spec_kv_dim(spec, n); // the norm stands above
+    p.values += last, p.gradients += last;
+    return p;
+}
+
+// A pass that is not: every layer's output, keys and values stay, all else goes when the layer is done.
+static double frozen_values(const kv_model_spec *spec) {
+    double sum = (double)spec->model_dim;
+    for (int64_t i = 0; i < spec->n_layers; i++)
+        sum += (double)spec->model_dim + 2 * (double)kv_spec_kv_dim(spec, i);
+    return sum;
+}
+
+static double largest_layer(const kv_model_spec *spec) {
+    double most = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) most = larger(most, layer_values(spec, i, true));
+    return most;
+}
+
+// Keys before their norm and values, as a cache on disk has them.
+static double raw_cache(const kv_model_spec *spec) {
+    double sum = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) sum += 2 * (double)kv_spec_kv_dim(spec, i);
+    return sum;
+}
+
+// What the largest layer of the models that are run takes while it is.
+static double running(const kv_model_spec *base, bool base_runs, const kv_model_spec *aux, bool aux_runs) {
+    return larger(base_runs ? largest_layer(base) : 0, aux_runs ? largest_layer(aux) : 0);
+}
+
+// ---- What operators work on for a moment, in floats ----------------------------------------------------
+
+// core/ops/attention.c: turned keys and their gradients, and each thread's tiles.
+static double attention_moment(const kv_model_spec *spec, double rows) {
+    enum { STACK = 128, TILE = 128 };
+    double kv = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) kv = larger(kv, (double)kv_spec_kv_dim(spec, i));
+    return 2 * rows * kv +
+           omp_get_max_threads() * (double)STACK * (4 * (double)spec->head_dim + 2 * TILE + 3);
+}
+
+// core/ops/lm_loss.c: the gradients of all logits are kept when they are few, else rows go through in blocks.
+struct loss {
+    double kept, moment;
+};
+
+static struct loss loss_floats(const kv_model_spec *spec, double rows, bool teacher) {
+    enum { BLOCK = 1 << 20, KEPT = 1 << 24, LEAST_ROWS = 16 };
+    const double vocab = (double)spec->vocab_size, all = rows * vocab;
+    const double least = larger(LEAST_ROWS * vocab, BLOCK), block = least < all ? least : all;
+    if (all <= KEPT) return (struct loss){all, teacher ? block : 0};
+    return (struct loss){0, (teacher ? 2 : 1) * block};
+}
+
+// core/gemm.c: a panel of a 16-bit weight, widened.
+static double panel(const kv_model_spec *spec) {
+    const double most = 1 << 22, table = (double)(spec->vocab_size * spec->model_dim);
+    return table < most ? table : most;
+}
+
+// ---- Steps ---------------------------------------------------------------------------------------------
+
+double kv_tape_lm_bytes(const kv_model_spec *spec, bool checkpointing, int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    const struct loss loss = loss_floats(spec, rows, false);
+    const struct pass p = pass(spec, LOGITS, false, checkpointing);
+    const double kept = rows * p.values + loss.kept;
+    const double back = rows * (p.gradients + p.moment) + attention_moment(spec, rows);
+    return sizeof(float) * (kept + larger(back, loss.moment));
+}
+
+double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_kvp_weights *w,
+                         bool aux_trained, bool checkpointing, bool base_wide, const kv_kvp_known *known,
+                         int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    const bool student = w->base != 0 || w->kl != 0, logits = w->kl != 0 && known->top_k == 0;
+    const bool cache = w->consistency != 0, teacher = logits || (cache && !known->base_cache);
+    const enum reach reach = w->aux != 0 ? LOGITS : CACHE;
+    const struct pass none = {0};
+    const struct pass read = aux_trained ? pass(aux, reach, true, checkpointing) : none;
+    const struct pass answered = student ? pass(base, GIVEN, false, checkpointing) : none;
+    double predicted = 0, moment = running(base, teacher, aux, !known->aux_cache) * rows;
+    for (int64_t i = 0; i < base->n_layers; i++)
+        predicted += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
+    double kept = rows * predicted, back = rows * predicted;
+    kept += rows * (aux_trained ? read.values : known->aux_cache ? raw_cache(aux) : frozen_values(aux));
+    back += rows * (read.gradients + answered.gradients + larger(read.moment, answered.moment));
+    if (teacher) kept += rows * (frozen_values(base) + (logits ? (double)base->model_dim : 0));
+    if (cache && known->base_cache) kept += rows * (raw_cache(base) + base->qk_norm * raw_cache(base) / 2);
+    if (w->kl != 0) kept += rows * (known->top_k > 0 ? 2 * (double)known->top_k + 1 : 0);
+    if (aux_trained && w->aux != 0) {
+        const struct loss loss = loss_floats(aux, rows, false);
+        kept += loss.kept, moment = larger(moment, loss.moment);
+    }
+    if (student) {
+        const struct loss loss = loss_floats(base, rows, logits);
+        kept += loss.kept + rows * answered.values, moment = larger(moment, loss.moment);
+    }
+    back += attention_moment(base, rows);
+    return sizeof(float) * (kept + larger(back, moment) + (base_wide ? 0 : panel(base)));
+}
+
+// Logits go through in blocks where no gradient is wanted of them.
+static double loss_block(const kv_model_spec *spec, double rows, bool teacher) {
+    enum { BLOCK = 1 << 20, LEAST_ROWS = 16 };
+    const double vocab = (double)spec->vocab_size, all = rows * vocab;
+    const double least = larger(LEAST_ROWS * vocab, BLOCK), block = least < all ? least : all;
+    return (teacher ? 2 : 1) * block;
+}
+
+double kv_tape_lm_validation_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    const double moment =
+        larger(rows * largest_layer(spec) + attention_moment(spec, rows), loss_block(spec, rows, false));
+    return sizeof(float) * (rows * frozen_values(spec) + moment);
+}
+
+double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
+                                    const kv_kvp_weights *w, bool base_wide, int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    const bool student = w->base != 0 || w->kl != 0;
+    double kept = frozen_values(aux) + (student ? 2 : 1) * frozen_values(base);
+    for (int64_t i = 0; i < base->n_layers; i++)
+        kept += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
+    double moment = rows * larger(largest_layer(aux), largest_layer(base)) + attention_moment(base, rows);
+    if (w->aux != 0) moment = larger(moment, loss_block(aux, rows, false));
+    if (student) moment = larger(moment, loss_block(base, rows, w->kl != 0));
+    return sizeof(float) * (rows * kept + moment + (base_wide ? 0 : panel(base)));
+}
+
+// core/least_squares.c: a Gram matrix for every aux layer (or two of them) that is read, and the products of
+// each base layer with it; for keys and for values.
+static double normal_equations(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
+                               double rows) {
+    bool read[KV_MAX_LAYERS] = {0};
+    double sums = 0, solving = 0, widest = 0;
+    for (int64_t i = 0; i < base->n_layers; i++) {
+        const double in = (double)kv_predictor_input_dim(shape, aux, i) + 1,
+                     out = (double)kv_spec_kv_dim(base, i), rank = (double)shape->kind.rank;
+        if (!read[shape->mapping[i]]) sums += in * in;
+        read[shape->mapping[i]] = true;
+        sums += (in + 1) * out;
+        solving = larger(solving, in * (in + out) + (rank > 0 ? out * out + rank * in : 0));
+        widest = larger(widest, larger(in, out));
+    }
+    return 2 * sums + solving + 2 * rows * widest;
+}
+
+double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
+                              const kv_kvp_known *known, int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    const bool runs = !known->base_cache || !known->aux_cache;
+    const double passes = (known->aux_cache ? raw_cache(aux) : frozen_values(aux)) +
+                          (known->base_cache ? raw_cache(base) : frozen_values(base)) +
+                          running(base, !known->base_cache, aux, !known->aux_cache);
+    return sizeof(float) * (rows * passes + (runs ? attention_moment(base, rows) + panel(base) : 0)) +
+           sizeof(double) * normal_equations(base, aux, shape, rows);
+}

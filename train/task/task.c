@@ -1,0 +1,93 @@
+#include "train/task/task.h"
+
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/pair.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+void kv_task_free(kv_task *task) {
+    if (!task) return;
+    free(task->params);
+    task->params = NULL;
+    task->ops->free(task);
+}
+
+kv_status kv_task_spec(const kv_task *task, const char *key, const char *dir, kv_model_spec *spec,
+                       kv_error *err) {
+    kv_error inner = {0};
+    kv_status status = kv_checkpoint_spec(dir, spec, &inner);
+    if (status == KV_OK) return KV_OK;
+    kv_config_fail(task->source, err, key, "%s", inner.message);
+    if (err) err->code = status;
+    return status;
+}
+
+kv_status kv_task_measure(const kv_task *task, const char *key, const char *dir, const kv_model_spec *spec,
+                          kv_checkpoint_size *size, kv_error *err) {
+    kv_error inner = {0};
+    kv_status status = kv_checkpoint_measure(dir, kv_spec_size(spec, true), size, &inner);
+    if (status == KV_OK) return KV_OK;
+    kv_config_fail(task->source, err, key, "%s", inner.message);
+    if (err) err->code = status;
+    return status;
+}
+
+bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b) {
+    return a->n_layers == b->n_layers && a->model_dim == b->model_dim && a->head_dim == b->head_dim &&
+           a->vocab_size == b->vocab_size && a->qk_norm == b->qk_norm && a->qkv_bias == b->qkv_bias &&
+           a->tied_head == b->tied_head &&
+           memcmp(a->layers, b->layers, (size_t)a->n_layers * sizeof *a->layers) == 0;
+}
+
+kv_status kv_task_path(char path[PATH_MAX], const char *dir, const char *name, kv_error *err) {
+    if (snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX) return KV_OK;
+    return kv_fail(err, KV_ERR_ARGUMENT, "%.200s/...: the path is too long", dir);
+}
+
+char *kv_count_text(double count, char text[32]) {
+    static const struct {
+        double unit;
+        const char *suffix;
+    } units[] = {{1e12, " T"}, {1e9, " G"}, {1e6, " M"}, {1e3, " k"}, {1, ""}};
+    size_t i = 0;
+    while (i + 1 < sizeof units / sizeof *units && count < units[i].unit) i++;
+    snprintf(text, 32, "%.3g%s", count / units[i].unit, units[i].suffix);
+    return text;
+}
+
+void kv_task_describe_model(const kv_model_spec *spec, FILE *out) {
+    char all[32], without[32];
+    kv_count_text((double)kv_spec_size(spec, true), all);
+    kv_count_text((double)kv_spec_size(spec, false), without);
+    fprintf(out,
+            "%" PRIi64 " layers, dim %" PRIi64 ", head dim %" PRIi64 ", vocabulary %" PRIi64
+            ", context %" PRIi64 "; %s parameters (%s without embedding)\n",
+            spec->n_layers, spec->model_dim, spec->head_dim, spec->vocab_size, spec->context_length, all,
+            without);
+}
+
+kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
+                                const kv_train_text *text, kv_error *err) {
+    const bool lm = config->task == KV_TASK_LM;
+    if (lm && config->model.from == KV_FROM_SCRATCH) return KV_OK;
+    kv_pair_part part = KV_PAIR_BASE;
+    const kv_pair pair = {.base = lm ? config->model.path : config->base,
+                          .aux = lm ? NULL : config->aux,
+                          .shard = kv_train_text_path(config, 0),
+                          .shard_info = &text->info,
+                          .n_tokens = config->data.seq_len,
+                          .blamed = &part};
+    kv_error inner = {0};
+    kv_status status = kv_pair_check(&pair, &inner);
+    if (status == KV_OK) return KV_OK;
+    char text_key[KV_TEXT_KEY];
+    const char *key = lm ? "model.path" : "base";
+    if (part == KV_PAIR_AUX) key = "aux";
+    if (part == KV_PAIR_SHARD) key = kv_train_text_key(config, 0, text_key);
+    if (part == KV_PAIR_CONTEXT) key = "data.seq_len";
+    kv_config_fail(source, err, key, "%s", inner.message);
+    if (err) err->code = status;
+    return status;
+}

@@ -1,0 +1,112 @@
+// What is trained: the loop (trainer.h), the run directory and the estimate see a task only through this.
+//
+// Made in two steps, so that a dry run needs no weights: create reads shapes and checks that everything fits
+// together, load brings the weights.
+#pragma once
+
+#include "core/flops.h"
+#include "data/checkpoint/size.h"
+#include "data/file/whole_file.h"
+#include "train/config/text.h"
+
+#include <stdio.h>
+
+enum { KV_MAX_TERMS = 8, KV_IGNORE_INDEX = -100 };
+
+typedef struct kv_task kv_task;
+typedef struct kv_validation kv_validation; // train/run/validation.h
+
+// How far predicted caches are off: mean |K̂-K| and |V̂-V| of every base layer. No layers where nothing is
+// predicted.
+typedef struct kv_cache_errors {
+    int64_t n_layers;
+    double key[KV_MAX_LAYERS], value[KV_MAX_LAYERS];
+} kv_cache_errors;
+
+// What a task needs beside the program and the text, in bytes.
+typedef struct kv_task_memory {
+    double n_trained;  // weights with gradients and moments (their number)
+    double frozen;     // weights that stay, as stored
+    double tape;       // the most that is on the tape during a step
+    double validation; // and while held-out text is looked at
+    // More than the weights, at other times: while they are read, in ops->start, while the result is written.
+    double loading, start, saving;
+} kv_task_memory;
+
+// What that depends on beside the models: what could be configured otherwise.
+typedef struct kv_memory_choice {
+    int64_t n_seq; // sequences of a micro-batch
+    bool freeze_aux, checkpointing;
+    kv_frozen_dtype frozen_dtype;
+} kv_memory_choice;
+
+typedef struct kv_task_ops {
+    // Weights: as the config says, or from a checkpoint or final directory written by save when `from` is
+    // given.
+    kv_status (*load)(kv_task *task, const char *from, kv_error *err);
+    // Done once, before the first step of a run that is not resumed. NULL: nothing to do.
+    kv_status (*start)(kv_task *task, kv_error *err);
+    // Loss of a micro-batch, ready for kv_tape_backward; adds each term to terms[n_terms].
+    kv_tensor *(*objective)(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms);
+    // The same loss of held-out text, on a tape that does not record: adds each term to terms[n_terms] and,
+    // for predictors, each layer's errors, also where the loss has no weight for them. Runs the models
+    // themselves, wherever training has their caches from.
+    kv_tensor *(*validate)(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
+                           kv_cache_errors *errors);
+    // Writes what was trained into dir (which exists); what `final` adds is only needed by those who use the
+    // result.
+    kv_status (*save)(kv_task *task, const char *dir, bool final, kv_error *err);
+    // Lines about the models, for --dry-run.
+    void (*describe)(const kv_task *task, FILE *out);
+    // Products of one training step.
+    uint64_t (*flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
+    // Products of start. NULL: it has none.
+    double (*start_flops)(const kv_task *task);
+    // Products of one call of validate.
+    uint64_t (*validation_flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
+    void (*memory)(const kv_task *task, const kv_memory_choice *choice, kv_task_memory *memory);
+    void (*free)(kv_task *task);
+} kv_task_ops;
+
+struct kv_task {
+    const kv_task_ops *ops;
+    const kv_config *source; // borrowed, as are the next two
+    const kv_train_config *config;
+    const kv_train_text *text;
+    const kv_validation *validation; // borrowed; NULL: none. Set by whoever made the task
+    int n_terms;
+    const char *term_names[KV_MAX_TERMS];
+    const kv_row_ref *rows; // of the micro-batch at hand, with fixed packing; NULL: of no row of the text
+    int64_t n_trainable;    // weights
+    int64_t n_params;       // after load: the trainable parameters
+    kv_param **params;
+};
+
+// Whether the config's models go together, with the text and with the length of its sequences (data/checkpoint/pair.h).
+// Reads neither weights nor tokens. An error names the config's key.
+kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
+                                const kv_train_text *text, kv_error *err);
+
+// task: lm and task: kvp, of models that kv_train_check_models lets pass. On failure *task is NULL. Free with
+// kv_task_free (accepts NULL).
+kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_train_text *text,
+                            kv_task **task, kv_error *err);
+kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config,
+                             const kv_train_text *text, kv_task **task, kv_error *err);
+void kv_task_free(kv_task *task);
+
+// Shape of the model in `dir`, named by the config's `key`.
+kv_status kv_task_spec(const kv_task *task, const char *key, const char *dir, kv_model_spec *spec,
+                       kv_error *err);
+// Size of the weights in `dir`, which has that shape.
+kv_status kv_task_measure(const kv_task *task, const char *key, const char *dir, const kv_model_spec *spec,
+                          kv_checkpoint_size *size, kv_error *err);
+// Whether weights of one fit the other.
+bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b);
+// "4 layers, dim 96, ... 407 k parameters" and a newline.
+void kv_task_describe_model(const kv_model_spec *spec, FILE *out);
+// "1.23 M" into text.
+char *kv_count_text(double count, char text[32]);
+
+// dir/name into path; KV_ERR_ARGUMENT when it does not fit.
+kv_status kv_task_path(char path[PATH_MAX], const char *dir, const char *name, kv_error *err);
