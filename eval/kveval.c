@@ -1,10 +1,10 @@
 #include "data/config/options.h"
 #include "data/system/console.h"
 #include "data/system/memory.h"
-#include "eval/check_tests.h"
-#include "eval/evaluate.h"
-#include "eval/output.h"
-#include "eval/report.h"
+#include "eval/benchmark/check_tests.h"
+#include "eval/evaluate/evaluate.h"
+#include "eval/report/output.h"
+#include "eval/report/report.h"
 
 #include <argp.h>
 #include <stdlib.h>

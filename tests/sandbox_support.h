@@ -3,7 +3,7 @@
 
 #include "corpus_support.h"
 
-#include "eval/sandbox.h"
+#include "eval/sandbox/sandbox.h"
 
 #include <sys/types.h>
 

@@ -1,7 +1,7 @@
 // The best system of each family within a budget, and the Pareto front, on cases worked by hand.
 #include "tests/support.h"
 
-#include "eval/budget.h"
+#include "eval/statistics/budget.h"
 
 #include <math.h>
 

@@ -3,7 +3,7 @@
 #include "corpus_support.h"
 
 #include "data/tokenizer/train.h"
-#include "eval/choice_benchmark.h"
+#include "eval/benchmark/choice.h"
 #include "infer/score.h"
 #include "tests/tiny.h"
 

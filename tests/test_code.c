@@ -4,9 +4,9 @@
 #include "sandbox_support.h"
 
 #include "data/checkpoint/checkpoint.h"
-#include "eval/check_tests.h"
-#include "eval/code_benchmark.h"
-#include "eval/pass_at_k.h"
+#include "eval/benchmark/check_tests.h"
+#include "eval/benchmark/code.h"
+#include "eval/statistics/pass_at_k.h"
 
 #include <math.h>
 #include <stdio.h>

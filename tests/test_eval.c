@@ -3,8 +3,8 @@
 #include "eval_support.h"
 
 #include "data/system/table.h"
-#include "eval/benchmark.h"
-#include "eval/trivia_benchmark.h"
+#include "eval/benchmark/benchmark.h"
+#include "eval/benchmark/trivia.h"
 
 #include <glob.h>
 #include <math.h>

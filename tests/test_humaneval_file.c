@@ -1,5 +1,5 @@
 // The real HumanEval, which is no part of the project: every solution passes. KV_HUMANEVAL names the file.
-#include "eval/check_tests.h"
+#include "eval/benchmark/check_tests.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 // The journal of records: what is written is found again, and nothing else counts.
 #include "eval_support.h"
 
-#include "eval/journal.h"
+#include "eval/evaluate/journal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

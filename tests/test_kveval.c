@@ -3,7 +3,7 @@
 
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/h5.h"
-#include "eval/results.h"
+#include "eval/results/results.h"
 #include "tests/tiny.h"
 
 #include <jansson.h>

@@ -2,7 +2,7 @@
 // and KVDATA name the programs.
 #include "eval_support.h"
 
-#include "eval/results.h"
+#include "eval/results/results.h"
 
 #include <math.h>
 #include <stdio.h>

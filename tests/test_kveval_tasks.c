@@ -2,7 +2,7 @@
 #include "eval_support.h"
 #include "sandbox_support.h"
 
-#include "eval/results.h"
+#include "eval/results/results.h"
 
 #include <jansson.h>
 #include <math.h>

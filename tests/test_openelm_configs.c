@@ -2,7 +2,7 @@
 // what trainings write. Shapes come from random models, which configs/random.sed puts in place of the
 // published checkpoints.
 #include "data/checkpoint/checkpoint.h"
-#include "eval/eval_config.h"
+#include "eval/config/config.h"
 #include "tests/support.h"
 #include "train/config/config.h"
 

@@ -1,7 +1,7 @@
 // What of an evaluation's results goes into its pictures.
 #include "corpus_support.h"
 
-#include "eval/pictures.h"
+#include "eval/report/pictures.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 // The pictures: axis ranges, where labels go, what the files hold, and gnuplot drawing them.
 #include "corpus_support.h"
 
-#include "eval/plot_layout.h"
+#include "eval/plot/layout.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 
 #include "core/flops.h"
 #include "data/checkpoint/checkpoint.h"
-#include "eval/results.h"
+#include "eval/results/results.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 // The paper's tables as they are compiled in, and the reader they go through.
 #include "tests/support.h"
 
-#include "eval/published.h"
+#include "eval/published/published.h"
 
 #include <math.h>
 #include <string.h>

@@ -2,8 +2,8 @@
 #include "eval_support.h"
 
 #include "data/file/h5.h"
-#include "eval/results.h"
-#include "eval/selection.h"
+#include "eval/results/results.h"
+#include "eval/results/selection.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 // Predicted caches in results: to a file and back, joined, as table and CSV.
 #include "data/file/h5.h"
-#include "eval/results.h"
+#include "eval/results/results.h"
 #include "tests/support.h"
 
 #include <math.h>

@@ -3,7 +3,7 @@
 #include "tests/support.h"
 
 #include "core/rng.h"
-#include "eval/stats.h"
+#include "eval/statistics/stats.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -26,7 +26,7 @@ static int write_bytes(FILE *out, const char *path, int index) {
 }
 
 static int write_source(FILE *out, char *const *paths, int n) {
-    fputs("#include \"eval/published.h\"\n\n", out);
+    fputs("#include \"eval/published/published.h\"\n\n", out);
     for (int i = 0; i < n; i++)
         if (write_bytes(out, paths[i], i) != 0) {
             fprintf(stderr, "embed: %s: cannot read: %s\n", paths[i], strerror(errno));

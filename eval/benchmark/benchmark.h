@@ -1,0 +1,83 @@
+// What all kinds of tasks have in common. Items (questions, problems) are put to systems in units: one
+// answer, or one of several samples of a program. Everything a unit brings is one JSON object, its record,
+// and scores are worked out from the records alone: so an evaluation that was interrupted goes on from the
+// records it wrote and ends with the figures of one that never stopped.
+#pragma once
+
+#include "data/tokenizer/tokenizer.h"
+#include "eval/config/config.h"
+#include "infer/session/engine.h"
+
+#include <jansson.h>
+
+enum { KV_MAX_METRICS = 8, KV_METRIC_NAME = 24 };
+
+// What a system is asked with. `session` belongs to the benchmark that asks, from one batch to the next;
+// whoever made the kv_asking frees it at the end.
+typedef struct kv_asking {
+    const kv_system *system;
+    const kv_tokenizer *tokenizer;
+    uint64_t seed;
+    bool unsafe_execution; // programs may run without a sandbox
+    kv_session *session;   // NULL at first
+} kv_asking;
+
+// Whether a token ends an answer: the tokenizer's EOS, or one of the base's own ends.
+static inline bool kv_ends_answer(const kv_tokenizer *tokenizer, const kv_model_spec *base, int32_t id) {
+    return (id >= 0 && id == kv_tokenizer_eos(tokenizer)) || kv_spec_ends(base, id);
+}
+
+typedef struct kv_benchmark kv_benchmark;
+
+typedef struct kv_benchmark_ops {
+    // Tries what the answers will need, before hours of work on other tasks. NULL: nothing.
+    kv_status (*prepare)(kv_benchmark *benchmark, bool unsafe_execution, kv_error *err);
+    // records[n]: new JSON objects for units [first, first + n). A unit's record does not depend on the batch
+    // it is asked in, but for rounding. On failure none is left to free.
+    kv_status (*answer)(kv_benchmark *benchmark, kv_asking *asking, int64_t first, int64_t n,
+                        json_t **records, kv_error *err);
+    // values[n_metrics, n_items], each in [0, 1], from records[n_units]. KV_ERR_FORMAT when a record lacks
+    // something.
+    kv_status (*score)(const kv_benchmark *benchmark, json_t *const *records, double *values, kv_error *err);
+    void (*free)(kv_benchmark *benchmark);
+} kv_benchmark_ops;
+
+struct kv_benchmark {
+    const kv_benchmark_ops *ops;
+    const kv_eval_task *config; // borrowed
+    int64_t n_items, n_units;   // unit u belongs to item u / (n_units / n_items)
+    int n_metrics;
+    char metrics[KV_MAX_METRICS][KV_METRIC_NAME]; // the first is the one drawn and compared
+    int64_t *prompt_tokens; // [n_items] tokens that are read before the first one comes out
+    int64_t longest;        // context that the longest unit needs: its prompt and what is generated
+    char hash[17];          // of all that decides what is asked and how it is scored
+};
+
+// Kinds of tasks as `kind` in a config names them: the i-th, from 0 on; NULL behind the last.
+const char *kv_benchmark_kind(int i);
+bool kv_benchmark_known(const char *kind);
+
+// The benchmark of one row of `tasks`. On failure *benchmark is NULL. Free with kv_benchmark_free (accepts
+// NULL).
+kv_status kv_benchmark_create(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+                              kv_benchmark **benchmark, kv_error *err);
+void kv_benchmark_free(kv_benchmark *benchmark);
+
+// ---- For those who implement one -----------------------------------------------------------------------
+
+// A JSON string of a text from a model or a file of any kind: one that is not UTF-8 gets "?" for what is not
+// ASCII. NULL when out of memory.
+json_t *kv_record_text(const char *text);
+
+// Gives records[n] back and sets them to NULL.
+void kv_records_free(json_t **records, int64_t n);
+
+// Tokens of a prompt, BOS first where the tokenizer has one. Caller frees *ids.
+kv_status kv_prompt_ids(const kv_tokenizer *tokenizer, const char *text, int32_t **ids, int64_t *n,
+                        kv_error *err);
+
+// Makes asking->session one of n_seq sequences of `capacity` tokens: the last one again where that fits.
+kv_status kv_asking_session(kv_asking *asking, int64_t n_seq, int64_t capacity, kv_error *err);
+
+// ids[n], of lengths[n], one after the other. Caller frees; NULL when out of memory.
+int32_t *kv_join_prompts(int32_t *const *ids, const int64_t *lengths, int64_t n);

@@ -1,0 +1,79 @@
+#include "eval/benchmark/check_tests.h"
+
+#include "data/benchmark/humaneval.h"
+#include "data/system/console.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct checking {
+    kv_progress progress;
+    int64_t done, failed;
+};
+
+static void count(void *context, int64_t index, const kv_run_result *result) {
+    (void)index;
+    struct checking *c = context;
+    char note[48];
+    c->failed += result->verdict != KV_RUN_PASSED;
+    snprintf(note, sizeof note, "%" PRIi64 " failed", c->failed);
+    kv_progress_show(&c->progress, ++c->done, note);
+}
+
+static kv_status run_solutions(kv_sandbox *sandbox, const kv_problems *problems, kv_program *programs,
+                               kv_run_result *results, struct checking *c, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t i = 0; i < problems->n && status == KV_OK; i++) {
+        const kv_problem *problem = &problems->items[i];
+        programs[i].source = kv_problem_program(problem, problem->canonical_solution);
+        if (programs[i].source)
+            programs[i].length = strlen(programs[i].source);
+        else
+            status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the program of %s", problem->task_id);
+    }
+    if (status != KV_OK) return status;
+    kv_progress_begin(&c->progress, stderr, "solutions", problems->n);
+    status = kv_sandbox_run(sandbox, programs, problems->n, results, count, c, err);
+    kv_progress_end(&c->progress, status == KV_OK ? NULL : "stopped");
+    return status;
+}
+
+static void report(const kv_problems *problems, const kv_run_result *results, double seconds, FILE *out) {
+    int64_t passed = 0;
+    for (int64_t i = 0; i < problems->n; i++) {
+        passed += results[i].verdict == KV_RUN_PASSED;
+        if (results[i].verdict != KV_RUN_PASSED)
+            fprintf(out, "%s: %s\n", problems->items[i].task_id, results[i].text);
+    }
+    fprintf(out, "%" PRIi64 " of %" PRIi64 " canonical solutions pass (%.1f s)\n", passed, problems->n,
+            seconds);
+}
+
+kv_status kv_check_tests(const char *path, const kv_sandbox_options *options, FILE *out, int64_t *n_problems,
+                         int64_t *n_failed, kv_error *err) {
+    kv_problems problems;
+    kv_sandbox *sandbox = NULL;
+    struct checking checking = {.done = 0};
+    *n_problems = *n_failed = 0;
+    kv_status status = kv_humaneval_read(path, &problems, err);
+    if (status != KV_OK) return status;
+    kv_program *programs = calloc((size_t)problems.n, sizeof *programs);
+    kv_run_result *results = calloc((size_t)problems.n, sizeof *results);
+    if (!programs || !results)
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " programs", problems.n);
+    if (status == KV_OK) status = kv_sandbox_open(options, &sandbox, err);
+    const double start = kv_now();
+    if (status == KV_OK) status = run_solutions(sandbox, &problems, programs, results, &checking, err);
+    if (status == KV_OK) {
+        report(&problems, results, kv_now() - start, out);
+        *n_problems = problems.n;
+        *n_failed = checking.failed;
+    }
+    for (int64_t i = 0; programs && i < problems.n; i++) free((char *)programs[i].source);
+    kv_sandbox_free(sandbox);
+    free(programs);
+    free(results);
+    kv_problems_free(&problems);
+    return status;
+}

@@ -1,0 +1,369 @@
+#include "eval/benchmark/choice.h"
+
+#include "data/file/hash.h"
+#include "eval/benchmark/trivia.h"
+#include "infer/score.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// All choices of one question, ready to be scored.
+struct question {
+    char *context; // with the solved examples in front
+    int32_t *ids;  // of all choices, one after the other
+    int64_t n_ids;
+    int64_t *lengths, *n_scored; // [n_choices]
+};
+
+struct choices {
+    kv_benchmark benchmark; // n_items questions from the beginning of the file; shots are drawn from all
+    const kv_choice_kind *kind;
+    kv_choice_items items;
+    struct question *questions; // [n_items]
+};
+
+// ---- Prompts -------------------------------------------------------------------------------------------
+
+char *kv_choice_context(const kv_choice_items *items, int64_t asked, const int64_t *shots, int64_t n_shots) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) return NULL;
+    for (int64_t i = 0; i < n_shots; i++) {
+        const kv_choice_item *shot = &items->items[shots[i]];
+        const char *right = shot->choices[shot->gold];
+        if (shot->ending)
+            fprintf(out, "%s%s %s\n\n", shot->context, right, shot->ending);
+        else
+            fprintf(out, "%s %s\n\n", shot->context, right);
+    }
+    fputs(items->items[asked].context, out);
+    if (fclose(out) == 0) return text;
+    free(text);
+    return NULL;
+}
+
+kv_status kv_choice_encode(const kv_tokenizer *tokenizer, const char *context, const char *continuation,
+                           int32_t **ids, int64_t *length, int64_t *n_scored, kv_error *err) {
+    *ids = NULL;
+    char *text;
+    if (asprintf(&text, "%s%s", context, continuation) < 0)
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for a choice");
+    int64_t n_context;
+    int32_t *context_ids = NULL;
+    kv_status status = kv_prompt_ids(tokenizer, text, ids, length, err);
+    size_t end = strlen(context);
+    while (end > 0 && isspace((unsigned char)text[end - 1])) end--;
+    text[end] = '\0';
+    if (status == KV_OK) status = kv_prompt_ids(tokenizer, text, &context_ids, &n_context, err);
+    free(context_ids);
+    free(text);
+    if (status == KV_OK) {
+        *n_scored = *length - n_context;
+        if (n_context < 1)
+            status = kv_fail(err, KV_ERR_FORMAT, "expected some context before the choice");
+        else if (*n_scored < 1)
+            status = kv_fail(err, KV_ERR_FORMAT, "the choice has no tokens of its own after its context");
+    }
+    if (status == KV_OK) return KV_OK;
+    free(*ids);
+    *ids = NULL;
+    return status;
+}
+
+// Tokens of choice c, behind those of the choices before it.
+static kv_status add_choice(struct question *q, const kv_choice_item *item, int64_t c,
+                            const kv_tokenizer *tokenizer, kv_error *err) {
+    char *context, *continuation;
+    if (asprintf(&context, "%s%s", q->context, item->ending ? item->choices[c] : "") < 0) context = NULL;
+    if (asprintf(&continuation, " %s", item->ending ? item->ending : item->choices[c]) < 0)
+        continuation = NULL;
+    int32_t *ids = NULL;
+    kv_status status = KV_ERR_MEMORY;
+    if (context && continuation)
+        status =
+            kv_choice_encode(tokenizer, context, continuation, &ids, &q->lengths[c], &q->n_scored[c], err);
+    if (status == KV_OK) {
+        int32_t *more = realloc(q->ids, (size_t)(q->n_ids + q->lengths[c]) * sizeof *more);
+        if (more) {
+            memcpy(more + q->n_ids, ids, (size_t)q->lengths[c] * sizeof *ids);
+            q->n_ids += q->lengths[c];
+            q->ids = more;
+        } else {
+            status = KV_ERR_MEMORY;
+        }
+    }
+    if (status == KV_ERR_MEMORY) kv_fail(err, status, "out of memory for a choice");
+    free(ids);
+    free(context);
+    free(continuation);
+    return status;
+}
+
+static kv_status make_question(struct choices *t, int64_t i, const kv_tokenizer *tokenizer, uint64_t seed,
+                               int64_t *shots, kv_error *err) {
+    kv_benchmark *b = &t->benchmark;
+    const kv_choice_item *item = &t->items.items[i];
+    struct question *q = &t->questions[i];
+    kv_trivia_draw_shots(seed, t->items.n, i, b->config->shots, shots);
+    q->context = kv_choice_context(&t->items, i, shots, b->config->shots);
+    q->lengths = calloc((size_t)item->n_choices, sizeof *q->lengths);
+    q->n_scored = calloc((size_t)item->n_choices, sizeof *q->n_scored);
+    if (!q->context || !q->lengths || !q->n_scored)
+        return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", b->config->file);
+    for (int64_t c = 0; c < item->n_choices; c++) {
+        kv_status status = add_choice(q, item, c, tokenizer, err);
+        if (status != KV_OK)
+            return kv_fail_within(err, status, "%s: question %lld, choice %lld", b->config->file,
+                                  (long long)i + 1, (long long)c + 1);
+        const int64_t context = q->lengths[c] - q->n_scored[c];
+        if (context > b->prompt_tokens[i]) b->prompt_tokens[i] = context;
+        if (q->lengths[c] > b->longest) b->longest = q->lengths[c];
+    }
+    return KV_OK;
+}
+
+static kv_status make_questions(struct choices *t, const kv_tokenizer *tokenizer, uint64_t seed,
+                                kv_error *err) {
+    kv_benchmark *b = &t->benchmark;
+    const kv_eval_task *config = b->config;
+    if (config->shots >= t->items.n)
+        return kv_fail(err, KV_ERR_RANGE, "%s: %lld shots asked for, expected fewer than its %lld questions",
+                       config->file, (long long)config->shots, (long long)t->items.n);
+    b->n_items = config->limit > 0 && config->limit < t->items.n ? config->limit : t->items.n;
+    b->n_units = b->n_items;
+    t->questions = calloc((size_t)b->n_items, sizeof *t->questions);
+    b->prompt_tokens = calloc((size_t)b->n_items, sizeof *b->prompt_tokens);
+    int64_t *shots = calloc((size_t)config->shots + 1, sizeof *shots);
+    kv_status status = KV_OK;
+    if (!t->questions || !b->prompt_tokens || !shots)
+        status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
+    for (int64_t i = 0; i < b->n_items && status == KV_OK; i++)
+        status = make_question(t, i, tokenizer, seed, shots, err);
+    free(shots);
+    return status;
+}
+
+// What is read, what is scored, and which of it is right.
+static void hash_task(struct choices *t) {
+    uint64_t hash = kv_hash64(1, t->kind->name, strlen(t->kind->name) + 1);
+    for (int64_t i = 0; i < t->benchmark.n_items; i++) {
+        const kv_choice_item *item = &t->items.items[i];
+        hash = kv_hash64(hash, t->questions[i].context, strlen(t->questions[i].context) + 1);
+        for (int64_t c = 0; c < item->n_choices; c++)
+            hash = kv_hash64(hash, item->choices[c], strlen(item->choices[c]) + 1);
+        if (item->ending) hash = kv_hash64(hash, item->ending, strlen(item->ending) + 1);
+        hash = kv_hash64(hash, &item->gold, sizeof item->gold);
+    }
+    kv_hash_text(hash, t->benchmark.hash);
+}
+
+static void free_choices(kv_benchmark *benchmark) {
+    struct choices *t = (struct choices *)benchmark;
+    for (int64_t i = 0; t->questions && i < benchmark->n_items; i++) {
+        free(t->questions[i].context);
+        free(t->questions[i].ids);
+        free(t->questions[i].lengths);
+        free(t->questions[i].n_scored);
+    }
+    free(t->questions);
+    free(benchmark->prompt_tokens);
+    kv_choice_items_free(&t->items);
+    free(t);
+}
+
+// ---- Scores --------------------------------------------------------------------------------------------
+
+int64_t kv_choice_best(const double *log_likelihoods, const int64_t *bytes, int64_t n) {
+    int64_t best = 0;
+    double largest = -INFINITY;
+    for (int64_t c = 0; c < n; c++) {
+        const double value = !bytes     ? log_likelihoods[c]
+                             : bytes[c] ? log_likelihoods[c] / (double)bytes[c]
+                                        : -INFINITY;
+        if (value > largest) largest = value, best = c;
+    }
+    return best;
+}
+
+// Whether the right choice is the best one, by `metric`.
+static bool is_right(const char *metric, const double *log_likelihoods, const int64_t *bytes, int64_t n,
+                     int64_t gold) {
+    return kv_choice_best(log_likelihoods, strcmp(metric, "acc") == 0 ? NULL : bytes, n) == gold;
+}
+
+// The numbers of a record.
+struct numbers {
+    double log_likelihoods[KV_MAX_CHOICES];
+    int64_t bytes[KV_MAX_CHOICES], n, gold;
+};
+
+// What is missing from a record, or NULL.
+static const char *read_record(const json_t *record, struct numbers *r) {
+    const json_t *log_likelihoods = json_object_get(record, "loglikelihoods");
+    const json_t *bytes = json_object_get(record, "bytes"), *gold = json_object_get(record, "gold");
+    r->n = (int64_t)json_array_size(log_likelihoods);
+    if (r->n < 1 || r->n > KV_MAX_CHOICES) return "`loglikelihoods`";
+    if (json_array_size(bytes) != (size_t)r->n) return "`bytes`";
+    for (int64_t c = 0; c < r->n; c++) {
+        const json_t *value = json_array_get(log_likelihoods, (size_t)c);
+        const json_t *size = json_array_get(bytes, (size_t)c);
+        if (!json_is_number(value)) return "`loglikelihoods`";
+        if (!json_is_integer(size) || json_integer_value(size) < 0) return "`bytes`";
+        r->log_likelihoods[c] = json_number_value(value);
+        r->bytes[c] = json_integer_value(size);
+    }
+    r->gold = json_is_integer(gold) ? json_integer_value(gold) : -1;
+    return r->gold >= 0 && r->gold < r->n ? NULL : "`gold`";
+}
+
+static kv_status score(const kv_benchmark *benchmark, json_t *const *records, double *values, kv_error *err) {
+    for (int64_t i = 0; i < benchmark->n_items; i++) {
+        struct numbers r;
+        const char *missing = read_record(records[i], &r);
+        if (missing)
+            return kv_fail(err, KV_ERR_FORMAT, "%s: the record of question %lld has no usable %s",
+                           benchmark->config->file, (long long)i + 1, missing);
+        for (int m = 0; m < benchmark->n_metrics; m++)
+            values[m * benchmark->n_items + i] =
+                is_right(benchmark->metrics[m], r.log_likelihoods, r.bytes, r.n, r.gold);
+    }
+    return KV_OK;
+}
+
+// ---- Answers -------------------------------------------------------------------------------------------
+
+static json_t *make_record(const struct choices *t, int64_t i, const double *log_likelihoods) {
+    const kv_choice_item *item = &t->items.items[i];
+    json_t *record = json_object(), *texts = json_array(), *values = json_array(), *sizes = json_array();
+    int64_t bytes[KV_MAX_CHOICES];
+    for (int64_t c = 0; c < item->n_choices; c++) {
+        bytes[c] = (int64_t)strlen(item->choices[c]);
+        json_array_append_new(texts, kv_record_text(item->choices[c]));
+        json_array_append_new(values, json_real(log_likelihoods[c]));
+        json_array_append_new(sizes, json_integer(bytes[c]));
+    }
+    const size_t n = (size_t)item->n_choices;
+    bool whole = json_array_size(texts) == n && json_array_size(values) == n && json_array_size(sizes) == n;
+    json_object_set_new(record, "id", kv_record_text(item->id));
+    json_object_set_new(record, "context", kv_record_text(t->questions[i].context));
+    json_object_set_new(record, "choices", texts);
+    if (item->ending) json_object_set_new(record, "ending", kv_record_text(item->ending));
+    json_object_set_new(record, "loglikelihoods", values);
+    json_object_set_new(record, "bytes", sizes);
+    json_object_set_new(record, "gold", json_integer(item->gold));
+    size_t n_keys = 6 + (item->ending != NULL);
+    for (int m = 0; m < t->benchmark.n_metrics; m++, n_keys++) {
+        const char *metric = t->benchmark.metrics[m];
+        const bool right = is_right(metric, log_likelihoods, bytes, item->n_choices, item->gold);
+        json_object_set_new(record, metric, json_integer(right));
+    }
+    if (whole && json_object_size(record) == n_keys) return record;
+    json_decref(record); // out of memory on the way
+    return NULL;
+}
+
+// log_likelihoods of all choices of questions [first, first + n) become records[n].
+static kv_status make_records(const struct choices *t, int64_t first, int64_t n,
+                              const double *log_likelihoods, json_t **records, kv_error *err) {
+    for (int64_t s = 0; s < n; s++) {
+        const int64_t n_choices = t->items.items[first + s].n_choices;
+        for (int64_t c = 0; c < n_choices; c++)
+            if (!isfinite(log_likelihoods[c]))
+                return kv_fail(err, KV_ERR_RANGE,
+                               "%s: question %lld, choice %lld: the log-likelihood is %g, expected a finite "
+                               "number: the model's weights have diverged",
+                               t->benchmark.config->file, (long long)(first + s) + 1, (long long)c + 1,
+                               log_likelihoods[c]);
+        records[s] = make_record(t, first + s, log_likelihoods);
+        if (!records[s]) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the answers");
+        log_likelihoods += n_choices;
+    }
+    return KV_OK;
+}
+
+// What kv_score takes, for some questions together.
+struct batch {
+    int64_t n_seq, n_ids;
+    int32_t *ids;
+    int64_t *lengths, *n_scored;
+    double *log_likelihoods;
+};
+
+static bool fill_batch(const struct choices *t, int64_t first, int64_t n, struct batch *b) {
+    *b = (struct batch){0};
+    for (int64_t i = first; i < first + n; i++) {
+        b->n_seq += t->items.items[i].n_choices;
+        b->n_ids += t->questions[i].n_ids;
+    }
+    b->ids = malloc((size_t)b->n_ids * sizeof *b->ids);
+    b->lengths = malloc((size_t)b->n_seq * sizeof *b->lengths);
+    b->n_scored = malloc((size_t)b->n_seq * sizeof *b->n_scored);
+    b->log_likelihoods = malloc((size_t)b->n_seq * sizeof *b->log_likelihoods);
+    if (!b->ids || !b->lengths || !b->n_scored || !b->log_likelihoods) return false;
+    int64_t seq = 0, id = 0;
+    for (int64_t i = first; i < first + n; i++) {
+        const struct question *q = &t->questions[i];
+        const size_t n_choices = (size_t)t->items.items[i].n_choices;
+        memcpy(b->ids + id, q->ids, (size_t)q->n_ids * sizeof *q->ids);
+        memcpy(b->lengths + seq, q->lengths, n_choices * sizeof *q->lengths);
+        memcpy(b->n_scored + seq, q->n_scored, n_choices * sizeof *q->n_scored);
+        id += q->n_ids;
+        seq += t->items.items[i].n_choices;
+    }
+    return true;
+}
+
+static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t first, int64_t n,
+                        json_t **records, kv_error *err) {
+    const struct choices *t = (const struct choices *)benchmark;
+    struct batch b;
+    kv_status status = KV_OK;
+    memset(records, 0, (size_t)n * sizeof(json_t *));
+    if (!fill_batch(t, first, n, &b))
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of choices");
+    if (status == KV_OK)
+        status =
+            kv_score(asking->system, b.ids, b.lengths, b.n_scored, b.n_seq, b.log_likelihoods, NULL, err);
+    if (status == KV_OK) status = make_records(t, first, n, b.log_likelihoods, records, err);
+    if (status != KV_OK) kv_records_free(records, n);
+    free(b.ids);
+    free(b.lengths);
+    free(b.n_scored);
+    free(b.log_likelihoods);
+    return status;
+}
+
+// ---- Creation ------------------------------------------------------------------------------------------
+
+static kv_status prepare(struct choices *t, const kv_tokenizer *tokenizer, uint64_t seed, kv_error *err) {
+    kv_benchmark *b = &t->benchmark;
+    t->kind = kv_choice_kind_find(b->config->kind);
+    if (!t->kind)
+        return kv_fail(err, KV_ERR_ARGUMENT, "`%s` is no kind of multiple choice, expected one of %s",
+                       b->config->kind, kv_choice_kind_names());
+    for (int m = 0; m < 2 && t->kind->metrics[m]; m++)
+        snprintf(b->metrics[b->n_metrics++], KV_METRIC_NAME, "%s", t->kind->metrics[m]);
+    kv_status status = kv_choices_read(b->config->file, t->kind, &t->items, err);
+    if (status == KV_OK) status = make_questions(t, tokenizer, seed, err);
+    if (status == KV_OK) hash_task(t);
+    return status;
+}
+
+kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+                              kv_benchmark **benchmark, kv_error *err) {
+    static const kv_benchmark_ops ops = {.answer = answer, .score = score, .free = free_choices};
+    *benchmark = NULL;
+    struct choices *t = calloc(1, sizeof *t);
+    if (!t) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
+    t->benchmark = (kv_benchmark){.ops = &ops, .config = config};
+    kv_status status = prepare(t, tokenizer, seed, err);
+    if (status == KV_OK)
+        *benchmark = &t->benchmark;
+    else
+        free_choices(&t->benchmark);
+    return status;
+}

@@ -1,0 +1,30 @@
+// Multiple choice: which of the given answers is the most probable to a system.
+//                                                        [method.md section 8; EleutherAI evaluation harness]
+#pragma once
+
+#include "data/benchmark/choices.h"
+#include "eval/benchmark/benchmark.h"
+
+// Kinds: those of kv_choice_kind_find. One unit a question; its record:
+// {"id", "context", "choices": [...], "ending" (partial evaluation only), "loglikelihoods": [...],
+//  "bytes": [...], "gold": index, "acc": 0 or 1, "acc_norm": 0 or 1 (kinds that have it)}.
+// Scores are worked out again from the log-likelihoods, bytes and gold. prompt_tokens are those of the
+// context, the longest one where choices are part of it.
+kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+                              kv_benchmark **benchmark, kv_error *err);
+
+// ---- The parts -----------------------------------------------------------------------------------------
+
+// Solved examples with an empty line behind each, then the context of the question asked. Caller frees; NULL
+// when out of memory.
+char *kv_choice_context(const kv_choice_items *items, int64_t asked, const int64_t *shots, int64_t n_shots);
+
+// Tokens of context + continuation, BOS first where the tokenizer has one, and how many of them are the
+// continuation's: all but those of the context encoded alone, whose white space at the end counts as the
+// continuation's. KV_ERR_FORMAT when either is left with none. Caller frees *ids.
+kv_status kv_choice_encode(const kv_tokenizer *tokenizer, const char *context, const char *continuation,
+                           int32_t **ids, int64_t *length, int64_t *n_scored, kv_error *err);
+
+// The index of the largest log-likelihood, or with bytes (not NULL) of the largest one per byte; the first of
+// equal ones. A choice of no bytes is never the largest per byte, unless all are.
+int64_t kv_choice_best(const double *log_likelihoods, const int64_t *bytes, int64_t n);

@@ -1,0 +1,372 @@
+#include "eval/benchmark/code.h"
+
+#include "data/file/hash.h"
+#include "data/tokenizer/continuation.h"
+#include "eval/statistics/pass_at_k.h"
+#include "infer/generate.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const stops[] = {"\nclass", "\ndef", "\n#", "\nif", "\nprint"};
+enum { N_STOPS = sizeof stops / sizeof *stops };
+
+// Part of the hash: to be raised when prompts, cutting or judging change.
+static const char protocol[] = "humaneval 1";
+
+struct code {
+    kv_benchmark base; // first: a kv_benchmark is the struct around it
+    kv_problems problems;
+    int32_t **ids; // [n_items] prompts
+    kv_sandbox *sandbox;
+    bool unsafe;
+    int64_t k[KV_MAX_METRICS];
+};
+
+// ---- Completions ---------------------------------------------------------------------------------------
+
+bool kv_code_cut(char *text) {
+    char *end = NULL;
+    for (int i = 0; i < N_STOPS; i++) {
+        char *at = strstr(text, stops[i]);
+        if (at && (!end || at < end)) end = at;
+    }
+    if (end) *end = '\0';
+    return end != NULL;
+}
+
+kv_status kv_code_completion(const kv_tokenizer *tokenizer, const kv_model_spec *base, const int32_t *ids,
+                             int64_t n, char **text, bool *ended, kv_error *err) {
+    size_t length;
+    const bool eos = n > 0 && kv_ends_answer(tokenizer, base, ids[n - 1]);
+    *ended = eos;
+    kv_status status = kv_decode_continuation(tokenizer, ids, n - eos, text, &length, err);
+    if (status != KV_OK) return status;
+    for (size_t i = 0; i < length; i++)
+        if ((*text)[i] == '\0') (*text)[i] = '?';
+    *ended = kv_code_cut(*text) || eos;
+    return KV_OK;
+}
+
+struct batch {
+    struct code *code;
+    kv_asking *asking;
+    int64_t first, n;
+    int64_t *lengths;       // [n]
+    uint64_t *streams;      // [n]
+    int32_t **ids;          // [n] borrowed
+    int32_t *generated;     // [n, max_tokens]
+    int64_t *n_generated;   // [n]
+    char **completions;     // [n]
+    kv_program *programs;   // [n]
+    kv_run_result *results; // [n]
+};
+
+static int64_t problem_of(const struct code *c, int64_t unit) {
+    return unit / c->base.config->samples;
+}
+
+static kv_status stop_at_end(void *context, int64_t sequence, const int32_t *generated, int64_t n, bool *stop,
+                             kv_error *err) {
+    (void)sequence;
+    const struct batch *b = context;
+    char *text;
+    kv_status status = kv_code_completion(b->asking->tokenizer, &b->asking->system->base->spec, generated, n,
+                                          &text, stop, err);
+    free(text);
+    return status;
+}
+
+static kv_status complete(struct batch *b, kv_error *err) {
+    const kv_eval_task *config = b->code->base.config;
+    kv_status status = kv_asking_session(b->asking, b->n, b->code->base.longest, err);
+    if (status != KV_OK) return status;
+    int32_t *prompts = kv_join_prompts(b->ids, b->lengths, b->n);
+    if (!prompts) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of prompts");
+    const kv_generation how = {
+        .max_tokens = config->max_tokens,
+        .sampling = {.temperature = config->temperature, .top_p = config->top_p, .seed = b->asking->seed},
+        .n_ids = kv_tokenizer_vocab_size(b->asking->tokenizer),
+        .streams = b->streams,
+        .stop = stop_at_end,
+        .context = b};
+    status = kv_generate(b->asking->session, prompts, b->lengths, &how, b->generated, b->n_generated, err);
+    free(prompts);
+    bool ended;
+    for (int64_t s = 0; s < b->n && status == KV_OK; s++)
+        status = kv_code_completion(b->asking->tokenizer, &b->asking->system->base->spec,
+                                    b->generated + s * config->max_tokens, b->n_generated[s],
+                                    &b->completions[s], &ended, err);
+    return status;
+}
+
+// ---- Judging -------------------------------------------------------------------------------------------
+
+static kv_status judge(struct batch *b, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t s = 0; s < b->n && status == KV_OK; s++) {
+        const kv_problem *problem = &b->code->problems.items[problem_of(b->code, b->first + s)];
+        b->programs[s].source = kv_problem_program(problem, b->completions[s]);
+        if (b->programs[s].source)
+            b->programs[s].length = strlen(b->programs[s].source);
+        else
+            status = kv_fail(err, KV_ERR_MEMORY, "out of memory for a program");
+    }
+    if (status == KV_OK)
+        status = kv_sandbox_run(b->code->sandbox, b->programs, b->n, b->results, NULL, NULL, err);
+    for (int64_t s = 0; s < b->n; s++) free((char *)b->programs[s].source);
+    return status;
+}
+
+static json_t *make_record(const struct batch *b, int64_t s) {
+    const int64_t unit = b->first + s, samples = b->code->base.config->samples;
+    const kv_problem *problem = &b->code->problems.items[problem_of(b->code, unit)];
+    json_t *record = json_object();
+    int failed = !record;
+    failed = failed || json_object_set_new(record, "task_id", kv_record_text(problem->task_id));
+    failed = failed || json_object_set_new(record, "completion", kv_record_text(b->completions[s]));
+    failed =
+        failed || json_object_set_new(record, "passed", json_boolean(b->results[s].verdict == KV_RUN_PASSED));
+    failed = failed || json_object_set_new(record, "result", kv_record_text(b->results[s].text));
+    failed = failed || json_object_set_new(record, "sample", json_integer(unit % samples));
+    if (!failed) return record;
+    json_decref(record);
+    return NULL;
+}
+
+static bool allocate(struct batch *b) {
+    const size_t n = (size_t)b->n, max_tokens = (size_t)b->code->base.config->max_tokens;
+    b->lengths = calloc(n, sizeof *b->lengths);
+    b->streams = calloc(n, sizeof *b->streams);
+    b->ids = calloc(n, sizeof *b->ids);
+    b->generated = calloc(n, max_tokens * sizeof *b->generated);
+    b->n_generated = calloc(n, sizeof *b->n_generated);
+    b->completions = calloc(n, sizeof *b->completions);
+    b->programs = calloc(n, sizeof *b->programs);
+    b->results = calloc(n, sizeof *b->results);
+    return b->lengths && b->streams && b->ids && b->generated && b->n_generated && b->completions &&
+           b->programs && b->results;
+}
+
+static void release(struct batch *b) {
+    for (int64_t s = 0; b->completions && s < b->n; s++) free(b->completions[s]);
+    free(b->lengths);
+    free(b->streams);
+    free(b->ids);
+    free(b->generated);
+    free(b->n_generated);
+    free(b->completions);
+    free(b->programs);
+    free(b->results);
+}
+
+static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t first, int64_t n,
+                        json_t **records, kv_error *err) {
+    struct code *c = (struct code *)benchmark;
+    struct batch b = {.code = c, .asking = asking, .first = first, .n = n};
+    memset(records, 0, (size_t)n * sizeof *records);
+    kv_status status = kv_code_benchmark_prepare(benchmark, asking->unsafe_execution, err);
+    if (status != KV_OK) return status;
+    if (!allocate(&b)) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " programs", n);
+    for (int64_t s = 0; s < n && status == KV_OK; s++) {
+        const int64_t item = problem_of(c, first + s);
+        b.ids[s] = c->ids[item];
+        b.lengths[s] = benchmark->prompt_tokens[item];
+        b.streams[s] = (uint64_t)(first + s);
+    }
+    if (status == KV_OK) status = complete(&b, err);
+    if (status == KV_OK) status = judge(&b, err);
+    for (int64_t s = 0; s < n && status == KV_OK; s++) {
+        records[s] = make_record(&b, s);
+        if (!records[s]) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for a record");
+    }
+    if (status != KV_OK) kv_records_free(records, n);
+    release(&b);
+    return status;
+}
+
+// ---- Scores --------------------------------------------------------------------------------------------
+
+static kv_status count_passed(const struct code *c, json_t *const *records, int64_t item, int64_t *passed,
+                              kv_error *err) {
+    const int64_t samples = c->base.config->samples;
+    const char *expected = c->problems.items[item].task_id;
+    *passed = 0;
+    for (int64_t s = 0; s < samples; s++) {
+        const int64_t unit = item * samples + s;
+        const char *task_id = json_string_value(json_object_get(records[unit], "task_id"));
+        const json_t *verdict = json_object_get(records[unit], "passed");
+        if (!task_id || strcmp(task_id, expected) != 0)
+            return kv_fail(err, KV_ERR_FORMAT, "record %" PRIi64 ": \"task_id\" is %.60s, expected \"%.60s\"",
+                           unit + 1, task_id ? task_id : "missing", expected);
+        if (!json_is_boolean(verdict))
+            return kv_fail(err, KV_ERR_FORMAT, "record %" PRIi64 ": expected true or false as \"passed\"",
+                           unit + 1);
+        *passed += json_is_true(verdict);
+    }
+    return KV_OK;
+}
+
+static kv_status score(const kv_benchmark *benchmark, json_t *const *records, double *values, kv_error *err) {
+    const struct code *c = (const struct code *)benchmark;
+    for (int64_t item = 0; item < benchmark->n_items; item++) {
+        int64_t passed;
+        kv_status status = count_passed(c, records, item, &passed, err);
+        if (status != KV_OK) return status;
+        for (int m = 0; m < benchmark->n_metrics; m++)
+            values[m * benchmark->n_items + item] = kv_pass_at_k(benchmark->config->samples, passed, c->k[m]);
+    }
+    return KV_OK;
+}
+
+// ---- Making one ----------------------------------------------------------------------------------------
+
+static kv_status wrong(const kv_eval_task *config, const char *key, kv_error *err, const char *found,
+                       const char *expected) {
+    return kv_fail(err, KV_ERR_RANGE, "task `%s`: key `%s`: found %s, expected %s", config->name, key, found,
+                   expected);
+}
+
+static kv_status wrong_number(const kv_eval_task *config, const char *key, kv_error *err, double found,
+                              const char *expected) {
+    char text[32];
+    snprintf(text, sizeof text, "%g", found);
+    return wrong(config, key, err, text, expected);
+}
+
+static kv_status read_k(struct code *c, const kv_eval_task *config, kv_error *err) {
+    const int64_t one = 1, *k = config->n_k ? config->k : &one;
+    const unsigned n = config->n_k ? config->n_k : 1;
+    char expected[64];
+    if (n > KV_MAX_METRICS) {
+        snprintf(expected, sizeof expected, "at most %d of them", KV_MAX_METRICS);
+        return wrong_number(config, "k", err, n, expected);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (k[i] < 1 || k[i] > config->samples) {
+            snprintf(expected, sizeof expected, "1 to %" PRIi64 ", as many as there are `samples`",
+                     config->samples);
+            return wrong_number(config, "k", err, (double)k[i], expected);
+        }
+        for (unsigned j = 0; j < i; j++)
+            if (k[j] == k[i]) return wrong_number(config, "k", err, (double)k[i], "every number once");
+        c->k[i] = k[i];
+        snprintf(c->base.metrics[i], KV_METRIC_NAME, "pass@%d", (int)k[i]); // at most `samples`
+    }
+    c->base.n_metrics = (int)n;
+    return KV_OK;
+}
+
+static kv_status check(const kv_eval_task *config, kv_error *err) {
+    if (config->shots != 0)
+        return wrong_number(config, "shots", err, (double)config->shots,
+                            "0: HumanEval's prompts stand for themselves");
+    if (config->samples < 1 || config->samples > 100000)
+        return wrong_number(config, "samples", err, (double)config->samples, "1 to 100000");
+    if (!(config->temperature >= 0 && config->temperature <= 100))
+        return wrong_number(config, "temperature", err, config->temperature, "0 (greedy) to 100");
+    if (config->temperature == 0 && config->samples != 1)
+        return wrong_number(config, "samples", err, (double)config->samples,
+                            "1: with temperature 0 all samples would be the same");
+    if (config->temperature > 0 && !(config->top_p > 0 && config->top_p <= 1))
+        return wrong_number(config, "top_p", err, config->top_p, "more than 0 and at most 1");
+    if (config->max_tokens < 1 || config->max_tokens > 1 << 20)
+        return wrong_number(config, "max_tokens", err, (double)config->max_tokens, "1 to 1048576");
+    if (!(config->timeout >= 0 && config->timeout <= 86400))
+        return wrong_number(config, "timeout", err, config->timeout, "seconds, at most a day");
+    if (config->memory_mb != 0 && (config->memory_mb < 64 || config->memory_mb > 1 << 20))
+        return wrong_number(config, "memory_mb", err, (double)config->memory_mb, "64 to 1048576");
+    if (config->workers < 0 || config->workers > KV_MAX_WORKERS)
+        return wrong_number(config, "workers", err, (double)config->workers, "0 (all cores) to 128");
+    return KV_OK;
+}
+
+static kv_sandbox_options sandbox_options(const kv_eval_task *config) {
+    kv_sandbox_options options = kv_sandbox_defaults();
+    options.workers = config->workers;
+    if (config->timeout > 0) options.limits.seconds = config->timeout;
+    if (config->memory_mb > 0) options.limits.memory_bytes = config->memory_mb << 20;
+    return options;
+}
+
+kv_status kv_code_benchmark_prepare(kv_benchmark *benchmark, bool unsafe_execution, kv_error *err) {
+    struct code *c = (struct code *)benchmark;
+    if (c->sandbox && c->unsafe == unsafe_execution) return KV_OK;
+    kv_sandbox_options options = sandbox_options(benchmark->config);
+    options.unsafe = c->unsafe = unsafe_execution;
+    kv_sandbox_free(c->sandbox);
+    return kv_sandbox_open(&options, &c->sandbox, err);
+}
+
+static kv_status make_prompts(struct code *c, const kv_tokenizer *tokenizer, kv_error *err) {
+    kv_benchmark *b = &c->base;
+    const int64_t limit = b->config->limit;
+    b->n_items = limit > 0 && limit < c->problems.n ? limit : c->problems.n;
+    b->n_units = b->n_items * b->config->samples;
+    b->prompt_tokens = calloc((size_t)b->n_items, sizeof *b->prompt_tokens);
+    c->ids = calloc((size_t)b->n_items, sizeof *c->ids);
+    kv_status status = KV_OK;
+    if (!b->prompt_tokens || !c->ids)
+        status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", b->config->file);
+    for (int64_t i = 0; i < b->n_items && status == KV_OK; i++) {
+        status = kv_prompt_ids(tokenizer, c->problems.items[i].prompt, &c->ids[i], &b->prompt_tokens[i], err);
+        if (status == KV_OK && b->prompt_tokens[i] + b->config->max_tokens > b->longest)
+            b->longest = b->prompt_tokens[i] + b->config->max_tokens;
+    }
+    return status;
+}
+
+// k is left out: any k can be had from the same records.
+static void make_hash(struct code *c, const kv_tokenizer *tokenizer, uint64_t seed) {
+    const kv_eval_task *config = c->base.config;
+    const kv_sandbox_options options = sandbox_options(config);
+    char text[256];
+    const bool greedy = config->temperature == 0;
+    snprintf(text, sizeof text, "%s %s %" PRIi64 " %" PRIi64 " %.17g %.17g %" PRIu64 " %.17g %" PRIi64,
+             protocol, kv_tokenizer_hash(tokenizer), config->samples, config->max_tokens, config->temperature,
+             greedy ? 1 : config->top_p, greedy ? 0 : seed, options.limits.seconds,
+             options.limits.memory_bytes);
+    uint64_t hash = kv_hash64(0, text, strlen(text));
+    for (int i = 0; i < N_STOPS; i++) hash = kv_hash64(hash, stops[i], strlen(stops[i]));
+    for (int64_t i = 0; i < c->base.n_items; i++) {
+        const kv_problem *p = &c->problems.items[i];
+        const char *const parts[] = {p->task_id, p->prompt, p->entry_point, p->test};
+        for (int j = 0; j < 4; j++) hash = kv_hash64(hash, parts[j], strlen(parts[j]) + 1);
+    }
+    kv_hash_text(hash, c->base.hash);
+}
+
+static void free_code(kv_benchmark *benchmark) {
+    struct code *c = (struct code *)benchmark;
+    for (int64_t i = 0; c->ids && i < benchmark->n_items; i++) free(c->ids[i]);
+    free(c->ids);
+    free(benchmark->prompt_tokens);
+    kv_problems_free(&c->problems);
+    kv_sandbox_free(c->sandbox);
+    free(c);
+}
+
+kv_status kv_code_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+                            kv_benchmark **benchmark, kv_error *err) {
+    static const kv_benchmark_ops ops = {
+        .prepare = kv_code_benchmark_prepare, .answer = answer, .score = score, .free = free_code};
+    *benchmark = NULL;
+    kv_status status = check(config, err);
+    if (status != KV_OK) return status;
+    struct code *c = calloc(1, sizeof *c);
+    if (!c) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
+    c->base.ops = &ops;
+    c->base.config = config;
+    status = read_k(c, config, err);
+    if (status == KV_OK) status = kv_humaneval_read(config->file, &c->problems, err);
+    if (status == KV_OK) status = make_prompts(c, tokenizer, err);
+    if (status == KV_OK) {
+        make_hash(c, tokenizer, seed);
+        *benchmark = &c->base;
+    } else {
+        free_code(&c->base);
+    }
+    return status;
+}

@@ -1,0 +1,31 @@
+// HumanEval: function bodies written by a model, tried by the problem's own tests. [method.md section 8; Chen
+// et al. 2021; EleutherAI evaluation harness]
+//
+// Units are problems x samples. A record: {"task_id", "completion", "passed", "result", "sample"}; lines of
+// them are a samples file that OpenAI's own scorer reads. Metrics: "pass@K" for each k of the config.
+#pragma once
+
+#include "data/benchmark/humaneval.h"
+#include "eval/benchmark/benchmark.h"
+#include "eval/sandbox/sandbox.h"
+
+// Uses of the config: limit, max_tokens, samples, temperature (0: greedy, one sample), top_p, k (none: 1),
+// timeout, memory_mb (0 for either: kv_sandbox_defaults), workers. shots must be 0. Errors name the task and
+// the key.
+kv_status kv_code_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+                            kv_benchmark **benchmark, kv_error *err);
+
+// Opens the sandbox, unless it is open; the first answer does so too. To be called before hours of work on
+// other tasks.
+kv_status kv_code_benchmark_prepare(kv_benchmark *benchmark, bool unsafe_execution, kv_error *err);
+
+// ---- The parts -----------------------------------------------------------------------------------------
+
+// Cuts text at the first of "\nclass", "\ndef", "\n#", "\nif", "\nprint", in place. Whether it was cut.
+bool kv_code_cut(char *text);
+
+// The completion that a generation ids[n] stands for: its text as it goes on from the prompt, white space
+// included, without EOS, cut. *ended: EOS or a stop string came. A NUL, which no program may hold and which
+// would hide what comes behind it, becomes "?". Caller frees *text (NULL on failure).
+kv_status kv_code_completion(const kv_tokenizer *tokenizer, const kv_model_spec *base, const int32_t *ids,
+                             int64_t n, char **text, bool *ended, kv_error *err);

@@ -1,0 +1,238 @@
+#include "eval/benchmark/trivia.h"
+
+#include "core/rng.h"
+#include "data/file/hash.h"
+#include "infer/generate.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char stop_characters[] = "\n.,";
+
+struct trivia {
+    kv_benchmark benchmark; // n_items questions from the beginning of the file; shots are drawn from all
+    kv_questions questions;
+    char **prompts; // [n_items]
+    int32_t **ids;  // [n_items], of benchmark.prompt_tokens each
+};
+
+// ---- Prompts -------------------------------------------------------------------------------------------
+
+void kv_trivia_draw_shots(uint64_t seed, int64_t n, int64_t asked, int64_t n_shots, int64_t *shots) {
+    char name[48];
+    snprintf(name, sizeof name, "trivia.shots.%lld", (long long)asked);
+    const kv_rng rng = kv_rng_stream(seed, name);
+    int64_t drawn = 0;
+    for (uint64_t index = 0; drawn < n_shots; index++) {
+        const int64_t candidate = (int64_t)kv_rng_below(rng, index, (uint64_t)n);
+        bool fresh = candidate != asked;
+        for (int64_t i = 0; i < drawn; i++) fresh = fresh && shots[i] != candidate;
+        if (fresh) shots[drawn++] = candidate;
+    }
+}
+
+char *kv_trivia_prompt(const kv_questions *questions, int64_t asked, const int64_t *shots, int64_t n_shots) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) return NULL;
+    for (int64_t i = 0; i < n_shots; i++) {
+        const kv_question *shot = &questions->items[shots[i]];
+        fprintf(out, "Question: %s\nAnswer: %s\n", shot->text, shot->value);
+    }
+    fprintf(out, "Question: %s\nAnswer:", questions->items[asked].text);
+    if (fclose(out) == 0) return text;
+    free(text);
+    return NULL;
+}
+
+static kv_status make_prompt(struct trivia *t, int64_t i, const kv_tokenizer *tokenizer, uint64_t seed,
+                             int64_t *shots, kv_error *err) {
+    kv_benchmark *b = &t->benchmark;
+    kv_trivia_draw_shots(seed, t->questions.n, i, b->config->shots, shots);
+    t->prompts[i] = kv_trivia_prompt(&t->questions, i, shots, b->config->shots);
+    if (!t->prompts[i]) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", b->config->file);
+    kv_status status = kv_prompt_ids(tokenizer, t->prompts[i], &t->ids[i], &b->prompt_tokens[i], err);
+    if (b->prompt_tokens[i] + b->config->max_tokens > b->longest)
+        b->longest = b->prompt_tokens[i] + b->config->max_tokens;
+    return status;
+}
+
+static kv_status make_prompts(struct trivia *t, const kv_tokenizer *tokenizer, uint64_t seed, kv_error *err) {
+    kv_benchmark *b = &t->benchmark;
+    const kv_eval_task *config = b->config;
+    if (config->shots >= t->questions.n)
+        return kv_fail(err, KV_ERR_RANGE, "%s: %lld shots asked for, expected fewer than its %lld questions",
+                       config->file, (long long)config->shots, (long long)t->questions.n);
+    b->n_items = config->limit > 0 && config->limit < t->questions.n ? config->limit : t->questions.n;
+    b->n_units = b->n_items;
+    t->prompts = calloc((size_t)b->n_items, sizeof *t->prompts);
+    t->ids = calloc((size_t)b->n_items, sizeof *t->ids);
+    b->prompt_tokens = calloc((size_t)b->n_items, sizeof *b->prompt_tokens);
+    int64_t *shots = calloc((size_t)config->shots + 1, sizeof *shots);
+    kv_status status = KV_OK;
+    if (!t->prompts || !t->ids || !b->prompt_tokens || !shots)
+        status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
+    for (int64_t i = 0; i < b->n_items && status == KV_OK; i++)
+        status = make_prompt(t, i, tokenizer, seed, shots, err);
+    free(shots);
+    return status;
+}
+
+// Prompts and accepted answers are all that a verdict depends on, beside the length of the generation.
+static void hash_task(struct trivia *t) {
+    uint64_t hash = kv_hash64(1, &t->benchmark.config->max_tokens, sizeof(int64_t));
+    for (int64_t i = 0; i < t->benchmark.n_items; i++) {
+        const kv_question *question = &t->questions.items[i];
+        hash = kv_hash64(hash, t->prompts[i], strlen(t->prompts[i]) + 1);
+        for (int64_t a = 0; a < question->n_aliases; a++)
+            hash = kv_hash64(hash, question->aliases[a], strlen(question->aliases[a]) + 1);
+    }
+    kv_hash_text(hash, t->benchmark.hash);
+}
+
+static void free_trivia(kv_benchmark *benchmark) {
+    struct trivia *t = (struct trivia *)benchmark;
+    for (int64_t i = 0; i < benchmark->n_items; i++) {
+        if (t->prompts) free(t->prompts[i]);
+        if (t->ids) free(t->ids[i]);
+    }
+    free(t->prompts);
+    free(t->ids);
+    free(benchmark->prompt_tokens);
+    kv_questions_free(&t->questions);
+    free(t);
+}
+
+// ---- Answers -------------------------------------------------------------------------------------------
+
+bool kv_trivia_cut(char *text) {
+    const size_t end = strcspn(text, stop_characters);
+    const bool cut = text[end] != '\0';
+    text[end] = '\0';
+    size_t length = end, blank = 0;
+    while (length > 0 && isspace((unsigned char)text[length - 1])) text[--length] = '\0';
+    while (isspace((unsigned char)text[blank])) blank++;
+    memmove(text, text + blank, length - blank + 1);
+    return cut;
+}
+
+static bool ends(const kv_asking *asking, int32_t id) {
+    return kv_ends_answer(asking->tokenizer, &asking->system->base->spec, id);
+}
+
+static kv_status decode_answer(const kv_asking *asking, const int32_t *ids, int64_t n, char **text,
+                               kv_error *err) {
+    size_t length;
+    if (n > 0 && ends(asking, ids[n - 1])) n--;
+    return kv_tokenizer_decode(asking->tokenizer, ids, n, text, &length, err);
+}
+
+static kv_status stop_at_answer(void *context, int64_t sequence, const int32_t *generated, int64_t n,
+                                bool *stop, kv_error *err) {
+    (void)sequence;
+    const kv_asking *asking = context;
+    char *text;
+    kv_status status = decode_answer(asking, generated, n, &text, err);
+    if (status != KV_OK) return status;
+    *stop = strpbrk(text, stop_characters) || ends(asking, generated[n - 1]);
+    free(text);
+    return KV_OK;
+}
+
+static json_t *make_record(const struct trivia *t, int64_t i, const char *answer) {
+    const kv_question *question = &t->questions.items[i];
+    json_t *accepted = json_array();
+    for (int64_t a = 0; a < question->n_aliases; a++)
+        json_array_append_new(accepted, kv_record_text(question->aliases[a]));
+    const bool correct = kv_exact_match(answer, question);
+    json_t *record = json_object();
+    json_object_set_new(record, "id", kv_record_text(question->id));
+    json_object_set_new(record, "question", kv_record_text(question->text));
+    json_object_set_new(record, "prompt", kv_record_text(t->prompts[i]));
+    json_object_set_new(record, "generation", kv_record_text(answer));
+    json_object_set_new(record, "answers", accepted);
+    json_object_set_new(record, "verdict", json_string(correct ? "correct" : "wrong"));
+    enum { N_KEYS = 6 };
+    if (json_object_size(record) == N_KEYS && json_array_size(accepted) == (size_t)question->n_aliases)
+        return record;
+    json_decref(record); // out of memory on the way
+    return NULL;
+}
+
+// ids[n, max_tokens], n_generated[n] become records[n].
+static kv_status judge(const struct trivia *t, const kv_asking *asking, int64_t first, int64_t n,
+                       const int32_t *generated, const int64_t *n_generated, json_t **records,
+                       kv_error *err) {
+    for (int64_t s = 0; s < n; s++) {
+        char *text;
+        kv_status status = decode_answer(asking, generated + s * t->benchmark.config->max_tokens,
+                                         n_generated[s], &text, err);
+        if (status != KV_OK) return status;
+        kv_trivia_cut(text);
+        records[s] = make_record(t, first + s, text);
+        free(text);
+        if (!records[s]) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the answers");
+    }
+    return KV_OK;
+}
+
+static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t first, int64_t n,
+                        json_t **records, kv_error *err) {
+    struct trivia *t = (struct trivia *)benchmark;
+    const int64_t max_tokens = benchmark->config->max_tokens, *lengths = benchmark->prompt_tokens + first;
+    kv_status status = kv_asking_session(asking, n, benchmark->longest, err);
+    if (status != KV_OK) return status;
+    int32_t *ids = kv_join_prompts(t->ids + first, lengths, n);
+    int32_t *generated = calloc((size_t)(n * max_tokens), sizeof *generated);
+    int64_t *n_generated = calloc((size_t)n, sizeof *n_generated);
+    memset(records, 0, (size_t)n * sizeof(json_t *));
+    if (!ids || !generated || !n_generated)
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of prompts");
+    if (status == KV_OK)
+        status = kv_generate(asking->session, ids, lengths,
+                             &(kv_generation){.max_tokens = max_tokens,
+                                              .n_ids = kv_tokenizer_vocab_size(asking->tokenizer),
+                                              .stop = stop_at_answer,
+                                              .context = asking},
+                             generated, n_generated, err);
+    if (status == KV_OK) status = judge(t, asking, first, n, generated, n_generated, records, err);
+    if (status != KV_OK) kv_records_free(records, n);
+    free(ids);
+    free(generated);
+    free(n_generated);
+    return status;
+}
+
+static kv_status score(const kv_benchmark *benchmark, json_t *const *records, double *values, kv_error *err) {
+    for (int64_t i = 0; i < benchmark->n_items; i++) {
+        const char *verdict = json_string_value(json_object_get(records[i], "verdict"));
+        if (!verdict)
+            return kv_fail(err, KV_ERR_FORMAT, "%s: the record of question %lld has no `verdict`",
+                           benchmark->config->file, (long long)i + 1);
+        values[i] = !strcmp(verdict, "correct");
+    }
+    return KV_OK;
+}
+
+// ---- Creation ------------------------------------------------------------------------------------------
+
+kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+                              kv_benchmark **benchmark, kv_error *err) {
+    static const kv_benchmark_ops ops = {.answer = answer, .score = score, .free = free_trivia};
+    *benchmark = NULL;
+    struct trivia *t = calloc(1, sizeof *t);
+    if (!t) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
+    t->benchmark = (kv_benchmark){.ops = &ops, .config = config, .n_metrics = 1, .metrics = {"exact_match"}};
+    kv_status status = kv_triviaqa_read(config->file, &t->questions, err);
+    if (status == KV_OK) status = make_prompts(t, tokenizer, seed, err);
+    if (status == KV_OK) {
+        hash_task(t);
+        *benchmark = &t->benchmark;
+    } else {
+        free_trivia(&t->benchmark);
+    }
+    return status;
+}

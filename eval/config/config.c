@@ -1,0 +1,203 @@
+#include "eval/config/config.h"
+
+#include "eval/config/check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPTIONAL = CYAML_FLAG_OPTIONAL, POINTER = CYAML_FLAG_OPTIONAL | CYAML_FLAG_POINTER, LONGEST = 4096 };
+
+// ---- Schema --------------------------------------------------------------------------------------------
+
+#define TEXT(key, type, member) CYAML_FIELD_STRING_PTR(key, POINTER, type, member, 1, LONGEST)
+
+static const cyaml_schema_value_t whole_number = {CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int64_t)};
+static const cyaml_schema_value_t real_number = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, double)};
+
+static const cyaml_schema_field_t system_fields[] = {
+    TEXT("name", kv_eval_system, name),
+    TEXT("family", kv_eval_system, family),
+    TEXT("model", kv_eval_system, model),
+    TEXT("base", kv_eval_system, base),
+    TEXT("aux", kv_eval_system, aux),
+    TEXT("predictor", kv_eval_system, predictor),
+    TEXT("pruning", kv_eval_system, pruning),
+    CYAML_FIELD_FLOAT("keep", OPTIONAL, kv_eval_system, keep),
+    CYAML_FIELD_FLOAT("start", OPTIONAL, kv_eval_system, start),
+    CYAML_FIELD_FLOAT("end", OPTIONAL, kv_eval_system, end),
+    CYAML_FIELD_INT("lookahead", OPTIONAL, kv_eval_system, lookahead),
+    CYAML_FIELD_INT("window", OPTIONAL, kv_eval_system, window),
+    CYAML_FIELD_INT("chunk", OPTIONAL, kv_eval_system, chunk),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t task_fields[] = {
+    TEXT("name", kv_eval_task, name),
+    TEXT("split", kv_eval_task, split),
+    TEXT("kind", kv_eval_task, kind),
+    TEXT("file", kv_eval_task, file),
+    CYAML_FIELD_INT("shots", OPTIONAL, kv_eval_task, shots),
+    CYAML_FIELD_INT("limit", OPTIONAL, kv_eval_task, limit),
+    CYAML_FIELD_INT("max_tokens", OPTIONAL, kv_eval_task, max_tokens),
+    CYAML_FIELD_INT("samples", OPTIONAL, kv_eval_task, samples),
+    CYAML_FIELD_FLOAT("temperature", OPTIONAL, kv_eval_task, temperature),
+    CYAML_FIELD_FLOAT("top_p", OPTIONAL, kv_eval_task, top_p),
+    CYAML_FIELD_SEQUENCE_COUNT("k", POINTER, kv_eval_task, k, n_k, &whole_number, 1, KV_EVAL_MAX_K),
+    CYAML_FIELD_FLOAT("timeout", OPTIONAL, kv_eval_task, timeout),
+    CYAML_FIELD_INT("memory_mb", OPTIONAL, kv_eval_task, memory_mb),
+    CYAML_FIELD_INT("workers", OPTIONAL, kv_eval_task, workers),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t ttft_fields[] = {
+    CYAML_FIELD_INT("prompt_tokens", OPTIONAL, kv_eval_ttft, prompt_tokens),
+    CYAML_FIELD_INT("batch_size", OPTIONAL, kv_eval_ttft, batch_size),
+    CYAML_FIELD_INT("repeats", OPTIONAL, kv_eval_ttft, repeats),
+    CYAML_FIELD_SEQUENCE_COUNT("prompts", POINTER, kv_eval_ttft, prompts, n_prompts, &whole_number, 0, 32),
+    CYAML_FIELD_SEQUENCE_COUNT("batches", POINTER, kv_eval_ttft, batches, n_batches, &whole_number, 0, 8),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t analysis_fields[] = {
+    TEXT("corpus", kv_eval_analysis, corpus),
+    CYAML_FIELD_INT("sequences", OPTIONAL, kv_eval_analysis, sequences),
+    CYAML_FIELD_INT("seq_len", OPTIONAL, kv_eval_analysis, seq_len),
+    CYAML_FIELD_INT("bins", OPTIONAL, kv_eval_analysis, bins),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t picture_fields[] = {
+    TEXT("x", kv_eval_picture, x),
+    TEXT("y", kv_eval_picture, y),
+    TEXT("published", kv_eval_picture, published),
+    CYAML_FIELD_BOOL("draw_published", OPTIONAL, kv_eval_picture, draw_published),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t system_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, kv_eval_system, system_fields),
+};
+
+static const cyaml_schema_value_t task_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, kv_eval_task, task_fields),
+};
+
+static const cyaml_strval_t dtypes[] = {
+    {"stored", KV_FROZEN_STORED}, {"f32", KV_FROZEN_F32}, {"bf16", KV_FROZEN_BF16}, {"f16", KV_FROZEN_F16}};
+
+static const cyaml_schema_field_t config_fields[] = {
+    TEXT("output", kv_eval_config, output),
+    TEXT("tokenizer", kv_eval_config, tokenizer),
+    CYAML_FIELD_UINT("seed", OPTIONAL, kv_eval_config, seed),
+    CYAML_FIELD_ENUM("dtype", OPTIONAL | CYAML_FLAG_STRICT, kv_eval_config, dtype, dtypes,
+                     CYAML_ARRAY_LEN(dtypes)),
+    CYAML_FIELD_INT("batch_size", OPTIONAL, kv_eval_config, batch_size),
+    CYAML_FIELD_INT("bootstrap", OPTIONAL, kv_eval_config, bootstrap),
+    CYAML_FIELD_SEQUENCE_COUNT("systems", POINTER, kv_eval_config, systems, n_systems, &system_schema, 1,
+                               256),
+    CYAML_FIELD_SEQUENCE_COUNT("tasks", POINTER, kv_eval_config, tasks, n_tasks, &task_schema, 0, 64),
+    CYAML_FIELD_SEQUENCE_COUNT("budgets", POINTER, kv_eval_config, budgets, n_budgets, &real_number, 0, 32),
+    CYAML_FIELD_MAPPING("ttft", OPTIONAL, kv_eval_config, ttft, ttft_fields),
+    CYAML_FIELD_MAPPING("analysis", OPTIONAL, kv_eval_config, analysis, analysis_fields),
+    CYAML_FIELD_MAPPING("picture", OPTIONAL, kv_eval_config, picture, picture_fields),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t config_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, kv_eval_config, config_fields),
+};
+
+// ---- Defaults ------------------------------------------------------------------------------------------
+
+static const char defaults[] = "seed: 1\n"
+                               "dtype: stored\n"
+                               "batch_size: 64\n"
+                               "bootstrap: 2000\n"
+                               "budgets: [1.0, 0.75, 0.5, 0.35, 0.25]\n"
+                               "ttft: {prompt_tokens: 0, batch_size: 8, repeats: 5}\n"
+                               "picture: {x: exact, y: accuracy, draw_published: true}\n";
+
+// What a list's entries leave out. The config frees its strings itself, so a default has to be an allocated
+// copy.
+static bool default_text(char **text, const char *value) {
+    if (!*text && value) *text = strdup(value);
+    return *text || !value;
+}
+
+struct entry {
+    const kv_config *config;
+    const char *list;
+    unsigned index;
+};
+
+static bool has(const struct entry *e, const char *field) {
+    char key[KV_EVAL_KEY];
+    kv_eval_list_key(key, e->list, e->index, field);
+    return kv_config_has(e->config, key);
+}
+
+static void default_int(const struct entry *e, const char *field, int64_t *value, int64_t otherwise) {
+    if (!has(e, field)) *value = otherwise;
+}
+
+static void default_real(const struct entry *e, const char *field, double *value, double otherwise) {
+    if (!has(e, field)) *value = otherwise;
+}
+
+static bool fill_system(const struct entry *e, kv_eval_system *s) {
+    default_int(e, "lookahead", &s->lookahead, 8); // arXiv 2502.02789
+    default_int(e, "window", &s->window, 13);
+    default_int(e, "chunk", &s->chunk, 32);
+    return default_text(&s->family, s->name);
+}
+
+// A program is longer than an answer, and drawn at random when there are several of them.
+static bool fill_task(const struct entry *e, kv_eval_task *t) {
+    if (!default_text(&t->split, "validation") || !default_text(&t->kind, "triviaqa")) return false;
+    const bool programs = !strcmp(t->kind, "humaneval");
+    default_int(e, "max_tokens", &t->max_tokens, programs ? 256 : 24);
+    default_int(e, "samples", &t->samples, 1);
+    default_real(e, "temperature", &t->temperature, t->samples > 1 ? 0.2 : 0);
+    default_real(e, "top_p", &t->top_p, t->samples > 1 ? 0.95 : 1);
+    default_real(e, "timeout", &t->timeout, 10);
+    default_int(e, "memory_mb", &t->memory_mb, 512);
+    return true;
+}
+
+// Not with the other defaults: that the block is there means that it is to be done.
+static void fill_analysis(const kv_config *config, kv_eval_analysis *analysis) {
+    if (!kv_config_has(config, "analysis")) return;
+    if (!kv_config_has(config, "analysis.sequences")) analysis->sequences = 64;
+    if (!kv_config_has(config, "analysis.bins")) analysis->bins = 101;
+}
+
+static bool fill_defaults(const kv_config *config, kv_eval_config *eval) {
+    bool ok = true;
+    fill_analysis(config, &eval->analysis);
+    for (unsigned i = 0; i < eval->n_systems; i++)
+        ok = ok && fill_system(&(struct entry){config, "systems", i}, &eval->systems[i]);
+    for (unsigned i = 0; i < eval->n_tasks; i++)
+        ok = ok && fill_task(&(struct entry){config, "tasks", i}, &eval->tasks[i]);
+    return ok;
+}
+
+kv_status kv_eval_config_load(const char *path, const char *const *overrides, size_t n_overrides,
+                              kv_config **config, const kv_eval_config **eval, kv_error *err) {
+    *config = NULL, *eval = NULL;
+    kv_status status =
+        kv_config_load_with_defaults(defaults, path, overrides, n_overrides, &config_schema, config, err);
+    if (status != KV_OK) return status;
+    kv_eval_config *data = kv_config_data(*config);
+    if (!fill_defaults(*config, data))
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the configuration");
+    else
+        status = kv_eval_config_check(*config, data, err);
+    if (status == KV_OK) {
+        *eval = data;
+        return KV_OK;
+    }
+    kv_config_free(*config);
+    *config = NULL;
+    return status;
+}

@@ -1,0 +1,291 @@
+#include "eval/evaluate/analysis.h"
+
+#include "core/gemm.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Rows that the histograms' range is taken from; what infer/ reads at once, too.
+enum { SAMPLE_ROWS = 8, BATCH_TOKENS = 4096 };
+static const double within = 0.995; // share of the sample's errors that a histogram's range holds
+
+int64_t kv_analysis_work(const kv_analysis_text *text) {
+    return text->sequences + (text->sequences < SAMPLE_ROWS ? text->sequences : SAMPLE_ROWS);
+}
+
+// ---- The range of a histogram --------------------------------------------------------------------------
+
+// Sizes of errors are counted by their float32's exponent and the first 6 bits behind it: whatever they turn
+// out to be, a quantile is then known to a 64th of an octave, from counts that need no order and no room for
+// the errors themselves.
+enum { SIZE_SHIFT = 17, N_SIZES = 1 << (31 - SIZE_SHIFT) };
+
+static int64_t size_of(double error) {
+    const float absolute = fabsf((float)error);
+    uint32_t bits;
+    memcpy(&bits, &absolute, sizeof bits);
+    return bits >> SIZE_SHIFT;
+}
+
+// What all errors of this size are below.
+static double size_limit(int64_t size) {
+    const uint32_t bits = (uint32_t)(size + 1) << SIZE_SHIFT;
+    float limit;
+    memcpy(&limit, &bits, sizeof limit);
+    return limit;
+}
+
+// 0: nothing was counted, or hardly anything but zeros.
+static double quantile(const int64_t *sizes, double share) {
+    int64_t total = 0, below = 0;
+    for (int64_t i = 0; i < N_SIZES; i++) total += sizes[i];
+    for (int64_t i = 0; total > 0 && i < N_SIZES; i++) {
+        below += sizes[i];
+        if ((double)below >= share * (double)total) return i > 0 ? size_limit(i) : 0;
+    }
+    return 0;
+}
+
+// ---- Sums ----------------------------------------------------------------------------------------------
+
+// Keys or values of one layer of the base.
+struct sums {
+    int64_t n_features;
+    double *first;         // [n_features] the first token's, which sums of squares are taken about
+    double *sum, *squares; // [n_features] of true - first
+    double residual;       // Σ error²
+    int64_t *sizes;        // [N_SIZES] how many errors of the sample are of each size
+    double sample_magnitude;
+    int64_t n_tokens, n_sampled;
+};
+
+static double mean_of(double sum, int64_t n_tokens, const struct sums *s) {
+    return sum / ((double)n_tokens * (double)s->n_features);
+}
+
+// Symmetric, and of some width even where there is no error, or none that is a number.
+static void set_edges(const struct sums *s, double *edges, int64_t bins) {
+    double half = quantile(s->sizes, within);
+    if (!(half > 0 && isfinite(half))) half = mean_of(s->sample_magnitude, s->n_sampled, s);
+    if (!(half > 0 && isfinite(half))) half = 1;
+    for (int64_t j = 0; j <= bins; j++) edges[j] = half * (double)(2 * j - bins) / (double)bins;
+}
+
+static void count(double error, const double *edges, int64_t bins, double *histogram) {
+    if (!isfinite(error)) return;
+    const double place = floor((error - edges[0]) / (edges[bins] - edges[0]) * (double)bins);
+    histogram[place < 0 ? 0 : place >= (double)bins ? bins - 1 : (int64_t)place]++;
+}
+
+static void add_sample(struct sums *s, const kv_tensor *truth, const kv_tensor *predicted) {
+    for (int64_t i = 0; i < truth->rows * truth->cols; i++) {
+        const double error = (double)predicted->data[i] - (double)truth->data[i];
+        if (isfinite((float)error)) s->sizes[size_of(error)]++;
+        s->sample_magnitude += fabs((double)truth->data[i]);
+    }
+    s->n_sampled += truth->rows;
+}
+
+// One layer's part of the figures.
+struct place {
+    double *error, *histogram, *edges, *explained, *magnitude;
+};
+
+static void add_token(struct sums *s, const float *truth, const float *predicted, int64_t bins,
+                      const struct place *to, int64_t position) {
+    double total = 0;
+    for (int64_t d = 0; d < s->n_features; d++) {
+        const double value = truth[d], error = (double)predicted[d] - value;
+        if (s->n_tokens == 0) s->first[d] = value;
+        const double shifted = value - s->first[d];
+        s->sum[d] += shifted;
+        s->squares[d] += shifted * shifted;
+        s->residual += error * error;
+        *to->magnitude += fabs(value);
+        total += fabs(error);
+        count(error, to->edges, bins, to->histogram);
+    }
+    to->error[position] += total;
+    s->n_tokens++;
+}
+
+static double finite_or_nan(double value) {
+    return isfinite(value) ? value : NAN;
+}
+
+// Sums become means.
+static void finish(const struct sums *s, const kv_analysis *a, const struct place *to) {
+    double total = 0;
+    for (int64_t d = 0; d < s->n_features; d++)
+        total += s->squares[d] - s->sum[d] * s->sum[d] / (double)s->n_tokens;
+    for (int64_t p = 0; p < a->seq_len; p++)
+        to->error[p] = finite_or_nan(mean_of(to->error[p], a->sequences, s));
+    *to->magnitude = finite_or_nan(mean_of(*to->magnitude, s->n_tokens, s));
+    *to->explained = total > 0 ? finite_or_nan(1 - s->residual / total) : NAN;
+}
+
+// ---- Running the models --------------------------------------------------------------------------------
+
+struct measuring {
+    const kv_system *system;
+    const kv_analysis_text *text;
+    const kv_analysis *analysis;
+    kv_cache_errors *errors;
+    kv_tape *tape;
+    struct sums *sums; // [2, n_layers]: keys, then values
+    kv_progress *progress;
+    int64_t n_layers, at_once, done;
+    uint64_t flops_before;
+};
+
+static struct place place_of(const struct measuring *m, int64_t i) {
+    const kv_error_figures *f = i < m->n_layers ? &m->errors->key : &m->errors->value;
+    const int64_t layer = i % m->n_layers, bins = m->analysis->bins;
+    return (struct place){.error = f->error + layer * m->analysis->seq_len,
+                          .histogram = f->histogram + layer * bins,
+                          .edges = f->edges + layer * (bins + 1),
+                          .explained = f->explained + layer,
+                          .magnitude = f->magnitude + layer};
+}
+
+// [n_layers] each.
+struct caches {
+    kv_tensor *truth[2][KV_MAX_LAYERS], *predicted[2][KV_MAX_LAYERS]; // keys, values
+};
+
+static bool lay_out(struct measuring *m, int64_t first, int64_t n, int32_t **ids, kv_segment **segments) {
+    const int64_t seq_len = m->text->seq_len;
+    kv_arena *arena = kv_tape_arena(m->tape);
+    *ids = kv_arena_alloc(arena, (size_t)(n * seq_len) * sizeof **ids);
+    *segments = kv_arena_alloc(arena, (size_t)n * sizeof **segments);
+    for (int64_t r = 0; *ids && *segments && r < n; r++) {
+        memcpy(*ids + r * seq_len, m->text->rows + (first + r) * (seq_len + 1),
+               (size_t)seq_len * sizeof **ids);
+        (*segments)[r] = (kv_segment){r * seq_len, seq_len, r * seq_len, seq_len};
+    }
+    return *ids && *segments;
+}
+
+static kv_status run_models(struct measuring *m, int64_t first, int64_t n, struct caches *c, kv_error *err) {
+    kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
+    kv_key_norms norms;
+    kv_segment *segments;
+    int32_t *ids;
+    kv_tape_reset(m->tape);
+    if (!lay_out(m, first, n, &ids, &segments))
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld sequences", (long long)n);
+    kv_pass pass = {.segments = segments, .n_segments = n, .raw_k = aux_k, .v = aux_v, .only_kv = true};
+    kv_model_forward(m->tape, m->system->aux, ids, n * m->text->seq_len, &pass);
+    pass.raw_k = NULL, pass.k = c->truth[0], pass.v = c->truth[1];
+    kv_model_forward(m->tape, m->system->base, ids, n * m->text->seq_len, &pass);
+    const kv_status status = kv_tape_status(m->tape, err);
+    if (status != KV_OK) return status;
+    kv_model_key_norms(m->system->base, &norms);
+    kv_predict(m->tape, m->system->predictor, &norms, aux_k, aux_v, c->predicted[0], c->predicted[1]);
+    return kv_tape_status(m->tape, err);
+}
+
+// Every sum belongs to one layer and is one thread's, which keeps its order.
+static void add_batch(struct measuring *m, const struct caches *c, bool sample) {
+    const int64_t seq_len = m->text->seq_len;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t i = 0; i < 2 * m->n_layers; i++) {
+        const kv_tensor *truth = c->truth[i / m->n_layers][i % m->n_layers];
+        const kv_tensor *predicted = c->predicted[i / m->n_layers][i % m->n_layers];
+        const struct place to = place_of(m, i);
+        if (sample)
+            add_sample(&m->sums[i], truth, predicted);
+        else
+            for (int64_t t = 0; t < truth->rows; t++)
+                add_token(&m->sums[i], truth->data + t * truth->cols, predicted->data + t * truth->cols,
+                          m->analysis->bins, &to, t % seq_len);
+    }
+}
+
+static void show_progress(struct measuring *m, int64_t n) {
+    char note[48];
+    m->done += n;
+    if (!m->progress) return;
+    const double seconds = kv_now() - m->progress->started;
+    snprintf(note, sizeof note, "sequences  %.1f GFLOP/s",
+             seconds > 0 ? 1e-9 * (double)(kv_gemm_flops() - m->flops_before) / seconds : 0);
+    kv_progress_show(m->progress, m->done, note);
+}
+
+static kv_status pass_over(struct measuring *m, int64_t n_rows, bool sample, kv_error *err) {
+    struct caches *caches = calloc(1, sizeof *caches);
+    kv_status status = caches ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    for (int64_t first = 0; first < n_rows && status == KV_OK; first += m->at_once) {
+        const int64_t n = n_rows - first < m->at_once ? n_rows - first : m->at_once;
+        if (kv_console_interrupted()) {
+            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+            break;
+        }
+        status = run_models(m, first, n, caches, err);
+        if (status != KV_OK) break;
+        add_batch(m, caches, sample);
+        show_progress(m, n);
+    }
+    free(caches);
+    return status;
+}
+
+// ---- All together --------------------------------------------------------------------------------------
+
+static kv_status prepare(struct measuring *m, kv_error *err) {
+    const kv_model_spec *spec = &m->system->base->spec;
+    kv_status status = kv_cache_errors_init(m->errors, m->n_layers, m->analysis, err);
+    if (status != KV_OK) return status;
+    m->tape = kv_tape_create();
+    m->sums = calloc(2 * (size_t)m->n_layers, sizeof *m->sums);
+    bool ok = m->tape && m->sums;
+    for (int64_t i = 0; ok && i < 2 * m->n_layers; i++) {
+        struct sums *s = &m->sums[i];
+        s->n_features = kv_spec_kv_dim(spec, i % m->n_layers);
+        s->first = calloc(3 * (size_t)s->n_features, sizeof *s->first);
+        s->sizes = calloc(N_SIZES, sizeof *s->sizes);
+        ok = s->first && s->sizes;
+        if (ok) s->sum = s->first + s->n_features, s->squares = s->sum + s->n_features;
+    }
+    if (!ok) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the errors of predicted caches");
+    kv_tape_set_recording(m->tape, false);
+    m->flops_before = kv_gemm_flops();
+    return KV_OK;
+}
+
+static kv_status measure(struct measuring *m, kv_error *err) {
+    kv_status status = pass_over(m, kv_analysis_work(m->text) - m->text->sequences, true, err);
+    for (int64_t i = 0; i < 2 * m->n_layers && status == KV_OK; i++)
+        set_edges(&m->sums[i], place_of(m, i).edges, m->analysis->bins);
+    if (status == KV_OK) status = pass_over(m, m->text->sequences, false, err);
+    for (int64_t i = 0; i < 2 * m->n_layers && status == KV_OK; i++) {
+        const struct place to = place_of(m, i);
+        finish(&m->sums[i], m->analysis, &to);
+    }
+    return status;
+}
+
+kv_status kv_analysis_measure(const kv_system *system, const kv_analysis_text *text, int64_t at_once,
+                              const kv_analysis *analysis, kv_progress *progress, kv_cache_errors *errors,
+                              kv_error *err) {
+    struct measuring m = {.system = system,
+                          .text = text,
+                          .analysis = analysis,
+                          .errors = errors,
+                          .progress = progress,
+                          .n_layers = system->base->spec.n_layers,
+                          .at_once = at_once > 0 ? at_once : BATCH_TOKENS / text->seq_len};
+    if (m.at_once < 1) m.at_once = 1;
+    *errors = (kv_cache_errors){0};
+    kv_status status = prepare(&m, err);
+    if (status == KV_OK) status = measure(&m, err);
+    if (status != KV_OK) kv_cache_errors_free(errors);
+    for (int64_t i = 0; m.sums && i < 2 * m.n_layers; i++) {
+        free(m.sums[i].first);
+        free(m.sums[i].sizes);
+    }
+    free(m.sums);
+    kv_tape_free(m.tape);
+    return status;
+}

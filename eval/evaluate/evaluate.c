@@ -1,0 +1,348 @@
+#include "eval/evaluate/evaluate.h"
+
+#include "core/gemm.h"
+#include "data/file/hash.h"
+#include "data/system/console.h"
+#include "eval/evaluate/journal.h"
+#include "eval/evaluate/run_analysis.h"
+#include "infer/cost.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// ---- Opening -------------------------------------------------------------------------------------------
+
+// Puts the place in the config in front of an error about what stands there.
+static kv_status blame(const kv_evaluation *e, const char *key, kv_error *err) {
+    const kv_error inner = *err;
+    kv_config_fail(e->source, err, key, "%s", inner.message);
+    return err->code = inner.code;
+}
+
+static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
+    const kv_eval_config *config = e->config;
+    if (config->n_tasks == 0) return KV_OK;
+    kv_status status = kv_tokenizer_open(config->tokenizer, &e->tokenizer, err);
+    if (status != KV_OK) return blame(e, "tokenizer", err);
+    e->benchmarks = calloc(config->n_tasks, sizeof(kv_benchmark *));
+    if (!e->benchmarks) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %u tasks", config->n_tasks);
+    for (unsigned t = 0; t < config->n_tasks; t++) {
+        char key[64];
+        status = kv_benchmark_create(&config->tasks[t], e->tokenizer, config->seed, &e->benchmarks[t], err);
+        snprintf(key, sizeof key, "tasks[%u].file", t);
+        if (status != KV_OK) return blame(e, key, err);
+        kv_benchmark *b = e->benchmarks[t];
+        snprintf(key, sizeof key, "tasks[%u]", t);
+        status = b->ops->prepare ? b->ops->prepare(b, e->unsafe_execution, err) : KV_OK;
+        if (status != KV_OK) return blame(e, key, err);
+    }
+    return KV_OK;
+}
+
+static int64_t mean_prompt(const kv_evaluation *e) {
+    int64_t n = 0, tokens = 0;
+    for (unsigned t = 0; t < e->config->n_tasks; t++) {
+        const kv_benchmark *b = e->benchmarks[t];
+        n += b->n_items;
+        for (int64_t i = 0; i < b->n_items; i++) tokens += b->prompt_tokens[i];
+    }
+    return (tokens + n / 2) / n;
+}
+
+// The size of prompt that the tables give the time for.
+static int64_t main_prompt(const kv_evaluation *e) {
+    return e->config->ttft.prompt_tokens ? e->config->ttft.prompt_tokens : mean_prompt(e);
+}
+
+static kv_status check_prompt(const kv_evaluation *e, const char *key, int64_t tokens, unsigned system,
+                              kv_error *err) {
+    const int64_t context = e->systems->contexts[system];
+    if (tokens <= context) return KV_OK;
+    return kv_config_fail(e->source, err, key, "found %lld, expected at most the context of `%s`, %lld",
+                          (long long)tokens, e->config->systems[system].name, (long long)context);
+}
+
+// That everything fits every system is known before the first weights are loaded.
+static kv_status check_fit(const kv_evaluation *e, kv_error *err) {
+    const kv_eval_config *config = e->config;
+    kv_status status = KV_OK;
+    for (unsigned s = 0; s < config->n_systems && status == KV_OK; s++) {
+        const int64_t context = e->systems->contexts[s];
+        for (unsigned t = 0; t < config->n_tasks; t++)
+            if (e->benchmarks[t]->longest > context) {
+                char key[64];
+                snprintf(key, sizeof key, "tasks[%u]", t);
+                return kv_config_fail(e->source, err, key,
+                                      "prompt and answer of up to %lld tokens do not fit the context of %lld "
+                                      "tokens of `%s`",
+                                      (long long)e->benchmarks[t]->longest, (long long)context,
+                                      config->systems[s].name);
+            }
+        status = check_prompt(e, "ttft.prompt_tokens", main_prompt(e), s, err);
+        for (unsigned i = 0; i < config->ttft.n_prompts && status == KV_OK; i++) {
+            char key[64];
+            snprintf(key, sizeof key, "ttft.prompts[%u]", i);
+            status = check_prompt(e, key, config->ttft.prompts[i], s, err);
+        }
+    }
+    return status;
+}
+
+kv_status kv_evaluation_open(kv_evaluation *e, kv_error *err) {
+    kv_status status = open_benchmarks(e, err);
+    if (status != KV_OK) return status;
+    status = kv_systems_open(e->source, e->config, e->tokenizer, &e->systems, err);
+    if (status == KV_OK) status = check_fit(e, err);
+    if (status == KV_OK && e->config->analysis.corpus) status = kv_evaluation_open_analysis(e, err);
+    return status == KV_OK ? kv_systems_load(e->systems, err) : status;
+}
+
+void kv_evaluation_close(kv_evaluation *e) {
+    for (unsigned t = 0; e->benchmarks && t < e->config->n_tasks; t++) kv_benchmark_free(e->benchmarks[t]);
+    free(e->benchmarks);
+    kv_analysis_text_free(&e->text);
+    kv_systems_free(e->systems);
+    kv_tokenizer_free(e->tokenizer);
+    kv_config_free(e->source);
+    *e = (kv_evaluation){0};
+}
+
+// ---- Asking --------------------------------------------------------------------------------------------
+
+// One system at one task.
+struct session {
+    kv_evaluation *evaluation;
+    kv_benchmark *benchmark;
+    kv_asking asking;
+    kv_journal *journal;
+    kv_progress progress;
+    char title[192];
+    uint64_t flops_before; // products counted when it began
+    int64_t n_asked;       // units that were not there from before
+};
+
+// Everything the records depend on. The size of the batch is part of it: sums of many numbers round
+// differently in another order.
+static void run_hash(const kv_evaluation *e, int64_t system, const kv_benchmark *b, char out[17]) {
+    char system_hash[17];
+    kv_systems_hash(e->systems, system, system_hash);
+    const int64_t numbers[] = {(int64_t)e->config->seed, e->config->batch_size};
+    uint64_t hash = kv_hash64(0, numbers, sizeof numbers);
+    hash = kv_hash64(hash, system_hash, 16);
+    hash = kv_hash64(hash, b->hash, 16);
+    hash = kv_hash64(hash, KV_VERSION, strlen(KV_VERSION));
+    kv_hash_text(hash, out);
+}
+
+static void show_progress(struct session *s) {
+    char note[48];
+    const double flops = (double)(kv_gemm_flops() - s->flops_before),
+                 seconds = kv_now() - s->progress.started;
+    snprintf(note, sizeof note, "%.1f GFLOP/s", seconds > 0 ? flops / seconds / 1e9 : 0);
+    kv_progress_show(&s->progress, kv_journal_done(s->journal), note);
+}
+
+static kv_status ask_batches(struct session *s, kv_error *err) {
+    kv_benchmark *b = s->benchmark;
+    const int64_t batch_size = s->evaluation->config->batch_size;
+    json_t **records = calloc((size_t)batch_size, sizeof(json_t *));
+    kv_status status =
+        records ? KV_OK
+                : kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of %lld", (long long)batch_size);
+    for (int64_t first = 0; first < b->n_units && status == KV_OK; first += batch_size) {
+        const int64_t n = b->n_units - first < batch_size ? b->n_units - first : batch_size;
+        if (kv_journal_has(s->journal, first, n)) continue;
+        if (kv_console_interrupted()) {
+            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+            break;
+        }
+        status = b->ops->answer(b, &s->asking, first, n, records, err);
+        if (status == KV_OK) status = kv_journal_add(s->journal, first, n, records, err);
+        s->n_asked += n;
+        show_progress(s);
+    }
+    free(records);
+    return status;
+}
+
+// Records become values and texts.
+static kv_status take_records(const struct session *s, kv_outcome *outcome, kv_error *err) {
+    const kv_benchmark *b = s->benchmark;
+    json_t *const *records = kv_journal_records(s->journal);
+    outcome->values = calloc((size_t)(b->n_metrics * b->n_items), sizeof *outcome->values);
+    outcome->records = calloc((size_t)b->n_units + 1, sizeof *outcome->records);
+    bool ok = outcome->values && outcome->records;
+    for (int64_t u = 0; ok && u < b->n_units; u++) {
+        outcome->records[u] = json_dumps(records[u], JSON_COMPACT);
+        ok = outcome->records[u];
+    }
+    if (!ok) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld answers", (long long)b->n_units);
+    return b->ops->score(b, records, outcome->values, err);
+}
+
+static void write_note(const struct session *s, const kv_outcome *outcome, char *note, size_t size) {
+    const kv_benchmark *b = s->benchmark;
+    double sum = 0;
+    for (int64_t i = 0; i < b->n_items; i++) sum += outcome->values[i];
+    const int n = snprintf(note, size, "%s %.1f %%", b->metrics[0], 100 * sum / (double)b->n_items);
+    const int64_t before = b->n_units - s->n_asked;
+    if (before > 0) snprintf(note + n, size - (size_t)n, ", %lld answered before", (long long)before);
+}
+
+static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome *outcome, kv_error *err) {
+    const kv_eval_config *config = e->config;
+    const kv_eval_task *row = &config->tasks[task];
+    const char *name = config->systems[system].name;
+    struct session s = {.evaluation = e, .benchmark = e->benchmarks[task]};
+    s.asking = (kv_asking){.system = &e->systems->items[system],
+                           .tokenizer = e->tokenizer,
+                           .seed = config->seed,
+                           .unsafe_execution = e->unsafe_execution};
+    char run[17];
+    run_hash(e, system, s.benchmark, run);
+    kv_status status = kv_journal_open(config->output, &(kv_journal_name){row->name, row->split, name}, run,
+                                       s.benchmark->n_units, &s.journal, err);
+    if (status != KV_OK) return status;
+    snprintf(s.title, sizeof s.title, "%.60s on %.60s %.30s", name, row->name, row->split);
+    kv_progress_begin(&s.progress, stderr, s.title, s.benchmark->n_units);
+    s.flops_before = kv_gemm_flops();
+    kv_progress_show(&s.progress, kv_journal_done(s.journal), NULL);
+    status = ask_batches(&s, err);
+    if (status == KV_OK) status = take_records(&s, outcome, err);
+    char note[96] = "stopped";
+    if (status == KV_OK) write_note(&s, outcome, note, sizeof note);
+    kv_progress_end(&s.progress, note);
+    kv_session_free(s.asking.session);
+    kv_journal_close(s.journal);
+    return status;
+}
+
+// ---- Costs ---------------------------------------------------------------------------------------------
+
+// Mean over the prompts of a task.
+static double mean_flops(const kv_system *system, const kv_benchmark *b) {
+    double sum = 0;
+    for (int64_t i = 0; i < b->n_items; i++) sum += (double)kv_system_flops(system, b->prompt_tokens[i]);
+    return sum / (double)b->n_items;
+}
+
+// The cell that the tables show, then the grid.
+static int64_t list_cells(const kv_evaluation *e, kv_ttft_cell *cells) {
+    const kv_eval_ttft *ttft = &e->config->ttft;
+    int64_t n = 0;
+    cells[n++] = (kv_ttft_cell){.prompt_tokens = main_prompt(e), .batch_size = ttft->batch_size};
+    for (unsigned b = 0; b < ttft->n_batches; b++)
+        for (unsigned p = 0; p < ttft->n_prompts; p++)
+            cells[n++] = (kv_ttft_cell){.prompt_tokens = ttft->prompts[p], .batch_size = ttft->batches[b]};
+    return n;
+}
+
+static kv_status keep_timing(const kv_evaluation *e, kv_results *results, const kv_ttft_cell *cell,
+                             const kv_ttft *measured, const double *samples, kv_error *err) {
+    const int64_t n = e->systems->n, repeats = e->config->ttft.repeats;
+    kv_timing *timing = kv_results_add_timing(results, cell->prompt_tokens, cell->batch_size, repeats);
+    if (!timing)
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld timings", (long long)(n * repeats));
+    memcpy(timing->samples, samples, (size_t)(n * repeats) * sizeof *samples);
+    for (int64_t s = 0; s < n; s++) {
+        timing->seconds[s] = measured[s].seconds, timing->spread[s] = measured[s].spread;
+        timing->reduction[s] = measured[0].seconds / measured[s].seconds;
+        timing->flops[s] = (double)kv_system_flops(&e->systems->items[s], cell->prompt_tokens);
+    }
+    return KV_OK;
+}
+
+static kv_status measure(const kv_evaluation *e, kv_results *results, kv_error *err) {
+    const int64_t n = e->systems->n, repeats = e->config->ttft.repeats;
+    const size_t room = 1 + (size_t)e->config->ttft.n_prompts * e->config->ttft.n_batches;
+    kv_ttft_cell *cells = calloc(room, sizeof *cells);
+    kv_ttft *measured = calloc(room * (size_t)n, sizeof *measured);
+    double *samples = calloc(room * (size_t)(n * repeats), sizeof *samples);
+    kv_status status = KV_OK;
+    if (!cells || !measured || !samples)
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld timings", (long long)repeats);
+    if (status == KV_OK) {
+        const kv_ttft_grid_args args = {
+            .cells = cells, .n_cells = list_cells(e, cells), .repeats = repeats, .seed = e->config->seed};
+        kv_progress progress;
+        kv_progress_begin(&progress, stderr, "time to first token", args.n_cells * n * repeats);
+        status = kv_ttft_grid(e->systems->items, n, &args, &progress, measured, samples, err);
+        kv_progress_end(&progress, status == KV_OK ? NULL : "stopped");
+        for (int64_t c = 0; c < args.n_cells && status == KV_OK; c++)
+            status = keep_timing(e, results, &cells[c], measured + c * n, samples + c * n * repeats, err);
+    }
+    free(cells);
+    free(measured);
+    free(samples);
+    return status;
+}
+
+// ---- All together --------------------------------------------------------------------------------------
+
+static bool copy_text(char **to, const char *from) {
+    *to = strdup(from);
+    return *to != NULL;
+}
+
+static bool describe_system(const kv_evaluation *e, kv_results *results, int64_t i) {
+    kv_result_system *to = &results->systems[i];
+    to->paper_reduction = kv_system_paper_reduction(&e->systems->items[i], &e->systems->items[0]);
+    kv_systems_hash(e->systems, i, to->hash);
+    return copy_text(&to->name, e->config->systems[i].name) &&
+           copy_text(&to->family, e->config->systems[i].family);
+}
+
+static bool describe_task(const kv_evaluation *e, kv_results *results, int64_t i) {
+    const kv_benchmark *b = e->benchmarks[i];
+    const kv_eval_task *from = &e->config->tasks[i];
+    kv_result_task *to = &results->tasks[i];
+    to->shots = from->shots, to->n_items = b->n_items, to->n_units = b->n_units, to->n_metrics = b->n_metrics;
+    memcpy(to->metrics, b->metrics, sizeof to->metrics);
+    memcpy(to->hash, b->hash, sizeof to->hash);
+    for (int64_t k = 0; k < b->n_items; k++)
+        to->prompt_tokens += (double)b->prompt_tokens[k] / (double)b->n_items;
+    return copy_text(&to->name, from->name) && copy_text(&to->split, from->split) &&
+           copy_text(&to->kind, from->kind) && copy_text(&to->file, from->file);
+}
+
+static bool describe(const kv_evaluation *e, kv_results *results) {
+    const kv_eval_config *config = e->config;
+    bool ok = true;
+    for (unsigned s = 0; s < config->n_systems; s++) ok = ok && describe_system(e, results, s);
+    for (unsigned t = 0; t < config->n_tasks; t++) ok = ok && describe_task(e, results, t);
+    results->seed = config->seed, results->bootstrap = config->bootstrap;
+    results->budgets = malloc(config->n_budgets * sizeof *results->budgets + 1);
+    results->configs = calloc(1, sizeof *results->configs);
+    if (!ok || !results->budgets || !results->configs) return false;
+    if (config->n_budgets)
+        memcpy(results->budgets, config->budgets, config->n_budgets * sizeof *config->budgets);
+    results->n_budgets = config->n_budgets;
+    results->configs[0] = kv_config_text(e->source);
+    results->n_configs = results->configs[0] != NULL;
+    return results->n_configs == 1;
+}
+
+kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err) {
+    const int64_t n_systems = e->config->n_systems, n_tasks = e->config->n_tasks;
+    int lock = -1;
+    const bool keeps = n_tasks > 0 || e->text.rows;
+    kv_status status = keeps ? kv_journal_lock(e->config->output, &lock, err) : KV_OK;
+    if (status != KV_OK) return blame(e, "output", err);
+    status = kv_results_init(results, n_systems, n_tasks, err);
+    if (status == KV_OK && !describe(e, results))
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the results");
+    for (int64_t s = 0; s < n_systems; s++)
+        for (int64_t t = 0; t < n_tasks && status == KV_OK; t++) {
+            kv_outcome *outcome = kv_results_outcome(results, s, t);
+            outcome->flops = mean_flops(&e->systems->items[s], e->benchmarks[t]);
+            status = ask(e, s, t, outcome, err);
+        }
+    if (status == KV_OK && e->text.rows) status = kv_evaluation_analyse(e, results, err);
+    if (status == KV_OK && e->measure) status = measure(e, results, err);
+    if (status == KV_OK) status = kv_results_derive(results, err);
+    if (status != KV_OK) kv_results_free(results);
+    if (lock >= 0) close(lock);
+    return status;
+}

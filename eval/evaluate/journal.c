@@ -1,0 +1,226 @@
+#include "eval/evaluate/journal.h"
+
+#include "data/file/hash.h"
+#include "data/file/whole_file.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+struct kv_journal {
+    char path[PATH_MAX];
+    FILE *file;
+    char *task, *split, *system, run[17];
+    int64_t n_units, n_done;
+    json_t **records;
+};
+
+// ---- Names ---------------------------------------------------------------------------------------------
+
+// What a file's name may hold stays; where anything had to go, a hash of the whole name keeps two that become
+// alike apart.
+static void file_name(char *out, size_t size, const char *name) {
+    enum { MOST = 80 };
+    size_t n = 0;
+    bool changed = false;
+    for (const char *c = name; *c && n + 1 < size && n < MOST; c++) {
+        const bool fit = isalnum((unsigned char)*c) || (*c == '.' && n > 0) || strchr("-+=@", *c);
+        changed = changed || (!fit && *c != ' ') || (*c == '_');
+        out[n++] = fit ? *c : '_';
+    }
+    out[n] = '\0';
+    if (!changed && strlen(name) == n) return;
+    char hash[17];
+    kv_hash_text(kv_hash64(0, name, strlen(name)), hash);
+    snprintf(out + n, size - n, "~%.8s", hash);
+}
+
+static kv_status make_path(kv_journal *j, const char *dir, kv_error *err) {
+    char task[112], split[112], system[112], folder[PATH_MAX];
+    file_name(task, sizeof task, j->task);
+    file_name(split, sizeof split, j->split);
+    file_name(system, sizeof system, j->system);
+    if (snprintf(folder, sizeof folder, "%s/samples/%s-%s", dir, task, split) >= (int)sizeof folder ||
+        snprintf(j->path, sizeof j->path, "%s/%s.jsonl", folder, system) >= (int)sizeof j->path)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+    return kv_make_dirs(folder, err);
+}
+
+// ---- Reading what is there -----------------------------------------------------------------------------
+
+// Takes a line's record when it belongs to this run and is not there yet.
+static bool take_line(kv_journal *j, const char *line, size_t length) {
+    json_t *record = json_loadb(line, length, 0, NULL);
+    const json_t *unit = json_object_get(record, "unit");
+    const char *run = json_string_value(json_object_get(record, "run"));
+    const json_int_t i = json_is_integer(unit) ? json_integer_value(unit) : -1;
+    if (!run || strcmp(run, j->run) != 0 || i < 0 || i >= j->n_units || j->records[i]) {
+        json_decref(record);
+        return false;
+    }
+    j->records[i] = record;
+    j->n_done++;
+    return true;
+}
+
+// *clean: every line of the file counts.
+static kv_status read_lines(kv_journal *j, bool *clean, kv_error *err) {
+    char *text;
+    size_t size;
+    *clean = true;
+    if (access(j->path, F_OK) != 0) return KV_OK;
+    kv_status status = kv_read_file(j->path, SIZE_MAX / 2, &text, &size, err);
+    if (status != KV_OK) return status;
+    for (const char *line = text, *end = text + size; line < end;) {
+        const char *newline = memchr(line, '\n', (size_t)(end - line));
+        if (!newline || !take_line(j, line, (size_t)(newline - line))) *clean = false;
+        line = newline ? newline + 1 : end;
+    }
+    free(text);
+    return KV_OK;
+}
+
+// ---- Writing -------------------------------------------------------------------------------------------
+
+static kv_status write_failed(const kv_journal *j, kv_error *err) {
+    return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", j->path, strerror(errno ? errno : EIO));
+}
+
+static kv_status write_record(const kv_journal *j, FILE *file, const json_t *record, kv_error *err) {
+    char *line = json_dumps(record, JSON_COMPACT);
+    if (!line) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory for a record", j->path);
+    const bool ok = fputs(line, file) >= 0 && fputc('\n', file) != EOF;
+    free(line);
+    return ok ? KV_OK : write_failed(j, err);
+}
+
+// The file anew, with the records that count.
+static kv_status rewrite(kv_journal *j, kv_error *err) {
+    kv_pending pending;
+    kv_status status = kv_pending_file(&pending, j->path, err);
+    if (status != KV_OK) return status;
+    FILE *file = fopen(pending.path, "w");
+    if (!file) status = write_failed(j, err);
+    for (int64_t i = 0; i < j->n_units && status == KV_OK; i++)
+        if (j->records[i]) status = write_record(j, file, j->records[i], err);
+    errno = 0;
+    if (file && fclose(file) != 0 && status == KV_OK) status = write_failed(j, err);
+    if (status == KV_OK) return kv_pending_commit(&pending, err);
+    kv_pending_abandon(&pending);
+    return status;
+}
+
+// Own keys first, then what says where the record belongs.
+static bool label(const kv_journal *j, json_t *record, int64_t unit) {
+    return json_is_object(record) && !json_object_set_new(record, "task", json_string(j->task)) &&
+           !json_object_set_new(record, "split", json_string(j->split)) &&
+           !json_object_set_new(record, "system", json_string(j->system)) &&
+           !json_object_set_new(record, "unit", json_integer(unit)) &&
+           !json_object_set_new(record, "run", json_string(j->run));
+}
+
+kv_status kv_journal_add(kv_journal *j, int64_t first, int64_t n, json_t **records, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t i = 0; i < n; i++) {
+        json_t *record = records[i];
+        records[i] = NULL;
+        if (status != KV_OK || j->records[first + i]) {
+            json_decref(record);
+            continue;
+        }
+        if (label(j, record, first + i)) {
+            status = write_record(j, j->file, record, err);
+            j->records[first + i] = record;
+            j->n_done++;
+        } else {
+            json_decref(record);
+            status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory for a record", j->path);
+        }
+    }
+    errno = 0;
+    if (status == KV_OK && fflush(j->file) != 0) status = write_failed(j, err);
+    return status;
+}
+
+// ---- Whose they are ------------------------------------------------------------------------------------
+
+kv_status kv_journal_lock(const char *dir, int *lock, kv_error *err) {
+    char path[PATH_MAX];
+    *lock = -1;
+    if (snprintf(path, sizeof path, "%s/samples", dir) >= (int)sizeof path)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+    kv_status status = kv_make_dirs(path, err);
+    if (status != KV_OK) return status;
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return kv_fail(err, KV_ERR_IO, "another kveval is at work in %s", dir);
+    }
+    *lock = fd;
+    return KV_OK;
+}
+
+// ---- Opening and closing -------------------------------------------------------------------------------
+
+static kv_status open_journal(kv_journal *j, const char *dir, const kv_journal_name *name, kv_error *err) {
+    j->task = strdup(name->task);
+    j->split = strdup(name->split);
+    j->system = strdup(name->system);
+    j->records = calloc((size_t)j->n_units, sizeof(json_t *));
+    if (!j->task || !j->split || !j->system || !j->records)
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for the samples of `%s`", name->system);
+    bool clean;
+    kv_status status = make_path(j, dir, err);
+    if (status == KV_OK) status = read_lines(j, &clean, err);
+    if (status == KV_OK && !clean) status = rewrite(j, err);
+    if (status != KV_OK) return status;
+    j->file = fopen(j->path, "a");
+    return j->file ? KV_OK : write_failed(j, err);
+}
+
+kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const char run[17], int64_t n_units,
+                          kv_journal **journal, kv_error *err) {
+    *journal = NULL;
+    kv_journal *j = calloc(1, sizeof *j);
+    if (!j) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the samples of `%s`", name->system);
+    j->n_units = n_units;
+    snprintf(j->run, sizeof j->run, "%s", run);
+    kv_status status = open_journal(j, dir, name, err);
+    if (status == KV_OK)
+        *journal = j;
+    else
+        kv_journal_close(j);
+    return status;
+}
+
+void kv_journal_close(kv_journal *j) {
+    if (!j) return;
+    if (j->file) fclose(j->file);
+    for (int64_t i = 0; j->records && i < j->n_units; i++) json_decref(j->records[i]);
+    free(j->records);
+    free(j->task);
+    free(j->split);
+    free(j->system);
+    free(j);
+}
+
+json_t *const *kv_journal_records(const kv_journal *j) {
+    return j->records;
+}
+
+int64_t kv_journal_done(const kv_journal *j) {
+    return j->n_done;
+}
+
+bool kv_journal_has(const kv_journal *j, int64_t first, int64_t n) {
+    for (int64_t i = first; i < first + n; i++)
+        if (!j->records[i]) return false;
+    return true;
+}

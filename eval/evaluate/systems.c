@@ -1,0 +1,237 @@
+#include "eval/evaluate/systems.h"
+
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/pair.h"
+#include "data/checkpoint/random.h"
+#include "data/file/hash.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct kv_loaded_model {
+    char *dir;
+    kv_model *model;
+    char fingerprint[17]; // "" until somebody asks
+};
+
+// Puts file, line and key of what the config says in front of an error met while following it.
+static kv_status blame_key(const kv_systems *systems, const char *key, kv_error *err) {
+    if (!err) return KV_ERR_MISMATCH;
+    const kv_error inner = *err;
+    kv_config_fail(systems->config, err, key, "%s", inner.message);
+    return err->code = inner.code;
+}
+
+static kv_status blame(const kv_systems *systems, unsigned i, const char *field, kv_error *err) {
+    char key[64];
+    snprintf(key, sizeof key, "systems[%u].%s", i, field);
+    return blame_key(systems, key, err);
+}
+
+static struct kv_loaded_model *find_model(const kv_systems *systems, const char *dir) {
+    for (int64_t i = 0; i < systems->n_models; i++)
+        if (!strcmp(systems->models[i].dir, dir)) return &systems->models[i];
+    return NULL;
+}
+
+// Trailing slashes and "./" apart, a directory may have many names; a path that cannot be resolved (such as
+// random:openelm-270m) stands for itself.
+static char *canonical(const char *dir) {
+    char *path = realpath(dir, NULL);
+    return path ? path : strdup(dir);
+}
+
+static kv_status load_model(kv_systems *systems, const char *dir, struct kv_loaded_model **loaded,
+                            kv_error *err) {
+    char *path = canonical(dir);
+    if (!path) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %s", dir);
+    *loaded = find_model(systems, path);
+    if (*loaded) {
+        free(path);
+        return KV_OK;
+    }
+    kv_model *model = NULL;
+    char stored[17] = ""; // taken on the way where the weights change
+    const kv_frozen_dtype dtype = systems->eval->dtype;
+    kv_status status =
+        kv_checkpoint_load_frozen(dir, dtype, &model, dtype == KV_FROZEN_STORED ? NULL : stored, err);
+    if (status != KV_OK) {
+        free(path);
+        return status;
+    }
+    *loaded = &systems->models[systems->n_models++];
+    **loaded = (struct kv_loaded_model){.dir = path, .model = model};
+    memcpy(loaded[0]->fingerprint, stored, sizeof stored);
+    return KV_OK;
+}
+
+// ---- Rows ----------------------------------------------------------------------------------------------
+
+static const char *fingerprint(struct kv_loaded_model *loaded) {
+    if (!*loaded->fingerprint) kv_checkpoint_fingerprint(loaded->model, loaded->fingerprint);
+    return loaded->fingerprint;
+}
+
+static kv_status load_predictor(kv_systems *systems, unsigned i, struct kv_loaded_model *base,
+                                kv_error *err) {
+    kv_system *system = &systems->items[i];
+    const char *dir = systems->eval->systems[i].predictor;
+    // A random predictor was made for no base in particular; hashing a large one takes a while.
+    kv_status status = kv_predictor_load(dir, &system->base->spec, &system->aux->spec,
+                                         kv_is_random_predictor(dir) ? NULL : fingerprint(base), NULL,
+                                         &system->predictor, err);
+    return status == KV_OK ? KV_OK : blame(systems, i, "predictor", err);
+}
+
+static kv_pruning read_pruning(const kv_eval_system *row, uint64_t seed) {
+    static const char *const names[] = {
+        [KV_PRUNE_RANDOM] = "random",
+        [KV_PRUNE_STATIC] = "static",
+        [KV_PRUNE_LAZY] = "lazy",
+        [KV_PRUNE_SPECULATIVE] = "speculative",
+    };
+    kv_pruning pruning = {.keep = row->keep,
+                          .start = row->start,
+                          .end = row->end,
+                          .lookahead = row->lookahead,
+                          .window = row->window,
+                          .chunk = row->chunk,
+                          .seed = seed};
+    for (size_t k = KV_PRUNE_RANDOM; row->pruning && k < sizeof names / sizeof *names; k++)
+        if (!strcmp(names[k], row->pruning)) pruning.kind = (kv_prune_kind)k;
+    return pruning.kind == KV_PRUNE_NONE ? (kv_pruning){0} : pruning;
+}
+
+static kv_status load_row(kv_systems *systems, unsigned i, kv_error *err) {
+    const kv_eval_system *row = &systems->eval->systems[i];
+    kv_system *system = &systems->items[i];
+    struct kv_loaded_model *base, *aux;
+    kv_status status = load_model(systems, row->model ? row->model : row->base, &base, err);
+    if (status != KV_OK) return blame(systems, i, row->model ? "model" : "base", err);
+    system->base = base->model;
+    system->pruning = read_pruning(row, systems->eval->seed);
+    if (row->model) return KV_OK;
+    status = load_model(systems, row->aux, &aux, err);
+    if (status != KV_OK) return blame(systems, i, "aux", err);
+    system->aux = aux->model;
+    return row->predictor ? load_predictor(systems, i, base, err) : KV_OK;
+}
+
+// ---- Before weights ------------------------------------------------------------------------------------
+
+static kv_status check_row(const kv_systems *systems, unsigned i, const kv_tokenizer *tokenizer,
+                           kv_error *err) {
+    const kv_eval_system *row = &systems->eval->systems[i];
+    kv_pair_part part = KV_PAIR_BASE;
+    const kv_pair pair = {.base = row->model ? row->model : row->base,
+                          .aux = row->model ? NULL : row->aux,
+                          .predictor = row->predictor,
+                          .tokenizer = tokenizer ? systems->eval->tokenizer : NULL,
+                          .opened = tokenizer,
+                          .blamed = &part};
+    if (kv_pair_check(&pair, err) == KV_OK) return KV_OK;
+    if (part == KV_PAIR_TOKENIZER) return blame_key(systems, "tokenizer", err);
+    if (part == KV_PAIR_AUX) return blame(systems, i, "aux", err);
+    if (part == KV_PAIR_PREDICTOR) return blame(systems, i, "predictor", err);
+    return blame(systems, i, row->model ? "model" : "base", err);
+}
+
+static kv_status find_context(kv_systems *systems, unsigned i, kv_error *err) {
+    const kv_eval_system *row = &systems->eval->systems[i];
+    const kv_pruning pruning = read_pruning(row, systems->eval->seed);
+    kv_model_spec spec;
+    kv_status status = kv_checkpoint_spec(row->model ? row->model : row->base, &spec, err);
+    if (status != KV_OK) return status;
+    systems->contexts[i] = spec.context_length;
+    if (row->model) return KV_OK;
+    status = kv_checkpoint_spec(row->aux, &spec, err);
+    if (status != KV_OK) return status;
+    if (pruning.kind == KV_PRUNE_SPECULATIVE) spec.context_length -= kv_pruning_resolved(&pruning).lookahead;
+    if (spec.context_length < systems->contexts[i]) systems->contexts[i] = spec.context_length;
+    return KV_OK;
+}
+
+// ---- What a system is ----------------------------------------------------------------------------------
+
+static struct kv_loaded_model *loaded_of(const kv_systems *systems, const kv_model *model) {
+    for (int64_t i = 0; i < systems->n_models; i++)
+        if (systems->models[i].model == model) return &systems->models[i];
+    return NULL;
+}
+
+static uint64_t hash_model(const kv_systems *systems, const kv_model *model, uint64_t hash) {
+    struct kv_loaded_model *loaded = model ? loaded_of(systems, model) : NULL;
+    if (!loaded) return hash;
+    const kv_frozen_dtype dtype = systems->eval->dtype;
+    hash = kv_hash64(hash, fingerprint(loaded), 16);
+    return dtype == KV_FROZEN_STORED ? hash : kv_hash64(hash, &dtype, sizeof dtype);
+}
+
+void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]) {
+    const kv_system *system = &systems->items[i];
+    const kv_pruning *p = &system->pruning;
+    uint64_t hash = hash_model(systems, system->aux, hash_model(systems, system->base, 0));
+    if (system->predictor) {
+        kv_predictor *predictor = system->predictor;
+        kv_param *params[KV_PREDICTOR_PARAMS];
+        const int64_t n = kv_predictor_params(predictor, params);
+        hash = kv_hash64(hash, predictor->mapping, (size_t)predictor->n_base_layers * sizeof(int32_t));
+        for (int64_t k = 0; k < n; k++)
+            hash = kv_hash64(hash, params[k]->data,
+                             (size_t)kv_param_size(params[k]) * kv_dtype_size(params[k]->dtype));
+    }
+    if (p->kind != KV_PRUNE_NONE) {
+        const double reals[] = {p->keep, p->start, p->end};
+        const int64_t numbers[] = {p->kind, p->lookahead, p->window, p->chunk, (int64_t)p->seed};
+        hash = kv_hash64(kv_hash64(hash, reals, sizeof reals), numbers, sizeof numbers);
+    }
+    kv_hash_text(hash, out);
+}
+
+// ---- All of them ---------------------------------------------------------------------------------------
+
+kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, const kv_tokenizer *tokenizer,
+                          kv_systems **systems, kv_error *err) {
+    *systems = NULL;
+    kv_systems *all = calloc(1, sizeof *all);
+    if (all) {
+        *all = (kv_systems){.n = eval->n_systems, .config = config, .eval = eval};
+        all->items = calloc(eval->n_systems, sizeof *all->items);
+        all->contexts = calloc(eval->n_systems, sizeof *all->contexts);
+        all->models = calloc(2 * (size_t)eval->n_systems, sizeof *all->models);
+    }
+    if (!all || !all->items || !all->contexts || !all->models) {
+        kv_systems_free(all);
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for %u systems", eval->n_systems);
+    }
+    kv_status status = KV_OK;
+    for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++) {
+        status = check_row(all, i, tokenizer, err);
+        if (status == KV_OK) status = find_context(all, i, err);
+    }
+    if (status == KV_OK)
+        *systems = all;
+    else
+        kv_systems_free(all);
+    return status;
+}
+
+kv_status kv_systems_load(kv_systems *systems, kv_error *err) {
+    kv_status status = KV_OK;
+    for (unsigned i = 0; i < systems->n && status == KV_OK; i++) status = load_row(systems, i, err);
+    return status;
+}
+
+void kv_systems_free(kv_systems *systems) {
+    if (!systems) return;
+    for (int64_t i = 0; systems->items && i < systems->n; i++) kv_predictor_free(systems->items[i].predictor);
+    for (int64_t i = 0; systems->models && i < systems->n_models; i++) {
+        kv_model_free(systems->models[i].model);
+        free(systems->models[i].dir);
+    }
+    free(systems->items);
+    free(systems->contexts);
+    free(systems->models);
+    free(systems);
+}

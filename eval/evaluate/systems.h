@@ -1,0 +1,31 @@
+// The models behind the rows of an evaluation, loaded once each and checked against one another.
+#pragma once
+
+#include "data/tokenizer/tokenizer.h"
+#include "eval/config/config.h"
+#include "infer/cost.h"
+
+typedef struct kv_systems {
+    int64_t n;
+    const kv_config *config; // borrowed, as is the next
+    const kv_eval_config *eval;
+    kv_system *items;  // [n], in the order of the config
+    int64_t *contexts; // [n] the shortest context among a system's models, less what a speculative aux looks
+                       // ahead
+    struct kv_loaded_model *models;
+    int64_t n_models; // distinct directories
+} kv_systems;
+
+// Checks that all systems can be what the config says (data/checkpoint/pair.h) and finds their contexts, without any
+// weights: items[] is filled by kv_systems_load. tokenizer: the config's, opened (NULL: there are no tasks).
+// Errors name the config's file, line and key. Free with kv_systems_free (accepts NULL).
+kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, const kv_tokenizer *tokenizer,
+                          kv_systems **systems, kv_error *err);
+
+// Loads the weights. Rows that name the same directory share a model. The models belong to the systems.
+kv_status kv_systems_load(kv_systems *systems, kv_error *err);
+void kv_systems_free(kv_systems *systems);
+
+// Tells what row i computes from what any other does: a hash of weights, mapping and pruning policy. Reads
+// all weights of a model the first time.
+void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]);

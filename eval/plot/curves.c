@@ -1,0 +1,159 @@
+#include "eval/plot/page.h"
+
+#include <math.h>
+
+struct picture {
+    const kv_plot_curves *plot;
+    kv_plot_page page;
+};
+
+struct range {
+    double low, high;
+};
+
+static double value_at(const kv_plot_curves *plot, const double *values, int64_t panel, int64_t i) {
+    const double value = values ? values[panel * plot->n_x + i] : NAN;
+    return isfinite(value) && value > 0 ? value : NAN;
+}
+
+// The spread's lower end lies below 0 when it is wider than the value: then the bar ends where the curve's
+// own range would, at a tenth of it.
+static double low_at(const kv_plot_curves *plot, const kv_plot_curve *curve, int64_t panel, int64_t i) {
+    const double low = curve->low ? curve->low[panel * plot->n_x + i] : NAN;
+    return isfinite(low) ? fmax(low, 0.1 * curve->y[panel * plot->n_x + i]) : NAN;
+}
+
+// At least half as wide again as its lower end, so that there is a tick in it.
+static struct range range_of(const kv_plot_curves *plot, int64_t panel) {
+    struct range range = {INFINITY, 0};
+    for (int64_t c = 0; c < plot->n_curves; c++)
+        for (int64_t i = 0; i < plot->n_x; i++) {
+            const kv_plot_curve *curve = &plot->curves[c];
+            const double y = value_at(plot, curve->y, panel, i);
+            if (isnan(y)) continue; // fmin and fmax leave out what is NAN
+            range.low = fmin(fmin(range.low, y), low_at(plot, curve, panel, i));
+            range.high = fmax(fmax(range.high, y), value_at(plot, curve->high, panel, i));
+        }
+    return range.high > 0 ? (struct range){range.low / 1.25, range.high * 1.25} : (struct range){0.1, 10};
+}
+
+// A block per panel and curve.
+static void write_data(const void *context, FILE *out) {
+    const kv_plot_curves *plot = ((const struct picture *)context)->plot;
+    for (int64_t panel = 0; panel < plot->n_panels; panel++) {
+        fputs("# panel: ", out);
+        kv_plot_data_text(out, plot->panels[panel]);
+        fputs("# x y low high\n", out);
+        for (int64_t c = 0; c < plot->n_curves; c++) {
+            const kv_plot_curve *curve = &plot->curves[c];
+            fputs("# curve: ", out);
+            kv_plot_data_text(out, curve->label);
+            for (int64_t i = 0; i < plot->n_x; i++) {
+                const double numbers[] = {plot->x[i], value_at(plot, curve->y, panel, i),
+                                          low_at(plot, curve, panel, i),
+                                          value_at(plot, curve->high, panel, i)};
+                for (int k = 0; k < 4; k++)
+                    if (isnan(numbers[k]) || (k > 1 && isnan(numbers[1])))
+                        fputs("NaN ", out);
+                    else
+                        fprintf(out, "%.9g ", numbers[k]);
+                fputc('\n', out);
+            }
+            fputs("\n\n", out);
+        }
+    }
+}
+
+// ---- Script --------------------------------------------------------------------------------------------
+
+// Ticks at the lengths themselves, but for those too near to the one before.
+static void write_x_ticks(const kv_plot_curves *plot, const struct range *x, double width, FILE *out) {
+    double last = -INFINITY;
+    const char *between = "set xtics (";
+    for (int64_t i = 0; i < plot->n_x; i++) {
+        const double pixel = width * log(plot->x[i] / x->low) / log(x->high / x->low);
+        if (pixel - last < 38) continue;
+        fprintf(out, "%s%.9g", between, plot->x[i]);
+        between = ", ";
+        last = pixel;
+    }
+    fputs(")\n", out);
+}
+
+// 1, 2 and 5 of every power of ten; 1 alone where they would be many, more where they would be few.
+static void write_y_ticks(const struct range *y, FILE *out) {
+    static const double steps[] = {1, 2, 5, 1.5, 3, 4, 6, 7, 8, 9};
+    const double wide = y->high / y->low;
+    const int n_steps = wide > 1e4 ? 1 : wide > 6 ? 3 : 10;
+    const char *between = "set ytics (";
+    for (int power = (int)floor(log10(y->low)); power <= (int)ceil(log10(y->high)); power++)
+        for (int k = 0; k < n_steps; k++) {
+            const double tick = steps[k] * pow(10, power);
+            if (tick < y->low || tick > y->high) continue;
+            fprintf(out, "%s\"%g\" %.9g", between, tick, tick);
+            between = ", ";
+        }
+    fputs(")\n", out);
+}
+
+static void write_layers(const kv_plot_curves *plot, int64_t panel, const char *name, FILE *out) {
+    const char *between = "plot ";
+    for (int layer = 0; layer < 4; layer++)
+        for (int64_t c = 0; c < plot->n_curves; c++) {
+            const kv_plot_style style = kv_plot_style_of(c);
+            if (layer == 3 && !style.dotted) continue;
+            fprintf(out, "%s'%s.dat' index %lld using ", between, name,
+                    (long long)(panel * plot->n_curves + c));
+            between = " notitle, \\\n     ";
+            switch (layer) {
+            case 0: fprintf(out, "1:2 with lines lw 1.4 lc rgb '%s'", style.colour); break;
+            case 1: fprintf(out, "1:3:(0):($4-$3) with vectors nohead lw 1 lc rgb '%s'", style.colour); break;
+            case 2:
+                fprintf(out, "1:2 with points pt %d ps 1.2*m lc rgb '%s'", style.filled, style.colour);
+                break;
+            case 3: fprintf(out, "1:2 with points pt %d ps 0.4*m lc rgb '#FFFFFF'", style.filled); break;
+            }
+        }
+    fputs(plot->n_curves ? " notitle\n" : "plot NaN notitle\n", out);
+}
+
+static void write_script(const void *context, const char *name, FILE *out) {
+    const struct picture *picture = context;
+    const kv_plot_curves *plot = picture->plot;
+    const struct range x =
+        plot->n_x ? (struct range){plot->x[0] / 1.2, plot->x[plot->n_x - 1] * 1.2} : (struct range){0.1, 10};
+    fputs("set logscale xy\nset format x '%g'\nset xlabel ", out);
+    kv_plot_quoted(out, plot->x_label);
+    fputs(" noenhanced\nset ylabel ", out);
+    kv_plot_quoted(out, plot->y_label);
+    fprintf(out, " noenhanced\nset xrange [%.9g:%.9g]\n", x.low, x.high);
+    if (plot->n_x) write_x_ticks(plot, &x, picture->page.area_width, out);
+    kv_plot_page_begin(&picture->page, name, out);
+    for (int64_t panel = 0; panel < plot->n_panels; panel++) {
+        const struct range y = range_of(plot, panel);
+        kv_plot_page_panel(&picture->page, panel, plot->panels[panel], out);
+        fprintf(out, "set yrange [%.9g:%.9g]\n", y.low, y.high);
+        write_y_ticks(&y, out);
+        write_layers(plot, panel, name, out);
+    }
+    kv_plot_page_end(out);
+}
+
+kv_status kv_plot_draw_curves(const kv_plot_curves *plot, const char *dir, const char *name,
+                              char note[KV_PLOT_NOTE], kv_error *err) {
+    note[0] = '\0';
+    if (plot->n_curves > KV_PLOT_MAX_POINTS || plot->n_x > KV_PLOT_MAX_POINTS || plot->n_panels < 1 ||
+        plot->n_panels > KV_PLOT_MAX_PANELS)
+        return kv_fail(
+            err, KV_ERR_RANGE,
+            "a picture of %lld curves of %lld points in %lld panels, expected at most %d of %d in 1 to %d",
+            (long long)plot->n_curves, (long long)plot->n_x, (long long)plot->n_panels, KV_PLOT_MAX_POINTS,
+            KV_PLOT_MAX_POINTS, KV_PLOT_MAX_PANELS);
+    struct picture picture = {.plot = plot,
+                              .page = {.n_panels = plot->n_panels, .area_width = 480, .area_height = 360}};
+    for (int64_t c = 0; c < plot->n_curves; c++)
+        kv_plot_page_entry(&picture.page, KV_PLOT_SIGN_MARKER, c, plot->curves[c].label);
+    kv_plot_page_arrange(&picture.page);
+    const kv_plot_writer writer = {&picture, write_data, write_script};
+    return kv_plot_render(&writer, dir, name, note, err);
+}

@@ -1,0 +1,157 @@
+#include "eval/plot/layout.h"
+
+#include "eval/statistics/budget.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- Ranges --------------------------------------------------------------------------------------------
+
+struct range {
+    double low, high;
+};
+
+static void extend(struct range *range, double value) {
+    if (!isfinite(value)) return;
+    range->low = fmin(range->low, value);
+    range->high = fmax(range->high, value);
+}
+
+bool kv_plot_drawable(const kv_plot_point *point, int64_t panel) {
+    return isfinite(point->x[panel]) && point->x[panel] > 0 && isfinite(point->y[panel]);
+}
+
+static void extend_by_points(const kv_plot_point *points, int64_t n, int64_t panel, struct range *x,
+                             struct range *y) {
+    for (int64_t i = 0; i < n; i++) {
+        if (!kv_plot_drawable(&points[i], panel)) continue;
+        extend(x, points[i].x[panel]);
+        extend(y, points[i].y[panel]);
+        if (points[i].low) extend(y, points[i].low[panel]);
+        if (points[i].high) extend(y, points[i].high[panel]);
+    }
+}
+
+static void set_x(kv_plot_frame *frame, struct range x) {
+    if (!isfinite(x.low)) x.low = x.high = 1;
+    frame->x_log = x.high / x.low > 5;
+    if (frame->x_log) {
+        const double margin = pow(x.high / x.low, 0.12);
+        frame->x_min = x.low / margin, frame->x_max = x.high * margin * margin;
+    } else {
+        const double margin = fmax(0.15 * (x.high - x.low), 0.1);
+        frame->x_min = x.low - margin, frame->x_max = x.high + 2 * margin;
+    }
+}
+
+// From 0, unless all values lie in the upper half: there differences would be squeezed.
+static bool from_zero(struct range y) {
+    return !(y.low > 0.5 * y.high) || y.low >= y.high;
+}
+
+static struct range shown_range(struct range y) {
+    if (!isfinite(y.low)) y.low = y.high = 0;
+    if (from_zero(y)) y.low = fmin(y.low, 0), y.high = fmax(y.high, 0);
+    if (y.low >= y.high) y.high = y.low + 1;
+    return y;
+}
+
+static void set_y(kv_plot_frame *frame, struct range y) {
+    y = shown_range(y);
+    frame->y_min = y.low - 0.06 * (y.high - y.low); // markers at 0 stay clear of the axis
+    frame->y_max = y.high + 0.08 * (y.high - y.low);
+}
+
+void kv_plot_make_frames(const kv_plot *plot, double width, double height, kv_plot_frame *frames) {
+    struct range x = {INFINITY, -INFINITY}, all = x, own[KV_PLOT_MAX_PANELS];
+    double narrowest = INFINITY;
+    for (int64_t p = 0; p < plot->n_panels; p++) {
+        own[p] = (struct range){INFINITY, -INFINITY};
+        extend_by_points(plot->points, plot->n_points, p, &x, &own[p]);
+        extend_by_points(plot->published, plot->n_published, p, &x, &own[p]);
+        extend(&all, own[p].low);
+        extend(&all, own[p].high);
+        if (isfinite(own[p].low))
+            narrowest = fmin(narrowest, shown_range(own[p]).high - shown_range(own[p]).low);
+    }
+    // One range for all shows at a glance which task is harder, unless somebody would get less than half of
+    // it.
+    const bool shared =
+        narrowest >= 0.5 * (all.high - (from_zero(all) ? 0 : all.low)) || !isfinite(narrowest);
+    for (int64_t p = 0; p < plot->n_panels; p++) {
+        frames[p] = (kv_plot_frame){.width = width, .height = height};
+        set_x(&frames[p], x);
+        set_y(&frames[p], shared ? all : own[p]);
+    }
+}
+
+double kv_plot_x_pixel(const kv_plot_frame *frame, double x) {
+    if (frame->x_log) return frame->width * log(x / frame->x_min) / log(frame->x_max / frame->x_min);
+    return frame->width * (x - frame->x_min) / (frame->x_max - frame->x_min);
+}
+
+double kv_plot_y_pixel(const kv_plot_frame *frame, double y) {
+    return frame->height * (y - frame->y_min) / (frame->y_max - frame->y_min);
+}
+
+// ---- Order ---------------------------------------------------------------------------------------------
+
+// Numbers families by appearance, behind those already in names[n_names]; returns how many there are then.
+static int64_t number_families(const kv_plot_point *points, int64_t n, const char **names, int64_t n_names,
+                               int64_t *family) {
+    for (int64_t i = 0; i < n; i++) {
+        int64_t f = 0;
+        while (f < n_names && strcmp(names[f], points[i].family) != 0) f++;
+        if (f == n_names) names[n_names++] = points[i].family;
+        family[i] = f;
+    }
+    return n_names;
+}
+
+// By insertion, which keeps the order of equal ones.
+static void sort_by_x(const kv_plot_point *points, int64_t n, int64_t panel, kv_plot_panel *sorted) {
+    sorted->n = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!kv_plot_drawable(&points[i], panel)) continue;
+        int64_t at = sorted->n++;
+        for (; at > 0 && points[sorted->order[at - 1]].x[panel] > points[i].x[panel]; at--)
+            sorted->order[at] = sorted->order[at - 1];
+        sorted->order[at] = i;
+    }
+    for (int64_t o = 0; o < sorted->n; o++) {
+        const int64_t own = sorted->order[o];
+        bool before = false, after = false;
+        for (int64_t other = 0; other < sorted->n; other++) {
+            const bool same = sorted->family[sorted->order[other]] == sorted->family[own];
+            before = before || (same && other < o);
+            after = after || (same && other > o);
+        }
+        sorted->inner[own] = before && after;
+    }
+}
+
+static void find_front(const kv_plot *plot, int64_t panel, bool *front) {
+    double cost[KV_PLOT_MAX_POINTS], score[KV_PLOT_MAX_POINTS];
+    for (int64_t i = 0; i < plot->n_points; i++) {
+        const kv_plot_point *point = &plot->points[i];
+        cost[i] = kv_plot_drawable(point, panel) ? 1 / point->x[panel] : NAN;
+        score[i] = point->y[panel];
+    }
+    kv_pareto_front(cost, score, plot->n_points, front);
+}
+
+void kv_plot_sort_panel(const kv_plot *plot, int64_t panel, kv_plot_panel *sorted) {
+    const char *names[KV_PLOT_MAX_POINTS];
+    sorted->n_families = number_families(plot->points, plot->n_points, names, 0, sorted->family);
+    sort_by_x(plot->points, plot->n_points, panel, sorted);
+    find_front(plot, panel, sorted->front);
+}
+
+void kv_plot_sort_published(const kv_plot *plot, int64_t panel, kv_plot_panel *sorted) {
+    const char *names[2 * KV_PLOT_MAX_POINTS];
+    const int64_t own = number_families(plot->points, plot->n_points, names, 0, sorted->family);
+    sorted->n_families = number_families(plot->published, plot->n_published, names, own, sorted->family);
+    sort_by_x(plot->published, plot->n_published, panel, sorted);
+    memset(sorted->front, 0, sizeof sorted->front);
+}

@@ -1,0 +1,200 @@
+#include "eval/plot/page.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Pixels: margins around the area between a panel's axes, and the legend's strip below all panels.
+enum {
+    LEFT = 84,
+    RIGHT = 24,
+    TOP = 44,
+    BOTTOM = 70,
+    LEGEND_ROW = 26,
+    SIGN_WIDTH = 50,
+    ENTRY_CHARACTERS = 30
+};
+
+// ---- Texts ---------------------------------------------------------------------------------------------
+
+static bool continues_character(char c) {
+    return ((unsigned char)c & 0xC0) == 0x80;
+}
+
+// From the mean widths of DejaVu Sans, in shares of its height.
+double kv_plot_text_width(const char *text) {
+    double width = 0;
+    for (; *text; text++) {
+        const char c = *text;
+        if (continues_character(c)) continue;
+        width += strchr(" -.,:;'!|()[]/ijltfr", c) ? 0.38
+                 : c >= '0' && c <= '9'            ? 0.64
+                 : c >= 'a' && c <= 'z'            ? 0.62
+                                                   : 0.72;
+    }
+    return width * KV_PLOT_FONT;
+}
+
+char *kv_plot_clip(const char *text, int64_t n, char clipped[KV_PLOT_TEXT]) {
+    static const char dots[] = "…";
+    const char *end = text, *cut = text;
+    int64_t characters = 0;
+    // `cut` stays at the end of the text that leaves room for the dots.
+    for (; *end; end++) {
+        if (continues_character(*end)) continue;
+        if (characters++ < n && (size_t)(end - text) + sizeof dots <= KV_PLOT_TEXT) cut = end;
+    }
+    const bool fits = characters <= n && (size_t)(end - text) < KV_PLOT_TEXT;
+    const size_t length = (size_t)((fits ? end : cut) - text);
+    memcpy(clipped, text, length);
+    strcpy(clipped + length, fits ? "" : dots);
+    return clipped;
+}
+
+void kv_plot_quoted(FILE *out, const char *text) {
+    fputc('\'', out);
+    for (; *text; text++) {
+        if (*text == '\'') fputc('\'', out);
+        fputc((unsigned char)*text < 32 ? ' ' : *text, out);
+    }
+    fputc('\'', out);
+}
+
+void kv_plot_data_text(FILE *out, const char *text) {
+    for (; *text; text++) fputc((unsigned char)*text < 32 ? ' ' : *text, out);
+    fputc('\n', out);
+}
+
+// ---- Styles --------------------------------------------------------------------------------------------
+
+// Colours that people with colour blindness can tell apart [Okabe & Ito 2008; Tol 2021, "muted"], and markers
+// that differ too: the second half repeats the six shapes with a white dot.
+kv_plot_style kv_plot_style_of(int64_t index) {
+    static const char *const colours[KV_PLOT_N_STYLES] = {"#333333", "#0072B2", "#D55E00", "#009E73",
+                                                          "#CC79A7", "#E69F00", "#56B4E9", "#8B6F47",
+                                                          "#882255", "#332288", "#999933", "#44AA99"};
+    static const int filled[] = {7, 5, 9, 13, 11, 15};
+    // After all twelve the markers move on by one against the colours.
+    const int64_t marker = (index + index / KV_PLOT_N_STYLES) % KV_PLOT_N_STYLES;
+    return (kv_plot_style){.colour = colours[index % KV_PLOT_N_STYLES],
+                           .filled = filled[marker % 6],
+                           .hollow = filled[marker % 6] - 1,
+                           .dotted = marker >= 6};
+}
+
+char *kv_plot_mix(const char *colour, double share, int level, char mixed[8]) {
+    const unsigned long rgb = strtoul(colour + 1, NULL, 16);
+    unsigned sum = 0;
+    for (int shift = 16; shift >= 0; shift -= 8)
+        sum |= (unsigned)lround(share * (double)(rgb >> shift & 255) + (1 - share) * level) << shift;
+    snprintf(mixed, 8, "#%06X", sum & 0xFFFFFF);
+    return mixed;
+}
+
+// ---- Page ----------------------------------------------------------------------------------------------
+
+void kv_plot_page_entry(kv_plot_page *page, kv_plot_sign sign, int64_t style, const char *text) {
+    page->entries[page->n_entries++] = (kv_plot_entry){.sign = sign, .style = style, .text = text};
+}
+
+static double panel_width(const kv_plot_page *page) {
+    return LEFT + page->area_width + RIGHT;
+}
+
+static double panel_height(const kv_plot_page *page) {
+    return TOP + page->area_height + BOTTOM;
+}
+
+void kv_plot_page_arrange(kv_plot_page *page) {
+    char text[KV_PLOT_TEXT];
+    page->columns = page->n_panels < 2 ? 1 : page->n_panels < 5 ? 2 : 3;
+    page->width = (double)page->columns * panel_width(page);
+    page->entry_width = 0;
+    for (int64_t e = 0; e < page->n_entries; e++)
+        page->entry_width = fmax(
+            page->entry_width,
+            SIGN_WIDTH + kv_plot_text_width(kv_plot_clip(page->entries[e].text, ENTRY_CHARACTERS, text)));
+    const int64_t fitting = (int64_t)((page->width - LEFT) / page->entry_width);
+    page->entries_per_row = fitting > 0 ? fitting : 1;
+    page->legend_rows = (page->n_entries + page->entries_per_row - 1) / page->entries_per_row;
+    const int64_t rows = (page->n_panels + page->columns - 1) / page->columns;
+    page->height = (double)rows * panel_height(page) + (double)page->legend_rows * LEGEND_ROW + 10;
+}
+
+static void line_on_page(const kv_plot_page *page, double x0, double y0, double x1, double y1, FILE *out) {
+    fprintf(out, "set arrow from screen %.5f,%.5f to screen %.5f,%.5f nohead lw 1.2 lc rgb '#888888'\n",
+            x0 / page->width, y0 / page->height, x1 / page->width, y1 / page->height);
+}
+
+static void marker_on_page(const kv_plot_page *page, double x, double y, int type, double size, double line,
+                           const char *colour, FILE *out) {
+    fprintf(out, "set label '' at screen %.5f,%.5f point pt %d ps %.2f*m lw %.1f lc rgb '%s'\n",
+            x / page->width, y / page->height, type, size, line, colour);
+}
+
+static void write_sign(const kv_plot_page *page, const kv_plot_entry *entry, double x, double y, FILE *out) {
+    const kv_plot_style style = kv_plot_style_of(entry->style);
+    switch (entry->sign) {
+    case KV_PLOT_SIGN_MARKER:
+        marker_on_page(page, x, y, style.filled, 1.4, 1.5, style.colour, out);
+        if (style.dotted) marker_on_page(page, x, y, style.filled, 0.5, 1, "#FFFFFF", out);
+        break;
+    case KV_PLOT_SIGN_FRONT:
+        line_on_page(page, x - 13, y, x + 13, y, out);
+        marker_on_page(page, x, y, 6, 1.9, 1.2, "#666666", out);
+        break;
+    case KV_PLOT_SIGN_INTERVAL: line_on_page(page, x, y - 9, x, y + 9, out); break;
+    case KV_PLOT_SIGN_PUBLISHED: marker_on_page(page, x, y, 6, 0.9, 1, "#999999", out); break;
+    }
+}
+
+// Side by side in the strip at the bottom.
+static void write_legend(const kv_plot_page *page, FILE *out) {
+    char text[KV_PLOT_TEXT];
+    for (int64_t e = 0; e < page->n_entries; e++) {
+        const double x = LEFT + (double)(e % page->entries_per_row) * page->entry_width;
+        const double row = (double)(page->legend_rows - 1 - e / page->entries_per_row);
+        const double y = row * LEGEND_ROW + LEGEND_ROW / 2.0 + 5;
+        write_sign(page, &page->entries[e], x, y, out);
+        fputs("set label ", out);
+        kv_plot_quoted(out, kv_plot_clip(page->entries[e].text, ENTRY_CHARACTERS, text));
+        fprintf(out, " at screen %.5f,%.5f left noenhanced\n", (x + 20) / page->width, y / page->height);
+    }
+}
+
+// `m`: markers of the same size come out larger in an SVG file. No comments below: the block is one line to
+// gnuplot.
+void kv_plot_page_begin(const kv_plot_page *page, const char *name, FILE *out) {
+    fprintf(
+        out,
+        "set encoding utf8\nset grid lt 1 lw 0.6 lc rgb '#E4E4E4'\nset tics nomirror\nset border 3 lw 1\nunset key\n"
+        "do for [kind in 'svg png'] {\n"
+        "if (kind eq 'svg') { set terminal svg size %.0f,%.0f font 'DejaVu Sans,%d' background '#FFFFFF' }\n"
+        "if (kind eq 'png') { set terminal pngcairo size %.0f,%.0f font 'DejaVu Sans,%.2f' }\n"
+        "title_font = kind eq 'svg' ? ',%d' : ',%.2f'\n"
+        "small_font = kind eq 'svg' ? ',%d' : ',%.2f'\n"
+        "m = kind eq 'svg' ? 0.65 : 1\n"
+        "set output '%s.'.kind\n"
+        "set multiplot\n",
+        page->width, page->height, KV_PLOT_FONT, page->width, page->height, KV_PLOT_FONT * 0.75,
+        KV_PLOT_FONT + 2, (KV_PLOT_FONT + 2) * 0.75, KV_PLOT_SMALL_FONT, KV_PLOT_SMALL_FONT * 0.75, name);
+}
+
+void kv_plot_page_end(FILE *out) {
+    fputs("unset multiplot\nunset output\n}\n", out);
+}
+
+void kv_plot_page_panel(const kv_plot_page *page, int64_t panel, const char *title, FILE *out) {
+    char text[KV_PLOT_TEXT];
+    const double left = (double)(panel % page->columns) * panel_width(page) + LEFT;
+    const double top = page->height - ((double)(panel / page->columns) * panel_height(page) + TOP);
+    fputs("\nunset label\nunset arrow\n", out);
+    if (panel == 0) write_legend(page, out);
+    fprintf(out, "set lmargin at screen %.5f\nset rmargin at screen %.5f\n", left / page->width,
+            (left + page->area_width) / page->width);
+    fprintf(out, "set tmargin at screen %.5f\nset bmargin at screen %.5f\n", top / page->height,
+            (top - page->area_height) / page->height);
+    fputs("set title ", out);
+    kv_plot_quoted(out, kv_plot_clip(title, (int64_t)(page->area_width / (0.56 * (KV_PLOT_FONT + 2))), text));
+    fputs(" noenhanced font title_font\n", out);
+}

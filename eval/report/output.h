@@ -1,0 +1,16 @@
+// The files that results become, whole or not at all.
+#pragma once
+
+#include "eval/plot/plot.h"
+#include "eval/results/results.h"
+
+// results.csv, budgets.csv, ttft.csv, results.h5, errors.csv (where predicted caches were looked at),
+// published.csv (the paper's figures, where the picture shows some), pareto.gp, pareto.dat and, with gnuplot,
+// pareto.svg and pareto.png; the same four named ttft when a grid of prompts was timed. All are written
+// beside `dir` first. A new directory then appears in one step; in an old one each file replaces its
+// predecessor, and what else lies there (samples, models) stays. note: as of kv_plot_draw.
+kv_status kv_output_write(const kv_results *results, const kv_eval_picture *picture, const char *dir,
+                          char note[KV_PLOT_NOTE], kv_error *err);
+
+// Whether kv_output_write could write there, before hours of work depend on it. Leaves nothing.
+kv_status kv_output_probe(const char *dir, kv_error *err);

@@ -1,0 +1,10 @@
+// The pictures of an evaluation: accuracy against the cost of the first token (the paper's figures 3 and 4),
+// and time to first token against the length of the prompt (figure 5b).
+#pragma once
+
+#include "eval/plot/plot.h"
+#include "eval/results/results.h"
+
+// pareto.* always (when anything was asked), ttft.* when prompts of several lengths were timed, into dir.
+kv_status kv_pictures_draw(const kv_results *results, const kv_eval_picture *picture, const char *dir,
+                           char note[KV_PLOT_NOTE], kv_error *err);

@@ -1,0 +1,101 @@
+#include "eval/report/report.h"
+
+#include "eval/published/published.h"
+#include "eval/report/output.h"
+
+#include <argp.h>
+#include <string.h>
+
+static const char doc[] =
+    "Joins the results of one or more evaluations and shows them as one: the same tables, files and picture as "
+    "an evaluation leaves. Nothing is run again.\v"
+    "Systems of the same name that compute the same are one row; accuracies, retentions and reductions are "
+    "against the base of the evaluation they come from.\n"
+    "\n"
+    "  kveval report runs/atlas/results.h5 runs/atlas/near/results.h5 --output runs/both\n"
+    "  kveval report runs/atlas/results.h5 --y retention --x paper --published triviaqa-openelm-1.1b -o look\n"
+    "\n"
+    "Exit status: 0 done, 1 failed, 2 wrong usage.";
+
+struct options {
+    char **inputs;
+    int n_inputs;
+    char *output;
+    kv_eval_picture picture;
+};
+
+static const struct argp_option option_list[] = {
+    {"output", 'o', "DIR", 0, "write results.h5, the CSV files and the picture there (default: only print)",
+     0},
+    {"x", 'x', "exact|paper", 0, "reduction of FLOPs in the picture (default exact)", 0},
+    {"y", 'y', "accuracy|retention", 0, "height in the picture (default accuracy)", 0},
+    {"published", 'p', "NAME", 0,
+     "draw these figures of the paper faintly and copy them to published.csv, e.g. triviaqa-openelm-1.1b", 0},
+    {0},
+};
+
+static char *one_of(struct argp_state *state, const char *option, char *text, const char *a, const char *b) {
+    if (strcmp(text, a) != 0 && strcmp(text, b) != 0)
+        argp_error(state, "--%s: '%s', expected %s or %s", option, text, a, b);
+    return text;
+}
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    struct options *o = state->input;
+    switch (key) {
+    case 'o': o->output = text; return 0;
+    case 'x': o->picture.x = one_of(state, "x", text, "exact", "paper"); return 0;
+    case 'y': o->picture.y = one_of(state, "y", text, "accuracy", "retention"); return 0;
+    case 'p': o->picture.published = text; return 0;
+    case ARGP_KEY_ARGS:
+        o->inputs = state->argv + state->next;
+        o->n_inputs = state->argc - state->next;
+        return 0;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "at least one results.h5 is needed"); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static kv_status read_all(const struct options *o, kv_results *results, kv_error *err) {
+    kv_status status = kv_results_read_h5(o->inputs[0], results, err);
+    for (int i = 1; i < o->n_inputs && status == KV_OK; i++) {
+        kv_results more;
+        status = kv_results_read_h5(o->inputs[i], &more, err);
+        if (status != KV_OK) break;
+        if (results->analysis.corpus && more.analysis.corpus &&
+            !kv_analysis_same(&results->analysis, &more.analysis))
+            fprintf(stderr,
+                    "kveval: note: predicted caches in %s are left out: they are of %s, those before of %s "
+                    "(or read in another way)\n",
+                    o->inputs[i], more.analysis.corpus, results->analysis.corpus);
+        status = kv_results_join(results, &more, err);
+        kv_results_free(&more);
+    }
+    return status;
+}
+
+int kv_report_main(int argc, char **argv) {
+    static const struct argp argp = {option_list, parse, "RESULTS.h5...", doc, NULL, NULL, NULL};
+    static char exact[] = "exact", accuracy[] = "accuracy";
+    struct options options = {.picture = {.x = exact, .y = accuracy, .draw_published = true}};
+    kv_results results = {0};
+    kv_error err = {0};
+    char note[KV_PLOT_NOTE] = "";
+    argp_parse(&argp, argc, argv, 0, NULL, &options);
+    kv_status status = KV_OK;
+    if (options.picture.published) {
+        kv_published *table;
+        status = kv_published_load(options.picture.published, &table, &err);
+        kv_published_free(table);
+    }
+    if (status == KV_OK) status = read_all(&options, &results, &err);
+    if (status == KV_OK) kv_results_print(&results, stdout);
+    if (status == KV_OK && options.output)
+        status = kv_output_write(&results, &options.picture, options.output, note, &err);
+    if (status == KV_OK && (fflush(stdout) != 0 || ferror(stdout)))
+        status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table");
+    kv_results_free(&results);
+    if (status != KV_OK) fprintf(stderr, "kveval: %s\n", err.message);
+    if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
+    return status == KV_OK ? 0 : 1;
+}

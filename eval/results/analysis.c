@@ -1,0 +1,123 @@
+#include "eval/results/analysis.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- What there is of each system ----------------------------------------------------------------------
+
+static const struct layout {
+    const char *name;
+    size_t member;
+    enum { LAYERS, POSITIONS, BINS, EDGES } columns;
+} layouts[] = {
+    {"error", offsetof(kv_error_figures, error), POSITIONS},
+    {"histogram", offsetof(kv_error_figures, histogram), BINS},
+    {"edges", offsetof(kv_error_figures, edges), EDGES},
+    {"explained", offsetof(kv_error_figures, explained), LAYERS},
+    {"magnitude", offsetof(kv_error_figures, magnitude), LAYERS},
+};
+enum { N_LAYOUTS = sizeof layouts / sizeof *layouts };
+static_assert(2 * N_LAYOUTS == KV_CACHE_ARRAYS, "every array of keys and of values");
+
+static int64_t columns_of(const struct layout *layout, const kv_analysis *analysis) {
+    switch (layout->columns) {
+    case POSITIONS: return analysis->seq_len;
+    case BINS: return analysis->bins;
+    case EDGES: return analysis->bins + 1;
+    default: return 0;
+    }
+}
+
+static double **place_of(kv_cache_errors *errors, int i) {
+    kv_error_figures *figures = i < N_LAYOUTS ? &errors->key : &errors->value;
+    return (double **)((char *)figures + layouts[i % N_LAYOUTS].member);
+}
+
+kv_cache_array kv_cache_errors_array(const kv_cache_errors *errors, const kv_analysis *analysis, int i) {
+    const struct layout *layout = &layouts[i % N_LAYOUTS];
+    const int64_t columns = columns_of(layout, analysis);
+    kv_cache_array array = {.values = *place_of((kv_cache_errors *)errors, i),
+                            .columns = columns,
+                            .size = errors->n_layers * (columns ? columns : 1),
+                            .counts = layout->columns == BINS};
+    snprintf(array.name, sizeof array.name, "%s_%s", i < N_LAYOUTS ? "key" : "value", layout->name);
+    return array;
+}
+
+double kv_cache_errors_mean(const double *values, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += values[i];
+    return n > 0 ? sum / (double)n : NAN;
+}
+
+// ---- Memory --------------------------------------------------------------------------------------------
+
+kv_status kv_cache_errors_init(kv_cache_errors *errors, int64_t n_layers, const kv_analysis *analysis,
+                               kv_error *err) {
+    *errors = (kv_cache_errors){.n_layers = n_layers};
+    bool ok = true;
+    for (int i = 0; i < KV_CACHE_ARRAYS && ok; i++) {
+        const int64_t size = kv_cache_errors_array(errors, analysis, i).size;
+        double *values = calloc((size_t)size + 1, sizeof *values);
+        *place_of(errors, i) = values;
+        ok = values != NULL;
+    }
+    if (ok) return KV_OK;
+    kv_cache_errors_free(errors);
+    return kv_fail(err, KV_ERR_MEMORY, "out of memory for the errors of %lld layers", (long long)n_layers);
+}
+
+void kv_cache_errors_free(kv_cache_errors *errors) {
+    for (int i = 0; i < KV_CACHE_ARRAYS; i++) free(*place_of(errors, i));
+    *errors = (kv_cache_errors){0};
+}
+
+kv_status kv_analysis_init(kv_analysis *analysis, int64_t n_systems, kv_error *err) {
+    *analysis = (kv_analysis){.systems = calloc((size_t)n_systems + 1, sizeof *analysis->systems)};
+    return analysis->systems
+               ? KV_OK
+               : kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld systems", (long long)n_systems);
+}
+
+void kv_analysis_free(kv_analysis *analysis, int64_t n_systems) {
+    for (int64_t i = 0; analysis->systems && i < n_systems; i++) kv_cache_errors_free(&analysis->systems[i]);
+    free(analysis->systems);
+    free(analysis->corpus);
+    *analysis = (kv_analysis){0};
+}
+
+// ---- Several become one --------------------------------------------------------------------------------
+
+bool kv_analysis_same(const kv_analysis *a, const kv_analysis *b) {
+    return !strcmp(a->hash, b->hash) && a->sequences == b->sequences && a->seq_len == b->seq_len &&
+           a->bins == b->bins;
+}
+
+static bool copy_errors(kv_cache_errors *to, const kv_cache_errors *from, const kv_analysis *analysis) {
+    if (kv_cache_errors_init(to, from->n_layers, analysis, NULL) != KV_OK) return false;
+    for (int i = 0; i < KV_CACHE_ARRAYS; i++) {
+        const kv_cache_array array = kv_cache_errors_array(from, analysis, i);
+        memcpy(*place_of(to, i), array.values, (size_t)array.size * sizeof *array.values);
+    }
+    return true;
+}
+
+bool kv_analysis_merge(kv_analysis *to, int64_t n_to, const kv_analysis *from, int64_t n_from,
+                       const int64_t *place) {
+    if (!from->corpus || (to->corpus && !kv_analysis_same(to, from))) return true;
+    if (!to->corpus) {
+        if (kv_analysis_init(to, n_to, NULL) != KV_OK) return false;
+        memcpy(to->hash, from->hash, sizeof to->hash);
+        to->sequences = from->sequences, to->seq_len = from->seq_len, to->bins = from->bins;
+        to->corpus = strdup(from->corpus);
+    }
+    bool ok = to->corpus != NULL;
+    for (int64_t s = 0; s < n_from && ok; s++) {
+        kv_cache_errors *own = &to->systems[place[s]];
+        if (from->systems[s].n_layers > 0 && own->n_layers == 0) ok = copy_errors(own, &from->systems[s], to);
+    }
+    return ok;
+}

@@ -1,0 +1,84 @@
+// Predicted caches against the base's own, for the terminal and as CSV.
+#include "data/file/csv.h"
+#include "data/system/table.h"
+#include "eval/results/results.h"
+
+#include <math.h>
+
+struct kind {
+    const char *name;
+    const kv_error_figures *figures;
+};
+
+static void number_cell(kv_table *table, const char *format, double value)
+    __attribute__((format(printf, 2, 0)));
+
+static void number_cell(kv_table *table, const char *format, double value) {
+    char text[32] = "-";
+    if (isfinite(value)) snprintf(text, sizeof text, format, value);
+    kv_table_cell(table, "%s", text);
+}
+
+static void error_cells(kv_table *table, const kv_error_figures *f, int64_t n_layers, int64_t seq_len) {
+    const double error = kv_cache_errors_mean(f->error, n_layers * seq_len);
+    number_cell(table, "%.1f %%", 100 * kv_cache_errors_mean(f->explained, n_layers));
+    number_cell(table, "%.4f", error);
+    number_cell(table, "%.1f %%", 100 * error / kv_cache_errors_mean(f->magnitude, n_layers));
+}
+
+static void columns(kv_table *table, const char *group) {
+    kv_table_column(table, group, "explained", false);
+    kv_table_column(table, group, "|error|", false);
+    kv_table_column(table, group, "of |true|", false);
+}
+
+void kv_results_print_errors(const kv_results *r, FILE *out) {
+    const kv_analysis *a = &r->analysis;
+    if (!a->corpus) return;
+    kv_table *table = kv_table_create();
+    kv_table_column(table, "", "system", true);
+    kv_table_column(table, "", "family", true);
+    columns(table, "keys");
+    columns(table, "values");
+    for (int64_t s = 0; s < r->n_systems; s++) {
+        const kv_cache_errors *errors = &a->systems[s];
+        if (errors->n_layers == 0) continue;
+        kv_table_cell(table, "%s", r->systems[s].name);
+        kv_table_cell(table, "%s", r->systems[s].family);
+        error_cells(table, &errors->key, errors->n_layers, a->seq_len);
+        error_cells(table, &errors->value, errors->n_layers, a->seq_len);
+    }
+    fprintf(out,
+            "predicted caches against the base's own: explained variance and mean |error|, mean over the "
+            "layers;\n%lld sequences of %lld tokens of %s\n",
+            (long long)a->sequences, (long long)a->seq_len, a->corpus);
+    kv_table_print(table, out);
+    kv_table_free(table);
+}
+
+static void layer_row(kv_csv *csv, const kv_result_system *system, const struct kind *kind, int64_t layer,
+                      int64_t seq_len) {
+    const double numbers[] = {(double)layer, kind->figures->explained[layer],
+                              kv_cache_errors_mean(kind->figures->error + layer * seq_len, seq_len),
+                              kind->figures->magnitude[layer]};
+    kv_csv_text(csv, system->name);
+    kv_csv_text(csv, system->family);
+    kv_csv_text(csv, kind->name);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) kv_csv_number(csv, numbers[i]);
+    kv_csv_end_row(csv);
+}
+
+kv_status kv_results_write_errors(const kv_results *r, const char *path, kv_error *err) {
+    const kv_analysis *a = &r->analysis;
+    kv_csv *csv;
+    kv_status status = kv_csv_create(path, "system,family,kind,layer,explained,error,magnitude", &csv, err);
+    if (status != KV_OK) return status;
+    for (int64_t s = 0; a->corpus && s < r->n_systems; s++) {
+        const kv_cache_errors *errors = &a->systems[s];
+        const struct kind kinds[] = {{"keys", &errors->key}, {"values", &errors->value}};
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+            for (int64_t i = 0; i < errors->n_layers; i++)
+                layer_row(csv, &r->systems[s], &kinds[k], i, a->seq_len);
+    }
+    return kv_csv_close(csv, status, err);
+}

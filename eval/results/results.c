@@ -1,0 +1,145 @@
+#include "eval/results/results.h"
+
+#include "eval/statistics/stats.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- Creation ------------------------------------------------------------------------------------------
+
+static void forget_figures(kv_outcome *outcome) {
+    outcome->exact_reduction = NAN;
+    for (int m = 0; m < KV_MAX_METRICS; m++)
+        outcome->figures[m] =
+            (kv_figure){.accuracy = NAN, .low = NAN, .high = NAN, .retention = NAN, .p_value = NAN};
+}
+
+kv_status kv_results_init(kv_results *results, int64_t n_systems, int64_t n_tasks, kv_error *err) {
+    *results = (kv_results){.n_systems = n_systems, .n_tasks = n_tasks, .seed = 1, .bootstrap = 1};
+    results->systems = calloc((size_t)n_systems + 1, sizeof *results->systems);
+    results->tasks = calloc((size_t)n_tasks + 1, sizeof *results->tasks);
+    results->outcomes = calloc((size_t)(n_systems * n_tasks) + 1, sizeof *results->outcomes);
+    if (!results->systems || !results->tasks || !results->outcomes) {
+        results->n_systems = results->n_tasks = 0;
+        kv_results_free(results);
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for the results");
+    }
+    for (int64_t s = 0; s < n_systems; s++) results->systems[s].paper_reduction = NAN;
+    for (int64_t i = 0; i < n_systems * n_tasks; i++) {
+        results->outcomes[i].flops = NAN;
+        forget_figures(&results->outcomes[i]);
+    }
+    return KV_OK;
+}
+
+static void free_outcome(kv_outcome *outcome, int64_t n_units) {
+    for (int64_t u = 0; outcome->records && u < n_units; u++) free(outcome->records[u]);
+    free(outcome->records);
+    free(outcome->values);
+}
+
+static void free_timing(kv_timing *timing) {
+    free(timing->seconds); // the other arrays lie behind it
+    free(timing->samples);
+}
+
+void kv_results_free(kv_results *results) {
+    kv_analysis_free(&results->analysis, results->n_systems);
+    for (int64_t i = 0; i < results->n_systems * results->n_tasks; i++)
+        free_outcome(&results->outcomes[i], results->tasks[i % results->n_tasks].n_units);
+    for (int64_t s = 0; s < results->n_systems; s++) {
+        free(results->systems[s].name);
+        free(results->systems[s].family);
+    }
+    for (int64_t t = 0; t < results->n_tasks; t++) {
+        kv_result_task *task = &results->tasks[t];
+        char *const texts[] = {task->name, task->split, task->kind, task->file};
+        for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) free(texts[i]);
+    }
+    for (int64_t i = 0; i < results->n_timings; i++) free_timing(&results->timings[i]);
+    for (int64_t i = 0; i < results->n_configs; i++) free(results->configs[i]);
+    free(results->systems);
+    free(results->tasks);
+    free(results->outcomes);
+    free(results->timings);
+    free(results->configs);
+    free(results->budgets);
+    *results = (kv_results){0};
+}
+
+kv_timing *kv_results_add_timing(kv_results *results, int64_t prompt_tokens, int64_t batch_size,
+                                 int64_t repeats) {
+    const size_t n = (size_t)results->n_systems;
+    kv_timing *all = realloc(results->timings, (size_t)(results->n_timings + 1) * sizeof *all);
+    if (!all) return NULL;
+    results->timings = all;
+    kv_timing *timing = &all[results->n_timings];
+    *timing = (kv_timing){.prompt_tokens = prompt_tokens, .batch_size = batch_size, .repeats = repeats};
+    timing->seconds = calloc(4 * n + 1, sizeof *timing->seconds);
+    timing->samples = calloc(n * (size_t)repeats + 1, sizeof *timing->samples);
+    if (!timing->seconds || !timing->samples) {
+        free_timing(timing);
+        return NULL;
+    }
+    timing->spread = timing->seconds + n, timing->reduction = timing->spread + n;
+    timing->flops = timing->reduction + n;
+    for (size_t i = 0; i < 4 * n; i++) timing->seconds[i] = NAN;
+    for (size_t i = 0; i < n * (size_t)repeats; i++) timing->samples[i] = NAN;
+    results->n_timings++;
+    return timing;
+}
+
+// ---- Working out ---------------------------------------------------------------------------------------
+
+double kv_result_reduction(const kv_results *results, int64_t system, int64_t task, bool paper) {
+    const kv_result_system *s = &results->systems[system];
+    if (paper) return s->paper_reduction;
+    if (results->n_tasks > 0) return kv_results_outcome(results, system, task)->exact_reduction;
+    if (results->n_timings == 0) return NAN;
+    const double *flops = results->timings[0].flops;
+    return flops[s->base] / flops[system];
+}
+
+static double mean(const double *values, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += values[i];
+    return n > 0 ? sum / (double)n : NAN;
+}
+
+static kv_status derive_figure(const kv_results *results, int64_t system, int64_t task, int metric,
+                               kv_error *err) {
+    const int64_t n = results->tasks[task].n_items;
+    kv_outcome *own = kv_results_outcome(results, system, task);
+    const kv_outcome *base = kv_results_outcome(results, results->systems[system].base, task);
+    kv_figure *figure = &own->figures[metric];
+    const double *values = own->values + metric * n;
+    kv_interval interval;
+    figure->accuracy = mean(values, n);
+    kv_status status = kv_bootstrap_mean(values, n, results->bootstrap, results->seed, &interval, err);
+    if (status != KV_OK) return status;
+    figure->low = interval.low, figure->high = interval.high;
+    if (!base->values) return KV_OK;
+    const double *base_values = base->values + metric * n, base_accuracy = mean(base_values, n);
+    if (base_accuracy > 0) figure->retention = figure->accuracy / base_accuracy;
+    if (results->systems[system].base == system) return KV_OK;
+    kv_paired paired;
+    status = kv_paired_test(values, base_values, n, KV_RESAMPLES, results->seed, &paired, err);
+    if (status == KV_OK) figure->p_value = paired.p;
+    return status;
+}
+
+kv_status kv_results_derive(kv_results *results, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t t = 0; t < results->n_tasks; t++)
+        for (int64_t s = 0; s < results->n_systems && status == KV_OK; s++) {
+            kv_outcome *own = kv_results_outcome(results, s, t);
+            forget_figures(own);
+            own->exact_reduction =
+                kv_results_outcome(results, results->systems[s].base, t)->flops / own->flops;
+            for (int m = 0; m < results->tasks[t].n_metrics && own->values && status == KV_OK; m++)
+                status = derive_figure(results, s, t, m, err);
+        }
+    return status;
+}

@@ -1,0 +1,113 @@
+// Everything an evaluation found out, apart from the models and files it was found with: what results.h5
+// holds, and what tables and pictures are made of. Several evaluations can be joined into one.
+#pragma once
+
+#include "eval/benchmark/benchmark.h"
+#include "eval/results/analysis.h"
+#include "infer/ttft.h"
+
+typedef struct kv_result_system {
+    char *name, *family;
+    char hash[17]; // of weights and pruning policy; "" when not known
+    int64_t base;  // the row it is compared with
+    double
+        paper_reduction; // of FLOPs up to the first token, in the paper's convention   [method.md section 7]
+} kv_result_system;
+
+typedef struct kv_result_task {
+    char *name, *split, *kind, *file;
+    char hash[17];
+    int64_t shots, n_items, n_units;
+    int n_metrics;
+    char metrics[KV_MAX_METRICS][KV_METRIC_NAME];
+    double prompt_tokens; // mean over the items
+} kv_result_task;
+
+// What the values of one metric come to; NAN where there is no base, or the base scores 0.
+typedef struct kv_figure {
+    double accuracy, low, high; // mean over items, and its 95 % bootstrap interval
+    double retention;           // accuracy over the base's
+    double p_value;             // of the paired test against the base
+} kv_figure;
+
+// One system on one task.
+typedef struct kv_outcome {
+    double *values;         // [n_metrics, n_items]; NULL: it was not asked
+    char **records;         // [n_units], JSON
+    double flops;           // of all matrix products up to the first token, mean over the task's prompts
+    double exact_reduction; // the base's over these
+    kv_figure figures[KV_MAX_METRICS];
+} kv_outcome;
+
+// Measured time to first token of all systems for one size of prompt and batch, in seconds; NAN: not
+// measured.
+typedef struct kv_timing {
+    int64_t prompt_tokens, batch_size, repeats;
+    double *seconds, *spread; // [n_systems] median, half the distance between the quartiles
+    double *reduction;        // [n_systems] the base's median, of the same run, over its own
+    double *flops;            // [n_systems] of one prompt's products
+    double *samples;          // [n_systems, repeats]
+} kv_timing;
+
+typedef struct kv_results {
+    int64_t n_systems, n_tasks, n_timings, n_configs, n_budgets;
+    kv_result_system *systems;
+    kv_result_task *tasks;
+    kv_outcome *outcomes; // [n_systems, n_tasks]
+    kv_timing *timings;   // the first is the one that stands in the tables
+    kv_analysis analysis; // of predicted caches
+    char **configs;       // the resolved configuration of every evaluation in here
+    double *budgets;      // fractions of the base's FLOPs
+    uint64_t seed;        // of intervals and tests
+    int64_t bootstrap;    // resamples
+} kv_results;
+
+// Empty results of so many systems and tasks: names NULL, numbers NAN, nothing asked. Free with
+// kv_results_free.
+kv_status kv_results_init(kv_results *results, int64_t n_systems, int64_t n_tasks, kv_error *err);
+void kv_results_free(kv_results *results);
+
+// Appends an empty timing. NULL when out of memory.
+kv_timing *kv_results_add_timing(kv_results *results, int64_t prompt_tokens, int64_t batch_size,
+                                 int64_t repeats);
+
+static inline kv_outcome *kv_results_outcome(const kv_results *results, int64_t system, int64_t task) {
+    return &results->outcomes[system * results->n_tasks + task];
+}
+
+// The reduction of FLOPs up to the first token: the paper's or the exact one on `task` (or, when there are no
+// tasks, at the first timing). NAN when not known.
+double kv_result_reduction(const kv_results *results, int64_t system, int64_t task, bool paper);
+
+// Works out figures and exact reductions from values and FLOPs.
+kv_status kv_results_derive(kv_results *results, kv_error *err);
+
+// Joins `more` to `results`, which must be derived; both stay the caller's. A task is the same when name,
+// split and content are; a system when its name, what it computes and its base are. A system that both asked
+// the same task keeps what `results` says. Names that mean different things get "(2)" behind them. Timings of
+// the same size are joined too: reductions, which come from one run each, stay comparable, seconds only as
+// far as the machine was the same. Analyses of predicted caches are joined when they are of the same text,
+// else the one of `results` stays alone.
+kv_status kv_results_join(kv_results *results, const kv_results *more, kv_error *err);
+
+// ---- Files and the terminal ----------------------------------------------------------------------------
+
+// A table for every task, one over all of them when there are several, one for the budgets, one for predicted
+// caches.
+void kv_results_print(const kv_results *results, FILE *stream);
+// The last of them alone; nothing where there was no analysis.
+void kv_results_print_errors(const kv_results *results, FILE *stream);
+
+// results.csv: a row per system, task, split and metric; fractions of 1, fields empty where a number could
+// not be had. budgets.csv: the best system of every family within each budget. ttft.csv: all timings.
+// errors.csv: predicted caches, a row per system, keys or values, and layer. Written to `path` as it is: the
+// caller sees to it that they appear whole.
+kv_status kv_results_write_csv(const kv_results *results, const char *path, kv_error *err);
+kv_status kv_results_write_budgets(const kv_results *results, const char *path, kv_error *err);
+kv_status kv_results_write_timings(const kv_results *results, const char *path, kv_error *err);
+kv_status kv_results_write_errors(const kv_results *results, const char *path, kv_error *err);
+
+// results.h5 holds all of it, with configuration and versions. Reading gives back what was written, and
+// refuses other files and other versions by name.
+kv_status kv_results_write_h5(const kv_results *results, const char *path, kv_error *err);
+kv_status kv_results_read_h5(const char *path, kv_results *results, kv_error *err);

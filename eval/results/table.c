@@ -1,0 +1,242 @@
+#include "data/system/table.h"
+#include "eval/results/results.h"
+#include "eval/results/selection.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// `format` prints one double; what could not be had is "-".
+__attribute__((format(printf, 2, 0))) static void number_cell(kv_table *table, const char *format,
+                                                              double value) {
+    char text[32] = "-";
+    if (isfinite(value)) snprintf(text, sizeof text, format, value);
+    kv_table_cell(table, "%s", text);
+}
+
+static const char *metric_word(const char *metric) {
+    return !strcmp(metric, "exact_match") ? "match" : metric;
+}
+
+// ---- One task ------------------------------------------------------------------------------------------
+
+static void cost_columns(kv_table *table, const kv_results *r) {
+    kv_table_column(table, "FLOPs reduction", "paper", false);
+    kv_table_column(table, "FLOPs reduction", "exact", false);
+    if (r->n_timings == 0) return;
+    char heading[96];
+    snprintf(heading, sizeof heading, "time to first token, %lld x %lld", (long long)r->timings[0].batch_size,
+             (long long)r->timings[0].prompt_tokens);
+    kv_table_column(table, heading, "ms", false);
+    kv_table_column(table, heading, "reduction", false);
+}
+
+static void cost_cells(kv_table *table, const kv_results *r, int64_t system, int64_t task) {
+    number_cell(table, "%.2fx", kv_result_reduction(r, system, task, true));
+    number_cell(table, "%.2fx", kv_result_reduction(r, system, task, false));
+    if (r->n_timings == 0) return;
+    const kv_timing *t = &r->timings[0];
+    if (isfinite(t->seconds[system]))
+        kv_table_cell(table, "%.2f ± %.2f", 1e3 * t->seconds[system], 1e3 * t->spread[system]);
+    else
+        kv_table_cell(table, "-");
+    number_cell(table, "%.2fx", t->reduction[system]);
+}
+
+static void figure_cells(kv_table *table, const kv_figure *f, bool first) {
+    number_cell(table, "%.1f %%", 100 * f->accuracy);
+    if (isfinite(f->low))
+        kv_table_cell(table, "%.1f-%.1f", 100 * f->low, 100 * f->high);
+    else
+        kv_table_cell(table, "-");
+    if (!first) return;
+    number_cell(table, "%.1f %%", 100 * f->retention);
+    if (f->p_value < 0.001)
+        kv_table_cell(table, "<0.001");
+    else
+        number_cell(table, "%.3f", f->p_value);
+}
+
+static void name_columns(kv_table *table) {
+    kv_table_column(table, "", "", true);
+    kv_table_column(table, "", "system", true);
+    kv_table_column(table, "", "family", true);
+}
+
+static void name_cells(kv_table *table, const kv_result_system *system, bool on_front) {
+    kv_table_cell(table, "%s", on_front ? "*" : "");
+    kv_table_cell(table, "%s", system->name);
+    kv_table_cell(table, "%s", system->family);
+}
+
+static void print_task(const kv_results *r, int64_t task, FILE *out) {
+    const kv_result_task *t = &r->tasks[task];
+    bool *front = calloc((size_t)r->n_systems + 1, sizeof *front);
+    kv_table *table = front && kv_results_front(r, task, front) ? kv_table_create() : NULL;
+    if (table) name_columns(table);
+    for (int m = 0; m < t->n_metrics; m++) {
+        kv_table_column(table, "", metric_word(t->metrics[m]), false);
+        kv_table_column(table, "", "95 %", false);
+        if (m > 0) continue;
+        kv_table_column(table, "", "kept", false);
+        kv_table_column(table, "", "p", false);
+    }
+    if (table) cost_columns(table, r);
+    for (int64_t s = 0; table && s < r->n_systems; s++) {
+        const kv_outcome *o = kv_results_outcome(r, s, task);
+        if (!o->values) continue;
+        name_cells(table, &r->systems[s], front[s]);
+        for (int m = 0; m < t->n_metrics; m++) figure_cells(table, &o->figures[m], m == 0);
+        cost_cells(table, r, s, task);
+    }
+    fprintf(out, "%s, %s: %lld items, prompts of %.0f tokens\n", t->name, t->split, (long long)t->n_items,
+            t->prompt_tokens);
+    kv_table_print(table, out);
+    kv_table_free(table);
+    free(front);
+}
+
+// ---- All tasks at once ---------------------------------------------------------------------------------
+
+static void print_costs(const kv_results *r, FILE *out) {
+    kv_table *table = kv_table_create();
+    name_columns(table);
+    cost_columns(table, r);
+    for (int64_t s = 0; s < r->n_systems; s++) {
+        name_cells(table, &r->systems[s], false);
+        cost_cells(table, r, s, 0);
+    }
+    kv_table_print(table, out);
+    kv_table_free(table);
+}
+
+// The first metric of every task and their mean, as the paper's tables 3 and 8 have it.
+static void print_summary(const kv_results *r, FILE *out) {
+    kv_table *table = kv_table_create();
+    name_columns(table);
+    for (int64_t t = 0; t < r->n_tasks; t++)
+        kv_table_column(table, r->tasks[t].name, r->tasks[t].split, false);
+    kv_table_column(table, "", "average", false);
+    kv_table_column(table, "", "FLOPs reduction", false);
+    for (int64_t s = 0; s < r->n_systems; s++) {
+        double sum = 0;
+        name_cells(table, &r->systems[s], false);
+        for (int64_t t = 0; t < r->n_tasks; t++) {
+            const double accuracy = kv_results_outcome(r, s, t)->figures[0].accuracy;
+            number_cell(table, "%.1f", 100 * accuracy);
+            sum += accuracy;
+        }
+        number_cell(table, "%.1f", 100 * sum / (double)r->n_tasks);
+        number_cell(table, "%.2fx", kv_result_reduction(r, s, 0, true));
+    }
+    fputs("all tasks, first metric of each in %; the paper's reduction of FLOPs\n", out);
+    kv_table_print(table, out);
+    kv_table_free(table);
+}
+
+// Prompt lengths downwards, systems to the right would be too wide: one row a system and batch size.
+static void print_grid(const kv_results *r, FILE *out) {
+    kv_table *table = kv_table_create();
+    kv_table_column(table, "", "system", true);
+    for (int64_t i = 1; i < r->n_timings; i++) {
+        char group[48], title[32];
+        snprintf(group, sizeof group, "%lld prompts of", (long long)r->timings[i].batch_size);
+        snprintf(title, sizeof title, "%lld", (long long)r->timings[i].prompt_tokens);
+        kv_table_column(table, group, title, false);
+    }
+    for (int64_t s = 0; s < r->n_systems; s++) {
+        kv_table_cell(table, "%s", r->systems[s].name);
+        for (int64_t i = 1; i < r->n_timings; i++) {
+            const kv_timing *t = &r->timings[i];
+            if (isfinite(t->seconds[s]))
+                kv_table_cell(table, "%.3f (%.2fx)", t->seconds[s], t->reduction[s]);
+            else
+                kv_table_cell(table, "-");
+        }
+    }
+    fputs("time to first token in seconds (reduction)\n", out);
+    kv_table_print(table, out);
+    kv_table_free(table);
+}
+
+// ---- Budgets -------------------------------------------------------------------------------------------
+
+struct choices {
+    kv_choice *items;
+    size_t n, room;
+};
+
+static void collect(const kv_choice *choice, void *context) {
+    struct choices *c = context;
+    if (c->n < c->room) c->items[c->n++] = *choice;
+}
+
+static const kv_choice *find_choice(const struct choices *c, double budget, const char *family) {
+    for (size_t i = 0; i < c->n; i++)
+        if (c->items[i].budget == budget && !strcmp(c->items[i].family, family)) return &c->items[i];
+    return NULL;
+}
+
+static bool family_is_new(const kv_results *r, int64_t system) {
+    for (int64_t s = 0; s < system; s++)
+        if (!strcmp(r->systems[s].family, r->systems[system].family)) return false;
+    return true;
+}
+
+// Families downwards, budgets to the right.
+static void print_budgets(const kv_results *r, int64_t task, FILE *out) {
+    struct choices c = {.room = (size_t)(r->n_systems * r->n_budgets)};
+    c.items = calloc(c.room + 1, sizeof *c.items);
+    kv_table *table =
+        c.items && kv_results_choose(r, task, collect, &c, NULL) == KV_OK ? kv_table_create() : NULL;
+    kv_table_column(table, "", "family", true);
+    for (int64_t b = 0; b < r->n_budgets; b++) {
+        char title[32];
+        snprintf(title, sizeof title, "%g of the base", r->budgets[b]);
+        kv_table_column(table, title, "system", true);
+        kv_table_column(table, title, metric_word(r->tasks[task].metrics[0]), false);
+    }
+    for (int64_t s = 0; s < r->n_systems; s++) {
+        if (!family_is_new(r, s)) continue;
+        kv_table_cell(table, "%s", r->systems[s].family);
+        for (int64_t b = 0; b < r->n_budgets; b++) {
+            const kv_choice *best = find_choice(&c, r->budgets[b], r->systems[s].family);
+            kv_table_cell(table, "%s", best ? best->system->name : "-");
+            number_cell(table, "%.1f %%", best ? 100 * best->figure->accuracy : NAN);
+        }
+    }
+    fprintf(out, "%s, %s: the best of each family within a budget of FLOPs to the first token\n",
+            r->tasks[task].name, r->tasks[task].split);
+    kv_table_print(table, out);
+    kv_table_free(table);
+    free(c.items);
+}
+
+void kv_results_print(const kv_results *r, FILE *out) {
+    if (r->n_tasks == 0) print_costs(r, out);
+    for (int64_t t = 0; t < r->n_tasks; t++) {
+        if (t > 0) fputc('\n', out);
+        print_task(r, t, out);
+    }
+    if (r->n_tasks > 0)
+        fputs(
+            "* on the Pareto front of exact FLOPs and the first metric; kept: share of the base's; p: paired "
+            "test against the base\n",
+            out);
+    if (r->n_tasks > 2) {
+        fputc('\n', out);
+        print_summary(r, out);
+    }
+    for (int64_t t = 0; r->n_budgets > 0 && t < r->n_tasks; t++) {
+        fputc('\n', out);
+        print_budgets(r, t, out);
+    }
+    if (r->n_timings > 1) {
+        fputc('\n', out);
+        print_grid(r, out);
+    }
+    if (r->analysis.corpus) {
+        fputc('\n', out);
+        kv_results_print_errors(r, out);
+    }
+}
