@@ -20,7 +20,7 @@
 // their type one tensor at a time; random ones as a whole) and nothing but weights is there; in the
 // least-squares start (8 bytes a sum: (keys read + 1)² for every aux layer, (keys read + 1) · width for every
 // base layer, for keys and for values); while validating; while final/ is written, which has the frozen aux
-// as it was stored, in float32. tests/test_train_memory.c holds all of this to 15 % of what is measured.
+// as it was stored, in float32. tests/train/test_train_memory.c holds all of this to 15 % of what is measured.
 #pragma once
 
 #include "train/task/task.h"

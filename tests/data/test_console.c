@@ -1,0 +1,146 @@
+// Progress lines on a terminal and off it, durations, and signals that set a flag.
+#include "tests/support/support.h"
+
+#include "data/system/console.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void durations(void **state) {
+    (void)state;
+    char text[32];
+    assert_string_equal(kv_duration(0, text), "0 s");
+    assert_string_equal(kv_duration(48.4, text), "48 s");
+    assert_string_equal(kv_duration(59.6, text), "1m 00s");
+    assert_string_equal(kv_duration(192, text), "3m 12s");
+    assert_string_equal(kv_duration(3720, text), "1h 02m");
+    assert_string_equal(kv_duration(-1, text), "?");
+    assert_string_equal(kv_duration(0.0 / 0.0, text), "?");
+}
+
+static void the_clock_runs_forward(void **state) {
+    (void)state;
+    double before = kv_now();
+    usleep(2000);
+    double passed = kv_now() - before;
+    assert_true(passed >= 0.002 && passed < 10);
+}
+
+static void plain_lines_off_a_terminal(void **state) {
+    (void)state;
+    char text[512];
+    FILE *file = tmpfile();
+    kv_progress progress;
+    kv_progress_begin(&progress, file, "steps", 200);
+    assert_false(progress.terminal);
+    for (int64_t i = 1; i <= 100; i++) kv_progress_show(&progress, i, "loss 1.5");
+    assert_int_equal(ftell(file), 0); // nothing yet: it is too early for a line
+    progress.last_time -= 60;
+    kv_progress_show(&progress, 150, "loss 1.2");
+    kv_progress_show(&progress, 200, "loss 1.0");
+    kv_progress_end(&progress, "done");
+    rewind(file);
+    size_t n = fread(text, 1, sizeof text - 1, file);
+    text[n] = '\0';
+    fclose(file);
+    assert_string_equal(text, "steps: 150/200 (75 %)  0 s  loss 1.2\nsteps: 200/200 (100 %)  0 s  done\n");
+}
+
+// What the terminal got, up to and with `ending`: the kernel hands it over when it likes, and in pieces.
+static void read_until(int control, const char *ending, char *text, size_t size) {
+    size_t used = 0;
+    text[0] = '\0';
+    while (!strstr(text, ending)) {
+        struct pollfd wait = {.fd = control, .events = POLLIN};
+        assert_int_equal(poll(&wait, 1, 10000), 1);
+        ssize_t n = read(control, text + used, size - 1 - used);
+        assert_true(n > 0);
+        used += (size_t)n;
+        text[used] = '\0';
+    }
+}
+
+static void one_line_redrawn_on_a_terminal(void **state) {
+    (void)state;
+    int control = posix_openpt(O_RDWR | O_NOCTTY);
+    if (control < 0 || grantpt(control) != 0 || unlockpt(control) != 0) skip();
+    FILE *terminal = fopen(ptsname(control), "w");
+    if (!terminal) skip();
+    char text[1024];
+    kv_progress progress;
+    kv_progress_begin(&progress, terminal, "steps", 200);
+    assert_true(progress.terminal);
+    kv_progress_show(&progress, 50, "early");
+    progress.last_time += 60;
+    kv_progress_show(&progress, 51, "too soon for another");
+    progress.last_time -= 120;
+    kv_progress_show(&progress, 100, "half");
+    read_until(control, "half", text, sizeof text);
+    assert_null(strchr(text, '\n'));
+    assert_non_null(strstr(text, "\r\033[Ksteps [######------------------]  25 %"));
+    assert_non_null(strstr(text, "\r\033[Ksteps [############------------]  50 %"));
+    assert_null(strstr(text, "too soon"));
+    struct winsize narrow = {.ws_row = 24, .ws_col = 20};
+    assert_int_equal(ioctl(control, TIOCSWINSZ, &narrow), 0);
+    progress.last_time -= 60;
+    kv_progress_show(&progress, 150, "three quarters");
+    kv_progress_end(&progress, "done");
+    read_until(control, "done", text, sizeof text);
+    // Cut to fit, so that it does not wrap.
+    assert_non_null(strstr(text, "\r\033[Ksteps [############\r\033[Ksteps: 150/200"));
+    fclose(terminal);
+    close(control);
+}
+
+static void an_unknown_total(void **state) {
+    (void)state;
+    char text[128];
+    FILE *file = tmpfile();
+    kv_progress progress;
+    kv_progress_begin(&progress, file, "reading", 0);
+    kv_progress_show(&progress, 7, NULL);
+    kv_progress_end(&progress, NULL);
+    rewind(file);
+    assert_non_null(fgets(text, sizeof text, file));
+    assert_string_equal(text, "reading: 7  0 s\n");
+    fclose(file);
+}
+
+// In a child: the first signal sets the flag, the second one ends it.
+static void signals(void **state) {
+    (void)state;
+    static const int numbers[] = {SIGINT, SIGTERM};
+    for (int i = 0; i < 2; i++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            kv_console_catch_signals();
+            if (kv_console_interrupted()) _exit(1);
+            raise(numbers[i]);
+            if (!kv_console_interrupted()) _exit(2);
+            raise(numbers[1 - i]);
+            _exit(3);
+        }
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        assert_int_equal(WTERMSIG(status), numbers[1 - i]);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(durations),
+        cmocka_unit_test(the_clock_runs_forward),
+        cmocka_unit_test(plain_lines_off_a_terminal),
+        cmocka_unit_test(one_line_redrawn_on_a_terminal),
+        cmocka_unit_test(an_unknown_total),
+        cmocka_unit_test(signals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

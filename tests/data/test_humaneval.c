@@ -1,0 +1,230 @@
+// HumanEval's file format, the programs made of it, and text that goes on from other text.
+#include "tests/support/corpus.h"
+
+#include "data/benchmark/humaneval.h"
+#include "data/tokenizer/continuation.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+static void expect_problems(const char *path) {
+    kv_error err = {0};
+    kv_problems problems;
+    if (kv_humaneval_read(path, &problems, &err)) fail_msg("%s", err.message);
+    assert_int_equal(problems.n, 4);
+    assert_string_equal(problems.items[0].task_id, "Made/0");
+    assert_string_equal(problems.items[0].entry_point, "double");
+    assert_string_equal(problems.items[0].canonical_solution, "    return 2 * x\n");
+    assert_non_null(strstr(problems.items[1].test, "\xC3\xBC\xC3\xBC"));
+    assert_string_equal(
+        problems.items[3].prompt,
+        "def is_settled(grid):\n    \"\"\" Whether every row of the grid is sorted. \"\"\"\n");
+    kv_problems_free(&problems);
+    assert_int_equal(problems.n, 0);
+}
+
+static void plain_and_gzipped(void **state) {
+    (void)state;
+    const char *plain = test_fixture("fixtures/code_problems.jsonl"),
+               *packed = test_path(test_dir, "problems.jsonl.gz");
+    expect_problems(plain);
+    char *text = test_read_text(plain);
+    gzFile file = gzopen(packed, "wb");
+    assert_true(gzwrite(file, text, (unsigned)strlen(text)) > 0);
+    gzclose(file);
+    free(text);
+    expect_problems(packed);
+}
+
+#define PROBLEM(id, entry)                                                                                   \
+    "{\"task_id\": \"" id "\", \"prompt\": \"p\", \"entry_point\": \"" entry                                 \
+    "\", \"canonical_solution\": \"\", \"test\": \"t\"}"
+
+static void bad_files_are_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *content, *expected;
+    } cases[] = {
+        {"", "bad.jsonl: holds no problems"},
+        {"\n \n", "bad.jsonl: holds no problems"},
+        {"[]", "bad.jsonl:1: expected an object"},
+        {"3", "bad.jsonl:1: not valid JSON"},
+        {PROBLEM("a", "f") "\n\n{\"task_id\": \"b", "bad.jsonl:3: not valid JSON"},
+        {PROBLEM("a", "f") "\n{}", "bad.jsonl:2: found no \"task_id\", expected a string"},
+        {"{\"task_id\": \"a\"}", "bad.jsonl:1: found no \"prompt\""},
+        {"{\"task_id\": \"a\", \"prompt\": \"p\"}", "bad.jsonl:1: found no \"entry_point\""},
+        {"{\"task_id\": \"a\", \"prompt\": \"p\", \"entry_point\": 3}",
+         "bad.jsonl:1: found another type at \"entry_point\""},
+        {"{\"task_id\": \"a\", \"prompt\": \"p\", \"entry_point\": \"f\"}",
+         "bad.jsonl:1: found no \"canonical_solution\""},
+        {"{\"task_id\": \"a\", \"prompt\": \"p\", \"entry_point\": \"f\", \"canonical_solution\": \"\"}",
+         "bad.jsonl:1: found no \"test\""},
+        {"{\"task_id\": \"a\", \"prompt\": null, \"entry_point\": \"f\"}",
+         "found another type at \"prompt\""},
+        {"{\"task_id\": \"a\", \"task_id\": \"b\"}", "bad.jsonl:1: not valid JSON (duplicate object key"},
+        {"{\"task_id\": \"a\\u0000b\"}", "bad.jsonl:1: not valid JSON"},
+        {"{\"task_id\": \"a\xFF\"}", "bad.jsonl:1: not valid JSON"},
+        {PROBLEM("", "f"), "bad.jsonl:1: \"task_id\" is empty"},
+        {PROBLEM("a", "f") "\n" PROBLEM("b", "f") "\n" PROBLEM("a", "g"),
+         "bad.jsonl:3: \"task_id\" 'a' is that of problem 1 already"},
+        {PROBLEM("a", "f) or exit("),
+         "bad.jsonl:1: \"entry_point\" is 'f) or exit(', expected the name of a function"},
+        {PROBLEM("a", ""), "bad.jsonl:1: \"entry_point\" is ''"},
+        {PROBLEM("a", "2f"), "bad.jsonl:1: \"entry_point\" is '2f'"},
+    };
+    const char *path = test_path(test_dir, "bad.jsonl");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_error err = {0};
+        kv_problems problems;
+        test_write_text(path, cases[i].content);
+        assert_int_equal(kv_humaneval_read(path, &problems, &err), KV_ERR_FORMAT);
+        if (!strstr(err.message, cases[i].expected))
+            fail_msg("'%s' does not say '%s'", err.message, cases[i].expected);
+        assert_int_equal(problems.n, 0);
+        assert_null(problems.items);
+    }
+    kv_error err = {0};
+    kv_problems problems;
+    assert_int_equal(kv_humaneval_read(test_path(test_dir, "missing.jsonl"), &problems, &err), KV_ERR_IO);
+    assert_non_null(strstr(err.message, "missing.jsonl"));
+}
+
+// Cut anywhere, the file is refused or, where the cut falls between lines, shorter.
+static void truncated_files(void **state) {
+    (void)state;
+    char *text = test_read_text(test_fixture("fixtures/code_problems.jsonl"));
+    const char *path = test_path(test_dir, "cut.jsonl");
+    for (size_t length = strlen(text) - 1; length > 0; length -= length > 37 ? 37 : length) {
+        kv_error err = {0};
+        kv_problems problems;
+        text[length] = '\0';
+        test_write_text(path, text);
+        if (kv_humaneval_read(path, &problems, &err) != KV_OK)
+            assert_non_null(strstr(err.message, "cut.jsonl"));
+        else
+            assert_in_range(problems.n, 1, 4);
+        kv_problems_free(&problems);
+    }
+    free(text);
+}
+
+static void the_program_of_a_completion(void **state) {
+    (void)state;
+    char prompt[] = "def f():\n", entry[] = "f", test[] = "def check(c):\n    c()", id[] = "x";
+    const kv_problem problem = {id, prompt, entry, id, test};
+    char *program = kv_problem_program(&problem, "    return 1");
+    assert_string_equal(program, "def f():\n    return 1\ndef check(c):\n    c()\ncheck(f)\n");
+    free(program);
+}
+
+// ---- Continuations -------------------------------------------------------------------------------------
+
+static void train_with(const char *name, const char *option) {
+    char input[300], prefix[300], out[4096], err[16384];
+    snprintf(input, sizeof input, "--input=%s", test_path(test_dir, "code.txt"));
+    snprintf(prefix, sizeof prefix, "--model_prefix=%s", test_path(test_dir, name));
+    const char *const arguments[] = {"/usr/bin/env",
+                                     "spm_train",
+                                     input,
+                                     prefix,
+                                     "--model_type=bpe",
+                                     "--vocab_size=300",
+                                     "--byte_fallback=true",
+                                     "--normalization_rule_name=identity",
+                                     "--minloglevel=2",
+                                     option,
+                                     "--allow_whitespace_only_pieces=true",
+                                     "--remove_extra_whitespaces=false",
+                                     "--hard_vocab_limit=false",
+                                     NULL};
+    if (test_run(arguments, -1, out, err, sizeof out) != 0) fail_msg("spm_train: %s", err);
+}
+
+static void write_code(void) {
+    FILE *file = fopen(test_path(test_dir, "code.txt"), "w");
+    assert_non_null(file);
+    for (int i = 0; i < 200; i++)
+        fprintf(file, "def f%d(x):\n    return x + %d\n        if x > y: print(x)\n", i, i);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void expect_continuation(const kv_tokenizer *tokenizer, const char *prompt, const char *completion) {
+    char whole[256];
+    kv_error err = {0};
+    int32_t *ids;
+    int64_t n_prompt, n;
+    snprintf(whole, sizeof whole, "%s%s", prompt, completion);
+    assert_int_equal(kv_tokenizer_encode(tokenizer, prompt, strlen(prompt), &ids, &n_prompt, NULL), KV_OK);
+    free(ids);
+    assert_int_equal(kv_tokenizer_encode(tokenizer, whole, strlen(whole), &ids, &n, NULL), KV_OK);
+    // What a model would generate behind the prompt: the rest of the tokens, where the seam is one of tokens
+    // too.
+    char *text = NULL, *front = NULL;
+    size_t length = 0, front_length = 0;
+    assert_int_equal(kv_tokenizer_decode(tokenizer, ids, n_prompt, &front, &front_length, NULL), KV_OK);
+    assert_string_equal(front, prompt);
+    if (kv_decode_continuation(tokenizer, ids + n_prompt, n - n_prompt, &text, &length, &err))
+        fail_msg("%s", err.message);
+    assert_string_equal(text, completion);
+    assert_int_equal(length, strlen(completion));
+    free(text);
+    free(front);
+    free(ids);
+}
+
+static void completions_keep_their_white_space(void **state) {
+    (void)state;
+    static const char *const options[] = {"--add_dummy_prefix=true", "--add_dummy_prefix=false"};
+    static const char *const names[] = {"dummy", "plain"};
+    write_code();
+    for (int i = 0; i < 2; i++) {
+        char name[32];
+        kv_tokenizer *tokenizer = NULL;
+        kv_error err = {0};
+        train_with(names[i], options[i]);
+        snprintf(name, sizeof name, "%s.model", names[i]);
+        if (kv_tokenizer_open(test_path(test_dir, name), &tokenizer, &err)) fail_msg("%s", err.message);
+        expect_continuation(tokenizer, "def f(x):\n", " return x");
+        expect_continuation(tokenizer, "def f(x):\n", "    return x\n\nx");
+        expect_continuation(tokenizer, "def f(x):\n", "        ");
+        expect_continuation(tokenizer, "def f(x):\n", "\n    y");
+        expect_continuation(tokenizer, "def f(x):\n", "\xE2\x82\xAC");
+        expect_continuation(tokenizer, "def f(x):\n", "x");
+        expect_continuation(tokenizer, "def f(x):\n", "");
+        kv_tokenizer_free(tokenizer);
+    }
+}
+
+// The dummy prefix is real: decoded alone, the blank is lost.
+static void decoding_alone_would_not_do(void **state) {
+    (void)state;
+    kv_tokenizer *tokenizer = NULL;
+    int32_t *ids;
+    int64_t n;
+    char *text;
+    size_t length;
+    assert_int_equal(kv_tokenizer_open(test_path(test_dir, "dummy.model"), &tokenizer, NULL), KV_OK);
+    assert_int_equal(kv_tokenizer_encode(tokenizer, " return", 7, &ids, &n, NULL), KV_OK);
+    assert_int_equal(kv_tokenizer_decode(tokenizer, ids + 1, n - 1, &text, &length, NULL), KV_OK);
+    assert_true(length < 7);
+    free(text);
+    assert_int_equal(kv_decode_continuation(tokenizer, (const int32_t[]){1 << 20}, 1, &text, &length, NULL),
+                     KV_ERR_RANGE);
+    assert_null(text);
+    free(ids);
+    kv_tokenizer_free(tokenizer);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plain_and_gzipped),
+        cmocka_unit_test(bad_files_are_named),
+        cmocka_unit_test(truncated_files),
+        cmocka_unit_test(the_program_of_a_completion),
+        cmocka_unit_test(completions_keep_their_white_space),
+        cmocka_unit_test(decoding_alone_would_not_do),
+    };
+    return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
+}

@@ -1,0 +1,143 @@
+// What data/system/memory.c makes of the system's files, and the sizes of checkpoints.
+#include "data/checkpoint/size.h"
+#include "data/file/whole_file.h"
+#include "data/system/memory.h"
+#include "tests/support/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char dir[64];
+
+static void put(const char *name, const char *text) {
+    char path[512];
+    kv_error err = {0};
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (kv_write_file(path, text, strlen(text), &err)) fail_msg("%s", err.message);
+}
+
+static int setup(void **state) {
+    (void)state;
+    test_dir_make(dir);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    test_dir_remove(dir);
+    return 0;
+}
+
+static const int64_t kB = 1024;
+
+static void nothing_known(void **state) {
+    (void)state;
+    assert_true(kv_memory_available(dir) == INT64_MAX);
+    put("proc/meminfo", "MemTotal:       1000 kB\n");
+    assert_true(kv_memory_available(dir) == INT64_MAX);
+    put("proc/meminfo", "MemAvailable:       lots\n");
+    assert_true(kv_memory_available(dir) == INT64_MAX);
+}
+
+static void system_alone(void **state) {
+    (void)state;
+    put("proc/meminfo", "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:     600 kB\nCached: 9 kB\n");
+    assert_int_equal(kv_memory_available(dir), 600 * kB);
+    put("proc/self/cgroup", "0::/\n");
+    assert_int_equal(kv_memory_available(dir), 600 * kB); // no such files
+}
+
+// Version 2: the tightest of a group and those above it; cached files do not count as used.
+static void groups(void **state) {
+    (void)state;
+    put("proc/self/cgroup", "0::/user/job\n");
+    put("sys/fs/cgroup/user/job/memory.max", "max\n");
+    put("sys/fs/cgroup/user/job/memory.current", "100\n");
+    assert_int_equal(kv_memory_available(dir), 600 * kB);
+    put("sys/fs/cgroup/user/memory.max", "300000\n");
+    put("sys/fs/cgroup/user/memory.current", "100000\n");
+    assert_int_equal(kv_memory_available(dir), 200000);
+    put("sys/fs/cgroup/user/memory.stat", "anon 5\ninactive_file 20000\nactive_file 10000\n");
+    assert_int_equal(kv_memory_available(dir), 230000);
+    put("sys/fs/cgroup/user/job/memory.max", "50000\n");
+    assert_int_equal(kv_memory_available(dir), 49900);
+    put("sys/fs/cgroup/user/job/memory.current", "60000\n"); // more than allowed
+    assert_int_equal(kv_memory_available(dir), 0);
+    put("sys/fs/cgroup/user/job/memory.stat", "inactive_file 999999\n"); // more than is used
+    assert_int_equal(kv_memory_available(dir), 50000);
+    // A container that sees the host's path, but its own group as the top.
+    put("proc/self/cgroup", "0::/somewhere/else\n");
+    assert_int_equal(kv_memory_available(dir), 600 * kB);
+    put("sys/fs/cgroup/memory.max", "70000\n");
+    put("sys/fs/cgroup/memory.current", "10000\n");
+    assert_int_equal(kv_memory_available(dir), 60000);
+}
+
+static void groups_of_version_1(void **state) {
+    (void)state;
+    put("proc/self/cgroup", "nonsense\n12:cpu,cpuacct:/a\n7:memory:/job\n1:name=systemd:/\n");
+    assert_int_equal(kv_memory_available(dir), 600 * kB);
+    put("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    put("sys/fs/cgroup/memory/memory.usage_in_bytes", "123\n");
+    assert_int_equal(kv_memory_available(dir), 600 * kB);
+    put("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "40000\n");
+    put("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "30000\n");
+    put("sys/fs/cgroup/memory/job/memory.stat",
+        "inactive_file 1\ntotal_inactive_file 2000\ntotal_active_file 300\n");
+    assert_int_equal(kv_memory_available(dir), 12300);
+    put("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "99999999999999999999\n"); // no such number
+    assert_int_equal(kv_memory_available(dir), 600 * kB);
+}
+
+static void this_process(void **state) {
+    (void)state;
+    enum { SIZE = 64 << 20 };
+    assert_true(kv_memory_available("") > 0);
+    const int64_t before = kv_memory_held();
+    char *block = malloc(SIZE);
+    assert_non_null(block);
+    memset(block, 1, SIZE);
+    assert_true(kv_memory_held() >= before + SIZE / 2);
+    free(block);
+    assert_true(kv_memory_peak() >= before + SIZE / 2);
+    assert_true(kv_memory_held() <= kv_memory_peak());
+}
+
+static void checkpoints(void **state) {
+    (void)state;
+    kv_checkpoint_size size;
+    kv_error err = {0};
+    assert_int_equal(kv_checkpoint_measure("random:openelm-270m:bf16", 1000, &size, &err), KV_OK);
+    assert_int_equal(size.bytes, 2000);
+    assert_false(size.wide);
+    assert_int_equal(kv_checkpoint_measure("random:openelm-270m", 1000, &size, &err), KV_OK);
+    assert_int_equal(size.bytes, 4000);
+    assert_true(size.wide);
+    assert_int_equal(kv_checkpoint_measure("random:openelm-9b", 1000, &size, &err), KV_ERR_ARGUMENT);
+    char model[128];
+    snprintf(model, sizeof model, "%s/model", dir);
+    assert_int_equal(kv_checkpoint_measure(model, 10, &size, &err), KV_ERR_IO);
+    assert_non_null(strstr(err.message, model));
+    put("model/config.json", "{}");
+    assert_int_equal(kv_checkpoint_measure(model, 10, &size, &err), KV_ERR_IO);
+    assert_non_null(strstr(err.message, "found no weights"));
+    put("model/model-00001-of-00002.safetensors", "0123456789");
+    put("model/model-00002-of-00002.safetensors", "01234567890123456789");
+    put("model/model.safetensors.index.json", "{}");
+    assert_int_equal(kv_checkpoint_measure(model, 10, &size, &err), KV_OK);
+    assert_int_equal(size.bytes, 30);
+    assert_true(size.wide);
+    put("model/model.safetensors", "01234567890123456789"); // then the parts are not read
+    assert_int_equal(kv_checkpoint_measure(model, 10, &size, &err), KV_OK);
+    assert_int_equal(size.bytes, 20);
+    assert_false(size.wide);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_known),       cmocka_unit_test(system_alone), cmocka_unit_test(groups),
+        cmocka_unit_test(groups_of_version_1), cmocka_unit_test(this_process), cmocka_unit_test(checkpoints),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,280 @@
+// Files that appear whole or not at all, also when the disk fills up or the system refuses.
+#include "data/file/hash.h"
+#include "data/file/whole_file.h"
+#include "tests/support/support.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <zlib.h>
+
+// The linker finds these before the C library's, so that a test can have the system refuse.
+static bool refuse_exchange, refuse_flush;
+
+int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags) {
+    if (refuse_exchange) {
+        errno = EINVAL;
+        return -1;
+    }
+    return (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, flags);
+}
+
+int fsync(int fd) {
+    if (refuse_flush) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
+
+static void assert_content(const char *path, const char *expected) {
+    char *content;
+    size_t size;
+    kv_error err;
+    assert_int_equal(kv_read_file(path, 1 << 20, &content, &size, &err), KV_OK);
+    assert_int_equal(size, strlen(expected));
+    assert_string_equal(content, expected);
+    free(content);
+}
+
+static void put(const char *path, const char *content) {
+    FILE *stream = fopen(path, "wb");
+    assert_non_null(stream);
+    assert_int_equal(fwrite(content, 1, strlen(content), stream), strlen(content));
+    assert_int_equal(fclose(stream), 0);
+}
+
+static void test_file_replaces_and_leaves_nothing(void **state) {
+    (void)state;
+    kv_error err;
+    const char *path = test_path(test_dir, "deep/er/file");
+    assert_int_equal(kv_write_file(path, "one", 3, &err), KV_OK);
+    assert_content(path, "one");
+    assert_int_equal(kv_write_file(path, "second", 6, &err), KV_OK);
+    assert_content(path, "second");
+    assert_int_equal(kv_write_file(path, NULL, 0, &err), KV_OK);
+    assert_content(path, "");
+    assert_int_equal(test_dir_count(test_path(test_dir, "deep/er")), 1);
+}
+
+static void test_abandon(void **state) {
+    (void)state;
+    kv_error err;
+    kv_pending pending;
+    put(test_path(test_dir, "file"), "old");
+    assert_int_equal(kv_pending_file(&pending, test_path(test_dir, "file"), &err), KV_OK);
+    put(pending.path, "new");
+    assert_int_equal(test_dir_count(test_dir), 2);
+    kv_pending_abandon(&pending);
+    kv_pending_abandon(&pending);
+    assert_int_equal(test_dir_count(test_dir), 1);
+    assert_content(test_path(test_dir, "file"), "old");
+    assert_int_equal(kv_pending_commit(&pending, &err), KV_ERR_ARGUMENT);
+    // Nobody wrote the file: commit has nothing to rename.
+    assert_int_equal(kv_pending_file(&pending, test_path(test_dir, "file"), &err), KV_OK);
+    assert_int_equal(kv_pending_commit(&pending, &err), KV_ERR_IO);
+    assert_content(test_path(test_dir, "file"), "old");
+}
+
+static void test_full_disk(void **state) {
+    (void)state;
+    kv_error err;
+    char *large = test_alloc(100001, 1);
+    memset(large, 'x', 100000);
+    put(test_path(test_dir, "file"), "old");
+    test_limit_file_size(4096);
+    kv_status status = kv_write_file(test_path(test_dir, "file"), large, 100000, &err);
+    test_limit_file_size(-1);
+    assert_int_equal(status, KV_ERR_IO);
+    assert_non_null(strstr(err.message, "file"));
+    assert_non_null(strstr(err.message, "File too large"));
+    assert_content(test_path(test_dir, "file"), "old");
+    assert_int_equal(test_dir_count(test_dir), 1);
+    free(large);
+}
+
+static void test_flush_fails(void **state) {
+    (void)state;
+    kv_error err;
+    kv_pending pending;
+    put(test_path(test_dir, "file"), "old");
+    assert_int_equal(kv_pending_dir(&pending, test_path(test_dir, "sub"), &err), KV_OK);
+    put(test_path(pending.path, "inner"), "new");
+    refuse_flush = true;
+    kv_status as_dir = kv_pending_commit(&pending, &err);
+    kv_status as_file = kv_write_file(test_path(test_dir, "file"), "new", 3, &err);
+    refuse_flush = false;
+    assert_int_equal(as_dir, KV_ERR_IO);
+    assert_int_equal(as_file, KV_ERR_IO);
+    assert_non_null(strstr(err.message, "flush"));
+    assert_content(test_path(test_dir, "file"), "old");
+    assert_int_equal(test_dir_count(test_dir), 1);
+}
+
+static void commit_dir(const char *path, const char *name, const char *content) {
+    kv_error err;
+    kv_pending pending;
+    assert_int_equal(kv_pending_dir(&pending, path, &err), KV_OK);
+    put(test_path(pending.path, name), content);
+    assert_int_equal(mkdir(test_path(pending.path, "inner"), 0777), 0);
+    put(test_path(pending.path, "inner/deep"), content);
+    assert_int_equal(kv_pending_commit(&pending, &err), KV_OK);
+    assert_false(pending.active);
+}
+
+static void test_dir_replaces(void **state) {
+    (void)state;
+    // With and without a file system that can exchange two names in one step; also by a name with a slash.
+    for (int i = 0; i < 2; i++) {
+        refuse_exchange = i == 1;
+        commit_dir(test_path(test_dir, "new/dir/"), "a", "first");
+        commit_dir(test_path(test_dir, "new/dir"), "b", "second");
+        refuse_exchange = false;
+        assert_int_equal(test_dir_count(test_path(test_dir, "new")), 1);
+        assert_int_equal(test_dir_count(test_path(test_dir, "new/dir")), 2);
+        assert_content(test_path(test_dir, "new/dir/b"), "second");
+        assert_content(test_path(test_dir, "new/dir/inner/deep"), "second");
+        assert_int_equal(kv_remove_tree(test_path(test_dir, "new"), NULL), KV_OK);
+    }
+    assert_int_equal(test_dir_count(test_dir), 0);
+}
+
+static void test_dir_abandoned(void **state) {
+    (void)state;
+    kv_error err;
+    kv_pending pending;
+    commit_dir(test_path(test_dir, "sub"), "a", "first");
+    assert_int_equal(kv_pending_dir(&pending, test_path(test_dir, "sub"), &err), KV_OK);
+    put(test_path(pending.path, "half"), "hal");
+    kv_pending_abandon(&pending);
+    assert_int_equal(test_dir_count(test_dir), 1);
+    assert_content(test_path(test_dir, "sub/a"), "first");
+}
+
+static void test_symbolic_link_is_followed(void **state) {
+    (void)state;
+    kv_error err;
+    put(test_path(test_dir, "target"), "old");
+    assert_int_equal(symlink("target", test_path(test_dir, "link")), 0);
+    assert_int_equal(kv_write_file(test_path(test_dir, "link"), "new", 3, &err), KV_OK);
+    assert_content(test_path(test_dir, "target"), "new");
+    assert_int_equal(mkdir(test_path(test_dir, "real"), 0777), 0);
+    assert_int_equal(symlink("real", test_path(test_dir, "dirlink")), 0);
+    commit_dir(test_path(test_dir, "dirlink"), "a", "first");
+    assert_content(test_path(test_dir, "real/a"), "first");
+}
+
+static void test_refused_names(void **state) {
+    (void)state;
+    kv_error err;
+    kv_pending pending;
+    char too_long[PATH_MAX + 1];
+    memset(too_long, 'a', PATH_MAX);
+    too_long[PATH_MAX] = '\0';
+    put(test_path(test_dir, "file"), "old");
+    const char *bad[] = {"", "/", ".", "..", "a/..", too_long, test_path(test_dir, "file/below")};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_not_equal(kv_pending_file(&pending, bad[i], &err), KV_OK);
+        assert_int_not_equal(kv_pending_dir(&pending, bad[i], &err), KV_OK);
+        assert_false(pending.active);
+    }
+    // Renaming a file onto these would destroy them.
+    assert_int_equal(kv_write_file("/dev/null", "x", 1, &err), KV_ERR_IO);
+    assert_int_equal(kv_write_file(test_dir, "x", 1, &err), KV_ERR_IO);
+    assert_int_equal(kv_pending_dir(&pending, test_path(test_dir, "file"), &err), KV_ERR_IO);
+    assert_non_null(strstr(err.message, "not a directory"));
+    assert_int_equal(test_dir_count(test_dir), 1);
+}
+
+static void test_remove_tree(void **state) {
+    (void)state;
+    kv_error err;
+    assert_int_equal(kv_make_dirs(test_path(test_dir, "a/b/c"), &err), KV_OK);
+    assert_int_equal(kv_make_dirs(test_path(test_dir, "a/b/c/"), &err), KV_OK);
+    put(test_path(test_dir, "a/b/file"), "x");
+    assert_int_equal(kv_make_dirs(test_path(test_dir, "kept"), &err), KV_OK);
+    put(test_path(test_dir, "kept/file"), "x");
+    assert_int_equal(symlink("../kept", test_path(test_dir, "a/link")), 0);
+    assert_int_equal(kv_remove_tree(test_path(test_dir, "a"), &err), KV_OK);
+    assert_int_equal(kv_remove_tree(test_path(test_dir, "a"), &err), KV_OK);
+    assert_int_equal(test_dir_count(test_dir), 1);
+    assert_content(test_path(test_dir, "kept/file"), "x");
+}
+
+static void test_read_file(void **state) {
+    (void)state;
+    kv_error err;
+    char *content;
+    size_t size;
+    assert_int_equal(kv_read_file(test_path(test_dir, "absent"), 10, &content, &size, &err), KV_ERR_IO);
+    assert_non_null(strstr(err.message, "No such file"));
+    assert_int_equal(kv_read_file(test_dir, 10, &content, &size, &err), KV_ERR_IO);
+    put(test_path(test_dir, "file"), "0123456789");
+    assert_int_equal(kv_read_file(test_path(test_dir, "file"), 9, &content, &size, &err), KV_ERR_FORMAT);
+    assert_null(content);
+    assert_int_equal(kv_read_file(test_path(test_dir, "file"), 10, &content, &size, &err), KV_OK);
+    assert_int_equal(size, 10);
+    free(content);
+}
+
+static void test_read_gzip(void **state) {
+    (void)state;
+    kv_error err;
+    char *content, *text = test_alloc(300001, 1);
+    size_t size;
+    for (int i = 0; i < 300000; i++) text[i] = (char)('a' + test_below(1, i, 26));
+    gzFile stream = gzopen(test_path(test_dir, "file.gz"), "wb");
+    assert_int_equal(gzwrite(stream, text, 300000), 300000);
+    assert_int_equal(gzclose(stream), Z_OK);
+    assert_content(test_path(test_dir, "file.gz"), text);
+    assert_int_equal(kv_read_file(test_path(test_dir, "file.gz"), 299999, &content, &size, &err),
+                     KV_ERR_FORMAT);
+    struct stat info;
+    assert_int_equal(stat(test_path(test_dir, "file.gz"), &info), 0);
+    for (int cut = 1; cut <= 4; cut++) {
+        assert_int_equal(truncate(test_path(test_dir, "file.gz"), info.st_size * (5 - cut) / 5), 0);
+        assert_int_equal(kv_read_file(test_path(test_dir, "file.gz"), 1 << 20, &content, &size, &err),
+                         KV_ERR_FORMAT);
+        assert_non_null(strstr(err.message, "gzip"));
+    }
+    free(text);
+}
+
+// Values of the reference implementation of XXH64.
+static void test_hash(void **state) {
+    (void)state;
+    const char *long_text = "Call me Ishmael. Some years ago--never mind how long precisely-";
+    assert_true(kv_hash64(0, NULL, 0) == 0xEF46DB3751D8E999u);
+    assert_true(kv_hash64(0, "a", 1) == 0xD24EC4F1A98C6E5Bu);
+    assert_true(kv_hash64(0, "abc", 3) == 0x44BC2CF5AD770999u);
+    assert_true(kv_hash64(0, "asdf", 4) == 0x415872F599CEA71Eu);
+    assert_true(kv_hash64(0, "xxhash", 6) == 0x32DD38952C4BC720u);
+    assert_true(kv_hash64(20141025, "xxhash", 6) == 0xB559B98D844E0635u);
+    assert_true(kv_hash64(0, long_text, strlen(long_text)) == 0x02A2E85470D6FD96u);
+    char text[17];
+    kv_hash_text(0xABCu, text);
+    assert_string_equal(text, "0000000000000abc");
+}
+
+int main(void) {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, test_dir_set_up, test_dir_tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_file_replaces_and_leaves_nothing),
+        TEST(test_abandon),
+        TEST(test_full_disk),
+        TEST(test_flush_fails),
+        TEST(test_dir_replaces),
+        TEST(test_dir_abandoned),
+        TEST(test_symbolic_link_is_followed),
+        TEST(test_refused_names),
+        TEST(test_remove_tree),
+        TEST(test_read_file),
+        TEST(test_read_gzip),
+        TEST(test_hash),
+    };
+    return cmocka_run_group_tests_name("pending_file", tests, NULL, NULL);
+}

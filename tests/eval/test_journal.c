@@ -1,0 +1,153 @@
+// The journal of records: what is written is found again, and nothing else counts.
+#include "tests/support/eval.h"
+
+#include "eval/evaluate/journal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { N_UNITS = 5 };
+static const char run[17] = "0123456789abcdef", other_run[17] = "fedcba9876543210";
+
+static kv_journal *open_journal(const char *system, const char *hash) {
+    kv_journal *journal;
+    kv_error err = {0};
+    if (kv_journal_open(test_dir, &(kv_journal_name){"atlas", "held out", system}, hash, N_UNITS, &journal,
+                        &err))
+        fail_msg("%s", err.message);
+    return journal;
+}
+
+static void add(kv_journal *journal, int64_t first, int64_t n) {
+    json_t *records[N_UNITS];
+    kv_error err = {0};
+    for (int64_t i = 0; i < n; i++) records[i] = json_pack("{s:i}", "value", (int)(10 * (first + i)));
+    if (kv_journal_add(journal, first, n, records, &err)) fail_msg("%s", err.message);
+    for (int64_t i = 0; i < n; i++) assert_null(records[i]);
+}
+
+static const char *path_of(const char *system) {
+    char name[128];
+    snprintf(name, sizeof name, "samples/atlas-held_out/%s.jsonl", system);
+    return test_path(test_dir, name);
+}
+
+static void records_come_back(void **state) {
+    (void)state;
+    kv_journal *journal = open_journal("base", run);
+    assert_int_equal(kv_journal_done(journal), 0);
+    add(journal, 2, 2);
+    assert_int_equal(kv_journal_done(journal), 2);
+    assert_true(kv_journal_has(journal, 2, 2) && !kv_journal_has(journal, 1, 2));
+    kv_journal_close(journal);
+    journal = open_journal("base", run);
+    assert_int_equal(kv_journal_done(journal), 2);
+    add(journal, 0, 5); // what is there stays as it is
+    assert_int_equal(kv_journal_done(journal), 5);
+    for (int i = 0; i < N_UNITS; i++)
+        assert_int_equal(json_integer_value(json_object_get(kv_journal_records(journal)[i], "value")),
+                         10 * i);
+    kv_journal_close(journal);
+    char *text = test_read_text(path_of("base"));
+    static const char first[] = "{\"value\":20,\"task\":\"atlas\",\"split\":\"held out\",\"system\":\"base\","
+                                "\"unit\":2,\"run\":\"0123456789abcdef\"}\n";
+    assert_memory_equal(text, first, sizeof first - 1);
+    int lines = 0;
+    for (const char *c = text; *c; c++) lines += *c == '\n';
+    assert_int_equal(lines, N_UNITS);
+    free(text);
+}
+
+static void other_runs_do_not_count(void **state) {
+    (void)state;
+    kv_journal *journal = open_journal("other", run);
+    add(journal, 0, 3);
+    kv_journal_close(journal);
+    journal = open_journal("other", other_run);
+    assert_int_equal(kv_journal_done(journal), 0);
+    kv_journal_close(journal);
+    char *text = test_read_text(path_of("other"));
+    assert_string_equal(text, "");
+    free(text);
+}
+
+// A line cut short by a kill, a second record of a unit, units out of range, other things.
+static void damage_is_left_out(void **state) {
+    (void)state;
+    kv_journal *journal = open_journal("hurt", run);
+    add(journal, 0, 2);
+    kv_journal_close(journal);
+    FILE *file = fopen(path_of("hurt"), "a");
+    assert_non_null(file);
+    fprintf(file, "{\"value\":99,\"unit\":1,\"run\":\"%s\"}\n", run);
+    fprintf(file, "{\"value\":99,\"unit\":5,\"run\":\"%s\"}\n{\"unit\":-1,\"run\":\"%s\"}\n", run, run);
+    fprintf(file, "{\"value\":99,\"unit\":\"3\",\"run\":\"%s\"}\nnonsense\n\n[]\n", run);
+    fprintf(file, "{\"value\":40,\"unit\":4,\"run\":\"%s\"}\n", run);
+    fprintf(file, "{\"value\":30,\"unit\":3,\"run\":\"%.5s", run);
+    assert_int_equal(fclose(file), 0);
+    journal = open_journal("hurt", run);
+    assert_int_equal(kv_journal_done(journal), 3);
+    assert_false(kv_journal_has(journal, 3, 1));
+    assert_int_equal(json_integer_value(json_object_get(kv_journal_records(journal)[1], "value")), 10);
+    add(journal, 2, 2);
+    kv_journal_close(journal);
+    char *text = test_read_text(path_of("hurt"));
+    assert_null(strstr(text, "99"));
+    assert_null(strstr(text, "nonsense"));
+    int lines = 0;
+    for (const char *c = text; *c; c++) lines += *c == '\n';
+    assert_int_equal(lines, N_UNITS);
+    free(text);
+}
+
+static void names_become_files(void **state) {
+    (void)state;
+    // What a file's name cannot hold is replaced, and two names that become alike stay two files.
+    kv_journal *a = open_journal("a/b", run), *b = open_journal("a:b", run),
+               *c = open_journal("../../up", run);
+    add(a, 0, 1), add(b, 0, 2);
+    kv_journal_close(a), kv_journal_close(b), kv_journal_close(c);
+    a = open_journal("a/b", run), b = open_journal("a:b", run);
+    assert_int_equal(kv_journal_done(a), 1);
+    assert_int_equal(kv_journal_done(b), 2);
+    kv_journal_close(a), kv_journal_close(b);
+    assert_int_equal(test_dir_count(test_path(test_dir, "samples")), 1);
+}
+
+static void full_disk_is_said(void **state) {
+    (void)state;
+    kv_journal *journal = open_journal("full", run);
+    kv_error err = {0};
+    json_t *records[1] = {
+        json_pack("{s:s}", "text", "long enough to go beyond the limit of the file's size")};
+    test_limit_file_size(20);
+    const kv_status status = kv_journal_add(journal, 0, 1, records, &err);
+    test_limit_file_size(-1);
+    assert_int_equal(status, KV_ERR_IO);
+    assert_non_null(strstr(err.message, "full.jsonl: cannot write"));
+    kv_journal_close(journal);
+}
+
+static void one_process_at_a_time(void **state) {
+    (void)state;
+    int first, second;
+    kv_error err = {0};
+    assert_int_equal(kv_journal_lock(test_dir, &first, &err), KV_OK);
+    assert_int_equal(kv_journal_lock(test_dir, &second, &err), KV_ERR_IO);
+    assert_non_null(strstr(err.message, "another kveval is at work in "));
+    assert_int_equal(second, -1);
+    close(first);
+    assert_int_equal(kv_journal_lock(test_dir, &second, &err), KV_OK);
+    close(second);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(records_come_back),  cmocka_unit_test(other_runs_do_not_count),
+        cmocka_unit_test(damage_is_left_out), cmocka_unit_test(names_become_files),
+        cmocka_unit_test(full_disk_is_said),  cmocka_unit_test(one_process_at_a_time),
+    };
+    return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
+}

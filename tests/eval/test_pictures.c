@@ -1,0 +1,166 @@
+// What of an evaluation's results goes into its pictures.
+#include "tests/support/corpus.h"
+
+#include "eval/report/pictures.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char exact[] = "exact", paper[] = "paper", accuracy[] = "accuracy", retention[] = "retention";
+
+static void name_task(kv_result_task *t, const char *name, const char *kind, const char *first,
+                      const char *second) {
+    t->name = strdup(name), t->split = strdup("test"), t->kind = strdup(kind), t->file = strdup("f");
+    t->n_items = t->n_units = 2, t->n_metrics = 2;
+    snprintf(t->metrics[0], KV_METRIC_NAME, "%s", first);
+    snprintf(t->metrics[1], KV_METRIC_NAME, "%s", second);
+}
+
+// Two systems on programs and on multiple choice, which cost them different shares.
+static kv_results made_up(void) {
+    static const double values[2][2][4] = {{{1, 1, 1, 1}, {1, 0.5, 0, 0}},
+                                           {{0.5, 0, 1, 0.5}, {0, 0.5, 1, 1}}};
+    kv_results r;
+    kv_error err = {0};
+    if (kv_results_init(&r, 2, 2, &err)) fail_msg("%s", err.message);
+    r.seed = 1, r.bootstrap = 100;
+    name_task(&r.tasks[0], "HumanEval", "humaneval", "pass@1", "pass@10");
+    name_task(&r.tasks[1], "mine", "arc_easy", "acc", "acc_norm");
+    for (int s = 0; s < 2; s++) {
+        r.systems[s].name = strdup(s ? "small" : "base"), r.systems[s].family = strdup(s ? "OE" : "base");
+        r.systems[s].paper_reduction = s ? 4 : 1;
+        for (int t = 0; t < 2; t++) {
+            kv_outcome *o = kv_results_outcome(&r, s, t);
+            o->values = test_alloc(4, sizeof *o->values);
+            memcpy(o->values, values[s][t], sizeof values[s][t]);
+            o->flops = s ? 1000 : 2000 + 1000 * t;
+            o->records = test_alloc(2, sizeof *o->records);
+            for (int u = 0; u < 2; u++) o->records[u] = strdup("{}");
+        }
+    }
+    if (kv_results_derive(&r, &err)) fail_msg("%s", err.message);
+    return r;
+}
+
+static char *draw(const kv_results *r, char *x, char *y, char *published, const char *file) {
+    const kv_eval_picture picture = {.x = x, .y = y, .published = published, .draw_published = true};
+    char note[KV_PLOT_NOTE];
+    kv_error err = {0};
+    if (kv_pictures_draw(r, &picture, test_dir, note, &err)) fail_msg("%s", err.message);
+    if (*note && !strstr(note, "not installed")) fail_msg("%s", note);
+    return test_read_text(test_path(test_dir, file));
+}
+
+static void expect(const char *text, const char *part) {
+    if (!strstr(text, part)) fail_msg("expected '%s' in:\n%s", part, text);
+}
+
+// All pass@k, the first of other metrics; each task with its own reduction.
+static void panels_are_tasks_and_pass_at_k(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    char *data = draw(&r, exact, accuracy, NULL, "pareto.dat");
+    expect(
+        data,
+        "# panel: HumanEval, test: pass@1\n# x y low high\n# front\n1 100 100 100 # base\n2 25 0 50 # small\n");
+    expect(
+        data,
+        "# panel: HumanEval, test: pass@10\n# x y low high\n# front\n1 100 100 100 # base\n2 75 50 100 # small\n");
+    expect(data,
+           "# panel: mine, test: acc\n# x y low high\n# front\n1 75 50 100 # base\n3 25 0 50 # small\n");
+    assert_null(strstr(data, "acc_norm"));
+    free(data);
+    assert_int_not_equal(access(test_path(test_dir, "ttft.dat"), F_OK), 0);
+    char *script = test_read_text(test_path(test_dir, "pareto.gp"));
+    expect(script, "set ylabel 'score (%)'");
+    expect(script, "first token (exact)");
+    free(script);
+    kv_results_free(&r);
+}
+
+static void retention_and_the_papers_reduction(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    char *data = draw(&r, paper, retention, NULL, "pareto.dat");
+    expect(data, "# panel: mine, test: acc\n# x y low high\n# front\n1 100 66.6666667 133.333333 # base\n"
+                 "4 33.3333333 0 66.6666667 # small\n");
+    free(data);
+    kv_results_free(&r);
+}
+
+static void published_points_find_their_panels(void **state) {
+    (void)state;
+    static char humaneval[] = "humaneval-openelm-1.1b", mcqa[] = "mcqa-openelm-1.1b";
+    kv_results r = made_up();
+    char *data = draw(&r, exact, accuracy, humaneval, "pareto.dat");
+    expect(data, "# published: KVP-C\n2.36 10.12 NaN NaN # OE1.1B-KVP-C-450M\n"); // pass@1
+    expect(data, "# published: KVP-C\n2.36 14.37 NaN NaN # OE1.1B-KVP-C-450M\n"); // pass@10
+    expect(data, "# published: KVP-C\nNaN NaN NaN NaN\n");                        // not in multiple choice
+    free(data);
+    data = draw(&r, exact, retention, mcqa, "pareto.dat");
+    expect(data, "2.36 86.7039509 NaN NaN # OE450M\n"); // arc_easy: 48.06 of 55.43
+    free(data);
+    char *script = test_read_text(test_path(test_dir, "pareto.gp"));
+    expect(script, "published (arXiv 2410.08391)");
+    free(script);
+    kv_results_free(&r);
+}
+
+static void add_timing(kv_results *r, int64_t tokens, int64_t batch, double seconds) {
+    kv_timing *t = kv_results_add_timing(r, tokens, batch, 1);
+    assert_non_null(t);
+    for (int s = 0; s < 2; s++) t->seconds[s] = seconds / (1 + s), t->spread[s] = 0.25 * t->seconds[s];
+}
+
+// Sizes in any order and with gaps; the one of the tables stands alone and makes no panel.
+static void timings_make_a_grid(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    add_timing(&r, 59, 64, 9);
+    char *data = draw(&r, exact, accuracy, NULL, "pareto.dat");
+    free(data);
+    assert_int_not_equal(access(test_path(test_dir, "ttft.dat"), F_OK), 0);
+    add_timing(&r, 256, 8, 4);
+    add_timing(&r, 128, 8, 2);
+    add_timing(&r, 512, 1, 1);
+    add_timing(&r, 128, 1, 0.5);
+    data = draw(&r, exact, accuracy, NULL, "ttft.dat");
+    expect(data, "# panel: batch 1\n# x y low high\n# curve: base\n128 0.5 0.375 0.625 \n256 NaN NaN NaN \n"
+                 "512 1 0.75 1.25 \n");
+    expect(
+        data,
+        "# panel: batch 8\n# x y low high\n# curve: base\n128 2 1.5 2.5 \n256 4 3 5 \n512 NaN NaN NaN \n\n\n"
+        "# curve: small\n128 1 0.75 1.25 \n256 2 1.5 2.5 \n");
+    assert_null(strstr(data, "batch 64"));
+    free(data);
+    kv_results_free(&r);
+}
+
+// Hours of work are not thrown away for a picture.
+static void too_many_systems_are_a_note(void **state) {
+    (void)state;
+    enum { N = KV_PLOT_MAX_POINTS + 1 };
+    kv_results r;
+    kv_error err = {0};
+    if (kv_results_init(&r, N, 1, &err)) fail_msg("%s", err.message);
+    name_task(&r.tasks[0], "t", "sciq", "acc", "");
+    const kv_eval_picture picture = {.x = exact, .y = accuracy};
+    char note[KV_PLOT_NOTE];
+    assert_int_equal(kv_pictures_draw(&r, &picture, test_dir, note, &err), KV_OK);
+    expect(note, "the picture is not drawn: 257 systems and 1 panels");
+    kv_results_free(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(panels_are_tasks_and_pass_at_k),
+        cmocka_unit_test(retention_and_the_papers_reduction),
+        cmocka_unit_test(published_points_find_their_panels),
+        cmocka_unit_test(timings_make_a_grid),
+        cmocka_unit_test(too_many_systems_are_a_note),
+    };
+    return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
+}

@@ -1,0 +1,325 @@
+// Results apart from the models they come from: figures, files, joining and the table.
+#include "tests/support/eval.h"
+
+#include "data/file/h5.h"
+#include "eval/results/results.h"
+#include "eval/results/selection.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_ITEMS = 4 };
+
+static void fill_outcome(kv_results *r, int64_t system, int64_t task, const double *values, double flops) {
+    kv_outcome *o = kv_results_outcome(r, system, task);
+    const kv_result_task *t = &r->tasks[task];
+    const int64_t n = t->n_metrics * t->n_items;
+    o->flops = flops;
+    o->values = test_alloc(n, sizeof *o->values);
+    memcpy(o->values, values, (size_t)n * sizeof *values);
+    o->records = test_alloc(t->n_units, sizeof *o->records);
+    for (int64_t u = 0; u < t->n_units; u++)
+        if (asprintf(&o->records[u], "{\"unit\":%d,\"text\":\"ü %d\"}", (int)u, (int)system) < 0) fail();
+}
+
+static void name_system(kv_results *r, int64_t i, const char *name, const char *family, const char *hash,
+                        double paper) {
+    r->systems[i].name = strdup(name), r->systems[i].family = strdup(family);
+    snprintf(r->systems[i].hash, sizeof r->systems[i].hash, "%s", hash);
+    r->systems[i].paper_reduction = paper;
+}
+
+// Base, a small model with a name that needs quotes, and one that was never asked. Two metrics.
+static kv_results made_up(void) {
+    kv_results r;
+    kv_error err = {0};
+    if (kv_results_init(&r, 3, 1, &err)) fail_msg("%s", err.message);
+    r.seed = 7, r.bootstrap = 500;
+    r.configs = test_alloc(1, sizeof *r.configs);
+    r.configs[0] = strdup("seed: 1\n");
+    r.n_configs = 1;
+    r.budgets = test_alloc(2, sizeof *r.budgets);
+    r.budgets[0] = 1, r.budgets[1] = 0.5;
+    r.n_budgets = 2;
+    name_system(&r, 0, "base", "base", "00000000000000aa", 1);
+    name_system(&r, 1, "small, \"fast\"", "aux", "00000000000000bb", 4);
+    name_system(&r, 2, "later", "aux", "00000000000000cc", 8);
+    kv_result_task *t = &r.tasks[0];
+    t->name = strdup("atlas"), t->split = strdup("trained"), t->kind = strdup("triviaqa");
+    t->file = strdup("f");
+    snprintf(t->hash, sizeof t->hash, "00000000000000dd");
+    t->shots = 1, t->n_items = N_ITEMS, t->n_units = 2 * N_ITEMS, t->n_metrics = 2, t->prompt_tokens = 59;
+    snprintf(t->metrics[0], KV_METRIC_NAME, "pass@1");
+    snprintf(t->metrics[1], KV_METRIC_NAME, "pass@2");
+    fill_outcome(&r, 0, 0, (const double[]){1, 1, 1, 1, 1, 1, 1, 1}, 3000);
+    fill_outcome(&r, 1, 0, (const double[]){0, 1, 0.5, 0.5, 0, 1, 1, 1}, 1000);
+    kv_timing *timing = kv_results_add_timing(&r, 59, 8, 3);
+    assert_non_null(timing);
+    timing->seconds[0] = 0.5, timing->spread[0] = 0.01, timing->reduction[0] = 1, timing->flops[0] = 3000;
+    for (int i = 0; i < 3; i++) timing->samples[i] = 0.49 + 0.01 * i;
+    if (kv_results_derive(&r, &err)) fail_msg("%s", err.message);
+    return r;
+}
+
+static void figures(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    const kv_outcome *base = kv_results_outcome(&r, 0, 0), *small = kv_results_outcome(&r, 1, 0);
+    assert_true(base->figures[0].accuracy == 1 && base->figures[0].retention == 1);
+    assert_true(base->figures[0].low == 1 && base->figures[0].high == 1);
+    assert_true(isnan(base->figures[0].p_value));
+    assert_true(small->figures[0].accuracy == 0.5 && small->figures[1].accuracy == 0.75);
+    assert_true(small->figures[0].retention == 0.5);
+    assert_true(small->figures[0].low >= 0 && small->figures[0].low < 0.5 && small->figures[0].high > 0.5);
+    // Three of four items are worse, by 1, ½ and ½: of the 8 ways to sign them, 2 are as extreme.
+    assert_true(fabs(small->figures[0].p_value - 0.25) < 1e-12);
+    assert_true(small->exact_reduction == 3);
+    assert_true(isnan(kv_results_outcome(&r, 2, 0)->figures[0].accuracy));
+    kv_results_free(&r);
+}
+
+static void retention_needs_a_base_that_knows_something(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    kv_error err = {0};
+    memset(kv_results_outcome(&r, 0, 0)->values, 0, 2 * N_ITEMS * sizeof(double));
+    assert_int_equal(kv_results_derive(&r, &err), KV_OK);
+    assert_true(isnan(kv_results_outcome(&r, 1, 0)->figures[0].retention));
+    assert_true(kv_results_outcome(&r, 1, 0)->figures[0].accuracy == 0.5);
+    kv_results_free(&r);
+}
+
+static void front_and_budgets(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    bool front[3];
+    assert_true(kv_results_front(&r, 0, front));
+    assert_true(front[0] && front[1] && !front[2]);
+    kv_error err = {0};
+    const char *path = test_path(test_dir, "budgets.csv");
+    kv_figure *f = kv_results_outcome(&r, 1, 0)->figures;
+    f->low = 0.125, f->high = 0.875; // not tested here
+    assert_int_equal(kv_results_write_budgets(&r, path, &err), KV_OK);
+    char *text = test_read_text(path);
+    assert_string_equal(
+        text, "budget,task,split,metric,family,system,accuracy,accuracy_low,accuracy_high,flops_fraction\n"
+              "1,atlas,trained,pass@1,base,base,1,1,1,1\n"
+              "1,atlas,trained,pass@1,aux,\"small, \"\"fast\"\"\",0.5,0.125,0.875,0.333333333\n"
+              "0.5,atlas,trained,pass@1,aux,\"small, \"\"fast\"\"\",0.5,0.125,0.875,0.333333333\n");
+    free(text);
+    kv_results_free(&r);
+}
+
+static void csv_columns(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    kv_error err = {0};
+    kv_figure *f = kv_results_outcome(&r, 1, 0)->figures;
+    f[0].low = 0.125, f[0].high = 0.875, f[1].low = 0.25, f[1].high = 1, f[1].p_value = 1; // not tested here
+    const char *path = test_path(test_dir, "r.csv");
+    if (kv_results_write_csv(&r, path, &err)) fail_msg("%s", err.message);
+    char *text = test_read_text(path);
+    assert_string_equal(
+        text,
+        "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,flops_reduction_exact,"
+        "ttft_seconds,ttft_reduction,ttft_spread,shots,n_questions,flops_exact,prompt_tokens,accuracy_low,"
+        "accuracy_high,p_value,on_front\n"
+        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1\n"
+        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1\n");
+    free(text);
+    const char *timings = test_path(test_dir, "t.csv");
+    if (kv_results_write_timings(&r, timings, &err)) fail_msg("%s", err.message);
+    text = test_read_text(timings);
+    assert_string_equal(text, "system,family,prompt_tokens,batch_size,repeats,ttft_seconds,ttft_spread,"
+                              "ttft_reduction,flops\nbase,base,59,8,3,0.5,0.01,1,3000\n");
+    free(text);
+    kv_results_free(&r);
+}
+
+// ---- results.h5 ----------------------------------------------------------------------------------------
+
+static void same(double a, double b) {
+    assert_true(a == b || (isnan(a) && isnan(b)));
+}
+
+static void expect_equal(const kv_results *a, const kv_results *b) {
+    assert_int_equal(a->n_systems, b->n_systems);
+    assert_int_equal(a->n_tasks, b->n_tasks);
+    assert_int_equal(a->n_timings, b->n_timings);
+    assert_int_equal(a->n_configs, b->n_configs);
+    assert_int_equal(a->n_budgets, b->n_budgets);
+    assert_int_equal(a->seed, b->seed);
+    assert_int_equal(a->bootstrap, b->bootstrap);
+    assert_string_equal(a->configs[0], b->configs[0]);
+    for (int64_t s = 0; s < a->n_systems; s++) {
+        assert_string_equal(a->systems[s].name, b->systems[s].name);
+        assert_string_equal(a->systems[s].family, b->systems[s].family);
+        assert_string_equal(a->systems[s].hash, b->systems[s].hash);
+        assert_int_equal(a->systems[s].base, b->systems[s].base);
+        same(a->systems[s].paper_reduction, b->systems[s].paper_reduction);
+    }
+    for (int64_t i = 0; i < a->n_systems * a->n_tasks; i++) {
+        const kv_outcome *x = &a->outcomes[i], *y = &b->outcomes[i];
+        const kv_result_task *t = &a->tasks[i % a->n_tasks];
+        assert_int_equal(x->values == NULL, y->values == NULL);
+        same(x->flops, y->flops);
+        same(x->exact_reduction, y->exact_reduction);
+        for (int64_t v = 0; x->values && v < t->n_metrics * t->n_items; v++) same(x->values[v], y->values[v]);
+        for (int64_t u = 0; x->values && u < t->n_units; u++)
+            assert_string_equal(x->records[u], y->records[u]);
+        for (int m = 0; m < t->n_metrics; m++) {
+            same(x->figures[m].low, y->figures[m].low);
+            same(x->figures[m].p_value, y->figures[m].p_value);
+        }
+    }
+    for (int64_t s = 0; s < a->n_systems; s++) {
+        same(a->timings[0].seconds[s], b->timings[0].seconds[s]);
+        same(a->timings[0].reduction[s], b->timings[0].reduction[s]);
+        for (int64_t k = 0; k < 3; k++)
+            same(a->timings[0].samples[s * 3 + k], b->timings[0].samples[s * 3 + k]);
+    }
+}
+
+static void h5_gives_back_what_it_got(void **state) {
+    (void)state;
+    kv_results r = made_up(), again;
+    kv_error err = {0};
+    const char *path = test_path(test_dir, "r.h5");
+    if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+    if (kv_results_read_h5(path, &again, &err)) fail_msg("%s", err.message);
+    assert_string_equal(again.tasks[0].metrics[1], "pass@2");
+    assert_int_equal(again.tasks[0].shots, 1);
+    expect_equal(&r, &again);
+    kv_results_free(&again);
+    kv_results_free(&r);
+}
+
+static void expect_refused(const char *path, const char *part) {
+    kv_results r;
+    kv_error err = {0};
+    if (kv_results_read_h5(path, &r, &err) == KV_OK || !strstr(err.message, part))
+        fail_msg("expected '%s', found: %s", part, err.message);
+}
+
+static void damaged_h5_is_refused(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    kv_error err = {0};
+    hid_t file;
+    char *path = strdup(test_path(test_dir, "bad.h5"));
+    expect_refused(test_path(test_dir, "nowhere.h5"), "nowhere.h5");
+    expect_refused(test_path(test_dir, "train.jsonl"), "train.jsonl");
+    assert_int_equal(kv_h5_create(path, &file, &err), KV_OK);
+    assert_int_equal(kv_h5_set_string(file, "/", "format", "something", &err), KV_OK);
+    kv_h5_close(&file, &err);
+    expect_refused(path, "not the results of an evaluation");
+    // A number of items that its arrays do not have, then a version from the future.
+    for (int damage = 0; damage < 2; damage++) {
+        r.tasks[0].n_items = damage == 0 ? N_ITEMS : r.tasks[0].n_items;
+        if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+        file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+        assert_true(file >= 0);
+        assert_true(H5Adelete_by_name(file, damage ? "/" : "/tasks/0", damage ? "version" : "n_items",
+                                      H5P_DEFAULT) >= 0);
+        assert_int_equal(
+            kv_h5_set_i64(file, damage ? "/" : "/tasks/0", damage ? "version" : "n_items", 9, &err), KV_OK);
+        kv_h5_close(&file, &err);
+        expect_refused(path, damage ? "results of version 9, expected version 2" : "/tasks/0/values");
+    }
+    free(path);
+    kv_results_free(&r);
+}
+
+// ---- Joining -------------------------------------------------------------------------------------------
+
+static void joining_with_oneself_changes_nothing(void **state) {
+    (void)state;
+    kv_results a = made_up(), b = made_up();
+    kv_error err = {0};
+    if (kv_results_join(&a, &b, &err)) fail_msg("%s", err.message);
+    expect_equal(&b, &a);
+    kv_results_free(&a);
+    kv_results_free(&b);
+}
+
+static void joining_fills_gaps_and_keeps_names_apart(void **state) {
+    (void)state;
+    kv_results a = made_up(), b = made_up();
+    kv_error err = {0};
+    // In the second evaluation the third system was asked, the second is another model of the same name, and
+    // there is a task more.
+    fill_outcome(&b, 2, 0, (const double[]){1, 0, 0, 0, 1, 0, 0, 0}, 500);
+    snprintf(b.systems[1].hash, sizeof b.systems[1].hash, "00000000000000ee");
+    assert_int_equal(kv_results_derive(&b, &err), KV_OK);
+    if (kv_results_join(&a, &b, &err)) fail_msg("%s", err.message);
+    assert_int_equal(a.n_systems, 4);
+    assert_int_equal(a.n_tasks, 1);
+    assert_string_equal(a.systems[3].name, "small, \"fast\" (2)");
+    assert_int_equal(a.systems[3].base, 0);
+    assert_true(kv_results_outcome(&a, 2, 0)->figures[0].accuracy == 0.25);
+    assert_true(kv_results_outcome(&a, 2, 0)->exact_reduction == 6);
+    // Another base makes all rows others, and another content makes another task.
+    kv_results c = made_up();
+    snprintf(c.systems[0].hash, sizeof c.systems[0].hash, "00000000000000ff");
+    snprintf(c.tasks[0].hash, sizeof c.tasks[0].hash, "0000000000000001");
+    if (kv_results_join(&a, &c, &err)) fail_msg("%s", err.message);
+    assert_int_equal(a.n_systems, 7);
+    assert_int_equal(a.n_tasks, 2);
+    assert_string_equal(a.tasks[1].split, "trained (2)");
+    assert_int_equal(a.systems[5].base, 4);
+    assert_null(kv_results_outcome(&a, 0, 1)->values);
+    assert_true(kv_results_outcome(&a, 5, 1)->figures[0].retention == 0.5);
+    kv_results_free(&a);
+    kv_results_free(&b);
+    kv_results_free(&c);
+}
+
+// ---- The table -----------------------------------------------------------------------------------------
+
+static void table_shows_what_is_missing(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    char *text = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&text, &size);
+    kv_results_print(&r, stream);
+    fclose(stream);
+    static const char *const parts[] = {"atlas, trained: 4 items, prompts of 59 tokens",
+                                        "time to first token, 8 x 59",
+                                        "500.00 ± 10.00",
+                                        "pass@2",
+                                        "0.5 of the base",
+                                        "*  base"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!strstr(text, parts[i])) fail_msg("no '%s' in\n%s", parts[i], text);
+    const char *line = strstr(text, "small, \"fast\"");
+    assert_non_null(line);
+    char times[2][8] = {"", ""};
+    const char *end = strstr(line, "3.00x");
+    assert_non_null(end);
+    assert_int_equal(sscanf(end + 5, "%7s %7s", times[0], times[1]), 2);
+    assert_string_equal(times[0], "-");
+    assert_string_equal(times[1], "-");
+    assert_null(strstr(text, "later")); // never asked
+    free(text);
+    kv_results_free(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(figures),
+        cmocka_unit_test(retention_needs_a_base_that_knows_something),
+        cmocka_unit_test(front_and_budgets),
+        cmocka_unit_test(csv_columns),
+        cmocka_unit_test(h5_gives_back_what_it_got),
+        cmocka_unit_test(damaged_h5_is_refused),
+        cmocka_unit_test(joining_with_oneself_changes_nothing),
+        cmocka_unit_test(joining_fills_gaps_and_keeps_names_apart),
+        cmocka_unit_test(table_shows_what_is_missing),
+    };
+    return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
+}

@@ -1,0 +1,269 @@
+// Predicted caches in results: to a file and back, joined, as table and CSV.
+#include "data/file/h5.h"
+#include "eval/results/results.h"
+#include "tests/support/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_SYSTEMS = 3, LAYERS = 2, SEQ_LEN = 3, BINS = 5 };
+
+static void name_system(kv_results *r, int64_t i, const char *name, const char *hash) {
+    r->systems[i].name = strdup(name), r->systems[i].family = strdup("family");
+    snprintf(r->systems[i].hash, sizeof r->systems[i].hash, "%s", hash);
+}
+
+// Numbers that tell where they belong; one of them is not known.
+static void fill(kv_analysis *a, int64_t system, int64_t n_layers, double from) {
+    kv_cache_errors *errors = &a->systems[system];
+    assert_int_equal(kv_cache_errors_init(errors, n_layers, a, NULL), KV_OK);
+    for (int i = 0; i < KV_CACHE_ARRAYS; i++) {
+        const kv_cache_array array = kv_cache_errors_array(errors, a, i);
+        for (int64_t k = 0; k < array.size; k++)
+            array.values[k] = array.counts ? from + (double)(10 * i + k) : from + i + 0.01 * (double)k;
+    }
+    errors->value.explained[0] = NAN;
+}
+
+static kv_results made_up(const char *second) {
+    kv_results r;
+    assert_int_equal(kv_results_init(&r, N_SYSTEMS, 0, NULL), KV_OK);
+    r.configs = test_alloc(1, sizeof *r.configs);
+    r.configs[0] = strdup("seed: 1\n"), r.n_configs = 1;
+    r.budgets = test_alloc(1, sizeof *r.budgets);
+    name_system(&r, 0, "base", "00000000000000aa");
+    name_system(&r, 1, "A1", "00000000000000bb");
+    name_system(&r, 2, second, "00000000000000cc");
+    kv_analysis *a = &r.analysis;
+    assert_int_equal(kv_analysis_init(a, N_SYSTEMS, NULL), KV_OK);
+    a->corpus = strdup("held_out.h5");
+    snprintf(a->hash, sizeof a->hash, "0123456789abcdef");
+    a->sequences = 7, a->seq_len = SEQ_LEN, a->bins = BINS;
+    fill(a, 2, LAYERS, 100);
+    return r;
+}
+
+static void expect_equal(const kv_cache_errors *a, const kv_analysis *in_a, const kv_cache_errors *b,
+                         const kv_analysis *in_b) {
+    assert_int_equal(a->n_layers, b->n_layers);
+    for (int i = 0; a->n_layers && i < KV_CACHE_ARRAYS; i++) {
+        const kv_cache_array x = kv_cache_errors_array(a, in_a, i), y = kv_cache_errors_array(b, in_b, i);
+        assert_int_equal(x.size, y.size);
+        for (int64_t k = 0; k < x.size; k++)
+            assert_true(x.values[k] == y.values[k] || (isnan(x.values[k]) && isnan(y.values[k])));
+    }
+}
+
+static kv_results read_back(const char *path) {
+    kv_results r;
+    kv_error err = {0};
+    if (kv_results_read_h5(path, &r, &err)) fail_msg("%s", err.message);
+    return r;
+}
+
+// ---- results.h5 ----------------------------------------------------------------------------------------
+
+static void h5_gives_back_what_it_got(void **state) {
+    (void)state;
+    kv_results r = made_up("A2");
+    const char *path = test_path(test_dir, "r.h5");
+    kv_error err = {0};
+    fill(&r.analysis, 1, 4, 1); // of a deeper base
+    if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+    kv_results again = read_back(path);
+    assert_string_equal(again.analysis.corpus, "held_out.h5");
+    assert_true(kv_analysis_same(&again.analysis, &r.analysis));
+    assert_int_equal(again.analysis.sequences, 7);
+    for (int64_t s = 0; s < N_SYSTEMS; s++)
+        expect_equal(&r.analysis.systems[s], &r.analysis, &again.analysis.systems[s], &again.analysis);
+    kv_results_free(&again);
+    kv_results_free(&r);
+}
+
+// The names and shapes that others read by.
+static void h5_is_laid_out_as_promised(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t columns;
+    } datasets[] = {
+        {"error", SEQ_LEN}, {"histogram", BINS}, {"edges", BINS + 1}, {"explained", 0}, {"magnitude", 0}};
+    kv_results r = made_up("A2");
+    const char *path = test_path(test_dir, "r.h5");
+    kv_error err = {0};
+    hid_t file;
+    if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+    assert_int_equal(kv_h5_open(path, &file, &err), KV_OK);
+    for (int kind = 0; kind < 2; kind++)
+        for (int i = 0; i < 5; i++) {
+            char name[64];
+            double *values;
+            int n_dims;
+            int64_t shape[8];
+            snprintf(name, sizeof name, "/analysis/2/%s_%s", kind ? "value" : "key", datasets[i].name);
+            if (kv_h5_read_f64(file, name, 1000, &values, &n_dims, shape, &err)) fail_msg("%s", err.message);
+            assert_int_equal(n_dims, datasets[i].columns ? 2 : 1);
+            assert_int_equal(shape[0], LAYERS);
+            if (datasets[i].columns) assert_int_equal(shape[1], datasets[i].columns);
+            const double first = i == 1 ? 100 + 10 * (5 * kind + i) : 100 + 5 * kind + i;
+            assert_true(values[0] == first || (kind == 1 && i == 3));
+            free(values);
+        }
+    int64_t number;
+    assert_int_equal(kv_h5_attr_i64(file, "/analysis", "bins", &number, &err), KV_OK);
+    assert_int_equal(number, BINS);
+    assert_int_equal(kv_h5_attr_i64(file, "/analysis", "seq_len", &number, &err), KV_OK);
+    assert_int_equal(number, SEQ_LEN);
+    assert_false(kv_h5_exists(file, "/analysis/0"));
+    kv_h5_close(&file, &err);
+    kv_results_free(&r);
+}
+
+static void files_without_an_analysis_are_read(void **state) {
+    (void)state;
+    kv_results r = made_up("A2");
+    const char *path = test_path(test_dir, "without.h5");
+    kv_error err = {0};
+    kv_analysis_free(&r.analysis, N_SYSTEMS);
+    if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+    kv_results again = read_back(path);
+    assert_null(again.analysis.corpus);
+    kv_results_free(&again);
+    kv_results_free(&r);
+}
+
+static void expect_refused(const char *path, const char *part) {
+    kv_results r;
+    kv_error err = {0};
+    if (kv_results_read_h5(path, &r, &err) == KV_OK || !strstr(err.message, part))
+        fail_msg("expected '%s', found: %s", part, err.message);
+}
+
+static void damaged_groups_are_refused(void **state) {
+    (void)state;
+    kv_results r = made_up("A2");
+    const char *path = test_path(test_dir, "bad.h5");
+    kv_error err = {0};
+    static const struct {
+        const char *attribute;
+        int64_t value;
+        const char *part;
+    } cases[] = {{"seq_len", SEQ_LEN + 1, "/analysis/2/key_error"},
+                 {"bins", BINS - 1, "/analysis/2/key_histogram"},
+                 {"bins", 0, "/analysis/bins"},
+                 {"sequences", -1, "/analysis/sequences"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+        hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+        assert_true(H5Adelete_by_name(file, "/analysis", cases[i].attribute, H5P_DEFAULT) >= 0);
+        assert_int_equal(kv_h5_set_i64(file, "/analysis", cases[i].attribute, cases[i].value, &err), KV_OK);
+        kv_h5_close(&file, &err);
+        expect_refused(path, cases[i].part);
+    }
+    // An array that is missing, and one of another number of layers.
+    for (int damage = 0; damage < 2; damage++) {
+        if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+        hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+        assert_true(H5Ldelete(file, "/analysis/2/value_explained", H5P_DEFAULT) >= 0);
+        const int64_t n = LAYERS + 1;
+        if (damage)
+            assert_int_equal(kv_h5_write(file, "/analysis/2/value_explained", H5T_NATIVE_DOUBLE,
+                                         (const double[]){1, 1, 1}, 1, &n, &err),
+                             KV_OK);
+        kv_h5_close(&file, &err);
+        expect_refused(path, "value_explained");
+    }
+    kv_results_free(&r);
+}
+
+// ---- Joining -------------------------------------------------------------------------------------------
+
+static void joining_lays_the_same_text_together(void **state) {
+    (void)state;
+    kv_results a = made_up("A2"), b = made_up("A2");
+    kv_error err = {0};
+    // The second knows another system, in the place of the first's A2, and A1.
+    snprintf(b.systems[2].hash, sizeof b.systems[2].hash, "00000000000000dd");
+    fill(&b.analysis, 1, 4, 500);
+    if (kv_results_join(&a, &b, &err)) fail_msg("%s", err.message);
+    assert_int_equal(a.n_systems, 4);
+    assert_string_equal(a.systems[3].name, "A2 (2)");
+    assert_int_equal(a.analysis.systems[0].n_layers, 0);
+    for (int64_t s = 1; s < 4; s++) {
+        kv_results fresh = made_up("A2");
+        const kv_cache_errors *expected =
+            s == 2 ? &fresh.analysis.systems[2] : &b.analysis.systems[s == 1 ? 1 : 2];
+        expect_equal(&a.analysis.systems[s], &a.analysis, expected, &b.analysis);
+        kv_results_free(&fresh);
+    }
+    kv_results_free(&a);
+    kv_results_free(&b);
+}
+
+static void joining_keeps_what_was_there_first(void **state) {
+    (void)state;
+    kv_results a = made_up("A2"), b = made_up("A2");
+    kv_error err = {0};
+    b.analysis.systems[2].key.explained[0] = -1;
+    if (kv_results_join(&a, &b, &err)) fail_msg("%s", err.message);
+    assert_true(a.analysis.systems[2].key.explained[0] > 0);
+    // Other text, other bins: nothing of it is taken, also not for systems that had none.
+    fill(&b.analysis, 1, LAYERS, 0);
+    snprintf(b.analysis.hash, sizeof b.analysis.hash, "other");
+    if (kv_results_join(&a, &b, &err)) fail_msg("%s", err.message);
+    assert_int_equal(a.analysis.systems[1].n_layers, 0);
+    assert_string_equal(a.analysis.hash, "0123456789abcdef");
+    // Where there was none, the second's is taken.
+    kv_analysis_free(&a.analysis, a.n_systems);
+    if (kv_results_join(&a, &b, &err)) fail_msg("%s", err.message);
+    assert_string_equal(a.analysis.hash, "other");
+    assert_int_equal(a.analysis.systems[1].n_layers, LAYERS);
+    kv_results_free(&a);
+    kv_results_free(&b);
+}
+
+// ---- For people ----------------------------------------------------------------------------------------
+
+static void table_and_csv(void **state) {
+    (void)state;
+    kv_results r = made_up("A2, \"quoted\"");
+    char *text = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&text, &size);
+    kv_results_print(&r, stream);
+    fclose(stream);
+    static const char *const parts[] = {"7 sequences of 3 tokens of held_out.h5", "explained", "10300.5 %",
+                                        "100.0250"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!strstr(text, parts[i])) fail_msg("no '%s' in\n%s", parts[i], text);
+    free(text);
+    const char *path = test_path(test_dir, "errors.csv");
+    kv_error err = {0};
+    if (kv_results_write_errors(&r, path, &err)) fail_msg("%s", err.message);
+    FILE *file = fopen(path, "r");
+    char csv[1024] = "";
+    assert_non_null(file);
+    csv[fread(csv, 1, sizeof csv - 1, file)] = '\0';
+    fclose(file);
+    assert_string_equal(csv, "system,family,kind,layer,explained,error,magnitude\n"
+                             "\"A2, \"\"quoted\"\"\",family,keys,0,103,100.01,104\n"
+                             "\"A2, \"\"quoted\"\"\",family,keys,1,103.01,100.04,104.01\n"
+                             "\"A2, \"\"quoted\"\"\",family,values,0,,105.01,109\n"
+                             "\"A2, \"\"quoted\"\"\",family,values,1,108.01,105.04,109.01\n");
+    kv_results_free(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(h5_gives_back_what_it_got),
+        cmocka_unit_test(h5_is_laid_out_as_promised),
+        cmocka_unit_test(files_without_an_analysis_are_read),
+        cmocka_unit_test(damaged_groups_are_refused),
+        cmocka_unit_test(joining_lays_the_same_text_together),
+        cmocka_unit_test(joining_keeps_what_was_there_first),
+        cmocka_unit_test(table_and_csv),
+    };
+    return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
+}

@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# The notebooks as a user has them: nothing stored but their text; and executed on results that the programs have just made, each
+# with all its pictures.
+# usage: notebooks.sh BUILD     exit status 77 (skipped) where Jupyter is not installed
+set -euo pipefail
+build=$(realpath "$1")
+root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
+names=(tour pareto errors ablations budget)
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+
+# ---- What is stored ------------------------------------------------------------------------------------
+
+python3 - "$root/notebooks" "${names[@]}" <<'PYTHON'
+import json, re, sys
+from pathlib import Path
+folder, names = Path(sys.argv[1]), sys.argv[2:]
+# "/home/...", 'C:\...', "~/...", also behind runs= and the like; not the / of 1/n_B, of a URL, or of a path from the root.
+absolute = re.compile(r"""(?:^|["'`\s=(])(?:/[A-Za-z][\w.-]*/|~/|[A-Za-z]:\\)""")
+wrong = []
+found = sorted(p.stem for p in folder.glob("*.ipynb"))
+if found != sorted(names):
+    wrong.append(f"notebooks: found {found}, expected {sorted(names)}")
+for path in sorted(folder.glob("*.ipynb")):
+    text = path.read_text(encoding="utf-8")
+    book = json.loads(text)
+    if text != json.dumps(book, indent=1, ensure_ascii=False) + "\n":
+        wrong.append(f"{path.name}: not as Jupyter stores it with an indent of 1")
+    for number, cell in enumerate(book["cells"], 1):
+        if cell.get("outputs") or cell.get("execution_count") is not None:
+            wrong.append(f"{path.name}: cell {number} has stored outputs")
+        for line in "".join(cell["source"]).splitlines():
+            if absolute.search(line):
+                wrong.append(f"{path.name}: cell {number} has an absolute path: {line.strip()}")
+print("\n".join(wrong) or f"{len(found)} notebooks without outputs or absolute paths")
+sys.exit(bool(wrong))
+PYTHON
+
+for module in nbconvert ipykernel matplotlib h5py; do
+  /usr/bin/python3 -c "import $module" 2>/dev/null || {
+    echo "skipped: the notebooks were not executed, $module is not installed for /usr/bin/python3 (./kv setup installs it)"
+    exit 77
+  }
+done
+
+# ---- Results -------------------------------------------------------------------------------------------
+
+# Everything lies below $dir as it lies below the repository's root, so that the places the notebooks look at by themselves are tried.
+cd "$dir"
+kvdata=$build/data/kvdata kvtrain=$build/train/kvtrain kveval=$build/eval/kveval
+
+quietly() {
+  "$@" >"$dir/log" 2>&1 </dev/null || {
+    echo "failed: $*" >&2
+    tail -n 20 "$dir/log" >&2
+    exit 1
+  }
+}
+
+data=runs/quickstart/data
+quietly "$kvdata" atlas --facts 60 --out $data
+quietly "$kvdata" tokenizer --input $data/train.jsonl --vocab-size 384 --out $data/tokenizer
+for split in train predictor_train held_out; do
+  quietly "$kvdata" tokenize --min-chars 0 --min-tokens 0 --tokenizer $data/tokenizer.model --out $data/$split.h5 $data/$split.jsonl
+done
+
+validation=(-s "data.validation=$data/held_out.h5" -s train.validate_every=5)
+
+train() { # NAME STEPS [OPTION...]: a run of the quickstart's, made small
+  quietly "$kvtrain" "$root/configs/quickstart/$1.yaml" -s "train.steps=$2" -s train.warmup_steps=10 -s train.log_every=5 "${@:3}"
+}
+train base 200 -s model.n_layers=3 -s model.model_dim=48 -s model.head_dim=12 -s model.ffn_dim=96
+for name in aux_small aux_large rival_small rival_large paper_small paper_large ours_small ours_large; do
+  case $name in ours_*) fit=(-s predictor.least_squares_tokens=2000) ;; *) fit=() ;; esac
+  train "$name" 30 "${validation[@]}" "${fit[@]}"
+done
+quietly "$kveval" "$root/configs/quickstart/eval.yaml" -s analysis.sequences=8 -s ttft.repeats=3 \
+  -s 'ttft.prompts=[8, 32]' -s 'ttft.batches=[8]'
+
+sweep() { # NAME: with the rest of its configuration on standard input
+  { # systems, tasks
+    echo "tokenizer: $data/tokenizer.model"
+    echo "systems: [{name: base, family: base, model: runs/quickstart/base/final/model}]"
+    echo "tasks:"
+    for split in trained held_out; do
+      echo "  - {name: atlas, split: ${split/_/-}, file: $data/questions_$split.jsonl}"
+    done
+    echo "ttft: {prompt_tokens: 16, batch_size: 2, repeats: 3}"
+  } >questions.yaml
+  {
+    echo "output: runs/ablations/$1"
+    echo "eval: questions.yaml"
+    cat
+  } >"$1.yaml"
+  quietly "$kvtrain" --sweep "$1.yaml" -s train.warmup_steps=2 -s train.log_every=5 "${validation[@]}"
+}
+sweep lambda <<YAML
+set: {train.steps: 10}
+grid: {loss.consistency: [0, auto, 1]}
+arms:
+  - {name: paper, train: $root/configs/quickstart/paper_large.yaml}
+  - {name: ours, train: $root/configs/quickstart/ours_large.yaml, set: {predictor.least_squares_tokens: 2000}}
+YAML
+sweep budget <<YAML
+grid: {train.steps: [10, 20]}
+arms:
+  - {name: ours, train: $root/configs/quickstart/ours_large.yaml, set: {predictor.least_squares_tokens: 2000}}
+  - {name: paper, train: $root/configs/quickstart/paper_large.yaml}
+  - {name: rival, train: $root/configs/quickstart/rival_large.yaml}
+YAML
+
+# ---- The notebooks -------------------------------------------------------------------------------------
+
+# Nothing of the user's own Jupyter, and nothing left in it.
+export IPYTHONDIR=$dir/ipython JUPYTER_CONFIG_DIR=$dir/jupyter JUPYTER_DATA_DIR=$dir/jupyter JUPYTER_RUNTIME_DIR=$dir/jupyter
+export PYDEVD_DISABLE_FILE_VALIDATION=1 KV_FIGURES=$dir/figures
+unset KV_TOUR KV_PARETO KV_CODE KV_TTFT KV_ERRORS KV_ABLATIONS KV_BUDGET
+mkdir notebooks
+cp "$root"/notebooks/*.ipynb "$root"/notebooks/*.py notebooks/
+
+execute() { # NAME
+  jupyter-nbconvert --to markdown --execute --output-dir pages "notebooks/$1.ipynb" >"$1.log" 2>&1 || {
+    echo "failed: notebooks/$1.ipynb" >&2
+    tail -n 30 "$1.log" >&2
+    return 1
+  }
+}
+export -f execute
+printf '%s\n' "${names[@]}" | xargs -P 2 -I '{}' bash -c 'execute {}'
+
+python3 - "$root/notebooks" <<'PYTHON'
+import csv, json, re, sys
+from pathlib import Path
+wrong = []
+# Every picture that a notebook can save, but those of what was not made here: it would take a family that writes programs.
+named = {f"{name}": path.stem for path in sorted(Path(sys.argv[1]).glob("*.ipynb")) for cell in json.loads(path.read_text())["cells"]
+         for name in re.findall(r'draw\.save\(figure, "([^"]+)"\)', "".join(cell["source"]))}
+for name, book in named.items():
+    picture = Path("figures") / f"{name}.png"
+    if name == "pareto-code":
+        continue
+    if not picture.exists():
+        wrong.append(f"{book}: made no figures/{name}.png")
+    elif not 10_000 < picture.stat().st_size < 200_000:
+        wrong.append(f"{book}: figures/{name}.png has {picture.stat().st_size} bytes, expected 10 to 200 kB")
+# What the tour prints is what kveval wrote.
+page = Path("pages/tour.md").read_text()
+for row in csv.DictReader(open("runs/quickstart/results.csv")):
+    a, low, high = (100 * float(row[n]) for n in ("accuracy", "accuracy_low", "accuracy_high"))
+    if not re.search(rf"{re.escape(row['system'])} +{re.escape(row['family'])} +{a:.1f} % +{low:.1f}–{high:.1f} ", page):
+        wrong.append(f"tour: no line that says {row['system']} {a:.1f} % {low:.1f}–{high:.1f} ({row['split']})")
+print("\n".join(wrong) or f"{len(named) - 1} pictures")
+sys.exit(bool(wrong))
+PYTHON

@@ -1,0 +1,186 @@
+// kvdata cache, the program: what it writes, keeps, goes on with and refuses; how inspect shows it.
+#include "data/cache/cache.h"
+#include "tests/support/train.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char printed[1 << 16];
+
+// "kvdata ARGUMENTS" in the test's directory; what it printed is in `printed`.
+static int kvdata(const char *arguments) {
+    char command[2048];
+    const char *program = getenv("KVDATA"); // set by meson
+    assert_non_null(program);
+    snprintf(command, sizeof command, "%s %s > printed.txt 2>&1", program, arguments);
+    const int status = system(command);
+    FILE *file = fopen("printed.txt", "r");
+    assert_non_null(file);
+    printed[fread(printed, 1, sizeof printed - 1, file)] = '\0';
+    fclose(file);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void expect(const char *text, int code, const char *arguments) {
+    const int found = kvdata(arguments);
+    if (found != code)
+        fail_msg("kvdata %s: exit status %d instead of %d: %s", arguments, found, code, printed);
+    if (!strstr(printed, text)) fail_msg("kvdata %s: expected %s\nfound    %s", arguments, text, printed);
+}
+
+#define MODELS "--base base/final/model --aux aux/final/model "
+
+// 840 tokens of 60 documents: 52 rows of 16; two shards more.
+static int setup(void **state) {
+    if (train_setup(state)) return -1;
+    make_text("second.h5", 60, 1);
+    make_text("third.h5", 60, 2);
+    make_text("tiny.h5", 1, 3);
+    return 0;
+}
+
+static void test_writes_a_file_a_shard(void **state) {
+    (void)state;
+    expect("rows             156 of 16 tokens", 0,
+           "cache " MODELS "--seq-len 16 --out all --top-k 4 shard.h5 second.h5 third.h5");
+    assert_non_null(strstr(printed, "156 rows of 16 tokens, at most "));
+    assert_int_equal(test_dir_count("all"), 3);
+    static kv_cache_info info;
+    assert_int_equal(kv_cache_read_info("all/cache-00002.h5", &info, NULL), KV_OK);
+    assert_int_equal(info.n_rows, 52);
+    assert_int_equal(info.top_k, 4);
+    assert_int_equal(info.dtype, KV_BF16);
+    assert_string_equal(info.source, "third.h5");
+    assert_string_equal(info.base.source, "base/final/model");
+    assert_int_equal(info.aux.spec.n_layers, 2);
+    // Shown by inspect, file and directory, also as JSON.
+    expect("frozen cache all/cache-00001.h5", 0, "inspect all/cache-00001.h5");
+    assert_non_null(strstr(printed, "52 of 16 tokens, 832 in all"));
+    assert_non_null(strstr(printed, "the base's 4 largest"));
+    expect("frozen caches all\n  files        3", 0, "inspect all");
+    assert_non_null(strstr(printed, "156 of 16 tokens"));
+    expect("\"tokens\": 2496", 0, "inspect --json all");
+    assert_non_null(strstr(printed, "\"fingerprint\""));
+}
+
+static void test_goes_on(void **state) {
+    (void)state;
+    const char *command = "cache " MODELS "--seq-len 16 --out on shard.h5 second.h5 third.h5";
+    struct stat before, after;
+    expect("written to on", 0, command);
+    assert_null(strstr(printed, "kept"));
+    assert_int_equal(stat("on/cache-00000.h5", &before), 0);
+    assert_int_equal(rename("on/cache-00001.h5", "copy.h5"), 0);
+    expect("kept             2 files", 0, command);
+    assert_int_equal(stat("on/cache-00000.h5", &after), 0);
+    assert_true(before.st_ino == after.st_ino && before.st_mtime == after.st_mtime);
+    assert_true(file_exists("on/cache-00001.h5"));
+    expect("kept             3 files", 0, command);
+    // A damaged one is not taken for one that is done.
+    assert_int_equal(truncate("on/cache-00001.h5", 1000), 0);
+    expect("on/cache-00001.h5", 1, command);
+    assert_non_null(strstr(printed, "--force replaces it"));
+    char forced[256];
+    snprintf(forced, sizeof forced, "%s --force", command);
+    expect("kept             2 files", 0, forced);
+    expect("kept             3 files", 0, command);
+}
+
+static void test_other_content_is_refused(void **state) {
+    (void)state;
+    expect("written to", 0, "cache " MODELS "--seq-len 16 --out one shard.h5 second.h5");
+    static const struct {
+        const char *arguments, *named;
+    } others[] = {
+        {MODELS "--seq-len 15 --out one shard.h5 second.h5", "made with seq_len 16, expected 15"},
+        {MODELS "--seq-len 16 --dtype f16 --out one shard.h5 second.h5",
+         "made with dtype bf16, expected f16"},
+        {MODELS "--seq-len 16 --top-k 2 --out one shard.h5 second.h5", "made with top_k 0, expected 2"},
+        {"--base base/final/model --seq-len 16 --out one shard.h5 second.h5", "expected (none)"},
+        {"--base aux/final/model --aux aux/final/model --seq-len 16 --out one shard.h5 second.h5",
+         "made with a base of fingerprint"},
+        {"--base base/final/model --keep 0.5 --seq-len 16 --out one shard.h5 second.h5",
+         "made with an aux of fingerprint"},
+        {MODELS "--seq-len 16 --out one second.h5 shard.h5", "made of a shard of content"},
+        {MODELS "--seq-len 16 --out one shard.h5", "one more than the shards"}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char command[512];
+        snprintf(command, sizeof command, "cache %s", others[i].arguments);
+        expect(others[i].named, 1, command);
+        assert_non_null(strstr(printed, "--force replaces it"));
+        assert_int_equal(test_dir_count("one"), 2);
+    }
+    expect("kept             2 files", 0, "cache " MODELS "--seq-len 16 --out one shard.h5 second.h5");
+    expect("rows             55 of 15 tokens", 0, "cache " MODELS "--seq-len 15 --out one --force shard.h5");
+    assert_int_equal(test_dir_count("one"), 1);
+}
+
+static void test_layers_of_the_base(void **state) {
+    (void)state;
+    expect("written to kept", 0, "cache --base base/final/model --keep 0.5 --seq-len 16 --out kept shard.h5");
+    static kv_cache_info info;
+    assert_int_equal(kv_cache_read_info("kept/cache-00000.h5", &info, NULL), KV_OK);
+    assert_int_equal(info.aux.spec.n_layers, 2);
+    assert_string_equal(info.aux.source, "0.50 of the layers of base/final/model");
+}
+
+static void test_wrong_arguments(void **state) {
+    (void)state;
+    expect("--base DIR is needed", 2, "cache --seq-len 16 --out x shard.h5");
+    expect("--out DIR is needed", 2, "cache --base base/final/model --seq-len 16 shard.h5");
+    expect("--seq-len N is needed", 2, "cache --base base/final/model --out x shard.h5");
+    expect("a CORPUS is needed", 2, "cache --base base/final/model --seq-len 16 --out x");
+    expect("exclude each other", 2, "cache " MODELS "--keep 0.5 --seq-len 16 --out x shard.h5");
+    expect("expected 0.25, 0.50 or 0.75", 2, "cache --base b --keep 0.4 --seq-len 16 --out x shard.h5");
+    expect("expected bf16, f16 or f32", 2, "cache --base b --seq-len 16 --dtype f64 --out x shard.h5");
+    expect("--seq-len: '0'", 2, "cache --base b --seq-len 0 --out x shard.h5");
+    expect("none.h5: No such file", 1, "cache " MODELS "--seq-len 16 --out x none.h5");
+    expect("nowhere", 1, "cache --base nowhere --seq-len 16 --out x shard.h5");
+    expect("expected at most the vocabulary, 32", 1,
+           "cache " MODELS "--seq-len 16 --top-k 33 --out x shard.h5");
+    expect("do not fill one row of --seq-len 32", 1, "cache " MODELS "--seq-len 32 --out x tiny.h5");
+    expect("context", 1, "cache " MODELS "--seq-len 33 --out x shard.h5");
+    assert_false(file_exists("x"));
+    assert_nothing_half_written();
+}
+
+// Said before any weights are read: these are too large to be.
+static void test_pairs_that_do_not_fit(void **state) {
+    (void)state;
+    make_shard("wide.h5", 40000, 1);
+    expect("wide.h5", 1, "cache --base random:openelm-3b --seq-len 16 --out x wide.h5");
+    make_shard("other.h5", TEST_VOCAB + 1, 1);
+    expect("33", 1, "cache " MODELS "--seq-len 16 --out x other.h5");
+    assert_false(file_exists("x"));
+}
+
+static void test_full_disk(void **state) {
+    (void)state;
+    char command[1024];
+    snprintf(command, sizeof command,
+             "sh -c 'trap \"\" XFSZ; ulimit -f 16; exec %s cache " MODELS
+             "--seq-len 16 --dtype f32 --top-k 16 --out full shard.h5' > printed.txt 2>&1",
+             getenv("KVDATA"));
+    const int status = system(command);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    assert_int_equal(test_dir_count("full"), 0);
+    assert_nothing_half_written();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_writes_a_file_a_shard),
+        cmocka_unit_test(test_goes_on),
+        cmocka_unit_test(test_other_content_is_refused),
+        cmocka_unit_test(test_layers_of_the_base),
+        cmocka_unit_test(test_wrong_arguments),
+        cmocka_unit_test(test_pairs_that_do_not_fit),
+        cmocka_unit_test(test_full_disk),
+    };
+    return cmocka_run_group_tests(tests, setup, train_teardown);
+}

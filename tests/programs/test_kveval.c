@@ -1,0 +1,449 @@
+// The program kveval as its users meet it, on a family of random models. KVEVAL names the program.
+#include "tests/support/eval.h"
+
+#include "data/checkpoint/checkpoint.h"
+#include "data/file/h5.h"
+#include "eval/results/results.h"
+#include "tests/support/tiny.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { N_SYSTEMS = 3, N_TRAINED = 12, N_HELD_OUT = 9 };
+
+static char out[1 << 16], err[1 << 16];
+
+static const char *in_dir(const char *name) {
+    return test_path(test_dir, name);
+}
+
+// Runs kveval with the arguments up to the first NULL.
+static int kveval_within(int64_t max_file_bytes, const char *const *arguments) {
+    const char *all[32] = {getenv("KVEVAL")};
+    assert_non_null(all[0]);
+    for (int i = 0; arguments[i]; i++) all[i + 1] = arguments[i];
+    return test_run(all, max_file_bytes, out, err, sizeof out);
+}
+
+#define kveval(...) kveval_within(-1, (const char *const[]){__VA_ARGS__, NULL})
+
+static void expect_one_line(int status, const char *part) {
+    const char *newline = strchr(err, '\n');
+    if (status != 1 || !newline || newline[1] != '\0' || strncmp(err, "kveval: ", 8) != 0 ||
+        !strstr(err, part))
+        fail_msg("expected status 1 and one line with '%s', found %d: %s", part, status, err);
+    assert_string_equal(out, "");
+}
+
+// ---- Usage ---------------------------------------------------------------------------------------------
+
+static void help_and_version(void **state) {
+    (void)state;
+    assert_int_equal(kveval("--help"), 0);
+    assert_non_null(strstr(out, "Usage: kveval"));
+    assert_non_null(strstr(out, "systems:"));
+    assert_int_equal(kveval("--version"), 0);
+    assert_string_equal(out, "kveval " KV_VERSION "\n");
+}
+
+static void wrong_usage(void **state) {
+    (void)state;
+    assert_int_equal(kveval("--nonsense"), 2);
+    assert_int_equal(kveval("-s", "batch_size", in_dir("eval.yaml")), 2);
+    const char *const none[] = {NULL};
+    assert_int_equal(kveval_within(-1, none), 2);
+    assert_int_equal(kveval("one.yaml", "two.yaml"), 2);
+}
+
+// ---- Bad input -----------------------------------------------------------------------------------------
+
+static void mistakes_are_one_line(void **state) {
+    (void)state;
+    const char *config = in_dir("eval.yaml");
+    static const struct {
+        const char *override, *part;
+    } cases[] = {
+        {"batchsize=3", "found an unknown key"},
+        {"systems[1].model=/nowhere/at/all", "systems[1].model`: model: /nowhere/at/all"},
+        {"systems[2].predictor=/nowhere", "systems[2].predictor`: predictor: /nowhere"},
+        {"tokenizer=/nowhere/t.model", "key `tokenizer`: /nowhere/t.model"},
+        {"tasks[1].file=/nowhere/q.jsonl", "key `tasks[1].file`: /nowhere/q.jsonl"},
+        {"tasks[0].max_tokens=90", "do not fit the context of 96 tokens of `base`"},
+        {"ttft.prompt_tokens=97",
+         "key `ttft.prompt_tokens`: found 97, expected at most the context of `base`, 96"},
+        {"output=/proc/nothing", "key `output`: /proc"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_one_line(kveval(config, "-s", cases[i].override), cases[i].part);
+    expect_one_line(kveval(in_dir("missing.yaml")), "missing.yaml");
+    assert_int_equal(test_dir_count(in_dir("eval")), -1);
+}
+
+static void pairs_are_checked(void **state) {
+    (void)state;
+    // A predictor made for another base: the aux has the right shape for neither side.
+    char override[256];
+    snprintf(override, sizeof override, "systems[2].base=%s", in_dir("aux"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "systems[2].predictor");
+    snprintf(override, sizeof override, "systems[1].model=%s", in_dir("stranger"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override),
+                    "stranger: vocabulary of 61 tokens, expected at least the 400 of the tokenizer");
+    snprintf(override, sizeof override, "systems[2].aux=%s", in_dir("stranger"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[2].aux`: aux ");
+}
+
+// Of the last system, before the weights of the first: which are gone.
+static void pairs_are_checked_before_weights(void **state) {
+    (void)state;
+    char override[256];
+    snprintf(override, sizeof override, "systems[2].aux=%s", in_dir("stranger"));
+    assert_int_equal(rename(in_dir("base/model.safetensors"), in_dir("away")), 0);
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[2].aux`: aux ");
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", "tasks[1].max_tokens=90"), "do not fit the context");
+    expect_one_line(kveval(in_dir("eval.yaml")), "key `systems[0].model`: ");
+    assert_int_equal(rename(in_dir("away"), in_dir("base/model.safetensors")), 0);
+}
+
+static void a_padded_aux(void **state) {
+    (void)state;
+    kv_model_spec spec;
+    assert_int_equal(kv_checkpoint_spec(in_dir("aux"), &spec, NULL), KV_OK);
+    spec.vocab_size += 20;
+    kv_model *model = tiny_model(&spec, 2);
+    mkdir(in_dir("padded"), 0777);
+    assert_int_equal(kv_checkpoint_save(in_dir("padded"), model, NULL), KV_OK);
+    kv_model_free(model);
+    char override[256];
+    snprintf(override, sizeof override, "systems[2].aux=%s", in_dir("padded"));
+    if (kveval(in_dir("eval.yaml"), "-s", override, "-o", in_dir("padded-eval")) != 0) fail_msg("%s", err);
+    test_dir_remove(in_dir("padded-eval"));
+    test_dir_remove(in_dir("padded"));
+}
+
+// Samples stay, since they are what the next try goes on from; of everything else nothing does.
+static void full_disk_leaves_only_samples(void **state) {
+    (void)state;
+    const int64_t before = test_dir_count(test_dir);
+    char *directory = strdup(in_dir("full"));
+    // Enough for what goes to the terminal, not for the files: the first of them, and later ones.
+    for (int64_t size = 1500; size <= 12000; size *= 2) {
+        const char *const arguments[] = {in_dir("eval.yaml"), "--no-ttft", "-o", directory, NULL};
+        const int status = kveval_within(size, arguments);
+        assert_int_equal(status, 1);
+        assert_non_null(strstr(err, "kveval: "));
+        assert_int_equal(test_dir_count(test_dir), before + 1);
+        assert_int_equal(test_dir_count(directory), 1);
+        test_dir_remove(directory);
+    }
+    free(directory);
+}
+
+// ---- What it leaves ------------------------------------------------------------------------------------
+
+// Fields of a row of results.csv, in place; quotes are not expected but in the first.
+static int split_row(char *row, char *fields[24]) {
+    int n = 0;
+    bool inside = false;
+    fields[n++] = row;
+    for (; *row; row++) {
+        if (*row == '"') inside = !inside;
+        if (*row != ',' || inside) continue;
+        *row = '\0';
+        fields[n++] = row + 1;
+    }
+    return n;
+}
+
+static void check_csv(const char *path, bool timed) {
+    char *text = test_read_text(path), *fields[24], *save = NULL;
+    char *row = strtok_r(text, "\n", &save);
+    assert_int_equal(
+        strncmp(row, "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,", 73), 0);
+    int n_rows = 0;
+    while ((row = strtok_r(NULL, "\n", &save))) {
+        assert_int_equal(split_row(row, fields), 20);
+        assert_string_equal(fields[4], "exact_match");
+        const double accuracy = strtod(fields[5], NULL), paper = strtod(fields[7], NULL);
+        const double low = strtod(fields[16], NULL), high = strtod(fields[17], NULL);
+        assert_true(*fields[5] && accuracy >= 0 && accuracy <= 1 && low <= accuracy && accuracy <= high);
+        if (n_rows < 2) assert_true(paper == 1 && strtod(fields[8], NULL) == 1 && !*fields[18]);
+        if (n_rows >= 2) assert_true(paper > 1 && strtod(fields[8], NULL) > 1 && *fields[18]);
+        assert_int_equal(*fields[9] != '\0', timed);
+        assert_int_equal(strtol(fields[13], NULL, 10), n_rows % 2 ? N_HELD_OUT : N_TRAINED);
+        n_rows++;
+    }
+    assert_int_equal(n_rows, N_SYSTEMS * 2);
+    free(text);
+}
+
+static void check_samples(const char *path, int n_expected) {
+    char *text = test_read_text(path), *save = NULL;
+    int n = 0;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save), n++) {
+        json_t *sample = json_loads(line, 0, NULL);
+        static const char *const keys[] = {"task",   "split",      "system",  "question",
+                                           "prompt", "generation", "verdict", "run"};
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+            assert_true(json_is_string(json_object_get(sample, keys[i])));
+        assert_true(json_array_size(json_object_get(sample, "answers")) > 0);
+        json_decref(sample);
+    }
+    assert_int_equal(n, n_expected);
+    free(text);
+}
+
+static kv_results read_results(const char *path) {
+    kv_results results;
+    kv_error error = {0};
+    if (kv_results_read_h5(path, &results, &error)) fail_msg("%s", error.message);
+    return results;
+}
+
+static void check_h5(const char *path) {
+    kv_results r = read_results(path);
+    assert_int_equal(r.n_systems, N_SYSTEMS);
+    assert_int_equal(r.n_tasks, 2);
+    assert_int_equal(r.tasks[1].n_items, N_HELD_OUT);
+    assert_int_equal(r.n_timings, 1);
+    assert_int_equal(r.timings[0].batch_size, 2);
+    assert_non_null(strstr(r.configs[0], "max_tokens: 6"));
+    const double *flops = r.timings[0].flops;
+    assert_true(flops[0] > flops[2] && flops[2] > flops[1]);
+    assert_true(r.timings[0].samples[2] > 0);
+    kv_results_free(&r);
+    kv_error error = {0};
+    hid_t file;
+    char program[32];
+    if (kv_h5_open(path, &file, &error)) fail_msg("%s", error.message);
+    assert_int_equal(kv_h5_attr_string(file, "/", "program", program, sizeof program, &error), KV_OK);
+    assert_string_equal(program, KV_VERSION);
+    kv_h5_close(&file, &error);
+}
+
+static void a_whole_run(void **state) {
+    (void)state;
+    if (kveval(in_dir("eval.yaml"))) fail_msg("%s", err);
+    assert_non_null(strstr(out, "aux, alone"));
+    assert_non_null(strstr(out, "KVP-C"));
+    assert_non_null(strstr(out, "±"));
+    assert_non_null(strstr(err, "base on atlas trained"));
+    check_csv(in_dir("eval/results.csv"), true);
+    check_samples(in_dir("eval/samples/atlas-trained/base.jsonl"), N_TRAINED);
+    check_samples(in_dir("eval/samples/atlas-held-out/KVP.jsonl"), N_HELD_OUT);
+    check_h5(in_dir("eval/results.h5"));
+    if (!strstr(err, "not drawn")) {
+        assert_int_equal(access(in_dir("eval/pareto.svg"), F_OK), 0);
+        assert_int_equal(access(in_dir("eval/pareto.png"), F_OK), 0);
+    }
+    // Into the same directory once more: other files stay, nothing temporary does.
+    test_write_text(in_dir("eval/notes.txt"), "mine");
+    const int64_t entries = test_dir_count(in_dir("eval")), around = test_dir_count(test_dir);
+    if (kveval(in_dir("eval.yaml"), "--no-ttft", "-s", "tasks[0].shots=1", "-s", "batch_size=64"))
+        fail_msg("%s", err);
+    check_csv(in_dir("eval/results.csv"), false);
+    assert_null(strstr(out, "±"));
+    assert_int_equal(test_dir_count(in_dir("eval")), entries);
+    assert_int_equal(test_dir_count(test_dir), around);
+}
+
+static void expect_same_answers(const char *one, const char *other) {
+    kv_results a = read_results(one), b = read_results(other);
+    for (int64_t i = 0; i < a.n_systems * a.n_tasks; i++) {
+        const kv_result_task *t = &a.tasks[i % a.n_tasks];
+        assert_memory_equal(a.outcomes[i].values, b.outcomes[i].values,
+                            (size_t)(t->n_metrics * t->n_items) * sizeof(double));
+        for (int64_t u = 0; u < t->n_units; u++) {
+            json_t *x = json_loads(a.outcomes[i].records[u], 0, NULL);
+            json_t *y = json_loads(b.outcomes[i].records[u], 0, NULL);
+            assert_int_equal(json_object_del(x, "run") | json_object_del(y, "run"), 0);
+            assert_true(json_equal(x, y));
+            json_decref(x), json_decref(y);
+        }
+    }
+    kv_results_free(&a);
+    kv_results_free(&b);
+}
+
+// Answers do not depend on how many questions are asked together.
+static void batches_change_nothing(void **state) {
+    (void)state;
+    const char *config = in_dir("eval.yaml");
+    if (kveval(config, "--no-ttft", "-s", "batch_size=1", "-o", in_dir("one"))) fail_msg("%s", err);
+    if (kveval(config, "--no-ttft", "-s", "batch_size=8", "-o", in_dir("eight"))) fail_msg("%s", err);
+    expect_same_answers(in_dir("one/results.h5"), in_dir("eight/results.h5"));
+}
+
+static void first_run(const char *path, char run[64]) {
+    char *text = test_read_text(path), *end = strchr(text, '\n');
+    assert_non_null(end);
+    *end = '\0';
+    json_t *sample = json_loads(text, 0, NULL);
+    snprintf(run, 64, "%s", json_string_value(json_object_get(sample, "run")));
+    json_decref(sample);
+    free(text);
+}
+
+// Weights in another type go with predictors that were made for the stored ones, and are another system whose
+// answers are its own.
+static void weights_in_another_type(void **state) {
+    (void)state;
+    char stored[64], same[64], narrow[64];
+    const char *sample = "typed/samples/atlas-held-out/KVP.jsonl";
+    if (kveval(in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("typed"))) fail_msg("%s", err);
+    first_run(in_dir(sample), stored);
+    if (kveval(in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("typed"), "-s", "dtype=stored"))
+        fail_msg("%s", err);
+    first_run(in_dir(sample), same);
+    if (kveval(in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("typed"), "-s", "dtype=bf16"))
+        fail_msg("%s", err);
+    first_run(in_dir(sample), narrow);
+    assert_string_equal(stored, same);
+    assert_string_not_equal(stored, narrow);
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", "dtype=f64"), "`dtype`");
+}
+
+// ---- Stopping and going on -----------------------------------------------------------------------------
+
+// Starts kveval in a process of its own, silent.
+static pid_t start(const char *const *arguments) {
+    FILE *quiet = tmpfile();
+    assert_non_null(quiet);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        dup2(fileno(quiet), STDOUT_FILENO), dup2(fileno(quiet), STDERR_FILENO);
+        execv(arguments[0], (char *const *)arguments);
+        _exit(127);
+    }
+    fclose(quiet);
+    return child;
+}
+
+// Ctrl-C while it measures: exit status 130, no files but the samples.
+static void interrupted(void **state) {
+    (void)state;
+    const int64_t before = test_dir_count(test_dir);
+    const char *const arguments[] = {
+        getenv("KVEVAL"), in_dir("eval.yaml"), "-s", "ttft.repeats=1000000", "-o", in_dir("stopped"), NULL};
+    const pid_t child = start(arguments);
+    usleep(1500000);
+    kill(child, SIGINT);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 130);
+    assert_int_equal(test_dir_count(test_dir), before + 1);
+    assert_int_equal(test_dir_count(in_dir("stopped")), 1);
+}
+
+// Keeps the first half of a file, which may end within a line.
+static void halve(const char *path) {
+    struct stat info;
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(truncate(path, info.st_size / 2), 0);
+}
+
+// A run that was killed at any place goes on from its samples and ends with the same figures, byte by byte.
+static void killed_and_resumed(void **state) {
+    (void)state;
+    char *config = strdup(in_dir("eval.yaml"));
+    if (kveval(config, "--no-ttft", "-o", in_dir("whole"))) fail_msg("%s", err);
+    if (kveval(config, "--no-ttft", "-o", in_dir("resumed"))) fail_msg("%s", err);
+    halve(in_dir("resumed/samples/atlas-trained/base.jsonl"));
+    unlink(in_dir("resumed/samples/atlas-held-out/KVP.jsonl"));
+    unlink(in_dir("resumed/results.csv"));
+    // Killed for good once more, somewhere on the way.
+    const char *const arguments[] = {getenv("KVEVAL"), config, "--no-ttft", "-o", in_dir("resumed"), NULL};
+    const pid_t child = start(arguments);
+    usleep(60000);
+    kill(child, SIGKILL);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (kveval(config, "--no-ttft", "-o", in_dir("resumed"))) fail_msg("%s", err);
+    char *a = test_read_text(in_dir("whole/results.csv")), *b = test_read_text(in_dir("resumed/results.csv"));
+    assert_string_equal(a, b);
+    free(a), free(b);
+    expect_same_answers(in_dir("whole/results.h5"), in_dir("resumed/results.h5"));
+    // What is there is taken as it is: a verdict that was changed by hand shows.
+    char *path = strdup(in_dir("resumed/samples/atlas-trained/base.jsonl")), *text = test_read_text(path);
+    for (char *c = text; (c = strstr(c, "\"verdict\":\"wrong\""));)
+        memcpy(c, "\"verdict\":\"right\"", 17), c += 17;
+    char *right = strstr(text, "\"right\"");
+    assert_non_null(right);
+    test_write_text(path, text);
+    free(text), free(path);
+    if (kveval(config, "--no-ttft", "-o", in_dir("resumed"))) fail_msg("%s", err);
+    assert_non_null(strstr(err, "12 answered before"));
+    // Another task under the same name, another run: nothing of it is taken.
+    if (kveval(config, "--no-ttft", "-s", "tasks[0].max_tokens=5", "-o", in_dir("resumed")))
+        fail_msg("%s", err);
+    assert_null(strstr(err, "12 answered before"));
+    assert_non_null(strstr(err, "9 answered before"));
+    // Another seed likewise.
+    if (kveval(config, "--no-ttft", "-s", "seed=2", "-o", in_dir("resumed"))) fail_msg("%s", err);
+    text = test_read_text(in_dir("resumed/samples/atlas-trained/base.jsonl"));
+    assert_null(strstr(text, "\"right\""));
+    free(text), free(config);
+}
+
+// ---- Reports -------------------------------------------------------------------------------------------
+
+static void reports_need_no_models(void **state) {
+    (void)state;
+    char *config = strdup(in_dir("eval.yaml"));
+    char *a = strdup(in_dir("part_a")), *b = strdup(in_dir("part_b"));
+    if (kveval(config, "-o", in_dir("both"))) fail_msg("%s", err);
+    char override[512];
+    snprintf(override, sizeof override,
+             "systems=[{name: base, model: %s/base}, {name: KVP, family: KVP-C, base: %s/base, aux: %s/aux, "
+             "predictor: %s/predictor}]",
+             test_dir, test_dir, test_dir, test_dir);
+    if (kveval(config, "-o", a, "-s", override)) fail_msg("%s", err);
+    snprintf(override, sizeof override,
+             "systems=[{name: base, model: %s/base}, {name: \"aux, alone\", family: aux, model: %s/aux}]",
+             test_dir, test_dir);
+    if (kveval(config, "-o", b, "-s", override)) fail_msg("%s", err);
+    char *first = strdup(in_dir("part_a/results.h5")), *second = strdup(in_dir("part_b/results.h5"));
+    if (kveval("report", first, second, "--output", in_dir("joined"))) fail_msg("%s", err);
+    assert_non_null(strstr(out, "aux, alone"));
+    assert_non_null(strstr(out, "KVP-C"));
+    check_csv(in_dir("joined/results.csv"), true);
+    kv_results joined = read_results(in_dir("joined/results.h5")),
+               whole = read_results(in_dir("both/results.h5"));
+    assert_int_equal(joined.n_systems, whole.n_systems);
+    assert_int_equal(joined.n_configs, 2);
+    assert_true(kv_results_outcome(&joined, 1, 0)->figures[0].accuracy ==
+                kv_results_outcome(&whole, 2, 0)->figures[0].accuracy);
+    kv_results_free(&joined), kv_results_free(&whole);
+    assert_int_equal(kveval("report"), 2);
+    assert_int_equal(kveval("report", first, "--x", "sideways"), 2);
+    expect_one_line(kveval("report", config), "eval.yaml");
+    expect_one_line(kveval("report", first, "/nowhere.h5"), "/nowhere.h5");
+    free(a), free(b), free(first), free(second), free(config);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(help_and_version),
+        cmocka_unit_test(wrong_usage),
+        cmocka_unit_test(mistakes_are_one_line),
+        cmocka_unit_test(pairs_are_checked),
+        cmocka_unit_test(pairs_are_checked_before_weights),
+        cmocka_unit_test(a_padded_aux),
+        cmocka_unit_test(full_disk_leaves_only_samples),
+        cmocka_unit_test(a_whole_run),
+        cmocka_unit_test(batches_change_nothing),
+        cmocka_unit_test(weights_in_another_type),
+        cmocka_unit_test(interrupted),
+        cmocka_unit_test(killed_and_resumed),
+        cmocka_unit_test(reports_need_no_models),
+    };
+    return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
+}

@@ -1,0 +1,215 @@
+// kveval on every kind of system and of task at once, on a family of random models. KVEVAL names the program.
+#include "tests/support/eval.h"
+#include "tests/support/sandbox.h"
+
+#include "eval/results/results.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char out[1 << 16], err[1 << 16];
+
+static void expect(int status, const char *const *arguments) {
+    const char *all[32] = {getenv("KVEVAL")};
+    assert_non_null(all[0]);
+    for (int i = 0; arguments[i]; i++) all[i + 1] = arguments[i];
+    const int found = test_run(all, -1, out, err, sizeof out);
+    if (found != status) fail_msg("exit status %d instead of %d: %s", found, status, err);
+}
+
+#define EXPECT(status, ...) expect(status, (const char *const[]){__VA_ARGS__, NULL})
+
+// Writes dir/NAME, "@" standing for the directory and "%" for the test data.
+static void write_config(const char *name, const char *text) {
+    FILE *file = fopen(test_path(test_dir, name), "w");
+    assert_non_null(file);
+    for (const char *c = text; *c; c++) {
+        if (*c == '@')
+            fputs(test_dir, file);
+        else if (*c == '%')
+            fprintf(file, "%s/fixtures", getenv("KV_TEST_DIR"));
+        else
+            fputc(*c, file);
+    }
+    assert_int_equal(fclose(file), 0);
+}
+
+static kv_results read_results(const char *name) {
+    kv_results results;
+    kv_error error = {0};
+    if (kv_results_read_h5(test_path(test_dir, name), &results, &error)) fail_msg("%s", error.message);
+    return results;
+}
+
+static const char systems[] =
+    "systems:\n"
+    "  - {name: base, model: @/base}\n"
+    "  - {name: aux, model: @/aux}\n"
+    "  - {name: KVP, family: KVP-C, base: @/base, aux: @/aux, predictor: @/predictor}\n"
+    "  - {name: RP-0.50, family: RP, model: @/base, pruning: random, keep: 0.5}\n"
+    "  - {name: SP-0.50, family: SP, model: @/base, pruning: static, keep: 0.5}\n"
+    "  - {name: L0.75-0.25, family: L, model: @/base, pruning: lazy, start: 0.75, end: 0.25}\n"
+    "  - {name: SPF-0.50, family: SPF, base: @/base, aux: @/aux, pruning: speculative, keep: 0.5,\n"
+    "     lookahead: 2, window: 3, chunk: 4}\n";
+
+static const char common[] = "tokenizer: @/tokenizer.model\nbatch_size: 3\nbootstrap: 200\n";
+
+// A policy that keeps everything answers as the base does, and costs the same.
+static void policies_that_keep_all_are_the_base(void **state) {
+    (void)state;
+    char text[4096];
+    snprintf(text, sizeof text,
+             "%soutput: @/all\n"
+             "systems:\n"
+             "  - {name: base, model: @/base}\n"
+             "  - {name: RP, model: @/base, pruning: random, keep: 1}\n"
+             "  - {name: SP, model: @/base, pruning: static, keep: 1}\n"
+             "  - {name: L, model: @/base, pruning: lazy, start: 1, end: 1}\n"
+             "  - {name: SPF, base: @/base, aux: @/aux, pruning: speculative, keep: 1}\n"
+             "tasks:\n"
+             "  - {name: atlas, file: @/questions_trained.jsonl, limit: 8, max_tokens: 6}\n"
+             "  - {name: sciq, kind: sciq, file: %%/choices/sciq.jsonl}\n",
+             common);
+    write_config("all.yaml", text);
+    EXPECT(0, test_path(test_dir, "all.yaml"), "--no-ttft");
+    kv_results r = read_results("all/results.h5");
+    for (int64_t s = 1; s < r.n_systems; s++) {
+        for (int64_t u = 0; u < r.tasks[0].n_units; u++) {
+            json_t *own = json_loads(kv_results_outcome(&r, s, 0)->records[u], 0, NULL);
+            json_t *base = json_loads(kv_results_outcome(&r, 0, 0)->records[u], 0, NULL);
+            assert_true(json_equal(json_object_get(own, "generation"), json_object_get(base, "generation")));
+            json_decref(own), json_decref(base);
+        }
+        assert_true(kv_results_outcome(&r, s, 0)->exact_reduction == 1);
+        for (int64_t u = 0; u < r.tasks[1].n_units; u++) {
+            json_t *own = json_loads(kv_results_outcome(&r, s, 1)->records[u], 0, NULL);
+            json_t *base = json_loads(kv_results_outcome(&r, 0, 1)->records[u], 0, NULL);
+            const json_t *a = json_object_get(own, "loglikelihoods");
+            const json_t *b = json_object_get(base, "loglikelihoods");
+            for (size_t c = 0; c < json_array_size(b); c++)
+                assert_true(fabs(json_real_value(json_array_get(a, c)) -
+                                 json_real_value(json_array_get(b, c))) < 1e-3);
+            json_decref(own), json_decref(base);
+        }
+    }
+    kv_results_free(&r);
+}
+
+// Table, files and reductions of all systems on questions and multiple choice.
+static void all_kinds_together(void **state) {
+    (void)state;
+    char text[8192];
+    snprintf(text, sizeof text,
+             "%soutput: @/kinds\n%s"
+             "tasks:\n"
+             "  - {name: atlas, file: @/questions_trained.jsonl, limit: 5, max_tokens: 4}\n"
+             "  - {name: ARC-c, kind: arc_challenge, file: %%/choices/arc.jsonl}\n"
+             "  - {name: BoolQ, kind: boolq, file: %%/choices/boolq.jsonl}\n"
+             "  - {name: HellaSwag, kind: hellaswag, file: %%/choices/hellaswag.jsonl}\n"
+             "  - {name: PIQA, kind: piqa, file: %%/choices/piqa.jsonl}\n"
+             "  - {name: WinoGrande, kind: winogrande, file: %%/choices/winogrande.jsonl}\n"
+             "ttft: {prompt_tokens: 20, batch_size: 2, repeats: 2, prompts: [8, 16], batches: [1, 2]}\n"
+             "picture: {x: paper, y: retention, published: triviaqa-openelm-1.1b}\n",
+             common, systems);
+    write_config("kinds.yaml", text);
+    EXPECT(0, test_path(test_dir, "kinds.yaml"));
+    static const char *const parts[] = {
+        "all tasks, first metric", "average", "acc_norm", "L0.75-0.25", "2 prompts of", "0.35 of the base"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!strstr(out, parts[i])) fail_msg("no '%s' in\n%s", parts[i], out);
+    kv_results r = read_results("kinds/results.h5");
+    assert_int_equal(r.n_tasks, 6);
+    assert_int_equal(r.n_timings, 5);
+    assert_string_equal(r.tasks[1].metrics[0], "acc_norm");
+    const double paper[] = {1, 0,        0,
+                            2, 1 / 0.75, 1 / (0.3 + 0.6 * 0.5 + 0.1 * 0.25)}; // 0: not a matter of tokens
+    for (int s = 0; s < 6; s++)
+        if (paper[s] > 0) assert_true(fabs(r.systems[s].paper_reduction - paper[s]) < 1e-9);
+    for (int64_t s = 1; s < r.n_systems; s++) assert_true(kv_results_outcome(&r, s, 0)->exact_reduction > 1);
+    for (int64_t i = 0; i < r.n_timings; i++)
+        for (int64_t s = 0; s < r.n_systems; s++) assert_true(r.timings[i].seconds[s] > 0);
+    kv_results_free(&r);
+    char *csv = test_read_text(test_path(test_dir, "kinds/ttft.csv"));
+    int lines = 0;
+    for (const char *c = csv; *c; c++) lines += *c == '\n';
+    assert_int_equal(lines, 1 + 5 * 7);
+    free(csv);
+}
+
+static const char code_config[] = "output: @/code\n"
+                                  "tokenizer: @/tokenizer.model\n"
+                                  "batch_size: 4\n"
+                                  "systems:\n"
+                                  "  - {name: base, model: @/base}\n"
+                                  "  - {name: KVP, base: @/base, aux: @/aux, predictor: @/predictor}\n"
+                                  "tasks:\n"
+                                  "  - name: made up\n"
+                                  "    kind: humaneval\n"
+                                  "    file: %/code_problems.jsonl\n"
+                                  "    samples: 3\n"
+                                  "    k: [1, 2]\n"
+                                  "    max_tokens: 8\n";
+
+// Models that know nothing solve nothing; what counts is that programs are made, run and kept as they should.
+static void programs_in_a_sandbox(void **state) {
+    (void)state;
+    if (!test_bwrap_works()) skip();
+    write_config("code.yaml", code_config);
+    EXPECT(0, test_path(test_dir, "code.yaml"), "--no-ttft");
+    assert_non_null(strstr(out, "pass@1"));
+    assert_non_null(strstr(out, "pass@2"));
+    char *text = test_read_text(test_path(test_dir, "code/samples/made_up-validation/base.jsonl")),
+         *save = NULL;
+    int n = 0;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save), n++) {
+        json_t *sample = json_loads(line, 0, NULL);
+        assert_true(json_is_string(json_object_get(sample, "task_id")));
+        assert_true(json_is_string(json_object_get(sample, "completion")));
+        assert_true(json_is_boolean(json_object_get(sample, "passed")));
+        json_decref(sample);
+    }
+    kv_results r = read_results("code/results.h5");
+    assert_int_equal(r.tasks[0].n_units, n);
+    assert_int_equal(r.tasks[0].n_units, 3 * r.tasks[0].n_items);
+    assert_string_equal(r.tasks[0].metrics[1], "pass@2");
+    kv_results_free(&r);
+    free(text);
+    char file[512];
+    snprintf(file, sizeof file, "%s/fixtures/code_problems.jsonl", getenv("KV_TEST_DIR"));
+    EXPECT(0, "--check-tests", file);
+    assert_non_null(strstr(out, "canonical solutions pass"));
+    EXPECT(1, "--check-tests", "/nowhere.jsonl");
+    assert_non_null(strstr(err, "/nowhere.jsonl"));
+}
+
+// No sandbox, no programs: said before any question is asked.
+static void programs_need_a_sandbox(void **state) {
+    (void)state;
+    write_config("code.yaml", code_config);
+    char *path = strdup(getenv("PATH"));
+    setenv("PATH", test_dir, 1);
+    EXPECT(1, test_path(test_dir, "code.yaml"), "--no-ttft", "-o", test_path(test_dir, "none"));
+    setenv("PATH", path, 1);
+    free(path);
+    assert_non_null(strstr(err, "--unsafe-execution"));
+    assert_int_equal(test_dir_count(test_path(test_dir, "none")), -1);
+}
+
+static int set_up(void **state) {
+    test_dir_set_up(state);
+    test_make_family(test_dir, 1024);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(policies_that_keep_all_are_the_base),
+        cmocka_unit_test(all_kinds_together),
+        cmocka_unit_test(programs_in_a_sandbox),
+        cmocka_unit_test(programs_need_a_sandbox),
+    };
+    return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
+}

@@ -1,0 +1,204 @@
+// What kvrun refuses, and what is left when it is stopped or cannot write. KVRUN names the program.
+#include "tests/support/kvrun.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// ---- Usage ---------------------------------------------------------------------------------------------
+
+static void help_and_version(void **state) {
+    (void)state;
+    assert_int_equal(kvrun("--help"), 0);
+    assert_non_null(strstr(kvrun_out, "Usage: kvrun"));
+    assert_non_null(strstr(kvrun_out, "--compare"));
+    assert_non_null(strstr(kvrun_out, "random:openelm-1.1b"));
+    assert_int_equal(kvrun("--version"), 0);
+    assert_string_equal(kvrun_out, "kvrun " KV_VERSION "\n");
+}
+
+static void wrong_usage(void **state) {
+    (void)state;
+    static const struct {
+        const char *arguments[6], *part;
+    } cases[] = {
+        {{"hello"}, "--base is needed"},
+        {{"-b", "x", "--aux", "y", "hello"}, "--aux needs --predictor"},
+        {{"-b", "x", "--predictor", "y", "hello"}, "--predictor needs --aux"},
+        {{"-b", "x", "--compare", "hello"}, "--compare needs something"},
+        {{"-b", "x", "-f", "file", "hello"}, "given more than once"},
+        {{"-b", "x", "-f", "file", "--prompt-ids", "1"}, "given more than once"},
+        {{"-b", "x", "--json", "--ids", "hello"}, "exclude each other"},
+        {{"-b", "x", "--system", "y", "hello"}, "--system needs --chat"},
+        {{"-b", "x", "--chat", "--prompt-ids", "1"}, "--chat needs text"},
+        {{"-b", "x", "--top-k", "3", "hello"}, "need --temperature"},
+        {{"-b", "x", "-T1", "--top-p", "0", "hello"}, "top_p: found 0"},
+        {{"-b", "x", "-T1", "--min-p", "1.5", "hello"}, "min_p: found 1.5"},
+        {{"-b", "x", "-T", "hot", "hello"}, "--temperature: 'hot'"},
+        {{"-b", "x", "-T", "-1", "hello"}, "temperature: found -1"},
+        {{"-b", "x", "--seed", "-1", "hello"}, "--seed: '-1'"},
+        {{"-b", "x", "--top-k", "-1", "hello"}, "--top-k: '-1'"},
+        {{"-b", "x", "-n", "0", "hello"}, "--max-tokens: '0'"},
+        {{"-b", "x", "-n", "99999999999999999999", "hello"}, "--max-tokens: '999"},
+        {{"-b", "x", "--stop", "", "hello"}, "--stop: expected text"},
+        {{"-b", "x", "--stop", "\xFF", "hello"}, "--stop: expected text in UTF-8"},
+        {{"-b", "x", "--repeats", "2", "hello"}, "--repeats needs --compare"},
+        {{"-b", "x", "--prune", "lazy:0.5", "hello"}, "--prune: 'lazy:0.5'"},
+        {{"-b", "x", "--prune", "random:0.5-0.2", "hello"}, "--prune: 'random:0.5-0.2'"},
+        {{"-b", "x", "--prune", "random:0.5x", "hello"}, "--prune: 'random:0.5x'"},
+        {{"-b", "x", "--prune", "random:1.5", "hello"}, "1.5"},
+        {{"-b", "x", "--prune", "lazy:0.25-0.5", "hello"}, "0.25"},
+        {{"-b", "x", "--prune", "speculative:0.5", "hello"}, "needs --aux"},
+        {{"--nonsense"}, "nonsense"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *arguments[8] = {NULL};
+        memcpy(arguments, cases[i].arguments, sizeof cases[i].arguments);
+        const int status = kvrun_list(arguments);
+        if (status != 2 || !strstr(kvrun_err, cases[i].part))
+            fail_msg("case %zu: expected 2 and '%s', found %d: %s", i, cases[i].part, status, kvrun_err);
+        assert_string_equal(kvrun_out, "");
+    }
+}
+
+// ---- Bad input -----------------------------------------------------------------------------------------
+
+static void mistakes_are_one_line(void **state) {
+    (void)state;
+    char long_prompt[8 * CONTEXT] = "1";
+    for (int i = 1; i <= CONTEXT; i++) strcat(long_prompt, " 1");
+    expect_one_line(kvrun("-b", "/nowhere", "-t", in_dir("tokenizer.model"), "x"), "/nowhere/config.json: ");
+    expect_one_line(kvrun("-b", in_dir("base"), "-t", "/nowhere/t.model", "x"), "/nowhere/t.model: ");
+    expect_one_line(kvrun("-b", in_dir("base"), "x"), "has no tokenizer: give one with --tokenizer");
+    expect_one_line(kvrun("-b", in_dir("base"), "--prompt-ids", "5"), "has no tokenizer");
+    expect_one_line(kvrun(BASE, "--aux", "/nowhere", "--predictor", "random", "x"), "/nowhere/config.json: ");
+    expect_one_line(kvrun(BASE, "--aux", in_dir("aux"), "--predictor", "/nowhere", "x"), "/nowhere");
+    expect_one_line(kvrun(BASE, "--aux", in_dir("stranger"), "--predictor", "random", "x"),
+                    "vocabulary of 61 tokens");
+    expect_one_line(kvrun("-b", in_dir("base"), "--aux", in_dir("stranger"), "--predictor", "random", "--ids",
+                          "--prompt-ids", "5"),
+                    "vocabulary of 61 tokens");
+    expect_one_line(kvrun("-b", in_dir("aux"), "-t", in_dir("tokenizer.model"), "--aux", in_dir("aux"),
+                          "--predictor", in_dir("predictor"), "x"),
+                    "predictor");
+    expect_one_line(kvrun("-b", "random:openelm-1b", "--ids", "--prompt-ids", "5"), "unknown shape");
+    expect_one_line(kvrun(BASE, "--prompt-ids", "5 400"),
+                    "token 1 of the prompt has id 400, outside the vocabulary of 400");
+    expect_one_line(kvrun(BASE, "--prompt-ids", "5 x9 4"), "'x9' is no token id");
+    expect_one_line(kvrun(BASE, "--prompt-ids", "5 -1"), "'-1' is no token id");
+    expect_one_line(kvrun(BASE, "--prompt-ids", "5x"), "'5x' is no token id");
+    expect_one_line(kvrun(BASE, "--prompt-ids", "99999999999999999999"), "is no token id");
+    expect_one_line(kvrun(BASE, "--prompt-ids", " "), "the prompt is empty");
+    expect_one_line(kvrun(BASE, "--no-bos", ""), "the prompt is empty");
+    expect_one_line(kvrun(BASE, "--prompt-ids", long_prompt),
+                    "a prompt of 97 tokens does not fit the context of 96");
+    expect_one_line(kvrun(BASE, "--context", "3", "--prompt-ids", "1 1 1 1"),
+                    "a prompt of 4 tokens does not fit the context of 3");
+    expect_one_line(kvrun(BASE, "--context", "97", "x"), "--context 97 does not fit the context of ");
+    expect_one_line(kvrun(BASE, "--file", "/nowhere/p.txt"), "/nowhere/p.txt: ");
+    expect_one_line(kvrun(BASE, "--file", test_dir), test_dir);
+    expect_one_line(kvrun(BASE, "--chat", "x"), "has a chat template");
+}
+
+// ---- Being stopped, and outputs that cannot be written -------------------------------------------------
+
+static void full_and_closed_outputs(void **state) {
+    (void)state;
+    char command[1024], compare[128];
+    snprintf(compare, sizeof compare, "--compare --predictor random --aux %s", in_dir("aux"));
+    const char *const kinds[] = {"", "--json", "--ids", compare};
+    for (int i = 0; i < 4; i++) {
+        snprintf(command, sizeof command, "%s -q -b %s -t %s -n 8 %s Hello >/dev/full 2>%s", getenv("KVRUN"),
+                 in_dir("base"), in_dir("tokenizer.model"), kinds[i], in_dir("said"));
+        const int status = system(command);
+        char *said = test_read_text(in_dir("said"));
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+        assert_string_equal(said,
+                            "kvrun: standard output: cannot write the answer: No space left on device\n");
+        free(said);
+    }
+    // Nobody reads: the program ends like others in a pipe, at the first write.
+    snprintf(command, sizeof command, "%s -q -b %s -t %s -n 40 Hello | true", getenv("KVRUN"), in_dir("base"),
+             in_dir("tokenizer.model"));
+    assert_int_equal(system(command), 0);
+}
+
+// A model that never ends, stopped in the middle: what there is stays, and is a whole answer.
+static void interrupted_answers(void **state) {
+    (void)state;
+    static const int signals[] = {SIGINT, SIGTERM};
+    for (int i = 0; i < 2; i++) {
+        int ends[2];
+        assert_int_equal(pipe(ends), 0);
+        const pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            dup2(ends[1], STDOUT_FILENO);
+            close(ends[0]);
+            if (!freopen("/dev/null", "w", stderr)) _exit(126);
+            // So slow that it cannot be over before the signal.
+            execl(getenv("KVRUN"), "kvrun", "-b", "random:openelm-270m-lp-0.25:bf16", "--prompt-ids", "5",
+                  "--ids", "-n", "2000", NULL);
+            _exit(127);
+        }
+        close(ends[1]);
+        FILE *answer = fdopen(ends[0], "r");
+        int id, n = 0;
+        assert_int_equal(fscanf(answer, "%d", &id), 1); // it is at work
+        kill(child, signals[i]);
+        while (fscanf(answer, "%d", &id) == 1) n++;
+        assert_int_equal(fgetc(answer), EOF);
+        fclose(answer);
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 128 + signals[i]);
+        assert_true(n < 1999);
+    }
+}
+
+// Also while nothing comes from a pipe that the prompt is read from.
+static void interrupted_while_waiting(void **state) {
+    (void)state;
+    int ends[2], status = 0;
+    assert_int_equal(pipe(ends), 0);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        dup2(ends[0], STDIN_FILENO);
+        if (!freopen("/dev/null", "w", stderr)) _exit(126);
+        execl(getenv("KVRUN"), "kvrun", "-b", in_dir("base"), "-t", in_dir("tokenizer.model"), NULL);
+        _exit(127);
+    }
+    // What was written is gone once it is waiting for more.
+    int waiting = 1;
+    assert_int_equal(write(ends[1], "H", 1), 1);
+    for (int i = 0; i < 5000 && waiting > 0; i++) {
+        assert_int_equal(ioctl(ends[0], FIONREAD, &waiting), 0);
+        usleep(1000);
+    }
+    assert_int_equal(waiting, 0);
+    kill(child, SIGINT);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGINT);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static int set_up(void **state) {
+    test_dir_set_up(state);
+    test_make_family(test_dir, CONTEXT);
+    return freopen("/dev/null", "r", stdin) == NULL;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(help_and_version),      cmocka_unit_test(wrong_usage),
+        cmocka_unit_test(mistakes_are_one_line), cmocka_unit_test(full_and_closed_outputs),
+        cmocka_unit_test(interrupted_answers),   cmocka_unit_test(interrupted_while_waiting),
+    };
+    return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
+}

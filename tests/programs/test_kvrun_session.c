@@ -1,0 +1,400 @@
+// kvrun at a terminal: conversations, Ctrl-C, Ctrl-D, and answers side by side. The test is the terminal.
+#include "tests/support/kvrun.h"
+
+#include "data/chat/chat.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/tokenizer/continuation.h"
+#include "infer/generate.h"
+
+#include <poll.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+enum { WIDTH = 72, PATIENCE_MS = 60000 };
+
+// ---- A terminal ----------------------------------------------------------------------------------------
+
+static struct {
+    int control;
+    pid_t child;
+    char text[1 << 16]; // what was shown since the last wait
+    size_t length;
+} terminal;
+
+// Lines (unless `raw`: everything as it comes) and signals as usual, but no echo, and new lines left alone.
+static void start(const char *const *arguments, bool raw) {
+    const char *all[32] = {getenv("KVRUN")};
+    for (int i = 0; arguments[i]; i++) all[i + 1] = arguments[i];
+    struct termios settings = {.c_iflag = ICRNL, .c_cflag = CREAD | CS8, .c_lflag = ICANON | ISIG};
+    if (raw) settings.c_lflag = ISIG;
+    settings.c_cc[VINTR] = 3, settings.c_cc[VEOF] = 4, settings.c_cc[VMIN] = 1;
+    struct winsize size = {.ws_row = 24, .ws_col = WIDTH};
+    terminal.length = 0;
+    terminal.child = forkpty(&terminal.control, NULL, &settings, &size);
+    assert_true(terminal.child >= 0);
+    if (terminal.child > 0) return;
+    execv(all[0], (char *const *)all);
+    _exit(127);
+}
+#define kvrun_at_terminal(...) start((const char *const[]){__VA_ARGS__, NULL}, false)
+
+static void type(const char *text) {
+    assert_int_equal(write(terminal.control, text, strlen(text)), strlen(text));
+}
+
+// Reads more; false at the end of what will come.
+static bool more(void) {
+    struct pollfd wait = {.fd = terminal.control, .events = POLLIN};
+    const int ready = poll(&wait, 1, PATIENCE_MS);
+    if (ready != 1) fail_msg("nothing comes behind '%s'", terminal.text);
+    const ssize_t n =
+        read(terminal.control, terminal.text + terminal.length, sizeof terminal.text - terminal.length - 1);
+    if (n <= 0) return false;
+    terminal.text[terminal.length += (size_t)n] = '\0';
+    return true;
+}
+
+// What comes up to the next prompt, which ends in a line of its own; lasts until the next call.
+static char *until_prompt(void) {
+    static char shown[1 << 16];
+    terminal.text[terminal.length] = '\0';
+    while (terminal.length < 2 || strcmp(terminal.text + terminal.length - 2, "> ") != 0)
+        if (!more()) fail_msg("no prompt behind '%s'", terminal.text);
+    memcpy(shown, terminal.text, terminal.length - 2);
+    shown[terminal.length - 2] = '\0';
+    terminal.length = 0;
+    return shown;
+}
+
+// Everything up to the program's end; its exit status or -signal in *status.
+static char *until_end(int *status) {
+    terminal.text[terminal.length] = '\0';
+    while (more()) {
+    }
+    assert_int_equal(waitpid(terminal.child, status, 0), terminal.child);
+    *status = WIFEXITED(*status) ? WEXITSTATUS(*status) : -WTERMSIG(*status);
+    close(terminal.control);
+    return terminal.text;
+}
+
+static void expect_end(int expected) {
+    int status;
+    const char *text = until_end(&status);
+    if (status != expected) fail_msg("exit status %d, expected %d: %s", status, expected, text);
+}
+
+// A turn's answer, without the line of figures behind it, which goes to *figures.
+static char *ask(const char *line, const char **figures) {
+    type(line);
+    type("\n");
+    char *shown = until_prompt();
+    char *bracket = strstr(shown, "\n[first token after ");
+    if (!bracket) fail_msg("no figures in '%s'", shown);
+    *bracket = '\0';
+    *figures = bracket + 1;
+    return shown;
+}
+
+// ---- What the answers should be ------------------------------------------------------------------------
+
+static kv_tokenizer *tokenizer;
+static kv_system systems[2]; // base, KVP
+
+// Answers as many tokens as `n` to ids, all read anew.
+static char *answer_to(const kv_system *system, const int32_t *ids, int64_t n_ids, int64_t n) {
+    kv_error error = {0};
+    kv_session *session;
+    int32_t generated[CONTEXT];
+    int64_t n_generated;
+    char *decoded;
+    size_t length;
+    const kv_generation how = {.max_tokens = n};
+    assert_int_equal(kv_session_create(system, 1, CONTEXT, &session, &error), KV_OK);
+    if (kv_generate(session, ids, &n_ids, &how, generated, &n_generated, &error))
+        fail_msg("%s", error.message);
+    kv_session_free(session);
+    for (int64_t i = 0; i < n_generated; i++)
+        if (generated[i] == system->base->spec.eos_id) n_generated = i;
+    assert_int_equal(kv_decode_continuation(tokenizer, generated, n_generated, &decoded, &length, &error),
+                     KV_OK);
+    char *text = test_repaired(decoded, length, NULL);
+    free(decoded);
+    return text;
+}
+
+static char *answer_to_text(const kv_system *system, const char *text, int64_t n, int64_t *n_ids) {
+    kv_error error = {0};
+    int32_t *ids, all[CONTEXT] = {1};
+    assert_int_equal(kv_tokenizer_encode(tokenizer, text, strlen(text), &ids, n_ids, &error), KV_OK);
+    memcpy(all + 1, ids, (size_t)*n_ids * sizeof *ids);
+    *n_ids += 1;
+    free(ids);
+    return answer_to(system, all, *n_ids, n);
+}
+
+// ---- Conversations -------------------------------------------------------------------------------------
+
+// Three turns: each answer is what the whole text up to there, read anew, gives.
+static void history_is_kept(void **state) {
+    (void)state;
+    static const char *const lines[] = {"In which country is Chaco?", "And Fiji?", "Which code has it?"};
+    for (int kvp = 0; kvp < 2; kvp++) {
+        char said[1024] = "";
+        int64_t length_before = 0;
+        if (kvp)
+            kvrun_at_terminal(KVP, "-n", "6");
+        else
+            kvrun_at_terminal(BASE, "-n", "6");
+        assert_non_null(strstr(until_prompt(), kvp ? "[KVP, context 96 tokens, read as a whole at every turn;"
+                                                   : "[base, context 96 tokens; /help"));
+        for (int turn = 0; turn < 3; turn++) {
+            const char *figures;
+            int64_t n;
+            long long n_read, n_whole, used;
+            char *got = ask(lines[turn], &figures);
+            if (turn > 0 && said[strlen(said) - 1] != '\n') strcat(said, "\n");
+            strcat(said, lines[turn]);
+            char *wanted = answer_to_text(&systems[kvp], said, 6, &n);
+            assert_string_equal(got, wanted);
+            strcat(said, wanted);
+            free(wanted);
+            assert_int_equal(sscanf(strchr(figures, ','), ", %lld of %lld tokens read;", &n_read, &n_whole),
+                             2);
+            assert_int_equal(n_whole, n);
+            // The base alone reads only what is new: this turn, and the answer before it as far as its text
+            // makes other tokens than the model did.
+            if (kvp || turn == 0)
+                assert_int_equal(n_read, n);
+            else
+                assert_true(n_read <= n - length_before + 2);
+            assert_int_equal(sscanf(strstr(figures, "context "), "context %lld of 96]", &used), 1);
+            assert_true(used > n);
+            length_before = n;
+        }
+        type("/quit\n");
+        expect_end(0);
+    }
+}
+
+static void commands(void **state) {
+    (void)state;
+    const char *figures;
+    kvrun_at_terminal(BASE, "-n", "5");
+    until_prompt();
+    char *first = strdup(ask("Which country?", &figures));
+    char *second = strdup(ask("Which country?", &figures));
+    type("/reset\n");
+    assert_string_equal(until_prompt(), "[forgotten]\n");
+    assert_string_equal(ask("Which country?", &figures), first);
+    type("/help\n");
+    assert_non_null(strstr(until_prompt(), "/reset"));
+    type("/nonsense\n");
+    assert_string_equal(until_prompt(), "[there is no /nonsense; /help tells what there is]\n");
+    type("\n"); // nothing said
+    assert_string_equal(until_prompt(), "");
+    assert_string_equal(ask("Which country?", &figures), second);
+    // A slash can be said.
+    type("/reset\n");
+    until_prompt();
+    int64_t n;
+    char *slash = answer_to_text(&systems[0], "/x", 5, &n);
+    assert_string_equal(ask("//x", &figures), slash);
+    type("\4");
+    expect_end(0);
+    free(slash);
+    free(first);
+    free(second);
+}
+
+// Lines that come together, as from a terminal that does not keep them apart, are turns one after the other.
+static void several_lines_at_once(void **state) {
+    (void)state;
+    int status;
+    start((const char *const[]){BASE, "-n", "5", NULL}, true);
+    until_prompt();
+    type("/nonsense\n/reset\n\n/oth");
+    while (!strstr(terminal.text, "[forgotten]\n> > ")) assert_true(more());
+    type("er\n/quit\n");
+    const char *shown = until_end(&status);
+    assert_string_equal(shown, "[there is no /nonsense; /help tells what there is]\n> [forgotten]\n> > "
+                               "[there is no /other; /help tells what there is]\n> ");
+    assert_int_equal(status, 0);
+}
+
+static void a_full_context(void **state) {
+    (void)state;
+    const char *figures;
+    kvrun_at_terminal(BASE, "-n", "6", "--context", "20");
+    until_prompt();
+    ask("Which?", &figures);
+    type("A very long message indeed, which certainly does not fit it\n");
+    const char *refusal = until_prompt();
+    assert_non_null(strstr(refusal, "the context holds 20: say it shorter, or /reset"));
+    char *got = strdup(ask("And?", &figures)); // the long one was not said
+    type("/reset\n");
+    until_prompt();
+    ask("Which?", &figures);
+    assert_string_equal(ask("And?", &figures), got);
+    free(got);
+    type("\4");
+    expect_end(0);
+}
+
+static void chats(void **state) {
+    (void)state;
+    kv_error error = {0};
+    test_write_text(in_dir("chat_template.jinja"), "{{ '[INST]' }} <<SYS>>");
+    const kv_chat_template chat = {.kind = KV_CHAT_LLAMA2};
+    kv_chat_message messages[5] = {{KV_CHAT_SYSTEM, "Be kind."}};
+    static const char *const lines[] = {"Hi </s>", "Who?"};
+    char *answers[2];
+    kvrun_at_terminal(BASE, "-n", "6", "--chat", "--system", "Be kind.");
+    until_prompt();
+    for (int turn = 0; turn < 2; turn++) {
+        const char *figures;
+        int32_t *ids;
+        int64_t n;
+        messages[2 * turn + 1] = (kv_chat_message){KV_CHAT_USER, lines[turn]};
+        assert_int_equal(kv_chat_encode(&chat, tokenizer, messages, 2 * turn + 2, &ids, &n, &error), KV_OK);
+        answers[turn] = answer_to(&systems[0], ids, n, 6);
+        assert_string_equal(ask(lines[turn], &figures), answers[turn]);
+        messages[2 * turn + 2] = (kv_chat_message){KV_CHAT_ASSISTANT, answers[turn]};
+        free(ids);
+    }
+    type("\4");
+    expect_end(0);
+    free(answers[0]);
+    free(answers[1]);
+    unlink(in_dir("chat_template.jinja"));
+}
+
+// ---- Signals -------------------------------------------------------------------------------------------
+
+// Ctrl-C ends the answer, at the prompt the session. A model this slow is not over before.
+static void ctrl_c(void **state) {
+    (void)state;
+    const char *figures = NULL;
+    kvrun_at_terminal("-b", "random:openelm-270m-lp-0.25:bf16", "-t", in_dir("tokenizer.model"), "-n",
+                      "2000");
+    until_prompt();
+    for (int again = 0; again < 2; again++) {
+        type("Hello\n");
+        while (terminal.length < 8) assert_true(more()); // it answers
+        type("\3");
+        figures = strstr(until_prompt(), "[first token after");
+        assert_non_null(figures);
+        assert_non_null(strstr(figures, "; ended by interrupted; "));
+    }
+    type("half a line");
+    type("\3");
+    expect_end(128 + SIGINT);
+}
+
+static void sigterm_ends_the_session(void **state) {
+    (void)state;
+    kvrun_at_terminal("-b", "random:openelm-270m-lp-0.25:bf16", "-t", in_dir("tokenizer.model"), "-n",
+                      "2000");
+    until_prompt();
+    type("Hello\n");
+    while (terminal.length < 8) assert_true(more());
+    kill(terminal.child, SIGTERM);
+    expect_end(128 + SIGTERM);
+    kvrun_at_terminal(BASE);
+    until_prompt();
+    kill(terminal.child, SIGTERM);
+    expect_end(128 + SIGTERM);
+}
+
+static void a_terminal_that_goes_away(void **state) {
+    (void)state;
+    int status;
+    kvrun_at_terminal(BASE);
+    until_prompt();
+    close(terminal.control);
+    assert_int_equal(waitpid(terminal.child, &status, 0), terminal.child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGHUP);
+}
+
+// ---- Elsewhere at a terminal ---------------------------------------------------------------------------
+
+static void side_by_side(void **state) {
+    (void)state;
+    int status;
+    kvrun_at_terminal(KVP, "-n", "12", "--compare", "Hello");
+    const char *shown = until_end(&status);
+    assert_int_equal(status, 0);
+    const char *line = strstr(shown, "base                               | KVP\n");
+    assert_non_null(line);
+    assert_non_null(strstr(line, "-+-"));
+    assert_non_null(strstr(line, "time to first token"));
+}
+
+static void scripts_need_a_prompt(void **state) {
+    (void)state;
+    int status;
+    kvrun_at_terminal(BASE, "--json");
+    assert_non_null(strstr(until_end(&status), "--compare, --json and --ids need a prompt"));
+    assert_int_equal(status, 2);
+}
+
+// ---- The family ----------------------------------------------------------------------------------------
+
+static int set_up(void **state) {
+    kv_error error = {0};
+    test_dir_set_up(state);
+    test_make_family(test_dir, CONTEXT);
+    if (kv_tokenizer_open(in_dir("tokenizer.model"), &tokenizer, &error) ||
+        kv_checkpoint_load(in_dir("base"), &systems[0].base, &error) ||
+        kv_checkpoint_load(in_dir("aux"), &systems[1].aux, &error))
+        fail_msg("%s", error.message);
+    systems[1].base = systems[0].base;
+    if (kv_predictor_load(in_dir("predictor"), &systems[1].base->spec, &systems[1].aux->spec, NULL, NULL,
+                          &systems[1].predictor, &error))
+        fail_msg("%s", error.message);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    kv_predictor_free(systems[1].predictor);
+    kv_model_free(systems[1].aux);
+    kv_model_free(systems[0].base);
+    kv_tokenizer_free(tokenizer);
+    return test_dir_tear_down(state);
+}
+
+// Some containers have no pseudo-terminals.
+static bool has_terminals(void) {
+    int control, child;
+    if (openpty(&control, &child, NULL, NULL, NULL) != 0) return false;
+    close(control);
+    close(child);
+    return true;
+}
+
+int main(void) {
+    enum { SKIPPED = 77 }; // to meson
+    if (!has_terminals()) {
+        perror("skipped: this system gives out no pseudo-terminal");
+        return SKIPPED;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(history_is_kept),
+        cmocka_unit_test(commands),
+        cmocka_unit_test(several_lines_at_once),
+        cmocka_unit_test(a_full_context),
+        cmocka_unit_test(chats),
+        cmocka_unit_test(ctrl_c),
+        cmocka_unit_test(sigterm_ends_the_session),
+        cmocka_unit_test(a_terminal_that_goes_away),
+        cmocka_unit_test(side_by_side),
+        cmocka_unit_test(scripts_need_a_prompt),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

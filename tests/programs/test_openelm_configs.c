@@ -1,0 +1,294 @@
+// The paper's configurations: layer maps and hyper-parameters of the trainings, and that evaluations read
+// what trainings write. Shapes come from random models, which configs/random.sed puts in place of the
+// published checkpoints.
+#include "data/checkpoint/checkpoint.h"
+#include "eval/config/config.h"
+#include "tests/support/support.h"
+#include "train/config/config.h"
+
+#include <fnmatch.h>
+#include <glob.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_TRAININGS = 64 };
+static char dir[64];
+
+struct training {
+    char *family, *name; // "openelm", "1.1b-lp-0.50"
+    kv_config *plain_source, *random_source;
+    const kv_train_config *plain; // as it stands
+    const kv_train_config *random;
+    bool used; // by an evaluation
+};
+static struct training trainings[MAX_TRAININGS];
+static int n_trainings;
+
+// ---- Loading -------------------------------------------------------------------------------------------
+
+static const char *base_name(const char *path) {
+    return strrchr(path, '/') + 1;
+}
+
+// The rest are evaluations, and what others start from.
+static bool is_training(const char *path) {
+    static const char *const patterns[] = {"[0-9]*", "code-*", "lp-*", "kvp-*"};
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
+        if (!fnmatch(patterns[i], base_name(path), 0)) return true;
+    return false;
+}
+
+static const kv_train_config *load(const char *path, kv_config **source) {
+    const kv_train_config *train;
+    kv_error err = {0};
+    if (kv_train_config_load(path, NULL, 0, source, &train, &err)) fail_msg("%s", err.message);
+    return train;
+}
+
+static void load_family(const char *family) {
+    char pattern[512], copy[512];
+    glob_t found;
+    snprintf(pattern, sizeof pattern, "%s/../configs/%s/*.yaml", getenv("KV_TEST_DIR"), family);
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        const char *path = found.gl_pathv[i];
+        if (!is_training(path)) continue;
+        assert_true(n_trainings < MAX_TRAININGS);
+        struct training *t = &trainings[n_trainings++];
+        t->family = strdup(family);
+        t->name = strndup(base_name(path), strlen(base_name(path)) - strlen(".yaml"));
+        t->plain = load(path, &t->plain_source);
+        snprintf(copy, sizeof copy, "%s/%s/%s.yaml", dir, family, t->name);
+        t->random = load(copy, &t->random_source);
+    }
+    globfree(&found);
+}
+
+// Copies of all files with random models.
+static int setup(void **state) {
+    (void)state;
+    char command[2048];
+    test_dir_make(dir);
+    snprintf(
+        command, sizeof command,
+        "cd '%s/../configs' && mkdir '%s/openelm' '%s/smollm2' && for f in openelm/*.yaml smollm2/*.yaml; "
+        "do sed -E -f random.sed $f >'%s'/$f || exit 1; done",
+        getenv("KV_TEST_DIR"), dir, dir, dir);
+    if (system(command)) return -1;
+    load_family("openelm");
+    load_family("smollm2");
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    for (int i = 0; i < n_trainings; i++) {
+        free(trainings[i].family);
+        free(trainings[i].name);
+        kv_config_free(trainings[i].plain_source);
+        kv_config_free(trainings[i].random_source);
+    }
+    test_dir_remove(dir);
+    return 0;
+}
+
+// ---- Trainings -----------------------------------------------------------------------------------------
+
+static void expect_spec(const char *model, kv_model_spec *spec) {
+    kv_error err = {0};
+    if (strncmp(model, "random:", 7) != 0) fail_msg("%s: not a random model", model);
+    if (kv_checkpoint_spec(model, spec, &err)) fail_msg("%s", err.message);
+}
+
+// The map that is written down is the rule's for the shapes of the pair.              [method.md section 3]
+static void expect_map(const struct training *t) {
+    const kv_predictor_config *p = &t->random->predictor;
+    kv_model_spec base, aux;
+    int32_t expected[KV_MAX_LAYERS], kept[KV_MAX_LAYERS];
+    expect_spec(t->random->base, &base);
+    if (t->random->aux) {
+        expect_spec(t->random->aux, &aux);
+        kv_mapping_separate(base.n_layers, aux.n_layers, expected);
+        assert_non_null(strstr(t->name, "kvp-c-"));
+    } else {
+        const int64_t n_kept = kv_pruned_layers(base.n_layers, p->keep, kept);
+        kv_mapping_pruned(base.n_layers, kept, n_kept, expected);
+        assert_non_null(strstr(t->name, "kvp-lp-"));
+        assert_true(p->keep == strtod(strstr(t->name, "kvp-lp-") + strlen("kvp-lp-"), NULL));
+    }
+    assert_int_equal(p->mapping, KV_MAPPING_EXPLICIT);
+    assert_int_equal(p->n_layers, base.n_layers);
+    for (unsigned i = 0; i < p->n_layers; i++)
+        if (p->layers[i] != expected[i])
+            fail_msg("%s: base layer %u reads aux layer %d, expected %d", t->name, i, p->layers[i],
+                     expected[i]);
+}
+
+static void maps_are_the_rules(void **state) {
+    (void)state;
+    int n = 0;
+    for (int i = 0; i < n_trainings; i++) {
+        if (trainings[i].plain->task != KV_TASK_KVP) continue;
+        expect_map(&trainings[i]);
+        n++;
+    }
+    assert_true(n == 18); // 11 pairs of the paper, 5 of them once more for code; 2 of SmolLM2
+}
+
+// Nothing of the released configurations' schedule is lost on the way through `extends`.
+static void schedules_are_published(void **state) {
+    (void)state;
+    for (int i = 0; i < n_trainings; i++) {
+        const struct training *t = &trainings[i];
+        const kv_train_config *c = t->plain;
+        const kv_steps_config *s = &c->train;
+        if (strcmp(t->family, "openelm") != 0) continue;
+        const bool code = !strncmp(t->name, "code-", 5), kvp = c->task == KV_TASK_KVP;
+        assert_true(s->steps == 70000 && s->warmup_steps == 5000 && c->data.seq_len == 2048);
+        assert_int_equal(c->data.batch_size, 8 * 8 * 16);
+        assert_true(s->warmup_init == 1e-6 && s->weight_decay == 0.1 && s->beta1 == 0.9 && s->beta2 == 0.95);
+        assert_true(s->eps == 1e-8 && s->grad_clip == 1 && c->loss.z_loss == 1e-4);
+        assert_true(fabs(s->lr_end - s->lr / 10) < 1e-12);
+        if (kvp)
+            assert_true(c->loss.base == 1 && c->loss.aux == 1 && c->loss.kl == 0 && c->loss.consistency < 0);
+        if (kvp) assert_true(s->lr == (code ? 1.2e-4 : 1.2e-3));
+        if (!kvp && strstr(t->name, "1.1b")) assert_true(s->lr == (code ? 2.4e-4 : 2.4e-3));
+        if (!kvp && strstr(t->name, "3b")) assert_true(s->lr == 1.2e-3);
+    }
+}
+
+static bool starts_with(const char *text, const char *start) {
+    return text && !strncmp(text, start, strlen(start));
+}
+
+// A file's name is its run's; code is learned from code, by models that know it, all else from text and
+// published models.
+static void names_and_sources(void **state) {
+    (void)state;
+    for (int i = 0; i < n_trainings; i++) {
+        const struct training *t = &trainings[i];
+        const bool code = !strncmp(t->name, "code-", 5),
+                   from_code = code && strlen(t->name) > strlen("code-450m");
+        char output[256], text[256];
+        snprintf(output, sizeof output, "runs/%s/%s", t->family, t->name);
+        snprintf(text, sizeof text, "runs/%s/data/%s.h5", t->family, code ? "code" : "text");
+        assert_string_equal(t->plain->output, output);
+        assert_string_equal(t->plain->data.train, text);
+        const char *models[] = {t->plain->base, t->plain->aux, t->plain->model.path};
+        for (int m = 0; m < 3; m++)
+            if (models[m] && !starts_with(models[m], from_code ? "runs/openelm/code-" : "models/"))
+                fail_msg("%s: made from %s", t->name, models[m]);
+    }
+}
+
+// ---- Evaluations ---------------------------------------------------------------------------------------
+
+static struct training *find_training(const char *path, const char **rest) {
+    for (int i = 0; i < n_trainings; i++) {
+        const size_t n = strlen(trainings[i].plain->output);
+        if (strncmp(path, trainings[i].plain->output, n) != 0 || path[n] != '/') continue;
+        *rest = path + n;
+        return &trainings[i];
+    }
+    return NULL;
+}
+
+// A checkpoint to be downloaded, or what a training writes.
+static struct training *expect_model(const char *path, const char *expected_rest) {
+    static const char *const downloads[] = {"models/OpenELM-270M", "models/OpenELM-450M",
+                                            "models/OpenELM-1_1B", "models/OpenELM-3B",
+                                            "models/SmolLM2-135M"};
+    for (size_t i = 0; i < sizeof downloads / sizeof *downloads; i++)
+        if (!strcmp(path, downloads[i])) return NULL;
+    const char *rest = "";
+    struct training *t = find_training(path, &rest);
+    if (!t || strcmp(rest, expected_rest) != 0) fail_msg("%s: no training writes it", path);
+    if ((t->plain->task == KV_TASK_LM) != !strcmp(rest, "/final/model"))
+        fail_msg("%s: of another task", path);
+    t->used = true;
+    return t;
+}
+
+static void expect_row(const kv_eval_system *row) {
+    if (row->model) expect_model(row->model, "/final/model");
+    if (row->base) expect_model(row->base, "/final/model");
+    if (!row->predictor) {
+        if (row->aux) expect_model(row->aux, "/final/model");
+        return;
+    }
+    const struct training *aux = expect_model(row->aux, "/final/aux"),
+                          *predictor = expect_model(row->predictor, "/final/predictor");
+    assert_ptr_equal(aux, predictor);
+    assert_string_equal(row->base, predictor->plain->base); // else the predictor would refuse it
+}
+
+static const char *const evaluations[] = {"openelm/triviaqa-1.1b",  "openelm/triviaqa-3b",
+                                          "openelm/mcqa-1.1b",      "openelm/mcqa-3b",
+                                          "openelm/humaneval-1.1b", "smollm2/eval"};
+enum { N_EVALUATIONS = sizeof evaluations / sizeof *evaluations };
+
+static bool has_family(const char *evaluation) {
+    for (int i = 0; i < n_trainings; i++)
+        if (starts_with(evaluation, trainings[i].family)) return true;
+    return false;
+}
+
+static const kv_eval_config *load_evaluation(const char *root, const char *name, kv_config **source) {
+    char path[512];
+    const kv_eval_config *eval;
+    kv_error err = {0};
+    snprintf(path, sizeof path, "%s/%s.yaml", root, name);
+    if (kv_eval_config_load(path, NULL, 0, source, &eval, &err)) fail_msg("%s", err.message);
+    return eval;
+}
+
+static void evaluations_read_what_trainings_write(void **state) {
+    (void)state;
+    char root[256];
+    snprintf(root, sizeof root, "%s/../configs", getenv("KV_TEST_DIR"));
+    for (int e = 0; e < N_EVALUATIONS; e++) {
+        kv_config *source;
+        if (!has_family(evaluations[e])) continue;
+        const kv_eval_config *eval = load_evaluation(root, evaluations[e], &source);
+        for (unsigned i = 0; i < eval->n_systems; i++) expect_row(&eval->systems[i]);
+        kv_config_free(source);
+    }
+    for (int i = 0; i < n_trainings; i++)
+        if (!trainings[i].used) fail_msg("%s: no evaluation uses it", trainings[i].name);
+}
+
+// With random weights nothing is left to download, and every pair is of shapes that predictors can be made
+// for.
+static void random_models_replace_all(void **state) {
+    (void)state;
+    for (int e = 0; e < N_EVALUATIONS; e++) {
+        kv_config *source;
+        if (!has_family(evaluations[e])) continue;
+        const kv_eval_config *eval = load_evaluation(dir, evaluations[e], &source);
+        for (unsigned i = 0; i < eval->n_systems; i++) {
+            const kv_eval_system *row = &eval->systems[i];
+            const char *models[] = {row->model, row->base, row->aux};
+            kv_model_spec spec;
+            for (int m = 0; m < 3; m++)
+                if (models[m]) expect_spec(models[m], &spec);
+            if (row->predictor) assert_string_equal(row->predictor, "random");
+        }
+        kv_config_free(source);
+    }
+    for (int i = 0; i < n_trainings; i++) {
+        const kv_train_config *c = trainings[i].random;
+        kv_model_spec spec;
+        expect_spec(c->task == KV_TASK_LM ? c->model.path : c->base, &spec);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(maps_are_the_rules),        cmocka_unit_test(schedules_are_published),
+        cmocka_unit_test(names_and_sources),         cmocka_unit_test(evaluations_read_what_trainings_write),
+        cmocka_unit_test(random_models_replace_all),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

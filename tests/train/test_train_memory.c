@@ -1,0 +1,227 @@
+// What kvtrain says about the memory of a run: as much as it then takes, and no when that is too much.
+#include "tests/support/train.h"
+#include "train/task/tape_memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Models large enough for their weights and activations to be most of the process.
+static const char large_lm[] =
+    "task: lm\n"
+    "output: large\n"
+    "data: {train: shard.h5, seq_len: 64, batch_size: 8}\n"
+    "model: {n_layers: 6, model_dim: 256, head_dim: 32, n_heads: 8, n_kv_heads: 4, ffn_dim: 768}\n"
+    "train: {steps: 2, lr: 1e-3}\n";
+static const char large_kvp[] = "task: kvp\n"
+                                "output: large_kvp\n"
+                                "data: {train: shard.h5, seq_len: 64, batch_size: 8}\n"
+                                "base: large/final/model\n"
+                                "aux: large_aux/final/model\n"
+                                "train: {steps: 2, lr: 1e-3}\n";
+
+static double number_behind(const char *text, const char *before) {
+    const char *found = strstr(text, before);
+    if (!found) fail_msg("expected `%s` in %s", before, text);
+    return strtod(found + strlen(before), NULL);
+}
+
+// Bytes that belong to no model do not grow with it, and a sanitizer's do: neither says anything here.
+static bool is_measurable(void) {
+#if defined(__SANITIZE_ADDRESS__)
+    return false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+    return false;
+#endif
+#endif
+    return true;
+}
+
+// As much by --dry-run as by the process's own peak, to a part `within` of that.
+static void expect_within(double within, const char *const *args) {
+    const char *dry[20] = {0};
+    int n = 0;
+    while (args[n]) dry[n] = args[n], n++;
+    dry[n] = "--dry-run";
+    train_expect(0, dry);
+    const double estimate = number_behind(train_output(), "memory       about ");
+    assert_non_null(strstr(train_output(), "  fits: "));
+    dry[n] = "--force";
+    train_expect(0, dry);
+    const char *line = strstr(train_output(), " GB of memory at most");
+    assert_non_null(line);
+    while (line > train_output() && line[-1] != ' ') line--;
+    const double peak = strtod(line, NULL);
+    if (is_measurable() && fabs(estimate - peak) > within * peak)
+        fail_msg("%s %s: estimated %g GB, took %g", args[0], n > 1 ? args[n - 1] : "", estimate, peak);
+}
+
+static void expect_estimate(const char *const *args) {
+    expect_within(0.05, args);
+}
+
+static void test_language_model(void **state) {
+    (void)state;
+    put_file("large.yaml", large_lm);
+    expect_estimate(ARGS("large.yaml"));
+    expect_estimate(ARGS("large.yaml", "-o", "large_aux", "-s", "model.n_layers=3"));
+    expect_estimate(ARGS("large.yaml", "-o", "large_one", "-s", "data.micro_batch_size=1"));
+    expect_estimate(ARGS("large.yaml", "-o", "large_again", "-s", "train.activation_checkpointing=true"));
+    expect_estimate(
+        ARGS("large.yaml", "-o", "large_plain", "-s", "model.qk_norm=false", "-s", "data.batch_size=16"));
+}
+
+static void test_predictors(void **state) {
+    (void)state;
+    put_file("large_kvp.yaml", large_kvp);
+    expect_estimate(ARGS("large_kvp.yaml"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "freeze_aux=true", "-s", "loss.kl=1"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "loss={base: 0, aux: 0}", "-s", "data.batch_size=16"));
+    expect_estimate(
+        ARGS("large_kvp.yaml", "-s", "predictor={init: least_squares}", "-s", "data.micro_batch_size=2"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, rank: 100}"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, init: least_squares}", "-s",
+                         "data.micro_batch_size=2"));
+}
+
+static void kvdata_cache(const char *arguments) {
+    char command[512];
+    snprintf(command, sizeof command, "%s cache %s > printed.txt 2>&1", getenv("KVDATA"), arguments);
+    if (system(command) != 0) fail_msg("kvdata %s failed", arguments);
+}
+
+// Caches instead of passes; models that are not kept.
+static void test_cached_teacher(void **state) {
+    (void)state;
+    make_text("text.h5", 800, 1);
+    kvdata_cache("--base large/final/model --aux large_aux/final/model --seq-len 64 --out cache --top-k 8 "
+                 "text.h5");
+    put_file("cached.yaml", "extends: large_kvp.yaml\nteacher: cached\ncache: cache\nfreeze_aux: true\n"
+                            "data: {packing: fixed, train: text.h5}\n");
+    expect_estimate(ARGS("cached.yaml"));
+    expect_estimate(ARGS("cached.yaml", "-s", "loss={kl: 1}"));
+    expect_estimate(ARGS("cached.yaml", "-s", "loss={base: 0, kl: 0}", "-s", "data.batch_size=64"));
+    expect_estimate(ARGS("cached.yaml", "-s", "freeze_aux=false"));
+    expect_estimate(ARGS("cached.yaml", "-s", "loss={base: 0, kl: 0}", "-s", "train.steps=0", "-s",
+                         "predictor.init=least_squares", "-s", "data.batch_size=160"));
+}
+
+// Models whose parts are 100 MB: a base of 20 M weights stored as float32, an aux of half its layers.
+static const char big_base[] =
+    "task: lm\n"
+    "output: big_base\n"
+    "data: {train: shard.h5, seq_len: 128, batch_size: 4}\n"
+    "model: {n_layers: 5, model_dim: 512, head_dim: 64, n_heads: 8, n_kv_heads: 4, ffn_dim: 2048,\n"
+    "        context_length: 128}\n"
+    "train: {steps: 0, lr: 1e-3}\n";
+static const char big_kvp[] = "task: kvp\n"
+                              "output: big_kvp\n"
+                              "data: {train: shard.h5, seq_len: 128, batch_size: 4, micro_batch_size: 2}\n"
+                              "base: big_base/final/model\n"
+                              "predictor: {mapping: pruned, keep: 0.5}\n"
+                              "train: {steps: 1, lr: 1e-3}\n";
+static const char big_separate[] = "task: kvp\n"
+                                   "output: big_separate\n"
+                                   "data: {train: shard.h5, seq_len: 128, batch_size: 2}\n"
+                                   "base: big_base/final/model\n"
+                                   "aux: big_aux/final/model\n"
+                                   "freeze_aux: true\n"
+                                   "frozen_dtype: bf16\n"
+                                   "train: {steps: 1, lr: 1e-3}\n";
+#define AGAIN "train.activation_checkpointing=true"
+
+static void test_large_models(void **state) {
+    (void)state;
+    put_file("big_base.yaml", big_base);
+    put_file("big_kvp.yaml", big_kvp);
+    train_expect(0, ARGS("big_base.yaml"));
+    train_expect(0, ARGS("big_base.yaml", "-o", "big_aux", "-s", "model.n_layers=2"));
+    expect_within(0.15, ARGS("big_base.yaml", "-o", "big_lm", "-s", "train.steps=1"));
+    expect_within(0.15, ARGS("big_base.yaml", "-o", "big_lm", "-s", "train.steps=1", "-s", AGAIN));
+    expect_within(0.15, ARGS("big_kvp.yaml", "-s", "loss.kl=1", "-s", AGAIN));
+    expect_within(0.15, ARGS("big_kvp.yaml", "-s", "freeze_aux=true", "-s", "frozen_dtype=bf16"));
+    put_file("big_separate.yaml", big_separate);
+    expect_within(0.15, ARGS("big_separate.yaml", "-s", AGAIN));
+    expect_within(0.15, ARGS("big_kvp.yaml", "-s", "train.steps=0", "-s", "freeze_aux=true", "-s",
+                             "predictor.init=least_squares", "-s", "predictor.least_squares_tokens=1000"));
+}
+
+// A pass over held-out text takes less than a step, as a rule; where a step needs little of the models, it is
+// what counts.
+static void test_validation(void **state) {
+    (void)state;
+    expect_estimate(ARGS("large.yaml", "-o", "large_held", "-s", "data.validation=shard.h5"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "data.validation=shard.h5", "-s", "data.batch_size=16"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "data.validation=shard.h5", "-s", "freeze_aux=true", "-s",
+                         "loss={base: 0, consistency: 1}", "-s", "data.batch_size=13"));
+}
+
+// One base layer of 8 from aux layers of 4 and 6, in doubles: with n inputs (and the column of ones) the sums
+// are n² + (n + 1)·8, twice; solving takes n·(n + 8), of rank 3 also 8² + 3·n; a batch is widened to rows ×
+// max(n, 8), twice.
+static void test_normal_equations_of_kinds(void **state) {
+    (void)state;
+    enum { ROWS = 2 * 5 };
+    kv_model_spec base = {.vocab_size = 9, .model_dim = 8, .head_dim = 2, .n_layers = 1}, aux = base;
+    base.layers[0] = (kv_layer_spec){.n_heads = 4, .n_kv_heads = 4, .ffn_dim = 8};
+    aux.n_layers = 2;
+    aux.layers[0] = (kv_layer_spec){.n_heads = 2, .n_kv_heads = 2, .ffn_dim = 8};
+    aux.layers[1] = (kv_layer_spec){.n_heads = 3, .n_kv_heads = 3, .ffn_dim = 8};
+    kv_predictor one = {.n_base_layers = 1, .n_aux_layers = 2}, two = one, low = one;
+    two.kind.aux_layers = 2, low.kind.rank = 3;
+    const kv_kvp_known nothing = {0};
+    const double bytes = kv_least_squares_bytes(&base, &aux, &one, &nothing, 2, 5);
+    const double more = 2 * (121 + 12 * 8 - 25 - 6 * 8) + 11 * 19 - 5 * 13 + 2 * ROWS * (11 - 8);
+    assert_float_equal(kv_least_squares_bytes(&base, &aux, &two, &nothing, 2, 5) - bytes, 8 * more, 0);
+    assert_float_equal(kv_least_squares_bytes(&base, &aux, &low, &nothing, 2, 5) - bytes, 8 * (64 + 3 * 5),
+                       0);
+}
+
+// Published shapes cost nothing when a run is refused, and --dry-run only says it.
+static void test_refusal(void **state) {
+    (void)state;
+    make_shard("wide.h5", 32000, 1);
+    put_file("huge.yaml", "task: kvp\noutput: huge\nbase: \"random:openelm-3b:bf16\"\n"
+                          "data: {train: wide.h5, seq_len: 32, batch_size: 2}\n"
+                          "predictor: {mapping: pruned, keep: 0.75}\n"
+                          "train: {steps: 1, lr: 1e-4, memory_gb: 24}\n");
+    train_refuse("the run does not fit in memory, 24 GB by train.memory_gb; it needs about 4",
+                 ARGS("huge.yaml"));
+    assert_non_null(
+        strstr(train_output(), "trained weights with gradients and moments, 6.07 frozen weights"));
+    assert_non_null(strstr(train_output(), "freeze_aux: true ("));
+    assert_false(file_exists("huge"));
+    train_refuse("does not fit", ARGS("huge.yaml", "--force"));
+    train_refuse("does not fit", ARGS("huge.yaml", "--resume"));
+    train_expect(0, ARGS("huge.yaml", "--dry-run"));
+    assert_non_null(strstr(train_output(), "does not fit: 24 GB are allowed by train.memory_gb"));
+    // A smaller micro-batch is advised where it helps.
+    train_refuse("data.micro_batch_size: 1 (0.", ARGS("large.yaml", "-o", "x", "-s", "train.memory_gb=0.1"));
+    train_refuse("key `train.memory_gb`: found `-1`, expected auto or a number from 0 to 1e6",
+                 ARGS("base.yaml", "-o", "x", "-s", "train.memory_gb=-1"));
+    train_refuse("key `train.memory_gb`: found `much`",
+                 ARGS("base.yaml", "-o", "x", "-s", "train.memory_gb=much"));
+    // Just enough; not checked.
+    train_expect(0, ARGS("base.yaml", "-o", "fits", "-s", "train.memory_gb=0.1"));
+    train_refuse("does not fit", ARGS("base.yaml", "-o", "x", "-s", "train.memory_gb=0.02"));
+    train_expect(0, ARGS("base.yaml", "-o", "unchecked", "-s", "train.memory_gb=0"));
+    assert_false(file_exists("x"));
+    // The limit may change when a run goes on.
+    train_expect(0, ARGS("base.yaml", "-o", "fits", "--resume", "-s", "train.memory_gb=0.2"));
+}
+
+int main(void) {
+    unsetenv("MALLOC_PERTURB_"); // meson's wish: it writes to all that is allocated, used or not
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_language_model),
+        cmocka_unit_test(test_predictors),
+        cmocka_unit_test(test_large_models),
+        cmocka_unit_test(test_validation),
+        cmocka_unit_test(test_normal_equations_of_kinds),
+        cmocka_unit_test(test_cached_teacher),
+        cmocka_unit_test(test_refusal),
+    };
+    return cmocka_run_group_tests(tests, train_setup, train_teardown);
+}
