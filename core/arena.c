@@ -1,8 +1,7 @@
 #include "core/arena.h"
 
-#include "core/huge_pages.h"
-
 #include <stdlib.h>
+#include <sys/mman.h>
 
 enum { ALIGNMENT = 64 };
 static const size_t MIN_CHUNK = (size_t)1 << 20;
@@ -110,4 +109,11 @@ size_t kv_arena_capacity(const kv_arena *arena) {
 }
 size_t kv_arena_peak(const kv_arena *arena) {
     return arena->peak;
+}
+
+void kv_prefer_huge_pages(void *memory, size_t size) {
+    const size_t page = (size_t)1 << 21;
+    const size_t before = (page - (uintptr_t)memory % page) % page; // to the first whole page
+    if (!memory || size < before + page) return;
+    madvise((char *)memory + before, (size - before) / page * page, MADV_HUGEPAGE);
 }

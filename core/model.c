@@ -1,6 +1,6 @@
 #include "core/model.h"
 
-#include "core/huge_pages.h"
+#include "core/arena.h"
 
 #include <assert.h>
 #include <math.h>

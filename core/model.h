@@ -140,8 +140,8 @@ void kv_model_key_norms(kv_model *model, kv_key_norms *norms);
 
 // What a pass over the layers works on and hands out. All pointers are the caller's.
 typedef struct kv_pass {
-    const kv_segment *segments; // sequences within the rows
-    int64_t n_segments;
+    const kv_sequence *sequences; // sequences within the rows
+    int64_t n_sequences;
     const int32_t *q_positions, *k_positions, *visible; // see kv_attention_args
     // Attention reads these instead of the layer's own keys (after k_norm, before RoPE) and values, whose
     // projections are then not computed.  [n_layers] each, or NULL.
@@ -166,9 +166,9 @@ kv_layer_kv kv_layer_keys_values(kv_tape *tape, kv_model *model, int64_t layer, 
 kv_layer_kv kv_layer_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);   // v NULL
 kv_tensor *kv_layer_queries(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h); // after q_norm
 // x + attention(q over k, v)·Woᵀ, then + the feed-forward part.
-kv_tensor *kv_layer_mix(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
-                        kv_tensor *k, kv_tensor *v, const kv_pass *pass);
-// Both: kv_layer_mix with h's queries.
+kv_tensor *kv_layer_block(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
+                          kv_tensor *k, kv_tensor *v, const kv_pass *pass);
+// Both: kv_layer_block with h's queries.
 kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *h,
                            kv_tensor *k, kv_tensor *v, const kv_pass *pass);
 // What the attention of a pass over one layer works on.

@@ -15,12 +15,12 @@ static double count_valid(const kv_batch *batch) {
 }
 
 // n_seq sequences of equal length, each attending to itself.
-static kv_segment *batch_segments(kv_tape *tape, const kv_batch *batch) {
-    kv_segment *segments = kv_arena_alloc(kv_tape_arena(tape), (size_t)batch->n_seq * sizeof *segments);
-    if (!segments) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for a batch");
+static kv_sequence *batch_sequences(kv_tape *tape, const kv_batch *batch) {
+    kv_sequence *sequences = kv_arena_alloc(kv_tape_arena(tape), (size_t)batch->n_seq * sizeof *sequences);
+    if (!sequences) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for a batch");
     for (int64_t s = 0; s < batch->n_seq; s++)
-        segments[s] = (kv_segment){s * batch->seq_len, batch->seq_len, s * batch->seq_len, batch->seq_len};
-    return segments;
+        sequences[s] = (kv_sequence){s * batch->seq_len, batch->seq_len, s * batch->seq_len, batch->seq_len};
+    return sequences;
 }
 
 static kv_tensor *token_loss(kv_tape *tape, kv_model *model, const kv_batch *batch, kv_tensor *hidden,
@@ -34,9 +34,9 @@ static kv_tensor *token_loss(kv_tape *tape, kv_model *model, const kv_batch *bat
 
 kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, const kv_batch *batch,
                            const kv_lm_weights *weights, kv_lm_loss_terms *terms) {
-    kv_segment *segments = batch_segments(tape, batch);
-    if (!segments) return NULL;
-    kv_pass pass = {.segments = segments, .n_segments = batch->n_seq};
+    kv_sequence *sequences = batch_sequences(tape, batch);
+    if (!sequences) return NULL;
+    kv_pass pass = {.sequences = sequences, .n_sequences = batch->n_seq};
     kv_tensor *hidden = kv_model_forward(tape, model, batch->input_ids, batch_rows(batch), &pass);
     kv_lm_loss_args args = {.weight_ce = weights->ce, .weight_z = weights->ce * weights->z_loss};
     return token_loss(tape, model, batch, hidden, &args, terms);
@@ -57,7 +57,7 @@ struct step {
     const kv_kvp_given *given; // never NULL
     const kv_kvp_weights *weights;
     int64_t n_base_layers;
-    kv_segment *segments;
+    kv_sequence *sequences;
     kv_kvp_terms *terms;
     kv_kvp_trace *trace;
     // The scalars of the total and their weights: base, aux, and |K̂-K|, |V̂-V| of every layer.
@@ -75,7 +75,7 @@ static void run_aux(struct step *s, int64_t n_layers, kv_tensor **raw_k, kv_tens
         return;
     }
     kv_pass pass = {
-        .segments = s->segments, .n_segments = s->batch->n_seq, .raw_k = raw_k, .v = v, .only_kv = !loss};
+        .sequences = s->sequences, .n_sequences = s->batch->n_seq, .raw_k = raw_k, .v = v, .only_kv = !loss};
     kv_tensor *hidden = kv_model_forward(s->tape, s->aux, s->batch->input_ids, batch_rows(s->batch), &pass);
     if (!loss) return;
     s->trace->aux_hidden = hidden;
@@ -98,7 +98,7 @@ static kv_tensor *run_teacher(struct step *s) {
         cache = false;
     }
     if (!logits && !cache) return NULL;
-    kv_pass pass = {.segments = s->segments, .n_segments = s->batch->n_seq, .only_kv = !logits};
+    kv_pass pass = {.sequences = s->sequences, .n_sequences = s->batch->n_seq, .only_kv = !logits};
     if (cache || !s->given->base_k) pass.k = s->trace->base_k, pass.v = s->trace->base_v;
     kv_tensor *hidden = kv_model_forward(s->tape, s->base, s->batch->input_ids, batch_rows(s->batch), &pass);
     return logits ? kv_model_final_norm(s->tape, s->base, hidden) : NULL;
@@ -125,8 +125,8 @@ static void add_consistency(struct step *s) {
 static void run_student(struct step *s, kv_tensor *teacher_hidden) {
     const kv_kvp_weights *w = s->weights;
     if (w->base == 0 && w->kl == 0) return;
-    kv_pass pass = {.segments = s->segments,
-                    .n_segments = s->batch->n_seq,
+    kv_pass pass = {.sequences = s->sequences,
+                    .n_sequences = s->batch->n_seq,
                     .given_k = s->trace->pred_k,
                     .given_v = s->trace->pred_v};
     s->trace->hidden = kv_model_forward(s->tape, s->base, s->batch->input_ids, batch_rows(s->batch), &pass);
@@ -153,8 +153,8 @@ kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_pre
     s.trace = trace ? trace : &own_trace;
     memset(s.terms, 0, sizeof *s.terms);
     memset(s.trace, 0, sizeof *s.trace);
-    s.segments = batch_segments(tape, batch);
-    if (!s.segments) return NULL;
+    s.sequences = batch_sequences(tape, batch);
+    if (!s.sequences) return NULL;
     kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
     run_aux(&s, predictor->n_aux_layers, aux_k, aux_v);
     if (kv_tape_status(tape, NULL) != KV_OK) return NULL;

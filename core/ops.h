@@ -57,22 +57,22 @@ void kv_rope_turn(const kv_rope *rope, int64_t position, bool inverse, const flo
 // One sequence: its queries are rows [q_row, q_row + q_len) of q, its keys and values rows [k_row, k_row +
 // k_len) of k and v. Query t sees keys 0 .. k_len - q_len + t, so the queries are the newest tokens of the
 // key sequence (unless `visible` says otherwise).
-typedef struct kv_segment {
+typedef struct kv_sequence {
     int64_t q_row, q_len;
     int64_t k_row, k_len; // k_len >= q_len
-} kv_segment;
+} kv_sequence;
 
 typedef struct kv_attention_args {
     int64_t n_heads, n_kv_heads,
         head_dim;  // n_heads a multiple of n_kv_heads; head h reads KV head h / (n_heads / n_kv_heads)
     kv_rope *rope; // NULL: no rotation
-    const kv_segment *segments; // copied when the operator records
-    int64_t n_segments;
+    const kv_sequence *sequences; // copied when the operator records
+    int64_t n_sequences;
     // Rotary position of every row of q and of k; NULL: a key's index in its sequence, a query's likewise.
     // Must stay valid until backward, as must `visible`.
     const int32_t *q_positions, *k_positions;
     // How many of its sequence's keys (>= 1, the first ones) each row of q sees, never falling within a
-    // sequence: for queries in the middle of it. NULL: as said at kv_segment.
+    // sequence: for queries in the middle of it. NULL: as said at kv_sequence.
     const int32_t *visible;
 } kv_attention_args;
 
@@ -85,7 +85,7 @@ typedef struct kv_attention_args {
 kv_tensor *kv_attention(kv_tape *tape, kv_tensor *q, kv_tensor *k, kv_tensor *v,
                         const kv_attention_args *args);
 
-// Operations of the products kv_attention executes for one segment, 2 per multiply-add (tiles that are masked
+// Operations of the products kv_attention executes for one sequence, 2 per multiply-add (tiles that are masked
 // whole are skipped, tiles on the diagonal are computed whole).
 uint64_t kv_attention_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
                             int64_t k_len);
@@ -96,17 +96,17 @@ uint64_t kv_attention_flops_visible(int64_t n_heads, int64_t n_kv_heads, int64_t
 typedef enum kv_pooling { KV_POOL_MEAN, KV_POOL_MAX } kv_pooling;
 
 // What each key gets of the attention, p = softmax(turn(q) · turn(k)ᵀ / sqrt(head_dim), causal); for ranking
-// tokens, without gradient. received[s][k_len] belongs to the key rows of segment s and is what was there
+// tokens, without gradient. received[s][k_len] belongs to the key rows of sequence s and is what was there
 //   KV_POOL_MEAN: plus the sum over its queries of the mean over heads of p;
 //   KV_POOL_MAX:  or the largest p over its queries and heads, whichever is larger.
-// Memory for one block of queries × k_len, never [q_len, k_len]. The result of a segment does not depend on
+// Memory for one block of queries × k_len, never [q_len, k_len]. The result of a sequence does not depend on
 // the others or on threads. false when the tape failed.
-bool kv_attention_received(kv_tape *tape, const kv_tensor *q, const kv_tensor *k,
-                           const kv_attention_args *args, kv_pooling pooling, float *const *received);
+bool kv_attention_importance(kv_tape *tape, const kv_tensor *q, const kv_tensor *k,
+                             const kv_attention_args *args, kv_pooling pooling, float *const *received);
 
-// Operations of its products for one segment: half of kv_attention_flops.
-uint64_t kv_attention_received_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
-                                     int64_t k_len);
+// Operations of its products for one sequence: half of kv_attention_flops.
+uint64_t kv_attention_importance_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
+                                       int64_t k_len);
 
 // ---- Losses --------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 #include "core/optimizer.h"
 
-#include "core/huge_pages.h"
+#include "core/arena.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -124,8 +124,8 @@ float *kv_tape_grad(kv_tape *tape, kv_tensor *x, float *beta) {
 
 static bool has_gradient(const kv_record *r) {
     if (r->out->grad) return true;
-    for (int i = 0; i < r->n_also; i++)
-        if (r->also[i] && r->also[i]->grad) return true;
+    for (int i = 0; i < r->n_more_outputs; i++)
+        if (r->more_outputs[i] && r->more_outputs[i]->grad) return true;
     return false;
 }
 

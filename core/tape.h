@@ -25,8 +25,8 @@ struct kv_record {
     kv_tensor *in[KV_RECORD_INPUTS]; // unused places are NULL
     kv_param *weight, *bias;         // NULL where there is none
     void *saved;                     // what backward needs, in the arena
-    kv_tensor *const *also;          // [n_also] further outputs, some of them NULL
-    int n_also;
+    kv_tensor *const *more_outputs;  // [n_more_outputs] further outputs, some of them NULL
+    int n_more_outputs;
 };
 
 // NULL when out of memory. The caller owns the tape; kv_tape_free accepts NULL.
@@ -42,7 +42,7 @@ kv_arena *kv_tape_arena(kv_tape *tape);
 bool kv_tape_set_recording(kv_tape *tape, bool on);
 
 // While checkpointing is on, a layer that is differentiated keeps nothing but its input, its output and what
-// is handed out of it, and is computed again in backward (core/stage.h): memory for one layer instead of all,
+// is handed out of it, and is computed again in backward (core/recompute.h): memory for one layer instead of all,
 // for a second forward pass. Off for a new tape; stays over resets.
 void kv_tape_set_checkpointing(kv_tape *tape, bool on);
 bool kv_tape_checkpointing(const kv_tape *tape);

@@ -1,5 +1,5 @@
 #include "core/model.h"
-#include "core/stage.h"
+#include "core/recompute.h"
 
 #include <string.h>
 
@@ -37,15 +37,15 @@ kv_attention_args kv_layer_attention(const kv_model *model, int64_t layer, const
                                .n_kv_heads = spec->layers[layer].n_kv_heads,
                                .head_dim = spec->head_dim,
                                .rope = model->rope,
-                               .segments = pass->segments,
-                               .n_segments = pass->n_segments,
+                               .sequences = pass->sequences,
+                               .n_sequences = pass->n_sequences,
                                .q_positions = pass->q_positions,
                                .k_positions = pass->k_positions,
                                .visible = pass->visible};
 }
 
-kv_tensor *kv_layer_mix(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
-                        kv_tensor *k, kv_tensor *v, const kv_pass *pass) {
+kv_tensor *kv_layer_block(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
+                          kv_tensor *k, kv_tensor *v, const kv_pass *pass) {
     kv_layer *l = &model->layers[layer];
     const kv_attention_args args = kv_layer_attention(model, layer, pass);
     kv_tensor *mixed = kv_attention(tape, q, k, v, &args);
@@ -57,7 +57,7 @@ kv_tensor *kv_layer_mix(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor
 
 kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *h,
                            kv_tensor *k, kv_tensor *v, const kv_pass *pass) {
-    return kv_layer_mix(tape, model, layer, x, kv_layer_queries(tape, model, layer, h), k, v, pass);
+    return kv_layer_block(tape, model, layer, x, kv_layer_queries(tape, model, layer, h), k, v, pass);
 }
 
 // One layer of a pass, as a stage: its inputs, its outputs, and what it needs beside them.
@@ -66,7 +66,7 @@ enum { HIDDEN, RAW_K, K, V };
 struct layer_run {
     kv_model *model;
     int64_t layer;
-    kv_pass pass; // with segments of its own once it outlives the pass
+    kv_pass pass; // with sequences of its own once it outlives the pass
 };
 
 // The last layer of a pass for the caches alone ends with its keys and values.
@@ -100,41 +100,41 @@ static bool run_stage(kv_tape *tape, struct layer_run *run, kv_tensor *const *in
     const kv_model_spec *spec = &run->model->spec;
     const int64_t n = in[X]->rows, kv_dim = kv_spec_kv_dim(spec, run->layer);
     const bool own = !pass->given_k, norm = spec->qk_norm;
-    kv_stage stage = {.run = run_layer, .what = run, .what_size = sizeof *run};
+    kv_recompute stage = {.run = run_layer, .what = run, .what_size = sizeof *run};
     memcpy(stage.in, in, sizeof stage.in);
     stage.out[HIDDEN] = kv_tape_tensor(tape, n, in[X]->cols);
     stage.out[RAW_K] = reserve(tape, own && (pass->raw_k || (pass->k && !norm)), n, kv_dim);
     stage.out[K] = reserve(tape, own && pass->k && norm, n, kv_dim);
     stage.out[V] = reserve(tape, own && pass->v, n, kv_dim);
-    if (!kv_stage_run(tape, &stage, wants)) return false;
+    if (!kv_recompute_run(tape, &stage, wants)) return false;
     memcpy(out, stage.out, sizeof stage.out);
     if (!norm) out[K] = out[RAW_K];
     return true;
 }
 
 // Layers that are run again in backward outlive the caller's list.
-static const kv_segment *copy_segments(kv_tape *tape, const kv_pass *pass) {
-    const size_t size = (size_t)pass->n_segments * sizeof *pass->segments;
-    kv_segment *copy = kv_arena_alloc(kv_tape_arena(tape), size);
+static const kv_sequence *copy_sequences(kv_tape *tape, const kv_pass *pass) {
+    const size_t size = (size_t)pass->n_sequences * sizeof *pass->sequences;
+    kv_sequence *copy = kv_arena_alloc(kv_tape_arena(tape), size);
     if (!copy) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for a list of sequences");
-    if (size > 0) memcpy(copy, pass->segments, size);
+    if (size > 0) memcpy(copy, pass->sequences, size);
     return copy;
 }
 
 kv_tensor *kv_model_forward(kv_tape *tape, kv_model *model, const int32_t *ids, int64_t n,
                             const kv_pass *pass) {
     if (n > 0 && !pass->q_positions)
-        for (int64_t s = 0; s < pass->n_segments; s++)
-            if (pass->segments[s].k_len > model->rope->n_positions)
+        for (int64_t s = 0; s < pass->n_sequences; s++)
+            if (pass->sequences[s].k_len > model->rope->n_positions)
                 return kv_tape_fail(tape, KV_ERR_RANGE,
                                     "a sequence of %lld tokens is longer than the context of %lld",
-                                    (long long)pass->segments[s].k_len, (long long)model->rope->n_positions);
+                                    (long long)pass->sequences[s].k_len, (long long)model->rope->n_positions);
     struct layer_run run = {.model = model, .pass = *pass};
     const bool checkpointing = kv_tape_checkpointing(tape);
-    if (checkpointing && !(run.pass.segments = copy_segments(tape, pass))) return NULL;
+    if (checkpointing && !(run.pass.sequences = copy_sequences(tape, pass))) return NULL;
     kv_tensor *x = kv_embedding(tape, &model->embed, ids, n);
     for (int64_t i = 0; i < model->spec.n_layers && x; i++) {
-        kv_tensor *in[KV_STAGE_INPUTS] = {[X] = x}, *out[KV_STAGE_OUTPUTS] = {0};
+        kv_tensor *in[KV_RECOMPUTE_INPUTS] = {[X] = x}, *out[KV_RECOMPUTE_OUTPUTS] = {0};
         if (pass->given_k) in[GIVEN_K] = pass->given_k[i], in[GIVEN_V] = pass->given_v[i];
         const bool wants = kv_tape_wants(tape, (const kv_tensor *const *)in, 3, &model->layers[i].q, NULL);
         run.layer = i;

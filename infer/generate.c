@@ -11,10 +11,10 @@ struct decoding {
     int64_t n_seq, vocab_size, n_ids;
     int32_t *generated;
     int64_t *n_generated;
-    int32_t *newest;          // [n_seq]
-    bool *active;             // [n_seq]
-    float *logits;            // [n_seq, vocab_size]
-    kv_candidate *candidates; // [vocab_size]; NULL when greedy
+    int32_t *newest;                // [n_seq]
+    bool *active;                   // [n_seq]
+    float *logits;                  // [n_seq, vocab_size]
+    kv_token_candidate *candidates; // [vocab_size]; NULL when greedy
 };
 
 static int32_t choose_token(const struct decoding *d, int64_t s) {

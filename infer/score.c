@@ -88,9 +88,9 @@ static bool fold_logits(kv_arena *arena, const kv_param *head, const float *hidd
 
 // Some sequences one after the other, each without its last token, whose logits nobody asks for.
 struct pack {
-    kv_segment segments[PACK_ROWS];
-    int64_t sequence[PACK_ROWS]; // of each segment
-    int64_t n_segments, n_rows;
+    kv_sequence sequences[PACK_ROWS];
+    int64_t sequence[PACK_ROWS]; // of each sequence
+    int64_t n_sequences, n_rows;
     int64_t n_scored;     // rows whose next token is scored
     int32_t *ids;         // [n_rows]
     int64_t *rows;        // [n_scored] which they are
@@ -100,13 +100,13 @@ struct pack {
 
 // Takes sequences from *next on until the pack is full; at least one, however long.
 static void take_sequences(const struct scoring *g, int64_t *next, struct pack *p) {
-    p->n_segments = p->n_rows = p->n_scored = 0;
-    for (; *next < g->n_seq && p->n_segments < PACK_ROWS; (*next)++) {
+    p->n_sequences = p->n_rows = p->n_scored = 0;
+    for (; *next < g->n_seq && p->n_sequences < PACK_ROWS; (*next)++) {
         const int64_t s = *next, n = g->lengths[s] - 1;
         if (g->n_scored[s] == 0) continue;
-        if (p->n_segments > 0 && p->n_rows + n > PACK_ROWS) return;
-        p->segments[p->n_segments] = (kv_segment){p->n_rows, n, p->n_rows, n};
-        p->sequence[p->n_segments++] = s;
+        if (p->n_sequences > 0 && p->n_rows + n > PACK_ROWS) return;
+        p->sequences[p->n_sequences] = (kv_sequence){p->n_rows, n, p->n_rows, n};
+        p->sequence[p->n_sequences++] = s;
         p->n_rows += n;
         p->n_scored += g->n_scored[s];
     }
@@ -119,12 +119,12 @@ static bool lay_out(const struct scoring *g, kv_arena *arena, struct pack *p) {
     p->sums = kv_arena_alloc(arena, (size_t)p->n_scored * sizeof *p->sums);
     if (!p->ids || !p->rows || !p->targets || !p->sums) return false;
     int64_t at = 0;
-    for (int64_t i = 0; i < p->n_segments; i++) {
-        const kv_segment *segment = &p->segments[i];
+    for (int64_t i = 0; i < p->n_sequences; i++) {
+        const kv_sequence *sequence = &p->sequences[i];
         const int32_t *ids = g->ids + g->starts[p->sequence[i]];
-        memcpy(p->ids + segment->q_row, ids, (size_t)segment->q_len * sizeof *ids);
-        for (int64_t t = segment->q_len - g->n_scored[p->sequence[i]]; t < segment->q_len; t++, at++) {
-            p->rows[at] = segment->q_row + t;
+        memcpy(p->ids + sequence->q_row, ids, (size_t)sequence->q_len * sizeof *ids);
+        for (int64_t t = sequence->q_len - g->n_scored[p->sequence[i]]; t < sequence->q_len; t++, at++) {
+            p->rows[at] = sequence->q_row + t;
             p->targets[at] = ids[t + 1];
         }
     }
@@ -134,7 +134,7 @@ static bool lay_out(const struct scoring *g, kv_arena *arena, struct pack *p) {
 // The base over the pack, layer by layer in the same memory; given_k NULL: with its own keys and values.
 static kv_tensor *read_base(kv_tape *tape, kv_model *base, const struct pack *p, kv_tensor **given_k,
                             kv_tensor **given_v) {
-    const kv_pass pass = {.segments = p->segments, .n_segments = p->n_segments};
+    const kv_pass pass = {.sequences = p->sequences, .n_sequences = p->n_sequences};
     kv_arena *arena = kv_tape_arena(tape);
     kv_tensor *x = kv_embedding(tape, &base->embed, p->ids, p->n_rows);
     for (int64_t i = 0; x && i < base->spec.n_layers; i++) {
@@ -157,8 +157,11 @@ static kv_tensor *read_predicted(kv_tape *tape, const kv_system *system, const s
     kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
     kv_tensor *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];
     kv_key_norms norms;
-    const kv_pass pass = {
-        .segments = p->segments, .n_segments = p->n_segments, .raw_k = aux_k, .v = aux_v, .only_kv = true};
+    const kv_pass pass = {.sequences = p->sequences,
+                          .n_sequences = p->n_sequences,
+                          .raw_k = aux_k,
+                          .v = aux_v,
+                          .only_kv = true};
     kv_model_forward(tape, system->aux, p->ids, p->n_rows, &pass);
     if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
     kv_model_key_norms(system->base, &norms);
@@ -182,7 +185,7 @@ static kv_status score_pack(const struct scoring *g, kv_tape *tape, struct pack 
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring %lld tokens", (long long)p->n_rows);
     const struct row_sum *sum = p->sums;
     const int32_t *target = p->targets;
-    for (int64_t i = 0; i < p->n_segments; i++)
+    for (int64_t i = 0; i < p->n_sequences; i++)
         for (int64_t t = 0; t < g->n_scored[p->sequence[i]]; t++, sum++, target++)
             add_token(g, p->sequence[i], log_p(sum), sum->best == *target);
     return KV_OK;
@@ -201,7 +204,7 @@ static kv_status score_whole(const struct scoring *g, kv_error *err) {
         }
         kv_tape_reset(tape);
         take_sequences(g, &next, pack);
-        if (pack->n_segments > 0) status = score_pack(g, tape, pack, err);
+        if (pack->n_sequences > 0) status = score_pack(g, tape, pack, err);
     }
     free(pack);
     kv_tape_free(tape);

@@ -3,8 +3,8 @@
 #include "data/system/memory.h"
 #include "train/run/estimate.h"
 #include "train/run/footprint.h"
-#include "train/run/session.h"
 #include "train/run/trainer.h"
+#include "train/run/training.h"
 #include "train/status/status.h"
 #include "train/sweep/options.h"
 #include "train/sweep/sweep.h"
@@ -95,9 +95,9 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     }
 }
 
-static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
+static kv_status train(kv_training *s, kv_run_mode mode, kv_error *err) {
     kv_run *run = &s->run;
-    kv_status status = kv_train_session_run(s, mode, err);
+    kv_status status = kv_training_run(s, mode, err);
     if (status != KV_OK) return status;
     if (run->finished) {
         fprintf(stderr, "kvtrain: %s is finished, nothing to resume\n", run->path);
@@ -106,7 +106,7 @@ static kv_status train(kv_train_session *s, kv_run_mode mode, kv_error *err) {
     bool resumed = run->checkpoint[0] != 0;
     if (resumed) fprintf(stderr, "kvtrain: resuming from %s\n", run->checkpoint);
     // Nothing is written before it is known that there is room, and that the weights are there.
-    status = kv_memory_check(s->task, err);
+    status = kv_footprint_check(s->task, err);
     if (status == KV_OK) status = s->task->ops->load(s->task, resumed ? run->checkpoint : NULL, err);
     if (status == KV_OK) status = kv_run_begin(run, err);
     if (status == KV_OK && !resumed && s->task->ops->start) status = s->task->ops->start(s->task, err);
@@ -149,9 +149,9 @@ static kv_status sweep(const struct arguments *a, kv_error *err) {
     return a->dry_run ? kv_sweep_estimate(&args, stdout, err) : kv_sweep_train(&args, stdout, err);
 }
 
-static kv_status train_one(kv_train_session *session, const struct arguments *a, kv_error *err) {
+static kv_status train_one(kv_training *session, const struct arguments *a, kv_error *err) {
     const kv_config_options *o = &a->common;
-    kv_status status = kv_train_session_open(session, o->config, o->overrides, o->n_overrides, err);
+    kv_status status = kv_training_open(session, o->config, o->overrides, o->n_overrides, err);
     if (status != KV_OK) return status;
     if (a->dry_run) return kv_estimate_print(session->task, stdout, err);
     status = train(session, a->mode, err);
@@ -168,7 +168,7 @@ int main(int argc, char **argv) {
     static const struct argp argp = {
         options, parse, "CONFIG.yaml\n--sweep FILE.yaml\nstatus DIR...", doc, children, NULL, NULL};
     struct arguments arguments = {0};
-    kv_train_session session = {0};
+    kv_training session = {0};
     kv_error err = {0};
     argp_err_exit_status = 2;
     kv_console_catch_signals();
@@ -177,6 +177,6 @@ int main(int argc, char **argv) {
     const kv_status status =
         arguments.sweep.path ? sweep(&arguments, &err) : train_one(&session, &arguments, &err);
     int code = report(status, &arguments, &err);
-    kv_train_session_close(&session);
+    kv_training_close(&session);
     return code;
 }

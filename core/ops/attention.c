@@ -47,17 +47,17 @@ static struct scratch carve(float *memory, const struct kv_attention_geometry *g
     return w;
 }
 
-static const float *value_rows(const struct kv_attention_geometry *g, int64_t segment, int64_t j,
+static const float *value_rows(const struct kv_attention_geometry *g, int64_t sequence, int64_t j,
                                int64_t kv_head) {
-    return g->v + (g->args.segments[segment].k_row + j) * g->kv_dim + kv_head * g->args.head_dim;
+    return g->v + (g->args.sequences[sequence].k_row + j) * g->kv_dim + kv_head * g->args.head_dim;
 }
 
 // dst[queries · group, d] = the stacked rows of a [rows of q, n_heads · d] matrix.
-static void stack_rows(const struct kv_attention_geometry *g, const kv_segment *seg, int64_t kv_head,
+static void stack_rows(const struct kv_attention_geometry *g, const kv_sequence *seq, int64_t kv_head,
                        int64_t t0, int64_t queries, const float *matrix, float *dst) {
     size_t width = (size_t)(g->group * g->args.head_dim);
     for (int64_t t = 0; t < queries; t++)
-        memcpy(dst + (size_t)t * width, matrix + (seg->q_row + t0 + t) * g->q_dim + kv_head * (int64_t)width,
+        memcpy(dst + (size_t)t * width, matrix + (seq->q_row + t0 + t) * g->q_dim + kv_head * (int64_t)width,
                width * sizeof *dst);
 }
 
@@ -87,42 +87,43 @@ static void online_softmax_row(float *s, int64_t seen, int64_t width, bool first
     *max = top;
 }
 
-static void forward_block(const struct kv_attention_geometry *g, int64_t segment, int64_t kv_head, int64_t t0,
-                          struct scratch w, float *out) {
-    const kv_segment *seg = &g->args.segments[segment];
-    int64_t d = g->args.head_dim, queries = kv_min64(g->block, seg->q_len - t0), rows = queries * g->group;
-    int64_t keys = kv_visible_keys(&g->args, seg, t0 + queries - 1);
-    kv_stack_queries(g, seg, kv_head, t0, queries, w.q);
+static void forward_block(const struct kv_attention_geometry *g, int64_t sequence, int64_t kv_head,
+                          int64_t t0, struct scratch w, float *out) {
+    const kv_sequence *seq = &g->args.sequences[sequence];
+    int64_t d = g->args.head_dim, queries = kv_min64(g->block, seq->q_len - t0), rows = queries * g->group;
+    int64_t keys = kv_visible_keys(&g->args, seq, t0 + queries - 1);
+    kv_stack_queries(g, seq, kv_head, t0, queries, w.q);
     for (int64_t j0 = 0; j0 < keys; j0 += KEY_TILE) {
         int64_t width = kv_min64(KEY_TILE, keys - j0);
-        kv_gemm_nt(rows, width, d, w.q, d, kv_key_rows(g, segment, j0, kv_head), g->kv_dim, 0, w.s, KEY_TILE);
+        kv_gemm_nt(rows, width, d, w.q, d, kv_key_rows(g, sequence, j0, kv_head), g->kv_dim, 0, w.s,
+                   KEY_TILE);
         for (int64_t r = 0; r < rows; r++) {
-            int64_t seen = kv_visible_keys(&g->args, seg, t0 + r / g->group) - j0;
+            int64_t seen = kv_visible_keys(&g->args, seq, t0 + r / g->group) - j0;
             seen = seen < 0 ? 0 : kv_min64(seen, width);
             online_softmax_row(w.s + r * KEY_TILE, seen, width, j0 == 0, w.max + r, w.sum + r, w.o + r * d,
                                d);
         }
-        kv_gemm_nn(rows, d, width, w.s, KEY_TILE, value_rows(g, segment, j0, kv_head), g->kv_dim, j0 ? 1 : 0,
+        kv_gemm_nn(rows, d, width, w.s, KEY_TILE, value_rows(g, sequence, j0, kv_head), g->kv_dim, j0 ? 1 : 0,
                    w.o, d);
     }
     for (int64_t r = 0; r < rows; r++) {
-        int64_t row = seg->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
+        int64_t row = seq->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
         float *y = out + row * g->q_dim + head * d, inverse = 1.0f / w.sum[r];
         for (int64_t i = 0; i < d; i++) y[i] = w.o[r * d + i] * inverse;
         if (g->lse) g->lse[head * g->lse_stride + row] = (struct kv_attention_lse){w.max[r], logf(w.sum[r])};
     }
 }
 
-// One unit of forward work: a block of queries of one segment, for one KV head.
+// One unit of forward work: a block of queries of one sequence, for one KV head.
 struct task {
-    int32_t segment, kv_head;
+    int32_t sequence, kv_head;
     int64_t t0;
 };
 
 static int64_t count_tasks(const struct kv_attention_geometry *g) {
     int64_t n = 0;
-    for (int64_t s = 0; s < g->args.n_segments; s++)
-        n += (g->args.segments[s].q_len + g->block - 1) / g->block * g->args.n_kv_heads;
+    for (int64_t s = 0; s < g->args.n_sequences; s++)
+        n += (g->args.sequences[s].q_len + g->block - 1) / g->block * g->args.n_kv_heads;
     return n;
 }
 
@@ -133,14 +134,14 @@ static bool attend(kv_arena *arena, const struct kv_attention_geometry *g, float
     size_t floats = scratch_floats(g);
     float *memory = kv_arena_floats(arena, (int64_t)floats * n_threads);
     if (!tasks || !memory) return false;
-    for (int64_t s = 0; s < g->args.n_segments; s++)
+    for (int64_t s = 0; s < g->args.n_sequences; s++)
         for (int64_t h = 0; h < g->args.n_kv_heads; h++)
-            for (int64_t t = 0; t < g->args.segments[s].q_len; t += g->block)
-                tasks[n++] = (struct task){.segment = (int32_t)s, .kv_head = (int32_t)h, .t0 = t};
+            for (int64_t t = 0; t < g->args.sequences[s].q_len; t += g->block)
+                tasks[n++] = (struct task){.sequence = (int32_t)s, .kv_head = (int32_t)h, .t0 = t};
 #pragma omp parallel for schedule(dynamic) num_threads(n_threads) if (n_tasks > 1)
     for (int64_t i = 0; i < n_tasks; i++) {
         struct scratch w = carve(memory + floats * (size_t)omp_get_thread_num(), g);
-        forward_block(g, tasks[i].segment, tasks[i].kv_head, tasks[i].t0, w, out);
+        forward_block(g, tasks[i].sequence, tasks[i].kv_head, tasks[i].t0, w, out);
     }
     return true;
 }
@@ -153,10 +154,10 @@ struct gradients {
 };
 
 // P and dS of one tile from its scores (in s) and dO·Vᵀ (in ds).
-static void backward_scores(const struct kv_attention_geometry *g, const kv_segment *seg,
+static void backward_scores(const struct kv_attention_geometry *g, const kv_sequence *seq,
                             const struct scratch *w, int64_t rows, int64_t t0, int64_t j0, int64_t width) {
     for (int64_t r = 0; r < rows; r++) {
-        int64_t seen = kv_visible_keys(&g->args, seg, t0 + r / g->group) - j0;
+        int64_t seen = kv_visible_keys(&g->args, seq, t0 + r / g->group) - j0;
         seen = seen < 0 ? 0 : kv_min64(seen, width);
         float *restrict s = w->s + r * KEY_TILE, *restrict ds = w->ds + r * KEY_TILE;
         float max = w->max[r], log_sum = w->log_sum[r], dot = w->sum[r];
@@ -169,15 +170,15 @@ static void backward_scores(const struct kv_attention_geometry *g, const kv_segm
 }
 
 // dq of a block: turned back, scaled, written or added to its place.
-static void unstack_query_gradient(const struct kv_attention_geometry *g, const kv_segment *seg,
+static void unstack_query_gradient(const struct kv_attention_geometry *g, const kv_sequence *seq,
                                    int64_t kv_head, int64_t t0, int64_t rows, float *dq_stack,
                                    const struct gradients *grads) {
     int64_t d = g->args.head_dim;
     float scale = 1.0f / sqrtf((float)d);
     for (int64_t r = 0; r < rows; r++) {
         int64_t t = t0 + r / g->group, head = kv_head * g->group + r % g->group;
-        float *src = dq_stack + r * d, *dst = grads->dq + (seg->q_row + t) * g->q_dim + head * d;
-        if (g->args.rope) kv_rope_turn(g->args.rope, kv_query_position(g, seg, t), true, src, src);
+        float *src = dq_stack + r * d, *dst = grads->dq + (seq->q_row + t) * g->q_dim + head * d;
+        if (g->args.rope) kv_rope_turn(g->args.rope, kv_query_position(g, seq, t), true, src, src);
         if (grads->q_beta == 0)
             for (int64_t i = 0; i < d; i++) dst[i] = src[i] * scale;
         else
@@ -185,16 +186,16 @@ static void unstack_query_gradient(const struct kv_attention_geometry *g, const 
     }
 }
 
-static void backward_block(const struct kv_attention_geometry *g, int64_t segment, int64_t kv_head,
+static void backward_block(const struct kv_attention_geometry *g, int64_t sequence, int64_t kv_head,
                            int64_t t0, struct scratch w, const struct gradients *grads) {
-    const kv_segment *seg = &g->args.segments[segment];
-    int64_t d = g->args.head_dim, queries = kv_min64(g->block, seg->q_len - t0), rows = queries * g->group;
-    int64_t keys = kv_visible_keys(&g->args, seg, t0 + queries - 1);
-    kv_stack_queries(g, seg, kv_head, t0, queries, w.q);
-    stack_rows(g, seg, kv_head, t0, queries, grads->out, w.o);
-    stack_rows(g, seg, kv_head, t0, queries, grads->dout, w.d_o);
+    const kv_sequence *seq = &g->args.sequences[sequence];
+    int64_t d = g->args.head_dim, queries = kv_min64(g->block, seq->q_len - t0), rows = queries * g->group;
+    int64_t keys = kv_visible_keys(&g->args, seq, t0 + queries - 1);
+    kv_stack_queries(g, seq, kv_head, t0, queries, w.q);
+    stack_rows(g, seq, kv_head, t0, queries, grads->out, w.o);
+    stack_rows(g, seq, kv_head, t0, queries, grads->dout, w.d_o);
     for (int64_t r = 0; r < rows; r++) {
-        int64_t row = seg->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
+        int64_t row = seq->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
         w.max[r] = g->lse[head * g->lse_stride + row].max;
         w.log_sum[r] = g->lse[head * g->lse_stride + row].log_sum;
         float dot = 0;
@@ -203,29 +204,29 @@ static void backward_block(const struct kv_attention_geometry *g, int64_t segmen
     }
     for (int64_t j0 = 0; j0 < keys; j0 += KEY_TILE) {
         int64_t width = kv_min64(KEY_TILE, keys - j0);
-        const float *k = kv_key_rows(g, segment, j0, kv_head), *v = value_rows(g, segment, j0, kv_head);
+        const float *k = kv_key_rows(g, sequence, j0, kv_head), *v = value_rows(g, sequence, j0, kv_head);
         kv_gemm_nt(rows, width, d, w.q, d, k, g->kv_dim, 0, w.s, KEY_TILE);
         kv_gemm_nt(rows, width, d, w.d_o, d, v, g->kv_dim, 0, w.ds, KEY_TILE);
-        backward_scores(g, seg, &w, rows, t0, j0, width);
+        backward_scores(g, seq, &w, rows, t0, j0, width);
         if (grads->dv)
             kv_gemm_tn(width, d, rows, w.s, KEY_TILE, w.d_o, d, 1,
-                       grads->dv + (seg->k_row + j0) * g->kv_dim + kv_head * d, g->kv_dim);
+                       grads->dv + (seq->k_row + j0) * g->kv_dim + kv_head * d, g->kv_dim);
         if (grads->dk)
             kv_gemm_tn(width, d, rows, w.ds, KEY_TILE, w.q, d, 1, grads->dk + (k - g->k), g->kv_dim);
         if (grads->dq) kv_gemm_nn(rows, d, width, w.ds, KEY_TILE, k, g->kv_dim, j0 ? 1 : 0, w.dq, d);
     }
-    if (grads->dq) unstack_query_gradient(g, seg, kv_head, t0, rows, w.dq, grads);
+    if (grads->dq) unstack_query_gradient(g, seq, kv_head, t0, rows, w.dq, grads);
 }
 
 // The gradient of turned keys, turned back and added to the keys' own.
-static void turn_back_keys(const struct kv_attention_geometry *g, int64_t segment, int64_t kv_head,
+static void turn_back_keys(const struct kv_attention_geometry *g, int64_t sequence, int64_t kv_head,
                            float *turned, float *dk) {
-    const kv_segment *seg = &g->args.segments[segment];
+    const kv_sequence *seq = &g->args.sequences[sequence];
     int64_t d = g->args.head_dim;
-    for (int64_t j = 0; j < seg->k_len; j++) {
-        float *src = turned + (g->turned_row[segment] + j) * g->kv_dim + kv_head * d;
-        float *dst = dk + (seg->k_row + j) * g->kv_dim + kv_head * d;
-        int64_t position = g->args.k_positions ? g->args.k_positions[seg->k_row + j] : j;
+    for (int64_t j = 0; j < seq->k_len; j++) {
+        float *src = turned + (g->turned_row[sequence] + j) * g->kv_dim + kv_head * d;
+        float *dst = dk + (seq->k_row + j) * g->kv_dim + kv_head * d;
+        int64_t position = g->args.k_positions ? g->args.k_positions[seq->k_row + j] : j;
         kv_rope_turn(g->args.rope, position, true, src, src);
         for (int64_t i = 0; i < d; i++) dst[i] += src[i];
     }
@@ -245,7 +246,7 @@ static void attention_backward(kv_tape *tape, const kv_record *r) {
     grads.dq = kv_tape_grad(tape, q, &grads.q_beta);
     grads.dv = zeroed_grad(tape, v);
     float *dk = zeroed_grad(tape, k);
-    if (grads.dq && grads.q_beta == 0) // rows outside every segment
+    if (grads.dq && grads.q_beta == 0) // rows outside every sequence
         memset(grads.dq, 0, (size_t)(q->rows * q->cols) * sizeof *grads.dq);
     kv_arena_mark mark = kv_arena_get_mark(arena);
     struct kv_attention_geometry g;
@@ -260,15 +261,15 @@ static void attention_backward(kv_tape *tape, const kv_record *r) {
         return;
     }
     if (dk && g.args.rope) memset(grads.dk, 0, (size_t)(g.n_turned * g.kv_dim) * sizeof *grads.dk);
-    // One thread per (segment, KV head): only it adds to those keys' and values' gradients.
-    int64_t n_heads = g.args.n_kv_heads, n_units = g.args.n_segments * n_heads;
+    // One thread per (sequence, KV head): only it adds to those keys' and values' gradients.
+    int64_t n_heads = g.args.n_kv_heads, n_units = g.args.n_sequences * n_heads;
 #pragma omp parallel for schedule(dynamic) num_threads(n_threads) if (n_units > 1)
     for (int64_t unit = 0; unit < n_units; unit++) {
-        int64_t segment = unit / n_heads, head = unit % n_heads;
+        int64_t sequence = unit / n_heads, head = unit % n_heads;
         struct scratch w = carve(memory + floats * (size_t)omp_get_thread_num(), &g);
-        for (int64_t t = 0; t < g.args.segments[segment].q_len; t += g.block)
-            backward_block(&g, segment, head, t, w, &grads);
-        if (dk && g.args.rope) turn_back_keys(&g, segment, head, grads.dk, dk);
+        for (int64_t t = 0; t < g.args.sequences[sequence].q_len; t += g.block)
+            backward_block(&g, sequence, head, t, w, &grads);
+        if (dk && g.args.rope) turn_back_keys(&g, sequence, head, grads.dk, dk);
     }
     kv_arena_release(arena, mark);
 }
@@ -276,13 +277,14 @@ static void attention_backward(kv_tape *tape, const kv_record *r) {
 static bool record_attention(kv_tape *tape, kv_tensor *out, kv_tensor *q, kv_tensor *k, kv_tensor *v,
                              const kv_attention_args *args, struct kv_attention_lse *lse) {
     kv_record *r = kv_tape_record(tape, attention_backward, out, sizeof(struct attention_saved));
-    kv_segment *segments = kv_arena_alloc(kv_tape_arena(tape), (size_t)args->n_segments * sizeof *segments);
-    if (!r || !segments) return false;
-    memcpy(segments, args->segments, (size_t)args->n_segments * sizeof *segments);
+    kv_sequence *sequences =
+        kv_arena_alloc(kv_tape_arena(tape), (size_t)args->n_sequences * sizeof *sequences);
+    if (!r || !sequences) return false;
+    memcpy(sequences, args->sequences, (size_t)args->n_sequences * sizeof *sequences);
     r->in[0] = q, r->in[1] = k, r->in[2] = v;
     struct attention_saved *saved = r->saved;
     *saved = (struct attention_saved){.args = *args, .lse = lse};
-    saved->args.segments = segments;
+    saved->args.sequences = sequences;
     return true;
 }
 

@@ -1,4 +1,4 @@
-// What the operators over queries and keys share (attention.c, attention_received.c): which rows belong to
+// What the operators over queries and keys share (attention.c, attention_importance.c): which rows belong to
 // which sequence and head, keys turned to their positions, and queries stacked in blocks. Not for others.
 #pragma once
 
@@ -18,7 +18,7 @@ struct kv_attention_geometry {
     int64_t group, block; // query heads per KV head; queries per block
     int64_t q_dim, kv_dim;
     const float *q, *k;        // k already turned, same rows as the original
-    const int64_t *turned_row; // first row of each segment in k
+    const int64_t *turned_row; // first row of each sequence in k
     int64_t n_turned;
     // attention.c only
     const float *v;
@@ -34,9 +34,9 @@ static inline int64_t kv_queries_per_block(int64_t group) {
     return KV_STACK_ROWS / group > 1 ? KV_STACK_ROWS / group : 1;
 }
 
-// How many keys of its sequence the query t of a segment sees.
-static inline int64_t kv_visible_keys(const kv_attention_args *a, const kv_segment *seg, int64_t t) {
-    return a->visible ? a->visible[seg->q_row + t] : seg->k_len - seg->q_len + t + 1;
+// How many keys of its sequence the query t of a sequence sees.
+static inline int64_t kv_visible_keys(const kv_attention_args *a, const kv_sequence *seq, int64_t t) {
+    return a->visible ? a->visible[seq->q_row + t] : seq->k_len - seq->q_len + t + 1;
 }
 
 // Checks that every position lies in the table of angles (noted on the tape) and turns the keys into the
@@ -44,12 +44,12 @@ static inline int64_t kv_visible_keys(const kv_attention_args *a, const kv_segme
 bool kv_attention_prepare(kv_tape *tape, const kv_attention_args *args, const float *q, const float *k,
                           struct kv_attention_geometry *g);
 
-// First of the turned keys of a segment from its key j on, for one KV head; kv_dim floats from key to key.
-const float *kv_key_rows(const struct kv_attention_geometry *g, int64_t segment, int64_t j, int64_t kv_head);
+// First of the turned keys of a sequence from its key j on, for one KV head; kv_dim floats from key to key.
+const float *kv_key_rows(const struct kv_attention_geometry *g, int64_t sequence, int64_t j, int64_t kv_head);
 
-int64_t kv_query_position(const struct kv_attention_geometry *g, const kv_segment *seg, int64_t t);
+int64_t kv_query_position(const struct kv_attention_geometry *g, const kv_sequence *seq, int64_t t);
 
 // dst[queries · group, d] = the queries t0.. of all heads that share a KV head, turned and divided by √d: row
 // t · group + h for query t0 + t, head h.
-void kv_stack_queries(const struct kv_attention_geometry *g, const kv_segment *seg, int64_t kv_head,
+void kv_stack_queries(const struct kv_attention_geometry *g, const kv_sequence *seq, int64_t kv_head,
                       int64_t t0, int64_t queries, float *dst);

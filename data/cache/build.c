@@ -14,7 +14,7 @@ struct build {
     kv_cache_writer *writer;
     int32_t *tokens; // [n_rows, seq_len + 1] of the whole shard
     int32_t *inputs; // [n_seq, seq_len]
-    kv_segment *segments;
+    kv_sequence *sequences;
     int32_t *ids;
     float *logits, *logsumexp;
 };
@@ -24,15 +24,15 @@ static kv_status allocate(struct build *b, kv_error *err) {
     b->tape = kv_tape_create();
     b->tokens = malloc((size_t)(b->info.n_rows * (b->info.seq_len + 1)) * sizeof *b->tokens);
     b->inputs = malloc(n * sizeof *b->inputs);
-    b->segments = malloc((size_t)b->args->n_seq * sizeof *b->segments);
+    b->sequences = malloc((size_t)b->args->n_seq * sizeof *b->sequences);
     b->ids = malloc((n * k + 1) * sizeof *b->ids);
     b->logits = malloc((n * k + 1) * sizeof *b->logits);
     b->logsumexp = malloc((n + 1) * sizeof *b->logsumexp);
-    if (!b->tape || !b->tokens || !b->inputs || !b->segments || !b->ids || !b->logits || !b->logsumexp)
+    if (!b->tape || !b->tokens || !b->inputs || !b->sequences || !b->ids || !b->logits || !b->logsumexp)
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for a cache");
     kv_tape_set_recording(b->tape, false);
     const int64_t len = b->info.seq_len;
-    for (int64_t s = 0; s < b->args->n_seq; s++) b->segments[s] = (kv_segment){s * len, len, s * len, len};
+    for (int64_t s = 0; s < b->args->n_seq; s++) b->sequences[s] = (kv_sequence){s * len, len, s * len, len};
     return KV_OK;
 }
 
@@ -41,7 +41,7 @@ static void clean_up(struct build *b) {
     kv_tape_free(b->tape);
     free(b->tokens);
     free(b->inputs);
-    free(b->segments);
+    free(b->sequences);
     free(b->ids);
     free(b->logits);
     free(b->logsumexp);
@@ -55,8 +55,8 @@ static kv_status add_rows(struct build *b, int64_t first, int64_t n, kv_error *e
     for (int64_t r = 0; r < n; r++)
         memcpy(b->inputs + r * len, tokens + r * (len + 1), (size_t)len * sizeof *b->inputs);
     kv_tape_reset(b->tape);
-    kv_pass pass = {.segments = b->segments,
-                    .n_segments = n,
+    kv_pass pass = {.sequences = b->sequences,
+                    .n_sequences = n,
                     .raw_k = base_k,
                     .v = base_v,
                     .only_kv = b->info.top_k == 0};

@@ -12,7 +12,7 @@
 enum { DEFLATE_LEVEL = 1, N_PARTS = KV_CACHE_AUX_VALUE + 1 };
 
 struct kv_cache_writer {
-    kv_pending pending;
+    kv_whole_file pending;
     kv_cache_info info;
     hid_t file, type; // type: of keys and values
     hid_t tokens, ids, values, logsumexp;
@@ -143,7 +143,7 @@ kv_status kv_cache_writer_open(const char *path, const kv_cache_info *info, cons
             widest = kv_spec_kv_dim(spec, i) > widest ? kv_spec_kv_dim(spec, i) : widest;
     }
     w->narrow = malloc((size_t)(info->seq_len * widest) * sizeof(float));
-    kv_status status = w->narrow ? kv_pending_file(&w->pending, path, err)
+    kv_status status = w->narrow ? kv_whole_file_begin(&w->pending, path, err)
                                  : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     if (status == KV_OK) status = create_layout(w, norms, err);
     if (status == KV_OK)
@@ -247,14 +247,14 @@ kv_status kv_cache_writer_finish(kv_cache_writer *w, kv_error *err) {
     if (!close_sets(w))
         status = kv_fail(err, KV_ERR_IO, "%s: cannot write the cache (is the disk full?)", w->pending.final);
     if (status == KV_OK) status = kv_h5_close(&w->file, err);
-    return status == KV_OK ? kv_pending_commit(&w->pending, err) : status;
+    return status == KV_OK ? kv_whole_file_commit(&w->pending, err) : status;
 }
 
 void kv_cache_writer_free(kv_cache_writer *w) {
     if (!w) return;
     close_sets(w);
     if (w->file >= 0) H5Fclose(w->file);
-    kv_pending_abandon(&w->pending);
+    kv_whole_file_abandon(&w->pending);
     free(w->narrow);
     free(w);
 }

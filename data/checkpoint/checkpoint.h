@@ -41,7 +41,7 @@ kv_status kv_checkpoint_load_frozen(const char *dir, kv_frozen_dtype dtype, kv_m
 
 // Writes config.json and model.safetensors (float32, fused projections joined) into dir: both or neither. Old
 // files of these names are replaced one after the other; to replace a whole checkpoint at once write under
-// kv_pending_dir. A spec that config.json cannot express is KV_ERR_ARGUMENT.
+// kv_whole_dir_begin. A spec that config.json cannot express is KV_ERR_ARGUMENT.
 kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err);
 
 // Tells one set of weights from another: a 64-bit hash over all weights, as float32, and over what

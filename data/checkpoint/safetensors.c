@@ -364,10 +364,10 @@ static bool write_data(FILE *stream, const kv_st_tensor *tensors, int64_t n) {
 kv_status kv_safetensors_write(const char *path, const kv_st_tensor *tensors, int64_t n,
                                const char *const *metadata, int64_t n_metadata, kv_error *err) {
     char *header;
-    kv_pending pending;
+    kv_whole_file pending;
     kv_status status = make_header(tensors, n, metadata, n_metadata, &header, err);
     if (status) return kv_fail_within(err, status, "%s", path);
-    status = kv_pending_file(&pending, path, err);
+    status = kv_whole_file_begin(&pending, path, err);
     if (status) {
         free(header);
         return status;
@@ -380,7 +380,7 @@ kv_status kv_safetensors_write(const char *path, const kv_st_tensor *tensors, in
         failure = errno;
     }
     free(header);
-    if (ok) return kv_pending_commit(&pending, err);
-    kv_pending_abandon(&pending);
+    if (ok) return kv_whole_file_commit(&pending, err);
+    kv_whole_file_abandon(&pending);
     return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", path, strerror(failure));
 }

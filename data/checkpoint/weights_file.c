@@ -166,7 +166,7 @@ static kv_status write_tensors(const char *path, const kv_weights_tensor *tensor
     return status;
 }
 
-static kv_status write_text(const kv_pending *pending, const char *text, kv_error *err) {
+static kv_status write_text(const kv_whole_file *pending, const char *text, kv_error *err) {
     FILE *stream = fopen(pending->path, "wb");
     bool ok = stream && fputs(text, stream) >= 0;
     int failure = errno;
@@ -181,14 +181,14 @@ static kv_status write_text(const kv_pending *pending, const char *text, kv_erro
 kv_status kv_weights_write(const char *dir, const char *name, const kv_weights_tensor *tensors, int64_t n,
                            const char *text_name, const char *text, kv_error *err) {
     char path[PATH_MAX], text_path[PATH_MAX];
-    kv_pending pending;
+    kv_whole_file pending;
     kv_status status = kv_path_join(dir, name, path, err);
     if (!status) status = kv_path_join(dir, text_name, text_path, err);
-    if (!status) status = kv_pending_file(&pending, text_path, err);
+    if (!status) status = kv_whole_file_begin(&pending, text_path, err);
     if (status) return status;
     status = write_text(&pending, text, err);
     if (!status) status = write_tensors(path, tensors, n, err);
-    if (!status) return kv_pending_commit(&pending, err);
-    kv_pending_abandon(&pending);
+    if (!status) return kv_whole_file_commit(&pending, err);
+    kv_whole_file_abandon(&pending);
     return status;
 }

@@ -21,7 +21,7 @@ struct column {
 };
 
 struct kv_shard_writer {
-    kv_pending pending;
+    kv_whole_file pending;
     hid_t file;
     kv_shard_info info;
     struct column tokens, documents;
@@ -123,7 +123,7 @@ kv_status kv_shard_writer_open(const char *path, const kv_shard_info *info, kv_s
     if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     made->file = made->tokens.dataset = made->documents.dataset = -1;
     made->info = *info;
-    kv_status status = kv_pending_file(&made->pending, path, err);
+    kv_status status = kv_whole_file_begin(&made->pending, path, err);
     if (!status) status = create_layout(made, err);
     if (status)
         kv_shard_writer_free(made);
@@ -163,10 +163,10 @@ kv_status kv_shard_writer_finish(kv_shard_writer *writer, kv_error *err) {
     ok = close_file(writer) && ok;
     if (!ok) {
         kv_status status = cannot_write(writer, err);
-        kv_pending_abandon(&writer->pending);
+        kv_whole_file_abandon(&writer->pending);
         return status;
     }
-    return kv_pending_commit(&writer->pending, err);
+    return kv_whole_file_commit(&writer->pending, err);
 }
 
 const char *kv_shard_writer_hash(const kv_shard_writer *writer) {
@@ -176,6 +176,6 @@ const char *kv_shard_writer_hash(const kv_shard_writer *writer) {
 void kv_shard_writer_free(kv_shard_writer *writer) {
     if (!writer) return;
     close_file(writer);
-    kv_pending_abandon(&writer->pending);
+    kv_whole_file_abandon(&writer->pending);
     free(writer);
 }

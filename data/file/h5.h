@@ -15,7 +15,7 @@ void kv_h5_init(void);
 
 // Both name the file in their errors; a file that is not HDF5 or is truncated is KV_ERR_FORMAT.
 kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err);
-kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err); // overwrites: use under kv_pending
+kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err); // overwrites: use under kv_whole_file
 
 // Flushes and closes *file, so that a disk that filled up is noticed; the id becomes invalid either way. Does
 // nothing to an invalid id.

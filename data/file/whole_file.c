@@ -74,7 +74,7 @@ static void parent_of(const char *path, char parent[PATH_MAX]) {
 
 // Final name without trailing slashes, and through a symbolic link to what it points at: renaming onto the
 // link itself would replace it by a file.
-static kv_status set_final(kv_pending *pending, const char *final_path, kv_error *err) {
+static kv_status set_final(kv_whole_file *pending, const char *final_path, kv_error *err) {
     size_t length = strlen(final_path);
     while (length > 1 && final_path[length - 1] == '/') length--;
     const char *last = final_path + length;
@@ -95,14 +95,14 @@ static kv_status set_final(kv_pending *pending, const char *final_path, kv_error
     return KV_OK;
 }
 
-static void temporary_name(kv_pending *pending) {
+static void temporary_name(kv_whole_file *pending) {
     static atomic_uint counter;
     // The bound was checked by set_final; the precision tells the compiler.
     snprintf(pending->path, sizeof pending->path, "%.*s.tmp.%ld.%u", PATH_MAX - 64, pending->final,
              (long)getpid(), atomic_fetch_add(&counter, 1));
 }
 
-static kv_status begin(kv_pending *pending, const char *final_path, bool is_dir, kv_error *err) {
+static kv_status begin(kv_whole_file *pending, const char *final_path, bool is_dir, kv_error *err) {
     memset(pending, 0, sizeof *pending);
     kv_status status = set_final(pending, final_path, err);
     if (status) return status;
@@ -123,13 +123,13 @@ static kv_status begin(kv_pending *pending, const char *final_path, bool is_dir,
     return KV_OK;
 }
 
-kv_status kv_pending_file(kv_pending *pending, const char *final_path, kv_error *err) {
+kv_status kv_whole_file_begin(kv_whole_file *pending, const char *final_path, kv_error *err) {
     kv_status status = begin(pending, final_path, false, err);
     pending->active = status == KV_OK;
     return status;
 }
 
-kv_status kv_pending_dir(kv_pending *pending, const char *final_path, kv_error *err) {
+kv_status kv_whole_dir_begin(kv_whole_file *pending, const char *final_path, kv_error *err) {
     kv_status status = begin(pending, final_path, true, err);
     if (status) return status;
     // A killed process with the same id may have left a directory of this name.
@@ -141,7 +141,7 @@ kv_status kv_pending_dir(kv_pending *pending, const char *final_path, kv_error *
     return KV_OK;
 }
 
-void kv_pending_abandon(kv_pending *pending) {
+void kv_whole_file_abandon(kv_whole_file *pending) {
     if (!pending->active) return;
     if (pending->is_dir)
         kv_remove_tree(pending->path, NULL);
@@ -197,7 +197,7 @@ static kv_status exchange_dirs(const char *new_path, const char *old_path, kv_er
     return KV_OK;
 }
 
-static kv_status move_into_place(const kv_pending *pending, kv_error *err) {
+static kv_status move_into_place(const kv_whole_file *pending, kv_error *err) {
     struct stat info;
     if (pending->is_dir && stat(pending->final, &info) == 0)
         return exchange_dirs(pending->path, pending->final, err);
@@ -205,12 +205,12 @@ static kv_status move_into_place(const kv_pending *pending, kv_error *err) {
     return KV_OK;
 }
 
-kv_status kv_pending_commit(kv_pending *pending, kv_error *err) {
+kv_status kv_whole_file_commit(kv_whole_file *pending, kv_error *err) {
     if (!pending->active) return kv_fail(err, KV_ERR_ARGUMENT, "nothing is pending");
     kv_status status = pending->is_dir ? flush_tree(pending->path, err) : flush(pending->path, err);
     if (!status) status = move_into_place(pending, err);
     if (status) {
-        kv_pending_abandon(pending);
+        kv_whole_file_abandon(pending);
         return status;
     }
     char parent[PATH_MAX];
@@ -300,8 +300,8 @@ static kv_status write_all(int fd, const char *path, const void *content, size_t
 }
 
 kv_status kv_write_file(const char *path, const void *content, size_t size, kv_error *err) {
-    kv_pending pending;
-    kv_status status = kv_pending_file(&pending, path, err);
+    kv_whole_file pending;
+    kv_status status = kv_whole_file_begin(&pending, path, err);
     if (status) return status;
     int fd = open(pending.path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0)
@@ -310,7 +310,7 @@ kv_status kv_write_file(const char *path, const void *content, size_t size, kv_e
         status = write_all(fd, path, content, size, err);
         if (close(fd) != 0 && !status) status = io_error(err, path, "write");
     }
-    if (!status) return kv_pending_commit(&pending, err);
-    kv_pending_abandon(&pending);
+    if (!status) return kv_whole_file_commit(&pending, err);
+    kv_whole_file_abandon(&pending);
     return status;
 }

@@ -102,5 +102,5 @@ static bool write_output(void *context, int index, FILE *file) {
 kv_status kv_atlas_write(const kv_atlas *atlas, const char *directory, kv_error *err) {
     const char *names[N_OUTPUTS];
     for (int i = 0; i < N_OUTPUTS; i++) names[i] = outputs[i].name;
-    return kv_file_set_write(directory, names, N_OUTPUTS, write_output, (void *)atlas, err);
+    return kv_whole_set_write(directory, names, N_OUTPUTS, write_output, (void *)atlas, err);
 }

@@ -208,12 +208,12 @@ static kv_status train_in(const char *directory, const char *const *inputs, size
     if (!status) status = run_spm_train(directory, vocab_size, &alphabet, err);
     if (!status) status = check_model(model, vocab_size, err);
     if (status) return status;
-    kv_pending target;
-    status = kv_pending_file(&target, path, err);
+    kv_whole_file target;
+    status = kv_whole_file_begin(&target, path, err);
     if (status) return status;
-    if (rename(model, target.path) == 0) return kv_pending_commit(&target, err);
+    if (rename(model, target.path) == 0) return kv_whole_file_commit(&target, err);
     status = kv_fail(err, KV_ERR_IO, "%s: cannot put the tokenizer there: %s", path, strerror(errno));
-    kv_pending_abandon(&target);
+    kv_whole_file_abandon(&target);
     return status;
 }
 
@@ -228,10 +228,10 @@ kv_status kv_tokenizer_train(const char *const *inputs, size_t n_inputs, int64_t
     char name[PATH_MAX];
     if (snprintf(name, sizeof name, "%s.training", path) >= (int)sizeof name)
         return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", path);
-    kv_pending workspace; // never committed: it only has to go away
-    kv_status status = kv_pending_dir(&workspace, name, err);
+    kv_whole_file workspace; // never committed: it only has to go away
+    kv_status status = kv_whole_dir_begin(&workspace, name, err);
     if (status) return status;
     status = train_in(workspace.path, inputs, n_inputs, vocab_size, path, err);
-    kv_pending_abandon(&workspace);
+    kv_whole_file_abandon(&workspace);
     return status;
 }

@@ -12,7 +12,7 @@ struct checking {
     int64_t done, failed;
 };
 
-static void count(void *context, int64_t index, const kv_run_result *result) {
+static void count(void *context, int64_t index, const kv_sandbox_result *result) {
     (void)index;
     struct checking *c = context;
     char note[48];
@@ -22,7 +22,7 @@ static void count(void *context, int64_t index, const kv_run_result *result) {
 }
 
 static kv_status run_solutions(kv_sandbox *sandbox, const kv_problems *problems, kv_program *programs,
-                               kv_run_result *results, struct checking *c, kv_error *err) {
+                               kv_sandbox_result *results, struct checking *c, kv_error *err) {
     kv_status status = KV_OK;
     for (int64_t i = 0; i < problems->n && status == KV_OK; i++) {
         const kv_problem *problem = &problems->items[i];
@@ -39,7 +39,7 @@ static kv_status run_solutions(kv_sandbox *sandbox, const kv_problems *problems,
     return status;
 }
 
-static void report(const kv_problems *problems, const kv_run_result *results, double seconds, FILE *out) {
+static void report(const kv_problems *problems, const kv_sandbox_result *results, double seconds, FILE *out) {
     int64_t passed = 0;
     for (int64_t i = 0; i < problems->n; i++) {
         passed += results[i].verdict == KV_RUN_PASSED;
@@ -59,7 +59,7 @@ kv_status kv_check_tests(const char *path, const kv_sandbox_options *options, FI
     kv_status status = kv_humaneval_read(path, &problems, err);
     if (status != KV_OK) return status;
     kv_program *programs = calloc((size_t)problems.n, sizeof *programs);
-    kv_run_result *results = calloc((size_t)problems.n, sizeof *results);
+    kv_sandbox_result *results = calloc((size_t)problems.n, sizeof *results);
     if (!programs || !results)
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " programs", problems.n);
     if (status == KV_OK) status = kv_sandbox_open(options, &sandbox, err);

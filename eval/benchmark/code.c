@@ -2,7 +2,7 @@
 
 #include "data/file/hash.h"
 #include "data/tokenizer/continuation.h"
-#include "eval/statistics/pass_at_k.h"
+#include "eval/statistics/stats.h"
 #include "infer/generate.h"
 
 #include <inttypes.h>
@@ -54,14 +54,14 @@ struct batch {
     struct code *code;
     kv_asking *asking;
     int64_t first, n;
-    int64_t *lengths;       // [n]
-    uint64_t *streams;      // [n]
-    int32_t **ids;          // [n] borrowed
-    int32_t *generated;     // [n, max_tokens]
-    int64_t *n_generated;   // [n]
-    char **completions;     // [n]
-    kv_program *programs;   // [n]
-    kv_run_result *results; // [n]
+    int64_t *lengths;           // [n]
+    uint64_t *streams;          // [n]
+    int32_t **ids;              // [n] borrowed
+    int32_t *generated;         // [n, max_tokens]
+    int64_t *n_generated;       // [n]
+    char **completions;         // [n]
+    kv_program *programs;       // [n]
+    kv_sandbox_result *results; // [n]
 };
 
 static int64_t problem_of(const struct code *c, int64_t unit) {

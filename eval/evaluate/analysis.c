@@ -131,7 +131,7 @@ struct measuring {
     const kv_system *system;
     const kv_analysis_text *text;
     const kv_analysis *analysis;
-    kv_cache_errors *errors;
+    kv_cache_analysis *errors;
     kv_tape *tape;
     struct sums *sums; // [2, n_layers]: keys, then values
     kv_progress *progress;
@@ -154,28 +154,28 @@ struct caches {
     kv_tensor *truth[2][KV_MAX_LAYERS], *predicted[2][KV_MAX_LAYERS]; // keys, values
 };
 
-static bool lay_out(struct measuring *m, int64_t first, int64_t n, int32_t **ids, kv_segment **segments) {
+static bool lay_out(struct measuring *m, int64_t first, int64_t n, int32_t **ids, kv_sequence **sequences) {
     const int64_t seq_len = m->text->seq_len;
     kv_arena *arena = kv_tape_arena(m->tape);
     *ids = kv_arena_alloc(arena, (size_t)(n * seq_len) * sizeof **ids);
-    *segments = kv_arena_alloc(arena, (size_t)n * sizeof **segments);
-    for (int64_t r = 0; *ids && *segments && r < n; r++) {
+    *sequences = kv_arena_alloc(arena, (size_t)n * sizeof **sequences);
+    for (int64_t r = 0; *ids && *sequences && r < n; r++) {
         memcpy(*ids + r * seq_len, m->text->rows + (first + r) * (seq_len + 1),
                (size_t)seq_len * sizeof **ids);
-        (*segments)[r] = (kv_segment){r * seq_len, seq_len, r * seq_len, seq_len};
+        (*sequences)[r] = (kv_sequence){r * seq_len, seq_len, r * seq_len, seq_len};
     }
-    return *ids && *segments;
+    return *ids && *sequences;
 }
 
 static kv_status run_models(struct measuring *m, int64_t first, int64_t n, struct caches *c, kv_error *err) {
     kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
     kv_key_norms norms;
-    kv_segment *segments;
+    kv_sequence *sequences;
     int32_t *ids;
     kv_tape_reset(m->tape);
-    if (!lay_out(m, first, n, &ids, &segments))
+    if (!lay_out(m, first, n, &ids, &sequences))
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld sequences", (long long)n);
-    kv_pass pass = {.segments = segments, .n_segments = n, .raw_k = aux_k, .v = aux_v, .only_kv = true};
+    kv_pass pass = {.sequences = sequences, .n_sequences = n, .raw_k = aux_k, .v = aux_v, .only_kv = true};
     kv_model_forward(m->tape, m->system->aux, ids, n * m->text->seq_len, &pass);
     pass.raw_k = NULL, pass.k = c->truth[0], pass.v = c->truth[1];
     kv_model_forward(m->tape, m->system->base, ids, n * m->text->seq_len, &pass);
@@ -235,7 +235,7 @@ static kv_status pass_over(struct measuring *m, int64_t n_rows, bool sample, kv_
 
 static kv_status prepare(struct measuring *m, kv_error *err) {
     const kv_model_spec *spec = &m->system->base->spec;
-    kv_status status = kv_cache_errors_init(m->errors, m->n_layers, m->analysis, err);
+    kv_status status = kv_cache_analysis_init(m->errors, m->n_layers, m->analysis, err);
     if (status != KV_OK) return status;
     m->tape = kv_tape_create();
     m->sums = calloc(2 * (size_t)m->n_layers, sizeof *m->sums);
@@ -267,7 +267,7 @@ static kv_status measure(struct measuring *m, kv_error *err) {
 }
 
 kv_status kv_analysis_measure(const kv_system *system, const kv_analysis_text *text, int64_t at_once,
-                              const kv_analysis *analysis, kv_progress *progress, kv_cache_errors *errors,
+                              const kv_analysis *analysis, kv_progress *progress, kv_cache_analysis *errors,
                               kv_error *err) {
     struct measuring m = {.system = system,
                           .text = text,
@@ -277,10 +277,10 @@ kv_status kv_analysis_measure(const kv_system *system, const kv_analysis_text *t
                           .n_layers = system->base->spec.n_layers,
                           .at_once = at_once > 0 ? at_once : BATCH_TOKENS / text->seq_len};
     if (m.at_once < 1) m.at_once = 1;
-    *errors = (kv_cache_errors){0};
+    *errors = (kv_cache_analysis){0};
     kv_status status = prepare(&m, err);
     if (status == KV_OK) status = measure(&m, err);
-    if (status != KV_OK) kv_cache_errors_free(errors);
+    if (status != KV_OK) kv_cache_analysis_free(errors);
     for (int64_t i = 0; m.sums && i < 2 * m.n_layers; i++) {
         free(m.sums[i].first);
         free(m.sums[i].sizes);

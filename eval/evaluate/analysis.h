@@ -28,7 +28,7 @@ void kv_analysis_text_free(kv_analysis_text *text);
 // arithmetic may round differently. `progress` (may be NULL) is shown in rows, sequences + min(8, sequences)
 // in all. KV_ERR_INTERRUPTED on a signal to stop, obeyed between batches.
 kv_status kv_analysis_measure(const kv_system *system, const kv_analysis_text *text, int64_t at_once,
-                              const kv_analysis *analysis, kv_progress *progress, kv_cache_errors *errors,
+                              const kv_analysis *analysis, kv_progress *progress, kv_cache_analysis *errors,
                               kv_error *err);
 
 // How many rows kv_analysis_measure goes through, for its progress.

@@ -102,8 +102,8 @@ static kv_status write_record(const kv_journal *j, FILE *file, const json_t *rec
 
 // The file anew, with the records that count.
 static kv_status rewrite(kv_journal *j, kv_error *err) {
-    kv_pending pending;
-    kv_status status = kv_pending_file(&pending, j->path, err);
+    kv_whole_file pending;
+    kv_status status = kv_whole_file_begin(&pending, j->path, err);
     if (status != KV_OK) return status;
     FILE *file = fopen(pending.path, "w");
     if (!file) status = write_failed(j, err);
@@ -111,8 +111,8 @@ static kv_status rewrite(kv_journal *j, kv_error *err) {
         if (j->records[i]) status = write_record(j, file, j->records[i], err);
     errno = 0;
     if (file && fclose(file) != 0 && status == KV_OK) status = write_failed(j, err);
-    if (status == KV_OK) return kv_pending_commit(&pending, err);
-    kv_pending_abandon(&pending);
+    if (status == KV_OK) return kv_whole_file_commit(&pending, err);
+    kv_whole_file_abandon(&pending);
     return status;
 }
 

@@ -86,7 +86,7 @@ kv_status kv_evaluation_open_analysis(kv_evaluation *e, kv_error *err) {
 // ---- What is kept between runs -------------------------------------------------------------------------
 
 // JSON has no NAN: null stands for it.
-static json_t *pack_array(const kv_cache_array *array) {
+static json_t *pack_array(const kv_analysis_array *array) {
     json_t *list = json_array();
     for (int64_t i = 0; list && i < array->size; i++) {
         const double value = array->values[i];
@@ -100,10 +100,10 @@ static json_t *pack_array(const kv_cache_array *array) {
     return list;
 }
 
-static json_t *pack_errors(const kv_cache_errors *errors, const kv_analysis *analysis) {
+static json_t *pack_errors(const kv_cache_analysis *errors, const kv_analysis *analysis) {
     json_t *record = json_object();
     for (int i = 0; record && i < KV_CACHE_ARRAYS; i++) {
-        const kv_cache_array array = kv_cache_errors_array(errors, analysis, i);
+        const kv_analysis_array array = kv_cache_analysis_array(errors, analysis, i);
         if (json_object_set_new(record, array.name, pack_array(&array)) == 0) continue;
         json_decref(record);
         return NULL;
@@ -111,7 +111,7 @@ static json_t *pack_errors(const kv_cache_errors *errors, const kv_analysis *ana
     return record;
 }
 
-static bool unpack_array(const json_t *list, const kv_cache_array *array) {
+static bool unpack_array(const json_t *list, const kv_analysis_array *array) {
     if (!json_is_array(list) || (int64_t)json_array_size(list) != array->size) return false;
     for (int64_t i = 0; i < array->size; i++) {
         const json_t *number = json_array_get(list, (size_t)i);
@@ -122,10 +122,11 @@ static bool unpack_array(const json_t *list, const kv_cache_array *array) {
 }
 
 // false: it is no such record.
-static bool unpack_errors(const json_t *record, const kv_cache_errors *errors, const kv_analysis *analysis) {
+static bool unpack_errors(const json_t *record, const kv_cache_analysis *errors,
+                          const kv_analysis *analysis) {
     bool ok = true;
     for (int i = 0; i < KV_CACHE_ARRAYS && ok; i++) {
-        const kv_cache_array array = kv_cache_errors_array(errors, analysis, i);
+        const kv_analysis_array array = kv_cache_analysis_array(errors, analysis, i);
         ok = unpack_array(json_object_get(record, array.name), &array);
     }
     return ok;
@@ -144,7 +145,7 @@ static void run_hash(const kv_evaluation *e, int64_t system, const kv_analysis *
 // ---- Measuring -----------------------------------------------------------------------------------------
 
 static kv_status measure(kv_evaluation *e, int64_t system, const kv_analysis *analysis, kv_journal *journal,
-                         kv_cache_errors *errors, kv_error *err) {
+                         kv_cache_analysis *errors, kv_error *err) {
     char title[96];
     kv_progress progress;
     snprintf(title, sizeof title, "%.60s, predicted caches", e->config->systems[system].name);
@@ -160,7 +161,7 @@ static kv_status measure(kv_evaluation *e, int64_t system, const kv_analysis *an
 }
 
 static kv_status look_at(kv_evaluation *e, int64_t system, const kv_analysis *analysis,
-                         kv_cache_errors *errors, kv_error *err) {
+                         kv_cache_analysis *errors, kv_error *err) {
     const kv_journal_name name = {"analysis", "predicted-caches", e->config->systems[system].name};
     char run[17];
     kv_journal *journal;
@@ -169,9 +170,9 @@ static kv_status look_at(kv_evaluation *e, int64_t system, const kv_analysis *an
     if (status != KV_OK) return status;
     const json_t *known = kv_journal_records(journal)[0];
     if (known) {
-        status = kv_cache_errors_init(errors, e->systems->items[system].base->spec.n_layers, analysis, err);
+        status = kv_cache_analysis_init(errors, e->systems->items[system].base->spec.n_layers, analysis, err);
         if (status == KV_OK && !unpack_errors(known, errors, analysis)) {
-            kv_cache_errors_free(errors);
+            kv_cache_analysis_free(errors);
             known = NULL;
         }
     }

@@ -42,7 +42,7 @@ static kv_status write_all(const kv_results *results, const kv_eval_picture *pic
 // must not stay behind from then.
 static kv_status replace_files(const char *from, const char *to, kv_error *err) {
     for (int i = 0; i < N_FILES; i++) {
-        kv_pending move = {.active = true};
+        kv_whole_file move = {.active = true};
         if (snprintf(move.path, sizeof move.path, "%s/%s", from, files[i]) >= (int)sizeof move.path ||
             snprintf(move.final, sizeof move.final, "%s/%s", to, files[i]) >= (int)sizeof move.final)
             return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", to);
@@ -50,7 +50,7 @@ static kv_status replace_files(const char *from, const char *to, kv_error *err) 
             unlink(move.final);
             continue;
         }
-        kv_status status = kv_pending_commit(&move, err);
+        kv_status status = kv_whole_file_commit(&move, err);
         if (status != KV_OK) return status;
     }
     return KV_OK;
@@ -58,23 +58,23 @@ static kv_status replace_files(const char *from, const char *to, kv_error *err) 
 
 kv_status kv_output_write(const kv_results *results, const kv_eval_picture *picture, const char *dir,
                           char note[KV_PLOT_NOTE], kv_error *err) {
-    kv_pending pending;
+    kv_whole_file pending;
     struct stat info;
     note[0] = '\0';
-    kv_status status = kv_pending_dir(&pending, dir, err);
+    kv_status status = kv_whole_dir_begin(&pending, dir, err);
     if (status != KV_OK) return status;
     status = write_all(results, picture, pending.path, note, err);
-    if (status == KV_OK && stat(pending.final, &info) != 0) return kv_pending_commit(&pending, err);
+    if (status == KV_OK && stat(pending.final, &info) != 0) return kv_whole_file_commit(&pending, err);
     if (status == KV_OK) status = replace_files(pending.path, pending.final, err);
-    kv_pending_abandon(&pending);
+    kv_whole_file_abandon(&pending);
     return status;
 }
 
 kv_status kv_output_probe(const char *dir, kv_error *err) {
-    kv_pending pending;
-    kv_status status = kv_pending_dir(&pending, dir, err);
+    kv_whole_file pending;
+    kv_status status = kv_whole_dir_begin(&pending, dir, err);
     if (status == KV_OK && access(dir, F_OK) == 0 && access(dir, W_OK) != 0)
         status = kv_fail(err, KV_ERR_IO, "%s: the directory cannot be written to", dir);
-    kv_pending_abandon(&pending);
+    kv_whole_file_abandon(&pending);
     return status;
 }

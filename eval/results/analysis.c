@@ -31,23 +31,24 @@ static int64_t columns_of(const struct layout *layout, const kv_analysis *analys
     }
 }
 
-static double **place_of(kv_cache_errors *errors, int i) {
+static double **place_of(kv_cache_analysis *errors, int i) {
     kv_error_figures *figures = i < N_LAYOUTS ? &errors->key : &errors->value;
     return (double **)((char *)figures + layouts[i % N_LAYOUTS].member);
 }
 
-kv_cache_array kv_cache_errors_array(const kv_cache_errors *errors, const kv_analysis *analysis, int i) {
+kv_analysis_array kv_cache_analysis_array(const kv_cache_analysis *errors, const kv_analysis *analysis,
+                                          int i) {
     const struct layout *layout = &layouts[i % N_LAYOUTS];
     const int64_t columns = columns_of(layout, analysis);
-    kv_cache_array array = {.values = *place_of((kv_cache_errors *)errors, i),
-                            .columns = columns,
-                            .size = errors->n_layers * (columns ? columns : 1),
-                            .counts = layout->columns == BINS};
+    kv_analysis_array array = {.values = *place_of((kv_cache_analysis *)errors, i),
+                               .columns = columns,
+                               .size = errors->n_layers * (columns ? columns : 1),
+                               .counts = layout->columns == BINS};
     snprintf(array.name, sizeof array.name, "%s_%s", i < N_LAYOUTS ? "key" : "value", layout->name);
     return array;
 }
 
-double kv_cache_errors_mean(const double *values, int64_t n) {
+double kv_cache_analysis_mean(const double *values, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) sum += values[i];
     return n > 0 ? sum / (double)n : NAN;
@@ -55,24 +56,24 @@ double kv_cache_errors_mean(const double *values, int64_t n) {
 
 // ---- Memory --------------------------------------------------------------------------------------------
 
-kv_status kv_cache_errors_init(kv_cache_errors *errors, int64_t n_layers, const kv_analysis *analysis,
-                               kv_error *err) {
-    *errors = (kv_cache_errors){.n_layers = n_layers};
+kv_status kv_cache_analysis_init(kv_cache_analysis *errors, int64_t n_layers, const kv_analysis *analysis,
+                                 kv_error *err) {
+    *errors = (kv_cache_analysis){.n_layers = n_layers};
     bool ok = true;
     for (int i = 0; i < KV_CACHE_ARRAYS && ok; i++) {
-        const int64_t size = kv_cache_errors_array(errors, analysis, i).size;
+        const int64_t size = kv_cache_analysis_array(errors, analysis, i).size;
         double *values = calloc((size_t)size + 1, sizeof *values);
         *place_of(errors, i) = values;
         ok = values != NULL;
     }
     if (ok) return KV_OK;
-    kv_cache_errors_free(errors);
+    kv_cache_analysis_free(errors);
     return kv_fail(err, KV_ERR_MEMORY, "out of memory for the errors of %lld layers", (long long)n_layers);
 }
 
-void kv_cache_errors_free(kv_cache_errors *errors) {
+void kv_cache_analysis_free(kv_cache_analysis *errors) {
     for (int i = 0; i < KV_CACHE_ARRAYS; i++) free(*place_of(errors, i));
-    *errors = (kv_cache_errors){0};
+    *errors = (kv_cache_analysis){0};
 }
 
 kv_status kv_analysis_init(kv_analysis *analysis, int64_t n_systems, kv_error *err) {
@@ -83,7 +84,8 @@ kv_status kv_analysis_init(kv_analysis *analysis, int64_t n_systems, kv_error *e
 }
 
 void kv_analysis_free(kv_analysis *analysis, int64_t n_systems) {
-    for (int64_t i = 0; analysis->systems && i < n_systems; i++) kv_cache_errors_free(&analysis->systems[i]);
+    for (int64_t i = 0; analysis->systems && i < n_systems; i++)
+        kv_cache_analysis_free(&analysis->systems[i]);
     free(analysis->systems);
     free(analysis->corpus);
     *analysis = (kv_analysis){0};
@@ -96,10 +98,10 @@ bool kv_analysis_same(const kv_analysis *a, const kv_analysis *b) {
            a->bins == b->bins;
 }
 
-static bool copy_errors(kv_cache_errors *to, const kv_cache_errors *from, const kv_analysis *analysis) {
-    if (kv_cache_errors_init(to, from->n_layers, analysis, NULL) != KV_OK) return false;
+static bool copy_errors(kv_cache_analysis *to, const kv_cache_analysis *from, const kv_analysis *analysis) {
+    if (kv_cache_analysis_init(to, from->n_layers, analysis, NULL) != KV_OK) return false;
     for (int i = 0; i < KV_CACHE_ARRAYS; i++) {
-        const kv_cache_array array = kv_cache_errors_array(from, analysis, i);
+        const kv_analysis_array array = kv_cache_analysis_array(from, analysis, i);
         memcpy(*place_of(to, i), array.values, (size_t)array.size * sizeof *array.values);
     }
     return true;
@@ -116,7 +118,7 @@ bool kv_analysis_merge(kv_analysis *to, int64_t n_to, const kv_analysis *from, i
     }
     bool ok = to->corpus != NULL;
     for (int64_t s = 0; s < n_from && ok; s++) {
-        kv_cache_errors *own = &to->systems[place[s]];
+        kv_cache_analysis *own = &to->systems[place[s]];
         if (from->systems[s].n_layers > 0 && own->n_layers == 0) ok = copy_errors(own, &from->systems[s], to);
     }
     return ok;

@@ -22,16 +22,16 @@ typedef struct kv_error_figures {
     double *magnitude; // [n_layers] mean |true|
 } kv_error_figures;
 
-typedef struct kv_cache_errors {
+typedef struct kv_cache_analysis {
     int64_t n_layers; // of the base; 0: this system was not looked at
     kv_error_figures key, value;
-} kv_cache_errors;
+} kv_cache_analysis;
 
 typedef struct kv_analysis {
     char *corpus;                     // path of the text, for people; NULL: there was no analysis
     char hash[17];                    // of its tokens that were read
     int64_t sequences, seq_len, bins; // what was read of it: rows of fixed packing (data/corpus/packing.h)
-    kv_cache_errors *systems;         // [n_systems]
+    kv_cache_analysis *systems;       // [n_systems]
 } kv_analysis;
 
 // Room for n_systems, none of them looked at yet; the caller fills in the rest. kv_analysis_free takes it
@@ -39,25 +39,26 @@ typedef struct kv_analysis {
 kv_status kv_analysis_init(kv_analysis *analysis, int64_t n_systems, kv_error *err);
 void kv_analysis_free(kv_analysis *analysis, int64_t n_systems);
 
-// Room for one system's arrays, of the sizes that the analysis says, zeroed. kv_cache_errors_free accepts
+// Room for one system's arrays, of the sizes that the analysis says, zeroed. kv_cache_analysis_free accepts
 // zeros.
-kv_status kv_cache_errors_init(kv_cache_errors *errors, int64_t n_layers, const kv_analysis *analysis,
-                               kv_error *err);
-void kv_cache_errors_free(kv_cache_errors *errors);
+kv_status kv_cache_analysis_init(kv_cache_analysis *errors, int64_t n_layers, const kv_analysis *analysis,
+                                 kv_error *err);
+void kv_cache_analysis_free(kv_cache_analysis *errors);
 
 // The arrays one by one, for whoever stores them: 0 to KV_CACHE_ARRAYS - 1, named as in results.h5
 // ("key_error", ...), [n_layers, columns]; columns 0: [n_layers].
 enum { KV_CACHE_ARRAYS = 10 };
-typedef struct kv_cache_array {
+typedef struct kv_analysis_array {
     char name[24];
     double *values;
     int64_t columns, size; // size: of all of it
     bool counts;           // whole numbers
-} kv_cache_array;
-kv_cache_array kv_cache_errors_array(const kv_cache_errors *errors, const kv_analysis *analysis, int i);
+} kv_analysis_array;
+kv_analysis_array kv_cache_analysis_array(const kv_cache_analysis *errors, const kv_analysis *analysis,
+                                          int i);
 
 // Mean over the layers of an array with one number each, or over all of `error`.
-double kv_cache_errors_mean(const double *values, int64_t n);
+double kv_cache_analysis_mean(const double *values, int64_t n);
 
 // Whether two analyses are of the same text, read the same way: only then do they go together.
 bool kv_analysis_same(const kv_analysis *a, const kv_analysis *b);

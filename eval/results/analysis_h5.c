@@ -10,7 +10,7 @@ enum { NAME_SIZE = 80, TEXT_SIZE = 4096 };
 
 // ---- Writing -------------------------------------------------------------------------------------------
 
-static kv_status write_counts(hid_t file, const char *name, const kv_cache_array *array, int n_dims,
+static kv_status write_counts(hid_t file, const char *name, const kv_analysis_array *array, int n_dims,
                               const int64_t *shape, kv_error *err) {
     int64_t *counts = malloc((size_t)array->size * sizeof *counts + 1);
     if (!counts) return kv_fail(err, KV_ERR_MEMORY, "out of memory for results.h5");
@@ -21,10 +21,10 @@ static kv_status write_counts(hid_t file, const char *name, const kv_cache_array
 }
 
 static kv_status write_system(const kv_analysis *analysis, int64_t system, hid_t file, kv_error *err) {
-    const kv_cache_errors *errors = &analysis->systems[system];
+    const kv_cache_analysis *errors = &analysis->systems[system];
     kv_status status = KV_OK;
     for (int i = 0; errors->n_layers > 0 && i < KV_CACHE_ARRAYS && status == KV_OK; i++) {
-        const kv_cache_array array = kv_cache_errors_array(errors, analysis, i);
+        const kv_analysis_array array = kv_cache_analysis_array(errors, analysis, i);
         const int64_t shape[2] = {errors->n_layers, array.columns};
         const int n_dims = array.columns ? 2 : 1;
         char name[NAME_SIZE];
@@ -96,20 +96,21 @@ static kv_status read_array(const struct reader *r, const char *name, int64_t co
 }
 
 static kv_status read_system(const struct reader *r, int64_t system, kv_analysis *a) {
-    kv_cache_errors *errors = &a->systems[system];
+    kv_cache_analysis *errors = &a->systems[system];
     char name[NAME_SIZE];
     double *values[KV_CACHE_ARRAYS] = {0};
     int64_t n_layers = 0;
     kv_status status = KV_OK;
     for (int i = 0; i < KV_CACHE_ARRAYS && status == KV_OK; i++) {
-        const kv_cache_array array = kv_cache_errors_array(errors, a, i); // name and columns: no values yet
+        const kv_analysis_array array =
+            kv_cache_analysis_array(errors, a, i); // name and columns: no values yet
         snprintf(name, sizeof name, "%s/%lld/%s", group, (long long)system, array.name);
         status = read_array(r, name, array.columns, &n_layers, &values[i]);
     }
-    if (status == KV_OK) status = kv_cache_errors_init(errors, n_layers, a, r->err);
+    if (status == KV_OK) status = kv_cache_analysis_init(errors, n_layers, a, r->err);
     for (int i = 0; i < KV_CACHE_ARRAYS; i++) {
         if (status == KV_OK) {
-            const kv_cache_array array = kv_cache_errors_array(errors, a, i);
+            const kv_analysis_array array = kv_cache_analysis_array(errors, a, i);
             memcpy(array.values, values[i], (size_t)array.size * sizeof *array.values);
         }
         free(values[i]);

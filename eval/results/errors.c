@@ -20,10 +20,10 @@ static void number_cell(kv_table *table, const char *format, double value) {
 }
 
 static void error_cells(kv_table *table, const kv_error_figures *f, int64_t n_layers, int64_t seq_len) {
-    const double error = kv_cache_errors_mean(f->error, n_layers * seq_len);
-    number_cell(table, "%.1f %%", 100 * kv_cache_errors_mean(f->explained, n_layers));
+    const double error = kv_cache_analysis_mean(f->error, n_layers * seq_len);
+    number_cell(table, "%.1f %%", 100 * kv_cache_analysis_mean(f->explained, n_layers));
     number_cell(table, "%.4f", error);
-    number_cell(table, "%.1f %%", 100 * error / kv_cache_errors_mean(f->magnitude, n_layers));
+    number_cell(table, "%.1f %%", 100 * error / kv_cache_analysis_mean(f->magnitude, n_layers));
 }
 
 static void columns(kv_table *table, const char *group) {
@@ -41,7 +41,7 @@ void kv_results_print_errors(const kv_results *r, FILE *out) {
     columns(table, "keys");
     columns(table, "values");
     for (int64_t s = 0; s < r->n_systems; s++) {
-        const kv_cache_errors *errors = &a->systems[s];
+        const kv_cache_analysis *errors = &a->systems[s];
         if (errors->n_layers == 0) continue;
         kv_table_cell(table, "%s", r->systems[s].name);
         kv_table_cell(table, "%s", r->systems[s].family);
@@ -59,7 +59,7 @@ void kv_results_print_errors(const kv_results *r, FILE *out) {
 static void layer_row(kv_csv *csv, const kv_result_system *system, const struct kind *kind, int64_t layer,
                       int64_t seq_len) {
     const double numbers[] = {(double)layer, kind->figures->explained[layer],
-                              kv_cache_errors_mean(kind->figures->error + layer * seq_len, seq_len),
+                              kv_cache_analysis_mean(kind->figures->error + layer * seq_len, seq_len),
                               kind->figures->magnitude[layer]};
     kv_csv_text(csv, system->name);
     kv_csv_text(csv, system->family);
@@ -74,7 +74,7 @@ kv_status kv_results_write_errors(const kv_results *r, const char *path, kv_erro
     kv_status status = kv_csv_create(path, "system,family,kind,layer,explained,error,magnitude", &csv, err);
     if (status != KV_OK) return status;
     for (int64_t s = 0; a->corpus && s < r->n_systems; s++) {
-        const kv_cache_errors *errors = &a->systems[s];
+        const kv_cache_analysis *errors = &a->systems[s];
         const struct kind kinds[] = {{"keys", &errors->key}, {"values", &errors->value}};
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
             for (int64_t i = 0; i < errors->n_layers; i++)

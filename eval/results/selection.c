@@ -5,19 +5,19 @@
 #include <stdlib.h>
 
 // Every system as a candidate: what it costs of its own base's FLOPs, and what it scores. Caller frees.
-static kv_candidate *make_candidates(const kv_results *results, int64_t task) {
-    kv_candidate *all = calloc((size_t)results->n_systems + 1, sizeof *all);
+static kv_budget_candidate *make_candidates(const kv_results *results, int64_t task) {
+    kv_budget_candidate *all = calloc((size_t)results->n_systems + 1, sizeof *all);
     for (int64_t s = 0; all && s < results->n_systems; s++) {
         const kv_outcome *o = kv_results_outcome(results, s, task);
-        all[s] = (kv_candidate){.family = results->systems[s].family,
-                                .cost = 1 / o->exact_reduction,
-                                .score = o->figures[0].accuracy};
+        all[s] = (kv_budget_candidate){.family = results->systems[s].family,
+                                       .cost = 1 / o->exact_reduction,
+                                       .score = o->figures[0].accuracy};
     }
     return all;
 }
 
 bool kv_results_front(const kv_results *results, int64_t task, bool *on_front) {
-    kv_candidate *all = make_candidates(results, task);
+    kv_budget_candidate *all = make_candidates(results, task);
     double *numbers = calloc(2 * (size_t)results->n_systems + 1, sizeof *numbers);
     const bool ok = all && numbers;
     for (int64_t s = 0; ok && s < results->n_systems; s++)
@@ -31,7 +31,7 @@ bool kv_results_front(const kv_results *results, int64_t task, bool *on_front) {
 kv_status kv_results_choose(const kv_results *results, int64_t task, kv_choice_fn *each, void *context,
                             kv_error *err) {
     const int64_t n = results->n_systems;
-    kv_candidate *all = make_candidates(results, task);
+    kv_budget_candidate *all = make_candidates(results, task);
     int64_t *family_of = calloc(2 * (size_t)n + 1, sizeof *family_of);
     kv_status status =
         all && family_of ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for the budgets");

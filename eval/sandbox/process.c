@@ -238,7 +238,7 @@ static void add_bwrap(struct command *c, const kv_sandbox_setup *setup) {
 }
 
 static void add_python(struct command *c, const kv_sandbox_setup *setup) {
-    const kv_run_limits *l = &setup->options.limits;
+    const kv_sandbox_limits *l = &setup->options.limits;
     const long long cpu = (long long)ceil(l->seconds);
     // Without the filter nothing but the number of tasks keeps processes out.
     const bool alone = setup->options.unsafe && !l->processes;

@@ -46,8 +46,8 @@ struct run {
 struct pool {
     kv_sandbox *sandbox;
     const kv_program *programs;
-    kv_run_result *results;
-    kv_run_done_fn *done;
+    kv_sandbox_result *results;
+    kv_sandbox_done_fn *done;
     void *context;
     struct run *runs; // [workers]
     int64_t n, next, n_busy;
@@ -92,7 +92,7 @@ static bool word_came(const struct run *r) {
            memcmp(r->said + 1, r->process.word, KV_RUN_WORD) == 0;
 }
 
-static void give_verdict(const struct run *r, int status, kv_run_result *result) {
+static void give_verdict(const struct run *r, int status, kv_sandbox_result *result) {
     char line[KV_RUN_TEXT - 16];
     // bwrap passes on a signal as a shell does.
     const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -226,7 +226,7 @@ static void finish_run(struct pool *p, struct run *r) {
         blame_sandbox(p, r, status);
         return;
     }
-    kv_run_result *result = &p->results[r->index];
+    kv_sandbox_result *result = &p->results[r->index];
     result->seconds = kv_now() - r->began;
     give_verdict(r, status, result);
     if (p->done) p->done(p->context, r->index, result);
@@ -302,8 +302,8 @@ static void run_all(struct pool *p, struct pollfd *fds) {
     }
 }
 
-kv_status kv_sandbox_run(kv_sandbox *sandbox, const kv_program *programs, int64_t n, kv_run_result *results,
-                         kv_run_done_fn *done, void *context, kv_error *err) {
+kv_status kv_sandbox_run(kv_sandbox *sandbox, const kv_program *programs, int64_t n,
+                         kv_sandbox_result *results, kv_sandbox_done_fn *done, void *context, kv_error *err) {
     struct pool pool = {.sandbox = sandbox,
                         .programs = programs,
                         .results = results,
@@ -355,11 +355,11 @@ static const char probe[] = "import _thread\n"
 
 static kv_status try_out(kv_sandbox *sandbox, kv_error *err) {
     char source[sizeof probe + 24];
-    const kv_run_limits *limits = &sandbox->setup.options.limits;
+    const kv_sandbox_limits *limits = &sandbox->setup.options.limits;
     snprintf(source, sizeof source, probe, (long long)limits->tasks);
     const kv_program program = {.source = sandbox->setup.options.unsafe ? "" : source,
                                 .length = sandbox->setup.options.unsafe ? 0 : strlen(source)};
-    kv_run_result result;
+    kv_sandbox_result result;
     kv_error why = {0};
     // A limit that is too short for any program is the user's affair.
     const double seconds = limits->seconds;
@@ -387,7 +387,7 @@ static kv_status try_out(kv_sandbox *sandbox, kv_error *err) {
 }
 
 static kv_status check_options(const kv_sandbox_options *o, kv_error *err) {
-    const kv_run_limits *l = &o->limits;
+    const kv_sandbox_limits *l = &o->limits;
     if (!(l->seconds > 0 && l->seconds <= 86400))
         return kv_fail(err, KV_ERR_RANGE,
                        "time limit of a program: found %g s, expected more than 0, at most a day",

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct kv_run_limits {
+typedef struct kv_sandbox_limits {
     double seconds;       // wall time of a program; its CPU time is held to this rounded up
     int64_t memory_bytes; // address space of a process
     int64_t file_bytes;   // size of one file
@@ -23,12 +23,12 @@ typedef struct kv_run_limits {
     int64_t descriptors;  // of a process
     int64_t tasks;        // processes and threads together
     bool processes;       // may start processes and send signals to others; else threads only
-} kv_run_limits;
+} kv_sandbox_limits;
 
 typedef struct kv_sandbox_options {
     int64_t workers; // programs at once, up to KV_MAX_WORKERS; 0: as many as there are cores, up to 64
     bool unsafe;     // without bubblewrap, in a temporary directory: nothing but the limits holds
-    kv_run_limits limits;
+    kv_sandbox_limits limits;
 } kv_sandbox_options;
 
 enum { KV_MAX_WORKERS = 128, KV_RUN_TEXT = 256 };
@@ -45,11 +45,11 @@ typedef enum kv_verdict {
     KV_RUN_KILLED,  // by a signal
 } kv_verdict;
 
-typedef struct kv_run_result {
+typedef struct kv_sandbox_result {
     kv_verdict verdict;
     char text[KV_RUN_TEXT]; // "passed", "failed: AssertionError", "timed out", ...: one line of UTF-8
     double seconds;         // from the program's first line on
-} kv_run_result;
+} kv_sandbox_result;
 
 typedef struct kv_program {
     const char *source;
@@ -64,10 +64,10 @@ kv_status kv_sandbox_open(const kv_sandbox_options *options, kv_sandbox **sandbo
 void kv_sandbox_free(kv_sandbox *sandbox);
 
 // Called after each program that has ended, in the order in which they do.
-typedef void kv_run_done_fn(void *context, int64_t index, const kv_run_result *result);
+typedef void kv_sandbox_done_fn(void *context, int64_t index, const kv_sandbox_result *result);
 
 // Runs programs[n]; results[n] in their order. done may be NULL. Whatever happens, no process and no file is
 // left when it returns: KV_ERR_INTERRUPTED after a signal to stop, KV_ERR_IO when programs cannot be started
 // any more.
-kv_status kv_sandbox_run(kv_sandbox *sandbox, const kv_program *programs, int64_t n, kv_run_result *results,
-                         kv_run_done_fn *done, void *context, kv_error *err);
+kv_status kv_sandbox_run(kv_sandbox *sandbox, const kv_program *programs, int64_t n,
+                         kv_sandbox_result *results, kv_sandbox_done_fn *done, void *context, kv_error *err);

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-int64_t kv_budget_families(const kv_candidate *candidates, int64_t n, int64_t *family_of) {
+int64_t kv_budget_families(const kv_budget_candidate *candidates, int64_t n, int64_t *family_of) {
     int64_t n_families = 0;
     for (int64_t i = 0; i < n; i++) {
         int64_t first = 0;
@@ -13,15 +13,15 @@ int64_t kv_budget_families(const kv_candidate *candidates, int64_t n, int64_t *f
     return n_families;
 }
 
-static bool better(const kv_candidate *a, const kv_candidate *b) {
+static bool better(const kv_budget_candidate *a, const kv_budget_candidate *b) {
     return a->score > b->score || (a->score == b->score && a->cost < b->cost);
 }
 
-void kv_budget_best(const kv_candidate *candidates, int64_t n, const int64_t *family_of, int64_t n_families,
-                    double budget, int64_t *best) {
+void kv_budget_best(const kv_budget_candidate *candidates, int64_t n, const int64_t *family_of,
+                    int64_t n_families, double budget, int64_t *best) {
     for (int64_t f = 0; f < n_families; f++) best[f] = -1;
     for (int64_t i = 0; i < n; i++) {
-        const kv_candidate *own = &candidates[i];
+        const kv_budget_candidate *own = &candidates[i];
         if (!isfinite(own->score) || !isfinite(own->cost) || own->cost > budget * (1 + 1e-9)) continue;
         int64_t *held = &best[family_of[i]];
         if (*held < 0 || better(own, &candidates[*held])) *held = i;

@@ -36,3 +36,8 @@ typedef struct kv_paired {
 // finite; p = 1 when nothing differs. KV_ERR_ARGUMENT, KV_ERR_MEMORY; then NAN too.
 kv_status kv_paired_test(const double *system, const double *base, int64_t n, int64_t n_flips, uint64_t seed,
                          kv_paired *paired, kv_error *err);
+
+// The chance that one of k programs passes: the unbiased estimate from n samples of which c passed,
+// 1 - C(n - c, k) / C(n, k), for 1 <= k <= n.
+//                                                                       [Chen et al. 2021, equation 1]
+double kv_pass_at_k(int64_t n, int64_t c, int64_t k);

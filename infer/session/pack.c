@@ -29,19 +29,19 @@ static bool allocate(kv_session *session, const kv_reading *reading, int64_t n_s
     const size_t seqs = (size_t)n_seqs;
     pack->sequence = kv_arena_alloc(arena, seqs * sizeof *pack->sequence);
     pack->newest_rows = kv_arena_alloc(arena, seqs * sizeof *pack->newest_rows);
-    pack->segments = kv_arena_alloc(arena, seqs * sizeof *pack->segments);
+    pack->sequences = kv_arena_alloc(arena, seqs * sizeof *pack->sequences);
     pack->newest = kv_arena_alloc(arena, seqs * sizeof *pack->newest);
     pack->cache_rows = kv_arena_alloc(arena, (size_t)rows * sizeof *pack->cache_rows);
-    bool ok = pack->sequence && pack->newest_rows && pack->segments && pack->newest && pack->cache_rows;
+    bool ok = pack->sequence && pack->newest_rows && pack->sequences && pack->newest && pack->cache_rows;
     if (session->positions || session->depth) {
         pack->q_positions = kv_arena_alloc(arena, (size_t)rows * sizeof *pack->q_positions);
         pack->newest_positions = kv_arena_alloc(arena, seqs * sizeof *pack->newest_positions);
         ok = ok && pack->q_positions && pack->newest_positions;
     }
     if (session->depth || reading->received) {
-        pack->ranking.segments = kv_arena_alloc(arena, seqs * sizeof *pack->ranking.segments);
+        pack->ranking.sequences = kv_arena_alloc(arena, seqs * sizeof *pack->ranking.sequences);
         pack->ranking.received = kv_arena_alloc(arena, seqs * sizeof *pack->ranking.received);
-        ok = ok && pack->ranking.segments && pack->ranking.received;
+        ok = ok && pack->ranking.sequences && pack->ranking.received;
     }
     return ok;
 }
@@ -61,21 +61,21 @@ static void place_rows(kv_session *session, const kv_reading *reading, int64_t s
 static void add_sequence(kv_session *session, const kv_reading *reading, bool in_cache, int64_t s,
                          kv_pack *pack) {
     const int64_t i = pack->n_seqs++, n = reading->lengths[s];
-    kv_segment segment = {.q_row = pack->n_rows, .q_len = n, .k_row = pack->n_rows, .k_len = n};
-    if (in_cache) segment.k_row = s * session->capacity, segment.k_len = session->lengths[s] + n;
+    kv_sequence sequence = {.q_row = pack->n_rows, .q_len = n, .k_row = pack->n_rows, .k_len = n};
+    if (in_cache) sequence.k_row = s * session->capacity, sequence.k_len = session->lengths[s] + n;
     place_rows(session, reading, s, n, pack);
     pack->sequence[i] = s;
-    pack->segments[i] = segment;
-    pack->newest_rows[i] = segment.q_row = segment.q_row + n - 1;
-    segment.q_len = 1;
+    pack->sequences[i] = sequence;
+    pack->newest_rows[i] = sequence.q_row = sequence.q_row + n - 1;
+    sequence.q_len = 1;
     if (reading->received) {
-        pack->ranking.segments[i] = segment;
+        pack->ranking.sequences[i] = sequence;
         pack->ranking.received[i] = reading->received[s];
         pack->ranking.n++;
     }
-    if (session->positions) pack->newest_positions[i] = pack->q_positions[segment.q_row];
-    segment.q_row = i;
-    pack->newest[i] = segment;
+    if (session->positions) pack->newest_positions[i] = pack->q_positions[sequence.q_row];
+    sequence.q_row = i;
+    pack->newest[i] = sequence;
     pack->n_rows += n;
 }
 

@@ -15,7 +15,7 @@ static void run_aux(kv_session *session, const kv_pack *pack, kv_tensor **raw_k,
         raw_k[layer] = kv_tape_tensor(tape, pack->n_new, kv_spec_kv_dim(&aux->spec, layer));
         v[layer] = kv_tape_tensor(tape, pack->n_new, kv_spec_kv_dim(&aux->spec, layer));
     }
-    kv_pass pass = {.segments = pack->segments, .n_segments = pack->n_seqs};
+    kv_pass pass = {.sequences = pack->sequences, .n_sequences = pack->n_seqs};
     kv_tensor *x = kv_embedding(tape, &aux->embed, pack->ids, pack->n_new);
     for (int64_t layer = 0; layer < n_layers && kv_tape_status(tape, NULL) == KV_OK; layer++) {
         kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));

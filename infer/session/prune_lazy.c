@@ -34,7 +34,7 @@ static bool allocate(kv_session *session, kv_pack *pack) {
                              .n_all = kv_arena_alloc(arena, n_seqs * sizeof *lazy->n_all)};
     if (!lazy->active || !lazy->n_active || !lazy->n_all) return false;
     for (int64_t i = 0; i < pack->n_seqs; i++) {
-        lazy->n_all[i] = pack->segments[i].k_len;
+        lazy->n_all[i] = pack->sequences[i].k_len;
         lazy->n_keys += lazy->n_all[i];
         lazy->active[i] = kv_arena_alloc(arena, (size_t)lazy->n_all[i] * sizeof **lazy->active);
         if (!lazy->active[i]) return false;
@@ -74,7 +74,7 @@ bool kv_lazy_begin(kv_session *session, kv_pack *pack, const kv_tensor *x) {
 // The active tokens of a sequence are the keys; those that have not been through the layer are its rows.
 static void enter_sequence(const kv_session *session, kv_pack *pack, int64_t layer, int64_t i) {
     struct kv_lazy *lazy = pack->lazy;
-    kv_segment segment = {.q_row = pack->n_rows, .k_row = pack->n_keys, .k_len = lazy->n_active[i]};
+    kv_sequence sequence = {.q_row = pack->n_rows, .k_row = pack->n_keys, .k_len = lazy->n_active[i]};
     for (int64_t j = 0; j < lazy->n_active[i]; j++) {
         const int32_t place = lazy->active[i][j];
         const int64_t row = pack->sequence[i] * session->capacity + place;
@@ -85,12 +85,12 @@ static void enter_sequence(const kv_session *session, kv_pack *pack, int64_t lay
         pack->q_positions[pack->n_rows] = place;
         lazy->visible[pack->n_rows++] = (int32_t)j + 1;
     }
-    segment.q_len = pack->n_rows - segment.q_row;
-    pack->segments[i] = segment;
+    sequence.q_len = pack->n_rows - sequence.q_row;
+    pack->sequences[i] = sequence;
     pack->newest_rows[i] = pack->n_rows - 1;
     pack->newest_positions[i] = pack->q_positions[pack->n_rows - 1];
-    segment.q_row = i, segment.q_len = 1;
-    pack->newest[i] = segment;
+    sequence.q_row = i, sequence.q_len = 1;
+    pack->newest[i] = sequence;
 }
 
 static int64_t kept_next(const kv_session *session, const kv_pack *pack, int64_t layer, int64_t i) {
@@ -110,8 +110,8 @@ static bool ask_ranking(kv_session *session, kv_pack *pack, int64_t layer) {
         float *received = kv_arena_floats(kv_tape_arena(session->tape), n);
         if (!received) return no_memory(session);
         memset(received, 0, (size_t)n * sizeof *received);
-        ranking->segments[ranking->n] = pack->newest[i];
-        ranking->segments[ranking->n].q_row = pack->newest_rows[i];
+        ranking->sequences[ranking->n] = pack->newest[i];
+        ranking->sequences[ranking->n].q_row = pack->newest_rows[i];
         ranking->received[ranking->n++] = received;
     }
     return true;

@@ -14,8 +14,8 @@ static void score_layer(kv_session *session, const kv_pass *pass, int64_t layer,
     kv_layer_kv own = (last ? kv_layer_keys : kv_layer_keys_values)(tape, base, layer, h);
     kv_tensor *q = kv_layer_queries(tape, base, layer, h);
     const kv_attention_args args = kv_layer_attention(base, layer, pass);
-    if (!kv_attention_received(tape, q, own.k, &args, KV_POOL_MEAN, received) || last) return;
-    kv_tensor *y = kv_layer_mix(tape, base, layer, x, q, own.k, own.v, pass);
+    if (!kv_attention_importance(tape, q, own.k, &args, KV_POOL_MEAN, received) || last) return;
+    kv_tensor *y = kv_layer_block(tape, base, layer, x, q, own.k, own.v, pass);
     if (y) memcpy(x->data, y->data, (size_t)(y->rows * y->cols) * sizeof(float));
 }
 
@@ -25,8 +25,8 @@ static kv_status score_pack(kv_session *session, const kv_pack *pack, float *sco
     const int64_t n_layers = kv_static_layers(session->system.base->spec.n_layers);
     float **received = kv_arena_alloc(arena, (size_t)pack->n_seqs * sizeof *received);
     if (!received) return kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring a batch of sequences");
-    for (int64_t i = 0; i < pack->n_seqs; i++) received[i] = scores + pack->segments[i].k_row;
-    const kv_pass pass = {.segments = pack->segments, .n_segments = pack->n_seqs};
+    for (int64_t i = 0; i < pack->n_seqs; i++) received[i] = scores + pack->sequences[i].k_row;
+    const kv_pass pass = {.sequences = pack->sequences, .n_sequences = pack->n_seqs};
     kv_tensor *x = kv_embedding(tape, &session->system.base->embed, pack->ids, pack->n_new);
     for (int64_t layer = 0; layer < n_layers && kv_tape_status(tape, NULL) == KV_OK; layer++) {
         kv_arena_mark mark = kv_arena_get_mark(arena);

@@ -13,12 +13,12 @@ static bool rank_keys(kv_session *session, const kv_pack *pack, int64_t layer, c
                       const kv_tensor *k) {
     const kv_ranking *r = &pack->ranking;
     if (r->n == 0) return true;
-    const kv_pass pass = {.segments = r->segments,
-                          .n_segments = r->n,
+    const kv_pass pass = {.sequences = r->sequences,
+                          .n_sequences = r->n,
                           .q_positions = pack->q_positions,
                           .k_positions = pack->k_positions};
     const kv_attention_args args = kv_layer_attention(session->system.base, layer, &pass);
-    return kv_attention_received(session->tape, q, k, &args, r->pooling, r->received);
+    return kv_attention_importance(session->tape, q, k, &args, r->pooling, r->received);
 }
 
 // One layer of the base on a pack: keys and values of its rows join the cache; the layer's output. From the
@@ -40,19 +40,19 @@ static kv_tensor *read_layer(kv_session *session, const kv_pack *pack, int64_t l
     }
     kv_pack_store(pack, session->v[layer], own.v);
     kv_tensor *v = cached(session, pack, session->v[layer], own.v->cols);
-    kv_pass pass = {.segments = pack->segments,
-                    .n_segments = pack->n_seqs,
+    kv_pass pass = {.sequences = pack->sequences,
+                    .n_sequences = pack->n_seqs,
                     .q_positions = pack->q_positions,
                     .k_positions = pack->k_positions,
                     .visible = pack->visible};
     if (last) {
-        pass.segments = pack->newest, pass.q_positions = pack->newest_positions, pass.visible = NULL;
+        pass.sequences = pack->newest, pass.q_positions = pack->newest_positions, pass.visible = NULL;
         x = kv_gather_rows(tape, x, pack->newest_rows, pack->n_seqs);
         h = kv_gather_rows(tape, h, pack->newest_rows, pack->n_seqs);
     }
     kv_tensor *q = kv_layer_queries(tape, base, layer, h);
     if (!rank_keys(session, pack, layer, q, k)) return NULL;
-    return kv_layer_mix(tape, base, layer, x, q, k, v, &pass);
+    return kv_layer_block(tape, base, layer, x, q, k, v, &pass);
 }
 
 static void copy_tensor(kv_tensor *to, const kv_tensor *from) {

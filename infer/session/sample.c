@@ -22,7 +22,8 @@ kv_status kv_sampling_check(const kv_sampling *how, kv_error *err) {
 }
 
 // e^((z - max) / temperature) of every token that can be drawn; returns their number.
-static int64_t weigh(const float *logits, int64_t vocab_size, double temperature, kv_candidate *candidates) {
+static int64_t weigh(const float *logits, int64_t vocab_size, double temperature,
+                     kv_token_candidate *candidates) {
     float max = -INFINITY;
     for (int64_t i = 0; i < vocab_size; i++) max = logits[i] > max ? logits[i] : max;
     int64_t n = 0;
@@ -31,25 +32,25 @@ static int64_t weigh(const float *logits, int64_t vocab_size, double temperature
         double weight = 1;                      // of the maximum, which may be infinite
         if (logits[i] < max) weight = exp(((double)logits[i] - (double)max) / temperature);
         if (weight <= 0) continue;
-        candidates[n++] = (kv_candidate){weight, (int32_t)i};
+        candidates[n++] = (kv_token_candidate){weight, (int32_t)i};
     }
     return n;
 }
 
 // ---- Who stays -----------------------------------------------------------------------------------------
 
-static bool precedes(const kv_candidate *a, const kv_candidate *b) {
+static bool precedes(const kv_token_candidate *a, const kv_token_candidate *b) {
     return a->weight > b->weight || (a->weight == b->weight && a->id < b->id);
 }
 
-static void exchange(kv_candidate *a, kv_candidate *b) {
-    const kv_candidate kept = *a;
+static void exchange(kv_token_candidate *a, kv_token_candidate *b) {
+    const kv_token_candidate kept = *a;
     *a = *b;
     *b = kept;
 }
 
 // Lets candidate i of a heap of n sink to its place; the first is on top.
-static void sink(kv_candidate *heap, int64_t n, int64_t i) {
+static void sink(kv_token_candidate *heap, int64_t n, int64_t i) {
     for (int64_t child; (child = 2 * i + 1) < n; i = child) {
         if (child + 1 < n && precedes(&heap[child + 1], &heap[child])) child++;
         if (!precedes(&heap[child], &heap[i])) return;
@@ -59,7 +60,7 @@ static void sink(kv_candidate *heap, int64_t n, int64_t i) {
 
 // Takes the `most` most probable of the candidates: they end up, the last taken first, at the end of the
 // array. A heap, because few are wanted and the vocabulary is large.
-static void take_first(kv_candidate *candidates, int64_t n, int64_t most) {
+static void take_first(kv_token_candidate *candidates, int64_t n, int64_t most) {
     for (int64_t i = n / 2; i-- > 0;) sink(candidates, n, i);
     for (int64_t left = n; left > n - most;) {
         exchange(&candidates[0], &candidates[--left]);
@@ -68,7 +69,7 @@ static void take_first(kv_candidate *candidates, int64_t n, int64_t most) {
 }
 
 // The same for as many as it takes to have `enough` mass together, at least one. Returns their number.
-static int64_t take_mass(kv_candidate *candidates, int64_t n, double enough) {
+static int64_t take_mass(kv_token_candidate *candidates, int64_t n, double enough) {
     for (int64_t i = n / 2; i-- > 0;) sink(candidates, n, i);
     int64_t left = n;
     for (double mass = 0; left > 0 && (left == n || mass < enough);) {
@@ -79,14 +80,14 @@ static int64_t take_mass(kv_candidate *candidates, int64_t n, double enough) {
     return n - left;
 }
 
-static double mass_of(const kv_candidate *candidates, int64_t n) {
+static double mass_of(const kv_token_candidate *candidates, int64_t n) {
     double mass = 0;
     for (int64_t i = 0; i < n; i++) mass += candidates[i].weight;
     return mass;
 }
 
 // Leaves those that top_k, top_p and min_p let pass in *candidates (moved on to the first); their number.
-static int64_t keep(kv_candidate **candidates, int64_t n, const kv_sampling *how) {
+static int64_t keep(kv_token_candidate **candidates, int64_t n, const kv_sampling *how) {
     if (how->top_k > 0 && how->top_k < n) {
         take_first(*candidates, n, how->top_k);
         *candidates += n - how->top_k;
@@ -106,7 +107,7 @@ static int64_t keep(kv_candidate **candidates, int64_t n, const kv_sampling *how
 // ---- Drawing -------------------------------------------------------------------------------------------
 
 int32_t kv_sample(const float *logits, int64_t vocab_size, const kv_sampling *how, uint64_t stream,
-                  uint64_t position, kv_candidate *candidates) {
+                  uint64_t position, kv_token_candidate *candidates) {
     int32_t greedy;
     kv_argmax(logits, 1, vocab_size, &greedy);
     if (how->temperature == 0) return greedy;

@@ -24,14 +24,14 @@ typedef struct kv_sampling {
 kv_status kv_sampling_check(const kv_sampling *how, kv_error *err);
 
 // A token and its share, not normalised.
-typedef struct kv_candidate {
+typedef struct kv_token_candidate {
     double weight;
     int32_t id;
-} kv_candidate;
+} kv_token_candidate;
 
 // A token of logits[vocab_size]: a pure function of the logits, `how` (checked), the stream and the position.
 // Equal tokens count in the order of their ids. Of infinite logits the token is one of them; NaN and -inf are
 // never drawn, unless nothing else is there: then it is what kv_argmax gives. candidates[vocab_size] is room
 // to work in (not touched at temperature 0, may be NULL then).
 int32_t kv_sample(const float *logits, int64_t vocab_size, const kv_sampling *how, uint64_t stream,
-                  uint64_t position, kv_candidate *candidates);
+                  uint64_t position, kv_token_candidate *candidates);

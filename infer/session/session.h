@@ -37,8 +37,8 @@ typedef struct kv_reading {
 // Keys whose attention from the newest token is asked for.
 typedef struct kv_ranking {
     kv_pooling pooling;
-    kv_segment *segments; // [n]
-    float **received;     // [n], see kv_attention_received
+    kv_sequence *sequences; // [n]
+    float **received;       // [n], see kv_attention_importance
     int64_t n;
 } kv_ranking;
 
@@ -49,8 +49,8 @@ typedef struct kv_pack {
     int64_t n_new, n_rows;      // rows: the tokens the layer works on, n_new without lazy pruning
     int64_t n_seqs, n_keys;     // keys: of all sequences together, when they are gathered
     int64_t *sequence;          // [n_seqs] which sequence of the session
-    kv_segment *segments;       // [n_seqs] all rows of each
-    kv_segment *newest;         // [n_seqs] only the last row of each, in rows of its own
+    kv_sequence *sequences;     // [n_seqs] all rows of each
+    kv_sequence *newest;        // [n_seqs] only the last row of each, in rows of its own
     int64_t *newest_rows;       // [n_seqs] where those rows were
     int64_t *cache_rows;        // [n_rows] where their keys and values go
     int32_t *q_positions;       // [n_rows]; NULL: places in the sequence

@@ -140,8 +140,8 @@ static void test_inference_allocates_nothing(void **state) {
     (void)state;
     training t = {0};
     training_make(&t, KV_BF16);
-    const kv_segment segment = {0, TOKENS / N_SEQ, 0, TOKENS / N_SEQ};
-    const kv_pass pass = {.segments = &segment, .n_segments = 1};
+    const kv_sequence sequence = {0, TOKENS / N_SEQ, 0, TOKENS / N_SEQ};
+    const kv_pass pass = {.sequences = &sequence, .n_sequences = 1};
     kv_tape_set_recording(t.tape, false);
     for (int round = 1; round <= 4; round++) {
         if (round == 3) atomic_store(&calls, 0);

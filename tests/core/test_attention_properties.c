@@ -78,8 +78,8 @@ static kv_tensor *attend_chunk(kv_tape *tape, setup *s, const sequence *whole, k
                                int64_t from, int64_t len, float *y) {
     int64_t *rows = kv_arena_alloc(kv_tape_arena(tape), (size_t)len * sizeof *rows);
     for (int64_t i = 0; i < len; i++) rows[i] = from + i;
-    s->segments[0] = (kv_segment){.q_row = 0, .q_len = len, .k_row = 0, .k_len = from + len};
-    s->args.n_segments = 1;
+    s->sequences[0] = (kv_sequence){.q_row = 0, .q_len = len, .k_row = 0, .k_len = from + len};
+    s->args.n_sequences = 1;
     kv_tensor *part =
         kv_attention(tape, kv_gather_rows(tape, qkv[0], rows, len), qkv[1], qkv[2], setup_args(s));
     assert_non_null(part);

@@ -5,7 +5,7 @@
 // The linker sends the core's calls of aligned_alloc, which is how an arena grows, through the one below (see
 // meson.build).
 #include "core/objective.h"
-#include "core/stage.h"
+#include "core/recompute.h"
 #include "tests/support/reference_model.h"
 #include "tests/support/support.h"
 
@@ -237,18 +237,18 @@ static void test_pass_may_be_forgotten(void **state) {
     struct run r = lm_make(1, 3);
     kv_error err = {0};
     for (int on = 0; on < 2; on++) {
-        kv_segment segments[N_SEQ];
+        kv_sequence sequences[N_SEQ];
         kv_tensor *raw_k[3], *k[3], *v[3], *parts[9];
         for (int64_t s = 0; s < N_SEQ; s++)
-            segments[s] = (kv_segment){s * SEQ_LEN, SEQ_LEN, s * SEQ_LEN, SEQ_LEN};
-        kv_pass pass = {.segments = segments, .n_segments = N_SEQ, .raw_k = raw_k, .k = k, .v = v};
+            sequences[s] = (kv_sequence){s * SEQ_LEN, SEQ_LEN, s * SEQ_LEN, SEQ_LEN};
+        kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ, .raw_k = raw_k, .k = k, .v = v};
         kv_tape_set_checkpointing(r.tape, on);
         kv_tape_reset(r.tape);
         kv_tensor *x = kv_model_forward(r.tape, r.aux, ids, TOKENS, &pass);
         memcpy(parts, (kv_tensor *[]){x, raw_k[0], k[0], v[0], k[1], raw_k[2], v[2]}, 7 * sizeof *parts);
         kv_tensor *four[2] = {numeric_dot(r.tape, parts, 4, 1), numeric_dot(r.tape, parts + 4, 3, 1)};
         kv_tensor *loss = kv_weighted_sum(r.tape, four, (float[]){1, 0.5f}, 2);
-        memset(segments, 0xff, sizeof segments);
+        memset(sequences, 0xff, sizeof sequences);
         memset(&pass, 0xff, sizeof pass);
         n = kv_model_size(r.aux, true);
         memset(r.aux->grads, 0, (size_t)n * sizeof(float));
@@ -275,26 +275,26 @@ static void gate(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tenso
 
 // The same, of a stage within.
 static void nested_gate(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tensor **out) {
-    kv_stage stage = {.run = gate, .what = what, .what_size = sizeof(kv_param *)};
+    kv_recompute stage = {.run = gate, .what = what, .what_size = sizeof(kv_param *)};
     memcpy(stage.in, in, sizeof stage.in);
     out[0] = stage.out[0] = kv_tape_tensor(tape, ROWS, DIM);
     out[1] = stage.out[1] = kv_tape_tensor(tape, ROWS, DIM);
-    kv_stage_run(tape, &stage,
-                 kv_tape_wants(tape, (const kv_tensor *const *)in, 3, *(kv_param **)what, NULL));
+    kv_recompute_run(tape, &stage,
+                     kv_tape_wants(tape, (const kv_tensor *const *)in, 3, *(kv_param **)what, NULL));
 }
 
 // Inputs and outputs that others use before and after the stage.
-static float *stage_gradients(kv_stage_fn *run, kv_param *table, kv_param *w) {
+static float *stage_gradients(kv_recompute_fn *run, kv_param *table, kv_param *w) {
     static const int32_t rows[N_LEAVES][ROWS] = {{0, 3, 2, 2, 1, 0}, {4, 1, 1, 3, 0, 2}};
     kv_tape *tape = kv_tape_create();
     kv_error err = {0};
     kv_tensor *a = kv_embedding(tape, table, rows[0], ROWS), *b = kv_embedding(tape, table, rows[1], ROWS);
-    kv_tensor *before = kv_swiglu(tape, b, a), *out[KV_STAGE_OUTPUTS] = {0};
+    kv_tensor *before = kv_swiglu(tape, b, a), *out[KV_RECOMPUTE_OUTPUTS] = {0};
     if (run) {
-        kv_stage stage = {.run = run, .what = &w, .what_size = sizeof w, .in = {a, NULL, b}};
+        kv_recompute stage = {.run = run, .what = &w, .what_size = sizeof w, .in = {a, NULL, b}};
         out[0] = stage.out[0] = kv_tape_tensor(tape, ROWS, DIM);
         out[1] = stage.out[1] = kv_tape_tensor(tape, ROWS, DIM);
-        assert_true(kv_stage_run(tape, &stage, true));
+        assert_true(kv_recompute_run(tape, &stage, true));
     } else {
         gate(tape, &w, (kv_tensor *[]){a, NULL, b}, out);
     }

@@ -303,9 +303,9 @@ static uint64_t products(pair *p, kv_kvp_weights weights, kv_kvp_trace *trace) {
 // Products of the least that L_C alone needs: both models up to their last keys and values, and the
 // predictors.
 static uint64_t products_of_caches(pair *p) {
-    const kv_segment segments[N_SEQ] = {{0, SEQ_LEN, 0, SEQ_LEN}, {SEQ_LEN, SEQ_LEN, SEQ_LEN, SEQ_LEN}};
+    const kv_sequence sequences[N_SEQ] = {{0, SEQ_LEN, 0, SEQ_LEN}, {SEQ_LEN, SEQ_LEN, SEQ_LEN, SEQ_LEN}};
     kv_tensor *raw_k[REF_LAYERS], *v[REF_LAYERS], *k[REF_LAYERS], *predicted_v[REF_LAYERS];
-    kv_pass pass = {.segments = segments, .n_segments = N_SEQ, .raw_k = raw_k, .v = v, .only_kv = true};
+    kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ, .raw_k = raw_k, .v = v, .only_kv = true};
     kv_tape_reset(p->tape);
     kv_gemm_flops_reset();
     kv_model_forward(p->tape, p->base, input_ids, TOKENS, &pass);
@@ -387,8 +387,8 @@ typedef struct known {
 } known;
 
 static void known_make(known *g, pair *p) {
-    const kv_segment segments[N_SEQ] = {{0, SEQ_LEN, 0, SEQ_LEN}, {SEQ_LEN, SEQ_LEN, SEQ_LEN, SEQ_LEN}};
-    kv_pass pass = {.segments = segments, .n_segments = N_SEQ, .raw_k = g->aux_k, .v = g->aux_v};
+    const kv_sequence sequences[N_SEQ] = {{0, SEQ_LEN, 0, SEQ_LEN}, {SEQ_LEN, SEQ_LEN, SEQ_LEN, SEQ_LEN}};
+    kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ, .raw_k = g->aux_k, .v = g->aux_v};
     g->tape = kv_tape_create();
     kv_tape_set_recording(g->tape, false);
     kv_model_forward(g->tape, p->aux, input_ids, TOKENS, &pass);

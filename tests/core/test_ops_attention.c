@@ -25,9 +25,9 @@ static void check(setup *s, check_options o) {
     setup_args(s);
     const kv_attention_args *a = &s->args;
     char name[160];
-    snprintf(name, sizeof name, "attention heads %d/%d dim %d, %d segments, first %d of %d", (int)a->n_heads,
-             (int)a->n_kv_heads, (int)a->head_dim, (int)a->n_segments, (int)s->segments[0].q_len,
-             (int)s->segments[0].k_len);
+    snprintf(name, sizeof name, "attention heads %d/%d dim %d, %d sequences, first %d of %d", (int)a->n_heads,
+             (int)a->n_kv_heads, (int)a->head_dim, (int)a->n_sequences, (int)s->sequences[0].q_len,
+             (int)s->sequences[0].k_len);
     const int64_t q_cols = a->n_heads * a->head_dim, k_cols = a->n_kv_heads * a->head_dim;
     numeric_check(&(numeric_case){
         .name = name,
@@ -181,8 +181,8 @@ static void test_segments_that_share_keys(void **state) {
     (void)state;
     setup s = setup_make(2, 1, 4, true);
     for (int i = 0; i < 6; i++)
-        s.segments[i] = (kv_segment){.q_row = 3 * i, .q_len = 3, .k_row = 0, .k_len = 70 + i};
-    s.args.n_segments = 6;
+        s.sequences[i] = (kv_sequence){.q_row = 3 * i, .q_len = 3, .k_row = 0, .k_len = 70 + i};
+    s.args.n_sequences = 6;
     s.q_rows = 18;
     s.k_rows = 75;
     check(&s, (check_options){.max_probes = 80, .fixed_k = true, .fixed_v = true});

@@ -54,7 +54,7 @@ static const kv_batch batch = {.input_ids = input_ids,
                                .n_seq = N_SEQ,
                                .seq_len = SEQ_LEN,
                                .ignore_index = IGNORED};
-static const kv_segment segments[N_SEQ] = {{0, SEQ_LEN, 0, SEQ_LEN}, {SEQ_LEN, SEQ_LEN, SEQ_LEN, SEQ_LEN}};
+static const kv_sequence sequences[N_SEQ] = {{0, SEQ_LEN, 0, SEQ_LEN}, {SEQ_LEN, SEQ_LEN, SEQ_LEN, SEQ_LEN}};
 
 static void expect_ok(const kv_tape *tape) {
     kv_error err = {0};
@@ -74,7 +74,7 @@ static void check_outputs(const char *name, kv_model *model) {
 
     kv_tape *tape = kv_tape_create();
     kv_tensor *raw_k[REF_LAYERS], *k[REF_LAYERS], *v[REF_LAYERS];
-    kv_pass pass = {.segments = segments, .n_segments = N_SEQ, .raw_k = raw_k, .k = k, .v = v};
+    kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ, .raw_k = raw_k, .k = k, .v = v};
     kv_tensor *x = kv_model_forward(tape, model, input_ids, TOKENS, &pass);
     kv_tensor *y = kv_model_logits(tape, model, x);
     expect_ok(tape);
@@ -92,8 +92,8 @@ static void check_outputs(const char *name, kv_model *model) {
 
     // The caches alone, without what follows the last layer's keys and values.
     kv_tensor *only_k[REF_LAYERS], *only_v[REF_LAYERS];
-    pass =
-        (kv_pass){.segments = segments, .n_segments = N_SEQ, .raw_k = only_k, .v = only_v, .only_kv = true};
+    pass = (kv_pass){
+        .sequences = sequences, .n_sequences = N_SEQ, .raw_k = only_k, .v = only_v, .only_kv = true};
     assert_non_null(kv_model_forward(tape, model, input_ids, TOKENS, &pass));
     for (int64_t i = 0; i < spec->n_layers; i++) {
         const size_t bytes = (size_t)(TOKENS * spec->layers[i].n_kv_heads * spec->head_dim) * sizeof(float);
@@ -203,9 +203,9 @@ static void test_micro_batches_add(void **state) {
 
 // ---- Properties ----------------------------------------------------------------------------------------
 
-static float *hidden_states(kv_tape *tape, kv_model *model, const int32_t *ids, const kv_segment *s,
+static float *hidden_states(kv_tape *tape, kv_model *model, const int32_t *ids, const kv_sequence *s,
                             int64_t n_s) {
-    const kv_pass pass = {.segments = s, .n_segments = n_s};
+    const kv_pass pass = {.sequences = s, .n_sequences = n_s};
     kv_tensor *x = kv_model_forward(tape, model, ids, s[n_s - 1].q_row + s[n_s - 1].q_len, &pass);
     expect_ok(tape);
     return x->data;
@@ -218,12 +218,12 @@ static void test_later_tokens_change_nothing_earlier(void **state) {
     for (int i = 0; i < N_VARIANTS; i++) {
         kv_model *model = ref_random_model(&v[i].spec, KV_F32, 7);
         kv_tape *tape = kv_tape_create();
-        const float *before = hidden_states(tape, model, input_ids, segments, N_SEQ);
+        const float *before = hidden_states(tape, model, input_ids, sequences, N_SEQ);
         int32_t changed[TOKENS];
         memcpy(changed, input_ids, sizeof changed);
         changed[4] = 19;           // sequence 0, token 4
         changed[SEQ_LEN + 6] = 19; // sequence 1, last token
-        const float *after = hidden_states(tape, model, changed, segments, N_SEQ);
+        const float *after = hidden_states(tape, model, changed, sequences, N_SEQ);
         for (int t = 0; t < TOKENS; t++) {
             const bool touched = (t >= 4 && t < SEQ_LEN) || t == SEQ_LEN + 6;
             assert_int_equal(memcmp(before + t * 10, after + t * 10, 10 * sizeof(float)) != 0, touched);
@@ -239,14 +239,14 @@ static void test_sequences_do_not_see_each_other(void **state) {
     (void)state;
     variant v[N_VARIANTS];
     variants(v);
-    const kv_segment ragged[3] = {{0, 3, 0, 3}, {3, 1, 3, 1}, {4, 10, 4, 10}};
+    const kv_sequence ragged[3] = {{0, 3, 0, 3}, {3, 1, 3, 1}, {4, 10, 4, 10}};
     for (int i = 0; i < N_VARIANTS; i++) {
         kv_model *model = ref_random_model(&v[i].spec, KV_F32, 8);
         kv_tape *tape = kv_tape_create();
         const float *together = hidden_states(tape, model, input_ids, ragged, 3);
         for (int s = 0; s < 3; s++) {
             const int64_t from = ragged[s].q_row, n = ragged[s].q_len;
-            const kv_segment own = {0, n, 0, n};
+            const kv_sequence own = {0, n, 0, n};
             const float *alone = hidden_states(tape, model, input_ids + from, &own, 1);
             double *expected = numeric_doubles(together + from * 10, n * 10);
             numeric_compare(v[i].name, alone, expected, n * 10, 1e-5);
@@ -266,9 +266,9 @@ static void test_given_cache_replaces_the_own(void **state) {
         kv_model *model = ref_random_model(&v[i].spec, KV_F32, 9);
         kv_tape *tape = kv_tape_create();
         kv_tensor *k[REF_LAYERS], *values[REF_LAYERS];
-        kv_pass pass = {.segments = segments, .n_segments = N_SEQ, .k = k, .v = values};
+        kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ, .k = k, .v = values};
         kv_tensor *own = kv_model_forward(tape, model, input_ids, TOKENS, &pass);
-        pass = (kv_pass){.segments = segments, .n_segments = N_SEQ, .given_k = k, .given_v = values};
+        pass = (kv_pass){.sequences = sequences, .n_sequences = N_SEQ, .given_k = k, .given_v = values};
         kv_tensor *given = kv_model_forward(tape, model, input_ids, TOKENS, &pass);
         expect_ok(tape);
         assert_memory_equal(own->data, given->data, TOKENS * 10 * sizeof(float));

@@ -87,10 +87,10 @@ typedef struct passes {
 
 // One row by itself.
 static passes run_row(const fixture *f, const int32_t *tokens) {
-    const kv_segment segment = {0, SEQ_LEN, 0, SEQ_LEN};
+    const kv_sequence segment = {0, SEQ_LEN, 0, SEQ_LEN};
     passes p = {.tape = kv_tape_create()};
     kv_tape_set_recording(p.tape, false);
-    kv_pass pass = {.segments = &segment, .n_segments = 1, .raw_k = p.base_k, .v = p.base_v};
+    kv_pass pass = {.sequences = &segment, .n_sequences = 1, .raw_k = p.base_k, .v = p.base_v};
     kv_tensor *x = kv_model_forward(p.tape, f->pair.base, tokens, SEQ_LEN, &pass);
     p.logits = kv_model_logits(p.tape, f->pair.base, x);
     pass.raw_k = p.aux_k, pass.v = p.aux_v;

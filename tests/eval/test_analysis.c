@@ -25,8 +25,8 @@ static kv_system system_of(const tiny_pair *pair) {
     return (kv_system){.base = pair->base, .aux = pair->aux, .predictor = pair->predictor};
 }
 
-static kv_cache_errors measure(const kv_system *system, const kv_analysis_text *text, int64_t at_once) {
-    kv_cache_errors errors;
+static kv_cache_analysis measure(const kv_system *system, const kv_analysis_text *text, int64_t at_once) {
+    kv_cache_analysis errors;
     kv_error err = {0};
     if (kv_analysis_measure(system, text, at_once, &settings, NULL, &errors, &err))
         fail_msg("%s", err.message);
@@ -138,14 +138,14 @@ static void figures_are_the_reference_s(void **state) {
     const kv_system system = system_of(&pair);
     static const int64_t at_once[] = {0, 1, 4, 100};
     for (size_t i = 0; i < sizeof at_once / sizeof *at_once; i++) {
-        kv_cache_errors errors = measure(&system, &text, at_once[i]);
+        kv_cache_analysis errors = measure(&system, &text, at_once[i]);
         assert_int_equal(errors.n_layers, 3);
         for (int64_t layer = 0; layer < 3; layer++) {
             const int64_t dim = kv_spec_kv_dim(&pair.base->spec, layer);
             check_layer(&errors.key, layer, truth.k[layer], predicted.k[layer], dim);
             check_layer(&errors.value, layer, truth.v[layer], predicted.v[layer], dim);
         }
-        kv_cache_errors_free(&errors);
+        kv_cache_analysis_free(&errors);
     }
     free(hidden);
     ref_cache_free(&truth), ref_cache_free(&aux_cache), ref_cache_free(&predicted);
@@ -180,7 +180,7 @@ static void nothing_is_wrong_with_the_same_model(void **state) {
     int32_t rows[SEQUENCES * (SEQ_LEN + 1)];
     const kv_analysis_text text = text_of(rows, 6);
     const kv_system system = system_of(&pair);
-    kv_cache_errors errors = measure(&system, &text, 3);
+    kv_cache_analysis errors = measure(&system, &text, 3);
     const kv_error_figures *kinds[] = {&errors.key, &errors.value};
     for (int k = 0; k < 2; k++)
         for (int64_t i = 0; i < 3; i++) {
@@ -191,7 +191,7 @@ static void nothing_is_wrong_with_the_same_model(void **state) {
             const double all = (double)(TOKENS * kv_spec_kv_dim(&pair.base->spec, i));
             assert_true(kinds[k]->histogram[i * BINS + BINS / 2] == all);
         }
-    kv_cache_errors_free(&errors);
+    kv_cache_analysis_free(&errors);
     tiny_pair_free(&pair);
 }
 
@@ -207,7 +207,7 @@ static void every_error_is_counted_once(void **state) {
     int32_t rows[SEQUENCES * (SEQ_LEN + 1)];
     const kv_analysis_text text = text_of(rows, 7);
     const kv_system system = system_of(&pair);
-    kv_cache_errors errors = measure(&system, &text, 0);
+    kv_cache_analysis errors = measure(&system, &text, 0);
     for (int64_t i = 0; i < 3; i++) {
         const double all = (double)(TOKENS * kv_spec_kv_dim(&pair.base->spec, i));
         assert_true(total(errors.key.histogram + i * BINS) == all);
@@ -215,7 +215,7 @@ static void every_error_is_counted_once(void **state) {
         for (int64_t b = 0; b <= BINS; b++)
             assert_true(errors.key.edges[i * (BINS + 1) + b] == -errors.key.edges[i * (BINS + 1) + BINS - b]);
     }
-    kv_cache_errors_free(&errors);
+    kv_cache_analysis_free(&errors);
     tiny_pair_free(&pair);
 }
 
@@ -239,14 +239,14 @@ static void errors_beyond_the_edges_are_in_the_outermost_bins(void **state) {
     for (int64_t d = 0; d < dim; d++)
         ((float *)pair.predictor->value_b[0].data)[d] = (float)truth.v[0][d] + 1e-4f;
     const kv_system system = system_of(&pair);
-    kv_cache_errors errors = measure(&system, &text, 0);
+    kv_cache_analysis errors = measure(&system, &text, 0);
     const double *counts = errors.value.histogram;
     near("edge", errors.value.edges[BINS], 1e-4, 0.02);
     // The sample's own errors are just below the last edge.
     const double sample = (double)(SAMPLE * SEQ_LEN * dim), rest = (double)(TOKENS * dim) - sample;
     assert_true(counts[0] > 0 && counts[BINS - 1] > sample);
     assert_true(counts[0] + counts[BINS - 1] == sample + rest);
-    kv_cache_errors_free(&errors);
+    kv_cache_analysis_free(&errors);
     ref_cache_free(&truth);
     ref_model_free(&base);
     tiny_pair_free(&pair);
@@ -260,18 +260,18 @@ static void threads_change_nothing(void **state) {
     const kv_analysis_text text = text_of(rows, 9);
     const kv_system system = system_of(&pair);
     const int threads = omp_get_max_threads();
-    kv_cache_errors usual = measure(&system, &text, 0), again = measure(&system, &text, 0);
+    kv_cache_analysis usual = measure(&system, &text, 0), again = measure(&system, &text, 0);
     omp_set_num_threads(1);
-    kv_cache_errors one = measure(&system, &text, 0);
+    kv_cache_analysis one = measure(&system, &text, 0);
     omp_set_num_threads(threads);
     for (int i = 0; i < KV_CACHE_ARRAYS; i++) {
-        const kv_cache_array a = kv_cache_errors_array(&usual, &settings, i);
-        const kv_cache_array b = kv_cache_errors_array(&again, &settings, i);
-        const kv_cache_array c = kv_cache_errors_array(&one, &settings, i);
+        const kv_analysis_array a = kv_cache_analysis_array(&usual, &settings, i);
+        const kv_analysis_array b = kv_cache_analysis_array(&again, &settings, i);
+        const kv_analysis_array c = kv_cache_analysis_array(&one, &settings, i);
         assert_memory_equal(a.values, b.values, (size_t)a.size * sizeof *a.values);
         for (int64_t k = 0; k < a.size && !a.counts; k++) near(a.name, c.values[k], a.values[k], 1e-5);
     }
-    kv_cache_errors_free(&usual), kv_cache_errors_free(&again), kv_cache_errors_free(&one);
+    kv_cache_analysis_free(&usual), kv_cache_analysis_free(&again), kv_cache_analysis_free(&one);
     tiny_pair_free(&pair);
 }
 
@@ -281,9 +281,9 @@ static void what_is_no_number_stays_in_its_layer(void **state) {
     int32_t rows[SEQUENCES * (SEQ_LEN + 1)];
     const kv_analysis_text text = text_of(rows, 10);
     const kv_system system = system_of(&pair);
-    kv_cache_errors before = measure(&system, &text, 0);
+    kv_cache_analysis before = measure(&system, &text, 0);
     ((float *)pair.predictor->value_b[1].data)[0] = INFINITY;
-    kv_cache_errors errors = measure(&system, &text, 0);
+    kv_cache_analysis errors = measure(&system, &text, 0);
     const int64_t dim = kv_spec_kv_dim(&pair.base->spec, 1);
     assert_true(isnan(errors.value.explained[1]) && isnan(errors.value.error[SEQ_LEN]));
     assert_true(total(errors.value.histogram + BINS) == (double)(TOKENS * (dim - 1)));
@@ -293,7 +293,7 @@ static void what_is_no_number_stays_in_its_layer(void **state) {
     // The range is that of the errors that are numbers.
     const double half = errors.value.edges[2 * BINS + 1], usual = before.value.edges[2 * BINS + 1];
     assert_true(half > 0.7 * usual && half < 1.3 * usual);
-    kv_cache_errors_free(&before), kv_cache_errors_free(&errors);
+    kv_cache_analysis_free(&before), kv_cache_analysis_free(&errors);
     tiny_pair_free(&pair);
 }
 
@@ -304,7 +304,7 @@ static void text_beyond_the_vocabulary_is_an_error(void **state) {
     const kv_analysis_text text = text_of(rows, 11);
     rows[3] = 61;
     const kv_system system = system_of(&pair);
-    kv_cache_errors errors;
+    kv_cache_analysis errors;
     kv_error err = {0};
     assert_int_equal(kv_analysis_measure(&system, &text, 0, &settings, NULL, &errors, &err), KV_ERR_RANGE);
     assert_int_equal(errors.n_layers, 0);

@@ -7,7 +7,7 @@
 
 enum { BASE, OE, KVP, N_FAMILIES, N = 9 };
 
-static const kv_candidate rows[N] = {
+static const kv_budget_candidate rows[N] = {
     {"base", 1.00, 0.90}, {"OE", 0.40, 0.50}, {"KVP", 0.40, 0.70}, {"OE", 0.20, 0.30}, {"KVP", 0.25, 0.60},
     {"KVP", 0.75, 0.70},  {"OE", 0.10, NAN},  {"KVP", NAN, 0.99},  {"OE", 0.40, 0.50},
 };
@@ -46,7 +46,7 @@ static void best_within_a_budget(void **state) {
 // A cost that should be exactly the budget may lie above it by a rounding error, but by no more.
 static void budget_tolerates_rounding(void **state) {
     (void)state;
-    const kv_candidate close[] = {{"a", 0.35 * (1 + 1e-12), 1}, {"b", 0.35 * (1 + 1e-6), 1}};
+    const kv_budget_candidate close[] = {{"a", 0.35 * (1 + 1e-12), 1}, {"b", 0.35 * (1 + 1e-6), 1}};
     int64_t family_of[2], best[2];
     kv_budget_families(close, 2, family_of);
     kv_budget_best(close, 2, family_of, 2, 0.35, best);
@@ -56,7 +56,7 @@ static void budget_tolerates_rounding(void **state) {
 
 static void ties_go_to_the_cheaper_then_the_earlier(void **state) {
     (void)state;
-    const kv_candidate tied[] = {{"a", 0.5, 1}, {"a", 0.3, 1}, {"a", 0.3, 1}, {"a", 0.2, 0.9}};
+    const kv_budget_candidate tied[] = {{"a", 0.5, 1}, {"a", 0.3, 1}, {"a", 0.3, 1}, {"a", 0.2, 0.9}};
     int64_t family_of[4], best[1];
     assert_int_equal(kv_budget_families(tied, 4, family_of), 1);
     kv_budget_best(tied, 4, family_of, 1, 1, best);

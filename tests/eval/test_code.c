@@ -6,7 +6,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "eval/benchmark/check_tests.h"
 #include "eval/benchmark/code.h"
-#include "eval/statistics/pass_at_k.h"
+#include "eval/statistics/stats.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -229,7 +229,7 @@ static void records(void **state) {
         assert_true(said || json_is_false(json_object_get(all[i], "passed")));
         // The program of the record, tried once more.
         char *program = kv_problem_program(&problems.items[i / 3], text_of(all[i], "completion"));
-        const kv_run_result result = test_run_program(sandbox, program);
+        const kv_sandbox_result result = test_run_program(sandbox, program);
         assert_string_equal(text_of(all[i], "result"), result.text);
         assert_int_equal(said, result.verdict == KV_RUN_PASSED);
         assert_true(i / 3 != 1 || !said);

@@ -17,10 +17,10 @@ static void name_system(kv_results *r, int64_t i, const char *name, const char *
 
 // Numbers that tell where they belong; one of them is not known.
 static void fill(kv_analysis *a, int64_t system, int64_t n_layers, double from) {
-    kv_cache_errors *errors = &a->systems[system];
-    assert_int_equal(kv_cache_errors_init(errors, n_layers, a, NULL), KV_OK);
+    kv_cache_analysis *errors = &a->systems[system];
+    assert_int_equal(kv_cache_analysis_init(errors, n_layers, a, NULL), KV_OK);
     for (int i = 0; i < KV_CACHE_ARRAYS; i++) {
-        const kv_cache_array array = kv_cache_errors_array(errors, a, i);
+        const kv_analysis_array array = kv_cache_analysis_array(errors, a, i);
         for (int64_t k = 0; k < array.size; k++)
             array.values[k] = array.counts ? from + (double)(10 * i + k) : from + i + 0.01 * (double)k;
     }
@@ -45,11 +45,12 @@ static kv_results made_up(const char *second) {
     return r;
 }
 
-static void expect_equal(const kv_cache_errors *a, const kv_analysis *in_a, const kv_cache_errors *b,
+static void expect_equal(const kv_cache_analysis *a, const kv_analysis *in_a, const kv_cache_analysis *b,
                          const kv_analysis *in_b) {
     assert_int_equal(a->n_layers, b->n_layers);
     for (int i = 0; a->n_layers && i < KV_CACHE_ARRAYS; i++) {
-        const kv_cache_array x = kv_cache_errors_array(a, in_a, i), y = kv_cache_errors_array(b, in_b, i);
+        const kv_analysis_array x = kv_cache_analysis_array(a, in_a, i),
+                                y = kv_cache_analysis_array(b, in_b, i);
         assert_int_equal(x.size, y.size);
         for (int64_t k = 0; k < x.size; k++)
             assert_true(x.values[k] == y.values[k] || (isnan(x.values[k]) && isnan(y.values[k])));
@@ -193,7 +194,7 @@ static void joining_lays_the_same_text_together(void **state) {
     assert_int_equal(a.analysis.systems[0].n_layers, 0);
     for (int64_t s = 1; s < 4; s++) {
         kv_results fresh = made_up("A2");
-        const kv_cache_errors *expected =
+        const kv_cache_analysis *expected =
             s == 2 ? &fresh.analysis.systems[2] : &b.analysis.systems[s == 1 ? 1 : 2];
         expect_equal(&a.analysis.systems[s], &a.analysis, expected, &b.analysis);
         kv_results_free(&fresh);

@@ -87,7 +87,7 @@ static void run_attacks(bool processes) {
     kv_sandbox_options o = test_sandbox_options(60, processes);
     kv_sandbox *sandbox = test_open_sandbox(&o);
     kv_program programs[N_ATTACKS];
-    kv_run_result results[N_ATTACKS];
+    kv_sandbox_result results[N_ATTACKS];
     const struct attack *tried[N_ATTACKS];
     int64_t n = 0;
     for (int i = 0; i < N_ATTACKS; i++) {
@@ -154,7 +154,7 @@ static void the_clock_ends_what_never_ends(void **state) {
     kv_sandbox_options o = test_sandbox_options(1, true);
     kv_sandbox *sandbox = test_open_sandbox(&o);
     kv_program programs[N];
-    kv_run_result results[N];
+    kv_sandbox_result results[N];
     for (int i = 0; i < N; i++) programs[i] = (kv_program){sources[i], strlen(sources[i])};
     assert_int_equal(kv_sandbox_run(sandbox, programs, N, results, NULL, NULL, NULL), KV_OK);
     kv_sandbox_free(sandbox);
@@ -325,11 +325,11 @@ static void honest_programs_pass(void **state) {
         sandbox, "assert [hash('a'), hash('b')] == [hash('a'), hash('b')]\nimport sys\nsys.stdout.close()");
     test_expect_passed(sandbox, "# -*- coding: latin-1 -*-\nassert len('\xFC') == 1");
     // Two programs agree on the order of a set of strings.
-    const kv_run_result first =
+    const kv_sandbox_result first =
         test_run_program(sandbox, "assert not list({str(i) for i in range(20)})[0], hash('x')");
     const char raise_hash[] = "raise ValueError(hash('some text'))";
-    const kv_run_result once = test_run_program(sandbox, raise_hash),
-                        again = test_run_program(sandbox, raise_hash);
+    const kv_sandbox_result once = test_run_program(sandbox, raise_hash),
+                            again = test_run_program(sandbox, raise_hash);
     assert_int_equal(first.verdict, KV_RUN_FAILED);
     assert_string_equal(once.text, again.text);
     // Longer than a pipe holds.
@@ -351,7 +351,7 @@ static void results_are_one_line_of_text(void **state) {
     test_expect_failure(sandbox,
                         "import os\nos.write(2, b'\\xc3\\xed\\xa0\\x80 \\xe2\\x82\\n\\n  \\n')\nos._exit(1)",
                         "failed: ???? ??");
-    const kv_run_result result = test_run_program(sandbox, "raise ValueError('\xC3\xBC' * 5000)");
+    const kv_sandbox_result result = test_run_program(sandbox, "raise ValueError('\xC3\xBC' * 5000)");
     assert_in_range(strlen(result.text), 200, KV_RUN_TEXT - 1);
     assert_true(result.seconds >= 0);
     kv_sandbox_free(sandbox);

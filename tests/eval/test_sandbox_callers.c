@@ -20,7 +20,7 @@ struct counted {
     int64_t calls, passed, index_sum;
 };
 
-static void count(void *context, int64_t index, const kv_run_result *result) {
+static void count(void *context, int64_t index, const kv_sandbox_result *result) {
     struct counted *c = context;
     c->calls++;
     c->index_sum += index;
@@ -43,7 +43,7 @@ static void many_programs_leave_nothing(void **state) {
     const int64_t descriptors = test_count_descriptors();
     kv_sandbox *sandbox = test_open_sandbox(&o);
     kv_program *programs = test_alloc(n, sizeof *programs);
-    kv_run_result *results = test_alloc(n, sizeof *results);
+    kv_sandbox_result *results = test_alloc(n, sizeof *results);
     for (int64_t i = 0; i < n; i++) {
         programs[i].source = i % 10 == 3 ? daemon : i % 10 == 5 ? "assert False" : "pass";
         programs[i].length = strlen(programs[i].source);
@@ -67,7 +67,7 @@ static void many_programs_leave_nothing(void **state) {
 }
 
 // In a child that is stopped half-way: by Ctrl-C, and by SIGKILL, of which it knows nothing.
-static void write_one(void *context, int64_t index, const kv_run_result *result) {
+static void write_one(void *context, int64_t index, const kv_sandbox_result *result) {
     (void)index, (void)result;
     if (write(*(const int *)context, "x", 1) != 1) _exit(9);
 }
@@ -90,7 +90,7 @@ static pid_t start_a_caller(int *progress) {
     kv_error err = {0};
     if (kv_sandbox_open(&o, &sandbox, &err) != KV_OK) _exit(1);
     kv_program programs[40];
-    kv_run_result results[40];
+    kv_sandbox_result results[40];
     for (int i = 0; i < 40; i++)
         programs[i] = i < 4 ? (kv_program){"pass", 4} : (kv_program){hold, sizeof hold - 1};
     _exit(kv_sandbox_run(sandbox, programs, 40, results, write_one, &ends[1], &err) == KV_ERR_INTERRUPTED
@@ -145,7 +145,7 @@ static void other_users(void **state) {
         }
         const char *const sources[] = {test_fork_bomb, test_thread_bomb, "pass"};
         kv_program programs[3];
-        kv_run_result results[3];
+        kv_sandbox_result results[3];
         for (int i = 0; i < 3; i++) programs[i] = (kv_program){sources[i], strlen(sources[i])};
         if (kv_sandbox_run(sandbox, programs, 3, results, NULL, NULL, &err) != KV_OK) _exit(12);
         if (strcmp(results[0].text, "failed: ValueError: 11") != 0) _exit(13);

@@ -78,8 +78,8 @@ static void expect_close(const float *x, const float *y, int64_t n) {
 // The training pass on one whole sequence: logits of its last token, and optionally every layer's cache.
 static void uncached_logits(kv_model *model, const int32_t *ids, int64_t n, float *logits) {
     kv_tape *tape = kv_tape_create();
-    kv_segment segment = {.q_len = n, .k_len = n};
-    kv_pass pass = {.segments = &segment, .n_segments = 1};
+    kv_sequence sequence = {.q_len = n, .k_len = n};
+    kv_pass pass = {.sequences = &sequence, .n_sequences = 1};
     kv_tensor *x = kv_model_forward(tape, model, ids, n, &pass);
     int64_t last = n - 1;
     kv_tensor *y = kv_model_logits(tape, model, kv_gather_rows(tape, x, &last, 1));
@@ -187,15 +187,15 @@ static void composed_logits(const kv_system *system, const int32_t *ids, int64_t
     kv_tape_set_recording(tape, false);
     kv_tensor *raw_k[2], *aux_v[2], *k[3] = {0}, *v[3] = {0};
     kv_key_norms norms;
-    kv_segment front = {.q_len = n - 1, .k_len = n - 1}, newest = {.q_len = 1, .k_len = n};
-    kv_pass pass = {.segments = &front, .n_segments = 1, .raw_k = raw_k, .v = aux_v};
+    kv_sequence front = {.q_len = n - 1, .k_len = n - 1}, newest = {.q_len = 1, .k_len = n};
+    kv_pass pass = {.sequences = &front, .n_sequences = 1, .raw_k = raw_k, .v = aux_v};
     if (n > 1) {
         assert_non_null(kv_model_forward(tape, system->aux, ids, n - 1, &pass));
         kv_model_key_norms(system->base, &norms);
         kv_predict(tape, system->predictor, &norms, raw_k, aux_v, k, v);
     }
     kv_tensor *x = kv_embedding(tape, &system->base->embed, ids + n - 1, 1);
-    pass = (kv_pass){.segments = &newest, .n_segments = 1};
+    pass = (kv_pass){.sequences = &newest, .n_sequences = 1};
     for (int64_t i = 0; i < 3; i++) {
         kv_tensor *h = kv_layer_norm_in(tape, system->base, i, x);
         kv_layer_kv own = kv_layer_keys_values(tape, system->base, i, h);

@@ -311,11 +311,11 @@ static void test_kvp_step_of_other_kinds(void **state) {
 static void test_least_squares_equals_counter(void **state) {
     struct pair *pair = *state;
     int32_t ids[TOKENS];
-    kv_segment segments[SEQUENCES];
+    kv_sequence sequences[SEQUENCES];
     kv_tensor *aux_k[KV_MAX_LAYERS], *aux_v[KV_MAX_LAYERS], *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS];
     tiny_ids(ids, TOKENS, VOCABULARY, 6);
     for (int64_t s = 0; s < SEQUENCES; s++)
-        segments[s] = (kv_segment){s * SEQ_LEN, SEQ_LEN, s * SEQ_LEN, SEQ_LEN};
+        sequences[s] = (kv_sequence){s * SEQ_LEN, SEQ_LEN, s * SEQ_LEN, SEQ_LEN};
     for (int m = 0; m < N_OTHERS; m++) {
         kv_predictor *predictor = other_predictor(pair, m);
         kv_least_squares *sums = NULL;
@@ -324,7 +324,7 @@ static void test_least_squares_equals_counter(void **state) {
             fail_msg("%s", err.message);
         kv_tape *tape = kv_tape_create();
         kv_pass pass = {
-            .segments = segments, .n_segments = SEQUENCES, .raw_k = aux_k, .v = aux_v, .only_kv = true};
+            .sequences = sequences, .n_sequences = SEQUENCES, .raw_k = aux_k, .v = aux_v, .only_kv = true};
         kv_gemm_flops_reset();
         kv_model_forward(tape, pair->aux, ids, TOKENS, &pass);
         pass.raw_k = base_k, pass.v = base_v;

@@ -195,17 +195,17 @@ static kv_batch golden_batch(const struct golden *g) {
 
 static void assert_plain_logits(struct golden *g, kv_model *model, const char *name) {
     struct array expected = read_array(g->expected, "%s", name);
-    kv_segment *segments = calloc((size_t)g->n_seq, sizeof *segments);
+    kv_sequence *sequences = calloc((size_t)g->n_seq, sizeof *sequences);
     for (int64_t s = 0; s < g->n_seq; s++)
-        segments[s] = (kv_segment){s * g->seq_len, g->seq_len, s * g->seq_len, g->seq_len};
-    kv_pass pass = {.segments = segments, .n_segments = g->n_seq};
+        sequences[s] = (kv_sequence){s * g->seq_len, g->seq_len, s * g->seq_len, g->seq_len};
+    kv_pass pass = {.sequences = sequences, .n_sequences = g->n_seq};
     kv_tape_reset(g->tape);
     kv_tensor *x = kv_model_forward(g->tape, model, g->input_ids, g->n_seq * g->seq_len, &pass);
     kv_tensor *logits = kv_model_logits(g->tape, model, x);
     check(kv_tape_status(g->tape, err));
     assert_int_equal(logits->rows * logits->cols, expected.size);
     assert_near(name, logits->data, &expected, LOGIT_TOLERANCE);
-    free(segments);
+    free(sequences);
     free(expected.data);
 }
 

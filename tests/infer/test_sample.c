@@ -16,7 +16,7 @@ static const float logits_of_six[SMALL] = {0.5f, -1, 2, 1, -3, 0};
 
 // How often each token came in DRAWS draws from one stream.
 static void count_draws(const float *logits, const kv_sampling *how, int64_t counts[SMALL]) {
-    kv_candidate room[SMALL];
+    kv_token_candidate room[SMALL];
     memset(counts, 0, SMALL * sizeof *counts);
     for (uint64_t i = 0; i < DRAWS; i++) {
         int32_t id = kv_sample(logits, SMALL, how, 3, i, room);
@@ -103,7 +103,7 @@ static void test_nucleus_ends_exactly(void **state) {
 
 // The nucleus of a larger vocabulary against sorting it whole.
 static int by_value(const void *a, const void *b) {
-    const kv_candidate *x = a, *y = b;
+    const kv_token_candidate *x = a, *y = b;
     if (x->weight != y->weight) return x->weight < y->weight ? 1 : -1;
     return x->id < y->id ? -1 : 1;
 }
@@ -112,13 +112,13 @@ static void test_nucleus_equals_sorting(void **state) {
     (void)state;
     enum { VOCABULARY = 257, N = 400 };
     float logits[VOCABULARY];
-    kv_candidate sorted[VOCABULARY], room[VOCABULARY];
+    kv_token_candidate sorted[VOCABULARY], room[VOCABULARY];
     for (uint64_t trial = 0; trial < 4; trial++) {
         double total = 0;
         for (int i = 0; i < VOCABULARY; i++) // coarse, so that many are equal
             logits[i] = (float)(test_below(20 + trial, i, 9)) / 2;
         for (int i = 0; i < VOCABULARY; i++) {
-            sorted[i] = (kv_candidate){exp((double)logits[i] / 0.8), i};
+            sorted[i] = (kv_token_candidate){exp((double)logits[i] / 0.8), i};
             total += sorted[i].weight;
         }
         qsort(sorted, VOCABULARY, sizeof *sorted, by_value);
@@ -187,7 +187,7 @@ static void test_limits_of_a_large_vocabulary(void **state) {
     (void)state;
     enum { VOCABULARY = 5000 };
     static float logits[VOCABULARY];
-    static kv_candidate room[VOCABULARY];
+    static kv_token_candidate room[VOCABULARY];
     for (int i = 0; i < VOCABULARY; i++) logits[i] = (float)test_value(15, i) * 4;
     int64_t best[3] = {0};
     for (int n = 0; n < 3; n++) {
@@ -212,7 +212,7 @@ static void test_limits_of_a_large_vocabulary(void **state) {
 
 static void test_cold_limit(void **state) {
     (void)state;
-    kv_candidate room[SMALL];
+    kv_token_candidate room[SMALL];
     static const float tied[SMALL] = {-1, 3, 3, 2.9999f, 0, 3};
     const kv_sampling greedy = {0};
     assert_int_equal(kv_sample(logits_of_six, SMALL, &greedy, 0, 0, NULL), 2);

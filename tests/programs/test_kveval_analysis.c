@@ -177,8 +177,8 @@ static void short_texts_and_default_lengths(void **state) {
 static void expect_same(const char *one, const char *other) {
     kv_results a = read_results(one), b = read_results(other);
     for (int i = 0; i < KV_CACHE_ARRAYS; i++) {
-        const kv_cache_array x = kv_cache_errors_array(&a.analysis.systems[2], &a.analysis, i);
-        const kv_cache_array y = kv_cache_errors_array(&b.analysis.systems[2], &b.analysis, i);
+        const kv_analysis_array x = kv_cache_analysis_array(&a.analysis.systems[2], &a.analysis, i);
+        const kv_analysis_array y = kv_cache_analysis_array(&b.analysis.systems[2], &b.analysis, i);
         assert_int_equal(x.size, y.size);
         assert_memory_equal(x.values, y.values, (size_t)x.size * sizeof *x.values);
     }

@@ -11,7 +11,7 @@ enum { SETUP_SEGMENTS = 16, SETUP_POSITIONS = 20000 };
 // Everything one case needs; the arrays behind `args` live here.
 typedef struct setup {
     kv_attention_args args;
-    kv_segment segments[SETUP_SEGMENTS];
+    kv_sequence sequences[SETUP_SEGMENTS];
     double *inv_freq; // NULL: no rotation
     kv_rope *rope;
     int64_t q_rows, k_rows;

@@ -58,7 +58,7 @@ static double *enter(ref_reader *r, int64_t layer, int64_t t) {
 // The active tokens up to t, as keys for t alone: the arguments of one query.
 struct query {
     kv_attention_args args;
-    kv_segment segment;
+    kv_sequence sequence;
     int64_t *token; // of each key
     int32_t *k_positions;
     double *k, *v;
@@ -79,11 +79,11 @@ static struct query make_query(const ref_reader *r, int64_t layer, int64_t t) {
         memcpy(u.v + n * kv_dim, r->v[layer] + j * kv_dim, (size_t)kv_dim * sizeof *u.v);
         n++;
     }
-    u.segment = (kv_segment){.q_len = 1, .k_len = n};
+    u.sequence = (kv_sequence){.q_len = 1, .k_len = n};
     u.args = (kv_attention_args){.n_heads = l->n_heads,
                                  .n_kv_heads = l->n_kv_heads,
                                  .head_dim = r->m.model->spec.head_dim,
-                                 .n_segments = 1,
+                                 .n_sequences = 1,
                                  .q_positions = &r->positions[t],
                                  .k_positions = u.k_positions};
     return u;
@@ -116,16 +116,16 @@ static void mix(ref_reader *r, int64_t layer, int64_t t, const struct query *u, 
 static void pass_token(ref_reader *r, int64_t layer, int64_t t, double *rank) {
     double *q = enter(r, layer, t);
     struct query u = make_query(r, layer, t);
-    u.args.segments = &u.segment;
-    double *received = test_alloc(u.segment.k_len, sizeof *received);
+    u.args.sequences = &u.sequence;
+    double *received = test_alloc(u.sequence.k_len, sizeof *received);
     memset(rank, 0, (size_t)r->capacity * sizeof *rank);
     ref_attention_received(&u.args, r->m.inv_freq, 0, KV_POOL_MEAN, q, u.k, received);
-    for (int64_t j = 0; j < u.segment.k_len; j++) {
+    for (int64_t j = 0; j < u.sequence.k_len; j++) {
         rank[u.token[j]] = received[j];
         if (layer < kv_static_layers(r->m.model->spec.n_layers)) r->mean_received[u.token[j]] += received[j];
     }
     ref_attention_received(&u.args, r->m.inv_freq, 0, KV_POOL_MAX, q, u.k, received);
-    for (int64_t j = 0; j < u.segment.k_len && t == r->n - 1; j++)
+    for (int64_t j = 0; j < u.sequence.k_len && t == r->n - 1; j++)
         r->max_received[u.token[j]] = fmax(r->max_received[u.token[j]], received[j]);
     mix(r, layer, t, &u, q);
     r->depth[t] = layer + 1;

@@ -57,8 +57,8 @@ static void probabilities(const kv_attention_args *a, const double *turned_q, co
     for (int64_t j = 0; j < n_seen; j++) weights[j] /= total;
 }
 
-// matrix[q_len, k_len] of one head of a segment, with zeros where a query does not see a key.
-static double *attention_matrix(const kv_attention_args *a, const double *inv_freq, const kv_segment *s,
+// matrix[q_len, k_len] of one head of a sequence, with zeros where a query does not see a key.
+static double *attention_matrix(const kv_attention_args *a, const double *inv_freq, const kv_sequence *s,
                                 int64_t head, const double *q, const double *k) {
     const int64_t dim = a->head_dim, q_stride = a->n_heads * dim, k_stride = a->n_kv_heads * dim;
     const int64_t kv_head = head / (a->n_heads / a->n_kv_heads);
@@ -81,7 +81,7 @@ static double *attention_matrix(const kv_attention_args *a, const double *inv_fr
     return matrix;
 }
 
-static void attend_segment(const kv_attention_args *a, const double *inv_freq, const kv_segment *s,
+static void attend_segment(const kv_attention_args *a, const double *inv_freq, const kv_sequence *s,
                            int64_t head, const double *q, const double *k, const double *v, double *y) {
     const int64_t dim = a->head_dim, q_stride = a->n_heads * dim, k_stride = a->n_kv_heads * dim;
     const int64_t kv_head = head / (a->n_heads / a->n_kv_heads);
@@ -97,14 +97,14 @@ static void attend_segment(const kv_attention_args *a, const double *inv_freq, c
 void ref_attention(const kv_attention_args *args, const double *inv_freq, int64_t q_rows, const double *q,
                    const double *k, const double *v, double *y) {
     memset(y, 0, (size_t)(q_rows * args->n_heads * args->head_dim) * sizeof *y);
-    for (int64_t s = 0; s < args->n_segments; s++)
+    for (int64_t s = 0; s < args->n_sequences; s++)
         for (int64_t head = 0; head < args->n_heads; head++)
-            attend_segment(args, inv_freq, &args->segments[s], head, q, k, v, y);
+            attend_segment(args, inv_freq, &args->sequences[s], head, q, k, v, y);
 }
 
-void ref_attention_received(const kv_attention_args *args, const double *inv_freq, int64_t segment,
+void ref_attention_received(const kv_attention_args *args, const double *inv_freq, int64_t sequence,
                             kv_pooling pooling, const double *q, const double *k, double *received) {
-    const kv_segment *s = &args->segments[segment];
+    const kv_sequence *s = &args->sequences[sequence];
     memset(received, 0, (size_t)s->k_len * sizeof *received);
     for (int64_t head = 0; head < args->n_heads; head++) {
         double *matrix = attention_matrix(args, inv_freq, s, head, q, k);

@@ -14,13 +14,13 @@ void ref_rmsnorm(int64_t m, int64_t groups, int64_t width, const double *x, cons
 
 void ref_swiglu(int64_t n, const double *gate, const double *up, double *y);
 
-// inv_freq[head_dim / 2]; NULL: no rotation. args->rope is not looked at. Rows of y outside every segment are
+// inv_freq[head_dim / 2]; NULL: no rotation. args->rope is not looked at. Rows of y outside every sequence are
 // 0.
 void ref_attention(const kv_attention_args *args, const double *inv_freq, int64_t q_rows, const double *q,
                    const double *k, const double *v, double *y);
 
-// received[k_len] of one segment alone, from the whole matrix.
-void ref_attention_received(const kv_attention_args *args, const double *inv_freq, int64_t segment,
+// received[k_len] of one sequence alone, from the whole matrix.
+void ref_attention_received(const kv_attention_args *args, const double *inv_freq, int64_t sequence,
                             kv_pooling pooling, const double *q, const double *k, double *received);
 
 // inv_freq[i] = theta^(-2i / head_dim)

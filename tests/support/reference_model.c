@@ -126,16 +126,16 @@ static void normalise_heads(const ref_model *m, int64_t n, int64_t heads, const 
 static void attend_sequences(const ref_model *m, int64_t layer, int64_t n_seq, int64_t seq_len,
                              const double *q, const double *k, const double *v, double *y) {
     const kv_layer_spec *l = &m->model->spec.layers[layer];
-    kv_segment *segments = test_alloc(n_seq, sizeof *segments);
+    kv_sequence *sequences = test_alloc(n_seq, sizeof *sequences);
     for (int64_t s = 0; s < n_seq; s++)
-        segments[s] = (kv_segment){s * seq_len, seq_len, s * seq_len, seq_len};
+        sequences[s] = (kv_sequence){s * seq_len, seq_len, s * seq_len, seq_len};
     const kv_attention_args args = {.n_heads = l->n_heads,
                                     .n_kv_heads = l->n_kv_heads,
                                     .head_dim = m->model->spec.head_dim,
-                                    .segments = segments,
-                                    .n_segments = n_seq};
+                                    .sequences = sequences,
+                                    .n_sequences = n_seq};
     ref_attention(&args, m->inv_freq, n_seq * seq_len, q, k, v, y);
-    free(segments);
+    free(sequences);
 }
 
 // x += attention(rmsnorm(x)) · Woᵀ

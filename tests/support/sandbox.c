@@ -46,21 +46,21 @@ kv_sandbox *test_open_sandbox(const kv_sandbox_options *options) {
     return sandbox;
 }
 
-kv_run_result test_run_program(kv_sandbox *sandbox, const char *source) {
+kv_sandbox_result test_run_program(kv_sandbox *sandbox, const char *source) {
     const kv_program program = {source, strlen(source)};
-    kv_run_result result;
+    kv_sandbox_result result;
     kv_error err = {0};
     if (kv_sandbox_run(sandbox, &program, 1, &result, NULL, NULL, &err) != KV_OK) fail_msg("%s", err.message);
     return result;
 }
 
 void test_expect_passed(kv_sandbox *sandbox, const char *source) {
-    const kv_run_result result = test_run_program(sandbox, source);
+    const kv_sandbox_result result = test_run_program(sandbox, source);
     if (result.verdict != KV_RUN_PASSED) fail_msg("%s\nbrought '%s'", source, result.text);
 }
 
 void test_expect_failure(kv_sandbox *sandbox, const char *source, const char *expected) {
-    const kv_run_result result = test_run_program(sandbox, source);
+    const kv_sandbox_result result = test_run_program(sandbox, source);
     if (strncmp(result.text, expected, strlen(expected)) != 0)
         fail_msg("%s\nbrought '%s', expected '%s'", source, result.text, expected);
 }

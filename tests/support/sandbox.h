@@ -21,7 +21,7 @@ extern const char test_fork_bomb[], test_thread_bomb[];
 kv_sandbox *test_open_sandbox(const kv_sandbox_options *options);
 
 // Runs one program; fails the test when it could not be run.
-kv_run_result test_run_program(kv_sandbox *sandbox, const char *source);
+kv_sandbox_result test_run_program(kv_sandbox *sandbox, const char *source);
 
 // The same and what is expected of it: that it passes, or how its result begins.
 void test_expect_passed(kv_sandbox *sandbox, const char *source);

@@ -225,9 +225,9 @@ static double consistency_bound(setting *s, const kv_kvp_trace *trace, kv_tensor
 }
 
 static void run_aux(setting *s, const kv_batch *batch, kv_tape *tape, kv_tensor **k, kv_tensor **v) {
-    kv_segment segments[N_SEQ];
-    for (int i = 0; i < N_SEQ; i++) segments[i] = (kv_segment){i * SEQ_LEN, SEQ_LEN, i * SEQ_LEN, SEQ_LEN};
-    kv_pass pass = {.segments = segments, .n_segments = N_SEQ, .raw_k = k, .v = v};
+    kv_sequence sequences[N_SEQ];
+    for (int i = 0; i < N_SEQ; i++) sequences[i] = (kv_sequence){i * SEQ_LEN, SEQ_LEN, i * SEQ_LEN, SEQ_LEN};
+    kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ, .raw_k = k, .v = v};
     kv_tape_set_recording(tape, false);
     assert_non_null(kv_model_forward(tape, s->pair.aux, batch->input_ids, ROWS, &pass));
 }

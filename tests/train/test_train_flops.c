@@ -3,7 +3,7 @@
 #include "core/gemm.h"
 #include "data/checkpoint/checkpoint.h"
 #include "tests/support/train.h"
-#include "train/run/session.h"
+#include "train/run/training.h"
 #include "train/task/least_squares_start.h"
 
 #include <stdio.h>
@@ -13,18 +13,18 @@
 
 enum { MAX_OVERRIDES = 8 };
 
-static void open_run(kv_train_session *run, const char *path, const char *const *overrides) {
+static void open_run(kv_training *run, const char *path, const char *const *overrides) {
     kv_error err = {0};
     size_t n = 0;
     while (overrides[n]) n++;
-    *run = (kv_train_session){0};
-    kv_status status = kv_train_session_open(run, path, overrides, n, &err);
+    *run = (kv_training){0};
+    kv_status status = kv_training_open(run, path, overrides, n, &err);
     if (status == KV_OK) status = run->task->ops->load(run->task, NULL, &err);
     if (status != KV_OK) fail_msg("%s", err.message);
 }
 
 // Products of the micro-batches of one step, forward and backward.
-static uint64_t executed(const kv_train_session *run) {
+static uint64_t executed(const kv_training *run) {
     const kv_data_config *d = &run->config->data;
     const int64_t n = d->batch_size * d->seq_len, micro = d->micro_batch_size * d->seq_len;
     int32_t *ids = test_alloc(n, sizeof *ids), *targets = test_alloc(n, sizeof *targets);
@@ -59,12 +59,12 @@ static uint64_t executed(const kv_train_session *run) {
 }
 
 // Products of one look at held-out text, which are not those of a step.
-static uint64_t executed_without_backward(const kv_train_session *run) {
+static uint64_t executed_without_backward(const kv_training *run) {
     const kv_data_config *d = &run->config->data;
     const int64_t n = d->micro_batch_size * d->seq_len;
     int32_t *ids = test_alloc(n, sizeof *ids);
     double terms[KV_MAX_TERMS] = {0};
-    kv_cache_errors errors = {0};
+    kv_layer_errors errors = {0};
     kv_error err = {0};
     kv_tape *tape = kv_tape_create();
     const kv_batch batch = {.input_ids = ids,
@@ -112,7 +112,7 @@ static void test_step_costs_what_it_says(void **state) {
                             "model: {from: pruned, path: base/final/model, keep: 0.5}\n"
                             "train: {steps: 1, lr: 1e-3}\n");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        kv_train_session run;
+        kv_training run;
         open_run(&run, cases[i].path, cases[i].overrides);
         const kv_data_config *d = &run.config->data;
         const uint64_t said = run.task->ops->flops(run.task, d->micro_batch_size, d->seq_len) *
@@ -123,12 +123,12 @@ static void test_step_costs_what_it_says(void **state) {
                      (unsigned long long)done);
         const uint64_t looking = run.task->ops->validation_flops(run.task, d->micro_batch_size, d->seq_len);
         assert_int_equal(looking, executed_without_backward(&run));
-        kv_train_session_close(&run);
+        kv_training_close(&run);
     }
 }
 
 // What the start writes to standard error, its progress line and its table.
-static FILE *start_into_file(const kv_train_session *run) {
+static FILE *start_into_file(const kv_training *run) {
     FILE *out = tmpfile();
     kv_error err = {0};
     assert_non_null(out);
@@ -148,7 +148,7 @@ static FILE *start_into_file(const kv_train_session *run) {
 // start executes: nothing of the solving goes through the counter.
 static void test_least_squares_start(void **state) {
     (void)state;
-    kv_train_session run;
+    kv_training run;
     open_run(&run, "kvp.yaml", ARGS("predictor.init=least_squares", "predictor.least_squares_tokens=100"));
     kv_model_spec base, aux;
     kv_error err = {0};
@@ -167,7 +167,7 @@ static void test_least_squares_start(void **state) {
     assert_int_equal(sscanf(rate, "tokens  %lf GFLOP/s%n", &speed, &end), 1);
     assert_true(end > 0);
     fclose(out);
-    kv_train_session_close(&run);
+    kv_training_close(&run);
 }
 
 int main(void) {

@@ -5,7 +5,7 @@
 #include "data/corpus/packing.h"
 #include "data/file/whole_file.h"
 #include "tests/support/train.h"
-#include "train/run/session.h"
+#include "train/run/training.h"
 
 #include <jansson.h>
 #include <math.h>

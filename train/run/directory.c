@@ -430,17 +430,17 @@ static kv_status prune_checkpoints(const kv_run *run, kv_error *err) {
     return status;
 }
 
-static kv_status commit(kv_pending *pending, kv_status status, kv_error *err) {
-    if (status == KV_OK) return kv_pending_commit(pending, err);
-    kv_pending_abandon(pending);
+static kv_status commit(kv_whole_file *pending, kv_status status, kv_error *err) {
+    if (status == KV_OK) return kv_whole_file_commit(pending, err);
+    kv_whole_file_abandon(pending);
     return status;
 }
 
 kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err) {
     char path[PATH_MAX], optimizer_path[PATH_MAX];
-    kv_pending pending = {0};
+    kv_whole_file pending = {0};
     kv_status status = checkpoint_path(run, run->state.step, path, err);
-    if (status == KV_OK) status = kv_pending_dir(&pending, path, err);
+    if (status == KV_OK) status = kv_whole_dir_begin(&pending, path, err);
     if (status != KV_OK) return status;
     status = task->ops->save(task, pending.path, false, err);
     if (status == KV_OK) status = kv_task_path(optimizer_path, pending.path, optimizer_name, err);
@@ -454,9 +454,9 @@ kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimize
 static kv_status save_result(kv_run *run, kv_task *task, const char *name, const double *best_loss,
                              kv_error *err) {
     char path[PATH_MAX];
-    kv_pending pending = {0};
+    kv_whole_file pending = {0};
     kv_status status = kv_task_path(path, run->path, name, err);
-    if (status == KV_OK) status = kv_pending_dir(&pending, path, err);
+    if (status == KV_OK) status = kv_whole_dir_begin(&pending, path, err);
     if (status != KV_OK) return status;
     status = task->ops->save(task, pending.path, true, err);
     if (status == KV_OK) status = save_state(run, pending.path, best_loss, err);

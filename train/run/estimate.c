@@ -36,17 +36,17 @@ double kv_estimate_rate(int64_t rows) {
 
 static void print_memory(const kv_task *task, FILE *out) {
     const kv_train_config *config = task->config;
-    kv_memory_need need;
-    char text[KV_MEMORY_TEXT], advice[KV_MEMORY_ADVICE];
-    const double limit = kv_memory_limit(config);
-    const kv_memory_choice choice = kv_memory_chosen(config);
-    kv_memory_estimate(task, &choice, &need);
-    fprintf(out, "memory       about %s\n", kv_memory_text(&need, text));
+    kv_footprint need;
+    char text[KV_FOOTPRINT_TEXT], advice[KV_FOOTPRINT_ADVICE];
+    const double limit = kv_footprint_limit(config);
+    const kv_footprint_choice choice = kv_footprint_chosen(config);
+    kv_footprint_estimate(task, &choice, &need);
+    fprintf(out, "memory       about %s\n", kv_footprint_text(&need, text));
     if (isinf(limit)) return;
     fprintf(out, "             %s: %.3g GB are %s\n", need.peak <= limit ? "fits" : "does not fit",
             limit / 1e9, config->train.memory_gb > 0 ? "allowed by train.memory_gb" : "available");
     if (need.peak > limit)
-        fprintf(out, "             less with: %s\n", kv_memory_advice(task, &need, advice));
+        fprintf(out, "             less with: %s\n", kv_footprint_advice(task, &need, advice));
 }
 
 static double validation_flops(const kv_task *task) {

@@ -15,14 +15,14 @@ static const double worth_saying = 0.95;
 // Code and libraries, and what OpenBLAS packs matrices into, as measured.
 static const double program_bytes = 14e6, thread_bytes = 3e6;
 
-kv_memory_choice kv_memory_chosen(const kv_train_config *config) {
-    return (kv_memory_choice){.n_seq = config->data.micro_batch_size,
-                              .freeze_aux = config->freeze_aux,
-                              .checkpointing = config->train.activation_checkpointing,
-                              .frozen_dtype = config->frozen_dtype};
+kv_footprint_choice kv_footprint_chosen(const kv_train_config *config) {
+    return (kv_footprint_choice){.n_seq = config->data.micro_batch_size,
+                                 .freeze_aux = config->freeze_aux,
+                                 .checkpointing = config->train.activation_checkpointing,
+                                 .frozen_dtype = config->frozen_dtype};
 }
 
-void kv_memory_estimate(const kv_task *task, const kv_memory_choice *choice, kv_memory_need *need) {
+void kv_footprint_estimate(const kv_task *task, const kv_footprint_choice *choice, kv_footprint *need) {
     const kv_data_config *d = &task->config->data;
     kv_task_memory m = {0};
     task->ops->memory(task, choice, &m);
@@ -31,11 +31,11 @@ void kv_memory_estimate(const kv_task *task, const kv_memory_choice *choice, kv_
     const double text = kv_train_text_bytes(task->text) +
                         2.0 * sizeof(int32_t) * (double)d->batch_size * (double)d->seq_len +
                         (task->validation ? kv_validation_bytes(task->validation) : 0);
-    *need = (kv_memory_need){.learns = learns,
-                             .trained = (learns ? 4 : 1) * weights,
-                             .frozen = m.frozen,
-                             .activations = learns ? m.tape : 0,
-                             .other = program_bytes + thread_bytes * omp_get_max_threads() + text};
+    *need = (kv_footprint){.learns = learns,
+                           .trained = (learns ? 4 : 1) * weights,
+                           .frozen = m.frozen,
+                           .activations = learns ? m.tape : 0,
+                           .other = program_bytes + thread_bytes * omp_get_max_threads() + text};
     need->peak = need->trained + need->frozen + need->activations + need->other;
     // Before the first step gradients and moments are not there yet.
     const struct {
@@ -53,7 +53,7 @@ void kv_memory_estimate(const kv_task *task, const kv_memory_choice *choice, kv_
     }
 }
 
-double kv_memory_limit(const kv_train_config *config) {
+double kv_footprint_limit(const kv_train_config *config) {
     if (config->train.memory_gb == 0) return (double)INFINITY;
     if (config->train.memory_gb > 0) return 1e9 * config->train.memory_gb;
     const int64_t available = kv_memory_available("");
@@ -61,8 +61,8 @@ double kv_memory_limit(const kv_train_config *config) {
     return usable * (double)available + (double)kv_memory_held();
 }
 
-char *kv_memory_text(const kv_memory_need *need, char text[KV_MEMORY_TEXT]) {
-    snprintf(text, KV_MEMORY_TEXT,
+char *kv_footprint_text(const kv_footprint *need, char text[KV_FOOTPRINT_TEXT]) {
+    snprintf(text, KV_FOOTPRINT_TEXT,
              "%.3g GB%s%s: %.3g trained weights%s, %.3g frozen weights, %.3g "
              "activations of a micro-batch, %.3g program and text",
              need->peak / 1e9, need->when ? " " : "", need->when ? need->when : "", need->trained / 1e9,
@@ -71,14 +71,14 @@ char *kv_memory_text(const kv_memory_need *need, char text[KV_MEMORY_TEXT]) {
     return text;
 }
 
-char *kv_memory_advice(const kv_task *task, const kv_memory_need *need, char text[KV_MEMORY_ADVICE]) {
+char *kv_footprint_advice(const kv_task *task, const kv_footprint *need, char text[KV_FOOTPRINT_ADVICE]) {
     const kv_train_config *config = task->config;
-    const kv_memory_choice now = kv_memory_chosen(config);
+    const kv_footprint_choice now = kv_footprint_chosen(config);
     const bool kvp = config->task == KV_TASK_KVP;
     struct {
         const char *text;
         bool possible;
-        kv_memory_choice choice;
+        kv_footprint_choice choice;
     } others[] = {{"data.micro_batch_size: 1", now.n_seq > 1, now},
                   {"train.activation_checkpointing: true", !now.checkpointing, now},
                   {"freeze_aux: true", kvp && !now.freeze_aux, now},
@@ -88,29 +88,29 @@ char *kv_memory_advice(const kv_task *task, const kv_memory_need *need, char tex
     others[1].choice.checkpointing = true;
     others[2].choice.freeze_aux = true;
     others[3].choice.frozen_dtype = KV_FROZEN_BF16;
-    size_t used = (size_t)snprintf(text, KV_MEMORY_ADVICE, "a smaller model or data.seq_len");
+    size_t used = (size_t)snprintf(text, KV_FOOTPRINT_ADVICE, "a smaller model or data.seq_len");
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        kv_memory_need less;
+        kv_footprint less;
         if (!others[i].possible) continue;
-        kv_memory_estimate(task, &others[i].choice, &less);
+        kv_footprint_estimate(task, &others[i].choice, &less);
         if (less.peak < worth_saying * need->peak)
-            used += (size_t)snprintf(text + used, KV_MEMORY_ADVICE - used, ", %s (%.3g GB)", others[i].text,
-                                     less.peak / 1e9);
+            used += (size_t)snprintf(text + used, KV_FOOTPRINT_ADVICE - used, ", %s (%.3g GB)",
+                                     others[i].text, less.peak / 1e9);
     }
     return text;
 }
 
-kv_status kv_memory_check(const kv_task *task, kv_error *err) {
+kv_status kv_footprint_check(const kv_task *task, kv_error *err) {
     const kv_train_config *config = task->config;
-    const double limit = kv_memory_limit(config);
-    const kv_memory_choice choice = kv_memory_chosen(config);
-    kv_memory_need need;
-    kv_memory_estimate(task, &choice, &need);
+    const double limit = kv_footprint_limit(config);
+    const kv_footprint_choice choice = kv_footprint_chosen(config);
+    kv_footprint need;
+    kv_footprint_estimate(task, &choice, &need);
     if (need.peak <= limit) return KV_OK;
-    char parts[KV_MEMORY_TEXT], advice[KV_MEMORY_ADVICE];
+    char parts[KV_FOOTPRINT_TEXT], advice[KV_FOOTPRINT_ADVICE];
     return kv_fail(err, KV_ERR_MEMORY,
                    "the run does not fit in memory, %.3g GB %s; it needs about %s; less with: %s; "
                    "train.memory_gb: 0 tries all the same",
                    limit / 1e9, config->train.memory_gb > 0 ? "by train.memory_gb" : "available",
-                   kv_memory_text(&need, parts), kv_memory_advice(task, &need, advice));
+                   kv_footprint_text(&need, parts), kv_footprint_advice(task, &need, advice));
 }

@@ -26,7 +26,7 @@
 #include "train/task/task.h"
 
 // In bytes.
-typedef struct kv_memory_need {
+typedef struct kv_footprint {
     bool learns;        // there are steps; without any no gradients and moments, and no activations
     double trained;     // weights, gradients and two moments: 16 bytes each
     double frozen;      // weights that stay as they are, in the type they are held in
@@ -34,24 +34,24 @@ typedef struct kv_memory_need {
     double other;       // the program, the text and its batches
     double peak;        // the most at one time
     const char *when;   // NULL: while training; or when else ("while the weights are read")
-} kv_memory_need;
+} kv_footprint;
 
 // What is configured, and what a run of it or of another choice takes.
-kv_memory_choice kv_memory_chosen(const kv_train_config *config);
-void kv_memory_estimate(const kv_task *task, const kv_memory_choice *choice, kv_memory_need *need);
+kv_footprint_choice kv_footprint_chosen(const kv_train_config *config);
+void kv_footprint_estimate(const kv_task *task, const kv_footprint_choice *choice, kv_footprint *need);
 
 // What the run may take in all: train.memory_gb, or 95 % of what the machine has left (and what the process
 // holds already). INFINITY: it is not to be checked.
-double kv_memory_limit(const kv_train_config *config);
+double kv_footprint_limit(const kv_train_config *config);
 
 // "9.57 GB: 4.39 trained weights with gradients and moments, ..." into text.
-enum { KV_MEMORY_TEXT = 400 };
-char *kv_memory_text(const kv_memory_need *need, char text[KV_MEMORY_TEXT]);
+enum { KV_FOOTPRINT_TEXT = 400 };
+char *kv_footprint_text(const kv_footprint *need, char text[KV_FOOTPRINT_TEXT]);
 
 // "a smaller model or data.seq_len, data.micro_batch_size: 1 (1.2 GB), ...": what would need less than
 // `need`, the estimate of what is configured, into text.
-enum { KV_MEMORY_ADVICE = 300 };
-char *kv_memory_advice(const kv_task *task, const kv_memory_need *need, char text[KV_MEMORY_ADVICE]);
+enum { KV_FOOTPRINT_ADVICE = 300 };
+char *kv_footprint_advice(const kv_task *task, const kv_footprint *need, char text[KV_FOOTPRINT_ADVICE]);
 
 // KV_ERR_MEMORY, with the parts of the estimate, the limit and what would help, when the run does not fit.
-kv_status kv_memory_check(const kv_task *task, kv_error *err);
+kv_status kv_footprint_check(const kv_task *task, kv_error *err);

@@ -200,7 +200,7 @@ char *kv_validation_line(const kv_task *task, int64_t step, double total_seconds
     json_object_set_new(found, "loss", json_real(result->loss));
     for (int i = 0; i < task->n_terms; i++)
         json_object_set_new(found, task->term_names[i], json_real(result->terms[i]));
-    const kv_cache_errors *e = &result->errors;
+    const kv_layer_errors *e = &result->errors;
     if (e->n_layers > 0) {
         json_object_set_new(found, "key_error", numbers(e->key, e->n_layers));
         json_object_set_new(found, "value_error", numbers(e->value, e->n_layers));

@@ -19,7 +19,7 @@ struct kv_validation {
 typedef struct kv_validation_result {
     double loss, seconds;
     double terms[KV_MAX_TERMS];
-    kv_cache_errors errors;
+    kv_layer_errors errors;
 } kv_validation_result;
 
 // Reads the rows of text->validation, shard by shard up to the last one that is needed. *validation is NULL

@@ -136,7 +136,7 @@ static struct looks look(const struct arguments *a) {
 
 static bool any_runs(const struct looks *l) {
     for (size_t i = 0; i < l->n; i++)
-        if (l->runs[i].stage == KV_STAGE_RUNNING) return true;
+        if (l->runs[i].stage == KV_RUN_RUNNING) return true;
     return false;
 }
 
@@ -171,13 +171,13 @@ static void show(const struct arguments *a, const struct looks *l, FILE *out) {
     int width, height;
     if (a->json) {
         for (size_t i = 0; i < l->n; i++)
-            if (!kv_status_print_json(&l->runs[i], out)) fputs("kvtrain: out of memory\n", stderr);
+            if (!kv_run_status_print_json(&l->runs[i], out)) fputs("kvtrain: out of memory\n", stderr);
     } else if (l->n > 1) {
-        kv_status_print_table(l->runs, l->n, out);
+        kv_run_status_print_table(l->runs, l->n, out);
     } else if (l->n == 1) {
         frame(&width, &height);
-        kv_status_print(&l->runs[0], out);
-        kv_status_curve(&l->runs[0], width, height, speaks_utf8(), out);
+        kv_run_status_print(&l->runs[0], out);
+        kv_run_status_curve(&l->runs[0], width, height, speaks_utf8(), out);
     }
 }
 

@@ -99,7 +99,7 @@ static void print_trimmed(const char *picture, FILE *out) {
     }
 }
 
-void kv_status_curve(const kv_run_status *s, int width, int height, bool utf8, FILE *out) {
+void kv_run_status_curve(const kv_run_status *s, int width, int height, bool utf8, FILE *out) {
     char *text = NULL, *picture;
     size_t size = 0;
     struct extent y = {(double)INFINITY, -(double)INFINITY};

@@ -19,7 +19,7 @@ static bool is_term(const char *name) {
 
 static double percent(const kv_run_status *s) {
     if (s->steps > 0) return 100 * fmin(1, (double)s->step / (double)s->steps);
-    return s->stage == KV_STAGE_FINISHED ? 100 : 0;
+    return s->stage == KV_RUN_FINISHED ? 100 : 0;
 }
 
 // ---- Lines ---------------------------------------------------------------------------------------------
@@ -35,15 +35,15 @@ static void print_task(const kv_run_status *s, FILE *out) {
 }
 
 static void print_stage(const kv_run_status *s, FILE *out) {
-    fprintf(out, "state        %s, step %" PRIi64 " of %" PRIi64 " (%.0f %%)", kv_run_stage_name(s->stage),
+    fprintf(out, "state        %s, step %" PRIi64 " of %" PRIi64 " (%.0f %%)", kv_run_phase_name(s->stage),
             s->step, s->steps, percent(s));
-    if (s->stage != KV_STAGE_RUNNING && s->stage != KV_STAGE_FINISHED)
+    if (s->stage != KV_RUN_RUNNING && s->stage != KV_RUN_FINISHED)
         fprintf(out, "; --resume goes on from step %" PRIi64, kv_run_status_resumes_at(s));
     fputc('\n', out);
-    if (s->stage == KV_STAGE_KILLED)
+    if (s->stage == KV_RUN_KILLED)
         fputs("             it ended without saying why: killed, out of memory, or the machine went down\n",
               out);
-    else if (s->stage == KV_STAGE_FAILED && *s->message)
+    else if (s->stage == KV_RUN_FAILED && *s->message)
         fprintf(out, "             %s\n", s->message);
 }
 
@@ -105,8 +105,8 @@ static void print_speed(const kv_run_status *s, FILE *out) {
     if (!isnan(gflops)) fprintf(out, ", %.1f GFLOP/s", gflops);
     if (t->n > 0) fputc('\n', out);
     fprintf(out, "time         %s spent", kv_duration(s->elapsed, time));
-    if (s->stage != KV_STAGE_FINISHED) {
-        const bool runs = s->stage == KV_STAGE_RUNNING;
+    if (s->stage != KV_RUN_FINISHED) {
+        const bool runs = s->stage == KV_RUN_RUNNING;
         if (isnan(s->left))
             fputs(runs ? ", not known yet how much is left" : "", out);
         else
@@ -126,14 +126,14 @@ static void print_checkpoints(const kv_run_status *s, FILE *out) {
         fprintf(out, "%sbest/ of step %" PRIi64, before, s->best_step);
         before = "; ";
     }
-    if (s->stage == KV_STAGE_FINISHED) {
+    if (s->stage == KV_RUN_FINISHED) {
         fprintf(out, "%sfinal/", before);
         before = "; ";
     }
     fputs(*before ? "\n" : "nothing yet\n", out);
 }
 
-void kv_status_print(const kv_run_status *s, FILE *out) {
+void kv_run_status_print(const kv_run_status *s, FILE *out) {
     fprintf(out, "%s\n", s->path);
     print_task(s, out);
     print_stage(s, out);
@@ -155,9 +155,9 @@ static void add_row(kv_table *table, const kv_run_status *s) {
     char left[32] = "";
     const kv_metrics *m = &s->metrics;
     const double *losses = kv_metrics_values(&m->validation, "loss");
-    if (s->stage != KV_STAGE_FINISHED && !isnan(s->left)) kv_duration(s->left, left);
+    if (s->stage != KV_RUN_FINISHED && !isnan(s->left)) kv_duration(s->left, left);
     kv_table_cell(table, "%s", s->path);
-    kv_table_cell(table, "%s", kv_run_stage_name(s->stage));
+    kv_table_cell(table, "%s", kv_run_phase_name(s->stage));
     kv_table_cell(table, "%" PRIi64 "/%" PRIi64, s->step, s->steps);
     kv_table_cell(table, "%.0f %%", percent(s));
     number_cell(table, "%.4f", kv_metrics_mean(&m->training, "loss", KV_STATUS_WINDOW));
@@ -166,7 +166,7 @@ static void add_row(kv_table *table, const kv_run_status *s) {
     kv_table_cell(table, "%s", left);
 }
 
-void kv_status_print_table(const kv_run_status *runs, size_t n, FILE *out) {
+void kv_run_status_print_table(const kv_run_status *runs, size_t n, FILE *out) {
     kv_table *table = kv_table_create();
     kv_table_column(table, "", "run", true);
     kv_table_column(table, "", "state", true);
@@ -214,12 +214,12 @@ static json_t *json_validation(const kv_run_status *s) {
     return found;
 }
 
-bool kv_status_print_json(const kv_run_status *s, FILE *out) {
+bool kv_run_status_print_json(const kv_run_status *s, FILE *out) {
     const kv_metrics_table *t = &s->metrics.training;
     json_t *checkpoints = json_array(), *root = json_object();
     for (size_t i = 0; i < s->n_checkpoints; i++)
         json_array_append_new(checkpoints, json_integer(s->checkpoints[i]));
-    const bool stopped = s->stage != KV_STAGE_RUNNING && s->stage != KV_STAGE_FINISHED;
+    const bool stopped = s->stage != KV_RUN_RUNNING && s->stage != KV_RUN_FINISHED;
     const struct {
         const char *key;
         json_t *value;
@@ -228,7 +228,7 @@ bool kv_status_print_json(const kv_run_status *s, FILE *out) {
                   {"model", text(s->model)},
                   {"base", text(s->base)},
                   {"aux", text(s->aux)},
-                  {"state", json_string(kv_run_stage_name(s->stage))},
+                  {"state", json_string(kv_run_phase_name(s->stage))},
                   {"message", text(s->message)},
                   {"step", json_integer(s->step)},
                   {"steps", json_integer(s->steps)},
@@ -244,7 +244,7 @@ bool kv_status_print_json(const kv_run_status *s, FILE *out) {
                   {"left", number(s->left)},
                   {"checkpoints", checkpoints},
                   {"best", s->best_step >= 0 ? json_integer(s->best_step) : json_null()},
-                  {"final", json_boolean(s->stage == KV_STAGE_FINISHED)}};
+                  {"final", json_boolean(s->stage == KV_RUN_FINISHED)}};
     bool whole = root != NULL;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         whole = json_object_set_new(root, fields[i].key, fields[i].value) == 0 && whole;

@@ -32,7 +32,7 @@ bool kv_run_status_is_run(const char *path) {
     return found && exists(path, "config.yaml");
 }
 
-const char *kv_run_stage_name(kv_run_stage stage) {
+const char *kv_run_phase_name(kv_run_phase stage) {
     static const char *const names[] = {"running", "interrupted", "failed", "killed", "finished"};
     return names[stage];
 }
@@ -116,7 +116,7 @@ static bool is_locked(const char *path) {
 static kv_status read_stopped(kv_run_status *s, kv_error *err) {
     kv_json_file file = {0};
     bool interrupted = false;
-    s->stage = KV_STAGE_KILLED;
+    s->stage = KV_RUN_KILLED;
     if (!exists(s->path, "stopped.json")) return KV_OK;
     kv_status status = kv_json_open(s->path, "stopped.json", &file, err);
     if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, &s->step, err);
@@ -124,7 +124,7 @@ static kv_status read_stopped(kv_run_status *s, kv_error *err) {
     const char *message = json_string_value(json_object_get(file.root, "message"));
     snprintf(s->message, sizeof s->message, "%s", message ? message : "");
     kv_json_close(&file);
-    s->stage = interrupted ? KV_STAGE_INTERRUPTED : KV_STAGE_FAILED;
+    s->stage = interrupted ? KV_RUN_INTERRUPTED : KV_RUN_FAILED;
     return status;
 }
 
@@ -132,9 +132,9 @@ static kv_status read_stopped(kv_run_status *s, kv_error *err) {
 static kv_status read_stage(kv_run_status *s, kv_error *err) {
     const bool locked = is_locked(s->path);
     if (exists(s->path, "final"))
-        s->stage = KV_STAGE_FINISHED;
+        s->stage = KV_RUN_FINISHED;
     else if (locked)
-        s->stage = KV_STAGE_RUNNING;
+        s->stage = KV_RUN_RUNNING;
     else
         return read_stopped(s, err);
     return KV_OK;
@@ -146,7 +146,7 @@ static kv_status read_step(const kv_run_status *s, const char *name, int64_t *st
     kv_json_file file = {0};
     if (!exists(s->path, name)) return KV_OK;
     kv_status status = kv_path_join(s->path, name, dir, err);
-    if (status == KV_OK && s->stage == KV_STAGE_RUNNING && !exists(dir, "state.json")) return KV_OK;
+    if (status == KV_OK && s->stage == KV_RUN_RUNNING && !exists(dir, "state.json")) return KV_OK;
     if (status == KV_OK) status = kv_json_open(dir, "state.json", &file, err);
     if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, step, err);
     kv_json_close(&file);
@@ -199,7 +199,7 @@ static double validation_seconds_left(const kv_run_status *s, int64_t step) {
 static double since_last_line(const kv_run_status *s) {
     char path[PATH_MAX];
     struct stat info;
-    if (s->stage != KV_STAGE_RUNNING || kv_path_join(s->path, "metrics.jsonl", path, NULL) != KV_OK ||
+    if (s->stage != KV_RUN_RUNNING || kv_path_join(s->path, "metrics.jsonl", path, NULL) != KV_OK ||
         stat(path, &info) != 0)
         return 0;
     return at_least(difftime(time(NULL), info.st_mtime), 0);
@@ -213,15 +213,15 @@ static void work_out_time(kv_run_status *s) {
     const double since = since_last_line(s);
     s->elapsed = (isnan(trained) ? 0 : trained) + validated;
     s->left = (double)NAN;
-    if (s->stage == KV_STAGE_FINISHED) {
+    if (s->stage == KV_RUN_FINISHED) {
         s->left = 0;
         return;
     }
-    const int64_t from = s->stage == KV_STAGE_RUNNING ? s->step : kv_run_status_resumes_at(s);
+    const int64_t from = s->stage == KV_RUN_RUNNING ? s->step : kv_run_status_resumes_at(s);
     const double step = step_seconds(s);
     if (isnan(step) || s->steps < from) return;
     s->left = at_least(step * (double)(s->steps - from) + validation_seconds_left(s, from) - since, 0);
-    if (s->stage == KV_STAGE_RUNNING) s->elapsed += since;
+    if (s->stage == KV_RUN_RUNNING) s->elapsed += since;
 }
 
 // ---- All of it -----------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) 
     if (status == KV_OK) status = read_metrics(s, err);
     if (status == KV_OK) status = kv_run_checkpoints(s->path, &s->checkpoints, &s->n_checkpoints, err);
     if (status == KV_OK) status = read_step(s, "best", &s->best_step, err);
-    if (status == KV_OK && s->stage == KV_STAGE_FINISHED) status = read_step(s, "final", &s->step, err);
+    if (status == KV_OK && s->stage == KV_RUN_FINISHED) status = read_step(s, "final", &s->step, err);
     s->step = larger(s->step, kv_run_status_resumes_at(s));
     work_out_time(s);
     return status;

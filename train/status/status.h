@@ -8,13 +8,13 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-typedef enum kv_run_stage {
-    KV_STAGE_RUNNING,     // its directory is locked
-    KV_STAGE_INTERRUPTED, // by Ctrl-C or SIGTERM
-    KV_STAGE_FAILED,      // with an error message
-    KV_STAGE_KILLED,      // it ended without saying why
-    KV_STAGE_FINISHED,    // final/ is there
-} kv_run_stage;
+typedef enum kv_run_phase {
+    KV_RUN_RUNNING,     // its directory is locked
+    KV_RUN_INTERRUPTED, // by Ctrl-C or SIGTERM
+    KV_RUN_FAILED,      // with an error message
+    KV_RUN_KILLED,      // it ended without saying why
+    KV_RUN_FINISHED,    // final/ is there
+} kv_run_phase;
 
 typedef struct kv_run_status {
     char path[PATH_MAX];
@@ -22,7 +22,7 @@ typedef struct kv_run_status {
     char model[PATH_MAX + 64], base[PATH_MAX], aux[PATH_MAX]; // model: task lm's; empty: none
     char train[PATH_MAX], validation[PATH_MAX];               // texts
     int64_t steps, batch_size, seq_len, validate_every;       // as configured; 0: the config does not say
-    kv_run_stage stage;
+    kv_run_phase stage;
     char message[1024]; // why it stopped, empty: unknown
     int64_t step;       // the last known to be done
     kv_metrics metrics;
@@ -42,22 +42,22 @@ bool kv_run_status_is_run(const char *path);
 kv_status kv_run_status_read(const char *path, kv_run_status *status, kv_error *err);
 void kv_run_status_free(kv_run_status *status);
 
-const char *kv_run_stage_name(kv_run_stage stage);
+const char *kv_run_phase_name(kv_run_phase stage);
 // The step a run that stopped goes on from.
 int64_t kv_run_status_resumes_at(const kv_run_status *status);
 
 // ---- Telling -------------------------------------------------------------------------------------------
 
-// Lines about one run; the loss curve below them is kv_status_curve's.
-void kv_status_print(const kv_run_status *status, FILE *out);
+// Lines about one run; the loss curve below them is kv_run_status_curve's.
+void kv_run_status_print(const kv_run_status *status, FILE *out);
 // One JSON object on one line. False when out of memory.
-bool kv_status_print_json(const kv_run_status *status, FILE *out);
+bool kv_run_status_print_json(const kv_run_status *status, FILE *out);
 // A row for each of several.
-void kv_status_print_table(const kv_run_status *runs, size_t n, FILE *out);
+void kv_run_status_print_table(const kv_run_status *runs, size_t n, FILE *out);
 
 // The loss curve as text, `width` by `height` characters. Prints nothing when there are not two points to
 // draw; a hint when gnuplot cannot be had.
-void kv_status_curve(const kv_run_status *status, int width, int height, bool utf8, FILE *out);
+void kv_run_status_curve(const kv_run_status *status, int width, int height, bool utf8, FILE *out);
 
 // `kvtrain status ...`: the exit status.
 int kvtrain_status(int argc, char **argv);

@@ -5,7 +5,7 @@
 #include "data/system/table.h"
 #include "train/run/estimate.h"
 #include "train/run/footprint.h"
-#include "train/run/session.h"
+#include "train/run/training.h"
 #include "train/sweep/sweep.h"
 
 #include <fnmatch.h>
@@ -30,11 +30,11 @@ static double seconds_of(const char *run) {
     return seconds;
 }
 
-static void plan(const kv_train_session *s, kv_sweep_look *look) {
+static void plan(const kv_training *s, kv_sweep_look *look) {
     const kv_data_config *d = &s->config->data;
-    kv_memory_need need;
-    const kv_memory_choice choice = kv_memory_chosen(s->config);
-    kv_memory_estimate(s->task, &choice, &need);
+    kv_footprint need;
+    const kv_footprint_choice choice = kv_footprint_chosen(s->config);
+    kv_footprint_estimate(s->task, &choice, &need);
     const double step = (double)s->task->ops->flops(s->task, d->micro_batch_size, d->seq_len) *
                         (double)(d->batch_size / d->micro_batch_size);
     look->known = true;
@@ -46,13 +46,13 @@ static void plan(const kv_train_session *s, kv_sweep_look *look) {
 
 kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size_t n_overrides,
                            kv_sweep_look *look, kv_error *err) {
-    kv_train_session s = {0};
+    kv_training s = {0};
     kv_error inner = {0};
     *look = (kv_sweep_look){0};
-    kv_status status = kv_train_session_open(&s, train, overrides, n_overrides, &inner);
+    kv_status status = kv_training_open(&s, train, overrides, n_overrides, &inner);
     if (status == KV_OK) {
         plan(&s, look);
-        status = kv_train_session_run(&s, KV_RUN_RESUME, &inner);
+        status = kv_training_run(&s, KV_RUN_RESUME, &inner);
     }
     if (look->known && status != KV_OK) {
         look->changed = true;
@@ -63,7 +63,7 @@ kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size
         look->seconds = s.run.finished ? seconds_of(s.run.path) : s.run.state.seconds;
         if (s.run.finished) look->state = KV_SWEEP_DONE;
     }
-    kv_train_session_close(&s);
+    kv_training_close(&s);
     return status == KV_OK ? KV_OK : kv_fail(err, status, "%s", inner.message);
 }
 

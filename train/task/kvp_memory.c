@@ -58,7 +58,7 @@ static double saving(const kvp_task *kvp, const struct frozen *aux, kv_frozen_dt
     return as_f32 + (again ? aux->stored + read : 0);
 }
 
-void kvp_memory(const kv_task *task, const kv_memory_choice *choice, kv_task_memory *memory) {
+void kvp_memory(const kv_task *task, const kv_footprint_choice *choice, kv_task_memory *memory) {
     const kvp_task *kvp = (const kvp_task *)task;
     const kv_train_config *config = task->config;
     const kv_model_spec *base_spec = &kvp->base_spec, *aux_spec = &kvp->aux_spec;

@@ -75,7 +75,7 @@ static kv_tensor *kvp_objective(kv_task *task, kv_tape *tape, const kv_batch *gi
 }
 
 static kv_tensor *kvp_validate(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
-                               kv_cache_errors *errors) {
+                               kv_layer_errors *errors) {
     kvp_task *kvp = (kvp_task *)task;
     kv_kvp_terms found = {0};
     kv_kvp_weights weights = kvp->weights;

@@ -19,7 +19,7 @@ struct pass {
     int32_t *ids, *targets; // [n_seq · seq_len]
     kv_row_ref *rows;       // [n_seq]
     uint8_t *keep;          // [n_seq · seq_len]
-    kv_segment *segments;   // [n_seq]
+    kv_sequence *sequences; // [n_seq]
     kv_least_squares *sums;
     int64_t n_all, n_batches; // tokens there are to read; batches that are
 };
@@ -32,7 +32,7 @@ static void free_pass(struct pass *p) {
     free(p->targets);
     free(p->rows);
     free(p->keep);
-    free(p->segments);
+    free(p->sequences);
 }
 
 // ---- Setting up ----------------------------------------------------------------------------------------
@@ -64,12 +64,12 @@ static kv_status allocate(struct pass *p, kv_error *err) {
     p->targets = malloc(rows * sizeof *p->targets);
     p->rows = malloc(n_seq * sizeof *p->rows);
     p->keep = malloc(rows);
-    p->segments = malloc(n_seq * sizeof *p->segments);
-    if (!p->tape || !p->ids || !p->targets || !p->rows || !p->keep || !p->segments)
+    p->sequences = malloc(n_seq * sizeof *p->sequences);
+    if (!p->tape || !p->ids || !p->targets || !p->rows || !p->keep || !p->sequences)
         return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     kv_tape_set_recording(p->tape, false);
     for (int64_t s = 0; s < d->micro_batch_size; s++)
-        p->segments[s] = (kv_segment){s * d->seq_len, d->seq_len, s * d->seq_len, d->seq_len};
+        p->sequences[s] = (kv_sequence){s * d->seq_len, d->seq_len, s * d->seq_len, d->seq_len};
     return KV_OK;
 }
 
@@ -90,7 +90,7 @@ static kv_status make_caches(struct pass *p, const kv_batch *batch, kv_tensor **
                              kv_tensor **base_k, kv_tensor **base_v, kv_error *err) {
     const kv_least_squares_args *a = p->args;
     const int64_t rows = batch->n_seq * batch->seq_len;
-    kv_pass pass = {.segments = p->segments, .n_segments = batch->n_seq, .only_kv = true};
+    kv_pass pass = {.sequences = p->sequences, .n_sequences = batch->n_seq, .only_kv = true};
     kv_status status = KV_OK;
     if (!a->aux_cached) {
         pass.raw_k = aux_k, pass.v = aux_v;

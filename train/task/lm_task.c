@@ -68,7 +68,7 @@ static kv_tensor *lm_objective(kv_task *task, kv_tape *tape, const kv_batch *bat
 }
 
 static kv_tensor *lm_validate(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
-                              kv_cache_errors *errors) {
+                              kv_layer_errors *errors) {
     (void)errors;
     return lm_objective(task, tape, batch, terms);
 }
@@ -105,7 +105,7 @@ static uint64_t lm_validation_flops(const kv_task *task, int64_t n_seq, int64_t 
     return kv_flops_lm_loss_only(&((const lm_task *)task)->spec, n_seq, seq_len);
 }
 
-static void lm_memory(const kv_task *task, const kv_memory_choice *choice, kv_task_memory *memory) {
+static void lm_memory(const kv_task *task, const kv_footprint_choice *choice, kv_task_memory *memory) {
     const lm_task *lm = (const lm_task *)task;
     const int64_t n_seq = choice->n_seq, seq_len = task->config->data.seq_len;
     *memory = (kv_task_memory){.n_trained = (double)task->n_trainable,

@@ -50,7 +50,7 @@ struct pass {
     double values, gradients, moment;
 };
 
-// Of a layer that is computed again (core/stage.h) its output stays, and keys and values that are handed out,
+// Of a layer that is computed again (core/recompute.h) its output stays, and keys and values that are handed out,
 // with gradients; within it these are borrowed, but those of given ones are made a second time, and its input
 // needs a place for its own.
 static void add_layer_again(const kv_model_spec *spec, int64_t layer, enum reach reach, bool hands_out,

@@ -18,10 +18,10 @@ typedef struct kv_validation kv_validation; // train/run/validation.h
 
 // How far predicted caches are off: mean |K̂-K| and |V̂-V| of every base layer. No layers where nothing is
 // predicted.
-typedef struct kv_cache_errors {
+typedef struct kv_layer_errors {
     int64_t n_layers;
     double key[KV_MAX_LAYERS], value[KV_MAX_LAYERS];
-} kv_cache_errors;
+} kv_layer_errors;
 
 // What a task needs beside the program and the text, in bytes.
 typedef struct kv_task_memory {
@@ -34,11 +34,11 @@ typedef struct kv_task_memory {
 } kv_task_memory;
 
 // What that depends on beside the models: what could be configured otherwise.
-typedef struct kv_memory_choice {
+typedef struct kv_footprint_choice {
     int64_t n_seq; // sequences of a micro-batch
     bool freeze_aux, checkpointing;
     kv_frozen_dtype frozen_dtype;
-} kv_memory_choice;
+} kv_footprint_choice;
 
 typedef struct kv_task_ops {
     // Weights: as the config says, or from a checkpoint or final directory written by save when `from` is
@@ -52,7 +52,7 @@ typedef struct kv_task_ops {
     // for predictors, each layer's errors, also where the loss has no weight for them. Runs the models
     // themselves, wherever training has their caches from.
     kv_tensor *(*validate)(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
-                           kv_cache_errors *errors);
+                           kv_layer_errors *errors);
     // Writes what was trained into dir (which exists); what `final` adds is only needed by those who use the
     // result.
     kv_status (*save)(kv_task *task, const char *dir, bool final, kv_error *err);
@@ -64,7 +64,7 @@ typedef struct kv_task_ops {
     double (*start_flops)(const kv_task *task);
     // Products of one call of validate.
     uint64_t (*validation_flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
-    void (*memory)(const kv_task *task, const kv_memory_choice *choice, kv_task_memory *memory);
+    void (*memory)(const kv_task *task, const kv_footprint_choice *choice, kv_task_memory *memory);
     void (*free)(kv_task *task);
 } kv_task_ops;
 

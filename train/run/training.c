@@ -1,17 +1,17 @@
-#include "train/run/session.h"
+#include "train/run/training.h"
 
 // Freed in reverse.
-void kv_train_session_close(kv_train_session *s) {
+void kv_training_close(kv_training *s) {
     kv_run_close(&s->run);
     kv_task_free(s->task);
     kv_validation_free(s->validation);
     kv_train_text_close(&s->text);
     kv_config_free(s->source);
-    *s = (kv_train_session){0};
+    *s = (kv_training){0};
 }
 
-kv_status kv_train_session_open(kv_train_session *s, const char *path, const char *const *overrides,
-                                size_t n_overrides, kv_error *err) {
+kv_status kv_training_open(kv_training *s, const char *path, const char *const *overrides, size_t n_overrides,
+                           kv_error *err) {
     kv_status status = kv_train_config_load(path, overrides, n_overrides, &s->source, &s->config, err);
     if (status != KV_OK) return status;
     status = kv_train_text_open(s->source, s->config, &s->text, err);
@@ -24,7 +24,7 @@ kv_status kv_train_session_open(kv_train_session *s, const char *path, const cha
     return status;
 }
 
-kv_status kv_train_session_run(kv_train_session *s, kv_run_mode mode, kv_error *err) {
+kv_status kv_training_run(kv_training *s, kv_run_mode mode, kv_error *err) {
     const char *held_out = s->validation ? s->validation->hash : NULL;
     return kv_run_open(&s->run, s->source, s->config, &s->text, held_out, mode, err);
 }

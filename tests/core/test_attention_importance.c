@@ -36,7 +36,7 @@ static void free_operands(struct operands *o) {
     free(o->wide_k);
 }
 
-// Both poolings of all segments, on top of something that is there already.
+// Both poolings of all sequences, on top of something that is there already.
 static void check(setup *s) {
     const kv_attention_args *a = setup_args(s);
     struct operands o = make_operands(s, 3);
@@ -44,25 +44,25 @@ static void check(setup *s) {
         const float before = pooling == KV_POOL_MEAN ? 0.75f : 0.02f;
         float *received[SETUP_SEGMENTS];
         uint64_t flops = 0;
-        for (int64_t i = 0; i < a->n_segments; i++) {
-            const kv_segment *segment = &a->segments[i];
-            received[i] = test_alloc(segment->k_len, sizeof **received);
-            for (int64_t j = 0; j < segment->k_len; j++) received[i][j] = before;
-            flops += kv_attention_received_flops(a->n_heads, a->n_kv_heads, a->head_dim, segment->q_len,
-                                                 segment->k_len);
+        for (int64_t i = 0; i < a->n_sequences; i++) {
+            const kv_sequence *sequence = &a->sequences[i];
+            received[i] = test_alloc(sequence->k_len, sizeof **received);
+            for (int64_t j = 0; j < sequence->k_len; j++) received[i][j] = before;
+            flops += kv_attention_importance_flops(a->n_heads, a->n_kv_heads, a->head_dim, sequence->q_len,
+                                                   sequence->k_len);
         }
         kv_gemm_flops_reset();
-        assert_true(kv_attention_received(o.tape, o.q, o.k, a, (kv_pooling)pooling, received));
+        assert_true(kv_attention_importance(o.tape, o.q, o.k, a, (kv_pooling)pooling, received));
         if (!a->visible) assert_int_equal(kv_gemm_flops(), flops);
-        for (int64_t i = 0; i < a->n_segments; i++) {
-            const int64_t n = a->segments[i].k_len;
+        for (int64_t i = 0; i < a->n_sequences; i++) {
+            const int64_t n = a->sequences[i].k_len;
             double *expected = test_alloc(n, sizeof *expected);
             ref_attention_received(a, s->inv_freq, i, (kv_pooling)pooling, o.wide_q, o.wide_k, expected);
             for (int64_t j = 0; j < n; j++) {
                 const double want = pooling == KV_POOL_MEAN ? expected[j] + (double)before
                                                             : fmax(expected[j], (double)before);
                 if (!(fabs((double)received[i][j] - want) <= 3e-6 * (1 + want)))
-                    fail_msg("pooling %d, segment %d, key %d: %.8g, expected %.8g", pooling, (int)i, (int)j,
+                    fail_msg("pooling %d, sequence %d, key %d: %.8g, expected %.8g", pooling, (int)i, (int)j,
                              (double)received[i][j], want);
             }
             free(expected);
@@ -137,10 +137,10 @@ static void test_segments_do_not_meet(void **state) {
     const kv_attention_args *a = setup_args(&s);
     struct operands o = make_operands(&s, 3);
     float first[50] = {0}, second[70] = {0}, alone[70] = {0};
-    assert_true(kv_attention_received(o.tape, o.q, o.k, a, KV_POOL_MEAN, (float *[]){first, second}));
+    assert_true(kv_attention_importance(o.tape, o.q, o.k, a, KV_POOL_MEAN, (float *[]){first, second}));
     kv_attention_args only = *a;
-    only.segments = &a->segments[1], only.n_segments = 1;
-    assert_true(kv_attention_received(o.tape, o.q, o.k, &only, KV_POOL_MEAN, (float *[]){alone}));
+    only.sequences = &a->sequences[1], only.n_sequences = 1;
+    assert_true(kv_attention_importance(o.tape, o.q, o.k, &only, KV_POOL_MEAN, (float *[]){alone}));
     assert_memory_equal(second, alone, sizeof alone);
     free_operands(&o);
     setup_free(&s);
@@ -155,12 +155,13 @@ static void test_refuses_positions_outside_the_context(void **state) {
     struct operands o = make_operands(&s, 1);
     float received[1] = {0};
     kv_error err = {0};
-    assert_false(kv_attention_received(o.tape, o.q, o.k, setup_args(&s), KV_POOL_MAX, (float *[]){received}));
+    assert_false(
+        kv_attention_importance(o.tape, o.q, o.k, setup_args(&s), KV_POOL_MAX, (float *[]){received}));
     assert_int_equal(kv_tape_status(o.tape, &err), KV_ERR_RANGE);
     assert_string_equal(err.message,
                         "sequence 0 reaches position 20000, outside the context of 20000 tokens");
     assert_false(
-        kv_attention_received(o.tape, NULL, o.k, setup_args(&s), KV_POOL_MAX, (float *[]){received}));
+        kv_attention_importance(o.tape, NULL, o.k, setup_args(&s), KV_POOL_MAX, (float *[]){received}));
     free_operands(&o);
     setup_free(&s);
 }

@@ -11,26 +11,26 @@
 
 #include "core/tape.h"
 
-enum { KV_STAGE_INPUTS = 3, KV_STAGE_OUTPUTS = 4 };
+enum { KV_RECOMPUTE_INPUTS = 3, KV_RECOMPUTE_OUTPUTS = 4 };
 
-typedef struct kv_stage kv_stage;
+typedef struct kv_recompute kv_recompute;
 
 // Fills out[] from in[] with operators of the tape (NULL where it failed). It is to compute the same, bit by
 // bit, whenever it is called.
-typedef void kv_stage_fn(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tensor **out);
+typedef void kv_recompute_fn(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tensor **out);
 
-struct kv_stage {
-    kv_stage_fn *run;
+struct kv_recompute {
+    kv_recompute_fn *run;
     const void *what; // for run; copied when a record is pushed, what it points at stays valid until backward
     size_t what_size;
     // NULL for places not in use. One whose gradient the operators hand on in the buffer of an output's (as
     // kv_add does) should be the last: it then takes no memory of its own. No tensor may be there twice.
-    kv_tensor *in[KV_STAGE_INPUTS];
+    kv_tensor *in[KV_RECOMPUTE_INPUTS];
     // Reserved by the caller with kv_tape_tensor, in the shapes that run gives; NULL for what nobody wants,
     // but never the first. No two that are wanted may be the same tensor, nor an input.
-    kv_tensor *out[KV_STAGE_OUTPUTS];
+    kv_tensor *out[KV_RECOMPUTE_OUTPUTS];
 };
 
 // Computes the outputs. differentiated: all of them want a gradient, and get theirs to the inputs that do and
 // to trainable parameters. False when the tape failed.
-bool kv_stage_run(kv_tape *tape, const kv_stage *stage, bool differentiated);
+bool kv_recompute_run(kv_tape *tape, const kv_recompute *stage, bool differentiated);

@@ -33,20 +33,20 @@ static void pool_row(kv_pooling pooling, int64_t n, const float *x, float *into)
         for (int64_t j = 0; j < n; j++) into[j] = x[j] > into[j] ? x[j] : into[j];
 }
 
-// pooled[k_len] over all queries of a segment and the heads of one KV head. scratch: queries, then scores.
-static void pool_kv_head(const struct kv_attention_geometry *g, kv_pooling pooling, int64_t segment,
+// pooled[k_len] over all queries of a sequence and the heads of one KV head. scratch: queries, then scores.
+static void pool_kv_head(const struct kv_attention_geometry *g, kv_pooling pooling, int64_t sequence,
                          int64_t kv_head, float *scratch, float *pooled) {
-    const kv_segment *seg = &g->args.segments[segment];
+    const kv_sequence *seq = &g->args.sequences[sequence];
     const int64_t d = g->args.head_dim;
     float *stacked = scratch, *s = scratch + g->block * g->group * d;
-    memset(pooled, 0, (size_t)seg->k_len * sizeof *pooled);
-    for (int64_t t0 = 0; t0 < seg->q_len; t0 += g->block) {
-        const int64_t queries = kv_min64(g->block, seg->q_len - t0), rows = queries * g->group;
-        const int64_t keys = kv_visible_keys(&g->args, seg, t0 + queries - 1);
-        kv_stack_queries(g, seg, kv_head, t0, queries, stacked);
-        kv_gemm_nt(rows, keys, d, stacked, d, kv_key_rows(g, segment, 0, kv_head), g->kv_dim, 0, s, keys);
+    memset(pooled, 0, (size_t)seq->k_len * sizeof *pooled);
+    for (int64_t t0 = 0; t0 < seq->q_len; t0 += g->block) {
+        const int64_t queries = kv_min64(g->block, seq->q_len - t0), rows = queries * g->group;
+        const int64_t keys = kv_visible_keys(&g->args, seq, t0 + queries - 1);
+        kv_stack_queries(g, seq, kv_head, t0, queries, stacked);
+        kv_gemm_nt(rows, keys, d, stacked, d, kv_key_rows(g, sequence, 0, kv_head), g->kv_dim, 0, s, keys);
         for (int64_t r = 0; r < rows; r++) {
-            const int64_t seen = kv_visible_keys(&g->args, seg, t0 + r / g->group);
+            const int64_t seen = kv_visible_keys(&g->args, seq, t0 + r / g->group);
             softmax_row(s + r * keys, seen);
             pool_row(pooling, seen, s + r * keys, pooled);
         }
@@ -63,12 +63,12 @@ static void pool_heads(const struct kv_attention_geometry *g, kv_pooling pooling
 
 static bool receive(kv_arena *arena, const struct kv_attention_geometry *g, kv_pooling pooling,
                     float *const *received) {
-    const int64_t n_heads = g->args.n_kv_heads, n_segments = g->args.n_segments;
-    float **pooled = kv_arena_alloc(arena, (size_t)n_segments * sizeof *pooled);
+    const int64_t n_heads = g->args.n_kv_heads, n_sequences = g->args.n_sequences;
+    float **pooled = kv_arena_alloc(arena, (size_t)n_sequences * sizeof *pooled);
     if (!pooled) return false;
     int64_t longest = 0;
-    for (int64_t s = 0; s < n_segments; s++) {
-        const int64_t k_len = g->args.segments[s].k_len;
+    for (int64_t s = 0; s < n_sequences; s++) {
+        const int64_t k_len = g->args.sequences[s].k_len;
         longest = k_len > longest ? k_len : longest;
         pooled[s] = kv_arena_floats(arena, n_heads * k_len);
         if (!pooled[s]) return false;
@@ -77,20 +77,20 @@ static bool receive(kv_arena *arena, const struct kv_attention_geometry *g, kv_p
     const int64_t floats = g->block * g->group * (g->args.head_dim + longest);
     float *scratch = kv_arena_floats(arena, floats * n_threads);
     if (!scratch) return false;
-    const int64_t n_units = n_segments * n_heads;
+    const int64_t n_units = n_sequences * n_heads;
 #pragma omp parallel for schedule(dynamic) num_threads(n_threads) if (n_units > 1)
     for (int64_t unit = 0; unit < n_units; unit++) {
         const int64_t s = unit / n_heads, head = unit % n_heads;
         pool_kv_head(g, pooling, s, head, scratch + floats * omp_get_thread_num(),
-                     pooled[s] + head * g->args.segments[s].k_len);
+                     pooled[s] + head * g->args.sequences[s].k_len);
     }
-    for (int64_t s = 0; s < n_segments; s++)
-        pool_heads(g, pooling, g->args.segments[s].k_len, pooled[s], received[s]);
+    for (int64_t s = 0; s < n_sequences; s++)
+        pool_heads(g, pooling, g->args.sequences[s].k_len, pooled[s], received[s]);
     return true;
 }
 
-bool kv_attention_received(kv_tape *tape, const kv_tensor *q, const kv_tensor *k,
-                           const kv_attention_args *args, kv_pooling pooling, float *const *received) {
+bool kv_attention_importance(kv_tape *tape, const kv_tensor *q, const kv_tensor *k,
+                             const kv_attention_args *args, kv_pooling pooling, float *const *received) {
     if (!q || !k) return false;
     assert(q->cols == args->n_heads * args->head_dim && k->cols == args->n_kv_heads * args->head_dim);
     kv_arena *arena = kv_tape_arena(tape);

@@ -64,19 +64,19 @@ static void test_file_replaces_and_leaves_nothing(void **state) {
 static void test_abandon(void **state) {
     (void)state;
     kv_error err;
-    kv_pending pending;
+    kv_whole_file pending;
     put(test_path(test_dir, "file"), "old");
-    assert_int_equal(kv_pending_file(&pending, test_path(test_dir, "file"), &err), KV_OK);
+    assert_int_equal(kv_whole_file_begin(&pending, test_path(test_dir, "file"), &err), KV_OK);
     put(pending.path, "new");
     assert_int_equal(test_dir_count(test_dir), 2);
-    kv_pending_abandon(&pending);
-    kv_pending_abandon(&pending);
+    kv_whole_file_abandon(&pending);
+    kv_whole_file_abandon(&pending);
     assert_int_equal(test_dir_count(test_dir), 1);
     assert_content(test_path(test_dir, "file"), "old");
-    assert_int_equal(kv_pending_commit(&pending, &err), KV_ERR_ARGUMENT);
+    assert_int_equal(kv_whole_file_commit(&pending, &err), KV_ERR_ARGUMENT);
     // Nobody wrote the file: commit has nothing to rename.
-    assert_int_equal(kv_pending_file(&pending, test_path(test_dir, "file"), &err), KV_OK);
-    assert_int_equal(kv_pending_commit(&pending, &err), KV_ERR_IO);
+    assert_int_equal(kv_whole_file_begin(&pending, test_path(test_dir, "file"), &err), KV_OK);
+    assert_int_equal(kv_whole_file_commit(&pending, &err), KV_ERR_IO);
     assert_content(test_path(test_dir, "file"), "old");
 }
 
@@ -100,12 +100,12 @@ static void test_full_disk(void **state) {
 static void test_flush_fails(void **state) {
     (void)state;
     kv_error err;
-    kv_pending pending;
+    kv_whole_file pending;
     put(test_path(test_dir, "file"), "old");
-    assert_int_equal(kv_pending_dir(&pending, test_path(test_dir, "sub"), &err), KV_OK);
+    assert_int_equal(kv_whole_dir_begin(&pending, test_path(test_dir, "sub"), &err), KV_OK);
     put(test_path(pending.path, "inner"), "new");
     refuse_flush = true;
-    kv_status as_dir = kv_pending_commit(&pending, &err);
+    kv_status as_dir = kv_whole_file_commit(&pending, &err);
     kv_status as_file = kv_write_file(test_path(test_dir, "file"), "new", 3, &err);
     refuse_flush = false;
     assert_int_equal(as_dir, KV_ERR_IO);
@@ -117,12 +117,12 @@ static void test_flush_fails(void **state) {
 
 static void commit_dir(const char *path, const char *name, const char *content) {
     kv_error err;
-    kv_pending pending;
-    assert_int_equal(kv_pending_dir(&pending, path, &err), KV_OK);
+    kv_whole_file pending;
+    assert_int_equal(kv_whole_dir_begin(&pending, path, &err), KV_OK);
     put(test_path(pending.path, name), content);
     assert_int_equal(mkdir(test_path(pending.path, "inner"), 0777), 0);
     put(test_path(pending.path, "inner/deep"), content);
-    assert_int_equal(kv_pending_commit(&pending, &err), KV_OK);
+    assert_int_equal(kv_whole_file_commit(&pending, &err), KV_OK);
     assert_false(pending.active);
 }
 
@@ -146,11 +146,11 @@ static void test_dir_replaces(void **state) {
 static void test_dir_abandoned(void **state) {
     (void)state;
     kv_error err;
-    kv_pending pending;
+    kv_whole_file pending;
     commit_dir(test_path(test_dir, "sub"), "a", "first");
-    assert_int_equal(kv_pending_dir(&pending, test_path(test_dir, "sub"), &err), KV_OK);
+    assert_int_equal(kv_whole_dir_begin(&pending, test_path(test_dir, "sub"), &err), KV_OK);
     put(test_path(pending.path, "half"), "hal");
-    kv_pending_abandon(&pending);
+    kv_whole_file_abandon(&pending);
     assert_int_equal(test_dir_count(test_dir), 1);
     assert_content(test_path(test_dir, "sub/a"), "first");
 }
@@ -171,21 +171,21 @@ static void test_symbolic_link_is_followed(void **state) {
 static void test_refused_names(void **state) {
     (void)state;
     kv_error err;
-    kv_pending pending;
+    kv_whole_file pending;
     char too_long[PATH_MAX + 1];
     memset(too_long, 'a', PATH_MAX);
     too_long[PATH_MAX] = '\0';
     put(test_path(test_dir, "file"), "old");
     const char *bad[] = {"", "/", ".", "..", "a/..", too_long, test_path(test_dir, "file/below")};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        assert_int_not_equal(kv_pending_file(&pending, bad[i], &err), KV_OK);
-        assert_int_not_equal(kv_pending_dir(&pending, bad[i], &err), KV_OK);
+        assert_int_not_equal(kv_whole_file_begin(&pending, bad[i], &err), KV_OK);
+        assert_int_not_equal(kv_whole_dir_begin(&pending, bad[i], &err), KV_OK);
         assert_false(pending.active);
     }
     // Renaming a file onto these would destroy them.
     assert_int_equal(kv_write_file("/dev/null", "x", 1, &err), KV_ERR_IO);
     assert_int_equal(kv_write_file(test_dir, "x", 1, &err), KV_ERR_IO);
-    assert_int_equal(kv_pending_dir(&pending, test_path(test_dir, "file"), &err), KV_ERR_IO);
+    assert_int_equal(kv_whole_dir_begin(&pending, test_path(test_dir, "file"), &err), KV_ERR_IO);
     assert_non_null(strstr(err.message, "not a directory"));
     assert_int_equal(test_dir_count(test_dir), 1);
 }
