@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Fails when the house is not as tests/floors.txt says, with a line for every offence.
+
+    check_floors.py ROOT
+
+- An include names a header by its path from the root, and reaches only rooms that stand below its own.
+- Modules (x.c and x.h together) include each other in no circle.
+- Every folder and file of a floor is a room of tests/floors.txt, and every room exists.
+- The core prints nothing, ends no process and opens no file.
+"""
+
+import pathlib
+import re
+import sys
+
+INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
+CALLS = re.compile(
+    r"(?<![A-Za-z0-9_])(printf|fprintf|vprintf|vfprintf|dprintf|puts|fputs|putchar|putc|fputc|fwrite|write|perror"
+    r"|exit|_exit|_Exit|quick_exit|abort|fopen|fdopen|freopen|open|openat|creat|popen|mmap|system|getenv)\s*\("
+    r"|(?<![A-Za-z0-9_])(stdin|stdout|stderr)(?![A-Za-z0-9_])"
+)
+
+
+def read_order(path):
+    """{floor: floors below it}, {floor: {room: rooms below it}}, {rooms that are programs}."""
+    order, programs = {}, set()
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        line = line.partition("#")[0].strip()
+        if not line:
+            continue
+        if ":" not in line:
+            sys.exit(f"{path}:{number}: expected 'FLOOR: ROOMS', found '{line}'")
+        name, rooms = (part.strip() for part in line.split(":", 1))
+        below, order[name] = set(), {}
+        for step in filter(None, (step.strip() for step in rooms.split("<"))):
+            beside = [room.strip() for room in step.split(",")]
+            for room in beside:
+                bare = room.strip("[]")
+                if room != bare:
+                    programs.add(f"{name}/{bare}")
+                order[name][bare] = set(below)
+            below.update(room.strip("[]") for room in beside)
+    return order.pop("floors"), order, programs
+
+
+def room_of(path):
+    """(floor, room) of a source's path from the root; the whole core is one room."""
+    parts = pathlib.PurePosixPath(path).parts
+    if parts[0] == "core" or len(parts) < 2:
+        return parts[0], ""
+    return parts[0], parts[1] if len(parts) > 2 else pathlib.PurePosixPath(parts[1]).stem
+
+
+def allowed(source, target, floors, rooms, programs):
+    floor, room = room_of(source)
+    other, other_room = room_of(target)
+    if other != floor:
+        return other in floors[floor] and f"{other}/{other_room}" not in programs
+    return room == other_room or other_room in rooms[floor].get(room, set())
+
+
+def circles(graph):
+    """The circles of {module: modules it includes}, one for each way back that a walk finds."""
+    state, path, found = {}, [], []
+
+    def walk(module):
+        state[module] = "open"
+        path.append(module)
+        for other in sorted(graph.get(module, ())):
+            if state.get(other) == "open":
+                found.append(path[path.index(other) :] + [other])
+            elif other not in state:
+                walk(other)
+        path.pop()
+        state[module] = "done"
+
+    for module in sorted(graph):
+        if module not in state:
+            walk(module)
+    return found
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: check_floors.py ROOT")
+    root = pathlib.Path(sys.argv[1])
+    floors, rooms, programs = read_order(root / "tests/floors.txt")
+    found, graph, seen = [], {}, {floor: set() for floor in floors}
+
+    for floor in floors:
+        if not (root / floor).is_dir():
+            sys.exit(f"check_floors.py: no directory {floor} in {root}")
+        for path in sorted(p for p in (root / floor).rglob("*") if p.suffix in (".c", ".h", ".cc")):
+            name = path.relative_to(root).as_posix()
+            seen[floor].add(room_of(name)[1])
+            text = path.read_text()
+            module = name.rsplit(".", 1)[0]
+            for match in INCLUDE.finditer(text):
+                target, where = match.group(1), f"{name}:{text.count(chr(10), 0, match.start(1)) + 1}"
+                if match.group(0).rstrip().endswith(">") and target.split("/")[0] not in floors:
+                    continue
+                if not (root / target).is_file():
+                    found.append(f"{where}: '{target}' is not a header's path from the root")
+                elif target.split("/")[0] not in floors or not allowed(name, target, floors, rooms, programs):
+                    found.append(f"{where}: {'/'.join(room_of(name)).rstrip('/')} may not include {target}")
+                if module != target.rsplit(".", 1)[0]:
+                    graph.setdefault(module, set()).add(target.rsplit(".", 1)[0])
+            if floor == "core":
+                code = COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m.group(0)), text)
+                for match in CALLS.finditer(code):
+                    line = code.count("\n", 0, match.start()) + 1
+                    found.append(f"{name}:{line}: core prints, ends or opens: '{match.group(0)}'")
+
+    for floor, names in seen.items():
+        if floor == "core":
+            continue
+        for room in sorted(names ^ set(rooms[floor])):
+            what = "is not in tests/floors.txt" if room in names else "is in tests/floors.txt, but has no sources"
+            found.append(f"{floor}/{room} {what}")
+    for circle in circles(graph):
+        found.append("a circle: " + " -> ".join(circle))
+
+    print("\n".join(found) if found else "every room in its place")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
