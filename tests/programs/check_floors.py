@@ -4,7 +4,8 @@
     check_floors.py ROOT
 
 - An include names a header by its path from the root, and reaches only rooms that stand below its own.
-- Modules (x.c and x.h together) include each other in no circle.
+- Modules include each other in no circle. A module is a header with the sources that open with it; a header that
+  only one other module includes is a part of that one.
 - Every folder and file of a floor is a room of tests/floors.txt, and every room exists.
 - The core prints nothing, ends no process and opens no file.
 """
@@ -60,6 +61,26 @@ def allowed(source, target, floors, rooms, programs):
     return room == other_room or other_room in rooms[floor].get(room, set())
 
 
+def modules(includes):
+    """{file: its module}, from {file: what it includes, in order}."""
+    headers = {file for file in includes if file.endswith(".h")}
+    module = {}
+    for file, targets in includes.items():
+        own = file.rsplit(".", 1)[0] + ".h"
+        beside = [t for t in targets if room_of(t) == room_of(file)]
+        module[file] = own if own in headers else beside[0] if beside else file
+    merged = True
+    while merged:
+        merged = False
+        for header in headers:
+            users = {module[file] for file, targets in includes.items() if header in targets} - {module[header]}
+            if len(users) == 1 and module[header] == header and room_of(users.copy().pop()) == room_of(header):
+                owner = users.pop()
+                module = {file: owner if m == header else m for file, m in module.items()}
+                merged = True
+    return module
+
+
 def circles(graph):
     """The circles of {module: modules it includes}, one for each way back that a walk finds."""
     state, path, found = {}, [], []
@@ -86,7 +107,7 @@ def main():
         sys.exit("usage: check_floors.py ROOT")
     root = pathlib.Path(sys.argv[1])
     floors, rooms, programs = read_order(root / "tests/floors.txt")
-    found, graph, seen = [], {}, {floor: set() for floor in floors}
+    found, includes, seen = [], {}, {floor: set() for floor in floors}
 
     for floor in floors:
         if not (root / floor).is_dir():
@@ -95,7 +116,7 @@ def main():
             name = path.relative_to(root).as_posix()
             seen[floor].add(room_of(name)[1])
             text = path.read_text()
-            module = name.rsplit(".", 1)[0]
+            includes[name] = []
             for match in INCLUDE.finditer(text):
                 target, where = match.group(1), f"{name}:{text.count(chr(10), 0, match.start(1)) + 1}"
                 if match.group(0).rstrip().endswith(">") and target.split("/")[0] not in floors:
@@ -104,8 +125,7 @@ def main():
                     found.append(f"{where}: '{target}' is not a header's path from the root")
                 elif target.split("/")[0] not in floors or not allowed(name, target, floors, rooms, programs):
                     found.append(f"{where}: {'/'.join(room_of(name)).rstrip('/')} may not include {target}")
-                if module != target.rsplit(".", 1)[0]:
-                    graph.setdefault(module, set()).add(target.rsplit(".", 1)[0])
+                includes[name].append(target)
             if floor == "core":
                 code = COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m.group(0)), text)
                 for match in CALLS.finditer(code):
@@ -118,6 +138,11 @@ def main():
         for room in sorted(names ^ set(rooms[floor])):
             what = "is not in tests/floors.txt" if room in names else "is in tests/floors.txt, but has no sources"
             found.append(f"{floor}/{room} {what}")
+    module, graph = modules(includes), {}
+    for file, targets in includes.items():
+        for target in targets:
+            if target in module and module[target] != module[file]:
+                graph.setdefault(module[file], set()).add(module[target])
     for circle in circles(graph):
         found.append("a circle: " + " -> ".join(circle))
 

@@ -2,7 +2,7 @@
 #include "data/corpus/corpus.h"
 #include "data/file/json.h"
 #include "data/kvdata/inspect/inspect.h"
-#include "data/kvdata/tokenize/journal.h"
+#include "data/kvdata/tokenize/tokenize.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

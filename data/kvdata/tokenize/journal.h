@@ -1,12 +1,10 @@
-// What kvdata tokenize keeps in the directory of a corpus: unfinished.json while it is being made, from which
+// What kvdata tokenize keeps in the directory of a corpus: TOKENIZE_JOURNAL while it is being made, from which
 // an interrupted run goes on; index.json (data/corpus/corpus.h) when it is done.
 #pragma once
 
 #include "data/kvdata/tokenize/tokenize.h"
 
 #include <jansson.h>
-
-#define TOKENIZE_JOURNAL "unfinished.json"
 
 typedef struct tokenize_shard {
     int64_t n_documents, n_tokens;

@@ -10,6 +10,9 @@
 #include "data/text/files.h"
 #include "data/tokenizer/tokenizer.h"
 
+// In a corpus that is still being made (data/kvdata/tokenize/journal.h).
+#define TOKENIZE_JOURNAL "unfinished.json"
+
 typedef struct tokenize_options {
     const char *tokenizer, *out;
     char **inputs;
