@@ -110,10 +110,7 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
         kv_eval_config_load(o->config, o->overrides, o->n_overrides, &e.source, &e.config, err);
     if (status != KV_OK) return status;
     status = kv_output_probe(e.config->output, err);
-    if (status != KV_OK) {
-        const kv_error inner = *err;
-        kv_config_fail(e.source, err, "output", "%s", inner.message);
-    }
+    if (status != KV_OK) kv_eval_blame(e.source, "output", err);
     if (status == KV_OK) status = kv_evaluation_open(&e, err);
     if (status == KV_OK) status = kv_evaluation_run(&e, &results, err);
     if (status == KV_OK) {

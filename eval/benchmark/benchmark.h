@@ -5,7 +5,7 @@
 #pragma once
 
 #include "data/tokenizer/tokenizer.h"
-#include "eval/config/config.h"
+#include "eval/benchmark/task.h"
 #include "infer/session/engine.h"
 
 #include <jansson.h>

@@ -182,6 +182,12 @@ static bool fill_defaults(const kv_config *config, kv_eval_config *eval) {
     return ok;
 }
 
+kv_status kv_eval_blame(const kv_config *config, const char *key, kv_error *err) {
+    const kv_error inner = *err;
+    kv_config_fail(config, err, key, "%s", inner.message);
+    return err->code = inner.code;
+}
+
 kv_status kv_eval_config_load(const char *path, const char *const *overrides, size_t n_overrides,
                               kv_config **config, const kv_eval_config **eval, kv_error *err) {
     *config = NULL, *eval = NULL;

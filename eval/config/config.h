@@ -3,6 +3,7 @@
 
 #include "data/checkpoint/checkpoint.h"
 #include "data/config/config.h"
+#include "eval/benchmark/task.h"
 
 // One row of the comparison: a model alone (model), base + aux + predictor, or a model whose prompt is pruned
 // (pruning: random, static or lazy with `model`; speculative with `base` and `aux`). Paths are directories as
@@ -17,25 +18,6 @@ typedef struct kv_eval_system {
     double start, end;                // lazy
     int64_t lookahead, window, chunk; // speculative
 } kv_eval_system;
-
-enum { KV_EVAL_MAX_K = 8 };
-
-typedef struct kv_eval_task {
-    char *name, *split;
-    char *kind;         // see eval/benchmark/benchmark.h; default triviaqa
-    char *file;         // questions or problems
-    int64_t shots;      // solved examples in front of each question
-    int64_t limit;      // only so many items from the beginning; 0: all
-    int64_t max_tokens; // of an answer
-    // Programs (kind humaneval):
-    int64_t samples; // of each problem
-    double temperature, top_p;
-    int64_t *k; // pass@k for each
-    unsigned n_k;
-    double timeout;    // seconds a program may run
-    int64_t memory_mb; // it may use
-    int64_t workers;   // programs that run at once; 0: as many as there are cores
-} kv_eval_task;
 
 // Time to first token: prompt_tokens x batch_size stands in the tables; prompts x batches is the grid beside.
 typedef struct kv_eval_ttft {
@@ -76,6 +58,9 @@ typedef struct kv_eval_config {
     kv_eval_analysis analysis;
     kv_eval_picture picture;
 } kv_eval_config;
+
+// Puts the place in the config in front of an error about what stands there, whose code stays.
+kv_status kv_eval_blame(const kv_config *config, const char *key, kv_error *err);
 
 // Reads, checks and fills in defaults. *eval belongs to *config, which the caller frees with kv_config_free.
 // On failure both are NULL.

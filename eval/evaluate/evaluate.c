@@ -3,8 +3,8 @@
 #include "core/gemm.h"
 #include "data/file/hash.h"
 #include "data/system/console.h"
+#include "eval/evaluate/analyse.h"
 #include "eval/evaluate/journal.h"
-#include "eval/evaluate/run_analysis.h"
 #include "infer/cost.h"
 
 #include <math.h>
@@ -14,29 +14,22 @@
 
 // ---- Opening -------------------------------------------------------------------------------------------
 
-// Puts the place in the config in front of an error about what stands there.
-static kv_status blame(const kv_evaluation *e, const char *key, kv_error *err) {
-    const kv_error inner = *err;
-    kv_config_fail(e->source, err, key, "%s", inner.message);
-    return err->code = inner.code;
-}
-
 static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
     const kv_eval_config *config = e->config;
     if (config->n_tasks == 0) return KV_OK;
     kv_status status = kv_tokenizer_open(config->tokenizer, &e->tokenizer, err);
-    if (status != KV_OK) return blame(e, "tokenizer", err);
+    if (status != KV_OK) return kv_eval_blame(e->source, "tokenizer", err);
     e->benchmarks = calloc(config->n_tasks, sizeof(kv_benchmark *));
     if (!e->benchmarks) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %u tasks", config->n_tasks);
     for (unsigned t = 0; t < config->n_tasks; t++) {
         char key[64];
         status = kv_benchmark_create(&config->tasks[t], e->tokenizer, config->seed, &e->benchmarks[t], err);
         snprintf(key, sizeof key, "tasks[%u].file", t);
-        if (status != KV_OK) return blame(e, key, err);
+        if (status != KV_OK) return kv_eval_blame(e->source, key, err);
         kv_benchmark *b = e->benchmarks[t];
         snprintf(key, sizeof key, "tasks[%u]", t);
         status = b->ops->prepare ? b->ops->prepare(b, e->unsafe_execution, err) : KV_OK;
-        if (status != KV_OK) return blame(e, key, err);
+        if (status != KV_OK) return kv_eval_blame(e->source, key, err);
     }
     return KV_OK;
 }
@@ -329,7 +322,7 @@ kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err
     int lock = -1;
     const bool keeps = n_tasks > 0 || e->text.rows;
     kv_status status = keeps ? kv_journal_lock(e->config->output, &lock, err) : KV_OK;
-    if (status != KV_OK) return blame(e, "output", err);
+    if (status != KV_OK) return kv_eval_blame(e->source, "output", err);
     status = kv_results_init(results, n_systems, n_tasks, err);
     if (status == KV_OK && !describe(e, results))
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the results");

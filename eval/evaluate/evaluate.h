@@ -1,7 +1,7 @@
 // One evaluation from its configuration to its results.
 #pragma once
 
-#include "eval/evaluate/analysis.h"
+#include "eval/evaluate/cache_errors.h"
 #include "eval/evaluate/systems.h"
 #include "eval/results/results.h"
 

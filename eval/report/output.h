@@ -1,6 +1,7 @@
 // The files that results become, whole or not at all.
 #pragma once
 
+#include "eval/config/config.h"
 #include "eval/plot/plot.h"
 #include "eval/results/results.h"
 

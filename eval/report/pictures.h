@@ -2,6 +2,7 @@
 // and time to first token against the length of the prompt (figure 5b).
 #pragma once
 
+#include "eval/config/config.h"
 #include "eval/plot/plot.h"
 #include "eval/results/results.h"
 

@@ -1,4 +1,4 @@
-// The group /analysis of results.h5. Only results_h5.c and results_read.c need it.
+// The group /analysis of results.h5. Only h5.c and read.c beside it need it.
 //   /analysis     attributes corpus, hash, sequences, seq_len, bins; absent where there was no analysis
 //   /analysis/s   of system s (row of /systems), only where it was looked at: key_error, value_error
 //   [n_layers,

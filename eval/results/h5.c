@@ -11,7 +11,7 @@
 //                records/s: the records of system s as JSON lines, bytes
 //   /ttft/j/     attributes prompt_tokens, batch_size, repeats; seconds, spread, reduction, flops [S];
 //                samples [S, repeats]
-//   /analysis    predicted caches, only where they were looked at: see results_analysis_h5.h. Readers of
+//   /analysis    predicted caches, only where they were looked at: see eval/results/analysis_h5.h. Readers of
 //                version 2 that do not know the group lose nothing else by it, so the version is still 2.
 #include "data/file/h5.h"
 #include "eval/results/analysis_h5.h"

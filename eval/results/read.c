@@ -1,4 +1,4 @@
-// Reads what results_h5.c writes; every size is checked against the others before it is used.
+// Reads what eval/results/h5.c writes; every size is checked against the others before it is used.
 #include "data/file/h5.h"
 #include "eval/results/analysis_h5.h"
 #include "eval/results/results.h"

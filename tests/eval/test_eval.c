@@ -5,6 +5,7 @@
 #include "data/system/table.h"
 #include "eval/benchmark/benchmark.h"
 #include "eval/benchmark/trivia.h"
+#include "eval/config/config.h"
 
 #include <glob.h>
 #include <math.h>

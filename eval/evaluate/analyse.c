@@ -1,4 +1,4 @@
-#include "eval/evaluate/run_analysis.h"
+#include "eval/evaluate/analyse.h"
 
 #include "core/gemm.h"
 #include "data/checkpoint/pair.h"
@@ -14,12 +14,6 @@
 enum { DEFAULT_SEQ_LEN = 256 };
 
 // ---- Opening -------------------------------------------------------------------------------------------
-
-static kv_status blame(const kv_evaluation *e, const char *key, kv_error *err) {
-    const kv_error inner = *err;
-    kv_config_fail(e->source, err, key, "%s", inner.message);
-    return err->code = inner.code;
-}
 
 static bool predicts(const kv_evaluation *e, int64_t system) {
     return e->config->systems[system].predictor != NULL;
@@ -54,11 +48,11 @@ static kv_status check_pairs(const kv_evaluation *e, const kv_corpus *corpus, in
                               .blamed = &part};
         status = kv_pair_check(&pair, err);
         if (status != KV_OK)
-            blame(e,
-                  part == KV_PAIR_CONTEXT     ? "analysis.seq_len"
-                  : part == KV_PAIR_TOKENIZER ? "tokenizer"
-                                              : "analysis.corpus",
-                  err);
+            kv_eval_blame(e->source,
+                          part == KV_PAIR_CONTEXT     ? "analysis.seq_len"
+                          : part == KV_PAIR_TOKENIZER ? "tokenizer"
+                                                      : "analysis.corpus",
+                          err);
     }
     return status;
 }
@@ -70,7 +64,7 @@ kv_status kv_evaluation_open_analysis(kv_evaluation *e, kv_error *err) {
     const int64_t seq_len = choose_seq_len(e);
     kv_corpus *corpus = NULL;
     kv_status status = kv_corpus_open(a->corpus, &corpus, err);
-    if (status != KV_OK) return blame(e, "analysis.corpus", err);
+    if (status != KV_OK) return kv_eval_blame(e->source, "analysis.corpus", err);
     status = check_pairs(e, corpus, seq_len, err);
     kv_corpus_free(corpus);
     if (status != KV_OK) return status;
@@ -80,7 +74,7 @@ kv_status kv_evaluation_open_analysis(kv_evaluation *e, kv_error *err) {
         return KV_OK;
     }
     status = kv_analysis_text_read(a->corpus, a->sequences, seq_len, &e->text, err);
-    return status == KV_OK ? KV_OK : blame(e, "analysis.corpus", err);
+    return status == KV_OK ? KV_OK : kv_eval_blame(e->source, "analysis.corpus", err);
 }
 
 // ---- What is kept between runs -------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // Predicted caches against the base's own: figures as plain double-precision loops over the reference's
 // caches give them, and what has to hold whatever the numbers.
 #include "data/corpus/shard.h"
-#include "eval/evaluate/analysis.h"
+#include "eval/evaluate/cache_errors.h"
 #include "tests/support/reference_model.h"
 #include "tests/support/tiny.h"
 

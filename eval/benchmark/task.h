@@ -1,0 +1,23 @@
+// One row of `tasks` in an evaluation's config: which questions are asked, and how.
+#pragma once
+
+#include <stdint.h>
+
+enum { KV_EVAL_MAX_K = 8 };
+
+typedef struct kv_eval_task {
+    char *name, *split;
+    char *kind;         // see eval/benchmark/benchmark.h; default triviaqa
+    char *file;         // questions or problems
+    int64_t shots;      // solved examples in front of each question
+    int64_t limit;      // only so many items from the beginning; 0: all
+    int64_t max_tokens; // of an answer
+    // Programs (kind humaneval):
+    int64_t samples; // of each problem
+    double temperature, top_p;
+    int64_t *k; // pass@k for each
+    unsigned n_k;
+    double timeout;    // seconds a program may run
+    int64_t memory_mb; // it may use
+    int64_t workers;   // programs that run at once; 0: as many as there are cores
+} kv_eval_task;
