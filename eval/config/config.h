@@ -4,6 +4,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/config/config.h"
 #include "eval/benchmark/task.h"
+#include "eval/report/pictures.h"
 
 // One row of the comparison: a model alone (model), base + aux + predictor, or a model whose prompt is pruned
 // (pruning: random, static or lazy with `model`; speculative with `base` and `aux`). Paths are directories as
@@ -34,13 +35,6 @@ typedef struct kv_eval_analysis {
     int64_t seq_len;   // 0: what fits all systems, 256 at most
     int64_t bins;      // of each histogram
 } kv_eval_analysis;
-
-typedef struct kv_eval_picture {
-    char *x;         // exact | paper: which reduction of FLOPs
-    char *y;         // accuracy | retention
-    char *published; // figures of the paper, copied to published.csv (eval/published/published.h); NULL: none
-    bool draw_published; // faintly among one's own
-} kv_eval_picture;
 
 typedef struct kv_eval_config {
     char *output, *tokenizer;

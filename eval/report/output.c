@@ -2,7 +2,6 @@
 
 #include "data/file/whole_file.h"
 #include "eval/published/published.h"
-#include "eval/report/pictures.h"
 
 #include <limits.h>
 #include <stdio.h>

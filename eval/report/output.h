@@ -1,9 +1,7 @@
 // The files that results become, whole or not at all.
 #pragma once
 
-#include "eval/config/config.h"
-#include "eval/plot/plot.h"
-#include "eval/results/results.h"
+#include "eval/report/pictures.h"
 
 // results.csv, budgets.csv, ttft.csv, results.h5, errors.csv (where predicted caches were looked at),
 // published.csv (the paper's figures, where the picture shows some), pareto.gp, pareto.dat and, with gnuplot,

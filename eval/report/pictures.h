@@ -2,9 +2,16 @@
 // and time to first token against the length of the prompt (figure 5b).
 #pragma once
 
-#include "eval/config/config.h"
 #include "eval/plot/plot.h"
 #include "eval/results/results.h"
+
+// `picture` in a config.
+typedef struct kv_eval_picture {
+    char *x;         // exact | paper: which reduction of FLOPs
+    char *y;         // accuracy | retention
+    char *published; // figures of the paper, copied to published.csv (eval/published/published.h); NULL: none
+    bool draw_published; // faintly among one's own
+} kv_eval_picture;
 
 // pareto.* always (when anything was asked), ttft.* when prompts of several lengths were timed, into dir.
 kv_status kv_pictures_draw(const kv_results *results, const kv_eval_picture *picture, const char *dir,
