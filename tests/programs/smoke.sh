@@ -4,10 +4,22 @@
 # fit; kveval asks every system one question; kvrun answers with every predictor. Prints a line for each, with the most memory
 # it took.
 # usage: smoke.sh BUILD [NAME...]     NAME: openelm/1.1b-kvp-c-450m, say, with the systems that use it; default all
+#        smoke.sh --names             prints them
 set -euo pipefail
+root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
+
+# Not those that others extend, nor the evaluations.
+training_names() {
+  (cd "$root/configs" && printf '%s\n' openelm/{[0-9],code-}*.yaml smollm2/{kvp,lp}-*.yaml | sed 's/\.yaml$//')
+}
+
+if [ "${1:-}" = --names ]; then
+  training_names
+  exit
+fi
 build=$(realpath "$1")
 shift
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+cd "$root"
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 failures=0
@@ -106,22 +118,9 @@ rows_of() { # FILE PATTERN: the systems' lines that match
   for number in $numbers; do sed -n "${number}p" "$dir/configs/$1"; done
 }
 
-is_training() { # FILE
-  case $(basename "$1") in
-    common*) return 1 ;;
-    [0-9]* | code-* | lp-* | kvp-*) return 0 ;;
-    *) return 1 ;;
-  esac
-}
-
 prepare
 names=("$@")
-if [ $# -eq 0 ]; then
-  for file in configs/openelm/*.yaml configs/smollm2/*.yaml; do
-    file=${file#configs/}
-    if is_training "$file"; then names+=("${file%.yaml}"); fi
-  done
-fi
+if [ $# -eq 0 ]; then mapfile -t names < <(training_names); fi
 for name in "${names[@]}"; do train "$name"; done
 first_row() { # FILE
   grep -m 1 -E '^  - \{name: .*(model|base): ' "$dir/configs/$1"
