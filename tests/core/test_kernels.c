@@ -1,0 +1,18 @@
+// OpenBLAS runs the kernels that the environment asks for, so that a run of the tests under other CPUs' kernels
+// (./kv test --kernels) has tried what it says it has.
+#include "tests/support/support.h"
+
+#include <cblas.h>
+#include <stdlib.h>
+
+static void test_kernels_are_those_asked_for(void **state) {
+    (void)state;
+    const char *asked = getenv("OPENBLAS_CORETYPE");
+    if (!asked || !*asked) skip();
+    assert_string_equal(openblas_get_corename(), asked);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kernels_are_those_asked_for)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
