@@ -51,6 +51,22 @@ size_t kv_utf8_invalid(const char *text, size_t length) {
     return i;
 }
 
+int kv_utf8_character(const char *text, size_t length) {
+    if (length == 0) return 0;
+    int32_t point;
+    const size_t whole = kv_utf8_next(text, length, &point);
+    if (whole > 0) return (int)whole;
+    // Where the second byte has a smaller range (E0, ED, F0, F4) the lowest or the highest value is in it.
+    for (int fill = 0x80; fill <= 0xBF; fill += 0x3F)
+        for (size_t more = 1; length + more <= 4; more++) {
+            char guess[4];
+            memcpy(guess, text, length);
+            memset(guess + length, fill, more);
+            if (kv_utf8_next(guess, length + more, &point) == length + more) return 0;
+        }
+    return -1;
+}
+
 // ---- Classes -------------------------------------------------------------------------------------------
 
 bool kv_is_number(int32_t point) {

@@ -16,6 +16,10 @@ size_t kv_utf8_last(const char *text, size_t length, int32_t *point);
 size_t kv_utf8_valid(const char *text, size_t length);
 size_t kv_utf8_invalid(const char *text, size_t length);
 
+// Bytes of UTF-8 at the beginning of text[length]: > 0 of a whole valid character; 0 when more bytes could
+// still make one (or length is 0); -1 when the first byte can be part of none.
+int kv_utf8_character(const char *text, size_t length);
+
 // General categories N*, the property White_Space, and what regular expressions call \w.
 bool kv_is_number(int32_t point);
 bool kv_is_white_space(int32_t point);

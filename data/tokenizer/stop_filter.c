@@ -3,9 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct stops {
+    const char *const *texts;
+    size_t n;
+};
+
 struct kv_stop_filter {
-    const char *const *stops;
-    size_t n_stops, longest;
+    struct stops stops;
+    size_t longest;
     char *text; // given out up to `given`, held from there on
     size_t given, length, capacity;
     bool stopped;
@@ -14,7 +19,7 @@ struct kv_stop_filter {
 kv_stop_filter *kv_stop_filter_create(const char *const *stops, size_t n) {
     kv_stop_filter *filter = calloc(1, sizeof *filter);
     if (!filter) return NULL;
-    filter->stops = stops, filter->n_stops = n;
+    filter->stops = (struct stops){stops, n};
     for (size_t i = 0; i < n; i++)
         if (strlen(stops[i]) > filter->longest) filter->longest = strlen(stops[i]);
     filter->text = calloc(1, 1);
@@ -29,22 +34,42 @@ void kv_stop_filter_free(kv_stop_filter *filter) {
     free(filter);
 }
 
-// Bytes of the longest stop string that held[length] ends with, 0: none.
-static size_t complete(const kv_stop_filter *filter, const char *held, size_t length) {
+// Bytes of the longest stop string that text[length] ends with, 0: none.
+static size_t complete(const struct stops *stops, const char *text, size_t length) {
     size_t longest = 0;
-    for (size_t i = 0; i < filter->n_stops; i++) {
-        const size_t n = strlen(filter->stops[i]);
-        if (n > longest && n <= length && memcmp(held + length - n, filter->stops[i], n) == 0) longest = n;
+    for (size_t i = 0; i < stops->n; i++) {
+        const size_t n = strlen(stops->texts[i]);
+        if (n > longest && n <= length && memcmp(text + length - n, stops->texts[i], n) == 0) longest = n;
     }
     return longest;
+}
+
+// Where the first stop string of text[length] begins that is complete only behind text[before]; *found:
+// whether there is one, else the length.
+static size_t first_stop(const struct stops *stops, const char *text, size_t length, size_t before,
+                         bool *found) {
+    for (size_t end = before + 1; end <= length; end++) {
+        const size_t n = complete(stops, text, end);
+        *found = n > 0;
+        if (*found) return end - n;
+    }
+    *found = false;
+    return length;
+}
+
+bool kv_cut_at_stop(char *text, const char *const *stops, size_t n) {
+    bool found;
+    text[first_stop(&(struct stops){stops, n}, text, strlen(text), 0, &found)] = '\0';
+    return found;
 }
 
 // Bytes at the end of held[length] that begin a stop string, as many as possible.
 static size_t undecided(const kv_stop_filter *filter, const char *held, size_t length) {
     for (size_t n = length < filter->longest ? length : filter->longest; n > 0; n--)
-        for (size_t i = 0; i < filter->n_stops; i++)
-            if (strlen(filter->stops[i]) >= n && memcmp(filter->stops[i], held + length - n, n) == 0)
-                return n;
+        for (size_t i = 0; i < filter->stops.n; i++) {
+            const char *stop = filter->stops.texts[i];
+            if (strlen(stop) >= n && memcmp(stop, held + length - n, n) == 0) return n;
+        }
     return 0;
 }
 
@@ -73,31 +98,34 @@ static void give_out(kv_stop_filter *filter, size_t from, const char **out, size
     *out = filter->text, *n = from;
 }
 
-kv_status kv_stop_filter_push(kv_stop_filter *filter, const char *text, size_t length, const char **out,
-                              size_t *n, bool *stopped, kv_error *err) {
+// last: nothing comes behind text[length], so that nothing is held back.
+static kv_status take(kv_stop_filter *filter, const char *text, size_t length, bool last, const char **out,
+                      size_t *n, kv_error *err) {
     if (filter->stopped) length = 0;
     const size_t before = filter->length - filter->given;
     if (!append(filter, text, length))
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for %zu bytes of text", length);
-    size_t upto = filter->length, stop = 0;
-    for (size_t end = before + 1; end <= filter->length && stop == 0; end++) {
-        stop = complete(filter, filter->text, end);
-        if (stop > 0) upto = end - stop;
-    }
-    if (stop > 0)
+    bool found;
+    size_t upto = first_stop(&filter->stops, filter->text, filter->length, before, &found);
+    if (found)
         filter->stopped = true, filter->length = upto;
-    else
+    else if (!last)
         upto -= undecided(filter, filter->text, filter->length);
     give_out(filter, upto, out, n);
-    *stopped = filter->stopped;
     return KV_OK;
 }
 
-void kv_stop_filter_finish(kv_stop_filter *filter, const char **out, size_t *n) {
-    *n = filter->length - filter->given;
-    memmove(filter->text, filter->text + filter->given, *n);
-    filter->text[*n] = '\0';
-    *out = filter->text;
-    filter->given = filter->length = 0;
+kv_status kv_stop_filter_push(kv_stop_filter *filter, const char *text, size_t length, const char **out,
+                              size_t *n, bool *stopped, kv_error *err) {
+    kv_status status = take(filter, text, length, false, out, n, err);
+    *stopped = filter->stopped;
+    return status;
+}
+
+kv_status kv_stop_filter_finish(kv_stop_filter *filter, const char *text, size_t length, const char **out,
+                                size_t *n, bool *stopped, kv_error *err) {
+    kv_status status = take(filter, text, length, true, out, n, err);
+    *stopped = filter->stopped;
     filter->stopped = false;
+    return status;
 }

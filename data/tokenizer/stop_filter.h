@@ -20,6 +20,10 @@ void kv_stop_filter_free(kv_stop_filter *filter);
 // bytes, valid until the next call. *stopped: a stop string is complete, and nothing comes any more.
 kv_status kv_stop_filter_push(kv_stop_filter *filter, const char *text, size_t length, const char **out,
                               size_t *n, bool *stopped, kv_error *err);
-// What was held back because it could have been the beginning of a stop string; nothing after one. The filter
-// may be used again from the start.
-void kv_stop_filter_finish(kv_stop_filter *filter, const char **out, size_t *n);
+// The same for the last piece, text[length] (none: 0), and what was held back because it could have been the
+// beginning of a stop string. The filter may be used again from the start.
+kv_status kv_stop_filter_finish(kv_stop_filter *filter, const char *text, size_t length, const char **out,
+                                size_t *n, bool *stopped, kv_error *err);
+
+// The same of a whole text, in place. Whether it was cut.
+bool kv_cut_at_stop(char *text, const char *const *stops, size_t n);

@@ -2,13 +2,15 @@
 
 #include "data/text/unicode.h"
 #include "data/tokenizer/continuation.h"
+#include "data/tokenizer/stop_filter.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 // Two places hold something back. The window holds the tokens whose text a later token may still change: a
 // tokenizer with byte pieces writes U+FFFD for bytes that are no character yet. `bytes` holds the first bytes
-// of a character of tokenizers that hand out bytes as they are.
+// of a character of tokenizers that hand out bytes as they are. What comes through both are whole characters;
+// they go past the stop strings.
 
 enum {
     longest_character = 4,
@@ -26,34 +28,25 @@ struct kv_text_stream {
     size_t n_given; // bytes of the window's text that went on to `bytes`
     char bytes[longest_character];
     size_t n_bytes;
-    char *out;
+    char *out; // whole characters on their way to the filter
     size_t length, capacity;
+    kv_stop_filter *filter;
 };
 
-int kv_utf8_character(const char *text, size_t length) {
-    if (length == 0) return 0;
-    int32_t point;
-    const size_t whole = kv_utf8_next(text, length, &point);
-    if (whole > 0) return (int)whole;
-    // Where the second byte has a smaller range (E0, ED, F0, F4) the lowest or the highest value is in it.
-    for (int fill = 0x80; fill <= 0xBF; fill += 0x3F)
-        for (size_t more = 1; length + more <= longest_character; more++) {
-            char guess[longest_character];
-            memcpy(guess, text, length);
-            memset(guess + length, fill, more);
-            if (kv_utf8_next(guess, length + more, &point) == length + more) return 0;
-        }
-    return -1;
-}
-
-kv_text_stream *kv_text_stream_create(const kv_tokenizer *tokenizer) {
+kv_text_stream *kv_text_stream_create(const kv_tokenizer *tokenizer, const char *const *stops,
+                                      size_t n_stops) {
     kv_text_stream *stream = calloc(1, sizeof *stream);
-    if (stream) stream->tokenizer = tokenizer;
-    return stream;
+    if (!stream) return NULL;
+    stream->tokenizer = tokenizer;
+    stream->filter = kv_stop_filter_create(stops, n_stops);
+    if (stream->filter) return stream;
+    free(stream);
+    return NULL;
 }
 
 void kv_text_stream_free(kv_text_stream *stream) {
     if (!stream) return;
+    kv_stop_filter_free(stream->filter);
     free(stream->out);
     free(stream);
 }
@@ -129,15 +122,8 @@ static kv_status slide(kv_text_stream *stream, kv_error *err) {
     return status;
 }
 
-static kv_status hand_out(kv_text_stream *stream, kv_status status, const char **text, size_t *length) {
-    if (status != KV_OK) return status;
-    stream->out[stream->length] = '\0';
-    *text = stream->out, *length = stream->length;
-    return KV_OK;
-}
-
 kv_status kv_text_stream_push(kv_text_stream *stream, int32_t id, const char **text, size_t *length,
-                              kv_error *err) {
+                              bool *stopped, kv_error *err) {
     stream->length = 0;
     kv_status status = reserve(stream, 0, err);
     if (status == KV_OK && stream->n_window == longest_window) status = slide(stream, err);
@@ -154,10 +140,12 @@ kv_status kv_text_stream_push(kv_text_stream *stream, int32_t id, const char **t
     status = give_window(stream, decoded, upto, err);
     free(decoded);
     if (upto == n) stream->n_window = 0, stream->n_given = 0;
-    return hand_out(stream, status, text, length);
+    if (status != KV_OK) return status;
+    return kv_stop_filter_push(stream->filter, stream->out, stream->length, text, length, stopped, err);
 }
 
-kv_status kv_text_stream_finish(kv_text_stream *stream, const char **text, size_t *length, kv_error *err) {
+kv_status kv_text_stream_finish(kv_text_stream *stream, const char **text, size_t *length, bool *stopped,
+                                kv_error *err) {
     stream->length = 0;
     char *decoded = NULL;
     size_t n = 0;
@@ -169,5 +157,6 @@ kv_status kv_text_stream_finish(kv_text_stream *stream, const char **text, size_
     if (status == KV_OK) status = give(stream, NULL, 0, true, err);
     free(decoded);
     stream->n_window = 0, stream->n_given = 0, stream->n_bytes = 0;
-    return hand_out(stream, status, text, length);
+    if (status != KV_OK) return status;
+    return kv_stop_filter_finish(stream->filter, stream->out, stream->length, text, length, stopped, err);
 }

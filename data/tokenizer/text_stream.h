@@ -1,4 +1,4 @@
-// Token ids, one after the other, into text that can be shown at once.
+// Token ids, one after the other, into text that can be shown at once and ends before a stop string.
 //
 // What comes out is always whole characters of valid UTF-8: bytes that are not part of one, and never can
 // become one, are given as U+FFFD, the way SentencePiece does it. All of it together is what
@@ -12,17 +12,17 @@
 
 typedef struct kv_text_stream kv_text_stream;
 
-// The tokenizer is borrowed. NULL when out of memory. Free with kv_text_stream_free (accepts NULL).
-kv_text_stream *kv_text_stream_create(const kv_tokenizer *tokenizer);
+// Tokenizer and stops[n_stops] (none of them empty, see stop_filter.h) are borrowed. NULL when out of memory.
+// Free with kv_text_stream_free (accepts NULL).
+kv_text_stream *kv_text_stream_create(const kv_tokenizer *tokenizer, const char *const *stops,
+                                      size_t n_stops);
 void kv_text_stream_free(kv_text_stream *stream);
 
 // The text that has become certain with one more token; NUL-terminated, *length bytes (often 0), valid until
-// the next call. Errors as of kv_tokenizer_decode.
+// the next call. *stopped: a stop string is complete, and nothing comes any more. Errors as of
+// kv_tokenizer_decode.
 kv_status kv_text_stream_push(kv_text_stream *stream, int32_t id, const char **text, size_t *length,
-                              kv_error *err);
+                              bool *stopped, kv_error *err);
 // What was still waiting for more bytes: no more come. The stream may be used again from the start.
-kv_status kv_text_stream_finish(kv_text_stream *stream, const char **text, size_t *length, kv_error *err);
-
-// Bytes of UTF-8 at the beginning of text[length]: > 0 of a whole valid character; 0 when more bytes could
-// still make one (or length is 0); -1 when the first byte can be part of none.
-int kv_utf8_character(const char *text, size_t length);
+kv_status kv_text_stream_finish(kv_text_stream *stream, const char **text, size_t *length, bool *stopped,
+                                kv_error *err);

@@ -1,5 +1,6 @@
 #include "eval/benchmark/benchmark.h"
 
+#include "data/tokenizer/text_stream.h"
 #include "eval/benchmark/choice.h"
 #include "eval/benchmark/code.h"
 #include "eval/benchmark/trivia.h"
@@ -85,7 +86,9 @@ kv_status kv_prompt_ids(const kv_tokenizer *tokenizer, const char *text, int32_t
     return *ids ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for a prompt");
 }
 
-kv_status kv_asking_session(kv_asking *asking, int64_t n_seq, int64_t capacity, kv_error *err) {
+// ---- Answers in text -----------------------------------------------------------------------------------
+
+static kv_status make_session(kv_asking *asking, int64_t n_seq, int64_t capacity, kv_error *err) {
     if (asking->session && kv_session_n_seq(asking->session) == n_seq &&
         kv_session_capacity(asking->session) == capacity)
         return KV_OK;
@@ -93,11 +96,52 @@ kv_status kv_asking_session(kv_asking *asking, int64_t n_seq, int64_t capacity, 
     return kv_session_create(asking->system, n_seq, capacity, &asking->session, err);
 }
 
-int32_t *kv_join_prompts(int32_t *const *ids, const int64_t *lengths, int64_t n) {
+static int32_t *join_prompts(int32_t *const *ids, const int64_t *lengths, int64_t n) {
     int64_t total = 0;
     for (int64_t s = 0; s < n; s++) total += lengths[s];
     int32_t *all = malloc((size_t)total * sizeof *all + 1), *end = all;
     for (int64_t s = 0; all && s < n; end += lengths[s++])
         memcpy(end, ids[s], (size_t)lengths[s] * sizeof *end);
     return all;
+}
+
+// The texts of a batch under way, one stream a sequence: each token is looked at once, however long the
+// answer has become.
+struct answers {
+    const kv_asking *asking;
+    kv_text_stream **streams; // [n]
+};
+
+static kv_status take_token(void *context, int64_t sequence, const int32_t *generated, int64_t n, bool *stop,
+                            kv_error *err) {
+    const struct answers *answers = context;
+    const int32_t id = generated[n - 1];
+    const char *text;
+    size_t length;
+    *stop = kv_ends_answer(answers->asking->tokenizer, &answers->asking->system->base->spec, id);
+    if (*stop) return KV_OK;
+    return kv_text_stream_push(answers->streams[sequence], id, &text, &length, stop, err);
+}
+
+kv_status kv_asking_generate(kv_asking *asking, const kv_prompts *prompts, const char *const *stops,
+                             size_t n_stops, kv_generation how, int32_t *generated, int64_t *n_generated,
+                             kv_error *err) {
+    const int64_t n = prompts->n;
+    kv_status status = make_session(asking, n, prompts->longest, err);
+    if (status != KV_OK) return status;
+    int32_t *ids = join_prompts(prompts->ids, prompts->lengths, n);
+    struct answers answers = {asking, calloc((size_t)n + 1, sizeof *answers.streams)};
+    bool made = ids && answers.streams;
+    for (int64_t s = 0; made && s < n; s++) {
+        answers.streams[s] = kv_text_stream_create(asking->tokenizer, stops, n_stops);
+        made = answers.streams[s] != NULL;
+    }
+    how.n_ids = kv_tokenizer_vocab_size(asking->tokenizer);
+    how.stop = take_token, how.context = &answers;
+    status = made ? kv_generate(asking->session, ids, prompts->lengths, &how, generated, n_generated, err)
+                  : kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of prompts");
+    for (int64_t s = 0; answers.streams && s < n; s++) kv_text_stream_free(answers.streams[s]);
+    free(answers.streams);
+    free(ids);
+    return status;
 }

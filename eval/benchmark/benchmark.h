@@ -6,7 +6,7 @@
 
 #include "data/tokenizer/tokenizer.h"
 #include "eval/benchmark/task.h"
-#include "infer/session/engine.h"
+#include "infer/generate.h"
 
 #include <jansson.h>
 
@@ -76,8 +76,17 @@ void kv_records_free(json_t **records, int64_t n);
 kv_status kv_prompt_ids(const kv_tokenizer *tokenizer, const char *text, int32_t **ids, int64_t *n,
                         kv_error *err);
 
-// Makes asking->session one of n_seq sequences of `capacity` tokens: the last one again where that fits.
-kv_status kv_asking_session(kv_asking *asking, int64_t n_seq, int64_t capacity, kv_error *err);
+typedef struct kv_prompts {
+    int32_t *const *ids;    // [n]
+    const int64_t *lengths; // [n]
+    int64_t n;
+    int64_t longest; // the same in all batches: the session is used again
+} kv_prompts;
 
-// ids[n], of lengths[n], one after the other. Caller frees; NULL when out of memory.
-int32_t *kv_join_prompts(int32_t *const *ids, const int64_t *lengths, int64_t n);
+// Lets the system go on from each prompt until one of stops[n_stops] is complete in its text, a token ends
+// the answer, or how.max_tokens are there; of `how` max_tokens, sampling and streams are the caller's.
+// generated [n, max_tokens], n_generated [n]. The last token may be an end, and the text may go on behind a
+// stop string within it: kv_cut_at_stop.
+kv_status kv_asking_generate(kv_asking *asking, const kv_prompts *prompts, const char *const *stops,
+                             size_t n_stops, kv_generation how, int32_t *generated, int64_t *n_generated,
+                             kv_error *err);

@@ -2,8 +2,8 @@
 
 #include "data/file/hash.h"
 #include "data/tokenizer/continuation.h"
+#include "data/tokenizer/stop_filter.h"
 #include "eval/statistics/stats.h"
-#include "infer/generate.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,25 +28,18 @@ struct code {
 // ---- Completions ---------------------------------------------------------------------------------------
 
 bool kv_code_cut(char *text) {
-    char *end = NULL;
-    for (int i = 0; i < N_STOPS; i++) {
-        char *at = strstr(text, stops[i]);
-        if (at && (!end || at < end)) end = at;
-    }
-    if (end) *end = '\0';
-    return end != NULL;
+    return kv_cut_at_stop(text, stops, N_STOPS);
 }
 
 kv_status kv_code_completion(const kv_tokenizer *tokenizer, const kv_model_spec *base, const int32_t *ids,
-                             int64_t n, char **text, bool *ended, kv_error *err) {
+                             int64_t n, char **text, kv_error *err) {
     size_t length;
     const bool eos = n > 0 && kv_ends_answer(tokenizer, base, ids[n - 1]);
-    *ended = eos;
     kv_status status = kv_decode_continuation(tokenizer, ids, n - eos, text, &length, err);
     if (status != KV_OK) return status;
     for (size_t i = 0; i < length; i++)
         if ((*text)[i] == '\0') (*text)[i] = '?';
-    *ended = kv_code_cut(*text) || eos;
+    kv_code_cut(*text);
     return KV_OK;
 }
 
@@ -68,37 +61,19 @@ static int64_t problem_of(const struct code *c, int64_t unit) {
     return unit / c->base.config->samples;
 }
 
-static kv_status stop_at_end(void *context, int64_t sequence, const int32_t *generated, int64_t n, bool *stop,
-                             kv_error *err) {
-    (void)sequence;
-    const struct batch *b = context;
-    char *text;
-    kv_status status = kv_code_completion(b->asking->tokenizer, &b->asking->system->base->spec, generated, n,
-                                          &text, stop, err);
-    free(text);
-    return status;
-}
-
 static kv_status complete(struct batch *b, kv_error *err) {
     const kv_eval_task *config = b->code->base.config;
-    kv_status status = kv_asking_session(b->asking, b->n, b->code->base.longest, err);
-    if (status != KV_OK) return status;
-    int32_t *prompts = kv_join_prompts(b->ids, b->lengths, b->n);
-    if (!prompts) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of prompts");
     const kv_generation how = {
         .max_tokens = config->max_tokens,
         .sampling = {.temperature = config->temperature, .top_p = config->top_p, .seed = b->asking->seed},
-        .n_ids = kv_tokenizer_vocab_size(b->asking->tokenizer),
-        .streams = b->streams,
-        .stop = stop_at_end,
-        .context = b};
-    status = kv_generate(b->asking->session, prompts, b->lengths, &how, b->generated, b->n_generated, err);
-    free(prompts);
-    bool ended;
+        .streams = b->streams};
+    kv_status status =
+        kv_asking_generate(b->asking, &(kv_prompts){b->ids, b->lengths, b->n, b->code->base.longest}, stops,
+                           N_STOPS, how, b->generated, b->n_generated, err);
     for (int64_t s = 0; s < b->n && status == KV_OK; s++)
         status = kv_code_completion(b->asking->tokenizer, &b->asking->system->base->spec,
                                     b->generated + s * config->max_tokens, b->n_generated[s],
-                                    &b->completions[s], &ended, err);
+                                    &b->completions[s], err);
     return status;
 }
 

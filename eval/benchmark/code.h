@@ -25,7 +25,7 @@ kv_status kv_code_benchmark_prepare(kv_benchmark *benchmark, bool unsafe_executi
 bool kv_code_cut(char *text);
 
 // The completion that a generation ids[n] stands for: its text as it goes on from the prompt, white space
-// included, without EOS, cut. *ended: EOS or a stop string came. A NUL, which no program may hold and which
-// would hide what comes behind it, becomes "?". Caller frees *text (NULL on failure).
+// included, without EOS, cut. A NUL, which no program may hold and which would hide what comes behind it,
+// becomes "?". Caller frees *text (NULL on failure).
 kv_status kv_code_completion(const kv_tokenizer *tokenizer, const kv_model_spec *base, const int32_t *ids,
-                             int64_t n, char **text, bool *ended, kv_error *err);
+                             int64_t n, char **text, kv_error *err);

@@ -2,14 +2,15 @@
 
 #include "core/rng.h"
 #include "data/file/hash.h"
-#include "infer/generate.h"
+#include "data/tokenizer/stop_filter.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char stop_characters[] = "\n.,";
+static const char *const stops[] = {"\n", ".", ","};
+enum { N_STOPS = sizeof stops / sizeof *stops };
 
 struct trivia {
     kv_benchmark benchmark; // n_items questions from the beginning of the file; shots are drawn from all
@@ -109,37 +110,19 @@ static void free_trivia(kv_benchmark *benchmark) {
 // ---- Answers -------------------------------------------------------------------------------------------
 
 bool kv_trivia_cut(char *text) {
-    const size_t end = strcspn(text, stop_characters);
-    const bool cut = text[end] != '\0';
-    text[end] = '\0';
-    size_t length = end, blank = 0;
+    const bool cut = kv_cut_at_stop(text, stops, N_STOPS);
+    size_t length = strlen(text), blank = 0;
     while (length > 0 && isspace((unsigned char)text[length - 1])) text[--length] = '\0';
     while (isspace((unsigned char)text[blank])) blank++;
     memmove(text, text + blank, length - blank + 1);
     return cut;
 }
 
-static bool ends(const kv_asking *asking, int32_t id) {
-    return kv_ends_answer(asking->tokenizer, &asking->system->base->spec, id);
-}
-
 static kv_status decode_answer(const kv_asking *asking, const int32_t *ids, int64_t n, char **text,
                                kv_error *err) {
     size_t length;
-    if (n > 0 && ends(asking, ids[n - 1])) n--;
+    if (n > 0 && kv_ends_answer(asking->tokenizer, &asking->system->base->spec, ids[n - 1])) n--;
     return kv_tokenizer_decode(asking->tokenizer, ids, n, text, &length, err);
-}
-
-static kv_status stop_at_answer(void *context, int64_t sequence, const int32_t *generated, int64_t n,
-                                bool *stop, kv_error *err) {
-    (void)sequence;
-    const kv_asking *asking = context;
-    char *text;
-    kv_status status = decode_answer(asking, generated, n, &text, err);
-    if (status != KV_OK) return status;
-    *stop = strpbrk(text, stop_characters) || ends(asking, generated[n - 1]);
-    free(text);
-    return KV_OK;
 }
 
 static json_t *make_record(const struct trivia *t, int64_t i, const char *answer) {
@@ -182,25 +165,19 @@ static kv_status judge(const struct trivia *t, const kv_asking *asking, int64_t 
 static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t first, int64_t n,
                         json_t **records, kv_error *err) {
     struct trivia *t = (struct trivia *)benchmark;
-    const int64_t max_tokens = benchmark->config->max_tokens, *lengths = benchmark->prompt_tokens + first;
-    kv_status status = kv_asking_session(asking, n, benchmark->longest, err);
-    if (status != KV_OK) return status;
-    int32_t *ids = kv_join_prompts(t->ids + first, lengths, n);
+    const int64_t max_tokens = benchmark->config->max_tokens;
+    const kv_prompts prompts = {t->ids + first, benchmark->prompt_tokens + first, n, benchmark->longest};
+    kv_status status = KV_OK;
     int32_t *generated = calloc((size_t)(n * max_tokens), sizeof *generated);
     int64_t *n_generated = calloc((size_t)n, sizeof *n_generated);
     memset(records, 0, (size_t)n * sizeof(json_t *));
-    if (!ids || !generated || !n_generated)
-        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of prompts");
+    if (!generated || !n_generated)
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of answers");
     if (status == KV_OK)
-        status = kv_generate(asking->session, ids, lengths,
-                             &(kv_generation){.max_tokens = max_tokens,
-                                              .n_ids = kv_tokenizer_vocab_size(asking->tokenizer),
-                                              .stop = stop_at_answer,
-                                              .context = asking},
-                             generated, n_generated, err);
+        status = kv_asking_generate(asking, &prompts, stops, N_STOPS,
+                                    (kv_generation){.max_tokens = max_tokens}, generated, n_generated, err);
     if (status == KV_OK) status = judge(t, asking, first, n, generated, n_generated, records, err);
     if (status != KV_OK) kv_records_free(records, n);
-    free(ids);
     free(generated);
     free(n_generated);
     return status;

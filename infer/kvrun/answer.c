@@ -1,7 +1,6 @@
 #include "infer/kvrun/kvrun.h"
 
 #include "data/system/console.h"
-#include "data/tokenizer/stop_filter.h"
 #include "data/tokenizer/text_stream.h"
 #include "infer/generate.h"
 
@@ -13,8 +12,7 @@
 struct answering {
     const kvrun *run;
     FILE *out;
-    kv_text_stream *stream; // NULL: ids only
-    kv_stop_filter *filter;
+    kv_text_stream *stream;        // NULL: ids only
     double started, first, newest; // kv_now() of the prefill's start, the first token and the newest
     int64_t n_steps;
     bool stopped, ended; // by a stop string, by an end token
@@ -43,23 +41,12 @@ static kv_status keep_text(struct answering *a, const char *text, size_t n, kv_e
     return kvrun_flush(a->out, err);
 }
 
-// Whole characters on their way past the stop strings.
-static kv_status take_text(struct answering *a, const char *text, size_t n, kv_error *err) {
-    const char *out;
-    size_t n_out;
-    kv_status status = kv_stop_filter_push(a->filter, text, n, &out, &n_out, &a->stopped, err);
-    return status == KV_OK ? keep_text(a, out, n_out, err) : status;
-}
-
 // What is held back, now that nothing comes behind it.
 static kv_status finish_text(struct answering *a, kv_error *err) {
     const char *text;
     size_t n;
-    kv_status status = kv_text_stream_finish(a->stream, &text, &n, err);
-    if (status == KV_OK) status = take_text(a, text, n, err);
-    if (status != KV_OK) return status;
-    kv_stop_filter_finish(a->filter, &text, &n);
-    return keep_text(a, text, n, err);
+    kv_status status = kv_text_stream_finish(a->stream, &text, &n, &a->stopped, err);
+    return status == KV_OK ? keep_text(a, text, n, err) : status;
 }
 
 // ---- Tokens --------------------------------------------------------------------------------------------
@@ -83,8 +70,8 @@ static kv_status take_token(void *context, int64_t sequence, const int32_t *gene
     if (!a->stream) return KV_OK;
     const char *text;
     size_t length;
-    kv_status status = kv_text_stream_push(a->stream, id, &text, &length, err);
-    if (status == KV_OK) status = take_text(a, text, length, err);
+    kv_status status = kv_text_stream_push(a->stream, id, &text, &length, &a->stopped, err);
+    if (status == KV_OK) status = keep_text(a, text, length, err);
     *stop = a->stopped;
     return status;
 }
@@ -131,17 +118,13 @@ kv_status kvrun_answer_make(const kvrun *run, kv_session *session, const int32_t
                             FILE *out, kvrun_answer *made, kv_error *err) {
     struct answering a = {.run = run, .out = out};
     *made = (kvrun_answer){0};
-    if (run->tokenizer) {
-        a.stream = kv_text_stream_create(run->tokenizer);
-        a.filter = kv_stop_filter_create(run->options.stops, run->options.n_stops);
-    }
+    if (run->tokenizer)
+        a.stream = kv_text_stream_create(run->tokenizer, run->options.stops, run->options.n_stops);
     kv_status status = KV_OK;
-    if (run->tokenizer && (!a.stream || !a.filter))
-        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for text");
+    if (run->tokenizer && !a.stream) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for text");
     if (status == KV_OK) status = answer(&a, session, ids, n, append, made, err);
     made->text = a.text, made->length = a.length;
     kv_text_stream_free(a.stream);
-    kv_stop_filter_free(a.filter);
     return status;
 }
 

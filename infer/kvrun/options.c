@@ -1,6 +1,6 @@
 #include "infer/kvrun/kvrun.h"
 
-#include "data/tokenizer/text_stream.h"
+#include "data/text/unicode.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -133,9 +133,7 @@ static uint64_t seed(struct argp_state *state, const char *text) {
 }
 
 static bool is_utf8(const char *text) {
-    for (int n; *text; text += n)
-        if ((n = kv_utf8_character(text, strlen(text))) <= 0) return false;
-    return true;
+    return kv_utf8_valid(text, strlen(text)) == strlen(text);
 }
 
 static void add_stop(struct argp_state *state, kvrun_options *o, const char *text) {

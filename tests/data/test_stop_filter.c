@@ -67,7 +67,8 @@ static void random_texts(void **state) {
                 assert_int_equal(stopped, expected_stop);
                 assert_int_equal(used, expected_stop ? end : reference_certain(text, at, stops, n));
             }
-            kv_stop_filter_finish(filter, &out, &n_out);
+            kv_stop_filter_finish(filter, "", 0, &out, &n_out, &stopped, NULL);
+            assert_int_equal(stopped, expected_stop);
             memcpy(shown + used, out, n_out);
             used += n_out;
             assert_int_equal(used, reference_end(text, length, stops, n, &expected_stop));
@@ -93,7 +94,7 @@ static void examples(void **state) {
     assert_true(stopped);
     kv_stop_filter_push(filter, "more", 4, &out, &n, &stopped, NULL); // nothing comes behind
     assert_true(stopped && n == 0);
-    kv_stop_filter_finish(filter, &out, &n);
+    kv_stop_filter_finish(filter, "", 0, &out, &n, &stopped, NULL);
     assert_string_equal(out, "");
     kv_stop_filter_push(filter, "a\0\nd", 4, &out, &n, &stopped, NULL); // NULs are bytes like others
     assert_true(!stopped && n == 2 && !memcmp(out, "a", 2));

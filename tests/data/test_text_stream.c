@@ -2,6 +2,7 @@
 // soon as they are certain.
 #include "tests/support/corpus.h"
 
+#include "data/text/unicode.h"
 #include "data/tokenizer/continuation.h"
 #include "data/tokenizer/text_stream.h"
 
@@ -130,7 +131,7 @@ static size_t check_stream(const int32_t *ids, int64_t n) {
     kv_error err = {0};
     char *whole;
     size_t n_whole, n_wanted, early = 0;
-    kv_text_stream *stream = kv_text_stream_create(tokenizer);
+    kv_text_stream *stream = kv_text_stream_create(tokenizer, NULL, 0);
     assert_int_equal(kv_decode_continuation(tokenizer, ids, n, &whole, &n_whole, &err), KV_OK);
     char *wanted = test_repaired(whole, n_whole, &n_wanted);
     for (int again = 0; again < 2; again++) {
@@ -138,9 +139,11 @@ static size_t check_stream(const int32_t *ids, int64_t n) {
         for (int64_t i = 0; i <= n; i++) {
             const char *text;
             size_t length;
-            kv_status status = i < n ? kv_text_stream_push(stream, ids[i], &text, &length, &err)
-                                     : kv_text_stream_finish(stream, &text, &length, &err);
+            bool stopped;
+            kv_status status = i < n ? kv_text_stream_push(stream, ids[i], &text, &length, &stopped, &err)
+                                     : kv_text_stream_finish(stream, &text, &length, &stopped, &err);
             if (status != KV_OK) fail_msg("%s", err.message);
+            assert_false(stopped);
             if (i == n) early = used;
             assert_int_equal(text[length], '\0');
             assert_true(is_utf8(text, length));
@@ -154,6 +157,43 @@ static size_t check_stream(const int32_t *ids, int64_t n) {
     free(whole);
     kv_text_stream_free(stream);
     return early;
+}
+
+// Streams ids[n] up to a stop string taken from their own text, beside one that is not in it, and compares with looking for
+// it in the whole text.
+static void check_stop(const int32_t *ids, int64_t n, uint64_t trial) {
+    kv_error err = {0};
+    char *whole, *wanted, stop[40];
+    size_t n_whole, n_wanted, used = 0, length;
+    bool stopped = false;
+    assert_int_equal(kv_decode_continuation(tokenizer, ids, n, &whole, &n_whole, &err), KV_OK);
+    wanted = test_repaired(whole, n_whole, &n_wanted);
+    for (size_t i = 0; i < n_wanted; i++)
+        if (!wanted[i]) n_wanted = i; // a stop string is NUL-terminated: none is looked for behind
+    size_t from = n_wanted ? (size_t)test_below(trial, 5000, (int64_t)n_wanted) : 0, upto = from;
+    while (from > 0 && (wanted[from] & 0xC0) == 0x80) from--;
+    for (int64_t more = 1 + test_below(trial, 5001, 6); more > 0 && upto < n_wanted; more--)
+        for (upto++; upto < n_wanted && (wanted[upto] & 0xC0) == 0x80; upto++) {
+        }
+    memcpy(stop, wanted + from, upto - from);
+    stop[upto - from] = '\0';
+    const char *const stops[] = {stop, "not in any of these texts"};
+    const char *const at = upto > from ? strstr(wanted, stop) : NULL;
+    kv_text_stream *stream = kv_text_stream_create(tokenizer, stops + !at, 1 + (at != NULL));
+    for (int64_t i = 0; at && i <= n && !stopped; i++) {
+        const char *text;
+        assert_int_equal(i < n ? kv_text_stream_push(stream, ids[i], &text, &length, &stopped, &err)
+                               : kv_text_stream_finish(stream, &text, &length, &stopped, &err),
+                         KV_OK);
+        assert_true(used + length <= (size_t)(at - wanted));
+        assert_memory_equal(text, wanted + used, length);
+        used += length;
+    }
+    assert_int_equal(stopped, at != NULL);
+    if (at) assert_int_equal(used, at - wanted);
+    kv_text_stream_free(stream);
+    free(wanted);
+    free(whole);
 }
 
 // Any ids at all, and mixtures of few that are often bytes of characters.
@@ -171,6 +211,7 @@ static void random_ids(void **state) {
                                 : (int32_t)test_below(trial, i, kv_tokenizer_vocab_size(tokenizer));
         }
         check_stream(ids, n);
+        check_stop(ids, n, trial);
     }
 }
 
@@ -187,6 +228,7 @@ static void random_bytes(void **state) {
                      : test_below(trial, i, 20) ? TWO_MARKS
                                                 : bytes[test_below(trial, 100 + i, 10)];
         check_stream(ids, N);
+        check_stop(ids, N, trial);
     }
     raw_bytes = false;
 }
@@ -213,14 +255,15 @@ static void nothing_waits_needlessly(void **state) {
     kv_error err = {0};
     const char *text;
     size_t length;
-    kv_text_stream *stream = kv_text_stream_create(tokenizer);
+    bool stopped;
+    kv_text_stream *stream = kv_text_stream_create(tokenizer, NULL, 0);
     static const unsigned char characters[] = "\xE4\xB8\xAD\xF0\x9F\x98\x80\xC3\xA9";
     static const size_t expected[] = {0, 0, 3, 0, 0, 0, 4, 0, 2};
     for (int raw = 0; raw < 2; raw++) {
         raw_bytes = raw;
         for (int i = 0; i < 9; i++) {
             const int32_t id = raw ? characters[i] : byte_id(characters[i]);
-            assert_int_equal(kv_text_stream_push(stream, id, &text, &length, &err), KV_OK);
+            assert_int_equal(kv_text_stream_push(stream, id, &text, &length, &stopped, &err), KV_OK);
             assert_int_equal(length, expected[i]);
         }
     }
@@ -230,7 +273,7 @@ static void nothing_waits_needlessly(void **state) {
     assert_int_equal(kv_tokenizer_encode(tokenizer, "Which country", 13, &ids, &n, &err), KV_OK);
     assert_true(n > 2);
     for (int64_t i = 0; i < n; i++) {
-        assert_int_equal(kv_text_stream_push(stream, ids[i], &text, &length, &err), KV_OK);
+        assert_int_equal(kv_text_stream_push(stream, ids[i], &text, &length, &stopped, &err), KV_OK);
         assert_true(length > 0);
     }
     free(ids);
@@ -260,11 +303,12 @@ static void a_bad_id_is_refused_and_forgotten(void **state) {
     kv_error err = {0};
     const char *text;
     size_t length;
-    kv_text_stream *stream = kv_text_stream_create(tokenizer);
+    bool stopped;
+    kv_text_stream *stream = kv_text_stream_create(tokenizer, NULL, 0);
     for (int i = 0; i < 40; i++)
-        assert_int_equal(kv_text_stream_push(stream, 400, &text, &length, &err), KV_ERR_RANGE);
+        assert_int_equal(kv_text_stream_push(stream, 400, &text, &length, &stopped, &err), KV_ERR_RANGE);
     assert_non_null(strstr(err.message, "outside the vocabulary of 400"));
-    assert_int_equal(kv_text_stream_push(stream, byte_id('A'), &text, &length, &err), KV_OK);
+    assert_int_equal(kv_text_stream_push(stream, byte_id('A'), &text, &length, &stopped, &err), KV_OK);
     assert_string_equal(text, "A");
     kv_text_stream_free(stream);
     kv_text_stream_free(NULL);

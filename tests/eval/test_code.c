@@ -99,46 +99,39 @@ static int tear_down(void **state) {
 // A base with one more end than the tokenizer has, as chat models do: the byte 0x01's piece.
 static const kv_model_spec base = {.bos_id = 1, .eos_id = 2, .stop_ids = {3 + 1}, .n_stop_ids = 1};
 
-static void expect_completion(const char *generated, bool eos, const char *expected, bool ended) {
+static void expect_completion(const char *generated, bool eos, const char *expected) {
     int32_t *ids;
     int64_t n;
     char *text;
-    bool found;
     assert_int_equal(kv_tokenizer_encode(tokenizer, generated, strlen(generated), &ids, &n, NULL), KV_OK);
     ids = realloc(ids, (size_t)(n + 1) * sizeof *ids);
     assert_non_null(ids);
     if (eos) ids[n++] = kv_tokenizer_eos(tokenizer);
-    assert_int_equal(kv_code_completion(tokenizer, &base, ids, n, &text, &found, NULL), KV_OK);
+    assert_int_equal(kv_code_completion(tokenizer, &base, ids, n, &text, NULL), KV_OK);
     assert_string_equal(text, expected);
-    assert_int_equal(found, ended);
     free(text);
     free(ids);
 }
 
 static void completions_of_tokens(void **state) {
     (void)state;
-    expect_completion("    return 1\n", false, "    return 1\n", false);
-    expect_completion("    return 1\n", true, "    return 1\n", true);
-    expect_completion("    return 1\nprint(1)", false, "    return 1", true);
-    expect_completion("    return 1\n\n#", true, "    return 1\n", true);
-    expect_completion("", true, "", true);
-    expect_completion("", false, "", false);
+    expect_completion("    return 1\n", false, "    return 1\n");
+    expect_completion("    return 1\n", true, "    return 1\n");
+    expect_completion("    return 1\nprint(1)", false, "    return 1");
+    expect_completion("    return 1\n\n#", true, "    return 1\n");
+    expect_completion("", true, "");
+    expect_completion("", false, "");
     // The piece of a NUL: behind unknown, BOS, EOS come the 256 bytes.
     char *text;
-    bool ended;
-    assert_int_equal(
-        kv_code_completion(tokenizer, &base, (const int32_t[]){3, 3 + 'a', 3}, 3, &text, &ended, NULL),
-        KV_OK);
+    assert_int_equal(kv_code_completion(tokenizer, &base, (const int32_t[]){3, 3 + 'a', 3}, 3, &text, NULL),
+                     KV_OK);
     assert_string_equal(text, "?a?");
-    assert_false(ended);
     free(text);
-    assert_int_equal(
-        kv_code_completion(tokenizer, &base, (const int32_t[]){3 + 'a', 3 + 1}, 2, &text, &ended, NULL),
-        KV_OK);
+    assert_int_equal(kv_code_completion(tokenizer, &base, (const int32_t[]){3 + 'a', 3 + 1}, 2, &text, NULL),
+                     KV_OK);
     assert_string_equal(text, "a");
-    assert_true(ended);
     free(text);
-    assert_int_equal(kv_code_completion(tokenizer, &base, (const int32_t[]){4000}, 1, &text, &ended, NULL),
+    assert_int_equal(kv_code_completion(tokenizer, &base, (const int32_t[]){4000}, 1, &text, NULL),
                      KV_ERR_RANGE);
     assert_null(text);
 }

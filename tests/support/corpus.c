@@ -2,7 +2,7 @@
 
 #include "data/file/whole_file.h"
 #include "data/synthetic/atlas.h"
-#include "data/tokenizer/text_stream.h"
+#include "data/text/unicode.h"
 #include "data/tokenizer/train.h"
 
 #include <stdio.h>
