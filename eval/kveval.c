@@ -66,6 +66,9 @@ static const struct argp_option options[] = {
     {"check-tests", 'c', "FILE", 0,
      "Only run the solutions that come with a HumanEval file (plain or .gz) in the sandbox: all should pass",
      0},
+    {"dry-run", 'n', NULL, 0,
+     "Check the configuration and all that it names, and print what would be asked; answer and write nothing",
+     0},
     {"unsafe-execution", 'U', NULL, 0,
      "Run generated programs without a sandbox where bubblewrap cannot work: they can do all that you can",
      0},
@@ -73,7 +76,7 @@ static const struct argp_option options[] = {
 
 struct arguments {
     kv_config_options common;
-    bool no_ttft, unsafe_execution;
+    bool dry_run, no_ttft, unsafe_execution;
     const char *check_tests;
 };
 
@@ -81,6 +84,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     struct arguments *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
+    case 'n': a->dry_run = true; return 0;
     case 't': a->no_ttft = true; return 0;
     case 'U': a->unsafe_execution = true; return 0;
     case 'c':
@@ -101,6 +105,25 @@ static kv_status check_tests(const struct arguments *a, kv_error *err) {
                    (long long)n_failed, (long long)n_problems);
 }
 
+static void print_plan(const kv_evaluation *e, FILE *out) {
+    const kv_eval_config *config = e->config;
+    fprintf(out, "%-12s", "systems");
+    for (unsigned s = 0; s < config->n_systems; s++)
+        fprintf(out, " %s%s", s ? "| " : "", config->systems[s].name);
+    fprintf(out, "\n");
+    for (unsigned t = 0; t < config->n_tasks; t++) {
+        const kv_benchmark *b = e->benchmarks[t];
+        const char *split = config->tasks[t].split;
+        fprintf(out, "%-12s %s%s%s: %lld items, %lld answers of each system, scored by %s\n",
+                t == 0 ? "tasks" : "", config->tasks[t].name, *split ? ", " : "", split,
+                (long long)b->n_items, (long long)b->n_units, b->metrics[0]);
+    }
+    if (e->text.rows)
+        fprintf(out, "%-12s predicted caches on %lld sequences of %lld tokens\n", "analysis",
+                (long long)e->text.sequences, (long long)e->text.seq_len);
+    fprintf(out, "%-12s %s\n", "output", config->output);
+}
+
 static kv_status evaluate(const struct arguments *a, kv_error *err) {
     const kv_config_options *o = &a->common;
     kv_evaluation e = {.measure = !a->no_ttft, .unsafe_execution = a->unsafe_execution};
@@ -109,9 +132,14 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
     kv_status status =
         kv_eval_config_load(o->config, o->overrides, o->n_overrides, &e.source, &e.config, err);
     if (status != KV_OK) return status;
-    status = kv_output_probe(e.config->output, err);
+    if (!a->dry_run) status = kv_output_probe(e.config->output, err);
     if (status != KV_OK) kv_eval_blame(e.source, "output", err);
     if (status == KV_OK) status = kv_evaluation_open(&e, err);
+    if (a->dry_run) {
+        if (status == KV_OK) print_plan(&e, stdout);
+        kv_evaluation_close(&e);
+        return status;
+    }
     if (status == KV_OK) status = kv_evaluation_run(&e, &results, err);
     if (status == KV_OK) {
         kv_results_print(&results, stdout);

@@ -86,6 +86,16 @@ static void mistakes_are_one_line(void **state) {
     assert_int_equal(test_dir_count(in_dir("eval")), -1);
 }
 
+static void dry_run_leaves_nothing(void **state) {
+    (void)state;
+    if (kveval(in_dir("eval.yaml"), "--dry-run") != 0) fail_msg("%s", err);
+    assert_non_null(strstr(out, "systems      base | "));
+    assert_non_null(strstr(out, "items, "));
+    expect_one_line(kveval(in_dir("eval.yaml"), "--dry-run", "-s", "tasks[0].max_tokens=90"),
+                    "do not fit the context");
+    assert_int_equal(test_dir_count(in_dir("eval")), -1);
+}
+
 static void pairs_are_checked(void **state) {
     (void)state;
     // A predictor made for another base: the aux has the right shape for neither side.
@@ -434,6 +444,7 @@ int main(void) {
         cmocka_unit_test(help_and_version),
         cmocka_unit_test(wrong_usage),
         cmocka_unit_test(mistakes_are_one_line),
+        cmocka_unit_test(dry_run_leaves_nothing),
         cmocka_unit_test(pairs_are_checked),
         cmocka_unit_test(pairs_are_checked_before_weights),
         cmocka_unit_test(a_padded_aux),

@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""Runs what the documents show: the blocks of every README.md, and the examples in every --help.
+
+usage: readmes.py BUILD [PART...]     PART: a README.md's path from the root, or a program ("kvdata cache"); default all
+
+Above the fence of every block stands what becomes of it (tests/README.md explains it):
+    <!-- run -->                      shell commands, or lines after "$ " and what they print
+    <!-- run and compare -->          the same, and it prints what is shown ("…" alone on a line stands for any lines)
+    <!-- config: kvtrain -->          YAML that the program takes; also kvtrain --sweep, kveval; "as PATH" keeps it there
+    <!-- not run: why -->
+    <!-- data -->                     what nobody runs: output, formats, C
+Each README and each --help starts in a fresh copy of the world that readmes_world.sh makes.
+"""
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = {"kvdata": "data", "kvtrain": "train", "kvrun": "infer", "kveval": "eval"}
+MARK = re.compile(r"<!-- (run(?: and compare)?|config: (kvtrain|kvtrain --sweep|kveval)(?: as (\S+))?|not run: \S.*|data) -->")
+FENCE = re.compile(r" *(```+|~~~+)")
+# Documents that were here before this test and have not been gone through yet: READMEs without any mark, and these --help.
+UNPASTED = ["kvdata", "kvdata atlas", "kvdata cache", "kvdata decode", "kvdata encode", "kvdata inspect", "kvdata snippets",
+            "kvdata tokenize", "kvdata tokenizer", "kvtrain", "kvtrain status", "kvrun", "kveval", "kveval report"]
+
+
+class Block:
+    def __init__(self, place, mark, lines):
+        self.place, self.mark, self.lines = place, mark, lines
+
+
+def readmes():
+    """Paths from the root, but not in what was built or trained."""
+    found = (p.relative_to(ROOT) for p in ROOT.rglob("README.md"))
+    return sorted(str(p) for p in found if not re.match(r"build|runs/|models/|\.", str(p)))
+
+
+# ---- Reading a README ----------------------------------------------------------------------------------
+
+def fences(lines):
+    """(index of the opening fence, lines inside) of every block."""
+    start, fence = None, ""
+    for i, line in enumerate(lines):
+        found = FENCE.match(line)
+        if start is None and found:
+            start, fence = i, found.group(1)
+        elif start is not None and line.strip() == fence:
+            yield start, lines[start + 1:i]
+            start = None
+    if start is not None:
+        yield start, lines[start + 1:]
+
+
+def blocks_of(readme, problems):
+    lines = (ROOT / readme).read_text().splitlines()
+    blocks = []
+    for start, inside in fences(lines):
+        place = f"{readme}:{start + 1}"
+        found = MARK.fullmatch(lines[start - 1].strip()) if start else None
+        if found:
+            indent = len(lines[start]) - len(lines[start].lstrip())
+            blocks.append(Block(place, found, [line[indent:] for line in inside]))
+        else:
+            problems.append(f"{place}: a block without a mark in the line above it, as <!-- run --> (tests/README.md)")
+    return blocks
+
+
+def prose_of(readme):
+    """(number, text) of the lines outside blocks, without `code`."""
+    lines = (ROOT / readme).read_text().splitlines()
+    code = {i for start, inside in fences(lines) for i in range(start, start + len(inside) + 2)}
+    return [(i + 1, re.sub(r"`[^`]*`", "", line)) for i, line in enumerate(lines) if i not in code]
+
+
+def anchors_of(path):
+    """GitHub's names of the headings."""
+    seen, anchors = {}, set()
+    lines = path.read_text().splitlines()
+    code = {i for start, inside in fences(lines) for i in range(start, start + len(inside) + 2)}
+    for i, line in enumerate(lines):
+        if i in code or not re.match(r"#+ ", line):
+            continue
+        text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", line.lstrip("#").strip()).lower()
+        name = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        anchors.add(name if name not in seen else f"{name}-{seen[name]}")
+        seen[name] = seen.get(name, 0) + 1
+    return anchors
+
+
+def check_links(readme, problems):
+    for number, line in prose_of(readme):
+        for target in re.findall(r"\]\(([^)\s]+)", line):
+            if re.match(r"[a-z]+:", target):
+                continue
+            name, _, anchor = target.partition("#")
+            path = (ROOT / readme).parent / name if name else ROOT / readme
+            document = path / "README.md" if path.is_dir() else path
+            if not path.exists():
+                problems.append(f"{readme}:{number}: ({target}): there is no {name}")
+            elif anchor and anchor not in anchors_of(document):
+                problems.append(f"{readme}:{number}: ({target}): no heading #{anchor}, there are {sorted(anchors_of(document))}")
+
+
+def check_indented(readme, problems):
+    """An indented block would be shown as code, and never run."""
+    before, in_list = "", False
+    for number, line in prose_of(readme):
+        if line and not line.startswith(" "):
+            in_list = bool(re.match(r"([-*+]|\d+\.) ", line)) or (in_list and bool(before))
+        if line.startswith("    ") and not before.strip() and not in_list:
+            problems.append(f"{readme}:{number}: an indented block; put it between fences with a mark above")
+        before = line
+
+
+# ---- Reading a --help ----------------------------------------------------------------------------------
+
+def helps(build):
+    """Words of every command with a --help."""
+    text = subprocess.run([build / "data/kvdata", "--help"], capture_output=True, text=True).stdout
+    listed = re.search(r"^Commands:\n((?:  \w+ .*\n)+)", text, re.M).group(1)
+    return [*PROGRAMS, *(f"kvdata {line.split()[0]}" for line in listed.splitlines()), "kvtrain status", "kveval report"]
+
+
+def config_program(lines):
+    keys = {line.split(":")[0] for line in lines if not line.startswith(" ")}
+    return "kveval" if "systems" in keys else "kvtrain --sweep" if keys & {"grid", "arms"} else "kvtrain"
+
+
+def examples_of(words, text, problems):
+    """Indented lines that begin with a program are commands; an indented block behind a colon that begins with `key:` is YAML,
+    kept under the name that stands before the colon, if one does."""
+    lines = text.splitlines()
+    command = re.compile(rf"  (?=(?:\S.*\| *)?(?:{'|'.join(PROGRAMS)})\b)")
+    blocks, i = [], 0
+    while i < len(lines):
+        place, first = f"{words} --help, line {i + 1}", i
+        if command.match(lines[i]):
+            while lines[i].endswith("\\") and i + 1 < len(lines):
+                i += 1
+            mark = "<!-- not run: needs a download -->" if "models/" in "".join(lines[first:i + 1]) else "<!-- run -->"
+        elif i and lines[i - 1].endswith(":") and re.match(r"  [a-z_]+:( |$)", lines[i]):
+            while i + 1 < len(lines) and lines[i + 1].startswith("  "):
+                i += 1
+            name = re.search(r"(\S+\.yaml)\b[^.]*:$", " ".join(lines[max(0, first - 2):first]))
+            program = config_program([line[2:] for line in lines[first:i + 1]])
+            mark = f"<!-- config: {program}{f' as {name.group(1)}' if name else ''} -->"
+        else:
+            if re.match(r"Examples?: *\S", lines[i]):
+                problems.append(f"{place}: put the example on a line of its own, indented by two")
+            i += 1
+            continue
+        following = lines[i + 1].split(" ")[0] if i + 1 < len(lines) else ""
+        if following and len(lines[i]) + 1 + len(following) > 79:
+            problems.append(f"{place}: '{lines[i].strip()}' is wrapped after column 79 and cannot be pasted")
+        blocks.append(Block(place, MARK.fullmatch(mark), [line[2:] for line in lines[first:i + 1]]))
+        i += 1
+    return blocks
+
+
+# ---- Running -------------------------------------------------------------------------------------------
+
+def console_commands(lines):
+    """[(command, what it prints)] of a console block; [(all of it, None)] of one without prompts."""
+    if not any(line.startswith("$ ") for line in lines):
+        return [("\n".join(lines), None)]
+    steps, inside = [], False
+    for line in lines:
+        if line.startswith("$ "):
+            steps.append([line[2:], []])
+        elif inside:
+            steps[-1][0] += "\n" + line.removeprefix("> ")
+        else:
+            steps[-1][1].append(line)
+        # A quoted text or a continued line goes on.
+        parts = subprocess.run(["bash", "-n"], input=steps[-1][0] + "\n", capture_output=True, text=True)
+        inside = steps[-1][0].endswith("\\") or (parts.returncode != 0 and "unexpected EOF" in parts.stderr)
+    return steps
+
+
+def matches(shown, printed):
+    pattern = "".join(r"(?:.*\n)*" if line == "…" else re.escape(line.rstrip()) + r" *\n" for line in shown)
+    return re.fullmatch(pattern, "".join(line + "\n" for line in printed.splitlines())) is not None
+
+
+def shell(command, world, environment):
+    return subprocess.run(["bash", "-e", "-o", "pipefail", "-c", command], cwd=world, env=environment, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+
+
+def run_block(block, world, environment, problems):
+    kind, program, name = block.mark.groups()
+    if kind.startswith("run"):
+        # The block is one script, so that variables last; what each command prints ends with a mark.
+        steps, end = console_commands(block.lines), "-- end of a command --"
+        script = "\n".join(f"{command}\necho '{end}'" for command, _ in steps)
+        done = shell(script, world, environment)
+        parts = done.stdout.split(end + "\n")
+        if done.returncode != 0:
+            at = min(len(parts), len(steps)) - 1
+            problems.append(f"{block.place}: exit status {done.returncode} of: {steps[at][0]}\n    " +
+                            "\n    ".join(parts[-1].splitlines()[-8:]))
+        elif kind == "run and compare":
+            for (command, shown), printed in zip(steps, parts):
+                if not matches(shown or [], printed):
+                    problems.append(f"{block.place}: {command}\n  does not print what is shown, but\n{printed}")
+    elif program:
+        path = world / (name or "example.yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(block.lines) + "\n")
+        done = shell(f"{program} '{path.relative_to(world)}' --dry-run", world, environment)
+        if done.returncode != 0:
+            problems.append(f"{block.place}: {program} does not take it: {done.stdout.strip().splitlines()[-1]}")
+
+
+def run_part(part, blocks, template, environment):
+    """Problems, and the time it took."""
+    problems = []
+    with tempfile.TemporaryDirectory(prefix="readmes-") as scratch:
+        world = Path(scratch) / "world"
+        shutil.copytree(template, world, symlinks=True)
+        for block in blocks:
+            try:
+                run_block(block, world, environment | {"HOME": scratch}, problems)
+            except subprocess.TimeoutExpired:
+                problems.append(f"{block.place}: takes more than two minutes")
+    return problems
+
+
+def collect(build, wanted, problems):
+    """{part: blocks} of all documents."""
+    parts = {}
+    for readme in readmes():
+        if wanted and readme not in wanted:
+            continue
+        found = []
+        if "<!-- " in (ROOT / readme).read_text() or wanted:
+            parts[readme] = blocks_of(readme, found)
+            check_indented(readme, found)
+        check_links(readme, found)
+        problems += found
+    for words in helps(build):
+        if words not in wanted if wanted else words in UNPASTED:
+            continue
+        program, *rest = words.split()
+        done = subprocess.run([build / PROGRAMS[program] / program, *rest, "--help"], capture_output=True, text=True)
+        parts[words] = examples_of(words, done.stdout, problems)
+    return parts
+
+
+def main(build, *wanted):
+    build, problems = Path(build).resolve(), []
+    parts = collect(build, wanted, problems)
+    unknown = [word for word in wanted if word not in parts]
+    if unknown:
+        sys.exit(f"readmes.py: there is no {', '.join(unknown)}; there are {', '.join([*readmes(), *helps(build)])}")
+    # Each of the two that run at a time has one thread; what a user may have set is not taken over.
+    path = ":".join(str(build / folder) for folder in PROGRAMS.values()) + ":" + os.environ["PATH"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("KV_")}
+    environment |= {"PATH": path, "OMP_NUM_THREADS": "1", "ARGP_HELP_FMT": ""}
+    with tempfile.TemporaryDirectory(prefix="readmes-") as scratch:
+        template = Path(scratch) / "world"
+        subprocess.run([ROOT / "tests/programs/readmes_world.sh", build, template], check=True)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for found in pool.map(lambda part: run_part(part, parts[part], template, environment), parts):
+                problems += found
+    blocks = [block for part in parts.values() for block in part]
+    counts = {kind: sum(block.mark.group(1).startswith(kind) for block in blocks) for kind in ("run", "config", "not run", "data")}
+    print("\n".join(problems) or f"{len(parts)} documents: " + ", ".join(f"{n} {kind}" for kind, n in counts.items()))
+    sys.exit(bool(problems))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
