@@ -1,7 +1,7 @@
 #include "data/benchmark/choices.h"
 
 #include "data/benchmark/choice_formats.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 
 #include <ctype.h>
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 #include "data/benchmark/humaneval.h"
 
+#include "data/file/content.h"
 #include "data/file/json.h"
-#include "data/file/whole_file.h"
 
 #include <inttypes.h>
 #include <jansson.h>

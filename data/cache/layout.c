@@ -1,7 +1,5 @@
 #include "data/cache/layout.h"
 
-#include "data/file/whole_file.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

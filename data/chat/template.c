@@ -1,8 +1,8 @@
 // What can be known of a chat template from its source.
 #include "data/chat/chat.h"
 
+#include "data/file/content.h"
 #include "data/file/json.h"
-#include "data/file/whole_file.h"
 
 #include <stdlib.h>
 #include <string.h>

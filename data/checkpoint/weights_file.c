@@ -1,9 +1,9 @@
 #include "data/checkpoint/weights_file.h"
 
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
+#include "data/file/path.h"
+#include "data/file/whole_set.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,29 +166,16 @@ static kv_status write_tensors(const char *path, const kv_weights_tensor *tensor
     return status;
 }
 
-static kv_status write_text(const kv_whole_file *pending, const char *text, kv_error *err) {
-    FILE *stream = fopen(pending->path, "wb");
-    bool ok = stream && fputs(text, stream) >= 0;
-    int failure = errno;
-    if (stream && fclose(stream) != 0 && ok) {
-        ok = false;
-        failure = errno;
-    }
-    return ok ? KV_OK : kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", pending->final, strerror(failure));
-}
-
-// The text waits under its temporary name until the weights, which are what may not fit, are in place.
 kv_status kv_weights_write(const char *dir, const char *name, const kv_weights_tensor *tensors, int64_t n,
                            const char *text_name, const char *text, kv_error *err) {
-    char path[PATH_MAX], text_path[PATH_MAX];
-    kv_whole_file pending;
-    kv_status status = kv_path_join(dir, name, path, err);
-    if (!status) status = kv_path_join(dir, text_name, text_path, err);
-    if (!status) status = kv_whole_file_begin(&pending, text_path, err);
-    if (status) return status;
-    status = write_text(&pending, text, err);
+    char path[PATH_MAX];
+    kv_whole_set set;
+    kv_status status = kv_whole_set_begin(&set, dir, err);
+    if (!status) status = kv_path_join(set.staged.path, text_name, path, err);
+    if (!status) status = kv_write_file(path, text, strlen(text), err);
+    if (!status) status = kv_path_join(set.staged.path, name, path, err);
     if (!status) status = write_tensors(path, tensors, n, err);
-    if (!status) return kv_whole_file_commit(&pending, err);
-    kv_whole_file_abandon(&pending);
+    if (!status) return kv_whole_set_commit(&set, NULL, 0, err);
+    kv_whole_set_abandon(&set);
     return status;
 }

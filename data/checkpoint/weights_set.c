@@ -1,7 +1,7 @@
 #include "data/checkpoint/weights_set.h"
 
 #include "data/file/json.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 
 #include <stdlib.h>
 #include <string.h>

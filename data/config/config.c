@@ -2,7 +2,7 @@
 
 #include "data/config/check.h"
 #include "data/config/tree.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 
 #include <math.h>
 #include <stdarg.h>

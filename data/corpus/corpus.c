@@ -2,7 +2,7 @@
 
 #include "data/file/hash.h"
 #include "data/file/json.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,5 +1,5 @@
+#include "data/file/content.h"
 #include "data/file/csv.h"
-#include "data/file/whole_file.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

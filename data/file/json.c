@@ -1,6 +1,6 @@
 #include "data/file/json.h"
 
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 
 #include <ctype.h>
 #include <inttypes.h>

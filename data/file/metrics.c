@@ -1,7 +1,7 @@
 #include "data/file/metrics.h"
 
+#include "data/file/content.h"
 #include "data/file/json.h"
-#include "data/file/whole_file.h"
 
 #include <math.h>
 #include <stdio.h>

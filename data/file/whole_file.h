@@ -1,15 +1,19 @@
 // Files and directories that appear whole or not at all.
 //
-// Write to pending->path, a temporary name beside the final one; commit flushes it to disk and renames it
-// into place, abandon removes it. After either the struct is empty again; abandoning an empty one does
-// nothing.
+//     kv_whole_file file;
+//     kv_status status = kv_whole_file_begin(&file, "results.csv", err);
+//     if (!status) status = write_results(file.path, err);   // a temporary name beside the final one
+//     if (!status) return kv_whole_file_commit(&file, err);  // flushed to disk, then renamed
+//     kv_whole_file_abandon(&file);                          // removed
+//
+// After commit and abandon the struct is empty; abandoning an empty one does nothing. What a killed program
+// leaves is the old file and, beside it, NAME.tmp.PID.NUMBER, which may be deleted.
 #pragma once
 
 #include "core/status.h"
 
 #include <limits.h>
 #include <stdbool.h>
-#include <stddef.h>
 
 typedef struct kv_whole_file {
     char path[PATH_MAX];  // where to write now
@@ -17,24 +21,13 @@ typedef struct kv_whole_file {
     bool is_dir, active;
 } kv_whole_file;
 
-// A file: nothing is created yet. A directory: pending->path is created, empty. Missing parents are created.
-kv_status kv_whole_file_begin(kv_whole_file *pending, const char *final_path, kv_error *err);
-kv_status kv_whole_dir_begin(kv_whole_file *pending, const char *final_path, kv_error *err);
+// A file: nothing is created yet. A directory: file->path is created, empty. Missing parents are created. A
+// final name that is a symbolic link stands for what it points at. On failure the struct is empty.
+kv_status kv_whole_file_begin(kv_whole_file *file, const char *final_path, kv_error *err);
+kv_status kv_whole_dir_begin(kv_whole_file *dir, const char *final_path, kv_error *err);
 
-// fsync and rename. A file replaces an old one of that name; so does a directory (the old one is moved aside
-// first and then removed). On failure the temporary is removed and the old one stays.
-kv_status kv_whole_file_commit(kv_whole_file *pending, kv_error *err);
-void kv_whole_file_abandon(kv_whole_file *pending);
-
-// dir/name; KV_ERR_ARGUMENT where that is too long for a path.
-kv_status kv_path_join(const char *dir, const char *name, char path[PATH_MAX], kv_error *err);
-
-// mkdir -p, and rm -r of a directory tree.
-kv_status kv_make_dirs(const char *path, kv_error *err);
-kv_status kv_remove_tree(const char *path, kv_error *err);
-
-// Whole content of a file, NUL-terminated behind *size bytes; caller frees. Refuses more than max_size bytes
-// (KV_ERR_FORMAT). Reads gzip transparently (by its magic bytes, through zlib).
-kv_status kv_read_file(const char *path, size_t max_size, char **content, size_t *size, kv_error *err);
-// Whole content to a file, through kv_whole_file.
-kv_status kv_write_file(const char *path, const void *content, size_t size, kv_error *err);
+// fsync and rename. A file replaces an old one of that name; so does a directory, with all that lay in it
+// (where the file system cannot exchange the two in one step, the old one is moved aside first, and a crash
+// between the two steps leaves it as TEMPORARY.old). On failure the new one is removed and the old one stays.
+kv_status kv_whole_file_commit(kv_whole_file *file, kv_error *err);
+void kv_whole_file_abandon(kv_whole_file *file);

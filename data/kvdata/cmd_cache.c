@@ -3,7 +3,7 @@
 #include "data/checkpoint/pair.h"
 #include "data/corpus/corpus.h"
 #include "data/corpus/packing.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "data/kvdata/kvdata.h"
 #include "data/system/console.h"
 

@@ -1,5 +1,5 @@
-#include "data/file/buffers.h"
 #include "data/kvdata/kvdata.h"
+#include "data/system/buffers.h"
 #include "data/system/console.h"
 #include "data/tokenizer/tokenizer.h"
 

@@ -1,10 +1,11 @@
 #include "data/synthetic/atlas_facts.h"
 
+#include "data/file/content.h"
 #include "data/file/hash.h"
-#include "data/file/whole_file.h"
 
 #include <ctype.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

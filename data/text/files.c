@@ -1,6 +1,6 @@
 #include "data/text/files.h"
 
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "data/text/documents.h"
 
 #include <dirent.h>

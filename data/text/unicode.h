@@ -1,7 +1,7 @@
 // Characters of UTF-8 text that may hold invalid bytes.
 #pragma once
 
-#include "data/file/buffers.h"
+#include "data/system/buffers.h"
 
 #include <stdbool.h>
 

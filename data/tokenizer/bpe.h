@@ -4,7 +4,7 @@
 // rank is applied, the leftmost of equal ones first. Time is n log n in the word's length.
 #pragma once
 
-#include "data/file/buffers.h"
+#include "data/system/buffers.h"
 #include "data/tokenizer/vocabulary.h"
 
 #include <stdbool.h>

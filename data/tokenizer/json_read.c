@@ -1,5 +1,5 @@
+#include "data/file/content.h"
 #include "data/file/json.h"
-#include "data/file/whole_file.h"
 #include "data/tokenizer/json.h"
 #include "data/tokenizer/special.h"
 

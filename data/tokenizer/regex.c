@@ -1,6 +1,6 @@
 #include "data/tokenizer/regex.h"
 
-#include "data/file/buffers.h"
+#include "data/system/buffers.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 #include "data/tokenizer/spm.h"
 
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 #include "data/system/console.h"
 #include "data/text/unicode.h"
 

@@ -2,7 +2,7 @@
 // and long texts in little memory.
 #pragma once
 
-#include "data/file/buffers.h"
+#include "data/system/buffers.h"
 #include "data/tokenizer/sentencepiece_binding.h"
 
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 #include "data/tokenizer/tokenizer.h"
 
+#include "data/file/content.h"
 #include "data/file/hash.h"
-#include "data/file/whole_file.h"
 #include "data/tokenizer/json.h"
 #include "data/tokenizer/spm.h"
 

@@ -1,6 +1,8 @@
 #include "eval/evaluate/journal.h"
 
+#include "data/file/content.h"
 #include "data/file/hash.h"
+#include "data/file/path.h"
 #include "data/file/whole_file.h"
 
 #include <ctype.h>

@@ -1,6 +1,6 @@
 #include "eval/sandbox/process.h"
 
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 
 #include <errno.h>
 #include <fcntl.h>

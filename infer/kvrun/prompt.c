@@ -1,6 +1,6 @@
 #include "infer/kvrun/kvrun.h"
 
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
 #include "tests/support/corpus.h"
 
 #include "data/chat/chat.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 
 #include <stdio.h>
 #include <stdlib.h>

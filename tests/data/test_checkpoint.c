@@ -1,7 +1,7 @@
 // Models and predictors on disk: the goldens load, what is saved comes back bit by bit, and what does not fit
 // its description is refused with the tensor or key, what was found and what was expected.
 #include "data/checkpoint/random.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 #include "tests/support/checkpoint.h"
 
 #include <stdio.h>

@@ -3,7 +3,7 @@
 
 #include "data/corpus/corpus.h"
 #include "data/file/h5.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 
 #include <jansson.h>
 #include <stdio.h>

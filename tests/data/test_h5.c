@@ -1,6 +1,6 @@
 // The HDF5 layer: what is written comes back; what is missing, damaged or of another shape is an error.
+#include "data/file/content.h"
 #include "data/file/h5.h"
-#include "data/file/whole_file.h"
 #include "tests/support/support.h"
 
 #include <stdio.h>

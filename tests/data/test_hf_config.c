@@ -3,7 +3,7 @@
 #include "core/flops.h"
 #include "data/checkpoint/hf_config.h"
 #include "data/checkpoint/random.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 #include "tests/support/checkpoint.h"
 #include "tests/support/published_configs.h"
 

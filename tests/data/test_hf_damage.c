@@ -1,5 +1,5 @@
 // config.json and the index of a sharded checkpoint, damaged in every way.
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 #include "tests/support/checkpoint.h"
 #include "tests/support/published_configs.h"
 

@@ -1,6 +1,6 @@
 // What data/system/memory.c makes of the system's files, and the sizes of checkpoints.
 #include "data/checkpoint/size.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 #include "data/system/memory.h"
 #include "tests/support/support.h"
 

@@ -5,7 +5,8 @@
 
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
+#include "data/file/path.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 // safetensors: what is written comes back, and no file, however damaged, does more than return an error.
 #include "data/checkpoint/safetensors.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 #include "tests/support/support.h"
 
 #include <stdio.h>

@@ -2,8 +2,6 @@
 // below KV_TOKENIZERS_DIR that has a vectors.jsonl ({"text": ..., "ids": [...]} a line) and a tokenizer.
 #include "tests/support/tokenizer.h"
 
-#include "data/file/whole_file.h"
-
 #include <ftw.h>
 #include <limits.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 // The files of a checkpoint: one or several, mapped where frozen, given back where copied.
 #include "data/checkpoint/weights_set.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 #include "tests/support/checkpoint.h"
 
 #include <jansson.h>

@@ -3,8 +3,8 @@
 #include "tests/support/eval.h"
 
 #include "data/checkpoint/checkpoint.h"
+#include "data/file/content.h"
 #include "data/file/h5.h"
-#include "data/file/whole_file.h"
 
 #include <jansson.h>
 #include <stdio.h>

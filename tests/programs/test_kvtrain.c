@@ -1,7 +1,8 @@
 // kvtrain as its users see it: runs that work, and runs that are stopped and go on.
 #include "core/flops.h"
 #include "data/checkpoint/checkpoint.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
+#include "data/file/path.h"
 #include "tests/support/train.h"
 
 #include <jansson.h>

@@ -1,7 +1,7 @@
 // kvtrain with teacher: cached, and the least-squares start by itself: the same runs as with models at hand;
 // caches of anything else refused.
 #include "data/file/h5.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "tests/support/train.h"
 
 #include <jansson.h>

@@ -1,7 +1,7 @@
 // What kvtrain refuses: one line that says what, where and what was expected; the right exit status; nothing
 // half-written.
 #include "data/corpus/shard.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "tests/support/train.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 // What saves memory in training changes nothing else: layers computed again leave the same bits, in a run of
 // its own or in parts of one; frozen weights in 16 bits are those of a checkpoint that was stored so.
 #include "data/checkpoint/checkpoint.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "tests/support/train.h"
 
 #include <math.h>

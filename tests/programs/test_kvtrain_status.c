@@ -1,7 +1,7 @@
 // kvtrain status on runs as kvtrain leaves them: running, interrupted, failed, killed and finished ones,
 // damaged ones, directories of them; as text, as JSON and drawn.
 #include "data/file/metrics.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "tests/support/train.h"
 
 #include <jansson.h>

@@ -1,7 +1,7 @@
 // kvtrain on corpora of many shards, mixtures and fixed packing: what a run reads, that it goes on bit by
 // bit, and that it is not resumed with other text.
 #include "data/corpus/batches.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "tests/support/train.h"
 #include "train/run/footprint.h"
 #include "train/run/training.h"

@@ -1,7 +1,7 @@
 // kvtrain on checkpoints of every model type and stored type, as they come: what it saves is of the same
 // type.
 #include "data/checkpoint/checkpoint.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "tests/support/train.h"
 
 #include <math.h>

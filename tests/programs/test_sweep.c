@@ -1,7 +1,7 @@
 // kvtrain --sweep as its users see it: what a file is expanded to, trainings that are stopped, fail or
 // change, and the table that is left. On a family of random models and text that counts upwards.
 #include "data/file/csv.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "tests/support/eval.h"
 #include "tests/support/train.h"
 

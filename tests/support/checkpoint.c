@@ -1,6 +1,6 @@
 #include "tests/support/checkpoint.h"
 
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 
 #include <dirent.h>
 #include <jansson.h>

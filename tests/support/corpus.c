@@ -1,6 +1,6 @@
 #include "tests/support/corpus.h"
 
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 #include "data/synthetic/atlas.h"
 #include "data/text/unicode.h"
 #include "data/tokenizer/train.h"

@@ -1,10 +1,11 @@
 #include "tests/support/train.h"
 
 #include "data/corpus/shard.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 
 #include <ftw.h>
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/corpus/corpus.h"
 #include "data/corpus/packing.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "tests/support/train.h"
 #include "train/run/training.h"
 

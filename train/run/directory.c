@@ -1,6 +1,9 @@
 #include "train/run/directory.h"
 
+#include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/path.h"
+#include "data/file/whole_file.h"
 #include "train/run/optimizer_file.h"
 
 #include <dirent.h>

@@ -1,5 +1,5 @@
 // kvtrain status: what runs are doing, or what became of them.
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "data/system/console.h"
 #include "train/status/status.h"
 

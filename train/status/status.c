@@ -1,8 +1,9 @@
 #include "train/status/status.h"
 
 #include "data/config/tree.h"
+#include "data/file/content.h"
 #include "data/file/json.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "train/run/directory.h"
 #include "train/run/validation.h"
 

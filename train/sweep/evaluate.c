@@ -1,6 +1,7 @@
 // The evaluation of a sweep: a configuration for kveval, which runs as a program of its own.
 #include "data/config/tree.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
+#include "data/file/path.h"
 #include "data/system/console.h"
 #include "train/sweep/child.h"
 #include "train/sweep/sweep.h"

@@ -1,7 +1,7 @@
 // From the file of a sweep to its runs: the product of its lists, names, configurations.
 #include "data/config/tree.h"
 #include "data/file/hash.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "train/sweep/sweep.h"
 
 #include <ctype.h>

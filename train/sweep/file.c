@@ -1,7 +1,7 @@
 #include "train/sweep/file.h"
 
 #include "data/config/tree.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 
 #include <stdarg.h>
 #include <stdio.h>

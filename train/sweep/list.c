@@ -1,6 +1,7 @@
 // sweep.yaml: what a sweep's directory says about itself.
 #include "data/config/tree.h"
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
+#include "data/file/path.h"
 #include "train/sweep/sweep.h"
 
 #include <inttypes.h>

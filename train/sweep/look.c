@@ -1,6 +1,6 @@
 // Where the runs of a sweep stand, what they take and how long that will be.
 #include "data/file/json.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "data/system/console.h"
 #include "data/system/table.h"
 #include "train/run/estimate.h"

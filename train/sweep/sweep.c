@@ -2,7 +2,7 @@
 // its failure is not ours, and it ends with the same weights as if it had been started by hand.
 #include "train/sweep/sweep.h"
 
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "data/system/console.h"
 #include "train/sweep/child.h"
 #include "train/task/task.h"

@@ -1,7 +1,9 @@
 // The one table that a sweep leaves: kveval's figures beside what each run was and what its training cost.
 #include "data/system/table.h"
+#include "data/file/content.h"
 #include "data/file/csv.h"
 #include "data/file/json.h"
+#include "data/file/path.h"
 #include "data/file/whole_file.h"
 #include "data/system/console.h"
 #include "train/sweep/sweep.h"

@@ -1,5 +1,6 @@
 // Weights of task: kvp, read and written.
 #include "data/checkpoint/checkpoint.h"
+#include "data/file/path.h"
 #include "data/tokenizer/tokenizer.h"
 #include "train/task/kvp_task.h"
 

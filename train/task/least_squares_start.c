@@ -3,6 +3,7 @@
 #include "core/flops.h"
 #include "core/least_squares.h"
 #include "data/corpus/packing.h"
+#include "data/file/content.h"
 #include "data/system/console.h"
 #include "train/task/task.h"
 

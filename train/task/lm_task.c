@@ -1,5 +1,6 @@
 // task: lm. A language model, from scratch, from a checkpoint, or from some layers of one.
 #include "data/checkpoint/checkpoint.h"
+#include "data/file/path.h"
 #include "data/tokenizer/tokenizer.h"
 #include "train/task/tape_memory.h"
 #include "train/task/task.h"

@@ -6,9 +6,9 @@
 
 #include "core/flops.h"
 #include "data/checkpoint/size.h"
-#include "data/file/whole_file.h"
 #include "train/config/text.h"
 
+#include <limits.h>
 #include <stdio.h>
 
 enum { KV_MAX_TERMS = 8, KV_IGNORE_INDEX = -100 };

@@ -1,8 +1,8 @@
 // kvdata inspect: what kvtrain and kveval leave behind, and their configs.
 #include "data/config/tree.h"
+#include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/file/metrics.h"
-#include "data/file/whole_file.h"
 #include "data/kvdata/inspect/inspect.h"
 
 #include <dirent.h>

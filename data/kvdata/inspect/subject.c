@@ -1,7 +1,7 @@
 // What kvdata inspect finds out about a path before it asks which kind of thing is there.
 #include "data/checkpoint/random.h"
+#include "data/file/content.h"
 #include "data/file/json.h"
-#include "data/file/whole_file.h"
 #include "data/kvdata/inspect/inspect.h"
 
 #include <errno.h>

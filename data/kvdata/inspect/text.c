@@ -1,5 +1,5 @@
 // kvdata inspect: texts as kvdata tokenize reads them, descriptions in JSON, tables and pictures.
-#include "data/file/whole_file.h"
+#include "data/file/content.h"
 #include "data/kvdata/inspect/inspect.h"
 #include "data/system/console.h"
 #include "data/text/documents.h"

@@ -1,9 +1,10 @@
 #include "data/kvdata/tokenize/journal.h"
 
 #include "data/corpus/corpus.h"
+#include "data/file/content.h"
 #include "data/file/hash.h"
 #include "data/file/json.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "data/text/unicode.h"
 
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 #include "data/kvdata/tokenize/tokenize.h"
 
 #include "data/corpus/corpus.h"
-#include "data/file/whole_file.h"
+#include "data/file/path.h"
 #include "data/kvdata/tokenize/journal.h"
 
 #include <dirent.h>

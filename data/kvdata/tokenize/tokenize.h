@@ -5,7 +5,7 @@
 #pragma once
 
 #include "data/corpus/shard.h"
-#include "data/file/buffers.h"
+#include "data/system/buffers.h"
 #include "data/text/documents.h"
 #include "data/text/files.h"
 #include "data/tokenizer/tokenizer.h"

@@ -1,5 +1,4 @@
-// Lists that grow at their end: bytes and token ids. All zeros is an empty one; free with kv_bytes_free and
-// kv_ids_free, which leave an empty one behind.
+// Lists that grow at their end.
 #pragma once
 
 #include "core/status.h"
@@ -7,6 +6,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// Room for one more element behind list[n] of `size` bytes each: the list, moved perhaps; NULL when out of
+// memory, the list then is as it was. For lists that grow by one and only through this function: the room is
+// always the power of two that holds n, so that nobody has to keep it. NULL is the list of none.
+//
+//     struct fact *more = kv_room_for_one(facts->items, facts->n, sizeof *more);
+//     if (!more) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+//     facts->items = more;
+//     more[facts->n++] = fact;
+void *kv_room_for_one(void *list, size_t n, size_t size);
+
+// Bytes and token ids. All zeros is an empty list; free with kv_bytes_free and kv_ids_free, which leave an
+// empty one behind.
 typedef struct kv_bytes {
     char *data; // NULL or [capacity]
     size_t length, capacity;

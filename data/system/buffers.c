@@ -1,4 +1,4 @@
-#include "data/file/buffers.h"
+#include "data/system/buffers.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +15,12 @@ static kv_status grow(void **data, size_t *capacity, size_t length, size_t more,
     *data = larger;
     *capacity = wanted;
     return KV_OK;
+}
+
+void *kv_room_for_one(void *list, size_t n, size_t size) {
+    if (list && (n & (n - 1)) != 0) return list;
+    size_t bytes;
+    return __builtin_mul_overflow(n ? 2 * n : 1, size, &bytes) ? NULL : realloc(list, bytes);
 }
 
 kv_status kv_bytes_reserve(kv_bytes *bytes, size_t more, kv_error *err) {
