@@ -281,11 +281,11 @@ static kv_status read_winogrande(const kv_json_file *row, kv_choice_item *item, 
 // ---- Kinds ---------------------------------------------------------------------------------------------
 
 #define BY_ACC                                                                                               \
-    { "acc", "acc_norm" }
+    { "acc", "acc_norm", "acc_bytes" }
 #define BY_ACC_NORM                                                                                          \
-    { "acc_norm", "acc" }
+    { "acc_norm", "acc", "acc_bytes" }
 #define ONLY_ACC                                                                                             \
-    { "acc", NULL } // all choices are of one kind of length, or share what is scored
+    { "acc" } // all choices are of one kind of length, or share what is scored
 
 static const struct format {
     kv_choice_kind kind;

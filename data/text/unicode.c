@@ -28,6 +28,12 @@ size_t kv_utf8_last(const char *text, size_t length, int32_t *point) {
     return 0;
 }
 
+int64_t kv_utf8_count(const char *text, size_t length) {
+    int64_t n = 0;
+    for (size_t i = 0; i < length; i++) n += !continues((unsigned char)text[i]);
+    return n;
+}
+
 size_t kv_utf8_valid(const char *text, size_t length) {
     size_t i = 0;
     while (i < length) {

@@ -11,6 +11,9 @@ size_t kv_utf8_next(const char *text, size_t length, int32_t *point);
 // The same for the character that text[length] ends with.
 size_t kv_utf8_last(const char *text, size_t length, int32_t *point);
 
+// Characters of text[length]: all bytes but those that continue one. What Python's len() says of valid UTF-8.
+int64_t kv_utf8_count(const char *text, size_t length);
+
 // Length of the longest beginning of text[length] that is valid UTF-8, and of the longest without a valid
 // character.
 size_t kv_utf8_valid(const char *text, size_t length);

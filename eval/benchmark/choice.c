@@ -1,6 +1,7 @@
 #include "eval/benchmark/choice.h"
 
 #include "data/file/hash.h"
+#include "data/text/unicode.h"
 #include "eval/benchmark/trivia.h"
 #include "infer/score.h"
 
@@ -147,9 +148,12 @@ static kv_status make_questions(struct choices *t, const kv_tokenizer *tokenizer
     return status;
 }
 
+// Part of the hash: to be raised when prompts or scores come to mean something else.
+enum { PROTOCOL = 2 }; // 1: acc_norm was per byte
+
 // What is read, what is scored, and which of it is right.
 static void hash_task(struct choices *t) {
-    uint64_t hash = kv_hash64(1, t->kind->name, strlen(t->kind->name) + 1);
+    uint64_t hash = kv_hash64(PROTOCOL, t->kind->name, strlen(t->kind->name) + 1);
     for (int64_t i = 0; i < t->benchmark.n_items; i++) {
         const kv_choice_item *item = &t->items.items[i];
         hash = kv_hash64(hash, t->questions[i].context, strlen(t->questions[i].context) + 1);
@@ -177,45 +181,57 @@ static void free_choices(kv_benchmark *benchmark) {
 
 // ---- Scores --------------------------------------------------------------------------------------------
 
-int64_t kv_choice_best(const double *log_likelihoods, const int64_t *bytes, int64_t n) {
+int64_t kv_choice_best(const double *log_likelihoods, const int64_t *lengths, int64_t n) {
     int64_t best = 0;
     double largest = -INFINITY;
     for (int64_t c = 0; c < n; c++) {
-        const double value = !bytes     ? log_likelihoods[c]
-                             : bytes[c] ? log_likelihoods[c] / (double)bytes[c]
-                                        : -INFINITY;
+        const double value = !lengths     ? log_likelihoods[c]
+                             : lengths[c] ? log_likelihoods[c] / (double)lengths[c]
+                                          : -INFINITY;
         if (value > largest) largest = value, best = c;
     }
     return best;
 }
 
-// Whether the right choice is the best one, by `metric`.
-static bool is_right(const char *metric, const double *log_likelihoods, const int64_t *bytes, int64_t n,
-                     int64_t gold) {
-    return kv_choice_best(log_likelihoods, strcmp(metric, "acc") == 0 ? NULL : bytes, n) == gold;
-}
-
 // The numbers of a record.
 struct numbers {
     double log_likelihoods[KV_MAX_CHOICES];
-    int64_t bytes[KV_MAX_CHOICES], n, gold;
+    int64_t characters[KV_MAX_CHOICES], bytes[KV_MAX_CHOICES], n, gold;
 };
+
+// Whether the right choice is the best one, by `metric`.
+static bool is_right(const char *metric, const struct numbers *r) {
+    const int64_t *lengths = !strcmp(metric, "acc_norm")    ? r->characters
+                             : !strcmp(metric, "acc_bytes") ? r->bytes
+                                                            : NULL;
+    return kv_choice_best(r->log_likelihoods, lengths, r->n) == r->gold;
+}
+
+// false: the key is no list of n lengths.
+static bool read_lengths(const json_t *record, const char *key, int64_t n, int64_t *lengths) {
+    const json_t *list = json_object_get(record, key);
+    if (json_array_size(list) != (size_t)n) return false;
+    for (int64_t c = 0; c < n; c++) {
+        const json_t *length = json_array_get(list, (size_t)c);
+        if (!json_is_integer(length) || json_integer_value(length) < 0) return false;
+        lengths[c] = json_integer_value(length);
+    }
+    return true;
+}
 
 // What is missing from a record, or NULL.
 static const char *read_record(const json_t *record, struct numbers *r) {
     const json_t *log_likelihoods = json_object_get(record, "loglikelihoods");
-    const json_t *bytes = json_object_get(record, "bytes"), *gold = json_object_get(record, "gold");
+    const json_t *gold = json_object_get(record, "gold");
     r->n = (int64_t)json_array_size(log_likelihoods);
     if (r->n < 1 || r->n > KV_MAX_CHOICES) return "`loglikelihoods`";
-    if (json_array_size(bytes) != (size_t)r->n) return "`bytes`";
     for (int64_t c = 0; c < r->n; c++) {
         const json_t *value = json_array_get(log_likelihoods, (size_t)c);
-        const json_t *size = json_array_get(bytes, (size_t)c);
         if (!json_is_number(value)) return "`loglikelihoods`";
-        if (!json_is_integer(size) || json_integer_value(size) < 0) return "`bytes`";
         r->log_likelihoods[c] = json_number_value(value);
-        r->bytes[c] = json_integer_value(size);
     }
+    if (!read_lengths(record, "characters", r->n, r->characters)) return "`characters`";
+    if (!read_lengths(record, "bytes", r->n, r->bytes)) return "`bytes`";
     r->gold = json_is_integer(gold) ? json_integer_value(gold) : -1;
     return r->gold >= 0 && r->gold < r->n ? NULL : "`gold`";
 }
@@ -228,40 +244,50 @@ static kv_status score(const kv_benchmark *benchmark, json_t *const *records, do
             return kv_fail(err, KV_ERR_FORMAT, "%s: the record of question %lld has no usable %s",
                            benchmark->config->file, (long long)i + 1, missing);
         for (int m = 0; m < benchmark->n_metrics; m++)
-            values[m * benchmark->n_items + i] =
-                is_right(benchmark->metrics[m], r.log_likelihoods, r.bytes, r.n, r.gold);
+            values[m * benchmark->n_items + i] = is_right(benchmark->metrics[m], &r);
     }
     return KV_OK;
 }
 
 // ---- Answers -------------------------------------------------------------------------------------------
 
+static json_t *list_of_lengths(const int64_t *lengths, int64_t n) {
+    json_t *list = json_array();
+    for (int64_t c = 0; c < n; c++)
+        if (json_array_append_new(list, json_integer(lengths[c])) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}
+
+// Setting NULL fails, and a list that lacks an entry is seen by its size.
 static json_t *make_record(const struct choices *t, int64_t i, const double *log_likelihoods) {
     const kv_choice_item *item = &t->items.items[i];
-    json_t *record = json_object(), *texts = json_array(), *values = json_array(), *sizes = json_array();
-    int64_t bytes[KV_MAX_CHOICES];
-    for (int64_t c = 0; c < item->n_choices; c++) {
-        bytes[c] = (int64_t)strlen(item->choices[c]);
+    const int64_t n = item->n_choices;
+    struct numbers r = {.n = n, .gold = item->gold};
+    json_t *record = json_object(), *texts = json_array(), *values = json_array();
+    for (int64_t c = 0; c < n; c++) {
+        const size_t bytes = strlen(item->choices[c]);
+        r.log_likelihoods[c] = log_likelihoods[c];
+        r.characters[c] = kv_utf8_count(item->choices[c], bytes), r.bytes[c] = (int64_t)bytes;
         json_array_append_new(texts, kv_record_text(item->choices[c]));
         json_array_append_new(values, json_real(log_likelihoods[c]));
-        json_array_append_new(sizes, json_integer(bytes[c]));
     }
-    const size_t n = (size_t)item->n_choices;
-    bool whole = json_array_size(texts) == n && json_array_size(values) == n && json_array_size(sizes) == n;
-    json_object_set_new(record, "id", kv_record_text(item->id));
-    json_object_set_new(record, "context", kv_record_text(t->questions[i].context));
-    json_object_set_new(record, "choices", texts);
-    if (item->ending) json_object_set_new(record, "ending", kv_record_text(item->ending));
-    json_object_set_new(record, "loglikelihoods", values);
-    json_object_set_new(record, "bytes", sizes);
-    json_object_set_new(record, "gold", json_integer(item->gold));
-    size_t n_keys = 6 + (item->ending != NULL);
-    for (int m = 0; m < t->benchmark.n_metrics; m++, n_keys++) {
+    int failed = json_array_size(texts) != (size_t)n || json_array_size(values) != (size_t)n;
+    failed |= json_object_set_new(record, "id", kv_record_text(item->id));
+    failed |= json_object_set_new(record, "context", kv_record_text(t->questions[i].context));
+    failed |= json_object_set_new(record, "choices", texts);
+    if (item->ending) failed |= json_object_set_new(record, "ending", kv_record_text(item->ending));
+    failed |= json_object_set_new(record, "loglikelihoods", values);
+    failed |= json_object_set_new(record, "characters", list_of_lengths(r.characters, n));
+    failed |= json_object_set_new(record, "bytes", list_of_lengths(r.bytes, n));
+    failed |= json_object_set_new(record, "gold", json_integer(item->gold));
+    for (int m = 0; m < t->benchmark.n_metrics; m++) {
         const char *metric = t->benchmark.metrics[m];
-        const bool right = is_right(metric, log_likelihoods, bytes, item->n_choices, item->gold);
-        json_object_set_new(record, metric, json_integer(right));
+        failed |= json_object_set_new(record, metric, json_integer(is_right(metric, &r)));
     }
-    if (whole && json_object_size(record) == n_keys) return record;
+    if (!failed) return record;
     json_decref(record); // out of memory on the way
     return NULL;
 }
@@ -345,7 +371,7 @@ static kv_status prepare(struct choices *t, const kv_tokenizer *tokenizer, uint6
     if (!t->kind)
         return kv_fail(err, KV_ERR_ARGUMENT, "`%s` is no kind of multiple choice, expected one of %s",
                        b->config->kind, kv_choice_kind_names());
-    for (int m = 0; m < 2 && t->kind->metrics[m]; m++)
+    for (int m = 0; m < (int)(sizeof t->kind->metrics / sizeof *t->kind->metrics) && t->kind->metrics[m]; m++)
         snprintf(b->metrics[b->n_metrics++], KV_METRIC_NAME, "%s", t->kind->metrics[m]);
     kv_status status = kv_choices_read(b->config->file, t->kind, &t->items, err);
     if (status == KV_OK) status = make_questions(t, tokenizer, seed, err);

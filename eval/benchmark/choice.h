@@ -7,9 +7,14 @@
 
 // Kinds: those of kv_choice_kind_find. One unit a question; its record:
 // {"id", "context", "choices": [...], "ending" (partial evaluation only), "loglikelihoods": [...],
-//  "bytes": [...], "gold": index, "acc": 0 or 1, "acc_norm": 0 or 1 (kinds that have it)}.
-// Scores are worked out again from the log-likelihoods, bytes and gold. prompt_tokens are those of the
-// context, the longest one where choices are part of it.
+//  "characters": [...], "bytes": [...], "gold": index, "acc": 0 or 1, and, of kinds that have them, "acc_norm"
+//  and "acc_bytes"}.
+//   acc        the most probable choice is the right one
+//   acc_norm   the most probable one per character (code point) of the choice, as the harness has it: it
+//              divides by len() of a Python string
+//   acc_bytes  the most probable one per byte of its UTF-8
+// Scores are worked out again from log-likelihoods, lengths and gold. prompt_tokens are those of the context,
+// the longest one where choices are part of it.
 kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err);
 
@@ -25,6 +30,6 @@ char *kv_choice_context(const kv_choice_items *items, int64_t asked, const int64
 kv_status kv_choice_encode(const kv_tokenizer *tokenizer, const char *context, const char *continuation,
                            int32_t **ids, int64_t *length, int64_t *n_scored, kv_error *err);
 
-// The index of the largest log-likelihood, or with bytes (not NULL) of the largest one per byte; the first of
-// equal ones. A choice of no bytes is never the largest per byte, unless all are.
-int64_t kv_choice_best(const double *log_likelihoods, const int64_t *bytes, int64_t n);
+// The index of the largest log-likelihood, or with lengths (not NULL) of the largest one over its length; the
+// first of equal ones. A choice of length 0 is never the largest over its length, unless all are.
+int64_t kv_choice_best(const double *log_likelihoods, const int64_t *lengths, int64_t n);

@@ -190,10 +190,12 @@ static void kinds(void **state) {
         const kv_choice_kind *kind = kv_choice_kind_find(first[i][0]);
         assert_non_null(kind);
         assert_string_equal(kind->metrics[0], first[i][1]);
-        if (first[i][2])
+        if (first[i][2]) {
             assert_string_equal(kind->metrics[1], first[i][2]);
-        else
+            assert_string_equal(kind->metrics[2], "acc_bytes");
+        } else {
             assert_null(kind->metrics[1]);
+        }
         strcat(strcat(names, i ? ", " : ""), first[i][0]);
     }
     assert_string_equal(kv_choice_kind_names(), names);

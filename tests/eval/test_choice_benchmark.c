@@ -72,11 +72,11 @@ static const char *text_of(const json_t *record, const char *key) {
 struct expected {
     const char *kind, *file;
     int64_t n;
-    const char *metrics[2];
+    const char *metrics[3];
     // Tokens scored of each choice: its bytes and the space in front; or the shared ending's.
     int64_t tokens[3][MOST];
-    int64_t bytes[3][MOST];
-    int right[2][3]; // by metric and question
+    int64_t characters[3][MOST], bytes[3][MOST];
+    int right[3][3]; // by metric and question
 };
 
 // All tokens alike, so the shortest choice is the most probable, the first of equal ones; and the longest is
@@ -85,42 +85,70 @@ static const struct expected by_hand[] = {
     {"arc_easy",
      "arc.jsonl",
      2,
-     {"acc", "acc_norm"},
+     {"acc", "acc_norm", "acc_bytes"},
      {{9, 17, 21}, {6, 5, 5, 8}},
      {{8, 16, 20}, {5, 4, 4, 7}},
-     {{0, 0}, {1, 0}}},
+     {{8, 16, 20}, {5, 4, 4, 7}},
+     {{0, 0}, {1, 0}, {1, 0}}},
     {"arc_challenge",
      "arc.jsonl",
      2,
-     {"acc_norm", "acc"},
+     {"acc_norm", "acc", "acc_bytes"},
      {{9, 17, 21}, {6, 5, 5, 8}},
      {{8, 16, 20}, {5, 4, 4, 7}},
-     {{1, 0}, {0, 0}}},
-    {"boolq", "boolq.jsonl", 2, {"acc", NULL}, {{3, 4}, {3, 4}}, {{2, 3}, {2, 3}}, {{0, 1}}},
+     {{8, 16, 20}, {5, 4, 4, 7}},
+     {{1, 0}, {0, 0}, {1, 0}}},
+    // "ééé" and "rope": 7/3 and 5/4 a character, 7/6 and 5/4 a byte. "東京", "Hà Nội" and "Rome": 7/2, 10/6 and
+    // 5/4 a character, 7/6, 10/9 and 5/4 a byte. Per byte both answers are right, per character neither is.
+    {"arc_challenge",
+     "accents.jsonl",
+     2,
+     {"acc_norm", "acc", "acc_bytes"},
+     {{7, 5}, {7, 10, 5}},
+     {{3, 4}, {2, 6, 4}},
+     {{6, 4}, {6, 9, 4}},
+     {{0, 0}, {0, 0}, {1, 1}}},
+    {"boolq", "boolq.jsonl", 2, {"acc"}, {{3, 4}, {3, 4}}, {{2, 3}, {2, 3}}, {{2, 3}, {2, 3}}, {{0, 1}}},
     {"hellaswag",
      "hellaswag.jsonl",
      3,
-     {"acc_norm", "acc"},
+     {"acc_norm", "acc", "acc_bytes"},
      {{38, 28, 27, 37}, {16, 25, 11, 15}, {2, 3, 4, 5}},
      {{37, 27, 26, 36}, {15, 24, 10, 14}, {1, 2, 3, 4}},
-     {{0, 1, 0}, {0, 0, 1}}},
+     {{37, 27, 26, 36}, {15, 24, 10, 14}, {1, 2, 3, 4}},
+     {{0, 1, 0}, {0, 0, 1}, {0, 1, 0}}},
     {"piqa",
      "piqa.jsonl",
      2,
-     {"acc_norm", "acc"},
+     {"acc_norm", "acc", "acc_bytes"},
      {{21, 8}, {11, 31}},
      {{20, 7}, {10, 30}},
-     {{0, 1}, {1, 0}}},
+     {{20, 7}, {10, 30}},
+     {{0, 1}, {1, 0}, {0, 1}}},
     {"sciq",
      "sciq.jsonl",
      2,
-     {"acc", "acc_norm"},
+     {"acc", "acc_norm", "acc_bytes"},
      {{8, 5, 6, 4}, {6, 8, 8, 13}},
      {{7, 4, 5, 3}, {5, 7, 7, 12}},
-     {{1, 0}, {0, 1}}},
+     {{7, 4, 5, 3}, {5, 7, 7, 12}},
+     {{1, 0}, {0, 1}, {0, 1}}},
     // The same ending behind both options: a tie, which is the first one's.
-    {"winogrande", "winogrande.jsonl", 2, {"acc", NULL}, {{9, 9}, {12, 12}}, {{4, 4}, {3, 3}}, {{1, 0}}},
+    {"winogrande",
+     "winogrande.jsonl",
+     2,
+     {"acc"},
+     {{9, 9}, {12, 12}},
+     {{4, 4}, {3, 3}},
+     {{4, 4}, {3, 3}},
+     {{1, 0}}},
 };
+
+static int n_metrics_of(const struct expected *e) {
+    int n = 0;
+    while (n < 3 && e->metrics[n]) n++;
+    return n;
+}
 
 static void expect_record(const json_t *record, const struct expected *e, int64_t i) {
     size_t n = 0;
@@ -129,9 +157,10 @@ static void expect_record(const json_t *record, const struct expected *e, int64_
     for (size_t c = 0; c < n; c++) {
         const double expected = -(double)e->tokens[i][c] * log(PIECES);
         assert_true(fabs(value_at(record, "loglikelihoods", c) - expected) < 1e-4);
+        assert_int_equal((int64_t)value_at(record, "characters", c), e->characters[i][c]);
         assert_int_equal((int64_t)value_at(record, "bytes", c), e->bytes[i][c]);
     }
-    for (int m = 0; m < 2 && e->metrics[m]; m++)
+    for (int m = 0; m < n_metrics_of(e); m++)
         assert_int_equal(json_integer_value(json_object_get(record, e->metrics[m])), e->right[m][i]);
     assert_int_equal(json_object_get(record, "acc_norm") != NULL, e->metrics[1] != NULL);
 }
@@ -146,9 +175,9 @@ static void scores_by_hand(void **state) {
         kv_benchmark *b = create(&config);
         assert_int_equal(b->n_items, e->n);
         assert_int_equal(b->n_units, e->n);
-        assert_int_equal(b->n_metrics, 1 + (e->metrics[1] != NULL));
+        assert_int_equal(b->n_metrics, n_metrics_of(e));
         json_t *records[3];
-        double values[2 * 3];
+        double values[3 * 3];
         kv_error err = {0};
         ask(b, &uniform, 0, e->n, records);
         for (int64_t i = 0; i < e->n; i++) expect_record(records[i], e, i);
@@ -198,26 +227,30 @@ static void what_is_read(void **state) {
 static void scores_of_given_numbers(void **state) {
     (void)state;
     const kv_eval_task config = {.kind = "piqa", .file = (char *)test_fixture("fixtures/choices/piqa.jsonl")};
-    kv_benchmark *b = create(&config); // acc_norm, then acc
+    kv_benchmark *b = create(&config); // acc_norm, acc, acc_bytes
     static const struct {
         const char *records[2];
-        double values[4];
+        double values[6];
     } cases[] = {
-        // -10/5, -12/20 and -9.5/4: the second is best per byte, the third as it is.
-        {{"{\"loglikelihoods\":[-10,-12,-9.5],\"bytes\":[5,20,4],\"gold\":1}",
-          "{\"loglikelihoods\":[-10,-12,-9.5],\"bytes\":[5,20,4],\"gold\":2}"},
-         {1, 0, 0, 1}},
-        // Ties go to the first; a choice of no bytes is not the best per byte, however probable.
-        {{"{\"loglikelihoods\":[-3,-3],\"bytes\":[3,3],\"gold\":1,\"acc\":1}",
-          "{\"loglikelihoods\":[-1,-30],\"bytes\":[0,2],\"gold\":1}"},
-         {0, 1, 0, 0}},
+        // -10/5, -12/20 and -9.5/4 either way: the second is best for its length, the third as it is.
+        {{"{\"loglikelihoods\":[-10,-12,-9.5],\"characters\":[5,20,4],\"bytes\":[5,20,4],\"gold\":1}",
+          "{\"loglikelihoods\":[-10,-12,-9.5],\"characters\":[5,20,4],\"bytes\":[5,20,4],\"gold\":2}"},
+         {1, 0, 0, 1, 1, 0}},
+        // Ties go to the first; a choice of no length is not the best for it, however probable.
+        {{"{\"loglikelihoods\":[-3,-3],\"characters\":[3,3],\"bytes\":[3,3],\"gold\":1,\"acc\":1}",
+          "{\"loglikelihoods\":[-1,-30],\"characters\":[0,2],\"bytes\":[0,2],\"gold\":1}"},
+         {0, 1, 0, 0, 0, 1}},
+        // "Z9" and "é": two bytes each, two characters and one.
+        {{"{\"loglikelihoods\":[-38.55,-31.45],\"characters\":[2,1],\"bytes\":[2,2],\"gold\":1}",
+          "{\"loglikelihoods\":[-38.55,-31.45],\"characters\":[2,1],\"bytes\":[2,2],\"gold\":0}"},
+         {0, 1, 1, 0, 1, 0}},
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         json_t *records[2];
-        double values[4];
+        double values[6];
         for (int i = 0; i < 2; i++) assert_non_null(records[i] = json_loads(cases[c].records[i], 0, NULL));
         assert_int_equal(b->ops->score(b, records, values, NULL), KV_OK);
-        for (int i = 0; i < 4; i++) assert_true(values[i] == cases[c].values[i]);
+        for (int i = 0; i < 6; i++) assert_true(values[i] == cases[c].values[i]);
         kv_records_free(records, 2);
     }
     static const struct {
@@ -228,15 +261,17 @@ static void scores_of_given_numbers(void **state) {
         {"{\"loglikelihoods\":[-1,\"x\"],\"bytes\":[1,1],\"gold\":0}", "`loglikelihoods`"},
         {"{\"loglikelihoods\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],\"bytes\":[],\"gold\":0}",
          "`loglikelihoods`"},
-        {"{\"loglikelihoods\":[-1,-2],\"bytes\":[1],\"gold\":0}", "`bytes`"},
-        {"{\"loglikelihoods\":[-1,-2],\"bytes\":[1,-1],\"gold\":0}", "`bytes`"},
-        {"{\"loglikelihoods\":[-1,-2],\"bytes\":[1,2],\"gold\":2}", "`gold`"},
-        {"{\"loglikelihoods\":[-1,-2],\"bytes\":[1,2]}", "`gold`"},
+        {"{\"loglikelihoods\":[-1,-2],\"bytes\":[1,1],\"gold\":0}", "`characters`"},
+        {"{\"loglikelihoods\":[-1,-2],\"characters\":[1,-1],\"bytes\":[1,1],\"gold\":0}", "`characters`"},
+        {"{\"loglikelihoods\":[-1,-2],\"characters\":[1,2],\"bytes\":[1],\"gold\":0}", "`bytes`"},
+        {"{\"loglikelihoods\":[-1,-2],\"characters\":[1,2],\"bytes\":[1,-1],\"gold\":0}", "`bytes`"},
+        {"{\"loglikelihoods\":[-1,-2],\"characters\":[1,2],\"bytes\":[1,2],\"gold\":2}", "`gold`"},
+        {"{\"loglikelihoods\":[-1,-2],\"characters\":[1,2],\"bytes\":[1,2]}", "`gold`"},
     };
     for (size_t c = 0; c < sizeof broken / sizeof *broken; c++) {
         json_t *records[2] = {json_loads(cases[0].records[0], 0, NULL),
                               json_loads(broken[c].record, 0, NULL)};
-        double values[4];
+        double values[6];
         char expected[64];
         kv_error err = {0};
         assert_int_equal(b->ops->score(b, records, values, &err), KV_ERR_FORMAT);

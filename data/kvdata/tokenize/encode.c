@@ -6,13 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Characters of UTF-8 text: all bytes but those that continue a character.
-static int64_t count_chars(const char *text, size_t length) {
-    int64_t n = 0;
-    for (size_t i = 0; i < length; i++) n += ((unsigned char)text[i] & 0xC0) != 0x80;
-    return n;
-}
-
 // BOS and EOS, of those that the tokenizer has, around ids[n].
 static kv_status frame(const kv_tokenizer *tokenizer, tokenize_document *document, int32_t *ids, int64_t n,
                        kv_error *err) {
@@ -47,7 +40,7 @@ static kv_status encode(const tokenize_options *options, const kv_tokenizer *tok
         text = normal->data;
         document->length = normal->length;
     }
-    if (document->length == 0 || count_chars(text, document->length) < options->min_chars) {
+    if (document->length == 0 || kv_utf8_count(text, document->length) < options->min_chars) {
         document->outcome = TOKENIZE_CHARS;
         return KV_OK;
     }
