@@ -77,12 +77,10 @@ static void fill_points(struct pareto *p) {
         for (int64_t i = 0; i < p->n_panels; i++) {
             const struct panel *panel = &p->panels[i];
             const kv_figure *f = &kv_results_outcome(results, s, panel->task)->figures[panel->metric];
-            // The interval of the accuracy; the base's own does not widen that of a share of it.
-            const double scale = 100 * (retention(p) ? f->retention / f->accuracy : 1);
             numbers_of(p, s, 0)[i] = kv_result_reduction(results, s, panel->task, paper);
             numbers_of(p, s, 1)[i] = 100 * (retention(p) ? f->retention : f->accuracy);
-            numbers_of(p, s, 2)[i] = scale * f->low;
-            numbers_of(p, s, 3)[i] = scale * f->high;
+            numbers_of(p, s, 2)[i] = 100 * (retention(p) ? f->retention_low : f->low);
+            numbers_of(p, s, 3)[i] = 100 * (retention(p) ? f->retention_high : f->high);
         }
     }
 }

@@ -1,18 +1,17 @@
-// results.h5, version 2. S systems, M metrics, N items of a task, NaN: not known.
+// results.h5, version 3. S systems, M metrics, N items of a task, NaN: not known. Version 2 had no intervals
+// of retention, and what it called acc_norm is acc_bytes: kv_results_read_h5 still reads it, under that name.
 //   /            attributes format = "kv-results", version, seed, bootstrap, n_tasks, n_timings; program,
 //                hdf5, openblas, compiler: versions of what wrote it
 //   /config      the resolved configuration of every evaluation in it, YAML
 //   /budgets     fractions of the base's FLOPs
 //   /systems/    name, family, hash, base (row it is compared with), paper_reduction  [S]
-//   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens; metrics
-//   [M];
+//   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens; metrics [M];
 //                asked (0 or 1), flops, exact_reduction [S]; values [S, M, N];
-//                accuracy, low, high, retention, p_value [S, M];
+//                accuracy, low, high, retention, retention_low, retention_high, p_value [S, M];
 //                records/s: the records of system s as JSON lines, bytes
 //   /ttft/j/     attributes prompt_tokens, batch_size, repeats; seconds, spread, reduction, flops [S];
 //                samples [S, repeats]
-//   /analysis    predicted caches, only where they were looked at: see eval/results/analysis_h5.h. Readers of
-//                version 2 that do not know the group lose nothing else by it, so the version is still 2.
+//   /analysis    predicted caches, only where they were looked at: see eval/results/analysis_h5.h
 #include "data/file/h5.h"
 #include "eval/results/analysis_h5.h"
 #include "eval/results/results.h"
@@ -23,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_SIZE = 64, VERSION = 2 };
+enum { NAME_SIZE = 64, VERSION = 3 };
 static const char format_name[] = "kv-results";
 
 struct writer {
@@ -126,7 +125,8 @@ static void write_systems(struct writer *w) {
 }
 
 static void write_figures(struct writer *w, int64_t task) {
-    static const char *const names[] = {"accuracy", "low", "high", "retention", "p_value"};
+    static const char *const names[] = {"accuracy",       "low",    "high", "retention", "retention_low",
+                                        "retention_high", "p_value"};
     enum { N_FIGURES = sizeof names / sizeof *names };
     const int64_t n = w->results->n_systems, n_metrics = w->results->tasks[task].n_metrics;
     const int64_t shape[2] = {n, n_metrics};
@@ -134,7 +134,8 @@ static void write_figures(struct writer *w, int64_t task) {
     for (int64_t s = 0; numbers && s < n; s++)
         for (int64_t m = 0; m < n_metrics; m++) {
             const kv_figure *f = &kv_results_outcome(w->results, s, task)->figures[m];
-            const double values[N_FIGURES] = {f->accuracy, f->low, f->high, f->retention, f->p_value};
+            const double values[N_FIGURES] = {
+                f->accuracy, f->low, f->high, f->retention, f->retention_low, f->retention_high, f->p_value};
             for (int i = 0; i < N_FIGURES; i++) numbers[(i * n + s) * n_metrics + m] = values[i];
         }
     for (int i = 0; numbers && i < N_FIGURES; i++)

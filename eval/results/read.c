@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_SIZE = 64, TEXT_SIZE = 4096, VERSION = 2, MOST_ROWS = 4096, MOST_ITEMS = 1 << 24 };
+enum { NAME_SIZE = 64, TEXT_SIZE = 4096, OLDEST = 2, VERSION = 3, MOST_ROWS = 4096, MOST_ITEMS = 1 << 24 };
 static const int64_t most_values = (int64_t)1 << 32, most_bytes = (int64_t)1 << 36;
 
 struct reader {
@@ -15,6 +15,7 @@ struct reader {
     kv_results *results;
     hid_t file;
     char group[NAME_SIZE];
+    int64_t version; // 2 or 3, see eval/results/h5.c
     kv_error *err;
     kv_status status;
 };
@@ -179,7 +180,10 @@ static void read_task(struct reader *r, int64_t task) {
     if (ok(r)) r->status = kv_h5_attr_f64(r->file, r->group, "prompt_tokens", &t->prompt_tokens, r->err);
     char **metrics = read_strings(r, "metrics", -1, &n_metrics);
     if (ok(r) && (n_metrics < 1 || n_metrics > KV_MAX_METRICS)) wrong(r, "metrics", "1 to 8 names");
-    for (int m = 0; ok(r) && m < n_metrics; m++) snprintf(t->metrics[m], KV_METRIC_NAME, "%s", metrics[m]);
+    for (int m = 0; ok(r) && m < n_metrics; m++) {
+        const bool per_byte = r->version == 2 && !strcmp(metrics[m], "acc_norm");
+        snprintf(t->metrics[m], KV_METRIC_NAME, "%s", per_byte ? "acc_bytes" : metrics[m]);
+    }
     if (ok(r)) t->n_metrics = (int)n_metrics;
     kv_h5_free_strings(metrics, n_metrics);
     read_outcomes(r, task);
@@ -215,10 +219,10 @@ static void read_head(struct reader *r, int64_t *n_timings) {
                             "%s: not the results of an evaluation (kveval's results.h5)", r->path);
         return;
     }
-    const int64_t version = get_int(r, "version", 0, INT32_MAX);
-    if (ok(r) && version != VERSION)
-        r->status = kv_fail(r->err, KV_ERR_FORMAT, "%s: results of version %lld, expected version %d",
-                            r->path, (long long)version, VERSION);
+    r->version = get_int(r, "version", 0, INT32_MAX);
+    if (ok(r) && (r->version < OLDEST || r->version > VERSION))
+        r->status = kv_fail(r->err, KV_ERR_FORMAT, "%s: results of version %lld, expected version %d or %d",
+                            r->path, (long long)r->version, OLDEST, VERSION);
     const int64_t n_tasks = get_int(r, "n_tasks", 0, MOST_ROWS);
     *n_timings = get_int(r, "n_timings", 0, MOST_ROWS);
     const int64_t seed = get_int(r, "seed", INT64_MIN, INT64_MAX);

@@ -12,8 +12,7 @@
 static void forget_figures(kv_outcome *outcome) {
     outcome->exact_reduction = NAN;
     for (int m = 0; m < KV_MAX_METRICS; m++)
-        outcome->figures[m] =
-            (kv_figure){.accuracy = NAN, .low = NAN, .high = NAN, .retention = NAN, .p_value = NAN};
+        outcome->figures[m] = (kv_figure){NAN, NAN, NAN, NAN, NAN, NAN, NAN};
 }
 
 kv_status kv_results_init(kv_results *results, int64_t n_systems, int64_t n_tasks, kv_error *err) {
@@ -124,6 +123,9 @@ static kv_status derive_figure(const kv_results *results, int64_t system, int64_
     const double *base_values = base->values + metric * n, base_accuracy = mean(base_values, n);
     if (base_accuracy > 0) figure->retention = figure->accuracy / base_accuracy;
     if (results->systems[system].base == system) return KV_OK;
+    status = kv_bootstrap_ratio(values, base_values, n, results->bootstrap, results->seed, &interval, err);
+    if (status != KV_OK) return status;
+    figure->retention_low = interval.low, figure->retention_high = interval.high;
     kv_paired paired;
     status = kv_paired_test(values, base_values, n, KV_RESAMPLES, results->seed, &paired, err);
     if (status == KV_OK) figure->p_value = paired.p;

@@ -27,7 +27,10 @@ typedef struct kv_result_task {
 typedef struct kv_figure {
     double accuracy, low, high; // mean over items, and its 95 % bootstrap interval
     double retention;           // accuracy over the base's
-    double p_value;             // of the paired test against the base
+    double retention_low,
+        retention_high; // 95 % paired bootstrap interval of that; NAN for a base, which keeps
+                        // all of itself; high may be INFINITY (eval/statistics/stats.h)
+    double p_value;     // of the paired test against the base
 } kv_figure;
 
 // One system on one task.

@@ -43,14 +43,21 @@ static void cost_cells(kv_table *table, const kv_results *r, int64_t system, int
     number_cell(table, "%.2fx", t->reduction[system]);
 }
 
-static void figure_cells(kv_table *table, const kv_figure *f, bool first) {
-    number_cell(table, "%.1f %%", 100 * f->accuracy);
-    if (isfinite(f->low))
-        kv_table_cell(table, "%.1f-%.1f", 100 * f->low, 100 * f->high);
+static void interval_cell(kv_table *table, double low, double high) {
+    if (isfinite(high))
+        kv_table_cell(table, "%.1f-%.1f", 100 * low, 100 * high);
+    else if (isfinite(low))
+        kv_table_cell(table, "%.1f-∞", 100 * low);
     else
         kv_table_cell(table, "-");
+}
+
+static void figure_cells(kv_table *table, const kv_figure *f, bool first) {
+    number_cell(table, "%.1f %%", 100 * f->accuracy);
+    interval_cell(table, f->low, f->high);
     if (!first) return;
     number_cell(table, "%.1f %%", 100 * f->retention);
+    interval_cell(table, f->retention_low, f->retention_high);
     if (f->p_value < 0.001)
         kv_table_cell(table, "<0.001");
     else
@@ -79,6 +86,7 @@ static void print_task(const kv_results *r, int64_t task, FILE *out) {
         kv_table_column(table, "", "95 %", false);
         if (m > 0) continue;
         kv_table_column(table, "", "kept", false);
+        kv_table_column(table, "", "95 %", false);
         kv_table_column(table, "", "p", false);
     }
     if (table) cost_columns(table, r);

@@ -5,6 +5,9 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+
+static const double lower_end = 0.025, upper_end = 0.975; // ends of a 95 % interval
 
 static bool all_finite(const double *values, int64_t n) {
     for (int64_t i = 0; i < n; i++)
@@ -28,25 +31,74 @@ static double resampled_sum(const double *values, int64_t n, kv_rng rng, uint64_
     return sum;
 }
 
-kv_status kv_bootstrap_mean(const double *values, int64_t n, int64_t n_resamples, uint64_t seed,
-                            kv_interval *interval, kv_error *err) {
-    *interval = (kv_interval){NAN, NAN};
+// Room for what each resample comes to.
+static kv_status begin_bootstrap(int64_t n, int64_t n_resamples, double **found, kv_error *err) {
+    *found = NULL;
     if (n < 0 || n > UINT32_MAX || n_resamples < 1)
         return kv_fail(err, KV_ERR_ARGUMENT, "bootstrap of %lld items with %lld resamples", (long long)n,
                        (long long)n_resamples);
-    if (n == 0 || !all_finite(values, n)) return KV_OK;
-    double *means = (uint64_t)n_resamples <= SIZE_MAX / sizeof *means
-                        ? malloc((size_t)n_resamples * sizeof *means)
-                        : NULL;
-    if (!means)
-        return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld resamples", (long long)n_resamples);
-    const kv_rng rng = kv_rng_stream(seed, "bootstrap");
+    if ((uint64_t)n_resamples <= SIZE_MAX / sizeof **found)
+        *found = malloc((size_t)n_resamples * sizeof **found);
+    return *found ? KV_OK
+                  : kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld resamples", (long long)n_resamples);
+}
+
+kv_status kv_bootstrap_mean(const double *values, int64_t n, int64_t n_resamples, uint64_t seed,
+                            kv_interval *interval, kv_error *err) {
+    double *means;
+    *interval = (kv_interval){NAN, NAN};
+    kv_status status = begin_bootstrap(n, n_resamples, &means, err);
+    if (status == KV_OK && n > 0 && all_finite(values, n)) {
+        const kv_rng rng = kv_rng_stream(seed, "bootstrap");
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < n_resamples; r++)
-        means[r] = resampled_sum(values, n, rng, (uint64_t)r) / (double)n;
-    kv_sort_doubles(means, n_resamples);
-    *interval = (kv_interval){kv_quantile(means, n_resamples, 0.025), kv_quantile(means, n_resamples, 0.975)};
+        for (int64_t r = 0; r < n_resamples; r++)
+            means[r] = resampled_sum(values, n, rng, (uint64_t)r) / (double)n;
+        kv_sort_doubles(means, n_resamples);
+        *interval = (kv_interval){kv_quantile(means, n_resamples, lower_end),
+                                  kv_quantile(means, n_resamples, upper_end)};
+    }
     free(means);
+    return status;
+}
+
+// The quantile of sorted[n] of which those from n_finite on are infinite: so is it where it would lie between
+// one of each.
+static double quantile_to_infinity(const double *sorted, int64_t n_finite, int64_t n, double q) {
+    if (n_finite < n && (int64_t)(q * (double)(n - 1)) + 1 >= n_finite) return INFINITY;
+    return kv_quantile(sorted, n, q);
+}
+
+// ratios[n], sorted here, NAN where both sums were 0: such a resample counts as 0 for the lower end and as
+// infinite for the upper one.
+static kv_interval ends_of_ratios(double *ratios, int64_t n) {
+    int64_t n_infinite = 0, n_unknown = 0;
+    for (int64_t r = 0; r < n; r++) {
+        n_infinite += isinf(ratios[r]) != 0, n_unknown += isnan(ratios[r]) != 0;
+        if (isnan(ratios[r])) ratios[r] = 0;
+    }
+    kv_sort_doubles(ratios, n);
+    const double low = quantile_to_infinity(ratios, n - n_infinite, n, lower_end);
+    memmove(ratios, ratios + n_unknown, (size_t)(n - n_unknown) * sizeof *ratios);
+    for (int64_t r = n - n_unknown; r < n; r++) ratios[r] = INFINITY;
+    return (kv_interval){low, quantile_to_infinity(ratios, n - n_infinite - n_unknown, n, upper_end)};
+}
+
+kv_status kv_bootstrap_ratio(const double *system, const double *base, int64_t n, int64_t n_resamples,
+                             uint64_t seed, kv_interval *interval, kv_error *err) {
+    double *ratios, total = 0;
+    *interval = (kv_interval){NAN, NAN};
+    kv_status status = begin_bootstrap(n, n_resamples, &ratios, err);
+    if (status != KV_OK) return status;
+    for (int64_t i = 0; i < n; i++) total += base[i];
+    if (n > 0 && all_finite(system, n) && all_finite(base, n) && total > 0) {
+        const kv_rng rng = kv_rng_stream(seed, "bootstrap");
+        // The same resample of the same stream draws the same items on both sides.
+#pragma omp parallel for schedule(static)
+        for (int64_t r = 0; r < n_resamples; r++)
+            ratios[r] = resampled_sum(system, n, rng, (uint64_t)r) / resampled_sum(base, n, rng, (uint64_t)r);
+        *interval = ends_of_ratios(ratios, n_resamples);
+    }
+    free(ratios);
     return KV_OK;
 }
 

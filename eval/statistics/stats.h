@@ -14,12 +14,22 @@ typedef struct kv_interval {
 enum { KV_RESAMPLES = 10000 }; // as many as the second digit of an interval needs
 
 // 95 % percentile bootstrap interval of the mean of values[n] (n < 2^32): items are drawn with replacement
-// n_resamples (>= 1) times.                                                       [Efron & Tibshirani 1993,
-// ch. 13] NAN when n is 0 or a value is not finite. All values equal: the interval has no width, which says
-// nothing about items never seen. The same seed and n draw the same items, whatever the values.
+// n_resamples (>= 1) times.
+//                                                                       [Efron & Tibshirani 1993, chapter 13]
+// NAN when n is 0 or a value is not finite. All values equal: the interval has no width, which says nothing
+// about items never seen. The same seed and n draw the same items, whatever the values.
 // KV_ERR_ARGUMENT, KV_ERR_MEMORY; then NAN too.
 kv_status kv_bootstrap_mean(const double *values, int64_t n, int64_t n_resamples, uint64_t seed,
                             kv_interval *interval, kv_error *err);
+
+// The same of a ratio of two means over the same items, mean of system[n] over mean of base[n], none of them
+// below 0: every resample draws items once, for both (the paired bootstrap), so that an item that is hard for
+// both widens nothing. NAN also when the base's mean is 0. A resample in which it is 0 has no ratio: it counts
+// as infinite, or, where the system scores 0 in it too, as 0 for the lower end and as infinite for the upper
+// one, which leaves the interval as wide as it may have to be. So `high` is INFINITY where the base scores 0 in
+// more than one in 40 of the resamples, as it does when it has three items right or fewer.
+kv_status kv_bootstrap_ratio(const double *system, const double *base, int64_t n, int64_t n_resamples,
+                             uint64_t seed, kv_interval *interval, kv_error *err);
 
 typedef struct kv_paired {
     double difference;     // mean of system − base

@@ -70,6 +70,10 @@ static void figures(void **state) {
     assert_true(base->figures[0].accuracy == 1 && base->figures[0].retention == 1);
     assert_true(base->figures[0].low == 1 && base->figures[0].high == 1);
     assert_true(isnan(base->figures[0].p_value));
+    assert_true(isnan(base->figures[0].retention_low) && isnan(base->figures[0].retention_high));
+    // Of a base that has everything right the same items are the same share.
+    assert_true(small->figures[0].retention_low == small->figures[0].low);
+    assert_true(small->figures[0].retention_high == small->figures[0].high);
     assert_true(small->figures[0].accuracy == 0.5 && small->figures[1].accuracy == 0.75);
     assert_true(small->figures[0].retention == 0.5);
     assert_true(small->figures[0].low >= 0 && small->figures[0].low < 0.5 && small->figures[0].high > 0.5);
@@ -118,6 +122,8 @@ static void csv_columns(void **state) {
     kv_error err = {0};
     kv_figure *f = kv_results_outcome(&r, 1, 0)->figures;
     f[0].low = 0.125, f[0].high = 0.875, f[1].low = 0.25, f[1].high = 1, f[1].p_value = 1; // not tested here
+    f[0].retention_low = 0.25, f[0].retention_high = 0.5, f[1].retention_low = 0.375;
+    f[1].retention_high = INFINITY;
     const char *path = test_path(test_dir, "r.csv");
     if (kv_results_write_csv(&r, path, &err)) fail_msg("%s", err.message);
     char *text = test_read_text(path);
@@ -125,11 +131,11 @@ static void csv_columns(void **state) {
         text,
         "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,flops_reduction_exact,"
         "ttft_seconds,ttft_reduction,ttft_spread,shots,n_questions,flops_exact,prompt_tokens,accuracy_low,"
-        "accuracy_high,p_value,on_front\n"
-        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1\n"
-        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1\n");
+        "accuracy_high,p_value,on_front,retention_low,retention_high\n"
+        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,\n"
+        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1,0.25,0.5\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1,0.375,\n");
     free(text);
     const char *timings = test_path(test_dir, "t.csv");
     if (kv_results_write_timings(&r, timings, &err)) fail_msg("%s", err.message);
@@ -198,6 +204,35 @@ static void h5_gives_back_what_it_got(void **state) {
     kv_results_free(&r);
 }
 
+static void set_version(const char *path, int64_t version) {
+    kv_error err = {0};
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    assert_true(file >= 0);
+    assert_true(H5Adelete_by_name(file, "/", "version", H5P_DEFAULT) >= 0);
+    assert_int_equal(kv_h5_set_i64(file, "/", "version", version, &err), KV_OK);
+    kv_h5_close(&file, &err);
+}
+
+// What version 2 called acc_norm was divided by bytes.
+static void older_h5_says_what_it_meant(void **state) {
+    (void)state;
+    const char *path = test_path(test_dir, "older.h5");
+    for (int64_t version = 2; version <= 3; version++) {
+        kv_results r = made_up(), again;
+        kv_error err = {0};
+        snprintf(r.tasks[0].metrics[0], KV_METRIC_NAME, "acc_norm");
+        snprintf(r.tasks[0].metrics[1], KV_METRIC_NAME, "acc");
+        if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+        set_version(path, version);
+        if (kv_results_read_h5(path, &again, &err)) fail_msg("%s", err.message);
+        assert_string_equal(again.tasks[0].metrics[0], version == 2 ? "acc_bytes" : "acc_norm");
+        assert_string_equal(again.tasks[0].metrics[1], "acc");
+        expect_equal(&r, &again);
+        kv_results_free(&again);
+        kv_results_free(&r);
+    }
+}
+
 static void expect_refused(const char *path, const char *part) {
     kv_results r;
     kv_error err = {0};
@@ -228,7 +263,7 @@ static void damaged_h5_is_refused(void **state) {
         assert_int_equal(
             kv_h5_set_i64(file, damage ? "/" : "/tasks/0", damage ? "version" : "n_items", 9, &err), KV_OK);
         kv_h5_close(&file, &err);
-        expect_refused(path, damage ? "results of version 9, expected version 2" : "/tasks/0/values");
+        expect_refused(path, damage ? "results of version 9, expected version 2 or 3" : "/tasks/0/values");
     }
     free(path);
     kv_results_free(&r);
@@ -316,6 +351,7 @@ int main(void) {
         cmocka_unit_test(front_and_budgets),
         cmocka_unit_test(csv_columns),
         cmocka_unit_test(h5_gives_back_what_it_got),
+        cmocka_unit_test(older_h5_says_what_it_meant),
         cmocka_unit_test(damaged_h5_is_refused),
         cmocka_unit_test(joining_with_oneself_changes_nothing),
         cmocka_unit_test(joining_fills_gaps_and_keeps_names_apart),

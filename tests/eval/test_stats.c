@@ -121,6 +121,98 @@ static void interval_is_a_function_of_the_seed(void **state) {
     assert_true(first.low != other.low && first.high != other.high);
 }
 
+// ---- Interval of a ratio -------------------------------------------------------------------------------
+
+static kv_interval ratio_of(const double *system, const double *base, int64_t n, int64_t n_resamples,
+                            uint64_t seed) {
+    kv_interval interval;
+    kv_error err = {0};
+    if (kv_bootstrap_ratio(system, base, n, n_resamples, seed, &interval, &err)) fail_msg("%s", err.message);
+    return interval;
+}
+
+// Share of all n^n resamples, each as likely as any other, whose ratio is below `limit` (or at most: up_to).
+// Where both sums are 0 it is `unknown`.
+static double share_below(const double *system, const double *base, int n, double limit, bool up_to,
+                          double unknown) {
+    int64_t total = 1, below = 0;
+    for (int i = 0; i < n; i++) total *= n;
+    for (int64_t drawn = 0; drawn < total; drawn++) {
+        double above = 0, under = 0;
+        int64_t rest = drawn;
+        for (int i = 0; i < n; i++, rest /= n) above += system[rest % n], under += base[rest % n];
+        const double ratio = above == 0 && under == 0 ? unknown : above / under;
+        // Sums of the same numbers in another order may differ in their last bits.
+        below += up_to ? ratio <= limit * (1 + 1e-12) : ratio < limit * (1 - 1e-12);
+    }
+    return (double)below / (double)total;
+}
+
+static void ratios_are_counted_out(void **state) {
+    (void)state;
+    const double slack = 4 * sqrt(0.025 * 0.975 / MANY);
+    int infinite = 0, narrow = 0;
+    for (int n = 2; n <= 6; n++)
+        for (uint64_t seed = 0; seed < 12; seed++) {
+            double system[6], base[6], total = 0;
+            for (int i = 0; i < n; i++) {
+                system[i] = (double)test_below(seed, 2 * i, seed % 2 ? 2 : 5);
+                base[i] = (double)test_below(seed, 2 * i + 1, seed % 2 ? 2 : 5) + (seed % 3 == 0);
+                total += base[i];
+            }
+            if (total == 0) continue;
+            const kv_interval found = ratio_of(system, base, n, MANY, seed);
+            assert_true(share_below(system, base, n, found.low, false, 0) <= 0.025 + slack);
+            assert_true(share_below(system, base, n, found.low, true, 0) >= 0.025 - slack);
+            assert_true(share_below(system, base, n, found.high, false, INFINITY) <= 0.975 + slack);
+            if (isfinite(found.high))
+                assert_true(share_below(system, base, n, found.high, true, INFINITY) >= 0.975 - slack);
+            infinite += isinf(found.high) != 0, narrow += isfinite(found.high) != 0;
+        }
+    assert_true(infinite > 5 && narrow > 5);
+}
+
+static void ratio_is_paired(void **state) {
+    (void)state;
+    enum { N = 200 };
+    double base[N], half[N];
+    for (int i = 0; i < N; i++) base[i] = i % 2, half[i] = 0.5 * base[i];
+    // Whatever is drawn, the same is drawn for both: a system that keeps the same share of every item has no
+    // other ratio. Drawn apart, or as the accuracy's interval over the base's accuracy, it would be 0.86 to 1.14.
+    kv_interval found = ratio_of(base, base, N, 500, 1);
+    assert_true(found.low == 1 && found.high == 1);
+    found = ratio_of(half, base, N, 500, 1);
+    assert_true(found.low == 0.5 && found.high == 0.5);
+    const kv_interval again = ratio_of(half, base, N, 500, 1);
+    assert_memory_equal(&found, &again, sizeof found);
+}
+
+static void ratio_without_a_base(void **state) {
+    (void)state;
+    kv_error err = {0};
+    const double none[] = {0, 0, 0}, some[] = {1, 0, 1}, bad[] = {1, NAN, 1};
+    kv_interval found = ratio_of(some, none, 3, 100, 1);
+    assert_true(isnan(found.low) && isnan(found.high));
+    found = ratio_of(some, bad, 3, 100, 1);
+    assert_true(isnan(found.low) && isnan(found.high));
+    found = ratio_of(bad, some, 3, 100, 1);
+    assert_true(isnan(found.low) && isnan(found.high));
+    found = ratio_of(NULL, NULL, 0, 100, 1);
+    assert_true(isnan(found.low) && isnan(found.high));
+    // The base has one item of four right: it scores 0 in (3/4)^4 of the resamples, the system in as many.
+    found = ratio_of((const double[]){1, 0, 0, 0}, (const double[]){1, 0, 0, 0}, 4, MANY, 1);
+    assert_true(found.low == 0 && isinf(found.high));
+    // Neither end is anything else than infinite when hardly any resample has a ratio.
+    for (int64_t n_resamples = 1; n_resamples < 4; n_resamples++)
+        for (uint64_t seed = 0; seed < 20; seed++) {
+            found =
+                ratio_of((const double[]){1, 1, 1, 1}, (const double[]){1, 0, 0, 0}, 4, n_resamples, seed);
+            assert_true(!isnan(found.low) && !isnan(found.high) && found.low <= found.high);
+        }
+    assert_int_equal(kv_bootstrap_ratio(some, some, 3, 0, 1, &found, &err), KV_ERR_ARGUMENT);
+    assert_int_equal(kv_bootstrap_ratio(some, some, -3, 5, 1, &found, &err), KV_ERR_ARGUMENT);
+}
+
 // ---- Paired test ---------------------------------------------------------------------------------------
 
 // `better` items the system alone has right, `worse` the base alone, `same` both and as many neither.
@@ -245,6 +337,9 @@ int main(void) {
         cmocka_unit_test(interval_by_hand),
         cmocka_unit_test(interval_of_nothing),
         cmocka_unit_test(interval_is_a_function_of_the_seed),
+        cmocka_unit_test(ratios_are_counted_out),
+        cmocka_unit_test(ratio_is_paired),
+        cmocka_unit_test(ratio_without_a_base),
         cmocka_unit_test(mcnemar_by_hand),
         cmocka_unit_test(few_items_are_counted_out),
         cmocka_unit_test(many_items_are_drawn),

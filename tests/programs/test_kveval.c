@@ -178,7 +178,7 @@ static void check_csv(const char *path, bool timed) {
         strncmp(row, "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,", 73), 0);
     int n_rows = 0;
     while ((row = strtok_r(NULL, "\n", &save))) {
-        assert_int_equal(split_row(row, fields), 20);
+        assert_int_equal(split_row(row, fields), 22);
         assert_string_equal(fields[4], "exact_match");
         const double accuracy = strtod(fields[5], NULL), paper = strtod(fields[7], NULL);
         const double low = strtod(fields[16], NULL), high = strtod(fields[17], NULL);
@@ -187,6 +187,9 @@ static void check_csv(const char *path, bool timed) {
         if (n_rows >= 2) assert_true(paper > 1 && strtod(fields[8], NULL) > 1 && *fields[18]);
         assert_int_equal(*fields[9] != '\0', timed);
         assert_int_equal(strtol(fields[13], NULL, 10), n_rows % 2 ? N_HELD_OUT : N_TRAINED);
+        // Of the base nothing, of others where the base knows something at all.
+        if (n_rows < 2) assert_true(!*fields[20] && !*fields[21]);
+        if (n_rows >= 2 && *fields[6]) assert_true(strtod(fields[20], NULL) <= strtod(fields[6], NULL));
         n_rows++;
     }
     assert_int_equal(n_rows, N_SYSTEMS * 2);
