@@ -1,0 +1,101 @@
+// The tables of keys in train/README.md against what kvtrain loads, and the comparison itself against tables that
+// are wrong.
+#include "tests/support/key_reference.h"
+
+#include "data/file/content.h"
+#include "tests/support/support.h"
+#include "train/config/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static kv_status load_training(const char *path, const char *const *overrides, size_t n_overrides,
+                               kv_config **config, const void **data, kv_error *err) {
+    const kv_train_config *train;
+    const kv_status status = kv_train_config_load(path, overrides, n_overrides, config, &train, err);
+    *data = train;
+    return status;
+}
+
+#define STEPS "train: {steps: 10, lr: 1e-3}\n"
+#define TEXT  "data: {train: t, seq_len: 8, batch_size: 4}\n"
+#define KVP   "task: kvp\noutput: o\n" TEXT STEPS "base: b\n"
+
+static const char *const trainings[] = {
+    "task: lm\noutput: o\n" TEXT STEPS
+    "model: {n_layers: 2, model_dim: 8, head_dim: 4, n_heads: 2, n_kv_heads: 1, ffn_dim: 8}\n",
+    "task: lm\noutput: o\n" TEXT STEPS "model: {from: checkpoint, path: m}\n",
+    "task: lm\noutput: o\n" TEXT STEPS "model: {from: pruned, path: m, keep: 0.5}\n",
+    KVP "aux: a\n",
+    KVP "aux: a\npredictor: {mapping: explicit, layers: [0, 1]}\n",
+    KVP "predictor: {mapping: pruned, keep: 0.5}\n",
+    "task: kvp\noutput: o\nbase: b\naux: a\ndata: {train: t, seq_len: 8, batch_size: 4, packing: fixed}\n" STEPS
+    "teacher: cached\ncache: c\n",
+    "task: kvp\noutput: o\nbase: b\naux: a\n" STEPS
+    "data: {mixture: [{corpus: t, weight: 1}, {corpus: u, weight: 2}],\n"
+    "       seq_len: 8, batch_size: 4, validation: v}\n",
+    NULL};
+
+static const key_reference training = {.readme = "train/README.md",
+                                       .heading = "## Every key of a configuration",
+                                       .schema = &kv_train_schema,
+                                       .load = load_training,
+                                       .examples = trainings};
+
+static void test_trainings(void **state) {
+    (void)state;
+    assert_key_reference(&training, test_dir);
+}
+
+// The README's own text with one thing changed, and what is said about it.
+static void test_finds(void **state) {
+    (void)state;
+    static const struct {
+        const char *from, *to, *problem;
+    } mistakes[] = {
+        {"| `train.eps` |", "| `train.epsilon` |", "`train.eps`: no row"},
+        {"| `train.eps` |", "| `train.epsilon` |", "`train.epsilon`: a row, but the schema has no such key"},
+        {"| `train.eps` |", "| `train.lr` |", "`train.lr`: two rows"},
+        {"| whole number from 0 | `50` |", "| whole number from 0 | `51` |", "`train.warmup_steps`: default"},
+        {"| whole number from 0 | `50` |", "| number from 0 | `50` |", "`train.warmup_steps`: type"},
+        {"| whole number from 0 | `50` |", "| whole number from 1 | `50` |", "`train.warmup_steps`: type"},
+        {"| whole number from 0 | `50` |", "| whole number from 0 | required |",
+         "`train.warmup_steps`: default"},
+        {"| whole number from 0 | `50` |", "| whole number from 0 | 50 |", "`train.warmup_steps`: default"},
+        {"| `train.lr` / 10 |", "| `train.lr` / 9 |", "`train.lr_end`: default"},
+        {"| `train.lr` / 10 |", "| none |", "`train.lr_end`: default"},
+        {"| number from 1e-9 to 1e9 | required |", "| number | none |", "`data.mixture[].weight`: default"},
+        {"| number from 1e-9 to 1e9 |", "| number from 1e-9 to 1e8 |", "`data.mixture[].weight`: type"},
+        {"`stream` or `fixed`", "`stream` or `fix`", "`data.packing`: type"},
+        {"| `auto` or number | `auto` | What", "| `all` or number | `auto` | What",
+         "`train.memory_gb`: type"},
+        {"| `auto` or number | `auto` | What", "| text | `0` | What", "`train.memory_gb`: default"},
+        {"| `false` | Keep the model", "| `true` | Keep the model", "`train.keep_best`: default"},
+        {"| Layers. |", "| |", "`model.n_layers`: no meaning"},
+        {"## Every key of a configuration", "## Some keys", "no heading"},
+    };
+    char *text, *problems;
+    size_t size;
+    kv_error err = {0};
+    const char *path = test_path(getenv("KV_TEST_DIR"), "../train/README.md");
+    if (kv_read_file(path, 1 << 20, &text, &size, &err) != KV_OK) fail_msg("%s", err.message);
+    for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
+        const char *at = strstr(text, mistakes[i].from);
+        char *wrong = NULL;
+        if (!at) fail_msg("not in the README: %s", mistakes[i].from);
+        assert_true(asprintf(&wrong, "%.*s%s%s", (int)(at - text), text, mistakes[i].to,
+                             at + strlen(mistakes[i].from)) > 0);
+        problems = key_reference_problems(&training, test_dir, wrong);
+        if (!strstr(problems, mistakes[i].problem))
+            fail_msg("%s: expected %s, found: %s", mistakes[i].to, mistakes[i].problem, problems);
+        free(problems);
+        free(wrong);
+    }
+    free(text);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_trainings), cmocka_unit_test(test_finds)};
+    return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
+}
