@@ -67,7 +67,7 @@ static const struct argp_option options[] = {
      "Only run the solutions that come with a HumanEval file (plain or .gz) in the sandbox: all should pass",
      0},
     {"dry-run", 'n', NULL, 0,
-     "Check the configuration and all that it names, and print what would be asked; answer and write nothing",
+     "Check the configuration and all that it names but the models' weights, print what would be asked; write nothing",
      0},
     {"unsafe-execution", 'U', NULL, 0,
      "Run generated programs without a sandbox where bubblewrap cannot work: they can do all that you can",
@@ -126,7 +126,8 @@ static void print_plan(const kv_evaluation *e, FILE *out) {
 
 static kv_status evaluate(const struct arguments *a, kv_error *err) {
     const kv_config_options *o = &a->common;
-    kv_evaluation e = {.measure = !a->no_ttft, .unsafe_execution = a->unsafe_execution};
+    kv_evaluation e = {
+        .measure = !a->no_ttft, .unsafe_execution = a->unsafe_execution, .dry_run = a->dry_run};
     kv_results results = {0};
     char note[KV_PLOT_NOTE] = "";
     kv_status status =

@@ -14,10 +14,11 @@ typedef struct kv_evaluation {
     kv_analysis_text text;     // that predicted caches are looked at on; rows NULL: they are not
     bool unsafe_execution;     // programs may run without a sandbox
     bool measure;              // the time to first token
+    bool dry_run;              // weights are not loaded: all else is checked, and nothing can be run
 } kv_evaluation;
 
 // Opens everything a configuration names and checks that it fits together, before anything is computed: the
-// caller fills in `source`, `config`, `unsafe_execution` and `measure`. Errors name file, line and key.
+// caller fills in `source`, `config` and the switches. Errors name file, line and key.
 kv_status kv_evaluation_open(kv_evaluation *evaluation, kv_error *err);
 void kv_evaluation_close(kv_evaluation *evaluation); // source, too
 
