@@ -1,152 +1,95 @@
 #include "eval/sandbox/filter.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
-#include <stdint.h>
+#include <seccomp.h>
 #include <string.h>
-#include <sys/syscall.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-#if defined __x86_64__
-#define MACHINE AUDIT_ARCH_X86_64
-#elif defined __aarch64__
-#define MACHINE AUDIT_ARCH_AARCH64
-#endif
-
-#ifdef MACHINE
-
-static const int never[] = {
+// By name, since a kind of machine has not all of them, and an older libseccomp does not know the newest.
+static const char *const never[] = {
     // Memory beside the address space.
-    SYS_shmget,
-    SYS_msgget,
-    SYS_semget,
-    SYS_mq_open,
-    SYS_memfd_create,
-#ifdef SYS_memfd_secret
-    SYS_memfd_secret,
-#endif
+    "shmget", "msgget", "semget", "mq_open", "memfd_create", "memfd_secret",
     // Other views of the file system, and the rights of a new user namespace.
-    SYS_unshare,
-    SYS_setns,
-    SYS_mount,
-    SYS_umount2,
-    SYS_pivot_root,
-    SYS_chroot,
-#ifdef SYS_fsopen
-    SYS_fsopen,
-    SYS_fsconfig,
-    SYS_fsmount,
-    SYS_fspick,
-    SYS_move_mount,
-    SYS_open_tree,
-#endif
-#ifdef SYS_mount_setattr
-    SYS_mount_setattr,
-#endif
+    "unshare", "setns", "mount", "umount2", "pivot_root", "chroot", "fsopen", "fsconfig", "fsmount", "fspick",
+    "move_mount", "open_tree", "mount_setattr",
     // Large parts of the kernel.
-    SYS_bpf,
-    SYS_perf_event_open,
-    SYS_userfaultfd,
-    SYS_ptrace,
-    SYS_process_vm_readv,
-    SYS_process_vm_writev,
-    SYS_keyctl,
-    SYS_add_key,
-    SYS_request_key,
-    SYS_init_module,
-    SYS_finit_module,
-    SYS_kexec_load,
-#ifdef SYS_io_uring_setup
-    SYS_io_uring_setup,
-    SYS_io_uring_enter,
-    SYS_io_uring_register,
-#endif
-};
+    "bpf", "perf_event_open", "userfaultfd", "ptrace", "process_vm_readv", "process_vm_writev", "keyctl",
+    "add_key", "request_key", "init_module", "finit_module", "kexec_load", "io_uring_setup", "io_uring_enter",
+    "io_uring_register"};
 
-static const int of_processes[] = {
-#ifdef SYS_fork
-    SYS_fork,
-    SYS_vfork,
-#endif
-    SYS_kill,
-    SYS_tkill,
-    SYS_rt_sigqueueinfo,
-    SYS_rt_tgsigqueueinfo,
-#ifdef SYS_pidfd_send_signal
-    SYS_pidfd_send_signal,
-#endif
-};
+static const char *const of_processes[] = {
+    "fork", "vfork", "kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal"};
 
-enum { MAX_INSTRUCTIONS = KV_FILTER_BYTES / sizeof(struct sock_filter) };
+static const uint64_t namespaces[] = {CLONE_NEWNS,   CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
+                                      CLONE_NEWUSER, CLONE_NEWPID,    CLONE_NEWNET};
 
-struct assembly {
-    struct sock_filter code[MAX_INSTRUCTIONS];
-    size_t n;
-};
-
-static void emit(struct assembly *a, uint16_t code, uint8_t if_true, uint8_t if_false, uint32_t k) {
-    assert(a->n < MAX_INSTRUCTIONS);
-    a->code[a->n++] = (struct sock_filter){code, if_true, if_false, k};
+static int refuse(scmp_filter_ctx filter, const char *name, int error) {
+    const int call = seccomp_syscall_resolve_name(name);
+    return call == __NR_SCMP_ERROR ? 0 : seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint32_t)error), call, 0);
 }
 
-static void load(struct assembly *a, size_t offset) {
-    emit(a, BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)offset);
+static int refuse_all(scmp_filter_ctx filter, const char *const *names, size_t n) {
+    int failure = 0;
+    for (size_t i = 0; i < n && failure == 0; i++) failure = refuse(filter, names[i], EPERM);
+    return failure;
 }
 
-static void give(struct assembly *a, uint32_t action) {
-    emit(a, BPF_RET | BPF_K, 0, 0, action);
-}
-
-static void refuse(struct assembly *a, int call, int error) {
-    emit(a, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, (uint32_t)call);
-    give(a, SECCOMP_RET_ERRNO | (uint32_t)error);
-}
-
-// Flags are the first argument of clone on both machines, in the low half of a little-endian word.
-static void filter_clone(struct assembly *a, bool processes) {
-    const uint32_t spaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
-                            CLONE_NEWPID | CLONE_NEWNET;
-    emit(a, BPF_JMP | BPF_JEQ | BPF_K, 0, processes ? 4 : 6, SYS_clone);
-    load(a, offsetof(struct seccomp_data, args[0]));
-    emit(a, BPF_JMP | BPF_JSET | BPF_K, 0, 1, spaces);
-    give(a, SECCOMP_RET_ERRNO | EPERM);
-    if (!processes) {
-        emit(a, BPF_JMP | BPF_JSET | BPF_K, 1, 0, CLONE_THREAD);
-        give(a, SECCOMP_RET_ERRNO | EPERM);
-    }
-    give(a, SECCOMP_RET_ALLOW);
-}
-
-size_t kv_sandbox_filter(bool processes, unsigned char program[KV_FILTER_BYTES]) {
-    struct assembly a = {.n = 0};
-    load(&a, offsetof(struct seccomp_data, arch));
-    emit(&a, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, MACHINE);
-    give(&a, SECCOMP_RET_KILL_PROCESS); // calls of another machine have other numbers
-    load(&a, offsetof(struct seccomp_data, nr));
-#ifdef __x86_64__
-    emit(&a, BPF_JMP | BPF_JGE | BPF_K, 0, 1, 0x40000000); // and so do those of the x32 kind
-    give(&a, SECCOMP_RET_ERRNO | ENOSYS);
-#endif
-    for (size_t i = 0; i < sizeof never / sizeof *never; i++) refuse(&a, never[i], EPERM);
-    for (size_t i = 0; !processes && i < sizeof of_processes / sizeof *of_processes; i++)
-        refuse(&a, of_processes[i], EPERM);
-#ifdef SYS_clone3
-    refuse(&a, SYS_clone3, ENOSYS); // its flags lie out of reach; who finds it missing uses clone
-#endif
-    filter_clone(&a, processes);
-    give(&a, SECCOMP_RET_ALLOW);
-    memcpy(program, a.code, a.n * sizeof *a.code);
-    return a.n * sizeof *a.code;
-}
-
+// Flags are the first argument of clone on all machines but s390, where they are the second.
+#if defined __s390__ || defined __s390x__
+#define FLAGS(...) SCMP_A1(__VA_ARGS__)
 #else
+#define FLAGS(...) SCMP_A0(__VA_ARGS__)
+#endif
 
-size_t kv_sandbox_filter(bool processes, unsigned char program[KV_FILTER_BYTES]) {
-    (void)processes, (void)program;
-    return 0;
+static int filter_clone(scmp_filter_ctx filter, bool processes) {
+    const uint32_t no = SCMP_ACT_ERRNO(EPERM);
+    int failure = 0;
+    for (size_t i = 0; i < sizeof namespaces / sizeof *namespaces && failure == 0; i++)
+        failure = seccomp_rule_add(filter, no, SCMP_SYS(clone), 1,
+                                   FLAGS(SCMP_CMP_MASKED_EQ, namespaces[i], namespaces[i]));
+    if (failure == 0 && !processes)
+        failure =
+            seccomp_rule_add(filter, no, SCMP_SYS(clone), 1, FLAGS(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
+    // clone3's flags lie out of reach; who finds it missing uses clone.
+    return failure == 0 ? refuse(filter, "clone3", ENOSYS) : failure;
 }
 
-#endif
+static int add_rules(scmp_filter_ctx filter, bool processes) {
+    int failure = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+    if (failure == 0) failure = refuse_all(filter, never, sizeof never / sizeof *never);
+    if (failure == 0 && !processes)
+        failure = refuse_all(filter, of_processes, sizeof of_processes / sizeof *of_processes);
+    return failure == 0 ? filter_clone(filter, processes) : failure;
+}
+
+// libseccomp 2.5 writes its program to a descriptor only.
+static int export(scmp_filter_ctx filter, unsigned char program[KV_FILTER_BYTES], size_t *size) {
+    const int fd = memfd_create("filter", MFD_CLOEXEC);
+    if (fd < 0) return -errno;
+    int failure = seccomp_export_bpf(filter, fd);
+    if (failure == 0) {
+        const ssize_t n = pread(fd, program, KV_FILTER_BYTES, 0);
+        unsigned char more;
+        if (n <= 0 || pread(fd, &more, 1, n) != 0)
+            failure = -E2BIG;
+        else
+            *size = (size_t)n;
+    }
+    close(fd);
+    return failure;
+}
+
+kv_status kv_sandbox_filter(bool processes, unsigned char program[KV_FILTER_BYTES], size_t *size,
+                            kv_error *err) {
+    *size = 0;
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    if (!filter) return KV_OK;
+    int failure = add_rules(filter, processes);
+    if (failure == 0) failure = export(filter, program, size);
+    seccomp_release(filter);
+    if (failure == 0) return KV_OK;
+    return kv_fail(err, KV_ERR_IO, "cannot make the sandbox's filter of system calls: %s",
+                   strerror(-failure));
+}

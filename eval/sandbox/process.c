@@ -143,8 +143,7 @@ kv_status kv_sandbox_setup_find(const kv_sandbox_options *options, kv_sandbox_se
                        "found no setpriv, with which root runs programs as another user: install the package "
                        "util-linux");
     find_links(setup);
-    setup->filter_size = kv_sandbox_filter(options->limits.processes, setup->filter);
-    return KV_OK;
+    return kv_sandbox_filter(options->limits.processes, setup->filter, &setup->filter_size, err);
 }
 
 // ---- The command line ----------------------------------------------------------------------------------
