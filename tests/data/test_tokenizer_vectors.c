@@ -1,4 +1,4 @@
-// Real tokenizers give the ids that other implementations gave: tests/data/tokenizers, or every directory
+// Real tokenizers give the ids that other implementations gave: tests/fixtures/tokenizers, or every directory
 // below KV_TOKENIZERS_DIR that has a vectors.jsonl ({"text": ..., "ids": [...]} a line) and a tokenizer.
 #include "tests/support/tokenizer.h"
 

@@ -7,6 +7,7 @@ Above the fence of every block stands what becomes of it (tests/README.md explai
     <!-- run -->                      shell commands, or lines after "$ " and what they print
     <!-- run and compare -->          the same, and it prints what is shown ("…" alone on a line stands for any lines)
     <!-- config: kvtrain -->          YAML that the program takes; also kvtrain --sweep, kveval; "as PATH" keeps it there
+    <!-- file: PATH -->              lines of that file of the repository
     <!-- not run: why -->
     <!-- data -->                     what nobody runs: output, formats, C
 Each README and each --help starts in a fresh copy of the world that readmes_world.sh makes.
@@ -22,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {"kvdata": "data", "kvtrain": "train", "kvrun": "infer", "kveval": "eval"}
-MARK = re.compile(r"<!-- (run(?: and compare)?|config: (kvtrain|kvtrain --sweep|kveval)(?: as (\S+))?|not run: \S.*|data) -->")
+MARK = re.compile(r"<!-- (run(?: and compare)?|config: (kvtrain|kvtrain --sweep|kveval)(?: as (\S+))?|file: (\S+)|not run: \S.*|data) -->")
 FENCE = re.compile(r" *(```+|~~~+)")
 # Documents that were here before this test and have not been gone through yet: READMEs without any mark, and these --help.
 UNPASTED = ["kvdata", "kvdata atlas", "kvdata cache", "kvdata decode", "kvdata encode", "kvdata inspect", "kvdata snippets",
@@ -193,7 +194,7 @@ def shell(command, world, environment):
 
 
 def run_block(block, world, environment, problems):
-    kind, program, name = block.mark.groups()
+    kind, program, name, shown = block.mark.groups()
     if kind.startswith("run"):
         # The block is one script, so that variables last; what each command prints ends with a mark.
         steps, end = console_commands(block.lines), "-- end of a command --"
@@ -215,6 +216,10 @@ def run_block(block, world, environment, problems):
         done = shell(f"{program} '{path.relative_to(world)}' --dry-run", world, environment)
         if done.returncode != 0:
             problems.append(f"{block.place}: {program} does not take it: {done.stdout.strip().splitlines()[-1]}")
+    elif shown:
+        text = (ROOT / shown).read_text() if (ROOT / shown).is_file() else ""
+        if not matches(["…", *block.lines, "…"], text):
+            problems.append(f"{block.place}: these are not lines of {shown}")
 
 
 def run_part(part, blocks, template, environment):
@@ -269,7 +274,7 @@ def main(build, *wanted):
             for found in pool.map(lambda part: run_part(part, parts[part], template, environment), parts):
                 problems += found
     blocks = [block for part in parts.values() for block in part]
-    counts = {kind: sum(block.mark.group(1).startswith(kind) for block in blocks) for kind in ("run", "config", "not run", "data")}
+    counts = {kind: sum(block.mark.group(1).startswith(kind) for block in blocks) for kind in ("run", "config", "file", "not run", "data")}
     print("\n".join(problems) or f"{len(parts)} documents: " + ", ".join(f"{n} {kind}" for kind, n in counts.items()))
     sys.exit(bool(problems))
 
