@@ -2,27 +2,25 @@
 // hellaswag, piqa, sciq, winogrande), so that numbers can be compared with published ones.
 #include "data/benchmark/choice_formats.h"
 
+#include "data/text/unicode.h"
+
 #include <ctype.h>
-#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <wchar.h>
-#include <wctype.h>
 
 typedef kv_status row_fn(const kv_json_file *row, kv_choice_item *item, kv_error *err);
 
 // ---- Text ----------------------------------------------------------------------------------------------
 
 static const char *skip_blank(const char *text) {
-    while (isspace((unsigned char)*text)) text++;
+    kv_strip(&text, strlen(text));
     return text;
 }
 
 static void strip(char *text) {
-    const char *start = skip_blank(text);
-    size_t length = strlen(start);
-    while (length > 0 && isspace((unsigned char)start[length - 1])) length--;
+    const char *start = text;
+    const size_t length = kv_strip(&start, strlen(text));
     memmove(text, start, length);
     text[length] = '\0';
 }
@@ -59,43 +57,6 @@ void kv_hellaswag_clean(char *text) {
     replace(text, " [title]", ". ");
     remove_brackets(text);
     replace(text, "  ", " ");
-}
-
-// The same for letters of ASCII only: what is left to do without a locale of Unicode's.
-static char *capitalize_ascii(const char *text) {
-    char *copy = strdup(text);
-    for (char *c = copy; c && *c; c++)
-        if ((unsigned char)*c < 0x80) *c = (char)(c == copy ? toupper(*c) : tolower(*c));
-    return copy;
-}
-
-static char *capitalize_wide(const char *text) {
-    const size_t length = mbstowcs(NULL, text, 0);
-    if (length == (size_t)-1) return capitalize_ascii(text);
-    // A letter's other case is never more than four bytes either.
-    wchar_t *wide = calloc(length + 1, sizeof *wide);
-    char *capital = calloc(length + 1, 4);
-    if (wide && capital) {
-        mbstowcs(wide, text, length + 1);
-        for (size_t i = 0; i < length; i++)
-            wide[i] = (wchar_t)(i ? towlower((wint_t)wide[i]) : towupper((wint_t)wide[i]));
-        wcstombs(capital, wide, 4 * (length + 1));
-    } else {
-        free(capital);
-        capital = NULL;
-    }
-    free(wide);
-    return capital;
-}
-
-char *kv_capitalize(const char *text) {
-    locale_t unicode = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-    if (!unicode) return capitalize_ascii(text);
-    locale_t before = uselocale(unicode); // of this thread
-    char *capital = capitalize_wide(text);
-    uselocale(before);
-    freelocale(unicode);
-    return capital;
 }
 
 // ---- Fields --------------------------------------------------------------------------------------------
@@ -229,9 +190,12 @@ static kv_status read_hellaswag(const kv_json_file *row, kv_choice_item *item, k
     }
     status = get_gold(row, "label", 0, ENDINGS, &item->gold, err);
     if (status != KV_OK) return status;
-    char *ctx_b = kv_capitalize(fields[2]);
-    if (ctx_b) item->context = join("%s: %s %s", fields[0], fields[1], ctx_b);
-    free(ctx_b);
+    kv_bytes ctx_b = {0};
+    status = kv_capitalize(fields[2], strlen(fields[2]), &ctx_b, err);
+    if (status == KV_OK) status = kv_bytes_add(&ctx_b, "", 1, err);
+    if (status == KV_OK) item->context = join("%s: %s %s", fields[0], fields[1], ctx_b.data);
+    kv_bytes_free(&ctx_b);
+    if (status != KV_OK) return status;
     if (!item->context || !set_choices(item, texts, ENDINGS)) return out_of_memory(row, err);
     kv_hellaswag_clean(item->context);
     for (int64_t i = 0; i < ENDINGS; i++) kv_hellaswag_clean(item->choices[i]);

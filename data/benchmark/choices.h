@@ -51,6 +51,3 @@ void kv_choice_items_free(kv_choice_items *items);
 // HellaSwag's clean-up: outer white space goes, " [title]" becomes ". ", other [...] within a line go, and
 // two spaces become one (once). In place: `text` never grows.
 void kv_hellaswag_clean(char *text);
-
-// First letter upper case, all others lower. New text, the caller frees; NULL when out of memory.
-char *kv_capitalize(const char *text);

@@ -2,15 +2,14 @@
 
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/text/unicode.h"
 
 #include <ctype.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
-#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
-#include <wctype.h>
 
 // The original release's largest file is 2.5 GB.
 static const size_t max_file_bytes = (size_t)8 << 30;
@@ -174,48 +173,32 @@ kv_status kv_triviaqa_read(const char *path, kv_questions *questions, kv_error *
 
 // ---- Exact match ---------------------------------------------------------------------------------------
 
-// Lower case of the two-byte UTF-8 character at text (Latin with accents, Greek, Cyrillic), in place. Longer
-// ones have no case in any script TriviaQA's answers use; a lower case of another length is left as it is,
-// which is harmless as both sides of a comparison go through here.
-static void lower_two_bytes(unsigned char *text, locale_t locale) {
-    wint_t wide = (wint_t)((text[0] & 0x1F) << 6 | (text[1] & 0x3F));
-    wint_t lower = towlower_l(wide, locale);
-    if (lower < 0x80 || lower > 0x7FF) return;
-    text[0] = (unsigned char)(0xC0 | lower >> 6);
-    text[1] = (unsigned char)(0x80 | (lower & 0x3F));
-}
-
-void kv_normalize_answer(char *text) {
-    static locale_t unicode;
-    if (!unicode) unicode = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-    char *out = text;
-    for (char *in = text; *in; in++) {
-        unsigned char c = (unsigned char)*in;
-        if (c < 0x80 && ispunct(c)) continue;
-        *out++ = c < 0x80 ? (char)tolower(c) : (char)c;
-        if ((c & 0xE0) == 0xC0 && (in[1] & 0xC0) == 0x80) {
-            *out++ = *++in;
-            if (unicode) lower_two_bytes((unsigned char *)out - 2, unicode);
-        }
+kv_status kv_normalize_answer(const char *text, size_t length, kv_bytes *out, kv_error *err) {
+    out->length = 0;
+    kv_status status = kv_lower(text, length, out, err);
+    size_t n = 0;
+    for (size_t i = 0; i < out->length; i++) {
+        const unsigned char c = (unsigned char)out->data[i];
+        if (c >= 0x80 || !ispunct(c)) out->data[n++] = out->data[i];
     }
-    while (out > text && isspace((unsigned char)out[-1])) out--;
-    *out = '\0';
-    size_t blank = 0;
-    while (isspace((unsigned char)text[blank])) blank++;
-    memmove(text, text + blank, (size_t)(out - text) - blank + 1);
+    out->length = n;
+    if (status == KV_OK) status = kv_bytes_add(out, "", 1, err);
+    if (status == KV_OK) out->length--;
+    return status;
 }
 
-bool kv_exact_match(const char *generation, const kv_question *question) {
-    char *said = strdup(generation);
-    if (said) kv_normalize_answer(said);
-    bool match = false;
+kv_status kv_exact_match(const char *generation, const kv_question *question, bool *match, kv_error *err) {
+    kv_bytes said = {0}, alias = {0};
+    *match = false;
+    const size_t length = kv_strip(&generation, strlen(generation));
+    kv_status status = kv_normalize_answer(generation, length, &said, err);
     // An empty generation is no answer, even where an alias is nothing but punctuation.
-    for (int64_t i = 0; said && *said && !match && i < question->n_aliases; i++) {
-        char *alias = strdup(question->aliases[i]);
-        if (alias) kv_normalize_answer(alias);
-        match = alias && strcmp(said, alias) == 0;
-        free(alias);
+    const bool empty = status == KV_OK && said.length == 0;
+    for (int64_t i = 0; i < question->n_aliases && status == KV_OK && !empty && !*match; i++) {
+        status = kv_normalize_answer(question->aliases[i], strlen(question->aliases[i]), &alias, err);
+        *match = status == KV_OK && strcmp(said.data, alias.data) == 0;
     }
-    free(said);
-    return match;
+    kv_bytes_free(&said);
+    kv_bytes_free(&alias);
+    return status;
 }

@@ -2,7 +2,7 @@
 // original JSON (Data[].Question, .Answer.{Value,Aliases}); plain or gzip.
 #pragma once
 
-#include "core/status.h"
+#include "data/system/buffers.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,7 +23,11 @@ typedef struct kv_questions {
 kv_status kv_triviaqa_read(const char *path, kv_questions *questions, kv_error *err);
 void kv_questions_free(kv_questions *questions);
 
-// Harness normalisation for exact match: lower case, ASCII punctuation removed, outer white space stripped.
-// In place.
-void kv_normalize_answer(char *text);
-bool kv_exact_match(const char *generation, const kv_question *question);
+// What the harness compares for exact match (ignore_case, ignore_punctuation): text[length] in lower case, as
+// Python's str.lower() has it, then without ASCII punctuation. Replaces *out, NUL-terminated.
+//                                                                    [EleutherAI evaluation harness]
+kv_status kv_normalize_answer(const char *text, size_t length, kv_bytes *out, kv_error *err);
+
+// *match: whether the generation, stripped of outer white space, is one of the question's aliases. An empty
+// one is none.
+kv_status kv_exact_match(const char *generation, const kv_question *question, bool *match, kv_error *err);

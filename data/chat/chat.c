@@ -1,6 +1,7 @@
 #include "data/chat/chat.h"
 
-#include <ctype.h>
+#include "data/text/unicode.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,9 +54,7 @@ static void put(struct writer *w, const char *text) {
 }
 
 static void put_trimmed(struct writer *w, const char *text) {
-    size_t length = strlen(text);
-    while (length > 0 && isspace((unsigned char)text[length - 1])) length--;
-    while (length > 0 && isspace((unsigned char)*text)) text++, length--;
+    const size_t length = kv_strip(&text, strlen(text)); // templates are run by Python
     put_text(w, text, length);
 }
 
@@ -98,9 +97,7 @@ static void llama2_user(struct writer *w, const char *system, const char *text) 
         put(w, "\n<</SYS>>\n\n");
         put(w, text); // the template trims both together, and the front is no white space
         kv_chat_part *last = w->failed ? NULL : &w->parts->items[w->parts->n - 1];
-        for (size_t n = last ? strlen(last->text) : 0; n > 0 && isspace((unsigned char)last->text[n - 1]);
-             n--)
-            last->text[n - 1] = '\0';
+        if (last) last->text[kv_strip_end(last->text, strlen(last->text))] = '\0';
     } else {
         put_trimmed(w, text);
     }

@@ -21,11 +21,10 @@ static json_t *document_line(const kv_fact *fact) {
 }
 
 static json_t *normalized(const char *text) {
-    char *copy = strdup(text);
-    if (!copy) return NULL;
-    kv_normalize_answer(copy);
-    json_t *value = json_string(copy);
-    free(copy);
+    kv_bytes plain = {0};
+    json_t *value = NULL;
+    if (kv_normalize_answer(text, strlen(text), &plain, NULL) == KV_OK) value = json_string(plain.data);
+    kv_bytes_free(&plain);
     return value;
 }
 

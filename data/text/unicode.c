@@ -1,5 +1,9 @@
+// utf8proc and PCRE2 know the characters; here stands what neither does: texts with invalid bytes in them,
+// composition in linear time, and Python's case mappings, whose rules look at more than one character.
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include "data/text/unicode.h"
 
+#include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -84,8 +88,27 @@ bool kv_is_number(int32_t point) {
 
 bool kv_is_white_space(int32_t point) {
     if (point < 0x80) return point == ' ' || (point >= 9 && point <= 13);
-    return point == 0x85 || point == 0xA0 || point == 0x1680 || (point >= 0x2000 && point <= 0x200A) ||
-           point == 0x2028 || point == 0x2029 || point == 0x202F || point == 0x205F || point == 0x3000;
+    utf8proc_category_t category = utf8proc_category(point);
+    return point == 0x85 || category == UTF8PROC_CATEGORY_ZS || category == UTF8PROC_CATEGORY_ZL ||
+           category == UTF8PROC_CATEGORY_ZP;
+}
+
+// What Python's str.isspace() is true of: the four separators of ASCII as well.
+static bool is_python_space(int32_t point) {
+    return kv_is_white_space(point) || (point >= 0x1C && point <= 0x1F);
+}
+
+size_t kv_strip_end(const char *text, size_t length) {
+    int32_t point;
+    for (size_t n; (n = kv_utf8_last(text, length, &point)) > 0 && is_python_space(point);) length -= n;
+    return length;
+}
+
+size_t kv_strip(const char **text, size_t length) {
+    int32_t point;
+    for (size_t n; (n = kv_utf8_next(*text, length, &point)) > 0 && is_python_space(point);)
+        *text += n, length -= n;
+    return kv_strip_end(*text, length);
 }
 
 // Letters in circles and squares: symbols that are Alphabetic.
@@ -109,6 +132,128 @@ bool kv_is_word(int32_t point) {
     case UTF8PROC_CATEGORY_PC: return true;
     default: return point == 0x200C || point == 0x200D || is_framed_letter(point); // Join_Control
     }
+}
+
+// ---- Case ----------------------------------------------------------------------------------------------
+
+// Capital letters at the beginning of a word that are more than one character; utf8proc knows the others.
+//                                                                    [Unicode, SpecialCasing.txt]
+// clang-format off
+static const struct long_title {
+    int32_t point;
+    const char *title;
+} long_titles[] = {
+    {0x00DF, "Ss"}, {0x0149, "\xCA\xBCN"}, {0x01F0, "J\xCC\x8C"}, {0x0390, "\xCE\x99\xCC\x88\xCC\x81"},
+    {0x03B0, "\xCE\xA5\xCC\x88\xCC\x81"}, {0x0587, "\xD4\xB5\xD6\x82"}, {0x1E96, "H\xCC\xB1"},
+    {0x1E97, "T\xCC\x88"}, {0x1E98, "W\xCC\x8A"}, {0x1E99, "Y\xCC\x8A"}, {0x1E9A, "A\xCA\xBE"},
+    {0x1F50, "\xCE\xA5\xCC\x93"}, {0x1F52, "\xCE\xA5\xCC\x93\xCC\x80"},
+    {0x1F54, "\xCE\xA5\xCC\x93\xCC\x81"}, {0x1F56, "\xCE\xA5\xCC\x93\xCD\x82"},
+    {0x1FB2, "\xE1\xBE\xBA\xCD\x85"}, {0x1FB4, "\xCE\x86\xCD\x85"}, {0x1FB6, "\xCE\x91\xCD\x82"},
+    {0x1FB7, "\xCE\x91\xCD\x82\xCD\x85"}, {0x1FC2, "\xE1\xBF\x8A\xCD\x85"}, {0x1FC4, "\xCE\x89\xCD\x85"},
+    {0x1FC6, "\xCE\x97\xCD\x82"}, {0x1FC7, "\xCE\x97\xCD\x82\xCD\x85"},
+    {0x1FD2, "\xCE\x99\xCC\x88\xCC\x80"}, {0x1FD3, "\xCE\x99\xCC\x88\xCC\x81"},
+    {0x1FD6, "\xCE\x99\xCD\x82"}, {0x1FD7, "\xCE\x99\xCC\x88\xCD\x82"},
+    {0x1FE2, "\xCE\xA5\xCC\x88\xCC\x80"}, {0x1FE3, "\xCE\xA5\xCC\x88\xCC\x81"},
+    {0x1FE4, "\xCE\xA1\xCC\x93"}, {0x1FE6, "\xCE\xA5\xCD\x82"}, {0x1FE7, "\xCE\xA5\xCC\x88\xCD\x82"},
+    {0x1FF2, "\xE1\xBF\xBA\xCD\x85"}, {0x1FF4, "\xCE\x8F\xCD\x85"}, {0x1FF6, "\xCE\xA9\xCD\x82"},
+    {0x1FF7, "\xCE\xA9\xCD\x82\xCD\x85"}, {0xFB00, "Ff"}, {0xFB01, "Fi"}, {0xFB02, "Fl"}, {0xFB03, "Ffi"},
+    {0xFB04, "Ffl"}, {0xFB05, "St"}, {0xFB06, "St"}, {0xFB13, "\xD5\x84\xD5\xB6"},
+    {0xFB14, "\xD5\x84\xD5\xA5"}, {0xFB15, "\xD5\x84\xD5\xAB"}, {0xFB16, "\xD5\x8E\xD5\xB6"},
+    {0xFB17, "\xD5\x84\xD5\xAD"},
+};
+// clang-format on
+
+// The last letter of a word, U+03C2 in lower case: behind a cased letter and not in front of one, whatever
+// marks, apostrophes and the like stand between.                [Unicode 3.13, Final_Sigma; CPython, unicodeobject.c]
+static const char final_sigma[] = "(?!\\p{Case_Ignorable})\\p{Cased}\\p{Case_Ignorable}*+"
+                                  "(?=\\x{3A3}(?!\\p{Case_Ignorable}*+\\p{Cased}))";
+
+// The final sigmas of a text, one after the other.
+struct sigmas {
+    pcre2_code *pattern; // NULL: none, or none any more
+    pcre2_match_data *match;
+    size_t next;
+};
+
+static kv_status next_sigma(struct sigmas *s, const char *text, size_t length, kv_error *err) {
+    const int found =
+        pcre2_match(s->pattern, (PCRE2_SPTR)text, length, s->next, PCRE2_NO_UTF_CHECK, s->match, NULL);
+    s->next = found > 0 ? pcre2_get_ovector_pointer(s->match)[1] : length;
+    if (found > 0 || found == PCRE2_ERROR_NOMATCH) return KV_OK;
+    return kv_fail(err, KV_ERR_MEMORY, "cannot find the end of words in a text of %zu bytes (PCRE2: %d)",
+                   length, found);
+}
+
+static kv_status first_sigma(struct sigmas *s, const char *text, size_t length, kv_error *err) {
+    *s = (struct sigmas){.next = length};
+    if (!memmem(text, length, "\xCE\xA3", 2)) return KV_OK;
+    int code;
+    PCRE2_SIZE at;
+    s->pattern = pcre2_compile((PCRE2_SPTR)final_sigma, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &at, NULL);
+    if (s->pattern) s->match = pcre2_match_data_create_from_pattern(s->pattern, NULL);
+    if (!s->match) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a text of %zu bytes", length);
+    s->next = 0;
+    return next_sigma(s, text, length, err);
+}
+
+static void free_sigmas(struct sigmas *s) {
+    pcre2_match_data_free(s->match);
+    pcre2_code_free(s->pattern);
+}
+
+static kv_status add_point(kv_bytes *out, int32_t point, kv_error *err) {
+    utf8proc_uint8_t bytes[4];
+    return kv_bytes_add(out, (const char *)bytes, (size_t)utf8proc_encode_char(point, bytes), err);
+}
+
+static kv_status add_title(kv_bytes *out, int32_t point, kv_error *err) {
+    for (size_t i = 0; i < sizeof long_titles / sizeof *long_titles; i++)
+        if (long_titles[i].point == point)
+            return kv_bytes_add(out, long_titles[i].title, strlen(long_titles[i].title), err);
+    return add_point(out, utf8proc_totitle(point), err);
+}
+
+static kv_status add_lower(kv_bytes *out, int32_t point, bool final, kv_error *err) {
+    if (point == 0x130) return kv_bytes_add(out, "i\xCC\x87", 3, err); // I with a dot: the dot stays
+    if (point == 0x3A3 && final) return add_point(out, 0x3C2, err);
+    return add_point(out, utf8proc_tolower(point), err);
+}
+
+// Valid UTF-8. capital: its first character gets its capital form.
+static kv_status change_case(const char *text, size_t length, bool capital, kv_bytes *out, kv_error *err) {
+    struct sigmas sigmas;
+    kv_status status = first_sigma(&sigmas, text, length, err);
+    for (size_t i = 0; i < length && status == KV_OK;) {
+        int32_t point;
+        const size_t n = kv_utf8_next(text + i, length - i, &point);
+        const bool final = i == sigmas.next;
+        status = capital && i == 0 ? add_title(out, point, err) : add_lower(out, point, final, err);
+        if (final && status == KV_OK) status = next_sigma(&sigmas, text, length, err);
+        i += n;
+    }
+    free_sigmas(&sigmas);
+    return status;
+}
+
+static kv_status change_all(const char *text, size_t length, bool capital, kv_bytes *out, kv_error *err) {
+    kv_status status = KV_OK;
+    for (size_t done = 0; done < length && status == KV_OK;) {
+        const size_t valid = kv_utf8_valid(text + done, length - done);
+        status = change_case(text + done, valid, capital && done == 0, out, err);
+        done += valid;
+        const size_t invalid = kv_utf8_invalid(text + done, length - done);
+        if (status == KV_OK) status = kv_bytes_add(out, text + done, invalid, err);
+        done += invalid;
+    }
+    return status;
+}
+
+kv_status kv_lower(const char *text, size_t length, kv_bytes *out, kv_error *err) {
+    return change_all(text, length, false, out, err);
+}
+
+kv_status kv_capitalize(const char *text, size_t length, kv_bytes *out, kv_error *err) {
+    return change_all(text, length, true, out, err);
 }
 
 // ---- Normalisation form C ------------------------------------------------------------------------------

@@ -28,6 +28,15 @@ bool kv_is_number(int32_t point);
 bool kv_is_white_space(int32_t point);
 bool kv_is_word(int32_t point);
 
+// What the evaluation harness does to text it does in Python; these do the same, str.strip() (moves *text and
+// returns the length), the end alone (returns the length), str.lower() and str.capitalize() (both append).
+// Invalid bytes stay as they are and are neither white space nor letters.
+size_t kv_strip(const char **text, size_t length);
+size_t kv_strip_end(const char *text, size_t length);
+kv_status kv_lower(const char *text, size_t length, kv_bytes *out, kv_error *err);
+kv_status kv_capitalize(const char *text, size_t length, kv_bytes *out, kv_error *err);
+
 // Appends text[length] in normalisation form C; invalid bytes stay as they are. Time is linear, whatever the
-// text.                                                                [Unicode Standard Annex 15]
+// text.
+//                                                                    [Unicode Standard Annex 15]
 kv_status kv_nfc(const char *text, size_t length, kv_bytes *out, kv_error *err);

@@ -5,7 +5,6 @@
 #include "eval/benchmark/trivia.h"
 #include "infer/score.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,9 +55,7 @@ kv_status kv_choice_encode(const kv_tokenizer *tokenizer, const char *context, c
     int64_t n_context;
     int32_t *context_ids = NULL;
     kv_status status = kv_prompt_ids(tokenizer, text, ids, length, err);
-    size_t end = strlen(context);
-    while (end > 0 && isspace((unsigned char)text[end - 1])) end--;
-    text[end] = '\0';
+    text[kv_strip_end(text, strlen(context))] = '\0';
     if (status == KV_OK) status = kv_prompt_ids(tokenizer, text, &context_ids, &n_context, err);
     free(context_ids);
     free(text);

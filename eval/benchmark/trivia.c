@@ -2,9 +2,9 @@
 
 #include "core/rng.h"
 #include "data/file/hash.h"
+#include "data/text/unicode.h"
 #include "data/tokenizer/stop_filter.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,10 +111,10 @@ static void free_trivia(kv_benchmark *benchmark) {
 
 bool kv_trivia_cut(char *text) {
     const bool cut = kv_cut_at_stop(text, stops, N_STOPS);
-    size_t length = strlen(text), blank = 0;
-    while (length > 0 && isspace((unsigned char)text[length - 1])) text[--length] = '\0';
-    while (isspace((unsigned char)text[blank])) blank++;
-    memmove(text, text + blank, length - blank + 1);
+    const char *inner = text;
+    const size_t length = kv_strip(&inner, strlen(text));
+    memmove(text, inner, length);
+    text[length] = '\0';
     return cut;
 }
 
@@ -125,12 +125,11 @@ static kv_status decode_answer(const kv_asking *asking, const int32_t *ids, int6
     return kv_tokenizer_decode(asking->tokenizer, ids, n, text, &length, err);
 }
 
-static json_t *make_record(const struct trivia *t, int64_t i, const char *answer) {
+static json_t *make_record(const struct trivia *t, int64_t i, const char *answer, bool correct) {
     const kv_question *question = &t->questions.items[i];
     json_t *accepted = json_array();
     for (int64_t a = 0; a < question->n_aliases; a++)
         json_array_append_new(accepted, kv_record_text(question->aliases[a]));
-    const bool correct = kv_exact_match(answer, question);
     json_t *record = json_object();
     json_object_set_new(record, "id", kv_record_text(question->id));
     json_object_set_new(record, "question", kv_record_text(question->text));
@@ -155,8 +154,11 @@ static kv_status judge(const struct trivia *t, const kv_asking *asking, int64_t 
                                          n_generated[s], &text, err);
         if (status != KV_OK) return status;
         kv_trivia_cut(text);
-        records[s] = make_record(t, first + s, text);
+        bool correct;
+        status = kv_exact_match(text, &t->questions.items[first + s], &correct, err);
+        records[s] = status == KV_OK ? make_record(t, first + s, text, correct) : NULL;
         free(text);
+        if (status != KV_OK) return status;
         if (!records[s]) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the answers");
     }
     return KV_OK;

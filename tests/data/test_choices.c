@@ -162,23 +162,6 @@ static void hellaswag_clean_up(void **state) {
     }
 }
 
-static void capitals(void **state) {
-    (void)state;
-    static const char *const pairs[][2] = {
-        {"", ""},
-        {"the Man FROM Orr", "The man from orr"},
-        {"1ST", "1st"},
-        {"\xC3\xA9t\xC3\x89", "\xC3\x89t\xC3\xA9"},
-        {"\xF0\x9F\x98\x80 A", "\xF0\x9F\x98\x80 a"},
-        {"bad \xC3 BYTES", "Bad \xC3 bytes"},
-    };
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
-        char *capital = kv_capitalize(pairs[i][0]);
-        assert_string_equal(capital, pairs[i][1]);
-        free(capital);
-    }
-}
-
 static void kinds(void **state) {
     (void)state;
     static const char *const first[][3] = {
@@ -335,7 +318,6 @@ int main(void) {
         cmocka_unit_test(sciq),
         cmocka_unit_test(winogrande),
         cmocka_unit_test(hellaswag_clean_up),
-        cmocka_unit_test(capitals),
         cmocka_unit_test(kinds),
         cmocka_unit_test(broken_files_are_named),
         cmocka_unit_test(files_cut_anywhere),

@@ -1,8 +1,11 @@
-// UTF-8 with invalid bytes, and normalisation form C.
+// UTF-8 with invalid bytes, case and white space as Python has them, and normalisation form C.
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include "tests/support/tokenizer.h"
 
 #include "data/text/unicode.h"
 
+#include <pcre2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -82,6 +85,136 @@ static void white_space(void **state) {
         n += found;
     }
     assert_int_equal(n, sizeof expected / sizeof *expected);
+}
+
+// ---- As Python does --------------------------------------------------------------------------------------
+
+// dir/known.txt: ranges of the code points that utf8proc and PCRE2 both know.
+static void write_known(const char *path) {
+    pcre2_code *unknown = NULL;
+    int code;
+    PCRE2_SIZE at;
+    unknown = pcre2_compile((PCRE2_SPTR) "\\p{Cn}", PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &at, NULL);
+    assert_non_null(unknown);
+    pcre2_match_data *match = pcre2_match_data_create_from_pattern(unknown, NULL);
+    FILE *file = fopen(path, "w");
+    assert_true(match && file);
+    int32_t first = -1;
+    for (int32_t point = 0; point <= 0x110000; point++) {
+        char text[5];
+        bool known = point < 0x110000 && !(point >= 0xD800 && point < 0xE000) &&
+                     utf8proc_category(point) != UTF8PROC_CATEGORY_CN;
+        if (known) {
+            const size_t n = test_put_utf8(point, text);
+            known = pcre2_match(unknown, (PCRE2_SPTR)text, n, 0, 0, match, NULL) == PCRE2_ERROR_NOMATCH;
+        }
+        if (known && first < 0) first = point;
+        if (!known && first >= 0) fprintf(file, "%d %d\n", first, point - 1), first = -1;
+    }
+    assert_int_equal(fclose(file), 0);
+    pcre2_match_data_free(match);
+    pcre2_code_free(unknown);
+}
+
+static size_t from_hex(const char *hex, char *bytes) {
+    size_t n = 0;
+    for (; hex[0] != '-' && hex[0]; hex += 2) {
+        const char digits[3] = {hex[0], hex[1]};
+        bytes[n++] = (char)strtol(digits, NULL, 16);
+    }
+    return n;
+}
+
+enum { LONGEST = 20000 };
+
+static void expect_bytes(const char *what, const char *line, const char *found, size_t length,
+                         const char *hex) {
+    static char expected[LONGEST];
+    const size_t n = from_hex(hex, expected);
+    if (length != n || (n > 0 && memcmp(found, expected, n) != 0))
+        fail_msg("%s differs from Python's, of the text %.200s", what, line);
+}
+
+static void expect_as_python(const char *line) {
+    static char hex[5][LONGEST], text[LONGEST];
+    assert_true(strlen(line) < LONGEST);
+    const int n = sscanf(line, "%s %s %s %s %s", hex[0], hex[1], hex[2], hex[3], hex[4]);
+    assert_true(n == 1 || n == 5);
+    for (int i = n; i < 5; i++) strcpy(hex[i], hex[0]);
+    const size_t length = from_hex(hex[0], text);
+    const char *inner = text;
+    kv_bytes lower = {0}, capital = {0};
+    assert_int_equal(kv_lower(text, length, &lower, NULL), KV_OK);
+    assert_int_equal(kv_capitalize(text, length, &capital, NULL), KV_OK);
+    const size_t stripped = kv_strip(&inner, length);
+    expect_bytes("lower()", line, lower.data, lower.length, hex[1]);
+    expect_bytes("capitalize()", line, capital.data, capital.length, hex[2]);
+    expect_bytes("strip()", line, inner, stripped, hex[3]);
+    expect_bytes("rstrip()", line, text, kv_strip_end(text, length), hex[4]);
+    kv_bytes_free(&lower);
+    kv_bytes_free(&capital);
+}
+
+static void as_python_does(void **state) {
+    (void)state;
+    char command[512];
+    write_known(test_path(test_dir, "known.txt"));
+    snprintf(command, sizeof command, "python3 %s %s", test_fixture("data/python_text.py"),
+             test_path(test_dir, "known.txt"));
+    FILE *python = popen(command, "r");
+    assert_non_null(python);
+    char *line = NULL;
+    size_t room = 0;
+    int64_t n = 0;
+    for (; getline(&line, &room, python) > 0; n++) expect_as_python(line);
+    free(line);
+    assert_int_equal(pclose(python), 0);
+    assert_true(n > 150000);
+}
+
+static void case_beside_bytes_that_are_none(void **state) {
+    (void)state;
+    static const char *const pairs[][2] = {
+        {"", ""},
+        {"\xFF"
+         "A",
+         "\xFF"
+         "a"},
+        {"A\xCE\xA3\xFF"
+         "B",
+         "a\xCF\x82\xFF"
+         "b"}, // what is no character is no letter: a final sigma
+        {"A\xFF\xCE\xA3", "a\xFF\xCF\x83"},
+        {"CUT \xC3", "cut \xC3"},
+        {"\xE1\xBB", "\xE1\xBB"},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        kv_bytes found = {0};
+        assert_int_equal(kv_lower(pairs[i][0], strlen(pairs[i][0]), &found, NULL), KV_OK);
+        assert_int_equal(found.length, strlen(pairs[i][1]));
+        if (found.length) assert_memory_equal(found.data, pairs[i][1], found.length);
+        kv_bytes_free(&found);
+    }
+    kv_bytes capital = {0};
+    assert_int_equal(kv_capitalize("bad \xC3 BYTES", 11, &capital, NULL), KV_OK);
+    assert_int_equal(capital.length, 11);
+    assert_memory_equal(capital.data, "Bad \xC3 bytes", 11);
+    kv_bytes_free(&capital);
+}
+
+// A run of marks beside many sigmas is looked at twice, not once for each of them.
+static void long_texts_with_sigmas(void **state) {
+    (void)state;
+    enum { N = 200000 };
+    char *text = test_alloc(2 * N, 1);
+    for (int i = 0; i < N; i++) memcpy(text + 2 * i, i % 1000 ? "\xCC\x81" : "\xCE\xA3", 2);
+    kv_bytes found = {0};
+    assert_int_equal(kv_lower(text, 2 * N, &found, NULL), KV_OK);
+    assert_int_equal(found.length, 2 * N);
+    assert_memory_equal(found.data, "\xCF\x83\xCC\x81", 4);
+    assert_memory_equal(found.data + 2 * (N - 1000), "\xCF\x82\xCC\x81", 4);
+    kv_bytes_free(&found);
+    free(text);
 }
 
 // ---- Form C --------------------------------------------------------------------------------------------
@@ -165,9 +298,12 @@ int main(void) {
         cmocka_unit_test(no_characters),
         cmocka_unit_test(stretches_cover_any_bytes),
         cmocka_unit_test(white_space),
+        cmocka_unit_test(as_python_does),
+        cmocka_unit_test(case_beside_bytes_that_are_none),
+        cmocka_unit_test(long_texts_with_sigmas),
         cmocka_unit_test(known_forms),
         cmocka_unit_test(random_text_by_the_library),
         cmocka_unit_test(a_long_run_of_marks),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }
