@@ -1,12 +1,12 @@
 #include "core/model.h"
 
 #include "core/arena.h"
+#include "core/text.h"
 
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static void describe(kv_param *p, const char *prefix, const char *name, int64_t rows, int64_t cols,
                      bool decay, kv_dtype dtype) {
@@ -165,11 +165,6 @@ void kv_model_free(kv_model *model) {
     free(model);
 }
 
-static bool ends_with(const char *name, const char *end) {
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcmp(name + n - m, end);
-}
-
 struct init_context {
     int64_t n_layers;
     uint64_t seed;
@@ -178,8 +173,9 @@ struct init_context {
 static void init_param(kv_param *p, void *context) {
     const struct init_context *init = context;
     double std = 1 / sqrt((double)p->cols);
-    if (ends_with(p->name, ".out") || ends_with(p->name, ".down")) std /= sqrt(2.0 * (double)init->n_layers);
-    bool norm = ends_with(p->name, "norm"), bias = ends_with(p->name, "_bias");
+    if (kv_ends_with(p->name, ".out") || kv_ends_with(p->name, ".down"))
+        std /= sqrt(2.0 * (double)init->n_layers);
+    bool norm = kv_ends_with(p->name, "norm"), bias = kv_ends_with(p->name, "_bias");
     kv_rng rng = kv_rng_stream(init->seed, p->name);
     size_t element = kv_dtype_size(p->dtype);
 #pragma omp parallel for schedule(static)

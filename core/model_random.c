@@ -1,9 +1,10 @@
 // Random weights for models that are timed, not trained: a billion of them in seconds.
 #include "core/model.h"
 
+#include "core/text.h"
+
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 // A weight takes 16 bits of a random block, so a block makes 8.
 enum { PER_BLOCK = 8, PIECE = 2048 };
@@ -17,14 +18,9 @@ static void origin_name(const kv_param *param, const int32_t *origin, char name[
         snprintf(name, KV_NAME_MAX, "layers.%d.%s", (int)origin[layer], param->name + rest);
 }
 
-static bool ends_with(const char *name, const char *end) {
-    const size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcmp(name + n - m, end);
-}
-
 static bool is_constant(const kv_param *param, float *value) {
-    *value = ends_with(param->name, "norm") ? 1 : 0;
-    return *value == 1 || ends_with(param->name, "bias");
+    *value = kv_ends_with(param->name, "norm") ? 1 : 0;
+    return *value == 1 || kv_ends_with(param->name, "bias");
 }
 
 // values[n], n a multiple of 8: element 8b + 2w + h is half h (low first) of word w of block first + b, as a
@@ -67,7 +63,7 @@ void kv_model_fill_random(kv_model *model, uint64_t seed, const int32_t *origin,
         char name[KV_NAME_MAX];
         origin_name(params[i], origin, name);
         double std = 1 / sqrt((double)params[i]->cols);
-        if (ends_with(name, ".out") || ends_with(name, ".down"))
+        if (kv_ends_with(name, ".out") || kv_ends_with(name, ".down"))
             std /= sqrt(2.0 * (double)(origin ? n_origin : model->spec.n_layers));
         fill_random(params[i], name, std, seed);
     }

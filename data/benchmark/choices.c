@@ -2,6 +2,7 @@
 
 #include "data/benchmark/choice_formats.h"
 #include "data/file/content.h"
+#include "data/system/buffers.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -27,16 +28,11 @@ void kv_choice_items_free(kv_choice_items *items) {
 // ---- Rows ----------------------------------------------------------------------------------------------
 
 static kv_choice_item *grow(kv_choice_items *items) {
-    // Capacity doubles at powers of two, so it needs no field of its own.
-    const int64_t n = items->n;
-    if ((n & (n - 1)) == 0) {
-        kv_choice_item *more = realloc(items->items, (size_t)(n ? 2 * n : 1) * sizeof *more);
-        if (!more) return NULL;
-        items->items = more;
-    }
-    items->items[n] = (kv_choice_item){0};
-    items->n++;
-    return &items->items[n];
+    kv_choice_item *more = kv_room_for_one(items->items, (size_t)items->n, sizeof *more);
+    if (!more) return NULL;
+    items->items = more;
+    more[items->n] = (kv_choice_item){0};
+    return &more[items->n++];
 }
 
 // A row, maybe in the viewer's wrapping, which says when it has cut something out of a row.

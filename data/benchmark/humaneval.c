@@ -2,6 +2,7 @@
 
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/system/buffers.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -27,16 +28,11 @@ void kv_problems_free(kv_problems *problems) {
 }
 
 static kv_problem *grow(kv_problems *problems) {
-    // Capacity doubles at powers of two, so it needs no field of its own.
-    const int64_t n = problems->n;
-    if ((n & (n - 1)) == 0) {
-        kv_problem *more = realloc(problems->items, (size_t)(n ? 2 * n : 1) * sizeof *more);
-        if (!more) return NULL;
-        problems->items = more;
-    }
-    problems->items[n] = (kv_problem){0};
-    problems->n++;
-    return &problems->items[n];
+    kv_problem *more = kv_room_for_one(problems->items, (size_t)problems->n, sizeof *more);
+    if (!more) return NULL;
+    problems->items = more;
+    more[problems->n] = (kv_problem){0};
+    return &more[problems->n++];
 }
 
 // ASCII names only: nothing else is in use, and Python normalises what is not ASCII.

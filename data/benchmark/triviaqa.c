@@ -2,6 +2,7 @@
 
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/system/buffers.h"
 #include "data/text/unicode.h"
 
 #include <ctype.h>
@@ -38,16 +39,11 @@ void kv_questions_free(kv_questions *questions) {
 }
 
 static kv_question *grow(kv_questions *questions) {
-    // Capacity doubles at powers of two, so it needs no field of its own.
-    int64_t n = questions->n;
-    if ((n & (n - 1)) == 0) {
-        kv_question *more = realloc(questions->items, (size_t)(n ? 2 * n : 1) * sizeof *more);
-        if (!more) return NULL;
-        questions->items = more;
-    }
-    questions->items[n] = (kv_question){0};
-    questions->n++;
-    return &questions->items[n];
+    kv_question *more = kv_room_for_one(questions->items, (size_t)questions->n, sizeof *more);
+    if (!more) return NULL;
+    questions->items = more;
+    more[questions->n] = (kv_question){0};
+    return &more[questions->n++];
 }
 
 static bool add_alias(kv_question *question, const char *alias) {

@@ -1,5 +1,6 @@
 #include "data/cache/cache.h"
 #include "data/file/h5.h"
+#include "data/system/buffers.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -31,7 +32,7 @@ kv_status kv_cache_list(const char *path, kv_cache_file **files, int64_t *n_file
     for (struct dirent *entry; status == KV_OK && (entry = readdir(dir));) {
         const int64_t number = file_number(entry->d_name);
         if (number < 0) continue;
-        kv_cache_file *larger = realloc(*files, (size_t)(*n_files + 1) * sizeof *larger);
+        kv_cache_file *larger = kv_room_for_one(*files, (size_t)*n_files, sizeof *larger);
         if (larger) {
             *files = larger;
             (*files)[(*n_files)++] = (kv_cache_file){.number = number};

@@ -1,5 +1,6 @@
 #include "data/chat/chat.h"
 
+#include "data/system/buffers.h"
 #include "data/text/unicode.h"
 
 #include <stdlib.h>
@@ -24,7 +25,7 @@ struct writer {
 
 static void put_special(struct writer *w, const char *piece) {
     kv_chat_parts *parts = w->parts;
-    kv_chat_part *items = w->failed ? NULL : realloc(parts->items, (size_t)(parts->n + 1) * sizeof *items);
+    kv_chat_part *items = w->failed ? NULL : kv_room_for_one(parts->items, (size_t)parts->n, sizeof *items);
     char *text = items ? strdup(piece) : NULL;
     if (items) parts->items = items;
     if (text) parts->items[parts->n++] = (kv_chat_part){.special = true, .text = text};

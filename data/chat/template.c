@@ -3,6 +3,7 @@
 
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/path.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -167,17 +168,11 @@ static kv_status from_config(const kv_json_file *file, kv_chat_template *chat, b
     return understand(file->path, json_string_value(value), chat, err);
 }
 
-static bool exists(const char *dir, const char *name) {
-    char path[PATH_MAX];
-    struct stat info;
-    return snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path && stat(path, &info) == 0;
-}
-
 kv_status kv_chat_template_read(const char *dir, kv_chat_template *chat, bool *found, kv_error *err) {
     *chat = (kv_chat_template){0};
     *found = false;
     kv_status status = KV_OK;
-    if (exists(dir, "chat_template.jinja")) {
+    if (kv_path_exists_in(dir, "chat_template.jinja")) {
         char path[PATH_MAX], *source;
         size_t size;
         snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
@@ -186,7 +181,7 @@ kv_status kv_chat_template_read(const char *dir, kv_chat_template *chat, bool *f
         *found = true;
         status = understand(path, source, chat, err);
         free(source);
-    } else if (exists(dir, "tokenizer_config.json")) {
+    } else if (kv_path_exists_in(dir, "tokenizer_config.json")) {
         kv_json_file file;
         status = kv_json_open(dir, "tokenizer_config.json", &file, err);
         if (status == KV_OK) status = from_config(&file, chat, found, err);

@@ -1,8 +1,8 @@
 // Which tokens begin and end a text, as config.json and generation_config.json say.
 #include "data/checkpoint/hf_config_family.h"
 
-#include <string.h>
-#include <unistd.h>
+#include "data/file/path.h"
+
 
 static const char bos_key[] = "bos_token_id", eos_key[] = "eos_token_id";
 
@@ -61,10 +61,8 @@ kv_status kv_hf_tokens_read(const kv_json_file *file, int32_t bos, int32_t eos, 
 
 kv_status kv_hf_generation_read(const char *dir, kv_model_spec *spec, kv_error *err) {
     static const char name[] = "generation_config.json";
-    char path[PATH_MAX];
     kv_json_file file;
-    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path || access(path, F_OK) != 0)
-        return KV_OK;
+    if (!kv_path_exists_in(dir, name)) return KV_OK;
     kv_status status = kv_json_open(dir, name, &file, err);
     if (!status) status = read_ends(&file, spec, err);
     kv_json_close(&file);

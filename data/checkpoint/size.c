@@ -1,6 +1,7 @@
 #include "data/checkpoint/size.h"
 
 #include "core/dtype.h"
+#include "core/text.h"
 #include "data/checkpoint/random.h"
 
 #include <dirent.h>
@@ -9,12 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-
-static bool is_part(const char *name) {
-    static const char end[] = ".safetensors";
-    const size_t n = strlen(name), m = sizeof end - 1;
-    return n > m && !strcmp(name + n - m, end);
-}
 
 static bool file_size(const char *dir, const char *name, int64_t *bytes) {
     char path[PATH_MAX];
@@ -32,7 +27,8 @@ static kv_status measure_files(const char *dir, int64_t *bytes, kv_error *err) {
     *bytes = 0;
     for (const struct dirent *entry; (entry = readdir(entries));) {
         int64_t part;
-        if (is_part(entry->d_name) && file_size(dir, entry->d_name, &part)) *bytes += part;
+        if (kv_ends_with(entry->d_name, ".safetensors") && file_size(dir, entry->d_name, &part))
+            *bytes += part;
     }
     closedir(entries);
     if (*bytes > 0) return KV_OK;

@@ -1,11 +1,11 @@
 #include "data/checkpoint/weights_set.h"
 
+#include "core/text.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
 
@@ -89,12 +89,6 @@ static bool is_plain(const char *name) {
     return true;
 }
 
-static bool ends_in_safetensors(const char *name) {
-    static const char ending[] = ".safetensors";
-    const size_t n = strlen(name), m = strlen(ending);
-    return n > m && strcmp(name + n - m, ending) == 0;
-}
-
 // The file name the index gives for a tensor, or an error that says what it gives instead.
 static kv_status check_place(const kv_json_file *map, const char *tensor, const json_t *value,
                              kv_error *err) {
@@ -102,7 +96,7 @@ static kv_status check_place(const kv_json_file *map, const char *tensor, const 
         if ((unsigned char)*c < ' ' || *c == 127)
             return kv_fail(err, KV_ERR_FORMAT, "%s: a tensor's name holds control characters", map->path);
     const char *file = json_string_value(value);
-    if (file && is_plain(file) && ends_in_safetensors(file)) return KV_OK;
+    if (file && is_plain(file) && kv_ends_with(file, ".safetensors")) return KV_OK;
     return kv_json_wrong(map, tensor, -1, "the name of a .safetensors file in the same directory", err);
 }
 
@@ -177,15 +171,11 @@ static kv_status open_sharded(const char *dir, kv_weights_set **set, kv_error *e
 
 // ---- Which of them ---------------------------------------------------------------------------------------
 
-static bool exists(const char *dir, const char *name) {
-    char path[PATH_MAX];
-    return snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path && access(path, F_OK) == 0;
-}
-
 kv_status kv_weights_set_open_model(const char *dir, kv_weights_set **set, kv_error *err) {
-    const bool single = exists(dir, single_name), sharded = exists(dir, index_name);
+    const bool single = kv_path_exists_in(dir, single_name), sharded = kv_path_exists_in(dir, index_name);
     if (!single && sharded) return open_sharded(dir, set, err);
-    if (!single && (exists(dir, "pytorch_model.bin") || exists(dir, "pytorch_model.bin.index.json"))) {
+    if (!single && (kv_path_exists_in(dir, "pytorch_model.bin") ||
+                    kv_path_exists_in(dir, "pytorch_model.bin.index.json"))) {
         *set = NULL;
         return kv_fail(err, KV_ERR_FORMAT, "%s: only .bin weights here, expected %s or %s", dir, single_name,
                        index_name);

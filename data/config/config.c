@@ -259,6 +259,26 @@ kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key
                    from_file ? origin->line : 1, key, message);
 }
 
+void kv_config_record(const kv_config *config, const kv_config_given *keys, size_t n) {
+    for (size_t i = 0; i < n; i++) *keys[i].given = kv_config_has(config, keys[i].key);
+}
+
+kv_status kv_config_require(const kv_config *config, const char *const *keys, size_t n, const char *why,
+                            kv_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (!kv_config_has(config, keys[i]))
+            return kv_config_fail(config, err, keys[i], "found nothing, expected a value: %s", why);
+    return KV_OK;
+}
+
+kv_status kv_config_forbid(const kv_config *config, const char *const *keys, size_t n, const char *why,
+                           kv_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (kv_config_has(config, keys[i]))
+            return kv_config_fail(config, err, keys[i], "found a key without effect, expected it %s", why);
+    return KV_OK;
+}
+
 char *kv_config_value(const kv_config *config, const char *key) {
     kv_config_tree *tree = tree_of(config);
     const int id = kv_tree_find(tree, key, NULL);

@@ -32,6 +32,21 @@ void *kv_config_data(const kv_config *config);
 // Whether "a.b.c" was set anywhere (defaults do not count).
 bool kv_config_has(const kv_config *config, const char *key);
 
+// The same for many keys at once, right after loading: *given of each, so that defaults and checks ask a
+// struct's field and a key's name stands in one place.
+typedef struct kv_config_given {
+    const char *key;
+    bool *given;
+} kv_config_given;
+void kv_config_record(const kv_config *config, const kv_config_given *keys, size_t n);
+
+// KV_ERR_FORMAT at the first of keys[n] that was not set ("found nothing, expected a value: WHY"), or that was
+// ("found a key without effect, expected it WHY").
+kv_status kv_config_require(const kv_config *config, const char *const *keys, size_t n, const char *why,
+                            kv_error *err);
+kv_status kv_config_forbid(const kv_config *config, const char *const *keys, size_t n, const char *why,
+                           kv_error *err);
+
 // KV_ERR_FORMAT with "FILE:LINE: key `a.b.c`: message" of the place where `key` was last set ("-s
 // a.b.c=value: key ..." for an override). If it was not, the line of the group it would stand in, or the
 // file's first. For range and consistency checks after loading; list entries are "systems[2].name".

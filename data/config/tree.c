@@ -1,5 +1,7 @@
 #include "data/config/tree.h"
 
+#include "data/system/buffers.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,7 +117,7 @@ void kv_tree_free(kv_config_tree *tree) {
 }
 
 int kv_tree_add_source(kv_config_tree *tree, const char *name) {
-    char **sources = realloc(tree->sources, (size_t)(tree->n_sources + 1) * sizeof *sources);
+    char **sources = kv_room_for_one(tree->sources, (size_t)tree->n_sources, sizeof *sources);
     if (!sources) return -1;
     tree->sources = sources;
     char *copy = strdup(name);
@@ -140,12 +142,10 @@ static int merge_failure(const struct merge *m) {
 static int add_origin(const struct merge *m, int id, size_t line) {
     kv_config_tree *tree = m->tree;
     if (!id) return merge_failure(m);
-    if ((tree->n_origins & (tree->n_origins - 1)) == 0) { // the capacity is the next power of two
-        kv_config_origin *origins = realloc(tree->origins, 2 * tree->n_origins * sizeof *origins);
-        if (!origins) return merge_failure(m);
-        tree->origins = origins;
-    }
-    tree->origins[tree->n_origins++] = (kv_config_origin){.source = m->source, .line = line};
+    kv_config_origin *origins = kv_room_for_one(tree->origins, tree->n_origins, sizeof *origins);
+    if (!origins) return merge_failure(m);
+    tree->origins = origins;
+    origins[tree->n_origins++] = (kv_config_origin){.source = m->source, .line = line};
     return id;
 }
 

@@ -1,5 +1,7 @@
 #include "data/file/path.h"
 
+#include "core/text.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -25,6 +27,13 @@ void kv_path_parent(const char *path, char parent[PATH_MAX]) {
         strcpy(parent, ".");
     else
         snprintf(parent, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
+bool kv_path_is_named(const char *path, const char *ending) {
+    const size_t m = strlen(ending);
+    size_t n = strlen(path);
+    if (kv_ends_with(path, ".gz")) n -= 3;
+    return n >= m && memcmp(path + n - m, ending, m) == 0;
 }
 
 bool kv_path_exists(const char *path) {

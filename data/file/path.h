@@ -12,6 +12,9 @@ kv_status kv_path_join(const char *dir, const char *name, char path[PATH_MAX], k
 // The directory that `path` stands in: "." for a bare name.
 void kv_path_parent(const char *path, char parent[PATH_MAX]);
 
+// Whether the name at the end of `path` ends in `ending`, ".jsonl" say, or in that and ".gz".
+bool kv_path_is_named(const char *path, const char *ending);
+
 // Whether there is something at `path` (at the end of a symbolic link); at dir/name.
 bool kv_path_exists(const char *path);
 bool kv_path_exists_in(const char *dir, const char *name);

@@ -304,7 +304,7 @@ static kv_status show(void *context, int64_t n_rows, int64_t bytes, kv_error *er
 static kv_status look(const struct job *job, const char *path, const kv_corpus_shard *shard, bool *there,
                       kv_error *err) {
     *there = false;
-    if (access(path, F_OK) != 0) return KV_OK;
+    if (!kv_path_exists(path)) return KV_OK;
     kv_cache_info *found = malloc(sizeof *found);
     if (!found) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     kv_status status = kv_cache_read_info(path, found, err);

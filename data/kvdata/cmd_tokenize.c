@@ -1,3 +1,4 @@
+#include "core/text.h"
 #include "data/kvdata/kvdata.h"
 #include "data/kvdata/tokenize/tokenize.h"
 #include "data/system/console.h"
@@ -75,11 +76,6 @@ static const struct argp_option option_list[] = {
     {0},
 };
 
-static bool names_shard(const char *out) {
-    const size_t length = strlen(out);
-    return length > 3 && strcmp(out + length - 3, ".h5") == 0;
-}
-
 static void check_options(struct argp_state *state, tokenize_options *options) {
     if (!options->tokenizer) argp_error(state, "--tokenizer PATH is needed");
     if (!options->out) argp_error(state, "--out PATH is needed");
@@ -92,10 +88,11 @@ static void check_options(struct argp_state *state, tokenize_options *options) {
         argp_error(
             state,
             "standard input has no name to tell its format by: --format text or --format jsonl is needed");
-    if (names_shard(options->out) && options->shard_tokens)
+    if (kv_ends_with(options->out, ".h5") && options->shard_tokens)
         argp_error(state, "--shard-tokens is for a corpus, expected --out of a directory; found %s",
                    options->out);
-    if (!names_shard(options->out) && !options->shard_tokens) options->shard_tokens = default_shard_tokens;
+    if (!kv_ends_with(options->out, ".h5") && !options->shard_tokens)
+        options->shard_tokens = default_shard_tokens;
 }
 
 static error_t parse(int key, char *text, struct argp_state *state) {

@@ -1,3 +1,4 @@
+#include "core/text.h"
 #include "data/kvdata/kvdata.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train.h"
@@ -6,7 +7,6 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 
 enum { max_inputs = 256 };
 
@@ -65,8 +65,7 @@ int kvdata_tokenizer(int argc, char **argv) {
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;
     kv_error err = {0};
     char path[PATH_MAX];
-    size_t length = strlen(options.out);
-    bool has_ending = length > 6 && strcmp(options.out + length - 6, ".model") == 0;
+    const bool has_ending = kv_ends_with(options.out, ".model");
     kv_status status = KV_OK;
     if (snprintf(path, sizeof path, "%s%s", options.out, has_ending ? "" : ".model") >= (int)sizeof path)
         status = kv_fail(&err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", options.out);

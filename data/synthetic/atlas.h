@@ -33,7 +33,7 @@ enum { KV_ATLAS_SOURCES = 4 };
 
 typedef struct kv_atlas {
     kv_fact *facts; // in a seeded order
-    int64_t n, capacity;
+    int64_t n;
     uint64_t seed;
     double held_out_fraction;
     int64_t available[KV_FACT_KINDS], chosen[KV_FACT_KINDS], held_out[KV_FACT_KINDS];

@@ -2,6 +2,7 @@
 
 #include "data/file/content.h"
 #include "data/file/hash.h"
+#include "data/system/buffers.h"
 
 #include <ctype.h>
 #include <jansson.h>
@@ -69,14 +70,10 @@ static bool tidy(const char *name) {
 // ---- Adding a fact -------------------------------------------------------------------------------------
 
 static kv_fact *new_fact(kv_atlas *atlas) {
-    if (atlas->n == atlas->capacity) {
-        int64_t capacity = atlas->capacity ? 2 * atlas->capacity : 1024;
-        kv_fact *more = realloc(atlas->facts, (size_t)capacity * sizeof *more);
-        if (!more) return NULL;
-        atlas->facts = more;
-        atlas->capacity = capacity;
-    }
-    kv_fact *fact = &atlas->facts[atlas->n++];
+    kv_fact *more = kv_room_for_one(atlas->facts, (size_t)atlas->n, sizeof *more);
+    if (!more) return NULL;
+    atlas->facts = more;
+    kv_fact *fact = &more[atlas->n++];
     *fact = (kv_fact){0};
     return fact;
 }

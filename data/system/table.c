@@ -1,5 +1,7 @@
 #include "data/system/table.h"
 
+#include "data/system/buffers.h"
+
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,14 +49,11 @@ void kv_table_column(kv_table *table, const char *group, const char *title, bool
 
 void kv_table_cell(kv_table *table, const char *format, ...) {
     if (!table || table->failed) return;
-    // The room doubles at powers of two.
     const size_t n = table->n_cells;
-    if ((n & (n - 1)) == 0) {
-        char **more = realloc(table->cells, (n ? 2 * n : 1) * sizeof *more);
-        table->failed = !more;
-        if (!more) return;
-        table->cells = more;
-    }
+    char **more = kv_room_for_one(table->cells, n, sizeof *more);
+    table->failed = !more;
+    if (!more) return;
+    table->cells = more;
     va_list args;
     va_start(args, format);
     table->failed = vasprintf(&table->cells[n], format, args) < 0;

@@ -1,5 +1,7 @@
 #include "data/text/documents.h"
 
+#include "data/file/path.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -34,16 +36,9 @@ struct kv_documents {
     char bad[200];
 };
 
-static bool ends_in(const char *text, size_t length, const char *ending) {
-    size_t n = strlen(ending);
-    return length >= n && strncmp(text + length - n, ending, n) == 0;
-}
-
 bool kv_documents_named_json(const char *path) {
-    size_t length = strlen(path);
-    if (ends_in(path, length, ".gz")) length -= 3;
-    return ends_in(path, length, ".jsonl") || ends_in(path, length, ".json") ||
-           ends_in(path, length, ".ndjson");
+    return kv_path_is_named(path, ".jsonl") || kv_path_is_named(path, ".json") ||
+           kv_path_is_named(path, ".ndjson");
 }
 
 static kv_status open_file(kv_documents *documents, const char *path, kv_error *err) {

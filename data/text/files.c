@@ -1,6 +1,7 @@
 #include "data/text/files.h"
 
 #include "data/file/path.h"
+#include "data/system/buffers.h"
 #include "data/text/documents.h"
 
 #include <dirent.h>
@@ -18,10 +19,7 @@ void kv_text_files_free(kv_text_files *files) {
 }
 
 static kv_status add(kv_text_files *files, const char *path, const struct stat *info, kv_error *err) {
-    kv_text_file *items = files->items;
-    // Grows at the powers of two.
-    if ((files->n & (files->n - 1)) == 0)
-        items = realloc(files->items, (size_t)(files->n ? 2 * files->n : 1) * sizeof *items);
+    kv_text_file *items = kv_room_for_one(files->items, (size_t)files->n, sizeof *items);
     char *copy = strdup(path);
     if (items) files->items = items;
     if (!items || !copy) {
@@ -39,16 +37,9 @@ static kv_status add(kv_text_files *files, const char *path, const struct stat *
 
 // ---- Directories ---------------------------------------------------------------------------------------
 
-static bool ends_in(const char *name, size_t length, const char *ending) {
-    const size_t n = strlen(ending);
-    return length > n && strncmp(name + length - n, ending, n) == 0;
-}
-
 static bool named_as_text(const char *name) {
-    size_t length = strlen(name);
-    if (ends_in(name, length, ".gz")) length -= 3;
-    return kv_documents_named_json(name) || ends_in(name, length, ".txt") || ends_in(name, length, ".text") ||
-           ends_in(name, length, ".md");
+    return kv_documents_named_json(name) || kv_path_is_named(name, ".txt") ||
+           kv_path_is_named(name, ".text") || kv_path_is_named(name, ".md");
 }
 
 static int is_visible(const struct dirent *entry) {

@@ -1,11 +1,10 @@
 #include "data/tokenizer/special.h"
 
 #include "data/file/json.h"
+#include "data/file/path.h"
 
 #include <inttypes.h>
-#include <libgen.h>
 #include <string.h>
-#include <unistd.h>
 
 struct ends {
     const kv_vocabulary *vocabulary;
@@ -76,12 +75,10 @@ static kv_status named_token(const kv_json_file *file, const char *key, const kv
 }
 
 static kv_status open_beside(const char *path, const char *name, kv_json_file *file, kv_error *err) {
-    char copy[PATH_MAX], found[PATH_MAX + 64];
+    char dir[PATH_MAX];
     *file = (kv_json_file){.root = NULL};
-    snprintf(copy, sizeof copy, "%s", path);
-    const char *dir = dirname(copy);
-    snprintf(found, sizeof found, "%s/%s", dir, name);
-    return access(found, F_OK) == 0 ? kv_json_open(dir, name, file, err) : KV_OK;
+    kv_path_parent(path, dir);
+    return kv_path_exists_in(dir, name) ? kv_json_open(dir, name, file, err) : KV_OK;
 }
 
 static bool is_llama(const kv_json_file *config) {

@@ -2,6 +2,7 @@
 
 #include "data/file/content.h"
 #include "data/file/hash.h"
+#include "data/file/path.h"
 #include "data/tokenizer/json.h"
 #include "data/tokenizer/spm.h"
 
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 // One of the two.
 struct kv_tokenizer {
@@ -26,13 +26,11 @@ static const size_t max_file_bytes = (size_t)256 << 20;
 
 // Whether dir/name exists; its path in out.
 static bool lies_in(const char *dir, const char *name, char out[PATH_MAX]) {
-    int n = snprintf(out, PATH_MAX, "%s/%s", dir, name);
-    return n > 0 && n < PATH_MAX && access(out, F_OK) == 0;
+    return kv_path_join(dir, name, out, NULL) == KV_OK && kv_path_exists(out);
 }
 
 bool kv_tokenizer_present(const char *dir) {
-    char path[PATH_MAX];
-    return lies_in(dir, "tokenizer.json", path) || lies_in(dir, "tokenizer.model", path);
+    return kv_path_exists_in(dir, "tokenizer.json") || kv_path_exists_in(dir, "tokenizer.model");
 }
 
 kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err) {

@@ -76,7 +76,7 @@ static kv_status read_lines(kv_journal *j, bool *clean, kv_error *err) {
     char *text;
     size_t size;
     *clean = true;
-    if (access(j->path, F_OK) != 0) return KV_OK;
+    if (!kv_path_exists(j->path)) return KV_OK;
     kv_status status = kv_read_file(j->path, SIZE_MAX / 2, &text, &size, err);
     if (status != KV_OK) return status;
     for (const char *line = text, *end = text + size; line < end;) {

@@ -1,6 +1,8 @@
 // Several evaluations become one: rows and columns that are the same are laid over each other.
 #include "eval/results/results.h"
 
+#include "data/system/buffers.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,7 +144,7 @@ static bool copy_timing(kv_results *joined, const kv_results *side, const int64_
 static bool copy_config(kv_results *joined, const char *config) {
     for (int64_t i = 0; i < joined->n_configs; i++)
         if (!strcmp(joined->configs[i], config)) return true;
-    char **all = realloc(joined->configs, (size_t)(joined->n_configs + 1) * sizeof *all);
+    char **all = kv_room_for_one(joined->configs, (size_t)joined->n_configs, sizeof *all);
     if (!all) return false;
     joined->configs = all;
     all[joined->n_configs] = strdup(config);

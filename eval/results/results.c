@@ -1,11 +1,11 @@
 #include "eval/results/results.h"
 
+#include "data/system/buffers.h"
 #include "eval/statistics/stats.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 // ---- Creation ------------------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ void kv_results_free(kv_results *results) {
 kv_timing *kv_results_add_timing(kv_results *results, int64_t prompt_tokens, int64_t batch_size,
                                  int64_t repeats) {
     const size_t n = (size_t)results->n_systems;
-    kv_timing *all = realloc(results->timings, (size_t)(results->n_timings + 1) * sizeof *all);
+    kv_timing *all = kv_room_for_one(results->timings, (size_t)results->n_timings, sizeof *all);
     if (!all) return NULL;
     results->timings = all;
     kv_timing *timing = &all[results->n_timings];

@@ -5,6 +5,7 @@
 // again, as their caches hold no prompt of the base's own.
 #include "infer/kvrun/kvrun.h"
 
+#include "data/system/buffers.h"
 #include "data/system/console.h"
 
 #include <stdlib.h>
@@ -42,7 +43,7 @@ static void forget(struct talk *t) {
 }
 
 static kv_status add_message(struct talk *t, kv_chat_role role, const char *text, kv_error *err) {
-    kv_chat_message *more = realloc(t->messages, (size_t)(t->n_messages + 1) * sizeof *more);
+    kv_chat_message *more = kv_room_for_one(t->messages, (size_t)t->n_messages, sizeof *more);
     if (more) t->messages = more;
     char *copy = more ? strdup(text) : NULL;
     if (!copy) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the conversation");

@@ -1,5 +1,6 @@
 #include "infer/kvrun/kvrun.h"
 
+#include "data/system/buffers.h"
 #include "data/text/unicode.h"
 
 #include <argp.h>
@@ -138,7 +139,7 @@ static bool is_utf8(const char *text) {
 
 static void add_stop(struct argp_state *state, kvrun_options *o, const char *text) {
     if (!*text || !is_utf8(text)) argp_error(state, "--stop: expected text in UTF-8, not nothing");
-    const char **more = realloc(o->stops, (o->n_stops + 1) * sizeof *more);
+    const char **more = kv_room_for_one(o->stops, o->n_stops, sizeof *more);
     if (!more) argp_failure(state, 1, 0, "out of memory");
     o->stops = more;
     o->stops[o->n_stops++] = text;

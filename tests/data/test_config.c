@@ -123,6 +123,19 @@ static void test_values(void **state) {
     assert_false(kv_config_has(config, "systems[1].size"));
     assert_false(kv_config_has(config, "systems[2].name"));
     assert_false(kv_config_has(config, "train.small"));
+    bool lr = false, size = true, kind = false;
+    const kv_config_given given[] = {{"train.lr", &lr}, {"systems[1].size", &size}, {"train.kind", &kind}};
+    kv_config_record(config, given, 3);
+    assert_true(lr && !size && kind);
+    kv_error err = {0};
+    static const char *const keys[] = {"train.lr", "train.small"};
+    assert_int_equal(kv_config_require(config, keys, 1, "every run needs it", &err), KV_OK);
+    assert_int_equal(kv_config_require(config, keys, 2, "every run needs it", &err), KV_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "key `train.small`: found nothing, expected a value: every run"));
+    assert_int_equal(kv_config_forbid(config, keys + 1, 1, "never", &err), KV_OK);
+    assert_int_equal(kv_config_forbid(config, keys, 2, "only alone", &err), KV_ERR_FORMAT);
+    assert_non_null(
+        strstr(err.message, "a.yaml:3: key `train.lr`: found a key without effect, expected it only"));
     kv_config_free(config);
     put("empty.yaml", "# nothing\n");
     config = load("empty.yaml", NULL, 0);

@@ -8,6 +8,7 @@
 #include "core/optimizer.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/h5.h"
+#include "data/file/path.h"
 #include "infer/session/engine.h"
 
 #include <ftw.h>
@@ -144,13 +145,6 @@ static void load_pair(struct golden *g) {
     check(kv_predictor_set_trainable(g->predictor, true, err));
 }
 
-static bool exists(const char *dir, const char *name) {
-    char path[PATH_SIZE];
-    struct stat info;
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return stat(path, &info) == 0;
-}
-
 static struct golden open_golden(const char *dir) {
     struct golden g = {0};
     char path[PATH_SIZE];
@@ -160,7 +154,7 @@ static struct golden open_golden(const char *dir) {
     g.input_ids = read_ids(g.expected, "input_ids", &g.n_seq, &g.seq_len);
     g.tape = kv_tape_create();
     assert_non_null(g.tape);
-    if (!exists(dir, "aux")) {
+    if (!kv_path_exists_in(dir, "aux")) {
         check(kv_checkpoint_load(dir, &g.base, err));
         return g;
     }
@@ -525,8 +519,8 @@ static int visit(const char *path, const struct stat *info, int type, struct FTW
     snprintf(dir, sizeof dir, "%.*s", place->base - 1, path);
     add_test(dir, "logits", test_logits);
     add_test(dir, "plain decoding", test_plain_decoding);
-    if (!exists(dir, "aux")) add_test(dir, "logits of a float32 copy", test_widened_logits);
-    if (exists(dir, "aux")) {
+    if (!kv_path_exists_in(dir, "aux")) add_test(dir, "logits of a float32 copy", test_widened_logits);
+    if (kv_path_exists_in(dir, "aux")) {
         add_test(dir, "training step", test_training_step);
         add_test(dir, "AdamW steps", test_adamw_steps);
         add_test(dir, "predicted decoding", test_predicted_decoding);
@@ -540,7 +534,7 @@ static void find_root(char root[PATH_SIZE]) {
     if (!tests_dir) tests_dir = "tests";
     if (!given)
         snprintf(root, PATH_SIZE, "%s/golden", tests_dir);
-    else if (given[0] == '/' || exists(".", given))
+    else if (given[0] == '/' || kv_path_exists_in(".", given))
         snprintf(root, PATH_SIZE, "%s", given);
     else
         snprintf(root, PATH_SIZE, "%s/../%s", tests_dir, given);

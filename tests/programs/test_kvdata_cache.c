@@ -79,7 +79,7 @@ static void test_goes_on(void **state) {
     expect("kept             2 files", 0, command);
     assert_int_equal(stat("on/cache-00000.h5", &after), 0);
     assert_true(before.st_ino == after.st_ino && before.st_mtime == after.st_mtime);
-    assert_true(file_exists("on/cache-00001.h5"));
+    assert_true(kv_path_exists("on/cache-00001.h5"));
     expect("kept             3 files", 0, command);
     // A damaged one is not taken for one that is done.
     assert_int_equal(truncate("on/cache-00001.h5", 1000), 0);
@@ -145,7 +145,7 @@ static void test_wrong_arguments(void **state) {
            "cache " MODELS "--seq-len 16 --top-k 33 --out x shard.h5");
     expect("do not fill one row of --seq-len 32", 1, "cache " MODELS "--seq-len 32 --out x tiny.h5");
     expect("context", 1, "cache " MODELS "--seq-len 33 --out x shard.h5");
-    assert_false(file_exists("x"));
+    assert_false(kv_path_exists("x"));
     assert_nothing_half_written();
 }
 
@@ -156,7 +156,7 @@ static void test_pairs_that_do_not_fit(void **state) {
     expect("wide.h5", 1, "cache --base random:openelm-3b --seq-len 16 --out x wide.h5");
     make_shard("other.h5", TEST_VOCAB + 1, 1);
     expect("33", 1, "cache " MODELS "--seq-len 16 --out x other.h5");
-    assert_false(file_exists("x"));
+    assert_false(kv_path_exists("x"));
 }
 
 static void test_full_disk(void **state) {

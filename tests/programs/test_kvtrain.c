@@ -33,9 +33,9 @@ static void test_learns(void **state) {
                                 .n_layers = 3,
                                 .layers = {{2, 1, 32}, {2, 1, 32}, {2, 1, 32}}};
     assert_float_equal(flops, 1e-9 * (double)kv_flops_lm_step(&spec, 8, 16, false) / 128, 1e-4 * flops);
-    assert_true(file_exists("base/final/model/config.json"));
-    assert_true(file_exists("base/checkpoints/step-000015/optimizer.h5"));
-    assert_true(file_exists("base/checkpoints/step-000030/state.json"));
+    assert_true(kv_path_exists("base/final/model/config.json"));
+    assert_true(kv_path_exists("base/checkpoints/step-000015/optimizer.h5"));
+    assert_true(kv_path_exists("base/checkpoints/step-000030/state.json"));
     assert_nothing_half_written();
 }
 
@@ -54,9 +54,9 @@ static void test_keeps_last_checkpoints(void **state) {
     (void)state;
     train_expect(
         0, ARGS("base.yaml", "-o", "kept", "-s", "train.checkpoint_every=5", "-s", "train.keep_last=1"));
-    assert_true(file_exists("kept/checkpoints/step-000035"));
-    assert_false(file_exists("kept/checkpoints/step-000030"));
-    assert_false(file_exists("kept/checkpoints/step-000040")); // final/ takes its place
+    assert_true(kv_path_exists("kept/checkpoints/step-000035"));
+    assert_false(kv_path_exists("kept/checkpoints/step-000030"));
+    assert_false(kv_path_exists("kept/checkpoints/step-000040")); // final/ takes its place
 }
 
 // Gradients of micro-batches add up to the batch's.
@@ -94,7 +94,7 @@ static void test_fine_tuning(void **state) {
     // The pruned model as aux, and the map that goes with it.
     train_expect(0, ARGS("kvp.yaml", "-o", "lp", "-s", "aux=pruned/final/model", "-s", "train.steps=2", "-s",
                          "predictor={mapping: pruned, keep: 0.5}"));
-    assert_true(file_exists("lp/final/predictor/predictor.json"));
+    assert_true(kv_path_exists("lp/final/predictor/predictor.json"));
 }
 
 // ---- KV prediction -------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ static void test_kvp(void **state) {
     assert_true(same_file("kvp_a/final/aux/model.safetensors", "kvp_b/final/aux/model.safetensors"));
     assert_false(same_file("kvp_a/final/aux/model.safetensors", "aux/final/model/model.safetensors"));
     // The base is not to be touched, and nothing of it is saved again.
-    assert_false(file_exists("kvp_a/final/base"));
+    assert_false(kv_path_exists("kvp_a/final/base"));
 }
 
 static void test_frozen_aux(void **state) {
@@ -238,7 +238,7 @@ static void test_least_squares_start(void **state) {
     train_expect(
         0, ARGS("kvp.yaml", "-o", "closed", "-s", "predictor.init=least_squares", "-s", "train.steps=0"));
     assert_non_null(strstr(train_output(), "explained variance"));
-    assert_true(file_exists("closed/final/predictor/predictor.safetensors"));
+    assert_true(kv_path_exists("closed/final/predictor/predictor.safetensors"));
     assert_true(same_file("closed/final/aux/model.safetensors", "aux/final/model/model.safetensors"));
     train_expect(0, ARGS("kvp.yaml", "-o", "solved", "-s", "predictor.init=least_squares"));
     train_expect(0, ARGS("kvp.yaml", "-o", "drawn"));
@@ -265,7 +265,7 @@ static void interrupt(const char *config, const char *run, int number, const cha
     if (code != 128 + number) fail_msg("exit status %d: %s", code, train_output());
     assert_non_null(strstr(train_output(), "--resume"));
     snprintf(a, sizeof a, "%s/final", run);
-    assert_false(file_exists(a));
+    assert_false(kv_path_exists(a));
     assert_nothing_half_written();
     train_refuse("holds a run already", ARGS(config, "-s", steps, "-o", run));
     train_expect(0, ARGS(config, "-s", steps, "-o", run, "--resume"));
@@ -314,8 +314,8 @@ static void test_resume_from_checkpoint(void **state) {
     assert_int_equal(kv_make_dirs("killed/checkpoints/step-000040.tmp.1.2/model", &err), KV_OK);
     put_file("killed/notes.tmp.txt", "mine");
     train_expect(0, ARGS("base.yaml", "-o", "killed", "--resume"));
-    assert_false(file_exists("killed/checkpoints/step-000040.tmp.1.2"));
-    assert_true(file_exists("killed/notes.tmp.txt"));
+    assert_false(kv_path_exists("killed/checkpoints/step-000040.tmp.1.2"));
+    assert_true(kv_path_exists("killed/notes.tmp.txt"));
     assert_int_equal(unlink("killed/notes.tmp.txt"), 0);
     // Before its first checkpoint it starts from the beginning.
     assert_int_equal(kv_remove_tree("killed/final", &err), KV_OK);
@@ -324,7 +324,7 @@ static void test_resume_from_checkpoint(void **state) {
     assert_true(same_file("killed/final/model/model.safetensors", "base/final/model/model.safetensors"));
     assert_true(metric("killed", 31, "loss") == metric("base", 31, "loss"));
     train_expect(0, ARGS("base.yaml", "-o", "killed", "--force", "-s", "train.steps=3"));
-    assert_false(file_exists("killed/checkpoints"));
+    assert_false(kv_path_exists("killed/checkpoints"));
 }
 
 int main(void) {

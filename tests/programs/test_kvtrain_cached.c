@@ -114,7 +114,7 @@ static void test_layers_of_the_base(void **state) {
     assert_true(
         same_file("pruned_online/final/aux/model.safetensors", "pruned_cached/final/aux/model.safetensors"));
     assert_true(same_file("pruned_online/final/aux/config.json", "pruned_cached/final/aux/config.json"));
-    assert_true(file_exists("pruned_cached/final/predictor/predictor.safetensors"));
+    assert_true(kv_path_exists("pruned_cached/final/predictor/predictor.safetensors"));
 }
 
 static void test_resumed(void **state) {
@@ -185,7 +185,7 @@ static void test_no_steps(void **state) {
     train_expect(0, ARGS("closed.yaml"));
     assert_non_null(strstr(train_output(), "explained variance"));
     assert_non_null(strstr(train_output(), "closed/final"));
-    assert_true(file_exists("closed/final/aux/model.safetensors"));
+    assert_true(kv_path_exists("closed/final/aux/model.safetensors"));
     assert_true(entry("closed/least_squares.json", "tokens", 0) == 832);
     for (size_t i = 0; i < 3; i++) {
         const double keys = entry("closed/least_squares.json", "keys", i);
@@ -249,7 +249,7 @@ static void test_streams_each_token_once(void **state) {
 static void refuse(const char *message, const char *a, const char *b) {
     train_refuse(message, ARGS("fixed.yaml", FORCE, "-o", "refused", "-s", "freeze_aux=true", CACHED, "-s", a,
                                "-s", b));
-    assert_false(file_exists("refused"));
+    assert_false(kv_path_exists("refused"));
 }
 
 static void test_refused_configs(void **state) {
@@ -335,7 +335,7 @@ static void test_refused_files(void **state) {
     train_expect(
         1, ARGS("fixed.yaml", FORCE, "-o", "stopped", "-s", "freeze_aux=true", CACHED, "-s", "cache=edited"));
     assert_non_null(strstr(train_output(), "edited/cache-00000.h5"));
-    assert_false(file_exists("stopped/final"));
+    assert_false(kv_path_exists("stopped/final"));
     assert_nothing_half_written();
 }
 

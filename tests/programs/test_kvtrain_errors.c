@@ -77,7 +77,7 @@ static void test_bad_config(void **state) {
                  ARGS("bad.yaml"));
     put_file("bad.yaml", "task: lm\noutput: bad\n");
     train_refuse("bad.yaml:1: key `data.train`: found nothing", ARGS("bad.yaml"));
-    assert_false(file_exists("bad"));
+    assert_false(kv_path_exists("bad"));
 }
 
 // Kinds of predictors and layer maps: keys that make no sense for this pair (3 layers of 8 from 2 of 4).
@@ -166,7 +166,7 @@ static void test_bad_files(void **state) {
     assert_int_equal(rename("wide/final/model/model.safetensors", "wide.safetensors"), 0);
     assert_int_equal(link("base/final/model/model.safetensors", "wide/final/model/model.safetensors"), 0);
     train_refuse("wide/final/model/model.safetensors", ARGS("tune.yaml"));
-    assert_false(file_exists("bad"));
+    assert_false(kv_path_exists("bad"));
     assert_nothing_half_written();
 }
 
@@ -184,9 +184,9 @@ static void test_full_disk(void **state) {
     const char *last = strstr(train_output(), "kvtrain: ");
     assert_non_null(last);
     assert_ptr_equal(strchr(last, '\n'), last + strlen(last) - 1);
-    assert_true(file_exists("full/config.yaml"));
-    assert_false(file_exists("full/checkpoints/step-000015"));
-    assert_false(file_exists("full/final"));
+    assert_true(kv_path_exists("full/config.yaml"));
+    assert_false(kv_path_exists("full/checkpoints/step-000015"));
+    assert_false(kv_path_exists("full/final"));
     assert_nothing_half_written();
     // With room again it goes on.
     train_expect(0, ARGS("base.yaml", "-o", "full", "--resume", "-s", "train.log_every=40"));
@@ -210,8 +210,8 @@ static void test_not_a_number(void **state) {
     put_file("nan.yaml", "task: lm\noutput: lost\ndata: {train: shard.h5, seq_len: 16, batch_size: 8}\n"
                          "model: {from: checkpoint, path: nan/final/model}\ntrain: {steps: 9, lr: 1e-3}\n");
     train_refuse("step 1: found loss", ARGS("nan.yaml"));
-    assert_false(file_exists("lost/final"));
-    assert_false(file_exists("lost/checkpoints"));
+    assert_false(kv_path_exists("lost/final"));
+    assert_false(kv_path_exists("lost/checkpoints"));
 }
 
 static void test_usage(void **state) {
@@ -243,7 +243,7 @@ static void test_dry_run(void **state) {
         if (!strstr(train_output(), says[i])) fail_msg("no %s in: %s", says[i], train_output());
     train_expect(0, ARGS("kvp.yaml", "-o", "dry", "--dry-run"));
     assert_non_null(strstr(train_output(), "base layer reads aux layer: 0 0 1"));
-    assert_false(file_exists("dry"));
+    assert_false(kv_path_exists("dry"));
 }
 
 int main(void) {

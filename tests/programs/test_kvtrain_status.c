@@ -113,7 +113,7 @@ static void test_running_and_interrupted(void **state) {
         "run.yaml",          "-o", "long", "-s", "train.steps=100000", "-s", "train.checkpoint_every=5", "-s",
         "train.log_every=2", NULL};
     const pid_t pid = train_start(args, 0);
-    for (int i = 0; i < 4000 && !file_exists("long/checkpoints/step-000010"); i++) usleep(2000);
+    for (int i = 0; i < 4000 && !kv_path_exists("long/checkpoints/step-000010"); i++) usleep(2000);
     json_t *root = facts("long");
     assert_string_equal(text(root, "state"), "running");
     assert_true(number(root, "step") >= 10 && number(root, "step") < 100000);
@@ -144,7 +144,7 @@ static void test_running_and_interrupted(void **state) {
 static void test_watch_is_stopped(void **state) {
     (void)state;
     const pid_t pid = train_start(ARGS("run.yaml", "-o", "watched", "-s", "train.steps=100000"), 0);
-    for (int i = 0; i < 4000 && !file_exists("watched/metrics.jsonl"); i++) usleep(2000);
+    for (int i = 0; i < 4000 && !kv_path_exists("watched/metrics.jsonl"); i++) usleep(2000);
     const pid_t watch = train_start(ARGS("status", "--watch=1000", "watched"), 0);
     usleep(300000);
     assert_int_equal(kill(watch, SIGINT), 0);
@@ -157,7 +157,7 @@ static void test_killed_and_failed(void **state) {
     (void)state;
     const pid_t pid = train_start(
         ARGS("run.yaml", "-o", "dead", "-s", "train.steps=100000", "-s", "train.checkpoint_every=5"), 0);
-    for (int i = 0; i < 4000 && !file_exists("dead/checkpoints/step-000005"); i++) usleep(2000);
+    for (int i = 0; i < 4000 && !kv_path_exists("dead/checkpoints/step-000005"); i++) usleep(2000);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     train_expect(0, ARGS("status", "dead"));

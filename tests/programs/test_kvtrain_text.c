@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 static const kv_shard_info info = {
     .tokenizer = "0123456789abcdef", .vocab_size = TEST_VOCAB, .bos_id = 1, .eos_id = 2};
@@ -88,7 +87,7 @@ static void the_dry_run_lists_the_parts(void **state) {
         if (!strstr(out, lines[i])) fail_msg("no '%s' in: %s", lines[i], out);
     train_expect(0, ARGS("mix.yaml", "--dry-run", "-s", "data.packing=fixed"));
     if (!strstr(train_output(), "fixed packing")) fail_msg("%s", train_output());
-    assert_false(file_exists("mix"));
+    assert_false(kv_path_exists("mix"));
 }
 
 // Stopped and gone on with, the same weights; and text that is another one is not gone on with, whichever
@@ -153,7 +152,7 @@ static void parts_must_agree(void **state) {
                  ARGS("mix.yaml", "-o", "bad", "-s", "data.mixture[1].corpus=other.h5"));
     train_refuse("key `data.validation`: made with BOS 3",
                  ARGS("base.yaml", "-o", "bad", "-s", "data.validation=other.h5"));
-    assert_false(file_exists("bad"));
+    assert_false(kv_path_exists("bad"));
 }
 
 static void bad_mixtures(void **state) {
@@ -180,7 +179,7 @@ static void bad_mixtures(void **state) {
     train_refuse("key `data.train`: many/shard-00001.h5",
                  ARGS("base.yaml", "-o", "bad", "-s", "data.train=many/shard-00001.h5", "-s",
                       "data.packing=fixed", "-s", "data.seq_len=98"));
-    assert_false(file_exists("bad"));
+    assert_false(kv_path_exists("bad"));
 }
 
 // What is counted for text is the largest shard of each part, with the order of its documents.

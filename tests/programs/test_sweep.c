@@ -124,7 +124,7 @@ static void test_names_and_order(void **state) {
         at = next + 1;
     }
     assert_null(strchr(strchr(at, '\n') + 1, '=')); // no thirteenth
-    assert_false(file_exists("product"));
+    assert_false(kv_path_exists("product"));
     sweep(0, "product.yaml", ARGS("--dry-run", "--only", "plain-*", "-o", "elsewhere"));
     expect_said("12 runs in elsewhere");
     expect_said("left out");
@@ -214,7 +214,7 @@ static void test_mistakes(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         put_sweep("m.yaml", cases[i].text);
         train_refuse(cases[i].message, ARGS("--sweep", "sweeps/m.yaml"));
-        assert_false(file_exists("m"));
+        assert_false(kv_path_exists("m"));
     }
     put_sweep("m.yaml", "output: m\ntrain: ../pair.yaml\ngrid: {loss.kl: [1, 2]}\n");
     train_refuse("-s loss.kl=3: key `loss.kl`: varies on line 3",
@@ -234,7 +234,7 @@ static void test_models_are_checked_first(void **state) {
               "output: late\ntrain: ../pair.yaml\ngrid:\n  aux: [family/aux, family/stranger]\n");
     train_expect(1, ARGS("--sweep", "sweeps/late.yaml"));
     expect_said("sweeps/late.yaml:4: run aux=family_stranger: key `aux`");
-    assert_false(file_exists("late/aux=family_aux"));
+    assert_false(kv_path_exists("late/aux=family_aux"));
     put_sweep("late.yaml", "output: late\ntrain: ../pair.yaml\neval: ../q.yaml\ngrid: {loss.kl: [1]}\n");
     train_expect(1, ARGS("--sweep", "sweeps/late.yaml"));
     expect_said("sweeps/late.yaml:3: key `eval`: sweeps/../q.yaml");
@@ -242,15 +242,15 @@ static void test_models_are_checked_first(void **state) {
                        "systems: [{name: base, model: family/base}]\n");
     train_expect(1, ARGS("--sweep", "sweeps/late.yaml"));
     expect_said("none.jsonl");
-    assert_false(file_exists("late/kl=1"));
+    assert_false(kv_path_exists("late/kl=1"));
     train_expect(0, ARGS("--sweep", "sweeps/late.yaml", "--no-eval", "-s", "train.steps=1"));
-    assert_true(file_exists("late/kl=1/final"));
+    assert_true(kv_path_exists("late/kl=1/final"));
     put_sweep("namesake.yaml", "output: namesake\ntrain: ../pair.yaml\neval: ../questions.yaml\n"
                                "arms: [{name: base, set: {loss.kl: 1}}]\n");
     train_expect(1, ARGS("--sweep", "sweeps/namesake.yaml"));
     expect_said("questions.yaml:3: key `systems[0].name`: base is also the name of a run of "
                 "sweeps/namesake.yaml");
-    assert_false(file_exists("namesake/base"));
+    assert_false(kv_path_exists("namesake/base"));
 }
 
 // ---- The table -----------------------------------------------------------------------------------------
@@ -366,8 +366,8 @@ static void test_table(void **state) {
     expect_said("atlas, held-out: exact_match\n");
     check_table();
     assert_nothing_half_written();
-    assert_true(file_exists("both/rival/final/model"));
-    assert_false(file_exists("both/rival/checkpoints"));
+    assert_true(kv_path_exists("both/rival/final/model"));
+    assert_false(kv_path_exists("both/rival/checkpoints"));
     char *list = test_read_text("both/sweep.yaml");
     const char *first = strstr(list, "name: \"kvp-kl=0\""), *last = strstr(list, "name: \"rival\"");
     assert_true(first && last && first < last);
@@ -392,7 +392,7 @@ static void test_table(void **state) {
     expect_said("run 1 of 1, kvp-kl=4");
     expect_line("kvp-kl=2 on atlas trained: 12/12", ", 12 answered before", true);
     expect_line("kvp-kl=4 on atlas trained: 12/12", "answered before", false);
-    assert_true(file_exists("both/kvp-kl=4/checkpoints"));
+    assert_true(kv_path_exists("both/kvp-kl=4/checkpoints"));
     // Figures of before a run was trained anew are not its own.
     sweep(0, "both.yaml", ARGS("-s", "train.log_every=1", "--no-eval"));
     expect_not_said("not evaluated");
@@ -441,7 +441,7 @@ static void test_changed_configuration(void **state) {
     train_expect(1, ARGS("--sweep", "sweeps/changes.yaml"));
     expect_said("sweeps/changes.yaml:6: run b: key `loss.kl`: found `5`, expected `1` as in "
                 "changes/b/config.yaml, which is to be resumed; --force trains it anew");
-    assert_false(file_exists("changes/c"));
+    assert_false(kv_path_exists("changes/c"));
     sweep(0, "changes.yaml", ARGS("--dry-run"));
     expect_said("1 were trained by another configuration: --force replaces them");
     // The one that is left out is none of this call's business.
@@ -467,10 +467,10 @@ static void test_prepare(void **state) {
     expect_said("prepared  to do");
     expect_said("3 to be trained");
     expect_said("2 not counted whose models are still to be trained");
-    assert_false(file_exists("prepared"));
+    assert_false(kv_path_exists("prepared"));
     sweep(0, "prepare.yaml", ARGS(NULL));
     expect_said("sweeps/../first.yaml, which the runs start from (1 of 1)");
-    assert_true(file_exists("prepared/final"));
+    assert_true(kv_path_exists("prepared/final"));
     sweep(0, "prepare.yaml", ARGS("--force")); // not of what is prepared
     expect_not_said("which the runs start from");
     expect_said("2 of 2 runs are done already");
@@ -519,9 +519,9 @@ static void test_interrupted(void **state) {
     expect_said("interrupted after step ");
     expect_said("the same command goes on from there");
     expect_not_said("--resume");
-    assert_true(file_exists("stopped/kvp-kl=0/final"));
-    assert_false(file_exists("stopped/kvp-kl=1/final"));
-    assert_false(file_exists("stopped/table.csv"));
+    assert_true(kv_path_exists("stopped/kvp-kl=0/final"));
+    assert_false(kv_path_exists("stopped/kvp-kl=1/final"));
+    assert_false(kv_path_exists("stopped/table.csv"));
     sweep(0, "long.yaml", ARGS("-o", "stopped"));
     expect_said("run 1 of 1, kvp-kl=1, from step ");
     expect_said("resuming from stopped/kvp-kl=1/checkpoints/step-");
@@ -546,7 +546,7 @@ static void test_killed(void **state) {
     for (int i = 0; i < 30000 && flock(dir, LOCK_EX | LOCK_NB); i++) usleep(2000);
     assert_int_equal(close(dir), 0);
     assert_true(test_dir_count("killed/kvp-kl=1/checkpoints") > 0);
-    assert_false(file_exists("killed/kvp-kl=1/final"));
+    assert_false(kv_path_exists("killed/kvp-kl=1/final"));
     sweep(0, "long.yaml", ARGS("-o", "killed"));
     expect_same_as_whole("killed");
 }
@@ -560,7 +560,7 @@ static void test_jobs(void **state) {
     for (int i = 0; i < 3; i++) {
         char path[64];
         snprintf(path, sizeof path, "jobs/kl=%d/final", i);
-        assert_true(file_exists(path));
+        assert_true(kv_path_exists(path));
         snprintf(path, sizeof path, "jobs/logs/kl=%d.log", i);
         char *log = test_read_text(path);
         assert_non_null(strstr(log, "train: 12/12"));
@@ -587,7 +587,7 @@ static void test_shipped_sweeps(void **state) {
         snprintf(said, sizeof said, ": %d runs in runs/ablations/%s\n", n_runs[i], names[i]);
         expect_said(said);
     }
-    assert_false(file_exists("runs"));
+    assert_false(kv_path_exists("runs"));
 }
 
 int main(void) {

@@ -79,11 +79,6 @@ void put_file(const char *name, const char *text) {
     if (kv_write_file(name, text, strlen(text), &err) != KV_OK) fail_msg("%s", err.message);
 }
 
-bool file_exists(const char *path) {
-    struct stat info;
-    return stat(path, &info) == 0;
-}
-
 bool same_file(const char *a, const char *b) {
     char *x = NULL, *y = NULL;
     size_t n = 0, m = 0;

@@ -2,6 +2,7 @@
 // it printed and left behind.
 #pragma once
 
+#include "data/file/path.h"
 #include "tests/support/support.h"
 
 #include <stdbool.h>
@@ -32,7 +33,6 @@ void train_expect(int code, const char *const *args);
 void train_refuse(const char *message, const char *const *args);
 
 void put_file(const char *name, const char *text);
-bool file_exists(const char *path);
 bool same_file(const char *a, const char *b);
 // Fails the test when a temporary file or directory was left behind.
 void assert_nothing_half_written(void);

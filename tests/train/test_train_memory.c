@@ -192,7 +192,7 @@ static void test_refusal(void **state) {
     assert_non_null(
         strstr(train_output(), "trained weights with gradients and moments, 6.07 frozen weights"));
     assert_non_null(strstr(train_output(), "freeze_aux: true ("));
-    assert_false(file_exists("huge"));
+    assert_false(kv_path_exists("huge"));
     train_refuse("does not fit", ARGS("huge.yaml", "--force"));
     train_refuse("does not fit", ARGS("huge.yaml", "--resume"));
     train_expect(0, ARGS("huge.yaml", "--dry-run"));
@@ -207,7 +207,7 @@ static void test_refusal(void **state) {
     train_expect(0, ARGS("base.yaml", "-o", "fits", "-s", "train.memory_gb=0.1"));
     train_refuse("does not fit", ARGS("base.yaml", "-o", "x", "-s", "train.memory_gb=0.02"));
     train_expect(0, ARGS("base.yaml", "-o", "unchecked", "-s", "train.memory_gb=0"));
-    assert_false(file_exists("x"));
+    assert_false(kv_path_exists("x"));
     // The limit may change when a run goes on.
     train_expect(0, ARGS("base.yaml", "-o", "fits", "--resume", "-s", "train.memory_gb=0.2"));
 }

@@ -348,15 +348,15 @@ static void test_keeps_the_best(void **state) {
     assert_int_equal(kv_remove_tree("part/final", &err), KV_OK);
     assert_int_equal(kv_remove_tree("part/checkpoints", &err), KV_OK);
     train_expect(0, ARGS("held.yaml", "-o", "part", "--resume"));
-    assert_false(file_exists("part/best"));
+    assert_false(kv_path_exists("part/best"));
     expect_same_losses("part", "all");
     assert_int_equal(kv_make_dirs("part/best", &err), KV_OK);
     train_expect(0, ARGS("held.yaml", "-o", "part", "--force"));
-    assert_false(file_exists("part/best"));
+    assert_false(kv_path_exists("part/best"));
     train_expect(
         0, ARGS("held_kvp.yaml", "-o", "best_kvp", "-s", "train.keep_best=true", "-s", "freeze_aux=true"));
-    assert_true(file_exists("best_kvp/best/aux/model.safetensors"));
-    assert_true(file_exists("best_kvp/best/predictor/predictor.json"));
+    assert_true(kv_path_exists("best_kvp/best/aux/model.safetensors"));
+    assert_true(kv_path_exists("best_kvp/best/predictor/predictor.json"));
     assert_nothing_half_written();
 }
 
@@ -392,19 +392,19 @@ static void test_interrupted_validation(void **state) {
                                   "--resume",
                                   NULL};
     const pid_t pid = train_start(args, 0);
-    for (int i = 0; i < 4000 && !file_exists("cut/metrics.jsonl"); i++) usleep(1000);
+    for (int i = 0; i < 4000 && !kv_path_exists("cut/metrics.jsonl"); i++) usleep(1000);
     usleep(20000);
     assert_int_equal(kill(pid, SIGINT), 0);
     const int code = train_finish(pid);
     if (code != 130) fail_msg("exit status %d: %s", code, train_output());
     if (!strstr(train_output(), "interrupted after step 0 of 40, before its validation was done"))
         fail_msg("%s", train_output());
-    assert_true(file_exists("cut/checkpoints/step-000000/optimizer.h5"));
-    assert_true(file_exists("cut/stopped.json"));
+    assert_true(kv_path_exists("cut/checkpoints/step-000000/optimizer.h5"));
+    assert_true(kv_path_exists("cut/stopped.json"));
     expect_steps("cut", NULL, 0);
     train_expect(0, resume);
     expect_steps("cut", (const int64_t[]){0, 40}, 2);
-    assert_false(file_exists("cut/stopped.json"));
+    assert_false(kv_path_exists("cut/stopped.json"));
     train_expect(0, ARGS("base.yaml", "-o", "cut_whole", "-s", "data.micro_batch_size=1"));
     assert_true(same_file("cut/final/model/model.safetensors", "cut_whole/final/model/model.safetensors"));
 }
@@ -425,7 +425,7 @@ static void test_owed_at_the_end(void **state) {
     expect_steps("owed", (const int64_t[]){0, 7, 14, 21, 28, 35}, 6);
     train_expect(0, ARGS("held.yaml", "-o", "owed", "--resume"));
     expect_steps("owed", (const int64_t[]){0, 7, 14, 21, 28, 35, 40}, 7);
-    assert_true(file_exists("owed/final/model/config.json"));
+    assert_true(kv_path_exists("owed/final/model/config.json"));
 }
 
 static void test_killed_run_has_every_line_once(void **state) {
@@ -470,7 +470,7 @@ static void test_refusals(void **state) {
                  ARGS("held.yaml", "-o", "x", "-s", "data.validation=other.h5"));
     train_refuse("key `data.validation`: short.h5: found at most 14 tokens in a shard, expected 17 at least",
                  ARGS("held.yaml", "-o", "x", "-s", "data.validation=short.h5"));
-    assert_false(file_exists("x"));
+    assert_false(kv_path_exists("x"));
     train_expect(0, ARGS("held.yaml", "-n"));
     assert_non_null(strstr(train_output(),
                            "validation   down.h5: the first 12 rows of 16 tokens every 7 steps, 7 times"));

@@ -4,6 +4,7 @@
 #include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/file/whole_file.h"
+#include "data/system/buffers.h"
 #include "train/run/optimizer_file.h"
 
 #include <dirent.h>
@@ -26,12 +27,6 @@ static const char checkpoints_name[] = "checkpoints", state_name[] = "state.json
 static const char *const run_names[] = {"final",         "best",         "checkpoints",
                                         "metrics.jsonl", "stopped.json", "config.yaml"};
 enum { N_RUN_NAMES = sizeof run_names / sizeof *run_names };
-
-static bool exists(const char *dir, const char *name) {
-    char path[PATH_MAX];
-    struct stat info;
-    return kv_task_path(path, dir, name, NULL) == KV_OK && stat(path, &info) == 0;
-}
 
 // ---- Checkpoints that are there ------------------------------------------------------------------------
 
@@ -60,7 +55,7 @@ kv_status kv_run_checkpoints(const char *run, int64_t **steps, size_t *n, kv_err
     for (const struct dirent *entry; status == KV_OK && (entry = readdir(dir));) {
         int64_t step = step_of(entry->d_name);
         if (step < 0) continue;
-        int64_t *more = realloc(*steps, (*n + 1) * sizeof *more);
+        int64_t *more = kv_room_for_one(*steps, *n, sizeof *more);
         if (more) {
             *steps = more;
             more[(*n)++] = step;
@@ -188,7 +183,7 @@ static kv_status check_validation(kv_run *run, const kv_json_file *file, kv_erro
 static kv_status load_best(kv_run *run, kv_error *err) {
     char path[PATH_MAX];
     kv_json_file file = {0};
-    if (!run->keep_best || !exists(run->path, best_name)) return KV_OK;
+    if (!run->keep_best || !kv_path_exists_in(run->path, best_name)) return KV_OK;
     kv_status status = kv_task_path(path, run->path, best_name, err);
     if (status == KV_OK) status = kv_json_open(path, state_name, &file, err);
     if (status == KV_OK) status = kv_json_real(&file, "validation_loss", -1e300, 1e300, &run->best_loss, err);
@@ -244,7 +239,7 @@ static kv_status check_config(const kv_run *run, kv_error *err) {
 static kv_status open_resumed(kv_run *run, kv_error *err) {
     kv_status status = check_config(run, err);
     if (status != KV_OK) return status;
-    run->finished = exists(run->path, final_name);
+    run->finished = kv_path_exists_in(run->path, final_name);
     if (run->finished) return KV_OK;
     int64_t *steps;
     size_t n;
@@ -268,14 +263,14 @@ kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_confi
     if (snprintf(run->path, sizeof run->path, "%s", config->output) >= (int)sizeof run->path)
         return kv_config_fail(source, err, "output", "the path is too long");
     bool holds_run = false;
-    for (int i = 0; i < N_RUN_NAMES; i++) holds_run = holds_run || exists(run->path, run_names[i]);
+    for (int i = 0; i < N_RUN_NAMES; i++) holds_run = holds_run || kv_path_exists_in(run->path, run_names[i]);
     if (holds_run && mode == KV_RUN_NEW)
         return kv_config_fail(source, err, "output",
                               "%s holds a run already; --resume continues it, --force replaces it",
                               run->path);
     run->replace = holds_run && mode == KV_RUN_FORCE;
     // A run that was stopped before it wrote anything starts from the beginning.
-    bool resume = mode == KV_RUN_RESUME && exists(run->path, config_name);
+    bool resume = mode == KV_RUN_RESUME && kv_path_exists_in(run->path, config_name);
     return resume ? open_resumed(run, err) : KV_OK;
 }
 
@@ -372,7 +367,7 @@ static size_t valid_metrics(const char *text, int64_t last_step, kv_run *run) {
 static kv_status open_metrics(kv_run *run, kv_error *err) {
     char path[PATH_MAX];
     kv_status status = kv_task_path(path, run->path, metrics_name, err);
-    if (status == KV_OK && exists(run->path, metrics_name)) {
+    if (status == KV_OK && kv_path_exists_in(run->path, metrics_name)) {
         char *text;
         size_t size;
         status = kv_read_file(path, (size_t)1 << 30, &text, &size, err);

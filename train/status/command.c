@@ -1,5 +1,6 @@
 // kvtrain status: what runs are doing, or what became of them.
 #include "data/file/path.h"
+#include "data/system/buffers.h"
 #include "data/system/console.h"
 #include "train/status/status.h"
 
@@ -83,7 +84,7 @@ static void free_looks(struct looks *l) {
 
 static void look_at(struct looks *l, const char *path) {
     kv_error err = {0};
-    kv_run_status *more = realloc(l->runs, (l->n + 1) * sizeof *more);
+    kv_run_status *more = kv_room_for_one(l->runs, l->n, sizeof *more);
     if (more) {
         l->runs = more;
         if (kv_run_status_read(path, &more[l->n], &err) == KV_OK) {

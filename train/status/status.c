@@ -20,17 +20,12 @@
 
 static const size_t max_config_bytes = (size_t)1 << 24;
 
-static bool exists(const char *dir, const char *name) {
-    char path[PATH_MAX];
-    struct stat info;
-    return kv_path_join(dir, name, path, NULL) == KV_OK && stat(path, &info) == 0;
-}
-
 bool kv_run_status_is_run(const char *path) {
     static const char *const others[] = {"metrics.jsonl", "checkpoints", "best", "final", "stopped.json"};
     bool found = false;
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) found = found || exists(path, others[i]);
-    return found && exists(path, "config.yaml");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        found = found || kv_path_exists_in(path, others[i]);
+    return found && kv_path_exists_in(path, "config.yaml");
 }
 
 const char *kv_run_phase_name(kv_run_phase stage) {
@@ -118,7 +113,7 @@ static kv_status read_stopped(kv_run_status *s, kv_error *err) {
     kv_json_file file = {0};
     bool interrupted = false;
     s->stage = KV_RUN_KILLED;
-    if (!exists(s->path, "stopped.json")) return KV_OK;
+    if (!kv_path_exists_in(s->path, "stopped.json")) return KV_OK;
     kv_status status = kv_json_open(s->path, "stopped.json", &file, err);
     if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, &s->step, err);
     if (status == KV_OK) status = kv_json_bool(&file, "interrupted", &interrupted, err);
@@ -132,7 +127,7 @@ static kv_status read_stopped(kv_run_status *s, kv_error *err) {
 // In this order: whoever ends meanwhile has finished.
 static kv_status read_stage(kv_run_status *s, kv_error *err) {
     const bool locked = is_locked(s->path);
-    if (exists(s->path, "final"))
+    if (kv_path_exists_in(s->path, "final"))
         s->stage = KV_RUN_FINISHED;
     else if (locked)
         s->stage = KV_RUN_RUNNING;
@@ -145,9 +140,9 @@ static kv_status read_stage(kv_run_status *s, kv_error *err) {
 static kv_status read_step(const kv_run_status *s, const char *name, int64_t *step, kv_error *err) {
     char dir[PATH_MAX];
     kv_json_file file = {0};
-    if (!exists(s->path, name)) return KV_OK;
+    if (!kv_path_exists_in(s->path, name)) return KV_OK;
     kv_status status = kv_path_join(s->path, name, dir, err);
-    if (status == KV_OK && s->stage == KV_RUN_RUNNING && !exists(dir, "state.json")) return KV_OK;
+    if (status == KV_OK && s->stage == KV_RUN_RUNNING && !kv_path_exists_in(dir, "state.json")) return KV_OK;
     if (status == KV_OK) status = kv_json_open(dir, "state.json", &file, err);
     if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, step, err);
     kv_json_close(&file);
@@ -160,7 +155,7 @@ static int64_t larger(int64_t a, int64_t b) {
 
 static kv_status read_metrics(kv_run_status *s, kv_error *err) {
     char path[PATH_MAX];
-    if (!exists(s->path, "metrics.jsonl")) return KV_OK;
+    if (!kv_path_exists_in(s->path, "metrics.jsonl")) return KV_OK;
     kv_status status = kv_path_join(s->path, "metrics.jsonl", path, err);
     if (status == KV_OK) status = kv_metrics_read(path, &s->metrics, err);
     const kv_metrics_table *t = &s->metrics.training, *v = &s->metrics.validation;

@@ -57,12 +57,6 @@ static void put_below(FILE *out, const char *key, const char *dir, const char *n
     free(path);
 }
 
-static bool exists_below(const char *dir, const char *name) {
-    char path[PATH_MAX];
-    struct stat info;
-    return kv_path_join(dir, name, path, NULL) == KV_OK && stat(path, &info) == 0;
-}
-
 // Runs of one arm share marker and colour in the picture.
 static void put_run(FILE *out, const kv_sweep *sweep, const kv_sweep_run *run) {
     const kv_train_config *config = run->config;
@@ -74,7 +68,7 @@ static void put_run(FILE *out, const kv_sweep *sweep, const kv_sweep_run *run) {
         put_below(out, "model", run->directory, "final/model");
     } else {
         put(out, "base", config->base);
-        if (config->aux && !exists_below(run->directory, "final/aux"))
+        if (config->aux && !kv_path_exists_in(run->directory, "final/aux"))
             put(out, "aux", config->aux);
         else
             put_below(out, "aux", run->directory, "final/aux");

@@ -1,4 +1,5 @@
 // From the file of a sweep to its runs: the product of its lists, names, configurations.
+#include "core/text.h"
 #include "data/config/tree.h"
 #include "data/file/hash.h"
 #include "data/file/path.h"
@@ -41,7 +42,7 @@ static bool next_axis(const kv_sweep_file *file, size_t *place, const kv_sweep_a
 // Whether the last parts of the key are `end`.
 static bool ends_in(const char *key, const char *end) {
     const size_t n = strlen(key), m = strlen(end);
-    return n >= m && strcmp(key + n - m, end) == 0 && (n == m || key[n - m - 1] == '.');
+    return kv_ends_with(key, end) && (n == m || key[n - m - 1] == '.');
 }
 
 // As many of the key's last parts as tell it apart from all other keys that vary.

@@ -2,6 +2,7 @@
 
 #include "data/config/tree.h"
 #include "data/file/content.h"
+#include "data/system/buffers.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -100,7 +101,7 @@ static kv_status add_leaves(const struct reader *r, const char *key, int id, kv_
     if (node->type != YAML_MAPPING_NODE) {
         for (size_t k = 0; k < axis->n_leaves; k++)
             if (strcmp(axis->leaves[k], key) == 0) return KV_OK;
-        char **more = realloc(axis->leaves, (axis->n_leaves + 1) * sizeof *more);
+        char **more = kv_room_for_one(axis->leaves, axis->n_leaves, sizeof *more);
         if (!more) return no_memory(r);
         axis->leaves = more;
         more[axis->n_leaves] = strdup(key);

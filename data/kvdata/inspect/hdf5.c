@@ -1,6 +1,7 @@
 // kvdata inspect: token shards, results, the optimiser's state and any other HDF5 file.
 #include "data/corpus/shard.h"
 #include "data/file/h5.h"
+#include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 #include "data/kvdata/inspect/list_hdf5.h"
 #include "data/kvdata/kvdata.h"
@@ -17,8 +18,8 @@ enum { MAX_SYSTEMS = 10000 };
 static bool is_hdf5(const inspect_subject *s) {
     static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1A, '\n'};
     if (s->is_dir || s->random) return false;
-    return (s->n_head >= 8 && memcmp(s->head, signature, 8) == 0) || inspect_ends_in(s->path, ".h5") ||
-           inspect_ends_in(s->path, ".hdf5");
+    return (s->n_head >= 8 && memcmp(s->head, signature, 8) == 0) || kv_path_is_named(s->path, ".h5") ||
+           kv_path_is_named(s->path, ".hdf5");
 }
 
 // ---- Token shards --------------------------------------------------------------------------------------

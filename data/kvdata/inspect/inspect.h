@@ -41,7 +41,6 @@ typedef struct inspect_subject {
 kv_status inspect_subject_open(inspect_subject *subject, const inspect_options *options, kv_error *err);
 void inspect_subject_free(inspect_subject *subject);
 
-bool inspect_ends_in(const char *path, const char *ending); // ".gz" behind it does not matter
 // dir/name into path; false when it is too long or not there.
 bool inspect_entry(const char *dir, const char *name, char *path, size_t size);
 

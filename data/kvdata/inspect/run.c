@@ -3,6 +3,7 @@
 #include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/file/metrics.h"
+#include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 
 #include <dirent.h>
@@ -76,7 +77,7 @@ static const char *program_of(const char *path, int depth) {
 static bool is_config(const inspect_subject *s) {
     static const char *const keys[] = {"task:", "systems:", "extends:", "output:", "tokenizer:", "data:"};
     if (!s->text || s->json || s->line) return false;
-    if (inspect_ends_in(s->path, ".yaml") || inspect_ends_in(s->path, ".yml")) return true;
+    if (kv_path_is_named(s->path, ".yaml") || kv_path_is_named(s->path, ".yml")) return true;
     const char *at = (const char *)s->head;
     while (*at == '#' || *at == '\n') at += strcspn(at, "\n") + (strchr(at, '\n') != NULL);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)

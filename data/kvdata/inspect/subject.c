@@ -2,6 +2,7 @@
 #include "data/checkpoint/random.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 
 #include <errno.h>
@@ -15,14 +16,8 @@
 
 static const size_t max_json_bytes = (size_t)1 << 28, max_first_line = (size_t)64 << 20;
 
-bool inspect_ends_in(const char *path, const char *ending) {
-    size_t length = strlen(path), n = strlen(ending);
-    if (length > 3 && strcmp(path + length - 3, ".gz") == 0) length -= 3;
-    return length >= n && strncmp(path + length - n, ending, n) == 0;
-}
-
 bool inspect_entry(const char *dir, const char *name, char *path, size_t size) {
-    return snprintf(path, size, "%s/%s", dir, name) < (int)size && access(path, F_OK) == 0;
+    return snprintf(path, size, "%s/%s", dir, name) < (int)size && kv_path_exists(path);
 }
 
 const char *inspect_directory_of(const char *path, char dir[PATH_MAX]) {

@@ -1,5 +1,6 @@
 // kvdata inspect: texts as kvdata tokenize reads them, descriptions in JSON, tables and pictures.
 #include "data/file/content.h"
+#include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 #include "data/system/console.h"
 #include "data/text/documents.h"
@@ -11,7 +12,7 @@
 
 // A name that promises something else than text.
 static bool is_named_otherwise(const inspect_subject *s) {
-    return inspect_ends_in(s->path, ".json") || inspect_ends_in(s->path, ".jsonl");
+    return kv_path_is_named(s->path, ".json") || kv_path_is_named(s->path, ".jsonl");
 }
 
 // ---- Documents -----------------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ static kv_status refuse_json(const inspect_subject *s, inspect_report *report, k
 // ---- Tables and pictures -------------------------------------------------------------------------------
 
 static bool is_table(const inspect_subject *s) {
-    return s->text && inspect_ends_in(s->path, ".csv");
+    return s->text && kv_path_is_named(s->path, ".csv");
 }
 
 static kv_status describe_table(const inspect_subject *s, inspect_report *report, kv_error *err) {

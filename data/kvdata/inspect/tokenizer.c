@@ -1,12 +1,12 @@
 // kvdata inspect: tokenizers.
 #include "data/tokenizer/tokenizer.h"
+#include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { N_SAMPLES = 8, MAX_SPECIAL = 16 };
 
@@ -19,7 +19,7 @@ static bool is_tokenizer_json(const inspect_subject *s) {
 // A SentencePiece model is a protobuf whose first field holds the pieces, whose first field is their text.
 static bool is_sentencepiece(const inspect_subject *s) {
     if (s->is_dir || s->random) return false;
-    if (inspect_ends_in(s->path, ".model")) return true;
+    if (kv_path_is_named(s->path, ".model")) return true;
     const unsigned char *b = s->head;
     return s->n_head > 8 && !s->text && b[0] == 0x0A && b[1] < 0x80 && b[2] == 0x0A && b[3] + 2 <= b[1];
 }

@@ -1,13 +1,12 @@
 // kvdata inspect: safetensors files and the index of sharded ones.
 #include "data/checkpoint/safetensors.h"
+#include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 static const char model_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
 
@@ -54,7 +53,7 @@ static void report_types(const struct total *total, int64_t n_files, inspect_rep
 static bool is_safetensors(const inspect_subject *s) {
     uint64_t length = 0;
     if (s->is_dir || s->random) return false;
-    if (inspect_ends_in(s->path, ".safetensors")) return true;
+    if (kv_path_is_named(s->path, ".safetensors")) return true;
     for (int i = 7; i >= 0; i--) length = (length << 8) | s->head[i];
     return s->n_head > 8 && s->head[8] == '{' && length > 1 && length < 100000000;
 }

@@ -5,6 +5,7 @@
 #include "data/file/hash.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
+#include "data/system/buffers.h"
 #include "data/text/unicode.h"
 
 #include <inttypes.h>
@@ -97,13 +98,9 @@ void tokenize_journal_free(tokenize_journal *journal) {
 }
 
 kv_status tokenize_journal_add(tokenize_journal *journal, const tokenize_shard *shard, kv_error *err) {
-    if (journal->n_shards == journal->capacity) {
-        const int64_t capacity = 2 * journal->capacity + 16;
-        tokenize_shard *larger = realloc(journal->shards, (size_t)capacity * sizeof *larger);
-        if (!larger) return out_of_memory(err);
-        journal->shards = larger;
-        journal->capacity = capacity;
-    }
+    tokenize_shard *larger = kv_room_for_one(journal->shards, (size_t)journal->n_shards, sizeof *larger);
+    if (!larger) return out_of_memory(err);
+    journal->shards = larger;
     journal->shards[journal->n_shards++] = *shard;
     return KV_OK;
 }

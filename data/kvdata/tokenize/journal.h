@@ -15,7 +15,7 @@ typedef struct tokenize_journal {
     json_t *options; // all that decides what comes of a text
     json_t *inputs;  // which text
     tokenize_shard *shards;
-    int64_t n_shards, capacity;
+    int64_t n_shards;
     // Behind the last shard.
     tokenize_place place;
     tokenize_counts counts;

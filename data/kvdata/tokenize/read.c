@@ -1,5 +1,7 @@
 #include "data/kvdata/tokenize/tokenize.h"
 
+#include "data/system/buffers.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,13 +28,9 @@ void tokenize_block_free(tokenize_block *block) {
 
 static kv_status add(tokenize_block *block, const kv_document *document, tokenize_place behind,
                      kv_error *err) {
-    if (block->n == block->capacity) {
-        const int64_t capacity = 2 * block->capacity + 64;
-        tokenize_document *larger = realloc(block->documents, (size_t)capacity * sizeof *larger);
-        if (!larger) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " documents", capacity);
-        block->documents = larger;
-        block->capacity = capacity;
-    }
+    tokenize_document *larger = kv_room_for_one(block->documents, (size_t)block->n, sizeof *larger);
+    if (!larger) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a block of documents");
+    block->documents = larger;
     tokenize_document *made = &block->documents[block->n];
     *made = (tokenize_document){
         .start = block->text.length, .length = document->length, .behind = behind, .line = document->line};

@@ -30,12 +30,6 @@ struct tokenize_sink {
 
 // ---- The directory -------------------------------------------------------------------------------------
 
-static bool is_there(const char *dir, const char *name) {
-    char path[PATH_MAX];
-    struct stat info;
-    return kv_path_join(dir, name, path, NULL) == KV_OK && stat(path, &info) == 0;
-}
-
 static kv_status remove_file(const char *dir, const char *name, kv_error *err) {
     char path[PATH_MAX];
     kv_status status = kv_path_join(dir, name, path, err);
@@ -134,10 +128,10 @@ static kv_status open_directory(tokenize_sink *sink, const kv_text_files *files,
     if (status) return status;
     if (sink->options->force) {
         status = clear(dir, err);
-    } else if (is_there(dir, KV_CORPUS_INDEX)) {
+    } else if (kv_path_exists_in(dir, KV_CORPUS_INDEX)) {
         sink->finished = true; // not ours to forget
         return kv_fail(err, KV_ERR_ARGUMENT, "%s: holds a finished corpus; --force replaces it", dir);
-    } else if (is_there(dir, TOKENIZE_JOURNAL)) {
+    } else if (kv_path_exists_in(dir, TOKENIZE_JOURNAL)) {
         status = resume(sink, files, err);
         if (status) sink->finished = true;
         return status;

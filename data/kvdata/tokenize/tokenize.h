@@ -59,7 +59,7 @@ typedef struct tokenize_document {
 typedef struct tokenize_block {
     kv_bytes text;
     tokenize_document *documents; // [n]
-    int64_t n, capacity;
+    int64_t n;
     bool last;        // nothing comes behind it
     int64_t position; // of the reader behind it, in bytes of the files
     kv_status status; // of whoever worked on it last
