@@ -156,7 +156,7 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
 }
 
 int main(int argc, char **argv) {
-    kv_console_calm_threads(argv);
+    kv_console_start(argv);
     argp_err_exit_status = 2;
     if (argc > 1 && !strcmp(argv[1], "report")) {
         static char name[] = "kveval report";

@@ -113,7 +113,7 @@ static kv_status train(kv_training *s, kv_run_mode mode, kv_error *err) {
     // What loading and the start have freed goes back to the system; glibc would keep much of it.
     malloc_trim(0);
     if (status == KV_OK) status = kv_train(s->task, run, err);
-    if (status != KV_OK && run->lock > 0) kv_run_stopped(run, status, err->message);
+    if (status != KV_OK && run->locked) kv_run_stopped(run, status, err->message);
     return status;
 }
 
@@ -162,7 +162,7 @@ static kv_status train_one(kv_training *session, const struct arguments *a, kv_e
 }
 
 int main(int argc, char **argv) {
-    kv_console_calm_threads(argv);
+    kv_console_start(argv);
     static const struct argp_child children[] = {
         {&kv_config_argp, 0, NULL, 0}, {&kv_sweep_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {

@@ -90,7 +90,7 @@ static int run_command(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    kv_console_calm_threads(argv);
+    kv_console_start(argv);
     static const struct argp argp = {.parser = parse, .args_doc = "COMMAND [OPTION...]", .doc = doc};
     int first = 0;
     argp_err_exit_status = 2;

@@ -1,5 +1,6 @@
 #include "data/system/console.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
@@ -46,7 +47,17 @@ void kv_console_forget_signal(void) {
     interrupted = 0;
 }
 
-void kv_console_calm_threads(char **argv) {
+// The other way round: reading from a closed standard input stays an error, and so does writing to a closed
+// output.
+static void hold_streams(void) {
+    static const int contrary[] = {O_WRONLY, O_RDONLY, O_RDONLY};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            open("/dev/null", contrary[fd]); // gets the lowest number, which is this one
+}
+
+// The runtime reads its settings before main, so the program starts itself again, once.
+static void calm_threads(char **argv) {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
     // By the file's own path, so that ps and pkill know the program by its name. On failure: go on as we are.
     char path[PATH_MAX];
@@ -54,6 +65,11 @@ void kv_console_calm_threads(char **argv) {
     if (n <= 0 || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
     path[n] = '\0';
     execv(path, argv);
+}
+
+void kv_console_start(char **argv) {
+    hold_streams();
+    calm_threads(argv);
 }
 
 double kv_now(void) {

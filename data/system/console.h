@@ -13,11 +13,13 @@ int kv_console_signal(void); // which one it was, 0: none
 // What the signal was meant for has ended, the program goes on: as if there had been none.
 void kv_console_forget_signal(void);
 
-// To be called first in main: has OpenMP's waiting threads spin for microseconds rather than, as GCC's
-// runtime does by default, for milliseconds, which on a machine shared with others slows every parallel loop
-// several times over. The runtime reads its settings before main, so the program starts itself again, once.
-// Does nothing where OMP_WAIT_POLICY or GOMP_SPINCOUNT is set already.
-void kv_console_calm_threads(char **argv);
+// To be called first in main.
+// Of the descriptors 0, 1 and 2 those that are closed lead to /dev/null from here on, so that no file gets
+// such a number: what is said on stderr would end up in it. Reading and writing there still fails.
+// OpenMP's waiting threads spin for microseconds rather than, as GCC's runtime does by default, for
+// milliseconds, which on a machine shared with others slows every parallel loop several times over. For that
+// the program starts itself again, once, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT is set already.
+void kv_console_start(char **argv);
 
 // A progress line: redrawn in place on a terminal, a plain line every few seconds (and at the end) elsewhere.
 typedef struct kv_progress {

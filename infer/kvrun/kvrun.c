@@ -55,7 +55,7 @@ static kv_status work(kvrun *run, bool *interrupted, kv_error *err) {
 }
 
 int main(int argc, char **argv) {
-    kv_console_calm_threads(argv);
+    kv_console_start(argv);
     kvrun run = {0};
     kv_error err = {0};
     bool interrupted = false;

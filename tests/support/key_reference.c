@@ -24,7 +24,8 @@ struct check {
 
 // ---- Walks through the schema --------------------------------------------------------------------------
 
-// One key of the schema: as the table names it, and, of an example, as it stands there and where its value is.
+// One key of the schema: as the table names it, and, of an example, as it stands there and where its value
+// is.
 struct leaf {
     const char *row_key, *key;
     const cyaml_schema_value_t *schema;
@@ -225,7 +226,8 @@ static void observe(struct check *c, const struct leaf *leaf, void *context) {
         row->parts[i].seen = row->parts[i].seen || says;
         said = said || says;
     }
-    // Where nothing is set and nothing stands in the struct the key may belong to another kind of configuration.
+    // Where nothing is set and nothing stands in the struct the key may belong to another kind of
+    // configuration.
     if (!said && !empty)
         fprintf(c->problems, "`%s`: default \"%s\", found %s in the example\n%s", row->key, row->otherwise,
                 text, example->text);
@@ -302,8 +304,8 @@ static void check_required(struct check *c, const struct leaf *leaf, const struc
 
 enum { WORDS, LOWER, UPPER };
 
-// The example with key=value. Whether it is refused because of this value, not because the example may not have
-// such a key or something else does not go with it.
+// The example with key=value. Whether it is refused because of this value, not because the example may not
+// have such a key or something else does not go with it.
 static bool refuses(const struct check *c, const char *key, const char *value, kv_error *err) {
     char override[2 * KEY], named[2 * KEY];
     snprintf(override, sizeof override, "%s=%s", key, value);

@@ -8,12 +8,13 @@
 //     | `data.mixture[].weight` | number | required | share of the sequences |
 //     | `task` | `lm` or `kvp` | required | what is trained |
 //
-// key      Dotted, in backticks, as in the schema; "[]" stands for every entry of a list. A group has no row, its
-//          keys have; a list has one, and so have the keys of its entries.
+// key      Dotted, in backticks, as in the schema; "[]" stands for every entry of a list. A group has no
+//          row, its keys have; a list has one, and so have the keys of its entries.
 // type     "whole number" or "number", with "from A", "above A", "to B" as far as the program refuses what
-//          lies outside (it is asked); "true or false"; "text", "path"; the words it may be, in backticks, all of
-//          them; "number or `auto`"; "list of whole numbers", "list of numbers", "list of texts", "list of paths",
-//          "list of groups"; "group" of what the schema leaves open. A comma may end it: ", in bytes".
+//          lies outside (it is asked); "true or false"; "text", "path"; the words it may be, in backticks,
+//          all of them; "number or `auto`"; "list of whole numbers", "list of numbers", "list of texts",
+//          "list of paths", "list of groups"; "group" of what the schema leaves open. A comma may end it:
+//          ", in bytes".
 // default  One or more of these, apart by ";", each with words behind it as one likes:
 //            `literal`                what it is when nobody sets it
 //            `other.key`              the same as that key's value
@@ -36,13 +37,14 @@ typedef struct key_reference {
     const char *heading; // the tables' chapter: "## Every key"; it ends at the next heading that is not lower
     const cyaml_schema_value_t *schema;
     key_reference_load *load; // NULL: defaults, ranges and requirements are not looked at
-    // Configurations that load, as small as can be: one for each default and each "required" of the table, under
-    // the condition it names; NULL ends them. Every default has to be seen in one of them, and none may contradict.
+    // Configurations that load, as small as can be: one for each default and each "required" of the table,
+    // under the condition it names; NULL ends them. Every default has to be seen in one of them, and none may
+    // contradict.
     const char *const *examples;
 } key_reference;
 
-// What README and program disagree on, a line each; "" where they agree. The examples are written to `dir`. `text`
-// stands for the README's content, NULL: it is read. The caller frees the answer.
+// What README and program disagree on, a line each; "" where they agree. The examples are written to `dir`.
+// `text` stands for the README's content, NULL: it is read. The caller frees the answer.
 char *key_reference_problems(const key_reference *reference, const char *dir, const char *text);
 
 // Fails the test with that list unless it is empty.

@@ -294,6 +294,7 @@ static kv_status lock_run(kv_run *run, kv_error *err) {
         close(fd);
         return kv_config_fail(run->source, err, "output", "another kvtrain is at work in %s", run->path);
     }
+    run->locked = true;
     run->lock = fd;
     return KV_OK;
 }
@@ -403,9 +404,9 @@ kv_status kv_run_begin(kv_run *run, kv_error *err) {
 
 void kv_run_close(kv_run *run) {
     if (run->metrics) fclose(run->metrics);
-    if (run->lock > 0) close(run->lock);
+    if (run->locked) close(run->lock);
     run->metrics = NULL;
-    run->lock = 0;
+    run->locked = false;
 }
 
 kv_status kv_run_log(kv_run *run, const char *json, kv_error *err) {

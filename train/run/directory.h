@@ -37,7 +37,8 @@ typedef struct kv_run {
     bool has_best;
     double best_loss; // the lowest validation loss so far
     FILE *metrics;
-    int lock; // descriptor of the locked directory, 0: none
+    bool locked; // the directory, by
+    int lock;    // this descriptor
 } kv_run;
 
 // Looks at what is in config->output without changing anything. Refuses a directory that holds a run unless
