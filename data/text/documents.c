@@ -285,7 +285,8 @@ static kv_status next_block(kv_documents *documents, kv_document *document, kv_e
                            "%s:%" PRIi64
                            ": a document of more than %zu bytes, expected blank lines between documents",
                            documents->path, documents->line, max_line_bytes);
-        if (!reserve(block, size)) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", documents->path);
+        if (!reserve(block, size + 1))
+            return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", documents->path);
         memcpy(block->bytes + block->used, line, size);
         block->used += size;
     }
@@ -294,6 +295,7 @@ static kv_status next_block(kv_documents *documents, kv_document *document, kv_e
         document->bad = "a NUL byte, as binary files have";
         return KV_OK;
     }
+    block->bytes[block->used] = '\0'; // the block before may have been longer
     document->text = block->bytes;
     document->length = block->used;
     return KV_OK;

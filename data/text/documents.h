@@ -32,7 +32,8 @@ kv_status kv_documents_open(const char *path, kv_documents **documents, kv_error
 void kv_documents_close(kv_documents *documents);
 
 typedef struct kv_document {
-    const char *text; // NULL at the end, and when it is bad
+    const char
+        *text; // [length], then a NUL (JSON may hold others within); NULL at the end, and when it is bad
     size_t length;
     int64_t line;    // its first
     const char *bad; // why a line holds no text

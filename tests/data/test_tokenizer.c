@@ -210,7 +210,7 @@ static void expect_document(kv_documents *documents, const char *expected) {
     }
     assert_non_null(text);
     assert_int_equal(length, strlen(expected));
-    assert_memory_equal(text, expected, length);
+    assert_memory_equal(text, expected, length + 1); // the NUL behind it too
 }
 
 static void documents_of_both_kinds(void **state) {

@@ -304,6 +304,11 @@ static void corpora(void **state) {
     refuse(in_dir("corpus"), "shard-00001.h5");
 }
 
+static void expect_whole_lines(const char *path, const char *lines) {
+    if (inspect("-d", "9", path)) fail_msg("%s", err);
+    if (!strstr(out, lines)) fail_msg("%s\nexpected:\n%s", out, lines);
+}
+
 static void texts(void **state) {
     (void)state;
     expect(in_dir("train.jsonl"), "JSON lines of text", "documents    300\n");
@@ -317,6 +322,13 @@ static void texts(void **state) {
     expect(in_dir("train.jsonl.gz"), "JSON lines of text", "documents    300\n", "stored as gzip");
     test_write_text(in_dir("plain.txt"), "One.\n\nTwo \xC3\xA9,\nstill two.\n\nThree.\n");
     expect(in_dir("plain.txt"), "plain text", "documents    3, separated by blank lines");
+    // Each document to its own end: not to the NUL that happens to follow, nor only to one within.
+    test_write_text(in_dir("shorter.txt"), "the first, a long line\nline two\n\nsecond\n\n3");
+    expect_whole_lines(in_dir("shorter.txt"), "  -- document 0: the first, a long line\\nline two\\n\n"
+                                              "  -- document 1: second\\n\n"
+                                              "  -- document 2: 3\n");
+    test_write_text(in_dir("nul.jsonl"), "{\"text\": \"longer than the next\"}\n{\"text\": \"a\\u0000b\"}\n");
+    expect_whole_lines(in_dir("nul.jsonl"), "  -- document 0: longer than the next\n  -- document 1: a?b\n");
     expect(in_dir("eval/results.csv"), "table ", "columns      ");
     expect(test_fixture("fixtures/trivia_original.json"), "TriviaQA questions", "items        2",
            "answer       Lamp Room", "3 answers");

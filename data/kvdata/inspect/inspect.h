@@ -78,6 +78,8 @@ const char *inspect_count(int64_t n, char text[32]);
 // At most `most` bytes of a text, whole characters, without what would move the cursor, "..." where cut.
 enum { INSPECT_SHORT = 400 };
 const char *inspect_short(const char *text, size_t most, char out[INSPECT_SHORT]);
+// The same of text[length], which may hold NULs and need not end with one.
+const char *inspect_excerpt(const char *text, size_t length, size_t most, char out[INSPECT_SHORT]);
 
 // ---- The kinds -----------------------------------------------------------------------------------------
 

@@ -138,7 +138,10 @@ const char *inspect_count(int64_t n, char text[32]) {
 }
 
 const char *inspect_short(const char *text, size_t most, char out[INSPECT_SHORT]) {
-    const size_t n = strnlen(text, most + 1);
+    return inspect_excerpt(text, strnlen(text, most + 1), most, out);
+}
+
+const char *inspect_excerpt(const char *text, size_t n, size_t most, char out[INSPECT_SHORT]) {
     size_t cut = n <= most ? n : most, used = 0;
     while (cut < n && cut > 0 && ((unsigned char)text[cut] & 0xC0) == 0x80) cut--;
     for (size_t i = 0; i < cut && used + 6 < INSPECT_SHORT; i++) {

@@ -39,7 +39,7 @@ static kv_status count_documents(const inspect_subject *s, inspect_report *repor
         if (n < s->options->n_documents) {
             char shown[INSPECT_SHORT];
             inspect_row(report, "first", json_stringn(text, length), "-- document %" PRIi64 ": %s", n,
-                        inspect_short(text, 300, shown));
+                        inspect_excerpt(text, length, 300, shown));
         }
         n++, bytes += (double)length;
     }
