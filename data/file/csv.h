@@ -1,10 +1,12 @@
-// Tables as comma-separated values.                                                                 [RFC
-// 4180]
+// Tables as comma-separated values, written with LF and read with LF or CR LF at the end of a row.
+//                                                                                          [RFC 4180]
 #pragma once
 
 #include "core/status.h"
 
 #include <stdint.h>
+
+// ---- Writing -------------------------------------------------------------------------------------------
 
 typedef struct kv_csv kv_csv;
 
@@ -25,14 +27,19 @@ kv_status kv_csv_close(kv_csv *csv, kv_status so_far, kv_error *err);
 // A table that was read: its first row are the names of its columns. Belongs to whom read it.
 typedef struct kv_csv_table {
     int64_t n_columns, n_rows;
-    char **names; // [n_columns]
-    char **cells; // [n_rows · n_columns], row by row
-    char *text;   // what the two point into
+    char **names;   // [n_columns]
+    char **cells;   // [n_rows · n_columns], row by row
+    int64_t *lines; // [n_rows] of the file, counted from 1, where each row begins: for messages
+    char *text;     // what names and cells point into
 } kv_csv_table;
 
-// Reads a file of at most 64 MiB, quoted fields included. KV_ERR_FORMAT naming file and line where a row has
-// more or fewer fields than the first, or a quote does not end. On failure *table is empty.
+// Reads a file of at most 1 GiB, gzip or not. What stands between quotes is kept to the byte, new lines
+// included. A byte order mark at the beginning is passed over, and so are empty lines where there is more than
+// one column. KV_ERR_FORMAT naming file and line where a row has more or fewer fields than the first, a quote
+// does not end, or text follows one. On failure *table is empty.
 kv_status kv_csv_read(const char *path, kv_csv_table *table, kv_error *err);
+// The same of text, NUL-terminated; `name` stands for the file's in messages.
+kv_status kv_csv_parse(const char *name, const char *text, kv_csv_table *table, kv_error *err);
 void kv_csv_table_free(kv_csv_table *table);
 
 // Number of the column, or -1.

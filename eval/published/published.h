@@ -1,7 +1,7 @@
 // The paper's own figures (eval/published/*.csv, described in the README there), compiled into the program.
 #pragma once
 
-#include "core/status.h"
+#include "data/file/csv.h"
 
 #include <stdint.h>
 
@@ -17,9 +17,9 @@ typedef struct kv_published_point {
 typedef struct kv_published {
     int64_t n_points, n_columns;
     kv_published_point *points;
-    const char **columns; // names of the values, e.g. "exact_match", "pass@10", "arc_easy"
-    double *values;       // [n_points, n_columns]
-    char *text;           // what all names point into
+    char **columns;   // names of the values, e.g. "exact_match", "pass@10", "arc_easy"
+    double *values;   // [n_points, n_columns]
+    kv_csv_table csv; // what all names point into
 } kv_published;
 
 // The table called `name` ("triviaqa-openelm-1.1b"); free with kv_published_free. KV_ERR_ARGUMENT for a name
@@ -34,9 +34,8 @@ kv_status kv_published_write(const char *name, const char *path, kv_error *err);
 // The column called `name`, -1 when there is none.
 int64_t kv_published_column(const kv_published *table, const char *name);
 
-// The same from text: a line of column names that starts with "model,family,flops_reduction", then a line per
-// point; numbers may be fractions ("1/28") or missing; no quotes. KV_ERR_FORMAT names `name`, line and
-// column.
+// The same from text: a CSV table whose columns start with "model,family,flops_reduction", a row per point;
+// numbers may be fractions ("1/28") or missing. KV_ERR_FORMAT names `name`, line and column.
 kv_status kv_published_parse(const char *name, const char *text, kv_published **table, kv_error *err);
 
 // What the build embeds: the tables' names and texts, one without a name at the end.

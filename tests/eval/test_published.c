@@ -122,17 +122,17 @@ static void reader_names_what_is_wrong(void **state) {
     static const struct {
         const char *text, *part;
     } cases[] = {
-        {"", "t: line 1: expected the columns model,family,flops_reduction"},
-        {"model,family,flops_reduction\n", "t: line 1: expected the columns"},
-        {"model,family,reduction,x\n", "t: line 1: expected the columns"},
-        {"model,family,flops_reduction,x\na,b,1\n", "t: line 2: found 3 fields, expected 4"},
-        {"model,family,flops_reduction,x\n\na,b,1,2,3\n", "t: line 3: found 5 fields, expected 4"},
-        {"model,family,flops_reduction,x\na,b,1,2x\n", "t: line 2: x: found `2x`, expected a number"},
-        {"model,family,flops_reduction,x\na,b,1,1/\n", "t: line 2: x: found `1/`"},
-        {"model,family,flops_reduction,x\na,b,1,1/0\n", "t: line 2: x: found `1/0`"},
-        {"model,family,flops_reduction,x\na,b,1,1e999\n", "t: line 2: x: found `1e999`"},
-        {"model,family,flops_reduction,x\na,b,0,1\n", "t: line 2: flops_reduction: found `0`"},
-        {"model,family,flops_reduction,x\na,b,,1\n", "t: line 2: flops_reduction: found ``"},
+        {"", "t:1: expected the columns model,family,flops_reduction"},
+        {"model,family,flops_reduction\n", "t:1: expected the columns"},
+        {"model,family,reduction,x\n", "t:1: expected the columns"},
+        {"model,family,flops_reduction,x\na,b,1\n", "t:2: found 3 fields, expected 4"},
+        {"model,family,flops_reduction,x\n\na,b,1,2,3\n", "t:3: found 5 fields, expected 4"},
+        {"model,family,flops_reduction,x\na,b,1,2x\n", "t:2: x: found `2x`, expected a number"},
+        {"model,family,flops_reduction,x\na,b,1,1/\n", "t:2: x: found `1/`"},
+        {"model,family,flops_reduction,x\na,b,1,1/0\n", "t:2: x: found `1/0`"},
+        {"model,family,flops_reduction,x\na,b,1,1e999\n", "t:2: x: found `1e999`"},
+        {"model,family,flops_reduction,x\na,b,0,1\n", "t:2: flops_reduction: found `0`"},
+        {"model,family,flops_reduction,x\na,b,,1\n", "t:2: flops_reduction: found ``"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kv_published *table;

@@ -1,7 +1,9 @@
 // kvdata inspect: texts as kvdata tokenize reads them, descriptions in JSON, tables and pictures.
 #include "data/file/content.h"
+#include "data/file/csv.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
+#include "data/system/buffers.h"
 #include "data/system/console.h"
 #include "data/text/documents.h"
 
@@ -139,19 +141,24 @@ static bool is_table(const inspect_subject *s) {
 }
 
 static kv_status describe_table(const inspect_subject *s, inspect_report *report, kv_error *err) {
-    char *text;
-    size_t size;
-    int64_t rows = 0;
-    kv_status status = kv_read_file(s->path, (size_t)1 << 30, &text, &size, err);
+    kv_csv_table table;
+    kv_status status = kv_csv_read(s->path, &table, err);
     if (status) return status;
-    for (size_t i = 0; i < size; i++) rows += text[i] == '\n' || i + 1 == size;
+    kv_bytes names = {0};
+    for (int64_t i = 0; !status && i < table.n_columns; i++) {
+        if (i > 0) status = kv_bytes_add(&names, ",", 1, err);
+        if (!status) status = kv_bytes_add(&names, table.names[i], strlen(table.names[i]), err);
+    }
+    if (!status) status = kv_bytes_add(&names, "", 1, err);
     char shown[INSPECT_SHORT];
-    text[strcspn(text, "\r\n")] = '\0';
-    inspect_title(report, "table", s->path);
-    inspect_fact(report, "rows", json_integer(rows - 1), "%" PRIi64, rows - 1);
-    inspect_fact(report, "columns", json_string(text), "%s", inspect_short(text, 380, shown));
-    free(text);
-    return KV_OK;
+    if (!status) {
+        inspect_title(report, "table", s->path);
+        inspect_fact(report, "rows", json_integer(table.n_rows), "%" PRIi64, table.n_rows);
+        inspect_fact(report, "columns", json_string(names.data), "%s", inspect_short(names.data, 380, shown));
+    }
+    kv_bytes_free(&names);
+    kv_csv_table_free(&table);
+    return status;
 }
 
 static bool is_png(const inspect_subject *s) {
