@@ -39,22 +39,6 @@ static kv_status check_reals(const kv_config *config, const struct real_range *r
     return KV_OK;
 }
 
-static kv_status require(const kv_config *config, const char *const *keys, size_t n, const char *why,
-                         kv_error *err) {
-    for (size_t i = 0; i < n; i++)
-        if (!kv_config_has(config, keys[i]))
-            return kv_config_fail(config, err, keys[i], "found nothing, expected a value: %s", why);
-    return KV_OK;
-}
-
-static kv_status forbid(const kv_config *config, const char *const *keys, size_t n, const char *why,
-                        kv_error *err) {
-    for (size_t i = 0; i < n; i++)
-        if (kv_config_has(config, keys[i]))
-            return kv_config_fail(config, err, keys[i], "found a key without effect, expected it %s", why);
-    return KV_OK;
-}
-
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 
 // Sizes whose products are still far from overflowing 64 bits.
@@ -93,31 +77,30 @@ static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_err
     return check_auto(config, "train.memory_gb", s->memory_text, &s->memory_gb, err);
 }
 
-static kv_status check_validation(const kv_config *config, kv_train_config *t, kv_error *err) {
+static kv_status check_validation(const kv_config *config, const kv_train_config *t, kv_error *err) {
     static const char *const keys[] = {"train.validate_every", "train.validation_tokens"};
-    kv_steps_config *s = &t->train;
-    if (!kv_config_has(config, "train.validate_every")) s->validate_every = 100;
-    if (!kv_config_has(config, "train.validation_tokens")) s->validation_tokens = 20000;
     if (t->data.validation) return KV_OK;
-    if (s->keep_best)
+    if (t->train.keep_best)
         return kv_config_fail(config, err, "train.keep_best",
                               "found true without data.validation, expected held-out text there: the best is "
                               "what has the lowest loss on it");
-    return forbid(config, keys, LENGTH(keys), "only with data.validation", err);
+    return kv_config_forbid(config, keys, LENGTH(keys), "only with data.validation", err);
 }
 
-static kv_status check_mixture(const kv_config *config, const kv_data_config *d, kv_error *err) {
+static kv_status check_mixture(const kv_config *config, const kv_train_config *t, kv_error *err) {
     static const char *const train_key[] = {"data.train"};
-    if (!kv_config_has(config, "data.mixture"))
-        return require(config, train_key, 1, "a corpus to train on (or data.mixture: several)", err);
-    kv_status status = forbid(config, train_key, 1, "only without data.mixture", err);
+    const kv_data_config *d = &t->data;
+    if (!t->given.mixture)
+        return kv_config_require(config, train_key, 1, "a corpus to train on (or data.mixture: several)",
+                                 err);
+    kv_status status = kv_config_forbid(config, train_key, 1, "only without data.mixture", err);
     for (unsigned i = 0; status == KV_OK && i < d->n_mixture; i++) {
         char corpus[64], weight[64];
         snprintf(corpus, sizeof corpus, "data.mixture[%u].corpus", i);
         snprintf(weight, sizeof weight, "data.mixture[%u].weight", i);
         const char *const keys[] = {corpus, weight};
         const struct real_range range[] = {{weight, d->mixture[i].weight, 1e-9, 1e9}};
-        status = require(config, keys, LENGTH(keys), "every part of a mixture needs it", err);
+        status = kv_config_require(config, keys, LENGTH(keys), "every part of a mixture needs it", err);
         if (status == KV_OK) status = check_reals(config, range, 1, err);
     }
     return status;
@@ -151,14 +134,13 @@ static kv_status check_keep(const kv_config *config, const char *key, double kee
     return kv_config_fail(config, err, key, "found %g, expected 0.25, 0.5 or 0.75", keep);
 }
 
-static kv_status check_scratch(const kv_config *config, kv_model_config *m, kv_error *err) {
+static kv_status check_scratch(const kv_config *config, const kv_model_config *m, kv_error *err) {
     static const char *const loaded_keys[] = {"model.path", "model.keep"};
-    kv_status status = require(config, scratch_keys, LENGTH(scratch_keys), "with model.from: scratch", err);
+    kv_status status =
+        kv_config_require(config, scratch_keys, LENGTH(scratch_keys), "with model.from: scratch", err);
     if (status == KV_OK)
-        status = forbid(config, loaded_keys, LENGTH(loaded_keys),
-                        "only with model.from: checkpoint or pruned", err);
-    if (!kv_config_has(config, "model.context_length")) m->context_length = 512;
-    if (!kv_config_has(config, "model.qk_norm")) m->qk_norm = true;
+        status = kv_config_forbid(config, loaded_keys, LENGTH(loaded_keys),
+                                  "only with model.from: checkpoint or pruned", err);
     const struct int_range ints[] = {{"model.n_layers", m->n_layers, 1, KV_MAX_LAYERS},
                                      {"model.model_dim", m->model_dim, 1, max_dim},
                                      {"model.head_dim", m->head_dim, 2, max_dim},
@@ -177,28 +159,30 @@ static kv_status check_scratch(const kv_config *config, kv_model_config *m, kv_e
     return status;
 }
 
-static kv_status check_lm(const kv_config *config, kv_train_config *t, kv_error *err) {
-    kv_status status = forbid(config, kvp_only, LENGTH(kvp_only), "only with task: kvp", err);
+static kv_status check_lm(const kv_config *config, const kv_train_config *t, kv_error *err) {
+    kv_status status = kv_config_forbid(config, kvp_only, LENGTH(kvp_only), "only with task: kvp", err);
     if (status != KV_OK) return status;
     if (t->model.from == KV_FROM_SCRATCH) return check_scratch(config, &t->model, err);
     static const char *const path_key[] = {"model.path"}, *const keep_key[] = {"model.keep"};
     bool pruned = t->model.from == KV_FROM_PRUNED;
-    status = require(config, path_key, 1, "the model's directory", err);
+    status = kv_config_require(config, path_key, 1, "the model's directory", err);
     if (status == KV_OK)
-        status = forbid(config, scratch_keys, LENGTH(scratch_keys), "only with model.from: scratch", err);
+        status = kv_config_forbid(config, scratch_keys, LENGTH(scratch_keys), "only with model.from: scratch",
+                                  err);
     if (status == KV_OK)
-        status =
-            forbid(config, scratch_options, LENGTH(scratch_options), "only with model.from: scratch", err);
+        status = kv_config_forbid(config, scratch_options, LENGTH(scratch_options),
+                                  "only with model.from: scratch", err);
     if (status != KV_OK) return status;
-    if (!pruned) return forbid(config, keep_key, 1, "only with model.from: pruned", err);
-    status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
+    if (!pruned) return kv_config_forbid(config, keep_key, 1, "only with model.from: pruned", err);
+    status = kv_config_require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
     return status == KV_OK ? check_keep(config, "model.keep", t->model.keep, err) : status;
 }
 
 // ---- Task kvp ------------------------------------------------------------------------------------------
 
-static kv_status check_predictor(const kv_config *config, const kv_predictor_config *p, bool has_aux,
-                                 kv_error *err) {
+static kv_status check_predictor(const kv_config *config, const kv_train_config *t, kv_error *err) {
+    const kv_predictor_config *p = &t->predictor;
+    const bool has_aux = t->aux != NULL;
     static const char *const layers_key[] = {"predictor.layers"}, *const keep_key[] = {"predictor.keep"};
     const struct int_range ints[] = {
         {"predictor.least_squares_tokens", p->least_squares_tokens, 0, max_steps},
@@ -209,28 +193,28 @@ static kv_status check_predictor(const kv_config *config, const kv_predictor_con
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
     if (status == KV_OK)
         status = p->mapping == KV_MAPPING_EXPLICIT
-                     ? require(config, layers_key, 1, "the aux layer of every base layer", err)
-                     : forbid(config, layers_key, 1, "only with predictor.mapping: explicit", err);
+                     ? kv_config_require(config, layers_key, 1, "the aux layer of every base layer", err)
+                     : kv_config_forbid(config, layers_key, 1, "only with predictor.mapping: explicit", err);
     if (status != KV_OK) return status;
     // Without an aux of its own the base's layers are the aux. One that was made of them differs in the
     // paper's rule, not in a uniform or an explicit map.
     if (p->mapping == KV_MAPPING_SEPARATE)
-        return forbid(config, keep_key, 1,
-                      "only with predictor.mapping: pruned or reversed, or without aux uniform or explicit",
-                      err);
+        return kv_config_forbid(
+            config, keep_key, 1,
+            "only with predictor.mapping: pruned or reversed, or without aux uniform or explicit", err);
     if (has_aux && (p->mapping == KV_MAPPING_UNIFORM || p->mapping == KV_MAPPING_EXPLICIT))
-        return forbid(config, keep_key, 1, "only without aux with predictor.mapping: uniform or explicit",
-                      err);
-    if (has_aux && p->mapping == KV_MAPPING_REVERSED && !kv_config_has(config, keep_key[0])) return KV_OK;
-    status = require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
+        return kv_config_forbid(config, keep_key, 1,
+                                "only without aux with predictor.mapping: uniform or explicit", err);
+    if (has_aux && p->mapping == KV_MAPPING_REVERSED && !t->given.predictor_keep) return KV_OK;
+    status = kv_config_require(config, keep_key, 1, "0.25, 0.5 or 0.75", err);
     return status == KV_OK ? check_keep(config, "predictor.keep", p->keep, err) : status;
 }
 
 static kv_status check_teacher(const kv_config *config, const kv_train_config *t, kv_error *err) {
     static const char *const cache_key[] = {"cache"};
     if (t->teacher == KV_TEACHER_ONLINE)
-        return forbid(config, cache_key, 1, "only with teacher: cached", err);
-    kv_status status = require(config, cache_key, 1, "the directory that kvdata cache made", err);
+        return kv_config_forbid(config, cache_key, 1, "only with teacher: cached", err);
+    kv_status status = kv_config_require(config, cache_key, 1, "the directory that kvdata cache made", err);
     if (status != KV_OK || t->data.packing == KV_PACKING_FIXED) return status;
     return kv_config_fail(config, err, "data.packing",
                           "found stream, expected fixed with teacher: cached, whose rows are cut once");
@@ -239,13 +223,12 @@ static kv_status check_teacher(const kv_config *config, const kv_train_config *t
 static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error *err) {
     static const char *const models[] = {"base", "aux"};
     // Of a layer-pruned aux the base has the weights.
-    const bool from_base =
-        t->predictor.mapping == KV_MAPPING_PRUNED ||
-        (t->predictor.mapping != KV_MAPPING_SEPARATE && kv_config_has(config, "predictor.keep"));
+    const bool from_base = t->predictor.mapping == KV_MAPPING_PRUNED ||
+                           (t->predictor.mapping != KV_MAPPING_SEPARATE && t->given.predictor_keep);
     const size_t n_needed = from_base ? 1 : 2;
-    kv_status status = forbid(config, lm_only, LENGTH(lm_only), "only with task: lm", err);
-    if (status == KV_OK) status = require(config, models, n_needed, "the model's directory", err);
-    if (status == KV_OK) status = check_predictor(config, &t->predictor, t->aux != NULL, err);
+    kv_status status = kv_config_forbid(config, lm_only, LENGTH(lm_only), "only with task: lm", err);
+    if (status == KV_OK) status = kv_config_require(config, models, n_needed, "the model's directory", err);
+    if (status == KV_OK) status = check_predictor(config, t, err);
     if (status == KV_OK) status = check_teacher(config, t, err);
     const struct real_range reals[] = {{"loss.base", t->loss.base, 0, 1e6},
                                        {"loss.aux", t->loss.aux, 0, 1e6},
@@ -263,15 +246,36 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
 
 // ---- All of it -----------------------------------------------------------------------------------------
 
+// What follows from other keys, or applies only where these are there. It stands in no text of defaults:
+// those go into a run's config.yaml, and there a key that has no effect would be refused.
+static void fill_in(const kv_config *config, kv_train_config *t) {
+    kv_train_given *given = &t->given;
+    const kv_config_given keys[] = {{"data.mixture", &given->mixture},
+                                    {"data.micro_batch_size", &given->micro_batch_size},
+                                    {"model.context_length", &given->context_length},
+                                    {"model.qk_norm", &given->qk_norm},
+                                    {"predictor.keep", &given->predictor_keep},
+                                    {"train.lr_end", &given->lr_end},
+                                    {"train.validate_every", &given->validate_every},
+                                    {"train.validation_tokens", &given->validation_tokens}};
+    kv_config_record(config, keys, LENGTH(keys));
+    if (!given->micro_batch_size) t->data.micro_batch_size = t->data.batch_size;
+    if (!given->context_length) t->model.context_length = 512;
+    if (!given->qk_norm) t->model.qk_norm = true;
+    if (!given->lr_end) t->train.lr_end = t->train.lr / 10;
+    if (!given->validate_every) t->train.validate_every = 100;
+    if (!given->validation_tokens) t->train.validation_tokens = 20000;
+}
+
 static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error *err) {
     static const char *const required[] = {"output", "data.seq_len", "data.batch_size", "train.steps"};
     static const char *const rate[] = {"train.lr"};
     const struct real_range z_loss[] = {{"loss.z_loss", t->loss.z_loss, 0, 1e6}};
-    kv_status status = check_mixture(config, &t->data, err);
-    if (status == KV_OK) status = require(config, required, LENGTH(required), "every run needs it", err);
-    if (status == KV_OK && t->train.steps > 0) status = require(config, rate, 1, "every run needs it", err);
-    if (!kv_config_has(config, "train.lr_end")) t->train.lr_end = t->train.lr / 10;
-    if (!kv_config_has(config, "data.micro_batch_size")) t->data.micro_batch_size = t->data.batch_size;
+    kv_status status = check_mixture(config, t, err);
+    if (status == KV_OK)
+        status = kv_config_require(config, required, LENGTH(required), "every run needs it", err);
+    if (status == KV_OK && t->train.steps > 0)
+        status = kv_config_require(config, rate, 1, "every run needs it", err);
     if (status == KV_OK) status = check_data(config, &t->data, err);
     if (status == KV_OK) status = check_validation(config, t, err);
     if (status == KV_OK) status = check_steps(config, &t->train, err);
@@ -288,13 +292,14 @@ kv_status kv_train_config_load(const char *path, const char *const *overrides, s
     // Loaded once to learn the task, whose defaults then come first.
     kv_status status = kv_config_load(path, overrides, n_overrides, &kv_train_schema, config, err);
     if (status != KV_OK) return status;
-    status = require(*config, task_key, 1, "lm or kvp", err);
+    status = kv_config_require(*config, task_key, 1, "lm or kvp", err);
     kv_task_kind task = ((kv_train_config *)kv_config_data(*config))->task;
     if (status == KV_OK) {
         kv_config_free(*config);
         status = kv_config_load_with_defaults(task == KV_TASK_LM ? kv_lm_defaults : kv_kvp_defaults, path,
                                               overrides, n_overrides, &kv_train_schema, config, err);
         if (status != KV_OK) return status;
+        fill_in(*config, kv_config_data(*config));
         status = check_all(*config, kv_config_data(*config), err);
     }
     if (status == KV_OK) {

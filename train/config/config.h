@@ -71,6 +71,14 @@ typedef struct kv_steps_config {
     double memory_gb;  // its value, negative for auto; 0: not checked
 } kv_steps_config;
 
+// Which of the keys that nothing stands for by itself somebody has set.
+typedef struct kv_train_given {
+    bool mixture, micro_batch_size;
+    bool context_length, qk_norm;
+    bool predictor_keep;
+    bool lr_end, validate_every, validation_tokens;
+} kv_train_given;
+
 typedef struct kv_train_config {
     kv_task_kind task;
     char *output;
@@ -85,6 +93,7 @@ typedef struct kv_train_config {
     kv_predictor_config predictor;
     kv_loss_config loss;
     kv_steps_config train;
+    kv_train_given given;
 } kv_train_config;
 
 // What `kvtrain CONFIG.yaml` is checked against, and what applies where it says nothing.

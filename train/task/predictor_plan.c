@@ -64,7 +64,7 @@ static kv_status plan_mapping(const kv_config *source, const kv_train_config *co
     case KV_MAPPING_REVERSED:
         // Which of the paper's rules is read backwards, predictor.keep says.
         status =
-            (kv_config_has(source, "predictor.keep") ? map_pruned : map_separate)(source, config, shape, err);
+            (config->given.predictor_keep ? map_pruned : map_separate)(source, config, shape, err);
         if (status == KV_OK) kv_mapping_reverse(shape->n_base_layers, shape->n_aux_layers, shape->mapping);
         break;
     }
