@@ -7,7 +7,7 @@ Above the fence of every block stands what becomes of it (tests/README.md explai
     <!-- run -->                      shell commands, or lines after "$ " and what they print
     <!-- run and compare -->          the same, and it prints what is shown ("…" alone on a line stands for any lines)
     <!-- config: kvtrain -->          YAML that the program takes; also kvtrain --sweep, kveval; "as PATH" keeps it there
-    <!-- file: PATH -->              lines of that file of the repository
+    <!-- file: PATH -->               lines of that file of the repository
     <!-- not run: why -->
     <!-- data -->                     what nobody runs: output, formats, C
 Each README and each --help starts in a fresh copy of the world that readmes_world.sh makes.
@@ -21,146 +21,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = {"kvdata": "data", "kvtrain": "train", "kvrun": "infer", "kveval": "eval"}
-MARK = re.compile(r"<!-- (run(?: and compare)?|config: (kvtrain|kvtrain --sweep|kveval)(?: as (\S+))?|file: (\S+)|not run: \S.*|data) -->")
-FENCE = re.compile(r" *(```+|~~~+)")
+sys.dont_write_bytecode = True
+from readmes_text import PROGRAMS, ROOT, blocks_of, check_links, check_text, examples_of, readmes  # noqa: E402
+
 # Documents that were here before this test and have not been gone through yet: READMEs without any mark, and these --help.
 UNPASTED = ["kvdata", "kvdata atlas", "kvdata cache", "kvdata decode", "kvdata encode", "kvdata inspect", "kvdata snippets",
             "kvdata tokenize", "kvdata tokenizer", "kvtrain", "kvtrain status", "kvrun", "kveval", "kveval report"]
 
-
-class Block:
-    def __init__(self, place, mark, lines):
-        self.place, self.mark, self.lines = place, mark, lines
-
-
-def readmes():
-    """Paths from the root, but not in what was built or trained."""
-    found = (p.relative_to(ROOT) for p in ROOT.rglob("README.md"))
-    return sorted(str(p) for p in found if not re.match(r"build|runs/|models/|\.", str(p)))
-
-
-# ---- Reading a README ----------------------------------------------------------------------------------
-
-def fences(lines):
-    """(index of the opening fence, lines inside) of every block."""
-    start, fence = None, ""
-    for i, line in enumerate(lines):
-        found = FENCE.match(line)
-        if start is None and found:
-            start, fence = i, found.group(1)
-        elif start is not None and line.strip() == fence:
-            yield start, lines[start + 1:i]
-            start = None
-    if start is not None:
-        yield start, lines[start + 1:]
-
-
-def blocks_of(readme, problems):
-    lines = (ROOT / readme).read_text().splitlines()
-    blocks = []
-    for start, inside in fences(lines):
-        place = f"{readme}:{start + 1}"
-        found = MARK.fullmatch(lines[start - 1].strip()) if start else None
-        if found:
-            indent = len(lines[start]) - len(lines[start].lstrip())
-            blocks.append(Block(place, found, [line[indent:] for line in inside]))
-        else:
-            problems.append(f"{place}: a block without a mark in the line above it, as <!-- run --> (tests/README.md)")
-    return blocks
-
-
-def prose_of(readme):
-    """(number, text) of the lines outside blocks, without `code`."""
-    lines = (ROOT / readme).read_text().splitlines()
-    code = {i for start, inside in fences(lines) for i in range(start, start + len(inside) + 2)}
-    return [(i + 1, re.sub(r"`[^`]*`", "", line)) for i, line in enumerate(lines) if i not in code]
-
-
-def anchors_of(path):
-    """GitHub's names of the headings."""
-    seen, anchors = {}, set()
-    lines = path.read_text().splitlines()
-    code = {i for start, inside in fences(lines) for i in range(start, start + len(inside) + 2)}
-    for i, line in enumerate(lines):
-        if i in code or not re.match(r"#+ ", line):
-            continue
-        text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", line.lstrip("#").strip()).lower()
-        name = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
-        anchors.add(name if name not in seen else f"{name}-{seen[name]}")
-        seen[name] = seen.get(name, 0) + 1
-    return anchors
-
-
-def check_links(readme, problems):
-    for number, line in prose_of(readme):
-        for target in re.findall(r"\]\(([^)\s]+)", line):
-            if re.match(r"[a-z]+:", target):
-                continue
-            name, _, anchor = target.partition("#")
-            path = (ROOT / readme).parent / name if name else ROOT / readme
-            document = path / "README.md" if path.is_dir() else path
-            if not path.exists():
-                problems.append(f"{readme}:{number}: ({target}): there is no {name}")
-            elif anchor and anchor not in anchors_of(document):
-                problems.append(f"{readme}:{number}: ({target}): no heading #{anchor}, there are {sorted(anchors_of(document))}")
-
-
-def check_indented(readme, problems):
-    """An indented block would be shown as code, and never run."""
-    before, in_list = "", False
-    for number, line in prose_of(readme):
-        if line and not line.startswith(" "):
-            in_list = bool(re.match(r"([-*+]|\d+\.) ", line)) or (in_list and bool(before))
-        if line.startswith("    ") and not before.strip() and not in_list:
-            problems.append(f"{readme}:{number}: an indented block; put it between fences with a mark above")
-        before = line
-
-
-# ---- Reading a --help ----------------------------------------------------------------------------------
 
 def helps(build):
     """Words of every command with a --help."""
     text = subprocess.run([build / "data/kvdata", "--help"], capture_output=True, text=True).stdout
     listed = re.search(r"^Commands:\n((?:  \w+ .*\n)+)", text, re.M).group(1)
     return [*PROGRAMS, *(f"kvdata {line.split()[0]}" for line in listed.splitlines()), "kvtrain status", "kveval report"]
-
-
-def config_program(lines):
-    keys = {line.split(":")[0] for line in lines if not line.startswith(" ")}
-    return "kveval" if "systems" in keys else "kvtrain --sweep" if keys & {"grid", "arms"} else "kvtrain"
-
-
-def examples_of(words, text, problems):
-    """Indented lines that begin with a program are commands; an indented block behind a colon that begins with `key:` is YAML,
-    kept under the name that stands before the colon, if one does."""
-    lines = text.splitlines()
-    command = re.compile(rf"  (?=(?:\S.*\| *)?(?:{'|'.join(PROGRAMS)})\b)")
-    blocks, i = [], 0
-    while i < len(lines):
-        place, first = f"{words} --help, line {i + 1}", i
-        if command.match(lines[i]):
-            while lines[i].endswith("\\") and i + 1 < len(lines):
-                i += 1
-            mark = "<!-- not run: needs a download -->" if "models/" in "".join(lines[first:i + 1]) else "<!-- run -->"
-        elif i and lines[i - 1].endswith(":") and re.match(r"  [a-z_]+:( |$)", lines[i]):
-            while i + 1 < len(lines) and lines[i + 1].startswith("  "):
-                i += 1
-            name = re.search(r"(\S+\.yaml)\b[^.]*:$", " ".join(lines[max(0, first - 2):first]))
-            program = config_program([line[2:] for line in lines[first:i + 1]])
-            mark = f"<!-- config: {program}{f' as {name.group(1)}' if name else ''} -->"
-        else:
-            if re.match(r"Examples?: *\S", lines[i]):
-                problems.append(f"{place}: put the example on a line of its own, indented by two")
-            i += 1
-            continue
-        following = lines[i + 1].split(" ")[0] if i + 1 < len(lines) else ""
-        if following and len(lines[i]) + 1 + len(following) > 79:
-            problems.append(f"{place}: '{lines[i].strip()}' is wrapped after column 79 and cannot be pasted")
-        blocks.append(Block(place, MARK.fullmatch(mark), [line[2:] for line in lines[first:i + 1]]))
-        i += 1
-    return blocks
 
 
 # ---- Running -------------------------------------------------------------------------------------------
@@ -242,12 +115,11 @@ def collect(build, wanted, problems):
     for readme in readmes():
         if wanted and readme not in wanted:
             continue
-        found = []
         if "<!-- " in (ROOT / readme).read_text() or wanted:
-            parts[readme] = blocks_of(readme, found)
-            check_indented(readme, found)
-        check_links(readme, found)
-        problems += found
+            parts[readme] = blocks_of(readme, problems)
+            check_text(readme, problems)
+        else:
+            check_links(readme, problems)
     for words in helps(build):
         if words not in wanted if wanted else words in UNPASTED:
             continue
