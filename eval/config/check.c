@@ -205,10 +205,12 @@ static kv_status check_task(const kv_config *config, const kv_eval_config *eval,
 
 // ---- The rest ------------------------------------------------------------------------------------------
 
-static kv_status check_word(const kv_config *config, const char *key, const char *word, const char *one,
-                            const char *other, kv_error *err) {
-    if (!strcmp(word, one) || !strcmp(word, other)) return KV_OK;
-    return kv_config_fail(config, err, key, "found `%s`, expected %s or %s", word, one, other);
+// `third` may be NULL.
+static kv_status check_word(const kv_config *config, const char *key, const char *word, const char *first,
+                            const char *second, const char *third, kv_error *err) {
+    if (!strcmp(word, first) || !strcmp(word, second) || (third && !strcmp(word, third))) return KV_OK;
+    return kv_config_fail(config, err, key, "found `%s`, expected %s%s%s or %s", word, first,
+                          third ? ", " : "", third ? second : "", third ? third : second);
 }
 
 static kv_status check_ttft(const kv_config *config, const kv_eval_ttft *ttft, kv_error *err) {
@@ -282,9 +284,10 @@ kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *ev
     if (status == KV_OK) status = check_ttft(config, &eval->ttft, err);
     if (status == KV_OK) status = check_budgets(config, eval, err);
     if (status == KV_OK) status = check_analysis(config, eval, err);
-    if (status == KV_OK) status = check_word(config, "picture.x", eval->picture.x, "exact", "paper", err);
     if (status == KV_OK)
-        status = check_word(config, "picture.y", eval->picture.y, "accuracy", "retention", err);
+        status = check_word(config, "picture.x", eval->picture.x, "exact", "paper", "clock", err);
+    if (status == KV_OK)
+        status = check_word(config, "picture.y", eval->picture.y, "accuracy", "retention", NULL, err);
     if (status == KV_OK) status = check_published(config, eval->picture.published, err);
     for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++)
         status = check_system(config, eval, i, err);

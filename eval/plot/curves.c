@@ -1,11 +1,16 @@
 #include "eval/plot/page.h"
 
 #include <math.h>
+#include <string.h>
 
 struct picture {
     const kv_plot_curves *plot;
     kv_plot_page page;
+    kv_plot_style styles[KV_PLOT_MAX_POINTS]; // [n_curves]
+    int dashes[KV_PLOT_MAX_POINTS];
 };
+
+enum { N_DASHES = 5 }; // that gnuplot has
 
 struct range {
     double low, high;
@@ -96,17 +101,20 @@ static void write_y_ticks(const struct range *y, FILE *out) {
     fputs(")\n", out);
 }
 
-static void write_layers(const kv_plot_curves *plot, int64_t panel, const char *name, FILE *out) {
+static void write_layers(const struct picture *picture, int64_t panel, const char *name, FILE *out) {
+    const kv_plot_curves *plot = picture->plot;
     const char *between = "plot ";
     for (int layer = 0; layer < 4; layer++)
         for (int64_t c = 0; c < plot->n_curves; c++) {
-            const kv_plot_style style = kv_plot_style_of(c);
+            const kv_plot_style style = picture->styles[c];
             if (layer == 3 && !style.dotted) continue;
             fprintf(out, "%s'%s.dat' index %lld using ", between, name,
                     (long long)(panel * plot->n_curves + c));
             between = " notitle, \\\n     ";
             switch (layer) {
-            case 0: fprintf(out, "1:2 with lines lw 1.4 lc rgb '%s'", style.colour); break;
+            case 0:
+                fprintf(out, "1:2 with lines lw 1.4 dt %d lc rgb '%s'", picture->dashes[c], style.colour);
+                break;
             case 1: fprintf(out, "1:3:(0):($4-$3) with vectors nohead lw 1 lc rgb '%s'", style.colour); break;
             case 2:
                 fprintf(out, "1:2 with points pt %d ps 1.2*m lc rgb '%s'", style.filled, style.colour);
@@ -134,9 +142,26 @@ static void write_script(const void *context, const char *name, FILE *out) {
         kv_plot_page_panel(&picture->page, panel, plot->panels[panel], out);
         fprintf(out, "set yrange [%.9g:%.9g]\n", y.low, y.high);
         write_y_ticks(&y, out);
-        write_layers(plot, panel, name, out);
+        write_layers(picture, panel, name, out);
     }
     kv_plot_page_end(out);
+}
+
+static void choose_styles(struct picture *picture) {
+    const kv_plot_curves *plot = picture->plot;
+    const char *names[KV_PLOT_MAX_POINTS];
+    int64_t family_of[KV_PLOT_MAX_POINTS], n = 0;
+    kv_plot_style styles[KV_PLOT_MAX_POINTS];
+    int members[KV_PLOT_MAX_POINTS] = {0};
+    for (int64_t c = 0; c < plot->n_curves; c++) {
+        int64_t f = 0;
+        while (f < n && strcmp(names[f], plot->curves[c].family) != 0) f++;
+        if (f == n) names[n++] = plot->curves[c].family;
+        family_of[c] = f;
+        picture->dashes[c] = 1 + members[f]++ % N_DASHES;
+    }
+    kv_plot_family_styles(names, n, styles);
+    for (int64_t c = 0; c < plot->n_curves; c++) picture->styles[c] = styles[family_of[c]];
 }
 
 kv_status kv_plot_draw_curves(const kv_plot_curves *plot, const char *dir, const char *name,
@@ -151,8 +176,12 @@ kv_status kv_plot_draw_curves(const kv_plot_curves *plot, const char *dir, const
             KV_PLOT_MAX_POINTS, KV_PLOT_MAX_PANELS);
     struct picture picture = {.plot = plot,
                               .page = {.n_panels = plot->n_panels, .area_width = 480, .area_height = 360}};
+    choose_styles(&picture);
     for (int64_t c = 0; c < plot->n_curves; c++)
-        kv_plot_page_entry(&picture.page, KV_PLOT_SIGN_MARKER, c, plot->curves[c].label);
+        kv_plot_page_entry(&picture.page, (kv_plot_entry){.sign = KV_PLOT_SIGN_CURVE,
+                                                          .style = picture.styles[c],
+                                                          .dash = picture.dashes[c],
+                                                          .text = plot->curves[c].label});
     kv_plot_page_arrange(&picture.page);
     const kv_plot_writer writer = {&picture, write_data, write_script};
     return kv_plot_render(&writer, dir, name, note, err);

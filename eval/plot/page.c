@@ -65,22 +65,7 @@ void kv_plot_data_text(FILE *out, const char *text) {
     fputc('\n', out);
 }
 
-// ---- Styles --------------------------------------------------------------------------------------------
-
-// Colours that people with colour blindness can tell apart [Okabe & Ito 2008; Tol 2021, "muted"], and markers
-// that differ too: the second half repeats the six shapes with a white dot.
-kv_plot_style kv_plot_style_of(int64_t index) {
-    static const char *const colours[KV_PLOT_N_STYLES] = {"#333333", "#0072B2", "#D55E00", "#009E73",
-                                                          "#CC79A7", "#E69F00", "#56B4E9", "#8B6F47",
-                                                          "#882255", "#332288", "#999933", "#44AA99"};
-    static const int filled[] = {7, 5, 9, 13, 11, 15};
-    // After all twelve the markers move on by one against the colours.
-    const int64_t marker = (index + index / KV_PLOT_N_STYLES) % KV_PLOT_N_STYLES;
-    return (kv_plot_style){.colour = colours[index % KV_PLOT_N_STYLES],
-                           .filled = filled[marker % 6],
-                           .hollow = filled[marker % 6] - 1,
-                           .dotted = marker >= 6};
-}
+// ---- Colours -------------------------------------------------------------------------------------------
 
 char *kv_plot_mix(const char *colour, double share, int level, char mixed[8]) {
     const unsigned long rgb = strtoul(colour + 1, NULL, 16);
@@ -93,8 +78,8 @@ char *kv_plot_mix(const char *colour, double share, int level, char mixed[8]) {
 
 // ---- Page ----------------------------------------------------------------------------------------------
 
-void kv_plot_page_entry(kv_plot_page *page, kv_plot_sign sign, int64_t style, const char *text) {
-    page->entries[page->n_entries++] = (kv_plot_entry){.sign = sign, .style = style, .text = text};
+void kv_plot_page_entry(kv_plot_page *page, kv_plot_entry entry) {
+    page->entries[page->n_entries++] = entry;
 }
 
 static double panel_width(const kv_plot_page *page) {
@@ -121,9 +106,10 @@ void kv_plot_page_arrange(kv_plot_page *page) {
     page->height = (double)rows * panel_height(page) + (double)page->legend_rows * LEGEND_ROW + 10;
 }
 
-static void line_on_page(const kv_plot_page *page, double x0, double y0, double x1, double y1, FILE *out) {
-    fprintf(out, "set arrow from screen %.5f,%.5f to screen %.5f,%.5f nohead lw 1.2 lc rgb '#888888'\n",
-            x0 / page->width, y0 / page->height, x1 / page->width, y1 / page->height);
+static void line_on_page(const kv_plot_page *page, double x0, double y0, double x1, double y1,
+                         const char *colour, int dash, FILE *out) {
+    fprintf(out, "set arrow from screen %.5f,%.5f to screen %.5f,%.5f nohead lw 1.2 dt %d lc rgb '%s'\n",
+            x0 / page->width, y0 / page->height, x1 / page->width, y1 / page->height, dash, colour);
 }
 
 static void marker_on_page(const kv_plot_page *page, double x, double y, int type, double size, double line,
@@ -133,17 +119,20 @@ static void marker_on_page(const kv_plot_page *page, double x, double y, int typ
 }
 
 static void write_sign(const kv_plot_page *page, const kv_plot_entry *entry, double x, double y, FILE *out) {
-    const kv_plot_style style = kv_plot_style_of(entry->style);
+    static const char grey[] = "#888888";
+    const kv_plot_style *style = &entry->style;
     switch (entry->sign) {
+    case KV_PLOT_SIGN_CURVE: line_on_page(page, x - 17, y, x + 17, y, style->colour, entry->dash, out);
+    // fall through
     case KV_PLOT_SIGN_MARKER:
-        marker_on_page(page, x, y, style.filled, 1.4, 1.5, style.colour, out);
-        if (style.dotted) marker_on_page(page, x, y, style.filled, 0.5, 1, "#FFFFFF", out);
+        marker_on_page(page, x, y, style->filled, 1.4, 1.5, style->colour, out);
+        if (style->dotted) marker_on_page(page, x, y, style->filled, 0.5, 1, "#FFFFFF", out);
         break;
     case KV_PLOT_SIGN_FRONT:
-        line_on_page(page, x - 13, y, x + 13, y, out);
+        line_on_page(page, x - 13, y, x + 13, y, grey, 1, out);
         marker_on_page(page, x, y, 6, 1.9, 1.2, "#666666", out);
         break;
-    case KV_PLOT_SIGN_INTERVAL: line_on_page(page, x, y - 9, x, y + 9, out); break;
+    case KV_PLOT_SIGN_INTERVAL: line_on_page(page, x, y - 9, x, y + 9, grey, 1, out); break;
     case KV_PLOT_SIGN_PUBLISHED: marker_on_page(page, x, y, 6, 0.9, 1, "#999999", out); break;
     }
 }

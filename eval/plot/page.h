@@ -2,6 +2,7 @@
 // are.
 #pragma once
 
+#include "eval/plot/families.h"
 #include "eval/plot/plot.h"
 
 #include <stdio.h>
@@ -24,18 +25,7 @@ void kv_plot_quoted(FILE *out, const char *text);
 // To the end of a line of a data file.
 void kv_plot_data_text(FILE *out, const char *text);
 
-// ---- Styles --------------------------------------------------------------------------------------------
-
-enum { KV_PLOT_N_STYLES = 12 };
-
-typedef struct kv_plot_style {
-    const char *colour;
-    int filled, hollow; // gnuplot's point types
-    bool dotted;        // a white dot in the filled marker
-} kv_plot_style;
-
-// Styles differ in colour and marker up to KV_PLOT_N_STYLES, then in the pair.
-kv_plot_style kv_plot_style_of(int64_t index);
+// ---- Colours -------------------------------------------------------------------------------------------
 
 // `share` of the colour ("#RRGGBB") and the rest of it grey of the level 0 to 255, into mixed, which is
 // returned.
@@ -45,6 +35,7 @@ char *kv_plot_mix(const char *colour, double share, int level, char mixed[8]);
 
 typedef enum kv_plot_sign {
     KV_PLOT_SIGN_MARKER,
+    KV_PLOT_SIGN_CURVE, // the marker on a piece of the line
     KV_PLOT_SIGN_FRONT,
     KV_PLOT_SIGN_INTERVAL,
     KV_PLOT_SIGN_PUBLISHED
@@ -52,7 +43,8 @@ typedef enum kv_plot_sign {
 
 typedef struct kv_plot_entry {
     kv_plot_sign sign;
-    int64_t style; // of a marker
+    kv_plot_style style; // of a marker
+    int dash;            // gnuplot's dash type of a curve
     const char *text;
 } kv_plot_entry;
 
@@ -65,7 +57,7 @@ typedef struct kv_plot_page {
     double entry_width;
 } kv_plot_page;
 
-void kv_plot_page_entry(kv_plot_page *page, kv_plot_sign sign, int64_t style, const char *text);
+void kv_plot_page_entry(kv_plot_page *page, kv_plot_entry entry);
 
 // Once n_panels, the area and all entries are set.
 void kv_plot_page_arrange(kv_plot_page *page);

@@ -8,9 +8,10 @@
 struct picture {
     const kv_plot *plot;
     kv_plot_page page;
-    int64_t n_families, n_all_families; // own; with those of published points
-    kv_plot_frame *frames;              // [n_panels]
-    kv_plot_label *labels, *published;  // [n_panels, n_points], [n_panels, n_published]
+    int64_t n_families, n_all_families;           // own; with those of published points
+    kv_plot_style styles[2 * KV_PLOT_MAX_POINTS]; // [n_all_families]
+    kv_plot_frame *frames;                        // [n_panels]
+    kv_plot_label *labels, *published;            // [n_panels, n_points], [n_panels, n_published]
 };
 
 // ---- Data ----------------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ static void write_labels(const struct picture *picture, int64_t panel, FILE *out
     kv_plot_sort_panel(plot, panel, &sorted);
     for (int64_t i = 0; i < plot->n_points; i++)
         write_label(&picture->labels[panel * plot->n_points + i], frame, "",
-                    kv_plot_mix(kv_plot_style_of(sorted.family[i]).colour, 0.65, 0, dark), out);
+                    kv_plot_mix(picture->styles[sorted.family[i]].colour, 0.65, 0, dark), out);
 }
 
 static void write_layer(FILE *out, int64_t block, const char *how) {
@@ -120,7 +121,7 @@ static void write_published(const struct picture *picture, int64_t first, FILE *
     char how[160], colour[8];
     if (!picture->plot->n_published) return;
     for (int64_t f = 0; f < picture->n_all_families; f++) {
-        const kv_plot_style style = kv_plot_style_of(f);
+        const kv_plot_style style = picture->styles[f];
         kv_plot_mix(style.colour, 0.35, 200, colour);
         snprintf(how, sizeof how, "1:2 with lines lw 0.7 dt 3 lc rgb '%s'", colour);
         write_layer(out, first + f, how);
@@ -139,16 +140,16 @@ static void write_layers(const struct picture *picture, int64_t panel, const cha
             (long long)front);
     write_published(picture, front + 1 + n, out);
     for (int64_t f = 0; f < n; f++) {
-        snprintf(how, sizeof how, "1:2 with lines lw 0.8 lc rgb '%s'", kv_plot_style_of(f).colour);
+        snprintf(how, sizeof how, "1:2 with lines lw 0.8 lc rgb '%s'", picture->styles[f].colour);
         write_layer(out, front + 1 + f, how);
     }
     for (int64_t f = 0; f < n; f++) {
         snprintf(how, sizeof how, "1:3:(0):($4-$3) with vectors nohead lw 1 lc rgb '%s'",
-                 kv_plot_mix(kv_plot_style_of(f).colour, 0.5, 255, light));
+                 kv_plot_mix(picture->styles[f].colour, 0.5, 255, light));
         write_layer(out, front + 1 + f, how);
     }
     for (int64_t f = 0; f < n; f++) {
-        const kv_plot_style style = kv_plot_style_of(f);
+        const kv_plot_style style = picture->styles[f];
         snprintf(how, sizeof how, "1:2 with points pt %d ps 1.6*m lw 1.5 lc rgb '%s'", style.filled,
                  style.colour);
         write_layer(out, front + 1 + f, how);
@@ -193,20 +194,37 @@ static bool has_intervals(const kv_plot *plot) {
     return false;
 }
 
+// Of all families there are, own and published.
+static void choose_styles(struct picture *picture, const kv_plot_panel *own, const kv_plot_panel *theirs) {
+    const kv_plot *plot = picture->plot;
+    const char *names[2 * KV_PLOT_MAX_POINTS];
+    picture->n_families = own->n_families, picture->n_all_families = theirs->n_families;
+    for (int64_t f = 0; f < own->n_families; f++)
+        names[f] = family_name(plot->points, plot->n_points, own, f);
+    for (int64_t f = own->n_families; f < theirs->n_families; f++)
+        names[f] = family_name(plot->published, plot->n_published, theirs, f);
+    kv_plot_family_styles(names, theirs->n_families, picture->styles);
+}
+
 static void make_legend(struct picture *picture) {
     const kv_plot *plot = picture->plot;
     kv_plot_panel own, theirs;
     kv_plot_sort_panel(plot, 0, &own);
     kv_plot_sort_published(plot, 0, &theirs);
-    picture->n_families = own.n_families, picture->n_all_families = theirs.n_families;
+    choose_styles(picture, &own, &theirs);
     for (int64_t f = 0; f < own.n_families; f++)
-        kv_plot_page_entry(&picture->page, KV_PLOT_SIGN_MARKER, f,
-                           family_name(plot->points, plot->n_points, &own, f));
-    kv_plot_page_entry(&picture->page, KV_PLOT_SIGN_FRONT, 0, "Pareto front");
-    if (has_intervals(plot)) kv_plot_page_entry(&picture->page, KV_PLOT_SIGN_INTERVAL, 0, "95 % interval");
+        kv_plot_page_entry(&picture->page,
+                           (kv_plot_entry){.sign = KV_PLOT_SIGN_MARKER,
+                                           .style = picture->styles[f],
+                                           .text = family_name(plot->points, plot->n_points, &own, f)});
+    kv_plot_page_entry(&picture->page, (kv_plot_entry){.sign = KV_PLOT_SIGN_FRONT, .text = "Pareto front"});
+    if (has_intervals(plot))
+        kv_plot_page_entry(&picture->page,
+                           (kv_plot_entry){.sign = KV_PLOT_SIGN_INTERVAL, .text = "95 % interval"});
     if (plot->n_published)
-        kv_plot_page_entry(&picture->page, KV_PLOT_SIGN_PUBLISHED, 0,
-                           plot->published_name ? plot->published_name : "published");
+        kv_plot_page_entry(&picture->page, (kv_plot_entry){.sign = KV_PLOT_SIGN_PUBLISHED,
+                                                           .text = plot->published_name ? plot->published_name
+                                                                                        : "published"});
 }
 
 // More points get more room.

@@ -1,6 +1,6 @@
-// Runs at build time: turns files into a C source that holds their bytes, so that kveval needs no path to
-// them.
-//   embed OUTPUT.c FILE...
+// Runs at build time: turns files into a C source that holds their bytes, as an array of kv_embedded with one without
+// a name at the end (eval/published/embedded.h).
+//   embed OUTPUT.c ARRAY FILE...
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,14 +25,14 @@ static int write_bytes(FILE *out, const char *path, int index) {
     return failed;
 }
 
-static int write_source(FILE *out, char *const *paths, int n) {
-    fputs("#include \"eval/published/published.h\"\n\n", out);
+static int write_source(FILE *out, const char *array, char *const *paths, int n) {
+    fprintf(out, "#include \"eval/published/embedded.h\"\n\nextern const kv_embedded %s[];\n\n", array);
     for (int i = 0; i < n; i++)
         if (write_bytes(out, paths[i], i) != 0) {
             fprintf(stderr, "embed: %s: cannot read: %s\n", paths[i], strerror(errno));
             return -1;
         }
-    fputs("const kv_published_file kv_published_files[] = {\n", out);
+    fprintf(out, "const kv_embedded %s[] = {\n", array);
     for (int i = 0; i < n; i++) {
         fputs("    {", out);
         write_name(out, paths[i]);
@@ -43,12 +43,12 @@ static int write_source(FILE *out, char *const *paths, int n) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 3) {
-        fputs("usage: embed OUTPUT.c FILE...\n", stderr);
+    if (argc < 4) {
+        fputs("usage: embed OUTPUT.c ARRAY FILE...\n", stderr);
         return 2;
     }
     FILE *out = fopen(argv[1], "w");
-    int failed = !out || write_source(out, argv + 2, argc - 2) != 0;
+    int failed = !out || write_source(out, argv[2], argv + 3, argc - 3) != 0;
     failed = (out && (ferror(out) || fclose(out) != 0)) || failed;
     if (failed) {
         fprintf(stderr, "embed: %s: not written\n", argv[1]);

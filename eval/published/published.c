@@ -95,7 +95,7 @@ int64_t kv_published_column(const kv_published *table, const char *name) {
 static const char *find_text(const char *name, kv_error *err) {
     char known[512] = "";
     size_t used = 0;
-    for (const kv_published_file *file = kv_published_files; file->name; file++) {
+    for (const kv_embedded *file = kv_published_files; file->name; file++) {
         if (!strcmp(file->name, name)) return file->text;
         const int more = snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", file->name);
         if (more > 0 && (size_t)more < sizeof known - used) used += (size_t)more;

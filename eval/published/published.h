@@ -2,6 +2,7 @@
 #pragma once
 
 #include "data/file/csv.h"
+#include "eval/published/embedded.h"
 
 #include <stdint.h>
 
@@ -38,8 +39,5 @@ int64_t kv_published_column(const kv_published *table, const char *name);
 // numbers may be fractions ("1/28") or missing. KV_ERR_FORMAT names `name`, line and column.
 kv_status kv_published_parse(const char *name, const char *text, kv_published **table, kv_error *err);
 
-// What the build embeds: the tables' names and texts, one without a name at the end.
-typedef struct kv_published_file {
-    const char *name, *text;
-} kv_published_file;
-extern const kv_published_file kv_published_files[];
+// The tables, one without a name at the end.
+extern const kv_embedded kv_published_files[];

@@ -56,6 +56,13 @@ static double *numbers_of(const struct pareto *p, int64_t point, int which) {
     return p->numbers + (point * 4 + which) * p->n_panels;
 }
 
+static double reduction_of(const struct pareto *p, int64_t system, int64_t task) {
+    const kv_results *results = p->results;
+    if (strcmp(p->settings->x, "clock") != 0)
+        return kv_result_reduction(results, system, task, !strcmp(p->settings->x, "paper"));
+    return results->n_timings ? results->timings[0].reduction[system] : NAN;
+}
+
 static bool retention(const struct pareto *p) {
     return !strcmp(p->settings->y, "retention");
 }
@@ -71,13 +78,12 @@ static void set_point(struct pareto *p, int64_t i, const char *label, const char
 
 static void fill_points(struct pareto *p) {
     const kv_results *results = p->results;
-    const bool paper = !strcmp(p->settings->x, "paper");
     for (int64_t s = 0; s < p->n_points; s++) {
         set_point(p, s, results->systems[s].name, results->systems[s].family);
         for (int64_t i = 0; i < p->n_panels; i++) {
             const struct panel *panel = &p->panels[i];
             const kv_figure *f = &kv_results_outcome(results, s, panel->task)->figures[panel->metric];
-            numbers_of(p, s, 0)[i] = kv_result_reduction(results, s, panel->task, paper);
+            numbers_of(p, s, 0)[i] = reduction_of(p, s, panel->task);
             numbers_of(p, s, 1)[i] = 100 * (retention(p) ? f->retention : f->accuracy);
             numbers_of(p, s, 2)[i] = 100 * (retention(p) ? f->retention_low : f->low);
             numbers_of(p, s, 3)[i] = 100 * (retention(p) ? f->retention_high : f->high);
@@ -92,6 +98,13 @@ static int64_t published_column(const struct pareto *p, const struct panel *pane
     return column >= 0 ? column : kv_published_column(table, metric_of(p->results, panel));
 }
 
+// By the clock only where the paper has measured.
+static double published_reduction(const struct pareto *p, const kv_published *table, int64_t i) {
+    if (strcmp(p->settings->x, "clock") != 0) return table->points[i].flops_reduction;
+    const int64_t column = kv_published_column(table, "ttft_reduction");
+    return column < 0 ? NAN : table->points[i].values[column];
+}
+
 static void fill_published(struct pareto *p, const kv_published *table) {
     for (int64_t i = 0; i < p->n_published; i++) {
         const int64_t own = p->n_points + i;
@@ -101,7 +114,7 @@ static void fill_published(struct pareto *p, const kv_published *table) {
             const double value = column < 0 ? NAN : table->points[i].values[column];
             const double whole =
                 column < 0 || !retention(p) ? 100 : table->points[0].values[column]; // the base's row
-            numbers_of(p, own, 0)[k] = table->points[i].flops_reduction;
+            numbers_of(p, own, 0)[k] = published_reduction(p, table, i);
             numbers_of(p, own, 1)[k] = 100 * value / whole;
             numbers_of(p, own, 2)[k] = numbers_of(p, own, 3)[k] = NAN;
         }
@@ -135,14 +148,18 @@ static kv_status make_room(struct pareto *p, kv_error *err) {
     return KV_OK;
 }
 
+static const char *x_label(const char *x) {
+    return !strcmp(x, "paper")   ? "reduction of FLOPs to the first token (paper's convention)"
+           : !strcmp(x, "clock") ? "reduction of the time to first token (measured)"
+                                 : "reduction of FLOPs to the first token (exact)";
+}
+
 static kv_status draw_points(struct pareto *p, const char *dir, char note[KV_PLOT_NOTE], kv_error *err) {
     const kv_plot plot = {.points = p->points,
                           .n_points = p->n_points,
                           .panels = p->panel_titles,
                           .n_panels = p->n_panels,
-                          .x_label = !strcmp(p->settings->x, "paper")
-                                         ? "reduction of FLOPs to the first token (paper's convention)"
-                                         : "reduction of FLOPs to the first token (exact)",
+                          .x_label = x_label(p->settings->x),
                           .y_label = p->y_label,
                           .published = p->points + p->n_points,
                           .n_published = p->n_published,
@@ -270,8 +287,8 @@ static void fill_grid(const kv_results *results, struct grid *g) {
     }
     for (int64_t s = 0; s < results->n_systems; s++) {
         const double *numbers = g->numbers + 3 * s * cells;
-        g->curves[s] =
-            (kv_plot_curve){results->systems[s].name, numbers, numbers + cells, numbers + 2 * cells};
+        g->curves[s] = (kv_plot_curve){results->systems[s].name, results->systems[s].family, numbers,
+                                       numbers + cells, numbers + 2 * cells};
     }
     for (int64_t i = 0; i < g->n_lengths; i++) g->x[i] = (double)g->lengths[i];
     for (int64_t b = 0; b < g->n_batches; b++) {

@@ -7,7 +7,7 @@
 
 // `picture` in a config.
 typedef struct kv_eval_picture {
-    char *x;         // exact | paper: which reduction of FLOPs
+    char *x;         // exact | paper: which reduction of FLOPs; clock: of the time that the tables give
     char *y;         // accuracy | retention
     char *published; // figures of the paper, copied to published.csv (eval/published/published.h); NULL: none
     bool draw_published; // faintly among one's own

@@ -27,25 +27,37 @@ struct options {
 static const struct argp_option option_list[] = {
     {"output", 'o', "DIR", 0, "write results.h5, the CSV files and the picture there (default: only print)",
      0},
-    {"x", 'x', "exact|paper", 0, "reduction of FLOPs in the picture (default exact)", 0},
+    {"x", 'x', "exact|paper|clock", 0,
+     "reduction of FLOPs, or of the measured time, in the picture (default exact)", 0},
     {"y", 'y', "accuracy|retention", 0, "height in the picture (default accuracy)", 0},
     {"published", 'p', "NAME", 0,
      "draw these figures of the paper faintly and copy them to published.csv, e.g. triviaqa-openelm-1.1b", 0},
     {0},
 };
 
-static char *one_of(struct argp_state *state, const char *option, char *text, const char *a, const char *b) {
-    if (strcmp(text, a) != 0 && strcmp(text, b) != 0)
-        argp_error(state, "--%s: '%s', expected %s or %s", option, text, a, b);
+static char *one_of(struct argp_state *state, const char *option, char *text, const char *const *words) {
+    char known[64] = "";
+    for (int i = 0; words[i]; i++) {
+        if (!strcmp(text, words[i])) return text;
+        const size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s",
+                 i == 0         ? ""
+                 : words[i + 1] ? ", "
+                                : " or ",
+                 words[i]);
+    }
+    argp_error(state, "--%s: '%s', expected %s", option, text, known);
     return text;
 }
 
 static error_t parse(int key, char *text, struct argp_state *state) {
+    static const char *const counts[] = {"exact", "paper", "clock", NULL};
+    static const char *const heights[] = {"accuracy", "retention", NULL};
     struct options *o = state->input;
     switch (key) {
     case 'o': o->output = text; return 0;
-    case 'x': o->picture.x = one_of(state, "x", text, "exact", "paper"); return 0;
-    case 'y': o->picture.y = one_of(state, "y", text, "accuracy", "retention"); return 0;
+    case 'x': o->picture.x = one_of(state, "x", text, counts); return 0;
+    case 'y': o->picture.y = one_of(state, "y", text, heights); return 0;
     case 'p': o->picture.published = text; return 0;
     case ARGP_KEY_ARGS:
         o->inputs = state->argv + state->next;

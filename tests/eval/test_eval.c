@@ -173,6 +173,7 @@ static void config_mistakes_are_named(void **state) {
     expect_config_error("ttft.prompts=[8]", "expected both `prompts` and `batches`, or neither");
     expect_config_error("picture.published=none",
                         "key `picture.published`: no published table `none`, expected one of: ");
+    expect_config_error("picture.x=size", "key `picture.x`: found `size`, expected exact, paper or clock");
     expect_config_error("picture.y=size", "key `picture.y`: found `size`, expected accuracy or retention");
     expect_config_error("systems=[]", "found a list of 0");
     expect_config_error("system=1", "found an unknown key");

@@ -93,6 +93,31 @@ static void retention_and_the_papers_reduction(void **state) {
     kv_results_free(&r);
 }
 
+// The first timing is the one of the tables; of the paper only those tables have times that say so.
+static void times_on_the_axis(void **state) {
+    (void)state;
+    static char clock[] = "clock", triviaqa[] = "triviaqa-openelm-1.1b";
+    kv_results r = made_up();
+    char *data = draw(&r, clock, accuracy, NULL, "pareto.dat");
+    expect(data,
+           "# panel: mine, test: acc\n# x y low high\n# front\nNaN NaN NaN NaN\n"); // nothing was measured
+    free(data);
+    for (int i = 0; i < 2; i++) {
+        kv_timing *t = kv_results_add_timing(&r, 59, 8 + i, 1);
+        assert_non_null(t);
+        t->reduction[0] = 1, t->reduction[1] = 3 + i;
+    }
+    snprintf(r.tasks[1].metrics[0], KV_METRIC_NAME, "exact_match");
+    data = draw(&r, clock, retention, triviaqa, "pareto.dat");
+    expect(data, "# front\n1 100 NaN NaN # base\n3 33.3333333 0 100 # small\n");
+    expect(data, "3.34 29.8684769 NaN NaN # OE270M\n");
+    free(data);
+    char *script = test_read_text(test_path(test_dir, "pareto.gp"));
+    expect(script, "reduction of the time to first token (measured)");
+    free(script);
+    kv_results_free(&r);
+}
+
 static void published_points_find_their_panels(void **state) {
     (void)state;
     static char humaneval[] = "humaneval-openelm-1.1b", mcqa[] = "mcqa-openelm-1.1b";
@@ -160,6 +185,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(panels_are_tasks_and_pass_at_k),
         cmocka_unit_test(retention_and_the_papers_reduction),
+        cmocka_unit_test(times_on_the_axis),
         cmocka_unit_test(published_points_find_their_panels),
         cmocka_unit_test(timings_make_a_grid),
         cmocka_unit_test(too_many_systems_are_a_note),

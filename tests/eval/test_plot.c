@@ -44,15 +44,91 @@ static void long_texts_are_cut_at_a_character(void **state) {
     assert_string_equal(text + strlen(text) - 5, "ö…");
 }
 
-static void styles_differ(void **state) {
+static bool same_style(const kv_plot_style *a, const kv_plot_style *b) {
+    return !strcmp(a->colour, b->colour) && a->filled == b->filled && a->dotted == b->dotted;
+}
+
+// The families of the shipped configurations and of the paper's tables, whatever stands beside them.
+static void families_keep_their_look(void **state) {
     (void)state;
-    for (int64_t i = 0; i < 10 * KV_PLOT_N_STYLES; i++)
-        for (int64_t j = 0; j < i; j++) {
-            const kv_plot_style a = kv_plot_style_of(i), b = kv_plot_style_of(j);
-            const bool colour = strcmp(a.colour, b.colour) != 0,
-                       marker = a.filled != b.filled || a.dotted != b.dotted;
-            assert_true(i < KV_PLOT_N_STYLES ? colour && marker : colour || marker);
+    static const char *const known[] = {"base",
+                                        "OE",
+                                        "fair rival",
+                                        "LP",
+                                        "KVP-C (paper's loss)",
+                                        "KVP-C (ours)",
+                                        "KVP-LP (paper's loss)",
+                                        "KVP-LP (ours)",
+                                        "RP",
+                                        "SP",
+                                        "L0.75",
+                                        "L0.50",
+                                        "SPF"};
+    enum { N = sizeof known / sizeof *known };
+    kv_plot_style all[N], one;
+    kv_plot_family_styles(known, N, all);
+    assert_string_equal(all[0].colour, "#333333");
+    assert_true(all[0].filled == 7 && !all[0].dotted);
+    assert_string_equal(all[N - 1].colour, "#B2182B");
+    for (int i = 0; i < N; i++) {
+        const char *reversed[N];
+        kv_plot_style again[N];
+        kv_plot_family_styles(&known[i], 1, &one);
+        assert_true(same_style(&one, &all[i]));
+        for (int j = 0; j < N; j++) reversed[j] = known[N - 1 - j];
+        kv_plot_family_styles(reversed, N, again);
+        assert_true(same_style(&again[N - 1 - i], &all[i]));
+        for (int j = 0; j < i; j++) {
+            assert_true(strcmp(all[i].colour, all[j].colour) != 0);
+            assert_true(all[i].filled != all[j].filled || all[i].dotted != all[j].dotted);
         }
+    }
+    static const char *const same[][2] = {{"OE", "aux alone"},
+                                          {"OE", "OE (aux alone)"},
+                                          {"LP", "OE-LP"},
+                                          {"KVP-C", "KVP-C (paper's loss)"},
+                                          {"KVP-LP", "KVP-LP (paper's loss)"},
+                                          {"LazyLLM", "L0.75"}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        kv_plot_style pair[2];
+        kv_plot_family_styles(same[i], 2, pair);
+        assert_true(same_style(&pair[0], &pair[1]));
+    }
+}
+
+// As tests/programs/notebooks.sh expects of the notebooks.
+static void other_families_have_a_look_of_their_name(void **state) {
+    (void)state;
+    enum { N = 100 };
+    char texts[N][16];
+    const char *names[N], *reversed[N];
+    kv_plot_style styles[N], again[N], one;
+    for (int i = 0; i < N; i++) {
+        snprintf(texts[i], sizeof texts[i], "family %d", i);
+        names[i] = texts[i], reversed[N - 1 - i] = texts[i];
+    }
+    kv_plot_family_styles(names, N, styles);
+    kv_plot_family_styles(reversed, N, again);
+    int as_alone = 0;
+    for (int i = 0; i < N; i++) {
+        assert_true(same_style(&styles[i], &again[N - 1 - i]));
+        assert_true(strcmp(styles[i].colour, "#333333") != 0);
+        for (int j = 0; j < i; j++) assert_false(same_style(&styles[i], &styles[j]));
+        kv_plot_family_styles(&names[i], 1, &one);
+        as_alone += same_style(&one, &styles[i]);
+    }
+    assert_true(as_alone > N / 3);
+    static const char *const three[] = {"mine", "KVP-C", "yours"};
+    kv_plot_family_styles(three, 3, styles);
+    assert_string_equal(styles[0].colour, "#44AA99");
+    assert_true(styles[0].filled == 15 && !styles[0].dotted);
+    assert_string_equal(styles[1].colour, "#CC79A7");
+    assert_string_equal(styles[2].colour, "#B2182B");
+    assert_true(styles[2].filled == 5 && styles[2].dotted);
+}
+
+static void colours_are_mixed(void **state) {
+    (void)state;
     char mixed[8];
     assert_string_equal(kv_plot_mix("#204060", 0.5, 0, mixed), "#102030");
     assert_string_equal(kv_plot_mix("#000000", 0.5, 255, mixed), "#808080");
@@ -320,7 +396,8 @@ static void curves_with_gnuplot(void **state) {
     static const double low[2][3] = {{0.09, 0.18, -1}, {0.9, NAN, 19}},
                         high[2][3] = {{0.11, 0.22, 5}, {1.1, NAN, 21}};
     static const char *const batches[] = {"batch 1", "batch 8"};
-    const kv_plot_curve curves[] = {{"base", y[0][0], low[0], high[0]}, {"KVP_C's {x}", y[1][0], NULL, NULL}};
+    const kv_plot_curve curves[] = {{"base", "base", y[0][0], low[0], high[0]},
+                                    {"KVP_C's {x}", "own", y[1][0], NULL, NULL}};
     const kv_plot_curves plot = {curves, 2, x, 3, batches, 2, "prompt tokens", "seconds"};
     char note[KV_PLOT_NOTE];
     kv_error err = {0};
@@ -361,7 +438,9 @@ static void pictures_too_large_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(long_texts_are_cut_at_a_character),
-        cmocka_unit_test(styles_differ),
+        cmocka_unit_test(families_keep_their_look),
+        cmocka_unit_test(other_families_have_a_look_of_their_name),
+        cmocka_unit_test(colours_are_mixed),
         cmocka_unit_test(ranges_show_everything),
         cmocka_unit_test(points_are_sorted),
         cmocka_unit_test(panels_have_their_own_x),

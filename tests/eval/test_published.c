@@ -73,7 +73,7 @@ static void reductions_of_a_schedule_grow(void **state) {
 static void all_tables_parse(void **state) {
     (void)state;
     int n = 0;
-    for (const kv_published_file *file = kv_published_files; file->name; file++, n++) {
+    for (const kv_embedded *file = kv_published_files; file->name; file++, n++) {
         kv_published *table = load(file->name);
         assert_true(table->n_points >= 3 && table->n_columns >= 1);
         for (int64_t i = 0; i < table->n_points; i++) {
@@ -113,7 +113,7 @@ static void unknown_names_are_told_the_known(void **state) {
     assert_int_equal(kv_published_load("triviaqa", &table, &err), KV_ERR_ARGUMENT);
     assert_null(table);
     assert_non_null(strstr(err.message, "no published table `triviaqa`"));
-    for (const kv_published_file *file = kv_published_files; file->name; file++)
+    for (const kv_embedded *file = kv_published_files; file->name; file++)
         assert_non_null(strstr(err.message, file->name));
 }
 

@@ -1,0 +1,123 @@
+#include "eval/plot/families.h"
+
+#include "eval/published/embedded.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern const kv_embedded kv_plot_family_files[]; // families.csv, from the build
+
+enum { MAX_LINES = 64, NAME = 64, MAX_FAMILIES = 512 };
+
+// Colours and markers as the table has them, each once, in the order of their first lines.
+struct table {
+    int n;
+    struct {
+        char name[NAME];
+        int colour, marker;
+    } lines[MAX_LINES];
+    char colours[MAX_LINES][8], markers[MAX_LINES][24];
+    int n_colours, n_markers;
+};
+
+// A place in the pictures: which colour, which marker.
+struct look {
+    int colour, marker;
+};
+
+static int number_of(char *texts, size_t size, int *n, const char *text) {
+    int i = 0;
+    while (i < *n && strcmp(texts + (size_t)i * size, text) != 0) i++;
+    if (i == *n) snprintf(texts + (size_t)(*n)++ * size, size, "%s", text);
+    return i;
+}
+
+// The file is part of the program: what it says was checked when the tests ran.
+static void read_table(struct table *table) {
+    const char *line = strchr(kv_plot_family_files[0].text, '\n');
+    char colour[8], marker[24];
+    memset(table, 0, sizeof *table);
+    for (; line && table->n < MAX_LINES; line = strchr(line + 1, '\n')) {
+        if (sscanf(line + 1, "%63[^,],%7[^,],%23[^\n]", table->lines[table->n].name, colour, marker) != 3)
+            break;
+        table->lines[table->n].colour = number_of(table->colours[0], 8, &table->n_colours, colour);
+        table->lines[table->n].marker = number_of(table->markers[0], 24, &table->n_markers, marker);
+        table->n++;
+    }
+}
+
+// ---- Families that are not in it -----------------------------------------------------------------------
+
+// FNV-1a, which is three lines in Python, too.
+static uint32_t hash_name(const char *name) {
+    uint32_t hash = 2166136261u;
+    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 16777619u;
+    return hash;
+}
+
+static bool taken(const struct table *table, const struct look *looks, const bool *done, int64_t n,
+                  struct look look) {
+    for (int i = 0; i < table->n; i++)
+        if (table->lines[i].colour == look.colour && table->lines[i].marker == look.marker) return true;
+    for (int64_t i = 0; i < n; i++)
+        if (done[i] && looks[i].colour == look.colour && looks[i].marker == look.marker) return true;
+    return false;
+}
+
+static struct look free_look(const struct table *table, const struct look *looks, const bool *done, int64_t n,
+                             const char *name) {
+    const uint32_t n_colours = (uint32_t)table->n_colours - 1,
+                   n_looks = n_colours * (uint32_t)table->n_markers;
+    struct look look = {0};
+    for (uint32_t step = 0; step < n_looks; step++) {
+        const uint32_t place = (hash_name(name) + step) % n_looks;
+        look = (struct look){1 + (int)(place % n_colours), (int)(place / n_colours)};
+        if (!taken(table, looks, done, n, look)) return look;
+    }
+    return look; // more families than looks
+}
+
+static int64_t first_left(const char *const *families, const bool *done, int64_t n) {
+    int64_t first = -1;
+    for (int64_t i = 0; i < n; i++)
+        if (!done[i] && (first < 0 || strcmp(families[i], families[first]) < 0)) first = i;
+    return first;
+}
+
+// ---- Looks ---------------------------------------------------------------------------------------------
+
+static kv_plot_style style_of(const struct table *table, struct look look) {
+    static const struct {
+        const char *name;
+        int filled, hollow;
+    } markers[] = {{"circle", 7, 6},  {"square", 5, 4},     {"triangle", 9, 8}, {"diamond", 13, 12},
+                   {"wedge", 11, 10}, {"pentagon", 15, 14}, {"cross", 2, 2}};
+    static const char dotted[] = "dotted ";
+    const char *marker = table->markers[look.marker];
+    kv_plot_style style = {.filled = 7, .hollow = 6};
+    memcpy(style.colour, table->colours[look.colour], sizeof style.colour);
+    style.dotted = !strncmp(marker, dotted, sizeof dotted - 1);
+    if (style.dotted) marker += sizeof dotted - 1;
+    for (size_t i = 0; i < sizeof markers / sizeof *markers; i++)
+        if (!strcmp(markers[i].name, marker))
+            style.filled = markers[i].filled, style.hollow = markers[i].hollow;
+    return style;
+}
+
+void kv_plot_family_styles(const char *const *families, int64_t n, kv_plot_style *styles) {
+    struct table table;
+    struct look looks[MAX_FAMILIES] = {{0}};
+    bool done[MAX_FAMILIES] = {false};
+    read_table(&table);
+    if (n > MAX_FAMILIES) n = MAX_FAMILIES;
+    for (int64_t i = 0; i < n; i++)
+        for (int line = 0; line < table.n && !done[i]; line++)
+            if (!strcmp(table.lines[line].name, families[i])) {
+                looks[i] = (struct look){table.lines[line].colour, table.lines[line].marker};
+                done[i] = true;
+            }
+    for (int64_t i; (i = first_left(families, done, n)) >= 0; done[i] = true)
+        looks[i] = free_look(&table, looks, done, n, families[i]);
+    for (int64_t i = 0; i < n; i++) styles[i] = style_of(&table, looks[i]);
+}
