@@ -1,51 +1,24 @@
-"""How the notebooks draw: one look, a colour and a marker for every family of systems, labels that do not
-cover one another, and figures saved under a name when KV_FIGURES says where."""
+"""How the notebooks draw: one look, the colour and the marker of every family of systems (eval/plot/families.csv), pictures by
+kveval itself, and all of them saved under a name where KV_FIGURES says."""
 
+import csv
 import io
 import os
+import subprocess
+import tempfile
 from pathlib import Path
 
+import kvresults
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython import display
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
 WIDTH = 9.0  # inches; 900 pixels of a README, so that a point is 1.4 of its pixels
 GREY, LIGHT = "#666666", "#E4E4E4"
-
-# Colours that people with colour blindness can tell apart [Okabe & Ito 2008; Tol 2021, "muted"], given as in
-# kveval's own pictures to the families of its configurations; in greyscale the markers tell them apart.
-_STYLES = {
-    "base": ("#333333", "o"),
-    "aux alone": ("#0072B2", "s"),
-    "fair rival": ("#D55E00", "^"),
-    "LP": ("#009E73", "D"),
-    "KVP-C (paper's loss)": ("#CC79A7", "v"),
-    "KVP-C (ours)": ("#E69F00", "p"),
-    "KVP-LP (paper's loss)": ("#56B4E9", "o"),
-    "KVP-LP (ours)": ("#8B6F47", "s"),
-    "RP": ("#882255", "<"),
-    "SP": ("#332288", ">"),
-    "L0.75": ("#999933", "X"),
-    "L0.50": ("#44AA99", "*"),
-    "SPF": ("#555555", "P"),
-}
-_OTHER_NAMES = {
-    "OE": "aux alone",
-    "OE (aux alone)": "aux alone",
-    "aux": "aux alone",
-    "rival": "fair rival",
-    "OE-LP": "LP",
-    "KVP-C": "KVP-C (paper's loss)",
-    "paper": "KVP-C (paper's loss)",
-    "ours": "KVP-C (ours)",
-    "KVP-LP": "KVP-LP (paper's loss)",
-    "LazyLLM": "L0.75",
-}
-
 
 def look():
     """Sets matplotlib's defaults. Call it once, first."""
@@ -75,44 +48,91 @@ def look():
     )
 
 
-def save(figure, name):
-    """Writes NAME.png to the directory KV_FIGURES, if there is one; the notebook shows the figure either way."""
+def _store(picture, name, directory):
     folder = os.environ.get("KV_FIGURES")
     if not folder:
         return
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    path, drawn = Path(folder) / f"{name}.png", io.BytesIO()
-    figure.savefig(drawn, format="png", metadata={"Software": None})
-    if drawn.tell() < 150_000:
-        path.write_bytes(drawn.getvalue())
+    folder = Path(directory) / folder  # which is the latter alone where it is absolute
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.png"
+    if len(picture) < 150_000:
+        path.write_bytes(picture)
     else:  # 256 colours are enough for lines on white, and take a third of the bytes
-        Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        Image.open(io.BytesIO(picture)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def save(figure, name, directory):
+    """Writes NAME.png where KV_FIGURES says: a folder of the results' directory ("figures"), or an absolute path. Without it
+    the notebook only shows the figure."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", metadata={"Software": None})
+    _store(drawn.getvalue(), name, directory)
+
+
+def by_kveval(results, name, picture="pareto", **options):
+    """The picture that kveval draws of a results.h5, saved as above: `options` are those of `kveval report`. kveval places
+    labels, and its pictures look alike wherever they are shown."""
+    program = Path(os.environ.get("KVEVAL") or kvresults.ROOT / "build" / "eval" / "kveval")
+    kvresults.need(program, "./kv build")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        command = [program, "report", results, "--output", out, *(f"--{k}={v}" for k, v in options.items() if v)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode or not (out / f"{picture}.png").exists():
+            raise RuntimeError(done.stderr.strip() or f"kveval drew no {picture}.png")
+        drawn = (out / f"{picture}.png").read_bytes()
+    _store(drawn, name, Path(results).parent)
+    return display.Image(data=drawn)
 
 
 # ---- Families ------------------------------------------------------------------------------------------
 
+# The table that kveval draws by, too: colours that people with colour blindness can tell apart [Okabe & Ito 2008; Tol 2021,
+# "muted"], and markers for greyscale.
+with open(Path(__file__).resolve().parent.parent / "eval" / "plot" / "families.csv", encoding="utf-8", newline="") as _file:
+    _LOOKS = {row["family"]: (row["colour"], row["marker"]) for row in csv.DictReader(_file)}
+_COLOURS, _MARKERS = (list(dict.fromkeys(look[i] for look in _LOOKS.values())) for i in (0, 1))
+_SHAPES = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "wedge": "v", "pentagon": "p", "cross": "x"}
 
-def family(name):
-    """The name under which a family, or an arm of a sweep that says what it is ("ours_steps"), has its colour."""
-    first_word = name.replace("_", " ").replace("-", " ").split(" ")[0]
-    return name if name in _STYLES else _OTHER_NAMES.get(name) or _OTHER_NAMES.get(first_word, name)
+
+def _hash(name):
+    """FNV-1a."""
+    value = 2166136261
+    for byte in name.encode():
+        value = (value ^ byte) * 16777619 % 2**32
+    return value
+
+
+def look_of(name):
+    """(colour, marker) of a family as kveval has them: of the table, or by its name (eval/plot/families.h). Of two families
+    that are not in the table and have the same hash, which kveval would tell apart, both look alike here."""
+    if name in _LOOKS:
+        return _LOOKS[name]
+    n = len(_COLOURS) - 1
+    every = [(_COLOURS[1 + i % n], _MARKERS[i // n]) for i in range(n * len(_MARKERS))]
+    start = _hash(name) % len(every)
+    return next(look for look in every[start:] + every[:start] if look not in _LOOKS.values())
+
+
+def family(arm):
+    """The family of an arm of a sweep that says what it is: "ours_steps" is "ours"."""
+    first_word = arm.replace("_", " ").replace("-", " ").split(" ")[0]
+    return arm if arm in _LOOKS or first_word not in _LOOKS else first_word
+
+
+def is_known(arm):
+    return family(arm) in _LOOKS
 
 
 def colour_of(name):
-    """Families that are not known share the colours of the known ones, the same in every picture."""
-    known = list(_STYLES.values())
-    return _STYLES.get(family(name), known[1 + sum(name.encode()) % (len(known) - 1)])[0]
+    return look_of(name)[0]
 
 
-def marker_of(name):
-    known = list(_STYLES.values())
-    return _STYLES.get(family(name), known[1 + sum(name.encode()) % (len(known) - 1)])[1]
-
-
-def family_key(name, **more):
-    """An entry of a legend."""
-    style = dict(color=colour_of(name), marker=marker_of(name), linestyle="none") | more
-    return Line2D([], [], label=name, **style)
+def marker_of(name, **more):
+    """How plot() is told a family's colour and marker: a dotted one is white inside."""
+    colour, marker = look_of(name)
+    dotted, shape = marker.startswith("dotted "), _SHAPES[marker.split(" ")[-1]]
+    return dict(color=colour, marker=shape, mfc="white" if dotted else colour, mew=2 if dotted or shape == "x" else 1, ms=5 if dotted else 6) | more
 
 
 def mix(colour, share, other="#FFFFFF"):
@@ -137,12 +157,11 @@ def log_ticks(axis, ticks, text):
     axis.set_major_formatter(FuncFormatter(lambda v, _: write(v)))
 
 
-def times_axis(ax, low, high, which="x"):
-    """A logarithmic axis of factors: 1x, 2x, 4x ..."""
-    getattr(ax, f"set_{which}scale")("log")
-    getattr(ax, f"set_{which}lim")(low, high)
-    powers = 2.0 ** np.arange(np.ceil(np.log2(low)), np.floor(np.log2(high)) + 1)
-    log_ticks(getattr(ax, f"{which}axis"), powers, "{:g}×")
+def times_axis(ax, low, high):
+    """A logarithmic horizontal axis of factors: 1x, 2x, 4x ..."""
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    log_ticks(ax.xaxis, 2.0 ** np.arange(np.ceil(np.log2(low)), np.floor(np.log2(high)) + 1), "{:g}×")
 
 
 def steps_axis(ax, steps):
@@ -178,86 +197,6 @@ def below(figure, entries, columns):
 
 
 # ---- Labels --------------------------------------------------------------------------------------------
-
-# Where a label may stand, by the direction from its point; the nearer ones are tried first.
-_ANCHORS = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]
-_DISTANCES = [8, 16, 26, 38]
-
-
-def _overlap(a, b):
-    """Area that two boxes (x0, y0, x1, y1) share, or many of them."""
-    w = np.minimum(a[2], b[..., 2]) - np.maximum(a[0], b[..., 0])
-    h = np.minimum(a[3], b[..., 3]) - np.maximum(a[1], b[..., 1])
-    return np.clip(w, 0, None) * np.clip(h, 0, None)
-
-
-def _boxes(x, y, width, height, unit):
-    """All places of one label: (cost, box, how far from the point), in pixels."""
-    for distance in _DISTANCES:
-        for turn, (dx, dy) in enumerate(_ANCHORS):
-            step = distance * unit / (1.35 if dx and dy else 1)
-            x0 = x + dx * step - (0 if dx > 0 else width if dx < 0 else width / 2)
-            y0 = y + dy * step - (0 if dy > 0 else height if dy < 0 else height / 2)
-            yield distance * 3 + turn, np.array([x0, y0, x0 + width, y0 + height]), distance
-
-
-def _crossings(box, segments):
-    """How many points of the lines lie in the box; lines are given as points a few pixels apart."""
-    if not len(segments):
-        return 0
-    inside = (segments[:, 0] > box[0]) & (segments[:, 0] < box[2])
-    return np.count_nonzero(inside & (segments[:, 1] > box[1]) & (segments[:, 1] < box[3]))
-
-
-def _sampled(ax):
-    """The lines of the axes as points 3 pixels apart."""
-    found = []
-    for line in ax.lines:
-        if line.get_linestyle() in ("None", "none", "") or line.get_label() == "_ignored":
-            continue
-        corners = line.get_transform().transform(np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float))
-        for a, b in zip(corners, corners[1:]):
-            if np.isfinite([a, b]).all():
-                n = int(np.clip(np.hypot(*(b - a)) / 3, 1, 2000))
-                found.append(a + (b - a) * np.linspace(0, 1, n + 1)[:, None])
-    return np.concatenate(found) if found else np.empty((0, 2))
-
-
-def place_labels(ax, labels, others=(), size=9):
-    """Writes text beside points so that it covers neither other text nor points, and lines as little as can be.
-    labels: (x, y, text, colour); others: points (x, y) without text that had better not be covered. Call it when
-    the axes have their limits and the figure is otherwise complete."""
-    figure = ax.figure
-    figure.canvas.draw()
-    figure.set_layout_engine("none")  # text must not move the axes that it was placed in
-    renderer = figure.canvas.get_renderer()
-    unit = figure.dpi / 72
-    points = np.array([ax.transData.transform((x, y)) for x, y, *_ in [*labels, *others]])
-    if not len(points):
-        return
-    marks = np.column_stack([points - 5 * unit, points + 5 * unit])
-    weights = np.where(np.arange(len(points)) < len(labels), 3, 1)
-    lines, frame, taken = _sampled(ax), ax.get_window_extent(renderer), np.empty((0, 4))
-    for i in sorted(range(len(labels)), key=lambda i: -points[i, 1]):
-        x, y, text, colour = labels[i]
-        box = ax.text(0, 0, text, fontsize=size).get_window_extent(renderer)
-        ax.texts[-1].remove()
-        best = None
-        for cost, b, distance in _boxes(*points[i], box.width, box.height * 0.9, unit):
-            outside = max(0, frame.x0 - b[0]) + max(0, b[2] - frame.x1) + max(0, frame.y0 - b[1]) + max(0, b[3] - frame.y1)
-            cost += outside * 50 + (_overlap(b, marks) * weights).sum() + _crossings(b, lines) * 1.2
-            cost += _overlap(b, taken).sum() * 8
-            if best is None or cost < best[0]:
-                best = cost, b, distance
-        _, b, distance = best
-        taken = np.vstack([taken, b])
-        to_data = ax.transData.inverted().transform
-        if distance > _DISTANCES[0]:
-            nearest = np.clip(points[i], b[:2], b[2:])
-            ax.plot(*np.array([to_data(points[i]), to_data(nearest)]).T, color="#999999", lw=0.6, zorder=1.5, label="_ignored")
-        # A white rim keeps lines that pass behind from striking the text out.
-        rim = [withStroke(linewidth=2, foreground="white")]
-        ax.text(*to_data(b[:2] + (0, box.height * 0.12)), text, fontsize=size, color=colour, path_effects=rim, zorder=5)
 
 
 def last_labels(ax, ends, size=9, gap=1.25):

@@ -101,9 +101,6 @@ class Published:
     scores: list
     points: list
 
-    def retention(self, point, score):
-        return point.values[score] / self.points[0].values[score]
-
 
 _NO_SCORES = {"model", "family", "flops_reduction", "ttft_s", "ttft_reduction", "lambda_consistency"}
 
@@ -121,12 +118,18 @@ def published(path):
             family=r["family"],
             reduction=float(r["flops_reduction"]),
             weight=r.get("lambda_consistency"),
-            faster=_number(r.get("ttft_reduction")),  # by the clock
             values={n: _number(r[n]) / 100 for n in scores},
         )
         for r in table
     ]
     return Published(scores, points)
+
+
+def published_name(directory):
+    """The name by which kveval knows the table that published.csv of an evaluation is a copy of, or None."""
+    copy = Path(directory) / "published.csv"
+    tables = sorted((ROOT / "eval" / "published").glob("*.csv")) if copy.exists() else []
+    return next((t.stem for t in tables if t.read_bytes() == copy.read_bytes()), None)
 
 
 # ---- metrics.jsonl -------------------------------------------------------------------------------------
@@ -220,6 +223,8 @@ class Task:
     low: np.ndarray
     high: np.ndarray
     retention: np.ndarray
+    retention_low: np.ndarray
+    retention_high: np.ndarray
     p_value: np.ndarray
 
     @property
@@ -263,16 +268,23 @@ def _text(value):
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
+def _metric(file, name):
+    """What version 2 called acc_norm was divided by bytes."""
+    return "acc_bytes" if name == "acc_norm" and int(file.attrs["version"]) == 2 else name
+
+
 def _task(file, index):
     group = file[f"tasks/{index}"]
     a = group.attrs
     arrays = {n: group[n][()] for n in ("exact_reduction", "accuracy", "low", "high", "retention", "p_value")}
+    for n in ("retention_low", "retention_high"):  # results of version 2 had none
+        arrays[n] = group[n][()] if n in group else np.full_like(arrays["retention"], np.nan)
     return Task(
         index,
         _text(a["name"]),
         _text(a["split"]),
         _text(a["kind"]),
-        [_text(m) for m in group["metrics"][()]],
+        [_metric(file, _text(m)) for m in group["metrics"][()]],
         int(a["n_items"]),
         float(a["prompt_tokens"]),
         group["asked"][()].astype(bool),

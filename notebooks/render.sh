@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
-# Executes the notebooks on the runs that are there: pages with their outputs to runs/notebooks/, pictures to notebooks/figures/. A
-# notebook whose files have not been made yet is left out and says how to make them.
-# usage: render.sh [NAME...]     NAME: tour, pareto, errors, ablations, budget; default all
+# Executes the notebooks on the runs that are there. Pages with their outputs go to runs/notebooks/; pictures beside the results that
+# they were drawn from, in figures/, or with --publish to notebooks/figures/, which the documents show. A notebook whose files have
+# not been made yet is left out and says how to make them.
+# usage: render.sh [--publish] [NAME...]     NAME: tour, pareto, errors, ablations, budget; default all
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 all=(tour pareto errors ablations budget)
-names=("$@")
-[ $# -gt 0 ] || names=("${all[@]}")
-for name in "${names[@]}"; do
-  [[ " ${all[*]} " == *" $name "* ]] || {
-    echo "render.sh: there is no notebook '$name'; there are: ${all[*]}" >&2
+names=() figures=figures
+for word in "$@"; do
+  if [ "$word" = --publish ]; then
+    figures=$PWD/notebooks/figures
+  elif [[ " ${all[*]} " == *" $word "* ]]; then
+    names+=("$word")
+  else
+    echo "render.sh: there is no notebook '$word'; there are: ${all[*]}" >&2
     exit 2
-  }
+  fi
 done
+[ ${#names[@]} -gt 0 ] || names=("${all[@]}")
 pages=runs/notebooks
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -25,7 +30,7 @@ command -v jupyter-nbconvert >/dev/null || {
 
 failed=0
 for name in "${names[@]}"; do
-  if KV_FIGURES=$PWD/notebooks/figures PYDEVD_DISABLE_FILE_VALIDATION=1 jupyter-nbconvert --to html --execute \
+  if KV_FIGURES=$figures PYDEVD_DISABLE_FILE_VALIDATION=1 jupyter-nbconvert --to html --execute \
     --output-dir "$pages" "notebooks/$name.ipynb" >"$log" 2>&1; then
     echo "$name: $pages/$name.html"
   elif grep -q '^Missing: ' "$log"; then
@@ -36,5 +41,9 @@ for name in "${names[@]}"; do
     failed=1
   fi
 done
-echo "pictures: notebooks/figures/"
+if [ "$figures" = figures ]; then
+  echo "pictures: in figures/, beside the results they were drawn from"
+else
+  echo "pictures: notebooks/figures/"
+fi
 exit "$failed"

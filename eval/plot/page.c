@@ -11,7 +11,7 @@ enum {
     TOP = 44,
     BOTTOM = 70,
     LEGEND_ROW = 26,
-    SIGN_WIDTH = 50,
+    SIGN_WIDTH = 58,
     ENTRY_CHARACTERS = 30
 };
 
@@ -147,7 +147,7 @@ static void write_legend(const kv_plot_page *page, FILE *out) {
         write_sign(page, &page->entries[e], x, y, out);
         fputs("set label ", out);
         kv_plot_quoted(out, kv_plot_clip(page->entries[e].text, ENTRY_CHARACTERS, text));
-        fprintf(out, " at screen %.5f,%.5f left noenhanced\n", (x + 20) / page->width, y / page->height);
+        fprintf(out, " at screen %.5f,%.5f left noenhanced\n", (x + 25) / page->width, y / page->height);
     }
 }
 

@@ -113,10 +113,34 @@ YAML
 
 # Nothing of the user's own Jupyter, and nothing left in it.
 export IPYTHONDIR=$dir/ipython JUPYTER_CONFIG_DIR=$dir/jupyter JUPYTER_DATA_DIR=$dir/jupyter JUPYTER_RUNTIME_DIR=$dir/jupyter
-export PYDEVD_DISABLE_FILE_VALIDATION=1 KV_FIGURES=$dir/figures
+export PYDEVD_DISABLE_FILE_VALIDATION=1 KV_FIGURES=figures KVEVAL=$kveval
 unset KV_TOUR KV_PARETO KV_CODE KV_TTFT KV_ERRORS KV_ABLATIONS KV_BUDGET
-mkdir notebooks
+mkdir -p notebooks eval/plot eval/published
 cp "$root"/notebooks/*.ipynb "$root"/notebooks/*.py notebooks/
+cp "$root"/eval/plot/families.csv eval/plot/
+cp "$root"/eval/published/*.csv eval/published/
+
+# Families look as in kveval's own pictures, those that the table has and those that it has not (test_plot.c says the same).
+PYTHONPATH=notebooks /usr/bin/python3 - "$root" <<'PYTHON'
+import re, sys
+from pathlib import Path
+import kvdraw
+wrong = []
+script = Path("runs/quickstart/pareto.gp").read_text()
+families = re.findall(r"# family: (.*)", Path("runs/quickstart/pareto.dat").read_text())
+for name in families:
+    if f"lc rgb '{kvdraw.colour_of(name)}'" not in script:
+        wrong.append(f"{name}: {kvdraw.colour_of(name)} is not in kveval's picture")
+for name, look in {"mine": ("#44AA99", "pentagon"), "KVP-C": ("#CC79A7", "wedge"), "yours": ("#B2182B", "dotted square")}.items():
+    if kvdraw.look_of(name) != look:
+        wrong.append(f"{name}: {kvdraw.look_of(name)}, expected {look}")
+shipped = [line for path in Path(sys.argv[1], "configs").rglob("*.yaml") for line in path.read_text().splitlines()]
+for name in {m[1] or m[2] for line in shipped if (m := re.search(r"""family: *(?:"([^"]*)"|([^,}#]*[^,}# ]))""", line))}:
+    if not kvdraw.is_known(name):
+        wrong.append(f"{name}: a family of configs/ that is not in eval/plot/families.csv")
+print("\n".join(wrong) or f"{len(set(families))} families as kveval draws them")
+sys.exit(bool(wrong))
+PYTHON
 
 execute() { # NAME
   jupyter-nbconvert --to markdown --execute --output-dir pages "notebooks/$1.ipynb" >"$1.log" 2>&1 || {
@@ -133,16 +157,17 @@ import csv, json, re, sys
 from pathlib import Path
 wrong = []
 # Every picture that a notebook can save, but those of what was not made here: it would take a family that writes programs.
+beside = {"tour": "quickstart", "pareto": "quickstart", "errors": "quickstart", "ablations": "ablations", "budget": "ablations/budget"}
 named = {f"{name}": path.stem for path in sorted(Path(sys.argv[1]).glob("*.ipynb")) for cell in json.loads(path.read_text())["cells"]
-         for name in re.findall(r'draw\.save\(figure, "([^"]+)"\)', "".join(cell["source"]))}
+         for name in re.findall(r'(?:draw\.save|draw\.by_kveval|kept)\([^"\n]*"((?:tour|pareto|errors|ablations|budget)[a-z-]*)"', "".join(cell["source"]))}
 for name, book in named.items():
-    picture = Path("figures") / f"{name}.png"
+    picture = Path("runs", beside[book], "figures", f"{name}.png")  # beside what it was drawn from
     if name == "pareto-code":
         continue
     if not picture.exists():
-        wrong.append(f"{book}: made no figures/{name}.png")
+        wrong.append(f"{book}: made no {picture}")
     elif not 10_000 < picture.stat().st_size < 200_000:
-        wrong.append(f"{book}: figures/{name}.png has {picture.stat().st_size} bytes, expected 10 to 200 kB")
+        wrong.append(f"{book}: {picture} has {picture.stat().st_size} bytes, expected 10 to 200 kB")
 # What the tour prints is what kveval wrote.
 page = Path("pages/tour.md").read_text()
 for row in csv.DictReader(open("runs/quickstart/results.csv")):
@@ -152,3 +177,15 @@ for row in csv.DictReader(open("runs/quickstart/results.csv")):
 print("\n".join(wrong) or f"{len(named) - 1} pictures")
 sys.exit(bool(wrong))
 PYTHON
+
+# Pictures that the repository tracks are written only with --publish.
+cp "$root"/notebooks/render.sh notebooks/
+notebooks/render.sh tour >render.log 2>&1 || { cat render.log >&2; exit 1; }
+[ ! -e notebooks/figures ] || { echo "render.sh wrote notebooks/figures without --publish" >&2; exit 1; }
+notebooks/render.sh --publish tour >render.log 2>&1 || { cat render.log >&2; exit 1; }
+for picture in tour-training tour-accuracy tour-ttft; do
+  [ -s notebooks/figures/$picture.png ] || { echo "render.sh --publish did not write notebooks/figures/$picture.png" >&2; exit 1; }
+done
+status=0
+notebooks/render.sh nosuch >render.log 2>&1 || status=$?
+[ "$status" = 2 ] || { echo "render.sh nosuch: status $status, expected 2" >&2; exit 1; }
