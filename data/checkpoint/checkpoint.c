@@ -48,14 +48,12 @@ static kv_status take_weights(const char *dir, kv_model *model, kv_error *err) {
     return status;
 }
 
-static kv_status load(const char *dir, bool trainable, kv_model **model, kv_error *err) {
+kv_status kv_checkpoint_load_known(const char *dir, const kv_model_spec *spec, bool trainable,
+                                   kv_model **model, kv_error *err) {
     *model = NULL;
     if (kv_is_random_model(dir)) return kv_random_model(dir, trainable, model, err);
-    kv_model_spec spec;
-    kv_status status = kv_checkpoint_spec(dir, &spec, err);
-    if (status) return status;
     kv_model *loaded;
-    status = kv_model_create(&spec, KV_F32, trainable, &loaded, err);
+    kv_status status = kv_model_create(spec, KV_F32, trainable, &loaded, err);
     if (status) return kv_fail_within(err, status, "%s", dir);
     status = take_weights(dir, loaded, err);
     if (status)
@@ -63,6 +61,13 @@ static kv_status load(const char *dir, bool trainable, kv_model **model, kv_erro
     else
         *model = loaded;
     return status;
+}
+
+static kv_status load(const char *dir, bool trainable, kv_model **model, kv_error *err) {
+    *model = NULL;
+    kv_model_spec spec;
+    kv_status status = kv_checkpoint_spec(dir, &spec, err);
+    return status ? status : kv_checkpoint_load_known(dir, &spec, trainable, model, err);
 }
 
 kv_status kv_checkpoint_load(const char *dir, kv_model **model, kv_error *err) {
@@ -201,9 +206,10 @@ kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fi
     return status;
 }
 
-kv_status kv_checkpoint_load_frozen(const char *dir, kv_frozen_dtype dtype, kv_model **model,
-                                    char fingerprint[17], kv_error *err) {
-    kv_status status = kv_checkpoint_load(dir, model, err);
+kv_status kv_checkpoint_load_frozen(const char *dir, const kv_model_spec *spec, kv_frozen_dtype dtype,
+                                    kv_model **model, char fingerprint[17], kv_error *err) {
+    kv_status status =
+        spec ? kv_checkpoint_load_known(dir, spec, false, model, err) : kv_checkpoint_load(dir, model, err);
     if (status != KV_OK) return status;
     status = kv_checkpoint_convert(model, dtype, fingerprint, err);
     return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", dir);

@@ -19,6 +19,11 @@ kv_status kv_checkpoint_load(const char *dir, kv_model **model, kv_error *err);
 // tensor, so that the copy is about all the memory it takes.
 kv_status kv_checkpoint_load_trainable(const char *dir, kv_model **model, kv_error *err);
 
+// Either, of a directory whose config.json has been read (kv_checkpoint_spec, kv_pair_check): it is not read
+// again.
+kv_status kv_checkpoint_load_known(const char *dir, const kv_model_spec *spec, bool trainable,
+                                   kv_model **model, kv_error *err);
+
 // Type that frozen weights are held in; KV_FROZEN_STORED: as they are on disk.
 typedef enum kv_frozen_dtype {
     KV_FROZEN_F32 = KV_F32,
@@ -35,9 +40,9 @@ typedef enum kv_frozen_dtype {
 // case. *model is another one afterwards; on failure it is freed and NULL.
 kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fingerprint[17], kv_error *err);
 
-// kv_checkpoint_load and kv_checkpoint_convert.
-kv_status kv_checkpoint_load_frozen(const char *dir, kv_frozen_dtype dtype, kv_model **model,
-                                    char fingerprint[17], kv_error *err);
+// kv_checkpoint_load (spec NULL) or kv_checkpoint_load_known, and kv_checkpoint_convert.
+kv_status kv_checkpoint_load_frozen(const char *dir, const kv_model_spec *spec, kv_frozen_dtype dtype,
+                                    kv_model **model, char fingerprint[17], kv_error *err);
 
 // Writes config.json and model.safetensors (float32, fused projections joined) into dir: both or neither. Old
 // files of these names are replaced one after the other; to replace a whole checkpoint at once write under

@@ -14,6 +14,7 @@ enum { BASE, AUX, N_MODELS };
 struct model {
     const char *role, *dir; // dir NULL: there is none
     kv_pair_part part;
+    kv_model_spec *known; // the caller's; NULL: it has no use for one
     kv_model_spec spec;
     kv_tokenizer *own; // opened when it was needed
 };
@@ -248,17 +249,25 @@ static kv_status check_predictor(struct check *c) {
 }
 
 static kv_status read_spec(struct check *c, struct model *m) {
+    if (m->known && m->known->n_layers > 0) {
+        m->spec = *m->known;
+        return KV_OK;
+    }
     kv_status status = kv_checkpoint_spec(m->dir, &m->spec, c->err);
     if (!status) status = kv_model_spec_check(&m->spec, c->err);
-    return status ? blame(c, m->part, kv_fail_within(c->err, status, "%s", m->role)) : KV_OK;
+    if (status) return blame(c, m->part, kv_fail_within(c->err, status, "%s", m->role));
+    if (m->known) *m->known = m->spec;
+    return KV_OK;
 }
 
 kv_status kv_pair_check(const kv_pair *pair, kv_error *err) {
     struct check *c = calloc(1, sizeof *c);
     if (!c) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     c->pair = pair, c->err = err;
-    c->models[BASE] = (struct model){.role = pair->aux ? "base" : "model", .dir = pair->base};
-    c->models[AUX] = (struct model){.role = "aux", .dir = pair->aux, .part = KV_PAIR_AUX};
+    c->models[BASE] =
+        (struct model){.role = pair->aux ? "base" : "model", .dir = pair->base, .known = pair->base_spec};
+    c->models[AUX] =
+        (struct model){.role = "aux", .dir = pair->aux, .part = KV_PAIR_AUX, .known = pair->aux_spec};
     kv_status status = KV_OK;
     for (int i = 0; i < N_MODELS && !status; i++)
         if (c->models[i].dir) status = read_spec(c, &c->models[i]);

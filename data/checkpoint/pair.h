@@ -15,6 +15,7 @@
 // (kv_predictor_load compares fingerprints).
 #pragma once
 
+#include "core/model.h"
 #include "data/corpus/shard.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -37,7 +38,10 @@ typedef struct kv_pair {
     const kv_shard_info *shard_info;
     const int32_t *mapping; // [n_mapping] explicit layer map, or NULL: the predictor's own
     int64_t n_mapping;
-    int64_t n_tokens;     // length of context needed; 0: any
+    int64_t n_tokens; // length of context needed; 0: any
+    // What the config.json of base and aux say, so that it is read once: taken as known where it says anything
+    // (n_layers), else filled in. NULL: read, and forgotten.
+    kv_model_spec *base_spec, *aux_spec;
     kv_pair_part *blamed; // on failure gets which of these is at fault; may be NULL
 } kv_pair;
 

@@ -130,8 +130,13 @@ static kv_status check_pair(struct job *job, const char *path, const kv_corpus *
         return kv_fail(err, KV_ERR_MISMATCH, "%s: made with tokenizer %s, expected %s as %s", path,
                        corpus->info.tokenizer, job->info.tokenizer, o->corpora[0]);
     snprintf(job->info.tokenizer, sizeof job->info.tokenizer, "%s", corpus->info.tokenizer);
-    const kv_pair pair = {
-        .base = o->base, .aux = o->aux, .shard = path, .shard_info = &corpus->info, .n_tokens = o->seq_len};
+    const kv_pair pair = {.base = o->base,
+                          .aux = o->aux,
+                          .shard = path,
+                          .shard_info = &corpus->info,
+                          .n_tokens = o->seq_len,
+                          .base_spec = &job->info.base.spec,
+                          .aux_spec = &job->info.aux.spec};
     return kv_pair_check(&pair, err);
 }
 
@@ -169,9 +174,8 @@ static kv_status plan_models(struct job *job, kv_error *err) {
     const struct options *o = job->options;
     kv_cache_info *info = &job->info;
     info->dtype = o->dtype, info->seq_len = o->seq_len, info->top_k = o->top_k;
-    kv_status status = kv_checkpoint_spec(o->base, &info->base.spec, err);
+    kv_status status = KV_OK;
     snprintf(info->base.source, sizeof info->base.source, "%s", o->base);
-    if (status == KV_OK && o->aux) status = kv_checkpoint_spec(o->aux, &info->aux.spec, err);
     if (o->aux) snprintf(info->aux.source, sizeof info->aux.source, "%s", o->aux);
     if (status == KV_OK && o->keep != 0) {
         int32_t kept[KV_MAX_LAYERS];
@@ -230,9 +234,10 @@ static kv_status announce(const struct job *job, double present, kv_error *err) 
 
 static kv_status load_models(struct job *job, kv_error *err) {
     const struct options *o = job->options;
-    kv_status status = kv_checkpoint_load(o->base, &job->args.base, err);
+    kv_status status = kv_checkpoint_load_known(o->base, &job->info.base.spec, false, &job->args.base, err);
     if (status == KV_OK) kv_checkpoint_fingerprint(job->args.base, job->info.base.fingerprint);
-    if (status == KV_OK && o->aux) status = kv_checkpoint_load(o->aux, &job->args.aux, err);
+    if (status == KV_OK && o->aux)
+        status = kv_checkpoint_load_known(o->aux, &job->info.aux.spec, false, &job->args.aux, err);
     if (status == KV_OK && o->keep != 0) {
         int32_t kept[KV_MAX_LAYERS];
         const int64_t n = kv_pruned_layers(job->info.base.spec.n_layers, o->keep, kept);

@@ -37,15 +37,16 @@ static kv_status check_pairs(const kv_evaluation *e, const kv_corpus *corpus, in
         if (!predicts(e, s)) continue;
         const kv_eval_system *row = &config->systems[s];
         kv_pair_part part = KV_PAIR_SHARD;
-        const kv_pair pair = {.base = row->base,
-                              .aux = row->aux,
-                              .predictor = row->predictor,
-                              .tokenizer = config->tokenizer, // where there are no tasks, not opened yet
-                              .opened = e->tokenizer,
-                              .shard = config->analysis.corpus,
-                              .shard_info = &corpus->info,
-                              .n_tokens = seq_len,
-                              .blamed = &part};
+        kv_pair pair = {.base = row->base,
+                        .aux = row->aux,
+                        .predictor = row->predictor,
+                        .tokenizer = config->tokenizer, // where there are no tasks, not opened yet
+                        .opened = e->tokenizer,
+                        .shard = config->analysis.corpus,
+                        .shard_info = &corpus->info,
+                        .n_tokens = seq_len,
+                        .blamed = &part};
+        kv_systems_known(e->systems, s, &pair);
         status = kv_pair_check(&pair, err);
         if (status != KV_OK)
             kv_eval_blame(e->source,

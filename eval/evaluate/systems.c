@@ -9,9 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct kv_loaded_model {
+struct kv_known_model {
     char *dir;
-    kv_model *model;
+    kv_model_spec spec;   // of its config.json, which is read once
+    kv_model *model;      // NULL: not loaded
     char fingerprint[17]; // "" until somebody asks
 };
 
@@ -29,12 +30,6 @@ static kv_status blame(const kv_systems *systems, unsigned i, const char *field,
     return blame_key(systems, key, err);
 }
 
-static struct kv_loaded_model *find_model(const kv_systems *systems, const char *dir) {
-    for (int64_t i = 0; i < systems->n_models; i++)
-        if (!strcmp(systems->models[i].dir, dir)) return &systems->models[i];
-    return NULL;
-}
-
 // Trailing slashes and "./" apart, a directory may have many names; a path that cannot be resolved (such as
 // random:openelm-270m) stands for itself.
 static char *canonical(const char *dir) {
@@ -42,39 +37,42 @@ static char *canonical(const char *dir) {
     return path ? path : strdup(dir);
 }
 
-static kv_status load_model(kv_systems *systems, const char *dir, struct kv_loaded_model **loaded,
-                            kv_error *err) {
+// The one of that directory: a new one when there is none. NULL when out of memory.
+static struct kv_known_model *known_model(kv_systems *systems, const char *dir) {
     char *path = canonical(dir);
-    if (!path) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %s", dir);
-    *loaded = find_model(systems, path);
-    if (*loaded) {
-        free(path);
-        return KV_OK;
-    }
-    kv_model *model = NULL;
-    char stored[17] = ""; // taken on the way where the weights change
+    if (!path) return NULL;
+    for (int64_t i = 0; i < systems->n_models; i++)
+        if (!strcmp(systems->models[i].dir, path)) {
+            free(path);
+            return &systems->models[i];
+        }
+    systems->models[systems->n_models] = (struct kv_known_model){.dir = path};
+    return &systems->models[systems->n_models++];
+}
+
+static kv_status out_of_memory(const char *dir, kv_error *err) {
+    return kv_fail(err, KV_ERR_MEMORY, "out of memory for %s", dir);
+}
+
+static kv_status load_model(kv_systems *systems, const char *dir, struct kv_known_model **known,
+                            kv_error *err) {
+    *known = known_model(systems, dir);
+    if (!*known) return out_of_memory(dir, err);
+    if (known[0]->model) return KV_OK;
+    // The fingerprint is taken on the way where the weights change.
     const kv_frozen_dtype dtype = systems->eval->dtype;
-    kv_status status =
-        kv_checkpoint_load_frozen(dir, dtype, &model, dtype == KV_FROZEN_STORED ? NULL : stored, err);
-    if (status != KV_OK) {
-        free(path);
-        return status;
-    }
-    *loaded = &systems->models[systems->n_models++];
-    **loaded = (struct kv_loaded_model){.dir = path, .model = model};
-    memcpy(loaded[0]->fingerprint, stored, sizeof stored);
-    return KV_OK;
+    char *fingerprint = dtype == KV_FROZEN_STORED ? NULL : known[0]->fingerprint;
+    return kv_checkpoint_load_frozen(dir, &known[0]->spec, dtype, &known[0]->model, fingerprint, err);
 }
 
 // ---- Rows ----------------------------------------------------------------------------------------------
 
-static const char *fingerprint(struct kv_loaded_model *loaded) {
-    if (!*loaded->fingerprint) kv_checkpoint_fingerprint(loaded->model, loaded->fingerprint);
-    return loaded->fingerprint;
+static const char *fingerprint(struct kv_known_model *known) {
+    if (!*known->fingerprint) kv_checkpoint_fingerprint(known->model, known->fingerprint);
+    return known->fingerprint;
 }
 
-static kv_status load_predictor(kv_systems *systems, unsigned i, struct kv_loaded_model *base,
-                                kv_error *err) {
+static kv_status load_predictor(kv_systems *systems, unsigned i, struct kv_known_model *base, kv_error *err) {
     kv_system *system = &systems->items[i];
     const char *dir = systems->eval->systems[i].predictor;
     // A random predictor was made for no base in particular; hashing a large one takes a while.
@@ -106,7 +104,7 @@ static kv_pruning read_pruning(const kv_eval_system *row, uint64_t seed) {
 static kv_status load_row(kv_systems *systems, unsigned i, kv_error *err) {
     const kv_eval_system *row = &systems->eval->systems[i];
     kv_system *system = &systems->items[i];
-    struct kv_loaded_model *base, *aux;
+    struct kv_known_model *base, *aux;
     kv_status status = load_model(systems, row->model ? row->model : row->base, &base, err);
     if (status != KV_OK) return blame(systems, i, row->model ? "model" : "base", err);
     system->base = base->model;
@@ -120,8 +118,8 @@ static kv_status load_row(kv_systems *systems, unsigned i, kv_error *err) {
 
 // ---- Before weights ------------------------------------------------------------------------------------
 
-static kv_status check_row(const kv_systems *systems, unsigned i, const kv_tokenizer *tokenizer,
-                           kv_error *err) {
+static kv_status check_row(const kv_systems *systems, unsigned i, struct kv_known_model *base,
+                           struct kv_known_model *aux, const kv_tokenizer *tokenizer, kv_error *err) {
     const kv_eval_system *row = &systems->eval->systems[i];
     kv_pair_part part = KV_PAIR_BASE;
     const kv_pair pair = {.base = row->model ? row->model : row->base,
@@ -129,7 +127,9 @@ static kv_status check_row(const kv_systems *systems, unsigned i, const kv_token
                           .predictor = row->predictor,
                           .tokenizer = tokenizer ? systems->eval->tokenizer : NULL,
                           .opened = tokenizer,
-                          .blamed = &part};
+                          .blamed = &part,
+                          .base_spec = &base->spec,
+                          .aux_spec = aux ? &aux->spec : NULL};
     if (kv_pair_check(&pair, err) == KV_OK) return KV_OK;
     if (part == KV_PAIR_TOKENIZER) return blame_key(systems, "tokenizer", err);
     if (part == KV_PAIR_AUX) return blame(systems, i, "aux", err);
@@ -137,34 +137,48 @@ static kv_status check_row(const kv_systems *systems, unsigned i, const kv_token
     return blame(systems, i, row->model ? "model" : "base", err);
 }
 
-static kv_status find_context(kv_systems *systems, unsigned i, kv_error *err) {
+static int64_t find_context(const kv_systems *systems, unsigned i, const struct kv_known_model *base,
+                            const struct kv_known_model *aux) {
+    const kv_pruning pruning = read_pruning(&systems->eval->systems[i], systems->eval->seed);
+    const int64_t context = base->spec.context_length;
+    if (!aux) return context;
+    int64_t other = aux->spec.context_length;
+    if (pruning.kind == KV_PRUNE_SPECULATIVE) other -= kv_pruning_resolved(&pruning).lookahead;
+    return other < context ? other : context;
+}
+
+static kv_status open_row(kv_systems *systems, unsigned i, const kv_tokenizer *tokenizer, kv_error *err) {
     const kv_eval_system *row = &systems->eval->systems[i];
-    const kv_pruning pruning = read_pruning(row, systems->eval->seed);
-    kv_model_spec spec;
-    kv_status status = kv_checkpoint_spec(row->model ? row->model : row->base, &spec, err);
-    if (status != KV_OK) return status;
-    systems->contexts[i] = spec.context_length;
-    if (row->model) return KV_OK;
-    status = kv_checkpoint_spec(row->aux, &spec, err);
-    if (status != KV_OK) return status;
-    if (pruning.kind == KV_PRUNE_SPECULATIVE) spec.context_length -= kv_pruning_resolved(&pruning).lookahead;
-    if (spec.context_length < systems->contexts[i]) systems->contexts[i] = spec.context_length;
-    return KV_OK;
+    const char *dir = row->model ? row->model : row->base;
+    struct kv_known_model *base = known_model(systems, dir);
+    struct kv_known_model *aux = row->model || !base ? NULL : known_model(systems, row->aux);
+    if (!base || (!row->model && !aux)) return out_of_memory(dir, err);
+    kv_status status = check_row(systems, i, base, aux, tokenizer, err);
+    if (status == KV_OK) systems->contexts[i] = find_context(systems, i, base, aux);
+    return status;
+}
+
+void kv_systems_known(kv_systems *systems, int64_t i, kv_pair *pair) {
+    const kv_eval_system *row = &systems->eval->systems[i];
+    struct kv_known_model *base = known_model(systems, row->model ? row->model : row->base);
+    struct kv_known_model *aux = row->model ? NULL : known_model(systems, row->aux);
+    if (base) pair->base_spec = &base->spec;
+    if (aux) pair->aux_spec = &aux->spec;
 }
 
 // ---- What a system is ----------------------------------------------------------------------------------
 
-static struct kv_loaded_model *loaded_of(const kv_systems *systems, const kv_model *model) {
+static struct kv_known_model *known_of(const kv_systems *systems, const kv_model *model) {
     for (int64_t i = 0; i < systems->n_models; i++)
         if (systems->models[i].model == model) return &systems->models[i];
     return NULL;
 }
 
 static uint64_t hash_model(const kv_systems *systems, const kv_model *model, uint64_t hash) {
-    struct kv_loaded_model *loaded = model ? loaded_of(systems, model) : NULL;
-    if (!loaded) return hash;
+    struct kv_known_model *known = model ? known_of(systems, model) : NULL;
+    if (!known) return hash;
     const kv_frozen_dtype dtype = systems->eval->dtype;
-    hash = kv_hash64(hash, fingerprint(loaded), 16);
+    hash = kv_hash64(hash, fingerprint(known), 16);
     return dtype == KV_FROZEN_STORED ? hash : kv_hash64(hash, &dtype, sizeof dtype);
 }
 
@@ -206,10 +220,8 @@ kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, c
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for %u systems", eval->n_systems);
     }
     kv_status status = KV_OK;
-    for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++) {
-        status = check_row(all, i, tokenizer, err);
-        if (status == KV_OK) status = find_context(all, i, err);
-    }
+    for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++)
+        status = open_row(all, i, tokenizer, err);
     if (status == KV_OK)
         *systems = all;
     else

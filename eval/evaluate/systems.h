@@ -1,7 +1,7 @@
 // The models behind the rows of an evaluation, loaded once each and checked against one another.
 #pragma once
 
-#include "data/tokenizer/tokenizer.h"
+#include "data/checkpoint/pair.h"
 #include "eval/config/config.h"
 #include "infer/cost.h"
 
@@ -12,7 +12,7 @@ typedef struct kv_systems {
     kv_system *items;  // [n], in the order of the config
     int64_t *contexts; // [n] the shortest context among a system's models, less what a speculative aux looks
                        // ahead
-    struct kv_loaded_model *models;
+    struct kv_known_model *models;
     int64_t n_models; // distinct directories
 } kv_systems;
 
@@ -21,6 +21,9 @@ typedef struct kv_systems {
 // Errors name the config's file, line and key. Free with kv_systems_free (accepts NULL).
 kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, const kv_tokenizer *tokenizer,
                           kv_systems **systems, kv_error *err);
+
+// Fills in what is known of the models of row i, for those who check it once more (kv_pair_check).
+void kv_systems_known(kv_systems *systems, int64_t i, kv_pair *pair);
 
 // Loads the weights. Rows that name the same directory share a model. The models belong to the systems.
 kv_status kv_systems_load(kv_systems *systems, kv_error *err);

@@ -32,6 +32,7 @@ bool kvrun_is_interactive(const kvrun_options *options); // no prompt, and a ter
 typedef struct kvrun {
     kvrun_options options;
     kv_tokenizer *tokenizer; // NULL: ids in, ids out
+    kv_model_spec specs[2];  // what the config.json of base and aux say
     kv_system system;        // what was asked for; owns its models
     char fingerprint[17];    // of the base as it is stored; "" where nobody asks for it
     kv_chat_template chat;   // with --chat

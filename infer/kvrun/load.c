@@ -27,24 +27,23 @@ static kv_status check_context(const kvrun *run, const char *dir, int64_t contex
     return KV_OK;
 }
 
-static kv_status check_pair(kvrun *run, kv_model_spec *base, kv_error *err) {
+static kv_status check_pair(kvrun *run, kv_error *err) {
     const kvrun_options *o = &run->options;
     const kv_pair pair = {.base = o->base,
                           .aux = o->aux,
                           .predictor = o->predictor,
                           .tokenizer = o->tokenizer,
-                          .opened = run->tokenizer};
+                          .opened = run->tokenizer,
+                          .base_spec = &run->specs[0],
+                          .aux_spec = &run->specs[1]};
     run->context = o->context ? o->context : INT64_MAX;
     kv_status status = kv_pair_check(&pair, err);
-    if (status == KV_OK) status = kv_checkpoint_spec(o->base, base, err);
-    if (status == KV_OK) status = check_context(run, o->base, base->context_length, &run->context, err);
+    if (status == KV_OK)
+        status = check_context(run, o->base, run->specs[0].context_length, &run->context, err);
     if (status != KV_OK || !o->aux) return status;
-    kv_model_spec aux;
-    status = kv_checkpoint_spec(o->aux, &aux, err);
     const int64_t ahead =
         o->pruning.kind == KV_PRUNE_SPECULATIVE ? kv_pruning_resolved(&o->pruning).lookahead : 0;
-    if (status == KV_OK) status = check_context(run, o->aux, aux.context_length - ahead, &run->context, err);
-    return status;
+    return check_context(run, o->aux, run->specs[1].context_length - ahead, &run->context, err);
 }
 
 // ---- Tokenizer and chat template -----------------------------------------------------------------------
@@ -54,8 +53,8 @@ static kv_status open_tokenizer(kvrun *run, kv_error *err) {
     if (!o->tokenizer && kv_tokenizer_present(o->base)) o->tokenizer = o->base;
     if (o->tokenizer) return kv_tokenizer_open(o->tokenizer, &run->tokenizer, err);
     if (o->prompt_ids && o->ids && o->n_stops == 0) return KV_OK;
-    kv_model_spec spec;
-    kv_status status = kv_checkpoint_spec(o->base, &spec, err); // no model at all is the greater lack
+    kv_status status =
+        kv_checkpoint_spec(o->base, &run->specs[0], err); // no model at all is the greater lack
     if (status != KV_OK) return status;
     return kv_fail(err, KV_ERR_ARGUMENT,
                    "%s has no tokenizer: give one with --tokenizer, or use --prompt-ids with --ids", o->base);
@@ -94,11 +93,11 @@ static kv_status announce(const kvrun *run, const char *dir, kv_error *err) {
     return KV_OK;
 }
 
-static kv_status load_model(const kvrun *run, const char *dir, char *fingerprint, kv_model **model,
-                            kv_error *err) {
+static kv_status load_model(const kvrun *run, const char *dir, const kv_model_spec *spec, char *fingerprint,
+                            kv_model **model, kv_error *err) {
     kv_status status = announce(run, dir, err);
     if (status != KV_OK) return status;
-    return kv_checkpoint_load_frozen(dir, run->options.dtype, model, fingerprint, err);
+    return kv_checkpoint_load_frozen(dir, spec, run->options.dtype, model, fingerprint, err);
 }
 
 // A random predictor was made for no base in particular, and hashing a large one takes a while.
@@ -119,8 +118,9 @@ static kv_status load_predictor(kvrun *run, kv_error *err) {
 kv_status kvrun_load(kvrun *run, kv_error *err) {
     const kvrun_options *o = &run->options;
     char *fingerprint = asks_for_fingerprint(o) ? run->fingerprint : NULL;
-    kv_status status = load_model(run, o->base, fingerprint, &run->system.base, err);
-    if (status == KV_OK && o->aux) status = load_model(run, o->aux, NULL, &run->system.aux, err);
+    kv_status status = load_model(run, o->base, &run->specs[0], fingerprint, &run->system.base, err);
+    if (status == KV_OK && o->aux)
+        status = load_model(run, o->aux, &run->specs[1], NULL, &run->system.aux, err);
     if (status == KV_OK && o->predictor) status = load_predictor(run, err);
     if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
     if (!o->quiet && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
@@ -128,14 +128,13 @@ kv_status kvrun_load(kvrun *run, kv_error *err) {
 }
 
 kv_status kvrun_open(kvrun *run, kv_error *err) {
-    kv_model_spec base;
     run->end = -1;
     run->system.pruning = run->options.pruning;
     kv_status status = open_tokenizer(run, err);
     if (status == KV_OK && run->options.chat) status = open_chat(run, err);
-    if (status == KV_OK) status = check_pair(run, &base, err);
+    if (status == KV_OK) status = check_pair(run, err);
     if (status == KV_OK)
-        run->n_ids = run->tokenizer ? kv_tokenizer_vocab_size(run->tokenizer) : base.vocab_size;
+        run->n_ids = run->tokenizer ? kv_tokenizer_vocab_size(run->tokenizer) : run->specs[0].vocab_size;
     return status;
 }
 

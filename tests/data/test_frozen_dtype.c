@@ -25,7 +25,7 @@ static void check_conversion(const char *dir, kv_frozen_dtype dtype) {
     kv_param *a[MAX_PARAMS], *b[MAX_PARAMS];
     char expected[17], fingerprint[17];
     must(kv_checkpoint_load(dir, &stored, &err), &err);
-    must(kv_checkpoint_load_frozen(dir, dtype, &held, fingerprint, &err), &err);
+    must(kv_checkpoint_load_frozen(dir, NULL, dtype, &held, fingerprint, &err), &err);
     kv_checkpoint_fingerprint(stored, expected);
     assert_string_equal(fingerprint, expected);
     const int64_t n = kv_model_params(stored, a);
@@ -100,16 +100,16 @@ static void test_too_large_for_the_type(void **state) {
     must(kv_checkpoint_save(test_dir, model, &err), &err);
     ((float *)model->layers[1].up.data)[17] = -65520;
     kv_model *held;
-    must(kv_checkpoint_load_frozen(test_dir, KV_FROZEN_F16, &held, NULL, &err), &err);
+    must(kv_checkpoint_load_frozen(test_dir, NULL, KV_FROZEN_F16, &held, NULL, &err), &err);
     kv_model_free(held);
     must(kv_checkpoint_save(test_dir, model, &err), &err);
     kv_model_free(model);
-    assert_refused(kv_checkpoint_load_frozen(test_dir, KV_FROZEN_F16, &held, NULL, &err), KV_ERR_RANGE,
+    assert_refused(kv_checkpoint_load_frozen(test_dir, NULL, KV_FROZEN_F16, &held, NULL, &err), KV_ERR_RANGE,
                    test_dir, "layers.1.up", "too large for F16");
     assert_null(held);
-    must(kv_checkpoint_load_frozen(test_dir, KV_FROZEN_BF16, &held, NULL, &err), &err);
+    must(kv_checkpoint_load_frozen(test_dir, NULL, KV_FROZEN_BF16, &held, NULL, &err), &err);
     kv_model_free(held);
-    assert_refused(kv_checkpoint_load_frozen("/nowhere", KV_FROZEN_BF16, &held, NULL, &err), KV_ERR_IO,
+    assert_refused(kv_checkpoint_load_frozen("/nowhere", NULL, KV_FROZEN_BF16, &held, NULL, &err), KV_ERR_IO,
                    "/nowhere");
     assert_null(held);
 }
@@ -153,7 +153,7 @@ static void test_loss_within_rounding(void **state) {
             slope += fabs((double)params[i]->grad[j] * value_of(params[i], j));
     for (int i = 0; i < 2; i++) {
         kv_model *held;
-        must(kv_checkpoint_load_frozen(golden("kvp_c/base"), types[i].dtype, &held, NULL, &err), &err);
+        must(kv_checkpoint_load_frozen(golden("kvp_c/base"), NULL, types[i].dtype, &held, NULL, &err), &err);
         const double change = fabs(loss_of(held, tape, false) - loss), bound = types[i].unit * slope + 1e-5;
         if (!(change <= bound)) fail_msg("the loss changed by %g, expected at most %g", change, bound);
         assert_true(types[i].dtype != KV_FROZEN_BF16 || change > 1e-5);
@@ -178,7 +178,7 @@ static int print_growth(const char *dir, const char *dtype) {
     kv_model *model;
     char fingerprint[17];
     const int64_t before = kv_memory_held();
-    if (kv_checkpoint_load_frozen(dir, (kv_frozen_dtype)atoi(dtype), &model, fingerprint, &err)) return 1;
+    if (kv_checkpoint_load_frozen(dir, NULL, (kv_frozen_dtype)atoi(dtype), &model, fingerprint, &err)) return 1;
     printf("%lld\n", (long long)(kv_memory_peak() - before));
     kv_model_free(model);
     return 0;

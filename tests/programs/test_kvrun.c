@@ -360,8 +360,8 @@ static void weights_in_another_type(void **state) {
     (void)state;
     kv_system rounded = {.predictor = kvp_system.predictor};
     kv_error error = {0};
-    if (kv_checkpoint_load_frozen(in_dir("base"), KV_FROZEN_BF16, &rounded.base, NULL, &error) ||
-        kv_checkpoint_load_frozen(in_dir("aux"), KV_FROZEN_BF16, &rounded.aux, NULL, &error))
+    if (kv_checkpoint_load_frozen(in_dir("base"), NULL, KV_FROZEN_BF16, &rounded.base, NULL, &error) ||
+        kv_checkpoint_load_frozen(in_dir("aux"), NULL, KV_FROZEN_BF16, &rounded.aux, NULL, &error))
         fail_msg("%s", error.message);
     struct expected e = expect(&rounded, question, &(kv_sampling){0}, 20);
     if (kvrun(KVP, "--dtype", "bf16", "-n", "20", "--ids", question)) fail_msg("%s", kvrun_err);

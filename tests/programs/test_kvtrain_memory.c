@@ -56,7 +56,7 @@ static void test_checkpointing_may_change(void **state) {
 static void narrow(const char *from, const char *to) {
     kv_model *model;
     kv_error err = {0};
-    if (kv_checkpoint_load_frozen(from, KV_FROZEN_BF16, &model, NULL, &err) || kv_make_dirs(to, &err) ||
+    if (kv_checkpoint_load_frozen(from, NULL, KV_FROZEN_BF16, &model, NULL, &err) || kv_make_dirs(to, &err) ||
         kv_checkpoint_save(to, model, &err))
         fail_msg("%s", err.message);
     kv_model_free(model);

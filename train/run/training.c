@@ -15,11 +15,12 @@ kv_status kv_training_open(kv_training *s, const char *path, const char *const *
     kv_status status = kv_train_config_load(path, overrides, n_overrides, &s->source, &s->config, err);
     if (status != KV_OK) return status;
     status = kv_train_text_open(s->source, s->config, &s->text, err);
-    if (status == KV_OK) status = kv_train_check_models(s->source, s->config, &s->text, err);
+    kv_train_specs specs;
+    if (status == KV_OK) status = kv_train_check_models(s->source, s->config, &s->text, &specs, err);
     if (status == KV_OK) status = kv_validation_open(s->source, s->config, &s->text, &s->validation, err);
     if (status != KV_OK) return status;
     status = (s->config->task == KV_TASK_LM ? kv_lm_task_create : kv_kvp_task_create)(
-        s->source, s->config, &s->text, &s->task, err);
+        s->source, s->config, &s->text, &specs, &s->task, err);
     if (status == KV_OK) s->task->validation = s->validation;
     return status;
 }

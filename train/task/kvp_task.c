@@ -145,21 +145,18 @@ static void kvp_describe(const kv_task *task, FILE *out) {
     describe_cache(kvp, out);
 }
 
-static kv_status plan_aux(kvp_task *kvp, kv_error *err) {
-    const kv_train_config *config = kvp->task.config;
-    if (config->aux) return kv_task_spec(&kvp->task, "aux", config->aux, &kvp->aux_spec, err);
+static void plan_aux(kvp_task *kvp) {
     int32_t kept[KV_MAX_LAYERS];
     kvp->aux_spec = kvp->base_spec;
-    const int64_t n_kept = kv_pruned_layers(kvp->base_spec.n_layers, config->predictor.keep, kept);
+    const int64_t n_kept = kv_pruned_layers(kvp->base_spec.n_layers, kvp->task.config->predictor.keep, kept);
     kv_spec_prune(&kvp->aux_spec, kept, n_kept);
-    return KV_OK;
 }
 
-static kv_status plan_models(kvp_task *kvp, kv_error *err) {
+static kv_status plan_models(kvp_task *kvp, const kv_train_specs *specs, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
-    kv_status status = kv_task_spec(&kvp->task, "base", config->base, &kvp->base_spec, err);
-    if (status == KV_OK) status = plan_aux(kvp, err);
-    if (status != KV_OK) return status;
+    kvp->base_spec = specs->base;
+    kvp->aux_spec = specs->aux;
+    if (!config->aux) plan_aux(kvp);
     return kv_plan_predictor(kvp->task.source, config, &kvp->base_spec, &kvp->aux_spec, &kvp->shape, err);
 }
 
@@ -237,12 +234,13 @@ static const kv_task_ops kvp_ops = {.load = kvp_load,
                                     .free = kvp_free};
 
 kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config,
-                             const kv_train_text *text, kv_task **task, kv_error *err) {
+                             const kv_train_text *text, const kv_train_specs *specs, kv_task **task,
+                             kv_error *err) {
     *task = NULL;
     kvp_task *kvp = calloc(1, sizeof *kvp);
     if (!kvp) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     kvp->task = (kv_task){.ops = &kvp_ops, .source = source, .config = config, .text = text};
-    kv_status status = plan_models(kvp, err);
+    kv_status status = plan_models(kvp, specs, err);
     if (status == KV_OK) status = measure_models(kvp, err);
     if (status != KV_OK) {
         kv_task_free(&kvp->task);

@@ -13,9 +13,10 @@
 // stored.
 static kv_status load_stored_aux(const kvp_task *kvp, kv_model *stored_base, kv_model **aux, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
-    if (config->aux) return kv_checkpoint_load(config->aux, aux, err);
+    if (config->aux) return kv_checkpoint_load_known(config->aux, &kvp->aux_spec, false, aux, err);
     kv_model *base = stored_base;
-    kv_status status = base ? KV_OK : kv_checkpoint_load(config->base, &base, err);
+    kv_status status =
+        base ? KV_OK : kv_checkpoint_load_known(config->base, &kvp->base_spec, false, &base, err);
     int32_t kept[KV_MAX_LAYERS];
     const int64_t n = kv_pruned_layers(kvp->base_spec.n_layers, config->predictor.keep, kept);
     if (status == KV_OK) status = kv_model_prune(base, kept, n, aux, err);
@@ -32,7 +33,8 @@ static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
         status = load_stored_aux(kvp, kvp->base, &kvp->aux, err); // float32 already
     } else {
         if (from) status = kv_task_path(path, from, "aux", err);
-        if (status == KV_OK) status = kv_checkpoint_load_trainable(from ? path : dir, &kvp->aux, err);
+        if (status == KV_OK && from) status = kv_checkpoint_load_trainable(path, &kvp->aux, err);
+        if (!from) status = kv_checkpoint_load_known(dir, &kvp->aux_spec, true, &kvp->aux, err);
     }
     return status == KV_OK ? kv_model_set_trainable(kvp->aux, true, err) : status;
 }
@@ -116,7 +118,7 @@ static kv_status hold_aux(kvp_task *kvp, kv_error *err) {
 
 kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
-    kv_status status = kv_checkpoint_load(task->config->base, &kvp->base, err);
+    kv_status status = kv_checkpoint_load_known(task->config->base, &kvp->base_spec, false, &kvp->base, err);
     if (status == KV_OK) status = load_aux(kvp, from, err);
     if (status == KV_OK && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another aux than the config describes", from);

@@ -10,18 +10,17 @@
 #include <string.h>
 
 typedef struct lm_task {
-    kv_task task; // first: ops get a kv_task *
-    kv_model_spec spec;
-    int64_t n_kept; // of a pruned model
+    kv_task task;              // first: ops get a kv_task *
+    kv_model_spec spec, whole; // whole: of a pruned model before
+    int64_t n_kept;            // of a pruned model
     int32_t kept[KV_MAX_LAYERS];
-    int64_t n_before;    // layers it had
     int64_t whole_bytes; // of the model it is made from, which has to be read
     kv_model *model;
 } lm_task;
 
 static kv_status load_pruned(lm_task *lm, kv_error *err) {
     kv_model *whole;
-    kv_status status = kv_checkpoint_load(lm->task.config->model.path, &whole, err);
+    kv_status status = kv_checkpoint_load_known(lm->task.config->model.path, &lm->whole, false, &whole, err);
     if (status != KV_OK) return status;
     status = kv_model_prune(whole, lm->kept, lm->n_kept, &lm->model, err);
     kv_model_free(whole);
@@ -36,7 +35,7 @@ static kv_status load_model(lm_task *lm, const char *from, kv_error *err) {
         return status == KV_OK ? kv_checkpoint_load_trainable(dir, &lm->model, err) : status;
     }
     if (config->model.from == KV_FROM_CHECKPOINT)
-        return kv_checkpoint_load_trainable(config->model.path, &lm->model, err);
+        return kv_checkpoint_load_known(config->model.path, &lm->spec, true, &lm->model, err);
     if (config->model.from == KV_FROM_PRUNED) return load_pruned(lm, err);
     kv_status status = kv_model_create(&lm->spec, KV_F32, true, &lm->model, err);
     if (status == KV_OK) kv_model_init(lm->model, config->seed);
@@ -92,8 +91,8 @@ static void lm_describe(const kv_task *task, FILE *out) {
     else if (m->from == KV_FROM_CHECKPOINT)
         fprintf(out, "model        %s: ", m->path);
     else
-        fprintf(out, "model        %" PRIi64 " of the %" PRIi64 " layers of %s: ", lm->n_kept, lm->n_before,
-                m->path);
+        fprintf(out, "model        %" PRIi64 " of the %" PRIi64 " layers of %s: ", lm->n_kept,
+                lm->whole.n_layers, m->path);
     kv_task_describe_model(&lm->spec, out);
 }
 
@@ -142,23 +141,22 @@ static kv_status plan_scratch(lm_task *lm, kv_error *err) {
 }
 
 // Shape of the model without its weights.
-static kv_status plan_model(lm_task *lm, kv_error *err) {
+static kv_status plan_model(lm_task *lm, const kv_model_spec *whole, kv_error *err) {
     const kv_train_config *config = lm->task.config;
     kv_model_spec *spec = &lm->spec;
     if (config->model.from == KV_FROM_SCRATCH) return plan_scratch(lm, err);
-    kv_status status = kv_task_spec(&lm->task, "model.path", config->model.path, spec, err);
-    if (status != KV_OK || config->model.from != KV_FROM_PRUNED) return status;
-    lm->n_before = spec->n_layers;
+    *spec = lm->whole = *whole;
+    if (config->model.from != KV_FROM_PRUNED) return KV_OK;
     lm->n_kept = kv_pruned_layers(spec->n_layers, config->model.keep, lm->kept);
     kv_checkpoint_size size;
-    status = kv_task_measure(&lm->task, "model.path", config->model.path, spec, &size, err);
+    kv_status status = kv_task_measure(&lm->task, "model.path", config->model.path, spec, &size, err);
     lm->whole_bytes = size.bytes;
     kv_spec_prune(spec, lm->kept, lm->n_kept);
     return status;
 }
 
 kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_train_text *text,
-                            kv_task **task, kv_error *err) {
+                            const kv_train_specs *specs, kv_task **task, kv_error *err) {
     *task = NULL;
     lm_task *lm = calloc(1, sizeof *lm);
     if (!lm) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
@@ -166,7 +164,7 @@ kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *conf
     lm->task.n_terms = config->loss.z_loss > 0 ? 2 : 1;
     lm->task.term_names[0] = "cross_entropy";
     lm->task.term_names[1] = "z_loss";
-    kv_status status = plan_model(lm, err);
+    kv_status status = plan_model(lm, &specs->base, err);
     if (status != KV_OK) {
         kv_task_free(&lm->task);
         return status;

@@ -14,16 +14,6 @@ void kv_task_free(kv_task *task) {
     task->ops->free(task);
 }
 
-kv_status kv_task_spec(const kv_task *task, const char *key, const char *dir, kv_model_spec *spec,
-                       kv_error *err) {
-    kv_error inner = {0};
-    kv_status status = kv_checkpoint_spec(dir, spec, &inner);
-    if (status == KV_OK) return KV_OK;
-    kv_config_fail(task->source, err, key, "%s", inner.message);
-    if (err) err->code = status;
-    return status;
-}
-
 kv_status kv_task_measure(const kv_task *task, const char *key, const char *dir, const kv_model_spec *spec,
                           kv_checkpoint_size *size, kv_error *err) {
     kv_error inner = {0};
@@ -69,8 +59,9 @@ void kv_task_describe_model(const kv_model_spec *spec, FILE *out) {
 }
 
 kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
-                                const kv_train_text *text, kv_error *err) {
+                                const kv_train_text *text, kv_train_specs *specs, kv_error *err) {
     const bool lm = config->task == KV_TASK_LM;
+    *specs = (kv_train_specs){0};
     if (lm && config->model.from == KV_FROM_SCRATCH) return KV_OK;
     kv_pair_part part = KV_PAIR_BASE;
     const kv_pair pair = {.base = lm ? config->model.path : config->base,
@@ -78,7 +69,9 @@ kv_status kv_train_check_models(const kv_config *source, const kv_train_config *
                           .shard = kv_train_text_path(config, 0),
                           .shard_info = &text->info,
                           .n_tokens = config->data.seq_len,
-                          .blamed = &part};
+                          .blamed = &part,
+                          .base_spec = &specs->base,
+                          .aux_spec = &specs->aux};
     kv_error inner = {0};
     kv_status status = kv_pair_check(&pair, &inner);
     if (status == KV_OK) return KV_OK;

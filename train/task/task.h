@@ -82,22 +82,25 @@ struct kv_task {
     kv_param **params;
 };
 
-// Whether the config's models go together, with the text and with the length of its sequences (data/checkpoint/pair.h).
-// Reads neither weights nor tokens. An error names the config's key.
+// What the config.json of the models say that the config names: `base` is model.path where task: lm has one.
+typedef struct kv_train_specs {
+    kv_model_spec base, aux; // n_layers 0: there is none
+} kv_train_specs;
+
+// Whether the config's models go together, with the text and with the length of its sequences (data/checkpoint/pair.h),
+// and what they are. Reads neither weights nor tokens. An error names the config's key.
 kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
-                                const kv_train_text *text, kv_error *err);
+                                const kv_train_text *text, kv_train_specs *specs, kv_error *err);
 
 // task: lm and task: kvp, of models that kv_train_check_models lets pass. On failure *task is NULL. Free with
 // kv_task_free (accepts NULL).
 kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *config, const kv_train_text *text,
-                            kv_task **task, kv_error *err);
+                            const kv_train_specs *specs, kv_task **task, kv_error *err);
 kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *config,
-                             const kv_train_text *text, kv_task **task, kv_error *err);
+                             const kv_train_text *text, const kv_train_specs *specs, kv_task **task,
+                             kv_error *err);
 void kv_task_free(kv_task *task);
 
-// Shape of the model in `dir`, named by the config's `key`.
-kv_status kv_task_spec(const kv_task *task, const char *key, const char *dir, kv_model_spec *spec,
-                       kv_error *err);
 // Size of the weights in `dir`, which has that shape.
 kv_status kv_task_measure(const kv_task *task, const char *key, const char *dir, const kv_model_spec *spec,
                           kv_checkpoint_size *size, kv_error *err);

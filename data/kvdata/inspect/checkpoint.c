@@ -104,10 +104,11 @@ static void report_spec(const kv_model_spec *spec, inspect_report *report) {
     report_sizes(spec, report);
 }
 
-static kv_status report_fingerprint(const char *dir, inspect_report *report, kv_error *err) {
+static kv_status report_fingerprint(const char *dir, const kv_model_spec *spec, inspect_report *report,
+                                    kv_error *err) {
     kv_model *model;
     char fingerprint[17];
-    kv_status status = kv_checkpoint_load(dir, &model, err);
+    kv_status status = kv_checkpoint_load_known(dir, spec, false, &model, err);
     if (status) return status;
     kv_checkpoint_fingerprint(model, fingerprint);
     kv_model_free(model);
@@ -154,7 +155,7 @@ static kv_status describe_checkpoint(const inspect_subject *s, inspect_report *r
         report_chat(s->path, report);
         if (!status) status = inspect_tokenizer_in(s->path, spec.vocab_size, report, err);
     }
-    return status || !s->options->hash ? status : report_fingerprint(s->path, report, err);
+    return status || !s->options->hash ? status : report_fingerprint(s->path, &spec, report, err);
 }
 
 static bool is_config(const inspect_subject *s) {
