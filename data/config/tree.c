@@ -277,16 +277,24 @@ static int list_entry(yaml_document_t *doc, int list, long index) {
     return index < n ? node->data.sequence.items.start[index] : 0;
 }
 
-int kv_tree_find(kv_config_tree *tree, const char *key, int *deepest) {
+int kv_yaml_find(yaml_document_t *doc, const char *key, int *deepest) {
     int at = 1, next = 1;
     char name[KV_KEY_PART];
     long index;
     while (next && kv_key_next(&key, name, &index)) {
         at = next;
-        next = *name ? kv_yaml_get(&tree->doc, at, name) : list_entry(&tree->doc, at, index);
+        next = *name ? kv_yaml_get(doc, at, name) : list_entry(doc, at, index);
     }
     if (deepest) *deepest = next ? next : at;
     return *key ? 0 : next;
+}
+
+int kv_tree_find(kv_config_tree *tree, const char *key, int *deepest) {
+    return kv_yaml_find(&tree->doc, key, deepest);
+}
+
+const char *kv_yaml_scalar(yaml_document_t *doc, const char *key) {
+    return scalar_text(doc, kv_yaml_find(doc, key, NULL));
 }
 
 // The node for the next part below `at`, made as an empty mapping when missing.

@@ -31,6 +31,11 @@ kv_status kv_yaml_parse(const char *text, size_t size, const char *label, bool a
 // Value of `key` in mapping node `mapping`, 0 when absent.
 int kv_yaml_get(yaml_document_t *doc, int mapping, const char *key);
 
+// Node of "a.b[2].c", or 0. *deepest (may be NULL) is the last node on the way that exists.
+int kv_yaml_find(yaml_document_t *doc, const char *key, int *deepest);
+// The text of the single value there; NULL when there is none.
+const char *kv_yaml_scalar(yaml_document_t *doc, const char *key);
+
 // A node as YAML on one line. Caller frees; NULL when out of memory, or when aliases make it too long.
 char *kv_yaml_line(yaml_document_t *doc, int id);
 // A text as a YAML value on one line, in double quotes.
@@ -50,7 +55,7 @@ kv_status kv_tree_merge(kv_config_tree *tree, yaml_document_t *from, int source,
 kv_status kv_tree_set(kv_config_tree *tree, const char *key, yaml_document_t *from, int source,
                       kv_error *err);
 
-// Node of "a.b[2].c", or 0. *deepest (may be NULL) is the last node on the way that exists.
+// kv_yaml_find in the tree.
 int kv_tree_find(kv_config_tree *tree, const char *key, int *deepest);
 
 // One part of a dotted key: the name, or the index when *name is empty. Advances *key; false at the end or

@@ -396,6 +396,11 @@ static void configs(void **state) {
     expect(in_dir("more.yaml"), "program      kveval", "extends      eval.yaml");
     copy(in_dir("lm.yaml"), in_dir("config.txt"));
     expect(in_dir("config.txt"), "config ", "program      kvtrain");
+    // A mixture, part by part.
+    test_write_text(in_dir("mix.yaml"),
+                    "task: lm\ndata:\n  validation: held\n"
+                    "  mixture: [{corpus: books, weight: 2}, {corpus: code, weight: 0.5}]\n");
+    expect(in_dir("mix.yaml"), "data         books (weight 2), code (weight 0.5)\n", "held out     held\n");
     test_write_text(in_dir("sweep.yaml"), "sweep: lambda.yaml\noutput: elsewhere\nruns:\n  - name: a\n");
     expect(in_dir("sweep.yaml"), "program      kvtrain", "sweep        lambda.yaml", "runs         1");
     test_write_text(in_dir("lambda.yaml"), "train: lm.yaml\narms:\n  - {name: a}\n  - {name: b}\n");

@@ -108,6 +108,35 @@ static void a_mixture_goes_on(void **state) {
                  ARGS("mix.yaml", "-o", "cut", "--resume"));
 }
 
+static void expect_lines(const char *const *lines) {
+    for (; *lines; lines++)
+        if (!strstr(train_output(), *lines)) fail_msg("no '%s' in: %s", *lines, train_output());
+}
+
+// Every part with its weight and its share, alone, among others and for programs.
+static void status_tells_the_parts(void **state) {
+    (void)state;
+    put_mixture();
+    const char *const held_out = "data.validation=more.h5";
+    train_expect(0, ARGS("mix.yaml", "-o", "told", "--force", "-s", held_out));
+    train_expect(0, ARGS("status", "told"));
+    expect_lines(ARGS("text         many, weight 2: 50 % of the sequences\n"
+                      "             more.h5, weight 0.5: 12.5 % of the sequences\n"
+                      "             few, weight 1.5: 37.5 % of the sequences\n"
+                      "             held out more.h5\nstate "));
+    train_expect(0, ARGS("mix.yaml", "-o", "untold", "--force"));
+    train_expect(0, ARGS("status", "untold"));
+    expect_lines(ARGS("             few, weight 1.5: 37.5 % of the sequences\nstate "));
+    train_expect(0, ARGS("status", "--json", "told", "base"));
+    expect_lines(ARGS("\"text\": [{\"corpus\": \"many\", \"weight\": 2.0, \"share\": 0.5}, "
+                      "{\"corpus\": \"more.h5\", \"weight\": 0.5, \"share\": 0.125}, "
+                      "{\"corpus\": \"few\", \"weight\": 1.5, \"share\": 0.375}], \"held_out\": \"more.h5\"",
+                      "\"text\": [{\"corpus\": \"shard.h5\", \"weight\": 1.0, \"share\": 1.0}], "
+                      "\"held_out\": null"));
+    train_expect(0, ARGS("status", "told", "base"));
+    expect_lines(ARGS("text", "50 % many, 12.5 % more.h5, 37.5 % few\n", "        shard.h5"));
+}
+
 static void other_text_is_refused(void **state) {
     (void)state;
     put_mixture();
@@ -199,6 +228,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_dry_run_lists_the_parts),
         cmocka_unit_test(a_mixture_goes_on),
+        cmocka_unit_test(status_tells_the_parts),
         cmocka_unit_test(other_text_is_refused),
         cmocka_unit_test(parts_must_agree),
         cmocka_unit_test(bad_mixtures),

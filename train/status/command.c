@@ -137,7 +137,7 @@ static struct looks look(const struct arguments *a) {
 
 static bool any_runs(const struct looks *l) {
     for (size_t i = 0; i < l->n; i++)
-        if (l->runs[i].stage == KV_RUN_RUNNING) return true;
+        if (l->runs[i].phase == KV_RUN_RUNNING) return true;
     return false;
 }
 

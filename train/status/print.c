@@ -19,7 +19,7 @@ static bool is_term(const char *name) {
 
 static double percent(const kv_run_status *s) {
     if (s->steps > 0) return 100 * fmin(1, (double)s->step / (double)s->steps);
-    return s->stage == KV_RUN_FINISHED ? 100 : 0;
+    return s->phase == KV_RUN_FINISHED ? 100 : 0;
 }
 
 // ---- Lines ---------------------------------------------------------------------------------------------
@@ -29,21 +29,36 @@ static void print_task(const kv_run_status *s, FILE *out) {
         fprintf(out, "task         lm: a language model, %s\n", s->model);
     else
         fprintf(out, "task         kvp: base %s, aux %s\n", s->base, *s->aux ? s->aux : "layers of the base");
-    if (*s->train) fprintf(out, "text         %s", s->train);
-    if (*s->train && *s->validation) fprintf(out, ", held out %s", s->validation);
-    if (*s->train) fputc('\n', out);
 }
 
-static void print_stage(const kv_run_status *s, FILE *out) {
-    fprintf(out, "state        %s, step %" PRIi64 " of %" PRIi64 " (%.0f %%)", kv_run_phase_name(s->stage),
+// One corpus with the held-out text behind it; the parts of a mixture on a line each.
+static void print_texts(const kv_run_status *s, FILE *out) {
+    const bool several = s->n_texts > 1;
+    const char *title = "text";
+    for (size_t i = 0; i < s->n_texts; i++) {
+        const kv_run_text *text = &s->texts[i];
+        fprintf(out, "%-13s%s", title, text->corpus);
+        if (several)
+            fprintf(out, ", weight %.6g: %.3g %% of the sequences\n", text->weight, 100 * text->share);
+        title = "";
+    }
+    if (*s->validation && several)
+        fprintf(out, "%-13sheld out %s", title, s->validation);
+    else if (*s->validation)
+        fprintf(out, s->n_texts ? ", held out %s" : "text         held out %s", s->validation);
+    if (*s->validation || s->n_texts == 1) fputc('\n', out);
+}
+
+static void print_phase(const kv_run_status *s, FILE *out) {
+    fprintf(out, "state        %s, step %" PRIi64 " of %" PRIi64 " (%.0f %%)", kv_run_phase_name(s->phase),
             s->step, s->steps, percent(s));
-    if (s->stage != KV_RUN_RUNNING && s->stage != KV_RUN_FINISHED)
+    if (s->phase != KV_RUN_RUNNING && s->phase != KV_RUN_FINISHED)
         fprintf(out, "; --resume goes on from step %" PRIi64, kv_run_status_resumes_at(s));
     fputc('\n', out);
-    if (s->stage == KV_RUN_KILLED)
+    if (s->phase == KV_RUN_KILLED)
         fputs("             it ended without saying why: killed, out of memory, or the machine went down\n",
               out);
-    else if (s->stage == KV_RUN_FAILED && *s->message)
+    else if (s->phase == KV_RUN_FAILED && *s->message)
         fprintf(out, "             %s\n", s->message);
 }
 
@@ -105,8 +120,8 @@ static void print_speed(const kv_run_status *s, FILE *out) {
     if (!isnan(gflops)) fprintf(out, ", %.1f GFLOP/s", gflops);
     if (t->n > 0) fputc('\n', out);
     fprintf(out, "time         %s spent", kv_duration(s->elapsed, time));
-    if (s->stage != KV_RUN_FINISHED) {
-        const bool runs = s->stage == KV_RUN_RUNNING;
+    if (s->phase != KV_RUN_FINISHED) {
+        const bool runs = s->phase == KV_RUN_RUNNING;
         if (isnan(s->left))
             fputs(runs ? ", not known yet how much is left" : "", out);
         else
@@ -126,7 +141,7 @@ static void print_checkpoints(const kv_run_status *s, FILE *out) {
         fprintf(out, "%sbest/ of step %" PRIi64, before, s->best_step);
         before = "; ";
     }
-    if (s->stage == KV_RUN_FINISHED) {
+    if (s->phase == KV_RUN_FINISHED) {
         fprintf(out, "%sfinal/", before);
         before = "; ";
     }
@@ -136,7 +151,8 @@ static void print_checkpoints(const kv_run_status *s, FILE *out) {
 void kv_run_status_print(const kv_run_status *s, FILE *out) {
     fprintf(out, "%s\n", s->path);
     print_task(s, out);
-    print_stage(s, out);
+    print_texts(s, out);
+    print_phase(s, out);
     print_loss(s, out);
     print_validation(s, out);
     print_speed(s, out);
@@ -151,19 +167,33 @@ static void number_cell(kv_table *table, const char *format, double value) {
     kv_table_cell(table, "%s", isnan(value) ? "" : text);
 }
 
+// "corpus", or "67 % one, 33 % other".
+static void text_cell(kv_table *table, const kv_run_status *s) {
+    char *cell = NULL;
+    size_t size;
+    FILE *out = open_memstream(&cell, &size);
+    for (size_t i = 0; out && i < s->n_texts; i++) {
+        if (s->n_texts > 1) fprintf(out, "%s%.3g %% ", i ? ", " : "", 100 * s->texts[i].share);
+        fputs(s->texts[i].corpus, out);
+    }
+    kv_table_cell(table, "%s", out && fclose(out) == 0 ? cell : "");
+    free(cell);
+}
+
 static void add_row(kv_table *table, const kv_run_status *s) {
     char left[32] = "";
     const kv_metrics *m = &s->metrics;
     const double *losses = kv_metrics_values(&m->validation, "loss");
-    if (s->stage != KV_RUN_FINISHED && !isnan(s->left)) kv_duration(s->left, left);
+    if (s->phase != KV_RUN_FINISHED && !isnan(s->left)) kv_duration(s->left, left);
     kv_table_cell(table, "%s", s->path);
-    kv_table_cell(table, "%s", kv_run_phase_name(s->stage));
+    kv_table_cell(table, "%s", kv_run_phase_name(s->phase));
     kv_table_cell(table, "%" PRIi64 "/%" PRIi64, s->step, s->steps);
     kv_table_cell(table, "%.0f %%", percent(s));
     number_cell(table, "%.4f", kv_metrics_mean(&m->training, "loss", KV_STATUS_WINDOW));
     number_cell(table, "%.4f", kv_metrics_last(&m->validation, "loss"));
     number_cell(table, "%.4f", m->best >= 0 ? losses[m->best] : (double)NAN);
     kv_table_cell(table, "%s", left);
+    text_cell(table, s);
 }
 
 void kv_run_status_print_table(const kv_run_status *runs, size_t n, FILE *out) {
@@ -176,6 +206,7 @@ void kv_run_status_print_table(const kv_run_status *runs, size_t n, FILE *out) {
     kv_table_column(table, "validation", "last", false);
     kv_table_column(table, "validation", "best", false);
     kv_table_column(table, "", "left", false);
+    kv_table_column(table, "", "text", true);
     for (size_t i = 0; i < n; i++) add_row(table, &runs[i]);
     kv_table_print(table, out);
     kv_table_free(table);
@@ -190,6 +221,15 @@ static json_t *number(double value) {
 
 static json_t *text(const char *value) {
     return *value ? json_string(value) : json_null();
+}
+
+static json_t *json_texts(const kv_run_status *s) {
+    json_t *texts = json_array();
+    for (size_t i = 0; i < s->n_texts; i++)
+        json_array_append_new(texts,
+                              json_pack("{s:s, s:o, s:o}", "corpus", s->texts[i].corpus, "weight",
+                                        number(s->texts[i].weight), "share", number(s->texts[i].share)));
+    return texts;
 }
 
 static json_t *json_terms(const kv_metrics_table *t) {
@@ -219,7 +259,7 @@ bool kv_run_status_print_json(const kv_run_status *s, FILE *out) {
     json_t *checkpoints = json_array(), *root = json_object();
     for (size_t i = 0; i < s->n_checkpoints; i++)
         json_array_append_new(checkpoints, json_integer(s->checkpoints[i]));
-    const bool stopped = s->stage != KV_RUN_RUNNING && s->stage != KV_RUN_FINISHED;
+    const bool stopped = s->phase != KV_RUN_RUNNING && s->phase != KV_RUN_FINISHED;
     const struct {
         const char *key;
         json_t *value;
@@ -228,7 +268,9 @@ bool kv_run_status_print_json(const kv_run_status *s, FILE *out) {
                   {"model", text(s->model)},
                   {"base", text(s->base)},
                   {"aux", text(s->aux)},
-                  {"state", json_string(kv_run_phase_name(s->stage))},
+                  {"text", json_texts(s)},
+                  {"held_out", text(s->validation)},
+                  {"state", json_string(kv_run_phase_name(s->phase))},
                   {"message", text(s->message)},
                   {"step", json_integer(s->step)},
                   {"steps", json_integer(s->steps)},
@@ -244,7 +286,7 @@ bool kv_run_status_print_json(const kv_run_status *s, FILE *out) {
                   {"left", number(s->left)},
                   {"checkpoints", checkpoints},
                   {"best", s->best_step >= 0 ? json_integer(s->best_step) : json_null()},
-                  {"final", json_boolean(s->stage == KV_RUN_FINISHED)}};
+                  {"final", json_boolean(s->phase == KV_RUN_FINISHED)}};
     bool whole = root != NULL;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         whole = json_object_set_new(root, fields[i].key, fields[i].value) == 0 && whole;

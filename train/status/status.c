@@ -4,6 +4,7 @@
 #include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
+#include "data/system/buffers.h"
 #include "train/run/directory.h"
 #include "train/run/validation.h"
 
@@ -28,9 +29,9 @@ bool kv_run_status_is_run(const char *path) {
     return found && kv_path_exists_in(path, "config.yaml");
 }
 
-const char *kv_run_phase_name(kv_run_phase stage) {
+const char *kv_run_phase_name(kv_run_phase phase) {
     static const char *const names[] = {"running", "interrupted", "failed", "killed", "finished"};
-    return names[stage];
+    return names[phase];
 }
 
 int64_t kv_run_status_resumes_at(const kv_run_status *status) {
@@ -41,28 +42,46 @@ int64_t kv_run_status_resumes_at(const kv_run_status *status) {
 //
 // Read without the schema: a run that another version of the program made is still a run.
 
-// The scalar at "group.key" (group NULL: at "key"), NULL when there is none.
-static const char *scalar(yaml_document_t *doc, const char *group, const char *key) {
-    const int node = group ? kv_yaml_get(doc, 1, group) : 1;
-    const yaml_node_t *mapping = node ? yaml_document_get_node(doc, node) : NULL;
-    if (!mapping || mapping->type != YAML_MAPPING_NODE) return NULL;
-    const yaml_node_t *value = yaml_document_get_node(doc, kv_yaml_get(doc, node, key));
-    return value && value->type == YAML_SCALAR_NODE ? (const char *)value->data.scalar.value : NULL;
-}
-
-static void copy(yaml_document_t *doc, const char *group, const char *key, char *text, size_t size) {
-    const char *value = scalar(doc, group, key);
+static void copy(yaml_document_t *doc, const char *key, char *text, size_t size) {
+    const char *value = kv_yaml_scalar(doc, key);
     snprintf(text, size, "%s", value ? value : "");
 }
 
-static int64_t whole(yaml_document_t *doc, const char *group, const char *key) {
-    const char *value = scalar(doc, group, key);
+static int64_t whole(yaml_document_t *doc, const char *key) {
+    const char *value = kv_yaml_scalar(doc, key);
     const long long number = value ? strtoll(value, NULL, 10) : 0;
     return number > 0 ? number : 0;
 }
 
+static kv_status add_text(kv_run_status *s, const char *corpus, const char *weight, kv_error *err) {
+    kv_run_text *more = kv_room_for_one(s->texts, s->n_texts, sizeof *more);
+    char *name = more ? strdup(corpus) : NULL;
+    if (more) s->texts = more;
+    if (!name) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    more[s->n_texts++] = (kv_run_text){.corpus = name, .weight = weight ? strtod(weight, NULL) : 0};
+    return KV_OK;
+}
+
+// data.train, or every part of data.mixture.
+static kv_status read_texts(yaml_document_t *doc, kv_run_status *s, kv_error *err) {
+    const char *single = kv_yaml_scalar(doc, "data.train");
+    kv_status status = single ? add_text(s, single, "1", err) : KV_OK;
+    double weights = 0;
+    for (int64_t i = 0; status == KV_OK; i++) {
+        char corpus[64], weight[64];
+        snprintf(corpus, sizeof corpus, "data.mixture[%" PRIi64 "].corpus", i);
+        snprintf(weight, sizeof weight, "data.mixture[%" PRIi64 "].weight", i);
+        if (!kv_yaml_scalar(doc, corpus)) break;
+        status = add_text(s, kv_yaml_scalar(doc, corpus), kv_yaml_scalar(doc, weight), err);
+    }
+    for (size_t i = 0; i < s->n_texts; i++) weights += s->texts[i].weight;
+    for (size_t i = 0; i < s->n_texts; i++)
+        s->texts[i].share = weights > 0 ? s->texts[i].weight / weights : (double)NAN;
+    return status;
+}
+
 static void describe_model(yaml_document_t *doc, kv_run_status *s) {
-    const char *path = scalar(doc, "model", "path"), *keep = scalar(doc, "model", "keep");
+    const char *path = kv_yaml_scalar(doc, "model.path"), *keep = kv_yaml_scalar(doc, "model.keep");
     if (strcmp(s->task, "lm") != 0) return;
     if (path && keep)
         snprintf(s->model, sizeof s->model, "%s of the layers of %s", keep, path);
@@ -80,19 +99,19 @@ static kv_status read_config(kv_run_status *s, kv_error *err) {
     status = kv_yaml_parse(text, size, path, false, &doc, err);
     free(text);
     if (status != KV_OK) return status;
-    copy(&doc, NULL, "task", s->task, sizeof s->task);
-    copy(&doc, NULL, "base", s->base, sizeof s->base);
-    copy(&doc, NULL, "aux", s->aux, sizeof s->aux);
-    copy(&doc, "data", "train", s->train, sizeof s->train);
-    copy(&doc, "data", "validation", s->validation, sizeof s->validation);
+    copy(&doc, "task", s->task, sizeof s->task);
+    copy(&doc, "base", s->base, sizeof s->base);
+    copy(&doc, "aux", s->aux, sizeof s->aux);
+    copy(&doc, "data.validation", s->validation, sizeof s->validation);
+    status = read_texts(&doc, s, err);
     describe_model(&doc, s);
-    s->steps = whole(&doc, "train", "steps");
-    s->validate_every = whole(&doc, "train", "validate_every");
-    s->batch_size = whole(&doc, "data", "batch_size");
-    s->seq_len = whole(&doc, "data", "seq_len");
+    s->steps = whole(&doc, "train.steps");
+    s->validate_every = whole(&doc, "train.validate_every");
+    s->batch_size = whole(&doc, "data.batch_size");
+    s->seq_len = whole(&doc, "data.seq_len");
     const bool known = strcmp(s->task, "lm") == 0 || strcmp(s->task, "kvp") == 0;
     yaml_document_delete(&doc);
-    if (known) return KV_OK;
+    if (status != KV_OK || known) return status;
     return kv_fail(err, KV_ERR_FORMAT,
                    "%s: not a configuration of kvtrain: key `task`: found `%s`, expected lm or kvp", path,
                    s->task);
@@ -112,7 +131,7 @@ static bool is_locked(const char *path) {
 static kv_status read_stopped(kv_run_status *s, kv_error *err) {
     kv_json_file file = {0};
     bool interrupted = false;
-    s->stage = KV_RUN_KILLED;
+    s->phase = KV_RUN_KILLED;
     if (!kv_path_exists_in(s->path, "stopped.json")) return KV_OK;
     kv_status status = kv_json_open(s->path, "stopped.json", &file, err);
     if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, &s->step, err);
@@ -120,17 +139,17 @@ static kv_status read_stopped(kv_run_status *s, kv_error *err) {
     const char *message = json_string_value(json_object_get(file.root, "message"));
     snprintf(s->message, sizeof s->message, "%s", message ? message : "");
     kv_json_close(&file);
-    s->stage = interrupted ? KV_RUN_INTERRUPTED : KV_RUN_FAILED;
+    s->phase = interrupted ? KV_RUN_INTERRUPTED : KV_RUN_FAILED;
     return status;
 }
 
 // In this order: whoever ends meanwhile has finished.
-static kv_status read_stage(kv_run_status *s, kv_error *err) {
+static kv_status read_phase(kv_run_status *s, kv_error *err) {
     const bool locked = is_locked(s->path);
     if (kv_path_exists_in(s->path, "final"))
-        s->stage = KV_RUN_FINISHED;
+        s->phase = KV_RUN_FINISHED;
     else if (locked)
-        s->stage = KV_RUN_RUNNING;
+        s->phase = KV_RUN_RUNNING;
     else
         return read_stopped(s, err);
     return KV_OK;
@@ -142,7 +161,7 @@ static kv_status read_step(const kv_run_status *s, const char *name, int64_t *st
     kv_json_file file = {0};
     if (!kv_path_exists_in(s->path, name)) return KV_OK;
     kv_status status = kv_path_join(s->path, name, dir, err);
-    if (status == KV_OK && s->stage == KV_RUN_RUNNING && !kv_path_exists_in(dir, "state.json")) return KV_OK;
+    if (status == KV_OK && s->phase == KV_RUN_RUNNING && !kv_path_exists_in(dir, "state.json")) return KV_OK;
     if (status == KV_OK) status = kv_json_open(dir, "state.json", &file, err);
     if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, step, err);
     kv_json_close(&file);
@@ -195,7 +214,7 @@ static double validation_seconds_left(const kv_run_status *s, int64_t step) {
 static double since_last_line(const kv_run_status *s) {
     char path[PATH_MAX];
     struct stat info;
-    if (s->stage != KV_RUN_RUNNING || kv_path_join(s->path, "metrics.jsonl", path, NULL) != KV_OK ||
+    if (s->phase != KV_RUN_RUNNING || kv_path_join(s->path, "metrics.jsonl", path, NULL) != KV_OK ||
         stat(path, &info) != 0)
         return 0;
     return at_least(difftime(time(NULL), info.st_mtime), 0);
@@ -209,15 +228,15 @@ static void work_out_time(kv_run_status *s) {
     const double since = since_last_line(s);
     s->elapsed = (isnan(trained) ? 0 : trained) + validated;
     s->left = (double)NAN;
-    if (s->stage == KV_RUN_FINISHED) {
+    if (s->phase == KV_RUN_FINISHED) {
         s->left = 0;
         return;
     }
-    const int64_t from = s->stage == KV_RUN_RUNNING ? s->step : kv_run_status_resumes_at(s);
+    const int64_t from = s->phase == KV_RUN_RUNNING ? s->step : kv_run_status_resumes_at(s);
     const double step = step_seconds(s);
     if (isnan(step) || s->steps < from) return;
     s->left = at_least(step * (double)(s->steps - from) + validation_seconds_left(s, from) - since, 0);
-    if (s->stage == KV_RUN_RUNNING) s->elapsed += since;
+    if (s->phase == KV_RUN_RUNNING) s->elapsed += since;
 }
 
 // ---- All of it -----------------------------------------------------------------------------------------
@@ -237,11 +256,11 @@ kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) 
                        "metrics.jsonl in it",
                        path);
     kv_status status = read_config(s, err);
-    if (status == KV_OK) status = read_stage(s, err);
+    if (status == KV_OK) status = read_phase(s, err);
     if (status == KV_OK) status = read_metrics(s, err);
     if (status == KV_OK) status = kv_run_checkpoints(s->path, &s->checkpoints, &s->n_checkpoints, err);
     if (status == KV_OK) status = read_step(s, "best", &s->best_step, err);
-    if (status == KV_OK && s->stage == KV_RUN_FINISHED) status = read_step(s, "final", &s->step, err);
+    if (status == KV_OK && s->phase == KV_RUN_FINISHED) status = read_step(s, "final", &s->step, err);
     s->step = larger(s->step, kv_run_status_resumes_at(s));
     work_out_time(s);
     return status;
@@ -250,6 +269,9 @@ kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) 
 void kv_run_status_free(kv_run_status *s) {
     kv_metrics_free(&s->metrics);
     free(s->checkpoints);
+    for (size_t i = 0; i < s->n_texts; i++) free(s->texts[i].corpus);
+    free(s->texts);
     s->checkpoints = NULL;
-    s->n_checkpoints = 0;
+    s->texts = NULL;
+    s->n_checkpoints = s->n_texts = 0;
 }

@@ -16,13 +16,22 @@ typedef enum kv_run_phase {
     KV_RUN_FINISHED,    // final/ is there
 } kv_run_phase;
 
+// One of the corpora that a run is trained on.
+typedef struct kv_run_text {
+    char *corpus;
+    double weight; // as configured; 1 of a single one
+    double share;  // among the weights of all
+} kv_run_text;
+
 typedef struct kv_run_status {
     char path[PATH_MAX];
     char task[16];                                            // "lm" or "kvp"
     char model[PATH_MAX + 64], base[PATH_MAX], aux[PATH_MAX]; // model: task lm's; empty: none
-    char train[PATH_MAX], validation[PATH_MAX];               // texts
-    int64_t steps, batch_size, seq_len, validate_every;       // as configured; 0: the config does not say
-    kv_run_phase stage;
+    kv_run_text *texts;
+    size_t n_texts;
+    char validation[PATH_MAX];                          // held-out text; empty: none
+    int64_t steps, batch_size, seq_len, validate_every; // as configured; 0: the config does not say
+    kv_run_phase phase;
     char message[1024]; // why it stopped, empty: unknown
     int64_t step;       // the last known to be done
     kv_metrics metrics;
@@ -42,7 +51,7 @@ bool kv_run_status_is_run(const char *path);
 kv_status kv_run_status_read(const char *path, kv_run_status *status, kv_error *err);
 void kv_run_status_free(kv_run_status *status);
 
-const char *kv_run_phase_name(kv_run_phase stage);
+const char *kv_run_phase_name(kv_run_phase phase);
 // The step a run that stopped goes on from.
 int64_t kv_run_status_resumes_at(const kv_run_status *status);
 

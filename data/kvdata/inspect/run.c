@@ -37,16 +37,6 @@ static kv_status read_yaml(const char *path, yaml_document_t *doc, kv_error *err
     return status;
 }
 
-// The scalar at "a.b" of a document, NULL when there is none.
-static const char *yaml_scalar(yaml_document_t *doc, const char *group, const char *key) {
-    int node = 1;
-    if (group) node = kv_yaml_get(doc, node, group);
-    const yaml_node_t *mapping = node ? yaml_document_get_node(doc, node) : NULL;
-    if (!mapping || mapping->type != YAML_MAPPING_NODE) return NULL;
-    const yaml_node_t *value = yaml_document_get_node(doc, kv_yaml_get(doc, node, key));
-    return value && value->type == YAML_SCALAR_NODE ? (const char *)value->data.scalar.value : NULL;
-}
-
 static bool has_any(yaml_document_t *doc, const char *const *keys) {
     for (; *keys; keys++)
         if (kv_yaml_get(doc, 1, *keys)) return true;
@@ -61,7 +51,7 @@ static const char *program_of(const char *path, int depth) {
     yaml_document_t doc;
     if (read_yaml(path, &doc, NULL) != KV_OK) return NULL;
     const char *program = has_any(&doc, eval) ? "kveval" : has_any(&doc, train) ? "kvtrain" : NULL;
-    const char *parent = yaml_scalar(&doc, NULL, "extends");
+    const char *parent = kv_yaml_scalar(&doc, "extends");
     char dir[PATH_MAX], next[PATH_MAX];
     if (!program && parent && depth < MAX_EXTENDS) {
         const int n = *parent == '/'
@@ -85,9 +75,8 @@ static bool is_config(const inspect_subject *s) {
     return false;
 }
 
-static void report_scalar(yaml_document_t *doc, const char *group, const char *key, const char *label,
-                          inspect_report *report) {
-    const char *value = yaml_scalar(doc, group, key);
+static void report_scalar(yaml_document_t *doc, const char *key, const char *label, inspect_report *report) {
+    const char *value = kv_yaml_scalar(doc, key);
     char shown[INSPECT_SHORT];
     if (value) inspect_fact(report, label, json_string(value), "%s", inspect_short(value, 200, shown));
 }
@@ -98,19 +87,44 @@ static int64_t list_length(yaml_document_t *doc, const char *key) {
     return node->data.sequence.items.top - node->data.sequence.items.start;
 }
 
+// The corpus of a training, or every part of a mixture with its weight.
+static void report_data(yaml_document_t *doc, inspect_report *report) {
+    char key[64], shown[INSPECT_SHORT], *text = NULL;
+    size_t size;
+    report_scalar(doc, "data.train", "data", report);
+    FILE *out = open_memstream(&text, &size);
+    json_t *parts = json_array();
+    for (size_t i = 0; out; i++) {
+        snprintf(key, sizeof key, "data.mixture[%zu].corpus", i);
+        const char *corpus = kv_yaml_scalar(doc, key);
+        snprintf(key, sizeof key, "data.mixture[%zu].weight", i);
+        const char *weight = kv_yaml_scalar(doc, key);
+        if (!corpus || !weight) break;
+        fprintf(out, "%s%s (weight %.20s)", i ? ", " : "", inspect_short(corpus, 200, shown), weight);
+        json_array_append_new(parts,
+                              json_pack("{s:s, s:f}", "corpus", corpus, "weight", strtod(weight, NULL)));
+    }
+    if (out && fclose(out) == 0 && *text)
+        inspect_fact(report, "data", parts, "%s", text);
+    else
+        json_decref(parts);
+    free(text);
+}
+
 static void report_config(yaml_document_t *doc, inspect_report *report) {
-    report_scalar(doc, NULL, "task", "task", report);
-    report_scalar(doc, NULL, "extends", "extends", report);
-    report_scalar(doc, NULL, "output", "output", report);
-    report_scalar(doc, NULL, "base", "base", report);
-    report_scalar(doc, NULL, "aux", "aux", report);
-    report_scalar(doc, "data", "train", "data", report);
-    report_scalar(doc, "train", "steps", "steps", report);
-    report_scalar(doc, NULL, "tokenizer", "tokenizer", report);
+    report_scalar(doc, "task", "task", report);
+    report_scalar(doc, "extends", "extends", report);
+    report_scalar(doc, "output", "output", report);
+    report_scalar(doc, "base", "base", report);
+    report_scalar(doc, "aux", "aux", report);
+    report_data(doc, report);
+    report_scalar(doc, "data.validation", "held_out", report);
+    report_scalar(doc, "train.steps", "steps", report);
+    report_scalar(doc, "tokenizer", "tokenizer", report);
     // Of kvtrain --sweep: the file it is given, and the list it leaves.
-    report_scalar(doc, NULL, "train", "sweep of", report);
-    report_scalar(doc, NULL, "sweep", "sweep", report);
-    report_scalar(doc, NULL, "eval", "eval", report);
+    report_scalar(doc, "train", "sweep of", report);
+    report_scalar(doc, "sweep", "sweep", report);
+    report_scalar(doc, "eval", "eval", report);
     static const char *const lists[] = {"systems", "tasks", "prepare", "arms", "runs"};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         const int64_t n = list_length(doc, lists[i]);
