@@ -141,24 +141,37 @@ def config_program(lines):
     return "kveval" if "systems" in keys else "kvtrain --sweep" if keys & {"grid", "arms"} else "kvtrain"
 
 
+def yaml_end(lines, first):
+    """The last line of the indented block."""
+    last = first
+    while last + 1 < len(lines) and lines[last + 1].startswith("  "):
+        last += 1
+    return last
+
+
+def yaml_mark(lines, first, last):
+    """How the block is checked; the file's name stands before the colon, if one does."""
+    named = re.search(r"(\S+\.yaml)\b[^.]*:$", " ".join(lines[max(0, first - 2):first]))
+    program = config_program([line[2:] for line in lines[first:last + 1]])
+    return f"<!-- config: {program}{f' as {named.group(1)}' if named else ''} -->"
+
+
 def examples_of(words, text, problems):
-    """Indented lines that begin with a program are commands; an indented block behind a colon that begins with `key:` is YAML,
-    kept under the name that stands before the colon, if one does."""
-    lines = text.splitlines()
-    command = re.compile(rf"  (?=(?:\S.*\| *)?(?:{'|'.join(PROGRAMS)})\b)")
-    blocks, i = [], 0
+    """Lines that are indented by two and have a program in them where a command begins are commands; an indented block behind a
+    colon whose first line is a `key:` is YAML."""
+    command = re.compile(rf"  (?=[^\s-])(?:.*(?:\||;|&&|\bdo|\$\() *)?(?:{'|'.join(PROGRAMS)})\b")
+    lines, blocks, i = text.splitlines(), [], 0
     while i < len(lines):
         place, first = f"{words} --help, line {i + 1}", i
         if command.match(lines[i]):
             while lines[i].endswith("\\") and i + 1 < len(lines):
                 i += 1
             mark = "<!-- not run: needs a download -->" if "models/" in "".join(lines[first:i + 1]) else "<!-- run -->"
-        elif i and lines[i - 1].endswith(":") and re.match(r"  [a-z_]+:( |$)", lines[i]):
-            while i + 1 < len(lines) and lines[i + 1].startswith("  "):
-                i += 1
-            name = re.search(r"(\S+\.yaml)\b[^.]*:$", " ".join(lines[max(0, first - 2):first]))
-            program = config_program([line[2:] for line in lines[first:i + 1]])
-            mark = f"<!-- config: {program}{f' as {name.group(1)}' if name else ''} -->"
+        elif re.match(r"  [a-z_]+:( |$)", lines[i]):
+            i = yaml_end(lines, i)
+            mark = yaml_mark(lines, first, i)
+            if not lines[first - 1].endswith(":"):
+                problems.append(f"{place}: YAML must stand directly behind a line that ends with a colon")
         else:
             if re.match(r"Examples?: *\S", lines[i]):
                 problems.append(f"{place}: put the example on a line of its own, indented by two")
