@@ -1,16 +1,24 @@
 #include "core/status.h"
 
+#include "core/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+// A message too long for its room ends before the character that would not fit.
+static void end_whole(kv_error *err) {
+    err->message[kv_text_whole(err->message, strlen(err->message))] = 0;
+}
 
 kv_status kv_fail(kv_error *err, kv_status code, const char *format, ...) {
     if (!err) return code;
     err->code = code;
     va_list args;
     va_start(args, format);
-    vsnprintf(err->message, sizeof err->message, format, args);
+    const int written = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
+    if (written >= (int)sizeof err->message) end_whole(err);
     return code;
 }
 
@@ -25,7 +33,9 @@ kv_status kv_fail_within(kv_error *err, kv_status code, const char *format, ...)
     size_t used = written < 0 ? 0 : (size_t)written, size = sizeof err->message;
     for (const char *next = ": "; *next && used < size - 1; next++) err->message[used++] = *next;
     for (const char *next = inner; *next && used < size - 1; next++) err->message[used++] = *next;
-    if (used < size) err->message[used] = 0;
+    if (used >= size) used = size - 1;
+    err->message[used] = 0;
+    if (used == size - 1) end_whole(err);
     err->code = code;
     return code;
 }

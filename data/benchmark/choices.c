@@ -1,5 +1,6 @@
 #include "data/benchmark/choices.h"
 
+#include "core/text.h"
 #include "data/benchmark/choice_formats.h"
 #include "data/file/content.h"
 #include "data/system/buffers.h"
@@ -59,9 +60,10 @@ static kv_status add_row(struct reading *r, json_t *value, kv_error *err) {
 
 static void say_where(struct reading *r, const char *list, size_t i) {
     if (list)
-        snprintf(r->row.path, sizeof r->row.path, "%.4000s:%" PRIi64 ": %s[%zu]", r->path, r->line, list, i);
+        snprintf(r->row.path, sizeof r->row.path, "%.*s:%" PRIi64 ": %s[%zu]", KV_HEAD(r->path, 4000),
+                 r->line, list, i);
     else
-        snprintf(r->row.path, sizeof r->row.path, "%.4000s:%" PRIi64, r->path, r->line);
+        snprintf(r->row.path, sizeof r->row.path, "%.*s:%" PRIi64, KV_HEAD(r->path, 4000), r->line);
 }
 
 // A row, or an answer of the rows endpoint.

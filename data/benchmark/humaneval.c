@@ -1,5 +1,6 @@
 #include "data/benchmark/humaneval.h"
 
+#include "core/text.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/system/buffers.h"
@@ -73,14 +74,14 @@ static kv_status add_problem(void *context, const json_t *entry, const char *whe
     if (!*p->task_id) return kv_fail(err, KV_ERR_FORMAT, "%s: \"task_id\" is empty", where);
     if (!*p->prompt) return kv_fail(err, KV_ERR_FORMAT, "%s: \"prompt\" is empty", where);
     if (!is_name(p->entry_point))
-        return kv_fail(err, KV_ERR_FORMAT, "%s: \"entry_point\" is '%.60s', expected the name of a function",
-                       where, p->entry_point);
+        return kv_fail(err, KV_ERR_FORMAT, "%s: \"entry_point\" is '%.*s', expected the name of a function",
+                       where, KV_HEAD(p->entry_point, 60));
     for (int64_t i = 0; i + 1 < problems->n; i++)
         if (strcmp(problems->items[i].task_id, p->task_id) == 0)
             return kv_fail(err, KV_ERR_FORMAT,
-                           "%s: \"task_id\" '%.60s' is that of problem %" PRIi64
+                           "%s: \"task_id\" '%.*s' is that of problem %" PRIi64
                            " already, expected another one",
-                           where, p->task_id, i + 1);
+                           where, KV_HEAD(p->task_id, 60), i + 1);
     return KV_OK;
 }
 

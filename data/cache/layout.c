@@ -1,5 +1,7 @@
 #include "data/cache/layout.h"
 
+#include "data/file/path.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,7 +58,7 @@ double kv_cache_bytes(const kv_cache_info *info) {
 kv_status kv_cache_path(const char *dir, int64_t number, char *path, size_t size, kv_error *err) {
     const int n = snprintf(path, size, "%s/cache-%05" PRIi64 ".h5", dir, number);
     if (n >= 0 && (size_t)n < size) return KV_OK;
-    return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+    return kv_path_too_long(dir, err);
 }
 
 // ---- Comparing -----------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 // "type"): ..., its numbers}; newer ones put all of it into rope_parameters.
 #include "data/checkpoint/hf_config_family.h"
 
+#include "core/text.h"
+#include "data/file/path.h"
+
 #include <string.h>
 
 static const char theta_key[] = "rope_theta", partial_key[] = "partial_rotary_factor";
@@ -59,8 +62,8 @@ static kv_status check_keys(const kv_json_file *file, bool llama3, kv_error *err
         size_t i = 0;
         while (i < n && strcmp(key, known[i])) i++;
         if (i == n)
-            return kv_fail(err, KV_ERR_FORMAT, "%s: '%.100s' is not supported for the rope type \"%s\"",
-                           file->path, key, llama3 ? "llama3" : "default");
+            return kv_fail(err, KV_ERR_FORMAT, "%s: '%.*s' is not supported for the rope type \"%s\"",
+                           file->path, KV_HEAD(key, 100), llama3 ? "llama3" : "default");
     }
     return KV_OK;
 }
@@ -86,7 +89,7 @@ static kv_status read_section(const kv_json_file *file, const char *key, kv_rope
     if (!*given) return KV_OK;
     if (!json_is_object(section.root)) return kv_json_wrong(file, key, -1, "an object or null", err);
     if (snprintf(section.path, sizeof section.path, "%s: %s", file->path, key) >= (int)sizeof section.path)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", file->path);
+        return kv_path_too_long(file->path, err);
     kv_status status = read_type(&section, &llama3, err);
     if (!status) status = check_keys(&section, llama3, err);
     if (!status) status = check_partial(&section, err);

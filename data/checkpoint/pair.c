@@ -1,5 +1,6 @@
 #include "data/checkpoint/pair.h"
 
+#include "core/text.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/random.h"
 
@@ -141,8 +142,7 @@ static bool is_hole(const char *piece) {
 // A piece in a line of text: short, nothing that moves the cursor.
 static const char *show(const char *piece, char out[64]) {
     enum { LONGEST = 48 };
-    size_t n = strlen(piece), cut = n <= LONGEST ? n : LONGEST;
-    while (cut < n && cut > 0 && ((unsigned char)piece[cut] & 0xC0) == 0x80) cut--; // not within a character
+    const size_t n = strlen(piece), cut = (size_t)kv_text_head(piece, LONGEST);
     for (size_t i = 0; i < cut; i++) {
         const unsigned char byte = (unsigned char)piece[i];
         out[i] = byte < ' ' || byte == 127 ? '?' : piece[i];

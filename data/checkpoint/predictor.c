@@ -2,6 +2,7 @@
 #include "data/checkpoint/random.h"
 #include "data/checkpoint/weights_file.h"
 #include "data/file/json.h"
+#include "data/file/path.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -221,7 +222,7 @@ static kv_status check_tensors(const char *dir, kv_predictor *shape, kv_error *e
     kv_param *params[KV_PREDICTOR_PARAMS];
     const int64_t n = kv_predictor_params(shape, params);
     if (snprintf(path, sizeof path, "%s/%s", dir, weights_name) >= (int)sizeof path)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+        return kv_path_too_long(dir, err);
     kv_status status = kv_safetensors_open(path, &file, err);
     for (int64_t i = 0; i < n && !status; i++) status = check_tensor(file, params[i], err);
     if (!status && kv_safetensors_count(file) != n)

@@ -1,5 +1,7 @@
 #include "data/checkpoint/random.h"
 
+#include "core/text.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,11 +74,10 @@ static kv_status unknown(const char *dir, const char *what, kv_error *err) {
     for (int64_t i = 0; kv_published_name(i); i++)
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s%s", i ? ", " : "",
                                  i ? "" : model_prefix, kv_published_name(i));
-    return kv_fail(
-        err, KV_ERR_ARGUMENT,
-        "%.100s: unknown %s, expected %s, perhaps with -lp-0.75, -lp-0.50 or -lp-0.25, then perhaps "
-        ":f32, :bf16 or :f16, then perhaps @SEED",
-        dir, what, names);
+    return kv_fail(err, KV_ERR_ARGUMENT,
+                   "%.*s: unknown %s, expected %s, perhaps with -lp-0.75, -lp-0.50 or -lp-0.25, then perhaps "
+                   ":f32, :bf16 or :f16, then perhaps @SEED",
+                   KV_HEAD(dir, 100), what, names);
 }
 
 kv_status kv_random_parse(const char *dir, kv_random_name *name, kv_error *err) {
@@ -162,9 +163,9 @@ static kv_status parse_predictor(const char *dir, struct predictor_name *name, k
         known = parse_kind(part, &name->kind);
     if (known) return KV_OK;
     return kv_fail(err, KV_ERR_ARGUMENT,
-                   "%.100s: unknown predictor, expected random, perhaps with :rank=N or :aux_layers=2, then "
+                   "%.*s: unknown predictor, expected random, perhaps with :rank=N or :aux_layers=2, then "
                    "perhaps @SEED",
-                   dir);
+                   KV_HEAD(dir, 100));
 }
 
 kv_status kv_random_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
@@ -175,7 +176,7 @@ kv_status kv_random_predictor_check(const char *dir, const kv_model_spec *base, 
     if (status) return status;
     if (!mapping) kv_mapping_default(base, aux, rule);
     status = kv_predictor_kind_check(base, aux, mapping ? mapping : rule, &name.kind, err);
-    return status ? kv_fail_within(err, status, "%.100s", dir) : KV_OK;
+    return status ? kv_fail_within(err, status, "%.*s", KV_HEAD(dir, 100)) : KV_OK;
 }
 
 kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,

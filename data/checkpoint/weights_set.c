@@ -50,7 +50,8 @@ static kv_status create(const char *dir, const char *name, int64_t most_files, k
                         kv_error *err) {
     *set = calloc(1, sizeof **set);
     if (*set) (*set)->files = calloc((size_t)most_files + 1, sizeof *(*set)->files);
-    if (!*set || !(*set)->files) return kv_fail(err, KV_ERR_MEMORY, "%.200s/%s: out of memory", dir, name);
+    if (!*set || !(*set)->files)
+        return kv_fail(err, KV_ERR_MEMORY, "%.*s/%s: out of memory", KV_HEAD(dir, 200), name);
     return kv_path_join(dir, name, (*set)->path, err);
 }
 
@@ -153,7 +154,7 @@ static kv_status get_map(const kv_json_file *index, kv_json_file *map, kv_error 
     if (!json_is_object(map->root) || json_object_size(map->root) == 0)
         return kv_json_wrong(index, "weight_map", -1, "an object of tensor and file names", err);
     if (snprintf(map->path, sizeof map->path, "%s: weight_map", index->path) >= (int)sizeof map->path)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", index->path);
+        return kv_path_too_long(index->path, err);
     return KV_OK;
 }
 

@@ -1,5 +1,6 @@
 #include "data/config/check.h"
 
+#include "core/text.h"
 #include "data/config/tree.h"
 
 #include <ctype.h>
@@ -37,7 +38,7 @@ static void describe(const yaml_node_t *node, char text[96]) {
     else if (node->data.scalar.length == 0)
         strcpy(text, "nothing");
     else
-        snprintf(text, 96, "`%.64s`", (const char *)node->data.scalar.value);
+        snprintf(text, 96, "`%.*s`", KV_HEAD((const char *)node->data.scalar.value, 64));
 }
 
 static kv_status expected(const struct check *c, const yaml_node_t *node, size_t line, const char *path,
@@ -78,7 +79,7 @@ static kv_status check_pair(const struct check *c, const yaml_node_t *mapping, c
     if (key->type != YAML_SCALAR_NODE) return expected(c, key, line, path, "a plain word as key");
     const char *name = (const char *)key->data.scalar.value;
     char child[PATH_SIZE];
-    snprintf(child, sizeof child, "%.300s%s%.128s", path, *path ? "." : "", name);
+    snprintf(child, sizeof child, "%.*s%s%.*s", KV_HEAD(path, 300), *path ? "." : "", KV_HEAD(name, 128));
     const cyaml_schema_field_t *field = find_field(schema, name);
     if (!field) return unknown_key(c, schema, line, child);
     for (const yaml_node_pair_t *other = mapping->data.mapping.pairs.start; other < pair; other++) {
@@ -120,7 +121,7 @@ static kv_status check_sequence(const struct check *c, const yaml_node_t *node, 
     kv_status status = KV_OK;
     for (size_t i = 0; status == KV_OK && i < n; i++) {
         char child[PATH_SIZE];
-        snprintf(child, sizeof child, "%.440s[%zu]", path, i);
+        snprintf(child, sizeof child, "%.*s[%zu]", KV_HEAD(path, 440), i);
         int id = node->data.sequence.items.start[i];
         status = check_node(c, id, yaml_document_get_node(c->doc, id)->start_mark.line + 1,
                             schema->sequence.entry, child);

@@ -1,5 +1,6 @@
 #include "data/config/config.h"
 
+#include "core/text.h"
 #include "data/config/check.h"
 #include "data/config/tree.h"
 #include "data/file/content.h"
@@ -140,7 +141,7 @@ static kv_status add_file(kv_config *config, const char *path, const struct chai
 
 static kv_status add_override(kv_config *config, const char *override, kv_error *err) {
     char label[256];
-    snprintf(label, sizeof label, "-s %.250s", override);
+    snprintf(label, sizeof label, "-s %.*s", KV_HEAD(override, 250));
     const char *equals = strchr(override, '=');
     char *key = equals ? strndup(override, (size_t)(equals - override)) : NULL;
     if (!equals || (key && !kv_key_valid(key))) {
@@ -251,12 +252,13 @@ kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key
     const kv_config_origin *origin = &config->tree.origins[(id ? id : deepest) - 1];
     const char *source = config->tree.sources[origin->source];
     if (id && strncmp(source, "-s ", 3) == 0)
-        return kv_fail(err, KV_ERR_FORMAT, "%.240s: key `%s`: %s", source, key, message);
+        return kv_fail(err, KV_ERR_FORMAT, "%.*s: key `%s`: %s", KV_HEAD(source, 240), key, message);
     // A key that nobody set is missing from the file the user named.
     bool from_file =
         origin->source != config->defaults && strncmp(source, "-s ", 3) != 0 && (id || deepest > 1);
-    return kv_fail(err, KV_ERR_FORMAT, "%.240s:%zu: key `%s`: %s", from_file ? source : config->path,
-                   from_file ? origin->line : 1, key, message);
+    return kv_fail(err, KV_ERR_FORMAT, "%.*s:%zu: key `%s`: %s",
+                   KV_HEAD(from_file ? source : config->path, 240), from_file ? origin->line : 1, key,
+                   message);
 }
 
 void kv_config_record(const kv_config *config, const kv_config_given *keys, size_t n) {
@@ -305,7 +307,7 @@ static void node_text(const yaml_node_t *node, char text[96]) {
     if (!node)
         strcpy(text, "nothing");
     else if (node->type == YAML_SCALAR_NODE)
-        snprintf(text, 96, "`%.80s`", (const char *)node->data.scalar.value);
+        snprintf(text, 96, "`%.*s`", KV_HEAD((const char *)node->data.scalar.value, 80));
     else
         strcpy(text, node->type == YAML_SEQUENCE_NODE ? "a list" : "a group of keys");
 }
@@ -326,7 +328,8 @@ static bool same_entries(const struct comparison *c, const yaml_node_t *a, int b
         for (const yaml_node_pair_t *pair = a->data.mapping.pairs.start; pair < a->data.mapping.pairs.top;
              pair++) {
             const char *key = (const char *)yaml_document_get_node(&c->a->doc, pair->key)->data.scalar.value;
-            snprintf(child, sizeof child, "%.80s%s%.70s", path, *path ? "." : "", key);
+            snprintf(child, sizeof child, "%.*s%s%.*s", KV_HEAD(path, 80), *path ? "." : "",
+                     KV_HEAD(key, 70));
             if (!same_node(c, pair->value, b ? kv_yaml_get(&c->b->doc, b, key) : 0, child)) return false;
         }
         return true;
@@ -335,7 +338,7 @@ static bool same_entries(const struct comparison *c, const yaml_node_t *a, int b
     size_t n = (size_t)(a->data.sequence.items.top - a->data.sequence.items.start);
     size_t n_other = (size_t)(other->data.sequence.items.top - other->data.sequence.items.start);
     for (size_t i = 0; i < n; i++) {
-        snprintf(child, sizeof child, "%.130s[%zu]", path, i);
+        snprintf(child, sizeof child, "%.*s[%zu]", KV_HEAD(path, 130), i);
         int entry = i < n_other ? other->data.sequence.items.start[i] : 0;
         if (!same_node(c, a->data.sequence.items.start[i], entry, child)) return false;
     }

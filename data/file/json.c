@@ -1,6 +1,8 @@
 #include "data/file/json.h"
 
+#include "core/text.h"
 #include "data/file/content.h"
+#include "data/file/path.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -51,7 +53,7 @@ kv_status kv_json_open(const char *dir, const char *name, kv_json_file *file, kv
     json_error_t why;
     *file = (kv_json_file){.root = NULL};
     if (snprintf(file->path, sizeof file->path, "%s/%s", dir, name) >= (int)sizeof file->path)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+        return kv_path_too_long(dir, err);
     kv_status status = kv_read_file(file->path, MAX_JSON_BYTES, &text, &size, err);
     if (status) return status;
     file->root = kv_json_parse(text, size, JSON_REJECT_DUPLICATES, &why);
@@ -79,8 +81,8 @@ kv_status kv_json_wrong(const kv_json_file *file, const char *key, int64_t index
     const json_t *value = entry(file, key, index);
     char *found = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
     if (index >= 0) snprintf(place, sizeof place, "[%lld]", (long long)index);
-    kv_status status = value ? kv_fail(err, KV_ERR_FORMAT, "%s: '%s'%s is %.60s, expected %s", file->path,
-                                       key, place, found ? found : "of another kind", expected)
+    kv_status status = value ? kv_fail(err, KV_ERR_FORMAT, "%s: '%s'%s is %.*s, expected %s", file->path, key,
+                                       place, KV_HEAD(found ? found : "of another kind", 60), expected)
                              : kv_fail(err, KV_ERR_FORMAT, "%s: '%s'%s is missing, expected %s", file->path,
                                        key, place, expected);
     free(found);

@@ -1,5 +1,7 @@
 #include "data/file/json_part.h"
 
+#include "core/text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,8 +35,8 @@ kv_status kv_json_part_wrong(const kv_json_part *part, const char *expected, kv_
     if (kind == JSON_OBJECT || kind == JSON_ARRAY)
         return kv_fail(err, KV_ERR_FORMAT, "%s is %s, expected %s", part->where, kinds[kind], expected);
     char *found = json_dumps(part->value, JSON_ENCODE_ANY | JSON_COMPACT);
-    kv_status status = kv_fail(err, KV_ERR_FORMAT, "%s is %.100s, expected %s", part->where,
-                               found ? found : kinds[kind], expected);
+    kv_status status = kv_fail(err, KV_ERR_FORMAT, "%s is %.*s, expected %s", part->where,
+                               KV_HEAD(found ? found : kinds[kind], 100), expected);
     free(found);
     return status;
 }

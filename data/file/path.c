@@ -16,9 +16,13 @@ static kv_status io_error(kv_error *err, const char *path, const char *doing) {
 
 // ---- Names ---------------------------------------------------------------------------------------------
 
+kv_status kv_path_too_long(const char *path, kv_error *err) {
+    return kv_fail(err, KV_ERR_ARGUMENT, "%.*s...: the path is too long", KV_HEAD(path, 80));
+}
+
 kv_status kv_path_join(const char *dir, const char *name, char path[PATH_MAX], kv_error *err) {
     if (snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX) return KV_OK;
-    return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+    return kv_path_too_long(dir, err);
 }
 
 void kv_path_parent(const char *path, char parent[PATH_MAX]) {
@@ -120,7 +124,7 @@ kv_status kv_path_swap(const char *new_path, const char *old_path, kv_error *err
     if (renameat2(AT_FDCWD, new_path, AT_FDCWD, old_path, RENAME_EXCHANGE) == 0) return KV_OK;
     char aside[PATH_MAX];
     if (snprintf(aside, sizeof aside, "%s.old", new_path) >= (int)sizeof aside)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", new_path);
+        return kv_path_too_long(new_path, err);
     if (rename(old_path, aside) != 0) return io_error(err, old_path, "move aside");
     kv_status status = KV_OK;
     if (rename(new_path, old_path) != 0)

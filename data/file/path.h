@@ -8,6 +8,8 @@
 
 // dir/name; KV_ERR_ARGUMENT where that is too long for a path.
 kv_status kv_path_join(const char *dir, const char *name, char path[PATH_MAX], kv_error *err);
+// That error, for those who put paths together themselves.
+kv_status kv_path_too_long(const char *path, kv_error *err);
 
 // The directory that `path` stands in: "." for a bare name.
 void kv_path_parent(const char *path, char parent[PATH_MAX]);

@@ -1,5 +1,6 @@
 #include "data/file/whole_file.h"
 
+#include "core/text.h"
 #include "data/file/path.h"
 
 #include <errno.h>
@@ -26,7 +27,8 @@ static kv_status set_final(kv_whole_file *file, const char *final_path, kv_error
         return kv_fail(err, KV_ERR_ARGUMENT, "'%s': expected a path that ends in a name", final_path);
     // Room for the suffix of temporary_name.
     if (length + 64 > sizeof file->final)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path of %zu bytes is too long", final_path, length);
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.*s...: path of %zu bytes is too long",
+                       KV_HEAD(final_path, 80), length);
     memcpy(file->final, final_path, length);
     file->final[length] = '\0';
     char target[PATH_MAX];

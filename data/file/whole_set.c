@@ -13,8 +13,7 @@
 
 kv_status kv_whole_set_begin(kv_whole_set *set, const char *directory, kv_error *err) {
     memset(set, 0, sizeof *set);
-    if (strlen(directory) >= sizeof set->directory)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", directory);
+    if (strlen(directory) >= sizeof set->directory) return kv_path_too_long(directory, err);
     strcpy(set->directory, directory);
     // Inside a directory that is there: its parent may not be ours to write to.
     char inside[PATH_MAX];

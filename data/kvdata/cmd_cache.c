@@ -1,3 +1,4 @@
+#include "core/text.h"
 #include "data/cache/build.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
@@ -182,7 +183,8 @@ static kv_status plan_models(struct job *job, kv_error *err) {
         const int64_t n = kv_pruned_layers(info->base.spec.n_layers, o->keep, kept);
         info->aux.spec = info->base.spec;
         kv_spec_prune(&info->aux.spec, kept, n);
-        snprintf(info->aux.source, sizeof info->aux.source, "%.2f of the layers of %.200s", o->keep, o->base);
+        snprintf(info->aux.source, sizeof info->aux.source, "%.2f of the layers of %.*s", o->keep,
+                 KV_HEAD(o->base, 200));
     }
     if (status == KV_OK && o->top_k > info->base.spec.vocab_size)
         status =
@@ -279,7 +281,7 @@ static kv_status check_files(const struct job *job, kv_error *err) {
         if (!job->options->force) {
             char why[sizeof err->message];
             snprintf(why, sizeof why, "%s", err->message);
-            status = kv_fail(err, status, "%.900s; --force replaces it", why);
+            status = kv_fail(err, status, "%.*s; --force replaces it", KV_HEAD(why, 900));
         } else {
             status = unlink(path) == 0
                          ? KV_OK

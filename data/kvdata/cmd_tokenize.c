@@ -284,7 +284,7 @@ static kv_status nothing_left(const struct job *job, kv_error *err) {
     if (counts->too_few_chars + counts->too_few_tokens > 0)
         snprintf(advice, sizeof advice, "--min-chars 0 --min-tokens 0 keep short ones");
     else if (counts->bad > 0)
-        snprintf(advice, sizeof advice, "the first: %.100s", job->first_bad);
+        snprintf(advice, sizeof advice, "the first: %.*s", KV_HEAD(job->first_bad, 100));
     return kv_fail(err, KV_ERR_ARGUMENT,
                    "%s: no document is left to write: %" PRIi64 " of fewer than %" PRIi64
                    " characters, %" PRIi64 " of fewer than %" PRIi64 " tokens, %" PRIi64 " bad; %s",

@@ -1,4 +1,5 @@
 #include "core/text.h"
+#include "data/file/path.h"
 #include "data/kvdata/kvdata.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train.h"
@@ -68,7 +69,7 @@ int kvdata_tokenizer(int argc, char **argv) {
     const bool has_ending = kv_ends_with(options.out, ".model");
     kv_status status = KV_OK;
     if (snprintf(path, sizeof path, "%s%s", options.out, has_ending ? "" : ".model") >= (int)sizeof path)
-        status = kv_fail(&err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", options.out);
+        status = kv_path_too_long(options.out, &err);
     if (!status)
         status = kv_tokenizer_train(options.inputs, options.n_inputs, options.vocab_size, path, &err);
     if (!status) status = describe(path, &err);

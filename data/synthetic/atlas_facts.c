@@ -1,7 +1,9 @@
 #include "data/synthetic/atlas_facts.h"
 
+#include "core/text.h"
 #include "data/file/content.h"
 #include "data/file/hash.h"
+#include "data/file/path.h"
 #include "data/system/buffers.h"
 
 #include <ctype.h>
@@ -28,15 +30,15 @@ static kv_status open_list(const char *directory, const char *name, const char *
                            int source, struct list *list, kv_error *err) {
     *list = (struct list){0};
     int length = snprintf(list->path, sizeof list->path, "%s/%s", directory, name);
-    if (length < 0 || (size_t)length >= sizeof list->path)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", directory);
+    if (length < 0 || (size_t)length >= sizeof list->path) return kv_path_too_long(directory, err);
     char *content = NULL;
     size_t size = 0;
     kv_status status = kv_read_file(list->path, max_file_bytes, &content, &size, err);
     if (status) {
         char found[sizeof err->message] = "";
         if (err) memcpy(found, err->message, sizeof found);
-        return kv_fail(err, status, "%.700s (the ISO lists come with the package iso-codes)", found);
+        return kv_fail(err, status, "%.*s (the ISO lists come with the package iso-codes)",
+                       KV_HEAD(found, 700));
     }
     atlas->sources[source].name = name;
     kv_hash_text(kv_hash64(0, content, size), atlas->sources[source].hash);

@@ -1,5 +1,8 @@
 #include "data/system/console.h"
 
+#include "core/text.h"
+#include "data/system/width.h"
+
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -126,7 +129,8 @@ static void draw_bar(const kv_progress *progress, int64_t done, const char *note
         kv_duration((now - progress->started) * (1 - fraction) / fraction, left);
     snprintf(line, sizeof line, "%s [%s] %3.0f %%  %s left  %s", progress->title, bar, 100 * fraction, left,
              note ? note : "");
-    fprintf(progress->stream, "\r\033[K%.*s", terminal_width(progress->stream), line);
+    line[kv_text_whole(line, strlen(line))] = '\0'; // where it did not fit
+    fprintf(progress->stream, "\r\033[K%.*s", (int)kv_text_fit(line, terminal_width(progress->stream)), line);
     fflush(progress->stream);
 }
 

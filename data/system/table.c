@@ -1,6 +1,7 @@
 #include "data/system/table.h"
 
 #include "data/system/buffers.h"
+#include "data/system/width.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -43,7 +44,9 @@ void kv_table_column(kv_table *table, const char *group, const char *title, bool
     table->failed = table->n_columns == MAX_COLUMNS;
     if (table->failed) return;
     struct column *column = &table->columns[table->n_columns++];
-    *column = (struct column){.group = strdup(group), .title = strdup(title), .left = left_aligned};
+    *column = (struct column){.group = kv_text_printable(group, false),
+                              .title = kv_text_printable(title, false),
+                              .left = left_aligned};
     table->failed = !column->group || !column->title;
 }
 
@@ -56,21 +59,18 @@ void kv_table_cell(kv_table *table, const char *format, ...) {
     table->cells = more;
     va_list args;
     va_start(args, format);
-    table->failed = vasprintf(&table->cells[n], format, args) < 0;
+    char *text;
+    table->failed = vasprintf(&text, format, args) < 0;
     va_end(args);
+    if (table->failed) return;
+    more[n] = kv_text_printable(text, false);
+    free(text);
+    table->failed = !more[n];
     table->n_cells += !table->failed;
 }
 
-// Columns on the terminal: bytes that do not continue a UTF-8 character.
-static int text_width(const char *text) {
-    int width = 0;
-    for (; *text; text++) width += ((unsigned char)*text & 0xC0) != 0x80;
-    return width;
-}
-
 static void print_padded(FILE *stream, const char *text, int width, bool left) {
-    int blank = width - text_width(text);
-    if (blank < 0) blank = 0;
+    const int blank = kv_text_pad(text, width);
     if (left)
         fprintf(stream, "%s%*s", text, blank, "");
     else
@@ -90,15 +90,15 @@ static int group_end(const kv_table *table, const int *widths, int first, int *w
 }
 
 static void measure(const kv_table *table, int *widths) {
-    for (int c = 0; c < table->n_columns; c++) widths[c] = text_width(table->columns[c].title);
+    for (int c = 0; c < table->n_columns; c++) widths[c] = kv_text_width(table->columns[c].title);
     for (size_t i = 0; i < table->n_cells; i++) {
-        int *width = &widths[i % (size_t)table->n_columns], own = text_width(table->cells[i]);
+        int *width = &widths[i % (size_t)table->n_columns], own = kv_text_width(table->cells[i]);
         if (own > *width) *width = own;
     }
     for (int c = 0, width; c < table->n_columns;) {
         const int first = c;
         c = group_end(table, widths, c, &width);
-        const int missing = text_width(table->columns[first].group) - width;
+        const int missing = kv_text_width(table->columns[first].group) - width;
         if (missing > 0) widths[first] += missing;
     }
 }

@@ -1,5 +1,5 @@
 // A table of text for the terminal: columns as wide as their widest cell, neighbours under one common
-// heading.
+// heading. Texts are shown as kv_text_printable makes them.
 #pragma once
 
 #include <stdbool.h>

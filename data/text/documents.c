@@ -1,5 +1,6 @@
 #include "data/text/documents.h"
 
+#include "core/text.h"
 #include "data/file/path.h"
 
 #include <errno.h>
@@ -61,8 +62,7 @@ static kv_status open_file(kv_documents *documents, const char *path, kv_error *
 kv_status kv_documents_open_as(const char *path, const kv_documents_options *options,
                                kv_documents **documents, kv_error *err) {
     *documents = NULL;
-    if (strlen(path) >= PATH_MAX)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", path);
+    if (strlen(path) >= PATH_MAX) return kv_path_too_long(path, err);
     kv_documents *made = calloc(1, sizeof *made);
     if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     strcpy(made->path, strcmp(path, "-") == 0 ? "standard input" : path);
@@ -245,9 +245,9 @@ static void take_entry(kv_documents *documents, const char *line, size_t size, k
     const json_t *value = find_key(documents->entry, documents->text_key);
     document->bad = documents->bad;
     if (!documents->entry) {
-        snprintf(documents->bad, sizeof documents->bad, "not valid JSON (%.100s)", fault.text);
+        snprintf(documents->bad, sizeof documents->bad, "not valid JSON (%.*s)", KV_HEAD(fault.text, 100));
     } else if (!json_is_string(value)) {
-        snprintf(documents->bad, sizeof documents->bad, "\"%.100s\" is %s", documents->text_key,
+        snprintf(documents->bad, sizeof documents->bad, "\"%.*s\" is %s", KV_HEAD(documents->text_key, 100),
                  type_name(value));
     } else {
         document->bad = NULL;

@@ -1,5 +1,6 @@
 #include "data/text/files.h"
 
+#include "core/text.h"
 #include "data/file/path.h"
 #include "data/system/buffers.h"
 #include "data/text/documents.h"
@@ -62,7 +63,7 @@ static kv_status add_entry(kv_text_files *files, const char *dir, const char *na
 }
 
 static kv_status add_directory(kv_text_files *files, const char *dir, int depth, kv_error *err) {
-    if (depth > 64) return kv_fail(err, KV_ERR_IO, "%.200s: directories more than 64 deep", dir);
+    if (depth > 64) return kv_fail(err, KV_ERR_IO, "%.*s: directories more than 64 deep", KV_HEAD(dir, 200));
     struct dirent **entries;
     const int n = scandir(dir, &entries, is_visible, NULL);
     if (n < 0) return kv_fail(err, KV_ERR_IO, "%s: %s", dir, strerror(errno));

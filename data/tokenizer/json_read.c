@@ -1,3 +1,4 @@
+#include "core/text.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/tokenizer/json.h"
@@ -20,8 +21,8 @@ static kv_status check_id(const kv_json_part *part, const char *piece, const jso
     json_int_t value = json_integer_value(id);
     if (!json_is_integer(id) || value < 0 || value > max_id)
         return kv_fail(err, KV_ERR_FORMAT,
-                       "%s: the id of '%.100s' is not a whole number from 0 to %" JSON_INTEGER_FORMAT,
-                       part->where, piece, max_id);
+                       "%s: the id of '%.*s' is not a whole number from 0 to %" JSON_INTEGER_FORMAT,
+                       part->where, KV_HEAD(piece, 100), max_id);
     if (!*piece)
         return kv_fail(err, KV_ERR_FORMAT, "%s: the piece of id %" JSON_INTEGER_FORMAT " is empty",
                        part->where, value);
@@ -120,8 +121,8 @@ static kv_status read_merge(struct merge_reader *reader, size_t i, kv_merge *mer
     merge->right = kv_vocabulary_find(reader->vocabulary, right, strlen(right));
     merge->result = kv_vocabulary_find(reader->vocabulary, reader->joined.data, reader->joined.length);
     if (merge->left >= 0 && merge->right >= 0 && merge->result >= 0) return KV_OK;
-    return kv_fail(err, KV_ERR_FORMAT, "%s[%zu] joins '%.*s' and '%.60s', but the vocabulary lacks %s",
-                   reader->list.where, i, (int)(n < 60 ? n : 60), left, right,
+    return kv_fail(err, KV_ERR_FORMAT, "%s[%zu] joins '%.*s' and '%.*s', but the vocabulary lacks %s",
+                   reader->list.where, i, (int)(n < 60 ? n : 60), left, KV_HEAD(right, 60),
                    merge->left < 0    ? "the first"
                    : merge->right < 0 ? "the second"
                                       : "the result");
@@ -281,7 +282,7 @@ kv_status kv_json_tokenizer_open(const char *path, kv_json_tokenizer **tokenizer
     free(bytes);
     if (!json) return kv_fail(err, KV_ERR_FORMAT, "%s:%d: not valid JSON: %s", path, why.line, why.text);
     root.value = json;
-    snprintf(root.where, sizeof root.where, "%.250s: ", path);
+    snprintf(root.where, sizeof root.where, "%.*s: ", KV_HEAD(path, 250));
     kv_json_tokenizer *made = calloc(1, sizeof *made);
     status = !made                  ? kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path)
              : json_is_object(json) ? read_root(path, &root, made, err)

@@ -1,5 +1,6 @@
 #include "data/tokenizer/regex.h"
 
+#include "core/text.h"
 #include "data/system/buffers.h"
 
 #include <stdlib.h>
@@ -24,8 +25,8 @@ enum { STACK_BYTES = 32 << 10, MAX_STACK_BYTES = 64 << 20 };
 // ---- Oniguruma's words in PCRE2's ----------------------------------------------------------------------
 
 static kv_status refuse(const char *pattern, size_t at, const char *what, kv_error *err) {
-    return kv_fail(err, KV_ERR_FORMAT, "regular expression '%.200s': %s at byte %zu is not supported",
-                   pattern, what, at);
+    return kv_fail(err, KV_ERR_FORMAT, "regular expression '%.*s': %s at byte %zu is not supported",
+                   KV_HEAD(pattern, 200), what, at);
 }
 
 // \s: PCRE2's takes U+180E for white space, which it no longer is, so the property is named instead. \w:
@@ -120,8 +121,8 @@ static kv_status compile(const char *pattern, const char *translation, kv_regex 
     if (!regex->code) {
         char why[128];
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        return kv_fail(err, KV_ERR_FORMAT, "regular expression '%.200s': %s, at byte %zu of '%.200s'",
-                       pattern, why, offset, translation);
+        return kv_fail(err, KV_ERR_FORMAT, "regular expression '%.*s': %s, at byte %zu of '%.*s'",
+                       KV_HEAD(pattern, 200), why, offset, KV_HEAD(translation, 200));
     }
     pcre2_jit_compile(regex->code, PCRE2_JIT_COMPLETE); // where there is none, matching is slower
     return KV_OK;
@@ -197,6 +198,6 @@ kv_status kv_regex_find(const kv_regex *regex, kv_regex_work *work, const char *
     if (result == PCRE2_ERROR_NOMATCH) return KV_OK;
     char why[128];
     pcre2_get_error_message(result, (PCRE2_UCHAR *)why, sizeof why);
-    return kv_fail(err, KV_ERR_FORMAT, "regular expression '%.200s' on a text of %zu bytes: %s",
-                   regex->pattern, length, why);
+    return kv_fail(err, KV_ERR_FORMAT, "regular expression '%.*s' on a text of %zu bytes: %s",
+                   KV_HEAD(regex->pattern, 200), length, why);
 }

@@ -43,7 +43,7 @@ kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err) {
         size_t size;
         if (!lies_in(from, names[i], source)) continue;
         if (snprintf(target, sizeof target, "%s/%s", to, names[i]) >= (int)sizeof target)
-            return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", to);
+            return kv_path_too_long(to, err);
         kv_status status = kv_read_file(source, max_file_bytes, &content, &size, err);
         if (status == KV_OK) {
             status = kv_write_file(target, content, size, err);
@@ -56,8 +56,7 @@ kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err) {
 
 static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) {
     struct stat info;
-    if (strlen(path) + strlen("/tokenizer.model") >= PATH_MAX)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", path);
+    if (strlen(path) + strlen("/tokenizer.model") >= PATH_MAX) return kv_path_too_long(path, err);
     if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
         snprintf(out, PATH_MAX, "%s", path);
         return KV_OK;

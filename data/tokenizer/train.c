@@ -1,5 +1,7 @@
 #include "data/tokenizer/train.h"
 
+#include "core/text.h"
+#include "data/file/path.h"
 #include "data/file/whole_file.h"
 #include "data/system/console.h"
 #include "data/text/documents.h"
@@ -178,8 +180,8 @@ static kv_status run_spm_train(const char *directory, int64_t vocab_size, const 
         return kv_fail(err, KV_ERR_IO, "spm_train was ended by signal %d (%s)", WTERMSIG(result),
                        strsignal(WTERMSIG(result)));
     if (WEXITSTATUS(result) == 0) return KV_OK;
-    return kv_fail(err, KV_ERR_ARGUMENT, "spm_train failed: %.600s",
-                   tail.used ? reason(&tail) : "it gave no reason");
+    const char *why = tail.used ? reason(&tail) : "it gave no reason";
+    return kv_fail(err, KV_ERR_ARGUMENT, "spm_train failed: %.*s", KV_HEAD(why, 600));
 }
 
 // ---- The whole -----------------------------------------------------------------------------------------
@@ -227,7 +229,7 @@ kv_status kv_tokenizer_train(const char *const *inputs, size_t n_inputs, int64_t
                        vocab_size);
     char name[PATH_MAX];
     if (snprintf(name, sizeof name, "%s.training", path) >= (int)sizeof name)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", path);
+        return kv_path_too_long(path, err);
     kv_whole_file workspace; // never committed: it only has to go away
     kv_status status = kv_whole_dir_begin(&workspace, name, err);
     if (status) return status;

@@ -1,5 +1,7 @@
 #include "data/tokenizer/vocabulary.h"
 
+#include "core/text.h"
+
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -51,10 +53,11 @@ kv_status kv_vocabulary_add(kv_vocabulary *vocabulary, int32_t id, const char *p
     int32_t other = kv_vocabulary_find(vocabulary, piece, length);
     if (other == id) return KV_OK;
     if (other >= 0)
-        return kv_fail(err, KV_ERR_FORMAT, "'%.100s' has id %" PRIi32 " and id %" PRIi32, piece, other, id);
+        return kv_fail(err, KV_ERR_FORMAT, "'%.*s' has id %" PRIi32 " and id %" PRIi32, KV_HEAD(piece, 100),
+                       other, id);
     if (added->text)
-        return kv_fail(err, KV_ERR_FORMAT, "id %" PRIi32 " belongs to '%.100s' and to '%.100s'", id,
-                       added->text, piece);
+        return kv_fail(err, KV_ERR_FORMAT, "id %" PRIi32 " belongs to '%.*s' and to '%.*s'", id,
+                       KV_HEAD(added->text, 100), KV_HEAD(piece, 100));
     added->text = malloc(length + 1);
     if (added->text) {
         memcpy(added->text, piece, length);

@@ -1,5 +1,6 @@
 #include "eval/benchmark/code.h"
 
+#include "core/text.h"
 #include "data/file/hash.h"
 #include "data/tokenizer/continuation.h"
 #include "data/tokenizer/stop_filter.h"
@@ -174,8 +175,8 @@ static kv_status count_passed(const struct code *c, json_t *const *records, int6
         const char *task_id = json_string_value(json_object_get(records[unit], "task_id"));
         const json_t *verdict = json_object_get(records[unit], "passed");
         if (!task_id || strcmp(task_id, expected) != 0)
-            return kv_fail(err, KV_ERR_FORMAT, "record %" PRIi64 ": \"task_id\" is %.60s, expected \"%.60s\"",
-                           unit + 1, task_id ? task_id : "missing", expected);
+            return kv_fail(err, KV_ERR_FORMAT, "record %" PRIi64 ": \"task_id\" is %.*s, expected \"%.*s\"",
+                           unit + 1, KV_HEAD(task_id ? task_id : "missing", 60), KV_HEAD(expected, 60));
         if (!json_is_boolean(verdict))
             return kv_fail(err, KV_ERR_FORMAT, "record %" PRIi64 ": expected true or false as \"passed\"",
                            unit + 1);

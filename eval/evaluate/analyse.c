@@ -1,6 +1,7 @@
 #include "eval/evaluate/analyse.h"
 
 #include "core/gemm.h"
+#include "core/text.h"
 #include "data/checkpoint/pair.h"
 #include "data/corpus/corpus.h"
 #include "data/file/hash.h"
@@ -143,7 +144,7 @@ static kv_status measure(kv_evaluation *e, int64_t system, const kv_analysis *an
                          kv_cache_analysis *errors, kv_error *err) {
     char title[96];
     kv_progress progress;
-    snprintf(title, sizeof title, "%.60s, predicted caches", e->config->systems[system].name);
+    snprintf(title, sizeof title, "%.*s, predicted caches", KV_HEAD(e->config->systems[system].name, 60));
     kv_progress_begin(&progress, stderr, title, kv_analysis_work(&e->text));
     kv_status status =
         kv_analysis_measure(&e->systems->items[system], &e->text, 0, analysis, &progress, errors, err);

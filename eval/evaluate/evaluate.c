@@ -1,6 +1,7 @@
 #include "eval/evaluate/evaluate.h"
 
 #include "core/gemm.h"
+#include "core/text.h"
 #include "data/file/hash.h"
 #include "data/system/console.h"
 #include "eval/evaluate/analyse.h"
@@ -198,7 +199,8 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome 
     kv_status status = kv_journal_open(config->output, &(kv_journal_name){row->name, row->split, name}, run,
                                        s.benchmark->n_units, &s.journal, err);
     if (status != KV_OK) return status;
-    snprintf(s.title, sizeof s.title, "%.60s on %.60s %.30s", name, row->name, row->split);
+    snprintf(s.title, sizeof s.title, "%.*s on %.*s %.*s", KV_HEAD(name, 60), KV_HEAD(row->name, 60),
+             KV_HEAD(row->split, 30));
     kv_progress_begin(&s.progress, stderr, s.title, s.benchmark->n_units);
     s.flops_before = kv_gemm_flops();
     kv_progress_show(&s.progress, kv_journal_done(s.journal), NULL);

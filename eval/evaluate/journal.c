@@ -50,7 +50,7 @@ static kv_status make_path(kv_journal *j, const char *dir, kv_error *err) {
     file_name(system, sizeof system, j->system);
     if (snprintf(folder, sizeof folder, "%s/samples/%s-%s", dir, task, split) >= (int)sizeof folder ||
         snprintf(j->path, sizeof j->path, "%s/%s.jsonl", folder, system) >= (int)sizeof j->path)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+        return kv_path_too_long(dir, err);
     return kv_make_dirs(folder, err);
 }
 
@@ -155,8 +155,7 @@ kv_status kv_journal_add(kv_journal *j, int64_t first, int64_t n, json_t **recor
 kv_status kv_journal_lock(const char *dir, int *lock, kv_error *err) {
     char path[PATH_MAX];
     *lock = -1;
-    if (snprintf(path, sizeof path, "%s/samples", dir) >= (int)sizeof path)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: path is too long", dir);
+    if (snprintf(path, sizeof path, "%s/samples", dir) >= (int)sizeof path) return kv_path_too_long(dir, err);
     kv_status status = kv_make_dirs(path, err);
     if (status != KV_OK) return status;
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -1,5 +1,7 @@
 #include "eval/published/published.h"
 
+#include "core/text.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
@@ -48,8 +50,8 @@ static kv_status read_point(const char *name, int64_t row, kv_published *table, 
     for (int64_t c = 0; read && c < table->n_columns; c++)
         read = read_number(fields[bad = N_LEADING + c], &values[c]);
     if (read) return KV_OK;
-    return kv_fail(err, KV_ERR_FORMAT, "%s:%lld: %s: found `%.40s`, expected a number", name,
-                   (long long)table->csv.lines[row], table->csv.names[bad], fields[bad]);
+    return kv_fail(err, KV_ERR_FORMAT, "%s:%lld: %s: found `%.*s`, expected a number", name,
+                   (long long)table->csv.lines[row], table->csv.names[bad], KV_HEAD(fields[bad], 40));
 }
 
 static kv_status parse(const char *name, const char *text, kv_published *table, kv_error *err) {
@@ -100,7 +102,7 @@ static const char *find_text(const char *name, kv_error *err) {
         const int more = snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", file->name);
         if (more > 0 && (size_t)more < sizeof known - used) used += (size_t)more;
     }
-    kv_fail(err, KV_ERR_ARGUMENT, "no published table `%.80s`, expected one of: %s", name, known);
+    kv_fail(err, KV_ERR_ARGUMENT, "no published table `%.*s`, expected one of: %s", KV_HEAD(name, 80), known);
     return NULL;
 }
 

@@ -1,5 +1,6 @@
 #include "eval/report/pictures.h"
 
+#include "core/text.h"
 #include "eval/published/published.h"
 
 #include <math.h>
@@ -33,8 +34,8 @@ enum { TITLE = 192 };
 static void write_title(const kv_results *results, const struct panel *panel, char title[TITLE]) {
     const kv_result_task *task = &results->tasks[panel->task];
     const bool several = task->n_metrics > 1;
-    snprintf(title, TITLE, "%.70s, %.70s%s%s", task->name, task->split, several ? ": " : "",
-             several ? metric_of(results, panel) : "");
+    snprintf(title, TITLE, "%.*s, %.*s%s%s", KV_HEAD(task->name, 70), KV_HEAD(task->split, 70),
+             several ? ": " : "", several ? metric_of(results, panel) : "");
 }
 
 // ---- Scores against savings ----------------------------------------------------------------------------

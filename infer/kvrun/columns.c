@@ -1,19 +1,11 @@
 // Two texts beside each other on a terminal.
+#include "data/system/width.h"
 #include "infer/kvrun/kvrun.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 static const char gap[] = " | ";
-
-// Columns that the character at text takes, and its bytes in *length. Invalid ones count as one byte.
-static int character_width(const char *text, int *length) {
-    utf8proc_int32_t point;
-    const utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &point);
-    *length = n > 0 ? (int)n : 1;
-    return n > 0 ? utf8proc_charwidth(point) : 1;
-}
 
 // A line of at most `width` columns.
 struct line {
@@ -29,15 +21,16 @@ static struct line take_line(const char **text, int width) {
     bool broken = false;
     const char *at = *text, *behind_word = *text;
     while (*at && *at != '\n') {
-        int length;
-        const int columns = character_width(at, &length);
-        if (line.columns + columns > width && (line.length > 0 || *at == ' ')) {
+        size_t length;
+        const int columns = kv_text_character(at, &length);
+        const bool blank = *at == ' ' && length == 1;
+        if (line.columns + columns > width && (line.length > 0 || blank)) {
             broken = true;
             break;
         }
-        if (*at == ' ') word = line, behind_word = at + 1;
+        if (blank) word = line, behind_word = at + 1;
         line.columns += columns;
-        line.length += (size_t)length;
+        line.length += length;
         at += length;
     }
     if (!broken) {
@@ -56,25 +49,6 @@ static struct line take_line(const char **text, int width) {
     return line;
 }
 
-// Tabs become spaces and other control characters U+FFFD: they would take the cursor elsewhere.
-static char *printable(const char *text) {
-    static const char tab[] = "    ", other[] = "\xEF\xBF\xBD";
-    char *copy = malloc(4 * strlen(text) + 1), *end = copy;
-    if (!copy) return NULL;
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        const bool c1 = c[0] == 0xC2 && c[1] >= 0x80 && c[1] <= 0x9F;
-        if (*c == '\t')
-            end = stpcpy(end, tab);
-        else if ((*c < ' ' && *c != '\n') || *c == 0x7F || c1)
-            end = stpcpy(end, other);
-        else
-            *end++ = (char)*c;
-        c += c1;
-    }
-    *end = '\0';
-    return copy;
-}
-
 static void print_row(FILE *out, int width, struct line left, struct line right) {
     fwrite(left.text, 1, left.length, out);
     fprintf(out, "%*s%s", width - left.columns, "", gap);
@@ -84,7 +58,7 @@ static void print_row(FILE *out, int width, struct line left, struct line right)
 
 void kvrun_columns_print(FILE *out, int width, const char *const titles[2], const char *const texts[2]) {
     const int half = (width - (int)strlen(gap)) / 2;
-    char *copies[2] = {printable(texts[0]), printable(texts[1])};
+    char *copies[2] = {kv_text_printable(texts[0], true), kv_text_printable(texts[1], true)};
     const char *left = titles[0], *right = titles[1];
     print_row(out, half, take_line(&left, half), take_line(&right, half));
     for (int i = 0; i < half; i++) fputc('-', out);

@@ -85,7 +85,19 @@ static void one_line_redrawn_on_a_terminal(void **state) {
     assert_non_null(strstr(text, "\r\033[Ksteps [######------------------]  25 %"));
     assert_non_null(strstr(text, "\r\033[Ksteps [############------------]  50 %"));
     assert_null(strstr(text, "too soon"));
-    struct winsize narrow = {.ws_row = 24, .ws_col = 20};
+    // Cut between characters: of eleven columns ten are used, as the next character would take two.
+    struct winsize narrow = {.ws_row = 24, .ws_col = 12};
+    assert_int_equal(ioctl(control, TIOCSWINSZ, &narrow), 0);
+    progress.title = "ab中文字测试";
+    progress.last_time -= 60;
+    kv_progress_show(&progress, 100, "half");
+    progress.title = "caf\xC3\xA9 e\xCC\x81\xCC\x81 12345";
+    progress.last_time -= 60;
+    kv_progress_show(&progress, 100, "half");
+    read_until(control, "123", text, sizeof text);
+    assert_non_null(strstr(text, "\r\033[Kab中文字测\r\033[Kcaf\xC3\xA9 e\xCC\x81\xCC\x81 123"));
+    progress.title = "steps";
+    narrow.ws_col = 20;
     assert_int_equal(ioctl(control, TIOCSWINSZ, &narrow), 0);
     progress.last_time -= 60;
     kv_progress_show(&progress, 150, "three quarters");

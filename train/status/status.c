@@ -248,7 +248,7 @@ kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) 
     if (!S_ISDIR(info.st_mode))
         return kv_fail(err, KV_ERR_FORMAT, "%s: a file, expected the directory of a run", path);
     if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", path);
+        return kv_path_too_long(path, err);
     for (size_t n = strlen(s->path); n > 1 && s->path[n - 1] == '/'; n--) s->path[n - 1] = '\0';
     if (!kv_run_status_is_run(s->path))
         return kv_fail(err, KV_ERR_FORMAT,

@@ -176,8 +176,8 @@ static kv_status check_command_line(const kv_sweep_args *args, const kv_sweep_fi
         for (size_t place = 0; next_axis(file, &place, &axis);) {
             const kv_sweep_axes one = {.items = (kv_sweep_axis *)axis, .n = 1};
             if (kv_sweep_axes_touch(&one, key))
-                return kv_fail(err, KV_ERR_ARGUMENT, "-s %.200s: key `%s`: varies on line %zu of %s", text,
-                               axis->key, axis->lines[0], file->path);
+                return kv_fail(err, KV_ERR_ARGUMENT, "-s %.*s: key `%s`: varies on line %zu of %s",
+                               KV_HEAD(text, 200), axis->key, axis->lines[0], file->path);
         }
     }
     return KV_OK;
@@ -305,7 +305,7 @@ kv_status kv_sweep_open(const kv_sweep_args *args, kv_sweep *sweep, kv_error *er
         return kv_fail(err, KV_ERR_FORMAT, "%s:1: key `output`: found nothing, expected a directory",
                        args->path);
     if (snprintf(sweep->output, sizeof sweep->output, "%s", output) >= (int)sizeof sweep->output)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.80s...: the path is too long", output);
+        return kv_path_too_long(output, err);
     sweep->runs = calloc(MAX_RUNS, sizeof *sweep->runs);
     if (!sweep->runs) return no_memory(err);
     status = check_command_line(args, &sweep->file, err);

@@ -1,5 +1,6 @@
 #include "train/sweep/file.h"
 
+#include "core/text.h"
 #include "data/config/tree.h"
 #include "data/file/content.h"
 #include "data/system/buffers.h"
@@ -127,8 +128,8 @@ static kv_status add_value(const struct reader *r, kv_sweep_axis *axis, int id) 
     axis->values[axis->n_values++] = value;
     for (size_t v = 0; v + 1 < axis->n_values; v++)
         if (strcmp(axis->values[v], value) == 0)
-            return wrong(r, line_of(r, id), axis->key, "found %.80s twice, first on line %zu", value,
-                         axis->lines[v]);
+            return wrong(r, line_of(r, id), axis->key, "found %.*s twice, first on line %zu",
+                         KV_HEAD(value, 80), axis->lines[v]);
     return add_leaves(r, axis->key, id, axis);
 }
 
@@ -137,7 +138,8 @@ static kv_status read_axis(const struct reader *r, const yaml_node_pair_t *pair,
     const char *group = grid ? "grid" : "set", *key = scalar(r, pair->key);
     const size_t line = line_of(r, pair->key);
     if (!key || !kv_key_valid(key))
-        return wrong(r, line, group, "found %.80s, expected keys such as loss.kl", key ? key : "a list");
+        return wrong(r, line, group, "found %.*s, expected keys such as loss.kl",
+                     KV_HEAD(key ? key : "a list", 80));
     if (lies_below(key, "output"))
         return wrong(r, line, key, "every run has a directory of its own in the sweep's output");
     const kv_sweep_axis *other = kv_sweep_axes_touch(axes, key);
@@ -200,8 +202,8 @@ static kv_status read_arm_name(const struct reader *r, int id, char **name) {
     if (status != KV_OK) return status;
     if ((*name)[strspn(*name, fit)] || **name == '.' || strlen(*name) > 60)
         return wrong(r, line_of(r, id), "name",
-                     "found `%.60s`, expected a word fit for a directory's name: letters, digits, ._+-",
-                     *name);
+                     "found `%.*s`, expected a word fit for a directory's name: letters, digits, ._+-",
+                     KV_HEAD(*name, 60));
     return KV_OK;
 }
 
@@ -260,8 +262,8 @@ static kv_status read_keep(const struct reader *r, int id, bool *keep_checkpoint
     const char *word = scalar(r, id);
     *keep_checkpoints = word && !strcmp(word, "checkpoints");
     if (*keep_checkpoints || (word && !strcmp(word, "final"))) return KV_OK;
-    return wrong(r, line_of(r, id), "keep", "found %.40s, expected final or checkpoints",
-                 word ? word : "a list");
+    return wrong(r, line_of(r, id), "keep", "found %.*s, expected final or checkpoints",
+                 KV_HEAD(word ? word : "a list", 40));
 }
 
 static kv_status take_file_key(const struct reader *r, const char *key, int value, void *into) {

@@ -1,4 +1,5 @@
 // Where the runs of a sweep stand, what they take and how long that will be.
+#include "core/text.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/system/console.h"
@@ -56,7 +57,7 @@ kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size
     }
     if (look->known && status != KV_OK) {
         look->changed = true;
-        snprintf(look->why_changed, sizeof look->why_changed, "%.500s", inner.message);
+        snprintf(look->why_changed, sizeof look->why_changed, "%.*s", KV_HEAD(inner.message, 500));
         status = KV_OK;
     } else if (status == KV_OK) {
         look->steps_done = s.run.finished ? look->steps : s.run.state.step;

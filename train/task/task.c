@@ -2,6 +2,7 @@
 
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
+#include "data/file/path.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b) {
 
 kv_status kv_task_path(char path[PATH_MAX], const char *dir, const char *name, kv_error *err) {
     if (snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX) return KV_OK;
-    return kv_fail(err, KV_ERR_ARGUMENT, "%.200s/...: the path is too long", dir);
+    return kv_path_too_long(dir, err);
 }
 
 char *kv_count_text(double count, char text[32]) {

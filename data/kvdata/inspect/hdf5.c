@@ -5,6 +5,7 @@
 #include "data/kvdata/inspect/inspect.h"
 #include "data/kvdata/inspect/list_hdf5.h"
 #include "data/kvdata/kvdata.h"
+#include "data/system/width.h"
 #include "data/tokenizer/tokenizer.h"
 
 #include <inttypes.h>
@@ -132,8 +133,10 @@ static void report_column(const struct results *r, const char *key, json_t *abou
     for (int64_t i = 0; i < r->n_systems && !inspect_is_json(report); i++) {
         char name[INSPECT_SHORT], family[INSPECT_SHORT], number[32] = "-";
         if (isfinite(values[i * row])) snprintf(number, sizeof number, "%.4g", unit * values[i * row]);
-        printf("    %-28s %-24s %s\n", inspect_short(r->names[i], 28, name),
-               inspect_short(r->families[i], 24, family), number);
+        inspect_short(r->names[i], 28, name);
+        inspect_short(r->families[i], 24, family);
+        printf("    %s%*s %s%*s %s\n", name, kv_text_pad(name, 28), "", family, kv_text_pad(family, 24), "",
+               number);
     }
 }
 

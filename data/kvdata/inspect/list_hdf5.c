@@ -1,5 +1,7 @@
 #include "data/kvdata/inspect/list_hdf5.h"
 
+#include "data/system/width.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -162,7 +164,7 @@ static herr_t show_object(hid_t file, const char *name, const H5O_info_t *info, 
     if (result == 0 && !inspect_is_json(l->report) && (!root || H5Aget_num_attrs(object) > 0)) {
         const char *path = root ? "/" : inspect_short(name, 120, shown);
         if (dataset)
-            printf("  %-40s %s\n", path, text);
+            printf("  %s%*s %s\n", path, kv_text_pad(path, 40), "", text);
         else
             printf("  %s%s\n", path, root ? "" : "/");
     }

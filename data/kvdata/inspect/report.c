@@ -1,5 +1,7 @@
 #include "data/kvdata/inspect/inspect.h"
 
+#include "core/text.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -142,8 +144,8 @@ const char *inspect_short(const char *text, size_t most, char out[INSPECT_SHORT]
 }
 
 const char *inspect_excerpt(const char *text, size_t n, size_t most, char out[INSPECT_SHORT]) {
-    size_t cut = n <= most ? n : most, used = 0;
-    while (cut < n && cut > 0 && ((unsigned char)text[cut] & 0xC0) == 0x80) cut--;
+    const size_t cut = n <= most ? n : kv_text_whole(text, most);
+    size_t used = 0;
     for (size_t i = 0; i < cut && used + 6 < INSPECT_SHORT; i++) {
         const unsigned char byte = (unsigned char)text[i];
         if (byte == '\n' || byte == '\t') {

@@ -124,8 +124,7 @@ kv_status inspect_subject_open(inspect_subject *s, const inspect_options *option
     if (s->random) return KV_OK;
     struct stat info;
     if (stat(s->path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", s->path, strerror(errno));
-    if (strlen(s->path) + 64 > PATH_MAX)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", s->path);
+    if (strlen(s->path) + 64 > PATH_MAX) return kv_path_too_long(s->path, err);
     s->is_dir = S_ISDIR(info.st_mode);
     if (s->is_dir) return KV_OK;
     if (!S_ISREG(info.st_mode)) return kv_fail(err, KV_ERR_IO, "%s: neither a file nor a directory", s->path);

@@ -2,6 +2,7 @@
 #include "data/checkpoint/safetensors.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
+#include "data/system/width.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -103,8 +104,8 @@ static kv_status describe_safetensors(const inspect_subject *s, inspect_report *
         add_tensor(&total, entry);
         json_t *row = json_pack("{s:s, s:s, s:o}", "name", entry->name, "type", kv_dtype_name(entry->dtype),
                                 "shape", dims);
-        inspect_row(report, "tensors", row, "%-52s %-5s [%s]", entry->name, kv_dtype_name(entry->dtype),
-                    shape);
+        inspect_row(report, "tensors", row, "%s%*s %-5s [%s]", entry->name, kv_text_pad(entry->name, 52), "",
+                    kv_dtype_name(entry->dtype), shape);
     }
     report_types(&total, 1, report);
     kv_safetensors_close(file);
@@ -160,8 +161,9 @@ static kv_status describe_index(const inspect_subject *s, inspect_report *report
                      inspect_bytes((double)json_integer_value(size), text));
     json_object_foreach(files, name, count) {
         char shown[INSPECT_SHORT];
+        inspect_short(name, 200, shown);
         inspect_row(report, "files", json_pack("{s:s, s:O}", "name", name, "tensors", count),
-                    "%-40s %" JSON_INTEGER_FORMAT " tensors", inspect_short(name, 200, shown),
+                    "%s%*s %" JSON_INTEGER_FORMAT " tensors", shown, kv_text_pad(shown, 40), "",
                     json_integer_value(count));
     }
     report_missing(files, dir, report);
@@ -174,7 +176,7 @@ static kv_status add_file(const char *dir, const char *name, struct total *total
     char path[PATH_MAX];
     kv_safetensors *file;
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%.200s...: the path is too long", dir);
+        return kv_path_too_long(dir, err);
     kv_status status = kv_safetensors_open(path, &file, err);
     for (int64_t i = 0; !status && i < kv_safetensors_count(file); i++)
         add_tensor(total, kv_safetensors_at(file, i));

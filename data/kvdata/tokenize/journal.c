@@ -1,5 +1,6 @@
 #include "data/kvdata/tokenize/journal.h"
 
+#include "core/text.h"
 #include "data/corpus/corpus.h"
 #include "data/file/content.h"
 #include "data/file/hash.h"
@@ -187,8 +188,8 @@ static kv_status compare_options(const tokenize_journal *journal, const json_t *
         const json_t *then = json_object_get(old, key);
         if (then && json_equal(now, then)) continue;
         char *a = then ? json_dumps(then, JSON_ENCODE_ANY) : NULL, *b = json_dumps(now, JSON_ENCODE_ANY);
-        kv_fail(err, KV_ERR_MISMATCH, "%s: was begun with %s %.80s, found %.80s now; %s", dir, key,
-                a ? a : "unknown", b ? b : "unknown", another_run);
+        kv_fail(err, KV_ERR_MISMATCH, "%s: was begun with %s %.*s, found %.*s now; %s", dir, key,
+                KV_HEAD(a ? a : "unknown", 80), KV_HEAD(b ? b : "unknown", 80), another_run);
         free(a);
         free(b);
         return KV_ERR_MISMATCH;
@@ -212,8 +213,8 @@ static kv_status compare_inputs(const tokenize_journal *journal, const json_t *o
         if (then && path && strcmp(then, path) == 0)
             return kv_fail(err, KV_ERR_MISMATCH,
                            "%s: %s was changed since this was begun; --force begins anew", dir, path);
-        return kv_fail(err, KV_ERR_MISMATCH, "%s: was begun with file %.200s where %.200s is now; %s", dir,
-                       then ? then : "?", path ? path : "?", another_run);
+        return kv_fail(err, KV_ERR_MISMATCH, "%s: was begun with file %.*s where %.*s is now; %s", dir,
+                       KV_HEAD(then ? then : "?", 200), KV_HEAD(path ? path : "?", 200), another_run);
     }
     return kv_fail(err, KV_ERR_MISMATCH,
                    "%s: was begun with other inputs (%" JSON_INTEGER_FORMAT
