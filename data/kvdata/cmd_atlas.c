@@ -21,11 +21,12 @@ static const char doc[] =
     "  train.jsonl               all facts as text, for tokenizer, base and aux\n"
     "  predictor_train.jsonl     the trained facts, for the predictors\n"
     "  held_out.jsonl            the other facts, to look at predictors with\n"
-    "  questions_trained.jsonl   the trained facts as questions, in TriviaQA's format\n"
+    "  questions_trained.jsonl   the trained facts as TriviaQA's questions\n"
     "  questions_held_out.jsonl  those that the predictors never see\n"
     "  atlas.json                what is in it and where it comes from\n"
     "\n"
-    "Example: kvdata atlas --facts 1500 --out runs/atlas";
+    "Example:\n"
+    "  kvdata atlas --facts 1500 --out atlas";
 
 static const struct argp_option option_list[] = {
     {"out", 'o', "DIR", 0, "where to write (needed)", 0},

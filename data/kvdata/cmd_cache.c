@@ -45,8 +45,11 @@ static const char doc[] =
     "What was interrupted goes on with the next shard when the same command is given again: make shards small "
     "(kvdata tokenize --shard-tokens) where the models are large.\n"
     "\n"
-    "Example: kvdata cache --base runs/atlas/base/final/model --aux runs/atlas/aux_a1/final/model --seq-len 128 "
-    "--out runs/atlas/cache_a1 runs/atlas/data/train.h5";
+    "Example, and a training that reads what it made:\n"
+    "  kvdata cache --base my/base/final/model --aux my/aux/final/model \\\n"
+    "         --seq-len 64 --top-k 16 --out my/cache my/train.h5\n"
+    "  kvtrain my/predictor.yaml -s teacher=cached -s cache=my/cache \\\n"
+    "          -s data.packing=fixed -s freeze_aux=true --output my/from_cache";
 
 static const struct argp_option option_list[] = {
     {"base", 'b', "DIR", 0, "checkpoint of the base (needed)", 0},

@@ -26,13 +26,17 @@ static const char encode_doc[] =
     "Special tokens spelt in the text (<|endoftext|>) are recognised where a tokenizer.json says so. Any bytes "
     "will do: what is no UTF-8 is encoded byte by byte.\n"
     "\n"
-    "Example: kvdata encode --tokenizer runs/atlas/tokenizer.model < story.txt > story.ids";
+    "Examples:\n"
+    "  kvdata encode -t my/tokenizer.model --bos \"In which country is Chaco?\"\n"
+    "  kvdata encode -t my/tokenizer.model <prompt.txt >prompt.ids";
 
 static const char decode_doc[] =
     "Prints the text of the token ids in standard input, which white space separates, byte by byte and nothing "
     "behind it; or of the IDs given, with a line end.\v"
-    "Example: kvdata decode --tokenizer runs/atlas/tokenizer.model < story.ids\n"
-    "Example: kvdata decode --tokenizer runs/atlas/tokenizer.model 1 517 300 2";
+    "Examples; the second gives a file back byte by byte:\n"
+    "  kvdata decode -t my/tokenizer.model 1 517 300 2\n"
+    "  kvdata encode -t my/tokenizer.model <prompt.txt | \\\n"
+    "    kvdata decode -t my/tokenizer.model >prompt.again";
 
 #define TOKENIZER_OPTION                                                                                     \
     {                                                                                                        \

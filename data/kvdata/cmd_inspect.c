@@ -14,10 +14,11 @@ static const char doc[] =
     "and multiple-choice files; JSON lines and plain text, also with gzip.\n"
     "\n"
     "Examples:\n"
-    "  kvdata inspect SmolLM2-135M\n"
-    "  kvdata inspect --json SmolLM2-135M | jq .parameters\n"
-    "  kvdata inspect --tokenizer runs/atlas/tokenizer.model --documents 3 runs/atlas/train.h5\n"
-    "Example: kvdata inspect runs/atlas/ours_a1";
+    "  kvdata inspect random:smollm2-135m\n"
+    "  kvdata inspect --json random:smollm2-135m | jq .parameters\n"
+    "  kvdata inspect --documents 3 corpus.jsonl\n"
+    "  kvdata inspect --documents 3 --tokenizer my/tokenizer.model my/train.h5\n"
+    "  kvdata inspect runs/quickstart/ours_large";
 
 static const struct argp_option option_list[] = {
     {"documents", 'd', "N", 0, "also show the first N documents of a token shard, a corpus or a text", 0},

@@ -13,16 +13,17 @@ static const char doc[] =
     "Makes up small Python tasks in HumanEval's format: functions over numbers, texts and lists, each a "
     "composition of DEPTH operations that its docstring states in words.\v"
     "Writes into DIR\n"
-    "  train.jsonl              prompts with their solutions, for tokenizer, base and aux\n"
-    "  predictor_train.jsonl    the same without a fifth of the compositions, for the predictors\n"
+    "  train.jsonl              solved prompts, for tokenizer, base and aux\n"
+    "  predictor_train.jsonl    the same without a fifth of the compositions\n"
     "  held_out.jsonl           texts of compositions that nobody is trained on\n"
     "  problems_trained.jsonl   problems of compositions that are in both texts\n"
-    "  problems_known.jsonl     of that fifth: base and aux know them, the predictors do not\n"
+    "  problems_known.jsonl     of that fifth, which the predictors never see\n"
     "  problems_held_out.jsonl  of compositions that are in no training text\n"
     "  snippets.json            what is in it\n"
     "A composition is a sequence of operations; constants, wording and examples differ from text to text.\n"
     "\n"
-    "Example: kvdata snippets --out runs/snippets";
+    "Example:\n"
+    "  kvdata snippets --train 500 --out snippets";
 
 static const struct argp_option option_list[] = {
     {"out", 'o', "DIR", 0, "where to write (needed)", 0},

@@ -44,12 +44,13 @@ static const char doc[] =
     "letter), as was done to what OpenELM was trained on; tokenizers that ask for it themselves, as Qwen's, do "
     "so anyway. --min-chars counts what comes of it.\n"
     "\n"
-    "Example: kvdata tokenize -t models/llama -o runs/books text/books/\n"
-    "\n"
-    "Other keys, a pipe, one shard of short documents:\n"
-    "  kvdata tokenize -t models/llama -o runs/web --text-key content web-*.jsonl.gz\n"
-    "  zstdcat web.zst | kvdata tokenize -t models/llama -o runs/web --format jsonl -\n"
-    "  kvdata tokenize -t runs/atlas/data -o runs/atlas/train.h5 -c 0 -m 0 runs/atlas/data/train.jsonl";
+    "A corpus of all texts in a directory; one shard from a pipe, with another key\n"
+    "for the text; one shard of short documents:\n"
+    "  kvdata tokenize -t my/tokenizer.model -o my/corpus texts/\n"
+    "  sed 's/\"text\"/\"content\"/' corpus.jsonl | kvdata tokenize --format jsonl \\\n"
+    "         --text-key content -t my/tokenizer.model -o my/piped.h5 -\n"
+    "  kvdata tokenize -c 0 -m 0 -t runs/quickstart/data/tokenizer.model \\\n"
+    "         -o my/short.h5 runs/quickstart/data/train.jsonl";
 
 enum { KEY_TEXT_KEY = 256, KEY_FORMAT, KEY_SHARD_TOKENS, KEY_MAX_BAD, KEY_THREADS };
 

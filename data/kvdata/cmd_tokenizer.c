@@ -19,11 +19,11 @@ struct options {
 
 static const char doc[] =
     "Trains a SentencePiece tokenizer (byte-pair encoding with byte fallback) by running the program "
-    "spm_train "
-    "(package sentencepiece).\v"
+    "spm_train (package sentencepiece).\v"
     "The model is written to PREFIX.model. Inputs are read as by kvdata tokenize.\n"
     "\n"
-    "Example: kvdata tokenizer --input runs/atlas/train.jsonl --vocab-size 1024 --out runs/atlas/tokenizer";
+    "Example:\n"
+    "  kvdata tokenizer --input corpus.jsonl --vocab-size 640 --out my/tokenizer";
 
 static const struct argp_option option_list[] = {
     {"input", 'i', "FILE", 0, "text to train on; may be given several times (needed)", 0},

@@ -19,25 +19,26 @@ static const struct {
     {"encode", kvdata_encode},     {"decode", kvdata_decode},
 };
 
-static const char doc[] =
-    "Prepares and looks at data: everything that models are trained and tested on.\v"
-    "Commands:\n"
-    "  atlas      build the fact corpus from the ISO code lists\n"
-    "  snippets   make up small Python tasks in HumanEval's format\n"
-    "  tokenizer  train a SentencePiece tokenizer\n"
-    "  tokenize   turn text into token shards for kvtrain\n"
-    "  cache      keep what frozen models make of a corpus, for kvtrain\n"
-    "  inspect    describe any file the programs read or write\n"
-    "  encode     text to token ids\n"
-    "  decode     token ids to text\n"
-    "\n"
-    "From nothing to something kvtrain can read:\n"
-    "  kvdata atlas --out atlas\n"
-    "  kvdata tokenizer --input atlas/train.jsonl --vocab-size 1024 --out atlas/tokenizer\n"
-    "  kvdata tokenize --min-chars 0 --min-tokens 0 --tokenizer atlas/tokenizer.model --out atlas/train.h5 "
-    "atlas/train.jsonl\n"
-    "\n"
-    "kvdata COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 wrong usage.";
+static const char doc[] = "Prepares and looks at data: everything that models are trained and tested on.\v"
+                          "Commands:\n"
+                          "  atlas      build the fact corpus from the ISO code lists\n"
+                          "  snippets   make up small Python tasks in HumanEval's format\n"
+                          "  tokenizer  train a SentencePiece tokenizer\n"
+                          "  tokenize   turn text into token shards for kvtrain\n"
+                          "  cache      keep what frozen models make of a corpus, for kvtrain\n"
+                          "  inspect    describe any file the programs read or write\n"
+                          "  encode     text to token ids\n"
+                          "  decode     token ids to text\n"
+                          "\n"
+                          "From nothing to something kvtrain can read:\n"
+                          "  kvdata atlas --out atlas\n"
+                          "  kvdata tokenizer --input atlas/train.jsonl --vocab-size 1024 \\\n"
+                          "         --out atlas/tokenizer\n"
+                          "  kvdata tokenize --min-chars 0 --min-tokens 0 \\\n"
+                          "         --tokenizer atlas/tokenizer.model --out atlas/train.h5 \\\n"
+                          "         atlas/train.jsonl\n"
+                          "\n"
+                          "kvdata COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 wrong usage.";
 
 int kvdata_result(kv_status status, const kv_error *err) {
     if (status) fprintf(stderr, "kvdata: %s\n", err->message);
