@@ -26,9 +26,9 @@ static const char doc[] =
     "`lately` and values in parentheses are means of the last 20 logged steps. The validation loss is the whole "
     "weighted loss on data.validation, the one that train.keep_best goes by.\n"
     "\n"
-    "  kvtrain status runs/atlas/base\n"
-    "  kvtrain status --watch runs/atlas/base\n"
-    "  kvtrain status --json runs/atlas/* | jq -r '.path + \" \" + .state'\n"
+    "  kvtrain status runs/quickstart/base\n"
+    "  kvtrain status --watch runs/quickstart/base\n"
+    "  kvtrain status --json runs/quickstart | grep -c '\"finished\"'\n"
     "\n"
     "Exit status: 0 done, 1 a directory could not be read, 2 wrong usage, 130 --watch ended by Ctrl-C.";
 
