@@ -117,6 +117,13 @@ works_through ../links/folder/kv
 works_through "PATH='$dir/links':\$PATH; CDPATH=/tmp kv"
 works_through "PATH='$dir/links':\$PATH; bash ../links/relative"
 
+# Paths are those of the caller.
+mkdir -p "$dir/elsewhere/mine"
+touch "$dir/elsewhere/mine/build.ninja"
+printf '#!/bin/sh\necho "$2 $KV_PARETO $KV_LONG_TESTS" >>"%s"\n' "$calls" >"$dir/bin/ninja"
+(cd "$dir/elsewhere" && KV_BUILD=mine KV_PARETO=../eval KV_LONG_TESTS=1 ../links/kv build) >/dev/null
+[ "$(cat "$calls")" = "$dir/elsewhere/mine $dir/eval 1" ] || fail "KV_BUILD=mine KV_PARETO=../eval: $(cat "$calls")"
+
 # ---- What clean takes, and what a build that cannot be configured leaves -----------------------------------
 
 cp -r "$clone" "$dir/kept"
