@@ -167,7 +167,7 @@ def examples_of(words, text, problems):
             while lines[i].endswith("\\") and i + 1 < len(lines):
                 i += 1
             mark = "<!-- not run: needs a download -->" if "models/" in "".join(lines[first:i + 1]) else "<!-- run -->"
-        elif re.match(r"  [a-z_]+:( |$)", lines[i]):
+        elif re.match(r"  [a-z_]+:( \S|$)", lines[i]):
             i = yaml_end(lines, i)
             mark = yaml_mark(lines, first, i)
             if not lines[first - 1].endswith(":"):
