@@ -1,6 +1,6 @@
 // Prompts, choices and metrics as the EleutherAI evaluation harness has them (tasks arc, super_glue/boolq,
 // hellaswag, piqa, sciq, winogrande), so that numbers can be compared with published ones.
-#include "data/benchmark/choice_formats.h"
+#include "data/benchmark/choices.h"
 
 #include "data/text/unicode.h"
 

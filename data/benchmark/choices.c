@@ -1,7 +1,6 @@
 #include "data/benchmark/choices.h"
 
 #include "core/text.h"
-#include "data/benchmark/choice_formats.h"
 #include "data/file/content.h"
 #include "data/system/buffers.h"
 

@@ -3,7 +3,7 @@
 //                                                                                       [method.md section 8]
 #pragma once
 
-#include "core/status.h"
+#include "data/file/json.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -51,3 +51,9 @@ void kv_choice_items_free(kv_choice_items *items);
 // HellaSwag's clean-up: outer white space goes, " [title]" becomes ". ", other [...] within a line go, and
 // two spaces become one (once). In place: `text` never grows.
 void kv_hellaswag_clean(char *text);
+
+// Fills an empty item (id left NULL where the format has none) from row->root; row->path says where the row
+// is. On failure the item may be half full: free it with kv_choice_item_free.
+kv_status kv_choice_row(const kv_choice_kind *kind, const kv_json_file *row, kv_choice_item *item,
+                        kv_error *err);
+void kv_choice_item_free(kv_choice_item *item);

@@ -1,7 +1,6 @@
 #include "data/synthetic/atlas.h"
 
 #include "core/rng.h"
-#include "data/synthetic/atlas_facts.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -45,6 +45,10 @@ typedef struct kv_atlas {
 
 const char *kv_fact_kind_name(kv_fact_kind kind); // "subdivision", ...
 
+// Adds facts to atlas->facts in the order of the files, fills atlas->sources. On failure the facts so far
+// stay in the atlas, for kv_atlas_free.
+kv_status kv_atlas_read_facts(const char *directory, kv_atlas *atlas, kv_error *err);
+
 // n_facts of all that the files in `directory` give, chosen and split by `seed` so that every kind keeps its
 // share; n_facts -1: all there are. Free with kv_atlas_free. KV_ERR_ARGUMENT when there are not that many.
 kv_status kv_atlas_build(const char *directory, int64_t n_facts, double held_out_fraction, uint64_t seed,

@@ -1,4 +1,6 @@
-#include "data/synthetic/atlas_facts.h"
+// Reads the ISO code lists into all facts they give. Most of it is leaving out: a fact is of use only when
+// its question has one answer.
+#include "data/synthetic/atlas.h"
 
 #include "core/text.h"
 #include "data/file/content.h"

@@ -1,7 +1,6 @@
 #include "data/tokenizer/text_stream.h"
 
 #include "data/text/unicode.h"
-#include "data/tokenizer/continuation.h"
 #include "data/tokenizer/stop_filter.h"
 
 #include <stdlib.h>

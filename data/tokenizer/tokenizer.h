@@ -75,3 +75,9 @@ kv_status kv_tokenizer_encode_plain(const kv_tokenizer *tokenizer, const char *t
 // Ids outside the vocabulary are KV_ERR_RANGE. Caller frees *text.
 kv_status kv_tokenizer_decode(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, char **text,
                               size_t *length, kv_error *err);
+
+// Text of ids[n] as it reads behind other text. Decoded alone a generation would lose the white space it
+// begins with to some tokenizers: SentencePiece models with a dummy prefix, or that remove extra white space,
+// drop it in front of the first piece. Caller frees *text; errors as of kv_tokenizer_decode.
+kv_status kv_decode_continuation(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, char **text,
+                                 size_t *length, kv_error *err);

@@ -2,7 +2,7 @@
 
 #include "core/text.h"
 #include "data/file/hash.h"
-#include "data/tokenizer/continuation.h"
+#include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/stop_filter.h"
 #include "eval/statistics/stats.h"
 

@@ -2,7 +2,7 @@
 #include "tests/support/corpus.h"
 
 #include "data/benchmark/humaneval.h"
-#include "data/tokenizer/continuation.h"
+#include "data/tokenizer/tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,6 @@
 #include "tests/support/corpus.h"
 
 #include "data/text/unicode.h"
-#include "data/tokenizer/continuation.h"
 #include "data/tokenizer/text_stream.h"
 
 #include <stdio.h>

@@ -4,7 +4,6 @@
 #include "tests/support/sandbox.h"
 
 #include "data/checkpoint/checkpoint.h"
-#include "data/tokenizer/continuation.h"
 #include "eval/benchmark/benchmark.h"
 #include "infer/generate.h"
 
@@ -52,6 +51,16 @@ kv_status __wrap_kv_tokenizer_decode(const kv_tokenizer *tokenizer, const int32_
                                      char **text, size_t *length, kv_error *err) {
     n_decoded += n;
     return __real_kv_tokenizer_decode(tokenizer, ids, n, text, length, err);
+}
+
+kv_status __real_kv_decode_continuation(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n,
+                                        char **text, size_t *length, kv_error *err);
+kv_status __wrap_kv_decode_continuation(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n,
+                                        char **text, size_t *length, kv_error *err);
+kv_status __wrap_kv_decode_continuation(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n,
+                                        char **text, size_t *length, kv_error *err) {
+    n_decoded += n;
+    return __real_kv_decode_continuation(tokenizer, ids, n, text, length, err);
 }
 
 // ---- A benchmark of each kind --------------------------------------------------------------------------
@@ -177,8 +186,8 @@ static void long_answers_are_decoded_once(void **state) {
             int64_t taken = 0;
             for (int s = 0; s < N_SEQ; s++) taken += n_taken[s];
             assert_int_equal(taken, N_SEQ * MAX_TOKENS);
-            // A token a time behind one or two that stand for the text before, and the whole once.
-            assert_in_range(n_decoded, taken, 10 * taken);
+            // Each token when it comes, a few of them again with the next, and the whole once.
+            assert_in_range(n_decoded, taken, 5 * taken);
             done(records);
         }
 }

@@ -2,7 +2,7 @@
 #include "tests/support/kvrun.h"
 
 #include "data/checkpoint/checkpoint.h"
-#include "data/tokenizer/continuation.h"
+#include "data/tokenizer/tokenizer.h"
 #include "infer/cost.h"
 #include "infer/generate.h"
 

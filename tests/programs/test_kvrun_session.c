@@ -3,7 +3,7 @@
 
 #include "data/chat/chat.h"
 #include "data/checkpoint/checkpoint.h"
-#include "data/tokenizer/continuation.h"
+#include "data/tokenizer/tokenizer.h"
 #include "infer/generate.h"
 
 #include <poll.h>
