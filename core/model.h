@@ -2,11 +2,12 @@
 // path.
 //
 //   x = embed[ids]
-//   per layer:  h = rmsnorm(x);  q, k, v = h·Wqᵀ, h·Wkᵀ, h·Wvᵀ (+ bias);  q, k = per-head rmsnorm (where
-//   qk_norm)
-//               x += attention(q, k, v)·Woᵀ;   h = rmsnorm(x);   x += (silu(h·Wgateᵀ) ⊙ h·Wupᵀ)·Wdownᵀ
-//   logits = rmsnorm(x)·headᵀ                                                   [method.md section 2; OpenELM
-//   paper]
+//   per layer:  h = rmsnorm(x);  q, k, v = h·Wqᵀ, h·Wkᵀ, h·Wvᵀ (+ bias)
+//               where qk_norm: q, k = rmsnorm of each head
+//               x += attention(q, k, v)·Woᵀ
+//               h = rmsnorm(x);  x += (silu(h·Wgateᵀ) ⊙ h·Wupᵀ)·Wdownᵀ
+//   logits = rmsnorm(x)·headᵀ
+//                                                              [core/README.md §2, eq. 1 to 6]
 #pragma once
 
 #include "core/ops.h"
@@ -72,12 +73,12 @@ typedef struct kv_model {
 // heads, odd head_dim, too many layers, sizes whose product overflows).
 kv_status kv_model_spec_check(const kv_model_spec *spec, kv_error *err);
 
-// max(d, floor((v + d/2) / d) · d), plus d if that is below 0.9 · v; d > 0.     [method.md section 2;
-// MobileNet's rule]
+// max(d, floor((v + d/2) / d) · d), plus d if that is below 0.9 · v; d > 0.
+//                                                              [core/README.md §2, eq. 9]
 int64_t kv_make_divisible(double v, int64_t d);
 
-// OpenELM's layer-wise scaling: fills spec->layers from model_dim, head_dim and n_layers.  [method.md section
-// 2]
+// OpenELM's layer-wise scaling: fills spec->layers from model_dim, head_dim and n_layers.
+//                                                              [core/README.md §2, eq. 7 and 8]
 void kv_openelm_layers(kv_model_spec *spec, int64_t gqa_groups, double q0, double q1, double f0, double f1,
                        int64_t ffn_dim_divisor);
 
@@ -140,24 +141,32 @@ void kv_model_key_norms(kv_model *model, kv_key_norms *norms);
 
 // What a pass over the layers works on and hands out. All pointers are the caller's.
 typedef struct kv_pass {
-    const kv_sequence *sequences; // sequences within the rows
+    const kv_sequence *sequences; // within the rows
     int64_t n_sequences;
+    int64_t n_layers;                                   // only the first ones; 0: all
     const int32_t *q_positions, *k_positions, *visible; // see kv_attention_args
-    // Attention reads these instead of the layer's own keys (after k_norm, before RoPE) and values, whose
-    // projections are then not computed.  [n_layers] each, or NULL.
+    // [n_layers] each, or NULL: attention reads these instead of the layer's own keys (after k_norm, before
+    // RoPE) and values, whose projections are then not computed.
     kv_tensor **given_k, **given_v;
     // Where to leave each layer's keys and values: [n_layers] arrays or NULL. raw_k: before k_norm; k: after.
     kv_tensor **raw_k, **k, **v;
-    // Stop once the last layer's keys and values exist: returns a tensor that must not be used (but is not
-    // NULL).
+    // Stop once the last layer's keys and values exist: what is returned must not be used (but is not NULL).
     bool only_kv;
 } kv_pass;
 
-// ids[n] through all layers; the hidden states before the final norm [n, model_dim].
+// ids[n] through the layers; the hidden states before the final norm [n, model_dim]. Layers that nobody
+// differentiates take the memory of one.
 kv_tensor *kv_model_forward(kv_tape *tape, kv_model *model, const int32_t *ids, int64_t n,
                             const kv_pass *pass);
 
-// The steps of one layer, for callers that keep a cache or prune tokens (infer/).
+// One layer after the other in the same memory: x, at first the embedded tokens, is overwritten with what
+// `run` returns for each layer in turn, of as many rows or fewer, and all else that the layer made is given
+// back before the next. run may return x itself (nothing to overwrite), or NULL to end the walk. Nothing may
+// be differentiated on the way. False when the tape failed.
+typedef kv_tensor *kv_layer_fn(kv_tape *tape, int64_t layer, kv_tensor *x, void *what);
+bool kv_walk_layers(kv_tape *tape, int64_t n_layers, kv_tensor *x, kv_layer_fn *run, void *what);
+
+// What layers are made of, for those who keep a cache or prune tokens between (infer/session).
 typedef struct kv_layer_kv {
     kv_tensor *raw_k, *k, *v; // raw_k == k without q/k norm
 } kv_layer_kv;

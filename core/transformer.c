@@ -1,6 +1,13 @@
+// The layers of a transformer as operators of the tape, and the walks over them.
+//                                                                      [core/README.md §2, eq. 1 to 6]
+//
+// There is one way through the layers, in reused memory (kv_walk_layers): a whole pass takes it up to the
+// first layer that somebody differentiates, and inference (infer/session) brings layers of its own. Layers
+// that are differentiated leave their records on the tape, or are run again in backward (core/recompute.h).
 #include "core/model.h"
 #include "core/recompute.h"
 
+#include <assert.h>
 #include <string.h>
 
 kv_tensor *kv_layer_norm_in(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x) {
@@ -60,18 +67,40 @@ kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_ten
     return kv_layer_block(tape, model, layer, x, kv_layer_queries(tape, model, layer, h), k, v, pass);
 }
 
-// One layer of a pass, as a stage: its inputs, its outputs, and what it needs beside them.
+// ---- Walking over the layers ---------------------------------------------------------------------------
+
+bool kv_walk_layers(kv_tape *tape, int64_t n_layers, kv_tensor *x, kv_layer_fn *run, void *what) {
+    kv_arena *arena = kv_tape_arena(tape);
+    bool on = x != NULL;
+    for (int64_t layer = 0; layer < n_layers && on; layer++) {
+        const kv_arena_mark mark = kv_arena_get_mark(arena);
+        const kv_tensor *y = run(tape, layer, x, what);
+        on = y && kv_tape_status(tape, NULL) == KV_OK;
+        if (on && y != x) {
+            assert(y->rows <= x->rows && y->cols == x->cols);
+            x->rows = y->rows;
+            memcpy(x->data, y->data, (size_t)(y->rows * y->cols) * sizeof *y->data);
+        }
+        kv_arena_release(arena, mark);
+    }
+    return kv_tape_status(tape, NULL) == KV_OK;
+}
+
+// ---- A whole pass --------------------------------------------------------------------------------------
+
+// One layer of a pass, which may be run a second time in backward: its inputs, its outputs, and what it needs
+// beside them.
 enum { GIVEN_K, GIVEN_V, X };
 enum { HIDDEN, RAW_K, K, V };
 struct layer_run {
     kv_model *model;
-    int64_t layer;
+    int64_t layer, n_layers;
     kv_pass pass; // with sequences of its own once it outlives the pass
 };
 
 // The last layer of a pass for the caches alone ends with its keys and values.
-static bool ends_early(const kv_pass *pass, const kv_model *model, int64_t layer) {
-    return pass->only_kv && layer == model->spec.n_layers - 1;
+static bool ends_early(const struct layer_run *run) {
+    return run->pass.only_kv && run->layer == run->n_layers - 1;
 }
 
 static void run_layer(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tensor **out) {
@@ -83,32 +112,87 @@ static void run_layer(kv_tape *tape, const void *what, kv_tensor *const *in, kv_
         kv = kv_layer_keys_values(tape, r->model, r->layer, h);
         out[RAW_K] = kv.raw_k, out[K] = kv.k, out[V] = kv.v;
     }
-    out[HIDDEN] = ends_early(pass, r->model, r->layer)
-                      ? h
-                      : kv_layer_attend(tape, r->model, r->layer, in[X], h, kv.k, kv.v, pass);
+    out[HIDDEN] =
+        ends_early(r) ? in[X] : kv_layer_attend(tape, r->model, r->layer, in[X], h, kv.k, kv.v, pass);
+}
+
+static void take_inputs(const struct layer_run *run, kv_tensor *x, kv_tensor **in) {
+    const kv_pass *pass = &run->pass;
+    in[X] = x;
+    in[GIVEN_K] = pass->given_k ? pass->given_k[run->layer] : NULL;
+    in[GIVEN_V] = pass->given_v ? pass->given_v[run->layer] : NULL;
+}
+
+static void hand_out(const struct layer_run *run, kv_tensor *const *out) {
+    const kv_pass *pass = &run->pass;
+    if (pass->raw_k) pass->raw_k[run->layer] = out[RAW_K];
+    if (pass->k) pass->k[run->layer] = out[K];
+    if (pass->v) pass->v[run->layer] = out[V];
 }
 
 static kv_tensor *reserve(kv_tape *tape, bool wanted, int64_t rows, int64_t cols) {
     return wanted ? kv_tape_tensor(tape, rows, cols) : NULL;
 }
 
-// The layer with nothing kept but what the pass hands out: one that nobody will differentiate, or that is run
-// again for it. Without a key norm raw_k and k are the same tensor, and have one place.
-static bool run_stage(kv_tape *tape, struct layer_run *run, kv_tensor *const *in, bool wants,
-                      kv_tensor **out) {
+// Places for the keys and values that a layer hands out, behind which everything else it makes can be given
+// back. Without a key norm raw_k and k are the same tensor, and have one place.
+static void reserve_keys_values(kv_tape *tape, const struct layer_run *run, int64_t n, kv_tensor **out) {
     const kv_pass *pass = &run->pass;
-    const kv_model_spec *spec = &run->model->spec;
-    const int64_t n = in[X]->rows, kv_dim = kv_spec_kv_dim(spec, run->layer);
-    const bool own = !pass->given_k, norm = spec->qk_norm;
-    kv_recompute stage = {.run = run_layer, .what = run, .what_size = sizeof *run};
-    memcpy(stage.in, in, sizeof stage.in);
-    stage.out[HIDDEN] = kv_tape_tensor(tape, n, in[X]->cols);
-    stage.out[RAW_K] = reserve(tape, own && (pass->raw_k || (pass->k && !norm)), n, kv_dim);
-    stage.out[K] = reserve(tape, own && pass->k && norm, n, kv_dim);
-    stage.out[V] = reserve(tape, own && pass->v, n, kv_dim);
-    if (!kv_recompute_run(tape, &stage, wants)) return false;
-    memcpy(out, stage.out, sizeof stage.out);
-    if (!norm) out[K] = out[RAW_K];
+    const int64_t kv_dim = kv_spec_kv_dim(&run->model->spec, run->layer);
+    const bool own = !pass->given_k, norm = run->model->spec.qk_norm;
+    out[RAW_K] = reserve(tape, own && (pass->raw_k || (pass->k && !norm)), n, kv_dim);
+    out[K] = reserve(tape, own && pass->k && norm, n, kv_dim);
+    out[V] = reserve(tape, own && pass->v, n, kv_dim);
+}
+
+// How many layers nobody differentiates: the first ones, up to where something is trained or a given key is.
+static int64_t plain_layers(const kv_tape *tape, const struct layer_run *run, kv_tensor *x) {
+    struct layer_run r = *run;
+    for (r.layer = 0; r.layer < r.n_layers; r.layer++) {
+        kv_tensor *in[KV_RECOMPUTE_INPUTS];
+        take_inputs(&r, x, in);
+        if (kv_tape_wants(tape, (const kv_tensor *const *)in, 3, &r.model->layers[r.layer].q, NULL)) break;
+    }
+    return r.layer;
+}
+
+static void copy_rows(kv_tensor *to, const kv_tensor *from) {
+    if (to && from) memcpy(to->data, from->data, (size_t)(from->rows * from->cols) * sizeof *from->data);
+}
+
+// A layer of kv_walk_layers.
+static kv_tensor *plain_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *what) {
+    struct layer_run *run = what;
+    const kv_pass *pass = &run->pass;
+    kv_tensor *in[KV_RECOMPUTE_INPUTS], *out[KV_RECOMPUTE_OUTPUTS] = {0};
+    run->layer = layer;
+    take_inputs(run, x, in);
+    run_layer(tape, run, in, out);
+    if (pass->raw_k) copy_rows(pass->raw_k[layer], out[RAW_K]);
+    if (pass->k) copy_rows(pass->k[layer], out[K]);
+    if (pass->v) copy_rows(pass->v[layer], out[V]);
+    return out[HIDDEN];
+}
+
+static bool run_plain(kv_tape *tape, struct layer_run *run, int64_t n_layers, kv_tensor *x) {
+    for (run->layer = 0; run->layer < n_layers; run->layer++) {
+        kv_tensor *out[KV_RECOMPUTE_OUTPUTS];
+        reserve_keys_values(tape, run, x->rows, out);
+        if (!run->model->spec.qk_norm) out[K] = out[RAW_K];
+        hand_out(run, out);
+    }
+    return kv_tape_status(tape, NULL) == KV_OK && kv_walk_layers(tape, n_layers, x, plain_layer, run);
+}
+
+// A layer that keeps nothing but its input and what it hands out, and is run again in backward.
+static bool run_again(kv_tape *tape, struct layer_run *run, kv_tensor *const *in, kv_tensor **out) {
+    kv_recompute region = {.run = run_layer, .what = run, .what_size = sizeof *run};
+    memcpy(region.in, in, sizeof region.in);
+    region.out[HIDDEN] = kv_tape_tensor(tape, in[X]->rows, in[X]->cols);
+    reserve_keys_values(tape, run, in[X]->rows, region.out);
+    if (!kv_recompute_run(tape, &region, true)) return false;
+    memcpy(out, region.out, sizeof region.out);
+    if (!run->model->spec.qk_norm) out[K] = out[RAW_K];
     return true;
 }
 
@@ -121,31 +205,34 @@ static const kv_sequence *copy_sequences(kv_tape *tape, const kv_pass *pass) {
     return copy;
 }
 
+static bool sequences_fit(kv_tape *tape, const kv_model *model, int64_t n, const kv_pass *pass) {
+    for (int64_t s = 0; n > 0 && !pass->q_positions && s < pass->n_sequences; s++)
+        if (pass->sequences[s].k_len > model->rope->n_positions)
+            return kv_tape_fail(tape, KV_ERR_RANGE,
+                                "a sequence of %lld tokens is longer than the context of %lld",
+                                (long long)pass->sequences[s].k_len, (long long)model->rope->n_positions);
+    return true;
+}
+
 kv_tensor *kv_model_forward(kv_tape *tape, kv_model *model, const int32_t *ids, int64_t n,
                             const kv_pass *pass) {
-    if (n > 0 && !pass->q_positions)
-        for (int64_t s = 0; s < pass->n_sequences; s++)
-            if (pass->sequences[s].k_len > model->rope->n_positions)
-                return kv_tape_fail(tape, KV_ERR_RANGE,
-                                    "a sequence of %lld tokens is longer than the context of %lld",
-                                    (long long)pass->sequences[s].k_len, (long long)model->rope->n_positions);
-    struct layer_run run = {.model = model, .pass = *pass};
+    if (!sequences_fit(tape, model, n, pass)) return NULL;
+    struct layer_run run = {
+        .model = model, .pass = *pass, .n_layers = pass->n_layers ? pass->n_layers : model->spec.n_layers};
     const bool checkpointing = kv_tape_checkpointing(tape);
     if (checkpointing && !(run.pass.sequences = copy_sequences(tape, pass))) return NULL;
     kv_tensor *x = kv_embedding(tape, &model->embed, ids, n);
-    for (int64_t i = 0; i < model->spec.n_layers && x; i++) {
-        kv_tensor *in[KV_RECOMPUTE_INPUTS] = {[X] = x}, *out[KV_RECOMPUTE_OUTPUTS] = {0};
-        if (pass->given_k) in[GIVEN_K] = pass->given_k[i], in[GIVEN_V] = pass->given_v[i];
-        const bool wants = kv_tape_wants(tape, (const kv_tensor *const *)in, 3, &model->layers[i].q, NULL);
-        run.layer = i;
-        if (wants && (!checkpointing || ends_early(pass, model, i)))
+    const int64_t n_plain = plain_layers(tape, &run, x);
+    if (!x || !run_plain(tape, &run, n_plain, x)) return NULL;
+    for (run.layer = n_plain; run.layer < run.n_layers && x; run.layer++) {
+        kv_tensor *in[KV_RECOMPUTE_INPUTS], *out[KV_RECOMPUTE_OUTPUTS] = {0};
+        take_inputs(&run, x, in);
+        if (!checkpointing || ends_early(&run))
             run_layer(tape, &run, in, out);
-        else if (!run_stage(tape, &run, in, wants, out))
+        else if (!run_again(tape, &run, in, out))
             return NULL;
+        hand_out(&run, out);
         x = out[HIDDEN];
-        if (pass->raw_k) pass->raw_k[i] = out[RAW_K];
-        if (pass->k) pass->k[i] = out[K];
-        if (pass->v) pass->v[i] = out[V];
     }
     return x;
 }

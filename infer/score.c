@@ -131,42 +131,27 @@ static bool lay_out(const struct scoring *g, kv_arena *arena, struct pack *p) {
     return true;
 }
 
-// The base over the pack, layer by layer in the same memory; given_k NULL: with its own keys and values.
-static kv_tensor *read_base(kv_tape *tape, kv_model *base, const struct pack *p, kv_tensor **given_k,
-                            kv_tensor **given_v) {
-    const kv_pass pass = {.sequences = p->sequences, .n_sequences = p->n_sequences};
-    kv_arena *arena = kv_tape_arena(tape);
-    kv_tensor *x = kv_embedding(tape, &base->embed, p->ids, p->n_rows);
-    for (int64_t i = 0; x && i < base->spec.n_layers; i++) {
-        kv_arena_mark mark = kv_arena_get_mark(arena);
-        kv_tensor *h = kv_layer_norm_in(tape, base, i, x);
-        kv_layer_kv kv = given_k ? (kv_layer_kv){.k = given_k[i], .v = given_v[i]}
-                                 : kv_layer_keys_values(tape, base, i, h);
-        kv_tensor *y = kv_layer_attend(tape, base, i, x, h, kv.k, kv.v, &pass);
-        if (y)
-            memcpy(x->data, y->data, (size_t)(y->rows * y->cols) * sizeof *y->data);
-        else
-            x = NULL;
-        kv_arena_release(arena, mark);
-    }
-    return x;
-}
-
-// Training step 3: the base on nothing but what the predictors make of the aux's keys and values.
-static kv_tensor *read_predicted(kv_tape *tape, const kv_system *system, const struct pack *p) {
+// A model alone reads the pack as it is. With a predicted cache (training step 3) the base attends to nothing
+// but what the predictors make of the aux's keys and values.
+//                                                                   [core/README.md §4, eq. 14 and 15]
+static kv_tensor *read_pack(kv_tape *tape, const kv_system *system, const struct pack *p) {
     kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
     kv_tensor *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];
     kv_key_norms norms;
-    const kv_pass pass = {.sequences = p->sequences,
-                          .n_sequences = p->n_sequences,
-                          .raw_k = aux_k,
-                          .v = aux_v,
-                          .only_kv = true};
-    kv_model_forward(tape, system->aux, p->ids, p->n_rows, &pass);
-    if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
-    kv_model_key_norms(system->base, &norms);
-    kv_predict(tape, system->predictor, &norms, aux_k, aux_v, k, v);
-    return kv_tape_status(tape, NULL) == KV_OK ? read_base(tape, system->base, p, k, v) : NULL;
+    kv_pass pass = {.sequences = p->sequences, .n_sequences = p->n_sequences};
+    if (system->aux) {
+        kv_pass aux = pass;
+        aux.raw_k = aux_k, aux.v = aux_v, aux.only_kv = true;
+        aux.n_layers = kv_predictor_depth(system->predictor);
+        kv_model_forward(tape, system->aux, p->ids, p->n_rows, &aux);
+        if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
+        kv_model_key_norms(system->base, &norms);
+        kv_predict(tape, system->predictor, &norms, aux_k, aux_v, k, v);
+        pass.given_k = k, pass.given_v = v;
+    }
+    return kv_tape_status(tape, NULL) == KV_OK
+               ? kv_model_forward(tape, system->base, p->ids, p->n_rows, &pass)
+               : NULL;
 }
 
 static kv_status score_pack(const struct scoring *g, kv_tape *tape, struct pack *p, kv_error *err) {
@@ -174,7 +159,7 @@ static kv_status score_pack(const struct scoring *g, kv_tape *tape, struct pack 
     kv_arena *arena = kv_tape_arena(tape);
     bool ok = lay_out(g, arena, p);
     kv_tensor *x = NULL;
-    if (ok) x = system->aux ? read_predicted(tape, system, p) : read_base(tape, system->base, p, NULL, NULL);
+    if (ok) x = read_pack(tape, system, p);
     x = x ? kv_gather_rows(tape, x, p->rows, p->n_scored) : NULL;
     kv_tensor *hidden = x ? kv_model_final_norm(tape, system->base, x) : NULL;
     kv_status status = kv_tape_status(tape, err);

@@ -7,38 +7,18 @@
 
 // Nothing of the aux is wanted but its keys (before k_norm) and values, so it ends with those of the last
 // layer that the predictors read.
-static void run_aux(kv_session *session, const kv_pack *pack, kv_tensor **raw_k, kv_tensor **v) {
-    kv_tape *tape = session->tape;
-    kv_model *aux = session->system.aux;
-    const int64_t n_layers = kv_predictor_depth(session->system.predictor);
-    for (int64_t layer = 0; layer < n_layers; layer++) {
-        raw_k[layer] = kv_tape_tensor(tape, pack->n_new, kv_spec_kv_dim(&aux->spec, layer));
-        v[layer] = kv_tape_tensor(tape, pack->n_new, kv_spec_kv_dim(&aux->spec, layer));
-    }
-    kv_pass pass = {.sequences = pack->sequences, .n_sequences = pack->n_seqs};
-    kv_tensor *x = kv_embedding(tape, &aux->embed, pack->ids, pack->n_new);
-    for (int64_t layer = 0; layer < n_layers && kv_tape_status(tape, NULL) == KV_OK; layer++) {
-        kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
-        kv_tensor *h = kv_layer_norm_in(tape, aux, layer, x);
-        kv_layer_kv own = kv_layer_keys_values(tape, aux, layer, h);
-        if (own.raw_k && own.k && own.v) {
-            size_t bytes = (size_t)(own.v->rows * own.v->cols) * sizeof(float);
-            memcpy(raw_k[layer]->data, own.raw_k->data, bytes);
-            memcpy(v[layer]->data, own.v->data, bytes);
-            kv_tensor *y = NULL;
-            if (layer + 1 < n_layers) y = kv_layer_attend(tape, aux, layer, x, h, own.k, own.v, &pass);
-            if (y) memcpy(x->data, y->data, (size_t)(y->rows * y->cols) * sizeof(float));
-        }
-        kv_arena_release(kv_tape_arena(tape), mark);
-    }
-}
-
 static kv_status predict_pack(kv_session *session, const kv_pack *pack, kv_error *err) {
     kv_tape *tape = session->tape;
     const kv_system *system = &session->system;
     kv_tensor *aux_raw_k[KV_MAX_LAYERS], *aux_v[KV_MAX_LAYERS], *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];
     kv_key_norms norms;
-    run_aux(session, pack, aux_raw_k, aux_v);
+    const kv_pass pass = {.sequences = pack->sequences,
+                          .n_sequences = pack->n_seqs,
+                          .n_layers = kv_predictor_depth(system->predictor),
+                          .raw_k = aux_raw_k,
+                          .v = aux_v,
+                          .only_kv = true};
+    kv_model_forward(tape, system->aux, pack->ids, pack->n_new, &pass);
     kv_status status = kv_tape_status(tape, err);
     if (status != KV_OK) return status;
     kv_model_key_norms(system->base, &norms);

@@ -21,15 +21,22 @@ static bool rank_keys(kv_session *session, const kv_pack *pack, int64_t layer, c
     return kv_attention_importance(session->tape, q, k, &args, r->pooling, r->received);
 }
 
-// One layer of the base on a pack: keys and values of its rows join the cache; the layer's output. From the
-// last layer only the output of the newest token of each sequence is wanted, or (only_ranked) none.
-static kv_tensor *read_layer(kv_session *session, const kv_pack *pack, int64_t layer, kv_tensor *x,
-                             bool only_ranked) {
+// What the walk over the layers of the base carries along.
+struct reading {
+    kv_session *session;
+    kv_pack *pack;
+    bool only_ranked; // of the last layer nothing is wanted but its attention
+};
+
+// Keys and values of the pack's rows join the cache; the layer's output. From the last layer only the output
+// of the newest token of each sequence is wanted, or (only_ranked) none: then it is x.
+static kv_tensor *read_rows(const struct reading *r, int64_t layer, kv_tensor *x) {
+    kv_session *session = r->session;
+    const kv_pack *pack = r->pack;
     kv_tape *tape = session->tape;
     kv_model *base = session->system.base;
-    const bool last = layer + 1 == base->spec.n_layers;
+    const bool last = layer + 1 == base->spec.n_layers, no_values = last && r->only_ranked;
     kv_tensor *h = kv_layer_norm_in(tape, base, layer, x);
-    const bool no_values = last && only_ranked;
     kv_layer_kv own = (no_values ? kv_layer_keys : kv_layer_keys_values)(tape, base, layer, h);
     if (!own.k || (!own.v && !no_values)) return NULL;
     kv_pack_store(pack, session->k[layer], own.k);
@@ -55,39 +62,28 @@ static kv_tensor *read_layer(kv_session *session, const kv_pack *pack, int64_t l
     return kv_layer_block(tape, base, layer, x, q, k, v, &pass);
 }
 
-static void copy_tensor(kv_tensor *to, const kv_tensor *from) {
-    to->rows = from->rows;
-    memcpy(to->data, from->data, (size_t)(from->rows * from->cols) * sizeof(float));
-}
-
-// All layers: *newest [n_seqs, model_dim] is the last one's output. Pruning inside the network (pack->lazy)
-// has its say before and after each layer.
-static void read_layers(kv_session *session, kv_pack *pack, kv_tensor *x, bool only_ranked,
-                        kv_tensor *newest) {
-    kv_arena *arena = kv_tape_arena(session->tape);
-    const int64_t n_layers = session->system.base->spec.n_layers;
-    for (int64_t layer = 0; layer < n_layers && kv_tape_status(session->tape, NULL) == KV_OK; layer++) {
-        kv_arena_mark mark = kv_arena_get_mark(arena);
-        kv_tensor *in = pack->lazy ? kv_lazy_enter(session, pack, layer) : x;
-        kv_tensor *y = read_layer(session, pack, layer, in, only_ranked);
-        if (y && pack->lazy && !kv_lazy_leave(session, pack, layer, y)) y = NULL;
-        if (y && layer + 1 < n_layers && !pack->lazy) copy_tensor(x, y);
-        if (y && layer + 1 == n_layers && !only_ranked) copy_tensor(newest, y);
-        kv_arena_release(arena, mark);
-    }
+// Pruning inside the network (pack->lazy) has its say before and after each layer, and brings the layer's
+// input itself: the walk's x then waits for the last layer's output.
+static kv_tensor *read_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *what) {
+    (void)tape;
+    const struct reading *r = what;
+    if (!r->pack->lazy) return read_rows(r, layer, x);
+    kv_tensor *y = read_rows(r, layer, kv_lazy_enter(r->session, r->pack, layer));
+    if (!y || !kv_lazy_leave(r->session, r->pack, layer, y)) return NULL;
+    return layer + 1 == r->session->system.base->spec.n_layers ? y : x;
 }
 
 static kv_status read_pack(kv_session *session, kv_pack *pack, float *logits, kv_error *err) {
     kv_tape *tape = session->tape;
     kv_model *base = session->system.base;
     const int64_t vocab_size = base->spec.vocab_size;
+    struct reading r = {.session = session, .pack = pack, .only_ranked = !logits};
     kv_tensor *x = kv_embedding(tape, &base->embed, pack->ids, pack->n_new);
-    kv_tensor *newest = kv_tape_tensor(tape, pack->n_seqs, base->spec.model_dim);
-    if (x && newest && (!session->depth || kv_lazy_begin(session, pack, x)))
-        read_layers(session, pack, x, !logits, newest);
+    if (x && (!session->depth || kv_lazy_begin(session, pack, x)))
+        kv_walk_layers(tape, base->spec.n_layers, x, read_layer, &r);
     kv_status status = kv_tape_status(tape, err);
     if (status != KV_OK || !logits) return status;
-    kv_tensor *y = kv_model_logits(tape, base, newest);
+    kv_tensor *y = kv_model_logits(tape, base, x); // of the newest tokens, which is what is left in x
     if (!y) return kv_tape_status(tape, err);
     for (int64_t i = 0; i < pack->n_seqs; i++)
         memcpy(logits + pack->sequence[i] * vocab_size, y->data + i * vocab_size,

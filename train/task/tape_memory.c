@@ -82,11 +82,10 @@ static struct pass pass(const kv_model_spec *spec, enum reach reach, bool hands_
     return p;
 }
 
-// A pass that is not: every layer's output, keys and values stay, all else goes when the layer is done.
+// A pass that is not: keys and values stay, and one layer's output, in the place of the one before.
 static double frozen_values(const kv_model_spec *spec) {
     double sum = (double)spec->model_dim;
-    for (int64_t i = 0; i < spec->n_layers; i++)
-        sum += (double)spec->model_dim + 2 * (double)kv_spec_kv_dim(spec, i);
+    for (int64_t i = 0; i < spec->n_layers; i++) sum += 2 * (double)kv_spec_kv_dim(spec, i);
     return sum;
 }
 
