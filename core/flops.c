@@ -39,7 +39,7 @@ uint64_t kv_flops_head(const kv_model_spec *spec) {
     return product(1, spec->vocab_size, spec->model_dim);
 }
 
-uint64_t kv_flops_received(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached) {
+uint64_t kv_flops_importance(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached) {
     const kv_layer_spec *l = &spec->layers[layer];
     return kv_attention_importance_flops(l->n_heads, l->n_kv_heads, spec->head_dim, n, cached + n);
 }

@@ -27,7 +27,7 @@ uint64_t kv_flops_last_layer(const kv_model_spec *spec, int64_t n);
 uint64_t kv_flops_head(const kv_model_spec *spec);
 
 // kv_attention_importance of n new tokens behind `cached` ones, and the projections it needs.
-uint64_t kv_flops_received(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached);
+uint64_t kv_flops_importance(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached);
 uint64_t kv_flops_queries_keys(const kv_model_spec *spec, int64_t layer, int64_t n);
 
 // Products of one step of kv_lm_objective, forward and backward, on n_seq sequences of seq_len tokens with

@@ -76,6 +76,11 @@ static bool is_few_rows(int64_t m, const kv_param *w, int64_t n) {
     return m >= least && m <= most && n * w->cols >= LARGE_WEIGHT;
 }
 
+int64_t kv_gemm_panel(int64_t m, const kv_param *w) {
+    if (w->dtype == KV_F32 || is_few_rows(m, w, w->rows)) return 0;
+    return panel_rows(w, w->rows) * w->cols;
+}
+
 bool kv_gemm_weight_t(kv_arena *scratch, int64_t m, const float *x, int64_t ldx, const kv_param *w,
                       int64_t row0, int64_t n, float beta, float *y, int64_t ldy) {
     if (is_few_rows(m, w, n)) {

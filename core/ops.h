@@ -93,17 +93,23 @@ uint64_t kv_attention_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_di
 uint64_t kv_attention_flops_visible(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
                                     const int32_t *visible);
 
+// Bytes of the tiles that the threads of kv_attention work on for a moment, beside its turned keys.
+size_t kv_attention_scratch(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim);
+
 typedef enum kv_pooling { KV_POOL_MEAN, KV_POOL_MAX } kv_pooling;
 
 // What each key gets of the attention, p = softmax(turn(q) · turn(k)ᵀ / sqrt(head_dim), causal); for ranking
-// tokens, without gradient. received[s][k_len] belongs to the key rows of sequence s and is what was there
+// tokens, without gradient. importance[s][k_len] belongs to the key rows of sequence s and is what was there
 //   KV_POOL_MEAN: plus the sum over its queries of the mean over heads of p;
 //   KV_POOL_MAX:  or the largest p over its queries and heads, whichever is larger.
 // Memory for one block of queries × k_len, never [q_len, k_len]. The result of a sequence does not depend on
 // the others or on threads. false when the tape failed.
 bool kv_attention_importance(kv_tape *tape, const kv_tensor *q, const kv_tensor *k,
-                             const kv_attention_args *args, kv_pooling pooling, float *const *received);
+                             const kv_attention_args *args, kv_pooling pooling, float *const *importance);
 
+// Bytes that its threads work on, as above, where the longest sequence has so many keys.
+size_t kv_attention_importance_scratch(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim,
+                                       int64_t longest);
 // Operations of its products for one sequence: half of kv_attention_flops.
 uint64_t kv_attention_importance_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
                                        int64_t k_len);

@@ -6,9 +6,9 @@
 // attention's probabilities.
 static uint64_t static_scores(const kv_model_spec *spec, int64_t n) {
     const int64_t last = kv_static_layers(spec->n_layers) - 1;
-    uint64_t sum = kv_flops_queries_keys(spec, last, n) + kv_flops_received(spec, last, n, 0);
+    uint64_t sum = kv_flops_queries_keys(spec, last, n) + kv_flops_importance(spec, last, n, 0);
     for (int64_t i = 0; i < last; i++)
-        sum += kv_flops_layer(spec, i, n, 0) + kv_flops_received(spec, i, n, 0);
+        sum += kv_flops_layer(spec, i, n, 0) + kv_flops_importance(spec, i, n, 0);
     return sum;
 }
 
@@ -21,7 +21,7 @@ static uint64_t speculative_scores(const kv_model_spec *aux, int64_t lookahead, 
         const int64_t cached = n + step;
         const bool whole = step + 1 < lookahead;
         for (int64_t i = 0; i <= last; i++) {
-            sum += kv_flops_received(aux, i, 1, cached);
+            sum += kv_flops_importance(aux, i, 1, cached);
             sum += i < last || whole ? kv_flops_layer(aux, i, 1, cached) : kv_flops_queries_keys(aux, i, 1);
         }
         if (whole) sum += kv_flops_head(aux);
@@ -38,7 +38,7 @@ static uint64_t lazy_prefill(const kv_model_spec *spec, const kv_pruning *prunin
         const int64_t active = kv_lazy_kept(pruning, spec->n_layers, i, n);
         const int64_t next = kv_lazy_kept(pruning, spec->n_layers, i + 1, n);
         sum += kv_flops_layer(spec, i, active, 0);
-        if (next < active) sum += kv_flops_received(spec, i, 1, active - 1);
+        if (next < active) sum += kv_flops_importance(spec, i, 1, active - 1);
     }
     return sum + kv_flops_last_layer(spec, kv_lazy_kept(pruning, spec->n_layers, last, n));
 }

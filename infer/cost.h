@@ -1,7 +1,7 @@
 // What a system's first token costs, whatever the system: worked out, not run.       [method.md section 7]
 #pragma once
 
-#include "infer/session/engine.h"
+#include "infer/session/system.h"
 
 // Operations (2 per multiply-add) of all matrix products that the prefill of one prompt of n tokens executes
 // up to the first token's logits: exactly what kv_gemm_flops() counts meanwhile.

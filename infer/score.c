@@ -3,6 +3,7 @@
 #include "core/gemm.h"
 #include "core/vecmath.h"
 #include "data/system/console.h"
+#include "infer/session/engine.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -292,13 +293,8 @@ static kv_status check_length(const kv_system *system, int64_t s, int64_t length
                        "sequence %lld: %lld scored tokens of %lld, expected fewer: the first has nothing "
                        "before it",
                        (long long)s, (long long)n_scored, (long long)length);
-    const kv_model *models[] = {system->base, system->aux};
-    for (int i = 0; i < 2; i++)
-        if (models[i] && length > models[i]->spec.context_length)
-            return kv_fail(err, KV_ERR_RANGE,
-                           "sequence %lld: %lld tokens do not fit the %s's context of %lld", (long long)s,
-                           (long long)length, i ? "aux" : "base", (long long)models[i]->spec.context_length);
-    return KV_OK;
+    const kv_status status = kv_system_check(system, length, err);
+    return status == KV_OK ? KV_OK : kv_fail_within(err, status, "sequence %lld", (long long)s);
 }
 
 // Checks everything before anything is computed, and fills g->starts.
@@ -323,16 +319,8 @@ static kv_status check_sequences(const struct scoring *g, kv_error *err) {
     return KV_OK;
 }
 
-// Aux and predictor go together and fit the base: a session knows the rules.
-static kv_status check_pair(const kv_system *system, kv_error *err) {
-    kv_session *session;
-    kv_status status = kv_session_create(system, 1, 1, &session, err);
-    kv_session_free(session);
-    return status;
-}
-
 static kv_status score(struct scoring g, bool by_decoding, kv_error *err) {
-    kv_status status = check_pair(g.system, err);
+    kv_status status = kv_system_check(g.system, 1, err);
     if (status != KV_OK || g.n_seq < 1) return status;
     g.starts = malloc((size_t)g.n_seq * sizeof *g.starts);
     if (!g.starts)

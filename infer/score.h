@@ -1,7 +1,7 @@
 // How probable given texts are to a system.
 #pragma once
 
-#include "infer/session/engine.h"
+#include "infer/session/system.h"
 
 // log_likelihood[s] = Σ log p of the last n_scored[s] tokens of each sequence, every one given all before it;
 // greedy[s] (may be NULL): each of them was the argmax. ids of all sequences one after the other,

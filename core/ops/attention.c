@@ -31,9 +31,13 @@ struct scratch {
     float *log_sum;          // [..]
 };
 
-static size_t scratch_floats(const struct kv_attention_geometry *g) {
-    int64_t rows = g->block * g->group;
-    return (size_t)(rows * (4 * g->args.head_dim + 2 * KEY_TILE + 3) + 16);
+static size_t scratch_floats(int64_t stacked_rows, int64_t head_dim) {
+    return (size_t)(stacked_rows * (4 * head_dim + 2 * KEY_TILE + 3) + 16);
+}
+
+size_t kv_attention_scratch(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim) {
+    const int64_t group = n_heads / n_kv_heads, rows = kv_queries_per_block(group) * group;
+    return (size_t)omp_get_max_threads() * scratch_floats(rows, head_dim) * sizeof(float);
 }
 
 static struct scratch carve(float *memory, const struct kv_attention_geometry *g) {
@@ -131,7 +135,7 @@ static bool attend(kv_arena *arena, const struct kv_attention_geometry *g, float
     int64_t n_tasks = count_tasks(g), n = 0;
     int n_threads = omp_get_max_threads();
     struct task *tasks = kv_arena_alloc(arena, (size_t)n_tasks * sizeof *tasks);
-    size_t floats = scratch_floats(g);
+    size_t floats = scratch_floats(g->block * g->group, g->args.head_dim);
     float *memory = kv_arena_floats(arena, (int64_t)floats * n_threads);
     if (!tasks || !memory) return false;
     for (int64_t s = 0; s < g->args.n_sequences; s++)
@@ -253,7 +257,7 @@ static void attention_backward(kv_tape *tape, const kv_record *r) {
     bool ok = kv_attention_prepare(tape, &saved->args, q->data, k->data, &g);
     g.v = v->data, g.lse = saved->lse, g.lse_stride = q->rows;
     int n_threads = omp_get_max_threads();
-    size_t floats = scratch_floats(&g);
+    size_t floats = scratch_floats(g.block * g.group, g.args.head_dim);
     float *memory = kv_arena_floats(arena, (int64_t)floats * n_threads);
     grads.dk = dk && g.args.rope ? kv_arena_floats(arena, g.n_turned * g.kv_dim) : dk;
     if (!ok || !memory || (dk && !grads.dk)) {

@@ -1,4 +1,4 @@
-// received_j = Σ_t mean_h p_{t,h,j}  or  max_{t,h} p_{t,h,j},   p_{t,h} = softmax(turn(q_{t,h})·turn(k)ᵀ/√d)
+// importance_j = Σ_t mean_h p_{t,h,j}  or  max_{t,h} p_{t,h,j},   p_{t,h} = softmax(turn(q_{t,h})·turn(k)ᵀ/√d)
 //
 // One block of stacked queries against all keys it sees is one product; its rows become probabilities and are
 // pooled at once. A KV head of a sequence belongs to one thread, which pools into a row of its own; those
@@ -54,15 +54,26 @@ static void pool_kv_head(const struct kv_attention_geometry *g, kv_pooling pooli
 }
 
 static void pool_heads(const struct kv_attention_geometry *g, kv_pooling pooling, int64_t k_len,
-                       float *pooled, float *received) {
+                       float *pooled, float *importance) {
     for (int64_t h = 1; h < g->args.n_kv_heads; h++) pool_row(pooling, k_len, pooled + h * k_len, pooled);
     if (pooling == KV_POOL_MEAN)
         for (int64_t j = 0; j < k_len; j++) pooled[j] /= (float)g->args.n_heads;
-    pool_row(pooling, k_len, pooled, received);
+    pool_row(pooling, k_len, pooled, importance);
 }
 
-static bool receive(kv_arena *arena, const struct kv_attention_geometry *g, kv_pooling pooling,
-                    float *const *received) {
+// Of one thread: stacked queries, and their scores.
+static int64_t scratch_floats(int64_t stacked_rows, int64_t head_dim, int64_t longest) {
+    return stacked_rows * (head_dim + longest);
+}
+
+size_t kv_attention_importance_scratch(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim,
+                                       int64_t longest) {
+    const int64_t group = n_heads / n_kv_heads, rows = kv_queries_per_block(group) * group;
+    return (size_t)omp_get_max_threads() * (size_t)scratch_floats(rows, head_dim, longest) * sizeof(float);
+}
+
+static bool add_up(kv_arena *arena, const struct kv_attention_geometry *g, kv_pooling pooling,
+                   float *const *importance) {
     const int64_t n_heads = g->args.n_kv_heads, n_sequences = g->args.n_sequences;
     float **pooled = kv_arena_alloc(arena, (size_t)n_sequences * sizeof *pooled);
     if (!pooled) return false;
@@ -74,7 +85,7 @@ static bool receive(kv_arena *arena, const struct kv_attention_geometry *g, kv_p
         if (!pooled[s]) return false;
     }
     const int n_threads = omp_get_max_threads();
-    const int64_t floats = g->block * g->group * (g->args.head_dim + longest);
+    const int64_t floats = scratch_floats(g->block * g->group, g->args.head_dim, longest);
     float *scratch = kv_arena_floats(arena, floats * n_threads);
     if (!scratch) return false;
     const int64_t n_units = n_sequences * n_heads;
@@ -85,20 +96,20 @@ static bool receive(kv_arena *arena, const struct kv_attention_geometry *g, kv_p
                      pooled[s] + head * g->args.sequences[s].k_len);
     }
     for (int64_t s = 0; s < n_sequences; s++)
-        pool_heads(g, pooling, g->args.sequences[s].k_len, pooled[s], received[s]);
+        pool_heads(g, pooling, g->args.sequences[s].k_len, pooled[s], importance[s]);
     return true;
 }
 
 bool kv_attention_importance(kv_tape *tape, const kv_tensor *q, const kv_tensor *k,
-                             const kv_attention_args *args, kv_pooling pooling, float *const *received) {
+                             const kv_attention_args *args, kv_pooling pooling, float *const *importance) {
     if (!q || !k) return false;
     assert(q->cols == args->n_heads * args->head_dim && k->cols == args->n_kv_heads * args->head_dim);
     kv_arena *arena = kv_tape_arena(tape);
     kv_arena_mark mark = kv_arena_get_mark(arena);
     struct kv_attention_geometry g;
     if (!kv_attention_prepare(tape, args, q->data, k->data, &g)) return false;
-    if (!receive(arena, &g, pooling, received)) {
-        kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the attention that tokens receive");
+    if (!add_up(arena, &g, pooling, importance)) {
+        kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the attention that tokens get");
         return false;
     }
     kv_arena_release(arena, mark);

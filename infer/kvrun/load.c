@@ -41,9 +41,8 @@ static kv_status check_pair(kvrun *run, kv_error *err) {
     if (status == KV_OK)
         status = check_context(run, o->base, run->specs[0].context_length, &run->context, err);
     if (status != KV_OK || !o->aux) return status;
-    const int64_t ahead =
-        o->pruning.kind == KV_PRUNE_SPECULATIVE ? kv_pruning_resolved(&o->pruning).lookahead : 0;
-    return check_context(run, o->aux, run->specs[1].context_length - ahead, &run->context, err);
+    const int64_t room = run->specs[1].context_length - kv_pruning_lookahead(&o->pruning);
+    return check_context(run, o->aux, room, &run->context, err);
 }
 
 // ---- Tokenizer and chat template -----------------------------------------------------------------------

@@ -1,9 +1,11 @@
+// The command line: what can be asked for, what goes together, and what each word means.
 #include "infer/kvrun/kvrun.h"
 
 #include "data/system/buffers.h"
 #include "data/text/unicode.h"
 
 #include <argp.h>
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -122,11 +124,20 @@ static int64_t whole(struct argp_state *state, const char *name, const char *tex
     return value;
 }
 
-static double real(struct argp_state *state, const char *name, const char *text) {
+// A number as C, Python and JSON write it (0.5, .5, +0.5, 5e-1); *text moves behind it.
+static bool take_number(const char **text, double *value) {
     char *end = NULL;
-    const double value = strtod(text, &end);
-    if (end == text || *end || !isfinite(value))
-        argp_error(state, "--%s: '%s', expected a number", name, text);
+    if (isspace((unsigned char)**text)) return false;
+    *value = strtod(*text, &end);
+    if (end == *text || !isfinite(*value)) return false;
+    *text = end;
+    return true;
+}
+
+static double real(struct argp_state *state, const char *name, const char *text) {
+    const char *end = text;
+    double value = 0;
+    if (!take_number(&end, &value) || *end) argp_error(state, "--%s: '%s', expected a number", name, text);
     return value;
 }
 
@@ -151,20 +162,23 @@ static void add_stop(struct argp_state *state, kvrun_options *o, const char *tex
     o->stops[o->n_stops++] = text;
 }
 
+// KIND:KEEP, or lazy:START-END.
 static bool parse_pruning(const char *text, uint64_t random_seed, kv_pruning *pruning) {
-    double first = 0, second = 0;
-    char kind[16];
-    int used = 0;
+    static const struct {
+        const char *name;
+        kv_prune_kind kind;
+    } kinds[] = {{"random:", KV_PRUNE_RANDOM},
+                 {"static:", KV_PRUNE_STATIC},
+                 {"lazy:", KV_PRUNE_LAZY},
+                 {"speculative:", KV_PRUNE_SPECULATIVE}};
     *pruning = (kv_pruning){.seed = random_seed};
-    if (sscanf(text, "%15[a-z]:%lf%n-%lf%n", kind, &first, &used, &second, &used) < 2 || text[used])
-        return false;
-    const bool two = strchr(text, '-') != NULL;
-    pruning->keep = first;
-    if (!strcmp(kind, "random")) pruning->kind = KV_PRUNE_RANDOM;
-    if (!strcmp(kind, "static")) pruning->kind = KV_PRUNE_STATIC;
-    if (!strcmp(kind, "speculative")) pruning->kind = KV_PRUNE_SPECULATIVE;
-    if (!strcmp(kind, "lazy")) *pruning = (kv_pruning){.kind = KV_PRUNE_LAZY, .start = first, .end = second};
-    return pruning->kind != KV_PRUNE_NONE && two == (pruning->kind == KV_PRUNE_LAZY);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !pruning->kind; i++) {
+        const size_t n = strlen(kinds[i].name);
+        if (!strncmp(text, kinds[i].name, n)) pruning->kind = kinds[i].kind, text += n;
+    }
+    if (pruning->kind != KV_PRUNE_LAZY) return pruning->kind && take_number(&text, &pruning->keep) && !*text;
+    return take_number(&text, &pruning->start) && *text++ == '-' && take_number(&text, &pruning->end) &&
+           !*text;
 }
 
 // ---- Together ------------------------------------------------------------------------------------------

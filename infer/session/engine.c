@@ -1,7 +1,151 @@
-// What a session does for its callers: it checks what it is given and sends prompts on their way.
+// What a session does for its callers: it holds a batch's cache, checks what it is given and sends prompts on
+// their way, to be read (infer/session/read.c), predicted (predict.c) or pruned first (prune_prompt.c).
+#include "infer/session/engine.h"
+
 #include "infer/session/session.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+// ---- Creation ------------------------------------------------------------------------------------------
+
+static void *allocate(size_t rows, int64_t cols, size_t size) {
+    size_t n;
+    return __builtin_mul_overflow(rows, (size_t)cols, &n) ? NULL : calloc(n, size);
+}
+
+// Pages are touched, and so taken from the system, only when a token is written to them.
+static bool allocate_caches(kv_session *session, size_t rows) {
+    const kv_model_spec *spec = &session->system.base->spec;
+    session->lengths = calloc((size_t)session->n_seq, sizeof *session->lengths);
+    session->k = calloc((size_t)spec->n_layers, sizeof *session->k);
+    session->v = calloc((size_t)spec->n_layers, sizeof *session->v);
+    if (!session->lengths || !session->k || !session->v) return false;
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        session->k[i] = allocate(rows, kv_spec_kv_dim(spec, i), sizeof(float));
+        session->v[i] = allocate(rows, kv_spec_kv_dim(spec, i), sizeof(float));
+        if (!session->k[i] || !session->v[i]) return false;
+    }
+    return true;
+}
+
+// What the pruning policy remembers of each token.
+static bool allocate_pruning(kv_session *session, size_t rows) {
+    const kv_pruning *pruning = &session->system.pruning;
+    if (pruning->kind == KV_PRUNE_STATIC || pruning->kind == KV_PRUNE_SPECULATIVE) {
+        session->positions = allocate(rows, 1, sizeof *session->positions);
+        if (!session->positions) return false;
+    }
+    if (pruning->kind == KV_PRUNE_LAZY) {
+        session->depth = allocate(rows, 1, sizeof *session->depth);
+        session->hidden = allocate(rows, session->system.base->spec.model_dim, sizeof(float));
+        if (!session->depth || !session->hidden) return false;
+    }
+    if (pruning->kind != KV_PRUNE_SPECULATIVE) return true;
+    const int64_t room = session->capacity + pruning->lookahead;
+    session->draft_importance = allocate((size_t)session->n_seq, room, sizeof(float));
+    return session->draft_importance &&
+           kv_session_create(&(kv_system){.base = session->system.aux}, session->n_seq, room,
+                             &session->drafter, NULL) == KV_OK;
+}
+
+kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capacity, kv_session **session,
+                            kv_error *err) {
+    *session = NULL;
+    kv_system resolved = *system;
+    resolved.pruning = kv_pruning_resolved(&system->pruning);
+    if (n_seq < 1 || capacity < 1)
+        return kv_fail(err, KV_ERR_ARGUMENT,
+                       "a session needs at least one sequence of one token, not %lld of %lld",
+                       (long long)n_seq, (long long)capacity);
+    kv_status status = kv_system_check(&resolved, capacity, err);
+    if (status != KV_OK) return status;
+    kv_session *s = calloc(1, sizeof *s);
+    if (s) {
+        s->system = resolved, s->n_seq = n_seq, s->capacity = capacity;
+        s->tape = kv_tape_create();
+    }
+    size_t rows;
+    if (!s || !s->tape || __builtin_mul_overflow((size_t)n_seq, (size_t)capacity, &rows) ||
+        !allocate_caches(s, rows) || !allocate_pruning(s, rows)) {
+        kv_session_free(s);
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for a cache of %lld x %lld tokens",
+                       (long long)n_seq, (long long)capacity);
+    }
+    kv_tape_set_recording(s->tape, false);
+    *session = s;
+    return KV_OK;
+}
+
+void kv_session_free(kv_session *session) {
+    if (!session) return;
+    for (int64_t i = 0; i < session->system.base->spec.n_layers; i++) {
+        if (session->k) free(session->k[i]);
+        if (session->v) free(session->v[i]);
+    }
+    free(session->k);
+    free(session->v);
+    free(session->lengths);
+    free(session->positions);
+    free(session->depth);
+    free(session->hidden);
+    free(session->draft_importance);
+    kv_session_free(session->drafter);
+    kv_tape_free(session->tape);
+    free(session);
+}
+
+void kv_session_reset(kv_session *session) {
+    memset(session->lengths, 0, (size_t)session->n_seq * sizeof *session->lengths);
+}
+
+void kv_session_rewind(kv_session *session, int64_t length) {
+    for (int64_t s = 0; s < session->n_seq; s++)
+        if (session->lengths[s] > length) session->lengths[s] = length;
+}
+
+// ---- Questions -----------------------------------------------------------------------------------------
+
+int64_t kv_session_n_seq(const kv_session *session) {
+    return session->n_seq;
+}
+int64_t kv_session_capacity(const kv_session *session) {
+    return session->capacity;
+}
+int64_t kv_session_vocab_size(const kv_session *session) {
+    return session->system.base->spec.vocab_size;
+}
+
+int64_t kv_session_length(const kv_session *session, int64_t s) {
+    return kv_next_position(session, s);
+}
+
+static bool has_cache(const kv_session *session, int64_t layer, int64_t row) {
+    return !session->depth || session->depth[row] > layer;
+}
+
+int64_t kv_session_cached(const kv_session *session, int64_t layer, int64_t s, int32_t *positions) {
+    const int64_t first = s * session->capacity;
+    int64_t n = 0;
+    for (int64_t i = 0; i < session->lengths[s]; i++) {
+        if (!has_cache(session, layer, first + i)) continue;
+        if (positions) positions[n] = session->positions ? session->positions[first + i] : (int32_t)i;
+        n++;
+    }
+    return n;
+}
+
+void kv_session_copy_cache(const kv_session *session, int64_t layer, int64_t s, float *k, float *v) {
+    const int64_t dim = kv_spec_kv_dim(&session->system.base->spec, layer), first = s * session->capacity;
+    for (int64_t i = 0; i < session->lengths[s]; i++) {
+        if (!has_cache(session, layer, first + i)) continue;
+        memcpy(k, session->k[layer] + (first + i) * dim, (size_t)dim * sizeof *k);
+        memcpy(v, session->v[layer] + (first + i) * dim, (size_t)dim * sizeof *v);
+        k += dim, v += dim;
+    }
+}
+
+// ---- Reading -------------------------------------------------------------------------------------------
 
 // lengths[s] new tokens each, checked before anything is computed. *n_ids: their sum.
 static kv_status check_tokens(const kv_session *session, const int32_t *ids, const int64_t *lengths,
@@ -79,14 +223,4 @@ kv_status kv_session_decode(kv_session *session, const int32_t *ids, const bool 
     free(packed);
     free(lengths);
     return status;
-}
-
-void kv_argmax(const float *logits, int64_t n, int64_t vocab_size, int32_t *ids) {
-    for (int64_t i = 0; i < n; i++) {
-        const float *row = logits + i * vocab_size;
-        int64_t best = 0;
-        for (int64_t j = 1; j < vocab_size; j++)
-            if (row[j] > row[best]) best = j;
-        ids[i] = (int32_t)best;
-    }
 }

@@ -5,18 +5,7 @@
 // [method.md sections 3 and 5]
 #pragma once
 
-#include "core/predictor.h"
-#include "infer/session/prune.h"
-
-typedef struct kv_system {
-    kv_model *base;
-    kv_model *aux;           // NULL: the base reads its prompt itself
-    kv_predictor *predictor; // with aux, unless pruning is speculative
-    kv_pruning pruning;      // zero: none; not together with a predictor
-} kv_system;
-
-// Ids a prompt may have: base and aux may pad their tables differently, and both read it.
-int64_t kv_system_vocab_size(const kv_system *system);
+#include "infer/session/system.h"
 
 typedef struct kv_session kv_session;
 
@@ -61,6 +50,3 @@ int64_t kv_session_cached(const kv_session *session, int64_t layer, int64_t s, i
 
 // Copies those keys and values, each [kv_session_cached, kv_dim]; for tests and analysis.
 void kv_session_copy_cache(const kv_session *session, int64_t layer, int64_t s, float *k, float *v);
-
-// argmax of each row of logits [n, vocab_size].
-void kv_argmax(const float *logits, int64_t n, int64_t vocab_size, int32_t *ids);

@@ -1,9 +1,12 @@
+// Packs: the tokens that go through the layers together, and where they stand in the cache.
 #include "infer/session/session.h"
 
 #include <string.h>
 
-// A batch is read in packs of whole sequences of about this many tokens, which bounds activations.
-enum { PACK_ROWS = 4096 };
+int64_t kv_next_position(const kv_session *session, int64_t s) {
+    const int64_t n = session->lengths[s];
+    return session->positions && n > 0 ? session->positions[s * session->capacity + n - 1] + 1 : n;
+}
 
 // Tokens of sequence s that a layer may have to work on: with lazy pruning any may be revived.
 static int64_t most_rows(const kv_session *session, const kv_reading *reading, int64_t s) {
@@ -17,7 +20,7 @@ static int64_t choose_sequences(const kv_session *session, const kv_reading *rea
     for (; next < session->n_seq; next++) {
         if (reading->lengths[next] == 0) continue;
         const int64_t n = most_rows(session, reading, next);
-        if (*rows > 0 && *rows + n > PACK_ROWS) break;
+        if (*rows > 0 && *rows + n > KV_PACK_ROWS) break;
         *rows += n;
     }
     return next;
@@ -38,10 +41,10 @@ static bool allocate(kv_session *session, const kv_reading *reading, int64_t n_s
         pack->newest_positions = kv_arena_alloc(arena, seqs * sizeof *pack->newest_positions);
         ok = ok && pack->q_positions && pack->newest_positions;
     }
-    if (session->depth || reading->received) {
+    if (session->depth || reading->importance) {
         pack->ranking.sequences = kv_arena_alloc(arena, seqs * sizeof *pack->ranking.sequences);
-        pack->ranking.received = kv_arena_alloc(arena, seqs * sizeof *pack->ranking.received);
-        ok = ok && pack->ranking.sequences && pack->ranking.received;
+        pack->ranking.importance = kv_arena_alloc(arena, seqs * sizeof *pack->ranking.importance);
+        ok = ok && pack->ranking.sequences && pack->ranking.importance;
     }
     return ok;
 }
@@ -68,9 +71,9 @@ static void add_sequence(kv_session *session, const kv_reading *reading, bool in
     pack->sequences[i] = sequence;
     pack->newest_rows[i] = sequence.q_row = sequence.q_row + n - 1;
     sequence.q_len = 1;
-    if (reading->received) {
+    if (reading->importance) {
         pack->ranking.sequences[i] = sequence;
-        pack->ranking.received[i] = reading->received[s];
+        pack->ranking.importance[i] = reading->importance[s];
         pack->ranking.n++;
     }
     if (session->positions) pack->newest_positions[i] = pack->q_positions[sequence.q_row];

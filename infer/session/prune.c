@@ -63,6 +63,10 @@ kv_status kv_pruning_check(const kv_pruning *pruning, kv_error *err) {
     return kv_fail(err, KV_ERR_ARGUMENT, "pruning: unknown kind %d", (int)pruning->kind);
 }
 
+int64_t kv_pruning_lookahead(const kv_pruning *pruning) {
+    return pruning->kind == KV_PRUNE_SPECULATIVE ? kv_pruning_resolved(pruning).lookahead : 0;
+}
+
 // ---- How many ------------------------------------------------------------------------------------------
 
 static int64_t part_of(double part, int64_t n, int64_t least) {

@@ -41,6 +41,10 @@ kv_pruning kv_pruning_resolved(const kv_pruning *pruning);
 // KV_OK, or KV_ERR_ARGUMENT naming the value that makes no sense for its kind.
 kv_status kv_pruning_check(const kv_pruning *pruning, kv_error *err);
 
+// Tokens that an aux reads behind a prompt to choose from it: 0 but for speculative pruning, whose settings
+// make sense.
+int64_t kv_pruning_lookahead(const kv_pruning *pruning);
+
 // Tokens that stay of a prompt of n >= 1: random, static, speculative keep · n, rounded, but at least the
 // last one (speculative: and the first). n for the other kinds.
 int64_t kv_pruning_kept(const kv_pruning *pruning, int64_t n);

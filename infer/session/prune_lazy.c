@@ -107,12 +107,12 @@ static bool ask_ranking(kv_session *session, kv_pack *pack, int64_t layer) {
     for (int64_t i = 0; i < pack->n_seqs; i++) {
         const int64_t n = pack->lazy->n_active[i];
         if (kept_next(session, pack, layer, i) >= n) continue;
-        float *received = kv_arena_floats(kv_tape_arena(session->tape), n);
-        if (!received) return no_memory(session);
-        memset(received, 0, (size_t)n * sizeof *received);
+        float *importance = kv_arena_floats(kv_tape_arena(session->tape), n);
+        if (!importance) return no_memory(session);
+        memset(importance, 0, (size_t)n * sizeof *importance);
         ranking->sequences[ranking->n] = pack->newest[i];
         ranking->sequences[ranking->n].q_row = pack->newest_rows[i];
-        ranking->received[ranking->n++] = received;
+        ranking->importance[ranking->n++] = importance;
     }
     return true;
 }
@@ -140,7 +140,7 @@ bool kv_lazy_leave(kv_session *session, kv_pack *pack, int64_t layer, const kv_t
         const int64_t n = lazy->n_active[i], kept = kept_next(session, pack, layer, i);
         if (kept >= n) continue;
         int32_t *places = kv_arena_alloc(arena, (size_t)kept * sizeof *places);
-        if (!places || !kv_keep_best(arena, pack->ranking.received[ranked++], n, kept, places))
+        if (!places || !kv_keep_best(arena, pack->ranking.importance[ranked++], n, kept, places))
             return no_memory(session);
         for (int64_t j = 0; j < kept; j++) lazy->active[i][j] = lazy->active[i][places[j]]; // j <= places[j]
         lazy->n_active[i] = kept;

@@ -3,6 +3,8 @@
 // The aux reads the prompt and goes on greedily for `lookahead` tokens. A prompt token's score is the mean
 // over those of the largest attention any layer and head of the aux pays it. The last look-ahead token ends
 // with its attention in the last layer: nothing asks for the token after it.
+#include "infer/session/engine.h"
+#include "infer/session/sample.h"
 #include "infer/session/session.h"
 
 #include <stdlib.h>
@@ -16,7 +18,7 @@ struct look_ahead {
     int32_t *newest;    // [n_seq]
     int32_t *ids;       // [n_seq] those of the sequences that are scored, packed
     int64_t *lengths;   // [n_seq] 1 for each of those
-    float **received;   // [n_seq]
+    float **importance; // [n_seq]
 };
 
 static void free_look_ahead(struct look_ahead *l) {
@@ -24,7 +26,7 @@ static void free_look_ahead(struct look_ahead *l) {
     free(l->newest);
     free(l->ids);
     free(l->lengths);
-    free(l->received);
+    free(l->importance);
 }
 
 static bool make_look_ahead(kv_session *session, struct look_ahead *l) {
@@ -36,11 +38,11 @@ static bool make_look_ahead(kv_session *session, struct look_ahead *l) {
     l->newest = malloc(n_seq * sizeof *l->newest);
     l->ids = malloc(n_seq * sizeof *l->ids);
     l->lengths = malloc(n_seq * sizeof *l->lengths);
-    l->received = malloc(n_seq * sizeof *l->received);
-    return l->logits && l->newest && l->ids && l->lengths && l->received;
+    l->importance = malloc(n_seq * sizeof *l->importance);
+    return l->logits && l->newest && l->ids && l->lengths && l->importance;
 }
 
-// One look-ahead token for every prompt; what the prompt received from it is added to the scores.
+// One look-ahead token for every prompt; the attention that it pays the prompt is added to the scores.
 static kv_status step(kv_session *session, struct look_ahead *l, const int64_t *lengths, bool last,
                       float *scores, kv_error *err) {
     const int64_t room = l->drafter->capacity;
@@ -50,13 +52,13 @@ static kv_status step(kv_session *session, struct look_ahead *l, const int64_t *
         kv_argmax(l->logits + s * l->vocab_size, 1, l->n_ids, &l->newest[s]);
         l->lengths[s] = lengths[s] > 0;
         if (lengths[s] > 0) l->ids[n++] = l->newest[s];
-        l->received[s] = session->draft_received + s * room;
-        memset(l->received[s], 0, (size_t)room * sizeof **l->received);
+        l->importance[s] = session->draft_importance + s * room;
+        memset(l->importance[s], 0, (size_t)room * sizeof **l->importance);
     }
-    const kv_reading reading = {.ids = l->ids, .lengths = l->lengths, .received = l->received};
+    const kv_reading reading = {.ids = l->ids, .lengths = l->lengths, .importance = l->importance};
     kv_status status = kv_read_tokens(l->drafter, reading, last ? NULL : l->logits, err);
     for (int64_t s = 0; s < session->n_seq && status == KV_OK; scores += lengths[s++])
-        for (int64_t j = 0; j < lengths[s]; j++) scores[j] += share * l->received[s][j];
+        for (int64_t j = 0; j < lengths[s]; j++) scores[j] += share * l->importance[s][j];
     return status;
 }
 

@@ -18,7 +18,7 @@ static bool rank_keys(kv_session *session, const kv_pack *pack, int64_t layer, c
                           .q_positions = pack->q_positions,
                           .k_positions = pack->k_positions};
     const kv_attention_args args = kv_layer_attention(session->system.base, layer, &pass);
-    return kv_attention_importance(session->tape, q, k, &args, r->pooling, r->received);
+    return kv_attention_importance(session->tape, q, k, &args, r->pooling, r->importance);
 }
 
 // What the walk over the layers of the base carries along.

@@ -1,9 +1,9 @@
 #include "infer/session/sample.h"
 
 #include "core/rng.h"
-#include "infer/session/engine.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 kv_status kv_sampling_check(const kv_sampling *how, kv_error *err) {
     if (!(how->temperature >= 0) || isinf(how->temperature))
@@ -121,4 +121,14 @@ int32_t kv_sample(const float *logits, int64_t vocab_size, const kv_sampling *ho
         if (left < 0) return candidates[i].id;
     }
     return candidates[n - 1].id;
+}
+
+void kv_argmax(const float *logits, int64_t n, int64_t vocab_size, int32_t *ids) {
+    for (int64_t i = 0; i < n; i++) {
+        const float *row = logits + i * vocab_size;
+        int64_t best = 0;
+        for (int64_t j = 1; j < vocab_size; j++)
+            if (row[j] > row[best]) best = j;
+        ids[i] = (int32_t)best;
+    }
 }

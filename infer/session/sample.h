@@ -35,3 +35,7 @@ typedef struct kv_token_candidate {
 // to work in (not touched at temperature 0, may be NULL then).
 int32_t kv_sample(const float *logits, int64_t vocab_size, const kv_sampling *how, uint64_t stream,
                   uint64_t position, kv_token_candidate *candidates);
+
+// The most probable tokens: ids[n] gets the argmax of each row of logits [n, vocab_size], of equal ones the
+// first.
+void kv_argmax(const float *logits, int64_t n, int64_t vocab_size, int32_t *ids);

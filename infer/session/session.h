@@ -6,18 +6,19 @@
 // pruning it has them below its depth, and its input to the layer at which it stopped is kept.
 #pragma once
 
-#include "infer/session/engine.h"
+#include "infer/session/system.h"
 
+typedef struct kv_session kv_session;
 struct kv_session {
     kv_system system; // pruning with defaults filled in
     int64_t n_seq, capacity;
-    int64_t *lengths;      // [n_seq] rows in use
-    float **k, **v;        // [n_layers] of [n_seq · capacity, kv_dim]
-    int32_t *positions;    // [n_seq · capacity] of each row's token; NULL: its place in the sequence
-    int32_t *depth;        // lazy: [n_seq · capacity] layers the token went through
-    float *hidden;         // lazy: [n_seq · capacity, model_dim] its input to layer `depth`
-    kv_session *drafter;   // speculative: the aux's own cache
-    float *draft_received; // speculative: [n_seq, capacity + lookahead]
+    int64_t *lengths;        // [n_seq] rows in use
+    float **k, **v;          // [n_layers] of [n_seq · capacity, kv_dim]
+    int32_t *positions;      // [n_seq · capacity] of each row's token; NULL: its place in the sequence
+    int32_t *depth;          // lazy: [n_seq · capacity] layers the token went through
+    float *hidden;           // lazy: [n_seq · capacity, model_dim] its input to layer `depth`
+    kv_session *drafter;     // speculative: the aux's own cache
+    float *draft_importance; // speculative: [n_seq, capacity + lookahead]
     kv_tape *tape;
 };
 
@@ -31,14 +32,14 @@ typedef struct kv_reading {
     const int32_t *positions; // one for each id, rising; NULL: the next ones
     // Where each row of the cache leaves the most attention that the newest token paid it in any layer or
     // head; [n_seq] of [length of the cache]. NULL: nobody asks.
-    float *const *received;
+    float *const *importance;
 } kv_reading;
 
 // Keys whose attention from the newest token is asked for.
 typedef struct kv_ranking {
     kv_pooling pooling;
     kv_sequence *sequences; // [n]
-    float **received;       // [n], see kv_attention_importance
+    float **importance;     // [n], see kv_attention_importance
     int64_t n;
 } kv_ranking;
 
@@ -62,6 +63,9 @@ typedef struct kv_pack {
     struct kv_lazy *lazy; // infer/session/prune_lazy.c
 } kv_pack;
 
+// A batch is read in packs of whole sequences of about this many tokens, which bounds activations.
+enum { KV_PACK_ROWS = 4096 };
+
 // Takes sequences from *next on until the pack is full; sequences without new tokens are passed over. Their
 // keys stand in the cache behind the tokens there (in_cache), or are the pack's own rows. The arrays lie in
 // the tape's arena. false when out of memory.
@@ -72,7 +76,7 @@ bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache,
 void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows);
 
 // Tokens through all layers of the base. logits [n_seq, vocab_size]: rows of resting sequences are left
-// alone; NULL (with `received`): stop once the last layer's attention is known. Lengths of the cache change
+// alone; NULL (with `importance`): stop once the last layer's attention is known. Lengths of the cache change
 // only when every pack went well.                                                             infer/session/read.c
 kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err);
 

@@ -42,17 +42,17 @@ static void check(setup *s) {
     struct operands o = make_operands(s, 3);
     for (int pooling = KV_POOL_MEAN; pooling <= KV_POOL_MAX; pooling++) {
         const float before = pooling == KV_POOL_MEAN ? 0.75f : 0.02f;
-        float *received[SETUP_SEGMENTS];
+        float *importance[SETUP_SEGMENTS];
         uint64_t flops = 0;
         for (int64_t i = 0; i < a->n_sequences; i++) {
             const kv_sequence *sequence = &a->sequences[i];
-            received[i] = test_alloc(sequence->k_len, sizeof **received);
-            for (int64_t j = 0; j < sequence->k_len; j++) received[i][j] = before;
+            importance[i] = test_alloc(sequence->k_len, sizeof **importance);
+            for (int64_t j = 0; j < sequence->k_len; j++) importance[i][j] = before;
             flops += kv_attention_importance_flops(a->n_heads, a->n_kv_heads, a->head_dim, sequence->q_len,
                                                    sequence->k_len);
         }
         kv_gemm_flops_reset();
-        assert_true(kv_attention_importance(o.tape, o.q, o.k, a, (kv_pooling)pooling, received));
+        assert_true(kv_attention_importance(o.tape, o.q, o.k, a, (kv_pooling)pooling, importance));
         if (!a->visible) assert_int_equal(kv_gemm_flops(), flops);
         for (int64_t i = 0; i < a->n_sequences; i++) {
             const int64_t n = a->sequences[i].k_len;
@@ -61,12 +61,12 @@ static void check(setup *s) {
             for (int64_t j = 0; j < n; j++) {
                 const double want = pooling == KV_POOL_MEAN ? expected[j] + (double)before
                                                             : fmax(expected[j], (double)before);
-                if (!(fabs((double)received[i][j] - want) <= 3e-6 * (1 + want)))
+                if (!(fabs((double)importance[i][j] - want) <= 3e-6 * (1 + want)))
                     fail_msg("pooling %d, sequence %d, key %d: %.8g, expected %.8g", pooling, (int)i, (int)j,
-                             (double)received[i][j], want);
+                             (double)importance[i][j], want);
             }
             free(expected);
-            free(received[i]);
+            free(importance[i]);
         }
     }
     free_operands(&o);
@@ -153,15 +153,15 @@ static void test_refuses_positions_outside_the_context(void **state) {
     const int32_t position = SETUP_POSITIONS;
     s.args.q_positions = &position;
     struct operands o = make_operands(&s, 1);
-    float received[1] = {0};
+    float importance[1] = {0};
     kv_error err = {0};
     assert_false(
-        kv_attention_importance(o.tape, o.q, o.k, setup_args(&s), KV_POOL_MAX, (float *[]){received}));
+        kv_attention_importance(o.tape, o.q, o.k, setup_args(&s), KV_POOL_MAX, (float *[]){importance}));
     assert_int_equal(kv_tape_status(o.tape, &err), KV_ERR_RANGE);
     assert_string_equal(err.message,
                         "sequence 0 reaches position 20000, outside the context of 20000 tokens");
     assert_false(
-        kv_attention_importance(o.tape, NULL, o.k, setup_args(&s), KV_POOL_MAX, (float *[]){received}));
+        kv_attention_importance(o.tape, NULL, o.k, setup_args(&s), KV_POOL_MAX, (float *[]){importance}));
     free_operands(&o);
     setup_free(&s);
 }

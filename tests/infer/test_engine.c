@@ -1,5 +1,6 @@
 #include "infer/generate.h"
 #include "infer/session/engine.h"
+#include "infer/session/sample.h"
 #include "infer/ttft.h"
 
 #include "tests/support/support.h"

@@ -10,6 +10,7 @@
 #include "data/file/h5.h"
 #include "data/file/path.h"
 #include "infer/session/engine.h"
+#include "infer/session/sample.h"
 
 #include <ftw.h>
 #include <limits.h>

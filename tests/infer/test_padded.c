@@ -4,6 +4,7 @@
 #include "tests/support/tiny.h"
 
 #include "infer/score.h"
+#include "infer/session/engine.h"
 
 #include <math.h>
 #include <stdlib.h>

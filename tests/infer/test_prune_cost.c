@@ -2,6 +2,7 @@
 #include "core/flops.h"
 #include "core/gemm.h"
 #include "infer/cost.h"
+#include "infer/session/engine.h"
 
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"

@@ -341,6 +341,17 @@ static void test_refusals(void **state) {
         assert_int_equal(way(&pair->predicted, ids, n, scored, 2, found, NULL, &err), cases[c / 2].status);
         assert_string_equal(err.message, cases[c / 2].message);
     }
+    // An aux that looks ahead needs room for that, too.
+    const kv_system drafting = {.base = pair->predicted.base,
+                                .aux = pair->predicted.aux,
+                                .pruning = {.kind = KV_PRUNE_SPECULATIVE, .keep = 0.5}};
+    const int32_t many[60] = {0};
+    const int64_t n[2] = {2, 57}, scored[2] = {1, 1};
+    double sums[2];
+    kv_error too_long = {0};
+    assert_int_equal(kv_score(&drafting, many, n, scored, 2, sums, NULL, &too_long), KV_ERR_RANGE);
+    assert_string_equal(too_long.message, "sequence 1: 57 tokens and 8 to look ahead do not fit the aux's "
+                                          "context of 64");
     kv_system broken = pair->predicted;
     broken.predictor = NULL;
     double found;

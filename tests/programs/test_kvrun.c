@@ -304,13 +304,21 @@ static void pruned_prompts(void **state) {
         {"static:0.25", {.kind = KV_PRUNE_STATIC, .keep = 0.25}},
         {"lazy:0.75-0.50", {.kind = KV_PRUNE_LAZY, .start = 0.75, .end = 0.5}},
         {"speculative:0.75", {.kind = KV_PRUNE_SPECULATIVE, .keep = 0.75}},
+        // Numbers as C, Python and JSON write them.
+        {"random:5e-1", {.kind = KV_PRUNE_RANDOM, .keep = 0.5}},
+        {"random:.5", {.kind = KV_PRUNE_RANDOM, .keep = 0.5}},
+        {"static:+2.5E-01", {.kind = KV_PRUNE_STATIC, .keep = 0.25}},
+        {"lazy:75e-2-5e-1", {.kind = KV_PRUNE_LAZY, .start = 0.75, .end = 0.5}},
+        {"lazy:0.075e1-.5", {.kind = KV_PRUNE_LAZY, .start = 0.75, .end = 0.5}},
+        {"speculative:7.5e-1", {.kind = KV_PRUNE_SPECULATIVE, .keep = 0.75}},
     };
     const kv_sampling greedy = {0};
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kv_system pruned = {.base = base_system.base, .pruning = cases[i].pruning};
         const char *arguments[] = {BASE, "-n", "8", "--json", question, "--prune", cases[i].policy,
                                    NULL, NULL, NULL};
-        if (i == 3) pruned.aux = kvp_system.aux, arguments[10] = "--aux", arguments[11] = in_dir("aux");
+        if (cases[i].pruning.kind == KV_PRUNE_SPECULATIVE)
+            pruned.aux = kvp_system.aux, arguments[10] = "--aux", arguments[11] = in_dir("aux");
         struct expected e = expect_within(&pruned, question, &greedy, 8, CONTEXT - 8); // 8 to look ahead
         assert_int_equal(kvrun_list(arguments), 0);
         json_t *object = parsed();

@@ -1,0 +1,176 @@
+// What kv_ttft_bytes says that a cell takes against what its session then takes, for every way of reading a
+// prompt. The linker sends the project's calls of malloc and its kin through the functions below, which add
+// up what is alive; of an arena, whose chunks are larger than what is used of them, its own count is taken.
+//
+// The estimate must never be lower: a cell that does not fit would be run. It may be a tenth higher, plus the
+// tiles of two threads (0.6 MB): layers are taken to be as large as the largest at their worst moment.
+#include "core/arena.h"
+#include "infer/session/session.h"
+#include "infer/ttft.h"
+#include "tests/support/support.h"
+#include "tests/support/tiny.h"
+
+#include "infer/session/engine.h"
+
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct {
+    size_t alive, most;
+    void *chunks[256]; // of arenas
+    int n_chunks;
+} heap;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void __real_free(void *memory);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+void __wrap_free(void *memory);
+
+static void *count(void *memory) {
+    if (memory) heap.alive += malloc_usable_size(memory);
+    if (heap.alive > heap.most) heap.most = heap.alive;
+    return memory;
+}
+void *__wrap_malloc(size_t size) {
+    return count(__real_malloc(size));
+}
+void *__wrap_calloc(size_t n, size_t size) {
+    return count(__real_calloc(n, size));
+}
+void *__wrap_realloc(void *old, size_t size) {
+    if (old) heap.alive -= malloc_usable_size(old);
+    return count(__real_realloc(old, size));
+}
+void *__wrap_aligned_alloc(size_t alignment, size_t size) {
+    assert_true(heap.n_chunks < 256);
+    return heap.chunks[heap.n_chunks++] = __real_aligned_alloc(alignment, size);
+}
+void __wrap_free(void *memory) {
+    bool chunk = false;
+    for (int i = 0; i < heap.n_chunks && !chunk; i++)
+        if (heap.chunks[i] == memory && memory) heap.chunks[i] = heap.chunks[--heap.n_chunks], chunk = true;
+    if (memory && !chunk) heap.alive -= malloc_usable_size(memory);
+    __real_free(memory);
+}
+
+// ---- Measuring -----------------------------------------------------------------------------------------
+
+static size_t tape_peak(const kv_session *session) {
+    return session ? kv_arena_peak(kv_tape_arena(session->tape)) : 0;
+}
+
+// A prefill as the clock has it, with the arrays it needs.
+static size_t measure(const kv_system *system, const kv_ttft_cell *cell) {
+    const size_t batch = (size_t)cell->batch_size, n = (size_t)cell->prompt_tokens;
+    kv_session *session;
+    kv_error err = {0};
+    const size_t before = heap.alive;
+    heap.most = heap.alive;
+    if (kv_session_create(system, cell->batch_size, cell->prompt_tokens, &session, &err) != KV_OK)
+        fail_msg("%s", err.message);
+    int32_t *ids = malloc(batch * n * sizeof *ids);
+    int64_t *lengths = malloc(batch * sizeof *lengths);
+    float *logits = malloc(batch * (size_t)system->base->spec.vocab_size * sizeof *logits);
+    tiny_ids(ids, (int64_t)(batch * n), kv_system_vocab_size(system), 1);
+    for (size_t s = 0; s < batch; s++) lengths[s] = cell->prompt_tokens;
+    if (kv_session_prefill(session, ids, lengths, logits, &err) != KV_OK) fail_msg("%s", err.message);
+    const size_t taken = heap.most - before + tape_peak(session) + tape_peak(session->drafter);
+    kv_session_free(session);
+    free(ids);
+    free(lengths);
+    free(logits);
+    return taken;
+}
+
+static const kv_ttft_cell cells[] = {{512, 64}, {512, 1}, {59, 64}, {128, 8}, {3, 700}, {2000, 2}, {1, 5}};
+
+static void check(const char *name, const kv_system *system) {
+    static const double above = 1.1, tiles = 0.6e6;
+    for (size_t c = 0; c < sizeof cells / sizeof *cells; c++) {
+        const double said = (double)kv_ttft_bytes(system, 1, &cells[c]);
+        const double taken = (double)measure(system, &cells[c]);
+        if (!(said >= taken && said <= above * taken + tiles))
+            fail_msg("%s, %lld tokens x %lld: %.0f bytes estimated, %.0f taken (%.3f)", name,
+                          (long long)cells[c].prompt_tokens, (long long)cells[c].batch_size, said, taken,
+                          said / taken);
+    }
+}
+
+// ---- Every way to read a prompt ------------------------------------------------------------------------
+
+enum { CONTEXT = 2048 };
+
+static void check_all(const char *name, kv_model *base, kv_model *aux, kv_predictor *predictor,
+                      kv_predictor *low_rank) {
+    const kv_system systems[] = {
+        {.base = base},
+        {.base = base, .aux = aux, .predictor = predictor},
+        {.base = base, .aux = aux, .predictor = low_rank},
+        {.base = base, .pruning = {.kind = KV_PRUNE_RANDOM, .keep = 0.5}},
+        {.base = base, .pruning = {.kind = KV_PRUNE_STATIC, .keep = 0.25}},
+        {.base = base, .pruning = {.kind = KV_PRUNE_STATIC, .keep = 1}},
+        {.base = base, .pruning = {.kind = KV_PRUNE_LAZY, .start = 0.75, .end = 0.25}},
+        {.base = base, .pruning = {.kind = KV_PRUNE_LAZY, .start = 1, .end = 1}},
+        {.base = base, .aux = aux, .pruning = {.kind = KV_PRUNE_SPECULATIVE, .keep = 0.25}},
+        {.base = base, .aux = aux, .pruning = {.kind = KV_PRUNE_SPECULATIVE, .keep = 1, .lookahead = 40}},
+    };
+    static const char *const ways[] = {
+        "alone",   "predicted", "predicted in low rank", "random", "static", "static 1", "lazy", "lazy 1",
+        "drafted", "drafted 1"};
+    for (size_t i = 0; i < sizeof systems / sizeof *systems; i++) {
+        char what[96];
+        snprintf(what, sizeof what, "%s, %s", name, ways[i]);
+        check(what, &systems[i]);
+    }
+}
+
+static void test_tiny_models(void **state) {
+    (void)state;
+    kv_model_spec base = tiny_deep_base(9), aux = tiny_aux();
+    base.context_length = aux.context_length = CONTEXT;
+    kv_model *a = tiny_model(&base, 1), *b = tiny_model(&aux, 2);
+    kv_predictor *full = tiny_predictor(&base, &aux, 3);
+    kv_predictor *low =
+        tiny_predictor_of(&base, &aux, NULL, (kv_predictor_kind){.rank = 3, .aux_layers = 2}, 4);
+    check_all("tiny", a, b, full, low);
+    kv_model_free(a);
+    kv_model_free(b);
+    kv_predictor_free(full);
+    kv_predictor_free(low);
+}
+
+// Without key norms, weights of 16 bits, a vocabulary that weighs.
+static void test_wider_models(void **state) {
+    (void)state;
+    kv_model_spec base = tiny_deep_base(6), aux = tiny_aux();
+    base.context_length = aux.context_length = CONTEXT;
+    base.qk_norm = aux.qk_norm = false, base.tied_head = false;
+    base.vocab_size = aux.vocab_size = 3000;
+    base.model_dim = 96;
+    kv_model *a, *b;
+    kv_error err = {0};
+    if (kv_model_create(&base, KV_BF16, true, &a, &err) || kv_model_create(&aux, KV_BF16, true, &b, &err))
+        fail_msg("%s", err.message);
+    kv_model_fill_random(a, 1, NULL, 0);
+    kv_model_fill_random(b, 2, NULL, 0);
+    kv_predictor *full = tiny_predictor(&base, &aux, 3);
+    kv_predictor *low = tiny_predictor_of(&base, &aux, NULL, (kv_predictor_kind){.rank = 4}, 4);
+    check_all("wider", a, b, full, low);
+    kv_model_free(a);
+    kv_model_free(b);
+    kv_predictor_free(full);
+    kv_predictor_free(low);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tiny_models),
+                                       cmocka_unit_test(test_wider_models)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
