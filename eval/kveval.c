@@ -7,6 +7,7 @@
 #include "eval/report/report.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -170,8 +171,8 @@ int main(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
     kv_status status = arguments.check_tests ? check_tests(&arguments, &err) : evaluate(&arguments, &err);
-    if (status == KV_OK && (fflush(stdout) != 0 || ferror(stdout)))
-        status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table");
+    if (status == KV_OK && !kv_console_flush())
+        status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
     if (status == KV_OK) return 0;
     fprintf(stderr, "kveval: %s%s\n", err.message,
             status == KV_ERR_INTERRUPTED && !arguments.check_tests

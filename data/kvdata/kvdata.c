@@ -102,7 +102,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     int status = run_command(argc - first, argv + first);
-    if (fclose(stdout) != 0 && status == 0) {
+    if ((!kv_console_flush() || fclose(stdout) != 0) && status == 0) {
         fprintf(stderr, "kvdata: cannot write the output: %s\n", strerror(errno));
         return 1;
     }

@@ -3,6 +3,7 @@
 #include "core/text.h"
 #include "data/system/width.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -70,9 +71,28 @@ static void calm_threads(char **argv) {
     execv(path, argv);
 }
 
+// Lines reach a log whole, those of standard output in their order among those of standard error. On a terminal
+// what is redrawn in place has to show at once.
+static void write_whole_lines(void) {
+    static char out[1 << 16], err[1 << 14];
+    setvbuf(stdout, out, _IOLBF, sizeof out);
+    if (!isatty(STDERR_FILENO)) setvbuf(stderr, err, _IOLBF, sizeof err);
+}
+
 void kv_console_start(char **argv) {
     hold_streams();
     calm_threads(argv);
+    write_whole_lines();
+}
+
+bool kv_console_flush(void) {
+    if (!ferror(stdout)) return fflush(stdout) == 0;
+    // Why it failed was said when a line was written; one more gets to know it again.
+    clearerr(stdout);
+    errno = 0;
+    if (fputc('\n', stdout) != EOF && fflush(stdout) == 0) errno = 0;
+    if (!errno) errno = EIO;
+    return false;
 }
 
 double kv_now(void) {

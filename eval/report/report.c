@@ -1,9 +1,11 @@
 #include "eval/report/report.h"
 
+#include "data/system/console.h"
 #include "eval/published/published.h"
 #include "eval/report/output.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <string.h>
 
 static const char doc[] =
@@ -104,8 +106,8 @@ int kv_report_main(int argc, char **argv) {
     if (status == KV_OK) kv_results_print(&results, stdout);
     if (status == KV_OK && options.output)
         status = kv_output_write(&results, &options.picture, options.output, note, &err);
-    if (status == KV_OK && (fflush(stdout) != 0 || ferror(stdout)))
-        status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table");
+    if (status == KV_OK && !kv_console_flush())
+        status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
     kv_results_free(&results);
     if (status != KV_OK) fprintf(stderr, "kveval: %s\n", err.message);
     if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
