@@ -1,3 +1,5 @@
+// Chunks in a list, and a pointer that moves through them. What is given back stays in the list for the next
+// step, so that a step of a shape seen before asks the system for nothing.
 #include "core/arena.h"
 
 #include <stdlib.h>

@@ -1,3 +1,5 @@
+// Conversions between storage types, bit by bit and without branches on the value, so that compilers turn the
+// loops into vector code.
 #include "core/dtype.h"
 
 #include <string.h>

@@ -1,3 +1,6 @@
+// Counts worked out from shapes, product by product as the code executes them: a test holds each of them
+// against kv_gemm_flops(). They are kept beside no operator, because training and inference run the same
+// operators in different ways.
 #include "core/flops.h"
 
 static uint64_t product(int64_t m, int64_t n, int64_t k) {

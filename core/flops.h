@@ -1,6 +1,6 @@
 // One FLOP counter for training, evaluation and progress bars: what kv_gemm_flops() measures, worked out from
-// shapes alone.                                                                             [method.md
-// section 7]
+// shapes alone.
+//                                                                      [core/README.md §7, eq. 31 and 32]
 #pragma once
 
 #include "core/objective.h"

@@ -1,3 +1,5 @@
+// One way to OpenBLAS for every product, so that one counter sees them all. The kind of call depends on the
+// shape: a single row is a matrix-vector product, few rows go past large weights without copying them.
 #include "core/gemm.h"
 
 #include "core/gemm_few_rows.h"

@@ -1,3 +1,5 @@
+// Decoding is bound by reading weights. Tiles of 4 x 4 dot products use every widened value of W four times
+// while it is in a register; the order of additions is fixed by the tile, not by the threads.
 #include "core/gemm_few_rows.h"
 
 #include <string.h>

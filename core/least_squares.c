@@ -1,3 +1,5 @@
+// Sums of the normal equations, gathered batch by batch, and their solution with LAPACK. Layers that read the
+// same aux layer share a Gram matrix, which is most of the work.
 #include "core/least_squares.h"
 
 #include "core/gemm.h"

@@ -1,14 +1,16 @@
 // The closed-form start of the predictors: ridge regression from the aux cache to the base cache, per base
 // layer.
 //
-//   W = argmin Σ_t |x_t W̃ᵀ - y_t|² + ridge · mean(diag XᵀX) · |W|²,   x_t extended by 1 for the bias (not
-//   penalised)
+//   W = argmin Σ_t |x_t W̃ᵀ - y_t|² + ridge · mean(diag XᵀX) · |W|²
+//
+// with x_t extended by 1 for the bias, which is not penalised.
+//                                                                             [core/README.md §9, eq. 34]
 // Normal equations are accumulated in double over any number of batches, then solved by Cholesky.
-// For keys, y is the base's key BEFORE its k_norm (which follows the linear map, see predictor.h). A map that
+// For keys, y is the base's key BEFORE its k_norm (which follows the linear map, see core/predictor.h). A map that
 // reads two aux layers has both in x. One of rank r is the best of that rank: the full solution projected
 // onto the r leading principal directions of what it fits, W_r = V·Vᵀ·W with V the leading eigenvectors of
-// W·(XᵀX + ridge)·Wᵀ, all centred; up is V, down is Vᵀ·W.  [Mukherjee & Zhu 2011, reduced rank ridge
-// regression]
+// W·(XᵀX + ridge)·Wᵀ, all centred; up is V, down is Vᵀ·W.
+//                                                   [Mukherjee & Zhu 2011, reduced rank ridge regression]
 #pragma once
 
 #include "core/predictor.h"

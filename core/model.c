@@ -1,3 +1,4 @@
+// Parameters of a model: their names, shapes and order, where they lie in memory, how they start.
 #include "core/model.h"
 
 #include "core/arena.h"

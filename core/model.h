@@ -74,11 +74,11 @@ typedef struct kv_model {
 kv_status kv_model_spec_check(const kv_model_spec *spec, kv_error *err);
 
 // max(d, floor((v + d/2) / d) · d), plus d if that is below 0.9 · v; d > 0.
-//                                                              [core/README.md §2, eq. 9]
+//                                                              [core/README.md §2, eq. 10]
 int64_t kv_make_divisible(double v, int64_t d);
 
 // OpenELM's layer-wise scaling: fills spec->layers from model_dim, head_dim and n_layers.
-//                                                              [core/README.md §2, eq. 7 and 8]
+//                                                              [core/README.md §2, eq. 8 and 9]
 void kv_openelm_layers(kv_model_spec *spec, int64_t gqa_groups, double q0, double q1, double f0, double f1,
                        int64_t ffn_dim_divisor);
 

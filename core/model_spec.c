@@ -1,3 +1,4 @@
+// Shapes without weights: what makes sense, OpenELM's scaling rule, published models, layers left out.
 #include "core/model.h"
 
 #include <math.h>

@@ -1,3 +1,6 @@
+// The passes of a training step in their order: aux, predictors, base on its own cache, base on the predicted
+// one. Each is run only where a term with a weight asks for it and the batch does not bring its result.
+//                                                            [core/README.md §4, eq. 15 to 20]
 #include "core/objective.h"
 
 #include <assert.h>
@@ -104,7 +107,8 @@ static kv_tensor *run_teacher(struct step *s) {
     return logits ? kv_model_final_norm(s->tape, s->base, hidden) : NULL;
 }
 
-// L_C = Σ_layers mean |K̂-K| + mean |V̂-V|                                             [paper section 3.3]
+// L_C = Σ_layers mean |K̂-K| + mean |V̂-V|
+//                                                                             [core/README.md §4, eq. 17]
 static void add_consistency(struct step *s) {
     const uint8_t *keep = kept_rows(s->tape, s->batch);
     if (!keep) return;

@@ -1,5 +1,16 @@
-// What one training step computes: the language-model loss, and KV prediction's.          [method.md section
-// 4]
+// What one training step computes: the language-model loss, and KV prediction's.
+//                                                                           [core/README.md §4]
+//
+//   kv_kvp_terms terms;
+//   const kv_batch batch = {.input_ids = ids, .target_ids = next_ids, .n_seq = 8, .seq_len = 64, .ignore_index = -100};
+//   const kv_kvp_weights weights = {.base = 1, .aux = 1, .consistency = 1.0f / (float)base->spec.n_layers};
+//   kv_tape *tape = kv_tape_create();
+//   kv_predictor_set_trainable(predictor, true, &err);
+//   kv_tensor *loss = kv_kvp_objective(tape, base, aux, predictor, &batch, &weights, &terms, NULL);
+//   if (!loss || kv_tape_backward(tape, loss, &err) != KV_OK) fail(&err);
+//   printf("loss %.3f, of which L_C %.3f\n", terms.total, terms.consistency);
+//   kv_adamw_step(optimizer, 1e-3, 1); // core/optimizer.h
+//   kv_tape_free(tape);
 #pragma once
 
 #include "core/predictor.h"

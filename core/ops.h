@@ -11,11 +11,13 @@ kv_tensor *kv_embedding(kv_tape *tape, kv_param *table, const int32_t *ids, int6
 // y[m, out] = x[m, in] · wᵀ + bias.  bias [1, out] or NULL.
 kv_tensor *kv_linear(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias);
 
-// y = x · rsqrt(mean(x²) + eps) · w, over groups of w->cols columns.              [Zhang & Sennrich 2019, eq.
-// 4] x [m, g · w->cols]: g = 1 is the usual norm, g = number of heads the per-head form (q_norm, k_norm).
+// y = x · rsqrt(mean(x²) + eps) · w, over groups of w->cols columns. x [m, g · w->cols]: g = 1 is the usual
+// norm, g = number of heads the per-head form (q_norm, k_norm).
+//                                                                          [Zhang & Sennrich 2019, eq. 4]
 kv_tensor *kv_rmsnorm(kv_tape *tape, kv_tensor *x, kv_param *w, float eps);
 
-// y = silu(gate) ⊙ up, silu(a) = a / (1 + e^-a).                                   [Shazeer 2020, eq. 6]
+// y = silu(gate) ⊙ up, silu(a) = a / (1 + e^-a).
+//                                                                                   [Shazeer 2020, eq. 6]
 kv_tensor *kv_swiglu(kv_tape *tape, kv_tensor *gate, kv_tensor *up);
 
 // y = a + b.
@@ -29,9 +31,9 @@ kv_tensor *kv_gather_rows(kv_tape *tape, kv_tensor *x, const int64_t *rows, int6
 
 // ---- Rotary positions ----------------------------------------------------------------------------------
 
-// cos and sin of position · inverse frequency.                                     [Su et al. 2021,
-// section 3.4.2] Rotate-half layout: feature i and i + head_dim/2 form the pair that turns by position ·
-// theta^(-2i/head_dim).
+// cos and sin of position · inverse frequency, in the rotate-half layout: features i and i + head_dim/2 form
+// the pair that turns by position · theta^(-2i/head_dim).
+//                                               [Su et al. 2021, section 3.4.2; core/README.md §2, eq. 7]
 typedef struct kv_rope {
     int64_t head_dim, n_positions; // positions there may be
     int64_t n_ready;               // positions the tables hold, the first ones
@@ -54,8 +56,8 @@ void kv_rope_turn(const kv_rope *rope, int64_t position, bool inverse, const flo
 
 // ---- Attention -----------------------------------------------------------------------------------------
 
-// One sequence: its queries are rows [q_row, q_row + q_len) of q, its keys and values rows [k_row, k_row +
-// k_len) of k and v. Query t sees keys 0 .. k_len - q_len + t, so the queries are the newest tokens of the
+// One sequence: its queries are the q_len rows of q from q_row on, its keys and values the k_len rows of k and
+// v from k_row on. Query t sees keys 0 .. k_len - q_len + t, so the queries are the newest tokens of the
 // key sequence (unless `visible` says otherwise).
 typedef struct kv_sequence {
     int64_t q_row, q_len;
@@ -63,9 +65,9 @@ typedef struct kv_sequence {
 } kv_sequence;
 
 typedef struct kv_attention_args {
-    int64_t n_heads, n_kv_heads,
-        head_dim;  // n_heads a multiple of n_kv_heads; head h reads KV head h / (n_heads / n_kv_heads)
-    kv_rope *rope; // NULL: no rotation
+    int64_t n_heads, n_kv_heads; // head h reads KV head h / (n_heads / n_kv_heads), which divides evenly
+    int64_t head_dim;
+    kv_rope *rope;                // NULL: no rotation
     const kv_sequence *sequences; // copied when the operator records
     int64_t n_sequences;
     // Rotary position of every row of q and of k; NULL: a key's index in its sequence, a query's likewise.
@@ -77,11 +79,10 @@ typedef struct kv_attention_args {
 } kv_attention_args;
 
 // y = softmax(turn(q) · turn(k)ᵀ / sqrt(head_dim), causal) · v, per sequence and head, grouped queries.
-//                                                                                   [Vaswani et al. 2017, eq.
-//                                                                                   1]
+//                                                  [Vaswani et al. 2017, eq. 1; core/README.md §2, eq. 4]
 // q [m, n_heads · head_dim] and k, v [n, n_kv_heads · head_dim] come without rotation; it is applied as they
-// are read. Tiled with a running softmax, so no [m, n] matrix is ever in memory. [Dao et al. 2022, algorithm
-// 1]
+// are read. Tiled with a running softmax, so no [m, n] matrix is ever in memory.
+//                                                                          [Dao et al. 2022, algorithm 1]
 kv_tensor *kv_attention(kv_tape *tape, kv_tensor *q, kv_tensor *k, kv_tensor *v,
                         const kv_attention_args *args);
 
@@ -128,10 +129,11 @@ typedef struct kv_topk_teacher {
 typedef struct kv_lm_loss_args {
     const int32_t *targets; // [m]; valid until backward
     int32_t ignore_index;   // rows with this target are left out
-    double n_valid;  // what the sums are divided by: the valid targets of the WHOLE step (see micro-batches)
-    float weight_ce; // of the mean cross-entropy
-    float weight_z;  // of mean logsumexp² (the paper's 1e-4 comes in here)
-    float weight_kl; // of mean KL(teacher ‖ student); needs one of the following two
+    double
+        n_valid; // what the sums are divided by: the valid targets of the WHOLE step, also of micro-batches
+    float weight_ce;           // of the mean cross-entropy
+    float weight_z;            // of mean logsumexp² (the paper's 1e-4 comes in here)
+    float weight_kl;           // of mean KL(teacher ‖ student); needs one of the following two
     kv_tensor *teacher_hidden; // [m, teacher_head->cols] or NULL; never receives a gradient
     const kv_param *teacher_head;
     // KL over k + 1 outcomes: its top k and one for all the rest. Never more than the KL of the whole
@@ -157,7 +159,8 @@ kv_tensor *kv_lm_loss(kv_tape *tape, kv_tensor *hidden, kv_param *head, const kv
 uint64_t kv_lm_loss_flops(int64_t m, int64_t vocabulary, int64_t dim, int64_t teacher_dim, bool hidden_wants,
                           bool head_wants);
 
-// loss [1, 1] = Σ over rows with keep[row] of |x - target| / (n_kept · cols).       [paper section 3.3, L_C]
+// loss [1, 1] = Σ over rows with keep[row] of |x - target| / (n_kept · cols), a term of L_C.
+//                                                                             [core/README.md §4, eq. 17]
 // target [m, cols] receives no gradient. keep (one byte a row) must stay valid until backward; n_kept counts
 // the whole step.
 kv_tensor *kv_l1_loss(kv_tape *tape, kv_tensor *x, const kv_tensor *target, const uint8_t *keep,

@@ -1,3 +1,5 @@
+// Moments lie in one block, in the order of the parameters; every sum over all of them is made in that order,
+// so that a step does not depend on the number of threads.
 #include "core/optimizer.h"
 
 #include "core/arena.h"

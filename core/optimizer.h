@@ -1,5 +1,5 @@
-// AdamW, gradient clipping by global norm, and the learning-rate schedule.                [method.md section
-// 4]
+// AdamW, gradient clipping by global norm, and the learning-rate schedule.
+//                                                                       [core/README.md §4, eq. 21 to 23]
 #pragma once
 
 #include "core/status.h"
@@ -31,8 +31,7 @@ void kv_grad_zero(kv_param *const *params, int64_t n);
 double kv_clip_scale(double norm, double max_norm);
 
 // One update with g = grad_scale · grad; decoupled decay p -= lr·wd·p on parameters with `decay`.
-//                                                                             [Loshchilov & Hutter 2019,
-//                                                                             algorithm 2]
+//                                                                 [Loshchilov & Hutter 2019, algorithm 2]
 void kv_adamw_step(kv_adamw *optimizer, double lr, double grad_scale);
 
 // Linear from warmup_init to peak over warmup_steps, then cosine to `end` at step total_steps, then `end`.

@@ -1,3 +1,4 @@
+// Which aux layer each base layer reads, what the maps look like, and their application.
 #include "core/predictor.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 // Predictors: linear maps from the auxiliary model's keys and values to the base model's.
 //
-//   K̂_i = k_norm_i( Kaux_{j(i)} · Wk_iᵀ + bk_i ),   V̂_i = Vaux_{j(i)} · Wv_iᵀ + bv_i      [paper section 3.2,
-//   eq. 3-4]
+//   K̂_i = k_norm_i( Kaux_{j(i)} · Wk_iᵀ + bk_i ),   V̂_i = Vaux_{j(i)} · Wv_iᵀ + bv_i
+//                                     [paper, section 3.2, eq. 3 and 4; core/README.md §3, eq. 11 and 12]
 // with Kaux before the auxiliary model's own k_norm and RoPE, heads concatenated; k_norm_i is the base's
 // (skipped when the base has none).
 //
@@ -14,8 +14,8 @@
 // What the maps of a predictor are like.
 typedef struct kv_predictor_kind {
     int64_t rank; // of every map; 0: full
-    int64_t
-        aux_layers; // that each map reads: 1, or 2: j(i) and the next one, at the top the one before. 0 is 1
+    // How many aux layers each map reads: 1, or 2: j(i) and the next one, at the top the one before. 0 is 1.
+    int64_t aux_layers;
 } kv_predictor_kind;
 
 typedef struct kv_predictor {
@@ -43,11 +43,12 @@ int64_t kv_predictor_depth(const kv_predictor *predictor);
 // (Those three need no weights: layer counts, mapping and kind are enough.)
 
 // Default map when the aux is a separate, smaller model (KVP-C): with q = n_base div n_aux and r = n_base mod
-// n_aux the first r aux layers serve q + 1 consecutive base layers each, the others q.                [paper
-// table 1]
+// n_aux the first r aux layers serve q + 1 consecutive base layers each, the others q.
+//                                                             [paper, table 1; core/README.md §3, eq. 13]
 void kv_mapping_separate(int64_t n_base, int64_t n_aux, int32_t *mapping);
 
 // Default map when the aux is the base with only layers kept[] (KVP-LP): nearest kept layer at or before i.
+//                                                                             [core/README.md §3, eq. 14]
 void kv_mapping_pruned(int64_t n_base, const int32_t *kept, int64_t n_kept, int32_t *mapping);
 
 // The aux's layers spread evenly: base layer i reads floor(i · n_aux / n_base). n_aux may be larger.

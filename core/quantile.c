@@ -1,3 +1,4 @@
+// Order statistics of a few values: sorting them is all it takes.
 #include "core/quantile.h"
 
 #include <stdlib.h>

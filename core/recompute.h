@@ -1,6 +1,6 @@
-// Operators whose results are thrown away and, where gradients are wanted, computed a second time: a stage
-// keeps its inputs and outputs, whatever lies between them. [Chen et al. 2016, "Training deep nets with
-// sublinear memory cost", section 4]
+// Activation checkpointing: a region of operators whose results are thrown away and, where gradients are
+// wanted, computed a second time. It keeps its inputs and outputs, whatever lies between them.
+//                [Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4]
 //
 // Forward, the operators run without records, the outputs are copied out and the arena is given back to where
 // it was. With `differentiated` one record is pushed for all of them; its backward runs the operators again,
@@ -33,4 +33,4 @@ struct kv_recompute {
 
 // Computes the outputs. differentiated: all of them want a gradient, and get theirs to the inputs that do and
 // to trainable parameters. False when the tape failed.
-bool kv_recompute_run(kv_tape *tape, const kv_recompute *stage, bool differentiated);
+bool kv_recompute_run(kv_tape *tape, const kv_recompute *region, bool differentiated);

@@ -1,3 +1,4 @@
+// Philox in plain C, one block at a time or sixteen side by side; both give the same words.
 #include "core/rng.h"
 
 #include <math.h>
@@ -8,8 +9,8 @@ kv_rng kv_rng_stream(uint64_t seed, const char *name) {
     return (kv_rng){.seed = seed, .stream = hash};
 }
 
-// Philox4x32-10: ten rounds on counter (index, stream) under key (seed).     [Salmon et al. 2011,
-// section 3.3]
+// Philox4x32-10: ten rounds on counter (index, stream) under key (seed).
+//                                                                       [Salmon et al. 2011, section 3.3]
 void kv_rng_block(kv_rng rng, uint64_t index, uint32_t out[4]) {
     uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32);
     uint32_t c2 = (uint32_t)rng.stream, c3 = (uint32_t)(rng.stream >> 32);
@@ -76,8 +77,8 @@ double kv_rng_normal(kv_rng rng, uint64_t index) {
     return radius * cos(2 * 3.14159265358979323846 * uniform53(w[2], w[3]));
 }
 
-// The high word of a 128-bit product.                                  [Lemire 2019, "Fast random integer
-// generation"]
+// The high word of a 128-bit product.
+//                                                         [Lemire 2019, "Fast random integer generation"]
 uint64_t kv_rng_below(kv_rng rng, uint64_t index, uint64_t bound) {
     uint32_t w[4];
     kv_rng_block(rng, index, w);

@@ -1,8 +1,8 @@
 // Counter-based random numbers: a draw is a pure function of (seed, stream, index), so nothing has a hidden
 // state, results do not depend on threads or on the order of calls, and resuming needs no saved generator.
 //
-// Philox4x32-10                                          [Salmon et al. 2011, "Parallel random numbers: as
-// easy as 1, 2, 3"]
+// They are those of Philox4x32-10.
+//                                     [Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"]
 #pragma once
 
 #include <stdint.h>

@@ -1,3 +1,4 @@
+// Messages are written into the caller's own kv_error: failing needs no memory.
 #include "core/status.h"
 
 #include "core/text.h"

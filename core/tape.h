@@ -4,6 +4,18 @@
 // kv_tape_backward walks the records backwards. Inference runs the same operators: with every parameter
 // frozen, or with recording switched off, no record is made and nothing is saved.
 //
+//   kv_tensor *h = kv_rmsnorm(tape, x, norm, eps);   // x wants a gradient
+//   kv_tensor *y = kv_linear(tape, h, w, NULL);
+//
+//   arena:   x   h   rmsnorm's record      y   linear's record      free ...
+//                      in    -> x              in    -> h
+//                      out   -> h              out   -> y
+//                      older: none  <--------  older
+//                                              ^
+//   tape:                                      newest, where backward begins
+//
+// A record points at tensors of the arena; kv_tape_reset gives all of it back at once.
+//
 // Failure is sticky: an operator that runs out of memory or meets a bad id notes the error on the tape and
 // returns NULL; operators given a NULL tensor return NULL. So a whole network is written without checks and
 // asked once, at the end.
@@ -42,8 +54,8 @@ kv_arena *kv_tape_arena(kv_tape *tape);
 bool kv_tape_set_recording(kv_tape *tape, bool on);
 
 // While checkpointing is on, a layer that is differentiated keeps nothing but its input, its output and what
-// is handed out of it, and is computed again in backward (core/recompute.h): memory for one layer instead of all,
-// for a second forward pass. Off for a new tape; stays over resets.
+// is handed out of it, and is computed again in backward (core/recompute.h): memory for one layer instead of
+// all, for a second forward pass. Off for a new tape; stays over resets.
 void kv_tape_set_checkpointing(kv_tape *tape, bool on);
 bool kv_tape_checkpointing(const kv_tape *tape);
 

@@ -24,11 +24,9 @@ typedef struct kv_param {
     char name[KV_NAME_MAX]; // the project's own dotted name, e.g. "layers.3.attn.q"
     int64_t rows, cols;
     kv_dtype dtype;
-    void *data; // [rows, cols] of dtype; owned by the model or predictor, or a view of a mapped file
-    float
-        *grad;  // [rows, cols]; NULL while the parameter is frozen. Trainable parameters are stored as KV_F32
-    bool decay; // weight decay applies (matrices yes; norms and biases no)      [method: AdamW, paper section
-                // 4]
+    void *data;  // [rows, cols] of dtype; owned by the model or predictor, or a view of a mapped file
+    float *grad; // [rows, cols]; NULL while the parameter is frozen. Trainable ones are stored as KV_F32
+    bool decay;  // weight decay applies: to matrices, not to norms and biases
 } kv_param;
 
 static inline int64_t kv_param_size(const kv_param *p) {

@@ -1,3 +1,5 @@
+// Each way to read a prompt, layer by layer as infer/session reads it. A test counts the products of real
+// prefills and finds the same numbers.
 #include "infer/cost.h"
 
 #include "core/flops.h"

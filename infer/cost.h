@@ -1,4 +1,5 @@
-// What a system's first token costs, whatever the system: worked out, not run.       [method.md section 7]
+// What a system's first token costs, whatever the system: worked out, not run.
+//                                                                                     [core/README.md §7]
 #pragma once
 
 #include "infer/session/system.h"

@@ -1,3 +1,4 @@
+// A loop around kv_session_decode: choose a token for each sequence, let those that are complete rest.
 #include "infer/generate.h"
 
 #include "data/system/console.h"

@@ -1,3 +1,5 @@
+// Sequences are packed one behind the other, and logits are folded into running sums tile by tile, so that
+// neither the number of texts nor the vocabulary shows in the memory that scoring takes.
 #include "infer/score.h"
 
 #include "core/gemm.h"
@@ -132,9 +134,9 @@ static bool lay_out(const struct scoring *g, kv_arena *arena, struct pack *p) {
     return true;
 }
 
-// A model alone reads the pack as it is. With a predicted cache (training step 3) the base attends to nothing
+// A model alone reads the pack as it is. With a predicted cache the base attends to nothing
 // but what the predictors make of the aux's keys and values.
-//                                                                   [core/README.md §4, eq. 14 and 15]
+//                                                                   [core/README.md §4, eq. 15]
 static kv_tensor *read_pack(kv_tape *tape, const kv_system *system, const struct pack *p) {
     kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
     kv_tensor *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];

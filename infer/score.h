@@ -9,7 +9,8 @@
 // of none the sum is 0.
 //
 // A model alone reads whole sequences. With a predicted cache the base attends to nothing but predicted
-// entries at every position, as in training step 3.                            [method.md sections 4 and 8]
+// entries at every position, as in training.
+//                                                                             [core/README.md §4, eq. 15]
 // With pruning it is what kv_score_by_decoding gives.
 //
 // Memory is bounded, however many sequences there are: they go through in packs of about a thousand tokens,

@@ -148,7 +148,7 @@ static double all_kv(const kv_model_spec *spec, int64_t n_layers) {
     return sum;
 }
 
-// Sequences that are read together, of one length each.                        infer/session/pack.c
+// Sequences that are read together, of one length each. See infer/session/pack.c.
 struct together {
     double seqs, rows, keys; // of all sequences
     int64_t longest;         // keys of one
@@ -175,7 +175,7 @@ static double panel_bytes(double rows, const kv_param *w) {
 
 // A layer at its worst moment: ranking, attention (with turned keys), or its end, when everything it made is
 // there: norms, keys and values, queries, what attention makes of them, two projections, two sums, gate, up
-// and their product.                                                            core/transformer.c
+// and their product. See core/transformer.c.
 static double layer_bytes(const kv_model *model, int64_t layer, const struct together *t,
                           const struct manner *m) {
     const kv_model_spec *spec = &model->spec;
@@ -210,7 +210,7 @@ static double list_bytes(const struct together *t, bool lazy) {
     return small_things + t->seqs * per_sequence + t->rows * 16 + (lazy ? t->keys * 20 : 0);
 }
 
-// The layers one after the other. infer/session/read.c
+// The layers one after the other. See infer/session/read.c.
 static double walk_bytes(const kv_model *model, const struct together *t, const struct manner *m) {
     double most = 0;
     for (int64_t i = 0; i < m->n_layers; i++) most = larger(most, layer_bytes(model, i, t, m));
@@ -230,7 +230,7 @@ static double read_bytes(const kv_model *model, int64_t batch_size, int64_t n_ne
     return list_bytes(&t, lazy) + larger(walk_bytes(model, &t, &m), answer);
 }
 
-// Keys and values of the aux, and the base's that are made of them.            infer/session/predict.c
+// Keys and values of the aux, and the base's that are made of them. See infer/session/predict.c.
 static double predict_bytes(const kv_system *system, const kv_ttft_cell *cell) {
     const kv_predictor *p = system->predictor;
     const kv_model_spec *base = &system->base->spec, *aux = &system->aux->spec;
@@ -249,7 +249,7 @@ static double predict_bytes(const kv_system *system, const kv_ttft_cell *cell) {
            larger(read, x + f * t.rows * made);
 }
 
-// The tokens of a batch of prompts and places, scores and ids of those chosen. infer/session/prune_prompt.c
+// The tokens of a batch of prompts and places, scores and ids of those chosen. See infer/session/prune_prompt.c.
 static double choice_bytes(double tokens) {
     return 16 * tokens;
 }
@@ -259,7 +259,7 @@ static double read_whole_bytes(const kv_model *model, const kv_ttft_cell *cell, 
 }
 
 // The aux's own session: its cache, and a prompt read by it, then a token of each sequence at a time; what the
-// tokens get of its attention.                                                 infer/session/prune_speculative.c
+// tokens get of its attention. See infer/session/prune_speculative.c.
 static double draft_bytes(const kv_system *system, const kv_ttft_cell *cell) {
     const kv_model_spec *aux = &system->aux->spec;
     const int64_t ahead = kv_pruning_lookahead(&system->pruning), room = cell->prompt_tokens + ahead;
@@ -271,7 +271,7 @@ static double draft_bytes(const kv_system *system, const kv_ttft_cell *cell) {
            larger(read_whole_bytes(system->aux, cell, false), step);
 }
 
-// The first layers on whole prompts, and what the tokens get of their attention.  infer/session/prune_static.c
+// The first layers on whole prompts, and what the tokens get of their attention. See infer/session/prune_static.c.
 static double static_bytes(const kv_model *base, const kv_ttft_cell *cell) {
     const struct together t = pack_of(cell->batch_size, cell->prompt_tokens, 0);
     const struct manner m = {

@@ -1,3 +1,5 @@
+// Keys are turned once for a whole call and packed sequence after sequence, so that tiles of them go into the
+// products as they lie.
 #include "core/ops/attention_blocks.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-// y = x · s · w, s = (mean(x²) + eps)^(-1/2), over groups of `width` columns       [Zhang & Sennrich 2019,
-// eq. 4]
+// y = x · s · w, s = (mean(x²) + eps)^(-1/2), over groups of `width` columns
+//                                                                          [Zhang & Sennrich 2019, eq. 4]
 //
 // dx = s · (w ⊙ dy) - x · s³ · mean(w ⊙ dy ⊙ x)        dw = Σ_groups dy ⊙ x · s
 #include "core/ops.h"

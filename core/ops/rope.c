@@ -1,9 +1,10 @@
-// Rotary positions: features i and i + d/2 form a pair turned by position · ω_i     [Su et al. 2021,
-// section 3.4.2]
+// Rotary positions: features i and i + d/2 form a pair turned by position · ω_i.
+//                                               [Su et al. 2021, section 3.4.2; core/README.md §2, eq. 7]
 //
 //   y_i       = x_i · cos - x_{i+d/2} · sin
-//   y_{i+d/2} = x_{i+d/2} · cos + x_i · sin          The inverse, which is also the backward, turns by the
-//   negative angle.
+//   y_{i+d/2} = x_{i+d/2} · cos + x_i · sin
+//
+// The inverse, which is also the backward, turns by the negative angle.
 #include "core/ops.h"
 
 #include <math.h>

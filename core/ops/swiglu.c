@@ -1,4 +1,5 @@
-// y = silu(g) ⊙ u, silu(g) = g·σ(g)                                                 [Shazeer 2020, eq. 6]
+// y = silu(g) ⊙ u, silu(g) = g·σ(g)
+//                                                                                   [Shazeer 2020, eq. 6]
 //
 // dg = dy ⊙ u ⊙ σ(g)·(1 + g·(1 - σ(g)))        du = dy ⊙ silu(g)
 #include "core/ops.h"

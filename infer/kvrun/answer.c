@@ -1,3 +1,4 @@
+// An answer as it comes: each token becomes text at once, is held against the stop strings, and is shown.
 #include "infer/kvrun/kvrun.h"
 
 #include "data/system/console.h"

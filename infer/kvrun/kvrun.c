@@ -1,3 +1,4 @@
+// kvrun: a prompt, one system or two, an answer on standard output. What is written where is decided here.
 #include "infer/kvrun/kvrun.h"
 
 #include "data/file/json.h"

@@ -26,7 +26,7 @@ typedef struct kvrun_options {
 } kvrun_options;
 
 // Ends the program on --help, --version and wrong usage. *stops is the caller's to free.
-void kvrun_options_parse(int argc, char **argv, kvrun_options *options); // kvrun_options.c
+void kvrun_options_parse(int argc, char **argv, kvrun_options *options); // in options.c
 bool kvrun_is_interactive(const kvrun_options *options); // no prompt, and a terminal to ask for one
 
 typedef struct kvrun {
@@ -42,7 +42,7 @@ typedef struct kvrun {
 } kvrun;
 
 // What the options name, checked; and then the weights. Close with kvrun_close, also after a failure.
-kv_status kvrun_open(kvrun *run, kv_error *err); // kvrun_load.c
+kv_status kvrun_open(kvrun *run, kv_error *err); // in load.c
 kv_status kvrun_load(kvrun *run, kv_error *err);
 void kvrun_close(kvrun *run);
 
@@ -50,7 +50,7 @@ void kvrun_close(kvrun *run);
 // the clock does not measure the disk.
 kv_status kvrun_session(const kv_system *system, int64_t capacity, kv_session **session, kv_error *err);
 
-// The prompt as ids: from words, file, ids, or standard input. Caller frees *ids.      kvrun_prompt.c
+// The prompt as ids: from words, file, ids, or standard input. Caller frees *ids. In prompt.c.
 kv_status kvrun_prompt_read(const kvrun *run, int32_t **ids, int64_t *n, kv_error *err);
 // Text as a prompt: with BOS by the tokenizer's rule.
 kv_status kvrun_prompt_encode(const kvrun *run, const char *text, size_t length, int32_t **ids, int64_t *n,
@@ -70,7 +70,7 @@ typedef struct kvrun_answer {
 
 // Reads ids[n] and answers. append: behind what the session has read. out: where the answer is written as it
 // comes, as text or (--ids) ids, without a new line at the end; NULL: nowhere. Being interrupted is a way to
-// finish. Free with kvrun_answer_free, also after a failure.                                kvrun_answer.c
+// finish. Free with kvrun_answer_free, also after a failure. In answer.c.
 kv_status kvrun_answer_make(const kvrun *run, kv_session *session, const int32_t *ids, int64_t n, bool append,
                             FILE *out, kvrun_answer *answer, kv_error *err);
 void kvrun_answer_free(kvrun_answer *answer);
@@ -80,7 +80,7 @@ kv_status kvrun_time_prefill(kv_session *session, const int32_t *ids, int64_t n,
 
 // ---- Showing -------------------------------------------------------------------------------------------
 
-// "12.3 ms", "1.52 s" and the like.                                                       kvrun_show.c
+// "12.3 ms", "1.52 s" and the like. In show.c.
 char *kvrun_seconds(double seconds, char text[32]);
 // "1.52 GFLOPs", "15.20 MFLOPs".
 char *kvrun_flops(uint64_t flops, char text[32]);
@@ -94,7 +94,7 @@ struct json_t *kvrun_ids_json(const int32_t *ids, int64_t n);
 // Puts what was written through; KV_ERR_IO when it could not be.
 kv_status kvrun_flush(FILE *out, kv_error *err);
 
-// Two texts beside each other in so many columns of a terminal, lines broken between words. kvrun_columns.c
+// Two texts beside each other in so many columns of a terminal, lines broken between words. In columns.c.
 void kvrun_columns_print(FILE *out, int width, const char *const titles[2], const char *const texts[2]);
 
 // ---- What main chooses from ----------------------------------------------------------------------------
@@ -103,7 +103,7 @@ kv_status kvrun_compare(const kvrun *run, const int32_t *ids, int64_t n, bool *i
 kv_status kvrun_interact(const kvrun *run, kv_error *err);
 
 // Until there is something to read on standard input (or its end). KV_ERR_INTERRUPTED on a signal to stop.
-kv_status kvrun_wait_for_input(kv_error *err); // kvrun_line.c
+kv_status kvrun_wait_for_input(kv_error *err); // in line.c
 
 // A line typed at the terminal, without its end, into *line (kept and grown between calls). *end: Ctrl-D.
 // KV_ERR_INTERRUPTED on a signal to stop.

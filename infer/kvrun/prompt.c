@@ -1,3 +1,4 @@
+// The four ways a prompt may come in, and what each of them means as token ids.
 #include "infer/kvrun/kvrun.h"
 
 #include "data/file/content.h"

@@ -1,8 +1,21 @@
 // Prefill, predicted prefill and decoding for a batch of sequences of different lengths.
+//                                                                           [core/README.md §3 and §5]
 //
-// A system is a model alone, base + aux + predictors, or a base that prunes its prompt. A session holds the
-// batch's KV cache; keys are kept after k_norm and before RoPE, and turned as attention reads them.
-// [method.md sections 3 and 5]
+//   const kv_system system = {.base = base, .aux = aux, .predictor = predictor}; // or {.base = base} alone
+//   kv_session *session;
+//   if (kv_session_create(&system, 1, 64, &session, &err) != KV_OK) fail(&err);
+//   float *logits = malloc((size_t)kv_session_vocab_size(session) * sizeof *logits);
+//   kv_status status = kv_session_prefill(session, ids, &n, logits, &err); // ids[n]: one prompt
+//   for (int i = 0; i < 16 && status == KV_OK; i++) {
+//       int32_t next;
+//       kv_argmax(logits, 1, kv_session_vocab_size(session), &next); // infer/session/sample.h
+//       printf("%d ", next);
+//       status = kv_session_decode(session, &next, NULL, logits, &err);
+//   }
+//   kv_session_free(session);
+//
+// A session holds the batch's KV cache; keys are kept after k_norm and before RoPE, and turned as attention
+// reads them. infer/generate.h does the loop for whole batches.
 #pragma once
 
 #include "infer/session/system.h"
@@ -22,8 +35,8 @@ void kv_session_reset(kv_session *session); // forget all tokens, keep the memor
 // sessions of a model alone that does not prune.
 void kv_session_rewind(kv_session *session, int64_t length);
 
-// Reads the prompts: ids of all sequences one after the other, lengths[n_seq] (each >= 1). logits [n_seq,
-// vocab_size]: the first token's. With an aux: aux reads n - 1 tokens up to its last layer's keys and values,
+// Reads the prompts: ids of all sequences one after the other, lengths[n_seq] (each >= 1). The first token's
+// logits: [n_seq, vocab_size]. With an aux: aux reads n - 1 tokens up to its last layer's keys and values,
 // predictors fill the cache, the base reads the last token. Without: nothing but the last token goes through
 // the last layer's queries, attention and FFN. May be called again to append more tokens to a model-alone
 // session that does not prune (chunked prefill). Fails with KV_ERR_RANGE on an id outside
@@ -31,8 +44,8 @@ void kv_session_rewind(kv_session *session, int64_t length);
 kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
                              kv_error *err);
 
-// One more token for every sequence that is active (active NULL: all): ids[n_seq] → logits [n_seq,
-// vocab_size]; rows of inactive sequences are left alone.
+// One more token for every sequence that is active (active NULL: all), ids[n_seq]: the logits of the next,
+// [n_seq, vocab_size]; rows of inactive sequences are left alone.
 kv_status kv_session_decode(kv_session *session, const int32_t *ids, const bool *active, float *logits,
                             kv_error *err);
 

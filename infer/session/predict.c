@@ -1,5 +1,6 @@
 // A prompt by way of the aux: its keys and values become predicted entries of the base's cache, against which
-// the base reads the last token.                                                       [method.md section 5]
+// the base reads the last token.
+//                                                                                     [core/README.md §5]
 #include "infer/session/session.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// What the settings of a policy mean in tokens, and what the papers say that they save.
 #include "infer/session/prune.h"
 
 #include "core/flops.h"
@@ -6,11 +7,13 @@
 
 enum { DEFAULT_LOOKAHEAD = 8, DEFAULT_WINDOW = 13, DEFAULT_CHUNK = 32 };
 
-// Of lazy pruning's schedule, as parts of the depth.                                   [method.md section 6]
+// Of lazy pruning's schedule, as parts of the depth.
+//                                                                             [core/README.md §6, eq. 26]
 static const double falls_from = 0.3, falls_to = 0.9;
 // Part of the depth that static pruning looks through.
 static const double static_part = 0.25;
-// Mean tokens of a TriviaQA prompt.                                                    [method.md section 8]
+// Mean tokens of a TriviaQA prompt.
+//                                                                                     [core/README.md §8]
 static const double paper_prompt = 59;
 
 // ---- Settings ------------------------------------------------------------------------------------------

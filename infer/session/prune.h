@@ -2,7 +2,8 @@
 //
 // A policy that the prefill consults (kv_system.pruning): every one runs the same layers on the same cache.
 // The last prompt token always stays, a part of 1 leaves everything as it is, and a sequence's tokens are
-// chosen without regard to the others of its batch. [method.md section 6]
+// chosen without regard to the others of its batch.
+//                                                                                     [core/README.md §6]
 #pragma once
 
 #include "core/model.h"
@@ -15,12 +16,12 @@ typedef enum kv_prune_kind {
     // SP: those that receive the most attention in the first quarter of the base's layers, over all queries
     // and heads, are read again from the start, at their original positions.
     KV_PRUNE_STATIC,
-    // L [LazyLLM, arXiv 2407.14057]: fewer tokens layer by layer, by the newest token's attention (mean over
+    // L, LazyLLM (arXiv 2407.14057): fewer tokens layer by layer, by the newest token's attention (mean over
     // heads), at their original positions. A decoding step starts from all tokens of the context, decoded
     // ones included, and goes by the same schedule; a token it wants at a layer before which that one stopped
     // goes on from there, so that none passes a layer twice.
     KV_PRUNE_LAZY,
-    // SPF [Speculative Prefill, arXiv 2502.02789]: chunks of the prompt that the look-ahead of an aux attends
+    // SPF, Speculative Prefill (arXiv 2502.02789): chunks of the prompt that the look-ahead of an aux attends
     // to, cut to a fixed number of tokens, with the first and the last one, at their original positions.
     KV_PRUNE_SPECULATIVE,
 } kv_prune_kind;
@@ -61,6 +62,7 @@ int64_t kv_static_layers(int64_t n_layers);
 //   random 1 / keep;  static 1 / (1/4 + keep);  lazy 1 / (mean of the schedule over the depth);
 //   speculative, by parameters, 1 / (aux / base · (1 + lookahead / 59) + keep): the look-ahead's share is
 //   that of a prompt of the paper's mean length, 59 tokens.
-// aux is asked for in the speculative case only.                                   [method.md sections 6, 7]
+// aux is asked for in the speculative case only.
+//                                                  [core/README.md §6, eq. 24, 25, 27 and 29; §7, eq. 31]
 double kv_pruning_paper_reduction(const kv_pruning *pruning, const kv_model_spec *base,
                                   const kv_model_spec *aux);

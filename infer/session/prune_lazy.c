@@ -1,4 +1,5 @@
-// LazyLLM: which tokens each layer works on.                                               [arXiv 2407.14057]
+// LazyLLM: which tokens each layer works on.
+//                                                           [arXiv 2407.14057; core/README.md §6, eq. 26]
 //
 // The newest token of a sequence is read against the tokens still active. All are, at the first layer; from
 // one layer to the next go those to which the newest token pays the most attention (mean over heads), as many

@@ -1,3 +1,4 @@
+// Choosing is the same for every policy: flags for those that stay anyway, then the best of the others.
 #include "infer/session/prune_select.h"
 
 #include "core/rng.h"

@@ -19,6 +19,7 @@ bool kv_keep_best(kv_arena *arena, const float *scores, int64_t n, int64_t kept,
 // The first token, the last, and chunks of neighbours: scores[n] are smoothed by a centred mean over `window`
 // (odd) tokens, at the ends over those there are; chunks of `chunk` tokens are taken in the order of their
 // mean smoothed score until `kept` (>= 2, or n) tokens are. Of the chunk that does not fit whole the tokens
-// with the highest smoothed scores are.                                                 [arXiv 2502.02789]
+// with the highest smoothed scores are.
+//                                                                   [arXiv 2502.02789; core/README.md §6]
 bool kv_keep_chunks(kv_arena *arena, const float *scores, int64_t n, int64_t window, int64_t chunk,
                     int64_t kept, int32_t *places);

@@ -1,4 +1,5 @@
-// Speculative Prefill: the attention that an aux's look-ahead pays to the prompt.      [arXiv 2502.02789]
+// Speculative Prefill: the attention that an aux's look-ahead pays to the prompt.
+//                                                           [arXiv 2502.02789; core/README.md §6, eq. 28]
 //
 // The aux reads the prompt and goes on greedily for `lookahead` tokens. A prompt token's score is the mean
 // over those of the largest attention any layer and head of the aux pays it. The last look-ahead token ends

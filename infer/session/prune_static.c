@@ -1,6 +1,6 @@
 // Static pruning: the attention that tokens receive in the first quarter of the base's layers, from all
 // queries and heads, summed over those layers. What comes after the last of them is not computed.
-//                                                                      [core/README.md §6, SP-r]
+//                                                                             [core/README.md §6, eq. 25]
 #include "infer/session/session.h"
 
 struct scoring {

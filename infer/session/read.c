@@ -1,4 +1,5 @@
-// Tokens through the layers of the base, against and into the cache.                   [method.md section 5]
+// Tokens through the layers of the base, against and into the cache.
+//                                                                              [core/README.md §3 and §5]
 #include "infer/session/session.h"
 
 #include <string.h>

@@ -1,11 +1,11 @@
 // Choosing the next token from logits.
 //
 //   p_i = softmax(logits / temperature), of which stay, in this order (that of Hugging Face's generation):
-//   top_k  the k most probable tokens                                   [Fan et al. 2018, section 5]
+//   top_k  the k most probable tokens
 //   top_p  the nucleus: the fewest of the most probable of those whose share of their mass reaches top_p
-//                                                                 [Holtzman et al. 2020, section 3.1]
-//   min_p  those at least min_p times as probable as the most probable token [Nguyen et al. 2024]
-//   and a token is drawn from what is left in proportion to p.
+//   min_p  those at least min_p times as probable as the most probable token
+// and a token is drawn from what is left in proportion to p.
+//                     [Fan et al. 2018, section 5; Holtzman et al. 2020, section 3.1; Nguyen et al. 2024]
 #pragma once
 
 #include "core/status.h"

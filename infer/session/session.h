@@ -1,9 +1,18 @@
 // Inside a session: the cache of a batch, and the packs of tokens that are read into it. Not for others than
 // infer/'s own files.
 //
-// The cache of a layer is [n_seq · capacity] rows, sequence s from row s · capacity on; a token keeps its
-// row, rows stand in order of position. Without pruning a token has keys and values in every layer. With lazy
-// pruning it has them below its depth, and its input to the layer at which it stopped is kept.
+//   k[layer], v[layer]: rows of kv_dim floats              beside each row, by policy
+//
+//     sequence 0   row 0             token 0                positions  0   (static, speculative)
+//                  row 1             token 1                           3   tokens 1 and 2 were pruned
+//                  ...               ...                    depth      5   (lazy) has passed 5 layers, and
+//                  lengths[0] - 1    the newest             hidden     x   its input to layer 5 is kept
+//                  ...               free
+//     sequence 1   row capacity      token 0
+//                  ...
+//
+// A token keeps its row, rows stand in order of position. Without pruning a token has keys and values in every
+// layer. With lazy pruning it has them below its depth.
 #pragma once
 
 #include "infer/session/system.h"
@@ -77,26 +86,26 @@ void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows);
 
 // Tokens through all layers of the base. logits [n_seq, vocab_size]: rows of resting sequences are left
 // alone; NULL (with `importance`): stop once the last layer's attention is known. Lengths of the cache change
-// only when every pack went well.                                                             infer/session/read.c
+// only when every pack went well. See infer/session/read.c.
 kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err);
 
-// Prompts by way of the aux and its predictors.                                            infer/session/predict.c
+// Prompts by way of the aux and its predictors. See infer/session/predict.c.
 kv_status kv_predicted_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, int64_t n_ids,
                                float *logits, kv_error *err);
 
-// Prompts of which only some tokens are read: random, static, speculative.            infer/session/prune_prompt.c
+// Prompts of which only some tokens are read: random, static, speculative. See infer/session/prune_prompt.c.
 kv_status kv_pruned_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, int64_t n_ids,
                             float *logits, kv_error *err);
 
 // Scores of all tokens of the sequences with lengths[s] > 0, one after the other; `scores` starts as zeros.
 kv_status kv_static_scores(kv_session *session, const int32_t *ids, const int64_t *lengths, float *scores,
-                           kv_error *err); // infer/session/prune_static.c
+                           kv_error *err); // see infer/session/prune_static.c
 kv_status kv_speculative_scores(kv_session *session, const int32_t *ids, const int64_t *lengths,
-                                float *scores, kv_error *err); // infer/session/prune_speculative.c
+                                float *scores, kv_error *err); // see infer/session/prune_speculative.c
 
 // Lazy pruning, asked by infer/session/read.c. begin: x holds the embedded new tokens. enter: forms the pack for a
 // layer and returns its input. leave: takes the layer's output and chooses who goes on. false and NULL when
-// memory ran out, noted on the tape.                                                    infer/session/prune_lazy.c
+// memory ran out, noted on the tape. See infer/session/prune_lazy.c.
 bool kv_lazy_begin(kv_session *session, kv_pack *pack, const kv_tensor *x);
 kv_tensor *kv_lazy_enter(kv_session *session, kv_pack *pack, int64_t layer);
 bool kv_lazy_leave(kv_session *session, kv_pack *pack, int64_t layer, const kv_tensor *y);

@@ -42,7 +42,7 @@ static void check(setup *s) {
     struct operands o = make_operands(s, 3);
     for (int pooling = KV_POOL_MEAN; pooling <= KV_POOL_MAX; pooling++) {
         const float before = pooling == KV_POOL_MEAN ? 0.75f : 0.02f;
-        float *importance[SETUP_SEGMENTS];
+        float *importance[SETUP_SEQUENCES];
         uint64_t flops = 0;
         for (int64_t i = 0; i < a->n_sequences; i++) {
             const kv_sequence *sequence = &a->sequences[i];
@@ -91,7 +91,7 @@ static void test_shapes(void **state) {
     }
 }
 
-static void test_several_segments(void **state) {
+static void test_several_sequences(void **state) {
     (void)state;
     setup s = setup_make(4, 2, 6, true);
     const int64_t lengths[] = {3, 1, 9, 66, 140};
@@ -129,7 +129,7 @@ static void test_positions_and_visible_keys(void **state) {
 }
 
 // A sequence's part is the same to the last bit alone and in a batch.
-static void test_segments_do_not_meet(void **state) {
+static void test_sequences_do_not_meet(void **state) {
     (void)state;
     setup s = setup_make(4, 2, 6, true);
     setup_add(&s, 40, 50, 0);
@@ -169,9 +169,9 @@ static void test_refuses_positions_outside_the_context(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
-        cmocka_unit_test(test_several_segments),
+        cmocka_unit_test(test_several_sequences),
         cmocka_unit_test(test_positions_and_visible_keys),
-        cmocka_unit_test(test_segments_do_not_meet),
+        cmocka_unit_test(test_sequences_do_not_meet),
         cmocka_unit_test(test_refuses_positions_outside_the_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -262,7 +262,7 @@ static void test_pass_may_be_forgotten(void **state) {
     run_free(&r);
 }
 
-// ---- A stage by itself -----------------------------------------------------------------------------------
+// ---- A region by itself -----------------------------------------------------------------------------------
 
 enum { ROWS = 6, DIM = 5, N_LEAVES = 2 };
 
@@ -273,28 +273,28 @@ static void gate(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tenso
     out[0] = kv_add(tape, in[2], kv_swiglu(tape, out[1], in[0]));
 }
 
-// The same, of a stage within.
+// The same, of a region within.
 static void nested_gate(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tensor **out) {
-    kv_recompute stage = {.run = gate, .what = what, .what_size = sizeof(kv_param *)};
-    memcpy(stage.in, in, sizeof stage.in);
-    out[0] = stage.out[0] = kv_tape_tensor(tape, ROWS, DIM);
-    out[1] = stage.out[1] = kv_tape_tensor(tape, ROWS, DIM);
-    kv_recompute_run(tape, &stage,
+    kv_recompute region = {.run = gate, .what = what, .what_size = sizeof(kv_param *)};
+    memcpy(region.in, in, sizeof region.in);
+    out[0] = region.out[0] = kv_tape_tensor(tape, ROWS, DIM);
+    out[1] = region.out[1] = kv_tape_tensor(tape, ROWS, DIM);
+    kv_recompute_run(tape, &region,
                      kv_tape_wants(tape, (const kv_tensor *const *)in, 3, *(kv_param **)what, NULL));
 }
 
-// Inputs and outputs that others use before and after the stage.
-static float *stage_gradients(kv_recompute_fn *run, kv_param *table, kv_param *w) {
+// Inputs and outputs that others use before and after the region.
+static float *region_gradients(kv_recompute_fn *run, kv_param *table, kv_param *w) {
     static const int32_t rows[N_LEAVES][ROWS] = {{0, 3, 2, 2, 1, 0}, {4, 1, 1, 3, 0, 2}};
     kv_tape *tape = kv_tape_create();
     kv_error err = {0};
     kv_tensor *a = kv_embedding(tape, table, rows[0], ROWS), *b = kv_embedding(tape, table, rows[1], ROWS);
     kv_tensor *before = kv_swiglu(tape, b, a), *out[KV_RECOMPUTE_OUTPUTS] = {0};
     if (run) {
-        kv_recompute stage = {.run = run, .what = &w, .what_size = sizeof w, .in = {a, NULL, b}};
-        out[0] = stage.out[0] = kv_tape_tensor(tape, ROWS, DIM);
-        out[1] = stage.out[1] = kv_tape_tensor(tape, ROWS, DIM);
-        assert_true(kv_recompute_run(tape, &stage, true));
+        kv_recompute region = {.run = run, .what = &w, .what_size = sizeof w, .in = {a, NULL, b}};
+        out[0] = region.out[0] = kv_tape_tensor(tape, ROWS, DIM);
+        out[1] = region.out[1] = kv_tape_tensor(tape, ROWS, DIM);
+        assert_true(kv_recompute_run(tape, &region, true));
     } else {
         gate(tape, &w, (kv_tensor *[]){a, NULL, b}, out);
     }
@@ -311,17 +311,17 @@ static float *stage_gradients(kv_recompute_fn *run, kv_param *table, kv_param *w
     return all;
 }
 
-static void test_stage(void **state) {
+static void test_region(void **state) {
     (void)state;
     kv_param table = test_param("table", 5, DIM, KV_F32, true), w = test_param("w", DIM, DIM, KV_F32, true);
     test_fill(table.data, 5 * DIM, 1, 1);
     test_fill(w.data, DIM * DIM, 2, 1);
-    float *plain = stage_gradients(NULL, &table, &w), *stage = stage_gradients(gate, &table, &w),
-          *nested = stage_gradients(nested_gate, &table, &w);
-    assert_memory_equal(plain, stage, 10 * DIM * sizeof *plain);
+    float *plain = region_gradients(NULL, &table, &w), *again = region_gradients(gate, &table, &w),
+          *nested = region_gradients(nested_gate, &table, &w);
+    assert_memory_equal(plain, again, 10 * DIM * sizeof *plain);
     assert_memory_equal(plain, nested, 10 * DIM * sizeof *plain);
     free(plain);
-    free(stage);
+    free(again);
     free(nested);
     test_param_free(&table);
     test_param_free(&w);
@@ -426,7 +426,7 @@ int main(void) {
         cmocka_unit_test(test_prediction),
         cmocka_unit_test(test_central_differences),
         cmocka_unit_test(test_pass_may_be_forgotten),
-        cmocka_unit_test(test_stage),
+        cmocka_unit_test(test_region),
         cmocka_unit_test(test_memory_is_one_layer),
         cmocka_unit_test(test_nothing_is_allocated_later),
         cmocka_unit_test(test_out_of_memory),

@@ -111,7 +111,7 @@ static void test_each_input_may_be_fixed(void **state) {
 
 // ---- Sequences and positions ---------------------------------------------------------------------------
 
-static void test_several_segments(void **state) {
+static void test_several_sequences(void **state) {
     (void)state;
     setup s = setup_make(4, 2, 6, true);
     const int64_t lengths[] = {3, 1, 9, 66, 2};
@@ -176,8 +176,8 @@ static void test_visible_keys(void **state) {
     setup_free(&s);
 }
 
-// Segments may read the same key rows (a shared prefix) as long as those want no gradient.
-static void test_segments_that_share_keys(void **state) {
+// Sequences may read the same key rows (a shared prefix) as long as those want no gradient.
+static void test_sequences_that_share_keys(void **state) {
     (void)state;
     setup s = setup_make(2, 1, 4, true);
     for (int i = 0; i < 6; i++)
@@ -197,11 +197,11 @@ int main(void) {
         cmocka_unit_test(test_lengths_around_tiles),
         cmocka_unit_test(test_gradients_beyond_a_tile),
         cmocka_unit_test(test_each_input_may_be_fixed),
-        cmocka_unit_test(test_several_segments),
+        cmocka_unit_test(test_several_sequences),
         cmocka_unit_test(test_gaps_and_longer_keys),
         cmocka_unit_test(test_explicit_positions),
         cmocka_unit_test(test_visible_keys),
-        cmocka_unit_test(test_segments_that_share_keys),
+        cmocka_unit_test(test_sequences_that_share_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

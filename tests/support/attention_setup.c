@@ -13,7 +13,7 @@ setup setup_make(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, bool rot
 }
 
 void setup_add(setup *s, int64_t q_len, int64_t k_len, int64_t gap) {
-    assert_in_range(s->args.n_sequences, 0, SETUP_SEGMENTS - 1);
+    assert_in_range(s->args.n_sequences, 0, SETUP_SEQUENCES - 1);
     s->sequences[s->args.n_sequences++] = (kv_sequence){s->q_rows, q_len, s->k_rows + gap, k_len};
     s->q_rows += q_len;
     s->k_rows += gap + k_len;

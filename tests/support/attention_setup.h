@@ -6,12 +6,12 @@
 #include "tests/support/reference.h"
 #include "tests/support/support.h"
 
-enum { SETUP_SEGMENTS = 16, SETUP_POSITIONS = 20000 };
+enum { SETUP_SEQUENCES = 16, SETUP_POSITIONS = 20000 };
 
 // Everything one case needs; the arrays behind `args` live here.
 typedef struct setup {
     kv_attention_args args;
-    kv_sequence sequences[SETUP_SEGMENTS];
+    kv_sequence sequences[SETUP_SEQUENCES];
     double *inv_freq; // NULL: no rotation
     kv_rope *rope;
     int64_t q_rows, k_rows;

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-// splitmix64                                                                   [Steele et al. 2014, figure
-// 15]
+// splitmix64
+//                                                                         [Steele et al. 2014, figure 15]
 static uint64_t scramble(uint64_t seed, int64_t index) {
     uint64_t z = seed * 0xD1342543DE82EF95u + (uint64_t)(index + 1) * 0x9E3779B97F4A7C15u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
