@@ -1,6 +1,5 @@
 // Files that appear whole or not at all, also when the disk fills up or the system refuses.
 #include "data/file/content.h"
-#include "data/file/hash.h"
 #include "data/file/path.h"
 #include "data/file/whole_set.h"
 #include "tests/support/support.h"
@@ -448,22 +447,6 @@ static void test_read_gzip(void **state) {
     free(text);
 }
 
-// Values of the reference implementation of XXH64.
-static void test_hash(void **state) {
-    (void)state;
-    const char *long_text = "Call me Ishmael. Some years ago--never mind how long precisely-";
-    assert_true(kv_hash64(0, NULL, 0) == 0xEF46DB3751D8E999u);
-    assert_true(kv_hash64(0, "a", 1) == 0xD24EC4F1A98C6E5Bu);
-    assert_true(kv_hash64(0, "abc", 3) == 0x44BC2CF5AD770999u);
-    assert_true(kv_hash64(0, "asdf", 4) == 0x415872F599CEA71Eu);
-    assert_true(kv_hash64(0, "xxhash", 6) == 0x32DD38952C4BC720u);
-    assert_true(kv_hash64(20141025, "xxhash", 6) == 0xB559B98D844E0635u);
-    assert_true(kv_hash64(0, long_text, strlen(long_text)) == 0x02A2E85470D6FD96u);
-    char text[17];
-    kv_hash_text(0xABCu, text);
-    assert_string_equal(text, "0000000000000abc");
-}
-
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, test_dir_set_up, test_dir_tear_down)
     const struct CMUnitTest tests[] = {
@@ -484,7 +467,6 @@ int main(void) {
         TEST(test_remove_tree),
         TEST(test_read_file),
         TEST(test_read_gzip),
-        TEST(test_hash),
     };
     return cmocka_run_group_tests_name("whole_file", tests, NULL, NULL);
 }
