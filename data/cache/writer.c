@@ -12,7 +12,7 @@
 enum { DEFLATE_LEVEL = 1, N_PARTS = KV_CACHE_AUX_VALUE + 1 };
 
 struct kv_cache_writer {
-    kv_whole_file pending;
+    kv_whole_file target;
     kv_cache_info info;
     hid_t file, type; // type: of keys and values
     hid_t tokens, ids, values, logsumexp;
@@ -23,7 +23,7 @@ struct kv_cache_writer {
 
 static kv_status cannot_write(const kv_cache_writer *w, const char *name, kv_error *err) {
     return kv_fail_within(err, kv_h5_error(err, KV_ERR_IO, w->file, "cannot write", name),
-                          "%s (is the disk full?)", w->pending.final);
+                          "%s (is the disk full?)", w->target.final);
 }
 
 // ---- Opening -------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ static kv_status write_norms(kv_cache_writer *w, const kv_key_norms *norms, kv_e
         const kv_param *weight = norms->weight[i];
         float *wide = malloc((size_t)weight->cols * sizeof *wide);
         char name[KV_CACHE_NAME];
-        if (!wide) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", w->pending.final);
+        if (!wide) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", w->target.final);
         kv_widen(wide, weight->data, weight->dtype, weight->cols);
         snprintf(name, sizeof name, "/base/k_norm/%" PRIi64, i);
         status = kv_h5_write(w->file, name, H5T_NATIVE_FLOAT, wide, 1, &weight->cols, err);
@@ -114,7 +114,7 @@ static kv_status create_logits(kv_cache_writer *w, kv_error *err) {
 }
 
 static kv_status create_layout(kv_cache_writer *w, const kv_key_norms *norms, kv_error *err) {
-    kv_status status = kv_h5_create(w->pending.path, &w->file, err);
+    kv_status status = kv_h5_create(w->target.path, &w->file, err);
     if (status != KV_OK) return status;
     w->type = kv_cache_type(w->info.dtype);
     if (w->type < 0) return kv_h5_error(err, KV_ERR_MEMORY, w->file, "cannot make the type", "16-bit float");
@@ -143,7 +143,7 @@ kv_status kv_cache_writer_open(const char *path, const kv_cache_info *info, cons
             widest = kv_spec_kv_dim(spec, i) > widest ? kv_spec_kv_dim(spec, i) : widest;
     }
     w->narrow = malloc((size_t)(info->seq_len * widest) * sizeof(float));
-    kv_status status = w->narrow ? kv_whole_file_begin(&w->pending, path, err)
+    kv_status status = w->narrow ? kv_whole_file_begin(&w->target, path, err)
                                  : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     if (status == KV_OK) status = create_layout(w, norms, err);
     if (status == KV_OK)
@@ -164,7 +164,7 @@ static kv_status check_values(const kv_cache_writer *w, const char *name, const 
     for (int64_t i = 0; i < n; i++)
         if (!(fabsf(x[i]) <= most))
             return kv_fail(err, KV_ERR_RANGE, "%s: %s has the value %g, which %s cannot hold%s",
-                           w->pending.final, name, (double)x[i], kv_cache_dtype_text(w->info.dtype),
+                           w->target.final, name, (double)x[i], kv_cache_dtype_text(w->info.dtype),
                            isfinite(x[i]) ? " (bf16 and f32 can)" : "");
     return KV_OK;
 }
@@ -200,7 +200,7 @@ static kv_status add_logits(kv_cache_writer *w, const kv_topk_teacher *t, int64_
 kv_status kv_cache_writer_add(kv_cache_writer *w, const kv_cache_rows *rows, kv_error *err) {
     kv_tensor *const *const parts[N_PARTS] = {rows->base_raw_k, rows->base_v, rows->aux_raw_k, rows->aux_v};
     if (rows->n_rows > w->info.n_rows - w->n_done)
-        return kv_fail(err, KV_ERR_RANGE, "%s: more than its %" PRIi64 " rows", w->pending.final,
+        return kv_fail(err, KV_ERR_RANGE, "%s: more than its %" PRIi64 " rows", w->target.final,
                        w->info.n_rows);
     if (!kv_cache_put_rows(w->tokens, H5T_NATIVE_INT32, w->n_done, rows->n_rows, rows->tokens))
         return cannot_write(w, "/tokens", err);
@@ -241,20 +241,20 @@ static bool close_sets(kv_cache_writer *w) {
 
 kv_status kv_cache_writer_finish(kv_cache_writer *w, kv_error *err) {
     if (w->n_done != w->info.n_rows)
-        return kv_fail(err, KV_ERR_ARGUMENT, "%s: %" PRIi64 " rows, expected %" PRIi64, w->pending.final,
+        return kv_fail(err, KV_ERR_ARGUMENT, "%s: %" PRIi64 " rows, expected %" PRIi64, w->target.final,
                        w->n_done, w->info.n_rows);
     kv_status status = KV_OK;
     if (!close_sets(w))
-        status = kv_fail(err, KV_ERR_IO, "%s: cannot write the cache (is the disk full?)", w->pending.final);
+        status = kv_fail(err, KV_ERR_IO, "%s: cannot write the cache (is the disk full?)", w->target.final);
     if (status == KV_OK) status = kv_h5_close(&w->file, err);
-    return status == KV_OK ? kv_whole_file_commit(&w->pending, err) : status;
+    return status == KV_OK ? kv_whole_file_commit(&w->target, err) : status;
 }
 
 void kv_cache_writer_free(kv_cache_writer *w) {
     if (!w) return;
     close_sets(w);
     if (w->file >= 0) H5Fclose(w->file);
-    kv_whole_file_abandon(&w->pending);
+    kv_whole_file_abandon(&w->target);
     free(w->narrow);
     free(w);
 }

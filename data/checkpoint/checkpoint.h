@@ -6,6 +6,9 @@
 
 #include "core/predictor.h"
 
+#include <stdbool.h>
+#include <stdint.h>
+
 // config.json (and generation_config.json for the tokens that end a text) → spec. Unsupported model types and
 // features are refused by name (KV_ERR_FORMAT).
 kv_status kv_checkpoint_spec(const char *dir, kv_model_spec *spec, kv_error *err);
@@ -44,9 +47,9 @@ kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fi
 kv_status kv_checkpoint_load_frozen(const char *dir, const kv_model_spec *spec, kv_frozen_dtype dtype,
                                     kv_model **model, char fingerprint[17], kv_error *err);
 
-// Writes config.json and model.safetensors (float32, fused projections joined) into dir: both or neither. Old
-// files of these names are replaced one after the other; to replace a whole checkpoint at once write under
-// kv_whole_dir_begin. A spec that config.json cannot express is KV_ERR_ARGUMENT.
+// Writes config.json and model.safetensors (float32, fused projections joined) into dir: both or neither, as a
+// kv_whole_set. To replace a directory with all that is in it, write under kv_whole_dir_begin. A spec that
+// config.json cannot express is KV_ERR_ARGUMENT.
 kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err);
 
 // Tells one set of weights from another: a 64-bit hash over all weights, as float32, and over what
@@ -57,7 +60,7 @@ void kv_checkpoint_fingerprint(kv_model *model, char out[17]);
 // Predictor directory: predictor.json (mapping, layer counts, fingerprint of the base it was made for; rank
 // and aux_layers where maps are not of full rank from one aux layer) + predictor.safetensors (key.i.weight,
 // key.i.bias, value.i.weight, value.i.bias; weight is [out, in], of low rank up.weight [out, rank] and
-// down.weight [rank, in]).
+// down.weight [rank, in]). The two files are a kv_whole_set.
 // base_fingerprint NULL: none is recorded.
 kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char *base_fingerprint,
                             kv_error *err);
@@ -74,3 +77,14 @@ kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv
 // header of the weights, none of which are read.
 kv_status kv_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                              const int32_t *mapping, kv_error *err);
+
+// ---- Size, before anything is read ---------------------------------------------------------------------
+
+typedef struct kv_checkpoint_size {
+    int64_t bytes; // of weights as they are stored
+    bool wide;     // float32, as far as bytes and number of weights say
+} kv_checkpoint_size;
+
+// dir: a directory or a random name; n_weights: how many the model has. A directory's weights are its
+// model.safetensors, or all its .safetensors together. KV_ERR_IO when there are none.
+kv_status kv_checkpoint_measure(const char *dir, int64_t n_weights, kv_checkpoint_size *size, kv_error *err);

@@ -364,15 +364,15 @@ static bool write_data(FILE *stream, const kv_st_tensor *tensors, int64_t n) {
 kv_status kv_safetensors_write(const char *path, const kv_st_tensor *tensors, int64_t n,
                                const char *const *metadata, int64_t n_metadata, kv_error *err) {
     char *header;
-    kv_whole_file pending;
+    kv_whole_file target;
     kv_status status = make_header(tensors, n, metadata, n_metadata, &header, err);
     if (status) return kv_fail_within(err, status, "%s", path);
-    status = kv_whole_file_begin(&pending, path, err);
+    status = kv_whole_file_begin(&target, path, err);
     if (status) {
         free(header);
         return status;
     }
-    FILE *stream = fopen(pending.path, "wb");
+    FILE *stream = fopen(target.path, "wb");
     bool ok = stream && write_header(stream, header) && write_data(stream, tensors, n);
     int failure = errno;
     if (stream && fclose(stream) != 0 && ok) {
@@ -380,7 +380,7 @@ kv_status kv_safetensors_write(const char *path, const kv_st_tensor *tensors, in
         failure = errno;
     }
     free(header);
-    if (ok) return kv_whole_file_commit(&pending, err);
-    kv_whole_file_abandon(&pending);
+    if (ok) return kv_whole_file_commit(&target, err);
+    kv_whole_file_abandon(&target);
     return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", path, strerror(failure));
 }

@@ -31,6 +31,6 @@ kv_status kv_weights_take(const kv_weights_set *set, const kv_weights_tensor *te
                           const char *expected_by, kv_error *err);
 
 // Writes dir/name with all values as float32, and dir/text_name with the text that describes them: both or
-// neither.
+// neither (kv_whole_set).
 kv_status kv_weights_write(const char *dir, const char *name, const kv_weights_tensor *tensors, int64_t n,
                            const char *text_name, const char *text, kv_error *err);

@@ -1,6 +1,5 @@
 #include "data/corpus/shard.h"
 
-#include "data/corpus/shard_hash.h"
 #include "data/file/h5.h"
 #include "data/file/hash.h"
 
@@ -63,6 +62,10 @@ static kv_status check_tokens(const kv_shard *shard, const char *path, kv_error 
                            "%s: token %" PRIi64 " has id %" PRIi32 ", outside the vocabulary of %" PRIi64,
                            path, i, shard->tokens[i], shard->info.vocab_size);
     return KV_OK;
+}
+
+void kv_shard_hash(uint64_t tokens, uint64_t documents, char out[17]) {
+    kv_hash_text(kv_hash64(documents, &tokens, sizeof tokens), out);
 }
 
 static void hash_content(const kv_shard *shard, char out[17]) {

@@ -35,6 +35,9 @@ kv_status kv_shard_writer_finish(kv_shard_writer *writer, kv_error *err);
 const char *kv_shard_writer_hash(const kv_shard_writer *writer); // after finish; the writer's
 void kv_shard_writer_free(kv_shard_writer *writer);
 
+// The hash of a shard from those of its two lists, for those who hash as they write.
+void kv_shard_hash(uint64_t tokens, uint64_t documents, char out[17]);
+
 // ---- Reading -------------------------------------------------------------------------------------------
 
 typedef struct kv_shard {

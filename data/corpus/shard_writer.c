@@ -1,7 +1,7 @@
 #include "data/corpus/shard.h"
 
-#include "data/corpus/shard_hash.h"
 #include "data/file/h5.h"
+#include "data/file/hash.h"
 #include "data/file/whole_file.h"
 
 #include <inttypes.h>
@@ -21,7 +21,7 @@ struct column {
 };
 
 struct kv_shard_writer {
-    kv_whole_file pending;
+    kv_whole_file target;
     hid_t file;
     kv_shard_info info;
     struct column tokens, documents;
@@ -31,14 +31,14 @@ struct kv_shard_writer {
 
 static kv_status cannot_write(const kv_shard_writer *writer, kv_error *err) {
     return kv_fail(err, KV_ERR_IO, "%s: cannot write the token shard (is the disk full?)",
-                   writer->pending.final);
+                   writer->target.final);
 }
 
 static kv_status column_create(kv_shard_writer *writer, struct column *column, const char *name, hid_t type,
                                size_t capacity, kv_error *err) {
     *column = (struct column){.dataset = -1, .type = type, .capacity = capacity, .width = H5Tget_size(type)};
     column->buffer = malloc(capacity * column->width);
-    if (!column->buffer) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", writer->pending.final);
+    if (!column->buffer) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", writer->target.final);
     hsize_t nothing = 0, unlimited = H5S_UNLIMITED, chunk = capacity;
     hid_t space = H5Screate_simple(1, &nothing, &unlimited);
     hid_t layout = H5Pcreate(H5P_DATASET_CREATE);
@@ -103,7 +103,7 @@ static kv_status write_attributes(hid_t file, const kv_shard_info *info, kv_erro
 }
 
 static kv_status create_layout(kv_shard_writer *writer, kv_error *err) {
-    kv_status status = kv_h5_create(writer->pending.path, &writer->file, err);
+    kv_status status = kv_h5_create(writer->target.path, &writer->file, err);
     if (!status) status = write_attributes(writer->file, &writer->info, err);
     if (!status)
         status =
@@ -123,7 +123,7 @@ kv_status kv_shard_writer_open(const char *path, const kv_shard_info *info, kv_s
     if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     made->file = made->tokens.dataset = made->documents.dataset = -1;
     made->info = *info;
-    kv_status status = kv_whole_file_begin(&made->pending, path, err);
+    kv_status status = kv_whole_file_begin(&made->target, path, err);
     if (!status) status = create_layout(made, err);
     if (status)
         kv_shard_writer_free(made);
@@ -138,7 +138,7 @@ kv_status kv_shard_writer_add(kv_shard_writer *writer, const int32_t *ids, int64
         if (ids[i] < 0 || ids[i] >= writer->info.vocab_size)
             return kv_fail(err, KV_ERR_RANGE,
                            "%s: token id %" PRIi32 " is outside the vocabulary of %" PRIi64,
-                           writer->pending.final, ids[i], writer->info.vocab_size);
+                           writer->target.final, ids[i], writer->info.vocab_size);
     writer->n_tokens += n;
     if (!column_append(&writer->tokens, ids, (size_t)n) ||
         !column_append(&writer->documents, &writer->n_tokens, 1))
@@ -163,10 +163,10 @@ kv_status kv_shard_writer_finish(kv_shard_writer *writer, kv_error *err) {
     ok = close_file(writer) && ok;
     if (!ok) {
         kv_status status = cannot_write(writer, err);
-        kv_whole_file_abandon(&writer->pending);
+        kv_whole_file_abandon(&writer->target);
         return status;
     }
-    return kv_whole_file_commit(&writer->pending, err);
+    return kv_whole_file_commit(&writer->target, err);
 }
 
 const char *kv_shard_writer_hash(const kv_shard_writer *writer) {
@@ -176,6 +176,6 @@ const char *kv_shard_writer_hash(const kv_shard_writer *writer) {
 void kv_shard_writer_free(kv_shard_writer *writer) {
     if (!writer) return;
     close_file(writer);
-    kv_whole_file_abandon(&writer->pending);
+    kv_whole_file_abandon(&writer->target);
     free(writer);
 }

@@ -1,8 +1,8 @@
 // What a tokenizer.json does to text before it is split: NFC, Prepend, Replace, and sequences of those.
 #pragma once
 
-#include "data/file/json_part.h"
 #include "data/system/buffers.h"
+#include "data/tokenizer/json_part.h"
 
 typedef struct kv_normalizer kv_normalizer;
 

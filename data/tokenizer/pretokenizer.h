@@ -2,8 +2,8 @@
 // Metaspace, and sequences of those.
 #pragma once
 
-#include "data/file/json_part.h"
 #include "data/system/buffers.h"
+#include "data/tokenizer/json_part.h"
 
 // ---- The byte alphabet ---------------------------------------------------------------------------------
 

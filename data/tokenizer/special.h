@@ -1,7 +1,7 @@
 // Which tokens a tokenizer.json and the files beside it put around a text.
 #pragma once
 
-#include "data/file/json_part.h"
+#include "data/tokenizer/json_part.h"
 #include "data/tokenizer/vocabulary.h"
 
 // BOS: what the file's post-processor (TemplateProcessing) puts in front of a single text. Where

@@ -104,17 +104,17 @@ static kv_status write_record(const kv_journal *j, FILE *file, const json_t *rec
 
 // The file anew, with the records that count.
 static kv_status rewrite(kv_journal *j, kv_error *err) {
-    kv_whole_file pending;
-    kv_status status = kv_whole_file_begin(&pending, j->path, err);
+    kv_whole_file whole;
+    kv_status status = kv_whole_file_begin(&whole, j->path, err);
     if (status != KV_OK) return status;
-    FILE *file = fopen(pending.path, "w");
+    FILE *file = fopen(whole.path, "w");
     if (!file) status = write_failed(j, err);
     for (int64_t i = 0; i < j->n_units && status == KV_OK; i++)
         if (j->records[i]) status = write_record(j, file, j->records[i], err);
     errno = 0;
     if (file && fclose(file) != 0 && status == KV_OK) status = write_failed(j, err);
-    if (status == KV_OK) return kv_whole_file_commit(&pending, err);
-    kv_whole_file_abandon(&pending);
+    if (status == KV_OK) return kv_whole_file_commit(&whole, err);
+    kv_whole_file_abandon(&whole);
     return status;
 }
 

@@ -1,5 +1,5 @@
 // What data/system/memory.c makes of the system's files, and the sizes of checkpoints.
-#include "data/checkpoint/size.h"
+#include "data/checkpoint/checkpoint.h"
 #include "data/file/content.h"
 #include "data/system/memory.h"
 #include "tests/support/support.h"

@@ -429,23 +429,23 @@ static kv_status prune_checkpoints(const kv_run *run, kv_error *err) {
     return status;
 }
 
-static kv_status commit(kv_whole_file *pending, kv_status status, kv_error *err) {
-    if (status == KV_OK) return kv_whole_file_commit(pending, err);
-    kv_whole_file_abandon(pending);
+static kv_status commit(kv_whole_file *dir, kv_status status, kv_error *err) {
+    if (status == KV_OK) return kv_whole_file_commit(dir, err);
+    kv_whole_file_abandon(dir);
     return status;
 }
 
 kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err) {
     char path[PATH_MAX], optimizer_path[PATH_MAX];
-    kv_whole_file pending = {0};
+    kv_whole_file dir = {0};
     kv_status status = checkpoint_path(run, run->state.step, path, err);
-    if (status == KV_OK) status = kv_whole_dir_begin(&pending, path, err);
+    if (status == KV_OK) status = kv_whole_dir_begin(&dir, path, err);
     if (status != KV_OK) return status;
-    status = task->ops->save(task, pending.path, false, err);
-    if (status == KV_OK) status = kv_task_path(optimizer_path, pending.path, optimizer_name, err);
+    status = task->ops->save(task, dir.path, false, err);
+    if (status == KV_OK) status = kv_task_path(optimizer_path, dir.path, optimizer_name, err);
     if (status == KV_OK) status = kv_optimizer_save(optimizer_path, optimizer, err);
-    if (status == KV_OK) status = save_state(run, pending.path, NULL, err);
-    status = commit(&pending, status, err);
+    if (status == KV_OK) status = save_state(run, dir.path, NULL, err);
+    status = commit(&dir, status, err);
     return status == KV_OK ? prune_checkpoints(run, err) : status;
 }
 
@@ -453,13 +453,13 @@ kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimize
 static kv_status save_result(kv_run *run, kv_task *task, const char *name, const double *best_loss,
                              kv_error *err) {
     char path[PATH_MAX];
-    kv_whole_file pending = {0};
+    kv_whole_file dir = {0};
     kv_status status = kv_task_path(path, run->path, name, err);
-    if (status == KV_OK) status = kv_whole_dir_begin(&pending, path, err);
+    if (status == KV_OK) status = kv_whole_dir_begin(&dir, path, err);
     if (status != KV_OK) return status;
-    status = task->ops->save(task, pending.path, true, err);
-    if (status == KV_OK) status = save_state(run, pending.path, best_loss, err);
-    return commit(&pending, status, err);
+    status = task->ops->save(task, dir.path, true, err);
+    if (status == KV_OK) status = save_state(run, dir.path, best_loss, err);
+    return commit(&dir, status, err);
 }
 
 kv_status kv_run_keep_best(kv_run *run, kv_task *task, kv_error *err) {

@@ -197,22 +197,22 @@ static void put_row(const struct results *r, const struct row *row, kv_csv *csv)
 static kv_status write_csv(const struct results *r, kv_error *err) {
     char path[PATH_MAX], *header = NULL;
     size_t size;
-    kv_whole_file pending = {0};
+    kv_whole_file table = {0};
     kv_csv *csv = NULL;
     FILE *out = open_memstream(&header, &size);
     if (!out) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the table");
     put_header(r, out);
     kv_status status = fclose(out) == 0 ? kv_path_join(r->sweep->output, "table.csv", path, err)
                                         : kv_fail(err, KV_ERR_MEMORY, "out of memory for the table");
-    if (status == KV_OK) status = kv_whole_file_begin(&pending, path, err);
-    if (status == KV_OK) status = kv_csv_create(pending.path, header, &csv, err);
+    if (status == KV_OK) status = kv_whole_file_begin(&table, path, err);
+    if (status == KV_OK) status = kv_csv_create(table.path, header, &csv, err);
     if (csv) {
         for (size_t i = 0; i < r->n_rows; i++) put_row(r, &r->rows[i], csv);
         status = kv_csv_close(csv, status, err);
     }
     free(header);
-    if (status == KV_OK) return kv_whole_file_commit(&pending, err);
-    kv_whole_file_abandon(&pending);
+    if (status == KV_OK) return kv_whole_file_commit(&table, err);
+    kv_whole_file_abandon(&table);
     return status;
 }
 

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "core/flops.h"
-#include "data/checkpoint/size.h"
+#include "data/checkpoint/checkpoint.h"
 #include "train/config/text.h"
 
 #include <limits.h>

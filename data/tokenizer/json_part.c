@@ -1,4 +1,4 @@
-#include "data/file/json_part.h"
+#include "data/tokenizer/json_part.h"
 
 #include "core/text.h"
 

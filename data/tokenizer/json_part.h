@@ -1,4 +1,5 @@
-// A part of a JSON file, with its place for messages: "tokenizer.json: pre_tokenizer.pretokenizers[0]".
+// A part of a tokenizer.json, which nests as deep as it likes, with its place for messages:
+// "tokenizer.json: pre_tokenizer.pretokenizers[0]". Files of one flat object: data/file/json.h.
 #pragma once
 
 #include "core/status.h"
