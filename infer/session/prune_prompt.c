@@ -2,9 +2,8 @@
 //
 // Random pruning makes a shorter prompt: positions are counted anew. Static and speculative pruning keep the
 // positions that the tokens were chosen at; decoding goes on from the prompt's full length.
-#include "infer/session/session.h"
-
 #include "infer/session/prune_select.h"
+#include "infer/session/session.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -52,9 +51,11 @@ static kv_status score_prompts(kv_session *session, const int32_t *ids, const in
     case KV_PRUNE_STATIC: return kv_static_scores(session, c->scored_ids, c->scored, c->scores, err);
     case KV_PRUNE_SPECULATIVE:
         return kv_speculative_scores(session, c->scored_ids, c->scored, c->scores, err);
-    default: // random: nothing to look at
-        return KV_OK;
+    case KV_PRUNE_NONE:
+    case KV_PRUNE_RANDOM: // nothing to look at
+    case KV_PRUNE_LAZY: break;
     }
+    return KV_OK;
 }
 
 static bool keep_places(kv_session *session, const int32_t *ids, int64_t n, const float *scores, int64_t kept,
