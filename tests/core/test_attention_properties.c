@@ -41,6 +41,19 @@ static void test_gaps_may_hold_anything(void **state) {
     setup_free(&s);
 }
 
+// Attention in double precision over q, k and v.
+struct exact {
+    const kv_attention_args *args;
+    const double *inv_freq;
+    int64_t rows;
+    double *x[3];
+};
+
+static void exact_results(const void *context, double *results) {
+    const struct exact *e = context;
+    ref_attention(e->args, e->inv_freq, e->rows, e->x[0], e->x[1], e->x[2], results);
+}
+
 // Shifting all positions by the same amount changes nothing: rotary scores depend on differences only.
 static void test_rotation_is_relative(void **state) {
     (void)state;
@@ -58,8 +71,16 @@ static void test_rotation_is_relative(void **state) {
     kv_tensor *plain = kv_attention(tape, x[0], x[1], x[2], setup_args(&s));
     s.args.q_positions = s.args.k_positions = shifted;
     kv_tensor *moved = kv_attention(tape, x[0], x[1], x[2], setup_args(&s));
-    // A float32 cosine of position 1000 is good to 6e-8 of its turn, so of 1e-6 here.
-    for (int i = 0; i < N * DIM; i++) assert_float_equal(plain->data[i], moved->data[i], 2e-6);
+    struct exact exact = {setup_args(&s), s.inv_freq, N, {NULL}};
+    rounding_operands operands = {0};
+    for (int i = 0; i < 3; i++)
+        rounding_add(&operands, exact.x[i] = numeric_doubles(x[i]->data, N * DIM), N * DIM);
+    rounding_spread spread = rounding_measure(&operands, N, exact_results, &exact, N * DIM);
+    rounding_compare("shifted positions", moved->data, &spread, 0, N * DIM);
+    rounding_compare_both("shifted positions", moved->data, plain->data, &spread, 0, N * DIM);
+    for (int i = 0; i < 3; i++) free(exact.x[i]);
+    rounding_operands_free(&operands);
+    rounding_spread_free(&spread);
     kv_tape_free(tape);
     setup_free(&s);
 }
@@ -71,6 +92,7 @@ typedef struct sequence {
     int64_t n, q_cols, k_cols;
     float *target; // [n, q_cols], far from any output, so that |y - target| has a known sign everywhere
     uint8_t *keep;
+    float *x[3]; // queries, keys, values
 } sequence;
 
 // The queries [from, from + len) of q as an operator of their own, and its share of the loss.
@@ -95,7 +117,7 @@ static void attend_in_chunks(setup *s, const sequence *whole, int64_t chunk, flo
     kv_tensor *qkv[3], *loss = NULL;
     for (int i = 0; i < 3; i++) {
         qkv[i] = kv_tape_tensor(tape, whole->n, i ? whole->k_cols : whole->q_cols);
-        test_fill(qkv[i]->data, whole->n * qkv[i]->cols, 60 + (uint64_t)i, 1);
+        memcpy(qkv[i]->data, whole->x[i], (size_t)(whole->n * qkv[i]->cols) * sizeof(float));
         qkv[i]->wants_grad = true;
     }
     for (int64_t from = 0; from < whole->n; from += chunk) {
@@ -111,26 +133,47 @@ static void attend_in_chunks(setup *s, const sequence *whole, int64_t chunk, flo
     kv_tape_free(tape);
 }
 
+enum { CHUNKED = 150, CHUNKED_Y = CHUNKED * 24, CHUNKED_GRADS = CHUNKED * (24 + 12 + 12) };
+
+// All of it at once.
+struct chunked {
+    setup *s;
+    const sequence *whole;
+};
+
+static void chunked_results(const void *context, double *results) {
+    const struct chunked *c = context;
+    static float y[CHUNKED_Y], grads[CHUNKED_GRADS];
+    attend_in_chunks(c->s, c->whole, CHUNKED, y, grads);
+    for (int i = 0; i < CHUNKED_Y; i++) results[i] = (double)y[i];
+    for (int i = 0; i < CHUNKED_GRADS; i++) results[CHUNKED_Y + i] = (double)grads[i];
+}
+
 static void test_chunks_equal_the_whole(void **state) {
     (void)state;
-    const int64_t n = 150, chunks[] = {1, 13, 64, 149};
+    const int64_t n = CHUNKED, chunks[] = {1, 13, 64, 149};
+    static float target[CHUNKED_Y], y[2][CHUNKED_Y], grads[2][CHUNKED_GRADS], x[3][CHUNKED_Y];
+    static uint8_t keep[CHUNKED];
     setup s = setup_make(4, 2, 6, true);
-    sequence whole = {.n = n, .q_cols = 24, .k_cols = 12};
-    const int64_t n_y = n * 24, n_grads = n * (24 + 12 + 12);
-    whole.target = test_alloc(n_y, sizeof(float));
-    whole.keep = test_alloc(n, 1);
-    memset(whole.keep, 1, (size_t)n);
-    for (int64_t i = 0; i < n_y; i++) whole.target[i] = test_value(8, i) < 0 ? -10 : 10;
-    float *y = test_alloc(n_y, sizeof(float)), *grads = test_alloc(n_grads, sizeof(float));
-    attend_in_chunks(&s, &whole, n, y, grads);
-    double *whole_y = numeric_doubles(y, n_y), *whole_grads = numeric_doubles(grads, n_grads);
-    for (int c = 0; c < 4; c++) {
-        attend_in_chunks(&s, &whole, chunks[c], y, grads);
-        numeric_compare("attention in chunks", y, whole_y, n_y, 1e-5);
-        numeric_compare("gradient in chunks", grads, whole_grads, n_grads, 1e-4);
+    sequence whole = {n, 24, 12, target, keep, {x[0], x[1], x[2]}};
+    rounding_operands operands = {0};
+    memset(keep, 1, sizeof keep);
+    for (int64_t i = 0; i < CHUNKED_Y; i++) target[i] = test_value(8, i) < 0 ? -10 : 10;
+    for (int i = 0; i < 3; i++) {
+        test_fill(x[i], n * (i ? 12 : 24), 60 + (uint64_t)i, 1);
+        rounding_add_floats(&operands, x[i], n * (i ? 12 : 24));
     }
-    void *memory[] = {whole.target, whole.keep, y, grads, whole_y, whole_grads};
-    for (int i = 0; i < 6; i++) free(memory[i]);
+    // Keys are read by all queries, of two heads.
+    rounding_spread spread = rounding_measure(&operands, 2 * n, chunked_results,
+                                              &(struct chunked){&s, &whole}, CHUNKED_Y + CHUNKED_GRADS);
+    attend_in_chunks(&s, &whole, n, y[0], grads[0]);
+    for (int c = 0; c < 4; c++) {
+        attend_in_chunks(&s, &whole, chunks[c], y[1], grads[1]);
+        rounding_compare_both("attention in chunks", y[1], y[0], &spread, 0, CHUNKED_Y);
+        rounding_compare_both("gradient in chunks", grads[1], grads[0], &spread, CHUNKED_Y, CHUNKED_GRADS);
+    }
+    rounding_operands_free(&operands);
+    rounding_spread_free(&spread);
     setup_free(&s);
 }
 
@@ -178,57 +221,86 @@ static void test_large_scores(void **state) {
     }
     q->wants_grad = k->wants_grad = v->wants_grad = true;
     kv_tensor *y = kv_attention(tape, q, k, v, setup_args(&s));
-    for (int64_t i = 0; i < n * dim; i++)
-        assert_float_equal(y->data[i], v->data[winner[i / dim] * dim + i % dim], 1e-6);
+    for (int64_t i = 0; i < n * dim; i++) { // all others have weight 0
+        const double expected = (double)v->data[winner[i / dim] * dim + i % dim];
+        expect_float("winner's value", (double)y->data[i], expected, 3, expected);
+    }
     assert_int_equal(kv_tape_backward(tape, numeric_dot(tape, &y, 1, 0), NULL), KV_OK);
+    // A score's gradient is the difference of two products of 4 terms, dy·v and dy·y, with y = v: what is
+    // left is their rounding, times the key or the query and 1/sqrt(4).
+    double *k_allowed = test_alloc(n, sizeof *k_allowed);
+    for (int64_t i = 0; i < n; i++) {
+        double size = 0;
+        for (int64_t j = 0; j < dim; j++)
+            size += fabs(numeric_dot_weight(0, i * dim + j) * (double)v->data[winner[i] * dim + j]);
+        const double score = rounding_bound(2 * 5, size) / 2;
+        for (int64_t j = 0; j < dim; j++)
+            rounding_expect("gradient of q", (double)q->grad[i * dim + j], 0,
+                            score * (double)k->data[winner[i] * dim + j]);
+        k_allowed[winner[i]] += score * 1e3;
+    }
     for (int64_t i = 0; i < n * dim; i++) {
-        assert_float_equal(q->grad[i], 0, 1e-4);
-        assert_float_equal(k->grad[i], 0, 1e-1); // × 10^3 of the queries
+        rounding_expect("gradient of k", (double)k->grad[i], 0, k_allowed[i / dim]);
         assert_true(isfinite(v->grad[i]));
     }
+    free(k_allowed);
     free(winner);
     kv_tape_free(tape);
     setup_free(&s);
 }
 
 // A softmax does not change when all its scores grow by the same amount, here by 15000: nor may what backward
-// makes of it. (Whole numbers in 4 features: every score is exact in float32.) grads: of feature 3 of q and
-// k, and of v.
-static void attend_raised(float height, int64_t n, float *y, float *grads) {
+// makes of it. (Whole numbers in 4 features: every score is exact in float32.) Results: y; gradients of
+// feature 3 of q and k, and of v.
+enum { RAISED = 150, RAISED_Y = RAISED * 4, RAISED_GRADS = RAISED * 6 };
+
+struct raised {
+    float height, competing[2][RAISED], v[RAISED_Y]; // the fourth feature of q and k
+};
+
+static void attend_raised(const void *context, double *results) {
+    const struct raised *r = context;
     setup s = setup_make(1, 1, 4, false);
-    setup_add(&s, n, n, 0);
+    setup_add(&s, RAISED, RAISED, 0);
     kv_tape *tape = kv_tape_create();
     kv_tensor *x[3];
     for (int i = 0; i < 3; i++) {
-        x[i] = kv_tape_tensor(tape, n, 4);
+        x[i] = kv_tape_tensor(tape, RAISED, 4);
         x[i]->wants_grad = true;
-        for (int64_t e = 0; e < n * 4; e++) {
-            const double value = test_value(90 + (uint64_t)i, e);
-            x[i]->data[e] = i == 2 ? (float)value : e % 4 < 3 ? height : (float)round(3 * value);
-        }
+        for (int64_t e = 0; e < RAISED_Y; e++)
+            x[i]->data[e] = i == 2 ? r->v[e] : e % 4 < 3 ? r->height : r->competing[i][e / 4];
     }
     kv_tensor *out = kv_attention(tape, x[0], x[1], x[2], setup_args(&s));
-    memcpy(y, out->data, (size_t)(n * 4) * sizeof *y);
+    for (int64_t e = 0; e < RAISED_Y; e++) results[e] = (double)out->data[e];
     assert_int_equal(kv_tape_backward(tape, numeric_dot(tape, &out, 1, 0), NULL), KV_OK);
-    for (int64_t t = 0; t < n; t++) grads[t] = x[0]->grad[t * 4 + 3], grads[n + t] = x[1]->grad[t * 4 + 3];
-    memcpy(grads + 2 * n, x[2]->grad, (size_t)(n * 4) * sizeof *grads);
+    results += RAISED_Y;
+    for (int64_t t = 0; t < RAISED; t++) {
+        results[t] = (double)x[0]->grad[t * 4 + 3];
+        results[RAISED + t] = (double)x[1]->grad[t * 4 + 3];
+    }
+    for (int64_t e = 0; e < RAISED_Y; e++) results[2 * RAISED + e] = (double)x[2]->grad[e];
     kv_tape_free(tape);
     setup_free(&s);
 }
 
 static void test_large_scores_that_compete(void **state) {
     (void)state;
-    enum { N = 150 };
-    float y[N * 4], grads[N * 6];
-    attend_raised(0, N, y, grads);
-    double *expected_y = numeric_doubles(y, N * 4), *expected = numeric_doubles(grads, N * 6);
-    attend_raised(100, N, y, grads);
-    numeric_compare("raised scores", y, expected_y, N * 4, 1e-5);
-    for (int i = 0; i < 3; i++)
-        numeric_compare("gradient under raised scores", grads + i * N, expected + i * N, i < 2 ? N : N * 4,
-                        1e-4);
-    free(expected_y);
-    free(expected);
+    static struct raised r;
+    static double found[RAISED_Y + RAISED_GRADS];
+    rounding_operands operands = {0};
+    for (int i = 0; i < 2; i++) {
+        for (int64_t t = 0; t < RAISED; t++)
+            r.competing[i][t] = (float)round(3 * test_value(90 + (uint64_t)i, t * 4 + 3));
+        rounding_add_floats(&operands, r.competing[i], RAISED);
+    }
+    test_fill(r.v, RAISED_Y, 92, 1);
+    rounding_add_floats(&operands, r.v, RAISED_Y);
+    rounding_spread spread = rounding_measure(&operands, RAISED, attend_raised, &r, RAISED_Y + RAISED_GRADS);
+    r.height = 100;
+    attend_raised(&r, found);
+    rounding_compare_results("raised scores", found, spread.expected, &spread);
+    rounding_operands_free(&operands);
+    rounding_spread_free(&spread);
 }
 
 // ---- Counting ------------------------------------------------------------------------------------------

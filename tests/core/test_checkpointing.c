@@ -213,19 +213,13 @@ static void test_central_differences(void **state) {
     kv_tape_set_checkpointing(r.tape, true);
     kv_tensor *loss = kv_kvp_objective(r.tape, r.base, r.aux, r.predictor, &batch, &losses[1], NULL, NULL);
     expect(kv_tape_backward(r.tape, loss, &err), &err);
-    ref_kvp reference = {.base = ref_model_copy(r.base),
-                         .aux = ref_model_copy(r.aux),
-                         .predictor = r.predictor,
-                         .batch = batch,
-                         .loss = losses[1]};
-    reference.weights.n = kv_predictor_params(r.predictor, reference.weights.param);
-    for (int64_t i = 0; i < reference.weights.n; i++)
-        reference.weights.value[i] = numeric_param_doubles(reference.weights.param[i]);
-    ref_check_gradients("predictors", &reference.weights, 10, 1, reference_loss, &reference);
-    ref_check_gradients("aux", &reference.aux.params, 10, 1, reference_loss, &reference);
-    ref_model_free(&reference.base);
-    ref_model_free(&reference.aux);
-    ref_params_free(&reference.weights);
+    ref_kvp reference = ref_kvp_copy(r.base, r.aux, r.predictor, &batch, &losses[1]);
+    rounding_spread spread = ref_kvp_gradient_spread(&reference);
+    const int64_t from =
+        ref_check_gradients("predictors", &reference.weights, 10, 1, reference_loss, &reference, &spread, 0);
+    ref_check_gradients("aux", &reference.aux.params, 10, 1, reference_loss, &reference, &spread, from);
+    rounding_spread_free(&spread);
+    ref_kvp_free(&reference);
     run_free(&r);
 }
 

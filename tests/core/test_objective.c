@@ -87,20 +87,7 @@ static kv_tensor *objective(pair *p, const kv_batch *batch, const kv_kvp_weights
 }
 
 static ref_kvp reference_of(pair *p, const kv_batch *batch, const kv_kvp_weights *weights) {
-    ref_kvp r = {.base = ref_model_copy(p->base),
-                 .aux = ref_model_copy(p->aux),
-                 .predictor = p->predictor,
-                 .batch = *batch,
-                 .loss = *weights};
-    r.weights.n = kv_predictor_params(p->predictor, r.weights.param);
-    for (int64_t i = 0; i < r.weights.n; i++) r.weights.value[i] = numeric_param_doubles(r.weights.param[i]);
-    return r;
-}
-
-static void reference_free(ref_kvp *r) {
-    ref_model_free(&r->base);
-    ref_model_free(&r->aux);
-    ref_params_free(&r->weights);
+    return ref_kvp_copy(p->base, p->aux, p->predictor, batch, weights);
 }
 
 static double reference_loss(const void *context) {
@@ -109,35 +96,41 @@ static double reference_loss(const void *context) {
 
 // ---- Values and gradients ------------------------------------------------------------------------------
 
-static void expect_near(const char *what, double found, double expected) {
-    if (!(fabs(found - expected) <= 1e-5 * fmax(1, fabs(expected))))
-        fail_msg("%s is %.9g, expected %.9g", what, found, expected);
+// Whether a loss with these weights computes a term; those it does not are 0.
+static bool is_computed(int term, const kv_kvp_weights *w) {
+    if (term >= REF_CONSISTENCY) return w->consistency != 0;
+    if (term == REF_KL) return w->kl != 0;
+    if (term == REF_AUX_CE || term == REF_AUX_Z) return w->aux != 0;
+    return term == REF_TOTAL || w->base != 0 || w->kl != 0;
 }
 
-static void compare_terms(const kv_kvp_terms *found, const kv_kvp_terms *expected, const kv_kvp_weights *w) {
-    expect_near("total", found->total, expected->total);
-    if (w->base != 0 || w->kl != 0)
-        expect_near("base CE", found->base.cross_entropy, expected->base.cross_entropy);
-    if (w->base != 0 || w->kl != 0) expect_near("base z", found->base.z, expected->base.z);
-    if (w->kl != 0) expect_near("KL", found->base.kl, expected->base.kl);
-    expect_near("aux CE", found->aux.cross_entropy, w->aux != 0 ? expected->aux.cross_entropy : 0);
-    expect_near("aux z", found->aux.z, w->aux != 0 ? expected->aux.z : 0);
-    if (w->consistency == 0) return;
-    expect_near("L_C", found->consistency, expected->consistency);
-    for (int i = 0; i < BASE_LAYERS; i++) {
-        expect_near("key L1", found->k_l1[i], expected->k_l1[i]);
-        expect_near("value L1", found->v_l1[i], expected->v_l1[i]);
+// Against double precision or, when `other` is given, another float32 computation of the same.
+static void compare_terms(const kv_kvp_terms *found, const kv_kvp_terms *other, const kv_kvp_weights *w,
+                          const rounding_spread *spread) {
+    double values[REF_KVP_TERMS], others[REF_KVP_TERMS];
+    char name[32];
+    ref_kvp_results(found, values);
+    if (other) ref_kvp_results(other, others);
+    for (int i = 0; i < REF_L1 + 2 * BASE_LAYERS; i++) {
+        snprintf(name, sizeof name, "term %d of the loss", i);
+        if (!is_computed(i, w)) {
+            if (i == REF_AUX_CE || i == REF_AUX_Z) assert_true(values[i] == 0);
+        } else if (other) {
+            rounding_expect(name, values[i], others[i], 2 * spread->allowed[i]);
+        } else {
+            rounding_compare_one(name, values[i], spread, i);
+        }
     }
 }
 
 static void check_objective(const char *name, pair *p, const kv_batch *batch, const kv_kvp_weights *weights) {
     ref_kvp r = reference_of(p, batch, weights);
-    kv_kvp_terms terms, expected;
-    const double total = ref_kvp_objective(&r, &expected);
+    kv_kvp_terms terms;
+    rounding_spread spread = ref_kvp_spread(&r), gradients = ref_kvp_gradient_spread(&r);
     kv_tape_reset(p->tape);
     kv_tensor *loss = objective(p, batch, weights, &terms, NULL);
-    expect_near(name, (double)loss->data[0], total);
-    compare_terms(&terms, &expected, weights);
+    rounding_compare_one(name, (double)loss->data[0], &spread, REF_TOTAL);
+    compare_terms(&terms, NULL, weights, &spread);
 
     kv_error err = {0};
     kv_param *params[REF_PARAMS];
@@ -145,10 +138,12 @@ static void check_objective(const char *name, pair *p, const kv_batch *batch, co
         memset(r.weights.param[i]->grad, 0, (size_t)kv_param_size(r.weights.param[i]) * 4);
     if (p->aux->grads) memset(p->aux->grads, 0, (size_t)kv_model_size(p->aux, true) * sizeof(float));
     if (kv_tape_backward(p->tape, loss, &err) != KV_OK) fail_msg("%s: %s", name, err.message);
-    ref_check_gradients(name, &r.weights, 10, 1, reference_loss, &r);
-    if (p->aux->grads) ref_check_gradients(name, &r.aux.params, 10, 1, reference_loss, &r);
+    const int64_t from = ref_check_gradients(name, &r.weights, 10, 1, reference_loss, &r, &gradients, 0);
+    if (p->aux->grads) ref_check_gradients(name, &r.aux.params, 10, 1, reference_loss, &r, &gradients, from);
     for (int64_t i = 0; i < kv_model_params(p->base, params); i++) assert_null(params[i]->grad);
-    reference_free(&r);
+    rounding_spread_free(&spread);
+    rounding_spread_free(&gradients);
+    ref_kvp_free(&r);
 }
 
 static void test_published_loss(void **state) {
@@ -219,18 +214,31 @@ static void test_part_of_a_larger_step(void **state) {
     pair_free(&p);
 }
 
+static void add_terms(kv_kvp_terms *sum, const kv_kvp_terms *part) {
+    sum->total += part->total;
+    sum->base.cross_entropy += part->base.cross_entropy, sum->base.z += part->base.z,
+        sum->base.kl += part->base.kl;
+    sum->aux.cross_entropy += part->aux.cross_entropy, sum->aux.z += part->aux.z;
+    sum->consistency += part->consistency;
+    for (int i = 0; i < BASE_LAYERS; i++) sum->k_l1[i] += part->k_l1[i], sum->v_l1[i] += part->v_l1[i];
+}
+
 static void test_micro_batches_add(void **state) {
     (void)state;
     pair p = pair_make(true, true, true, KV_F32);
-    const int64_t n_pred = kv_predictor_size(p.predictor), n_aux = kv_model_size(p.aux, true);
-    double total[2] = {0}, kl[2] = {0}, l1[2] = {0}, *whole[2] = {NULL};
+    kv_batch batch = whole_batch();
+    batch.n_valid = TOKENS - 2;
+    ref_kvp r = reference_of(&p, &batch, &everything);
+    rounding_spread spread = ref_kvp_spread(&r), gradients = ref_kvp_gradient_spread(&r);
+    static kv_kvp_terms sum[2];
+    memset(sum, 0, sizeof sum);
+    double *grads[2];
     kv_error err = {0};
     for (int parts = 1; parts <= 2; parts++) {
         assert_int_equal(kv_predictor_set_trainable(p.predictor, true, &err), KV_OK);
         assert_int_equal(kv_model_set_trainable(p.aux, true, &err), KV_OK);
         for (int part = 0; part < parts; part++) {
-            kv_batch own = whole_batch();
-            own.n_valid = TOKENS - 2;
+            kv_batch own = batch;
             own.n_seq = N_SEQ / parts;
             own.input_ids += part * SEQ_LEN;
             own.target_ids += part * SEQ_LEN;
@@ -238,57 +246,83 @@ static void test_micro_batches_add(void **state) {
             kv_tape_reset(p.tape);
             kv_tensor *loss = objective(&p, &own, &everything, &terms, NULL);
             assert_int_equal(kv_tape_backward(p.tape, loss, &err), KV_OK);
-            total[parts - 1] += terms.total;
-            kl[parts - 1] += terms.base.kl;
-            l1[parts - 1] += terms.k_l1[2];
+            add_terms(&sum[parts - 1], &terms);
         }
-        if (parts == 1) {
-            whole[0] = numeric_doubles(p.predictor->grads, n_pred);
-            whole[1] = numeric_doubles(p.aux->grads, n_aux);
-        }
+        grads[parts - 1] = test_alloc(gradients.n, sizeof(double));
+        ref_gradient_results(&r.aux.params, ref_gradient_results(&r.weights, grads[parts - 1]));
     }
-    numeric_compare("gradient of the predictors", p.predictor->grads, whole[0], n_pred, 1e-5);
-    numeric_compare("gradient of the aux", p.aux->grads, whole[1], n_aux, 1e-5);
-    expect_near("total", total[1], total[0]);
-    expect_near("KL", kl[1], kl[0]);
-    expect_near("key L1", l1[1], l1[0]);
-    free(whole[0]);
-    free(whole[1]);
+    rounding_compare_results("gradients of micro-batches", grads[1], grads[0], &gradients);
+    compare_terms(&sum[1], &sum[0], &everything, &spread);
+    free(grads[0]);
+    free(grads[1]);
+    rounding_spread_free(&spread);
+    rounding_spread_free(&gradients);
+    ref_kvp_free(&r);
     pair_free(&p);
 }
 
 // ---- What is run ---------------------------------------------------------------------------------------
+
+// Predicted and true keys and values of every layer, one after the other.
+struct caches {
+    ref_kvp *r;
+    ref_cache truth, aux, predicted;
+    double *hidden;
+};
+
+static int64_t cache_size(const kv_model_spec *spec, int64_t layer) {
+    return TOKENS * kv_spec_kv_dim(spec, layer);
+}
+
+static void cache_results(const void *context, double *results) {
+    const struct caches *c = context;
+    ref_kvp *r = c->r;
+    ref_cache aux = c->aux, predicted = c->predicted, truth = c->truth;
+    ref_forward(&r->aux, input_ids, N_SEQ, SEQ_LEN, NULL, &aux, c->hidden);
+    ref_predict(r->predictor, &r->weights, &r->base, &r->aux, TOKENS, &aux, &predicted);
+    ref_forward(&r->base, input_ids, N_SEQ, SEQ_LEN, NULL, &truth, c->hidden);
+    for (int i = 0; i < BASE_LAYERS; i++) {
+        const double *arrays[] = {predicted.k[i], predicted.v[i], truth.k[i], truth.v[i]};
+        const int64_t n = cache_size(&r->base.model->spec, i);
+        for (int a = 0; a < 4; a++, results += n) memcpy(results, arrays[a], (size_t)n * sizeof *results);
+    }
+}
 
 static void test_trace(void **state) {
     (void)state;
     pair p = pair_make(true, true, true, KV_F32);
     const kv_batch batch = whole_batch();
     ref_kvp r = reference_of(&p, &batch, &everything);
-    ref_cache truth = {0}, aux_cache = {0}, predicted = {0};
-    ref_cache_make(&p.base->spec, TOKENS, &truth);
-    ref_cache_make(&p.base->spec, TOKENS, &predicted);
-    ref_cache_make(&p.aux->spec, TOKENS, &aux_cache);
-    double *hidden = test_alloc(TOKENS * 10, sizeof *hidden);
-    ref_forward(&r.aux, input_ids, N_SEQ, SEQ_LEN, NULL, &aux_cache, hidden);
-    ref_predict(p.predictor, &r.weights, &r.base, &r.aux, TOKENS, &aux_cache, &predicted);
-    ref_forward(&r.base, input_ids, N_SEQ, SEQ_LEN, NULL, &truth, hidden);
+    struct caches c = {.r = &r, .hidden = test_alloc(TOKENS * 10, sizeof(double))};
+    ref_cache_make(&p.base->spec, TOKENS, &c.truth);
+    ref_cache_make(&p.base->spec, TOKENS, &c.predicted);
+    ref_cache_make(&p.aux->spec, TOKENS, &c.aux);
+    rounding_operands operands = {0};
+    ref_add_operands(&operands, &r.base.params);
+    ref_add_operands(&operands, &r.aux.params);
+    ref_add_operands(&operands, &r.weights);
+    int64_t n_results = 0, from = 0;
+    for (int i = 0; i < BASE_LAYERS; i++) n_results += 4 * cache_size(&p.base->spec, i);
+    rounding_spread spread =
+        rounding_measure(&operands, ref_terms_forward(&p.base->spec, SEQ_LEN), cache_results, &c, n_results);
 
     kv_kvp_trace trace;
     objective(&p, &batch, &everything, NULL, &trace);
     for (int i = 0; i < BASE_LAYERS; i++) {
-        const int64_t n = TOKENS * p.base->spec.layers[i].n_kv_heads * 6;
-        numeric_compare("predicted keys", trace.pred_k[i]->data, predicted.k[i], n, 1e-5);
-        numeric_compare("predicted values", trace.pred_v[i]->data, predicted.v[i], n, 1e-5);
-        numeric_compare("true keys", trace.base_k[i]->data, truth.k[i], n, 1e-5);
-        numeric_compare("true values", trace.base_v[i]->data, truth.v[i], n, 1e-5);
+        static const char *const names[] = {"predicted keys", "predicted values", "true keys", "true values"};
+        kv_tensor *const found[] = {trace.pred_k[i], trace.pred_v[i], trace.base_k[i], trace.base_v[i]};
+        const int64_t n = cache_size(&p.base->spec, i);
+        for (int a = 0; a < 4; a++, from += n) rounding_compare(names[a], found[a]->data, &spread, from, n);
     }
     assert_non_null(trace.hidden);
     assert_non_null(trace.aux_hidden);
-    free(hidden);
-    ref_cache_free(&truth);
-    ref_cache_free(&aux_cache);
-    ref_cache_free(&predicted);
-    reference_free(&r);
+    free(c.hidden);
+    ref_cache_free(&c.truth);
+    ref_cache_free(&c.aux);
+    ref_cache_free(&c.predicted);
+    rounding_operands_free(&operands);
+    rounding_spread_free(&spread);
+    ref_kvp_free(&r);
     pair_free(&p);
 }
 
@@ -420,7 +454,10 @@ static double *gradient_of(pair *p, kv_model *base, kv_model *aux, const kv_batc
     kv_gemm_flops_reset();
     kv_tensor *loss = kv_kvp_objective(p->tape, base, aux, p->predictor, batch, weights, terms, NULL);
     if (kv_tape_backward(p->tape, loss, &err) != KV_OK) fail_msg("%s", err.message);
-    return numeric_doubles(p->predictor->grads, kv_predictor_size(p->predictor));
+    ref_params params = {.n = kv_predictor_params(p->predictor, params.param)};
+    double *results = test_alloc(ref_gradient_count(&params), sizeof *results);
+    ref_gradient_results(&params, results);
+    return results;
 }
 
 // Each part given alone, and all together: what is given is not run, and nothing else changes.
@@ -437,6 +474,8 @@ static void test_given_parts_stand_for_their_passes(void **state) {
                                       g.given};
         kv_batch batch = whole_batch();
         kv_kvp_terms online, cached;
+        ref_kvp r = reference_of(&p, &batch, &weights);
+        rounding_spread spread = ref_kvp_spread(&r), gradients = ref_kvp_gradient_spread(&r);
         double *expected = gradient_of(&p, p.base, p.aux, &batch, &weights, &online);
         const uint64_t all = kv_gemm_flops();
         for (int i = 0; i < 4; i++) {
@@ -448,11 +487,14 @@ static void test_given_parts_stand_for_their_passes(void **state) {
             assert_true(i == 0 ? kv_gemm_flops() == all : kv_gemm_flops() < all);
             assert_int_equal(all - kv_gemm_flops(), kv_flops_kvp_spared(&p.base->spec, &p.aux->spec, N_SEQ,
                                                                         SEQ_LEN, &weights, &parts_known));
-            compare_terms(&cached, &online, &weights);
-            numeric_compare("gradient", p.predictor->grads, expected, kv_predictor_size(p.predictor), 1e-5);
+            compare_terms(&cached, &online, &weights, &spread);
+            rounding_compare_results("gradient from given parts", found, expected, &gradients);
             free(found);
         }
         free(expected);
+        rounding_spread_free(&spread);
+        rounding_spread_free(&gradients);
+        ref_kvp_free(&r);
         kv_tape_free(g.tape);
         pair_free(&p);
     }

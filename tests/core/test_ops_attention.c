@@ -14,6 +14,17 @@ static void attention_reference(const double *const *in, const void *context, do
     ref_attention(&s->args, s->inv_freq, s->q_rows, in[0], in[1], in[2], out);
 }
 
+// A key is seen by every query of its sequence, by all heads that share it.
+static int64_t terms_of(const setup *s) {
+    int64_t terms = s->args.head_dim;
+    for (int64_t i = 0; i < s->args.n_sequences; i++) {
+        const int64_t uses = s->sequences[i].q_len * (s->args.n_heads / s->args.n_kv_heads);
+        if (uses > terms) terms = uses;
+        if (s->sequences[i].k_len > terms) terms = s->sequences[i].k_len;
+    }
+    return terms;
+}
+
 typedef struct check_options {
     double scale;       // of queries and keys
     int64_t max_probes; // see numeric_case
@@ -39,6 +50,7 @@ static void check(setup *s, check_options o) {
         .run = attention_run,
         .reference = attention_reference,
         .context = s,
+        .terms = terms_of(s),
         .max_probes = o.max_probes,
         .forward_only = o.forward_only,
     });

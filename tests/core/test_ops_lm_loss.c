@@ -23,6 +23,10 @@ typedef struct lm_shape {
     int64_t max_probes;
 } lm_shape;
 
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
 static kv_tensor *lm_run(kv_tape *tape, const numeric_operand *in, const void *context) {
     const lm_shape *s = context;
     kv_lm_loss_args args = s->args;
@@ -53,8 +57,13 @@ static void check_lm(lm_shape s, int64_t ignore_every) {
     snprintf(name, sizeof name, "lm_loss m %d vocabulary %d dim %d teacher %d ce %g z %g kl %g", (int)s.m,
              (int)s.vocabulary, (int)s.dim, (int)s.teacher_dim, (double)s.args.weight_ce,
              (double)s.args.weight_z, (double)s.args.weight_kl);
+    rounding_operands weights = {0}; // where p is near 1, little is left of their sum
+    rounding_add_floats(&weights, &s.args.weight_ce, 1);
+    rounding_add_floats(&weights, &s.args.weight_z, 1);
+    rounding_add_floats(&weights, &s.args.weight_kl, 1);
     numeric_check(&(numeric_case){
         .name = name,
+        .also = &weights,
         .leaves = {{"hidden", NUMERIC_TENSOR, s.m, s.dim, .scale = s.scale, .whole = s.whole,
                     .frozen = s.fixed_hidden},
                    {"head", NUMERIC_PARAM, s.vocabulary, s.dim, .scale = s.scale, .whole = s.whole,
@@ -67,8 +76,10 @@ static void check_lm(lm_shape s, int64_t ignore_every) {
         .run = lm_run,
         .reference = lm_reference,
         .context = &s,
+        .terms = larger(larger(s.m, s.vocabulary), larger(s.dim, s.teacher_dim)),
         .max_probes = s.max_probes,
     });
+    rounding_operands_free(&weights);
     free(targets);
 }
 
@@ -127,16 +138,75 @@ static void test_many_rows_and_a_large_vocabulary(void **state) {
         6);
 }
 
-// A step too large to keep its logits for backward computes them again: cutting the rows into parts that are
-// kept must give the same. Hidden states, head and teacher are those of the first row on.
+// A step too large to keep its logits for backward computes them again: whole or cut into parts whose logits
+// are kept, the gradients must be those of the formula. The teacher reads the same hidden states with a head
+// of its own.
+enum { LARGE_ROWS = 320, LARGE_DIM = 2 };
+
+static void large_step(int64_t vocabulary, kv_param *head, kv_param *teacher_head, int32_t *targets) {
+    *head = test_param("head", vocabulary, LARGE_DIM, KV_F32, true);
+    *teacher_head = test_param("teacher", vocabulary, LARGE_DIM, KV_F32, false);
+    test_fill(head->data, LARGE_DIM * vocabulary, 1, 1);
+    test_fill(teacher_head->data, LARGE_DIM * vocabulary, 2, 1);
+    for (int i = 0; i < LARGE_ROWS; i++) targets[i] = i % 7 ? (int32_t)test_below(3, i, vocabulary) : IGNORED;
+}
+
+// Softmax of h·headᵀ, and its logsumexp.
+static double softmax_of(const kv_param *head, const double *h, double *p) {
+    const float *w = head->data;
+    double sum = 0;
+    for (int64_t j = 0; j < head->rows; j++) {
+        const double z = h[0] * (double)w[2 * j] + h[1] * (double)w[2 * j + 1];
+        sum += p[j] = exp(z);
+    }
+    for (int64_t j = 0; j < head->rows; j++) p[j] /= sum;
+    return log(sum);
+}
+
+// 3 · d loss / d (hidden, head), and the sums of the squares of what is added up in each element: dz in its
+// parts, and p once more as a whole, for the one sum that all of a row's share.
+static void large_step_exactly(int64_t vocabulary, double *grads, double *squares) {
+    kv_param head, teacher_head;
+    int32_t targets[LARGE_ROWS];
+    large_step(vocabulary, &head, &teacher_head, targets);
+    const kv_lm_loss_args *a = &all_terms;
+    double *p = test_alloc(vocabulary, sizeof *p), *teacher = test_alloc(vocabulary, sizeof *teacher);
+    double *head_grads = grads + LARGE_ROWS * LARGE_DIM, *head_squares = squares + LARGE_ROWS * LARGE_DIM;
+    const double scale = 3.0 / (LARGE_ROWS - LARGE_ROWS / 7);
+    for (int64_t i = 0; i < LARGE_ROWS; i++) {
+        if (targets[i] == IGNORED) continue;
+        const double h[LARGE_DIM] = {(double)(float)test_value(4, 2 * i),
+                                     (double)(float)test_value(4, 2 * i + 1)};
+        const double lse = softmax_of(&head, h, p);
+        softmax_of(&teacher_head, h, teacher);
+        const double w_p = (double)a->weight_ce + 2 * (double)a->weight_z * lse + (double)a->weight_kl;
+        double whole[LARGE_DIM] = {0};
+        for (int64_t j = 0; j < vocabulary; j++) {
+            const double up = scale * w_p * p[j], hit = j == targets[i] ? scale * (double)a->weight_ce : 0;
+            const double down = scale * (double)a->weight_kl * teacher[j], dz = up - hit - down;
+            const double size = up * up + hit * hit + down * down;
+            for (int c = 0; c < LARGE_DIM; c++) {
+                const double w = (double)((float *)head.data)[LARGE_DIM * j + c];
+                grads[LARGE_DIM * i + c] += dz * w;
+                squares[LARGE_DIM * i + c] += size * w * w;
+                whole[c] += up * w;
+                head_grads[LARGE_DIM * j + c] += dz * h[c];
+                head_squares[LARGE_DIM * j + c] += size * h[c] * h[c];
+            }
+        }
+        for (int c = 0; c < LARGE_DIM; c++) squares[LARGE_DIM * i + c] += whole[c] * whole[c];
+    }
+    free(p);
+    free(teacher);
+    test_param_free(&head);
+    test_param_free(&teacher_head);
+}
+
 static void lm_in_parts(int n_parts, int64_t vocabulary, float *grads) {
-    enum { ROWS = 320 };
-    kv_param head = test_param("head", vocabulary, 2, KV_F32, true);
-    kv_param teacher_head = test_param("teacher", vocabulary, 2, KV_F32, false);
-    test_fill(head.data, 2 * vocabulary, 1, 1);
-    test_fill(teacher_head.data, 2 * vocabulary, 2, 1);
+    enum { ROWS = LARGE_ROWS };
+    kv_param head, teacher_head;
     int32_t targets[ROWS];
-    for (int i = 0; i < ROWS; i++) targets[i] = i % 7 ? (int32_t)test_below(3, i, vocabulary) : IGNORED;
+    large_step(vocabulary, &head, &teacher_head, targets);
     kv_tape *tape = kv_tape_create();
     const int64_t rows = ROWS / n_parts;
     for (int part = 0; part < n_parts; part++) {
@@ -163,16 +233,20 @@ static void lm_in_parts(int n_parts, int64_t vocabulary, float *grads) {
 
 static void test_too_large_to_keep(void **state) {
     (void)state;
-    const int64_t vocabulary = 60000, n = 2 * (320 + vocabulary);
+    const int64_t vocabulary = 60000, n = LARGE_DIM * (LARGE_ROWS + vocabulary);
     float *grads = test_alloc(n, sizeof *grads);
-    lm_in_parts(4, vocabulary, grads);
-    double *expected = numeric_doubles(grads, n);
-    lm_in_parts(1, vocabulary, grads);
-    numeric_compare("lm_loss computed again, hidden", grads, expected, 2 * 320, 1e-5);
-    numeric_compare("lm_loss computed again, head", grads + 2 * 320, expected + 2 * 320, 2 * vocabulary,
-                    1e-5);
+    rounding_spread exact = {n, test_alloc(n, sizeof(double)), test_alloc(n, sizeof(double))};
+    large_step_exactly(vocabulary, exact.expected, exact.allowed);
+    for (int64_t i = 0; i < n;
+         i++) // sums over the vocabulary in the hidden states' gradients, over rows in the head's
+        exact.allowed[i] =
+            rounding_of_sum(i < LARGE_DIM * LARGE_ROWS ? (double)vocabulary : LARGE_ROWS, exact.allowed[i]);
+    for (int parts = 1; parts <= 4; parts += 3) {
+        lm_in_parts(parts, vocabulary, grads);
+        rounding_compare(parts > 1 ? "lm_loss in parts" : "lm_loss computed again", grads, &exact, 0, n);
+    }
     free(grads);
-    free(expected);
+    rounding_spread_free(&exact);
 }
 
 // A micro-batch divides by the valid targets of its whole step, not by its own.
@@ -270,19 +344,39 @@ static void lm_free(lm_tensors *t) {
     test_param_free(&t->teacher_head);
 }
 
+// Hidden states, head, teacher's hidden states and head.
+struct lm_doubles {
+    const kv_lm_loss_args *args;
+    double *in[4];
+};
+
+// Cross-entropy, z, KL, total.
+static void lm_results(const void *context, double *results) {
+    const struct lm_doubles *d = context;
+    kv_lm_loss_terms terms;
+    results[3] = ref_lm_loss(d->args, 8, 23, 4, d->in[0], d->in[1], 6, d->in[2], d->in[3], &terms);
+    results[0] = terms.cross_entropy, results[1] = terms.z, results[2] = terms.kl;
+}
+
 static void test_terms_are_unweighted_means(void **state) {
     (void)state;
     lm_tensors t = lm_make(23);
-    double *in[4] = {numeric_doubles(t.hidden->data, 32), numeric_param_doubles(&t.head),
-                     numeric_doubles(t.teacher->data, 48), numeric_param_doubles(&t.teacher_head)};
-    kv_lm_loss_terms terms, expected;
+    const int64_t sizes[4] = {32, 23 * 4, 48, 23 * 6};
+    struct lm_doubles d = {&t.args,
+                           {numeric_doubles(t.hidden->data, 32), numeric_param_doubles(&t.head),
+                            numeric_doubles(t.teacher->data, 48), numeric_param_doubles(&t.teacher_head)}};
+    kv_lm_loss_terms terms;
     kv_tensor *loss = lm_loss_of(&t, &terms);
-    const double total = ref_lm_loss(&t.args, 8, 23, 4, in[0], in[1], 6, in[2], in[3], &expected);
-    assert_float_equal(terms.cross_entropy, expected.cross_entropy, 1e-5);
-    assert_float_equal(terms.z, expected.z, 1e-4);
-    assert_float_equal(terms.kl, expected.kl, 1e-5);
-    assert_float_equal(loss->data[0], total, 1e-4);
-    for (int i = 0; i < 4; i++) free(in[i]);
+    rounding_operands operands = {0};
+    for (int i = 0; i < 4; i++) rounding_add(&operands, d.in[i], sizes[i]);
+    rounding_spread spread = rounding_measure(&operands, 23, lm_results, &d, 4);
+    rounding_compare_one("cross-entropy", terms.cross_entropy, &spread, 0);
+    rounding_compare_one("z", terms.z, &spread, 1);
+    rounding_compare_one("KL", terms.kl, &spread, 2);
+    rounding_compare_one("total", (double)loss->data[0], &spread, 3);
+    for (int i = 0; i < 4; i++) free(d.in[i]);
+    rounding_operands_free(&operands);
+    rounding_spread_free(&spread);
     lm_free(&t);
 }
 
@@ -297,7 +391,8 @@ static void test_teacher_gets_no_gradient(void **state) {
     lm_free(&t);
 }
 
-// A student with its teacher's own weights: no divergence, no gradient.
+// A student with its teacher's own weights goes through the same operations in the same order: no divergence,
+// no gradient, not even of rounding.
 static void test_no_divergence_from_oneself(void **state) {
     (void)state;
     lm_tensors t = lm_make(23);
@@ -309,10 +404,9 @@ static void test_no_divergence_from_oneself(void **state) {
                                .teacher_hidden = t.hidden,
                                .teacher_head = &t.head};
     kv_tensor *loss = kv_lm_loss(t.tape, t.hidden, &t.head, &t.args, &terms);
-    assert_float_equal(loss->data[0], 0, 1e-6);
-    assert_float_equal(terms.kl, 0, 1e-6);
+    assert_true(loss->data[0] == 0 && terms.kl == 0);
     assert_int_equal(kv_tape_backward(t.tape, loss, NULL), KV_OK);
-    for (int i = 0; i < 32; i++) assert_float_equal(t.hidden->grad[i], 0, 1e-6);
+    for (int i = 0; i < 32; i++) assert_true(t.hidden->grad[i] == 0);
     lm_free(&t);
 }
 

@@ -257,33 +257,6 @@ static kv_status solve(regression *r, int64_t n, int64_t batch, const uint8_t *k
     return status;
 }
 
-static void test_least_squares_recovers_a_linear_map(void **state) {
-    (void)state;
-    regression r = regression_make();
-    double w[2][4 * 6], bias[2][4];
-    for (int kind = 0; kind < 2; kind++) {
-        for (int i = 0; i < 24; i++) w[kind][i] = test_value(40 + (uint64_t)kind, i);
-        for (int i = 0; i < 4; i++) bias[kind][i] = 3 * test_value(50 + (uint64_t)kind, i);
-        double *x = numeric_doubles((kind ? r.other_x : r.x)->data, SAMPLES * 6), y[SAMPLES * 4];
-        ref_linear(SAMPLES, 4, 6, x, w[kind], bias[kind], y);
-        for (int i = 0; i < SAMPLES * 4; i++) (kind ? r.other_y : r.y)->data[i] = (float)y[i];
-        free(x);
-    }
-    kv_error err = {0};
-    double k_r2, v_r2;
-    for (int64_t batch = 7; batch <= SAMPLES; batch += 53) {
-        kv_predictor_init(r.predictor, 1);
-        if (solve(&r, SAMPLES, batch, NULL, 0, &k_r2, &v_r2, &err) != KV_OK) fail_msg("%s", err.message);
-        numeric_compare("key weight", r.predictor->key_w[0].data, w[0], 24, 1e-5);
-        numeric_compare("key bias", r.predictor->key_b[0].data, bias[0], 4, 1e-5);
-        numeric_compare("value weight", r.predictor->value_w[0].data, w[1], 24, 1e-5);
-        numeric_compare("value bias", r.predictor->value_b[0].data, bias[1], 4, 1e-5);
-        assert_float_equal(k_r2, 1, 1e-9);
-        assert_float_equal(v_r2, 1, 1e-9);
-    }
-    regression_free(&r);
-}
-
 // Gauss-Jordan with pivoting on A[n, n + m]; the solution ends up in the last m columns.
 static void eliminate(double *a, int n, int m) {
     const int width = n + m;
@@ -304,13 +277,14 @@ static void eliminate(double *a, int n, int m) {
     }
 }
 
-// argmin Σ |W x + b - y|² + ridge · mean(diag XᵀX) · |W|² over the kept rows, and its explained variance.
+// argmin Σ |W x + b - y|² + ridge · mean(diag XᵀX) · |W|² over the kept rows (NULL: all), and its explained
+// variance.
 static double solve_directly(const kv_tensor *x, const kv_tensor *y, const uint8_t *keep, double ridge,
                              double *w, double *bias) {
     enum { IN = 6, OUT = 4, N = IN + 1, WIDTH = N + OUT };
     double a[N * WIDTH] = {0}, mean[OUT] = {0}, diagonal = 0, residual = 0, total = 0, n = 0;
     for (int t = 0; t < SAMPLES; t++) {
-        if (!keep[t]) continue;
+        if (keep && !keep[t]) continue;
         double row[WIDTH];
         for (int i = 0; i < WIDTH; i++)
             row[i] = i < IN ? (double)x->data[t * IN + i] : i == IN ? 1 : (double)y->data[t * OUT + i - N];
@@ -327,7 +301,7 @@ static double solve_directly(const kv_tensor *x, const kv_tensor *y, const uint8
         bias[o] = a[IN * WIDTH + N + o];
     }
     for (int t = 0; t < SAMPLES; t++)
-        for (int o = 0; keep[t] && o < OUT; o++) {
+        for (int o = 0; (!keep || keep[t]) && o < OUT; o++) {
             const double target = (double)y->data[t * OUT + o];
             double error = bias[o] - target;
             for (int i = 0; i < IN; i++) error += w[o * IN + i] * (double)x->data[t * IN + i];
@@ -335,6 +309,70 @@ static double solve_directly(const kv_tensor *x, const kv_tensor *y, const uint8
             total += (target - mean[o] / n) * (target - mean[o] / n);
         }
     return 1 - residual / total;
+}
+
+// The map from x to y [weights, biases, explained variance], and how far float32 x and y may be from giving
+// it: the sums are in double precision, but what goes in and what comes out is not.
+typedef struct direct {
+    const kv_tensor *x, *y;
+    const uint8_t *keep;
+    double ridge;
+    rounding_spread spread;
+} direct;
+
+enum { MAP_BIAS = 24, MAP_R2 = MAP_BIAS + 4, MAP_RESULTS };
+
+static void direct_results(const void *context, double *results) {
+    const direct *d = context;
+    results[MAP_R2] = solve_directly(d->x, d->y, d->keep, d->ridge, results, results + MAP_BIAS);
+}
+
+static direct direct_of(const kv_tensor *x, const kv_tensor *y, const uint8_t *keep, double ridge) {
+    direct d = {.x = x, .y = y, .keep = keep, .ridge = ridge};
+    rounding_operands operands = {0};
+    rounding_add_floats(&operands, x->data, x->rows * x->cols);
+    rounding_add_floats(&operands, y->data, y->rows * y->cols);
+    d.spread = rounding_measure(&operands, 0, direct_results, &d, MAP_RESULTS);
+    rounding_operands_free(&operands);
+    return d;
+}
+
+// Against the direct solution, and against a map [4, 6] that is known to be behind the data (NULL: none).
+static void expect_map_of(const direct *d, const float *w, const float *bias, const double *known_w,
+                          const double *known_bias, const double *r2) {
+    rounding_compare("weights of the map", w, &d->spread, 0, MAP_BIAS);
+    rounding_compare("biases of the map", bias, &d->spread, MAP_BIAS, 4);
+    rounding_compare_one("explained variance", *r2, &d->spread, MAP_R2);
+    for (int i = 0; known_w && i < MAP_R2; i++)
+        rounding_expect("known map", i < MAP_BIAS ? (double)w[i] : (double)bias[i - MAP_BIAS],
+                        i < MAP_BIAS ? known_w[i] : known_bias[i - MAP_BIAS], d->spread.allowed[i]);
+}
+
+static void test_least_squares_recovers_a_linear_map(void **state) {
+    (void)state;
+    regression r = regression_make();
+    double w[2][4 * 6], bias[2][4];
+    for (int kind = 0; kind < 2; kind++) {
+        for (int i = 0; i < 24; i++) w[kind][i] = test_value(40 + (uint64_t)kind, i);
+        for (int i = 0; i < 4; i++) bias[kind][i] = 3 * test_value(50 + (uint64_t)kind, i);
+        double *x = numeric_doubles((kind ? r.other_x : r.x)->data, SAMPLES * 6), y[SAMPLES * 4];
+        ref_linear(SAMPLES, 4, 6, x, w[kind], bias[kind], y);
+        for (int i = 0; i < SAMPLES * 4; i++) (kind ? r.other_y : r.y)->data[i] = (float)y[i];
+        free(x);
+    }
+    kv_error err = {0};
+    double k_r2, v_r2;
+    direct key = direct_of(r.x, r.y, NULL, 0), value = direct_of(r.other_x, r.other_y, NULL, 0);
+    for (int64_t batch = 7; batch <= SAMPLES; batch += 53) {
+        kv_predictor_init(r.predictor, 1);
+        if (solve(&r, SAMPLES, batch, NULL, 0, &k_r2, &v_r2, &err) != KV_OK) fail_msg("%s", err.message);
+        expect_map_of(&key, r.predictor->key_w[0].data, r.predictor->key_b[0].data, w[0], bias[0], &k_r2);
+        expect_map_of(&value, r.predictor->value_w[0].data, r.predictor->value_b[0].data, w[1], bias[1],
+                      &v_r2);
+    }
+    rounding_spread_free(&key.spread);
+    rounding_spread_free(&value.spread);
+    regression_free(&r);
 }
 
 static void test_least_squares_matches_a_direct_solution(void **state) {
@@ -348,14 +386,14 @@ static void test_least_squares_matches_a_direct_solution(void **state) {
     for (int i = 0; i < SAMPLES * 4; i++) r.y->data[i] -= 5;
     for (int i = 0; i < 6; i++) r.x->data[1 * 6 + i] = NAN; // a row that is left out
     for (int k = 0; k < 3; k++) {
-        double k_r2, v_r2, w[24], bias[4];
+        double k_r2, v_r2;
         if (solve(&r, SAMPLES, 17, keep, ridges[k], &k_r2, &v_r2, &err) != KV_OK) fail_msg("%s", err.message);
-        assert_float_equal(k_r2, solve_directly(r.x, r.y, keep, ridges[k], w, bias), 1e-6);
-        numeric_compare("key weight", r.predictor->key_w[0].data, w, 24, 1e-5);
-        numeric_compare("key bias", r.predictor->key_b[0].data, bias, 4, 1e-5);
-        assert_float_equal(v_r2, solve_directly(r.other_x, r.other_y, keep, ridges[k], w, bias), 1e-6);
-        numeric_compare("value weight", r.predictor->value_w[0].data, w, 24, 1e-5);
-        numeric_compare("value bias", r.predictor->value_b[0].data, bias, 4, 1e-5);
+        direct key = direct_of(r.x, r.y, keep, ridges[k]),
+               value = direct_of(r.other_x, r.other_y, keep, ridges[k]);
+        expect_map_of(&key, r.predictor->key_w[0].data, r.predictor->key_b[0].data, NULL, NULL, &k_r2);
+        expect_map_of(&value, r.predictor->value_w[0].data, r.predictor->value_b[0].data, NULL, NULL, &v_r2);
+        rounding_spread_free(&key.spread);
+        rounding_spread_free(&value.spread);
     }
     assert_int_equal(solve(&r, SAMPLES, SAMPLES, keep, 1e-3, NULL, NULL, &err), KV_OK);
     regression_free(&r);
@@ -373,49 +411,93 @@ static void test_least_squares_refuses_too_few_tokens(void **state) {
     regression_free(&r);
 }
 
-// Several layers that read one aux layer each get their own map, and 16-bit rounding plays no part.
-static void test_least_squares_of_several_layers(void **state) {
-    (void)state;
+// Three base layers on two aux layers, keys and values.
+typedef struct several {
     kv_model_spec base, aux;
-    kv_predictor *predictor = predictor_of_three(&base, &aux);
-    kv_least_squares *ls;
-    kv_error err = {0};
-    assert_int_equal(kv_least_squares_create(&base, predictor, &ls, &err), KV_OK);
-    kv_tape *tape = kv_tape_create();
+    kv_predictor *predictor;
     kv_tensor *x[2][2], *y[2][3]; // [keys, values][layer]
     double w[2][3][64], bias[2][3][8];
-    const int64_t in[2] = {2, 6}, out[3] = {4, 8, 4};
+} several;
+
+static const int64_t several_in[2] = {2, 6}, several_out[3] = {4, 8, 4};
+
+static int64_t several_size(int layer) {
+    return several_out[layer] * several_in[map_of_three[layer]];
+}
+
+static void several_make(several *s, kv_tape *tape) {
+    s->predictor = predictor_of_three(&s->base, &s->aux);
     for (int kind = 0; kind < 2; kind++) {
         for (int j = 0; j < 2; j++) {
-            x[kind][j] = kv_tape_tensor(tape, SAMPLES, in[j]);
-            test_fill(x[kind][j]->data, SAMPLES * in[j], 60 + (uint64_t)(2 * kind + j), 1);
+            s->x[kind][j] = kv_tape_tensor(tape, SAMPLES, several_in[j]);
+            test_fill(s->x[kind][j]->data, SAMPLES * several_in[j], 60 + (uint64_t)(2 * kind + j), 1);
         }
         for (int i = 0; i < 3; i++) {
-            const int64_t from = map_of_three[i], n = out[i] * in[from];
-            for (int64_t e = 0; e < n; e++) w[kind][i][e] = test_value(70 + (uint64_t)(3 * kind + i), e);
-            for (int64_t e = 0; e < out[i]; e++)
-                bias[kind][i][e] = test_value(80 + (uint64_t)(3 * kind + i), e);
-            double *wide = numeric_doubles(x[kind][from]->data, SAMPLES * in[from]), result[SAMPLES * 8];
-            ref_linear(SAMPLES, out[i], in[from], wide, w[kind][i], bias[kind][i], result);
-            y[kind][i] = kv_tape_tensor(tape, SAMPLES, out[i]);
-            for (int64_t e = 0; e < SAMPLES * out[i]; e++) y[kind][i]->data[e] = (float)result[e];
+            const int64_t from = map_of_three[i], out = several_out[i];
+            for (int64_t e = 0; e < several_size(i); e++)
+                s->w[kind][i][e] = test_value(70 + (uint64_t)(3 * kind + i), e);
+            for (int64_t e = 0; e < out; e++)
+                s->bias[kind][i][e] = test_value(80 + (uint64_t)(3 * kind + i), e);
+            double *wide = numeric_doubles(s->x[kind][from]->data, SAMPLES * several_in[from]),
+                   result[SAMPLES * 8];
+            ref_linear(SAMPLES, out, several_in[from], wide, s->w[kind][i], s->bias[kind][i], result);
+            s->y[kind][i] = kv_tape_tensor(tape, SAMPLES, out);
+            for (int64_t e = 0; e < SAMPLES * out; e++) s->y[kind][i]->data[e] = (float)result[e];
             free(wide);
         }
     }
-    double k_r2[3], v_r2[3];
-    assert_int_equal(kv_least_squares_add(ls, x[0], x[1], y[0], y[1], NULL, &err), KV_OK);
-    if (kv_least_squares_solve(ls, 0, predictor, k_r2, v_r2, &err) != KV_OK) fail_msg("%s", err.message);
-    for (int i = 0; i < 3; i++) {
-        const int64_t n = out[i] * in[map_of_three[i]];
-        numeric_compare("key weight", predictor->key_w[i].data, w[0][i], n, 1e-5);
-        numeric_compare("value weight", predictor->value_w[i].data, w[1][i], n, 1e-5);
-        numeric_compare("value bias", predictor->value_b[i].data, bias[1][i], out[i], 1e-5);
-        assert_float_equal(k_r2[i], 1, 1e-9);
-    }
+}
+
+// Weights, biases and explained variance of every map, keys and values in turn.
+static void several_results(const void *context, double *results) {
+    const several *s = context;
+    kv_least_squares *ls;
+    kv_error err = {0};
+    double r2[2][3];
+    assert_int_equal(kv_least_squares_create(&s->base, s->predictor, &ls, &err), KV_OK);
+    assert_int_equal(kv_least_squares_add(ls, s->x[0], s->x[1], s->y[0], s->y[1], NULL, &err), KV_OK);
+    if (kv_least_squares_solve(ls, 0, s->predictor, r2[0], r2[1], &err) != KV_OK) fail_msg("%s", err.message);
     kv_least_squares_free(ls);
+    for (int i = 0; i < 3; i++)
+        for (int kind = 0; kind < 2; kind++) {
+            const kv_param *w = kind ? &s->predictor->value_w[i] : &s->predictor->key_w[i];
+            const kv_param *b = kind ? &s->predictor->value_b[i] : &s->predictor->key_b[i];
+            for (int64_t e = 0; e < several_size(i); e++) *results++ = (double)((float *)w->data)[e];
+            for (int64_t e = 0; e < several_out[i]; e++) *results++ = (double)((float *)b->data)[e];
+            *results++ = r2[kind][i];
+        }
+}
+
+// Several layers that read one aux layer each get their own map, and 16-bit rounding plays no part.
+static void test_least_squares_of_several_layers(void **state) {
+    (void)state;
+    static several s;
+    kv_tape *tape = kv_tape_create();
+    several_make(&s, tape);
+    rounding_operands operands = {0};
+    int64_t n = 0, at = 0;
+    for (int kind = 0; kind < 2; kind++) {
+        for (int j = 0; j < 2; j++)
+            rounding_add_floats(&operands, s.x[kind][j]->data, SAMPLES * several_in[j]);
+        for (int i = 0; i < 3; i++) {
+            rounding_add_floats(&operands, s.y[kind][i]->data, SAMPLES * several_out[i]);
+            n += several_size(i) + several_out[i] + 1;
+        }
+    }
+    rounding_spread found = rounding_measure(&operands, 0, several_results, &s, n);
+    for (int i = 0; i < 3; i++)
+        for (int kind = 0; kind < 2; kind++) {
+            for (int64_t e = 0; e < several_size(i); e++, at++)
+                rounding_compare_one("weight", s.w[kind][i][e], &found, at);
+            for (int64_t e = 0; e < several_out[i]; e++, at++)
+                rounding_compare_one("bias", s.bias[kind][i][e], &found, at);
+            rounding_compare_one("explained variance", 1, &found, at++);
+        }
     kv_least_squares_free(NULL);
+    rounding_operands_free(&operands);
+    rounding_spread_free(&found);
     kv_tape_free(tape);
-    kv_predictor_free(predictor);
+    kv_predictor_free(s.predictor);
 }
 
 int main(void) {

@@ -43,40 +43,64 @@ static void test_gradients_accumulate_over_uses(void **state) {
             .run = reuse_run,
             .reference = reuse_reference,
             .context = &m,
+            .terms = 12, // 6 columns, two uses
         });
 }
 
-// Two halves of a batch, backward after each, leave the gradient of the whole batch.
+// Gradients of a small step in so many parts.
+struct parts {
+    int n;
+    kv_tape *tape;
+    kv_param table, w;
+    float target[18];
+};
+
+enum { PARTS_RESULTS = 36 + 1 + 12 + 1 };
+
+static void parts_results(const void *context, double *results) {
+    const struct parts *p = context;
+    static const int32_t ids[6] = {1, 5, 1, 8, 0, 5};
+    static const uint8_t keep[6] = {1, 1, 0, 1, 1, 1};
+    kv_param table = p->table, w = p->w;
+    memset(table.grad, 0, 36 * sizeof(float));
+    memset(w.grad, 0, 12 * sizeof(float));
+    const int rows = 6 / p->n;
+    for (int part = 0; part < p->n; part++) {
+        kv_tape_reset(p->tape);
+        kv_tensor *x = kv_linear(p->tape, kv_embedding(p->tape, &table, ids + part * rows, rows), &w, NULL);
+        kv_tensor *wanted = kv_tape_view(p->tape, (float *)(uintptr_t)p->target + part * rows * 3, rows, 3);
+        kv_tensor *loss = kv_l1_loss(p->tape, x, wanted, keep + part * rows, 5);
+        assert_int_equal(kv_tape_backward(p->tape, loss, NULL), KV_OK);
+    }
+    numeric_gradient_results(w.grad, 12, numeric_gradient_results(table.grad, 36, results));
+}
+
+// Parts of a batch, backward after each, leave the gradient of the whole batch.
 static void test_micro_batches_add(void **state) {
     (void)state;
-    kv_param table = test_param("table", 9, 4, KV_F32, true), w = test_param("w", 3, 4, KV_F32, true);
-    test_fill(table.data, 36, 1, 1);
-    test_fill(w.data, 12, 2, 1);
-    const int32_t ids[6] = {1, 5, 1, 8, 0, 5};
-    const uint8_t keep[6] = {1, 1, 0, 1, 1, 1};
-    float whole[48], target[18];
-    test_fill(target, 18, 3, 2);
-    kv_tape *tape = kv_tape_create();
-    for (int n_parts = 1; n_parts <= 3; n_parts++) {
-        memset(table.grad, 0, 36 * sizeof(float));
-        memset(w.grad, 0, 12 * sizeof(float));
-        const int rows = 6 / n_parts;
-        for (int part = 0; part < n_parts; part++) {
-            kv_tape_reset(tape);
-            kv_tensor *x = kv_linear(tape, kv_embedding(tape, &table, ids + part * rows, rows), &w, NULL);
-            kv_tensor *wanted = kv_tape_view(tape, target + part * rows * 3, rows, 3);
-            kv_tensor *loss = kv_l1_loss(tape, x, wanted, keep + part * rows, 5);
-            assert_int_equal(kv_tape_backward(tape, loss, NULL), KV_OK);
-        }
-        for (int i = 0; i < 48; i++) {
-            const float grad = i < 36 ? table.grad[i] : w.grad[i - 36];
-            if (n_parts == 1) whole[i] = grad;
-            assert_float_equal(grad, whole[i], 1e-6);
-        }
+    struct parts p = {1,
+                      kv_tape_create(),
+                      test_param("table", 9, 4, KV_F32, true),
+                      test_param("w", 3, 4, KV_F32, true),
+                      {0}};
+    kv_param *params[] = {&p.table, &p.w};
+    rounding_operands operands = {0};
+    double found[PARTS_RESULTS];
+    test_fill(p.table.data, 36, 1, 1);
+    test_fill(p.w.data, 12, 2, 1);
+    test_fill(p.target, 18, 3, 2);
+    rounding_add_params(&operands, params, 2);
+    rounding_spread spread = rounding_measure(&operands, 6, parts_results, &p, PARTS_RESULTS);
+    numeric_allow_sums(&spread, numeric_allow_sums(&spread, 0, 36), 12);
+    for (p.n = 2; p.n <= 3; p.n++) {
+        parts_results(&p, found);
+        rounding_compare_results("gradients in parts", found, spread.expected, &spread);
     }
-    kv_tape_free(tape);
-    test_param_free(&table);
-    test_param_free(&w);
+    rounding_operands_free(&operands);
+    rounding_spread_free(&spread);
+    kv_tape_free(p.tape);
+    test_param_free(&p.table);
+    test_param_free(&p.w);
 }
 
 static void test_failure_is_sticky(void **state) {

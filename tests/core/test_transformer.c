@@ -63,32 +63,71 @@ static void expect_ok(const kv_tape *tape) {
 
 // ---- Forward -------------------------------------------------------------------------------------------
 
-static void check_outputs(const char *name, kv_model *model) {
+// Hidden states, every layer's keys before and after their norm and values, logits: one after the other.
+struct outputs {
+    ref_model *reference;
+    ref_cache cache;
+    double *hidden;
+};
+
+static int64_t kv_size(const kv_model_spec *spec, int64_t layer) {
+    return TOKENS * kv_spec_kv_dim(spec, layer);
+}
+
+static void output_results(const void *context, double *results) {
+    const struct outputs *o = context;
+    const kv_model_spec *spec = &o->reference->model->spec;
+    const int64_t n_hidden = TOKENS * spec->model_dim;
+    ref_cache cache = o->cache;
+    ref_forward(o->reference, input_ids, N_SEQ, SEQ_LEN, NULL, &cache, o->hidden);
+    memcpy(results, o->hidden, (size_t)n_hidden * sizeof *results);
+    results += n_hidden;
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        const double *arrays[] = {cache.raw_k[i], cache.k[i], cache.v[i]};
+        for (int a = 0; a < 3; a++, results += kv_size(spec, i))
+            memcpy(results, arrays[a], (size_t)kv_size(spec, i) * sizeof *results);
+    }
+    ref_final_norm(o->reference, TOKENS, o->hidden, o->hidden);
+    ref_linear(TOKENS, spec->vocab_size, spec->model_dim, o->hidden,
+               ref_value(&o->reference->params, kv_model_head(o->reference->model)), NULL, results);
+}
+
+static rounding_spread output_spread(kv_model *model) {
     const kv_model_spec *spec = &model->spec;
     ref_model reference = ref_model_copy(model);
-    ref_cache cache;
-    ref_cache_make(spec, TOKENS, &cache);
-    double *hidden = test_alloc(TOKENS * spec->model_dim, sizeof(double));
-    double *logits = test_alloc(TOKENS * spec->vocab_size, sizeof(double));
-    ref_forward(&reference, input_ids, N_SEQ, SEQ_LEN, NULL, &cache, hidden);
+    struct outputs o = {.reference = &reference,
+                        .hidden = test_alloc(TOKENS * spec->model_dim, sizeof(double))};
+    ref_cache_make(spec, TOKENS, &o.cache);
+    int64_t n = TOKENS * (spec->model_dim + spec->vocab_size);
+    for (int64_t i = 0; i < spec->n_layers; i++) n += 3 * kv_size(spec, i);
+    rounding_operands operands = {0};
+    ref_add_operands(&operands, &reference.params);
+    rounding_spread spread =
+        rounding_measure(&operands, ref_terms_forward(spec, SEQ_LEN), output_results, &o, n);
+    rounding_operands_free(&operands);
+    ref_cache_free(&o.cache);
+    ref_model_free(&reference);
+    free(o.hidden);
+    return spread;
+}
 
+static void check_outputs(const char *name, kv_model *model) {
+    const kv_model_spec *spec = &model->spec;
+    rounding_spread spread = output_spread(model);
     kv_tape *tape = kv_tape_create();
     kv_tensor *raw_k[REF_LAYERS], *k[REF_LAYERS], *v[REF_LAYERS];
     kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ, .raw_k = raw_k, .k = k, .v = v};
     kv_tensor *x = kv_model_forward(tape, model, input_ids, TOKENS, &pass);
     kv_tensor *y = kv_model_logits(tape, model, x);
     expect_ok(tape);
-    numeric_compare(name, x->data, hidden, TOKENS * spec->model_dim, 1e-5);
+    int64_t from = TOKENS * spec->model_dim;
+    rounding_compare(name, x->data, &spread, 0, from);
     for (int64_t i = 0; i < spec->n_layers; i++) {
-        const int64_t n = TOKENS * spec->layers[i].n_kv_heads * spec->head_dim;
-        numeric_compare(name, raw_k[i]->data, cache.raw_k[i], n, 1e-5);
-        numeric_compare(name, k[i]->data, cache.k[i], n, 1e-5);
-        numeric_compare(name, v[i]->data, cache.v[i], n, 1e-5);
+        kv_tensor *const found[] = {raw_k[i], k[i], v[i]};
+        for (int a = 0; a < 3; a++, from += kv_size(spec, i))
+            rounding_compare(name, found[a]->data, &spread, from, kv_size(spec, i));
     }
-    ref_final_norm(&reference, TOKENS, hidden, hidden);
-    ref_linear(TOKENS, spec->vocab_size, spec->model_dim, hidden,
-               ref_value(&reference.params, kv_model_head(model)), NULL, logits);
-    numeric_compare(name, y->data, logits, TOKENS * spec->vocab_size, 1e-5);
+    rounding_compare(name, y->data, &spread, from, TOKENS * spec->vocab_size);
 
     // The caches alone, without what follows the last layer's keys and values.
     kv_tensor *only_k[REF_LAYERS], *only_v[REF_LAYERS];
@@ -96,15 +135,12 @@ static void check_outputs(const char *name, kv_model *model) {
         .sequences = sequences, .n_sequences = N_SEQ, .raw_k = only_k, .v = only_v, .only_kv = true};
     assert_non_null(kv_model_forward(tape, model, input_ids, TOKENS, &pass));
     for (int64_t i = 0; i < spec->n_layers; i++) {
-        const size_t bytes = (size_t)(TOKENS * spec->layers[i].n_kv_heads * spec->head_dim) * sizeof(float);
+        const size_t bytes = (size_t)kv_size(spec, i) * sizeof(float);
         assert_memory_equal(only_k[i]->data, raw_k[i]->data, bytes);
         assert_memory_equal(only_v[i]->data, v[i]->data, bytes);
     }
     kv_tape_free(tape);
-    ref_cache_free(&cache);
-    ref_model_free(&reference);
-    free(hidden);
-    free(logits);
+    rounding_spread_free(&spread);
 }
 
 static void test_outputs(void **state) {
@@ -125,6 +161,7 @@ typedef struct lm_case {
     ref_model reference;
     kv_batch batch;
     kv_lm_weights weights;
+    kv_tape *tape;
 } lm_case;
 
 static double lm_reference_loss(const void *context) {
@@ -132,27 +169,67 @@ static double lm_reference_loss(const void *context) {
     return ref_lm_objective(&c->reference, &c->batch, &c->weights, NULL);
 }
 
+// Loss, cross-entropy and z in double precision.
+static void lm_results(const void *context, double *results) {
+    const lm_case *c = context;
+    kv_lm_loss_terms terms;
+    results[0] = ref_lm_objective(&c->reference, &c->batch, &c->weights, &terms);
+    results[1] = terms.cross_entropy, results[2] = terms.z;
+}
+
+static void lm_gradient_results(const void *context, double *results) {
+    const lm_case *c = context;
+    kv_error err = {0};
+    kv_tape_reset(c->tape);
+    assert_int_equal(kv_model_set_trainable(c->reference.model, true, &err), KV_OK); // zeroes
+    kv_tensor *y = kv_lm_objective(c->tape, c->reference.model, &c->batch, &c->weights, NULL);
+    assert_int_equal(kv_tape_backward(c->tape, y, &err), KV_OK);
+    ref_gradient_results(&c->reference.params, results);
+}
+
+static rounding_spread lm_gradient_spread(lm_case *c) {
+    const ref_params *params = &c->reference.params;
+    rounding_operands operands = {0};
+    rounding_add_params(&operands, params->param, params->n);
+    rounding_spread spread = rounding_measure(&operands, ref_terms(&c->reference.model->spec, TOKENS),
+                                              lm_gradient_results, c, ref_gradient_count(params));
+    ref_allow_sums(params, &spread, 0);
+    rounding_operands_free(&operands);
+    return spread;
+}
+
+static rounding_spread lm_spread(lm_case *c) {
+    rounding_operands operands = {0};
+    ref_add_operands(&operands, &c->reference.params);
+    rounding_spread spread =
+        rounding_measure(&operands, ref_terms(&c->reference.model->spec, TOKENS), lm_results, c, 3);
+    rounding_operands_free(&operands);
+    return spread;
+}
+
 // The gradient of every weight against central differences of the double-precision model, which is sharper
 // than differences of the float32 loss could be: those leave 1e-7 of the loss over the step.
 static void check_gradients(const char *name, const kv_model_spec *spec, kv_lm_weights weights,
                             double n_valid) {
     kv_error err = {0};
-    lm_case c = {.batch = batch, .weights = weights};
-    c.batch.n_valid = n_valid;
     kv_model *model = ref_random_model(spec, KV_F32, 11);
     assert_int_equal(kv_model_set_trainable(model, true, &err), KV_OK);
-    c.reference = ref_model_copy(model);
-    kv_lm_loss_terms terms, expected;
-    const double loss = ref_lm_objective(&c.reference, &c.batch, &weights, &expected);
-    kv_tape *tape = kv_tape_create();
-    kv_tensor *y = kv_lm_objective(tape, model, &c.batch, &weights, &terms);
-    expect_ok(tape);
-    assert_float_equal(y->data[0], loss, 1e-5 * fabs(loss));
-    assert_float_equal(terms.cross_entropy, expected.cross_entropy, 1e-5 * expected.cross_entropy);
-    assert_float_equal(terms.z, expected.z, 1e-5 * expected.z);
-    assert_int_equal(kv_tape_backward(tape, y, &err), KV_OK);
-    ref_check_gradients(name, &c.reference.params, 12, 1, lm_reference_loss, &c);
-    kv_tape_free(tape);
+    lm_case c = {ref_model_copy(model), batch, weights, kv_tape_create()};
+    c.batch.n_valid = n_valid;
+    rounding_spread spread = lm_spread(&c), gradients = lm_gradient_spread(&c);
+    kv_lm_loss_terms terms;
+    kv_tape_reset(c.tape);
+    assert_int_equal(kv_model_set_trainable(model, true, &err), KV_OK);
+    kv_tensor *y = kv_lm_objective(c.tape, model, &c.batch, &weights, &terms);
+    expect_ok(c.tape);
+    rounding_compare_one("loss", (double)y->data[0], &spread, 0);
+    rounding_compare_one("cross-entropy", terms.cross_entropy, &spread, 1);
+    rounding_compare_one("z", terms.z, &spread, 2);
+    assert_int_equal(kv_tape_backward(c.tape, y, &err), KV_OK);
+    ref_check_gradients(name, &c.reference.params, 12, 1, lm_reference_loss, &c, &gradients, 0);
+    rounding_spread_free(&spread);
+    rounding_spread_free(&gradients);
+    kv_tape_free(c.tape);
     ref_model_free(&c.reference);
     kv_model_free(model);
 }
@@ -173,31 +250,34 @@ static void test_micro_batches_add(void **state) {
     variants(v);
     kv_error err = {0};
     kv_model *model = ref_random_model(&v[0].spec, KV_F32, 5);
-    const kv_lm_weights weights = {1, 0.01f};
-    const int64_t size = kv_model_size(model, true);
-    double loss[2] = {0}, *whole = NULL;
-    kv_tape *tape = kv_tape_create();
+    assert_int_equal(kv_model_set_trainable(model, true, &err), KV_OK);
+    lm_case c = {ref_model_copy(model), batch, {1, 0.01f}, kv_tape_create()};
+    c.batch.n_valid = TOKENS - 2;
+    rounding_spread spread = lm_spread(&c), gradients = lm_gradient_spread(&c);
+    double loss[2] = {0}, *grads[2];
     for (int parts = 1; parts <= 2; parts++) {
         assert_int_equal(kv_model_set_trainable(model, true, &err), KV_OK);
         for (int part = 0; part < parts; part++) {
-            kv_tape_reset(tape);
-            kv_batch own = batch;
-            own.n_valid = TOKENS - 2;
+            kv_tape_reset(c.tape);
+            kv_batch own = c.batch;
             own.n_seq = N_SEQ / parts;
             own.input_ids += part * SEQ_LEN;
             own.target_ids += part * SEQ_LEN;
-            kv_tensor *y = kv_lm_objective(tape, model, &own, &weights, NULL);
+            kv_tensor *y = kv_lm_objective(c.tape, model, &own, &c.weights, NULL);
             loss[parts - 1] += (double)y->data[0];
-            assert_int_equal(kv_tape_backward(tape, y, &err), KV_OK);
+            assert_int_equal(kv_tape_backward(c.tape, y, &err), KV_OK);
         }
-        if (parts == 1)
-            whole = numeric_doubles(model->grads, size);
-        else
-            numeric_compare("gradient of two micro-batches", model->grads, whole, size, 1e-5);
+        grads[parts - 1] = test_alloc(gradients.n, sizeof(double));
+        ref_gradient_results(&c.reference.params, grads[parts - 1]);
     }
-    assert_float_equal(loss[0], loss[1], 1e-6);
-    free(whole);
-    kv_tape_free(tape);
+    rounding_compare_results("gradient of two micro-batches", grads[1], grads[0], &gradients);
+    rounding_expect("loss of two micro-batches", loss[1], loss[0], 2 * spread.allowed[0]);
+    free(grads[0]);
+    free(grads[1]);
+    rounding_spread_free(&spread);
+    rounding_spread_free(&gradients);
+    kv_tape_free(c.tape);
+    ref_model_free(&c.reference);
     kv_model_free(model);
 }
 
@@ -235,6 +315,17 @@ static void test_later_tokens_change_nothing_earlier(void **state) {
 
 // Sequences of different lengths in one batch come out as each does alone. Not bit for bit: products of other
 // shapes sum in another order.
+struct one_sequence {
+    ref_model *reference;
+    const int32_t *ids;
+    int64_t n;
+};
+
+static void hidden_results(const void *context, double *results) {
+    const struct one_sequence *s = context;
+    ref_forward(s->reference, s->ids, 1, s->n, NULL, NULL, results);
+}
+
 static void test_sequences_do_not_see_each_other(void **state) {
     (void)state;
     variant v[N_VARIANTS];
@@ -242,16 +333,24 @@ static void test_sequences_do_not_see_each_other(void **state) {
     const kv_sequence ragged[3] = {{0, 3, 0, 3}, {3, 1, 3, 1}, {4, 10, 4, 10}};
     for (int i = 0; i < N_VARIANTS; i++) {
         kv_model *model = ref_random_model(&v[i].spec, KV_F32, 8);
+        ref_model reference = ref_model_copy(model);
         kv_tape *tape = kv_tape_create();
+        rounding_operands operands = {0};
+        ref_add_operands(&operands, &reference.params);
         const float *together = hidden_states(tape, model, input_ids, ragged, 3);
         for (int s = 0; s < 3; s++) {
             const int64_t from = ragged[s].q_row, n = ragged[s].q_len;
             const kv_sequence own = {0, n, 0, n};
             const float *alone = hidden_states(tape, model, input_ids + from, &own, 1);
-            double *expected = numeric_doubles(together + from * 10, n * 10);
-            numeric_compare(v[i].name, alone, expected, n * 10, 1e-5);
-            free(expected);
+            rounding_spread spread =
+                rounding_measure(&operands, ref_terms_forward(&v[i].spec, n), hidden_results,
+                                 &(struct one_sequence){&reference, input_ids + from, n}, n * 10);
+            rounding_compare(v[i].name, alone, &spread, 0, n * 10);
+            rounding_compare_both(v[i].name, alone, together + from * 10, &spread, 0, n * 10);
+            rounding_spread_free(&spread);
         }
+        rounding_operands_free(&operands);
+        ref_model_free(&reference);
         kv_tape_free(tape);
         kv_model_free(model);
     }

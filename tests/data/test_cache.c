@@ -2,6 +2,7 @@
 #include "data/cache/build.h"
 #include "data/corpus/packing.h"
 #include "data/file/h5.h"
+#include "tests/support/reference_model.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 
@@ -74,60 +75,93 @@ static kv_cache *built(const fixture *f, const char *path) {
 
 // ---- Values --------------------------------------------------------------------------------------------
 
-// Half a step of the type at x.
-static double rounding(kv_dtype dtype, double x) {
-    if (dtype == KV_F32) return 0;
-    return dtype == KV_BF16 ? ldexp(fabs(x), -8) : fmax(ldexp(fabs(x), -11), ldexp(1, -25));
+// One row by itself in double precision: keys before their norm and values of every layer of the base and of
+// the aux, logits, and their logsumexp.
+typedef struct row_models {
+    ref_model base, aux;
+    const int32_t *tokens;
+} row_models;
+
+static int64_t layer_size(const kv_model_spec *spec, int64_t layer) {
+    return SEQ_LEN * kv_spec_kv_dim(spec, layer);
 }
 
-typedef struct passes {
-    kv_tape *tape;
-    kv_tensor *base_k[3], *base_v[3], *aux_k[2], *aux_v[2], *logits;
-} passes;
-
-// One row by itself.
-static passes run_row(const fixture *f, const int32_t *tokens) {
-    const kv_sequence segment = {0, SEQ_LEN, 0, SEQ_LEN};
-    passes p = {.tape = kv_tape_create()};
-    kv_tape_set_recording(p.tape, false);
-    kv_pass pass = {.sequences = &segment, .n_sequences = 1, .raw_k = p.base_k, .v = p.base_v};
-    kv_tensor *x = kv_model_forward(p.tape, f->pair.base, tokens, SEQ_LEN, &pass);
-    p.logits = kv_model_logits(p.tape, f->pair.base, x);
-    pass.raw_k = p.aux_k, pass.v = p.aux_v;
-    kv_model_forward(p.tape, f->pair.aux, tokens, SEQ_LEN, &pass);
-    assert_int_equal(kv_tape_status(p.tape, NULL), KV_OK);
-    return p;
+static double *cache_results(const ref_model *m, const int32_t *tokens, double *hidden, double *results) {
+    const kv_model_spec *spec = &m->model->spec;
+    ref_cache cache;
+    ref_cache_make(spec, SEQ_LEN, &cache);
+    ref_forward(m, tokens, 1, SEQ_LEN, NULL, &cache, hidden);
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        const int64_t n = layer_size(spec, i);
+        memcpy(results, cache.raw_k[i], (size_t)n * sizeof *results);
+        memcpy(results + n, cache.v[i], (size_t)n * sizeof *results);
+        results += 2 * n;
+    }
+    ref_cache_free(&cache);
+    return results;
 }
 
-static void compare(kv_cache *cache, kv_cache_part part, int64_t layer, int64_t row,
-                    const kv_tensor *expected, kv_dtype dtype) {
-    float *found = test_alloc(SEQ_LEN * expected->cols, sizeof *found);
+static void row_results(const void *context, double *results) {
+    const row_models *r = context;
+    const kv_model_spec *spec = &r->base.model->spec;
+    double hidden[SEQ_LEN * 24], aux_hidden[SEQ_LEN * 24];
+    results = cache_results(&r->base, r->tokens, hidden, results);
+    results = cache_results(&r->aux, r->tokens, aux_hidden, results);
+    ref_final_norm(&r->base, SEQ_LEN, hidden, hidden);
+    ref_linear(SEQ_LEN, spec->vocab_size, spec->model_dim, hidden,
+               ref_value(&r->base.params, kv_model_head(r->base.model)), NULL, results);
+    for (int64_t t = 0; t < SEQ_LEN; t++) {
+        double sum = 0;
+        for (int64_t j = 0; j < spec->vocab_size; j++) sum += exp(results[t * spec->vocab_size + j]);
+        results[SEQ_LEN * spec->vocab_size + t] = log(sum);
+    }
+}
+
+static rounding_spread row_spread(row_models *r) {
+    const kv_model_spec *base = &r->base.model->spec, *aux = &r->aux.model->spec;
+    rounding_operands operands = {0};
+    ref_add_operands(&operands, &r->base.params);
+    ref_add_operands(&operands, &r->aux.params);
+    int64_t n = SEQ_LEN * (base->vocab_size + 1);
+    for (int64_t i = 0; i < base->n_layers; i++) n += 2 * layer_size(base, i);
+    for (int64_t i = 0; i < aux->n_layers; i++) n += 2 * layer_size(aux, i);
+    rounding_spread spread = rounding_measure(&operands, ref_terms_forward(base, SEQ_LEN), row_results, r, n);
+    rounding_operands_free(&operands);
+    return spread;
+}
+
+// Returns the first result behind this part's.
+static int64_t compare(kv_cache *cache, kv_cache_part part, int64_t layer, int64_t row, int64_t n,
+                       const rounding_spread *spread, int64_t from, kv_dtype dtype) {
+    float *found = test_alloc(n, sizeof *found);
     kv_error err = {0};
+    char name[64];
     if (kv_cache_read(cache, part, layer, row, found, &err) != KV_OK) fail_msg("%s", err.message);
-    for (int64_t i = 0; i < SEQ_LEN * expected->cols; i++) {
-        const double x = (double)expected->data[i];
-        // Rows are run with others beside them: products of another shape round differently.
-        if (!(fabs((double)found[i] - x) <= rounding(dtype, x) + 2e-6 * fmax(1, fabs(x))))
-            fail_msg("part %d layer %d row %d element %d is %g, expected %g", (int)part, (int)layer, (int)row,
-                     (int)i, (double)found[i], x);
+    snprintf(name, sizeof name, "part %d layer %d row %d", (int)part, (int)layer, (int)row);
+    for (int64_t i = 0; i < n; i++) {
+        const double x = spread->expected[from + i], allowed = spread->allowed[from + i];
+        const double stored = dtype == KV_F32 ? 0 : rounding_of_type(dtype, fabs(x) + allowed);
+        rounding_expect(name, (double)found[i], x, allowed + stored);
     }
     free(found);
+    return from + n;
 }
 
-static void compare_topk(kv_cache *cache, int64_t row, const kv_tensor *logits) {
+// Logits and their logsumexp begin at `from`.
+static void compare_topk(kv_cache *cache, int64_t row, const rounding_spread *spread, int64_t from) {
+    enum { VOCABULARY = 61 };
     int32_t ids[SEQ_LEN * TOP_K];
     float values[SEQ_LEN * TOP_K], logsumexp[SEQ_LEN];
     assert_int_equal(kv_cache_read_topk(cache, row, ids, values, logsumexp, NULL), KV_OK);
+    rounding_compare("logsumexp", logsumexp, spread, from + SEQ_LEN * VOCABULARY, SEQ_LEN);
     for (int64_t t = 0; t < SEQ_LEN; t++) {
-        const float *z = logits->data + t * logits->cols;
-        double sum = 0;
-        for (int64_t j = 0; j < logits->cols; j++) sum += exp((double)z[j]);
-        assert_float_equal(logsumexp[t], log(sum), 1e-5);
+        const double *z = spread->expected + from + t * VOCABULARY,
+                     *off = spread->allowed + from + t * VOCABULARY;
         for (int64_t i = 0; i < TOP_K; i++) {
             const int32_t id = ids[t * TOP_K + i];
-            assert_float_equal(values[t * TOP_K + i], z[id], 1e-5);
+            rounding_expect("logit", (double)values[t * TOP_K + i], z[id], off[id]);
             int64_t larger = 0; // logits above this one, by more than rounding
-            for (int64_t j = 0; j < logits->cols; j++) larger += z[j] > z[id] + 1e-5f;
+            for (int64_t j = 0; j < VOCABULARY; j++) larger += z[j] - off[j] > z[id] + off[id];
             assert_true(larger <= i);
             for (int64_t o = 0; o < i; o++) assert_true(ids[t * TOP_K + o] != id);
             if (i > 0) assert_true(values[t * TOP_K + i] <= values[t * TOP_K + i - 1]);
@@ -139,26 +173,31 @@ static void test_holds_what_models_make(void **state) {
     (void)state;
     for (kv_dtype dtype = KV_F32; dtype <= KV_F16; dtype++) {
         fixture f = fixture_make(dtype, true, TOP_K);
+        const kv_model_spec *base = &f.pair.base->spec, *aux = &f.pair.aux->spec;
         const int64_t n_rows = kv_packed_rows(f.shard->n_tokens, SEQ_LEN);
         kv_cache *cache = built(&f, test_path(test_dir, "cache.h5"));
         int32_t *tokens = test_alloc(n_rows * (SEQ_LEN + 1), sizeof *tokens), read[SEQ_LEN + 1];
+        row_models models = {ref_model_copy(f.pair.base), ref_model_copy(f.pair.aux), read};
         assert_int_equal(kv_packed_cut(f.shard, SEQ_LEN, tokens, NULL), KV_OK);
         assert_int_equal(kv_cache_about(cache)->n_rows, n_rows);
         for (int64_t row = n_rows - 1; row >= 0; row--) { // backwards: chunks of several rows
             assert_int_equal(kv_cache_read_tokens(cache, row, read, NULL), KV_OK);
             assert_memory_equal(read, tokens + row * (SEQ_LEN + 1), sizeof read);
-            passes p = run_row(&f, read);
-            for (int64_t i = 0; i < 3; i++) {
-                compare(cache, KV_CACHE_BASE_KEY, i, row, p.base_k[i], dtype);
-                compare(cache, KV_CACHE_BASE_VALUE, i, row, p.base_v[i], dtype);
+            rounding_spread s = row_spread(&models);
+            int64_t at = 0;
+            for (int64_t i = 0; i < base->n_layers; i++) {
+                at = compare(cache, KV_CACHE_BASE_KEY, i, row, layer_size(base, i), &s, at, dtype);
+                at = compare(cache, KV_CACHE_BASE_VALUE, i, row, layer_size(base, i), &s, at, dtype);
             }
-            for (int64_t i = 0; i < 2; i++) {
-                compare(cache, KV_CACHE_AUX_KEY, i, row, p.aux_k[i], dtype);
-                compare(cache, KV_CACHE_AUX_VALUE, i, row, p.aux_v[i], dtype);
+            for (int64_t i = 0; i < aux->n_layers; i++) {
+                at = compare(cache, KV_CACHE_AUX_KEY, i, row, layer_size(aux, i), &s, at, dtype);
+                at = compare(cache, KV_CACHE_AUX_VALUE, i, row, layer_size(aux, i), &s, at, dtype);
             }
-            compare_topk(cache, row, p.logits);
-            kv_tape_free(p.tape);
+            compare_topk(cache, row, &s, at);
+            rounding_spread_free(&s);
         }
+        ref_model_free(&models.base);
+        ref_model_free(&models.aux);
         free(tokens);
         kv_cache_free(cache);
         fixture_free(&f);

@@ -3,6 +3,7 @@
 #include "infer/session/sample.h"
 #include "infer/ttft.h"
 
+#include "tests/support/reference_system.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 
@@ -13,7 +14,6 @@
 enum { VOCABULARY = 61, N_SEQ = 4, LONGEST = 20 };
 
 static const int64_t lengths[N_SEQ] = {7, 1, 20, 12};
-static const float tolerance = 2e-5f;
 
 struct pair {
     kv_system alone, predicted;
@@ -70,10 +70,21 @@ static void expect_ok(kv_status status, const kv_error *err) {
     if (status != KV_OK) fail_msg("%s", err->message);
 }
 
-static void expect_close(const float *x, const float *y, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        if (!(fabsf(x[i] - y[i]) <= tolerance * (1 + fabsf(y[i]))))
-            fail_msg("element %lld: %g, expected %g", (long long)i, (double)x[i], (double)y[i]);
+// A sequence as the engine reads it: the prompt's keys and values, but its last token's, are predicted where
+// they can be.
+static rounding_spread spread_of(const ref_system *r, const int32_t *ids, int64_t n, int64_t prompt) {
+    return ref_system_spread(&(ref_reading){r, ids, n, r->system->predictor ? prompt - 1 : 0, n - 1, false});
+}
+
+// Logits after a sequence against double precision, and against another way of getting them.
+static void expect_logits(const kv_system *system, const int32_t *ids, int64_t n, int64_t prompt,
+                          const float *found, const float *again) {
+    ref_system r = ref_system_copy(system);
+    rounding_spread spread = spread_of(&r, ids, n, prompt);
+    rounding_compare("logits", found, &spread, 0, VOCABULARY);
+    if (again) rounding_compare_both("logits", found, again, &spread, 0, VOCABULARY);
+    rounding_spread_free(&spread);
+    ref_system_free(&r);
 }
 
 // The training pass on one whole sequence: logits of its last token, and optionally every layer's cache.
@@ -98,7 +109,7 @@ static void test_batch_equals_uncached(void **state) {
     const int32_t *ids = pair->ids;
     for (int64_t s = 0; s < N_SEQ; ids += lengths[s++]) {
         uncached_logits(pair->alone.base, ids, lengths[s], expected);
-        expect_close(logits + s * VOCABULARY, expected, VOCABULARY);
+        expect_logits(&pair->alone, ids, lengths[s], lengths[s], logits + s * VOCABULARY, expected);
         assert_int_equal(kv_session_length(session, s), lengths[s]);
     }
     kv_session_free(session);
@@ -116,7 +127,7 @@ static void test_alone_equals_row_of_batch(void **state) {
         for (int64_t s = 0; s < N_SEQ; ids += lengths[s++]) {
             kv_session *one = make_session(systems[i], 1, lengths[s]);
             expect_ok(kv_session_prefill(one, ids, &lengths[s], own, &err), &err);
-            expect_close(logits + s * VOCABULARY, own, VOCABULARY);
+            expect_logits(systems[i], ids, lengths[s], lengths[s], logits + s * VOCABULARY, own);
             kv_session_free(one);
         }
         kv_session_free(batch);
@@ -136,17 +147,27 @@ static void test_chunks_equal_whole(void **state) {
     expect_ok(kv_session_prefill(a, ids, whole, expected, &err), &err);
     expect_ok(kv_session_prefill(b, first_ids, first, logits, &err), &err);
     expect_ok(kv_session_prefill(b, second_ids, second, logits, &err), &err);
-    expect_close(logits, expected, 2 * VOCABULARY);
     float ka[12 * 16], va[12 * 16], kb[12 * 16], vb[12 * 16];
-    for (int64_t layer = 0; layer < 3; layer++)
-        for (int64_t s = 0; s < 2; s++) {
-            const kv_model_spec *spec = &pair->alone.base->spec;
+    ref_system r = ref_system_copy(&pair->alone);
+    for (int64_t s = 0; s < 2; s++) {
+        const kv_model_spec *spec = &pair->alone.base->spec;
+        rounding_spread spread = spread_of(&r, ids + s * whole[0], whole[s], whole[s]);
+        int64_t from = VOCABULARY;
+        rounding_compare_both("logits", logits + s * VOCABULARY, expected + s * VOCABULARY, &spread, 0,
+                              VOCABULARY);
+        for (int64_t layer = 0; layer < 3; layer++) {
             const int64_t n = whole[s] * spec->layers[layer].n_kv_heads * spec->head_dim;
             kv_session_copy_cache(a, layer, s, ka, va);
             kv_session_copy_cache(b, layer, s, kb, vb);
-            expect_close(kb, ka, n);
-            expect_close(vb, va, n);
+            rounding_compare("keys", ka, &spread, from, n);
+            rounding_compare("values", va, &spread, from + n, n);
+            rounding_compare_both("keys", kb, ka, &spread, from, n);
+            rounding_compare_both("values", vb, va, &spread, from + n, n);
+            from += 2 * n;
         }
+        rounding_spread_free(&spread);
+    }
+    ref_system_free(&r);
     kv_session_free(a);
     kv_session_free(b);
 }
@@ -169,12 +190,13 @@ static void test_decode_equals_uncached(void **state) {
         memcpy(kept, logits + VOCABULARY, sizeof kept);
         expect_ok(kv_session_decode(session, next, active, logits, &err), &err);
         uncached_logits(pair->alone.base, sequence[0], 4 + step, expected);
-        expect_close(logits, expected, VOCABULARY);
-        if (active[1])
-            uncached_logits(pair->alone.base, sequence[1], at + 1, expected);
-        else
-            memcpy(expected, kept, sizeof kept);
-        expect_close(logits + VOCABULARY, expected, VOCABULARY);
+        expect_logits(&pair->alone, sequence[0], 4 + step, 3, logits, expected);
+        if (!active[1]) {
+            assert_memory_equal(logits + VOCABULARY, kept, sizeof kept);
+            continue;
+        }
+        uncached_logits(pair->alone.base, sequence[1], at + 1, expected);
+        expect_logits(&pair->alone, sequence[1], at + 1, 6, logits + VOCABULARY, expected);
     }
     assert_int_equal(kv_session_length(session, 0), 8);
     assert_int_equal(kv_session_length(session, 1), 10);
@@ -224,7 +246,7 @@ static void test_predicted_prefill_equals_composition(void **state) {
     const int32_t *ids = pair->ids;
     for (int64_t s = 0; s < N_SEQ; ids += lengths[s++]) { // the second is a prompt of one token
         composed_logits(&pair->predicted, ids, lengths[s], expected);
-        expect_close(logits + s * VOCABULARY, expected, VOCABULARY);
+        expect_logits(&pair->predicted, ids, lengths[s], lengths[s], logits + s * VOCABULARY, expected);
         assert_int_equal(kv_session_length(session, s), lengths[s]);
     }
     kv_session_free(session);
@@ -247,7 +269,7 @@ static void test_many_packs(void **state) {
         for (int64_t s = 0; s < MANY; s += 149) {
             kv_session *one = make_session(systems[i], 1, EACH);
             expect_ok(kv_session_prefill(one, ids + s * EACH, each, own, &err), &err);
-            expect_close(logits + s * VOCABULARY, own, VOCABULARY);
+            expect_logits(systems[i], ids + s * EACH, EACH, EACH, logits + s * VOCABULARY, own);
             kv_session_free(one);
         }
         kv_session_free(session);

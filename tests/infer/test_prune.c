@@ -3,6 +3,7 @@
 #include "infer/session/engine.h"
 
 #include "tests/support/prune_reference.h"
+#include "tests/support/reference_system.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 
@@ -72,16 +73,119 @@ static void decode(kv_session *session, const int32_t *ids, const bool *active, 
     if (kv_session_decode(session, ids, active, logits, &err) != KV_OK) fail_msg("%s", err.message);
 }
 
-static void expect_close(const char *what, const float *x, const float *y, int64_t n, double tolerance) {
-    for (int64_t i = 0; i < n; i++)
-        if (!(fabs((double)x[i] - (double)y[i]) <= tolerance * (1 + fabs((double)y[i]))))
-            fail_msg("%s, element %lld: %g, expected %g", what, (long long)i, (double)x[i], (double)y[i]);
+// ---- How far rounding may take them --------------------------------------------------------------------
+
+// A prompt under a policy and what is decoded after it. Logits after the prompt and after every step are its
+// results.
+typedef struct reading {
+    const struct models *m;
+    const kv_pruning *policy;
+    const int32_t *ids;
+    int64_t n;
+    int32_t next[STEPS];
+    int n_next;
+    bool
+        exact; // read token by token in double precision, and the keys and values of all layers are results, too
+    const int32_t *places;    // of the ids, when exact (NULL: one after the other)
+    const kv_pruning *lazily; // when exact
+} reading;
+
+enum { CAPACITY = 60 };
+
+static int64_t results_of(const reading *r) {
+    int64_t n = (r->n_next + 1) * VOCABULARY;
+    for (int64_t i = 0; r->exact && i < N_LAYERS; i++)
+        n += 2 * CAPACITY * kv_spec_kv_dim(&r->m->base->spec, i);
+    return n;
 }
 
-static void expect_near(const char *what, const float *x, const double *y, int64_t n, double tolerance) {
-    for (int64_t i = 0; i < n; i++)
-        if (!(fabs((double)x[i] - y[i]) <= tolerance * (1 + fabs(y[i]))))
-            fail_msg("%s, element %lld: %g, expected %g", what, (long long)i, (double)x[i], y[i]);
+// What is kept must not depend on rounding, or nothing can be compared: then other seeds are wanted.
+static int32_t chosen[N_LAYERS][CAPACITY];
+static int64_t n_chosen[N_LAYERS];
+static bool chosen_known;
+
+static void expect_same_choice(int64_t layer, const int32_t *cached, int64_t n) {
+    if (!chosen_known) {
+        n_chosen[layer] = n;
+        memcpy(chosen[layer], cached, (size_t)n * sizeof *cached);
+    }
+    if (n != n_chosen[layer] || memcmp(chosen[layer], cached, (size_t)n * sizeof *cached) != 0)
+        fail_msg("layer %d keeps other tokens when weights are moved by rounding", (int)layer);
+}
+
+static void session_results(const void *context, double *results) {
+    const reading *r = context;
+    float logits[VOCABULARY];
+    kv_session *session = make_session(r->m, r->policy, 1);
+    for (int step = 0; step <= r->n_next; step++, results += VOCABULARY) {
+        if (step == 0)
+            prefill(session, r->ids, &r->n, logits);
+        else
+            decode(session, &r->next[step - 1], NULL, logits);
+        for (int i = 0; i < VOCABULARY; i++) results[i] = (double)logits[i];
+    }
+    for (int64_t layer = 0; layer < N_LAYERS; layer++) {
+        int32_t cached[CAPACITY];
+        expect_same_choice(layer, cached, kv_session_cached(session, layer, 0, cached));
+    }
+    chosen_known = true;
+    kv_session_free(session);
+}
+
+static void exact_results(const void *context, double *results) {
+    const reading *r = context;
+    ref_reader reader = ref_reader_make(r->m->base, CAPACITY);
+    for (int step = 0; step <= r->n_next; step++, results += VOCABULARY)
+        if (step == 0)
+            ref_read(&reader, r->ids, r->places, r->n, r->lazily, results);
+        else
+            ref_read(&reader, &r->next[step - 1], NULL, 1, r->lazily, results);
+    for (int64_t layer = 0; layer < N_LAYERS; layer++) {
+        const int64_t size = CAPACITY * kv_spec_kv_dim(&r->m->base->spec, layer);
+        memcpy(results, reader.k[layer], (size_t)size * sizeof *results);
+        memcpy(results + size, reader.v[layer], (size_t)size * sizeof *results);
+        results += 2 * size;
+        int32_t cached[CAPACITY];
+        int64_t n = 0;
+        for (int64_t t = 0; t < reader.n; t++)
+            if (reader.depth[t] > layer) cached[n++] = (int32_t)t;
+        expect_same_choice(layer, cached, n);
+    }
+    chosen_known = true;
+    ref_reader_free(&reader);
+}
+
+static rounding_spread spread_of(const reading *r) {
+    kv_param *params[REF_PARAMS];
+    rounding_operands operands = {0};
+    rounding_add_params(&operands, params, kv_model_params(r->m->base, params));
+    if (r->policy && r->policy->kind == KV_PRUNE_SPECULATIVE && !r->exact)
+        rounding_add_params(&operands, params, kv_model_params(r->m->aux, params));
+    chosen_known = false;
+    rounding_spread spread = rounding_measure(&operands, ref_terms_forward(&r->m->base->spec, CAPACITY),
+                                              r->exact ? exact_results : session_results, r, results_of(r));
+    rounding_operands_free(&operands);
+    return spread;
+}
+
+// Where a layer's keys begin among the results of an exact reading; its values follow.
+static int64_t keys_at(const reading *r, int64_t layer) {
+    int64_t at = (r->n_next + 1) * VOCABULARY;
+    for (int64_t i = 0; i < layer; i++) at += 2 * CAPACITY * kv_spec_kv_dim(&r->m->base->spec, i);
+    return at;
+}
+
+// Everything is read: the prompt and all steps of sequence s.
+static rounding_spread unpruned_spread(const struct models *m, const int32_t *ids, int64_t n,
+                                       const int32_t *next, int64_t n_next, int64_t stride) {
+    int32_t all[CAPACITY];
+    const kv_system system = {.base = m->base};
+    ref_system r = ref_system_copy(&system);
+    memcpy(all, ids, (size_t)n * sizeof *all);
+    for (int64_t i = 0; i < n_next; i++) all[n + i] = next[i * stride];
+    rounding_spread spread = ref_system_spread(&(ref_reading){&r, all, n + n_next, 0, n - 1, false});
+    ref_system_free(&r);
+    return spread;
 }
 
 // ---- Nothing left out ----------------------------------------------------------------------------------
@@ -89,6 +193,10 @@ static void expect_near(const char *what, const float *x, const double *y, int64
 static void test_keeping_all_changes_nothing(void **state) {
     struct models *m = *state;
     kv_session *plain = make_session(m, &policies[KV_PRUNE_NONE], N_SEQ);
+    rounding_spread spreads[N_SEQ];
+    const int32_t *ids = m->ids;
+    for (int64_t s = 0; s < N_SEQ; ids += lengths[s++])
+        spreads[s] = unpruned_spread(m, ids, lengths[s], m->next + s, STEPS, N_SEQ);
     for (int p = 1; p < N_POLICIES; p++) {
         kv_pruning all = policies[p];
         all.keep = all.start = all.end = 1;
@@ -98,15 +206,19 @@ static void test_keeping_all_changes_nothing(void **state) {
         prefill(plain, m->ids, lengths, expected);
         prefill(session, m->ids, lengths, logits);
         for (int step = 0; step <= STEPS; step++) {
-            expect_close("logits", logits, expected, N_SEQ * VOCABULARY, 1e-6);
-            for (int64_t s = 0; s < N_SEQ; s++)
+            for (int64_t s = 0; s < N_SEQ; s++) {
+                const int64_t at = s * VOCABULARY, from = step * VOCABULARY;
+                rounding_compare("logits", logits + at, &spreads[s], from, VOCABULARY);
+                rounding_compare_both("logits", logits + at, expected + at, &spreads[s], from, VOCABULARY);
                 assert_int_equal(kv_session_length(session, s), lengths[s] + step);
+            }
             if (step == STEPS) break;
             decode(plain, m->next + step * N_SEQ, NULL, expected);
             decode(session, m->next + step * N_SEQ, NULL, logits);
         }
         kv_session_free(session);
     }
+    for (int64_t s = 0; s < N_SEQ; s++) rounding_spread_free(&spreads[s]);
     kv_session_free(plain);
 }
 
@@ -131,13 +243,22 @@ static void test_alone_equals_row_of_batch(void **state) {
         const int32_t *ids = m->ids;
         for (int64_t s = 0; s < N_SEQ; ids += lengths[s++]) {
             kv_session *one = make_session(m, &policies[p], 1);
-            prefill(one, ids, &lengths[s], own);
-            expect_close("prefill", logits[0] + s * VOCABULARY, own, VOCABULARY, 2e-5);
+            reading r = {.m = m, .policy = &policies[p], .ids = ids, .n = lengths[s]};
             for (int step = 0; step < STEPS; step++) {
                 const bool active[N_SEQ] = {true, step != 1, true, step % 2, true};
-                if (active[s]) decode(one, &m->next[step * N_SEQ + s], NULL, own);
-                expect_close("decoding", logits[step + 1] + s * VOCABULARY, own, VOCABULARY, 2e-5);
+                if (active[s]) r.next[r.n_next++] = m->next[step * N_SEQ + s];
             }
+            rounding_spread spread = spread_of(&r);
+            int64_t at = 0; // results of the last step in which it was active
+            prefill(one, ids, &lengths[s], own);
+            rounding_compare_both("prefill", logits[0] + s * VOCABULARY, own, &spread, at, VOCABULARY);
+            for (int step = 0; step < STEPS; step++) {
+                const bool active[N_SEQ] = {true, step != 1, true, step % 2, true};
+                if (active[s]) decode(one, &m->next[step * N_SEQ + s], NULL, own), at += VOCABULARY;
+                rounding_compare_both("decoding", logits[step + 1] + s * VOCABULARY, own, &spread, at,
+                                      VOCABULARY);
+            }
+            rounding_spread_free(&spread);
             for (int64_t layer = 0; layer < N_LAYERS; layer++) {
                 int32_t in_batch[60], alone[60];
                 const int64_t n = kv_session_cached(batch, layer, s, in_batch);
@@ -189,14 +310,13 @@ static void test_chosen_prompts_equal_brute_force(void **state) {
     for (int p = 0; p < N_POLICIES; p++) {
         if (policies[p].kind != KV_PRUNE_STATIC && policies[p].kind != KV_PRUNE_SPECULATIVE) continue;
         float logits[N_SEQ * VOCABULARY];
-        double expected[VOCABULARY];
-        ref_reader readers[N_SEQ];
+        rounding_spread spreads[N_SEQ];
         kv_session *session = make_session(m, &policies[p], N_SEQ);
         prefill(session, m->ids, lengths, logits);
         const int32_t *ids = m->ids;
         for (int64_t s = 0; s < N_SEQ; ids += lengths[s++]) {
-            bool flags[60] = {0};
-            int32_t places[60], kept_ids[60], cached[60];
+            bool flags[CAPACITY] = {0};
+            int32_t places[CAPACITY], kept_ids[CAPACITY], cached[CAPACITY];
             int64_t n = 0;
             expected_choice(m, &policies[p], ids, lengths[s], flags);
             for (int64_t j = 0; j < lengths[s]; j++)
@@ -205,20 +325,21 @@ static void test_chosen_prompts_equal_brute_force(void **state) {
                 assert_int_equal(kv_session_cached(session, layer, s, cached), n);
                 assert_memory_equal(cached, places, (size_t)n * sizeof *places);
             }
-            readers[s] = ref_reader_make(m->base, 60);
-            ref_read(&readers[s], kept_ids, places, n, NULL, expected);
-            expect_near("prefill", logits + s * VOCABULARY, expected, VOCABULARY, 3e-5);
+            // The last token of the prompt is always kept, so that what follows is at its own position.
+            assert_int_equal(places[n - 1], lengths[s] - 1);
+            reading r = {.m = m, .ids = kept_ids, .n = n, .places = places, .n_next = STEPS, .exact = true};
+            for (int step = 0; step < STEPS; step++) r.next[step] = m->next[step * N_SEQ + s];
+            spreads[s] = spread_of(&r);
         }
-        for (int step = 0; step < STEPS; step++) {
-            decode(session, m->next + step * N_SEQ, NULL, logits);
+        for (int step = 0; step <= STEPS; step++) {
+            if (step > 0) decode(session, m->next + (step - 1) * N_SEQ, NULL, logits);
             for (int64_t s = 0; s < N_SEQ; s++) {
-                ref_read(&readers[s], &m->next[step * N_SEQ + s], NULL, 1, NULL, expected);
-                expect_near("decoding", logits + s * VOCABULARY, expected, VOCABULARY, 3e-5);
-                assert_int_equal(readers[s].positions[readers[s].n - 1], lengths[s] + step);
-                assert_int_equal(kv_session_length(session, s), lengths[s] + step + 1);
+                rounding_compare(step ? "decoding" : "prefill", logits + s * VOCABULARY, &spreads[s],
+                                 step * VOCABULARY, VOCABULARY);
+                assert_int_equal(kv_session_length(session, s), lengths[s] + step);
             }
         }
-        for (int64_t s = 0; s < N_SEQ; s++) ref_reader_free(&readers[s]);
+        for (int64_t s = 0; s < N_SEQ; s++) rounding_spread_free(&spreads[s]);
         kv_session_free(session);
     }
 }
@@ -241,19 +362,26 @@ static void test_random_prompt_is_a_shorter_prompt(void **state) {
     prefill(pruned, ids, &n, logits);
     kv_session_copy_cache(pruned, 0, 0, k, v);
     assert_int_equal(kv_session_length(pruned, 0), KEPT);
+    rounding_spread whole = unpruned_spread(m, ids, N, NULL, 0, 1);
     for (int64_t i = 0, j = 0; i < KEPT; i++, j++) {
-        while (j < N && fabsf(k[i * dim] - all_k[j * dim]) > 1e-6f) j++;
+        while (j < N &&
+               fabs((double)k[i * dim] - (double)all_k[j * dim]) > 2 * whole.allowed[VOCABULARY + j * dim])
+            j++;
         assert_in_range(j, i ? 1 : 0, i ? N - 1 : 0); // the beginning of text stays
         shorter[i] = ids[j];
     }
     assert_int_equal(shorter[KEPT - 1], ids[N - 1]);
     kv_session_reset(plain);
     prefill(plain, shorter, &kept, expected);
+    rounding_spread spread = unpruned_spread(m, shorter, KEPT, m->next, STEPS + 1, 1);
     for (int step = 0; step <= STEPS; step++) {
-        expect_close("logits", logits, expected, VOCABULARY, 1e-5);
+        rounding_compare("logits", logits, &spread, step * VOCABULARY, VOCABULARY);
+        rounding_compare_both("logits", logits, expected, &spread, step * VOCABULARY, VOCABULARY);
         decode(plain, &m->next[step], NULL, expected);
         decode(pruned, &m->next[step], NULL, logits);
     }
+    rounding_spread_free(&whole);
+    rounding_spread_free(&spread);
     kv_session_free(plain);
     kv_session_free(pruned);
 }
@@ -297,7 +425,8 @@ static uint64_t step_by_hand(const ref_reader *r) {
     return flops;
 }
 
-static void expect_same_cache(const kv_session *session, int64_t s, const ref_reader *r) {
+static void expect_same_cache(const kv_session *session, int64_t s, const ref_reader *r, const reading *whole,
+                              const rounding_spread *spread) {
     const kv_model_spec *spec = &r->m.model->spec;
     for (int64_t layer = 0; layer < N_LAYERS; layer++) {
         const int64_t dim = kv_spec_kv_dim(spec, layer);
@@ -310,8 +439,9 @@ static void expect_same_cache(const kv_session *session, int64_t s, const ref_re
             if (r->depth[t] <= layer) continue;
             if (i == n || cached[i] != t)
                 fail_msg("sequence %d, layer %d: token %d is not cached", (int)s, (int)layer, (int)t);
-            expect_near("keys", k + i * dim, r->k[layer] + t * dim, dim, 3e-5);
-            expect_near("values", v + i * dim, r->v[layer] + t * dim, dim, 3e-5);
+            const int64_t at = keys_at(whole, layer) + t * dim;
+            rounding_compare("keys", k + i * dim, spread, at, dim);
+            rounding_compare("values", v + i * dim, spread, at + CAPACITY * dim, dim);
             i++;
         }
         assert_int_equal(i, n);
@@ -329,7 +459,15 @@ static void test_lazy_equals_brute_force(void **state) {
     uint64_t by_hand = 0;
     kv_gemm_flops_reset();
     prefill(session, m->ids, lengths, logits);
-    for (int64_t s = 0; s < N_SEQ; ids += lengths[s++]) readers[s] = ref_reader_make(m->base, 60);
+    reading whole[N_SEQ];
+    rounding_spread spreads[N_SEQ];
+    for (int64_t s = 0; s < N_SEQ; ids += lengths[s++]) {
+        readers[s] = ref_reader_make(m->base, CAPACITY);
+        whole[s] =
+            (reading){.m = m, .ids = ids, .n = lengths[s], .n_next = STEPS, .exact = true, .lazily = &lazy};
+        for (int step = 0; step < STEPS; step++) whole[s].next[step] = m->next[step * N_SEQ + s];
+        spreads[s] = spread_of(&whole[s]);
+    }
     ids = m->ids;
     for (int step = -1; step < STEPS; step++) {
         const uint64_t executed = kv_gemm_flops();
@@ -337,9 +475,9 @@ static void test_lazy_equals_brute_force(void **state) {
         for (int64_t s = 0; s < N_SEQ; s++) {
             const int64_t n = step < 0 ? lengths[s] : 1;
             ref_read(&readers[s], step < 0 ? ids : &m->next[step * N_SEQ + s], NULL, n, &lazy, expected);
-            expect_near(step < 0 ? "prefill" : "decoding", logits + s * VOCABULARY, expected, VOCABULARY,
-                        3e-5);
-            expect_same_cache(session, s, &readers[s]);
+            rounding_compare(step < 0 ? "prefill" : "decoding", logits + s * VOCABULARY, &spreads[s],
+                             (step + 1) * VOCABULARY, VOCABULARY);
+            expect_same_cache(session, s, &readers[s], &whole[s], &spreads[s]);
             by_hand += step < 0 ? 0 : step_by_hand(&readers[s]);
             for (int64_t i = 0; i < N_LAYERS && step >= 0; i++) revived += readers[s].n_processed[i] - 1;
             if (step < 0) ids += n;
@@ -350,7 +488,7 @@ static void test_lazy_equals_brute_force(void **state) {
         decode(session, m->next + (step + 1) * N_SEQ, NULL, logits);
     }
     assert_in_range(revived, 10, 1000); // or this has tested nothing
-    for (int64_t s = 0; s < N_SEQ; s++) ref_reader_free(&readers[s]);
+    for (int64_t s = 0; s < N_SEQ; s++) ref_reader_free(&readers[s]), rounding_spread_free(&spreads[s]);
     kv_session_free(session);
 }
 
@@ -380,6 +518,8 @@ static void test_revived_cache_equals_unpruned(void **state) {
         else
             revived++;
     assert_in_range(revived, 1, n);
+    rounding_spread spread = unpruned_spread(m, m->ids, n, m->next, 2 * STEPS, 1);
+    int64_t from = (2 * STEPS + 1) * VOCABULARY;
     for (int64_t layer = 0; layer < EXACT; layer++) {
         const int64_t dim = kv_spec_kv_dim(&m->base->spec, layer);
         float k[LAST * 16], v[LAST * 16], all_k[LAST * 16], all_v[LAST * 16];
@@ -388,10 +528,13 @@ static void test_revived_cache_equals_unpruned(void **state) {
         kv_session_copy_cache(pruned, layer, 0, k, v);
         kv_session_copy_cache(plain, layer, 0, all_k, all_v);
         for (int64_t i = 0; i < cached; i++) {
-            expect_close("keys", k + i * dim, all_k + after[i] * dim, dim, 1e-5);
-            expect_close("values", v + i * dim, all_v + after[i] * dim, dim, 1e-5);
+            const int64_t at = after[i] * dim, values = from + (n + 2 * STEPS) * dim;
+            rounding_compare_both("keys", k + i * dim, all_k + at, &spread, from + at, dim);
+            rounding_compare_both("values", v + i * dim, all_v + at, &spread, values + at, dim);
         }
+        from += 2 * (n + 2 * STEPS) * dim;
     }
+    rounding_spread_free(&spread);
     kv_session_free(plain);
     kv_session_free(pruned);
 }
@@ -444,7 +587,14 @@ static void test_many_packs(void **state) {
             kv_session_reset(one);
             prefill(one, ids + s * EACH, each, own);
             decode(one, &next[s], NULL, own);
-            expect_close("logits", logits + s * VOCABULARY, own, VOCABULARY, 2e-5);
+            rounding_spread spread = spread_of(&(reading){.m = m,
+                                                          .policy = &policies[p],
+                                                          .ids = ids + s * EACH,
+                                                          .n = EACH,
+                                                          .next = {next[s]},
+                                                          .n_next = 1});
+            rounding_compare_both("logits", logits + s * VOCABULARY, own, &spread, VOCABULARY, VOCABULARY);
+            rounding_spread_free(&spread);
         }
         kv_session_free(session);
         kv_session_free(one);

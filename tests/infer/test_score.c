@@ -4,7 +4,7 @@
 #include "infer/score.h"
 
 #include "core/objective.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/reference_system.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 
@@ -49,90 +49,31 @@ static void score(score_fn *way, const kv_system *system, const int32_t *ids, co
     if (way(system, ids, n, scored, n_seq, log_likelihood, greedy, &err)) fail_msg("%s", err.message);
 }
 
-// Float32 passes of some dozens of terms a sum.
-static void expect_near(double found, double expected, int64_t terms) {
-    if (!(fabs(found - expected) <= 2e-5 * (double)(terms + 1)))
-        fail_msg("log-likelihood %.9g, expected %.9g", found, expected);
-}
-
 // ---- Double precision ----------------------------------------------------------------------------------
 
-struct reference {
-    ref_model base, aux;
-    ref_params weights;
-    const kv_system *system;
-};
-
-static struct reference reference_of(const kv_system *system) {
-    struct reference r = {.base = ref_model_copy(system->base), .system = system};
-    if (!system->aux) return r;
-    r.aux = ref_model_copy(system->aux);
-    r.weights.n = kv_predictor_params(system->predictor, r.weights.param);
-    for (int64_t i = 0; i < r.weights.n; i++) r.weights.value[i] = numeric_param_doubles(r.weights.param[i]);
-    return r;
+static void compare_with_exact(const ref_question *q, double found, bool greedy) {
+    rounding_spread s = ref_question_spread(q);
+    rounding_compare_one("log-likelihood", found, &s, 0);
+    if (s.expected[1] == 0 || s.expected[1] > 2 * s.allowed[1]) assert_int_equal(greedy, s.expected[1] == 0);
+    rounding_spread_free(&s);
 }
 
-static void reference_free(struct reference *r) {
-    ref_model_free(&r->base);
-    if (!r->system->aux) return;
-    ref_model_free(&r->aux);
-    ref_params_free(&r->weights);
-}
-
-// Hidden states of a sequence of n tokens, before the final norm.
-static void reference_hidden(const struct reference *r, const int32_t *ids, int64_t n, double *hidden) {
-    const kv_system *system = r->system;
-    if (!system->aux) {
-        ref_forward(&r->base, ids, 1, n, NULL, NULL, hidden);
-        return;
-    }
-    double *aux_hidden = test_alloc(n * system->aux->spec.model_dim, sizeof *aux_hidden);
-    ref_cache aux_cache = {0}, predicted = {0};
-    ref_cache_make(&system->aux->spec, n, &aux_cache);
-    ref_cache_make(&system->base->spec, n, &predicted);
-    ref_forward(&r->aux, ids, 1, n, NULL, &aux_cache, aux_hidden);
-    ref_predict(system->predictor, &r->weights, &r->base, &r->aux, n, &aux_cache, &predicted);
-    ref_forward(&r->base, ids, 1, n, &predicted, NULL, hidden);
-    ref_cache_free(&aux_cache);
-    ref_cache_free(&predicted);
-    free(aux_hidden);
-}
-
-static double reference_score(const struct reference *r, const int32_t *ids, int64_t n, int64_t scored,
-                              bool *greedy) {
-    const kv_model_spec *spec = &r->base.model->spec;
-    const double *head = ref_value(&r->base.params, kv_model_head(r->base.model));
-    double *hidden = test_alloc(n * spec->model_dim, sizeof *hidden), total = 0;
-    double *logits = test_alloc(spec->vocab_size, sizeof *logits);
-    reference_hidden(r, ids, n, hidden);
-    ref_final_norm(&r->base, n, hidden, hidden);
-    *greedy = true;
-    for (int64_t t = n - scored; t < n; t++) {
-        double sum = 0, max = -INFINITY;
-        ref_linear(1, spec->vocab_size, spec->model_dim, hidden + (t - 1) * spec->model_dim, head, NULL,
-                   logits);
-        for (int64_t j = 0; j < spec->vocab_size; j++) max = fmax(max, logits[j]);
-        for (int64_t j = 0; j < spec->vocab_size; j++) sum += exp(logits[j] - max);
-        total += logits[ids[t]] - max - log(sum);
-        *greedy = *greedy && logits[ids[t]] == max;
-    }
-    free(hidden);
-    free(logits);
-    return total;
+// Two float32 computations of the same.
+static void expect_near(const ref_question *q, double found, double other) {
+    rounding_spread s = ref_question_spread(q);
+    rounding_expect("log-likelihood", found, other, 2 * s.allowed[0]);
+    rounding_spread_free(&s);
 }
 
 static void compare_with_reference(const kv_system *system, const int32_t *ids) {
     double found[N_SEQ];
-    bool greedy[N_SEQ], expected_greedy;
-    struct reference r = reference_of(system);
+    bool greedy[N_SEQ];
+    ref_system r = ref_system_copy(system);
     score(kv_score, system, ids, lengths, n_scored, N_SEQ, found, greedy);
-    for (int64_t s = 0; s < N_SEQ; ids += lengths[s++]) {
-        expect_near(found[s], reference_score(&r, ids, lengths[s], n_scored[s], &expected_greedy),
-                    n_scored[s]);
-        assert_int_equal(greedy[s], expected_greedy);
-    }
+    for (int64_t s = 0; s < N_SEQ; ids += lengths[s++])
+        compare_with_exact(&(ref_question){&r, ids, lengths[s], n_scored[s], false}, found[s], greedy[s]);
     assert_true(found[2] == 0 && greedy[2]);
-    reference_free(&r);
+    ref_system_free(&r);
 }
 
 static void test_model_alone(void **state) {
@@ -162,7 +103,9 @@ static void test_equals_training_step(void **state) {
     double found;
     score(kv_score, &pair->predicted, pair->ids, &(const int64_t){N}, &(const int64_t){SCORED}, 1, &found,
           NULL);
-    expect_near(found, -SCORED * terms.base.cross_entropy, 0);
+    ref_system r = ref_system_copy(&pair->predicted);
+    expect_near(&(ref_question){&r, pair->ids, N, SCORED, false}, found, -SCORED * terms.base.cross_entropy);
+    ref_system_free(&r);
 }
 
 // ---- Batches -------------------------------------------------------------------------------------------
@@ -175,12 +118,14 @@ static void test_row_of_batch_equals_alone(void **state) {
         double batch[N_SEQ], own;
         bool batch_greedy[N_SEQ], greedy;
         const int32_t *ids = pair->ids;
+        ref_system r = ref_system_copy(systems[i % 2]);
         score(ways[i / 2], systems[i % 2], ids, lengths, n_scored, N_SEQ, batch, batch_greedy);
         for (int64_t s = 0; s < N_SEQ; ids += lengths[s++]) {
             score(ways[i / 2], systems[i % 2], ids, &lengths[s], &n_scored[s], 1, &own, &greedy);
-            expect_near(batch[s], own, 0);
+            expect_near(&(ref_question){&r, ids, lengths[s], n_scored[s], i / 2}, batch[s], own);
             assert_int_equal(batch_greedy[s], greedy);
         }
+        ref_system_free(&r);
     }
 }
 
@@ -191,20 +136,17 @@ static void test_packs_and_tiles(void **state) {
     kv_model_spec spec = tiny_base();
     spec.vocab_size = LARGE;
     const kv_system system = {.base = tiny_model(&spec, 7)};
-    struct reference r = reference_of(&system);
+    ref_system r = ref_system_copy(&system);
     int32_t *ids = test_alloc(MANY * EACH, sizeof *ids);
     int64_t each[MANY], scored[MANY];
     double found[MANY];
-    bool greedy[MANY], expected_greedy;
+    bool greedy[MANY];
     tiny_ids(ids, MANY * EACH, LARGE, 12);
     for (int s = 0; s < MANY; s++) each[s] = EACH, scored[s] = s % 9 == 8 ? 0 : SCORED;
     for (int i = 0; i < 2; i++) {
         score(i ? kv_score_by_decoding : kv_score, &system, ids, each, scored, MANY, found, greedy);
-        for (int s = 0; s < MANY; s += 11) {
-            expect_near(found[s], reference_score(&r, ids + s * EACH, EACH, scored[s], &expected_greedy),
-                        scored[s]);
-            assert_int_equal(greedy[s], expected_greedy);
-        }
+        for (int s = 0; s < MANY; s += 11)
+            compare_with_exact(&(ref_question){&r, ids + s * EACH, EACH, scored[s], i}, found[s], greedy[s]);
         assert_true(found[8] == 0 && found[9] != 0);
     }
     // The argmax is found in whatever tile it is.
@@ -225,7 +167,7 @@ static void test_packs_and_tiles(void **state) {
     assert_in_range(beyond_a_tile, 1, MANY - 1);
     score(kv_score, &system, ids, each, scored, MANY, found, greedy);
     for (int s = 0; s < MANY; s++) assert_true(greedy[s]);
-    reference_free(&r);
+    ref_system_free(&r);
     kv_model_free(system.base);
     free(ids);
 }
@@ -238,8 +180,10 @@ static void test_decoding_equals_whole_sequences(void **state) {
     bool whole_greedy[N_SEQ], decoded_greedy[N_SEQ];
     score(kv_score, &pair->alone, pair->ids, lengths, n_scored, N_SEQ, whole, whole_greedy);
     score(kv_score_by_decoding, &pair->alone, pair->ids, lengths, n_scored, N_SEQ, decoded, decoded_greedy);
-    for (int s = 0; s < N_SEQ; s++) {
-        expect_near(decoded[s], whole[s], n_scored[s]);
+    ref_system alone = ref_system_copy(&pair->alone), predicted = ref_system_copy(&pair->predicted);
+    for (int64_t s = 0, from = 0; s < N_SEQ; from += lengths[s++]) {
+        expect_near(&(ref_question){&alone, pair->ids + from, lengths[s], n_scored[s], true}, decoded[s],
+                    whole[s]);
         assert_int_equal(decoded_greedy[s], whole_greedy[s]);
     }
     // With a predicted cache the context alone is predicted: the first token's logits are the prefill's.
@@ -252,11 +196,18 @@ static void test_decoding_equals_whole_sequences(void **state) {
     assert_int_equal(kv_session_prefill(session, ids, &context, logits, &err), KV_OK);
     kv_session_free(session);
     double sum = 0, found, other;
+    bool greedy;
     for (int j = 0; j < VOCABULARY; j++) sum += exp((double)logits[j]);
-    score(kv_score_by_decoding, &pair->predicted, ids, &lengths[4], &n_scored[4], 1, &found, NULL);
-    expect_near(found, (double)logits[next] - log(sum), 1);
+    score(kv_score_by_decoding, &pair->predicted, ids, &lengths[4], &n_scored[4], 1, &found, &greedy);
+    const ref_question question = {&predicted, ids, lengths[4], n_scored[4], true};
+    compare_with_exact(&question, found, greedy);
+    expect_near(&question, found, (double)logits[next] - log(sum));
     score(kv_score, &pair->predicted, ids, &lengths[4], &n_scored[4], 1, &other, NULL);
-    assert_true(fabs(found - other) > 1e-3); // another question
+    rounding_spread s = ref_question_spread(&question);
+    assert_true(fabs(found - other) > 10 * s.allowed[0]); // another question
+    rounding_spread_free(&s);
+    ref_system_free(&alone);
+    ref_system_free(&predicted);
 }
 
 // A system that prunes is asked token by token.

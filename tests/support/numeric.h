@@ -8,6 +8,7 @@
 #pragma once
 
 #include "core/ops.h"
+#include "tests/support/rounding.h"
 #include "tests/support/support.h"
 
 enum { NUMERIC_LEAVES = 6 };
@@ -39,6 +40,9 @@ typedef struct numeric_case {
     kv_tensor *(*run)(kv_tape *tape, const numeric_operand *in, const void *context);
     void (*reference)(const double *const *in, const void *context, double *out);
     const void *context;
+    const rounding_operands *also; // what it reads besides the leaves; NULL: nothing
+    int64_t
+        terms; // additions in the longest sum of the operator and of its backward; 0: only a few operations
     int64_t max_probes; // elements differentiated one by one in a larger leaf; 0 means 60
     bool forward_only;
 } numeric_case;
@@ -51,12 +55,13 @@ void numeric_check(const numeric_case *check);
 typedef double numeric_loss_fn(const void *context);
 
 // Derivatives of a double-precision loss with respect to x[n]: of all elements or an even sample of them, and
-// along one direction of random signs, which sees every element.
+// along one direction of random signs, which sees every element. Each is a central difference over one step;
+// how far those over two steps are from it tells how far it may be from the derivative itself.
 typedef struct numeric_slopes {
     int64_t n, n_probes;
-    int64_t *index; // [n_probes]
-    double *slope;  // [n_probes]
-    double along;   // Σ sign(i) · dloss/dx_i
+    int64_t *index;             // [n_probes]
+    double *slope, *unsure;     // [n_probes]
+    double along, along_unsure; // Σ sign(i) · dloss/dx_i
     double rms;
 } numeric_slopes;
 
@@ -65,14 +70,20 @@ numeric_slopes numeric_differentiate(double *x, int64_t n, int64_t max_probes, n
                                      const void *context);
 void numeric_slopes_free(numeric_slopes *slopes);
 
-// gradient[n] must be factor · slopes to 1e-4 of the larger of the value, this gradient's rms, and a
-// hundredth of `overall` (the rms over everything differentiated: what cancels in float32 leaves a trace of
-// that size).
-void numeric_compare_gradient(const char *name, const char *leaf, const float *gradient,
-                              const numeric_slopes *slopes, double factor, double overall);
+// How a gradient[n] is laid out among the results of a rounding_spread: its elements, then their sum along
+// the direction above. Returns the first place behind them.
+double *numeric_gradient_results(const float *gradient, int64_t n, double *results);
 
-// x[n] must be expected[n] to `tolerance` of the larger of the value and the rms of expected.
-void numeric_compare(const char *name, const float *x, const double *expected, int64_t n, double tolerance);
+// Not all that gradients are sums of is moved: an L1 loss hands down signs. Where those cancel, the sum has
+// the rounding of sums as large as the gradient's others: allows for that in the gradient[n] at `from`.
+// Returns the first place behind it.
+int64_t numeric_allow_sums(rounding_spread *spread, int64_t from, int64_t n);
+
+// gradient[n] must be factor · slopes; results [from, from + n] of the spread are this gradient's, factor 1.
+// added: sizes that were added to each element and taken away again, which leaves their rounding; NULL: none.
+void numeric_compare_gradient(const char *name, const char *leaf, const float *gradient,
+                              const numeric_slopes *slopes, double factor, const rounding_spread *spread,
+                              int64_t from, const double *added);
 
 // A new double copy of x[n], or of a parameter of any type.
 double *numeric_doubles(const float *x, int64_t n);

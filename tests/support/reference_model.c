@@ -30,21 +30,56 @@ void ref_randomise(kv_param *const *params, int64_t n, uint64_t seed) {
     }
 }
 
-void ref_check_gradients(const char *name, const ref_params *params, int64_t max_probes, double factor,
-                         numeric_loss_fn *loss, const void *context) {
-    numeric_slopes slopes[REF_PARAMS];
-    double squares = 0, n = 0;
+void ref_add_operands(rounding_operands *operands, const ref_params *params) {
+    for (int64_t i = 0; i < params->n; i++)
+        rounding_add(operands, params->value[i], kv_param_size(params->param[i]));
+}
+
+int64_t ref_gradient_count(const ref_params *params) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < params->n; i++) n += kv_param_size(params->param[i]) + 1;
+    return n;
+}
+
+double *ref_gradient_results(const ref_params *params, double *results) {
+    for (int64_t i = 0; i < params->n; i++)
+        results = numeric_gradient_results(params->param[i]->grad, kv_param_size(params->param[i]), results);
+    return results;
+}
+
+int64_t ref_allow_sums(const ref_params *params, rounding_spread *spread, int64_t from) {
+    for (int64_t i = 0; i < params->n; i++)
+        from = numeric_allow_sums(spread, from, kv_param_size(params->param[i]));
+    return from;
+}
+
+int64_t ref_check_gradients(const char *name, const ref_params *params, int64_t max_probes, double factor,
+                            numeric_loss_fn *loss, const void *context, const rounding_spread *spread,
+                            int64_t from) {
     for (int64_t i = 0; i < params->n; i++) {
         const int64_t size = kv_param_size(params->param[i]);
-        slopes[i] = numeric_differentiate(params->value[i], size, max_probes, loss, context);
-        squares += slopes[i].rms * slopes[i].rms * (double)size;
-        n += (double)size;
+        numeric_slopes slopes = numeric_differentiate(params->value[i], size, max_probes, loss, context);
+        numeric_compare_gradient(name, params->param[i]->name, params->param[i]->grad, &slopes, factor,
+                                 spread, from, NULL);
+        numeric_slopes_free(&slopes);
+        from += size + 1;
     }
-    for (int64_t i = 0; i < params->n; i++) {
-        numeric_compare_gradient(name, params->param[i]->name, params->param[i]->grad, &slopes[i], factor,
-                                 sqrt(squares / n));
-        numeric_slopes_free(&slopes[i]);
-    }
+    return from;
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+int64_t ref_terms_forward(const kv_model_spec *spec, int64_t keys) {
+    int64_t terms = larger(spec->model_dim, keys);
+    for (int64_t i = 0; i < spec->n_layers; i++)
+        terms = larger(terms, larger(spec->layers[i].ffn_dim, spec->layers[i].n_heads * spec->head_dim));
+    return terms;
+}
+
+int64_t ref_terms(const kv_model_spec *spec, int64_t rows) {
+    return larger(ref_terms_forward(spec, rows), spec->vocab_size);
 }
 
 // params->param and params->n are set: copies what they hold now.
@@ -154,7 +189,11 @@ static void attention_part(const ref_model *m, int64_t layer, int64_t n_seq, int
     memcpy(cache->k[layer], cache->raw_k[layer], (size_t)(n * p->k.rows) * sizeof *h);
     normalise_heads(m, n, l->n_kv_heads, &p->k_norm, cache->k[layer]);
     project(m, n, h, &p->v, &p->v_bias, cache->v[layer]);
-    const ref_cache *read = given ? given : cache;
+    const ref_cache *read = given && given->rows == 0 ? given : cache;
+    for (int64_t e = 0; given && e < given->rows * p->k.rows; e++) {
+        cache->k[layer][e] = given->k[layer][e];
+        cache->v[layer][e] = given->v[layer][e];
+    }
     attend_sequences(m, layer, n_seq, seq_len, q, read->k[layer], read->v[layer], y);
     project(m, n, y, &p->out, NULL, h);
     for (int64_t i = 0; i < n * dim; i++) x[i] += h[i];
@@ -326,4 +365,134 @@ double ref_kvp_objective(const ref_kvp *r, kv_kvp_terms *terms) {
     ref_cache_free(&predicted);
     ref_cache_free(&truth);
     return t.total;
+}
+
+ref_kvp ref_kvp_copy(kv_model *base, kv_model *aux, kv_predictor *predictor, const kv_batch *batch,
+                     const kv_kvp_weights *loss) {
+    ref_kvp r = {
+        .base = ref_model_copy(base), .aux = ref_model_copy(aux), .predictor = predictor, .loss = *loss};
+    if (batch) r.batch = *batch;
+    r.weights.n = kv_predictor_params(predictor, r.weights.param);
+    copy_values(&r.weights);
+    return r;
+}
+
+void ref_kvp_free(ref_kvp *r) {
+    ref_model_free(&r->base);
+    ref_model_free(&r->aux);
+    ref_params_free(&r->weights);
+}
+
+// ---- How far rounding may take them --------------------------------------------------------------------
+
+void ref_kvp_results(const kv_kvp_terms *t, double *results) {
+    results[REF_TOTAL] = t->total;
+    results[REF_BASE_CE] = t->base.cross_entropy, results[REF_BASE_Z] = t->base.z,
+    results[REF_KL] = t->base.kl;
+    results[REF_AUX_CE] = t->aux.cross_entropy, results[REF_AUX_Z] = t->aux.z;
+    results[REF_CONSISTENCY] = t->consistency;
+    for (int i = 0; i < REF_LAYERS; i++)
+        results[REF_L1 + 2 * i] = t->k_l1[i], results[REF_L1 + 2 * i + 1] = t->v_l1[i];
+}
+
+static void run_objective(const void *context, double *results) {
+    kv_kvp_terms terms;
+    ref_kvp_objective(context, &terms);
+    ref_kvp_results(&terms, results);
+}
+
+static int64_t kvp_terms(const ref_kvp *r) {
+    const int64_t rows = r->batch.n_seq * r->batch.seq_len;
+    return larger(ref_terms(&r->base.model->spec, rows), ref_terms(&r->aux.model->spec, rows));
+}
+
+rounding_spread ref_kvp_spread(ref_kvp *r) {
+    rounding_operands operands = {0};
+    ref_add_operands(&operands, &r->base.params);
+    ref_add_operands(&operands, &r->aux.params);
+    ref_add_operands(&operands, &r->weights);
+    rounding_spread spread = rounding_measure(&operands, kvp_terms(r), run_objective, r, REF_KVP_TERMS);
+    rounding_operands_free(&operands);
+    return spread;
+}
+
+kv_model *ref_model_widened(const ref_model *m) {
+    kv_model *wide;
+    kv_error err = {0};
+    kv_param *params[REF_PARAMS];
+    if (kv_model_create(&m->model->spec, KV_F32, true, &wide, &err) != KV_OK) fail_msg("%s", err.message);
+    const int64_t n = kv_model_params(wide, params);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t e = 0; e < kv_param_size(params[i]); e++)
+            ((float *)params[i]->data)[e] = (float)m->params.value[i][e];
+    return wide;
+}
+
+struct gradient_run {
+    const ref_kvp *r;
+    kv_model *base; // in float32
+    kv_tape *tape;
+};
+
+static void zero_gradients(const ref_params *params) {
+    for (int64_t i = 0; i < params->n; i++)
+        if (params->param[i]->grad)
+            memset(params->param[i]->grad, 0, (size_t)kv_param_size(params->param[i]) * sizeof(float));
+}
+
+static bool is_trained(const ref_params *params) {
+    return params->n > 0 && params->param[0]->grad;
+}
+
+static void run_gradients(const void *context, double *results) {
+    const struct gradient_run *g = context;
+    const ref_kvp *r = g->r;
+    kv_error err = {0};
+    kv_tape_reset(g->tape);
+    zero_gradients(&r->weights);
+    zero_gradients(&r->aux.params);
+    kv_tensor *loss =
+        kv_kvp_objective(g->tape, g->base, r->aux.model, r->predictor, &r->batch, &r->loss, NULL, NULL);
+    if (!loss || kv_tape_backward(g->tape, loss, &err) != KV_OK) fail_msg("%s", err.message);
+    if (is_trained(&r->weights)) results = ref_gradient_results(&r->weights, results);
+    if (is_trained(&r->aux.params)) ref_gradient_results(&r->aux.params, results);
+}
+
+static float *keep_gradients(const ref_params *params, float *kept) {
+    for (int64_t i = 0; i < params->n && params->param[i]->grad; i++) {
+        memcpy(kept, params->param[i]->grad, (size_t)kv_param_size(params->param[i]) * sizeof *kept);
+        kept += kv_param_size(params->param[i]);
+    }
+    return kept;
+}
+
+static const float *put_gradients(const ref_params *params, const float *kept) {
+    for (int64_t i = 0; i < params->n && params->param[i]->grad; i++) {
+        memcpy(params->param[i]->grad, kept, (size_t)kv_param_size(params->param[i]) * sizeof *kept);
+        kept += kv_param_size(params->param[i]);
+    }
+    return kept;
+}
+
+rounding_spread ref_kvp_gradient_spread(ref_kvp *r) {
+    const int64_t n_predictor = ref_gradient_count(&r->weights), n_aux = ref_gradient_count(&r->aux.params);
+    struct gradient_run g = {r, ref_model_widened(&r->base), kv_tape_create()};
+    float *kept = test_alloc(n_predictor + n_aux, sizeof *kept);
+    rounding_operands operands = {0};
+    kv_param *base[REF_PARAMS];
+    rounding_add_params(&operands, base, kv_model_params(g.base, base));
+    rounding_add_params(&operands, r->aux.params.param, r->aux.params.n);
+    rounding_add_params(&operands, r->weights.param, r->weights.n);
+    keep_gradients(&r->aux.params, keep_gradients(&r->weights, kept));
+    rounding_spread spread = rounding_measure(&operands, kvp_terms(r), run_gradients, &g,
+                                              (is_trained(&r->weights) ? n_predictor : 0) +
+                                                  (is_trained(&r->aux.params) ? n_aux : 0));
+    int64_t from = is_trained(&r->weights) ? ref_allow_sums(&r->weights, &spread, 0) : 0;
+    if (is_trained(&r->aux.params)) ref_allow_sums(&r->aux.params, &spread, from);
+    put_gradients(&r->aux.params, put_gradients(&r->weights, kept));
+    rounding_operands_free(&operands);
+    kv_model_free(g.base);
+    kv_tape_free(g.tape);
+    free(kept);
+    return spread;
 }

@@ -4,7 +4,7 @@
 #include "data/cache/build.h"
 #include "data/corpus/batches.h"
 #include "data/corpus/packing.h"
-#include "tests/support/numeric.h"
+#include "tests/support/reference_model.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 #include "train/task/cached_teacher.h"
@@ -128,8 +128,13 @@ static double *run(setting *s, int64_t step, bool cached, bool models, kv_kvp_te
     return numeric_doubles(s->pair.predictor->grads, kv_predictor_size(s->pair.predictor));
 }
 
-static double relative(double found, double expected) {
-    return fabs(found - expected) / fmax(1, fabs(expected));
+// Gradients of the predictors, one after the other.
+static void compare_gradients(const ref_params *predictor, const double *found, const double *expected,
+                              const rounding_spread *spread) {
+    int64_t from = 0;
+    for (int64_t i = 0; i < predictor->n; i++, from++)
+        for (int64_t e = 0; e < kv_param_size(predictor->param[i]); e++, from++)
+            rounding_expect(predictor->param[i]->name, *found++, *expected++, 2 * spread->allowed[from]);
 }
 
 // float32 caches: rounding of sums whose order may differ, and no more. Batches take rows of both parts.
@@ -146,13 +151,19 @@ static void test_full_precision(void **state) {
             kv_kvp_terms online, cached;
             double *expected = run(&s, step, false, true, &online, NULL);
             double *found = run(&s, step, true, w != 1, &cached, NULL);
-            assert_true(relative(cached.total, online.total) < 1e-6);
-            assert_true(relative(cached.base.kl, online.base.kl) < 2e-6);
-            assert_true(relative(cached.base.cross_entropy, online.base.cross_entropy) < 1e-6);
-            assert_true(relative(cached.consistency, online.consistency) < 1e-6);
+            const kv_batch batch = batch_of(&s, step);
+            ref_kvp exact = ref_kvp_copy(s.pair.base, s.pair.aux, s.pair.predictor, &batch, &s.weights);
+            rounding_spread terms = ref_kvp_spread(&exact), gradients = ref_kvp_gradient_spread(&exact);
+            const double *off = terms.allowed;
+            rounding_expect("total", cached.total, online.total, 2 * off[REF_TOTAL]);
+            rounding_expect("KL", cached.base.kl, online.base.kl, 2 * off[REF_KL]);
+            rounding_expect("CE", cached.base.cross_entropy, online.base.cross_entropy, 2 * off[REF_BASE_CE]);
+            rounding_expect("L_C", cached.consistency, online.consistency, 2 * off[REF_CONSISTENCY]);
             assert_true(w == 3 || online.total > 0.01);
-            numeric_compare("gradient", s.pair.predictor->grads, expected,
-                            kv_predictor_size(s.pair.predictor), 1e-5);
+            compare_gradients(&exact.weights, found, expected, &gradients);
+            rounding_spread_free(&terms);
+            rounding_spread_free(&gradients);
+            ref_kvp_free(&exact);
             free(expected);
             free(found);
         }
@@ -167,10 +178,6 @@ static void test_full_precision(void **state) {
 // a weighted mean of the d). Predicted ones are W x + b: |ŷ - ŷ~| <= e = u |W| |x|, and through the norm e w
 // / rms + |k̂| mean(|ŷ| e) / rms². With the triangle inequality, L_C moves by at most the sum of the means of
 // these. What is neglected is of order u².
-
-static double unit(kv_dtype dtype) {
-    return dtype == KV_BF16 ? ldexp(1, -8) : ldexp(1, -11); // a value between two: half of the wider step
-}
 
 static double mean_abs(const kv_tensor *x) {
     double sum = 0;
@@ -249,7 +256,7 @@ static void test_storage_types(void **state) {
         static setting s;
         static kv_kvp_trace online_trace, cached_trace;
         setting_make(&s, dtype, 0, weights);
-        const double u = unit(dtype);
+        const double u = rounding_of_type(dtype, 1);
         double largest = 0;
         for (int64_t step = 0; step < 6; step++) {
             kv_kvp_terms online, cached;
@@ -264,7 +271,8 @@ static void test_storage_types(void **state) {
             double *found = run(&s, step, true, false, &cached, &cached_trace);
             s.tape = first;
             const double off = fabs(cached.consistency - online.consistency);
-            if (!(off <= 1.05 * bound)) fail_msg("L_C is off by %g, at most %g was expected", off, bound);
+            // A few factors of 1 + u in a row.
+            rounding_expect("L_C", cached.consistency, online.consistency, (1 + 8 * u) * bound);
             largest = fmax(largest, off);
             // The gradient is made of signs: those that differ are where both sides are that close.
             int64_t flips = 0, n = 0;
@@ -292,6 +300,29 @@ static void test_storage_types(void **state) {
 
 // ---- Rows ----------------------------------------------------------------------------------------------
 
+// Keys before their norm and values of every layer of the aux.
+struct aux_caches {
+    ref_model model;
+    const int32_t *ids;
+};
+
+static void aux_cache_results(const void *context, double *results) {
+    const struct aux_caches *a = context;
+    const kv_model_spec *spec = &a->model.model->spec;
+    double *hidden = test_alloc(ROWS * spec->model_dim, sizeof *hidden);
+    ref_cache cache;
+    ref_cache_make(spec, ROWS, &cache);
+    ref_forward(&a->model, a->ids, N_SEQ, SEQ_LEN, NULL, &cache, hidden);
+    for (int64_t j = 0; j < spec->n_layers; j++) {
+        const int64_t size = ROWS * kv_spec_kv_dim(spec, j);
+        memcpy(results, cache.raw_k[j], (size_t)size * sizeof *results);
+        memcpy(results + size, cache.v[j], (size_t)size * sizeof *results);
+        results += 2 * size;
+    }
+    ref_cache_free(&cache);
+    free(hidden);
+}
+
 // Raw keys and values are the models' own, for the least-squares start; layers nobody reads are not read.
 static void test_raw_caches(void **state) {
     (void)state;
@@ -304,14 +335,24 @@ static void test_raw_caches(void **state) {
     run_aux(&s, &batch, tape, true_k, true_v);
     assert_int_equal(kv_cached_raw(s.teacher, s.tape, s.rows, &batch, base_k, base_v, aux_k, aux_v, &err),
                      KV_OK);
-    for (int j = 0; j < 2; j++) {
-        double *k = numeric_doubles(true_k[j]->data, ROWS * true_k[j]->cols);
-        double *v = numeric_doubles(true_v[j]->data, ROWS * true_v[j]->cols);
-        numeric_compare("aux keys", aux_k[j]->data, k, ROWS * true_k[j]->cols, 1e-5);
-        numeric_compare("aux values", aux_v[j]->data, v, ROWS * true_v[j]->cols, 1e-5);
-        free(k);
-        free(v);
+    struct aux_caches exact = {ref_model_copy(s.pair.aux), batch.input_ids};
+    rounding_operands operands = {0};
+    ref_add_operands(&operands, &exact.model.params);
+    int64_t n = 0;
+    for (int j = 0; j < 2; j++) n += 2 * ROWS * true_k[j]->cols;
+    rounding_spread spread = rounding_measure(&operands, ref_terms_forward(&s.pair.aux->spec, SEQ_LEN),
+                                              aux_cache_results, &exact, n);
+    for (int64_t j = 0, from = 0; j < 2; j++) {
+        const int64_t size = ROWS * true_k[j]->cols;
+        rounding_compare("aux keys", aux_k[j]->data, &spread, from, size);
+        rounding_compare("aux values", aux_v[j]->data, &spread, from + size, size);
+        rounding_compare_both("aux keys", aux_k[j]->data, true_k[j]->data, &spread, from, size);
+        rounding_compare_both("aux values", aux_v[j]->data, true_v[j]->data, &spread, from + size, size);
+        from += 2 * size;
     }
+    rounding_operands_free(&operands);
+    rounding_spread_free(&spread);
+    ref_model_free(&exact.model);
     assert_int_equal(kv_cached_raw(s.teacher, s.tape, s.rows, &batch, base_k, base_v, NULL, NULL, &err),
                      KV_OK);
     kv_tape_free(tape);
