@@ -224,8 +224,8 @@ static kv_status read_sciq(const kv_json_file *row, kv_choice_item *item, kv_err
     return item->context && set_choices(item, fields + 2, 4) ? KV_OK : out_of_memory(row, err);
 }
 
-// Partial evaluation: either option fills the blank, what follows it is scored.   [Trinh & Le 2018, section
-// 3]
+// Partial evaluation: either option fills the blank, what follows it is scored.
+//                                                                    [Trinh & Le 2018, section 3]
 static kv_status read_winogrande(const kv_json_file *row, kv_choice_item *item, kv_error *err) {
     static const char *const keys[] = {"sentence", "option1", "option2"};
     const char *fields[3];

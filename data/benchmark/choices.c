@@ -1,3 +1,5 @@
+// A file as a list of rows, whichever way Hugging Face or its viewer wrapped them; choice_formats.c makes
+// items of them. Rows keep file and line with them, so that an error deep inside can name its place.
 #include "data/benchmark/choices.h"
 
 #include "core/text.h"

@@ -29,7 +29,8 @@ typedef struct kv_choice_items {
 // "arc_challenge", "arc_easy", "boolq", "hellaswag", "piqa", "sciq", "winogrande".
 typedef struct kv_choice_kind {
     const char *name;
-    // "acc", "acc_norm" and "acc_bytes", the one that the kind is compared by first; or "acc" alone, then NULL.
+    // "acc", "acc_norm" and "acc_bytes", the one that the kind is compared by first; or "acc" alone, then
+    // NULL.
     const char *metrics[3];
 } kv_choice_kind;
 

@@ -1,3 +1,5 @@
+// What is not as it must be is refused here, before a model has spent hours on it: a task_id that comes twice
+// would mix up samples, and an entry_point is pasted into the program that is run.
 #include "data/benchmark/humaneval.h"
 
 #include "core/text.h"

@@ -1,6 +1,6 @@
 // HumanEval's files: problems as JSON lines (task_id, prompt, entry_point, canonical_solution, test), plain
-// or gzip.                                                                                  [Chen et al.
-// 2021]
+// or gzip.
+//                                                                    [Chen et al. 2021]
 #pragma once
 
 #include "core/status.h"

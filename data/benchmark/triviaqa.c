@@ -1,3 +1,4 @@
+// Two formats that differ in the names of their keys, and the harness's way to compare an answer with them.
 #include "data/benchmark/triviaqa.h"
 
 #include "data/file/content.h"

@@ -1,3 +1,5 @@
+// A conversation is put together as parts, special tokens apart from text, so that nothing a user types can
+// be taken for one.
 #include "data/chat/chat.h"
 
 #include "data/system/buffers.h"

@@ -1,3 +1,4 @@
+// kvdata atlas: the fact corpus of data/synthetic/atlas.h.
 #include "data/kvdata/kvdata.h"
 #include "data/synthetic/atlas.h"
 

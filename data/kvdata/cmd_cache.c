@@ -1,3 +1,6 @@
+// kvdata cache: all is checked (models, corpora, room on the disk, files that are there) before the first row
+// is read, since what follows may take days; then one file a shard, so that little is lost when it is
+// stopped.
 #include "core/text.h"
 #include "data/cache/build.h"
 #include "data/checkpoint/checkpoint.h"

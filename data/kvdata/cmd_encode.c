@@ -1,3 +1,5 @@
+// kvdata encode and decode, which turn each other's output back byte by byte: for scripts, and to look at
+// what a tokenizer does.
 #include "data/kvdata/kvdata.h"
 #include "data/system/buffers.h"
 #include "data/system/console.h"

@@ -1,3 +1,5 @@
+// kvdata inspect: asks the kinds of inspect/ one after the other whether a path is theirs. Nothing but the
+// content counts, so that a file that was renamed or has come from elsewhere is known too.
 #include "data/kvdata/inspect/inspect.h"
 #include "data/kvdata/kvdata.h"
 

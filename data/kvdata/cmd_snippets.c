@@ -1,3 +1,4 @@
+// kvdata snippets: the Python tasks of data/synthetic/snippets.h.
 #include "data/kvdata/kvdata.h"
 #include "data/synthetic/snippets.h"
 

@@ -1,3 +1,5 @@
+// kvdata tokenize: reading, encoding and writing go on side by side in three blocks of documents. Everything
+// that decides what comes out is in the order of documents, so that threads change only how long it takes.
 #include "core/text.h"
 #include "data/kvdata/kvdata.h"
 #include "data/kvdata/tokenize/tokenize.h"

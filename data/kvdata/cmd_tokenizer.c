@@ -1,3 +1,4 @@
+// kvdata tokenizer: a SentencePiece model by spm_train (data/tokenizer/train.h).
 #include "core/text.h"
 #include "data/file/path.h"
 #include "data/kvdata/kvdata.h"

@@ -1,3 +1,4 @@
+// The program kvdata: finds the command, which then reads its own options.
 #include "data/kvdata/kvdata.h"
 
 #include "data/system/console.h"

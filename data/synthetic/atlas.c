@@ -1,3 +1,5 @@
+// Which facts are asked about. A question whose facts disagree is dropped, and the choice is made in each
+// kind by its own shuffle, so that a smaller corpus with the same seed is a part of the larger one.
 #include "data/synthetic/atlas.h"
 
 #include "core/rng.h"

@@ -1,3 +1,4 @@
+// The corpus as files: text in the very form in which questions are asked, and questions in TriviaQA's.
 #include "data/synthetic/atlas.h"
 
 #include "data/benchmark/triviaqa.h"

@@ -1,3 +1,5 @@
+// Which compositions there are and which are chosen: all are listed and shuffled, and operations that would
+// be in no training text are brought to the front first.
 #include "data/synthetic/snippets.h"
 
 #include "core/rng.h"

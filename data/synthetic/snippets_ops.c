@@ -1,3 +1,6 @@
+// Each operation stands here three times, for the three who read it: words, Python, and C that computes what
+// Python would. What Python could not do within 64 bits or 256 elements is refused, so that C and Python
+// never differ.
 #include "data/synthetic/snippets_ops.h"
 
 #include <assert.h>

@@ -1,3 +1,5 @@
+// One table says which file holds which splits; texts and problems of a composition differ by their variant
+// alone.
 #include "data/synthetic/snippets.h"
 
 #include "data/file/json.h"

@@ -1,3 +1,5 @@
+// zlib reads plain and gzipped files alike, so all goes through it. Lines are found in one buffer that grows
+// to the longest; a plain document is put together in another.
 #include "data/text/documents.h"
 
 #include "core/text.h"

@@ -164,7 +164,8 @@ static const struct long_title {
 // clang-format on
 
 // The last letter of a word, U+03C2 in lower case: behind a cased letter and not in front of one, whatever
-// marks, apostrophes and the like stand between.                [Unicode 3.13, Final_Sigma; CPython, unicodeobject.c]
+// marks, apostrophes and the like stand between.
+//                                               [Unicode 3.13, Final_Sigma; CPython, unicodeobject.c]
 static const char final_sigma[] = "(?!\\p{Case_Ignorable})\\p{Cased}\\p{Case_Ignorable}*+"
                                   "(?=\\x{3A3}(?!\\p{Case_Ignorable}*+\\p{Cased}))";
 

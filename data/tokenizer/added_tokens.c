@@ -1,3 +1,5 @@
+// Contents are sorted, and the longest token at a place is found by narrowing a range byte by byte: models
+// have thousands of added tokens, and each place in a text is looked at.
 #include "data/tokenizer/added_tokens.h"
 
 #include "data/text/unicode.h"

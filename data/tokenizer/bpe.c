@@ -1,3 +1,5 @@
+// A heap holds the merges that apply, and words that were seen are remembered: n log n for any word, and most
+// words cost a look-up.
 #include "data/tokenizer/bpe.h"
 
 #include "data/file/hash.h"

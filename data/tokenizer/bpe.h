@@ -1,4 +1,5 @@
-// Byte-pair encoding of one word.                                          [Sennrich, Haddow & Birch 2016]
+// Byte-pair encoding of one word.
+//                                                                    [Sennrich, Haddow & Birch 2016]
 //
 // A word's characters become pieces; then, as long as a merge applies to two neighbours, the merge of lowest
 // rank is applied, the leftmost of equal ones first. Time is n log n in the word's length.

@@ -1,3 +1,5 @@
+// Steps run one after the other over all pieces, as Hugging Face's library runs them: Fuse and Strip see what
+// came before, so the order is part of the result.
 #include "data/tokenizer/detokenizer.h"
 
 #include "data/tokenizer/pretokenizer.h"

@@ -1,3 +1,5 @@
+// Encoding with what json_read.c has read: added tokens are cut out first, what lies between is normalised
+// and split, and words are merged.
 #include "data/tokenizer/json.h"
 
 #include "data/system/console.h"

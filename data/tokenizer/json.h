@@ -23,7 +23,7 @@ typedef struct kv_json_tokenizer {
     int32_t bos, eos;    // -1: none
 } kv_json_tokenizer;
 
-// Files beside it are looked at as tokenizer_special.h says.
+// Files beside it are looked at as data/tokenizer/special.h says.
 kv_status kv_json_tokenizer_open(const char *path, kv_json_tokenizer **tokenizer, kv_error *err);
 void kv_json_tokenizer_free(kv_json_tokenizer *tokenizer);
 

@@ -1,3 +1,5 @@
+// Reads and checks a tokenizer.json as a whole before anything is encoded: an option that would change ids
+// and is not implemented has to be refused here, or ids would be silently wrong.
 #include "core/text.h"
 #include "data/file/content.h"
 #include "data/file/json.h"

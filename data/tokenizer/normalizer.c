@@ -1,3 +1,5 @@
+// Two buffers take turns as input and output of the steps, so that a document is copied once a step and no
+// more.
 #include "data/tokenizer/normalizer.h"
 
 #include "data/text/unicode.h"

@@ -1,3 +1,5 @@
+// Pieces travel depth first through the steps, so that memory does not grow with a text; what each step does
+// at the ends of pieces follows Hugging Face's library to the letter.
 #include "data/tokenizer/pretokenizer.h"
 
 #include "data/text/unicode.h"

@@ -8,8 +8,8 @@
 // ---- The byte alphabet ---------------------------------------------------------------------------------
 
 // Byte-level vocabularies spell each byte as one character: the visible ones of Latin-1 as themselves, the
-// others, in order, as U+0100, U+0101, …                                          [Radford et al. 2019,
-// GPT-2] Appends the stand-ins for text[length].
+// others, in order, as U+0100, U+0101, … Appends the stand-ins for text[length].
+//                                                                    [Radford et al. 2019, GPT-2]
 kv_status kv_byte_alphabet_encode(const char *text, size_t length, kv_bytes *out, kv_error *err);
 // Appends the bytes that text[length] stands for; unless all of it are stand-ins, it is appended as it is.
 kv_status kv_byte_alphabet_decode(const char *text, size_t length, kv_bytes *out, kv_error *err);

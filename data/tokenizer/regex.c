@@ -1,3 +1,5 @@
+// Patterns are translated from Oniguruma's language into PCRE2's where the two differ, since a difference
+// would show as a wrong id in one text of thousands.
 #include "data/tokenizer/regex.h"
 
 #include "core/text.h"

@@ -1,3 +1,4 @@
+// The only C++ of the project, because sentencepiece has no other interface.
 #include "data/tokenizer/sentencepiece_binding.h"
 
 #include <sentencepiece_processor.h>

@@ -1,3 +1,5 @@
+// BOS and EOS are told by three files that may disagree; the order in which they are believed is that of
+// Hugging Face's tokenizer classes.
 #include "data/tokenizer/special.h"
 
 #include "data/file/json.h"

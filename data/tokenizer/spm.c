@@ -1,3 +1,5 @@
+// The library decides what pieces a text has; around it stands what it would lose: invalid bytes, texts that
+// go on from others, and texts too long for its appetite for memory.
 #include "data/tokenizer/spm.h"
 
 #include "data/file/content.h"

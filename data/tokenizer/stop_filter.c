@@ -1,3 +1,5 @@
+// Text that might begin a stop string is held in the same buffer as what is given out, with one NUL between
+// them.
 #include "data/tokenizer/stop_filter.h"
 
 #include <stdlib.h>

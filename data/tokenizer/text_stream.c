@@ -1,3 +1,7 @@
+// Two places hold something back. The window holds the tokens whose text a later token may still change: a
+// tokenizer with byte pieces writes U+FFFD for bytes that are no character yet. `bytes` holds the first bytes
+// of a character of tokenizers that hand out bytes as they are. What comes through both are whole characters;
+// they go past the stop strings.
 #include "data/tokenizer/text_stream.h"
 
 #include "data/text/unicode.h"
@@ -5,11 +9,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-// Two places hold something back. The window holds the tokens whose text a later token may still change: a
-// tokenizer with byte pieces writes U+FFFD for bytes that are no character yet. `bytes` holds the first bytes
-// of a character of tokenizers that hand out bytes as they are. What comes through both are whole characters;
-// they go past the stop strings.
 
 enum {
     longest_character = 4,

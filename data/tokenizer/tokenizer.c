@@ -1,3 +1,5 @@
+// Chooses between the two kinds by the file's name and content, and keeps promises that hold for both: hashes
+// over pieces, ids that are checked, errors that name the path.
 #include "data/tokenizer/tokenizer.h"
 
 #include "data/file/content.h"

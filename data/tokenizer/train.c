@@ -1,3 +1,5 @@
+// spm_train is run as a program rather than linked: training can fail or eat all memory, and then takes down
+// only itself. It works in a directory of its own, since its file names end up in the model.
 #include "data/tokenizer/train.h"
 
 #include "core/text.h"

@@ -10,7 +10,7 @@
 // normalisation, no space put in front), so that decoding gives back what was encoded and the tokens of a
 // prompt begin the tokens of prompt + answer. Digits stand alone. Ids 0, 1, 2: unknown, BOS, EOS.
 //
-// inputs[n_inputs]: files of documents (data/text/documents.h). The model appears at `path` whole or not at all;
-// the same text gives the same bytes.
+// inputs[n_inputs]: files of documents (data/text/documents.h). The model appears at `path` whole or not at
+// all; the same text gives the same bytes.
 kv_status kv_tokenizer_train(const char *const *inputs, size_t n_inputs, int64_t vocab_size, const char *path,
                              kv_error *err);

@@ -1,3 +1,5 @@
+// A list by id, and uthash over the spellings. It is told not to end the program when out of memory; a piece
+// then knows that it is in no table.
 #include "data/tokenizer/vocabulary.h"
 
 #include "core/text.h"

@@ -1,3 +1,5 @@
+// For HDF5 files that are none of ours, or too damaged to be: every name and number is read with bounds,
+// since anything may be in there.
 #include "data/kvdata/inspect/list_hdf5.h"
 
 #include "data/system/width.h"

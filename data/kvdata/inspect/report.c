@@ -1,3 +1,5 @@
+// Every fact is said once, with its value for JSON and its words for people, so that the two cannot drift
+// apart.
 #include "data/kvdata/inspect/inspect.h"
 
 #include "core/text.h"

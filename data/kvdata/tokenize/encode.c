@@ -1,3 +1,5 @@
+// One document to ids, on whichever thread. What is wrong with a document is noted in it and judged when
+// it is written, in order.
 #include "data/kvdata/tokenize/tokenize.h"
 
 #include "data/text/unicode.h"

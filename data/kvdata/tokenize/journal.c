@@ -1,3 +1,5 @@
+// The journal knows all that decides what comes of a text (options, inputs with sizes and times, the
+// tokenizer's hash), so that a run goes on only where its corpus would come out the same.
 #include "data/kvdata/tokenize/journal.h"
 
 #include "core/text.h"

@@ -1,3 +1,5 @@
+// Documents are gathered in blocks of some size, large enough to keep all threads busy and small enough for
+// memory not to depend on the input.
 #include "data/kvdata/tokenize/tokenize.h"
 
 #include "data/system/buffers.h"

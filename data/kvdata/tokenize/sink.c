@@ -1,3 +1,5 @@
+// Writes shards, whole ones, and the journal after each: whatever stops a run, the directory holds finished
+// shards and a journal that knows how many. The directory is locked against a second run.
 #include "data/kvdata/tokenize/tokenize.h"
 
 #include "data/corpus/corpus.h"
