@@ -2,8 +2,8 @@
 
 #include "core/text.h"
 #include "data/file/hash.h"
-#include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/stop_filter.h"
+#include "data/tokenizer/tokenizer.h"
 #include "eval/statistics/stats.h"
 
 #include <inttypes.h>

@@ -1,5 +1,8 @@
 #include "eval/plot/page.h"
 
+#include "core/text.h"
+#include "data/system/width.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,38 +20,33 @@ enum {
 
 // ---- Texts ---------------------------------------------------------------------------------------------
 
-static bool continues_character(char c) {
-    return ((unsigned char)c & 0xC0) == 0x80;
+// From the mean widths of DejaVu Sans, in shares of its height; a wide character is a square.
+static double character_width(char c, int columns) {
+    if (columns != 1) return 0.5 * columns;
+    return strchr(" -.,:;'!|()[]/ijltfr", c) ? 0.38
+           : c >= '0' && c <= '9'            ? 0.64
+           : c >= 'a' && c <= 'z'            ? 0.62
+                                             : 0.72;
 }
 
-// From the mean widths of DejaVu Sans, in shares of its height.
 double kv_plot_text_width(const char *text) {
     double width = 0;
-    for (; *text; text++) {
-        const char c = *text;
-        if (continues_character(c)) continue;
-        width += strchr(" -.,:;'!|()[]/ijltfr", c) ? 0.38
-                 : c >= '0' && c <= '9'            ? 0.64
-                 : c >= 'a' && c <= 'z'            ? 0.62
-                                                   : 0.72;
+    size_t length;
+    for (; *text; text += length) {
+        const int columns = kv_text_character(text, &length);
+        width += character_width(*text, columns);
     }
     return width * KV_PLOT_FONT;
 }
 
-char *kv_plot_clip(const char *text, int64_t n, char clipped[KV_PLOT_TEXT]) {
+char *kv_plot_clip(const char *text, int columns, char clipped[KV_PLOT_TEXT]) {
     static const char dots[] = "…";
-    const char *end = text, *cut = text;
-    int64_t characters = 0;
-    // `cut` stays at the end of the text that leaves room for the dots.
-    for (; *end; end++) {
-        if (continues_character(*end)) continue;
-        if (characters++ < n && (size_t)(end - text) + sizeof dots <= KV_PLOT_TEXT) cut = end;
-    }
-    const bool fits = characters <= n && (size_t)(end - text) < KV_PLOT_TEXT;
-    const size_t length = (size_t)((fits ? end : cut) - text);
-    memcpy(clipped, text, length);
-    strcpy(clipped + length, fits ? "" : dots);
-    return clipped;
+    const size_t n = strlen(text), room = KV_PLOT_TEXT - sizeof dots;
+    if (n < KV_PLOT_TEXT && kv_text_width(text) <= columns) return strcpy(clipped, text);
+    size_t end = kv_text_fit(text, columns > 0 ? columns - 1 : 0);
+    if (end > room) end = kv_text_whole(text, room);
+    memcpy(clipped, text, end);
+    return strcpy(clipped + end, dots), clipped;
 }
 
 void kv_plot_quoted(FILE *out, const char *text) {
@@ -184,6 +182,6 @@ void kv_plot_page_panel(const kv_plot_page *page, int64_t panel, const char *tit
     fprintf(out, "set tmargin at screen %.5f\nset bmargin at screen %.5f\n", top / page->height,
             (top - page->area_height) / page->height);
     fputs("set title ", out);
-    kv_plot_quoted(out, kv_plot_clip(title, (int64_t)(page->area_width / (0.56 * (KV_PLOT_FONT + 2))), text));
+    kv_plot_quoted(out, kv_plot_clip(title, (int)(page->area_width / (0.56 * (KV_PLOT_FONT + 2))), text));
     fputs(" noenhanced font title_font\n", out);
 }

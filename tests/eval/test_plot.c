@@ -38,6 +38,13 @@ static void long_texts_are_cut_at_a_character(void **state) {
     assert_string_equal(kv_plot_clip("größer", 6, text), "größer");
     assert_string_equal(kv_plot_clip("größer", 5, text), "größ…");
     assert_string_equal(kv_plot_clip("", 5, text), "");
+    // Wide characters, and letters with accents of their own.
+    assert_string_equal(kv_plot_clip("東京都", 6, text), "東京都");
+    assert_string_equal(kv_plot_clip("東京都", 5, text), "東京…");
+    assert_string_equal(kv_plot_clip("e\xCC\x81te\xCC\x81", 3, text), "e\xCC\x81te\xCC\x81");
+    assert_string_equal(kv_plot_clip("e\xCC\x81te\xCC\x81s", 3, text), "e\xCC\x81t…");
+    assert_true(kv_plot_text_width("東京") > 1.3 * kv_plot_text_width("MM"));
+    assert_true(kv_plot_text_width("e\xCC\x81") == kv_plot_text_width("e"));
     char longest[4 * KV_PLOT_TEXT] = "";
     for (int i = 0; i < KV_PLOT_TEXT; i++) strcat(longest, "ö");
     assert_true(strlen(kv_plot_clip(longest, 1000, text)) < KV_PLOT_TEXT);
