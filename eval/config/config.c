@@ -104,7 +104,7 @@ static const cyaml_schema_field_t config_fields[] = {
     CYAML_FIELD_END,
 };
 
-static const cyaml_schema_value_t config_schema = {
+const cyaml_schema_value_t kv_eval_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, kv_eval_config, config_fields),
 };
 
@@ -192,7 +192,7 @@ kv_status kv_eval_config_load(const char *path, const char *const *overrides, si
                               kv_config **config, const kv_eval_config **eval, kv_error *err) {
     *config = NULL, *eval = NULL;
     kv_status status =
-        kv_config_load_with_defaults(defaults, path, overrides, n_overrides, &config_schema, config, err);
+        kv_config_load_with_defaults(defaults, path, overrides, n_overrides, &kv_eval_schema, config, err);
     if (status != KV_OK) return status;
     kv_eval_config *data = kv_config_data(*config);
     if (!fill_defaults(*config, data))

@@ -53,6 +53,8 @@ typedef struct kv_eval_config {
     kv_eval_picture picture;
 } kv_eval_config;
 
+extern const cyaml_schema_value_t kv_eval_schema;
+
 // Puts the place in the config in front of an error about what stands there, whose code stays.
 kv_status kv_eval_blame(const kv_config *config, const char *key, kv_error *err);
 

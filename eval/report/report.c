@@ -14,8 +14,9 @@ static const char doc[] =
     "Systems of the same name that compute the same are one row; accuracies, retentions and reductions are "
     "against the base of the evaluation they come from.\n"
     "\n"
-    "  kveval report runs/atlas/results.h5 runs/atlas/near/results.h5 --output runs/both\n"
-    "  kveval report runs/atlas/results.h5 --y retention --x paper --published triviaqa-openelm-1.1b -o look\n"
+    "  kveval report my/eval/results.h5 runs/quickstart/results.h5 --output my/both\n"
+    "  kveval report my/eval/results.h5 --y retention --x paper \\\n"
+    "    --published triviaqa-openelm-1.1b -o my/look\n"
     "\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage.";
 
