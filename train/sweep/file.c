@@ -1,6 +1,7 @@
 #include "train/sweep/file.h"
 
 #include "core/text.h"
+#include "data/config/check.h"
 #include "data/config/tree.h"
 #include "data/file/content.h"
 #include "data/system/buffers.h"
@@ -12,15 +13,47 @@
 
 static const size_t max_file_size = (size_t)64 << 10;
 
+// ---- Schema --------------------------------------------------------------------------------------------
+
+#define OPTIONAL                CYAML_FLAG_OPTIONAL
+#define TEXT(key, type, member) CYAML_FIELD_STRING_PTR(key, OPTIONAL, type, member, 1, 4000)
+
+// `set` and `grid` hold keys of any training: read_axes looks at them.
+static const cyaml_schema_field_t arm_fields[] = {
+    TEXT("name", kv_sweep_arm, name),
+    TEXT("train", kv_sweep_arm, train),
+    CYAML_FIELD_IGNORE("set", OPTIONAL),
+    CYAML_FIELD_IGNORE("grid", OPTIONAL),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t arm_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, kv_sweep_arm, arm_fields)};
+static const cyaml_schema_value_t path_entry = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, 4000)};
+static const cyaml_strval_t keeps[] = {{"final", KV_SWEEP_KEEP_FINAL},
+                                       {"checkpoints", KV_SWEEP_KEEP_CHECKPOINTS}};
+static const cyaml_schema_field_t file_fields[] = {
+    TEXT("output", kv_sweep_file, output),
+    CYAML_FIELD_SEQUENCE_COUNT("prepare", CYAML_FLAG_POINTER | OPTIONAL, kv_sweep_file, prepare, n_prepare,
+                               &path_entry, 0, 1000),
+    TEXT("train", kv_sweep_file, train),
+    CYAML_FIELD_IGNORE("set", OPTIONAL),
+    CYAML_FIELD_IGNORE("grid", OPTIONAL),
+    CYAML_FIELD_SEQUENCE_COUNT("arms", CYAML_FLAG_POINTER | OPTIONAL, kv_sweep_file, arms, n_arms, &arm_entry,
+                               1, 1000),
+    TEXT("eval", kv_sweep_file, eval),
+    CYAML_FIELD_ENUM("keep", OPTIONAL | CYAML_FLAG_STRICT, kv_sweep_file, keep, keeps,
+                     CYAML_ARRAY_LEN(keeps)),
+    CYAML_FIELD_END,
+};
+const cyaml_schema_value_t kv_sweep_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, kv_sweep_file, file_fields)};
+
 // The document while it is read.
 struct reader {
     const char *path;
     yaml_document_t *doc;
     kv_error *err;
 };
-
-static const char arm_keys[] = "name, train, set, grid";
-static const char file_keys[] = "output, prepare, train, set, grid, arms, eval, keep";
 
 // ---- Pieces of the document ----------------------------------------------------------------------------
 
@@ -52,22 +85,33 @@ static const char *scalar(const struct reader *r, int id) {
     return node->type == YAML_SCALAR_NODE ? (const char *)node->data.scalar.value : NULL;
 }
 
-static kv_status read_text(const struct reader *r, const char *key, int id, char **text) {
-    const char *value = scalar(r, id);
-    if (!value || !*value) return wrong(r, line_of(r, id), key, "expected a text");
-    *text = strdup(value);
-    return *text ? KV_OK : no_memory(r);
+// The text at a key, NULL where there is none.
+static kv_status read_text(const struct reader *r, const char *key, char **text) {
+    const char *value = kv_yaml_scalar(r->doc, key);
+    *text = value ? strdup(value) : NULL;
+    return *text || !value ? KV_OK : no_memory(r);
 }
 
 // A file named beside the sweep's own, as a path from where the program was started.
-static kv_status read_path(const struct reader *r, const char *key, int id, char **path) {
-    char *name = NULL;
-    kv_status status = read_text(r, key, id, &name);
-    if (status != KV_OK) return status;
+static kv_status read_path(const struct reader *r, const char *key, char **path) {
+    const char *name = kv_yaml_scalar(r->doc, key);
+    *path = NULL;
+    if (!name) return KV_OK;
     const char *slash = *name == '/' ? NULL : strrchr(r->path, '/');
     if (asprintf(path, "%.*s%s", slash ? (int)(slash - r->path) + 1 : 0, r->path, name) < 0) *path = NULL;
-    free(name);
     return *path ? KV_OK : no_memory(r);
+}
+
+// Entries of the list at a key, 0 where there is none.
+static size_t list_length(const struct reader *r, const char *key) {
+    const yaml_node_t *node = node_of(r, kv_yaml_find(r->doc, key, NULL));
+    if (!node || node->type != YAML_SEQUENCE_NODE) return 0;
+    return (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
+}
+
+static size_t line_at(const struct reader *r, const char *key) {
+    const int id = kv_yaml_find(r->doc, key, NULL);
+    return id ? line_of(r, id) : 1;
 }
 
 // ---- Axes ----------------------------------------------------------------------------------------------
@@ -162,11 +206,13 @@ static kv_status read_axis(const struct reader *r, const yaml_node_pair_t *pair,
     return status;
 }
 
-static kv_status read_axes(const struct reader *r, int id, bool grid, kv_sweep_axes *axes) {
+// The keys of a `set` or a `grid`, where there is one.
+static kv_status read_axes(const struct reader *r, const char *key, bool grid, kv_sweep_axes *axes) {
+    const int id = kv_yaml_find(r->doc, key, NULL);
+    if (!id) return KV_OK;
     const yaml_node_t *node = node_of(r, id);
     if (node->type != YAML_MAPPING_NODE)
-        return wrong(r, line_of(r, id), grid ? "grid" : "set", "expected `key: %s` lines",
-                     grid ? "[values]" : "value");
+        return wrong(r, line_of(r, id), key, "expected `key: %s` lines", grid ? "[values]" : "value");
     const yaml_node_pair_t *pairs = node->data.mapping.pairs.start;
     const size_t n = (size_t)(node->data.mapping.pairs.top - pairs);
     axes->items = calloc(n + 1, sizeof *axes->items);
@@ -178,108 +224,82 @@ static kv_status read_axes(const struct reader *r, int id, bool grid, kv_sweep_a
 
 // ---- Arms ----------------------------------------------------------------------------------------------
 
-typedef kv_status pair_fn(const struct reader *r, const char *key, int value, void *into);
-
-// Every key of a mapping once.
-static kv_status each_pair(const struct reader *r, int id, const char *what, pair_fn *take, void *into) {
-    const yaml_node_t *node = node_of(r, id);
-    if (node->type != YAML_MAPPING_NODE) return wrong(r, line_of(r, id), what, "expected `key: value` lines");
-    kv_status status = KV_OK;
-    for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
-         status == KV_OK && pair < node->data.mapping.pairs.top; pair++) {
-        const char *key = scalar(r, pair->key);
-        if (!key) return wrong(r, line_of(r, pair->key), what, "expected a plain word as key");
-        if (kv_yaml_get(r->doc, id, key) != pair->value)
-            return wrong(r, line_of(r, pair->key), key, "found twice, expected once");
-        status = take(r, key, pair->value, into);
-    }
-    return status;
-}
-
-static kv_status read_arm_name(const struct reader *r, int id, char **name) {
+static kv_status check_arm_name(const struct reader *r, const char *key, const kv_sweep_arm *arm) {
     static const char fit[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-";
-    kv_status status = read_text(r, "name", id, name);
-    if (status != KV_OK) return status;
-    if ((*name)[strspn(*name, fit)] || **name == '.' || strlen(*name) > 60)
-        return wrong(r, line_of(r, id), "name",
-                     "found `%.*s`, expected a word fit for a directory's name: letters, digits, ._+-",
-                     KV_HEAD(*name, 60));
+    const char *name = arm->name;
+    if (!name) return wrong(r, arm->line, key, "found nothing, expected the name of the arm");
+    if (name[strspn(name, fit)] || *name == '.' || strlen(name) > 60)
+        return wrong(r, arm->line, key,
+                     "found `%.60s`, expected a word fit for a directory's name: letters, digits, ._+-",
+                     name);
     return KV_OK;
 }
 
-static kv_status take_arm_key(const struct reader *r, const char *key, int value, void *into) {
-    kv_sweep_arm *arm = into;
-    if (!strcmp(key, "name")) return read_arm_name(r, value, &arm->name);
-    if (!strcmp(key, "train")) return read_path(r, key, value, &arm->train);
-    if (!strcmp(key, "set")) return read_axes(r, value, false, &arm->set);
-    if (!strcmp(key, "grid")) return read_axes(r, value, true, &arm->grid);
-    return wrong(r, line_of(r, value), key, "found an unknown key, expected one of: %s", arm_keys);
+static kv_status read_arm(const struct reader *r, size_t i, kv_sweep_arm *arm) {
+    char at[32], name[48], train[48], set[48], grid[48];
+    snprintf(at, sizeof at, "arms[%zu]", i);
+    snprintf(name, sizeof name, "%s.name", at);
+    snprintf(train, sizeof train, "%s.train", at);
+    snprintf(set, sizeof set, "%s.set", at);
+    snprintf(grid, sizeof grid, "%s.grid", at);
+    arm->line = line_at(r, at);
+    kv_status status = read_text(r, name, &arm->name);
+    if (status == KV_OK) status = check_arm_name(r, name, arm);
+    if (status == KV_OK) status = read_path(r, train, &arm->train);
+    if (status == KV_OK) status = read_axes(r, set, false, &arm->set);
+    if (status == KV_OK) status = read_axes(r, grid, true, &arm->grid);
+    return status;
 }
 
-static kv_status read_arms(const struct reader *r, int id, kv_sweep_file *file) {
-    const yaml_node_t *node = node_of(r, id);
-    const bool list = node->type == YAML_SEQUENCE_NODE;
-    const size_t n = list ? (size_t)(node->data.sequence.items.top - node->data.sequence.items.start) : 0;
-    if (n == 0) return wrong(r, line_of(r, id), "arms", "expected a list, as in [{name: ours, set: {...}}]");
+static kv_status read_arms(const struct reader *r, kv_sweep_file *file) {
+    const size_t n = list_length(r, "arms");
+    if (n == 0) return KV_OK;
     file->arms = calloc(n, sizeof *file->arms);
     if (!file->arms) return no_memory(r);
     kv_status status = KV_OK;
     for (size_t i = 0; status == KV_OK && i < n; i++) {
         kv_sweep_arm *arm = &file->arms[file->n_arms++];
-        const int entry = node_of(r, id)->data.sequence.items.start[i];
-        arm->line = line_of(r, entry);
-        status = each_pair(r, entry, "arms", take_arm_key, arm);
-        if (status == KV_OK && !arm->name) return wrong(r, arm->line, "arms", "expected a `name`");
-        for (size_t j = 0; status == KV_OK && j < i; j++)
+        status = read_arm(r, i, arm);
+        for (size_t j = 0; status == KV_OK && j < i; j++) {
+            char key[48];
+            snprintf(key, sizeof key, "arms[%zu].name", i);
             if (strcmp(file->arms[j].name, arm->name) == 0)
-                return wrong(r, arm->line, "name", "found `%s` twice, first on line %zu", arm->name,
-                             file->arms[j].line);
+                status = wrong(r, arm->line, key, "found `%s` twice, first on line %zu", arm->name,
+                               file->arms[j].line);
+        }
     }
     return status;
 }
 
 // ---- The file ------------------------------------------------------------------------------------------
 
-static kv_status read_prepare(const struct reader *r, int id, kv_sweep_file *file) {
-    const yaml_node_t *node = node_of(r, id);
-    if (node->type != YAML_SEQUENCE_NODE)
-        return wrong(r, line_of(r, id), "prepare", "expected a list of configurations");
-    const yaml_node_item_t *items = node->data.sequence.items.start;
-    const size_t n = (size_t)(node->data.sequence.items.top - items);
+static kv_status read_prepare(const struct reader *r, kv_sweep_file *file) {
+    const size_t n = list_length(r, "prepare");
     file->prepare = calloc(n + 1, sizeof *file->prepare);
     file->prepare_lines = calloc(n + 1, sizeof *file->prepare_lines);
     if (!file->prepare || !file->prepare_lines) return no_memory(r);
     kv_status status = KV_OK;
     for (size_t i = 0; status == KV_OK && i < n; i++) {
-        file->prepare_lines[i] = line_of(r, items[i]);
-        status = read_path(r, "prepare", items[i], &file->prepare[i]);
+        char key[32];
+        snprintf(key, sizeof key, "prepare[%zu]", i);
+        file->prepare_lines[i] = line_at(r, key);
+        status = read_path(r, key, &file->prepare[i]);
         file->n_prepare += status == KV_OK;
     }
     return status;
 }
 
-static kv_status read_keep(const struct reader *r, int id, bool *keep_checkpoints) {
-    const char *word = scalar(r, id);
-    *keep_checkpoints = word && !strcmp(word, "checkpoints");
-    if (*keep_checkpoints || (word && !strcmp(word, "final"))) return KV_OK;
-    return wrong(r, line_of(r, id), "keep", "found %.*s, expected final or checkpoints",
-                 KV_HEAD(word ? word : "a list", 40));
-}
-
-static kv_status take_file_key(const struct reader *r, const char *key, int value, void *into) {
-    kv_sweep_file *file = into;
-    if (!strcmp(key, "output")) return read_text(r, key, value, &file->output);
-    if (!strcmp(key, "prepare")) return read_prepare(r, value, file);
-    if (!strcmp(key, "train")) return read_path(r, key, value, &file->train);
-    if (!strcmp(key, "set")) return read_axes(r, value, false, &file->set);
-    if (!strcmp(key, "grid")) return read_axes(r, value, true, &file->grid);
-    if (!strcmp(key, "arms")) return read_arms(r, value, file);
-    if (!strcmp(key, "keep")) return read_keep(r, value, &file->keep_checkpoints);
-    if (!strcmp(key, "eval")) {
-        file->eval_line = line_of(r, value);
-        return read_path(r, key, value, &file->eval);
-    }
-    return wrong(r, line_of(r, value), key, "found an unknown key, expected one of: %s", file_keys);
+static kv_status read_keys(const struct reader *r, kv_sweep_file *file) {
+    const char *keep = kv_yaml_scalar(r->doc, "keep");
+    if (keep && strcmp(keep, "checkpoints") == 0) file->keep = KV_SWEEP_KEEP_CHECKPOINTS;
+    file->eval_line = line_at(r, "eval");
+    kv_status status = read_text(r, "output", &file->output);
+    if (status == KV_OK) status = read_prepare(r, file);
+    if (status == KV_OK) status = read_path(r, "train", &file->train);
+    if (status == KV_OK) status = read_path(r, "eval", &file->eval);
+    if (status == KV_OK) status = read_axes(r, "set", false, &file->set);
+    if (status == KV_OK) status = read_axes(r, "grid", true, &file->grid);
+    return status == KV_OK ? read_arms(r, file) : status;
 }
 
 // What only shows once all keys are there.
@@ -319,7 +339,8 @@ kv_status kv_sweep_file_read(const char *path, kv_sweep_file *file, kv_error *er
     if (status != KV_OK) return status;
     const struct reader r = {.path = path, .doc = &doc, .err = err};
     file->path = strdup(path);
-    status = file->path ? each_pair(&r, 1, "sweep", take_file_key, file) : no_memory(&r);
+    status = file->path ? kv_config_check(&doc, &kv_sweep_schema, path, "", err) : no_memory(&r);
+    if (status == KV_OK) status = read_keys(&r, file);
     if (status == KV_OK) status = complete(&r, file);
     yaml_document_delete(&doc);
     return status;

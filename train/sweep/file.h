@@ -4,6 +4,7 @@
 
 #include "core/status.h"
 
+#include <cyaml/cyaml.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -31,17 +32,23 @@ typedef struct kv_sweep_arm {
     size_t line;
 } kv_sweep_arm;
 
+// What is left of a finished run.
+typedef enum kv_sweep_keep { KV_SWEEP_KEEP_FINAL, KV_SWEEP_KEEP_CHECKPOINTS } kv_sweep_keep;
+
 typedef struct kv_sweep_file {
     char *path;
     char *output;                     // from where the program was started; NULL: not said
     char **prepare, *train, *eval;    // as paths from there
     size_t n_prepare, *prepare_lines; // train, eval: NULL where there is none
     size_t eval_line;
-    bool keep_checkpoints;
+    kv_sweep_keep keep;
     kv_sweep_axes set, grid;
     kv_sweep_arm *arms; // at least one
     size_t n_arms;
 } kv_sweep_file;
+
+// The keys, with their types; `set` and `grid` are left open.
+extern const cyaml_schema_value_t kv_sweep_schema;
 
 // Errors name file, line and key. Free with kv_sweep_file_free, also after a failure.
 kv_status kv_sweep_file_read(const char *path, kv_sweep_file *file, kv_error *err);

@@ -156,7 +156,7 @@ static void finish_run(struct sweeper *s, kv_sweep_run *run, int code) {
                                  : KV_ERR_MISMATCH;
     if (status == KV_OK && look.state == KV_SWEEP_DONE) {
         run->look = look;
-        if (!s->sweep.file.keep_checkpoints &&
+        if (s->sweep.file.keep == KV_SWEEP_KEEP_FINAL &&
             kv_path_join(run->directory, "checkpoints", checkpoints, NULL) == KV_OK &&
             kv_remove_tree(checkpoints, &err) != KV_OK)
             fprintf(stderr, "kvtrain: %s\n", err.message);
