@@ -1,3 +1,5 @@
+// The program kvtrain: its command line, and the order in which a training is looked at, begun and told
+// about.
 #include "data/config/options.h"
 #include "data/system/console.h"
 #include "data/system/memory.h"
@@ -156,15 +158,15 @@ static kv_status sweep(const struct arguments *a, kv_error *err) {
     return a->dry_run ? kv_sweep_estimate(&args, stdout, err) : kv_sweep_train(&args, stdout, err);
 }
 
-static kv_status train_one(kv_training *session, const struct arguments *a, kv_error *err) {
+static kv_status train_one(kv_training *training, const struct arguments *a, kv_error *err) {
     const kv_config_options *o = &a->common;
-    kv_status status = kv_training_open(session, o->config, o->overrides, o->n_overrides, err);
+    kv_status status = kv_training_open(training, o->config, o->overrides, o->n_overrides, err);
     if (status != KV_OK) return status;
-    if (a->dry_run) return kv_estimate_print(session->task, stdout, err);
-    status = train(session, a->mode, err);
+    if (a->dry_run) return kv_estimate_print(training->task, stdout, err);
+    status = train(training, a->mode, err);
     if (status != KV_OK) return status;
     fprintf(stderr, "kvtrain: %.3g GB of memory at most\n", (double)kv_memory_peak() / 1e9);
-    printf("%s/final\n", session->run.path);
+    printf("%s/final\n", training->run.path);
     return KV_OK;
 }
 
@@ -175,15 +177,15 @@ int main(int argc, char **argv) {
     static const struct argp argp = {
         options, parse, "CONFIG.yaml\n--sweep FILE.yaml\nstatus DIR...", doc, children, NULL, NULL};
     struct arguments arguments = {0};
-    kv_training session = {0};
+    kv_training training = {0};
     kv_error err = {0};
     argp_err_exit_status = 2;
     kv_console_catch_signals();
     if (argc > 1 && strcmp(argv[1], "status") == 0) return run_status(argc - 1, argv + 1);
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     const kv_status status =
-        arguments.sweep.path ? sweep(&arguments, &err) : train_one(&session, &arguments, &err);
+        arguments.sweep.path ? sweep(&arguments, &err) : train_one(&training, &arguments, &err);
     int code = report(status, &arguments, &err);
-    kv_training_close(&session);
+    kv_training_close(&training);
     return code;
 }

@@ -216,12 +216,12 @@ static void the_largest_shards_count(void **state) {
     (void)state;
     put_mixture();
     kv_error err = {0};
-    kv_training session = {0};
-    if (kv_training_open(&session, "mix.yaml", NULL, 0, &err)) fail_msg("%s", err.message);
+    kv_training training = {0};
+    if (kv_training_open(&training, "mix.yaml", NULL, 0, &err)) fail_msg("%s", err.message);
     const double documents = 30 + 25 + 12, expected = documents * 14 * 4 + documents * 3 * 8;
-    assert_true(kv_train_text_bytes(&session.text) == expected);
-    assert_int_equal(session.text.n_tokens, 14 * (60 + 25 + 22));
-    kv_training_close(&session);
+    assert_true(kv_train_text_bytes(&training.text) == expected);
+    assert_int_equal(training.text.n_tokens, 14 * (60 + 25 + 22));
+    kv_training_close(&training);
 }
 
 int main(void) {

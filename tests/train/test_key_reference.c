@@ -1,5 +1,5 @@
-// The tables of keys in train/README.md against what kvtrain loads, and the comparison itself against tables that
-// are wrong.
+// The tables of keys in train/README.md against what kvtrain loads, and the comparison itself against tables
+// that are wrong.
 #include "tests/support/key_reference.h"
 
 #include "data/file/content.h"

@@ -1,6 +1,6 @@
 // What kvtrain says about the memory of a run: as much as it then takes, and no when that is too much.
 #include "tests/support/train.h"
-#include "train/task/tape_memory.h"
+#include "train/task/tape_bytes.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,3 +1,5 @@
+// Checks of a training's configuration that no schema can state: ranges, what belongs together, what has no
+// effect. Each names the key, so that a mistake of the user's costs a look at one line.
 #include "train/config/config.h"
 
 #include <float.h>

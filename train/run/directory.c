@@ -1,3 +1,5 @@
+// Everything here has to hold when the process is killed at any line: a directory always says whether there
+// is a run in it, whose text and configuration it is, and from where it goes on.
 #include "train/run/directory.h"
 
 #include "data/file/content.h"

@@ -1,3 +1,5 @@
+// --dry-run. FLOPs are counted and memory is added up from shapes; only the rate of products is measured,
+// since no formula knows this machine.
 #include "train/run/estimate.h"
 
 #include "core/gemm.h"
@@ -36,17 +38,17 @@ double kv_estimate_rate(int64_t rows) {
 
 static void print_memory(const kv_task *task, FILE *out) {
     const kv_train_config *config = task->config;
-    kv_footprint need;
+    kv_footprint footprint;
     char text[KV_FOOTPRINT_TEXT], advice[KV_FOOTPRINT_ADVICE];
     const double limit = kv_footprint_limit(config);
-    const kv_footprint_choice choice = kv_footprint_chosen(config);
-    kv_footprint_estimate(task, &choice, &need);
-    fprintf(out, "memory       about %s\n", kv_footprint_text(&need, text));
+    const kv_task_choice choice = kv_footprint_chosen(config);
+    kv_footprint_estimate(task, &choice, &footprint);
+    fprintf(out, "memory       about %s\n", kv_footprint_text(&footprint, text));
     if (isinf(limit)) return;
-    fprintf(out, "             %s: %.3g GB are %s\n", need.peak <= limit ? "fits" : "does not fit",
+    fprintf(out, "             %s: %.3g GB are %s\n", footprint.peak <= limit ? "fits" : "does not fit",
             limit / 1e9, config->train.memory_gb > 0 ? "allowed by train.memory_gb" : "available");
-    if (need.peak > limit)
-        fprintf(out, "             less with: %s\n", kv_footprint_advice(task, &need, advice));
+    if (footprint.peak > limit)
+        fprintf(out, "             less with: %s\n", kv_footprint_advice(task, &footprint, advice));
 }
 
 static double validation_flops(const kv_task *task) {

@@ -1,3 +1,5 @@
+// The sum over parts that footprint.h explains. The same formulas say what would need less: advice is an
+// estimate of the same run with one thing changed.
 #include "train/run/footprint.h"
 
 #include "data/system/memory.h"
@@ -15,14 +17,14 @@ static const double worth_saying = 0.95;
 // Code and libraries, and what OpenBLAS packs matrices into, as measured.
 static const double program_bytes = 14e6, thread_bytes = 3e6;
 
-kv_footprint_choice kv_footprint_chosen(const kv_train_config *config) {
-    return (kv_footprint_choice){.n_seq = config->data.micro_batch_size,
-                                 .freeze_aux = config->freeze_aux,
-                                 .checkpointing = config->train.activation_checkpointing,
-                                 .frozen_dtype = config->frozen_dtype};
+kv_task_choice kv_footprint_chosen(const kv_train_config *config) {
+    return (kv_task_choice){.n_seq = config->data.micro_batch_size,
+                            .freeze_aux = config->freeze_aux,
+                            .checkpointing = config->train.activation_checkpointing,
+                            .frozen_dtype = config->frozen_dtype};
 }
 
-void kv_footprint_estimate(const kv_task *task, const kv_footprint_choice *choice, kv_footprint *need) {
+void kv_footprint_estimate(const kv_task *task, const kv_task_choice *choice, kv_footprint *footprint) {
     const kv_data_config *d = &task->config->data;
     kv_task_memory m = {0};
     task->ops->memory(task, choice, &m);
@@ -31,25 +33,25 @@ void kv_footprint_estimate(const kv_task *task, const kv_footprint_choice *choic
     const double text = kv_train_text_bytes(task->text) +
                         2.0 * sizeof(int32_t) * (double)d->batch_size * (double)d->seq_len +
                         (task->validation ? kv_validation_bytes(task->validation) : 0);
-    *need = (kv_footprint){.learns = learns,
-                           .trained = (learns ? 4 : 1) * weights,
-                           .frozen = m.frozen,
-                           .activations = learns ? m.tape : 0,
-                           .other = program_bytes + thread_bytes * omp_get_max_threads() + text};
-    need->peak = need->trained + need->frozen + need->activations + need->other;
+    *footprint = (kv_footprint){.learns = learns,
+                                .trained = (learns ? 4 : 1) * weights,
+                                .frozen = m.frozen,
+                                .activations = learns ? m.tape : 0,
+                                .other = program_bytes + thread_bytes * omp_get_max_threads() + text};
+    footprint->peak = footprint->trained + footprint->frozen + footprint->activations + footprint->other;
     // Before the first step gradients and moments are not there yet.
     const struct {
         double peak;
         const char *when;
-    } others[] = {
-        {weights + m.frozen + m.loading + need->other, "while the weights are read"},
-        {weights + m.frozen + m.start + need->other, "while the predictors are solved for"},
-        {need->trained + m.frozen + (task->validation ? m.validation : 0) + need->other, "while validating"},
-        {need->peak + m.saving, "while the frozen aux is written as float32"}};
+    } others[] = {{weights + m.frozen + m.loading + footprint->other, "while the weights are read"},
+                  {weights + m.frozen + m.start + footprint->other, "while the predictors are solved for"},
+                  {footprint->trained + m.frozen + (task->validation ? m.validation : 0) + footprint->other,
+                   "while validating"},
+                  {footprint->peak + m.saving, "while the frozen aux is written as float32"}};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        if (others[i].peak <= need->peak) continue;
-        need->peak = others[i].peak;
-        need->when = others[i].when;
+        if (others[i].peak <= footprint->peak) continue;
+        footprint->peak = others[i].peak;
+        footprint->when = others[i].when;
     }
 }
 
@@ -61,24 +63,25 @@ double kv_footprint_limit(const kv_train_config *config) {
     return usable * (double)available + (double)kv_memory_held();
 }
 
-char *kv_footprint_text(const kv_footprint *need, char text[KV_FOOTPRINT_TEXT]) {
+char *kv_footprint_text(const kv_footprint *footprint, char text[KV_FOOTPRINT_TEXT]) {
     snprintf(text, KV_FOOTPRINT_TEXT,
              "%.3g GB%s%s: %.3g trained weights%s, %.3g frozen weights, %.3g "
              "activations of a micro-batch, %.3g program and text",
-             need->peak / 1e9, need->when ? " " : "", need->when ? need->when : "", need->trained / 1e9,
-             need->learns ? " with gradients and moments" : "", need->frozen / 1e9, need->activations / 1e9,
-             need->other / 1e9);
+             footprint->peak / 1e9, footprint->when ? " " : "", footprint->when ? footprint->when : "",
+             footprint->trained / 1e9, footprint->learns ? " with gradients and moments" : "",
+             footprint->frozen / 1e9, footprint->activations / 1e9, footprint->other / 1e9);
     return text;
 }
 
-char *kv_footprint_advice(const kv_task *task, const kv_footprint *need, char text[KV_FOOTPRINT_ADVICE]) {
+char *kv_footprint_advice(const kv_task *task, const kv_footprint *footprint,
+                          char text[KV_FOOTPRINT_ADVICE]) {
     const kv_train_config *config = task->config;
-    const kv_footprint_choice now = kv_footprint_chosen(config);
+    const kv_task_choice now = kv_footprint_chosen(config);
     const bool kvp = config->task == KV_TASK_KVP;
     struct {
         const char *text;
         bool possible;
-        kv_footprint_choice choice;
+        kv_task_choice choice;
     } others[] = {{"data.micro_batch_size: 1", now.n_seq > 1, now},
                   {"train.activation_checkpointing: true", !now.checkpointing, now},
                   {"freeze_aux: true", kvp && !now.freeze_aux, now},
@@ -93,7 +96,7 @@ char *kv_footprint_advice(const kv_task *task, const kv_footprint *need, char te
         kv_footprint less;
         if (!others[i].possible) continue;
         kv_footprint_estimate(task, &others[i].choice, &less);
-        if (less.peak < worth_saying * need->peak)
+        if (less.peak < worth_saying * footprint->peak)
             used += (size_t)snprintf(text + used, KV_FOOTPRINT_ADVICE - used, ", %s (%.3g GB)",
                                      others[i].text, less.peak / 1e9);
     }
@@ -103,14 +106,14 @@ char *kv_footprint_advice(const kv_task *task, const kv_footprint *need, char te
 kv_status kv_footprint_check(const kv_task *task, kv_error *err) {
     const kv_train_config *config = task->config;
     const double limit = kv_footprint_limit(config);
-    const kv_footprint_choice choice = kv_footprint_chosen(config);
-    kv_footprint need;
-    kv_footprint_estimate(task, &choice, &need);
-    if (need.peak <= limit) return KV_OK;
+    const kv_task_choice choice = kv_footprint_chosen(config);
+    kv_footprint footprint;
+    kv_footprint_estimate(task, &choice, &footprint);
+    if (footprint.peak <= limit) return KV_OK;
     char parts[KV_FOOTPRINT_TEXT], advice[KV_FOOTPRINT_ADVICE];
     return kv_fail(err, KV_ERR_MEMORY,
                    "the run does not fit in memory, %.3g GB %s; it needs about %s; less with: %s; "
                    "train.memory_gb: 0 tries all the same",
                    limit / 1e9, config->train.memory_gb > 0 ? "by train.memory_gb" : "available",
-                   kv_footprint_text(&need, parts), kv_footprint_advice(task, &need, advice));
+                   kv_footprint_text(&footprint, parts), kv_footprint_advice(task, &footprint, advice));
 }

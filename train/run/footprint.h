@@ -20,7 +20,8 @@
 // their type one tensor at a time; random ones as a whole) and nothing but weights is there; in the
 // least-squares start (8 bytes a sum: (keys read + 1)² for every aux layer, (keys read + 1) · width for every
 // base layer, for keys and for values); while validating; while final/ is written, which has the frozen aux
-// as it was stored, in float32. tests/train/test_train_memory.c holds all of this to 15 % of what is measured.
+// as it was stored, in float32. tests/train/test_train_memory.c holds all of this to 15 % of what is
+// measured.
 #pragma once
 
 #include "train/task/task.h"
@@ -37,8 +38,8 @@ typedef struct kv_footprint {
 } kv_footprint;
 
 // What is configured, and what a run of it or of another choice takes.
-kv_footprint_choice kv_footprint_chosen(const kv_train_config *config);
-void kv_footprint_estimate(const kv_task *task, const kv_footprint_choice *choice, kv_footprint *need);
+kv_task_choice kv_footprint_chosen(const kv_train_config *config);
+void kv_footprint_estimate(const kv_task *task, const kv_task_choice *choice, kv_footprint *footprint);
 
 // What the run may take in all: train.memory_gb, or 95 % of what the machine has left (and what the process
 // holds already). INFINITY: it is not to be checked.
@@ -46,12 +47,12 @@ double kv_footprint_limit(const kv_train_config *config);
 
 // "9.57 GB: 4.39 trained weights with gradients and moments, ..." into text.
 enum { KV_FOOTPRINT_TEXT = 400 };
-char *kv_footprint_text(const kv_footprint *need, char text[KV_FOOTPRINT_TEXT]);
+char *kv_footprint_text(const kv_footprint *footprint, char text[KV_FOOTPRINT_TEXT]);
 
 // "a smaller model or data.seq_len, data.micro_batch_size: 1 (1.2 GB), ...": what would need less than
-// `need`, the estimate of what is configured, into text.
+// `footprint`, the estimate of what is configured, into text.
 enum { KV_FOOTPRINT_ADVICE = 300 };
-char *kv_footprint_advice(const kv_task *task, const kv_footprint *need, char text[KV_FOOTPRINT_ADVICE]);
+char *kv_footprint_advice(const kv_task *task, const kv_footprint *footprint, char text[KV_FOOTPRINT_ADVICE]);
 
 // KV_ERR_MEMORY, with the parts of the estimate, the limit and what would help, when the run does not fit.
 kv_status kv_footprint_check(const kv_task *task, kv_error *err);

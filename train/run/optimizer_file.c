@@ -1,3 +1,5 @@
+// HDF5 rather than safetensors: two arrays for every weight, float32 whatever the weights are, read by nobody
+// else.
 #include "train/run/optimizer_file.h"
 
 #include "data/file/h5.h"

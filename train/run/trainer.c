@@ -1,3 +1,6 @@
+// One step is: micro-batches forward and backward, gradients added up; clip; AdamW at the rate of the
+// schedule. The rest is when to log, to validate and to write, and that a run which goes on does as one that
+// was never stopped.
 #include "train/run/trainer.h"
 
 #include "data/system/console.h"

@@ -1,3 +1,5 @@
+// What a dry run, a training and a sweep have in common: they all begin by opening the same things in this
+// order.
 #include "train/run/training.h"
 
 // Freed in reverse.

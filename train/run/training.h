@@ -17,6 +17,6 @@ typedef struct kv_training {
 // task. Reads no weights. Close with kv_training_close, also after a failure; *s must be zeroed before.
 kv_status kv_training_open(kv_training *s, const char *path, const char *const *overrides, size_t n_overrides,
                            kv_error *err);
-// kv_run_open of the session's run.
+// kv_run_open of the training's run.
 kv_status kv_training_run(kv_training *s, kv_run_mode mode, kv_error *err);
 void kv_training_close(kv_training *s);

@@ -1,3 +1,5 @@
+// Rows are read once and kept: a corpus is large, what is looked at is small, and every look must see the
+// same.
 #include "train/run/validation.h"
 
 #include "data/corpus/packing.h"

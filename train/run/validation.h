@@ -5,7 +5,7 @@
 #pragma once
 
 #include "data/system/console.h"
-#include "train/config/text.h"
+#include "train/config/corpora.h"
 #include "train/task/task.h"
 
 struct kv_validation {

@@ -1,3 +1,4 @@
+// A run's state told three ways: to people one run at a time or a row each, to programs as JSON.
 #include "data/system/console.h"
 #include "data/system/table.h"
 #include "train/status/status.h"

@@ -1,3 +1,4 @@
+// fork and exec with what a sweep needs of them: no child outlives us, and Ctrl-C reaches each once.
 #include "train/sweep/child.h"
 
 #include "data/system/console.h"

@@ -1,3 +1,6 @@
+// The schema checks the shape of a sweep's file; the keys under `set` and `grid` are any training's. They are
+// kept as YAML text with their lines, since the trainings themselves check them, and errors have to point
+// here.
 #include "train/sweep/file.h"
 
 #include "core/text.h"

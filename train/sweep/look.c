@@ -33,16 +33,16 @@ static double seconds_of(const char *run) {
 
 static void plan(const kv_training *s, kv_sweep_look *look) {
     const kv_data_config *d = &s->config->data;
-    kv_footprint need;
-    const kv_footprint_choice choice = kv_footprint_chosen(s->config);
-    kv_footprint_estimate(s->task, &choice, &need);
+    kv_footprint footprint;
+    const kv_task_choice choice = kv_footprint_chosen(s->config);
+    kv_footprint_estimate(s->task, &choice, &footprint);
     const double step = (double)s->task->ops->flops(s->task, d->micro_batch_size, d->seq_len) *
                         (double)(d->batch_size / d->micro_batch_size);
     look->known = true;
     look->steps = s->config->train.steps;
     look->n_trained = s->task->n_trainable;
     look->flops = step * (double)look->steps;
-    look->memory = need.peak;
+    look->memory = footprint.peak;
 }
 
 kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size_t n_overrides,

@@ -1,3 +1,4 @@
+// Sweeps have a help text of their own, which argp puts below kvtrain's.
 #include "train/sweep/options.h"
 
 #include <errno.h>

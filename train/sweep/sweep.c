@@ -2,6 +2,8 @@
 // its failure is not ours, and it ends with the same weights as if it had been started by hand.
 #include "train/sweep/sweep.h"
 
+#include "data/config/tree.h"
+#include "data/file/content.h"
 #include "data/file/path.h"
 #include "data/system/console.h"
 #include "train/sweep/child.h"
@@ -205,6 +207,59 @@ static kv_status train_runs(struct sweeper *s, kv_error *err) {
     return status == KV_OK && kv_console_interrupted() ? interrupted(err) : status;
 }
 
+// ---- sweep.yaml: what the directory says about itself ---------------------------------------------------
+
+static void put_text(FILE *out, const char *key, const char *text) {
+    fprintf(out, "%s: ", key);
+    kv_yaml_quote(out, text);
+    fputc('\n', out);
+}
+
+// Without the last, which is the directory.
+static void put_settings(FILE *out, const kv_sweep_run *run) {
+    fputs("    set: [", out);
+    for (size_t i = 0; i + 1 < run->n_overrides; i++) {
+        if (i > 0) fputs(", ", out);
+        kv_yaml_quote(out, run->overrides[i]);
+    }
+    fputs("]\n", out);
+}
+
+static void put_all(FILE *out, const kv_sweep *sweep) {
+    fputs(
+        "# Written by kvtrain --sweep: what it expanded its file to. Each run is a directory beside this file.\n",
+        out);
+    put_text(out, "sweep", sweep->file.path);
+    put_text(out, "output", sweep->output);
+    if (sweep->file.eval) put_text(out, "eval", sweep->file.eval);
+    fputs("runs:\n", out);
+    for (size_t i = 0; i < sweep->n_runs; i++) {
+        const kv_sweep_run *run = &sweep->runs[i];
+        put_text(out, "  - name", run->name);
+        if (run->arm->name) put_text(out, "    arm", run->arm->name);
+        fprintf(out, "    task: %s\n", run->config->task == KV_TASK_LM ? "lm" : "kvp");
+        fprintf(out, "    steps: %" PRIi64 "\n", run->config->train.steps);
+        put_text(out, "    train", run->train);
+        put_settings(out, run);
+    }
+}
+
+static kv_status write_list(const kv_sweep *sweep, kv_error *err) {
+    char path[PATH_MAX], *text = NULL;
+    size_t size;
+    kv_status status = kv_path_join(sweep->output, "sweep.yaml", path, err);
+    if (status != KV_OK) return status;
+    FILE *out = open_memstream(&text, &size);
+    if (out) put_all(out, sweep);
+    if (!out || fclose(out) != 0) {
+        free(text);
+        return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    }
+    status = kv_write_file(path, text, size, err);
+    free(text);
+    return status;
+}
+
 // ---- All of it -----------------------------------------------------------------------------------------
 
 // Two sweeps in one directory would write over each other's tables.
@@ -229,7 +284,7 @@ static kv_status get_ready(struct sweeper *s, kv_error *err) {
     s->evaluates = s->sweep.file.eval && !s->args->no_eval;
     if (status == KV_OK && s->evaluates) status = kv_sweep_find_kveval(s->kveval, err);
     if (status == KV_OK) status = lock_output(s, err);
-    if (status == KV_OK) status = kv_sweep_write_list(&s->sweep, err);
+    if (status == KV_OK) status = write_list(&s->sweep, err);
     for (size_t i = 0; status == KV_OK && i < s->sweep.file.n_prepare; i++) status = prepare_one(s, i, err);
     // Now that all models are there, every run is looked at before the first is trained.
     if (status == KV_OK) status = kv_sweep_look_at_runs(&s->sweep, err);

@@ -89,9 +89,6 @@ kv_status kv_sweep_train(const kv_sweep_args *args, FILE *out, kv_error *err);
 // NAN while none is.
 double kv_sweep_seconds_left(const kv_sweep *sweep, const kv_sweep_look *look, kv_task_kind task);
 
-// OUTPUT/sweep.yaml: the runs in order, for `kvtrain status`.
-kv_status kv_sweep_write_list(const kv_sweep *sweep, kv_error *err);
-
 // OUTPUT/eval.yaml with the eval file's systems and the runs that are done; then kveval, as a child.
 kv_status kv_sweep_find_kveval(char path[PATH_MAX], kv_error *err);
 kv_status kv_sweep_evaluate(const kv_sweep *sweep, const char *kveval, bool measure_time, kv_error *err);

@@ -1,3 +1,5 @@
+// A cache is trusted only for what it was made of: it is compared with the text row by row and with the
+// models by fingerprint, because a wrong one would train without complaint, to something else.
 #include "train/task/cached_teacher.h"
 
 #include "data/corpus/packing.h"

@@ -1,5 +1,5 @@
-// teacher: cached. Keys, values and logits come from files that kvdata cache made (data/cache/cache.h), and only
-// models that something else needs are in memory.
+// teacher: cached. Keys, values and logits come from files that kvdata cache made (data/cache/cache.h), and
+// only models that something else needs are in memory.
 #pragma once
 
 #include "data/cache/cache.h"

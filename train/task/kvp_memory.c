@@ -1,8 +1,8 @@
-// What memory task: kvp takes.                                                            [train/run/footprint.h]
+// What memory task: kvp takes, in the parts that train/run/footprint.h names.
 #include "data/checkpoint/random.h"
-#include "train/task/kvp_task.h"
+#include "train/task/kvp.h"
 #include "train/task/predictor_plan.h"
-#include "train/task/tape_memory.h"
+#include "train/task/tape_bytes.h"
 
 // What HDF5 holds of an open file, as measured.
 static const double cache_bytes = 5e6;
@@ -58,7 +58,7 @@ static double saving(const kvp_task *kvp, const struct frozen *aux, kv_frozen_dt
     return as_f32 + (again ? aux->stored + read : 0);
 }
 
-void kvp_memory(const kv_task *task, const kv_footprint_choice *choice, kv_task_memory *memory) {
+void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memory *memory) {
     const kvp_task *kvp = (const kvp_task *)task;
     const kv_train_config *config = task->config;
     const kv_model_spec *base_spec = &kvp->base_spec, *aux_spec = &kvp->aux_spec;

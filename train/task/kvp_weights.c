@@ -2,7 +2,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/path.h"
 #include "data/tokenizer/tokenizer.h"
-#include "train/task/kvp_task.h"
+#include "train/task/kvp.h"
 
 #include <stdlib.h>
 #include <string.h>

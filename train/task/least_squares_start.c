@@ -1,3 +1,5 @@
+// One pass over the text, in which the sums of all layers are kept: some matrices a layer are less than
+// another pass of two models.
 #include "train/task/least_squares_start.h"
 
 #include "core/flops.h"

@@ -2,7 +2,7 @@
 // say what they make of it, and the predictors are solved for by ridge regression (core/least_squares.h).
 #pragma once
 
-#include "train/config/text.h"
+#include "train/config/corpora.h"
 #include "train/task/cached_teacher.h"
 
 typedef struct kv_least_squares_args {

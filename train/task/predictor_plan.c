@@ -1,3 +1,4 @@
+// Layer maps of both kinds of pair that the paper has, and of those that it has not.
 #include "train/task/predictor_plan.h"
 
 #include "train/task/task.h"
@@ -63,8 +64,7 @@ static kv_status plan_mapping(const kv_config *source, const kv_train_config *co
     case KV_MAPPING_SEPARATE: return map_separate(source, config, shape, err);
     case KV_MAPPING_REVERSED:
         // Which of the paper's rules is read backwards, predictor.keep says.
-        status =
-            (config->given.predictor_keep ? map_pruned : map_separate)(source, config, shape, err);
+        status = (config->given.predictor_keep ? map_pruned : map_separate)(source, config, shape, err);
         if (status == KV_OK) kv_mapping_reverse(shape->n_base_layers, shape->n_aux_layers, shape->mapping);
         break;
     }

@@ -1,3 +1,4 @@
+// What tasks share: checks and descriptions of the models they name.
 #include "train/task/task.h"
 
 #include "data/checkpoint/checkpoint.h"

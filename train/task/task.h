@@ -6,7 +6,7 @@
 
 #include "core/flops.h"
 #include "data/checkpoint/checkpoint.h"
-#include "train/config/text.h"
+#include "train/config/corpora.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -34,11 +34,11 @@ typedef struct kv_task_memory {
 } kv_task_memory;
 
 // What that depends on beside the models: what could be configured otherwise.
-typedef struct kv_footprint_choice {
+typedef struct kv_task_choice {
     int64_t n_seq; // sequences of a micro-batch
     bool freeze_aux, checkpointing;
     kv_frozen_dtype frozen_dtype;
-} kv_footprint_choice;
+} kv_task_choice;
 
 typedef struct kv_task_ops {
     // Weights: as the config says, or from a checkpoint or final directory written by save when `from` is
@@ -64,7 +64,7 @@ typedef struct kv_task_ops {
     double (*start_flops)(const kv_task *task);
     // Products of one call of validate.
     uint64_t (*validation_flops)(const kv_task *task, int64_t n_seq, int64_t seq_len);
-    void (*memory)(const kv_task *task, const kv_footprint_choice *choice, kv_task_memory *memory);
+    void (*memory)(const kv_task *task, const kv_task_choice *choice, kv_task_memory *memory);
     void (*free)(kv_task *task);
 } kv_task_ops;
 
@@ -87,8 +87,9 @@ typedef struct kv_train_specs {
     kv_model_spec base, aux; // n_layers 0: there is none
 } kv_train_specs;
 
-// Whether the config's models go together, with the text and with the length of its sequences (data/checkpoint/pair.h),
-// and what they are. Reads neither weights nor tokens. An error names the config's key.
+// Whether the config's models go together, with the text and with the length of its sequences
+// (data/checkpoint/pair.h), and what they are. Reads neither weights nor tokens. An error names the config's
+// key.
 kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
                                 const kv_train_text *text, kv_train_specs *specs, kv_error *err);
 

@@ -1,4 +1,6 @@
-#include "train/config/text.h"
+// Opens the corpora that a configuration names. All that can be wrong with them is told here, by the key,
+// before weights are read: their tokenizers, and whether rows of this length can be cut from them at all.
+#include "train/config/corpora.h"
 
 #include <inttypes.h>
 #include <stdio.h>

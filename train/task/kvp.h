@@ -1,4 +1,4 @@
-// What the files of task: kvp share: kvp_task.c plans and steps, kvp_weights.c loads and saves, kvp_memory.c
+// What the files of task: kvp share: kvp.c plans and steps, kvp_weights.c loads and saves, kvp_memory.c
 // says what that takes.
 #pragma once
 
@@ -42,4 +42,4 @@ kv_kvp_known kvp_known_parts(const kvp_task *kvp);
 // ops of the task.
 kv_status kvp_load(kv_task *task, const char *from, kv_error *err);
 kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err);
-void kvp_memory(const kv_task *task, const kv_footprint_choice *choice, kv_task_memory *memory);
+void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memory *memory);

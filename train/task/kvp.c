@@ -1,9 +1,10 @@
 // task: kvp. Predictors from an auxiliary model's cache to the base's, with the auxiliary model trained or
-// frozen.                                                                              [method.md section 4]
-#include "train/task/kvp_task.h"
+// frozen.
+//                                  [core/README.md, section 4]
+#include "train/task/kvp.h"
 #include "train/task/least_squares_start.h"
 #include "train/task/predictor_plan.h"
-#include "train/task/tape_memory.h"
+#include "train/task/tape_bytes.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -11,8 +12,8 @@
 
 static const char *const all_terms[KVP_TERMS] = {"base", "aux", "consistency", "kl", "z_base", "z_aux"};
 
-// A layer-pruned aux may come from no checkpoint but from the base itself.          [paper section 3.4,
-// KVP-LP]
+// A layer-pruned aux may come from no checkpoint but from the base itself.
+//                                  [Horton et al. 2024, section 3.4: KVP-LP]
 static const char *aux_name(const kv_train_config *config) {
     return config->aux ? config->aux : "layers of the base";
 }

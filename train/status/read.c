@@ -1,3 +1,4 @@
+// Reads what a run has left on disk, in an order that makes sense of a run that goes on writing meanwhile.
 #include "train/status/status.h"
 
 #include "data/config/tree.h"

@@ -1,4 +1,6 @@
-#include "train/task/tape_memory.h"
+// Follows core/objective.c and core/transformer.c operator by operator: whoever changes what one of them
+// keeps changes it here too. tests/train/test_train_memory.c compares both.
+#include "train/task/tape_bytes.h"
 
 #include <omp.h>
 
@@ -50,9 +52,9 @@ struct pass {
     double values, gradients, moment;
 };
 
-// Of a layer that is computed again (core/recompute.h) its output stays, and keys and values that are handed out,
-// with gradients; within it these are borrowed, but those of given ones are made a second time, and its input
-// needs a place for its own.
+// Of a layer that is computed again (core/recompute.h) its output stays, and keys and values that are handed
+// out, with gradients; within it these are borrowed, but those of given ones are made a second time, and its
+// input needs a place for its own.
 static void add_layer_again(const kv_model_spec *spec, int64_t layer, enum reach reach, bool hands_out,
                             struct pass *p) {
     const double dim = (double)spec->model_dim, cache = 2 * (double)kv_spec_kv_dim(spec, layer);

@@ -2,7 +2,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/path.h"
 #include "data/tokenizer/tokenizer.h"
-#include "train/task/tape_memory.h"
+#include "train/task/tape_bytes.h"
 #include "train/task/task.h"
 
 #include <inttypes.h>
@@ -105,7 +105,7 @@ static uint64_t lm_validation_flops(const kv_task *task, int64_t n_seq, int64_t 
     return kv_flops_lm_loss_only(&((const lm_task *)task)->spec, n_seq, seq_len);
 }
 
-static void lm_memory(const kv_task *task, const kv_footprint_choice *choice, kv_task_memory *memory) {
+static void lm_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memory *memory) {
     const lm_task *lm = (const lm_task *)task;
     const int64_t n_seq = choice->n_seq, seq_len = task->config->data.seq_len;
     *memory = (kv_task_memory){.n_trained = (double)task->n_trainable,
