@@ -1,8 +1,7 @@
-// Parameters of a model: their names, shapes and order, where they lie in memory, how they start.
+// Parameters of a model: their names, shapes and order, and where they lie in memory.
 #include "core/model.h"
 
 #include "core/arena.h"
-#include "core/text.h"
 
 #include <assert.h>
 #include <math.h>
@@ -164,36 +163,6 @@ void kv_model_free(kv_model *model) {
     kv_rope_free(model->rope);
     free(model->layers);
     free(model);
-}
-
-struct init_context {
-    int64_t n_layers;
-    uint64_t seed;
-};
-
-static void init_param(kv_param *p, void *context) {
-    const struct init_context *init = context;
-    double std = 1 / sqrt((double)p->cols);
-    if (kv_ends_with(p->name, ".out") || kv_ends_with(p->name, ".down"))
-        std /= sqrt(2.0 * (double)init->n_layers);
-    bool norm = kv_ends_with(p->name, "norm"), bias = kv_ends_with(p->name, "_bias");
-    kv_rng rng = kv_rng_stream(init->seed, p->name);
-    size_t element = kv_dtype_size(p->dtype);
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < p->rows; i++) {
-        enum { PIECE = 256 };
-        float values[PIECE];
-        for (int64_t j = 0; j < p->cols; j += PIECE) {
-            int64_t n = p->cols - j < PIECE ? p->cols - j : PIECE, at = i * p->cols + j;
-            for (int64_t c = 0; c < n; c++)
-                values[c] = norm ? 1 : (bias ? 0 : (float)(std * kv_rng_normal(rng, (uint64_t)(at + c))));
-            kv_narrow((char *)p->data + (size_t)at * element, values, p->dtype, n);
-        }
-    }
-}
-
-void kv_model_init(kv_model *model, uint64_t seed) {
-    visit_params(model, init_param, &(struct init_context){.n_layers = model->spec.n_layers, .seed = seed});
 }
 
 static void copy_param(kv_param *to, const kv_param *from) {

@@ -51,8 +51,8 @@ kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, const kv_batch *batch
                            const kv_lm_weights *weights, kv_lm_loss_terms *terms);
 
 // L = base·(CE_B + z_B) + aux·(CE_A + z_A) + consistency·L_C + kl·KL(base ‖ base on predicted cache).
-// The first three as published; kl is ours (findings: distillation from the logits the consistency pass
-// computes).
+// The first three as published; kl is ours: distillation from logits that the base computes anyway.
+//                                                              [core/README.md §4, eq. 20; §9]
 typedef struct kv_kvp_weights {
     float base, aux, consistency, kl;
     float z_loss; // eps, 0 off

@@ -92,7 +92,7 @@ static bool fold_logits(kv_arena *arena, const kv_param *head, const float *hidd
 // Some sequences one after the other, each without its last token, whose logits nobody asks for.
 struct pack {
     kv_sequence sequences[PACK_ROWS];
-    int64_t sequence[PACK_ROWS]; // of each sequence
+    int64_t members[PACK_ROWS]; // which of all sequences they are
     int64_t n_sequences, n_rows;
     int64_t n_scored;     // rows whose next token is scored
     int32_t *ids;         // [n_rows]
@@ -109,7 +109,7 @@ static void take_sequences(const struct scoring *g, int64_t *next, struct pack *
         if (g->n_scored[s] == 0) continue;
         if (p->n_sequences > 0 && p->n_rows + n > PACK_ROWS) return;
         p->sequences[p->n_sequences] = (kv_sequence){p->n_rows, n, p->n_rows, n};
-        p->sequence[p->n_sequences++] = s;
+        p->members[p->n_sequences++] = s;
         p->n_rows += n;
         p->n_scored += g->n_scored[s];
     }
@@ -124,9 +124,9 @@ static bool lay_out(const struct scoring *g, kv_arena *arena, struct pack *p) {
     int64_t at = 0;
     for (int64_t i = 0; i < p->n_sequences; i++) {
         const kv_sequence *sequence = &p->sequences[i];
-        const int32_t *ids = g->ids + g->starts[p->sequence[i]];
+        const int32_t *ids = g->ids + g->starts[p->members[i]];
         memcpy(p->ids + sequence->q_row, ids, (size_t)sequence->q_len * sizeof *ids);
-        for (int64_t t = sequence->q_len - g->n_scored[p->sequence[i]]; t < sequence->q_len; t++, at++) {
+        for (int64_t t = sequence->q_len - g->n_scored[p->members[i]]; t < sequence->q_len; t++, at++) {
             p->rows[at] = sequence->q_row + t;
             p->targets[at] = ids[t + 1];
         }
@@ -174,8 +174,8 @@ static kv_status score_pack(const struct scoring *g, kv_tape *tape, struct pack 
     const struct row_sum *sum = p->sums;
     const int32_t *target = p->targets;
     for (int64_t i = 0; i < p->n_sequences; i++)
-        for (int64_t t = 0; t < g->n_scored[p->sequence[i]]; t++, sum++, target++)
-            add_token(g, p->sequence[i], log_p(sum), sum->best == *target);
+        for (int64_t t = 0; t < g->n_scored[p->members[i]]; t++, sum++, target++)
+            add_token(g, p->members[i], log_p(sum), sum->best == *target);
     return KV_OK;
 }
 
@@ -203,7 +203,7 @@ static kv_status score_whole(const struct scoring *g, kv_error *err) {
 
 // Sequences that share a session: the context of each is its prompt.
 struct group {
-    int64_t sequence[MAX_DECODED], context[MAX_DECODED];
+    int64_t members[MAX_DECODED], context[MAX_DECODED];
     bool active[MAX_DECODED];
     int32_t newest[MAX_DECODED];
     int64_t n, longest;
@@ -219,7 +219,7 @@ static void take_group(const struct scoring *g, int64_t *next, struct group *p) 
         const int64_t longest = length > p->longest ? length : p->longest;
         if (g->n_scored[s] == 0) continue;
         if (p->n > 0 && longest * (p->n + 1) > PACK_ROWS) return;
-        p->sequence[p->n] = s;
+        p->members[p->n] = s;
         p->context[p->n++] = length - g->n_scored[s];
         p->longest = longest;
     }
@@ -230,7 +230,7 @@ static bool score_step(const struct scoring *g, struct group *p, int64_t step) {
     const int64_t vocab_size = g->system->base->spec.vocab_size;
     bool more = false;
     for (int64_t i = 0; i < p->n; i++) {
-        const int64_t s = p->sequence[i];
+        const int64_t s = p->members[i];
         if (step < g->n_scored[s]) {
             p->newest[i] = g->ids[g->starts[s] + p->context[i] + step];
             struct row_sum sum = empty_row;
@@ -246,7 +246,7 @@ static bool score_step(const struct scoring *g, struct group *p, int64_t step) {
 static kv_status decode_group(const struct scoring *g, struct group *p, kv_error *err) {
     int32_t *end = p->prompts;
     for (int64_t i = 0; i < p->n; end += p->context[i++])
-        memcpy(end, g->ids + g->starts[p->sequence[i]], (size_t)p->context[i] * sizeof *end);
+        memcpy(end, g->ids + g->starts[p->members[i]], (size_t)p->context[i] * sizeof *end);
     kv_status status = kv_session_prefill(p->session, p->prompts, p->context, p->logits, err);
     for (int64_t step = 0; status == KV_OK && score_step(g, p, step); step++) {
         if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");

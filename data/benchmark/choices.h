@@ -1,6 +1,6 @@
 // Multiple-choice files: ARC, BoolQ, HellaSwag, PIQA, SciQ and WinoGrande as Hugging Face exports them, plain
 // or gzip, turned into contexts and choices by the conventions of the EleutherAI evaluation harness.
-//                                                                                       [method.md section 8]
+//                                                                                     [core/README.md §8]
 #pragma once
 
 #include "data/file/json.h"

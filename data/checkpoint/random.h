@@ -4,7 +4,7 @@
 //   random:SHAPE[-lp-FRACTION][:TYPE][@SEED]      SHAPE openelm-270m, -450m, -1.1b, -3b, smollm2-135m, -360m,
 //                                                 -1.7b, llama-3.2-1b, -3b, qwen2.5-0.5b, -1.5b, -3b,
 //                                                 qwen3-0.6b, -1.7b, -4b; FRACTION 0.75, 0.50, 0.25 (of the
-//                                                 layers, method.md section 2); TYPE f32 (default), bf16 or
+//                                                 layers, core/README.md §2); TYPE f32 (default), bf16 or
 //                                                 f16; SEED 0 to 2^64 - 1 (default 1)
 //   random[:rank=N][:aux_layers=2][@SEED]         a predictor (core/predictor.h: kv_predictor_kind)
 //

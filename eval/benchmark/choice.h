@@ -1,5 +1,5 @@
 // Multiple choice: which of the given answers is the most probable to a system.
-//                                                        [method.md section 8; EleutherAI evaluation harness]
+//                                                      [core/README.md §8; EleutherAI evaluation harness]
 #pragma once
 
 #include "data/benchmark/choices.h"

@@ -1,5 +1,5 @@
-// HumanEval: function bodies written by a model, tried by the problem's own tests. [method.md section 8; Chen
-// et al. 2021; EleutherAI evaluation harness]
+// HumanEval: function bodies written by a model, tried by the problem's own tests.
+//                                    [core/README.md §8; Chen et al. 2021; EleutherAI evaluation harness]
 //
 // Units are problems x samples. A record: {"task_id", "completion", "passed", "result", "sample"}; lines of
 // them are a samples file that OpenAI's own scorer reads. Metrics: "pass@K" for each k of the config.

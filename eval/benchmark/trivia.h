@@ -1,5 +1,5 @@
 // TriviaQA's protocol: closed-book questions, few-shot prompts, greedy answers, exact match.
-//                                                        [method.md section 8; EleutherAI evaluation harness]
+//                                                      [core/README.md §8; EleutherAI evaluation harness]
 #pragma once
 
 #include "data/benchmark/triviaqa.h"

@@ -11,7 +11,7 @@
 typedef struct kv_published_point {
     const char *model;
     const char *family;
-    double flops_reduction; // the paper's convention (method.md section 7)
+    double flops_reduction; // the paper's convention (core/README.md §7)
     const double *values;   // [n_columns], NAN where none was printed; scores are percent
 } kv_published_point;
 

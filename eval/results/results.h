@@ -8,10 +8,9 @@
 
 typedef struct kv_result_system {
     char *name, *family;
-    char hash[17]; // of weights and pruning policy; "" when not known
-    int64_t base;  // the row it is compared with
-    double
-        paper_reduction; // of FLOPs up to the first token, in the paper's convention   [method.md section 7]
+    char hash[17];          // of weights and pruning policy; "" when not known
+    int64_t base;           // the row it is compared with
+    double paper_reduction; // of FLOPs up to the first token, in the paper's convention (core/README.md §7)
 } kv_result_system;
 
 typedef struct kv_result_task {

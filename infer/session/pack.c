@@ -30,12 +30,12 @@ static bool allocate(kv_session *session, const kv_reading *reading, int64_t n_s
                      kv_pack *pack) {
     kv_arena *arena = kv_tape_arena(session->tape);
     const size_t seqs = (size_t)n_seqs;
-    pack->sequence = kv_arena_alloc(arena, seqs * sizeof *pack->sequence);
+    pack->members = kv_arena_alloc(arena, seqs * sizeof *pack->members);
     pack->newest_rows = kv_arena_alloc(arena, seqs * sizeof *pack->newest_rows);
     pack->sequences = kv_arena_alloc(arena, seqs * sizeof *pack->sequences);
     pack->newest = kv_arena_alloc(arena, seqs * sizeof *pack->newest);
     pack->cache_rows = kv_arena_alloc(arena, (size_t)rows * sizeof *pack->cache_rows);
-    bool ok = pack->sequence && pack->newest_rows && pack->sequences && pack->newest && pack->cache_rows;
+    bool ok = pack->members && pack->newest_rows && pack->sequences && pack->newest && pack->cache_rows;
     if (session->positions || session->depth) {
         pack->q_positions = kv_arena_alloc(arena, (size_t)rows * sizeof *pack->q_positions);
         pack->newest_positions = kv_arena_alloc(arena, seqs * sizeof *pack->newest_positions);
@@ -67,7 +67,7 @@ static void add_sequence(kv_session *session, const kv_reading *reading, bool in
     kv_sequence sequence = {.q_row = pack->n_rows, .q_len = n, .k_row = pack->n_rows, .k_len = n};
     if (in_cache) sequence.k_row = s * session->capacity, sequence.k_len = session->lengths[s] + n;
     place_rows(session, reading, s, n, pack);
-    pack->sequence[i] = s;
+    pack->members[i] = s;
     pack->sequences[i] = sequence;
     pack->newest_rows[i] = sequence.q_row = sequence.q_row + n - 1;
     sequence.q_len = 1;

@@ -78,7 +78,7 @@ static void enter_sequence(const kv_session *session, kv_pack *pack, int64_t lay
     kv_sequence sequence = {.q_row = pack->n_rows, .k_row = pack->n_keys, .k_len = lazy->n_active[i]};
     for (int64_t j = 0; j < lazy->n_active[i]; j++) {
         const int32_t place = lazy->active[i][j];
-        const int64_t row = pack->sequence[i] * session->capacity + place;
+        const int64_t row = pack->members[i] * session->capacity + place;
         lazy->key_rows[pack->n_keys] = row;
         lazy->k_positions[pack->n_keys++] = place;
         if (session->depth[row] > layer) continue;

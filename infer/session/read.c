@@ -87,7 +87,7 @@ static kv_status read_pack(kv_session *session, kv_pack *pack, float *logits, kv
     kv_tensor *y = kv_model_logits(tape, base, x); // of the newest tokens, which is what is left in x
     if (!y) return kv_tape_status(tape, err);
     for (int64_t i = 0; i < pack->n_seqs; i++)
-        memcpy(logits + pack->sequence[i] * vocab_size, y->data + i * vocab_size,
+        memcpy(logits + pack->members[i] * vocab_size, y->data + i * vocab_size,
                (size_t)vocab_size * sizeof(float));
     return KV_OK;
 }

@@ -58,7 +58,7 @@ typedef struct kv_pack {
     const int32_t *ids;         // [n_new]
     int64_t n_new, n_rows;      // rows: the tokens the layer works on, n_new without lazy pruning
     int64_t n_seqs, n_keys;     // keys: of all sequences together, when they are gathered
-    int64_t *sequence;          // [n_seqs] which sequence of the session
+    int64_t *members;           // [n_seqs] which sequences of the session they are
     kv_sequence *sequences;     // [n_seqs] all rows of each
     kv_sequence *newest;        // [n_seqs] only the last row of each, in rows of its own
     int64_t *newest_rows;       // [n_seqs] where those rows were

@@ -102,7 +102,8 @@ static void expect_spec(const char *model, kv_model_spec *spec) {
     if (kv_checkpoint_spec(model, spec, &err)) fail_msg("%s", err.message);
 }
 
-// The map that is written down is the rule's for the shapes of the pair.              [method.md section 3]
+// The map that is written down is the rule's for the shapes of the pair.
+//                                                                      [core/README.md §3, eq. 13 and 14]
 static void expect_map(const struct training *t) {
     const kv_predictor_config *p = &t->random->predictor;
     kv_model_spec base, aux;

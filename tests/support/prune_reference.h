@@ -1,5 +1,5 @@
 // Reading with a cache, token by token in double precision, every layer's attention as a whole matrix: what
-// pruning is measured against. Written from the description in method.md section 6, not from infer/.
+// pruning is measured against. Written from the description in core/README.md §6, not from infer/.
 #pragma once
 
 #include "infer/session/prune.h"

@@ -1,6 +1,6 @@
 // task: kvp. Predictors from an auxiliary model's cache to the base's, with the auxiliary model trained or
 // frozen.
-//                                  [core/README.md, section 4]
+//                                                                                     [core/README.md §4]
 #include "train/task/kvp.h"
 #include "train/task/least_squares_start.h"
 #include "train/task/predictor_plan.h"
