@@ -18,7 +18,8 @@ void kv_gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, co
                 float beta, float *c, int64_t ldc);
 
 // Products with rows [row0, row0 + n) of a weight W[out, in] in its stored type. bf16 and f16 are widened
-// panel by panel into `scratch`, which is released again on return. Both are false when scratch memory ran out.
+// panel by panel into `scratch`, which is released again on return. Both are false when memory for that
+// ran out.
 // Y[m, n] = X[m, in] · W[row0 .. row0 + n)ᵀ + beta · Y
 bool kv_gemm_weight_t(kv_arena *scratch, int64_t m, const float *x, int64_t ldx, const kv_param *w,
                       int64_t row0, int64_t n, float beta, float *y, int64_t ldy);

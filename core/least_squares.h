@@ -6,10 +6,10 @@
 // with x_t extended by 1 for the bias, which is not penalised.
 //                                                                             [core/README.md §9, eq. 34]
 // Normal equations are accumulated in double over any number of batches, then solved by Cholesky.
-// For keys, y is the base's key BEFORE its k_norm (which follows the linear map, see core/predictor.h). A map that
-// reads two aux layers has both in x. One of rank r is the best of that rank: the full solution projected
-// onto the r leading principal directions of what it fits, W_r = V·Vᵀ·W with V the leading eigenvectors of
-// W·(XᵀX + ridge)·Wᵀ, all centred; up is V, down is Vᵀ·W.
+// For keys, y is the base's key BEFORE its k_norm (which follows the linear map, see core/predictor.h). A map
+// that reads two aux layers has both in x. One of rank r is the best of that rank: the full solution
+// projected onto the r leading principal directions of what it fits, W_r = V·Vᵀ·W with V the leading
+// eigenvectors of W·(XᵀX + ridge)·Wᵀ, all centred; up is V, down is Vᵀ·W.
 //                                                   [Mukherjee & Zhu 2011, reduced rank ridge regression]
 #pragma once
 

@@ -2,7 +2,8 @@
 //                                                                           [core/README.md §4]
 //
 //   kv_kvp_terms terms;
-//   const kv_batch batch = {.input_ids = ids, .target_ids = next_ids, .n_seq = 8, .seq_len = 64, .ignore_index = -100};
+//   const kv_batch batch = {.input_ids = ids, .target_ids = next_ids, .n_seq = 8, .seq_len = 64,
+//                           .ignore_index = -100};
 //   const kv_kvp_weights weights = {.base = 1, .aux = 1, .consistency = 1.0f / (float)base->spec.n_layers};
 //   kv_tape *tape = kv_tape_create();
 //   kv_predictor_set_trainable(predictor, true, &err);

@@ -56,8 +56,8 @@ void kv_rope_turn(const kv_rope *rope, int64_t position, bool inverse, const flo
 
 // ---- Attention -----------------------------------------------------------------------------------------
 
-// One sequence: its queries are the q_len rows of q from q_row on, its keys and values the k_len rows of k and
-// v from k_row on. Query t sees keys 0 .. k_len - q_len + t, so the queries are the newest tokens of the
+// One sequence: its queries are the q_len rows of q from q_row on, its keys and values the k_len rows of k
+// and v from k_row on. Query t sees keys 0 .. k_len - q_len + t, so the queries are the newest tokens of the
 // key sequence (unless `visible` says otherwise).
 typedef struct kv_sequence {
     int64_t q_row, q_len;
@@ -86,8 +86,8 @@ typedef struct kv_attention_args {
 kv_tensor *kv_attention(kv_tape *tape, kv_tensor *q, kv_tensor *k, kv_tensor *v,
                         const kv_attention_args *args);
 
-// Operations of the products kv_attention executes for one sequence, 2 per multiply-add (tiles that are masked
-// whole are skipped, tiles on the diagonal are computed whole).
+// Operations of the products kv_attention executes for one sequence, 2 per multiply-add (tiles that are
+// masked whole are skipped, tiles on the diagonal are computed whole).
 uint64_t kv_attention_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
                             int64_t k_len);
 // The same with visible[q_len] given.

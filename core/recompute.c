@@ -1,6 +1,6 @@
 // Running a region twice. In backward its inputs get stand-ins whose gradients start from what has arrived so
-// far, so that additions come in the same order as without; what is still needed afterwards is moved to places
-// that were reserved before, and everything else is given back.
+// far, so that additions come in the same order as without; what is still needed afterwards is moved to
+// places that were reserved before, and everything else is given back.
 #include "core/recompute.h"
 
 #include <string.h>
@@ -20,8 +20,8 @@ static bool keep_outputs(const kv_recompute *region, kv_tensor *const *made) {
 
 // ---- Backward ------------------------------------------------------------------------------------------
 
-// What stands for an input while the region runs again: its gradient lies among what is given back afterwards,
-// until it is brought out.
+// What stands for an input while the region runs again: its gradient lies among what is given back
+// afterwards, until it is brought out.
 static kv_tensor *stand_in(kv_tape *tape, const kv_tensor *in) {
     kv_tensor *t = in ? kv_tape_view(tape, in->data, in->rows, in->cols) : NULL;
     if (t) t->wants_grad = in->wants_grad, t->grad = in->grad;

@@ -1,4 +1,5 @@
-// Records lie in the arena with everything else of a step, linked newest first, which is the order of backward.
+// Records lie in the arena with everything else of a step, linked newest first, which is the order of
+// backward.
 #include "core/tape.h"
 
 #include <stdarg.h>

@@ -1,5 +1,5 @@
-// Prefills against the clock, cell by cell of a grid, and what they take of memory, which is worked out before
-// the first of them runs.
+// Prefills against the clock, cell by cell of a grid, and what they take of memory, which is worked out
+// before the first of them runs.
 #include "infer/ttft.h"
 
 #include "core/gemm.h"
@@ -249,7 +249,8 @@ static double predict_bytes(const kv_system *system, const kv_ttft_cell *cell) {
            larger(read, x + f * t.rows * made);
 }
 
-// The tokens of a batch of prompts and places, scores and ids of those chosen. See infer/session/prune_prompt.c.
+// The tokens of a batch of prompts and places, scores and ids of those chosen. See
+// infer/session/prune_prompt.c.
 static double choice_bytes(double tokens) {
     return 16 * tokens;
 }
@@ -258,8 +259,8 @@ static double read_whole_bytes(const kv_model *model, const kv_ttft_cell *cell, 
     return read_bytes(model, cell->batch_size, cell->prompt_tokens, 0, lazy, false);
 }
 
-// The aux's own session: its cache, and a prompt read by it, then a token of each sequence at a time; what the
-// tokens get of its attention. See infer/session/prune_speculative.c.
+// The aux's own session: its cache, and a prompt read by it, then a token of each sequence at a time; what
+// the tokens get of its attention. See infer/session/prune_speculative.c.
 static double draft_bytes(const kv_system *system, const kv_ttft_cell *cell) {
     const kv_model_spec *aux = &system->aux->spec;
     const int64_t ahead = kv_pruning_lookahead(&system->pruning), room = cell->prompt_tokens + ahead;
@@ -271,7 +272,8 @@ static double draft_bytes(const kv_system *system, const kv_ttft_cell *cell) {
            larger(read_whole_bytes(system->aux, cell, false), step);
 }
 
-// The first layers on whole prompts, and what the tokens get of their attention. See infer/session/prune_static.c.
+// The first layers on whole prompts, and what the tokens get of their attention. See
+// infer/session/prune_static.c.
 static double static_bytes(const kv_model *base, const kv_ttft_cell *cell) {
     const struct together t = pack_of(cell->batch_size, cell->prompt_tokens, 0);
     const struct manner m = {

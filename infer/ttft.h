@@ -38,8 +38,8 @@ kv_status kv_ttft_grid(const kv_system *systems, int64_t n, const kv_ttft_grid_a
 
 // What the sessions of these systems take together for a cell, worked out from shapes: caches, what pruning
 // remembers, an aux that looks ahead, activations at their largest, prompts and logits. Never less than they
-// take, and at most a tenth and 0.6 MB more (tests/infer/test_ttft_memory.c). Weights are there already and not
-// counted.
+// take, and at most a tenth and 0.6 MB more (tests/infer/test_ttft_memory.c). Weights are there already and
+// not counted.
 int64_t kv_ttft_bytes(const kv_system *systems, int64_t n, const kv_ttft_cell *cell);
 
 // Median and spread of samples[n], n >= 1, which are sorted in place.

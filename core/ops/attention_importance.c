@@ -1,4 +1,5 @@
-// importance_j = Σ_t mean_h p_{t,h,j}  or  max_{t,h} p_{t,h,j},   p_{t,h} = softmax(turn(q_{t,h})·turn(k)ᵀ/√d)
+// importance_j = Σ_t mean_h p_{t,h,j}  or  max_{t,h} p_{t,h,j}
+// with p_{t,h} = softmax(turn(q_{t,h})·turn(k)ᵀ/√d)
 //
 // One block of stacked queries against all keys it sees is one product; its rows become probabilities and are
 // pooled at once. A KV head of a sequence belongs to one thread, which pools into a row of its own; those

@@ -14,8 +14,8 @@ static inline float sigmoid(float a) {
 static void swiglu_backward(kv_tape *tape, const kv_record *r) {
     kv_tensor *gate = r->in[0], *up = r->in[1];
     float gate_beta = 0, up_beta = 0;
-    float *restrict dgate = kv_tape_grad(tape, gate, &gate_beta), *restrict dup =
-                                                                      kv_tape_grad(tape, up, &up_beta);
+    float *restrict dgate = kv_tape_grad(tape, gate, &gate_beta);
+    float *restrict dup = kv_tape_grad(tape, up, &up_beta);
     const float *restrict g = gate->data, *restrict u = up->data, *restrict dy = r->out->grad;
     int64_t n = gate->rows * gate->cols;
     if (dgate) {

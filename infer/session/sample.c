@@ -1,4 +1,5 @@
-// Temperature, then top-k, top-p and min-p on a heap of candidates: few of a large vocabulary are ever looked at.
+// Temperature, then top-k, top-p and min-p on a heap of candidates: few of a large vocabulary are ever looked
+// at.
 #include "infer/session/sample.h"
 
 #include "core/rng.h"

@@ -11,8 +11,8 @@
 //     sequence 1   row capacity      token 0
 //                  ...
 //
-// A token keeps its row, rows stand in order of position. Without pruning a token has keys and values in every
-// layer. With lazy pruning it has them below its depth.
+// A token keeps its row, rows stand in order of position. Without pruning a token has keys and values in
+// every layer. With lazy pruning it has them below its depth.
 #pragma once
 
 #include "infer/session/system.h"
@@ -103,9 +103,9 @@ kv_status kv_static_scores(kv_session *session, const int32_t *ids, const int64_
 kv_status kv_speculative_scores(kv_session *session, const int32_t *ids, const int64_t *lengths,
                                 float *scores, kv_error *err); // see infer/session/prune_speculative.c
 
-// Lazy pruning, asked by infer/session/read.c. begin: x holds the embedded new tokens. enter: forms the pack for a
-// layer and returns its input. leave: takes the layer's output and chooses who goes on. false and NULL when
-// memory ran out, noted on the tape. See infer/session/prune_lazy.c.
+// Lazy pruning, asked by infer/session/read.c. begin: x holds the embedded new tokens. enter: forms the pack
+// for a layer and returns its input. leave: takes the layer's output and chooses who goes on. false and NULL
+// when memory ran out, noted on the tape. See infer/session/prune_lazy.c.
 bool kv_lazy_begin(kv_session *session, kv_pack *pack, const kv_tensor *x);
 kv_tensor *kv_lazy_enter(kv_session *session, kv_pack *pack, int64_t layer);
 bool kv_lazy_leave(kv_session *session, kv_pack *pack, int64_t layer, const kv_tensor *y);

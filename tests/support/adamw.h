@@ -7,8 +7,8 @@
 // triangle inequality holds:
 //   e(m) <= β1 e(m) + (1 - β1) e(g)        e(√v)² <= β2 e(√v)² + (1 - β2) e(g)²
 //   e(r) <= (e(m̂) + |r| e(√v̂)) / (√v̂ - e(√v̂) + eps)
-// beside the roundings of every operation.                                   [Loshchilov & Hutter 2019,
-// algorithm 2]
+// beside the roundings of every operation.
+//                                                                 [Loshchilov & Hutter 2019, algorithm 2]
 #pragma once
 
 #include "core/optimizer.h"
