@@ -1,3 +1,5 @@
+// A directory of frozen caches, one file a shard. A file is known by the hash of the shard it was made of, not by
+// its number: shards may be added and listed in another order. One file is open at a time.
 #include "data/cache/cache.h"
 #include "data/file/h5.h"
 #include "data/system/buffers.h"

@@ -1,3 +1,5 @@
+// Writes one cache file, row by row as models make them, so that memory does not grow with the shard. Numbers are
+// narrowed here, and one that the type cannot hold is refused rather than kept as infinity.
 #include "data/cache/layout.h"
 #include "data/checkpoint/hf_config.h"
 #include "data/file/h5.h"

@@ -3,7 +3,6 @@
 
 #include "data/file/path.h"
 
-
 static const char bos_key[] = "bos_token_id", eos_key[] = "eos_token_id";
 
 static bool is_id(const json_t *value, int64_t vocab_size) {

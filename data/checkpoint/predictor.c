@@ -1,3 +1,5 @@
+// Predictor directories: predictor.json says which layers go where and which base it was trained for, the
+// safetensors file has the maps. What both say is checked against both models before weights are taken.
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/random.h"
 #include "data/checkpoint/weights_file.h"

@@ -44,6 +44,7 @@ typedef struct kv_st_tensor {
     size_t part_size[KV_ST_PARTS];
 } kv_st_tensor;
 
-// Writes atomically (kv_whole_file). metadata: n_metadata key, value pairs one after the other; NULL when none.
+// Writes the file whole or not at all (kv_whole_file). metadata: n_metadata key, value pairs one after the
+// other; NULL when none.
 kv_status kv_safetensors_write(const char *path, const kv_st_tensor *tensors, int64_t n,
                                const char *const *metadata, int64_t n_metadata, kv_error *err);

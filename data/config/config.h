@@ -40,8 +40,8 @@ typedef struct kv_config_given {
 } kv_config_given;
 void kv_config_record(const kv_config *config, const kv_config_given *keys, size_t n);
 
-// KV_ERR_FORMAT at the first of keys[n] that was not set ("found nothing, expected a value: WHY"), or that was
-// ("found a key without effect, expected it WHY").
+// KV_ERR_FORMAT at the first of keys[n] that was not set ("found nothing, expected a value: WHY"), or that
+// was ("found a key without effect, expected it WHY").
 kv_status kv_config_require(const kv_config *config, const char *const *keys, size_t n, const char *why,
                             kv_error *err);
 kv_status kv_config_forbid(const kv_config *config, const char *const *keys, size_t n, const char *why,

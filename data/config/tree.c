@@ -348,24 +348,8 @@ kv_status kv_tree_set(kv_config_tree *tree, const char *key, yaml_document_t *fr
 
 // ---- Writing -------------------------------------------------------------------------------------------
 
-struct text {
-    char *data;
-    size_t size, capacity;
-};
-
 static int append_text(void *into, unsigned char *bytes, size_t size) {
-    struct text *text = into;
-    if (text->size + size + 1 > text->capacity) {
-        size_t capacity = 2 * (text->size + size + 1);
-        char *data = realloc(text->data, capacity);
-        if (!data) return 0;
-        text->data = data;
-        text->capacity = capacity;
-    }
-    memcpy(text->data + text->size, bytes, size);
-    text->size += size;
-    text->data[text->size] = 0;
-    return 1;
+    return kv_bytes_add(into, (const char *)bytes, size, NULL) == KV_OK;
 }
 
 char *kv_tree_text(kv_config_tree *tree) {
@@ -373,7 +357,7 @@ char *kv_tree_text(kv_config_tree *tree) {
     kv_config_tree copy;
     bool ok = kv_tree_create(&copy, NULL) == KV_OK && kv_tree_add_source(&copy, "copy") == 0 &&
               kv_tree_merge(&copy, &tree->doc, 0, NULL) == KV_OK;
-    struct text text = {0};
+    kv_bytes text = {0};
     yaml_emitter_t emitter;
     if (ok && yaml_emitter_initialize(&emitter)) {
         yaml_emitter_set_output(&emitter, append_text, &text);
@@ -385,9 +369,9 @@ char *kv_tree_text(kv_config_tree *tree) {
         yaml_emitter_delete(&emitter);
     }
     kv_tree_free(&copy);
-    unsigned char newline = '\n';
-    if (ok && text.size > 0 && text.data[text.size - 1] != '\n') ok = append_text(&text, &newline, 1);
-    if (ok) return text.data;
-    free(text.data);
+    if (ok && text.length > 0 && text.data[text.length - 1] != '\n')
+        ok = kv_bytes_add(&text, "\n", 1, NULL) == KV_OK;
+    if (ok && kv_bytes_add(&text, "", 1, NULL) == KV_OK) return text.data;
+    kv_bytes_free(&text);
     return NULL;
 }

@@ -1,5 +1,5 @@
-// The rows of one corpus, epoch after epoch without an end: a part of what data/corpus/batches.h draws from. Row r
-// is a pure function of (seed, r); one shard is in memory at a time.
+// The rows of one corpus, epoch after epoch without an end: a part of what data/corpus/batches.h draws from.
+// Row r is a pure function of (seed, r); one shard is in memory at a time.
 #pragma once
 
 #include "data/corpus/corpus.h"
@@ -8,8 +8,8 @@
 
 typedef struct kv_part_rows kv_part_rows;
 
-// corpus: borrowed. fixed: rows as data/corpus/packing.h cuts them, otherwise a stream (data/corpus/batches.h). Reads
-// nothing yet.
+// corpus: borrowed. fixed: rows as data/corpus/packing.h cuts them, otherwise a stream
+// (data/corpus/batches.h). Reads nothing yet.
 kv_status kv_part_rows_create(const kv_corpus *corpus, int64_t seq_len, uint64_t seed, bool fixed,
                               kv_part_rows **rows, kv_error *err);
 void kv_part_rows_free(kv_part_rows *rows);

@@ -3,10 +3,9 @@
 // Rows. Each part is read for itself, epoch after epoch, in rows of seq_len + 1 tokens: seq_len inputs and as
 // many next-token targets.
 //   stream: epoch e is all documents laid end to end: the shards one after the other in an order drawn by
-//   (seed,
-//     e), within each its documents in an order drawn by (seed, e, shard). The text is not cut where a shard
-//     or an epoch ends: rows go on into the next one. They overlap by one token, so that each is a target
-//     once an epoch.
+//     (seed, e), within each its documents in an order drawn by (seed, e, shard). The text is not cut where a
+//     shard or an epoch ends: rows go on into the next one. They overlap by one token, so that each is a
+//     target once an epoch.
 //   fixed: as data/corpus/packing.h describes; rows never cross shards.
 //
 // Mixture. Weights are of sequences and, as all are equally long, of tokens: of any first R rows the first

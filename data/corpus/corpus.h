@@ -1,9 +1,8 @@
 // A corpus: what kvdata tokenize made of some text. One token shard, or a directory of them with an index:
 //   shard-00000.h5, shard-00001.h5, ...   data/corpus/shard.h
 //   index.json                            format "kv-corpus", version 1; tokenizer (hash), vocab_size,
-//   bos_id,
-//                                         eos_id; documents, tokens; shards: [{file, documents, tokens,
-//                                         hash}]; sources: [path]; filters and left_out, for people
+//                                         bos_id, eos_id; documents, tokens; shards: [{file, documents,
+//                                         tokens, hash}]; sources: [path]; filters and left_out, for people
 // The directory is a corpus once it has its index.
 #pragma once
 

@@ -1,9 +1,10 @@
-// Token shards: tokenized documents in one HDF5 file. data/corpus/corpus.h puts several together, data/corpus/batches.h
-// draws training batches from them.
+// Token shards: tokenized documents in one HDF5 file. data/corpus/corpus.h puts several together,
+// data/corpus/batches.h draws training batches from them.
 //
-// File: /tokens int32 [n_tokens] (chunked, shuffle + deflate, Fletcher-32), /documents int64 [n_documents +
-// 1] (start of each, the end last); attributes format = "kv-tokens", version = 1, tokenizer (hash),
-// vocab_size, bos_id, eos_id, source and, in all but old shards, hash. BOS and EOS are part of each document.
+//   /tokens      int32 [n_tokens], chunked, shuffle + deflate, Fletcher-32; BOS and EOS are part of a document
+//   /documents   int64 [n_documents + 1], likewise: where each starts, the end last
+//   attributes   format = "kv-tokens", version = 1, tokenizer (hash), vocab_size, bos_id, eos_id, source and,
+//                in all but old shards, hash
 //
 // The hash tells contents apart: XXH64 of the tokens, 65536 at a time, each piece seeded with the hash before
 // it; the same of the documents, 4096 at a time; and of the first with the second as its seed.

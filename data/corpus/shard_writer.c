@@ -1,3 +1,5 @@
+// Writes a token shard document by document: memory does not grow with the shard, and the hash is made of the
+// same pieces in which the reader goes over it.
 #include "data/corpus/shard.h"
 
 #include "data/file/h5.h"

@@ -34,8 +34,8 @@ typedef struct kv_csv_table {
 } kv_csv_table;
 
 // Reads a file of at most 1 GiB, gzip or not. What stands between quotes is kept to the byte, new lines
-// included. A byte order mark at the beginning is passed over, and so are empty lines where there is more than
-// one column. KV_ERR_FORMAT naming file and line where a row has more or fewer fields than the first, a quote
+// included. A byte order mark at the beginning is passed over, and so are empty lines where there is more
+// than one column. KV_ERR_FORMAT naming file and line where a row has more or fewer fields than the first, a quote
 // does not end, or text follows one. On failure *table is empty.
 kv_status kv_csv_read(const char *path, kv_csv_table *table, kv_error *err);
 // The same of text, NUL-terminated; `name` stands for the file's in messages.

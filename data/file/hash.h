@@ -1,5 +1,5 @@
-// A 64-bit hash of content: equal bytes, equal hash, on every machine and in every version, as shards, caches and
-// checkpoints keep it. Tells files apart, does not resist an adversary.
+// A 64-bit hash of content: equal bytes, equal hash, on every machine and in every version, as shards, caches
+// and predictors keep it. Tells files apart, does not resist an adversary.
 #pragma once
 
 #include <stddef.h>

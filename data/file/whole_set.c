@@ -33,8 +33,8 @@ void kv_whole_set_abandon(kv_whole_set *set) {
 
 enum what { ADD, REPLACE, REMOVE };
 
-// One file's way into its place. Whatever is done, the staged name holds afterwards what has to go: nothing or
-// the old file.
+// One file's way into its place. Whatever is done, the staged name holds afterwards what has to go: nothing
+// or the old file.
 struct change {
     enum what what;
     char staged[PATH_MAX], final[PATH_MAX];

@@ -6,8 +6,8 @@
 //     if (!status) return kv_whole_set_commit(&set, NULL, 0, err);
 //     kv_whole_set_abandon(&set);
 //
-// Nothing takes its place before everything has been written and flushed to disk. What a crash (a power cut, a
-// kill) leaves depends on the directory:
+// Nothing takes its place before everything has been written and flushed to disk. What a crash (a power cut,
+// a kill) leaves depends on the directory:
 //   - One that was new appears in one step: it is there with all files, or not at all.
 //   - In one that was there the files change places one after the other, each in one step. Between the first
 //     and the last, some are new and some are old or missing; each is whole. The others, new or old, lie in

@@ -1,8 +1,8 @@
 // Text in the columns of a terminal: how many it takes, where to cut it.
 //
-// What counts is what a reader takes for one character: a letter with its accents, a syllable, a flag, a family
-// of emoji. East Asian characters and emoji take two columns, others one, what is never seen none. A byte that
-// is no part of UTF-8 counts as U+FFFD, which stands for it.
+// What counts is what a reader takes for one character: a letter with its accents, a syllable, a flag, a
+// family of emoji. East Asian characters and emoji take two columns, others one, what is never seen none. A
+// byte that is no part of UTF-8 counts as U+FFFD, which stands for it.
 //                                                              [Unicode Standard Annexes 11 and 29]
 #pragma once
 

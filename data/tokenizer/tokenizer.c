@@ -5,6 +5,7 @@
 #include "data/file/content.h"
 #include "data/file/hash.h"
 #include "data/file/path.h"
+#include "data/file/whole_set.h"
 #include "data/tokenizer/json.h"
 #include "data/tokenizer/spm.h"
 
@@ -35,25 +36,37 @@ bool kv_tokenizer_present(const char *dir) {
     return kv_path_exists_in(dir, "tokenizer.json") || kv_path_exists_in(dir, "tokenizer.model");
 }
 
+// Whatever a directory may have that says what an id means and how a conversation is written.
+static const char *const copied_names[] = {"tokenizer.json",        "tokenizer.model",
+                                           "tokenizer_config.json", "special_tokens_map.json",
+                                           "added_tokens.json",     "chat_template.jinja"};
+enum { N_COPIED = sizeof copied_names / sizeof *copied_names };
+
+static kv_status copy_file(const char *source, const char *dir, const char *name, kv_error *err) {
+    char target[PATH_MAX], *content;
+    size_t size;
+    kv_status status = kv_path_join(dir, name, target, err);
+    if (status) return status;
+    status = kv_read_file(source, max_file_bytes, &content, &size, err);
+    if (status) return status;
+    status = kv_write_file(target, content, size, err);
+    free(content);
+    return status;
+}
+
 kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err) {
-    static const char *const names[] = {"tokenizer.json",        "tokenizer.model",
-                                        "tokenizer_config.json", "special_tokens_map.json",
-                                        "added_tokens.json",     "chat_template.jinja"};
-    char source[PATH_MAX], target[PATH_MAX];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *content;
-        size_t size;
-        if (!lies_in(from, names[i], source)) continue;
-        if (snprintf(target, sizeof target, "%s/%s", to, names[i]) >= (int)sizeof target)
-            return kv_path_too_long(to, err);
-        kv_status status = kv_read_file(source, max_file_bytes, &content, &size, err);
-        if (status == KV_OK) {
-            status = kv_write_file(target, content, size, err);
-            free(content);
-        }
-        if (status != KV_OK) return status;
+    char source[PATH_MAX];
+    kv_whole_set set;
+    kv_status status = kv_whole_set_begin(&set, to, err);
+    int n = 0;
+    for (int i = 0; i < N_COPIED && !status; i++) {
+        if (!lies_in(from, copied_names[i], source)) continue;
+        status = copy_file(source, set.staged.path, copied_names[i], err);
+        n++;
     }
-    return KV_OK;
+    if (!status && n > 0) return kv_whole_set_commit(&set, NULL, 0, err);
+    kv_whole_set_abandon(&set);
+    return status;
 }
 
 static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) {

@@ -1,6 +1,7 @@
 // An answer as it comes: each token becomes text at once, is held against the stop strings, and is shown.
 #include "infer/kvrun/kvrun.h"
 
+#include "data/system/buffers.h"
 #include "data/system/console.h"
 #include "data/tokenizer/text_stream.h"
 #include "infer/generate.h"
@@ -17,8 +18,7 @@ struct answering {
     double started, first, newest; // kv_now() of the prefill's start, the first token and the newest
     int64_t n_steps;
     bool stopped, ended; // by a stop string, by an end token
-    char *text;
-    size_t length, capacity;
+    kv_bytes text;       // ends with a NUL that does not count
 };
 
 kv_status kvrun_flush(FILE *out, kv_error *err) {
@@ -29,14 +29,10 @@ kv_status kvrun_flush(FILE *out, kv_error *err) {
 // ---- Text ----------------------------------------------------------------------------------------------
 
 static kv_status keep_text(struct answering *a, const char *text, size_t n, kv_error *err) {
-    if (a->length + n + 1 > a->capacity) {
-        const size_t capacity = 2 * (a->length + n) + 256;
-        char *larger = realloc(a->text, capacity);
-        if (!larger) return kv_fail(err, KV_ERR_MEMORY, "out of memory for an answer of %zu bytes", capacity);
-        a->text = larger, a->capacity = capacity;
-    }
-    memcpy(a->text + a->length, text, n);
-    a->text[a->length += n] = '\0';
+    kv_status status = kv_bytes_reserve(&a->text, n + 1, err);
+    if (status == KV_OK) status = kv_bytes_add(&a->text, text, n, err);
+    if (status != KV_OK) return status;
+    a->text.data[a->text.length] = '\0';
     if (n == 0 || !a->out || a->run->options.ids) return KV_OK;
     fwrite(text, 1, n, a->out);
     return kvrun_flush(a->out, err);
@@ -124,7 +120,7 @@ kv_status kvrun_answer_make(const kvrun *run, kv_session *session, const int32_t
     kv_status status = KV_OK;
     if (run->tokenizer && !a.stream) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for text");
     if (status == KV_OK) status = answer(&a, session, ids, n, append, made, err);
-    made->text = a.text, made->length = a.length;
+    made->text = a.text.data, made->length = a.text.length;
     kv_text_stream_free(a.stream);
     return status;
 }

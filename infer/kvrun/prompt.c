@@ -2,6 +2,7 @@
 #include "infer/kvrun/kvrun.h"
 
 #include "data/file/content.h"
+#include "data/system/buffers.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -15,34 +16,26 @@ static const size_t max_prompt_bytes = (size_t)256 << 20;
 
 // All of standard input, NUL-terminated.
 static kv_status read_input(char **text, size_t *length, kv_error *err) {
-    size_t used = 0, capacity = 0;
-    char *all = NULL;
+    kv_bytes all = {0};
     kv_status status = KV_OK;
-    for (;;) {
-        if (used + 1 >= capacity) {
-            char *larger = realloc(all, capacity = 2 * capacity + 4096);
-            if (!larger)
-                status = kv_fail(err, KV_ERR_MEMORY, "standard input: out of memory for %zu bytes", capacity);
-            if (!larger) break;
-            all = larger;
-        }
-        status = kvrun_wait_for_input(err);
-        if (status != KV_OK) break;
-        const ssize_t n = read(STDIN_FILENO, all + used, capacity - used - 1);
+    ssize_t n = 1;
+    while (!status && n > 0) {
+        status = kv_bytes_reserve(&all, 4096, err);
+        if (!status) status = kvrun_wait_for_input(err);
+        if (status) break;
+        n = read(STDIN_FILENO, all.data + all.length, all.capacity - all.length - 1);
         if (n < 0) status = kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(errno));
-        if (n <= 0) break;
-        used += (size_t)n;
-        if (used > max_prompt_bytes)
+        if (n > 0) all.length += (size_t)n;
+        if (all.length > max_prompt_bytes)
             status = kv_fail(err, KV_ERR_RANGE, "standard input: a prompt of more than %zu bytes",
                              max_prompt_bytes);
-        if (status != KV_OK) break;
     }
-    if (status != KV_OK) {
-        free(all);
+    if (status) {
+        kv_bytes_free(&all);
         return status;
     }
-    all[used] = '\0';
-    *text = all, *length = used;
+    all.data[all.length] = '\0';
+    *text = all.data, *length = all.length;
     return KV_OK;
 }
 
