@@ -69,7 +69,7 @@ class Sweep:
     rows: list
 
 
-_FIGURES = "accuracy low high retention p_value paper_reduction exact_reduction steps trained_parameters train_loss validation_loss seconds"
+_FIGURES = "accuracy low high retention retention_low retention_high p_value paper_reduction exact_reduction steps trained_parameters train_loss validation_loss seconds"
 
 
 def sweep(directory, command):

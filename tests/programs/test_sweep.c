@@ -315,6 +315,8 @@ static void check_table(void) {
                                            {"low", "accuracy_low"},
                                            {"high", "accuracy_high"},
                                            {"retention", "retention"},
+                                           {"retention_low", "retention_low"},
+                                           {"retention_high", "retention_high"},
                                            {"p_value", "p_value"},
                                            {"paper_reduction", "flops_reduction_paper"},
                                            {"exact_reduction", "flops_reduction_exact"}};
@@ -370,6 +372,7 @@ static void test_table(void **state) {
     expect_said("run 1 of 3, kvp-kl=0\n");
     expect_said("run 3 of 3, rival; about ");
     expect_said("atlas, held-out: exact_match\n");
+    expect_said("1.00x"); // the base's reductions of FLOPs
     check_table();
     assert_nothing_half_written();
     assert_true(kv_path_exists("both/rival/final/model"));

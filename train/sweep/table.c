@@ -16,18 +16,22 @@
 #include <sys/stat.h>
 
 // The training loss is the mean of so many logged lines at the end: one batch alone says little.
-enum { LAST_LINES = 10, N_FIGURES = 7 };
+enum { LAST_LINES = 10 };
+
+enum { ACCURACY, LOW, HIGH, RETENTION, RETENTION_LOW, RETENTION_HIGH, P_VALUE, PAPER, EXACT, N_FIGURES };
 
 // kveval's name of a column, and ours.
 static const struct {
     const char *from, *to;
-} figures[N_FIGURES] = {{"accuracy", "accuracy"},
-                        {"accuracy_low", "low"},
-                        {"accuracy_high", "high"},
-                        {"retention", "retention"},
-                        {"p_value", "p_value"},
-                        {"flops_reduction_paper", "paper_reduction"},
-                        {"flops_reduction_exact", "exact_reduction"}};
+} figures[N_FIGURES] = {[ACCURACY] = {"accuracy", "accuracy"},
+                        [LOW] = {"accuracy_low", "low"},
+                        [HIGH] = {"accuracy_high", "high"},
+                        [RETENTION] = {"retention", "retention"},
+                        [RETENTION_LOW] = {"retention_low", "retention_low"},
+                        [RETENTION_HIGH] = {"retention_high", "retention_high"},
+                        [P_VALUE] = {"p_value", "p_value"},
+                        [PAPER] = {"flops_reduction_paper", "paper_reduction"},
+                        [EXACT] = {"flops_reduction_exact", "exact_reduction"}};
 
 // One row: a run (or NULL: a system of the eval file's own) and a row of the results (-1: none).
 struct row {
@@ -111,7 +115,8 @@ static kv_status find_columns(struct results *r, const char *path, kv_error *err
     }
     for (int i = 0; i < 4 + N_FIGURES; i++) {
         *wanted[i].column = kv_csv_column(&r->csv, wanted[i].name);
-        if (*wanted[i].column < 0)
+        // Results that were left before retention had an interval are without one.
+        if (*wanted[i].column < 0 && strncmp(wanted[i].name, "retention_", 10) != 0)
             return kv_fail(err, KV_ERR_FORMAT, "%s:1: expected a column `%s`", path, wanted[i].name);
     }
     return KV_OK;
@@ -240,14 +245,14 @@ static void figure_columns(kv_table *table) {
 static void figure_cells(const struct results *r, const struct row *row, kv_table *table) {
     double value[N_FIGURES];
     for (int i = 0; i < N_FIGURES; i++) value[i] = number_of(result_text(r, row, r->figure[i]));
-    number_cell(table, "%.1f %%", 100 * value[0]);
-    if (isfinite(value[1]) && isfinite(value[2]))
-        kv_table_cell(table, "%.1f-%.1f", 100 * value[1], 100 * value[2]);
+    number_cell(table, "%.1f %%", 100 * value[ACCURACY]);
+    if (isfinite(value[LOW]) && isfinite(value[HIGH]))
+        kv_table_cell(table, "%.1f-%.1f", 100 * value[LOW], 100 * value[HIGH]);
     else
         kv_table_cell(table, "-");
-    number_cell(table, "%.1f %%", 100 * value[3]);
-    number_cell(table, "%.2fx", value[5]);
-    number_cell(table, "%.2fx", value[6]);
+    number_cell(table, "%.1f %%", 100 * value[RETENTION]);
+    number_cell(table, "%.2fx", value[PAPER]);
+    number_cell(table, "%.2fx", value[EXACT]);
 }
 
 static void training_cells(const struct results *r, const kv_sweep_run *run, kv_table *table) {
