@@ -11,8 +11,8 @@ typedef struct kv_spm_tokenizer {
     kv_spm *spm;
     // Of models with byte fallback alone, the others have no way to spell a byte:
     bool byte_fallback;
-    int32_t bytes[256];  // the piece of each byte
-    kv_ids anchor;       // what the library makes of a character that is in no piece, see data/tokenizer/spm.c
+    int32_t bytes[256]; // the piece of each byte
+    kv_ids anchor;      // what the library makes of a character that is in no piece, see data/tokenizer/spm.c
     bool cuts_at_spaces; // no piece leads across the end of a word: U+2581 behind another character
 } kv_spm_tokenizer;
 

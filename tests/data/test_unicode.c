@@ -87,15 +87,43 @@ static void white_space(void **state) {
     assert_int_equal(n, sizeof expected / sizeof *expected);
 }
 
+static pcre2_code *compile(const char *pattern) {
+    int code;
+    PCRE2_SIZE at;
+    pcre2_code *made =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
+    assert_non_null(made);
+    return made;
+}
+
+// Letters, marks, digits and connectors, as regular expressions have them by the Unicode standard's annex 18.
+static void words(void **state) {
+    (void)state;
+    pcre2_code *word = compile("[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]"),
+               *known = compile("\\P{Cn}");
+    pcre2_match_data *match = pcre2_match_data_create(1, NULL);
+    int64_t n = 0;
+    for (int32_t point = 0; point <= 0x10FFFF; point++) {
+        char text[5];
+        if ((point >= 0xD800 && point < 0xE000) || utf8proc_category(point) == UTF8PROC_CATEGORY_CN) continue;
+        const size_t length = test_put_utf8(point, text);
+        if (pcre2_match(known, (PCRE2_SPTR)text, length, 0, 0, match, NULL) < 0)
+            continue; // in a later Unicode
+        const bool expected = pcre2_match(word, (PCRE2_SPTR)text, length, 0, 0, match, NULL) >= 0;
+        if (kv_is_word(point) != expected) fail_msg("U+%04X", (unsigned)point);
+        n += expected;
+    }
+    assert_true(n > 130000);
+    pcre2_match_data_free(match);
+    pcre2_code_free(known);
+    pcre2_code_free(word);
+}
+
 // ---- As Python does --------------------------------------------------------------------------------------
 
 // dir/known.txt: ranges of the code points that utf8proc and PCRE2 both know.
 static void write_known(const char *path) {
-    pcre2_code *unknown = NULL;
-    int code;
-    PCRE2_SIZE at;
-    unknown = pcre2_compile((PCRE2_SPTR) "\\p{Cn}", PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &at, NULL);
-    assert_non_null(unknown);
+    pcre2_code *unknown = compile("\\p{Cn}");
     pcre2_match_data *match = pcre2_match_data_create_from_pattern(unknown, NULL);
     FILE *file = fopen(path, "w");
     assert_true(match && file);
@@ -298,6 +326,7 @@ int main(void) {
         cmocka_unit_test(no_characters),
         cmocka_unit_test(stretches_cover_any_bytes),
         cmocka_unit_test(white_space),
+        cmocka_unit_test(words),
         cmocka_unit_test(as_python_does),
         cmocka_unit_test(case_beside_bytes_that_are_none),
         cmocka_unit_test(long_texts_with_sigmas),

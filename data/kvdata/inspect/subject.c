@@ -4,6 +4,7 @@
 #include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
+#include "data/text/unicode.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -76,23 +77,16 @@ static kv_status read_json(inspect_subject *s, kv_error *err) {
 
 // ---- Beginnings ----------------------------------------------------------------------------------------
 
-// Bytes of the UTF-8 character at `at`; 0: it is none, -1: it is cut short by the end.
-static int character(const unsigned char *at, size_t left) {
-    if (*at < 0x80) return *at >= ' ' && *at != 127 ? 1 : strchr("\t\n\r\f", *at) && *at ? 1 : 0;
-    const int n = *at >= 0xF0 && *at <= 0xF4 ? 4 : *at >= 0xE0 ? 3 : *at >= 0xC2 ? 2 : 0;
-    if (n == 0 || *at > 0xF4) return 0;
-    for (int i = 1; i < n; i++) {
-        if ((size_t)i == left) return -1;
-        if ((at[i] & 0xC0) != 0x80) return 0;
-    }
-    return n;
+static bool is_control(unsigned char byte) {
+    return byte == 127 || (byte < ' ' && (!byte || !strchr("\t\n\r\f", byte)));
 }
 
+// UTF-8 without control characters; the end of the head may cut a character in two.
 static bool is_text(const inspect_subject *s) {
     for (size_t i = 0; i < s->n_head;) {
-        const int n = character(s->head + i, s->n_head - i);
-        if (n < 0) return s->n_head == INSPECT_HEAD;
-        if (n == 0) return false;
+        const int n = kv_utf8_character((const char *)s->head + i, s->n_head - i);
+        if (n == 0) return s->n_head == INSPECT_HEAD;
+        if (n < 0 || is_control(s->head[i])) return false;
         i += (size_t)n;
     }
     return s->n_head > 0;
