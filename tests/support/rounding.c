@@ -130,6 +130,11 @@ double rounding_of_product(double k, double sizes, double squares) {
     return fmin(rounding_bound(k + 2, sizes), rounding_of_sum(k, squares));
 }
 
+double rounding_of_training(double steps, double lr, double n, double terms, double x) {
+    const double one = rounding_of_sum(terms, 1);
+    return 2 * fmax(1, fabs(x)) * one + steps * 2 * lr * sqrt(n) * one;
+}
+
 double chance_of_mean(double variance, double n) {
     return 4 * sqrt(variance / n);
 }

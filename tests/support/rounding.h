@@ -48,6 +48,12 @@ double rounding_of_product(double k, double sizes, double squares);
 double chance_of_mean(double variance, double n);
 double chance_of_deviation(double kurtosis, double n);
 
+// A loss or a norm x after `steps` AdamW steps, computed in two ways. Each has the rounding of a sum over `terms`; and each
+// step has gone elsewhere by what the gradients' own rounding e(g) makes of it. A weight's part in that, |g| times its
+// error, is at most 2 lr e(g) whichever way it went (see adamw.h), so that n weights' is at most 2 lr √n |e(g)|, where the
+// whole gradient is clipped to 1.
+double rounding_of_training(double steps, double lr, double n, double terms, double x);
+
 // Fails the running test unless |found - expected| <= allowed; NaN fails.
 void rounding_expect(const char *what, double found, double expected, double allowed);
 

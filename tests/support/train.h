@@ -40,6 +40,10 @@ void assert_nothing_half_written(void);
 // Value of `key` in the line of metrics.jsonl that logs `step`; NAN when the line or the key is missing.
 double metric(const char *run, int64_t step, const char *key);
 
+// How far what two runs log at a step may differ where they compute the same in another order: x is one of the two,
+// `run` has trained all weights of its final/.
+double train_allowed(const char *run, int64_t step, double x);
+
 void make_shard(const char *path, int64_t vocab_size, int32_t bos);
 // n documents of 14 random tokens, with the same tokenizer, BOS and EOS as shard.h5.
 void make_text(const char *path, int64_t n, uint64_t seed);
