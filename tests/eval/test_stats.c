@@ -1,5 +1,6 @@
 // Intervals and paired tests, against values worked by hand, the exact distributions and all sign flips
 // counted one by one.
+#include "tests/support/rounding.h"
 #include "tests/support/support.h"
 
 #include "core/rng.h"
@@ -229,19 +230,19 @@ static kv_paired mcnemar(int better, int worse, int same) {
     assert_int_equal(paired.better, better);
     assert_int_equal(paired.worse, worse);
     assert_true(paired.exact);
-    near(paired.difference, (double)(better - worse) / n, 1e-15);
+    near(paired.difference, (double)(better - worse) / n, rounding_bound_double(4, 1));
     return paired;
 }
 
 static void mcnemar_by_hand(void **state) {
     (void)state;
     near(mcnemar(1, 0, 3).p, 1, 0);
-    near(mcnemar(2, 0, 3).p, 0.5, 1e-14);
-    near(mcnemar(0, 5, 0).p, 2.0 / 32, 1e-14);
-    near(mcnemar(1, 5, 1).p, 2.0 * (1 + 6) / 64, 1e-14);
-    near(mcnemar(7, 3, 20).p, 2.0 * (1 + 10 + 45 + 120) / 1024, 1e-14);
+    near(mcnemar(2, 0, 3).p, 0.5, rounding_bound_double(64, 1));
+    near(mcnemar(0, 5, 0).p, 2.0 / 32, rounding_bound_double(64, 1));
+    near(mcnemar(1, 5, 1).p, 2.0 * (1 + 6) / 64, rounding_bound_double(64, 1));
+    near(mcnemar(7, 3, 20).p, 2.0 * (1 + 10 + 45 + 120) / 1024, rounding_bound_double(64, 1));
     near(mcnemar(3, 3, 9).p, 1, 0);
-    near(mcnemar(4, 3, 9).p, 1, 1e-14); // 2 · P(X <= 3 of 7) = 1
+    near(mcnemar(4, 3, 9).p, 1, rounding_bound_double(64, 1)); // 2 · P(X <= 3 of 7) = 1
     near(mcnemar(0, 0, 4).p, 1, 0);
     // 60 of 100 coin flips or more, twice: a figure of many textbooks.
     near(mcnemar(40, 60, 0).p, 0.0568879, 1e-7);
@@ -276,7 +277,7 @@ static void few_items_are_counted_out(void **state) {
             draw_scores(seed + 100 * (uint64_t)n, n, seed % 2 ? 2 : 11, system, base);
             const kv_paired paired = paired_of(system, base, n, 4096, 1);
             assert_true(paired.exact);
-            near(paired.p, brute_force(system, base, n), 1e-12);
+            near(paired.p, brute_force(system, base, n), rounding_bound_double(5000, 1));
         }
 }
 
@@ -305,10 +306,10 @@ static void clear_difference_of_many_items(void **state) {
     double system[N], base[N];
     for (int i = 0; i < N; i++) system[i] = (base[i] = test_value(1, i)) + 0.5 + 0.1 * (i % 3);
     const kv_paired paired = paired_of(system, base, N, 999, 1);
-    near(paired.p, 1e-3, 1e-15);
+    near(paired.p, 1e-3, rounding_bound_double(4, 1));
     assert_false(paired.exact);
     assert_int_equal(paired.better, N);
-    near(paired.difference, 0.6, 1e-12);
+    near(paired.difference, 0.6, rounding_bound_double(5000, 1));
     // Half of them the other way: about the middle.
     for (int i = 0; i < N; i++) system[i] = base[i] + (i < N / 2 ? 1 : -1) * (0.5 + 0.1 * (i % 3));
     assert_true(paired_of(system, base, N, 999, 1).p == 1);
