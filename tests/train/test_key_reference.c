@@ -5,6 +5,7 @@
 #include "data/file/content.h"
 #include "tests/support/support.h"
 #include "train/config/config.h"
+#include "train/sweep/sweep.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +48,41 @@ static void test_trainings(void **state) {
     (void)state;
     assert_key_reference(&training, test_dir);
 }
+
+// ---- Sweeps --------------------------------------------------------------------------------------------
+
+// As kvtrain does before it trains: every configuration that the file leads to is loaded.
+static kv_status load_sweep(const char *path, const char *const *overrides, size_t n_overrides,
+                            kv_config **config, const void **data, kv_error *err) {
+    static kv_sweep sweep;
+    const kv_sweep_args args = {.path = path, .jobs = 1};
+    kv_sweep_close(&sweep);
+    sweep = (kv_sweep){0};
+    kv_status status = kv_sweep_open(&args, &sweep, err);
+    if (status != KV_OK) return status;
+    *data = &sweep.file;
+    return kv_config_load(path, overrides, n_overrides, NULL, config, err);
+}
+
+static const char *const sweeps[] = {
+    "output: o\ntrain: train.yaml\ngrid: {seed: [1, 2]}\n",
+    "output: o\narms: [{name: a, train: train.yaml}]\n",
+    "output: o\ntrain: train.yaml\narms: [{name: a, set: {seed: 2}}]\n", NULL};
+
+static void test_sweeps(void **state) {
+    (void)state;
+    const key_reference sweep = {.readme = "train/README.md",
+                                 .heading = "## Every key of a sweep",
+                                 .schema = &kv_sweep_schema,
+                                 .load = load_sweep,
+                                 .examples = sweeps};
+    kv_error err = {0};
+    if (kv_write_file(test_path(test_dir, "train.yaml"), trainings[0], strlen(trainings[0]), &err) != KV_OK)
+        fail_msg("%s", err.message);
+    assert_key_reference(&sweep, test_dir);
+}
+
+// ---- The comparison itself -----------------------------------------------------------------------------
 
 // The README's own text with one thing changed, and what is said about it.
 static void test_finds(void **state) {
@@ -96,6 +132,7 @@ static void test_finds(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_trainings), cmocka_unit_test(test_finds)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_trainings), cmocka_unit_test(test_sweeps),
+                                       cmocka_unit_test(test_finds)};
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }
