@@ -50,7 +50,7 @@ kv_status kv_run_checkpoints(const char *run, int64_t **steps, size_t *n, kv_err
     char path[PATH_MAX];
     *steps = NULL;
     *n = 0;
-    kv_status status = kv_task_path(path, run, checkpoints_name, err);
+    kv_status status = kv_path_join(run, checkpoints_name, path, err);
     if (status != KV_OK) return status;
     DIR *dir = opendir(path);
     if (!dir) return errno == ENOENT ? KV_OK : kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
@@ -73,7 +73,7 @@ kv_status kv_run_checkpoints(const char *run, int64_t **steps, size_t *n, kv_err
 static kv_status checkpoint_path(const kv_run *run, int64_t step, char path[PATH_MAX], kv_error *err) {
     char name[64];
     snprintf(name, sizeof name, "%s/step-%06" PRIi64, checkpoints_name, step);
-    return kv_task_path(path, run->path, name, err);
+    return kv_path_join(run->path, name, path, err);
 }
 
 // ---- state.json ----------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ static json_t *text_parts(const kv_train_text *text) {
 // With a best_loss, of best/.
 static kv_status save_state(const kv_run *run, const char *dir, const double *best_loss, kv_error *err) {
     char path[PATH_MAX];
-    kv_status status = kv_task_path(path, dir, state_name, err);
+    kv_status status = kv_path_join(dir, state_name, path, err);
     if (status != KV_OK) return status;
     json_t *root = json_pack("{s:I, s:f, s:I, s:s, s:o}", "step", (json_int_t)run->state.step, "seconds",
                              run->state.seconds, "shard_tokens", (json_int_t)run->text->n_tokens, "tokenizer",
@@ -186,7 +186,7 @@ static kv_status load_best(kv_run *run, kv_error *err) {
     char path[PATH_MAX];
     kv_json_file file = {0};
     if (!run->keep_best || !kv_path_exists_in(run->path, best_name)) return KV_OK;
-    kv_status status = kv_task_path(path, run->path, best_name, err);
+    kv_status status = kv_path_join(run->path, best_name, path, err);
     if (status == KV_OK) status = kv_json_open(path, state_name, &file, err);
     if (status == KV_OK) status = kv_json_real(&file, "validation_loss", -1e300, 1e300, &run->best_loss, err);
     kv_json_close(&file);
@@ -224,7 +224,7 @@ static kv_status check_config(const kv_run *run, kv_error *err) {
     char path[PATH_MAX];
     kv_config *old;
     const kv_train_config *train;
-    kv_status status = kv_task_path(path, run->path, config_name, err);
+    kv_status status = kv_path_join(run->path, config_name, path, err);
     if (status == KV_OK) status = kv_train_config_load(path, NULL, 0, &old, &train, err);
     if (status != KV_OK) return status;
     kv_config_difference difference;
@@ -313,7 +313,7 @@ static kv_status remove_unfinished(const char *path, kv_error *err) {
             ours = ours || strncmp(name, run_names[i], strlen(run_names[i])) == 0;
         char unfinished[PATH_MAX];
         if (!ours) continue;
-        status = kv_task_path(unfinished, path, name, err);
+        status = kv_path_join(path, name, unfinished, err);
         if (status == KV_OK) status = kv_remove_tree(unfinished, err);
     }
     closedir(dir);
@@ -322,14 +322,14 @@ static kv_status remove_unfinished(const char *path, kv_error *err) {
 
 static kv_status clear_unfinished(const kv_run *run, kv_error *err) {
     char path[PATH_MAX];
-    kv_status status = kv_task_path(path, run->path, checkpoints_name, err);
+    kv_status status = kv_path_join(run->path, checkpoints_name, path, err);
     if (status == KV_OK) status = remove_unfinished(path, err);
     return status == KV_OK ? remove_unfinished(run->path, err) : status;
 }
 
 static kv_status remove_entry(const kv_run *run, const char *name, kv_error *err) {
     char path[PATH_MAX];
-    kv_status status = kv_task_path(path, run->path, name, err);
+    kv_status status = kv_path_join(run->path, name, path, err);
     return status == KV_OK ? kv_remove_tree(path, err) : status;
 }
 
@@ -369,7 +369,7 @@ static size_t valid_metrics(const char *text, int64_t last_step, kv_run *run) {
 
 static kv_status open_metrics(kv_run *run, kv_error *err) {
     char path[PATH_MAX];
-    kv_status status = kv_task_path(path, run->path, metrics_name, err);
+    kv_status status = kv_path_join(run->path, metrics_name, path, err);
     if (status == KV_OK && kv_path_exists_in(run->path, metrics_name)) {
         char *text;
         size_t size;
@@ -395,7 +395,7 @@ kv_status kv_run_begin(kv_run *run, kv_error *err) {
     if (status == KV_OK) status = clear_unfinished(run, err);
     if (status == KV_OK) status = remove_entry(run, stopped_name, err);
     if (status == KV_OK && !run->checkpoint[0]) status = remove_entry(run, best_name, err);
-    if (status == KV_OK) status = kv_task_path(path, run->path, config_name, err);
+    if (status == KV_OK) status = kv_path_join(run->path, config_name, path, err);
     if (status != KV_OK) return status;
     char *text = kv_config_text(run->source);
     status =
@@ -444,7 +444,7 @@ kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimize
     if (status == KV_OK) status = kv_whole_dir_begin(&dir, path, err);
     if (status != KV_OK) return status;
     status = task->ops->save(task, dir.path, false, err);
-    if (status == KV_OK) status = kv_task_path(optimizer_path, dir.path, optimizer_name, err);
+    if (status == KV_OK) status = kv_path_join(dir.path, optimizer_name, optimizer_path, err);
     if (status == KV_OK) status = kv_optimizer_save(optimizer_path, optimizer, err);
     if (status == KV_OK) status = save_state(run, dir.path, NULL, err);
     status = commit(&dir, status, err);
@@ -456,7 +456,7 @@ static kv_status save_result(kv_run *run, kv_task *task, const char *name, const
                              kv_error *err) {
     char path[PATH_MAX];
     kv_whole_file dir = {0};
-    kv_status status = kv_task_path(path, run->path, name, err);
+    kv_status status = kv_path_join(run->path, name, path, err);
     if (status == KV_OK) status = kv_whole_dir_begin(&dir, path, err);
     if (status != KV_OK) return status;
     status = task->ops->save(task, dir.path, true, err);
@@ -474,7 +474,7 @@ kv_status kv_run_finish(kv_run *run, kv_task *task, kv_error *err) {
 
 void kv_run_stopped(const kv_run *run, kv_status status, const char *message) {
     char path[PATH_MAX];
-    if (kv_task_path(path, run->path, stopped_name, NULL) != KV_OK) return;
+    if (kv_path_join(run->path, stopped_name, path, NULL) != KV_OK) return;
     json_t *root = json_pack("{s:b, s:I, s:s}", "interrupted", status == KV_ERR_INTERRUPTED, "step",
                              (json_int_t)run->state.step, "message", message);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;

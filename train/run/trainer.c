@@ -3,6 +3,7 @@
 // was never stopped.
 #include "train/run/trainer.h"
 
+#include "data/file/path.h"
 #include "data/system/console.h"
 #include "train/run/optimizer_file.h"
 #include "train/run/validation.h"
@@ -43,7 +44,7 @@ static kv_status prepare_optimizer(struct trainer *t, kv_error *err) {
     kv_status status = kv_adamw_create(t->task->params, t->task->n_params, &args, &t->optimizer, err);
     if (status != KV_OK || !t->run->checkpoint[0]) return status;
     char path[PATH_MAX];
-    status = kv_task_path(path, t->run->checkpoint, "optimizer.h5", err);
+    status = kv_path_join(t->run->checkpoint, "optimizer.h5", path, err);
     if (status == KV_OK) status = kv_optimizer_load(path, t->optimizer, err);
     if (status == KV_OK && t->optimizer->step != t->run->state.step)
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds step %" PRIi64 ", expected %" PRIi64, path,

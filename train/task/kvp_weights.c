@@ -32,7 +32,7 @@ static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
     if (!dir && !from) {
         status = load_stored_aux(kvp, kvp->base, &kvp->aux, err); // float32 already
     } else {
-        if (from) status = kv_task_path(path, from, "aux", err);
+        if (from) status = kv_path_join(from, "aux", path, err);
         if (status == KV_OK && from) status = kv_checkpoint_load_trainable(path, &kvp->aux, err);
         if (!from) status = kv_checkpoint_load_known(dir, &kvp->aux_spec, true, &kvp->aux, err);
     }
@@ -50,7 +50,7 @@ static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) 
         return status;
     }
     char path[PATH_MAX];
-    kv_status status = kv_task_path(path, from, "predictor", err);
+    kv_status status = kv_path_join(from, "predictor", path, err);
     if (status == KV_OK)
         status = kv_predictor_load(path, &kvp->base_spec, &kvp->aux_spec, kvp->base_fingerprint, NULL,
                                    &kvp->predictor, err);
@@ -148,12 +148,12 @@ kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err) {
     kv_status status = KV_OK;
     // A frozen aux is where the config says; the result still has it beside its predictors.
     if (kvp_aux_trained(kvp) || final) {
-        status = kv_task_path(path, dir, "aux", err);
+        status = kv_path_join(dir, "aux", path, err);
         if (status == KV_OK) status = save_aux(kvp, path, err);
         const char *origin = task->config->aux ? task->config->aux : task->config->base;
         if (status == KV_OK && final) status = kv_tokenizer_copy(origin, path, err);
     }
-    if (status == KV_OK) status = kv_task_path(path, dir, "predictor", err);
+    if (status == KV_OK) status = kv_path_join(dir, "predictor", path, err);
     if (status == KV_OK) status = kv_make_dirs(path, err);
     return status == KV_OK ? kv_predictor_save(path, kvp->predictor, kvp->base_fingerprint, err) : status;
 }

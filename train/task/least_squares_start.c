@@ -6,6 +6,7 @@
 #include "core/least_squares.h"
 #include "data/corpus/packing.h"
 #include "data/file/content.h"
+#include "data/file/path.h"
 #include "data/system/console.h"
 #include "train/task/task.h"
 
@@ -144,7 +145,7 @@ double kv_least_squares_flops(const kv_least_squares_args *args, const kv_predic
 static kv_status write_json(const struct pass *p, const kv_predictor *predictor, int64_t n_tokens,
                             const double *k_r2, const double *v_r2, kv_error *err) {
     char path[PATH_MAX];
-    kv_status status = kv_task_path(path, p->config->output, "least_squares.json", err);
+    kv_status status = kv_path_join(p->config->output, "least_squares.json", path, err);
     if (status != KV_OK) return status;
     json_t *layers = json_array(), *keys = json_array(), *values = json_array();
     for (int64_t i = 0; i < predictor->n_base_layers; i++) {

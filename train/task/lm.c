@@ -31,7 +31,7 @@ static kv_status load_model(lm_task *lm, const char *from, kv_error *err) {
     const kv_train_config *config = lm->task.config;
     char dir[PATH_MAX];
     if (from) {
-        kv_status status = kv_task_path(dir, from, "model", err);
+        kv_status status = kv_path_join(from, "model", dir, err);
         return status == KV_OK ? kv_checkpoint_load_trainable(dir, &lm->model, err) : status;
     }
     if (config->model.from == KV_FROM_CHECKPOINT)
@@ -75,7 +75,7 @@ static kv_tensor *lm_validate(kv_task *task, kv_tape *tape, const kv_batch *batc
 
 static kv_status lm_save(kv_task *task, const char *dir, bool final, kv_error *err) {
     char model_dir[PATH_MAX];
-    kv_status status = kv_task_path(model_dir, dir, "model", err);
+    kv_status status = kv_path_join(dir, "model", model_dir, err);
     if (status == KV_OK) status = kv_make_dirs(model_dir, err);
     if (status == KV_OK) status = kv_checkpoint_save(model_dir, ((lm_task *)task)->model, err);
     if (status == KV_OK && final && task->config->model.from != KV_FROM_SCRATCH)

@@ -33,11 +33,6 @@ bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b) {
            memcmp(a->layers, b->layers, (size_t)a->n_layers * sizeof *a->layers) == 0;
 }
 
-kv_status kv_task_path(char path[PATH_MAX], const char *dir, const char *name, kv_error *err) {
-    if (snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX) return KV_OK;
-    return kv_path_too_long(dir, err);
-}
-
 char *kv_count_text(double count, char text[32]) {
     static const struct {
         double unit;

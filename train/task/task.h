@@ -111,6 +111,3 @@ bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b);
 void kv_task_describe_model(const kv_model_spec *spec, FILE *out);
 // "1.23 M" into text.
 char *kv_count_text(double count, char text[32]);
-
-// dir/name into path; KV_ERR_ARGUMENT when it does not fit.
-kv_status kv_task_path(char path[PATH_MAX], const char *dir, const char *name, kv_error *err);
