@@ -1,6 +1,5 @@
-// task: kvp. Predictors from an auxiliary model's cache to the base's, with the auxiliary model trained or
-// frozen.
-//                                                                                     [core/README.md §4]
+// task: kvp. Predictors from an auxiliary model's cache to the base's; the auxiliary model is trained or frozen.
+//                                                                                       [core/README.md §4]
 #include "train/task/kvp.h"
 #include "train/task/least_squares_start.h"
 #include "train/task/predictor_plan.h"

@@ -1,5 +1,6 @@
 // One pass over the text, in which the sums of all layers are kept: some matrices a layer are less than
 // another pass of two models.
+//                                                                               [core/README.md §9, eq. 34]
 #include "train/task/least_squares_start.h"
 
 #include "core/flops.h"

@@ -13,6 +13,7 @@ static const char *rule_name(kv_mapping_kind kind) {
 }
 
 // The paper's rule for an aux that is a part of the base's layers (KVP-LP).
+//                                                                               [core/README.md §3, eq. 14]
 static kv_status map_pruned(const kv_config *source, const kv_train_config *config, kv_predictor *shape,
                             kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];
@@ -30,6 +31,7 @@ static kv_status map_pruned(const kv_config *source, const kv_train_config *conf
 }
 
 // The paper's rule for an aux of its own (KVP-C).
+//                                                                               [core/README.md §3, eq. 13]
 static kv_status map_separate(const kv_config *source, const kv_train_config *config, kv_predictor *shape,
                               kv_error *err) {
     if (shape->n_aux_layers > shape->n_base_layers)
