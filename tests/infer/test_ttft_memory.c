@@ -154,7 +154,7 @@ static void test_wider_models(void **state) {
     base.qk_norm = aux.qk_norm = false, base.tied_head = false;
     base.vocab_size = aux.vocab_size = 3000;
     base.model_dim = 96;
-    kv_model *a, *b;
+    kv_model *a = NULL, *b = NULL;
     kv_error err = {0};
     if (kv_model_create(&base, KV_BF16, true, &a, &err) || kv_model_create(&aux, KV_BF16, true, &b, &err))
         fail_msg("%s", err.message);
