@@ -1,6 +1,6 @@
 // One step is: micro-batches forward and backward, gradients added up; clip; AdamW at the rate of the
-// schedule. The rest is when to log, to validate and to write, so that a run which goes on ends as one that was
-// never stopped.
+// schedule. The rest is when to log, to validate and to write, so that a run which goes on ends as one that
+// was never stopped.
 //                                                                                       [core/README.md §4]
 #include "train/run/trainer.h"
 

@@ -1,4 +1,4 @@
-// task: kvp. Predictors from an auxiliary model's cache to the base's; the auxiliary model is trained or frozen.
+// task: kvp. Predictors from an auxiliary model's cache to the base's; the aux is trained along or frozen.
 //                                                                                       [core/README.md §4]
 #include "train/task/kvp.h"
 #include "train/task/least_squares_start.h"
