@@ -451,7 +451,7 @@ static void usage(void **state) {
     (void)state;
     const char *never = in_dir("never");
     assert_int_equal(kvdata("--help"), 0);
-    assert_non_null(strstr(out, "Example: kvdata snippets"));
+    assert_non_null(strstr(out, "\n  kvdata snippets "));
     assert_int_equal(kvdata("--depth", "2"), 2);
     assert_non_null(strstr(err, "--out DIR is needed"));
     assert_int_equal(kvdata("--out", never, "--depth", "1"), 2);
