@@ -1,3 +1,5 @@
+// The command line. What is behind it: eval/evaluate/evaluate.h (a configuration becomes results),
+// eval/report/output.h (results become files).
 #include "data/config/options.h"
 #include "data/system/console.h"
 #include "data/system/memory.h"

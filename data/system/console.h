@@ -19,8 +19,8 @@ void kv_console_forget_signal(void);
 // OpenMP's waiting threads spin for microseconds rather than, as GCC's runtime does by default, for
 // milliseconds, which on a machine shared with others slows every parallel loop several times over. For that
 // the program starts itself again, once, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT is set already.
-// Standard output, and standard error where it is no terminal, are written line by line: in a log of both no message
-// stands inside a row of a table.
+// Standard output, and standard error where it is no terminal, are written line by line: in a log of both no
+// message stands inside a row of a table.
 void kv_console_start(char **argv);
 
 // At the end of main: whether all of standard output could be written; else errno says why not.

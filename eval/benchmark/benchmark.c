@@ -1,10 +1,13 @@
+// The list of kinds, and what their implementations share: adding a kind is a line here and a file beside.
 #include "eval/benchmark/benchmark.h"
 
+#include "core/rng.h"
 #include "data/tokenizer/text_stream.h"
 #include "eval/benchmark/choice.h"
 #include "eval/benchmark/code.h"
 #include "eval/benchmark/trivia.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +68,19 @@ void kv_records_free(json_t **records, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         json_decref(records[i]);
         records[i] = NULL;
+    }
+}
+
+void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, int64_t n_shots, int64_t *shots) {
+    char name[48];
+    snprintf(name, sizeof name, "trivia.shots.%lld", (long long)asked); // for all kinds
+    const kv_rng rng = kv_rng_stream(seed, name);
+    int64_t drawn = 0;
+    for (uint64_t index = 0; drawn < n_shots; index++) {
+        const int64_t candidate = (int64_t)kv_rng_below(rng, index, (uint64_t)n);
+        bool fresh = candidate != asked;
+        for (int64_t i = 0; i < drawn; i++) fresh = fresh && shots[i] != candidate;
+        if (fresh) shots[drawn++] = candidate;
     }
 }
 

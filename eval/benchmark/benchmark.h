@@ -72,6 +72,10 @@ json_t *kv_record_text(const char *text);
 // Gives records[n] back and sets them to NULL.
 void kv_records_free(json_t **records, int64_t n);
 
+// shots[n_shots]: different items among n, none of them `asked`; a pure function of the arguments.
+// n_shots < n.
+void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, int64_t n_shots, int64_t *shots);
+
 // Tokens of a prompt, BOS first where the tokenizer has one. Caller frees *ids.
 kv_status kv_prompt_ids(const kv_tokenizer *tokenizer, const char *text, int32_t **ids, int64_t *n,
                         kv_error *err);

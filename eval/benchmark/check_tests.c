@@ -1,3 +1,5 @@
+// A benchmark file that is damaged, or a sandbox that is too tight, shows as a model that solves nothing. The
+// file's own solutions tell these apart.
 #include "eval/benchmark/check_tests.h"
 
 #include "data/benchmark/humaneval.h"
@@ -16,7 +18,7 @@ static void count(void *context, int64_t index, const kv_sandbox_result *result)
     (void)index;
     struct checking *c = context;
     char note[48];
-    c->failed += result->verdict != KV_RUN_PASSED;
+    c->failed += result->verdict != KV_VERDICT_PASSED;
     snprintf(note, sizeof note, "%" PRIi64 " failed", c->failed);
     kv_progress_show(&c->progress, ++c->done, note);
 }
@@ -42,8 +44,8 @@ static kv_status run_solutions(kv_sandbox *sandbox, const kv_problems *problems,
 static void report(const kv_problems *problems, const kv_sandbox_result *results, double seconds, FILE *out) {
     int64_t passed = 0;
     for (int64_t i = 0; i < problems->n; i++) {
-        passed += results[i].verdict == KV_RUN_PASSED;
-        if (results[i].verdict != KV_RUN_PASSED)
+        passed += results[i].verdict == KV_VERDICT_PASSED;
+        if (results[i].verdict != KV_VERDICT_PASSED)
             fprintf(out, "%s: %s\n", problems->items[i].task_id, results[i].text);
     }
     fprintf(out, "%" PRIi64 " of %" PRIi64 " canonical solutions pass (%.1f s)\n", passed, problems->n,

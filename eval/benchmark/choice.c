@@ -1,8 +1,10 @@
+// Choices are tokenized once, when the benchmark is made: so that what does not fit the context is known
+// before any model is loaded. Records keep log-likelihoods and lengths, from which every metric can be worked
+// out again.
 #include "eval/benchmark/choice.h"
 
 #include "data/file/hash.h"
 #include "data/text/unicode.h"
-#include "eval/benchmark/trivia.h"
 #include "infer/score.h"
 
 #include <math.h>
@@ -106,7 +108,7 @@ static kv_status make_question(struct choices *t, int64_t i, const kv_tokenizer 
     kv_benchmark *b = &t->benchmark;
     const kv_choice_item *item = &t->items.items[i];
     struct question *q = &t->questions[i];
-    kv_trivia_draw_shots(seed, t->items.n, i, b->config->shots, shots);
+    kv_draw_shots(seed, t->items.n, i, b->config->shots, shots);
     q->context = kv_choice_context(&t->items, i, shots, b->config->shots);
     q->lengths = calloc((size_t)item->n_choices, sizeof *q->lengths);
     q->n_scored = calloc((size_t)item->n_choices, sizeof *q->n_scored);

@@ -7,8 +7,8 @@
 
 // Kinds: those of kv_choice_kind_find. One unit a question; its record:
 // {"id", "context", "choices": [...], "ending" (partial evaluation only), "loglikelihoods": [...],
-//  "characters": [...], "bytes": [...], "gold": index, "acc": 0 or 1, and, of kinds that have them, "acc_norm"
-//  and "acc_bytes"}.
+//  "characters": [...], "bytes": [...], "gold": index, "acc": 0 or 1}
+// and, of kinds that have them, "acc_norm" and "acc_bytes".
 //   acc        the most probable choice is the right one
 //   acc_norm   the most probable one per character (code point) of the choice, as the harness has it: it
 //              divides by len() of a Python string

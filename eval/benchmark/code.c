@@ -1,3 +1,6 @@
+// A batch of problems is completed together and then run together, so that programs overlap on all cores
+// while no model is at work. What a verdict depends on goes into the hash, but for k, which the same samples
+// serve.
 #include "eval/benchmark/code.h"
 
 #include "core/text.h"
@@ -103,8 +106,8 @@ static json_t *make_record(const struct batch *b, int64_t s) {
     int failed = !record;
     failed = failed || json_object_set_new(record, "task_id", kv_record_text(problem->task_id));
     failed = failed || json_object_set_new(record, "completion", kv_record_text(b->completions[s]));
-    failed =
-        failed || json_object_set_new(record, "passed", json_boolean(b->results[s].verdict == KV_RUN_PASSED));
+    failed = failed ||
+             json_object_set_new(record, "passed", json_boolean(b->results[s].verdict == KV_VERDICT_PASSED));
     failed = failed || json_object_set_new(record, "result", kv_record_text(b->results[s].text));
     failed = failed || json_object_set_new(record, "sample", json_integer(unit % samples));
     if (!failed) return record;

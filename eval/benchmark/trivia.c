@@ -1,6 +1,7 @@
+// Prompts are made once, when the benchmark is made: what does not fit the context is known before any model
+// is loaded.
 #include "eval/benchmark/trivia.h"
 
-#include "core/rng.h"
 #include "data/file/hash.h"
 #include "data/text/unicode.h"
 #include "data/tokenizer/stop_filter.h"
@@ -21,19 +22,6 @@ struct trivia {
 
 // ---- Prompts -------------------------------------------------------------------------------------------
 
-void kv_trivia_draw_shots(uint64_t seed, int64_t n, int64_t asked, int64_t n_shots, int64_t *shots) {
-    char name[48];
-    snprintf(name, sizeof name, "trivia.shots.%lld", (long long)asked);
-    const kv_rng rng = kv_rng_stream(seed, name);
-    int64_t drawn = 0;
-    for (uint64_t index = 0; drawn < n_shots; index++) {
-        const int64_t candidate = (int64_t)kv_rng_below(rng, index, (uint64_t)n);
-        bool fresh = candidate != asked;
-        for (int64_t i = 0; i < drawn; i++) fresh = fresh && shots[i] != candidate;
-        if (fresh) shots[drawn++] = candidate;
-    }
-}
-
 char *kv_trivia_prompt(const kv_questions *questions, int64_t asked, const int64_t *shots, int64_t n_shots) {
     char *text = NULL;
     size_t size = 0;
@@ -52,7 +40,7 @@ char *kv_trivia_prompt(const kv_questions *questions, int64_t asked, const int64
 static kv_status make_prompt(struct trivia *t, int64_t i, const kv_tokenizer *tokenizer, uint64_t seed,
                              int64_t *shots, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
-    kv_trivia_draw_shots(seed, t->questions.n, i, b->config->shots, shots);
+    kv_draw_shots(seed, t->questions.n, i, b->config->shots, shots);
     t->prompts[i] = kv_trivia_prompt(&t->questions, i, shots, b->config->shots);
     if (!t->prompts[i]) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", b->config->file);
     kv_status status = kv_prompt_ids(tokenizer, t->prompts[i], &t->ids[i], &b->prompt_tokens[i], err);

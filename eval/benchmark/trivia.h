@@ -12,10 +12,6 @@ kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_tokenizer *to
 
 // ---- The parts -----------------------------------------------------------------------------------------
 
-// shots[n_shots]: different questions among n, none of them `asked`; a pure function of the arguments.
-// n_shots < n.
-void kv_trivia_draw_shots(uint64_t seed, int64_t n, int64_t asked, int64_t n_shots, int64_t *shots);
-
 // "Question: …\nAnswer: …\n" of each shot, then "Question: …\nAnswer:". Caller frees; NULL when out of
 // memory.
 char *kv_trivia_prompt(const kv_questions *questions, int64_t asked, const int64_t *shots, int64_t n_shots);

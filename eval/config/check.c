@@ -1,3 +1,5 @@
+// An evaluation takes hours: what can be known to be wrong from the file alone is said before it begins, with
+// the key that is wrong.
 #include "eval/config/check.h"
 
 #include "eval/benchmark/benchmark.h"

@@ -1,3 +1,4 @@
+// The schema, and the defaults that depend on other keys, which libcyaml has no word for.
 #include "eval/config/config.h"
 
 #include "eval/config/check.h"

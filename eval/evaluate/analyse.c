@@ -1,3 +1,5 @@
+// Comparing caches reads as much text as answering does; so it has a journal of its own, and goes on where it
+// stopped.
 #include "eval/evaluate/analyse.h"
 
 #include "core/gemm.h"

@@ -1,3 +1,5 @@
+// Caches are too large to be kept: each batch is compared and forgotten, and what is kept are sums. The range
+// of a histogram has to be known before, so a few rows are read twice.
 #include "eval/evaluate/cache_errors.h"
 
 #include "core/gemm.h"

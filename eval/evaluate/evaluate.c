@@ -1,3 +1,5 @@
+// Everything that can fail without a model is done before weights are loaded; from then on every answer is on
+// disk before the next batch is asked.
 #include "eval/evaluate/evaluate.h"
 
 #include "core/gemm.h"

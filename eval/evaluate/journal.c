@@ -1,3 +1,5 @@
+// Answers reach the file batch by batch, and a file that was cut short is repaired by writing what is whole to a
+// new one: whatever kills the program, what was answered before stays.
 #include "eval/evaluate/journal.h"
 
 #include "data/file/content.h"

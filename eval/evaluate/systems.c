@@ -1,3 +1,4 @@
+// Rows of an evaluation share most of their models; each directory is opened and checked once.
 #include "eval/evaluate/systems.h"
 
 #include "data/checkpoint/checkpoint.h"

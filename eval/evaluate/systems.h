@@ -16,9 +16,9 @@ typedef struct kv_systems {
     int64_t n_models; // distinct directories
 } kv_systems;
 
-// Checks that all systems can be what the config says (data/checkpoint/pair.h) and finds their contexts, without any
-// weights: items[] is filled by kv_systems_load. tokenizer: the config's, opened (NULL: there are no tasks).
-// Errors name the config's file, line and key. Free with kv_systems_free (accepts NULL).
+// Checks that all systems can be what the config says (data/checkpoint/pair.h) and finds their contexts,
+// without any weights: items[] is filled by kv_systems_load. tokenizer: the config's, opened (NULL: there are
+// no tasks). Errors name the config's file, line and key. Free with kv_systems_free (accepts NULL).
 kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, const kv_tokenizer *tokenizer,
                           kv_systems **systems, kv_error *err);
 

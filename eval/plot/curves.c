@@ -1,3 +1,5 @@
+// Both axes are logarithmic: time grows in proportion to the prompt, which is then a straight line, and small
+// systems stay legible below large ones.
 #include "eval/plot/page.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// Few families are looked up, once a picture: the table is read anew each time, and nothing is kept.
 #include "eval/plot/families.h"
 
 #include "data/file/csv.h"

@@ -1,3 +1,6 @@
+// Greedy, in several orders, of which the best is taken: what is placed first gets the best place, and no
+// order is right for all pictures. Costs are areas and squares of distances in pixels, found by looking at
+// pictures.
 #include "eval/plot/layout.h"
 
 #include "core/rng.h"

@@ -1,3 +1,4 @@
+// gnuplot could choose ranges itself, but where a label fits is only known once they are.
 #include "eval/plot/layout.h"
 
 #include "eval/statistics/budget.h"

@@ -1,3 +1,5 @@
+// gnuplot lays out one plot well and a page of them badly (its key has no room of its own, labels of one
+// panel reach into the next): so margins, titles and the legend are placed here, in pixels.
 #include "eval/plot/page.h"
 
 #include "core/text.h"

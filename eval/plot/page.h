@@ -16,8 +16,8 @@ double kv_plot_text_width(const char *text);
 
 enum { KV_PLOT_TEXT = 192 };
 
-// Cut to at most so many columns of a terminal (data/system/width.h), the last of them "…" where something was cut,
-// into clipped, which is returned.
+// Cut to at most so many columns of a terminal (data/system/width.h), the last of them "…" where something
+// was cut, into clipped, which is returned.
 char *kv_plot_clip(const char *text, int columns, char clipped[KV_PLOT_TEXT]);
 
 // In single quotes: gnuplot does nothing to that but read '' as one quote. Control characters become blanks.

@@ -1,3 +1,5 @@
+// Numbers go to a .dat file and everything else into a script beside it, so that a reader can change the
+// picture without kveval. Layers are written from the back to the front.
 #include "eval/plot/layout.h"
 
 #include <math.h>

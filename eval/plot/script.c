@@ -1,3 +1,4 @@
+// gnuplot reports some failures only by what it leaves: a picture counts when its end is there.
 #include "data/system/gnuplot.h"
 #include "eval/plot/page.h"
 

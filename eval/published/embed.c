@@ -1,5 +1,5 @@
-// Runs at build time: turns files into a C source that holds their bytes, as an array of kv_embedded with one without
-// a name at the end (eval/published/embedded.h).
+// Runs at build time: turns files into a C source that holds their bytes, as an array of kv_embedded with one
+// without a name at the end (eval/published/embedded.h).
 //   embed OUTPUT.c ARRAY FILE...
 #include <errno.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-// Files that the build turns into a part of the program (eval/published/embed.c), so that it needs no path to them.
+// Files that the build turns into a part of the program (eval/published/embed.c), so that it needs no path to
+// them.
 #pragma once
 
 typedef struct kv_embedded {

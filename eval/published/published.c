@@ -1,3 +1,5 @@
+// The tables are typed from print by hand: what is wrong in one should name its line, not give a strange
+// picture.
 #include "eval/published/published.h"
 
 #include "core/text.h"

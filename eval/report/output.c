@@ -1,3 +1,4 @@
+// Everything is written to a directory beside the real one, which then takes its files over at once.
 #include "eval/report/output.h"
 
 #include "data/file/path.h"

@@ -1,3 +1,5 @@
+// From results to what a picture shows: which metrics get panels, which numbers are the axes, which of the
+// paper's points belong there.
 #include "eval/report/pictures.h"
 
 #include "core/text.h"

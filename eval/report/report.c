@@ -1,3 +1,5 @@
+// Joining is not averaging: systems and tasks are laid over each other where they are the same, and stand
+// beside each other where they are not.
 #include "eval/report/report.h"
 
 #include "data/system/console.h"

@@ -1,3 +1,5 @@
+// The arrays of an analysis are stored in three places (journal, results.h5, memory); kv_cache_analysis_array
+// is the one list of them.
 #include "eval/results/analysis.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+// Written and read here, so that both ends of the format stand beside each other.
 #include "eval/results/analysis_h5.h"
 
 #include "core/model.h"

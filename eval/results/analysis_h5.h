@@ -1,10 +1,11 @@
 // The group /analysis of results.h5. Only h5.c and read.c beside it need it.
 //   /analysis     attributes corpus, hash, sequences, seq_len, bins; absent where there was no analysis
-//   /analysis/s   of system s (row of /systems), only where it was looked at: key_error, value_error
-//   [n_layers,
-//                 seq_len]; key_histogram, value_histogram [n_layers, bins] int64; key_edges, value_edges
-//                 [n_layers, bins + 1]; key_explained, value_explained, key_magnitude, value_magnitude
-//                 [n_layers]. What they are: eval/results/analysis.h
+//   /analysis/s   of system s (row of /systems), only where it was looked at:
+//                 key_error, value_error [n_layers, seq_len];
+//                 key_histogram, value_histogram [n_layers, bins] int64;
+//                 key_edges, value_edges [n_layers, bins + 1];
+//                 key_explained, value_explained, key_magnitude, value_magnitude [n_layers].
+//                 What they are: eval/results/analysis.h
 #pragma once
 
 #include "data/file/h5.h"

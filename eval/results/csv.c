@@ -1,3 +1,5 @@
+// For spreadsheets and scripts: one row says everything about one figure, and what is not known is empty,
+// never 0.
 #include "data/file/csv.h"
 #include "eval/results/results.h"
 #include "eval/results/selection.h"
@@ -65,7 +67,7 @@ kv_status kv_results_write_csv(const kv_results *r, const char *path, kv_error *
 
 // ---- budgets.csv and ttft.csv --------------------------------------------------------------------------
 
-static void choice_row(const kv_choice *choice, void *context) {
+static void choice_row(const kv_budget_choice *choice, void *context) {
     kv_csv *csv = context;
     kv_csv_number(csv, choice->budget);
     kv_csv_text(csv, choice->task->name);

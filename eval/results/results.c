@@ -1,3 +1,5 @@
+// Figures are never taken over from a file: they are derived from the values each time, so that results
+// joined from several evaluations follow the same rules.
 #include "eval/results/results.h"
 
 #include "data/system/buffers.h"

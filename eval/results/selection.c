@@ -1,3 +1,4 @@
+// From results to the rows that eval/statistics/budget.h compares.
 #include "eval/results/selection.h"
 
 #include "eval/statistics/budget.h"
@@ -28,7 +29,7 @@ bool kv_results_front(const kv_results *results, int64_t task, bool *on_front) {
     return ok;
 }
 
-kv_status kv_results_choose(const kv_results *results, int64_t task, kv_choice_fn *each, void *context,
+kv_status kv_results_choose(const kv_results *results, int64_t task, kv_budget_choice_fn *each, void *context,
                             kv_error *err) {
     const int64_t n = results->n_systems;
     kv_budget_candidate *all = make_candidates(results, task);
@@ -41,12 +42,12 @@ kv_status kv_results_choose(const kv_results *results, int64_t task, kv_choice_f
         kv_budget_best(all, n, family_of, n_families, results->budgets[b], best);
         for (int64_t f = 0; f < n_families; f++) {
             if (best[f] < 0) continue;
-            each(&(kv_choice){.budget = results->budgets[b],
-                              .task = &results->tasks[task],
-                              .family = all[best[f]].family,
-                              .system = &results->systems[best[f]],
-                              .figure = &kv_results_outcome(results, best[f], task)->figures[0],
-                              .fraction = all[best[f]].cost},
+            each(&(kv_budget_choice){.budget = results->budgets[b],
+                                     .task = &results->tasks[task],
+                                     .family = all[best[f]].family,
+                                     .system = &results->systems[best[f]],
+                                     .figure = &kv_results_outcome(results, best[f], task)->figures[0],
+                                     .fraction = all[best[f]].cost},
                  context);
         }
     }

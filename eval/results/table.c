@@ -1,3 +1,5 @@
+// What a person reads first: widths are those of the longest cell, and a number that could not be had is a
+// dash.
 #include "data/system/table.h"
 #include "eval/results/results.h"
 #include "eval/results/selection.h"
@@ -170,16 +172,16 @@ static void print_grid(const kv_results *r, FILE *out) {
 // ---- Budgets -------------------------------------------------------------------------------------------
 
 struct choices {
-    kv_choice *items;
+    kv_budget_choice *items;
     size_t n, room;
 };
 
-static void collect(const kv_choice *choice, void *context) {
+static void collect(const kv_budget_choice *choice, void *context) {
     struct choices *c = context;
     if (c->n < c->room) c->items[c->n++] = *choice;
 }
 
-static const kv_choice *find_choice(const struct choices *c, double budget, const char *family) {
+static const kv_budget_choice *find_choice(const struct choices *c, double budget, const char *family) {
     for (size_t i = 0; i < c->n; i++)
         if (c->items[i].budget == budget && !strcmp(c->items[i].family, family)) return &c->items[i];
     return NULL;
@@ -208,7 +210,7 @@ static void print_budgets(const kv_results *r, int64_t task, FILE *out) {
         if (!family_is_new(r, s)) continue;
         kv_table_cell(table, "%s", r->systems[s].family);
         for (int64_t b = 0; b < r->n_budgets; b++) {
-            const kv_choice *best = find_choice(&c, r->budgets[b], r->systems[s].family);
+            const kv_budget_choice *best = find_choice(&c, r->budgets[b], r->systems[s].family);
             kv_table_cell(table, "%s", best ? best->system->name : "-");
             number_cell(table, "%.1f %%", best ? 100 * best->figure->accuracy : NAN);
         }

@@ -1,3 +1,5 @@
+// bubblewrap hides files and networks; what is left is the kernel itself. A list of what is refused, not of
+// what is allowed: programs are ordinary Python, and what Python needs changes with its version.
 #include "eval/sandbox/filter.h"
 
 #include <errno.h>

@@ -1,3 +1,5 @@
+// How bwrap is called, and how a process inside is told apart from bwrap itself, so that whatever it does it
+// can be ended with all that it has started.
 #include "eval/sandbox/process.h"
 
 #include "data/file/path.h"
@@ -311,8 +313,8 @@ static int open_text(const char *front, const void *bytes, size_t size) {
     return -1;
 }
 
-static bool draw_word(char word[KV_RUN_WORD + 1]) {
-    unsigned char bytes[KV_RUN_WORD / 2];
+static bool draw_word(char word[KV_SANDBOX_WORD + 1]) {
+    unsigned char bytes[KV_SANDBOX_WORD / 2];
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes) return false;
     for (size_t i = 0; i < sizeof bytes; i++) snprintf(word + 2 * i, 3, "%02x", bytes[i]);
     return true;

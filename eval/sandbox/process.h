@@ -1,5 +1,5 @@
-// One program on its way: how it is started inside the sandbox (eval/sandbox/sandbox.h) and what is held of it
-// outside.
+// One program on its way: how it is started inside the sandbox (eval/sandbox/sandbox.h) and what is held of
+// it outside.
 #pragma once
 
 #include "eval/sandbox/filter.h"
@@ -9,7 +9,7 @@
 #include <sys/types.h>
 
 // The word that proves that a program ran to its end, in hex digits.
-enum { KV_RUN_WORD = 32 };
+enum { KV_SANDBOX_WORD = 32 };
 
 enum { KV_SANDBOX_LINKS = 6 };
 
@@ -42,7 +42,7 @@ typedef struct kv_sandbox_process {
     int go;         // closed to let it run
     int out, error; // standard output and error
     int result;     // "R" when the program begins, the word when it has ended
-    char word[KV_RUN_WORD + 1];
+    char word[KV_SANDBOX_WORD + 1];
     char dir[PATH_MAX]; // temporary directory where there is no sandbox
 } kv_sandbox_process;
 

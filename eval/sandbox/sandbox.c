@@ -1,3 +1,5 @@
+// One thread waits for all programs with poll: starting and ending processes is slow enough, and signals to
+// stop arrive in one place.
 #include "eval/sandbox/sandbox.h"
 
 #include "data/system/console.h"
@@ -37,7 +39,7 @@ struct run {
     int64_t output;
     char tail[TAIL]; // of standard error
     size_t n_tail;
-    char said[KV_RUN_WORD + 2]; // on the result descriptor: "R" and the word, anything more is forged
+    char said[KV_SANDBOX_WORD + 2]; // on the result descriptor: "R" and the word, anything more is forged
     size_t n_said;
     char info[INFO];
     size_t n_info;
@@ -59,13 +61,13 @@ struct pool {
 // ---- What a program leaves -----------------------------------------------------------------------------
 
 // The last line that is not blank, made fit to be shown: one line of ASCII or whole UTF-8 characters.
-static void last_line(const struct run *r, char line[KV_RUN_TEXT - 16]) {
+static void last_line(const struct run *r, char line[KV_SANDBOX_TEXT - 16]) {
     const char *end = r->tail + r->n_tail;
     while (end > r->tail && strchr(" \t\r\n", end[-1])) end--;
     const char *start = end;
     while (start > r->tail && start[-1] != '\n') start--;
     size_t n = (size_t)(end - start);
-    if (n > KV_RUN_TEXT - 17) n = KV_RUN_TEXT - 17;
+    if (n > KV_SANDBOX_TEXT - 17) n = KV_SANDBOX_TEXT - 17;
     size_t used = 0;
     for (size_t i = 0; i < n;) {
         const unsigned char c = (unsigned char)start[i];
@@ -88,34 +90,34 @@ static void last_line(const struct run *r, char line[KV_RUN_TEXT - 16]) {
 }
 
 static bool word_came(const struct run *r) {
-    return r->n_said == KV_RUN_WORD + 1 && r->said[0] == 'R' &&
-           memcmp(r->said + 1, r->process.word, KV_RUN_WORD) == 0;
+    return r->n_said == KV_SANDBOX_WORD + 1 && r->said[0] == 'R' &&
+           memcmp(r->said + 1, r->process.word, KV_SANDBOX_WORD) == 0;
 }
 
 static void give_verdict(const struct run *r, int status, kv_sandbox_result *result) {
-    char line[KV_RUN_TEXT - 16];
+    char line[KV_SANDBOX_TEXT - 16];
     // bwrap passes on a signal as a shell does.
     const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     last_line(r, line);
-    result->verdict = KV_RUN_FAILED;
+    result->verdict = KV_VERDICT_FAILED;
     if (r->cause == FLOOD) {
-        result->verdict = KV_RUN_FLOODED;
+        result->verdict = KV_VERDICT_FLOODED;
         strcpy(result->text, "output flood");
     } else if (r->cause == TIME_UP || code == 128 + SIGXCPU) {
-        result->verdict = KV_RUN_TIMED_OUT;
+        result->verdict = KV_VERDICT_TIMED_OUT;
         strcpy(result->text, "timed out");
     } else if (r->cause == FORGERY) {
         strcpy(result->text, "failed: wrote where only the end of the tests writes");
     } else if (code == 0 && word_came(r)) {
-        result->verdict = KV_RUN_PASSED;
+        result->verdict = KV_VERDICT_PASSED;
         strcpy(result->text, "passed");
     } else if (code == 0) {
         strcpy(result->text, "failed: ended before its tests did");
     } else if (code > 128 && code <= 128 + SIGRTMAX) {
-        result->verdict = KV_RUN_KILLED;
+        result->verdict = KV_VERDICT_KILLED;
         snprintf(result->text, sizeof result->text, "killed by signal %d", code - 128);
     } else if (strncmp(line, "MemoryError", 11) == 0) {
-        result->verdict = KV_RUN_OUT_OF_MEMORY;
+        result->verdict = KV_VERDICT_OUT_OF_MEMORY;
         strcpy(result->text, "out of memory");
     } else if (*line) {
         snprintf(result->text, sizeof result->text, "failed: %s", line);
@@ -154,7 +156,7 @@ static void take(struct pool *p, struct run *r, int fd, const char *text, size_t
         memcpy(r->said + r->n_said, text, fits);
         r->n_said += fits;
         if (r->began == 0) r->began = kv_now();
-        if (r->n_said > KV_RUN_WORD + 1) end_run(r, FORGERY);
+        if (r->n_said > KV_SANDBOX_WORD + 1) end_run(r, FORGERY);
     } else {
         r->output += (int64_t)n;
         if (fd == process->error) keep_tail(r, text, n);
@@ -203,7 +205,7 @@ static void start_run(struct pool *p, int64_t worker) {
 
 // A program that never began tells of the sandbox, not of the program.
 static void blame_sandbox(struct pool *p, const struct run *r, int status) {
-    char line[KV_RUN_TEXT - 16];
+    char line[KV_SANDBOX_TEXT - 16];
     kv_error why;
     last_line(r, line);
     if (*line)
@@ -366,7 +368,7 @@ static kv_status try_out(kv_sandbox *sandbox, kv_error *err) {
     sandbox->setup.options.limits.seconds = fmax(seconds, start_seconds);
     kv_status status = kv_sandbox_run(sandbox, &program, 1, &result, NULL, NULL, &why);
     sandbox->setup.options.limits.seconds = seconds;
-    if (status == KV_OK && result.verdict == KV_RUN_PASSED) return KV_OK;
+    if (status == KV_OK && result.verdict == KV_VERDICT_PASSED) return KV_OK;
     if (status == KV_ERR_INTERRUPTED || status == KV_ERR_MEMORY)
         return kv_fail(err, status, "%s", why.message);
     const char *found = status == KV_OK ? result.text : why.message;

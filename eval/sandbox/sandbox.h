@@ -31,24 +31,24 @@ typedef struct kv_sandbox_options {
     kv_sandbox_limits limits;
 } kv_sandbox_options;
 
-enum { KV_MAX_WORKERS = 128, KV_RUN_TEXT = 256 };
+enum { KV_MAX_WORKERS = 128, KV_SANDBOX_TEXT = 256 };
 
 // 10 s, 512 MiB, 16 MiB files, 32 MiB of /tmp, 1 MiB of output, 64 descriptors, 16 threads and no processes.
 kv_sandbox_options kv_sandbox_defaults(void);
 
 typedef enum kv_verdict {
-    KV_RUN_PASSED,
-    KV_RUN_FAILED,
-    KV_RUN_TIMED_OUT,
-    KV_RUN_OUT_OF_MEMORY,
-    KV_RUN_FLOODED, // more output than limits.output_bytes
-    KV_RUN_KILLED,  // by a signal
+    KV_VERDICT_PASSED,
+    KV_VERDICT_FAILED,
+    KV_VERDICT_TIMED_OUT,
+    KV_VERDICT_OUT_OF_MEMORY,
+    KV_VERDICT_FLOODED, // more output than limits.output_bytes
+    KV_VERDICT_KILLED,  // by a signal
 } kv_verdict;
 
 typedef struct kv_sandbox_result {
     kv_verdict verdict;
-    char text[KV_RUN_TEXT]; // "passed", "failed: AssertionError", "timed out", ...: one line of UTF-8
-    double seconds;         // from the program's first line on
+    char text[KV_SANDBOX_TEXT]; // "passed", "failed: AssertionError", "timed out", ...: one line of UTF-8
+    double seconds;             // from the program's first line on
 } kv_sandbox_result;
 
 typedef struct kv_program {

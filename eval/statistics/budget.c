@@ -1,3 +1,4 @@
+// Costs come from divisions, so a budget of 0.5 must take what costs 0.5 but for rounding.
 #include "eval/statistics/budget.h"
 
 #include <math.h>

@@ -1,3 +1,5 @@
+// Every draw is a function of seed, resample and item: threads share the work without changing a figure, and
+// two sums of one resample draw the same items.
 #include "eval/statistics/stats.h"
 
 #include "core/quantile.h"

@@ -24,10 +24,10 @@ kv_status kv_bootstrap_mean(const double *values, int64_t n, int64_t n_resamples
 
 // The same of a ratio of two means over the same items, mean of system[n] over mean of base[n], none of them
 // below 0: every resample draws items once, for both (the paired bootstrap), so that an item that is hard for
-// both widens nothing. NAN also when the base's mean is 0. A resample in which it is 0 has no ratio: it counts
-// as infinite, or, where the system scores 0 in it too, as 0 for the lower end and as infinite for the upper
-// one, which leaves the interval as wide as it may have to be. So `high` is INFINITY where the base scores 0 in
-// more than one in 40 of the resamples, as it does when it has three items right or fewer.
+// both widens nothing. NAN also when the base's mean is 0. A resample in which it is 0 has no ratio: it
+// counts as infinite, or, where the system scores 0 in it too, as 0 for the lower end and as infinite for the
+// upper one, which leaves the interval as wide as it may have to be. So `high` is INFINITY where the base
+// scores 0 in more than one in 40 of the resamples, as it does when it has three items right or fewer.
 kv_status kv_bootstrap_ratio(const double *system, const double *base, int64_t n, int64_t n_resamples,
                              uint64_t seed, kv_interval *interval, kv_error *err);
 

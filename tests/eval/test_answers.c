@@ -1,5 +1,5 @@
-// Answers of the benchmarks that generate text, with a stand-in for the model: where they end, what of them is
-// recorded, and that every token is decoded a bounded number of times.
+// Answers of the benchmarks that generate text, with a stand-in for the model: where they end, what of them
+// is recorded, and that every token is decoded a bounded number of times.
 #include "tests/support/eval.h"
 #include "tests/support/sandbox.h"
 

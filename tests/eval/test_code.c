@@ -228,7 +228,7 @@ static void records(void **state) {
         char *program = kv_problem_program(&problems.items[i / 3], text_of(all[i], "completion"));
         const kv_sandbox_result result = test_run_program(sandbox, program);
         assert_string_equal(text_of(all[i], "result"), result.text);
-        assert_int_equal(said, result.verdict == KV_RUN_PASSED);
+        assert_int_equal(said, result.verdict == KV_VERDICT_PASSED);
         assert_true(i / 3 != 1 || !said);
         passed += said;
         free(program);

@@ -41,13 +41,13 @@ static void shots_are_others_and_repeatable(void **state) {
     (void)state;
     int64_t shots[4], again[4], different = 0;
     for (int64_t asked = 0; asked < 5; asked++) {
-        kv_trivia_draw_shots(7, 5, asked, 4, shots);
-        kv_trivia_draw_shots(7, 5, asked, 4, again);
+        kv_draw_shots(7, 5, asked, 4, shots);
+        kv_draw_shots(7, 5, asked, 4, again);
         assert_memory_equal(shots, again, sizeof shots);
         int64_t seen = 1 << asked;
         for (int i = 0; i < 4; i++) seen |= 1 << shots[i];
         assert_int_equal(seen, 31); // all the others, once each
-        kv_trivia_draw_shots(8, 5, asked, 4, again);
+        kv_draw_shots(8, 5, asked, 4, again);
         different += memcmp(shots, again, sizeof shots) != 0;
     }
     assert_true(different > 0);

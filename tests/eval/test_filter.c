@@ -1,5 +1,5 @@
-// The sandbox's filter of system calls, run here as the kernel would: what it says of every call, of the same number
-// on another kind of machine, and of numbers that nobody knows.
+// The sandbox's filter of system calls, run here as the kernel would: what it says of every call, of the same
+// number on another kind of machine, and of numbers that nobody knows.
 #include "tests/support/support.h"
 
 #include "eval/sandbox/filter.h"

@@ -81,8 +81,8 @@ static void panels_are_tasks_and_pass_at_k(void **state) {
     kv_results_free(&r);
 }
 
-// The base keeps all of itself, without a bar; a resample of two items holds the one, the other or both, of which
-// the system keeps 0, all or a third.
+// The base keeps all of itself, without a bar; a resample of two items holds the one, the other or both, of
+// which the system keeps 0, all or a third.
 static void retention_and_the_papers_reduction(void **state) {
     (void)state;
     kv_results r = made_up();

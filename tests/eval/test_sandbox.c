@@ -101,7 +101,7 @@ static void run_attacks(bool processes) {
     kv_sandbox_free(sandbox);
     for (int64_t i = 0; i < n; i++) {
         const char *expected = processes ? tried[i]->with_processes : tried[i]->expected;
-        if (results[i].verdict == KV_RUN_PASSED ||
+        if (results[i].verdict == KV_VERDICT_PASSED ||
             (expected && strncmp(results[i].text, expected, strlen(expected)) != 0))
             fail_msg("%s: '%s', expected '%s'", tried[i]->name, results[i].text,
                      expected ? expected : "a failure");
@@ -330,7 +330,7 @@ static void honest_programs_pass(void **state) {
     const char raise_hash[] = "raise ValueError(hash('some text'))";
     const kv_sandbox_result once = test_run_program(sandbox, raise_hash),
                             again = test_run_program(sandbox, raise_hash);
-    assert_int_equal(first.verdict, KV_RUN_FAILED);
+    assert_int_equal(first.verdict, KV_VERDICT_FAILED);
     assert_string_equal(once.text, again.text);
     // Longer than a pipe holds.
     const size_t size = (size_t)3 << 20;
@@ -352,7 +352,7 @@ static void results_are_one_line_of_text(void **state) {
                         "import os\nos.write(2, b'\\xc3\\xed\\xa0\\x80 \\xe2\\x82\\n\\n  \\n')\nos._exit(1)",
                         "failed: ???? ??");
     const kv_sandbox_result result = test_run_program(sandbox, "raise ValueError('\xC3\xBC' * 5000)");
-    assert_in_range(strlen(result.text), 200, KV_RUN_TEXT - 1);
+    assert_in_range(strlen(result.text), 200, KV_SANDBOX_TEXT - 1);
     assert_true(result.seconds >= 0);
     kv_sandbox_free(sandbox);
 }

@@ -24,7 +24,7 @@ static void count(void *context, int64_t index, const kv_sandbox_result *result)
     struct counted *c = context;
     c->calls++;
     c->index_sum += index;
-    c->passed += result->verdict == KV_RUN_PASSED;
+    c->passed += result->verdict == KV_VERDICT_PASSED;
 }
 
 // Every tenth one leaves a daemon behind. KV_LONG_TESTS: a thousand of them.
@@ -53,7 +53,7 @@ static void many_programs_leave_nothing(void **state) {
     if (kv_sandbox_run(sandbox, programs, n, results, count, &counted, &err) != KV_OK)
         fail_msg("%s", err.message);
     for (int64_t i = 0; i < n; i++)
-        if ((results[i].verdict == KV_RUN_PASSED) != (i % 10 != 5))
+        if ((results[i].verdict == KV_VERDICT_PASSED) != (i % 10 != 5))
             fail_msg("program %lld: %s", (long long)i, results[i].text);
     assert_int_equal(counted.calls, n);
     assert_int_equal(counted.index_sum, n * (n - 1) / 2);
@@ -150,7 +150,7 @@ static void other_users(void **state) {
         if (kv_sandbox_run(sandbox, programs, 3, results, NULL, NULL, &err) != KV_OK) _exit(12);
         if (strcmp(results[0].text, "failed: ValueError: 11") != 0) _exit(13);
         if (strcmp(results[1].text, "failed: RuntimeError: can't start new thread") != 0) _exit(14);
-        if (results[2].verdict != KV_RUN_PASSED) _exit(15);
+        if (results[2].verdict != KV_VERDICT_PASSED) _exit(15);
         kv_sandbox_free(sandbox);
         _exit(test_count_left(getpid(), true) == 0 ? 0 : 16);
     }

@@ -179,7 +179,8 @@ static void ratio_is_paired(void **state) {
     double base[N], half[N];
     for (int i = 0; i < N; i++) base[i] = i % 2, half[i] = 0.5 * base[i];
     // Whatever is drawn, the same is drawn for both: a system that keeps the same share of every item has no
-    // other ratio. Drawn apart, or as the accuracy's interval over the base's accuracy, it would be 0.86 to 1.14.
+    // other ratio. Drawn apart, or as the accuracy's interval over the base's accuracy, it would be 0.86 to
+    // 1.14.
     kv_interval found = ratio_of(base, base, N, 500, 1);
     assert_true(found.low == 1 && found.high == 1);
     found = ratio_of(half, base, N, 500, 1);

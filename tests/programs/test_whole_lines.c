@@ -1,5 +1,5 @@
-// What the programs say on standard output and standard error is written a line at a time, so that in a log of both
-// no message stands inside a row of a table. A socket that keeps writes apart shows each of them.
+// What the programs say on standard output and standard error is written a line at a time, so that in a log
+// of both no message stands inside a row of a table. A socket that keeps writes apart shows each of them.
 #include "tests/support/corpus.h"
 
 #include <stdarg.h>

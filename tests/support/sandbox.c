@@ -56,7 +56,7 @@ kv_sandbox_result test_run_program(kv_sandbox *sandbox, const char *source) {
 
 void test_expect_passed(kv_sandbox *sandbox, const char *source) {
     const kv_sandbox_result result = test_run_program(sandbox, source);
-    if (result.verdict != KV_RUN_PASSED) fail_msg("%s\nbrought '%s'", source, result.text);
+    if (result.verdict != KV_VERDICT_PASSED) fail_msg("%s\nbrought '%s'", source, result.text);
 }
 
 void test_expect_failure(kv_sandbox *sandbox, const char *source, const char *expected) {
