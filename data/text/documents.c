@@ -4,6 +4,7 @@
 
 #include "core/text.h"
 #include "data/file/path.h"
+#include "data/system/buffers.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -20,11 +21,6 @@ enum { read_bytes = 1 << 16 };
 // Nobody writes a longer line on purpose, and the tokenizer counts in int.
 static const size_t max_line_bytes = (size_t)1 << 30;
 
-struct buffer {
-    char *bytes;
-    size_t used, capacity;
-};
-
 struct kv_documents {
     char path[PATH_MAX]; // for messages
     gzFile file;
@@ -32,10 +28,10 @@ struct kv_documents {
     int64_t read; // bytes so far, uncompressed
     bool json_lines;
     char *text_key;
-    struct buffer input; // read and not yet handed out, from `next` on
+    kv_bytes input; // read and not yet handed out, from `next` on
     size_t next;
-    struct buffer block; // a plain document
-    json_t *entry;       // holds a JSON document's text
+    kv_bytes block; // a plain document
+    json_t *entry;  // holds a JSON document's text
     char bad[200];
 };
 
@@ -89,8 +85,8 @@ void kv_documents_close(kv_documents *documents) {
     if (documents->file) gzclose_r(documents->file);
     json_decref(documents->entry);
     free(documents->text_key);
-    free(documents->input.bytes);
-    free(documents->block.bytes);
+    kv_bytes_free(&documents->input);
+    kv_bytes_free(&documents->block);
     free(documents);
 }
 
@@ -100,29 +96,20 @@ int64_t kv_documents_position(const kv_documents *documents) {
     return offset >= 0 ? offset : documents->read;
 }
 
-static bool reserve(struct buffer *buffer, size_t more) {
-    if (buffer->capacity - buffer->used >= more) return true;
-    size_t capacity = 2 * buffer->capacity + more;
-    char *bytes = realloc(buffer->bytes, capacity);
-    if (!bytes) return false;
-    buffer->bytes = bytes;
-    buffer->capacity = capacity;
-    return true;
-}
-
 // Reads more input behind what is there; *got is 0 at the end of the file.
 static kv_status read_more(kv_documents *documents, size_t *got, kv_error *err) {
-    struct buffer *input = &documents->input;
+    kv_bytes *input = &documents->input;
     if (documents->next > 0) {
-        memmove(input->bytes, input->bytes + documents->next, input->used - documents->next);
-        input->used -= documents->next;
+        memmove(input->data, input->data + documents->next, input->length - documents->next);
+        input->length -= documents->next;
         documents->next = 0;
     }
-    if (input->used > max_line_bytes)
+    if (input->length > max_line_bytes)
         return kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": a line of more than %zu bytes", documents->path,
                        documents->line + 1, max_line_bytes);
-    if (!reserve(input, read_bytes)) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", documents->path);
-    int n = gzread(documents->file, input->bytes + input->used, read_bytes);
+    if (kv_bytes_reserve(input, read_bytes, NULL) != KV_OK)
+        return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", documents->path);
+    int n = gzread(documents->file, input->data + input->length, read_bytes);
     int code = Z_OK;
     const char *reason = gzerror(documents->file, &code);
     if (n < 0 || (n == 0 && code == Z_BUF_ERROR))
@@ -130,7 +117,7 @@ static kv_status read_more(kv_documents *documents, size_t *got, kv_error *err) 
                        code == Z_ERRNO       ? strerror(errno)
                        : code == Z_BUF_ERROR ? "the gzip data ends too early"
                                              : reason);
-    input->used += (size_t)n;
+    input->length += (size_t)n;
     documents->read += n;
     *got = (size_t)n;
     return KV_OK;
@@ -138,13 +125,13 @@ static kv_status read_more(kv_documents *documents, size_t *got, kv_error *err) 
 
 // One line with its newline (the last may have none); *line is NULL at the end.
 static kv_status next_line(kv_documents *documents, const char **line, size_t *length, kv_error *err) {
-    struct buffer *input = &documents->input;
+    kv_bytes *input = &documents->input;
     const char *newline = NULL;
     size_t searched = 0;
     while (!newline) {
-        size_t waiting = input->used - documents->next;
+        size_t waiting = input->length - documents->next;
         if (waiting > searched)
-            newline = memchr(input->bytes + documents->next + searched, '\n', waiting - searched);
+            newline = memchr(input->data + documents->next + searched, '\n', waiting - searched);
         if (newline) break;
         searched = waiting;
         size_t got = 0;
@@ -152,8 +139,8 @@ static kv_status next_line(kv_documents *documents, const char **line, size_t *l
         if (status) return status;
         if (got == 0) break;
     }
-    size_t waiting = input->used - documents->next;
-    *line = waiting ? input->bytes + documents->next : NULL;
+    size_t waiting = input->length - documents->next;
+    *line = waiting ? input->data + documents->next : NULL;
     *length = newline ? (size_t)(newline - *line) + 1 : waiting;
     documents->next += *length;
     documents->line += *length > 0;
@@ -169,13 +156,13 @@ static bool is_blank(const char *line, size_t length) {
 // ---- Places --------------------------------------------------------------------------------------------
 
 kv_documents_place kv_documents_tell(const kv_documents *documents) {
-    return (kv_documents_place){documents->read - (int64_t)(documents->input.used - documents->next),
+    return (kv_documents_place){documents->read - (int64_t)(documents->input.length - documents->next),
                                 documents->line};
 }
 
 // Reads and forgets.
 static kv_status skip(kv_documents *documents, int64_t n, bool *ended, kv_error *err) {
-    size_t got = documents->input.used - documents->next;
+    size_t got = documents->input.length - documents->next;
     kv_status status = KV_OK;
     const int64_t waiting = (int64_t)got < n ? (int64_t)got : n;
     documents->next += (size_t)waiting;
@@ -195,7 +182,7 @@ kv_status kv_documents_seek(kv_documents *documents, kv_documents_place place, b
     bool ended = false;
     *there = false;
     if (place.byte < from) return kv_fail(err, KV_ERR_ARGUMENT, "%s: cannot go back", documents->path);
-    if (documents->input.used == documents->next && gzdirect(documents->file) && documents->size > 0) {
+    if (documents->input.length == documents->next && gzdirect(documents->file) && documents->size > 0) {
         if (gzseek(documents->file, place.byte, SEEK_SET) < 0)
             return kv_fail(err, KV_ERR_IO, "%s: cannot go to byte %" PRIi64, documents->path, place.byte);
         documents->read = place.byte;
@@ -271,35 +258,35 @@ static kv_status next_json(kv_documents *documents, kv_document *document, kv_er
 }
 
 static kv_status next_block(kv_documents *documents, kv_document *document, kv_error *err) {
-    struct buffer *block = &documents->block;
-    block->used = 0;
+    kv_bytes *block = &documents->block;
+    block->length = 0;
     for (;;) {
         const char *line;
         size_t size;
         kv_status status = next_line(documents, &line, &size, err);
         if (status) return status;
         bool separator = line && is_blank(line, size);
-        if (separator && block->used == 0) continue;
+        if (separator && block->length == 0) continue;
         if (!line || separator) break;
-        if (block->used == 0) document->line = documents->line;
-        if (block->used > max_line_bytes)
+        if (block->length == 0) document->line = documents->line;
+        if (block->length > max_line_bytes)
             return kv_fail(err, KV_ERR_FORMAT,
                            "%s:%" PRIi64
                            ": a document of more than %zu bytes, expected blank lines between documents",
                            documents->path, documents->line, max_line_bytes);
-        if (!reserve(block, size + 1))
-            return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", documents->path);
-        memcpy(block->bytes + block->used, line, size);
-        block->used += size;
+        // With the NUL that ends the document.
+        kv_status added = kv_bytes_reserve(block, size + 1, NULL);
+        if (!added) added = kv_bytes_add(block, line, size, NULL);
+        if (added) return kv_fail(err, added, "%s: out of memory", documents->path);
     }
-    if (block->used == 0) return KV_OK;
-    if (memchr(block->bytes, 0, block->used)) {
+    if (block->length == 0) return KV_OK;
+    if (memchr(block->data, 0, block->length)) {
         document->bad = "a NUL byte, as binary files have";
         return KV_OK;
     }
-    block->bytes[block->used] = '\0'; // the block before may have been longer
-    document->text = block->bytes;
-    document->length = block->used;
+    block->data[block->length] = '\0'; // the block before may have been longer
+    document->text = block->data;
+    document->length = block->length;
     return KV_OK;
 }
 

@@ -2,6 +2,8 @@
 // them.
 #include "data/tokenizer/stop_filter.h"
 
+#include "data/system/buffers.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,8 +15,8 @@ struct stops {
 struct kv_stop_filter {
     struct stops stops;
     size_t longest;
-    char *text; // given out up to `given`, held from there on
-    size_t given, length, capacity;
+    kv_bytes text; // given out up to `given`, held from there on
+    size_t given;
     bool stopped;
 };
 
@@ -24,15 +26,12 @@ kv_stop_filter *kv_stop_filter_create(const char *const *stops, size_t n) {
     filter->stops = (struct stops){stops, n};
     for (size_t i = 0; i < n; i++)
         if (strlen(stops[i]) > filter->longest) filter->longest = strlen(stops[i]);
-    filter->text = calloc(1, 1);
-    if (filter->text) return filter;
-    free(filter);
-    return NULL;
+    return filter;
 }
 
 void kv_stop_filter_free(kv_stop_filter *filter) {
     if (!filter) return;
-    free(filter->text);
+    kv_bytes_free(&filter->text);
     free(filter);
 }
 
@@ -76,43 +75,39 @@ static size_t undecided(const kv_stop_filter *filter, const char *held, size_t l
 }
 
 // What was given out before goes, what is held moves to the front and text[length] behind it.
-static bool append(kv_stop_filter *filter, const char *text, size_t length) {
-    filter->length -= filter->given;
-    memmove(filter->text, filter->text + filter->given, filter->length);
+// There is room for the byte that give_out puts in.
+static kv_status append(kv_stop_filter *filter, const char *text, size_t length, kv_error *err) {
+    kv_bytes *all = &filter->text;
+    all->length -= filter->given;
+    if (all->length > 0) memmove(all->data, all->data + filter->given, all->length);
     filter->given = 0;
-    if (filter->length + length + 2 > filter->capacity) {
-        const size_t capacity = 2 * (filter->length + length) + 64;
-        char *larger = realloc(filter->text, capacity);
-        if (!larger) return false;
-        filter->text = larger, filter->capacity = capacity;
-    }
-    memcpy(filter->text + filter->length, text, length);
-    filter->length += length;
-    return true;
+    kv_status status = kv_bytes_reserve(all, length + 2, err);
+    return status ? status : kv_bytes_add(all, text, length, err);
 }
 
 // text[from, …) is not given out: it moves on by one to make room for the end of what is.
 static void give_out(kv_stop_filter *filter, size_t from, const char **out, size_t *n) {
-    memmove(filter->text + from + 1, filter->text + from, filter->length - from);
-    filter->text[from] = '\0';
-    filter->length++;
+    char *text = filter->text.data;
+    memmove(text + from + 1, text + from, filter->text.length - from);
+    text[from] = '\0';
+    filter->text.length++;
     filter->given = from + 1;
-    *out = filter->text, *n = from;
+    *out = text, *n = from;
 }
 
 // last: nothing comes behind text[length], so that nothing is held back.
 static kv_status take(kv_stop_filter *filter, const char *text, size_t length, bool last, const char **out,
                       size_t *n, kv_error *err) {
     if (filter->stopped) length = 0;
-    const size_t before = filter->length - filter->given;
-    if (!append(filter, text, length))
-        return kv_fail(err, KV_ERR_MEMORY, "out of memory for %zu bytes of text", length);
+    const size_t before = filter->text.length - filter->given;
+    kv_status status = append(filter, text, length, err);
+    if (status) return status;
     bool found;
-    size_t upto = first_stop(&filter->stops, filter->text, filter->length, before, &found);
+    size_t upto = first_stop(&filter->stops, filter->text.data, filter->text.length, before, &found);
     if (found)
-        filter->stopped = true, filter->length = upto;
+        filter->stopped = true, filter->text.length = upto;
     else if (!last)
-        upto -= undecided(filter, filter->text, filter->length);
+        upto -= undecided(filter, filter->text.data, filter->text.length);
     give_out(filter, upto, out, n);
     return KV_OK;
 }

@@ -4,6 +4,7 @@
 // they go past the stop strings.
 #include "data/tokenizer/text_stream.h"
 
+#include "data/system/buffers.h"
 #include "data/text/unicode.h"
 #include "data/tokenizer/stop_filter.h"
 
@@ -26,8 +27,7 @@ struct kv_text_stream {
     size_t n_given; // bytes of the window's text that went on to `bytes`
     char bytes[longest_character];
     size_t n_bytes;
-    char *out; // whole characters on their way to the filter
-    size_t length, capacity;
+    kv_bytes out; // whole characters on their way to the filter
     kv_stop_filter *filter;
 };
 
@@ -45,29 +45,22 @@ kv_text_stream *kv_text_stream_create(const kv_tokenizer *tokenizer, const char 
 void kv_text_stream_free(kv_text_stream *stream) {
     if (!stream) return;
     kv_stop_filter_free(stream->filter);
-    free(stream->out);
+    kv_bytes_free(&stream->out);
     free(stream);
 }
 
 // ---- Bytes to characters -------------------------------------------------------------------------------
 
-static kv_status reserve(kv_text_stream *stream, size_t more, kv_error *err) {
-    if (stream->length + more < stream->capacity) return KV_OK;
-    const size_t capacity = 2 * (stream->length + more) + 64;
-    char *out = realloc(stream->out, capacity);
-    if (!out) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %zu bytes of text", capacity);
-    stream->out = out, stream->capacity = capacity;
-    return KV_OK;
-}
-
+// Into room that is there.
 static void put(kv_text_stream *stream, const char *text, size_t length) {
-    memcpy(stream->out + stream->length, text, length);
-    stream->length += length;
+    memcpy(stream->out.data + stream->out.length, text, length);
+    stream->out.length += length;
 }
 
 // text[length] behind the bytes that wait; last: nothing comes behind it.
 static kv_status give(kv_text_stream *stream, const char *text, size_t length, bool last, kv_error *err) {
-    kv_status status = reserve(stream, (stream->n_bytes + length) * replacement_length, err);
+    kv_status status =
+        kv_bytes_reserve(&stream->out, (stream->n_bytes + length) * replacement_length + 1, err);
     for (size_t i = 0; i < length + last && status == KV_OK; i++) {
         if (i < length) stream->bytes[stream->n_bytes++] = text[i];
         int whole;
@@ -122,8 +115,8 @@ static kv_status slide(kv_text_stream *stream, kv_error *err) {
 
 kv_status kv_text_stream_push(kv_text_stream *stream, int32_t id, const char **text, size_t *length,
                               bool *stopped, kv_error *err) {
-    stream->length = 0;
-    kv_status status = reserve(stream, 0, err);
+    stream->out.length = 0;
+    kv_status status = kv_bytes_reserve(&stream->out, 1, err);
     if (status == KV_OK && stream->n_window == longest_window) status = slide(stream, err);
     if (status != KV_OK) return status;
     char *decoded;
@@ -139,15 +132,16 @@ kv_status kv_text_stream_push(kv_text_stream *stream, int32_t id, const char **t
     free(decoded);
     if (upto == n) stream->n_window = 0, stream->n_given = 0;
     if (status != KV_OK) return status;
-    return kv_stop_filter_push(stream->filter, stream->out, stream->length, text, length, stopped, err);
+    return kv_stop_filter_push(stream->filter, stream->out.data, stream->out.length, text, length, stopped,
+                               err);
 }
 
 kv_status kv_text_stream_finish(kv_text_stream *stream, const char **text, size_t *length, bool *stopped,
                                 kv_error *err) {
-    stream->length = 0;
+    stream->out.length = 0;
     char *decoded = NULL;
     size_t n = 0;
-    kv_status status = reserve(stream, 0, err);
+    kv_status status = kv_bytes_reserve(&stream->out, 1, err);
     if (status == KV_OK && stream->n_window > 0)
         status =
             kv_decode_continuation(stream->tokenizer, stream->window, stream->n_window, &decoded, &n, err);
@@ -156,5 +150,6 @@ kv_status kv_text_stream_finish(kv_text_stream *stream, const char **text, size_
     free(decoded);
     stream->n_window = 0, stream->n_given = 0, stream->n_bytes = 0;
     if (status != KV_OK) return status;
-    return kv_stop_filter_finish(stream->filter, stream->out, stream->length, text, length, stopped, err);
+    return kv_stop_filter_finish(stream->filter, stream->out.data, stream->out.length, text, length, stopped,
+                                 err);
 }

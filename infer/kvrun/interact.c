@@ -184,7 +184,7 @@ static kv_status converse(struct talk *t, kvrun_line *line, kv_error *err) {
             fputc('\n', stderr);
             return status;
         }
-        const char *text = line->text;
+        const char *text = line->text.data;
         if (text[0] == '/' && text[1] != '/')
             command(t, text, &over);
         else if (*text)
@@ -210,7 +210,7 @@ kv_status kvrun_interact(const kvrun *run, kv_error *err) {
         status = converse(&t, &line, err);
         forget(&t);
     }
-    free(line.text);
+    kv_bytes_free(&line.text);
     free(t.read);
     free(t.text);
     free(t.messages);

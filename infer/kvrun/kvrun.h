@@ -3,6 +3,7 @@
 
 #include "data/chat/chat.h"
 #include "data/checkpoint/checkpoint.h"
+#include "data/system/buffers.h"
 #include "data/tokenizer/tokenizer.h"
 #include "infer/session/engine.h"
 #include "infer/session/sample.h"
@@ -108,8 +109,7 @@ kv_status kvrun_wait_for_input(kv_error *err); // in line.c
 // A line typed at the terminal, without its end, into *line (kept and grown between calls). *end: Ctrl-D.
 // KV_ERR_INTERRUPTED on a signal to stop.
 typedef struct kvrun_line {
-    char *text;
-    size_t length, capacity;
+    kv_bytes text;    // ends with a NUL that does not count
     char ahead[4096]; // read, but behind the line
     size_t n_ahead;
 } kvrun_line;

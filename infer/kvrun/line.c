@@ -29,19 +29,14 @@ kv_status kvrun_wait_for_input(kv_error *err) {
 }
 
 static kv_status put(kvrun_line *line, const char *text, size_t n, kv_error *err) {
-    if (line->length + n + 1 > line->capacity) {
-        const size_t capacity = 2 * (line->length + n) + 128;
-        char *larger = realloc(line->text, capacity);
-        if (!larger) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a line of %zu bytes", capacity);
-        line->text = larger, line->capacity = capacity;
-    }
-    memcpy(line->text + line->length, text, n);
-    line->text[line->length += n] = '\0';
-    return KV_OK;
+    kv_status status = kv_bytes_reserve(&line->text, n + 1, err);
+    if (status == KV_OK) status = kv_bytes_add(&line->text, text, n, err);
+    if (status == KV_OK) line->text.data[line->text.length] = '\0';
+    return status;
 }
 
 kv_status kvrun_line_read(kvrun_line *line, bool *end, kv_error *err) {
-    line->length = 0;
+    line->text.length = 0;
     *end = false;
     kv_status status = put(line, "", 0, err);
     while (status == KV_OK) {
@@ -57,7 +52,7 @@ kv_status kvrun_line_read(kvrun_line *line, bool *end, kv_error *err) {
         if (got < 0 && errno != EIO) status = kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(errno));
         if (got > 0) line->n_ahead = (size_t)got;
         if (got <= 0) { // Ctrl-D, or the terminal is gone
-            *end = line->length == 0;
+            *end = line->text.length == 0;
             break;
         }
     }
