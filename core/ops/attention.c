@@ -1,6 +1,7 @@
 // y = softmax(turn(q)·turn(k)ᵀ/√d, causal)·v for each sequence and head, in tiles.
 //
-// Forward, per block of queries, running over tiles of keys [Dao et al. 2022, algorithm 1]:
+// Forward, per block of queries, running over tiles of keys:
+//                                                                          [Dao et al. 2022, algorithm 1]
 //   S = Q·Kᵀ;  m' = max(m, rowmax S);  P = e^(S - m');  l = l·e^(m - m') + rowsum P;  O = O·e^(m - m') + P·V
 //   y = O / l;  L = m + ln l is kept for backward
 // Backward, recomputing P = e^(S - L) tile by tile, with D = rowsum(dO ⊙ O):

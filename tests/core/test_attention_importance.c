@@ -49,7 +49,7 @@ struct exact {
 
 static void exact_results(const void *context, double *results) {
     const struct exact *e = context;
-    ref_attention_received(e->args, e->inv_freq, e->sequence, e->pooling, e->q, e->k, results);
+    ref_attention_importance(e->args, e->inv_freq, e->sequence, e->pooling, e->q, e->k, results);
     for (int64_t j = 0; j < e->args->sequences[e->sequence].k_len; j++)
         results[j] = e->pooling == KV_POOL_MEAN ? results[j] + e->before : fmax(results[j], e->before);
 }

@@ -282,7 +282,7 @@ static void expected_choice(const struct models *m, const kv_pruning *given, con
     if (p.kind == KV_PRUNE_STATIC) {
         ref_reader r = ref_reader_make(m->base, n);
         ref_read(&r, ids, NULL, n, NULL, logits);
-        ref_keep_best(r.mean_received, n, kept, false, flags);
+        ref_keep_best(r.mean_importance, n, kept, false, flags);
         ref_reader_free(&r);
         return;
     }
@@ -294,7 +294,7 @@ static void expected_choice(const struct models *m, const kv_pruning *given, con
         for (int32_t i = 1; i < VOCABULARY; i++)
             if (logits[i] > logits[best]) best = i;
         ref_read(&r, &best, NULL, 1, NULL, logits);
-        for (int64_t j = 0; j < n; j++) scores[j] += r.max_received[j] / (double)p.lookahead;
+        for (int64_t j = 0; j < n; j++) scores[j] += r.max_importance[j] / (double)p.lookahead;
     }
     if (n > 1)
         ref_keep_chunks(scores, n, p.window, p.chunk, kept, flags);

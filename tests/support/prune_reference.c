@@ -12,8 +12,8 @@ ref_reader ref_reader_make(kv_model *model, int64_t capacity) {
     r.positions = test_alloc(capacity, sizeof *r.positions);
     r.depth = test_alloc(capacity, sizeof *r.depth);
     r.x = test_alloc(capacity * spec->model_dim, sizeof *r.x);
-    r.mean_received = test_alloc(capacity, sizeof *r.mean_received);
-    r.max_received = test_alloc(capacity, sizeof *r.max_received);
+    r.mean_importance = test_alloc(capacity, sizeof *r.mean_importance);
+    r.max_importance = test_alloc(capacity, sizeof *r.max_importance);
     for (int64_t i = 0; i < spec->n_layers; i++) {
         r.k[i] = test_alloc(capacity * kv_spec_kv_dim(spec, i), sizeof(double));
         r.v[i] = test_alloc(capacity * kv_spec_kv_dim(spec, i), sizeof(double));
@@ -24,7 +24,7 @@ ref_reader ref_reader_make(kv_model *model, int64_t capacity) {
 
 void ref_reader_free(ref_reader *r) {
     for (int i = 0; i < REF_LAYERS; i++) free(r->k[i]), free(r->v[i]), free(r->active[i]);
-    free(r->positions), free(r->depth), free(r->x), free(r->mean_received), free(r->max_received);
+    free(r->positions), free(r->depth), free(r->x), free(r->mean_importance), free(r->max_importance);
     ref_model_free(&r->m);
 }
 
@@ -117,20 +117,21 @@ static void pass_token(ref_reader *r, int64_t layer, int64_t t, double *rank) {
     double *q = enter(r, layer, t);
     struct query u = make_query(r, layer, t);
     u.args.sequences = &u.sequence;
-    double *received = test_alloc(u.sequence.k_len, sizeof *received);
+    double *importance = test_alloc(u.sequence.k_len, sizeof *importance);
     memset(rank, 0, (size_t)r->capacity * sizeof *rank);
-    ref_attention_received(&u.args, r->m.inv_freq, 0, KV_POOL_MEAN, q, u.k, received);
+    ref_attention_importance(&u.args, r->m.inv_freq, 0, KV_POOL_MEAN, q, u.k, importance);
     for (int64_t j = 0; j < u.sequence.k_len; j++) {
-        rank[u.token[j]] = received[j];
-        if (layer < kv_static_layers(r->m.model->spec.n_layers)) r->mean_received[u.token[j]] += received[j];
+        rank[u.token[j]] = importance[j];
+        if (layer < kv_static_layers(r->m.model->spec.n_layers))
+            r->mean_importance[u.token[j]] += importance[j];
     }
-    ref_attention_received(&u.args, r->m.inv_freq, 0, KV_POOL_MAX, q, u.k, received);
+    ref_attention_importance(&u.args, r->m.inv_freq, 0, KV_POOL_MAX, q, u.k, importance);
     for (int64_t j = 0; j < u.sequence.k_len && t == r->n - 1; j++)
-        r->max_received[u.token[j]] = fmax(r->max_received[u.token[j]], received[j]);
+        r->max_importance[u.token[j]] = fmax(r->max_importance[u.token[j]], importance[j]);
     mix(r, layer, t, &u, q);
     r->depth[t] = layer + 1;
     free_query(&u);
-    free(received);
+    free(importance);
     free(q);
 }
 
@@ -148,8 +149,8 @@ void ref_read(ref_reader *r, const int32_t *ids, const int32_t *positions, int64
     const kv_model_spec *spec = &r->m.model->spec;
     double *rank = test_alloc(r->capacity, sizeof *rank), *y = test_alloc(spec->model_dim, sizeof *y);
     append(r, ids, positions, n);
-    memset(r->mean_received, 0, (size_t)r->capacity * sizeof *r->mean_received);
-    memset(r->max_received, 0, (size_t)r->capacity * sizeof *r->max_received);
+    memset(r->mean_importance, 0, (size_t)r->capacity * sizeof *r->mean_importance);
+    memset(r->max_importance, 0, (size_t)r->capacity * sizeof *r->max_importance);
     for (int64_t layer = 0; layer < spec->n_layers; layer++) {
         bool *active = r->active[layer];
         for (int64_t t = 0; t < r->n; t++) active[t] = true;

@@ -15,9 +15,9 @@ typedef struct ref_reader {
     // Of the last ref_read.
     bool *active[REF_LAYERS]; // [capacity] tokens of each layer
     int64_t n_active[REF_LAYERS], n_processed[REF_LAYERS];
-    double
-        *mean_received; // [capacity] Σ over the first quarter of the layers and all queries, mean over heads
-    double *max_received; // [capacity] from the newest token, the largest of all layers and heads
+    double *
+        mean_importance; // [capacity] Σ over the first quarter of the layers and all queries, mean over heads
+    double *max_importance; // [capacity] from the newest token, the largest of all layers and heads
 } ref_reader;
 
 ref_reader ref_reader_make(kv_model *model, int64_t capacity);

@@ -102,17 +102,17 @@ void ref_attention(const kv_attention_args *args, const double *inv_freq, int64_
             attend_segment(args, inv_freq, &args->sequences[s], head, q, k, v, y);
 }
 
-void ref_attention_received(const kv_attention_args *args, const double *inv_freq, int64_t sequence,
-                            kv_pooling pooling, const double *q, const double *k, double *received) {
+void ref_attention_importance(const kv_attention_args *args, const double *inv_freq, int64_t sequence,
+                              kv_pooling pooling, const double *q, const double *k, double *importance) {
     const kv_sequence *s = &args->sequences[sequence];
-    memset(received, 0, (size_t)s->k_len * sizeof *received);
+    memset(importance, 0, (size_t)s->k_len * sizeof *importance);
     for (int64_t head = 0; head < args->n_heads; head++) {
         double *matrix = attention_matrix(args, inv_freq, s, head, q, k);
         for (int64_t t = 0; t < s->q_len; t++)
             for (int64_t j = 0; j < s->k_len; j++) {
                 const double p = matrix[t * s->k_len + j];
-                received[j] =
-                    pooling == KV_POOL_MEAN ? received[j] + p / (double)args->n_heads : fmax(received[j], p);
+                importance[j] = pooling == KV_POOL_MEAN ? importance[j] + p / (double)args->n_heads
+                                                        : fmax(importance[j], p);
             }
         free(matrix);
     }

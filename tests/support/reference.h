@@ -19,9 +19,9 @@ void ref_swiglu(int64_t n, const double *gate, const double *up, double *y);
 void ref_attention(const kv_attention_args *args, const double *inv_freq, int64_t q_rows, const double *q,
                    const double *k, const double *v, double *y);
 
-// received[k_len] of one sequence alone, from the whole matrix.
-void ref_attention_received(const kv_attention_args *args, const double *inv_freq, int64_t sequence,
-                            kv_pooling pooling, const double *q, const double *k, double *received);
+// importance[k_len] of one sequence alone, from the whole matrix.
+void ref_attention_importance(const kv_attention_args *args, const double *inv_freq, int64_t sequence,
+                              kv_pooling pooling, const double *q, const double *k, double *importance);
 
 // inv_freq[i] = theta^(-2i / head_dim)
 void ref_inv_freq(int64_t head_dim, double theta, double *inv_freq);
