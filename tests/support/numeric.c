@@ -125,11 +125,7 @@ double *numeric_gradient_results(const float *gradient, int64_t n, double *resul
 }
 
 int64_t numeric_allow_sums(rounding_spread *spread, int64_t from, int64_t n) {
-    double squares = 0;
-    for (int64_t i = from; i < from + n; i++) squares += spread->expected[i] * spread->expected[i];
-    const double one = rounding_of_sum(0, squares / (double)n);
-    for (int64_t i = from; i < from + n; i++) spread->allowed[i] += one;
-    spread->allowed[from + n] += sqrt((double)n) * one;
+    spread->allowed[from + n] += sqrt((double)n) * rounding_allow_sums(spread, from, n);
     return from + n + 1;
 }
 

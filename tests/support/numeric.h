@@ -74,9 +74,7 @@ void numeric_slopes_free(numeric_slopes *slopes);
 // the direction above. Returns the first place behind them.
 double *numeric_gradient_results(const float *gradient, int64_t n, double *results);
 
-// Not all that gradients are sums of is moved: an L1 loss hands down signs. Where those cancel, the sum has
-// the rounding of sums as large as the gradient's others: allows for that in the gradient[n] at `from`.
-// Returns the first place behind it.
+// rounding_allow_sums for the gradient[n] at `from`. Returns the first place behind it.
 int64_t numeric_allow_sums(rounding_spread *spread, int64_t from, int64_t n);
 
 // gradient[n] must be factor · slopes; results [from, from + n] of the spread are this gradient's, factor 1.

@@ -166,6 +166,15 @@ rounding_spread rounding_measure(const rounding_operands *operands, int64_t term
     return s;
 }
 
+double rounding_allow_sums(rounding_spread *spread, int64_t from, int64_t n) {
+    double squares = 0;
+    assert_true(from >= 0 && from + n <= spread->n);
+    for (int64_t i = from; i < from + n; i++) squares += spread->expected[i] * spread->expected[i];
+    const double one = rounding_of_sum(0, squares / (double)n);
+    for (int64_t i = from; i < from + n; i++) spread->allowed[i] += one;
+    return one;
+}
+
 void rounding_spread_free(rounding_spread *spread) {
     free(spread->expected);
     free(spread->allowed);

@@ -96,6 +96,11 @@ rounding_spread rounding_measure(const rounding_operands *operands, int64_t term
                                  const void *context, int64_t n);
 void rounding_spread_free(rounding_spread *spread);
 
+// Not all that gradients are sums of is moved: an L1 loss hands down signs, and a softmax over one key
+// differences that are 0 whatever moves. Where such sums cancel, what is left has the rounding of sums as large
+// as the array's others: allows for that in results [from, from + n), and returns how much it was.
+double rounding_allow_sums(rounding_spread *spread, int64_t from, int64_t n);
+
 // x[n] against results [from, from + n) of a spread.
 void rounding_compare(const char *what, const float *x, const rounding_spread *spread, int64_t from,
                       int64_t n);
