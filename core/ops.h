@@ -129,8 +129,7 @@ typedef struct kv_topk_teacher {
 typedef struct kv_lm_loss_args {
     const int32_t *targets; // [m]; valid until backward
     int32_t ignore_index;   // rows with this target are left out
-    double
-        n_valid; // what the sums are divided by: the valid targets of the WHOLE step, also of micro-batches
+    double n_valid; // what the sums are divided by: the valid targets of the WHOLE step, not of a micro-batch
     float weight_ce;           // of the mean cross-entropy
     float weight_z;            // of mean logsumexp² (the paper's 1e-4 comes in here)
     float weight_kl;           // of mean KL(teacher ‖ student); needs one of the following two

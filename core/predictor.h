@@ -21,8 +21,8 @@ typedef struct kv_predictor_kind {
 typedef struct kv_predictor {
     int64_t n_base_layers, n_aux_layers;
     kv_predictor_kind kind;
-    int32_t
-        mapping[KV_MAX_LAYERS]; // j(i): base layer i reads aux layer mapping[i], perhaps its neighbour too
+    // j(i): base layer i reads aux layer mapping[i], perhaps its neighbour too.
+    int32_t mapping[KV_MAX_LAYERS];
     // [n_base_layers] each, for keys: w [kv_dim_base_i, inputs_i] with a full rank, else [kv_dim_base_i,
     // rank] (up) and down [rank, inputs_i]; b [1, kv_dim_base_i]. down is NULL with a full rank.
     kv_param *key_w, *key_b, *key_down;

@@ -198,6 +198,7 @@ static double layer_bytes(const kv_model *model, int64_t layer, const struct tog
     const kv_layer *weights = &model->layers[layer];
     const double end = f * rows * (5 * dim + 3 * ffn) +
                        larger(panel_bytes(rows, &weights->out), panel_bytes(rows, &weights->down));
+    // The importance of every key, and the list in which kv_keep_best sorts it.
     const double chosen = m->lazy ? t->keys * (sizeof(double) + 2 * sizeof(double) + f) : 0;
     return start + queries +
            larger(m->ranked || m->lazy ? rank : 0, f * rows * q + larger(attend, end + chosen));

@@ -15,8 +15,8 @@ typedef struct ref_reader {
     // Of the last ref_read.
     bool *active[REF_LAYERS]; // [capacity] tokens of each layer
     int64_t n_active[REF_LAYERS], n_processed[REF_LAYERS];
-    double *
-        mean_importance; // [capacity] Σ over the first quarter of the layers and all queries, mean over heads
+    // [capacity] Σ over the first quarter of the layers and all queries, mean over heads.
+    double *mean_importance;
     double *max_importance; // [capacity] from the newest token, the largest of all layers and heads
 } ref_reader;
 
