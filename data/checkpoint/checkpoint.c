@@ -1,7 +1,6 @@
 #include "data/checkpoint/checkpoint.h"
 
 #include "core/dtype.h"
-#include "core/text.h"
 #include "data/checkpoint/hf_config.h"
 #include "data/checkpoint/hf_layout.h"
 #include "data/checkpoint/random.h"
@@ -240,8 +239,7 @@ static kv_status measure_files(const char *dir, int64_t *bytes, kv_error *err) {
     *bytes = 0;
     for (const struct dirent *entry; (entry = readdir(entries));) {
         int64_t part;
-        if (kv_ends_with(entry->d_name, ".safetensors") && file_size(dir, entry->d_name, &part))
-            *bytes += part;
+        if (kv_weights_named(entry->d_name) && file_size(dir, entry->d_name, &part)) *bytes += part;
     }
     closedir(entries);
     if (*bytes > 0) return KV_OK;

@@ -71,6 +71,11 @@ static kv_status finish(kv_weights_set *made, kv_status status, kv_weights_set *
     return status;
 }
 
+bool kv_weights_named(const char *file) {
+    static const char ending[] = ".safetensors";
+    return kv_ends_with(file, ending) && strcmp(file, ending) != 0;
+}
+
 kv_status kv_weights_set_open(const char *dir, const char *name, kv_weights_set **set, kv_error *err) {
     kv_weights_set *made;
     kv_status status = create(dir, name, 1, &made, err);
@@ -97,7 +102,7 @@ static kv_status check_place(const kv_json_file *map, const char *tensor, const 
         if ((unsigned char)*c < ' ' || *c == 127)
             return kv_fail(err, KV_ERR_FORMAT, "%s: a tensor's name holds control characters", map->path);
     const char *file = json_string_value(value);
-    if (file && is_plain(file) && kv_ends_with(file, ".safetensors")) return KV_OK;
+    if (file && is_plain(file) && kv_weights_named(file)) return KV_OK;
     return kv_json_wrong(map, tensor, -1, "the name of a .safetensors file in the same directory", err);
 }
 

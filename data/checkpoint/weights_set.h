@@ -4,6 +4,9 @@
 
 #include "data/checkpoint/safetensors.h"
 
+// Whether a file is called as they are: NAME.safetensors.
+bool kv_weights_named(const char *file);
+
 typedef struct kv_weights_set kv_weights_set;
 
 // Opens dir/NAME.safetensors alone. Close with kv_weights_set_close (accepts NULL). On failure *set is NULL.
