@@ -68,7 +68,7 @@ static void walk_field(const struct walk *w, const cyaml_schema_field_t *field, 
     struct leaf leaf = {.row_key = row_key, .key = key, .schema = schema};
     if (data) {
         leaf.value = data + field->data_offset;
-        if (schema->flags & CYAML_FLAG_POINTER) memcpy(&leaf.value, leaf.value, sizeof leaf.value);
+        if (schema->flags & CYAML_FLAG_POINTER) leaf.value = *(const char *const *)(const void *)leaf.value;
         if (schema->type == CYAML_SEQUENCE)
             leaf.count = read_uint(data + field->count_offset, field->count_size);
     }
