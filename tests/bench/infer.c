@@ -1,3 +1,5 @@
+// Prefill and decoding of a published shape, in float32 and bf16, one prompt and eight: tokens a second and the
+// share of the peak that the matrix products reach.
 #include "tests/bench/bench.h"
 
 #include "core/gemm.h"

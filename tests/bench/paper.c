@@ -1,3 +1,4 @@
+// Ours beside the paper's released code, whose times are scaled to this machine.
 #include "tests/bench/bench.h"
 
 #include "data/checkpoint/checkpoint.h"

@@ -1,3 +1,4 @@
+// Training steps of the quickstart's base, aux and predictors, whole and in micro-batches.
 #include "tests/bench/bench.h"
 
 #include "core/gemm.h"

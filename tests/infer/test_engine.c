@@ -1,3 +1,5 @@
+// Sessions: ragged prompts read as each would be alone, in one piece or in chunks, with and without a predicted
+// cache; decoding from the cache gives what reading everything again gives.
 #include "infer/generate.h"
 #include "infer/session/engine.h"
 #include "infer/session/sample.h"

@@ -1,3 +1,4 @@
+// The formulas of core/flops.h and infer/cost.h against what the product wrapper counts while a real prefill runs.
 #include "core/flops.h"
 #include "core/gemm.h"
 #include "core/least_squares.h"

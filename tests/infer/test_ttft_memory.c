@@ -98,8 +98,8 @@ static void check(const char *name, const kv_system *system) {
         const double taken = (double)measure(system, &cells[c]);
         if (!(said >= taken && said <= above * taken + tiles))
             fail_msg("%s, %lld tokens x %lld: %.0f bytes estimated, %.0f taken (%.3f)", name,
-                          (long long)cells[c].prompt_tokens, (long long)cells[c].batch_size, said, taken,
-                          said / taken);
+                     (long long)cells[c].prompt_tokens, (long long)cells[c].batch_size, said, taken,
+                     said / taken);
     }
 }
 

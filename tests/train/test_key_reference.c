@@ -64,10 +64,10 @@ static kv_status load_sweep(const char *path, const char *const *overrides, size
     return kv_config_load(path, overrides, n_overrides, NULL, config, err);
 }
 
-static const char *const sweeps[] = {
-    "output: o\ntrain: train.yaml\ngrid: {seed: [1, 2]}\n",
-    "output: o\narms: [{name: a, train: train.yaml}]\n",
-    "output: o\ntrain: train.yaml\narms: [{name: a, set: {seed: 2}}]\n", NULL};
+static const char *const sweeps[] = {"output: o\ntrain: train.yaml\ngrid: {seed: [1, 2]}\n",
+                                     "output: o\narms: [{name: a, train: train.yaml}]\n",
+                                     "output: o\ntrain: train.yaml\narms: [{name: a, set: {seed: 2}}]\n",
+                                     NULL};
 
 static void test_sweeps(void **state) {
     (void)state;
