@@ -5,6 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {"kvdata": "data", "kvtrain": "train", "kvrun": "infer", "kveval": "eval"}
+FOLDERS = ["core", "data", "infer", "train", "eval", "configs", "notebooks", "tests"]
+CHAPTERS = [f"{folder}/README.md" for folder in FOLDERS]
 MARK = re.compile(r"<!-- (run(?: and compare)?|config: (kvtrain|kvtrain --sweep|kveval)(?: as (\S+))?|file: (\S+)|not run: \S.*|data) -->")
 FENCE = re.compile(r" *(```+|~~~+)")
 
@@ -15,9 +17,9 @@ class Block:
 
 
 def readmes():
-    """Paths from the root, but not in what was built or trained."""
-    found = (p.relative_to(ROOT) for p in ROOT.rglob("README.md"))
-    return sorted(str(p) for p in found if not re.match(r"build|runs/|models/|\.", str(p)))
+    """Paths from the root: the front page, the chapters, and what lies below those."""
+    below = (path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("README.md")))
+    return ["README.md", *CHAPTERS, *(name for name in (str(p.relative_to(ROOT)) for p in below) if name not in CHAPTERS)]
 
 
 # ---- Reading a README ----------------------------------------------------------------------------------
@@ -102,7 +104,7 @@ def check_indented(readme, problems):
 
 
 def check_contents(readme, problems):
-    """A chapter, the README of a top-level folder, opens with a list of its parts."""
+    """A chapter opens with a list of its parts."""
     lines = (ROOT / readme).read_text().splitlines()
     code = {i for start, inside in fences(lines) for i in range(start, start + len(inside) + 2)}
     parts = [i for i, line in enumerate(lines) if line.startswith("## ") and i not in code]
@@ -127,7 +129,7 @@ def check_front_page(readme, problems):
 def check_text(readme, problems):
     check_links(readme, problems)
     check_indented(readme, problems)
-    if readme.count("/") == 1:
+    if readme in CHAPTERS:
         check_contents(readme, problems)
     elif "/" not in readme:
         check_front_page(readme, problems)
