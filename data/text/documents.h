@@ -17,8 +17,8 @@ typedef enum kv_text_format { KV_TEXT_BY_NAME, KV_TEXT_PLAIN, KV_TEXT_JSONL } kv
 
 typedef struct kv_documents_options {
     kv_text_format format;
-    const char
-        *text_key; // borrowed, NULL: "text". "a.b" is the key of that name or, if there is none, b within a
+    // Borrowed; NULL: "text". "a.b" is the key of that name or, if there is none, b within a.
+    const char *text_key;
 } kv_documents_options;
 
 // Whether a file of that name is taken for JSON lines.
@@ -32,8 +32,8 @@ kv_status kv_documents_open(const char *path, kv_documents **documents, kv_error
 void kv_documents_close(kv_documents *documents);
 
 typedef struct kv_document {
-    const char
-        *text; // [length], then a NUL (JSON may hold others within); NULL at the end, and when it is bad
+    // [length], then a NUL (JSON may hold others within); NULL at the end, and when it is bad.
+    const char *text;
     size_t length;
     int64_t line;    // its first
     const char *bad; // why a line holds no text

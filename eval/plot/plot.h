@@ -14,9 +14,9 @@ enum { KV_PLOT_MAX_POINTS = 256, KV_PLOT_MAX_PANELS = 64, KV_PLOT_NOTE = 256 };
 
 typedef struct kv_plot_point {
     const char *label; // stands beside the point where there is room
-    const char
-        *family; // equal ones share marker and colour (eval/plot/families.h), an entry of the legend, and
-                 // a line in order of x
+    // Equal ones share marker and colour (eval/plot/families.h), an entry of the legend, and a line in order
+    // of x.
+    const char *family;
     const double *x, *y;      // [n_panels], x > 0; a point that has no such x or no y is left out
     const double *low, *high; // [n_panels] ends of the 95 % interval; NULL or NAN: none
 } kv_plot_point;
@@ -48,10 +48,9 @@ kv_status kv_plot_draw(const kv_plot *plot, const char *dir, const char *name, c
 // ---- Times against lengths -----------------------------------------------------------------------------
 
 typedef struct kv_plot_curve {
-    const char *label; // of the legend
-    const char
-        *family;     // colour and marker (eval/plot/families.h); curves of one family differ in their dashes
-    const double *y; // [n_panels, n_x], > 0; what is not is left out
+    const char *label;        // of the legend
+    const char *family;       // colour and marker (eval/plot/families.h); its curves differ in their dashes
+    const double *y;          // [n_panels, n_x], > 0; what is not is left out
     const double *low, *high; // [n_panels, n_x] ends of the spread; NULL or NAN: none
 } kv_plot_curve;
 

@@ -17,8 +17,7 @@ typedef struct kv_error_figures {
     double *error;     // [n_layers, seq_len] mean |error| over sequences and features, by position
     double *histogram; // [n_layers, bins] counts of errors; the outermost bins hold all beyond them, too
     double *edges;     // [n_layers, bins + 1] rising, symmetric about 0
-    double
-        *explained; // [n_layers] 1 - Σ error² / Σ (true - mean)², mean: of each feature; NAN: nothing varies
+    double *explained; // [n_layers] 1 - Σ error² / Σ (true - mean of its feature)²; NAN: nothing varies
     double *magnitude; // [n_layers] mean |true|
 } kv_error_figures;
 

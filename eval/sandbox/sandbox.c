@@ -3,6 +3,7 @@
 #include "eval/sandbox/sandbox.h"
 
 #include "data/system/console.h"
+#include "data/text/unicode.h"
 #include "eval/sandbox/process.h"
 
 #include <errno.h>
@@ -60,30 +61,23 @@ struct pool {
 
 // ---- What a program leaves -----------------------------------------------------------------------------
 
-// The last line that is not blank, made fit to be shown: one line of ASCII or whole UTF-8 characters.
+// The last line that is not blank, made fit to be shown: one line of whole characters.
 static void last_line(const struct run *r, char line[KV_SANDBOX_TEXT - 16]) {
     const char *end = r->tail + r->n_tail;
     while (end > r->tail && strchr(" \t\r\n", end[-1])) end--;
     const char *start = end;
     while (start > r->tail && start[-1] != '\n') start--;
-    size_t n = (size_t)(end - start);
+    size_t n = (size_t)(end - start), used = 0;
     if (n > KV_SANDBOX_TEXT - 17) n = KV_SANDBOX_TEXT - 17;
-    size_t used = 0;
-    for (size_t i = 0; i < n;) {
-        const unsigned char c = (unsigned char)start[i];
-        size_t length = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : 0;
-        for (size_t j = 1; j < length; j++)
-            if (i + j >= n || ((unsigned char)start[i + j] & 0xC0) != 0x80) length = 0;
-        // Overlong forms and halves of surrogate pairs.
-        if (length == 3 && ((c == 0xE0 && (unsigned char)start[i + 1] < 0xA0) ||
-                            (c == 0xED && (unsigned char)start[i + 1] >= 0xA0)))
-            length = 0;
-        if (length == 0 || c < 32 || c == 127) {
+    for (size_t i = 0, length; i < n; i += length) {
+        int32_t point;
+        length = kv_utf8_next(start + i, n - i, &point);
+        if (length == 0 || point < 32 || point == 127) {
             line[used++] = '?';
-            i++;
+            length = 1;
         } else {
             memcpy(line + used, start + i, length);
-            used += length, i += length;
+            used += length;
         }
     }
     line[used] = '\0';
