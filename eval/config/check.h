@@ -1,5 +1,4 @@
-// Ranges and consistency of an evaluation config, after its defaults are filled in. Only eval_config.c needs
-// it.
+// Ranges and consistency of an evaluation config, after its defaults are filled in. Only eval/config/config.c needs it.
 #pragma once
 
 #include "eval/config/config.h"

@@ -23,12 +23,15 @@ typedef struct bench_training_args {
     int repeats; // at most BENCH_REPEATS
 } bench_training_args;
 
-// Trains random models of these shapes. Returns the median's tokens a second.       bench_train.c
+// Trains random models of these shapes. Returns the median's tokens a second.
+//                                                                                   [tests/bench/train.c]
 double bench_training(const char *name, const bench_training_args *args, double peak);
 
-// Prefill and decoding of OpenELM-270M with weights of that type.                   bench_infer.c
+// Prefill and decoding of OpenELM-270M with weights of that type.
+//                                                                                   [tests/bench/infer.c]
 void bench_inference(const char *type, double peak);
 
 // The paper's own code on one machine, and this one on this, both beside their peaks. The peak is measured
-// again at the end, and the larger counts: a slow spell must not flatter us. bench_paper.c
+// again at the end, and the larger counts: a slow spell must not flatter us.
+//                                                                                   [tests/bench/paper.c]
 void bench_paper(double peak);

@@ -77,6 +77,8 @@ touches_nothing 0 '^usage: ' help
 touches_nothing 0 '^usage: '
 touches_nothing 2 "^kv: unknown command 'nonsense', expected .*clean" nonsense
 touches_nothing 2 "^kv: unknown command 'nonsense', expected .*clean" help nonsense
+touches_nothing 2 "^kv: unknown command '', expected .*clean" ''
+touches_nothing 2 "^kv: unknown command '', expected .*clean" help ''
 for command in "${commands[@]}"; do
   touches_nothing 0 "^usage: .*kv $command" "$command" --help
   touches_nothing 0 "^usage: .*kv $command" "$command" -h

@@ -1,4 +1,4 @@
-// The program kvrun, on the family of eval_support.h. KVRUN names the program.
+// The program kvrun, on the family of tests/support/eval.h. KVRUN names the program.
 #pragma once
 
 #include "tests/support/eval.h"
