@@ -148,10 +148,12 @@ kv_status kv_cache_writer_open(const char *path, const kv_cache_info *info, cons
     kv_status status = w->narrow ? kv_whole_file_begin(&w->target, path, err)
                                  : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     if (status == KV_OK) status = create_layout(w, norms, err);
-    if (status == KV_OK)
+    if (status == KV_OK) {
         *writer = w;
-    else
+    } else {
+        kv_whole_file_end(&w->target, status, err);
         kv_cache_writer_free(w);
+    }
     return status;
 }
 
@@ -249,7 +251,7 @@ kv_status kv_cache_writer_finish(kv_cache_writer *w, kv_error *err) {
     if (!close_sets(w))
         status = kv_fail(err, KV_ERR_IO, "%s: cannot write the cache (is the disk full?)", w->target.final);
     if (status == KV_OK) status = kv_h5_close(&w->file, err);
-    return status == KV_OK ? kv_whole_file_commit(&w->target, err) : status;
+    return kv_whole_file_end(&w->target, status, err);
 }
 
 void kv_cache_writer_free(kv_cache_writer *w) {

@@ -380,7 +380,6 @@ kv_status kv_safetensors_write(const char *path, const kv_st_tensor *tensors, in
         failure = errno;
     }
     free(header);
-    if (ok) return kv_whole_file_commit(&target, err);
-    kv_whole_file_abandon(&target);
-    return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", path, strerror(failure));
+    if (!ok) status = kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", path, strerror(failure));
+    return kv_whole_file_end(&target, status, err);
 }

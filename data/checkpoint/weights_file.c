@@ -175,7 +175,5 @@ kv_status kv_weights_write(const char *dir, const char *name, const kv_weights_t
     if (!status) status = kv_write_file(path, text, strlen(text), err);
     if (!status) status = kv_path_join(set.staged.path, name, path, err);
     if (!status) status = write_tensors(path, tensors, n, err);
-    if (!status) return kv_whole_set_commit(&set, NULL, 0, err);
-    kv_whole_set_abandon(&set);
-    return status;
+    return kv_whole_set_end(&set, NULL, 0, status, err);
 }

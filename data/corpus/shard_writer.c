@@ -127,10 +127,12 @@ kv_status kv_shard_writer_open(const char *path, const kv_shard_info *info, kv_s
     made->info = *info;
     kv_status status = kv_whole_file_begin(&made->target, path, err);
     if (!status) status = create_layout(made, err);
-    if (status)
+    if (status) {
+        kv_whole_file_end(&made->target, status, err);
         kv_shard_writer_free(made);
-    else
+    } else {
         *writer = made;
+    }
     return status;
 }
 
@@ -163,12 +165,7 @@ kv_status kv_shard_writer_finish(kv_shard_writer *writer, kv_error *err) {
     ok = ok && kv_h5_set_string(writer->file, "/", "hash", writer->hash, NULL) == KV_OK;
     ok = ok && H5Fflush(writer->file, H5F_SCOPE_LOCAL) >= 0;
     ok = close_file(writer) && ok;
-    if (!ok) {
-        kv_status status = cannot_write(writer, err);
-        kv_whole_file_abandon(&writer->target);
-        return status;
-    }
-    return kv_whole_file_commit(&writer->target, err);
+    return kv_whole_file_end(&writer->target, ok ? KV_OK : cannot_write(writer, err), err);
 }
 
 const char *kv_shard_writer_hash(const kv_shard_writer *writer) {

@@ -94,7 +94,5 @@ kv_status kv_write_file(const char *path, const void *content, size_t size, kv_e
         status = write_all(fd, path, content, size, err);
         if (close(fd) != 0 && !status) status = io_error(err, path, "write");
     }
-    if (!status) return kv_whole_file_commit(&whole, err);
-    kv_whole_file_abandon(&whole);
-    return status;
+    return kv_whole_file_end(&whole, status, err);
 }

@@ -50,6 +50,19 @@ bool kv_path_exists_in(const char *dir, const char *name) {
     return kv_path_join(dir, name, path, NULL) == KV_OK && kv_path_exists(path);
 }
 
+void kv_path_rename_in(kv_error *err, const char *from, const char *to) {
+    if (!err || !*from) return;
+    const kv_error before = *err;
+    const char *rest = before.message, *found;
+    char renamed[4 * sizeof before.message] = "";
+    size_t n = 0;
+    while ((found = strstr(rest, from)) && n + strlen(to) + strlen(rest) < sizeof renamed) {
+        n = (size_t)(stpcpy(mempcpy(renamed + n, rest, (size_t)(found - rest)), to) - renamed);
+        rest = found + strlen(from);
+    }
+    kv_fail(err, before.code, "%s%s", renamed, rest);
+}
+
 // ---- Making and removing -------------------------------------------------------------------------------
 
 static kv_status make_dir(const char *path, kv_error *err) {

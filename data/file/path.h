@@ -17,6 +17,9 @@ void kv_path_parent(const char *path, char parent[PATH_MAX]);
 // Whether the name at the end of `path` ends in `ending`, ".jsonl" say, or in that and ".gz".
 bool kv_path_is_named(const char *path, const char *ending);
 
+// Puts `to` wherever the message in *err (which may be NULL) has `from`.
+void kv_path_rename_in(kv_error *err, const char *from, const char *to);
+
 // Whether there is something at `path` (at the end of a symbolic link); at dir/name.
 bool kv_path_exists(const char *path);
 bool kv_path_exists_in(const char *dir, const char *name);

@@ -78,7 +78,7 @@ kv_status kv_whole_dir_begin(kv_whole_file *file, const char *final_path, kv_err
     if (status) return status;
     // A killed process with the same id may have left a directory of this name.
     for (int attempt = 0; mkdir(file->path, 0777) != 0; attempt++) {
-        if (errno != EEXIST || attempt == 100) return io_error(err, file->path, "create the directory");
+        if (errno != EEXIST || attempt == 100) return io_error(err, final_path, "write there");
         temporary_name(file);
     }
     file->active = true;
@@ -110,7 +110,8 @@ static kv_status move_into_place(const kv_whole_file *file, kv_error *err) {
 kv_status kv_whole_file_commit(kv_whole_file *file, kv_error *err) {
     if (!file->active) return kv_fail(err, KV_ERR_ARGUMENT, "no file was begun");
     kv_status status = file->is_dir ? kv_flush_tree(file->path, err) : kv_flush(file->path, err);
-    if (!status) status = move_into_place(file, err);
+    if (status) return kv_whole_file_end(file, status, err);
+    status = move_into_place(file, err);
     if (status) {
         kv_whole_file_abandon(file);
         return status;
@@ -121,4 +122,11 @@ kv_status kv_whole_file_commit(kv_whole_file *file, kv_error *err) {
     // The content is safe and in place; only whether the new name survives a power cut is at stake here.
     kv_flush(parent, NULL);
     return KV_OK;
+}
+
+kv_status kv_whole_file_end(kv_whole_file *file, kv_status status, kv_error *err) {
+    if (!status) return kv_whole_file_commit(file, err);
+    if (file->active) kv_path_rename_in(err, file->path, file->final);
+    kv_whole_file_abandon(file);
+    return status;
 }

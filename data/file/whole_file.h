@@ -2,11 +2,11 @@
 //
 //     kv_whole_file file;
 //     kv_status status = kv_whole_file_begin(&file, "results.csv", err);
-//     if (!status) status = write_results(file.path, err);   // a temporary name beside the final one
-//     if (!status) return kv_whole_file_commit(&file, err);  // flushed to disk, then renamed
-//     kv_whole_file_abandon(&file);                          // removed
+//     if (status) return status;
+//     status = write_results(file.path, err);      // a temporary name beside the final one
+//     return kv_whole_file_end(&file, status, err); // flushed to disk, then renamed; or removed
 //
-// After commit and abandon the struct is empty; abandoning an empty one does nothing. What a killed program
+// After end, commit and abandon the struct is empty; abandoning an empty one does nothing. What a killed program
 // leaves is the old file and, beside it, NAME.tmp.PID.NUMBER, which may be deleted.
 #pragma once
 
@@ -31,3 +31,7 @@ kv_status kv_whole_dir_begin(kv_whole_file *dir, const char *final_path, kv_erro
 // between the two steps leaves it as TEMPORARY.old). On failure the new one is removed and the old one stays.
 kv_status kv_whole_file_commit(kv_whole_file *file, kv_error *err);
 void kv_whole_file_abandon(kv_whole_file *file);
+
+// What `status`, that of writing, asks for: commit, or abandon and return it. The message in *err then speaks
+// of the final name, which is the one that the user knows, wherever it spoke of the temporary one.
+kv_status kv_whole_file_end(kv_whole_file *file, kv_status status, kv_error *err);

@@ -21,7 +21,10 @@ kv_status kv_whole_set_begin(kv_whole_set *set, const char *directory, kv_error 
     if (stat(directory, &info) != 0 || !S_ISDIR(info.st_mode))
         return kv_whole_dir_begin(&set->staged, directory, err);
     kv_status status = kv_path_join(directory, ".new", inside, err);
-    return status ? status : kv_whole_dir_begin(&set->staged, inside, err);
+    if (status) return status;
+    status = kv_whole_dir_begin(&set->staged, inside, err);
+    if (status && !kv_path_exists(inside)) kv_path_rename_in(err, inside, directory);
+    return status;
 }
 
 void kv_whole_set_abandon(kv_whole_set *set) {
@@ -86,27 +89,28 @@ static kv_status list_changes(struct changes *changes, const kv_whole_set *set, 
     return status;
 }
 
-static kv_status move(const char *from, const char *to, kv_error *err) {
+static kv_status move(const char *from, const char *to, const char *final, kv_error *err) {
     if (rename(from, to) == 0) return KV_OK;
-    return kv_fail(err, KV_ERR_IO, "%s: cannot rename to %s: %s", from, to, strerror(errno));
+    return kv_fail(err, KV_ERR_IO, "%s: cannot %s: %s", final,
+                   final == to ? "rename into place" : "take away", strerror(errno));
 }
 
 static kv_status make(const struct change *change, kv_error *err) {
     switch (change->what) {
-    case ADD: return move(change->staged, change->final, err);
+    case ADD: return move(change->staged, change->final, change->final, err);
     case REPLACE: return kv_path_swap(change->staged, change->final, err);
     case REMOVE: break;
     }
-    return move(change->final, change->staged, err);
+    return move(change->final, change->staged, change->final, err);
 }
 
 static kv_status take_back(const struct change *change, kv_error *err) {
     switch (change->what) {
-    case ADD: return move(change->final, change->staged, err);
+    case ADD: return move(change->final, change->staged, change->final, err);
     case REPLACE: return kv_path_swap(change->staged, change->final, err);
     case REMOVE: break;
     }
-    return move(change->staged, change->final, err);
+    return move(change->staged, change->final, change->final, err);
 }
 
 // On failure nothing has changed; should even that fail, the message says so and what was staged stays.
@@ -137,11 +141,20 @@ kv_status kv_whole_set_commit(kv_whole_set *set, const char *const *stale, int n
     if (!set->staged.active) return kv_fail(err, KV_ERR_ARGUMENT, "no set of files was begun");
     struct changes changes = {0};
     status = kv_flush_tree(set->staged.path, err);
-    if (!status) status = list_changes(&changes, set, stale, n_stale, err);
+    if (status) return kv_whole_set_end(set, stale, n_stale, status, err);
+    status = list_changes(&changes, set, stale, n_stale, err);
     if (!status) status = make_all(&changes, set, err);
     // Everything is in place; only whether the new names survive a power cut is at stake here.
     if (!status) kv_flush(set->directory, NULL);
     free(changes.items);
+    kv_whole_set_abandon(set);
+    return status;
+}
+
+kv_status kv_whole_set_end(kv_whole_set *set, const char *const *stale, int n_stale, kv_status status,
+                           kv_error *err) {
+    if (!status) return kv_whole_set_commit(set, stale, n_stale, err);
+    if (set->staged.active) kv_path_rename_in(err, set->staged.path, set->directory);
     kv_whole_set_abandon(set);
     return status;
 }
@@ -173,7 +186,5 @@ kv_status kv_whole_set_write(const char *directory, const char *const *names, in
     kv_whole_set set;
     kv_status status = kv_whole_set_begin(&set, directory, err);
     for (int i = 0; !status && i < n; i++) status = write_one(&set, names[i], i, write, context, err);
-    if (!status) return kv_whole_set_commit(&set, NULL, 0, err);
-    kv_whole_set_abandon(&set);
-    return status;
+    return kv_whole_set_end(&set, NULL, 0, status, err);
 }

@@ -3,8 +3,7 @@
 //     kv_whole_set set;
 //     kv_status status = kv_whole_set_begin(&set, "runs/atlas", err);
 //     if (!status) status = write_files(set.staged.path, err);   // as if that were runs/atlas
-//     if (!status) return kv_whole_set_commit(&set, NULL, 0, err);
-//     kv_whole_set_abandon(&set);
+//     return kv_whole_set_end(&set, NULL, 0, status, err);
 //
 // Nothing takes its place before everything has been written and flushed to disk. What a crash (a power cut,
 // a kill) leaves depends on the directory:
@@ -31,6 +30,11 @@ kv_status kv_whole_set_begin(kv_whole_set *set, const char *directory, kv_error 
 // of the last step, the directory is as it was. The struct is empty afterwards.
 kv_status kv_whole_set_commit(kv_whole_set *set, const char *const *stale, int n_stale, kv_error *err);
 void kv_whole_set_abandon(kv_whole_set *set);
+
+// What `status`, that of writing, asks for: commit, or abandon and return it. The message in *err then speaks
+// of the directory wherever it spoke of staged.path.
+kv_status kv_whole_set_end(kv_whole_set *set, const char *const *stale, int n_stale, kv_status status,
+                           kv_error *err);
 
 // Writes file number `index`; false when that failed (with errno where a write did, else out of memory).
 typedef bool kv_whole_set_fn(void *context, int index, FILE *file);

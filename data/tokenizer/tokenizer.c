@@ -64,7 +64,7 @@ kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err) {
         status = copy_file(source, set.staged.path, copied_names[i], err);
         n++;
     }
-    if (!status && n > 0) return kv_whole_set_commit(&set, NULL, 0, err);
+    if (n > 0) return kv_whole_set_end(&set, NULL, 0, status, err);
     kv_whole_set_abandon(&set);
     return status;
 }

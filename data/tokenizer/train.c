@@ -215,10 +215,9 @@ static kv_status train_in(const char *directory, const char *const *inputs, size
     kv_whole_file target;
     status = kv_whole_file_begin(&target, path, err);
     if (status) return status;
-    if (rename(model, target.path) == 0) return kv_whole_file_commit(&target, err);
-    status = kv_fail(err, KV_ERR_IO, "%s: cannot put the tokenizer there: %s", path, strerror(errno));
-    kv_whole_file_abandon(&target);
-    return status;
+    if (rename(model, target.path) != 0)
+        status = kv_fail(err, KV_ERR_IO, "%s: cannot put the tokenizer there: %s", path, strerror(errno));
+    return kv_whole_file_end(&target, status, err);
 }
 
 kv_status kv_tokenizer_train(const char *const *inputs, size_t n_inputs, int64_t vocab_size, const char *path,
@@ -236,6 +235,7 @@ kv_status kv_tokenizer_train(const char *const *inputs, size_t n_inputs, int64_t
     kv_status status = kv_whole_dir_begin(&workspace, name, err);
     if (status) return status;
     status = train_in(workspace.path, inputs, n_inputs, vocab_size, path, err);
+    if (status) return kv_whole_file_end(&workspace, status, err);
     kv_whole_file_abandon(&workspace);
-    return status;
+    return KV_OK;
 }

@@ -115,9 +115,7 @@ static kv_status rewrite(kv_journal *j, kv_error *err) {
         if (j->records[i]) status = write_record(j, file, j->records[i], err);
     errno = 0;
     if (file && fclose(file) != 0 && status == KV_OK) status = write_failed(j, err);
-    if (status == KV_OK) return kv_whole_file_commit(&whole, err);
-    kv_whole_file_abandon(&whole);
-    return status;
+    return kv_whole_file_end(&whole, status, err);
 }
 
 // Own keys first, then what says where the record belongs.

@@ -45,9 +45,7 @@ kv_status kv_output_write(const kv_results *results, const kv_eval_picture *pict
     note[0] = '\0';
     kv_status status = kv_whole_set_begin(&set, dir, err);
     if (!status) status = write_all(results, picture, set.staged.path, note, err);
-    if (!status) return kv_whole_set_commit(&set, optional, N_OPTIONAL, err);
-    kv_whole_set_abandon(&set);
-    return status;
+    return kv_whole_set_end(&set, optional, N_OPTIONAL, status, err);
 }
 
 kv_status kv_output_probe(const char *dir, kv_error *err) {

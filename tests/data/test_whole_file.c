@@ -268,6 +268,53 @@ static void test_set_all_or_none(void **state) {
         }
 }
 
+// A message names what its reader knows: the final path, and not the temporary one.
+static void test_messages_name_the_final_path(void **state) {
+    (void)state;
+    char path[PATH_MAX], inner[3 * PATH_MAX];
+    kv_error err;
+    kv_whole_set set;
+    for (int there = 0; there < 2; there++) {
+        snprintf(path, sizeof path, "%s/set-%d", test_dir, there);
+        if (there) make_old(path);
+        assert_int_equal(kv_whole_set_begin(&set, path, &err), KV_OK);
+        snprintf(inner, sizeof inner, "%s/none/a", set.staged.path);
+        kv_fail(&err, KV_ERR_IO, "%s: cannot write %s", inner, inner);
+        assert_int_equal(kv_whole_set_end(&set, NULL, 0, KV_ERR_IO, &err), KV_ERR_IO);
+        snprintf(inner, sizeof inner, "%s/none/a: cannot write %s/none/a", path, path);
+        assert_string_equal(err.message, inner);
+        int *const countdowns[] = {&refused_flush, &refused_rename};
+        for (int i = 0; i < 2; i++) {
+            *countdowns[i] = 1;
+            assert_int_equal(write_set(path, &err), KV_ERR_IO);
+            *countdowns[i] = 0;
+            if (strstr(err.message, ".tmp.")) fail_msg("%s", err.message);
+        }
+    }
+    kv_whole_file file;
+    assert_int_equal(kv_whole_file_begin(&file, test_path(test_dir, "file"), &err), KV_OK);
+    kv_fail(&err, KV_ERR_FORMAT, "%s: odd", file.path);
+    assert_int_equal(kv_whole_file_end(&file, KV_ERR_FORMAT, &err), KV_ERR_FORMAT);
+    snprintf(path, sizeof path, "%s: odd", test_path(test_dir, "file"));
+    assert_string_equal(err.message, path);
+    assert_int_equal(err.code, KV_ERR_FORMAT);
+}
+
+// Nor does one about a directory that nothing can be written to: a name that is as long as names can be.
+static void test_messages_of_a_beginning(void **state) {
+    (void)state;
+    kv_error err;
+    kv_whole_file whole;
+    char name[256], path[PATH_MAX];
+    memset(name, 'a', 255);
+    name[255] = '\0';
+    assert_int_equal(kv_path_join(test_dir, name, path, &err), KV_OK);
+    assert_int_equal(kv_whole_dir_begin(&whole, path, &err), KV_ERR_IO);
+    if (strstr(err.message, ".tmp.")) fail_msg("%s", err.message);
+    assert_int_equal(kv_write_file(path, "x", 1, &err), KV_ERR_IO);
+    if (strstr(err.message, ".tmp.")) fail_msg("%s", err.message);
+}
+
 // What cannot even be put back is told, and not deleted.
 static void test_set_cannot_go_back(void **state) {
     (void)state;
@@ -458,6 +505,8 @@ int main(void) {
         TEST(test_dir_abandoned),
         TEST(test_set),
         TEST(test_set_all_or_none),
+        TEST(test_messages_name_the_final_path),
+        TEST(test_messages_of_a_beginning),
         TEST(test_set_cannot_go_back),
         TEST(test_set_refuses_what_is_no_file),
         TEST(test_set_follows_a_symbolic_link),

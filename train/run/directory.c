@@ -431,12 +431,6 @@ static kv_status prune_checkpoints(const kv_run *run, kv_error *err) {
     return status;
 }
 
-static kv_status commit(kv_whole_file *dir, kv_status status, kv_error *err) {
-    if (status == KV_OK) return kv_whole_file_commit(dir, err);
-    kv_whole_file_abandon(dir);
-    return status;
-}
-
 kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err) {
     char path[PATH_MAX], optimizer_path[PATH_MAX];
     kv_whole_file dir = {0};
@@ -447,7 +441,7 @@ kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimize
     if (status == KV_OK) status = kv_path_join(dir.path, optimizer_name, optimizer_path, err);
     if (status == KV_OK) status = kv_optimizer_save(optimizer_path, optimizer, err);
     if (status == KV_OK) status = save_state(run, dir.path, NULL, err);
-    status = commit(&dir, status, err);
+    status = kv_whole_file_end(&dir, status, err);
     return status == KV_OK ? prune_checkpoints(run, err) : status;
 }
 
@@ -461,7 +455,7 @@ static kv_status save_result(kv_run *run, kv_task *task, const char *name, const
     if (status != KV_OK) return status;
     status = task->ops->save(task, dir.path, true, err);
     if (status == KV_OK) status = save_state(run, dir.path, best_loss, err);
-    return commit(&dir, status, err);
+    return kv_whole_file_end(&dir, status, err);
 }
 
 kv_status kv_run_keep_best(kv_run *run, kv_task *task, kv_error *err) {

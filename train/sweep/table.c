@@ -216,9 +216,7 @@ static kv_status write_csv(const struct results *r, kv_error *err) {
         status = kv_csv_close(csv, status, err);
     }
     free(header);
-    if (status == KV_OK) return kv_whole_file_commit(&table, err);
-    kv_whole_file_abandon(&table);
-    return status;
+    return kv_whole_file_end(&table, status, err);
 }
 
 // ---- On the terminal -----------------------------------------------------------------------------------
