@@ -139,6 +139,13 @@ static int terminal_width(FILE *stream) {
     return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : INT_MAX;
 }
 
+// Titles and notes have names in them that others chose; a name may neither move the cursor nor begin a line.
+static void print_safe(FILE *stream, const char *text, int columns) {
+    char *safe = kv_text_printable(text, false);
+    if (safe) fprintf(stream, "%.*s", (int)kv_text_fit(safe, columns), safe);
+    free(safe);
+}
+
 static void draw_bar(const kv_progress *progress, int64_t done, const char *note, double now) {
     double fraction = fraction_done(progress, done);
     char bar[bar_width + 1] = "", left[32] = "?", line[512];
@@ -150,19 +157,22 @@ static void draw_bar(const kv_progress *progress, int64_t done, const char *note
     snprintf(line, sizeof line, "%s [%s] %3.0f %%  %s left  %s", progress->title, bar, 100 * fraction, left,
              note ? note : "");
     line[kv_text_whole(line, strlen(line))] = '\0'; // where it did not fit
-    fprintf(progress->stream, "\r\033[K%.*s", (int)kv_text_fit(line, terminal_width(progress->stream)), line);
+    fputs("\r\033[K", progress->stream);
+    print_safe(progress->stream, line, terminal_width(progress->stream));
     fflush(progress->stream);
 }
 
 static void print_line(const kv_progress *progress, int64_t done, const char *note, double now) {
     char spent[32];
     kv_duration(now - progress->started, spent);
+    print_safe(progress->stream, progress->title, INT_MAX);
+    fprintf(progress->stream, ": %" PRIi64, done);
     if (progress->total > 0)
-        fprintf(progress->stream, "%s: %" PRIi64 "/%" PRIi64 " (%.0f %%)  %s", progress->title, done,
-                progress->total, 100 * fraction_done(progress, done), spent);
-    else
-        fprintf(progress->stream, "%s: %" PRIi64 "  %s", progress->title, done, spent);
-    fprintf(progress->stream, "%s%s\n", note && *note ? "  " : "", note ? note : "");
+        fprintf(progress->stream, "/%" PRIi64 " (%.0f %%)", progress->total,
+                100 * fraction_done(progress, done));
+    fprintf(progress->stream, "  %s%s", spent, note && *note ? "  " : "");
+    print_safe(progress->stream, note ? note : "", INT_MAX);
+    fputc('\n', progress->stream);
     fflush(progress->stream);
 }
 
@@ -180,7 +190,11 @@ void kv_progress_show(kv_progress *progress, int64_t done, const char *note) {
 }
 
 void kv_progress_line(kv_progress *progress, const char *text) {
-    fprintf(progress->stream, "%s%s: %s\n", progress->terminal ? "\r\033[K" : "", progress->title, text);
+    if (progress->terminal) fputs("\r\033[K", progress->stream);
+    print_safe(progress->stream, progress->title, INT_MAX);
+    fputs(": ", progress->stream);
+    print_safe(progress->stream, text, INT_MAX);
+    fputc('\n', progress->stream);
     fflush(progress->stream);
     progress->last_time -=
         progress->terminal ? redraw_seconds : 0; // the bar is gone: drawn at the next chance

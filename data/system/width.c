@@ -59,6 +59,11 @@ size_t kv_text_fit(const char *text, int columns) {
     return bytes;
 }
 
+// Marks that change the direction of all that follows on the line, in other columns of a table too.
+static bool turns_text(utf8proc_int32_t point) {
+    return (point >= 0x202A && point <= 0x202E) || (point >= 0x2066 && point <= 0x2069);
+}
+
 char *kv_text_printable(const char *text, bool lines) {
     char *copy = malloc(4 * strlen(text) + 1), *end = copy;
     if (!copy) return NULL;
@@ -68,7 +73,7 @@ char *kv_text_printable(const char *text, bool lines) {
             end = stpcpy(end, "    ");
         else if (point == '\n')
             *end++ = lines ? '\n' : ' ';
-        else if (point < ' ' || (point >= 0x7F && point <= 0x9F))
+        else if (point < ' ' || (point >= 0x7F && point <= 0x9F) || turns_text(point))
             end = stpcpy(end, "\xEF\xBF\xBD");
         else
             end = mempcpy(end, text, length);

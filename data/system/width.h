@@ -21,7 +21,7 @@ int kv_text_pad(const char *text, int columns);
 // Bytes of the longest beginning of text, in whole characters, that takes at most so many columns.
 size_t kv_text_fit(const char *text, int columns);
 
-// A copy that cannot move the cursor: tabs are four spaces, other control characters and bytes that are not
-// UTF-8 are U+FFFD; new lines stay where `lines`, else they are spaces. The caller frees it; NULL when out of
+// A copy that cannot move the cursor: tabs are four spaces, other control characters, marks that turn the
+// direction of text and bytes that are not UTF-8 are U+FFFD; new lines stay where `lines`, else they are spaces. The caller frees it; NULL when out of
 // memory.
 char *kv_text_printable(const char *text, bool lines);

@@ -51,6 +51,24 @@ static void plain_lines_off_a_terminal(void **state) {
     assert_string_equal(text, "steps: 150/200 (75 %)  0 s  loss 1.2\nsteps: 200/200 (100 %)  0 s  done\n");
 }
 
+// A name of others' choosing in a title or a note stays on its line and moves nothing.
+static void no_control_characters(void **state) {
+    (void)state;
+    char text[512];
+    FILE *file = tmpfile();
+    kv_progress progress;
+    kv_progress_begin(&progress, file, "a\tb\033[31m", 2);
+    kv_progress_line(&progress, "x\ny");
+    kv_progress_show(&progress, 2, NULL);
+    kv_progress_end(&progress, "n\r\x9F");
+    rewind(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+#define NONE "\xEF\xBF\xBD"
+    assert_string_equal(text,
+                        "a    b" NONE "[31m: x y\na    b" NONE "[31m: 2/2 (100 %)  0 s  n" NONE NONE "\n");
+}
+
 // What the terminal got, up to and with `ending`: the kernel hands it over when it likes, and in pieces.
 static void read_until(int control, const char *ending, char *text, size_t size) {
     size_t used = 0;
@@ -149,6 +167,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(durations),
         cmocka_unit_test(the_clock_runs_forward),
+        cmocka_unit_test(no_control_characters),
         cmocka_unit_test(plain_lines_off_a_terminal),
         cmocka_unit_test(one_line_redrawn_on_a_terminal),
         cmocka_unit_test(an_unknown_total),

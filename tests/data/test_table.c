@@ -118,11 +118,11 @@ static void printable(void **state) {
     (void)state;
     static const char text[] = "a\tb\nc\r\033[2J\x7F\xC2\x9B"
                                "1\xFF"
-                               "中";
+                               "中\u202E\u2067";
     static const char *const expected[] = {"a    b c\uFFFD\uFFFD[2J\uFFFD\uFFFD"
-                                           "1\uFFFD中",
+                                           "1\uFFFD中\uFFFD\uFFFD",
                                            "a    b\nc\uFFFD\uFFFD[2J\uFFFD\uFFFD"
-                                           "1\uFFFD中"};
+                                           "1\uFFFD中\uFFFD\uFFFD"};
     for (int lines = 0; lines < 2; lines++) {
         char *copy = kv_text_printable(text, lines);
         assert_string_equal(copy, expected[lines]);

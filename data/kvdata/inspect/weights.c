@@ -95,7 +95,7 @@ static kv_status describe_safetensors(const inspect_subject *s, inspect_report *
     for (int64_t i = 0; i < kv_safetensors_count(file); i++) {
         const kv_st_entry *entry = kv_safetensors_at(file, i);
         json_t *dims = json_array();
-        char shape[96] = "";
+        char shape[96] = "", shown[INSPECT_SHORT];
         for (int d = 0, used = 0; d < entry->n_dims; d++) {
             json_array_append_new(dims, json_integer(entry->shape[d]));
             used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%" PRIi64, d ? ", " : "",
@@ -104,7 +104,8 @@ static kv_status describe_safetensors(const inspect_subject *s, inspect_report *
         add_tensor(&total, entry);
         json_t *row = json_pack("{s:s, s:s, s:o}", "name", entry->name, "type", kv_dtype_name(entry->dtype),
                                 "shape", dims);
-        inspect_row(report, "tensors", row, "%s%*s %-5s [%s]", entry->name, kv_text_pad(entry->name, 52), "",
+        inspect_short(entry->name, 200, shown);
+        inspect_row(report, "tensors", row, "%s%*s %-5s [%s]", shown, kv_text_pad(shown, 52), "",
                     kv_dtype_name(entry->dtype), shape);
     }
     report_types(&total, 1, report);
