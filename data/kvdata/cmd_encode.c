@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,9 +73,10 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 // All of standard input. Waiting for it is ended by the first Ctrl-C.
 static kv_status read_input(kv_bytes *input, kv_error *err) {
     for (;;) {
-        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
         struct pollfd wait = {.fd = STDIN_FILENO, .events = POLLIN};
-        if (poll(&wait, 1, 100) <= 0) continue; // a signal, too, ends the wait, and would not end read()
+        const int ready = kv_console_poll(&wait, 1, -1); // a signal would not end read()
+        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+        if (ready < 0) return kv_fail(err, KV_ERR_IO, "cannot read standard input: %s", strerror(errno));
         kv_status status = kv_bytes_reserve(input, 1 << 16, err);
         if (status) return status;
         ssize_t n = read(STDIN_FILENO, input->data + input->length, 1 << 16);

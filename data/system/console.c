@@ -51,6 +51,18 @@ void kv_console_forget_signal(void) {
     interrupted = 0;
 }
 
+// In slices: a signal between the look at the flag and the wait, or one that the system hands to another thread,
+// ends no wait, and a Ctrl-C would be lost until the next one, which kills.
+int kv_console_poll(struct pollfd *fds, nfds_t n, double seconds) {
+    static const double slice = 0.1;
+    const double end = seconds < 0 ? (double)INFINITY : kv_now() + seconds;
+    for (double left; !interrupted && (left = end - kv_now()) > 0;) {
+        const int ready = poll(fds, n, (int)ceil(1e3 * fmin(left, slice)));
+        if (ready > 0 || (ready < 0 && errno != EINTR)) return ready;
+    }
+    return 0;
+}
+
 // The other way round: reading from a closed standard input stays an error, and so does writing to a closed
 // output.
 static void hold_streams(void) {

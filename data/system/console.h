@@ -1,6 +1,7 @@
 // What programs show and how they are stopped.
 #pragma once
 
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,6 +13,11 @@ bool kv_console_interrupted(void);
 int kv_console_signal(void); // which one it was, 0: none
 // What the signal was meant for has ended, the program goes on: as if there had been none.
 void kv_console_forget_signal(void);
+
+// poll() on n descriptors for so many seconds (negative: without end; n = 0: no more than a pause) that the
+// first Ctrl-C or SIGTERM ends, be it one that came just before. As poll: how many are ready, 0 when the time
+// is over or a signal came, -1 (errno) when it failed.
+int kv_console_poll(struct pollfd *fds, nfds_t n, double seconds);
 
 // To be called first in main.
 // Of the descriptors 0, 1 and 2 those that are closed lead to /dev/null from here on, so that no file gets

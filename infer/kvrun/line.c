@@ -4,27 +4,16 @@
 #include "data/system/console.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-// Signals are let in only while it waits, so that none can come
-// between the look at the flag and the wait; reading itself would go on after one.
+// Reading itself would go on after a signal.
 kv_status kvrun_wait_for_input(kv_error *err) {
-    sigset_t stops, before;
-    sigemptyset(&stops);
-    sigaddset(&stops, SIGINT);
-    sigaddset(&stops, SIGTERM);
-    sigprocmask(SIG_BLOCK, &stops, &before);
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-    int ready = -1;
-    while (!kv_console_interrupted() && (ready = ppoll(&input, 1, NULL, &before)) < 0 && errno == EINTR) {
-    }
-    const int error = errno;
-    sigprocmask(SIG_SETMASK, &before, NULL);
+    const int ready = kv_console_poll(&input, 1, -1);
     if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-    if (ready < 0) return kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(error));
+    if (ready < 0) return kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(errno));
     return KV_OK;
 }
 

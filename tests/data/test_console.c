@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -163,6 +164,52 @@ static void signals(void **state) {
     }
 }
 
+static void *interrupt_all(void *begun) {
+    pthread_barrier_wait(begun);
+    kill(getpid(), SIGINT); // taken by this thread: the other one does not let it in
+    return NULL;
+}
+
+// In a child. A signal ends a wait that begins after it, and one that the system wakes another thread for.
+static void signals_end_waits(void **state) {
+    (void)state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        sigset_t stops;
+        pthread_t thread;
+        pthread_barrier_t begun;
+        kv_console_catch_signals();
+        pthread_barrier_init(&begun, NULL, 2);
+        if (pthread_create(&thread, NULL, interrupt_all, &begun)) _exit(1);
+        sigemptyset(&stops);
+        sigaddset(&stops, SIGINT);
+        pthread_sigmask(SIG_BLOCK, &stops, NULL);
+        pthread_barrier_wait(&begun);
+        if (kv_console_poll(NULL, 0, -1) != 0 || !kv_console_interrupted()) _exit(2);
+        if (kv_console_poll(NULL, 0, -1) != 0) _exit(3);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void waits_for_input_or_time(void **state) {
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    struct pollfd input = {.fd = ends[0], .events = POLLIN};
+    const double before = kv_now();
+    assert_int_equal(kv_console_poll(&input, 1, 0.15), 0); // more than a slice
+    assert_true(kv_now() - before >= 0.15);
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    assert_int_equal(kv_console_poll(&input, 1, -1), 1);
+    assert_true(input.revents & POLLIN);
+    close(ends[0]), close(ends[1]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(durations),
@@ -172,6 +219,8 @@ int main(void) {
         cmocka_unit_test(one_line_redrawn_on_a_terminal),
         cmocka_unit_test(an_unknown_total),
         cmocka_unit_test(signals),
+        cmocka_unit_test(signals_end_waits),
+        cmocka_unit_test(waits_for_input_or_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,8 +67,7 @@ static void train_closed(int closed) {
     name_of(run, closed);
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", run);
     const pid_t pid = start("KVTRAIN", ARGS("base.yaml", "-o", run, "-s", "train.steps=1000000"), closed);
-    struct stat info = {0};
-    for (int i = 0; i < 4000 && (stat(metrics, &info) || info.st_size < 2000); i++) usleep(2000);
+    train_wait_for_file(pid, metrics, 2000);
     // Neither another training nor one that is as badly off comes near it.
     train_refuse("another kvtrain is at work",
                  ARGS("base.yaml", "-o", run, "-s", "train.steps=1000000", "--force"));

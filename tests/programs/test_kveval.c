@@ -350,6 +350,7 @@ static void interrupted(void **state) {
     const char *const arguments[] = {
         getenv("KVEVAL"), in_dir("eval.yaml"), "-s", "ttft.repeats=1000000", "-o", in_dir("stopped"), NULL};
     const pid_t child = start(arguments);
+    while (test_alive(child) && test_dir_count(in_dir("stopped")) < 1) usleep(1000); // it is at work
     usleep(1500000);
     kill(child, SIGINT);
     int status;

@@ -257,8 +257,7 @@ static void interrupt(const char *config, const char *run, int number, const cha
     static const char steps[] = "train.steps=300";
     train_expect(0, ARGS(config, "-s", steps, "-o", whole));
     pid_t pid = train_start(ARGS(config, "-s", steps, "-o", run), 0);
-    struct stat info = {0};
-    for (int i = 0; i < 4000 && (stat(metrics, &info) || info.st_size < 2000); i++) usleep(2000);
+    train_wait_for_file(pid, metrics, 2000);
     // A second one keeps its hands off.
     train_refuse("another kvtrain is at work", ARGS(config, "-s", steps, "-o", run, "--force"));
     assert_int_equal(kill(pid, number), 0);

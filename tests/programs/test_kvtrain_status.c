@@ -4,13 +4,17 @@
 #include "data/file/path.h"
 #include "tests/support/train.h"
 
+#include <fcntl.h>
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -113,7 +117,7 @@ static void test_running_and_interrupted(void **state) {
         "run.yaml",          "-o", "long", "-s", "train.steps=100000", "-s", "train.checkpoint_every=5", "-s",
         "train.log_every=2", NULL};
     const pid_t pid = train_start(args, 0);
-    for (int i = 0; i < 4000 && !kv_path_exists("long/checkpoints/step-000010"); i++) usleep(2000);
+    train_wait_for_file(pid, "long/checkpoints/step-000010", 0);
     json_t *root = facts("long");
     assert_string_equal(text(root, "state"), "running");
     assert_true(number(root, "step") >= 10 && number(root, "step") < 100000);
@@ -124,8 +128,8 @@ static void test_running_and_interrupted(void **state) {
     expect("state        running, step ", " of 100000 (0 %)\n", " left\n");
     // A watch goes on until the run does not.
     const pid_t watch = train_start(ARGS("status", "--watch=0.1", "long"), 0);
-    usleep(400000);
-    assert_int_equal(waitpid(watch, NULL, WNOHANG), 0);
+    train_wait_for_text(watch, "\n\nlong\n"); // for the second time
+    assert_true(test_alive(watch));
     assert_int_equal(kill(pid, SIGINT), 0);
     assert_int_equal(train_finish(pid), 130);
     assert_int_equal(train_finish(watch), 0);
@@ -144,20 +148,44 @@ static void test_running_and_interrupted(void **state) {
 static void test_watch_is_stopped(void **state) {
     (void)state;
     const pid_t pid = train_start(ARGS("run.yaml", "-o", "watched", "-s", "train.steps=100000"), 0);
-    for (int i = 0; i < 4000 && !kv_path_exists("watched/metrics.jsonl"); i++) usleep(2000);
+    train_wait_for_file(pid, "watched/metrics.jsonl", 0);
     const pid_t watch = train_start(ARGS("status", "--watch=1000", "watched"), 0);
-    usleep(300000);
+    train_wait_for_text(watch, "state        running");
     assert_int_equal(kill(watch, SIGINT), 0);
     assert_int_equal(train_finish(watch), 130);
     assert_int_equal(kill(pid, SIGTERM), 0);
     assert_int_equal(train_finish(pid), 143);
 }
 
+// Ctrl-C while it looks, here at the moment when its gnuplot is at work, ends the wait that comes after.
+static void test_watch_is_stopped_while_it_looks(void **state) {
+    (void)state;
+    kv_error err;
+    char *path = strdup(getenv("PATH")), *with, here[PATH_MAX];
+    assert_int_equal(kv_make_dirs("bin", &err), KV_OK);
+    put_file("bin/gnuplot", "#!/bin/sh\nkill -INT $PPID\n");
+    assert_int_equal(chmod("bin/gnuplot", 0755), 0);
+    assert_int_equal(kv_make_dirs("looked_at", &err), KV_OK);
+    put_file("looked_at/config.yaml", "task: lm\n");
+    put_file("looked_at/metrics.jsonl", "{\"step\": 1, \"loss\": 4}\n{\"step\": 2, \"loss\": 3}\n");
+    const int lock = open("looked_at", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(flock(lock, LOCK_EX | LOCK_NB), 0); // as a kvtrain at work in it has
+    assert_non_null(getcwd(here, sizeof here));
+    assert_true(asprintf(&with, "%s/bin:%s", here, path) > 0);
+    setenv("PATH", with, 1);
+    train_expect(130, ARGS("status", "--watch=1000", "looked_at"));
+    expect("state        running");
+    setenv("PATH", path, 1);
+    free(path);
+    free(with);
+    close(lock);
+}
+
 static void test_killed_and_failed(void **state) {
     (void)state;
     const pid_t pid = train_start(
         ARGS("run.yaml", "-o", "dead", "-s", "train.steps=100000", "-s", "train.checkpoint_every=5"), 0);
-    for (int i = 0; i < 4000 && !kv_path_exists("dead/checkpoints/step-000005"); i++) usleep(2000);
+    train_wait_for_file(pid, "dead/checkpoints/step-000005", 0);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     train_expect(0, ARGS("status", "dead"));
@@ -362,6 +390,7 @@ int main(void) {
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_running_and_interrupted),
         cmocka_unit_test(test_watch_is_stopped),
+        cmocka_unit_test(test_watch_is_stopped_while_it_looks),
         cmocka_unit_test(test_killed_and_failed),
         cmocka_unit_test(test_lock_is_let_go),
         cmocka_unit_test(test_several),

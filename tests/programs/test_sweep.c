@@ -496,12 +496,6 @@ static const char long_yaml[] = "train: ../pair.yaml\n"
                                 "grid: {loss.kl: [0, 1]}\n"
                                 "arms: [{name: kvp}]\n";
 
-static void wait_for_lines(const char *path, int64_t size) {
-    struct stat info = {0};
-    for (int i = 0; i < 60000 && (stat(path, &info) || info.st_size < size); i++) usleep(1000);
-    assert_true(info.st_size >= size);
-}
-
 static void expect_same_as_whole(const char *output) {
     static const char *const runs[] = {"kvp-kl=0", "kvp-kl=1"};
     static const char *const files[] = {"aux/model.safetensors", "predictor/predictor.safetensors"};
@@ -520,7 +514,7 @@ static void test_interrupted(void **state) {
     put_sweep("long.yaml", long_yaml);
     sweep(0, "long.yaml", ARGS("-o", "whole"));
     pid_t pid = train_start(ARGS("--sweep", "sweeps/long.yaml", "-o", "stopped"), 0);
-    wait_for_lines("stopped/kvp-kl=1/metrics.jsonl", 1000);
+    train_wait_for_file(pid, "stopped/kvp-kl=1/metrics.jsonl", 1000);
     train_refuse("another kvtrain is at work there", ARGS("--sweep", "sweeps/long.yaml", "-o", "stopped"));
     assert_int_equal(kill(pid, SIGINT), 0);
     const int code = train_finish(pid);
@@ -541,7 +535,7 @@ static void test_killed(void **state) {
     (void)state;
     put_sweep("long.yaml", long_yaml);
     const pid_t pid = train_start(ARGS("--sweep", "sweeps/long.yaml", "-o", "killed"), 0);
-    wait_for_lines("killed/kvp-kl=1/metrics.jsonl", 1000);
+    train_wait_for_file(pid, "killed/kvp-kl=1/metrics.jsonl", 1000);
     // Of several threads each would tell the training, the second time for good.
     char threads[64];
     snprintf(threads, sizeof threads, "/proc/%d/task", (int)pid);

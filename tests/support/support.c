@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 // splitmix64
 //                                                                         [Steele et al. 2014, figure 15]
@@ -119,6 +120,11 @@ const char *test_path(const char *dir, const char *name) {
     char *path = ring[next++ % 8];
     assert_true(snprintf(path, sizeof ring[0], "%s/%s", dir, name) < (int)sizeof ring[0]);
     return path;
+}
+
+bool test_alive(pid_t child) {
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
 }
 
 void test_limit_file_size(int64_t bytes) {

@@ -12,6 +12,8 @@
 
 #include "core/tensor.h"
 
+#include <sys/types.h>
+
 // Uniform in (-1, 1): a pure function of seed and index, and no part of the code under test.
 double test_value(uint64_t seed, int64_t index);
 
@@ -47,6 +49,10 @@ int64_t test_dir_count(const char *path);
 
 // dir/name, in a buffer that lasts for seven more calls.
 const char *test_path(const char *dir, const char *name);
+
+// Whether a child is still at work; it is waited for later. Tests wait for what a program does as long as there
+// is somebody to do it, not for a time in which a busy machine may not get there.
+bool test_alive(pid_t child);
 
 // A full disk: no file of this process may grow beyond so many bytes; negative ends that.
 void test_limit_file_size(int64_t bytes);

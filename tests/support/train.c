@@ -9,9 +9,11 @@
 #include <jansson.h>
 #include <limits.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,6 +37,7 @@ pid_t train_start(const char *const *args, rlim_t max_file_size) {
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid > 0) return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); // a test that failed waits for nobody
     const struct rlimit limit = {max_file_size, max_file_size};
     if (max_file_size && setrlimit(RLIMIT_FSIZE, &limit)) _exit(99);
     char name[64];
@@ -56,6 +59,30 @@ int train_finish(pid_t pid) {
     unlink(name);
     if (!WIFEXITED(status)) fail_msg("ended by signal %d: %s", WTERMSIG(status), output);
     return WEXITSTATUS(status);
+}
+
+void train_wait_for_file(pid_t pid, const char *path, int64_t size) {
+    struct stat info;
+    bool there = false;
+    for (bool alive = true; alive && !there; usleep(2000)) {
+        alive = test_alive(pid); // first: what it wrote at its end counts
+        there = stat(path, &info) == 0 && info.st_size >= size;
+    }
+    if (!there) fail_msg("ended before %s was there", path);
+}
+
+void train_wait_for_text(pid_t pid, const char *text) {
+    char name[64], *printed = NULL;
+    bool there = false;
+    size_t size;
+    output_name(name, pid);
+    for (bool alive = true; alive && !there; usleep(2000)) {
+        alive = test_alive(pid);
+        there = kv_read_file(name, 1 << 20, &printed, &size, NULL) == KV_OK && strstr(printed, text);
+        free(printed);
+        printed = NULL;
+    }
+    if (!there) fail_msg("ended before it said '%s'", text);
 }
 
 const char *train_output(void) {

@@ -24,6 +24,10 @@ int train_teardown(void **state);
 pid_t train_start(const char *const *args, rlim_t max_file_size);
 // Waits for it; the exit status.
 int train_finish(pid_t pid);
+// Waits until it has written so much of a file (0: until that is there), or printed a text; fails the test when it
+// ends before.
+void train_wait_for_file(pid_t pid, const char *path, int64_t size);
+void train_wait_for_text(pid_t pid, const char *text);
 // What it printed, both streams.
 const char *train_output(void);
 

@@ -430,7 +430,7 @@ static void test_interrupted_validation(void **state) {
                                   "--resume",
                                   NULL};
     const pid_t pid = train_start(args, 0);
-    for (int i = 0; i < 4000 && !kv_path_exists("cut/metrics.jsonl"); i++) usleep(1000);
+    train_wait_for_file(pid, "cut/metrics.jsonl", 0);
     usleep(20000);
     assert_int_equal(kill(pid, SIGINT), 0);
     const int code = train_finish(pid);

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char doc[] =
@@ -199,12 +198,6 @@ static bool show_at_once(const struct arguments *a, const struct looks *l, bool 
     return whole && !ferror(stdout);
 }
 
-static void wait_for(double seconds) {
-    struct timespec pause = {.tv_sec = (time_t)seconds};
-    pause.tv_nsec = (long)(1e9 * (seconds - (double)pause.tv_sec));
-    nanosleep(&pause, NULL); // Ctrl-C ends it
-}
-
 int kvtrain_status(int argc, char **argv) {
     static const struct argp argp = {options, parse, "DIR...", doc, NULL, NULL, NULL};
     struct arguments arguments = {0};
@@ -221,7 +214,7 @@ int kvtrain_status(int argc, char **argv) {
             return 1;
         }
         if (!again) return failed;
-        wait_for(arguments.watch);
+        kv_console_poll(NULL, 0, arguments.watch);
         if (kv_console_interrupted()) return 128 + kv_console_signal();
         if (!redraw && !arguments.json) putchar('\n');
     }
