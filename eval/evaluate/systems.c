@@ -143,8 +143,7 @@ static int64_t find_context(const kv_systems *systems, unsigned i, const struct 
     const kv_pruning pruning = read_pruning(&systems->eval->systems[i], systems->eval->seed);
     const int64_t context = base->spec.context_length;
     if (!aux) return context;
-    int64_t other = aux->spec.context_length;
-    if (pruning.kind == KV_PRUNE_SPECULATIVE) other -= kv_pruning_resolved(&pruning).lookahead;
+    const int64_t other = aux->spec.context_length - kv_pruning_lookahead(&pruning);
     return other < context ? other : context;
 }
 

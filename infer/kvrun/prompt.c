@@ -113,15 +113,24 @@ static kv_status parse_ids(const char *text, int32_t **ids, int64_t *n, kv_error
     return KV_OK;
 }
 
+// The room is smaller than every number in the models' files where an aux has to look ahead.
+static kv_status too_long(const kvrun *run, int64_t n, kv_error *err) {
+    const int64_t ahead = kv_pruning_lookahead(&run->options.pruning);
+    char why[64] = "";
+    if (ahead > 0 && run->context + ahead == run->specs[1].context_length)
+        snprintf(why, sizeof why, ", the aux's %lld less %lld to look ahead",
+                 (long long)run->specs[1].context_length, (long long)ahead);
+    return kv_fail(err, KV_ERR_RANGE, "a prompt of %lld tokens does not fit the context of %lld%s",
+                   (long long)n, (long long)run->context, why);
+}
+
 static kv_status check_prompt(const kvrun *run, const int32_t *ids, int64_t n, kv_error *err) {
     if (n < 1)
         return kv_fail(err, KV_ERR_ARGUMENT, "the prompt is empty%s",
                        run->options.prompt_ids || run->options.no_bos
                            ? ""
                            : ", and the tokenizer has no BOS to begin with");
-    if (n > run->context)
-        return kv_fail(err, KV_ERR_RANGE, "a prompt of %lld tokens does not fit the context of %lld",
-                       (long long)n, (long long)run->context);
+    if (n > run->context) return too_long(run, n, err);
     for (int64_t i = 0; i < n; i++)
         if (ids[i] >= run->n_ids)
             return kv_fail(err, KV_ERR_RANGE,

@@ -104,6 +104,15 @@ static void mistakes_are_one_line(void **state) {
                     "a prompt of 97 tokens does not fit the context of 96");
     expect_one_line(kvrun(BASE, "--context", "3", "--prompt-ids", "1 1 1 1"),
                     "a prompt of 4 tokens does not fit the context of 3");
+    // Whatever the aux reads behind the prompt has to fit, too.
+#define DRAFTED BASE, "--aux", in_dir("aux"), "--prune", "speculative:0.5"
+    long_prompt[2 * 88 - 1] = '\0';
+    assert_int_equal(kvrun(DRAFTED, "--ids", "-n", "1", "--prompt-ids", long_prompt), 0);
+    long_prompt[2 * 88 - 1] = ' ';
+    long_prompt[2 * 89 - 1] = '\0';
+    expect_one_line(
+        kvrun(DRAFTED, "--prompt-ids", long_prompt),
+        "a prompt of 89 tokens does not fit the context of 88, the aux's 96 less 8 to look ahead");
     expect_one_line(kvrun(BASE, "--context", "97", "x"), "--context 97 does not fit the context of ");
     expect_one_line(kvrun(BASE, "--file", "/nowhere/p.txt"), "/nowhere/p.txt: ");
     expect_one_line(kvrun(BASE, "--file", test_dir), test_dir);
