@@ -1,10 +1,9 @@
 #include "data/checkpoint/random.h"
 
 #include "core/text.h"
+#include "data/system/number.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char model_prefix[] = "random:", predictor_name[] = "random", pruned_mark[] = "-lp-";
@@ -31,13 +30,9 @@ bool kv_is_random_predictor(const char *dir) {
 
 // ---- Names ---------------------------------------------------------------------------------------------
 
-// Digits only: strtoull alone would take signs and spaces too.
+// Digits only.
 static bool parse_seed(const char *text, uint64_t *seed) {
-    char *end;
-    if (*text < '0' || *text > '9') return false;
-    errno = 0;
-    *seed = strtoull(text, &end, 10);
-    return errno == 0 && *end == '\0';
+    return *text != '+' && kv_read_unsigned(text, seed);
 }
 
 static bool parse_type(const char *text, kv_dtype *dtype) {

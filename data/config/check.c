@@ -2,13 +2,11 @@
 
 #include "core/text.h"
 #include "data/config/tree.h"
+#include "data/system/number.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { PATH_SIZE = 512 };
@@ -143,26 +141,22 @@ static bool is_decimal(const char *text) {
 
 static bool valid_int(const char *text, uint32_t data_size) {
     if (!is_decimal(text)) return false;
-    errno = 0;
-    long long value = strtoll(text, NULL, 10);
-    if (errno) return false;
+    int64_t value;
+    if (!kv_read_whole(text, &value)) return false;
     if (data_size >= 8) return true;
-    long long limit = 1LL << (8 * data_size - 1);
+    int64_t limit = INT64_C(1) << (8 * data_size - 1);
     return value >= -limit && value < limit;
 }
 
 static bool valid_uint(const char *text, uint32_t data_size) {
-    if (!is_decimal(text) || *text == '-') return false;
-    errno = 0;
-    unsigned long long value = strtoull(text, NULL, 10);
-    return !errno && (data_size >= 8 || value >> (8 * data_size) == 0);
+    uint64_t value;
+    return is_decimal(text) && kv_read_unsigned(text, &value) &&
+           (data_size >= 8 || value >> (8 * data_size) == 0);
 }
 
 static bool valid_float(const char *text) {
-    if (!*text || strpbrk(text, "xXpP") || isspace((unsigned char)*text)) return false;
-    char *end;
-    double value = strtod(text, &end);
-    return *end == 0 && isfinite(value);
+    double value;
+    return kv_read_real(text, &value);
 }
 
 static bool valid_bool(const char *text) {

@@ -3,6 +3,7 @@
 #include "data/kvdata/kvdata.h"
 #include "data/system/buffers.h"
 #include "data/system/console.h"
+#include "data/system/number.h"
 #include "data/tokenizer/tokenizer.h"
 
 #include <errno.h>
@@ -123,11 +124,10 @@ static kv_status parse_ids(const char *text, kv_ids *ids, kv_error *err) {
     static const char white_space[] = " \t\n\v\f\r";
     kv_status status = KV_OK;
     for (text += strspn(text, white_space); *text && !status; text += strspn(text, white_space)) {
-        char *end = NULL;
-        errno = 0;
-        long long id = strtoll(text, &end, 10);
+        const char *end = text;
+        int64_t id;
         size_t length = strcspn(text, white_space);
-        if (errno || end != text + length || id < INT32_MIN || id > INT32_MAX)
+        if (!kv_take_whole(&end, &id) || end != text + length || id < INT32_MIN || id > INT32_MAX)
             return kv_fail(err, KV_ERR_ARGUMENT, "'%.*s' is not a token id, expected a whole number",
                            (int)(length < 60 ? length : 60), text);
         status = kv_ids_add(ids, (int32_t)id, err);

@@ -2,11 +2,11 @@
 #include "data/kvdata/kvdata.h"
 
 #include "data/system/console.h"
+#include "data/system/number.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 const char *argp_program_version = "kvdata " KV_VERSION;
@@ -48,10 +48,8 @@ int kvdata_result(kv_status status, const kv_error *err) {
 
 int64_t kvdata_int_option(struct argp_state *state, const char *name, const char *text, int64_t min,
                           int64_t max) {
-    char *end = NULL;
-    errno = 0;
-    int64_t value = strtoll(text, &end, 10);
-    if (errno || end == text || *end || value < min || value > max)
+    int64_t value = 0;
+    if (!kv_read_whole(text, &value) || value < min || value > max)
         argp_error(state, "--%s: '%s', expected a whole number from %" PRIi64 " to %" PRIi64, name, text, min,
                    max);
     return value;
@@ -59,9 +57,8 @@ int64_t kvdata_int_option(struct argp_state *state, const char *name, const char
 
 double kvdata_real_option(struct argp_state *state, const char *name, const char *text, double min,
                           double max) {
-    char *end = NULL;
-    double value = strtod(text, &end);
-    if (end == text || *end || !(value >= min && value <= max))
+    double value = 0;
+    if (!kv_read_real(text, &value) || value < min || value > max)
         argp_error(state, "--%s: '%s', expected a number from %g to %g", name, text, min, max);
     return value;
 }

@@ -3,6 +3,7 @@
 #include "eval/published/published.h"
 
 #include "core/text.h"
+#include "data/system/number.h"
 
 #include <errno.h>
 #include <math.h>
@@ -16,16 +17,12 @@ static const char *const leading[N_LEADING] = {"model", "family", "flops_reducti
 
 // A decimal number, a fraction of two, or NAN for nothing.
 static bool read_number(const char *text, double *value) {
-    char *end;
+    double below = 1;
     *value = NAN;
     if (!*text) return true;
-    *value = strtod(text, &end);
-    if (end != text && *end == '/') {
-        const char *below = end + 1;
-        *value /= strtod(below, &end);
-        if (end == below) return false;
-    }
-    return end != text && !*end && isfinite(*value);
+    if (!kv_take_real(&text, value) || (*text == '/' ? !kv_read_real(text + 1, &below) : *text)) return false;
+    *value /= below;
+    return isfinite(*value);
 }
 
 // ---- A table -------------------------------------------------------------------------------------------

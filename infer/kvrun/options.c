@@ -2,13 +2,10 @@
 #include "infer/kvrun/kvrun.h"
 
 #include "data/system/buffers.h"
+#include "data/system/number.h"
 #include "data/text/unicode.h"
 
 #include <argp.h>
-#include <ctype.h>
-#include <errno.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -116,36 +113,21 @@ static const struct argp_option options[] = {
 // ---- Values --------------------------------------------------------------------------------------------
 
 static int64_t whole(struct argp_state *state, const char *name, const char *text, int64_t min) {
-    char *end = NULL;
-    errno = 0;
-    const int64_t value = strtoll(text, &end, 10);
-    if (errno || end == text || *end || value < min)
+    int64_t value = 0;
+    if (!kv_read_whole(text, &value) || value < min)
         argp_error(state, "--%s: '%s', expected a whole number from %lld on", name, text, (long long)min);
     return value;
 }
 
-// A number as C, Python and JSON write it (0.5, .5, +0.5, 5e-1); *text moves behind it.
-static bool take_number(const char **text, double *value) {
-    char *end = NULL;
-    if (isspace((unsigned char)**text)) return false;
-    *value = strtod(*text, &end);
-    if (end == *text || !isfinite(*value)) return false;
-    *text = end;
-    return true;
-}
-
 static double real(struct argp_state *state, const char *name, const char *text) {
-    const char *end = text;
     double value = 0;
-    if (!take_number(&end, &value) || *end) argp_error(state, "--%s: '%s', expected a number", name, text);
+    if (!kv_read_real(text, &value)) argp_error(state, "--%s: '%s', expected a number", name, text);
     return value;
 }
 
 static uint64_t seed(struct argp_state *state, const char *text) {
-    char *end = NULL;
-    errno = 0;
-    const uint64_t value = strtoull(text, &end, 10);
-    if (errno || end == text || *end || strchr(text, '-'))
+    uint64_t value = 0;
+    if (!kv_read_unsigned(text, &value))
         argp_error(state, "--seed: '%s', expected a whole number from 0 on", text);
     return value;
 }
@@ -176,9 +158,8 @@ static bool parse_pruning(const char *text, uint64_t random_seed, kv_pruning *pr
         const size_t n = strlen(kinds[i].name);
         if (!strncmp(text, kinds[i].name, n)) pruning->kind = kinds[i].kind, text += n;
     }
-    if (pruning->kind != KV_PRUNE_LAZY) return pruning->kind && take_number(&text, &pruning->keep) && !*text;
-    return take_number(&text, &pruning->start) && *text++ == '-' && take_number(&text, &pruning->end) &&
-           !*text;
+    if (pruning->kind != KV_PRUNE_LAZY) return pruning->kind && kv_read_real(text, &pruning->keep);
+    return kv_take_real(&text, &pruning->start) && *text++ == '-' && kv_read_real(text, &pruning->end);
 }
 
 // ---- Together ------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 
 #include "data/file/content.h"
 #include "data/system/buffers.h"
+#include "data/system/number.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,10 +97,9 @@ static kv_status parse_ids(const char *text, int32_t **ids, int64_t *n, kv_error
     for (const char *at = text;;) {
         at += strspn(at, " \t\n,");
         if (!*at) break;
-        char *end;
-        errno = 0;
-        const long long id = strtoll(at, &end, 10);
-        if (end == at || errno || id < 0 || id > INT32_MAX || !strchr(" \t\n,", *end)) {
+        const char *end = at;
+        int64_t id;
+        if (!kv_take_whole(&end, &id) || id < 0 || id > INT32_MAX || !strchr(" \t\n,", *end)) {
             free(all);
             return kv_fail(err, KV_ERR_ARGUMENT,
                            "--prompt-ids: '%.*s' is no token id, expected whole numbers",

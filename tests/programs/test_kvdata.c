@@ -86,7 +86,10 @@ static void wrong_usage(void **state) {
     assert_int_equal(kvdata("atlas"), 2);
     assert_int_equal(kvdata("atlas", "--out", dir, "--facts", "many"), 2);
     assert_non_null(strstr(err, "--facts: 'many', expected a whole number"));
+    assert_int_equal(kvdata("atlas", "--out", dir, "--facts", " 5"), 2);
     assert_int_equal(kvdata("atlas", "--out", dir, "--held-out", "1.5"), 2);
+    assert_int_equal(kvdata("atlas", "--out", dir, "--held-out", "0x1p-2"), 2);
+    assert_int_equal(kvdata("atlas", "--out", dir, "--held-out", "nan"), 2);
     assert_int_equal(kvdata("tokenize", "--out", shard, in_dir("train.jsonl")), 2);
     assert_int_equal(kvdata("tokenize", "--out", shard, "--tokenizer", tokenizer), 2);
     assert_int_equal(kvdata("tokenizer", "--out", shard), 2);

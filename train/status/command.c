@@ -2,6 +2,7 @@
 #include "data/file/path.h"
 #include "data/system/buffers.h"
 #include "data/system/console.h"
+#include "data/system/number.h"
 #include "train/status/status.h"
 
 #include <argp.h>
@@ -46,9 +47,8 @@ struct arguments {
 };
 
 static double parse_seconds(struct argp_state *state, const char *text) {
-    char *end;
-    const double seconds = text ? strtod(text, &end) : 2;
-    if (text && (end == text || *end || !(seconds >= 0.1 && seconds <= 86400)))
+    double seconds = 2;
+    if (text && (!kv_read_real(text, &seconds) || seconds < 0.1 || seconds > 86400))
         argp_error(state, "--watch: '%s', expected a number of seconds from 0.1 to 86400", text);
     return seconds;
 }

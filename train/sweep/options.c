@@ -1,7 +1,8 @@
 // Sweeps have a help text of their own, which argp puts below kvtrain's.
 #include "train/sweep/options.h"
 
-#include <errno.h>
+#include "data/system/number.h"
+
 #include <stdlib.h>
 
 enum { MAX_JOBS = 64, KEY_JOBS = 'j', KEY_ONLY = 0x100, KEY_NO_EVAL, KEY_SWEEP };
@@ -50,7 +51,6 @@ static const struct argp_option options[] = {
 
 static error_t parse(int key, char *text, struct argp_state *state) {
     kv_sweep_options *o = state->input;
-    char *end;
     switch (key) {
     case ARGP_KEY_INIT: o->jobs = 1; return 0;
     case KEY_SWEEP:
@@ -60,9 +60,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case KEY_ONLY: o->only = text; return 0;
     case KEY_NO_EVAL: o->no_eval = true; return 0;
     case KEY_JOBS:
-        errno = 0;
-        o->jobs = strtoll(text, &end, 10);
-        if (errno || end == text || *end || o->jobs < 1 || o->jobs > MAX_JOBS)
+        if (!kv_read_whole(text, &o->jobs) || o->jobs < 1 || o->jobs > MAX_JOBS)
             argp_error(state, "--jobs %s: expected a number from 1 to %d", text, MAX_JOBS);
         return 0;
     case ARGP_KEY_END:
