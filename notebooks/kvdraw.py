@@ -53,12 +53,16 @@ def _store(picture, name, directory):
     if not folder:
         return
     folder = Path(directory) / folder  # which is the latter alone where it is absolute
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"
-    if len(picture) < 150_000:
+    if len(picture) >= 150_000:  # 256 colours are enough for lines on white, and take a third of the bytes
+        small = io.BytesIO()
+        Image.open(io.BytesIO(picture)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+        picture = small.getvalue()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture)
-    else:  # 256 colours are enough for lines on white, and take a third of the bytes
-        Image.open(io.BytesIO(picture)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    except OSError as error:  # results of others, which one may only read: the page has the picture all the same
+        print(f"Not saved: {kvresults.short(path)}: {error.strerror}")
 
 
 def save(figure, name, directory):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Executes the notebooks on the runs that are there. Pages with their outputs go to runs/notebooks/; pictures beside the results that
-# they were drawn from, in figures/, or with --publish to notebooks/figures/, which the documents show. A notebook whose files have
-# not been made yet is left out and says how to make them.
+# they were drawn from, in figures/, or with --publish to notebooks/figures/, which the documents show. Where that cannot be written
+# only the page has them. A notebook whose files have not been made yet is left out and says how to make them.
 # usage: render.sh [--publish] [NAME...]     NAME: tour, pareto, errors, ablations, budget; default all
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -33,6 +33,7 @@ for name in "${names[@]}"; do
   if KV_FIGURES=$figures PYDEVD_DISABLE_FILE_VALIDATION=1 jupyter-nbconvert --to html --execute \
     --output-dir "$pages" "notebooks/$name.ipynb" >"$log" 2>&1; then
     echo "$name: $pages/$name.html"
+    grep -o "Not saved: [^<]*" "$pages/$name.html" | sed "s/^Not saved/$name: not saved, but in the page/" || true
   elif grep -q '^Missing: ' "$log"; then
     sed -n "s/^Missing: /$name left out: /p" "$log" | tail -n 1
   else

@@ -268,8 +268,8 @@ const kv_choice_kind *kv_choice_kind_find(const char *name) {
     return NULL;
 }
 
-const char *kv_choice_kind_names(void) {
-    return "arc_challenge, arc_easy, boolq, hellaswag, piqa, sciq, winogrande";
+const kv_choice_kind *kv_choice_kind_at(int i) {
+    return i < N_FORMATS ? &formats[i].kind : NULL;
 }
 
 // Ids are strings in some files, numbers in others, and missing in most.

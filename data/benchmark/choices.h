@@ -36,8 +36,8 @@ typedef struct kv_choice_kind {
 
 // NULL when there is none of that name.
 const kv_choice_kind *kv_choice_kind_find(const char *name);
-// "arc_challenge, arc_easy, …", for messages.
-const char *kv_choice_kind_names(void);
+// The i-th, from 0 on; NULL behind the last.
+const kv_choice_kind *kv_choice_kind_at(int i);
 
 // Rows one a line, bare or wrapped as the dataset viewer does ({"row_idx": …, "row": {…}}), or whole answers
 // of its rows endpoint ({"rows": [{"row": {…}}, …]}). A bad row is KV_ERR_FORMAT naming file, line, key, what

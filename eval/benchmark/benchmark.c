@@ -1,7 +1,9 @@
-// The list of kinds, and what their implementations share: adding a kind is a line here and a file beside.
+// The list of kinds, and what their implementations share: adding a kind is a line here and a file beside. Kinds of multiple choice
+// are those that data/benchmark/choices.h has.
 #include "eval/benchmark/benchmark.h"
 
 #include "core/rng.h"
+#include "data/benchmark/choices.h"
 #include "data/tokenizer/text_stream.h"
 #include "eval/benchmark/choice.h"
 #include "eval/benchmark/code.h"
@@ -17,36 +19,31 @@ typedef kv_status create_fn(const kv_eval_task *config, const kv_tokenizer *toke
 static const struct {
     const char *name;
     create_fn *create;
-} kinds[] = {
-    {"triviaqa", kv_trivia_benchmark},      {"humaneval", kv_code_benchmark},
-    {"arc_challenge", kv_choice_benchmark}, {"arc_easy", kv_choice_benchmark},
-    {"boolq", kv_choice_benchmark},         {"hellaswag", kv_choice_benchmark},
-    {"piqa", kv_choice_benchmark},          {"sciq", kv_choice_benchmark},
-    {"winogrande", kv_choice_benchmark},
-};
+} kinds[] = {{"triviaqa", kv_trivia_benchmark}, {"humaneval", kv_code_benchmark}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 const char *kv_benchmark_kind(int i) {
-    return i < N_KINDS ? kinds[i].name : NULL;
+    if (i < N_KINDS) return kinds[i].name;
+    const kv_choice_kind *choice = kv_choice_kind_at(i - N_KINDS);
+    return choice ? choice->name : NULL;
 }
 
-static int find_kind(const char *kind) {
-    int i = 0;
-    while (i < N_KINDS && strcmp(kinds[i].name, kind) != 0) i++;
-    return i;
+static create_fn *find_kind(const char *kind) {
+    for (int i = 0; i < N_KINDS; i++)
+        if (strcmp(kinds[i].name, kind) == 0) return kinds[i].create;
+    return kv_choice_kind_find(kind) ? kv_choice_benchmark : NULL;
 }
 
 bool kv_benchmark_known(const char *kind) {
-    return find_kind(kind) < N_KINDS;
+    return find_kind(kind) != NULL;
 }
 
 kv_status kv_benchmark_create(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err) {
     *benchmark = NULL;
-    const int kind = find_kind(config->kind);
-    if (kind == N_KINDS)
-        return kv_fail(err, KV_ERR_ARGUMENT, "there is no kind of task called `%s`", config->kind);
-    return kinds[kind].create(config, tokenizer, seed, benchmark, err);
+    create_fn *create = find_kind(config->kind);
+    if (!create) return kv_fail(err, KV_ERR_ARGUMENT, "there is no kind of task called `%s`", config->kind);
+    return create(config, tokenizer, seed, benchmark, err);
 }
 
 void kv_benchmark_free(kv_benchmark *benchmark) {

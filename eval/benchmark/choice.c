@@ -367,9 +367,7 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
 static kv_status prepare(struct choices *t, const kv_tokenizer *tokenizer, uint64_t seed, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     t->kind = kv_choice_kind_find(b->config->kind);
-    if (!t->kind)
-        return kv_fail(err, KV_ERR_ARGUMENT, "`%s` is no kind of multiple choice, expected one of %s",
-                       b->config->kind, kv_choice_kind_names());
+    if (!t->kind) return kv_fail(err, KV_ERR_ARGUMENT, "`%s` is no kind of multiple choice", b->config->kind);
     for (int m = 0; m < (int)(sizeof t->kind->metrics / sizeof *t->kind->metrics) && t->kind->metrics[m]; m++)
         snprintf(b->metrics[b->n_metrics++], KV_METRIC_NAME, "%s", t->kind->metrics[m]);
     kv_status status = kv_choices_read(b->config->file, t->kind, &t->items, err);

@@ -419,8 +419,7 @@ static void refusals(void **state) {
     kv_eval_task config = {.kind = "arc", .file = (char *)test_fixture("fixtures/choices/arc.jsonl")};
     assert_int_equal(kv_choice_benchmark(&config, bytes_tokenizer, 1, &b, &err), KV_ERR_ARGUMENT);
     assert_null(b);
-    assert_non_null(
-        strstr(err.message, "`arc` is no kind of multiple choice, expected one of arc_challenge,"));
+    assert_non_null(strstr(err.message, "`arc` is no kind of multiple choice"));
     config.kind = "arc_easy";
     config.shots = 2;
     assert_int_equal(kv_choice_benchmark(&config, bytes_tokenizer, 1, &b, &err), KV_ERR_RANGE);
