@@ -1,3 +1,5 @@
+// Reading goes through zlib, which hands plain files on as they are: whoever reads a whole file takes a gzipped
+// one too.
 #include "data/file/content.h"
 
 #include "data/file/whole_file.h"

@@ -1,3 +1,4 @@
+// One reader and one writer for every table: a quoted field is bytes until its closing quote, whatever they are.
 #include "data/file/csv.h"
 
 #include "data/file/content.h"

@@ -1,3 +1,4 @@
+// Thin on purpose: hashes stand in files, so that what computes them may change but their values may not.
 #include "data/file/hash.h"
 
 #include <stdio.h>

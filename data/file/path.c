@@ -1,3 +1,4 @@
+// What the C library leaves to be done about paths: lengths are checked, and what is made is flushed to disk.
 #include "data/file/path.h"
 
 #include "core/text.h"

@@ -1,3 +1,4 @@
+// A reader never sees half a file: it is written under another name, flushed, and renamed.
 #include "data/file/whole_file.h"
 
 #include "core/text.h"

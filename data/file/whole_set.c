@@ -1,3 +1,4 @@
+// Renames cannot be made all at once, so each is made such that it can be taken back.
 #include "data/file/whole_set.h"
 
 #include "data/file/path.h"

@@ -1,3 +1,4 @@
+// utf8proc knows how wide a character is; a terminal shows clusters of them, in the width of the widest.
 #include "data/system/width.h"
 
 #include <limits.h>

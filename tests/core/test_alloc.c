@@ -2,7 +2,7 @@
 // malloc and its kin through the counters below (see meson.build).
 #include "core/objective.h"
 #include "core/optimizer.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 #include "tests/support/support.h"
 
 #include <stdatomic.h>

@@ -1,8 +1,8 @@
 // What keys receive of the attention, in blocks, against the whole matrix in double precision.
 #include "core/gemm.h"
 #include "core/ops.h"
-#include "tests/support/attention_setup.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/attention_setup.h"
+#include "tests/support/numbers/rounding.h"
 
 #include <math.h>
 #include <stdlib.h>

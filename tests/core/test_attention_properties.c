@@ -2,8 +2,8 @@
 // and products counted as executed.
 #include "core/gemm.h"
 #include "core/ops.h"
-#include "tests/support/attention_setup.h"
-#include "tests/support/numeric.h"
+#include "tests/support/numbers/attention_setup.h"
+#include "tests/support/numbers/numeric.h"
 
 #include <math.h>
 #include <stdlib.h>

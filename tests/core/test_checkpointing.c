@@ -6,7 +6,7 @@
 // meson.build).
 #include "core/objective.h"
 #include "core/recompute.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 #include "tests/support/support.h"
 
 #include <omp.h>

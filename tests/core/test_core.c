@@ -4,8 +4,8 @@
 #include "core/gemm.h"
 #include "core/gemm_few_rows.h"
 #include "core/rng.h"
-#include "tests/support/numeric.h"
-#include "tests/support/reference.h"
+#include "tests/support/numbers/numeric.h"
+#include "tests/support/numbers/reference.h"
 
 #include <float.h>
 #include <math.h>

@@ -1,8 +1,8 @@
 // The transformer described by data: shapes, parameters, and its outputs and gradients against double
 // precision.
 #include "core/flops.h"
-#include "tests/support/reference_model.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/reference_model.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/support.h"
 
 #include <math.h>

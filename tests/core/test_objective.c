@@ -3,7 +3,7 @@
 #include "core/flops.h"
 #include "core/gemm.h"
 #include "core/objective.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 #include "tests/support/support.h"
 
 #include <math.h>

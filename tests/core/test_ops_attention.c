@@ -1,6 +1,6 @@
 // Tiled attention against a softmax over the whole N × N matrix, in double precision.
-#include "tests/support/attention_setup.h"
-#include "tests/support/numeric.h"
+#include "tests/support/numbers/attention_setup.h"
+#include "tests/support/numbers/numeric.h"
 
 #include <stdio.h>
 #include <stdlib.h>

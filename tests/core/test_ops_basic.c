@@ -1,7 +1,7 @@
 // Every small operator against its double-precision loop (see numeric.h).
 #include "core/ops.h"
-#include "tests/support/numeric.h"
-#include "tests/support/reference.h"
+#include "tests/support/numbers/numeric.h"
+#include "tests/support/numbers/reference.h"
 
 #include <math.h>
 #include <stdio.h>

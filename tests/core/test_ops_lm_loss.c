@@ -1,7 +1,7 @@
 // The fused cross-entropy, z-loss and KL against double precision, over all shapes of blocks and tiles.
 #include "core/ops.h"
-#include "tests/support/numeric.h"
-#include "tests/support/reference.h"
+#include "tests/support/numbers/numeric.h"
+#include "tests/support/numbers/reference.h"
 
 #include <math.h>
 #include <stdio.h>

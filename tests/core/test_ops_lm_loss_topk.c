@@ -1,8 +1,8 @@
 // KL to a teacher of which only the largest logits are known, against double precision and against the exact
 // one.
 #include "core/ops.h"
-#include "tests/support/numeric.h"
-#include "tests/support/reference.h"
+#include "tests/support/numbers/numeric.h"
+#include "tests/support/numbers/reference.h"
 
 #include <math.h>
 #include <stdio.h>

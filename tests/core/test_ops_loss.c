@@ -1,7 +1,7 @@
 // The small scalar operators against double precision: weighted sums and the masked L1.
 #include "core/ops.h"
-#include "tests/support/numeric.h"
-#include "tests/support/reference.h"
+#include "tests/support/numbers/numeric.h"
+#include "tests/support/numbers/reference.h"
 
 #include <math.h>
 

@@ -1,7 +1,7 @@
 // AdamW step by step against double precision, clipping, and the corners of the learning-rate schedule.
 #include "core/optimizer.h"
-#include "tests/support/adamw.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/adamw.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/support.h"
 
 #include <math.h>

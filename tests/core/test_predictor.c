@@ -1,7 +1,7 @@
 // Which aux layer each base layer reads, the predictors' own parameters, and their closed-form start.
 #include "core/least_squares.h"
-#include "tests/support/numeric.h"
-#include "tests/support/reference.h"
+#include "tests/support/numbers/numeric.h"
+#include "tests/support/numbers/reference.h"
 #include "tests/support/support.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 // Predictors of low rank and from two neighbouring aux layers: what they are made of, which ones are refused,
 // and their least-squares start, which must be the best map of its rank.
 #include "core/least_squares.h"
-#include "tests/support/numeric.h"
+#include "tests/support/numbers/numeric.h"
 #include "tests/support/support.h"
 
 #include <math.h>

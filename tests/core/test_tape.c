@@ -1,8 +1,8 @@
 // What all operators and the tape promise together: gradients add up, failure is sticky, recording can be
 // off.
 #include "core/ops.h"
-#include "tests/support/numeric.h"
-#include "tests/support/reference.h"
+#include "tests/support/numbers/numeric.h"
+#include "tests/support/numbers/reference.h"
 
 #include <stdlib.h>
 #include <string.h>

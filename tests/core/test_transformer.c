@@ -1,7 +1,7 @@
 // Running the transformer: caches, logits, losses and gradients against double precision, for every family of
 // models the spec can describe; causality; independence of the sequences of a batch.
 #include "core/objective.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 #include "tests/support/support.h"
 
 #include <math.h>

@@ -2,7 +2,7 @@
 #include "data/cache/build.h"
 #include "data/corpus/packing.h"
 #include "data/file/h5.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 

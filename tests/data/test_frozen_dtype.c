@@ -3,7 +3,7 @@
 #include "core/objective.h"
 #include "data/system/memory.h"
 #include "tests/support/checkpoint.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 
 #include <limits.h>
 #include <math.h>

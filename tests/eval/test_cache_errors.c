@@ -2,7 +2,7 @@
 // caches give them, and what has to hold whatever the numbers.
 #include "data/corpus/shard.h"
 #include "eval/evaluate/cache_errors.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 #include "tests/support/tiny.h"
 
 #include <math.h>

@@ -5,7 +5,7 @@
 #include "data/tokenizer/train.h"
 #include "eval/benchmark/choice.h"
 #include "infer/score.h"
-#include "tests/support/reference_system.h"
+#include "tests/support/numbers/reference_system.h"
 #include "tests/support/tiny.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 // The code benchmark: stop strings, pass@k, records that do not depend on batches, and checking a file's own
 // solutions.
 #include "tests/support/eval.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/sandbox.h"
 
 #include "data/checkpoint/checkpoint.h"

@@ -1,6 +1,6 @@
 // Intervals and paired tests, against values worked by hand, the exact distributions and all sign flips
 // counted one by one.
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/support.h"
 
 #include "core/rng.h"

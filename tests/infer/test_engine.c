@@ -5,7 +5,7 @@
 #include "infer/session/sample.h"
 #include "infer/ttft.h"
 
-#include "tests/support/reference_system.h"
+#include "tests/support/numbers/reference_system.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 

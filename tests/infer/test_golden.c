@@ -5,7 +5,7 @@
 #include "infer/session/sample.h"
 
 #include "tests/support/golden.h"
-#include "tests/support/reference_system.h"
+#include "tests/support/numbers/reference_system.h"
 
 #include <stdlib.h>
 #include <string.h>

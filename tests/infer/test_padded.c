@@ -1,6 +1,6 @@
 // Base and aux whose tables have different numbers of padding rows: the same results as without any, and ids
 // that only one of them knows are refused where both would read them.
-#include "tests/support/reference_system.h"
+#include "tests/support/numbers/reference_system.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 

@@ -4,7 +4,7 @@
 #include "infer/cost.h"
 #include "infer/session/engine.h"
 
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 

@@ -4,7 +4,7 @@
 #include "infer/score.h"
 
 #include "core/objective.h"
-#include "tests/support/reference_system.h"
+#include "tests/support/numbers/reference_system.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 

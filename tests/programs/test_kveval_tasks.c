@@ -1,6 +1,6 @@
 // kveval on every kind of system and of task at once, on a family of random models. KVEVAL names the program.
 #include "tests/support/eval.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/sandbox.h"
 
 #include "eval/results/results.h"

@@ -3,7 +3,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/content.h"
 #include "data/file/path.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/train.h"
 
 #include <jansson.h>

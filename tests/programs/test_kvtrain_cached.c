@@ -2,7 +2,7 @@
 // caches of anything else refused.
 #include "data/file/h5.h"
 #include "data/file/path.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/train.h"
 
 #include <jansson.h>

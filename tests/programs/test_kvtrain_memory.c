@@ -2,7 +2,7 @@
 // its own or in parts of one; frozen weights in 16 bits are those of a checkpoint that was stored so.
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/path.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/train.h"
 
 #include <math.h>

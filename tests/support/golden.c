@@ -2,7 +2,7 @@
 
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/path.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 
 #include <ftw.h>
 #include <stdio.h>

@@ -8,7 +8,7 @@
 
 #include "core/objective.h"
 #include "data/file/h5.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/support.h"
 
 #include <limits.h>

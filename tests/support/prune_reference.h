@@ -3,7 +3,7 @@
 #pragma once
 
 #include "infer/session/prune.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 
 typedef struct ref_reader {
     ref_model m;

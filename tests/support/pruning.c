@@ -1,7 +1,7 @@
 #include "tests/support/pruning.h"
 
+#include "tests/support/numbers/reference_system.h"
 #include "tests/support/prune_reference.h"
-#include "tests/support/reference_system.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 

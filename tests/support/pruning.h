@@ -3,7 +3,7 @@
 #pragma once
 
 #include "infer/session/engine.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 #include "tests/support/train.h"
 
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 
 #include "data/corpus/shard.h"
 #include "data/file/content.h"

@@ -4,7 +4,7 @@
 #include "data/cache/build.h"
 #include "data/corpus/batches.h"
 #include "data/corpus/packing.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 #include "train/task/cached_teacher.h"

@@ -3,10 +3,10 @@
 #include "core/objective.h"
 #include "core/optimizer.h"
 
-#include "tests/support/adamw.h"
 #include "tests/support/golden.h"
-#include "tests/support/numeric.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/adamw.h"
+#include "tests/support/numbers/numeric.h"
+#include "tests/support/numbers/reference_model.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #include "data/corpus/corpus.h"
 #include "data/corpus/packing.h"
 #include "data/file/path.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 #include "tests/support/train.h"
 #include "train/run/training.h"
 

@@ -1,4 +1,4 @@
-#include "tests/support/reference_system.h"
+#include "tests/support/numbers/reference_system.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "tests/support/attention_setup.h"
+#include "tests/support/numbers/attention_setup.h"
 
 #include <stdlib.h>
 

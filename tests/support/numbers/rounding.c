@@ -1,4 +1,4 @@
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/support.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-#include "tests/support/numeric.h"
+#include "tests/support/numbers/numeric.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "tests/support/reference.h"
+#include "tests/support/numbers/reference.h"
 #include "tests/support/support.h"
 
 #include <math.h>

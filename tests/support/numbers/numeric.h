@@ -8,7 +8,7 @@
 #pragma once
 
 #include "core/ops.h"
-#include "tests/support/rounding.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/support.h"
 
 enum { NUMERIC_LEAVES = 6 };

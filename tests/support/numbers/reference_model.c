@@ -1,4 +1,4 @@
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "infer/session/engine.h"
-#include "tests/support/reference_model.h"
+#include "tests/support/numbers/reference_model.h"
 
 typedef struct ref_system {
     const kv_system *system;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/ops.h"
-#include "tests/support/reference.h"
+#include "tests/support/numbers/reference.h"
 #include "tests/support/support.h"
 
 enum { SETUP_SEQUENCES = 16, SETUP_POSITIONS = 20000 };

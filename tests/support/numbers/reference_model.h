@@ -3,8 +3,8 @@
 #pragma once
 
 #include "core/objective.h"
-#include "tests/support/numeric.h"
-#include "tests/support/reference.h"
+#include "tests/support/numbers/numeric.h"
+#include "tests/support/numbers/reference.h"
 
 enum { REF_LAYERS = 6, REF_PARAMS = 400 };
 

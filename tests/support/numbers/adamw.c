@@ -1,5 +1,6 @@
-#include "tests/support/adamw.h"
-#include "tests/support/rounding.h"
+// The bounds of adamw.h, carried along with a double-precision step for every weight.
+#include "tests/support/numbers/adamw.h"
+#include "tests/support/numbers/rounding.h"
 #include "tests/support/support.h"
 
 #include <math.h>
