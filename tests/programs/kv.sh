@@ -49,7 +49,7 @@ snapshot() {
 touches_nothing() { # STATUS PATTERN ARGUMENT...
   local expected=$1 pattern=$2 status=0
   shift 2
-  timeout 20 "$clone/kv" "$@" >"$dir/said" 2>&1 </dev/null || status=$?
+  timeout 60 "$clone/kv" "$@" >"$dir/said" 2>&1 </dev/null || status=$?
   [ "$status" = "$expected" ] || fail "kv $*: exit status $status, expected $expected: $(tail -n 1 "$dir/said")"
   grep -qE -- "$pattern" "$dir/said" || fail "kv $*: says '$(head -n 1 "$dir/said")', expected $pattern"
   [ ! -e "$calls" ] || fail "kv $*: calls $(paste -sd, "$calls")"
