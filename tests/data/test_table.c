@@ -146,7 +146,7 @@ static void straight_columns(void **state) {
     kv_table_column(table, "", "name", true);
     kv_table_column(table, "精度", "x", false);
     kv_table_column(table, "精度", "y", false);
-    static const char *const names[] = {"plain", "中文系统", "cafe" ACUTE, FAMILY, "two\nlines", "\xFF"};
+    static const char *const names[] = {"plain", "中文系统", ("cafe" ACUTE), FAMILY, "two\nlines", "\xFF"};
     for (int i = 0; i < 6; i++) {
         kv_table_cell(table, "%s", names[i]);
         kv_table_cell(table, "%d", i);
