@@ -1,0 +1,41 @@
+// Warnings come from every floor above core; only here is it decided how they are shown.
+#include "data/system/warning.h"
+
+#include "data/system/width.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// More than this many different ones are no longer told apart.
+enum { MOST = 64 };
+
+static bool said_before(char *text) {
+    static char *said[MOST];
+    static int n;
+    for (int i = 0; i < n; i++)
+        if (strcmp(said[i], text) == 0) return true;
+    if (n < MOST && (said[n] = strdup(text))) n++;
+    return false;
+}
+
+void kv_warn(const char *format, ...) {
+    char text[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    char *safe = kv_text_printable(text, false);
+    if (!safe) return;
+#pragma omp critical(kv_warning)
+    if (!said_before(safe)) {
+        const char *over_the_bar = isatty(STDERR_FILENO) ? "\r\033[K" : "";
+        fprintf(stderr, "%s%s: warning: %s\n", over_the_bar, program_invocation_short_name, safe);
+        fflush(stderr);
+    }
+    free(safe);
+}
