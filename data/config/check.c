@@ -1,12 +1,13 @@
 #include "data/config/check.h"
 
 #include "core/text.h"
+#include "data/config/scalar.h"
 #include "data/config/tree.h"
 #include "data/system/number.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { PATH_SIZE = 512 };
@@ -129,20 +130,9 @@ static kv_status check_sequence(const struct check *c, const yaml_node_t *node, 
 
 // ---- Scalars -------------------------------------------------------------------------------------------
 
-// Decimal only: cyaml would read 010 as eight.
-static bool is_decimal(const char *text) {
-    if (*text == '-' || *text == '+') text++;
-    if (*text == '0' && text[1]) return false;
-    if (!*text) return false;
-    for (; *text; text++)
-        if (!isdigit((unsigned char)*text)) return false;
-    return true;
-}
-
 static bool valid_int(const char *text, uint32_t data_size) {
-    if (!is_decimal(text)) return false;
     int64_t value;
-    if (!kv_read_whole(text, &value)) return false;
+    if (!kv_yaml_whole(text, &value)) return false;
     if (data_size >= 8) return true;
     int64_t limit = INT64_C(1) << (8 * data_size - 1);
     return value >= -limit && value < limit;
@@ -150,20 +140,7 @@ static bool valid_int(const char *text, uint32_t data_size) {
 
 static bool valid_uint(const char *text, uint32_t data_size) {
     uint64_t value;
-    return is_decimal(text) && kv_read_unsigned(text, &value) &&
-           (data_size >= 8 || value >> (8 * data_size) == 0);
-}
-
-static bool valid_float(const char *text) {
-    double value;
-    return kv_read_real(text, &value);
-}
-
-static bool valid_bool(const char *text) {
-    static const char *const words[] = {"true", "false", "yes", "no"};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strcmp(text, words[i]) == 0) return true;
-    return false;
+    return kv_yaml_unsigned(text, &value) && (data_size >= 8 || value >> (8 * data_size) == 0);
 }
 
 static kv_status check_enum(const struct check *c, const yaml_node_t *node, size_t line,
@@ -185,8 +162,7 @@ static kv_status check_string(const struct check *c, const yaml_node_t *node, si
     size_t length = node->data.scalar.length;
     bool plain = node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     const char *text = (const char *)node->data.scalar.value;
-    if (plain && (length == 0 || strcmp(text, "~") == 0 || strcmp(text, "null") == 0))
-        return expected(c, node, line, path, "a text");
+    if (plain && kv_yaml_null(text)) return expected(c, node, line, path, "a text");
     if (memchr(text, 0, length)) return expected(c, node, line, path, "a text without NUL characters");
     if (length < schema->string.min || length > schema->string.max) {
         char what[96];
@@ -198,20 +174,22 @@ static kv_status check_string(const struct check *c, const yaml_node_t *node, si
 }
 
 static bool is_null(const yaml_node_t *node) {
-    if (node->type != YAML_SCALAR_NODE || node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE) return false;
-    const char *text = (const char *)node->data.scalar.value;
-    return !*text || strcmp(text, "~") == 0 || strcasecmp(text, "null") == 0;
+    return node->type == YAML_SCALAR_NODE && node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+           kv_yaml_null((const char *)node->data.scalar.value);
 }
 
 static kv_status check_number(const struct check *c, const yaml_node_t *node, size_t line,
                               const cyaml_schema_value_t *schema, const char *path) {
     const char *text = (const char *)node->data.scalar.value;
+    double real;
+    bool truth;
     if (schema->type == CYAML_INT && !valid_int(text, schema->data_size))
         return expected(c, node, line, path, "a whole number");
     if (schema->type == CYAML_UINT && !valid_uint(text, schema->data_size))
         return expected(c, node, line, path, "a whole number that is not negative");
-    if (schema->type == CYAML_FLOAT && !valid_float(text)) return expected(c, node, line, path, "a number");
-    if (schema->type == CYAML_BOOL && !valid_bool(text))
+    if (schema->type == CYAML_FLOAT && !kv_yaml_real(text, &real))
+        return expected(c, node, line, path, "a number");
+    if (schema->type == CYAML_BOOL && !kv_yaml_truth(text, &truth))
         return expected(c, node, line, path, "true or false");
     return KV_OK;
 }
@@ -276,4 +254,61 @@ kv_status kv_config_check(yaml_document_t *doc, const cyaml_schema_value_t *sche
     const cyaml_schema_value_t *at = descend(&c, schema, prefix);
     kv_status status = at ? check_node(&c, 1, 1, at, prefix) : inner.code;
     return status == KV_OK ? KV_OK : kv_fail(err, status, "%s", inner.message);
+}
+
+// ---- One form for each value ---------------------------------------------------------------------------
+
+static bool replace_text(yaml_node_t *node, const char *text) {
+    char *copy = strdup(text);
+    if (!copy) return false;
+    free(node->data.scalar.value); // libyaml's own allocator is malloc
+    node->data.scalar.value = (yaml_char_t *)copy;
+    node->data.scalar.length = strlen(copy);
+    node->data.scalar.style = YAML_PLAIN_SCALAR_STYLE;
+    return true;
+}
+
+// A real number as it was written, unless strtod does not know the form: no digit may be lost on the way.
+static bool plain_scalar(yaml_node_t *node, cyaml_type_e type) {
+    const char *text = (const char *)node->data.scalar.value;
+    char plain[32];
+    int64_t whole;
+    uint64_t natural;
+    double real;
+    bool truth;
+    if (type == CYAML_BOOL && kv_yaml_truth(text, &truth))
+        return replace_text(node, truth ? "true" : "false");
+    if (type == CYAML_INT && kv_yaml_whole(text, &whole))
+        snprintf(plain, sizeof plain, "%" PRIi64, whole);
+    else if (type == CYAML_UINT && kv_yaml_unsigned(text, &natural))
+        snprintf(plain, sizeof plain, "%" PRIu64, natural);
+    else if (type == CYAML_FLOAT && !kv_read_real(text, &real) && kv_yaml_real(text, &real))
+        snprintf(plain, sizeof plain, "%.17g", real);
+    else
+        return true;
+    return replace_text(node, plain);
+}
+
+static bool plain_node(yaml_document_t *doc, int id, const cyaml_schema_value_t *schema) {
+    yaml_node_t *node = yaml_document_get_node(doc, id);
+    bool ok = true;
+    if (node->type == YAML_SCALAR_NODE) return plain_scalar(node, schema->type);
+    if (node->type == YAML_SEQUENCE_NODE) {
+        if (schema->type != CYAML_SEQUENCE && schema->type != CYAML_SEQUENCE_FIXED) return true;
+        for (const yaml_node_item_t *item = node->data.sequence.items.start;
+             ok && item < node->data.sequence.items.top; item++)
+            ok = plain_node(doc, *item, schema->sequence.entry);
+    } else if (node->type == YAML_MAPPING_NODE && schema->type == CYAML_MAPPING) {
+        for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+             ok && pair < node->data.mapping.pairs.top; pair++) {
+            const yaml_node_t *key = yaml_document_get_node(doc, pair->key);
+            const cyaml_schema_field_t *field = find_field(schema, (const char *)key->data.scalar.value);
+            ok = !field || plain_node(doc, pair->value, &field->value);
+        }
+    }
+    return ok;
+}
+
+kv_status kv_config_plain(yaml_document_t *doc, const cyaml_schema_value_t *schema, kv_error *err) {
+    return plain_node(doc, 1, schema) ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory");
 }

@@ -13,3 +13,7 @@
 // whose value stands at key `prefix` ("" for a whole file).
 kv_status kv_config_check(yaml_document_t *doc, const cyaml_schema_value_t *schema, const char *label,
                           const char *prefix, kv_error *err);
+
+// Writes truth values and numbers of a checked document, in which no node stands twice, as libcyaml, and whoever reads
+// the text of the document, know them: true or false, decimal digits.
+kv_status kv_config_plain(yaml_document_t *doc, const cyaml_schema_value_t *schema, kv_error *err);

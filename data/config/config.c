@@ -5,6 +5,7 @@
 #include "data/config/tree.h"
 #include "data/file/content.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -142,14 +143,17 @@ static kv_status add_file(kv_config *config, const char *path, const struct chai
 static kv_status add_override(kv_config *config, const char *override, kv_error *err) {
     char label[256];
     snprintf(label, sizeof label, "-s %.*s", KV_HEAD(override, 250));
-    const char *equals = strchr(override, '=');
-    char *key = equals ? strndup(override, (size_t)(equals - override)) : NULL;
+    const char *equals = strchr(override, '='), *start = override, *end = equals;
+    while (equals && start < end && isblank((unsigned char)*start)) start++;
+    while (equals && end > start && isblank((unsigned char)end[-1])) end--;
+    const char *value = equals ? equals + 1 + strspn(equals + 1, " \t") : NULL;
+    char *key = equals ? strndup(start, (size_t)(end - start)) : NULL;
     if (!equals || (key && !kv_key_valid(key))) {
         free(key);
         return kv_fail(err, KV_ERR_FORMAT, "%s: expected key=value, for example train.lr=1e-3", label);
     }
     yaml_document_t doc;
-    kv_status status = key ? kv_yaml_parse(equals + 1, strlen(equals + 1), label, true, &doc, err)
+    kv_status status = key ? kv_yaml_parse(value, strlen(value), label, true, &doc, err)
                            : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", label);
     if (status == KV_OK) {
         if (config->schema) status = kv_config_check(&doc, config->schema, label, key, err);
@@ -173,6 +177,8 @@ __attribute__((format(printf, 3, 0))) static void on_cyaml_log(cyaml_log_t level
 }
 
 static kv_status load_struct(kv_config *config, kv_error *err) {
+    kv_status status = kv_config_plain(&config->tree.doc, config->schema, err);
+    if (status != KV_OK) return status;
     char *text = kv_tree_text(&config->tree);
     if (!text) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->path);
     config->cyaml = (cyaml_config_t){.log_fn = on_cyaml_log,

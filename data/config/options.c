@@ -3,6 +3,7 @@
 #include <string.h>
 
 static void add_override(struct argp_state *state, kv_config_options *o, const char *text) {
+    if (*text == '=') text++; // -s=KEY=VALUE, as the long form has it
     if (!strchr(text, '=')) argp_error(state, "-s %s: expected key=value, for example seed=2", text);
     if (o->n_overrides == KV_MAX_OVERRIDES) argp_error(state, "more than %d overrides", KV_MAX_OVERRIDES);
     o->overrides[o->n_overrides++] = text;

@@ -67,6 +67,7 @@ kv_status kv_yaml_parse(const char *text, size_t size, const char *label, bool a
             yaml_document_delete(&second);
         }
     }
+    if (status == KV_OK) status = kv_yaml_resolve(doc, label, err);
     if (status != KV_OK) yaml_document_delete(doc);
     yaml_parser_delete(&parser);
     return status;

@@ -23,10 +23,14 @@ typedef struct kv_config_tree {
 } kv_config_tree;
 
 // One YAML document from text[size]; `label` (a file name, say) opens the error messages. An empty text is an
-// empty mapping; a second document, or a root that is no mapping unless any_root, is refused. On KV_OK the
-// caller deletes *doc with yaml_document_delete.
+// empty mapping; a second document, or a root that is no mapping unless any_root, is refused. Merge keys are
+// resolved. On KV_OK the caller deletes *doc with yaml_document_delete.
 kv_status kv_yaml_parse(const char *text, size_t size, const char *label, bool any_root, yaml_document_t *doc,
                         kv_error *err);
+
+// What kv_yaml_parse does of it: `<<: *name` and `<<: [*one, *other]` become the keys they stand for, where a
+// group has none of that name itself; groups `x-...` at the top, which only hold anchors, go.
+kv_status kv_yaml_resolve(yaml_document_t *doc, const char *label, kv_error *err);
 
 // Value of `key` in mapping node `mapping`, 0 when absent.
 int kv_yaml_get(yaml_document_t *doc, int mapping, const char *key);

@@ -2,7 +2,7 @@
 // effect. Each names the key, so that a mistake of the user's costs a look at one line.
 #include "train/config/config.h"
 
-#include "data/system/number.h"
+#include "data/config/scalar.h"
 
 #include <float.h>
 #include <inttypes.h>
@@ -52,7 +52,7 @@ static kv_status check_auto(const kv_config *config, const char *key, const char
                             kv_error *err) {
     *value = -1;
     if (strcmp(text, "auto") == 0) return KV_OK;
-    if (kv_read_real(text, value) && *value >= 0 && *value <= 1e6) return KV_OK;
+    if (kv_yaml_real(text, value) && *value >= 0 && *value <= 1e6) return KV_OK;
     return kv_config_fail(config, err, key, "found `%s`, expected auto or a number from 0 to 1e6", text);
 }
 
