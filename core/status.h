@@ -15,6 +15,7 @@ typedef enum kv_status {
     KV_ERR_MISMATCH,    // two things that must agree do not (a checkpoint and its config, two tokenizers)
     KV_ERR_RANGE,       // an id, position or size outside what it indexes
     KV_ERR_INTERRUPTED, // the user asked to stop
+    KV_ERR_NOT_FINITE,  // what a model computed is NaN or infinite
 } kv_status;
 
 typedef struct kv_error {

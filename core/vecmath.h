@@ -1,7 +1,8 @@
-// exp for float32 that compilers turn into vector code.
+// Loops over float32 that compilers turn into vector code: exp, and whether all are numbers.
 #pragma once
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -35,4 +36,16 @@ static inline float kv_expf(float x) {
     float scale;
     memcpy(&scale, &bits, sizeof scale);
     return x < -87.3f ? 0.0f : (x == x ? p * scale : x);
+}
+
+// Whether none of x[n] is NaN or infinite: such floats have all bits of their exponent set.
+static inline bool kv_all_finite(const float *x, int64_t n) {
+    uint32_t found = 0;
+#pragma omp simd reduction(| : found)
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        found |= (bits & 0x7F800000u) == 0x7F800000u;
+    }
+    return !found;
 }

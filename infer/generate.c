@@ -44,15 +44,23 @@ static kv_status take_tokens(struct decoding *d, int64_t *n_active, kv_error *er
     return KV_OK;
 }
 
+// A failure of the session, which may be that a sequence's next token cannot be told.
+static kv_status cannot_go_on(const struct decoding *d, kv_status status, kv_error *err) {
+    if (status != KV_ERR_NOT_FINITE) return status;
+    const int64_t n = d->n_generated[kv_session_not_finite(d->session)] + 1;
+    return kv_fail_within(err, status, n == 1 ? "the first token of the answer" : "token %lld of the answer",
+                          (long long)n);
+}
+
 static kv_status decode(struct decoding *d, const int32_t *ids, const int64_t *lengths, kv_error *err) {
     if (!d->how->append) kv_session_reset(d->session);
     int64_t n_active = d->n_seq;
-    kv_status status = kv_session_prefill(d->session, ids, lengths, d->logits, err);
+    kv_status status = cannot_go_on(d, kv_session_prefill(d->session, ids, lengths, d->logits, err), err);
     while (status == KV_OK) {
         status = take_tokens(d, &n_active, err);
         if (status != KV_OK || n_active == 0) break;
         if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-        status = kv_session_decode(d->session, d->newest, d->active, d->logits, err);
+        status = cannot_go_on(d, kv_session_decode(d->session, d->newest, d->active, d->logits, err), err);
     }
     return status;
 }

@@ -24,6 +24,7 @@ typedef struct kv_generation {
 // sequence goes on until `stop` says so, or after max_tokens, or when its cache is full; those that have
 // ended cost nothing more. generated [n_seq, max_tokens]: sequence s owns row s; n_generated [n_seq]. A
 // failure of `stop` is passed on; a sampling that makes no sense, or n_ids beyond the vocabulary, is
-// KV_ERR_ARGUMENT. Between tokens a signal to stop is obeyed: KV_ERR_INTERRUPTED.
+// KV_ERR_ARGUMENT. Logits that are not finite end all of it with KV_ERR_NOT_FINITE, which names the token of the
+// answer (kv_session_not_finite: the sequence). Between tokens a signal to stop is obeyed: KV_ERR_INTERRUPTED.
 kv_status kv_generate(kv_session *session, const int32_t *ids, const int64_t *lengths,
                       const kv_generation *how, int32_t *generated, int64_t *n_generated, kv_error *err);

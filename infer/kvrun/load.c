@@ -153,6 +153,7 @@ kv_status kvrun_session(const kv_system *system, int64_t capacity, kv_session **
     float *logits = malloc((size_t)system->base->spec.vocab_size * sizeof *logits);
     if (status == KV_OK && !logits) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for logits");
     if (status == KV_OK) status = kv_session_prefill(*session, two, &length, logits, err);
+    if (status == KV_ERR_NOT_FINITE) status = KV_OK; // the prompt's own logits decide
     free(logits);
     if (status == KV_OK) {
         kv_session_reset(*session);

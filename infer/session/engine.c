@@ -62,7 +62,7 @@ kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capa
     if (status != KV_OK) return status;
     kv_session *s = calloc(1, sizeof *s);
     if (s) {
-        s->system = resolved, s->n_seq = n_seq, s->capacity = capacity;
+        s->system = resolved, s->n_seq = n_seq, s->capacity = capacity, s->not_finite = -1;
         s->tape = kv_tape_create();
     }
     size_t rows;
@@ -106,6 +106,12 @@ void kv_session_rewind(kv_session *session, int64_t length) {
 
 // ---- Questions -----------------------------------------------------------------------------------------
 
+const kv_system *kv_session_system(const kv_session *session) {
+    return &session->system;
+}
+int64_t kv_session_not_finite(const kv_session *session) {
+    return session->not_finite;
+}
 int64_t kv_session_n_seq(const kv_session *session) {
     return session->n_seq;
 }

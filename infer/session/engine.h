@@ -44,11 +44,17 @@ void kv_session_rewind(kv_session *session, int64_t length);
 kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
                              kv_error *err);
 
+// What leaves a session are numbers: reading fails with KV_ERR_NOT_FINITE, and no token is read, when a logit
+// of any sequence is NaN or infinite, be it for the weights of the base, of the aux or of the predictors. The
+// first such sequence of the last reading that failed so; -1 before that.
+int64_t kv_session_not_finite(const kv_session *session);
+
 // One more token for every sequence that is active (active NULL: all), ids[n_seq]: the logits of the next,
 // [n_seq, vocab_size]; rows of inactive sequences are left alone.
 kv_status kv_session_decode(kv_session *session, const int32_t *ids, const bool *active, float *logits,
                             kv_error *err);
 
+const kv_system *kv_session_system(const kv_session *session); // with defaults filled in
 int64_t kv_session_n_seq(const kv_session *session);
 int64_t kv_session_capacity(const kv_session *session);
 int64_t kv_session_vocab_size(const kv_session *session); // the base's: the length of a row of logits

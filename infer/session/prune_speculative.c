@@ -78,5 +78,9 @@ kv_status kv_speculative_scores(kv_session *session, const int32_t *ids, const i
                 (long long)session->n_seq);
     }
     free_look_ahead(&l);
+    if (status == KV_ERR_NOT_FINITE) {
+        session->not_finite = l.drafter->not_finite;
+        kv_fail_within(err, status, "the aux's look-ahead");
+    }
     return status;
 }

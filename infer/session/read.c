@@ -2,6 +2,9 @@
 //                                                                              [core/README.md §3 and §5]
 #include "infer/session/session.h"
 
+#include "core/vecmath.h"
+
+#include <math.h>
 #include <string.h>
 
 // A layer's keys or values as attention reads them: the cache itself, or the rows of it that take part.
@@ -74,6 +77,25 @@ static kv_tensor *read_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *w
     return layer + 1 == r->session->system.base->spec.n_layers ? y : x;
 }
 
+// The one door that logits leave by, whatever the system: a token chosen from what is no number would look
+// like any other.
+static kv_status hand_out(kv_session *session, int64_t s, const float *row, float *logits, kv_error *err) {
+    const int64_t vocab_size = session->system.base->spec.vocab_size;
+    if (kv_all_finite(row, vocab_size)) {
+        memcpy(logits + s * vocab_size, row, (size_t)vocab_size * sizeof(float));
+        return KV_OK;
+    }
+    int64_t id = 0;
+    while (isfinite(row[id])) id++;
+    session->not_finite = s;
+    kv_fail(err, KV_ERR_NOT_FINITE,
+            "the logits are not finite (id %lld has %g): weights are NaN or infinite, or numbers grew too "
+            "large for float32",
+            (long long)id, (double)row[id]);
+    return session->n_seq == 1 ? KV_ERR_NOT_FINITE
+                               : kv_fail_within(err, KV_ERR_NOT_FINITE, "sequence %lld", (long long)s);
+}
+
 static kv_status read_pack(kv_session *session, kv_pack *pack, float *logits, kv_error *err) {
     kv_tape *tape = session->tape;
     kv_model *base = session->system.base;
@@ -86,10 +108,9 @@ static kv_status read_pack(kv_session *session, kv_pack *pack, float *logits, kv
     if (status != KV_OK || !logits) return status;
     kv_tensor *y = kv_model_logits(tape, base, x); // of the newest tokens, which is what is left in x
     if (!y) return kv_tape_status(tape, err);
-    for (int64_t i = 0; i < pack->n_seqs; i++)
-        memcpy(logits + pack->members[i] * vocab_size, y->data + i * vocab_size,
-               (size_t)vocab_size * sizeof(float));
-    return KV_OK;
+    for (int64_t i = 0; i < pack->n_seqs && status == KV_OK; i++)
+        status = hand_out(session, pack->members[i], y->data + i * vocab_size, logits, err);
+    return status;
 }
 
 kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err) {

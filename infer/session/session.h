@@ -22,6 +22,7 @@ struct kv_session {
     kv_system system; // pruning with defaults filled in
     int64_t n_seq, capacity;
     int64_t *lengths;        // [n_seq] rows in use
+    int64_t not_finite;      // see kv_session_not_finite
     float **k, **v;          // [n_layers] of [n_seq · capacity, kv_dim]
     int32_t *positions;      // [n_seq · capacity] of each row's token; NULL: its place in the sequence
     int32_t *depth;          // lazy: [n_seq · capacity] layers the token went through
