@@ -63,8 +63,9 @@ static const char doc[] =
     "sandbox and problems are in order:\n"
     "  kveval --check-tests HumanEval.jsonl.gz\n"
     "\n"
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM; what did "
-    "not end well leaves no files but samples.";
+    "Exit status: 0 done (also where a system gives NaN or Inf: its row says `not finite`), 1 failed, or the "
+    "base itself is not finite, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM; what did "
+    "not end well, but for such a base, leaves no files but samples.";
 
 static const struct argp_option options[] = {
     {"no-ttft", 't', NULL, 0, "Do not measure the time to the first token", 0},
@@ -129,6 +130,17 @@ static void print_plan(const kv_evaluation *e, FILE *out) {
     fprintf(out, "%-12s %s\n", "output", config->output);
 }
 
+// Systems without a score are told of as they are found; without the base's there is nothing to compare.
+static kv_status check_base(const kv_results *results, const char *output, kv_error *err) {
+    for (int64_t t = 0; t < results->n_tasks; t++)
+        if (kv_results_outcome(results, 0, t)->not_finite)
+            return kv_fail(err, KV_ERR_NOT_FINITE,
+                           "the base `%s` is not finite on %s %s, so that nothing can be compared with it; "
+                           "what there is is in %s",
+                           results->systems[0].name, results->tasks[t].name, results->tasks[t].split, output);
+    return KV_OK;
+}
+
 static kv_status evaluate(const struct arguments *a, kv_error *err) {
     const kv_config_options *o = &a->common;
     kv_evaluation e = {
@@ -155,6 +167,7 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
     if (status == KV_OK)
         fprintf(stderr, "kveval: results, samples and picture are in %s; %.3g GB of memory at most\n",
                 e.config->output, (double)kv_memory_peak() / 1e9);
+    if (status == KV_OK) status = check_base(&results, e.config->output, err);
     kv_results_free(&results);
     kv_evaluation_close(&e);
     return status;

@@ -63,10 +63,11 @@ static double log_p(const struct row_sum *r) {
 
 static kv_status not_finite(const struct scoring *g, int64_t s, int64_t scored, kv_error *err) {
     g->log_likelihood[s] = NAN;
-    return kv_fail(err, KV_ERR_NOT_FINITE,
-                   "sequence %lld, token %lld: the logits are not finite: weights are NaN or infinite, or "
-                   "numbers grew too large for float32",
-                   (long long)s, (long long)(g->lengths[s] - g->n_scored[s] + scored));
+    return kv_fail(
+        err, KV_ERR_NOT_FINITE,
+        "token %lld: the logits are not finite: weights are NaN or infinite, or numbers grew too large "
+        "for float32",
+        (long long)(g->lengths[s] - g->n_scored[s] + scored));
 }
 
 // What one more scored token of sequence s, the `scored`-th of them, adds.

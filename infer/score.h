@@ -16,8 +16,8 @@
 // Memory is bounded, however many sequences there are: they go through in packs of about a thousand tokens,
 // and never more than a tile of the vocabulary's logits exists. Results do not depend on the batch but for
 // rounding. KV_ERR_ARGUMENT or KV_ERR_RANGE names the sequence that is empty, longer than the context, has a
-// bad id or too many scored tokens; KV_ERR_NOT_FINITE names one whose logits are NaN or infinite, and
-// log_likelihood of it is NAN, all others' are numbers; KV_ERR_INTERRUPTED on a signal to stop.
+// bad id or too many scored tokens; KV_ERR_NOT_FINITE names the token whose logits are NaN or infinite, and
+// the log_likelihood of its sequence is NAN, all others' are numbers; KV_ERR_INTERRUPTED on a signal to stop.
 kv_status kv_score(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                    const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
                    kv_error *err);

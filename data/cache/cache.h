@@ -62,7 +62,7 @@ typedef struct kv_cache_rows {
 
 typedef struct kv_cache_writer kv_cache_writer;
 // norms: of the base. finish() commits and wants all of info->n_rows, free() without it abandons. A value
-// that the type cannot hold, or that is not finite, is KV_ERR_RANGE.
+// that the type cannot hold is KV_ERR_RANGE, one that is not finite, also of the logits, KV_ERR_NOT_FINITE.
 kv_status kv_cache_writer_open(const char *path, const kv_cache_info *info, const kv_key_norms *norms,
                                kv_cache_writer **writer, kv_error *err);
 kv_status kv_cache_writer_add(kv_cache_writer *writer, const kv_cache_rows *rows, kv_error *err);

@@ -1,6 +1,8 @@
 // Writes one cache file, row by row as models make them, so that memory does not grow with the shard. Numbers are
 // narrowed here, and one that the type cannot hold is refused rather than kept as infinity.
 #include "data/cache/layout.h"
+
+#include "core/vecmath.h"
 #include "data/checkpoint/hf_config.h"
 #include "data/file/h5.h"
 #include "data/file/whole_file.h"
@@ -99,7 +101,12 @@ static kv_status write_norms(kv_cache_writer *w, const kv_key_norms *norms, kv_e
         if (!wide) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", w->target.final);
         kv_widen(wide, weight->data, weight->dtype, weight->cols);
         snprintf(name, sizeof name, "/base/k_norm/%" PRIi64, i);
-        status = kv_h5_write(w->file, name, H5T_NATIVE_FLOAT, wide, 1, &weight->cols, err);
+        if (!kv_all_finite(wide, weight->cols))
+            status = kv_fail(err, KV_ERR_NOT_FINITE,
+                             "%s: %s has values that are not finite: the base's weights are damaged",
+                             w->target.final, name);
+        else
+            status = kv_h5_write(w->file, name, H5T_NATIVE_FLOAT, wide, 1, &weight->cols, err);
         free(wide);
     }
     return status;
@@ -159,17 +166,20 @@ kv_status kv_cache_writer_open(const char *path, const kv_cache_info *info, cons
 
 // ---- Rows ----------------------------------------------------------------------------------------------
 
-// The largest magnitude a value may have; what is not finite is larger.
-static kv_status check_values(const kv_cache_writer *w, const char *name, const float *x, int64_t n,
-                              kv_error *err) {
-    const float most = w->info.dtype == KV_F16    ? 65504
-                       : w->info.dtype == KV_BF16 ? 0x1.fep127f
-                                                  : 0x1.fffffep127f;
-    for (int64_t i = 0; i < n; i++)
-        if (!(fabsf(x[i]) <= most))
-            return kv_fail(err, KV_ERR_RANGE, "%s: %s has the value %g, which %s cannot hold%s",
-                           w->target.final, name, (double)x[i], kv_cache_dtype_text(w->info.dtype),
-                           isfinite(x[i]) ? " (bf16 and f32 can)" : "");
+// x[n] belongs to a row of the cache. What is not finite is no cache in any type.
+static kv_status check_values(const kv_cache_writer *w, const char *name, int64_t row, kv_dtype dtype,
+                              const float *x, int64_t n, kv_error *err) {
+    const float most = dtype == KV_F16 ? 65504 : dtype == KV_BF16 ? 0x1.fep127f : 0x1.fffffep127f;
+    for (int64_t i = 0; i < n; i++) {
+        if (fabsf(x[i]) <= most) continue;
+        if (!isfinite(x[i]))
+            return kv_fail(err, KV_ERR_NOT_FINITE,
+                           "%s: row %" PRIi64 " of %s: %s has the value %g, which is not finite: the "
+                           "model's weights are NaN or infinite, or its numbers grew too large for float32",
+                           w->target.final, row + 1, w->info.source, name, (double)x[i]);
+        return kv_fail(err, KV_ERR_RANGE, "%s: %s has the value %g, which %s cannot hold (bf16 and f32 can)",
+                       w->target.final, name, (double)x[i], kv_cache_dtype_text(dtype));
+    }
     return KV_OK;
 }
 
@@ -182,7 +192,7 @@ static kv_status add_part(kv_cache_writer *w, kv_cache_part part, const kv_cache
         kv_cache_name(part, i, name);
         for (int64_t r = 0; r < rows->n_rows; r++) {
             const float *x = tensors[i]->data + r * size;
-            kv_status status = check_values(w, name, x, size, err);
+            kv_status status = check_values(w, name, w->n_done + r, w->info.dtype, x, size, err);
             if (status != KV_OK) return status;
             kv_narrow(w->narrow, x, w->info.dtype, size);
             if (!kv_cache_put_rows(w->sets[part][i], w->type, w->n_done + r, 1, w->narrow))
@@ -194,6 +204,15 @@ static kv_status add_part(kv_cache_writer *w, kv_cache_part part, const kv_cache
 
 static kv_status add_logits(kv_cache_writer *w, const kv_topk_teacher *t, int64_t n, kv_error *err) {
     if (w->info.top_k == 0) return KV_OK;
+    for (int64_t r = 0; r < n; r++) {
+        const int64_t tokens = w->info.seq_len, first = r * tokens;
+        kv_status status = check_values(w, "/logits/logsumexp", w->n_done + r, KV_F32, t->logsumexp + first,
+                                        tokens, err);
+        if (status == KV_OK)
+            status = check_values(w, "/logits/values", w->n_done + r, KV_F32, t->logits + first * t->k,
+                                  tokens * t->k, err);
+        if (status != KV_OK) return status;
+    }
     if (!kv_cache_put_rows(w->ids, H5T_NATIVE_INT32, w->n_done, n, t->ids) ||
         !kv_cache_put_rows(w->values, H5T_NATIVE_FLOAT, w->n_done, n, t->logits) ||
         !kv_cache_put_rows(w->logsumexp, H5T_NATIVE_FLOAT, w->n_done, n, t->logsumexp))

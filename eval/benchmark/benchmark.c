@@ -153,6 +153,7 @@ kv_status kv_asking_generate(kv_asking *asking, const kv_prompts *prompts, const
     how.stop = take_token, how.context = &answers;
     status = made ? kv_generate(asking->session, ids, prompts->lengths, &how, generated, n_generated, err)
                   : kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of prompts");
+    if (status == KV_ERR_NOT_FINITE) asking->not_finite = kv_session_not_finite(asking->session);
     for (int64_t s = 0; answers.streams && s < n; s++) kv_text_stream_free(answers.streams[s]);
     free(answers.streams);
     free(ids);

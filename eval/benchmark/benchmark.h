@@ -20,6 +20,7 @@ typedef struct kv_asking {
     uint64_t seed;
     bool unsafe_execution; // programs may run without a sandbox
     kv_session *session;   // NULL at first
+    int64_t not_finite;    // after KV_ERR_NOT_FINITE: which unit of the batch it was
 } kv_asking;
 
 // Whether a token ends an answer: the tokenizer's EOS, or one of the base's own ends.
@@ -33,7 +34,8 @@ typedef struct kv_benchmark_ops {
     // Tries what the answers will need, before hours of work on other tasks. NULL: nothing.
     kv_status (*prepare)(kv_benchmark *benchmark, bool unsafe_execution, kv_error *err);
     // records[n]: new JSON objects for units [first, first + n). A unit's record does not depend on the batch
-    // it is asked in, but for rounding. On failure none is left to free.
+    // it is asked in, but for rounding. On failure none is left to free. KV_ERR_NOT_FINITE: what the system
+    // computes for asking->not_finite is no number.
     kv_status (*answer)(kv_benchmark *benchmark, kv_asking *asking, int64_t first, int64_t n,
                         json_t **records, kv_error *err);
     // values[n_metrics, n_items], each in [0, 1], from records[n_units]. KV_ERR_FORMAT when a record lacks

@@ -295,17 +295,9 @@ static json_t *make_record(const struct choices *t, int64_t i, const double *log
 static kv_status make_records(const struct choices *t, int64_t first, int64_t n,
                               const double *log_likelihoods, json_t **records, kv_error *err) {
     for (int64_t s = 0; s < n; s++) {
-        const int64_t n_choices = t->items.items[first + s].n_choices;
-        for (int64_t c = 0; c < n_choices; c++)
-            if (!isfinite(log_likelihoods[c]))
-                return kv_fail(err, KV_ERR_RANGE,
-                               "%s: question %lld, choice %lld: the log-likelihood is %g, expected a finite "
-                               "number: the model's weights have diverged",
-                               t->benchmark.config->file, (long long)(first + s) + 1, (long long)c + 1,
-                               log_likelihoods[c]);
         records[s] = make_record(t, first + s, log_likelihoods);
         if (!records[s]) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the answers");
-        log_likelihoods += n_choices;
+        log_likelihoods += t->items.items[first + s].n_choices;
     }
     return KV_OK;
 }
@@ -324,10 +316,10 @@ static bool fill_batch(const struct choices *t, int64_t first, int64_t n, struct
         b->n_seq += t->items.items[i].n_choices;
         b->n_ids += t->questions[i].n_ids;
     }
-    b->ids = malloc((size_t)b->n_ids * sizeof *b->ids);
-    b->lengths = malloc((size_t)b->n_seq * sizeof *b->lengths);
-    b->n_scored = malloc((size_t)b->n_seq * sizeof *b->n_scored);
-    b->log_likelihoods = malloc((size_t)b->n_seq * sizeof *b->log_likelihoods);
+    b->ids = calloc((size_t)b->n_ids, sizeof *b->ids);
+    b->lengths = calloc((size_t)b->n_seq, sizeof *b->lengths);
+    b->n_scored = calloc((size_t)b->n_seq, sizeof *b->n_scored);
+    b->log_likelihoods = calloc((size_t)b->n_seq, sizeof *b->log_likelihoods);
     if (!b->ids || !b->lengths || !b->n_scored || !b->log_likelihoods) return false;
     int64_t seq = 0, id = 0;
     for (int64_t i = first; i < first + n; i++) {
@@ -342,6 +334,16 @@ static bool fill_batch(const struct choices *t, int64_t first, int64_t n, struct
     return true;
 }
 
+// Which question of the batch has the choice whose log-likelihood is no number.
+static kv_status not_finite(const struct choices *t, int64_t first, const struct batch *b, int64_t *question,
+                            kv_error *err) {
+    int64_t choice = 0;
+    *question = 0;
+    for (int64_t i = 0; i < b->n_seq && isfinite(b->log_likelihoods[i]); i++)
+        if (++choice == t->items.items[first + *question].n_choices) ++*question, choice = 0;
+    return kv_fail_within(err, KV_ERR_NOT_FINITE, "choice %lld", (long long)choice + 1);
+}
+
 static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t first, int64_t n,
                         json_t **records, kv_error *err) {
     const struct choices *t = (const struct choices *)benchmark;
@@ -353,6 +355,7 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
     if (status == KV_OK)
         status =
             kv_score(asking->system, b.ids, b.lengths, b.n_scored, b.n_seq, b.log_likelihoods, NULL, err);
+    if (status == KV_ERR_NOT_FINITE) status = not_finite(t, first, &b, &asking->not_finite, err);
     if (status == KV_OK) status = make_records(t, first, n, b.log_likelihoods, records, err);
     if (status != KV_OK) kv_records_free(records, n);
     free(b.ids);

@@ -6,6 +6,7 @@
 #include "core/text.h"
 #include "data/file/hash.h"
 #include "data/system/console.h"
+#include "data/system/warning.h"
 #include "eval/evaluate/analyse.h"
 #include "eval/evaluate/journal.h"
 #include "infer/cost.h"
@@ -140,9 +141,34 @@ static void show_progress(struct session *s) {
     kv_progress_show(&s->progress, kv_journal_done(s->journal), note);
 }
 
+// A system that gives no numbers for one question has no score of the task, and is asked no further. That is kept
+// as the record of this question, so that it need not be asked again: {"not_finite": what was not}.
+static kv_status keep_not_finite(struct session *s, int64_t unit, kv_error *err) {
+    const kv_benchmark *b = s->benchmark;
+    char *text;
+    if (asprintf(&text, "%s: question %lld: %s", b->config->file,
+                 (long long)(unit / (b->n_units / b->n_items)) + 1, err->message) < 0)
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for a record");
+    json_t *record = json_pack("{s:o}", "not_finite", kv_record_text(text));
+    free(text);
+    if (!record) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a record");
+    s->n_asked++;
+    return kv_journal_add(s->journal, unit, 1, &record, err);
+}
+
+// NULL: every record is of an answer.
+static const char *not_finite(const struct session *s) {
+    json_t *const *records = kv_journal_records(s->journal);
+    const char *found = NULL;
+    for (int64_t u = 0; u < s->benchmark->n_units && !found; u++)
+        found = json_string_value(json_object_get(records[u], "not_finite"));
+    return found;
+}
+
 static kv_status ask_batches(struct session *s, kv_error *err) {
     kv_benchmark *b = s->benchmark;
     const int64_t batch_size = s->evaluation->config->batch_size;
+    if (not_finite(s)) return KV_OK;
     json_t **records = calloc((size_t)batch_size, sizeof(json_t *));
     kv_status status =
         records ? KV_OK
@@ -155,6 +181,10 @@ static kv_status ask_batches(struct session *s, kv_error *err) {
             break;
         }
         status = b->ops->answer(b, &s->asking, first, n, records, err);
+        if (status == KV_ERR_NOT_FINITE) {
+            status = keep_not_finite(s, first + s->asking.not_finite, err);
+            break;
+        }
         if (status == KV_OK) status = kv_journal_add(s->journal, first, n, records, err);
         s->n_asked += n;
         show_progress(s);
@@ -167,6 +197,10 @@ static kv_status ask_batches(struct session *s, kv_error *err) {
 static kv_status take_records(const struct session *s, kv_outcome *outcome, kv_error *err) {
     const kv_benchmark *b = s->benchmark;
     json_t *const *records = kv_journal_records(s->journal);
+    if (not_finite(s)) {
+        outcome->not_finite = strdup(not_finite(s));
+        return outcome->not_finite ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for an answer");
+    }
     outcome->values = calloc((size_t)(b->n_metrics * b->n_items), sizeof *outcome->values);
     outcome->records = calloc((size_t)b->n_units + 1, sizeof *outcome->records);
     bool ok = outcome->values && outcome->records;
@@ -181,6 +215,10 @@ static kv_status take_records(const struct session *s, kv_outcome *outcome, kv_e
 static void write_note(const struct session *s, const kv_outcome *outcome, char *note, size_t size) {
     const kv_benchmark *b = s->benchmark;
     double sum = 0;
+    if (outcome->not_finite) {
+        snprintf(note, size, KV_NOT_FINITE);
+        return;
+    }
     for (int64_t i = 0; i < b->n_items; i++) sum += outcome->values[i];
     const int n = snprintf(note, size, "%s %.1f %%", b->metrics[0], 100 * sum / (double)b->n_items);
     const int64_t before = b->n_units - s->n_asked;
@@ -211,6 +249,11 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome 
     char note[96] = "stopped";
     if (status == KV_OK) write_note(&s, outcome, note, sizeof note);
     kv_progress_end(&s.progress, note);
+    if (outcome->not_finite)
+        kv_warn(
+            "`%s` is not finite on %s %s: %s: it has no score there; look whether its weights are damaged "
+            "or have diverged in training",
+            name, row->name, row->split, outcome->not_finite);
     kv_session_free(s.asking.session);
     kv_journal_close(s.journal);
     return status;
@@ -244,6 +287,9 @@ static kv_status keep_timing(const kv_evaluation *e, kv_results *results, const 
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld timings", (long long)(n * repeats));
     memcpy(timing->samples, samples, (size_t)(n * repeats) * sizeof *samples);
     for (int64_t s = 0; s < n; s++) {
+        if (!isfinite(measured[s].seconds))
+            kv_warn("`%s` is not finite on random prompts: there is no time to its first token",
+                    e->config->systems[s].name);
         timing->seconds[s] = measured[s].seconds, timing->spread[s] = measured[s].spread;
         timing->reduction[s] = measured[0].seconds / measured[s].seconds;
         timing->flops[s] = (double)kv_system_flops(&e->systems->items[s], cell->prompt_tokens);

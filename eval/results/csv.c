@@ -39,6 +39,7 @@ static void metric_row(kv_csv *csv, const kv_results *r, int64_t system, int64_t
     kv_csv_number(csv, on_front);
     kv_csv_number(csv, f->retention_low);
     kv_csv_number(csv, f->retention_high);
+    kv_csv_text(csv, o->not_finite ? KV_NOT_FINITE : "");
     kv_csv_end_row(csv);
 }
 
@@ -49,7 +50,7 @@ kv_status kv_results_write_csv(const kv_results *r, const char *path, kv_error *
                       "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,"
                       "flops_reduction_exact,ttft_seconds,ttft_reduction,ttft_spread,shots,"
                       "n_questions,flops_exact,prompt_tokens,accuracy_low,accuracy_high,p_value,"
-                      "on_front,retention_low,retention_high",
+                      "on_front,retention_low,retention_high,note",
                       &csv, err);
     if (status != KV_OK) return status;
     bool *front = calloc((size_t)(r->n_systems * r->n_tasks) + 1, sizeof *front);
@@ -58,7 +59,7 @@ kv_status kv_results_write_csv(const kv_results *r, const char *path, kv_error *
     for (int64_t s = 0; ok && s < r->n_systems; s++)
         for (int64_t t = 0; t < r->n_tasks; t++)
             for (int m = 0; m < r->tasks[t].n_metrics; m++)
-                if (kv_results_outcome(r, s, t)->values)
+                if (kv_results_outcome(r, s, t)->values || kv_results_outcome(r, s, t)->not_finite)
                     metric_row(csv, r, s, t, m, front[t * r->n_systems + s]);
     if (!ok) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for results.csv");
     free(front);

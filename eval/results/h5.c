@@ -6,7 +6,7 @@
 //   /budgets     fractions of the base's FLOPs
 //   /systems/    name, family, hash, base (row it is compared with), paper_reduction  [S]
 //   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens; metrics [M];
-//                asked (0 or 1), flops, exact_reduction [S]; values [S, M, N];
+//                asked (0 or 1), not_finite (only where some are: what was not, else ""), flops, exact_reduction [S]; values [S, M, N];
 //                accuracy, low, high, retention, retention_low, retention_high, p_value [S, M];
 //                records/s: the records of system s as JSON lines, bytes
 //   /ttft/j/     attributes prompt_tokens, batch_size, repeats; seconds, spread, reduction, flops [S];
@@ -166,6 +166,20 @@ static void write_values(struct writer *w, int64_t task) {
     free(asked);
 }
 
+// What was asked and gave no numbers counts as not asked for who does not look here.
+static void write_not_finite(struct writer *w, int64_t task) {
+    const int64_t n = w->results->n_systems;
+    const char **texts = room(w, n, sizeof *texts);
+    bool any = false;
+    for (int64_t s = 0; texts && s < n; s++) {
+        texts[s] = kv_results_outcome(w->results, s, task)->not_finite;
+        any = any || texts[s];
+        if (!texts[s]) texts[s] = "";
+    }
+    if (any) write_strings(w, "not_finite", texts, n);
+    free(texts);
+}
+
 static void write_records(struct writer *w, int64_t task, int64_t system) {
     const kv_outcome *o = kv_results_outcome(w->results, system, task);
     if (!o->records) return;
@@ -198,6 +212,7 @@ static void write_task(struct writer *w, int64_t task) {
     set_int(w, "n_units", t->n_units);
     set_real(w, "prompt_tokens", t->prompt_tokens);
     write_values(w, task);
+    write_not_finite(w, task);
     write_figures(w, task);
     for (int64_t s = 0; s < w->results->n_systems; s++) write_records(w, task, s);
 }

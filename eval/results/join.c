@@ -102,7 +102,12 @@ static bool copy_task(kv_results *joined, const kv_result_task *from, int64_t at
 
 static bool copy_outcome(kv_outcome *to, const kv_outcome *from, const kv_result_task *task) {
     if (!isfinite(to->flops)) to->flops = from->flops;
-    if (to->values || !from->values) return true;
+    if (to->values || to->not_finite) return true;
+    if (from->not_finite) {
+        to->not_finite = strdup(from->not_finite);
+        return to->not_finite != NULL;
+    }
+    if (!from->values) return true;
     const size_t n_values = (size_t)(task->n_metrics * task->n_items);
     to->values = malloc(n_values * sizeof *to->values + 1);
     to->records = calloc((size_t)task->n_units + 1, sizeof *to->records);

@@ -167,6 +167,21 @@ static void read_outcomes(struct reader *r, int64_t task) {
     free(values);
 }
 
+static void read_not_finite(struct reader *r, int64_t task) {
+    kv_results *all = r->results;
+    char path[2 * NAME_SIZE];
+    int64_t found;
+    if (!ok(r) || !kv_h5_exists(r->file, full_name(r, "not_finite", path))) return;
+    char **texts = read_strings(r, "not_finite", all->n_systems, &found);
+    for (int64_t s = 0; ok(r) && s < found; s++) {
+        kv_outcome *o = kv_results_outcome(all, s, task);
+        if (!*texts[s] || o->values) continue;
+        o->not_finite = texts[s]; // taken over
+        texts[s] = NULL;
+    }
+    kv_h5_free_strings(texts, found);
+}
+
 static void read_task(struct reader *r, int64_t task) {
     kv_result_task *t = &r->results->tasks[task];
     int64_t n_metrics;
@@ -187,6 +202,7 @@ static void read_task(struct reader *r, int64_t task) {
     if (ok(r)) t->n_metrics = (int)n_metrics;
     kv_h5_free_strings(metrics, n_metrics);
     read_outcomes(r, task);
+    read_not_finite(r, task);
 }
 
 static void read_timing(struct reader *r, int64_t index) {

@@ -39,6 +39,7 @@ static void free_outcome(kv_outcome *outcome, int64_t n_units) {
     for (int64_t u = 0; outcome->records && u < n_units; u++) free(outcome->records[u]);
     free(outcome->records);
     free(outcome->values);
+    free(outcome->not_finite);
 }
 
 static void free_timing(kv_timing *timing) {

@@ -34,8 +34,9 @@ typedef struct kv_figure {
 
 // One system on one task.
 typedef struct kv_outcome {
-    double *values;         // [n_metrics, n_items]; NULL: it was not asked
-    char **records;         // [n_units], JSON
+    double *values;         // [n_metrics, n_items]; NULL: it was not asked, or is
+    char *not_finite;       // not finite: it was asked, but this question gave no numbers; NULL: it is
+    char **records;         // [n_units], JSON; NULL where values are
     double flops;           // of all matrix products up to the first token, mean over the task's prompts
     double exact_reduction; // the base's over these
     kv_figure figures[KV_MAX_METRICS];
@@ -72,6 +73,9 @@ void kv_results_free(kv_results *results);
 // Appends an empty timing. NULL when out of memory.
 kv_timing *kv_results_add_timing(kv_results *results, int64_t prompt_tokens, int64_t batch_size,
                                  int64_t repeats);
+
+// What stands where a score would, when the system's numbers were none.
+#define KV_NOT_FINITE "not finite"
 
 static inline kv_outcome *kv_results_outcome(const kv_results *results, int64_t system, int64_t task) {
     return &results->outcomes[system * results->n_tasks + task];

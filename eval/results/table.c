@@ -54,10 +54,14 @@ static void interval_cell(kv_table *table, double low, double high) {
         kv_table_cell(table, "-");
 }
 
-static void figure_cells(kv_table *table, const kv_figure *f, bool first) {
-    number_cell(table, "%.1f %%", 100 * f->accuracy);
+static void figure_cells(kv_table *table, const kv_outcome *o, int metric) {
+    const kv_figure *f = &o->figures[metric];
+    if (o->not_finite)
+        kv_table_cell(table, KV_NOT_FINITE);
+    else
+        number_cell(table, "%.1f %%", 100 * f->accuracy);
     interval_cell(table, f->low, f->high);
-    if (!first) return;
+    if (metric > 0) return;
     number_cell(table, "%.1f %%", 100 * f->retention);
     interval_cell(table, f->retention_low, f->retention_high);
     if (f->p_value < 0.001)
@@ -78,6 +82,16 @@ static void name_cells(kv_table *table, const kv_result_system *system, bool on_
     kv_table_cell(table, "%s", system->family);
 }
 
+// Why a row has no score, and that without the base's nothing can be compared.
+static void print_not_finite(const kv_results *r, int64_t task, FILE *out) {
+    for (int64_t s = 0; s < r->n_systems; s++) {
+        const kv_outcome *o = kv_results_outcome(r, s, task);
+        if (!o->not_finite) continue;
+        fprintf(out, "%s is not finite: %s%s\n", r->systems[s].name, o->not_finite,
+                r->systems[s].base == s ? "; it is the base: nothing can be compared with it" : "");
+    }
+}
+
 static void print_task(const kv_results *r, int64_t task, FILE *out) {
     const kv_result_task *t = &r->tasks[task];
     bool *front = calloc((size_t)r->n_systems + 1, sizeof *front);
@@ -94,14 +108,15 @@ static void print_task(const kv_results *r, int64_t task, FILE *out) {
     if (table) cost_columns(table, r);
     for (int64_t s = 0; table && s < r->n_systems; s++) {
         const kv_outcome *o = kv_results_outcome(r, s, task);
-        if (!o->values) continue;
+        if (!o->values && !o->not_finite) continue;
         name_cells(table, &r->systems[s], front[s]);
-        for (int m = 0; m < t->n_metrics; m++) figure_cells(table, &o->figures[m], m == 0);
+        for (int m = 0; m < t->n_metrics; m++) figure_cells(table, o, m);
         cost_cells(table, r, s, task);
     }
     fprintf(out, "%s, %s: %lld items, prompts of %.0f tokens\n", t->name, t->split, (long long)t->n_items,
             t->prompt_tokens);
     kv_table_print(table, out);
+    print_not_finite(r, task, out);
     kv_table_free(table);
     free(front);
 }
@@ -132,8 +147,12 @@ static void print_summary(const kv_results *r, FILE *out) {
         double sum = 0;
         name_cells(table, &r->systems[s], false);
         for (int64_t t = 0; t < r->n_tasks; t++) {
-            const double accuracy = kv_results_outcome(r, s, t)->figures[0].accuracy;
-            number_cell(table, "%.1f", 100 * accuracy);
+            const kv_outcome *o = kv_results_outcome(r, s, t);
+            const double accuracy = o->figures[0].accuracy;
+            if (o->not_finite)
+                kv_table_cell(table, KV_NOT_FINITE);
+            else
+                number_cell(table, "%.1f", 100 * accuracy);
             sum += accuracy;
         }
         number_cell(table, "%.1f", 100 * sum / (double)r->n_tasks);

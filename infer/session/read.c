@@ -88,12 +88,10 @@ static kv_status hand_out(kv_session *session, int64_t s, const float *row, floa
     int64_t id = 0;
     while (isfinite(row[id])) id++;
     session->not_finite = s;
-    kv_fail(err, KV_ERR_NOT_FINITE,
-            "the logits are not finite (id %lld has %g): weights are NaN or infinite, or numbers grew too "
-            "large for float32",
-            (long long)id, (double)row[id]);
-    return session->n_seq == 1 ? KV_ERR_NOT_FINITE
-                               : kv_fail_within(err, KV_ERR_NOT_FINITE, "sequence %lld", (long long)s);
+    return kv_fail(err, KV_ERR_NOT_FINITE,
+                   "the logits are not finite (id %lld has %g): weights are NaN or infinite, or numbers grew "
+                   "too large for float32",
+                   (long long)id, (double)row[id]);
 }
 
 static kv_status read_pack(kv_session *session, kv_pack *pack, float *logits, kv_error *err) {

@@ -438,8 +438,10 @@ static void refusals(void **state) {
     b = create(&config);
     json_t *records[2];
     kv_asking asking = {.system = &broken, .tokenizer = bytes_tokenizer};
-    assert_int_equal(b->ops->answer(b, &asking, 0, 2, records, &err), KV_ERR_RANGE);
-    assert_non_null(strstr(err.message, "question 1, choice 1: the log-likelihood is"));
+    assert_int_equal(b->ops->answer(b, &asking, 0, 2, records, &err), KV_ERR_NOT_FINITE);
+    assert_non_null(strstr(err.message, "choice 1: token "));
+    assert_non_null(strstr(err.message, "the logits are not finite"));
+    assert_int_equal(asking.not_finite, 0);
     assert_null(records[0]);
     asking.system = &brief;
     assert_int_equal(b->ops->answer(b, &asking, 0, 2, records, &err), KV_ERR_RANGE);

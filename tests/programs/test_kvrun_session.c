@@ -1,11 +1,13 @@
 // kvrun at a terminal: conversations, Ctrl-C, Ctrl-D, and answers side by side. The test is the terminal.
 #include "tests/support/kvrun.h"
+#include "tests/support/spoil.h"
 
 #include "data/chat/chat.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/tokenizer/tokenizer.h"
 #include "infer/generate.h"
 
+#include <math.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -325,6 +327,23 @@ static void a_terminal_that_goes_away(void **state) {
 
 // ---- Elsewhere at a terminal ---------------------------------------------------------------------------
 
+// Nothing can be said with such a model: the conversation ends as a single question does.
+static void a_model_that_is_not_finite(void **state) {
+    (void)state;
+    char command[512];
+    int status;
+    snprintf(command, sizeof command, "cp -r %s %s", in_dir("base"), in_dir("nan"));
+    assert_int_equal(system(command), 0);
+    test_spoil(in_dir("nan"), "model.safetensors", "transformer.norm.weight", 0, NAN);
+    kvrun_at_terminal("--base", in_dir("nan"), "--tokenizer", in_dir("tokenizer.model"), "-n", "8");
+    until_prompt();
+    type("hello\n");
+    const char *text = until_end(&status);
+    assert_int_equal(status, 1);
+    if (!strstr(text, "kvrun: base: the first token of the answer: the logits are not finite (id 0 has "))
+        fail_msg("%s", text);
+}
+
 static void side_by_side(void **state) {
     (void)state;
     int status;
@@ -394,6 +413,7 @@ int main(void) {
         cmocka_unit_test(ctrl_c),
         cmocka_unit_test(sigterm_ends_the_session),
         cmocka_unit_test(a_terminal_that_goes_away),
+        cmocka_unit_test(a_model_that_is_not_finite),
         cmocka_unit_test(side_by_side),
         cmocka_unit_test(scripts_need_a_prompt),
     };
