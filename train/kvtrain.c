@@ -5,6 +5,7 @@
 #include "data/system/memory.h"
 #include "train/run/estimate.h"
 #include "train/run/footprint.h"
+#include "train/run/resume.h"
 #include "train/run/trainer.h"
 #include "train/run/training.h"
 #include "train/status/status.h"
@@ -61,7 +62,9 @@ enum { KEY_QUIET_HINT = 0x200 };
 
 static const struct argp_option options[] = {
     {"resume", 'r', NULL, 0,
-     "Go on with the run in the run directory from its newest checkpoint, or begin it if there is none", 0},
+     "Go on with the run in the run directory from its newest checkpoint, or begin it if there is none; with more "
+     "train.steps than it was planned for, make it longer",
+     0},
     {"force", 'f', NULL, 0, "Replace a run that is in the run directory", 0},
     {"dry-run", 'n', NULL, 0,
      "Print the resolved configuration, parameters, FLOPs per token, memory and expected time; write nothing",
@@ -104,16 +107,23 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     }
 }
 
+// Opens the run's directory and says where it goes on from.
+static kv_status look_at_run(kv_training *s, kv_run_mode mode, kv_error *err) {
+    const kv_status status = kv_training_run(s, mode, err);
+    if (status != KV_OK) return status;
+    if (s->run.finished)
+        fprintf(stderr, "kvtrain: %s is finished, nothing to resume; more train.steps make it longer\n",
+                s->run.path);
+    else
+        kv_run_announce(&s->run);
+    return KV_OK;
+}
+
 static kv_status train(kv_training *s, kv_run_mode mode, kv_error *err) {
     kv_run *run = &s->run;
-    kv_status status = kv_training_run(s, mode, err);
-    if (status != KV_OK) return status;
-    if (run->finished) {
-        fprintf(stderr, "kvtrain: %s is finished, nothing to resume\n", run->path);
-        return KV_OK;
-    }
-    bool resumed = run->checkpoint[0] != 0;
-    if (resumed) fprintf(stderr, "kvtrain: resuming from %s\n", run->checkpoint);
+    kv_status status = look_at_run(s, mode, err);
+    if (status != KV_OK || run->finished) return status;
+    const bool resumed = run->checkpoint[0] != 0;
     // Nothing is written before it is known that there is room, and that the weights are there.
     status = kv_footprint_check(s->task, err);
     if (status == KV_OK) status = s->task->ops->load(s->task, resumed ? run->checkpoint : NULL, err);
@@ -162,7 +172,10 @@ static kv_status train_one(kv_training *training, const struct arguments *a, kv_
     const kv_config_options *o = &a->common;
     kv_status status = kv_training_open(training, o->config, o->overrides, o->n_overrides, err);
     if (status != KV_OK) return status;
-    if (a->dry_run) return kv_estimate_print(training->task, stdout, err);
+    if (a->dry_run) {
+        if (a->mode == KV_RUN_RESUME) status = look_at_run(training, a->mode, err);
+        return status == KV_OK ? kv_estimate_print(training->task, stdout, err) : status;
+    }
     status = train(training, a->mode, err);
     if (status != KV_OK) return status;
     fprintf(stderr, "kvtrain: %.3g GB of memory at most\n", (double)kv_memory_peak() / 1e9);

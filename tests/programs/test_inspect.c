@@ -367,7 +367,7 @@ static void runs_of_kvtrain(void **state) {
            "message      no room");
     expect(in_dir("run/best"), "training checkpoint", "step         3", "validation loss ",
            "holds        model");
-    expect(in_dir("run/final"), "training checkpoint", "step         3", "holds        model\n");
+    expect(in_dir("run/final"), "training checkpoint", "step         3", "holds        model, optimizer.h5\n");
     expect(in_dir("run/checkpoints/step-000002"), "training checkpoint", "step         2", "tokenizer ",
            "model, optimizer.h5");
     expect(in_dir("run/checkpoints/step-000002/state.json"), "state of a run", "step         2");

@@ -33,7 +33,7 @@ const char *train_output(void);
 
 // Runs it and fails the test unless it exits with this status.
 void train_expect(int code, const char *const *args);
-// Runs it and fails the test unless it exits with 1 and its message, one line, contains `message`.
+// Runs it and fails the test unless it exits with 1 and its message, one line behind warnings, contains `message`.
 void train_refuse(const char *message, const char *const *args);
 
 void put_file(const char *name, const char *text);

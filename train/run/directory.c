@@ -8,13 +8,13 @@
 #include "data/file/whole_file.h"
 #include "data/system/buffers.h"
 #include "train/run/optimizer_file.h"
+#include "train/run/resume.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -22,10 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char config_name[] = "config.yaml", metrics_name[] = "metrics.jsonl", final_name[] = "final",
-                  best_name[] = "best", stopped_name[] = "stopped.json";
-static const char checkpoints_name[] = "checkpoints", state_name[] = "state.json",
-                  optimizer_name[] = "optimizer.h5";
+static const char metrics_name[] = "metrics.jsonl", stopped_name[] = "stopped.json",
+                  checkpoints_name[] = "checkpoints";
 static const char *const run_names[] = {"final",         "best",         "checkpoints",
                                         "metrics.jsonl", "stopped.json", "config.yaml"};
 enum { N_RUN_NAMES = sizeof run_names / sizeof *run_names };
@@ -70,10 +68,10 @@ kv_status kv_run_checkpoints(const char *run, int64_t **steps, size_t *n, kv_err
     return status;
 }
 
-static kv_status checkpoint_path(const kv_run *run, int64_t step, char path[PATH_MAX], kv_error *err) {
+kv_status kv_run_checkpoint_path(const char *run, int64_t step, char path[PATH_MAX], kv_error *err) {
     char name[64];
     snprintf(name, sizeof name, "%s/step-%06" PRIi64, checkpoints_name, step);
-    return kv_path_join(run->path, name, path, err);
+    return kv_path_join(run, name, path, err);
 }
 
 // ---- state.json ----------------------------------------------------------------------------------------
@@ -91,14 +89,25 @@ static json_t *text_parts(const kv_train_text *text) {
     return parts;
 }
 
+// What the run was planned for before it was made longer: [{steps, until}].
+static json_t *former_plans(const kv_run *run) {
+    json_t *plans = json_array();
+    for (size_t i = 0; i < run->n_plans; i++)
+        json_array_append_new(plans, json_pack("{s:I, s:I}", "steps", (json_int_t)run->plans[i].steps,
+                                               "until", (json_int_t)run->plans[i].until));
+    return plans;
+}
+
 // With a best_loss, of best/.
 static kv_status save_state(const kv_run *run, const char *dir, const double *best_loss, kv_error *err) {
     char path[PATH_MAX];
-    kv_status status = kv_path_join(dir, state_name, path, err);
+    kv_status status = kv_path_join(dir, kv_run_state_name, path, err);
     if (status != KV_OK) return status;
-    json_t *root = json_pack("{s:I, s:f, s:I, s:s, s:o}", "step", (json_int_t)run->state.step, "seconds",
-                             run->state.seconds, "shard_tokens", (json_int_t)run->text->n_tokens, "tokenizer",
-                             run->text->info.tokenizer, "text", text_parts(run->text));
+    json_t *root = json_pack("{s:I, s:I, s:f, s:I, s:s, s:o}", "step", (json_int_t)run->state.step, "steps",
+                             (json_int_t)run->steps, "seconds", run->state.seconds, "shard_tokens",
+                             (json_int_t)run->text->n_tokens, "tokenizer", run->text->info.tokenizer, "text",
+                             text_parts(run->text));
+    if (run->n_plans > 0) json_object_set_new(root, "plans", former_plans(run));
     if (run->validation[0]) {
         json_object_set_new(root, "validation", json_string(run->validation));
         json_object_set_new(root, "validation_seconds", json_real(run->state.validation_seconds));
@@ -112,152 +121,13 @@ static kv_status save_state(const kv_run *run, const char *dir, const double *be
     return status;
 }
 
-static kv_status other_text(const kv_run *run, int64_t part, kv_error *err, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-static kv_status other_text(const kv_run *run, int64_t part, kv_error *err, const char *format, ...) {
-    char key[KV_TEXT_KEY], message[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
-    va_end(arguments);
-    kv_config_fail(run->source, err, kv_train_text_key(run->text->config, part, key), "%s", message);
-    if (err) err->code = KV_ERR_MISMATCH;
-    return KV_ERR_MISMATCH;
-}
-
-// Part by part; a run of before states held hashes has none to compare.
-static kv_status check_parts(const kv_run *run, const kv_json_file *file, kv_error *err) {
-    const json_t *parts = json_object_get(file->root, "text");
-    for (int64_t i = 0; parts && i < run->text->n_parts; i++) {
-        const json_t *part = json_array_get(parts, (size_t)i);
-        const char *hash = json_string_value(json_object_get(part, "hash"));
-        const int64_t n_tokens = json_integer_value(json_object_get(part, "tokens"));
-        const kv_corpus *corpus = run->text->corpora[i];
-        char found[17];
-        kv_corpus_hash(corpus, found);
-        if (!hash) return kv_json_wrong(file, "text", i, "an object with a text \"hash\"", err);
-        if (n_tokens != corpus->n_tokens)
-            return other_text(run, i, err,
-                              "%s has %" PRIi64 " tokens, expected the %" PRIi64 " the run was started with",
-                              kv_train_text_path(run->text->config, i), corpus->n_tokens, n_tokens);
-        if (strcmp(hash, found) != 0)
-            return other_text(run, i, err,
-                              "%s holds other text (hash %s) than the run was started with (hash %.32s)",
-                              kv_train_text_path(run->text->config, i), found, hash);
-    }
-    return KV_OK;
-}
-
-// Batches are drawn by step: other text under the same name would silently go on elsewhere.
-static kv_status check_text(const kv_run *run, const kv_json_file *file, kv_error *err) {
-    int64_t n_tokens = 0;
-    const kv_train_text *text = run->text;
-    kv_status status = kv_json_int(file, "shard_tokens", 0, INT64_MAX, &n_tokens, err);
-    if (status != KV_OK) return status;
-    const char *tokenizer = json_string_value(json_object_get(file->root, "tokenizer"));
-    if (!tokenizer) return kv_json_wrong(file, "tokenizer", -1, "a text", err);
-    if (strcmp(tokenizer, text->info.tokenizer) != 0)
-        return other_text(
-            run, 0, err,
-            "the text was made with tokenizer %s, expected %.32s, which the run was started with",
-            text->info.tokenizer, tokenizer);
-    status = check_parts(run, file, err);
-    if (status == KV_OK && n_tokens != text->n_tokens)
-        status = other_text(
-            run, 0, err, "the text has %" PRIi64 " tokens, expected the %" PRIi64 " the run was started with",
-            text->n_tokens, n_tokens);
-    return status;
-}
-
-// Losses on other text could not be compared with those there are. A run may have begun without any.
-static kv_status check_validation(kv_run *run, const kv_json_file *file, kv_error *err) {
-    const char *hash = json_string_value(json_object_get(file->root, "validation"));
-    if (!hash || !run->validation[0]) return KV_OK;
-    if (strcmp(hash, run->validation) != 0)
-        return kv_config_fail(run->source, err, "data.validation",
-                              "the first rows of text have the hash %s, expected %.32s: those the run was "
-                              "validated on so far (train.validation_tokens counts, too)",
-                              run->validation, hash);
-    return kv_json_real(file, "validation_seconds", 0, 1e12, &run->state.validation_seconds, err);
-}
-
-// A run that kept no best starts to with its next validation.
-static kv_status load_best(kv_run *run, kv_error *err) {
-    char path[PATH_MAX];
-    kv_json_file file = {0};
-    if (!run->keep_best || !kv_path_exists_in(run->path, best_name)) return KV_OK;
-    kv_status status = kv_path_join(run->path, best_name, path, err);
-    if (status == KV_OK) status = kv_json_open(path, state_name, &file, err);
-    if (status == KV_OK) status = kv_json_real(&file, "validation_loss", -1e300, 1e300, &run->best_loss, err);
-    kv_json_close(&file);
-    run->has_best = status == KV_OK;
-    return status;
-}
-
-static kv_status load_state(kv_run *run, int64_t step, kv_error *err) {
-    kv_json_file file = {0};
-    kv_status status = kv_json_open(run->checkpoint, state_name, &file, err);
-    if (status == KV_OK) status = kv_json_int(&file, "step", step, step, &run->state.step, err);
-    if (status == KV_OK) status = kv_json_real(&file, "seconds", 0, 1e12, &run->state.seconds, err);
-    if (status == KV_OK) status = check_text(run, &file, err);
-    if (status == KV_OK) status = check_validation(run, &file, err);
-    kv_json_close(&file);
-    return status == KV_OK ? load_best(run, err) : status;
-}
-
 // ---- Opening -------------------------------------------------------------------------------------------
-
-// What may change between the parts of a run: nothing that has a part in the weights. (Layers computed again
-// give the same bits.)
-static const char *const may_change[] = {"output",
-                                         "data.validation",
-                                         "train.activation_checkpointing",
-                                         "train.checkpoint_every",
-                                         "train.keep_best",
-                                         "train.keep_last",
-                                         "train.log_every",
-                                         "train.memory_gb",
-                                         "train.validate_every",
-                                         "train.validation_tokens"};
-
-static kv_status check_config(const kv_run *run, kv_error *err) {
-    char path[PATH_MAX];
-    kv_config *old;
-    const kv_train_config *train;
-    kv_status status = kv_path_join(run->path, config_name, path, err);
-    if (status == KV_OK) status = kv_train_config_load(path, NULL, 0, &old, &train, err);
-    if (status != KV_OK) return status;
-    kv_config_difference difference;
-    bool differs =
-        kv_config_compare(run->source, old, may_change, sizeof may_change / sizeof *may_change, &difference);
-    kv_config_free(old);
-    if (!differs) return KV_OK;
-    kv_config_fail(run->source, err, difference.key, "found %s, expected %s as in %s, which is to be resumed",
-                   difference.a, difference.b, path);
-    if (err) err->code = KV_ERR_MISMATCH;
-    return KV_ERR_MISMATCH;
-}
-
-static kv_status open_resumed(kv_run *run, kv_error *err) {
-    kv_status status = check_config(run, err);
-    if (status != KV_OK) return status;
-    run->finished = kv_path_exists_in(run->path, final_name);
-    if (run->finished) return KV_OK;
-    int64_t *steps;
-    size_t n;
-    status = kv_run_checkpoints(run->path, &steps, &n, err);
-    if (status == KV_OK && n > 0) {
-        status = checkpoint_path(run, steps[n - 1], run->checkpoint, err);
-        if (status == KV_OK) status = load_state(run, steps[n - 1], err);
-    }
-    free(steps);
-    return status;
-}
 
 kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
                       const kv_train_text *text, const char *validation, kv_run_mode mode, kv_error *err) {
     *run = (kv_run){.source = source,
                     .text = text,
+                    .steps = config->train.steps,
                     .keep_last = config->train.keep_last,
                     .keep_best = config->train.keep_best,
                     .validated = -1};
@@ -272,8 +142,8 @@ kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_confi
                               run->path);
     run->replace = holds_run && mode == KV_RUN_FORCE;
     // A run that was stopped before it wrote anything starts from the beginning.
-    bool resume = mode == KV_RUN_RESUME && kv_path_exists_in(run->path, config_name);
-    return resume ? open_resumed(run, err) : KV_OK;
+    bool resume = mode == KV_RUN_RESUME && kv_path_exists_in(run->path, kv_run_config_name);
+    return resume ? kv_run_resume(run, config, err) : KV_OK;
 }
 
 // ---- Beginning -----------------------------------------------------------------------------------------
@@ -394,8 +264,8 @@ kv_status kv_run_begin(kv_run *run, kv_error *err) {
     if (status == KV_OK && run->replace) status = remove_old(run, err);
     if (status == KV_OK) status = clear_unfinished(run, err);
     if (status == KV_OK) status = remove_entry(run, stopped_name, err);
-    if (status == KV_OK && !run->checkpoint[0]) status = remove_entry(run, best_name, err);
-    if (status == KV_OK) status = kv_path_join(run->path, config_name, path, err);
+    if (status == KV_OK && !run->checkpoint[0]) status = remove_entry(run, kv_run_best_name, err);
+    if (status == KV_OK) status = kv_path_join(run->path, kv_run_config_name, path, err);
     if (status != KV_OK) return status;
     char *text = kv_config_text(run->source);
     status =
@@ -407,6 +277,9 @@ kv_status kv_run_begin(kv_run *run, kv_error *err) {
 void kv_run_close(kv_run *run) {
     if (run->metrics) fclose(run->metrics);
     if (run->locked) close(run->lock);
+    free(run->plans);
+    run->plans = NULL;
+    run->n_plans = 0;
     run->metrics = NULL;
     run->locked = false;
 }
@@ -424,46 +297,53 @@ static kv_status prune_checkpoints(const kv_run *run, kv_error *err) {
     kv_status status = kv_run_checkpoints(run->path, &steps, &n, err);
     for (size_t i = 0; status == KV_OK && i + (size_t)run->keep_last < n; i++) {
         char path[PATH_MAX];
-        status = checkpoint_path(run, steps[i], path, err);
+        status = kv_run_checkpoint_path(run->path, steps[i], path, err);
         if (status == KV_OK) status = kv_remove_tree(path, err);
     }
     free(steps);
     return status;
 }
 
+static kv_status save_optimizer(const char *dir, const kv_adamw *optimizer, kv_error *err) {
+    char path[PATH_MAX];
+    kv_status status = kv_path_join(dir, kv_run_optimizer_name, path, err);
+    return status == KV_OK ? kv_optimizer_save(path, optimizer, err) : status;
+}
+
 kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err) {
-    char path[PATH_MAX], optimizer_path[PATH_MAX];
+    char path[PATH_MAX];
     kv_whole_file dir = {0};
-    kv_status status = checkpoint_path(run, run->state.step, path, err);
+    kv_status status = kv_run_checkpoint_path(run->path, run->state.step, path, err);
     if (status == KV_OK) status = kv_whole_dir_begin(&dir, path, err);
     if (status != KV_OK) return status;
     status = task->ops->save(task, dir.path, false, err);
-    if (status == KV_OK) status = kv_path_join(dir.path, optimizer_name, optimizer_path, err);
-    if (status == KV_OK) status = kv_optimizer_save(optimizer_path, optimizer, err);
+    if (status == KV_OK) status = save_optimizer(dir.path, optimizer, err);
     if (status == KV_OK) status = save_state(run, dir.path, NULL, err);
     status = kv_whole_file_end(&dir, status, err);
     return status == KV_OK ? prune_checkpoints(run, err) : status;
 }
 
-// What others can use, under `name`.
+// What others can use, under `name`. With an optimizer that has done a step, what a longer run needs, too.
 static kv_status save_result(kv_run *run, kv_task *task, const char *name, const double *best_loss,
-                             kv_error *err) {
+                             const kv_adamw *optimizer, kv_error *err) {
     char path[PATH_MAX];
     kv_whole_file dir = {0};
     kv_status status = kv_path_join(run->path, name, path, err);
     if (status == KV_OK) status = kv_whole_dir_begin(&dir, path, err);
     if (status != KV_OK) return status;
     status = task->ops->save(task, dir.path, true, err);
+    if (status == KV_OK && optimizer && optimizer->step > 0)
+        status = save_optimizer(dir.path, optimizer, err);
     if (status == KV_OK) status = save_state(run, dir.path, best_loss, err);
     return kv_whole_file_end(&dir, status, err);
 }
 
 kv_status kv_run_keep_best(kv_run *run, kv_task *task, kv_error *err) {
-    return save_result(run, task, best_name, &run->best_loss, err);
+    return save_result(run, task, kv_run_best_name, &run->best_loss, NULL, err);
 }
 
-kv_status kv_run_finish(kv_run *run, kv_task *task, kv_error *err) {
-    return save_result(run, task, final_name, NULL, err);
+kv_status kv_run_finish(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err) {
+    return save_result(run, task, kv_run_final_name, NULL, optimizer, err);
 }
 
 void kv_run_stopped(const kv_run *run, kv_status status, const char *message) {

@@ -4,7 +4,8 @@
 //   checkpoints/step-000500/    what the task saves, optimizer.h5, state.json
 //   best/                       the same, of the step with the lowest validation loss so far
 //                               (train.keep_best; state.json has the loss)
-//   final/                      what the task saves, written when the last step is done
+//   final/                      what the task saves, written when the last step is done; with optimizer.h5, from
+//                               which a longer run goes on. It stays until the longer one's takes its place
 //   stopped.json                why a run ended before its last step, unless it was killed
 // Checkpoints, best and final appear whole or not at all.
 #pragma once
@@ -20,6 +21,11 @@ typedef struct kv_run_state {
     double validation_seconds; // and on held-out text
 } kv_run_state;
 
+// A run may be made longer (or shorter, down to what is done): what it was planned for, until which step.
+typedef struct kv_run_plan {
+    int64_t steps, until;
+} kv_run_plan;
+
 typedef enum kv_run_mode { KV_RUN_NEW, KV_RUN_RESUME, KV_RUN_FORCE } kv_run_mode;
 
 typedef struct kv_run {
@@ -27,12 +33,16 @@ typedef struct kv_run {
     const kv_config *source;   // borrowed
     const kv_train_text *text; // borrowed
     char validation[17];       // hash of the held-out rows, empty: none
-    int64_t keep_last;
+    int64_t steps, keep_last;
     bool keep_best;
     bool replace;              // a run that is there is to be removed first
     bool finished;             // resuming: nothing is left to do
     char checkpoint[PATH_MAX]; // resuming: where from; empty: from the beginning
     kv_run_state state;
+    kv_run_plan *plans; // [n_plans] former ones, ascending; the last until state.step: just made longer
+    size_t n_plans;
+    char moved[256]; // resuming: keys whose files lie elsewhere than before
+    int64_t micro_batch, former_micro_batch;
     int64_t validated; // the step that metrics.jsonl ends with a validation of, -1: none
     bool has_best;
     double best_loss; // the lowest validation loss so far
@@ -43,7 +53,8 @@ typedef struct kv_run {
 
 // Looks at what is in config->output without changing anything. Refuses a directory that holds a run unless
 // `mode` says what to do with it; when resuming, refuses a configuration, text or held-out text other than
-// the run's (KV_ERR_MISMATCH, naming the key). validation: hash of the held-out rows, NULL: none.
+// the run's (KV_ERR_MISMATCH, naming the key), but for what resume.h lists. validation: hash of the held-out
+// rows, NULL: none.
 kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
                       const kv_train_text *text, const char *validation, kv_run_mode mode, kv_error *err);
 
@@ -69,5 +80,8 @@ void kv_run_stopped(const kv_run *run, kv_status status, const char *message);
 // checkpoints is none.
 kv_status kv_run_checkpoints(const char *run, int64_t **steps, size_t *n, kv_error *err);
 
+// The directory of that checkpoint.
+kv_status kv_run_checkpoint_path(const char *run, int64_t step, char path[PATH_MAX], kv_error *err);
+
 // Writes final/.
-kv_status kv_run_finish(kv_run *run, kv_task *task, kv_error *err);
+kv_status kv_run_finish(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err);

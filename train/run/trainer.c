@@ -43,7 +43,8 @@ struct step_result {
 static kv_status prepare_optimizer(struct trainer *t, kv_error *err) {
     const kv_adamw_args args = kv_train_adamw(t->config);
     kv_status status = kv_adamw_create(t->task->params, t->task->n_params, &args, &t->optimizer, err);
-    if (status != KV_OK || !t->run->checkpoint[0]) return status;
+    // Before the first step there is no state of it.
+    if (status != KV_OK || !t->run->checkpoint[0] || t->run->state.step == 0) return status;
     char path[PATH_MAX];
     status = kv_path_join(t->run->checkpoint, "optimizer.h5", path, err);
     if (status == KV_OK) status = kv_optimizer_load(path, t->optimizer, err);
@@ -287,7 +288,7 @@ kv_status kv_train(kv_task *task, kv_run *run, kv_error *err) {
         if (last.seconds > 0) snprintf(note, sizeof note, "loss %.4f", last.loss);
         if (last.seconds > 0 || t.progress.last_shown >= 0) kv_progress_end(&t.progress, note);
     }
-    if (status == KV_OK) status = kv_run_finish(run, task, err);
+    if (status == KV_OK) status = kv_run_finish(run, task, t.optimizer, err);
     clean_up(&t);
     return status;
 }

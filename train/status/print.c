@@ -56,6 +56,14 @@ static void print_phase(const kv_run_status *s, FILE *out) {
     if (s->phase != KV_RUN_RUNNING && s->phase != KV_RUN_FINISHED)
         fprintf(out, "; --resume goes on from step %" PRIi64, kv_run_status_resumes_at(s));
     fputc('\n', out);
+    for (size_t i = 0; i < json_array_size(s->plans); i++) {
+        const json_t *plan = json_array_get(s->plans, i);
+        fprintf(out,
+                "             planned for %" JSON_INTEGER_FORMAT " steps until step %" JSON_INTEGER_FORMAT
+                "\n",
+                json_integer_value(json_object_get(plan, "steps")),
+                json_integer_value(json_object_get(plan, "until")));
+    }
     if (s->phase == KV_RUN_KILLED)
         fputs("             it ended without saying why: killed, out of memory, or the machine went down\n",
               out);
@@ -142,8 +150,9 @@ static void print_checkpoints(const kv_run_status *s, FILE *out) {
         fprintf(out, "%sbest/ of step %" PRIi64, before, s->best_step);
         before = "; ";
     }
-    if (s->phase == KV_RUN_FINISHED) {
+    if (s->final_step >= 0) {
         fprintf(out, "%sfinal/", before);
+        if (s->phase != KV_RUN_FINISHED) fprintf(out, " of step %" PRIi64, s->final_step);
         before = "; ";
     }
     fputs(*before ? "\n" : "nothing yet\n", out);
@@ -287,6 +296,7 @@ bool kv_run_status_print_json(const kv_run_status *s, FILE *out) {
                   {"left", number(s->left)},
                   {"checkpoints", checkpoints},
                   {"best", s->best_step >= 0 ? json_integer(s->best_step) : json_null()},
+                  {"plans", s->plans ? json_incref(s->plans) : json_array()},
                   {"final", json_boolean(s->phase == KV_RUN_FINISHED)}};
     bool whole = root != NULL;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)

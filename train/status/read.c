@@ -36,7 +36,8 @@ const char *kv_run_phase_name(kv_run_phase phase) {
 }
 
 int64_t kv_run_status_resumes_at(const kv_run_status *status) {
-    return status->n_checkpoints > 0 ? status->checkpoints[status->n_checkpoints - 1] : 0;
+    const int64_t newest = status->n_checkpoints > 0 ? status->checkpoints[status->n_checkpoints - 1] : 0;
+    return newest > status->final_step ? newest : status->final_step;
 }
 
 // ---- config.yaml ---------------------------------------------------------------------------------------
@@ -144,18 +145,6 @@ static kv_status read_stopped(kv_run_status *s, kv_error *err) {
     return status;
 }
 
-// In this order: whoever ends meanwhile has finished.
-static kv_status read_phase(kv_run_status *s, kv_error *err) {
-    const bool locked = is_locked(s->path);
-    if (kv_path_exists_in(s->path, "final"))
-        s->phase = KV_RUN_FINISHED;
-    else if (locked)
-        s->phase = KV_RUN_RUNNING;
-    else
-        return read_stopped(s, err);
-    return KV_OK;
-}
-
 // The step of best/ or final/. A best that is just being replaced is read with the next look.
 static kv_status read_step(const kv_run_status *s, const char *name, int64_t *step, kv_error *err) {
     char dir[PATH_MAX];
@@ -165,6 +154,49 @@ static kv_status read_step(const kv_run_status *s, const char *name, int64_t *st
     if (status == KV_OK && s->phase == KV_RUN_RUNNING && !kv_path_exists_in(dir, "state.json")) return KV_OK;
     if (status == KV_OK) status = kv_json_open(dir, "state.json", &file, err);
     if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, step, err);
+    kv_json_close(&file);
+    return status;
+}
+
+// In this order: whoever ends meanwhile has finished.
+static kv_status read_phase(kv_run_status *s, kv_error *err) {
+    const bool locked = is_locked(s->path);
+    s->phase = locked ? KV_RUN_RUNNING : KV_RUN_KILLED;
+    kv_status status = read_step(s, "final", &s->final_step, err);
+    if (status != KV_OK) return status;
+    // A final/ of fewer steps is that of a run which is being made longer.
+    if (s->final_step >= 0 && s->final_step >= s->steps)
+        s->phase = KV_RUN_FINISHED;
+    else if (!locked)
+        return read_stopped(s, err);
+    return KV_OK;
+}
+
+// The former plans of the newest state; the plan that state was made by is one when it is not that of config.yaml.
+static kv_status read_plans(kv_run_status *s, kv_error *err) {
+    char dir[PATH_MAX];
+    kv_json_file file = {0};
+    const int64_t newest = s->n_checkpoints > 0 ? s->checkpoints[s->n_checkpoints - 1] : -1;
+    const bool final = s->final_step >= newest;
+    int64_t step = 0, steps = s->steps;
+    if (newest < 0 && s->final_step < 0) return KV_OK;
+    kv_status status =
+        final ? kv_path_join(s->path, "final", dir, err) : kv_run_checkpoint_path(s->path, newest, dir, err);
+    // What a run at work is just replacing is read with the next look.
+    if (status == KV_OK && s->phase == KV_RUN_RUNNING && !kv_path_exists_in(dir, "state.json")) return KV_OK;
+    if (status == KV_OK) status = kv_json_open(dir, "state.json", &file, err);
+    if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, &step, err);
+    if (status == KV_OK && kv_json_has(&file, "steps"))
+        status = kv_json_int(&file, "steps", 0, INT64_MAX, &steps, err);
+    if (status == KV_OK) {
+        json_t *plans = json_object_get(file.root, "plans");
+        s->plans = json_is_array(plans) ? json_incref(plans) : NULL;
+        if (steps != s->steps && step > 0) {
+            if (!s->plans) s->plans = json_array();
+            json_array_append_new(
+                s->plans, json_pack("{s:I, s:I}", "steps", (json_int_t)steps, "until", (json_int_t)step));
+        }
+    }
     kv_json_close(&file);
     return status;
 }
@@ -243,7 +275,7 @@ static void work_out_time(kv_run_status *s) {
 // ---- All of it -----------------------------------------------------------------------------------------
 
 kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) {
-    *s = (kv_run_status){.best_step = -1, .metrics.best = -1};
+    *s = (kv_run_status){.best_step = -1, .final_step = -1, .metrics.best = -1};
     struct stat info;
     if (stat(path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
     if (!S_ISDIR(info.st_mode))
@@ -261,7 +293,8 @@ kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) 
     if (status == KV_OK) status = read_metrics(s, err);
     if (status == KV_OK) status = kv_run_checkpoints(s->path, &s->checkpoints, &s->n_checkpoints, err);
     if (status == KV_OK) status = read_step(s, "best", &s->best_step, err);
-    if (status == KV_OK && s->phase == KV_RUN_FINISHED) status = read_step(s, "final", &s->step, err);
+    if (status == KV_OK) status = read_plans(s, err);
+    if (s->phase == KV_RUN_FINISHED) s->step = s->final_step;
     s->step = larger(s->step, kv_run_status_resumes_at(s));
     work_out_time(s);
     return status;
@@ -269,6 +302,8 @@ kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) 
 
 void kv_run_status_free(kv_run_status *s) {
     kv_metrics_free(&s->metrics);
+    json_decref(s->plans);
+    s->plans = NULL;
     free(s->checkpoints);
     for (size_t i = 0; i < s->n_texts; i++) free(s->texts[i].corpus);
     free(s->texts);

@@ -13,7 +13,7 @@ typedef enum kv_run_phase {
     KV_RUN_INTERRUPTED, // by Ctrl-C or SIGTERM
     KV_RUN_FAILED,      // with an error message
     KV_RUN_KILLED,      // it ended without saying why
-    KV_RUN_FINISHED,    // final/ is there
+    KV_RUN_FINISHED,    // final/ is there, of the last step
 } kv_run_phase;
 
 // One of the corpora that a run is trained on.
@@ -37,7 +37,8 @@ typedef struct kv_run_status {
     kv_metrics metrics;
     int64_t *checkpoints; // [n_checkpoints] steps, ascending
     size_t n_checkpoints;
-    int64_t best_step; // of best/, -1: there is none
+    int64_t best_step, final_step; // of best/ and final/, -1: there is none
+    json_t *plans; // [{steps, until}] what it was planned for before it was made longer; NULL: never
     double elapsed,
         left; // seconds of work; left: from `step`, or from where a stopped run resumes; NAN: unknown
 } kv_run_status;

@@ -45,6 +45,18 @@ static void plan(const kv_training *s, kv_sweep_look *look) {
     look->memory = footprint.peak;
 }
 
+static void note_longer(const kv_training *s, kv_sweep_look *look) {
+    const kv_run *run = &s->run;
+    const kv_run_plan *last = run->n_plans > 0 ? &run->plans[run->n_plans - 1] : NULL;
+    kv_error inner = {0};
+    look->longer = last && last->until == run->state.step;
+    if (!look->longer) return;
+    kv_config_fail(s->source, &inner, "train.steps",
+                   "found %" PRIi64 " in a run that was planned for %" PRIi64 " until step %" PRIi64,
+                   look->steps, last->steps, last->until);
+    snprintf(look->why_changed, sizeof look->why_changed, "%.*s", KV_HEAD(inner.message, 500));
+}
+
 kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size_t n_overrides,
                            kv_sweep_look *look, kv_error *err) {
     kv_training s = {0};
@@ -63,6 +75,7 @@ kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size
         look->steps_done = s.run.finished ? look->steps : s.run.state.step;
         look->seconds = s.run.finished ? seconds_of(s.run.path) : s.run.state.seconds;
         if (s.run.finished) look->state = KV_SWEEP_DONE;
+        note_longer(&s, look);
     }
     kv_training_close(&s);
     return status == KV_OK ? KV_OK : kv_fail(err, status, "%s", inner.message);
@@ -109,7 +122,7 @@ static const char *state_text(const kv_sweep_look *look, bool wanted, char text[
     if (look->state == KV_SWEEP_DONE) return "done";
     if (!wanted) return "left out";
     if (look->steps_done == 0) return "to do";
-    snprintf(text, 48, "at step %" PRIi64, look->steps_done);
+    snprintf(text, 48, look->longer ? "longer from %" PRIi64 : "at step %" PRIi64, look->steps_done);
     return text;
 }
 

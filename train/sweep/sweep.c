@@ -2,6 +2,7 @@
 // its failure is not ours, and it ends with the same weights as if it had been started by hand.
 #include "train/sweep/sweep.h"
 
+#include "core/text.h"
 #include "data/config/tree.h"
 #include "data/file/content.h"
 #include "data/file/path.h"
@@ -44,7 +45,8 @@ static kv_status start_training(const struct sweeper *s, const char *config, con
         argv[n++] = "-s";
         argv[n++] = run->overrides[i];
     }
-    argv[n++] = run && run->look.changed ? "--force" : "--resume";
+    const bool anew = run && (run->look.changed || (run->look.longer && s->args->force));
+    argv[n++] = anew ? "--force" : "--resume";
     argv[n] = "--quiet-hint";
     const int64_t threads = omp_get_max_threads() / s->args->jobs;
     return kv_child_start(argv, log, run && s->args->jobs > 1 ? (int)(threads > 1 ? threads : 1) : 0, child,
@@ -83,6 +85,14 @@ static kv_status prepare_one(struct sweeper *s, size_t i, kv_error *err) {
     kv_status status = kv_sweep_look_at(config, NULL, 0, &look, &inner);
     if (status != KV_OK) return at_prepare(file, i, status, inner.message, err);
     if (look.changed) return at_prepare(file, i, KV_ERR_MISMATCH, look.why_changed, err);
+    // Runs that are there may stand on the shorter one.
+    if (look.longer) {
+        snprintf(
+            inner.message, sizeof inner.message,
+            "%.*s, which other runs may stand on, expected as many (kvtrain %.*s --resume makes it longer)",
+            KV_HEAD(look.why_changed, 400), KV_HEAD(config, 200));
+        return at_prepare(file, i, KV_ERR_MISMATCH, inner.message, err);
+    }
     if (look.state == KV_SWEEP_DONE) return KV_OK;
     if (kv_console_interrupted()) return interrupted(err);
     fprintf(stderr, "kvtrain: %s, which the runs start from (%zu of %zu)\n", config, i + 1, file->n_prepare);
@@ -148,8 +158,19 @@ static void report_failure(struct sweeper *s, const kv_sweep_run *run, int code)
             s->n_started < s->n_to_do ? "; the others go on" : "");
 }
 
+// What only a run that goes on would need.
+static void remove_state(const kv_sweep_run *run) {
+    static const char *const names[] = {"checkpoints", "final/optimizer.h5"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[PATH_MAX];
+        kv_error err = {0};
+        if (kv_path_join(run->directory, names[i], path, NULL) == KV_OK &&
+            kv_remove_tree(path, &err) != KV_OK)
+            fprintf(stderr, "kvtrain: %s\n", err.message);
+    }
+}
+
 static void finish_run(struct sweeper *s, kv_sweep_run *run, int code) {
-    char checkpoints[PATH_MAX];
     kv_sweep_look look;
     kv_error err = {0};
     if (kv_console_interrupted()) return;
@@ -158,10 +179,7 @@ static void finish_run(struct sweeper *s, kv_sweep_run *run, int code) {
                                  : KV_ERR_MISMATCH;
     if (status == KV_OK && look.state == KV_SWEEP_DONE) {
         run->look = look;
-        if (s->sweep.file.keep == KV_SWEEP_KEEP_FINAL &&
-            kv_path_join(run->directory, "checkpoints", checkpoints, NULL) == KV_OK &&
-            kv_remove_tree(checkpoints, &err) != KV_OK)
-            fprintf(stderr, "kvtrain: %s\n", err.message);
+        if (s->sweep.file.keep == KV_SWEEP_KEEP_FINAL) remove_state(run);
         return;
     }
     run->look.state = KV_SWEEP_FAILED;

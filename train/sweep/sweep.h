@@ -17,12 +17,13 @@ typedef enum kv_sweep_state { KV_SWEEP_TO_DO, KV_SWEEP_DONE, KV_SWEEP_FAILED } k
 typedef struct kv_sweep_look {
     bool known;
     bool changed; // what is in its directory cannot be gone on with: mostly, another configuration's
+    bool longer;  // it can, but was planned for another number of steps
     kv_sweep_state state;
     int64_t steps, steps_done, n_trained; // n_trained: weights
     double flops;                         // of all steps
     double memory;                        // bytes at most
     double seconds;                       // spent training so far
-    char why_changed[512];
+    char why_changed[512]; // or longer
 } kv_sweep_look;
 
 typedef struct kv_sweep_run {

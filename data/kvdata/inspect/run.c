@@ -374,6 +374,16 @@ static void report_checkpoints(const char *dir, inspect_report *report) {
     inspect_fact(report, "checkpoints", list, "%s", *text ? text : "none");
 }
 
+// The step of final/, -1 where it does not say.
+static int64_t step_of_state(const char *dir) {
+    kv_json_file file = {0};
+    int64_t step = -1;
+    if (kv_json_open(dir, "state.json", &file, NULL) == KV_OK)
+        kv_json_int(&file, "step", 0, INT64_MAX, &step, NULL);
+    kv_json_close(&file);
+    return step;
+}
+
 static kv_status describe_run(const inspect_subject *s, inspect_report *report, kv_error *err) {
     char path[PATH_MAX];
     yaml_document_t doc;
@@ -383,6 +393,8 @@ static kv_status describe_run(const inspect_subject *s, inspect_report *report, 
     if (status) return status;
     inspect_title(report, "run of kvtrain", s->path);
     report_config(&doc, report);
+    const char *planned = kv_yaml_scalar(&doc, "train.steps");
+    const int64_t steps = planned ? strtoll(planned, NULL, 10) : 0;
     yaml_document_delete(&doc);
     if (inspect_entry(s->path, "metrics.jsonl", path, sizeof path))
         status = report_metrics(path, report, err);
@@ -390,8 +402,13 @@ static kv_status describe_run(const inspect_subject *s, inspect_report *report, 
     report_checkpoints(s->path, report);
     if (inspect_entry(s->path, "best", path, sizeof path)) report_contents(path, "best", report);
     const bool final = inspect_entry(s->path, "final", path, sizeof path);
-    inspect_fact(report, "finished", json_boolean(final), "%s",
-                 final ? "yes, see final/" : "no, kvtrain --resume goes on");
+    const int64_t final_step = final ? step_of_state(path) : -1;
+    // A final/ of fewer steps is that of a run which is being made longer.
+    const bool finished = final && (final_step < 0 || final_step >= steps);
+    char longer[64] = "";
+    if (final && !finished) snprintf(longer, sizeof longer, "; final/ is of step %" PRIi64, final_step);
+    inspect_fact(report, "finished", json_boolean(finished), "%s%s",
+                 finished ? "yes, see final/" : "no, kvtrain --resume goes on", longer);
     if (final) report_contents(path, "holds", report);
     return KV_OK;
 }
