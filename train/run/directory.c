@@ -8,7 +8,6 @@
 #include "data/file/whole_file.h"
 #include "data/system/buffers.h"
 #include "train/run/optimizer_file.h"
-#include "train/run/resume.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -27,6 +26,15 @@ static const char metrics_name[] = "metrics.jsonl", stopped_name[] = "stopped.js
 static const char *const run_names[] = {"final",         "best",         "checkpoints",
                                         "metrics.jsonl", "stopped.json", "config.yaml"};
 enum { N_RUN_NAMES = sizeof run_names / sizeof *run_names };
+
+const char kv_run_config_name[] = "config.yaml", kv_run_final_name[] = "final", kv_run_best_name[] = "best";
+const char kv_run_state_name[] = "state.json", kv_run_optimizer_name[] = "optimizer.h5";
+
+bool kv_run_is_there(const char *path) {
+    bool is_there = false;
+    for (int i = 0; i < N_RUN_NAMES; i++) is_there = is_there || kv_path_exists_in(path, run_names[i]);
+    return is_there;
+}
 
 // ---- Checkpoints that are there ------------------------------------------------------------------------
 
@@ -119,31 +127,6 @@ static kv_status save_state(const kv_run *run, const char *dir, const double *be
     free(text);
     json_decref(root);
     return status;
-}
-
-// ---- Opening -------------------------------------------------------------------------------------------
-
-kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
-                      const kv_train_text *text, const char *validation, kv_run_mode mode, kv_error *err) {
-    *run = (kv_run){.source = source,
-                    .text = text,
-                    .steps = config->train.steps,
-                    .keep_last = config->train.keep_last,
-                    .keep_best = config->train.keep_best,
-                    .validated = -1};
-    if (validation) snprintf(run->validation, sizeof run->validation, "%s", validation);
-    if (snprintf(run->path, sizeof run->path, "%s", config->output) >= (int)sizeof run->path)
-        return kv_config_fail(source, err, "output", "the path is too long");
-    bool holds_run = false;
-    for (int i = 0; i < N_RUN_NAMES; i++) holds_run = holds_run || kv_path_exists_in(run->path, run_names[i]);
-    if (holds_run && mode == KV_RUN_NEW)
-        return kv_config_fail(source, err, "output",
-                              "%s holds a run already; --resume continues it, --force replaces it",
-                              run->path);
-    run->replace = holds_run && mode == KV_RUN_FORCE;
-    // A run that was stopped before it wrote anything starts from the beginning.
-    bool resume = mode == KV_RUN_RESUME && kv_path_exists_in(run->path, kv_run_config_name);
-    return resume ? kv_run_resume(run, config, err) : KV_OK;
 }
 
 // ---- Beginning -----------------------------------------------------------------------------------------

@@ -51,14 +51,15 @@ typedef struct kv_run {
     int lock;    // this descriptor
 } kv_run;
 
-// Looks at what is in config->output without changing anything. Refuses a directory that holds a run unless
-// `mode` says what to do with it; when resuming, refuses a configuration, text or held-out text other than
-// the run's (KV_ERR_MISMATCH, naming the key), but for what resume.h lists. validation: hash of the held-out
-// rows, NULL: none.
-kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
-                      const kv_train_text *text, const char *validation, kv_run_mode mode, kv_error *err);
+// Names in a run's directory.
+extern const char kv_run_config_name[], kv_run_final_name[], kv_run_best_name[];
+// And in those of its checkpoints.
+extern const char kv_run_state_name[], kv_run_optimizer_name[];
 
-// Makes the directory ready for the first (or next) step: locked against a second kvtrain, freed from what a
+// Whether a directory holds anything of a run.
+bool kv_run_is_there(const char *path);
+
+// Makes the directory of a run that kv_run_open (resume.h) has looked at ready for the first (or next) step: locked against a second kvtrain, freed from what a
 // killed one left unfinished, config.yaml written, metrics.jsonl cut back to the resumed step and opened.
 kv_status kv_run_begin(kv_run *run, kv_error *err);
 void kv_run_close(kv_run *run);

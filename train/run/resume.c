@@ -13,9 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char kv_run_config_name[] = "config.yaml", kv_run_final_name[] = "final", kv_run_best_name[] = "best";
-const char kv_run_state_name[] = "state.json", kv_run_optimizer_name[] = "optimizer.h5";
-
 // What the run's own config.yaml says.
 struct former {
     int64_t steps;
@@ -298,7 +295,7 @@ static bool has_state(const kv_run *run, int64_t step) {
                          kv_path_exists_in(path, kv_run_optimizer_name));
 }
 
-kv_status kv_run_resume(kv_run *run, const kv_train_config *config, kv_error *err) {
+static kv_status resume(kv_run *run, const kv_train_config *config, kv_error *err) {
     struct former former = {0};
     int64_t final, newest = -1;
     kv_status status = check_config(run, config, &former, err);
@@ -314,6 +311,30 @@ kv_status kv_run_resume(kv_run *run, const kv_train_config *config, kv_error *er
     status = from_final ? kv_path_join(run->path, kv_run_final_name, run->checkpoint, err)
                         : kv_run_checkpoint_path(run->path, newest, run->checkpoint, err);
     return status == KV_OK ? load_state(run, from_final ? final : newest, &former, err) : status;
+}
+
+// ---- Opening -------------------------------------------------------------------------------------------
+
+kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
+                      const kv_train_text *text, const char *validation, kv_run_mode mode, kv_error *err) {
+    *run = (kv_run){.source = source,
+                    .text = text,
+                    .steps = config->train.steps,
+                    .keep_last = config->train.keep_last,
+                    .keep_best = config->train.keep_best,
+                    .validated = -1};
+    if (validation) snprintf(run->validation, sizeof run->validation, "%s", validation);
+    if (snprintf(run->path, sizeof run->path, "%s", config->output) >= (int)sizeof run->path)
+        return kv_config_fail(source, err, "output", "the path is too long");
+    const bool holds_run = kv_run_is_there(run->path);
+    if (holds_run && mode == KV_RUN_NEW)
+        return kv_config_fail(source, err, "output",
+                              "%s holds a run already; --resume continues it, --force replaces it",
+                              run->path);
+    run->replace = holds_run && mode == KV_RUN_FORCE;
+    // A run that was stopped before it wrote anything starts from the beginning.
+    const bool goes_on = mode == KV_RUN_RESUME && kv_path_exists_in(run->path, kv_run_config_name);
+    return goes_on ? resume(run, config, err) : KV_OK;
 }
 
 // ---- Saying so -----------------------------------------------------------------------------------------

@@ -7,14 +7,11 @@
 
 #include "train/run/directory.h"
 
-// Names in a run's directory.
-extern const char kv_run_config_name[], kv_run_final_name[], kv_run_best_name[];
-// And in those of its checkpoints.
-extern const char kv_run_state_name[], kv_run_optimizer_name[];
-
-// For kv_run_open of a directory with a config.yaml: run->finished, or run->checkpoint with its state. KV_ERR_MISMATCH
-// names the key that differs.
-kv_status kv_run_resume(kv_run *run, const kv_train_config *config, kv_error *err);
+// Looks at what is in config->output without changing anything. Refuses a directory that holds a run unless
+// `mode` says what to do with it; when resuming, refuses a configuration, text or held-out text other than
+// the run's (KV_ERR_MISMATCH, naming the key). validation: hash of the held-out rows, NULL: none.
+kv_status kv_run_open(kv_run *run, const kv_config *source, const kv_train_config *config,
+                      const kv_train_text *text, const char *validation, kv_run_mode mode, kv_error *err);
 
 // Says where the run goes on from (nothing of one that begins), with a warning for what will not be as in a run of this
 // configuration that was never stopped.

@@ -2,6 +2,8 @@
 // order.
 #include "train/run/training.h"
 
+#include "train/run/resume.h"
+
 // Freed in reverse.
 void kv_training_close(kv_training *s) {
     kv_run_close(&s->run);
