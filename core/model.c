@@ -110,13 +110,16 @@ static kv_status allocate_weights(kv_model *model, kv_dtype dtype, kv_error *err
     return KV_OK;
 }
 
-// Inverse frequencies theta^(-2i/d); llama3's rule slows the low ones down by `factor` and blends in between.
+// Inverse frequencies theta^(-2i/d). Linear scaling divides all of them by `factor`; llama3's rule divides the
+// low ones and blends in between.
 static kv_rope *make_rope(const kv_model_spec *spec) {
     const kv_rope_spec *r = &spec->rope;
     double inv_freq[2048];
     for (int64_t i = 0; i < spec->head_dim / 2; i++) {
         double f = pow(r->theta, -2.0 * (double)i / (double)spec->head_dim);
-        if (r->factor > 0) {
+        if (r->factor > 0 && r->original_context == 0) {
+            f /= r->factor;
+        } else if (r->factor > 0) {
             double wavelength = 2 * 3.14159265358979323846 / f;
             double low = r->original_context / r->low_freq_factor,
                    high = r->original_context / r->high_freq_factor;

@@ -13,20 +13,27 @@
 #include "core/ops.h"
 #include "core/rng.h"
 
-enum { KV_MAX_LAYERS = 256, KV_MAX_STOP_IDS = 8 };
+enum { KV_MAX_LAYERS = 256, KV_MAX_STOP_IDS = 32 };
 
 typedef struct kv_layer_spec {
     int64_t n_heads, n_kv_heads, ffn_dim;
 } kv_layer_spec;
 
+// Scaling of the inverse frequencies. factor 0: none. original_context 0: linear, all of them are divided by
+// factor, which is to divide the positions. Otherwise llama3's rule, which all four numbers belong to.
 typedef struct kv_rope_spec {
     double theta;
-    // llama3 scaling of the inverse frequencies; factor 0 means none.
     double factor, low_freq_factor, high_freq_factor, original_context;
 } kv_rope_spec;
 
+// Whether the same positions turn by the same angles.
+static inline bool kv_same_rope(const kv_rope_spec *a, const kv_rope_spec *b) {
+    return a->theta == b->theta && a->factor == b->factor && a->low_freq_factor == b->low_freq_factor &&
+           a->high_freq_factor == b->high_freq_factor && a->original_context == b->original_context;
+}
+
 typedef struct kv_model_spec {
-    char model_type[16]; // "openelm", "llama", "qwen2", "qwen3": names and file layout only, never behaviour
+    char model_type[16]; // "openelm", "llama", "mistral", "qwen2", "qwen3": names and files, never behaviour
     int64_t vocab_size, model_dim, head_dim, n_layers, context_length;
     kv_layer_spec layers[KV_MAX_LAYERS];
     bool qk_norm;   // per-head RMSNorm of queries and keys before RoPE

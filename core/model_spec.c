@@ -29,6 +29,9 @@ static kv_status check_layer(const kv_model_spec *spec, int64_t i, kv_error *err
 static kv_status check_rope(const kv_rope_spec *rope, kv_error *err) {
     if (!(rope->theta > 0)) return kv_fail(err, KV_ERR_ARGUMENT, "the RoPE theta must be above 0");
     if (rope->factor == 0) return KV_OK;
+    const bool linear =
+        rope->low_freq_factor == 0 && rope->high_freq_factor == 0 && rope->original_context == 0;
+    if (rope->factor > 0 && linear) return KV_OK;
     if (rope->factor > 0 && rope->low_freq_factor > 0 && rope->high_freq_factor > rope->low_freq_factor &&
         rope->original_context > 0)
         return KV_OK;

@@ -68,16 +68,11 @@ kv_status kv_hf_config_parse(const char *name, const char *text, kv_model_spec *
     return status;
 }
 
-static bool same_rope(const kv_rope_spec *a, const kv_rope_spec *b) {
-    return a->theta == b->theta && a->factor == b->factor && a->low_freq_factor == b->low_freq_factor &&
-           a->high_freq_factor == b->high_freq_factor && a->original_context == b->original_context;
-}
-
 static bool same_spec(const kv_model_spec *a, const kv_model_spec *b) {
     return strcmp(a->model_type, b->model_type) == 0 && a->vocab_size == b->vocab_size &&
            a->model_dim == b->model_dim && a->head_dim == b->head_dim && a->n_layers == b->n_layers &&
            a->context_length == b->context_length && a->qk_norm == b->qk_norm && a->qkv_bias == b->qkv_bias &&
-           a->tied_head == b->tied_head && a->norm_eps == b->norm_eps && same_rope(&a->rope, &b->rope) &&
+           a->tied_head == b->tied_head && a->norm_eps == b->norm_eps && kv_same_rope(&a->rope, &b->rope) &&
            a->bos_id == b->bos_id && a->eos_id == b->eos_id && a->n_stop_ids == b->n_stop_ids &&
            memcmp(a->stop_ids, b->stop_ids, (size_t)a->n_stop_ids * sizeof a->stop_ids[0]) == 0 &&
            memcmp(a->layers, b->layers, (size_t)a->n_layers * sizeof a->layers[0]) == 0;

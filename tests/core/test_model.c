@@ -138,8 +138,7 @@ static void test_bad_specs_are_named(void **state) {
     expect_bad_spec((spec = good, spec.layers[0].n_heads = 3, spec), "n_kv_heads");
     expect_bad_spec((spec = good, spec.norm_eps = NAN, spec), "norm_eps");
     expect_bad_spec((spec = good, spec.rope.theta = -3, spec), "theta");
-    // Scaling needs all its numbers, and they divide by the difference of two.
-    expect_bad_spec((spec = good, spec.rope.factor = 8, spec), "RoPE scaling by 8");
+    // Llama 3's scaling needs all its numbers, and they divide by the difference of two.
     const kv_rope_spec scaled = {
         .theta = 1e4, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .original_context = 32};
     spec = good, spec.rope = scaled;
@@ -147,6 +146,13 @@ static void test_bad_specs_are_named(void **state) {
     expect_bad_spec((spec.rope = scaled, spec.rope.factor = -8, spec), "RoPE scaling");
     expect_bad_spec((spec.rope = scaled, spec.rope.high_freq_factor = 1, spec), "RoPE scaling");
     expect_bad_spec((spec.rope = scaled, spec.rope.original_context = NAN, spec), "RoPE scaling");
+    expect_bad_spec((spec.rope = scaled, spec.rope.original_context = 0, spec), "RoPE scaling by 8");
+    expect_bad_spec((spec.rope = scaled, spec.rope.low_freq_factor = 0, spec), "RoPE scaling by 8");
+    // Linear scaling has none but its factor.
+    spec = good, spec.rope.factor = 8;
+    assert_int_equal(kv_model_spec_check(&spec, &err), KV_OK);
+    expect_bad_spec((spec = good, spec.rope.factor = -8, spec), "RoPE scaling by -8");
+    expect_bad_spec((spec = good, spec.rope.factor = NAN, spec), "RoPE scaling");
     // Each size fits, their product does not: refused, not wrapped around.
     spec = good;
     spec.vocab_size = spec.model_dim = 1 << 24;

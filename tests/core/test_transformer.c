@@ -29,7 +29,7 @@ static kv_model_spec spec_of(kv_layer_spec first, kv_layer_spec second) {
     return spec;
 }
 
-enum { N_VARIANTS = 5 };
+enum { N_VARIANTS = 6 };
 
 static void variants(variant v[N_VARIANTS]) {
     v[0] = (variant){"openelm", spec_of((kv_layer_spec){2, 1, 6}, (kv_layer_spec){4, 2, 17})};
@@ -45,6 +45,8 @@ static void variants(variant v[N_VARIANTS]) {
     v[4].spec.head_dim = 6;
     v[4].spec.rope = (kv_rope_spec){
         .theta = 500, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .original_context = 100};
+    v[5] = (variant){"linear", spec_of((kv_layer_spec){4, 2, 9}, (kv_layer_spec){2, 1, 12})};
+    v[5].spec.rope = (kv_rope_spec){.theta = 700, .factor = 2.5};
 }
 
 static const int32_t input_ids[TOKENS] = {3, 0, 7, 22, 3, 3, 9, 1, 15, 8, 3, 20, 11, 4};

@@ -29,7 +29,7 @@ static kv_status refuse(const kv_cached_args *a, const char *key, kv_status code
 }
 
 static bool same_rows(const kv_model_spec *a, const kv_model_spec *b) {
-    return kv_task_same_shape(a, b) && a->norm_eps == b->norm_eps && a->rope.theta == b->rope.theta;
+    return kv_task_same_shape(a, b) && a->norm_eps == b->norm_eps && kv_same_rope(&a->rope, &b->rope);
 }
 
 // Shapes are told without weights; that it is also the same weights is for kv_cached_check.

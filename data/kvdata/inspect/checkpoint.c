@@ -47,11 +47,12 @@ static void report_layers(const kv_model_spec *spec, inspect_report *report) {
 static void report_rope(const kv_rope_spec *rope, inspect_report *report) {
     json_t *value = json_pack("{s:f}", "theta", rope->theta);
     char scaling[160] = "";
-    if (rope->factor != 0) {
+    if (rope->factor != 0 && rope->original_context == 0)
+        snprintf(scaling, sizeof scaling, ", linear scaling by %g", rope->factor);
+    else if (rope->factor != 0)
         snprintf(scaling, sizeof scaling, ", llama3 scaling by %g (low %g, high %g, from a context of %g)",
                  rope->factor, rope->low_freq_factor, rope->high_freq_factor, rope->original_context);
-        json_object_set_new(value, "factor", json_real(rope->factor));
-    }
+    if (rope->factor != 0) json_object_set_new(value, "factor", json_real(rope->factor));
     inspect_fact(report, "rope", value, "theta %g%s", rope->theta, scaling);
 }
 

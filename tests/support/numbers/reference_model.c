@@ -88,15 +88,15 @@ static void copy_values(ref_params *params) {
     for (int64_t i = 0; i < params->n; i++) params->value[i] = numeric_param_doubles(params->param[i]);
 }
 
-// theta^(-2i/d), with llama3's rule where the spec asks for it: long wavelengths are divided by `factor`,
-// short ones kept, the ones between blended.
+// theta^(-2i/d), scaled where the spec asks for it. Linear: position p turns as p / factor would. llama3: long
+// wavelengths are divided by `factor`, short ones kept, the ones between blended.
 static void inverse_frequencies(const kv_model_spec *spec, double *inv_freq) {
     const kv_rope_spec *r = &spec->rope;
     ref_inv_freq(spec->head_dim, r->theta, inv_freq);
     for (int64_t i = 0; r->factor != 0 && i < spec->head_dim / 2; i++) {
         const double turns = r->original_context * inv_freq[i] / (2 * acos(-1.0));
         const double blend = (turns - r->low_freq_factor) / (r->high_freq_factor - r->low_freq_factor);
-        const double kept = fmin(1, fmax(0, blend));
+        const double kept = r->original_context == 0 ? 0 : fmin(1, fmax(0, blend));
         inv_freq[i] *= kept + (1 - kept) / r->factor;
     }
 }
