@@ -13,7 +13,7 @@
 #include "core/ops.h"
 #include "core/rng.h"
 
-enum { KV_MAX_LAYERS = 256, KV_MAX_STOP_IDS = 32 };
+enum { KV_MAX_LAYERS = 256, KV_MAX_STOP_IDS = 255 };
 
 typedef struct kv_layer_spec {
     int64_t n_heads, n_kv_heads, ffn_dim;

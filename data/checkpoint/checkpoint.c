@@ -1,20 +1,17 @@
 #include "data/checkpoint/checkpoint.h"
 
 #include "core/dtype.h"
+#include "core/flops.h"
 #include "data/checkpoint/hf_config.h"
 #include "data/checkpoint/hf_layout.h"
+#include "data/checkpoint/hf_names.h"
 #include "data/checkpoint/random.h"
 #include "data/file/hash.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <limits.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 // ---- Loading -------------------------------------------------------------------------------------------
@@ -33,24 +30,45 @@ static void close_set(void *storage) {
     kv_weights_set_close(storage);
 }
 
+// A directory's files, and what the model needs of them under the names it has there.
+struct weights {
+    kv_weights_set *set;
+    kv_weights_tensor *tensors;
+    kv_weights_request request;
+};
+
+static void close_weights(struct weights *w) {
+    free(w->tensors);
+    kv_weights_set_close(w->set);
+}
+
+static kv_status open_weights(const char *dir, kv_model *model, struct weights *w, kv_error *err) {
+    *w = (struct weights){.request = {.expected_by = config_name,
+                                      .if_refused =
+                                          "without it these weights compute something else (adapters "
+                                          "have to be merged, quantized weights restored first)",
+                                      .judge = kv_hf_judge,
+                                      .context = &model->spec}};
+    kv_status status = kv_weights_set_open_model(dir, &w->set, err);
+    if (!status) status = kv_hf_tensors(model, &w->tensors, &w->request.n, err);
+    if (!status) kv_hf_rename(w->set, &model->spec, w->tensors, w->request.n);
+    w->request.tensors = w->tensors;
+    return status;
+}
+
 // Fills the model from the files in dir; when its parameters have no data of their own they become views of
 // the files, which then belong to the model.
 static kv_status take_weights(const char *dir, kv_model *model, kv_error *err) {
-    bool copy = model->storage != NULL;
-    kv_weights_set *set;
-    kv_weights_tensor *tensors = NULL;
-    int64_t n;
-    kv_status status = kv_weights_set_open_model(dir, &set, err);
-    if (status) return status;
-    status = kv_hf_tensors(model, &tensors, &n, err);
-    if (!status) status = kv_weights_take(set, tensors, n, copy, config_name, err);
-    free(tensors);
-    if (copy || status)
-        kv_weights_set_close(set);
-    else {
-        model->storage = set;
+    const bool copy = model->storage != NULL;
+    struct weights w;
+    kv_status status = open_weights(dir, model, &w, err);
+    if (!status) status = kv_weights_take(w.set, &w.request, copy, err);
+    if (!status && !copy) {
+        model->storage = w.set;
         model->release = close_set;
+        w.set = NULL;
     }
+    close_weights(&w);
     return status;
 }
 
@@ -223,30 +241,22 @@ kv_status kv_checkpoint_load_frozen(const char *dir, const kv_model_spec *spec, 
 
 // ---- Size ----------------------------------------------------------------------------------------------
 
-static bool file_size(const char *dir, const char *name, int64_t *bytes) {
-    char path[PATH_MAX];
-    struct stat info;
-    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path || stat(path, &info))
-        return false;
-    *bytes = info.st_size;
-    return true;
+static kv_status measure_files(const char *dir, const kv_model_spec *spec, int64_t *bytes, kv_error *err) {
+    kv_model *model;
+    struct weights w;
+    kv_status status = kv_model_create(spec, KV_F32, false, &model, err);
+    if (status) return kv_fail_within(err, status, "%s", dir);
+    status = open_weights(dir, model, &w, err);
+    if (!status) status = kv_weights_check(w.set, &w.request, err);
+    if (!status) *bytes = kv_weights_bytes(w.set, &w.request);
+    close_weights(&w);
+    kv_model_free(model);
+    return status;
 }
 
-static kv_status measure_files(const char *dir, int64_t *bytes, kv_error *err) {
-    if (file_size(dir, "model.safetensors", bytes)) return KV_OK;
-    DIR *entries = opendir(dir);
-    if (!entries) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", dir, strerror(errno));
-    *bytes = 0;
-    for (const struct dirent *entry; (entry = readdir(entries));) {
-        int64_t part;
-        if (kv_weights_named(entry->d_name) && file_size(dir, entry->d_name, &part)) *bytes += part;
-    }
-    closedir(entries);
-    if (*bytes > 0) return KV_OK;
-    return kv_fail(err, KV_ERR_IO, "%s: found no weights, expected model.safetensors or its parts", dir);
-}
-
-kv_status kv_checkpoint_measure(const char *dir, int64_t n_weights, kv_checkpoint_size *size, kv_error *err) {
+kv_status kv_checkpoint_measure(const char *dir, const kv_model_spec *spec, kv_checkpoint_size *size,
+                                kv_error *err) {
+    const int64_t n_weights = kv_spec_size(spec, true);
     *size = (kv_checkpoint_size){0};
     kv_status status;
     if (kv_is_random_model(dir)) {
@@ -254,7 +264,7 @@ kv_status kv_checkpoint_measure(const char *dir, int64_t n_weights, kv_checkpoin
         status = kv_random_parse(dir, &name, err);
         if (status == KV_OK) size->bytes = n_weights * (int64_t)kv_dtype_size(name.dtype);
     } else {
-        status = measure_files(dir, &size->bytes, err);
+        status = measure_files(dir, spec, &size->bytes, err);
     }
     size->wide = size->bytes / 3 >= n_weights;
     return status;

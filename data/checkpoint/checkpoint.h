@@ -1,6 +1,6 @@
 // Models and predictors on disk, in the Hugging Face directory layout: config.json + model.safetensors, or
-// the files that model.safetensors.index.json names. Model types openelm, llama, qwen2 and qwen3; float32,
-// bfloat16 and float16. Wherever a directory is asked for, a name as in data/checkpoint/random.h will do:
+// the files that model.safetensors.index.json names. Model types openelm, llama, mistral, qwen2 and qwen3;
+// float32, bfloat16 and float16. Wherever a directory is asked for, a name as in data/checkpoint/random.h will do:
 // random:openelm-1.1b for a model, random for a predictor.
 #pragma once
 
@@ -14,8 +14,8 @@
 kv_status kv_checkpoint_spec(const char *dir, kv_model_spec *spec, kv_error *err);
 
 // Loads a frozen model. Weights stay in their stored type and are views of the mapped file (no copy). Every
-// tensor is checked for presence, type and shape against config.json; surplus tensors are refused too, but
-// for a tied head that repeats the embedding and angles that old programs saved.
+// tensor that the model needs is checked for presence, type and shape against config.json. What becomes of
+// others: data/checkpoint/hf_names.h.
 kv_status kv_checkpoint_load(const char *dir, kv_model **model, kv_error *err);
 
 // The same, as an owned float32 copy that can be made trainable. The files' pages are given back tensor by
@@ -85,6 +85,7 @@ typedef struct kv_checkpoint_size {
     bool wide;     // float32, as far as bytes and number of weights say
 } kv_checkpoint_size;
 
-// dir: a directory or a random name; n_weights: how many the model has. A directory's weights are its
-// model.safetensors, or all its .safetensors together. KV_ERR_IO when there are none.
-kv_status kv_checkpoint_measure(const char *dir, int64_t n_weights, kv_checkpoint_size *size, kv_error *err);
+// dir: a directory or a random name; spec: of the model in it. A directory's weights are checked as loading
+// would check them, and only those that the model needs are counted.
+kv_status kv_checkpoint_measure(const char *dir, const kv_model_spec *spec, kv_checkpoint_size *size,
+                                kv_error *err);

@@ -1,7 +1,11 @@
 // Which tokens begin and end a text, as config.json and generation_config.json say.
 #include "data/checkpoint/hf_config_family.h"
 
+#include "core/text.h"
 #include "data/file/path.h"
+#include "data/system/warning.h"
+
+#include <stdlib.h>
 
 static const char bos_key[] = "bos_token_id", eos_key[] = "eos_token_id";
 
@@ -9,11 +13,18 @@ static bool is_id(const json_t *value, int64_t vocab_size) {
     return json_is_integer(value) && json_integer_value(value) >= 0 && json_integer_value(value) < vocab_size;
 }
 
-static kv_status wrong_id(const kv_json_file *file, const char *key, int64_t index, int64_t vocab_size,
-                          kv_error *err) {
-    char expected[64];
-    snprintf(expected, sizeof expected, "a whole number from 0 to %lld", (long long)vocab_size - 1);
-    return kv_json_wrong(file, key, index, expected, err);
+// null and -1 are how programs say that there is none.
+static bool says_none(const json_t *value) {
+    return json_is_null(value) || (json_is_integer(value) && json_integer_value(value) == -1);
+}
+
+// No model says an id that its vocabulary does not have: nothing is lost, but whoever wrote it meant something.
+static void warn_of_id(const kv_json_file *file, const char *key, const json_t *value, int64_t vocab_size,
+                       const char *what_then) {
+    char *found = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    kv_warn("%s: '%s' has %.*s, which is no token of the vocabulary of %lld: it is left out, and %s",
+            file->path, key, KV_HEAD(found ? found : "something", 60), (long long)vocab_size, what_then);
+    free(found);
 }
 
 // An end that is known already stays where it is. False when there is no room.
@@ -28,15 +39,17 @@ static bool add_end(kv_model_spec *spec, int32_t id) {
     return true;
 }
 
+// What cannot end a text is left out; an end for which there is no room would be missed.
 static kv_status read_ends(const kv_json_file *file, kv_model_spec *spec, kv_error *err) {
     const json_t *value = json_object_get(file->root, eos_key);
     const int64_t n = json_is_array(value) ? (int64_t)json_array_size(value) : 1;
-    if (!value || json_is_null(value)) return KV_OK;
+    if (!value) return KV_OK;
     for (int64_t i = 0; i < n; i++) {
         const json_t *id = json_is_array(value) ? json_array_get(value, (size_t)i) : value;
+        if (says_none(id)) continue;
         if (!is_id(id, spec->vocab_size))
-            return wrong_id(file, eos_key, json_is_array(value) ? i : -1, spec->vocab_size, err);
-        if (!add_end(spec, (int32_t)json_integer_value(id)))
+            warn_of_id(file, eos_key, id, spec->vocab_size, "no text ends there");
+        else if (!add_end(spec, (int32_t)json_integer_value(id)))
             return kv_fail(err, KV_ERR_FORMAT,
                            "%s: '%s' makes more than %d tokens that end a text, expected fewer", file->path,
                            eos_key, 1 + KV_MAX_STOP_IDS);
@@ -49,21 +62,28 @@ kv_status kv_hf_tokens_read(const kv_json_file *file, int32_t bos, int32_t eos, 
     const json_t *value = json_object_get(file->root, bos_key);
     const json_t *id = json_array_size(value) == 1 ? json_array_get(value, 0) : value;
     if (!value)
-        spec->bos_id = bos;
+        spec->bos_id = bos < spec->vocab_size ? bos : -1;
     else if (is_id(id, spec->vocab_size))
         spec->bos_id = (int32_t)json_integer_value(id);
-    else if (!json_is_null(value))
-        return wrong_id(file, bos_key, -1, spec->vocab_size, err);
-    if (!kv_json_has(file, eos_key)) spec->eos_id = eos;
+    else if (!says_none(id))
+        warn_of_id(file, bos_key, id, spec->vocab_size, "no text is known to begin with it");
+    if (!kv_json_has(file, eos_key)) spec->eos_id = eos < spec->vocab_size ? eos : -1;
     return read_ends(file, spec, err);
 }
 
+// Asked for nothing but ends of a text, which config.json knows too: one that cannot be read is done without.
 kv_status kv_hf_generation_read(const char *dir, kv_model_spec *spec, kv_error *err) {
     static const char name[] = "generation_config.json";
     kv_json_file file;
+    kv_error why;
     if (!kv_path_exists_in(dir, name)) return KV_OK;
-    kv_status status = kv_json_open(dir, name, &file, err);
-    if (!status) status = read_ends(&file, spec, err);
+    kv_status status = kv_json_open(dir, name, &file, &why);
+    if (status == KV_OK)
+        status = read_ends(&file, spec, err);
+    else {
+        kv_warn("%s: left out; only config.json says where a text ends", why.message);
+        status = KV_OK;
+    }
     kv_json_close(&file);
     return status;
 }

@@ -8,13 +8,13 @@
 // parameters it holds, from the top row down. A row whose first parameter a model does not have is skipped.
 typedef struct hf_row {
     const char *name;
-    enum { MATRIX, VECTOR, REPEAT, IGNORED } kind; // REPEAT: of a matrix; IGNORED has no parameters
+    enum { MATRIX, VECTOR, HEAD, REPEAT } kind; // HEAD: a matrix; REPEAT: of one
     int n_parts;
     size_t part[KV_ST_PARTS]; // offset in kv_model or, for layer rows, in kv_layer
 } hf_row;
 
 typedef struct hf_family {
-    const char *model_type;
+    const char *model_type, *base;
     const hf_row *model_rows, *layer_rows; // each up to a row without name
 } hf_family;
 
@@ -24,7 +24,7 @@ typedef struct hf_family {
 static const hf_row openelm_model[] = {
     {"transformer.token_embeddings.weight", MATRIX, 1, {MODEL(embed)}},
     {"transformer.norm.weight", VECTOR, 1, {MODEL(norm)}},
-    {"lm_head.weight", MATRIX, 1, {MODEL(head)}},
+    {"lm_head.weight", HEAD, 1, {MODEL(head)}},
     {0},
 };
 static const hf_row openelm_layer[] = {
@@ -39,11 +39,11 @@ static const hf_row openelm_layer[] = {
     {0},
 };
 
-// Llama, Qwen2 (with QKV bias) and Qwen3 (with q/k norm).
+// Llama, Mistral, Qwen2 (with QKV bias) and Qwen3 (with q/k norm).
 static const hf_row llama_model[] = {
     {"model.embed_tokens.weight", MATRIX, 1, {MODEL(embed)}},
     {"model.norm.weight", VECTOR, 1, {MODEL(norm)}},
-    {"lm_head.weight", MATRIX, 1, {MODEL(head)}},
+    {"lm_head.weight", HEAD, 1, {MODEL(head)}},
     {0},
 };
 static const hf_row llama_layer[] = {
@@ -61,8 +61,6 @@ static const hf_row llama_layer[] = {
     {"model.layers.*.mlp.gate_proj.weight", MATRIX, 1, {LAYER(gate)}},
     {"model.layers.*.mlp.up_proj.weight", MATRIX, 1, {LAYER(up)}},
     {"model.layers.*.mlp.down_proj.weight", MATRIX, 1, {LAYER(down)}},
-    // Angles that old versions of transformers saved although config.json says them all.
-    {"model.layers.*.self_attn.rotary_emb.inv_freq", IGNORED, 0, {0}},
     {0},
 };
 
@@ -70,11 +68,23 @@ static const hf_row llama_layer[] = {
 static const hf_row tied_head = {"lm_head.weight", REPEAT, 1, {MODEL(embed)}};
 
 static const hf_family families[] = {
-    {"openelm", openelm_model, openelm_layer},
-    {"llama", llama_model, llama_layer},
-    {"qwen2", llama_model, llama_layer},
-    {"qwen3", llama_model, llama_layer},
+    {"openelm", "transformer.", openelm_model, openelm_layer},
+    {"llama", "model.", llama_model, llama_layer},
+    {"mistral", "model.", llama_model, llama_layer},
+    {"qwen2", "model.", llama_model, llama_layer},
+    {"qwen3", "model.", llama_model, llama_layer},
 };
+
+static const hf_family *find_family(const kv_model_spec *spec) {
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
+        if (strcmp(families[i].model_type, spec->model_type) == 0) return &families[i];
+    return NULL;
+}
+
+const char *kv_hf_base(const kv_model_spec *spec) {
+    const hf_family *family = find_family(spec);
+    return family ? family->base : "";
+}
 
 static int64_t count_rows(const hf_row *rows) {
     int64_t n = 0;
@@ -98,11 +108,13 @@ static void row_name(const hf_row *row, int64_t layer, char name[KV_NAME_MAX]) {
 
 // Appends a row's tensor to tensors[*n] if the model has it.
 static void add_row(const hf_row *row, void *owner, int64_t layer, kv_weights_tensor *tensors, int64_t *n) {
-    if (row->n_parts > 0 && kv_param_size(param_at(owner, row->part[0])) == 0) return;
+    if (kv_param_size(param_at(owner, row->part[0])) == 0) return;
     kv_weights_tensor *tensor = &tensors[(*n)++];
     *tensor = (kv_weights_tensor){.n_dims = row->kind == VECTOR ? 1 : 2};
     if (row->kind == REPEAT) tensor->role = KV_WEIGHTS_REPEATS;
-    if (row->kind == IGNORED) tensor->role = KV_WEIGHTS_IGNORED;
+    if (row->kind == HEAD)
+        tensor->if_missing = "these weights have no language-model head: they are a base model's, a "
+                             "classifier's or an embedder's";
     row_name(row, layer, tensor->name);
     for (int i = 0; i < row->n_parts; i++) kv_weights_add_part(tensor, param_at(owner, row->part[i]));
 }
@@ -112,11 +124,9 @@ static void add_rows(const hf_row *rows, void *owner, int64_t layer, kv_weights_
 }
 
 kv_status kv_hf_tensors(kv_model *model, kv_weights_tensor **tensors, int64_t *n, kv_error *err) {
-    const hf_family *family = NULL;
+    const hf_family *family = find_family(&model->spec);
     *tensors = NULL;
     *n = 0;
-    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
-        if (strcmp(families[i].model_type, model->spec.model_type) == 0) family = &families[i];
     if (!family)
         return kv_fail(err, KV_ERR_FORMAT, "checkpoints of model type '%s' are not supported",
                        model->spec.model_type);

@@ -157,14 +157,25 @@ static kv_status find_maps(const char *dir, const kv_model_spec *base, const kv_
     return status;
 }
 
-static kv_status take_weights(const char *dir, kv_predictor *predictor, kv_error *err) {
+// A map of a layer that the pair has not is another pair's; what else there may be is nobody's.
+static kv_weights_verdict judge(const void *context, const char *name) {
+    (void)context;
+    const bool map = strncmp(name, "key.", 4) == 0 || strncmp(name, "value.", 6) == 0;
+    return map ? KV_WEIGHTS_REFUSED : KV_WEIGHTS_LEFT_OUT;
+}
+
+// The weights of a predictor of this shape: looked at, or taken.
+static kv_status read_weights(const char *dir, kv_predictor *predictor, bool taken, kv_error *err) {
     kv_weights_set *set;
-    kv_weights_tensor *tensors;
-    int64_t n;
+    kv_weights_tensor *tensors = NULL;
+    kv_weights_request request = {.expected_by = "the base and auxiliary models",
+                                  .if_refused = "it maps a layer that this base does not have",
+                                  .judge = judge};
     kv_status status = kv_weights_set_open(dir, weights_name, &set, err);
-    if (status) return status;
-    status = list_tensors(predictor, &tensors, &n, err);
-    if (!status) status = kv_weights_take(set, tensors, n, true, "the base and auxiliary models", err);
+    if (!status) status = list_tensors(predictor, &tensors, &request.n, err);
+    request.tensors = tensors;
+    if (!status)
+        status = taken ? kv_weights_take(set, &request, true, err) : kv_weights_check(set, &request, err);
     free(tensors);
     kv_weights_set_close(set);
     return status;
@@ -183,7 +194,7 @@ kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv
     if (!status) status = find_maps(dir, base, aux, base_fingerprint, mapping, &maps, err);
     if (!status) status = kv_predictor_create_kind(base, aux, maps.mapping, &maps.kind, &loaded, err);
     if (status) return status;
-    status = take_weights(dir, loaded, err);
+    status = read_weights(dir, loaded, true, err);
     if (status)
         kv_predictor_free(loaded);
     else
@@ -192,48 +203,6 @@ kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv
 }
 
 // ---- Checking ------------------------------------------------------------------------------------------
-
-static kv_status check_tensor(const kv_safetensors *file, const kv_param *param, kv_error *err) {
-    const kv_st_entry *entry = kv_safetensors_find(file, param->name);
-    char expected[64];
-    if (is_vector(param))
-        snprintf(expected, sizeof expected, "[%lld]", (long long)param->cols);
-    else
-        snprintf(expected, sizeof expected, "[%lld, %lld]", (long long)param->rows, (long long)param->cols);
-    if (!entry)
-        return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' is missing, expected with shape %s",
-                       kv_safetensors_path(file), param->name, expected);
-    const int64_t *shape = entry->shape;
-    if (entry->n_dims == 1 ? is_vector(param) && shape[0] == param->cols
-                           : entry->n_dims == 2 && shape[0] == param->rows && shape[1] == param->cols)
-        return KV_OK;
-    char found[96] = "[";
-    for (int i = 0; i < entry->n_dims; i++) {
-        const size_t used = strlen(found);
-        snprintf(found + used, sizeof found - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
-    }
-    return kv_fail(err, KV_ERR_MISMATCH,
-                   "%s: tensor '%s' has shape %s], expected %s by the base's and the aux's KV heads",
-                   kv_safetensors_path(file), param->name, found, expected);
-}
-
-// `shape` has what the tensors must be like.
-static kv_status check_tensors(const char *dir, kv_predictor *shape, kv_error *err) {
-    char path[PATH_MAX];
-    kv_safetensors *file;
-    kv_param *params[KV_PREDICTOR_PARAMS];
-    const int64_t n = kv_predictor_params(shape, params);
-    if (snprintf(path, sizeof path, "%s/%s", dir, weights_name) >= (int)sizeof path)
-        return kv_path_too_long(dir, err);
-    kv_status status = kv_safetensors_open(path, &file, err);
-    for (int64_t i = 0; i < n && !status; i++) status = check_tensor(file, params[i], err);
-    if (!status && kv_safetensors_count(file) != n)
-        status =
-            kv_fail(err, KV_ERR_MISMATCH, "%s: %lld tensors, expected the %lld of %lld base layers", path,
-                    (long long)kv_safetensors_count(file), (long long)n, (long long)shape->n_base_layers);
-    kv_safetensors_close(file);
-    return status;
-}
 
 kv_status kv_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                              const int32_t *mapping, kv_error *err) {
@@ -244,7 +213,7 @@ kv_status kv_predictor_check(const char *dir, const kv_model_spec *base, const k
     // Memory that is never touched is never taken from the system.
     if (!status) status = kv_predictor_create_kind(base, aux, maps.mapping, &maps.kind, &shape, err);
     if (status) return status;
-    status = check_tensors(dir, shape, err);
+    status = read_weights(dir, shape, false, err);
     kv_predictor_free(shape);
     return status;
 }

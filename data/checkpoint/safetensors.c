@@ -18,10 +18,11 @@
 #include <uthash.h>
 
 // The reference implementation has the same limit.
-enum { MAX_HEADER = 100000000, MAX_DIMS = 4 };
+enum { MAX_HEADER = 100000000 };
 
 typedef struct st_item {
     kv_st_entry entry;
+    int64_t *shape;
     size_t begin;  // of the data, within the data section
     void *copy;    // the data again where the file has them at an address no float may have
     bool unlisted; // out of memory
@@ -41,7 +42,10 @@ struct kv_safetensors {
 void kv_safetensors_close(kv_safetensors *file) {
     if (!file) return;
     HASH_CLEAR(hh, file->by_name);
-    for (int64_t i = 0; i < file->n_items; i++) free(file->items[i].copy);
+    for (int64_t i = 0; i < file->n_items; i++) {
+        free(file->items[i].copy);
+        free(file->items[i].shape);
+    }
     free(file->items);
     json_decref(file->header);
     if (file->map) munmap(file->map, file->map_size);
@@ -65,6 +69,15 @@ const kv_st_entry *kv_safetensors_find(const kv_safetensors *file, const char *n
     st_item *item;
     HASH_FIND_STR(file->by_name, name, item);
     return item ? &item->entry : NULL;
+}
+
+const char *kv_st_shape_text(int n_dims, const int64_t *shape, char text[96]) {
+    enum { ROOM = 96 - 32 }; // for one more length and the end
+    int used = snprintf(text, 96, "["), i = 0;
+    for (; i < n_dims && used < ROOM; i++)
+        used += snprintf(text + used, 96 - (size_t)used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    snprintf(text + used, 96 - (size_t)used, i < n_dims ? ", ...]" : "]");
+    return text;
 }
 
 void kv_safetensors_forget(const kv_safetensors *file, const kv_st_entry *entry) {
@@ -144,14 +157,23 @@ static bool has_control_character(const char *text) {
     return false;
 }
 
-static bool parse_dtype(const char *text, kv_dtype *dtype) {
-    static const kv_dtype known[] = {KV_F32, KV_BF16, KV_F16};
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(text, kv_dtype_name(known[i])) == 0) {
-            *dtype = known[i];
-            return true;
+// Bits of an element of each type there is; a type that is not known here may have elements of any size.
+static const struct {
+    const char *name;
+    unsigned bits;
+} types[] = {{"F32", 32}, {"BF16", 16},   {"F16", 16},    {"F64", 64},    {"C64", 64},
+             {"BOOL", 8}, {"U8", 8},      {"I8", 8},      {"I16", 16},    {"U16", 16},
+             {"I32", 32}, {"U32", 32},    {"I64", 64},    {"U64", 64},    {"F8_E4M3", 8},
+             {"F4", 4},   {"F8_E8M0", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F8_E5M2", 8}};
+
+static void parse_type(const char *text, kv_st_entry *entry) {
+    static const kv_dtype floats[] = {KV_F32, KV_BF16, KV_F16};
+    entry->type = text;
+    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++)
+        if (strcmp(text, kv_dtype_name(floats[i])) == 0) {
+            entry->is_float = true;
+            entry->dtype = floats[i];
         }
-    return false;
 }
 
 static bool non_negative(const json_t *value, uint64_t *number) {
@@ -160,18 +182,30 @@ static bool non_negative(const json_t *value, uint64_t *number) {
     return true;
 }
 
-// Fills shape and size; false where they make no sense or would overflow.
-static bool parse_shape(const json_t *shape, kv_st_entry *entry) {
-    if (!json_is_array(shape) || json_array_size(shape) > MAX_DIMS) return false;
-    uint64_t n = 1, dim;
-    entry->n_dims = (int)json_array_size(shape);
+// Fills the shape and its number of elements; false where it makes no sense or would overflow.
+static bool parse_shape(const json_t *shape, st_item *item, uint64_t *n) {
+    kv_st_entry *entry = &item->entry;
+    uint64_t dim;
+    *n = 1;
+    if (!json_is_array(shape)) return false;
+    entry->n_dims = (int)json_array_size(shape); // a header of at most MAX_HEADER bytes
+    item->shape = calloc((size_t)entry->n_dims + 1, sizeof *item->shape);
+    entry->shape = item->shape;
+    if (!item->shape) return false;
     for (int i = 0; i < entry->n_dims; i++) {
         if (!non_negative(json_array_get(shape, (size_t)i), &dim)) return false;
-        entry->shape[i] = (int64_t)dim;
-        if (__builtin_mul_overflow(n, dim, &n) || n > INT64_MAX / 8) return false;
+        item->shape[i] = (int64_t)dim;
+        if (__builtin_mul_overflow(*n, dim, n) || *n > INT64_MAX / 64) return false;
     }
-    entry->size = (size_t)n * kv_dtype_size(entry->dtype);
     return true;
+}
+
+static kv_status check_size(const kv_safetensors *file, const kv_st_entry *entry, uint64_t n, kv_error *err) {
+    size_t i = 0;
+    while (i < sizeof types / sizeof types[0] && strcmp(types[i].name, entry->type)) i++;
+    if (i == sizeof types / sizeof types[0] || entry->size == (n * types[i].bits + 7) / 8) return KV_OK;
+    return kv_fail(err, KV_ERR_FORMAT, "%s: tensor '%s' has %zu bytes, its shape and type need %llu",
+                   file->path, entry->name, entry->size, (unsigned long long)(n * types[i].bits + 7) / 8);
 }
 
 static kv_status parse_item(const kv_safetensors *file, const char *name, const json_t *value,
@@ -180,18 +214,15 @@ static kv_status parse_item(const kv_safetensors *file, const char *name, const 
     entry->name = name;
     const char *dtype = json_string_value(json_object_get(value, "dtype"));
     const json_t *offsets = json_object_get(value, "data_offsets");
-    uint64_t begin, end, available = file->map_size - data_begin;
+    uint64_t begin, end, n, available = file->map_size - data_begin;
     if (has_control_character(name))
         return kv_fail(err, KV_ERR_FORMAT, "%s: a tensor's name holds control characters", file->path);
     if (!dtype || has_control_character(dtype))
         return kv_fail(err, KV_ERR_FORMAT, "%s: tensor '%s' has no dtype", file->path, name);
-    if (!parse_dtype(dtype, &entry->dtype))
-        return kv_fail(err, KV_ERR_FORMAT, "%s: tensor '%s' has type %.32s; expected F32, BF16 or F16",
-                       file->path, name, dtype);
-    if (!parse_shape(json_object_get(value, "shape"), entry))
-        return kv_fail(err, KV_ERR_FORMAT,
-                       "%s: tensor '%s': expected a shape of at most %d lengths that fit in memory",
-                       file->path, name, MAX_DIMS);
+    parse_type(dtype, entry);
+    if (!parse_shape(json_object_get(value, "shape"), item, &n))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: tensor '%s': expected a shape of lengths that fit in memory",
+                       file->path, name);
     if (json_array_size(offsets) != 2 || !non_negative(json_array_get(offsets, 0), &begin) ||
         !non_negative(json_array_get(offsets, 1), &end) || begin > end)
         return kv_fail(err, KV_ERR_FORMAT, "%s: tensor '%s': data_offsets must be [begin, end]", file->path,
@@ -200,12 +231,10 @@ static kv_status parse_item(const kv_safetensors *file, const char *name, const 
         return kv_fail(err, KV_ERR_FORMAT,
                        "%s: truncated: tensor '%s' ends at byte %llu of the data, the file has %llu",
                        file->path, name, (unsigned long long)end, (unsigned long long)available);
-    if (end - begin != entry->size)
-        return kv_fail(err, KV_ERR_FORMAT, "%s: tensor '%s' has %llu bytes, its shape and type need %zu",
-                       file->path, name, (unsigned long long)(end - begin), entry->size);
     item->begin = (size_t)begin;
+    entry->size = (size_t)(end - begin);
     entry->data = (const char *)file->map + data_begin + begin;
-    return KV_OK;
+    return check_size(file, entry, n, err);
 }
 
 static int compare_begin(const void *a, const void *b) {
@@ -234,6 +263,7 @@ static kv_status check_cover(const kv_safetensors *file, size_t data_begin, kv_e
 static kv_status align_items(kv_safetensors *file, kv_error *err) {
     for (int64_t i = 0; i < file->n_items; i++) {
         st_item *item = &file->items[i];
+        if (!item->entry.is_float) continue; // nobody reads it
         if ((uintptr_t)item->entry.data % kv_dtype_size(item->entry.dtype) == 0) continue;
         item->copy = malloc(item->entry.size ? item->entry.size : 1);
         if (!item->copy) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", file->path);
@@ -293,7 +323,7 @@ kv_status kv_safetensors_open(const char *path, kv_safetensors **file, kv_error 
 static kv_status tensor_size(const kv_st_tensor *tensor, size_t *size, kv_error *err) {
     size_t parts = 0, n = kv_dtype_size(tensor->dtype);
     for (int i = 0; i < KV_ST_PARTS; i++) parts += tensor->part_size[i];
-    bool ok = tensor->n_dims >= 0 && tensor->n_dims <= MAX_DIMS;
+    bool ok = tensor->n_dims >= 0 && tensor->n_dims <= KV_ST_WRITTEN_DIMS;
     for (int i = 0; ok && i < tensor->n_dims; i++)
         ok = tensor->shape[i] >= 0 && !__builtin_mul_overflow(n, (size_t)tensor->shape[i], &n);
     if (!ok || parts != n)

@@ -1,5 +1,6 @@
 // The safetensors format: 8 bytes little-endian header length, a JSON header, raw tensor data.
 // Reading maps the file; nothing is copied. Every size in the header is checked against the file before use.
+// What a tensor is like - its type, its shape - matters to those who need it: a file may hold any others.
 #pragma once
 
 #include "core/dtype.h"
@@ -10,12 +11,13 @@
 typedef struct kv_safetensors kv_safetensors;
 
 typedef struct kv_st_entry {
-    const char *name;
+    const char *name, *type; // the type as the file calls it: "BF16", "I64"
+    bool is_float;           // whether the type is one that weights are computed with; then dtype says which
     kv_dtype dtype;
     int n_dims;
-    int64_t shape[4];
-    const void *data; // in the mapping, or a copy where it lies there at an address its type may not have
-    size_t size;      // bytes
+    const int64_t *shape; // [n_dims]
+    const void *data;     // in the mapping, or a copy where it lies there at an address its type may not have
+    size_t size;          // bytes
 } kv_st_entry;
 
 // Caller closes with kv_safetensors_close (accepts NULL). On failure *file is NULL.
@@ -27,6 +29,9 @@ int64_t kv_safetensors_count(const kv_safetensors *file);
 const kv_st_entry *kv_safetensors_at(const kv_safetensors *file, int64_t i);
 const kv_st_entry *kv_safetensors_find(const kv_safetensors *file, const char *name); // NULL when absent
 
+// "[2, 3]"; of long shapes the beginning.
+const char *kv_st_shape_text(int n_dims, const int64_t *shape, char text[96]);
+
 // A tensor that has been copied need not stay in memory: its pages are given back to the system (and read
 // again should they be needed).
 void kv_safetensors_forget(const kv_safetensors *file, const kv_st_entry *entry);
@@ -34,12 +39,12 @@ void kv_safetensors_forget(const kv_safetensors *file, const kv_st_entry *entry)
 const char *kv_safetensors_metadata(const kv_safetensors *file, const char *key); // NULL when absent
 
 // One tensor to write, as consecutive parts (fused projections are written from their slices).
-enum { KV_ST_PARTS = 3 };
+enum { KV_ST_PARTS = 3, KV_ST_WRITTEN_DIMS = 4 };
 typedef struct kv_st_tensor {
     const char *name;
     kv_dtype dtype;
     int n_dims;
-    int64_t shape[4];
+    int64_t shape[KV_ST_WRITTEN_DIMS];
     const void *part[KV_ST_PARTS];
     size_t part_size[KV_ST_PARTS];
 } kv_st_tensor;

@@ -1,8 +1,11 @@
 #include "data/checkpoint/weights_file.h"
 
+#include "core/dtype.h"
+#include "core/text.h"
 #include "data/file/content.h"
 #include "data/file/path.h"
 #include "data/file/whole_set.h"
+#include "data/system/warning.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,14 +20,12 @@ void kv_weights_add_part(kv_weights_tensor *tensor, kv_param *param) {
     }
 }
 
-// ---- Taking --------------------------------------------------------------------------------------------
+// ---- Checking ------------------------------------------------------------------------------------------
 
-static const char *shape_text(int n_dims, const int64_t *shape, char text[96]) {
-    int used = snprintf(text, 96, "[");
-    for (int i = 0; i < n_dims; i++)
-        used += snprintf(text + used, 96 - (size_t)used, "%s%lld", i ? ", " : "", (long long)shape[i]);
-    snprintf(text + used, 96 - (size_t)used, "]");
-    return text;
+static kv_status check_type(const kv_weights_tensor *tensor, const kv_weights_entry *found, kv_error *err) {
+    if (found->entry->is_float) return KV_OK;
+    return kv_fail(err, KV_ERR_FORMAT, "%s: tensor '%s' has type %.32s; expected F32, BF16 or F16",
+                   kv_safetensors_path(found->file), tensor->name, found->entry->type);
 }
 
 static kv_status check_shape(const kv_weights_tensor *tensor, const kv_weights_entry *found,
@@ -36,39 +37,164 @@ static kv_status check_shape(const kv_weights_tensor *tensor, const kv_weights_e
     char has[96], expected[96];
     return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' has shape %s, expected %s by %s",
                    kv_safetensors_path(found->file), tensor->name,
-                   shape_text(entry->n_dims, entry->shape, has),
-                   shape_text(tensor->n_dims, tensor->shape, expected), expected_by);
+                   kv_st_shape_text(entry->n_dims, entry->shape, has),
+                   kv_st_shape_text(tensor->n_dims, tensor->shape, expected), expected_by);
+}
+
+// A tensor that may be the one meant, under a longer or a shorter name; or NULL.
+static const char *similar(const kv_weights_set *set, const char *name) {
+    for (int64_t i = 0; i < kv_weights_set_count(set); i++) {
+        const char *found = kv_weights_set_at(set, i).entry->name;
+        const size_t longer = strlen(found), n = strlen(name);
+        const char *end = longer > n ? found + longer - n : name + n - longer;
+        if (longer != n && end[-1] == '.' && strcmp(end, longer > n ? name : found) == 0) return found;
+    }
+    return NULL;
 }
 
 static kv_status missing(const kv_weights_set *set, const kv_weights_tensor *tensor, const char *expected_by,
                          kv_error *err) {
-    char shape[96];
-    return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' is missing, expected with shape %s by %s",
-                   kv_weights_set_path(set), tensor->name, shape_text(tensor->n_dims, tensor->shape, shape),
-                   expected_by);
+    char shape[96], hint[2 * KV_NAME_MAX] = "";
+    kv_status status = kv_weights_set_missed(set, tensor->name, err);
+    if (status) return status;
+    const char *other = similar(set, tensor->name);
+    if (other)
+        snprintf(hint, sizeof hint, "; found '%.100s'", other);
+    else if (tensor->if_missing)
+        snprintf(hint, sizeof hint, "; %s", tensor->if_missing);
+    else if (kv_weights_set_count(set) > 0)
+        snprintf(hint, sizeof hint, "; the first one there is '%.100s'",
+                 kv_weights_set_at(set, 0).entry->name);
+    return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' is missing, expected with shape %s by %s%s",
+                   kv_weights_set_path(set), tensor->name,
+                   kv_st_shape_text(tensor->n_dims, tensor->shape, shape), expected_by, hint);
 }
 
 // The needed tensor that holds a parameter from its first row on.
-static const kv_weights_tensor *holder(const kv_weights_tensor *tensors, int64_t n, const kv_param *param) {
-    for (int64_t i = 0; i < n; i++)
-        if (tensors[i].role == KV_WEIGHTS_NEEDED && tensors[i].part[0] == param) return &tensors[i];
+static const kv_weights_tensor *holder(const kv_weights_request *request, const kv_param *param) {
+    for (int64_t i = 0; i < request->n; i++) {
+        const kv_weights_tensor *tensor = &request->tensors[i];
+        if (tensor->role == KV_WEIGHTS_NEEDED && tensor->part[0] == param) return tensor;
+    }
     return NULL;
 }
 
+enum { PIECE = 4096 };
+
+static void widen_piece(float values[PIECE], const kv_st_entry *entry, int64_t begin, int64_t n) {
+    const char *data = entry->data;
+    kv_widen(values, data + (size_t)begin * kv_dtype_size(entry->dtype), entry->dtype, n);
+}
+
+// What the values are after a stay in a type.
+static void round_piece(float values[PIECE], kv_dtype dtype, int64_t n) {
+    uint16_t narrow[PIECE];
+    if (dtype == KV_F32) return;
+    kv_narrow(narrow, values, dtype, n);
+    kv_widen(values, narrow, dtype, n);
+}
+
+// Whether two tensors of one shape hold the same numbers, as far as both types can.
+static bool same_values(const kv_st_entry *a, const kv_st_entry *b) {
+    float x[PIECE], y[PIECE];
+    const int64_t size = (int64_t)(a->size / kv_dtype_size(a->dtype));
+    for (int64_t i = 0; i < size; i += PIECE) {
+        const int64_t n = size - i < PIECE ? size - i : PIECE;
+        widen_piece(x, a, i, n);
+        widen_piece(y, b, i, n);
+        round_piece(x, b->dtype, n);
+        round_piece(y, a->dtype, n);
+        if (memcmp(x, y, (size_t)n * sizeof *x) != 0) return false;
+    }
+    return true;
+}
+
 // A repeated tensor with other values would be a model that differs from its description.
-static kv_status check_repeat(const kv_weights_set *set, const kv_weights_tensor *tensors, int64_t n,
-                              const kv_weights_tensor *tensor, const kv_weights_entry *found,
-                              const char *expected_by, kv_error *err) {
-    const kv_weights_tensor *first = holder(tensors, n, tensor->part[0]);
+static kv_status check_repeat(const kv_weights_set *set, const kv_weights_request *request,
+                              const kv_weights_tensor *tensor, const kv_weights_entry *found, kv_error *err) {
+    const kv_weights_tensor *first = holder(request, tensor->part[0]);
     kv_weights_entry original;
-    if (!kv_weights_set_find(set, first->name, &original)) return missing(set, first, expected_by, err);
-    const kv_st_entry *a = found->entry, *b = original.entry;
-    const bool same = a->dtype == b->dtype && a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
-    kv_safetensors_forget(found->file, a);
+    if (!kv_weights_set_find(set, first->name, &original))
+        return missing(set, first, request->expected_by, err);
+    kv_status status = check_type(first, &original, err);
+    if (!status) status = check_shape(first, &original, request->expected_by, err);
+    if (status) return status;
+    const bool same = same_values(found->entry, original.entry);
+    kv_safetensors_forget(found->file, found->entry);
     if (same) return KV_OK;
     return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' differs from '%s', expected the same by %s",
-                   kv_safetensors_path(found->file), tensor->name, first->name, expected_by);
+                   kv_safetensors_path(found->file), tensor->name, first->name, request->expected_by);
 }
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+// How many there are that nobody asked for, and the names of the first.
+struct left_out {
+    int64_t n;
+    char names[256];
+};
+
+static void add_left_out(struct left_out *out, const char *name) {
+    enum { SHOWN = 3 };
+    const size_t used = strlen(out->names);
+    if (out->n++ < SHOWN)
+        snprintf(out->names + used, sizeof out->names - used, "%s'%.*s'", used ? ", " : "",
+                 KV_HEAD(name, 72));
+}
+
+static kv_status judge_surplus(const kv_weights_set *set, const kv_weights_request *request,
+                               const char *const *asked, kv_error *err) {
+    struct left_out out = {0};
+    for (int64_t i = 0; i < kv_weights_set_count(set); i++) {
+        const kv_weights_entry found = kv_weights_set_at(set, i);
+        const char *name = found.entry->name;
+        if (bsearch(&name, asked, (size_t)request->n, sizeof *asked, compare_names)) continue;
+        const kv_weights_verdict verdict = request->judge(request->context, name);
+        if (verdict == KV_WEIGHTS_REFUSED)
+            return kv_fail(err, KV_ERR_MISMATCH, "%s: surplus tensor '%.*s', not expected by %s: %s",
+                           kv_safetensors_path(found.file), KV_HEAD(name, 200), request->expected_by,
+                           request->if_refused);
+        if (verdict == KV_WEIGHTS_LEFT_OUT) add_left_out(&out, name);
+    }
+    if (out.n > 0)
+        kv_warn(
+            "%s: left out %lld tensor%s that %s has no use for: %s%s; if they matter, it is the description "
+            "of another model",
+            kv_weights_set_path(set), (long long)out.n, out.n == 1 ? "" : "s", request->expected_by,
+            out.names, out.n > 3 ? ", ..." : "");
+    return KV_OK;
+}
+
+static kv_status check_surplus(const kv_weights_set *set, const kv_weights_request *request, kv_error *err) {
+    const char **asked = malloc((size_t)(request->n + 1) * sizeof *asked);
+    if (!asked) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", kv_weights_set_path(set));
+    for (int64_t i = 0; i < request->n; i++) asked[i] = request->tensors[i].name;
+    qsort(asked, (size_t)request->n, sizeof *asked, compare_names);
+    kv_status status = judge_surplus(set, request, asked, err);
+    free(asked);
+    return status;
+}
+
+kv_status kv_weights_check(const kv_weights_set *set, const kv_weights_request *request, kv_error *err) {
+    kv_weights_entry found;
+    kv_status status = KV_OK;
+    for (int64_t i = 0; i < request->n && !status; i++) {
+        const kv_weights_tensor *tensor = &request->tensors[i];
+        if (!kv_weights_set_find(set, tensor->name, &found)) {
+            if (tensor->role == KV_WEIGHTS_NEEDED) status = missing(set, tensor, request->expected_by, err);
+            continue;
+        }
+        status = check_type(tensor, &found, err);
+        if (!status) status = check_shape(tensor, &found, request->expected_by, err);
+        if (!status && tensor->role == KV_WEIGHTS_REPEATS)
+            status = check_repeat(set, request, tensor, &found, err);
+    }
+    return status ? status : check_surplus(set, request, err);
+}
+
+// ---- Taking --------------------------------------------------------------------------------------------
 
 static void take(const kv_weights_tensor *tensor, const kv_weights_entry *found, bool copy) {
     const kv_st_entry *entry = found->entry;
@@ -86,42 +212,27 @@ static void take(const kv_weights_tensor *tensor, const kv_weights_entry *found,
     if (copy) kv_safetensors_forget(found->file, entry);
 }
 
-static kv_status find_surplus(const kv_weights_set *set, const kv_weights_tensor *tensors, int64_t n,
-                              const char *expected_by, kv_error *err) {
-    for (int64_t i = 0; i < kv_weights_set_count(set); i++) {
-        const kv_weights_entry found = kv_weights_set_at(set, i);
-        int64_t j = 0;
-        while (j < n && strcmp(tensors[j].name, found.entry->name) != 0) j++;
-        if (j == n)
-            return kv_fail(err, KV_ERR_MISMATCH, "%s: surplus tensor '%s', not expected by %s",
-                           kv_safetensors_path(found.file), found.entry->name, expected_by);
+kv_status kv_weights_take(const kv_weights_set *set, const kv_weights_request *request, bool copy,
+                          kv_error *err) {
+    kv_weights_entry found;
+    kv_status status = kv_weights_check(set, request, err);
+    for (int64_t i = 0; i < request->n && !status; i++) {
+        const kv_weights_tensor *tensor = &request->tensors[i];
+        if (tensor->role == KV_WEIGHTS_NEEDED && kv_weights_set_find(set, tensor->name, &found))
+            take(tensor, &found, copy);
     }
-    return KV_OK;
+    return status;
 }
 
-kv_status kv_weights_take(const kv_weights_set *set, const kv_weights_tensor *tensors, int64_t n, bool copy,
-                          const char *expected_by, kv_error *err) {
+int64_t kv_weights_bytes(const kv_weights_set *set, const kv_weights_request *request) {
     kv_weights_entry found;
-    kv_status status = KV_OK;
-    int64_t n_found = 0;
-    for (int64_t i = 0; i < n && !status; i++) {
-        if (!kv_weights_set_find(set, tensors[i].name, &found)) {
-            if (tensors[i].role == KV_WEIGHTS_NEEDED) status = missing(set, &tensors[i], expected_by, err);
-            continue;
-        }
-        n_found++;
-        if (tensors[i].role != KV_WEIGHTS_IGNORED)
-            status = check_shape(&tensors[i], &found, expected_by, err);
-        if (!status && tensors[i].role == KV_WEIGHTS_REPEATS)
-            status = check_repeat(set, tensors, n, &tensors[i], &found, expected_by, err);
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < request->n; i++) {
+        const kv_weights_tensor *tensor = &request->tensors[i];
+        if (tensor->role == KV_WEIGHTS_NEEDED && kv_weights_set_find(set, tensor->name, &found))
+            bytes += (int64_t)found.entry->size;
     }
-    if (status) return status;
-    // Names are unique: another count than that of those found means surplus ones.
-    if (kv_weights_set_count(set) != n_found) return find_surplus(set, tensors, n, expected_by, err);
-    for (int64_t i = 0; i < n; i++)
-        if (tensors[i].role == KV_WEIGHTS_NEEDED && kv_weights_set_find(set, tensors[i].name, &found))
-            take(&tensors[i], &found, copy);
-    return KV_OK;
+    return bytes;
 }
 
 // ---- Writing -------------------------------------------------------------------------------------------

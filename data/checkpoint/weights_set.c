@@ -9,16 +9,27 @@
 
 static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
 
+// A file that could not be opened.
+struct missed {
+    const char *name; // as the index has it
+    kv_error why;
+};
+
 struct kv_weights_set {
     char path[PATH_MAX]; // of the file or the index
     kv_safetensors **files;
     int64_t n_files;
+    kv_json_file map; // of tensors and names of files; without an index its root is NULL
+    struct missed *missed;
+    int64_t n_missed;
 };
 
 void kv_weights_set_close(kv_weights_set *set) {
     if (!set) return;
     for (int64_t i = 0; i < set->n_files; i++) kv_safetensors_close(set->files[i]);
     free(set->files);
+    free(set->missed);
+    json_decref(set->map.root);
     free(set);
 }
 
@@ -26,12 +37,35 @@ const char *kv_weights_set_path(const kv_weights_set *set) {
     return set->path;
 }
 
-bool kv_weights_set_find(const kv_weights_set *set, const char *name, kv_weights_entry *found) {
+static const char *base_name(const kv_safetensors *file) {
+    return strrchr(kv_safetensors_path(file), '/') + 1;
+}
+
+static const char *place_of(const kv_weights_set *set, const char *tensor) {
+    return json_string_value(json_object_get(set->map.root, tensor));
+}
+
+// The files that have it, up to `most`: the one the index names alone, if that is among them.
+static int find_in(const kv_weights_set *set, const char *name, int most, kv_weights_entry *found) {
+    const char *place = place_of(set, name);
+    int n = 0;
     for (int64_t i = 0; i < set->n_files; i++) {
-        *found = (kv_weights_entry){set->files[i], kv_safetensors_find(set->files[i], name)};
-        if (found->entry) return true;
+        const kv_weights_entry entry = {set->files[i], kv_safetensors_find(set->files[i], name)};
+        if (!entry.entry) continue;
+        if (place && strcmp(base_name(set->files[i]), place) == 0) {
+            found[0] = entry;
+            return 1;
+        }
+        if (n < most) found[n++] = entry;
     }
-    return false;
+    return n;
+}
+
+bool kv_weights_set_find(const kv_weights_set *set, const char *name, kv_weights_entry *found) {
+    kv_weights_entry entries[2];
+    const int n = find_in(set, name, 2, entries);
+    if (n == 1) *found = entries[0];
+    return n == 1;
 }
 
 int64_t kv_weights_set_count(const kv_weights_set *set) {
@@ -46,11 +80,15 @@ kv_weights_entry kv_weights_set_at(const kv_weights_set *set, int64_t i) {
     return (kv_weights_entry){set->files[f], kv_safetensors_at(set->files[f], i)};
 }
 
+// Many times what the largest checkpoints come in.
+enum { MOST_FILES = 4096 };
+
 static kv_status create(const char *dir, const char *name, int64_t most_files, kv_weights_set **set,
                         kv_error *err) {
     *set = calloc(1, sizeof **set);
     if (*set) (*set)->files = calloc((size_t)most_files + 1, sizeof *(*set)->files);
-    if (!*set || !(*set)->files)
+    if (*set) (*set)->missed = calloc((size_t)most_files + 1, sizeof *(*set)->missed);
+    if (!*set || !(*set)->files || !(*set)->missed)
         return kv_fail(err, KV_ERR_MEMORY, "%.*s/%s: out of memory", KV_HEAD(dir, 200), name);
     return kv_path_join(dir, name, (*set)->path, err);
 }
@@ -95,82 +133,81 @@ static bool is_plain(const char *name) {
     return true;
 }
 
-// The file name the index gives for a tensor, or an error that says what it gives instead.
-static kv_status check_place(const kv_json_file *map, const char *tensor, const json_t *value,
-                             kv_error *err) {
-    for (const char *c = tensor; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 127)
-            return kv_fail(err, KV_ERR_FORMAT, "%s: a tensor's name holds control characters", map->path);
-    const char *file = json_string_value(value);
-    if (file && is_plain(file) && kv_weights_named(file)) return KV_OK;
-    return kv_json_wrong(map, tensor, -1, "the name of a .safetensors file in the same directory", err);
+static bool is_place(const char *file) {
+    return file && is_plain(file) && kv_weights_named(file);
 }
 
-static const char *base_name(const kv_safetensors *file) {
-    return strrchr(kv_safetensors_path(file), '/') + 1;
+static const kv_error *why_missed(const kv_weights_set *set, const char *name) {
+    for (int64_t i = 0; i < set->n_missed; i++)
+        if (strcmp(set->missed[i].name, name) == 0) return &set->missed[i].why;
+    return NULL;
 }
 
-static int64_t find_file(const kv_weights_set *set, const char *name) {
+static bool is_open(const kv_weights_set *set, const char *name) {
     for (int64_t i = 0; i < set->n_files; i++)
-        if (strcmp(base_name(set->files[i]), name) == 0) return i;
-    return -1;
+        if (strcmp(base_name(set->files[i]), name) == 0) return true;
+    return false;
 }
 
-// Every tensor of the index lies in the file it names.
-static kv_status open_places(kv_weights_set *set, const char *dir, const kv_json_file *map, kv_error *err) {
+// Opens each file that the index names, once.
+static kv_status open_places(kv_weights_set *set, const char *dir, kv_error *err) {
     const char *tensor;
     json_t *value;
-    json_object_foreach(map->root, tensor, value) {
-        kv_status status = check_place(map, tensor, value, err);
-        if (status) return status;
+    json_object_foreach(set->map.root, tensor, value) {
         const char *name = json_string_value(value);
-        int64_t i = find_file(set, name);
-        if (i < 0) {
-            status = add_file(set, dir, name, err);
-            if (status) return kv_fail_within(err, status, "%s", set->path);
-            i = set->n_files - 1;
-        }
-        if (!kv_safetensors_find(set->files[i], tensor))
-            return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' is missing, expected in this file by %s",
-                           kv_safetensors_path(set->files[i]), tensor, index_name);
+        if (!is_place(name) || is_open(set, name) || why_missed(set, name)) continue;
+        if (set->n_files + set->n_missed == MOST_FILES)
+            return kv_fail(err, KV_ERR_FORMAT, "%s: found more than %d files, expected fewer", set->path,
+                           MOST_FILES);
+        kv_error why;
+        if (add_file(set, dir, name, &why) != KV_OK)
+            set->missed[set->n_missed++] = (struct missed){.name = name, .why = why};
     }
     return KV_OK;
 }
 
-// Every tensor of the files is listed, and listed there.
-static kv_status check_listed(const kv_weights_set *set, const kv_json_file *map, kv_error *err) {
-    for (int64_t i = 0; i < set->n_files; i++)
-        for (int64_t t = 0; t < kv_safetensors_count(set->files[i]); t++) {
-            const char *tensor = kv_safetensors_at(set->files[i], t)->name;
-            const char *name = json_string_value(json_object_get(map->root, tensor));
-            if (!name)
-                return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' is not listed in %s",
-                               kv_safetensors_path(set->files[i]), tensor, index_name);
-            if (strcmp(name, base_name(set->files[i])) != 0)
-                return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' should be in %s only, says %s",
-                               kv_safetensors_path(set->files[i]), tensor, name, index_name);
-        }
-    return KV_OK;
+kv_status kv_weights_set_missed(const kv_weights_set *set, const char *name, kv_error *err) {
+    const json_t *value = json_object_get(set->map.root, name);
+    kv_weights_entry found[2];
+    if (find_in(set, name, 2, found) == 2)
+        return kv_fail(err, KV_ERR_MISMATCH, "%s: tensor '%s' is in %s and in %s, expected it in one file",
+                       set->path, name, base_name(found[0].file), base_name(found[1].file));
+    if (!value) return KV_OK;
+    const char *place = json_string_value(value);
+    if (!is_place(place))
+        return kv_json_wrong(&set->map, name, -1, "the name of a .safetensors file in the same directory",
+                             err);
+    const kv_error *why = why_missed(set, place);
+    if (why) return kv_fail(err, why->code, "%s: tensor '%s' is in %s", set->path, name, why->message);
+    return kv_fail(err, KV_ERR_MISMATCH, "%s: %s: tensor '%s' is missing, expected in this file", set->path,
+                   place, name);
 }
 
-// weight_map of an index as a file of its own, for errors; its root is borrowed.
+// weight_map of an index as a file of its own, for errors.
 static kv_status get_map(const kv_json_file *index, kv_json_file *map, kv_error *err) {
-    map->root = json_object_get(index->root, "weight_map");
-    if (!json_is_object(map->root) || json_object_size(map->root) == 0)
+    json_t *root = json_object_get(index->root, "weight_map");
+    if (!json_is_object(root) || json_object_size(root) == 0)
         return kv_json_wrong(index, "weight_map", -1, "an object of tensor and file names", err);
     if (snprintf(map->path, sizeof map->path, "%s: weight_map", index->path) >= (int)sizeof map->path)
         return kv_path_too_long(index->path, err);
+    map->root = json_incref(root);
     return KV_OK;
 }
 
 static kv_status open_sharded(const char *dir, kv_weights_set **set, kv_error *err) {
-    kv_json_file index, map;
+    kv_json_file index, map = {.root = NULL};
     kv_weights_set *made = NULL;
     kv_status status = kv_json_open(dir, index_name, &index, err);
     if (!status) status = get_map(&index, &map, err);
-    if (!status) status = create(dir, index_name, (int64_t)json_object_size(map.root), &made, err);
-    if (!status) status = open_places(made, dir, &map, err);
-    if (!status) status = check_listed(made, &map, err);
+    const int64_t n_tensors = status ? 0 : (int64_t)json_object_size(map.root);
+    if (!status)
+        status = create(dir, index_name, n_tensors < MOST_FILES ? n_tensors : MOST_FILES, &made, err);
+    if (!status) {
+        made->map = map; // owned from here on
+        map.root = NULL;
+        status = open_places(made, dir, err);
+    }
+    json_decref(map.root);
     kv_json_close(&index);
     return finish(made, status, set);
 }

@@ -75,13 +75,13 @@ static void test_wrong_tensors(void **state) {
         const char *parts[3];
     } cases[] = {
         {LEAVE_OUT, {out, "missing", "[64, 64]"}},
-        {ADD_COPY, {"one.too.many", "surplus", "config.json"}},
+        {ADD_COPY, {"transformer.layers.2.one.too.many", "surplus", "config.json"}},
         {ADD_ROW, {out, "has shape [65, 64]", "expected [64, 64]"}},
         {FLATTEN, {out, "has shape [4096]", "expected [64, 64]"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         copy_golden("kvp_c/base");
-        change_tensor("model.safetensors", out, cases[i].change, "one.too.many");
+        change_tensor("model.safetensors", out, cases[i].change, "transformer.layers.2.one.too.many");
         assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, cases[i].parts[0],
                        cases[i].parts[1], cases[i].parts[2]);
         assert_refused(kv_checkpoint_load_trainable(test_dir, &model, &err), KV_ERR_MISMATCH,
@@ -541,9 +541,11 @@ static void test_damaged_predictor(void **state) {
     assert_refused(kv_predictor_load(test_dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
                    "'value.2.bias' is missing", "[32]");
     must(kv_predictor_save(test_dir, predictor, NULL, &err), &err);
-    change_tensor("predictor.safetensors", "value.2.bias", ADD_COPY, "one.too.many");
+    change_tensor("predictor.safetensors", "value.2.bias", ADD_COPY, "value.5.bias");
     assert_refused(kv_predictor_load(test_dir, &base, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
-                   "surplus tensor 'one.too.many'");
+                   "surplus tensor 'value.5.bias'");
+    assert_refused(kv_predictor_check(test_dir, &base, &aux, NULL, &err), KV_ERR_MISMATCH,
+                   "surplus tensor 'value.5.bias'");
     kv_predictor_free(predictor);
     assert_refused(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, NULL, &none, &err), KV_ERR_IO,
                    "predictor.json", "No such file");

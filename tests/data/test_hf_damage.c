@@ -172,7 +172,7 @@ static void test_odd_places(void **state) {
             json_object_set_new(json_object_get(changed, "weight_map"), key,
                                 json_loads(odd_values[v], JSON_DECODE_ANY, NULL));
             assert_int_equal(json_dump_file(changed, test_path(test_dir, shard_index), 0), 0);
-            check_load(true);
+            check_load(false); // its file is opened for other tensors too
             json_decref(changed);
         }
     }

@@ -1,5 +1,4 @@
 // What data/system/memory.c makes of the system's files, and the sizes of checkpoints.
-#include "data/checkpoint/checkpoint.h"
 #include "data/file/content.h"
 #include "data/system/memory.h"
 #include "tests/support/support.h"
@@ -104,40 +103,10 @@ static void this_process(void **state) {
     assert_true(kv_memory_held() <= kv_memory_peak());
 }
 
-static void checkpoints(void **state) {
-    (void)state;
-    kv_checkpoint_size size;
-    kv_error err = {0};
-    assert_int_equal(kv_checkpoint_measure("random:openelm-270m:bf16", 1000, &size, &err), KV_OK);
-    assert_int_equal(size.bytes, 2000);
-    assert_false(size.wide);
-    assert_int_equal(kv_checkpoint_measure("random:openelm-270m", 1000, &size, &err), KV_OK);
-    assert_int_equal(size.bytes, 4000);
-    assert_true(size.wide);
-    assert_int_equal(kv_checkpoint_measure("random:openelm-9b", 1000, &size, &err), KV_ERR_ARGUMENT);
-    char model[128];
-    snprintf(model, sizeof model, "%s/model", dir);
-    assert_int_equal(kv_checkpoint_measure(model, 10, &size, &err), KV_ERR_IO);
-    assert_non_null(strstr(err.message, model));
-    put("model/config.json", "{}");
-    assert_int_equal(kv_checkpoint_measure(model, 10, &size, &err), KV_ERR_IO);
-    assert_non_null(strstr(err.message, "found no weights"));
-    put("model/model-00001-of-00002.safetensors", "0123456789");
-    put("model/model-00002-of-00002.safetensors", "01234567890123456789");
-    put("model/model.safetensors.index.json", "{}");
-    assert_int_equal(kv_checkpoint_measure(model, 10, &size, &err), KV_OK);
-    assert_int_equal(size.bytes, 30);
-    assert_true(size.wide);
-    put("model/model.safetensors", "01234567890123456789"); // then the parts are not read
-    assert_int_equal(kv_checkpoint_measure(model, 10, &size, &err), KV_OK);
-    assert_int_equal(size.bytes, 20);
-    assert_false(size.wide);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_known),       cmocka_unit_test(system_alone), cmocka_unit_test(groups),
-        cmocka_unit_test(groups_of_version_1), cmocka_unit_test(this_process), cmocka_unit_test(checkpoints),
+        cmocka_unit_test(groups_of_version_1), cmocka_unit_test(this_process),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -441,7 +441,7 @@ static void predictors(void **state) {
                       .predictor = in_dir("damaged"),
                       .mapping = mapping,
                       .n_mapping = 2}),
-           "12 tensors, expected the 8 of 2 base layers");
+           "surplus tensor 'key.2.weight'");
     // A tensor under another name, a file that was cut short, none at all.
     char *at = memmem(bytes, size, "value.1.bias", 12);
     assert_non_null(at);

@@ -213,7 +213,13 @@ static void test_bad_headers(void **state) {
         {"{\"__metadata__\":[]}", 0, "__metadata__"},
         {"{\"__metadata__\":{\"k\":1}}", 0, "nothing but strings"},
         {"{" TENSOR("a", "[2]", "0", "8") "," TENSOR("a", "[2]", "8", "16") "}", 16, "duplicate"},
-        {"{\"a\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}}", 8, "type I64; expected F32"},
+        {"{\"a\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
+         "4 bytes, its shape and type need 8"},
+        {"{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,3]}}", 3,
+         "3 bytes, its shape and type need 2"},
+        {"{\"a\":{\"dtype\":\"NEW\",\"shape\":[1],\"data_offsets\":[0,9]}}", 8, "truncated"},
+        {"{\"a\":{\"dtype\":\"NEW\",\"shape\":[1],\"data_offsets\":[0,7]}}", 8,
+         "8 bytes of data, the header accounts for 7"},
         {"{\"a\":{\"dtype\":7,\"shape\":[1],\"data_offsets\":[0,8]}}", 8, "no dtype"},
         {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", 8, "shape"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, "data_offsets"},
@@ -228,9 +234,9 @@ static void test_bad_headers(void **state) {
         {"{" TENSOR("a", "[2]", "0", "8") "," TENSOR("b", "[2]", "4", "12") "}", 12, "'b' begins"},
         {"{" TENSOR("a", "[2]", "0", "8") "," TENSOR("b", "[2]", "0", "8") "}", 8, "begins at byte 0"},
         {"{" TENSOR("a", "[-1]", "0", "8") "}", 8, "shape"},
-        {"{" TENSOR("a", "[1,1,1,1,2]", "0", "8") "}", 8, "shape"},
         {"{" TENSOR("a", "[4294967296,4294967296]", "0", "0") "}", 0, "shape"},
         {"{" TENSOR("a", "[4611686018427387905]", "0", "4") "}", 4, "shape"},
+        {"{" TENSOR("a", "[4294967296,4294967296,0]", "0", "0") "}", 0, "shape"},
         {"{" TENSOR("a", "[99999999999999999999]", "0", "4") "}", 4, "JSON"},
         {"{" TENSOR("a", "[2]", "9223372036854775800", "9223372036854775807") "}", 8, "truncated"},
     };
@@ -242,6 +248,45 @@ static void test_bad_headers(void **state) {
     }
     assert_int_equal(open_header("{" TENSOR("a", "[2]", "0", "8") "}", 8, &err), KV_OK);
     assert_int_equal(open_header("{}   ", 0, &err), KV_OK);
+}
+
+// What a tensor is like matters to those who need it: any type, any number of dimensions.
+static void test_any_type_and_shape(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *shape;
+        int n_dims;
+        size_t size;
+    } cases[] = {
+        {"I64", "[1]", 1, 8},         {"BOOL", "[1,1,2,4]", 4, 8},
+        {"U8", "[]", 0, 1},           {"F64", "[2,1]", 2, 16},
+        {"I32", "[]", 0, 4},          {"F8_E4M3", "[7]", 1, 7},
+        {"F8_E5M2", "[7]", 1, 7},     {"F4", "[3,2]", 2, 3},
+        {"F6_E2M3", "[4]", 1, 3},     {"C64", "[0]", 1, 0},
+        {"NEW", "[5]", 1, 3},         {"I16", "[0,3]", 2, 0},
+        {"F32", "[1,1,1,1,2]", 5, 8}, {"BF16", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", 24, 2}};
+    kv_error err;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char header[256], text[96];
+        kv_safetensors *file;
+        snprintf(header, sizeof header, "{\"a\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[0,%zu]}}",
+                 cases[i].type, cases[i].shape, cases[i].size);
+        if (open_header(header, cases[i].size, &err) != KV_OK) fail_msg("%s: %s", header, err.message);
+        assert_int_equal(kv_safetensors_open(path, &file, &err), KV_OK);
+        const kv_st_entry *entry = kv_safetensors_find(file, "a");
+        assert_string_equal(entry->type, cases[i].type);
+        assert_int_equal(entry->is_float, i >= 12);
+        assert_int_equal(entry->n_dims, cases[i].n_dims);
+        assert_int_equal(entry->size, cases[i].size);
+        kv_st_shape_text(entry->n_dims, entry->shape, text);
+        assert_int_equal(text[strlen(text) - 1], ']');
+        kv_safetensors_close(file);
+    }
+    char text[96];
+    assert_string_equal(kv_st_shape_text(0, NULL, text), "[]");
+    assert_string_equal(kv_st_shape_text(3, (const int64_t[]){2, 0, 5}, text), "[2, 0, 5]");
+    const int64_t long_one[12] = {INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX};
+    assert_non_null(strstr(kv_st_shape_text(12, long_one, text), ", ...]"));
 }
 
 static void test_deep_nesting(void **state) {
@@ -298,7 +343,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_round_trip),         TEST(test_writing_refuses),    TEST(test_full_disk),
         TEST(test_truncated_anywhere), TEST(test_header_length_lies), TEST(test_bad_headers),
-        TEST(test_deep_nesting),       TEST(test_misaligned),         TEST(test_random_damage),
+        TEST(test_any_type_and_shape), TEST(test_deep_nesting),       TEST(test_misaligned),
+        TEST(test_random_damage),
     };
     return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);
 }

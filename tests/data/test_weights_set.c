@@ -23,7 +23,7 @@ static kv_model *load(const char *dir) {
 
 static kv_st_tensor as_is(const kv_st_entry *entry) {
     kv_st_tensor tensor = {.name = entry->name, .dtype = entry->dtype, .n_dims = entry->n_dims};
-    memcpy(tensor.shape, entry->shape, sizeof tensor.shape);
+    memcpy(tensor.shape, entry->shape, (size_t)entry->n_dims * sizeof *entry->shape);
     tensor.part[0] = entry->data;
     tensor.part_size[0] = entry->size;
     return tensor;
@@ -132,7 +132,9 @@ static void test_bad_places(void **state) {
                                   "a\nb.safetensors"};
     kv_model *model;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char place[64];
         copy_golden(sharded);
+        change_tensor(place_of(down, place), down, LEAVE_OUT, NULL);
         set_place(down, json_string(places[i]));
         assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_FORMAT, shard_index, down,
                        "expected the name of a .safetensors file in the same directory");
@@ -140,9 +142,6 @@ static void test_bad_places(void **state) {
     set_place(down, json_integer(3));
     assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_FORMAT, down,
                    "is 3, expected the name");
-    copy_golden(sharded);
-    set_place("a\nb", json_string("c.safetensors"));
-    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_FORMAT, "control characters");
     const char *const maps[] = {"[]", "{}", "3", NULL};
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
         copy_golden(sharded);
@@ -163,27 +162,15 @@ static void test_index_and_files_disagree(void **state) {
     assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_IO, shard_index, place, "No such file");
     copy_golden(sharded);
     assert_string_not_equal(place_of(norm, other), place);
-    set_place(down, json_string(other));
-    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, other, down,
-                   "missing, expected in this file by model.safetensors.index.json");
-    copy_golden(sharded);
-    set_place(down, NULL);
-    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, place, down,
-                   "is not listed in model.safetensors.index.json");
-    copy_golden(sharded);
-    set_place("extra", json_string(place));
-    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, place, "'extra' is missing");
-    // The same tensor in two files.
+    change_tensor(place, down, LEAVE_OUT, NULL);
+    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, shard_index, place, down,
+                   "is missing, expected in this file");
+    // In two files, and the index tells of neither.
     copy_golden(sharded);
     change_tensor(other, norm, ADD_COPY, down);
-    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, other, down, "should be in",
-                   place);
-    // Tensors the index and the files agree on, but config.json does not.
-    copy_golden(sharded);
-    change_tensor(other, norm, ADD_COPY, "extra");
-    set_place("extra", json_string(other));
-    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, other,
-                   "surplus tensor 'extra'");
+    set_place(down, NULL);
+    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, shard_index, down, other,
+                   place, "expected it in one file");
     copy_golden(sharded);
     change_tensor(place, down, LEAVE_OUT, NULL);
     set_place(down, NULL);
@@ -194,65 +181,9 @@ static void test_index_and_files_disagree(void **state) {
     assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, place, down,
                    "has shape [10240]");
     assert_int_equal(truncate(test_path(test_dir, place), 9000), 0);
-    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_FORMAT, shard_index, place,
-                   "truncated");
+    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_FORMAT, shard_index, place, "truncated",
+                   "tensor 'model.");
     assert_null(model);
-}
-
-// ---- Tensors nobody needs ------------------------------------------------------------------------------
-
-static void test_repeated_head(void **state) {
-    (void)state;
-    kv_model *whole = load(golden("hf/qwen3")), *copy;
-    copy_golden("hf/qwen3");
-    change_tensor(single, "model.embed_tokens.weight", ADD_COPY, "lm_head.weight");
-    kv_model *views = load(test_dir);
-    assert_same_weights(whole, views);
-    assert_null(views->head.data);
-    kv_model_free(views);
-    must(kv_checkpoint_load_trainable(test_dir, &copy, &err), &err);
-    assert_same_weights(whole, copy);
-    kv_model_free(copy);
-    kv_model_free(whole);
-    // Another head than config.json says.
-    char *bytes;
-    size_t size;
-    must(kv_read_file(test_path(test_dir, single), 1 << 24, &bytes, &size, &err), &err);
-    kv_safetensors *file;
-    must(kv_safetensors_open(test_path(test_dir, single), &file, &err), &err);
-    const kv_st_entry *head = kv_safetensors_find(file, "lm_head.weight");
-    char *at = memmem(bytes, size, head->data, head->size);
-    char *again = memmem(at + 1, size - (size_t)(at + 1 - bytes), head->data, head->size);
-    kv_safetensors_close(file);
-    again[77] ^= 1;
-    write_bytes(single, bytes, size);
-    free(bytes);
-    for (int trainable = 0; trainable < 2; trainable++)
-        assert_refused((trainable ? kv_checkpoint_load_trainable : kv_checkpoint_load)(test_dir, &copy, &err),
-                       KV_ERR_MISMATCH, single, "'lm_head.weight' differs from 'model.embed_tokens.weight'");
-    copy_golden("hf/qwen3");
-    change_tensor(single, norm, ADD_COPY, "lm_head.weight");
-    assert_refused(kv_checkpoint_load(test_dir, &copy, &err), KV_ERR_MISMATCH,
-                   "'lm_head.weight' has shape [64], expected [101, 64]");
-    // Untied, it is needed.
-    copy_golden("hf/llama-untied-bf16");
-    change_tensor(single, "lm_head.weight", LEAVE_OUT, NULL);
-    assert_refused(kv_checkpoint_load(test_dir, &copy, &err), KV_ERR_MISMATCH, "'lm_head.weight' is missing");
-}
-
-static void test_old_angles(void **state) {
-    (void)state;
-    kv_model *model, *whole = load(golden("hf/llama-tied"));
-    copy_golden("hf/llama-tied");
-    change_tensor(single, norm, ADD_COPY, "model.layers.3.self_attn.rotary_emb.inv_freq");
-    kv_model *views = load(test_dir);
-    assert_same_weights(whole, views);
-    must(kv_checkpoint_save(test_dir, views, &err), &err);
-    kv_model_free(views);
-    kv_model_free(load(test_dir));
-    change_tensor(single, norm, ADD_COPY, "model.layers.4.self_attn.rotary_emb.inv_freq");
-    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_MISMATCH, "surplus", "layers.4");
-    kv_model_free(whole);
 }
 
 // ---- Memory --------------------------------------------------------------------------------------------
@@ -379,8 +310,6 @@ int main(void) {
         TEST(test_no_safetensors),
         TEST(test_bad_places),
         TEST(test_index_and_files_disagree),
-        TEST(test_repeated_head),
-        TEST(test_old_angles),
         TEST(test_frozen_weights_are_views),
         TEST(test_odd_addresses),
         TEST(test_copying_gives_back),

@@ -85,7 +85,7 @@ void change_tensor(const char *file_name, const char *name, enum change change, 
         const kv_st_entry *entry = kv_safetensors_at(file, i);
         kv_st_tensor *tensor = &tensors[n++];
         *tensor = (kv_st_tensor){.name = entry->name, .dtype = entry->dtype, .n_dims = entry->n_dims};
-        memcpy(tensor->shape, entry->shape, sizeof tensor->shape);
+        memcpy(tensor->shape, entry->shape, (size_t)entry->n_dims * sizeof *entry->shape);
         tensor->part[0] = entry->data;
         tensor->part_size[0] = entry->size;
         if (strcmp(entry->name, name) != 0) continue;
@@ -121,7 +121,7 @@ void narrow_weights(kv_dtype dtype) {
         narrow[i] = test_alloc(size, 2);
         kv_narrow(narrow[i], entry->data, dtype, size);
         tensors[i] = (kv_st_tensor){.name = entry->name, .dtype = dtype, .n_dims = entry->n_dims};
-        memcpy(tensors[i].shape, entry->shape, sizeof tensors[i].shape);
+        memcpy(tensors[i].shape, entry->shape, (size_t)entry->n_dims * sizeof *entry->shape);
         tensors[i].part[0] = narrow[i];
         tensors[i].part_size[0] = entry->size / 2;
     }

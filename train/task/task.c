@@ -19,7 +19,7 @@ void kv_task_free(kv_task *task) {
 kv_status kv_task_measure(const kv_task *task, const char *key, const char *dir, const kv_model_spec *spec,
                           kv_checkpoint_size *size, kv_error *err) {
     kv_error inner = {0};
-    kv_status status = kv_checkpoint_measure(dir, kv_spec_size(spec, true), size, &inner);
+    kv_status status = kv_checkpoint_measure(dir, spec, size, &inner);
     if (status == KV_OK) return KV_OK;
     kv_config_fail(task->source, err, key, "%s", inner.message);
     if (err) err->code = status;

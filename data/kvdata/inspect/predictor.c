@@ -123,8 +123,8 @@ static kv_status report_predictor_weights(const char *path, inspect_report *repo
     char bytes[32], count[32];
     for (int64_t i = 0; i < kv_safetensors_count(file); i++) {
         const kv_st_entry *entry = kv_safetensors_at(file, i);
-        int64_t n = 1;
-        for (int d = 0; d < entry->n_dims; d++) n *= entry->shape[d];
+        int64_t n = entry->is_float; // others are not a predictor's
+        for (int d = 0; entry->is_float && d < entry->n_dims; d++) n *= entry->shape[d];
         size += n;
     }
     inspect_fact(report, "parameters", json_integer(size), "%s, %s", inspect_count(size, count),

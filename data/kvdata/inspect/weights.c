@@ -11,39 +11,44 @@
 
 static const char model_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
 
-// How much there is of each type.
+// How much there is of each type, in the order of the enum; behind them what nobody computes with.
+enum { OTHER = KV_F16 + 1, N_TYPES };
 struct total {
-    int64_t elements[KV_F16 + 1], n_tensors;
-    double bytes;
+    int64_t elements[N_TYPES], n_tensors;
+    double bytes[N_TYPES];
 };
 
-static int64_t add_tensor(struct total *total, const kv_st_entry *entry) {
-    int64_t n = 1;
+static void add_tensor(struct total *total, const kv_st_entry *entry) {
+    const int type = entry->is_float ? (int)entry->dtype : OTHER;
+    int64_t n = 1; // at most INT64_MAX / 64, but there may be many tensors
     for (int d = 0; d < entry->n_dims; d++) n *= entry->shape[d];
-    total->elements[entry->dtype] += n;
+    if (__builtin_add_overflow(total->elements[type], n, &total->elements[type]))
+        total->elements[type] = INT64_MAX;
     total->n_tensors++;
-    total->bytes += (double)entry->size;
-    return n;
+    total->bytes[type] += (double)entry->size;
 }
 
 // "BF16 1.2 GB", "F32 1 MB + BF16 1.2 GB"; in JSON {"BF16": elements}.
 static void report_types(const struct total *total, int64_t n_files, inspect_report *report) {
-    char text[128] = "", bytes[32];
+    char text[160] = "", bytes[32];
     size_t used = 0;
+    double all = 0;
     if (n_files == 0) {
         inspect_fact(report, "weights", json_null(),
                      "none: there is no model.safetensors, nor an index of several");
         return;
     }
     json_t *types = json_object();
-    for (kv_dtype type = KV_F32; type <= KV_F16; type++) {
+    for (int type = 0; type < N_TYPES; type++) {
+        const char *name = type == OTHER ? "other" : kv_dtype_name((kv_dtype)type);
+        all += total->bytes[type];
         if (!total->elements[type]) continue;
-        json_object_set_new(types, kv_dtype_name(type), json_integer(total->elements[type]));
-        inspect_bytes((double)total->elements[type] * (double)kv_dtype_size(type), bytes);
+        json_object_set_new(types, name, json_integer(total->elements[type]));
+        inspect_bytes(total->bytes[type], bytes);
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%s %s", used ? " + " : "",
-                                 kv_dtype_name(type), bytes);
+                                 type == OTHER ? "other types" : name, bytes);
     }
-    json_t *value = json_pack("{s:o, s:f, s:I, s:I}", "types", types, "bytes", total->bytes, "tensors",
+    json_t *value = json_pack("{s:o, s:f, s:I, s:I}", "types", types, "bytes", all, "tensors",
                               (json_int_t)total->n_tensors, "files", (json_int_t)n_files);
     inspect_fact(report, "weights", value, "%s, %" PRIi64 " tensors in %" PRIi64 " file%s",
                  used ? text : "nothing", total->n_tensors, n_files, n_files == 1 ? "" : "s");
@@ -95,18 +100,14 @@ static kv_status describe_safetensors(const inspect_subject *s, inspect_report *
     for (int64_t i = 0; i < kv_safetensors_count(file); i++) {
         const kv_st_entry *entry = kv_safetensors_at(file, i);
         json_t *dims = json_array();
-        char shape[96] = "", shown[INSPECT_SHORT];
-        for (int d = 0, used = 0; d < entry->n_dims; d++) {
-            json_array_append_new(dims, json_integer(entry->shape[d]));
-            used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%" PRIi64, d ? ", " : "",
-                             entry->shape[d]);
-        }
+        char shape[96], shown[INSPECT_SHORT], type[INSPECT_SHORT];
+        for (int d = 0; d < entry->n_dims; d++) json_array_append_new(dims, json_integer(entry->shape[d]));
         add_tensor(&total, entry);
-        json_t *row = json_pack("{s:s, s:s, s:o}", "name", entry->name, "type", kv_dtype_name(entry->dtype),
-                                "shape", dims);
+        json_t *row = json_pack("{s:s, s:s, s:o}", "name", entry->name, "type", entry->type, "shape", dims);
         inspect_short(entry->name, 200, shown);
-        inspect_row(report, "tensors", row, "%s%*s %-5s [%s]", shown, kv_text_pad(shown, 52), "",
-                    kv_dtype_name(entry->dtype), shape);
+        inspect_row(report, "tensors", row, "%s%*s %-5s %s", shown, kv_text_pad(shown, 52), "",
+                    inspect_short(entry->type, 20, type),
+                    kv_st_shape_text(entry->n_dims, entry->shape, shape));
     }
     report_types(&total, 1, report);
     kv_safetensors_close(file);
