@@ -11,6 +11,7 @@ static const struct hf_family {
     kv_hf_write_fn *write;
 } families[] = {{"openelm", kv_hf_openelm_read, kv_hf_openelm_write},
                 {"llama", kv_hf_llama_read, kv_hf_llama_write},
+                {"mistral", kv_hf_llama_read, kv_hf_llama_write},
                 {"qwen2", kv_hf_llama_read, kv_hf_llama_write},
                 {"qwen3", kv_hf_llama_read, kv_hf_llama_write}};
 

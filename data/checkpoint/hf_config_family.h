@@ -32,9 +32,10 @@ json_t *kv_hf_eos_json(const kv_model_spec *spec);
 
 // ---- Rotary positions ----------------------------------------------------------------------------------
 
-// rope_theta and rope_scaling, or rope_parameters with both in it. `theta`: what an absent one means.
-// Scaling rules other than llama3's are refused by name.
-kv_status kv_hf_rope_read(const kv_json_file *file, double theta, kv_rope_spec *rope, kv_error *err);
+// rope_theta and rope_scaling, or rope_parameters with both in it. `theta`: what an absent one means. Scaling
+// rules other than linear and llama3 are refused by name, unless they change nothing up to context_length.
+kv_status kv_hf_rope_read(const kv_json_file *file, double theta, int64_t context_length, kv_rope_spec *rope,
+                          kv_error *err);
 
 // The value of rope_scaling.
 json_t *kv_hf_rope_scaling_json(const kv_rope_spec *rope);

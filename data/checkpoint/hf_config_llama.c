@@ -1,5 +1,6 @@
-// config.json of Llama and its kin: all layers alike. Qwen2 adds a bias to the query, key and value
-// projections, Qwen3 normalises the heads of queries and keys and has heads of any width.
+// config.json of Llama and its kin: all layers alike. Mistral is Llama with another name and an attention window
+// unless it says otherwise. Qwen2 adds a bias to the query, key and value projections, Qwen3 normalises the heads
+// of queries and keys and has heads of any width.
 #include "data/checkpoint/hf_config_family.h"
 
 #include <string.h>
@@ -8,14 +9,39 @@
 static const struct kin {
     const char *model_type, *architecture;
     bool qkv_bias, qk_norm;
-    // Qwen's classes assume 32 KV heads whatever the model, so they must be said, and leave a sliding_window
-    // idle unless told to use it.
-    bool is_qwen;
+    bool kv_heads_said; // the class assumes so many KV heads whatever the model, so they must be said
+    // Qwen's sliding_window lies idle unless use_sliding_window is true; Mistral's does not ask it.
+    bool window_idle, window_always;
+    int64_t window;   // where there is no sliding_window; 0: none
     int64_t head_dim; // 0: hidden_size / heads
     int32_t bos_id, eos_id;
-} kins[] = {{"llama", "LlamaForCausalLM", false, false, false, 0, 1, 2},
-            {"qwen2", "Qwen2ForCausalLM", true, false, true, 0, -1, -1},
-            {"qwen3", "Qwen3ForCausalLM", false, true, true, 128, -1, -1}};
+} kins[] = {
+    {.model_type = "llama", .architecture = "LlamaForCausalLM", .bos_id = 1, .eos_id = 2},
+    {.model_type = "mistral",
+     .architecture = "MistralForCausalLM",
+     .kv_heads_said = true,
+     .window_always = true,
+     .window = 4096,
+     .bos_id = 1,
+     .eos_id = 2},
+    {.model_type = "qwen2",
+     .architecture = "Qwen2ForCausalLM",
+     .qkv_bias = true,
+     .kv_heads_said = true,
+     .window_idle = true,
+     .window = 4096,
+     .bos_id = -1,
+     .eos_id = -1},
+    {.model_type = "qwen3",
+     .architecture = "Qwen3ForCausalLM",
+     .qk_norm = true,
+     .kv_heads_said = true,
+     .window_idle = true,
+     .window = 4096,
+     .head_dim = 128,
+     .bos_id = -1,
+     .eos_id = -1},
+};
 
 static const double default_norm_eps = 1e-6, default_theta = 10000;
 
@@ -44,42 +70,90 @@ static kv_status check_experts(const kv_json_file *file, kv_error *err) {
     static const char *const keys[] = {"num_experts", "num_local_experts", "n_routed_experts"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const json_t *value = json_object_get(file->root, keys[i]);
-        if (is_said(file, keys[i]) && !(json_is_integer(value) && json_integer_value(value) == 0))
+        const bool none =
+            json_is_integer(value) && json_integer_value(value) >= 0 && json_integer_value(value) < 2;
+        if (is_said(file, keys[i]) && !none)
             return kv_json_wrong(file, keys[i], -1, "none: mixtures of experts are not supported", err);
     }
     return KV_OK;
 }
 
-// Attention to nothing but the last tokens.
-static kv_status check_window(const kv_json_file *file, const struct kin *kin, kv_error *err) {
+static kv_status check_activation(const kv_json_file *file, kv_error *err) {
+    const char *found = json_string_value(json_object_get(file->root, "hidden_act"));
+    if (!kv_json_has(file, "hidden_act")) return KV_OK;
+    if (found && (strcmp(found, "silu") == 0 || strcmp(found, "swish") == 0)) return KV_OK;
+    return kv_json_wrong(file, "hidden_act", -1, "\"silu\"", err);
+}
+
+static kv_status check_features(const kv_json_file *file, const struct kin *kin, kv_error *err) {
+    const json_t *quantization = json_object_get(file->root, "quantization_config");
+    if (is_said(file, "quantization_config") &&
+        !(json_is_object(quantization) && !json_object_size(quantization)))
+        return kv_json_wrong(file, "quantization_config", -1, "none: quantized weights are not supported",
+                             err);
+    kv_status status = check_activation(file, err);
+    if (!status) status = check_experts(file, err);
+    // Would put a bias on the output projection too.
+    if (!status && !kin->qkv_bias) status = must_be_off(file, "attention_bias", err);
+    if (!status) status = must_be_off(file, "mlp_bias", err);
+    // Features 2i and 2i + 1 would turn together.
+    if (!status) status = must_be_off(file, "rope_interleaved", err);
+    return status;
+}
+
+// ---- Sliding windows -----------------------------------------------------------------------------------
+
+// Attention to nothing but the last tokens. One that holds the whole context hides nothing.
+static bool holds_all(int64_t window, const kv_model_spec *spec) {
+    return window >= spec->context_length;
+}
+
+// Whether attention would have a window that hides something where a layer has one at all.
+static bool has_window(const kv_json_file *file, const struct kin *kin, const kv_model_spec *spec) {
+    const json_t *value = json_object_get(file->root, "sliding_window");
+    if (!value) return kin->window > 0 && !holds_all(kin->window, spec);
+    return !json_is_null(value) && !(json_is_integer(value) && holds_all(json_integer_value(value), spec));
+}
+
+// Whether Qwen's first layer with a window would lie behind the last. Its class assumes 28.
+static bool begins_behind(const kv_json_file *file, const kv_model_spec *spec) {
+    const json_t *first = json_object_get(file->root, "max_window_layers");
+    if (!first) return spec->n_layers <= 28;
+    return json_is_integer(first) && json_integer_value(first) >= spec->n_layers;
+}
+
+static kv_status check_window(const kv_json_file *file, const struct kin *kin, const kv_model_spec *spec,
+                              kv_error *err) {
+    static const char switch_key[] = "use_sliding_window";
+    char expected[128];
+    bool used = !kin->window_idle;
+    const bool told = !kin->window_always && is_said(file, switch_key);
+    kv_status status = told ? kv_json_bool(file, switch_key, &used, err) : KV_OK;
+    if (status || !used || !has_window(file, kin, spec)) return status;
+    if (kin->window_idle && begins_behind(file, spec)) return KV_OK;
+    if (told) return kv_json_wrong(file, switch_key, -1, "false: sliding windows are not supported", err);
+    snprintf(expected, sizeof expected, "null or at least the context of %lld: %s",
+             (long long)spec->context_length,
+             kv_json_has(file, "sliding_window") ? "sliding windows are not supported"
+                                                 : "an absent one means 4096 here");
+    return kv_json_wrong(file, "sliding_window", -1, expected, err);
+}
+
+static kv_status check_attention(const kv_json_file *file, const struct kin *kin, const kv_model_spec *spec,
+                                 kv_error *err) {
     const json_t *types = json_object_get(file->root, "layer_types");
-    kv_status status = must_be_off(file, "use_sliding_window", err);
-    if (status) return status;
-    if (is_said(file, "sliding_window") && !kin->is_qwen && !is_said(file, "use_sliding_window"))
-        return kv_json_wrong(file, "sliding_window", -1, "null: sliding windows are not supported", err);
-    if (!is_said(file, "layer_types")) return KV_OK;
+    const json_t *window = json_object_get(file->root, "sliding_window");
+    kv_status status = check_window(file, kin, spec, err);
+    if (status || !is_said(file, "layer_types")) return status;
     if (!json_is_array(types)) return kv_json_wrong(file, "layer_types", -1, "a list", err);
-    for (size_t i = 0; i < json_array_size(types); i++) {
+    for (size_t i = 0; i < json_array_size(types) && i < (size_t)spec->n_layers; i++) {
         const char *type = json_string_value(json_array_get(types, i));
+        const bool slides = type && strcmp(type, "sliding_attention") == 0;
+        if (slides && json_is_integer(window) && holds_all(json_integer_value(window), spec)) continue;
         if (!type || strcmp(type, "full_attention") != 0)
             return kv_json_wrong(file, "layer_types", (int64_t)i, "\"full_attention\"", err);
     }
     return KV_OK;
-}
-
-static kv_status check_features(const kv_json_file *file, const struct kin *kin, kv_error *err) {
-    const char *activation = json_string_value(json_object_get(file->root, "hidden_act"));
-    if (is_said(file, "quantization_config"))
-        return kv_json_wrong(file, "quantization_config", -1, "none: quantized weights are not supported",
-                             err);
-    if (kv_json_has(file, "hidden_act") && (!activation || strcmp(activation, "silu") != 0))
-        return kv_json_wrong(file, "hidden_act", -1, "\"silu\"", err);
-    kv_status status = check_experts(file, err);
-    if (!status) status = check_window(file, kin, err);
-    // Would put a bias on the output projection too.
-    if (!status && !kin->qkv_bias) status = must_be_off(file, "attention_bias", err);
-    if (!status) status = must_be_off(file, "mlp_bias", err);
-    return status;
 }
 
 // ---- Sizes ---------------------------------------------------------------------------------------------
@@ -107,7 +181,7 @@ static kv_status read_layers(const kv_json_file *file, const struct kin *kin, kv
     if (!status) status = kv_json_int(file, "intermediate_size", 1, KV_HF_MAX_WIDTH, &layer.ffn_dim, err);
     if (status) return status;
     layer.n_kv_heads = layer.n_heads;
-    if (kv_heads ? !json_is_null(kv_heads) : kin->is_qwen)
+    if (kv_heads ? !json_is_null(kv_heads) : kin->kv_heads_said)
         status = kv_json_int(file, "num_key_value_heads", 1, KV_HF_MAX_WIDTH, &layer.n_kv_heads, err);
     if (!status) status = read_head_dim(file, kin, layer.n_heads, spec, err);
     for (int64_t i = 0; i < spec->n_layers; i++) spec->layers[i] = layer;
@@ -125,11 +199,13 @@ kv_status kv_hf_llama_read(const kv_json_file *file, kv_model_spec *spec, kv_err
     if (!status)
         status = kv_json_int(file, "max_position_embeddings", 1, KV_HF_MAX_WIDTH, &spec->context_length, err);
     if (!status) status = read_layers(file, kin, spec, err);
-    if (!status) status = kv_json_bool(file, "tie_word_embeddings", &spec->tied_head, err);
+    if (!status) status = check_attention(file, kin, spec, err);
+    if (!status && is_said(file, "tie_word_embeddings"))
+        status = kv_json_bool(file, "tie_word_embeddings", &spec->tied_head, err);
     if (!status && kv_json_has(file, "rms_norm_eps"))
         status = kv_json_real(file, "rms_norm_eps", 1e-30, 1, &eps, err);
     spec->norm_eps = (float)eps;
-    if (!status) status = kv_hf_rope_read(file, default_theta, &spec->rope, err);
+    if (!status) status = kv_hf_rope_read(file, default_theta, spec->context_length, &spec->rope, err);
     if (!status) status = kv_hf_tokens_read(file, kin->bos_id, kin->eos_id, spec, err);
     return status;
 }
@@ -139,7 +215,7 @@ kv_status kv_hf_llama_read(const kv_json_file *file, kv_model_spec *spec, kv_err
 // All layers as the first, in the keys that old and new versions of transformers understand alike.
 json_t *kv_hf_llama_write(const kv_model_spec *spec) {
     const kv_layer_spec *layer = &spec->layers[0];
-    return json_pack(
+    json_t *root = json_pack(
         "{s:s, s:[s], s:o, s:o, s:I, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:f, s:b, s:s, "
         "s:b, s:I}",
         "model_type", spec->model_type, "architectures", find_kin(spec->model_type)->architecture,
@@ -152,4 +228,7 @@ json_t *kv_hf_llama_write(const kv_model_spec *spec) {
         kv_hf_rope_scaling_json(&spec->rope), "rope_theta", spec->rope.theta, "tie_word_embeddings",
         spec->tied_head, "torch_dtype", "float32", "use_cache", true, "vocab_size",
         (json_int_t)spec->vocab_size);
+    if (root && find_kin(spec->model_type)->window_always)
+        json_object_set_new(root, "sliding_window", json_null());
+    return root;
 }
