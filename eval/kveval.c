@@ -46,8 +46,8 @@ static const char doc[] =
     "       samples: 20, k: [1, 10]}\n"
     "    - {name: ARC-c, kind: arc_challenge, file: my/arc.jsonl}\n"
     "    # or arc_easy, boolq, hellaswag, piqa, sciq, winogrande\n"
-    "  budgets: [1.0, 0.5, 0.25]\n"
-    "  ttft: {prompt_tokens: 59, batch_size: 8, repeats: 5}\n"
+    "    # with too_long: skip, or cut, where questions do not fit a context\n"
+    "  budgets: [1.0, 0.5, 0.25]\n"    "  ttft: {prompt_tokens: 59, batch_size: 8, repeats: 5}\n"
     "  # of predicted caches, on text:\n"
     "  analysis: {corpus: my/held_out.h5, sequences: 64}\n"
     "  picture: {x: paper, published: triviaqa-openelm-1.1b}\n"
@@ -120,9 +120,12 @@ static void print_plan(const kv_evaluation *e, FILE *out) {
     for (unsigned t = 0; t < config->n_tasks; t++) {
         const kv_benchmark *b = e->benchmarks[t];
         const char *split = config->tasks[t].split;
-        fprintf(out, "%-12s %s%s%s: %lld items, %lld answers of each system, scored by %s\n",
+        fprintf(out, "%-12s %s%s%s: %lld items, %lld answers of each system, scored by %s",
                 t == 0 ? "tasks" : "", config->tasks[t].name, *split ? ", " : "", split,
                 (long long)b->n_items, (long long)b->n_units, b->metrics[0]);
+        if (b->n_skipped) fprintf(out, "; %lld skipped: too long", (long long)b->n_skipped);
+        if (b->n_cut) fprintf(out, "; %lld cut from the left: too long", (long long)b->n_cut);
+        fputc('\n', out);
     }
     if (e->text.rows)
         fprintf(out, "%-12s predicted caches on %lld sequences of %lld tokens\n", "analysis",

@@ -226,10 +226,17 @@ class Task:
     retention_low: np.ndarray
     retention_high: np.ndarray
     p_value: np.ndarray
+    n_skipped: int = 0
+    n_cut: int = 0
 
     @property
     def title(self):
-        return f"{self.name}, {self.split}" if self.split else self.name
+        title = f"{self.name}, {self.split}" if self.split else self.name
+        if self.n_skipped:
+            title += f" ({self.n_skipped} of {self.n_items + self.n_skipped} skipped: too long)"
+        if self.n_cut:
+            title += f" ({self.n_cut} of {self.n_items} cut from the left: too long)"
+        return title
 
 
 @dataclass
@@ -289,6 +296,8 @@ def _task(file, index):
         float(a["prompt_tokens"]),
         group["asked"][()].astype(bool),
         **arrays,
+        n_skipped=int(a.get("n_skipped", 0)),
+        n_cut=int(a.get("n_cut", 0)),
     )
 
 

@@ -295,6 +295,7 @@ kv_status kv_choice_row(const kv_choice_kind *kind, const kv_json_file *row, kv_
 void kv_choice_item_free(kv_choice_item *item) {
     for (int64_t i = 0; i < item->n_choices; i++) free(item->choices[i]);
     free(item->choices);
+    free(item->where);
     free(item->id);
     free(item->context);
     free(item->ending);

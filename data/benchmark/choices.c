@@ -48,7 +48,8 @@ static kv_status add_row(struct reading *r, json_t *value, kv_error *err) {
         return kv_fail(err, KV_ERR_FORMAT, "%s: expected a row of %s, an object", r->row.path, r->kind->name);
     kv_choice_item *item = grow(r->items);
     kv_status status = KV_ERR_MEMORY;
-    if (item) status = kv_choice_row(r->kind, &r->row, item, err);
+    if (item) item->where = strdup(r->row.path);
+    if (item && item->where) status = kv_choice_row(r->kind, &r->row, item, err);
     if (status == KV_OK && !item->id) {
         char number[24];
         snprintf(number, sizeof number, "%" PRIi64, r->items->n);

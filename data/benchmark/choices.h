@@ -19,6 +19,7 @@ typedef struct kv_choice_item {
     int64_t n_choices; // 2 to KV_MAX_CHOICES
     char *ending;      // NULL but for partial evaluation
     int64_t gold;      // the right choice
+    char *where;       // "FILE:LINE", with the entry behind it where a line holds several rows
 } kv_choice_item;
 
 typedef struct kv_choice_items {

@@ -20,6 +20,7 @@ static const size_t max_file_bytes = (size_t)1 << 30;
 void kv_problems_free(kv_problems *problems) {
     for (int64_t i = 0; i < problems->n; i++) {
         kv_problem *p = &problems->items[i];
+        free(p->where);
         free(p->task_id);
         free(p->prompt);
         free(p->entry_point);
@@ -60,7 +61,8 @@ static kv_status add_problem(void *context, const json_t *entry, const char *whe
     if (!json_is_object(entry))
         return kv_fail(err, KV_ERR_FORMAT, "%s: expected an object, one problem a line", where);
     kv_problem *p = grow(problems);
-    if (!p) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
+    if (p) p->where = strdup(where);
+    if (!p || !p->where) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
     const struct {
         const char *key;
         char **text;

@@ -13,6 +13,7 @@ typedef struct kv_problem {
     char *entry_point;        // name of the function
     char *canonical_solution; // a body that passes
     char *test;               // source that defines check(candidate)
+    char *where;              // "FILE:LINE"
 } kv_problem;
 
 typedef struct kv_problems {

@@ -28,6 +28,7 @@ static const struct key_names original = {"QuestionId", "Question", "Answer", "V
 static void free_question(kv_question *question) {
     for (int64_t i = 0; i < question->n_aliases; i++) free(question->aliases[i]);
     free(question->aliases);
+    free(question->where);
     free(question->id);
     free(question->text);
     free(question->value);
@@ -55,13 +56,15 @@ static bool add_alias(kv_question *question, const char *alias) {
     return copy != NULL;
 }
 
-static bool fill_question(kv_question *question, const char *id, const char *text, const char *value,
-                          const json_t *aliases) {
+static bool fill_question(kv_question *question, const char *where, const char *id, const char *text,
+                          const char *value, const json_t *aliases) {
+    question->where = strdup(where);
     question->id = strdup(id);
     question->text = strdup(text);
     question->value = strdup(value);
     question->aliases = calloc(json_array_size(aliases) + 1, sizeof *question->aliases);
-    if (!question->id || !question->text || !question->value || !question->aliases) return false;
+    if (!question->where || !question->id || !question->text || !question->value || !question->aliases)
+        return false;
     if (!add_alias(question, value)) return false;
     size_t i;
     const json_t *alias;
@@ -99,10 +102,10 @@ static kv_status add_entry(kv_questions *questions, const json_t *entry, const s
     const json_t *answer = json_object_get(entry, keys->answer);
     const char *id = json_string_value(json_object_get(entry, keys->id));
     kv_question *question = grow(questions);
-    if (!question ||
-        !fill_question(question, id ? id : "", json_string_value(json_object_get(entry, keys->question)),
-                       json_string_value(json_object_get(answer, keys->value)),
-                       json_object_get(answer, keys->aliases)))
+    if (!question || !fill_question(question, where, id ? id : "",
+                                    json_string_value(json_object_get(entry, keys->question)),
+                                    json_string_value(json_object_get(answer, keys->value)),
+                                    json_object_get(answer, keys->aliases)))
         return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
     return KV_OK;
 }

@@ -12,6 +12,7 @@ typedef struct kv_question {
     char *value;    // the answer shown in few-shot examples
     char **aliases; // every accepted answer, value included
     int64_t n_aliases;
+    char *where; // "FILE:LINE", or "FILE: Data[INDEX]"
 } kv_question;
 
 typedef struct kv_questions {

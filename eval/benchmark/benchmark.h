@@ -5,6 +5,7 @@
 #pragma once
 
 #include "data/tokenizer/tokenizer.h"
+#include "eval/benchmark/items.h"
 #include "eval/benchmark/task.h"
 #include "infer/generate.h"
 
@@ -50,9 +51,14 @@ struct kv_benchmark {
     int64_t n_items, n_units;   // unit u belongs to item u / (n_units / n_items)
     int n_metrics;
     char metrics[KV_MAX_METRICS][KV_METRIC_NAME]; // the first is the one drawn and compared
-    int64_t *prompt_tokens; // [n_items] tokens that are read before the first one comes out
-    int64_t longest;        // context that the longest unit needs: its prompt and what is generated
-    char hash[17];          // of all that decides what is asked and how it is scored
+    kv_item *items;                               // [n_items]
+    int64_t answer_tokens;    // that may be generated behind a prompt; 0: choices are scored
+    bool bos;                 // the first token of every sequence is a BOS
+    int64_t n_skipped, n_cut; // items that are left out, and that have lost tokens: kv_benchmark_fit
+    json_t *skipped;          // [{"item": "FILE:LINE", "tokens": N}, …]; NULL: none are left out
+    int64_t *prompt_tokens;   // [n_items] tokens that are read before the first one comes out
+    int64_t longest;          // context that the longest unit needs: its prompt and what is generated
+    char hash[17];            // of all that decides what is asked and how it is scored
 };
 
 // Kinds of tasks as `kind` in a config names them: the i-th, from 0 on; NULL behind the last.

@@ -12,19 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-// All choices of one question, ready to be scored.
-struct question {
-    char *context; // with the solved examples in front
-    int32_t *ids;  // of all choices, one after the other
-    int64_t n_ids;
-    int64_t *lengths, *n_scored; // [n_choices]
-};
-
 struct choices {
     kv_benchmark benchmark; // n_items questions from the beginning of the file; shots are drawn from all
     const kv_choice_kind *kind;
     kv_choice_items items;
-    struct question *questions; // [n_items]
+    char **contexts;    // [n_contexts], one a row, with the solved examples in front
+    int64_t n_contexts; // n_items before any were left out
 };
 
 // ---- Prompts -------------------------------------------------------------------------------------------
@@ -75,28 +68,19 @@ kv_status kv_choice_encode(const kv_tokenizer *tokenizer, const char *context, c
 }
 
 // Tokens of choice c, behind those of the choices before it.
-static kv_status add_choice(struct question *q, const kv_choice_item *item, int64_t c,
+static kv_status add_choice(kv_item *asked, const char *front, const kv_choice_item *item, int64_t c,
                             const kv_tokenizer *tokenizer, kv_error *err) {
     char *context, *continuation;
-    if (asprintf(&context, "%s%s", q->context, item->ending ? item->choices[c] : "") < 0) context = NULL;
+    if (asprintf(&context, "%s%s", front, item->ending ? item->choices[c] : "") < 0) context = NULL;
     if (asprintf(&continuation, " %s", item->ending ? item->ending : item->choices[c]) < 0)
         continuation = NULL;
     int32_t *ids = NULL;
-    kv_status status = KV_ERR_MEMORY;
-    if (context && continuation)
-        status =
-            kv_choice_encode(tokenizer, context, continuation, &ids, &q->lengths[c], &q->n_scored[c], err);
-    if (status == KV_OK) {
-        int32_t *more = realloc(q->ids, (size_t)(q->n_ids + q->lengths[c]) * sizeof *more);
-        if (more) {
-            memcpy(more + q->n_ids, ids, (size_t)q->lengths[c] * sizeof *ids);
-            q->n_ids += q->lengths[c];
-            q->ids = more;
-        } else {
-            status = KV_ERR_MEMORY;
-        }
-    }
-    if (status == KV_ERR_MEMORY) kv_fail(err, status, "out of memory for a choice");
+    int64_t n = 0, n_scored = 0;
+    kv_status status = context && continuation
+                           ? kv_choice_encode(tokenizer, context, continuation, &ids, &n, &n_scored, err)
+                           : kv_fail(err, KV_ERR_MEMORY, "out of memory for a choice");
+    if (status != KV_OK) kv_fail_within(err, status, "%s: choice %lld", item->where, (long long)c + 1);
+    if (status == KV_OK) status = kv_item_add(asked, ids, n, n_scored, err);
     free(ids);
     free(context);
     free(continuation);
@@ -107,23 +91,14 @@ static kv_status make_question(struct choices *t, int64_t i, const kv_tokenizer 
                                int64_t *shots, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     const kv_choice_item *item = &t->items.items[i];
-    struct question *q = &t->questions[i];
     kv_draw_shots(seed, t->items.n, i, b->config->shots, shots);
-    q->context = kv_choice_context(&t->items, i, shots, b->config->shots);
-    q->lengths = calloc((size_t)item->n_choices, sizeof *q->lengths);
-    q->n_scored = calloc((size_t)item->n_choices, sizeof *q->n_scored);
-    if (!q->context || !q->lengths || !q->n_scored)
-        return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", b->config->file);
-    for (int64_t c = 0; c < item->n_choices; c++) {
-        kv_status status = add_choice(q, item, c, tokenizer, err);
-        if (status != KV_OK)
-            return kv_fail_within(err, status, "%s: question %lld, choice %lld", b->config->file,
-                                  (long long)i + 1, (long long)c + 1);
-        const int64_t context = q->lengths[c] - q->n_scored[c];
-        if (context > b->prompt_tokens[i]) b->prompt_tokens[i] = context;
-        if (q->lengths[c] > b->longest) b->longest = q->lengths[c];
-    }
-    return KV_OK;
+    t->contexts[i] = kv_choice_context(&t->items, i, shots, b->config->shots);
+    if (!t->contexts[i]) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", item->where);
+    b->items[i].where = item->where;
+    kv_status status = KV_OK;
+    for (int64_t c = 0; c < item->n_choices && status == KV_OK; c++)
+        status = add_choice(&b->items[i], t->contexts[i], item, c, tokenizer, err);
+    return status;
 }
 
 static kv_status make_questions(struct choices *t, const kv_tokenizer *tokenizer, uint64_t seed,
@@ -134,17 +109,21 @@ static kv_status make_questions(struct choices *t, const kv_tokenizer *tokenizer
         return kv_fail(err, KV_ERR_RANGE, "%s: %lld shots asked for, expected fewer than its %lld questions",
                        config->file, (long long)config->shots, (long long)t->items.n);
     b->n_items = config->limit > 0 && config->limit < t->items.n ? config->limit : t->items.n;
-    b->n_units = b->n_items;
-    t->questions = calloc((size_t)b->n_items, sizeof *t->questions);
-    b->prompt_tokens = calloc((size_t)b->n_items, sizeof *b->prompt_tokens);
+    b->n_units = t->n_contexts = b->n_items;
+    t->contexts = calloc((size_t)b->n_items, sizeof *t->contexts);
     int64_t *shots = calloc((size_t)config->shots + 1, sizeof *shots);
-    kv_status status = KV_OK;
-    if (!t->questions || !b->prompt_tokens || !shots)
+    kv_status status = kv_items_make(b, tokenizer, 0, err);
+    if (status == KV_OK && (!t->contexts || !shots))
         status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
     for (int64_t i = 0; i < b->n_items && status == KV_OK; i++)
         status = make_question(t, i, tokenizer, seed, shots, err);
+    if (status == KV_OK) kv_items_measure(b);
     free(shots);
     return status;
+}
+
+static const kv_choice_item *question_of(const struct choices *t, int64_t item) {
+    return &t->items.items[t->benchmark.items[item].row];
 }
 
 // Part of the hash: to be raised when prompts or scores come to mean something else.
@@ -155,7 +134,7 @@ static void hash_task(struct choices *t) {
     uint64_t hash = kv_hash64(PROTOCOL, t->kind->name, strlen(t->kind->name) + 1);
     for (int64_t i = 0; i < t->benchmark.n_items; i++) {
         const kv_choice_item *item = &t->items.items[i];
-        hash = kv_hash64(hash, t->questions[i].context, strlen(t->questions[i].context) + 1);
+        hash = kv_hash64(hash, t->contexts[i], strlen(t->contexts[i]) + 1);
         for (int64_t c = 0; c < item->n_choices; c++)
             hash = kv_hash64(hash, item->choices[c], strlen(item->choices[c]) + 1);
         if (item->ending) hash = kv_hash64(hash, item->ending, strlen(item->ending) + 1);
@@ -166,14 +145,9 @@ static void hash_task(struct choices *t) {
 
 static void free_choices(kv_benchmark *benchmark) {
     struct choices *t = (struct choices *)benchmark;
-    for (int64_t i = 0; t->questions && i < benchmark->n_items; i++) {
-        free(t->questions[i].context);
-        free(t->questions[i].ids);
-        free(t->questions[i].lengths);
-        free(t->questions[i].n_scored);
-    }
-    free(t->questions);
-    free(benchmark->prompt_tokens);
+    for (int64_t i = 0; t->contexts && i < t->n_contexts; i++) free(t->contexts[i]);
+    free(t->contexts);
+    kv_items_free(benchmark);
     kv_choice_items_free(&t->items);
     free(t);
 }
@@ -240,8 +214,8 @@ static kv_status score(const kv_benchmark *benchmark, json_t *const *records, do
         struct numbers r;
         const char *missing = read_record(records[i], &r);
         if (missing)
-            return kv_fail(err, KV_ERR_FORMAT, "%s: the record of question %lld has no usable %s",
-                           benchmark->config->file, (long long)i + 1, missing);
+            return kv_fail(err, KV_ERR_FORMAT, "%s: the record of this question has no usable %s",
+                           benchmark->items[i].where, missing);
         for (int m = 0; m < benchmark->n_metrics; m++)
             values[m * benchmark->n_items + i] = is_right(benchmark->metrics[m], &r);
     }
@@ -262,7 +236,8 @@ static json_t *list_of_lengths(const int64_t *lengths, int64_t n) {
 
 // Setting NULL fails, and a list that lacks an entry is seen by its size.
 static json_t *make_record(const struct choices *t, int64_t i, const double *log_likelihoods) {
-    const kv_choice_item *item = &t->items.items[i];
+    const kv_item *asked = &t->benchmark.items[i];
+    const kv_choice_item *item = question_of(t, i);
     const int64_t n = item->n_choices;
     struct numbers r = {.n = n, .gold = item->gold};
     json_t *record = json_object(), *texts = json_array(), *values = json_array();
@@ -275,13 +250,14 @@ static json_t *make_record(const struct choices *t, int64_t i, const double *log
     }
     int failed = json_array_size(texts) != (size_t)n || json_array_size(values) != (size_t)n;
     failed |= json_object_set_new(record, "id", kv_record_text(item->id));
-    failed |= json_object_set_new(record, "context", kv_record_text(t->questions[i].context));
+    failed |= json_object_set_new(record, "context", kv_record_text(t->contexts[asked->row]));
     failed |= json_object_set_new(record, "choices", texts);
     if (item->ending) failed |= json_object_set_new(record, "ending", kv_record_text(item->ending));
     failed |= json_object_set_new(record, "loglikelihoods", values);
     failed |= json_object_set_new(record, "characters", list_of_lengths(r.characters, n));
     failed |= json_object_set_new(record, "bytes", list_of_lengths(r.bytes, n));
     failed |= json_object_set_new(record, "gold", json_integer(item->gold));
+    failed |= !kv_record_cut(record, asked);
     for (int m = 0; m < t->benchmark.n_metrics; m++) {
         const char *metric = t->benchmark.metrics[m];
         failed |= json_object_set_new(record, metric, json_integer(is_right(metric, &r)));
@@ -297,7 +273,7 @@ static kv_status make_records(const struct choices *t, int64_t first, int64_t n,
     for (int64_t s = 0; s < n; s++) {
         records[s] = make_record(t, first + s, log_likelihoods);
         if (!records[s]) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the answers");
-        log_likelihoods += t->items.items[first + s].n_choices;
+        log_likelihoods += question_of(t, first + s)->n_choices;
     }
     return KV_OK;
 }
@@ -313,8 +289,8 @@ struct batch {
 static bool fill_batch(const struct choices *t, int64_t first, int64_t n, struct batch *b) {
     *b = (struct batch){0};
     for (int64_t i = first; i < first + n; i++) {
-        b->n_seq += t->items.items[i].n_choices;
-        b->n_ids += t->questions[i].n_ids;
+        b->n_seq += t->benchmark.items[i].n_seq;
+        b->n_ids += t->benchmark.items[i].n_ids;
     }
     b->ids = calloc((size_t)b->n_ids, sizeof *b->ids);
     b->lengths = calloc((size_t)b->n_seq, sizeof *b->lengths);
@@ -323,13 +299,13 @@ static bool fill_batch(const struct choices *t, int64_t first, int64_t n, struct
     if (!b->ids || !b->lengths || !b->n_scored || !b->log_likelihoods) return false;
     int64_t seq = 0, id = 0;
     for (int64_t i = first; i < first + n; i++) {
-        const struct question *q = &t->questions[i];
-        const size_t n_choices = (size_t)t->items.items[i].n_choices;
+        const kv_item *q = &t->benchmark.items[i];
+        const size_t n_choices = (size_t)q->n_seq;
         memcpy(b->ids + id, q->ids, (size_t)q->n_ids * sizeof *q->ids);
         memcpy(b->lengths + seq, q->lengths, n_choices * sizeof *q->lengths);
         memcpy(b->n_scored + seq, q->n_scored, n_choices * sizeof *q->n_scored);
         id += q->n_ids;
-        seq += t->items.items[i].n_choices;
+        seq += q->n_seq;
     }
     return true;
 }
@@ -340,7 +316,7 @@ static kv_status not_finite(const struct choices *t, int64_t first, const struct
     int64_t choice = 0;
     *question = 0;
     for (int64_t i = 0; i < b->n_seq && isfinite(b->log_likelihoods[i]); i++)
-        if (++choice == t->items.items[first + *question].n_choices) ++*question, choice = 0;
+        if (++choice == t->benchmark.items[first + *question].n_seq) ++*question, choice = 0;
     return kv_fail_within(err, KV_ERR_NOT_FINITE, "choice %lld", (long long)choice + 1);
 }
 

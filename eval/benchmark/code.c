@@ -23,7 +23,6 @@ static const char protocol[] = "humaneval 1";
 struct code {
     kv_benchmark base; // first: a kv_benchmark is the struct around it
     kv_problems problems;
-    int32_t **ids; // [n_items] prompts
     kv_sandbox *sandbox;
     bool unsafe;
     int64_t k[KV_MAX_METRICS];
@@ -61,8 +60,12 @@ struct batch {
     kv_sandbox_result *results; // [n]
 };
 
-static int64_t problem_of(const struct code *c, int64_t unit) {
-    return unit / c->base.config->samples;
+static const kv_item *item_of(const struct code *c, int64_t unit) {
+    return &c->base.items[unit / c->base.config->samples];
+}
+
+static const kv_problem *problem_of(const struct code *c, int64_t unit) {
+    return &c->problems.items[item_of(c, unit)->row];
 }
 
 static kv_status complete(struct batch *b, kv_error *err) {
@@ -86,7 +89,7 @@ static kv_status complete(struct batch *b, kv_error *err) {
 static kv_status judge(struct batch *b, kv_error *err) {
     kv_status status = KV_OK;
     for (int64_t s = 0; s < b->n && status == KV_OK; s++) {
-        const kv_problem *problem = &b->code->problems.items[problem_of(b->code, b->first + s)];
+        const kv_problem *problem = problem_of(b->code, b->first + s);
         b->programs[s].source = kv_problem_program(problem, b->completions[s]);
         if (b->programs[s].source)
             b->programs[s].length = strlen(b->programs[s].source);
@@ -101,7 +104,7 @@ static kv_status judge(struct batch *b, kv_error *err) {
 
 static json_t *make_record(const struct batch *b, int64_t s) {
     const int64_t unit = b->first + s, samples = b->code->base.config->samples;
-    const kv_problem *problem = &b->code->problems.items[problem_of(b->code, unit)];
+    const kv_problem *problem = problem_of(b->code, unit);
     json_t *record = json_object();
     int failed = !record;
     failed = failed || json_object_set_new(record, "task_id", kv_record_text(problem->task_id));
@@ -110,6 +113,7 @@ static json_t *make_record(const struct batch *b, int64_t s) {
              json_object_set_new(record, "passed", json_boolean(b->results[s].verdict == KV_VERDICT_PASSED));
     failed = failed || json_object_set_new(record, "result", kv_record_text(b->results[s].text));
     failed = failed || json_object_set_new(record, "sample", json_integer(unit % samples));
+    failed = failed || !kv_record_cut(record, item_of(b->code, unit));
     if (!failed) return record;
     json_decref(record);
     return NULL;
@@ -150,9 +154,9 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
     if (status != KV_OK) return status;
     if (!allocate(&b)) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " programs", n);
     for (int64_t s = 0; s < n && status == KV_OK; s++) {
-        const int64_t item = problem_of(c, first + s);
-        b.ids[s] = c->ids[item];
-        b.lengths[s] = benchmark->prompt_tokens[item];
+        const kv_item *item = item_of(c, first + s);
+        b.ids[s] = item->ids;
+        b.lengths[s] = item->n_ids;
         b.streams[s] = (uint64_t)(first + s);
     }
     if (status == KV_OK) status = complete(&b, err);
@@ -171,18 +175,22 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
 static kv_status count_passed(const struct code *c, json_t *const *records, int64_t item, int64_t *passed,
                               kv_error *err) {
     const int64_t samples = c->base.config->samples;
-    const char *expected = c->problems.items[item].task_id;
+    const kv_problem *problem = problem_of(c, item * samples);
+    const char *expected = problem->task_id;
     *passed = 0;
     for (int64_t s = 0; s < samples; s++) {
         const int64_t unit = item * samples + s;
         const char *task_id = json_string_value(json_object_get(records[unit], "task_id"));
         const json_t *verdict = json_object_get(records[unit], "passed");
         if (!task_id || strcmp(task_id, expected) != 0)
-            return kv_fail(err, KV_ERR_FORMAT, "record %" PRIi64 ": \"task_id\" is %.*s, expected \"%.*s\"",
-                           unit + 1, KV_HEAD(task_id ? task_id : "missing", 60), KV_HEAD(expected, 60));
+            return kv_fail(err, KV_ERR_FORMAT,
+                           "%s: record %" PRIi64 " of its samples: \"task_id\" is %.*s, expected \"%.*s\"",
+                           problem->where, unit + 1, KV_HEAD(task_id ? task_id : "missing", 60),
+                           KV_HEAD(expected, 60));
         if (!json_is_boolean(verdict))
-            return kv_fail(err, KV_ERR_FORMAT, "record %" PRIi64 ": expected true or false as \"passed\"",
-                           unit + 1);
+            return kv_fail(err, KV_ERR_FORMAT,
+                           "%s: record %" PRIi64 " of its samples: expected true or false as \"passed\"",
+                           problem->where, unit + 1);
         *passed += json_is_true(verdict);
     }
     return KV_OK;
@@ -284,16 +292,12 @@ static kv_status make_prompts(struct code *c, const kv_tokenizer *tokenizer, kv_
     const int64_t limit = b->config->limit;
     b->n_items = limit > 0 && limit < c->problems.n ? limit : c->problems.n;
     b->n_units = b->n_items * b->config->samples;
-    b->prompt_tokens = calloc((size_t)b->n_items, sizeof *b->prompt_tokens);
-    c->ids = calloc((size_t)b->n_items, sizeof *c->ids);
-    kv_status status = KV_OK;
-    if (!b->prompt_tokens || !c->ids)
-        status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", b->config->file);
+    kv_status status = kv_items_make(b, tokenizer, b->config->max_tokens, err);
     for (int64_t i = 0; i < b->n_items && status == KV_OK; i++) {
-        status = kv_prompt_ids(tokenizer, c->problems.items[i].prompt, &c->ids[i], &b->prompt_tokens[i], err);
-        if (status == KV_OK && b->prompt_tokens[i] + b->config->max_tokens > b->longest)
-            b->longest = b->prompt_tokens[i] + b->config->max_tokens;
+        b->items[i].where = c->problems.items[i].where;
+        status = kv_item_add_prompt(&b->items[i], tokenizer, c->problems.items[i].prompt, err);
     }
+    if (status == KV_OK) kv_items_measure(b);
     return status;
 }
 
@@ -319,9 +323,7 @@ static void make_hash(struct code *c, const kv_tokenizer *tokenizer, uint64_t se
 
 static void free_code(kv_benchmark *benchmark) {
     struct code *c = (struct code *)benchmark;
-    for (int64_t i = 0; c->ids && i < benchmark->n_items; i++) free(c->ids[i]);
-    free(c->ids);
-    free(benchmark->prompt_tokens);
+    kv_items_free(benchmark);
     kv_problems_free(&c->problems);
     kv_sandbox_free(c->sandbox);
     free(c);

@@ -5,6 +5,10 @@
 
 enum { KV_EVAL_MAX_K = 8 };
 
+// What becomes of items that do not fit the context of every system: nothing is asked; they are left out; their
+// prompts are cut from the left.
+typedef enum kv_too_long { KV_TOO_LONG_REFUSE, KV_TOO_LONG_SKIP, KV_TOO_LONG_CUT } kv_too_long;
+
 typedef struct kv_eval_task {
     char *name, *split;
     char *kind;         // see eval/benchmark/benchmark.h; default triviaqa
@@ -12,6 +16,7 @@ typedef struct kv_eval_task {
     int64_t shots;      // solved examples in front of each question
     int64_t limit;      // only so many items from the beginning; 0: all
     int64_t max_tokens; // of an answer
+    kv_too_long too_long;
     // Programs (kind humaneval):
     int64_t samples; // of each problem
     double temperature, top_p;

@@ -16,8 +16,8 @@ enum { N_STOPS = sizeof stops / sizeof *stops };
 struct trivia {
     kv_benchmark benchmark; // n_items questions from the beginning of the file; shots are drawn from all
     kv_questions questions;
-    char **prompts; // [n_items]
-    int32_t **ids;  // [n_items], of benchmark.prompt_tokens each
+    char **prompts;    // [n_prompts], one a row
+    int64_t n_prompts; // n_items before any were left out
 };
 
 // ---- Prompts -------------------------------------------------------------------------------------------
@@ -43,10 +43,8 @@ static kv_status make_prompt(struct trivia *t, int64_t i, const kv_tokenizer *to
     kv_draw_shots(seed, t->questions.n, i, b->config->shots, shots);
     t->prompts[i] = kv_trivia_prompt(&t->questions, i, shots, b->config->shots);
     if (!t->prompts[i]) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", b->config->file);
-    kv_status status = kv_prompt_ids(tokenizer, t->prompts[i], &t->ids[i], &b->prompt_tokens[i], err);
-    if (b->prompt_tokens[i] + b->config->max_tokens > b->longest)
-        b->longest = b->prompt_tokens[i] + b->config->max_tokens;
-    return status;
+    b->items[i].where = t->questions.items[i].where;
+    return kv_item_add_prompt(&b->items[i], tokenizer, t->prompts[i], err);
 }
 
 static kv_status make_prompts(struct trivia *t, const kv_tokenizer *tokenizer, uint64_t seed, kv_error *err) {
@@ -56,16 +54,15 @@ static kv_status make_prompts(struct trivia *t, const kv_tokenizer *tokenizer, u
         return kv_fail(err, KV_ERR_RANGE, "%s: %lld shots asked for, expected fewer than its %lld questions",
                        config->file, (long long)config->shots, (long long)t->questions.n);
     b->n_items = config->limit > 0 && config->limit < t->questions.n ? config->limit : t->questions.n;
-    b->n_units = b->n_items;
+    b->n_units = t->n_prompts = b->n_items;
     t->prompts = calloc((size_t)b->n_items, sizeof *t->prompts);
-    t->ids = calloc((size_t)b->n_items, sizeof *t->ids);
-    b->prompt_tokens = calloc((size_t)b->n_items, sizeof *b->prompt_tokens);
     int64_t *shots = calloc((size_t)config->shots + 1, sizeof *shots);
-    kv_status status = KV_OK;
-    if (!t->prompts || !t->ids || !b->prompt_tokens || !shots)
+    kv_status status = kv_items_make(b, tokenizer, config->max_tokens, err);
+    if (status == KV_OK && (!t->prompts || !shots))
         status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
     for (int64_t i = 0; i < b->n_items && status == KV_OK; i++)
         status = make_prompt(t, i, tokenizer, seed, shots, err);
+    if (status == KV_OK) kv_items_measure(b);
     free(shots);
     return status;
 }
@@ -84,13 +81,9 @@ static void hash_task(struct trivia *t) {
 
 static void free_trivia(kv_benchmark *benchmark) {
     struct trivia *t = (struct trivia *)benchmark;
-    for (int64_t i = 0; i < benchmark->n_items; i++) {
-        if (t->prompts) free(t->prompts[i]);
-        if (t->ids) free(t->ids[i]);
-    }
+    for (int64_t i = 0; t->prompts && i < t->n_prompts; i++) free(t->prompts[i]);
     free(t->prompts);
-    free(t->ids);
-    free(benchmark->prompt_tokens);
+    kv_items_free(benchmark);
     kv_questions_free(&t->questions);
     free(t);
 }
@@ -113,20 +106,27 @@ static kv_status decode_answer(const kv_asking *asking, const int32_t *ids, int6
     return kv_tokenizer_decode(asking->tokenizer, ids, n, text, &length, err);
 }
 
+static const kv_question *question_of(const struct trivia *t, int64_t item) {
+    return &t->questions.items[t->benchmark.items[item].row];
+}
+
 static json_t *make_record(const struct trivia *t, int64_t i, const char *answer, bool correct) {
-    const kv_question *question = &t->questions.items[i];
+    const kv_item *item = &t->benchmark.items[i];
+    const kv_question *question = question_of(t, i);
     json_t *accepted = json_array();
     for (int64_t a = 0; a < question->n_aliases; a++)
         json_array_append_new(accepted, kv_record_text(question->aliases[a]));
     json_t *record = json_object();
     json_object_set_new(record, "id", kv_record_text(question->id));
     json_object_set_new(record, "question", kv_record_text(question->text));
-    json_object_set_new(record, "prompt", kv_record_text(t->prompts[i]));
+    json_object_set_new(record, "prompt", kv_record_text(t->prompts[item->row]));
     json_object_set_new(record, "generation", kv_record_text(answer));
     json_object_set_new(record, "answers", accepted);
     json_object_set_new(record, "verdict", json_string(correct ? "correct" : "wrong"));
     enum { N_KEYS = 6 };
-    if (json_object_size(record) == N_KEYS && json_array_size(accepted) == (size_t)question->n_aliases)
+    const bool said = kv_record_cut(record, item);
+    if (said && json_object_size(record) == N_KEYS + (item->cut > 0) &&
+        json_array_size(accepted) == (size_t)question->n_aliases)
         return record;
     json_decref(record); // out of memory on the way
     return NULL;
@@ -143,7 +143,7 @@ static kv_status judge(const struct trivia *t, const kv_asking *asking, int64_t 
         if (status != KV_OK) return status;
         kv_trivia_cut(text);
         bool correct;
-        status = kv_exact_match(text, &t->questions.items[first + s], &correct, err);
+        status = kv_exact_match(text, question_of(t, first + s), &correct, err);
         records[s] = status == KV_OK ? make_record(t, first + s, text, correct) : NULL;
         free(text);
         if (status != KV_OK) return status;
@@ -156,18 +156,21 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
                         json_t **records, kv_error *err) {
     struct trivia *t = (struct trivia *)benchmark;
     const int64_t max_tokens = benchmark->config->max_tokens;
-    const kv_prompts prompts = {t->ids + first, benchmark->prompt_tokens + first, n, benchmark->longest};
     kv_status status = KV_OK;
+    int32_t **ids = calloc((size_t)n, sizeof *ids);
     int32_t *generated = calloc((size_t)(n * max_tokens), sizeof *generated);
     int64_t *n_generated = calloc((size_t)n, sizeof *n_generated);
     memset(records, 0, (size_t)n * sizeof(json_t *));
-    if (!generated || !n_generated)
+    if (!ids || !generated || !n_generated)
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of answers");
+    for (int64_t s = 0; ids && s < n; s++) ids[s] = benchmark->items[first + s].ids;
+    const kv_prompts prompts = {ids, benchmark->prompt_tokens + first, n, benchmark->longest};
     if (status == KV_OK)
         status = kv_asking_generate(asking, &prompts, stops, N_STOPS,
                                     (kv_generation){.max_tokens = max_tokens}, generated, n_generated, err);
     if (status == KV_OK) status = judge(t, asking, first, n, generated, n_generated, records, err);
     if (status != KV_OK) kv_records_free(records, n);
+    free(ids);
     free(generated);
     free(n_generated);
     return status;
@@ -177,8 +180,8 @@ static kv_status score(const kv_benchmark *benchmark, json_t *const *records, do
     for (int64_t i = 0; i < benchmark->n_items; i++) {
         const char *verdict = json_string_value(json_object_get(records[i], "verdict"));
         if (!verdict)
-            return kv_fail(err, KV_ERR_FORMAT, "%s: the record of question %lld has no `verdict`",
-                           benchmark->config->file, (long long)i + 1);
+            return kv_fail(err, KV_ERR_FORMAT, "%s: the record of this question has no `verdict`",
+                           benchmark->items[i].where);
         values[i] = !strcmp(verdict, "correct");
     }
     return KV_OK;

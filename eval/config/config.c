@@ -33,6 +33,9 @@ static const cyaml_schema_field_t system_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_strval_t ways_too_long[] = {
+    {"refuse", KV_TOO_LONG_REFUSE}, {"skip", KV_TOO_LONG_SKIP}, {"cut", KV_TOO_LONG_CUT}};
+
 static const cyaml_schema_field_t task_fields[] = {
     TEXT("name", kv_eval_task, name),
     TEXT("split", kv_eval_task, split),
@@ -41,6 +44,8 @@ static const cyaml_schema_field_t task_fields[] = {
     CYAML_FIELD_INT("shots", OPTIONAL, kv_eval_task, shots),
     CYAML_FIELD_INT("limit", OPTIONAL, kv_eval_task, limit),
     CYAML_FIELD_INT("max_tokens", OPTIONAL, kv_eval_task, max_tokens),
+    CYAML_FIELD_ENUM("too_long", OPTIONAL | CYAML_FLAG_STRICT, kv_eval_task, too_long, ways_too_long,
+                     CYAML_ARRAY_LEN(ways_too_long)),
     CYAML_FIELD_INT("samples", OPTIONAL, kv_eval_task, samples),
     CYAML_FIELD_FLOAT("temperature", OPTIONAL, kv_eval_task, temperature),
     CYAML_FIELD_FLOAT("top_p", OPTIONAL, kv_eval_task, top_p),

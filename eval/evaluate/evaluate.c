@@ -61,22 +61,26 @@ static kv_status check_prompt(const kv_evaluation *e, const char *key, int64_t t
                           (long long)tokens, e->config->systems[system].name, (long long)context);
 }
 
+// Questions, by what the task says of those that are too long.
+static kv_status fit_tasks(const kv_evaluation *e, kv_error *err) {
+    kv_status status = KV_OK;
+    char whose[KV_SYSTEM_LIMIT];
+    const int64_t context = kv_systems_shortest(e->systems, whose);
+    for (unsigned t = 0; t < e->config->n_tasks && status == KV_OK; t++) {
+        char key[64];
+        snprintf(key, sizeof key, "tasks[%u]", t);
+        const kv_fit fit = {.context = context, .whose = whose, .key = key};
+        status = kv_benchmark_fit(e->benchmarks[t], &fit, err);
+        if (status != KV_OK) kv_eval_blame(e->source, key, err);
+    }
+    return status;
+}
+
 // That everything fits every system is known before the first weights are loaded.
 static kv_status check_fit(const kv_evaluation *e, kv_error *err) {
     const kv_eval_config *config = e->config;
-    kv_status status = KV_OK;
+    kv_status status = fit_tasks(e, err);
     for (unsigned s = 0; s < config->n_systems && status == KV_OK; s++) {
-        const int64_t context = e->systems->contexts[s];
-        for (unsigned t = 0; t < config->n_tasks; t++)
-            if (e->benchmarks[t]->longest > context) {
-                char key[64];
-                snprintf(key, sizeof key, "tasks[%u]", t);
-                return kv_config_fail(e->source, err, key,
-                                      "prompt and answer of up to %lld tokens do not fit the context of %lld "
-                                      "tokens of `%s`",
-                                      (long long)e->benchmarks[t]->longest, (long long)context,
-                                      config->systems[s].name);
-            }
         status = check_prompt(e, "ttft.prompt_tokens", main_prompt(e), s, err);
         for (unsigned i = 0; i < config->ttft.n_prompts && status == KV_OK; i++) {
             char key[64];
@@ -146,8 +150,7 @@ static void show_progress(struct session *s) {
 static kv_status keep_not_finite(struct session *s, int64_t unit, kv_error *err) {
     const kv_benchmark *b = s->benchmark;
     char *text;
-    if (asprintf(&text, "%s: question %lld: %s", b->config->file,
-                 (long long)(unit / (b->n_units / b->n_items)) + 1, err->message) < 0)
+    if (asprintf(&text, "%s: %s", b->items[unit / (b->n_units / b->n_items)].where, err->message) < 0)
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for a record");
     json_t *record = json_pack("{s:o}", "not_finite", kv_record_text(text));
     free(text);
@@ -236,8 +239,10 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome 
                            .unsafe_execution = e->unsafe_execution};
     char run[17];
     run_hash(e, system, s.benchmark, run);
-    kv_status status = kv_journal_open(config->output, &(kv_journal_name){row->name, row->split, name}, run,
-                                       s.benchmark->n_units, &s.journal, err);
+    const kv_journal_name journal = {row->name, row->split, name};
+    kv_status status = kv_journal_skipped(config->output, &journal, s.benchmark->skipped, err);
+    if (status == KV_OK)
+        status = kv_journal_open(config->output, &journal, run, s.benchmark->n_units, &s.journal, err);
     if (status != KV_OK) return status;
     snprintf(s.title, sizeof s.title, "%.*s on %.*s %.*s", KV_HEAD(name, 60), KV_HEAD(row->name, 60),
              KV_HEAD(row->split, 30));
@@ -342,6 +347,7 @@ static bool describe_task(const kv_evaluation *e, kv_results *results, int64_t i
     const kv_eval_task *from = &e->config->tasks[i];
     kv_result_task *to = &results->tasks[i];
     to->shots = from->shots, to->n_items = b->n_items, to->n_units = b->n_units, to->n_metrics = b->n_metrics;
+    to->n_skipped = b->n_skipped, to->n_cut = b->n_cut;
     memcpy(to->metrics, b->metrics, sizeof to->metrics);
     memcpy(to->hash, b->hash, sizeof to->hash);
     for (int64_t k = 0; k < b->n_items; k++)

@@ -45,15 +45,24 @@ static void file_name(char *out, size_t size, const char *name) {
     snprintf(out + n, size - n, "~%.8s", hash);
 }
 
-static kv_status make_path(kv_journal *j, const char *dir, kv_error *err) {
-    char task[112], split[112], system[112], folder[PATH_MAX];
-    file_name(task, sizeof task, j->task);
-    file_name(split, sizeof split, j->split);
-    file_name(system, sizeof system, j->system);
-    if (snprintf(folder, sizeof folder, "%s/samples/%s-%s", dir, task, split) >= (int)sizeof folder ||
-        snprintf(j->path, sizeof j->path, "%s/%s.jsonl", folder, system) >= (int)sizeof j->path)
+static kv_status make_folder(const char *dir, const char *task_name, const char *split_name,
+                             char folder[PATH_MAX], kv_error *err) {
+    char task[112], split[112];
+    file_name(task, sizeof task, task_name);
+    file_name(split, sizeof split, split_name);
+    if (snprintf(folder, PATH_MAX, "%s/samples/%s-%s", dir, task, split) >= PATH_MAX)
         return kv_path_too_long(dir, err);
     return kv_make_dirs(folder, err);
+}
+
+static kv_status make_path(kv_journal *j, const char *dir, kv_error *err) {
+    char system[112], folder[PATH_MAX];
+    kv_status status = make_folder(dir, j->task, j->split, folder, err);
+    if (status != KV_OK) return status;
+    file_name(system, sizeof system, j->system);
+    if (snprintf(j->path, sizeof j->path, "%s/%s.jsonl", folder, system) >= (int)sizeof j->path)
+        return kv_path_too_long(dir, err);
+    return KV_OK;
 }
 
 // ---- Reading what is there -----------------------------------------------------------------------------
@@ -166,6 +175,25 @@ kv_status kv_journal_lock(const char *dir, int *lock, kv_error *err) {
     }
     *lock = fd;
     return KV_OK;
+}
+
+// ---- What is not asked ---------------------------------------------------------------------------------
+
+kv_status kv_journal_skipped(const char *dir, const kv_journal_name *name, const json_t *skipped,
+                             kv_error *err) {
+    char folder[PATH_MAX], path[PATH_MAX];
+    kv_status status = make_folder(dir, name->task, name->split, folder, err);
+    if (status == KV_OK) status = kv_path_join(folder, "skipped.json", path, err);
+    if (status != KV_OK) return status;
+    if (!skipped) {
+        if (unlink(path) == 0 || errno == ENOENT) return KV_OK;
+        return kv_fail(err, KV_ERR_IO, "%s: cannot remove: %s", path, strerror(errno));
+    }
+    char *text = json_dumps(skipped, JSON_INDENT(1));
+    status = text ? kv_write_file(path, text, strlen(text), err)
+                  : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    free(text);
+    return status;
 }
 
 // ---- Opening and closing -------------------------------------------------------------------------------

@@ -27,6 +27,11 @@ kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const ch
                           kv_journal **journal, kv_error *err);
 void kv_journal_close(kv_journal *journal);
 
+// DIR/samples/TASK-SPLIT/skipped.json, anew: the items that no system is asked, which nothing else in there shows. NULL:
+// there are none, and the file goes.
+kv_status kv_journal_skipped(const char *dir, const kv_journal_name *name, const json_t *skipped,
+                             kv_error *err);
+
 // records[n_units]: NULL where there is none yet. Owned by the journal.
 json_t *const *kv_journal_records(const kv_journal *journal);
 int64_t kv_journal_done(const kv_journal *journal);

@@ -1,6 +1,7 @@
 // Rows of an evaluation share most of their models; each directory is opened and checked once.
 #include "eval/evaluate/systems.h"
 
+#include "core/text.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
 #include "data/checkpoint/random.h"
@@ -138,13 +139,30 @@ static kv_status check_row(const kv_systems *systems, unsigned i, struct kv_know
     return blame(systems, i, row->model ? "model" : "base", err);
 }
 
-static int64_t find_context(const kv_systems *systems, unsigned i, const struct kv_known_model *base,
-                            const struct kv_known_model *aux) {
+static void find_context(kv_systems *systems, unsigned i, const struct kv_known_model *base,
+                         const struct kv_known_model *aux) {
     const kv_pruning pruning = read_pruning(&systems->eval->systems[i], systems->eval->seed);
     const int64_t context = base->spec.context_length;
-    if (!aux) return context;
-    const int64_t other = aux->spec.context_length - kv_pruning_lookahead(&pruning);
-    return other < context ? other : context;
+    const int64_t other = aux ? aux->spec.context_length - kv_pruning_lookahead(&pruning) : context;
+    systems->contexts[i] = other < context ? other : context;
+    systems->limited_by[i] = !aux              ? ""
+                             : other < context ? "the aux of "
+                             : other > context ? "the base of "
+                                               : "base and aux of ";
+}
+
+int64_t kv_systems_shortest(const kv_systems *systems, char whose[KV_SYSTEM_LIMIT]) {
+    unsigned least = 0;
+    for (unsigned i = 1; i < systems->n; i++)
+        if (systems->contexts[i] < systems->contexts[least]) least = i;
+    const kv_eval_system *row = &systems->eval->systems[least];
+    const kv_pruning pruning = read_pruning(row, systems->eval->seed);
+    const int64_t ahead = kv_pruning_lookahead(&pruning);
+    const int n =
+        snprintf(whose, KV_SYSTEM_LIMIT, "%s`%.*s`", systems->limited_by[least], KV_HEAD(row->name, 80));
+    if (ahead > 0 && strcmp(systems->limited_by[least], "the base of ") != 0)
+        snprintf(whose + n, KV_SYSTEM_LIMIT - (size_t)n, " (less %lld to look ahead)", (long long)ahead);
+    return systems->contexts[least];
 }
 
 static kv_status open_row(kv_systems *systems, unsigned i, const kv_tokenizer *tokenizer, kv_error *err) {
@@ -154,7 +172,7 @@ static kv_status open_row(kv_systems *systems, unsigned i, const kv_tokenizer *t
     struct kv_known_model *aux = row->model || !base ? NULL : known_model(systems, row->aux);
     if (!base || (!row->model && !aux)) return out_of_memory(dir, err);
     kv_status status = check_row(systems, i, base, aux, tokenizer, err);
-    if (status == KV_OK) systems->contexts[i] = find_context(systems, i, base, aux);
+    if (status == KV_OK) find_context(systems, i, base, aux);
     return status;
 }
 
@@ -213,9 +231,10 @@ kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, c
         *all = (kv_systems){.n = eval->n_systems, .config = config, .eval = eval};
         all->items = calloc(eval->n_systems, sizeof *all->items);
         all->contexts = calloc(eval->n_systems, sizeof *all->contexts);
+        all->limited_by = calloc(eval->n_systems, sizeof *all->limited_by);
         all->models = calloc(2 * (size_t)eval->n_systems, sizeof *all->models);
     }
-    if (!all || !all->items || !all->contexts || !all->models) {
+    if (!all || !all->items || !all->contexts || !all->limited_by || !all->models) {
         kv_systems_free(all);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for %u systems", eval->n_systems);
     }
@@ -244,6 +263,7 @@ void kv_systems_free(kv_systems *systems) {
     }
     free(systems->items);
     free(systems->contexts);
+    free(systems->limited_by);
     free(systems->models);
     free(systems);
 }

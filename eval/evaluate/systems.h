@@ -12,6 +12,7 @@ typedef struct kv_systems {
     kv_system *items;  // [n], in the order of the config
     int64_t *contexts; // [n] the shortest context among a system's models, less what a speculative aux looks
                        // ahead
+    const char **limited_by; // [n] whose that is: "" of a model alone, "the aux of ", …
     struct kv_known_model *models;
     int64_t n_models; // distinct directories
 } kv_systems;
@@ -28,6 +29,10 @@ void kv_systems_known(kv_systems *systems, int64_t i, kv_pair *pair);
 // Loads the weights. Rows that name the same directory share a model. The models belong to the systems.
 kv_status kv_systems_load(kv_systems *systems, kv_error *err);
 void kv_systems_free(kv_systems *systems);
+
+// The shortest context of all rows, and whose it is, as in "the aux of `SPF` (less 8 to look ahead)".
+enum { KV_SYSTEM_LIMIT = 160 };
+int64_t kv_systems_shortest(const kv_systems *systems, char whose[KV_SYSTEM_LIMIT]);
 
 // Tells what row i computes from what any other does: a hash of weights, mapping and pruning policy. Reads
 // all weights of a model the first time.

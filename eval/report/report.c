@@ -3,6 +3,7 @@
 #include "eval/report/report.h"
 
 #include "data/system/console.h"
+#include "data/system/warning.h"
 #include "eval/published/published.h"
 #include "eval/report/output.h"
 
@@ -73,6 +74,20 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     }
 }
 
+// Tasks that go by one name and are not the same: questions were left out or cut for one, or the file has changed.
+static void warn_of_tasks(const kv_results *results, const kv_results *more, const char *path) {
+    for (int64_t j = 0; j < more->n_tasks; j++)
+        for (int64_t i = 0; i < results->n_tasks; i++) {
+            const kv_result_task *a = &results->tasks[i], *b = &more->tasks[j];
+            char items[2][KV_TASK_ITEMS];
+            if (strcmp(a->name, b->name) || strcmp(a->split, b->split) || !strcmp(a->hash, b->hash)) continue;
+            kv_warn(
+                "%s: %s, %s is not the task of that name before it: %s here, %s there, asked or scored otherwise; "
+                "it stands beside it with a number, and the two cannot be compared",
+                path, b->name, b->split, kv_task_items(b, items[0]), kv_task_items(a, items[1]));
+        }
+}
+
 static kv_status read_all(const struct options *o, kv_results *results, kv_error *err) {
     kv_status status = kv_results_read_h5(o->inputs[0], results, err);
     for (int i = 1; i < o->n_inputs && status == KV_OK; i++) {
@@ -85,6 +100,7 @@ static kv_status read_all(const struct options *o, kv_results *results, kv_error
                     "kveval: note: predicted caches in %s are left out: they are of %s, those before of %s "
                     "(or read in another way)\n",
                     o->inputs[i], more.analysis.corpus, results->analysis.corpus);
+        warn_of_tasks(results, &more, o->inputs[i]);
         status = kv_results_join(results, &more, err);
         kv_results_free(&more);
     }

@@ -5,7 +5,8 @@
 //   /config      the resolved configuration of every evaluation in it, YAML
 //   /budgets     fractions of the base's FLOPs
 //   /systems/    name, family, hash, base (row it is compared with), paper_reduction  [S]
-//   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens; metrics [M];
+//   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens, n_skipped, n_cut
+//                (items too long for a context; missing in older files: 0); metrics [M];
 //                asked (0 or 1), not_finite (only where some are: what was not, else ""), flops, exact_reduction [S]; values [S, M, N];
 //                accuracy, low, high, retention, retention_low, retention_high, p_value [S, M];
 //                records/s: the records of system s as JSON lines, bytes
@@ -210,6 +211,8 @@ static void write_task(struct writer *w, int64_t task) {
     set_int(w, "shots", t->shots);
     set_int(w, "n_items", t->n_items);
     set_int(w, "n_units", t->n_units);
+    set_int(w, "n_skipped", t->n_skipped);
+    set_int(w, "n_cut", t->n_cut);
     set_real(w, "prompt_tokens", t->prompt_tokens);
     write_values(w, task);
     write_not_finite(w, task);

@@ -68,6 +68,13 @@ static int64_t get_int(struct reader *r, const char *name, int64_t min, int64_t 
     return ok(r) ? value : min;
 }
 
+// 0 where there is no such attribute.
+static int64_t get_count(struct reader *r, const char *name) {
+    int64_t value;
+    if (!ok(r) || kv_h5_attr_i64(r->file, r->group, name, &value, NULL) != KV_OK) return 0;
+    return get_int(r, name, 0, MOST_ITEMS);
+}
+
 static char *get_text(struct reader *r, const char *name) {
     char text[TEXT_SIZE] = "", *copy;
     if (!ok(r)) return NULL;
@@ -192,6 +199,7 @@ static void read_task(struct reader *r, int64_t task) {
     t->shots = get_int(r, "shots", 0, MOST_ITEMS);
     t->n_items = get_int(r, "n_items", 1, MOST_ITEMS);
     t->n_units = get_int(r, "n_units", 1, MOST_ITEMS);
+    t->n_skipped = get_count(r, "n_skipped"), t->n_cut = get_count(r, "n_cut");
     if (ok(r)) r->status = kv_h5_attr_f64(r->file, r->group, "prompt_tokens", &t->prompt_tokens, r->err);
     char **metrics = read_strings(r, "metrics", -1, &n_metrics);
     if (ok(r) && (n_metrics < 1 || n_metrics > KV_MAX_METRICS)) wrong(r, "metrics", "1 to 8 names");

@@ -93,6 +93,17 @@ kv_timing *kv_results_add_timing(kv_results *results, int64_t prompt_tokens, int
     return timing;
 }
 
+char *kv_task_items(const kv_result_task *t, char text[KV_TASK_ITEMS]) {
+    size_t n = (size_t)snprintf(text, KV_TASK_ITEMS, "%lld items", (long long)t->n_items);
+    if (t->n_skipped > 0)
+        n += (size_t)snprintf(text + n, KV_TASK_ITEMS - n, " (%lld of %lld skipped: too long)",
+                              (long long)t->n_skipped, (long long)(t->n_items + t->n_skipped));
+    if (t->n_cut > 0)
+        snprintf(text + n, KV_TASK_ITEMS - n, " (%lld of %lld cut from the left: too long)",
+                 (long long)t->n_cut, (long long)t->n_items);
+    return text;
+}
+
 // ---- Working out ---------------------------------------------------------------------------------------
 
 double kv_result_reduction(const kv_results *results, int64_t system, int64_t task, bool paper) {

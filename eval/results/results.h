@@ -19,7 +19,8 @@ typedef struct kv_result_task {
     int64_t shots, n_items, n_units;
     int n_metrics;
     char metrics[KV_MAX_METRICS][KV_METRIC_NAME];
-    double prompt_tokens; // mean over the items
+    double prompt_tokens;     // mean over the items
+    int64_t n_skipped, n_cut; // items left out, which n_items does not count, and cut ones, as too long
 } kv_result_task;
 
 // What the values of one metric come to; NAN where there is no base, or the base scores 0.
@@ -64,6 +65,10 @@ typedef struct kv_results {
     uint64_t seed;        // of intervals and tests
     int64_t bootstrap;    // resamples
 } kv_results;
+
+// "3 items (2 of 5 skipped: too long)".
+enum { KV_TASK_ITEMS = 160 };
+char *kv_task_items(const kv_result_task *task, char text[KV_TASK_ITEMS]);
 
 // Empty results of so many systems and tasks: names NULL, numbers NAN, nothing asked. Free with
 // kv_results_free.

@@ -113,7 +113,8 @@ static void print_task(const kv_results *r, int64_t task, FILE *out) {
         for (int m = 0; m < t->n_metrics; m++) figure_cells(table, o, m);
         cost_cells(table, r, s, task);
     }
-    fprintf(out, "%s, %s: %lld items, prompts of %.0f tokens\n", t->name, t->split, (long long)t->n_items,
+    char items[KV_TASK_ITEMS];
+    fprintf(out, "%s, %s: %s, prompts of %.0f tokens\n", t->name, t->split, kv_task_items(t, items),
             t->prompt_tokens);
     kv_table_print(table, out);
     print_not_finite(r, task, out);

@@ -113,7 +113,7 @@ static void truncated_files(void **state) {
 static void the_program_of_a_completion(void **state) {
     (void)state;
     char prompt[] = "def f():\n", entry[] = "f", test[] = "def check(c):\n    c()", id[] = "x";
-    const kv_problem problem = {id, prompt, entry, id, test};
+    const kv_problem problem = {id, prompt, entry, id, test, NULL};
     char *program = kv_problem_program(&problem, "    return 1");
     assert_string_equal(program, "def f():\n    return 1\ndef check(c):\n    c()\ncheck(f)\n");
     free(program);

@@ -188,6 +188,80 @@ static void programs_in_a_sandbox(void **state) {
     assert_non_null(strstr(err, "/nowhere.jsonl"));
 }
 
+// A question and a problem of more than all contexts, in files of their own.
+static void write_too_long(void) {
+    char word[2401];
+    memset(word, 'x', sizeof word - 1);
+    word[sizeof word - 1] = '\0';
+    FILE *file = fopen(test_path(test_dir, "long.jsonl"), "w");
+    assert_non_null(file);
+    for (int i = 0; i < 5; i++)
+        fprintf(file, "{\"question\": \"%s?\", \"answer\": {\"value\": \"b\"}}\n",
+                i == 3   ? word
+                : i == 1 ? word + 1200
+                         : "Who");
+    assert_int_equal(fclose(file), 0);
+}
+
+// Which `too_long` says what about in table, files and report; and that no two ways are taken for the same.
+static void questions_that_are_too_long(void **state) {
+    (void)state;
+    static const char *const ways[] = {"refuse", "skip", "cut"};
+    char text[4096];
+    write_too_long();
+    for (int w = 0; w < 3; w++) {
+        snprintf(
+            text, sizeof text,
+            "%soutput: @/long\n%stasks:\n  - {name: q, file: @/long.jsonl, max_tokens: 4, too_long: %s}\n",
+            common, systems, ways[w]);
+        write_config("long.yaml", text);
+        EXPECT(w ? 0 : 1, test_path(test_dir, "long.yaml"), "--no-ttft", "-s", "budgets=[]", "-o",
+               test_path(test_dir, ways[w]));
+        const char *place = test_path(test_dir, "long.jsonl:4: prompt and answer of ");
+        if (!strstr(err, place)) fail_msg("no '%s' in %s", place, err);
+        // SPF's aux is to look two tokens ahead.
+        assert_non_null(
+            strstr(err, "do not fit the context of 1022 tokens of the aux of `SPF-0.50` (less 2 to look "
+                        "ahead)"));
+        assert_non_null(strstr(err, "2 of 5 items"));
+    }
+    assert_int_equal(test_dir_count(test_path(test_dir, "refuse")), -1); // nothing has been done
+    kv_results r = read_results("skip/results.h5");
+    assert_int_equal(r.tasks[0].n_items, 3);
+    assert_int_equal(r.tasks[0].n_skipped, 2);
+    kv_results_free(&r);
+    r = read_results("cut/results.h5");
+    assert_int_equal(r.tasks[0].n_items, 5);
+    assert_int_equal(r.tasks[0].n_cut, 2);
+    kv_results_free(&r);
+    char *skipped = test_read_text(test_path(test_dir, "skip/samples/q-validation/skipped.json"));
+    assert_non_null(strstr(skipped, "long.jsonl:2\""));
+    assert_non_null(strstr(skipped, "long.jsonl:4\""));
+    free(skipped);
+    EXPECT(0, "report", test_path(test_dir, "skip/results.h5"), test_path(test_dir, "cut/results.h5"));
+    assert_non_null(strstr(out, "q, validation: 3 items (2 of 5 skipped: too long), prompts of "));
+    assert_non_null(
+        strstr(out, "q, validation (2): 5 items (2 of 5 cut from the left: too long), prompts of "));
+    assert_non_null(strstr(err, "cut/results.h5: q, validation is not the task of that name before it"));
+    EXPECT(0, "report", test_path(test_dir, "skip/results.h5"), test_path(test_dir, "skip/results.h5"));
+    assert_string_equal(err, "");
+}
+
+// The same directory asked in another way: no answer is taken over, and no list of what was skipped stays.
+static void another_way_asks_anew(void **state) {
+    (void)state;
+    const char *config = test_path(test_dir, "long.yaml"); // as the test before left it: cut
+    EXPECT(0, config, "--no-ttft", "-o", test_path(test_dir, "cut"));
+    assert_non_null(strstr(err, "5 answered before"));
+    EXPECT(0, config, "--no-ttft", "-o", test_path(test_dir, "skip"));
+    assert_null(strstr(err, "answered before"));
+    assert_int_equal(test_dir_count(test_path(test_dir, "skip/samples/q-validation")), 7); // systems
+    EXPECT(0, config, "--dry-run");
+    assert_non_null(
+        strstr(out, "q, validation: 5 items, 5 answers of each system, scored by exact_match; 2 cut from the "
+                    "left: too long"));
+}
+
 // No sandbox, no programs: said before any question is asked.
 static void programs_need_a_sandbox(void **state) {
     (void)state;
@@ -211,6 +285,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(policies_that_keep_all_are_the_base),
         cmocka_unit_test(all_kinds_together),
+        cmocka_unit_test(questions_that_are_too_long),
+        cmocka_unit_test(another_way_asks_anew),
         cmocka_unit_test(programs_in_a_sandbox),
         cmocka_unit_test(programs_need_a_sandbox),
     };

@@ -213,8 +213,8 @@ static void check_files(const char *dir) {
         if (!broken) continue;
         const char *field = row;
         for (int i = 0; i < 5; i++) field = strchr(field, ',') + 1;
-        assert_true(field[0] == ',' && field[1] == ',');   // neither accuracy nor retention
-        assert_non_null(strstr(field, ",0,,,not finite")); // nor is it on the front
+        assert_true(field[0] == ',' && field[1] == ',');       // neither accuracy nor retention
+        assert_non_null(strstr(field, ",0,,,0,0,not finite")); // nor is it on the front
     }
     free(csv);
     char *budgets = test_read_text(test_path(dir, "budgets.csv"));
@@ -231,12 +231,9 @@ static void check_files(const char *dir) {
             assert_true(isnan(o->figures[0].accuracy) == broken &&
                         isnan(o->figures[0].p_value) == (broken || s == 0));
         }
-    assert_non_null(
-        strstr(kv_results_outcome(&r, 1, 0)->not_finite, "questions.jsonl: question 1: the first token"));
-    assert_non_null(
-        strstr(kv_results_outcome(&r, 2, 0)->not_finite, "questions.jsonl: question 6: the first token"));
-    assert_non_null(
-        strstr(kv_results_outcome(&r, 2, 1)->not_finite, "arc.jsonl: question 6: choice 1: token "));
+    assert_non_null(strstr(kv_results_outcome(&r, 1, 0)->not_finite, "questions.jsonl:1: the first token"));
+    assert_non_null(strstr(kv_results_outcome(&r, 2, 0)->not_finite, "questions.jsonl:6: the first token"));
+    assert_non_null(strstr(kv_results_outcome(&r, 2, 1)->not_finite, "arc.jsonl:6: choice 1: token "));
     assert_true(isnan(r.timings[0].seconds[1]) && r.timings[0].seconds[3] > 0);
     kv_results_free(&r);
 }
