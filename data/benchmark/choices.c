@@ -4,6 +4,7 @@
 
 #include "core/text.h"
 #include "data/file/content.h"
+#include "data/file/plain.h"
 #include "data/system/buffers.h"
 
 #include <ctype.h>
@@ -44,8 +45,15 @@ static kv_status add_row(struct reading *r, json_t *value, kv_error *err) {
         return kv_json_wrong(&r->row, "truncated_cells", -1, "none: a row with all its text", err);
     json_t *wrapped = json_object_get(value, "row");
     if (wrapped) r->row.root = wrapped;
-    if (!json_is_object(r->row.root))
-        return kv_fail(err, KV_ERR_FORMAT, "%s: expected a row of %s, an object", r->row.path, r->kind->name);
+    if (json_is_array(value))
+        return kv_fail(
+            err, KV_ERR_FORMAT,
+            "%s: found a JSON array, expected rows of %s, one object a line (jq -c '.[]' FILE makes "
+            "them)",
+            r->row.path, r->kind->name);
+    if (!json_is_object(r->row.root) || kv_json_is_odd(r->row.root))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: found %s, expected a row of %s, an object", r->row.path,
+                       kv_json_kind(r->row.root), r->kind->name);
     kv_choice_item *item = grow(r->items);
     kv_status status = KV_ERR_MEMORY;
     if (item) item->where = strdup(r->row.path);
@@ -85,9 +93,23 @@ static kv_status add_value(struct reading *r, json_t *value, kv_error *err) {
 
 // ---- The file ------------------------------------------------------------------------------------------
 
-// Moves *text to the next character that is not white space, counting lines.
+// Counts the lines up to `stop`; a CR ends one too, but not twice with its LF.
+static void pass(struct reading *r, const char **text, const char *stop, const char *end) {
+    for (; *text < stop; (*text)++)
+        r->line += **text == '\n' || (**text == '\r' && (*text + 1 == end || (*text)[1] != '\n'));
+}
+
+// Moves *text to the next character that is neither white space nor of a byte order mark (of files put one behind the
+// other).
 static void skip_to_value(struct reading *r, const char **text, const char *end) {
-    for (; *text < end && isspace((unsigned char)**text); (*text)++) r->line += **text == '\n';
+    for (;;) {
+        const char *stop = *text;
+        while (stop < end && isspace((unsigned char)*stop)) stop++;
+        pass(r, text, stop, end);
+        const size_t mark = kv_byte_order_mark(*text, (size_t)(end - *text));
+        if (!mark) return;
+        *text += mark;
+    }
 }
 
 // Values one after the other: lines of rows as well as one object over many lines.
@@ -96,14 +118,14 @@ static kv_status read_values(struct reading *r, const char *text, size_t size, k
     r->line = 1;
     for (skip_to_value(r, &text, end); text < end; skip_to_value(r, &text, end)) {
         json_error_t fault;
-        json_t *value = json_loadb(text, (size_t)(end - text), JSON_DISABLE_EOF_CHECK, &fault);
+        json_t *value = kv_json_parse(text, (size_t)(end - text), JSON_DISABLE_EOF_CHECK, &fault);
         if (!value)
             return kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": not valid JSON (%s), expected rows of %s",
                            r->path, r->line, fault.text, r->kind->name);
         kv_status status = add_value(r, value, err);
         json_decref(value);
         if (status != KV_OK) return status;
-        for (const char *stop = text + fault.position; text < stop; text++) r->line += *text == '\n';
+        pass(r, &text, text + fault.position, end);
     }
     return KV_OK;
 }

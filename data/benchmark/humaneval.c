@@ -50,8 +50,8 @@ static kv_status copy_text(const json_t *entry, const char *key, const char *whe
                            kv_error *err) {
     const json_t *value = json_object_get(entry, key);
     if (!json_is_string(value))
-        return kv_fail(err, KV_ERR_FORMAT, "%s: %s \"%s\", expected a string", where,
-                       value ? "found another type at" : "found no", key);
+        return kv_fail(err, KV_ERR_FORMAT, "%s: \"%s\" is %s, expected a string", where, key,
+                       kv_json_kind(value));
     *text = strdup(json_string_value(value));
     return *text ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
 }
@@ -59,7 +59,8 @@ static kv_status copy_text(const json_t *entry, const char *key, const char *whe
 static kv_status add_problem(void *context, const json_t *entry, const char *where, kv_error *err) {
     kv_problems *problems = context;
     if (!json_is_object(entry))
-        return kv_fail(err, KV_ERR_FORMAT, "%s: expected an object, one problem a line", where);
+        return kv_fail(err, KV_ERR_FORMAT, "%s: found %s, expected an object, one problem a line", where,
+                       kv_json_kind(entry));
     kv_problem *p = grow(problems);
     if (p) p->where = strdup(where);
     if (!p || !p->where) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
@@ -95,8 +96,7 @@ kv_status kv_humaneval_read(const char *path, kv_problems *problems, kv_error *e
     size_t size = 0;
     kv_status status = kv_read_file(path, max_file_bytes, &content, &size, err);
     if (status != KV_OK) return status;
-    status =
-        kv_json_lines(path, content, size, JSON_REJECT_DUPLICATES, "problem", add_problem, problems, err);
+    status = kv_json_lines(path, content, size, 0, "problem", add_problem, problems, err);
     free(content);
     if (status == KV_OK && problems->n == 0)
         status = kv_fail(err, KV_ERR_FORMAT, "%s: holds no problems", path);

@@ -3,6 +3,7 @@
 
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/plain.h"
 #include "data/system/buffers.h"
 #include "data/text/unicode.h"
 
@@ -73,32 +74,49 @@ static bool fill_question(kv_question *question, const char *where, const char *
     return true;
 }
 
-// What is wrong with an entry, or NULL.
-static const char *find_fault(const json_t *entry, const struct key_names *keys) {
-    const json_t *answer = json_object_get(entry, keys->answer);
-    const json_t *aliases = json_object_get(answer, keys->aliases);
-    if (!json_is_object(entry)) return "expected an object with a question and its answer";
-    if (!json_is_string(json_object_get(entry, keys->question)))
-        return keys == &original ? "expected a string \"Question\"" : "expected a string \"question\"";
-    if (!json_is_object(answer))
-        return keys == &original ? "expected an object \"Answer\"" : "expected an object \"answer\"";
-    if (!json_is_string(json_object_get(answer, keys->value)))
-        return keys == &original ? "expected a string \"Answer\".\"Value\""
-                                 : "expected a string \"answer\".\"value\"";
-    if (aliases && !json_is_array(aliases)) return "expected the answer's aliases to be a list of strings";
+// `where` and the keys lead to what was found.
+static kv_status wrong(const char *where, const char *key, const char *member, const json_t *found,
+                       const char *expected, kv_error *err) {
+    return kv_fail(err, KV_ERR_FORMAT, "%s: \"%s\"%s%s%s is %s, expected %s", where, key, member ? ".\"" : "",
+                   member ? member : "", member ? "\"" : "", kv_json_kind(found), expected);
+}
+
+static kv_status check_aliases(const json_t *aliases, const struct key_names *keys, const char *where,
+                               kv_error *err) {
     size_t i;
     const json_t *alias;
-    json_array_foreach((json_t *)aliases, i, alias) {
-        if (!json_is_string(alias)) return "expected the answer's aliases to be a list of strings";
+    if (!json_is_array(aliases))
+        return wrong(where, keys->answer, keys->aliases, aliases, "a list of strings", err);
+    json_array_foreach((json_t *)(uintptr_t)aliases, i, alias) {
+        if (!json_is_string(alias))
+            return kv_fail(err, KV_ERR_FORMAT, "%s: \"%s\".\"%s\"[%zu] is %s, expected a string", where,
+                           keys->answer, keys->aliases, i, kv_json_kind(alias));
     }
-    return NULL;
+    return KV_OK;
+}
+
+static kv_status check_entry(const json_t *entry, const struct key_names *keys, const char *where,
+                             kv_error *err) {
+    if (!json_is_object(entry))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: found %s, expected an object with a question and its answer",
+                       where, kv_json_kind(entry));
+    const json_t *id = json_object_get(entry, keys->id), *answer = json_object_get(entry, keys->answer);
+    const json_t *question = json_object_get(entry, keys->question);
+    const json_t *value = json_object_get(answer, keys->value),
+                 *aliases = json_object_get(answer, keys->aliases);
+    if (!json_is_string(question)) return wrong(where, keys->question, NULL, question, "a string", err);
+    if (!json_is_object(answer) || kv_json_is_odd(answer))
+        return wrong(where, keys->answer, NULL, answer, "an object", err);
+    if (!json_is_string(value)) return wrong(where, keys->answer, keys->value, value, "a string", err);
+    if (kv_json_is_odd(id)) return wrong(where, keys->id, NULL, id, "a string", err);
+    return aliases ? check_aliases(aliases, keys, where, err) : KV_OK;
 }
 
 // `where` names the file and the line or entry.
 static kv_status add_entry(kv_questions *questions, const json_t *entry, const struct key_names *keys,
                            const char *where, kv_error *err) {
-    const char *fault = find_fault(entry, keys);
-    if (fault) return kv_fail(err, KV_ERR_FORMAT, "%s: %s", where, fault);
+    kv_status status = check_entry(entry, keys, where, err);
+    if (status) return status;
     const json_t *answer = json_object_get(entry, keys->answer);
     const char *id = json_string_value(json_object_get(entry, keys->id));
     kv_question *question = grow(questions);
@@ -116,24 +134,24 @@ static kv_status add_line(void *context, const json_t *entry, const char *where,
     return add_entry(context, entry, &hugging_face, where, err);
 }
 
+#define EXPECTED                                                                                             \
+    "expected TriviaQA questions: JSON lines with \"question\" and \"answer\", or one object with a list "   \
+    "\"Data\""
+
 static kv_status read_original(kv_questions *questions, const char *path, const char *content, size_t size,
                                kv_error *err) {
     json_error_t fault;
-    json_t *root = json_loadb(content, size, 0, &fault);
-    if (!root)
-        return kv_fail(
-            err, KV_ERR_FORMAT,
-            "%s:%d: not valid JSON (%s), expected TriviaQA questions: JSON lines with \"question\" and "
-            "\"answer\", or one object with \"Data\"",
-            path, fault.line, fault.text);
+    json_t *root = kv_json_parse(content, size, 0, &fault);
     const json_t *data = json_object_get(root, "Data");
+    const char *shape = json_is_array(data) ? NULL : kv_json_not_lines(content, size, true, true);
     kv_status status = KV_OK;
-    if (!json_is_array(data))
-        status = kv_fail(
-            err, KV_ERR_FORMAT,
-            "%s: expected TriviaQA questions: JSON lines with \"question\" and \"answer\", or one object "
-            "with a list \"Data\"",
-            path);
+    if (shape && !data)
+        status = kv_fail(err, KV_ERR_FORMAT, "%s: found %s; " EXPECTED, path, shape);
+    else if (!root)
+        status = kv_fail(err, KV_ERR_FORMAT, "%s:%d: not valid JSON (%s), " EXPECTED, path, fault.line,
+                         fault.text);
+    else if (!json_is_array(data))
+        status = kv_fail(err, KV_ERR_FORMAT, "%s: \"Data\" is %s, " EXPECTED, path, kv_json_kind(data));
     for (size_t i = 0; !status && i < json_array_size(data); i++) {
         char where[PATH_MAX + 32];
         snprintf(where, sizeof where, "%s: Data[%zu]", path, i);
@@ -145,11 +163,11 @@ static kv_status read_original(kv_questions *questions, const char *path, const 
 
 // JSON lines are recognised by their first line, which is a whole object with no "Data" in it.
 static bool is_json_lines(const char *content, size_t size) {
-    size_t start = 0;
-    while (start < size && isspace((unsigned char)content[start])) start++;
-    const char *stop = memchr(content + start, '\n', size - start);
-    size_t length = stop ? (size_t)(stop - content) - start : size - start;
-    json_t *first = json_loadb(content + start, length, 0, NULL);
+    const char *line = "";
+    size_t length = 0;
+    for (const char *at = content; kv_take_line(&at, content + size, &line, &length);)
+        if (strspn(line, " \t") < length) break;
+    json_t *first = kv_json_parse(line, length, 0, NULL);
     bool lines = json_is_object(first) && !json_object_get(first, "Data");
     json_decref(first);
     return lines;

@@ -1,9 +1,9 @@
 // What can be known of a chat template from its source.
 #include "data/chat/chat.h"
 
-#include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
+#include "data/file/plain.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -176,7 +176,7 @@ kv_status kv_chat_template_read(const char *dir, kv_chat_template *chat, bool *f
         char path[PATH_MAX], *source;
         size_t size;
         snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
-        status = kv_read_file(path, max_template_bytes, &source, &size, err);
+        status = kv_read_text(path, max_template_bytes, &source, &size, err);
         if (status != KV_OK) return status;
         *found = true;
         status = understand(path, source, chat, err);

@@ -1,6 +1,7 @@
 #include "data/checkpoint/hf_config.h"
 
 #include "data/checkpoint/hf_config_family.h"
+#include "data/file/json.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +62,7 @@ kv_status kv_hf_config_read(const char *dir, kv_model_spec *spec, kv_error *err)
 }
 
 kv_status kv_hf_config_parse(const char *name, const char *text, kv_model_spec *spec, kv_error *err) {
-    kv_json_file file = {.root = json_loads(text, 0, NULL)};
+    kv_json_file file = {.root = kv_json_parse(text, strlen(text), 0, NULL)};
     snprintf(file.path, sizeof file.path, "%s", name);
     kv_status status = json_is_object(file.root) ? read_spec(&file, spec, err)
                                                  : kv_fail(err, KV_ERR_FORMAT, "%s: not a JSON object", name);
@@ -82,7 +83,7 @@ static bool same_spec(const kv_model_spec *a, const kv_model_spec *b) {
 // Whether the text means the same model, down to the last width.
 static bool means(const char *text, const kv_model_spec *spec) {
     kv_model_spec again;
-    kv_json_file file = {.path = "config.json", .root = json_loads(text, 0, NULL)};
+    kv_json_file file = {.path = "config.json", .root = kv_json_parse(text, strlen(text), 0, NULL)};
     const bool same = file.root && read_spec(&file, &again, NULL) == KV_OK && same_spec(spec, &again);
     kv_json_close(&file);
     return same;

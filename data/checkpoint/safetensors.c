@@ -1,5 +1,6 @@
 #include "data/checkpoint/safetensors.h"
 
+#include "data/file/json.h"
 #include "data/file/whole_file.h"
 
 #include <errno.h>
@@ -128,7 +129,7 @@ static kv_status parse_header(kv_safetensors *file, size_t *data_begin, kv_error
                        "%s: truncated or not a safetensors file: header of %llu bytes in a file of %zu",
                        file->path, (unsigned long long)length, file->map_size);
     json_error_t why;
-    file->header = json_loadb((const char *)bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &why);
+    file->header = kv_json_parse((const char *)bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &why);
     if (!file->header)
         return kv_fail(err, KV_ERR_FORMAT, "%s: bad JSON in the header at byte %d: %s", file->path,
                        8 + why.position, why.text);

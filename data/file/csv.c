@@ -2,6 +2,7 @@
 #include "data/file/csv.h"
 
 #include "data/file/content.h"
+#include "data/file/plain.h"
 #include "data/system/buffers.h"
 
 #include <errno.h>
@@ -107,15 +108,15 @@ static char *unquote(struct place *p, char **from, char *to) {
             *from = c;
             return to;
         }
-        p->line += *c == '\n';
+        p->line += *c == '\n' || (*c == '\r' && c[1] != '\n');
         *to++ = *c;
     }
     return NULL;
 }
 
-// A CR that does not stand before a new line, or at the very end, is a character like any other.
-static bool ends_line(const char *c) {
-    return *c == '\n' || (*c == '\r' && (c[1] == '\n' || !c[1]));
+// As in any text: LF, CR LF or CR.
+static bool ends_line(char c) {
+    return c == '\n' || c == '\r';
 }
 
 // Takes the next field out of the text, in place; *field is NUL-terminated there.
@@ -128,12 +129,12 @@ static enum end next_field(struct place *p, char **field) {
         to = unquote(p, &from, to);
         if (!to) return broken(p, first_line, "a quoted field without end");
     } else {
-        while (*from && *from != ',' && !ends_line(from)) from++;
+        while (*from && *from != ',' && !ends_line(*from)) from++;
         to = from;
     }
-    if (*from == '\r' && ends_line(from)) from++;
+    if (*from == '\r' && from[1] == '\n') from++;
     const char end = *from;
-    if (end && end != ',' && end != '\n') return broken(p, p->line, "text behind a quoted field");
+    if (end && end != ',' && !ends_line(end)) return broken(p, p->line, "text behind a quoted field");
     p->at = end ? from + 1 : from;
     *to = '\0';
     if (end == ',') return END_FIELD;
@@ -155,9 +156,8 @@ static kv_status read_row(struct place *p, char ***cells, size_t *n, bool *more)
 }
 
 static bool skip_empty_line(struct place *p) {
-    const size_t n = *p->at == '\r' ? 1 : 0;
-    if (p->at[n] != '\n') return false;
-    p->at += n + 1;
+    if (!ends_line(*p->at)) return false;
+    p->at += p->at[0] == '\r' && p->at[1] == '\n' ? 2 : 1;
     p->line++;
     return true;
 }
@@ -179,9 +179,8 @@ static kv_status add_row(struct place *p, kv_csv_table *table, size_t *n_cells, 
 }
 
 static kv_status read_table(const char *name, kv_csv_table *table, kv_error *err) {
-    static const char byte_order_mark[] = "\xEF\xBB\xBF";
     struct place place = {.name = name, .at = table->text, .line = 1, .err = err};
-    if (strncmp(place.at, byte_order_mark, 3) == 0) place.at += 3;
+    place.at += kv_byte_order_mark(place.at, strlen(place.at));
     size_t n = 0, n_cells = 0;
     bool more = false;
     kv_status status = read_row(&place, &table->names, &n, &more);
@@ -209,7 +208,10 @@ kv_status kv_csv_read(const char *path, kv_csv_table *table, kv_error *err) {
     *table = (kv_csv_table){0};
     kv_status status = kv_read_file(path, max_bytes, &table->text, &size, err);
     if (status) return status;
-    if (strlen(table->text) != size)
+    const char *wide = kv_wide_encoding(table->text, size);
+    if (wide)
+        status = kv_fail(err, KV_ERR_FORMAT, "%s: found " KV_WIDE_ADVICE, path, wide, wide);
+    else if (strlen(table->text) != size)
         status = kv_fail(err, KV_ERR_FORMAT, "%s: found a NUL character, expected text", path);
     if (!status) status = read_table(path, table, err);
     if (status) kv_csv_table_free(table);

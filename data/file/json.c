@@ -2,9 +2,10 @@
 
 #include "core/text.h"
 #include "data/file/content.h"
+#include "data/file/json_text.h"
 #include "data/file/path.h"
+#include "data/file/plain.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,57 +13,114 @@
 
 enum { MAX_JSON_BYTES = 16 << 20 };
 
-// ---- Numbers that no integer type holds ----------------------------------------------------------------
+// ---- Values --------------------------------------------------------------------------------------------
 
-// Its last five digits become the exponent that stands for them: the text keeps its length and its lines.
-static void shorten(char *digits, size_t n) {
-    static const char largest[] = "9223372036854775807", exponent[] = "e0005";
-    const size_t most = strlen(largest), cut = strlen(exponent);
-    if (n > most || (n == most && memcmp(digits, largest, n) > 0)) memcpy(digits + n - cut, exponent, cut);
+static void complain(json_error_t *why, const char *format, const char *a, const char *b) {
+    snprintf(why->text, sizeof why->text - 1, format, a, b);
 }
 
-// Python has no largest integer, and transformers writes its "no limit" as 1000000000000000019884624838656.
-static void shorten_all(char *text, size_t size) {
-    bool in_string = false;
-    for (size_t i = 0; i < size; i++) {
-        if (in_string && text[i] == '\\') {
-            i++;
-        } else if (text[i] == '"') {
-            in_string = !in_string;
-        } else if (!in_string && isdigit((unsigned char)text[i])) {
-            size_t n = 1;
-            bool whole = i == 0 || !strchr(".eE+", text[i - 1]); // and no fraction or exponent
-            while (i + n < size && isdigit((unsigned char)text[i + n])) n++;
-            if (i + n < size && strchr(".eE", text[i + n])) whole = false;
-            if (whole) shorten(text + i, n);
-            i += n - 1;
-        }
+// What jansson says of bytes that are no text leaves a reader guessing.
+static void explain(const char *text, size_t size, json_error_t *why) {
+    const char *wide = kv_wide_encoding(text, size);
+    if (wide)
+        complain(why, KV_WIDE_ADVICE, wide, wide);
+    else if (memchr(text, 0, size))
+        complain(why, "%s%s", "a NUL byte, as binary or damaged files have", "");
+}
+
+json_t *kv_json_parse(const char *text, size_t size, size_t flags, json_error_t *why) {
+    json_error_t unused;
+    kv_json_text made;
+    const bool nuls = flags & JSON_ALLOW_NUL, first = flags & JSON_DISABLE_EOF_CHECK;
+    const size_t mark = kv_byte_order_mark(text, size);
+    text += mark, size -= mark;
+    if (!why) why = &unused;
+    if (!kv_json_text_make(text, size, nuls, first, &made)) {
+        *why = (json_error_t){.line = 1, .text = "out of memory"};
+        return NULL;
+    }
+    json_t *value = json_loadb(made.text, made.size, flags, why);
+    size_t position = why->position > 0 ? (size_t)why->position : 0;
+    if (value)
+        position = made.end;
+    else if (made.copy)
+        position = kv_json_text_origin(text, size, nuls, first, position);
+    if (!value) explain(text, size < position + 16 ? size : position + 16, why);
+    why->position = (int)(position + mark);
+    free(made.copy);
+    return value;
+}
+
+static const char *odd_kind(const json_t *value) {
+    return json_object_size(value) == 1 ? json_string_value(json_object_get(value, KV_JSON_ODD)) : NULL;
+}
+
+bool kv_json_is_odd(const json_t *value) {
+    return odd_kind(value) != NULL;
+}
+
+void kv_json_spell_out(json_t *tree) {
+    const char *key;
+    json_t *value;
+    size_t i;
+    json_object_foreach(tree, key, value) {
+        if (kv_json_is_odd(value))
+            json_object_set_new(tree, key, json_string(kv_json_kind(value)));
+        else
+            kv_json_spell_out(value);
+    }
+    json_array_foreach(tree, i, value) {
+        if (kv_json_is_odd(value))
+            json_array_set_new(tree, i, json_string(kv_json_kind(value)));
+        else
+            kv_json_spell_out(value);
     }
 }
 
-json_t *kv_json_parse(char *text, size_t size, size_t flags, json_error_t *why) {
-    shorten_all(text, size);
-    return json_loadb(text, size, flags, why);
+bool kv_json_is_odd_key(const char *key) {
+    return strstr(key, KV_JSON_ODD) != NULL;
+}
+
+const char *kv_json_kind(const json_t *value) {
+    static const char *const names[] = {
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list",  [JSON_STRING] = "a string",
+        [JSON_INTEGER] = "a number", [JSON_REAL] = "a number", [JSON_TRUE] = "true",
+        [JSON_FALSE] = "false",      [JSON_NULL] = "null"};
+    if (!value) return "missing";
+    return kv_json_is_odd(value) ? odd_kind(value) : names[json_typeof(value)];
+}
+
+char *kv_json_show(const json_t *value) {
+    return kv_json_is_odd(value) ? strdup(odd_kind(value))
+                                 : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
 }
 
 // ---- Files ---------------------------------------------------------------------------------------------
 
-kv_status kv_json_open(const char *dir, const char *name, kv_json_file *file, kv_error *err) {
+kv_status kv_json_read(const char *path, size_t max_size, json_t **root, kv_error *err) {
     char *text;
     size_t size;
     json_error_t why;
+    *root = NULL;
+    kv_status status = kv_read_file(path, max_size, &text, &size, err);
+    if (status) return status;
+    json_t *value = kv_json_parse(text, size, 0, &why);
+    free(text);
+    if (!value) return kv_fail(err, KV_ERR_FORMAT, "%s:%d: bad JSON: %s", path, why.line, why.text);
+    if (json_is_object(value)) {
+        *root = value;
+        return KV_OK;
+    }
+    status = kv_fail(err, KV_ERR_FORMAT, "%s: found %s, expected a JSON object", path, kv_json_kind(value));
+    json_decref(value);
+    return status;
+}
+
+kv_status kv_json_open(const char *dir, const char *name, kv_json_file *file, kv_error *err) {
     *file = (kv_json_file){.root = NULL};
     if (snprintf(file->path, sizeof file->path, "%s/%s", dir, name) >= (int)sizeof file->path)
         return kv_path_too_long(dir, err);
-    kv_status status = kv_read_file(file->path, MAX_JSON_BYTES, &text, &size, err);
-    if (status) return status;
-    file->root = kv_json_parse(text, size, JSON_REJECT_DUPLICATES, &why);
-    free(text);
-    if (!file->root)
-        return kv_fail(err, KV_ERR_FORMAT, "%s:%d: bad JSON: %s", file->path, why.line, why.text);
-    if (!json_is_object(file->root))
-        return kv_fail(err, KV_ERR_FORMAT, "%s: expected a JSON object", file->path);
-    return KV_OK;
+    return kv_json_read(file->path, MAX_JSON_BYTES, &file->root, err);
 }
 
 void kv_json_close(kv_json_file *file) {
@@ -79,7 +137,7 @@ kv_status kv_json_wrong(const kv_json_file *file, const char *key, int64_t index
                         kv_error *err) {
     char place[24] = "";
     const json_t *value = entry(file, key, index);
-    char *found = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    char *found = value ? kv_json_show(value) : NULL;
     if (index >= 0) snprintf(place, sizeof place, "[%lld]", (long long)index);
     kv_status status = value ? kv_fail(err, KV_ERR_FORMAT, "%s: '%s'%s is %.*s, expected %s", file->path, key,
                                        place, KV_HEAD(found ? found : "of another kind", 60), expected)
@@ -163,23 +221,68 @@ bool kv_json_put(FILE *file, json_t *value, size_t flags) {
     return ok;
 }
 
+static bool is_white(const char *text, size_t size) {
+    for (size_t i = 0; i < size; i++)
+        if (!text[i] || !strchr(" \t\r\n", text[i])) return false;
+    return true;
+}
+
+// Bytes of text[size], the beginning of something longer, up to where no token is cut in two.
+static size_t before_last_token(const char *text, size_t size) {
+    size_t n = size;
+    while (n > 0 && text[n - 1] != ' ' && text[n - 1] != ',') n--;
+    return n > 0 ? n : size;
+}
+
+const char *kv_json_not_lines(const char *text, size_t size, bool whole, bool any) {
+    json_error_t why;
+    const size_t mark = kv_byte_order_mark(text, size);
+    text += mark, size -= mark;
+    while (size > 0 && is_white(text, 1)) text++, size--;
+    if (size == 0 || (*text != '{' && *text != '[')) return NULL;
+    if (!whole) size = before_last_token(text, size);
+    const bool list = *text == '[';
+    const size_t line = kv_line_length(text, size);
+    if (!list && line == size) return NULL;
+    size_t second = 1; // what a list or an object begins with
+    while (second < size && is_white(text + second, 1)) second++;
+    if (list && !any && (second == size || text[second] != '{')) return NULL;
+    if (!list && (second == size || !strchr("\"}", text[second]))) return NULL;
+    json_t *value = kv_json_parse(text, size, JSON_DISABLE_EOF_CHECK, &why);
+    const size_t end = value ? (size_t)why.position : size;
+    json_decref(value);
+    if (!value && (whole || json_error_code(&why) != json_error_premature_end_of_input)) return NULL;
+    if (!list && end <= line) return NULL;
+    size_t next = end;
+    while (next < size && is_white(text + next, 1)) next++;
+    if (list && next == size) return "a JSON array, expected one object a line (jq -c '.[]' FILE makes them)";
+    if (!list && (next == size || text[next] == '{'))
+        return "a JSON object over several lines, expected one a line (jq -c . FILE makes them)";
+    return NULL;
+}
+
 kv_status kv_json_lines(const char *path, const char *content, size_t size, size_t flags, const char *what,
                         kv_json_line_fn *each, void *context, kv_error *err) {
-    const char *end = content + size;
-    int64_t number = 1;
-    for (const char *line = content; line < end; number++) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-        const size_t length = (size_t)((stop ? stop : end) - line);
-        const char *text = line;
-        line += length + 1;
-        if (strspn(text, " \t\r") >= length) continue;
+    const char *end = content + size, *text;
+    size_t length;
+    int64_t number = 0, n = 0;
+    for (const char *at = content; kv_take_line(&at, end, &text, &length);) {
+        number++;
+        if (is_white(text, length)) continue;
         char where[PATH_MAX + 32];
         snprintf(where, sizeof where, "%s:%" PRIi64, path, number);
         json_error_t fault;
-        json_t *entry = json_loadb(text, length, flags, &fault);
-        if (!entry)
-            return kv_fail(err, KV_ERR_FORMAT, "%s: not valid JSON (%s), expected one %s a line", where,
-                           fault.text, what);
+        json_t *entry = kv_json_parse(text, length, flags, &fault);
+        const char *shape = NULL;
+        if (!entry || (n == 0 && json_is_array(entry)))
+            shape = kv_json_not_lines(text, (size_t)(end - text), true, n == 0);
+        n++;
+        if (shape || !entry) {
+            json_decref(entry);
+            return shape ? kv_fail(err, KV_ERR_FORMAT, "%s: found %s", where, shape)
+                         : kv_fail(err, KV_ERR_FORMAT, "%s: not valid JSON (%s), expected one %s a line",
+                                   where, fault.text, what);
+        }
         kv_status status = each(context, entry, where, err);
         json_decref(entry);
         if (status != KV_OK) return status;

@@ -1,9 +1,11 @@
 // kvdata encode and decode, which turn each other's output back byte by byte: for scripts, and to look at
 // what a tokenizer does.
+#include "data/file/plain.h"
 #include "data/kvdata/kvdata.h"
 #include "data/system/buffers.h"
 #include "data/system/console.h"
 #include "data/system/number.h"
+#include "data/system/warning.h"
 #include "data/tokenizer/tokenizer.h"
 
 #include <errno.h>
@@ -110,6 +112,11 @@ static kv_status encode(const kv_tokenizer *tokenizer, const struct options *opt
                        options->tokenizer);
     kv_bytes input = {0};
     kv_status status = options->n_rest ? KV_OK : read_input(&input, err);
+    if (!status && input.length > 0 &&
+        (kv_byte_order_mark(input.data, input.length) || memmem(input.data, input.length, "\r\n", 2)))
+        kv_warn(
+            "standard input has a byte order mark or CR LF line ends, and they are encoded too; kvrun and kvdata "
+            "tokenize read such text without them (dos2unix takes them away)");
     if (!status && !options->n_rest) status = encode_text(tokenizer, options, input.data, input.length, err);
     for (int i = 0; i < options->n_rest && !status; i++)
         status = encode_text(tokenizer, options, options->rest[i], strlen(options->rest[i]), err);
@@ -145,7 +152,7 @@ static kv_status read_ids(const struct options *options, kv_ids *ids, kv_error *
     if (!status && input.length > 0 && memchr(input.data, '\0', input.length))
         status = kv_fail(err, KV_ERR_ARGUMENT, "a NUL byte in standard input, expected token ids");
     if (!status) status = kv_bytes_add(&input, "", 1, err);
-    if (!status) status = parse_ids(input.data, ids, err);
+    if (!status) status = parse_ids(input.data + kv_byte_order_mark(input.data, input.length), ids, err);
     kv_bytes_free(&input);
     return status;
 }

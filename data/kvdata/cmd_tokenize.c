@@ -25,9 +25,10 @@ static const int64_t default_shard_tokens = INT64_C(1) << 24;
 static const char doc[] =
     "Turns text into tokens, which kvtrain reads: one shard (--out NAME.h5), or a corpus of as many as it takes "
     "(--out of any other name: a directory).\v"
-    "An INPUT is a file, a directory, or - for standard input. Files called .jsonl, .json or .ndjson hold one JSON "
-    "object a line with the text under --text-key; any other is plain text with blank lines between documents; "
-    "--format says it for what a name cannot tell. All may be gzipped. Of a directory all files in and below it "
+    "An INPUT is a file, a directory, or - for standard input. A file whose first lines are JSON "
+    "objects, whatever it is called, holds one a line, with the text under --text-key; any other is plain text with "
+    "blank lines between documents; --format overrules that. JSON that is not in lines, and a file called .jsonl or "
+    ".json without JSON objects, are errors. All may be gzipped. Of a directory all files in and below it "
     "are read that are called .txt, .text, .md, .jsonl, .json or .ndjson, with .gz or without, sorted by their "
     "paths; none that begin with a dot, and no directories behind links. BOS and EOS, of those that the tokenizer "
     "has, are added to each document.\n"
@@ -62,7 +63,7 @@ static const struct argp_option option_list[] = {
     {"out", 'o', "PATH", 0, "where to write: NAME.h5 for one shard, a directory for a corpus (needed)", 0},
     {"text-key", KEY_TEXT_KEY, "KEY", 0,
      "the key of the text in JSON lines (default text); a.b is the key b within a", 0},
-    {"format", KEY_FORMAT, "text|jsonl", 0, "what all inputs are, whatever they are called; needed for -", 0},
+    {"format", KEY_FORMAT, "text|jsonl", 0, "what all inputs are (default: as their first lines show)", 0},
     {"min-chars", 'c', "N", 0, "leave out documents of fewer characters (default 200; 0: none)", 0},
     {"min-tokens", 'm', "N", 0,
      "leave out documents of fewer tokens, BOS and EOS not counted (default 256; 0: none)", 0},
@@ -87,10 +88,6 @@ static void check_options(struct argp_state *state, tokenize_options *options) {
     for (int i = 0; i < options->n_inputs; i++) n_standard += strcmp(options->inputs[i], "-") == 0;
     if (n_standard > 1)
         argp_error(state, "standard input (-) can be read once, found it %d times", n_standard);
-    if (n_standard && options->text.format == KV_TEXT_BY_NAME)
-        argp_error(
-            state,
-            "standard input has no name to tell its format by: --format text or --format jsonl is needed");
     if (kv_ends_with(options->out, ".h5") && options->shard_tokens)
         argp_error(state, "--shard-tokens is for a corpus, expected --out of a directory; found %s",
                    options->out);
@@ -113,11 +110,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         return 0;
     case KEY_MAX_BAD: options->max_bad = kvdata_int_option(state, "max-bad", text, 0, INT64_MAX); return 0;
     case KEY_THREADS: options->threads = (int)kvdata_int_option(state, "threads", text, 1, 1024); return 0;
-    case KEY_FORMAT:
-        if (strcmp(text, "text") != 0 && strcmp(text, "jsonl") != 0)
-            argp_error(state, "--format: '%s', expected text or jsonl", text);
-        options->text.format = strcmp(text, "text") == 0 ? KV_TEXT_PLAIN : KV_TEXT_JSONL;
-        return 0;
+    case KEY_FORMAT: options->text.format = kvdata_format_option(state, text); return 0;
     case ARGP_KEY_ARGS:
         options->inputs = state->argv + state->next;
         options->n_inputs = state->argc - state->next;

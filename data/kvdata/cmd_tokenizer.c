@@ -16,6 +16,7 @@ struct options {
     const char *inputs[max_inputs], *out;
     size_t n_inputs;
     int64_t vocab_size;
+    kv_documents_options text;
 };
 
 static const char doc[] =
@@ -26,8 +27,13 @@ static const char doc[] =
     "Example:\n"
     "  kvdata tokenizer --input corpus.jsonl --vocab-size 640 --out my/tokenizer";
 
+enum { KEY_TEXT_KEY = 256, KEY_FORMAT };
+
 static const struct argp_option option_list[] = {
     {"input", 'i', "FILE", 0, "text to train on; may be given several times (needed)", 0},
+    {"text-key", KEY_TEXT_KEY, "KEY", 0,
+     "the key of the text in JSON lines (default text); a.b is the key b within a", 0},
+    {"format", KEY_FORMAT, "text|jsonl", 0, "what all inputs are (default: as their first lines show)", 0},
     {"vocab-size", 'v', "N", 0, "number of pieces, with 3 special ones and 256 bytes (default 1024)", 0},
     {"out", 'o', "PREFIX", 0, "write PREFIX.model (needed)", 0},
     {0},
@@ -40,6 +46,8 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         if (options->n_inputs == max_inputs) argp_error(state, "more than %d inputs", max_inputs);
         options->inputs[options->n_inputs++] = text;
         return 0;
+    case KEY_TEXT_KEY: options->text.text_key = text; return 0;
+    case KEY_FORMAT: options->text.format = kvdata_format_option(state, text); return 0;
     case 'v': options->vocab_size = kvdata_int_option(state, "vocab-size", text, 260, 1 << 24); return 0;
     case 'o': options->out = text; return 0;
     case ARGP_KEY_END:
@@ -72,7 +80,8 @@ int kvdata_tokenizer(int argc, char **argv) {
     if (snprintf(path, sizeof path, "%s%s", options.out, has_ending ? "" : ".model") >= (int)sizeof path)
         status = kv_path_too_long(options.out, &err);
     if (!status)
-        status = kv_tokenizer_train(options.inputs, options.n_inputs, options.vocab_size, path, &err);
+        status = kv_tokenizer_train_as(options.inputs, options.n_inputs, &options.text, options.vocab_size,
+                                       path, &err);
     if (!status) status = describe(path, &err);
     return kvdata_result(status, &err);
 }

@@ -55,6 +55,13 @@ int64_t kvdata_int_option(struct argp_state *state, const char *name, const char
     return value;
 }
 
+kv_text_format kvdata_format_option(struct argp_state *state, const char *text) {
+    const bool plain = strcmp(text, "text") == 0;
+    if (!plain && strcmp(text, "jsonl") != 0)
+        argp_error(state, "--format: '%s', expected text or jsonl", text);
+    return plain ? KV_TEXT_PLAIN : KV_TEXT_JSONL;
+}
+
 double kvdata_real_option(struct argp_state *state, const char *name, const char *text, double min,
                           double max) {
     double value = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/status.h"
+#include "data/text/documents.h"
 
 #include <argp.h>
 #include <stdint.h>
@@ -22,5 +23,6 @@ int kvdata_result(kv_status status, const kv_error *err);
 // The value of an option; anything but a number within [min, max] ends the program as a usage error.
 int64_t kvdata_int_option(struct argp_state *state, const char *name, const char *text, int64_t min,
                           int64_t max);
+kv_text_format kvdata_format_option(struct argp_state *state, const char *text); // of --format: text or jsonl
 double kvdata_real_option(struct argp_state *state, const char *name, const char *text, double min,
                           double max);

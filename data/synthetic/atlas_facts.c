@@ -5,6 +5,7 @@
 #include "core/text.h"
 #include "data/file/content.h"
 #include "data/file/hash.h"
+#include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/system/buffers.h"
 
@@ -45,7 +46,7 @@ static kv_status open_list(const char *directory, const char *name, const char *
     atlas->sources[source].name = name;
     kv_hash_text(kv_hash64(0, content, size), atlas->sources[source].hash);
     json_error_t fault;
-    list->root = json_loadb(content, size, 0, &fault);
+    list->root = kv_json_parse(content, size, 0, &fault);
     free(content);
     if (!list->root)
         return kv_fail(err, KV_ERR_FORMAT, "%s:%d: not valid JSON (%s)", list->path, fault.line, fault.text);

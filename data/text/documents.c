@@ -1,10 +1,14 @@
 // zlib reads plain and gzipped files alike, so all goes through it. Lines are found in one buffer that grows
-// to the longest; a plain document is put together in another.
+// to the longest, which also holds the first lines while they are looked at: nothing is read twice. A plain document is
+// put together in another.
 #include "data/text/documents.h"
 
 #include "core/text.h"
+#include "data/file/json.h"
 #include "data/file/path.h"
+#include "data/file/plain.h"
 #include "data/system/buffers.h"
+#include "data/system/warning.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -27,18 +31,25 @@ struct kv_documents {
     int64_t size, line;
     int64_t read; // bytes so far, uncompressed
     bool json_lines;
+    const char *fault; // why it is neither JSON lines nor plain text; NULL: it is one of them
+    bool over;         // and it was said
     char *text_key;
     kv_bytes input; // read and not yet handed out, from `next` on
     size_t next;
     kv_bytes block; // a plain document
     json_t *entry;  // holds a JSON document's text
-    char bad[200];
+    char bad[300], shape[200];
+    // Plain text that nobody said is plain: its lines, those that look like JSON objects.
+    bool suspicious;
+    int64_t n_lines, n_like_json;
 };
 
 bool kv_documents_named_json(const char *path) {
     return kv_path_is_named(path, ".jsonl") || kv_path_is_named(path, ".json") ||
            kv_path_is_named(path, ".ndjson");
 }
+
+// ---- Opening -------------------------------------------------------------------------------------------
 
 static kv_status open_file(kv_documents *documents, const char *path, kv_error *err) {
     struct stat info = {0};
@@ -57,29 +68,6 @@ static kv_status open_file(kv_documents *documents, const char *path, kv_error *
     return status;
 }
 
-kv_status kv_documents_open_as(const char *path, const kv_documents_options *options,
-                               kv_documents **documents, kv_error *err) {
-    *documents = NULL;
-    if (strlen(path) >= PATH_MAX) return kv_path_too_long(path, err);
-    kv_documents *made = calloc(1, sizeof *made);
-    if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
-    strcpy(made->path, strcmp(path, "-") == 0 ? "standard input" : path);
-    made->json_lines =
-        options->format == KV_TEXT_BY_NAME ? kv_documents_named_json(path) : options->format == KV_TEXT_JSONL;
-    made->text_key = strdup(options->text_key ? options->text_key : "text");
-    kv_status status =
-        made->text_key ? open_file(made, path, err) : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
-    if (status)
-        kv_documents_close(made);
-    else
-        *documents = made;
-    return status;
-}
-
-kv_status kv_documents_open(const char *path, kv_documents **documents, kv_error *err) {
-    return kv_documents_open_as(path, &(kv_documents_options){KV_TEXT_BY_NAME, NULL}, documents, err);
-}
-
 void kv_documents_close(kv_documents *documents) {
     if (!documents) return;
     if (documents->file) gzclose_r(documents->file);
@@ -88,6 +76,10 @@ void kv_documents_close(kv_documents *documents) {
     kv_bytes_free(&documents->input);
     kv_bytes_free(&documents->block);
     free(documents);
+}
+
+bool kv_documents_are_json(const kv_documents *documents) {
+    return documents->json_lines;
 }
 
 // A pipe has no place of its own.
@@ -123,34 +115,157 @@ static kv_status read_more(kv_documents *documents, size_t *got, kv_error *err) 
     return KV_OK;
 }
 
-// One line with its newline (the last may have none); *line is NULL at the end.
-static kv_status next_line(kv_documents *documents, const char **line, size_t *length, kv_error *err) {
-    kv_bytes *input = &documents->input;
-    const char *newline = NULL;
-    size_t searched = 0;
-    while (!newline) {
-        size_t waiting = input->length - documents->next;
-        if (waiting > searched)
-            newline = memchr(input->data + documents->next + searched, '\n', waiting - searched);
-        if (newline) break;
-        searched = waiting;
-        size_t got = 0;
+// The line at `from` of the input, as far as it has been read; its end as well. *ended: there is one.
+static size_t line_end(const kv_documents *documents, size_t from, size_t searched, bool *ended) {
+    const kv_bytes *input = &documents->input;
+    const size_t waiting = input->length - from;
+    const size_t n = waiting > searched
+                         ? searched + kv_line_length(input->data + from + searched, waiting - searched)
+                         : waiting;
+    // A CR at the end may be half of a line end.
+    *ended = n < waiting && (input->data[from + n] == '\n' || n + 1 < waiting);
+    return n;
+}
+
+// One line, without byte order mark; *line is NULL at the end. *ended: it had a line end.
+static kv_status next_line(kv_documents *documents, const char **line, size_t *length, bool *ended,
+                           kv_error *err) {
+    const kv_bytes *input = &documents->input;
+    size_t n = line_end(documents, documents->next, 0, ended);
+    for (size_t got = 1; !*ended && got > 0;) {
         kv_status status = read_more(documents, &got, err);
         if (status) return status;
-        if (got == 0) break;
+        n = line_end(documents, documents->next, n, ended);
     }
-    size_t waiting = input->length - documents->next;
+    const size_t waiting = input->length - documents->next;
     *line = waiting ? input->data + documents->next : NULL;
-    *length = newline ? (size_t)(newline - *line) + 1 : waiting;
-    documents->next += *length;
-    documents->line += *length > 0;
+    *ended = n < waiting;
+    documents->line += waiting > 0;
+    documents->next += n;
+    if (*ended) documents->next += n + 1 < waiting && (*line)[n] == '\r' && (*line)[n + 1] == '\n' ? 2 : 1;
+    const size_t mark = *line ? kv_byte_order_mark(*line, n) : 0;
+    *line = *line ? *line + mark : NULL;
+    *length = n - mark;
     return KV_OK;
 }
 
 static bool is_blank(const char *line, size_t length) {
     for (size_t i = 0; i < length; i++)
-        if (!strchr(" \t\r\n", line[i]) || !line[i]) return false;
+        if (line[i] != ' ' && line[i] != '\t') return false;
     return true;
+}
+
+// ---- What it is ----------------------------------------------------------------------------------------
+
+// The first lines that are not blank, and how many of them are JSON objects.
+enum { LOOKED_AT = 5 };
+struct first_lines {
+    int n, n_objects;
+    bool begins; // the first is one, or the end of one that was cut in two
+    bool whole;  // there are no more than have been read
+};
+
+static const char *unread(const kv_documents *documents) {
+    return documents->input.data + documents->next;
+}
+
+// Counts them in what has been read.
+static void count_first_lines(const kv_documents *documents, struct first_lines *first) {
+    const char *at = unread(documents), *end = documents->input.data + documents->input.length, *line;
+    size_t length;
+    while (first->n < LOOKED_AT && kv_take_line(&at, end, &line, &length)) {
+        if (is_blank(line, length)) continue;
+        if (at == end && !first->whole) break; // perhaps not all of it
+        json_t *value = kv_json_parse(line, length, JSON_ALLOW_NUL, NULL);
+        const bool object = json_is_object(value);
+        json_decref(value);
+        while (length > 0 && is_blank(line + length - 1, 1)) length--;
+        if (first->n == 0) first->begins = object || line[length - 1] == '}';
+        first->n++;
+        first->n_objects += object;
+    }
+}
+
+// Reads up to the end of the first line that is not blank, and on to what one step of reading gives.
+static kv_status read_first_lines(kv_documents *documents, struct first_lines *first, kv_error *err) {
+    const char *line = NULL;
+    size_t length = 0, got = 1;
+    bool ended;
+    kv_status status = KV_OK;
+    int64_t before = 0;
+    do {
+        before = kv_documents_tell(documents).byte;
+        status = next_line(documents, &line, &length, &ended, err);
+    } while (!status && line && is_blank(line, length));
+    if (status || !line) return status;
+    documents->next -= (size_t)(kv_documents_tell(documents).byte - before);
+    documents->line--;
+    if (documents->input.length - documents->next < read_bytes) status = read_more(documents, &got, err);
+    *first = (struct first_lines){.whole = got == 0};
+    if (!status) count_first_lines(documents, first);
+    return status;
+}
+
+// Why a file called .jsonl holds no JSON lines.
+static const char *not_as_named(kv_documents *documents) {
+    const char *at = unread(documents), *line = "";
+    size_t length = 0;
+    kv_take_line(&at, documents->input.data + documents->input.length, &line, &length);
+    const int shown = (int)kv_text_whole(line, length < 40 ? length : 40);
+    snprintf(
+        documents->shape, sizeof documents->shape,
+        "its name promises JSON, but its first lines hold no object: it begins with \"%.*s\" (--format text reads "
+        "it as text)",
+        shown, line);
+    for (char *c = documents->shape; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
+    return documents->shape;
+}
+
+// Finds out about the format, as far as `asked` leaves it open.
+static kv_status recognise(kv_documents *documents, kv_text_format asked, bool named_json, kv_error *err) {
+    struct first_lines first = {0};
+    kv_status status = read_first_lines(documents, &first, err);
+    const size_t size = documents->input.length - documents->next;
+    if (status || size == 0) return status;
+    const char *text = unread(documents), *wide = kv_wide_encoding(text, size);
+    const bool most = first.begins && 2 * first.n_objects > first.n;
+    documents->json_lines = asked == KV_TEXT_JSONL || named_json || most;
+    documents->suspicious = asked == KV_TEXT_BY_CONTENT && !documents->json_lines;
+    if (wide) {
+        snprintf(documents->shape, sizeof documents->shape, KV_WIDE_ADVICE, wide, wide);
+        documents->fault = documents->shape;
+    } else if (asked != KV_TEXT_PLAIN && !most) {
+        documents->fault = kv_json_not_lines(text, size, first.whole, documents->json_lines);
+        if (!documents->fault && asked == KV_TEXT_BY_CONTENT && named_json && first.n_objects == 0 &&
+            first.n > 0)
+            documents->fault = not_as_named(documents);
+    }
+    return KV_OK;
+}
+
+kv_status kv_documents_open_as(const char *path, const kv_documents_options *options,
+                               kv_documents **documents, kv_error *err) {
+    *documents = NULL;
+    if (strlen(path) >= PATH_MAX) return kv_path_too_long(path, err);
+    kv_documents *made = calloc(1, sizeof *made);
+    if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    strcpy(made->path, strcmp(path, "-") == 0 ? "standard input" : path);
+    made->text_key = strdup(options->text_key ? options->text_key : "text");
+    kv_status status =
+        made->text_key ? open_file(made, path, err) : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    if (!status)
+        status = recognise(made, options->format,
+                           options->format == KV_TEXT_BY_CONTENT && kv_documents_named_json(path), err);
+    if (status)
+        kv_documents_close(made);
+    else
+        *documents = made;
+    return status;
+}
+
+kv_status kv_documents_open(const char *path, kv_documents **documents, kv_error *err) {
+    return kv_documents_open_as(path, &(kv_documents_options){KV_TEXT_BY_CONTENT, NULL}, documents, err);
 }
 
 // ---- Places --------------------------------------------------------------------------------------------
@@ -182,10 +297,11 @@ kv_status kv_documents_seek(kv_documents *documents, kv_documents_place place, b
     bool ended = false;
     *there = false;
     if (place.byte < from) return kv_fail(err, KV_ERR_ARGUMENT, "%s: cannot go back", documents->path);
-    if (documents->input.length == documents->next && gzdirect(documents->file) && documents->size > 0) {
+    if (gzdirect(documents->file) && documents->size > 0) {
         if (gzseek(documents->file, place.byte, SEEK_SET) < 0)
             return kv_fail(err, KV_ERR_IO, "%s: cannot go to byte %" PRIi64, documents->path, place.byte);
         documents->read = place.byte;
+        documents->input.length = documents->next = 0;
         ended = place.byte > documents->size;
     } else {
         const int64_t left = place.byte - from;
@@ -195,7 +311,7 @@ kv_status kv_documents_seek(kv_documents *documents, kv_documents_place place, b
     if (ended)
         return kv_fail(err, KV_ERR_FORMAT, "%s: ends before byte %" PRIi64, documents->path, place.byte);
     *there = kv_documents_tell(documents).byte == place.byte;
-    if (*there) documents->line = place.line;
+    if (*there) documents->line = place.line, documents->over = true;
     return KV_OK;
 }
 
@@ -216,28 +332,18 @@ static const json_t *find_key(const json_t *entry, const char *key) {
     }
 }
 
-static const char *type_name(const json_t *value) {
-    static const char *const names[] = {
-        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list",  [JSON_STRING] = "a string",
-        [JSON_INTEGER] = "a number", [JSON_REAL] = "a number", [JSON_TRUE] = "true",
-        [JSON_FALSE] = "false",      [JSON_NULL] = "null"};
-    return value ? names[json_typeof(value)] : "missing";
-}
-
 // Text of a line, or why there is none.
 static void take_entry(kv_documents *documents, const char *line, size_t size, kv_document *document) {
     json_error_t fault;
     json_decref(documents->entry);
-    // What some editors put in front of UTF-8.
-    const size_t mark = documents->line == 1 && size >= 3 && memcmp(line, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
-    documents->entry = json_loadb(line + mark, size - mark, JSON_ALLOW_NUL, &fault);
+    documents->entry = kv_json_parse(line, size, JSON_ALLOW_NUL, &fault);
     const json_t *value = find_key(documents->entry, documents->text_key);
     document->bad = documents->bad;
     if (!documents->entry) {
-        snprintf(documents->bad, sizeof documents->bad, "not valid JSON (%.*s)", KV_HEAD(fault.text, 100));
+        snprintf(documents->bad, sizeof documents->bad, "not valid JSON (%.*s)", KV_HEAD(fault.text, 160));
     } else if (!json_is_string(value)) {
         snprintf(documents->bad, sizeof documents->bad, "\"%.*s\" is %s", KV_HEAD(documents->text_key, 100),
-                 type_name(value));
+                 kv_json_kind(value));
     } else {
         document->bad = NULL;
         document->text = json_string_value(value);
@@ -248,13 +354,36 @@ static void take_entry(kv_documents *documents, const char *line, size_t size, k
 static kv_status next_json(kv_documents *documents, kv_document *document, kv_error *err) {
     const char *line;
     size_t size;
+    bool ended;
     do {
-        kv_status status = next_line(documents, &line, &size, err);
+        kv_status status = next_line(documents, &line, &size, &ended, err);
         if (status) return status;
     } while (line && is_blank(line, size));
     document->line = documents->line;
     if (line) take_entry(documents, line, size, document);
     return KV_OK;
+}
+
+static bool looks_like_object(const char *line, size_t length) {
+    while (length > 0 && is_blank(line + length - 1, 1)) length--;
+    while (length > 0 && is_blank(line, 1)) line++, length--;
+    return length > 4 && line[0] == '{' && (line[1] == '"' || line[1] == ' ') && line[length - 1] == '}' &&
+           memchr(line, ':', length);
+}
+
+// What the first lines did not tell, all of them may; `line` is NULL at the end.
+static void suspect(kv_documents *documents, const char *line, size_t length) {
+    enum { ENOUGH = 64 };
+    if (line && is_blank(line, length)) return;
+    documents->n_lines += line != NULL;
+    documents->n_like_json += line && looks_like_object(line, length);
+    if (line && documents->n_lines < ENOUGH) return;
+    documents->suspicious = false;
+    if (documents->n_like_json > 1 && 2 * documents->n_like_json > documents->n_lines)
+        kv_warn(
+            "%s: most lines are JSON objects, but it is read as plain text, braces and all; --format jsonl reads "
+            "the texts in them, --format text is for those who mean it",
+            documents->path);
 }
 
 static kv_status next_block(kv_documents *documents, kv_document *document, kv_error *err) {
@@ -263,8 +392,10 @@ static kv_status next_block(kv_documents *documents, kv_document *document, kv_e
     for (;;) {
         const char *line;
         size_t size;
-        kv_status status = next_line(documents, &line, &size, err);
+        bool ended;
+        kv_status status = next_line(documents, &line, &size, &ended, err);
         if (status) return status;
+        if (documents->suspicious) suspect(documents, line, size);
         bool separator = line && is_blank(line, size);
         if (separator && block->length == 0) continue;
         if (!line || separator) break;
@@ -275,8 +406,9 @@ static kv_status next_block(kv_documents *documents, kv_document *document, kv_e
                            ": a document of more than %zu bytes, expected blank lines between documents",
                            documents->path, documents->line, max_line_bytes);
         // With the NUL that ends the document.
-        kv_status added = kv_bytes_reserve(block, size + 1, NULL);
+        kv_status added = kv_bytes_reserve(block, size + 2, NULL);
         if (!added) added = kv_bytes_add(block, line, size, NULL);
+        if (!added && ended) added = kv_bytes_add(block, "\n", 1, NULL);
         if (added) return kv_fail(err, added, "%s: out of memory", documents->path);
     }
     if (block->length == 0) return KV_OK;
@@ -292,6 +424,12 @@ static kv_status next_block(kv_documents *documents, kv_document *document, kv_e
 
 kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_error *err) {
     *document = (kv_document){0};
+    if (documents->fault) {
+        if (!documents->over)
+            *document = (kv_document){.line = documents->line + 1, .bad = documents->fault, .whole = true};
+        documents->over = true;
+        return KV_OK;
+    }
     return documents->json_lines ? next_json(documents, document, err) : next_block(documents, document, err);
 }
 
@@ -301,6 +439,7 @@ kv_status kv_documents_next(kv_documents *documents, const char **text, size_t *
     *text = document.text;
     *length = document.length;
     if (status || !document.bad) return status;
+    if (document.whole) return kv_fail(err, KV_ERR_FORMAT, "%s: %s", documents->path, document.bad);
     if (!documents->json_lines)
         return kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": %s, expected plain text", documents->path,
                        document.line, document.bad);

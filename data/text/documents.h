@@ -1,8 +1,9 @@
 // Text files as a stream of documents, whatever their size; gzip is read transparently.
 //
 // JSON lines: one object a line, its text under a key. Plain text: documents separated by blank lines; every
-// line keeps its newline. Which of the two, a file's name says unless the caller does: NAME.jsonl, NAME.json
-// and NAME.ndjson (also with .gz) are JSON lines, any other is plain.
+// line keeps its line end, as one LF. Which of the two, the first lines say unless the caller does: JSON lines where most of
+// them are JSON objects. JSON that is not in lines, and a file called .jsonl, .json or .ndjson without an object in
+// its first lines, are neither: one bad document, and the end. CR LF and CR end lines too (data/file/plain.h).
 #pragma once
 
 #include "core/status.h"
@@ -13,7 +14,7 @@
 
 typedef struct kv_documents kv_documents;
 
-typedef enum kv_text_format { KV_TEXT_BY_NAME, KV_TEXT_PLAIN, KV_TEXT_JSONL } kv_text_format;
+typedef enum kv_text_format { KV_TEXT_BY_CONTENT, KV_TEXT_PLAIN, KV_TEXT_JSONL } kv_text_format;
 
 typedef struct kv_documents_options {
     kv_text_format format;
@@ -21,15 +22,18 @@ typedef struct kv_documents_options {
     const char *text_key;
 } kv_documents_options;
 
-// Whether a file of that name is taken for JSON lines.
+// Whether a file's name promises JSON.
 bool kv_documents_named_json(const char *path);
 
 // path: a file, a named pipe, or "-", standard input. On failure *documents is NULL. Close with
-// kv_documents_close (accepts NULL). The second takes the name's word and the key "text".
+// kv_documents_close (accepts NULL). Opening reads the first lines. The second goes by content and takes the key
+// "text".
 kv_status kv_documents_open_as(const char *path, const kv_documents_options *options,
                                kv_documents **documents, kv_error *err);
 kv_status kv_documents_open(const char *path, kv_documents **documents, kv_error *err);
 void kv_documents_close(kv_documents *documents);
+// Whether they are read as JSON lines.
+bool kv_documents_are_json(const kv_documents *documents);
 
 typedef struct kv_document {
     // [length], then a NUL (JSON may hold others within); NULL at the end, and when it is bad.
@@ -37,6 +41,7 @@ typedef struct kv_document {
     size_t length;
     int64_t line;    // its first
     const char *bad; // why a line holds no text
+    bool whole;      // with bad: nothing of the file does
 } kv_document;
 
 // The next document, valid until the next call. Files that cannot be read to their end (damaged or cut gzip)

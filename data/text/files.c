@@ -21,7 +21,8 @@ void kv_text_files_free(kv_text_files *files) {
     *files = (kv_text_files){0};
 }
 
-static kv_status add(kv_text_files *files, const char *path, const struct stat *info, kv_error *err) {
+static kv_status add(kv_text_files *files, const char *path, const struct stat *info, bool found,
+                     kv_error *err) {
     kv_text_file *items = kv_room_for_one(files->items, (size_t)files->n, sizeof *items);
     char *copy = strdup(path);
     if (items) files->items = items;
@@ -34,7 +35,8 @@ static kv_status add(kv_text_files *files, const char *path, const struct stat *
         .path = copy,
         .size = regular ? info->st_size : 0,
         .modified = regular ? (int64_t)info->st_mtim.tv_sec * 1000000000 + info->st_mtim.tv_nsec : 0,
-        .stream = !regular};
+        .stream = !regular,
+        .found = found};
     return KV_OK;
 }
 
@@ -61,7 +63,7 @@ static kv_status add_entry(kv_text_files *files, const char *dir, const char *na
     if (S_ISDIR(info.st_mode)) return add_directory(files, path, depth + 1, err);
     if (!named_as_text(name)) return KV_OK;
     if (stat(path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
-    return S_ISREG(info.st_mode) ? add(files, path, &info, err) : KV_OK;
+    return S_ISREG(info.st_mode) ? add(files, path, &info, true, err) : KV_OK;
 }
 
 static kv_status add_directory(kv_text_files *files, const char *dir, int depth, kv_error *err) {
@@ -90,10 +92,10 @@ static kv_status add_input(kv_text_files *files, const char *input, kv_error *er
         if (fstat(STDIN_FILENO, &info) != 0)
             return kv_fail(err, KV_ERR_IO, "standard input: %s", strerror(errno));
         info.st_mode = S_IFIFO; // even when it is a file: whose it is and where it begins is not ours to know
-        return add(files, input, &info, err);
+        return add(files, input, &info, false, err);
     }
     if (stat(input, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", input, strerror(errno));
-    if (!S_ISDIR(info.st_mode)) return add(files, input, &info, err);
+    if (!S_ISDIR(info.st_mode)) return add(files, input, &info, false, err);
     const int64_t before = files->n;
     kv_status status = add_directory(files, input, 0, err);
     if (!status && files->n == before)

@@ -11,6 +11,7 @@ typedef struct kv_text_file {
     int64_t size;     // bytes; 0 where that is not known
     int64_t modified; // nanoseconds since 1970
     bool stream;      // standard input or a pipe: can be read once
+    bool found;       // in a directory, not named by the user
 } kv_text_file;
 
 typedef struct kv_text_files {

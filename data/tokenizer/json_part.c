@@ -1,6 +1,7 @@
 #include "data/tokenizer/json_part.h"
 
 #include "core/text.h"
+#include "data/file/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,9 @@ kv_status kv_json_part_wrong(const kv_json_part *part, const char *expected, kv_
     static const char *const kinds[] = {"an object", "a list", "text",  "a whole number",
                                         "a number",  "true",   "false", "null"};
     if (!part->value) return kv_fail(err, KV_ERR_FORMAT, "%s is missing, expected %s", part->where, expected);
+    if (kv_json_is_odd(part->value))
+        return kv_fail(err, KV_ERR_FORMAT, "%s is %s, expected %s", part->where, kv_json_kind(part->value),
+                       expected);
     int kind = (int)json_typeof(part->value);
     if (kind == JSON_OBJECT || kind == JSON_ARRAY)
         return kv_fail(err, KV_ERR_FORMAT, "%s is %s, expected %s", part->where, kinds[kind], expected);

@@ -25,6 +25,10 @@ static kv_status check_id(const kv_json_part *part, const char *piece, const jso
         return kv_fail(err, KV_ERR_FORMAT,
                        "%s: the id of '%.*s' is not a whole number from 0 to %" JSON_INTEGER_FORMAT,
                        part->where, KV_HEAD(piece, 100), max_id);
+    if (kv_json_is_odd_key(piece))
+        return kv_fail(err, KV_ERR_FORMAT,
+                       "%s: the piece of id %" JSON_INTEGER_FORMAT " holds a NUL or half a character",
+                       part->where, value);
     if (!*piece)
         return kv_fail(err, KV_ERR_FORMAT, "%s: the piece of id %" JSON_INTEGER_FORMAT " is empty",
                        part->where, value);
@@ -280,7 +284,7 @@ kv_status kv_json_tokenizer_open(const char *path, kv_json_tokenizer **tokenizer
     *tokenizer = NULL;
     kv_status status = kv_read_file(path, max_file_bytes, &bytes, &size, err);
     if (status) return status;
-    json_t *json = kv_json_parse(bytes, size, JSON_REJECT_DUPLICATES, &why);
+    json_t *json = kv_json_parse(bytes, size, 0, &why);
     free(bytes);
     if (!json) return kv_fail(err, KV_ERR_FORMAT, "%s:%d: not valid JSON: %s", path, why.line, why.text);
     root.value = json;

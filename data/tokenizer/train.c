@@ -46,10 +46,10 @@ static void note_characters(struct alphabet *alphabet, const char *text, size_t 
 }
 
 // spm_train wants one sentence a line.
-static kv_status copy_documents(const char *input, FILE *corpus, const char *path, struct alphabet *alphabet,
-                                kv_error *err) {
+static kv_status copy_documents(const char *input, const kv_documents_options *options, FILE *corpus,
+                                const char *path, struct alphabet *alphabet, kv_error *err) {
     kv_documents *documents = NULL;
-    kv_status status = kv_documents_open(input, &documents, err);
+    kv_status status = kv_documents_open_as(input, options, &documents, err);
     while (!status) {
         const char *text = NULL;
         size_t length = 0;
@@ -65,13 +65,13 @@ static kv_status copy_documents(const char *input, FILE *corpus, const char *pat
     return status;
 }
 
-static kv_status write_corpus(const char *const *inputs, size_t n_inputs, const char *path,
-                              struct alphabet *alphabet, kv_error *err) {
+static kv_status write_corpus(const char *const *inputs, size_t n_inputs, const kv_documents_options *text,
+                              const char *path, struct alphabet *alphabet, kv_error *err) {
     FILE *corpus = fopen(path, "wb");
     if (!corpus) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
     kv_status status = KV_OK;
     for (size_t i = 0; !status && i < n_inputs; i++)
-        status = copy_documents(inputs[i], corpus, path, alphabet, err);
+        status = copy_documents(inputs[i], text, corpus, path, alphabet, err);
     bool failed = ferror(corpus) != 0;
     if ((fclose(corpus) != 0 || failed) && !status)
         status = kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
@@ -203,12 +203,13 @@ static kv_status check_model(const char *path, int64_t vocab_size, kv_error *err
 }
 
 static kv_status train_in(const char *directory, const char *const *inputs, size_t n_inputs,
-                          int64_t vocab_size, const char *path, kv_error *err) {
+                          const kv_documents_options *text, int64_t vocab_size, const char *path,
+                          kv_error *err) {
     char corpus[PATH_MAX + 16], model[PATH_MAX + 24];
     snprintf(corpus, sizeof corpus, "%s/corpus.txt", directory);
     snprintf(model, sizeof model, "%s/tokenizer.model", directory);
     struct alphabet alphabet = {0};
-    kv_status status = write_corpus(inputs, n_inputs, corpus, &alphabet, err);
+    kv_status status = write_corpus(inputs, n_inputs, text, corpus, &alphabet, err);
     if (!status) status = run_spm_train(directory, vocab_size, &alphabet, err);
     if (!status) status = check_model(model, vocab_size, err);
     if (status) return status;
@@ -220,8 +221,9 @@ static kv_status train_in(const char *directory, const char *const *inputs, size
     return kv_whole_file_end(&target, status, err);
 }
 
-kv_status kv_tokenizer_train(const char *const *inputs, size_t n_inputs, int64_t vocab_size, const char *path,
-                             kv_error *err) {
+kv_status kv_tokenizer_train_as(const char *const *inputs, size_t n_inputs, const kv_documents_options *text,
+                                int64_t vocab_size, const char *path, kv_error *err) {
+    static const kv_documents_options by_content = {KV_TEXT_BY_CONTENT, NULL};
     // 3 special pieces and 256 bytes are always there.
     if (vocab_size < 260 || vocab_size > INT32_MAX)
         return kv_fail(err, KV_ERR_ARGUMENT,
@@ -234,8 +236,13 @@ kv_status kv_tokenizer_train(const char *const *inputs, size_t n_inputs, int64_t
     kv_whole_file workspace; // never committed: it only has to go away
     kv_status status = kv_whole_dir_begin(&workspace, name, err);
     if (status) return status;
-    status = train_in(workspace.path, inputs, n_inputs, vocab_size, path, err);
+    status = train_in(workspace.path, inputs, n_inputs, text ? text : &by_content, vocab_size, path, err);
     if (status) return kv_whole_file_end(&workspace, status, err);
     kv_whole_file_abandon(&workspace);
     return KV_OK;
+}
+
+kv_status kv_tokenizer_train(const char *const *inputs, size_t n_inputs, int64_t vocab_size, const char *path,
+                             kv_error *err) {
+    return kv_tokenizer_train_as(inputs, n_inputs, NULL, vocab_size, path, err);
 }

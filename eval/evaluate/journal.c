@@ -4,7 +4,9 @@
 
 #include "data/file/content.h"
 #include "data/file/hash.h"
+#include "data/file/json.h"
 #include "data/file/path.h"
+#include "data/file/plain.h"
 #include "data/file/whole_file.h"
 
 #include <ctype.h>
@@ -69,7 +71,7 @@ static kv_status make_path(kv_journal *j, const char *dir, kv_error *err) {
 
 // Takes a line's record when it belongs to this run and is not there yet.
 static bool take_line(kv_journal *j, const char *line, size_t length) {
-    json_t *record = json_loadb(line, length, 0, NULL);
+    json_t *record = kv_json_parse(line, length, 0, NULL);
     const json_t *unit = json_object_get(record, "unit");
     const char *run = json_string_value(json_object_get(record, "run"));
     const json_int_t i = json_is_integer(unit) ? json_integer_value(unit) : -1;
@@ -90,6 +92,10 @@ static kv_status read_lines(kv_journal *j, bool *clean, kv_error *err) {
     if (!kv_path_exists(j->path)) return KV_OK;
     kv_status status = kv_read_file(j->path, SIZE_MAX / 2, &text, &size, err);
     if (status != KV_OK) return status;
+    // A byte order mark or a CR is an editor's: the file is written anew without.
+    const size_t mended = kv_mend_text(text, size);
+    *clean = mended == size;
+    size = mended;
     for (const char *line = text, *end = text + size; line < end;) {
         const char *newline = memchr(line, '\n', (size_t)(end - line));
         if (!newline || !take_line(j, line, (size_t)(newline - line))) *clean = false;

@@ -1,7 +1,7 @@
 // The four ways a prompt may come in, and what each of them means as token ids.
 #include "infer/kvrun/kvrun.h"
 
-#include "data/file/content.h"
+#include "data/file/plain.h"
 #include "data/system/buffers.h"
 #include "data/system/number.h"
 
@@ -34,6 +34,12 @@ static kv_status read_input(char **text, size_t *length, kv_error *err) {
         kv_bytes_free(&all);
         return status;
     }
+    const char *wide = all.length ? kv_wide_encoding(all.data, all.length) : NULL;
+    if (wide) {
+        kv_bytes_free(&all);
+        return kv_fail(err, KV_ERR_FORMAT, "standard input: found " KV_WIDE_ADVICE, wide, wide);
+    }
+    if (all.length) all.length = kv_mend_text(all.data, all.length);
     all.data[all.length] = '\0';
     *text = all.data, *length = all.length;
     return KV_OK;
@@ -55,7 +61,7 @@ static kv_status join_words(const kvrun_options *o, char **text, size_t *length,
 static kv_status read_text(const kvrun_options *o, char **text, size_t *length, kv_error *err) {
     if (o->n_words > 0) return join_words(o, text, length, err);
     kv_status status =
-        o->file ? kv_read_file(o->file, max_prompt_bytes, text, length, err) : read_input(text, length, err);
+        o->file ? kv_read_text(o->file, max_prompt_bytes, text, length, err) : read_input(text, length, err);
     if (status == KV_OK && *length > 0 && (*text)[*length - 1] == '\n') (*text)[--*length] = '\0';
     return status;
 }
@@ -95,15 +101,15 @@ static kv_status parse_ids(const char *text, int32_t **ids, int64_t *n, kv_error
     if (!all) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a prompt");
     *n = 0;
     for (const char *at = text;;) {
-        at += strspn(at, " \t\n,");
+        at += strspn(at, " \t\r\n,");
         if (!*at) break;
         const char *end = at;
         int64_t id;
-        if (!kv_take_whole(&end, &id) || id < 0 || id > INT32_MAX || !strchr(" \t\n,", *end)) {
+        if (!kv_take_whole(&end, &id) || id < 0 || id > INT32_MAX || !strchr(" \t\r\n,", *end)) {
             free(all);
             return kv_fail(err, KV_ERR_ARGUMENT,
                            "--prompt-ids: '%.*s' is no token id, expected whole numbers",
-                           (int)strcspn(at, " \t\n,"), at);
+                           (int)strcspn(at, " \t\r\n,"), at);
         }
         all[(*n)++] = (int32_t)id;
         at = end;

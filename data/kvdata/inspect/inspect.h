@@ -21,7 +21,7 @@ typedef struct inspect_options {
 
 // ---- What is looked at ---------------------------------------------------------------------------------
 
-enum { INSPECT_HEAD = 4096 };
+enum { INSPECT_HEAD = 4096, INSPECT_MAX_JSON = 1 << 28 };
 
 typedef struct inspect_subject {
     const char *path; // as it was given
@@ -34,7 +34,8 @@ typedef struct inspect_subject {
     size_t n_head;
     bool text;    // head is UTF-8 without control characters
     json_t *json; // the whole file, when it is one JSON value
-    json_t *line; // its first line, when that is a JSON object of its own
+    json_t *line; // its first line, when that is a JSON object and the file JSON lines
+    bool plain;   // a text that begins with a line of JSON
 } inspect_subject;
 
 // Finds out about path. Unreadable files are errors; inspect_subject_free takes a zeroed one too.

@@ -1,6 +1,7 @@
 // kvdata inspect: predictors.
 #include "core/model.h"
 #include "data/checkpoint/safetensors.h"
+#include "data/file/json.h"
 #include "data/kvdata/inspect/inspect.h"
 
 #include <inttypes.h>
@@ -138,12 +139,9 @@ static kv_status describe_predictor(const inspect_subject *s, inspect_report *re
     char path[PATH_MAX];
     inspect_title(report, "predictor", s->path);
     if (inspect_entry(s->path, "predictor.json", path, sizeof path)) {
-        json_error_t why;
-        json_t *root = json_load_file(path, 0, &why);
-        if (!json_is_object(root)) {
-            json_decref(root);
-            return kv_fail(err, KV_ERR_FORMAT, "%s:%d: bad JSON: %s", path, why.line, why.text);
-        }
+        json_t *root;
+        kv_status status = kv_json_read(path, INSPECT_MAX_JSON, &root, err);
+        if (status) return status;
         report_description(root, report);
         json_decref(root);
     }

@@ -1,5 +1,6 @@
 // Every fact is said once, with its value for JSON and its words for people, so that the two cannot drift
 // apart.
+#include "data/file/json.h"
 #include "data/kvdata/inspect/inspect.h"
 
 #include "core/text.h"
@@ -39,6 +40,7 @@ bool inspect_is_json(const inspect_report *report) {
 
 kv_status inspect_report_finish(inspect_report *report, kv_error *err) {
     if (!report->json) return KV_OK;
+    kv_json_spell_out(report->open[0]);
     // What cannot be written is noticed when the program closes stdout.
     if (!report->lost)
         report->lost = json_dumpf(report->open[0], stdout, JSON_INDENT(1)) != 0 && !ferror(stdout);

@@ -3,7 +3,10 @@
 #include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
+#include "data/file/plain.h"
 #include "data/kvdata/inspect/inspect.h"
+#include "data/system/buffers.h"
+#include "data/text/documents.h"
 #include "data/text/unicode.h"
 
 #include <errno.h>
@@ -15,7 +18,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-static const size_t max_json_bytes = (size_t)1 << 28, max_first_line = (size_t)64 << 20;
+static const size_t max_json_bytes = INSPECT_MAX_JSON, max_first_line = (size_t)64 << 20;
 
 bool inspect_entry(const char *dir, const char *name, char *path, size_t size) {
     return snprintf(path, size, "%s/%s", dir, name) < (int)size && kv_path_exists(path);
@@ -31,44 +34,74 @@ const char *inspect_directory_of(const char *path, char dir[PATH_MAX]) {
     return dir;
 }
 
+static bool is_white(char c) {
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 // ---- JSON ----------------------------------------------------------------------------------------------
 
-// The file's first line, without its end; *more: something follows that is not white space. NULL: there is
-// no line of acceptable length, or no memory.
-static char *first_line(gzFile file, bool *more) {
-    size_t used = 0, capacity = 1 << 16;
-    char *line = malloc(capacity), *bigger;
-    while (line && gzgets(file, line + used, (int)(capacity - used))) {
-        used += strlen(line + used);
-        if (used > 0 && line[used - 1] == '\n') break;
-        if (used + 1 < capacity) break; // the end of the file
-        bigger = capacity < max_first_line ? realloc(line, capacity *= 2) : NULL;
-        if (!bigger) free(line);
-        line = bigger;
+// Reads up to the end of the first line that is not blank: [*length] at *from. False: there is no such line of
+// acceptable length, or no memory.
+static bool read_first_line(gzFile file, kv_bytes *read, size_t *from, size_t *length) {
+    int got = 1;
+    *from = *length = 0;
+    while (got > 0 && *from + *length >= read->length && read->length < max_first_line) {
+        if (kv_bytes_reserve(read, 1 << 16, NULL) != KV_OK) return false;
+        got = gzread(file, read->data + read->length, 1 << 16);
+        if (got > 0) read->length += (size_t)got;
+        *from += *from ? 0 : kv_byte_order_mark(read->data, read->length);
+        while (*length == 0 && *from < read->length && is_white(read->data[*from])) ++*from;
+        const size_t searched = *from + *length;
+        *length += kv_line_length(read->data + searched, read->length - searched);
     }
-    *more = false;
-    for (int c; line && !*more && (c = gzgetc(file)) != -1;) *more = !strchr(" \t\r\n", c);
-    return line;
+    return *length > 0 && (got == 0 || *from + *length < read->length);
+}
+
+static bool only_white_follows(gzFile file, const kv_bytes *read, size_t at) {
+    for (; at < read->length; at++)
+        if (!is_white(read->data[at])) return false;
+    for (int c; (c = gzgetc(file)) != -1;)
+        if (!is_white((char)c)) return false;
+    return true;
+}
+
+// Whether kvdata tokenize would read it as JSON lines: a text that begins with an example of JSON is a text.
+static bool is_json_lines(const inspect_subject *s) {
+    kv_documents *documents = NULL;
+    const bool lines =
+        kv_documents_open(s->path, &documents, NULL) == KV_OK && kv_documents_are_json(documents);
+    kv_documents_close(documents);
+    return lines;
+}
+
+static kv_status read_line(inspect_subject *s, kv_error *err) {
+    gzFile file = gzopen(s->path, "rb");
+    if (!file) return kv_fail(err, KV_ERR_IO, "%s: %s", s->path, errno ? strerror(errno) : "out of memory");
+    kv_bytes read = {0};
+    size_t from, length;
+    if (read_first_line(file, &read, &from, &length)) {
+        json_t *value = kv_json_parse(read.data + from, length, 0, NULL);
+        const bool alone = value && only_white_follows(file, &read, from + length);
+        if (alone) s->json = json_incref(value);
+        if (json_is_object(value) && (alone || is_json_lines(s))) s->line = json_incref(value);
+        s->plain = value && !s->json && !s->line;
+        json_decref(value);
+    }
+    kv_bytes_free(&read);
+    gzclose_r(file);
+    return KV_OK;
 }
 
 static kv_status read_json(inspect_subject *s, kv_error *err) {
-    size_t start = 0;
-    while (start < s->n_head && strchr(" \t\r\n", s->head[start])) start++;
-    if (start == s->n_head || (s->head[start] != '{' && s->head[start] != '[')) return KV_OK;
-    gzFile file = gzopen(s->path, "rb");
-    if (!file) return kv_fail(err, KV_ERR_IO, "%s: %s", s->path, errno ? strerror(errno) : "out of memory");
-    bool more;
-    char *line = first_line(file, &more);
-    gzclose_r(file);
-    json_t *value = line ? json_loads(line, 0, NULL) : NULL;
-    free(line);
-    if (value && json_is_object(value)) s->line = json_incref(value);
-    if (value && !more) s->json = json_incref(value);
-    json_decref(value);
-    if (value) return KV_OK;
+    const char *head = (const char *)s->head;
+    size_t start = kv_byte_order_mark(head, s->n_head);
+    while (start < s->n_head && is_white(head[start])) start++;
+    if (start == s->n_head || (head[start] != '{' && head[start] != '[')) return KV_OK;
+    kv_status status = read_line(s, err);
+    if (status || s->json || s->line || s->plain) return status;
     char *text;
     size_t size;
-    kv_status status = kv_read_file(s->path, max_json_bytes, &text, &size, err);
+    status = kv_read_file(s->path, max_json_bytes, &text, &size, err);
     if (status) return status;
     s->json = kv_json_parse(text, size, 0, NULL);
     free(text);

@@ -1,6 +1,7 @@
 // kvdata inspect: texts as kvdata tokenize reads them, descriptions in JSON, tables and pictures.
 #include "data/file/content.h"
 #include "data/file/csv.h"
+#include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 #include "data/system/buffers.h"
@@ -26,7 +27,7 @@ static bool is_documents(const inspect_subject *s) {
 
 static kv_status count_documents(const inspect_subject *s, inspect_report *report, kv_documents *documents,
                                  kv_error *err) {
-    const bool lines = s->line != NULL;
+    const bool lines = kv_documents_are_json(documents);
     int64_t n = 0;
     double bytes = 0;
     char size[32];
@@ -50,10 +51,6 @@ static kv_status count_documents(const inspect_subject *s, inspect_report *repor
                  lines ? "" : ", separated by blank lines");
     inspect_fact(report, "text", json_real(bytes), "%s%s", inspect_bytes(bytes, size),
                  s->gzip ? ", stored as gzip" : "");
-    if (lines && !is_named_otherwise(s))
-        inspect_fact(
-            report, "note", json_string("name"),
-            "kvdata tokenize takes JSON lines for such only when the file is called .jsonl or .json");
     return KV_OK;
 }
 
@@ -99,8 +96,7 @@ static kv_status describe_description(const inspect_subject *s, inspect_report *
     json_t *value;
     inspect_title(report, description(s), s->path);
     json_object_foreach(s->json, key, value) {
-        char shown[INSPECT_SHORT], name[INSPECT_SHORT],
-            *dump = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        char shown[INSPECT_SHORT], name[INSPECT_SHORT], *dump = kv_json_show(value);
         inspect_fact(report, inspect_short(key, 60, name), json_incref(value), "%s",
                      inspect_short(dump ? dump : "", 200, shown));
         free(dump);
@@ -127,6 +123,10 @@ static kv_status refuse_json(const inspect_subject *s, inspect_report *report, k
     if (!value)
         return kv_fail(err, KV_ERR_FORMAT, "%s: not valid JSON, or cut short: it begins with \"%s\"", s->path,
                        inspect_short((const char *)s->head, 40, shown));
+    const char *shape = json_is_object(json_array_get(value, 0))
+                            ? "a JSON array, expected one object a line (jq -c '.[]' FILE makes them)"
+                            : NULL;
+    if (shape) return kv_fail(err, KV_ERR_FORMAT, "%s: %s", s->path, shape);
     if (!*keys)
         return kv_fail(err, KV_ERR_FORMAT, "%s: JSON, but not a file of this project: no object in it",
                        s->path);

@@ -1,5 +1,6 @@
 // kvdata inspect: tokenizers.
 #include "data/tokenizer/tokenizer.h"
+#include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 
@@ -119,7 +120,8 @@ kv_status inspect_tokenizer_in(const char *dir, int64_t table_rows, inspect_repo
     kv_tokenizer *tokenizer = NULL;
     kv_status status = kv_tokenizer_open(path, &tokenizer, err);
     if (status) return status;
-    json_t *root = json ? json_load_file(path, 0, NULL) : NULL;
+    json_t *root = NULL;
+    if (json) kv_json_read(path, INSPECT_MAX_JSON, &root, NULL); // it was read before
     inspect_open(report, "tokenizer");
     inspect_title(report, "tokenizer", path);
     report_tokenizer(report, tokenizer, root, table_rows);

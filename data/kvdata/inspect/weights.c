@@ -1,5 +1,6 @@
 // kvdata inspect: safetensors files and the index of sharded ones.
 #include "data/checkpoint/safetensors.h"
+#include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 #include "data/system/width.h"
@@ -74,7 +75,7 @@ static void report_metadata(const char *path, inspect_report *report) {
         for (int i = 7; i >= 0; i--) length = (length << 8) | prefix[i];
     char *text = malloc(length + 1); // checked by kv_safetensors_open
     json_t *header =
-        text && fread(text, 1, length, file) == length ? json_loadb(text, length, 0, NULL) : NULL;
+        text && fread(text, 1, length, file) == length ? kv_json_parse(text, length, 0, NULL) : NULL;
     free(text);
     fclose(file);
     json_t *metadata = json_object_get(header, "__metadata__");
@@ -189,9 +190,10 @@ static kv_status add_file(const char *dir, const char *name, struct total *total
 static kv_status add_indexed(const char *dir, struct total *total, int64_t *n_files, inspect_report *report,
                              kv_error *err) {
     char path[PATH_MAX];
-    json_error_t why;
+    json_t *index;
     if (!inspect_entry(dir, index_name, path, sizeof path)) return KV_OK;
-    json_t *index = json_load_file(path, 0, &why);
+    kv_status status = kv_json_read(path, INSPECT_MAX_JSON, &index, err);
+    if (status) return status;
     if (!json_is_object(json_object_get(index, "weight_map"))) {
         json_decref(index);
         return kv_fail(err, KV_ERR_FORMAT,
@@ -199,7 +201,6 @@ static kv_status add_indexed(const char *dir, struct total *total, int64_t *n_fi
     }
     int64_t n_tensors, n_missing;
     json_t *files = count_files(index, dir, &n_tensors, &n_missing), *count;
-    kv_status status = KV_OK;
     const char *name;
     json_object_foreach(files, name, count) {
         char file[PATH_MAX];

@@ -56,7 +56,7 @@ static json_t *path_text(const char *path) {
 }
 
 static json_t *describe_options(const tokenize_options *options, const kv_tokenizer *tokenizer) {
-    static const char *const formats[] = {"by name", "text", "jsonl"};
+    static const char *const formats[] = {"by content", "text", "jsonl"};
     return json_pack("{s:s, s:I, s:I, s:b, s:s, s:s, s:I}", "tokenizer", kv_tokenizer_hash(tokenizer),
                      "min_chars", (json_int_t)options->min_chars, "min_tokens",
                      (json_int_t)options->min_tokens, "nfc", (int)options->nfc, "format",

@@ -74,12 +74,20 @@ int64_t tokenize_reader_position(const tokenize_reader *reader) {
     return reader->done + (reader->documents ? kv_documents_position(reader->documents) : 0);
 }
 
-// The next document of all files; neither text nor bad: there is none.
+static const char *name_of(const kv_text_file *file) {
+    return strcmp(file->path, "-") == 0 ? "standard input" : file->path;
+}
+
+// The next document of all files; a file that the user named and that is no text is an error, one that lay in a
+// directory a bad document. Neither text nor bad: there is none.
 static kv_status next_document(tokenize_reader *reader, kv_document *document, kv_error *err) {
     *document = (kv_document){0};
     while (reader->file < reader->files->n) {
         kv_status status = open_current(reader, err);
         if (!status) status = kv_documents_read(reader->documents, document, err);
+        if (!status && document->whole && !reader->files->items[reader->file].found)
+            status = kv_fail(err, KV_ERR_FORMAT, "%s: %s", name_of(&reader->files->items[reader->file]),
+                             document->bad);
         if (status || document->text || document->bad) return status;
         next_file(reader);
     }
