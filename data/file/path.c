@@ -8,6 +8,7 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,8 +38,8 @@ void kv_path_parent(const char *path, char parent[PATH_MAX]) {
 bool kv_path_is_named(const char *path, const char *ending) {
     const size_t m = strlen(ending);
     size_t n = strlen(path);
-    if (kv_ends_with(path, ".gz")) n -= 3;
-    return n >= m && memcmp(path + n - m, ending, m) == 0;
+    if (n > 3 && strcasecmp(path + n - 3, ".gz") == 0) n -= 3;
+    return n >= m && strncasecmp(path + n - m, ending, m) == 0;
 }
 
 bool kv_path_exists(const char *path) {

@@ -175,7 +175,7 @@ static void count_first_lines(const kv_documents *documents, struct first_lines 
     size_t length;
     while (first->n < LOOKED_AT && kv_take_line(&at, end, &line, &length)) {
         if (is_blank(line, length)) continue;
-        if (at == end && !first->whole) break; // perhaps not all of it
+        if (line + length == end && !first->whole) break; // perhaps not all of it
         json_t *value = kv_json_parse(line, length, JSON_ALLOW_NUL, NULL);
         const bool object = json_is_object(value);
         json_decref(value);
@@ -230,7 +230,7 @@ static kv_status recognise(kv_documents *documents, kv_text_format asked, bool n
     if (status || size == 0) return status;
     const char *text = unread(documents), *wide = kv_wide_encoding(text, size);
     const bool most = first.begins && 2 * first.n_objects > first.n;
-    documents->json_lines = asked == KV_TEXT_JSONL || named_json || most;
+    documents->json_lines = asked == KV_TEXT_JSONL || (asked == KV_TEXT_BY_CONTENT && (named_json || most));
     documents->suspicious = asked == KV_TEXT_BY_CONTENT && !documents->json_lines;
     if (wide) {
         snprintf(documents->shape, sizeof documents->shape, KV_WIDE_ADVICE, wide, wide);

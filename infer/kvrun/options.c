@@ -39,7 +39,7 @@ static const char doc[] =
     "  kvrun --base random:smollm2-135m --prompt-ids \"5 17 9\" --ids -n 4\n"
     "\n"
     "The prompt is PROMPT (several are joined by spaces), or a file, or token ids, or else standard input; one "
-    "new line at the end of a file or of standard input is dropped. The answer goes to standard output, as it "
+    "new line at the end of a file or of standard input is dropped (CR LF counts as one). The answer goes to standard output, as it "
     "comes; figures go to standard error. The time to the first token is measured from the start of the "
     "prefill until the token is known; loading and tokenizing do not count, nor does disk: the weights have "
     "been read once before. Tokens per second are those behind the first.\n"

@@ -190,6 +190,22 @@ static void kinds(void **state) {
 #define PIQA      "{\"goal\":\"g\",\"sol1\":\"a\",\"sol2\":\"b\",\"label\":0}"
 #define HELLASWAG "{\"activity_label\":\"a\",\"ctx_a\":\"b\",\"ctx_b\":\"c\",\"label\":\"0\",\"endings\":"
 
+// What Python's json writes and reads, and what editors add.
+static void files_of_every_writer(void **state) {
+    (void)state;
+    kv_choice_items items;
+    kv_error err = {0};
+    const char *path = test_path(test_dir, "odd.data");
+    test_write_text(
+        path,
+        "\xEF\xBB\xBF\r\n{\"score\": [NaN, -Infinity, 1e999], \"\\ud800\": \"\\u0000]}\", \"goal\": \"one\", "
+        "\"goal\": \"g1\", \"sol1\":\"a\",\"sol2\":\"b\",\"label\":0}\r\n\xEF\xBB\xBF" PIQA "\r" PIQA);
+    if (kv_choices_read(path, kv_choice_kind_find("piqa"), &items, &err)) fail_msg("%s", err.message);
+    assert_int_equal(items.n, 3);
+    assert_non_null(strstr(items.items[0].context, "g1"));
+    kv_choice_items_free(&items);
+}
+
 static void broken_files_are_named(void **state) {
     (void)state;
     static const struct {
@@ -202,11 +218,16 @@ static void broken_files_are_named(void **state) {
         {"piqa", PIQA "\n\n{\"goal\": \"cut of", "bad.jsonl:3: not valid JSON ("},
         {"piqa", "{\"goal\":\"g\",\n\n\"sol1\":\"a\",\"sol2\":\"b\",\"label\":0}\n{}",
          "bad.jsonl:4: 'goal' is missing"},
-        {"piqa", PIQA "\n{\"goal\": \"a\\u0000b\"}", "bad.jsonl:2: not valid JSON ("},
+        {"piqa", PIQA "\n{\"goal\": \"a\\u0000b\"}",
+         "bad.jsonl:2: 'goal' is text with a NUL character, expected a string"},
+        {"piqa", PIQA "\r" PIQA "\r\n{\"goal\": NaN}", "bad.jsonl:3: 'goal' is NaN, expected a string"},
+        {"piqa", "{\"goal\":\"g\",\"sol1\":\"a\",\"sol2\":\"b\",\"label\":1e999}",
+         "bad.jsonl:1: 'label' is 1e999, too large a number, expected the right answer"},
         {"piqa", PIQA "\n{\"goal\": \"\xC3\"}", "bad.jsonl:2: not valid JSON ("},
         {"piqa", "3", "bad.jsonl:1: "}, // jansson wants an array or an object here
-        {"piqa", "[" PIQA "]", "bad.jsonl:1: expected a row of piqa, an object"},
-        {"piqa", "{\"row\": 4}", "bad.jsonl:1: expected a row of piqa, an object"},
+        {"piqa", "[" PIQA "]",
+         "bad.jsonl:1: found a JSON array, expected rows of piqa, one object a line (jq -c '.[]' FILE"},
+        {"piqa", "{\"row\": 4}", "bad.jsonl:1: found a number, expected a row of piqa, an object"},
         {"piqa", "{\"rows\": 4}", "bad.jsonl:1: 'rows' is 4, expected a list of rows"},
         {"piqa", PIQA "\n{\"rows\": [{\"row\": " PIQA "}, {\"row\": {\"goal\": 1}}]}",
          "bad.jsonl:2: rows[1]: 'goal' is 1, expected a string"},
@@ -318,6 +339,7 @@ int main(void) {
         cmocka_unit_test(winogrande),
         cmocka_unit_test(hellaswag_clean_up),
         cmocka_unit_test(kinds),
+        cmocka_unit_test(files_of_every_writer),
         cmocka_unit_test(broken_files_are_named),
         cmocka_unit_test(files_cut_anywhere),
     };

@@ -88,13 +88,13 @@ static void expect_cells(const char *text, int n, const char *const *cells) {
     expect_cells(text, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *),                          \
                  (const char *const[]){__VA_ARGS__})
 
-// A CR belongs to the end of a row only outside of quotes.
+// A CR ends a row as LF and CR LF do, but not within quotes.
 static void test_fields(void **state) {
     (void)state;
     CELLS("a,b\n1,\"x\r\"\n", "1", "x\r");
     CELLS("a,b\n1,\"x\r\"\r\n2,\"\r\"", "1", "x\r", "2", "\r");
     CELLS("a,b\n1,x\r\n2,y\r", "1", "x", "2", "y");
-    CELLS("a,b\n1\r,x\ry\r\n", "1\r", "x\ry");
+    CELLS("a,b\r1,x\r\r2,\"y\"\r", "1", "x", "2", "y");
     CELLS("a,b\n\"\",\"\"\"\"\n", "", "\"");
     CELLS("a,b\n\"1,\n\"\"2\"\"\",\"\n\"\n", "1,\n\"2\"", "\n");
     CELLS("a,b\n x , \"y\" \n", " x ", " \"y\" "); // quotes count only at the very beginning
@@ -125,7 +125,11 @@ static void test_broken_tables(void **state) {
     expect_refused("a,b\n1,\"2\n\n3\n", 12, "table.csv:2: found a quoted field without end");
     expect_refused("a,b\n\"1\n\",2\n1,2,3\n", 17, "table.csv:4: found 3 fields, expected 2");
     expect_refused("a,b\n\"1\"2,3\n", 11, "table.csv:2: found text behind a quoted field");
-    expect_refused("a,b\n1,\"2\n\"\r3\n", 13, "table.csv:3: found text behind a quoted field");
+    expect_refused("a,b\n1,\"2\n\"x\n", 12, "table.csv:3: found text behind a quoted field");
+    expect_refused("a,b\r1,\"2\r\"\r3\r", 13, "table.csv:4: found 1 fields, expected 2");
+    expect_refused("\xFF\xFE"
+                   "a\0,\0",
+                   6, "found UTF-16 text, expected UTF-8");
     expect_refused("\"a\nb\n", 5, "table.csv:1: found a quoted field without end");
     expect_refused("a\n\0\n", 4, "NUL character");
     kv_csv_table table;

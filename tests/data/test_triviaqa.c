@@ -61,26 +61,65 @@ static void a_minified_original(void **state) {
     kv_questions_free(&questions);
 }
 
+// What Python's json writes and reads, and what editors add, in both formats.
+static void files_of_every_writer(void **state) {
+    (void)state;
+#define ODD                                                                                                  \
+    "\"score\": NaN, \"id\": 123456789012345678901234567890, \"n\\u0000\": [-Infinity, 1e999, \"\\udc00\"], "
+    static const char *const contents[] = {
+        "\xEF\xBB\xBF\r\n{" ODD
+        "\"question\": \"q?\", \"question\": \"which?\", \"answer\": {\"value\": \"a\"}}\r\n"
+        "\xEF\xBB\xBF{\"question\": \"two?\", \"answer\": {" ODD "\"value\": \"b\"}}",
+        "{" ODD "\"question\": \"which?\", \"answer\": {\"value\": \"a\"}}\r"
+        "{\"question\": \"two?\", \"answer\": {\"value\": \"b\"}}\r",
+        "\xEF\xBB\xBF{\r\n" ODD "\"Data\": [{" ODD
+        "\"Question\": \"which?\", \"Answer\": {\"Value\": \"a\"}},\r\n"
+        "{\"Question\": \"two?\", \"Answer\": {\"Value\": \"b\"}}]}\r\n",
+    };
+    const char *path = test_path(test_dir, "odd.data");
+    for (size_t i = 0; i < sizeof contents / sizeof *contents; i++) {
+        kv_error err = {0};
+        kv_questions questions;
+        test_write_text(path, contents[i]);
+        if (kv_triviaqa_read(path, &questions, &err)) fail_msg("%s", err.message);
+        assert_int_equal(questions.n, 2);
+        assert_string_equal(questions.items[0].text, "which?");
+        assert_string_equal(questions.items[1].value, "b");
+        kv_questions_free(&questions);
+    }
+}
+
 static void bad_files_are_named(void **state) {
     (void)state;
     static const struct {
         const char *content, *expected;
     } cases[] = {
         {"", "bad.json:1: not valid JSON"},
-        {"[]", "bad.json: expected TriviaQA questions"},
-        {"{\"Data\": 3}", "bad.json: expected TriviaQA questions"},
+        {"[]", "bad.json: found a JSON array, expected one object a line"},
+        {"[{\"question\": \"q\", \"answer\": {\"value\": \"a\"}}]", "bad.json: found a JSON array"},
+        {"{\n\"question\": \"q\",\n\"answer\": {\"value\": \"a\"}\n}",
+         "bad.json: found a JSON object over several lines"},
+        {"{\"Data\": 3}", "bad.json: \"Data\" is a number, expected TriviaQA questions"},
+        {"{\"Data\": NaN}", "bad.json: \"Data\" is NaN, expected TriviaQA questions"},
         {"{\"Data\": []}", "bad.json: holds no questions"},
         {"{\"Data\": [{\"Question\": \"q\", \"Answer\": {}}]}",
-         "bad.json: Data[0]: expected a string \"Answer\".\"Value\""},
-        {"{\"question\": \"q\"}\n", "bad.json:1: expected an object \"answer\""},
+         "bad.json: Data[0]: \"Answer\".\"Value\" is missing, expected a string"},
+        {"{\"question\": \"q\"}\n", "bad.json:1: \"answer\" is missing, expected an object"},
         {"{\"question\": \"q\", \"answer\": {\"value\": \"a\"}}\n\n{\"question\": 4}\n",
-         "bad.json:3: expected a string \"question\""},
+         "bad.json:3: \"question\" is a number, expected a string"},
         {"{\"question\": \"q\", \"answer\": {\"value\": \"a\"}}\n{\"question\": \"cut of",
          "bad.json:2: not valid JSON"},
         {"{\"question\": \"q\", \"answer\": {\"value\": \"a\", \"aliases\": [1]}}",
-         "bad.json:1: expected the answer's aliases"},
+         "bad.json:1: \"answer\".\"aliases\"[0] is a number, expected a string"},
         {"{\"question\": \"q\", \"answer\": {\"value\": \"a\", \"aliases\": \"b\"}}",
-         "bad.json:1: expected the answer's aliases"},
+         "bad.json:1: \"answer\".\"aliases\" is a string, expected a list of strings"},
+        {"{\"question\": \"q\", \"answer\": NaN}", "bad.json:1: \"answer\" is NaN, expected an object"},
+        {"{\"question\": \"q\", \"answer\": {\"value\": \"\\ud800\"}}",
+         "bad.json:1: \"answer\".\"value\" is text with U+D800, half a character, expected a string"},
+        {"{\"question\": \"q\\u0000\", \"answer\": {\"value\": \"a\"}}",
+         "bad.json:1: \"question\" is text with a NUL character, expected a string"},
+        {"{\"question_id\": Infinity, \"question\": \"q\", \"answer\": {\"value\": \"a\"}}",
+         "bad.json:1: \"question_id\" is Infinity, expected a string"},
     };
     const char *path = test_path(test_dir, "bad.json");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -152,6 +191,7 @@ int main(void) {
         cmocka_unit_test(both_formats_say_the_same),
         cmocka_unit_test(both_formats_gzipped),
         cmocka_unit_test(a_minified_original),
+        cmocka_unit_test(files_of_every_writer),
         cmocka_unit_test(bad_files_are_named),
         cmocka_unit_test(normalisation),
         cmocka_unit_test(exact_match),

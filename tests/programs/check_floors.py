@@ -8,6 +8,7 @@
   only one other module includes is a part of that one.
 - Every folder and file of a floor is a room of tests/floors.txt, and every room exists.
 - The core prints nothing, ends no process and opens no file.
+- JSON is read by data/file/json.c: nobody else calls jansson's loaders.
 """
 
 import pathlib
@@ -21,6 +22,8 @@ CALLS = re.compile(
     r"|exit|_exit|_Exit|quick_exit|abort|fopen|fdopen|freopen|open|openat|creat|popen|mmap|system|getenv)\s*\("
     r"|(?<![A-Za-z0-9_])(stdin|stdout|stderr)(?![A-Za-z0-9_])"
 )
+LOADERS = re.compile(r"(?<![A-Za-z0-9_])json_load(s|b|f|fd|_file|_callback)\s*\(")
+READERS = ("data/file/json.c", "data/file/json_text.c")
 
 
 def read_order(path):
@@ -126,8 +129,10 @@ def main():
                 elif target.split("/")[0] not in floors or not allowed(name, target, floors, rooms, programs):
                     found.append(f"{where}: {'/'.join(room_of(name)).rstrip('/')} may not include {target}")
                 includes[name].append(target)
+            code = COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m.group(0)), text)
+            for match in LOADERS.finditer(code) if name not in READERS else ():
+                found.append(f"{name}:{code.count(chr(10), 0, match.start()) + 1}: JSON is read by kv_json_parse (data/file/json.h)")
             if floor == "core":
-                code = COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m.group(0)), text)
                 for match in CALLS.finditer(code):
                     line = code.count("\n", 0, match.start()) + 1
                     found.append(f"{name}:{line}: core prints, ends or opens: '{match.group(0)}'")
