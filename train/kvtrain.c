@@ -3,6 +3,7 @@
 #include "data/config/options.h"
 #include "data/system/console.h"
 #include "data/system/memory.h"
+#include "train/run/doubts.h"
 #include "train/run/estimate.h"
 #include "train/run/footprint.h"
 #include "train/run/resume.h"
@@ -172,6 +173,8 @@ static kv_status train_one(kv_training *training, const struct arguments *a, kv_
     const kv_config_options *o = &a->common;
     kv_status status = kv_training_open(training, o->config, o->overrides, o->n_overrides, err);
     if (status != KV_OK) return status;
+    // A sweep has said what there was to say of its runs before it began the first.
+    if (!a->quiet_hint) kv_training_doubts(training);
     if (a->dry_run) {
         if (a->mode == KV_RUN_RESUME) status = look_at_run(training, a->mode, err);
         return status == KV_OK ? kv_estimate_print(training->task, stdout, err) : status;

@@ -3,15 +3,18 @@
 // published checkpoints.
 #include "data/checkpoint/checkpoint.h"
 #include "eval/config/config.h"
+#include "tests/support/corpus.h"
 #include "tests/support/support.h"
-#include "train/config/config.h"
+#include "train/config/doubts.h"
 
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <glob.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_TRAININGS = 64 };
 static char dir[64];
@@ -184,6 +187,38 @@ static void names_and_sources(void **state) {
     }
 }
 
+// A warning about what we ship would be the first thing a user reads.
+static void nothing_is_doubted(void **state) {
+    (void)state;
+    char pattern[512], name[128];
+    glob_t found;
+    int n = 0;
+    snprintf(pattern, sizeof pattern, "%s/../configs/*/*.yaml", getenv("KV_TEST_DIR"));
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    snprintf(name, sizeof name, "%s/warnings", dir);
+    fflush(stderr);
+    const int before = dup(STDERR_FILENO), file = open(name, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_true(before >= 0 && file >= 0 && dup2(file, STDERR_FILENO) >= 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        kv_config *source;
+        const kv_train_config *config;
+        // The others are evaluations, sweeps and what these start from.
+        if (kv_train_config_load(found.gl_pathv[i], NULL, 0, &source, &config, NULL) != KV_OK) continue;
+        kv_train_config_doubts(source, config);
+        kv_config_free(source);
+        n++;
+    }
+    fflush(stderr);
+    assert_true(dup2(before, STDERR_FILENO) >= 0);
+    close(before);
+    close(file);
+    globfree(&found);
+    char *text = test_read_text(name);
+    if (*text) fail_msg("%s", text);
+    free(text);
+    if (n < 60) fail_msg("found %d trainings among %s", n, pattern);
+}
+
 // ---- Evaluations ---------------------------------------------------------------------------------------
 
 static struct training *find_training(const char *path, const char **rest) {
@@ -287,8 +322,11 @@ static void random_models_replace_all(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(maps_are_the_rules),        cmocka_unit_test(schedules_are_published),
-        cmocka_unit_test(names_and_sources),         cmocka_unit_test(evaluations_read_what_trainings_write),
+        cmocka_unit_test(maps_are_the_rules),
+        cmocka_unit_test(schedules_are_published),
+        cmocka_unit_test(names_and_sources),
+        cmocka_unit_test(nothing_is_doubted),
+        cmocka_unit_test(evaluations_read_what_trainings_write),
         cmocka_unit_test(random_models_replace_all),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -99,6 +99,18 @@ static kv_status print_text(const kv_task *task, FILE *out, kv_error *err) {
     return KV_OK;
 }
 
+static void print_schedule(const kv_schedule *s, FILE *out) {
+    if (s->total_steps == 0) return;
+    if (s->warmup_steps >= s->total_steps)
+        fprintf(out,
+                "schedule     lr %g to %.3g: all %" PRIi64 " steps are of the warm-up to %g in %" PRIi64 "\n",
+                s->warmup_init, kv_schedule_at(s, s->total_steps - 1), s->total_steps, s->peak,
+                s->warmup_steps);
+    else
+        fprintf(out, "schedule     lr %g to %g in %" PRIi64 " steps, then to %g\n", s->warmup_init, s->peak,
+                s->warmup_steps, s->end);
+}
+
 kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     const kv_train_config *config = task->config;
     const kv_data_config *d = &config->data;
@@ -115,9 +127,7 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     kv_status status = print_text(task, out, err);
     if (status != KV_OK) return status;
     const kv_schedule s = kv_train_schedule(config);
-    if (config->train.steps > 0)
-        fprintf(out, "schedule     lr %g to %g in %" PRIi64 " steps, then to %g\n", s.warmup_init, s.peak,
-                s.warmup_steps, s.end);
+    print_schedule(&s, out);
     double flops = (double)task->ops->flops(task, d->micro_batch_size, d->seq_len) /
                    (double)(d->micro_batch_size * d->seq_len);
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);

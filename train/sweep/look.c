@@ -4,6 +4,7 @@
 #include "data/file/path.h"
 #include "data/system/console.h"
 #include "data/system/table.h"
+#include "train/run/doubts.h"
 #include "train/run/estimate.h"
 #include "train/run/footprint.h"
 #include "train/run/training.h"
@@ -64,6 +65,7 @@ kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size
     *look = (kv_sweep_look){0};
     kv_status status = kv_training_open(&s, train, overrides, n_overrides, &inner);
     if (status == KV_OK) {
+        kv_training_doubts(&s);
         plan(&s, look);
         status = kv_training_run(&s, KV_RUN_RESUME, &inner);
     }

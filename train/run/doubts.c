@@ -1,0 +1,119 @@
+// Reads nothing: all of it is known once a training is planned.
+#include "train/run/doubts.h"
+
+#include "train/config/doubts.h"
+#include "train/task/kvp.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+// ---- Text ----------------------------------------------------------------------------------------------
+
+static void doubt_part(const kv_training *s, const kv_batches *batches, int64_t i, double weights) {
+    const kv_train_config *t = s->config;
+    const kv_corpus *corpus = s->text.corpora[i];
+    const double share = s->text.parts[i].weight / weights;
+    const double a_step = share * (double)t->data.batch_size * (double)t->data.seq_len;
+    char key[KV_TEXT_KEY];
+    kv_train_text_key(t, i, key);
+    if (kv_batches_epochs(batches, i, t->train.steps) == 0) {
+        kv_train_doubt(s->source, key,
+                       "%.3g %% of the weights: in %" PRIi64 " steps not one sequence of it is read",
+                       100 * share, t->train.steps);
+    } else if (a_step >= 2 * (double)corpus->n_tokens) {
+        kv_train_doubt(s->source, key,
+                       "%s has %" PRIi64
+                       " tokens, and every step reads it %.3g times over; a smaller data.batch_size "
+                       "does the same with less work",
+                       kv_train_text_path(t, i), corpus->n_tokens, a_step / (double)corpus->n_tokens);
+    }
+}
+
+static void doubt_text(const kv_training *s) {
+    const kv_batches_args args = kv_train_batches(&s->text, s->config->data.batch_size);
+    kv_batches *batches;
+    double weights = 0;
+    if (s->config->train.steps == 0 || kv_batches_create(&args, &batches, NULL) != KV_OK) return;
+    for (int64_t i = 0; i < s->text.n_parts; i++) weights += s->text.parts[i].weight;
+    for (int64_t i = 0; i < s->text.n_parts; i++) doubt_part(s, batches, i, weights);
+    kv_batches_free(batches);
+}
+
+// Shards tell text apart by what it is, whatever its name.
+static bool also_trained_on(const kv_training *s, const char *hash) {
+    for (int64_t i = 0; i < s->text.n_parts; i++)
+        for (int64_t j = 0; j < s->text.corpora[i]->n_shards; j++)
+            if (strcmp(s->text.corpora[i]->shards[j].hash, hash) == 0) return true;
+    return false;
+}
+
+static void doubt_held_out(const kv_training *s) {
+    const kv_train_config *t = s->config;
+    const kv_validation *v = s->validation;
+    if (!v) return;
+    const int64_t read = v->n_rows * v->seq_len, wanted = t->train.validation_tokens;
+    if (t->given.validation_tokens && (read + v->seq_len <= wanted || read > wanted))
+        kv_train_doubt(s->source, "train.validation_tokens",
+                       read > wanted
+                           ? "found %" PRIi64 ", but one row of %" PRIi64
+                             " tokens (data.seq_len) is the least that is read"
+                           : "found %" PRIi64 ", but data.validation has rows for %" PRIi64
+                             " tokens only, which are read each time; more held-out text is needed for more",
+                       wanted, read);
+    for (int64_t i = 0; i < s->text.validation->n_shards; i++) {
+        if (!also_trained_on(s, s->text.validation->shards[i].hash)) continue;
+        kv_train_doubt(
+            s->source, "data.validation",
+            "%s is text that is trained on, too: its loss says nothing about text the model has not seen",
+            s->text.validation->shards[i].path);
+        return;
+    }
+}
+
+// ---- Predictors ----------------------------------------------------------------------------------------
+
+static void doubt_rank(const kv_training *s, const kvp_task *kvp) {
+    kv_predictor full = kvp->shape;
+    if (kvp->shape.kind.rank == 0) return;
+    full.kind.rank = 0;
+    const int64_t n = kv_predictor_planned_size(&kvp->shape, &kvp->base_spec, &kvp->aux_spec),
+                  n_full = kv_predictor_planned_size(&full, &kvp->base_spec, &kvp->aux_spec);
+    if (n >= n_full)
+        kv_train_doubt(s->source, "predictor.rank",
+                       "maps of rank %" PRIi64 " have %" PRIi64 " weights, more than the %" PRIi64
+                       " of full ones, which can do all that they can; predictor.rank: 0 makes these",
+                       kvp->shape.kind.rank, n, n_full);
+}
+
+// Layers above the highest that is read are computed for nothing unless the aux learns language itself.
+static void doubt_map(const kv_training *s, const kvp_task *kvp) {
+    bool used[KV_MAX_LAYERS] = {0};
+    char unused[160] = "";
+    const int64_t n_aux = kvp->aux_spec.n_layers;
+    for (int64_t i = 0; i < kvp->shape.n_base_layers; i++) {
+        int32_t inputs[2];
+        const int64_t n = kv_predictor_inputs(&kvp->shape, i, inputs);
+        for (int64_t k = 0; k < n; k++) used[inputs[k]] = true;
+    }
+    int64_t highest = n_aux - 1;
+    while (highest > 0 && !used[highest]) highest--;
+    if (highest == n_aux - 1 || kvp->weights.aux != 0) return;
+    snprintf(unused, sizeof unused, "%" PRIi64 "%s", highest + 1, highest + 2 < n_aux ? " and above" : "");
+    kv_train_doubt(s->source,
+                   s->config->predictor.mapping == KV_MAPPING_EXPLICIT ? "predictor.layers"
+                                                                       : "predictor.mapping",
+                   "no base layer reads aux layer %s: computed, and of no use; an aux of %" PRIi64
+                   " layers gives the same",
+                   unused, highest + 1);
+}
+
+void kv_training_doubts(const kv_training *training) {
+    kv_train_config_doubts(training->source, training->config);
+    doubt_text(training);
+    doubt_held_out(training);
+    if (training->config->task != KV_TASK_KVP) return;
+    const kvp_task *kvp = (const kvp_task *)training->task;
+    doubt_rank(training, kvp);
+    doubt_map(training, kvp);
+}
