@@ -4,6 +4,7 @@
 #include "data/system/console.h"
 #include "data/system/memory.h"
 #include "eval/benchmark/check_tests.h"
+#include "eval/config/doubts.h"
 #include "eval/evaluate/evaluate.h"
 #include "eval/report/output.h"
 #include "eval/report/report.h"
@@ -47,7 +48,8 @@ static const char doc[] =
     "    - {name: ARC-c, kind: arc_challenge, file: my/arc.jsonl}\n"
     "    # or arc_easy, boolq, hellaswag, piqa, sciq, winogrande\n"
     "    # with too_long: skip, or cut, where questions do not fit a context\n"
-    "  budgets: [1.0, 0.5, 0.25]\n"    "  ttft: {prompt_tokens: 59, batch_size: 8, repeats: 5}\n"
+    "  budgets: [1.0, 0.5, 0.25]\n"
+    "  ttft: {prompt_tokens: 59, batch_size: 8, repeats: 5}\n"
     "  # of predicted caches, on text:\n"
     "  analysis: {corpus: my/held_out.h5, sequences: 64}\n"
     "  picture: {x: paper, published: triviaqa-openelm-1.1b}\n"
@@ -153,6 +155,7 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
     kv_status status =
         kv_eval_config_load(o->config, o->overrides, o->n_overrides, &e.source, &e.config, err);
     if (status != KV_OK) return status;
+    kv_eval_config_doubts(e.source, e.config);
     if (!a->dry_run) status = kv_output_probe(e.config->output, err);
     if (status != KV_OK) kv_eval_blame(e.source, "output", err);
     if (status == KV_OK) status = kv_evaluation_open(&e, err);

@@ -10,10 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-void kv_eval_list_key(char key[KV_EVAL_KEY], const char *list, unsigned i, const char *field) {
-    snprintf(key, KV_EVAL_KEY, "%s[%u]%s%s", list, i, *field ? "." : "", field);
-}
-
 static kv_status check_number(const kv_config *config, const char *key, int64_t value, int64_t least,
                               kv_error *err) {
     if (value >= least) return KV_OK;

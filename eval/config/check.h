@@ -3,10 +3,5 @@
 
 #include "eval/config/config.h"
 
-enum { KV_EVAL_KEY = 64 };
-
-// "LIST[i].FIELD", or "LIST[i]" when field is empty.
-void kv_eval_list_key(char key[KV_EVAL_KEY], const char *list, unsigned i, const char *field);
-
 // KV_OK, or an error that names file, line and key.
 kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *eval, kv_error *err);

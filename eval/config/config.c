@@ -124,6 +124,10 @@ static const char defaults[] = "seed: 1\n"
                                "ttft: {prompt_tokens: 0, batch_size: 8, repeats: 5}\n"
                                "picture: {x: exact, y: accuracy, draw_published: true}\n";
 
+void kv_eval_list_key(char key[KV_EVAL_KEY], const char *list, unsigned i, const char *field) {
+    snprintf(key, KV_EVAL_KEY, "%s[%u]%s%s", list, i, *field ? "." : "", field);
+}
+
 // What a list's entries leave out. The config frees its strings itself, so a default has to be an allocated
 // copy.
 static bool default_text(char **text, const char *value) {

@@ -55,6 +55,11 @@ typedef struct kv_eval_config {
 
 extern const cyaml_schema_value_t kv_eval_schema;
 
+enum { KV_EVAL_KEY = 64 };
+
+// "LIST[i].FIELD", or "LIST[i]" when field is empty.
+void kv_eval_list_key(char key[KV_EVAL_KEY], const char *list, unsigned i, const char *field);
+
 // Puts the place in the config in front of an error about what stands there, whose code stays.
 kv_status kv_eval_blame(const kv_config *config, const char *key, kv_error *err);
 

@@ -2,7 +2,7 @@
 // what trainings write. Shapes come from random models, which configs/random.sed puts in place of the
 // published checkpoints.
 #include "data/checkpoint/checkpoint.h"
-#include "eval/config/config.h"
+#include "eval/config/doubts.h"
 #include "tests/support/corpus.h"
 #include "tests/support/support.h"
 #include "train/config/doubts.h"
@@ -202,9 +202,14 @@ static void nothing_is_doubted(void **state) {
     for (size_t i = 0; i < found.gl_pathc; i++) {
         kv_config *source;
         const kv_train_config *config;
-        // The others are evaluations, sweeps and what these start from.
-        if (kv_train_config_load(found.gl_pathv[i], NULL, 0, &source, &config, NULL) != KV_OK) continue;
-        kv_train_config_doubts(source, config);
+        const kv_eval_config *eval;
+        // The others are sweeps and what these start from.
+        if (kv_train_config_load(found.gl_pathv[i], NULL, 0, &source, &config, NULL) == KV_OK)
+            kv_train_config_doubts(source, config);
+        else if (kv_eval_config_load(found.gl_pathv[i], NULL, 0, &source, &eval, NULL) == KV_OK)
+            kv_eval_config_doubts(source, eval);
+        else
+            continue;
         kv_config_free(source);
         n++;
     }
