@@ -57,20 +57,26 @@ kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err);
 // NUL.
 void kv_checkpoint_fingerprint(kv_model *model, char out[17]);
 
-// Predictor directory: predictor.json (mapping, layer counts, fingerprint of the base it was made for; rank
-// and aux_layers where maps are not of full rank from one aux layer) + predictor.safetensors (key.i.weight,
+// The weights that a predictor belongs to, each by its kv_checkpoint_fingerprint: those of the base it was made for,
+// and of the aux as it was when the predictor was saved. NULL: not known.
+typedef struct kv_fingerprints {
+    const char *base, *aux;
+} kv_fingerprints;
+
+// Predictor directory: predictor.json (mapping, layer counts, base_fingerprint and aux_fingerprint; rank and
+// aux_layers where maps are not of full rank from one aux layer) + predictor.safetensors (key.i.weight,
 // key.i.bias, value.i.weight, value.i.bias; weight is [out, in], of low rank up.weight [out, rank] and
 // down.weight [rank, in]). The two files are a kv_whole_set.
-// base_fingerprint NULL: none is recorded.
-kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char *base_fingerprint,
+// Fingerprints that are not known are not recorded; NULL: neither is.
+kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const kv_fingerprints *made_for,
                             kv_error *err);
 
-// Checks every shape against both specs. base_fingerprint: what it must have been made for, if predictor.json
-// says; NULL skips that check. mapping: NULL takes the one in predictor.json; given, it must agree with it,
-// and predictor.json may be missing (weights of other programs). A random one is of the right shape for any
-// pair.
+// Checks every shape against both specs. found: the models at hand; those of them that predictor.json knows
+// another fingerprint of are KV_ERR_MISMATCH. NULL skips that check. mapping: NULL takes the one in predictor.json;
+// given, it must agree with it, and predictor.json may be missing (weights of other programs). A random one is of
+// the right shape for any pair.
 kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
-                            const char *base_fingerprint, const int32_t *mapping, kv_predictor **predictor,
+                            const kv_fingerprints *found, const int32_t *mapping, kv_predictor **predictor,
                             kv_error *err);
 
 // Whether kv_predictor_load could load it for any base of this shape: predictor.json, and shapes from the

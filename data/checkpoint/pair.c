@@ -3,6 +3,7 @@
 #include "core/text.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/random.h"
+#include "data/system/warning.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -17,7 +18,9 @@ struct model {
     kv_pair_part part;
     kv_model_spec *known; // the caller's; NULL: it has no use for one
     kv_model_spec spec;
-    kv_tokenizer *own; // opened when it was needed
+    kv_tokenizer *own;    // opened when it was needed
+    kv_tokenizer_id said; // its tokenizer_hash.json: what it was trained with
+    bool says;
 };
 
 struct check {
@@ -83,29 +86,61 @@ static kv_status open_own(struct check *c, struct model *m) {
     return status ? blame(c, m->part, kv_fail_within(c->err, status, "%s", m->role)) : KV_OK;
 }
 
+static kv_status read_said(struct check *c, struct model *m) {
+    if (!m->dir || kv_is_random_model(m->dir)) return KV_OK;
+    kv_status status = kv_tokenizer_id_read(m->dir, &m->said, &m->says, c->err);
+    return status ? blame(c, m->part, kv_fail_within(c->err, status, "%s", m->role)) : KV_OK;
+}
+
 static void use_own(struct check *c, const struct model *m) {
     c->used = m->own;
     c->used_path = m->dir;
     snprintf(c->used_name, sizeof c->used_name, "%s %s", m->role, m->dir);
 }
 
+static kv_tokenizer_id shard_id(const struct check *c) {
+    const kv_shard_info *info = c->pair->shard_info;
+    kv_tokenizer_id id = {.vocab_size = info->vocab_size};
+    memcpy(id.hash, info->tokenizer, sizeof id.hash);
+    memcpy(id.cuts, info->cuts, sizeof id.cuts);
+    return id;
+}
+
+// Fine-tuned models come with files that were saved anew, and slow and fast tokenizers are two files of one: other
+// files alone are no fault. Other ids for the same text may be one, but not one that is certain.
+static void warn_of_cuts(const kv_tokenizer_id *a, const kv_tokenizer_id *b, const char *role,
+                         const char *name, const char *whose) {
+    if (!kv_tokenizer_cuts_differ(a, b)) return;
+    kv_warn(
+        "%s %s: its tokenizer has the same tokens as that of the %s, but cuts text into others (other merges, "
+        "normalisation or splitting); a model that reads other tokens than it was trained on answers worse: use "
+        "one tokenizer for all",
+        role, name, whose);
+}
+
+static kv_status other_shard(struct check *c, const char *expected, const char *whose) {
+    return blame(c, KV_PAIR_SHARD,
+                 kv_fail(c->err, KV_ERR_MISMATCH,
+                         "shard %s was made with another tokenizer, %s; expected %s, that of the %s",
+                         c->pair->shard, c->pair->shard_info->tokenizer, expected, whose));
+}
+
 // Of the models' own tokenizers the one the shard was made with.
 static kv_status use_shards(struct check *c) {
+    const kv_tokenizer_id id = shard_id(c);
     const struct model *first = NULL;
+    char whose[512];
     for (int i = 0; i < N_MODELS && !c->used; i++) {
         struct model *m = &c->models[i];
         if (!has_tokenizer(m)) continue;
         kv_status status = open_own(c, m);
         if (status) return status;
         if (!first) first = m;
-        if (strcmp(kv_tokenizer_hash(m->own), c->pair->shard_info->tokenizer) == 0) use_own(c, m);
+        if (strcmp(kv_tokenizer_hash(m->own), id.hash) == 0) use_own(c, m);
     }
     if (c->used || !first) return KV_OK;
-    return blame(c, KV_PAIR_SHARD,
-                 kv_fail(c->err, KV_ERR_MISMATCH,
-                         "shard %s was made with another tokenizer, %s; expected %s, that of the %s %s",
-                         c->pair->shard, c->pair->shard_info->tokenizer, kv_tokenizer_hash(first->own),
-                         first->role, first->dir));
+    snprintf(whose, sizeof whose, "%s %s", first->role, first->dir);
+    return other_shard(c, kv_tokenizer_hash(first->own), whose);
 }
 
 static kv_status use_given(struct check *c) {
@@ -116,11 +151,17 @@ static kv_status use_given(struct check *c) {
     c->used = p->opened ? p->opened : c->opened;
     c->used_path = p->tokenizer;
     snprintf(c->used_name, sizeof c->used_name, "tokenizer %s", p->tokenizer);
-    if (!p->shard_info || strcmp(kv_tokenizer_hash(c->used), p->shard_info->tokenizer) == 0) return KV_OK;
-    return blame(c, KV_PAIR_SHARD,
-                 kv_fail(c->err, KV_ERR_MISMATCH,
-                         "shard %s was made with another tokenizer, %s; expected %s, the %s", p->shard,
-                         p->shard_info->tokenizer, kv_tokenizer_hash(c->used), c->used_name));
+    if (!p->shard_info) return KV_OK;
+    const kv_tokenizer_id id = shard_id(c);
+    if (strcmp(kv_tokenizer_hash(c->used), id.hash) == 0) return KV_OK;
+    return other_shard(c, kv_tokenizer_hash(c->used), c->used_name);
+}
+
+static void compare_cuts(const struct check *c, const struct model *m) {
+    kv_tokenizer_id own, used;
+    kv_tokenizer_identify(m->own, &own);
+    kv_tokenizer_identify(c->used, &used);
+    warn_of_cuts(&own, &used, m->role, m->dir, c->used_name);
 }
 
 static kv_status find_used(struct check *c) {
@@ -156,7 +197,6 @@ static kv_status compare_tokenizers(struct check *c, struct model *m) {
     if (m->own == c->used || same_file(m->dir, c->used_path)) return KV_OK;
     kv_status status = open_own(c, m);
     if (status) return status;
-    if (strcmp(kv_tokenizer_hash(m->own), kv_tokenizer_hash(c->used)) == 0) return KV_OK;
     const int64_t n = kv_tokenizer_vocab_size(m->own), n_used = kv_tokenizer_vocab_size(c->used);
     for (int32_t id = 0; id < n && id < n_used; id++) {
         const char *found = kv_tokenizer_piece(m->own, id), *expected = kv_tokenizer_piece(c->used, id);
@@ -166,14 +206,76 @@ static kv_status compare_tokenizers(struct check *c, struct model *m) {
                      kv_fail(c->err, KV_ERR_MISMATCH, "%s %s: token %d is '%s', expected '%s' as in the %s",
                              m->role, m->dir, (int)id, show(found, a), show(expected, b), c->used_name));
     }
+    compare_cuts(c, m);
     return KV_OK;
+}
+
+static kv_status other_said(struct check *c, const struct model *m, const kv_tokenizer_id *found,
+                            const char *whose) {
+    return blame(
+        c, m->part,
+        kv_fail(
+            c->err, KV_ERR_MISMATCH,
+            "%s %s was trained with another tokenizer: found %s of %lld tokens, that of the %s; expected %s "
+            "of %lld, as its tokenizer_hash.json says",
+            m->role, m->dir, found->hash, (long long)found->vocab_size, whose, m->said.hash,
+            (long long)m->said.vocab_size));
+}
+
+// What a model says that it was trained with, against the tokenizer that it has got, or that is used.
+static kv_status compare_with(struct check *c, const struct model *m, const kv_tokenizer *tokenizer,
+                              const char *whose) {
+    kv_tokenizer_id found;
+    kv_tokenizer_identify(tokenizer, &found);
+    if (!kv_tokenizer_is(tokenizer, &m->said)) return other_said(c, m, &found, whose);
+    warn_of_cuts(&m->said, &found, m->role, m->dir, whose);
+    return KV_OK;
+}
+
+// Where no tokenizer is at hand: against that of the shard, or what the base says.
+static kv_status compare_saids(struct check *c, const struct model *m) {
+    const struct model *base = &c->models[BASE];
+    const bool shard = c->pair->shard_info != NULL;
+    char whose[512];
+    if (!shard && (m == base || !base->says)) return KV_OK;
+    const kv_tokenizer_id found = shard ? shard_id(c) : base->said;
+    snprintf(whose, sizeof whose, "%s %s", shard ? "shard" : base->role, shard ? c->pair->shard : base->dir);
+    if (strcmp(found.hash, m->said.hash) != 0) return other_said(c, m, &found, whose);
+    warn_of_cuts(&m->said, &found, m->role, m->dir, whose);
+    return KV_OK;
+}
+
+// An aux with a tokenizer beside a base that only says which one it was trained with.
+static kv_status compare_auxs(struct check *c, struct model *aux) {
+    char whose[512];
+    kv_status status = open_own(c, aux);
+    if (status) return status;
+    snprintf(whose, sizeof whose, "%s %s", aux->role, aux->dir);
+    return compare_with(c, &c->models[BASE], aux->own, whose);
+}
+
+static kv_status check_model(struct check *c, struct model *m) {
+    const bool has = has_tokenizer(m);
+    kv_status status = KV_OK;
+    if (has && c->used)
+        status = compare_tokenizers(c, m);
+    else if (has && c->models[BASE].says)
+        status = compare_auxs(c, m);
+    if (!status) status = read_said(c, m);
+    if (status || !m->says) return status;
+    if (has && m->own) return compare_with(c, m, m->own, "directory");
+    return c->used ? compare_with(c, m, c->used, c->used_name) : compare_saids(c, m);
 }
 
 static kv_status check_tokenizers(struct check *c) {
     kv_status status = find_used(c);
-    for (int i = 0; i < N_MODELS && !status && c->used; i++)
-        if (has_tokenizer(&c->models[i])) status = compare_tokenizers(c, &c->models[i]);
-    return status;
+    for (int i = 0; i < N_MODELS && !status; i++) status = check_model(c, &c->models[i]);
+    if (status || !c->used || !c->pair->shard_info) return status;
+    const kv_tokenizer_id shard = shard_id(c);
+    kv_tokenizer_id used;
+    kv_tokenizer_identify(c->used, &used);
+    warn_of_cuts(&shard, &used, "shard", c->pair->shard, c->used_name);
+    return KV_OK;
 }
 
 // ---- Vocabularies --------------------------------------------------------------------------------------

@@ -5,19 +5,21 @@
 // shard's - must agree: same piece for every id that two of them have. One may go on where another ends (as
 // a chat model's with its added tokens) or have a hole there; a piece called <|reserved_special_token_...> is
 // a hole, since no text holds it. What a shard's ids mean is known by its hash: the tokenizers in the
-// directories must have it, or agree with the one that has.
+// directories must have it, or agree with the one that has. A model may also say which one it was trained with
+// (tokenizer_hash.json, data/tokenizer/files.h): its own and the one used must be that, or go on where it ends.
+// Tokenizers that agree but cut text in different ways are a warning.
 //
 // Vocabulary. With n the size of the tokenizer that text is turned into ids with (or of the shard), both
 // models' tables must have at least n rows: every id of a text can be read by both. Further rows are padding,
 // of which base and aux may have different numbers. Where nothing tells n, the tables must be equal.
 //
-// Not checked here is what takes all weights to know: whether the predictor was trained for this very base
+// Not checked here is what takes all weights to know: whether the predictor was trained between these very models
 // (kv_predictor_load compares fingerprints).
 #pragma once
 
 #include "core/model.h"
 #include "data/corpus/shard.h"
-#include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/files.h"
 
 typedef enum kv_pair_part {
     KV_PAIR_BASE,

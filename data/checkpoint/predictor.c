@@ -1,4 +1,4 @@
-// Predictor directories: predictor.json says which layers go where and which base it was trained for, the
+// Predictor directories: predictor.json says which layers go where and which models it was trained between, the
 // safetensors file has the maps. What both say is checked against both models before weights are taken.
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/random.h"
@@ -13,6 +13,7 @@
 
 static const char json_name[] = "predictor.json", weights_name[] = "predictor.safetensors";
 static const char format_name[] = "kv-predictor";
+static const char base_key[] = "base_fingerprint", aux_key[] = "aux_fingerprint";
 enum { FORMAT_VERSION = 1 };
 
 // Biases; a map of rank 1 is a matrix with one row all the same.
@@ -38,14 +39,15 @@ static kv_status list_tensors(kv_predictor *predictor, kv_weights_tensor **tenso
 
 // ---- Saving --------------------------------------------------------------------------------------------
 
-static char *describe(const kv_predictor *predictor, const char *base_fingerprint) {
+static char *describe(const kv_predictor *predictor, const kv_fingerprints *made_for) {
     json_t *mapping = json_array();
     for (int64_t i = 0; i < predictor->n_base_layers; i++)
         json_array_append_new(mapping, json_integer(predictor->mapping[i]));
-    json_t *root = json_pack("{s:s, s:i, s:I, s:I, s:o, s:s*}", "format", format_name, "version",
-                             FORMAT_VERSION, "n_base_layers", (json_int_t)predictor->n_base_layers,
-                             "n_aux_layers", (json_int_t)predictor->n_aux_layers, "mapping", mapping,
-                             "base_fingerprint", base_fingerprint);
+    json_t *root =
+        json_pack("{s:s, s:i, s:I, s:I, s:o, s:s*, s:s*}", "format", format_name, "version", FORMAT_VERSION,
+                  "n_base_layers", (json_int_t)predictor->n_base_layers, "n_aux_layers",
+                  (json_int_t)predictor->n_aux_layers, "mapping", mapping, base_key,
+                  made_for ? made_for->base : NULL, aux_key, made_for ? made_for->aux : NULL);
     const kv_predictor_kind *kind = &predictor->kind; // said where it is not the usual one
     if (kind->rank > 0) json_object_set_new(root, "rank", json_integer(kind->rank));
     if (kind->aux_layers > 1) json_object_set_new(root, "aux_layers", json_integer(kind->aux_layers));
@@ -54,13 +56,13 @@ static char *describe(const kv_predictor *predictor, const char *base_fingerprin
     return text;
 }
 
-kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const char *base_fingerprint,
+kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const kv_fingerprints *made_for,
                             kv_error *err) {
     kv_weights_tensor *tensors;
     int64_t n;
     kv_status status = list_tensors(predictor, &tensors, &n, err);
     if (status) return status;
-    char *text = describe(predictor, base_fingerprint);
+    char *text = describe(predictor, made_for);
     status = text ? kv_weights_write(dir, weights_name, tensors, n, json_name, text, err)
                   : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", dir);
     free(text);
@@ -79,14 +81,22 @@ static kv_status check_layers(const kv_json_file *file, const char *key, const c
                    model, (long long)found, (long long)n_layers);
 }
 
-static kv_status check_fingerprint(const kv_json_file *file, const char *expected, kv_error *err) {
-    const char *found = json_string_value(json_object_get(file->root, "base_fingerprint"));
-    if (!expected || !kv_json_has(file, "base_fingerprint")) return KV_OK;
-    if (!found || strlen(found) != 16 || strspn(found, "0123456789abcdef") != 16)
-        return kv_json_wrong(file, "base_fingerprint", -1, "16 hex digits", err);
+// found NULL: it is not known which weights are at hand. Directories from before aux models were recorded say nothing.
+static kv_status check_fingerprint(const kv_json_file *file, const char *key, const char *model,
+                                   const char *found, kv_error *err) {
+    const char *expected = json_string_value(json_object_get(file->root, key));
+    if (!found || !kv_json_has(file, key)) return KV_OK;
+    if (!expected || strlen(expected) != 16 || strspn(expected, "0123456789abcdef") != 16)
+        return kv_json_wrong(file, key, -1, "16 hex digits", err);
     if (strcmp(found, expected) == 0) return KV_OK;
-    return kv_fail(err, KV_ERR_MISMATCH, "%s: made for a base model with fingerprint %s, this one has %s",
-                   file->path, found, expected);
+    return kv_fail(err, KV_ERR_MISMATCH, "%s: made for %s with fingerprint %s, this one has %s", file->path,
+                   model, expected, found);
+}
+
+static kv_status check_weights(const kv_json_file *file, const kv_fingerprints *found, kv_error *err) {
+    kv_status status = found ? check_fingerprint(file, base_key, "a base model", found->base, err) : KV_OK;
+    if (status || !found) return status;
+    return check_fingerprint(file, aux_key, "an auxiliary model", found->aux, err);
 }
 
 // What a predictor directory says its maps are like.
@@ -125,7 +135,7 @@ static kv_status read_kind(const kv_json_file *file, const kv_model_spec *base, 
 
 // What predictor.json says, compared with the pair of models and, when `given`, with the mapping asked for.
 static kv_status check_json(const kv_json_file *file, const kv_model_spec *base, const kv_model_spec *aux,
-                            const char *base_fingerprint, const int32_t *given, struct maps *maps,
+                            const kv_fingerprints *found, const int32_t *given, struct maps *maps,
                             kv_error *err) {
     int64_t version;
     const char *format = json_string_value(json_object_get(file->root, "format"));
@@ -136,18 +146,18 @@ static kv_status check_json(const kv_json_file *file, const kv_model_spec *base,
     if (!status) status = check_layers(file, "n_aux_layers", "an auxiliary model", aux->n_layers, err);
     if (!status) status = read_mapping(file, base, aux, given, maps->mapping, err);
     if (!status) status = read_kind(file, base, aux, maps, err);
-    return status ? status : check_fingerprint(file, base_fingerprint, err);
+    return status ? status : check_weights(file, found, err);
 }
 
 // Fills *maps from predictor.json, or (the usual kind) from `given` where there is none.
 static kv_status find_maps(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
-                           const char *base_fingerprint, const int32_t *given, struct maps *maps,
+                           const kv_fingerprints *found, const int32_t *given, struct maps *maps,
                            kv_error *err) {
     struct stat info;
     kv_json_file file;
     kv_status status = kv_json_open(dir, json_name, &file, err);
     if (!status)
-        status = check_json(&file, base, aux, base_fingerprint, given, maps, err);
+        status = check_json(&file, base, aux, found, given, maps, err);
     else if (status == KV_ERR_IO && given && stat(file.path, &info) != 0) {
         *maps = (struct maps){.kind.aux_layers = 1};
         memcpy(maps->mapping, given, (size_t)base->n_layers * sizeof *given);
@@ -182,7 +192,7 @@ static kv_status read_weights(const char *dir, kv_predictor *predictor, bool tak
 }
 
 kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
-                            const char *base_fingerprint, const int32_t *mapping, kv_predictor **predictor,
+                            const kv_fingerprints *found, const int32_t *mapping, kv_predictor **predictor,
                             kv_error *err) {
     struct maps maps;
     kv_predictor *loaded;
@@ -191,7 +201,7 @@ kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv
     if (!status) status = kv_model_spec_check(aux, err);
     if (!status && kv_is_random_predictor(dir))
         return kv_random_predictor(dir, base, aux, mapping, predictor, err);
-    if (!status) status = find_maps(dir, base, aux, base_fingerprint, mapping, &maps, err);
+    if (!status) status = find_maps(dir, base, aux, found, mapping, &maps, err);
     if (!status) status = kv_predictor_create_kind(base, aux, maps.mapping, &maps.kind, &loaded, err);
     if (status) return status;
     status = read_weights(dir, loaded, true, err);

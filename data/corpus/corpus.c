@@ -40,6 +40,11 @@ static kv_status add_shard(kv_corpus *corpus, int64_t i, const char *path, kv_er
                        ", expected %s of %" PRIi64 ", BOS %" PRIi32 ", EOS %" PRIi32 " as in %s",
                        path, b->tokenizer, b->vocab_size, b->bos_id, b->eos_id, a->tokenizer, a->vocab_size,
                        a->bos_id, a->eos_id, corpus->shards[0].path);
+    if (a->cuts[0] && b->cuts[0] && strcmp(a->cuts, b->cuts) != 0)
+        return kv_fail(
+            err, KV_ERR_MISMATCH,
+            "%s: made with a tokenizer of the same pieces that cuts text in another way than that of %s",
+            path, corpus->shards[0].path);
     return KV_OK;
 }
 
@@ -136,6 +141,10 @@ kv_status kv_corpus_open(const char *path, kv_corpus **corpus, kv_error *err) {
 }
 
 // ---- Of all shards -------------------------------------------------------------------------------------
+
+kv_status kv_corpus_tokenizer(const kv_corpus *corpus, kv_bundle *files, kv_error *err) {
+    return kv_shard_read_tokenizer(corpus->shards[0].path, files, err);
+}
 
 void kv_corpus_hash(const kv_corpus *corpus, char out[17]) {
     uint64_t hash = 0;

@@ -31,6 +31,10 @@ typedef struct kv_corpus {
 kv_status kv_corpus_open(const char *path, kv_corpus **corpus, kv_error *err);
 void kv_corpus_free(kv_corpus *corpus);
 
+// The files of the tokenizer that made it; none (n 0) in old ones, and in a shard that was taken out of a corpus. Free
+// with kv_bundle_free.
+kv_status kv_corpus_tokenizer(const kv_corpus *corpus, kv_bundle *files, kv_error *err);
+
 // Of the shards' hashes in their order: the same text, cut in the same way.
 void kv_corpus_hash(const kv_corpus *corpus, char out[17]);
 // The most a shard has.

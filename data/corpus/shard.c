@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,9 @@ static kv_status read_attributes(hid_t file, const char *path, kv_shard_info *in
     if (!status) status = kv_h5_attr_i64(file, "/", "bos_id", &bos, err);
     if (!status) status = kv_h5_attr_i64(file, "/", "eos_id", &eos, err);
     if (!status) status = kv_h5_attr_string(file, "/", "source", info->source, sizeof info->source, err);
+    info->cuts[0] = 0;
+    if (!status && H5Aexists(file, "cuts") > 0)
+        status = kv_h5_attr_string(file, "/", "cuts", info->cuts, sizeof info->cuts, err);
     if (status) return status;
     if (info->vocab_size < 1 || info->vocab_size > INT32_MAX)
         return kv_fail(err, KV_ERR_FORMAT, "%s: vocab_size is %" PRIi64 ", expected 1 to %" PRIi32, path,
@@ -158,6 +162,51 @@ kv_status kv_shard_read_summary(const char *path, kv_shard_summary *summary, kv_
     kv_shard_free(shard);
     return KV_OK;
 }
+
+// ---- The tokenizer -------------------------------------------------------------------------------------
+
+enum { MAX_TOKENIZER_FILE = 256 << 20 };
+
+// File number i of the group.
+static kv_status read_tokenizer_file(hid_t file, hid_t group, hsize_t i, kv_bundle *files, kv_error *err) {
+    char name[KV_BUNDLE_NAME], full[sizeof KV_SHARD_TOKENIZER + KV_BUNDLE_NAME];
+    uint8_t *bytes = NULL;
+    int64_t n = 0;
+    const ssize_t length =
+        H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT);
+    if (length < 1 || length >= (ssize_t)sizeof name)
+        return kv_fail(err, KV_ERR_FORMAT, "a file whose name has %lld letters, expected 1 to %d",
+                       (long long)length, KV_BUNDLE_NAME - 1);
+    snprintf(full, sizeof full, KV_SHARD_TOKENIZER "/%s", name);
+    kv_status status = kv_h5_read_u8(file, full, MAX_TOKENIZER_FILE, &bytes, &n, err);
+    return status ? status : kv_bundle_add(files, name, (char *)bytes, (size_t)n, err);
+}
+
+static kv_status read_tokenizer(hid_t file, kv_bundle *files, kv_error *err) {
+    H5G_info_t about;
+    hid_t group = H5Gopen2(file, KV_SHARD_TOKENIZER, H5P_DEFAULT);
+    kv_status status = group >= 0 && H5Gget_info(group, &about) >= 0
+                           ? KV_OK
+                           : kv_fail(err, KV_ERR_FORMAT, "no group of files, as it should be");
+    for (hsize_t i = 0; !status && i < about.nlinks; i++)
+        status = read_tokenizer_file(file, group, i, files, err);
+    if (group >= 0) H5Gclose(group);
+    return status;
+}
+
+kv_status kv_shard_read_tokenizer(const char *path, kv_bundle *files, kv_error *err) {
+    hid_t file = -1;
+    *files = (kv_bundle){0};
+    kv_status status = kv_h5_open(path, &file, err);
+    if (status) return status;
+    if (kv_h5_exists(file, KV_SHARD_TOKENIZER)) status = read_tokenizer(file, files, err);
+    H5Fclose(file);
+    if (!status) return KV_OK;
+    kv_bundle_free(files);
+    return kv_fail_within(err, status, "%s: its " KV_SHARD_TOKENIZER, path);
+}
+
+// ---- The whole -----------------------------------------------------------------------------------------
 
 kv_status kv_shard_open(const char *path, kv_shard **shard, kv_error *err) {
     *shard = NULL;

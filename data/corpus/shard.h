@@ -4,15 +4,19 @@
 //   /tokens      int32 [n_tokens], chunked, shuffle + deflate, Fletcher-32; BOS and EOS are part of a document
 //   /documents   int64 [n_documents + 1], likewise: where each starts, the end last
 //   attributes   format = "kv-tokens", version = 1, tokenizer (hash), vocab_size, bos_id, eos_id, source and,
-//                in all but old shards, hash
+//                in all but old shards, hash and cuts (of the tokenizer: data/tokenizer/files.h)
+//   /tokenizer_files/NAME    uint8 [bytes]: the tokenizer that made the ids, so that what is trained on them can have
+//                it; in a shard of its own and in the first of a corpus, of which one is enough. Not in old shards
 //
 // The hash tells contents apart: XXH64 of the tokens, 65536 at a time, each piece seeded with the hash before
 // it; the same of the documents, 4096 at a time; and of the first with the second as its seed.
 #pragma once
 
-#include "core/status.h"
+#include "data/file/bundle.h"
 
 #include <stdint.h>
+
+#define KV_SHARD_TOKENIZER "/tokenizer_files"
 
 enum { KV_SHARD_TOKEN_PIECE = 65536, KV_SHARD_DOCUMENT_PIECE = 4096 };
 
@@ -24,12 +28,15 @@ typedef struct kv_shard_info {
     int64_t vocab_size;
     int32_t bos_id, eos_id;
     char source[256];
+    char cuts[17]; // how the tokenizer cuts text (data/tokenizer/files.h); empty: not known
 } kv_shard_info;
 
 // Appends stream to a temporary file; memory does not grow with the shard. finish() commits, free() without
 // it abandons.
 kv_status kv_shard_writer_open(const char *path, const kv_shard_info *info, kv_shard_writer **writer,
                                kv_error *err);
+// The files of the tokenizer; once, before finish.
+kv_status kv_shard_writer_add_tokenizer(kv_shard_writer *writer, const kv_bundle *files, kv_error *err);
 kv_status kv_shard_writer_add(kv_shard_writer *writer, const int32_t *ids, int64_t n,
                               kv_error *err); // one document
 kv_status kv_shard_writer_finish(kv_shard_writer *writer, kv_error *err);
@@ -57,6 +64,9 @@ typedef struct kv_shard_summary {
 
 // What a shard says of itself. Its tokens are only read where an old shard does not say its hash.
 kv_status kv_shard_read_summary(const char *path, kv_shard_summary *summary, kv_error *err);
+
+// The files of the tokenizer, none (n 0) where the shard holds none. Free with kv_bundle_free.
+kv_status kv_shard_read_tokenizer(const char *path, kv_bundle *files, kv_error *err);
 
 // A shard whose content is not what its hash says is KV_ERR_FORMAT.
 kv_status kv_shard_open(const char *path, kv_shard **shard, kv_error *err);

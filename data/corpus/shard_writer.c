@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,6 +102,7 @@ static kv_status write_attributes(hid_t file, const kv_shard_info *info, kv_erro
     if (!status) status = kv_h5_set_i64(file, "/", "bos_id", info->bos_id, err);
     if (!status) status = kv_h5_set_i64(file, "/", "eos_id", info->eos_id, err);
     if (!status) status = kv_h5_set_string(file, "/", "source", info->source, err);
+    if (!status && info->cuts[0]) status = kv_h5_set_string(file, "/", "cuts", info->cuts, err);
     return status;
 }
 
@@ -134,6 +136,18 @@ kv_status kv_shard_writer_open(const char *path, const kv_shard_info *info, kv_s
         *writer = made;
     }
     return status;
+}
+
+kv_status kv_shard_writer_add_tokenizer(kv_shard_writer *writer, const kv_bundle *files, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int i = 0; i < files->n && !status; i++) {
+        const kv_bundled *file = &files->files[i];
+        char name[sizeof KV_SHARD_TOKENIZER + KV_BUNDLE_NAME];
+        const int64_t size = (int64_t)file->size;
+        snprintf(name, sizeof name, KV_SHARD_TOKENIZER "/%s", file->name);
+        status = kv_h5_write(writer->file, name, H5T_NATIVE_UINT8, file->bytes, 1, &size, err);
+    }
+    return status ? cannot_write(writer, err) : KV_OK;
 }
 
 kv_status kv_shard_writer_add(kv_shard_writer *writer, const int32_t *ids, int64_t n, kv_error *err) {

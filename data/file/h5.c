@@ -311,8 +311,9 @@ static kv_status write_dataset(hid_t file, const char *name, hid_t type, bool co
     hid_t links = H5Pcreate(H5P_LINK_CREATE), layout = H5Pcreate(H5P_DATASET_CREATE);
     hid_t space = n_dims ? H5Screate_simple(n_dims, dims, NULL) : H5Screate(H5S_SCALAR);
     hid_t dataset = H5I_INVALID_HID;
+    // Without times equal content makes equal files.
     bool ok = links >= 0 && layout >= 0 && space >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0 &&
-              (!compress || set_layout(layout, n_dims, dims));
+              H5Pset_obj_track_times(layout, false) >= 0 && (!compress || set_layout(layout, n_dims, dims));
     if (ok) dataset = H5Dcreate2(file, name, type, space, links, layout, H5P_DEFAULT);
     bool empty = false;
     for (int i = 0; i < n_dims; i++) empty |= dims[i] == 0;

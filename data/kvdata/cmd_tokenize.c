@@ -128,6 +128,7 @@ struct job {
     const tokenize_options *options;
     kv_text_files files;
     kv_tokenizer *tokenizer;
+    kv_bundle tokenizer_files;
     tokenize_reader reader;
     tokenize_sink *sink;
     tokenize_counts counts;
@@ -302,9 +303,10 @@ static kv_status tokenize(struct job *job, kv_error *err) {
     tokenize_place begin;
     kv_status status = kv_text_files_list(options->inputs, options->n_inputs, &job->files, err);
     if (!status) status = kv_tokenizer_open(options->tokenizer, &job->tokenizer, err);
+    if (!status) status = kv_tokenizer_gather(options->tokenizer, &job->tokenizer_files, err);
     if (!status)
-        status =
-            tokenize_sink_open(options, &job->files, job->tokenizer, &job->sink, &begin, &job->counts, err);
+        status = tokenize_sink_open(options, &job->files, job->tokenizer, &job->tokenizer_files, &job->sink,
+                                    &begin, &job->counts, err);
     if (status) return status;
     job->reader = (tokenize_reader){.files = &job->files, .options = options->text};
     kv_progress_begin(&job->progress, stderr,
@@ -353,6 +355,7 @@ int kvdata_tokenize(int argc, char **argv) {
     tokenize_reader_close(&job.reader);
     tokenize_sink_free(job.sink);
     kv_tokenizer_free(job.tokenizer);
+    kv_bundle_free(&job.tokenizer_files);
     kv_text_files_free(&job.files);
     for (int i = 0; i < N_BLOCKS; i++) tokenize_block_free(&job.blocks[i]);
     return kvdata_result(status, &err);

@@ -2,10 +2,8 @@
 // over pieces, ids that are checked, errors that name the path.
 #include "data/tokenizer/tokenizer.h"
 
-#include "data/file/content.h"
 #include "data/file/hash.h"
 #include "data/file/path.h"
-#include "data/file/whole_set.h"
 #include "data/tokenizer/json.h"
 #include "data/tokenizer/spm.h"
 
@@ -23,8 +21,6 @@ struct kv_tokenizer {
     char hash[17];
 };
 
-static const size_t max_file_bytes = (size_t)256 << 20;
-
 // ---- Opening -------------------------------------------------------------------------------------------
 
 // Whether dir/name exists; its path in out.
@@ -34,39 +30,6 @@ static bool lies_in(const char *dir, const char *name, char out[PATH_MAX]) {
 
 bool kv_tokenizer_present(const char *dir) {
     return kv_path_exists_in(dir, "tokenizer.json") || kv_path_exists_in(dir, "tokenizer.model");
-}
-
-// Whatever a directory may have that says what an id means and how a conversation is written.
-static const char *const copied_names[] = {"tokenizer.json",        "tokenizer.model",
-                                           "tokenizer_config.json", "special_tokens_map.json",
-                                           "added_tokens.json",     "chat_template.jinja"};
-enum { N_COPIED = sizeof copied_names / sizeof *copied_names };
-
-static kv_status copy_file(const char *source, const char *dir, const char *name, kv_error *err) {
-    char target[PATH_MAX], *content;
-    size_t size;
-    kv_status status = kv_path_join(dir, name, target, err);
-    if (status) return status;
-    status = kv_read_file(source, max_file_bytes, &content, &size, err);
-    if (status) return status;
-    status = kv_write_file(target, content, size, err);
-    free(content);
-    return status;
-}
-
-kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err) {
-    char source[PATH_MAX];
-    kv_whole_set set;
-    kv_status status = kv_whole_set_begin(&set, to, err);
-    int n = 0;
-    for (int i = 0; i < N_COPIED && !status; i++) {
-        if (!lies_in(from, copied_names[i], source)) continue;
-        status = copy_file(source, set.staged.path, copied_names[i], err);
-        n++;
-    }
-    if (n > 0) return kv_whole_set_end(&set, NULL, 0, status, err);
-    kv_whole_set_abandon(&set);
-    return status;
 }
 
 static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) {
@@ -81,7 +44,7 @@ static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) 
 }
 
 // By its name, or else by its first character, which no SentencePiece model begins with.
-static bool is_json(const char *file) {
+bool kv_tokenizer_is_json(const char *file) {
     const char *dot = strrchr(file, '.');
     if (dot && strcmp(dot, ".json") == 0) return true;
     FILE *stream = fopen(file, "rb");
@@ -90,13 +53,13 @@ static bool is_json(const char *file) {
     return first == '{';
 }
 
-static void hash_pieces(kv_tokenizer *tokenizer) {
+void kv_tokenizer_hash_first(const kv_tokenizer *tokenizer, int64_t n, char out[17]) {
     uint64_t hash = 0;
-    for (int32_t id = 0; id < kv_tokenizer_vocab_size(tokenizer); id++) {
+    for (int32_t id = 0; id < n; id++) {
         const char *piece = kv_tokenizer_piece(tokenizer, id);
         hash = kv_hash64(hash, piece, piece ? strlen(piece) + 1 : 0);
     }
-    kv_hash_text(hash, tokenizer->hash);
+    kv_hash_text(hash, out);
 }
 
 kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error *err) {
@@ -106,13 +69,13 @@ kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error
     if (status) return status;
     kv_tokenizer *made = calloc(1, sizeof *made);
     if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", file);
-    status = is_json(file) ? kv_json_tokenizer_open(file, &made->json, err)
-                           : kv_spm_tokenizer_open(file, &made->model, err);
+    status = kv_tokenizer_is_json(file) ? kv_json_tokenizer_open(file, &made->json, err)
+                                        : kv_spm_tokenizer_open(file, &made->model, err);
     if (status) {
         kv_tokenizer_free(made);
         return status;
     }
-    hash_pieces(made);
+    kv_tokenizer_hash_first(made, kv_tokenizer_vocab_size(made), made->hash);
     *tokenizer = made;
     return KV_OK;
 }

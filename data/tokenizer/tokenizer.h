@@ -36,9 +36,8 @@ void kv_tokenizer_free(kv_tokenizer *tokenizer);
 // Whether a directory holds a tokenizer by its files' names; nothing is read.
 bool kv_tokenizer_present(const char *dir);
 
-// Copies the files of a tokenizer, and the chat template that goes with it, from one directory to another:
-// what is made of a model is then as complete as the model was. Nothing to copy is no error.
-kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err);
+// Whether a file is a tokenizer.json rather than a tokenizer.model, as kv_tokenizer_open sees it.
+bool kv_tokenizer_is_json(const char *file);
 
 // One more than the largest id. Ids between may be holes.
 int64_t kv_tokenizer_vocab_size(const kv_tokenizer *tokenizer);
@@ -51,6 +50,8 @@ int32_t kv_tokenizer_eos(const kv_tokenizer *tokenizer);
 // Hash of all pieces in the order of their ids, 16 hex digits: equal for a tokenizer.model and a
 // tokenizer.json with the same pieces.
 const char *kv_tokenizer_hash(const kv_tokenizer *tokenizer);
+// The same of the first n pieces: what kv_tokenizer_hash is of a tokenizer that has no others.
+void kv_tokenizer_hash_first(const kv_tokenizer *tokenizer, int64_t n, char out[17]);
 
 // The piece with that id, as the tokenizer's file spells it (SentencePiece with U+2581 for a space,
 // byte-level ones with their stand-ins for bytes): NUL-terminated, valid as long as the tokenizer. NULL where

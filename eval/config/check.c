@@ -272,8 +272,6 @@ static kv_status check_published(const kv_config *config, const char *name, kv_e
 kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *eval, kv_error *err) {
     if (!eval->output) return kv_config_fail(config, err, "output", "expected the directory for the results");
     if (!eval->n_systems) return kv_config_fail(config, err, "systems", "expected at least one system");
-    if (!eval->tokenizer && eval->n_tasks)
-        return kv_config_fail(config, err, "tokenizer", "expected the path of a tokenizer");
     if (!eval->n_tasks && !eval->ttft.prompt_tokens)
         return kv_config_fail(config, err, "ttft.prompt_tokens",
                               "expected the length of the prompts, since there are no tasks to take it from");

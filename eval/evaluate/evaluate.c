@@ -19,10 +19,27 @@
 
 // ---- Opening -------------------------------------------------------------------------------------------
 
+// Models that were trained here have their tokenizer with them.
+static void find_tokenizer(kv_evaluation *e) {
+    const kv_eval_config *config = e->config;
+    e->tokenizer_path = config->tokenizer;
+    for (unsigned s = 0; s < config->n_systems && !e->tokenizer_path; s++) {
+        const kv_eval_system *row = &config->systems[s];
+        const char *const dirs[] = {row->model, row->base, row->aux};
+        for (int i = 0; i < 3 && !e->tokenizer_path; i++)
+            if (dirs[i] && kv_tokenizer_present(dirs[i])) e->tokenizer_path = dirs[i];
+    }
+}
+
 static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
     const kv_eval_config *config = e->config;
+    find_tokenizer(e);
     if (config->n_tasks == 0) return KV_OK;
-    kv_status status = kv_tokenizer_open(config->tokenizer, &e->tokenizer, err);
+    if (!e->tokenizer_path)
+        return kv_config_fail(
+            e->source, err, "tokenizer",
+            "expected the path of a tokenizer, since none of the models has one in its directory");
+    kv_status status = kv_tokenizer_open(e->tokenizer_path, &e->tokenizer, err);
     if (status != KV_OK) return kv_eval_blame(e->source, "tokenizer", err);
     e->benchmarks = calloc(config->n_tasks, sizeof(kv_benchmark *));
     if (!e->benchmarks) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %u tasks", config->n_tasks);
@@ -99,7 +116,7 @@ static kv_status check_fit(const kv_evaluation *e, kv_error *err) {
 kv_status kv_evaluation_open(kv_evaluation *e, kv_error *err) {
     kv_status status = open_benchmarks(e, err);
     if (status != KV_OK) return status;
-    status = kv_systems_open(e->source, e->config, e->tokenizer, &e->systems, err);
+    status = kv_systems_open(e->source, e->config, e->tokenizer_path, e->tokenizer, &e->systems, err);
     if (status == KV_OK) status = check_fit(e, err);
     if (status == KV_OK && e->config->analysis.corpus) status = kv_evaluation_open_analysis(e, err);
     return status == KV_OK && !e->dry_run ? kv_systems_load(e->systems, err) : status;
@@ -135,9 +152,13 @@ static void run_hash(const kv_evaluation *e, int64_t system, const kv_benchmark 
     char system_hash[17];
     kv_systems_hash(e->systems, system, system_hash);
     const int64_t numbers[] = {(int64_t)e->config->seed, e->config->batch_size};
+    kv_tokenizer_id tokenizer;
+    kv_tokenizer_identify(e->tokenizer, &tokenizer);
     uint64_t hash = kv_hash64(0, numbers, sizeof numbers);
     hash = kv_hash64(hash, system_hash, 16);
     hash = kv_hash64(hash, b->hash, 16);
+    hash = kv_hash64(hash, tokenizer.hash, 16);
+    hash = kv_hash64(hash, tokenizer.cuts, 16);
     hash = kv_hash64(hash, KV_VERSION, strlen(KV_VERSION));
     kv_hash_text(hash, out);
 }

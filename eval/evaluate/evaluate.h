@@ -8,7 +8,8 @@
 typedef struct kv_evaluation {
     kv_config *source;
     const kv_eval_config *config;
-    kv_tokenizer *tokenizer; // NULL when there are no tasks
+    const char *tokenizer_path; // the config's or, where it names none, the first of its models that has one
+    kv_tokenizer *tokenizer;    // NULL when there are no tasks
     kv_systems *systems;
     kv_benchmark **benchmarks; // [n_tasks]
     kv_analysis_text text;     // that predicted caches are looked at on; rows NULL: they are not

@@ -74,12 +74,14 @@ static const char *fingerprint(struct kv_known_model *known) {
     return known->fingerprint;
 }
 
-static kv_status load_predictor(kv_systems *systems, unsigned i, struct kv_known_model *base, kv_error *err) {
+static kv_status load_predictor(kv_systems *systems, unsigned i, struct kv_known_model *base,
+                                struct kv_known_model *aux, kv_error *err) {
     kv_system *system = &systems->items[i];
     const char *dir = systems->eval->systems[i].predictor;
-    // A random predictor was made for no base in particular; hashing a large one takes a while.
-    kv_status status = kv_predictor_load(dir, &system->base->spec, &system->aux->spec,
-                                         kv_is_random_predictor(dir) ? NULL : fingerprint(base), NULL,
+    // A random predictor was made for no pair in particular; hashing large models takes a while.
+    const bool random = kv_is_random_predictor(dir);
+    const kv_fingerprints found = {random ? NULL : fingerprint(base), random ? NULL : fingerprint(aux)};
+    kv_status status = kv_predictor_load(dir, &system->base->spec, &system->aux->spec, &found, NULL,
                                          &system->predictor, err);
     return status == KV_OK ? KV_OK : blame(systems, i, "predictor", err);
 }
@@ -115,19 +117,20 @@ static kv_status load_row(kv_systems *systems, unsigned i, kv_error *err) {
     status = load_model(systems, row->aux, &aux, err);
     if (status != KV_OK) return blame(systems, i, "aux", err);
     system->aux = aux->model;
-    return row->predictor ? load_predictor(systems, i, base, err) : KV_OK;
+    return row->predictor ? load_predictor(systems, i, base, aux, err) : KV_OK;
 }
 
 // ---- Before weights ------------------------------------------------------------------------------------
 
 static kv_status check_row(const kv_systems *systems, unsigned i, struct kv_known_model *base,
-                           struct kv_known_model *aux, const kv_tokenizer *tokenizer, kv_error *err) {
+                           struct kv_known_model *aux, const char *tokenizer_path,
+                           const kv_tokenizer *tokenizer, kv_error *err) {
     const kv_eval_system *row = &systems->eval->systems[i];
     kv_pair_part part = KV_PAIR_BASE;
     const kv_pair pair = {.base = row->model ? row->model : row->base,
                           .aux = row->model ? NULL : row->aux,
                           .predictor = row->predictor,
-                          .tokenizer = tokenizer ? systems->eval->tokenizer : NULL,
+                          .tokenizer = tokenizer ? tokenizer_path : NULL,
                           .opened = tokenizer,
                           .blamed = &part,
                           .base_spec = &base->spec,
@@ -165,13 +168,14 @@ int64_t kv_systems_shortest(const kv_systems *systems, char whose[KV_SYSTEM_LIMI
     return systems->contexts[least];
 }
 
-static kv_status open_row(kv_systems *systems, unsigned i, const kv_tokenizer *tokenizer, kv_error *err) {
+static kv_status open_row(kv_systems *systems, unsigned i, const char *tokenizer_path,
+                          const kv_tokenizer *tokenizer, kv_error *err) {
     const kv_eval_system *row = &systems->eval->systems[i];
     const char *dir = row->model ? row->model : row->base;
     struct kv_known_model *base = known_model(systems, dir);
     struct kv_known_model *aux = row->model || !base ? NULL : known_model(systems, row->aux);
     if (!base || (!row->model && !aux)) return out_of_memory(dir, err);
-    kv_status status = check_row(systems, i, base, aux, tokenizer, err);
+    kv_status status = check_row(systems, i, base, aux, tokenizer_path, tokenizer, err);
     if (status == KV_OK) find_context(systems, i, base, aux);
     return status;
 }
@@ -223,8 +227,8 @@ void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]) {
 
 // ---- All of them ---------------------------------------------------------------------------------------
 
-kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, const kv_tokenizer *tokenizer,
-                          kv_systems **systems, kv_error *err) {
+kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, const char *tokenizer_path,
+                          const kv_tokenizer *tokenizer, kv_systems **systems, kv_error *err) {
     *systems = NULL;
     kv_systems *all = calloc(1, sizeof *all);
     if (all) {
@@ -240,7 +244,7 @@ kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, c
     }
     kv_status status = KV_OK;
     for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++)
-        status = open_row(all, i, tokenizer, err);
+        status = open_row(all, i, tokenizer_path, tokenizer, err);
     if (status == KV_OK)
         *systems = all;
     else

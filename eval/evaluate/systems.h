@@ -18,10 +18,10 @@ typedef struct kv_systems {
 } kv_systems;
 
 // Checks that all systems can be what the config says (data/checkpoint/pair.h) and finds their contexts,
-// without any weights: items[] is filled by kv_systems_load. tokenizer: the config's, opened (NULL: there are
-// no tasks). Errors name the config's file, line and key. Free with kv_systems_free (accepts NULL).
-kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, const kv_tokenizer *tokenizer,
-                          kv_systems **systems, kv_error *err);
+// without any weights: items[] is filled by kv_systems_load. tokenizer: that of tokenizer_path, opened (NULL: there
+// are no tasks). Errors name the config's file, line and key. Free with kv_systems_free (accepts NULL).
+kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, const char *tokenizer_path,
+                          const kv_tokenizer *tokenizer, kv_systems **systems, kv_error *err);
 
 // Fills in what is known of the models of row i, for those who check it once more (kv_pair_check).
 void kv_systems_known(kv_systems *systems, int64_t i, kv_pair *pair);

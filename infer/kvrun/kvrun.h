@@ -32,14 +32,14 @@ bool kvrun_is_interactive(const kvrun_options *options); // no prompt, and a ter
 
 typedef struct kvrun {
     kvrun_options options;
-    kv_tokenizer *tokenizer; // NULL: ids in, ids out
-    kv_model_spec specs[2];  // what the config.json of base and aux say
-    kv_system system;        // what was asked for; owns its models
-    char fingerprint[17];    // of the base as it is stored; "" where nobody asks for it
-    kv_chat_template chat;   // with --chat
-    int32_t end;             // with --chat: what ends an answer besides what the config says; or -1
-    int64_t context;         // tokens that a session may hold
-    int64_t n_ids;           // ids that may be drawn
+    kv_tokenizer *tokenizer;  // NULL: ids in, ids out
+    kv_model_spec specs[2];   // what the config.json of base and aux say
+    kv_system system;         // what was asked for; owns its models
+    char fingerprints[2][17]; // of base and aux as they are stored; "" where nobody asks for them
+    kv_chat_template chat;    // with --chat
+    int32_t end;              // with --chat: what ends an answer besides what the config says; or -1
+    int64_t context;          // tokens that a session may hold
+    int64_t n_ids;            // ids that may be drawn
 } kvrun;
 
 // What the options name, checked; and then the weights. Close with kvrun_close, also after a failure.

@@ -50,13 +50,15 @@ static kv_status check_pair(kvrun *run, kv_error *err) {
 static kv_status open_tokenizer(kvrun *run, kv_error *err) {
     kvrun_options *o = &run->options;
     if (!o->tokenizer && kv_tokenizer_present(o->base)) o->tokenizer = o->base;
+    if (!o->tokenizer && o->aux && kv_tokenizer_present(o->aux)) o->tokenizer = o->aux;
     if (o->tokenizer) return kv_tokenizer_open(o->tokenizer, &run->tokenizer, err);
     if (o->prompt_ids && o->ids && o->n_stops == 0) return KV_OK;
     kv_status status =
         kv_checkpoint_spec(o->base, &run->specs[0], err); // no model at all is the greater lack
     if (status != KV_OK) return status;
     return kv_fail(err, KV_ERR_ARGUMENT,
-                   "%s has no tokenizer: give one with --tokenizer, or use --prompt-ids with --ids", o->base);
+                   "%s has no tokenizer%s: give one with --tokenizer, or use --prompt-ids with --ids",
+                   o->base, o->aux ? ", nor has its aux" : "");
 }
 
 // The template lies beside the tokenizer, or with the base.
@@ -99,27 +101,30 @@ static kv_status load_model(const kvrun *run, const char *dir, const kv_model_sp
     return kv_checkpoint_load_frozen(dir, spec, run->options.dtype, model, fingerprint, err);
 }
 
-// A random predictor was made for no base in particular, and hashing a large one takes a while.
-static bool asks_for_fingerprint(const kvrun_options *o) {
+// A random predictor was made for no pair in particular, and hashing large models takes a while.
+static bool asks_for_fingerprints(const kvrun_options *o) {
     return o->predictor && !kv_is_random_predictor(o->predictor);
 }
 
 static kv_status load_predictor(kvrun *run, kv_error *err) {
     const char *dir = run->options.predictor;
     kv_system *system = &run->system;
+    const kv_fingerprints found = {run->fingerprints[0], run->fingerprints[1]};
     kv_status status = announce(run, dir, err);
     if (status != KV_OK) return status;
     return kv_predictor_load(dir, &system->base->spec, &system->aux->spec,
-                             asks_for_fingerprint(&run->options) ? run->fingerprint : NULL, NULL,
-                             &system->predictor, err);
+                             asks_for_fingerprints(&run->options) ? &found : NULL, NULL, &system->predictor,
+                             err);
 }
 
 kv_status kvrun_load(kvrun *run, kv_error *err) {
     const kvrun_options *o = &run->options;
-    char *fingerprint = asks_for_fingerprint(o) ? run->fingerprint : NULL;
-    kv_status status = load_model(run, o->base, &run->specs[0], fingerprint, &run->system.base, err);
+    const bool asks = asks_for_fingerprints(o);
+    kv_status status =
+        load_model(run, o->base, &run->specs[0], asks ? run->fingerprints[0] : NULL, &run->system.base, err);
     if (status == KV_OK && o->aux)
-        status = load_model(run, o->aux, &run->specs[1], NULL, &run->system.aux, err);
+        status = load_model(run, o->aux, &run->specs[1], asks ? run->fingerprints[1] : NULL, &run->system.aux,
+                            err);
     if (status == KV_OK && o->predictor) status = load_predictor(run, err);
     if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
     if (!o->quiet && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);

@@ -364,7 +364,9 @@ static void test_random_predictor(void **state) {
     must(kv_checkpoint_spec("random:openelm-1.1b-lp-0.25", &pruned, &err), &err);
     must(kv_checkpoint_spec("random:openelm-270m", &separate, &err), &err);
     // Whatever base: it was made for none.
-    must(kv_predictor_load("random", &base, &separate, "0123456789abcdef", NULL, &a, &err), &err);
+    must(kv_predictor_load("random", &base, &separate, &(kv_fingerprints){"0123456789abcdef", NULL}, NULL, &a,
+                           &err),
+         &err);
     assert_int_equal(a->mapping[27], 15);
     assert_int_equal(a->mapping[3], 1); // the first 12 aux layers serve two base layers each
     must(kv_predictor_load("random@1", &base, &separate, NULL, NULL, &b, &err), &err);
@@ -424,16 +426,20 @@ static void test_predictor_round_trip(void **state) {
     golden_specs(&base, &aux);
     must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &first, &err), &err);
     assert_true(((float *)first->value_w[4].data)[3] != 0);
-    must(kv_predictor_save(test_dir, first, "0123456789abcdef", &err), &err);
+    must(kv_predictor_save(test_dir, first, &(kv_fingerprints){"0123456789abcdef", NULL}, &err), &err);
     assert_int_equal(test_dir_count(test_dir), 2);
-    must(kv_predictor_load(test_dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
+    must(kv_predictor_load(test_dir, &base, &aux, &(kv_fingerprints){"0123456789abcdef", NULL}, NULL, &again,
+                           &err),
+         &err);
     assert_same_predictor(first, again);
     kv_predictor_free(again);
     must(kv_predictor_load(test_dir, &base, &aux, NULL, golden_mapping, &again, &err), &err);
     kv_predictor_free(again);
     // Without a fingerprint there is nothing to check.
     must(kv_predictor_save(test_dir, first, NULL, &err), &err);
-    must(kv_predictor_load(test_dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
+    must(kv_predictor_load(test_dir, &base, &aux, &(kv_fingerprints){"0123456789abcdef", NULL}, NULL, &again,
+                           &err),
+         &err);
     kv_predictor_free(again);
     kv_predictor_free(first);
 }
@@ -447,9 +453,11 @@ static void test_predictors_of_other_kinds(void **state) {
     for (int i = 0; i < 4; i++) {
         must(kv_predictor_create_kind(&base, &aux, golden_mapping, &kinds[i], &first, &err), &err);
         kv_predictor_init(first, 8);
-        must(kv_predictor_save(test_dir, first, "0123456789abcdef", &err), &err);
+        must(kv_predictor_save(test_dir, first, &(kv_fingerprints){"0123456789abcdef", NULL}, &err), &err);
         must(kv_predictor_check(test_dir, &base, &aux, golden_mapping, &err), &err);
-        must(kv_predictor_load(test_dir, &base, &aux, "0123456789abcdef", NULL, &again, &err), &err);
+        must(kv_predictor_load(test_dir, &base, &aux, &(kv_fingerprints){"0123456789abcdef", NULL}, NULL,
+                               &again, &err),
+             &err);
         assert_same_predictor(first, again);
         kv_predictor_free(again);
         kv_predictor_free(first);
@@ -496,9 +504,10 @@ static void test_predictor_of_another_pair(void **state) {
     kv_predictor *predictor, *none;
     golden_specs(&base, &aux);
     must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &predictor, &err), &err);
-    must(kv_predictor_save(test_dir, predictor, "0123456789abcdef", &err), &err);
+    must(kv_predictor_save(test_dir, predictor, &(kv_fingerprints){"0123456789abcdef", NULL}, &err), &err);
     kv_predictor_free(predictor);
-    assert_refused(kv_predictor_load(test_dir, &base, &aux, "fedcba9876543210", NULL, &none, &err),
+    assert_refused(kv_predictor_load(test_dir, &base, &aux, &(kv_fingerprints){"fedcba9876543210", NULL},
+                                     NULL, &none, &err),
                    KV_ERR_MISMATCH, "predictor.json", "0123456789abcdef", "fedcba9876543210");
     assert_null(none);
     assert_refused(kv_predictor_load(test_dir, &aux, &aux, NULL, NULL, &none, &err), KV_ERR_MISMATCH,
@@ -531,9 +540,11 @@ static void test_damaged_predictor(void **state) {
     golden_specs(&base, &aux);
     must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &predictor, &err), &err);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        must(kv_predictor_save(test_dir, predictor, "0123456789abcdef", &err), &err);
+        must(kv_predictor_save(test_dir, predictor, &(kv_fingerprints){"0123456789abcdef", NULL}, &err),
+             &err);
         set_key("predictor.json", cases[i].key, cases[i].value);
-        assert_refused(kv_predictor_load(test_dir, &base, &aux, "0123456789abcdef", NULL, &none, &err),
+        assert_refused(kv_predictor_load(test_dir, &base, &aux, &(kv_fingerprints){"0123456789abcdef", NULL},
+                                         NULL, &none, &err),
                        KV_ERR_FORMAT, "predictor.json", cases[i].part);
     }
     must(kv_predictor_save(test_dir, predictor, NULL, &err), &err);

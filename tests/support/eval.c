@@ -28,7 +28,8 @@ void test_make_family(const char *dir, int64_t context) {
     save_model(dir, "stranger", tiny_aux(), context, 2, NULL);
     kv_predictor *predictor = tiny_predictor(&base, &aux, 3);
     mkdir(test_path(dir, "predictor"), 0777);
-    if (kv_predictor_save(test_path(dir, "predictor"), predictor, fingerprint, &err) != KV_OK)
+    if (kv_predictor_save(test_path(dir, "predictor"), predictor, &(kv_fingerprints){fingerprint, NULL},
+                          &err) != KV_OK)
         fail_msg("%s", err.message);
     kv_predictor_free(predictor);
     test_write_eval_config(dir);

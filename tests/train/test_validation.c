@@ -222,8 +222,8 @@ static void test_predictors(void **state) {
         assert_int_equal(kv_checkpoint_load("base/final/model", &base, &err), KV_OK);
         assert_int_equal(kv_checkpoint_load("held_kvp/final/aux", &aux, &err), KV_OK);
         kv_checkpoint_fingerprint(base, fingerprint);
-        if (kv_predictor_load("held_kvp/final/predictor", &base->spec, &aux->spec, fingerprint, NULL,
-                              &predictor, &err))
+        if (kv_predictor_load("held_kvp/final/predictor", &base->spec, &aux->spec,
+                              &(kv_fingerprints){fingerprint, NULL}, NULL, &predictor, &err))
             fail_msg("%s", err.message);
         // The errors come with a weight here, and their part is then taken out of the total.
         const kv_kvp_weights weights = {.base = 1, .aux = 1, .kl = 1, .z_loss = 1e-4f, .consistency = 1};

@@ -22,6 +22,7 @@ const char *kv_train_text_path(const kv_train_config *config, int64_t part) {
 void kv_train_text_close(kv_train_text *text) {
     for (int64_t i = 0; text->corpora && i < text->n_parts; i++) kv_corpus_free(text->corpora[i]);
     kv_corpus_free(text->validation);
+    kv_bundle_free(&text->tokenizer);
     free(text->corpora);
     free(text->parts);
     *text = (kv_train_text){0};
@@ -46,6 +47,12 @@ static kv_status check_agrees(const kv_config *source, const kv_train_text *text
                        "made with BOS %" PRIi32 " and EOS %" PRIi32 ", expected %" PRIi32 " and %" PRIi32
                        " as in %s",
                        b->bos_id, b->eos_id, a->bos_id, a->eos_id, first);
+    else if (a->cuts[0] && b->cuts[0] && strcmp(a->cuts, b->cuts) != 0)
+        kv_config_fail(
+            source, err, key,
+            "made with a tokenizer of the same pieces that cuts text in another way than that of %s "
+            "(other merges, normalisation or splitting)",
+            first);
     else
         return KV_OK;
     status = KV_ERR_MISMATCH;
@@ -70,6 +77,17 @@ static kv_status try_batches(const kv_batches_args *args, kv_error *err) {
     return status;
 }
 
+// In memory, since the file may be gone when the run, days later, has a use for it.
+static kv_status keep_tokenizer(const kv_config *source, kv_train_text *text, const char *key,
+                                const kv_corpus *corpus, kv_error *err) {
+    kv_error inner = {0};
+    kv_status status = text->tokenizer.n > 0 ? KV_OK : kv_corpus_tokenizer(corpus, &text->tokenizer, &inner);
+    if (status == KV_OK) return KV_OK;
+    kv_config_fail(source, err, key, "%s", inner.message);
+    if (err) err->code = status;
+    return status;
+}
+
 static kv_status open_part(const kv_config *source, kv_train_text *text, int64_t i, kv_error *err) {
     const kv_data_config *d = &text->config->data;
     char key[KV_TEXT_KEY];
@@ -82,6 +100,7 @@ static kv_status open_part(const kv_config *source, kv_train_text *text, int64_t
     text->n_tokens += corpus->n_tokens;
     if (i == 0) text->info = corpus->info;
     status = check_agrees(source, text, key, corpus, err);
+    if (status == KV_OK) status = keep_tokenizer(source, text, key, corpus, err);
     if (status != KV_OK) return status;
     // Whether there are rows for this seq_len is known here, and so is the key.
     const kv_batches_args args = {&text->parts[i], 1, 1, d->seq_len, 0, d->packing == KV_PACKING_FIXED};

@@ -11,7 +11,8 @@ typedef struct kv_train_text {
     kv_batch_part *parts;          // [n_parts], of the corpora
     kv_shard_info info;            // what all corpora agree in; source: the first's
     int64_t n_documents, n_tokens; // of all parts
-    kv_corpus *validation;         // NULL: none
+    kv_bundle tokenizer;   // the files of what made it; none where all corpora are too old to hold them
+    kv_corpus *validation; // NULL: none
 } kv_train_text;
 
 // Reads no tokens. Tokenizer, vocabulary, BOS and EOS of all corpora must agree; errors name the config's

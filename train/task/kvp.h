@@ -29,7 +29,7 @@ typedef struct kvp_task {
     bool start_cached; // after load: the cache is also that of the aux as it starts
     kv_model *base, *aux;
     kv_predictor *predictor;
-    char base_fingerprint[17];
+    char base_fingerprint[17], aux_fingerprint[17]; // as stored; of an aux that is trained: when last asked
 } kvp_task;
 
 static inline bool kvp_aux_trained(const kvp_task *kvp) {

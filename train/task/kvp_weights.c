@@ -1,7 +1,6 @@
 // Weights of task: kvp, read and written.
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/path.h"
-#include "data/tokenizer/tokenizer.h"
 #include "train/task/kvp.h"
 
 #include <stdlib.h>
@@ -51,9 +50,9 @@ static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) 
     }
     char path[PATH_MAX];
     kv_status status = kv_path_join(from, "predictor", path, err);
+    const kv_fingerprints found = {kvp->base_fingerprint, kvp->aux_fingerprint};
     if (status == KV_OK)
-        status = kv_predictor_load(path, &kvp->base_spec, &kvp->aux_spec, kvp->base_fingerprint, NULL,
-                                   &kvp->predictor, err);
+        status = kv_predictor_load(path, &kvp->base_spec, &kvp->aux_spec, &found, NULL, &kvp->predictor, err);
     if (status == KV_OK && memcmp(kvp->predictor->mapping, shape->mapping,
                                   (size_t)shape->n_base_layers * sizeof *shape->mapping) != 0)
         status =
@@ -83,11 +82,10 @@ static kv_status collect_params(kvp_task *kvp, kv_error *err) {
 // A cache is of these very weights or of no use. Of an aux that is trained it is that of its beginning, if
 // anything: what the least-squares start reads, and no step.
 static kv_status check_cache(kvp_task *kvp, bool beginning, kv_error *err) {
-    char fingerprint[17];
+    const char *fingerprint = kvp->aux_fingerprint;
     if (!kvp->cached) return KV_OK;
     const bool trained = kvp_aux_trained(kvp);
     const bool wanted = kvp->aux_cached || (trained && beginning && kv_cached_has_aux(kvp->cached));
-    if (wanted) kv_checkpoint_fingerprint(kvp->aux, fingerprint);
     kvp->start_cached = wanted && strcmp(kv_cached_info(kvp->cached)->aux.fingerprint, fingerprint) == 0;
     return kv_cached_check(kvp->cached, kvp->base_fingerprint, kvp->aux_cached ? fingerprint : NULL, err);
 }
@@ -123,6 +121,7 @@ kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
     if (status == KV_OK && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another aux than the config describes", from);
     if (status == KV_OK) status = hold_base(kvp, err);
+    if (status == KV_OK) kv_checkpoint_fingerprint(kvp->aux, kvp->aux_fingerprint);
     if (status == KV_OK) status = check_cache(kvp, from == NULL, err);
     if (status == KV_OK) status = hold_aux(kvp, err);
     if (status == KV_OK) status = load_predictor(kvp, from, err);
@@ -150,10 +149,12 @@ kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err) {
     if (kvp_aux_trained(kvp) || final) {
         status = kv_path_join(dir, "aux", path, err);
         if (status == KV_OK) status = save_aux(kvp, path, err);
-        const char *origin = task->config->aux ? task->config->aux : task->config->base;
-        if (status == KV_OK && final) status = kv_tokenizer_copy(origin, path, err);
+        const char *origins[] = {task->config->aux, task->config->base};
+        if (status == KV_OK) status = kv_task_save_tokenizer(task, origins, 2, path, final, err);
     }
     if (status == KV_OK) status = kv_path_join(dir, "predictor", path, err);
     if (status == KV_OK) status = kv_make_dirs(path, err);
-    return status == KV_OK ? kv_predictor_save(path, kvp->predictor, kvp->base_fingerprint, err) : status;
+    if (status == KV_OK && kvp_aux_trained(kvp)) kv_checkpoint_fingerprint(kvp->aux, kvp->aux_fingerprint);
+    const kv_fingerprints made_for = {kvp->base_fingerprint, kvp->aux_fingerprint};
+    return status == KV_OK ? kv_predictor_save(path, kvp->predictor, &made_for, err) : status;
 }

@@ -78,9 +78,8 @@ static kv_status lm_save(kv_task *task, const char *dir, bool final, kv_error *e
     kv_status status = kv_path_join(dir, "model", model_dir, err);
     if (status == KV_OK) status = kv_make_dirs(model_dir, err);
     if (status == KV_OK) status = kv_checkpoint_save(model_dir, ((lm_task *)task)->model, err);
-    if (status == KV_OK && final && task->config->model.from != KV_FROM_SCRATCH)
-        status = kv_tokenizer_copy(task->config->model.path, model_dir, err);
-    return status;
+    const char *origin = task->config->model.from == KV_FROM_SCRATCH ? NULL : task->config->model.path;
+    return status == KV_OK ? kv_task_save_tokenizer(task, &origin, 1, model_dir, final, err) : status;
 }
 
 static void lm_describe(const kv_task *task, FILE *out) {

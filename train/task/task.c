@@ -4,6 +4,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
 #include "data/file/path.h"
+#include "data/tokenizer/files.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -31,6 +32,18 @@ bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b) {
            a->vocab_size == b->vocab_size && a->qk_norm == b->qk_norm && a->qkv_bias == b->qkv_bias &&
            a->tied_head == b->tied_head &&
            memcmp(a->layers, b->layers, (size_t)a->n_layers * sizeof *a->layers) == 0;
+}
+
+kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins, int n, const char *dir,
+                                 bool final, kv_error *err) {
+    const kv_train_text *text = task->text;
+    for (int i = 0; i < n && final; i++)
+        if (origins[i] && kv_tokenizer_present(origins[i])) return kv_tokenizer_copy(origins[i], dir, err);
+    kv_tokenizer_id id = {.vocab_size = text->info.vocab_size};
+    memcpy(id.hash, text->info.tokenizer, sizeof id.hash);
+    memcpy(id.cuts, text->info.cuts, sizeof id.cuts);
+    kv_status status = final ? kv_tokenizer_scatter(&text->tokenizer, dir, err) : KV_OK;
+    return status == KV_OK ? kv_tokenizer_id_write(dir, &id, err) : status;
 }
 
 char *kv_count_text(double count, char text[32]) {

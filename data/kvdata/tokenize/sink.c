@@ -24,8 +24,9 @@ struct tokenize_sink {
     bool finished;
     int lock; // descriptor of the locked directory, -1: none
     kv_shard_info info;
-    kv_shard_writer *writer; // of the shard that is being written; NULL: none
-    tokenize_shard shard;    // what is in it
+    const kv_bundle *tokenizer_files; // borrowed
+    kv_shard_writer *writer;          // of the shard that is being written; NULL: none
+    tokenize_shard shard;             // what is in it
     tokenize_journal journal;
     tokenize_place behind; // the last document
 };
@@ -146,14 +147,26 @@ static kv_status open_directory(tokenize_sink *sink, const kv_text_files *files,
     return status ? status : tokenize_journal_save(&sink->journal, dir, err);
 }
 
+// ---- Shards ----------------------------------------------------------------------------------------------
+
+// One tokenizer is enough for all shards of a corpus: some are larger than a shard.
+static kv_status open_writer(tokenize_sink *sink, const char *path, kv_error *err) {
+    kv_status status = kv_shard_writer_open(path, &sink->info, &sink->writer, err);
+    if (status || sink->journal.n_shards > 0) return status;
+    return kv_shard_writer_add_tokenizer(sink->writer, sink->tokenizer_files, err);
+}
+
 // ---- Opening and closing -------------------------------------------------------------------------------
 
 static void describe(tokenize_sink *sink, const kv_tokenizer *tokenizer) {
     kv_shard_info *info = &sink->info;
-    *info = (kv_shard_info){.vocab_size = kv_tokenizer_vocab_size(tokenizer),
+    kv_tokenizer_id id;
+    kv_tokenizer_identify(tokenizer, &id);
+    *info = (kv_shard_info){.vocab_size = id.vocab_size,
                             .bos_id = kv_tokenizer_bos(tokenizer),
                             .eos_id = kv_tokenizer_eos(tokenizer)};
-    snprintf(info->tokenizer, sizeof info->tokenizer, "%s", kv_tokenizer_hash(tokenizer));
+    memcpy(info->tokenizer, id.hash, sizeof info->tokenizer);
+    memcpy(info->cuts, id.cuts, sizeof info->cuts);
     size_t used = 0;
     for (int i = 0; i < sink->options->n_inputs && used < sizeof info->source; i++)
         used += (size_t)snprintf(info->source + used, sizeof info->source - used, "%s%s", i ? " " : "",
@@ -161,16 +174,18 @@ static void describe(tokenize_sink *sink, const kv_tokenizer *tokenizer) {
 }
 
 kv_status tokenize_sink_open(const tokenize_options *options, const kv_text_files *files,
-                             const kv_tokenizer *tokenizer, tokenize_sink **sink, tokenize_place *begin,
-                             tokenize_counts *counts, kv_error *err) {
+                             const kv_tokenizer *tokenizer, const kv_bundle *tokenizer_files,
+                             tokenize_sink **sink, tokenize_place *begin, tokenize_counts *counts,
+                             kv_error *err) {
     tokenize_sink *made = *sink = calloc(1, sizeof *made);
     if (!made) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     made->options = options;
+    made->tokenizer_files = tokenizer_files;
     made->lock = -1;
     made->dir = options->shard_tokens ? options->out : NULL;
     describe(made, tokenizer);
-    kv_status status = made->dir ? open_directory(made, files, tokenizer, err)
-                                 : kv_shard_writer_open(options->out, &made->info, &made->writer, err);
+    kv_status status =
+        made->dir ? open_directory(made, files, tokenizer, err) : open_writer(made, options->out, err);
     *begin = made->behind = made->journal.place;
     *counts = made->journal.counts;
     return status;
@@ -209,7 +224,7 @@ static kv_status open_shard(tokenize_sink *sink, kv_error *err) {
                        KV_CORPUS_MAX_SHARDS);
     tokenize_shard_name(sink->journal.n_shards, name);
     kv_status status = kv_path_join(sink->dir, name, path, err);
-    if (!status) status = kv_shard_writer_open(path, &sink->info, &sink->writer, err);
+    if (!status) status = open_writer(sink, path, err);
     sink->shard = (tokenize_shard){0};
     return status;
 }

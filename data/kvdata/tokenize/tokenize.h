@@ -8,7 +8,7 @@
 #include "data/system/buffers.h"
 #include "data/text/documents.h"
 #include "data/text/files.h"
-#include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/files.h"
 
 // In a corpus that is still being made (data/kvdata/tokenize/journal.h).
 #define TOKENIZE_JOURNAL "unfinished.json"
@@ -100,8 +100,9 @@ typedef struct tokenize_sink tokenize_sink;
 // Opens options->out: a shard (shard_tokens 0), or a directory, in which an earlier run's work is gone on
 // with when options and files are the same. *begin: where to go on, and what was counted up to there.
 kv_status tokenize_sink_open(const tokenize_options *options, const kv_text_files *files,
-                             const kv_tokenizer *tokenizer, tokenize_sink **sink, tokenize_place *begin,
-                             tokenize_counts *counts, kv_error *err);
+                             const kv_tokenizer *tokenizer, const kv_bundle *tokenizer_files,
+                             tokenize_sink **sink, tokenize_place *begin, tokenize_counts *counts,
+                             kv_error *err);
 // One document, and then, kept or not, where it ended and what was counted up to there.
 kv_status tokenize_sink_add(tokenize_sink *sink, const int32_t *ids, int64_t n, kv_error *err);
 kv_status tokenize_sink_end_document(tokenize_sink *sink, tokenize_place behind,
