@@ -99,7 +99,7 @@ kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err) {
 // What tokenizers disagree about: case, white space, digits, accents in one part and in two, width, scripts, what ends a
 // word. Hashes of its ids lie in files: it may never change.
 static const char probe[] =
-    " The quick brown fox's 1234567 jumps, isn't it?\n\n\tif (x >= 10)  {return y[i]*2.5;}\r\n"
+    "The quick brown fox's 1234567 jumps, isn't it?\n\n\tif (x >= 10)  {return y[i]*2.5;}\r\n"
     "ALL CAPS CamelCase snake_case re-enter \xC3\xA9t\xC3\xA9 e\xCC\x81te\xCC\x81 na\xC3\xAFve stra\xC3\x9F"
     "e \xEF\xAC\x81n \xEF\xBC\xA1\xEF\xBC\x91 \xE4\xB8\xAD\xE6\x96\x87\xE5\x88\x86\xE8\xAF\x8D "
     "\xD0\xBF\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82 \xF0\x9F\x98\x80...!!  end ";

@@ -504,6 +504,19 @@ static void test_predictor_of_another_pair(void **state) {
     kv_predictor *predictor, *none;
     golden_specs(&base, &aux);
     must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &predictor, &err), &err);
+    // The aux is told apart as the base is, where it was known.
+    const kv_fingerprints pair = {"0123456789abcdef", "00000000000000a0"},
+                          other = {pair.base, "00000000000000a1"};
+    must(kv_predictor_save(test_dir, predictor, &pair, &err), &err);
+    assert_refused(
+        kv_predictor_load(test_dir, &base, &aux, &other, NULL, &none, &err), KV_ERR_MISMATCH,
+        "predictor.json: made for an auxiliary model with fingerprint 00000000000000a0, this one has "
+        "00000000000000a1");
+    must(kv_predictor_load(test_dir, &base, &aux, &pair, NULL, &none, &err), &err);
+    kv_predictor_free(none);
+    must(kv_predictor_save(test_dir, predictor, &(kv_fingerprints){pair.base, NULL}, &err), &err);
+    must(kv_predictor_load(test_dir, &base, &aux, &other, NULL, &none, &err), &err);
+    kv_predictor_free(none);
     must(kv_predictor_save(test_dir, predictor, &(kv_fingerprints){"0123456789abcdef", NULL}, &err), &err);
     kv_predictor_free(predictor);
     assert_refused(kv_predictor_load(test_dir, &base, &aux, &(kv_fingerprints){"fedcba9876543210", NULL},

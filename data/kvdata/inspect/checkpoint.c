@@ -154,6 +154,7 @@ static kv_status describe_checkpoint(const inspect_subject *s, inspect_report *r
     } else {
         status = inspect_weights_in(s->path, report, err);
         report_chat(s->path, report);
+        if (!status) status = inspect_tokenizer_said(s->path, report, err);
         if (!status) status = inspect_tokenizer_in(s->path, spec.vocab_size, report, err);
     }
     return status || !s->options->hash ? status : report_fingerprint(s->path, &spec, report, err);

@@ -115,12 +115,12 @@ static kv_status describe_corpus(const inspect_subject *s, inspect_report *repor
                      info->eos_id);
         inspect_value(report, "bos", json_integer(info->bos_id));
         inspect_value(report, "eos", json_integer(info->eos_id));
-        inspect_fact(report, "tokenizer", json_string(info->tokenizer), "%s", info->tokenizer);
+        status = inspect_tokenizer_of(info->tokenizer, corpus->shards[0].path, report, err);
         kv_corpus_hash(corpus, hash);
         inspect_fact(report, "hash", json_string(hash), "%s", hash);
         report_making(index.root, report);
         report_shards(corpus, report);
-        status = show_first(s, corpus, err);
+        if (!status) status = show_first(s, corpus, err);
     }
     kv_json_close(&index);
     kv_corpus_free(corpus);

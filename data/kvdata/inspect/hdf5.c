@@ -80,10 +80,10 @@ static kv_status describe_shard(const inspect_subject *s, inspect_report *report
     inspect_value(report, "longest", json_integer(longest));
     inspect_value(report, "bos", json_integer(info->bos_id));
     inspect_value(report, "eos", json_integer(info->eos_id));
-    inspect_fact(report, "tokenizer", json_string(info->tokenizer), "%s", info->tokenizer);
+    status = inspect_tokenizer_of(info->tokenizer, s->path, report, err);
     inspect_fact(report, "hash", json_string(shard->hash), "%s", shard->hash);
     inspect_fact(report, "source", json_string(info->source), "%s", inspect_short(info->source, 200, shown));
-    status = inspect_documents(s->options, shard, err);
+    if (!status) status = inspect_documents(s->options, shard, err);
     kv_shard_free(shard);
     return status;
 }

@@ -103,6 +103,10 @@ extern const inspect_kind inspect_text_kinds[]; // texts, tables, pictures
 
 // Parts of what others describe. `dir` holds a tokenizer; table_rows: of the model beside it, 0: none.
 kv_status inspect_tokenizer_in(const char *dir, int64_t table_rows, inspect_report *report, kv_error *err);
+// Which one a text was made with: its hash, and the files of it that lie in the text's first shard.
+kv_status inspect_tokenizer_of(const char *hash, const char *shard, inspect_report *report, kv_error *err);
+// Which one a model was trained with, where its directory says so.
+kv_status inspect_tokenizer_said(const char *dir, inspect_report *report, kv_error *err);
 // Types, bytes and files of a checkpoint's weights.
 kv_status inspect_weights_in(const char *dir, inspect_report *report, kv_error *err);
 // A cache-NNNNN.h5.

@@ -41,7 +41,8 @@ static void report_mapping(const json_t *root, bool two, inspect_report *report)
 
 static void report_description(const json_t *root, inspect_report *report) {
     const json_t *base = json_object_get(root, "n_base_layers"), *aux = json_object_get(root, "n_aux_layers");
-    const char *fingerprint = json_string_value(json_object_get(root, "base_fingerprint"));
+    static const char *const models[] = {"base", "aux"}, *const keys[] = {"base_fingerprint",
+                                                                          "aux_fingerprint"};
     const json_int_t rank = json_integer_value(json_object_get(root, "rank"));
     const bool two = json_integer_value(json_object_get(root, "aux_layers")) == 2;
     char shown[INSPECT_SHORT];
@@ -55,9 +56,12 @@ static void report_description(const json_t *root, inspect_report *report) {
         inspect_fact(report, "rank", json_integer(rank), "%" JSON_INTEGER_FORMAT ", up · down", rank);
     else
         inspect_fact(report, "rank", json_integer(0), "full");
-    if (fingerprint)
-        inspect_fact(report, "base", json_string(fingerprint), "fingerprint %s (kvdata inspect --hash)",
-                     inspect_short(fingerprint, 32, shown));
+    for (int i = 0; i < 2; i++) {
+        const char *fingerprint = json_string_value(json_object_get(root, keys[i]));
+        if (fingerprint)
+            inspect_fact(report, models[i], json_string(fingerprint),
+                         "fingerprint %s (kvdata inspect --hash)", inspect_short(fingerprint, 32, shown));
+    }
 }
 
 static kv_status describe_predictor_json(const inspect_subject *s, inspect_report *report, kv_error *err) {

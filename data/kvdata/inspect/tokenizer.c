@@ -1,8 +1,8 @@
 // kvdata inspect: tokenizers.
-#include "data/tokenizer/tokenizer.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
+#include "data/tokenizer/files.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -129,6 +129,35 @@ kv_status inspect_tokenizer_in(const char *dir, int64_t table_rows, inspect_repo
     json_decref(root);
     kv_tokenizer_free(tokenizer);
     return KV_OK;
+}
+
+kv_status inspect_tokenizer_of(const char *hash, const char *shard, inspect_report *report, kv_error *err) {
+    kv_bundle files;
+    char text[1024] = "none of its files in it", bytes[32];
+    kv_status status = kv_shard_read_tokenizer(shard, &files, err);
+    if (status) return status;
+    json_t *names = json_array();
+    size_t used = 0;
+    for (int i = 0; i < files.n; i++) {
+        json_array_append_new(names, json_string(files.files[i].name));
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s (%s)", i ? ", " : "",
+                                 files.files[i].name, inspect_bytes((double)files.files[i].size, bytes));
+    }
+    inspect_fact(report, "tokenizer", json_string(hash), "%s; %s", hash, text);
+    inspect_value(report, "tokenizer_files", names);
+    kv_bundle_free(&files);
+    return KV_OK;
+}
+
+kv_status inspect_tokenizer_said(const char *dir, inspect_report *report, kv_error *err) {
+    kv_tokenizer_id id;
+    bool found;
+    kv_status status = kv_tokenizer_id_read(dir, &id, &found, err);
+    if (!status && found)
+        inspect_fact(report, "trained_with",
+                     json_pack("{s:s, s:I}", "tokenizer", id.hash, "vocab_size", (json_int_t)id.vocab_size),
+                     "tokenizer %s, %" PRIi64 " tokens", id.hash, id.vocab_size);
+    return status;
 }
 
 const inspect_kind inspect_tokenizer_kinds[] = {
