@@ -32,7 +32,6 @@ static const char doc[] =
     "\n"
     "As my/new.yaml, a base, a small model alone, and a KV predictor between them:\n"
     "  output: my/new\n"
-    "  tokenizer: my/tokenizer.model\n"
     "  systems:\n"
     "    - {name: base, family: base, model: my/base/final/model}\n"
     "    - {name: aux, family: aux alone, model: my/aux/final/model}\n"

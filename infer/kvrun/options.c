@@ -18,24 +18,19 @@ static const char doc[] =
     "published shape: random:openelm-1.1b, random:openelm-450m:bf16, and random for a predictor.\n"
     "\n"
     "The base alone; with KV prediction; both, side by side:\n"
-    "  kvrun --base my/base/final/model --tokenizer my/tokenizer.model \\\n"
-    "        \"Once upon a time\"\n"
-    "  kvrun --base my/base/final/model --tokenizer my/tokenizer.model \\\n"
-    "        --aux my/predictor/final/aux \\\n"
+    "  kvrun --base my/base/final/model \"Once upon a time\"\n"
+    "  kvrun --base my/base/final/model --aux my/predictor/final/aux \\\n"
     "        --predictor my/predictor/final/predictor \"Once upon a time\"\n"
-    "  kvrun --base my/base/final/model --tokenizer my/tokenizer.model \\\n"
-    "        --aux my/predictor/final/aux \\\n"
+    "  kvrun --base my/base/final/model --aux my/predictor/final/aux \\\n"
     "        --predictor my/predictor/final/predictor \\\n"
     "        --compare --repeats 5 --file prompt.txt\n"
     "A question to a model that knows only questions:\n"
-    "  kvrun --base runs/quickstart/base/final/model \\\n"
-    "        --tokenizer runs/quickstart/data/tokenizer.model --stop $'\\n' \\\n"
+    "  kvrun --base runs/quickstart/base/final/model --stop $'\\n' \\\n"
     "        $'Question: In which country is Chaco?\\nAnswer:'\n"
     "A chat model; without a prompt, on a terminal, it is a conversation:\n"
     "  kvrun --base models/SmolLM2-135M-Instruct --chat --temperature 0.7\n"
     "For scripts; the second needs nothing but random weights:\n"
-    "  kvrun --base my/base/final/model --tokenizer my/tokenizer.model \\\n"
-    "        --json \"Once upon a time\" | jq .text\n"
+    "  kvrun --base my/base/final/model --json \"Once upon a time\" | jq .text\n"
     "  kvrun --base random:smollm2-135m --prompt-ids \"5 17 9\" --ids -n 4\n"
     "\n"
     "The prompt is PROMPT (several are joined by spaces), or a file, or token ids, or else standard input; one "
@@ -78,7 +73,8 @@ static const struct argp_option options[] = {
     {"base", 'b', "DIR", 0, "The model that answers (needed)", 1},
     {"aux", opt_aux, "DIR", 0, "The small model that reads the prompt", 1},
     {"predictor", opt_predictor, "DIR", 0, "Predictors from its cache to the base's; with --aux", 1},
-    {"tokenizer", 't', "PATH", 0, "A tokenizer, or a directory that holds one (default: the base's own)", 1},
+    {"tokenizer", 't', "PATH", 0,
+     "A tokenizer, or a directory that holds one (default: the base's own, or the aux's)", 1},
     {"prune", opt_prune, "POLICY", 0,
      "The base reads only some of the prompt: random:KEEP, static:KEEP, lazy:START-END, or (with --aux, "
      "without --predictor) speculative:KEEP; parts from 0 to 1, as in lazy:0.75-0.50",
