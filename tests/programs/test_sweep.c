@@ -1,6 +1,7 @@
 // kvtrain --sweep as its users see it: what a file is expanded to, trainings that are stopped, fail or
 // change, and the table that is left. On a family of random models and text that counts upwards.
 #include "data/file/csv.h"
+#include "data/file/h5.h"
 #include "data/file/path.h"
 #include "tests/support/eval.h"
 #include "tests/support/train.h"
@@ -36,11 +37,23 @@ static const char questions_yaml[] =
     "  - {name: atlas, split: held-out, file: family/questions_held_out.jsonl, limit: 9, max_tokens: 6}\n"
     "ttft: {prompt_tokens: 20, batch_size: 2, repeats: 1}\n";
 
+// What is trained on the shard is asked with that tokenizer.
+static int say_tokenizer(const char *shard, const char *path) {
+    kv_tokenizer *tokenizer;
+    hid_t file;
+    if (kv_tokenizer_open(path, &tokenizer, NULL)) return -1;
+    file = H5Fopen(shard, H5F_ACC_RDWR, H5P_DEFAULT);
+    const kv_status status = kv_h5_set_string(file, "/", "tokenizer", kv_tokenizer_hash(tokenizer), NULL);
+    kv_tokenizer_free(tokenizer);
+    return H5Fclose(file) < 0 || status != KV_OK ? -1 : 0;
+}
+
 static int set_up(void **state) {
     kv_error err = {0};
     if (train_setup(state) || kv_make_dirs("family", &err) || kv_make_dirs("sweeps", &err)) return -1;
     test_make_family("family", 96);
     make_shard("counting.h5", 400, 1);
+    if (say_tokenizer("counting.h5", "family/tokenizer.model")) return -1;
     put_file("pair.yaml", kvp_yaml);
     put_file("alone.yaml", lm_yaml);
     put_file("questions.yaml", questions_yaml);
