@@ -3,6 +3,7 @@
 #include "data/benchmark/humaneval.h"
 
 #include "core/text.h"
+#include "data/benchmark/seen.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/system/buffers.h"
@@ -56,8 +57,14 @@ static kv_status copy_text(const json_t *entry, const char *key, const char *whe
     return *text ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
 }
 
+struct reading {
+    kv_problems *problems;
+    kv_seen *task_ids;
+};
+
 static kv_status add_problem(void *context, const json_t *entry, const char *where, kv_error *err) {
-    kv_problems *problems = context;
+    struct reading *r = context;
+    kv_problems *problems = r->problems;
     if (!json_is_object(entry))
         return kv_fail(err, KV_ERR_FORMAT, "%s: found %s, expected an object, one problem a line", where,
                        kv_json_kind(entry));
@@ -81,13 +88,11 @@ static kv_status add_problem(void *context, const json_t *entry, const char *whe
     if (!is_name(p->entry_point))
         return kv_fail(err, KV_ERR_FORMAT, "%s: \"entry_point\" is '%.*s', expected the name of a function",
                        where, KV_HEAD(p->entry_point, 60));
-    for (int64_t i = 0; i + 1 < problems->n; i++)
-        if (strcmp(problems->items[i].task_id, p->task_id) == 0)
-            return kv_fail(err, KV_ERR_FORMAT,
-                           "%s: \"task_id\" '%.*s' is that of problem %" PRIi64
-                           " already, expected another one",
-                           where, KV_HEAD(p->task_id, 60), i + 1);
-    return KV_OK;
+    int64_t before;
+    kv_status status = kv_seen_add(&r->task_ids, p->task_id, problems->n - 1, &before, err);
+    if (status != KV_OK || before < 0) return status;
+    return kv_fail(err, KV_ERR_FORMAT, "%s: \"task_id\" '%.*s' is that of %s already, expected another one",
+                   where, KV_HEAD(p->task_id, 60), problems->items[before].where);
 }
 
 kv_status kv_humaneval_read(const char *path, kv_problems *problems, kv_error *err) {
@@ -96,7 +101,9 @@ kv_status kv_humaneval_read(const char *path, kv_problems *problems, kv_error *e
     size_t size = 0;
     kv_status status = kv_read_file(path, max_file_bytes, &content, &size, err);
     if (status != KV_OK) return status;
-    status = kv_json_lines(path, content, size, 0, "problem", add_problem, problems, err);
+    struct reading reading = {.problems = problems};
+    status = kv_json_lines(path, content, size, 0, "problem", add_problem, &reading, err);
+    kv_seen_free(reading.task_ids);
     free(content);
     if (status == KV_OK && problems->n == 0)
         status = kv_fail(err, KV_ERR_FORMAT, "%s: holds no problems", path);

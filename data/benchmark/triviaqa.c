@@ -1,6 +1,7 @@
 // Two formats that differ in the names of their keys, and the harness's way to compare an answer with them.
 #include "data/benchmark/triviaqa.h"
 
+#include "data/benchmark/seen.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/file/plain.h"
@@ -49,9 +50,10 @@ static kv_question *grow(kv_questions *questions) {
     return &more[questions->n++];
 }
 
-static bool add_alias(kv_question *question, const char *alias) {
-    for (int64_t i = 0; i < question->n_aliases; i++)
-        if (strcmp(question->aliases[i], alias) == 0) return true;
+static bool add_alias(kv_question *question, const char *alias, kv_seen **seen) {
+    int64_t before;
+    if (kv_seen_add(seen, alias, 0, &before, NULL) != KV_OK) return false;
+    if (before >= 0) return true;
     char *copy = strdup(alias);
     if (copy) question->aliases[question->n_aliases++] = copy;
     return copy != NULL;
@@ -66,12 +68,12 @@ static bool fill_question(kv_question *question, const char *where, const char *
     question->aliases = calloc(json_array_size(aliases) + 1, sizeof *question->aliases);
     if (!question->where || !question->id || !question->text || !question->value || !question->aliases)
         return false;
-    if (!add_alias(question, value)) return false;
-    size_t i;
-    const json_t *alias;
-    json_array_foreach((json_t *)aliases, i,
-                       alias) if (!add_alias(question, json_string_value(alias))) return false;
-    return true;
+    kv_seen *seen = NULL;
+    bool ok = add_alias(question, value, &seen);
+    for (size_t i = 0; ok && i < json_array_size(aliases); i++)
+        ok = add_alias(question, json_string_value(json_array_get(aliases, i)), &seen);
+    kv_seen_free(seen);
+    return ok;
 }
 
 // `where` and the keys lead to what was found.

@@ -32,7 +32,7 @@ static kv_status run_solutions(kv_sandbox *sandbox, const kv_problems *problems,
         if (programs[i].source)
             programs[i].length = strlen(programs[i].source);
         else
-            status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the program of %s", problem->task_id);
+            status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory for a program", problem->where);
     }
     if (status != KV_OK) return status;
     kv_progress_begin(&c->progress, stderr, "solutions", problems->n);

@@ -4,6 +4,7 @@
 #include "eval/benchmark/choice.h"
 
 #include "data/file/hash.h"
+#include "data/system/warning.h"
 #include "data/text/unicode.h"
 #include "infer/score.h"
 
@@ -120,6 +121,24 @@ static kv_status make_questions(struct choices *t, const kv_tokenizer *tokenizer
     if (status == KV_OK) kv_items_measure(b);
     free(shots);
     return status;
+}
+
+// Nothing is the most probable per character or byte where there is none.
+static void warn_of_empty_choices(const struct choices *t) {
+    const kv_benchmark *b = &t->benchmark;
+    const char *first = NULL;
+    int64_t n = 0;
+    for (int64_t i = 0; i < b->n_items; i++) {
+        const kv_choice_item *item = &t->items.items[i];
+        bool empty = false;
+        for (int64_t c = 0; c < item->n_choices; c++) empty = empty || !item->choices[c][0];
+        if (empty && n++ == 0) first = item->where;
+    }
+    if (n > 0)
+        kv_warn(
+            "%s: a choice is empty, which can win by `acc` alone; so it is with %lld of %lld items: see that their "
+            "texts are there",
+            first, (long long)n, (long long)b->n_items);
 }
 
 static const kv_choice_item *question_of(const struct choices *t, int64_t item) {
@@ -351,6 +370,7 @@ static kv_status prepare(struct choices *t, const kv_tokenizer *tokenizer, uint6
         snprintf(b->metrics[b->n_metrics++], KV_METRIC_NAME, "%s", t->kind->metrics[m]);
     kv_status status = kv_choices_read(b->config->file, t->kind, &t->items, err);
     if (status == KV_OK) status = make_questions(t, tokenizer, seed, err);
+    if (status == KV_OK) warn_of_empty_choices(t);
     if (status == KV_OK) hash_task(t);
     return status;
 }

@@ -158,9 +158,17 @@ static int say_excess(char *text, size_t size, const kv_benchmark *b, const kv_f
                     (long long)(fit->context > 0 ? fit->context : 0), fit->whose);
 }
 
+// What else could be done where there is no room for a prompt beside the answer.
+static const char *other_way(const kv_benchmark *b) {
+    return b->answer_tokens ? "a smaller `max_tokens`" : "shorter choices";
+}
+
 static kv_status refuse(const kv_benchmark *b, const kv_fit *fit, const struct excess *e, kv_error *err) {
     char text[700];
     say_excess(text, sizeof text, b, fit, e->worst);
+    if (e->n_uncut == b->n_items)
+        return kv_fail(err, KV_ERR_RANGE, "%s, and so it is with all %lld items: expected %s", text,
+                       (long long)b->n_items, other_way(b));
     return kv_fail(err, KV_ERR_RANGE,
                    "%s; so it is with %lld of %lld items: `too_long: skip` leaves them out, `too_long: cut` "
                    "cuts prompts from the left, as in -s '%s.too_long=skip'",
@@ -171,20 +179,19 @@ static kv_status refuse_to_cut(const kv_benchmark *b, const kv_fit *fit, const s
                                kv_error *err) {
     char text[700];
     say_excess(text, sizeof text, b, fit, e->uncut);
-    return kv_fail(
-        err, KV_ERR_RANGE,
-        "%s, and cut from the left nothing of the prompt would be left (%lld of %lld items): expected "
-        "%s, or `too_long: skip`",
-        text, (long long)e->n_uncut, (long long)b->n_items,
-        b->answer_tokens ? "a smaller `max_tokens`" : "shorter choices");
+    return kv_fail(err, KV_ERR_RANGE,
+                   "%s, and cut from the left nothing of the prompt would be left (%lld of %lld items): "
+                   "expected %s%s",
+                   text, (long long)e->n_uncut, (long long)b->n_items, other_way(b),
+                   e->n < b->n_items ? ", or `too_long: skip`" : "");
 }
 
 static kv_status skip_all(const kv_benchmark *b, const kv_fit *fit, const struct excess *e, kv_error *err) {
     char text[700];
     say_excess(text, sizeof text, b, fit, e->worst);
     return kv_fail(err, KV_ERR_RANGE,
-                   "all %lld items are too long, and skipping them leaves none: the longest is %s",
-                   (long long)b->n_items, text);
+                   "%s, and so it is with all %lld items: skipped, none is left; expected %s%s", text,
+                   (long long)b->n_items, other_way(b), e->n_uncut ? "" : ", or `too_long: cut`");
 }
 
 // What is known of an item that is left out.

@@ -3,6 +3,7 @@
 #include "eval/benchmark/trivia.h"
 
 #include "data/file/hash.h"
+#include "data/system/warning.h"
 #include "data/text/unicode.h"
 #include "data/tokenizer/stop_filter.h"
 
@@ -64,6 +65,38 @@ static kv_status make_prompts(struct trivia *t, const kv_tokenizer *tokenizer, u
         status = make_prompt(t, i, tokenizer, seed, shots, err);
     if (status == KV_OK) kv_items_measure(b);
     free(shots);
+    return status;
+}
+
+// An answer is held against the accepted ones without its punctuation, and an empty one is none.
+static kv_status can_be_right(const kv_question *question, bool *can, kv_error *err) {
+    kv_bytes text = {0};
+    kv_status status = KV_OK;
+    *can = false;
+    for (int64_t a = 0; a < question->n_aliases && status == KV_OK && !*can; a++) {
+        status = kv_normalize_answer(question->aliases[a], strlen(question->aliases[a]), &text, err);
+        *can = status == KV_OK && text.length > 0;
+    }
+    kv_bytes_free(&text);
+    return status;
+}
+
+static kv_status warn_of_hopeless(const struct trivia *t, kv_error *err) {
+    const kv_benchmark *b = &t->benchmark;
+    const char *first = NULL;
+    int64_t n = 0;
+    kv_status status = KV_OK;
+    for (int64_t i = 0; i < b->n_items && status == KV_OK; i++) {
+        bool can;
+        status = can_be_right(&t->questions.items[i], &can, err);
+        if (status != KV_OK || can) continue;
+        if (n++ == 0) first = t->questions.items[i].where;
+    }
+    if (n > 0)
+        kv_warn(
+            "%s: no accepted answer has anything left without punctuation, so that no system can be right; so it is "
+            "with %lld of %lld items, which count as wrong: take them out or give them answers",
+            first, (long long)n, (long long)b->n_items);
     return status;
 }
 
@@ -198,6 +231,7 @@ kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_tokenizer *to
     t->benchmark = (kv_benchmark){.ops = &ops, .config = config, .n_metrics = 1, .metrics = {"exact_match"}};
     kv_status status = kv_triviaqa_read(config->file, &t->questions, err);
     if (status == KV_OK) status = make_prompts(t, tokenizer, seed, err);
+    if (status == KV_OK) status = warn_of_hopeless(t, err);
     if (status == KV_OK) {
         hash_task(t);
         *benchmark = &t->benchmark;

@@ -68,6 +68,9 @@ static void arc_in_every_wrapping(void **state) {
     kv_choice_items items = read_items(pages, "piqa");
     assert_int_equal(items.n, 2);
     expect_item(&items.items[1], "2", "Question: h\nAnswer:", NULL, 1, TEXTS("c", "d"));
+    assert_string_equal(strstr(items.items[1].where, ".jsonl") ? strstr(items.items[1].where, ".jsonl:2")
+                                                               : "",
+                        ".jsonl:2: rows[0]");
     kv_choice_items_free(&items);
 }
 

@@ -90,7 +90,7 @@ static void bad_files_are_named(void **state) {
         {"{\"task_id\": \"a\xFF\"}", "bad.jsonl:1: not valid JSON"},
         {PROBLEM("", "f"), "bad.jsonl:1: \"task_id\" is empty"},
         {PROBLEM("a", "f") "\n" PROBLEM("b", "f") "\n" PROBLEM("a", "g"),
-         "bad.jsonl:3: \"task_id\" 'a' is that of problem 1 already"},
+         "bad.jsonl:3: \"task_id\" 'a' is that of /tmp/"},
         {PROBLEM("a", "f) or exit("),
          "bad.jsonl:1: \"entry_point\" is 'f) or exit(', expected the name of a function"},
         {PROBLEM("a", ""), "bad.jsonl:1: \"entry_point\" is ''"},
@@ -107,8 +107,17 @@ static void bad_files_are_named(void **state) {
         assert_int_equal(problems.n, 0);
         assert_null(problems.items);
     }
+    // Whose it is already, and where every problem stands.
     kv_error err = {0};
     kv_problems problems;
+    test_write_text(path, "\n" PROBLEM("a", "f") "\n\n" PROBLEM("b", "f") "\n" PROBLEM("b", "g"));
+    assert_int_equal(kv_humaneval_read(path, &problems, &err), KV_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "bad.jsonl:4 already, expected another one"));
+    test_write_text(path, "\n" PROBLEM("a", "f") "\n\n" PROBLEM("b", "f"));
+    assert_int_equal(kv_humaneval_read(path, &problems, &err), KV_OK);
+    assert_non_null(strstr(problems.items[0].where, "/bad.jsonl:2"));
+    assert_non_null(strstr(problems.items[1].where, "/bad.jsonl:4"));
+    kv_problems_free(&problems);
     assert_int_equal(kv_humaneval_read(test_path(test_dir, "missing.jsonl"), &problems, &err), KV_ERR_IO);
     assert_non_null(strstr(err.message, "missing.jsonl"));
 }

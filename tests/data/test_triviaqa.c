@@ -3,6 +3,7 @@
 
 #include "data/benchmark/triviaqa.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -25,6 +26,8 @@ static void expect_both_questions(const char *path) {
     assert_int_equal(first->n_aliases, 3); // the value is one of them already
     assert_string_equal(first->aliases[0], "Lamp Room");
     expect_match(" the lamp room", first, true);
+    assert_true(!strncmp(first->where, path, strlen(path)) && !strncmp(second->where, path, strlen(path)));
+    assert_string_equal(second->where + strlen(path), strstr(first->where, "Data[0]") ? ": Data[1]" : ":3");
     assert_string_equal(second->value, "\xC3\x96rebj\xC3\xB6rn");
     assert_int_equal(second->n_aliases, 1);
     kv_questions_free(&questions);
@@ -48,6 +51,28 @@ static void both_formats_gzipped(void **state) {
         free(text);
         expect_both_questions(packed);
     }
+}
+
+// Each accepted answer once, in the order of their first appearance, however many there are.
+static void answers_that_come_again(void **state) {
+    (void)state;
+    enum { N = 3000 };
+    kv_questions questions;
+    const char *path = test_path(test_dir, "again.jsonl");
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file, "{\"question\": \"q\", \"answer\": {\"value\": \"7\", \"aliases\": [\"\"");
+    for (int i = 0; i < 3 * N; i++) fprintf(file, ", \"%d\"", i % N);
+    fprintf(file, "]}}\n");
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(kv_triviaqa_read(path, &questions, NULL), KV_OK);
+    const kv_question *q = &questions.items[0];
+    assert_int_equal(q->n_aliases, N + 1);
+    assert_string_equal(q->aliases[0], "7");
+    assert_string_equal(q->aliases[1], "");
+    for (int i = 0; i < N; i++)
+        if (i != 7) assert_int_equal(strtol(q->aliases[i + (i < 7 ? 2 : 1)], NULL, 10), i);
+    kv_questions_free(&questions);
 }
 
 static void a_minified_original(void **state) {
@@ -190,6 +215,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_formats_say_the_same),
         cmocka_unit_test(both_formats_gzipped),
+        cmocka_unit_test(answers_that_come_again),
         cmocka_unit_test(a_minified_original),
         cmocka_unit_test(files_of_every_writer),
         cmocka_unit_test(bad_files_are_named),

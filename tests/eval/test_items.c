@@ -324,11 +324,15 @@ static void each_way_is_a_task_of_its_own(void **state) {
 static void what_leaves_nothing_is_refused(void **state) {
     (void)state;
     kv_eval_task config = write_task(&kinds[0], 2 | 8, KV_TOO_LONG_SKIP);
-    EXPECT_FAILURE(&config, &fit, "all 2 items are too long", "items.jsonl:2: ", "167 tokens");
+    EXPECT_FAILURE(&config, &fit, "items.jsonl:2: ", "167 tokens",
+                   "so it is with all 2 items: skipped, none is left", "or `too_long: cut`");
     config = write_task(&kinds[0], 1 | 8, KV_TOO_LONG_CUT);
     config.max_tokens = CONTEXT - 1; // BOS and the answer
     EXPECT_FAILURE(&config, &fit, "items.jsonl:1: ", "nothing of the prompt would be left (2 of 2 items)",
                    "a smaller `max_tokens`");
+    config.too_long = KV_TOO_LONG_REFUSE; // no way is offered that is none
+    EXPECT_FAILURE(&config, &fit, "so it is with all 2 items: expected a smaller `max_tokens`");
+    config.too_long = KV_TOO_LONG_CUT;
     config.max_tokens = CONTEXT - 2;
     kv_benchmark *b = fitted(&config);
     assert_int_equal(b->items[0].n_ids, 2);
@@ -342,7 +346,7 @@ static void what_leaves_nothing_is_refused(void **state) {
         .lines = {"{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"" LONG "\", \"label\": 0}"}};
     config = write_task(&wide, 1, KV_TOO_LONG_CUT);
     EXPECT_FAILURE(&config, &fit, "items.jsonl:1: context and choice of 93 tokens (20 + 73)",
-                   "shorter choices", "`too_long: skip`");
+                   "expected shorter choices");
     // An aux that has no room to look ahead.
     config = write_task(&kinds[0], 1, KV_TOO_LONG_REFUSE);
     const kv_fit none = {.context = -4, .whose = "the aux of `SPF`", .key = "tasks[0]"};
