@@ -149,6 +149,10 @@ static kv_status turn(struct talk *t, const char *line, kv_error *err) {
     const size_t before = t->text ? strlen(t->text) : 0;
     kv_status status = say(t, line, err);
     if (status == KV_OK) status = encode(t, &ids, &n, err);
+    const int64_t cut = status == KV_OK && t->run->options.cut ? kvrun_prompt_cut(t->run, ids, &n) : 0;
+    if (cut > 0)
+        fprintf(stderr, "[the first %lld tokens of the conversation are cut off: they no longer fit]\n",
+                (long long)cut);
     if (status == KV_OK && n > t->run->context)
         refuse(t, before, n);
     else if (status == KV_OK && n > 0)

@@ -24,6 +24,7 @@ typedef struct kvrun_options {
     kv_sampling sampling;
     kv_pruning pruning;
     bool compare, ids, json, chat, quiet, no_bos;
+    bool cut; // a prompt that is too long loses its left
 } kvrun_options;
 
 // Ends the program on --help, --version and wrong usage. *stops is the caller's to free.
@@ -56,6 +57,10 @@ kv_status kvrun_prompt_read(const kvrun *run, int32_t **ids, int64_t *n, kv_erro
 // Text as a prompt: with BOS by the tokenizer's rule.
 kv_status kvrun_prompt_encode(const kvrun *run, const char *text, size_t length, int32_t **ids, int64_t *n,
                               kv_error *err);
+
+// With --too-long cut: takes tokens away from the left of ids[*n], but for a BOS, until they and the longest answer
+// fit. How many; -1: nothing of the prompt would be left. In prompt.c.
+int64_t kvrun_prompt_cut(const kvrun *run, int32_t *ids, int64_t *n);
 
 // ---- Answers -------------------------------------------------------------------------------------------
 

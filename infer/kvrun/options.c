@@ -66,6 +66,7 @@ enum {
     opt_context,
     opt_prune,
     opt_dtype,
+    opt_too_long,
 };
 
 static const struct argp_option options[] = {
@@ -89,6 +90,10 @@ static const struct argp_option options[] = {
     {"no-bos", opt_no_bos, NULL, 0, "No BOS in front of the text, whatever the tokenizer's rule", 2},
     {"chat", opt_chat, NULL, 0, "The prompt is a message, put into the model's chat template", 2},
     {"system", opt_system, "TEXT", 0, "With --chat: the system message (default: the template's)", 2},
+    {"too-long", opt_too_long, "WAY", 0,
+     "Of a prompt that does not fit the context: refuse (default), or cut its beginning off, but for a BOS, so that it "
+     "and the longest answer fit",
+     2},
     {NULL, 0, NULL, 0, "Answer:", 3},
     {"max-tokens", 'n', "N", 0, "At most N tokens (default: 128)", 3},
     {"stop", opt_stop, "TEXT", 0, "End before this text; may be given more than once", 3},
@@ -199,6 +204,10 @@ static void check_rest(struct argp_state *state, const struct parsing *p) {
     if (o->system && !o->chat) argp_error(state, "--system needs --chat");
     if (o->ids && o->json)
         argp_error(state, "--ids and --json exclude each other: the JSON object has the ids");
+    if (o->cut && o->chat)
+        argp_error(
+            state,
+            "--too-long cut and --chat exclude each other: what is cut off first would be the template");
     if (o->repeats > 1 && !o->compare) argp_error(state, "--repeats needs --compare");
     if (kvrun_is_interactive(o) && (o->compare || o->json || o->ids))
         argp_error(state, "--compare, --json and --ids need a prompt");
@@ -218,6 +227,13 @@ static kv_frozen_dtype dtype(struct argp_state *state, const char *text) {
     return KV_FROZEN_STORED;
 }
 
+static bool cut(struct argp_state *state, const char *text) {
+    const bool cut = !strcmp(text, "cut");
+    if (!cut && strcmp(text, "refuse") != 0)
+        argp_error(state, "--too-long: '%s', expected refuse or cut", text);
+    return cut;
+}
+
 static error_t parse_more(int key, char *text, struct argp_state *state) {
     struct parsing *p = state->input;
     kvrun_options *o = p->options;
@@ -231,6 +247,7 @@ static error_t parse_more(int key, char *text, struct argp_state *state) {
     case opt_repeats: o->repeats = whole(state, "repeats", text, 1); return 0;
     case opt_context: o->context = whole(state, "context", text, 1); return 0;
     case opt_dtype: o->dtype = dtype(state, text); return 0;
+    case opt_too_long: o->cut = cut(state, text); return 0;
     case opt_stop: add_stop(state, o, text); return 0;
     case opt_prune: p->prune = text; return 0;
     case ARGP_KEY_ARGS:

@@ -4,6 +4,7 @@
 #include "data/file/plain.h"
 #include "data/system/buffers.h"
 #include "data/system/number.h"
+#include "data/system/warning.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -118,15 +119,63 @@ static kv_status parse_ids(const char *text, int32_t **ids, int64_t *n, kv_error
     return KV_OK;
 }
 
-// The room is smaller than every number in the models' files where an aux has to look ahead.
-static kv_status too_long(const kvrun *run, int64_t n, kv_error *err) {
-    const int64_t ahead = kv_pruning_lookahead(&run->options.pruning);
-    char why[64] = "";
+// Whose context it is that the prompt does not fit. The room is smaller than every number in the models' files where
+// an aux has to look ahead.
+static void say_whose(const kvrun *run, char *text, size_t size) {
+    const kvrun_options *o = &run->options;
+    const int64_t ahead = kv_pruning_lookahead(&o->pruning);
     if (ahead > 0 && run->context + ahead == run->specs[1].context_length)
-        snprintf(why, sizeof why, ", the aux's %lld less %lld to look ahead",
+        snprintf(text, size, ", the aux's %lld less %lld to look ahead",
                  (long long)run->specs[1].context_length, (long long)ahead);
-    return kv_fail(err, KV_ERR_RANGE, "a prompt of %lld tokens does not fit the context of %lld%s",
-                   (long long)n, (long long)run->context, why);
+    else if (run->context == o->context)
+        snprintf(text, size, " of --context");
+    else
+        snprintf(text, size, " of the %s (%s)", run->context == run->specs[0].context_length ? "base" : "aux",
+                 run->context == run->specs[0].context_length ? o->base : o->aux);
+}
+
+static kv_status too_long(const kvrun *run, int64_t n, kv_error *err) {
+    const kvrun_options *o = &run->options;
+    char whose[600];
+    say_whose(run, whose, sizeof whose);
+    if (o->cut)
+        return kv_fail(
+            err, KV_ERR_RANGE,
+            "a prompt of %lld tokens and an answer of up to %lld (--max-tokens) do not fit the context of "
+            "%lld%s, and cut from the left nothing of the prompt would be left: expected a smaller "
+            "--max-tokens",
+            (long long)n, (long long)o->max_tokens, (long long)run->context, whose);
+    return kv_fail(
+        err, KV_ERR_RANGE,
+        "a prompt of %lld tokens does not fit the context of %lld%s, in which an answer of up to %lld "
+        "(--max-tokens) comes behind it: shorten it%s",
+        (long long)n, (long long)run->context, whose, (long long)o->max_tokens,
+        o->chat ? "" : ", or let its beginning be cut off by --too-long cut");
+}
+
+int64_t kvrun_prompt_cut(const kvrun *run, int32_t *ids, int64_t *n) {
+    const int64_t room = run->context - run->options.max_tokens, over = *n - room;
+    const int32_t bos = run->tokenizer ? kv_tokenizer_bos(run->tokenizer) : -1;
+    const int64_t front = *n > 0 && bos >= 0 && ids[0] == bos;
+    if (over <= 0) return 0;
+    if (room < front + 1) return -1;
+    memmove(ids + front, ids + front + over, (size_t)(room - front) * sizeof *ids);
+    *n = room;
+    return over;
+}
+
+static kv_status cut(const kvrun *run, int32_t *ids, int64_t *n, kv_error *err) {
+    const int64_t before = *n, taken = kvrun_prompt_cut(run, ids, n);
+    char whose[600];
+    if (taken < 0) return too_long(run, before, err);
+    say_whose(run, whose, sizeof whose);
+    if (taken > 0)
+        kv_warn(
+            "%lld of the prompt's %lld tokens are cut off on its left, so that the other %lld and an answer of up to "
+            "%lld fit the context of %lld%s: the model does not see the beginning",
+            (long long)taken, (long long)before, (long long)*n, (long long)run->options.max_tokens,
+            (long long)run->context, whose);
+    return KV_OK;
 }
 
 static kv_status check_prompt(const kvrun *run, const int32_t *ids, int64_t n, kv_error *err) {
@@ -154,6 +203,7 @@ kv_status kvrun_prompt_read(const kvrun *run, int32_t **ids, int64_t *n, kv_erro
     if (status == KV_OK && text)
         status = (o->chat ? encode_message : kvrun_prompt_encode)(run, text, length, ids, n, err);
     free(text);
+    if (status == KV_OK && o->cut) status = cut(run, *ids, n, err);
     if (status == KV_OK) status = check_prompt(run, *ids, *n, err);
     if (status == KV_OK) return KV_OK;
     free(*ids);

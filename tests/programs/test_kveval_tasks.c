@@ -262,6 +262,29 @@ static void another_way_asks_anew(void **state) {
                     "left: too long"));
 }
 
+// What no system can get right is asked all the same, and said.
+static void items_without_hope(void **state) {
+    (void)state;
+    char text[1024];
+    test_write_text(test_path(test_dir, "hopeless.jsonl"),
+                    "{\"question\": \"a\", \"answer\": {\"value\": \"b\"}}\n"
+                    "{\"question\": \"\", \"answer\": {\"value\": \"\"}}\n"
+                    "{\"question\": \"a\", \"answer\": {\"value\": \"?!\"}}\n");
+    test_write_text(test_path(test_dir, "empty.jsonl"),
+                    "{\"goal\": \"\", \"sol1\": \"a\", \"sol2\": \"\", \"label\": 1}\n");
+    snprintf(text, sizeof text,
+             "%soutput: @/hopeless\nsystems: [{name: base, model: @/base}]\nbudgets: []\ntasks:\n"
+             "  - {name: q, file: @/hopeless.jsonl, max_tokens: 4}\n"
+             "  - {name: c, kind: piqa, file: @/empty.jsonl}\n",
+             common);
+    write_config("hopeless.yaml", text);
+    EXPECT(0, test_path(test_dir, "hopeless.yaml"), "--no-ttft");
+    if (!strstr(err, "/hopeless.jsonl:2: no accepted answer") ||
+        !strstr(err, "with 2 of 3 items, which count as wrong"))
+        fail_msg("no warning of questions in %s", err);
+    if (!strstr(err, "/empty.jsonl:1: a choice is empty")) fail_msg("no warning of choices in %s", err);
+}
+
 // No sandbox, no programs: said before any question is asked.
 static void programs_need_a_sandbox(void **state) {
     (void)state;
@@ -287,6 +310,7 @@ int main(void) {
         cmocka_unit_test(all_kinds_together),
         cmocka_unit_test(questions_that_are_too_long),
         cmocka_unit_test(another_way_asks_anew),
+        cmocka_unit_test(items_without_hope),
         cmocka_unit_test(programs_in_a_sandbox),
         cmocka_unit_test(programs_need_a_sandbox),
     };

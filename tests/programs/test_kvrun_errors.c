@@ -46,6 +46,8 @@ static void wrong_usage(void **state) {
         {{"-b", "x", "-n", "99999999999999999999", "hello"}, "--max-tokens: '999"},
         {{"-b", "x", "--stop", "", "hello"}, "--stop: expected text"},
         {{"-b", "x", "--stop", "\xFF", "hello"}, "--stop: expected text in UTF-8"},
+        {{"-b", "x", "--too-long", "skip", "hello"}, "--too-long: 'skip', expected refuse or cut"},
+        {{"-b", "x", "--chat", "--too-long", "cut", "hello"}, "--too-long cut and --chat exclude each other"},
         {{"-b", "x", "--repeats", "2", "hello"}, "--repeats needs --compare"},
         {{"-b", "x", "--prune", "lazy:0.5", "hello"}, "--prune: 'lazy:0.5'"},
         {{"-b", "x", "--prune", "random:0.5-0.2", "hello"}, "--prune: 'random:0.5-0.2'"},
@@ -123,6 +125,36 @@ static void mistakes_are_one_line(void **state) {
     expect_one_line(kvrun(BASE, "--file", "/nowhere/p.txt"), "/nowhere/p.txt: ");
     expect_one_line(kvrun(BASE, "--file", test_dir), test_dir);
     expect_one_line(kvrun(BASE, "--chat", "x"), "has a chat template");
+}
+
+// Which context, how many tokens of answer, and the way on; and what is read when that way is taken.
+static void a_prompt_that_is_too_long(void **state) {
+    (void)state;
+    char ids[1024] = "1", end[1024] = "1"; // BOS
+    for (int i = 0; i < 120; i++) sprintf(ids + strlen(ids), " %d", 5 + i);
+    for (int i = 120 - 87; i < 120; i++) sprintf(end + strlen(end), " %d", 5 + i);
+    expect_one_line(kvrun(BASE, "--ids", "--prompt-ids", ids),
+                    "a prompt of 121 tokens does not fit the context of 96 of the base (");
+    assert_non_null(strstr(kvrun_err, "an answer of up to 128 (--max-tokens)"));
+    assert_non_null(strstr(kvrun_err, "--too-long cut"));
+    assert_int_equal(kvrun(BASE, "--ids", "--prompt-ids", end, "-n", "8", "--quiet"), 0);
+    char *expected = strdup(kvrun_out);
+    assert_int_equal(kvrun(BASE, "--ids", "--prompt-ids", ids, "-n", "8", "--quiet", "--too-long", "cut"), 0);
+    assert_string_equal(kvrun_out, expected);
+    assert_non_null(
+        strstr(kvrun_err, "kvrun: warning: 33 of the prompt's 121 tokens are cut off on its left"));
+    // Of a prompt that fits with its answer nothing is said or cut.
+    assert_int_equal(kvrun(BASE, "--ids", "--prompt-ids", end, "-n", "8", "--quiet", "--too-long", "cut"), 0);
+    assert_string_equal(kvrun_out, expected);
+    assert_string_equal(kvrun_err, "");
+    free(expected);
+    // Side by side both read the same.
+    assert_int_equal(kvrun(KVP, "--compare", "--json", "--prompt-ids", ids, "-n", "8", "--too-long", "cut"),
+                     0);
+    assert_non_null(strstr(kvrun_out, "{\"prompt_ids\":[1,38,39,"));
+    expect_one_line(kvrun(BASE, "--ids", "--prompt-ids", ids, "-n", "95", "--too-long", "cut"),
+                    "nothing of the prompt would be left: expected a smaller --max-tokens");
+    assert_int_equal(kvrun(BASE, "--ids", "--prompt-ids", ids, "-n", "94", "--too-long", "cut", "-q"), 0);
 }
 
 // ---- Being stopped, and outputs that cannot be written -------------------------------------------------
@@ -217,9 +249,10 @@ static int set_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(help_and_version),      cmocka_unit_test(wrong_usage),
-        cmocka_unit_test(mistakes_are_one_line), cmocka_unit_test(full_and_closed_outputs),
-        cmocka_unit_test(interrupted_answers),   cmocka_unit_test(interrupted_while_waiting),
+        cmocka_unit_test(help_and_version),          cmocka_unit_test(wrong_usage),
+        cmocka_unit_test(mistakes_are_one_line),     cmocka_unit_test(full_and_closed_outputs),
+        cmocka_unit_test(a_prompt_that_is_too_long), cmocka_unit_test(interrupted_answers),
+        cmocka_unit_test(interrupted_while_waiting),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
 }

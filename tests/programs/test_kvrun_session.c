@@ -249,6 +249,24 @@ static void a_full_context(void **state) {
     expect_end(0);
 }
 
+// With --too-long cut a conversation loses its beginning instead, turn by turn.
+static void a_full_context_that_is_cut(void **state) {
+    (void)state;
+    const char *figures, *line = "In which country is Chaco, and which code has it?";
+    int n_cut = 0;
+    kvrun_at_terminal(BASE, "-n", "6", "--too-long", "cut");
+    until_prompt();
+    for (int turn = 0; turn < 8; turn++) {
+        const bool cut = strstr(ask(line, &figures), " tokens of the conversation are cut off") != NULL;
+        if (cut) assert_non_null(strstr(figures, " of 90 tokens read"));
+        assert_true(cut || n_cut == 0);
+        n_cut += cut;
+    }
+    assert_true(n_cut > 2 && n_cut < 8);
+    type("\4");
+    expect_end(0);
+}
+
 static void chats(void **state) {
     (void)state;
     kv_error error = {0};
@@ -409,6 +427,7 @@ int main(void) {
         cmocka_unit_test(commands),
         cmocka_unit_test(several_lines_at_once),
         cmocka_unit_test(a_full_context),
+        cmocka_unit_test(a_full_context_that_is_cut),
         cmocka_unit_test(chats),
         cmocka_unit_test(ctrl_c),
         cmocka_unit_test(sigterm_ends_the_session),
