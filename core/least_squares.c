@@ -4,6 +4,7 @@
 
 #include "core/gemm.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -266,6 +267,33 @@ static kv_status store(const double *gram, const struct target *t, int64_t rows,
     return status;
 }
 
+static bool all_finite(const double *sums, int64_t n) {
+    bool finite = true;
+    for (int64_t i = 0; i < n; i++) finite = finite && isfinite(sums[i]);
+    return finite;
+}
+
+// LAPACK would solve sums that are no numbers as well, and a comparison with them call the result a zero.
+static kv_status check_sums(const kv_least_squares *ls, const struct side *side, int64_t layer,
+                            kv_error *err) {
+    const int64_t rows = ls->inputs[ls->mapping[layer]] + 1;
+    const struct target *t = &side->target[layer];
+    const char *what = side == &ls->keys ? "keys" : "values";
+    if (!all_finite(side->gram[ls->mapping[layer]], rows * rows))
+        return kv_fail(
+            err, KV_ERR_NOT_FINITE,
+            "the aux's %s of layer %d are not finite: its weights are NaN or infinite, or its numbers "
+            "grew too large",
+            what, ls->mapping[layer]);
+    if (!all_finite(t->square, t->dim))
+        return kv_fail(
+            err, KV_ERR_NOT_FINITE,
+            "the base's %s of layer %lld are not finite: its weights are NaN or infinite, or its numbers "
+            "grew too large",
+            what, (long long)layer);
+    return KV_OK;
+}
+
 static kv_status solve_layer(const kv_least_squares *ls, const struct side *side, int64_t layer, double ridge,
                              struct map map, double *r2, kv_error *err) {
     int64_t rows = ls->inputs[ls->mapping[layer]] + 1;
@@ -305,7 +333,9 @@ kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_pr
     for (int64_t i = 0; i < ls->n_base; i++) {
         const struct map keys = {&p->key_w[i], &p->key_b[i], p->key_down ? &p->key_down[i] : NULL};
         const struct map values = {&p->value_w[i], &p->value_b[i], p->value_down ? &p->value_down[i] : NULL};
-        kv_status status = solve_layer(ls, &ls->keys, i, ridge, keys, k_r2 ? k_r2 + i : NULL, err);
+        kv_status status = check_sums(ls, &ls->keys, i, err);
+        if (status == KV_OK) status = check_sums(ls, &ls->values, i, err);
+        if (status == KV_OK) status = solve_layer(ls, &ls->keys, i, ridge, keys, k_r2 ? k_r2 + i : NULL, err);
         if (status == KV_OK)
             status = solve_layer(ls, &ls->values, i, ridge, values, v_r2 ? v_r2 + i : NULL, err);
         if (status != KV_OK) return status;

@@ -30,6 +30,7 @@ kv_status kv_least_squares_add(kv_least_squares *ls, kv_tensor *const *aux_raw_k
 // Writes weights and biases into the predictor: the one it was created for, or one that differs in nothing
 // but its rank. k_r2[n_base_layers], v_r2 (may be NULL): explained variance, 1 - Σ|residual|² / Σ|y - mean|²,
 // of the maps as written (of their rank), on the tokens seen. Fails when fewer tokens than unknowns make it
-// singular and ridge is 0.
+// singular and ridge is 0; KV_ERR_NOT_FINITE names
+// the model and the layer whose keys or values were no numbers.
 kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_predictor *predictor,
                                  double *k_r2, double *v_r2, kv_error *err);

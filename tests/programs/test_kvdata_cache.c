@@ -1,7 +1,9 @@
 // kvdata cache, the program: what it writes, keeps, goes on with and refuses; how inspect shows it.
 #include "data/cache/cache.h"
+#include "tests/support/spoil.h"
 #include "tests/support/train.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +161,28 @@ static void test_pairs_that_do_not_fit(void **state) {
     assert_false(kv_path_exists("x"));
 }
 
+// A teacher whose last norm is NaN has finite keys and values, and logits that are none.
+static void test_teachers_that_are_not_finite(void **state) {
+    (void)state;
+    assert_int_equal(
+        system("cp -r base/final/model nan && cp -r base/final/model inf && cp -r aux/final/model nan_aux"),
+        0);
+    test_spoil("nan", "model.safetensors", "transformer.norm.weight", 1, NAN);
+    test_spoil("inf", "model.safetensors", "layers.1.attn.qkv_proj.weight", 0, INFINITY);
+    test_spoil("nan_aux", "model.safetensors", "layers.0.attn_norm.weight", 0, NAN);
+    expect("x/cache-00000.h5: row 1 of shard.h5: /logits/logsumexp has the value ", 1,
+           "cache --base nan --aux aux/final/model --seq-len 16 --top-k 4 --out x shard.h5");
+    assert_non_null(strstr(printed, "which is not finite"));
+    expect("row 1 of shard.h5: /base/key/2 has the value ", 1,
+           "cache --base inf --seq-len 16 --dtype f32 --out x shard.h5");
+    expect("row 1 of shard.h5: /aux/key/0 has the value ", 1,
+           "cache --base base/final/model --aux nan_aux --seq-len 16 --out x shard.h5");
+    assert_int_equal(test_dir_count("x"), 0);
+    assert_nothing_half_written();
+    // Without logits nothing of it reads that norm.
+    expect("written to", 0, "cache --base nan --seq-len 16 --out sound shard.h5");
+}
+
 static void test_full_disk(void **state) {
     (void)state;
     char command[1024];
@@ -180,6 +204,7 @@ int main(void) {
         cmocka_unit_test(test_layers_of_the_base),
         cmocka_unit_test(test_wrong_arguments),
         cmocka_unit_test(test_pairs_that_do_not_fit),
+        cmocka_unit_test(test_teachers_that_are_not_finite),
         cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, setup, train_teardown);

@@ -2,6 +2,7 @@
 // half-written.
 #include "data/corpus/shard.h"
 #include "data/file/path.h"
+#include "tests/support/spoil.h"
 #include "tests/support/train.h"
 
 #include <math.h>
@@ -247,13 +248,44 @@ static void test_dry_run(void **state) {
     assert_false(kv_path_exists("dry"));
 }
 
+// Models that are damaged are found before anything is made of them: by the closed-form start, or at the first step.
+static void test_models_that_are_not_finite(void **state) {
+    (void)state;
+    assert_int_equal(system("cp -r base/final/model sick && cp -r base/final/model sick_keys && "
+                            "cp -r aux/final/model sick_aux"),
+                     0);
+    test_spoil("sick", "model.safetensors", "transformer.norm.weight", 1, NAN);
+    test_spoil("sick_keys", "model.safetensors", "layers.1.attn_norm.weight", 0, INFINITY);
+    test_spoil("sick_aux", "model.safetensors", "layers.1.attn_norm.weight", 0, NAN);
+    static const struct {
+        const char *part, *config, *override, *init;
+    } cases[] = {
+        {"the base's keys of layer 1 are not finite", "kvp.yaml", "base=sick_keys", "least_squares"},
+        {"the aux's keys of layer 1 are not finite", "kvp.yaml", "aux=sick_aux", "least_squares"},
+        {"nothing has been trained yet, so a model that it starts from has NaN", "kvp.yaml", "base=sick",
+         "least_squares"},
+        {"kvtrain: step 1: found loss ", "kvp.yaml", "aux=sick_aux", "random"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char init[64];
+        snprintf(init, sizeof init, "predictor.init=%s", cases[i].init);
+        train_expect(1,
+                     ARGS(cases[i].config, "-o", "damaged", "--force", "-s", cases[i].override, "-s", init));
+        if (!strstr(train_output(), cases[i].part))
+            fail_msg("expected %s in %s", cases[i].part, train_output());
+    }
+    assert_false(kv_path_exists("damaged/final"));
+    assert_int_equal(test_dir_count("damaged/checkpoints"), -1);
+    assert_nothing_half_written();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resume_refuses),    cmocka_unit_test(test_bad_config),
         cmocka_unit_test(test_bad_predictors),    cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_unwritable_output), cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_not_a_number),      cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_dry_run),
+        cmocka_unit_test(test_dry_run),           cmocka_unit_test(test_models_that_are_not_finite),
     };
     return cmocka_run_group_tests(tests, train_setup, train_teardown);
 }

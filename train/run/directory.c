@@ -299,7 +299,7 @@ kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimize
     kv_status status = kv_run_checkpoint_path(run->path, run->state.step, path, err);
     if (status == KV_OK) status = kv_whole_dir_begin(&dir, path, err);
     if (status != KV_OK) return status;
-    status = task->ops->save(task, dir.path, false, err);
+    status = kv_task_save(task, run->state.step, dir.path, false, err);
     if (status == KV_OK) status = save_optimizer(dir.path, optimizer, err);
     if (status == KV_OK) status = save_state(run, dir.path, NULL, err);
     status = kv_whole_file_end(&dir, status, err);
@@ -314,7 +314,7 @@ static kv_status save_result(kv_run *run, kv_task *task, const char *name, const
     kv_status status = kv_path_join(run->path, name, path, err);
     if (status == KV_OK) status = kv_whole_dir_begin(&dir, path, err);
     if (status != KV_OK) return status;
-    status = task->ops->save(task, dir.path, true, err);
+    status = kv_task_save(task, run->state.step, dir.path, true, err);
     if (status == KV_OK && optimizer && optimizer->step > 0)
         status = save_optimizer(dir.path, optimizer, err);
     if (status == KV_OK) status = save_state(run, dir.path, best_loss, err);

@@ -118,6 +118,18 @@ static kv_status accumulate(struct trainer *t, struct step_result *result, kv_er
     return KV_OK;
 }
 
+// Before the first update it cannot be the rate.
+static kv_status not_finite(const struct trainer *t, const struct step_result *result, kv_error *err) {
+    char advice[96] =
+        "nothing has been trained yet, so a model that it starts from has NaN or infinite weights";
+    const int64_t step = t->run->state.step;
+    if (step > 0)
+        snprintf(advice, sizeof advice, "a smaller train.lr (now %g) may help", t->config->train.lr);
+    return kv_fail(err, KV_ERR_NOT_FINITE,
+                   "step %" PRIi64 ": found loss %g and gradient norm %g, expected finite numbers; %s",
+                   step + 1, result->loss, result->grad_norm, advice);
+}
+
 static kv_status train_step(struct trainer *t, struct step_result *result, kv_error *err) {
     double started = kv_now();
     int64_t step = t->run->state.step;
@@ -129,12 +141,7 @@ static kv_status train_step(struct trainer *t, struct step_result *result, kv_er
     t->task->rows = NULL;
     if (status != KV_OK) return kv_fail_within(err, status, "step %" PRIi64, step + 1);
     result->grad_norm = kv_grad_norm(t->task->params, t->task->n_params);
-    if (!isfinite(result->loss) || !isfinite(result->grad_norm))
-        return kv_fail(err, KV_ERR_RANGE,
-                       "step %" PRIi64
-                       ": found loss %g and gradient norm %g, expected finite numbers; a smaller "
-                       "train.lr (now %g) may help",
-                       step + 1, result->loss, result->grad_norm, t->config->train.lr);
+    if (!isfinite(result->loss) || !isfinite(result->grad_norm)) return not_finite(t, result, err);
     kv_adamw_step(t->optimizer, result->lr, kv_clip_scale(result->grad_norm, t->config->train.grad_clip));
     t->run->state.step++;
     result->seconds = kv_now() - started;

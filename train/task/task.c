@@ -1,6 +1,7 @@
 // What tasks share: checks and descriptions of the models they name.
 #include "train/task/task.h"
 
+#include "core/vecmath.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
 #include "data/file/path.h"
@@ -15,6 +16,17 @@ void kv_task_free(kv_task *task) {
     free(task->params);
     task->params = NULL;
     task->ops->free(task);
+}
+
+kv_status kv_task_save(kv_task *task, int64_t step, const char *dir, bool final, kv_error *err) {
+    for (int64_t i = 0; i < task->n_params; i++)
+        if (!kv_all_finite(task->params[i]->data, kv_param_size(task->params[i])))
+            return kv_fail(
+                err, KV_ERR_NOT_FINITE,
+                "step %" PRIi64
+                ": found NaN or infinite weights in %s, which are not saved; a smaller train.lr may help",
+                step, task->params[i]->name);
+    return task->ops->save(task, dir, final, err);
 }
 
 kv_status kv_task_measure(const kv_task *task, const char *key, const char *dir, const kv_model_spec *spec,

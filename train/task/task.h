@@ -102,6 +102,10 @@ kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *con
                              kv_error *err);
 void kv_task_free(kv_task *task);
 
+// ops->save after `step` steps, of weights that are all finite: KV_ERR_NOT_FINITE names one that is not, before
+// anything is written. An update can overflow that came of gradients that did not.
+kv_status kv_task_save(kv_task *task, int64_t step, const char *dir, bool final, kv_error *err);
+
 // Size of the weights in `dir`, which has that shape.
 kv_status kv_task_measure(const kv_task *task, const char *key, const char *dir, const kv_model_spec *spec,
                           kv_checkpoint_size *size, kv_error *err);
