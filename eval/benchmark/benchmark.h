@@ -11,6 +11,9 @@
 
 #include <jansson.h>
 
+// Key of records: names of what a program redefined. A text, never empty; most records have none.
+#define KV_REDEFINES "redefines"
+
 enum { KV_MAX_METRICS = 8, KV_METRIC_NAME = 24 };
 
 // What a system is asked with. `session` belongs to the benchmark that asks, from one batch to the next;

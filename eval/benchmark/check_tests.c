@@ -4,6 +4,7 @@
 
 #include "data/benchmark/humaneval.h"
 #include "data/system/console.h"
+#include "eval/benchmark/redefined.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -52,6 +53,35 @@ static void report(const kv_problems *problems, const kv_sandbox_result *results
             seconds);
 }
 
+// What solutions that pass had redefined: a file can hold one that would pass any tests.
+static kv_status report_redefined(kv_sandbox *sandbox, const kv_problems *problems,
+                                  const kv_sandbox_result *results, FILE *out, kv_error *err) {
+    const int64_t n = problems->n;
+    const kv_problem **all = calloc((size_t)n, sizeof *all);
+    const char **solutions = calloc((size_t)n, sizeof *solutions);
+    char **found = calloc((size_t)n, sizeof *found);
+    kv_status status = all && solutions && found
+                           ? KV_OK
+                           : kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " programs", n);
+    for (int64_t i = 0; status == KV_OK && i < n; i++)
+        all[i] = &problems->items[i], solutions[i] = problems->items[i].canonical_solution;
+    if (status == KV_OK) status = kv_redefined_find(sandbox, all, solutions, results, n, found, err);
+    int64_t n_found = 0;
+    for (int64_t i = 0; found && i < n; i++) {
+        if (status == KV_OK && found[i]) {
+            fprintf(out, "%s: redefines %s\n", problems->items[i].task_id, found[i]);
+            n_found++;
+        }
+        free(found[i]);
+    }
+    if (n_found > 0)
+        fprintf(out, "%" PRIi64 " of %" PRIi64 " programs redefine what their tests rely on\n", n_found, n);
+    free(all);
+    free(solutions);
+    free(found);
+    return status;
+}
+
 kv_status kv_check_tests(const char *path, const kv_sandbox_options *options, FILE *out, int64_t *n_problems,
                          int64_t *n_failed, kv_error *err) {
     kv_problems problems;
@@ -69,6 +99,7 @@ kv_status kv_check_tests(const char *path, const kv_sandbox_options *options, FI
     if (status == KV_OK) status = run_solutions(sandbox, &problems, programs, results, &checking, err);
     if (status == KV_OK) {
         report(&problems, results, kv_now() - start, out);
+        status = report_redefined(sandbox, &problems, results, out, err);
         *n_problems = problems.n;
         *n_failed = checking.failed;
     }

@@ -7,6 +7,7 @@
 #include "data/file/hash.h"
 #include "data/tokenizer/stop_filter.h"
 #include "data/tokenizer/tokenizer.h"
+#include "eval/benchmark/redefined.h"
 #include "eval/statistics/stats.h"
 
 #include <inttypes.h>
@@ -50,14 +51,16 @@ struct batch {
     struct code *code;
     kv_asking *asking;
     int64_t first, n;
-    int64_t *lengths;           // [n]
-    uint64_t *streams;          // [n]
-    int32_t **ids;              // [n] borrowed
-    int32_t *generated;         // [n, max_tokens]
-    int64_t *n_generated;       // [n]
-    char **completions;         // [n]
-    kv_program *programs;       // [n]
-    kv_sandbox_result *results; // [n]
+    int64_t *lengths;            // [n]
+    uint64_t *streams;           // [n]
+    int32_t **ids;               // [n] borrowed
+    int32_t *generated;          // [n, max_tokens]
+    int64_t *n_generated;        // [n]
+    char **completions;          // [n]
+    kv_program *programs;        // [n]
+    kv_sandbox_result *results;  // [n]
+    const kv_problem **problems; // [n]
+    char **redefined;            // [n] what the program redefined of what its tests rely on, or NULL
 };
 
 static const kv_item *item_of(const struct code *c, int64_t unit) {
@@ -89,8 +92,8 @@ static kv_status complete(struct batch *b, kv_error *err) {
 static kv_status judge(struct batch *b, kv_error *err) {
     kv_status status = KV_OK;
     for (int64_t s = 0; s < b->n && status == KV_OK; s++) {
-        const kv_problem *problem = problem_of(b->code, b->first + s);
-        b->programs[s].source = kv_problem_program(problem, b->completions[s]);
+        b->problems[s] = problem_of(b->code, b->first + s);
+        b->programs[s].source = kv_problem_program(b->problems[s], b->completions[s]);
         if (b->programs[s].source)
             b->programs[s].length = strlen(b->programs[s].source);
         else
@@ -99,21 +102,25 @@ static kv_status judge(struct batch *b, kv_error *err) {
     if (status == KV_OK)
         status = kv_sandbox_run(b->code->sandbox, b->programs, b->n, b->results, NULL, NULL, err);
     for (int64_t s = 0; s < b->n; s++) free((char *)b->programs[s].source);
+    if (status == KV_OK)
+        status = kv_redefined_find(b->code->sandbox, b->problems, (const char *const *)b->completions,
+                                   b->results, b->n, b->redefined, err);
     return status;
 }
 
 static json_t *make_record(const struct batch *b, int64_t s) {
     const int64_t unit = b->first + s, samples = b->code->base.config->samples;
-    const kv_problem *problem = problem_of(b->code, unit);
     json_t *record = json_object();
     int failed = !record;
-    failed = failed || json_object_set_new(record, "task_id", kv_record_text(problem->task_id));
+    failed = failed || json_object_set_new(record, "task_id", kv_record_text(b->problems[s]->task_id));
     failed = failed || json_object_set_new(record, "completion", kv_record_text(b->completions[s]));
     failed = failed ||
              json_object_set_new(record, "passed", json_boolean(b->results[s].verdict == KV_VERDICT_PASSED));
     failed = failed || json_object_set_new(record, "result", kv_record_text(b->results[s].text));
     failed = failed || json_object_set_new(record, "sample", json_integer(unit % samples));
     failed = failed || !kv_record_cut(record, item_of(b->code, unit));
+    if (b->redefined[s])
+        failed = failed || json_object_set_new(record, KV_REDEFINES, kv_record_text(b->redefined[s]));
     if (!failed) return record;
     json_decref(record);
     return NULL;
@@ -129,8 +136,10 @@ static bool allocate(struct batch *b) {
     b->completions = calloc(n, sizeof *b->completions);
     b->programs = calloc(n, sizeof *b->programs);
     b->results = calloc(n, sizeof *b->results);
+    b->problems = calloc(n, sizeof *b->problems);
+    b->redefined = calloc(n, sizeof *b->redefined);
     return b->lengths && b->streams && b->ids && b->generated && b->n_generated && b->completions &&
-           b->programs && b->results;
+           b->programs && b->results && b->problems && b->redefined;
 }
 
 static void release(struct batch *b) {
@@ -143,6 +152,9 @@ static void release(struct batch *b) {
     free(b->completions);
     free(b->programs);
     free(b->results);
+    free(b->problems);
+    for (int64_t s = 0; b->redefined && s < b->n; s++) free(b->redefined[s]);
+    free(b->redefined);
 }
 
 static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t first, int64_t n,

@@ -2,7 +2,8 @@
 //                                    [core/README.md §8; Chen et al. 2021; EleutherAI evaluation harness]
 //
 // Units are problems x samples. A record: {"task_id", "completion", "passed", "result", "sample"}; lines of
-// them are a samples file that OpenAI's own scorer reads. Metrics: "pass@K" for each k of the config.
+// them are a samples file that OpenAI's own scorer reads. One that passed and had redefined what its tests rely on
+// (eval/benchmark/redefined.h) says what as "redefines". Metrics: "pass@K" for each k of the config.
 #pragma once
 
 #include "data/benchmark/humaneval.h"

@@ -22,7 +22,10 @@ static void number_cell(kv_table *table, const char *format, double value) {
 static void error_cells(kv_table *table, const kv_error_figures *f, int64_t n_layers, int64_t seq_len) {
     const double error = kv_cache_analysis_mean(f->error, n_layers * seq_len);
     number_cell(table, "%.1f %%", 100 * kv_cache_analysis_mean(f->explained, n_layers));
-    number_cell(table, "%.4f", error);
+    if (isnan(error))
+        kv_table_cell(table, KV_NOT_FINITE);
+    else
+        number_cell(table, "%.4f", error);
     number_cell(table, "%.1f %%", 100 * error / kv_cache_analysis_mean(f->magnitude, n_layers));
 }
 

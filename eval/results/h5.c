@@ -8,6 +8,7 @@
 //   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens, n_skipped, n_cut
 //                (items too long for a context; missing in older files: 0); metrics [M];
 //                asked (0 or 1), not_finite (only where some are: what was not, else ""), flops, exact_reduction [S]; values [S, M, N];
+//                redefined [S] (of programs, see kv_outcome; counted anew from the records when it is read);
 //                accuracy, low, high, retention, retention_low, retention_high, p_value [S, M];
 //                records/s: the records of system s as JSON lines, bytes
 //   /ttft/j/     attributes prompt_tokens, batch_size, repeats; seconds, spread, reduction, flops [S];
@@ -181,6 +182,16 @@ static void write_not_finite(struct writer *w, int64_t task) {
     free(texts);
 }
 
+// Of tasks whose answers are programs.
+static void write_redefined(struct writer *w, int64_t task) {
+    const int64_t n = w->results->n_systems;
+    if (!kv_task_runs_programs(&w->results->tasks[task])) return;
+    int64_t *counts = room(w, n, sizeof *counts);
+    for (int64_t s = 0; counts && s < n; s++) counts[s] = kv_results_outcome(w->results, s, task)->redefined;
+    if (counts) write_array(w, "redefined", H5T_NATIVE_INT64, counts, 1, &n);
+    free(counts);
+}
+
 static void write_records(struct writer *w, int64_t task, int64_t system) {
     const kv_outcome *o = kv_results_outcome(w->results, system, task);
     if (!o->records) return;
@@ -216,6 +227,7 @@ static void write_task(struct writer *w, int64_t task) {
     set_real(w, "prompt_tokens", t->prompt_tokens);
     write_values(w, task);
     write_not_finite(w, task);
+    write_redefined(w, task);
     write_figures(w, task);
     for (int64_t s = 0; s < w->results->n_systems; s++) write_records(w, task, s);
 }

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 // ---- Creation ------------------------------------------------------------------------------------------
 
@@ -121,6 +122,22 @@ static double mean(const double *values, int64_t n) {
     return n > 0 ? sum / (double)n : NAN;
 }
 
+// Within a text of JSON every quote has a backslash in front, so that the key is found nowhere else.
+const char *kv_record_redefines(const char *record, size_t *length) {
+    static const char key[] = "\"" KV_REDEFINES "\":\"";
+    const char *found = strstr(record, key), *start = found ? found + strlen(key) : NULL;
+    if (start) *length = strcspn(start, "\"");
+    return start;
+}
+
+static int64_t count_redefined(const kv_outcome *outcome, int64_t n_units) {
+    int64_t n = 0;
+    size_t length;
+    for (int64_t u = 0; outcome->records && u < n_units; u++)
+        n += kv_record_redefines(outcome->records[u], &length) != NULL;
+    return n;
+}
+
 static kv_status derive_figure(const kv_results *results, int64_t system, int64_t task, int metric,
                                kv_error *err) {
     const int64_t n = results->tasks[task].n_items;
@@ -152,6 +169,7 @@ kv_status kv_results_derive(kv_results *results, kv_error *err) {
         for (int64_t s = 0; s < results->n_systems && status == KV_OK; s++) {
             kv_outcome *own = kv_results_outcome(results, s, t);
             forget_figures(own);
+            own->redefined = count_redefined(own, results->tasks[t].n_units);
             own->exact_reduction =
                 kv_results_outcome(results, results->systems[s].base, t)->flops / own->flops;
             for (int m = 0; m < results->tasks[t].n_metrics && own->values && status == KV_OK; m++)

@@ -6,6 +6,8 @@
 #include "eval/results/analysis.h"
 #include "infer/ttft.h"
 
+#include <string.h>
+
 typedef struct kv_result_system {
     char *name, *family;
     char hash[17];          // of weights and pruning policy; "" when not known
@@ -22,6 +24,11 @@ typedef struct kv_result_task {
     double prompt_tokens;     // mean over the items
     int64_t n_skipped, n_cut; // items left out, which n_items does not count, and cut ones, as too long
 } kv_result_task;
+
+// Whether its answers are programs.
+static inline bool kv_task_runs_programs(const kv_result_task *task) {
+    return task->kind && !strcmp(task->kind, "humaneval");
+}
 
 // What the values of one metric come to; NAN where there is no base, or the base scores 0.
 typedef struct kv_figure {
@@ -40,8 +47,12 @@ typedef struct kv_outcome {
     char **records;         // [n_units], JSON; NULL where values are
     double flops;           // of all matrix products up to the first token, mean over the task's prompts
     double exact_reduction; // the base's over these
+    int64_t redefined;      // records of programs that redefined what their tests rely on
     kv_figure figures[KV_MAX_METRICS];
 } kv_outcome;
+
+// The names in such a record, as JSON has them: *length bytes; NULL: it is none.
+const char *kv_record_redefines(const char *record, size_t *length);
 
 // Measured time to first token of all systems for one size of prompt and batch, in seconds; NAN: not
 // measured.
@@ -90,7 +101,7 @@ static inline kv_outcome *kv_results_outcome(const kv_results *results, int64_t 
 // tasks, at the first timing). NAN when not known.
 double kv_result_reduction(const kv_results *results, int64_t system, int64_t task, bool paper);
 
-// Works out figures and exact reductions from values and FLOPs.
+// Works out figures and exact reductions from values and FLOPs, and counts in records.
 kv_status kv_results_derive(kv_results *results, kv_error *err);
 
 // Joins `more` to `results`, which must be derived; both stay the caller's. A task is the same when name,

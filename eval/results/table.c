@@ -92,6 +92,31 @@ static void print_not_finite(const kv_results *r, int64_t task, FILE *out) {
     }
 }
 
+// How many programs of a system had changed the rules, and what: the first few that differ.
+static void print_redefined(const kv_results *r, int64_t task, FILE *out) {
+    enum { FEW = 3 };
+    for (int64_t s = 0; s < r->n_systems; s++) {
+        const kv_outcome *o = kv_results_outcome(r, s, task);
+        const char *shown[FEW];
+        size_t lengths[FEW], length;
+        int n = 0;
+        if (o->redefined == 0) continue;
+        fprintf(out,
+                "%s: %lld of %lld programs redefine what their tests rely on, which its score does not show:",
+                r->systems[s].name, (long long)o->redefined, (long long)r->tasks[task].n_units);
+        for (int64_t u = 0; o->records && u < r->tasks[task].n_units && n < FEW; u++) {
+            const char *names = kv_record_redefines(o->records[u], &length);
+            bool fresh = names != NULL;
+            for (int i = 0; fresh && i < n; i++)
+                fresh = length != lengths[i] || memcmp(names, shown[i], length);
+            if (!fresh) continue;
+            fprintf(out, "%s %.*s", n ? ";" : "", (int)length, names);
+            shown[n] = names, lengths[n++] = length;
+        }
+        fputc('\n', out);
+    }
+}
+
 static void print_task(const kv_results *r, int64_t task, FILE *out) {
     const kv_result_task *t = &r->tasks[task];
     bool *front = calloc((size_t)r->n_systems + 1, sizeof *front);
@@ -118,6 +143,7 @@ static void print_task(const kv_results *r, int64_t task, FILE *out) {
             t->prompt_tokens);
     kv_table_print(table, out);
     print_not_finite(r, task, out);
+    print_redefined(r, task, out);
     kv_table_free(table);
     free(front);
 }
@@ -178,8 +204,10 @@ static void print_grid(const kv_results *r, FILE *out) {
         kv_table_cell(table, "%s", r->systems[s].name);
         for (int64_t i = 1; i < r->n_timings; i++) {
             const kv_timing *t = &r->timings[i];
-            if (isfinite(t->seconds[s]))
+            if (isfinite(t->seconds[s]) && isfinite(t->reduction[s]))
                 kv_table_cell(table, "%.3f (%.2fx)", t->seconds[s], t->reduction[s]);
+            else if (isfinite(t->seconds[s]))
+                kv_table_cell(table, "%.3f", t->seconds[s]);
             else
                 kv_table_cell(table, "-");
         }

@@ -239,7 +239,17 @@ static void table_and_csv(void **state) {
                                         "100.0250"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (!strstr(text, parts[i])) fail_msg("no '%s' in\n%s", parts[i], text);
+    assert_null(strstr(text, "not finite"));
     free(text);
+    // One number that was none makes no mean.
+    const double kept = r.analysis.systems[2].key.error[1];
+    r.analysis.systems[2].key.error[1] = NAN;
+    stream = open_memstream(&text, &size);
+    kv_results_print(&r, stream);
+    fclose(stream);
+    assert_non_null(strstr(text, "not finite"));
+    free(text);
+    r.analysis.systems[2].key.error[1] = kept;
     const char *path = test_path(test_dir, "errors.csv");
     kv_error err = {0};
     if (kv_results_write_errors(&r, path, &err)) fail_msg("%s", err.message);

@@ -182,7 +182,7 @@ static void check_csv(const char *path, bool timed) {
         strncmp(row, "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,", 73), 0);
     int n_rows = 0;
     while ((row = strtok_r(NULL, "\n", &save))) {
-        assert_int_equal(split_row(row, fields), 25);
+        assert_int_equal(split_row(row, fields), 26);
         assert_string_equal(fields[4], "exact_match");
         const double accuracy = strtod(fields[5], NULL), paper = strtod(fields[7], NULL);
         const double low = strtod(fields[16], NULL), high = strtod(fields[17], NULL);

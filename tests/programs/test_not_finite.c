@@ -150,7 +150,7 @@ static void write_config(const char *name, const char *base, const char *systems
     fprintf(file,
             "tasks:\n  - {name: facts, file: %s/questions.jsonl, max_tokens: 3}\n"
             "  - {name: arc, kind: arc_easy, file: %s/arc.jsonl}\n"
-            "budgets: [1.0]\nttft: {prompt_tokens: 8, batch_size: 2, repeats: 2}\n",
+            "budgets: [1.0]\nttft: {prompt_tokens: 8, batch_size: 2, repeats: 2, prompts: [4], batches: [1]}\n",
             test_dir, test_dir);
     assert_int_equal(fclose(file), 0);
 }
@@ -290,6 +290,7 @@ static void a_base_that_is_not_finite(void **state) {
     assert_true(last && strchr(last, '\n')[1] == '\0');
     expect_row(out, "base", "not finite");
     expect_row(out, "pruned", " %");
+    assert_null(strstr(out, "nanx"));
     assert_non_null(strstr(out, "it is the base: nothing can be compared with it"));
     kv_results r = read_results(test_path(in_dir("none.yaml.out"), "results.h5"));
     const kv_figure *f = &kv_results_outcome(&r, 1, 0)->figures[0];
