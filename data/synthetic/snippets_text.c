@@ -218,10 +218,14 @@ static void put_solution(struct text *text, const struct function *function) {
     }
 }
 
+// Types count as well as values: an object that says it equals everything is no answer, nor is True for 1.
 static void put_tests(struct text *text, const struct tests *tests) {
-    put(text, "\n\ndef check(candidate):\n");
+    put(text, "\n\ndef check(candidate):\n"
+              "    def same(a, b):\n"
+              "        if type(a) is not type(b): return False\n"
+              "        return len(a) == len(b) and all(map(same, a, b)) if type(b) is list else a == b\n");
     for (int64_t i = 0; i < tests->n; i++)
-        put(text, "    assert candidate(%s) == %s\n", tests->examples[i].input_text,
+        put(text, "    assert same(candidate(%s), %s)\n", tests->examples[i].input_text,
             tests->examples[i].output_text);
 }
 

@@ -183,9 +183,9 @@ def look_at_modules(program):
                 note(f'{name}.{key}')
             elif name == 'math' and type(value) is types.BuiltinFunctionType and value.__name__ != key:
                 note(f'{name}.{key}')
-            elif type(value) is type and id(value) not in seen:
+            elif issubclass(type(value), type) and id(value) not in seen:
                 seen.add(id(value))
-                for part, what in list(vars(value).items()):
+                for part, what in list(type.__getattribute__(value, '__dict__').items()):
                     if is_own_value(what) and id(what) not in watchers:
                         note(f'{name}.{key}.{part}')
 

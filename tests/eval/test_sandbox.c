@@ -32,6 +32,9 @@ static const struct attack attacks[] = {
     {"memory from the C library",
      "import mmap\nx = []\nwhile True:\n    x.append(mmap.mmap(-1, 1 << 20))\n    x[-1].write(b'x' * (1 << 20))",
      "failed: OSError: [Errno 12]", ""},
+    {"memory in small steps",
+     "import time\nx = []\nwhile True:\n    x.append(bytearray(1 << 20))\n    time.sleep(0.001)",
+     "out of memory", "out of memory"},
     {"output", "while True: print('x' * 1000)", "output flood", "output flood"},
     {"errors", "import sys\nwhile True: sys.stderr.write('x' * 1000)", "output flood", "output flood"},
     {"output of no lines", "import os\nwhile True: os.write(1, bytes(1 << 16))", "output flood",
@@ -66,6 +69,34 @@ static const struct attack attacks[] = {
      "killed by signal 9"},
     {"crashes", "import ctypes\nctypes.string_at(0)", "killed by signal 11", "killed by signal 11"},
     {"aborts", "import os\nos.abort()", "killed by signal 6", "killed by signal 6"},
+    {"sets an alarm", "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.01)\nwhile True: pass",
+     "killed by signal 14", "killed by signal 14"},
+    {"raises in its handler of an alarm",
+     "import signal\nsignal.signal(signal.SIGALRM, lambda *a: 1 / 0)\nsignal.setitimer(signal.ITIMER_REAL, 0.01)\n"
+     "while True: pass",
+     "failed: ZeroDivisionError", ""},
+    {"leaves a grandchild",
+     "import os, time\n"
+     "if os.fork() == 0:\n"
+     "    os.setsid()\n"
+     "    if os.fork() == 0: time.sleep(1000)\n"
+     "    os._exit(0)\n"
+     "os.wait()\nraise ValueError('on')",
+     "failed: PermissionError", "failed: ValueError: on"},
+    {"recursion", "def f(): f()\nf()", "failed: RecursionError", ""},
+    {"recursion without a limit",
+     "import sys\nsys.setrecursionlimit(10 ** 9)\nclass A:\n    def __repr__(s): return repr(s)\nrepr(A())",
+     NULL, ""},
+    {"an exception that leaves", "class E(Exception):\n    def __str__(s): raise SystemExit(0)\nraise E",
+     "failed: ", ""},
+    {"an exception that says passed", "class E(BaseException):\n    def __str__(s): return 'passed'\nraise E",
+     "failed: program.E: passed", ""},
+    {"an exception that fails", "class E(Exception):\n    __str__ = __repr__ = None\nraise E",
+     "failed: ", ""},
+    {"says nothing", "import os\nos.close(1)\nos.close(2)\nraise ValueError('x')", "failed: exit status 1",
+     ""},
+    {"passed, it says", "print('passed')\nimport sys\nsys.stderr.write('passed\\n')\nsys.exit(1)",
+     "failed: passed", ""},
     {"writes to the root", "open('/x', 'w')", "failed: OSError: [Errno 30]", ""},
     {"writes to /usr", "open('/usr/x', 'w')", "failed: OSError: [Errno 30]", ""},
     {"writes to /dev", "open('/dev/x', 'w')", "failed: OSError: [Errno 30]", ""},
@@ -135,6 +166,19 @@ static void the_clock_ends_what_never_ends(void **state) {
         "[t.start() for t in threads]\n"
         "[t.join() for t in threads]",
         "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
+        "sum(range(10 ** 18))", // in C, where no handler of Python's is asked
+        "import re\nre.match('(a+)+$', 'a' * 64 + 'b')",
+        "import signal\n"
+        "signal.signal(signal.SIGALRM, lambda *a: None)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\n"
+        "while True:\n"
+        "    try: signal.pause()\n"
+        "    except BaseException: pass",
+        "import threading\n"
+        "threading.Thread(target=lambda: any(iter(int, 1))).start()\n"
+        "raise ValueError('while a thread goes on')",
+        "import atexit\natexit.register(lambda: any(iter(int, 1)))\nraise ValueError('with something left to do')",
+        "class E(Exception):\n    def __str__(s): return any(iter(int, 1))\nraise E",
         "import os\n"
         "while True:\n"
         "    try: os.fork()\n"

@@ -1,7 +1,8 @@
 """Runs what kvdata snippets wrote, all in this one process: check_snippets.py PROBLEMS.jsonl... or --texts TEXTS.jsonl...
 
-Problems: every canonical solution passes its test; solutions with another constant or without one step fail it, but for the
-few where that makes no difference. Texts: the examples in the docstrings are what the functions return.
+Problems: every canonical solution passes its test, and no object that equals everything does (both is "right");
+solutions with another constant or without one step fail it, but for the few where that makes no difference.
+Texts: the examples in the docstrings are what the functions return.
 Prints the counts that the test looks at.
 """
 import doctest
@@ -40,11 +41,21 @@ def wrong_solutions(solution):
     yield "    return\n    syntax error\n"
 
 
+def cheats(solution):
+    """Results that equal everything: as a whole, and as what a list holds."""
+    lines = solution.splitlines(keepends=True)
+    anything = "    class Anything(int):\n        def __eq__(self, other): return True\n"
+    yield anything + "    return Anything()\n"
+    yield anything + "".join(lines[:-1]) + lines[-1].replace("return ", "result = ") + (
+        "    return [Anything(x) for x in result or [0]] if isinstance(result, list) else Anything()\n")
+
+
 def check_problems(paths):
     n = right = wrong = caught = 0
     for problem in lines_of(paths):
         n += 1
-        right += passes(problem, problem["canonical_solution"])
+        right += passes(problem, problem["canonical_solution"]) and not any(
+            passes(problem, cheat) for cheat in cheats(problem["canonical_solution"]))
         for solution in wrong_solutions(problem["canonical_solution"]):
             wrong += 1
             caught += not passes(problem, solution)
