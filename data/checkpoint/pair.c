@@ -107,15 +107,31 @@ static kv_tokenizer_id shard_id(const struct check *c) {
 }
 
 // Fine-tuned models come with files that were saved anew, and slow and fast tokenizers are two files of one: other
-// files alone are no fault. Other ids for the same text may be one, but not one that is certain.
-static void warn_of_cuts(const kv_tokenizer_id *a, const kv_tokenizer_id *b, const char *role,
-                         const char *name, const char *whose) {
-    if (!kv_tokenizer_cuts_differ(a, b)) return;
+// files alone are no fault. Other ids for the same text may be one, but not one that is certain; unless there are more
+// tokens on one side, which then are not only added ones: a vocabulary of more merges begins as one of fewer does.
+static kv_status judge_cuts(const struct check *c, kv_pair_part part, const kv_tokenizer_id *a,
+                            const kv_tokenizer_id *b, const char *name, const char *whose) {
+    if (!kv_tokenizer_cuts_differ(a, b)) return KV_OK;
+    if (a->vocab_size != b->vocab_size)
+        return blame(
+            c, part,
+            kv_fail(c->err, KV_ERR_MISMATCH,
+                    "%s: its tokenizer of %lld tokens begins as that of the %s, of %lld, but cuts text into "
+                    "others: expected the same one, or one with added tokens alone",
+                    name, (long long)a->vocab_size, whose, (long long)b->vocab_size));
     kv_warn(
-        "%s %s: its tokenizer has the same tokens as that of the %s, but cuts text into others (other merges, "
+        "%s: its tokenizer has the same tokens as that of the %s, but cuts text into others (other merges, "
         "normalisation or splitting); a model that reads other tokens than it was trained on answers worse: use "
         "one tokenizer for all",
-        role, name, whose);
+        name, whose);
+    return KV_OK;
+}
+
+static kv_status judge_models(const struct check *c, const struct model *m, const kv_tokenizer_id *its,
+                              const kv_tokenizer_id *used, const char *whose) {
+    char name[512];
+    snprintf(name, sizeof name, "%s %s", m->role, m->dir);
+    return judge_cuts(c, m->part, its, used, name, whose);
 }
 
 static kv_status other_shard(struct check *c, const char *expected, const char *whose) {
@@ -157,11 +173,11 @@ static kv_status use_given(struct check *c) {
     return other_shard(c, kv_tokenizer_hash(c->used), c->used_name);
 }
 
-static void compare_cuts(const struct check *c, const struct model *m) {
+static kv_status compare_cuts(const struct check *c, const struct model *m) {
     kv_tokenizer_id own, used;
     kv_tokenizer_identify(m->own, &own);
     kv_tokenizer_identify(c->used, &used);
-    warn_of_cuts(&own, &used, m->role, m->dir, c->used_name);
+    return judge_models(c, m, &own, &used, c->used_name);
 }
 
 static kv_status find_used(struct check *c) {
@@ -206,8 +222,7 @@ static kv_status compare_tokenizers(struct check *c, struct model *m) {
                      kv_fail(c->err, KV_ERR_MISMATCH, "%s %s: token %d is '%s', expected '%s' as in the %s",
                              m->role, m->dir, (int)id, show(found, a), show(expected, b), c->used_name));
     }
-    compare_cuts(c, m);
-    return KV_OK;
+    return compare_cuts(c, m);
 }
 
 static kv_status other_said(struct check *c, const struct model *m, const kv_tokenizer_id *found,
@@ -228,8 +243,7 @@ static kv_status compare_with(struct check *c, const struct model *m, const kv_t
     kv_tokenizer_id found;
     kv_tokenizer_identify(tokenizer, &found);
     if (!kv_tokenizer_is(tokenizer, &m->said)) return other_said(c, m, &found, whose);
-    warn_of_cuts(&m->said, &found, m->role, m->dir, whose);
-    return KV_OK;
+    return judge_models(c, m, &m->said, &found, whose);
 }
 
 // Where no tokenizer is at hand: against that of the shard, or what the base says.
@@ -241,8 +255,7 @@ static kv_status compare_saids(struct check *c, const struct model *m) {
     const kv_tokenizer_id found = shard ? shard_id(c) : base->said;
     snprintf(whose, sizeof whose, "%s %s", shard ? "shard" : base->role, shard ? c->pair->shard : base->dir);
     if (strcmp(found.hash, m->said.hash) != 0) return other_said(c, m, &found, whose);
-    warn_of_cuts(&m->said, &found, m->role, m->dir, whose);
-    return KV_OK;
+    return judge_models(c, m, &m->said, &found, whose);
 }
 
 // An aux with a tokenizer beside a base that only says which one it was trained with.
@@ -274,8 +287,9 @@ static kv_status check_tokenizers(struct check *c) {
     const kv_tokenizer_id shard = shard_id(c);
     kv_tokenizer_id used;
     kv_tokenizer_identify(c->used, &used);
-    warn_of_cuts(&shard, &used, "shard", c->pair->shard, c->used_name);
-    return KV_OK;
+    char name[512];
+    snprintf(name, sizeof name, "shard %s", c->pair->shard);
+    return judge_cuts(c, KV_PAIR_SHARD, &shard, &used, name, c->used_name);
 }
 
 // ---- Vocabularies --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@
 // a hole, since no text holds it. What a shard's ids mean is known by its hash: the tokenizers in the
 // directories must have it, or agree with the one that has. A model may also say which one it was trained with
 // (tokenizer_hash.json, data/tokenizer/files.h): its own and the one used must be that, or go on where it ends.
-// Tokenizers that agree but cut text in different ways are a warning.
+// Tokenizers that agree but cut text in different ways are a warning, and refused where one of them has more tokens.
 //
 // Vocabulary. With n the size of the tokenizer that text is turned into ids with (or of the shard), both
 // models' tables must have at least n rows: every id of a text can be read by both. Further rows are padding,

@@ -207,8 +207,8 @@ static void damaged_identities(void **state) {
         "{\"format\": \"kv-tokenizer-hash\", \"version\": 1, \"vocab_size\": 0, \"hash\": \"0123456789abcdef\"}",
         "{\"format\": \"kv-tokenizer-hash\", \"version\": 1, \"vocab_size\": 5, \"hash\": \"0123456789abcde\"}",
         "{\"format\": \"kv-tokenizer-hash\", \"version\": 1, \"vocab_size\": 5, \"hash\": 7}",
-        "{\"format\": \"kv-tokenizer-hash\", \"version\": 1, \"vocab_size\": 5, \"hash\": \"0123456789abcdef\", "
-        "\"cuts\": \"x\"}"};
+        ("{\"format\": \"kv-tokenizer-hash\", \"version\": 1, \"vocab_size\": 5, \"hash\": \"0123456789abcdef\", "
+         "\"cuts\": \"x\"}")};
     mkdir(in_dir("damaged"), 0777);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         kv_tokenizer_id id;

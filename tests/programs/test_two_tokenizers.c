@@ -1,7 +1,7 @@
 // Two files at once: models, predictors, token shards, caches and tokenizers that have the same sizes but do not belong
 // together are refused by every program, with words that say which they are; those that do belong together are not,
 // whatever they lack. All is made here, from scratch. KVDATA, KVTRAIN, KVRUN and KVEVAL name the programs.
-#include "tests/support/corpus.h"
+#include "tests/support/tokenizer.h"
 
 #include <hdf5.h>
 #include <stdio.h>
@@ -304,6 +304,31 @@ static void the_same_pieces(void **state) {
     said("kvtrain: warning: shard bent.h5: its tokenizer has the same tokens");
 }
 
+// Of byte-pair encodings one of more merges begins with the pieces of one of fewer, and cuts text into others. Added
+// tokens alone change nothing.
+static void more_merges(void **state) {
+    (void)state;
+    static const char *const merges[] = {"h e", "q u", "i c"};
+    json_t *few = test_byte_level(merges, 2), *many = test_byte_level(merges, 3),
+           *chat = test_byte_level(merges, 3);
+    test_set(chat, "added_tokens", "[{\"id\": 259, \"content\": \"<|user|>\", \"special\": true}]");
+    kv_tokenizer_free(test_open(few, test_path(test_dir, "few.json")));
+    kv_tokenizer_free(test_open(many, test_path(test_dir, "many.json")));
+    kv_tokenizer_free(test_open(chat, test_path(test_dir, "chat.json")));
+    json_decref(few), json_decref(many), json_decref(chat);
+    silent(TOKENIZE "many.json -o many.h5 a.jsonl && $T lm.yaml -o m/many -s data.train=many.h5");
+    refused(
+        "$R --base m/many/final/model --tokenizer few.json -n 1 bada",
+        "model m/many/final/model: its tokenizer of 259 tokens begins as that of the tokenizer few.json, of 258|cuts");
+    refused("$R --base m/many/checkpoints/step-000001/model --tokenizer few.json -n 1 bada",
+            "was trained with another tokenizer");
+    refused("$R --base m/many/final/model --tokenizer chat.json -n 1 bada",
+            "at least the 260 of the tokenizer chat.json");
+    // The model's own tokenizer has got an added token.
+    succeed("cp -r m/many/final/model wide && cp chat.json wide/tokenizer.json");
+    silent("$R --base wide --tokenizer many.json -n 1 bada");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(models_have_their_tokenizer),
@@ -314,6 +339,7 @@ int main(void) {
         cmocka_unit_test(kvdata_refuses),
         cmocka_unit_test(old_files_do),
         cmocka_unit_test(the_same_pieces),
+        cmocka_unit_test(more_merges),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
 }

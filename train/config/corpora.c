@@ -152,7 +152,7 @@ kv_batches_args kv_train_batches(const kv_train_text *text, int64_t n_seq) {
 double kv_train_text_bytes(const kv_train_text *text) {
     const kv_data_config *d = &text->config->data;
     const bool fixed = d->packing == KV_PACKING_FIXED;
-    double bytes = 0;
+    double bytes = (double)kv_bundle_bytes(&text->tokenizer);
     for (int64_t i = 0; i < text->n_parts; i++) {
         const double tokens = (double)kv_corpus_largest_tokens(text->corpora[i]);
         const double documents = (double)kv_corpus_largest_documents(text->corpora[i]);

@@ -24,8 +24,8 @@ void kv_train_text_close(kv_train_text *text);
 // Batches of n_seq sequences of the training text, as the config packs it.
 kv_batches_args kv_train_batches(const kv_train_text *text, int64_t n_seq);
 
-// Most bytes of the training text that are in memory at a time, with the order of its documents: the largest
-// shard of each part.
+// Most bytes of the training text that are in memory at a time, with the order of its documents and its tokenizer's
+// files: the largest shard of each part.
 double kv_train_text_bytes(const kv_train_text *text);
 
 // "data.train" or "data.mixture[2].corpus", and the path it has.
