@@ -109,6 +109,7 @@ static kv_status add_piece(const kv_json_tokenizer *tokenizer, int32_t id, kv_pi
 kv_status kv_json_tokenizer_decode(const kv_json_tokenizer *tokenizer, const int32_t *ids, int64_t n,
                                    kv_bytes *text, kv_error *err) {
     kv_pieces pieces = {0};
+    if (!tokenizer->detokenizer) return kv_fail(err, KV_ERR_FORMAT, "%s", tokenizer->no_decoder);
     kv_status status = KV_OK;
     for (int64_t i = 0; i < n && !status; i++) status = add_piece(tokenizer, ids[i], &pieces, err);
     if (!status) status = kv_detokenize(tokenizer->detokenizer, &pieces, err);

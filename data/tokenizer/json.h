@@ -18,7 +18,8 @@ typedef struct kv_json_tokenizer {
     kv_added_tokens *added, *added_normalized; // found before and after normalising
     kv_normalizer *normalizer;
     kv_pretokenizer *pretokenizer;
-    kv_detokenizer *detokenizer;
+    kv_detokenizer *detokenizer; // NULL: ids cannot be turned into text, for this reason
+    char *no_decoder;
     bool cuts_at_spaces; // no merge leads across the end of a word: U+2581 behind another character
     int32_t bos, eos;    // -1: none
 } kv_json_tokenizer;

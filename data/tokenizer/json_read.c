@@ -29,9 +29,6 @@ static kv_status check_id(const kv_json_part *part, const char *piece, const jso
         return kv_fail(err, KV_ERR_FORMAT,
                        "%s: the piece of id %" JSON_INTEGER_FORMAT " holds a NUL or half a character",
                        part->where, value);
-    if (!*piece)
-        return kv_fail(err, KV_ERR_FORMAT, "%s: the piece of id %" JSON_INTEGER_FORMAT " is empty",
-                       part->where, value);
     if (value > *largest) *largest = value;
     return KV_OK;
 }
@@ -69,7 +66,9 @@ static kv_status read_pieces(const kv_json_part *vocab, const kv_json_part *adde
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for a vocabulary");
     const char *piece;
     json_t *id;
+    // An empty piece is a hole: no text has it.
     json_object_foreach((json_t *)(uintptr_t)vocab->value, piece, id) {
+        if (!*piece) continue;
         status = kv_vocabulary_add(tokenizer->vocabulary, (int32_t)json_integer_value(id), piece,
                                    strlen(piece), err);
         if (status) return kv_fail_within(err, status, "%s", vocab->where);
@@ -78,6 +77,7 @@ static kv_status read_pieces(const kv_json_part *vocab, const kv_json_part *adde
         kv_json_part token = kv_json_entry(added, i);
         int32_t of_token = (int32_t)json_integer_value(json_object_get(token.value, "id"));
         piece = json_string_value(json_object_get(token.value, "content"));
+        if (!*piece) continue;
         tokenizer->only_added[of_token] = !json_object_get(vocab->value, piece);
         status = kv_vocabulary_add(tokenizer->vocabulary, of_token, piece, strlen(piece), err);
         if (!status && tokenizer->is_added[of_token])
@@ -167,8 +167,9 @@ static kv_status read_merges(const kv_json_part *model, const kv_bpe_options *op
 // What would change the result, and is not done here, must be off.
 static kv_status check_off(const kv_json_part *model, const char *key, kv_error *err) {
     kv_json_part member = kv_json_member(model, key);
-    bool off =
-        kv_json_absent(&member) || (json_is_string(member.value) && json_string_length(member.value) == 0);
+    bool off = kv_json_absent(&member) ||
+               (json_is_string(member.value) && json_string_length(member.value) == 0) ||
+               (json_is_number(member.value) && json_number_value(member.value) == 0);
     return off ? KV_OK : kv_json_part_wrong(&member, "null", err);
 }
 
@@ -184,8 +185,10 @@ static kv_status read_options(const kv_json_part *model, const kv_vocabulary *vo
     options->unknown = -1;
     if (status || kv_json_absent(&unknown)) return status;
     const char *piece = json_string_value(unknown.value);
-    if (piece) options->unknown = kv_vocabulary_find(vocabulary, piece, strlen(piece));
-    return options->unknown >= 0 ? KV_OK : kv_json_part_wrong(&unknown, "a piece of the vocabulary", err);
+    if (!piece) return kv_json_part_wrong(&unknown, "a piece of the vocabulary", err);
+    // One that the vocabulary lacks is missed by the first character that needs it, which with bytes none does.
+    options->unknown = kv_vocabulary_find(vocabulary, piece, strlen(piece));
+    return KV_OK;
 }
 
 static kv_status read_model(const kv_json_part *root, kv_json_tokenizer *tokenizer, kv_error *err) {
@@ -259,6 +262,19 @@ static kv_status read_all_added(const kv_json_part *root, kv_json_tokenizer *tok
 
 // ---- The whole -----------------------------------------------------------------------------------------
 
+// Who only turns text into ids needs no decoder: what is wrong with it is said to those who ask for text.
+static kv_status read_decoder(const kv_json_part *decoder, kv_json_tokenizer *tokenizer, kv_error *err) {
+    kv_error why;
+    kv_status status =
+        kv_json_absent(decoder)
+            ? kv_json_part_wrong(decoder, "how pieces become text (ByteLevel, Metaspace, ...)", &why)
+            : kv_detokenizer_create(decoder, &tokenizer->detokenizer, &why);
+    if (status == KV_ERR_MEMORY) return kv_fail(err, status, "%s", why.message);
+    if (status && !(tokenizer->no_decoder = strdup(why.message)))
+        return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", decoder->where);
+    return KV_OK;
+}
+
 static kv_status read_root(const char *path, const kv_json_part *root, kv_json_tokenizer *tokenizer,
                            kv_error *err) {
     kv_json_part normalizer = kv_json_member(root, "normalizer"),
@@ -267,9 +283,7 @@ static kv_status read_root(const char *path, const kv_json_part *root, kv_json_t
     kv_status status = kv_normalizer_create(&normalizer, &tokenizer->normalizer, err);
     if (!status) status = kv_pretokenizer_create(&pretokenizer, &tokenizer->pretokenizer, err);
     if (!status) status = read_model(root, tokenizer, err);
-    if (!status && kv_json_absent(&decoder))
-        status = kv_json_part_wrong(&decoder, "how pieces become text (ByteLevel, Metaspace, ...)", err);
-    if (!status) status = kv_detokenizer_create(&decoder, &tokenizer->detokenizer, err);
+    if (!status) status = read_decoder(&decoder, tokenizer, err);
     if (!status) status = read_all_added(root, tokenizer, err);
     return status ? status
                   : kv_special_tokens_read(path, root, tokenizer->vocabulary, &tokenizer->bos,
@@ -310,6 +324,7 @@ void kv_json_tokenizer_free(kv_json_tokenizer *tokenizer) {
     kv_pretokenizer_free(tokenizer->pretokenizer);
     kv_detokenizer_free(tokenizer->detokenizer);
     kv_vocabulary_free(tokenizer->vocabulary);
+    free(tokenizer->no_decoder);
     free(tokenizer->is_added);
     free(tokenizer->only_added);
     free(tokenizer);

@@ -4,6 +4,7 @@
 
 #include "data/file/json.h"
 #include "data/file/path.h"
+#include "data/system/warning.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -88,19 +89,38 @@ static bool is_llama(const kv_json_file *config) {
     return class && (strcmp(class, "LlamaTokenizer") == 0 || strcmp(class, "LlamaTokenizerFast") == 0);
 }
 
-static kv_status read_config(const kv_json_file *config, const kv_json_file *map, struct ends *ends,
-                             kv_error *err) {
+// What ends a text is no part of its ids: a file that names no token of the vocabulary says nothing.
+static int32_t find_eos(const kv_json_file *file, const kv_vocabulary *vocabulary) {
     int32_t eos = -1;
-    kv_status status = named_token(config, "eos_token", ends->vocabulary, &eos, err);
-    if (!status && eos < 0) status = named_token(map, "eos_token", ends->vocabulary, &eos, err);
+    kv_error why;
+    if (named_token(file, "eos_token", vocabulary, &eos, &why))
+        kv_warn("%s: left out, so it is not known to end a text", why.message);
+    return eos;
+}
+
+static int32_t find_eos_in_map(const char *path, const kv_vocabulary *vocabulary) {
+    kv_json_file map;
+    kv_error why;
+    int32_t eos = -1;
+    if (open_beside(path, "special_tokens_map.json", &map, &why))
+        kv_warn("%s: left out, so it tells of no token that ends a text", why.message);
+    else
+        eos = find_eos(&map, vocabulary);
+    kv_json_close(&map);
+    return eos;
+}
+
+static kv_status read_config(const char *path, const kv_json_file *config, struct ends *ends, kv_error *err) {
+    int32_t eos = find_eos(config, ends->vocabulary);
+    if (eos < 0) eos = find_eos_in_map(path, ends->vocabulary);
     if (eos >= 0) ends->last = eos;
     const json_t *add_bos = json_object_get(config->root, "add_bos_token");
-    if (status || !is_llama(config) || !json_is_boolean(add_bos)) return status;
+    if (!is_llama(config) || !json_is_boolean(add_bos)) return KV_OK;
     if (json_is_false(add_bos)) {
         ends->first = -1;
         return KV_OK;
     }
-    status = named_token(config, "bos_token", ends->vocabulary, &ends->first, err);
+    kv_status status = named_token(config, "bos_token", ends->vocabulary, &ends->first, err);
     if (status || ends->first >= 0) return status;
     return kv_json_wrong(config, "bos_token", -1, "a token, since add_bos_token is true", err);
 }
@@ -109,13 +129,11 @@ kv_status kv_special_tokens_read(const char *path, const kv_json_part *root, con
                                  int32_t *bos, int32_t *eos, kv_error *err) {
     struct ends ends = {vocabulary, -1, -1, 0};
     kv_json_part processor = kv_json_member(root, "post_processor");
-    kv_json_file config = {.root = NULL}, map = {.root = NULL};
+    kv_json_file config = {.root = NULL};
     kv_status status = kv_json_sequence(&processor, "processors", read_processor, &ends, err);
     if (!status) status = open_beside(path, "tokenizer_config.json", &config, err);
-    if (!status) status = open_beside(path, "special_tokens_map.json", &map, err);
-    if (!status) status = read_config(&config, &map, &ends, err);
+    if (!status) status = read_config(path, &config, &ends, err);
     kv_json_close(&config);
-    kv_json_close(&map);
     *bos = ends.first;
     *eos = ends.last;
     return status;

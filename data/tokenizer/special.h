@@ -8,6 +8,7 @@
 // tokenizer_config.json beside it names a Llama tokenizer class and has add_bos_token, that decides, since
 // those classes make their post-processor from it: true is its bos_token, false none. EOS: eos_token of
 // tokenizer_config.json, else of special_tokens_map.json, else what the post-processor puts behind a text. -1
-// where there is none. A token outside the vocabulary is KV_ERR_FORMAT.
+// where there is none. A BOS outside the vocabulary is KV_ERR_FORMAT; an EOS there, or a special_tokens_map.json
+// that cannot be read, is left out with a warning.
 kv_status kv_special_tokens_read(const char *path, const kv_json_part *root, const kv_vocabulary *vocabulary,
                                  int32_t *bos, int32_t *eos, kv_error *err);

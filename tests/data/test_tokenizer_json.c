@@ -383,16 +383,23 @@ static void refused_ends(void **state) {
         test_refused(root, path(), wrong[i][1]);
         json_decref(root);
     }
-    json_t *root = with_ends("null");
-    kv_tokenizer *tokenizer = NULL;
-    kv_error err = {0};
-    kv_tokenizer_free(test_open(root, path()));
-    test_write_text(test_path(test_dir, "tokenizer_config.json"), "{\"eos_token\": \"<none>\"}");
-    assert_int_equal(kv_tokenizer_open(path(), &tokenizer, &err), KV_ERR_FORMAT);
-    assert_non_null(
-        strstr(err.message, "tokenizer_config.json: 'eos_token' is \"<none>\", expected a piece"));
-    unlink(test_path(test_dir, "tokenizer_config.json"));
-    json_decref(root);
+    // Which token a text begins with is asked of tokenizer_config.json.
+    static const char *const configs[][2] = {
+        {"{\"eos_token\":", "tokenizer_config.json:1: bad JSON"},
+        {"{\"add_bos_token\": true, \"tokenizer_class\": \"LlamaTokenizer\", \"bos_token\": \"<none>\"}",
+         "tokenizer_config.json: 'bos_token' is \"<none>\", expected a piece"},
+    };
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        json_t *root = with_ends("null");
+        kv_tokenizer *tokenizer = NULL;
+        kv_error err = {0};
+        kv_tokenizer_free(test_open(root, path()));
+        test_write_text(test_path(test_dir, "tokenizer_config.json"), configs[i][0]);
+        assert_int_equal(kv_tokenizer_open(path(), &tokenizer, &err), KV_ERR_FORMAT);
+        if (!strstr(err.message, configs[i][1])) fail_msg("%s", err.message);
+        unlink(test_path(test_dir, "tokenizer_config.json"));
+        json_decref(root);
+    }
 }
 
 // ---- Which file ----------------------------------------------------------------------------------------
