@@ -21,6 +21,7 @@ struct model {
     kv_tokenizer *own;    // opened when it was needed
     kv_tokenizer_id said; // its tokenizer_hash.json: what it was trained with
     bool says;
+    bool wordless; // its tokenizer cannot be opened, which does not matter
 };
 
 struct check {
@@ -42,7 +43,7 @@ static kv_status blame(const struct check *c, kv_pair_part part, kv_status statu
 // ---- Tokenizers ----------------------------------------------------------------------------------------
 
 static bool has_tokenizer(const struct model *m) {
-    return m->dir && !kv_is_random_model(m->dir) && kv_tokenizer_present(m->dir);
+    return m->dir && !m->wordless && !kv_is_random_model(m->dir) && kv_tokenizer_present(m->dir);
 }
 
 // The file that kv_tokenizer_open would read.
@@ -81,8 +82,13 @@ static bool same_file(const char *path, const char *other) {
 }
 
 static kv_status open_own(struct check *c, struct model *m) {
-    if (m->own) return KV_OK;
+    if (m->own || m->wordless) return KV_OK;
     kv_status status = kv_tokenizer_open(m->dir, &m->own, c->err);
+    m->wordless = c->pair->ids_only && status == KV_ERR_FORMAT;
+    if (m->wordless) {
+        kv_warn("%s %s: its tokenizer is not compared: %s", m->role, m->dir, c->err ? c->err->message : "");
+        return KV_OK;
+    }
     return status ? blame(c, m->part, kv_fail_within(c->err, status, "%s", m->role)) : KV_OK;
 }
 
@@ -186,7 +192,7 @@ static kv_status find_used(struct check *c) {
     struct model *base = &c->models[BASE];
     if (!has_tokenizer(base)) return KV_OK;
     kv_status status = open_own(c, base);
-    if (!status) use_own(c, base);
+    if (base->own) use_own(c, base);
     return status;
 }
 
@@ -212,7 +218,7 @@ static const char *show(const char *piece, char out[64]) {
 static kv_status compare_tokenizers(struct check *c, struct model *m) {
     if (m->own == c->used || same_file(m->dir, c->used_path)) return KV_OK;
     kv_status status = open_own(c, m);
-    if (status) return status;
+    if (status || !m->own) return status;
     const int64_t n = kv_tokenizer_vocab_size(m->own), n_used = kv_tokenizer_vocab_size(c->used);
     for (int32_t id = 0; id < n && id < n_used; id++) {
         const char *found = kv_tokenizer_piece(m->own, id), *expected = kv_tokenizer_piece(c->used, id);
@@ -262,7 +268,7 @@ static kv_status compare_saids(struct check *c, const struct model *m) {
 static kv_status compare_auxs(struct check *c, struct model *aux) {
     char whose[512];
     kv_status status = open_own(c, aux);
-    if (status) return status;
+    if (status || !aux->own) return status;
     snprintf(whose, sizeof whose, "%s %s", aux->role, aux->dir);
     return compare_with(c, &c->models[BASE], aux->own, whose);
 }
@@ -307,10 +313,12 @@ static kv_status check_vocabularies(struct check *c) {
     const kv_pair *p = c->pair;
     char shard[512];
     kv_status status = KV_OK;
+    const bool of_used =
+        c->used && p->shard_info && strcmp(kv_tokenizer_hash(c->used), p->shard_info->tokenizer) == 0;
     snprintf(shard, sizeof shard, "shard %s", p->shard);
     for (int i = 0; i < N_MODELS && !status && c->models[i].dir; i++) {
-        if (c->used) status = check_table(c, &c->models[i], kv_tokenizer_vocab_size(c->used), c->used_name);
-        if (!status && p->shard_info)
+        if (c->used) status = check_table(c, &c->models[i], kv_tokenizer_words(c->used), c->used_name);
+        if (!status && p->shard_info && !of_used)
             status = check_table(c, &c->models[i], p->shard_info->vocab_size, shard);
     }
     if (status || c->used || p->shard_info || !aux->dir || aux->spec.vocab_size == base->spec.vocab_size)

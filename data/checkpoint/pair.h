@@ -9,9 +9,10 @@
 // (tokenizer_hash.json, data/tokenizer/files.h): its own and the one used must be that, or go on where it ends.
 // Tokenizers that agree but cut text in different ways are a warning, and refused where one of them has more tokens.
 //
-// Vocabulary. With n the size of the tokenizer that text is turned into ids with (or of the shard), both
-// models' tables must have at least n rows: every id of a text can be read by both. Further rows are padding,
-// of which base and aux may have different numbers. Where nothing tells n, the tables must be equal.
+// Vocabulary. With n the words of the tokenizer that text is turned into ids with (kv_tokenizer_words), or the
+// size of a shard of another one, both models' tables must have at least n rows: every id of a text can be read
+// by both. Further rows are padding, of which base and aux may have different numbers. Where nothing tells n, the
+// tables must be equal.
 //
 // Not checked here is what takes all weights to know: whether the predictor was trained between these very models
 // (kv_predictor_load compares fingerprints).
@@ -36,7 +37,8 @@ typedef struct kv_pair {
     const char *base, *aux, *predictor;
     const char *tokenizer;      // what text is turned into ids with; NULL: the base's own, if it has one
     const kv_tokenizer *opened; // `tokenizer`, where the caller has it open already; else NULL
-    const char *shard;          // token shard that is trained on, with what it says of itself; or NULL
+    bool ids_only;     // no text is read or written: a model's own tokenizer that cannot be read will do
+    const char *shard; // token shard that is trained on, with what it says of itself; or NULL
     const kv_shard_info *shard_info;
     const int32_t *mapping; // [n_mapping] explicit layer map, or NULL: the predictor's own
     int64_t n_mapping;

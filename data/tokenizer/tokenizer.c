@@ -107,6 +107,15 @@ int32_t kv_tokenizer_find(const kv_tokenizer *tokenizer, const char *piece) {
     return tokenizer->json ? kv_vocabulary_find(tokenizer->json->vocabulary, piece, strlen(piece))
                            : kv_spm_find(tokenizer->model->spm, piece);
 }
+int64_t kv_tokenizer_words(const kv_tokenizer *tokenizer) {
+    int64_t n = kv_tokenizer_vocab_size(tokenizer);
+    while (tokenizer->json && n > 1 && tokenizer->json->only_added[n - 1]) n--;
+    return n;
+}
+kv_status kv_tokenizer_speaks(const kv_tokenizer *tokenizer, kv_error *err) {
+    if (!tokenizer->json || tokenizer->json->detokenizer) return KV_OK;
+    return kv_fail(err, KV_ERR_FORMAT, "%s", tokenizer->json->no_decoder);
+}
 const char *kv_tokenizer_hash(const kv_tokenizer *tokenizer) {
     return tokenizer->hash;
 }

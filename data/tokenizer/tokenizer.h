@@ -59,6 +59,11 @@ void kv_tokenizer_hash_first(const kv_tokenizer *tokenizer, int64_t n, char out[
 const char *kv_tokenizer_piece(const kv_tokenizer *tokenizer, int32_t id);
 // The id of a piece spelt that way; -1: there is none.
 int32_t kv_tokenizer_find(const kv_tokenizer *tokenizer, const char *piece);
+// How many ids a text can have that spells no added token: as many rows a model's table must have. Added tokens
+// behind them are as a rule such as [PAD], that no text has; one that has is refused for its id.
+int64_t kv_tokenizer_words(const kv_tokenizer *tokenizer);
+// Whether ids can be turned into text at all: a tokenizer.json may lack a decoder, or have one that is not known.
+kv_status kv_tokenizer_speaks(const kv_tokenizer *tokenizer, kv_error *err);
 
 // Ids of text[length] without BOS or EOS. Of a tokenizer.json added tokens, special ones among them, are
 // recognised in the text as Hugging Face's tokenizers do. Time is n log n in the longest word and linear in

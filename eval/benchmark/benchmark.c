@@ -149,7 +149,8 @@ kv_status kv_asking_generate(kv_asking *asking, const kv_prompts *prompts, const
         answers.streams[s] = kv_text_stream_create(asking->tokenizer, stops, n_stops);
         made = answers.streams[s] != NULL;
     }
-    how.n_ids = kv_tokenizer_vocab_size(asking->tokenizer);
+    const int64_t n_ids = kv_tokenizer_vocab_size(asking->tokenizer);
+    how.n_ids = n_ids < asking->system->base->spec.vocab_size ? n_ids : 0;
     how.stop = take_token, how.context = &answers;
     status = made ? kv_generate(asking->session, ids, prompts->lengths, &how, generated, n_generated, err)
                   : kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of prompts");

@@ -4,6 +4,7 @@
 
 #include "core/gemm.h"
 #include "core/text.h"
+#include "data/benchmark/choices.h"
 #include "data/file/hash.h"
 #include "data/system/console.h"
 #include "data/system/warning.h"
@@ -31,6 +32,13 @@ static void find_tokenizer(kv_evaluation *e) {
     }
 }
 
+// Choices are scored, all other tasks are answered in words.
+static bool is_answered_in_words(const kv_eval_config *config) {
+    for (unsigned t = 0; t < config->n_tasks; t++)
+        if (!kv_choice_kind_find(config->tasks[t].kind)) return true;
+    return false;
+}
+
 static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
     const kv_eval_config *config = e->config;
     find_tokenizer(e);
@@ -40,6 +48,7 @@ static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
             e->source, err, "tokenizer",
             "expected the path of a tokenizer, since none of the models has one in its directory");
     kv_status status = kv_tokenizer_open(e->tokenizer_path, &e->tokenizer, err);
+    if (status == KV_OK && is_answered_in_words(config)) status = kv_tokenizer_speaks(e->tokenizer, err);
     if (status != KV_OK) return kv_eval_blame(e->source, "tokenizer", err);
     e->benchmarks = calloc(config->n_tasks, sizeof(kv_benchmark *));
     if (!e->benchmarks) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %u tasks", config->n_tasks);

@@ -125,10 +125,10 @@ kv_status kvrun_answer_make(const kvrun *run, kv_session *session, const int32_t
                             FILE *out, kvrun_answer *made, kv_error *err) {
     struct answering a = {.run = run, .out = out};
     *made = (kvrun_answer){0};
-    if (run->tokenizer)
+    if (run->speaks)
         a.stream = kv_text_stream_create(run->tokenizer, run->options.stops, run->options.n_stops);
     kv_status status = KV_OK;
-    if (run->tokenizer && !a.stream) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for text");
+    if (run->speaks && !a.stream) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for text");
     if (status == KV_OK) status = answer(&a, session, ids, n, append, made, err);
     made->text = a.text.data, made->length = a.text.length;
     kv_text_stream_free(a.stream);

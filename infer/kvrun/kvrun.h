@@ -40,6 +40,7 @@ typedef struct kvrun {
     kv_chat_template chat;    // with --chat
     int32_t end;              // with --chat: what ends an answer besides what the config says; or -1
     int64_t context;          // tokens that a session may hold
+    bool speaks;              // ids become text
     int64_t n_ids;            // ids that may be drawn
 } kvrun;
 

@@ -27,6 +27,11 @@ static kv_status check_context(const kvrun *run, const char *dir, int64_t contex
     return KV_OK;
 }
 
+// Ids in, ids out, and no text to stop at.
+static bool is_wordless(const kvrun_options *o) {
+    return o->prompt_ids && o->ids && o->n_stops == 0;
+}
+
 static kv_status check_pair(kvrun *run, kv_error *err) {
     const kvrun_options *o = &run->options;
     const kv_pair pair = {.base = o->base,
@@ -34,6 +39,7 @@ static kv_status check_pair(kvrun *run, kv_error *err) {
                           .predictor = o->predictor,
                           .tokenizer = o->tokenizer,
                           .opened = run->tokenizer,
+                          .ids_only = is_wordless(o),
                           .base_spec = &run->specs[0],
                           .aux_spec = &run->specs[1]};
     run->context = o->context ? o->context : INT64_MAX;
@@ -47,18 +53,37 @@ static kv_status check_pair(kvrun *run, kv_error *err) {
 
 // ---- Tokenizer and chat template -----------------------------------------------------------------------
 
+// A model's own, which is there; without one that can be read all ids are the model's.
+static kv_status open_own_tokenizer(kvrun *run, const char *dir, kv_error *err) {
+    kv_status status = kv_tokenizer_open(dir, &run->tokenizer, err);
+    if (status == KV_ERR_FORMAT && is_wordless(&run->options)) return KV_OK; // kv_pair_check warns of it
+    run->options.tokenizer = dir;
+    return status;
+}
+
 static kv_status open_tokenizer(kvrun *run, kv_error *err) {
     kvrun_options *o = &run->options;
-    if (!o->tokenizer && kv_tokenizer_present(o->base)) o->tokenizer = o->base;
-    if (!o->tokenizer && o->aux && kv_tokenizer_present(o->aux)) o->tokenizer = o->aux;
     if (o->tokenizer) return kv_tokenizer_open(o->tokenizer, &run->tokenizer, err);
-    if (o->prompt_ids && o->ids && o->n_stops == 0) return KV_OK;
+    if (kv_tokenizer_present(o->base)) return open_own_tokenizer(run, o->base, err);
+    if (o->aux && kv_tokenizer_present(o->aux)) return open_own_tokenizer(run, o->aux, err);
+    if (is_wordless(o)) return KV_OK;
     kv_status status =
         kv_checkpoint_spec(o->base, &run->specs[0], err); // no model at all is the greater lack
     if (status != KV_OK) return status;
     return kv_fail(err, KV_ERR_ARGUMENT,
                    "%s has no tokenizer%s: give one with --tokenizer, or use --prompt-ids with --ids",
                    o->base, o->aux ? ", nor has its aux" : "");
+}
+
+// Ids are answered with ids even where they cannot be turned into text.
+static kv_status check_words(kvrun *run, kv_error *err) {
+    const kvrun_options *o = &run->options;
+    run->n_ids = run->specs[0].vocab_size;
+    if (!run->tokenizer) return KV_OK;
+    if (kv_tokenizer_vocab_size(run->tokenizer) < run->n_ids)
+        run->n_ids = kv_tokenizer_vocab_size(run->tokenizer);
+    run->speaks = kv_tokenizer_speaks(run->tokenizer, err) == KV_OK;
+    return run->speaks || (o->ids && o->n_stops == 0) ? KV_OK : KV_ERR_FORMAT;
 }
 
 // The template lies beside the tokenizer, or with the base.
@@ -137,9 +162,7 @@ kv_status kvrun_open(kvrun *run, kv_error *err) {
     kv_status status = open_tokenizer(run, err);
     if (status == KV_OK && run->options.chat) status = open_chat(run, err);
     if (status == KV_OK) status = check_pair(run, err);
-    if (status == KV_OK)
-        run->n_ids = run->tokenizer ? kv_tokenizer_vocab_size(run->tokenizer) : run->specs[0].vocab_size;
-    return status;
+    return status == KV_OK ? check_words(run, err) : status;
 }
 
 void kvrun_close(kvrun *run) {

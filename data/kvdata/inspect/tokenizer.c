@@ -2,6 +2,7 @@
 #include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
+#include "data/system/warning.h"
 #include "data/tokenizer/files.h"
 
 #include <inttypes.h>
@@ -98,8 +99,9 @@ static void report_tokenizer(inspect_report *report, const kv_tokenizer *t, cons
                      "%" PRIi64 " rows of the model's table", table_rows - n);
     else if (table_rows > 0)
         inspect_fact(report, "too_large", json_integer(n - table_rows),
-                     "%" PRIi64 " tokens more than the model's table has rows: they do not go together",
-                     n - table_rows);
+                     "%" PRIi64 " tokens more than the model's table has rows: %s", n - table_rows,
+                     kv_tokenizer_words(t) > table_rows ? "they do not go together"
+                                                        : "added ones, which no text may spell");
     report_samples(report, t);
 }
 
@@ -118,8 +120,13 @@ kv_status inspect_tokenizer_in(const char *dir, int64_t table_rows, inspect_repo
     const bool json = inspect_entry(dir, "tokenizer.json", path, sizeof path);
     if (!json && !inspect_entry(dir, "tokenizer.model", path, sizeof path)) return KV_OK;
     kv_tokenizer *tokenizer = NULL;
-    kv_status status = kv_tokenizer_open(path, &tokenizer, err);
-    if (status) return status;
+    kv_error why;
+    kv_status status = kv_tokenizer_open(path, &tokenizer, &why);
+    if (status == KV_ERR_FORMAT && table_rows > 0) { // the model is described all the same
+        kv_warn("%s: no text can be read or written with it", why.message);
+        return KV_OK;
+    }
+    if (status) return kv_fail(err, status, "%s", why.message);
     json_t *root = NULL;
     if (json) kv_json_read(path, INSPECT_MAX_JSON, &root, NULL); // it was read before
     inspect_open(report, "tokenizer");
