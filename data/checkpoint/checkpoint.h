@@ -91,7 +91,7 @@ typedef struct kv_checkpoint_size {
     bool wide;     // float32, as far as bytes and number of weights say
 } kv_checkpoint_size;
 
-// dir: a directory or a random name; spec: of the model in it. A directory's weights are checked as loading
-// would check them, and only those that the model needs are counted.
+// dir: a directory or a random name; spec: of the model in it. Of a directory's weights only those count that the
+// model needs; what is wrong with them is said when they are loaded. KV_ERR_IO when there are none.
 kv_status kv_checkpoint_measure(const char *dir, const kv_model_spec *spec, kv_checkpoint_size *size,
                                 kv_error *err);
