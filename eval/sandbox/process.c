@@ -31,7 +31,8 @@ enum { FD_SOURCE, FD_OUT, FD_ERROR, FD_RESULT, FD_INFO, FD_FILTER, FD_GO, FD_HEL
 
 // Runs first in the interpreter: takes the word and the program out of standard input, which is nobody's
 // afterwards, sets the limits, and brings the word back when the program has run to its end. The kernel is
-// told to end this process first where memory is short.
+// told to end this process first where memory is short. While the program runs no variable holds the word, which is
+// an argument of a call that waits for its second one: whoever looks through the frames above does not find it.
 static const char bootstrap[] =
     "import posix, resource, sys\n"
     "def run():\n"
@@ -56,8 +57,10 @@ static const char bootstrap[] =
     "    del sys.argv[1:]\n"
     "    module = sys.modules['program'] = type(sys)('program')\n"
     "    write(3, b'R')\n"
-    "    exec(compile(data[32:], '<program>', 'exec', dont_inherit=True), module.__dict__)\n"
-    "    write(3, data[:32])\n"
+    "    parts = [data[32:], data[:32]]\n"
+    "    del data\n"
+    "    end = lambda word, done: write(3, word)\n"
+    "    end(parts.pop(), exec(compile(parts.pop(), '<program>', 'exec', dont_inherit=True), module.__dict__))\n"
     "    leave(0)\n"
     "run()\n";
 

@@ -4,8 +4,9 @@
 //
 // What is judged is whether a program runs to its end. A program that ends early, whatever exit status it
 // leaves, has not: behind its last line the interpreter sends a word to the caller that was drawn at random
-// for this one run. Code in the same interpreter can find that word if it is written to look for it, as it
-// could change what the tests see; such cheating is beyond what running a program can show.
+// for this one run. No variable of the interpreter holds it meanwhile, but code in the same process that is
+// written to search its memory could find it, as it could change what the tests see (eval/benchmark/redefined.h
+// tells of that); such cheating is beyond what running a program can show.
 #pragma once
 
 #include "core/status.h"

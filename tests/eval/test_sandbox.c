@@ -56,6 +56,21 @@ static const struct attack attacks[] = {
     {"writes a result of its own", "import os\nos.write(3, b'passed')", "failed: wrote where", ""},
     {"guesses the word", "import os\nos.write(3, b'0' * 32)\nos._exit(0)",
      "failed: ended before its tests did", ""},
+    {"steals the word",
+     "import gc, os, sys\n"
+     "seen = []\n"
+     "def take(value):\n"
+     "    if isinstance(value, bytes) and len(value) >= 32: os.write(3, value[:32]), os._exit(0)\n"
+     "    if isinstance(value, (list, tuple, dict)) and len(seen) < 10 ** 5:\n"
+     "        seen.append(value)\n"
+     "        for part in (value.values() if isinstance(value, dict) else value): take(part)\n"
+     "frame = sys._getframe().f_back\n"
+     "while frame:\n"
+     "    take([v for k, v in frame.f_locals.items() if k != 'seen'])\n"
+     "    take([v for v in gc.get_referents(frame) if isinstance(v, bytes)])\n"
+     "    frame = frame.f_back\n"
+     "os._exit(0)",
+     "failed: ended before its tests did", ""},
     {"floods the result", "import os\nwhile True: os.write(3, bytes(1 << 16))", "failed: wrote where", ""},
     {"makes the result unwritable",
      "import os, fcntl\nfcntl.fcntl(3, fcntl.F_SETFL, os.O_NONBLOCK)\nos.dup2(1, 3)", "failed: ended before",

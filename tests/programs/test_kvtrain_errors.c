@@ -262,7 +262,7 @@ static void test_models_that_are_not_finite(void **state) {
     } cases[] = {
         {"the base's keys of layer 1 are not finite", "kvp.yaml", "base=sick_keys", "least_squares"},
         {"the aux's keys of layer 1 are not finite", "kvp.yaml", "aux=sick_aux", "least_squares"},
-        {"nothing has been trained yet, so a model that it starts from has NaN", "kvp.yaml", "base=sick",
+        {"nothing has been trained yet, so a model or cache that it starts from holds NaN", "kvp.yaml", "base=sick",
          "least_squares"},
         {"kvtrain: step 1: found loss ", "kvp.yaml", "aux=sick_aux", "random"},
     };

@@ -120,8 +120,8 @@ static kv_status accumulate(struct trainer *t, struct step_result *result, kv_er
 
 // Before the first update it cannot be the rate.
 static kv_status not_finite(const struct trainer *t, const struct step_result *result, kv_error *err) {
-    char advice[96] =
-        "nothing has been trained yet, so a model that it starts from has NaN or infinite weights";
+    char advice[128] =
+        "nothing has been trained yet, so a model or cache that it starts from holds NaN or infinity";
     const int64_t step = t->run->state.step;
     if (step > 0)
         snprintf(advice, sizeof advice, "a smaller train.lr (now %g) may help", t->config->train.lr);
