@@ -29,7 +29,7 @@ static const char doc[] =
     "objects, whatever it is called, holds one a line, with the text under --text-key; any other is plain text with "
     "blank lines between documents; --format overrules that. JSON that is not in lines, and a file called .jsonl or "
     ".json without JSON objects, are errors. All may be gzipped. Of a directory all files in and below it "
-    "are read that are called .txt, .text, .md, .jsonl, .json or .ndjson, with .gz or without, sorted by their "
+    "are read that are called .txt, .text, .md, .jsonl, .json or .ndjson, or part-00000, with .gz or without, sorted by their "
     "paths; none that begin with a dot, and no directories behind links. BOS and EOS, of those that the tokenizer "
     "has, are added to each document.\n"
     "\n"
@@ -281,7 +281,8 @@ static kv_status nothing_left(const struct job *job, kv_error *err) {
     if (counts->too_few_chars + counts->too_few_tokens > 0)
         snprintf(advice, sizeof advice, "--min-chars 0 --min-tokens 0 keep short ones");
     else if (counts->bad > 0)
-        snprintf(advice, sizeof advice, "the first: %.*s", KV_HEAD(job->first_bad, 100));
+        snprintf(advice, sizeof advice, "the first: %.*s (see --text-key and --format)",
+                 KV_HEAD(job->first_bad, 100));
     return kv_fail(err, KV_ERR_ARGUMENT,
                    "%s: no document is left to write: %" PRIi64 " of fewer than %" PRIi64
                    " characters, %" PRIi64 " of fewer than %" PRIi64 " tokens, %" PRIi64 " bad; %s",

@@ -364,11 +364,12 @@ static kv_status next_json(kv_documents *documents, kv_document *document, kv_er
     return KV_OK;
 }
 
+// {"text": ...}, also as Python prints it or with the comma of a list behind it.
 static bool looks_like_object(const char *line, size_t length) {
-    while (length > 0 && is_blank(line + length - 1, 1)) length--;
+    while (length > 0 && (is_blank(line + length - 1, 1) || line[length - 1] == ',')) length--;
     while (length > 0 && is_blank(line, 1)) line++, length--;
-    return length > 4 && line[0] == '{' && (line[1] == '"' || line[1] == ' ') && line[length - 1] == '}' &&
-           memchr(line, ':', length);
+    const bool begins = length > 4 && line[0] == '{' && (line[1] == '"' || line[1] == '\'' || line[1] == ' ');
+    return begins && line[length - 1] == '}' && memchr(line, ':', length);
 }
 
 // What the first lines did not tell, all of them may; `line` is NULL at the end.
@@ -381,8 +382,8 @@ static void suspect(kv_documents *documents, const char *line, size_t length) {
     documents->suspicious = false;
     if (documents->n_like_json > 1 && 2 * documents->n_like_json > documents->n_lines)
         kv_warn(
-            "%s: most lines are JSON objects, but it is read as plain text, braces and all; --format jsonl reads "
-            "the texts in them, --format text is for those who mean it",
+            "%s: most lines look like JSON objects, but it is read as plain text, braces and all (kvdata's --format "
+            "jsonl reads the texts in them, --format text is for those who mean it)",
             documents->path);
 }
 

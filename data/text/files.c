@@ -42,8 +42,14 @@ static kv_status add(kv_text_files *files, const char *path, const struct stat *
 
 // ---- Directories ---------------------------------------------------------------------------------------
 
+// part-00000, as Spark and its like call what they write; also with .gz.
+static bool is_part(const char *name) {
+    const size_t digits = strncmp(name, "part-", 5) == 0 ? strspn(name + 5, "0123456789") : 0;
+    return digits > 0 && (!name[5 + digits] || strcmp(name + 5 + digits, ".gz") == 0);
+}
+
 static bool named_as_text(const char *name) {
-    return kv_documents_named_json(name) || kv_path_is_named(name, ".txt") ||
+    return is_part(name) || kv_documents_named_json(name) || kv_path_is_named(name, ".txt") ||
            kv_path_is_named(name, ".text") || kv_path_is_named(name, ".md");
 }
 
@@ -100,7 +106,7 @@ static kv_status add_input(kv_text_files *files, const char *input, kv_error *er
     kv_status status = add_directory(files, input, 0, err);
     if (!status && files->n == before)
         status = kv_fail(err, KV_ERR_IO,
-                         "%s: no text in the directory, expected files called .txt, .md, .jsonl or .json "
+                         "%s: no text in the directory, expected files called .txt, .md, .jsonl or .json, or part-00000 "
                          "(others can be named one by one)",
                          input);
     if (!status)
