@@ -45,8 +45,5 @@ kv_status kvrun_line_read(kvrun_line *line, bool *end, kv_error *err) {
             break;
         }
     }
-    const size_t n = line->text.length;
-    if (status == KV_OK && n > 0 && line->text.data[n - 1] == '\r')
-        line->text.data[--line->text.length] = '\0';
     return status;
 }

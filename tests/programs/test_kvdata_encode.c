@@ -89,6 +89,27 @@ static void wrong_input(void **state) {
     assert_non_null(strstr(err, "--tokenizer PATH is needed"));
 }
 
+// A tokenizer.json as Python writes and reads it; a piece that would lose a character is refused.
+static void a_tokenizer_from_elsewhere(void **state) {
+    (void)state;
+    assert_int_equal(
+        shell(
+            "{ printf '\\357\\273\\277'; sed '1s/^{/{\"x\": [NaN, 1e999, \"\\\\ud800\", \"\\\\u0000\"], \"model\": 1, /' "
+            "$T/gpt-2/tokenizer.json | sed 's/$/\\r/'; } >$D/tokenizer.json && $K encode -t $D/tokenizer.json 'Hello world'"),
+        0);
+    assert_string_equal(out, "15496 995\n");
+    expect_error(
+        "echo '{\"model\": {\"vocab\": {\"a\\\\u0000\": 0}, \"merges\": []}, \"decoder\": {\"type\": \"ByteLevel\"}}' >$D/tokenizer.json && "
+        "$K encode -t $D/tokenizer.json a",
+        1, "the piece of id 0 holds a NUL or half a character");
+    expect_error(
+        "echo '{\"model\": {\"vocab\": {\"a\": NaN}, \"merges\": []}}' >$D/tokenizer.json && $K encode -t $D/tokenizer.json a",
+        1, "the id of 'a' is not a whole number");
+    expect_error("echo '{\"model\": NaN}' >$D/tokenizer.json && $K encode -t $D/tokenizer.json a", 1,
+                 "tokenizer.json: model");
+    assert_int_equal(shell("rm $D/tokenizer.json"), 0);
+}
+
 // A reader that goes away ends it, without a word.
 static void a_closed_pipe(void **state) {
     (void)state;
@@ -156,9 +177,13 @@ static void shards(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_filters),     cmocka_unit_test(arguments_are_lines),
-        cmocka_unit_test(special_tokens), cmocka_unit_test(wrong_input),
-        cmocka_unit_test(a_closed_pipe),  cmocka_unit_test(interrupted),
+        cmocka_unit_test(as_filters),
+        cmocka_unit_test(arguments_are_lines),
+        cmocka_unit_test(special_tokens),
+        cmocka_unit_test(wrong_input),
+        cmocka_unit_test(a_tokenizer_from_elsewhere),
+        cmocka_unit_test(a_closed_pipe),
+        cmocka_unit_test(interrupted),
         cmocka_unit_test(shards),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
