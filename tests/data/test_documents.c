@@ -101,6 +101,7 @@ static void prose_stays_prose(void **state) {
         "1\n2\n3\n",
         "null\n",
         "text\n" A "\n" B "\nend\n",
+        "Head\n" A "\n" B "\n" A "\n",
         "{\"a\": 1,\n// with a comment\n\"b\": 2}\n",
         "[link](there)\n",
     };
@@ -130,12 +131,14 @@ static void json_that_is_not_in_lines(void **state) {
     }
     // Longer than what is looked at.
     char *text = test_alloc(1 << 18, 1);
-    for (int pretty = 0; pretty < 2; pretty++) {
+    for (int turn = 0; turn < 48; turn++) { // what is looked at ends within every part of a token
+        const bool pretty = turn % 2;
         size_t used = (size_t)sprintf(text, pretty ? "{\n" : "[\n");
+        for (int i = 0; i < turn; i++) text[used++] = ' ';
         for (int i = 0; used < 1 << 17; i++)
             used += (size_t)sprintf(text + used,
-                                    pretty ? "%s\"k%d\": \"\\u00e9 \xC3\xA9 text\""
-                                           : "%s{\"text\": \"%d\\u00e9\xC3\xA9\"}",
+                                    pretty ? "%s\"k%d\":\"\\u00e9\xC3\xA9text\""
+                                           : "%s{\"text\":\"%d\\u00e9\xC3\xA9\"}",
                                     i ? ",\n" : "", i);
         strcpy(text + used, pretty ? "\n}\n" : "\n]\n");
         expect("long", text, pretty ? several : array);
@@ -203,6 +206,9 @@ static void across_what_is_read_at_once(void **state) {
         memset(text, 'x', (size_t)at);
         strcpy(text + at, "\r\n\r\n\xEF\xBB\xBFnext\r\n");
         sprintf(expected, "[%.*s\n][next\n]", at, text);
+        expect("a.txt", text, expected);
+        strcpy(text + at, "\r\nmore\r\n");
+        sprintf(expected, "[%.*s\nmore\n]", at, text);
         expect("a.txt", text, expected);
         strcpy(text + at, "\r");
         sprintf(expected, "[%.*s\n]", at, text);
