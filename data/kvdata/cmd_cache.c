@@ -137,14 +137,17 @@ static kv_status check_pair(struct job *job, const char *path, const kv_corpus *
         return kv_fail(err, KV_ERR_MISMATCH, "%s: made with tokenizer %s, expected %s as %s", path,
                        corpus->info.tokenizer, job->info.tokenizer, o->corpora[0]);
     snprintf(job->info.tokenizer, sizeof job->info.tokenizer, "%s", corpus->info.tokenizer);
+    kv_pair_part part = KV_PAIR_BASE;
     const kv_pair pair = {.base = o->base,
+                          .blamed = &part,
                           .aux = o->aux,
                           .shard = path,
                           .shard_info = &corpus->info,
                           .n_tokens = o->seq_len,
                           .base_spec = &job->info.base.spec,
                           .aux_spec = &job->info.aux.spec};
-    return kv_pair_check(&pair, err);
+    kv_status status = kv_pair_check(&pair, err);
+    return status != KV_OK && part == KV_PAIR_CONTEXT ? kv_fail_within(err, status, "--seq-len") : status;
 }
 
 static kv_status add_shards(struct job *job, const kv_corpus *corpus, kv_error *err) {

@@ -146,7 +146,8 @@ static void test_wrong_arguments(void **state) {
     expect("expected at most the vocabulary, 32", 1,
            "cache " MODELS "--seq-len 16 --top-k 33 --out x shard.h5");
     expect("do not fill one row of --seq-len 32", 1, "cache " MODELS "--seq-len 32 --out x tiny.h5");
-    expect("context", 1, "cache " MODELS "--seq-len 33 --out x shard.h5");
+    expect("--seq-len: found 33 tokens, expected at most the context of the base base/final/model, 32", 1,
+           "cache " MODELS "--seq-len 33 --out x shard.h5");
     assert_false(kv_path_exists("x"));
     assert_nothing_half_written();
 }
