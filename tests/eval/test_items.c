@@ -353,6 +353,25 @@ static void what_leaves_nothing_is_refused(void **state) {
     EXPECT_FAILURE(&config, &none, "context of 0 tokens");
 }
 
+// What just fits is neither skipped nor cut.
+static void an_item_of_just_the_context(void **state) {
+    (void)state;
+    for (int k = 0; k < N_KINDS; k++) {
+        const int64_t answer = kinds[k].max_tokens ? kinds[k].max_tokens : 3;
+        const kv_fit just = {.context = kinds[k].tokens[0] + answer, .whose = "`base`", .key = "tasks[0]"};
+        for (int way = KV_TOO_LONG_SKIP; way <= KV_TOO_LONG_CUT; way++) {
+            const kv_eval_task config = write_task(&kinds[k], 15, (kv_too_long)way);
+            kv_benchmark *b = create(&config);
+            assert_int_equal(kv_benchmark_fit(b, &just, NULL), KV_OK);
+            assert_int_equal(b->n_skipped + b->n_cut, 1);
+            assert_int_equal(b->items[1].row, 1);
+            assert_int_equal(b->items[1].cut, 0);
+            assert_int_equal(b->longest, just.context);
+            kv_benchmark_free(b);
+        }
+    }
+}
+
 // Only what `limit` leaves counts.
 static void the_limit_comes_first(void **state) {
     (void)state;
@@ -373,6 +392,7 @@ int main(void) {
         cmocka_unit_test(choices_share_the_cut_context),
         cmocka_unit_test(each_way_is_a_task_of_its_own),
         cmocka_unit_test(what_leaves_nothing_is_refused),
+        cmocka_unit_test(an_item_of_just_the_context),
         cmocka_unit_test(the_limit_comes_first),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
