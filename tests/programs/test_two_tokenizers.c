@@ -322,9 +322,8 @@ static void more_merges(void **state) {
         "model m/many/final/model: its tokenizer of 259 tokens begins as that of the tokenizer few.json, of 258|cuts");
     refused("$R --base m/many/checkpoints/step-000001/model --tokenizer few.json -n 1 bada",
             "was trained with another tokenizer");
-    refused("$R --base m/many/final/model --tokenizer chat.json -n 1 bada",
-            "at least the 260 of the tokenizer chat.json");
-    // The model's own tokenizer has got an added token.
+    silent("$R --base m/many/final/model --tokenizer chat.json -n 1 bada");
+    // The same in the place of the model's own.
     succeed("cp -r m/many/final/model wide && cp chat.json wide/tokenizer.json");
     silent("$R --base wide --tokenizer many.json -n 1 bada");
 }
