@@ -4,6 +4,7 @@
 
 #include "core/text.h"
 #include "data/file/content.h"
+#include "data/file/mistaken.h"
 #include "data/file/plain.h"
 #include "data/system/buffers.h"
 
@@ -130,12 +131,12 @@ static kv_status read_values(struct reading *r, const char *text, size_t size, k
     return KV_OK;
 }
 
-kv_status kv_choices_read(const char *path, const kv_choice_kind *kind, kv_choice_items *items,
-                          kv_error *err) {
+static kv_status read_file(const char *path, const kv_choice_kind *kind, kv_choice_items *items,
+                           kv_error *err) {
     *items = (kv_choice_items){0};
     char *content = NULL;
     size_t size = 0;
-    kv_status status = kv_read_file(path, max_file_bytes, &content, &size, err);
+    kv_status status = kv_read_input(path, max_file_bytes, &content, &size, err);
     if (status != KV_OK) return status;
     struct reading *reading = calloc(1, sizeof *reading);
     if (reading) {
@@ -150,4 +151,9 @@ kv_status kv_choices_read(const char *path, const kv_choice_kind *kind, kv_choic
         status = kv_fail(err, KV_ERR_FORMAT, "%s: holds no rows, expected those of %s", path, kind->name);
     if (status != KV_OK) kv_choice_items_free(items);
     return status;
+}
+
+kv_status kv_choices_read(const char *path, const kv_choice_kind *kind, kv_choice_items *items,
+                          kv_error *err) {
+    return kv_mistaken(path, KV_FILE_QUESTIONS, read_file(path, kind, items, err), err);
 }

@@ -6,6 +6,7 @@
 #include "data/benchmark/seen.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/system/buffers.h"
 
 #include <inttypes.h>
@@ -95,11 +96,11 @@ static kv_status add_problem(void *context, const json_t *entry, const char *whe
                    where, KV_HEAD(p->task_id, 60), problems->items[before].where);
 }
 
-kv_status kv_humaneval_read(const char *path, kv_problems *problems, kv_error *err) {
+static kv_status read_file(const char *path, kv_problems *problems, kv_error *err) {
     *problems = (kv_problems){0};
     char *content = NULL;
     size_t size = 0;
-    kv_status status = kv_read_file(path, max_file_bytes, &content, &size, err);
+    kv_status status = kv_read_input(path, max_file_bytes, &content, &size, err);
     if (status != KV_OK) return status;
     struct reading reading = {.problems = problems};
     status = kv_json_lines(path, content, size, 0, "problem", add_problem, &reading, err);
@@ -109,6 +110,10 @@ kv_status kv_humaneval_read(const char *path, kv_problems *problems, kv_error *e
         status = kv_fail(err, KV_ERR_FORMAT, "%s: holds no problems", path);
     if (status != KV_OK) kv_problems_free(problems);
     return status;
+}
+
+kv_status kv_humaneval_read(const char *path, kv_problems *problems, kv_error *err) {
+    return kv_mistaken(path, KV_FILE_QUESTIONS, read_file(path, problems, err), err);
 }
 
 char *kv_problem_program(const kv_problem *problem, const char *completion) {

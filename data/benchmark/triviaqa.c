@@ -4,6 +4,7 @@
 #include "data/benchmark/seen.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/plain.h"
 #include "data/system/buffers.h"
 #include "data/text/unicode.h"
@@ -175,11 +176,11 @@ static bool is_json_lines(const char *content, size_t size) {
     return lines;
 }
 
-kv_status kv_triviaqa_read(const char *path, kv_questions *questions, kv_error *err) {
+static kv_status read_file(const char *path, kv_questions *questions, kv_error *err) {
     *questions = (kv_questions){0};
     char *content = NULL;
     size_t size = 0;
-    kv_status status = kv_read_file(path, max_file_bytes, &content, &size, err);
+    kv_status status = kv_read_input(path, max_file_bytes, &content, &size, err);
     if (status) return status;
     if (is_json_lines(content, size))
         status = kv_json_lines(path, content, size, 0, "question", add_line, questions, err);
@@ -189,6 +190,10 @@ kv_status kv_triviaqa_read(const char *path, kv_questions *questions, kv_error *
     if (!status && questions->n == 0) status = kv_fail(err, KV_ERR_FORMAT, "%s: holds no questions", path);
     if (status) kv_questions_free(questions);
     return status;
+}
+
+kv_status kv_triviaqa_read(const char *path, kv_questions *questions, kv_error *err) {
+    return kv_mistaken(path, KV_FILE_QUESTIONS, read_file(path, questions, err), err);
 }
 
 // ---- Exact match ---------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 #include "data/cache/layout.h"
 #include "data/checkpoint/hf_config.h"
 #include "data/file/h5.h"
+#include "data/file/mistaken.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -71,8 +72,8 @@ static kv_status read_header(hid_t file, const char *path, kv_cache_info *info, 
             "kvdata cache)",
             path, format);
     kv_status status = kv_h5_attr_i64(file, "/", "version", &version, err);
-    if (status == KV_OK && version != 1)
-        return kv_fail(err, KV_ERR_FORMAT, "%s: cache of version %" PRIi64 ", expected 1", path, version);
+    if (status == KV_OK)
+        status = kv_check_version(path, KV_FILE_CACHE, version, 1, 1, "kvdata cache makes it again", err);
     if (status == KV_OK) status = kv_h5_attr_string(file, "/", "dtype", dtype, sizeof dtype, err);
     if (status == KV_OK && !kv_cache_dtype_parse(dtype, &info->dtype))
         return kv_fail(err, KV_ERR_FORMAT, "%s: dtype is \"%s\", expected f32, bf16 or f16", path, dtype);
@@ -104,10 +105,9 @@ kv_status kv_cache_read_info(const char *path, kv_cache_info *info, kv_error *er
     hid_t file;
     *info = (kv_cache_info){0};
     kv_status status = kv_h5_open(path, &file, err);
-    if (status != KV_OK) return status;
-    status = read_attributes(file, path, info, err);
-    H5Fclose(file);
-    return status;
+    if (status == KV_OK) status = read_attributes(file, path, info, err);
+    if (file >= 0) H5Fclose(file);
+    return kv_mistaken(path, KV_FILE_CACHE, status, err);
 }
 
 // ---- Opening -------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ kv_status kv_cache_open(const char *path, kv_cache **cache, kv_error *err) {
         *cache = c;
     else
         kv_cache_free(c);
-    return status;
+    return kv_mistaken(path, KV_FILE_CACHE, status, err);
 }
 
 void kv_cache_free(kv_cache *c) {

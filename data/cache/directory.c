@@ -2,6 +2,7 @@
 // its number: shards may be added and listed in another order. One file is open at a time.
 #include "data/cache/cache.h"
 #include "data/file/h5.h"
+#include "data/file/mistaken.h"
 #include "data/system/buffers.h"
 
 #include <dirent.h>
@@ -106,9 +107,9 @@ kv_status kv_cache_dir_open(const char *path, kv_cache_dir **dir, kv_error *err)
     if (d) d->path = strdup(path);
     kv_status status = d && d->path ? kv_cache_list(path, &d->files, &d->n_files, err)
                                     : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
-    if (status == KV_OK && d->n_files == 0)
-        status = kv_fail(err, KV_ERR_FORMAT,
-                         "%s: holds no cache-NNNNN.h5, expected a directory that kvdata cache made", path);
+    if (status == KV_OK && d->n_files == 0) status = KV_ERR_FORMAT;
+    status = kv_mistaken_dir(path, "cache-00000.h5", "a directory of frozen caches (kvdata cache makes it)",
+                             status, err);
     if (status == KV_OK) status = read_infos(d, err);
     if (status == KV_OK) status = read_norms(d, err);
     if (status == KV_OK)

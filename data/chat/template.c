@@ -2,6 +2,7 @@
 #include "data/chat/chat.h"
 
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/file/plain.h"
 
@@ -177,10 +178,12 @@ kv_status kv_chat_template_read(const char *dir, kv_chat_template *chat, bool *f
         size_t size;
         snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
         status = kv_read_text(path, max_template_bytes, &source, &size, err);
-        if (status != KV_OK) return status;
-        *found = true;
-        status = understand(path, source, chat, err);
-        free(source);
+        if (status == KV_OK) {
+            *found = true;
+            status = understand(path, source, chat, err);
+            free(source);
+        }
+        status = kv_mistaken(path, KV_FILE_CHAT_TEMPLATE, status, err);
     } else if (kv_path_exists_in(dir, "tokenizer_config.json")) {
         kv_json_file file;
         status = kv_json_open(dir, "tokenizer_config.json", &file, err);

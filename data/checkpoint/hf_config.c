@@ -2,9 +2,12 @@
 
 #include "data/checkpoint/hf_config_family.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+static const char config_name[] = "config.json";
 
 static const struct hf_family {
     const char *model_type;
@@ -54,8 +57,10 @@ static kv_status read_spec(const kv_json_file *file, kv_model_spec *spec, kv_err
 
 kv_status kv_hf_config_read(const char *dir, kv_model_spec *spec, kv_error *err) {
     kv_json_file file;
-    kv_status status = kv_json_open(dir, "config.json", &file, err);
-    if (!status) status = read_spec(&file, spec, err);
+    kv_status status = kv_json_open(dir, config_name, &file, err);
+    if (!status) status = kv_mistaken(file.path, KV_FILE_MODEL_CONFIG, read_spec(&file, spec, err), err);
+    status = kv_mistaken_dir(dir, config_name, "a model's directory (config.json, model.safetensors)", status,
+                             err);
     if (!status) status = kv_hf_generation_read(dir, spec, err);
     kv_json_close(&file);
     return status;

@@ -4,6 +4,7 @@
 #include "data/checkpoint/random.h"
 #include "data/checkpoint/weights_file.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 
 #include <stdio.h>
@@ -141,7 +142,10 @@ static kv_status check_json(const kv_json_file *file, const kv_model_spec *base,
     const char *format = json_string_value(json_object_get(file->root, "format"));
     if (!format || strcmp(format, format_name) != 0)
         return kv_json_wrong(file, "format", -1, "\"kv-predictor\"", err);
-    kv_status status = kv_json_int(file, "version", FORMAT_VERSION, FORMAT_VERSION, &version, err);
+    kv_status status = kv_json_int(file, "version", INT32_MIN, INT32_MAX, &version, err);
+    if (!status)
+        status = kv_check_version(file->path, KV_FILE_PREDICTOR_JSON, version, FORMAT_VERSION, FORMAT_VERSION,
+                                  "kvtrain makes it again", err);
     if (!status) status = check_layers(file, "n_base_layers", "a base model", base->n_layers, err);
     if (!status) status = check_layers(file, "n_aux_layers", "an auxiliary model", aux->n_layers, err);
     if (!status) status = read_mapping(file, base, aux, given, maps->mapping, err);
@@ -157,14 +161,16 @@ static kv_status find_maps(const char *dir, const kv_model_spec *base, const kv_
     kv_json_file file;
     kv_status status = kv_json_open(dir, json_name, &file, err);
     if (!status)
-        status = check_json(&file, base, aux, found, given, maps, err);
+        status = kv_mistaken(file.path, KV_FILE_PREDICTOR_JSON,
+                             check_json(&file, base, aux, found, given, maps, err), err);
     else if (status == KV_ERR_IO && given && stat(file.path, &info) != 0) {
         *maps = (struct maps){.kind.aux_layers = 1};
         memcpy(maps->mapping, given, (size_t)base->n_layers * sizeof *given);
         status = KV_OK;
     }
     kv_json_close(&file);
-    return status;
+    return kv_mistaken_dir(dir, json_name, "a predictor's directory (predictor.json, predictor.safetensors)",
+                           status, err);
 }
 
 // A map of a layer that the pair has not is another pair's; what else there may be is nobody's.

@@ -1,6 +1,7 @@
 #include "data/checkpoint/safetensors.h"
 
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/whole_file.h"
 
 #include <errno.h>
@@ -96,7 +97,7 @@ const char *kv_safetensors_metadata(const kv_safetensors *file, const char *key)
 
 static kv_status map_file(kv_safetensors *file, kv_error *err) {
     struct stat info;
-    int fd = open(file->path, O_RDONLY | O_CLOEXEC);
+    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // does not wait for a pipe
     if (fd < 0 || fstat(fd, &info) != 0) {
         kv_status status = kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", file->path, strerror(errno));
         if (fd >= 0) close(fd);
@@ -124,10 +125,11 @@ static kv_status parse_header(kv_safetensors *file, size_t *data_begin, kv_error
     const unsigned char *bytes = file->map;
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = (length << 8) | bytes[i];
+    const bool header = length <= MAX_HEADER && file->map_size > 8 && bytes[8] == '{';
     if (length > MAX_HEADER || length > file->map_size - 8)
-        return kv_fail(err, KV_ERR_FORMAT,
-                       "%s: truncated or not a safetensors file: header of %llu bytes in a file of %zu",
-                       file->path, (unsigned long long)length, file->map_size);
+        return kv_fail(err, KV_ERR_FORMAT, "%s: %s: a header of %llu bytes in a file of %zu", file->path,
+                       header ? "truncated" : "not a safetensors file", (unsigned long long)length,
+                       file->map_size);
     json_error_t why;
     file->header = kv_json_parse((const char *)bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &why);
     if (!file->header)
@@ -315,7 +317,7 @@ kv_status kv_safetensors_open(const char *path, kv_safetensors **file, kv_error 
         kv_safetensors_close(opened);
     else
         *file = opened;
-    return status;
+    return kv_mistaken(path, KV_FILE_SAFETENSORS, status, err);
 }
 
 // ---- Writing -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 #include "core/text.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 
 #include <stdlib.h>
@@ -198,7 +199,7 @@ static kv_status open_sharded(const char *dir, kv_weights_set **set, kv_error *e
     kv_json_file index, map = {.root = NULL};
     kv_weights_set *made = NULL;
     kv_status status = kv_json_open(dir, index_name, &index, err);
-    if (!status) status = get_map(&index, &map, err);
+    if (!status) status = kv_mistaken(index.path, KV_FILE_WEIGHTS_INDEX, get_map(&index, &map, err), err);
     const int64_t n_tensors = status ? 0 : (int64_t)json_object_size(map.root);
     if (!status)
         status = create(dir, index_name, n_tensors < MOST_FILES ? n_tensors : MOST_FILES, &made, err);

@@ -4,6 +4,7 @@
 #include "data/config/check.h"
 #include "data/config/tree.h"
 #include "data/file/content.h"
+#include "data/file/mistaken.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -118,7 +119,8 @@ static kv_status check_chain(const struct chain *chain, kv_error *err) {
     return KV_OK;
 }
 
-static kv_status add_file(kv_config *config, const char *path, const struct chain *below, kv_error *err) {
+static kv_status read_document(kv_config *config, const char *path, const struct chain *below,
+                               kv_error *err) {
     char *text;
     size_t size;
     kv_status status = kv_read_file(path, MAX_FILE_SIZE, &text, &size, err);
@@ -138,6 +140,10 @@ static kv_status add_file(kv_config *config, const char *path, const struct chai
     free(chain.real);
     free(text);
     return status;
+}
+
+static kv_status add_file(kv_config *config, const char *path, const struct chain *below, kv_error *err) {
+    return kv_mistaken(path, KV_FILE_YAML, read_document(config, path, below, err), err);
 }
 
 static kv_status add_override(kv_config *config, const char *override, kv_error *err) {

@@ -2,6 +2,7 @@
 
 #include "data/file/hash.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 
 #include <errno.h>
@@ -84,7 +85,10 @@ static kv_status read_index(const char *dir, const kv_json_file *index, kv_corpu
     if (!format || strcmp(format, "kv-corpus") != 0)
         return kv_json_wrong(index, "format", -1, "\"kv-corpus\" (made by kvdata tokenize)", err);
     int64_t version = 0;
-    kv_status status = kv_json_int(index, "version", 1, 1, &version, err);
+    kv_status status = kv_json_int(index, "version", INT32_MIN, INT32_MAX, &version, err);
+    if (!status)
+        status = kv_check_version(index->path, KV_FILE_CORPUS_INDEX, version, 1, 1,
+                                  "kvdata tokenize --force makes it again", err);
     if (status) return status;
     const json_t *shards = json_object_get(index->root, "shards");
     const size_t n = json_array_size(shards);
@@ -108,14 +112,12 @@ static kv_status open_directory(const char *dir, kv_corpus *corpus, kv_error *er
     struct stat info;
     kv_status status = kv_path_join(dir, KV_CORPUS_INDEX, path, err);
     if (!status && stat(path, &info) != 0)
-        return kv_fail(
-            err, KV_ERR_IO,
-            "%s: no corpus, there is no %s in it; if kvdata tokenize was stopped while it made it, "
-            "start it again with the same arguments",
-            dir, KV_CORPUS_INDEX);
+        return kv_mistaken_dir(dir, KV_CORPUS_INDEX,
+                               "a corpus (index.json, which kvdata tokenize writes last)", KV_ERR_IO, err);
     kv_json_file index = {0};
     if (!status) status = kv_json_open(dir, KV_CORPUS_INDEX, &index, err);
-    if (!status) status = read_index(dir, &index, corpus, err);
+    if (!status)
+        status = kv_mistaken(index.path, KV_FILE_CORPUS_INDEX, read_index(dir, &index, corpus, err), err);
     kv_json_close(&index);
     return status;
 }

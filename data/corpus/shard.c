@@ -2,6 +2,7 @@
 
 #include "data/file/h5.h"
 #include "data/file/hash.h"
+#include "data/file/mistaken.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -19,9 +20,8 @@ static kv_status read_attributes(hid_t file, const char *path, kv_shard_info *in
                        "make one with kvdata tokenize)",
                        path, format);
     status = kv_h5_attr_i64(file, "/", "version", &version, err);
-    if (!status && version != 1)
-        return kv_fail(err, KV_ERR_FORMAT, "%s: token shard of version %" PRIi64 ", expected 1", path,
-                       version);
+    if (!status)
+        status = kv_check_version(path, KV_FILE_SHARD, version, 1, 1, "kvdata tokenize makes it again", err);
     if (!status)
         status = kv_h5_attr_string(file, "/", "tokenizer", info->tokenizer, sizeof info->tokenizer, err);
     if (!status) status = kv_h5_attr_i64(file, "/", "vocab_size", &info->vocab_size, err);
@@ -151,10 +151,9 @@ kv_status kv_shard_read_summary(const char *path, kv_shard_summary *summary, kv_
     *summary = (kv_shard_summary){0};
     hid_t file = -1;
     kv_status status = kv_h5_open(path, &file, err);
-    if (status) return status;
-    status = read_summary(file, path, summary, err);
-    H5Fclose(file);
-    if (status || summary->hash[0]) return status;
+    if (!status) status = read_summary(file, path, summary, err);
+    if (file >= 0) H5Fclose(file);
+    if (status || summary->hash[0]) return kv_mistaken(path, KV_FILE_SHARD, status, err);
     kv_shard *shard;
     status = kv_shard_open(path, &shard, err);
     if (status) return status;
@@ -212,7 +211,7 @@ kv_status kv_shard_open(const char *path, kv_shard **shard, kv_error *err) {
     *shard = NULL;
     hid_t file = -1;
     kv_status status = kv_h5_open(path, &file, err);
-    if (status) return status;
+    if (status) return kv_mistaken(path, KV_FILE_SHARD, status, err);
     kv_shard *made = calloc(1, sizeof *made);
     status =
         made ? read_shard(file, path, made, err) : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
@@ -221,7 +220,7 @@ kv_status kv_shard_open(const char *path, kv_shard **shard, kv_error *err) {
         kv_shard_free(made);
     else
         *shard = made;
-    return status;
+    return kv_mistaken(path, KV_FILE_SHARD, status, err);
 }
 
 void kv_shard_free(kv_shard *shard) {

@@ -4,9 +4,13 @@
 
 #include "data/file/whole_file.h"
 #include "data/system/buffers.h"
+#include "data/system/console.h"
+#include "data/system/warning.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,7 +25,9 @@ static kv_status read_failed(gzFile stream, const char *path, kv_error *err) {
     int code;
     const char *message = gzerror(stream, &code);
     if (code == Z_ERRNO) return io_error(err, path, "read");
-    return kv_fail(err, KV_ERR_FORMAT, "%s: damaged or truncated gzip data (%s)", path, message);
+    if (code == Z_BUF_ERROR)
+        return kv_fail(err, KV_ERR_FORMAT, "%s: truncated: the gzip data ends too early", path);
+    return kv_fail(err, KV_ERR_FORMAT, "%s: damaged gzip data (%s)", path, message);
 }
 
 // Grows as it reads: the size of gzip content is not known beforehand.
@@ -46,23 +52,58 @@ static kv_status read_stream(gzFile stream, const char *path, size_t max_size, k
     return KV_OK;
 }
 
-kv_status kv_read_file(const char *path, size_t max_size, char **content, size_t *size, kv_error *err) {
+// Opening a pipe in the plain way would wait for its writer without a word.
+static kv_status wait_for_writer(int fd, const char *path, kv_error *err) {
+    struct pollfd pipe = {.fd = fd, .events = POLLIN};
+    enum { PATIENCE = 3000 }; // milliseconds
+    for (int timeout = PATIENCE;;) {
+        const int ready = poll(&pipe, 1, timeout);
+        if (ready > 0) return KV_OK;
+        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+        if (ready < 0 && errno != EINTR) return io_error(err, path, "wait");
+        if (ready == 0) {
+            kv_warn("%s: a pipe that nothing has come from yet; waiting for what is written to it", path);
+            timeout = -1;
+        }
+    }
+}
+
+static kv_status open_what_there_is(const char *path, bool regular, int *fd, kv_error *err) {
+    struct stat info;
+    kv_status status = KV_OK;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0 || fstat(*fd, &info) != 0)
+        status = io_error(err, path, "open");
+    else if (S_ISDIR(info.st_mode))
+        status = kv_fail(err, KV_ERR_IO, "%s: is a directory, expected a file", path);
+    else if (regular && !S_ISREG(info.st_mode))
+        status = kv_fail(err, KV_ERR_IO, "%s: a pipe or a device, expected a file", path);
+    else if (S_ISFIFO(info.st_mode))
+        status = wait_for_writer(*fd, path, err);
+    if (status == KV_OK && fcntl(*fd, F_SETFL, 0) != 0) status = io_error(err, path, "open");
+    if (status != KV_OK && *fd >= 0) close(*fd);
+    if (status != KV_OK) *fd = -1;
+    return status;
+}
+
+kv_status kv_open_input(const char *path, int *fd, kv_error *err) {
+    return open_what_there_is(path, false, fd, err);
+}
+
+static kv_status read_all(const char *path, bool regular, size_t max_size, char **content, size_t *size,
+                          kv_error *err) {
     *content = NULL;
     *size = 0;
-    struct stat info;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return io_error(err, path, "open");
-    if (fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)) {
-        close(fd);
-        return kv_fail(err, KV_ERR_IO, "%s: is a directory, expected a file", path);
-    }
+    int fd;
+    kv_status status = open_what_there_is(path, regular, &fd, err);
+    if (status) return status;
     gzFile stream = gzdopen(fd, "rb");
     if (!stream) {
         close(fd);
         return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     }
     kv_bytes bytes = {0};
-    kv_status status = read_stream(stream, path, max_size, &bytes, err);
+    status = read_stream(stream, path, max_size, &bytes, err);
     gzclose(stream);
     if (status) {
         kv_bytes_free(&bytes);
@@ -71,6 +112,14 @@ kv_status kv_read_file(const char *path, size_t max_size, char **content, size_t
     *content = bytes.data;
     *size = bytes.length;
     return KV_OK;
+}
+
+kv_status kv_read_file(const char *path, size_t max_size, char **content, size_t *size, kv_error *err) {
+    return read_all(path, true, max_size, content, size, err);
+}
+
+kv_status kv_read_input(const char *path, size_t max_size, char **content, size_t *size, kv_error *err) {
+    return read_all(path, false, max_size, content, size, err);
 }
 
 static kv_status write_all(int fd, const char *path, const void *content, size_t size, kv_error *err) {

@@ -2,6 +2,7 @@
 #include "data/file/csv.h"
 
 #include "data/file/content.h"
+#include "data/file/mistaken.h"
 #include "data/file/plain.h"
 #include "data/system/buffers.h"
 
@@ -203,7 +204,7 @@ kv_status kv_csv_parse(const char *name, const char *text, kv_csv_table *table, 
     return status;
 }
 
-kv_status kv_csv_read(const char *path, kv_csv_table *table, kv_error *err) {
+static kv_status read_file(const char *path, kv_csv_table *table, kv_error *err) {
     size_t size;
     *table = (kv_csv_table){0};
     kv_status status = kv_read_file(path, max_bytes, &table->text, &size, err);
@@ -216,6 +217,10 @@ kv_status kv_csv_read(const char *path, kv_csv_table *table, kv_error *err) {
     if (!status) status = read_table(path, table, err);
     if (status) kv_csv_table_free(table);
     return status;
+}
+
+kv_status kv_csv_read(const char *path, kv_csv_table *table, kv_error *err) {
+    return kv_mistaken(path, KV_FILE_TABLE, read_file(path, table, err), err);
 }
 
 void kv_csv_table_free(kv_csv_table *table) {

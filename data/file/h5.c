@@ -1,86 +1,14 @@
+// Datasets and attributes, checked before they are read.
 #include "data/file/h5.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-void kv_h5_init(void) {
-    // A file whose last blocks could not be written stays half open inside HDF5, and HDF5's own clean-up at
-    // exit crashes on it. Every file is closed explicitly, so that clean-up is not needed.
-    H5dont_atexit();
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-}
-
-// ---- Errors --------------------------------------------------------------------------------------------
-
-// HDF5 tells of a failed system call in several lines; what matters there is the system's own message.
-static herr_t innermost(unsigned n, const H5E_error2_t *entry, void *text) {
-    if (n != 0 || !entry->desc) return 0;
-    static const char marker[] = "error message = '";
-    const char *system = strstr(entry->desc, marker);
-    const char *from = system ? system + strlen(marker) : entry->desc;
-    snprintf(text, 256, "%.*s", (int)strcspn(from, system ? "'" : "\n"), from);
-    return 0;
-}
-
-// "FILE: what 'name': why", the why taken from the innermost entry of HDF5's own error stack.
-kv_status kv_h5_error(kv_error *err, kv_status code, hid_t file, const char *what, const char *name) {
-    char path[512] = "HDF5 file", why[256] = "no reason given";
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, why);
-    H5Fget_name(file, path, sizeof path);
-    return kv_fail(err, code, "%s: %s '%s': %s", path, what, name, why);
-}
 
 static kv_status h5_wrong(kv_error *err, hid_t file, const char *name, const char *found_expected) {
     char path[512] = "HDF5 file";
     H5Fget_name(file, path, sizeof path);
     return kv_fail(err, KV_ERR_FORMAT, "%s: '%s': %s", path, name, found_expected);
-}
-
-// ---- Files ---------------------------------------------------------------------------------------------
-
-kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err) {
-    kv_h5_init();
-    *file = H5I_INVALID_HID;
-    // HDF5 does not tell a missing file from a damaged one.
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char byte;
-    ssize_t got = fd < 0 ? -1 : read(fd, &byte, 1);
-    if (got < 0) {
-        kv_status status = kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
-        if (fd >= 0) close(fd);
-        return status;
-    }
-    close(fd);
-    if (H5Fis_hdf5(path) <= 0)
-        return kv_fail(err, KV_ERR_FORMAT, "%s: not an HDF5 file, or its beginning is damaged", path);
-    *file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (*file >= 0) return KV_OK;
-    char why[256] = "no reason given";
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, why);
-    return kv_fail(err, KV_ERR_FORMAT, "%s: damaged HDF5 file: %s", path, why);
-}
-
-kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err) {
-    kv_h5_init();
-    *file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-    if (*file >= 0) return KV_OK;
-    char why[256] = "no reason given";
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, why);
-    return kv_fail(err, KV_ERR_IO, "%s: cannot create: %s", path, why);
-}
-
-kv_status kv_h5_close(hid_t *file, kv_error *err) {
-    if (*file < 0) return KV_OK;
-    kv_status status = KV_OK;
-    if (H5Fflush(*file, H5F_SCOPE_LOCAL) < 0)
-        status = kv_h5_error(err, KV_ERR_IO, *file, "cannot flush", "/");
-    if (H5Fclose(*file) < 0 && !status) status = kv_fail(err, KV_ERR_IO, "cannot close an HDF5 file");
-    *file = H5I_INVALID_HID;
-    return status;
 }
 
 // ---- Reading datasets ----------------------------------------------------------------------------------
@@ -151,74 +79,82 @@ static kv_status read_elements(hid_t file, const char *name, hid_t dataset, hid_
     return status;
 }
 
-static kv_status read_dataset(hid_t file, const char *name, hid_t mem_type, int64_t max_elements, void **data,
-                              int *n_dims, int64_t shape[8], kv_error *err) {
-    *data = NULL;
+// A dataset that is read, with its type and shape.
+struct dataset {
+    hid_t id, type, space;
+};
+
+static void close_dataset(struct dataset *dataset) {
+    if (dataset->space >= 0) H5Sclose(dataset->space);
+    if (dataset->type >= 0) H5Tclose(dataset->type);
+    if (dataset->id >= 0) H5Dclose(dataset->id);
+}
+
+// To be closed also after a failure.
+static kv_status open_dataset(hid_t file, const char *name, struct dataset *dataset, kv_error *err) {
+    *dataset = (struct dataset){H5I_INVALID_HID, H5I_INVALID_HID, H5I_INVALID_HID};
     kv_h5_init();
     if (!kv_h5_exists(file, name)) return h5_wrong(err, file, name, "missing dataset");
-    hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
-    if (dataset < 0) return kv_h5_error(err, KV_ERR_FORMAT, file, "cannot open dataset", name);
-    hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
-    kv_status status = KV_OK;
+    dataset->id = H5Dopen2(file, name, H5P_DEFAULT);
+    if (dataset->id < 0) return kv_h5_error(err, KV_ERR_FORMAT, file, "cannot open dataset", name);
+    dataset->type = H5Dget_type(dataset->id);
+    dataset->space = H5Dget_space(dataset->id);
+    if (dataset->type >= 0 && dataset->space >= 0) return KV_OK;
+    return kv_h5_error(err, KV_ERR_FORMAT, file, "cannot read type and shape of", name);
+}
+
+// The elements as mem_type; NULL when *status says why there are none.
+static void *read_dataset(hid_t file, const char *name, hid_t mem_type, int64_t max_elements, int *n_dims,
+                          int64_t shape[8], kv_status *status, kv_error *err) {
+    void *data = NULL;
+    struct dataset dataset;
+    const bool integers = H5Tget_class(mem_type) == H5T_INTEGER;
     int64_t n = 0;
-    if (type < 0 || space < 0)
-        status = kv_h5_error(err, KV_ERR_FORMAT, file, "cannot read type and shape of", name);
-    else if (H5Tget_class(mem_type) == H5T_INTEGER ? !is_integer(type) : !is_numeric(type))
-        status = h5_wrong(err, file, name,
-                          H5Tget_class(mem_type) == H5T_INTEGER ? "wrong type, expected integers"
-                                                                : "wrong type, expected numbers");
-    if (!status) status = space_shape(file, name, space, max_elements, n_dims, shape, &n, err);
-    if (!status) status = read_elements(file, name, dataset, mem_type, n, data, err);
-    if (space >= 0) H5Sclose(space);
-    if (type >= 0) H5Tclose(type);
-    H5Dclose(dataset);
-    return status;
+    *status = open_dataset(file, name, &dataset, err);
+    if (!*status && (integers ? !is_integer(dataset.type) : !is_numeric(dataset.type)))
+        *status = h5_wrong(err, file, name,
+                           integers ? "wrong type, expected integers" : "wrong type, expected numbers");
+    if (!*status) *status = space_shape(file, name, dataset.space, max_elements, n_dims, shape, &n, err);
+    if (!*status) *status = read_elements(file, name, dataset.id, mem_type, n, &data, err);
+    close_dataset(&dataset);
+    return data;
 }
 
 kv_status kv_h5_read_f32(hid_t file, const char *name, int64_t max_elements, float **data, int *n_dims,
                          int64_t shape[8], kv_error *err) {
-    void *elements;
-    kv_status status =
-        read_dataset(file, name, H5T_NATIVE_FLOAT, max_elements, &elements, n_dims, shape, err);
-    *data = elements;
+    kv_status status;
+    *data = read_dataset(file, name, H5T_NATIVE_FLOAT, max_elements, n_dims, shape, &status, err);
     return status;
 }
 
 kv_status kv_h5_read_i32(hid_t file, const char *name, int64_t max_elements, int32_t **data, int *n_dims,
                          int64_t shape[8], kv_error *err) {
-    void *elements;
-    kv_status status =
-        read_dataset(file, name, H5T_NATIVE_INT32, max_elements, &elements, n_dims, shape, err);
-    *data = elements;
+    kv_status status;
+    *data = read_dataset(file, name, H5T_NATIVE_INT32, max_elements, n_dims, shape, &status, err);
     return status;
 }
 
 kv_status kv_h5_read_i64(hid_t file, const char *name, int64_t max_elements, int64_t **data, int *n_dims,
                          int64_t shape[8], kv_error *err) {
-    void *elements;
-    kv_status status =
-        read_dataset(file, name, H5T_NATIVE_INT64, max_elements, &elements, n_dims, shape, err);
-    *data = elements;
+    kv_status status;
+    *data = read_dataset(file, name, H5T_NATIVE_INT64, max_elements, n_dims, shape, &status, err);
     return status;
 }
 
 kv_status kv_h5_read_f64(hid_t file, const char *name, int64_t max_elements, double **data, int *n_dims,
                          int64_t shape[8], kv_error *err) {
-    void *elements;
-    kv_status status =
-        read_dataset(file, name, H5T_NATIVE_DOUBLE, max_elements, &elements, n_dims, shape, err);
-    *data = elements;
+    kv_status status;
+    *data = read_dataset(file, name, H5T_NATIVE_DOUBLE, max_elements, n_dims, shape, &status, err);
     return status;
 }
 
 kv_status kv_h5_read_u8(hid_t file, const char *name, int64_t max_elements, uint8_t **data, int64_t *n,
                         kv_error *err) {
-    void *elements;
+    kv_status status;
     int n_dims;
     int64_t shape[8];
-    kv_status status =
-        read_dataset(file, name, H5T_NATIVE_UINT8, max_elements, &elements, &n_dims, shape, err);
-    *data = elements, *n = 1;
+    *data = read_dataset(file, name, H5T_NATIVE_UINT8, max_elements, &n_dims, shape, &status, err);
+    *n = 1;
     for (int i = 0; status == KV_OK && i < n_dims; i++) *n *= shape[i];
     return status;
 }
@@ -250,22 +186,14 @@ static kv_status read_strings(hid_t file, const char *name, hid_t dataset, hid_t
 
 kv_status kv_h5_read_strings(hid_t file, const char *name, int64_t max_elements, char ***strings, int64_t *n,
                              kv_error *err) {
+    struct dataset dataset;
     *strings = NULL, *n = 0;
-    kv_h5_init();
-    if (!kv_h5_exists(file, name)) return h5_wrong(err, file, name, "missing dataset");
-    hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
-    if (dataset < 0) return kv_h5_error(err, KV_ERR_FORMAT, file, "cannot open dataset", name);
-    hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
-    kv_status status = KV_OK;
-    if (type < 0 || space < 0)
-        status = kv_h5_error(err, KV_ERR_FORMAT, file, "cannot read type and shape of", name);
-    else if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) <= 0)
+    kv_status status = open_dataset(file, name, &dataset, err);
+    if (!status && (H5Tget_class(dataset.type) != H5T_STRING || H5Tis_variable_str(dataset.type) <= 0))
         status = h5_wrong(err, file, name, "wrong type, expected strings of variable length");
-    if (!status) status = space_shape(file, name, space, max_elements, NULL, NULL, n, err);
-    if (!status) status = read_strings(file, name, dataset, type, space, *n, strings, err);
-    if (space >= 0) H5Sclose(space);
-    if (type >= 0) H5Tclose(type);
-    H5Dclose(dataset);
+    if (!status) status = space_shape(file, name, dataset.space, max_elements, NULL, NULL, n, err);
+    if (!status) status = read_strings(file, name, dataset.id, dataset.type, dataset.space, *n, strings, err);
+    close_dataset(&dataset);
     return status;
 }
 

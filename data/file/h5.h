@@ -13,7 +13,8 @@
 // part to work it must come before any other call of HDF5.
 void kv_h5_init(void);
 
-// Both name the file in their errors; a file that is not HDF5 or is truncated is KV_ERR_FORMAT.
+// Both name the file in their errors; a file that is not HDF5 or is truncated is KV_ERR_FORMAT, one that another program
+// holds for writing KV_ERR_IO. Whoever opens knows which kind of HDF5 file it should be: kv_mistaken wants to know that.
 kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err);
 kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err); // overwrites: use under kv_whole_file
 

@@ -2,6 +2,7 @@
 
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -107,14 +108,14 @@ kv_status kv_metrics_read(const char *path, kv_metrics *metrics, kv_error *err) 
     size_t size;
     *metrics = (kv_metrics){.best = -1};
     kv_status status = kv_read_file(path, max_bytes, &text, &size, err);
-    if (status != KV_OK) return status;
+    if (status != KV_OK) return kv_mistaken(path, KV_FILE_METRICS, status, err);
     while (size > 0 && text[size - 1] != '\n') size--;
     status = kv_json_lines(path, text, size, 0, "logged step", take_line, metrics, err);
     free(text);
     const double *losses = kv_metrics_values(&metrics->validation, "loss");
     for (int64_t i = 0; losses && i < metrics->validation.n; i++)
         if (metrics->best < 0 || losses[i] < losses[metrics->best]) metrics->best = i;
-    return status;
+    return kv_mistaken(path, KV_FILE_METRICS, status, err);
 }
 
 static void free_table(kv_metrics_table *table) {

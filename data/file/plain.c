@@ -57,8 +57,7 @@ const char *kv_wide_encoding(const char *text, size_t size) {
     return NULL;
 }
 
-kv_status kv_read_text(const char *path, size_t max_size, char **content, size_t *size, kv_error *err) {
-    kv_status status = kv_read_file(path, max_size, content, size, err);
+static kv_status mend(const char *path, kv_status status, char **content, size_t *size, kv_error *err) {
     if (status) return status;
     const char *wide = kv_wide_encoding(*content, *size);
     if (wide) {
@@ -69,4 +68,12 @@ kv_status kv_read_text(const char *path, size_t max_size, char **content, size_t
     *size = kv_mend_text(*content, *size);
     (*content)[*size] = '\0';
     return KV_OK;
+}
+
+kv_status kv_read_text(const char *path, size_t max_size, char **content, size_t *size, kv_error *err) {
+    return mend(path, kv_read_file(path, max_size, content, size, err), content, size, err);
+}
+
+kv_status kv_read_input_text(const char *path, size_t max_size, char **content, size_t *size, kv_error *err) {
+    return mend(path, kv_read_input(path, max_size, content, size, err), content, size, err);
 }

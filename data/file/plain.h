@@ -26,3 +26,5 @@ const char *kv_wide_encoding(const char *text, size_t size);
 
 // kv_read_file of a text: mended, and refused where it is UTF-16 or UTF-32. NUL-terminated, and may hold NULs.
 kv_status kv_read_text(const char *path, size_t max_size, char **content, size_t *size, kv_error *err);
+// The same of what kv_read_input takes: also pipes.
+kv_status kv_read_input_text(const char *path, size_t max_size, char **content, size_t *size, kv_error *err);

@@ -1,5 +1,6 @@
 // kvdata inspect: asks the kinds of inspect/ one after the other whether a path is theirs. Nothing but the
 // content counts, so that a file that was renamed or has come from elsewhere is known too.
+#include "data/file/identify.h"
 #include "data/kvdata/inspect/inspect.h"
 #include "data/kvdata/kvdata.h"
 
@@ -53,43 +54,22 @@ static const inspect_kind *const kinds[] = {
     inspect_corpus_kinds, inspect_text_kinds,
 };
 
-// "50 4b 03 04 (\"PK..\"), a ZIP archive"
+// "begins with 50 4b 03 04 \"PK..\""
 static void describe_beginning(const inspect_subject *s, char *text, size_t size) {
-    static const struct {
-        const char *magic, *name;
-        size_t n;
-    } known[] = {{"PK\3\4", ", a ZIP archive (as PyTorch's .bin and .pt files are)", 4},
-                 {"\x7F"
-                  "ELF",
-                  ", a program", 4},
-                 {"\x80\2", ", a Python pickle", 2},
-                 {"GGUF", ", a GGUF model", 4},
-                 {"%PDF", ", a PDF", 4},
-                 {"BZh", ", a bzip2 archive", 3},
-                 {"\xFD"
-                  "7zXZ",
-                  ", an xz archive", 5},
-                 {"(\xB5/\xFD", ", a zstd archive", 4}};
-    size_t used = 0;
     const size_t n = s->n_head < 8 ? s->n_head : 8;
-    if (n == 0) {
-        snprintf(text, size, "it is empty");
-        return;
-    }
-    used += (size_t)snprintf(text, size, "it begins with");
+    size_t used = (size_t)snprintf(text, size, "begins with");
     for (size_t i = 0; i < n; i++) used += (size_t)snprintf(text + used, size - used, " %02x", s->head[i]);
     used += (size_t)snprintf(text + used, size - used, " \"");
     for (size_t i = 0; i < n; i++)
         used += (size_t)snprintf(text + used, size - used, "%c",
                                  s->head[i] >= ' ' && s->head[i] < 127 ? s->head[i] : '.');
-    used += (size_t)snprintf(text + used, size - used, "\"");
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (n >= known[i].n && memcmp(s->head, known[i].magic, known[i].n) == 0)
-            snprintf(text + used, size - used, "%s", known[i].name);
+    snprintf(text + used, size - used, "\"");
 }
 
 static kv_status unknown(const inspect_subject *s, kv_error *err) {
     char beginning[160];
+    kv_identity found;
+    kv_identify(s->path, true, &found);
     if (s->is_dir)
         return kv_fail(
             err, KV_ERR_FORMAT,
@@ -98,7 +78,9 @@ static kv_status unknown(const inspect_subject *s, kv_error *err) {
             "of kveval (results.h5)",
             s->path);
     describe_beginning(s, beginning, sizeof beginning);
-    return kv_fail(err, KV_ERR_FORMAT, "%s: not a file of this project: %s", s->path, beginning);
+    return kv_fail(err, KV_ERR_FORMAT, "%s: not a file of this project: %s%s%s%s", s->path,
+                   *found.what ? found.what : beginning, *found.advice ? " (" : "", found.advice,
+                   *found.advice ? ")" : "");
 }
 
 static kv_status inspect(const inspect_subject *s, inspect_report *report, kv_error *err) {

@@ -4,7 +4,9 @@
 #include "data/text/documents.h"
 
 #include "core/text.h"
+#include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/file/plain.h"
 #include "data/system/buffers.h"
@@ -54,17 +56,18 @@ bool kv_documents_named_json(const char *path) {
 static kv_status open_file(kv_documents *documents, const char *path, kv_error *err) {
     struct stat info = {0};
     const bool standard = strcmp(path, "-") == 0;
-    const int said = standard ? fstat(STDIN_FILENO, &info) : stat(path, &info);
-    if (said != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", documents->path, strerror(errno));
-    if (S_ISDIR(info.st_mode)) return kv_fail(err, KV_ERR_IO, "%s: is a directory", documents->path);
+    int fd = standard ? dup(STDIN_FILENO) : -1;
+    kv_status status = standard ? KV_OK : kv_open_input(path, &fd, err);
+    if (status) return kv_mistaken(path, KV_FILE_TEXT, status, err);
+    if (fd < 0 || fstat(fd, &info) != 0)
+        status = kv_fail(err, KV_ERR_IO, "%s: %s", documents->path, strerror(errno));
+    else if (S_ISDIR(info.st_mode))
+        status = kv_fail(err, KV_ERR_IO, "%s: is a directory", documents->path);
     if (S_ISREG(info.st_mode)) documents->size = info.st_size;
-    errno = 0;
-    const int own = standard ? dup(STDIN_FILENO) : -1;
-    documents->file = standard ? gzdopen(own, "rb") : gzopen(path, "rb");
+    if (!status) documents->file = gzdopen(fd, "rb");
     if (documents->file) return KV_OK;
-    kv_status status =
-        kv_fail(err, KV_ERR_IO, "%s: %s", documents->path, errno ? strerror(errno) : "out of memory");
-    if (own >= 0) close(own);
+    if (!status) status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", documents->path);
+    if (fd >= 0) close(fd);
     return status;
 }
 
@@ -109,6 +112,11 @@ static kv_status read_more(kv_documents *documents, size_t *got, kv_error *err) 
                        code == Z_ERRNO       ? strerror(errno)
                        : code == Z_BUF_ERROR ? "the gzip data ends too early"
                                              : reason);
+    // It would be read as a text of three lines.
+    if (documents->read == 0 && kv_is_pointer(input->data + input->length, (size_t)n))
+        return kv_mistaken(
+            documents->path, KV_FILE_TEXT,
+            kv_fail(err, KV_ERR_FORMAT, "%s: a pointer of git-lfs or git-annex", documents->path), err);
     input->length += (size_t)n;
     documents->read += n;
     *got = (size_t)n;
@@ -423,7 +431,18 @@ static kv_status next_block(kv_documents *documents, kv_document *document, kv_e
     return KV_OK;
 }
 
+// A file that is bad from its first document on may be no text at all, or in another encoding: to name every line of
+// that would not help.
+static kv_status check_first(const kv_documents *documents, const kv_document *document, kv_error *err) {
+    kv_identity found;
+    kv_identify(documents->path, true, &found);
+    if (!*found.what || kv_file_kind_is(found.kind, KV_FILE_TEXT)) return KV_OK;
+    kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": %s", documents->path, document->line, document->bad);
+    return kv_mistaken(documents->path, KV_FILE_TEXT, KV_ERR_FORMAT, err);
+}
+
 kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_error *err) {
+    const bool first = documents->line == 0;
     *document = (kv_document){0};
     if (documents->fault) {
         if (!documents->over)
@@ -431,7 +450,23 @@ kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_e
         documents->over = true;
         return KV_OK;
     }
-    return documents->json_lines ? next_json(documents, document, err) : next_block(documents, document, err);
+    kv_status status =
+        documents->json_lines ? next_json(documents, document, err) : next_block(documents, document, err);
+    return first && !status && document->bad ? check_first(documents, document, err) : status;
+}
+
+// What is no text, or of another kind, from its beginning on: that line 1 is bad says less.
+static kv_status bad_document(const kv_documents *documents, const kv_document *document, kv_error *err) {
+    const kv_file_kind kind = documents->json_lines ? KV_FILE_JSON : KV_FILE_TEXT;
+    if (document->whole)
+        kv_fail(err, KV_ERR_FORMAT, "%s: %s", documents->path, document->bad);
+    else if (documents->json_lines)
+        kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": %s, expected one object a line with a string \"%s\"",
+                documents->path, document->line, document->bad, documents->text_key);
+    else
+        kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": %s, expected plain text", documents->path,
+                document->line, document->bad);
+    return kv_mistaken(documents->path, kind, KV_ERR_FORMAT, err);
 }
 
 kv_status kv_documents_next(kv_documents *documents, const char **text, size_t *length, kv_error *err) {
@@ -439,11 +474,5 @@ kv_status kv_documents_next(kv_documents *documents, const char **text, size_t *
     kv_status status = kv_documents_read(documents, &document, err);
     *text = document.text;
     *length = document.length;
-    if (status || !document.bad) return status;
-    if (document.whole) return kv_fail(err, KV_ERR_FORMAT, "%s: %s", documents->path, document.bad);
-    if (!documents->json_lines)
-        return kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": %s, expected plain text", documents->path,
-                       document.line, document.bad);
-    return kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": %s, expected one object a line with a string \"%s\"",
-                   documents->path, document.line, document.bad, documents->text_key);
+    return status || !document.bad ? status : bad_document(documents, &document, err);
 }

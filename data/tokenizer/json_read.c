@@ -3,6 +3,7 @@
 #include "core/text.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/tokenizer/json.h"
 #include "data/tokenizer/special.h"
 
@@ -290,7 +291,7 @@ static kv_status read_root(const char *path, const kv_json_part *root, kv_json_t
                                            &tokenizer->eos, err);
 }
 
-kv_status kv_json_tokenizer_open(const char *path, kv_json_tokenizer **tokenizer, kv_error *err) {
+static kv_status open_tokenizer(const char *path, kv_json_tokenizer **tokenizer, kv_error *err) {
     char *bytes = NULL;
     size_t size = 0;
     json_error_t why;
@@ -313,6 +314,10 @@ kv_status kv_json_tokenizer_open(const char *path, kv_json_tokenizer **tokenizer
     else
         *tokenizer = made;
     return status;
+}
+
+kv_status kv_json_tokenizer_open(const char *path, kv_json_tokenizer **tokenizer, kv_error *err) {
+    return kv_mistaken(path, KV_FILE_TOKENIZER_JSON, open_tokenizer(path, tokenizer, err), err);
 }
 
 void kv_json_tokenizer_free(kv_json_tokenizer *tokenizer) {

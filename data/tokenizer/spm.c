@@ -3,6 +3,7 @@
 #include "data/tokenizer/spm.h"
 
 #include "data/file/content.h"
+#include "data/file/mistaken.h"
 #include "data/system/console.h"
 #include "data/text/unicode.h"
 
@@ -86,7 +87,34 @@ static bool ends_words(const kv_spm *spm) {
     return true;
 }
 
-kv_status kv_spm_tokenizer_open(const char *path, kv_spm_tokenizer **tokenizer, kv_error *err) {
+// A model is one protocol buffer: fields with their lengths, one behind the other, which end where the file does. The
+// library does not say so when one is cut off.
+static bool is_cut(const char *bytes, size_t size) {
+    for (size_t at = 0; at < size;) {
+        if ((bytes[at++] & 7) != 2) return false; // not of the kind that has a length: nothing is known
+        uint64_t length = 0;
+        for (int shift = 0;; shift += 7) {
+            if (at == size) return true;
+            if (shift > 28) return false;
+            length |= (uint64_t)(bytes[at] & 0x7F) << shift;
+            if (!(bytes[at++] & 0x80)) break;
+        }
+        if (length > size - at) return true;
+        at += length;
+    }
+    return false;
+}
+
+static kv_status not_a_model(const char *path, const char *bytes, size_t size, const char *message,
+                             kv_error *err) {
+    if (is_cut(bytes, size))
+        return kv_fail(err, KV_ERR_FORMAT, "%s: truncated: its last part goes on behind the file's %zu bytes",
+                       path, size);
+    return kv_fail(err, KV_ERR_FORMAT, "%s: not a SentencePiece model of %zu bytes (%s)", path, size,
+                   message);
+}
+
+static kv_status open_model(const char *path, kv_spm_tokenizer **tokenizer, kv_error *err) {
     char *bytes = NULL, message[256] = "";
     size_t size = 0;
     *tokenizer = NULL;
@@ -94,14 +122,13 @@ kv_status kv_spm_tokenizer_open(const char *path, kv_spm_tokenizer **tokenizer, 
     if (status) return status;
     kv_spm_tokenizer *made = calloc(1, sizeof *made);
     if (made) made->spm = kv_spm_load(bytes, size, message, sizeof message);
-    free(bytes);
     if (!made)
         status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     else if (!made->spm || kv_spm_vocab_size(made->spm) < 1)
-        status = kv_fail(err, KV_ERR_FORMAT, "%s: not a SentencePiece model of %zu bytes (%s)", path, size,
-                         message);
+        status = not_a_model(path, bytes, size, message, err);
     else if ((status = find_bytes(made, err)))
         status = kv_fail_within(err, status, "%s", path);
+    free(bytes);
     if (status) {
         kv_spm_tokenizer_free(made);
         return status;
@@ -109,6 +136,10 @@ kv_status kv_spm_tokenizer_open(const char *path, kv_spm_tokenizer **tokenizer, 
     made->cuts_at_spaces = made->byte_fallback && ends_words(made->spm);
     *tokenizer = made;
     return KV_OK;
+}
+
+kv_status kv_spm_tokenizer_open(const char *path, kv_spm_tokenizer **tokenizer, kv_error *err) {
+    return kv_mistaken(path, KV_FILE_TOKENIZER_MODEL, open_model(path, tokenizer, err), err);
 }
 
 void kv_spm_tokenizer_free(kv_spm_tokenizer *tokenizer) {

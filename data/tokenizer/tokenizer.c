@@ -3,6 +3,7 @@
 #include "data/tokenizer/tokenizer.h"
 
 #include "data/file/hash.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/tokenizer/json.h"
 #include "data/tokenizer/spm.h"
@@ -35,12 +36,16 @@ bool kv_tokenizer_present(const char *dir) {
 static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) {
     struct stat info;
     if (strlen(path) + strlen("/tokenizer.model") >= PATH_MAX) return kv_path_too_long(path, err);
-    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
-        snprintf(out, PATH_MAX, "%s", path);
-        return KV_OK;
-    }
+    snprintf(out, PATH_MAX, "%s", path);
+    if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) return KV_OK;
+    // It is looked at before it is read, which a pipe does not allow.
+    if (!S_ISDIR(info.st_mode))
+        return kv_mistaken(path, KV_FILE_TOKENIZER_MODEL, kv_fail(err, KV_ERR_IO, "%s: not a file", path),
+                           err);
     if (lies_in(path, "tokenizer.json", out) || lies_in(path, "tokenizer.model", out)) return KV_OK;
-    return kv_fail(err, KV_ERR_IO, "%s: neither a tokenizer.json nor a tokenizer.model in there", path);
+    return kv_mistaken_dir(
+        path, "tokenizer.json", "a tokenizer (tokenizer.json or tokenizer.model)",
+        kv_fail(err, KV_ERR_IO, "%s: neither a tokenizer.json nor a tokenizer.model in there", path), err);
 }
 
 // By its name, or else by its first character, which no SentencePiece model begins with.

@@ -1,6 +1,7 @@
 // The schema, and the defaults that depend on other keys, which libcyaml has no word for.
 #include "eval/config/config.h"
 
+#include "data/file/mistaken.h"
 #include "eval/config/check.h"
 
 #include <stdio.h>
@@ -198,8 +199,8 @@ kv_status kv_eval_blame(const kv_config *config, const char *key, kv_error *err)
     return err->code = inner.code;
 }
 
-kv_status kv_eval_config_load(const char *path, const char *const *overrides, size_t n_overrides,
-                              kv_config **config, const kv_eval_config **eval, kv_error *err) {
+static kv_status load(const char *path, const char *const *overrides, size_t n_overrides, kv_config **config,
+                      const kv_eval_config **eval, kv_error *err) {
     *config = NULL, *eval = NULL;
     kv_status status =
         kv_config_load_with_defaults(defaults, path, overrides, n_overrides, &kv_eval_schema, config, err);
@@ -216,4 +217,9 @@ kv_status kv_eval_config_load(const char *path, const char *const *overrides, si
     kv_config_free(*config);
     *config = NULL;
     return status;
+}
+
+kv_status kv_eval_config_load(const char *path, const char *const *overrides, size_t n_overrides,
+                              kv_config **config, const kv_eval_config **eval, kv_error *err) {
+    return kv_mistaken(path, KV_FILE_EVAL_CONFIG, load(path, overrides, n_overrides, config, eval, err), err);
 }

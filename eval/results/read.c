@@ -1,5 +1,6 @@
 // Reads what eval/results/h5.c writes; every size is checked against the others before it is used.
 #include "data/file/h5.h"
+#include "data/file/mistaken.h"
 #include "eval/results/analysis_h5.h"
 #include "eval/results/results.h"
 
@@ -244,9 +245,9 @@ static void read_head(struct reader *r, int64_t *n_timings) {
         return;
     }
     r->version = get_int(r, "version", 0, INT32_MAX);
-    if (ok(r) && (r->version < OLDEST || r->version > VERSION))
-        r->status = kv_fail(r->err, KV_ERR_FORMAT, "%s: results of version %lld, expected version %d or %d",
-                            r->path, (long long)r->version, OLDEST, VERSION);
+    if (ok(r))
+        r->status = kv_check_version(r->path, KV_FILE_RESULTS, r->version, OLDEST, VERSION,
+                                     "kveval makes them again", r->err);
     const int64_t n_tasks = get_int(r, "n_tasks", 0, MOST_ROWS);
     *n_timings = get_int(r, "n_timings", 0, MOST_ROWS);
     const int64_t seed = get_int(r, "seed", INT64_MIN, INT64_MAX);
@@ -271,8 +272,7 @@ kv_status kv_results_read_h5(const char *path, kv_results *results, kv_error *er
     int64_t n_timings = 0;
     *results = (kv_results){0};
     r.status = kv_h5_open(path, &r.file, err);
-    if (!ok(&r)) return r.status;
-    read_head(&r, &n_timings);
+    if (ok(&r)) read_head(&r, &n_timings);
     if (ok(&r)) read_systems(&r);
     for (int64_t t = 0; ok(&r) && t < results->n_tasks; t++) read_task(&r, t);
     for (int64_t i = 0; ok(&r) && i < n_timings; i++) read_timing(&r, i);
@@ -280,5 +280,5 @@ kv_status kv_results_read_h5(const char *path, kv_results *results, kv_error *er
     kv_h5_close(&r.file, NULL);
     if (ok(&r)) r.status = kv_results_derive(results, err);
     if (!ok(&r)) kv_results_free(results);
-    return r.status;
+    return kv_mistaken(path, KV_FILE_RESULTS, r.status, err);
 }

@@ -1,6 +1,7 @@
 // The four ways a prompt may come in, and what each of them means as token ids.
 #include "infer/kvrun/kvrun.h"
 
+#include "data/file/mistaken.h"
 #include "data/file/plain.h"
 #include "data/system/buffers.h"
 #include "data/system/number.h"
@@ -62,7 +63,9 @@ static kv_status join_words(const kvrun_options *o, char **text, size_t *length,
 static kv_status read_text(const kvrun_options *o, char **text, size_t *length, kv_error *err) {
     if (o->n_words > 0) return join_words(o, text, length, err);
     kv_status status =
-        o->file ? kv_read_text(o->file, max_prompt_bytes, text, length, err) : read_input(text, length, err);
+        o->file ? kv_mistaken(o->file, KV_FILE_TEXT,
+                              kv_read_input_text(o->file, max_prompt_bytes, text, length, err), err)
+                : read_input(text, length, err);
     if (status == KV_OK && *length > 0 && (*text)[*length - 1] == '\n') (*text)[--*length] = '\0';
     return status;
 }

@@ -520,7 +520,7 @@ static void edit(const char *path, int what) {
 
 static void test_edited_by_hand(void **state) {
     (void)state;
-    static const char *const named[] = {"format",          "version",        "type it says",
+    static const char *const named[] = {"frozen cache",    "version",        "type it says",
                                         "dtype",           "seq_len",        "seq_len",
                                         "type it says",    "top_k",          "config",
                                         "config of /base", "config of /aux", "fingerprint",

@@ -250,7 +250,7 @@ static void strange_templates_are_refused(void **state) {
         {NULL, "<|im_start|><|im_sep|><|im_end|>", "of an unknown kind, expected ChatML"},
         {NULL, "{{ system_message }}{{ '<|im_start|>user\\n' + content + '<|im_end|>\\n' }}",
          "of an unknown kind, expected ChatML"},
-        {NULL, "", "of an unknown kind"},
+        {NULL, "", "an empty file, expected a chat template"},
         {"{\"chat_template\": \"<|user|>\"}", NULL,
          "tokenizer_config.json: a chat template of an unknown kind"},
         {"{\"chat_template\": 3}", NULL, "'chat_template' is 3, expected a template"},

@@ -214,10 +214,10 @@ static void broken_files_are_named(void **state) {
     static const struct {
         const char *kind, *content, *expected;
     } cases[] = {
-        {"piqa", "", "bad.jsonl: holds no rows, expected those of piqa"},
-        {"piqa", "\n \n", "bad.jsonl: holds no rows"},
+        {"piqa", "", "bad.jsonl: an empty file, expected a task's questions"},
+        {"piqa", "\n \n", "bad.jsonl: holds no rows, expected those of piqa"},
         {"piqa", "{\"rows\": []}", "bad.jsonl: holds no rows"},
-        {"piqa", "goal,sol1", "bad.jsonl:1: not valid JSON ("},
+        {"piqa", "goal,sol1", "bad.jsonl: nothing but the text \"goal,sol1\""},
         {"piqa", PIQA "\n\n{\"goal\": \"cut of", "bad.jsonl:3: not valid JSON ("},
         {"piqa", "{\"goal\":\"g\",\n\n\"sol1\":\"a\",\"sol2\":\"b\",\"label\":0}\n{}",
          "bad.jsonl:4: 'goal' is missing"},

@@ -143,7 +143,7 @@ static void wrong_indexes(void **state) {
     snprintf(dir, sizeof dir, "%s/corpus", test_dir);
     json_t *index = make_corpus();
     remove(test_path(test_dir, "corpus/index.json"));
-    refuse(dir, KV_ERR_IO, "there is no index.json in it");
+    refuse(dir, KV_ERR_IO, "expected a corpus (index.json");
     json_object_set_new(json_array_get(json_object_get(index, "shards"), 1), "tokens", json_integer(24));
     put_index(index);
     refuse(dir, KV_ERR_MISMATCH, "b.h5: not the shard that");

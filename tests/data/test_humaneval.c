@@ -66,11 +66,11 @@ static void bad_files_are_named(void **state) {
     static const struct {
         const char *content, *expected;
     } cases[] = {
-        {"", "bad.jsonl: holds no problems"},
+        {"", "bad.jsonl: an empty file"},
         {"\n \n", "bad.jsonl: holds no problems"},
         {"[]", "bad.jsonl:1: found a JSON array, expected one object a line"},
         {PROBLEM("a", "f") "\n[]", "bad.jsonl:2: found a list, expected an object"},
-        {"3", "bad.jsonl:1: not valid JSON"},
+        {"3", "bad.jsonl: nothing but the text \"3\""},
         {PROBLEM("a", "f") "\n\n{\"task_id\": \"b", "bad.jsonl:3: not valid JSON"},
         {PROBLEM("a", "f") "\n{}", "bad.jsonl:2: \"task_id\" is missing, expected a string"},
         {"{\"task_id\": \"a\"}", "bad.jsonl:1: \"prompt\" is missing"},

@@ -141,12 +141,12 @@ static void what_goes_together(void **state) {
 
 static void models_that_are_not_there(void **state) {
     (void)state;
-    refuse(KV_PAIR_BASE, ((kv_pair){.base = in_dir("gone")}), "model: ", "gone/config.json");
-    refuse(KV_PAIR_BASE, ((kv_pair){.base = in_dir("gone"), .aux = aux_dir}), "base: ", "gone/config.json");
-    refuse(KV_PAIR_AUX, ((kv_pair){.base = base_dir, .aux = in_dir("gone")}), "aux: ", "gone/config.json");
+    refuse(KV_PAIR_BASE, ((kv_pair){.base = in_dir("gone")}), "model: ", "gone: No such file");
+    refuse(KV_PAIR_BASE, ((kv_pair){.base = in_dir("gone"), .aux = aux_dir}), "base: ", "gone: No such file");
+    refuse(KV_PAIR_AUX, ((kv_pair){.base = base_dir, .aux = in_dir("gone")}), "aux: ", "gone: No such file");
     refuse(KV_PAIR_AUX, ((kv_pair){.base = base_dir, .aux = "random:openelm-7b"}), "aux: random:openelm-7b");
     refuse(KV_PAIR_PREDICTOR, ((kv_pair){.base = base_dir, .aux = aux_dir, .predictor = in_dir("gone")}),
-           "predictor: ", "gone/predictor.json");
+           "predictor: ", "gone: No such file");
     refuse(KV_PAIR_TOKENIZER, ((kv_pair){.base = base_dir, .tokenizer = in_dir("gone")}),
            "tokenizer: ", "gone");
     refuse(KV_PAIR_AUX, ((kv_pair){.base = base_dir, .predictor = predictor}), "needs an aux", base_dir);

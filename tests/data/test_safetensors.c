@@ -201,7 +201,7 @@ static void test_bad_headers(void **state) {
         size_t data_size;
         const char *message;
     } cases[] = {
-        {"", 0, "JSON"},
+        {"", 0, "zeros"},
         {"[]", 0, "object"},
         {"not JSON", 0, "JSON"},
         {"{\"a\":", 0, "JSON"},

@@ -119,7 +119,7 @@ static void bad_files_are_named(void **state) {
     static const struct {
         const char *content, *expected;
     } cases[] = {
-        {"", "bad.json:1: not valid JSON"},
+        {"", "bad.json: an empty file"},
         {"[]", "bad.json: found a JSON array, expected one object a line"},
         {"[{\"question\": \"q\", \"answer\": {\"value\": \"a\"}}]", "bad.json: found a JSON array"},
         {"{\n\"question\": \"q\",\n\"answer\": {\"value\": \"a\"}\n}",

@@ -8,7 +8,7 @@
   only one other module includes is a part of that one.
 - Every folder and file of a floor is a room of tests/floors.txt, and every room exists.
 - The core prints nothing, ends no process and opens no file.
-- JSON is read by data/file/json.c: nobody else calls jansson's loaders.
+- JSON is read by data/file/json_value.c: nobody else calls jansson's loaders.
 """
 
 import pathlib
@@ -23,7 +23,7 @@ CALLS = re.compile(
     r"|(?<![A-Za-z0-9_])(stdin|stdout|stderr)(?![A-Za-z0-9_])"
 )
 LOADERS = re.compile(r"(?<![A-Za-z0-9_])json_load(s|b|f|fd|_file|_callback)\s*\(")
-READERS = ("data/file/json.c", "data/file/json_text.c")
+READERS = ("data/file/json_value.c", "data/file/json_text.c")
 
 
 def read_order(path):

@@ -3,6 +3,7 @@
 #include "train/config/config.h"
 
 #include "data/config/scalar.h"
+#include "data/file/mistaken.h"
 
 #include <float.h>
 #include <inttypes.h>
@@ -286,8 +287,8 @@ static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error
     return status;
 }
 
-kv_status kv_train_config_load(const char *path, const char *const *overrides, size_t n_overrides,
-                               kv_config **config, const kv_train_config **train, kv_error *err) {
+static kv_status load(const char *path, const char *const *overrides, size_t n_overrides, kv_config **config,
+                      const kv_train_config **train, kv_error *err) {
     static const char *const task_key[] = {"task"};
     *train = NULL;
     // Loaded once to learn the task, whose defaults then come first.
@@ -310,6 +311,12 @@ kv_status kv_train_config_load(const char *path, const char *const *overrides, s
     kv_config_free(*config);
     *config = NULL;
     return status;
+}
+
+kv_status kv_train_config_load(const char *path, const char *const *overrides, size_t n_overrides,
+                               kv_config **config, const kv_train_config **train, kv_error *err) {
+    return kv_mistaken(path, KV_FILE_TRAIN_CONFIG, load(path, overrides, n_overrides, config, train, err),
+                       err);
 }
 
 kv_schedule kv_train_schedule(const kv_train_config *train) {

@@ -3,6 +3,7 @@
 #include "train/run/optimizer_file.h"
 
 #include "data/file/h5.h"
+#include "data/file/mistaken.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -59,8 +60,7 @@ static kv_status read_moment(hid_t file, const char *path, char moment, const kv
 kv_status kv_optimizer_load(const char *path, kv_adamw *optimizer, kv_error *err) {
     hid_t file;
     kv_status status = kv_h5_open(path, &file, err);
-    if (status != KV_OK) return status;
-    status = kv_h5_attr_i64(file, "/", "step", &optimizer->step, err);
+    if (status == KV_OK) status = kv_h5_attr_i64(file, "/", "step", &optimizer->step, err);
     if (status == KV_OK && optimizer->step < 0)
         status = kv_fail(err, KV_ERR_FORMAT, "%s: found step %" PRIi64 ", expected 0 or more", path,
                          optimizer->step);
@@ -70,5 +70,5 @@ kv_status kv_optimizer_load(const char *path, kv_adamw *optimizer, kv_error *err
         if (status == KV_OK) status = read_moment(file, path, 'v', param, optimizer->v[i], err);
     }
     kv_h5_close(&file, NULL);
-    return status;
+    return kv_mistaken(path, KV_FILE_OPTIMIZER, status, err);
 }

@@ -4,6 +4,7 @@
 #include "data/config/tree.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/system/buffers.h"
 #include "train/run/directory.h"
@@ -279,15 +280,18 @@ kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) 
     struct stat info;
     if (stat(path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
     if (!S_ISDIR(info.st_mode))
-        return kv_fail(err, KV_ERR_FORMAT, "%s: a file, expected the directory of a run", path);
+        return kv_mistaken_dir(path, "config.yaml", "the directory of a run", KV_ERR_FORMAT, err);
     if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path)
         return kv_path_too_long(path, err);
     for (size_t n = strlen(s->path); n > 1 && s->path[n - 1] == '/'; n--) s->path[n - 1] = '\0';
     if (!kv_run_status_is_run(s->path))
-        return kv_fail(err, KV_ERR_FORMAT,
-                       "%s: not a run of kvtrain, nor a directory of runs: expected config.yaml and "
-                       "metrics.jsonl in it",
-                       path);
+        return kv_mistaken_dir(
+            path, "metrics.jsonl", "a run of kvtrain, or a directory of runs",
+            kv_fail(err, KV_ERR_FORMAT,
+                    "%s: not a run of kvtrain, nor a directory of runs: expected config.yaml and "
+                    "metrics.jsonl in it",
+                    path),
+            err);
     kv_status status = read_config(s, err);
     if (status == KV_OK) status = read_phase(s, err);
     if (status == KV_OK) status = read_metrics(s, err);

@@ -7,6 +7,7 @@
 #include "data/config/check.h"
 #include "data/config/tree.h"
 #include "data/file/content.h"
+#include "data/file/mistaken.h"
 #include "data/system/buffers.h"
 
 #include <stdarg.h>
@@ -330,7 +331,7 @@ static kv_status complete(const struct reader *r, kv_sweep_file *file) {
     return KV_OK;
 }
 
-kv_status kv_sweep_file_read(const char *path, kv_sweep_file *file, kv_error *err) {
+static kv_status read_sweep(const char *path, kv_sweep_file *file, kv_error *err) {
     char *text;
     size_t size;
     yaml_document_t doc;
@@ -347,6 +348,10 @@ kv_status kv_sweep_file_read(const char *path, kv_sweep_file *file, kv_error *er
     if (status == KV_OK) status = complete(&r, file);
     yaml_document_delete(&doc);
     return status;
+}
+
+kv_status kv_sweep_file_read(const char *path, kv_sweep_file *file, kv_error *err) {
+    return kv_mistaken(path, KV_FILE_SWEEP, read_sweep(path, file, err), err);
 }
 
 void kv_sweep_file_free(kv_sweep_file *file) {

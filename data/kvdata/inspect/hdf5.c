@@ -1,6 +1,7 @@
 // kvdata inspect: token shards, results, the optimiser's state and any other HDF5 file.
 #include "data/corpus/shard.h"
 #include "data/file/h5.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 #include "data/kvdata/inspect/list_hdf5.h"
@@ -235,7 +236,7 @@ static kv_status report_analysis(const struct results *r, inspect_report *report
 kv_status inspect_results(const char *path, inspect_report *report, kv_error *err) {
     struct results r = {.file = -1};
     kv_status status = kv_h5_open(path, &r.file, err);
-    if (status) return status;
+    if (status) return kv_mistaken(path, KV_FILE_RESULTS, status, err);
     status = read_systems(&r, path, err);
     if (!status) {
         inspect_title(report, "results of kveval", path);
@@ -295,28 +296,20 @@ static kv_status describe_optimizer(const inspect_subject *s, hid_t file, inspec
 
 static kv_status describe_hdf5(const inspect_subject *s, inspect_report *report, kv_error *err) {
     hid_t file;
+    kv_identity found;
     kv_status status = kv_h5_open(s->path, &file, err);
-    if (status) return status;
-    char format[32] = "";
-    if (H5Aexists(file, "format") > 0) kv_h5_attr_string(file, "/", "format", format, sizeof format, NULL);
-    const bool moments = H5Aexists(file, "step") > 0 && kv_h5_exists(file, "m") && kv_h5_exists(file, "v");
-    if (strcmp(format, "kv-cache") == 0) {
-        H5Fclose(file);
-        return inspect_cache(s->path, report, err);
-    }
-    if (strcmp(format, "kv-tokens") == 0 || strcmp(format, "kv-results") == 0) {
-        H5Fclose(file);
-        return strcmp(format, "kv-tokens") == 0 ? describe_shard(s, report, err)
-                                                : inspect_results(s->path, report, err);
-    }
-    if (moments) {
+    if (status) return kv_mistaken(s->path, KV_FILE_HDF5, status, err);
+    kv_identify(s->path, false, &found);
+    if (found.kind == KV_FILE_OPTIMIZER) {
         status = describe_optimizer(s, file, report, err);
-    } else {
+    } else if (found.kind == KV_FILE_HDF5) {
         inspect_title(report, "HDF5 file", s->path);
         status = inspect_list_hdf5(file, s->path, report, err);
     }
     H5Fclose(file);
-    return status;
+    if (found.kind == KV_FILE_CACHE) return inspect_cache(s->path, report, err);
+    if (found.kind == KV_FILE_SHARD) return describe_shard(s, report, err);
+    return found.kind == KV_FILE_RESULTS ? inspect_results(s->path, report, err) : status;
 }
 
 const inspect_kind inspect_hdf5_kinds[] = {{is_hdf5, describe_hdf5}, {0}};

@@ -2,6 +2,7 @@
 #include "data/file/content.h"
 #include "data/file/csv.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 #include "data/system/buffers.h"
@@ -47,6 +48,10 @@ static kv_status count_documents(const inspect_subject *s, inspect_report *repor
         n++, bytes += (double)length;
     }
     if (n == 0) return kv_fail(err, KV_ERR_FORMAT, "%s: a text without documents", s->path);
+    kv_identity identity;
+    kv_identify(s->path, true, &identity);
+    if (identity.kind == KV_FILE_OTHER && *identity.what)
+        inspect_fact(report, "content", json_string(identity.what), "%s", identity.what);
     inspect_fact(report, "documents", json_integer(n), "%" PRIi64 "%s", n,
                  lines ? "" : ", separated by blank lines");
     inspect_fact(report, "text", json_real(bytes), "%s%s", inspect_bytes(bytes, size),
@@ -109,8 +114,7 @@ static bool is_other_json(const inspect_subject *s) {
     return s->text && (s->json || s->line || is_named_otherwise(s));
 }
 
-static kv_status refuse_json(const inspect_subject *s, inspect_report *report, kv_error *err) {
-    (void)report;
+static kv_status other_json(const inspect_subject *s, kv_error *err) {
     const json_t *value = s->json ? s->json : s->line;
     char keys[200] = "", shown[INSPECT_SHORT];
     const char *key;
@@ -132,6 +136,11 @@ static kv_status refuse_json(const inspect_subject *s, inspect_report *report, k
                        s->path);
     return kv_fail(err, KV_ERR_FORMAT, "%s: JSON, but not a file of this project: it has the keys %s",
                    s->path, keys);
+}
+
+static kv_status refuse_json(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    (void)report;
+    return kv_mistaken(s->path, KV_FILE_JSON, other_json(s, err), err);
 }
 
 // ---- Tables and pictures -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include "data/file/content.h"
 #include "data/file/hash.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/system/buffers.h"
 #include "data/text/unicode.h"
@@ -266,7 +267,10 @@ kv_status tokenize_journal_load(tokenize_journal *journal, const char *dir, kv_e
     kv_json_file file = {0};
     int64_t version;
     kv_status status = kv_json_open(dir, TOKENIZE_JOURNAL, &file, err);
-    if (!status) status = kv_json_int(&file, "version", 1, 1, &version, err);
+    if (!status) status = kv_json_int(&file, "version", INT32_MIN, INT32_MAX, &version, err);
+    if (!status)
+        status = kv_check_version(file.path, KV_FILE_TOKENIZE_JOURNAL, version, 1, 1,
+                                  "kvdata tokenize --force begins anew", err);
     if (!status) status = compare_options(journal, json_object_get(file.root, "options"), dir, err);
     if (!status) status = compare_inputs(journal, json_object_get(file.root, "inputs"), dir, err);
     if (!status) status = read_numbers(&file, "counts", count_names, counts, 6, err);

@@ -1,0 +1,89 @@
+// The one call of jansson's loaders, and what a value is that jansson has no kind for.
+#include "data/file/json_value.h"
+
+#include "data/file/json_text.h"
+#include "data/file/plain.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void complain(json_error_t *why, const char *format, const char *a, const char *b) {
+    snprintf(why->text, sizeof why->text - 1, format, a, b);
+}
+
+// What jansson says of bytes that are no text leaves a reader guessing.
+static void explain(const char *text, size_t size, json_error_t *why) {
+    const char *wide = kv_wide_encoding(text, size);
+    if (wide)
+        complain(why, KV_WIDE_ADVICE, wide, wide);
+    else if (memchr(text, 0, size))
+        complain(why, "%s%s", "a NUL byte, as binary or damaged files have", "");
+}
+
+json_t *kv_json_parse(const char *text, size_t size, size_t flags, json_error_t *why) {
+    json_error_t unused;
+    kv_json_text made;
+    const bool nuls = flags & JSON_ALLOW_NUL, first = flags & JSON_DISABLE_EOF_CHECK;
+    const size_t mark = kv_byte_order_mark(text, size);
+    text += mark, size -= mark;
+    if (!why) why = &unused;
+    if (!kv_json_text_make(text, size, nuls, first, &made)) {
+        *why = (json_error_t){.line = 1, .text = "out of memory"};
+        return NULL;
+    }
+    json_t *value = json_loadb(made.text, made.size, flags, why);
+    size_t position = why->position > 0 ? (size_t)why->position : 0;
+    if (value)
+        position = made.end;
+    else if (made.copy)
+        position = kv_json_text_origin(text, size, nuls, first, position);
+    if (!value) explain(text, size < position + 16 ? size : position + 16, why);
+    why->position = (int)(position + mark);
+    free(made.copy);
+    return value;
+}
+
+static const char *odd_kind(const json_t *value) {
+    return json_object_size(value) == 1 ? json_string_value(json_object_get(value, KV_JSON_ODD)) : NULL;
+}
+
+bool kv_json_is_odd(const json_t *value) {
+    return odd_kind(value) != NULL;
+}
+
+void kv_json_spell_out(json_t *tree) {
+    const char *key;
+    json_t *value;
+    size_t i;
+    json_object_foreach(tree, key, value) {
+        if (kv_json_is_odd(value))
+            json_object_set_new(tree, key, json_string(kv_json_kind(value)));
+        else
+            kv_json_spell_out(value);
+    }
+    json_array_foreach(tree, i, value) {
+        if (kv_json_is_odd(value))
+            json_array_set_new(tree, i, json_string(kv_json_kind(value)));
+        else
+            kv_json_spell_out(value);
+    }
+}
+
+bool kv_json_is_odd_key(const char *key) {
+    return strstr(key, KV_JSON_ODD) != NULL;
+}
+
+const char *kv_json_kind(const json_t *value) {
+    static const char *const names[] = {
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list",  [JSON_STRING] = "a string",
+        [JSON_INTEGER] = "a number", [JSON_REAL] = "a number", [JSON_TRUE] = "true",
+        [JSON_FALSE] = "false",      [JSON_NULL] = "null"};
+    if (!value) return "missing";
+    return kv_json_is_odd(value) ? odd_kind(value) : names[json_typeof(value)];
+}
+
+char *kv_json_show(const json_t *value) {
+    return kv_json_is_odd(value) ? strdup(odd_kind(value))
+                                 : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+}
