@@ -286,7 +286,7 @@ static void damaged_h5_is_refused(void **state) {
         assert_int_equal(
             kv_h5_set_i64(file, damage ? "/" : "/tasks/0", damage ? "version" : "n_items", 9, &err), KV_OK);
         kv_h5_close(&file, &err);
-        expect_refused(path, damage ? "results of version 9, expected version 2 or 3" : "/tasks/0/values");
+        expect_refused(path, damage ? "results of kveval of version 9, expected versions 2 to 3" : "/tasks/0/values");
     }
     free(path);
     kv_results_free(&r);

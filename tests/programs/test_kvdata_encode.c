@@ -81,7 +81,7 @@ static void wrong_input(void **state) {
     expect_error("echo 99999999999999999999 | $K decode -t $T/gpt-2", 1, "is not a token id");
     expect_error("echo 4294967296 | $K decode -t $T/gpt-2", 1, "is not a token id");
     expect_error("printf '1 \\0 2' | $K decode -t $T/gpt-2", 1, "a NUL byte in standard input");
-    expect_error("echo x | $K encode -t $D", 1, "neither a tokenizer.json nor a tokenizer.model");
+    expect_error("echo x | $K encode -t $D", 1, "expected a tokenizer (tokenizer.json or tokenizer.model)");
     expect_error("echo x | $K encode -t $D/none", 1, "none: cannot open: No such file");
     expect_error("printf '\\372' | $K encode -t $T/starcoder", 1, "no piece for the byte 0xFA");
     expect_error("$K encode -t $T/gpt-2 <$D", 1, "cannot read standard input: Is a directory");

@@ -85,11 +85,11 @@ static void mistakes_are_one_line(void **state) {
     (void)state;
     char long_prompt[8 * CONTEXT] = "1";
     for (int i = 1; i <= CONTEXT; i++) strcat(long_prompt, " 1");
-    expect_one_line(kvrun("-b", "/nowhere", "-t", in_dir("tokenizer.model"), "x"), "/nowhere/config.json: ");
+    expect_one_line(kvrun("-b", "/nowhere", "-t", in_dir("tokenizer.model"), "x"), "/nowhere: No such file");
     expect_one_line(kvrun("-b", in_dir("base"), "-t", "/nowhere/t.model", "x"), "/nowhere/t.model: ");
     expect_one_line(kvrun("-b", in_dir("base"), "x"), "has no tokenizer: give one with --tokenizer");
     expect_one_line(kvrun("-b", in_dir("base"), "--prompt-ids", "5"), "has no tokenizer");
-    expect_one_line(kvrun(BASE, "--aux", "/nowhere", "--predictor", "random", "x"), "/nowhere/config.json: ");
+    expect_one_line(kvrun(BASE, "--aux", "/nowhere", "--predictor", "random", "x"), "/nowhere: No such file");
     expect_one_line(kvrun(BASE, "--aux", in_dir("aux"), "--predictor", "/nowhere", "x"), "/nowhere");
     expect_one_line(kvrun(BASE, "--aux", in_dir("stranger"), "--predictor", "random", "x"),
                     "vocabulary of 61 tokens");

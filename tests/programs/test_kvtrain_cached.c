@@ -264,7 +264,8 @@ static void test_refused_configs(void **state) {
     refuse("key `data.packing`: found stream, expected fixed", "data.packing=stream", "seed=1");
     refuse("key `data.seq_len`: found 12, expected 16, which cache was made with", "data.seq_len=12",
            "seed=1");
-    refuse("key `cache`: nowhere: holds no cache", "cache=nowhere", "seed=1");
+    refuse("key `cache`: nowhere: No such file or directory, expected a directory of frozen caches",
+           "cache=nowhere", "seed=1");
     refuse("key `cache`", "cache=base", "seed=1");
     train_refuse("key `cache`: found nothing", ARGS("fixed.yaml", "-s", "teacher=cached"));
     train_refuse("key `cache`: found a key without effect", ARGS("fixed.yaml", "-s", "cache=cache"));
