@@ -227,7 +227,7 @@ static void broken_files_are_named(void **state) {
         {"piqa", "{\"goal\":\"g\",\"sol1\":\"a\",\"sol2\":\"b\",\"label\":1e999}",
          "bad.jsonl:1: 'label' is 1e999, too large a number, expected the right answer"},
         {"piqa", PIQA "\n{\"goal\": \"\xC3\"}", "bad.jsonl:2: not valid JSON ("},
-        {"piqa", "3", "bad.jsonl:1: "}, // jansson wants an array or an object here
+        {"piqa", "3", "bad.jsonl: nothing but the text \"3\""}, // jansson wants an array or an object here
         {"piqa", "[" PIQA "]",
          "bad.jsonl:1: found a JSON array, expected rows of piqa, one object a line (jq -c '.[]' FILE"},
         {"piqa", "{\"row\": 4}", "bad.jsonl:1: found a number, expected a row of piqa, an object"},
