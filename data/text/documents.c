@@ -457,7 +457,6 @@ kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_e
 
 // What is no text, or of another kind, from its beginning on: that line 1 is bad says less.
 static kv_status bad_document(const kv_documents *documents, const kv_document *document, kv_error *err) {
-    const kv_file_kind kind = documents->json_lines ? KV_FILE_JSON : KV_FILE_TEXT;
     if (document->whole)
         kv_fail(err, KV_ERR_FORMAT, "%s: %s", documents->path, document->bad);
     else if (documents->json_lines)
@@ -466,7 +465,7 @@ static kv_status bad_document(const kv_documents *documents, const kv_document *
     else
         kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": %s, expected plain text", documents->path,
                 document->line, document->bad);
-    return kv_mistaken(documents->path, kind, KV_ERR_FORMAT, err);
+    return kv_mistaken(documents->path, KV_FILE_TEXT, KV_ERR_FORMAT, err);
 }
 
 kv_status kv_documents_next(kv_documents *documents, const char **text, size_t *length, kv_error *err) {

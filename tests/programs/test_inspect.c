@@ -367,7 +367,8 @@ static void runs_of_kvtrain(void **state) {
            "message      no room");
     expect(in_dir("run/best"), "training checkpoint", "step         3", "validation loss ",
            "holds        model");
-    expect(in_dir("run/final"), "training checkpoint", "step         3", "holds        model, optimizer.h5\n");
+    expect(in_dir("run/final"), "training checkpoint", "step         3",
+           "holds        model, optimizer.h5\n");
     expect(in_dir("run/checkpoints/step-000002"), "training checkpoint", "step         2", "tokenizer ",
            "model, optimizer.h5");
     expect(in_dir("run/checkpoints/step-000002/state.json"), "state of a run", "step         2");
@@ -490,22 +491,22 @@ static void unknown_things(void **state) {
         const char *name, *content;
         size_t size;
         const char *part;
-    } cases[] = {{"pytorch_model.bin", "PK\3\4\0\0\10\10abc", 11,
-                  "not a file of this project: a ZIP archive"},
-                 {"pytorch.pt", "PK\3\4\0\0\10\10abc", 11, "a ZIP archive (as PyTorch's"},
-                 {"program",
-                  "\x7F"
-                  "ELF\2\1\1\0\0",
-                  9, ", a program"},
-                 {"noise", "\1\2\3\4\5\6\7\x8\x9", 9, "begins with 01 02 03"},
-                 {"nothing", "", 0, "it is empty"},
-                 {"list.json", "[1, 2, 3]", 9, "JSON, but not a file of this project"},
-                 {"other.json", "{\"colour\": \"red\", \"size\": 3}", 28, "it has the keys 'colour', 'size'"},
-                 {"cut.json", "{\"model_type\": \"openelm\", ", 26, "not valid JSON, or cut short"},
-                 {"wrong.h5", "hello", 5, "wrong.h5"},
-                 {"wrong.safetensors", "hello", 5, "wrong.safetensors: 5 bytes"},
-                 {"wrong.model", "hello", 5, "wrong.model: not a SentencePiece model"},
-                 {"bad.gz", "\x1F\x8B\x08\0junkjunk", 12, "bad.gz"}};
+    } cases[] = {
+        {"pytorch_model.bin", "PK\3\4\0\0\10\10abc", 11, "not a file of this project: a ZIP archive"},
+        {"pytorch.pt", "PK\3\4\0\0\10\10a/data.pkl", 18, "a file of PyTorch's torch.save (transformers'"},
+        {"program",
+         "\x7F"
+         "ELF\2\1\1\0\0",
+         9, "what libmagic calls \"ELF 64-bit"},
+        {"noise", "\1\2\3\4\5\6\7\x8\x9", 9, "begins with 01 02 03"},
+        {"nothing", "", 0, "an empty file"},
+        {"list.json", "[1, 2, 3]", 9, "JSON, but not a file of this project"},
+        {"other.json", "{\"colour\": \"red\", \"size\": 3}", 28, "it has the keys 'colour', 'size'"},
+        {"cut.json", "{\"model_type\": \"openelm\", ", 26, "not valid JSON, or cut short"},
+        {"wrong.h5", "hello", 5, "wrong.h5"},
+        {"wrong.safetensors", "hello", 5, "wrong.safetensors: nothing but the text \"hello\", expected"},
+        {"wrong.model", "hello", 5, "wrong.model: nothing but the text \"hello\", expected a tokenizer"},
+        {"bad.gz", "\x1F\x8B\x08\0junkjunk", 12, "bad.gz"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(kv_write_file(in_dir(cases[i].name), cases[i].content, cases[i].size, &error),
                          KV_OK);
