@@ -277,7 +277,7 @@ static void test_damage(void **state) {
     put_file("hurt/config.yaml", "task: soup\n");
     train_refuse("hurt/config.yaml: not a configuration of kvtrain", ARGS("status", "hurt"));
     unlink("hurt/config.yaml");
-    train_refuse("hurt: not a run of kvtrain", ARGS("status", "hurt"));
+    train_refuse("hurt: a directory, expected a run of kvtrain", ARGS("status", "hurt"));
 }
 
 // ---- The curve -----------------------------------------------------------------------------------------
