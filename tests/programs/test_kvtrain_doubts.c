@@ -47,6 +47,9 @@ static void test_schedule(void **state) {
         "-s train.warmup_steps=20: key `train.warmup_steps`: the run of 20 steps ends within its warm-up of 20");
     expect_none("short.yaml", "train.warmup_steps=19", same);
     expect_none("short.yaml", "train.steps=51", same);
+    expect_doubt("short.yaml", "train.steps=51", "train.lr_end=1e-5",
+                 "key `train.lr_end`: the one step behind the warm-up of 50 has the rate train.lr, 0.001");
+    expect_none("short.yaml", "train.steps=52", "train.lr_end=1e-5");
     expect_none("short.yaml", "train.steps=0", same);
     expect_none("short.yaml", "train.warmup_init=1e-3", same); // flat
     expect_none("base.yaml", "train.lr_end=1e-2", same);

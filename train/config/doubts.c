@@ -40,6 +40,12 @@ static void doubt_schedule(const kv_config *source, const kv_train_config *t) {
             "the warm-up starts from a higher rate, train.warmup_init %g, than it leads to, train.lr %g; a "
             "smaller train.warmup_init, or train.warmup_steps: 0, is meant",
             s->warmup_init, s->lr);
+    if (t->given.lr_end && s->lr_end < s->lr && s->warmup_steps + 1 == s->steps)
+        kv_train_doubt(source, "train.lr_end",
+                       "the one step behind the warm-up of %" PRIi64
+                       " has the rate train.lr, %g: no step comes nearer to %g; "
+                       "fewer train.warmup_steps or more train.steps would",
+                       s->warmup_steps, s->lr, s->lr_end);
     if (s->lr_end > s->lr)
         kv_train_doubt(source, "train.lr_end",
                        "the rate rises to %g after it was train.lr, %g, expected a smaller one to end at",
