@@ -15,7 +15,8 @@ enum { PATH_SIZE = 512 };
 struct check {
     yaml_document_t *doc;
     const char *label;
-    bool with_line; // an override is one line: only files have line numbers
+    bool with_line;  // an override is one line: only files have line numbers
+    bool takes_back; // a null is no value but the wish for none
     kv_error *err;
 };
 
@@ -92,6 +93,7 @@ static kv_status check_pair(const struct check *c, const yaml_node_t *mapping, c
                            earlier->start_mark.line + 1);
         }
     }
+    if (c->takes_back && kv_yaml_takes_back(c->doc, pair->value)) return KV_OK;
     return check_node(c, pair->value, line, &field->value, child);
 }
 
@@ -248,11 +250,16 @@ static const cyaml_schema_value_t *descend(const struct check *c, const cyaml_sc
 }
 
 kv_status kv_config_check(yaml_document_t *doc, const cyaml_schema_value_t *schema, const char *label,
-                          const char *prefix, kv_error *err) {
+                          const char *prefix, bool takes_back, kv_error *err) {
     kv_error inner = {0};
-    struct check c = {.doc = doc, .label = label, .with_line = !*prefix, .err = &inner};
+    struct check c = {
+        .doc = doc, .label = label, .with_line = !*prefix, .takes_back = takes_back, .err = &inner};
     const cyaml_schema_value_t *at = descend(&c, schema, prefix);
-    kv_status status = at ? check_node(&c, 1, 1, at, prefix) : inner.code;
+    const size_t length = strlen(prefix);
+    const bool of_a_group = length > 0 && prefix[length - 1] != ']'; // a list has no place for nothing
+    kv_status status = at ? KV_OK : inner.code;
+    if (at && !(of_a_group && takes_back && kv_yaml_takes_back(doc, 1)))
+        status = check_node(&c, 1, 1, at, prefix);
     return status == KV_OK ? KV_OK : kv_fail(err, status, "%s", inner.message);
 }
 

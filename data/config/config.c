@@ -20,7 +20,8 @@ enum { MAX_FILE_SIZE = 64 << 10, MAX_EXTENDS = 16 };
 struct kv_config {
     kv_config_tree tree;
     char *path;
-    int defaults; // index of the defaults among the sources, -1 without
+    int defaults;              // index of the defaults among the sources, -1 without
+    const char *defaults_text; // borrowed while loading
     const cyaml_schema_value_t *schema;
     void *data;
     kv_error cyaml_error; // what cyaml logged first
@@ -29,21 +30,36 @@ struct kv_config {
 
 // ---- Sources -------------------------------------------------------------------------------------------
 
+// A key that somebody takes back by null is as if nobody had set it: its default holds again, and what comes later may set
+// it anew.
+static kv_status take_back(kv_config *config, kv_error *err) {
+    if (!config->schema || !kv_tree_take_back(&config->tree) || !config->defaults_text) return KV_OK;
+    yaml_document_t doc;
+    kv_status status = kv_yaml_parse(config->defaults_text, strlen(config->defaults_text),
+                                     "built-in defaults", false, &doc, err);
+    if (status != KV_OK) return status;
+    status = kv_tree_merge_missing(&config->tree, &doc, config->defaults, err);
+    yaml_document_delete(&doc);
+    return status;
+}
+
 static kv_status merge(kv_config *config, yaml_document_t *doc, const char *label, int *source,
                        kv_error *err) {
     *source = kv_tree_add_source(&config->tree, label);
     if (*source < 0) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", label);
-    return kv_tree_merge(&config->tree, doc, *source, err);
+    const kv_status status = kv_tree_merge(&config->tree, doc, *source, err);
+    return status == KV_OK ? take_back(config, err) : status;
 }
 
 static kv_status add_defaults(kv_config *config, const char *defaults, kv_error *err) {
     config->defaults = -1;
+    config->defaults_text = defaults;
     if (!defaults) return KV_OK;
     static const char label[] = "built-in defaults";
     yaml_document_t doc;
     kv_status status = kv_yaml_parse(defaults, strlen(defaults), label, false, &doc, err);
     if (status) return status;
-    status = kv_config_check(&doc, config->schema, label, "", err);
+    status = kv_config_check(&doc, config->schema, label, "", false, err);
     if (status == KV_OK) status = merge(config, &doc, label, &config->defaults, err);
     yaml_document_delete(&doc);
     return status;
@@ -67,12 +83,13 @@ static kv_status take_extends(yaml_document_t *doc, const char *path, char **tar
             continue;
         *line = key->start_mark.line + 1;
         const yaml_node_t *value = yaml_document_get_node(doc, pair->value);
+        const bool none = kv_yaml_takes_back(doc, pair->value);
         if (value->type != YAML_SCALAR_NODE || value->data.scalar.length == 0)
             return kv_fail(err, KV_ERR_FORMAT, "%s:%zu: key `extends`: expected the name of one file", path,
                            *line);
         const char *name = (const char *)value->data.scalar.value;
         const char *slash = *name == '/' ? NULL : strrchr(path, '/');
-        if (asprintf(target, "%.*s%s", slash ? (int)(slash - path) + 1 : 0, path, name) < 0) {
+        if (!none && asprintf(target, "%.*s%s", slash ? (int)(slash - path) + 1 : 0, path, name) < 0) {
             *target = NULL;
             return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
         }
@@ -92,7 +109,7 @@ static kv_status add_document(kv_config *config, yaml_document_t *doc, const str
     size_t line = 0;
     kv_status status = take_extends(doc, chain->path, &target, &line, err);
     if (status == KV_OK && config->schema)
-        status = kv_config_check(doc, config->schema, chain->path, "", err);
+        status = kv_config_check(doc, config->schema, chain->path, "", true, err);
     if (status == KV_OK && target) {
         kv_error inner;
         status = add_file(config, target, chain, &inner);
@@ -162,10 +179,11 @@ static kv_status add_override(kv_config *config, const char *override, kv_error 
     kv_status status = key ? kv_yaml_parse(value, strlen(value), label, true, &doc, err)
                            : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", label);
     if (status == KV_OK) {
-        if (config->schema) status = kv_config_check(&doc, config->schema, label, key, err);
+        if (config->schema) status = kv_config_check(&doc, config->schema, label, key, true, err);
         int source = status == KV_OK ? kv_tree_add_source(&config->tree, label) : 0;
         if (source < 0) status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", label);
         if (status == KV_OK) status = kv_tree_set(&config->tree, key, &doc, source, err);
+        if (status == KV_OK) status = take_back(config, err);
         yaml_document_delete(&doc);
     }
     free(key);

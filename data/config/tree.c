@@ -1,5 +1,6 @@
 #include "data/config/tree.h"
 
+#include "data/config/scalar.h"
 #include "data/system/buffers.h"
 
 #include <stdlib.h>
@@ -132,6 +133,7 @@ struct merge {
     kv_config_tree *tree;
     yaml_document_t *from;
     int source;
+    bool only_missing;
     kv_error *err;
 };
 
@@ -212,10 +214,12 @@ static bool merge_mapping(const struct merge *m, int into, int from, int depth) 
         size_t line = yaml_document_get_node(m->from, pair->key)->start_mark.line + 1;
         int old = kv_yaml_get(doc, into, key);
         if (old && is_mapping(doc, old) && is_mapping(m->from, pair->value) && depth < MAX_DEPTH) {
-            m->tree->origins[old - 1] = (kv_config_origin){.source = m->source, .line = line};
+            if (!m->only_missing)
+                m->tree->origins[old - 1] = (kv_config_origin){.source = m->source, .line = line};
             if (!merge_mapping(m, old, pair->value, depth + 1)) return false;
             continue;
         }
+        if (old && m->only_missing) continue;
         int value = copy_node(m, pair->value, line, depth + 1);
         if (!value) return false;
         if (old) {
@@ -237,6 +241,44 @@ kv_status kv_tree_merge(kv_config_tree *tree, yaml_document_t *from, int source,
     kv_error inner = {0};
     struct merge m = {.tree = tree, .from = from, .source = source, .err = &inner};
     return merge_status(&inner, merge_mapping(&m, 1, 1, 0), err);
+}
+
+kv_status kv_tree_merge_missing(kv_config_tree *tree, yaml_document_t *from, int source, kv_error *err) {
+    kv_error inner = {0};
+    struct merge m = {.tree = tree, .from = from, .source = source, .only_missing = true, .err = &inner};
+    return merge_status(&inner, merge_mapping(&m, 1, 1, 0), err);
+}
+
+// ---- Taking back ---------------------------------------------------------------------------------------
+
+bool kv_yaml_takes_back(yaml_document_t *doc, int id) {
+    const yaml_node_t *node = yaml_document_get_node(doc, id);
+    return node->type == YAML_SCALAR_NODE && node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+           node->data.scalar.length > 0 && kv_yaml_null((const char *)node->data.scalar.value);
+}
+
+static bool take_back(yaml_document_t *doc, int id) {
+    yaml_node_t *node = yaml_document_get_node(doc, id);
+    bool any = false;
+    if (node->type == YAML_SEQUENCE_NODE) {
+        for (const yaml_node_item_t *item = node->data.sequence.items.start;
+             item < node->data.sequence.items.top; item++)
+            any = take_back(doc, *item) || any;
+    }
+    if (node->type != YAML_MAPPING_NODE) return any;
+    yaml_node_pair_t *kept = node->data.mapping.pairs.start;
+    for (const yaml_node_pair_t *pair = kept; pair < node->data.mapping.pairs.top; pair++) {
+        const bool taken = kv_yaml_takes_back(doc, pair->value);
+        any = taken || take_back(doc, pair->value) || any;
+        if (!taken) *kept++ = *pair;
+    }
+    node->data.mapping.pairs.top = kept;
+    return any;
+}
+
+// The tree is a tree, at most MAX_DEPTH deep: whatever was repeated has been copied.
+bool kv_tree_take_back(kv_config_tree *tree) {
+    return take_back(&tree->doc, 1);
 }
 
 // ---- Keys ----------------------------------------------------------------------------------------------

@@ -59,6 +59,15 @@ kv_status kv_tree_merge(kv_config_tree *tree, yaml_document_t *from, int source,
 kv_status kv_tree_set(kv_config_tree *tree, const char *key, yaml_document_t *from, int source,
                       kv_error *err);
 
+// Whether a node is a written null (not an empty one: that is mostly a value that was forgotten).
+bool kv_yaml_takes_back(yaml_document_t *doc, int id);
+
+// Takes out every key whose value is a written null: nobody has set it then, whoever did before. Whether there was one.
+bool kv_tree_take_back(kv_config_tree *tree);
+
+// Merges what the tree has not.
+kv_status kv_tree_merge_missing(kv_config_tree *tree, yaml_document_t *from, int source, kv_error *err);
+
 // kv_yaml_find in the tree.
 int kv_tree_find(kv_config_tree *tree, const char *key, int *deepest);
 

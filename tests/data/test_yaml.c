@@ -201,19 +201,46 @@ static void test_numbers(void **state) {
     }
 }
 
+// An empty value was forgotten; a null that is written takes the key back.
 static void test_nothing(void **state) {
     (void)state;
-    static const char *const forms[] = {"", "~", "null", "Null", "NULL"};
+    refuse("train: {lr: 1}\noutput:\n", NULL, "a.yaml:2: key `output`: found nothing, expected a text");
+    refuse("train:\n", NULL, "a.yaml:1: key `train`: found nothing, expected a group of");
+    refuse("train: {lr: 1}\n", "train.lr=", "-s train.lr=: key `train.lr`: found nothing, expected a number");
+    static const char *const forms[] = {"~", "null", "Null", "NULL"};
+    static const char defaults[] = "output: default\ntrain: {lr: 3, steps: 4, keep: true}\n";
+    put("below.yaml", "output: below\ntrain: {lr: 1, steps: 2, name: n}\nsystems: [{name: a, lr: 5}]\n");
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        char file[64];
-        snprintf(file, sizeof file, "train: {lr: 1}\noutput: %s\n", forms[i]);
-        refuse(file, NULL, "expected a text");
-        snprintf(file, sizeof file, "train: %s\n", forms[i]);
-        refuse(file, NULL, "a.yaml:1: key `train`: found");
+        char file[160], group[32], lr[32];
+        snprintf(file, sizeof file, "extends: below.yaml\noutput: %.8s\ntrain: {name: %.8s}\nsystems: %.8s\n",
+                 forms[i], forms[i], forms[i]);
+        put("a.yaml", file);
+        snprintf(lr, sizeof lr, "train.lr=%s", forms[i]);
+        snprintf(group, sizeof group, "train=%s", forms[i]);
+        for (int whole = 0; whole < 2; whole++) {
+            const char *const overrides[] = {whole ? group : lr, "train.seed=6"};
+            kv_config *config;
+            kv_error err = {0};
+            if (kv_config_load_with_defaults(defaults, "a.yaml", overrides, 2, &schema, &config, &err))
+                fail_msg("%s", err.message);
+            const struct root *root = kv_config_data(config);
+            assert_string_equal(root->output, "default");
+            assert_null(root->train.name);
+            assert_true(root->train.lr == 3 && root->train.keep && root->train.seed == 6);
+            assert_int_equal(root->train.steps, whole ? 4 : 2);
+            assert_int_equal(root->n_systems, 0);
+            assert_false(kv_config_has(config, "train.lr") || kv_config_has(config, "output"));
+            assert_true(kv_config_has(config, "train.seed"));
+            kv_config_free(config);
+        }
     }
     kv_config *config = load("output: 'null'\n", NULL);
     assert_string_equal(((struct root *)kv_config_data(config))->output, "null");
     kv_config_free(config);
+    // A list has no place for nothing, and an unknown key is one with any value.
+    refuse("systems: [~]\n", NULL, "a.yaml:1: key `systems[0]`: found `~`");
+    refuse("systems: [{name: a}]\n", "systems[0]=null", "key `systems[0]`: found `null`");
+    refuse("train: {foo: ~}\n", NULL, "a.yaml:1: key `train.foo`: found an unknown key");
 }
 
 // ---- Merge keys ----------------------------------------------------------------------------------------

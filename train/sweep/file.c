@@ -343,7 +343,7 @@ static kv_status read_sweep(const char *path, kv_sweep_file *file, kv_error *err
     if (status != KV_OK) return status;
     const struct reader r = {.path = path, .doc = &doc, .err = err};
     file->path = strdup(path);
-    status = file->path ? kv_config_check(&doc, &kv_sweep_schema, path, "", err) : no_memory(&r);
+    status = file->path ? kv_config_check(&doc, &kv_sweep_schema, path, "", false, err) : no_memory(&r);
     if (status == KV_OK) status = read_keys(&r, file);
     if (status == KV_OK) status = complete(&r, file);
     yaml_document_delete(&doc);
