@@ -3,7 +3,7 @@
 // They return a kv_status and, on failure, fill the kv_error their caller passed (which may be NULL). The
 // message is one line that a user can act on: which file, line or key, what was found, what was expected.
 // Callers may add context in front of it on the way up. Nothing in the project exits from below a main(),
-// or prints but for progress and warnings (data/system).
+// or prints but for progress, warnings and what a signal or a library leaves no way back from (data/system).
 #pragma once
 
 typedef enum kv_status {

@@ -1,7 +1,9 @@
 // The command line. What is behind it: eval/evaluate/evaluate.h (a configuration becomes results),
 // eval/report/output.h (results become files).
 #include "data/config/options.h"
+#include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "eval/benchmark/check_tests.h"
 #include "eval/config/doubts.h"
@@ -65,7 +67,7 @@ static const char doc[] =
     "  kveval --check-tests HumanEval.jsonl.gz\n"
     "\n"
     "Exit status: 0 done (also where a system gives NaN or Inf: its row says `not finite`), 1 failed, or the "
-    "base itself is not finite, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM; what did "
+    "base itself is not finite, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; what did "
     "not end well, but for such a base, leaves no files but samples.";
 
 static const struct argp_option options[] = {
@@ -163,6 +165,7 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
         kv_evaluation_close(&e);
         return status;
     }
+    if (status == KV_OK) status = kv_blas_reserve(err);
     if (status == KV_OK) status = kv_evaluation_run(&e, &results, err);
     if (status == KV_OK) {
         kv_results_print(&results, stdout);
@@ -192,11 +195,13 @@ int main(int argc, char **argv) {
     kv_error err = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
+    if (arguments.dry_run) kv_console_printout();
     kv_status status = arguments.check_tests ? check_tests(&arguments, &err) : evaluate(&arguments, &err);
     if (status == KV_OK && !kv_console_flush())
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
     if (status == KV_OK) return 0;
-    fprintf(stderr, "kveval: %s%s\n", err.message,
+    char reason[KV_LIMITS_TEXT];
+    fprintf(stderr, "kveval: %s%s%s\n", err.message, kv_limits_reason(&err, reason),
             status == KV_ERR_INTERRUPTED && !arguments.check_tests
                 ? "; the same command goes on from what was answered"
                 : "");

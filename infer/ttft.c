@@ -344,7 +344,7 @@ static kv_status check_context(const kv_system *systems, int64_t n, int64_t prom
 }
 
 static kv_status check_cell(const kv_system *systems, int64_t n, const kv_ttft_cell *cell, int64_t available,
-                            kv_error *err) {
+                            const char *by, kv_error *err) {
     if (cell->prompt_tokens < 1 || cell->batch_size < 1)
         return kv_fail(err, KV_ERR_ARGUMENT,
                        "timing needs at least one token and one sequence, not %" PRIi64 " tokens x %" PRIi64,
@@ -354,37 +354,42 @@ static kv_status check_cell(const kv_system *systems, int64_t n, const kv_ttft_c
     for (int64_t i = 0; i < n; i++) {
         const int64_t needed = kv_ttft_bytes(&systems[i], 1, cell);
         if (needed > available)
-            return kv_fail(err, KV_ERR_MEMORY,
-                           "timing %" PRIi64 " tokens x %" PRIi64 ": system %" PRIi64
-                           " needs about %.1f GB beside the weights, expected at most the %.1f GB available",
-                           cell->prompt_tokens, cell->batch_size, i + 1, 1e-9 * (double)needed,
-                           1e-9 * (double)available);
+            return kv_fail(
+                err, KV_ERR_MEMORY,
+                "timing %" PRIi64 " tokens x %" PRIi64 ": system %" PRIi64
+                " needs about %.1f GB beside the weights, expected at most the %.1f GB available%s%s",
+                cell->prompt_tokens, cell->batch_size, i + 1, 1e-9 * (double)needed, 1e-9 * (double)available,
+                by ? ": so much is left by " : "", by ? by : "");
     }
     return KV_OK;
 }
 
 static kv_status check_grid(const kv_system *systems, int64_t n, const kv_ttft_grid_args *args,
-                            int64_t available, kv_error *err) {
+                            int64_t available, const char *by, kv_error *err) {
     if (args->repeats < 1)
         return kv_fail(err, KV_ERR_ARGUMENT, "timing needs at least one repeat, not %" PRIi64, args->repeats);
     kv_status status = KV_OK;
     for (int64_t c = 0; status == KV_OK && c < args->n_cells; c++)
-        status = check_cell(systems, n, &args->cells[c], available, err);
+        status = check_cell(systems, n, &args->cells[c], available, by, err);
     return status;
 }
 
-// What all say together is never as much as INT64_MAX, which stands for "too much to count".
-static int64_t available_memory(const kv_ttft_grid_args *args) {
-    const int64_t available = args->memory > 0 ? args->memory : kv_memory_available("");
-    return available < INT64_MAX ? available : INT64_MAX - 1;
+// What all say together is never as much as INT64_MAX, which stands for "too much to count". *by: NULL when the caller
+// said how much there is.
+static int64_t available_memory(const kv_ttft_grid_args *args, const char **by) {
+    const kv_memory_limit limit =
+        args->memory > 0 ? (kv_memory_limit){args->memory, NULL} : kv_memory_left("");
+    *by = limit.by;
+    return limit.left < INT64_MAX ? limit.left : INT64_MAX - 1;
 }
 
 kv_status kv_ttft_grid(const kv_system *systems, int64_t n, const kv_ttft_grid_args *args,
                        kv_progress *progress, kv_ttft *ttft, double *samples, kv_error *err) {
     if (n < 1) return KV_OK;
-    const int64_t repeats = args->repeats, available = available_memory(args);
+    const char *by;
+    const int64_t repeats = args->repeats, available = available_memory(args, &by);
     int64_t done = 0;
-    kv_status status = check_grid(systems, n, args, available, err);
+    kv_status status = check_grid(systems, n, args, available, by, err);
     for (int64_t c = 0; status == KV_OK && c < args->n_cells; c++) {
         struct bench b = {.systems = systems,
                           .n = n,

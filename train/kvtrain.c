@@ -1,7 +1,9 @@
 // The program kvtrain: its command line, and the order in which a training is looked at, begun and told
 // about.
 #include "data/config/options.h"
+#include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "train/run/doubts.h"
 #include "train/run/estimate.h"
@@ -53,11 +55,11 @@ static const char doc[] =
     "logged before the first step, every train.validate_every steps and after the last; train.keep_best keeps "
     "the model with the lowest in best/, which is made like final/.\n"
     "\n"
-    "Ctrl-C and SIGTERM finish the step under way and write a checkpoint; --resume goes on from there and ends "
+    "Ctrl-C, SIGTERM and SIGHUP (a closed terminal) finish the step under way and write a checkpoint; --resume goes on from there and ends "
     "with the same weights, bit by bit, as a run that was never stopped (with the same OMP_NUM_THREADS). A "
     "second Ctrl-C ends the program at once.\n"
     "\n"
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.";
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.";
 
 enum { KEY_QUIET_HINT = 0x200 };
 
@@ -139,7 +141,8 @@ static kv_status train(kv_training *s, kv_run_mode mode, kv_error *err) {
 
 static int report(kv_status status, const struct arguments *a, const kv_error *err) {
     if (status == KV_OK) return 0;
-    fprintf(stderr, "kvtrain: %s\n", err->message);
+    char reason[KV_LIMITS_TEXT];
+    fprintf(stderr, "kvtrain: %s%s\n", err->message, kv_limits_reason(err, reason));
     if (status != KV_ERR_INTERRUPTED) return 1;
     if (a->sweep.path) fputs("kvtrain: the same command goes on from there\n", stderr);
     if (a->sweep.path || a->quiet_hint) return 128 + kv_console_signal();
@@ -175,6 +178,9 @@ static kv_status train_one(kv_training *training, const struct arguments *a, kv_
     if (status != KV_OK) return status;
     // A sweep has said what there was to say of its runs before it began the first.
     if (!a->quiet_hint) kv_training_doubts(training);
+    // First, as what is left beside them is what the memory check counts on.
+    status = kv_blas_reserve(err);
+    if (status != KV_OK) return status;
     if (a->dry_run) {
         if (a->mode == KV_RUN_RESUME) status = look_at_run(training, a->mode, err);
         return status == KV_OK ? kv_estimate_print(training->task, stdout, err) : status;
@@ -199,6 +205,7 @@ int main(int argc, char **argv) {
     kv_console_catch_signals();
     if (argc > 1 && strcmp(argv[1], "status") == 0) return run_status(argc - 1, argv + 1);
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    if (arguments.dry_run) kv_console_printout();
     const kv_status status =
         arguments.sweep.path ? sweep(&arguments, &err) : train_one(&training, &arguments, &err);
     int code = report(status, &arguments, &err);

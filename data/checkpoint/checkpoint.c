@@ -7,6 +7,7 @@
 #include "data/checkpoint/hf_names.h"
 #include "data/checkpoint/random.h"
 #include "data/file/hash.h"
+#include "data/system/memory.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -230,10 +231,28 @@ kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fi
     return status;
 }
 
+// Views of a file take no memory that the system could not take back. Of two types of 16 bits it is not known yet whether
+// they differ.
+static kv_status check_memory(const char *dir, const kv_model_spec *spec, kv_frozen_dtype dtype,
+                              kv_error *err) {
+    kv_checkpoint_size size;
+    const int64_t n = kv_spec_size(spec, true);
+    kv_status status = kv_checkpoint_measure(dir, n, &size, err);
+    if (status != KV_OK) return KV_OK; // whoever reads it says it better
+    const double wanted = dtype == KV_FROZEN_STORED ? 0 : (double)n * (double)kv_dtype_size((kv_dtype)dtype);
+    double owned = kv_is_random_model(dir) ? (double)size.bytes : 0;
+    if ((dtype == KV_FROZEN_F32) != size.wide && wanted > owned) owned = wanted;
+    return kv_memory_check(owned, dir, err);
+}
+
 kv_status kv_checkpoint_load_frozen(const char *dir, const kv_model_spec *spec, kv_frozen_dtype dtype,
                                     kv_model **model, char fingerprint[17], kv_error *err) {
-    kv_status status =
-        spec ? kv_checkpoint_load_known(dir, spec, false, model, err) : kv_checkpoint_load(dir, model, err);
+    *model = NULL;
+    kv_model_spec read;
+    kv_status status = spec ? KV_OK : kv_checkpoint_spec(dir, &read, err);
+    if (!spec) spec = &read;
+    if (status == KV_OK) status = check_memory(dir, spec, dtype, err);
+    if (status == KV_OK) status = kv_checkpoint_load_known(dir, spec, false, model, err);
     if (status != KV_OK) return status;
     status = kv_checkpoint_convert(model, dtype, fingerprint, err);
     return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", dir);

@@ -9,6 +9,7 @@
 #include "data/corpus/packing.h"
 #include "data/file/path.h"
 #include "data/kvdata/kvdata.h"
+#include "data/system/blas.h"
 #include "data/system/console.h"
 
 #include <errno.h>
@@ -245,10 +246,14 @@ static kv_status announce(const struct job *job, double present, kv_error *err) 
 
 static kv_status load_models(struct job *job, kv_error *err) {
     const struct options *o = job->options;
-    kv_status status = kv_checkpoint_load_known(o->base, &job->info.base.spec, false, &job->args.base, err);
+    kv_status status = kv_blas_reserve(err);
+    if (status == KV_OK)
+        status = kv_checkpoint_load_frozen(o->base, &job->info.base.spec, KV_FROZEN_STORED, &job->args.base,
+                                           NULL, err);
     if (status == KV_OK) kv_checkpoint_fingerprint(job->args.base, job->info.base.fingerprint);
     if (status == KV_OK && o->aux)
-        status = kv_checkpoint_load_known(o->aux, &job->info.aux.spec, false, &job->args.aux, err);
+        status = kv_checkpoint_load_frozen(o->aux, &job->info.aux.spec, KV_FROZEN_STORED, &job->args.aux,
+                                           NULL, err);
     if (status == KV_OK && o->keep != 0) {
         int32_t kept[KV_MAX_LAYERS];
         const int64_t n = kv_pruned_layers(job->info.base.spec.n_layers, o->keep, kept);

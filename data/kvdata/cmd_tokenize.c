@@ -4,6 +4,7 @@
 #include "data/kvdata/kvdata.h"
 #include "data/kvdata/tokenize/tokenize.h"
 #include "data/system/console.h"
+#include "data/system/limits.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -252,7 +253,8 @@ static kv_status run_blocks(struct job *job, size_t block_bytes, kv_error *err) 
 
 static kv_status run_threads(struct job *job, kv_error *err) {
     const int threads = job->options->threads ? job->options->threads : omp_get_max_threads();
-    kv_status status = KV_OK;
+    kv_status status = kv_limits_try_threads(threads, err);
+    if (status != KV_OK) return status;
 #pragma omp parallel num_threads(threads)
 #pragma omp single
     status = run_blocks(job, (size_t)threads * BLOCK_BYTES, err);

@@ -2,6 +2,7 @@
 #include "data/kvdata/kvdata.h"
 
 #include "data/system/console.h"
+#include "data/system/limits.h"
 #include "data/system/number.h"
 
 #include <errno.h>
@@ -14,10 +15,12 @@ const char *argp_program_version = "kvdata " KV_VERSION;
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
+    bool prints; // and writes no files
 } commands[] = {
-    {"atlas", kvdata_atlas},       {"snippets", kvdata_snippets}, {"tokenizer", kvdata_tokenizer},
-    {"tokenize", kvdata_tokenize}, {"cache", kvdata_cache},       {"inspect", kvdata_inspect},
-    {"encode", kvdata_encode},     {"decode", kvdata_decode},
+    {"atlas", kvdata_atlas, false},         {"snippets", kvdata_snippets, false},
+    {"tokenizer", kvdata_tokenizer, false}, {"tokenize", kvdata_tokenize, false},
+    {"cache", kvdata_cache, false},         {"inspect", kvdata_inspect, true},
+    {"encode", kvdata_encode, true},        {"decode", kvdata_decode, true},
 };
 
 static const char doc[] = "Prepares and looks at data: everything that models are trained and tested on.\v"
@@ -42,7 +45,8 @@ static const char doc[] = "Prepares and looks at data: everything that models ar
                           "kvdata COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 wrong usage.";
 
 int kvdata_result(kv_status status, const kv_error *err) {
-    if (status) fprintf(stderr, "kvdata: %s\n", err->message);
+    char reason[KV_LIMITS_TEXT];
+    if (status) fprintf(stderr, "kvdata: %s%s\n", err->message, kv_limits_reason(err, reason));
     return status ? 1 : 0;
 }
 
@@ -89,6 +93,7 @@ static int run_command(int argc, char **argv) {
         if (strcmp(argv[0], commands[i].name) != 0) continue;
         snprintf(full_name, sizeof full_name, "kvdata %s", argv[0]);
         argv[0] = full_name;
+        if (commands[i].prints) kv_console_printout();
         return commands[i].run(argc, argv);
     }
     fprintf(stderr, "kvdata: there is no command '%s'; see kvdata --help\n", argv[0]);
@@ -107,7 +112,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     int status = run_command(argc - first, argv + first);
-    if ((!kv_console_flush() || fclose(stdout) != 0) && status == 0) {
+    if (status == 0 && !kv_console_flush()) {
         fprintf(stderr, "kvdata: cannot write the output: %s\n", strerror(errno));
         return 1;
     }

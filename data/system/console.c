@@ -1,6 +1,7 @@
 #include "data/system/console.h"
 
 #include "core/text.h"
+#include "data/system/limits.h"
 #include "data/system/width.h"
 
 #include <errno.h>
@@ -17,51 +18,6 @@
 static const double redraw_seconds = 0.1;
 static const double plain_line_seconds = 5.0;
 enum { bar_width = 24 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number) {
-    if (interrupted) {
-        // Blocked while this handler runs, so it takes effect on return.
-        signal(number, SIG_DFL);
-        raise(number);
-    }
-    interrupted = number;
-}
-
-void kv_console_catch_signals(void) {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    // A file grown past `ulimit -f` is then a failed write with an error message, not a killed program that
-    // leaves its temporary files behind.
-    signal(SIGXFSZ, SIG_IGN);
-}
-
-bool kv_console_interrupted(void) {
-    return interrupted != 0;
-}
-
-int kv_console_signal(void) {
-    return interrupted;
-}
-
-void kv_console_forget_signal(void) {
-    interrupted = 0;
-}
-
-// In slices: a signal between the look at the flag and the wait, or one that the system hands to another thread,
-// ends no wait, and a Ctrl-C would be lost until the next one, which kills.
-int kv_console_poll(struct pollfd *fds, nfds_t n, double seconds) {
-    static const double slice = 0.1;
-    const double end = seconds < 0 ? (double)INFINITY : kv_now() + seconds;
-    for (double left; !interrupted && (left = end - kv_now()) > 0;) {
-        const int ready = poll(fds, n, (int)ceil(1e3 * fmin(left, slice)));
-        if (ready > 0 || (ready < 0 && errno != EINTR)) return ready;
-    }
-    return 0;
-}
 
 // The other way round: reading from a closed standard input stays an error, and so does writing to a closed
 // output.
@@ -91,20 +47,34 @@ static void write_whole_lines(void) {
     if (!isatty(STDERR_FILENO)) setvbuf(stderr, err, _IOLBF, sizeof err);
 }
 
+// A printout that is lost is a failure, be it a page of help. Only with nobody to read it is there nobody to miss it:
+// a reader that had enough, or a descriptor that was closed from the start.
+static void check_output(int exit_status, void *unused) {
+    (void)unused;
+    if (exit_status != 0 || kv_console_flush() || errno == EBADF) return;
+    fprintf(stderr, "%s: standard output: cannot write: %s\n", program_invocation_short_name,
+            strerror(errno));
+    fflush(stderr);
+    _exit(1);
+}
+
 void kv_console_start(char **argv) {
     hold_streams();
+    kv_limits_raise_stack();
     calm_threads(argv);
+    kv_console_survive_writes();
     write_whole_lines();
+    on_exit(check_output, NULL);
 }
 
 bool kv_console_flush(void) {
-    if (!ferror(stdout)) return fflush(stdout) == 0;
+    if (!ferror(stdout)) return fflush(stdout) == 0 || errno == EPIPE;
     // Why it failed was said when a line was written; one more gets to know it again.
     clearerr(stdout);
     errno = 0;
     if (fputc('\n', stdout) != EOF && fflush(stdout) == 0) errno = 0;
     if (!errno) errno = EIO;
-    return false;
+    return errno == EPIPE;
 }
 
 double kv_now(void) {

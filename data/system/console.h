@@ -7,17 +7,29 @@
 #include <stdint.h>
 #include <stdio.h>
 
-// Ctrl-C and SIGTERM set a flag instead of ending the program; a second one ends it at once.
+// What asks a program to end sets a flag instead of ending it: Ctrl-C (SIGINT), SIGTERM, a terminal that is gone
+// (SIGHUP), the limit on CPU time (SIGXCPU; also where `ulimit -t` would kill without warning), a batch system's
+// warning (SIGUSR1, SIGUSR2). A second SIGINT or SIGTERM ends it at once; the others may come as often as they
+// like. Those that are ignored when the program starts (nohup, `&` in a script) stay ignored.
 void kv_console_catch_signals(void);
 bool kv_console_interrupted(void);
 int kv_console_signal(void); // which one it was, 0: none
-// What the signal was meant for has ended, the program goes on: as if there had been none.
-void kv_console_forget_signal(void);
+// What Ctrl-C was meant for has ended, the program goes on: as if there had been none. Nothing but Ctrl-C is
+// forgotten.
+void kv_console_forget_interrupt(void);
 
 // poll() on n descriptors for so many seconds (negative: without end; n = 0: no more than a pause) that the
-// first Ctrl-C or SIGTERM ends, be it one that came just before. As poll: how many are ready, 0 when the time
+// first signal to end ends too, be it one that came just before. As poll: how many are ready, 0 when the time
 // is over or a signal came, -1 (errno) when it failed.
 int kv_console_poll(struct pollfd *fds, nfds_t n, double seconds);
+
+// What this program prints on standard output is all that it is for: once nobody reads that any more it ends,
+// without a word, with status 128 + SIGPIPE. Others go on, and their writes fail with EPIPE.
+void kv_console_printout(void);
+
+// Part of kv_console_start: neither a reader that goes away (SIGPIPE) nor `ulimit -f` (SIGXFSZ) kills the
+// program; the write fails. Programs started from here know nothing of it.
+void kv_console_survive_writes(void);
 
 // To be called first in main.
 // Of the descriptors 0, 1 and 2 those that are closed lead to /dev/null from here on, so that no file gets
@@ -27,9 +39,12 @@ int kv_console_poll(struct pollfd *fds, nfds_t n, double seconds);
 // the program starts itself again, once, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT is set already.
 // Standard output, and standard error where it is no terminal, are written line by line: in a log of both no
 // message stands inside a row of a table.
+// A write that fails does not kill: kv_console_survive_writes.
 void kv_console_start(char **argv);
 
-// At the end of main: whether all of standard output could be written; else errno says why not.
+// At the end of main: whether all of standard output could be written, or at least all that somebody was there to read
+// (a pipe's reader may have had enough); else errno says why not. Who does not ask is asked at exit: a program that
+// would have ended with 0 ends with 1, and says so.
 bool kv_console_flush(void);
 
 // A progress line: redrawn in place on a terminal, a plain line every few seconds (and at the end) elsewhere.

@@ -97,21 +97,14 @@ static int spawn(const char *directory, int64_t vocab_size, const struct alphabe
                          "--unk_id=0", "--bos_id=1", "--eos_id=2", "--pad_id=-1",
                          "--max_sentence_length=1048576", "--minloglevel=2", NULL};
     // clang-format on
+    // It does not check its writes: at `ulimit -f` it is better killed, as by default, than silently cut short.
     posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t defaults;
-    sigemptyset(&defaults);
-    sigaddset(&defaults, SIGXFSZ); // it does not check its writes: better killed than silently cut short
     posix_spawn_file_actions_init(&files);
-    posix_spawnattr_init(&attributes);
     int error = posix_spawn_file_actions_addchdir_np(&files, directory);
     if (!error) error = posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
     if (!error) error = posix_spawn_file_actions_adddup2(&files, out, STDERR_FILENO);
-    if (!error) error = posix_spawnattr_setsigdefault(&attributes, &defaults);
-    if (!error) error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
-    if (!error) error = posix_spawnp(child, arguments[0], &files, &attributes, arguments, environ);
+    if (!error) error = posix_spawnp(child, arguments[0], &files, NULL, arguments, environ);
     posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attributes);
     return error;
 }
 

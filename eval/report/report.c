@@ -115,6 +115,7 @@ int kv_report_main(int argc, char **argv) {
     kv_error err = {0};
     char note[KV_PLOT_NOTE] = "";
     argp_parse(&argp, argc, argv, 0, NULL, &options);
+    if (!options.output) kv_console_printout();
     kv_status status = KV_OK;
     if (options.picture.published) {
         kv_published *table;

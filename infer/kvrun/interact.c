@@ -159,7 +159,7 @@ static kv_status turn(struct talk *t, const char *line, kv_error *err) {
         status = answer(t, ids, n, err);
     free(ids);
     // Ctrl-C was meant for the answer.
-    if (status == KV_OK && kv_console_signal() == SIGINT) kv_console_forget_signal();
+    if (status == KV_OK) kv_console_forget_interrupt();
     if (status == KV_OK && kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
     return status;
 }

@@ -3,6 +3,7 @@
 
 #include "data/file/json.h"
 #include "data/system/console.h"
+#include "data/system/limits.h"
 #include "infer/cost.h"
 
 #include <stdlib.h>
@@ -62,9 +63,12 @@ int main(int argc, char **argv) {
     bool interrupted = false;
     kvrun_options_parse(argc, argv, &run.options);
     kv_console_catch_signals();
+    kv_console_printout();
     kv_status status = work(&run, &interrupted, &err);
     kvrun_close(&run);
-    if (status != KV_OK && status != KV_ERR_INTERRUPTED) fprintf(stderr, "kvrun: %s\n", err.message);
+    char reason[KV_LIMITS_TEXT];
+    if (status != KV_OK && status != KV_ERR_INTERRUPTED)
+        fprintf(stderr, "kvrun: %s%s\n", err.message, kv_limits_reason(&err, reason));
     if (status == KV_ERR_INTERRUPTED || interrupted) return 128 + kv_console_signal();
     return status == KV_OK ? 0 : 1;
 }

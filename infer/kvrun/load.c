@@ -4,6 +4,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
 #include "data/checkpoint/random.h"
+#include "data/system/blas.h"
 #include "data/system/console.h"
 
 #include <libgen.h>
@@ -145,7 +146,9 @@ static kv_status load_predictor(kvrun *run, kv_error *err) {
 kv_status kvrun_load(kvrun *run, kv_error *err) {
     const kvrun_options *o = &run->options;
     const bool asks = asks_for_fingerprints(o);
-    kv_status status =
+    kv_status status = kv_blas_reserve(err);
+    if (status != KV_OK) return status;
+    status =
         load_model(run, o->base, &run->specs[0], asks ? run->fingerprints[0] : NULL, &run->system.base, err);
     if (status == KV_OK && o->aux)
         status = load_model(run, o->aux, &run->specs[1], asks ? run->fingerprints[1] : NULL, &run->system.aux,

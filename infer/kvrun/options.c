@@ -47,7 +47,7 @@ static const char doc[] =
     "Ctrl-C ends an answer at its next token, and what there is of it stays; a second one ends the program at "
     "once.\n"
     "\n"
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.";
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.";
 
 enum {
     opt_aux = 256,

@@ -2,8 +2,10 @@
 // their way, to be read (infer/session/read.c), predicted (predict.c) or pruned first (prune_prompt.c).
 #include "infer/session/engine.h"
 
+#include "data/system/memory.h"
 #include "infer/session/session.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +51,14 @@ static bool allocate_pruning(kv_session *session, size_t rows) {
                              &session->drafter, NULL) == KV_OK;
 }
 
+static kv_status check_memory(const kv_model_spec *spec, int64_t n_seq, int64_t capacity, kv_error *err) {
+    char what[80];
+    double width = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) width += (double)kv_spec_kv_dim(spec, i);
+    snprintf(what, sizeof what, "a cache of %lld x %lld tokens", (long long)n_seq, (long long)capacity);
+    return kv_memory_check(2 * sizeof(float) * width * (double)n_seq * (double)capacity, what, err);
+}
+
 kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capacity, kv_session **session,
                             kv_error *err) {
     *session = NULL;
@@ -59,6 +69,7 @@ kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capa
                        "a session needs at least one sequence of one token, not %lld of %lld",
                        (long long)n_seq, (long long)capacity);
     kv_status status = kv_system_check(&resolved, capacity, err);
+    if (status == KV_OK) status = check_memory(&system->base->spec, n_seq, capacity, err);
     if (status != KV_OK) return status;
     kv_session *s = calloc(1, sizeof *s);
     if (s) {

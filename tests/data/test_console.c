@@ -3,12 +3,14 @@
 
 #include "data/system/console.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -164,6 +166,138 @@ static void signals(void **state) {
     }
 }
 
+enum { NOTHING = 0 };
+
+// In a child that catches signals, of which `ignored` is ignored from the start: sends what is listed, up to NOTHING. Its
+// exit status is then the signal it thinks it was stopped by, 255 if it was killed.
+static int sent(int ignored, const int *numbers) {
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        if (ignored) signal(ignored, SIG_IGN);
+        kv_console_catch_signals();
+        for (; *numbers; numbers++) raise(*numbers);
+        _exit(kv_console_signal());
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
+}
+#define SENT(ignored, ...) sent(ignored, (const int[]){__VA_ARGS__, NOTHING})
+
+// Terminals and batch systems say it more than once; the first one counts. Only who asks twice for an end gets it at once.
+static void repeated_signals(void **state) {
+    (void)state;
+    static const int others[] = {SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(SENT(0, others[i]), others[i]);
+        assert_int_equal(SENT(0, others[i], others[i], others[i]), others[i]);
+        assert_int_equal(SENT(0, others[i], SIGTERM), others[i]);
+        assert_int_equal(SENT(0, SIGTERM, others[i]), SIGTERM);
+        assert_int_equal(SENT(0, SIGINT, others[i]), others[i]); // Ctrl-C may have been meant for less
+        assert_int_equal(SENT(0, others[i], SIGTERM, SIGTERM), 255);
+        assert_int_equal(SENT(0, SIGINT, others[i], SIGINT), 255);
+    }
+}
+
+// nohup, and `&` in a script without job control.
+static void ignored_signals(void **state) {
+    (void)state;
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2};
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(SENT(numbers[i], numbers[i], numbers[i]), 0);
+        assert_int_equal(SENT(numbers[i], numbers[i], numbers[i] == SIGHUP ? SIGTERM : SIGHUP),
+                         numbers[i] == SIGHUP ? SIGTERM : SIGHUP);
+    }
+}
+
+static void forgetting(void **state) {
+    (void)state;
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        kv_console_catch_signals();
+        for (int i = 0; i < 3; i++) { // none of these is the second
+            raise(SIGINT);
+            if (kv_console_signal() != SIGINT) _exit(1);
+            kv_console_forget_interrupt();
+            if (kv_console_interrupted()) _exit(2);
+        }
+        raise(SIGINT), raise(SIGHUP);
+        kv_console_forget_interrupt();
+        _exit(kv_console_signal() == SIGHUP ? 0 : 3);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+// `ulimit -t` would kill without a warning: the soft limit goes below the hard one, unless it is there already.
+static void limit_on_cpu_time(void **state) {
+    (void)state;
+    static const struct rlimit cases[][2] = {
+        {{100, 100}, {90, 100}}, {{7, 7}, {6, 7}}, {{50, 100}, {50, 100}}, {{1, 1}, {1, 1}}};
+    for (int i = 0; i < 4; i++) {
+        const pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            struct rlimit found;
+            if (setrlimit(RLIMIT_CPU, &cases[i][0])) _exit(1);
+            kv_console_catch_signals();
+            if (getrlimit(RLIMIT_CPU, &found)) _exit(2);
+            _exit(found.rlim_cur == cases[i][1].rlim_cur && found.rlim_max == cases[i][1].rlim_max ? 0 : 3);
+        }
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+    }
+}
+
+// In a child whose standard output is a pipe that nobody reads, or a full disk: what kv_console_flush says, and errno.
+static void flush_into(const char *path, bool expected, int why) {
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        close(ends[0]);
+        const int out = path ? open(path, O_WRONLY) : ends[1];
+        if (out < 0 || dup2(out, STDOUT_FILENO) < 0) _exit(1);
+        kv_console_survive_writes();
+        for (int i = 0; i < 100000; i++) printf("a line\n");
+        errno = 0;
+        if (kv_console_flush() != expected) _exit(2);
+        _exit(errno == why ? 0 : 3);
+    }
+    close(ends[0]), close(ends[1]);
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static void output_that_is_lost(void **state) {
+    (void)state;
+    flush_into(NULL, true, EPIPE); // a reader that had enough
+    flush_into("/dev/full", false, ENOSPC);
+}
+
+// Nothing of it is passed on: what a child starts with is the system's default.
+static void children_start_afresh(void **state) {
+    (void)state;
+    int status = 0;
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        signal(SIGPIPE, SIG_DFL), signal(SIGXFSZ, SIG_DFL);
+        kv_console_survive_writes();
+        kv_console_catch_signals();
+        execl("/bin/sh", "sh", "-c", "exec grep -qx 'SigIgn:\t0000000000000000' /proc/self/status", NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 static void *interrupt_all(void *begun) {
     pthread_barrier_wait(begun);
     kill(getpid(), SIGINT); // taken by this thread: the other one does not let it in
@@ -219,6 +353,12 @@ int main(void) {
         cmocka_unit_test(one_line_redrawn_on_a_terminal),
         cmocka_unit_test(an_unknown_total),
         cmocka_unit_test(signals),
+        cmocka_unit_test(repeated_signals),
+        cmocka_unit_test(ignored_signals),
+        cmocka_unit_test(forgetting),
+        cmocka_unit_test(limit_on_cpu_time),
+        cmocka_unit_test(output_that_is_lost),
+        cmocka_unit_test(children_start_afresh),
         cmocka_unit_test(signals_end_waits),
         cmocka_unit_test(waits_for_input_or_time),
     };

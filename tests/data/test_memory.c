@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static char dir[64];
 
@@ -89,6 +90,60 @@ static void groups_of_version_1(void **state) {
     assert_int_equal(kv_memory_available(dir), 600 * kB);
 }
 
+// The tighter of two limits of version 2: from memory.high on, processes hardly go on.
+static void limit_that_slows(void **state) {
+    (void)state;
+    put("proc/self/cgroup", "0::/user/slowed\n");
+    put("sys/fs/cgroup/user/slowed/memory.max", "max\n");
+    put("sys/fs/cgroup/user/slowed/memory.high", "45000\n");
+    put("sys/fs/cgroup/user/slowed/memory.current", "1000\n");
+    assert_int_equal(kv_memory_available(dir), 44000);
+    assert_string_equal(kv_memory_left(dir).by, "the control group (cgroup)");
+    put("sys/fs/cgroup/user/slowed/memory.max", "40000\n");
+    assert_int_equal(kv_memory_available(dir), 39000);
+    put("proc/self/cgroup", "0::/somewhere/else\n");
+    put("sys/fs/cgroup/memory.max", "max\n");
+    assert_string_equal(kv_memory_left(dir).by, "the machine");
+}
+
+// What the process has is taken off, and never below 0.
+static int64_t left_under(int resource, rlim_t soft, const char **by) {
+    struct rlimit before;
+    assert_int_equal(getrlimit(resource, &before), 0);
+    const struct rlimit limit = {soft, before.rlim_max};
+    assert_int_equal(setrlimit(resource, &limit), 0);
+    const kv_memory_limit all = kv_memory_left(dir), addresses = kv_address_space_left(dir);
+    assert_int_equal(setrlimit(resource, &before), 0);
+    assert_int_equal(all.left, addresses.left);
+    assert_string_equal(all.by, addresses.by);
+    *by = addresses.by;
+    return addresses.left;
+}
+
+static void limits_of_the_process(void **state) {
+    (void)state;
+    const char *by;
+    put("proc/self/status", "Name:\tx\nVmPeak:\t 9 kB\nVmSize:\t     300 kB\nVmData:\t     200 kB\n");
+    put("proc/meminfo", "MemAvailable:     2000000000 kB\n");
+    assert_true(kv_address_space_left(dir).left == INT64_MAX);
+    assert_int_equal(left_under(RLIMIT_AS, (rlim_t)1 << 40, &by), ((int64_t)1 << 40) - 300 * kB);
+    assert_non_null(strstr(by, "ulimit -v"));
+    assert_int_equal(left_under(RLIMIT_DATA, (rlim_t)1 << 40, &by), ((int64_t)1 << 40) - 200 * kB);
+    assert_non_null(strstr(by, "ulimit -d"));
+    put("proc/self/status", "VmSize:\t     2000000000 kB\nVmData:\t    1 kB\n");
+    assert_int_equal(left_under(RLIMIT_AS, (rlim_t)1 << 40, &by), 0);
+}
+
+// More than any machine has.
+static void checks(void **state) {
+    (void)state;
+    kv_error err = {0};
+    assert_int_equal(kv_memory_check(1000, "a thing", &err), KV_OK);
+    assert_int_equal(kv_memory_check(1e18, "a thing", &err), KV_ERR_MEMORY);
+    assert_int_equal(strncmp(err.message, "a thing: needs 1e+09 GB of memory, found ", 41), 0);
+    assert_non_null(strstr(err.message, " GB left by the "));
+}
+
 static void this_process(void **state) {
     (void)state;
     enum { SIZE = 64 << 20 };
@@ -105,8 +160,10 @@ static void this_process(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_known),       cmocka_unit_test(system_alone), cmocka_unit_test(groups),
-        cmocka_unit_test(groups_of_version_1), cmocka_unit_test(this_process),
+        cmocka_unit_test(nothing_known),    cmocka_unit_test(system_alone),
+        cmocka_unit_test(groups),           cmocka_unit_test(groups_of_version_1),
+        cmocka_unit_test(limit_that_slows), cmocka_unit_test(limits_of_the_process),
+        cmocka_unit_test(checks),           cmocka_unit_test(this_process),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

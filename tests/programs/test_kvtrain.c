@@ -249,8 +249,9 @@ static void test_least_squares_start(void **state) {
 
 // ---- Stopping and going on -----------------------------------------------------------------------------
 
-// Starts the run, sends the signal after some steps, and resumes: the result is that of a run left alone.
-static void interrupt(const char *config, const char *run, int number, const char *const *weights) {
+// Starts the run, sends the signal (so many times) after some steps, and resumes: the result is that of a run left alone.
+static void interrupt(const char *config, const char *run, int number, int times,
+                      const char *const *weights) {
     char metrics[128], whole[128], a[256], b[256];
     snprintf(whole, sizeof whole, "%s_whole", run);
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", run);
@@ -260,7 +261,7 @@ static void interrupt(const char *config, const char *run, int number, const cha
     train_wait_for_file(pid, metrics, 2000);
     // A second one keeps its hands off.
     train_refuse("another kvtrain is at work", ARGS(config, "-s", steps, "-o", run, "--force"));
-    assert_int_equal(kill(pid, number), 0);
+    for (int i = 0; i < times; i++) assert_int_equal(kill(pid, number), 0);
     int code = train_finish(pid);
     if (code != 128 + number) fail_msg("exit status %d: %s", code, train_output());
     assert_non_null(strstr(train_output(), "--resume"));
@@ -283,12 +284,13 @@ static void interrupt(const char *config, const char *run, int number, const cha
 
 static void test_interrupted_lm(void **state) {
     (void)state;
-    interrupt("base.yaml", "stopped", SIGINT, ARGS("model/model.safetensors"));
+    interrupt("base.yaml", "stopped", SIGINT, 1, ARGS("model/model.safetensors"));
 }
 
 static void test_interrupted_kvp(void **state) {
     (void)state;
-    interrupt("kvp.yaml", "stopped_kvp", SIGTERM,
+    // As a terminal does that closes: from the kernel and from the shell.
+    interrupt("kvp.yaml", "stopped_kvp", SIGHUP, 2,
               ARGS("aux/model.safetensors", "predictor/predictor.safetensors"));
 }
 

@@ -3,6 +3,7 @@
 #include "train/run/estimate.h"
 
 #include "core/gemm.h"
+#include "data/system/blas.h"
 #include "data/system/console.h"
 #include "train/run/footprint.h"
 #include "train/run/validation.h"
@@ -19,7 +20,7 @@ double kv_estimate_rate(int64_t rows) {
     float *w = calloc((size_t)DIM * DIM, sizeof *w);
     float *y = calloc((size_t)rows * DIM, sizeof *y);
     double rate = 0;
-    if (x && w && y) {
+    if (x && w && y && kv_blas_reserve(NULL) == KV_OK) {
         kv_gemm_nt(rows, DIM, DIM, x, DIM, w, DIM, 0, y, DIM); // threads start here
         double started = kv_now(), seconds;
         int64_t n = 0;
@@ -40,13 +41,14 @@ static void print_memory(const kv_task *task, FILE *out) {
     const kv_train_config *config = task->config;
     kv_footprint footprint;
     char text[KV_FOOTPRINT_TEXT], advice[KV_FOOTPRINT_ADVICE];
-    const double limit = kv_footprint_limit(config);
+    const char *by;
+    const double limit = kv_footprint_limit(config, &by);
     const kv_task_choice choice = kv_footprint_chosen(config);
     kv_footprint_estimate(task, &choice, &footprint);
     fprintf(out, "memory       about %s\n", kv_footprint_text(&footprint, text));
     if (isinf(limit)) return;
-    fprintf(out, "             %s: %.3g GB are %s\n", footprint.peak <= limit ? "fits" : "does not fit",
-            limit / 1e9, config->train.memory_gb > 0 ? "allowed by train.memory_gb" : "available");
+    fprintf(out, "             %s: %.3g GB are allowed by %s\n",
+            footprint.peak <= limit ? "fits" : "does not fit", limit / 1e9, by);
     if (footprint.peak > limit)
         fprintf(out, "             less with: %s\n", kv_footprint_advice(task, &footprint, advice));
 }

@@ -55,12 +55,14 @@ void kv_footprint_estimate(const kv_task *task, const kv_task_choice *choice, kv
     }
 }
 
-double kv_footprint_limit(const kv_train_config *config) {
+double kv_footprint_limit(const kv_train_config *config, const char **by) {
+    *by = "train.memory_gb";
     if (config->train.memory_gb == 0) return (double)INFINITY;
     if (config->train.memory_gb > 0) return 1e9 * config->train.memory_gb;
-    const int64_t available = kv_memory_available("");
-    if (available == INT64_MAX) return (double)INFINITY;
-    return usable * (double)available + (double)kv_memory_held();
+    const kv_memory_limit available = kv_memory_left("");
+    *by = available.by;
+    if (available.left == INT64_MAX) return (double)INFINITY;
+    return usable * (double)available.left + (double)kv_memory_held();
 }
 
 char *kv_footprint_text(const kv_footprint *footprint, char text[KV_FOOTPRINT_TEXT]) {
@@ -105,15 +107,16 @@ char *kv_footprint_advice(const kv_task *task, const kv_footprint *footprint,
 
 kv_status kv_footprint_check(const kv_task *task, kv_error *err) {
     const kv_train_config *config = task->config;
-    const double limit = kv_footprint_limit(config);
+    const char *by;
+    const double limit = kv_footprint_limit(config, &by);
     const kv_task_choice choice = kv_footprint_chosen(config);
     kv_footprint footprint;
     kv_footprint_estimate(task, &choice, &footprint);
     if (footprint.peak <= limit) return KV_OK;
     char parts[KV_FOOTPRINT_TEXT], advice[KV_FOOTPRINT_ADVICE];
     return kv_fail(err, KV_ERR_MEMORY,
-                   "the run does not fit in memory, %.3g GB %s; it needs about %s; less with: %s; "
+                   "the run does not fit in memory, %.3g GB by %s; it needs about %s; less with: %s; "
                    "train.memory_gb: 0 tries all the same",
-                   limit / 1e9, config->train.memory_gb > 0 ? "by train.memory_gb" : "available",
-                   kv_footprint_text(&footprint, parts), kv_footprint_advice(task, &footprint, advice));
+                   limit / 1e9, by, kv_footprint_text(&footprint, parts),
+                   kv_footprint_advice(task, &footprint, advice));
 }

@@ -42,8 +42,9 @@ kv_task_choice kv_footprint_chosen(const kv_train_config *config);
 void kv_footprint_estimate(const kv_task *task, const kv_task_choice *choice, kv_footprint *footprint);
 
 // What the run may take in all: train.memory_gb, or 95 % of what the machine has left (and what the process
-// holds already). INFINITY: it is not to be checked.
-double kv_footprint_limit(const kv_train_config *config);
+// holds already). INFINITY: it is not to be checked. by: what sets the limit, "train.memory_gb" or one of
+// kv_memory_left's.
+double kv_footprint_limit(const kv_train_config *config, const char **by);
 
 // "9.57 GB: 4.39 trained weights with gradients and moments, ..." into text.
 enum { KV_FOOTPRINT_TEXT = 400 };

@@ -20,7 +20,7 @@ static const char doc[] =
     "DIR is the `output` of a run. For several, or for a directory of runs (of a sweep, say), there is one line "
     "each and no curve. A run at work is not disturbed.\n"
     "\n"
-    "States: running; interrupted (by Ctrl-C or SIGTERM); failed (with its message); killed (ended without "
+    "States: running; interrupted (by Ctrl-C or another signal); failed (with its message); killed (ended without "
     "saying why); finished. What is not finished, kvtrain CONFIG.yaml --resume goes on with.\n"
     "\n"
     "`lately` and values in parentheses are means of the last 20 logged steps. The validation loss is the whole "
@@ -202,6 +202,7 @@ int kvtrain_status(int argc, char **argv) {
     static const struct argp argp = {options, parse, "DIR...", doc, NULL, NULL, NULL};
     struct arguments arguments = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    kv_console_printout();
     const bool redraw = arguments.watch > 0 && !arguments.json && isatty(STDOUT_FILENO) == 1;
     for (;;) {
         struct looks l = look(&arguments);

@@ -10,7 +10,7 @@
 
 typedef enum kv_run_phase {
     KV_RUN_RUNNING,     // its directory is locked
-    KV_RUN_INTERRUPTED, // by Ctrl-C or SIGTERM
+    KV_RUN_INTERRUPTED, // by a signal to stop
     KV_RUN_FAILED,      // with an error message
     KV_RUN_KILLED,      // it ended without saying why
     KV_RUN_FINISHED,    // final/ is there, of the last step

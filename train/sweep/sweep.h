@@ -83,7 +83,7 @@ bool kv_sweep_wanted(const kv_sweep_args *args, const kv_sweep_run *run);
 kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err);
 
 // Trains what is not trained yet, evaluates, leaves OUTPUT/table.csv and prints it on `out`. Where runs
-// failed the others go on; then KV_ERR_MISMATCH, saying how many. KV_ERR_INTERRUPTED after Ctrl-C or SIGTERM.
+// failed the others go on; then KV_ERR_MISMATCH, saying how many. KV_ERR_INTERRUPTED after a signal to stop.
 kv_status kv_sweep_train(const kv_sweep_args *args, FILE *out, kv_error *err);
 
 // Seconds a training has left, from the pace of those that are done (of the same task, where there are any);

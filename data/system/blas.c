@@ -1,0 +1,116 @@
+// Stands between OpenBLAS and mmap, since OpenBLAS cannot be told that there is no memory: see blas.h.
+#include "data/system/blas.h"
+
+#include "data/system/limits.h"
+#include "data/system/memory.h"
+
+#include <cblas.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <omp.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+// Exported by OpenBLAS, declared in no header of it.
+void *blas_memory_alloc(int purpose);
+void blas_memory_free(void *buffer);
+
+static atomic_int n_taken;
+
+// ---- The limit -----------------------------------------------------------------------------------------
+
+// A helper's and a caller's for every thread.
+static int n_needed(void) {
+    return 2 * omp_get_max_threads();
+}
+
+// Called while OpenBLAS holds locks that exit() would wait for.
+static _Noreturn void give_up(size_t size) {
+    const int n_threads = omp_get_max_threads();
+    const double taken = (double)size * atomic_load(&n_taken);
+    const kv_memory_limit limit = kv_address_space_left("");
+    char found[128] = "refused by the system (vm.overcommit_memory)", advice[64] = "";
+    if (limit.left < (int64_t)size) {
+        const double left = (double)limit.left + taken;
+        const int fit = (int)(left / (double)size / 2);
+        snprintf(found, sizeof found, "found %.3g GB left by %s", left / 1e9, limit.by);
+        if (fit > 0 && fit < n_threads) snprintf(advice, sizeof advice, ", or set OMP_NUM_THREADS=%d", fit);
+    } else if (n_threads > 1) {
+        strcpy(advice, ", or set a smaller OMP_NUM_THREADS");
+    }
+    fprintf(stderr,
+            "%s: matrix products with %d thread%s need %.3g GB of address space for OpenBLAS, %s; raise that "
+            "limit%s\n",
+            program_invocation_short_name, n_threads, n_threads > 1 ? "s" : "",
+            (double)size * n_needed() / 1e9, found, advice);
+    fflush(stderr);
+    _exit(1);
+}
+
+// ---- mmap ----------------------------------------------------------------------------------------------
+
+static bool is_openblas(const void *address) {
+    static const void *library;
+    Dl_info info;
+    if (!library) {
+        void *product = dlsym(RTLD_DEFAULT, "cblas_sgemm");
+        if (!product || !dladdr(product, &info)) return false;
+        library = info.dli_fbase;
+    }
+    return dladdr(address, &info) && info.dli_fbase == library;
+}
+
+// Called by OpenBLAS and whoever else asks for mmap by this name, which headers may turn into mmap64.
+void *stand_in(void *address, size_t size, int protection, int flags, int fd, off_t offset) __asm__("mmap");
+
+void *stand_in(void *address, size_t size, int protection, int flags, int fd, off_t offset) {
+    void *const at = (void *)syscall(SYS_mmap, address, size, protection, flags, fd, offset);
+    if (fd >= 0 || !is_openblas(__builtin_return_address(0))) return at;
+    if (at == MAP_FAILED) give_up(size);
+    atomic_fetch_add(&n_taken, 1);
+    return at;
+}
+
+// ---- Buffers -------------------------------------------------------------------------------------------
+
+static bool loaded;
+
+// The constructors of libraries come first.
+static __attribute__((constructor)) void note_that_libraries_are_loaded(void) {
+    loaded = true;
+}
+
+// For a helper, at least, OpenBLAS asks again when it has none.
+void *blas_memory_alloc(int purpose) {
+    enum { HELPER = 2 };
+    static void *(*original)(int);
+    if (!loaded && purpose == HELPER) return NULL;
+    if (!original) *(void **)&original = dlsym(RTLD_NEXT, "blas_memory_alloc");
+    return original(purpose);
+}
+
+static void take_buffers(int n_threads) {
+    openblas_set_num_threads(n_threads); // the helpers'
+    void **buffers = calloc((size_t)n_threads, sizeof *buffers);
+    if (!buffers) return; // what is missing is found out when it is needed
+    for (int i = 0; i < n_threads; i++) buffers[i] = blas_memory_alloc(0);
+    for (int i = 0; i < n_threads; i++) blas_memory_free(buffers[i]);
+    free(buffers);
+}
+
+kv_status kv_blas_reserve(kv_error *err) {
+    take_buffers(omp_get_max_threads());
+    kv_status status = kv_limits_try_threads(omp_get_max_threads(), err);
+    if (status != KV_OK) return status;
+    atomic_int n = 0;
+#pragma omp parallel // OpenMP keeps its threads, and their stacks
+    atomic_fetch_add(&n, 1);
+    return KV_OK;
+}

@@ -1,0 +1,20 @@
+// The memory that OpenBLAS works in, asked for where a failure can be seen.
+//
+// OpenBLAS packs matrices into buffers of a fixed size (128 MB of address space in Debian's build, of which little is
+// ever touched): one for each thread that helps with a product, and one for each thread of ours that asks for a product
+// at the same time. It takes them with mmap when they are first needed and keeps them. When mmap fails it asks again,
+// for ever [OpenBLAS issue 5289]. A program that links this file does better:
+//   - while libraries are loaded no buffer is taken: what multiplies nothing needs none;
+//   - kv_blas_reserve takes all that can ever be needed, or says what is missing;
+//   - should OpenBLAS's mmap fail at any other time, the program ends with the same words and status 1.
+// Its ways into OpenBLAS (blas_memory_alloc) and the C library (mmap) go through functions of these names in blas.c. They
+// are part of every program that calls kv_blas_reserve.
+#pragma once
+
+#include "core/status.h"
+
+// To be called before the first product, and before there is anything that must not be left half done. Starts OpenMP's
+// threads, too: KV_ERR_MEMORY where there can be no OMP_NUM_THREADS of them. When the address space does not hold the
+// buffers it does not return, since there is no way back out of OpenBLAS: the program ends with a line on stderr and status
+// 1.
+kv_status kv_blas_reserve(kv_error *err);
