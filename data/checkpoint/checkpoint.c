@@ -235,9 +235,10 @@ kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fi
 // they differ.
 static kv_status check_memory(const char *dir, const kv_model_spec *spec, kv_frozen_dtype dtype,
                               kv_error *err) {
+    if (dtype == KV_FROZEN_STORED && !kv_is_random_model(dir)) return KV_OK;
     kv_checkpoint_size size;
     const int64_t n = kv_spec_size(spec, true);
-    kv_status status = kv_checkpoint_measure(dir, n, &size, err);
+    kv_status status = kv_checkpoint_measure(dir, spec, &size, err);
     if (status != KV_OK) return KV_OK; // whoever reads it says it better
     const double wanted = dtype == KV_FROZEN_STORED ? 0 : (double)n * (double)kv_dtype_size((kv_dtype)dtype);
     double owned = kv_is_random_model(dir) ? (double)size.bytes : 0;
