@@ -105,10 +105,11 @@ static kv_status add_input(kv_text_files *files, const char *input, kv_error *er
     const int64_t before = files->n;
     kv_status status = add_directory(files, input, 0, err);
     if (!status && files->n == before)
-        status = kv_fail(err, KV_ERR_IO,
-                         "%s: no text in the directory, expected files called .txt, .md, .jsonl or .json, or part-00000 "
-                         "(others can be named one by one)",
-                         input);
+        status = kv_fail(
+            err, KV_ERR_IO,
+            "%s: no text in the directory, expected files called .txt, .md, .jsonl or .json, or part-00000 "
+            "(others can be named one by one)",
+            input);
     if (!status)
         qsort(files->items + before, (size_t)(files->n - before), sizeof *files->items, compare_paths);
     return status;
