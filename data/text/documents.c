@@ -43,6 +43,7 @@ struct kv_documents {
     char bad[300], shape[200];
     // Plain text that nobody said is plain: its lines, those that look like JSON objects.
     bool suspicious;
+    bool begun; // a document has been asked for
     int64_t n_lines, n_like_json;
 };
 
@@ -442,13 +443,14 @@ static kv_status check_first(const kv_documents *documents, const kv_document *d
 }
 
 kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_error *err) {
-    const bool first = documents->line == 0;
+    const bool first = !documents->begun;
+    documents->begun = true;
     *document = (kv_document){0};
     if (documents->fault) {
         if (!documents->over)
             *document = (kv_document){.line = documents->line + 1, .bad = documents->fault, .whole = true};
         documents->over = true;
-        return KV_OK;
+        return first && document->bad ? check_first(documents, document, err) : KV_OK;
     }
     kv_status status =
         documents->json_lines ? next_json(documents, document, err) : next_block(documents, document, err);

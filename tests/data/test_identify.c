@@ -15,6 +15,7 @@
 #include "data/file/metrics.h"
 #include "data/file/mistaken.h"
 #include "data/file/path.h"
+#include "data/text/documents.h"
 #include "tests/support/tokenizer.h"
 
 #include <signal.h>
@@ -161,6 +162,27 @@ static void metrics_too(void **state) {
     put(lfs, sizeof lfs - 1);
     says(as_metrics(),
          ": a git-lfs pointer, not the 12345 bytes it stands for, expected kvtrain's metrics.jsonl");
+}
+
+// A text that is none is refused as a whole, not line by line: a pointer or a page would be learnt.
+static void streams_of_documents(void **state) {
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *words;
+    } cases[] = {
+        {lfs, sizeof lfs - 1, ": a git-lfs pointer, not the 12345 bytes it stands for, expected a text"},
+        {BYTES("\x28\xB5\x2F\xFD\4\0\1\0\0\n\0"), ": zstd data, expected a text in UTF-8"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_documents *documents;
+        kv_document document;
+        put(cases[i].bytes, cases[i].size);
+        kv_status status = kv_documents_open(path, &documents, &err); // which may look at the beginning
+        if (status == KV_OK) status = kv_documents_read(documents, &document, &err);
+        says(status, cases[i].words);
+        kv_documents_close(documents);
+    }
 }
 
 // Gzip is unpacked by readers of text, and what is in it is named.
@@ -411,6 +433,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(foreign_files_are_named_by_every_reader),
         TEST(metrics_too),
+        TEST(streams_of_documents),
         TEST(gzip_is_looked_into),
         TEST(advice_is_for_who_can_take_it),
         TEST(what_is_shown_is_harmless),
