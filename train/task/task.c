@@ -55,6 +55,8 @@ kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins
     memcpy(id.hash, text->info.tokenizer, sizeof id.hash);
     memcpy(id.cuts, text->info.cuts, sizeof id.cuts);
     kv_status status = final ? kv_tokenizer_scatter(&text->tokenizer, dir, err) : KV_OK;
+    for (int i = n; i-- > 0 && final && !status;)
+        if (origins[i]) status = kv_tokenizer_copy(origins[i], dir, err);
     return status == KV_OK ? kv_tokenizer_id_write(dir, &id, err) : status;
 }
 
