@@ -129,7 +129,7 @@ static kv_status train(kv_training *s, kv_run_mode mode, kv_error *err) {
     const bool resumed = run->checkpoint[0] != 0;
     // Nothing is written before it is known that there is room, and that the weights are there.
     status = kv_footprint_check(s->task, err);
-    if (status == KV_OK) status = s->task->ops->load(s->task, resumed ? run->checkpoint : NULL, err);
+    if (status == KV_OK) status = kv_task_load(s->task, resumed ? run->checkpoint : NULL, err);
     if (status == KV_OK) status = kv_run_begin(run, err);
     if (status == KV_OK && !resumed && s->task->ops->start) status = s->task->ops->start(s->task, err);
     // What loading and the start have freed goes back to the system; glibc would keep much of it.

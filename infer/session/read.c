@@ -88,10 +88,11 @@ static kv_status hand_out(kv_session *session, int64_t s, const float *row, floa
     int64_t id = 0;
     while (isfinite(row[id])) id++;
     session->not_finite = s;
+    const char *found = isnan(row[id]) ? "nan" : row[id] > 0 ? "inf" : "-inf"; // printf tells signs of NaN
     return kv_fail(err, KV_ERR_NOT_FINITE,
-                   "the logits are not finite (id %lld has %g): weights are NaN or infinite, or numbers grew "
+                   "the logits are not finite (id %lld has %s): weights are NaN or infinite, or numbers grew "
                    "too large for float32",
-                   (long long)id, (double)row[id]);
+                   (long long)id, found);
 }
 
 static kv_status read_pack(kv_session *session, kv_pack *pack, float *logits, kv_error *err) {

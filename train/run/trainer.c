@@ -118,6 +118,11 @@ static kv_status accumulate(struct trainer *t, struct step_result *result, kv_er
     return KV_OK;
 }
 
+// printf tells signs of NaN, which mean nothing.
+static double without_sign(double x) {
+    return isnan(x) ? (double)NAN : x;
+}
+
 // Before the first update it cannot be the rate.
 static kv_status not_finite(const struct trainer *t, const struct step_result *result, kv_error *err) {
     char advice[128] =
@@ -127,7 +132,7 @@ static kv_status not_finite(const struct trainer *t, const struct step_result *r
         snprintf(advice, sizeof advice, "a smaller train.lr (now %g) may help", t->config->train.lr);
     return kv_fail(err, KV_ERR_NOT_FINITE,
                    "step %" PRIi64 ": found loss %g and gradient norm %g, expected finite numbers; %s",
-                   step + 1, result->loss, result->grad_norm, advice);
+                   step + 1, without_sign(result->loss), without_sign(result->grad_norm), advice);
 }
 
 static kv_status train_step(struct trainer *t, struct step_result *result, kv_error *err) {

@@ -18,14 +18,34 @@ void kv_task_free(kv_task *task) {
     task->ops->free(task);
 }
 
-kv_status kv_task_save(kv_task *task, int64_t step, const char *dir, bool final, kv_error *err) {
+static const kv_param *first_not_finite(const kv_task *task) {
     for (int64_t i = 0; i < task->n_params; i++)
-        if (!kv_all_finite(task->params[i]->data, kv_param_size(task->params[i])))
-            return kv_fail(
-                err, KV_ERR_NOT_FINITE,
-                "step %" PRIi64
-                ": found NaN or infinite weights in %s, which are not saved; a smaller train.lr may help",
-                step, task->params[i]->name);
+        if (!kv_all_finite(task->params[i]->data, kv_param_size(task->params[i]))) return task->params[i];
+    return NULL;
+}
+
+kv_status kv_task_load(kv_task *task, const char *checkpoint, kv_error *err) {
+    const kv_status status = task->ops->load(task, checkpoint, err);
+    const kv_param *damaged = status == KV_OK ? first_not_finite(task) : NULL;
+    if (!damaged) return status;
+    return checkpoint
+               ? kv_fail(err, KV_ERR_NOT_FINITE,
+                         "%s: found NaN or infinite weights in %s, expected finite numbers", checkpoint,
+                         damaged->name)
+               : kv_fail(err, KV_ERR_NOT_FINITE,
+                         "found NaN or infinite weights in %s, which training would start from: a model or "
+                         "predictor that the configuration names is damaged",
+                         damaged->name);
+}
+
+kv_status kv_task_save(kv_task *task, int64_t step, const char *dir, bool final, kv_error *err) {
+    const kv_param *diverged = first_not_finite(task);
+    if (diverged)
+        return kv_fail(
+            err, KV_ERR_NOT_FINITE,
+            "step %" PRIi64
+            ": found NaN or infinite weights in %s, which are not saved; a smaller train.lr may help",
+            step, diverged->name);
     return task->ops->save(task, dir, final, err);
 }
 

@@ -102,6 +102,9 @@ kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *con
                              kv_error *err);
 void kv_task_free(kv_task *task);
 
+// ops->load, of weights to be trained that are all finite: KV_ERR_NOT_FINITE names one that is not. What the data never
+// touch (the row of a rare token) would show only when hours later the first checkpoint is not saved.
+kv_status kv_task_load(kv_task *task, const char *checkpoint, kv_error *err);
 // ops->save after `step` steps, of weights that are all finite: KV_ERR_NOT_FINITE names one that is not, before
 // anything is written. An update can overflow that came of gradients that did not.
 kv_status kv_task_save(kv_task *task, int64_t step, const char *dir, bool final, kv_error *err);
