@@ -6,15 +6,17 @@
 # Found is what is the completion's own, and not the prompt's or the tests':
 #   - special methods of its classes that were called straight from the tests (an __eq__ that is always true)
 #   - names of builtins, of the prompt and of the tests themselves, as far as the tests use them; whatever is in `builtins`
-#   - what it has put into modules and classes of the library
-#   - hooks of the interpreter, frames, ctypes and mock objects, which honest solutions have no use for
+#   - what it has put into modules and classes of the library, and whatever of a module the tests use that is another now
+#   - hooks of the interpreter, frames, ctypes, mock objects and those of test.support, which honest solutions have no use
+#     for
+# What it makes by exec, eval and compile is its own, too.
 import ast
 import builtins
 import posix
 import sys
 import types
 
-NAME = '<candidate>'
+NAME, MADE = '<candidate>', '<made by the candidate>'
 SOURCE = PROMPT + COMPLETION + b'\n' + TESTS
 
 
@@ -29,6 +31,7 @@ COMPARISONS = {'__eq__', '__ne__', '__lt__', '__le__', '__gt__', '__ge__'}
 QUIET = {'__init__', '__new__', '__call__', '__init_subclass__', '__class_getitem__', '__set_name__', '__prepare__', '__del__'}
 FRAMES = {'_getframe', '_current_frames', 'currentframe', 'f_back', 'f_locals', 'f_globals', 'f_builtins', 'tb_frame',
           'get_objects', 'get_referrers', '__code__', '__subclasses__'}
+ODD = ('ctypes', '_ctypes', 'unittest.mock', 'test.support')
 STREAMS = {('sys', 'stdin'), ('sys', 'stdout'), ('sys', 'stderr')}
 
 found = {}
@@ -40,7 +43,13 @@ def note(what):
 
 
 def is_own(code):
-    return code.co_filename == NAME and FIRST <= code.co_firstlineno < BEHIND
+    return code.co_filename == MADE or (code.co_filename == NAME and FIRST <= code.co_firstlineno < BEHIND)
+
+
+# Of code that runs the line decides: the function that is tested begins in the prompt.
+def is_asked_by_own(frame):
+    name = frame.f_code.co_filename
+    return name == MADE or (name == NAME and FIRST <= frame.f_lineno < BEHIND)
 
 
 def is_own_value(value):
@@ -94,6 +103,28 @@ def build_and_watch(function, *arguments, **keywords):
     return cls
 
 
+# exec and eval, with the places of the code that asks for them.
+def running(run, mode):
+    def call(source, space=None, local=None, /, **keywords):
+        frame = sys._getframe(1)
+        if local is None:
+            local = frame.f_locals if space is None else space
+        if is_asked_by_own(frame) and isinstance(source, (str, bytes)):
+            blank = ' \t' if isinstance(source, str) else b' \t'
+            text = source.lstrip(blank) if mode == 'eval' else source
+            source = compile_as_it_is(text, MADE, mode, dont_inherit=True)
+        return run(source, frame.f_globals if space is None else space, local, **keywords)
+    return call
+
+
+compile_as_it_is = compile
+
+
+def compile_and_mark(source, filename, *positional, **keywords):
+    own = is_asked_by_own(sys._getframe(1))
+    return compile_as_it_is(source, MADE if own else filename, *positional, **keywords)
+
+
 # Methods that came later than their class, and classes made by calls of type().
 def look_at_classes():
     pending, seen = [object], set()
@@ -123,32 +154,38 @@ def bound_by(node):
         yield (node.asname or node.name).split('.')[0]
 
 
-# Names that the tests use; that prompt and tests bind; and what of the completion needs no running.
+def modules_of(node):
+    if isinstance(node, ast.ImportFrom):
+        return [f'{node.module}.{alias.name}' for alias in node.names]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
+# Names that the tests use; that prompt and tests bind; the modules that these import, and what they use of them; and what
+# of the completion needs no running.
 def read(tree):
-    used, given, line = set(), set(), 0
+    used, given, libraries, parts = set(), set(), set(), set()
     for node in ast.walk(tree):
         line = getattr(node, 'lineno', None)
         if line is None:
             continue
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and line >= BEHIND:
-            used.add(node.id)
         if not FIRST <= line < BEHIND:
+            if isinstance(node, ast.Attribute):
+                parts.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and line >= BEHIND:
+                used.add(node.id)
             given.update(bound_by(node))
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                for alias in node.names:
-                    given.update(bound_by(alias))
+                given.update(name for alias in node.names for name in bound_by(alias))
+                parts.update(alias.name for alias in node.names)
+                libraries.update([node.module] if isinstance(node, ast.ImportFrom) else modules_of(node))
             continue
         if isinstance(node, ast.Attribute) and node.attr in FRAMES:
             note('.' + node.attr)
-        if isinstance(node, ast.ImportFrom):
-            modules = [f'{node.module}.{alias.name}' for alias in node.names]
-        else:
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        for module in modules:
-            for odd in ('ctypes', 'unittest.mock'):
+        for module in [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else modules_of(node):
+            for odd in ODD:
                 if (module + '.').startswith(odd + '.'):
                     note(odd)
-    return used, given
+    return used, given, libraries, parts
 
 
 def look_at_names(space, used, given):
@@ -169,6 +206,24 @@ def look_at_builtins():
     for name in sorted({*builtins_before, *now} - {'_'}):
         if name not in now or builtins_before.get(name, found) is not now[name]:
             note(f'builtins.{name}')
+
+
+def as_they_are(libraries):
+    for name in libraries:
+        try:
+            __import__(name)
+        except Exception:  # the program may do without
+            continue
+        yield name, sys.modules[name], dict(vars(sys.modules[name]))
+
+
+def look_at_libraries(before, parts):
+    for name, module, values in before:
+        if sys.modules.get(name) is not module:
+            note(name)
+        for key in sorted(parts & {*values, *vars(module)}):
+            if (name, key) not in STREAMS and vars(module).get(key, before) is not values.get(key, before):
+                note(f'{name}.{key}')
 
 
 def look_at_modules(program):
@@ -201,21 +256,25 @@ def look_at_hooks():
 
 # ---- All of it ----------------------------------------------------------------------------------------
 
-builtins.__build_class__ = build_and_watch
+run = exec
+builtins.__build_class__, builtins.compile = build_and_watch, compile_and_mark
+builtins.exec, builtins.eval = running(exec, 'exec'), running(eval, 'eval')
 builtins_before = dict(vars(builtins))
 
 
-def main(write=posix.write, leave=posix._exit):
+def main(run=run, write=posix.write, leave=posix._exit):
     program = sys.modules['program'] = types.ModuleType('program')
     code = compile(SOURCE, NAME, 'exec', dont_inherit=True)
-    used, given = read(ast.parse(SOURCE))
+    used, given, libraries, parts = read(ast.parse(SOURCE))
+    before = list(as_they_are(sorted(libraries)))
     try:
-        exec(code, program.__dict__)
+        run(code, program.__dict__)
     finally:
         look_at_hooks()
         look_at_builtins()
         look_at_classes()
         look_at_names(program.__dict__, used, given)
+        look_at_libraries(before, parts)
         look_at_modules(program)
         if found:
             write(2, f'\nredefined: {", ".join(found)}\n'.encode('utf-8', 'replace'))
