@@ -157,12 +157,19 @@ static uint64_t hash_spec(const kv_model_spec *s) {
 
 enum { MAX_PARAMS = 3 + KV_MAX_LAYERS * sizeof(kv_layer) / sizeof(kv_param) };
 
-void kv_checkpoint_fingerprint(kv_model *model, char out[17]) {
-    kv_param *params[MAX_PARAMS];
-    uint64_t hash = hash_spec(&model->spec);
-    int64_t n = kv_model_params(model, params);
+static void hash_params(uint64_t hash, kv_param *const *params, int64_t n, char out[17]) {
     for (int64_t i = 0; i < n; i++) hash = hash_param(hash, params[i]);
     kv_hash_text(hash, out);
+}
+
+void kv_checkpoint_fingerprint(kv_model *model, char out[17]) {
+    kv_param *params[MAX_PARAMS];
+    const int64_t n = kv_model_params(model, params);
+    hash_params(hash_spec(&model->spec), params, n, out);
+}
+
+void kv_params_fingerprint(kv_param *const *params, int64_t n, char out[17]) {
+    hash_params(0, params, n, out);
 }
 
 // ---- Another type --------------------------------------------------------------------------------------

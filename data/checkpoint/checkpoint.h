@@ -57,6 +57,8 @@ kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err);
 // config.json says about their use (not the longest context or the special tokens), as 16 hex digits plus
 // NUL.
 void kv_checkpoint_fingerprint(kv_model *model, char out[17]);
+// The same of weights alone, for files that lie beside them to say whose they are.
+void kv_params_fingerprint(kv_param *const *params, int64_t n, char out[17]);
 
 // The weights that a predictor belongs to, each by its kv_checkpoint_fingerprint: those of the base it was made for,
 // and of the aux as it was when the predictor was saved. NULL: not known.
@@ -64,8 +66,8 @@ typedef struct kv_fingerprints {
     const char *base, *aux;
 } kv_fingerprints;
 
-// Predictor directory: predictor.json (mapping, layer counts, base_fingerprint and aux_fingerprint; rank and
-// aux_layers where maps are not of full rank from one aux layer) + predictor.safetensors (key.i.weight,
+// Predictor directory: predictor.json (mapping, layer counts, base_fingerprint and aux_fingerprint, fingerprint of the
+// weights beside it; rank and aux_layers where maps are not of full rank from one aux layer) + predictor.safetensors (key.i.weight,
 // key.i.bias, value.i.weight, value.i.bias; weight is [out, in], of low rank up.weight [out, rank] and
 // down.weight [rank, in]). The two files are a kv_whole_set.
 // Fingerprints that are not known are not recorded; NULL: neither is.
@@ -73,7 +75,8 @@ kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const kv_f
                             kv_error *err);
 
 // Checks every shape against both specs. found: the models at hand; those of them that predictor.json knows
-// another fingerprint of are KV_ERR_MISMATCH. NULL skips that check. mapping: NULL takes the one in predictor.json;
+// another fingerprint of are KV_ERR_MISMATCH. NULL skips that check. Weights beside a predictor.json of others are
+// KV_ERR_MISMATCH, too (one from before it had their fingerprint goes with any of its shape). mapping: NULL takes the one in predictor.json;
 // given, it must agree with it, and predictor.json may be missing (weights of other programs). A random one is of
 // the right shape for any pair.
 kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,

@@ -14,7 +14,7 @@
 
 static const char json_name[] = "predictor.json", weights_name[] = "predictor.safetensors";
 static const char format_name[] = "kv-predictor";
-static const char base_key[] = "base_fingerprint", aux_key[] = "aux_fingerprint";
+static const char own_key[] = "fingerprint", base_key[] = "base_fingerprint", aux_key[] = "aux_fingerprint";
 enum { FORMAT_VERSION = 1 };
 
 // Biases; a map of rank 1 is a matrix with one row all the same.
@@ -38,16 +38,24 @@ static kv_status list_tensors(kv_predictor *predictor, kv_weights_tensor **tenso
     return KV_OK;
 }
 
+static void fingerprint(kv_predictor *predictor, char out[17]) {
+    kv_param *params[KV_PREDICTOR_PARAMS];
+    const int64_t n = kv_predictor_params(predictor, params);
+    kv_params_fingerprint(params, n, out);
+}
+
 // ---- Saving --------------------------------------------------------------------------------------------
 
-static char *describe(const kv_predictor *predictor, const kv_fingerprints *made_for) {
+static char *describe(kv_predictor *predictor, const kv_fingerprints *made_for) {
+    char own[17];
+    fingerprint(predictor, own);
     json_t *mapping = json_array();
     for (int64_t i = 0; i < predictor->n_base_layers; i++)
         json_array_append_new(mapping, json_integer(predictor->mapping[i]));
     json_t *root =
-        json_pack("{s:s, s:i, s:I, s:I, s:o, s:s*, s:s*}", "format", format_name, "version", FORMAT_VERSION,
-                  "n_base_layers", (json_int_t)predictor->n_base_layers, "n_aux_layers",
-                  (json_int_t)predictor->n_aux_layers, "mapping", mapping, base_key,
+        json_pack("{s:s, s:i, s:I, s:I, s:o, s:s, s:s*, s:s*}", "format", format_name, "version",
+                  FORMAT_VERSION, "n_base_layers", (json_int_t)predictor->n_base_layers, "n_aux_layers",
+                  (json_int_t)predictor->n_aux_layers, "mapping", mapping, own_key, own, base_key,
                   made_for ? made_for->base : NULL, aux_key, made_for ? made_for->aux : NULL);
     const kv_predictor_kind *kind = &predictor->kind; // said where it is not the usual one
     if (kind->rank > 0) json_object_set_new(root, "rank", json_integer(kind->rank));
@@ -82,14 +90,24 @@ static kv_status check_layers(const kv_json_file *file, const char *key, const c
                    model, (long long)found, (long long)n_layers);
 }
 
-// found NULL: it is not known which weights are at hand. Directories from before aux models were recorded say nothing.
+// Directories from before fingerprints of all were recorded say nothing: "".
+static kv_status read_fingerprint(const kv_json_file *file, const char *key, char out[17], kv_error *err) {
+    const char *text = json_string_value(json_object_get(file->root, key));
+    out[0] = '\0';
+    if (!kv_json_has(file, key)) return KV_OK;
+    if (!text || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+        return kv_json_wrong(file, key, -1, "16 hex digits", err);
+    strcpy(out, text);
+    return KV_OK;
+}
+
+// found NULL: it is not known which weights are at hand.
 static kv_status check_fingerprint(const kv_json_file *file, const char *key, const char *model,
                                    const char *found, kv_error *err) {
-    const char *expected = json_string_value(json_object_get(file->root, key));
-    if (!found || !kv_json_has(file, key)) return KV_OK;
-    if (!expected || strlen(expected) != 16 || strspn(expected, "0123456789abcdef") != 16)
-        return kv_json_wrong(file, key, -1, "16 hex digits", err);
-    if (strcmp(found, expected) == 0) return KV_OK;
+    char expected[17];
+    if (!found) return KV_OK;
+    kv_status status = read_fingerprint(file, key, expected, err);
+    if (status || !expected[0] || strcmp(found, expected) == 0) return status;
     return kv_fail(err, KV_ERR_MISMATCH, "%s: made for %s with fingerprint %s, this one has %s", file->path,
                    model, expected, found);
 }
@@ -104,6 +122,7 @@ static kv_status check_weights(const kv_json_file *file, const kv_fingerprints *
 struct maps {
     int32_t mapping[KV_MAX_LAYERS];
     kv_predictor_kind kind;
+    char weights[17]; // fingerprint; "": it does not say
 };
 
 static kv_status read_mapping(const kv_json_file *file, const kv_model_spec *base, const kv_model_spec *aux,
@@ -150,6 +169,7 @@ static kv_status check_json(const kv_json_file *file, const kv_model_spec *base,
     if (!status) status = check_layers(file, "n_aux_layers", "an auxiliary model", aux->n_layers, err);
     if (!status) status = read_mapping(file, base, aux, given, maps->mapping, err);
     if (!status) status = read_kind(file, base, aux, maps, err);
+    if (!status) status = read_fingerprint(file, own_key, maps->weights, err);
     return status ? status : check_weights(file, found, err);
 }
 
@@ -197,6 +217,19 @@ static kv_status read_weights(const char *dir, kv_predictor *predictor, bool tak
     return status;
 }
 
+// Whether these are the weights that predictor.json was written with.
+static kv_status check_own(const char *dir, kv_predictor *predictor, const char expected[17], kv_error *err) {
+    char found[17];
+    if (!expected[0]) return KV_OK;
+    fingerprint(predictor, found);
+    if (strcmp(found, expected) == 0) return KV_OK;
+    return kv_fail(
+        err, KV_ERR_MISMATCH,
+        "%s: %s holds weights of fingerprint %s, expected %s as in the %s beside it: two predictors' "
+        "files (if the weights were changed on purpose, delete \"%s\" from %s)",
+        dir, weights_name, found, expected, json_name, own_key, json_name);
+}
+
 kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                             const kv_fingerprints *found, const int32_t *mapping, kv_predictor **predictor,
                             kv_error *err) {
@@ -211,6 +244,7 @@ kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv
     if (!status) status = kv_predictor_create_kind(base, aux, maps.mapping, &maps.kind, &loaded, err);
     if (status) return status;
     status = read_weights(dir, loaded, true, err);
+    if (!status) status = check_own(dir, loaded, maps.weights, err);
     if (status)
         kv_predictor_free(loaded);
     else

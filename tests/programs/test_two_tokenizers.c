@@ -179,6 +179,12 @@ static void kvrun_refuses(void **state) {
             "kvp2/final/predictor/predictor.json|made for a base model with fingerprint");
     refused(KVRUN "--aux m/aux/final/model --predictor m/kvp/final/predictor bada",
             "kvp/final/predictor/predictor.json|made for an auxiliary model with fingerprint|this one has");
+    // Beside the weights of another predictor; from before it said whose it is, and for weights changed on purpose.
+    succeed("cp -r m/kvp/final/predictor torn && cp m/kvp2/final/predictor/predictor.safetensors torn");
+    refused(KVRUN "--aux m/kvp/final/aux --predictor torn bada",
+            "torn: predictor.safetensors holds weights of fingerprint|predictor.json beside it|delete");
+    silent("sed -i '/\"fingerprint\"/d' torn/predictor.json && " KVRUN
+           "--aux m/kvp/final/aux --predictor torn bada");
     // Checkpoints are models, too.
     refused("$R --base m/a/checkpoints/step-000001/model -n 1 --tokenizer b.model bada",
             "was trained with another tokenizer|tokenizer b.model|expected ");
@@ -241,6 +247,12 @@ static void kvtrain_refuses(void **state) {
         "train: {steps: 2, lr: 1e-3}\n");
     refused("$T mixture.yaml", "data.mixture[1].corpus|made with tokenizer");
     assert_int_equal(test_dir_count(test_path(test_dir, "m/x")), -1);
+    // Gone on with from weights beside the optimiser's state of another run.
+    succeed("$T kvp.yaml -o m/kvp4 -s train.steps=3 && rm -r m/kvp4/final && cp -r m/kvp4 m/kvp5 && "
+            "cp m/kvp2/final/optimizer.h5 m/kvp5/checkpoints/step-000002");
+    refused("$T kvp.yaml -o m/kvp5 -s train.steps=3 --resume",
+            "step-000002/optimizer.h5|found the optimiser's state of weights with fingerprint");
+    silent("$T kvp.yaml -o m/kvp4 -s train.steps=3 --resume");
     // Gone on with beside another frozen aux, base or text.
     succeed("cp -r m/aux/final/model here && $T kvp.yaml -o m/frozen -s freeze_aux=true -s aux=here && "
             "rm -r m/frozen/final");

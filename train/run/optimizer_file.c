@@ -2,6 +2,7 @@
 // else.
 #include "train/run/optimizer_file.h"
 
+#include "data/checkpoint/checkpoint.h"
 #include "data/file/h5.h"
 #include "data/file/mistaken.h"
 
@@ -10,12 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char weights_key[] = "weights";
+
 static void moment_name(char name[KV_NAME_MAX + 4], char moment, const kv_param *param) {
     snprintf(name, KV_NAME_MAX + 4, "/%c/%s", moment, param->name);
 }
 
 static kv_status write_all(hid_t file, const kv_adamw *o, kv_error *err) {
+    char weights[17];
+    kv_params_fingerprint(o->params, o->n_params, weights);
     kv_status status = kv_h5_set_i64(file, "/", "step", o->step, err);
+    if (status == KV_OK) status = kv_h5_set_string(file, "/", weights_key, weights, err);
     for (int64_t i = 0; status == KV_OK && i < o->n_params; i++) {
         const kv_param *param = o->params[i];
         const int64_t shape[2] = {param->rows, param->cols};
@@ -57,6 +63,21 @@ static kv_status read_moment(hid_t file, const char *path, char moment, const kv
     return status;
 }
 
+// Moments of other weights fit all the same where the shapes do. Files from before they said whose they are fit any.
+static kv_status check_weights(hid_t file, const char *path, const kv_adamw *o, kv_error *err) {
+    char expected[17], found[17];
+    if (H5Aexists(file, weights_key) <= 0) return KV_OK;
+    kv_status status = kv_h5_attr_string(file, "/", weights_key, expected, sizeof expected, err);
+    if (status != KV_OK) return status;
+    kv_params_fingerprint(o->params, o->n_params, found);
+    if (strcmp(found, expected) == 0) return KV_OK;
+    return kv_fail(
+        err, KV_ERR_MISMATCH,
+        "%s: found the optimiser's state of weights with fingerprint %s, expected that of those beside "
+        "it, %s: files of two runs or steps",
+        path, expected, found);
+}
+
 kv_status kv_optimizer_load(const char *path, kv_adamw *optimizer, kv_error *err) {
     hid_t file;
     kv_status status = kv_h5_open(path, &file, err);
@@ -64,6 +85,7 @@ kv_status kv_optimizer_load(const char *path, kv_adamw *optimizer, kv_error *err
     if (status == KV_OK && optimizer->step < 0)
         status = kv_fail(err, KV_ERR_FORMAT, "%s: found step %" PRIi64 ", expected 0 or more", path,
                          optimizer->step);
+    if (status == KV_OK) status = check_weights(file, path, optimizer, err);
     for (int64_t i = 0; status == KV_OK && i < optimizer->n_params; i++) {
         const kv_param *param = optimizer->params[i];
         status = read_moment(file, path, 'm', param, optimizer->m[i], err);
