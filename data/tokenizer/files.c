@@ -117,6 +117,8 @@ void kv_tokenizer_identify(const kv_tokenizer *tokenizer, kv_tokenizer_id *id) {
 bool kv_tokenizer_is(const kv_tokenizer *tokenizer, const kv_tokenizer_id *id) {
     char hash[17];
     if (kv_tokenizer_vocab_size(tokenizer) < id->vocab_size) return false;
+    if (kv_tokenizer_vocab_size(tokenizer) == id->vocab_size)
+        return strcmp(kv_tokenizer_hash(tokenizer), id->hash) == 0;
     kv_tokenizer_hash_first(tokenizer, id->vocab_size, hash);
     return strcmp(hash, id->hash) == 0;
 }

@@ -5,6 +5,7 @@
 #include "data/file/hash.h"
 #include "data/file/mistaken.h"
 #include "data/file/path.h"
+#include "data/tokenizer/directory.h"
 #include "data/tokenizer/json.h"
 #include "data/tokenizer/spm.h"
 
@@ -76,13 +77,13 @@ kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error
     if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", file);
     status = kv_tokenizer_is_json(file) ? kv_json_tokenizer_open(file, &made->json, err)
                                         : kv_spm_tokenizer_open(file, &made->model, err);
-    if (status) {
+    if (!status) kv_tokenizer_hash_first(made, kv_tokenizer_vocab_size(made), made->hash);
+    if (!status && strcmp(file, path) != 0) status = kv_tokenizer_check_directory(path, made, err);
+    if (status)
         kv_tokenizer_free(made);
-        return status;
-    }
-    kv_tokenizer_hash_first(made, kv_tokenizer_vocab_size(made), made->hash);
-    *tokenizer = made;
-    return KV_OK;
+    else
+        *tokenizer = made;
+    return status;
 }
 
 void kv_tokenizer_free(kv_tokenizer *tokenizer) {

@@ -189,14 +189,74 @@ static void kvrun_refuses(void **state) {
     refused("$R --base m/a/checkpoints/step-000001/model -n 1 --tokenizer b.model bada",
             "was trained with another tokenizer|tokenizer b.model|expected ");
     silent("$R --base m/a/checkpoints/step-000001/model -n 1 --tokenizer a.model bada");
-    // A tokenizer that was put in the place of the model's own.
-    succeed("cp -r m/a/final/model swapped && cp b.model swapped/tokenizer.model");
-    refused("$R --base swapped -n 1 bada",
-            "model swapped was trained with another tokenizer|tokenizer_hash.json");
     // An aux with a tokenizer beside a base that only says which it was.
     refused(
         "$R --base m/a/checkpoints/step-000001/model --aux m/b/final/model --prune speculative:0.5 -n 1 bada",
         "step-000001/model was trained with another tokenizer");
+}
+
+// A tokenizer that was put in the place of the model's own is seen by whoever opens the directory, also of a model that
+// was made of one that did not say anything.
+static void a_swapped_tokenizer(void **state) {
+    (void)state;
+    static const char words[] =
+        "swapped was trained with another tokenizer than the one in there|tokenizer_hash.json";
+    succeed("cp -r m/a/final/model swapped && cp b.model swapped/tokenizer.model");
+    refused("$R --base swapped -n 1 bada", words);
+    refused("$R --base swapped -n 1 --ids --prompt-ids '3 4'", words);
+    refused(KVRUN "--tokenizer swapped bada", words);
+    refused("$K encode -t swapped bada", words);
+    refused("$K decode -t swapped 5", words);
+    refused(TOKENIZE "swapped -o x.h5 a.jsonl", words);
+    refused("$E eval.yaml -o m/x -s systems[0].model=swapped", words);
+    refused("$T kvp.yaml -o m/x -s base=swapped", words);
+    succeed("$K inspect swapped");
+    said("warning: swapped was trained with another tokenizer");
+    test_write_text(test_path(test_dir, "tune.yaml"),
+                    "task: lm\noutput: m/tuned\ndata: {train: a.h5, seq_len: 24, batch_size: 2}\n"
+                    "model: {from: checkpoint, path: mine}\ntrain: {steps: 1, lr: 1e-3, warmup_steps: 0}\n");
+    succeed("cp -r m/a/final/model mine && rm mine/tokenizer_hash.json && $T tune.yaml && "
+            "cp b.model m/tuned/final/model/tokenizer.model");
+    refused("$R --base m/tuned/final/model -n 1 bada",
+            "m/tuned/final/model was trained with another tokenizer");
+}
+
+// A tokenizer.model with the pieces of a tokenizer: a protocol buffer. Piece `other` is another one, of that type.
+static void put_model(const char *name, const kv_tokenizer *like, int32_t other, int type) {
+    char bytes[1 << 14], *at = bytes;
+    for (int32_t id = 0; id < kv_tokenizer_vocab_size(like); id++) {
+        const char *piece = id == other ? "other" : kv_tokenizer_piece(like, id);
+        const char length = (char)strlen(piece);
+        const char head[] = {10, (char)(length + 9), 10, length}, tail[] = {21, 0, 0, 0, 0, 24, (char)type};
+        memcpy(at, head, sizeof head), at += sizeof head;
+        memcpy(at, piece, (size_t)length), at += length;
+        memcpy(at, tail, sizeof tail), at += sizeof tail;
+    }
+    test_write_bytes(test_path(test_dir, name), bytes, (size_t)(at - bytes));
+}
+
+// Files of two tokenizers beside each other are told apart by ordinary pieces; what is no such file matters to nobody.
+static void two_in_one_directory(void **state) {
+    (void)state;
+    enum { NORMAL = 1, CONTROL = 3 };
+    json_t *root = test_byte_level((const char *const[]){"h e", "q u"}, 2);
+    succeed("mkdir two");
+    kv_tokenizer *tokenizer = test_open(root, test_path(test_dir, "two/tokenizer.json"));
+    put_model("two/tokenizer.model", tokenizer, -1, NORMAL);
+    silent("$K encode -t two he");
+    put_model("two/tokenizer.model", tokenizer, 97, CONTROL);
+    silent("$K encode -t two he");
+    put_model("two/tokenizer.model", tokenizer, 97, NORMAL);
+    succeed("$K encode -t two he");
+    said("kvdata: warning: two holds two tokenizers: token 97 of its tokenizer.json, which is used");
+    silent("$K encode -t two/tokenizer.json he");
+    succeed("$K inspect two");
+    // Cut off before, Git LFS's pointer, tiktoken's lines.
+    silent("head -c 600 two/tokenizer.model >cut && mv cut two/tokenizer.model && $K encode -t two he");
+    silent("echo 'version https://git-lfs.github.com/spec/v1' >two/tokenizer.model && $K encode -t two he");
+    silent("printf 'IQ== 0\\nIg== 1\\nIw== 2\\nJA== 3\\n' >two/tokenizer.model && $K encode -t two he");
+    kv_tokenizer_free(tokenizer);
+    json_decref(root);
 }
 
 static void kveval_refuses(void **state) {
@@ -345,6 +405,8 @@ int main(void) {
         cmocka_unit_test(models_have_their_tokenizer),
         cmocka_unit_test(a_directory_goes_along),
         cmocka_unit_test(kvrun_refuses),
+        cmocka_unit_test(a_swapped_tokenizer),
+        cmocka_unit_test(two_in_one_directory),
         cmocka_unit_test(kveval_refuses),
         cmocka_unit_test(kvtrain_refuses),
         cmocka_unit_test(kvdata_refuses),

@@ -66,14 +66,25 @@ bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b) {
            memcmp(a->layers, b->layers, (size_t)a->n_layers * sizeof *a->layers) == 0;
 }
 
+// id: the text's, where it is certain to be that tokenizer's: kv_train_check_models lets no other text train a model
+// that has one. An aux may have fewer tokens than the text's tokenizer, and is compared with its base whenever it is used.
+static kv_status copy_tokenizer(const char *from, const char *dir, const kv_tokenizer_id *id, kv_error *err) {
+    kv_tokenizer_id said;
+    bool says = false;
+    kv_status status = kv_tokenizer_copy(from, dir, err);
+    if (status == KV_OK) status = kv_tokenizer_id_read(dir, &said, &says, err);
+    return status == KV_OK && id && !says ? kv_tokenizer_id_write(dir, id, err) : status;
+}
+
 kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins, int n, const char *dir,
                                  bool final, kv_error *err) {
     const kv_train_text *text = task->text;
-    for (int i = 0; i < n && final; i++)
-        if (origins[i] && kv_tokenizer_present(origins[i])) return kv_tokenizer_copy(origins[i], dir, err);
     kv_tokenizer_id id = {.vocab_size = text->info.vocab_size};
     memcpy(id.hash, text->info.tokenizer, sizeof id.hash);
     memcpy(id.cuts, text->info.cuts, sizeof id.cuts);
+    for (int i = 0; i < n && final; i++)
+        if (origins[i] && kv_tokenizer_present(origins[i]))
+            return copy_tokenizer(origins[i], dir, n == 1 ? &id : NULL, err);
     kv_status status = final ? kv_tokenizer_scatter(&text->tokenizer, dir, err) : KV_OK;
     for (int i = n; i-- > 0 && final && !status;)
         if (origins[i]) status = kv_tokenizer_copy(origins[i], dir, err);

@@ -3,6 +3,7 @@
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
 #include "data/system/warning.h"
+#include "data/tokenizer/directory.h"
 #include "data/tokenizer/files.h"
 
 #include <inttypes.h>
@@ -127,6 +128,7 @@ kv_status inspect_tokenizer_in(const char *dir, int64_t table_rows, inspect_repo
         return KV_OK;
     }
     if (status) return kv_fail(err, status, "%s", why.message);
+    if (kv_tokenizer_check_directory(dir, tokenizer, &why)) kv_warn("%s", why.message);
     json_t *root = NULL;
     if (json) kv_json_read(path, INSPECT_MAX_JSON, &root, NULL); // it was read before
     inspect_open(report, "tokenizer");
