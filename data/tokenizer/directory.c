@@ -1,14 +1,17 @@
-// A directory is where files of two models get mixed up: whoever opens a tokenizer by its directory is told.
+// Tokenizers by the directory they lie in, which is where files of two models get mixed up: whoever opens one is told.
 #include "data/tokenizer/directory.h"
 
 #include "data/file/content.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/system/warning.h"
 #include "data/tokenizer/files.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 // ---- tokenizer_hash.json -------------------------------------------------------------------------------
 
@@ -126,5 +129,44 @@ static void doubt_second(const char *dir, const kv_tokenizer *tokenizer) {
 kv_status kv_tokenizer_check_directory(const char *dir, const kv_tokenizer *tokenizer, kv_error *err) {
     kv_status status = check_said(dir, tokenizer, err);
     if (!status) doubt_second(dir, tokenizer);
+    return status;
+}
+
+// ---- Opening -------------------------------------------------------------------------------------------
+
+// Whether dir/name exists; its path in out.
+static bool lies_in(const char *dir, const char *name, char out[PATH_MAX]) {
+    return kv_path_join(dir, name, out, NULL) == KV_OK && kv_path_exists(out);
+}
+
+bool kv_tokenizer_present(const char *dir) {
+    return kv_path_exists_in(dir, "tokenizer.json") || kv_path_exists_in(dir, "tokenizer.model");
+}
+
+static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) {
+    struct stat info;
+    if (strlen(path) + strlen("/tokenizer.model") >= PATH_MAX) return kv_path_too_long(path, err);
+    snprintf(out, PATH_MAX, "%s", path);
+    if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) return KV_OK;
+    // It is looked at before it is read, which a pipe does not allow.
+    if (!S_ISDIR(info.st_mode))
+        return kv_mistaken(path, KV_FILE_TOKENIZER_MODEL, kv_fail(err, KV_ERR_IO, "%s: not a file", path),
+                           err);
+    if (lies_in(path, "tokenizer.json", out) || lies_in(path, "tokenizer.model", out)) return KV_OK;
+    return kv_mistaken_dir(
+        path, "tokenizer.json", "a tokenizer (tokenizer.json or tokenizer.model)",
+        kv_fail(err, KV_ERR_IO, "%s: neither a tokenizer.json nor a tokenizer.model in there", path), err);
+}
+
+kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error *err) {
+    char file[PATH_MAX];
+    *tokenizer = NULL;
+    kv_status status = find_file(path, file, err);
+    if (!status) status = kv_tokenizer_open_file(file, tokenizer, err);
+    if (status || strcmp(file, path) == 0) return status;
+    status = kv_tokenizer_check_directory(path, *tokenizer, err);
+    if (!status) return KV_OK;
+    kv_tokenizer_free(*tokenizer);
+    *tokenizer = NULL;
     return status;
 }

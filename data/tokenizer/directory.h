@@ -1,4 +1,4 @@
-// What else lies in the directory of a tokenizer and must agree with it.
+// What else lies in the directory of a tokenizer and must agree with it; kv_tokenizer_open asks.
 #pragma once
 
 #include "data/tokenizer/tokenizer.h"

@@ -3,18 +3,13 @@
 #include "data/tokenizer/tokenizer.h"
 
 #include "data/file/hash.h"
-#include "data/file/mistaken.h"
-#include "data/file/path.h"
-#include "data/tokenizer/directory.h"
 #include "data/tokenizer/json.h"
 #include "data/tokenizer/spm.h"
 
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 // One of the two.
 struct kv_tokenizer {
@@ -24,30 +19,6 @@ struct kv_tokenizer {
 };
 
 // ---- Opening -------------------------------------------------------------------------------------------
-
-// Whether dir/name exists; its path in out.
-static bool lies_in(const char *dir, const char *name, char out[PATH_MAX]) {
-    return kv_path_join(dir, name, out, NULL) == KV_OK && kv_path_exists(out);
-}
-
-bool kv_tokenizer_present(const char *dir) {
-    return kv_path_exists_in(dir, "tokenizer.json") || kv_path_exists_in(dir, "tokenizer.model");
-}
-
-static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) {
-    struct stat info;
-    if (strlen(path) + strlen("/tokenizer.model") >= PATH_MAX) return kv_path_too_long(path, err);
-    snprintf(out, PATH_MAX, "%s", path);
-    if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) return KV_OK;
-    // It is looked at before it is read, which a pipe does not allow.
-    if (!S_ISDIR(info.st_mode))
-        return kv_mistaken(path, KV_FILE_TOKENIZER_MODEL, kv_fail(err, KV_ERR_IO, "%s: not a file", path),
-                           err);
-    if (lies_in(path, "tokenizer.json", out) || lies_in(path, "tokenizer.model", out)) return KV_OK;
-    return kv_mistaken_dir(
-        path, "tokenizer.json", "a tokenizer (tokenizer.json or tokenizer.model)",
-        kv_fail(err, KV_ERR_IO, "%s: neither a tokenizer.json nor a tokenizer.model in there", path), err);
-}
 
 // By its name, or else by its first character, which no SentencePiece model begins with.
 bool kv_tokenizer_is_json(const char *file) {
@@ -68,22 +39,19 @@ void kv_tokenizer_hash_first(const kv_tokenizer *tokenizer, int64_t n, char out[
     kv_hash_text(hash, out);
 }
 
-kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error *err) {
-    char file[PATH_MAX];
+kv_status kv_tokenizer_open_file(const char *file, kv_tokenizer **tokenizer, kv_error *err) {
     *tokenizer = NULL;
-    kv_status status = find_file(path, file, err);
-    if (status) return status;
     kv_tokenizer *made = calloc(1, sizeof *made);
     if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", file);
-    status = kv_tokenizer_is_json(file) ? kv_json_tokenizer_open(file, &made->json, err)
-                                        : kv_spm_tokenizer_open(file, &made->model, err);
-    if (!status) kv_tokenizer_hash_first(made, kv_tokenizer_vocab_size(made), made->hash);
-    if (!status && strcmp(file, path) != 0) status = kv_tokenizer_check_directory(path, made, err);
-    if (status)
+    kv_status status = kv_tokenizer_is_json(file) ? kv_json_tokenizer_open(file, &made->json, err)
+                                                  : kv_spm_tokenizer_open(file, &made->model, err);
+    if (status) {
         kv_tokenizer_free(made);
-    else
-        *tokenizer = made;
-    return status;
+        return status;
+    }
+    kv_tokenizer_hash_first(made, kv_tokenizer_vocab_size(made), made->hash);
+    *tokenizer = made;
+    return KV_OK;
 }
 
 void kv_tokenizer_free(kv_tokenizer *tokenizer) {

@@ -31,6 +31,8 @@ typedef struct kv_tokenizer kv_tokenizer;
 // tokenizer.model, if it agrees with what else lies in there (data/tokenizer/directory.h). What of a tokenizer.json is
 // not supported is KV_ERR_FORMAT and named. Free with kv_tokenizer_free.
 kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error *err);
+// The same of a file, whatever lies beside it.
+kv_status kv_tokenizer_open_file(const char *file, kv_tokenizer **tokenizer, kv_error *err);
 void kv_tokenizer_free(kv_tokenizer *tokenizer);
 
 // Whether a directory holds a tokenizer by its files' names; nothing is read.
