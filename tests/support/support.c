@@ -10,17 +10,6 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-// Tests send signals to themselves and to programs, whatever the shell that started them ignores: one in the
-// background ignores SIGINT, nohup SIGHUP.
-static __attribute__((constructor)) void as_from_a_terminal(void) {
-    static const int numbers[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGTERM,
-                                  SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) signal(numbers[i], SIG_DFL);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 // splitmix64
 //                                                                         [Steele et al. 2014, figure 15]
 static uint64_t scramble(uint64_t seed, int64_t index) {
