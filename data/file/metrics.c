@@ -94,9 +94,12 @@ static kv_status take_line(void *context, const json_t *entry, const char *where
     kv_metrics *metrics = context;
     const json_t *validation = json_object_get(entry, "validation");
     kv_metrics_table *table = validation ? &metrics->validation : &metrics->training;
-    if (!json_is_integer(json_object_get(entry, "step")) ||
-        !json_is_number(json_object_get(validation ? validation : entry, "loss")))
+    const json_t *loss = json_object_get(validation ? validation : entry, "loss");
+    if (!json_is_integer(json_object_get(entry, "step")) || !loss)
         return kv_fail(err, KV_ERR_FORMAT, "%s: expected a logged step, with \"step\" and \"loss\"", where);
+    if (!json_is_number(loss)) // kvtrain stops before it would log one that is not finite
+        return kv_fail(err, KV_ERR_FORMAT, "%s: \"loss\": found %s, expected a number", where,
+                       kv_json_kind(loss));
     kv_status status = begin_line(table, entry, err);
     if (status == KV_OK) status = put_numbers(table, validation ? validation : entry, err);
     if (status == KV_OK && validation) status = put_numbers(table, entry, err);

@@ -27,7 +27,9 @@ static const struct argp_option option_list[] = {
     {"documents", 'd', "N", 0, "also show the first N documents of a token shard, a corpus or a text", 0},
     {"tokenizer", 't', "FILE", 0, "show a shard's documents as text", 0},
     {"json", 'j', NULL, 0, "print the facts as one JSON object", 0},
-    {"hash", 'H', NULL, 0, "also the fingerprint of a checkpoint, for which all its weights are read", 0},
+    {"hash", 'H', NULL, 0,
+     "also the fingerprint of a checkpoint, for which all its weights are read, and how many of them are NaN or infinite",
+     0},
     {0},
 };
 

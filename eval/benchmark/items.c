@@ -158,21 +158,29 @@ static int say_excess(char *text, size_t size, const kv_benchmark *b, const kv_f
                     (long long)(fit->context > 0 ? fit->context : 0), fit->whose);
 }
 
-// What else could be done where there is no room for a prompt beside the answer.
-static const char *other_way(const kv_benchmark *b) {
+static const char *shorter(const kv_benchmark *b) {
     return b->answer_tokens ? "a smaller `max_tokens`" : "shorter choices";
 }
 
+// What else could be done: of shorter answers or choices is said only where there is room for them.
+static const char *other_way(const kv_benchmark *b, const kv_fit *fit) {
+    bool room = false;
+    for (int64_t i = 0; i < b->n_items; i++) room = room || kv_item_prompt(&b->items[i]) < fit->context;
+    if (room) return shorter(b);
+    return b->config->shots ? "fewer `shots`" : "a model with a longer context";
+}
+
 static kv_status refuse(const kv_benchmark *b, const kv_fit *fit, const struct excess *e, kv_error *err) {
-    char text[700];
+    const bool can_skip = e->n < b->n_items, can_cut = e->n_uncut == 0;
+    char text[700], ways[200];
     say_excess(text, sizeof text, b, fit, e->worst);
-    if (e->n_uncut == b->n_items)
+    if (!can_skip && !can_cut)
         return kv_fail(err, KV_ERR_RANGE, "%s, and so it is with all %lld items: expected %s", text,
-                       (long long)b->n_items, other_way(b));
-    return kv_fail(err, KV_ERR_RANGE,
-                   "%s; so it is with %lld of %lld items: `too_long: skip` leaves them out, `too_long: cut` "
-                   "cuts prompts from the left, as in -s '%s.too_long=skip'",
-                   text, (long long)e->n, (long long)b->n_items, fit->key);
+                       (long long)b->n_items, other_way(b, fit));
+    snprintf(ways, sizeof ways, "%s%s%s", can_skip ? "`too_long: skip` leaves them out" : "",
+             can_skip && can_cut ? ", " : "", can_cut ? "`too_long: cut` cuts prompts from the left" : "");
+    return kv_fail(err, KV_ERR_RANGE, "%s; so it is with %lld of %lld items: %s, as in -s '%s.too_long=%s'",
+                   text, (long long)e->n, (long long)b->n_items, ways, fit->key, can_skip ? "skip" : "cut");
 }
 
 static kv_status refuse_to_cut(const kv_benchmark *b, const kv_fit *fit, const struct excess *e,
@@ -182,7 +190,7 @@ static kv_status refuse_to_cut(const kv_benchmark *b, const kv_fit *fit, const s
     return kv_fail(err, KV_ERR_RANGE,
                    "%s, and cut from the left nothing of the prompt would be left (%lld of %lld items): "
                    "expected %s%s",
-                   text, (long long)e->n_uncut, (long long)b->n_items, other_way(b),
+                   text, (long long)e->n_uncut, (long long)b->n_items, shorter(b),
                    e->n < b->n_items ? ", or `too_long: skip`" : "");
 }
 
@@ -191,7 +199,7 @@ static kv_status skip_all(const kv_benchmark *b, const kv_fit *fit, const struct
     say_excess(text, sizeof text, b, fit, e->worst);
     return kv_fail(err, KV_ERR_RANGE,
                    "%s, and so it is with all %lld items: skipped, none is left; expected %s%s", text,
-                   (long long)b->n_items, other_way(b), e->n_uncut ? "" : ", or `too_long: cut`");
+                   (long long)b->n_items, other_way(b, fit), e->n_uncut ? "" : ", or `too_long: cut`");
 }
 
 // What is known of an item that is left out.

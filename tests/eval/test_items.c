@@ -324,13 +324,23 @@ static void each_way_is_a_task_of_its_own(void **state) {
 static void what_leaves_nothing_is_refused(void **state) {
     (void)state;
     kv_eval_task config = write_task(&kinds[0], 2 | 8, KV_TOO_LONG_SKIP);
-    EXPECT_FAILURE(&config, &fit, "items.jsonl:2: ", "167 tokens",
-                   "so it is with all 2 items: skipped, none is left", "or `too_long: cut`");
+    EXPECT_FAILURE(
+        &config, &fit, "items.jsonl:2: ", "167 tokens",
+        "so it is with all 2 items: skipped, none is left; expected a model with a longer context, or "
+        "`too_long: cut`");
+    // No way is offered that is none.
+    config.too_long = KV_TOO_LONG_REFUSE;
+    EXPECT_FAILURE(&config, &fit,
+                   "so it is with 2 of 2 items: `too_long: cut` cuts prompts from the left, as in -s "
+                   "'tasks[7].too_long=cut'");
+    config = write_task(&kinds[0], 15, KV_TOO_LONG_SKIP);
+    config.shots = 3;
+    EXPECT_FAILURE(&config, &fit, "none is left; expected fewer `shots`, or `too_long: cut`");
     config = write_task(&kinds[0], 1 | 8, KV_TOO_LONG_CUT);
     config.max_tokens = CONTEXT - 1; // BOS and the answer
     EXPECT_FAILURE(&config, &fit, "items.jsonl:1: ", "nothing of the prompt would be left (2 of 2 items)",
                    "a smaller `max_tokens`");
-    config.too_long = KV_TOO_LONG_REFUSE; // no way is offered that is none
+    config.too_long = KV_TOO_LONG_REFUSE;
     EXPECT_FAILURE(&config, &fit, "so it is with all 2 items: expected a smaller `max_tokens`");
     config.too_long = KV_TOO_LONG_CUT;
     config.max_tokens = CONTEXT - 2;
@@ -347,6 +357,15 @@ static void what_leaves_nothing_is_refused(void **state) {
     config = write_task(&wide, 1, KV_TOO_LONG_CUT);
     EXPECT_FAILURE(&config, &fit, "items.jsonl:1: context and choice of 93 tokens (20 + 73)",
                    "expected shorter choices");
+    config.too_long = KV_TOO_LONG_REFUSE;
+    EXPECT_FAILURE(&config, &fit, "so it is with all 1 items: expected shorter choices");
+    const struct kind narrow = {.name = "piqa",
+                                .samples = 1,
+                                .lines = {wide.lines[0],
+                                          "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", "
+                                          "\"label\": 0}"}};
+    config = write_task(&narrow, 3, KV_TOO_LONG_REFUSE);
+    EXPECT_FAILURE(&config, &fit, "so it is with 1 of 2 items: `too_long: skip` leaves them out, as in -s ");
     // An aux that has no room to look ahead.
     config = write_task(&kinds[0], 1, KV_TOO_LONG_REFUSE);
     const kv_fit none = {.context = -4, .whose = "the aux of `SPF`", .key = "tasks[0]"};

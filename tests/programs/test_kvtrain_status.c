@@ -264,6 +264,10 @@ static void test_damage(void **state) {
     fclose(file);
     train_refuse("hurt/metrics.jsonl:5: ", ARGS("status", "hurt"));
     put_file("hurt/metrics.jsonl", "{\"step\": 1, \"loss\": \"much\"}\n");
+    train_refuse("hurt/metrics.jsonl:1: \"loss\": found a string, expected a number", ARGS("status", "hurt"));
+    put_file("hurt/metrics.jsonl", "{\"step\": 1, \"loss\": NaN}\n"); // of another program
+    train_refuse("hurt/metrics.jsonl:1: \"loss\": found NaN, expected a number", ARGS("status", "hurt"));
+    put_file("hurt/metrics.jsonl", "{\"step\": 1, \"validation\": {}}\n");
     train_refuse("hurt/metrics.jsonl:1: expected a logged step", ARGS("status", "hurt"));
     put_file("hurt/metrics.jsonl", "");
     train_expect(0, ARGS("status", "hurt"));

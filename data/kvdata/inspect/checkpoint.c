@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,6 +106,37 @@ static void report_spec(const kv_model_spec *spec, inspect_report *report) {
     report_sizes(spec, report);
 }
 
+static int64_t not_finite_in(const kv_param *param) {
+    enum { PIECE = 4096 };
+    float values[PIECE];
+    const int64_t size = kv_param_size(param), width = (int64_t)kv_dtype_size(param->dtype);
+    int64_t found = 0;
+    for (int64_t first = 0; first < size; first += PIECE) {
+        const int64_t n = size - first < PIECE ? size - first : PIECE;
+        kv_widen(values, (const char *)param->data + first * width, param->dtype, n);
+        for (int64_t i = 0; i < n; i++) found += !isfinite(values[i]);
+    }
+    return found;
+}
+
+// Nothing is said where all is well, as it is nearly always.
+static void report_not_finite(kv_model *model, inspect_report *report) {
+    const int64_t n = kv_model_params(model, NULL);
+    kv_param **params = calloc((size_t)n, sizeof *params), *first = NULL;
+    if (!params) return;
+    int64_t found = 0;
+    kv_model_params(model, params);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t here = not_finite_in(params[i]);
+        if (here && !first) first = params[i];
+        found += here;
+    }
+    if (found)
+        inspect_fact(report, "not_finite", json_integer(found),
+                     "%" PRIi64 " weights are NaN or infinite, the first in %s", found, first->name);
+    free(params);
+}
+
 static kv_status report_fingerprint(const char *dir, const kv_model_spec *spec, inspect_report *report,
                                     kv_error *err) {
     kv_model *model;
@@ -112,8 +144,9 @@ static kv_status report_fingerprint(const char *dir, const kv_model_spec *spec, 
     kv_status status = kv_checkpoint_load_known(dir, spec, false, &model, err);
     if (status) return status;
     kv_checkpoint_fingerprint(model, fingerprint);
-    kv_model_free(model);
     inspect_fact(report, "fingerprint", json_string(fingerprint), "%s", fingerprint);
+    report_not_finite(model, report);
+    kv_model_free(model);
     return KV_OK;
 }
 
