@@ -373,6 +373,11 @@ static bool describe_system(const kv_evaluation *e, kv_results *results, int64_t
     kv_result_system *to = &results->systems[i];
     to->paper_reduction = kv_system_paper_reduction(&e->systems->items[i], &e->systems->items[0]);
     kv_systems_hash(e->systems, i, to->hash);
+    if (e->tokenizer) {
+        kv_tokenizer_id id;
+        kv_tokenizer_identify(e->tokenizer, &id);
+        snprintf(to->tokenizer, sizeof to->tokenizer, "%s/%s", id.hash, id.cuts);
+    }
     return copy_text(&to->name, e->config->systems[i].name) &&
            copy_text(&to->family, e->config->systems[i].family);
 }

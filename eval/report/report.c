@@ -88,6 +88,22 @@ static void warn_of_tasks(const kv_results *results, const kv_results *more, con
         }
 }
 
+// Systems that go by one name and are the same but for what turned questions into tokens.
+static void warn_of_tokenizers(const kv_results *results, const kv_results *more, const char *path) {
+    for (int64_t j = 0; j < more->n_systems; j++)
+        for (int64_t i = 0; i < results->n_systems; i++) {
+            const kv_result_system *a = &results->systems[i], *b = &more->systems[j];
+            if (strcmp(a->name, b->name) || strcmp(a->hash, b->hash) || !kv_result_tokenizers_differ(a, b))
+                continue;
+            kv_warn(
+                "%s: its systems were asked with the tokenizer %.16s, those before it of the same names with %.16s "
+                "(`%s`): they stand beside each other with a number, and cannot be compared; evaluate them with "
+                "one `tokenizer`",
+                path, b->tokenizer, a->tokenizer, a->name);
+            return;
+        }
+}
+
 static kv_status read_all(const struct options *o, kv_results *results, kv_error *err) {
     kv_status status = kv_results_read_h5(o->inputs[0], results, err);
     for (int i = 1; i < o->n_inputs && status == KV_OK; i++) {
@@ -101,6 +117,7 @@ static kv_status read_all(const struct options *o, kv_results *results, kv_error
                     "(or read in another way)\n",
                     o->inputs[i], more.analysis.corpus, results->analysis.corpus);
         warn_of_tasks(results, &more, o->inputs[i]);
+        warn_of_tokenizers(results, &more, o->inputs[i]);
         status = kv_results_join(results, &more, err);
         kv_results_free(&more);
     }

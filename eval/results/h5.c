@@ -4,7 +4,8 @@
 //                hdf5, openblas, compiler: versions of what wrote it
 //   /config      the resolved configuration of every evaluation in it, YAML
 //   /budgets     fractions of the base's FLOPs
-//   /systems/    name, family, hash, base (row it is compared with), paper_reduction  [S]
+//   /systems/    name, family, hash, base (row it is compared with), paper_reduction  [S]; tokenizer [S], "HASH/CUTS" of
+//                what it was asked with, "": nothing (missing in older files: not known)
 //   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens, n_skipped, n_cut
 //                (items too long for a context; missing in older files: 0); metrics [M];
 //                asked (0 or 1), not_finite (only where some are: what was not, else ""), flops, exact_reduction [S]; values [S, M, N];
@@ -105,12 +106,13 @@ static void write_head(struct writer *w) {
 
 static void write_systems(struct writer *w) {
     const int64_t n = w->results->n_systems;
-    const char **texts = room(w, 3 * n, sizeof *texts);
+    const char **texts = room(w, 4 * n, sizeof *texts);
     int64_t *base = room(w, n, sizeof *base);
     double *paper = room(w, n, sizeof *paper);
     for (int64_t i = 0; w->status == KV_OK && i < n; i++) {
         const kv_result_system *s = &w->results->systems[i];
         texts[i] = s->name, texts[n + i] = s->family, texts[2 * n + i] = s->hash;
+        texts[3 * n + i] = s->tokenizer;
         base[i] = s->base, paper[i] = s->paper_reduction;
     }
     if (w->status == KV_OK) {
@@ -118,6 +120,7 @@ static void write_systems(struct writer *w) {
         write_strings(w, "name", texts, n);
         write_strings(w, "family", texts + n, n);
         write_strings(w, "hash", texts + 2 * n, n);
+        write_strings(w, "tokenizer", texts + 3 * n, n);
         write_array(w, "base", H5T_NATIVE_INT64, base, 1, &n);
         write_doubles(w, "paper_reduction", paper, n);
     }

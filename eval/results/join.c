@@ -19,10 +19,14 @@ static bool same_task(const kv_result_task *a, const kv_result_task *b) {
     return !strcmp(a->name, b->name) && !strcmp(a->split, b->split) && !strcmp(a->hash, b->hash);
 }
 
+bool kv_result_tokenizers_differ(const kv_result_system *a, const kv_result_system *b) {
+    return *a->tokenizer && *b->tokenizer && strcmp(a->tokenizer, b->tokenizer) != 0;
+}
+
 static bool same_system(const kv_results *a, int64_t i, const kv_results *b, int64_t j) {
     const kv_result_system *x = &a->systems[i], *y = &b->systems[j];
     return *x->hash && !strcmp(x->name, y->name) && !strcmp(x->hash, y->hash) &&
-           !strcmp(a->systems[x->base].hash, b->systems[y->base].hash);
+           !strcmp(a->systems[x->base].hash, b->systems[y->base].hash) && !kv_result_tokenizers_differ(x, y);
 }
 
 static bool make_plan(struct plan *p, const kv_results *first, const kv_results *second) {
@@ -72,6 +76,7 @@ static char *fresh_name(const char *name, char *const *taken, int64_t n) {
 
 static bool copy_system(kv_results *joined, const kv_result_system *from, int64_t base, int64_t at) {
     kv_result_system *to = &joined->systems[at];
+    if (to->name && !*to->tokenizer) memcpy(to->tokenizer, from->tokenizer, sizeof to->tokenizer);
     if (to->name) return true;
     char **taken = calloc((size_t)at + 1, sizeof *taken);
     if (!taken) return false;

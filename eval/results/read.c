@@ -105,6 +105,17 @@ static char **read_strings(struct reader *r, const char *name, int64_t n, int64_
 
 // ---- Parts ---------------------------------------------------------------------------------------------
 
+// Older files do not say it.
+static void read_tokenizers(struct reader *r) {
+    char path[2 * NAME_SIZE];
+    int64_t found = 0;
+    if (!ok(r) || !kv_h5_exists(r->file, full_name(r, "tokenizer", path))) return;
+    char **texts = read_strings(r, "tokenizer", r->results->n_systems, &found);
+    for (int64_t i = 0; texts && i < found; i++)
+        snprintf(r->results->systems[i].tokenizer, sizeof r->results->systems[i].tokenizer, "%s", texts[i]);
+    kv_h5_free_strings(texts, found);
+}
+
 static void read_systems(struct reader *r) {
     kv_results *all = r->results;
     static const char *const names[] = {"name", "family", "hash"};
@@ -127,6 +138,7 @@ static void read_systems(struct reader *r) {
         snprintf(s->hash, sizeof s->hash, "%s", texts[2][i]);
     }
     for (int i = 0; i < 3; i++) kv_h5_free_strings(texts[i], found[i]);
+    read_tokenizers(r);
     free(base);
     free(paper);
 }

@@ -10,8 +10,10 @@
 
 typedef struct kv_result_system {
     char *name, *family;
-    char hash[17];          // of weights and pruning policy; "" when not known
-    int64_t base;           // the row it is compared with
+    char hash[17]; // of weights and pruning policy; "" when not known
+    char tokenizer
+        [34];     // that it was asked with, "HASH/CUTS" (kv_tokenizer_id); "" when not known, or not asked
+    int64_t base; // the row it is compared with
     double paper_reduction; // of FLOPs up to the first token, in the paper's convention (core/README.md §7)
 } kv_result_system;
 
@@ -105,12 +107,15 @@ double kv_result_reduction(const kv_results *results, int64_t system, int64_t ta
 kv_status kv_results_derive(kv_results *results, kv_error *err);
 
 // Joins `more` to `results`, which must be derived; both stay the caller's. A task is the same when name,
-// split and content are; a system when its name, what it computes and its base are. A system that both asked
+// split and content are; a system when its name, what it computes, its base and, as far as both are known, the tokenizer
+// it was asked with are. A system that both asked
 // the same task keeps what `results` says. Names that mean different things get "(2)" behind them. Timings of
 // the same size are joined too: reductions, which come from one run each, stay comparable, seconds only as
 // far as the machine was the same. Analyses of predicted caches are joined when they are of the same text,
 // else the one of `results` stays alone.
 kv_status kv_results_join(kv_results *results, const kv_results *more, kv_error *err);
+// Whether both are known to have been asked with a tokenizer, and not with the same.
+bool kv_result_tokenizers_differ(const kv_result_system *a, const kv_result_system *b);
 
 // ---- Files and the terminal ----------------------------------------------------------------------------
 

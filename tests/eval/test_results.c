@@ -166,6 +166,7 @@ static void expect_equal(const kv_results *a, const kv_results *b) {
         assert_string_equal(a->systems[s].name, b->systems[s].name);
         assert_string_equal(a->systems[s].family, b->systems[s].family);
         assert_string_equal(a->systems[s].hash, b->systems[s].hash);
+        assert_string_equal(a->systems[s].tokenizer, b->systems[s].tokenizer);
         assert_int_equal(a->systems[s].base, b->systems[s].base);
         same(a->systems[s].paper_reduction, b->systems[s].paper_reduction);
     }
@@ -228,6 +229,7 @@ static void h5_of_before_items_were_skipped(void **state) {
     hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
     assert_true(H5Adelete_by_name(file, "/tasks/0", "n_skipped", H5P_DEFAULT) >= 0);
     assert_true(H5Adelete_by_name(file, "/tasks/0", "n_cut", H5P_DEFAULT) >= 0);
+    assert_true(H5Ldelete(file, "/systems/tokenizer", H5P_DEFAULT) >= 0);
     kv_h5_close(&file, &err);
     if (kv_results_read_h5(path, &again, &err)) fail_msg("%s", err.message);
     assert_int_equal(again.tasks[0].n_skipped + again.tasks[0].n_cut, 0);
@@ -286,7 +288,8 @@ static void damaged_h5_is_refused(void **state) {
         assert_int_equal(
             kv_h5_set_i64(file, damage ? "/" : "/tasks/0", damage ? "version" : "n_items", 9, &err), KV_OK);
         kv_h5_close(&file, &err);
-        expect_refused(path, damage ? "results of kveval of version 9, expected versions 2 to 3" : "/tasks/0/values");
+        expect_refused(path, damage ? "results of kveval of version 9, expected versions 2 to 3"
+                                    : "/tasks/0/values");
     }
     free(path);
     kv_results_free(&r);
@@ -336,6 +339,37 @@ static void joining_fills_gaps_and_keeps_names_apart(void **state) {
     kv_results_free(&c);
 }
 
+static void ask_with(kv_results *r, const char *tokenizer) {
+    for (int64_t i = 0; i < r->n_systems; i++)
+        snprintf(r->systems[i].tokenizer, sizeof r->systems[i].tokenizer, "%s", tokenizer);
+}
+
+// What was asked with another tokenizer is not laid over; where it is not known it is, and then known.
+static void joining_keeps_tokenizers_apart(void **state) {
+    (void)state;
+    static const char one[] = "00000000000000a1/00000000000000c1",
+                      other[] = "00000000000000a1/00000000000000c2";
+    kv_results a = made_up(), b = made_up(), c = made_up();
+    kv_error err = {0};
+    ask_with(&b, one);
+    ask_with(&c, other);
+    const char *path = test_path(test_dir, "asked.h5");
+    if (kv_results_write_h5(&b, path, &err)) fail_msg("%s", err.message);
+    kv_results_free(&b);
+    if (kv_results_read_h5(path, &b, &err)) fail_msg("%s", err.message);
+    if (kv_results_join(&a, &b, &err)) fail_msg("%s", err.message);
+    assert_int_equal(a.n_systems, 3);
+    assert_string_equal(a.systems[1].tokenizer, one);
+    if (kv_results_join(&a, &c, &err)) fail_msg("%s", err.message);
+    assert_int_equal(a.n_systems, 6);
+    assert_string_equal(a.systems[3].name, "base (2)");
+    assert_string_equal(a.systems[4].tokenizer, other);
+    assert_int_equal(a.systems[4].base, 3);
+    kv_results_free(&a);
+    kv_results_free(&b);
+    kv_results_free(&c);
+}
+
 // ---- The table -----------------------------------------------------------------------------------------
 
 static void table_shows_what_is_missing(void **state) {
@@ -379,6 +413,7 @@ int main(void) {
         cmocka_unit_test(damaged_h5_is_refused),
         cmocka_unit_test(joining_with_oneself_changes_nothing),
         cmocka_unit_test(joining_fills_gaps_and_keeps_names_apart),
+        cmocka_unit_test(joining_keeps_tokenizers_apart),
         cmocka_unit_test(table_shows_what_is_missing),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);

@@ -281,6 +281,13 @@ static void kveval_refuses(void **state) {
     said("answered before");
     succeed("$E eval.yaml --no-ttft -o m/e3 -s 'systems=[{name: base, model: bare}]' -s tokenizer=b.model");
     if (strstr(err, "answered before")) fail_msg("answers of another tokenizer were taken: %s", err);
+    // Nor laid over each other in a report.
+    succeed("$E eval.yaml --no-ttft -o m/e4 -s 'systems=[{name: base, model: bare}]' -s tokenizer=a.model && "
+            "$E report m/e3/results.h5 m/e4/results.h5");
+    said("warning: m/e4/results.h5: its systems were asked with the tokenizer");
+    assert_non_null(strstr(out, "base (2)"));
+    silent("$E report m/e4/results.h5 m/e4/results.h5");
+    assert_null(strstr(out, "(2)"));
     refused("$E eval.yaml -o m/x -s 'systems=[{name: base, model: bare}]'",
             "key `tokenizer`|none of the models has one");
 }
