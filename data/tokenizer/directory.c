@@ -21,14 +21,13 @@ static kv_status check_said(const char *dir, const kv_tokenizer *tokenizer, kv_e
     kv_status status = kv_tokenizer_id_read(dir, &said, &says, err);
     if (status || !says) return status;
     kv_tokenizer_identify(tokenizer, &own);
-    const bool other_cuts = kv_tokenizer_cuts_differ(&said, &own);
-    if (!kv_tokenizer_is(tokenizer, &said) || (other_cuts && said.vocab_size != own.vocab_size))
+    if (!kv_tokenizer_serves(tokenizer, &said))
         return kv_fail(
             err, KV_ERR_MISMATCH,
             "%s was trained with another tokenizer than the one in there: found %s of %lld tokens, "
             "expected %s of %lld, as its tokenizer_hash.json says (delete that if it is meant so)",
             dir, own.hash, (long long)own.vocab_size, said.hash, (long long)said.vocab_size);
-    if (other_cuts)
+    if (kv_tokenizer_cuts_differ(&said, &own))
         kv_warn(
             "%s was trained with a tokenizer of the same tokens that cut text into others (other merges, "
             "normalisation or splitting), as its tokenizer_hash.json says; a model that reads other tokens than "

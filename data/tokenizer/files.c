@@ -123,6 +123,13 @@ bool kv_tokenizer_is(const kv_tokenizer *tokenizer, const kv_tokenizer_id *id) {
     return strcmp(hash, id->hash) == 0;
 }
 
+bool kv_tokenizer_serves(const kv_tokenizer *tokenizer, const kv_tokenizer_id *id) {
+    kv_tokenizer_id own;
+    if (!kv_tokenizer_is(tokenizer, id)) return false;
+    kv_tokenizer_identify(tokenizer, &own);
+    return own.vocab_size == id->vocab_size || !kv_tokenizer_cuts_differ(&own, id);
+}
+
 bool kv_tokenizer_cuts_differ(const kv_tokenizer_id *a, const kv_tokenizer_id *b) {
     return a->cuts[0] && b->cuts[0] && strcmp(a->cuts, b->cuts) != 0;
 }

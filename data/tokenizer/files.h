@@ -20,6 +20,9 @@ typedef struct kv_tokenizer_id {
 void kv_tokenizer_identify(const kv_tokenizer *tokenizer, kv_tokenizer_id *id);
 // Whether the tokenizer is that one, or goes on where it ends (as a chat model's with its added tokens).
 bool kv_tokenizer_is(const kv_tokenizer *tokenizer, const kv_tokenizer_id *id);
+// The same, and where it goes on it cuts text as that one does: a vocabulary of more merges begins as one of fewer, and
+// is another.
+bool kv_tokenizer_serves(const kv_tokenizer *tokenizer, const kv_tokenizer_id *id);
 // Of tokenizers with the same pieces, whether they give other ids to the same text. Where either does not say: false.
 bool kv_tokenizer_cuts_differ(const kv_tokenizer_id *a, const kv_tokenizer_id *b);
 

@@ -328,6 +328,24 @@ static void kvtrain_refuses(void **state) {
             "predictor.json|made for an auxiliary model with fingerprint");
 }
 
+// What could not be asked once it is trained is not trained; as far as eval's models are there to tell.
+static void a_sweep_refuses(void **state) {
+    (void)state;
+    test_write_text(test_path(test_dir, "sweep.yaml"),
+                    "train: lm.yaml\noutput: m/sweep\ngrid: {seed: [7]}\neval: asked.yaml\n");
+    test_write_text(test_path(test_dir, "asked.yaml"),
+                    "tokenizer: b.model\nsystems: [{name: base, model: m/b/final/model}]\n"
+                    "tasks: [{name: triviaqa, file: q.jsonl, shots: 0, max_tokens: 4}]\n");
+    static const char words[] = "asked.yaml:1: key `tokenizer`|the text of run seed=7|expected the same";
+    refused("$T --sweep sweep.yaml", words);
+    refused("$T --sweep sweep.yaml --dry-run", words);
+    succeed("sed -i 1d asked.yaml");
+    refused("$T --sweep sweep.yaml", "key `systems[0].model`|m/b/final/model|the text of run seed=7");
+    assert_int_equal(test_dir_count(test_path(test_dir, "m/sweep")), -1);
+    silent("$T --sweep sweep.yaml --no-eval");
+    silent("sed -i s,m/b/final,m/a/final, asked.yaml && $T --sweep sweep.yaml");
+}
+
 static void kvdata_refuses(void **state) {
     (void)state;
     refused("$K cache --base m/a/final/model --seq-len 24 -o m/cache b.h5",
@@ -416,6 +434,7 @@ int main(void) {
         cmocka_unit_test(two_in_one_directory),
         cmocka_unit_test(kveval_refuses),
         cmocka_unit_test(kvtrain_refuses),
+        cmocka_unit_test(a_sweep_refuses),
         cmocka_unit_test(kvdata_refuses),
         cmocka_unit_test(old_files_do),
         cmocka_unit_test(the_same_pieces),

@@ -28,6 +28,13 @@ void kv_train_text_close(kv_train_text *text) {
     *text = (kv_train_text){0};
 }
 
+kv_tokenizer_id kv_train_text_tokenizer(const kv_train_text *text) {
+    kv_tokenizer_id id = {.vocab_size = text->info.vocab_size};
+    memcpy(id.hash, text->info.tokenizer, sizeof id.hash);
+    memcpy(id.cuts, text->info.cuts, sizeof id.cuts);
+    return id;
+}
+
 // KV_OK where the corpus at `key` goes with the first part.
 static kv_status check_agrees(const kv_config *source, const kv_train_text *text, const char *key,
                               const kv_corpus *corpus, kv_error *err) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "data/corpus/batches.h"
+#include "data/tokenizer/files.h"
 #include "train/config/config.h"
 
 typedef struct kv_train_text {
@@ -20,6 +21,8 @@ typedef struct kv_train_text {
 kv_status kv_train_text_open(const kv_config *source, const kv_train_config *config, kv_train_text *text,
                              kv_error *err);
 void kv_train_text_close(kv_train_text *text);
+// What made it.
+kv_tokenizer_id kv_train_text_tokenizer(const kv_train_text *text);
 
 // Batches of n_seq sequences of the training text, as the config packs it.
 kv_batches_args kv_train_batches(const kv_train_text *text, int64_t n_seq);

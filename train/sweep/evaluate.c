@@ -3,6 +3,8 @@
 #include "data/file/content.h"
 #include "data/file/path.h"
 #include "data/system/console.h"
+#include "data/tokenizer/files.h"
+#include "train/config/corpora.h"
 #include "train/sweep/child.h"
 #include "train/sweep/sweep.h"
 
@@ -92,7 +94,67 @@ static void put_systems(FILE *out, const kv_sweep *sweep, const kv_config *confi
         if (sweep->runs[i].look.state == KV_SWEEP_DONE) put_run(out, sweep, &sweep->runs[i]);
 }
 
-// Said before anything is trained: kveval would find it when the first such run is done.
+// ---- Before anything is trained ------------------------------------------------------------------------
+
+// The tokenizer that kveval will ask with, as far as it can be known yet; the caller frees *path. NULL: it cannot.
+static kv_tokenizer *find_tokenizer(const kv_config *config, char key[48], char **path) {
+    static const char *const fields[] = {"model", "base", "aux"};
+    kv_tokenizer *tokenizer = NULL;
+    snprintf(key, 48, "tokenizer");
+    *path = kv_config_value(config, key);
+    for (size_t i = 0, more = 1; !*path && more; i++) {
+        more = 0;
+        for (int f = 0; !*path && f < 3; f++) {
+            snprintf(key, 48, "systems[%zu].%s", i, fields[f]);
+            char *dir = kv_config_value(config, key);
+            more += dir != NULL;
+            if (dir && kv_tokenizer_present(dir))
+                *path = dir;
+            else
+                free(dir);
+        }
+    }
+    // One that cannot be opened is kveval's to tell of.
+    if (*path) kv_tokenizer_open(*path, &tokenizer, NULL);
+    return tokenizer;
+}
+
+static kv_status check_text(const kv_sweep_run *run, const kv_config *config, const kv_tokenizer *tokenizer,
+                            const char *key, const char *path, kv_error *err) {
+    kv_train_text text = {0};
+    kv_status status = kv_train_text_open(run->source, run->config, &text, NULL);
+    const kv_tokenizer_id id = kv_train_text_tokenizer(&text);
+    // A text that cannot be read is told of later, and of one of more tokens kveval knows which they are.
+    const bool fits = status != KV_OK || kv_tokenizer_vocab_size(tokenizer) < id.vocab_size ||
+                      kv_tokenizer_serves(tokenizer, &id);
+    kv_train_text_close(&text);
+    if (fits) return KV_OK;
+    kv_config_fail(
+        config, err, key,
+        "the tokenizer of %s is %s of %lld tokens, but the text of run %s was made with %s of %lld: expected the "
+        "same one",
+        path, kv_tokenizer_hash(tokenizer), (long long)kv_tokenizer_vocab_size(tokenizer), run->name, id.hash,
+        (long long)id.vocab_size);
+    if (err) err->code = KV_ERR_MISMATCH;
+    return KV_ERR_MISMATCH;
+}
+
+kv_status kv_sweep_check_tokenizer(const kv_sweep *sweep, kv_error *err) {
+    kv_config *config = NULL;
+    char key[48], *path = NULL;
+    if (!sweep->file.eval || kv_config_load(sweep->file.eval, NULL, 0, NULL, &config, NULL) != KV_OK)
+        return KV_OK;
+    kv_tokenizer *tokenizer = find_tokenizer(config, key, &path);
+    kv_status status = KV_OK;
+    for (size_t i = 0; tokenizer && i < sweep->n_runs && status == KV_OK; i++)
+        status = check_text(&sweep->runs[i], config, tokenizer, key, path, err);
+    kv_tokenizer_free(tokenizer);
+    free(path);
+    kv_config_free(config);
+    return status;
+}
+
+// kveval would find it when the first such run is done.
 static kv_status check_names(const kv_sweep *sweep, const kv_config *config, kv_error *err) {
     for (size_t i = 0;; i++) {
         char key[48], *name;

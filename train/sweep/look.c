@@ -220,6 +220,7 @@ kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err)
     kv_table_column(table, "", "", true);
     for (int i = 0; i < 5; i++) kv_table_column(table, "", titles[i], false);
     kv_status status = kv_sweep_open(args, &sweep, err);
+    if (status == KV_OK && !args->no_eval) status = kv_sweep_check_tokenizer(&sweep, err);
     if (status == KV_OK) status = look_at_prepared(&sweep, table, &total, err);
     const bool ready = status == KV_OK && total.n_left == 0;
     if (ready) {

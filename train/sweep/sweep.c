@@ -301,11 +301,13 @@ static kv_status get_ready(struct sweeper *s, kv_error *err) {
     if (status == KV_OK) status = check_prepared(&s->sweep.file, err);
     s->evaluates = s->sweep.file.eval && !s->args->no_eval;
     if (status == KV_OK && s->evaluates) status = kv_sweep_find_kveval(s->kveval, err);
+    if (status == KV_OK && s->evaluates) status = kv_sweep_check_tokenizer(&s->sweep, err);
     if (status == KV_OK) status = lock_output(s, err);
     if (status == KV_OK) status = write_list(&s->sweep, err);
     for (size_t i = 0; status == KV_OK && i < s->sweep.file.n_prepare; i++) status = prepare_one(s, i, err);
     // Now that all models are there, every run is looked at before the first is trained.
     if (status == KV_OK) status = kv_sweep_look_at_runs(&s->sweep, err);
+    if (status == KV_OK && s->evaluates) status = kv_sweep_check_tokenizer(&s->sweep, err);
     if (status == KV_OK) status = check_changed(s, err);
     // A mistake in the evaluation shows now rather than after hours; the answers are kept.
     if (status == KV_OK && s->evaluates && s->n_to_do > 0) {

@@ -23,7 +23,7 @@ typedef struct kv_sweep_look {
     double flops;                         // of all steps
     double memory;                        // bytes at most
     double seconds;                       // spent training so far
-    char why_changed[512]; // or longer
+    char why_changed[512];                // or longer
 } kv_sweep_look;
 
 typedef struct kv_sweep_run {
@@ -90,8 +90,11 @@ kv_status kv_sweep_train(const kv_sweep_args *args, FILE *out, kv_error *err);
 // NAN while none is.
 double kv_sweep_seconds_left(const kv_sweep *sweep, const kv_sweep_look *look, kv_task_kind task);
 
-// OUTPUT/eval.yaml with the eval file's systems and the runs that are done; then kveval, as a child.
 kv_status kv_sweep_find_kveval(char path[PATH_MAX], kv_error *err);
+// Whether the runs' text was made with the tokenizer that the eval file asks with, as far as that is known before its
+// models are trained: else nothing of what is trained could be asked.
+kv_status kv_sweep_check_tokenizer(const kv_sweep *sweep, kv_error *err);
+// OUTPUT/eval.yaml with the eval file's systems and the runs that are done; then kveval, as a child.
 kv_status kv_sweep_evaluate(const kv_sweep *sweep, const char *kveval, bool measure_time, kv_error *err);
 
 // OUTPUT/table.csv, and the same on `out`. Without `evaluated` only those figures of OUTPUT/results.csv count

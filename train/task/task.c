@@ -79,9 +79,7 @@ static kv_status copy_tokenizer(const char *from, const char *dir, const kv_toke
 kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins, int n, const char *dir,
                                  bool final, kv_error *err) {
     const kv_train_text *text = task->text;
-    kv_tokenizer_id id = {.vocab_size = text->info.vocab_size};
-    memcpy(id.hash, text->info.tokenizer, sizeof id.hash);
-    memcpy(id.cuts, text->info.cuts, sizeof id.cuts);
+    const kv_tokenizer_id id = kv_train_text_tokenizer(text);
     for (int i = 0; i < n && final; i++)
         if (origins[i] && kv_tokenizer_present(origins[i]))
             return copy_tokenizer(origins[i], dir, n == 1 ? &id : NULL, err);
