@@ -31,13 +31,19 @@ static const char *metric_of(const kv_results *results, const struct panel *pane
     return results->tasks[panel->task].metrics[panel->metric];
 }
 
-enum { TITLE = 192 };
+enum { TITLE = 256 };
 
 static void write_title(const kv_results *results, const struct panel *panel, char title[TITLE]) {
     const kv_result_task *task = &results->tasks[panel->task];
     const bool several = task->n_metrics > 1;
-    snprintf(title, TITLE, "%.*s, %.*s%s%s", KV_HEAD(task->name, 70), KV_HEAD(task->split, 70),
-             several ? ": " : "", several ? metric_of(results, panel) : "");
+    char left_out[64] = "", cut[64] = "";
+    if (task->n_skipped > 0)
+        snprintf(left_out, sizeof left_out, " (%lld of %lld skipped)", (long long)task->n_skipped,
+                 (long long)(task->n_items + task->n_skipped));
+    if (task->n_cut > 0)
+        snprintf(cut, sizeof cut, " (%lld of %lld cut)", (long long)task->n_cut, (long long)task->n_items);
+    snprintf(title, TITLE, "%.*s, %.*s%s%s%s%s", KV_HEAD(task->name, 70), KV_HEAD(task->split, 70),
+             several ? ": " : "", several ? metric_of(results, panel) : "", left_out, cut);
 }
 
 // ---- Scores against savings ----------------------------------------------------------------------------

@@ -161,7 +161,7 @@ int64_t kvrun_prompt_cut(const kvrun *run, int32_t *ids, int64_t *n) {
     const int32_t bos = run->tokenizer ? kv_tokenizer_bos(run->tokenizer) : -1;
     const int64_t front = *n > 0 && bos >= 0 && ids[0] == bos;
     if (over <= 0) return 0;
-    if (room < front + 1) return -1;
+    if (room < front + 1) return *n <= run->context ? 0 : -1; // an answer of all the context may end sooner
     memmove(ids + front, ids + front + over, (size_t)(room - front) * sizeof *ids);
     *n = room;
     return over;

@@ -73,6 +73,12 @@ static void panels_are_tasks_and_pass_at_k(void **state) {
            "# panel: mine, test: acc\n# x y low high\n# front\n1 75 50 100 # base\n3 25 0 50 # small\n");
     assert_null(strstr(data, "acc_norm"));
     free(data);
+    // Where items were too long, that is said here too: a picture is shown without its table.
+    r.tasks[0].n_skipped = 3, r.tasks[1].n_cut = 1;
+    data = draw(&r, exact, accuracy, NULL, "pareto.dat");
+    expect(data, "# panel: HumanEval, test: pass@10 (3 of 5 skipped)\n");
+    expect(data, "# panel: mine, test: acc (1 of 2 cut)\n");
+    free(data);
     assert_int_not_equal(access(test_path(test_dir, "ttft.dat"), F_OK), 0);
     char *script = test_read_text(test_path(test_dir, "pareto.gp"));
     expect(script, "set ylabel 'score (%)'");

@@ -155,6 +155,13 @@ static void a_prompt_that_is_too_long(void **state) {
     expect_one_line(kvrun(BASE, "--ids", "--prompt-ids", ids, "-n", "95", "--too-long", "cut"),
                     "nothing of the prompt would be left: expected a smaller --max-tokens");
     assert_int_equal(kvrun(BASE, "--ids", "--prompt-ids", ids, "-n", "94", "--too-long", "cut", "-q"), 0);
+    // One that fits by itself is answered as without the switch, until the context ends.
+    assert_int_equal(kvrun(BASE, "--ids", "--prompt-ids", end, "-n", "500", "--quiet"), 0);
+    expected = strdup(kvrun_out);
+    assert_int_equal(kvrun(BASE, "--ids", "--prompt-ids", end, "-n", "500", "--quiet", "--too-long", "cut"),
+                     0);
+    assert_string_equal(kvrun_out, expected);
+    free(expected);
 }
 
 // ---- Being stopped, and outputs that cannot be written -------------------------------------------------
