@@ -19,11 +19,13 @@ static bool says_none(const json_t *value) {
 }
 
 // No model says an id that its vocabulary does not have: nothing is lost, but whoever wrote it meant something.
-static void warn_of_id(const kv_json_file *file, const char *key, const json_t *value, int64_t vocab_size,
-                       const char *what_then) {
-    char *found = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    kv_warn("%s: '%s' has %.*s, which is no token of the vocabulary of %lld: it is left out, and %s",
-            file->path, key, KV_HEAD(found ? found : "something", 60), (long long)vocab_size, what_then);
+static void warn_of_ids(const kv_json_file *file, const char *key, const json_t *first, int64_t n,
+                        int64_t vocab_size, const char *what_then) {
+    char *found = json_dumps(first, JSON_ENCODE_ANY | JSON_COMPACT), others[48] = "";
+    if (n > 1) snprintf(others, sizeof others, " (and %lld more such)", (long long)(n - 1));
+    kv_warn("%s: '%s' has %.*s%s, which is no token of the vocabulary of %lld: it is left out, and %s",
+            file->path, key, KV_HEAD(found ? found : "something", 60), others, (long long)vocab_size,
+            what_then);
     free(found);
 }
 
@@ -43,17 +45,20 @@ static bool add_end(kv_model_spec *spec, int32_t id) {
 static kv_status read_ends(const kv_json_file *file, kv_model_spec *spec, kv_error *err) {
     const json_t *value = json_object_get(file->root, eos_key);
     const int64_t n = json_is_array(value) ? (int64_t)json_array_size(value) : 1;
+    const json_t *no_token = NULL;
+    int64_t n_none = 0;
     if (!value) return KV_OK;
     for (int64_t i = 0; i < n; i++) {
         const json_t *id = json_is_array(value) ? json_array_get(value, (size_t)i) : value;
         if (says_none(id)) continue;
-        if (!is_id(id, spec->vocab_size))
-            warn_of_id(file, eos_key, id, spec->vocab_size, "no text ends there");
-        else if (!add_end(spec, (int32_t)json_integer_value(id)))
+        if (!is_id(id, spec->vocab_size)) {
+            if (n_none++ == 0) no_token = id;
+        } else if (!add_end(spec, (int32_t)json_integer_value(id)))
             return kv_fail(err, KV_ERR_FORMAT,
                            "%s: '%s' makes more than %d tokens that end a text, expected fewer", file->path,
                            eos_key, 1 + KV_MAX_STOP_IDS);
     }
+    if (n_none > 0) warn_of_ids(file, eos_key, no_token, n_none, spec->vocab_size, "no text ends there");
     return KV_OK;
 }
 
@@ -66,7 +71,7 @@ kv_status kv_hf_tokens_read(const kv_json_file *file, int32_t bos, int32_t eos, 
     else if (is_id(id, spec->vocab_size))
         spec->bos_id = (int32_t)json_integer_value(id);
     else if (!says_none(id))
-        warn_of_id(file, bos_key, id, spec->vocab_size, "no text is known to begin with it");
+        warn_of_ids(file, bos_key, id, 1, spec->vocab_size, "no text is known to begin with it");
     if (!kv_json_has(file, eos_key)) spec->eos_id = eos < spec->vocab_size ? eos : -1;
     return read_ends(file, spec, err);
 }

@@ -271,6 +271,18 @@ bool kv_config_has(const kv_config *config, const char *key) {
     return id && config->tree.origins[id - 1].source != config->defaults;
 }
 
+static bool is_override(const char *source) {
+    return strncmp(source, "-s ", 3) == 0;
+}
+
+// Sources are in the order in which they were put over each other.
+bool kv_config_overtaken(const kv_config *config, const char *key, const char *by) {
+    const int id = kv_tree_find(tree_of(config), key, NULL), over = kv_tree_find(tree_of(config), by, NULL);
+    if (!id || !over) return false;
+    const int source = config->tree.origins[id - 1].source;
+    return source < config->tree.origins[over - 1].source && !is_override(config->tree.sources[source]);
+}
+
 kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key, const char *format, ...) {
     char message[640];
     va_list args;
@@ -281,11 +293,10 @@ kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key
     int id = kv_tree_find(tree_of(config), key, &deepest);
     const kv_config_origin *origin = &config->tree.origins[(id ? id : deepest) - 1];
     const char *source = config->tree.sources[origin->source];
-    if (id && strncmp(source, "-s ", 3) == 0)
+    if (id && is_override(source))
         return kv_fail(err, KV_ERR_FORMAT, "%.*s: key `%s`: %s", KV_HEAD(source, 240), key, message);
     // A key that nobody set is missing from the file the user named.
-    bool from_file =
-        origin->source != config->defaults && strncmp(source, "-s ", 3) != 0 && (id || deepest > 1);
+    bool from_file = origin->source != config->defaults && !is_override(source) && (id || deepest > 1);
     return kv_fail(err, KV_ERR_FORMAT, "%.*s:%zu: key `%s`: %s",
                    KV_HEAD(from_file ? source : config->path, 240), from_file ? origin->line : 1, key,
                    message);

@@ -32,7 +32,11 @@ void *kv_config_data(const kv_config *config);
 // Whether "a.b.c" was set anywhere (defaults do not count).
 bool kv_config_has(const kv_config *config, const char *key);
 
-// The same for many keys at once, right after loading: *given of each, so that defaults and checks ask a
+// Whether `key` only stands in a file that the setting `by` was put over from nearer: by a file that extends that
+// one, or by an override where `key` is none. Whoever sets `by` there need not clear up behind it.
+bool kv_config_overtaken(const kv_config *config, const char *key, const char *by);
+
+// kv_config_has of many keys at once, right after loading: *given of each, so that defaults and checks ask a
 // struct's field and a key's name stands in one place.
 typedef struct kv_config_given {
     const char *key;

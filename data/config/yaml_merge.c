@@ -1,6 +1,7 @@
 // Merge keys of YAML 1.1 (`<<: *name`), which libyaml leaves as they stand: every group that has one gets the
 // keys it names, as nodes of the same document, so that a message still names the line a key was set on.
 //                                                              [yaml.org/type/merge.html; nearer keys win]
+#include "core/text.h"
 #include "data/config/tree.h"
 
 #include <stdlib.h>
@@ -61,6 +62,20 @@ static kv_status take_merge_key(const struct resolve *r, yaml_node_t *group, int
 
 static kv_status resolve_group(struct resolve *r, int id);
 
+// A group that is merged is checked as one that stands where it is merged to: no key twice.
+static kv_status check_once(const struct resolve *r, const yaml_node_t *group, const yaml_node_pair_t *pair) {
+    const yaml_node_t *key = yaml_document_get_node(r->doc, pair->key);
+    for (const yaml_node_pair_t *at = group->data.mapping.pairs.start; at < pair; at++) {
+        const yaml_node_t *earlier = yaml_document_get_node(r->doc, at->key);
+        if (strcmp((const char *)earlier->data.scalar.value, (const char *)key->data.scalar.value) == 0)
+            return kv_fail(r->err, KV_ERR_FORMAT,
+                           "%s:%zu: key `%.*s`: found twice, first on line %zu, expected once", r->label,
+                           key->start_mark.line + 1, KV_HEAD((const char *)key->data.scalar.value, 128),
+                           earlier->start_mark.line + 1);
+    }
+    return KV_OK;
+}
+
 // Keys of the group `from` that `into` has not.
 static kv_status add_missing(struct resolve *r, int into, int from, int key) {
     const yaml_node_t *source = yaml_document_get_node(r->doc, from);
@@ -74,6 +89,8 @@ static kv_status add_missing(struct resolve *r, int into, int from, int key) {
         const yaml_node_pair_t pair = source->data.mapping.pairs.start[i];
         const yaml_node_t *name = yaml_document_get_node(r->doc, pair.key);
         if (name->type != YAML_SCALAR_NODE) return wrong(r, key, "a group with a key that is no plain word");
+        status = check_once(r, source, source->data.mapping.pairs.start + i);
+        if (status != KV_OK) return status;
         if (kv_yaml_get(r->doc, into, (const char *)name->data.scalar.value)) continue;
         if (++r->n_merged > MAX_MERGED)
             return wrong(r, key, "more merged keys than a configuration can have");

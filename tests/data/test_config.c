@@ -158,6 +158,8 @@ static void test_mistakes(void **state) {
            "key `train.small`: found `2147483648`, expected a whole number");
     refuse("train: {seed: -1}\n", NULL, "expected a whole number that is not negative");
     refuse("train: {nesterov: maybe}\n", NULL, "found `maybe`, expected true or false");
+    refuse("train:\n  nesterov: |\n    true\n    \tfalse\n", NULL,
+           "bad.yaml:2: key `train.nesterov`: found `true  false `, expected true or false");
     refuse("train: {kind: odd}\n", NULL, "key `train.kind`: found `odd`, expected one of: plain, fancy");
     refuse("output: x\ntrain: 3\n", NULL, "bad.yaml:2: key `train`: found `3`, expected a group of");
     refuse("output:\n  - x\n", NULL, "bad.yaml:1: key `output`: found a list, expected a text");
@@ -266,6 +268,35 @@ static void test_fail_places(void **state) {
         assert_string_equal(err.message, places[i][1]);
     }
     kv_config_free(config);
+}
+
+// What a nearer setting leaves without effect was not meant to have any; what stands beside it was.
+static void test_overtaken(void **state) {
+    (void)state;
+    static const struct {
+        const char *below, *above, *overrides[2];
+        bool overtaken;
+    } cases[] = {{"train: {lr: 1}\n", "train: {kind: fancy}\n", {NULL}, true},
+                 {"train: {lr: 1}\n", "", {"train.kind=fancy"}, true},
+                 {"", "train: {lr: 1}\n", {"train={kind: fancy}"}, true},
+                 {"train: {lr: 1, kind: fancy}\n", "", {NULL}, false},
+                 {"train: {kind: fancy}\n", "train: {lr: 1}\n", {NULL}, false},
+                 {"train: {kind: fancy}\n", "", {"train.lr=1"}, false},
+                 {"", "", {"train.lr=1", "train.kind=fancy"}, false},
+                 {"train: {lr: 1}\n", "", {NULL}, false},
+                 {"", "train: {kind: fancy}\n", {NULL}, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char above[64];
+        put("below.yaml", cases[i].below);
+        snprintf(above, sizeof above, "extends: below.yaml\n%s", cases[i].above);
+        put("a.yaml", above);
+        size_t n = 0;
+        while (n < 2 && cases[i].overrides[n]) n++;
+        kv_config *config = load("a.yaml", cases[i].overrides, n);
+        if (kv_config_overtaken(config, "train.lr", "train.kind") != cases[i].overtaken)
+            fail_msg("case %zu: expected %d", i, cases[i].overtaken);
+        kv_config_free(config);
+    }
 }
 
 static void test_defaults_and_text(void **state) {
@@ -412,6 +443,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_overrides, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_extends, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_fail_places, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_overtaken, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_defaults_and_text, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_compare, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_repeating_aliases, make_dir, remove_dir),

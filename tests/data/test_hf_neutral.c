@@ -262,6 +262,8 @@ static void test_stop_ids(void **state) {
         {config, "eos_token_id", "49152",
          "'eos_token_id' has 49152, which is no token of the vocabulary of 49152", 0, -1, -1},
         {config, "eos_token_id", "[0,49153,2]", "'eos_token_id' has 49153", 0, 0, 2},
+        {config, "eos_token_id", "[60000,60001,7,60002]",
+         "'eos_token_id' has 60000 (and 2 more such), which is no token", 0, 7, -1},
         {config, "eos_token_id", "[-1,7]", NULL, 0, 7, -1},
         {config, "eos_token_id", "-1", NULL, 0, -1, -1},
         {config, "eos_token_id", "-2", "'eos_token_id' has -2", 0, -1, -1},

@@ -313,6 +313,9 @@ static void test_merge_mistakes(void **state) {
     refuse("train:\n  <<:\n    lr: 1\n    foo: 2\n", NULL, "a.yaml:4: key `train.foo`: found an unknown key");
     refuse("x-a: &a\n  lr: fast\ntrain: {<<: *a}\n", NULL,
            "a.yaml:2: key `train.lr`: found `fast`, expected a number");
+    refuse("x-a: &a\n  lr: 1\n  lr: 2\ntrain: {<<: *a}\n", NULL,
+           "a.yaml:3: key `lr`: found twice, first on line 2, expected once");
+    refuse("train: {<<: [{steps: 1}, {lr: 1, lr: 1}], lr: 2}\n", NULL, "key `lr`: found twice");
     refuse("y-a: &a {lr: 1}\ntrain: {<<: *a}\n", NULL, "a.yaml:1: key `y-a`: found an unknown key");
     // A chain that would double with every link stays small; one of many groups ends.
     char *text = malloc(64 << 10);

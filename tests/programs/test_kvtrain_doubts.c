@@ -106,6 +106,13 @@ static void test_kvp(void **state) {
     expect_none("kvp.yaml", "freeze_aux=true", same);
     expect_doubt("kvp.yaml", "freeze_aux=true", "loss.aux=0.5",
                  "-s loss.aux=0.5: key `loss.aux`: 0.5 counts as 0");
+    // In one file it is a mistake; an inherited one that somebody overtakes, as in the arms of a sweep, is not.
+    put_file("frozen.yaml", "extends: kvp.yaml\nfreeze_aux: true\nloss: {aux: 0.5}\n");
+    put_file("learns.yaml", "extends: kvp.yaml\nloss: {aux: 0.5}\n");
+    put_file("fitted.yaml", "extends: kvp.yaml\npredictor: {init: least_squares, ridge: 0.1}\n");
+    expect_doubt("frozen.yaml", same, same, "frozen.yaml:3: key `loss.aux`: 0.5 counts as 0");
+    expect_none("learns.yaml", "freeze_aux=true", same);
+    expect_none("fitted.yaml", "predictor.init=random", same);
     expect_doubt("kvp.yaml", "loss={base: 0, kl: 0, aux: 0}", same,
                  "key `loss.z_loss`: 0.0001 without effect");
     expect_none("kvp.yaml", "loss={base: 0, kl: 0}", same);

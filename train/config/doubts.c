@@ -23,6 +23,12 @@ static const char *set_one(const kv_config *source, const char *key, const char 
     return kv_config_has(source, key) ? key : otherwise;
 }
 
+// A key without effect beside the setting `why`. One that was inherited and is overtaken by it, as in the arms of a
+// sweep, was not meant to have any.
+static bool set_in_vain(const kv_config *source, const char *key, const char *why) {
+    return kv_config_has(source, key) && !kv_config_overtaken(source, key, why);
+}
+
 static void doubt_schedule(const kv_config *source, const kv_train_config *t) {
     const kv_steps_config *s = &t->train;
     const kv_schedule schedule = kv_train_schedule(t);
@@ -69,7 +75,7 @@ static void doubt_validation(const kv_config *source, const kv_train_config *t) 
 static void doubt_losses(const kv_config *source, const kv_train_config *t) {
     const kv_loss_config *l = &t->loss;
     const bool aux = l->aux != 0 && !t->freeze_aux;
-    if (t->freeze_aux && l->aux != 0 && kv_config_has(source, "loss.aux"))
+    if (t->freeze_aux && l->aux != 0 && set_in_vain(source, "loss.aux", "freeze_aux"))
         kv_train_doubt(source, "loss.aux",
                        "%g counts as 0: freeze_aux: true leaves nothing that it could train", l->aux);
     if (l->z_loss != 0 && l->base == 0 && l->kl == 0 && !aux)
@@ -82,7 +88,7 @@ static void doubt_start(const kv_config *source, const kv_train_config *t) {
     static const char *const fit[] = {"predictor.least_squares_tokens", "predictor.ridge"};
     if (t->predictor.init == KV_START_LEAST_SQUARES) return;
     for (size_t i = 0; i < sizeof fit / sizeof *fit; i++)
-        if (kv_config_has(source, fit[i]))
+        if (set_in_vain(source, fit[i], "predictor.init"))
             kv_train_doubt(source, fit[i],
                            "without effect: only predictor.init: least_squares makes such a fit");
     if (t->train.steps == 0)
