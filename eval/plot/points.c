@@ -208,6 +208,14 @@ static void choose_styles(struct picture *picture, const kv_plot_panel *own, con
     kv_plot_family_styles(names, theirs->n_families, picture->styles);
 }
 
+// A family of which no point has numbers needs no entry.
+static bool is_drawn(const kv_plot *plot, const kv_plot_panel *sorted, int64_t family) {
+    for (int64_t i = 0; i < plot->n_points; i++)
+        for (int64_t p = 0; p < plot->n_panels && sorted->family[i] == family; p++)
+            if (isfinite(plot->points[i].x[p]) && isfinite(plot->points[i].y[p])) return true;
+    return false;
+}
+
 static void make_legend(struct picture *picture) {
     const kv_plot *plot = picture->plot;
     kv_plot_panel own, theirs;
@@ -215,10 +223,11 @@ static void make_legend(struct picture *picture) {
     kv_plot_sort_published(plot, 0, &theirs);
     choose_styles(picture, &own, &theirs);
     for (int64_t f = 0; f < own.n_families; f++)
-        kv_plot_page_entry(&picture->page,
-                           (kv_plot_entry){.sign = KV_PLOT_SIGN_MARKER,
-                                           .style = picture->styles[f],
-                                           .text = family_name(plot->points, plot->n_points, &own, f)});
+        if (is_drawn(plot, &own, f))
+            kv_plot_page_entry(&picture->page,
+                               (kv_plot_entry){.sign = KV_PLOT_SIGN_MARKER,
+                                               .style = picture->styles[f],
+                                               .text = family_name(plot->points, plot->n_points, &own, f)});
     kv_plot_page_entry(&picture->page, (kv_plot_entry){.sign = KV_PLOT_SIGN_FRONT, .text = "Pareto front"});
     if (has_intervals(plot))
         kv_plot_page_entry(&picture->page,

@@ -87,6 +87,21 @@ static void panels_are_tasks_and_pass_at_k(void **state) {
     kv_results_free(&r);
 }
 
+// What has no numbers at any task is in no picture, its legend neither.
+static void what_is_not_finite(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    for (int both = 0; both < 2; both++) {
+        for (int m = 0; m < 2; m++) kv_results_outcome(&r, 1, both)->figures[m].accuracy = NAN;
+        free(draw(&r, exact, accuracy, NULL, "pareto.dat"));
+        char *script = test_read_text(test_path(test_dir, "pareto.gp"));
+        expect(script, "'base'");
+        assert_int_equal(strstr(script, "'OE'") == NULL, both);
+        free(script);
+    }
+    kv_results_free(&r);
+}
+
 // The base keeps all of itself, without a bar; a resample of two items holds the one, the other or both, of
 // which the system keeps 0, all or a third.
 static void retention_and_the_papers_reduction(void **state) {
@@ -189,11 +204,9 @@ static void too_many_systems_are_a_note(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(panels_are_tasks_and_pass_at_k),
-        cmocka_unit_test(retention_and_the_papers_reduction),
-        cmocka_unit_test(times_on_the_axis),
-        cmocka_unit_test(published_points_find_their_panels),
-        cmocka_unit_test(timings_make_a_grid),
+        cmocka_unit_test(panels_are_tasks_and_pass_at_k),     cmocka_unit_test(what_is_not_finite),
+        cmocka_unit_test(retention_and_the_papers_reduction), cmocka_unit_test(times_on_the_axis),
+        cmocka_unit_test(published_points_find_their_panels), cmocka_unit_test(timings_make_a_grid),
         cmocka_unit_test(too_many_systems_are_a_note),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
