@@ -3,6 +3,7 @@
 
 #include "data/system/limits.h"
 #include "data/system/memory.h"
+#include "data/system/warning.h"
 
 #include <cblas.h>
 #include <dlfcn.h>
@@ -18,9 +19,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// Exported by OpenBLAS, declared in no header of it.
+// Exported by OpenBLAS, declared in no header of it; by one that hides them nothing is reserved.
 void *blas_memory_alloc(int purpose);
-void blas_memory_free(void *buffer);
+__attribute__((weak)) void blas_memory_free(void *buffer);
 
 static atomic_int n_taken;
 
@@ -57,14 +58,14 @@ static _Noreturn void give_up(size_t size) {
 // ---- mmap ----------------------------------------------------------------------------------------------
 
 static bool is_openblas(const void *address) {
-    static const void *library;
+    static _Atomic(const void *) library;
     Dl_info info;
-    if (!library) {
+    if (!atomic_load(&library)) {
         void *product = dlsym(RTLD_DEFAULT, "cblas_sgemm");
         if (!product || !dladdr(product, &info)) return false;
-        library = info.dli_fbase;
+        atomic_store(&library, info.dli_fbase);
     }
-    return dladdr(address, &info) && info.dli_fbase == library;
+    return dladdr(address, &info) && info.dli_fbase == atomic_load(&library);
 }
 
 // Called by OpenBLAS and whoever else asks for mmap by this name, which headers may turn into mmap64.
@@ -87,25 +88,50 @@ static __attribute__((constructor)) void note_that_libraries_are_loaded(void) {
     loaded = true;
 }
 
-// For a helper, at least, OpenBLAS asks again when it has none.
+typedef void *allocate(int purpose);
+
+static allocate *original_allocate(void) {
+    static _Atomic(allocate *) original;
+    allocate *found = atomic_load(&original);
+    if (found) return found;
+    *(void **)&found = dlsym(RTLD_NEXT, "blas_memory_alloc");
+    atomic_store(&original, found);
+    return found;
+}
+
+// OpenBLAS for OpenMP asks again for a helper that has none. One with threads of its own does not.
 void *blas_memory_alloc(int purpose) {
     enum { HELPER = 2 };
-    static void *(*original)(int);
-    if (!loaded && purpose == HELPER) return NULL;
-    if (!original) *(void **)&original = dlsym(RTLD_NEXT, "blas_memory_alloc");
-    return original(purpose);
+    if (!loaded && purpose == HELPER && openblas_get_parallel() == OPENBLAS_OPENMP) return NULL;
+    return original_allocate()(purpose);
 }
 
 static void take_buffers(int n_threads) {
     openblas_set_num_threads(n_threads); // the helpers'
     void **buffers = calloc((size_t)n_threads, sizeof *buffers);
-    if (!buffers) return; // what is missing is found out when it is needed
+    if (!buffers || !blas_memory_free || !original_allocate()) n_threads = 0; // missed when they are needed
     for (int i = 0; i < n_threads; i++) buffers[i] = blas_memory_alloc(0);
     for (int i = 0; i < n_threads; i++) blas_memory_free(buffers[i]);
     free(buffers);
 }
 
+// Beyond the two for each thread that it was built for it has so many buffers more [OpenBLAS, driver/others/memory.c,
+// NEW_BUFFERS]. With none left it writes page after page, and products get none.
+static void keep_to_what_openblas_has(void) {
+    enum { SPARE = 512 };
+    static const char key[] = "MAX_THREADS=";
+    const char *found = strstr(openblas_get_config(), key);
+    const int built_for = found ? atoi(found + strlen(key)) : 1, most = built_for + SPARE;
+    const int n_threads = omp_get_max_threads();
+    if (n_threads <= most) return;
+    kv_warn("found %d threads (OMP_NUM_THREADS, or else the number of cores), more than OpenBLAS has buffers "
+            "for: goes on with %d; set a smaller OMP_NUM_THREADS",
+            n_threads, most);
+    omp_set_num_threads(most);
+}
+
 kv_status kv_blas_reserve(kv_error *err) {
+    keep_to_what_openblas_has();
     take_buffers(omp_get_max_threads());
     kv_status status = kv_limits_try_threads(omp_get_max_threads(), err);
     if (status != KV_OK) return status;

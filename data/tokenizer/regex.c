@@ -162,8 +162,9 @@ kv_regex_work *kv_regex_work_create(void) {
     work->match = pcre2_match_data_create(1, NULL);
     work->context = pcre2_match_context_create(NULL);
     work->stack = pcre2_jit_stack_create(STACK_BYTES, MAX_STACK_BYTES, NULL);
-    if (work->match && work->context && work->stack) {
-        pcre2_jit_stack_assign(work->context, NULL, work->stack);
+    if (work->match && work->context) {
+        // Where there is no room for it (ulimit -v) long matches are slower.
+        if (work->stack) pcre2_jit_stack_assign(work->context, NULL, work->stack);
         return work;
     }
     kv_regex_work_free(work);
