@@ -33,6 +33,8 @@ struct kv_shard_writer {
 };
 
 static kv_status cannot_write(const kv_shard_writer *writer, kv_error *err) {
+    const kv_status status = kv_h5_room(writer->target.final, err);
+    if (status != KV_OK) return status;
     return kv_fail(err, KV_ERR_IO, "%s: cannot write the token shard (is the disk full?)",
                    writer->target.final);
 }

@@ -17,6 +17,9 @@ void kv_h5_init(void);
 // holds for writing KV_ERR_IO. Whoever opens knows which kind of HDF5 file it should be: kv_mistaken wants to know that.
 kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err);
 kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err); // overwrites: use under kv_whole_file
+// Part of both: KV_ERR_MEMORY where little memory is left to ask for (ulimit -v). HDF5 does not look at all that it asks
+// for; it crashes then, or takes the file for damaged or the disk for full.
+kv_status kv_h5_room(const char *path, kv_error *err);
 
 // Flushes and closes *file, so that a disk that filled up is noticed; the id becomes invalid either way. Does
 // nothing to an invalid id.

@@ -1,6 +1,8 @@
 // Opening, creating and closing HDF5 files, and one line out of HDF5's stack of errors.
 #include "data/file/h5.h"
 
+#include "data/system/memory.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -87,10 +89,20 @@ static kv_status check_readable(const char *path, kv_error *err) {
     return status;
 }
 
+kv_status kv_h5_room(const char *path, kv_error *err) {
+    const int64_t enough = 8 << 20;
+    const kv_memory_limit limit = kv_address_space_left("");
+    if (limit.left >= enough) return KV_OK;
+    return kv_fail(err, KV_ERR_MEMORY,
+                   "%s: HDF5 needs %.2g GB of memory to work in, found %.2g GB left by %s", path,
+                   (double)enough / 1e9, (double)limit.left / 1e9, limit.by);
+}
+
 kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err) {
     kv_h5_init();
     *file = H5I_INVALID_HID;
     kv_status status = check_readable(path, err);
+    if (status == KV_OK) status = kv_h5_room(path, err);
     if (status) return status;
     if (H5Fis_hdf5(path) <= 0)
         return kv_fail(err, KV_ERR_FORMAT, "%s: not an HDF5 file, or its beginning is damaged", path);
@@ -100,6 +112,9 @@ kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err) {
 
 kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err) {
     kv_h5_init();
+    *file = H5I_INVALID_HID;
+    const kv_status status = kv_h5_room(path, err);
+    if (status != KV_OK) return status;
     *file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     if (*file >= 0) return KV_OK;
     char why[256] = "no reason given";

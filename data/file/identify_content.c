@@ -63,7 +63,7 @@ static kv_file_kind hdf5_kind(const char *path) {
     kv_h5_init();
     char format[32] = "";
     kv_file_kind kind = KV_FILE_HDF5;
-    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t file = kv_h5_room(path, NULL) == KV_OK ? H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT) : -1;
     if (file < 0) return kind;
     if (kv_h5_attr_string(file, "/", "format", format, sizeof format, NULL) == KV_OK)
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)

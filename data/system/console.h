@@ -9,8 +9,8 @@
 
 // What asks a program to end sets a flag instead of ending it: Ctrl-C (SIGINT), SIGTERM, a terminal that is gone
 // (SIGHUP), the limit on CPU time (SIGXCPU; also where `ulimit -t` would kill without warning), a batch system's
-// warning (SIGUSR1, SIGUSR2). A second SIGINT or SIGTERM ends it at once; the others may come as often as they
-// like. Those that are ignored when the program starts (nohup, `&` in a script) stay ignored.
+// warning (SIGUSR1, SIGUSR2). A second SIGINT or SIGTERM, half a second later or more, ends it at once; the others
+// may come as often as they like. Those that are ignored when the program starts (nohup, `&` in a script) stay ignored.
 void kv_console_catch_signals(void);
 bool kv_console_interrupted(void);
 int kv_console_signal(void); // which one it was, 0: none

@@ -10,8 +10,12 @@
 
 // The signal that asked first, but that the others outrank Ctrl-C, which may be meant for one answer alone.
 static atomic_int stopped_by;
-static atomic_bool insisted; // SIGINT or SIGTERM came
+static _Atomic double insisted; // when SIGINT or SIGTERM came first, 0: neither did
 static atomic_bool is_printout;
+
+// Those that come within this time are one: `timeout` sends two in a row, batch systems one to a sweep and one to each
+// of its runs, to which the sweep passes on its own.
+static const double one_request_seconds = 0.5;
 
 // A person or an init system who asks twice means it. What a terminal or a batch system sends comes more than once by
 // itself: SIGHUP from kernel and shell, SIGXCPU every second, SIGUSR1 before SIGTERM.
@@ -23,7 +27,10 @@ static void on_stop(int number) {
     int before = 0;
     if (!atomic_compare_exchange_strong(&stopped_by, &before, number) && before == SIGINT && !insists(number))
         atomic_store(&stopped_by, number);
-    if (insists(number) && atomic_exchange(&insisted, true)) {
+    if (!insists(number)) return;
+    const double now = kv_now();
+    double first = 0;
+    if (!atomic_compare_exchange_strong(&insisted, &first, now) && now - first >= one_request_seconds) {
         // Blocked while this handler runs, so it takes effect on return.
         signal(number, SIG_DFL);
         raise(number);
@@ -65,7 +72,7 @@ int kv_console_signal(void) {
 
 void kv_console_forget_interrupt(void) {
     int interrupt = SIGINT;
-    if (atomic_compare_exchange_strong(&stopped_by, &interrupt, 0)) atomic_store(&insisted, false);
+    if (atomic_compare_exchange_strong(&stopped_by, &interrupt, 0)) atomic_store(&insisted, 0);
 }
 
 // In slices: a signal between the look at the flag and the wait, or one that the system hands to another thread,

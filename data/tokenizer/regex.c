@@ -201,6 +201,7 @@ kv_status kv_regex_find(const kv_regex *regex, kv_regex_work *work, const char *
     if (result == PCRE2_ERROR_NOMATCH) return KV_OK;
     char why[128];
     pcre2_get_error_message(result, (PCRE2_UCHAR *)why, sizeof why);
-    return kv_fail(err, KV_ERR_FORMAT, "regular expression '%.*s' on a text of %zu bytes: %s",
-                   KV_HEAD(regex->pattern, 200), length, why);
+    return kv_fail(err, result == PCRE2_ERROR_NOMEMORY ? KV_ERR_MEMORY : KV_ERR_FORMAT,
+                   "regular expression '%.*s' on a text of %zu bytes: %s", KV_HEAD(regex->pattern, 200),
+                   length, why);
 }

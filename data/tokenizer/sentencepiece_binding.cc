@@ -8,6 +8,7 @@
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
@@ -26,7 +27,7 @@ void say(char *message, size_t size, const char *text) {
         if (*c == '\n' || *c == '\r') *c = ' ';
 }
 
-// Runs `body`, which returns a sentencepiece status, and turns all ways to fail into -1 and a message.
+// Runs `body`, which returns a sentencepiece status, and turns all ways to fail into a number and a message.
 template <typename Body> int guarded(char *message, size_t size, Body body) noexcept {
     try {
         const sentencepiece::util::Status status = body();
@@ -34,6 +35,7 @@ template <typename Body> int guarded(char *message, size_t size, Body body) noex
         say(message, size, status.ToString().c_str());
     } catch (const std::bad_alloc &) {
         say(message, size, "out of memory");
+        return KV_SPM_NO_MEMORY;
     } catch (const std::exception &error) {
         say(message, size, error.what());
     } catch (...) {
@@ -44,18 +46,14 @@ template <typename Body> int guarded(char *message, size_t size, Body body) noex
 
 } // namespace
 
-extern "C" kv_spm *kv_spm_load(const void *bytes, size_t size, char *message, size_t message_size) {
-    kv_spm *spm = new (std::nothrow) kv_spm;
-    if (!spm) {
-        say(message, message_size, "out of memory");
-        return nullptr;
-    }
-    const int failed = guarded(message, message_size, [&] {
-        return spm->processor.LoadFromSerializedProto({static_cast<const char *>(bytes), size});
+extern "C" int kv_spm_load(const void *bytes, size_t size, kv_spm **spm, char *message, size_t message_size) {
+    *spm = nullptr;
+    return guarded(message, message_size, [&] {
+        auto made = std::make_unique<kv_spm>();
+        const auto status = made->processor.LoadFromSerializedProto({static_cast<const char *>(bytes), size});
+        if (status.ok()) *spm = made.release();
+        return status;
     });
-    if (!failed) return spm;
-    delete spm;
-    return nullptr;
 }
 
 extern "C" void kv_spm_free(kv_spm *spm) {

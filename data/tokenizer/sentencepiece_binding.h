@@ -1,5 +1,5 @@
 // The few calls of the C++ library sentencepiece that the project needs, for C. No exception crosses this
-// line. Functions that return int give 0, or -1 with one line in message[message_size].
+// line. Functions that can fail give 0, or a negative number with one line in message[message_size].
 #pragma once
 
 #include <stddef.h>
@@ -11,8 +11,10 @@ extern "C" {
 
 typedef struct kv_spm kv_spm;
 
-// A model from the bytes of its file, which are copied. NULL, with a message, when they are not one.
-kv_spm *kv_spm_load(const void *bytes, size_t size, char *message, size_t message_size);
+enum { KV_SPM_NO_MEMORY = -2 }; // which is nobody's fault; any other: the model's or the text's
+
+// A model from the bytes of its file, which are copied. Fails, with *spm NULL, when they are not one.
+int kv_spm_load(const void *bytes, size_t size, kv_spm **spm, char *message, size_t message_size);
 void kv_spm_free(kv_spm *spm);
 
 int kv_spm_vocab_size(const kv_spm *spm);

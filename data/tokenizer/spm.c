@@ -28,13 +28,18 @@ enum { PART_BYTES = 1 << 16 };
 
 // ---- The library ---------------------------------------------------------------------------------------
 
+static kv_status code_of(int failure) {
+    return failure == KV_SPM_NO_MEMORY ? KV_ERR_MEMORY : KV_ERR_FORMAT;
+}
+
 static kv_status library_encode(const kv_spm_tokenizer *tokenizer, const char *text, size_t length,
                                 size_t n_cut, kv_ids *ids, kv_error *err) {
     char message[256] = "";
     int32_t *found = NULL;
     size_t n = 0;
-    if (kv_spm_encode(tokenizer->spm, text, length, &found, &n, message, sizeof message))
-        return kv_fail(err, KV_ERR_FORMAT, "cannot tokenize a text of %zu bytes: %s", length, message);
+    const int failure = kv_spm_encode(tokenizer->spm, text, length, &found, &n, message, sizeof message);
+    if (failure)
+        return kv_fail(err, code_of(failure), "cannot tokenize a text of %zu bytes: %s", length, message);
     const kv_ids *front = &tokenizer->anchor;
     kv_status status = KV_OK;
     if (n < n_cut || (n_cut > 0 && memcmp(found, front->data, n_cut * sizeof *found) != 0))
@@ -50,8 +55,8 @@ static kv_status library_decode(const kv_spm_tokenizer *tokenizer, const int32_t
                                 kv_bytes *text, kv_error *err) {
     char message[256] = "", *found = NULL;
     size_t length = 0;
-    if (kv_spm_decode(tokenizer->spm, ids, n, &found, &length, message, sizeof message))
-        return kv_fail(err, KV_ERR_FORMAT, "cannot turn %zu tokens into text: %s", n, message);
+    const int failure = kv_spm_decode(tokenizer->spm, ids, n, &found, &length, message, sizeof message);
+    if (failure) return kv_fail(err, code_of(failure), "cannot turn %zu tokens into text: %s", n, message);
     kv_status status = length < n_cut || memcmp(found, anchor, n_cut) != 0
                            ? kv_fail(err, KV_ERR_FORMAT, "the tokenizer changes a text that others follow")
                            : kv_bytes_add(text, found + n_cut, length - n_cut, err);
@@ -121,10 +126,11 @@ static kv_status open_model(const char *path, kv_spm_tokenizer **tokenizer, kv_e
     kv_status status = kv_read_file(path, max_model_bytes, &bytes, &size, err);
     if (status) return status;
     kv_spm_tokenizer *made = calloc(1, sizeof *made);
-    if (made) made->spm = kv_spm_load(bytes, size, message, sizeof message);
-    if (!made)
+    const int failure =
+        made ? kv_spm_load(bytes, size, &made->spm, message, sizeof message) : KV_SPM_NO_MEMORY;
+    if (failure == KV_SPM_NO_MEMORY)
         status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
-    else if (!made->spm || kv_spm_vocab_size(made->spm) < 1)
+    else if (failure || kv_spm_vocab_size(made->spm) < 1)
         status = not_a_model(path, bytes, size, message, err);
     else if ((status = find_bytes(made, err)))
         status = kv_fail_within(err, status, "%s", path);

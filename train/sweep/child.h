@@ -14,7 +14,7 @@ kv_status kv_own_program(char *path, size_t size, kv_error *err);
 // to that file. n_threads > 0: with so many threads. The child is asked to stop (SIGTERM) when we die. A
 // terminal's Ctrl-C reaches us alone: kv_child_wait passes it on, once.
 // To be called by a program of one thread (no OpenMP loop before): when a program of several is killed, Linux
-// asks its children once for each thread that dies, and a second time means at once, without a checkpoint.
+// asks its children once for each thread that dies, and asked again later means at once, without a checkpoint.
 kv_status kv_child_start(const char *const *argv, const char *log, int n_threads, pid_t *child,
                          kv_error *err);
 
