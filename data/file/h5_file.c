@@ -90,7 +90,7 @@ static kv_status check_readable(const char *path, kv_error *err) {
 }
 
 kv_status kv_h5_room(const char *path, kv_error *err) {
-    const int64_t enough = 8 << 20;
+    const int64_t enough = 4 << 20;
     const kv_memory_limit limit = kv_address_space_left("");
     if (limit.left >= enough) return KV_OK;
     return kv_fail(err, KV_ERR_MEMORY,

@@ -61,6 +61,7 @@ static void check_output(int exit_status, void *unused) {
 void kv_console_start(char **argv) {
     hold_streams();
     kv_limits_raise_stack();
+    kv_limits_need_memory();
     calm_threads(argv);
     kv_console_survive_writes();
     write_whole_lines();

@@ -77,6 +77,15 @@ kv_status kv_limits_try_threads(int n, kv_error *err) {
 
 // ---- Memory --------------------------------------------------------------------------------------------
 
+void kv_limits_need_memory(void) {
+    static const int64_t needed = 4 << 20;
+    const kv_memory_limit limit = kv_address_space_left("");
+    if (limit.left >= needed) return;
+    fprintf(stderr, "%s: found %.2g GB of memory left by %s, expected at least %.2g GB; raise that limit\n",
+            program_invocation_short_name, (double)limit.left / 1e9, limit.by, (double)needed / 1e9);
+    _exit(1);
+}
+
 char *kv_limits_reason(const kv_error *err, char text[KV_LIMITS_TEXT]) {
     const kv_memory_limit limit = kv_address_space_left("");
     text[0] = '\0';

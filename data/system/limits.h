@@ -10,6 +10,8 @@
 // Part of kv_console_start: room for the deepest calls of the libraries. A soft limit (ulimit -S -s) is raised; under a hard
 // one that is too low the program ends with a line on stderr and status 1.
 void kv_limits_raise_stack(void);
+// The same for memory (ulimit -v, -d), once libraries have taken theirs: with next to none left they crash.
+void kv_limits_need_memory(void);
 
 // Whether n threads can run at the same time: KV_ERR_MEMORY with the limit that is in the way. OpenMP would end the program,
 // naming none.

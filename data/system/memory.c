@@ -117,7 +117,9 @@ kv_memory_limit kv_address_space_left(const char *root) {
         int64_t kilobytes = 0;
         if (getrlimit(limits[i].resource, &limit) != 0 || limit.rlim_cur > INT64_MAX)
             continue; // or RLIM_INFINITY
-        read_in(root, "proc/self/status", limits[i].used, &kilobytes);
+        errno = 0;
+        if (!read_in(root, "proc/self/status", limits[i].used, &kilobytes) && errno == ENOMEM)
+            kilobytes = (int64_t)(limit.rlim_cur / 1024) + 1; // not even for the file's buffer
         const int64_t allowed = (int64_t)limit.rlim_cur, used = kilobytes * 1024;
         all = tighter(all, allowed > used ? allowed - used : 0, limits[i].name);
     }

@@ -1,6 +1,7 @@
 // Limits of the system, each in a child that sets it for itself: what comes back is a status or a line, never a hang or
 // a signal. A watchdog (alarm) ends what spins.
 #include "core/gemm.h"
+#include "data/file/h5.h"
 #include "data/system/blas.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
@@ -175,6 +176,33 @@ static void stacks(void **state) {
     expect_line("test_limits: found a limit on the stack of 100 kB (ulimit -s), expected at least 512 kB");
 }
 
+// ---- Hardly any memory ---------------------------------------------------------------------------------
+
+static int nothing_left(void) {
+    limit_addresses(1 << 20);
+    kv_limits_need_memory();
+    return 91;
+}
+
+static int hdf5_has_no_room(void) {
+    kv_error err = {0};
+    hid_t file = 0;
+    limit_addresses(3 << 20);
+    if (kv_h5_create("no_room.h5", &file, &err) != KV_ERR_MEMORY || file >= 0) return 91;
+    fprintf(stderr, "%s\n", err.message);
+    return 0;
+}
+
+static void hardly_any_memory(void **state) {
+    (void)state;
+    if (!addresses_can_be_limited()) return;
+    assert_int_equal(in_child(nothing_left), 1);
+    expect_line(" GB of memory left by the limit on address space (ulimit -v), expected at least 0.0042 GB");
+    // It would crash, or say that the disk was full.
+    assert_int_equal(in_child(hdf5_has_no_room), 0);
+    expect_line("no_room.h5: HDF5 needs 0.0042 GB of memory to work in, found 0.00");
+}
+
 // ---- Out of memory -------------------------------------------------------------------------------------
 
 static int explain(void) {
@@ -202,6 +230,7 @@ int main(void) {
         cmocka_unit_test(nothing_is_missing_later),
         cmocka_unit_test(threads),
         cmocka_unit_test(stacks),
+        cmocka_unit_test(hardly_any_memory),
         cmocka_unit_test(out_of_memory_is_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

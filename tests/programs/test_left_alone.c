@@ -116,6 +116,9 @@ static void work_that_nobody_watches(void **state) {
     train_expect(0, ARGS("chatty.yaml", "-o", "unwatched"));
     assert_true(
         same_file("watched/final/model/model.safetensors", "unwatched/final/model/model.safetensors"));
+    put_file("few.yaml", "output: few\ntrain: base.yaml\nset: {train.steps: 2}\ngrid: {seed: [1, 2]}\n");
+    assert_int_equal(read_one_line(true, "KVTRAIN", ARGS("--sweep", "few.yaml")), 0);
+    assert_true(kv_path_exists("few/table.csv"));
     put_file("eval.yaml", "output: eval\nsystems: [{name: base, model: base/final/model}]\n"
                           "ttft: {prompt_tokens: 8, batch_size: 1, repeats: 1}\n");
     assert_int_equal(read_one_line(true, "KVEVAL", ARGS("eval.yaml")), 0);
