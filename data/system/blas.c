@@ -115,8 +115,8 @@ static void take_buffers(int n_threads) {
     free(buffers);
 }
 
-// Beyond the two for each thread that it was built for it has so many buffers more [OpenBLAS, driver/others/memory.c,
-// NEW_BUFFERS]. With none left it writes page after page, and products get none.
+// Beyond the two for each thread that it was built for it has so many buffers more [NEW_BUFFERS in OpenBLAS's
+// source]. With none left it writes page after page, and products get none.
 static void keep_to_what_openblas_has(void) {
     enum { SPARE = 512 };
     static const char key[] = "MAX_THREADS=";

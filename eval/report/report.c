@@ -3,12 +3,14 @@
 #include "eval/report/report.h"
 
 #include "data/system/console.h"
+#include "data/system/limits.h"
 #include "data/system/warning.h"
 #include "eval/published/published.h"
 #include "eval/report/output.h"
 
 #include <argp.h>
 #include <errno.h>
+#include <omp.h>
 #include <string.h>
 
 static const char doc[] =
@@ -133,8 +135,8 @@ int kv_report_main(int argc, char **argv) {
     char note[KV_PLOT_NOTE] = "";
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     if (!options.output) kv_console_printout();
-    kv_status status = KV_OK;
-    if (options.picture.published) {
+    kv_status status = kv_limits_try_threads(omp_get_max_threads(), &err); // the statistics'
+    if (status == KV_OK && options.picture.published) {
         kv_published *table;
         status = kv_published_load(options.picture.published, &table, &err);
         kv_published_free(table);
