@@ -7,7 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static char dir[64];
 static kv_tokenizer *tokenizer;
@@ -274,12 +277,38 @@ static void bad_documents_are_named_by_line(void **state) {
     }
 }
 
+// In a child, under a limit on data that leaves hardly anything: the text is not to blame, as a document would be that is
+// then left out.
+static void out_of_memory_is_no_bad_text(void **state) {
+    (void)state;
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        enum { LENGTH = 60000 }; // the library needs a hundred times as much
+        static char text[LENGTH];
+        int32_t *ids = NULL;
+        int64_t n = 0;
+        kv_error err = {0};
+        const struct rlimit hardly_any = {1 << 20, 1 << 20};
+        memset(text, 'a', sizeof text);
+        if (setrlimit(RLIMIT_DATA, &hardly_any)) _exit(2);
+        const kv_status status = kv_tokenizer_encode(tokenizer, text, sizeof text, &ids, &n, &err);
+        _exit(status == KV_ERR_MEMORY ? 0 : status == KV_OK ? 3 : 4);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+#if !defined(__SANITIZE_ADDRESS__) // whose allocator ends the program
+    assert_int_equal(status, 0);
+#endif
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_comes_back_as_it_was),
         cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(digits_stand_alone),
         cmocka_unit_test(special_ids),
+        cmocka_unit_test(out_of_memory_is_no_bad_text),
         cmocka_unit_test(ids_outside_the_vocabulary),
         cmocka_unit_test(same_file_same_hash),
         cmocka_unit_test(training_is_reproducible),

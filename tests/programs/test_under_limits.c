@@ -113,6 +113,9 @@ static void what_multiplies_nothing_needs_none(void **state) {
     expect(0, run("KVEVAL", RLIMIT_AS, 200 * MB, "8", ARGS("--version")), "kveval ");
     expect(0, run("KVDATA", RLIMIT_AS, 200 * MB, "8", ARGS("inspect", "shard.h5")), "documents");
     expect(0, run("KVTRAIN", RLIMIT_AS, 200 * MB, "8", ARGS("status", "base")), "finished");
+    // OpenMP would end it without naming the limit.
+    expect(1, run("KVEVAL", RLIMIT_AS, 200 * MB, "64", ARGS("report", "any.h5")),
+           "kveval: cannot start 64 threads");
     expect(0,
            run("KVDATA", RLIMIT_AS, 200 * MB, "8", ARGS("snippets", "-n", "40", "-f", "20", "-o", "tasks")),
            "");
