@@ -5,6 +5,7 @@
 #include "data/config/tree.h"
 #include "data/file/content.h"
 #include "data/file/mistaken.h"
+#include "data/system/warning.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -283,12 +284,10 @@ bool kv_config_overtaken(const kv_config *config, const char *key, const char *b
     return source < config->tree.origins[over - 1].source && !is_override(config->tree.sources[source]);
 }
 
-kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key, const char *format, ...) {
+static kv_status complain(const kv_config *config, kv_error *err, const char *key, const char *format,
+                          va_list args) {
     char message[640];
-    va_list args;
-    va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
-    va_end(args);
     int deepest = 1;
     int id = kv_tree_find(tree_of(config), key, &deepest);
     const kv_config_origin *origin = &config->tree.origins[(id ? id : deepest) - 1];
@@ -300,6 +299,23 @@ kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key
     return kv_fail(err, KV_ERR_FORMAT, "%.*s:%zu: key `%s`: %s",
                    KV_HEAD(from_file ? source : config->path, 240), from_file ? origin->line : 1, key,
                    message);
+}
+
+kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    const kv_status status = complain(config, err, key, format, args);
+    va_end(args);
+    return status;
+}
+
+void kv_config_warn(const kv_config *config, const char *key, const char *format, ...) {
+    kv_error warning;
+    va_list args;
+    va_start(args, format);
+    complain(config, &warning, key, format, args);
+    va_end(args);
+    kv_warn("%s", warning.message);
 }
 
 void kv_config_record(const kv_config *config, const kv_config_given *keys, size_t n) {

@@ -57,6 +57,10 @@ kv_status kv_config_forbid(const kv_config *config, const char *const *keys, siz
 kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+// The same as a warning (data/system/warning.h): what is set there cannot do what it says, but nothing about it is wrong.
+void kv_config_warn(const kv_config *config, const char *key, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 // What is set at "a.b[2].c", defaults included: a single value as it is, a list or group of keys as YAML on
 // one line. NULL when nothing is, or out of memory. Caller frees.
 char *kv_config_value(const kv_config *config, const char *key);

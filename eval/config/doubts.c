@@ -1,22 +1,7 @@
 // Only what is sure to be of no use is doubted: whoever gets a warning for what he meant reads no other.
 #include "eval/config/doubts.h"
 
-#include "data/system/warning.h"
-
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-
-void kv_eval_doubt(const kv_config *source, const char *key, const char *format, ...) {
-    char message[512];
-    kv_error place = {0};
-    va_list args;
-    va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
-    va_end(args);
-    kv_config_fail(source, &place, key, "%s", message);
-    kv_warn("%s", place.message);
-}
 
 // A policy that keeps everything reads the prompt as its model does alone.
 static void doubt_system(const kv_config *source, const kv_eval_config *config, unsigned i) {
@@ -26,7 +11,7 @@ static void doubt_system(const kv_config *source, const kv_eval_config *config, 
     const bool lazy = strcmp(s->pruning, "lazy") == 0;
     if (lazy ? s->end < 1 : s->keep < 1) return;
     kv_eval_list_key(key, "systems", i, lazy ? "end" : "keep");
-    kv_eval_doubt(
+    kv_config_warn(
         source, key,
         "%s pruning that keeps all of the prompt is its model without pruning%s, expected less than 1",
         s->pruning, strcmp(s->pruning, "speculative") == 0 ? ", and the aux's work on top" : "");
@@ -42,16 +27,17 @@ static void doubt_task(const kv_config *source, const kv_eval_config *config, un
     for (size_t k = 0; !programs && k < sizeof of_programs / sizeof *of_programs; k++) {
         kv_eval_list_key(key, "tasks", i, of_programs[k]);
         if (kv_config_has(source, key))
-            kv_eval_doubt(source, key,
-                          "without effect: only kind: humaneval has programs to draw and to run, found %s",
-                          t->kind);
+            kv_config_warn(source, key,
+                           "without effect: only kind: humaneval has programs to draw and to run, found %s",
+                           t->kind);
     }
     kv_eval_list_key(key, "tasks", i, "max_tokens");
     if (!written && kv_config_has(source, key))
-        kv_eval_doubt(source, key, "without effect: answers of kind: %s are given, none is written", t->kind);
+        kv_config_warn(source, key, "without effect: answers of kind: %s are given, none is written",
+                       t->kind);
     kv_eval_list_key(key, "tasks", i, "top_p");
     if (programs && t->temperature == 0 && t->top_p < 1 && kv_config_has(source, key))
-        kv_eval_doubt(
+        kv_config_warn(
             source, key,
             "%g without effect at temperature 0, which takes the most probable token; a temperature "
             "above 0 draws",
@@ -63,11 +49,12 @@ void kv_eval_config_doubts(const kv_config *source, const kv_eval_config *config
     for (unsigned i = 0; i < config->n_systems; i++) doubt_system(source, config, i);
     for (unsigned i = 0; i < config->n_tasks; i++) doubt_task(source, config, i);
     if (config->bootstrap < LEAST_RESAMPLES && config->n_tasks > 0)
-        kv_eval_doubt(
+        kv_config_warn(
             source, "bootstrap",
             "from %lld resamples no 95 %% interval can be told, expected at least %d; the default is 2000",
             (long long)config->bootstrap, LEAST_RESAMPLES);
     if (config->picture.draw_published && !config->picture.published &&
         kv_config_has(source, "picture.draw_published"))
-        kv_eval_doubt(source, "picture.draw_published", "without effect: picture.published names no figures");
+        kv_config_warn(source, "picture.draw_published",
+                       "without effect: picture.published names no figures");
 }

@@ -7,7 +7,6 @@
 #include "data/checkpoint/pair.h"
 #include "data/corpus/corpus.h"
 #include "data/file/hash.h"
-#include "eval/config/doubts.h"
 #include "eval/evaluate/journal.h"
 
 #include <jansson.h>
@@ -80,9 +79,9 @@ kv_status kv_evaluation_open_analysis(kv_evaluation *e, kv_error *err) {
     }
     status = kv_analysis_text_read(a->corpus, a->sequences, seq_len, &e->text, err);
     if (status == KV_OK && e->text.sequences < a->sequences && kv_config_has(e->source, "analysis.sequences"))
-        kv_eval_doubt(e->source, "analysis.sequences",
-                      "found %lld, but %s has %lld sequences of %lld tokens, all of which are compared",
-                      (long long)a->sequences, a->corpus, (long long)e->text.sequences, (long long)seq_len);
+        kv_config_warn(e->source, "analysis.sequences",
+                       "found %lld, but %s has %lld sequences of %lld tokens, all of which are compared",
+                       (long long)a->sequences, a->corpus, (long long)e->text.sequences, (long long)seq_len);
     return status == KV_OK ? KV_OK : kv_eval_blame(e->source, "analysis.corpus", err);
 }
 

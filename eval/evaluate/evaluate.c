@@ -8,7 +8,6 @@
 #include "data/file/hash.h"
 #include "data/system/console.h"
 #include "data/system/warning.h"
-#include "eval/config/doubts.h"
 #include "eval/evaluate/analyse.h"
 #include "eval/evaluate/journal.h"
 #include "infer/cost.h"
@@ -60,8 +59,8 @@ static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
         kv_benchmark *b = e->benchmarks[t];
         snprintf(key, sizeof key, "tasks[%u].limit", t);
         if (config->tasks[t].limit > b->n_items)
-            kv_eval_doubt(e->source, key, "found %lld, but %s has %lld items, all of which are asked",
-                          (long long)config->tasks[t].limit, config->tasks[t].file, (long long)b->n_items);
+            kv_config_warn(e->source, key, "found %lld, but %s has %lld items, all of which are asked",
+                           (long long)config->tasks[t].limit, config->tasks[t].file, (long long)b->n_items);
         snprintf(key, sizeof key, "tasks[%u]", t);
         status = b->ops->prepare ? b->ops->prepare(b, e->unsafe_execution, err) : KV_OK;
         if (status != KV_OK) return kv_eval_blame(e->source, key, err);

@@ -187,11 +187,7 @@ static void test_loss_within_rounding(void **state) {
 // ---- Memory --------------------------------------------------------------------------------------------
 
 static bool is_measurable(void) {
-#if defined(__SANITIZE_ADDRESS__)
-    return false;
-#else
-    return kv_memory_peak() > 0;
-#endif
+    return !test_under_asan() && kv_memory_peak() > 0;
 }
 
 // What this program prints when it is started again to do nothing else: bytes that loading adds to the peak.

@@ -4,6 +4,7 @@
 #include "data/checkpoint/hf_config.h"
 #include "tests/support/checkpoint.h"
 #include "tests/support/published_configs.h"
+#include "tests/support/warnings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,18 +12,6 @@
 #include <sys/stat.h>
 
 static const char config[] = "config.json", generation[] = "generation_config.json";
-
-static int n_warnings;
-static char warned[2048];
-
-void __wrap_kv_warn(const char *format, ...);
-void __wrap_kv_warn(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(warned, sizeof warned, format, arguments);
-    va_end(arguments);
-    n_warnings++;
-}
 
 // What a published file means with keys set or, value NULL, removed.
 #define MAX_CHANGES 4
@@ -34,7 +23,7 @@ typedef struct change_case {
 static kv_status read_changed(const change_case *c, kv_model_spec *spec) {
     write_text(config, published_config(c->name));
     for (int i = 0; i < MAX_CHANGES && c->keys[i][0]; i++) set_key(config, c->keys[i][0], c->keys[i][1]);
-    n_warnings = 0;
+    test_n_warnings = 0;
     return kv_checkpoint_spec(test_dir, spec, &err);
 }
 
@@ -45,7 +34,7 @@ static void assert_neutral(const change_case *c) {
     must(kv_checkpoint_spec(test_dir, &plain, &err), &err);
     must(read_changed(c, &spec), &err);
     assert_same_spec(&spec, &plain);
-    if (n_warnings) fail_msg("%s", warned);
+    if (test_n_warnings) fail_msg("%s", test_warned);
 }
 
 // ---- Rotary positions ------------------------------------------------------------------------------------
@@ -93,8 +82,9 @@ static void test_rope(void **state) {
     static const change_case idle = SCALING("{\"type\":\"default\",\"factor\":4}");
     kv_model_spec spec;
     must(read_changed(&idle, &spec), &err);
-    assert_true(spec.rope.factor == 0 && n_warnings == 1);
-    assert_non_null(strstr(warned, "rope_scaling: 'factor' does nothing under the rope type \"default\""));
+    assert_true(spec.rope.factor == 0 && test_n_warnings == 1);
+    assert_non_null(
+        strstr(test_warned, "rope_scaling: 'factor' does nothing under the rope type \"default\""));
 }
 
 // Positions divided by a factor are another model, in either place the same one.
@@ -113,7 +103,8 @@ static void test_linear(void **state) {
         kv_model_spec spec;
         must(read_changed(&cases[i], &spec), &err);
         assert_true(spec.rope.theta == 100000 && spec.rope.factor == 4 && spec.rope.original_context == 0);
-        assert_true(spec.rope.low_freq_factor == 0 && spec.rope.high_freq_factor == 0 && n_warnings == 0);
+        assert_true(spec.rope.low_freq_factor == 0 && spec.rope.high_freq_factor == 0 &&
+                    test_n_warnings == 0);
     }
     static const change_case contradiction = {
         "smollm2-135m",
@@ -204,7 +195,7 @@ static void test_mistral(void **state) {
         if (i == 3) plain.context_length = 4096;
         strcpy(spec.model_type, plain.model_type);
         assert_same_spec(&spec, &plain);
-        assert_int_equal(n_warnings, 0);
+        assert_int_equal(test_n_warnings, 0);
     }
     static const struct {
         change_case c;
@@ -287,10 +278,10 @@ static void test_stop_ids(void **state) {
         write_text(config, published_config("smollm2-135m"));
         write_text(generation, "{\"do_sample\":true}");
         set_key(cases[i].file, cases[i].key, cases[i].value);
-        n_warnings = 0;
+        test_n_warnings = 0;
         must(kv_checkpoint_spec(test_dir, &spec, &err), &err);
-        assert_int_equal(n_warnings, cases[i].warning != NULL);
-        if (cases[i].warning && !strstr(warned, cases[i].warning)) fail_msg("'%s'", warned);
+        assert_int_equal(test_n_warnings, cases[i].warning != NULL);
+        if (cases[i].warning && !strstr(test_warned, cases[i].warning)) fail_msg("'%s'", test_warned);
         assert_int_equal(spec.bos_id, cases[i].bos);
         assert_int_equal(spec.eos_id, cases[i].eos);
         assert_int_equal(spec.n_stop_ids, cases[i].stop >= 0);
@@ -307,12 +298,12 @@ static void test_unusable_generation_config(void **state) {
     must(kv_checkpoint_spec(test_dir, &plain, &err), &err);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         write_text(generation, texts[i]);
-        n_warnings = 0;
+        test_n_warnings = 0;
         must(kv_checkpoint_spec(test_dir, &spec, &err), &err);
         assert_same_spec(&spec, &plain);
-        assert_int_equal(n_warnings, 1);
-        assert_non_null(strstr(warned, generation));
-        assert_non_null(strstr(warned, "only config.json says where a text ends"));
+        assert_int_equal(test_n_warnings, 1);
+        assert_non_null(strstr(test_warned, generation));
+        assert_non_null(strstr(test_warned, "only config.json says where a text ends"));
     }
     remove(test_path(test_dir, generation));
     assert_int_equal(mkdir(test_path(test_dir, generation), 0777), 0);

@@ -46,18 +46,6 @@ static void expect_line(const char *part) {
     assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
 }
 
-// Sanitizers take terabytes of addresses and cannot live under a limit on them.
-static bool addresses_can_be_limited(void) {
-#if defined(__SANITIZE_ADDRESS__)
-    return false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-    return false;
-#endif
-#endif
-    return true;
-}
-
 // So many bytes more than the process has.
 static void limit_addresses(int64_t more) {
     int64_t kilobytes = 0;
@@ -101,7 +89,7 @@ static int multiply_unprepared(void) {
 
 static void no_room_for_buffers(void **state) {
     (void)state;
-    if (!addresses_can_be_limited()) return;
+    if (test_under_asan()) return;
     assert_int_equal(in_child(reserve_too_little), 1);
     expect_line("test_limits: matrix products with 2 threads need 0.");
     expect_line(" GB left by the limit on address space (ulimit -v); raise that limit\n");
@@ -116,7 +104,7 @@ static void no_room_for_buffers(void **state) {
 static int reserve_then_limit(void) {
     kv_error err = {0};
     if (kv_blas_reserve(&err) != KV_OK) return 92;
-    limit_addresses(addresses_can_be_limited() ? 8 << 20 : (int64_t)1 << 46);
+    limit_addresses(test_under_asan() ? (int64_t)1 << 46 : 8 << 20);
     multiply();
     return 0;
 }
@@ -142,7 +130,7 @@ static void threads(void **state) {
     (void)state;
     kv_error err = {0};
     for (int n = 0; n < 9; n++) assert_int_equal(kv_limits_try_threads(n, &err), KV_OK);
-    if (!addresses_can_be_limited()) return;
+    if (test_under_asan()) return;
     assert_int_equal(in_child(try_many), 0);
     expect_line("cannot start 200 threads: ");
     expect_line("stopped by the limit on address space (ulimit -v)");
@@ -219,7 +207,7 @@ static int explain(void) {
 
 static void out_of_memory_is_explained(void **state) {
     (void)state;
-    if (!addresses_can_be_limited()) return;
+    if (test_under_asan()) return;
     assert_int_equal(in_child(explain), 0);
     expect_line("out of memory (1.1e+03 GB more are allowed by the limit on address space (ulimit -v))");
 }

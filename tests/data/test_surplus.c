@@ -4,6 +4,7 @@
 #include "data/checkpoint/weights_set.h"
 #include "data/file/content.h"
 #include "tests/support/checkpoint.h"
+#include "tests/support/warnings.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -16,22 +17,10 @@ static const char sharded[] = "hf/llama-sharded-f16", plain[] = "hf/llama-tied";
 
 // ---- Warnings --------------------------------------------------------------------------------------------
 
-static int n_warnings;
-static char warned[2048];
-
-void __wrap_kv_warn(const char *format, ...);
-void __wrap_kv_warn(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(warned, sizeof warned, format, arguments);
-    va_end(arguments);
-    n_warnings++;
-}
-
 static void assert_warned(const char *const *parts) {
-    assert_int_equal(n_warnings, 1);
+    assert_int_equal(test_n_warnings, 1);
     for (; *parts; parts++)
-        if (!strstr(warned, *parts)) fail_msg("'%s' not in '%s'", *parts, warned);
+        if (!strstr(test_warned, *parts)) fail_msg("'%s' not in '%s'", *parts, test_warned);
 }
 
 // ---- Files -----------------------------------------------------------------------------------------------
@@ -96,14 +85,14 @@ static void rename_tensors(const char *file, const char *from, const char *to) {
 static void assert_is(const char *name) {
     kv_model *whole, *views, *copy;
     must(kv_checkpoint_load(golden(name), &whole, &err), &err);
-    n_warnings = 0;
+    test_n_warnings = 0;
     must(kv_checkpoint_load(test_dir, &views, &err), &err);
-    const int said = n_warnings;
+    const int said = test_n_warnings;
     must(kv_checkpoint_load_trainable(test_dir, &copy, &err), &err);
     assert_same_weights(whole, views);
     assert_same_weights(whole, copy);
-    assert_int_equal(n_warnings, 2 * said); // kv_warn itself says a text once
-    n_warnings = said;
+    assert_int_equal(test_n_warnings, 2 * said); // kv_warn itself says a text once
+    test_n_warnings = said;
     kv_model_free(whole);
     kv_model_free(views);
     kv_model_free(copy);
@@ -134,7 +123,7 @@ static void test_buffers_are_skipped(void **state) {
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         add_tensor(single, buffers[i].name, buffers[i].type, buffers[i].shape, buffers[i].size);
         assert_is(plain);
-        assert_int_equal(n_warnings, 0);
+        assert_int_equal(test_n_warnings, 0);
     }
 }
 
@@ -222,12 +211,12 @@ static void test_other_names(void **state) {
             copy_golden(models[m]);
             rename_tensors(single, "", wrappers[i]);
             assert_is(models[m]);
-            assert_int_equal(n_warnings, 0);
+            assert_int_equal(test_n_warnings, 0);
         }
         copy_golden(models[m]);
         rename_tensors(single, m == 2 ? "transformer." : "model.", ""); // the layers saved alone
         assert_is(models[m]);
-        assert_int_equal(n_warnings, 0);
+        assert_int_equal(test_n_warnings, 0);
     }
     // Others are not guessed, but shown.
     kv_model *model;
@@ -347,7 +336,7 @@ static void test_index_entries_nobody_needs(void **state) {
         set_place("vision_tower.weight", entries[i]);
         set_place("odd\nname", entries[i]);
         assert_is(sharded);
-        assert_int_equal(n_warnings, 0);
+        assert_int_equal(test_n_warnings, 0);
     }
     for (int odd = 0; odd < 3; odd++) {
         copy_golden(sharded);
@@ -451,7 +440,7 @@ static void test_predictor(void **state) {
     kv_predictor_free(predictor);
     add_tensor(file, "optimizer.step", "I64", "[]", 8);
     set_key("predictor.json", "comment", "{\"lr\":[1]}");
-    n_warnings = 0;
+    test_n_warnings = 0;
     must(kv_predictor_check(test_dir, &base, &aux, NULL, &err), &err);
     assert_warned((const char *const[]){file, "left out 1 tensor", "optimizer.step", NULL});
     must(kv_predictor_load(test_dir, &base, &aux, NULL, NULL, &predictor, &err), &err);

@@ -1,6 +1,7 @@
 // Parts of a tokenizer.json, and files beside it, that say nothing about the ids of a text: whatever they hold, the
 // ids are those of a tokenizer without them.
 #include "tests/support/tokenizer.h"
+#include "tests/support/warnings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,18 +10,6 @@
 
 static const char *const merges[] = {"a b", "ab c", "\xC4\xA0 a"};
 static const char config[] = "tokenizer_config.json", map[] = "special_tokens_map.json";
-
-static int n_warnings;
-static char warned[2048];
-
-void __wrap_kv_warn(const char *format, ...);
-void __wrap_kv_warn(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(warned, sizeof warned, format, arguments);
-    va_end(arguments);
-    n_warnings++;
-}
 
 static const char *path(void) {
     return test_path(test_dir, "tokenizer.json");
@@ -109,12 +98,12 @@ static void expect_eos(const char *in_config, const char *in_map, int32_t eos, c
     test_set(root, "added_tokens", "[{\"id\": 300, \"content\": \"</s>\"}]");
     if (in_config) test_write_text(test_path(test_dir, config), in_config);
     if (in_map) test_write_text(test_path(test_dir, map), in_map);
-    n_warnings = 0;
+    test_n_warnings = 0;
     kv_tokenizer *tokenizer = test_open(root, path());
     assert_plain_ids(tokenizer);
     assert_int_equal(kv_tokenizer_eos(tokenizer), eos);
-    assert_int_equal(n_warnings, words ? 1 : 0);
-    if (words && !strstr(warned, words)) fail_msg("'%s' not in '%s'", words, warned);
+    assert_int_equal(test_n_warnings, words ? 1 : 0);
+    if (words && !strstr(test_warned, words)) fail_msg("'%s' not in '%s'", words, test_warned);
     kv_tokenizer_free(tokenizer);
     json_decref(root);
     if (in_config) unlink(test_path(test_dir, config));

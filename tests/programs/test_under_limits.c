@@ -51,25 +51,13 @@ static void expect(int code, int found, const char *part) {
         fail_msg("expected %d and `%s`, found %d and: %s", code, part, found, printed);
 }
 
-// Sanitizers take terabytes of addresses and cannot live under a limit on them.
-static bool addresses_can_be_limited(void) {
-#if defined(__SANITIZE_ADDRESS__)
-    return false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-    return false;
-#endif
-#endif
-    return true;
-}
-
 #define KVRUN_IDS ARGS("-q", "-b", "base/final/model", "--prompt-ids", "3 4", "--ids", "-n", "3")
 
 // ---- Products ------------------------------------------------------------------------------------------
 
 static void too_few_addresses_for_products(void **state) {
     (void)state;
-    if (!addresses_can_be_limited()) return;
+    if (test_under_asan()) return;
     put_file("eval.yaml", "output: eval\nsystems: [{name: base, model: base/final/model}]\n"
                           "ttft: {prompt_tokens: 8, batch_size: 1, repeats: 1}\n");
     const struct {
@@ -106,7 +94,7 @@ static void too_few_addresses_for_products(void **state) {
 // OpenBLAS would take its buffers as it is loaded.
 static void what_multiplies_nothing_needs_none(void **state) {
     (void)state;
-    if (!addresses_can_be_limited()) return;
+    if (test_under_asan()) return;
     expect(0, run("KVDATA", RLIMIT_AS, 200 * MB, "8", ARGS("--help")), "Usage: kvdata");
     expect(0, run("KVTRAIN", RLIMIT_AS, 200 * MB, "8", ARGS("--help")), "Usage: kvtrain");
     expect(0, run("KVRUN", RLIMIT_AS, 200 * MB, "8", ARGS("--version")), "kvrun ");
@@ -124,7 +112,7 @@ static void what_multiplies_nothing_needs_none(void **state) {
 // Wherever memory ends, be it while libraries are loaded: a word, and no signal.
 static void at_any_limit(void **state) {
     (void)state;
-    if (!addresses_can_be_limited()) return;
+    if (test_under_asan()) return;
     for (rlim_t limit = 40; limit < 900; limit += limit < 200 ? 20 : 50) {
         const int answered = run("KVRUN", RLIMIT_AS, limit * MB, "2", KVRUN_IDS);
         if (answered < 0 || !*printed)
@@ -139,7 +127,7 @@ static void at_any_limit(void **state) {
 // What does not fit is refused before it is begun, with the limit's name.
 static void models_that_do_not_fit(void **state) {
     (void)state;
-    if (!addresses_can_be_limited()) return;
+    if (test_under_asan()) return;
     expect(1,
            run("KVRUN", RLIMIT_AS, (rlim_t)1200 * MB, "1",
                ARGS("-q", "-b", "random:openelm-3b", "--prompt-ids", "5", "--ids", "-n", "1")),

@@ -91,6 +91,17 @@ void test_param_free(kv_param *param) {
     *param = (kv_param){0};
 }
 
+bool test_under_asan(void) {
+#if defined(__SANITIZE_ADDRESS__)
+    return true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+    return true;
+#endif
+#endif
+    return false;
+}
+
 void test_dir_make(char path[64]) {
     snprintf(path, 64, "/tmp/kv-test-XXXXXX");
     assert_non_null(mkdtemp(path));

@@ -5,6 +5,7 @@
 // clang-format off
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
@@ -34,6 +35,10 @@ uint16_t test_half_nearest(kv_dtype dtype, double x);
 // An owned parameter (zeros), with a zeroed gradient when trainable. test_param_free takes back both.
 kv_param test_param(const char *name, int64_t rows, int64_t cols, kv_dtype dtype, bool trainable);
 void test_param_free(kv_param *param);
+
+// Whether the test runs under AddressSanitizer, which takes terabytes of addresses and memory of its own: no limit on
+// either, and no measuring, says anything then.
+bool test_under_asan(void);
 
 // Creates a directory of its own under /tmp, and removes it with everything in it.
 void test_dir_make(char path[64]);

@@ -1,22 +1,7 @@
 // Only what is sure to be of no use is doubted: whoever gets a warning for what he meant reads no other.
 #include "train/config/doubts.h"
 
-#include "data/system/warning.h"
-
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
-
-void kv_train_doubt(const kv_config *source, const char *key, const char *format, ...) {
-    char message[512];
-    kv_error place = {0};
-    va_list args;
-    va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
-    va_end(args);
-    kv_config_fail(source, &place, key, "%s", message);
-    kv_warn("%s", place.message);
-}
 
 // The key somebody has set: nobody looks for the line of a default.
 static const char *set_one(const kv_config *source, const char *key, const char *otherwise) {
@@ -34,30 +19,30 @@ static void doubt_schedule(const kv_config *source, const kv_train_config *t) {
     const kv_schedule schedule = kv_train_schedule(t);
     const bool warms_up = s->warmup_steps > 0 && s->warmup_init != s->lr;
     if (warms_up && s->warmup_init < s->lr && s->warmup_steps >= s->steps)
-        kv_train_doubt(
+        kv_config_warn(
             source, set_one(source, "train.warmup_steps", "train.steps"),
             "the run of %" PRIi64 " steps ends within its warm-up of %" PRIi64
             ": the learning rate gets to %.3g at most, never to train.lr, %g; fewer train.warmup_steps or "
             "more train.steps would",
             s->steps, s->warmup_steps, kv_schedule_at(&schedule, s->steps - 1), s->lr);
     if (warms_up && s->warmup_init > s->lr)
-        kv_train_doubt(
+        kv_config_warn(
             source, set_one(source, "train.warmup_init", "train.lr"),
             "the warm-up starts from a higher rate, train.warmup_init %g, than it leads to, train.lr %g; a "
             "smaller train.warmup_init, or train.warmup_steps: 0, is meant",
             s->warmup_init, s->lr);
     if (t->given.lr_end && s->lr_end < s->lr && s->warmup_steps + 1 == s->steps)
-        kv_train_doubt(source, "train.lr_end",
+        kv_config_warn(source, "train.lr_end",
                        "the one step behind the warm-up of %" PRIi64
                        " has the rate train.lr, %g: no step comes nearer to %g; "
                        "fewer train.warmup_steps or more train.steps would",
                        s->warmup_steps, s->lr, s->lr_end);
     if (s->lr_end > s->lr)
-        kv_train_doubt(source, "train.lr_end",
+        kv_config_warn(source, "train.lr_end",
                        "the rate rises to %g after it was train.lr, %g, expected a smaller one to end at",
                        s->lr_end, s->lr);
     if (s->lr == 0 && s->lr_end == 0)
-        kv_train_doubt(source, "train.lr",
+        kv_config_warn(source, "train.lr",
                        "at a rate of 0 the weights stay as they are; train.steps: 0 spares the work");
 }
 
@@ -65,7 +50,7 @@ static void doubt_validation(const kv_config *source, const kv_train_config *t) 
     const kv_steps_config *s = &t->train;
     if (!t->data.validation) return;
     if (s->keep_best && s->validate_every >= s->steps)
-        kv_train_doubt(source, "train.keep_best",
+        kv_config_warn(source, "train.keep_best",
                        "with train.validate_every %" PRIi64 " and train.steps %" PRIi64
                        " only the model before the first step and the last one are looked at; a smaller "
                        "train.validate_every makes a choice of it",
@@ -76,10 +61,10 @@ static void doubt_losses(const kv_config *source, const kv_train_config *t) {
     const kv_loss_config *l = &t->loss;
     const bool aux = l->aux != 0 && !t->freeze_aux;
     if (t->freeze_aux && l->aux != 0 && set_in_vain(source, "loss.aux", "freeze_aux"))
-        kv_train_doubt(source, "loss.aux",
+        kv_config_warn(source, "loss.aux",
                        "%g counts as 0: freeze_aux: true leaves nothing that it could train", l->aux);
     if (l->z_loss != 0 && l->base == 0 && l->kl == 0 && !aux)
-        kv_train_doubt(source, "loss.z_loss",
+        kv_config_warn(source, "loss.z_loss",
                        "%g without effect: it belongs to the losses of base and aux, and neither is computed",
                        l->z_loss);
 }
@@ -89,10 +74,10 @@ static void doubt_start(const kv_config *source, const kv_train_config *t) {
     if (t->predictor.init == KV_START_LEAST_SQUARES) return;
     for (size_t i = 0; i < sizeof fit / sizeof *fit; i++)
         if (set_in_vain(source, fit[i], "predictor.init"))
-            kv_train_doubt(source, fit[i],
+            kv_config_warn(source, fit[i],
                            "without effect: only predictor.init: least_squares makes such a fit");
     if (t->train.steps == 0)
-        kv_train_doubt(
+        kv_config_warn(
             source, "train.steps",
             "0 with predictor.init: random leaves the predictors random; more steps, or predictor.init: "
             "least_squares, make them of use");

@@ -4,9 +4,5 @@
 
 #include "train/config/config.h"
 
-// "FILE:LINE: key `a.b`: ..." as a warning.
-void kv_train_doubt(const kv_config *source, const char *key, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 // Those that show in the configuration alone.
 void kv_train_config_doubts(const kv_config *source, const kv_train_config *config);

@@ -18,11 +18,11 @@ static void doubt_part(const kv_training *s, const kv_batches *batches, int64_t 
     char key[KV_TEXT_KEY];
     kv_train_text_key(t, i, key);
     if (kv_batches_epochs(batches, i, t->train.steps) == 0) {
-        kv_train_doubt(s->source, key,
+        kv_config_warn(s->source, key,
                        "%.3g %% of the weights: in %" PRIi64 " steps not one sequence of it is read",
                        100 * share, t->train.steps);
     } else if (a_step >= 2 * (double)corpus->n_tokens) {
-        kv_train_doubt(s->source, key,
+        kv_config_warn(s->source, key,
                        "%s has %" PRIi64
                        " tokens, and every step reads it %.3g times over; a smaller data.batch_size "
                        "does the same with less work",
@@ -54,7 +54,7 @@ static void doubt_held_out(const kv_training *s) {
     if (!v) return;
     const int64_t read = v->n_rows * v->seq_len, wanted = t->train.validation_tokens;
     if (t->given.validation_tokens && (read + v->seq_len <= wanted || read > wanted))
-        kv_train_doubt(s->source, "train.validation_tokens",
+        kv_config_warn(s->source, "train.validation_tokens",
                        read > wanted
                            ? "found %" PRIi64 ", but one row of %" PRIi64
                              " tokens (data.seq_len) is the least that is read"
@@ -63,7 +63,7 @@ static void doubt_held_out(const kv_training *s) {
                        wanted, read);
     for (int64_t i = 0; i < s->text.validation->n_shards; i++) {
         if (!also_trained_on(s, s->text.validation->shards[i].hash)) continue;
-        kv_train_doubt(
+        kv_config_warn(
             s->source, "data.validation",
             "%s is text that is trained on, too: its loss says nothing about text the model has not seen",
             s->text.validation->shards[i].path);
@@ -80,7 +80,7 @@ static void doubt_rank(const kv_training *s, const kvp_task *kvp) {
     const int64_t n = kv_predictor_planned_size(&kvp->shape, &kvp->base_spec, &kvp->aux_spec),
                   n_full = kv_predictor_planned_size(&full, &kvp->base_spec, &kvp->aux_spec);
     if (n >= n_full)
-        kv_train_doubt(s->source, "predictor.rank",
+        kv_config_warn(s->source, "predictor.rank",
                        "maps of rank %" PRIi64 " have %" PRIi64 " weights, more than the %" PRIi64
                        " of full ones, which can do all that they can; predictor.rank: 0 makes these",
                        kvp->shape.kind.rank, n, n_full);
@@ -100,7 +100,7 @@ static void doubt_map(const kv_training *s, const kvp_task *kvp) {
     while (highest > 0 && !used[highest]) highest--;
     if (highest == n_aux - 1 || kvp->weights.aux != 0) return;
     snprintf(unused, sizeof unused, "%" PRIi64 "%s", highest + 1, highest + 2 < n_aux ? " and above" : "");
-    kv_train_doubt(s->source,
+    kv_config_warn(s->source,
                    s->config->predictor.mapping == KV_MAPPING_EXPLICIT ? "predictor.layers"
                                                                        : "predictor.mapping",
                    "no base layer reads aux layer %s: computed, and of no use; an aux of %" PRIi64
