@@ -107,6 +107,7 @@ def build_and_watch(function, *arguments, **keywords):
 def running(run, mode):
     def call(source, space=None, local=None, /, **keywords):
         frame = sys._getframe(1)
+        space, local = keywords.pop('globals', space), keywords.pop('locals', local)  # names since Python 3.13
         if local is None:
             local = frame.f_locals if space is None else space
         if is_asked_by_own(frame) and isinstance(source, (str, bytes)):
