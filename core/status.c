@@ -12,6 +12,12 @@ static void end_whole(kv_error *err) {
     err->message[kv_text_whole(err->message, strlen(err->message))] = 0;
 }
 
+// A message is one line and leaves a terminal as it is, whatever stands in the names it was given.
+static void keep_to_a_line(kv_error *err) {
+    for (char *at = err->message; *at; at++)
+        if ((unsigned char)*at < ' ' || *at == 0x7f) *at = '?';
+}
+
 kv_status kv_fail(kv_error *err, kv_status code, const char *format, ...) {
     if (!err) return code;
     err->code = code;
@@ -20,6 +26,7 @@ kv_status kv_fail(kv_error *err, kv_status code, const char *format, ...) {
     const int written = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
     if (written >= (int)sizeof err->message) end_whole(err);
+    keep_to_a_line(err);
     return code;
 }
 
@@ -37,6 +44,7 @@ kv_status kv_fail_within(kv_error *err, kv_status code, const char *format, ...)
     if (used >= size) used = size - 1;
     err->message[used] = 0;
     if (used == size - 1) end_whole(err);
+    keep_to_a_line(err);
     err->code = code;
     return code;
 }

@@ -5,7 +5,6 @@
 #include "data/config/tree.h"
 #include "data/system/number.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,11 +37,8 @@ static void describe(const yaml_node_t *node, char text[96]) {
         strcpy(text, "a list");
     else if (node->data.scalar.length == 0)
         strcpy(text, "nothing");
-    else {
+    else
         snprintf(text, 96, "`%.*s`", KV_HEAD((const char *)node->data.scalar.value, 64));
-        for (char *at = text; *at; at++) // of a text over several lines: a message is one
-            if (iscntrl((unsigned char)*at)) *at = ' ';
-    }
 }
 
 static kv_status expected(const struct check *c, const yaml_node_t *node, size_t line, const char *path,

@@ -159,7 +159,8 @@ static void test_mistakes(void **state) {
     refuse("train: {seed: -1}\n", NULL, "expected a whole number that is not negative");
     refuse("train: {nesterov: maybe}\n", NULL, "found `maybe`, expected true or false");
     refuse("train:\n  nesterov: |\n    true\n    \tfalse\n", NULL,
-           "bad.yaml:2: key `train.nesterov`: found `true  false `, expected true or false");
+           "bad.yaml:2: key `train.nesterov`: found `true??false?`, expected true or false");
+    refuse("train: {\"l\\nr\": 1}\n", NULL, "bad.yaml:1: key `train.l?r`: found an unknown key");
     refuse("train: {kind: odd}\n", NULL, "key `train.kind`: found `odd`, expected one of: plain, fancy");
     refuse("output: x\ntrain: 3\n", NULL, "bad.yaml:2: key `train`: found `3`, expected a group of");
     refuse("output:\n  - x\n", NULL, "bad.yaml:1: key `output`: found a list, expected a text");
