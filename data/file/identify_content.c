@@ -1,7 +1,6 @@
 // Files that are no text: rows for what lies in the place of weights, corpora and results in practice; libmagic for
 // the rest, since it knows hundreds of formats.
 #include "data/file/identify_content.h"
-#include "data/file/h5.h"
 
 #include <ctype.h>
 #include <magic.h>
@@ -54,24 +53,22 @@ static bool pointer(const kv_head *head, kv_identity *identity) {
 
 static const char signature[] = "\x89HDF\r\n\x1A\n";
 
-// Which of our HDF5 files it is; HDF5 where it is another's, or cannot be opened.
-static kv_file_kind hdf5_kind(const char *path) {
+static bool contains(const kv_head *head, const char *bytes, size_t n) {
+    return memmem(head->bytes, head->size, bytes, n) != NULL;
+}
+
+// Which of our HDF5 files it is, by the bytes of its first attribute or of its names, which stand at its beginning: a
+// program that reads no HDF5 need not load that library and the thirty it brings, and a damaged file has a name too.
+static kv_file_kind hdf5_kind(const kv_head *head) {
     static const struct {
         const char *format;
         kv_file_kind kind;
     } known[] = {{"kv-tokens", KV_FILE_SHARD}, {"kv-cache", KV_FILE_CACHE}, {"kv-results", KV_FILE_RESULTS}};
-    kv_h5_init();
-    char format[32] = "";
-    kv_file_kind kind = KV_FILE_HDF5;
-    hid_t file = kv_h5_room(path, NULL) == KV_OK ? H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT) : -1;
-    if (file < 0) return kind;
-    if (kv_h5_attr_string(file, "/", "format", format, sizeof format, NULL) == KV_OK)
-        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-            if (strcmp(format, known[i].format) == 0) kind = known[i].kind;
-    if (!*format && H5Aexists(file, "step") > 0 && kv_h5_exists(file, "m") && kv_h5_exists(file, "v"))
-        kind = KV_FILE_OPTIMIZER;
-    H5Fclose(file);
-    return kind;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (contains(head, known[i].format, strlen(known[i].format) + 1)) return known[i].kind;
+    static const char moments[] = "\0m\0\0\0\0\0\0\0v\0\0\0\0\0\0\0", step[] = "step";
+    const bool state = contains(head, moments, sizeof moments - 1) && contains(head, step, sizeof step);
+    return state ? KV_FILE_OPTIMIZER : KV_FILE_HDF5;
 }
 
 static uint64_t little_endian(const unsigned char *bytes) {
@@ -94,7 +91,7 @@ static bool is_tokenizer_model(const kv_head *head) {
 
 static bool ours(const kv_head *head, kv_identity *identity) {
     if (begins(head, signature, sizeof signature - 1))
-        kv_identity_kind(identity, hdf5_kind(head->path));
+        kv_identity_kind(identity, hdf5_kind(head));
     else if (is_safetensors(head))
         kv_identity_kind(identity, KV_FILE_SAFETENSORS);
     else if (is_tokenizer_model(head))

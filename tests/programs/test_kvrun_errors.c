@@ -21,6 +21,23 @@ static void help_and_version(void **state) {
     assert_string_equal(kvrun_out, "kvrun " KV_VERSION "\n");
 }
 
+// Each library that a program is linked with costs time at every start. HDF5 and what it brings cost more than all
+// others together, and kvrun reads no HDF5.
+static void no_library_that_is_not_needed(void **state) {
+    (void)state;
+    char line[512];
+    bool jansson = false, hdf5 = false;
+    FILE *libraries = popen("ldd \"$KVRUN\"", "r");
+    assert_non_null(libraries);
+    while (fgets(line, sizeof line, libraries)) {
+        jansson |= strstr(line, "libjansson") != NULL;
+        hdf5 |= strstr(line, "libhdf5") != NULL;
+    }
+    assert_int_equal(pclose(libraries), 0);
+    assert_true(jansson);
+    assert_false(hdf5);
+}
+
 static void wrong_usage(void **state) {
     (void)state;
     static const struct {
@@ -256,9 +273,13 @@ static int set_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(help_and_version),          cmocka_unit_test(wrong_usage),
-        cmocka_unit_test(mistakes_are_one_line),     cmocka_unit_test(full_and_closed_outputs),
-        cmocka_unit_test(a_prompt_that_is_too_long), cmocka_unit_test(interrupted_answers),
+        cmocka_unit_test(help_and_version),
+        cmocka_unit_test(wrong_usage),
+        cmocka_unit_test(no_library_that_is_not_needed),
+        cmocka_unit_test(mistakes_are_one_line),
+        cmocka_unit_test(full_and_closed_outputs),
+        cmocka_unit_test(a_prompt_that_is_too_long),
+        cmocka_unit_test(interrupted_answers),
         cmocka_unit_test(interrupted_while_waiting),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
