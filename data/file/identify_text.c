@@ -46,13 +46,18 @@ static bool is_text(const unsigned char *bytes, size_t size, bool whole) {
 
 // ---- Other encodings -----------------------------------------------------------------------------------
 
-// As Windows writes text: every second byte of English is zero. 0: not so, else 16, with *order "LE" or "BE".
+// As Windows writes text: of most letters every second byte is zero. `zero`: which of two it is.
 static bool alternates(const unsigned char *bytes, size_t size, size_t zero) {
+    size_t n = 0, n_other = 0;
     if (size < 16) return false;
-    for (size_t i = 0; i + 1 < size && i < 256; i += 2)
-        if (bytes[i + zero] != 0 || (!isprint(bytes[i + 1 - zero]) && !isspace(bytes[i + 1 - zero])))
+    for (size_t i = 0; i + 1 < size && i < 256; i += 2, n++) {
+        const unsigned char letter = bytes[i + 1 - zero];
+        if (bytes[i + zero] != 0)
+            n_other++;
+        else if (letter == 127 || (letter < ' ' && !isspace(letter)))
             return false;
-    return true;
+    }
+    return 8 * n_other < n;
 }
 
 // The readers of text say what helps, each in its own words.

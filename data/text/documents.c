@@ -11,11 +11,13 @@
 #include "data/file/plain.h"
 #include "data/system/buffers.h"
 #include "data/system/warning.h"
+#include "data/text/first_lines.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +42,7 @@ struct kv_documents {
     size_t next;
     kv_bytes block; // a plain document
     json_t *entry;  // holds a JSON document's text
-    char bad[300], shape[200];
+    char bad[300], shape[KV_SHAPE];
     // Plain text that nobody said is plain: its lines, those that look like JSON objects.
     bool suspicious;
     bool begun; // a document has been asked for
@@ -158,45 +160,14 @@ static kv_status next_line(kv_documents *documents, const char **line, size_t *l
     return KV_OK;
 }
 
-static bool is_blank(const char *line, size_t length) {
-    for (size_t i = 0; i < length; i++)
-        if (line[i] != ' ' && line[i] != '\t') return false;
-    return true;
-}
-
 // ---- What it is ----------------------------------------------------------------------------------------
-
-// The first lines that are not blank, and how many of them are JSON objects.
-enum { LOOKED_AT = 5 };
-struct first_lines {
-    int n, n_objects;
-    bool begins; // the first is one, or the end of one that was cut in two
-    bool whole;  // there are no more than have been read
-};
 
 static const char *unread(const kv_documents *documents) {
     return documents->input.data + documents->next;
 }
 
-// Counts them in what has been read.
-static void count_first_lines(const kv_documents *documents, struct first_lines *first) {
-    const char *at = unread(documents), *end = documents->input.data + documents->input.length, *line;
-    size_t length;
-    while (first->n < LOOKED_AT && kv_take_line(&at, end, &line, &length)) {
-        if (is_blank(line, length)) continue;
-        if (line + length == end && !first->whole) break; // perhaps not all of it
-        json_t *value = kv_json_parse(line, length, JSON_ALLOW_NUL, NULL);
-        const bool object = json_is_object(value);
-        json_decref(value);
-        while (length > 0 && is_blank(line + length - 1, 1)) length--;
-        if (first->n == 0) first->begins = object || line[length - 1] == '}';
-        first->n++;
-        first->n_objects += object;
-    }
-}
-
 // Reads up to the end of the first line that is not blank, and on to what one step of reading gives.
-static kv_status read_first_lines(kv_documents *documents, struct first_lines *first, kv_error *err) {
+static kv_status read_first_lines(kv_documents *documents, kv_first_lines *first, kv_error *err) {
     const char *line = NULL;
     size_t length = 0, got = 1;
     bool ended;
@@ -205,35 +176,31 @@ static kv_status read_first_lines(kv_documents *documents, struct first_lines *f
     do {
         before = kv_documents_tell(documents).byte;
         status = next_line(documents, &line, &length, &ended, err);
-    } while (!status && line && is_blank(line, length));
+    } while (!status && line && kv_is_blank(line, length));
     if (status || !line) return status;
     documents->next -= (size_t)(kv_documents_tell(documents).byte - before);
     documents->line--;
     if (documents->input.length - documents->next < read_bytes) status = read_more(documents, &got, err);
-    *first = (struct first_lines){.whole = got == 0};
-    if (!status) count_first_lines(documents, first);
+    *first = (kv_first_lines){.whole = got == 0};
+    if (!status) kv_count_first_lines(unread(documents), documents->input.length - documents->next, first);
     return status;
 }
 
-// Why a file called .jsonl holds no JSON lines.
-static const char *not_as_named(kv_documents *documents) {
-    const char *at = unread(documents), *line = "";
-    size_t length = 0;
-    kv_take_line(&at, documents->input.data + documents->input.length, &line, &length);
-    const int shown = (int)kv_text_whole(line, length < 40 ? length : 40);
-    snprintf(
-        documents->shape, sizeof documents->shape,
-        "its name promises JSON, but its first lines hold no object: it begins with \"%.*s\" (--format text reads "
-        "it as text)",
-        shown, line);
-    for (char *c = documents->shape; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
-    return documents->shape;
+// A page in the place of a text is text as well, and some mean it; one that is compressed or comes through a pipe is
+// not looked at. Of many files the first few are named.
+static void warn_of_page(const kv_documents *documents) {
+    enum { ENOUGH = 3 };
+    static atomic_int n_pages;
+    kv_identity found;
+    kv_identify(documents->path, false, &found);
+    if (found.kind == KV_FILE_OTHER && *found.what && atomic_fetch_add(&n_pages, 1) < ENOUGH)
+        kv_warn("%s: %s, read as plain text, tags and all (%s; --format text is for those who mean it)",
+                documents->path, found.what, found.advice);
 }
 
 // Finds out about the format, as far as `asked` leaves it open.
 static kv_status recognise(kv_documents *documents, kv_text_format asked, bool named_json, kv_error *err) {
-    struct first_lines first = {0};
+    kv_first_lines first = {0};
     kv_status status = read_first_lines(documents, &first, err);
     const size_t size = documents->input.length - documents->next;
     if (status || size == 0) return status;
@@ -248,7 +215,9 @@ static kv_status recognise(kv_documents *documents, kv_text_format asked, bool n
         documents->fault = kv_json_not_lines(text, size, first.whole, documents->json_lines);
         if (!documents->fault && asked == KV_TEXT_BY_CONTENT && named_json && first.n_objects == 0 &&
             first.n > 0)
-            documents->fault = not_as_named(documents);
+            documents->fault = kv_not_as_named(text, size, documents->shape);
+        if (documents->suspicious && !documents->fault && documents->size > 0 && first.tag)
+            warn_of_page(documents);
     }
     return KV_OK;
 }
@@ -320,7 +289,7 @@ kv_status kv_documents_seek(kv_documents *documents, kv_documents_place place, b
     if (ended)
         return kv_fail(err, KV_ERR_FORMAT, "%s: ends before byte %" PRIi64, documents->path, place.byte);
     *there = kv_documents_tell(documents).byte == place.byte;
-    if (*there) documents->line = place.line, documents->over = true;
+    if (*there) documents->line = place.line, documents->over = documents->begun = true;
     return KV_OK;
 }
 
@@ -367,26 +336,18 @@ static kv_status next_json(kv_documents *documents, kv_document *document, kv_er
     do {
         kv_status status = next_line(documents, &line, &size, &ended, err);
         if (status) return status;
-    } while (line && is_blank(line, size));
+    } while (line && kv_is_blank(line, size));
     document->line = documents->line;
     if (line) take_entry(documents, line, size, document);
     return KV_OK;
 }
 
-// {"text": ...}, also as Python prints it or with the comma of a list behind it.
-static bool looks_like_object(const char *line, size_t length) {
-    while (length > 0 && (is_blank(line + length - 1, 1) || line[length - 1] == ',')) length--;
-    while (length > 0 && is_blank(line, 1)) line++, length--;
-    const bool begins = length > 4 && line[0] == '{' && (line[1] == '"' || line[1] == '\'' || line[1] == ' ');
-    return begins && line[length - 1] == '}' && memchr(line, ':', length);
-}
-
 // What the first lines did not tell, all of them may; `line` is NULL at the end.
 static void suspect(kv_documents *documents, const char *line, size_t length) {
     enum { ENOUGH = 64 };
-    if (line && is_blank(line, length)) return;
+    if (line && kv_is_blank(line, length)) return;
     documents->n_lines += line != NULL;
-    documents->n_like_json += line && looks_like_object(line, length);
+    documents->n_like_json += line && kv_looks_like_object(line, length);
     if (line && documents->n_lines < ENOUGH) return;
     documents->suspicious = false;
     if (documents->n_like_json > 1 && 2 * documents->n_like_json > documents->n_lines)
@@ -406,7 +367,7 @@ static kv_status next_block(kv_documents *documents, kv_document *document, kv_e
         kv_status status = next_line(documents, &line, &size, &ended, err);
         if (status) return status;
         if (documents->suspicious) suspect(documents, line, size);
-        bool separator = line && is_blank(line, size);
+        bool separator = line && kv_is_blank(line, size);
         if (separator && block->length == 0) continue;
         if (!line || separator) break;
         if (block->length == 0) document->line = documents->line;
@@ -433,13 +394,20 @@ static kv_status next_block(kv_documents *documents, kv_document *document, kv_e
 }
 
 // A file that is bad from its first document on may be no text at all, or in another encoding: to name every line of
-// that would not help.
-static kv_status check_first(const kv_documents *documents, const kv_document *document, kv_error *err) {
+// that would not help. Nothing of it is read then.
+static void check_first(kv_documents *documents, kv_document *document) {
     kv_identity found;
+    kv_error why;
     kv_identify(documents->path, true, &found);
-    if (!*found.what || kv_file_kind_is(found.kind, KV_FILE_TEXT)) return KV_OK;
-    kv_fail(err, KV_ERR_FORMAT, "%s:%" PRIi64 ": %s", documents->path, document->line, document->bad);
-    return kv_mistaken(documents->path, KV_FILE_TEXT, KV_ERR_FORMAT, err);
+    if (!*found.what || kv_file_kind_is(found.kind, KV_FILE_TEXT)) return;
+    kv_fail(&why, KV_ERR_FORMAT, "%s", document->bad);
+    kv_mistaken(documents->path, KV_FILE_TEXT, KV_ERR_FORMAT, &why);
+    const size_t n = strlen(documents->path);
+    const bool named = strncmp(why.message, documents->path, n) == 0 && why.message[n] == ':';
+    snprintf(documents->shape, sizeof documents->shape, "%.*s",
+             KV_HEAD(why.message + (named ? n + 2 : 0), KV_SHAPE - 1));
+    documents->fault = document->bad = documents->shape;
+    documents->over = document->whole = true;
 }
 
 kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_error *err) {
@@ -450,11 +418,13 @@ kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_e
         if (!documents->over)
             *document = (kv_document){.line = documents->line + 1, .bad = documents->fault, .whole = true};
         documents->over = true;
-        return first && document->bad ? check_first(documents, document, err) : KV_OK;
+        if (first && document->bad) check_first(documents, document);
+        return KV_OK;
     }
     kv_status status =
         documents->json_lines ? next_json(documents, document, err) : next_block(documents, document, err);
-    return first && !status && document->bad ? check_first(documents, document, err) : status;
+    if (first && !status && document->bad) check_first(documents, document);
+    return status;
 }
 
 // What is no text, or of another kind, from its beginning on: that line 1 is bad says less.

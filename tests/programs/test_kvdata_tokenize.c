@@ -194,6 +194,27 @@ static void filters(void **state) {
 
 enum { N_FILES = 4, PER_FILE = 1500 };
 
+// A page is text too, so it is read, with a warning; what is no text from its first document on is left out of a
+// directory and refused where it was named.
+static void what_lies_among_texts(void **state) {
+    (void)state;
+    succeed(
+        "mkdir mixed && cd mixed && echo 'A text.' >a.txt && echo '{\"error\": \"Not found\"}' >b.json && "
+        "printf '%%PDF-1.4\\n\\0\\351\\n' >c.txt && printf '\\n <!DOCTYPE html><title>404</title>\\n' >d.txt && "
+        "for n in 1 2 3 4; do cp d.txt d$n.txt; done && echo 'Tags: <html> <body>' >e.txt");
+    succeed(TOKENIZE "-o x.h5 mixed");
+    printed("documents        7\n  left out       0 too short, 0 of too few tokens, 2 bad\n");
+    assert_non_null(strstr(err, "mixed/b.json:1: nothing but {\"error\": \"Not found\"}, expected a text"));
+    assert_non_null(strstr(err, "mixed/c.txt:1: what libmagic calls \"PDF document\", expected a text"));
+    assert_non_null(strstr(err, "warning: mixed/d.txt: an HTML page (\"404\"), read as plain text"));
+    assert_null(strstr(err, "d4.txt")); // of many the first few
+    assert_null(strstr(err, "e.txt"));
+    expect(TOKENIZE "-o y.h5 mixed/a.txt mixed/b.json", 1, "kvdata: mixed/b.json: nothing but {\"error\"");
+    succeed(TOKENIZE "--format text -o x.h5 mixed/d.txt");
+    assert_null(strstr(err, "warning"));
+    succeed("rm -r mixed");
+}
+
 // in-1.txt, in-2.jsonl, in-3.txt.gz, in-4.jsonl.gz: 6000 documents of 5 to 300 bytes, a few of them bad.
 static void write_inputs(void) {
     if (access(test_path(test_dir, "in-1.txt"), F_OK) == 0) return;
@@ -448,6 +469,7 @@ int main(void) {
         cmocka_unit_test(keys_of_all_kinds),
         cmocka_unit_test(directories),
         cmocka_unit_test(bad_lines_are_counted),
+        cmocka_unit_test(what_lies_among_texts),
         cmocka_unit_test(binary_is_no_text),
         cmocka_unit_test(filters),
         cmocka_unit_test(a_corpus_is_the_shards_of_its_text),
