@@ -21,7 +21,7 @@ static bool says_none(const json_t *value) {
 // No model says an id that its vocabulary does not have: nothing is lost, but whoever wrote it meant something.
 static void warn_of_ids(const kv_json_file *file, const char *key, const json_t *first, int64_t n,
                         int64_t vocab_size, const char *what_then) {
-    char *found = json_dumps(first, JSON_ENCODE_ANY | JSON_COMPACT), others[48] = "";
+    char *found = kv_json_show(first), others[48] = "";
     if (n > 1) snprintf(others, sizeof others, " (and %lld more such)", (long long)(n - 1));
     kv_warn("%s: '%s' has %.*s%s, which is no token of the vocabulary of %lld: it is left out, and %s",
             file->path, key, KV_HEAD(found ? found : "something", 60), others, (long long)vocab_size,

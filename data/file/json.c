@@ -165,7 +165,6 @@ const char *kv_json_not_lines(const char *text, size_t size, bool whole, bool an
     if (!whole) size = before_last_token(text, size);
     const bool list = *text == '[';
     const size_t line = kv_line_length(text, size);
-    if (!list && line == size) return NULL;
     size_t second = 1; // what a list or an object begins with
     while (second < size && is_white(text + second, 1)) second++;
     if (list && !any && (second == size || text[second] != '{')) return NULL;
@@ -174,9 +173,11 @@ const char *kv_json_not_lines(const char *text, size_t size, bool whole, bool an
     const size_t end = value ? (size_t)why.position : size;
     json_decref(value);
     if (!value && (whole || json_error_code(&why) != json_error_premature_end_of_input)) return NULL;
-    if (!list && end <= line) return NULL;
     size_t next = end;
     while (next < size && is_white(text + next, 1)) next++;
+    if (!list && end > 2 && next < line && text[next] == '{')
+        return "JSON objects side by side on a line, expected one a line (jq -c . FILE makes them)";
+    if (!list && end <= line) return NULL;
     if (list && next == size) return "a JSON array, expected one object a line (jq -c '.[]' FILE makes them)";
     if (!list && (next == size || text[next] == '{'))
         return "a JSON object over several lines, expected one a line (jq -c . FILE makes them)";

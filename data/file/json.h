@@ -59,6 +59,6 @@ kv_status kv_json_lines(const char *path, const char *content, size_t size, size
                         kv_json_line_fn *each, void *context, kv_error *err);
 
 // What the text is, and how to make lines of it, when it is JSON but not one object a line: an array of objects (of
-// anything, with `any`), or objects over several lines. NULL: it is neither. whole: the text is all there is, and
+// anything, with `any`), objects over several lines, or several on one. NULL: it is none of these. whole: the text is all there is, and
 // not only its beginning.
 const char *kv_json_not_lines(const char *text, size_t size, bool whole, bool any);

@@ -12,13 +12,20 @@ static void complain(json_error_t *why, const char *format, const char *a, const
     snprintf(why->text, sizeof why->text - 1, format, a, b);
 }
 
-// What jansson says of bytes that are no text leaves a reader guessing.
-static void explain(const char *text, size_t size, json_error_t *why) {
+// str() of a dictionary, where JSON has a quotation mark. at: behind the character that was refused, or before it.
+static bool is_single_quote(const char *text, size_t size, size_t at) {
+    return (at > 0 && at <= size && text[at - 1] == '\'') || (at < size && text[at] == '\'');
+}
+
+// What jansson says of bytes that are no text, and of Python's own notation, leaves a reader guessing.
+static void explain(const char *text, size_t size, size_t at, json_error_t *why) {
     const char *wide = kv_wide_encoding(text, size);
     if (wide)
         complain(why, KV_WIDE_ADVICE, wide, wide);
     else if (memchr(text, 0, size))
         complain(why, "%s%s", "a NUL byte, as binary or damaged files have", "");
+    else if (is_single_quote(text, size, at))
+        complain(why, "%s%s", "single quotes, as Python's str() writes them: json.dumps writes JSON", "");
 }
 
 json_t *kv_json_parse(const char *text, size_t size, size_t flags, json_error_t *why) {
@@ -38,7 +45,7 @@ json_t *kv_json_parse(const char *text, size_t size, size_t flags, json_error_t 
         position = made.end;
     else if (made.copy)
         position = kv_json_text_origin(text, size, nuls, first, position);
-    if (!value) explain(text, size < position + 16 ? size : position + 16, why);
+    if (!value) explain(text, size < position + 16 ? size : position + 16, position, why);
     why->position = (int)(position + mark);
     free(made.copy);
     return value;
@@ -84,6 +91,10 @@ const char *kv_json_kind(const json_t *value) {
 }
 
 char *kv_json_show(const json_t *value) {
-    return kv_json_is_odd(value) ? strdup(odd_kind(value))
-                                 : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    if (kv_json_is_odd(value)) return strdup(odd_kind(value));
+    json_t *shown = json_deep_copy(value);
+    kv_json_spell_out(shown);
+    char *text = shown ? json_dumps(shown, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    json_decref(shown);
+    return text;
 }

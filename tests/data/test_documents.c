@@ -104,6 +104,7 @@ static void prose_stays_prose(void **state) {
         "Head\n" A "\n" B "\n" A "\n",
         "{\"a\": 1,\n// with a comment\n\"b\": 2}\n",
         "[link](there)\n",
+        "{}{} {\\bf bold}\n",
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         char expected[200];
@@ -118,7 +119,8 @@ static void prose_stays_prose(void **state) {
 static void json_that_is_not_in_lines(void **state) {
     (void)state;
     static const char array[] = "!1 a JSON array, expected one object a line (jq -c '.[]'...",
-                      several[] = "!1 a JSON object over several lines, expected one a line (jq -c ....";
+                      several[] = "!1 a JSON object over several lines, expected one a line (jq -c ....",
+                      beside[] = "!1 JSON objects side by side on a line, expected one a line (...";
     static const char *const names[] = {"data.txt", "data.json", "DATA.JSONL", "data", "data.ndjson"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         expect(names[i], "[" A ", " B "]", array);
@@ -126,6 +128,8 @@ static void json_that_is_not_in_lines(void **state) {
         expect(names[i], "\xEF\xBB\xBF [ \r\n {\r\n \"text\": \"one\"\r\n }\r\n ]\r\n\r\n", array);
         expect(names[i], "{\n\"text\": \"one\"\n}\n", several);
         expect(names[i], "{\"text\":\n\"one\"}\n{\"text\":\n\"two\"}\n", several);
+        expect(names[i], A B "\n", beside);
+        expect(names[i], A " " B "\n" A "\n", beside);
         expect_as(names[i], KV_TEXT_JSONL, "[" A ", " B "]", array);
         expect_as(names[i], KV_TEXT_JSONL, "{\n\"text\": \"one\"\n}\n", several);
     }

@@ -122,6 +122,10 @@ static void odd_values_are_of_no_kind(void **state) {
         assert_non_null(strstr(err.message, text));
         assert_int_equal(kv_json_int(&file, "after", 0, 9, &whole, &err), KV_OK);
         assert_true(whole == 1 && real == 7 && flag);
+        char *shown = kv_json_show(json_object_get(file.root, "list")); // within other values as well
+        snprintf(text, sizeof text, "[\"%s\"]", cases[i][1]);
+        assert_string_equal(shown, text);
+        free(shown);
         kv_json_spell_out(file.root);
         assert_string_equal(json_string_value(json_object_get(file.root, "k")), cases[i][1]);
         assert_string_equal(json_string_value(json_array_get(json_object_get(file.root, "list"), 0)),
@@ -177,7 +181,9 @@ static void what_is_no_text_is_named(void **state) {
                  {"\0{\0}", 4, "UTF-16"},
                  {"\xFF\xFE\0\0{\0\0\0", 8, "UTF-32"},
                  {"{}\0\0\0\0", 6, "a NUL byte"},
-                 {"{\"a\xFF\": 1}", 9, "byte 0xff"}};
+                 {"{\"a\xFF\": 1}", 9, "byte 0xff"},
+                 {"{'a': 1}", 8, "single quotes, as Python's str() writes them"},
+                 {"{\"a\": 'it'}", 11, "single quotes"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_error_t why;
         assert_null(kv_json_parse(cases[i].text, cases[i].size, 0, &why));
@@ -233,7 +239,8 @@ static void lines_of_every_system(void **state) {
     }
     static const char *const wrong[][2] = {
         {"{\"n\":1}\n{\"n\":\n", "f:2: not valid JSON ("},
-        {"{\"n\":1}{\"n\":2}\n", "f:1: not valid JSON ("},
+        {"{\"n\":1} 2\n", "f:1: not valid JSON ("},
+        {"{\"n\":1}{\"n\":2}\n", "f:1: found JSON objects side by side on a line, expected one a line"},
         {"\n[{\"n\":1},\n{\"n\":2}]\n", "f:2: found a JSON array, expected one object a line (jq -c '.[]'"},
         {"[{\"n\":1}]", "f:1: found a JSON array"},
         {"{\r\n\"n\": NaN\r\n}\r\n{\r\n\"n\": 2\r\n}", "f:1: found a JSON object over several lines"},

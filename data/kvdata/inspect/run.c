@@ -256,7 +256,7 @@ static kv_status describe_journal(const inspect_subject *s, inspect_report *repo
             if (value)
                 inspect_fact(report, keys[i], json_string(value), "%s", inspect_short(value, 100, shown));
         }
-        char *dump = json_dumps(lines.first, JSON_COMPACT), shown[INSPECT_SHORT];
+        char *dump = kv_json_show(lines.first), shown[INSPECT_SHORT];
         inspect_fact(report, "first", json_deep_copy(lines.first), "%s",
                      inspect_short(dump ? dump : "", 300, shown));
         free(dump);
