@@ -3,6 +3,7 @@
 #include "data/file/json.h"
 #include "data/file/mistaken.h"
 #include "data/file/whole_file.h"
+#include "data/system/mapped.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,7 @@ void kv_safetensors_close(kv_safetensors *file) {
     }
     free(file->items);
     json_decref(file->header);
+    kv_mapped_forget(file->map);
     if (file->map) munmap(file->map, file->map_size);
     free(file->path);
     free(file);
@@ -115,6 +117,8 @@ static kv_status map_file(kv_safetensors *file, kv_error *err) {
         if (file->map == MAP_FAILED) {
             file->map = NULL;
             status = kv_fail(err, KV_ERR_IO, "%s: cannot map: %s", file->path, strerror(errno));
+        } else {
+            kv_mapped_note(file->map, file->map_size, file->path);
         }
     }
     close(fd);

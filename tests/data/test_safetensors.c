@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char dir[64];
@@ -340,13 +341,45 @@ static void test_random_damage(void **state) {
     free(bytes);
 }
 
+// Cut to nothing in another's hands: the page that is read next is gone.
+static void use_shortened(int stderr_to) {
+    kv_error err;
+    kv_safetensors *file;
+    unsigned sum = 0;
+    dup2(stderr_to, STDERR_FILENO);
+    if (kv_safetensors_open(path, &file, &err) || truncate(path, 0)) _exit(3);
+    const volatile unsigned char *bytes = kv_safetensors_find(file, "half")->data;
+    for (int i = 0; i < 10; i++) sum += bytes[i];
+    _exit(sum ? 4 : 5);
+}
+
+static void test_shortened_while_in_use(void **state) {
+    (void)state;
+    kv_error err;
+    char said[512] = "", expected[160];
+    int ends[2], status = 0;
+    assert_int_equal(write_sample(&err), KV_OK);
+    assert_int_equal(pipe(ends), 0);
+    const pid_t child = fork();
+    if (child == 0) use_shortened(ends[1]);
+    close(ends[1]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(read(ends[0], said, sizeof said - 1) > 0);
+    close(ends[0]);
+    snprintf(expected, sizeof expected, "test_safetensors: %s: cannot be read any more: another program",
+             path);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 1 || strncmp(said, expected, strlen(expected)) != 0)
+        fail_msg("status %x: %s", (unsigned)status, said);
+    assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_round_trip),         TEST(test_writing_refuses),    TEST(test_full_disk),
-        TEST(test_truncated_anywhere), TEST(test_header_length_lies), TEST(test_bad_headers),
-        TEST(test_any_type_and_shape), TEST(test_deep_nesting),       TEST(test_misaligned),
-        TEST(test_random_damage),
+        TEST(test_round_trip),         TEST(test_writing_refuses),        TEST(test_full_disk),
+        TEST(test_truncated_anywhere), TEST(test_header_length_lies),     TEST(test_bad_headers),
+        TEST(test_any_type_and_shape), TEST(test_deep_nesting),           TEST(test_misaligned),
+        TEST(test_random_damage),      TEST(test_shortened_while_in_use),
     };
     return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);
 }
