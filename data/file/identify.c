@@ -130,7 +130,10 @@ void kv_identify_directory(const char *path, kv_identity *identity) {
         kv_identity_set(identity, known[i].advice, "%s", known[i].what);
         return;
     }
-    kv_identity_set(identity, NULL, is_empty(path) ? "an empty directory" : "a directory");
+    if (access(path, R_OK | X_OK) != 0)
+        kv_identity_set(identity, NULL, "a directory that cannot be looked into (%s)", strerror(errno));
+    else
+        kv_identity_set(identity, NULL, is_empty(path) ? "an empty directory" : "a directory");
 }
 
 // ---- Files ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char doc[] =
     "Describes whatever PATH is, by its content: anything the programs read or write.\v"
@@ -72,7 +73,7 @@ static kv_status unknown(const inspect_subject *s, kv_error *err) {
     char beginning[160];
     kv_identity found;
     kv_identify(s->path, true, &found);
-    if (s->is_dir)
+    if (s->is_dir && access(s->path, R_OK | X_OK) == 0)
         return kv_fail(
             err, KV_ERR_FORMAT,
             "%s: nothing in this directory is known: expected a checkpoint (config.json), a predictor "

@@ -387,6 +387,36 @@ static void directories_say_where_it_lies(void **state) {
     assert_int_equal(kv_remove_tree(dir, &err), KV_OK);
 }
 
+// Root may look everywhere, so a child that is nobody asks.
+static void what_may_not_be_read(void **state) {
+    (void)state;
+    char dir[96], words[256];
+    kv_model_spec spec;
+    snprintf(dir, sizeof dir, "%s/closed", test_dir);
+    assert_int_equal(kv_make_dirs(dir, &err), KV_OK);
+    test_write_text(test_path(dir, "config.json"), "{}");
+    assert_int_equal(chmod(test_dir, 0755), 0);
+    put("{}", 2);
+    assert_int_equal(chmod(path, 0), 0);
+    assert_int_equal(chmod(dir, 0), 0);
+    int status = 0;
+    const pid_t child = fork();
+    if (child == 0) {
+        if (geteuid() == 0 && setuid(65534) != 0) _exit(2);
+        for (int i = 0; i < N_READERS; i++)
+            if (readers[i].read() == KV_OK || !strstr(err.message, "Permission denied")) _exit(3);
+        snprintf(words, sizeof words,
+                 "%s: a directory that cannot be looked into (Permission denied), expected", dir);
+        _exit(kv_checkpoint_spec(dir, &spec, &err) == KV_OK ||
+              strncmp(err.message, words, strlen(words)) != 0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(chmod(dir, 0755), 0);
+    assert_int_equal(kv_remove_tree(dir, &err), KV_OK);
+    unlink(path);
+}
+
 // ---- Locks ---------------------------------------------------------------------------------------------
 
 // A second program that has the file open for writing, until `stop` is closed.
@@ -445,6 +475,7 @@ int main(void) {
         TEST(what_is_cut_off_is_called_truncated),
         TEST(pipes_links_and_names_beside),
         TEST(directories_say_where_it_lies),
+        TEST(what_may_not_be_read),
         TEST(another_programs_lock_is_no_damage),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
