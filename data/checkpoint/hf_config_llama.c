@@ -3,6 +3,8 @@
 // of queries and keys and has heads of any width.
 #include "data/checkpoint/hf_config_family.h"
 
+#include "data/system/warning.h"
+
 #include <string.h>
 
 // What the configuration classes of transformers assume where a key is absent.
@@ -12,15 +14,17 @@ static const struct kin {
     bool kv_heads_said; // the class assumes so many KV heads whatever the model, so they must be said
     // Qwen's sliding_window lies idle unless use_sliding_window is true; Mistral's does not ask it.
     bool window_idle, window_always;
+    int64_t context;  // max_position_embeddings
     int64_t window;   // where there is no sliding_window; 0: none
     int64_t head_dim; // 0: hidden_size / heads
     int32_t bos_id, eos_id;
 } kins[] = {
-    {.model_type = "llama", .architecture = "LlamaForCausalLM", .bos_id = 1, .eos_id = 2},
+    {.model_type = "llama", .architecture = "LlamaForCausalLM", .context = 2048, .bos_id = 1, .eos_id = 2},
     {.model_type = "mistral",
      .architecture = "MistralForCausalLM",
      .kv_heads_said = true,
      .window_always = true,
+     .context = 131072,
      .window = 4096,
      .bos_id = 1,
      .eos_id = 2},
@@ -29,6 +33,7 @@ static const struct kin {
      .qkv_bias = true,
      .kv_heads_said = true,
      .window_idle = true,
+     .context = 32768,
      .window = 4096,
      .bos_id = -1,
      .eos_id = -1},
@@ -37,6 +42,7 @@ static const struct kin {
      .qk_norm = true,
      .kv_heads_said = true,
      .window_idle = true,
+     .context = 32768,
      .window = 4096,
      .head_dim = 128,
      .bos_id = -1,
@@ -122,6 +128,11 @@ static bool begins_behind(const kv_json_file *file, const kv_model_spec *spec) {
     return json_is_integer(first) && json_integer_value(first) >= spec->n_layers;
 }
 
+// Llama's code has no window, whatever config.json says (so transformers 5.17).
+static bool asks_no_window(const struct kin *kin) {
+    return !kin->window_idle && !kin->window_always;
+}
+
 static kv_status check_window(const kv_json_file *file, const struct kin *kin, const kv_model_spec *spec,
                               kv_error *err) {
     static const char switch_key[] = "use_sliding_window";
@@ -131,6 +142,11 @@ static kv_status check_window(const kv_json_file *file, const struct kin *kin, c
     kv_status status = told ? kv_json_bool(file, switch_key, &used, err) : KV_OK;
     if (status || !used || !has_window(file, kin, spec)) return status;
     if (kin->window_idle && begins_behind(file, spec)) return KV_OK;
+    if (asks_no_window(kin) && json_integer_value(json_object_get(file->root, "sliding_window")) > 0) {
+        kv_warn("%s: 'sliding_window' does nothing in a model of type %s and is left out", file->path,
+                spec->model_type);
+        return KV_OK;
+    }
     if (told) return kv_json_wrong(file, switch_key, -1, "false: sliding windows are not supported", err);
     snprintf(expected, sizeof expected, "null or at least the context of %lld: %s",
              (long long)spec->context_length,
@@ -196,7 +212,8 @@ kv_status kv_hf_llama_read(const kv_json_file *file, kv_model_spec *spec, kv_err
     kv_status status = check_features(file, kin, err);
     if (!status) status = kv_json_int(file, "vocab_size", 1, KV_HF_MAX_WIDTH, &spec->vocab_size, err);
     if (!status) status = kv_json_int(file, "hidden_size", 1, KV_HF_MAX_WIDTH, &spec->model_dim, err);
-    if (!status)
+    spec->context_length = kin->context;
+    if (!status && kv_json_has(file, "max_position_embeddings"))
         status = kv_json_int(file, "max_position_embeddings", 1, KV_HF_MAX_WIDTH, &spec->context_length, err);
     if (!status) status = read_layers(file, kin, spec, err);
     if (!status) status = check_attention(file, kin, spec, err);

@@ -143,6 +143,8 @@ static void test_absent_keys(void **state) {
                 spec.eos_id == -1);
     SPEC_WITH(&spec, "smollm2-135m", "head_dim", "48");
     assert_int_equal(spec.head_dim, 48);
+    SPEC_WITH(&spec, "smollm2-135m", "max_position_embeddings", NULL);
+    assert_int_equal(spec.context_length, 2048);
     SPEC_WITH(&spec, "qwen3-0.6b", "head_dim", NULL, "bos_token_id", NULL, "eos_token_id", NULL);
     assert_true(spec.head_dim == 128 && spec.bos_id == -1 && spec.eos_id == -1);
     SPEC_WITH(&spec, "qwen3-0.6b", "head_dim", "null", "num_key_value_heads", "null");
@@ -228,7 +230,7 @@ static void test_unsupported(void **state) {
         {"smollm2-135m", "mlp_bias", "true", "'mlp_bias' is true, expected false"},
         {"smollm2-135m", "hidden_act", "\"gelu\"", "'hidden_act' is \"gelu\", expected \"silu\""},
         {"smollm2-135m", "hidden_act", "null", "'hidden_act' is null"},
-        {"smollm2-135m", "sliding_window", "4096", "'sliding_window' is 4096"},
+        {"smollm2-135m", "sliding_window", "0", "'sliding_window' is 0"},
         {"qwen3-0.6b", "layer_types", "[\"full_attention\",\"sliding_attention\"]",
          "'layer_types'[1] is \"sliding_attention\", expected \"full_attention\""},
         {"qwen3-0.6b", "layer_types", "[3]", "'layer_types'[0] is 3"},
@@ -243,7 +245,7 @@ static void test_unsupported(void **state) {
         {"smollm2-135m", "num_key_value_heads", "4", "n_kv_heads is 4"},
         {"smollm2-135m", "head_dim", "7", "head_dim is 7"},
         {"smollm2-135m", "num_hidden_layers", "257", "from 1 to 256"},
-        {"smollm2-135m", "max_position_embeddings", NULL, "'max_position_embeddings' is missing"},
+        {"smollm2-135m", "max_position_embeddings", "null", "'max_position_embeddings' is null"},
         {"smollm2-135m", "max_position_embeddings", "16777217", "'max_position_embeddings' is 16777217"},
         {"smollm2-135m", "vocab_size", "\"many\"", "'vocab_size' is \"many\""},
         {"smollm2-135m", "tie_word_embeddings", "1", "'tie_word_embeddings' is 1"},

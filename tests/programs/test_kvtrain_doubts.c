@@ -86,6 +86,8 @@ static void test_text(void **state) {
         "key `train.keep_best`: with train.validate_every 40 and train.steps 40 only the model before the first step "
         "and the last one are looked at");
     expect_none("base.yaml", held, "train={keep_best: True, validate_every: 20}");
+    expect_doubt("base.yaml", "train.keep_best=True", same,
+                 "key `train.keep_best`: found true without data.validation: no best is kept");
     // The same text under another name.
     assert_int_equal(system("cp shard.h5 same.h5"), 0);
     expect_doubt("base.yaml", "data.validation=same.h5", same,

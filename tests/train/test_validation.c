@@ -495,8 +495,6 @@ static void test_killed_run_has_every_line_once(void **state) {
 
 static void test_refusals(void **state) {
     (void)state;
-    train_refuse("key `train.keep_best`: found true without data.validation",
-                 ARGS("base.yaml", "-o", "x", "-s", "train.keep_best=true"));
     train_refuse(
         "key `train.validate_every`: found a key without effect, expected it only with data.validation",
         ARGS("base.yaml", "-o", "x", "-s", "train.validate_every=5"));

@@ -82,10 +82,6 @@ static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_err
 static kv_status check_validation(const kv_config *config, const kv_train_config *t, kv_error *err) {
     static const char *const keys[] = {"train.validate_every", "train.validation_tokens"};
     if (t->data.validation) return KV_OK;
-    if (t->train.keep_best)
-        return kv_config_fail(config, err, "train.keep_best",
-                              "found true without data.validation, expected held-out text there: the best is "
-                              "what has the lowest loss on it");
     return kv_config_forbid(config, keys, LENGTH(keys), "only with data.validation", err);
 }
 

@@ -48,8 +48,12 @@ static void doubt_schedule(const kv_config *source, const kv_train_config *t) {
 
 static void doubt_validation(const kv_config *source, const kv_train_config *t) {
     const kv_steps_config *s = &t->train;
-    if (!t->data.validation) return;
-    if (s->keep_best && s->validate_every >= s->steps)
+    if (s->keep_best && !t->data.validation)
+        kv_config_warn(
+            source, "train.keep_best",
+            "found true without data.validation: no best is kept, since the best is what has the lowest "
+            "loss on held-out text");
+    else if (s->keep_best && s->validate_every >= s->steps)
         kv_config_warn(source, "train.keep_best",
                        "with train.validate_every %" PRIi64 " and train.steps %" PRIi64
                        " only the model before the first step and the last one are looked at; a smaller "
