@@ -206,8 +206,8 @@ static kv_status add_logits(kv_cache_writer *w, const kv_topk_teacher *t, int64_
     if (w->info.top_k == 0) return KV_OK;
     for (int64_t r = 0; r < n; r++) {
         const int64_t tokens = w->info.seq_len, first = r * tokens;
-        kv_status status = check_values(w, "/logits/logsumexp", w->n_done + r, KV_F32, t->logsumexp + first,
-                                        tokens, err);
+        kv_status status =
+            check_values(w, "/logits/logsumexp", w->n_done + r, KV_F32, t->logsumexp + first, tokens, err);
         if (status == KV_OK)
             status = check_values(w, "/logits/values", w->n_done + r, KV_F32, t->logits + first * t->k,
                                   tokens * t->k, err);

@@ -1,3 +1,4 @@
+// Checkpoints pass through many hands, which put things in front of names and leave things behind.
 #include "data/checkpoint/hf_names.h"
 
 #include "core/text.h"

@@ -1,3 +1,4 @@
+// What lies at a path, from its kind and its first bytes; contents are told apart in identify_content.c.
 #include "data/file/identify.h"
 
 #include "core/text.h"

@@ -1,3 +1,4 @@
+// Only a reader that has failed comes here, so nothing of this costs anything where files are what they should be.
 #include "data/file/mistaken.h"
 
 #include "core/text.h"

@@ -54,7 +54,8 @@ static void test_all_goldens_load(void **state) {
 static void test_missing_files(void **state) {
     (void)state;
     kv_model *model;
-    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_IO, "config.json", "an empty directory");
+    assert_refused(kv_checkpoint_load(test_dir, &model, &err), KV_ERR_IO, "config.json",
+                   "an empty directory");
     assert_null(model);
     copy_golden("kvp_c/base");
     assert_int_equal(unlink(test_path(test_dir, "model.safetensors")), 0);

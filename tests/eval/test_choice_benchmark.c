@@ -277,7 +277,8 @@ static void scores_of_given_numbers(void **state) {
         char expected[64];
         kv_error err = {0};
         assert_int_equal(b->ops->score(b, records, values, &err), KV_ERR_FORMAT);
-        snprintf(expected, sizeof expected, "piqa.jsonl:2: the record of this question has no usable %s", broken[c].missing);
+        snprintf(expected, sizeof expected, "piqa.jsonl:2: the record of this question has no usable %s",
+                 broken[c].missing);
         if (!strstr(err.message, expected)) fail_msg("'%s' does not say '%s'", err.message, expected);
         kv_records_free(records, 2);
     }

@@ -249,7 +249,8 @@ static void test_damage(void **state) {
     kv_error err;
     train_refuse(", expected the directory of a run", ARGS("status", "run.yaml"));
     assert_int_equal(kv_make_dirs("empty", &err), KV_OK);
-    train_refuse("empty: an empty directory, expected a run of kvtrain, or a directory of runs", ARGS("status", "empty"));
+    train_refuse("empty: an empty directory, expected a run of kvtrain, or a directory of runs",
+                 ARGS("status", "empty"));
     train_expect(2, ARGS("status"));
     train_expect(2, ARGS("status", "--watch=x", "run"));
     train_expect(0, ARGS("base.yaml", "-o", "hurt", "-s", "train.steps=4"));
