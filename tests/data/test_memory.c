@@ -120,18 +120,19 @@ static int64_t left_under(int resource, rlim_t soft, const char **by) {
     return addresses.left;
 }
 
+// Of more than the terabytes that AddressSanitizer takes.
 static void limits_of_the_process(void **state) {
     (void)state;
     const char *by;
     put("proc/self/status", "Name:\tx\nVmPeak:\t 9 kB\nVmSize:\t     300 kB\nVmData:\t     200 kB\n");
-    put("proc/meminfo", "MemAvailable:     2000000000 kB\n");
+    put("proc/meminfo", "MemAvailable:     2000000000000 kB\n");
     assert_true(kv_address_space_left(dir).left == INT64_MAX);
-    assert_int_equal(left_under(RLIMIT_AS, (rlim_t)1 << 40, &by), ((int64_t)1 << 40) - 300 * kB);
+    assert_int_equal(left_under(RLIMIT_AS, (rlim_t)1 << 50, &by), ((int64_t)1 << 50) - 300 * kB);
     assert_non_null(strstr(by, "ulimit -v"));
-    assert_int_equal(left_under(RLIMIT_DATA, (rlim_t)1 << 40, &by), ((int64_t)1 << 40) - 200 * kB);
+    assert_int_equal(left_under(RLIMIT_DATA, (rlim_t)1 << 50, &by), ((int64_t)1 << 50) - 200 * kB);
     assert_non_null(strstr(by, "ulimit -d"));
-    put("proc/self/status", "VmSize:\t     2000000000 kB\nVmData:\t    1 kB\n");
-    assert_int_equal(left_under(RLIMIT_AS, (rlim_t)1 << 40, &by), 0);
+    put("proc/self/status", "VmSize:\t     2000000000000 kB\nVmData:\t    1 kB\n");
+    assert_int_equal(left_under(RLIMIT_AS, (rlim_t)1 << 50, &by), 0);
 }
 
 // More than any machine has.
