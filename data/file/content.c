@@ -52,19 +52,17 @@ static kv_status read_stream(gzFile stream, const char *path, size_t max_size, k
     return KV_OK;
 }
 
-// Opening a pipe in the plain way would wait for its writer without a word.
+// Opening a pipe in the plain way would wait for its writer without a word, and in a thread that no signal reaches
+// without an end.
 static kv_status wait_for_writer(int fd, const char *path, kv_error *err) {
     struct pollfd pipe = {.fd = fd, .events = POLLIN};
-    enum { PATIENCE = 3000 }; // milliseconds
-    for (int timeout = PATIENCE;;) {
-        const int ready = poll(&pipe, 1, timeout);
+    static const double patience = 3; // seconds
+    for (double seconds = patience;; seconds = -1) {
+        const int ready = kv_console_poll(&pipe, 1, seconds);
         if (ready > 0) return KV_OK;
         if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-        if (ready < 0 && errno != EINTR) return io_error(err, path, "wait");
-        if (ready == 0) {
-            kv_warn("%s: a pipe that nothing has come from yet; waiting for what is written to it", path);
-            timeout = -1;
-        }
+        if (ready < 0) return io_error(err, path, "wait");
+        kv_warn("%s: a pipe that nothing has come from yet; waiting for what is written to it", path);
     }
 }
 

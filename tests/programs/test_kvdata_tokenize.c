@@ -194,6 +194,15 @@ static void filters(void **state) {
 
 enum { N_FILES = 4, PER_FILE = 1500 };
 
+// Ctrl-C ends the wait for a pipe's writer too, whichever thread it is that waits. (124: timeout's SIGINT did; 137: not.)
+static void interrupted_while_waiting_for_a_pipe(void **state) {
+    (void)state;
+    expect("mkfifo silent && timeout --foreground -k 20 -s INT 4 " TOKENIZE "-o y.h5 silent", 124,
+           "warning: silent: a pipe");
+    assert_non_null(strstr(err, "kvdata: interrupted"));
+    succeed("rm silent && test ! -e y.h5");
+}
+
 // A page is text too, so it is read, with a warning; what is no text from its first document on is left out of a
 // directory and refused where it was named.
 static void what_lies_among_texts(void **state) {
@@ -468,6 +477,7 @@ int main(void) {
         cmocka_unit_test(every_way_in),
         cmocka_unit_test(keys_of_all_kinds),
         cmocka_unit_test(directories),
+        cmocka_unit_test(interrupted_while_waiting_for_a_pipe),
         cmocka_unit_test(bad_lines_are_counted),
         cmocka_unit_test(what_lies_among_texts),
         cmocka_unit_test(binary_is_no_text),
