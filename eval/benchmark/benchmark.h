@@ -42,7 +42,7 @@ typedef struct kv_benchmark_ops {
     // computes for asking->not_finite is no number.
     kv_status (*answer)(kv_benchmark *benchmark, kv_asking *asking, int64_t first, int64_t n,
                         json_t **records, kv_error *err);
-    // values[n_metrics, n_items], each in [0, 1], from records[n_units]. KV_ERR_FORMAT when a record lacks
+    // values[n_metrics, n_items], as each metric's row in eval/statistics/metric.h has them, from records[n_units]. KV_ERR_FORMAT when a record lacks
     // something.
     kv_status (*score)(const kv_benchmark *benchmark, json_t *const *records, double *values, kv_error *err);
     void (*free)(kv_benchmark *benchmark);

@@ -15,6 +15,11 @@ typedef struct kv_item {
     int64_t n_ids, n_seq;
     int64_t *lengths, *n_scored; // [n_seq] tokens, and how many of them, at the end, are the choice's
     int64_t cut;                 // tokens that each sequence has lost on its left, behind the BOS
+    double
+        weight; // in means of metrics that weigh items (eval/statistics/metric.h): the bytes that are scored
+    int64_t
+        length; // of a grid of items: tokens of the passage, and where in it the answer stands, from 0 to 1;
+    double depth; // length 0: the items are no grid
 } kv_item;
 
 // Frees what it holds.
