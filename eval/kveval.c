@@ -5,6 +5,7 @@
 #include "data/system/console.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
+#include "data/system/number.h"
 #include "eval/benchmark/check_tests.h"
 #include "eval/config/doubts.h"
 #include "eval/evaluate/evaluate.h"
@@ -59,7 +60,7 @@ static const char doc[] =
     "Look at it first; run it; ask only 10 questions, without the clock; draw what is there anew:\n"
     "  kveval my/eval.yaml --dry-run\n"
     "  kveval my/eval.yaml\n"
-    "  kveval my/eval.yaml -s 'tasks[0].limit=10' --no-ttft --output my/look\n"
+    "  kveval my/eval.yaml --limit 10 --no-ttft --output my/look\n"
     "  kveval report my/eval/results.h5 --y retention --output my/kept\n"
     "\n"
     "Programs that models write run in a sandbox (bubblewrap); without one kveval refuses to run them. Whether "
@@ -71,6 +72,7 @@ static const char doc[] =
     "not end well, but for such a base, leaves no files but samples.";
 
 static const struct argp_option options[] = {
+    {"limit", 'l', "N", 0, "Ask at most N items of every task, as `limit` in CONFIG does", 0},
     {"no-ttft", 't', NULL, 0, "Do not measure the time to the first token", 0},
     {"check-tests", 'c', "FILE", 0,
      "Only run the solutions that come with a HumanEval file (plain or .gz) in the sandbox: all should pass",
@@ -87,7 +89,19 @@ struct arguments {
     kv_config_options common;
     bool dry_run, no_ttft, unsafe_execution;
     const char *check_tests;
+    char limit[40]; // "limit=N"
 };
+
+// A setting like those of -s, so that the configuration in results.h5 has it.
+static void set_limit(struct argp_state *state, struct arguments *a, const char *text) {
+    kv_config_options *o = &a->common;
+    int64_t limit;
+    if (!kv_read_whole(text, &limit) || limit < 1)
+        argp_error(state, "--limit: found %s, expected a whole number from 1", text);
+    if (o->n_overrides == KV_MAX_OVERRIDES) argp_error(state, "more than %d overrides", KV_MAX_OVERRIDES);
+    snprintf(a->limit, sizeof a->limit, "limit=%lld", (long long)limit);
+    o->overrides[o->n_overrides++] = a->limit;
+}
 
 static error_t parse(int key, char *text, struct argp_state *state) {
     struct arguments *a = state->input;
@@ -95,6 +109,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
     case 'n': a->dry_run = true; return 0;
     case 't': a->no_ttft = true; return 0;
+    case 'l': set_limit(state, a, text); return 0;
     case 'U': a->unsafe_execution = true; return 0;
     case 'c':
         a->check_tests = text;

@@ -62,6 +62,7 @@ struct kv_benchmark {
     int64_t *prompt_tokens;   // [n_items] tokens that are read before the first one comes out
     int64_t longest;          // context that the longest unit needs: its prompt and what is generated
     char hash[17];            // of all that decides what is asked and how it is scored
+    uint64_t way; // of what of that is alike for all items; 0: items have no hashes (kv_items_hash)
 };
 
 // Kinds of tasks as `kind` in a config names them: the i-th, from 0 on; NULL behind the last.

@@ -149,17 +149,14 @@ static const kv_choice_item *question_of(const struct choices *t, int64_t item) 
 enum { PROTOCOL = 2 }; // 1: acc_norm was per byte
 
 // What is read, what is scored, and which of it is right.
-static void hash_task(struct choices *t) {
-    uint64_t hash = kv_hash64(PROTOCOL, t->kind->name, strlen(t->kind->name) + 1);
-    for (int64_t i = 0; i < t->benchmark.n_items; i++) {
-        const kv_choice_item *item = &t->items.items[i];
-        hash = kv_hash64(hash, t->contexts[i], strlen(t->contexts[i]) + 1);
-        for (int64_t c = 0; c < item->n_choices; c++)
-            hash = kv_hash64(hash, item->choices[c], strlen(item->choices[c]) + 1);
-        if (item->ending) hash = kv_hash64(hash, item->ending, strlen(item->ending) + 1);
-        hash = kv_hash64(hash, &item->gold, sizeof item->gold);
-    }
-    kv_hash_text(hash, t->benchmark.hash);
+static uint64_t hash_item(const kv_benchmark *benchmark, int64_t i, uint64_t hash) {
+    const struct choices *t = (const struct choices *)benchmark;
+    const kv_choice_item *item = &t->items.items[i];
+    hash = kv_hash64(hash, t->contexts[i], strlen(t->contexts[i]) + 1);
+    for (int64_t c = 0; c < item->n_choices; c++)
+        hash = kv_hash64(hash, item->choices[c], strlen(item->choices[c]) + 1);
+    if (item->ending) hash = kv_hash64(hash, item->ending, strlen(item->ending) + 1);
+    return kv_hash64(hash, &item->gold, sizeof item->gold);
 }
 
 static void free_choices(kv_benchmark *benchmark) {
@@ -371,7 +368,8 @@ static kv_status prepare(struct choices *t, const kv_tokenizer *tokenizer, uint6
     kv_status status = kv_choices_read(b->config->file, t->kind, &t->items, err);
     if (status == KV_OK) status = make_questions(t, tokenizer, seed, err);
     if (status == KV_OK) warn_of_empty_choices(t);
-    if (status == KV_OK) hash_task(t);
+    if (status == KV_OK)
+        kv_items_hash(b, kv_hash64(PROTOCOL, t->kind->name, strlen(t->kind->name) + 1), hash_item);
     return status;
 }
 

@@ -313,6 +313,13 @@ static kv_status make_prompts(struct code *c, const kv_tokenizer *tokenizer, kv_
     return status;
 }
 
+static uint64_t hash_item(const kv_benchmark *benchmark, int64_t i, uint64_t hash) {
+    const kv_problem *p = &((const struct code *)benchmark)->problems.items[i];
+    const char *const parts[] = {p->task_id, p->prompt, p->entry_point, p->test};
+    for (int j = 0; j < 4; j++) hash = kv_hash64(hash, parts[j], strlen(parts[j]) + 1);
+    return hash;
+}
+
 // k is left out: any k can be had from the same records.
 static void make_hash(struct code *c, const kv_tokenizer *tokenizer, uint64_t seed) {
     const kv_eval_task *config = c->base.config;
@@ -325,12 +332,7 @@ static void make_hash(struct code *c, const kv_tokenizer *tokenizer, uint64_t se
              options.limits.memory_bytes);
     uint64_t hash = kv_hash64(0, text, strlen(text));
     for (int i = 0; i < N_STOPS; i++) hash = kv_hash64(hash, stops[i], strlen(stops[i]));
-    for (int64_t i = 0; i < c->base.n_items; i++) {
-        const kv_problem *p = &c->problems.items[i];
-        const char *const parts[] = {p->task_id, p->prompt, p->entry_point, p->test};
-        for (int j = 0; j < 4; j++) hash = kv_hash64(hash, parts[j], strlen(parts[j]) + 1);
-    }
-    kv_hash_text(hash, c->base.hash);
+    kv_items_hash(&c->base, hash, hash_item);
 }
 
 static void free_code(kv_benchmark *benchmark) {

@@ -110,6 +110,20 @@ void kv_items_measure(kv_benchmark *b) {
     }
 }
 
+void kv_items_hash(kv_benchmark *b, uint64_t way, kv_item_hash_fn *item) {
+    uint64_t all = way;
+    for (int64_t i = 0; i < b->n_items; i++) {
+        all = item(b, i, all);
+        b->items[i].hash = item(b, i, way);
+    }
+    b->way = way;
+    kv_hash_text(all, b->hash);
+}
+
+uint64_t kv_item_key(const kv_item *item) {
+    return item->cut ? kv_hash64(item->hash, &item->cut, sizeof item->cut) : item->hash;
+}
+
 void kv_items_free(kv_benchmark *b) {
     for (int64_t i = 0; b->items && i < b->n_items; i++) kv_item_free(&b->items[i]);
     free(b->items);

@@ -15,6 +15,7 @@ typedef struct kv_item {
     int64_t n_ids, n_seq;
     int64_t *lengths, *n_scored; // [n_seq] tokens, and how many of them, at the end, are the choice's
     int64_t cut;                 // tokens that each sequence has lost on its left, behind the BOS
+    uint64_t hash;               // of all that its records depend on beside the system: kv_items_hash
     double
         weight; // in means of metrics that weigh items (eval/statistics/metric.h): the bytes that are scored
     int64_t
@@ -59,6 +60,14 @@ kv_status kv_items_make(struct kv_benchmark *benchmark, const kv_tokenizer *toke
                         kv_error *err);
 // prompt_tokens and longest from the items.
 void kv_items_measure(struct kv_benchmark *benchmark);
+
+// Hashes of the task and of each of its items. way: of what is alike for all of them, how they are asked and judged, the
+// protocol's number included; `item` adds to a hash what only item i has. So that records of an item are known again in
+// a task of more items or fewer.
+typedef uint64_t kv_item_hash_fn(const struct kv_benchmark *benchmark, int64_t i, uint64_t hash);
+void kv_items_hash(struct kv_benchmark *benchmark, uint64_t way, kv_item_hash_fn *item);
+// What a record of the item is known by: its hash, and how much its prompt was cut.
+uint64_t kv_item_key(const kv_item *item);
 void kv_items_free(struct kv_benchmark *benchmark);
 // Says in an item's record that its prompt was cut; false when out of memory.
 bool kv_record_cut(json_t *record, const kv_item *item);

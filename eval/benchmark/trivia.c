@@ -101,15 +101,13 @@ static kv_status warn_of_hopeless(const struct trivia *t, kv_error *err) {
 }
 
 // Prompts and accepted answers are all that a verdict depends on, beside the length of the generation.
-static void hash_task(struct trivia *t) {
-    uint64_t hash = kv_hash64(1, &t->benchmark.config->max_tokens, sizeof(int64_t));
-    for (int64_t i = 0; i < t->benchmark.n_items; i++) {
-        const kv_question *question = &t->questions.items[i];
-        hash = kv_hash64(hash, t->prompts[i], strlen(t->prompts[i]) + 1);
-        for (int64_t a = 0; a < question->n_aliases; a++)
-            hash = kv_hash64(hash, question->aliases[a], strlen(question->aliases[a]) + 1);
-    }
-    kv_hash_text(hash, t->benchmark.hash);
+static uint64_t hash_item(const kv_benchmark *benchmark, int64_t i, uint64_t hash) {
+    const struct trivia *t = (const struct trivia *)benchmark;
+    const kv_question *question = &t->questions.items[i];
+    hash = kv_hash64(hash, t->prompts[i], strlen(t->prompts[i]) + 1);
+    for (int64_t a = 0; a < question->n_aliases; a++)
+        hash = kv_hash64(hash, question->aliases[a], strlen(question->aliases[a]) + 1);
+    return hash;
 }
 
 static void free_trivia(kv_benchmark *benchmark) {
@@ -233,7 +231,7 @@ kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_tokenizer *to
     if (status == KV_OK) status = make_prompts(t, tokenizer, seed, err);
     if (status == KV_OK) status = warn_of_hopeless(t, err);
     if (status == KV_OK) {
-        hash_task(t);
+        kv_items_hash(&t->benchmark, kv_hash64(1, &config->max_tokens, sizeof config->max_tokens), hash_item);
         *benchmark = &t->benchmark;
     } else {
         free_trivia(&t->benchmark);

@@ -277,6 +277,7 @@ kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *ev
                               "expected the length of the prompts, since there are no tasks to take it from");
     kv_status status = check_number(config, "batch_size", eval->batch_size, 1, err);
     if (status == KV_OK) status = check_number(config, "bootstrap", eval->bootstrap, 1, err);
+    if (status == KV_OK) status = check_number(config, "limit", eval->limit, 0, err);
     if (status == KV_OK) status = check_ttft(config, &eval->ttft, err);
     if (status == KV_OK) status = check_budgets(config, eval, err);
     if (status == KV_OK) status = check_analysis(config, eval, err);

@@ -101,6 +101,7 @@ static const cyaml_schema_field_t config_fields[] = {
                      CYAML_ARRAY_LEN(dtypes)),
     CYAML_FIELD_INT("batch_size", OPTIONAL, kv_eval_config, batch_size),
     CYAML_FIELD_INT("bootstrap", OPTIONAL, kv_eval_config, bootstrap),
+    CYAML_FIELD_INT("limit", OPTIONAL, kv_eval_config, limit),
     CYAML_FIELD_SEQUENCE_COUNT("systems", POINTER, kv_eval_config, systems, n_systems, &system_schema, 1,
                                256),
     CYAML_FIELD_SEQUENCE_COUNT("tasks", POINTER, kv_eval_config, tasks, n_tasks, &task_schema, 0, 64),
@@ -193,6 +194,14 @@ static bool fill_defaults(const kv_config *config, kv_eval_config *eval) {
     return ok;
 }
 
+// The limit of all tasks goes into each.
+static void limit_tasks(kv_eval_config *eval) {
+    for (unsigned i = 0; i < eval->n_tasks && eval->limit > 0; i++) {
+        int64_t *own = &eval->tasks[i].limit;
+        if (*own == 0 || *own > eval->limit) *own = eval->limit;
+    }
+}
+
 kv_status kv_eval_blame(const kv_config *config, const char *key, kv_error *err) {
     const kv_error inner = *err;
     kv_config_fail(config, err, key, "%s", inner.message);
@@ -211,6 +220,7 @@ static kv_status load(const char *path, const char *const *overrides, size_t n_o
     else
         status = kv_eval_config_check(*config, data, err);
     if (status == KV_OK) {
+        limit_tasks(data);
         *eval = data;
         return KV_OK;
     }

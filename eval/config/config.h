@@ -42,6 +42,7 @@ typedef struct kv_eval_config {
     kv_frozen_dtype dtype; // that all weights are held in
     int64_t batch_size;    // units answered together
     int64_t bootstrap;     // resamples behind an interval
+    int64_t limit;         // every task asks at most so many items; 0: as many as its own says
     kv_eval_system *systems;
     unsigned n_systems;
     kv_eval_task *tasks;

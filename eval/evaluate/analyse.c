@@ -134,7 +134,7 @@ static bool unpack_errors(const json_t *record, const kv_cache_analysis *errors,
     return ok;
 }
 
-static void run_hash(const kv_evaluation *e, int64_t system, const kv_analysis *a, char out[17]) {
+static void hash_run(const kv_evaluation *e, int64_t system, const kv_analysis *a, char out[17]) {
     char system_hash[17];
     const int64_t numbers[] = {a->sequences, a->seq_len, a->bins};
     kv_systems_hash(e->systems, system, system_hash);
@@ -165,10 +165,10 @@ static kv_status measure(kv_evaluation *e, int64_t system, const kv_analysis *an
 static kv_status look_at(kv_evaluation *e, int64_t system, const kv_analysis *analysis,
                          kv_cache_analysis *errors, kv_error *err) {
     const kv_journal_name name = {"analysis", "predicted-caches", e->config->systems[system].name};
-    char run[17];
+    kv_journal_run run = {.n_units = 1};
     kv_journal *journal;
-    run_hash(e, system, analysis, run);
-    kv_status status = kv_journal_open(e->config->output, &name, run, 1, &journal, err);
+    hash_run(e, system, analysis, run.hash);
+    kv_status status = kv_journal_open(e->config->output, &name, &run, &journal, err);
     if (status != KV_OK) return status;
     const json_t *known = kv_journal_records(journal)[0];
     if (known) {

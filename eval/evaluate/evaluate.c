@@ -58,7 +58,7 @@ static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
         if (status != KV_OK) return kv_eval_blame(e->source, key, err);
         kv_benchmark *b = e->benchmarks[t];
         snprintf(key, sizeof key, "tasks[%u].limit", t);
-        if (config->tasks[t].limit > b->n_items)
+        if (config->tasks[t].limit > b->n_items && config->tasks[t].limit != config->limit)
             kv_config_warn(e->source, key, "found %lld, but %s has %lld items, all of which are asked",
                            (long long)config->tasks[t].limit, config->tasks[t].file, (long long)b->n_items);
         snprintf(key, sizeof key, "tasks[%u]", t);
@@ -154,7 +154,7 @@ struct session {
     int64_t n_asked;       // units that were not there from before
 };
 
-// Everything the records depend on. The size of the batch is part of it: sums of many numbers round
+// Everything the records depend on, but for what each item is. The size of the batch is part of it: sums of many numbers round
 // differently in another order.
 static void run_hash(const kv_evaluation *e, int64_t system, const kv_benchmark *b, char out[17]) {
     char system_hash[17];
@@ -164,7 +164,7 @@ static void run_hash(const kv_evaluation *e, int64_t system, const kv_benchmark 
     kv_tokenizer_identify(e->tokenizer, &tokenizer);
     uint64_t hash = kv_hash64(0, numbers, sizeof numbers);
     hash = kv_hash64(hash, system_hash, 16);
-    hash = kv_hash64(hash, b->hash, 16);
+    hash = b->way ? kv_hash64(hash, &b->way, sizeof b->way) : kv_hash64(hash, b->hash, 16);
     hash = kv_hash64(hash, tokenizer.hash, 16);
     hash = kv_hash64(hash, tokenizer.cuts, 16);
     hash = kv_hash64(hash, KV_VERSION, strlen(KV_VERSION));
@@ -217,6 +217,8 @@ static kv_status ask_batches(struct session *s, kv_error *err) {
             status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
             break;
         }
+        // Some may be there from when fewer were asked, in a batch of another size.
+        kv_journal_forget(s->journal, first, n);
         status = b->ops->answer(b, &s->asking, first, n, records, err);
         if (status == KV_ERR_NOT_FINITE) {
             status = keep_not_finite(s, first + s->asking.not_finite, err);
@@ -262,6 +264,23 @@ static void write_note(const struct session *s, const kv_outcome *outcome, char 
     if (before > 0) snprintf(note + n, size - (size_t)n, ", %lld answered before", (long long)before);
 }
 
+// What of the journal's file is of this system and this task.
+static kv_status open_journal(struct session *s, int64_t system, const kv_eval_task *row, kv_error *err) {
+    const kv_benchmark *b = s->benchmark;
+    const kv_eval_config *config = s->evaluation->config;
+    const kv_journal_name name = {row->name, row->split, config->systems[system].name};
+    uint64_t *asked = malloc((size_t)b->n_units * sizeof *asked + 1);
+    if (!asked) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld answers", (long long)b->n_units);
+    for (int64_t u = 0; u < b->n_units; u++) asked[u] = kv_item_key(&b->items[u / (b->n_units / b->n_items)]);
+    kv_journal_run run = {
+        .n_units = b->n_units, .asked = b->way ? asked : NULL, .part = b->way && row->limit > 0};
+    run_hash(s->evaluation, system, b, run.hash);
+    kv_status status = kv_journal_skipped(config->output, &name, b->skipped, err);
+    if (status == KV_OK) status = kv_journal_open(config->output, &name, &run, &s->journal, err);
+    free(asked);
+    return status;
+}
+
 static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome *outcome, kv_error *err) {
     const kv_eval_config *config = e->config;
     const kv_eval_task *row = &config->tasks[task];
@@ -271,12 +290,7 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome 
                            .tokenizer = e->tokenizer,
                            .seed = config->seed,
                            .unsafe_execution = e->unsafe_execution};
-    char run[17];
-    run_hash(e, system, s.benchmark, run);
-    const kv_journal_name journal = {row->name, row->split, name};
-    kv_status status = kv_journal_skipped(config->output, &journal, s.benchmark->skipped, err);
-    if (status == KV_OK)
-        status = kv_journal_open(config->output, &journal, run, s.benchmark->n_units, &s.journal, err);
+    kv_status status = open_journal(&s, system, row, err);
     if (status != KV_OK) return status;
     snprintf(s.title, sizeof s.title, "%.*s on %.*s %.*s", KV_HEAD(name, 60), KV_HEAD(row->name, 60),
              KV_HEAD(row->split, 30));

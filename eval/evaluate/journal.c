@@ -22,9 +22,12 @@
 struct kv_journal {
     char path[PATH_MAX];
     FILE *file;
-    char *task, *split, *system, run[17];
-    int64_t n_units, n_done;
+    char *task, *split, *system;
+    kv_journal_run run;
+    uint64_t *asked; // [n_units] a copy of the run's, or NULL
+    int64_t n_done;
     json_t **records;
+    json_t *beyond; // a list of records of units from n_units on
 };
 
 // ---- Names ---------------------------------------------------------------------------------------------
@@ -69,19 +72,32 @@ static kv_status make_path(kv_journal *j, const char *dir, kv_error *err) {
 
 // ---- Reading what is there -----------------------------------------------------------------------------
 
-// Takes a line's record when it belongs to this run and is not there yet.
+// Whether a unit is asked what the record is an answer to.
+static bool is_asked(const kv_journal *j, const json_t *record, int64_t unit) {
+    char hash[17];
+    if (!j->asked) return true;
+    kv_hash_text(j->asked[unit], hash);
+    const char *asked = json_string_value(json_object_get(record, "asked"));
+    return asked && strcmp(asked, hash) == 0;
+}
+
+// Takes a line's record when it belongs to this run. Whether it is the only one of its unit that does.
 static bool take_line(kv_journal *j, const char *line, size_t length) {
     json_t *record = kv_json_parse(line, length, 0, NULL);
     const json_t *unit = json_object_get(record, "unit");
     const char *run = json_string_value(json_object_get(record, "run"));
     const json_int_t i = json_is_integer(unit) ? json_integer_value(unit) : -1;
-    if (!run || strcmp(run, j->run) != 0 || i < 0 || i >= j->n_units || j->records[i]) {
+    if (run && strcmp(run, j->run.hash) == 0 && i >= j->run.n_units && j->run.part)
+        return json_array_append_new(j->beyond, record) == 0;
+    if (!run || strcmp(run, j->run.hash) != 0 || i < 0 || i >= j->run.n_units || !is_asked(j, record, i)) {
         json_decref(record);
         return false;
     }
+    const bool first = !j->records[i];
+    json_decref(j->records[i]);
     j->records[i] = record;
-    j->n_done++;
-    return true;
+    j->n_done += first;
+    return first;
 }
 
 // *clean: every line of the file counts.
@@ -126,8 +142,10 @@ static kv_status rewrite(kv_journal *j, kv_error *err) {
     if (status != KV_OK) return status;
     FILE *file = fopen(whole.path, "w");
     if (!file) status = write_failed(j, err);
-    for (int64_t i = 0; i < j->n_units && status == KV_OK; i++)
+    for (int64_t i = 0; i < j->run.n_units && status == KV_OK; i++)
         if (j->records[i]) status = write_record(j, file, j->records[i], err);
+    for (size_t i = 0; i < json_array_size(j->beyond) && status == KV_OK; i++)
+        status = write_record(j, file, json_array_get(j->beyond, i), err);
     errno = 0;
     if (file && fclose(file) != 0 && status == KV_OK) status = write_failed(j, err);
     return kv_whole_file_end(&whole, status, err);
@@ -135,11 +153,14 @@ static kv_status rewrite(kv_journal *j, kv_error *err) {
 
 // Own keys first, then what says where the record belongs.
 static bool label(const kv_journal *j, json_t *record, int64_t unit) {
+    char asked[17];
+    if (j->asked) kv_hash_text(j->asked[unit], asked);
     return json_is_object(record) && !json_object_set_new(record, "task", json_string(j->task)) &&
            !json_object_set_new(record, "split", json_string(j->split)) &&
            !json_object_set_new(record, "system", json_string(j->system)) &&
            !json_object_set_new(record, "unit", json_integer(unit)) &&
-           !json_object_set_new(record, "run", json_string(j->run));
+           !json_object_set_new(record, "run", json_string(j->run.hash)) &&
+           (!j->asked || !json_object_set_new(record, "asked", json_string(asked)));
 }
 
 kv_status kv_journal_add(kv_journal *j, int64_t first, int64_t n, json_t **records, kv_error *err) {
@@ -208,8 +229,12 @@ static kv_status open_journal(kv_journal *j, const char *dir, const kv_journal_n
     j->task = strdup(name->task);
     j->split = strdup(name->split);
     j->system = strdup(name->system);
-    j->records = calloc((size_t)j->n_units, sizeof(json_t *));
-    if (!j->task || !j->split || !j->system || !j->records)
+    const size_t n_units = (size_t)j->run.n_units;
+    j->records = calloc(n_units, sizeof(json_t *));
+    j->beyond = json_array();
+    if (j->run.asked) j->asked = malloc(n_units * sizeof *j->asked + 1);
+    if (j->asked) memcpy(j->asked, j->run.asked, n_units * sizeof *j->asked);
+    if (!j->task || !j->split || !j->system || !j->records || !j->beyond || (j->run.asked && !j->asked))
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for the samples of `%s`", name->system);
     bool clean;
     kv_status status = make_path(j, dir, err);
@@ -220,13 +245,12 @@ static kv_status open_journal(kv_journal *j, const char *dir, const kv_journal_n
     return j->file ? KV_OK : write_failed(j, err);
 }
 
-kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const char run[17], int64_t n_units,
+kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const kv_journal_run *run,
                           kv_journal **journal, kv_error *err) {
     *journal = NULL;
     kv_journal *j = calloc(1, sizeof *j);
     if (!j) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the samples of `%s`", name->system);
-    j->n_units = n_units;
-    snprintf(j->run, sizeof j->run, "%s", run);
+    j->run = *run;
     kv_status status = open_journal(j, dir, name, err);
     if (status == KV_OK)
         *journal = j;
@@ -238,8 +262,10 @@ kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const ch
 void kv_journal_close(kv_journal *j) {
     if (!j) return;
     if (j->file) fclose(j->file);
-    for (int64_t i = 0; j->records && i < j->n_units; i++) json_decref(j->records[i]);
+    for (int64_t i = 0; j->records && i < j->run.n_units; i++) json_decref(j->records[i]);
     free(j->records);
+    json_decref(j->beyond);
+    free(j->asked);
     free(j->task);
     free(j->split);
     free(j->system);
@@ -258,4 +284,12 @@ bool kv_journal_has(const kv_journal *j, int64_t first, int64_t n) {
     for (int64_t i = first; i < first + n; i++)
         if (!j->records[i]) return false;
     return true;
+}
+
+void kv_journal_forget(kv_journal *j, int64_t first, int64_t n) {
+    for (int64_t i = first; i < first + n; i++) {
+        j->n_done -= j->records[i] != NULL;
+        json_decref(j->records[i]);
+        j->records[i] = NULL;
+    }
 }

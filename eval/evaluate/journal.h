@@ -1,7 +1,8 @@
 // The records of one system on one task, written as they come, one JSON object a line: what an interrupted
-// evaluation goes on from. To its own keys each line adds "task", "split", "system", "unit" (its number) and
-// "run" (a hash of everything the answer depends on). Lines of another run, lines that were cut short and
-// repeated units do not count, and are gone once the journal has been opened.
+// evaluation goes on from. To its own keys each line adds "task", "split", "system", "unit" (its number), "run" (a
+// hash of what all answers depend on) and "asked" (one of what only this unit's does). Lines of another run, of
+// units that are asked something else now, lines that were cut short and repeated units (the newest counts) are
+// gone once the journal has been opened.
 #pragma once
 
 #include "core/status.h"
@@ -20,10 +21,19 @@ typedef struct kv_journal_name {
     const char *task, *split, *system;
 } kv_journal_name;
 
+// Whose records they are.
+typedef struct kv_journal_run {
+    char hash[17]; // of everything that all of them depend on
+    int64_t n_units;
+    const uint64_t *asked; // [n_units] of what else each depends on; NULL: nothing. Not needed after opening.
+    // There may be more units than these, as with a `limit`: their records stay in the file for those who ask them.
+    bool part;
+} kv_journal_run;
+
 // DIR/samples/TASK-SPLIT/SYSTEM.jsonl, with "_" for what is not fit for a file's name (and then a hash of the
 // name, so that no two are the same).
 // On failure *journal is NULL. Close with kv_journal_close (accepts NULL).
-kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const char run[17], int64_t n_units,
+kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const kv_journal_run *run,
                           kv_journal **journal, kv_error *err);
 void kv_journal_close(kv_journal *journal);
 
@@ -36,6 +46,8 @@ kv_status kv_journal_skipped(const char *dir, const kv_journal_name *name, const
 json_t *const *kv_journal_records(const kv_journal *journal);
 int64_t kv_journal_done(const kv_journal *journal);
 bool kv_journal_has(const kv_journal *journal, int64_t first, int64_t n); // all of them
+// Those of them that are there are to be written anew.
+void kv_journal_forget(kv_journal *journal, int64_t first, int64_t n);
 
 // Takes over records[n] of units [first, first + n), also on failure, and writes those that are new behind
 // what the file holds.

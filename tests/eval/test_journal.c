@@ -14,8 +14,9 @@ static const char run[17] = "0123456789abcdef", other_run[17] = "fedcba987654321
 static kv_journal *open_journal(const char *system, const char *hash) {
     kv_journal *journal;
     kv_error err = {0};
-    if (kv_journal_open(test_dir, &(kv_journal_name){"atlas", "held out", system}, hash, N_UNITS, &journal,
-                        &err))
+    kv_journal_run of = {.n_units = N_UNITS};
+    snprintf(of.hash, sizeof of.hash, "%s", hash);
+    if (kv_journal_open(test_dir, &(kv_journal_name){"atlas", "held out", system}, &of, &journal, &err))
         fail_msg("%s", err.message);
     return journal;
 }
@@ -73,7 +74,7 @@ static void other_runs_do_not_count(void **state) {
     free(text);
 }
 
-// A line cut short by a kill, a second record of a unit, units out of range, other things.
+// A line cut short by a kill, a second record of a unit (which is the newer one), units out of range, other things.
 static void damage_is_left_out(void **state) {
     (void)state;
     kv_journal *journal = open_journal("hurt", run);
@@ -81,7 +82,7 @@ static void damage_is_left_out(void **state) {
     kv_journal_close(journal);
     FILE *file = fopen(path_of("hurt"), "a");
     assert_non_null(file);
-    fprintf(file, "{\"value\":99,\"unit\":1,\"run\":\"%s\"}\n", run);
+    fprintf(file, "{\"value\":11,\"unit\":1,\"run\":\"%s\"}\n", run);
     fprintf(file, "{\"value\":99,\"unit\":5,\"run\":\"%s\"}\n{\"unit\":-1,\"run\":\"%s\"}\n", run, run);
     fprintf(file, "{\"value\":99,\"unit\":\"3\",\"run\":\"%s\"}\nnonsense\n\n[]\n", run);
     fprintf(file, "{\"value\":40,\"unit\":4,\"run\":\"%s\"}\n", run);
@@ -90,7 +91,7 @@ static void damage_is_left_out(void **state) {
     journal = open_journal("hurt", run);
     assert_int_equal(kv_journal_done(journal), 3);
     assert_false(kv_journal_has(journal, 3, 1));
-    assert_int_equal(json_integer_value(json_object_get(kv_journal_records(journal)[1], "value")), 10);
+    assert_int_equal(json_integer_value(json_object_get(kv_journal_records(journal)[1], "value")), 11);
     add(journal, 2, 2);
     kv_journal_close(journal);
     char *text = test_read_text(path_of("hurt"));
@@ -100,6 +101,57 @@ static void damage_is_left_out(void **state) {
     for (const char *c = text; *c; c++) lines += *c == '\n';
     assert_int_equal(lines, N_UNITS);
     free(text);
+}
+
+static kv_journal *open_some(int64_t n_units, const uint64_t *asked, bool part) {
+    kv_journal_run of = {.n_units = n_units, .asked = asked, .part = part};
+    kv_journal *journal;
+    kv_error err = {0};
+    memcpy(of.hash, run, sizeof run);
+    if (kv_journal_open(test_dir, &(kv_journal_name){"atlas", "held out", "some"}, &of, &journal, &err))
+        fail_msg("%s", err.message);
+    return journal;
+}
+
+// With a limit and without, in one directory: each takes over what the other was answered, and nothing is lost.
+static void parts_share_a_file(void **state) {
+    (void)state;
+    uint64_t asked[N_UNITS] = {7, 8, 9, 10, 11};
+    kv_journal *journal = open_some(2, asked, true);
+    add(journal, 0, 2);
+    kv_journal_close(journal);
+    journal = open_some(N_UNITS, asked, false);
+    assert_int_equal(kv_journal_done(journal), 2);
+    // A batch is asked as a whole, and then counts as it was answered last.
+    kv_journal_forget(journal, 0, 3);
+    assert_int_equal(kv_journal_done(journal), 0);
+    json_t *record = json_pack("{s:i}", "value", 111);
+    kv_error err = {0};
+    assert_int_equal(kv_journal_add(journal, 1, 1, &record, &err), KV_OK);
+    add(journal, 0, 5);
+    kv_journal_close(journal);
+    journal = open_some(3, asked, true);
+    assert_int_equal(kv_journal_done(journal), 3);
+    assert_int_equal(json_integer_value(json_object_get(kv_journal_records(journal)[1], "value")), 111);
+    kv_journal_close(journal);
+    journal = open_some(N_UNITS, asked, false);
+    assert_int_equal(kv_journal_done(journal), 5);
+    kv_journal_close(journal);
+    // One is asked something else now; the others stay.
+    asked[1] = 80;
+    journal = open_some(2, asked, true);
+    assert_int_equal(kv_journal_done(journal), 1);
+    assert_true(kv_journal_has(journal, 0, 1));
+    kv_journal_close(journal);
+    journal = open_some(N_UNITS, asked, false);
+    assert_int_equal(kv_journal_done(journal), 4);
+    kv_journal_close(journal);
+    // Where these are all there are, others are of a file that was longer.
+    journal = open_some(2, asked, false);
+    kv_journal_close(journal);
+    journal = open_some(N_UNITS, asked, false);
+    assert_int_equal(kv_journal_done(journal), 1);
+    kv_journal_close(journal);
 }
 
 static void names_become_files(void **state) {
@@ -145,9 +197,10 @@ static void one_process_at_a_time(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(records_come_back),  cmocka_unit_test(other_runs_do_not_count),
-        cmocka_unit_test(damage_is_left_out), cmocka_unit_test(names_become_files),
-        cmocka_unit_test(full_disk_is_said),  cmocka_unit_test(one_process_at_a_time),
+        cmocka_unit_test(records_come_back),     cmocka_unit_test(other_runs_do_not_count),
+        cmocka_unit_test(damage_is_left_out),    cmocka_unit_test(names_become_files),
+        cmocka_unit_test(parts_share_a_file),    cmocka_unit_test(full_disk_is_said),
+        cmocka_unit_test(one_process_at_a_time),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }

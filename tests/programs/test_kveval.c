@@ -60,6 +60,11 @@ static void wrong_usage(void **state) {
     const char *const none[] = {NULL};
     assert_int_equal(kveval_within(-1, none), 2);
     assert_int_equal(kveval("one.yaml", "two.yaml"), 2);
+    static const char *const limits[] = {"0", "-3", "ten", "1.5", ""};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        assert_int_equal(kveval("--limit", limits[i], in_dir("eval.yaml")), 2);
+        if (!strstr(err, "expected a whole number from 1")) fail_msg("%s: %s", limits[i], err);
+    }
 }
 
 // ---- Bad input -----------------------------------------------------------------------------------------
@@ -79,6 +84,7 @@ static void mistakes_are_one_line(void **state) {
         {"ttft.prompt_tokens=97",
          "key `ttft.prompt_tokens`: found 97, expected at most the context of `base`, 96"},
         {"output=/proc/nothing", "key `output`: /proc"},
+        {"limit=-1", "key `limit`: found -1, expected at least 0"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_one_line(kveval(config, "-s", cases[i].override), cases[i].part);
@@ -411,6 +417,46 @@ static void killed_and_resumed(void **state) {
     free(text), free(config);
 }
 
+static char *file_text(const char *name) {
+    return test_read_text(in_dir(name));
+}
+
+// Ten questions first, then all of them, then ten again, in one directory: the figures are those of evaluations that
+// never met, and what was answered stays for the other.
+static void limits_share_a_directory(void **state) {
+    (void)state;
+    char *config = strdup(in_dir("eval.yaml")), *both = strdup(in_dir("both"));
+    const char *const limited[] = {config, "--limit", "10", "--no-ttft", "-o", both, NULL};
+    if (kveval(config, "--no-ttft", "-o", in_dir("all"))) fail_msg("%s", err);
+    if (kveval(config, "--no-ttft", "--limit", "10", "-o", in_dir("few"))) fail_msg("%s", err);
+    if (kveval_within(-1, limited)) fail_msg("%s", err);
+    assert_non_null(strstr(out, "atlas, trained: 10 items"));
+    assert_non_null(strstr(out, "atlas, held-out: 9 items")); // its own limit is lower
+    assert_null(strstr(err, "warning"));
+    kv_results r = read_results(in_dir("both/results.h5"));
+    assert_int_equal(r.tasks[0].n_items, 10);
+    assert_non_null(strstr(r.configs[0], "limit: 10"));
+    kv_results_free(&r);
+    char *few = file_text("few/results.csv"), *again = file_text("both/results.csv");
+    assert_string_equal(few, again);
+    free(again);
+    if (kveval(config, "--no-ttft", "-o", both)) fail_msg("%s", err);
+    assert_non_null(strstr(err, "10 answered before")); // two batches of five
+    expect_same_answers(in_dir("all/results.h5"), in_dir("both/results.h5"));
+    char *all = file_text("all/results.csv"), *found = file_text("both/results.csv");
+    assert_string_equal(all, found);
+    free(all), free(found);
+    if (kveval_within(-1, limited)) fail_msg("%s", err);
+    assert_non_null(strstr(err, "10 answered before"));
+    again = file_text("both/results.csv");
+    assert_string_equal(few, again);
+    free(few), free(again);
+    if (kveval(config, "--no-ttft", "-o", both)) fail_msg("%s", err);
+    assert_non_null(strstr(err, "12 answered before"));
+    assert_non_null(strstr(err, "9 answered before"));
+    free(config), free(both);
+}
+
 // ---- Reports -------------------------------------------------------------------------------------------
 
 static void reports_need_no_models(void **state) {
@@ -462,6 +508,7 @@ int main(void) {
         cmocka_unit_test(weights_in_another_type),
         cmocka_unit_test(interrupted),
         cmocka_unit_test(killed_and_resumed),
+        cmocka_unit_test(limits_share_a_directory),
         cmocka_unit_test(reports_need_no_models),
     };
     return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
