@@ -141,6 +141,7 @@ static void print_plan(const kv_evaluation *e, FILE *out) {
         fprintf(out, "%-12s %s%s%s: %lld items, %lld answers of each system, scored by %s",
                 t == 0 ? "tasks" : "", config->tasks[t].name, *split ? ", " : "", split,
                 (long long)b->n_items, (long long)b->n_units, b->metrics[0]);
+        if (config->tasks[t].chat) fputs("; asked in a chat", out);
         if (b->n_skipped) fprintf(out, "; %lld skipped: too long", (long long)b->n_skipped);
         if (b->n_cut) fprintf(out, "; %lld cut from the left: too long", (long long)b->n_cut);
         fputc('\n', out);

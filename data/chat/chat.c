@@ -204,13 +204,29 @@ static kv_status append(int32_t **ids, int64_t *n_ids, const int32_t *more, int6
     return KV_OK;
 }
 
+// Behind the assistant's header, as part of the same text.
+static kv_status begin_answer(const kv_chat_template *chat, kv_chat_parts *parts, const char *answer,
+                              kv_error *err) {
+    struct writer w = {.parts = parts};
+    if (*answer && chat->kind == KV_CHAT_LLAMA2) put(&w, " ");
+    if (*answer) put(&w, answer);
+    return w.failed ? kv_fail(err, KV_ERR_MEMORY, "out of memory for a conversation") : KV_OK;
+}
+
 kv_status kv_chat_encode(const kv_chat_template *chat, const kv_tokenizer *tokenizer,
                          const kv_chat_message *messages, int64_t n, int32_t **ids, int64_t *n_ids,
                          kv_error *err) {
+    return kv_chat_encode_answer(chat, tokenizer, messages, n, "", ids, n_ids, err);
+}
+
+kv_status kv_chat_encode_answer(const kv_chat_template *chat, const kv_tokenizer *tokenizer,
+                                const kv_chat_message *messages, int64_t n, const char *answer, int32_t **ids,
+                                int64_t *n_ids, kv_error *err) {
     kv_chat_parts parts;
     *ids = NULL, *n_ids = 0;
     const int32_t bos = kv_tokenizer_bos(tokenizer);
     kv_status status = kv_chat_render(chat, messages, n, &parts, err);
+    if (status == KV_OK) status = begin_answer(chat, &parts, answer, err);
     if (status == KV_OK && chat->kind == KV_CHAT_CHATML && chat->begins && bos >= 0)
         status = append(ids, n_ids, &bos, 1, err);
     for (int64_t i = 0; i < parts.n && status == KV_OK; i++) {

@@ -49,6 +49,12 @@ typedef struct kv_chat_message {
 kv_status kv_chat_template_read(const char *dir, kv_chat_template *chat, bool *found, kv_error *err);
 void kv_chat_template_free(kv_chat_template *chat);
 
+// The template that goes with a tokenizer, a file or directory, which is open: it lies beside it, or in the directory of
+// the model that answers. KV_ERR_ARGUMENT when there is none; KV_ERR_MISMATCH when the tokenizer lacks the token that
+// ends answers.
+kv_status kv_chat_template_find(const char *tokenizer, const kv_tokenizer *opened, const char *model,
+                                kv_chat_template *chat, kv_error *err);
+
 // The piece that ends an answer.
 const char *kv_chat_end(const kv_chat_template *chat);
 
@@ -73,3 +79,8 @@ void kv_chat_parts_free(kv_chat_parts *parts);
 kv_status kv_chat_encode(const kv_chat_template *chat, const kv_tokenizer *tokenizer,
                          const kv_chat_message *messages, int64_t n, int32_t **ids, int64_t *n_ids,
                          kv_error *err);
+
+// The same with the beginning of the answer, which is tokenized together with what the answer begins with.
+kv_status kv_chat_encode_answer(const kv_chat_template *chat, const kv_tokenizer *tokenizer,
+                                const kv_chat_message *messages, int64_t n, const char *answer, int32_t **ids,
+                                int64_t *n_ids, kv_error *err);

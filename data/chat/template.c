@@ -6,6 +6,8 @@
 #include "data/file/path.h"
 #include "data/file/plain.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -190,6 +192,36 @@ kv_status kv_chat_template_read(const char *dir, kv_chat_template *chat, bool *f
         if (status == KV_OK) status = from_config(&file, chat, found, err);
         kv_json_close(&file);
     }
+    return status;
+}
+
+// The directory that a tokenizer lies in.
+static void folder_of(const char *tokenizer, char folder[PATH_MAX]) {
+    struct stat info;
+    snprintf(folder, PATH_MAX, "%s", tokenizer);
+    if (stat(folder, &info) == 0 && S_ISDIR(info.st_mode)) return;
+    char *slash = strrchr(folder, '/');
+    if (slash) slash[slash == folder] = '\0';
+    if (!slash) strcpy(folder, ".");
+}
+
+kv_status kv_chat_template_find(const char *tokenizer, const kv_tokenizer *opened, const char *model,
+                                kv_chat_template *chat, kv_error *err) {
+    char folder[PATH_MAX];
+    bool found;
+    folder_of(tokenizer, folder);
+    kv_status status = kv_chat_template_read(folder, chat, &found, err);
+    if (status == KV_OK && !found) status = kv_chat_template_read(model, chat, &found, err);
+    if (status != KV_OK) return status;
+    if (!found)
+        return kv_fail(err, KV_ERR_ARGUMENT,
+                       "neither %s nor %s has a chat template (chat_template.jinja, or chat_template in "
+                       "tokenizer_config.json)",
+                       folder, model);
+    if (kv_tokenizer_find(opened, kv_chat_end(chat)) >= 0) return KV_OK;
+    status = kv_fail(err, KV_ERR_MISMATCH,
+                     "the template ends answers with %s, the tokenizer has no such token", kv_chat_end(chat));
+    kv_chat_template_free(chat);
     return status;
 }
 

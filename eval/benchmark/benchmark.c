@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef kv_status create_fn(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+typedef kv_status create_fn(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                             kv_benchmark **benchmark, kv_error *err);
 
 static const struct {
@@ -38,12 +38,12 @@ bool kv_benchmark_known(const char *kind) {
     return find_kind(kind) != NULL;
 }
 
-kv_status kv_benchmark_create(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+kv_status kv_benchmark_create(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err) {
     *benchmark = NULL;
     create_fn *create = find_kind(config->kind);
     if (!create) return kv_fail(err, KV_ERR_ARGUMENT, "there is no kind of task called `%s`", config->kind);
-    return create(config, tokenizer, seed, benchmark, err);
+    return create(config, prompting, seed, benchmark, err);
 }
 
 void kv_benchmark_free(kv_benchmark *benchmark) {
@@ -81,24 +81,6 @@ void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, int64_t n_shots, int
     }
 }
 
-kv_status kv_prompt_ids(const kv_tokenizer *tokenizer, const char *text, int32_t **ids, int64_t *n,
-                        kv_error *err) {
-    const int32_t bos = kv_tokenizer_bos(tokenizer);
-    int32_t *encoded;
-    *ids = NULL;
-    kv_status status = kv_tokenizer_encode(tokenizer, text, strlen(text), &encoded, n, err);
-    if (status != KV_OK) return status;
-    const int64_t front = bos >= 0;
-    *ids = malloc((size_t)(*n + front) * sizeof **ids + 1);
-    if (*ids) {
-        if (front) (*ids)[0] = bos;
-        memcpy(*ids + front, encoded, (size_t)*n * sizeof *encoded);
-        *n += front;
-    }
-    free(encoded);
-    return *ids ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for a prompt");
-}
-
 // ---- Answers in text -----------------------------------------------------------------------------------
 
 static kv_status make_session(kv_asking *asking, int64_t n_seq, int64_t capacity, kv_error *err) {
@@ -125,13 +107,19 @@ struct answers {
     kv_text_stream **streams; // [n]
 };
 
+bool kv_ends_answer(const kv_asking *asking, int32_t id) {
+    if (id < 0) return false;
+    return id == kv_tokenizer_eos(asking->tokenizer) || kv_spec_ends(&asking->system->base->spec, id) ||
+           (asking->chat && id == kv_tokenizer_find(asking->tokenizer, kv_chat_end(asking->chat)));
+}
+
 static kv_status take_token(void *context, int64_t sequence, const int32_t *generated, int64_t n, bool *stop,
                             kv_error *err) {
     const struct answers *answers = context;
     const int32_t id = generated[n - 1];
     const char *text;
     size_t length;
-    *stop = kv_ends_answer(answers->asking->tokenizer, &answers->asking->system->base->spec, id);
+    *stop = kv_ends_answer(answers->asking, id);
     if (*stop) return KV_OK;
     return kv_text_stream_push(answers->streams[sequence], id, &text, &length, stop, err);
 }

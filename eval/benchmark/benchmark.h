@@ -4,8 +4,8 @@
 // records it wrote and ends with the figures of one that never stopped.
 #pragma once
 
-#include "data/tokenizer/tokenizer.h"
 #include "eval/benchmark/items.h"
+#include "eval/benchmark/prompt.h"
 #include "eval/benchmark/task.h"
 #include "infer/generate.h"
 
@@ -21,16 +21,15 @@ enum { KV_MAX_METRICS = 8, KV_METRIC_NAME = 24 };
 typedef struct kv_asking {
     const kv_system *system;
     const kv_tokenizer *tokenizer;
+    const kv_chat_template *chat; // NULL: the task is none
     uint64_t seed;
     bool unsafe_execution; // programs may run without a sandbox
     kv_session *session;   // NULL at first
     int64_t not_finite;    // after KV_ERR_NOT_FINITE: which unit of the batch it was
 } kv_asking;
 
-// Whether a token ends an answer: the tokenizer's EOS, or one of the base's own ends.
-static inline bool kv_ends_answer(const kv_tokenizer *tokenizer, const kv_model_spec *base, int32_t id) {
-    return (id >= 0 && id == kv_tokenizer_eos(tokenizer)) || kv_spec_ends(base, id);
-}
+// Whether a token ends an answer: the tokenizer's EOS, one of the base's own ends, or in a chat what ends a turn.
+bool kv_ends_answer(const kv_asking *asking, int32_t id);
 
 typedef struct kv_benchmark kv_benchmark;
 
@@ -56,7 +55,9 @@ struct kv_benchmark {
     char metrics[KV_MAX_METRICS][KV_METRIC_NAME]; // the first is the one drawn and compared
     kv_item *items;                               // [n_items]
     int64_t answer_tokens;    // that may be generated behind a prompt; 0: choices are scored
-    bool bos;                 // the first token of every sequence is a BOS
+    kv_prompting prompting;   // borrowed
+    int64_t front, back;      // tokens of each prompt that are not its text's: kv_prompt_frame
+    uint64_t chat;            // kv_prompt_hash
     int64_t n_skipped, n_cut; // items that are left out, and that have lost tokens: kv_benchmark_fit
     json_t *skipped;          // [{"item": "FILE:LINE", "tokens": N}, …]; NULL: none are left out
     int64_t *prompt_tokens;   // [n_items] tokens that are read before the first one comes out
@@ -69,9 +70,9 @@ struct kv_benchmark {
 const char *kv_benchmark_kind(int i);
 bool kv_benchmark_known(const char *kind);
 
-// The benchmark of one row of `tasks`. On failure *benchmark is NULL. Free with kv_benchmark_free (accepts
+// The benchmark of one row of `tasks`; what `prompting` points to must outlive it. On failure *benchmark is NULL. Free with kv_benchmark_free (accepts
 // NULL).
-kv_status kv_benchmark_create(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+kv_status kv_benchmark_create(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err);
 void kv_benchmark_free(kv_benchmark *benchmark);
 
@@ -87,10 +88,6 @@ void kv_records_free(json_t **records, int64_t n);
 // shots[n_shots]: different items among n, none of them `asked`; a pure function of the arguments.
 // n_shots < n.
 void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, int64_t n_shots, int64_t *shots);
-
-// Tokens of a prompt, BOS first where the tokenizer has one. Caller frees *ids.
-kv_status kv_prompt_ids(const kv_tokenizer *tokenizer, const char *text, int32_t **ids, int64_t *n,
-                        kv_error *err);
 
 typedef struct kv_prompts {
     int32_t *const *ids;    // [n]

@@ -42,19 +42,21 @@ char *kv_choice_context(const kv_choice_items *items, int64_t asked, const int64
     return NULL;
 }
 
-kv_status kv_choice_encode(const kv_tokenizer *tokenizer, const char *context, const char *continuation,
+kv_status kv_choice_encode(const kv_prompting *prompting, const char *context, const char *continuation,
                            int32_t **ids, int64_t *length, int64_t *n_scored, kv_error *err) {
     *ids = NULL;
-    char *text;
-    if (asprintf(&text, "%s%s", context, continuation) < 0)
-        return kv_fail(err, KV_ERR_MEMORY, "out of memory for a choice");
-    int64_t n_context;
+    char *alone = strdup(context);
+    if (!alone) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a choice");
+    if (prompting->chat)
+        continuation += strspn(continuation, " ");
+    else
+        alone[kv_strip_end(alone, strlen(alone))] = '\0';
+    int64_t n_context = 0;
     int32_t *context_ids = NULL;
-    kv_status status = kv_prompt_ids(tokenizer, text, ids, length, err);
-    text[kv_strip_end(text, strlen(context))] = '\0';
-    if (status == KV_OK) status = kv_prompt_ids(tokenizer, text, &context_ids, &n_context, err);
+    kv_status status = kv_prompt_answer_ids(prompting, context, continuation, ids, length, err);
+    if (status == KV_OK) status = kv_prompt_ids(prompting, alone, &context_ids, &n_context, err);
     free(context_ids);
-    free(text);
+    free(alone);
     if (status == KV_OK) {
         *n_scored = *length - n_context;
         if (n_context < 1)
@@ -70,7 +72,7 @@ kv_status kv_choice_encode(const kv_tokenizer *tokenizer, const char *context, c
 
 // Tokens of choice c, behind those of the choices before it.
 static kv_status add_choice(kv_item *asked, const char *front, const kv_choice_item *item, int64_t c,
-                            const kv_tokenizer *tokenizer, kv_error *err) {
+                            const kv_prompting *prompting, kv_error *err) {
     char *context, *continuation;
     if (asprintf(&context, "%s%s", front, item->ending ? item->choices[c] : "") < 0) context = NULL;
     if (asprintf(&continuation, " %s", item->ending ? item->ending : item->choices[c]) < 0)
@@ -78,7 +80,7 @@ static kv_status add_choice(kv_item *asked, const char *front, const kv_choice_i
     int32_t *ids = NULL;
     int64_t n = 0, n_scored = 0;
     kv_status status = context && continuation
-                           ? kv_choice_encode(tokenizer, context, continuation, &ids, &n, &n_scored, err)
+                           ? kv_choice_encode(prompting, context, continuation, &ids, &n, &n_scored, err)
                            : kv_fail(err, KV_ERR_MEMORY, "out of memory for a choice");
     if (status != KV_OK) kv_fail_within(err, status, "%s: choice %lld", item->where, (long long)c + 1);
     if (status == KV_OK) status = kv_item_add(asked, ids, n, n_scored, err);
@@ -88,7 +90,7 @@ static kv_status add_choice(kv_item *asked, const char *front, const kv_choice_i
     return status;
 }
 
-static kv_status make_question(struct choices *t, int64_t i, const kv_tokenizer *tokenizer, uint64_t seed,
+static kv_status make_question(struct choices *t, int64_t i, const kv_prompting *prompting, uint64_t seed,
                                int64_t *shots, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     const kv_choice_item *item = &t->items.items[i];
@@ -98,11 +100,11 @@ static kv_status make_question(struct choices *t, int64_t i, const kv_tokenizer 
     b->items[i].where = item->where;
     kv_status status = KV_OK;
     for (int64_t c = 0; c < item->n_choices && status == KV_OK; c++)
-        status = add_choice(&b->items[i], t->contexts[i], item, c, tokenizer, err);
+        status = add_choice(&b->items[i], t->contexts[i], item, c, prompting, err);
     return status;
 }
 
-static kv_status make_questions(struct choices *t, const kv_tokenizer *tokenizer, uint64_t seed,
+static kv_status make_questions(struct choices *t, const kv_prompting *prompting, uint64_t seed,
                                 kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     const kv_eval_task *config = b->config;
@@ -113,11 +115,11 @@ static kv_status make_questions(struct choices *t, const kv_tokenizer *tokenizer
     b->n_units = t->n_contexts = b->n_items;
     t->contexts = calloc((size_t)b->n_items, sizeof *t->contexts);
     int64_t *shots = calloc((size_t)config->shots + 1, sizeof *shots);
-    kv_status status = kv_items_make(b, tokenizer, 0, err);
+    kv_status status = kv_items_make(b, prompting, 0, err);
     if (status == KV_OK && (!t->contexts || !shots))
         status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
     for (int64_t i = 0; i < b->n_items && status == KV_OK; i++)
-        status = make_question(t, i, tokenizer, seed, shots, err);
+        status = make_question(t, i, prompting, seed, shots, err);
     if (status == KV_OK) kv_items_measure(b);
     free(shots);
     return status;
@@ -359,28 +361,28 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
 
 // ---- Creation ------------------------------------------------------------------------------------------
 
-static kv_status prepare(struct choices *t, const kv_tokenizer *tokenizer, uint64_t seed, kv_error *err) {
+static kv_status prepare(struct choices *t, const kv_prompting *prompting, uint64_t seed, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     t->kind = kv_choice_kind_find(b->config->kind);
     if (!t->kind) return kv_fail(err, KV_ERR_ARGUMENT, "`%s` is no kind of multiple choice", b->config->kind);
     for (int m = 0; m < (int)(sizeof t->kind->metrics / sizeof *t->kind->metrics) && t->kind->metrics[m]; m++)
         snprintf(b->metrics[b->n_metrics++], KV_METRIC_NAME, "%s", t->kind->metrics[m]);
     kv_status status = kv_choices_read(b->config->file, t->kind, &t->items, err);
-    if (status == KV_OK) status = make_questions(t, tokenizer, seed, err);
+    if (status == KV_OK) status = make_questions(t, prompting, seed, err);
     if (status == KV_OK) warn_of_empty_choices(t);
     if (status == KV_OK)
         kv_items_hash(b, kv_hash64(PROTOCOL, t->kind->name, strlen(t->kind->name) + 1), hash_item);
     return status;
 }
 
-kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err) {
     static const kv_benchmark_ops ops = {.answer = answer, .score = score, .free = free_choices};
     *benchmark = NULL;
     struct choices *t = calloc(1, sizeof *t);
     if (!t) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
     t->benchmark = (kv_benchmark){.ops = &ops, .config = config};
-    kv_status status = prepare(t, tokenizer, seed, err);
+    kv_status status = prepare(t, prompting, seed, err);
     if (status == KV_OK)
         *benchmark = &t->benchmark;
     else

@@ -15,7 +15,7 @@
 //   acc_bytes  the most probable one per byte of its UTF-8
 // Scores are worked out again from log-likelihoods, lengths and gold. prompt_tokens are those of the context,
 // the longest one where choices are part of it.
-kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err);
 
 // ---- The parts -----------------------------------------------------------------------------------------
@@ -24,10 +24,10 @@ kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_tokenizer *to
 // when out of memory.
 char *kv_choice_context(const kv_choice_items *items, int64_t asked, const int64_t *shots, int64_t n_shots);
 
-// Tokens of context + continuation, BOS first where the tokenizer has one, and how many of them are the
-// continuation's: all but those of the context encoded alone, whose white space at the end counts as the
-// continuation's. KV_ERR_FORMAT when either is left with none. Caller frees *ids.
-kv_status kv_choice_encode(const kv_tokenizer *tokenizer, const char *context, const char *continuation,
+// Tokens of context + continuation (kv_prompt_answer_ids), and how many of them are the continuation's: all but those of
+// the context encoded alone, whose white space at the end counts as the continuation's. In a chat the context is what
+// the user says and the continuation what the assistant begins with, without the blank in front. KV_ERR_FORMAT when either is left with none. Caller frees *ids.
+kv_status kv_choice_encode(const kv_prompting *prompting, const char *context, const char *continuation,
                            int32_t **ids, int64_t *length, int64_t *n_scored, kv_error *err);
 
 // The index of the largest log-likelihood, or with lengths (not NULL) of the largest one over its length; the

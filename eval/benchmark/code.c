@@ -35,11 +35,11 @@ bool kv_code_cut(char *text) {
     return kv_cut_at_stop(text, stops, N_STOPS);
 }
 
-kv_status kv_code_completion(const kv_tokenizer *tokenizer, const kv_model_spec *base, const int32_t *ids,
-                             int64_t n, char **text, kv_error *err) {
+kv_status kv_code_completion(const kv_asking *asking, const int32_t *ids, int64_t n, char **text,
+                             kv_error *err) {
     size_t length;
-    const bool eos = n > 0 && kv_ends_answer(tokenizer, base, ids[n - 1]);
-    kv_status status = kv_decode_continuation(tokenizer, ids, n - eos, text, &length, err);
+    const bool eos = n > 0 && kv_ends_answer(asking, ids[n - 1]);
+    kv_status status = kv_decode_continuation(asking->tokenizer, ids, n - eos, text, &length, err);
     if (status != KV_OK) return status;
     for (size_t i = 0; i < length; i++)
         if ((*text)[i] == '\0') (*text)[i] = '?';
@@ -81,8 +81,7 @@ static kv_status complete(struct batch *b, kv_error *err) {
         kv_asking_generate(b->asking, &(kv_prompts){b->ids, b->lengths, b->n, b->code->base.longest}, stops,
                            N_STOPS, how, b->generated, b->n_generated, err);
     for (int64_t s = 0; s < b->n && status == KV_OK; s++)
-        status = kv_code_completion(b->asking->tokenizer, &b->asking->system->base->spec,
-                                    b->generated + s * config->max_tokens, b->n_generated[s],
+        status = kv_code_completion(b->asking, b->generated + s * config->max_tokens, b->n_generated[s],
                                     &b->completions[s], err);
     return status;
 }
@@ -299,15 +298,15 @@ kv_status kv_code_benchmark_prepare(kv_benchmark *benchmark, bool unsafe_executi
     return kv_sandbox_open(&options, &c->sandbox, err);
 }
 
-static kv_status make_prompts(struct code *c, const kv_tokenizer *tokenizer, kv_error *err) {
+static kv_status make_prompts(struct code *c, const kv_prompting *prompting, kv_error *err) {
     kv_benchmark *b = &c->base;
     const int64_t limit = b->config->limit;
     b->n_items = limit > 0 && limit < c->problems.n ? limit : c->problems.n;
     b->n_units = b->n_items * b->config->samples;
-    kv_status status = kv_items_make(b, tokenizer, b->config->max_tokens, err);
+    kv_status status = kv_items_make(b, prompting, b->config->max_tokens, err);
     for (int64_t i = 0; i < b->n_items && status == KV_OK; i++) {
         b->items[i].where = c->problems.items[i].where;
-        status = kv_item_add_prompt(&b->items[i], tokenizer, c->problems.items[i].prompt, err);
+        status = kv_item_add_prompt(&b->items[i], prompting, c->problems.items[i].prompt, err);
     }
     if (status == KV_OK) kv_items_measure(b);
     return status;
@@ -343,7 +342,7 @@ static void free_code(kv_benchmark *benchmark) {
     free(c);
 }
 
-kv_status kv_code_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+kv_status kv_code_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                             kv_benchmark **benchmark, kv_error *err) {
     static const kv_benchmark_ops ops = {
         .prepare = kv_code_benchmark_prepare, .answer = answer, .score = score, .free = free_code};
@@ -356,9 +355,9 @@ kv_status kv_code_benchmark(const kv_eval_task *config, const kv_tokenizer *toke
     c->base.config = config;
     status = read_k(c, config, err);
     if (status == KV_OK) status = kv_humaneval_read(config->file, &c->problems, err);
-    if (status == KV_OK) status = make_prompts(c, tokenizer, err);
+    if (status == KV_OK) status = make_prompts(c, prompting, err);
     if (status == KV_OK) {
-        make_hash(c, tokenizer, seed);
+        make_hash(c, prompting->tokenizer, seed);
         *benchmark = &c->base;
     } else {
         free_code(&c->base);

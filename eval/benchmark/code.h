@@ -13,7 +13,7 @@
 // Uses of the config: limit, max_tokens, samples, temperature (0: greedy, one sample), top_p, k (none: 1),
 // timeout, memory_mb (0 for either: kv_sandbox_defaults), workers. shots must be 0. Errors name the task and
 // the key.
-kv_status kv_code_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+kv_status kv_code_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                             kv_benchmark **benchmark, kv_error *err);
 
 // Opens the sandbox, unless it is open; the first answer does so too. To be called before hours of work on
@@ -28,5 +28,5 @@ bool kv_code_cut(char *text);
 // The completion that a generation ids[n] stands for: its text as it goes on from the prompt, white space
 // included, without EOS, cut. A NUL, which no program may hold and which would hide what comes behind it,
 // becomes "?". Caller frees *text (NULL on failure).
-kv_status kv_code_completion(const kv_tokenizer *tokenizer, const kv_model_spec *base, const int32_t *ids,
-                             int64_t n, char **text, kv_error *err);
+kv_status kv_code_completion(const kv_asking *asking, const int32_t *ids, int64_t n, char **text,
+                             kv_error *err);

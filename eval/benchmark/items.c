@@ -38,10 +38,10 @@ kv_status kv_item_add(kv_item *item, const int32_t *ids, int64_t n, int64_t n_sc
     return KV_OK;
 }
 
-kv_status kv_item_add_prompt(kv_item *item, const kv_tokenizer *tokenizer, const char *text, kv_error *err) {
+kv_status kv_item_add_prompt(kv_item *item, const kv_prompting *prompting, const char *text, kv_error *err) {
     int32_t *ids;
     int64_t n;
-    kv_status status = kv_prompt_ids(tokenizer, text, &ids, &n, err);
+    kv_status status = kv_prompt_ids(prompting, text, &ids, &n, err);
     if (status != KV_OK) return kv_fail_within(err, status, "%s", item->where);
     status = kv_item_add(item, ids, n, 0, err);
     free(ids);
@@ -62,22 +62,23 @@ int64_t kv_item_longest(const kv_item *item) {
     return most;
 }
 
-// Tokens that may go from every sequence with at least one of each prompt, beside a BOS, left.
-static int64_t dispensable(const kv_item *item, bool bos) {
+// Tokens that may go from every sequence with at least one of each prompt's text left.
+static int64_t dispensable(const kv_benchmark *b, const kv_item *item) {
     int64_t least = INT64_MAX;
     for (int64_t s = 0; s < item->n_seq; s++) {
-        const int64_t prompt = item->lengths[s] - item->n_scored[s] - bos - 1;
+        const int64_t prompt = item->lengths[s] - item->n_scored[s] - b->front - b->back - 1;
         if (prompt < least) least = prompt;
     }
     return least;
 }
 
-static void cut(kv_item *item, int64_t n, bool bos) {
+// `front` tokens stay before those that go.
+static void cut(kv_item *item, int64_t n, int64_t front) {
     int32_t *from = item->ids, *to = item->ids;
     for (int64_t s = 0; s < item->n_seq; s++) {
         const int64_t length = item->lengths[s];
-        if (bos) *to = *from;
-        memmove(to + bos, from + bos + n, (size_t)(length - n - bos) * sizeof *to);
+        memmove(to, from, (size_t)front * sizeof *to);
+        memmove(to + front, from + front + n, (size_t)(length - n - front) * sizeof *to);
         from += length, to += length - n;
         item->lengths[s] -= n, item->n_ids -= n;
     }
@@ -90,15 +91,16 @@ bool kv_record_cut(json_t *record, const kv_item *item) {
 
 // ---- All of a benchmark --------------------------------------------------------------------------------
 
-kv_status kv_items_make(kv_benchmark *b, const kv_tokenizer *tokenizer, int64_t answer_tokens,
+kv_status kv_items_make(kv_benchmark *b, const kv_prompting *prompting, int64_t answer_tokens,
                         kv_error *err) {
     b->answer_tokens = answer_tokens;
-    b->bos = kv_tokenizer_bos(tokenizer) >= 0;
+    b->prompting = *prompting;
     b->items = calloc((size_t)b->n_items + 1, sizeof *b->items);
     b->prompt_tokens = calloc((size_t)b->n_items + 1, sizeof *b->prompt_tokens);
     if (!b->items || !b->prompt_tokens) return out_of_memory(b->config->file, err);
     for (int64_t i = 0; i < b->n_items; i++) b->items[i].row = i;
-    return KV_OK;
+    kv_status status = kv_prompt_hash(prompting, &b->chat, err);
+    return status == KV_OK ? kv_prompt_frame(prompting, &b->front, &b->back, err) : status;
 }
 
 void kv_items_measure(kv_benchmark *b) {
@@ -111,6 +113,7 @@ void kv_items_measure(kv_benchmark *b) {
 }
 
 void kv_items_hash(kv_benchmark *b, uint64_t way, kv_item_hash_fn *item) {
+    if (b->chat) way = kv_hash64(way, &b->chat, sizeof b->chat);
     uint64_t all = way;
     for (int64_t i = 0; i < b->n_items; i++) {
         all = item(b, i, all);
@@ -151,7 +154,7 @@ static struct excess find_excess(const kv_benchmark *b, const kv_fit *fit) {
         if (over(b, fit, item) <= 0) continue;
         e.n++;
         if (!e.worst || kv_item_longest(item) > kv_item_longest(e.worst)) e.worst = item;
-        if (dispensable(item, b->bos) >= over(b, fit, item)) continue;
+        if (dispensable(b, item) >= over(b, fit, item)) continue;
         e.n_uncut++;
         if (!e.uncut) e.uncut = item;
     }
@@ -247,7 +250,7 @@ static void cut_all(kv_benchmark *b, const kv_fit *fit) {
     for (int64_t i = 0; i < b->n_items; i++) {
         const int64_t n = over(b, fit, &b->items[i]);
         if (n <= 0) continue;
-        cut(&b->items[i], n, b->bos);
+        cut(&b->items[i], n, b->front);
         b->n_cut++;
     }
 }

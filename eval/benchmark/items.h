@@ -1,7 +1,7 @@
 // What is read for each item, and what becomes of items that are too long to be read.
 #pragma once
 
-#include "data/tokenizer/tokenizer.h"
+#include "eval/benchmark/prompt.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -14,7 +14,7 @@ typedef struct kv_item {
     int32_t *ids;      // [n_ids] of all sequences, one after the other
     int64_t n_ids, n_seq;
     int64_t *lengths, *n_scored; // [n_seq] tokens, and how many of them, at the end, are the choice's
-    int64_t cut;                 // tokens that each sequence has lost on its left, behind the BOS
+    int64_t cut;                 // tokens that each sequence has lost on its left, behind what stays in front
     uint64_t hash;               // of all that its records depend on beside the system: kv_items_hash
     double
         weight; // in means of metrics that weigh items (eval/statistics/metric.h): the bytes that are scored
@@ -30,7 +30,7 @@ void kv_item_free(kv_item *item);
 kv_status kv_item_add(kv_item *item, const int32_t *ids, int64_t n, int64_t n_scored, kv_error *err);
 
 // The text as a sequence of its own, see kv_prompt_ids. Errors name the item's place.
-kv_status kv_item_add_prompt(kv_item *item, const kv_tokenizer *tokenizer, const char *text, kv_error *err);
+kv_status kv_item_add_prompt(kv_item *item, const kv_prompting *prompting, const char *text, kv_error *err);
 
 // Tokens in front of the choice, or of the answer to come: those of the sequence with the most of them.
 int64_t kv_item_prompt(const kv_item *item);
@@ -48,7 +48,7 @@ struct kv_benchmark;
 
 // Finds the items that do not fit and does with them what the task's `too_long` says: KV_ERR_RANGE naming the
 // place of the longest one; or they are left out; or all sequences of such an item lose the same number of
-// tokens on the left, behind a BOS, until the longest one and its answer fit. n_items, n_units and all that
+// tokens on the left, behind a BOS or what a chat has in front of the text, until the longest one and its answer fit. n_items, n_units and all that
 // depends on lengths and content follow. KV_ERR_RANGE also when nothing would be left, of the items or of a
 // prompt.
 kv_status kv_benchmark_fit(struct kv_benchmark *benchmark, const kv_fit *fit, kv_error *err);
@@ -56,7 +56,8 @@ kv_status kv_benchmark_fit(struct kv_benchmark *benchmark, const kv_fit *fit, kv
 // ---- For those who implement a benchmark ---------------------------------------------------------------
 
 // Room for benchmark->n_items items, row i for item i, and for prompt_tokens. answer_tokens: that may be generated.
-kv_status kv_items_make(struct kv_benchmark *benchmark, const kv_tokenizer *tokenizer, int64_t answer_tokens,
+// `prompting` is what all of them are made with.
+kv_status kv_items_make(struct kv_benchmark *benchmark, const kv_prompting *prompting, int64_t answer_tokens,
                         kv_error *err);
 // prompt_tokens and longest from the items.
 void kv_items_measure(struct kv_benchmark *benchmark);

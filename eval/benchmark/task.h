@@ -1,6 +1,7 @@
 // One row of `tasks` in an evaluation's config: which questions are asked, and how.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { KV_EVAL_MAX_K = 8 };
@@ -11,11 +12,13 @@ typedef enum kv_too_long { KV_TOO_LONG_REFUSE, KV_TOO_LONG_SKIP, KV_TOO_LONG_CUT
 
 typedef struct kv_eval_task {
     char *name, *split;
-    char *kind;         // see eval/benchmark/benchmark.h; default triviaqa
-    char *file;         // questions or problems
-    int64_t shots;      // solved examples in front of each question
-    int64_t limit;      // only so many items from the beginning; 0: all
-    int64_t max_tokens; // of an answer
+    char *kind;          // see eval/benchmark/benchmark.h; default triviaqa
+    char *file;          // questions or problems
+    int64_t shots;       // solved examples in front of each question
+    int64_t limit;       // only so many items from the beginning; 0: all
+    int64_t max_tokens;  // of an answer
+    bool chat;           // asked as a user would ask an instruct model
+    char *system_prompt; // of a chat; NULL: what the template says without one
     kv_too_long too_long;
     // Programs (kind humaneval):
     int64_t samples; // of each problem

@@ -38,17 +38,17 @@ char *kv_trivia_prompt(const kv_questions *questions, int64_t asked, const int64
     return NULL;
 }
 
-static kv_status make_prompt(struct trivia *t, int64_t i, const kv_tokenizer *tokenizer, uint64_t seed,
+static kv_status make_prompt(struct trivia *t, int64_t i, const kv_prompting *prompting, uint64_t seed,
                              int64_t *shots, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     kv_draw_shots(seed, t->questions.n, i, b->config->shots, shots);
     t->prompts[i] = kv_trivia_prompt(&t->questions, i, shots, b->config->shots);
     if (!t->prompts[i]) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", b->config->file);
     b->items[i].where = t->questions.items[i].where;
-    return kv_item_add_prompt(&b->items[i], tokenizer, t->prompts[i], err);
+    return kv_item_add_prompt(&b->items[i], prompting, t->prompts[i], err);
 }
 
-static kv_status make_prompts(struct trivia *t, const kv_tokenizer *tokenizer, uint64_t seed, kv_error *err) {
+static kv_status make_prompts(struct trivia *t, const kv_prompting *prompting, uint64_t seed, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     const kv_eval_task *config = b->config;
     if (config->shots >= t->questions.n)
@@ -58,11 +58,11 @@ static kv_status make_prompts(struct trivia *t, const kv_tokenizer *tokenizer, u
     b->n_units = t->n_prompts = b->n_items;
     t->prompts = calloc((size_t)b->n_items, sizeof *t->prompts);
     int64_t *shots = calloc((size_t)config->shots + 1, sizeof *shots);
-    kv_status status = kv_items_make(b, tokenizer, config->max_tokens, err);
+    kv_status status = kv_items_make(b, prompting, config->max_tokens, err);
     if (status == KV_OK && (!t->prompts || !shots))
         status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
     for (int64_t i = 0; i < b->n_items && status == KV_OK; i++)
-        status = make_prompt(t, i, tokenizer, seed, shots, err);
+        status = make_prompt(t, i, prompting, seed, shots, err);
     if (status == KV_OK) kv_items_measure(b);
     free(shots);
     return status;
@@ -133,7 +133,7 @@ bool kv_trivia_cut(char *text) {
 static kv_status decode_answer(const kv_asking *asking, const int32_t *ids, int64_t n, char **text,
                                kv_error *err) {
     size_t length;
-    if (n > 0 && kv_ends_answer(asking->tokenizer, &asking->system->base->spec, ids[n - 1])) n--;
+    if (n > 0 && kv_ends_answer(asking, ids[n - 1])) n--;
     return kv_tokenizer_decode(asking->tokenizer, ids, n, text, &length, err);
 }
 
@@ -220,7 +220,7 @@ static kv_status score(const kv_benchmark *benchmark, json_t *const *records, do
 
 // ---- Creation ------------------------------------------------------------------------------------------
 
-kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err) {
     static const kv_benchmark_ops ops = {.answer = answer, .score = score, .free = free_trivia};
     *benchmark = NULL;
@@ -228,7 +228,7 @@ kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_tokenizer *to
     if (!t) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
     t->benchmark = (kv_benchmark){.ops = &ops, .config = config, .n_metrics = 1, .metrics = {"exact_match"}};
     kv_status status = kv_triviaqa_read(config->file, &t->questions, err);
-    if (status == KV_OK) status = make_prompts(t, tokenizer, seed, err);
+    if (status == KV_OK) status = make_prompts(t, prompting, seed, err);
     if (status == KV_OK) status = warn_of_hopeless(t, err);
     if (status == KV_OK) {
         kv_items_hash(&t->benchmark, kv_hash64(1, &config->max_tokens, sizeof config->max_tokens), hash_item);

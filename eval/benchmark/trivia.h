@@ -7,7 +7,7 @@
 
 // Kind "triviaqa". One unit a question; its record:
 // {"id", "question", "prompt", "generation", "answers": [...], "verdict": "correct" or "wrong"}.
-kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_tokenizer *tokenizer, uint64_t seed,
+kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err);
 
 // ---- The parts -----------------------------------------------------------------------------------------

@@ -38,6 +38,24 @@ static bool is_answered_in_words(const kv_eval_config *config) {
     return false;
 }
 
+// One for all tasks that are chats, as there is one tokenizer.
+static kv_status open_chat(kv_evaluation *e, kv_error *err) {
+    const kv_eval_config *config = e->config;
+    unsigned t = 0;
+    while (t < config->n_tasks && !config->tasks[t].chat) t++;
+    if (t == config->n_tasks) return KV_OK;
+    kv_status status =
+        kv_chat_template_find(e->tokenizer_path, e->tokenizer, config->systems[0].model, &e->chat, err);
+    char key[64];
+    snprintf(key, sizeof key, "tasks[%u].chat", t);
+    return status == KV_OK ? KV_OK : kv_eval_blame(e->source, key, err);
+}
+
+static kv_prompting prompting_of(const kv_evaluation *e, const kv_eval_task *task) {
+    return (kv_prompting){
+        .tokenizer = e->tokenizer, .chat = task->chat ? &e->chat : NULL, .system = task->system_prompt};
+}
+
 static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
     const kv_eval_config *config = e->config;
     find_tokenizer(e);
@@ -49,11 +67,14 @@ static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
     kv_status status = kv_tokenizer_open(e->tokenizer_path, &e->tokenizer, err);
     if (status == KV_OK && is_answered_in_words(config)) status = kv_tokenizer_speaks(e->tokenizer, err);
     if (status != KV_OK) return kv_eval_blame(e->source, "tokenizer", err);
+    status = open_chat(e, err);
+    if (status != KV_OK) return status;
     e->benchmarks = calloc(config->n_tasks, sizeof(kv_benchmark *));
     if (!e->benchmarks) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %u tasks", config->n_tasks);
     for (unsigned t = 0; t < config->n_tasks; t++) {
         char key[64];
-        status = kv_benchmark_create(&config->tasks[t], e->tokenizer, config->seed, &e->benchmarks[t], err);
+        const kv_prompting prompting = prompting_of(e, &config->tasks[t]);
+        status = kv_benchmark_create(&config->tasks[t], &prompting, config->seed, &e->benchmarks[t], err);
         snprintf(key, sizeof key, "tasks[%u].file", t);
         if (status != KV_OK) return kv_eval_blame(e->source, key, err);
         kv_benchmark *b = e->benchmarks[t];
@@ -135,6 +156,7 @@ void kv_evaluation_close(kv_evaluation *e) {
     free(e->benchmarks);
     kv_analysis_text_free(&e->text);
     kv_systems_free(e->systems);
+    kv_chat_template_free(&e->chat);
     kv_tokenizer_free(e->tokenizer);
     kv_config_free(e->source);
     *e = (kv_evaluation){0};
@@ -288,6 +310,7 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome 
     struct session s = {.evaluation = e, .benchmark = e->benchmarks[task]};
     s.asking = (kv_asking){.system = &e->systems->items[system],
                            .tokenizer = e->tokenizer,
+                           .chat = s.benchmark->prompting.chat,
                            .seed = config->seed,
                            .unsafe_execution = e->unsafe_execution};
     kv_status status = open_journal(&s, system, row, err);
@@ -400,7 +423,7 @@ static bool describe_task(const kv_evaluation *e, kv_results *results, int64_t i
     const kv_eval_task *from = &e->config->tasks[i];
     kv_result_task *to = &results->tasks[i];
     to->shots = from->shots, to->n_items = b->n_items, to->n_units = b->n_units, to->n_metrics = b->n_metrics;
-    to->n_skipped = b->n_skipped, to->n_cut = b->n_cut;
+    to->chat = from->chat, to->n_skipped = b->n_skipped, to->n_cut = b->n_cut;
     memcpy(to->metrics, b->metrics, sizeof to->metrics);
     memcpy(to->hash, b->hash, sizeof to->hash);
     for (int64_t k = 0; k < b->n_items; k++)

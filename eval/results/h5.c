@@ -7,7 +7,7 @@
 //   /systems/    name, family, hash, base (row it is compared with), paper_reduction  [S]; tokenizer [S], "HASH/CUTS" of
 //                what it was asked with, "": nothing (missing in older files: not known)
 //   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens, n_skipped, n_cut
-//                (items too long for a context; missing in older files: 0); metrics [M];
+//                (items too long for a context; missing in older files: 0), chat (0 or 1; missing: 0); metrics [M];
 //                asked (0 or 1), not_finite (only where some are: what was not, else ""), flops, exact_reduction [S]; values [S, M, N];
 //                redefined [S] (of programs, see kv_outcome; counted anew from the records when it is read);
 //                accuracy, low, high, retention, retention_low, retention_high, p_value [S, M];
@@ -227,6 +227,7 @@ static void write_task(struct writer *w, int64_t task) {
     set_int(w, "n_units", t->n_units);
     set_int(w, "n_skipped", t->n_skipped);
     set_int(w, "n_cut", t->n_cut);
+    set_int(w, "chat", t->chat);
     set_real(w, "prompt_tokens", t->prompt_tokens);
     write_values(w, task);
     write_not_finite(w, task);

@@ -23,6 +23,7 @@ typedef struct kv_result_task {
     int64_t shots, n_items, n_units;
     int n_metrics;
     char metrics[KV_MAX_METRICS][KV_METRIC_NAME];
+    bool chat;                // asked as a user would ask an instruct model
     double prompt_tokens;     // mean over the items
     int64_t n_skipped, n_cut; // items left out, which n_items does not count, and cut ones, as too long
 } kv_result_task;

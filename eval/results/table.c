@@ -139,8 +139,8 @@ static void print_task(const kv_results *r, int64_t task, FILE *out) {
         cost_cells(table, r, s, task);
     }
     char items[KV_TASK_ITEMS];
-    fprintf(out, "%s, %s: %s, prompts of %.0f tokens\n", t->name, t->split, kv_task_items(t, items),
-            t->prompt_tokens);
+    fprintf(out, "%s, %s: %s, %sprompts of %.0f tokens\n", t->name, t->split, kv_task_items(t, items),
+            t->chat ? "chat " : "", t->prompt_tokens);
     kv_table_print(table, out);
     print_not_finite(r, task, out);
     print_redefined(r, task, out);

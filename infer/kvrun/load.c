@@ -7,11 +7,8 @@
 #include "data/system/blas.h"
 #include "data/system/console.h"
 
-#include <libgen.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 // ---- Checks, before any weights are loaded -------------------------------------------------------------
@@ -87,28 +84,12 @@ static kv_status check_words(kvrun *run, kv_error *err) {
     return run->speaks || (o->ids && o->n_stops == 0) ? KV_OK : KV_ERR_FORMAT;
 }
 
-// The template lies beside the tokenizer, or with the base.
 static kv_status open_chat(kvrun *run, kv_error *err) {
     const kvrun_options *o = &run->options;
-    struct stat info;
-    char beside[PATH_MAX];
-    snprintf(beside, sizeof beside, "%s", o->tokenizer);
-    const char *dir = stat(beside, &info) == 0 && S_ISDIR(info.st_mode) ? beside : dirname(beside);
-    bool found;
-    kv_status status = kv_chat_template_read(dir, &run->chat, &found, err);
-    if (status == KV_OK && !found) status = kv_chat_template_read(o->base, &run->chat, &found, err);
-    if (status != KV_OK) return status;
-    if (!found)
-        return kv_fail(
-            err, KV_ERR_ARGUMENT,
-            "--chat: neither %s nor %s has a chat template (chat_template.jinja, or chat_template in "
-            "tokenizer_config.json)",
-            dir, o->base);
+    kv_status status = kv_chat_template_find(o->tokenizer, run->tokenizer, o->base, &run->chat, err);
+    if (status != KV_OK) return kv_fail_within(err, status, "--chat");
     run->end = kv_tokenizer_find(run->tokenizer, kv_chat_end(&run->chat));
-    if (run->end >= 0) return KV_OK;
-    return kv_fail(err, KV_ERR_MISMATCH,
-                   "--chat: the template ends answers with %s, the tokenizer has no such token",
-                   kv_chat_end(&run->chat));
+    return KV_OK;
 }
 
 // ---- Weights -------------------------------------------------------------------------------------------

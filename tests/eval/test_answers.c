@@ -112,7 +112,8 @@ static void answer(const char *kind, const kv_tokenizer *tokenizer, const char *
     for (int s = 0; s < N_SEQ; s++)
         if (kv_tokenizer_encode(tokenizer, texts[s], strlen(texts[s]), &said[s], &n_said[s], &err))
             fail_msg("%s", err.message);
-    if (kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    if (kv_benchmark_create(&config, &(kv_prompting){.tokenizer = tokenizer}, 1, &benchmark, &err))
+        fail_msg("%s", err.message);
     kv_asking asking = {
         .system = &tiny_system, .tokenizer = tokenizer, .seed = 7, .unsafe_execution = !test_bwrap_works()};
     n_decoded = 0;

@@ -49,7 +49,8 @@ static int teardown(void **state) {
 static kv_benchmark *create(const kv_eval_task *config) {
     kv_benchmark *benchmark;
     kv_error err = {0};
-    if (kv_benchmark_create(config, bytes_tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    if (kv_benchmark_create(config, &(kv_prompting){.tokenizer = bytes_tokenizer}, 1, &benchmark, &err))
+        fail_msg("%s", err.message);
     return benchmark;
 }
 
@@ -349,7 +350,8 @@ static void expect_encoded(const char *context, const char *continuation, int64_
     int32_t *ids, *whole;
     int64_t length, scored, n;
     kv_error err = {0};
-    if (kv_choice_encode(bytes_tokenizer, context, continuation, &ids, &length, &scored, &err))
+    if (kv_choice_encode(&(kv_prompting){.tokenizer = bytes_tokenizer}, context, continuation, &ids, &length,
+                         &scored, &err))
         fail_msg("%s", err.message);
     char text[64];
     snprintf(text, sizeof text, "%s%s", context, continuation);
@@ -372,7 +374,8 @@ static void boundaries(void **state) {
     int32_t *ids;
     int64_t length, scored;
     kv_error err = {0};
-    assert_int_equal(kv_choice_encode(bytes_tokenizer, "Answer:", "", &ids, &length, &scored, &err),
+    assert_int_equal(kv_choice_encode(&(kv_prompting){.tokenizer = bytes_tokenizer}, "Answer:", "", &ids,
+                                      &length, &scored, &err),
                      KV_ERR_FORMAT);
     assert_string_equal(err.message, "the choice has no tokens of its own after its context");
     assert_null(ids);
@@ -418,16 +421,19 @@ static void refusals(void **state) {
     kv_benchmark *b;
     kv_error err = {0};
     kv_eval_task config = {.kind = "arc", .file = (char *)test_fixture("fixtures/choices/arc.jsonl")};
-    assert_int_equal(kv_choice_benchmark(&config, bytes_tokenizer, 1, &b, &err), KV_ERR_ARGUMENT);
+    assert_int_equal(kv_choice_benchmark(&config, &(kv_prompting){.tokenizer = bytes_tokenizer}, 1, &b, &err),
+                     KV_ERR_ARGUMENT);
     assert_null(b);
     assert_non_null(strstr(err.message, "`arc` is no kind of multiple choice"));
     config.kind = "arc_easy";
     config.shots = 2;
-    assert_int_equal(kv_choice_benchmark(&config, bytes_tokenizer, 1, &b, &err), KV_ERR_RANGE);
+    assert_int_equal(kv_choice_benchmark(&config, &(kv_prompting){.tokenizer = bytes_tokenizer}, 1, &b, &err),
+                     KV_ERR_RANGE);
     assert_non_null(strstr(err.message, "2 shots asked for, expected fewer than its 2 questions"));
     config.shots = 0;
     config.kind = "piqa";
-    assert_int_equal(kv_choice_benchmark(&config, bytes_tokenizer, 1, &b, &err), KV_ERR_FORMAT);
+    assert_int_equal(kv_choice_benchmark(&config, &(kv_prompting){.tokenizer = bytes_tokenizer}, 1, &b, &err),
+                     KV_ERR_FORMAT);
     assert_non_null(strstr(err.message, "arc.jsonl:1: 'goal' is missing, expected a string"));
     // A model that has diverged says so; one whose context is too short too.
     kv_model_spec spec = uniform.base->spec;

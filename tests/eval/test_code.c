@@ -103,6 +103,15 @@ static int tear_down(void **state) {
 // A base with one more end than the tokenizer has, as chat models do: the byte 0x01's piece.
 static const kv_model_spec base = {.bos_id = 1, .eos_id = 2, .stop_ids = {3 + 1}, .n_stop_ids = 1};
 
+static const kv_asking *speaking(void) {
+    static kv_model model;
+    static kv_system system;
+    static kv_asking asking;
+    model.spec = base, system.base = &model;
+    asking = (kv_asking){.system = &system, .tokenizer = tokenizer};
+    return &asking;
+}
+
 static void expect_completion(const char *generated, bool eos, const char *expected) {
     int32_t *ids;
     int64_t n;
@@ -111,7 +120,7 @@ static void expect_completion(const char *generated, bool eos, const char *expec
     ids = realloc(ids, (size_t)(n + 1) * sizeof *ids);
     assert_non_null(ids);
     if (eos) ids[n++] = kv_tokenizer_eos(tokenizer);
-    assert_int_equal(kv_code_completion(tokenizer, &base, ids, n, &text, NULL), KV_OK);
+    assert_int_equal(kv_code_completion(speaking(), ids, n, &text, NULL), KV_OK);
     assert_string_equal(text, expected);
     free(text);
     free(ids);
@@ -127,16 +136,14 @@ static void completions_of_tokens(void **state) {
     expect_completion("", false, "");
     // The piece of a NUL: behind unknown, BOS, EOS come the 256 bytes.
     char *text;
-    assert_int_equal(kv_code_completion(tokenizer, &base, (const int32_t[]){3, 3 + 'a', 3}, 3, &text, NULL),
-                     KV_OK);
+    assert_int_equal(kv_code_completion(speaking(), (const int32_t[]){3, 3 + 'a', 3}, 3, &text, NULL), KV_OK);
     assert_string_equal(text, "?a?");
     free(text);
-    assert_int_equal(kv_code_completion(tokenizer, &base, (const int32_t[]){3 + 'a', 3 + 1}, 2, &text, NULL),
+    assert_int_equal(kv_code_completion(speaking(), (const int32_t[]){3 + 'a', 3 + 1}, 2, &text, NULL),
                      KV_OK);
     assert_string_equal(text, "a");
     free(text);
-    assert_int_equal(kv_code_completion(tokenizer, &base, (const int32_t[]){4000}, 1, &text, NULL),
-                     KV_ERR_RANGE);
+    assert_int_equal(kv_code_completion(speaking(), (const int32_t[]){4000}, 1, &text, NULL), KV_ERR_RANGE);
     assert_null(text);
 }
 
@@ -162,7 +169,8 @@ static kv_eval_task row(void) {
 static kv_benchmark *make(const kv_eval_task *config) {
     kv_error err = {0};
     kv_benchmark *b = NULL;
-    if (kv_code_benchmark(config, tokenizer, 7, &b, &err) != KV_OK) fail_msg("%s", err.message);
+    if (kv_code_benchmark(config, &(kv_prompting){.tokenizer = tokenizer}, 7, &b, &err) != KV_OK)
+        fail_msg("%s", err.message);
     return b;
 }
 
@@ -374,7 +382,8 @@ static void wrong_configs_name_the_key(void **state) {
         if (i == 11) config.k = twice;
         if (i == 12) config.temperature = 0;
         if (i == 13) config.k = three;
-        const kv_status status = kv_code_benchmark(&config, tokenizer, 7, &b, &err);
+        const kv_status status =
+            kv_code_benchmark(&config, &(kv_prompting){.tokenizer = tokenizer}, 7, &b, &err);
         if (!expected[i]) {
             assert_int_equal(status, KV_OK);
             b->ops->free(b);

@@ -89,7 +89,8 @@ static void prompts_start_with_bos(void **state) {
                            .max_tokens = 4};
     if (kv_tokenizer_open(test_path(test_dir, "tokenizer.model"), &tokenizer, &err))
         fail_msg("%s", err.message);
-    if (kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    if (kv_benchmark_create(&config, &(kv_prompting){.tokenizer = tokenizer}, 1, &benchmark, &err))
+        fail_msg("%s", err.message);
     assert_int_equal(benchmark->n_items, 3);
     assert_int_equal(benchmark->n_units, 3);
     assert_string_equal(benchmark->metrics[0], "exact_match");
@@ -98,7 +99,9 @@ static void prompts_start_with_bos(void **state) {
     for (int64_t i = 0; i < 3; i++)
         if (benchmark->prompt_tokens[i] > longest) longest = benchmark->prompt_tokens[i];
     assert_int_equal(benchmark->longest, longest + 4);
-    assert_int_equal(kv_prompt_ids(tokenizer, "Question: Where?", &ids, &longest, &err), KV_OK);
+    assert_int_equal(
+        kv_prompt_ids(&(kv_prompting){.tokenizer = tokenizer}, "Question: Where?", &ids, &longest, &err),
+        KV_OK);
     assert_int_equal(ids[0], kv_tokenizer_bos(tokenizer));
     char *text;
     size_t length;
@@ -110,18 +113,24 @@ static void prompts_start_with_bos(void **state) {
     memcpy(hash, benchmark->hash, sizeof hash);
     kv_benchmark_free(benchmark);
     config.name = (char *)"other";
-    if (kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    if (kv_benchmark_create(&config, &(kv_prompting){.tokenizer = tokenizer}, 1, &benchmark, &err))
+        fail_msg("%s", err.message);
     assert_string_equal(benchmark->hash, hash);
     kv_benchmark_free(benchmark);
     config.max_tokens = 5;
-    if (kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err)) fail_msg("%s", err.message);
+    if (kv_benchmark_create(&config, &(kv_prompting){.tokenizer = tokenizer}, 1, &benchmark, &err))
+        fail_msg("%s", err.message);
     assert_string_not_equal(benchmark->hash, hash);
     kv_benchmark_free(benchmark);
     config.shots = 100000;
-    assert_int_equal(kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err), KV_ERR_RANGE);
+    assert_int_equal(
+        kv_benchmark_create(&config, &(kv_prompting){.tokenizer = tokenizer}, 1, &benchmark, &err),
+        KV_ERR_RANGE);
     assert_null(benchmark);
     config.kind = (char *)"riddles";
-    assert_int_equal(kv_benchmark_create(&config, tokenizer, 1, &benchmark, &err), KV_ERR_ARGUMENT);
+    assert_int_equal(
+        kv_benchmark_create(&config, &(kv_prompting){.tokenizer = tokenizer}, 1, &benchmark, &err),
+        KV_ERR_ARGUMENT);
     kv_tokenizer_free(tokenizer);
 }
 

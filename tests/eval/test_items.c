@@ -104,7 +104,8 @@ static const kv_fit fit = {.context = CONTEXT, .whose = "the aux of `KVP`", .key
 static kv_benchmark *create(const kv_eval_task *config) {
     kv_benchmark *b;
     kv_error err = {0};
-    if (kv_benchmark_create(config, tokenizer, 1, &b, &err)) fail_msg("%s", err.message);
+    if (kv_benchmark_create(config, &(kv_prompting){.tokenizer = tokenizer}, 1, &b, &err))
+        fail_msg("%s", err.message);
     return b;
 }
 
