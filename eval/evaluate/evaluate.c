@@ -273,15 +273,17 @@ static kv_status take_records(const struct session *s, kv_outcome *outcome, kv_e
     return b->ops->score(b, records, outcome->values, err);
 }
 
-static void write_note(const struct session *s, const kv_outcome *outcome, char *note, size_t size) {
+static void write_note(const struct session *s, const kv_outcome *outcome, const double *weights, char *note,
+                       size_t size) {
     const kv_benchmark *b = s->benchmark;
-    double sum = 0;
+    const kv_metric *metric = kv_metric_of(b->metrics[0]);
+    char text[KV_METRIC_TEXT];
     if (outcome->not_finite) {
         snprintf(note, size, KV_NOT_FINITE);
         return;
     }
-    for (int64_t i = 0; i < b->n_items; i++) sum += outcome->values[i];
-    const int n = snprintf(note, size, "%s %.1f %%", b->metrics[0], 100 * sum / (double)b->n_items);
+    const double figure = kv_metric_figure(metric, outcome->values, weights, b->n_items);
+    const int n = snprintf(note, size, "%s %s", b->metrics[0], kv_metric_text(metric, figure, text));
     const int64_t before = b->n_units - s->n_asked;
     if (before > 0) snprintf(note + n, size - (size_t)n, ", %lld answered before", (long long)before);
 }
@@ -303,7 +305,9 @@ static kv_status open_journal(struct session *s, int64_t system, const kv_eval_t
     return status;
 }
 
-static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome *outcome, kv_error *err) {
+static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, const kv_results *results,
+                     kv_error *err) {
+    kv_outcome *outcome = kv_results_outcome(results, system, task);
     const kv_eval_config *config = e->config;
     const kv_eval_task *row = &config->tasks[task];
     const char *name = config->systems[system].name;
@@ -323,7 +327,7 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, kv_outcome 
     status = ask_batches(&s, err);
     if (status == KV_OK) status = take_records(&s, outcome, err);
     char note[96] = "stopped";
-    if (status == KV_OK) write_note(&s, outcome, note, sizeof note);
+    if (status == KV_OK) write_note(&s, outcome, results->tasks[task].weights, note, sizeof note);
     kv_progress_end(&s.progress, note);
     if (outcome->not_finite)
         kv_warn(
@@ -418,6 +422,16 @@ static bool describe_system(const kv_evaluation *e, kv_results *results, int64_t
            copy_text(&to->family, e->config->systems[i].family);
 }
 
+// NULL where all weigh the same; false when out of memory.
+static bool copy_weights(const kv_benchmark *b, double **weights) {
+    bool alike = true;
+    for (int64_t i = 0; i < b->n_items; i++) alike = alike && b->items[i].weight == b->items[0].weight;
+    if (alike) return true;
+    *weights = calloc((size_t)b->n_items + 1, sizeof **weights);
+    for (int64_t i = 0; *weights && i < b->n_items; i++) (*weights)[i] = b->items[i].weight;
+    return *weights != NULL;
+}
+
 static bool describe_task(const kv_evaluation *e, kv_results *results, int64_t i) {
     const kv_benchmark *b = e->benchmarks[i];
     const kv_eval_task *from = &e->config->tasks[i];
@@ -428,8 +442,9 @@ static bool describe_task(const kv_evaluation *e, kv_results *results, int64_t i
     memcpy(to->hash, b->hash, sizeof to->hash);
     for (int64_t k = 0; k < b->n_items; k++)
         to->prompt_tokens += (double)b->prompt_tokens[k] / (double)b->n_items;
-    return copy_text(&to->name, from->name) && copy_text(&to->split, from->split) &&
-           copy_text(&to->kind, from->kind) && copy_text(&to->file, from->file);
+    return copy_weights(b, &to->weights) && copy_text(&to->name, from->name) &&
+           copy_text(&to->split, from->split) && copy_text(&to->kind, from->kind) &&
+           copy_text(&to->file, from->file);
 }
 
 static bool describe(const kv_evaluation *e, kv_results *results) {
@@ -462,7 +477,7 @@ kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err
         for (int64_t t = 0; t < n_tasks && status == KV_OK; t++) {
             kv_outcome *outcome = kv_results_outcome(results, s, t);
             outcome->flops = mean_flops(&e->systems->items[s], e->benchmarks[t]);
-            status = ask(e, s, t, outcome, err);
+            status = ask(e, s, t, results, err);
         }
     if (status == KV_OK && e->text.rows) status = kv_evaluation_analyse(e, results, err);
     if (status == KV_OK && e->measure) status = measure(e, results, err);

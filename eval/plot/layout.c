@@ -46,44 +46,69 @@ static void set_x(kv_plot_frame *frame, struct range x) {
     }
 }
 
-// From 0, unless all values lie in the upper half: there differences would be squeezed.
-static bool from_zero(struct range y) {
-    return !(y.low > 0.5 * y.high) || y.low >= y.high;
+static bool lower_is_better(const kv_plot *plot, int64_t panel) {
+    return plot->heights && plot->heights[panel].lower_is_better;
 }
 
-static struct range shown_range(struct range y) {
+const char *kv_plot_y_label(const kv_plot *plot, int64_t panel) {
+    const char *label = plot->heights ? plot->heights[panel].label : plot->y_label;
+    return label ? label : "";
+}
+
+// From 0, unless all values lie in the upper half: there differences would be squeezed. What is better the lower it is never
+// comes near 0.
+static bool from_zero(struct range y, bool lower) {
+    return !lower && (!(y.low > 0.5 * y.high) || y.low >= y.high);
+}
+
+static struct range shown_range(struct range y, bool lower) {
     if (!isfinite(y.low)) y.low = y.high = 0;
-    if (from_zero(y)) y.low = fmin(y.low, 0), y.high = fmax(y.high, 0);
+    if (from_zero(y, lower)) y.low = fmin(y.low, 0), y.high = fmax(y.high, 0);
+    if (y.low >= y.high && lower) {
+        const double room = fmax(0.05 * fabs(y.low), 1e-3); // of one value, or of equal ones: room around
+        y.low -= room, y.high += room;
+    }
     if (y.low >= y.high) y.high = y.low + 1;
     return y;
 }
 
-static void set_y(kv_plot_frame *frame, struct range y) {
-    y = shown_range(y);
+static void set_y(kv_plot_frame *frame, struct range y, bool lower) {
+    y = shown_range(y, lower);
     frame->y_min = y.low - 0.06 * (y.high - y.low); // markers at 0 stay clear of the axis
     frame->y_max = y.high + 0.08 * (y.high - y.low);
 }
 
-void kv_plot_make_frames(const kv_plot *plot, double width, double height, kv_plot_frame *frames) {
-    struct range x = {INFINITY, -INFINITY}, all = x, own[KV_PLOT_MAX_PANELS];
+// The range of all panels that show the same as this one, which shows at a glance where it is harder, unless one of them would
+// get less than half of it: then its own.
+static struct range shared_range(const kv_plot *plot, const struct range *own, int64_t panel) {
+    struct range all = {INFINITY, -INFINITY};
+    const bool lower = lower_is_better(plot, panel);
     double narrowest = INFINITY;
+    for (int64_t p = 0; p < plot->n_panels; p++) {
+        if (lower_is_better(plot, p) != lower ||
+            strcmp(kv_plot_y_label(plot, p), kv_plot_y_label(plot, panel)) != 0)
+            continue;
+        extend(&all, own[p].low);
+        extend(&all, own[p].high);
+        if (isfinite(own[p].low))
+            narrowest = fmin(narrowest, shown_range(own[p], lower).high - shown_range(own[p], lower).low);
+    }
+    const bool shared =
+        narrowest >= 0.5 * (all.high - (from_zero(all, lower) ? 0 : all.low)) || !isfinite(narrowest);
+    return shared ? all : own[panel];
+}
+
+void kv_plot_make_frames(const kv_plot *plot, double width, double height, kv_plot_frame *frames) {
+    struct range x = {INFINITY, -INFINITY}, own[KV_PLOT_MAX_PANELS];
     for (int64_t p = 0; p < plot->n_panels; p++) {
         own[p] = (struct range){INFINITY, -INFINITY};
         extend_by_points(plot->points, plot->n_points, p, &x, &own[p]);
         extend_by_points(plot->published, plot->n_published, p, &x, &own[p]);
-        extend(&all, own[p].low);
-        extend(&all, own[p].high);
-        if (isfinite(own[p].low))
-            narrowest = fmin(narrowest, shown_range(own[p]).high - shown_range(own[p]).low);
     }
-    // One range for all shows at a glance which task is harder, unless somebody would get less than half of
-    // it.
-    const bool shared =
-        narrowest >= 0.5 * (all.high - (from_zero(all) ? 0 : all.low)) || !isfinite(narrowest);
     for (int64_t p = 0; p < plot->n_panels; p++) {
         frames[p] = (kv_plot_frame){.width = width, .height = height};
         set_x(&frames[p], x);
-        set_y(&frames[p], shared ? all : own[p]);
+        set_y(&frames[p], shared_range(plot, own, p), lower_is_better(plot, p));
     }
 }
 
@@ -137,7 +162,7 @@ static void find_front(const kv_plot *plot, int64_t panel, bool *front) {
     for (int64_t i = 0; i < plot->n_points; i++) {
         const kv_plot_point *point = &plot->points[i];
         cost[i] = kv_plot_drawable(point, panel) ? 1 / point->x[panel] : NAN;
-        score[i] = point->y[panel];
+        score[i] = lower_is_better(plot, panel) ? -point->y[panel] : point->y[panel];
     }
     kv_pareto_front(cost, score, plot->n_points, front);
 }

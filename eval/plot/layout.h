@@ -15,6 +15,9 @@ typedef struct kv_plot_frame {
 // frames[n_panels] of ranges that leave room around all points, intervals and published points of the plot.
 void kv_plot_make_frames(const kv_plot *plot, double width, double height, kv_plot_frame *frames);
 
+// What the panel's height is called.
+const char *kv_plot_y_label(const kv_plot *plot, int64_t panel);
+
 double kv_plot_x_pixel(const kv_plot_frame *frame, double x);
 double kv_plot_y_pixel(const kv_plot_frame *frame, double y);
 

@@ -21,12 +21,20 @@ typedef struct kv_plot_point {
     const double *low, *high; // [n_panels] ends of the 95 % interval; NULL or NAN: none
 } kv_plot_point;
 
+// What the height of a panel is.
+typedef struct kv_plot_height {
+    const char *label;
+    bool lower_is_better; // and the axis need not begin at 0
+} kv_plot_height;
+
 typedef struct kv_plot {
     const kv_plot_point *points;
     int64_t n_points;
     const char *const *panels; // [n_panels] titles: tasks, or metrics
     int64_t n_panels;
     const char *x_label, *y_label;
+    const kv_plot_height
+        *heights; // [n_panels] of panels that differ; NULL: y_label is that of all, more is better
     // Points of others: hollow, small and faint, in the colour of the family of the same name. Of their
     // labels and intervals nothing is drawn but the family's name beside its last point.
     const kv_plot_point *published;
@@ -37,8 +45,8 @@ typedef struct kv_plot {
 // Writes NAME.gp, NAME.dat into dir, and has gnuplot draw NAME.svg and NAME.png there. In each panel the
 // points that no other beats in both directions (kv_pareto_front; published ones take no part) wear a ring
 // and are joined by a line. x is logarithmic when its ends lie more than a factor 5 apart; y starts at 0
-// unless all values lie in the upper half, and is the same in all panels unless that would squeeze one of
-// them. Labels never lie over one another or over points: where it is crowded those inside a family's line
+// unless all values lie in the upper half or lower is better, and is the same in all panels of one y label
+// unless that would squeeze one of them. Labels never lie over one another or over points: where it is crowded those inside a family's line
 // are cut short ("KVP-C-450M" to "450M") or left out. Without gnuplot, or when it fails, the pictures are
 // missing and `note` says why: that is no failure. note is empty when all went well. KV_ERR_RANGE: more
 // points (256) or panels (64) than allowed, no panel; KV_ERR_IO; KV_ERR_MEMORY.

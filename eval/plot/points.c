@@ -166,8 +166,14 @@ static void write_axes(const kv_plot *plot, const kv_plot_frame *frame, FILE *ou
     if (frame->x_log) fputs("set logscale x 2\n", out);
     fputs("set format x '%g×'\nset xlabel ", out);
     kv_plot_quoted(out, plot->x_label);
-    fputs(" noenhanced\nset ylabel ", out);
-    kv_plot_quoted(out, plot->y_label);
+    fputs(" noenhanced\n", out);
+}
+
+// Once where all panels have the same.
+static void write_y_label(const kv_plot *plot, int64_t panel, FILE *out) {
+    if (panel > 0 && !strcmp(kv_plot_y_label(plot, panel), kv_plot_y_label(plot, panel - 1))) return;
+    fputs("set ylabel ", out);
+    kv_plot_quoted(out, kv_plot_y_label(plot, panel));
     fputs(" noenhanced\n", out);
 }
 
@@ -181,6 +187,7 @@ static void write_script(const void *context, const char *name, FILE *out) {
         kv_plot_page_panel(&picture->page, panel, plot->panels[panel], out);
         fprintf(out, "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n", frame->x_min, frame->x_max,
                 frame->y_min, frame->y_max);
+        write_y_label(plot, panel, out);
         write_labels(picture, panel, out);
         write_layers(picture, panel, name, out);
     }

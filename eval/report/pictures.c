@@ -17,18 +17,23 @@ struct panel {
     int metric;
 };
 
-// The first metric of every task, and all pass@k (the paper's figure 4).
+// The first metric of every task, and those that have a panel of their own: all pass@k (the paper's figure 4), nats of all
+// positions beside those of the tail.
 static int64_t choose_panels(const kv_results *results, struct panel *panels, int64_t room) {
     int64_t n = 0;
     for (int64_t t = 0; t < results->n_tasks; t++)
         for (int m = 0; m < results->tasks[t].n_metrics; m++)
-            if ((m == 0 || !strncmp(results->tasks[t].metrics[m], "pass@", 5)) && n++ < room)
+            if ((m == 0 || kv_metric_of(results->tasks[t].metrics[m])->drawn) && n++ < room)
                 panels[n - 1] = (struct panel){t, m};
     return n;
 }
 
-static const char *metric_of(const kv_results *results, const struct panel *panel) {
+static const char *name_of(const kv_results *results, const struct panel *panel) {
     return results->tasks[panel->task].metrics[panel->metric];
+}
+
+static const kv_metric *metric_of(const kv_results *results, const struct panel *panel) {
+    return kv_metric_of(name_of(results, panel));
 }
 
 enum { TITLE = 256 };
@@ -43,7 +48,7 @@ static void write_title(const kv_results *results, const struct panel *panel, ch
     if (task->n_cut > 0)
         snprintf(cut, sizeof cut, " (%lld of %lld cut)", (long long)task->n_cut, (long long)task->n_items);
     snprintf(title, TITLE, "%.*s, %.*s%s%s%s%s", KV_HEAD(task->name, 70), KV_HEAD(task->split, 70),
-             several ? ": " : "", several ? metric_of(results, panel) : "", left_out, cut);
+             several ? ": " : "", several ? name_of(results, panel) : "", left_out, cut);
 }
 
 // ---- Scores against savings ----------------------------------------------------------------------------
@@ -58,7 +63,10 @@ struct pareto {
     double *numbers;                              // [n_points + n_published, 4, n_panels]: x, y, low, high
     char (*titles)[TITLE];                        // [n_panels]
     const char *panel_titles[KV_PLOT_MAX_PANELS]; // the same
-    char y_label[64], published_name[96];
+    char share_label[64];                         // of all panels in per cent
+    char labels[KV_PLOT_MAX_PANELS][64];
+    kv_plot_height heights[KV_PLOT_MAX_PANELS];
+    char published_name[96];
 };
 
 static double *numbers_of(const struct pareto *p, int64_t point, int which) {
@@ -85,6 +93,22 @@ static void set_point(struct pareto *p, int64_t i, const char *label, const char
                                    .high = numbers_of(p, i, 3)};
 }
 
+// To show the panel's heights in: per cent where they are shares.
+static double unit_of(const struct pareto *p, const struct panel *panel) {
+    return retention(p) ? 100 : kv_metric_unit(metric_of(p->results, panel));
+}
+
+// Of all positions of a text, a system that does nothing but to prompts reads none in another way than its base: what it saves
+// elsewhere it does not save there.
+static bool saves_nothing(const kv_results *results, int64_t system, const struct panel *panel) {
+    const kv_outcome *own = kv_results_outcome(results, system, panel->task);
+    const kv_outcome *base = kv_results_outcome(results, results->systems[system].base, panel->task);
+    const int64_t n = results->tasks[panel->task].n_items;
+    if (own == base || !own->values || !base->values || !metric_of(results, panel)->whole) return false;
+    return !memcmp(own->values + panel->metric * n, base->values + panel->metric * n,
+                   (size_t)n * sizeof *own->values);
+}
+
 static void fill_points(struct pareto *p) {
     const kv_results *results = p->results;
     for (int64_t s = 0; s < p->n_points; s++) {
@@ -92,10 +116,11 @@ static void fill_points(struct pareto *p) {
         for (int64_t i = 0; i < p->n_panels; i++) {
             const struct panel *panel = &p->panels[i];
             const kv_figure *f = &kv_results_outcome(results, s, panel->task)->figures[panel->metric];
-            numbers_of(p, s, 0)[i] = reduction_of(p, s, panel->task);
-            numbers_of(p, s, 1)[i] = 100 * (retention(p) ? f->retention : f->accuracy);
-            numbers_of(p, s, 2)[i] = 100 * (retention(p) ? f->retention_low : f->low);
-            numbers_of(p, s, 3)[i] = 100 * (retention(p) ? f->retention_high : f->high);
+            const double unit = unit_of(p, panel);
+            numbers_of(p, s, 0)[i] = saves_nothing(results, s, panel) ? NAN : reduction_of(p, s, panel->task);
+            numbers_of(p, s, 1)[i] = unit * (retention(p) ? f->retention : f->accuracy);
+            numbers_of(p, s, 2)[i] = unit * (retention(p) ? f->retention_low : f->low);
+            numbers_of(p, s, 3)[i] = unit * (retention(p) ? f->retention_high : f->high);
         }
     }
 }
@@ -104,7 +129,7 @@ static void fill_points(struct pareto *p) {
 static int64_t published_column(const struct pareto *p, const struct panel *panel,
                                 const kv_published *table) {
     const int64_t column = kv_published_column(table, p->results->tasks[panel->task].kind);
-    return column >= 0 ? column : kv_published_column(table, metric_of(p->results, panel));
+    return column >= 0 ? column : kv_published_column(table, name_of(p->results, panel));
 }
 
 // By the clock only where the paper has measured.
@@ -131,16 +156,41 @@ static void fill_published(struct pareto *p, const kv_published *table) {
     snprintf(p->published_name, sizeof p->published_name, "published (%s)", KV_PUBLISHED_SOURCE);
 }
 
-static void write_y_label(struct pareto *p) {
-    const char *name = metric_of(p->results, &p->panels[0]);
+// One name for all panels of shares.
+static void write_share_label(struct pareto *p) {
+    const char *name = NULL;
     bool same = true, pass = true;
     for (int64_t i = 0; i < p->n_panels; i++) {
-        same = same && !strcmp(metric_of(p->results, &p->panels[i]), name);
-        pass = pass && !strncmp(metric_of(p->results, &p->panels[i]), "pass@", 5);
+        const char *own = name_of(p->results, &p->panels[i]);
+        if (!metric_of(p->results, &p->panels[i])->share) continue;
+        if (!name) name = own;
+        same = same && !strcmp(own, name);
+        pass = pass && !strncmp(own, "pass@", 5);
     }
+    if (!name) return;
     if (!same) name = pass ? "pass@k" : "score";
-    if (!strcmp(name, "exact_match")) name = "exact match";
-    snprintf(p->y_label, sizeof p->y_label, retention(p) ? "%s, share of the base's (%%)" : "%s (%%)", name);
+    if (same && kv_metric_of(name)->label) name = kv_metric_of(name)->label;
+    snprintf(p->share_label, sizeof p->share_label, retention(p) ? "%s, share of the base's (%%)" : "%s (%%)",
+             name);
+}
+
+static void write_y_labels(struct pareto *p) {
+    write_share_label(p);
+    for (int64_t i = 0; i < p->n_panels; i++) {
+        const kv_metric *metric = metric_of(p->results, &p->panels[i]);
+        const char *label = metric->label ? metric->label : name_of(p->results, &p->panels[i]);
+        p->heights[i] = (kv_plot_height){p->labels[i], metric->lower_is_better && !retention(p)};
+        if (metric->share)
+            p->heights[i].label = p->share_label;
+        else if (!retention(p))
+            snprintf(p->labels[i], sizeof p->labels[i], "%s", label);
+        else if (metric->nats)
+            snprintf(p->labels[i], sizeof p->labels[i], "base's perplexity over the own%s (%%)",
+                     metric->whole ? ", all positions" : "");
+        else
+            snprintf(p->labels[i], sizeof p->labels[i], "%s, %s (%%)", label,
+                     metric->lower_is_better ? "base's over the own" : "share of the base's");
+    }
 }
 
 static kv_status make_room(struct pareto *p, kv_error *err) {
@@ -169,7 +219,7 @@ static kv_status draw_points(struct pareto *p, const char *dir, char note[KV_PLO
                           .panels = p->panel_titles,
                           .n_panels = p->n_panels,
                           .x_label = x_label(p->settings->x),
-                          .y_label = p->y_label,
+                          .heights = p->heights,
                           .published = p->points + p->n_points,
                           .n_published = p->n_published,
                           .published_name = p->published_name};
@@ -196,7 +246,7 @@ static kv_status draw_pareto(const kv_results *results, const kv_eval_picture *s
     if (status == KV_OK) {
         fill_points(&p);
         if (table) fill_published(&p, table);
-        write_y_label(&p);
+        write_y_labels(&p);
         status = draw_points(&p, dir, note, err);
     }
     free(p.points);

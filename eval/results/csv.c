@@ -44,6 +44,7 @@ static void metric_row(kv_csv *csv, const kv_results *r, int64_t system, int64_t
     kv_csv_number(csv, o->values && kv_task_runs_programs(t) ? (double)o->redefined : NAN);
     kv_csv_text(csv, o->not_finite ? KV_NOT_FINITE : "");
     kv_csv_number(csv, t->chat);
+    kv_csv_text(csv, kv_metric_better(kv_metric_of(t->metrics[metric])));
     kv_csv_end_row(csv);
 }
 
@@ -54,7 +55,7 @@ kv_status kv_results_write_csv(const kv_results *r, const char *path, kv_error *
                       "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,"
                       "flops_reduction_exact,ttft_seconds,ttft_reduction,ttft_spread,shots,"
                       "n_questions,flops_exact,prompt_tokens,accuracy_low,accuracy_high,p_value,"
-                      "on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat",
+                      "on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat,better",
                       &csv, err);
     if (status != KV_OK) return status;
     bool *front = calloc((size_t)(r->n_systems * r->n_tasks) + 1, sizeof *front);
@@ -84,13 +85,15 @@ static void choice_row(const kv_budget_choice *choice, void *context) {
     kv_csv_number(csv, choice->figure->low);
     kv_csv_number(csv, choice->figure->high);
     kv_csv_number(csv, choice->fraction);
+    kv_csv_text(csv, kv_metric_better(kv_metric_of(choice->task->metrics[0])));
     kv_csv_end_row(csv);
 }
 
 kv_status kv_results_write_budgets(const kv_results *r, const char *path, kv_error *err) {
     kv_csv *csv;
     kv_status status = kv_csv_create(
-        path, "budget,task,split,metric,family,system,accuracy,accuracy_low,accuracy_high,flops_fraction",
+        path,
+        "budget,task,split,metric,family,system,accuracy,accuracy_low,accuracy_high,flops_fraction,better",
         &csv, err);
     if (status != KV_OK) return status;
     for (int64_t t = 0; t < r->n_tasks && status == KV_OK; t++)

@@ -8,7 +8,9 @@
 //                what it was asked with, "": nothing (missing in older files: not known)
 //   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens, n_skipped, n_cut
 //                (items too long for a context; missing in older files: 0), chat (0 or 1; missing: 0); metrics [M];
+//                better [M], "higher" or "lower" (missing in older files: higher);
 //                asked (0 or 1), not_finite (only where some are: what was not, else ""), flops, exact_reduction [S]; values [S, M, N];
+//                weights [N] of items in weighted means (only where they are not all alike);
 //                redefined [S] (of programs, see kv_outcome; counted anew from the records when it is read);
 //                accuracy, low, high, retention, retention_low, retention_high, p_value [S, M];
 //                records/s: the records of system s as JSON lines, bytes
@@ -217,6 +219,8 @@ static void write_task(struct writer *w, int64_t task) {
     for (int m = 0; m < t->n_metrics; m++) metrics[m] = t->metrics[m];
     snprintf(w->group, sizeof w->group, "/tasks/%lld", (long long)task);
     write_strings(w, "metrics", metrics, t->n_metrics);
+    for (int m = 0; m < t->n_metrics; m++) metrics[m] = kv_metric_better(kv_metric_of(t->metrics[m]));
+    write_strings(w, "better", metrics, t->n_metrics);
     set_string(w, "name", t->name);
     set_string(w, "split", t->split);
     set_string(w, "kind", t->kind);
@@ -229,6 +233,7 @@ static void write_task(struct writer *w, int64_t task) {
     set_int(w, "n_cut", t->n_cut);
     set_int(w, "chat", t->chat);
     set_real(w, "prompt_tokens", t->prompt_tokens);
+    if (t->weights) write_doubles(w, "weights", t->weights, t->n_items);
     write_values(w, task);
     write_not_finite(w, task);
     write_redefined(w, task);

@@ -89,6 +89,12 @@ static bool copy_system(kv_results *joined, const kv_result_system *from, int64_
     return to->name && to->family;
 }
 
+// NULL of NULL, and when out of memory.
+static double *copy_numbers(const double *from, int64_t n) {
+    double *to = from ? malloc((size_t)n * sizeof *to + 1) : NULL;
+    return to ? memcpy(to, from, (size_t)n * sizeof *to) : NULL;
+}
+
 static bool copy_task(kv_results *joined, const kv_result_task *from, int64_t at) {
     kv_result_task *to = &joined->tasks[at];
     if (to->name) return true;
@@ -97,10 +103,11 @@ static bool copy_task(kv_results *joined, const kv_result_task *from, int64_t at
     for (int64_t i = 0; i < at; i++)
         if (!strcmp(joined->tasks[i].name, from->name)) taken[i] = joined->tasks[i].split;
     *to = *from;
+    to->weights = copy_numbers(from->weights, from->n_items);
     to->split = fresh_name(from->split, taken, at);
     to->name = strdup(from->name), to->kind = strdup(from->kind), to->file = strdup(from->file);
     free(taken);
-    return to->name && to->split && to->kind && to->file;
+    return to->name && to->split && to->kind && to->file && (to->weights || !from->weights);
 }
 
 // ---- Content -------------------------------------------------------------------------------------------

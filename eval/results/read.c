@@ -4,6 +4,7 @@
 #include "eval/results/analysis_h5.h"
 #include "eval/results/results.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,6 +203,14 @@ static void read_not_finite(struct reader *r, int64_t task) {
     kv_h5_free_strings(texts, found);
 }
 
+static void read_weights(struct reader *r, kv_result_task *t) {
+    char path[2 * NAME_SIZE];
+    if (!ok(r) || !kv_h5_exists(r->file, full_name(r, "weights", path))) return;
+    t->weights = read_doubles(r, "weights", t->n_items);
+    for (int64_t i = 0; t->weights && i < t->n_items; i++)
+        if (!isfinite(t->weights[i]) || t->weights[i] < 0) wrong(r, "weights", "numbers from 0");
+}
+
 static void read_task(struct reader *r, int64_t task) {
     kv_result_task *t = &r->results->tasks[task];
     int64_t n_metrics;
@@ -223,6 +232,7 @@ static void read_task(struct reader *r, int64_t task) {
     }
     if (ok(r)) t->n_metrics = (int)n_metrics;
     kv_h5_free_strings(metrics, n_metrics);
+    read_weights(r, t);
     read_outcomes(r, task);
     read_not_finite(r, task);
 }

@@ -60,6 +60,7 @@ void kv_results_free(kv_results *results) {
         kv_result_task *task = &results->tasks[t];
         char *const texts[] = {task->name, task->split, task->kind, task->file};
         for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) free(texts[i]);
+        free(task->weights);
     }
     for (int64_t i = 0; i < results->n_timings; i++) free_timing(&results->timings[i]);
     for (int64_t i = 0; i < results->n_configs; i++) free(results->configs[i]);
@@ -116,12 +117,6 @@ double kv_result_reduction(const kv_results *results, int64_t system, int64_t ta
     return flops[s->base] / flops[system];
 }
 
-static double mean(const double *values, int64_t n) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += values[i];
-    return n > 0 ? sum / (double)n : NAN;
-}
-
 // Within a text of JSON every quote has a backslash in front, so that the key is found nowhere else.
 const char *kv_record_redefines(const char *record, size_t *length) {
     static const char key[] = "\"" KV_REDEFINES "\":\"";
@@ -138,28 +133,98 @@ static int64_t count_redefined(const kv_outcome *outcome, int64_t n_units) {
     return n;
 }
 
+// One metric of one system, and what it needs for it.
+struct deriving {
+    const kv_results *results;
+    const kv_metric *metric;
+    int64_t n;                   // items
+    const double *weights;       // [n]; NULL: all alike, or of no matter to this metric
+    const double *values, *base; // [n]; NULL: there is no base
+    double *own, *other;         // [n] of room
+};
+
+// weight · value.
+static const double *weighted(const struct deriving *d, const double *values, double *room) {
+    if (!d->weights) return values;
+    for (int64_t i = 0; i < d->n; i++) room[i] = d->weights[i] * values[i];
+    return room;
+}
+
+static kv_interval raised(kv_interval interval) {
+    return (kv_interval){exp(interval.low), exp(interval.high)};
+}
+
+// Of a mean, of e to the mean, of a weighted sum over the weights'.
+static kv_status derive_interval(const struct deriving *d, kv_interval *interval, kv_error *err) {
+    const kv_results *r = d->results;
+    if (d->weights)
+        return kv_bootstrap_ratio(weighted(d, d->values, d->own), d->weights, d->n, r->bootstrap, r->seed,
+                                  interval, err);
+    kv_status status = kv_bootstrap_mean(d->values, d->n, r->bootstrap, r->seed, interval, err);
+    if (d->metric->perplexity) *interval = raised(*interval);
+    return status;
+}
+
+// e to the mean of what the base has more per item. interval NULL: none is asked for; likewise below.
+static kv_status keep_perplexity(const struct deriving *d, double *retention, kv_interval *interval,
+                                 kv_error *err) {
+    for (int64_t i = 0; i < d->n; i++) d->own[i] = d->base[i] - d->values[i];
+    static const kv_metric mean = {.perplexity = true};
+    *retention = kv_metric_figure(&mean, d->own, NULL, d->n);
+    if (!interval) return KV_OK;
+    kv_status status =
+        kv_bootstrap_mean(d->own, d->n, d->results->bootstrap, d->results->seed, interval, err);
+    *interval = raised(*interval);
+    return status;
+}
+
+static kv_status keep_ratio(const struct deriving *d, double *retention, kv_interval *interval,
+                            kv_error *err) {
+    const double *own = weighted(d, d->values, d->own), *base = weighted(d, d->base, d->other);
+    const bool lower = d->metric->lower_is_better;
+    const double *over = lower ? base : own, *under = lower ? own : base;
+    double sums[2] = {0, 0};
+    for (int64_t i = 0; i < d->n; i++) sums[0] += over[i], sums[1] += under[i];
+    *retention = sums[1] > 0 ? sums[0] / sums[1] : NAN;
+    if (!interval) return KV_OK;
+    return kv_bootstrap_ratio(over, under, d->n, d->results->bootstrap, d->results->seed, interval, err);
+}
+
+static kv_status derive_against_base(const struct deriving *d, bool is_base, kv_figure *figure,
+                                     kv_error *err) {
+    kv_interval interval;
+    kv_paired paired;
+    kv_interval *wanted = is_base ? NULL : &interval; // it keeps all of itself
+    kv_status status = d->metric->nats ? keep_perplexity(d, &figure->retention, wanted, err)
+                                       : keep_ratio(d, &figure->retention, wanted, err);
+    if (status != KV_OK || is_base) return status;
+    figure->retention_low = interval.low, figure->retention_high = interval.high;
+    status = kv_paired_test(weighted(d, d->values, d->own), weighted(d, d->base, d->other), d->n,
+                            d->metric->lower_is_better, KV_RESAMPLES, d->results->seed, &paired, err);
+    if (status == KV_OK) figure->p_value = paired.p;
+    return status;
+}
+
 static kv_status derive_figure(const kv_results *results, int64_t system, int64_t task, int metric,
                                kv_error *err) {
-    const int64_t n = results->tasks[task].n_items;
+    const kv_result_task *t = &results->tasks[task];
     kv_outcome *own = kv_results_outcome(results, system, task);
     const kv_outcome *base = kv_results_outcome(results, results->systems[system].base, task);
     kv_figure *figure = &own->figures[metric];
-    const double *values = own->values + metric * n;
     kv_interval interval;
-    figure->accuracy = mean(values, n);
-    kv_status status = kv_bootstrap_mean(values, n, results->bootstrap, results->seed, &interval, err);
-    if (status != KV_OK) return status;
-    figure->low = interval.low, figure->high = interval.high;
-    if (!base->values) return KV_OK;
-    const double *base_values = base->values + metric * n, base_accuracy = mean(base_values, n);
-    if (base_accuracy > 0) figure->retention = figure->accuracy / base_accuracy;
-    if (results->systems[system].base == system) return KV_OK;
-    status = kv_bootstrap_ratio(values, base_values, n, results->bootstrap, results->seed, &interval, err);
-    if (status != KV_OK) return status;
-    figure->retention_low = interval.low, figure->retention_high = interval.high;
-    kv_paired paired;
-    status = kv_paired_test(values, base_values, n, KV_RESAMPLES, results->seed, &paired, err);
-    if (status == KV_OK) figure->p_value = paired.p;
+    struct deriving d = {.results = results, .metric = kv_metric_of(t->metrics[metric]), .n = t->n_items};
+    d.weights = d.metric->by_weight ? t->weights : NULL;
+    d.values = own->values + metric * d.n;
+    d.base = base->values ? base->values + metric * d.n : NULL;
+    d.own = calloc(2 * (size_t)d.n + 1, sizeof *d.own);
+    if (!d.own) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the figures of %s", t->name);
+    d.other = d.own + d.n;
+    figure->accuracy = kv_metric_figure(d.metric, d.values, d.weights, d.n);
+    kv_status status = derive_interval(&d, &interval, err);
+    if (status == KV_OK) figure->low = interval.low, figure->high = interval.high;
+    if (status == KV_OK && d.base)
+        status = derive_against_base(&d, results->systems[system].base == system, figure, err);
+    free(d.own);
     return status;
 }
 

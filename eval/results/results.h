@@ -4,6 +4,7 @@
 
 #include "eval/benchmark/benchmark.h"
 #include "eval/results/analysis.h"
+#include "eval/statistics/metric.h"
 #include "infer/ttft.h"
 
 #include <string.h>
@@ -24,6 +25,7 @@ typedef struct kv_result_task {
     int n_metrics;
     char metrics[KV_MAX_METRICS][KV_METRIC_NAME];
     bool chat;                // asked as a user would ask an instruct model
+    double *weights;          // [n_items] in means of metrics that weigh items; NULL: all alike
     double prompt_tokens;     // mean over the items
     int64_t n_skipped, n_cut; // items left out, which n_items does not count, and cut ones, as too long
 } kv_result_task;
@@ -33,22 +35,25 @@ static inline bool kv_task_runs_programs(const kv_result_task *task) {
     return task->kind && !strcmp(task->kind, "humaneval");
 }
 
-// What the values of one metric come to; NAN where there is no base, or the base scores 0.
+// What the values of one metric come to (eval/statistics/metric.h), in its own unit; NAN where there is no base, or the base
+// scores 0.
 typedef struct kv_figure {
-    double accuracy, low, high; // mean over items, and its 95 % bootstrap interval
-    double retention;           // accuracy over the base's
+    double accuracy, low, high; // kv_metric_figure, and its 95 % bootstrap interval
+    // What the system keeps of the base: its figure over the base's, or, where lower is better, the base's over its own; of nats
+    // the base's perplexity over its own, e^(base - system). More is better, and where lower is it may exceed 1.
+    double retention;
     double retention_low,
         retention_high; // 95 % paired bootstrap interval of that; NAN for a base, which keeps
                         // all of itself; high may be INFINITY (eval/statistics/stats.h)
-    double p_value;     // of the paired test against the base
+    double p_value;     // of the paired test against the base; of weighted items on weight · value
 } kv_figure;
 
 // One system on one task.
 typedef struct kv_outcome {
-    double *values;         // [n_metrics, n_items]; NULL: it was not asked, or is
-    char *not_finite;       // not finite: it was asked, but this question gave no numbers; NULL: it is
-    char **records;         // [n_units], JSON; NULL where values are
-    double flops;           // of all matrix products up to the first token, mean over the task's prompts
+    double *values;   // [n_metrics, n_items], as the metrics' rows have them; NULL: it was not asked, or is
+    char *not_finite; // not finite: it was asked, but this question gave no numbers; NULL: it is
+    char **records;   // [n_units], JSON; NULL where values are
+    double flops;     // of all matrix products up to the first token, mean over the task's prompts
     double exact_reduction; // the base's over these
     int64_t redefined;      // records of programs that redefined what their tests rely on
     kv_figure figures[KV_MAX_METRICS];
@@ -126,8 +131,8 @@ void kv_results_print(const kv_results *results, FILE *stream);
 // The last of them alone; nothing where there was no analysis.
 void kv_results_print_errors(const kv_results *results, FILE *stream);
 
-// results.csv: a row per system, task, split and metric; fractions of 1, fields empty where a number could
-// not be had. budgets.csv: the best system of every family within each budget. ttft.csv: all timings.
+// results.csv: a row per system, task, split and metric; shares as fractions of 1, other figures in their own unit, `better` says
+// which way; fields empty where a number could not be had, or is infinite. budgets.csv: the best system of every family within each budget. ttft.csv: all timings.
 // errors.csv: predicted caches, a row per system, keys or values, and layer. Written to `path` as it is: the
 // caller sees to it that they appear whole.
 kv_status kv_results_write_csv(const kv_results *results, const char *path, kv_error *err);

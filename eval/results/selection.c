@@ -8,11 +8,12 @@
 // Every system as a candidate: what it costs of its own base's FLOPs, and what it scores. Caller frees.
 static kv_budget_candidate *make_candidates(const kv_results *results, int64_t task) {
     kv_budget_candidate *all = calloc((size_t)results->n_systems + 1, sizeof *all);
+    const kv_metric *metric = kv_metric_of(results->tasks[task].metrics[0]);
     for (int64_t s = 0; all && s < results->n_systems; s++) {
         const kv_outcome *o = kv_results_outcome(results, s, task);
         all[s] = (kv_budget_candidate){.family = results->systems[s].family,
                                        .cost = 1 / o->exact_reduction,
-                                       .score = o->figures[0].accuracy};
+                                       .score = kv_metric_score(metric, o->figures[0].accuracy)};
     }
     return all;
 }

@@ -4,8 +4,8 @@
 
 #include "eval/results/results.h"
 
-// on_front[n_systems]: no other system has both a reduction of exact FLOPs and an accuracy (first metric of
-// the task) at least as large, and one of them larger. Systems that were not asked are not on it. False when
+// on_front[n_systems]: no other system has both a reduction of exact FLOPs at least as large and a figure (of the
+// task's first metric) at least as good, and one of them larger or better. Systems that were not asked are not on it. False when
 // out of memory.
 bool kv_results_front(const kv_results *results, int64_t task, bool *on_front);
 

@@ -1,6 +1,7 @@
 // What a person reads first: widths are those of the longest cell, and a number that could not be had is a
 // dash.
 #include "data/system/table.h"
+#include "core/text.h"
 #include "eval/results/results.h"
 #include "eval/results/selection.h"
 
@@ -16,8 +17,14 @@ __attribute__((format(printf, 2, 0))) static void number_cell(kv_table *table, c
     kv_table_cell(table, "%s", text);
 }
 
-static const char *metric_word(const char *metric) {
-    return !strcmp(metric, "exact_match") ? "match" : metric;
+static const kv_metric *metric_of(const kv_results *r, int64_t task, int metric) {
+    return kv_metric_of(r->tasks[task].metrics[metric]);
+}
+
+// What its column is called, where it stands under the heading of its group or without one.
+static const char *metric_word(const kv_results *r, int64_t task, int metric, bool grouped) {
+    const kv_metric *known = metric_of(r, task, metric);
+    return known->heading && (grouped || !known->group) ? known->heading : r->tasks[task].metrics[metric];
 }
 
 // ---- One task ------------------------------------------------------------------------------------------
@@ -45,25 +52,25 @@ static void cost_cells(kv_table *table, const kv_results *r, int64_t system, int
     number_cell(table, "%.2fx", t->reduction[system]);
 }
 
-static void interval_cell(kv_table *table, double low, double high) {
-    if (isfinite(high))
-        kv_table_cell(table, "%.1f-%.1f", 100 * low, 100 * high);
-    else if (isfinite(low))
-        kv_table_cell(table, "%.1f-∞", 100 * low);
-    else
-        kv_table_cell(table, "-");
+static void figure_cell(kv_table *table, const kv_metric *metric, const kv_outcome *o, double figure) {
+    char text[KV_METRIC_TEXT];
+    kv_table_cell(table, "%s", o->not_finite ? KV_NOT_FINITE : kv_metric_text(metric, figure, text));
 }
 
-static void figure_cells(kv_table *table, const kv_outcome *o, int metric) {
-    const kv_figure *f = &o->figures[metric];
-    if (o->not_finite)
-        kv_table_cell(table, KV_NOT_FINITE);
-    else
-        number_cell(table, "%.1f %%", 100 * f->accuracy);
-    interval_cell(table, f->low, f->high);
-    if (metric > 0) return;
-    number_cell(table, "%.1f %%", 100 * f->retention);
-    interval_cell(table, f->retention_low, f->retention_high);
+static void interval_cell(kv_table *table, const kv_metric *metric, double low, double high) {
+    char text[KV_METRIC_TEXT];
+    kv_table_cell(table, "%s", kv_metric_interval_text(metric, low, high, text));
+}
+
+static void figure_cells(kv_table *table, const kv_metric *metric, const kv_outcome *o, int m) {
+    static const kv_metric kept = {.share = true};
+    const kv_figure *f = &o->figures[m];
+    char text[KV_METRIC_TEXT];
+    figure_cell(table, metric, o, f->accuracy);
+    interval_cell(table, metric, f->low, f->high);
+    if (m > 0) return;
+    kv_table_cell(table, "%s", kv_metric_text(&kept, f->retention, text));
+    interval_cell(table, &kept, f->retention_low, f->retention_high);
     if (f->p_value < 0.001)
         kv_table_cell(table, "<0.001");
     else
@@ -117,30 +124,37 @@ static void print_redefined(const kv_results *r, int64_t task, FILE *out) {
     }
 }
 
+static void metric_columns(kv_table *table, const kv_results *r, int64_t task, int m) {
+    const char *group = metric_of(r, task, m)->group ? metric_of(r, task, m)->group : "";
+    kv_table_column(table, group, metric_word(r, task, m, true), false);
+    kv_table_column(table, group, "95 %", false);
+    if (m > 0) return;
+    kv_table_column(table, group, "kept", false);
+    kv_table_column(table, group, "95 %", false);
+    kv_table_column(table, group, "p", false);
+}
+
+static bool lower_is_better(const kv_results *r, int64_t task) {
+    return metric_of(r, task, 0)->lower_is_better;
+}
+
 static void print_task(const kv_results *r, int64_t task, FILE *out) {
     const kv_result_task *t = &r->tasks[task];
     bool *front = calloc((size_t)r->n_systems + 1, sizeof *front);
     kv_table *table = front && kv_results_front(r, task, front) ? kv_table_create() : NULL;
     if (table) name_columns(table);
-    for (int m = 0; m < t->n_metrics; m++) {
-        kv_table_column(table, "", metric_word(t->metrics[m]), false);
-        kv_table_column(table, "", "95 %", false);
-        if (m > 0) continue;
-        kv_table_column(table, "", "kept", false);
-        kv_table_column(table, "", "95 %", false);
-        kv_table_column(table, "", "p", false);
-    }
+    for (int m = 0; m < t->n_metrics; m++) metric_columns(table, r, task, m);
     if (table) cost_columns(table, r);
     for (int64_t s = 0; table && s < r->n_systems; s++) {
         const kv_outcome *o = kv_results_outcome(r, s, task);
         if (!o->values && !o->not_finite) continue;
         name_cells(table, &r->systems[s], front[s]);
-        for (int m = 0; m < t->n_metrics; m++) figure_cells(table, o, m);
+        for (int m = 0; m < t->n_metrics; m++) figure_cells(table, metric_of(r, task, m), o, m);
         cost_cells(table, r, s, task);
     }
     char items[KV_TASK_ITEMS];
-    fprintf(out, "%s, %s: %s, %sprompts of %.0f tokens\n", t->name, t->split, kv_task_items(t, items),
-            t->chat ? "chat " : "", t->prompt_tokens);
+    fprintf(out, "%s, %s: %s, %sprompts of %.0f tokens%s\n", t->name, t->split, kv_task_items(t, items),
+            t->chat ? "chat " : "", t->prompt_tokens, lower_is_better(r, task) ? "; lower is better" : "");
     kv_table_print(table, out);
     print_not_finite(r, task, out);
     print_redefined(r, task, out);
@@ -162,30 +176,47 @@ static void print_costs(const kv_results *r, FILE *out) {
     kv_table_free(table);
 }
 
-// The first metric of every task and their mean, as the paper's tables 3 and 8 have it.
+static int64_t count_shares(const kv_results *r) {
+    int64_t n = 0;
+    for (int64_t t = 0; t < r->n_tasks; t++) n += metric_of(r, t, 0)->share;
+    return n;
+}
+
+// The first metric of every task and the mean of those that are shares, as the paper's tables 3 and 8 have it: what has another
+// unit has no mean with them.
 static void print_summary(const kv_results *r, FILE *out) {
+    const int64_t n_shares = count_shares(r);
     kv_table *table = kv_table_create();
     name_columns(table);
-    for (int64_t t = 0; t < r->n_tasks; t++)
-        kv_table_column(table, r->tasks[t].name, r->tasks[t].split, false);
-    kv_table_column(table, "", "average", false);
+    for (int64_t t = 0; t < r->n_tasks; t++) {
+        char title[160];
+        snprintf(title, sizeof title, "%.*s%s%s", KV_HEAD(r->tasks[t].split, 100),
+                 metric_of(r, t, 0)->share ? "" : ": ",
+                 metric_of(r, t, 0)->share ? "" : r->tasks[t].metrics[0]);
+        kv_table_column(table, r->tasks[t].name, title, false);
+    }
+    if (n_shares > 1) kv_table_column(table, "", "average", false);
     kv_table_column(table, "", "FLOPs reduction", false);
     for (int64_t s = 0; s < r->n_systems; s++) {
         double sum = 0;
         name_cells(table, &r->systems[s], false);
         for (int64_t t = 0; t < r->n_tasks; t++) {
             const kv_outcome *o = kv_results_outcome(r, s, t);
-            const double accuracy = o->figures[0].accuracy;
-            if (o->not_finite)
-                kv_table_cell(table, KV_NOT_FINITE);
+            const kv_metric *metric = metric_of(r, t, 0);
+            if (metric->share && !o->not_finite)
+                number_cell(table, "%.1f", 100 * o->figures[0].accuracy);
             else
-                number_cell(table, "%.1f", 100 * accuracy);
-            sum += accuracy;
+                figure_cell(table, metric, o, o->figures[0].accuracy);
+            sum += metric->share ? o->figures[0].accuracy : 0;
         }
-        number_cell(table, "%.1f", 100 * sum / (double)r->n_tasks);
+        if (n_shares > 1) number_cell(table, "%.1f", 100 * sum / (double)n_shares);
         number_cell(table, "%.2fx", kv_result_reduction(r, s, 0, true));
     }
-    fputs("all tasks, first metric of each in %; the paper's reduction of FLOPs\n", out);
+    fprintf(out, "all tasks, first metric of each%s; the paper's reduction of FLOPs\n",
+            n_shares == r->n_tasks ? " in %"
+            : n_shares > 1         ? ": shares in %, and only they are averaged"
+            : n_shares > 0         ? ": shares in %"
+                                   : "");
     kv_table_print(table, out);
     kv_table_free(table);
 }
@@ -252,19 +283,21 @@ static void print_budgets(const kv_results *r, int64_t task, FILE *out) {
         char title[32];
         snprintf(title, sizeof title, "%g of the base", r->budgets[b]);
         kv_table_column(table, title, "system", true);
-        kv_table_column(table, title, metric_word(r->tasks[task].metrics[0]), false);
+        kv_table_column(table, title, metric_word(r, task, 0, false), false);
     }
     for (int64_t s = 0; s < r->n_systems; s++) {
         if (!family_is_new(r, s)) continue;
         kv_table_cell(table, "%s", r->systems[s].family);
         for (int64_t b = 0; b < r->n_budgets; b++) {
             const kv_budget_choice *best = find_choice(&c, r->budgets[b], r->systems[s].family);
+            char text[KV_METRIC_TEXT];
             kv_table_cell(table, "%s", best ? best->system->name : "-");
-            number_cell(table, "%.1f %%", best ? 100 * best->figure->accuracy : NAN);
+            kv_table_cell(table, "%s",
+                          kv_metric_text(metric_of(r, task, 0), best ? best->figure->accuracy : NAN, text));
         }
     }
-    fprintf(out, "%s, %s: the best of each family within a budget of FLOPs to the first token\n",
-            r->tasks[task].name, r->tasks[task].split);
+    fprintf(out, "%s, %s: the best of each family within a budget of FLOPs to the first token%s\n",
+            r->tasks[task].name, r->tasks[task].split, lower_is_better(r, task) ? "; lower is better" : "");
     kv_table_print(table, out);
     kv_table_free(table);
     free(c.items);
@@ -276,11 +309,19 @@ void kv_results_print(const kv_results *r, FILE *out) {
         if (t > 0) fputc('\n', out);
         print_task(r, t, out);
     }
-    if (r->n_tasks > 0)
-        fputs(
-            "* on the Pareto front of exact FLOPs and the first metric; kept: share of the base's; p: paired "
-            "test against the base\n",
-            out);
+    if (r->n_tasks > 0) {
+        const char *kept[] = {"", "", ""};
+        for (int64_t t = 0; t < r->n_tasks; t++) {
+            if (!metric_of(r, t, 0)->nats) kept[0] = "share of the base's";
+            if (metric_of(r, t, 0)->nats) kept[2] = "of nats the base's perplexity over the own";
+        }
+        if (*kept[0] && *kept[2]) kept[1] = "; ";
+        fprintf(
+            out,
+            "* on the Pareto front of exact FLOPs and the first metric; kept: %s%s%s; p: paired test against the "
+            "base\n",
+            kept[0], kept[1], kept[2]);
+    }
     if (r->n_tasks > 2) {
         fputc('\n', out);
         print_summary(r, out);

@@ -2,30 +2,60 @@
 #include "eval/statistics/metric.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const kv_metric metrics[] = {
-    {.name = "tail_nll", .label = "nats a token", .lower_is_better = true, .nats = true},
+    {.name = "tail_nll",
+     .label = "nats a token",
+     .group = "tail",
+     .heading = "nats",
+     .lower_is_better = true,
+     .nats = true},
     {.name = "tail_perplexity",
      .label = "perplexity",
+     .group = "tail",
+     .heading = "perplexity",
      .lower_is_better = true,
      .nats = true,
      .perplexity = true},
-    {.name = "bits_per_byte", .label = "bits a byte", .lower_is_better = true, .by_weight = true},
-    {.name = "whole_nll", .label = "nats a token, all positions", .lower_is_better = true, .nats = true},
+    {.name = "bits_per_byte",
+     .label = "bits a byte",
+     .group = "tail",
+     .heading = "bits a byte",
+     .lower_is_better = true,
+     .by_weight = true},
+    {.name = "whole_nll",
+     .label = "nats a token, all positions",
+     .group = "whole",
+     .heading = "nats",
+     .lower_is_better = true,
+     .nats = true,
+     .drawn = true,
+     .whole = true},
     {.name = "whole_perplexity",
      .label = "perplexity, all positions",
+     .group = "whole",
+     .heading = "perplexity",
      .lower_is_better = true,
      .nats = true,
-     .perplexity = true},
-    {.name = "exact_match", .label = "exact match", .share = true},
+     .perplexity = true,
+     .whole = true},
+    {.name = "exact_match", .label = "exact match", .heading = "match", .share = true},
+    {.name = "pass@", .share = true, .drawn = true},
 };
 enum { N_METRICS = sizeof metrics / sizeof *metrics };
+
+static bool is_named(const kv_metric *metric, const char *name) {
+    const size_t length = strlen(metric->name);
+    if (metric->name[length - 1] == '@') return !strncmp(metric->name, name, length);
+    return !strcmp(metric->name, name);
+}
 
 const kv_metric *kv_metric_of(const char *name) {
     static const kv_metric any = {.share = true};
     for (int i = 0; i < N_METRICS; i++)
-        if (!strcmp(metrics[i].name, name)) return &metrics[i];
+        if (is_named(&metrics[i], name)) return &metrics[i];
     return &any;
 }
 
@@ -38,4 +68,49 @@ double kv_metric_figure(const kv_metric *metric, const double *values, const dou
     }
     if (n < 1) return NAN;
     return metric->perplexity ? exp(sum / total) : sum / total;
+}
+
+double kv_metric_score(const kv_metric *metric, double figure) {
+    return metric->lower_is_better ? -figure : figure;
+}
+
+const char *kv_metric_better(const kv_metric *metric) {
+    return metric->lower_is_better ? "lower" : "higher";
+}
+
+double kv_metric_unit(const kv_metric *metric) {
+    return metric->share ? 100 : 1;
+}
+
+// ---- Texts ---------------------------------------------------------------------------------------------
+
+// As many decimals as a difference between systems needs: of perplexities fewer the larger they are.
+static void write_number(const kv_metric *metric, double figure, char *text, size_t size) {
+    const double shown = kv_metric_unit(metric) * figure;
+    const int decimals = metric->share         ? 1
+                         : !metric->perplexity ? 3
+                         : fabs(shown) < 100   ? 2
+                         : fabs(shown) < 1000  ? 1
+                                               : 0;
+    if (isinf(figure))
+        snprintf(text, size, "∞");
+    else if (isnan(figure))
+        snprintf(text, size, "-");
+    else
+        snprintf(text, size, fabs(shown) < 1e6 ? "%.*f" : "%.*g", fabs(shown) < 1e6 ? decimals : 3, shown);
+}
+
+char *kv_metric_text(const kv_metric *metric, double figure, char text[KV_METRIC_TEXT]) {
+    write_number(metric, figure, text, KV_METRIC_TEXT);
+    if (metric->share && isfinite(figure)) strcat(text, " %");
+    return text;
+}
+
+char *kv_metric_interval_text(const kv_metric *metric, double low, double high, char text[KV_METRIC_TEXT]) {
+    char ends[2][KV_METRIC_TEXT / 2];
+    const bool known = !isnan(low) && !isnan(high);
+    write_number(metric, low, ends[0], sizeof ends[0]);
+    write_number(metric, high, ends[1], sizeof ends[1]);
+    snprintf(text, KV_METRIC_TEXT, "%s%s%s", known ? ends[0] : "-", known ? "-" : "", known ? ends[1] : "");
+    return text;
 }

@@ -159,24 +159,24 @@ static double draw_signs(const double *sizes, int64_t k, int64_t n_flips, uint64
 }
 
 // sizes[n]: of the differences that are not 0, their number returned.
-static int64_t collect(const double *system, const double *base, int64_t n, double *sizes, kv_paired *paired,
-                       double *sum) {
+static int64_t collect(const double *system, const double *base, int64_t n, bool lower_is_better,
+                       double *sizes, kv_paired *paired, double *sum) {
     int64_t k = 0;
     *sum = 0;
     *paired = (kv_paired){.exact = true};
     for (int64_t i = 0; i < n; i++) {
         const double difference = system[i] - base[i];
         *sum += difference;
-        paired->better += difference > 0;
-        paired->worse += difference < 0;
+        paired->better += lower_is_better ? difference < 0 : difference > 0;
+        paired->worse += lower_is_better ? difference > 0 : difference < 0;
         if (difference != 0) sizes[k++] = fabs(difference);
     }
     paired->difference = *sum / (double)n;
     return k;
 }
 
-kv_status kv_paired_test(const double *system, const double *base, int64_t n, int64_t n_flips, uint64_t seed,
-                         kv_paired *paired, kv_error *err) {
+kv_status kv_paired_test(const double *system, const double *base, int64_t n, bool lower_is_better,
+                         int64_t n_flips, uint64_t seed, kv_paired *paired, kv_error *err) {
     *paired = (kv_paired){.difference = NAN, .p = NAN};
     if (n < 0 || n_flips < 1)
         return kv_fail(err, KV_ERR_ARGUMENT, "paired test of %lld items with %lld flips", (long long)n,
@@ -185,7 +185,7 @@ kv_status kv_paired_test(const double *system, const double *base, int64_t n, in
     double *sizes = malloc((size_t)n * sizeof *sizes);
     if (!sizes) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld differences", (long long)n);
     double sum, total = 0;
-    const int64_t k = collect(system, base, n, sizes, paired, &sum);
+    const int64_t k = collect(system, base, n, lower_is_better, sizes, paired, &sum);
     bool equal = true;
     for (int64_t i = 0; i < k; i++) {
         total += sizes[i];

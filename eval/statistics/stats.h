@@ -32,10 +32,11 @@ kv_status kv_bootstrap_ratio(const double *system, const double *base, int64_t n
                              uint64_t seed, kv_interval *interval, kv_error *err);
 
 typedef struct kv_paired {
-    double difference;     // mean of system − base
-    double p;              // two-sided, under "exchanging the two on an item changes nothing"
-    int64_t better, worse; // items where the system is above, below the base
-    bool exact;            // p was counted, not estimated
+    double difference; // mean of system − base, whichever is better
+    double p;          // two-sided, under "exchanging the two on an item changes nothing"
+    int64_t better,
+        worse;  // items where the system is above, below the base; with lower_is_better below, above it
+    bool exact; // p was counted, not estimated
 } kv_paired;
 
 // Compares system[n] with base[n] on the same items by the sum of their differences, each of which could have
@@ -44,8 +45,8 @@ typedef struct kv_paired {
 // of the k differences that are not 0 are counted if they are at most n_flips (>= 1), or n_flips drawn ones:
 // p = (1 + as extreme) / (1 + n_flips). NAN, with nothing better or worse, when n is 0 or a value is not
 // finite; p = 1 when nothing differs. KV_ERR_ARGUMENT, KV_ERR_MEMORY; then NAN too.
-kv_status kv_paired_test(const double *system, const double *base, int64_t n, int64_t n_flips, uint64_t seed,
-                         kv_paired *paired, kv_error *err);
+kv_status kv_paired_test(const double *system, const double *base, int64_t n, bool lower_is_better,
+                         int64_t n_flips, uint64_t seed, kv_paired *paired, kv_error *err);
 
 // The chance that one of k programs passes: the unbiased estimate from n samples of which c passed,
 // 1 - C(n - c, k) / C(n, k), for 1 <= k <= n.

@@ -2,6 +2,7 @@
 #include "tests/support/support.h"
 
 #include "eval/statistics/budget.h"
+#include "eval/statistics/metric.h"
 
 #include <math.h>
 
@@ -77,6 +78,31 @@ static void front_is_what_nobody_beats(void **state) {
     assert_true(found[0]);
 }
 
+// The same figures as something of which less is better: another front, and another best.
+static void direction_decides(void **state) {
+    (void)state;
+    static const double cost[] = {1, 0.5, 0.4, 0.34}, figure[] = {3, 2.5, 4, 3.5};
+    static const bool fronts[2][4] = {{false, false, true, true}, {false, true, false, true}};
+    static const int64_t best_of[2][2] = {{0, 2}, {0, 1}};
+    static const char *const names[] = {"acc", "tail_nll"};
+    for (int lower = 0; lower < 2; lower++) {
+        const kv_metric *metric = kv_metric_of(names[lower]);
+        kv_budget_candidate all[4];
+        double score[4];
+        int64_t family_of[4], best[2];
+        bool front[4];
+        for (int i = 0; i < 4; i++) {
+            score[i] = kv_metric_score(metric, figure[i]);
+            all[i] = (kv_budget_candidate){i ? "small" : "base", cost[i], score[i]};
+        }
+        kv_pareto_front(cost, score, 4, front);
+        assert_memory_equal(front, fronts[lower], sizeof front);
+        kv_budget_families(all, 4, family_of);
+        kv_budget_best(all, 4, family_of, 2, 1, best);
+        assert_memory_equal(best, best_of[lower], sizeof best);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(families_in_order),
@@ -84,6 +110,7 @@ int main(void) {
         cmocka_unit_test(budget_tolerates_rounding),
         cmocka_unit_test(ties_go_to_the_cheaper_then_the_earlier),
         cmocka_unit_test(front_is_what_nobody_beats),
+        cmocka_unit_test(direction_decides),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 // Results apart from the models they come from: figures, files, joining and the table.
 #include "tests/support/eval.h"
+#include "tests/support/results.h"
 
 #include "data/file/h5.h"
 #include "eval/results/results.h"
@@ -11,25 +12,6 @@
 #include <string.h>
 
 enum { N_ITEMS = 4 };
-
-static void fill_outcome(kv_results *r, int64_t system, int64_t task, const double *values, double flops) {
-    kv_outcome *o = kv_results_outcome(r, system, task);
-    const kv_result_task *t = &r->tasks[task];
-    const int64_t n = t->n_metrics * t->n_items;
-    o->flops = flops;
-    o->values = test_alloc(n, sizeof *o->values);
-    memcpy(o->values, values, (size_t)n * sizeof *values);
-    o->records = test_alloc(t->n_units, sizeof *o->records);
-    for (int64_t u = 0; u < t->n_units; u++)
-        if (asprintf(&o->records[u], "{\"unit\":%d,\"text\":\"ü %d\"}", (int)u, (int)system) < 0) fail();
-}
-
-static void name_system(kv_results *r, int64_t i, const char *name, const char *family, const char *hash,
-                        double paper) {
-    r->systems[i].name = strdup(name), r->systems[i].family = strdup(family);
-    snprintf(r->systems[i].hash, sizeof r->systems[i].hash, "%s", hash);
-    r->systems[i].paper_reduction = paper;
-}
 
 // Base, a small model with a name that needs quotes, and one that was never asked. Two metrics.
 static kv_results made_up(void) {
@@ -43,9 +25,9 @@ static kv_results made_up(void) {
     r.budgets = test_alloc(2, sizeof *r.budgets);
     r.budgets[0] = 1, r.budgets[1] = 0.5;
     r.n_budgets = 2;
-    name_system(&r, 0, "base", "base", "00000000000000aa", 1);
-    name_system(&r, 1, "small, \"fast\"", "aux", "00000000000000bb", 4);
-    name_system(&r, 2, "later", "aux", "00000000000000cc", 8);
+    test_name_system(&r, 0, "base", "base", "00000000000000aa", 1);
+    test_name_system(&r, 1, "small, \"fast\"", "aux", "00000000000000bb", 4);
+    test_name_system(&r, 2, "later", "aux", "00000000000000cc", 8);
     kv_result_task *t = &r.tasks[0];
     t->name = strdup("atlas"), t->split = strdup("trained"), t->kind = strdup("triviaqa");
     t->file = strdup("f");
@@ -53,8 +35,8 @@ static kv_results made_up(void) {
     t->shots = 1, t->n_items = N_ITEMS, t->n_units = 2 * N_ITEMS, t->n_metrics = 2, t->prompt_tokens = 59;
     snprintf(t->metrics[0], KV_METRIC_NAME, "pass@1");
     snprintf(t->metrics[1], KV_METRIC_NAME, "pass@2");
-    fill_outcome(&r, 0, 0, (const double[]){1, 1, 1, 1, 1, 1, 1, 1}, 3000);
-    fill_outcome(&r, 1, 0, (const double[]){0, 1, 0.5, 0.5, 0, 1, 1, 1}, 1000);
+    test_fill_outcome(&r, 0, 0, (const double[]){1, 1, 1, 1, 1, 1, 1, 1}, 3000);
+    test_fill_outcome(&r, 1, 0, (const double[]){0, 1, 0.5, 0.5, 0, 1, 1, 1}, 1000);
     kv_timing *timing = kv_results_add_timing(&r, 59, 8, 3);
     assert_non_null(timing);
     timing->seconds[0] = 0.5, timing->spread[0] = 0.01, timing->reduction[0] = 1, timing->flops[0] = 3000;
@@ -108,10 +90,11 @@ static void front_and_budgets(void **state) {
     assert_int_equal(kv_results_write_budgets(&r, path, &err), KV_OK);
     char *text = test_read_text(path);
     assert_string_equal(
-        text, "budget,task,split,metric,family,system,accuracy,accuracy_low,accuracy_high,flops_fraction\n"
-              "1,atlas,trained,pass@1,base,base,1,1,1,1\n"
-              "1,atlas,trained,pass@1,aux,\"small, \"\"fast\"\"\",0.5,0.125,0.875,0.333333333\n"
-              "0.5,atlas,trained,pass@1,aux,\"small, \"\"fast\"\"\",0.5,0.125,0.875,0.333333333\n");
+        text,
+        "budget,task,split,metric,family,system,accuracy,accuracy_low,accuracy_high,flops_fraction,better\n"
+        "1,atlas,trained,pass@1,base,base,1,1,1,1,higher\n"
+        "1,atlas,trained,pass@1,aux,\"small, \"\"fast\"\"\",0.5,0.125,0.875,0.333333333,higher\n"
+        "0.5,atlas,trained,pass@1,aux,\"small, \"\"fast\"\"\",0.5,0.125,0.875,0.333333333,higher\n");
     free(text);
     kv_results_free(&r);
 }
@@ -132,11 +115,11 @@ static void csv_columns(void **state) {
         text,
         "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,flops_reduction_exact,"
         "ttft_seconds,ttft_reduction,ttft_spread,shots,n_questions,flops_exact,prompt_tokens,accuracy_low,"
-        "accuracy_high,p_value,on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat\n"
-        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1\n"
-        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1,0.25,0.5,3,2,,,1\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1,0.375,,3,2,,,1\n");
+        "accuracy_high,p_value,on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat,better\n"
+        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,higher\n"
+        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,higher\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1,0.25,0.5,3,2,,,1,higher\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1,0.375,,3,2,,,1,higher\n");
     free(text);
     const char *timings = test_path(test_dir, "t.csv");
     if (kv_results_write_timings(&r, timings, &err)) fail_msg("%s", err.message);
@@ -172,7 +155,9 @@ static void expect_equal(const kv_results *a, const kv_results *b) {
     }
     for (int64_t i = 0; i < a->n_systems * a->n_tasks; i++) {
         const kv_outcome *x = &a->outcomes[i], *y = &b->outcomes[i];
-        const kv_result_task *t = &a->tasks[i % a->n_tasks];
+        const kv_result_task *t = &a->tasks[i % a->n_tasks], *of_b = &b->tasks[i % a->n_tasks];
+        assert_int_equal(t->weights == NULL, of_b->weights == NULL);
+        for (int64_t k = 0; t->weights && k < t->n_items; k++) same(t->weights[k], of_b->weights[k]);
         assert_int_equal(x->values == NULL, y->values == NULL);
         same(x->flops, y->flops);
         same(x->exact_reduction, y->exact_reduction);
@@ -298,6 +283,35 @@ static void damaged_h5_is_refused(void **state) {
 
 // ---- Joining -------------------------------------------------------------------------------------------
 
+// Items may weigh differently; in files of before there were weights, and a word for the direction, they do not.
+static void weights_are_kept(void **state) {
+    (void)state;
+    static const double weights[N_ITEMS] = {1, 0, 2.5, 4};
+    kv_results r = made_up(), again, more = made_up();
+    kv_error err = {0};
+    r.tasks[0].weights = test_alloc(N_ITEMS, sizeof *r.tasks[0].weights);
+    memcpy(r.tasks[0].weights, weights, sizeof weights);
+    const char *path = test_path(test_dir, "weights.h5");
+    if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+    if (kv_results_read_h5(path, &again, &err)) fail_msg("%s", err.message);
+    expect_equal(&r, &again);
+    if (kv_results_join(&again, &more, &err)) fail_msg("%s", err.message);
+    expect_equal(&r, &again);
+    kv_results_free(&again);
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    assert_true(H5Ldelete(file, "/tasks/0/weights", H5P_DEFAULT) >= 0);
+    assert_true(H5Ldelete(file, "/tasks/0/better", H5P_DEFAULT) >= 0);
+    kv_h5_close(&file, &err);
+    if (kv_results_read_h5(path, &again, &err)) fail_msg("%s", err.message);
+    expect_equal(&more, &again);
+    kv_results_free(&again);
+    r.tasks[0].weights[1] = -1;
+    if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+    expect_refused(path, "/tasks/0/weights': expected numbers from 0");
+    kv_results_free(&more);
+    kv_results_free(&r);
+}
+
 static void joining_with_oneself_changes_nothing(void **state) {
     (void)state;
     kv_results a = made_up(), b = made_up();
@@ -314,7 +328,7 @@ static void joining_fills_gaps_and_keeps_names_apart(void **state) {
     kv_error err = {0};
     // In the second evaluation the third system was asked, the second is another model of the same name, and
     // there is a task more.
-    fill_outcome(&b, 2, 0, (const double[]){1, 0, 0, 0, 1, 0, 0, 0}, 500);
+    test_fill_outcome(&b, 2, 0, (const double[]){1, 0, 0, 0, 1, 0, 0, 0}, 500);
     snprintf(b.systems[1].hash, sizeof b.systems[1].hash, "00000000000000ee");
     assert_int_equal(kv_results_derive(&b, &err), KV_OK);
     if (kv_results_join(&a, &b, &err)) fail_msg("%s", err.message);
@@ -416,6 +430,7 @@ int main(void) {
         cmocka_unit_test(joining_fills_gaps_and_keeps_names_apart),
         cmocka_unit_test(joining_keeps_tokenizers_apart),
         cmocka_unit_test(table_shows_what_is_missing),
+        cmocka_unit_test(weights_are_kept),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }

@@ -22,7 +22,7 @@ static kv_paired paired_of(const double *system, const double *base, int64_t n, 
                            uint64_t seed) {
     kv_paired paired;
     kv_error err = {0};
-    if (kv_paired_test(system, base, n, n_flips, seed, &paired, &err)) fail_msg("%s", err.message);
+    if (kv_paired_test(system, base, n, false, n_flips, seed, &paired, &err)) fail_msg("%s", err.message);
     return paired;
 }
 
@@ -316,6 +316,22 @@ static void clear_difference_of_many_items(void **state) {
     assert_true(paired_of(system, base, N, 999, 1).p == 1);
 }
 
+// Which items count as better is a matter of direction; how sure the difference is, is not.
+static void lower_may_be_better(void **state) {
+    (void)state;
+    const double system[] = {2.5, 1, 3, 4, 0.5}, base[] = {2, 2, 3, 5, 1.25};
+    kv_paired paired[2];
+    kv_error err = {0};
+    for (int lower = 0; lower < 2; lower++)
+        if (kv_paired_test(system, base, 5, lower, 100, 1, &paired[lower], &err)) fail_msg("%s", err.message);
+    assert_true(paired[0].better == 1 && paired[0].worse == 3);
+    assert_true(paired[1].better == 3 && paired[1].worse == 1);
+    near(paired[1].difference, -2.25 / 5, rounding_bound_double(6, 1));
+    // Of the 16 signs of ½, 1, 1 and ¾, all but ½ down: sums of at least 2¼ are 3¼ and 2¼, up and down.
+    near(paired[0].p, 4.0 / 16, 0);
+    near(paired[1].p, 4.0 / 16, 0);
+}
+
 static void pairs_of_nothing(void **state) {
     (void)state;
     kv_error err = {0};
@@ -328,8 +344,8 @@ static void pairs_of_nothing(void **state) {
     assert_true(paired.p == 1 && paired.difference == 0);
     paired = paired_of((const double[]){0.75}, (const double[]){0.5}, 1, 10, 1);
     assert_true(paired.p == 1 && paired.difference == 0.25 && paired.better == 1);
-    assert_int_equal(kv_paired_test(one, one, 2, 0, 1, &paired, &err), KV_ERR_ARGUMENT);
-    assert_int_equal(kv_paired_test(one, one, -2, 5, 1, &paired, &err), KV_ERR_ARGUMENT);
+    assert_int_equal(kv_paired_test(one, one, 2, false, 0, 1, &paired, &err), KV_ERR_ARGUMENT);
+    assert_int_equal(kv_paired_test(one, one, -2, false, 5, 1, &paired, &err), KV_ERR_ARGUMENT);
 }
 
 int main(void) {
@@ -346,6 +362,7 @@ int main(void) {
         cmocka_unit_test(few_items_are_counted_out),
         cmocka_unit_test(many_items_are_drawn),
         cmocka_unit_test(clear_difference_of_many_items),
+        cmocka_unit_test(lower_may_be_better),
         cmocka_unit_test(pairs_of_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
