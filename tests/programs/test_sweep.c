@@ -350,6 +350,7 @@ static void check_table(void) {
         for (int i = 0; i < 7; i++)
             assert_string_equal(cell(&table, r, pairs[i][0]),
                                 result_of(&results, runs[r / 2], split, pairs[i][1]));
+        assert_string_equal(cell(&table, r, "better"), "higher");
         if (r >= 4) check_training_cells(&table, r, runs[r / 2]);
         if (r < 4) assert_string_equal(cell(&table, r, "steps"), "");
     }
@@ -361,7 +362,7 @@ static void check_table(void) {
 }
 
 // Figures that are all different, as those of models that know nothing are not.
-static void put_results(void) {
+static void put_results(bool lower) {
     static const char *const systems[] = {"base", "\"aux, alone\"", "kvp-kl=0", "kvp-kl=2", "rival"};
     kv_csv_table old;
     kv_error err = {0};
@@ -370,8 +371,13 @@ static void put_results(void) {
     assert_non_null(out);
     for (int64_t c = 0; c < old.n_columns; c++) fprintf(out, "%s%s", c ? "," : "", old.names[c]);
     for (int64_t r = 0; r < 10; r++) {
-        fprintf(out, "\n%s,family,atlas,%s,exact_match", systems[r / 2], r % 2 ? "held-out" : "trained");
-        for (int64_t c = 5; c < old.n_columns; c++) fprintf(out, ",0.%02d%02d", (int)r, (int)c);
+        fprintf(out, "\n%s,family,atlas,%s,%s", systems[r / 2], r % 2 ? "held-out" : "trained",
+                lower ? "tail_nll" : "exact_match");
+        for (int64_t c = 5; c < old.n_columns; c++)
+            if (!strcmp(old.names[c], "better"))
+                fprintf(out, ",%s", lower ? "lower" : "higher");
+            else
+                fprintf(out, ",0.%02d%02d", (int)r, (int)c);
     }
     fputc('\n', out);
     assert_int_equal(fclose(out), 0);
@@ -400,7 +406,11 @@ static void test_table(void **state) {
     expect_not_said("run 1 of");
     expect_line("kvp-kl=2 on atlas trained: 12/12", ", 12 answered before", true);
     check_table();
-    put_results();
+    put_results(true);
+    sweep(0, "both.yaml", ARGS("-s", "train.log_every=1", "--no-eval"));
+    expect_said("atlas, held-out: tail_nll; lower is better\n");
+    expect_line("rival   ", " 0.0805  0.0816-0.0817  8.1 % ", true); // nats as they are
+    put_results(false);
     sweep(0, "both.yaml", ARGS("-s", "train.log_every=1", "--no-eval"));
     check_table();
     expect_line("rival   ", " 8.1 %  8.2-8.2  8.1 % ", true);

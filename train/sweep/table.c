@@ -47,7 +47,7 @@ struct losses {
 struct results {
     const kv_sweep *sweep;
     kv_csv_table csv; // empty where nothing was evaluated
-    int64_t system, task, split, metric, figure[N_FIGURES];
+    int64_t system, task, split, metric, better, figure[N_FIGURES];
     struct row *rows;
     size_t n_rows;
     double *train_loss, *validation_loss; // [n_runs], NAN where not known
@@ -119,6 +119,7 @@ static kv_status find_columns(struct results *r, const char *path, kv_error *err
         if (*wanted[i].column < 0 && strncmp(wanted[i].name, "retention_", 10) != 0)
             return kv_fail(err, KV_ERR_FORMAT, "%s:1: expected a column `%s`", path, wanted[i].name);
     }
+    r->better = kv_csv_column(&r->csv, "better"); // likewise: then all were shares
     return KV_OK;
 }
 
@@ -166,6 +167,10 @@ static const char *result_text(const struct results *r, const struct row *row, i
     return row->result < 0 ? "" : kv_csv_cell(&r->csv, row->result, column);
 }
 
+static bool lower_is_better(const struct results *r, const struct row *row) {
+    return r->better >= 0 && !strcmp(result_text(r, row, r->better), "lower");
+}
+
 // ---- table.csv -----------------------------------------------------------------------------------------
 
 static void put_header(const struct results *r, FILE *out) {
@@ -173,7 +178,7 @@ static void put_header(const struct results *r, FILE *out) {
     for (size_t k = 0; k < r->sweep->n_keys; k++) fprintf(out, ",%s", r->sweep->keys[k]);
     fputs(",task,split,metric", out);
     for (int i = 0; i < N_FIGURES; i++) fprintf(out, ",%s", figures[i].to);
-    fputs(",steps,trained_parameters,train_loss,validation_loss,seconds", out);
+    fputs(",steps,trained_parameters,train_loss,validation_loss,seconds,better", out);
 }
 
 static void put_row(const struct results *r, const struct row *row, kv_csv *csv) {
@@ -196,6 +201,7 @@ static void put_row(const struct results *r, const struct row *row, kv_csv *csv)
         own ? (double)NAN : r->train_loss[at], own ? (double)NAN : r->validation_loss[at],
         own ? (double)NAN : run->look.seconds};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) kv_csv_number(csv, numbers[i]);
+    kv_csv_text(csv, row->result < 0 ? "" : lower_is_better(r, row) ? "lower" : "higher");
     kv_csv_end_row(csv);
 }
 
@@ -232,8 +238,8 @@ __attribute__((format(printf, 2, 0))) static void number_cell(kv_table *table, c
     kv_table_cell(table, "%s", text);
 }
 
-static void figure_columns(kv_table *table) {
-    kv_table_column(table, "", "accuracy", false);
+static void figure_columns(kv_table *table, const char *name) {
+    kv_table_column(table, "", name, false);
     kv_table_column(table, "", "95 %", false);
     kv_table_column(table, "", "kept", false);
     kv_table_column(table, "FLOPs reduction", "paper", false);
@@ -243,9 +249,12 @@ static void figure_columns(kv_table *table) {
 static void figure_cells(const struct results *r, const struct row *row, kv_table *table) {
     double value[N_FIGURES];
     for (int i = 0; i < N_FIGURES; i++) value[i] = number_of(result_text(r, row, r->figure[i]));
-    number_cell(table, "%.1f %%", 100 * value[ACCURACY]);
+    // What is better the lower it is is no share: it is shown in its own unit.
+    const bool lower = lower_is_better(r, row);
+    const double unit = lower ? 1 : 100;
+    number_cell(table, lower ? "%.5g" : "%.1f %%", unit * value[ACCURACY]);
     if (isfinite(value[LOW]) && isfinite(value[HIGH]))
-        kv_table_cell(table, "%.1f-%.1f", 100 * value[LOW], 100 * value[HIGH]);
+        kv_table_cell(table, lower ? "%.5g-%.5g" : "%.1f-%.1f", unit * value[LOW], unit * value[HIGH]);
     else
         kv_table_cell(table, "-");
     number_cell(table, "%.1f %%", 100 * value[RETENTION]);
@@ -280,7 +289,8 @@ static void print_block(const struct results *r, const struct row *first, FILE *
     const bool figured = first->result >= 0;
     kv_table *table = kv_table_create();
     kv_table_column(table, "", "run", true);
-    if (figured) figure_columns(table);
+    const bool lower = lower_is_better(r, first);
+    if (figured) figure_columns(table, lower ? result_text(r, first, r->metric) : "accuracy");
     for (int i = 0; i < 5; i++) kv_table_column(table, "training", training[i], false);
     for (const struct row *row = first; row < r->rows + r->n_rows; row++) {
         if (!same_block(r, first, row)) continue;
@@ -289,8 +299,8 @@ static void print_block(const struct results *r, const struct row *first, FILE *
         training_cells(r, row->run, table);
     }
     if (figured)
-        fprintf(out, "%s, %s: %s\n", result_text(r, first, r->task), result_text(r, first, r->split),
-                result_text(r, first, r->metric));
+        fprintf(out, "%s, %s: %s%s\n", result_text(r, first, r->task), result_text(r, first, r->split),
+                result_text(r, first, r->metric), lower ? "; lower is better" : "");
     else
         fputs("not evaluated\n", out);
     kv_table_print(table, out);
