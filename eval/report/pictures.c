@@ -64,7 +64,7 @@ struct pareto {
     char (*titles)[TITLE];                        // [n_panels]
     const char *panel_titles[KV_PLOT_MAX_PANELS]; // the same
     char share_label[64];                         // of all panels in per cent
-    char labels[KV_PLOT_MAX_PANELS][64];
+    char labels[KV_PLOT_MAX_PANELS][96];
     kv_plot_height heights[KV_PLOT_MAX_PANELS];
     char published_name[96];
 };
@@ -183,13 +183,14 @@ static void write_y_labels(struct pareto *p) {
         if (metric->share)
             p->heights[i].label = p->share_label;
         else if (!retention(p))
-            snprintf(p->labels[i], sizeof p->labels[i], "%s", label);
+            snprintf(p->labels[i], sizeof p->labels[i], "%s%s", label,
+                     metric->lower_is_better ? " (lower is better)" : "");
         else if (metric->nats)
-            snprintf(p->labels[i], sizeof p->labels[i], "base's perplexity over the own%s (%%)",
+            snprintf(p->labels[i], sizeof p->labels[i], "base's perplexity over the system's%s (%%)",
                      metric->whole ? ", all positions" : "");
         else
             snprintf(p->labels[i], sizeof p->labels[i], "%s, %s (%%)", label,
-                     metric->lower_is_better ? "base's over the own" : "share of the base's");
+                     metric->lower_is_better ? "base's over the system's" : "share of the base's");
     }
 }
 

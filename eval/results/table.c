@@ -313,7 +313,7 @@ void kv_results_print(const kv_results *r, FILE *out) {
         const char *kept[] = {"", "", ""};
         for (int64_t t = 0; t < r->n_tasks; t++) {
             if (!metric_of(r, t, 0)->nats) kept[0] = "share of the base's";
-            if (metric_of(r, t, 0)->nats) kept[2] = "of nats the base's perplexity over the own";
+            if (metric_of(r, t, 0)->nats) kept[2] = "of nats the base's perplexity over the system's";
         }
         if (*kept[0] && *kept[2]) kept[1] = "; ";
         fprintf(

@@ -1,5 +1,6 @@
 // What of an evaluation's results goes into its pictures.
 #include "tests/support/corpus.h"
+#include "tests/support/results.h"
 
 #include "eval/report/pictures.h"
 
@@ -83,6 +84,77 @@ static void panels_are_tasks_and_pass_at_k(void **state) {
     char *script = test_read_text(test_path(test_dir, "pareto.gp"));
     expect(script, "set ylabel 'score (%)'");
     expect(script, "first token (exact)");
+    free(script);
+    kv_results_free(&r);
+}
+
+// A text beside a task of shares: nats of the tail and of all positions have panels with axes of their own, in which the front
+// runs along the lower edge; what prunes prompts reads all positions as the base does and has no place in the second.
+static kv_results with_text(void) {
+    static const char *const names[] = {"base", "pruned", "KVP", "waste"}, *const metrics[] = {
+                                                                               "tail_nll", "tail_perplexity",
+                                                                               "bits_per_byte", "whole_nll",
+                                                                               "whole_perplexity"};
+    static const double nats[4][2] = {{2, 2.25}, {3, 2.25}, {2.5, 2.75}, {2.75, 3}},
+                        flops[] = {1000, 250, 500, 800};
+    kv_results r;
+    kv_error err = {0};
+    if (kv_results_init(&r, 4, 2, &err)) fail_msg("%s", err.message);
+    r.seed = 1, r.bootstrap = 100;
+    name_task(&r.tasks[0], "code", "text", "", "");
+    name_task(&r.tasks[1], "mine", "triviaqa", "exact_match", "");
+    r.tasks[0].n_metrics = 5, r.tasks[1].n_metrics = 1;
+    for (int m = 0; m < 5; m++) snprintf(r.tasks[0].metrics[m], KV_METRIC_NAME, "%s", metrics[m]);
+    for (int s = 0; s < 4; s++) {
+        double values[5][2];
+        test_name_system(&r, s, names[s], names[s], "", 1000 / flops[s]);
+        for (int m = 0; m < 5; m++) values[m][0] = values[m][1] = nats[s][m > 2];
+        test_fill_outcome(&r, s, 0, values[0], flops[s]);
+        test_fill_outcome(&r, s, 1, (const double[]){1, s == 0}, flops[s]);
+    }
+    if (kv_results_derive(&r, &err)) fail_msg("%s", err.message);
+    return r;
+}
+
+static void text_is_better_lower_down(void **state) {
+    (void)state;
+    kv_results r = with_text();
+    char *data = draw(&r, exact, accuracy, NULL, "pareto.dat");
+    expect(data,
+           "# panel: code, test: tail_nll\n# x y low high\n# front\n1 2 2 2 # base\n2 2.5 2.5 2.5 # KVP\n"
+           "4 3 3 3 # pruned\n\n");
+    expect(data, "# panel: code, test: whole_nll\n# x y low high\n# front\n1 2.25 2.25 2.25 # base\n"
+                 "2 2.75 2.75 2.75 # KVP\n\n");
+    expect(data, "# family: pruned\n4 3 3 3 # pruned\n");
+    expect(data, "# family: pruned\nNaN NaN NaN NaN\n");
+    expect(data,
+           "# panel: mine, test\n# x y low high\n# front\n1 100 100 100 # base\n4 50 0 100 # pruned\n\n");
+    assert_null(strstr(data, "perplexity"));
+    free(data);
+    char *script = test_read_text(test_path(test_dir, "pareto.gp"));
+    expect(script, "set ylabel 'nats a token (lower is better)'");
+    expect(script, "set ylabel 'nats a token, all positions (lower is better)'");
+    expect(script, "set ylabel 'exact match (%)'");
+    free(script);
+    // Another direction, another front.
+    snprintf(r.tasks[0].metrics[0], KV_METRIC_NAME, "acc");
+    data = draw(&r, exact, accuracy, NULL, "pareto.dat");
+    expect(data, "# panel: code, test: acc\n# x y low high\n# front\n4 300 300 300 # pruned\n\n");
+    free(data);
+    kv_results_free(&r);
+}
+
+static void text_is_kept_in_per_cent(void **state) {
+    (void)state;
+    kv_results r = with_text();
+    char *data = draw(&r, exact, retention, NULL, "pareto.dat");
+    // e^-½, e^-1; more is better here.
+    expect(data, "# front\n1 100 NaN NaN # base\n2 60.653066 60.653066 60.653066 # KVP\n"
+                 "4 36.7879441 36.7879441 36.7879441 # pruned\n\n");
+    free(data);
+    char *script = test_read_text(test_path(test_dir, "pareto.gp"));
+    expect(script, "set ylabel 'base''s perplexity over the system''s (%)'");
+    expect(script, "set ylabel 'exact match, share of the base''s (%)'");
     free(script);
     kv_results_free(&r);
 }
@@ -207,7 +279,8 @@ int main(void) {
         cmocka_unit_test(panels_are_tasks_and_pass_at_k),     cmocka_unit_test(what_is_not_finite),
         cmocka_unit_test(retention_and_the_papers_reduction), cmocka_unit_test(times_on_the_axis),
         cmocka_unit_test(published_points_find_their_panels), cmocka_unit_test(timings_make_a_grid),
-        cmocka_unit_test(too_many_systems_are_a_note),
+        cmocka_unit_test(too_many_systems_are_a_note),        cmocka_unit_test(text_is_better_lower_down),
+        cmocka_unit_test(text_is_kept_in_per_cent),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }

@@ -176,6 +176,51 @@ static void ranges_show_everything(void **state) {
     assert_true(frame.y_max > 0 && frame.y_min < 0 && frame.x_max > 1 && frame.x_min > 0);
 }
 
+static kv_plot_frame frame_of_height(const double *y, const kv_plot_height *what, int64_t panel) {
+    static const char *const titles[] = {"a", "b"};
+    const kv_plot_point points[] = {{"p", "f", (const double[]){1, 1}, y, NULL, NULL},
+                                    {"q", "f", (const double[]){2, 2}, y + 2, NULL, NULL}};
+    const kv_plot plot = {.points = points, .n_points = 2, .panels = titles, .n_panels = 2, .heights = what};
+    kv_plot_frame frames[2];
+    kv_plot_make_frames(&plot, 560, 400, frames);
+    return frames[panel];
+}
+
+// What is better the lower it is shows its differences, and no 0 below them; panels of another unit share nothing.
+static void heights_differ(void **state) {
+    (void)state;
+    static const double y[] = {2, 20, 6, 90};
+    static const kv_plot_height both[] = {{"nats", true}, {"%", false}},
+                                nats[] = {{"nats", true}, {"nats", true}},
+                                plain[] = {{"nats", false}, {"%", false}};
+    kv_plot_frame frame = frame_of_height(y, both, 0);
+    assert_true(frame.y_min > 1.5 && frame.y_min < 2 && frame.y_max > 6 && frame.y_max < 7);
+    frame = frame_of_height(y, both, 1);
+    assert_true(frame.y_min < 0 && frame.y_max > 90);
+    frame = frame_of_height(y, plain, 0);
+    assert_true(frame.y_min < 0 && frame.y_max < 7);
+    frame = frame_of_height((const double[]){2, 2.5, 6, 6.5}, nats, 0); // of one unit: one range
+    assert_true(frame.y_min > 1.5 && frame.y_min < 2 && frame.y_max > 6.5 && frame.y_max < 7);
+    frame = frame_of_height((const double[]){2.25, NAN, 2.25, NAN}, nats, 0);
+    assert_true(frame.y_min > 2 && frame.y_min < 2.25 && frame.y_max > 2.25 && frame.y_max < 2.5);
+    frame = frame_of_height((const double[]){NAN, NAN, NAN, NAN}, nats, 0);
+    assert_true(frame.y_max > frame.y_min);
+}
+
+static void front_follows_the_direction(void **state) {
+    (void)state;
+    static const bool fronts[2][8] = {{true, false, true, false, true, false, true, false},
+                                      {false, false, false, false, false, true, false, false}};
+    kv_plot_point points[9];
+    kv_plot plot = made_up_plot(points);
+    for (int lower = 0; lower < 2; lower++) {
+        kv_plot_panel sorted;
+        plot.heights = &(kv_plot_height){"y", lower};
+        kv_plot_sort_panel(&plot, 0, &sorted);
+        assert_memory_equal(sorted.front, fronts[lower], sizeof fronts[lower]);
+    }
+}
+
 // ---- Order and labels ----------------------------------------------------------------------------------
 
 static void points_are_sorted(void **state) {
@@ -449,6 +494,8 @@ int main(void) {
         cmocka_unit_test(other_families_have_a_look_of_their_name),
         cmocka_unit_test(colours_are_mixed),
         cmocka_unit_test(ranges_show_everything),
+        cmocka_unit_test(heights_differ),
+        cmocka_unit_test(front_follows_the_direction),
         cmocka_unit_test(points_are_sorted),
         cmocka_unit_test(panels_have_their_own_x),
         cmocka_unit_test(labels_do_not_overlap),

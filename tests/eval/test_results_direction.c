@@ -196,7 +196,7 @@ static void table_of_text(void **state) {
     expect_part(text, "33.12");
     expect_part(text, "60.7 %");
     expect_part(text, "164.9 %");
-    expect_part(text, "kept: of nats the base's perplexity over the own; p:");
+    expect_part(text, "kept: of nats the base's perplexity over the system's; p:");
     expect_part(text, "the first token; lower is better\n");
     assert_null(strstr(text, "350.0"));
     free(text);
