@@ -84,18 +84,42 @@ static kv_status wrong(const char *where, const char *key, const char *member, c
                    member ? member : "", member ? "\"" : "", kv_json_kind(found), expected);
 }
 
-static kv_status check_aliases(const json_t *aliases, const struct key_names *keys, const char *where,
-                               kv_error *err) {
+// A list of strings; `member` of the answer, or (NULL) the answer itself.
+static kv_status check_aliases(const json_t *aliases, const struct key_names *keys, const char *member,
+                               const char *where, kv_error *err) {
     size_t i;
     const json_t *alias;
-    if (!json_is_array(aliases))
-        return wrong(where, keys->answer, keys->aliases, aliases, "a list of strings", err);
+    if (!json_is_array(aliases)) return wrong(where, keys->answer, member, aliases, "a list of strings", err);
     json_array_foreach((json_t *)(uintptr_t)aliases, i, alias) {
         if (!json_is_string(alias))
-            return kv_fail(err, KV_ERR_FORMAT, "%s: \"%s\".\"%s\"[%zu] is %s, expected a string", where,
-                           keys->answer, keys->aliases, i, kv_json_kind(alias));
+            return kv_fail(err, KV_ERR_FORMAT, "%s: \"%s\"%s%s%s[%zu] is %s, expected a string", where,
+                           keys->answer, member ? ".\"" : "", member ? member : "", member ? "\"" : "", i,
+                           kv_json_kind(alias));
     }
     return KV_OK;
+}
+
+// Plain text and a list of texts, the first of which is shown in examples, say the same as the object that TriviaQA has.
+static kv_status read_answer(const json_t *answer, const struct key_names *keys, const char *where,
+                             const char **value, const json_t **aliases, kv_error *err) {
+    const bool list = json_is_array(answer);
+    const json_t *shown = json_is_string(answer) ? answer
+                          : list                 ? json_array_get(answer, 0)
+                                                 : json_object_get(answer, keys->value);
+    *aliases = list ? answer : json_object_get(answer, keys->aliases);
+    if (list && json_array_size(answer) == 0)
+        return kv_fail(err, KV_ERR_FORMAT, "%s: \"%s\" is an empty list, expected at least one answer", where,
+                       keys->answer);
+    if (!json_is_string(answer) && !list && (!json_is_object(answer) || kv_json_is_odd(answer)))
+        return kv_fail(err, KV_ERR_FORMAT,
+                       "%s: \"%s\" is %s, expected a string, a list of strings, or an object with \"%s\"",
+                       where, keys->answer, kv_json_kind(answer), keys->value);
+    kv_status status =
+        *aliases ? check_aliases(*aliases, keys, list ? NULL : keys->aliases, where, err) : KV_OK;
+    if (status == KV_OK && !json_is_string(shown))
+        status = wrong(where, keys->answer, keys->value, shown, "a string", err);
+    *value = json_string_value(shown);
+    return status;
 }
 
 static kv_status check_entry(const json_t *entry, const struct key_names *keys, const char *where,
@@ -103,30 +127,25 @@ static kv_status check_entry(const json_t *entry, const struct key_names *keys, 
     if (!json_is_object(entry))
         return kv_fail(err, KV_ERR_FORMAT, "%s: found %s, expected an object with a question and its answer",
                        where, kv_json_kind(entry));
-    const json_t *id = json_object_get(entry, keys->id), *answer = json_object_get(entry, keys->answer);
-    const json_t *question = json_object_get(entry, keys->question);
-    const json_t *value = json_object_get(answer, keys->value),
-                 *aliases = json_object_get(answer, keys->aliases);
+    const json_t *id = json_object_get(entry, keys->id), *question = json_object_get(entry, keys->question);
     if (!json_is_string(question)) return wrong(where, keys->question, NULL, question, "a string", err);
-    if (!json_is_object(answer) || kv_json_is_odd(answer))
-        return wrong(where, keys->answer, NULL, answer, "an object", err);
-    if (!json_is_string(value)) return wrong(where, keys->answer, keys->value, value, "a string", err);
-    if (kv_json_is_odd(id)) return wrong(where, keys->id, NULL, id, "a string", err);
-    return aliases ? check_aliases(aliases, keys, where, err) : KV_OK;
+    return kv_json_is_odd(id) ? wrong(where, keys->id, NULL, id, "a string", err) : KV_OK;
 }
 
 // `where` names the file and the line or entry.
 static kv_status add_entry(kv_questions *questions, const json_t *entry, const struct key_names *keys,
                            const char *where, kv_error *err) {
     kv_status status = check_entry(entry, keys, where, err);
+    const char *value = NULL;
+    const json_t *aliases = NULL;
+    if (!status)
+        status = read_answer(json_object_get(entry, keys->answer), keys, where, &value, &aliases, err);
     if (status) return status;
-    const json_t *answer = json_object_get(entry, keys->answer);
     const char *id = json_string_value(json_object_get(entry, keys->id));
     kv_question *question = grow(questions);
-    if (!question || !fill_question(question, where, id ? id : "",
-                                    json_string_value(json_object_get(entry, keys->question)),
-                                    json_string_value(json_object_get(answer, keys->value)),
-                                    json_object_get(answer, keys->aliases)))
+    if (!question ||
+        !fill_question(question, where, id ? id : "",
+                       json_string_value(json_object_get(entry, keys->question)), value, aliases))
         return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
     return KV_OK;
 }

@@ -1,5 +1,6 @@
 // TriviaQA's files: JSON lines as Hugging Face exports them (question, answer.{value,aliases}) and the
-// original JSON (Data[].Question, .Answer.{Value,Aliases}); plain or gzip.
+// original JSON (Data[].Question, .Answer.{Value,Aliases}); plain or gzip. An answer may also be a string, or a list of
+// all accepted ones with that of few-shot examples first.
 #pragma once
 
 #include "data/system/buffers.h"

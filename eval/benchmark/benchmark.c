@@ -68,14 +68,24 @@ void kv_records_free(json_t **records, int64_t n) {
     }
 }
 
-void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, int64_t n_shots, int64_t *shots) {
+kv_status kv_check_shots(const kv_eval_task *config, int64_t n, kv_error *err) {
+    if (config->shots_file && config->shots > n)
+        return kv_fail(err, KV_ERR_RANGE, "%s: %lld shots asked for, expected at most its %lld examples",
+                       config->shots_file, (long long)config->shots, (long long)n);
+    if (!config->shots_file && config->shots >= n)
+        return kv_fail(err, KV_ERR_RANGE, "%s: %lld shots asked for, expected fewer than its %lld questions",
+                       config->file, (long long)config->shots, (long long)n);
+    return KV_OK;
+}
+
+void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, bool own, int64_t n_shots, int64_t *shots) {
     char name[48];
     snprintf(name, sizeof name, "trivia.shots.%lld", (long long)asked); // for all kinds
     const kv_rng rng = kv_rng_stream(seed, name);
     int64_t drawn = 0;
     for (uint64_t index = 0; drawn < n_shots; index++) {
         const int64_t candidate = (int64_t)kv_rng_below(rng, index, (uint64_t)n);
-        bool fresh = candidate != asked;
+        bool fresh = !own || candidate != asked;
         for (int64_t i = 0; i < drawn; i++) fresh = fresh && shots[i] != candidate;
         if (fresh) shots[drawn++] = candidate;
     }

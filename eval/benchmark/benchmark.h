@@ -85,9 +85,12 @@ json_t *kv_record_text(const char *text);
 // Gives records[n] back and sets them to NULL.
 void kv_records_free(json_t **records, int64_t n);
 
-// shots[n_shots]: different items among n, none of them `asked`; a pure function of the arguments.
-// n_shots < n.
-void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, int64_t n_shots, int64_t *shots);
+// Whether so many shots can be drawn from n examples, those of `shots_file` or, without one, of the task's own file.
+// KV_ERR_RANGE naming the file when there are too few.
+kv_status kv_check_shots(const kv_eval_task *config, int64_t n, kv_error *err);
+// shots[n_shots]: different examples among n for the item `asked`, with `own` none of them itself; a pure function of the
+// arguments. n_shots < n, or without `own` <= n.
+void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, bool own, int64_t n_shots, int64_t *shots);
 
 typedef struct kv_prompts {
     int32_t *const *ids;    // [n]

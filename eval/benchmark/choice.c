@@ -16,27 +16,28 @@
 struct choices {
     kv_benchmark benchmark; // n_items questions from the beginning of the file; shots are drawn from all
     const kv_choice_kind *kind;
-    kv_choice_items items;
-    char **contexts;    // [n_contexts], one a row, with the solved examples in front
-    int64_t n_contexts; // n_items before any were left out
+    kv_choice_items items, examples; // examples: of a file of their own
+    char **contexts;                 // [n_contexts], one a row, with the solved examples in front
+    int64_t n_contexts;              // n_items before any were left out
 };
 
 // ---- Prompts -------------------------------------------------------------------------------------------
 
-char *kv_choice_context(const kv_choice_items *items, int64_t asked, const int64_t *shots, int64_t n_shots) {
+char *kv_choice_context(const kv_choice_item *asked, const kv_choice_items *examples, const int64_t *shots,
+                        int64_t n_shots) {
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (!out) return NULL;
     for (int64_t i = 0; i < n_shots; i++) {
-        const kv_choice_item *shot = &items->items[shots[i]];
+        const kv_choice_item *shot = &examples->items[shots[i]];
         const char *right = shot->choices[shot->gold];
         if (shot->ending)
             fprintf(out, "%s%s %s\n\n", shot->context, right, shot->ending);
         else
             fprintf(out, "%s %s\n\n", shot->context, right);
     }
-    fputs(items->items[asked].context, out);
+    fputs(asked->context, out);
     if (fclose(out) == 0) return text;
     free(text);
     return NULL;
@@ -94,8 +95,9 @@ static kv_status make_question(struct choices *t, int64_t i, const kv_prompting 
                                int64_t *shots, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     const kv_choice_item *item = &t->items.items[i];
-    kv_draw_shots(seed, t->items.n, i, b->config->shots, shots);
-    t->contexts[i] = kv_choice_context(&t->items, i, shots, b->config->shots);
+    const kv_choice_items *examples = b->config->shots_file ? &t->examples : &t->items;
+    kv_draw_shots(seed, examples->n, i, examples == &t->items, b->config->shots, shots);
+    t->contexts[i] = kv_choice_context(item, examples, shots, b->config->shots);
     if (!t->contexts[i]) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", item->where);
     b->items[i].where = item->where;
     kv_status status = KV_OK;
@@ -108,14 +110,13 @@ static kv_status make_questions(struct choices *t, const kv_prompting *prompting
                                 kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     const kv_eval_task *config = b->config;
-    if (config->shots >= t->items.n)
-        return kv_fail(err, KV_ERR_RANGE, "%s: %lld shots asked for, expected fewer than its %lld questions",
-                       config->file, (long long)config->shots, (long long)t->items.n);
+    kv_status status = kv_check_shots(config, config->shots_file ? t->examples.n : t->items.n, err);
+    if (status != KV_OK) return status;
     b->n_items = config->limit > 0 && config->limit < t->items.n ? config->limit : t->items.n;
     b->n_units = t->n_contexts = b->n_items;
     t->contexts = calloc((size_t)b->n_items, sizeof *t->contexts);
     int64_t *shots = calloc((size_t)config->shots + 1, sizeof *shots);
-    kv_status status = kv_items_make(b, prompting, 0, err);
+    status = kv_items_make(b, prompting, 0, err);
     if (status == KV_OK && (!t->contexts || !shots))
         status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
     for (int64_t i = 0; i < b->n_items && status == KV_OK; i++)
@@ -167,6 +168,7 @@ static void free_choices(kv_benchmark *benchmark) {
     free(t->contexts);
     kv_items_free(benchmark);
     kv_choice_items_free(&t->items);
+    kv_choice_items_free(&t->examples);
     free(t);
 }
 
@@ -368,6 +370,8 @@ static kv_status prepare(struct choices *t, const kv_prompting *prompting, uint6
     for (int m = 0; m < (int)(sizeof t->kind->metrics / sizeof *t->kind->metrics) && t->kind->metrics[m]; m++)
         snprintf(b->metrics[b->n_metrics++], KV_METRIC_NAME, "%s", t->kind->metrics[m]);
     kv_status status = kv_choices_read(b->config->file, t->kind, &t->items, err);
+    if (status == KV_OK && b->config->shots_file)
+        status = kv_choices_read(b->config->shots_file, t->kind, &t->examples, err);
     if (status == KV_OK) status = make_questions(t, prompting, seed, err);
     if (status == KV_OK) warn_of_empty_choices(t);
     if (status == KV_OK)

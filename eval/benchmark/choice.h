@@ -22,7 +22,8 @@ kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_prompting *pr
 
 // Solved examples with an empty line behind each, then the context of the question asked. Caller frees; NULL
 // when out of memory.
-char *kv_choice_context(const kv_choice_items *items, int64_t asked, const int64_t *shots, int64_t n_shots);
+char *kv_choice_context(const kv_choice_item *asked, const kv_choice_items *examples, const int64_t *shots,
+                        int64_t n_shots);
 
 // Tokens of context + continuation (kv_prompt_answer_ids), and how many of them are the continuation's: all but those of
 // the context encoded alone, whose white space at the end counts as the continuation's. In a chat the context is what

@@ -15,6 +15,7 @@ typedef struct kv_eval_task {
     char *kind;          // see eval/benchmark/benchmark.h; default triviaqa
     char *file;          // questions or problems
     int64_t shots;       // solved examples in front of each question
+    char *shots_file;    // that they are drawn from; NULL: `file`
     int64_t limit;       // only so many items from the beginning; 0: all
     int64_t max_tokens;  // of an answer
     bool chat;           // asked as a user would ask an instruct model

@@ -14,8 +14,9 @@ kv_status kv_trivia_benchmark(const kv_eval_task *config, const kv_prompting *pr
 
 // "Question: …\nAnswer: …\n" of each shot, then "Question: …\nAnswer:". Caller frees; NULL when out of
 // memory.
-char *kv_trivia_prompt(const kv_questions *questions, int64_t asked, const int64_t *shots, int64_t n_shots);
+char *kv_trivia_prompt(const kv_question *asked, const kv_questions *examples, const int64_t *shots,
+                       int64_t n_shots);
 
-// Cuts text at its first "\n", "." or "," and strips white space from both ends, in place. Whether it was
-// cut.
-bool kv_trivia_cut(char *text);
+// What an answer ends at: "\n", "." or ",".
+enum { KV_TRIVIA_STOPS = 3 };
+extern const char *const kv_trivia_stops[KV_TRIVIA_STOPS];

@@ -43,6 +43,7 @@ static const cyaml_schema_field_t task_fields[] = {
     TEXT("kind", kv_eval_task, kind),
     TEXT("file", kv_eval_task, file),
     CYAML_FIELD_INT("shots", OPTIONAL, kv_eval_task, shots),
+    TEXT("shots_file", kv_eval_task, shots_file),
     CYAML_FIELD_INT("limit", OPTIONAL, kv_eval_task, limit),
     CYAML_FIELD_INT("max_tokens", OPTIONAL, kv_eval_task, max_tokens),
     CYAML_FIELD_ENUM("too_long", OPTIONAL | CYAML_FLAG_STRICT, kv_eval_task, too_long, ways_too_long,

@@ -56,6 +56,15 @@ static kv_prompting prompting_of(const kv_evaluation *e, const kv_eval_task *tas
         .tokenizer = e->tokenizer, .chat = task->chat ? &e->chat : NULL, .system = task->system_prompt};
 }
 
+// Which of a task's files an error is about, by the name that it opens with.
+static const char *file_key(const kv_eval_task *task, const kv_error *err) {
+    const size_t n = task->shots_file ? strlen(task->shots_file) : 0;
+    return n > 0 && !strncmp(err->message, task->shots_file, n) && err->message[n] == ':' &&
+                   strcmp(task->shots_file, task->file) != 0
+               ? "shots_file"
+               : "file";
+}
+
 static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
     const kv_eval_config *config = e->config;
     find_tokenizer(e);
@@ -75,7 +84,7 @@ static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
         char key[64];
         const kv_prompting prompting = prompting_of(e, &config->tasks[t]);
         status = kv_benchmark_create(&config->tasks[t], &prompting, config->seed, &e->benchmarks[t], err);
-        snprintf(key, sizeof key, "tasks[%u].file", t);
+        snprintf(key, sizeof key, "tasks[%u].%s", t, file_key(&config->tasks[t], err));
         if (status != KV_OK) return kv_eval_blame(e->source, key, err);
         kv_benchmark *b = e->benchmarks[t];
         snprintf(key, sizeof key, "tasks[%u].limit", t);

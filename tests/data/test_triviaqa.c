@@ -75,6 +75,32 @@ static void answers_that_come_again(void **state) {
     kv_questions_free(&questions);
 }
 
+// As people write them: the same as an object with a value, and aliases.
+static void plain_answers(void **state) {
+    (void)state;
+    kv_questions questions;
+    kv_error err = {0};
+    const char *path = test_path(test_dir, "plain.jsonl");
+    test_write_text(path, "{\"question\": \"q\", \"answer\": \"a\"}\n"
+                          "{\"question\": \"q\", \"answer\": [\"b\", \"c\", \"b\"]}\n"
+                          "{\"question\": \"q\", \"answer\": {\"value\": \"d\", \"aliases\": [\"e\"]}}\n");
+    if (kv_triviaqa_read(path, &questions, &err)) fail_msg("%s", err.message);
+    static const char *const expected[][2] = {{"a", NULL}, {"b", "c"}, {"d", "e"}};
+    assert_int_equal(questions.n, 3);
+    for (int i = 0; i < 3; i++) {
+        const kv_question *q = &questions.items[i];
+        assert_string_equal(q->value, expected[i][0]);
+        assert_int_equal(q->n_aliases, expected[i][1] ? 2 : 1);
+        for (int64_t a = 0; a < q->n_aliases; a++) assert_string_equal(q->aliases[a], expected[i][a]);
+    }
+    kv_questions_free(&questions);
+    path = test_path(test_dir, "plain.json");
+    test_write_text(path, "{\"Data\": [{\"Question\": \"q\", \"Answer\": [\"b\", \"c\"]}]}");
+    if (kv_triviaqa_read(path, &questions, &err)) fail_msg("%s", err.message);
+    assert_int_equal(questions.items[0].n_aliases, 2);
+    kv_questions_free(&questions);
+}
+
 static void a_minified_original(void **state) {
     (void)state;
     kv_questions questions;
@@ -129,7 +155,12 @@ static void bad_files_are_named(void **state) {
         {"{\"Data\": []}", "bad.json: holds no questions"},
         {"{\"Data\": [{\"Question\": \"q\", \"Answer\": {}}]}",
          "bad.json: Data[0]: \"Answer\".\"Value\" is missing, expected a string"},
-        {"{\"question\": \"q\"}\n", "bad.json:1: \"answer\" is missing, expected an object"},
+        {"{\"question\": \"q\", \"answer\": []}",
+         "bad.json:1: \"answer\" is an empty list, expected at least one answer"},
+        {"{\"question\": \"q\", \"answer\": [\"a\", 2]}",
+         "bad.json:1: \"answer\"[1] is a number, expected a string"},
+        {"{\"question\": \"q\"}\n",
+         "bad.json:1: \"answer\" is missing, expected a string, a list of strings, or an object with \"value\""},
         {"{\"question\": \"q\", \"answer\": {\"value\": \"a\"}}\n\n{\"question\": 4}\n",
          "bad.json:3: \"question\" is a number, expected a string"},
         {"{\"question\": \"q\", \"answer\": {\"value\": \"a\"}}\n{\"question\": \"cut of",
@@ -138,7 +169,8 @@ static void bad_files_are_named(void **state) {
          "bad.json:1: \"answer\".\"aliases\"[0] is a number, expected a string"},
         {"{\"question\": \"q\", \"answer\": {\"value\": \"a\", \"aliases\": \"b\"}}",
          "bad.json:1: \"answer\".\"aliases\" is a string, expected a list of strings"},
-        {"{\"question\": \"q\", \"answer\": NaN}", "bad.json:1: \"answer\" is NaN, expected an object"},
+        {"{\"question\": \"q\", \"answer\": NaN}",
+         "bad.json:1: \"answer\" is NaN, expected a string, a list"},
         {"{\"question\": \"q\", \"answer\": {\"value\": \"\\ud800\"}}",
          "bad.json:1: \"answer\".\"value\" is text with U+D800, half a character, expected a string"},
         {"{\"question\": \"q\\u0000\", \"answer\": {\"value\": \"a\"}}",
@@ -216,6 +248,7 @@ int main(void) {
         cmocka_unit_test(both_formats_say_the_same),
         cmocka_unit_test(both_formats_gzipped),
         cmocka_unit_test(answers_that_come_again),
+        cmocka_unit_test(plain_answers),
         cmocka_unit_test(a_minified_original),
         cmocka_unit_test(files_of_every_writer),
         cmocka_unit_test(bad_files_are_named),

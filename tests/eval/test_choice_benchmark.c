@@ -387,7 +387,7 @@ static void shots(void **state) {
     assert_int_equal(kv_choices_read(test_fixture("fixtures/choices/arc.jsonl"),
                                      kv_choice_kind_find("arc_easy"), &items, NULL),
                      KV_OK);
-    char *context = kv_choice_context(&items, 1, (const int64_t[]){0}, 1);
+    char *context = kv_choice_context(&items.items[1], &items, (const int64_t[]){0}, 1);
     assert_string_equal(context, "Question: Which tool of the made-up village of Orr measures rain?\nAnswer: "
                                  "a tin cup with marks\n\nQuestion: What does a lamp give?\nAnswer:");
     free(context);
@@ -395,7 +395,7 @@ static void shots(void **state) {
     assert_int_equal(kv_choices_read(test_fixture("fixtures/choices/winogrande.jsonl"),
                                      kv_choice_kind_find("winogrande"), &items, NULL),
                      KV_OK);
-    context = kv_choice_context(&items, 0, (const int64_t[]){1}, 1);
+    context = kv_choice_context(&items.items[0], &items, (const int64_t[]){1}, 1);
     assert_string_equal(context, "Orr gave Ann bread because Ann was hungry.\n\n"
                                  "The rope was longer than the boat, so the ");
     free(context);

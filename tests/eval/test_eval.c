@@ -5,6 +5,7 @@
 #include "data/system/table.h"
 #include "eval/benchmark/benchmark.h"
 #include "eval/benchmark/trivia.h"
+#include "eval/benchmark/written.h"
 #include "eval/config/config.h"
 
 #include <glob.h>
@@ -28,10 +29,10 @@ static void prompt_layout(void **state) {
     (void)state;
     kv_question items[3];
     const kv_questions questions = made_up(items);
-    char *text = kv_trivia_prompt(&questions, 1, NULL, 0);
+    char *text = kv_trivia_prompt(&items[1], &questions, NULL, 0);
     assert_string_equal(text, "Question: Where is B?\nAnswer:");
     free(text);
-    text = kv_trivia_prompt(&questions, 1, (const int64_t[]){2, 0}, 2);
+    text = kv_trivia_prompt(&items[1], &questions, (const int64_t[]){2, 0}, 2);
     assert_string_equal(text, "Question: Where is C?\nAnswer: East\nQuestion: Where is A?\nAnswer: North\n"
                               "Question: Where is B?\nAnswer:");
     free(text);
@@ -41,16 +42,27 @@ static void shots_are_others_and_repeatable(void **state) {
     (void)state;
     int64_t shots[4], again[4], different = 0;
     for (int64_t asked = 0; asked < 5; asked++) {
-        kv_draw_shots(7, 5, asked, 4, shots);
-        kv_draw_shots(7, 5, asked, 4, again);
+        kv_draw_shots(7, 5, asked, true, 4, shots);
+        kv_draw_shots(7, 5, asked, true, 4, again);
         assert_memory_equal(shots, again, sizeof shots);
         int64_t seen = 1 << asked;
         for (int i = 0; i < 4; i++) seen |= 1 << shots[i];
         assert_int_equal(seen, 31); // all the others, once each
-        kv_draw_shots(8, 5, asked, 4, again);
+        kv_draw_shots(8, 5, asked, true, 4, again);
         different += memcmp(shots, again, sizeof shots) != 0;
     }
     assert_true(different > 0);
+    // Of a file of their own no example is the question.
+    bool itself = false;
+    for (int64_t asked = 0; asked < 40; asked++) {
+        kv_draw_shots(7, 4, asked, false, 4, shots);
+        int64_t seen = 0;
+        for (int i = 0; i < 4; i++) seen |= 1 << shots[i];
+        assert_int_equal(seen, 15);
+        kv_draw_shots(7, 4, asked, false, 1, shots);
+        itself = itself || shots[0] == asked % 4;
+    }
+    assert_true(itself);
 }
 
 static void answers_end_at_stop_strings(void **state) {
@@ -69,7 +81,7 @@ static void answers_end_at_stop_strings(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[64];
         strcpy(text, cases[i].raw);
-        assert_int_equal(kv_trivia_cut(text), cases[i].cut);
+        assert_int_equal(kv_written_cut(text, kv_trivia_stops, KV_TRIVIA_STOPS), cases[i].cut);
         assert_string_equal(text, cases[i].text);
     }
 }

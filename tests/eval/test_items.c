@@ -4,6 +4,7 @@
 
 #include "data/tokenizer/train.h"
 #include "eval/benchmark/trivia.h"
+#include "eval/benchmark/written.h"
 #include "infer/score.h"
 #include "tests/support/tiny.h"
 
@@ -267,7 +268,7 @@ static void cutting_is_what_one_would_do_by_hand(void **state) {
                                         (kv_generation){.max_tokens = 4}, generated, &n_generated, NULL),
                      KV_OK);
     assert_int_equal(kv_tokenizer_decode(tokenizer, generated, n_generated, &text, &length, NULL), KV_OK);
-    kv_trivia_cut(text);
+    kv_written_cut(text, stops, 3);
     json_t *expected = kv_record_text(text);
     assert_true(json_equal(json_object_get(records[3], "generation"), expected));
     json_decref(expected);
