@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static kv_status check_number(const kv_config *config, const char *key, int64_t value, int64_t least,
                               kv_error *err) {
@@ -173,6 +174,13 @@ static kv_status check_programs(const kv_config *config, const kv_eval_task *t, 
     return status;
 }
 
+// A question among its own examples would give its answer away.
+static bool is_same_file(const char *a, const char *b) {
+    struct stat one, other;
+    if (stat(a, &one) != 0 || stat(b, &other) != 0) return strcmp(a, b) == 0;
+    return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
 static kv_status check_task(const kv_config *config, const kv_eval_config *eval, unsigned i, kv_error *err) {
     const kv_eval_task *t = &eval->tasks[i];
     char key[KV_EVAL_KEY];
@@ -191,6 +199,12 @@ static kv_status check_task(const kv_config *config, const kv_eval_config *eval,
         status = check_number(config, key, numbers[n].value, numbers[n].least, err);
     }
     if (status == KV_OK) status = check_programs(config, t, i, err);
+    kv_eval_list_key(key, "tasks", i, "shots_file");
+    if (status == KV_OK && t->shots_file && is_same_file(t->shots_file, t->file))
+        status =
+            kv_config_fail(config, err, key,
+                           "found the task's own file, from which examples are drawn without this key, and "
+                           "never the question itself");
     for (unsigned j = 0; j < i && status == KV_OK; j++) {
         if (strcmp(eval->tasks[j].name, t->name) != 0 || strcmp(eval->tasks[j].split, t->split) != 0)
             continue;

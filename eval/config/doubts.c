@@ -35,6 +35,9 @@ static void doubt_task(const kv_config *source, const kv_eval_config *config, un
     if (!written && kv_config_has(source, key))
         kv_config_warn(source, key, "without effect: answers of kind: %s are given, none is written",
                        t->kind);
+    kv_eval_list_key(key, "tasks", i, "shots_file");
+    if (t->shots == 0 && kv_config_has(source, key))
+        kv_config_warn(source, key, "without effect: examples are drawn from it, and `shots` asks for none");
     kv_eval_list_key(key, "tasks", i, "system_prompt");
     if (!t->chat && kv_config_has(source, key))
         kv_config_warn(source, key, "without effect: it is said in front of a chat, expected chat: true");
