@@ -11,8 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Tokens of a pack, rows and columns of a tile of logits, sequences decoded together.
-enum { PACK_ROWS = 1024, TILE_ROWS = 256, TILE_COLS = 2048, MAX_DECODED = 64 };
+// Tokens of a pack, rows and columns of a tile of logits, sequences that share a session, and the bytes that their
+// cache may have beyond that of PACK_ROWS tokens.
+enum { PACK_ROWS = 1024, TILE_ROWS = 256, TILE_COLS = 2048, MAX_TOGETHER = 64, CACHE_BYTES = 256 << 20 };
 
 // All sequences, and where their sums go.
 struct scoring {
@@ -21,8 +22,10 @@ struct scoring {
     const int64_t *lengths, *n_scored;
     int64_t n_seq;
     double *log_likelihood;
-    bool *greedy;    // may be NULL
-    int64_t *starts; // [n_seq] of each sequence in ids
+    bool *greedy;           // may be NULL
+    double *log_p;          // of each scored token; may be NULL
+    int64_t *starts;        // [n_seq] of each sequence in ids
+    int64_t *scored_starts; // [n_seq] of each sequence's in log_p
 };
 
 // ---- Log-probabilities ---------------------------------------------------------------------------------
@@ -75,6 +78,7 @@ static kv_status add_token(const struct scoring *g, int64_t s, int64_t scored, c
                            int32_t target, kv_error *err) {
     if (!row->finite) return not_finite(g, s, scored, err);
     g->log_likelihood[s] += log_p(row);
+    if (g->log_p) g->log_p[g->scored_starts[s] + scored] = log_p(row);
     if (g->greedy) g->greedy[s] = g->greedy[s] && row->best == target;
     return KV_OK;
 }
@@ -213,26 +217,35 @@ static kv_status score_whole(const struct scoring *g, kv_error *err) {
     return status;
 }
 
-// ---- Token by token ------------------------------------------------------------------------------------
+// ---- Behind a prompt -----------------------------------------------------------------------------------
 
 // Sequences that share a session: the context of each is its prompt.
 struct group {
-    int64_t members[MAX_DECODED], context[MAX_DECODED];
-    bool active[MAX_DECODED];
-    int32_t newest[MAX_DECODED];
+    int64_t members[MAX_TOGETHER], context[MAX_TOGETHER];
+    bool active[MAX_TOGETHER];
+    int32_t newest[MAX_TOGETHER];
     int64_t n, longest;
     int32_t *prompts; // [Σ context]
     float *logits;    // [n, vocab_size]
     kv_session *session;
 };
 
+// Tokens whose cache is small enough for one session.
+static int64_t most_tokens(const kv_model_spec *spec) {
+    double bytes = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) bytes += 2 * sizeof(float) * (double)kv_spec_kv_dim(spec, i);
+    const double most = CACHE_BYTES / bytes;
+    return most > PACK_ROWS ? (int64_t)most : PACK_ROWS;
+}
+
 static void take_group(const struct scoring *g, int64_t *next, struct group *p) {
+    const int64_t most = most_tokens(&g->system->base->spec);
     p->n = p->longest = 0;
-    for (; *next < g->n_seq && p->n < MAX_DECODED; (*next)++) {
+    for (; *next < g->n_seq && p->n < MAX_TOGETHER; (*next)++) {
         const int64_t s = *next, length = g->lengths[s];
         const int64_t longest = length > p->longest ? length : p->longest;
         if (g->n_scored[s] == 0) continue;
-        if (p->n > 0 && longest * (p->n + 1) > PACK_ROWS) return;
+        if (p->n > 0 && longest * (p->n + 1) > most) return;
         p->members[p->n] = s;
         p->context[p->n++] = length - g->n_scored[s];
         p->longest = longest;
@@ -258,29 +271,92 @@ static bool score_step(const struct scoring *g, struct group *p, int64_t step) {
     return more;
 }
 
-static kv_status decode_group(const struct scoring *g, struct group *p, kv_error *err) {
+static kv_status read_prompts(const struct scoring *g, struct group *p, kv_error *err) {
     int32_t *end = p->prompts;
     for (int64_t i = 0; i < p->n; end += p->context[i++])
         memcpy(end, g->ids + g->starts[p->members[i]], (size_t)p->context[i] * sizeof *end);
-    kv_status status = kv_session_prefill(p->session, p->prompts, p->context, p->logits, err);
-    int64_t step = 0;
-    for (; status == KV_OK && score_step(g, p, step); step++) {
-        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-        status = kv_session_decode(p->session, p->newest, p->active, p->logits, err);
-    }
+    return kv_session_prefill(p->session, p->prompts, p->context, p->logits, err);
+}
+
+// Which token that is, of those that a session has no numbers for.
+static kv_status explain(const struct scoring *g, const struct group *p, int64_t step, kv_status status,
+                         kv_error *err) {
     return status == KV_ERR_NOT_FINITE
                ? not_finite(g, p->members[kv_session_not_finite(p->session)], step, err)
                : status;
 }
 
-static kv_status score_group(const struct scoring *g, struct group *p, kv_error *err) {
+static kv_status decode_group(const struct scoring *g, struct group *p, kv_error *err) {
+    kv_status status = read_prompts(g, p, err);
+    int64_t step = 0;
+    for (; status == KV_OK && score_step(g, p, step); step++) {
+        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+        status = kv_session_decode(p->session, p->newest, p->active, p->logits, err);
+    }
+    return explain(g, p, step, status, err);
+}
+
+// All scored tokens of a group but the last of each sequence, which nothing is asked behind.
+struct chunk {
+    int64_t lengths[MAX_TOGETHER], n;
+    int32_t *ids, *targets; // [n] tokens, and those that follow them
+    float *hidden;          // [n, model_dim]
+    struct row_sum *sums;   // [n]
+};
+
+static bool lay_out_chunk(const struct scoring *g, kv_arena *arena, const struct group *p, struct chunk *c) {
+    c->n = 0;
+    for (int64_t i = 0; i < p->n; i++) c->n += c->lengths[i] = g->n_scored[p->members[i]] - 1;
+    c->ids = kv_arena_alloc(arena, (size_t)c->n * sizeof *c->ids + 1);
+    c->targets = kv_arena_alloc(arena, (size_t)c->n * sizeof *c->targets + 1);
+    c->sums = kv_arena_alloc(arena, (size_t)c->n * sizeof *c->sums + 1);
+    c->hidden = kv_arena_floats(arena, c->n * g->system->base->spec.model_dim + 1);
+    if (!c->ids || !c->targets || !c->sums || !c->hidden) return false;
+    for (int64_t i = 0, at = 0; i < p->n; at += c->lengths[i++]) {
+        const int32_t *ids = g->ids + g->starts[p->members[i]] + p->context[i];
+        memcpy(c->ids + at, ids, (size_t)c->lengths[i] * sizeof *ids);
+        memcpy(c->targets + at, ids + 1, (size_t)c->lengths[i] * sizeof *ids);
+    }
+    return true;
+}
+
+static kv_status score_chunk(const struct scoring *g, kv_arena *arena, struct group *p, kv_error *err) {
+    struct chunk c;
+    if (!lay_out_chunk(g, arena, p, &c))
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring %lld tokens", (long long)c.n);
+    kv_status status = c.n ? kv_session_read(p->session, c.ids, c.lengths, c.hidden, err) : KV_OK;
+    if (status != KV_OK) return status;
+    if (!fold_logits(arena, kv_model_head(g->system->base), c.hidden, c.n, c.targets, c.sums))
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring %lld tokens", (long long)c.n);
+    for (int64_t i = 0, at = 0; i < p->n; i++)
+        for (int64_t t = 0; t < c.lengths[i] && status == KV_OK; t++, at++)
+            status = add_token(g, p->members[i], t + 1, &c.sums[at], c.targets[at], err);
+    return status;
+}
+
+// The prompt says how probable the first scored token is, the others are read at once.
+static kv_status chunk_group(const struct scoring *g, struct group *p, kv_error *err) {
+    kv_status status = explain(g, p, 0, read_prompts(g, p, err), err);
+    if (status != KV_OK || !score_step(g, p, 0)) return status;
+    kv_arena *arena = kv_arena_create();
+    status = arena ? score_chunk(g, arena, p, err) : kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring");
+    kv_arena_free(arena);
+    return status;
+}
+
+// Lazy pruning looks at its cache anew with every token.
+static bool in_chunks(const struct scoring *g) {
+    return g->system->pruning.kind != KV_PRUNE_LAZY;
+}
+
+static kv_status score_group(const struct scoring *g, struct group *p, bool at_once, kv_error *err) {
     kv_status status = kv_session_create(g->system, p->n, p->longest, &p->session, err);
     if (status != KV_OK) return status;
     const size_t vocab_size = (size_t)g->system->base->spec.vocab_size;
     p->prompts = malloc((size_t)(p->n * p->longest) * sizeof *p->prompts);
     p->logits = malloc((size_t)p->n * vocab_size * sizeof *p->logits);
     if (p->prompts && p->logits)
-        status = decode_group(g, p, err);
+        status = (at_once ? chunk_group : decode_group)(g, p, err);
     else
         status =
             kv_fail(err, KV_ERR_MEMORY, "out of memory for the logits of %lld sequences", (long long)p->n);
@@ -290,15 +366,23 @@ static kv_status score_group(const struct scoring *g, struct group *p, kv_error 
     return status;
 }
 
-static kv_status score_by_decoding(const struct scoring *g, kv_error *err) {
+static kv_status score_behind(const struct scoring *g, bool at_once, kv_error *err) {
     kv_status status = KV_OK;
     for (int64_t next = 0; status == KV_OK && next < g->n_seq;) {
         struct group group;
         if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
         take_group(g, &next, &group);
-        if (group.n > 0) status = score_group(g, &group, err);
+        if (group.n > 0) status = score_group(g, &group, at_once, err);
     }
     return status;
+}
+
+static kv_status score_by_decoding(const struct scoring *g, kv_error *err) {
+    return score_behind(g, false, err);
+}
+
+static kv_status score_behind_prompt(const struct scoring *g, kv_error *err) {
+    return score_behind(g, in_chunks(g), err);
 }
 
 // ---- Entry points --------------------------------------------------------------------------------------
@@ -320,11 +404,11 @@ static kv_status check_length(const kv_system *system, int64_t s, int64_t length
 // Checks everything before anything is computed, and fills g->starts.
 static kv_status check_sequences(const struct scoring *g, kv_error *err) {
     const int64_t vocab_size = kv_system_vocab_size(g->system);
-    int64_t start = 0;
+    int64_t start = 0, scored = 0;
     for (int64_t s = 0; s < g->n_seq; s++) {
         kv_status status = check_length(g->system, s, g->lengths[s], g->n_scored[s], err);
         if (status != KV_OK) return status;
-        g->starts[s] = start;
+        g->starts[s] = start, g->scored_starts[s] = scored;
         for (int64_t t = 0; t < g->lengths[s]; t++) {
             const int32_t id = g->ids[start + t];
             if (id < 0 || id >= vocab_size)
@@ -332,35 +416,80 @@ static kv_status check_sequences(const struct scoring *g, kv_error *err) {
                                "sequence %lld, token %lld: id %d is outside the vocabulary of %lld",
                                (long long)s, (long long)t, id, (long long)vocab_size);
         }
-        start += g->lengths[s];
+        start += g->lengths[s], scored += g->n_scored[s];
         g->log_likelihood[s] = 0;
         if (g->greedy) g->greedy[s] = true;
     }
     return KV_OK;
 }
 
-static kv_status score(struct scoring g, bool by_decoding, kv_error *err) {
+typedef kv_status score_fn(const struct scoring *g, kv_error *err);
+
+static kv_status score(struct scoring g, score_fn *way, kv_error *err) {
     kv_status status = kv_system_check(g.system, 1, err);
     if (status != KV_OK || g.n_seq < 1) return status;
-    g.starts = malloc((size_t)g.n_seq * sizeof *g.starts);
+    g.starts = malloc(2 * (size_t)g.n_seq * sizeof *g.starts);
     if (!g.starts)
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring %lld sequences", (long long)g.n_seq);
+    g.scored_starts = g.starts + g.n_seq;
     status = check_sequences(&g, err);
-    if (status == KV_OK) status = (by_decoding ? score_by_decoding : score_whole)(&g, err);
+    if (status == KV_OK) status = way(&g, err);
     free(g.starts);
     return status;
+}
+
+static score_fn *whole_of(const kv_system *system) {
+    return system->pruning.kind == KV_PRUNE_NONE ? score_whole : score_by_decoding;
 }
 
 kv_status kv_score(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                    const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
                    kv_error *err) {
-    const struct scoring g = {system, ids, lengths, n_scored, n_seq, log_likelihood, greedy, NULL};
-    return score(g, system->pruning.kind != KV_PRUNE_NONE, err);
+    const struct scoring g = {.system = system,
+                              .ids = ids,
+                              .lengths = lengths,
+                              .n_scored = n_scored,
+                              .n_seq = n_seq,
+                              .log_likelihood = log_likelihood,
+                              .greedy = greedy};
+    return score(g, whole_of(system), err);
+}
+
+kv_status kv_score_tokens(const kv_system *system, const int32_t *ids, const int64_t *lengths,
+                          const int64_t *n_scored, int64_t n_seq, double *log_p, double *log_likelihood,
+                          kv_error *err) {
+    const struct scoring g = {.system = system,
+                              .ids = ids,
+                              .lengths = lengths,
+                              .n_scored = n_scored,
+                              .n_seq = n_seq,
+                              .log_likelihood = log_likelihood,
+                              .log_p = log_p};
+    return score(g, whole_of(system), err);
 }
 
 kv_status kv_score_by_decoding(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                                const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
                                kv_error *err) {
-    const struct scoring g = {system, ids, lengths, n_scored, n_seq, log_likelihood, greedy, NULL};
-    return score(g, true, err);
+    const struct scoring g = {.system = system,
+                              .ids = ids,
+                              .lengths = lengths,
+                              .n_scored = n_scored,
+                              .n_seq = n_seq,
+                              .log_likelihood = log_likelihood,
+                              .greedy = greedy};
+    return score(g, score_by_decoding, err);
+}
+
+kv_status kv_score_behind_prompt(const kv_system *system, const int32_t *ids, const int64_t *lengths,
+                                 const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
+                                 kv_error *err) {
+    const struct scoring g = {.system = system,
+                              .ids = ids,
+                              .lengths = lengths,
+                              .n_scored = n_scored,
+                              .n_seq = n_seq,
+                              .log_likelihood = log_likelihood,
+                              .greedy = greedy};
+    return score(g, score_behind_prompt, err);
 }

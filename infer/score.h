@@ -29,3 +29,15 @@ kv_status kv_score(const kv_system *system, const int32_t *ids, const int64_t *l
 kv_status kv_score_by_decoding(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                                const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
                                kv_error *err);
+
+// The same as kv_score_by_decoding but for rounding, and as fast as reading whole sequences: behind the prompt's
+// cache all scored tokens are read at once. With lazy pruning, which looks at its cache anew with every token, they
+// are decoded.
+kv_status kv_score_behind_prompt(const kv_system *system, const int32_t *ids, const int64_t *lengths,
+                                 const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
+                                 kv_error *err);
+
+// kv_score, and log_p[Σ n_scored] of each scored token.
+kv_status kv_score_tokens(const kv_system *system, const int32_t *ids, const int64_t *lengths,
+                          const int64_t *n_scored, int64_t n_seq, double *log_p, double *log_likelihood,
+                          kv_error *err);

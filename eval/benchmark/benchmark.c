@@ -1,49 +1,21 @@
-// The list of kinds, and what their implementations share: adding a kind is a line here and a file beside. Kinds of multiple choice
-// are those that data/benchmark/choices.h has.
+// What all kinds of tasks are made by, and what their implementations share.
 #include "eval/benchmark/benchmark.h"
 
 #include "core/rng.h"
-#include "data/benchmark/choices.h"
 #include "data/tokenizer/text_stream.h"
-#include "eval/benchmark/choice.h"
-#include "eval/benchmark/code.h"
-#include "eval/benchmark/trivia.h"
+#include "eval/benchmark/kinds.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef kv_status create_fn(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
-                            kv_benchmark **benchmark, kv_error *err);
-
-static const struct {
-    const char *name;
-    create_fn *create;
-} kinds[] = {{"triviaqa", kv_trivia_benchmark}, {"humaneval", kv_code_benchmark}};
-enum { N_KINDS = sizeof kinds / sizeof *kinds };
-
-const char *kv_benchmark_kind(int i) {
-    if (i < N_KINDS) return kinds[i].name;
-    const kv_choice_kind *choice = kv_choice_kind_at(i - N_KINDS);
-    return choice ? choice->name : NULL;
-}
-
-static create_fn *find_kind(const char *kind) {
-    for (int i = 0; i < N_KINDS; i++)
-        if (strcmp(kinds[i].name, kind) == 0) return kinds[i].create;
-    return kv_choice_kind_find(kind) ? kv_choice_benchmark : NULL;
-}
-
-bool kv_benchmark_known(const char *kind) {
-    return find_kind(kind) != NULL;
-}
-
 kv_status kv_benchmark_create(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err) {
     *benchmark = NULL;
-    create_fn *create = find_kind(config->kind);
-    if (!create) return kv_fail(err, KV_ERR_ARGUMENT, "there is no kind of task called `%s`", config->kind);
-    return create(config, prompting, seed, benchmark, err);
+    const kv_benchmark_kind kind = kv_benchmark_kind_find(config->kind);
+    if (!kind.name)
+        return kv_fail(err, KV_ERR_ARGUMENT, "there is no kind of task called `%s`", config->kind);
+    return kind.create(config, prompting, seed, benchmark, err);
 }
 
 void kv_benchmark_free(kv_benchmark *benchmark) {

@@ -36,6 +36,8 @@ typedef struct kv_benchmark kv_benchmark;
 typedef struct kv_benchmark_ops {
     // Tries what the answers will need, before hours of work on other tasks. NULL: nothing.
     kv_status (*prepare)(kv_benchmark *benchmark, bool unsafe_execution, kv_error *err);
+    // What becomes of items that do not fit; NULL: kv_benchmark_fit.
+    kv_status (*fit)(kv_benchmark *benchmark, const kv_fit *fit, kv_error *err);
     // records[n]: new JSON objects for units [first, first + n). A unit's record does not depend on the batch
     // it is asked in, but for rounding. On failure none is left to free. KV_ERR_NOT_FINITE: what the system
     // computes for asking->not_finite is no number.
@@ -51,6 +53,7 @@ struct kv_benchmark {
     const kv_benchmark_ops *ops;
     const kv_eval_task *config; // borrowed
     int64_t n_items, n_units;   // unit u belongs to item u / (n_units / n_items)
+    int64_t most_units;         // that are worth asking together; 0: as many as the config says
     int n_metrics;
     char metrics[KV_MAX_METRICS][KV_METRIC_NAME]; // the first is the one drawn and compared
     kv_item *items;                               // [n_items]
@@ -66,11 +69,8 @@ struct kv_benchmark {
     uint64_t way; // of what of that is alike for all items; 0: items have no hashes (kv_items_hash)
 };
 
-// Kinds of tasks as `kind` in a config names them: the i-th, from 0 on; NULL behind the last.
-const char *kv_benchmark_kind(int i);
-bool kv_benchmark_known(const char *kind);
-
-// The benchmark of one row of `tasks`; what `prompting` points to must outlive it. On failure *benchmark is NULL. Free with kv_benchmark_free (accepts
+// The benchmark of one row of `tasks`, of one of the kinds in eval/benchmark/kinds.h; what `prompting` points to must outlive
+// it. On failure *benchmark is NULL. Free with kv_benchmark_free (accepts
 // NULL).
 kv_status kv_benchmark_create(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err);

@@ -269,6 +269,7 @@ kv_status kv_benchmark_fit(kv_benchmark *b, const kv_fit *fit, kv_error *err) {
     const struct excess e = find_excess(b, fit);
     const kv_too_long way = b->config->too_long;
     char text[700];
+    if (b->ops->fit) return b->ops->fit(b, fit, err);
     if (e.n == 0) return KV_OK;
     if (way == KV_TOO_LONG_REFUSE) return refuse(b, fit, &e, err);
     if (way == KV_TOO_LONG_SKIP && e.n == b->n_items) return skip_all(b, fit, &e, err);

@@ -11,7 +11,7 @@
 typedef struct kv_item {
     int64_t row;       // in the file's list, from 0 on
     const char *where; // its place in the file, for messages; borrowed
-    int32_t *ids;      // [n_ids] of all sequences, one after the other
+    int32_t *ids; // [n_ids] of all sequences, one after the other; NULL: a window of a text that many share
     int64_t n_ids, n_seq;
     int64_t *lengths, *n_scored; // [n_seq] tokens, and how many of them, at the end, are the choice's
     int64_t cut;                 // tokens that each sequence has lost on its left, behind what stays in front
@@ -39,9 +39,11 @@ int64_t kv_item_longest(const kv_item *item);
 
 // The longest items that fit so many tokens.
 typedef struct kv_fit {
-    int64_t context;   // tokens that a sequence may have, its answer included
-    const char *whose; // says whose context that is
-    const char *key;   // of the task in the config, as in "tasks[0]"
+    int64_t context;       // tokens that a sequence may have, its answer included
+    const char *whose;     // says whose context that is
+    const char *key;       // of the task in the config, as in "tasks[0]"
+    int64_t n_ids;         // ids that every model has a row for; 0: not known
+    const char *whose_ids; // says whose table is the smallest
 } kv_fit;
 
 struct kv_benchmark;

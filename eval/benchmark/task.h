@@ -21,6 +21,10 @@ typedef struct kv_eval_task {
     bool chat;           // asked as a user would ask an instruct model
     char *system_prompt; // of a chat; NULL: what the template says without one
     kv_too_long too_long;
+    // Text (kind text):
+    char *corpus; // a token shard, a corpus of several, or text files; in the place of `file`
+    int64_t window, prompt,
+        stride; // tokens: of a window, of them read as a prompt, from one window to the next
     // Programs (kind humaneval):
     int64_t samples; // of each problem
     double temperature, top_p;

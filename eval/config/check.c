@@ -2,7 +2,7 @@
 // the key that is wrong.
 #include "eval/config/check.h"
 
-#include "eval/benchmark/benchmark.h"
+#include "eval/benchmark/kinds.h"
 #include "eval/published/published.h"
 #include "eval/results/analysis.h"
 
@@ -144,12 +144,10 @@ static kv_status check_system(const kv_config *config, const kv_eval_config *eva
 // ---- Tasks ---------------------------------------------------------------------------------------------
 
 static kv_status check_kind(const kv_config *config, unsigned i, const char *kind, kv_error *err) {
-    if (kv_benchmark_known(kind)) return KV_OK;
-    char key[KV_EVAL_KEY], known[256] = "";
+    if (kv_benchmark_kind_find(kind).name) return KV_OK;
+    char key[KV_EVAL_KEY], known[KV_KIND_NAMES];
     kv_eval_list_key(key, "tasks", i, "kind");
-    for (int k = 0; kv_benchmark_kind(k); k++)
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", k ? ", " : "",
-                 kv_benchmark_kind(k));
+    kv_benchmark_kind_names(~0u, known);
     return kv_config_fail(config, err, key, "found `%s`, expected one of %s", kind, known);
 }
 
@@ -174,6 +172,36 @@ static kv_status check_programs(const kv_config *config, const kv_eval_task *t, 
     return status;
 }
 
+// Windows of a text: a prompt, and something behind it.
+static kv_status check_text(const kv_config *config, const kv_eval_task *t, unsigned i, kv_error *err) {
+    const struct {
+        const char *field;
+        int64_t value, least;
+    } numbers[] = {{"window", t->window, 2}, {"prompt", t->prompt, 1}, {"stride", t->stride, 1}};
+    char key[KV_EVAL_KEY];
+    kv_status status = KV_OK;
+    for (size_t n = 0; n < sizeof numbers / sizeof *numbers && status == KV_OK; n++) {
+        kv_eval_list_key(key, "tasks", i, numbers[n].field);
+        status = check_number(config, key, numbers[n].value, numbers[n].least, err);
+    }
+    if (status != KV_OK || t->prompt < t->window) return status;
+    kv_eval_list_key(key, "tasks", i, "prompt");
+    return kv_config_fail(config, err, key, "found %lld, expected less than `window`, %lld",
+                          (long long)t->prompt, (long long)t->window);
+}
+
+// What it takes its items from.
+static kv_status check_source(const kv_config *config, const kv_eval_task *t, unsigned i, kv_error *err) {
+    const bool text = kv_benchmark_kind_find(t->kind).keys & KV_KEYS_TEXT;
+    char key[KV_EVAL_KEY];
+    kv_eval_list_key(key, "tasks", i, "");
+    if (!t->name) return kv_config_fail(config, err, key, "expected a `name`");
+    if (text && !t->corpus)
+        return kv_config_fail(config, err, key,
+                              "expected a `corpus`: a token shard, a directory of them, or text files");
+    return text || t->file ? KV_OK : kv_config_fail(config, err, key, "expected a `file` of questions");
+}
+
 // A question among its own examples would give its answer away.
 static bool is_same_file(const char *a, const char *b) {
     struct stat one, other;
@@ -184,9 +212,6 @@ static bool is_same_file(const char *a, const char *b) {
 static kv_status check_task(const kv_config *config, const kv_eval_config *eval, unsigned i, kv_error *err) {
     const kv_eval_task *t = &eval->tasks[i];
     char key[KV_EVAL_KEY];
-    kv_eval_list_key(key, "tasks", i, "");
-    if (!t->name || !t->file)
-        return kv_config_fail(config, err, key, "expected a `%s`", t->name ? "file` of questions" : "name");
     const struct {
         const char *field;
         int64_t value, least;
@@ -194,13 +219,15 @@ static kv_status check_task(const kv_config *config, const kv_eval_config *eval,
                    {"max_tokens", t->max_tokens, 1}, {"samples", t->samples, 1},
                    {"memory_mb", t->memory_mb, 16},  {"workers", t->workers, 0}};
     kv_status status = check_kind(config, i, t->kind, err);
+    if (status == KV_OK) status = check_source(config, t, i, err);
     for (size_t n = 0; n < sizeof numbers / sizeof *numbers && status == KV_OK; n++) {
         kv_eval_list_key(key, "tasks", i, numbers[n].field);
         status = check_number(config, key, numbers[n].value, numbers[n].least, err);
     }
+    if (status == KV_OK) status = check_text(config, t, i, err);
     if (status == KV_OK) status = check_programs(config, t, i, err);
     kv_eval_list_key(key, "tasks", i, "shots_file");
-    if (status == KV_OK && t->shots_file && is_same_file(t->shots_file, t->file))
+    if (status == KV_OK && t->shots_file && t->file && is_same_file(t->shots_file, t->file))
         status =
             kv_config_fail(config, err, key,
                            "found the task's own file, from which examples are drawn without this key, and "

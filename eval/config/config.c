@@ -2,6 +2,7 @@
 #include "eval/config/config.h"
 
 #include "data/file/mistaken.h"
+#include "eval/benchmark/kinds.h"
 #include "eval/config/check.h"
 
 #include <stdio.h>
@@ -50,6 +51,10 @@ static const cyaml_schema_field_t task_fields[] = {
                      CYAML_ARRAY_LEN(ways_too_long)),
     CYAML_FIELD_BOOL("chat", OPTIONAL, kv_eval_task, chat),
     TEXT("system_prompt", kv_eval_task, system_prompt),
+    TEXT("corpus", kv_eval_task, corpus),
+    CYAML_FIELD_INT("window", OPTIONAL, kv_eval_task, window),
+    CYAML_FIELD_INT("prompt", OPTIONAL, kv_eval_task, prompt),
+    CYAML_FIELD_INT("stride", OPTIONAL, kv_eval_task, stride),
     CYAML_FIELD_INT("samples", OPTIONAL, kv_eval_task, samples),
     CYAML_FIELD_FLOAT("temperature", OPTIONAL, kv_eval_task, temperature),
     CYAML_FIELD_FLOAT("top_p", OPTIONAL, kv_eval_task, top_p),
@@ -170,8 +175,11 @@ static bool fill_system(const struct entry *e, kv_eval_system *s) {
 // A program is longer than an answer, and drawn at random when there are several of them.
 static bool fill_task(const struct entry *e, kv_eval_task *t) {
     if (!default_text(&t->split, "validation") || !default_text(&t->kind, "triviaqa")) return false;
-    const bool programs = !strcmp(t->kind, "humaneval");
-    default_int(e, "max_tokens", &t->max_tokens, programs ? 256 : 24);
+    const int64_t max_tokens = kv_benchmark_kind_find(t->kind).max_tokens;
+    default_int(e, "max_tokens", &t->max_tokens, max_tokens > 0 ? max_tokens : 1);
+    default_int(e, "window", &t->window, 512);
+    default_int(e, "prompt", &t->prompt, t->window / 4 * 3 + t->window % 4 * 3 / 4);
+    default_int(e, "stride", &t->stride, t->window);
     default_int(e, "samples", &t->samples, 1);
     default_real(e, "temperature", &t->temperature, t->samples > 1 ? 0.2 : 0);
     default_real(e, "top_p", &t->top_p, t->samples > 1 ? 0.95 : 1);

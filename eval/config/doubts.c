@@ -1,6 +1,8 @@
 // Only what is sure to be of no use is doubted: whoever gets a warning for what he meant reads no other.
 #include "eval/config/doubts.h"
 
+#include "eval/benchmark/kinds.h"
+
 #include <string.h>
 
 // A policy that keeps everything reads the prompt as its model does alone.
@@ -17,29 +19,45 @@ static void doubt_system(const kv_config *source, const kv_eval_config *config, 
         s->pruning, strcmp(s->pruning, "speculative") == 0 ? ", and the aux's work on top" : "");
 }
 
-static void doubt_task(const kv_config *source, const kv_eval_config *config, unsigned i) {
-    static const char *const of_programs[] = {"samples", "temperature", "top_p",  "k",
-                                              "timeout", "memory_mb",   "workers"};
-    const kv_eval_task *t = &config->tasks[i];
-    const bool programs = strcmp(t->kind, "humaneval") == 0,
-               written = programs || strcmp(t->kind, "triviaqa") == 0;
-    char key[KV_EVAL_KEY];
-    for (size_t k = 0; !programs && k < sizeof of_programs / sizeof *of_programs; k++) {
-        kv_eval_list_key(key, "tasks", i, of_programs[k]);
-        if (kv_config_has(source, key))
-            kv_config_warn(source, key,
-                           "without effect: only kind: humaneval has programs to draw and to run, found %s",
-                           t->kind);
+// Keys of other kinds.
+static void doubt_keys(const kv_config *source, const kv_eval_task *t, unsigned i,
+                       const kv_benchmark_kind *kind) {
+    for (int k = 0; kv_benchmark_key_at(k).name; k++) {
+        const kv_benchmark_key of = kv_benchmark_key_at(k);
+        char key[KV_EVAL_KEY], names[KV_KIND_NAMES];
+        kv_eval_list_key(key, "tasks", i, of.name);
+        if ((kind->keys & of.group) || !kv_config_has(source, key)) continue;
+        kv_benchmark_kind_names(of.group, names);
+        kv_config_warn(source, key, "without effect: kind: %s has no %s (those are of kind: %s)", t->kind,
+                       of.what, names);
     }
-    kv_eval_list_key(key, "tasks", i, "max_tokens");
-    if (!written && kv_config_has(source, key))
-        kv_config_warn(source, key, "without effect: answers of kind: %s are given, none is written",
-                       t->kind);
+}
+
+// What is scored twice weighs twice, and intervals take for independent what is not.
+static void doubt_overlap(const kv_config *source, const kv_eval_task *t, unsigned i,
+                          const kv_benchmark_kind *kind) {
+    char key[KV_EVAL_KEY];
+    kv_eval_list_key(key, "tasks", i, "stride");
+    if ((kind->keys & KV_KEYS_TEXT) && t->stride < t->window - t->prompt)
+        kv_config_warn(
+            source, key,
+            "found %lld, so that tokens are scored more than once: expected at least the %lld that are "
+            "scored of a window",
+            (long long)t->stride, (long long)(t->window - t->prompt));
+}
+
+static void doubt_task(const kv_config *source, const kv_eval_config *config, unsigned i) {
+    const kv_eval_task *t = &config->tasks[i];
+    const kv_benchmark_kind kind = kv_benchmark_kind_find(t->kind);
+    const bool programs = kind.keys & KV_KEYS_PROGRAMS;
+    char key[KV_EVAL_KEY];
+    doubt_keys(source, t, i, &kind);
+    doubt_overlap(source, t, i, &kind);
     kv_eval_list_key(key, "tasks", i, "shots_file");
-    if (t->shots == 0 && kv_config_has(source, key))
+    if (t->shots == 0 && (kind.keys & KV_KEYS_QUESTIONS) && kv_config_has(source, key))
         kv_config_warn(source, key, "without effect: examples are drawn from it, and `shots` asks for none");
     kv_eval_list_key(key, "tasks", i, "system_prompt");
-    if (!t->chat && kv_config_has(source, key))
+    if (!t->chat && (kind.keys & KV_KEYS_QUESTIONS) && kv_config_has(source, key))
         kv_config_warn(source, key, "without effect: it is said in front of a chat, expected chat: true");
     kv_eval_list_key(key, "tasks", i, "top_p");
     if (programs && t->temperature == 0 && t->top_p < 1 && kv_config_has(source, key))

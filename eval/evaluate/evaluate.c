@@ -4,10 +4,10 @@
 
 #include "core/gemm.h"
 #include "core/text.h"
-#include "data/benchmark/choices.h"
 #include "data/file/hash.h"
 #include "data/system/console.h"
 #include "data/system/warning.h"
+#include "eval/benchmark/kinds.h"
 #include "eval/evaluate/analyse.h"
 #include "eval/evaluate/journal.h"
 #include "infer/cost.h"
@@ -31,10 +31,9 @@ static void find_tokenizer(kv_evaluation *e) {
     }
 }
 
-// Choices are scored, all other tasks are answered in words.
-static bool is_answered_in_words(const kv_eval_config *config) {
+static bool decodes(const kv_eval_config *config) {
     for (unsigned t = 0; t < config->n_tasks; t++)
-        if (!kv_choice_kind_find(config->tasks[t].kind)) return true;
+        if (kv_benchmark_kind_find(config->tasks[t].kind).decodes) return true;
     return false;
 }
 
@@ -60,9 +59,9 @@ static kv_prompting prompting_of(const kv_evaluation *e, const kv_eval_task *tas
 static const char *file_key(const kv_eval_task *task, const kv_error *err) {
     const size_t n = task->shots_file ? strlen(task->shots_file) : 0;
     return n > 0 && !strncmp(err->message, task->shots_file, n) && err->message[n] == ':' &&
-                   strcmp(task->shots_file, task->file) != 0
+                   strcmp(task->shots_file, kv_task_source(task)) != 0
                ? "shots_file"
-               : "file";
+               : kv_task_source_key(task);
 }
 
 static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
@@ -74,7 +73,7 @@ static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
             e->source, err, "tokenizer",
             "expected the path of a tokenizer, since none of the models has one in its directory");
     kv_status status = kv_tokenizer_open(e->tokenizer_path, &e->tokenizer, err);
-    if (status == KV_OK && is_answered_in_words(config)) status = kv_tokenizer_speaks(e->tokenizer, err);
+    if (status == KV_OK && decodes(config)) status = kv_tokenizer_speaks(e->tokenizer, err);
     if (status != KV_OK) return kv_eval_blame(e->source, "tokenizer", err);
     status = open_chat(e, err);
     if (status != KV_OK) return status;
@@ -90,7 +89,8 @@ static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
         snprintf(key, sizeof key, "tasks[%u].limit", t);
         if (config->tasks[t].limit > b->n_items && config->tasks[t].limit != config->limit)
             kv_config_warn(e->source, key, "found %lld, but %s has %lld items, all of which are asked",
-                           (long long)config->tasks[t].limit, config->tasks[t].file, (long long)b->n_items);
+                           (long long)config->tasks[t].limit, kv_task_source(&config->tasks[t]),
+                           (long long)b->n_items);
         snprintf(key, sizeof key, "tasks[%u]", t);
         status = b->ops->prepare ? b->ops->prepare(b, e->unsafe_execution, err) : KV_OK;
         if (status != KV_OK) return kv_eval_blame(e->source, key, err);
@@ -124,12 +124,14 @@ static kv_status check_prompt(const kv_evaluation *e, const char *key, int64_t t
 // Questions, by what the task says of those that are too long.
 static kv_status fit_tasks(const kv_evaluation *e, kv_error *err) {
     kv_status status = KV_OK;
-    char whose[KV_SYSTEM_LIMIT];
+    char whose[KV_SYSTEM_LIMIT], whose_ids[KV_SYSTEM_LIMIT];
     const int64_t context = kv_systems_shortest(e->systems, whose);
+    const int64_t n_ids = kv_systems_fewest_ids(e->systems, whose_ids);
     for (unsigned t = 0; t < e->config->n_tasks && status == KV_OK; t++) {
         char key[64];
         snprintf(key, sizeof key, "tasks[%u]", t);
-        const kv_fit fit = {.context = context, .whose = whose, .key = key};
+        const kv_fit fit = {
+            .context = context, .whose = whose, .key = key, .n_ids = n_ids, .whose_ids = whose_ids};
         status = kv_benchmark_fit(e->benchmarks[t], &fit, err);
         if (status != KV_OK) kv_eval_blame(e->source, key, err);
     }
@@ -235,7 +237,8 @@ static const char *not_finite(const struct session *s) {
 
 static kv_status ask_batches(struct session *s, kv_error *err) {
     kv_benchmark *b = s->benchmark;
-    const int64_t batch_size = s->evaluation->config->batch_size;
+    const int64_t most = s->evaluation->config->batch_size;
+    const int64_t batch_size = b->most_units > 0 && b->most_units < most ? b->most_units : most;
     if (not_finite(s)) return KV_OK;
     json_t **records = calloc((size_t)batch_size, sizeof(json_t *));
     kv_status status =
@@ -453,7 +456,7 @@ static bool describe_task(const kv_evaluation *e, kv_results *results, int64_t i
         to->prompt_tokens += (double)b->prompt_tokens[k] / (double)b->n_items;
     return copy_weights(b, &to->weights) && copy_text(&to->name, from->name) &&
            copy_text(&to->split, from->split) && copy_text(&to->kind, from->kind) &&
-           copy_text(&to->file, from->file);
+           copy_text(&to->file, kv_task_source(from));
 }
 
 static bool describe(const kv_evaluation *e, kv_results *results) {

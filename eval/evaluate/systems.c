@@ -168,6 +168,14 @@ int64_t kv_systems_shortest(const kv_systems *systems, char whose[KV_SYSTEM_LIMI
     return systems->contexts[least];
 }
 
+int64_t kv_systems_fewest_ids(const kv_systems *systems, char whose[KV_SYSTEM_LIMIT]) {
+    const struct kv_known_model *least = &systems->models[0];
+    for (int64_t i = 1; i < systems->n_models; i++)
+        if (systems->models[i].spec.vocab_size < least->spec.vocab_size) least = &systems->models[i];
+    snprintf(whose, KV_SYSTEM_LIMIT, "%.*s", KV_HEAD(least->dir, 150));
+    return least->spec.vocab_size;
+}
+
 static kv_status open_row(kv_systems *systems, unsigned i, const char *tokenizer_path,
                           const kv_tokenizer *tokenizer, kv_error *err) {
     const kv_eval_system *row = &systems->eval->systems[i];

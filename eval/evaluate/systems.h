@@ -33,6 +33,8 @@ void kv_systems_free(kv_systems *systems);
 // The shortest context of all rows, and whose it is, as in "the aux of `SPF` (less 8 to look ahead)".
 enum { KV_SYSTEM_LIMIT = 160 };
 int64_t kv_systems_shortest(const kv_systems *systems, char whose[KV_SYSTEM_LIMIT]);
+// The smallest vocabulary of all models, and whose it is: its directory.
+int64_t kv_systems_fewest_ids(const kv_systems *systems, char whose[KV_SYSTEM_LIMIT]);
 
 // Tells what row i computes from what any other does: a hash of weights, mapping and pruning policy. Reads
 // all weights of a model the first time.

@@ -2,7 +2,7 @@
 // holds, and what tables and pictures are made of. Several evaluations can be joined into one.
 #pragma once
 
-#include "eval/benchmark/benchmark.h"
+#include "eval/benchmark/kinds.h"
 #include "eval/results/analysis.h"
 #include "eval/statistics/metric.h"
 #include "infer/ttft.h"
@@ -32,7 +32,7 @@ typedef struct kv_result_task {
 
 // Whether its answers are programs.
 static inline bool kv_task_runs_programs(const kv_result_task *task) {
-    return task->kind && !strcmp(task->kind, "humaneval");
+    return task->kind && (kv_benchmark_kind_find(task->kind).keys & KV_KEYS_PROGRAMS);
 }
 
 // What the values of one metric come to (eval/statistics/metric.h), in its own unit; NAN where there is no base, or the base

@@ -241,3 +241,19 @@ kv_status kv_session_decode(kv_session *session, const int32_t *ids, const bool 
     free(lengths);
     return status;
 }
+
+kv_status kv_session_read(kv_session *session, const int32_t *ids, const int64_t *lengths, float *hidden,
+                          kv_error *err) {
+    int64_t n_ids;
+    if (session->system.pruning.kind == KV_PRUNE_LAZY)
+        return kv_fail(err, KV_ERR_ARGUMENT, "behind a lazily pruned prompt tokens are read one by one");
+    for (int64_t s = 0; s < session->n_seq; s++)
+        if (lengths[s] < 0)
+            return kv_fail(err, KV_ERR_ARGUMENT, "sequence %lld: found %lld tokens, expected none or more",
+                           (long long)s, (long long)lengths[s]);
+    // Only the base reads these.
+    kv_status status = check_tokens(session, ids, lengths, kv_session_vocab_size(session), &n_ids, err);
+    if (status != KV_OK) return status;
+    const kv_reading reading = {.ids = ids, .lengths = lengths, .hidden = hidden};
+    return kv_read_tokens(session, reading, NULL, err);
+}

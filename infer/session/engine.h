@@ -54,6 +54,14 @@ int64_t kv_session_not_finite(const kv_session *session);
 kv_status kv_session_decode(kv_session *session, const int32_t *ids, const bool *active, float *logits,
                             kv_error *err);
 
+// Several more tokens at once for every sequence that has any: ids of all sequences one after the other,
+// lengths[n_seq] (0: the sequence rests). hidden [Σ lengths, model_dim]: what the final norm of the base gives for
+// each, which kv_model_head makes logits of; nobody has looked whether they are finite. The same cache, and but for
+// rounding the same logits, as decoding them one by one. Not for lazy pruning, which looks at its cache anew with
+// every token: KV_ERR_ARGUMENT.
+kv_status kv_session_read(kv_session *session, const int32_t *ids, const int64_t *lengths, float *hidden,
+                          kv_error *err);
+
 const kv_system *kv_session_system(const kv_session *session); // with defaults filled in
 int64_t kv_session_n_seq(const kv_session *session);
 int64_t kv_session_capacity(const kv_session *session);

@@ -30,10 +30,11 @@ struct reading {
     kv_session *session;
     kv_pack *pack;
     bool only_ranked; // of the last layer nothing is wanted but its attention
+    bool all;         // every token's output is wanted, not only the newest ones'
 };
 
-// Keys and values of the pack's rows join the cache; the layer's output. From the last layer only the output
-// of the newest token of each sequence is wanted, or (only_ranked) none: then it is x.
+// Keys and values of the pack's rows join the cache; the layer's output. From the last layer (unless `all`) only
+// the output of the newest token of each sequence is wanted, or (only_ranked) none: then it is x.
 static kv_tensor *read_rows(const struct reading *r, int64_t layer, kv_tensor *x) {
     kv_session *session = r->session;
     const kv_pack *pack = r->pack;
@@ -56,7 +57,7 @@ static kv_tensor *read_rows(const struct reading *r, int64_t layer, kv_tensor *x
                     .q_positions = pack->q_positions,
                     .k_positions = pack->k_positions,
                     .visible = pack->visible};
-    if (last) {
+    if (last && !r->all) {
         pass.sequences = pack->newest, pass.q_positions = pack->newest_positions, pass.visible = NULL;
         x = kv_gather_rows(tape, x, pack->newest_rows, pack->n_seqs);
         h = kv_gather_rows(tape, h, pack->newest_rows, pack->n_seqs);
@@ -95,33 +96,47 @@ static kv_status hand_out(kv_session *session, int64_t s, const float *row, floa
                    (long long)id, found);
 }
 
-static kv_status read_pack(kv_session *session, kv_pack *pack, float *logits, kv_error *err) {
+static kv_status hand_out_all(kv_session *session, const kv_pack *pack, const float *rows, float *logits,
+                              kv_error *err) {
+    const int64_t vocab_size = session->system.base->spec.vocab_size;
+    kv_status status = KV_OK;
+    for (int64_t i = 0; i < pack->n_seqs && status == KV_OK; i++)
+        status = hand_out(session, pack->members[i], rows + i * vocab_size, logits, err);
+    return status;
+}
+
+// What goes through the layers, and what is wanted of it: see kv_read_tokens.
+static kv_status read_pack(kv_session *session, kv_pack *pack, float *hidden, float *logits, kv_error *err) {
     kv_tape *tape = session->tape;
     kv_model *base = session->system.base;
-    const int64_t vocab_size = base->spec.vocab_size;
-    struct reading r = {.session = session, .pack = pack, .only_ranked = !logits};
+    struct reading r = {
+        .session = session, .pack = pack, .only_ranked = !logits && !hidden, .all = hidden != NULL};
     kv_tensor *x = kv_embedding(tape, &base->embed, pack->ids, pack->n_new);
     if (x && (!session->depth || kv_lazy_begin(session, pack, x)))
         kv_walk_layers(tape, base->spec.n_layers, x, read_layer, &r);
     kv_status status = kv_tape_status(tape, err);
-    if (status != KV_OK || !logits) return status;
-    kv_tensor *y = kv_model_logits(tape, base, x); // of the newest tokens, which is what is left in x
+    if (status != KV_OK || r.only_ranked) return status;
+    kv_tensor *y = hidden
+                       ? kv_model_final_norm(tape, base, x)
+                       : kv_model_logits(tape, base, x); // of the newest tokens, which is what is left in x
     if (!y) return kv_tape_status(tape, err);
-    for (int64_t i = 0; i < pack->n_seqs && status == KV_OK; i++)
-        status = hand_out(session, pack->members[i], y->data + i * vocab_size, logits, err);
-    return status;
+    if (!hidden) return hand_out_all(session, pack, y->data, logits, err);
+    memcpy(hidden, y->data, (size_t)(y->rows * y->cols) * sizeof *hidden);
+    return KV_OK;
 }
 
 kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err) {
+    const int64_t dim = session->system.base->spec.model_dim;
     for (int64_t next = 0; next < session->n_seq;) {
         kv_pack pack;
         kv_tape_reset(session->tape);
         if (!kv_pack_fill(session, &reading, true, &next, &pack))
             return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of sequences");
-        kv_status status = pack.n_seqs ? read_pack(session, &pack, logits, err) : KV_OK;
+        kv_status status = pack.n_seqs ? read_pack(session, &pack, reading.hidden, logits, err) : KV_OK;
         if (status != KV_OK) return status;
         reading.ids += pack.n_new;
         if (reading.positions) reading.positions += pack.n_new;
+        if (reading.hidden) reading.hidden += pack.n_new * dim;
     }
     for (int64_t s = 0; s < session->n_seq; s++) session->lengths[s] += reading.lengths[s];
     return KV_OK;

@@ -43,6 +43,7 @@ typedef struct kv_reading {
     // Where each row of the cache leaves the most attention that the newest token paid it in any layer or
     // head; [n_seq] of [length of the cache]. NULL: nobody asks.
     float *const *importance;
+    float *hidden; // [n_ids, model_dim] what the final norm gives for each token; NULL: only logits of the newest ones
 } kv_reading;
 
 // Keys whose attention from the newest token is asked for.
@@ -86,8 +87,8 @@ bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache,
 void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows);
 
 // Tokens through all layers of the base. logits [n_seq, vocab_size]: rows of resting sequences are left
-// alone; NULL (with `importance`): stop once the last layer's attention is known. Lengths of the cache change
-// only when every pack went well. See infer/session/read.c.
+// alone; NULL with `importance`: stop once the last layer's attention is known; NULL with `hidden`: there are
+// none. Lengths of the cache change only when every pack went well. See infer/session/read.c.
 kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err);
 
 // Prompts by way of the aux and its predictors. See infer/session/predict.c.

@@ -87,10 +87,11 @@ static void test_each_once(void **state) {
         {"tasks[0].limit=500", same, "key `tasks[0].limit`: found 500, but "},
         {"tasks[0].limit=0", same, NULL},
         {"tasks[0].samples=5", same,
-         "key `tasks[0].samples`: without effect: only kind: humaneval has programs"},
+         "key `tasks[0].samples`: without effect: kind: triviaqa has no programs to draw and to run (those are "
+         "of kind: humaneval"},
         {"tasks[1].timeout=5", same, "key `tasks[1].timeout`: without effect"},
         {"tasks[1].max_tokens=5", same,
-         "key `tasks[1].max_tokens`: without effect: answers of kind: sciq are given"},
+         "key `tasks[1].max_tokens`: without effect: kind: sciq has no answers to write"},
         {"tasks[2].top_p=0.9", same, "key `tasks[2].top_p`: 0.9 without effect at temperature 0"},
         {"tasks[2].top_p=0.9", "tasks[2].temperature=0.5", NULL},
         {"tasks[2].samples=3", "tasks[2].k=[1, 3]", NULL},
