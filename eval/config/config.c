@@ -176,7 +176,7 @@ static bool fill_system(const struct entry *e, kv_eval_system *s) {
 static bool fill_task(const struct entry *e, kv_eval_task *t) {
     if (!default_text(&t->split, "validation") || !default_text(&t->kind, "triviaqa")) return false;
     const int64_t max_tokens = kv_benchmark_kind_find(t->kind).max_tokens;
-    default_int(e, "max_tokens", &t->max_tokens, max_tokens > 0 ? max_tokens : 1);
+    default_int(e, "max_tokens", &t->max_tokens, max_tokens > 0 ? max_tokens : 24);
     default_int(e, "window", &t->window, 512);
     default_int(e, "prompt", &t->prompt, t->window / 4 * 3 + t->window % 4 * 3 / 4);
     default_int(e, "stride", &t->stride, t->window);

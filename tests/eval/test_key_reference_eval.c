@@ -18,6 +18,7 @@ static const char *const evaluations[] = {
     BASE "tasks: [{name: q, file: f}]\nbudgets: [0.5]\n",
     BASE "tasks: [{name: q, kind: humaneval, file: f}]\n",
     BASE "tasks: [{name: q, kind: humaneval, file: f, k: [1]}]\n",
+    BASE "tasks: [{name: q, kind: text, corpus: c}]\n",
     BASE "  - {name: p, base: m, aux: a, predictor: p}\ntasks: [{name: q, file: f}]\nanalysis: {corpus: c}\n"
          "picture: {published: triviaqa-openelm-1.1b}\n",
     BASE "  - {name: r, model: m, pruning: random, keep: 0.5}\ntasks: [{name: q, file: f}]\n",
