@@ -383,6 +383,12 @@ static int64_t available_memory(const kv_ttft_grid_args *args, const char **by) 
     return limit.left < INT64_MAX ? limit.left : INT64_MAX - 1;
 }
 
+bool kv_ttft_fits(const kv_system *systems, int64_t n, const kv_ttft_cell *cell) {
+    const char *by;
+    const int64_t available = available_memory(&(kv_ttft_grid_args){0}, &by);
+    return check_cell(systems, n, cell, available - available / 16, by, NULL) == KV_OK;
+}
+
 kv_status kv_ttft_grid(const kv_system *systems, int64_t n, const kv_ttft_grid_args *args,
                        kv_progress *progress, kv_ttft *ttft, double *samples, kv_error *err) {
     if (n < 1) return KV_OK;

@@ -43,5 +43,9 @@ kv_status kv_ttft_grid(const kv_system *systems, int64_t n, const kv_ttft_grid_a
 // not counted.
 int64_t kv_ttft_bytes(const kv_system *systems, int64_t n, const kv_ttft_cell *cell);
 
+// Whether kv_ttft_grid would run the cell: it fits the contexts of all systems, and each system's session alone the memory
+// that the machine has available, with a sixteenth to spare, so that it does a moment later, too.
+bool kv_ttft_fits(const kv_system *systems, int64_t n, const kv_ttft_cell *cell);
+
 // Median and spread of samples[n], n >= 1, which are sorted in place.
 kv_ttft kv_ttft_summary(double *samples, int64_t n);

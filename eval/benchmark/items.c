@@ -225,6 +225,9 @@ static bool keep_note(kv_benchmark *b, const kv_item *item) {
     bool ok = json_object_set_new(note, "item", kv_record_text(item->where)) == 0;
     ok = ok &&
          json_object_set_new(note, "tokens", json_integer(kv_item_longest(item) + b->answer_tokens)) == 0;
+    if (item->length > 0)
+        ok = ok && json_object_set_new(note, "length", json_integer(item->length)) == 0 &&
+             json_object_set_new(note, "depth", json_real(item->depth)) == 0;
     return json_array_append_new(b->skipped, note) == 0 && ok;
 }
 

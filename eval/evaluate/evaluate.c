@@ -10,9 +10,10 @@
 #include "eval/benchmark/kinds.h"
 #include "eval/evaluate/analyse.h"
 #include "eval/evaluate/journal.h"
+#include "eval/evaluate/keep_grid.h"
+#include "eval/evaluate/timing.h"
 #include "infer/cost.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -98,21 +99,6 @@ static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
     return KV_OK;
 }
 
-static int64_t mean_prompt(const kv_evaluation *e) {
-    int64_t n = 0, tokens = 0;
-    for (unsigned t = 0; t < e->config->n_tasks; t++) {
-        const kv_benchmark *b = e->benchmarks[t];
-        n += b->n_items;
-        for (int64_t i = 0; i < b->n_items; i++) tokens += b->prompt_tokens[i];
-    }
-    return (tokens + n / 2) / n;
-}
-
-// The size of prompt that the tables give the time for.
-static int64_t main_prompt(const kv_evaluation *e) {
-    return e->config->ttft.prompt_tokens ? e->config->ttft.prompt_tokens : mean_prompt(e);
-}
-
 static kv_status check_prompt(const kv_evaluation *e, const char *key, int64_t tokens, unsigned system,
                               kv_error *err) {
     const int64_t context = e->systems->contexts[system];
@@ -143,7 +129,7 @@ static kv_status check_fit(const kv_evaluation *e, kv_error *err) {
     const kv_eval_config *config = e->config;
     kv_status status = fit_tasks(e, err);
     for (unsigned s = 0; s < config->n_systems && status == KV_OK; s++) {
-        status = check_prompt(e, "ttft.prompt_tokens", main_prompt(e), s, err);
+        status = check_prompt(e, "ttft.prompt_tokens", kv_timing_prompt(e), s, err);
         for (unsigned i = 0; i < config->ttft.n_prompts && status == KV_OK; i++) {
             char key[64];
             snprintf(key, sizeof key, "ttft.prompts[%u]", i);
@@ -351,69 +337,6 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, const kv_re
     return status;
 }
 
-// ---- Costs ---------------------------------------------------------------------------------------------
-
-// Mean over the prompts of a task.
-static double mean_flops(const kv_system *system, const kv_benchmark *b) {
-    double sum = 0;
-    for (int64_t i = 0; i < b->n_items; i++) sum += (double)kv_system_flops(system, b->prompt_tokens[i]);
-    return sum / (double)b->n_items;
-}
-
-// The cell that the tables show, then the grid.
-static int64_t list_cells(const kv_evaluation *e, kv_ttft_cell *cells) {
-    const kv_eval_ttft *ttft = &e->config->ttft;
-    int64_t n = 0;
-    cells[n++] = (kv_ttft_cell){.prompt_tokens = main_prompt(e), .batch_size = ttft->batch_size};
-    for (unsigned b = 0; b < ttft->n_batches; b++)
-        for (unsigned p = 0; p < ttft->n_prompts; p++)
-            cells[n++] = (kv_ttft_cell){.prompt_tokens = ttft->prompts[p], .batch_size = ttft->batches[b]};
-    return n;
-}
-
-static kv_status keep_timing(const kv_evaluation *e, kv_results *results, const kv_ttft_cell *cell,
-                             const kv_ttft *measured, const double *samples, kv_error *err) {
-    const int64_t n = e->systems->n, repeats = e->config->ttft.repeats;
-    kv_timing *timing = kv_results_add_timing(results, cell->prompt_tokens, cell->batch_size, repeats);
-    if (!timing)
-        return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld timings", (long long)(n * repeats));
-    memcpy(timing->samples, samples, (size_t)(n * repeats) * sizeof *samples);
-    for (int64_t s = 0; s < n; s++) {
-        if (!isfinite(measured[s].seconds))
-            kv_warn("`%s` is not finite on random prompts: there is no time to its first token",
-                    e->config->systems[s].name);
-        timing->seconds[s] = measured[s].seconds, timing->spread[s] = measured[s].spread;
-        timing->reduction[s] = measured[0].seconds / measured[s].seconds;
-        timing->flops[s] = (double)kv_system_flops(&e->systems->items[s], cell->prompt_tokens);
-    }
-    return KV_OK;
-}
-
-static kv_status measure(const kv_evaluation *e, kv_results *results, kv_error *err) {
-    const int64_t n = e->systems->n, repeats = e->config->ttft.repeats;
-    const size_t room = 1 + (size_t)e->config->ttft.n_prompts * e->config->ttft.n_batches;
-    kv_ttft_cell *cells = calloc(room, sizeof *cells);
-    kv_ttft *measured = calloc(room * (size_t)n, sizeof *measured);
-    double *samples = calloc(room * (size_t)(n * repeats), sizeof *samples);
-    kv_status status = KV_OK;
-    if (!cells || !measured || !samples)
-        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld timings", (long long)repeats);
-    if (status == KV_OK) {
-        const kv_ttft_grid_args args = {
-            .cells = cells, .n_cells = list_cells(e, cells), .repeats = repeats, .seed = e->config->seed};
-        kv_progress progress;
-        kv_progress_begin(&progress, stderr, "time to first token", args.n_cells * n * repeats);
-        status = kv_ttft_grid(e->systems->items, n, &args, &progress, measured, samples, err);
-        kv_progress_end(&progress, status == KV_OK ? NULL : "stopped");
-        for (int64_t c = 0; c < args.n_cells && status == KV_OK; c++)
-            status = keep_timing(e, results, &cells[c], measured + c * n, samples + c * n * repeats, err);
-    }
-    free(cells);
-    free(measured);
-    free(samples);
-    return status;
-}
-
 // ---- All together --------------------------------------------------------------------------------------
 
 static bool copy_text(char **to, const char *from) {
@@ -456,7 +379,7 @@ static bool describe_task(const kv_evaluation *e, kv_results *results, int64_t i
         to->prompt_tokens += (double)b->prompt_tokens[k] / (double)b->n_items;
     return copy_weights(b, &to->weights) && copy_text(&to->name, from->name) &&
            copy_text(&to->split, from->split) && copy_text(&to->kind, from->kind) &&
-           copy_text(&to->file, kv_task_source(from));
+           copy_text(&to->file, kv_task_source(from)) && kv_keep_grid(b, to);
 }
 
 static bool describe(const kv_evaluation *e, kv_results *results) {
@@ -488,11 +411,13 @@ kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err
     for (int64_t s = 0; s < n_systems; s++)
         for (int64_t t = 0; t < n_tasks && status == KV_OK; t++) {
             kv_outcome *outcome = kv_results_outcome(results, s, t);
-            outcome->flops = mean_flops(&e->systems->items[s], e->benchmarks[t]);
-            status = ask(e, s, t, results, err);
+            outcome->flops = kv_task_flops(&e->systems->items[s], e->benchmarks[t]);
+            if (results->tasks[t].grid.lengths)
+                status = kv_keep_item_flops(&e->systems->items[s], e->benchmarks[t], outcome, err);
+            if (status == KV_OK) status = ask(e, s, t, results, err);
         }
     if (status == KV_OK && e->text.rows) status = kv_evaluation_analyse(e, results, err);
-    if (status == KV_OK && e->measure) status = measure(e, results, err);
+    if (status == KV_OK && e->measure) status = kv_evaluation_measure(e, results, err);
     if (status == KV_OK) status = kv_results_derive(results, err);
     if (status != KV_OK) kv_results_free(results);
     if (lock >= 0) close(lock);

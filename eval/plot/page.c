@@ -11,8 +11,9 @@
 
 // Pixels: margins around the area between a panel's axes, and the legend's strip below all panels.
 enum {
-    LEFT = 84,
+    LEFT = KV_PLOT_LEFT,
     RIGHT = 24,
+    HEADING = 34,
     TOP = 44,
     BOTTOM = 70,
     LEGEND_ROW = 26,
@@ -90,6 +91,10 @@ static double panel_height(const kv_plot_page *page) {
     return TOP + page->area_height + BOTTOM;
 }
 
+static double heading_height(const kv_plot_page *page) {
+    return page->heading ? HEADING : 0;
+}
+
 void kv_plot_page_arrange(kv_plot_page *page) {
     char text[KV_PLOT_TEXT];
     page->columns = page->n_panels < 2 ? 1 : page->n_panels < 5 ? 2 : 3;
@@ -99,11 +104,12 @@ void kv_plot_page_arrange(kv_plot_page *page) {
         page->entry_width = fmax(
             page->entry_width,
             SIGN_WIDTH + kv_plot_text_width(kv_plot_clip(page->entries[e].text, ENTRY_CHARACTERS, text)));
-    const int64_t fitting = (int64_t)((page->width - LEFT) / page->entry_width);
+    const int64_t fitting = page->n_entries ? (int64_t)((page->width - LEFT) / page->entry_width) : 1;
     page->entries_per_row = fitting > 0 ? fitting : 1;
     page->legend_rows = (page->n_entries + page->entries_per_row - 1) / page->entries_per_row;
     const int64_t rows = (page->n_panels + page->columns - 1) / page->columns;
-    page->height = (double)rows * panel_height(page) + (double)page->legend_rows * LEGEND_ROW + 10;
+    page->height = heading_height(page) + (double)rows * panel_height(page) +
+                   (double)page->legend_rows * LEGEND_ROW + page->strip + 10;
 }
 
 static void line_on_page(const kv_plot_page *page, double x0, double y0, double x1, double y1,
@@ -143,7 +149,7 @@ static void write_legend(const kv_plot_page *page, FILE *out) {
     for (int64_t e = 0; e < page->n_entries; e++) {
         const double x = LEFT + (double)(e % page->entries_per_row) * page->entry_width;
         const double row = (double)(page->legend_rows - 1 - e / page->entries_per_row);
-        const double y = row * LEGEND_ROW + LEGEND_ROW / 2.0 + 5;
+        const double y = page->strip + row * LEGEND_ROW + LEGEND_ROW / 2.0 + 5;
         write_sign(page, &page->entries[e], x, y, out);
         fputs("set label ", out);
         kv_plot_quoted(out, kv_plot_clip(page->entries[e].text, ENTRY_CHARACTERS, text));
@@ -173,17 +179,33 @@ void kv_plot_page_end(FILE *out) {
     fputs("unset multiplot\nunset output\n}\n", out);
 }
 
+// As wide as fits, in the font of titles.
+static const char *clip_title(const char *title, double width, char text[KV_PLOT_TEXT]) {
+    return kv_plot_clip(title, (int)(width / (0.56 * (KV_PLOT_FONT + 2))), text);
+}
+
+static void write_heading(const kv_plot_page *page, FILE *out) {
+    char text[KV_PLOT_TEXT];
+    if (!page->heading) return;
+    fputs("set label ", out);
+    kv_plot_quoted(out, clip_title(page->heading, page->width - LEFT, text));
+    fprintf(out, " at screen %.5f,%.5f left noenhanced font title_font\n", LEFT / page->width,
+            (page->height - HEADING / 2.0 - 4) / page->height);
+}
+
 void kv_plot_page_panel(const kv_plot_page *page, int64_t panel, const char *title, FILE *out) {
     char text[KV_PLOT_TEXT];
     const double left = (double)(panel % page->columns) * panel_width(page) + LEFT;
-    const double top = page->height - ((double)(panel / page->columns) * panel_height(page) + TOP);
+    const double top =
+        page->height - (heading_height(page) + (double)(panel / page->columns) * panel_height(page) + TOP);
     fputs("\nunset label\nunset arrow\n", out);
+    if (panel == 0) write_heading(page, out);
     if (panel == 0) write_legend(page, out);
     fprintf(out, "set lmargin at screen %.5f\nset rmargin at screen %.5f\n", left / page->width,
             (left + page->area_width) / page->width);
     fprintf(out, "set tmargin at screen %.5f\nset bmargin at screen %.5f\n", top / page->height,
             (top - page->area_height) / page->height);
     fputs("set title ", out);
-    kv_plot_quoted(out, kv_plot_clip(title, (int)(page->area_width / (0.56 * (KV_PLOT_FONT + 2))), text));
+    kv_plot_quoted(out, clip_title(title, page->area_width, text));
     fputs(" noenhanced font title_font\n", out);
 }

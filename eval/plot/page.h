@@ -7,7 +7,8 @@
 
 #include <stdio.h>
 
-enum { KV_PLOT_FONT = 13, KV_PLOT_SMALL_FONT = 10 }; // pixels high
+// Pixels: heights of letters, and what lies left of a panel's area.
+enum { KV_PLOT_FONT = 13, KV_PLOT_SMALL_FONT = 10, KV_PLOT_LEFT = 84 };
 
 // ---- Texts ---------------------------------------------------------------------------------------------
 
@@ -52,6 +53,8 @@ typedef struct kv_plot_entry {
 typedef struct kv_plot_page {
     double area_width, area_height; // pixels between a panel's axes
     int64_t n_panels, columns;
+    const char *heading;  // above all panels; NULL: none
+    double strip;         // pixels to be left free at the bottom, below the legend
     double width, height; // of all
     kv_plot_entry entries[KV_PLOT_MAX_POINTS + 3];
     int64_t n_entries, entries_per_row, legend_rows;
@@ -60,7 +63,7 @@ typedef struct kv_plot_page {
 
 void kv_plot_page_entry(kv_plot_page *page, kv_plot_entry entry);
 
-// Once n_panels, the area and all entries are set.
+// Once n_panels, the area, heading, strip and all entries are set.
 void kv_plot_page_arrange(kv_plot_page *page);
 
 // The script up to the first panel and after the last: both pictures, one after the other.

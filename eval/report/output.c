@@ -4,22 +4,55 @@
 #include "data/file/path.h"
 #include "data/file/whole_set.h"
 #include "eval/published/published.h"
+#include "eval/report/heat.h"
+#include "eval/results/grid.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 
 // What an evaluation may leave out: left from an earlier one, it would speak of other results.
-static const char *const optional[] = {"errors.csv", "published.csv", "pareto.svg", "pareto.png",
-                                       "ttft.gp",    "ttft.dat",      "ttft.svg",   "ttft.png"};
-enum { N_OPTIONAL = sizeof optional / sizeof *optional };
+static const char *const optional[] = {"errors.csv", "published.csv", "grid.csv", "pareto.svg", "pareto.png",
+                                       "ttft.gp",    "ttft.dat",      "ttft.svg", "ttft.png"};
+enum { N_OPTIONAL = sizeof optional / sizeof *optional, N_KINDS = 2, N_ENDINGS = 4 };
+
+// These, and the pictures of grids.
+struct stale {
+    char numbered[N_KINDS * KV_HEAT_PICTURES * N_ENDINGS][KV_HEAT_NAME + 4];
+    const char *names[N_OPTIONAL + N_KINDS * KV_HEAT_PICTURES * N_ENDINGS];
+};
+
+static int list_stale(struct stale *stale) {
+    static const char *const kinds[N_KINDS] = {"heat", "grid-ttft"};
+    static const char *const endings[N_ENDINGS] = {"gp", "dat", "svg", "png"};
+    int n = 0;
+    for (int k = 0; k < N_KINDS; k++)
+        for (int i = 0; i < KV_HEAT_PICTURES; i++)
+            for (int e = 0; e < N_ENDINGS; e++) {
+                char name[KV_HEAT_NAME];
+                snprintf(stale->numbered[n], sizeof stale->numbered[n], "%s.%s",
+                         kv_heat_name(kinds[k], i, name), endings[e]);
+                stale->names[n] = stale->numbered[n];
+                n++;
+            }
+    for (int i = 0; i < N_OPTIONAL; i++) stale->names[n++] = optional[i];
+    return n;
+}
+
+static bool have_analysis(const kv_results *results) {
+    return results->analysis.corpus;
+}
 
 static const struct {
     const char *name;
     kv_status (*write)(const kv_results *results, const char *path, kv_error *err);
-    bool of_analysis; // only where predicted caches were looked at
+    bool (*have)(const kv_results *results); // NULL: always
 } files[] = {
-    {"results.csv", kv_results_write_csv, false},  {"budgets.csv", kv_results_write_budgets, false},
-    {"ttft.csv", kv_results_write_timings, false}, {"results.h5", kv_results_write_h5, false},
-    {"errors.csv", kv_results_write_errors, true},
+    {"results.csv", kv_results_write_csv, NULL},
+    {"budgets.csv", kv_results_write_budgets, NULL},
+    {"ttft.csv", kv_results_write_timings, NULL},
+    {"results.h5", kv_results_write_h5, NULL},
+    {"errors.csv", kv_results_write_errors, have_analysis},
+    {"grid.csv", kv_grid_write_csv, kv_results_have_grid},
 };
 
 static kv_status write_all(const kv_results *results, const kv_eval_picture *picture, const char *dir,
@@ -27,7 +60,7 @@ static kv_status write_all(const kv_results *results, const kv_eval_picture *pic
     char path[PATH_MAX];
     kv_status status = KV_OK;
     for (size_t i = 0; i < sizeof files / sizeof *files && !status; i++) {
-        if (files[i].of_analysis && !results->analysis.corpus) continue;
+        if (files[i].have && !files[i].have(results)) continue;
         status = kv_path_join(dir, files[i].name, path, err);
         if (!status) status = files[i].write(results, path, err);
     }
@@ -42,10 +75,11 @@ static kv_status write_all(const kv_results *results, const kv_eval_picture *pic
 kv_status kv_output_write(const kv_results *results, const kv_eval_picture *picture, const char *dir,
                           char note[KV_PLOT_NOTE], kv_error *err) {
     kv_whole_set set;
+    struct stale stale;
     note[0] = '\0';
     kv_status status = kv_whole_set_begin(&set, dir, err);
     if (!status) status = write_all(results, picture, set.staged.path, note, err);
-    return kv_whole_set_end(&set, optional, N_OPTIONAL, status, err);
+    return kv_whole_set_end(&set, stale.names, list_stale(&stale), status, err);
 }
 
 kv_status kv_output_probe(const char *dir, kv_error *err) {

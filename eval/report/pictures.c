@@ -4,6 +4,7 @@
 
 #include "core/text.h"
 #include "eval/published/published.h"
+#include "eval/report/heat.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -383,11 +384,12 @@ static kv_status draw_timings(const kv_results *results, const char *dir, char n
 
 kv_status kv_pictures_draw(const kv_results *results, const kv_eval_picture *picture, const char *dir,
                            char note[KV_PLOT_NOTE], kv_error *err) {
-    char second[KV_PLOT_NOTE] = "";
+    char second[KV_PLOT_NOTE] = "", third[KV_PLOT_NOTE] = "";
     kv_status status = KV_OK;
     note[0] = '\0';
     if (results->n_tasks > 0) status = draw_pareto(results, picture, dir, note, err);
     if (status == KV_OK) status = draw_timings(results, dir, second, err);
-    if (!*note) memcpy(note, second, sizeof second);
+    if (status == KV_OK) status = kv_heat_draw(results, dir, third, err);
+    if (!*note) memcpy(note, *second ? second : third, sizeof second);
     return status;
 }

@@ -13,6 +13,7 @@ typedef struct kv_eval_picture {
     bool draw_published; // faintly among one's own
 } kv_eval_picture;
 
-// pareto.* always (when anything was asked), ttft.* when prompts of several lengths were timed, into dir.
+// pareto.* always (when anything was asked), ttft.* when prompts of several lengths were timed, heat.* and grid-ttft.* of tasks
+// whose items are a grid (eval/report/heat.h), into dir.
 kv_status kv_pictures_draw(const kv_results *results, const kv_eval_picture *picture, const char *dir,
                            char note[KV_PLOT_NOTE], kv_error *err);

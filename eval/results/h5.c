@@ -13,12 +13,14 @@
 //                weights [N] of items in weighted means (only where they are not all alike);
 //                redefined [S] (of programs, see kv_outcome; counted anew from the records when it is read);
 //                accuracy, low, high, retention, retention_low, retention_high, p_value [S, M];
-//                records/s: the records of system s as JSON lines, bytes
+//                records/s: the records of system s as JSON lines, bytes;
+//                item_lengths, …, only where the items are a grid: see eval/results/grid_h5.h
 //   /ttft/j/     attributes prompt_tokens, batch_size, repeats; seconds, spread, reduction, flops [S];
 //                samples [S, repeats]
 //   /analysis    predicted caches, only where they were looked at: see eval/results/analysis_h5.h
 #include "data/file/h5.h"
 #include "eval/results/analysis_h5.h"
+#include "eval/results/grid_h5.h"
 #include "eval/results/results.h"
 
 #include <cblas.h>
@@ -239,6 +241,7 @@ static void write_task(struct writer *w, int64_t task) {
     write_redefined(w, task);
     write_figures(w, task);
     for (int64_t s = 0; s < w->results->n_systems; s++) write_records(w, task, s);
+    if (w->status == KV_OK) note(w, kv_grid_write_h5(w->results, task, w->file, w->err));
 }
 
 static void write_timing(struct writer *w, int64_t index) {

@@ -104,16 +104,19 @@ static bool copy_task(kv_results *joined, const kv_result_task *from, int64_t at
         if (!strcmp(joined->tasks[i].name, from->name)) taken[i] = joined->tasks[i].split;
     *to = *from;
     to->weights = copy_numbers(from->weights, from->n_items);
+    const bool grid = kv_grid_items_copy(&to->grid, &from->grid, from->n_items, from->n_skipped);
     to->split = fresh_name(from->split, taken, at);
     to->name = strdup(from->name), to->kind = strdup(from->kind), to->file = strdup(from->file);
     free(taken);
-    return to->name && to->split && to->kind && to->file && (to->weights || !from->weights);
+    return grid && to->name && to->split && to->kind && to->file && (to->weights || !from->weights);
 }
 
 // ---- Content -------------------------------------------------------------------------------------------
 
 static bool copy_outcome(kv_outcome *to, const kv_outcome *from, const kv_result_task *task) {
     if (!isfinite(to->flops)) to->flops = from->flops;
+    if (!to->item_flops) to->item_flops = copy_numbers(from->item_flops, task->n_items);
+    if (from->item_flops && !to->item_flops) return false;
     if (to->values || to->not_finite) return true;
     if (from->not_finite) {
         to->not_finite = strdup(from->not_finite);

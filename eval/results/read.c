@@ -2,6 +2,7 @@
 #include "data/file/h5.h"
 #include "data/file/mistaken.h"
 #include "eval/results/analysis_h5.h"
+#include "eval/results/grid_h5.h"
 #include "eval/results/results.h"
 
 #include <math.h>
@@ -235,6 +236,7 @@ static void read_task(struct reader *r, int64_t task) {
     read_weights(r, t);
     read_outcomes(r, task);
     read_not_finite(r, task);
+    if (ok(r)) r->status = kv_grid_read_h5(r->path, r->file, task, r->results, r->err);
 }
 
 static void read_timing(struct reader *r, int64_t index) {

@@ -40,6 +40,7 @@ static void free_outcome(kv_outcome *outcome, int64_t n_units) {
     for (int64_t u = 0; outcome->records && u < n_units; u++) free(outcome->records[u]);
     free(outcome->records);
     free(outcome->values);
+    free(outcome->item_flops);
     free(outcome->not_finite);
 }
 
@@ -61,6 +62,7 @@ void kv_results_free(kv_results *results) {
         char *const texts[] = {task->name, task->split, task->kind, task->file};
         for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) free(texts[i]);
         free(task->weights);
+        kv_grid_items_free(&task->grid);
     }
     for (int64_t i = 0; i < results->n_timings; i++) free_timing(&results->timings[i]);
     for (int64_t i = 0; i < results->n_configs; i++) free(results->configs[i]);
@@ -154,17 +156,6 @@ static kv_interval raised(kv_interval interval) {
     return (kv_interval){exp(interval.low), exp(interval.high)};
 }
 
-// Of a mean, of e to the mean, of a weighted sum over the weights'.
-static kv_status derive_interval(const struct deriving *d, kv_interval *interval, kv_error *err) {
-    const kv_results *r = d->results;
-    if (d->weights)
-        return kv_bootstrap_ratio(weighted(d, d->values, d->own), d->weights, d->n, r->bootstrap, r->seed,
-                                  interval, err);
-    kv_status status = kv_bootstrap_mean(d->values, d->n, r->bootstrap, r->seed, interval, err);
-    if (d->metric->perplexity) *interval = raised(*interval);
-    return status;
-}
-
 // e to the mean of what the base has more per item. interval NULL: none is asked for; likewise below.
 static kv_status keep_perplexity(const struct deriving *d, double *retention, kv_interval *interval,
                                  kv_error *err) {
@@ -220,7 +211,8 @@ static kv_status derive_figure(const kv_results *results, int64_t system, int64_
     if (!d.own) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the figures of %s", t->name);
     d.other = d.own + d.n;
     figure->accuracy = kv_metric_figure(d.metric, d.values, d.weights, d.n);
-    kv_status status = derive_interval(&d, &interval, err);
+    kv_status status = kv_metric_interval(d.metric, d.values, d.weights, d.n, results->bootstrap,
+                                          results->seed, &interval, err);
     if (status == KV_OK) figure->low = interval.low, figure->high = interval.high;
     if (status == KV_OK && d.base)
         status = derive_against_base(&d, results->systems[system].base == system, figure, err);

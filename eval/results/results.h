@@ -4,6 +4,7 @@
 
 #include "eval/benchmark/kinds.h"
 #include "eval/results/analysis.h"
+#include "eval/results/grid_items.h"
 #include "eval/statistics/metric.h"
 #include "infer/ttft.h"
 
@@ -28,6 +29,7 @@ typedef struct kv_result_task {
     double *weights;          // [n_items] in means of metrics that weigh items; NULL: all alike
     double prompt_tokens;     // mean over the items
     int64_t n_skipped, n_cut; // items left out, which n_items does not count, and cut ones, as too long
+    kv_grid_items grid;       // where they lie, of those that are one
 } kv_result_task;
 
 // Whether its answers are programs.
@@ -50,10 +52,11 @@ typedef struct kv_figure {
 
 // One system on one task.
 typedef struct kv_outcome {
-    double *values;   // [n_metrics, n_items], as the metrics' rows have them; NULL: it was not asked, or is
-    char *not_finite; // not finite: it was asked, but this question gave no numbers; NULL: it is
-    char **records;   // [n_units], JSON; NULL where values are
-    double flops;     // of all matrix products up to the first token, mean over the task's prompts
+    double *values;     // [n_metrics, n_items], as the metrics' rows have them; NULL: it was not asked, or is
+    char *not_finite;   // not finite: it was asked, but this question gave no numbers; NULL: it is
+    char **records;     // [n_units], JSON; NULL where values are
+    double flops;       // of all matrix products up to the first token, mean over the task's prompts
+    double *item_flops; // [n_items] of each prompt's; NULL where the items are no grid
     double exact_reduction; // the base's over these
     int64_t redefined;      // records of programs that redefined what their tests rely on
     kv_figure figures[KV_MAX_METRICS];

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const kv_metric metrics[] = {
@@ -68,6 +69,26 @@ double kv_metric_figure(const kv_metric *metric, const double *values, const dou
     }
     if (n < 1) return NAN;
     return metric->perplexity ? exp(sum / total) : sum / total;
+}
+
+static kv_status weighted_interval(const double *values, const double *weights, int64_t n,
+                                   int64_t n_resamples, uint64_t seed, kv_interval *interval, kv_error *err) {
+    double *weighted = calloc((size_t)n + 1, sizeof *weighted);
+    *interval = (kv_interval){NAN, NAN};
+    if (!weighted) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld weights", (long long)n);
+    for (int64_t i = 0; i < n; i++) weighted[i] = weights[i] * values[i];
+    kv_status status = kv_bootstrap_ratio(weighted, weights, n, n_resamples, seed, interval, err);
+    free(weighted);
+    return status;
+}
+
+kv_status kv_metric_interval(const kv_metric *metric, const double *values, const double *weights, int64_t n,
+                             int64_t n_resamples, uint64_t seed, kv_interval *interval, kv_error *err) {
+    if (metric->by_weight && weights)
+        return weighted_interval(values, weights, n, n_resamples, seed, interval, err);
+    kv_status status = kv_bootstrap_mean(values, n, n_resamples, seed, interval, err);
+    if (metric->perplexity) *interval = (kv_interval){exp(interval->low), exp(interval->high)};
+    return status;
 }
 
 double kv_metric_score(const kv_metric *metric, double figure) {

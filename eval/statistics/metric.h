@@ -1,6 +1,8 @@
 // What is known of a metric by its name: which way is better, what its values per item are, and how they become one figure.
 #pragma once
 
+#include "eval/statistics/stats.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -27,6 +29,11 @@ const kv_metric *kv_metric_of(const char *name);
 //   perplexity    e^mean, which may be INFINITY
 // NAN of no items.
 double kv_metric_figure(const kv_metric *metric, const double *values, const double *weights, int64_t n);
+
+// Its 95 % bootstrap interval (eval/statistics/stats.h), of items drawn n_resamples times: of a mean, of e to the mean, of a
+// weighted sum over the weights'. NAN and errors as of kv_bootstrap_mean.
+kv_status kv_metric_interval(const kv_metric *metric, const double *values, const double *weights, int64_t n,
+                             int64_t n_resamples, uint64_t seed, kv_interval *interval, kv_error *err);
 
 // The figure as something of which more is better, to compare and to rank by.
 double kv_metric_score(const kv_metric *metric, double figure);

@@ -345,6 +345,15 @@ static void test_context_left_by_the_look_ahead(void **state) {
     systems[1] = whole;
 }
 
+// Asked beforehand, of contexts and of the memory there is.
+static void test_what_fits(void **state) {
+    (void)state;
+    assert_true(kv_ttft_fits(systems, N, &(kv_ttft_cell){64, 1}));
+    assert_false(kv_ttft_fits(systems, N, &(kv_ttft_cell){65, 1}));
+    assert_false(kv_ttft_fits(systems, N, &(kv_ttft_cell){64, INT64_MAX / 64}));
+    assert_false(kv_ttft_fits(systems, N, &(kv_ttft_cell){0, 1}));
+}
+
 static void test_memory(void **state) {
     (void)state;
     const kv_ttft_cell large = {60, 50};
@@ -366,6 +375,7 @@ static void test_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_systems_take_turns),
+        cmocka_unit_test(test_what_fits),
         cmocka_unit_test(test_one_session_at_a_time),
         cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_medians_and_spread),

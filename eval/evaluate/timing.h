@@ -1,0 +1,15 @@
+// What answers cost: FLOPs of a task's prompts, worked out, and the time to the first token, by the clock.
+#pragma once
+
+#include "eval/evaluate/evaluate.h"
+
+// Of a prompt's products up to the first token, mean over the items of the task.
+double kv_task_flops(const kv_system *system, const kv_benchmark *benchmark);
+
+// The size of prompt that the tables give the time for: `ttft.prompt_tokens`, or the mean prompt of the tasks.
+int64_t kv_timing_prompt(const kv_evaluation *evaluation);
+
+// Measures all systems: that size, the grid of `ttft.prompts` and `ttft.batches`, and of every task whose items are a grid
+// its lengths, one prompt at a time. Of these, sizes that fit no context or not into memory are left out; all others are an
+// error then. The timings are added to the results in that order, each size once.
+kv_status kv_evaluation_measure(const kv_evaluation *evaluation, kv_results *results, kv_error *err);
