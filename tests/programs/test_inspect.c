@@ -427,6 +427,15 @@ static void evaluations(void **state) {
     assert_true(H5Dwrite(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, accuracy) >= 0);
     H5Dclose(dataset), H5Fclose(file);
     expect(in_dir("figures.h5"), " 25\n", " 50\n", " 87.5\n");
+    // Nats are no per cent.
+    static const char *const lower[] = {"lower"};
+    copy(in_dir("figures.h5"), in_dir("nats.h5"));
+    file = H5Fopen(in_dir("nats.h5"), H5F_ACC_RDWR, H5P_DEFAULT);
+    assert_true(H5Ldelete(file, "/tasks/0/better", H5P_DEFAULT) >= 0);
+    assert_int_equal(kv_h5_write_strings(file, "/tasks/0/better", lower, 1, NULL), KV_OK);
+    H5Fclose(file);
+    expect(in_dir("nats.h5"), "atlas trained: exact_match of 12 items; lower is better\n", " 0.25\n",
+           " 0.875\n");
     json_t *root = facts(in_dir("figures.h5"));
     const json_t *tasks = json_object_get(root, "tasks"), *first = json_array_get(tasks, 0);
     assert_int_equal(json_array_size(tasks), 2);

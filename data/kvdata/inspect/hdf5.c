@@ -141,6 +141,18 @@ static void report_column(const struct results *r, const char *key, json_t *abou
     }
 }
 
+// Whether less is better of a task's main metric, which then is no share: files of before there were such do not say.
+static bool lower_is_better(const struct results *r, const char *group) {
+    char path[64], **words = NULL;
+    int64_t n = 0;
+    snprintf(path, sizeof path, "%s/better", group);
+    if (!kv_h5_exists(r->file, path) || kv_h5_read_strings(r->file, path, 64, &words, &n, NULL) != KV_OK)
+        return false;
+    const bool lower = n > 0 && !strcmp(words[0], "lower");
+    kv_h5_free_strings(words, n);
+    return lower;
+}
+
 static kv_status report_task(const struct results *r, int64_t task, inspect_report *report, kv_error *err) {
     char group[48], path[64], name[96], split[96], title[320];
     char **metrics = NULL;
@@ -156,11 +168,14 @@ static kv_status report_task(const struct results *r, int64_t task, inspect_repo
     double *accuracy = n_metrics > 0 ? read_column(r, path, &row, err) : NULL;
     if (accuracy) {
         char a[INSPECT_SHORT], b[INSPECT_SHORT];
-        snprintf(title, sizeof title, "%s %s: %s in %% of %" PRIi64 " items", inspect_short(name, 80, a),
-                 inspect_short(split, 80, b), metrics[0], n_items);
-        json_t *about = json_pack("{s:s, s:s, s:s, s:I}", "name", name, "split", split, "metric", metrics[0],
-                                  "n_items", (json_int_t)n_items);
-        report_column(r, "tasks", about, accuracy, row, 100, title, report);
+        const bool lower = lower_is_better(r, group);
+        snprintf(title, sizeof title, "%s %s: %s%s of %" PRIi64 " items%s", inspect_short(name, 80, a),
+                 inspect_short(split, 80, b), metrics[0], lower ? "" : " in %", n_items,
+                 lower ? "; lower is better" : "");
+        json_t *about =
+            json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", name, "split", split, "metric", metrics[0],
+                      "better", lower ? "lower" : "higher", "n_items", (json_int_t)n_items);
+        report_column(r, "tasks", about, accuracy, row, lower ? 1 : 100, title, report);
     }
     kv_h5_free_strings(metrics, n_metrics);
     free(accuracy);
