@@ -150,6 +150,39 @@ def dark(colour):
     return mix(colour, 0.65, "#000000")
 
 
+# ---- Figures -------------------------------------------------------------------------------------------
+
+
+def unit(lower):
+    """What a figure is multiplied by to be shown: shares are shown in percent, what is better the lower it is (nats, perplexities,
+    bits) as it is."""
+    return 1 if lower else 100
+
+
+def figure_text(value, lower):
+    if not np.isfinite(value):
+        return "-"
+    return _plain(value) if lower else f"{100 * value:.1f} %"
+
+
+def _plain(value):
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+
+
+def interval_text(low, high, lower):
+    return f"{_plain(low)}–{_plain(high)}" if lower else f"{100 * low:.1f}–{100 * high:.1f}"
+
+
+def figure_label(metric, lower):
+    """Of an axis."""
+    return metric.replace("_", " ") + (", lower is better" if lower else " (%)")
+
+
+def kept_label(metric, lower):
+    """Of an axis of what is kept, which is always a share."""
+    return f"kept of the base's {metric.replace('_', ' ')} (%)" if lower else f"{metric.replace('_', ' ')}, % of the base's"
+
+
 # ---- Axes ----------------------------------------------------------------------------------------------
 
 
@@ -181,10 +214,22 @@ def steps_axis(ax, steps):
 
 
 def percent_axis(ax, label, low=-4, high=106):
-    """A vertical axis of percents from 0 to 100."""
+    """A vertical axis of percents from 0 to 100, or as far as what is drawn: where lower is better more than all may be kept."""
+    drawn = ax.dataLim.intervaly[1]
+    high = max(high, 1.06 * drawn) if np.isfinite(drawn) else high
     ax.set_ylim(low, high)
-    ax.set_yticks(range(0, 101, 20))
+    ax.set_yticks(range(0, int(high) + 1, 20 * max(1, round(high / 250))))
     ax.set_ylabel(label)
+
+
+def figure_axis(ax, metric, lower, label=True):
+    """A vertical axis of figures: percents, or the metric's own unit, which needs no 0."""
+    text = figure_label(metric, lower) if label else ""
+    if lower:
+        ax.margins(y=0.08)
+        ax.set_ylabel(text)
+    else:
+        percent_axis(ax, text)
 
 
 def seconds(value):

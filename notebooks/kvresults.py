@@ -61,7 +61,8 @@ def _number(text):
 @dataclass
 class Sweep:
     """table.csv of a sweep. A row is a run (or one of the systems it is compared with: arm is "") on one task, split and metric; without
-    figures where it was not evaluated. Its `settings` are the values of the swept keys, as text."""
+    figures where it was not evaluated. Its `settings` are the values of the swept keys, as text. `lower`: less is better of the
+    metric, which then is no share (tables of before there were such do not say)."""
 
     name: str
     directory: Path
@@ -84,7 +85,7 @@ def sweep(directory, command):
     for r in table:
         text = {n: r[n] for n in ("run", "arm", "task", "split", "metric")}
         numbers = {n: _number(r.get(n)) for n in _FIGURES.split()}
-        found.append(SimpleNamespace(**text, **numbers, settings={k: r[k] for k in keys}))
+        found.append(SimpleNamespace(**text, **numbers, lower=r.get("better") == "lower", settings={k: r[k] for k in keys}))
     return Sweep(Path(directory).name, Path(directory), keys, found)
 
 
@@ -226,6 +227,7 @@ class Task:
     retention_low: np.ndarray
     retention_high: np.ndarray
     p_value: np.ndarray
+    lower: list  # of every metric whether less is better: figures of such are in their own unit, all others are shares
     n_skipped: int = 0
     n_cut: int = 0
 
@@ -296,6 +298,7 @@ def _task(file, index):
         float(a["prompt_tokens"]),
         group["asked"][()].astype(bool),
         **arrays,
+        lower=[_text(b) == "lower" for b in group["better"][()]] if "better" in group else [False] * len(group["metrics"]),
         n_skipped=int(a.get("n_skipped", 0)),
         n_cut=int(a.get("n_cut", 0)),
     )
