@@ -19,7 +19,7 @@ typedef struct kv_item {
     double
         weight; // in means of metrics that weigh items (eval/statistics/metric.h): the bytes that are scored
     int64_t
-        length; // of a grid of items: tokens of the passage, and where in it the answer stands, from 0 to 1;
+        length; // of a grid of items: how long it was made, in tokens, and where in it the answer stands, from 0 to 1;
     double depth; // length 0: the items are no grid
 } kv_item;
 

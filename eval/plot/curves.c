@@ -87,22 +87,6 @@ static void write_x_ticks(const kv_plot_curves *plot, const struct range *x, dou
     fputs(")\n", out);
 }
 
-// 1, 2 and 5 of every power of ten; 1 alone where they would be many, more where they would be few.
-static void write_y_ticks(const struct range *y, FILE *out) {
-    static const double steps[] = {1, 2, 5, 1.5, 3, 4, 6, 7, 8, 9};
-    const double wide = y->high / y->low;
-    const int n_steps = wide > 1e4 ? 1 : wide > 6 ? 3 : 10;
-    const char *between = "set ytics (";
-    for (int power = (int)floor(log10(y->low)); power <= (int)ceil(log10(y->high)); power++)
-        for (int k = 0; k < n_steps; k++) {
-            const double tick = steps[k] * pow(10, power);
-            if (tick < y->low || tick > y->high) continue;
-            fprintf(out, "%s\"%g\" %.9g", between, tick, tick);
-            between = ", ";
-        }
-    fputs(")\n", out);
-}
-
 static void write_layers(const struct picture *picture, int64_t panel, const char *name, FILE *out) {
     const kv_plot_curves *plot = picture->plot;
     const char *between = "plot ";
@@ -143,7 +127,7 @@ static void write_script(const void *context, const char *name, FILE *out) {
         const struct range y = range_of(plot, panel);
         kv_plot_page_panel(&picture->page, panel, plot->panels[panel], out);
         fprintf(out, "set yrange [%.9g:%.9g]\n", y.low, y.high);
-        write_y_ticks(&y, out);
+        kv_plot_log_ticks('y', y.low, y.high, out);
         write_layers(picture, panel, name, out);
     }
     kv_plot_page_end(out);

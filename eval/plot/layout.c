@@ -46,6 +46,14 @@ static void set_x(kv_plot_frame *frame, struct range x) {
     }
 }
 
+// With ticks in it (kv_plot_log_ticks) also where all are alike.
+static void set_times(kv_plot_frame *frame, struct range x) {
+    if (!isfinite(x.low)) x.low = x.high = 1;
+    const double margin = fmax(pow(x.high / x.low, 0.12), 1.3);
+    frame->x_log = true;
+    frame->x_min = x.low / margin, frame->x_max = x.high * margin * margin;
+}
+
 static bool lower_is_better(const kv_plot *plot, int64_t panel) {
     return plot->heights && plot->heights[panel].lower_is_better;
 }
@@ -84,6 +92,7 @@ static struct range shared_range(const kv_plot *plot, const struct range *own, i
     struct range all = {INFINITY, -INFINITY};
     const bool lower = lower_is_better(plot, panel);
     double narrowest = INFINITY;
+    if (plot->whole) return (struct range){0, 100};
     for (int64_t p = 0; p < plot->n_panels; p++) {
         if (lower_is_better(plot, p) != lower ||
             strcmp(kv_plot_y_label(plot, p), kv_plot_y_label(plot, panel)) != 0)
@@ -99,15 +108,20 @@ static struct range shared_range(const kv_plot *plot, const struct range *own, i
 }
 
 void kv_plot_make_frames(const kv_plot *plot, double width, double height, kv_plot_frame *frames) {
-    struct range x = {INFINITY, -INFINITY}, own[KV_PLOT_MAX_PANELS];
+    struct range x = {INFINITY, -INFINITY}, own[KV_PLOT_MAX_PANELS], own_x[KV_PLOT_MAX_PANELS];
     for (int64_t p = 0; p < plot->n_panels; p++) {
-        own[p] = (struct range){INFINITY, -INFINITY};
-        extend_by_points(plot->points, plot->n_points, p, &x, &own[p]);
-        extend_by_points(plot->published, plot->n_published, p, &x, &own[p]);
+        own[p] = own_x[p] = (struct range){INFINITY, -INFINITY};
+        extend_by_points(plot->points, plot->n_points, p, &own_x[p], &own[p]);
+        extend_by_points(plot->published, plot->n_published, p, &own_x[p], &own[p]);
+        extend(&x, own_x[p].low);
+        extend(&x, own_x[p].high);
     }
     for (int64_t p = 0; p < plot->n_panels; p++) {
         frames[p] = (kv_plot_frame){.width = width, .height = height};
-        set_x(&frames[p], x);
+        if (plot->times)
+            set_times(&frames[p], own_x[p]);
+        else
+            set_x(&frames[p], x);
         set_y(&frames[p], shared_range(plot, own, p), lower_is_better(plot, p));
     }
 }
@@ -161,7 +175,8 @@ static void find_front(const kv_plot *plot, int64_t panel, bool *front) {
     double cost[KV_PLOT_MAX_POINTS], score[KV_PLOT_MAX_POINTS];
     for (int64_t i = 0; i < plot->n_points; i++) {
         const kv_plot_point *point = &plot->points[i];
-        cost[i] = kv_plot_drawable(point, panel) ? 1 / point->x[panel] : NAN;
+        const double spent = plot->times ? point->x[panel] : 1 / point->x[panel];
+        cost[i] = kv_plot_drawable(point, panel) ? spent : NAN;
         score[i] = lower_is_better(plot, panel) ? -point->y[panel] : point->y[panel];
     }
     kv_pareto_front(cost, score, plot->n_points, front);

@@ -209,3 +209,21 @@ void kv_plot_page_panel(const kv_plot_page *page, int64_t panel, const char *tit
     kv_plot_quoted(out, clip_title(title, page->area_width, text));
     fputs(" noenhanced font title_font\n", out);
 }
+
+// ---- Axes ----------------------------------------------------------------------------------------------
+
+void kv_plot_log_ticks(char axis, double low, double high, FILE *out) {
+    static const double steps[] = {1, 2, 5, 1.5, 3, 4, 6, 7, 8, 9};
+    const double wide = high / low;
+    const int n_steps = wide > 1e4 ? 1 : wide > 6 ? 3 : 10;
+    const char *between = "";
+    fprintf(out, "set %ctics (", axis);
+    for (int power = (int)floor(log10(low)); power <= (int)ceil(log10(high)); power++)
+        for (int k = 0; k < n_steps; k++) {
+            const double tick = steps[k] * pow(10, power);
+            if (tick < low || tick > high) continue;
+            fprintf(out, "%s\"%g\" %.9g", between, tick, tick);
+            between = ", ";
+        }
+    fputs(")\n", out);
+}

@@ -73,6 +73,12 @@ void kv_plot_page_end(FILE *out);
 // A panel's place and title; the first one brings the legend. Forgets labels and arrows of the panel before.
 void kv_plot_page_panel(const kv_plot_page *page, int64_t panel, const char *title, FILE *out);
 
+// ---- Axes ----------------------------------------------------------------------------------------------
+
+// Ticks of a logarithmic axis ('x' or 'y') from low to high: 1, 2 and 5 of every power of ten; 1 alone where they would be many,
+// more where they would be few.
+void kv_plot_log_ticks(char axis, double low, double high, FILE *out);
+
 // ---- Files ---------------------------------------------------------------------------------------------
 
 // How a picture writes itself; `name` is that of the data file.

@@ -32,7 +32,11 @@ typedef struct kv_plot {
     int64_t n_points;
     const char *const *panels; // [n_panels] titles: tasks, or metrics
     int64_t n_panels;
+    const char *heading; // above all panels; NULL: none
     const char *x_label, *y_label;
+    // x is no saving but what is spent: less is better, and each panel has a logarithmic range of its own.
+    bool times;
+    bool whole; // y runs from 0 to 100 in all panels, whatever is there
     const kv_plot_height
         *heights; // [n_panels] of panels that differ; NULL: y_label is that of all, more is better
     // Points of others: hollow, small and faint, in the colour of the family of the same name. Of their
@@ -44,7 +48,7 @@ typedef struct kv_plot {
 
 // Writes NAME.gp, NAME.dat into dir, and has gnuplot draw NAME.svg and NAME.png there. In each panel the
 // points that no other beats in both directions (kv_pareto_front; published ones take no part) wear a ring
-// and are joined by a line. x is logarithmic when its ends lie more than a factor 5 apart; y starts at 0
+// and are joined by a line. x is logarithmic when its ends lie more than a factor 5 apart, or with `times`; y starts at 0
 // unless all values lie in the upper half or lower is better, and is the same in all panels of one y label
 // unless that would squeeze one of them. Labels never lie over one another or over points: where it is crowded those inside a family's line
 // are cut short ("KVP-C-450M" to "450M") or left out. Without gnuplot, or when it fails, the pictures are

@@ -163,8 +163,8 @@ static void write_layers(const struct picture *picture, int64_t panel, const cha
 }
 
 static void write_axes(const kv_plot *plot, const kv_plot_frame *frame, FILE *out) {
-    if (frame->x_log) fputs("set logscale x 2\n", out);
-    fputs("set format x '%g×'\nset xlabel ", out);
+    if (frame->x_log) fprintf(out, "set logscale x%s\n", plot->times ? "" : " 2");
+    fprintf(out, "set format x '%s'\nset xlabel ", plot->times ? "%g" : "%g×");
     kv_plot_quoted(out, plot->x_label);
     fputs(" noenhanced\n", out);
 }
@@ -187,6 +187,7 @@ static void write_script(const void *context, const char *name, FILE *out) {
         kv_plot_page_panel(&picture->page, panel, plot->panels[panel], out);
         fprintf(out, "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n", frame->x_min, frame->x_max,
                 frame->y_min, frame->y_max);
+        if (plot->times) kv_plot_log_ticks('x', frame->x_min, frame->x_max, out);
         write_y_label(plot, panel, out);
         write_labels(picture, panel, out);
         write_layers(picture, panel, name, out);
@@ -250,6 +251,7 @@ static kv_status lay_out(struct picture *picture, kv_error *err) {
     const kv_plot *plot = picture->plot;
     const int64_t n = plot->n_points + plot->n_published / 3;
     picture->page.n_panels = plot->n_panels;
+    picture->page.heading = plot->heading;
     picture->page.area_width = n <= 12 ? 560 : n <= 24 ? 680 : 800;
     picture->page.area_height = n <= 12 ? 400 : n <= 24 ? 480 : 560;
     make_legend(picture);

@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { TICK = 24, TITLE = 256 };
-static const char heat_name[] = "heat";
+static const char heat_name[] = "heat", times_name[] = "grid-ttft";
 
 char *kv_heat_name(const char *kind, int64_t i, char name[KV_HEAT_NAME]) {
     if (i == 0)
@@ -142,7 +142,7 @@ static kv_status draw_page(const struct drawing *d, int64_t first, int64_t n_map
                              .n_x = axes->n_lengths,
                              .y_ticks = m.ticks + axes->n_lengths,
                              .n_y = axes->n_depths,
-                             .x_label = "length of the passage (tokens)",
+                             .x_label = "length (tokens)",
                              .y_label = "depth",
                              .bar_label = d->label,
                              .empty_text = "not asked, or no numbers",
@@ -177,10 +177,103 @@ static kv_status draw_maps(const struct drawing *d, int64_t *n_pictures, char no
     return status;
 }
 
+// ---- Scores against times ------------------------------------------------------------------------------
+
+struct times {
+    kv_plot_point *points; // [n_systems]
+    double *numbers;       // [n_systems, 4, n_panels]: ms, score, low, high
+    int64_t *lengths;      // [n_panels] of the grid's, those that were timed
+    char (*titles)[64];    // [n_panels]
+    const char **panels;   // the same
+    int64_t n_panels;
+};
+
+static bool make_times(const struct drawing *d, struct times *t) {
+    const size_t n = (size_t)d->n_systems, most = (size_t)d->grid->axes.n_lengths;
+    t->points = calloc(n + 1, sizeof *t->points);
+    t->numbers = calloc(4 * n * most + 1, sizeof *t->numbers);
+    t->lengths = calloc(most + 1, sizeof *t->lengths);
+    t->titles = calloc(most + 1, sizeof *t->titles);
+    t->panels = calloc(most + 1, sizeof *t->panels);
+    return t->points && t->numbers && t->lengths && t->titles && t->panels;
+}
+
+static void free_times(struct times *t) {
+    free(t->points);
+    free(t->numbers);
+    free(t->lengths);
+    free(t->titles);
+    free(t->panels);
+}
+
+static void find_timed(const struct drawing *d, struct times *t) {
+    const kv_grid_axes *axes = &d->grid->axes;
+    for (int64_t l = 0; l < axes->n_lengths; l++) {
+        if (!kv_grid_timing(d->grid, l)) continue;
+        snprintf(t->titles[t->n_panels], sizeof t->titles[0], "length %lld (prompts of %lld tokens)",
+                 (long long)axes->lengths[l], (long long)axes->tokens[l]);
+        t->panels[t->n_panels] = t->titles[t->n_panels];
+        t->lengths[t->n_panels++] = l;
+    }
+}
+
+static kv_status fill_times(const struct drawing *d, struct times *t, kv_error *err) {
+    const int64_t all = d->grid->axes.n_depths;
+    kv_status status = KV_OK;
+    for (int64_t i = 0; i < d->n_systems; i++) {
+        const int64_t s = d->systems[i];
+        double *own = t->numbers + 4 * i * t->n_panels, *x = own, *y = own + t->n_panels,
+               *low = y + t->n_panels, *high = low + t->n_panels;
+        for (int64_t p = 0; p < t->n_panels && status == KV_OK; p++) {
+            const int64_t l = t->lengths[p];
+            kv_interval interval;
+            status = kv_grid_interval(d->grid, s, l, all, &interval, err);
+            x[p] = 1e3 * kv_grid_timing(d->grid, l)->seconds[s];
+            y[p] = shown(d, kv_grid_at(d->grid, s, l, all)->figure);
+            low[p] = shown(d, interval.low), high[p] = shown(d, interval.high);
+        }
+        const kv_result_system *system = &d->grid->results->systems[s];
+        t->points[i] = (kv_plot_point){system->name, system->family, x, y, low, high};
+    }
+    return status;
+}
+
+static kv_status draw_times(const struct drawing *d, int64_t *n_pictures, char note[KV_PLOT_NOTE],
+                            kv_error *err) {
+    struct times t = {0};
+    char name[KV_HEAT_NAME], own[KV_PLOT_NOTE] = "";
+    kv_status status =
+        make_times(d, &t) ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for the times of lengths");
+    if (status == KV_OK) find_timed(d, &t);
+    if (status == KV_OK && t.n_panels > 0) status = fill_times(d, &t, err);
+    if (status == KV_OK && t.n_panels > 0) {
+        kv_plot_height heights[KV_GRID_MOST];
+        for (int64_t p = 0; p < t.n_panels; p++)
+            heights[p] = (kv_plot_height){d->label, d->metric->lower_is_better};
+        const kv_plot plot = {.points = t.points,
+                              .n_points = d->n_systems,
+                              .panels = t.panels,
+                              .n_panels = t.n_panels,
+                              .heading = d->title,
+                              .x_label = "time to first token of one prompt (ms)",
+                              .times = true,
+                              .whole = d->metric->share,
+                              .heights = heights};
+        if (d->n_systems > KV_PLOT_MAX_POINTS || *n_pictures == KV_HEAT_PICTURES)
+            snprintf(own, sizeof own,
+                     "the picture of times by length is not drawn: too many systems or tasks");
+        else
+            status = kv_plot_draw(&plot, d->dir, kv_heat_name(times_name, (*n_pictures)++, name), own, err);
+    }
+    if (!*note) memcpy(note, own, sizeof own);
+    free_times(&t);
+    return status;
+}
+
 // ---- All of them ---------------------------------------------------------------------------------------
 
 kv_status kv_heat_draw(const kv_results *results, const char *dir, char note[KV_PLOT_NOTE], kv_error *err) {
-    int64_t n_maps = 0;
+    int64_t n_maps = 0, n_times = 0;
     kv_status status = KV_OK;
     note[0] = '\0';
     for (int64_t t = 0; t < results->n_tasks && status == KV_OK; t++) {
@@ -191,6 +284,7 @@ kv_status kv_heat_draw(const kv_results *results, const char *dir, char note[KV_
             if (!begin_drawing(&d, &grid, dir))
                 status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the heat maps");
             if (status == KV_OK) status = draw_maps(&d, &n_maps, note, err);
+            if (status == KV_OK) status = draw_times(&d, &n_times, note, err);
         }
         free(d.systems);
         kv_grid_free(&grid);

@@ -1,4 +1,4 @@
-// Of a task whose items lie on a grid (how long the passage is × how deep in it the answer stands): what each system scores
+// Of a task whose items lie on a grid (how long the prompt is × how deep in it the answer stands): what each system scores
 // on each cell of it, and what a prompt of each length costs.
 #pragma once
 
@@ -48,7 +48,7 @@ double kv_grid_reduction(const kv_grid *grid, int64_t system, int64_t length);
 // The timing of one prompt as long as those of this length; NULL: not measured.
 const kv_timing *kv_grid_timing(const kv_grid *grid, int64_t length);
 
-// The cell where the system is worst, of equally bad ones that with the shortest passage and then the smallest depth; how
+// The cell where the system is worst, of equally bad ones that with the shortest length and then the smallest depth; how
 // many are as bad, of those that have a figure. False: none has.
 typedef struct kv_grid_worst {
     int64_t length, depth, n_as_bad, n_cells;

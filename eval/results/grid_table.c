@@ -51,7 +51,7 @@ static void print_columns(kv_table *table, const kv_grid *grid) {
     kv_table_column(table, "", "system", true);
     for (int64_t l = 0; l < grid->axes.n_lengths; l++) {
         snprintf(title, sizeof title, "%lld", (long long)grid->axes.lengths[l]);
-        kv_table_column(table, "passage of so many tokens", title, false);
+        kv_table_column(table, "length in tokens", title, false);
     }
     for (int64_t d = 0; d < grid->axes.n_depths && grid->axes.n_depths > 1; d++) {
         snprintf(title, sizeof title, "%g", grid->axes.depths[d]);
@@ -78,7 +78,7 @@ static void print_grid(const kv_grid *grid, FILE *out) {
     }
     fprintf(
         out,
-        "%s, %s: %s%s by the length of the passage, and by the depth of the answer in it (0: its beginning)\n",
+        "%s, %s: %s%s by the length of the prompt, and by the depth of the answer in it (0: its beginning)\n",
         t->name, t->split, metric->label ? metric->label : t->metrics[0], metric->share ? " in %" : "");
     kv_table_print(table, out);
     kv_table_free(table);

@@ -227,7 +227,8 @@ static void print_grid(const kv_results *r, FILE *out) {
     kv_table_column(table, "", "system", true);
     for (int64_t i = 1; i < r->n_timings; i++) {
         char group[48], title[32];
-        snprintf(group, sizeof group, "%lld prompts of", (long long)r->timings[i].batch_size);
+        const long long n = r->timings[i].batch_size;
+        snprintf(group, sizeof group, "%lld prompt%s of", n, n == 1 ? "" : "s");
         snprintf(title, sizeof title, "%lld", (long long)r->timings[i].prompt_tokens);
         kv_table_column(table, group, title, false);
     }
@@ -235,15 +236,17 @@ static void print_grid(const kv_results *r, FILE *out) {
         kv_table_cell(table, "%s", r->systems[s].name);
         for (int64_t i = 1; i < r->n_timings; i++) {
             const kv_timing *t = &r->timings[i];
-            if (isfinite(t->seconds[s]) && isfinite(t->reduction[s]))
-                kv_table_cell(table, "%.3f (%.2fx)", t->seconds[s], t->reduction[s]);
-            else if (isfinite(t->seconds[s]))
-                kv_table_cell(table, "%.3f", t->seconds[s]);
+            const double ms = 1e3 * t->seconds[s];
+            const int decimals = ms < 10 ? 2 : ms < 100 ? 1 : 0;
+            if (isfinite(ms) && isfinite(t->reduction[s]))
+                kv_table_cell(table, "%.*f (%.2fx)", decimals, ms, t->reduction[s]);
+            else if (isfinite(ms))
+                kv_table_cell(table, "%.*f", decimals, ms);
             else
                 kv_table_cell(table, "-");
         }
     }
-    fputs("time to first token in seconds (reduction)\n", out);
+    fputs("time to first token in ms (reduction)\n", out);
     kv_table_print(table, out);
     kv_table_free(table);
 }

@@ -380,11 +380,11 @@ static void table_says_where_it_is_lost(void **state) {
     FILE *out = open_memstream(&text, &size);
     kv_grid_print(&r, out);
     fclose(out);
-    expect(text, "needle, made: exact match in % by the length");
-    expect(text, "\nsystem              64   128  256      0   0.5 ");
-    expect(text, "\nbase             100.0  83.3    -  100.0  75.0           66.7 at 128, depth 0.5\n");
-    expect(text, "\nsmall             33.3  16.7    -   40.0   0.0  0.0 at 64, depth 0.5 and 1 more\n");
-    expect(text, "\nbroken               -     -    -      -     -                       not finite\n");
+    expect(text, "needle, made: exact match in % by the length of the prompt");
+    expect(text, "\nsystem     64   128  256      0   0.5 ");
+    expect(text, "\nbase    100.0  83.3    -  100.0  75.0           66.7 at 128, depth 0.5\n");
+    expect(text, "\nsmall    33.3  16.7    -   40.0   0.0  0.0 at 64, depth 0.5 and 1 more\n");
+    expect(text, "\nbroken      -     -    -      -     -                       not finite\n");
     assert_null(strstr(text, "later"));
     free(text);
     kv_grid_items_free(&r.tasks[0].grid);
