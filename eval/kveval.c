@@ -51,6 +51,8 @@ static const char doc[] =
     "    - {name: ARC-c, kind: arc_challenge, file: my/arc.jsonl}\n"
     "    # or arc_easy, boolq, hellaswag, piqa, sciq, winogrande\n"
     "    # with too_long: skip, or cut, where questions do not fit a context\n"
+    "    - {name: stories, kind: text, corpus: my/held_out.h5, window: 512, prompt: 384}\n"
+    "    # perplexity behind a prompt, of a token shard or text files\n"
     "  budgets: [1.0, 0.5, 0.25]\n"
     "  ttft: {prompt_tokens: 59, batch_size: 8, repeats: 5}\n"
     "  # of predicted caches, on text:\n"

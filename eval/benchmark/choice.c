@@ -6,7 +6,7 @@
 #include "data/file/hash.h"
 #include "data/system/warning.h"
 #include "data/text/unicode.h"
-#include "infer/score.h"
+#include "infer/score/score.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
 #include "data/file/hash.h"
 #include "data/system/buffers.h"
 #include "eval/benchmark/text_tokens.h"
-#include "infer/score.h"
+#include "infer/score/score.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -4,7 +4,7 @@
 
 #include "data/tokenizer/train.h"
 #include "eval/benchmark/choice.h"
-#include "infer/score.h"
+#include "infer/score/score.h"
 #include "tests/support/numbers/reference_system.h"
 #include "tests/support/tiny.h"
 

@@ -5,7 +5,7 @@
 #include "data/tokenizer/train.h"
 #include "eval/benchmark/trivia.h"
 #include "eval/benchmark/written.h"
-#include "infer/score.h"
+#include "infer/score/score.h"
 #include "tests/support/tiny.h"
 
 #include <stdio.h>

@@ -2,7 +2,7 @@
 // scoring fail with the sequence and the token, and the clock has no time of a first token that does not exist.
 #include "core/vecmath.h"
 #include "infer/generate.h"
-#include "infer/score.h"
+#include "infer/score/score.h"
 #include "infer/session/engine.h"
 #include "infer/ttft.h"
 
@@ -12,6 +12,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,10 +91,14 @@ static void nothing_comes_out(const kv_system *system) {
         assert_int_equal(kv_session_not_finite(session), 0);
         assert_int_equal(kv_session_length(session, 0), 0); // nothing was read
     }
-    assert_int_equal(kv_score(system, w.ids, &n, &n_scored, 1, &log_likelihood, NULL, &err),
-                     KV_ERR_NOT_FINITE);
-    expect_message("the logits are not finite");
-    assert_true(isnan(log_likelihood));
+    for (int behind = 0; behind < 2; behind++) {
+        log_likelihood = 0;
+        assert_int_equal((behind ? kv_score_behind_prompt : kv_score)(system, w.ids, &n, &n_scored, 1,
+                                                                      &log_likelihood, NULL, &err),
+                         KV_ERR_NOT_FINITE);
+        expect_message("the logits are not finite");
+        assert_true(isnan(log_likelihood));
+    }
     kv_session_free(session);
 }
 
@@ -148,8 +153,7 @@ static void one_sequence_of_a_batch(void **state) {
     (void)state;
     struct world w = make_world();
     const kv_system system = system_of(&w, ALONE);
-    const int64_t lengths[3] = {4, 4, 4}, n_scored[3] = {2, 2, 2};
-    double log_likelihoods[3];
+    const int64_t lengths[3] = {4, 4, 4};
     int32_t generated[3 * FEW];
     int64_t n_generated[3];
     kv_session *session;
@@ -161,15 +165,35 @@ static void one_sequence_of_a_batch(void **state) {
                                  n_generated, &err),
                      KV_ERR_NOT_FINITE);
     assert_int_equal(kv_session_not_finite(session), 2);
-    for (int by_decoding = 0; by_decoding < 2; by_decoding++) {
-        assert_int_equal((by_decoding ? kv_score_by_decoding : kv_score)(&system, w.ids, lengths, n_scored, 3,
-                                                                         log_likelihoods, NULL, &err),
-                         KV_ERR_NOT_FINITE);
-        expect_message("token 2: ");
-        assert_true(isfinite(log_likelihoods[0]) && isfinite(log_likelihoods[1]) &&
-                    isnan(log_likelihoods[2]));
-    }
     kv_session_free(session);
+    tiny_pair_free(&w.pair);
+}
+
+// In the prompt, and among the tokens that are scored behind it.
+static void one_token_of_a_text(void **state) {
+    (void)state;
+    struct world w = make_world();
+    const kv_system system = system_of(&w, ALONE);
+    const int64_t lengths[3] = {4, 4, 4}, n_scored[3] = {2, 2, 2};
+    spoil_row(&w.pair.base->embed, BAD_ID);
+    // Whole texts are read at once, and a token that cannot be read may spoil those before it.
+    for (int at = 1; at < 3; at++)
+        for (int way = at > 1; way < 3; way++) {
+            double log_likelihoods[3];
+            char where[32];
+            const int32_t kept = w.ids[8 + at];
+            w.ids[8 + at] = BAD_ID;
+            assert_int_equal((way == 0   ? kv_score
+                              : way == 1 ? kv_score_by_decoding
+                                         : kv_score_behind_prompt)(&system, w.ids, lengths, n_scored, 3,
+                                                                   log_likelihoods, NULL, &err),
+                             KV_ERR_NOT_FINITE);
+            snprintf(where, sizeof where, "token %d: ", at + 1);
+            expect_message(where);
+            assert_true(isfinite(log_likelihoods[0]) && isfinite(log_likelihoods[1]) &&
+                        isnan(log_likelihoods[2]));
+            w.ids[8 + at] = kept;
+        }
     tiny_pair_free(&w.pair);
 }
 
@@ -234,13 +258,10 @@ static void no_time_without_a_first_token(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_place_counts),
-        cmocka_unit_test(weights_of_the_base),
-        cmocka_unit_test(weights_beside_the_base),
-        cmocka_unit_test(one_sequence_of_a_batch),
-        cmocka_unit_test(in_the_middle_of_an_answer),
-        cmocka_unit_test(any_tile_of_the_vocabulary),
-        cmocka_unit_test(no_time_without_a_first_token),
+        cmocka_unit_test(every_place_counts),         cmocka_unit_test(weights_of_the_base),
+        cmocka_unit_test(weights_beside_the_base),    cmocka_unit_test(one_sequence_of_a_batch),
+        cmocka_unit_test(one_token_of_a_text),        cmocka_unit_test(in_the_middle_of_an_answer),
+        cmocka_unit_test(any_tile_of_the_vocabulary), cmocka_unit_test(no_time_without_a_first_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

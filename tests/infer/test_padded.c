@@ -4,7 +4,7 @@
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 
-#include "infer/score.h"
+#include "infer/score/score.h"
 #include "infer/session/engine.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 // Log-likelihoods against plain double precision, against the training step, and one way of scoring against
 // the other.
 #include "infer/generate.h"
-#include "infer/score.h"
+#include "infer/score/score.h"
 
 #include "core/objective.h"
 #include "tests/support/numbers/reference_system.h"
@@ -113,8 +113,8 @@ static void test_equals_training_step(void **state) {
 static void test_row_of_batch_equals_alone(void **state) {
     struct pair *pair = *state;
     const kv_system *systems[] = {&pair->alone, &pair->predicted};
-    score_fn *const ways[] = {kv_score, kv_score_by_decoding};
-    for (int i = 0; i < 4; i++) {
+    score_fn *const ways[] = {kv_score, kv_score_by_decoding, kv_score_behind_prompt};
+    for (int i = 0; i < 6; i++) {
         double batch[N_SEQ], own;
         bool batch_greedy[N_SEQ], greedy;
         const int32_t *ids = pair->ids;
@@ -122,7 +122,7 @@ static void test_row_of_batch_equals_alone(void **state) {
         score(ways[i / 2], systems[i % 2], ids, lengths, n_scored, N_SEQ, batch, batch_greedy);
         for (int64_t s = 0; s < N_SEQ; ids += lengths[s++]) {
             score(ways[i / 2], systems[i % 2], ids, &lengths[s], &n_scored[s], 1, &own, &greedy);
-            expect_near(&(ref_question){&r, ids, lengths[s], n_scored[s], i / 2}, batch[s], own);
+            expect_near(&(ref_question){&r, ids, lengths[s], n_scored[s], i >= 2}, batch[s], own);
             assert_int_equal(batch_greedy[s], greedy);
         }
         ref_system_free(&r);
@@ -143,10 +143,12 @@ static void test_packs_and_tiles(void **state) {
     bool greedy[MANY];
     tiny_ids(ids, MANY * EACH, LARGE, 12);
     for (int s = 0; s < MANY; s++) each[s] = EACH, scored[s] = s % 9 == 8 ? 0 : SCORED;
-    for (int i = 0; i < 2; i++) {
-        score(i ? kv_score_by_decoding : kv_score, &system, ids, each, scored, MANY, found, greedy);
+    score_fn *const ways[] = {kv_score, kv_score_by_decoding, kv_score_behind_prompt};
+    for (int i = 0; i < 3; i++) {
+        score(ways[i], &system, ids, each, scored, MANY, found, greedy);
         for (int s = 0; s < MANY; s += 11)
-            compare_with_exact(&(ref_question){&r, ids + s * EACH, EACH, scored[s], i}, found[s], greedy[s]);
+            compare_with_exact(&(ref_question){&r, ids + s * EACH, EACH, scored[s], i > 0}, found[s],
+                               greedy[s]);
         assert_true(found[8] == 0 && found[9] != 0);
     }
     // The argmax is found in whatever tile it is.
@@ -251,17 +253,46 @@ static void test_greedy(void **state) {
     }
 }
 
+// What is scored of a sequence, token by token: it adds up, and what comes last has no part in what comes before.
+static void test_tokens(void **state) {
+    struct pair *pair = *state;
+    enum { SCORED = 3 + 1 + 0 + 11 + 1 };
+    const kv_system *systems[] = {&pair->alone, &pair->predicted};
+    for (int i = 0; i < 2; i++) {
+        double log_p[SCORED], sums[N_SEQ], expected[N_SEQ], shorter[2];
+        const int64_t length = lengths[3] - 4, scored = n_scored[3] - 4;
+        kv_error err = {0};
+        assert_int_equal(kv_score_tokens(systems[i], pair->ids, lengths, n_scored, N_SEQ, log_p, sums, &err),
+                         KV_OK);
+        score(kv_score, systems[i], pair->ids, lengths, n_scored, N_SEQ, expected, NULL);
+        assert_memory_equal(sums, expected, sizeof sums);
+        const double *of = log_p;
+        for (int s = 0; s < N_SEQ; s++) {
+            double sum = 0;
+            for (int64_t t = 0; t < n_scored[s]; t++) sum += *of++;
+            expect_double("sum of tokens", sum, sums[s], SCORED, fabs(sums[s]));
+        }
+        score(kv_score, systems[i], pair->ids + 18, &length, &scored, 1, shorter, NULL);
+        double sum = 0;
+        for (int64_t t = 0; t < scored; t++) sum += log_p[4 + t];
+        ref_system r = ref_system_copy(systems[i]);
+        expect_near(&(ref_question){&r, pair->ids + 18, length, scored, false}, shorter[0], sum);
+        ref_system_free(&r);
+    }
+}
+
 // ---- Edges and refusals --------------------------------------------------------------------------------
 
 static void test_nothing_scored(void **state) {
     struct pair *pair = *state;
     static const int64_t n[2] = {1, 5}, none[2] = {0, 0};
-    for (int i = 0; i < 2; i++) {
+    score_fn *const ways[] = {kv_score, kv_score_by_decoding, kv_score_behind_prompt};
+    for (int i = 0; i < 3; i++) {
         double found[2] = {1, 1};
         bool greedy[2] = {false, false};
-        score(i ? kv_score_by_decoding : kv_score, &pair->alone, pair->ids, n, none, 2, found, greedy);
+        score(ways[i], &pair->alone, pair->ids, n, none, 2, found, greedy);
         assert_true(found[0] == 0 && found[1] == 0 && greedy[0] && greedy[1]);
-        score(i ? kv_score_by_decoding : kv_score, &pair->alone, pair->ids, n, none, 0, NULL, NULL);
+        score(ways[i], &pair->alone, pair->ids, n, none, 0, NULL, NULL);
     }
 }
 
@@ -282,15 +313,16 @@ static void test_refusals(void **state) {
         {5, 1, 61, KV_ERR_RANGE, "sequence 1, token 3: id 61 is outside the vocabulary of 61"},
         {5, 1, -1, KV_ERR_RANGE, "sequence 1, token 3: id -1 is outside the vocabulary of 61"},
     };
-    for (size_t c = 0; c < 2 * sizeof cases / sizeof *cases; c++) {
-        score_fn *way = c % 2 ? kv_score_by_decoding : kv_score;
+    score_fn *const ways[] = {kv_score, kv_score_by_decoding, kv_score_behind_prompt};
+    for (size_t c = 0; c < 3 * sizeof cases / sizeof *cases; c++) {
         int32_t ids[70] = {0};
-        ids[2 + 3] = cases[c / 2].id;
-        const int64_t n[2] = {2, cases[c / 2].length}, scored[2] = {1, cases[c / 2].scored};
+        ids[2 + 3] = cases[c / 3].id;
+        const int64_t n[2] = {2, cases[c / 3].length}, scored[2] = {1, cases[c / 3].scored};
         double found[2];
         kv_error err = {0};
-        assert_int_equal(way(&pair->predicted, ids, n, scored, 2, found, NULL, &err), cases[c / 2].status);
-        assert_string_equal(err.message, cases[c / 2].message);
+        assert_int_equal(ways[c % 3](&pair->predicted, ids, n, scored, 2, found, NULL, &err),
+                         cases[c / 3].status);
+        assert_string_equal(err.message, cases[c / 3].message);
     }
     // An aux that looks ahead needs room for that, too.
     const kv_system drafting = {.base = pair->predicted.base,
@@ -313,11 +345,17 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model_alone),           cmocka_unit_test(test_predicted_cache),
-        cmocka_unit_test(test_equals_training_step),  cmocka_unit_test(test_row_of_batch_equals_alone),
-        cmocka_unit_test(test_packs_and_tiles),       cmocka_unit_test(test_decoding_equals_whole_sequences),
-        cmocka_unit_test(test_pruned_systems_decode), cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_nothing_scored),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_model_alone),
+        cmocka_unit_test(test_predicted_cache),
+        cmocka_unit_test(test_equals_training_step),
+        cmocka_unit_test(test_row_of_batch_equals_alone),
+        cmocka_unit_test(test_packs_and_tiles),
+        cmocka_unit_test(test_decoding_equals_whole_sequences),
+        cmocka_unit_test(test_pruned_systems_decode),
+        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_nothing_scored),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -37,13 +37,13 @@ const kv_pruning prune_policies[N_POLICIES] = {
     {.kind = KV_PRUNE_SPECULATIVE, .keep = 0.3},
 };
 
-static kv_system make_system(const prune_models *m, const kv_pruning *pruning) {
+kv_system prune_system(const prune_models *m, const kv_pruning *pruning) {
     const bool drafts = pruning->kind == KV_PRUNE_SPECULATIVE;
     return (kv_system){.base = m->base, .aux = drafts ? m->aux : NULL, .pruning = *pruning};
 }
 
 kv_session *prune_session(const prune_models *m, const kv_pruning *pruning, int64_t n_seq) {
-    const kv_system system = make_system(m, pruning);
+    const kv_system system = prune_system(m, pruning);
     kv_session *session;
     kv_error err = {0};
     if (kv_session_create(&system, n_seq, CAPACITY, &session, &err) != KV_OK) fail_msg("%s", err.message);

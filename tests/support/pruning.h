@@ -26,6 +26,8 @@ int prune_teardown(void **state);
 // One of every kind first, at the kind's own index.
 extern const kv_pruning prune_lazy, prune_policies[N_POLICIES];
 
+kv_system prune_system(const prune_models *m, const kv_pruning *pruning);
+
 // With room for CAPACITY tokens a sequence. What goes wrong fails the test.
 kv_session *prune_session(const prune_models *m, const kv_pruning *pruning, int64_t n_seq);
 void prune_prefill(kv_session *session, const int32_t *ids, const int64_t *n, float *logits);
