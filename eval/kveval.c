@@ -50,6 +50,7 @@ static const char doc[] =
     "    - {name: HumanEval, kind: humaneval, file: HumanEval.jsonl.gz,\n"
     "       samples: 20, k: [1, 10]}\n"
     "    - {name: ARC-c, kind: arc_challenge, file: my/arc.jsonl}\n"
+    "    # or humanevalplus, mbpp, mbppplus\n"
     "    # or arc_easy, boolq, hellaswag, piqa, sciq, winogrande\n"
     "    # with too_long: skip, or cut, where questions do not fit a context\n"
     "    - {name: stories, kind: text, corpus: my/held_out.h5, window: 512, prompt: 384}\n"
@@ -79,7 +80,8 @@ static const struct argp_option options[] = {
     {"limit", 'l', "N", 0, "Ask at most N items of every task, as `limit` in CONFIG does", 0},
     {"no-ttft", 't', NULL, 0, "Do not measure the time to the first token", 0},
     {"check-tests", 'c', "FILE", 0,
-     "Only run the solutions that come with a HumanEval file (plain or .gz) in the sandbox: all should pass",
+     "Only run the solutions that come with a file of HumanEval, HumanEval+, MBPP or MBPP+ (plain or .gz) in the "
+     "sandbox: all should pass",
      0},
     {"dry-run", 'n', NULL, 0,
      "Check the configuration and all that it names but the models' weights, print what would be asked; write nothing",
@@ -126,6 +128,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 static kv_status check_tests(const struct arguments *a, kv_error *err) {
     kv_sandbox_options sandbox = kv_sandbox_defaults();
     int64_t n_problems, n_failed;
+    sandbox.limits.seconds = 0;
     sandbox.unsafe = a->unsafe_execution;
     kv_status status = kv_check_tests(a->check_tests, &sandbox, stdout, &n_problems, &n_failed, err);
     if (status != KV_OK || n_failed == 0) return status;

@@ -2,111 +2,116 @@
 // file's own solutions tell these apart.
 #include "eval/benchmark/check_tests.h"
 
-#include "data/benchmark/humaneval.h"
+#include "data/benchmark/problems.h"
 #include "data/system/console.h"
+#include "eval/benchmark/program.h"
 #include "eval/benchmark/redefined.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct checking {
+    kv_problems problems;
+    const kv_problem_kind *kind;
+    const kv_problem **all; // [problems.n]
+    const char **solutions;
+    kv_sandbox_result *results;
+    bool *base_passed;
+    char **redefined;
     kv_progress progress;
     int64_t done, failed;
 };
 
-static void count(void *context, int64_t index, const kv_sandbox_result *result) {
-    (void)index;
+static void count(void *context, bool passed) {
     struct checking *c = context;
     char note[48];
-    c->failed += result->verdict != KV_VERDICT_PASSED;
+    c->failed += !passed;
     snprintf(note, sizeof note, "%" PRIi64 " failed", c->failed);
     kv_progress_show(&c->progress, ++c->done, note);
 }
 
-static kv_status run_solutions(kv_sandbox *sandbox, const kv_problems *problems, kv_program *programs,
-                               kv_sandbox_result *results, struct checking *c, kv_error *err) {
-    kv_status status = KV_OK;
-    for (int64_t i = 0; i < problems->n && status == KV_OK; i++) {
-        const kv_problem *problem = &problems->items[i];
-        programs[i].source = kv_problem_program(problem, problem->canonical_solution);
-        if (programs[i].source)
-            programs[i].length = strlen(programs[i].source);
-        else
-            status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory for a program", problem->where);
+static bool allocate(struct checking *c) {
+    const size_t n = (size_t)c->problems.n;
+    c->all = calloc(n, sizeof *c->all);
+    c->solutions = calloc(n, sizeof *c->solutions);
+    c->results = calloc(n, sizeof *c->results);
+    c->base_passed = calloc(n, sizeof *c->base_passed);
+    c->redefined = calloc(n, sizeof *c->redefined);
+    if (!c->all || !c->solutions || !c->results || !c->base_passed || !c->redefined) return false;
+    for (size_t i = 0; i < n; i++) {
+        c->all[i] = &c->problems.items[i];
+        c->solutions[i] = c->problems.items[i].canonical_solution;
     }
-    if (status != KV_OK) return status;
-    kv_progress_begin(&c->progress, stderr, "solutions", problems->n);
-    status = kv_sandbox_run(sandbox, programs, problems->n, results, count, c, err);
-    kv_progress_end(&c->progress, status == KV_OK ? NULL : "stopped");
-    return status;
+    return true;
 }
 
-static void report(const kv_problems *problems, const kv_sandbox_result *results, double seconds, FILE *out) {
-    int64_t passed = 0;
-    for (int64_t i = 0; i < problems->n; i++) {
-        passed += results[i].verdict == KV_VERDICT_PASSED;
-        if (results[i].verdict != KV_VERDICT_PASSED)
-            fprintf(out, "%s: %s\n", problems->items[i].task_id, results[i].text);
-    }
-    fprintf(out, "%" PRIi64 " of %" PRIi64 " canonical solutions pass (%.1f s)\n", passed, problems->n,
-            seconds);
+static void release(struct checking *c) {
+    for (int64_t i = 0; c->redefined && i < c->problems.n; i++) free(c->redefined[i]);
+    free(c->all);
+    free(c->solutions);
+    free(c->results);
+    free(c->base_passed);
+    free(c->redefined);
+    kv_problems_free(&c->problems);
 }
 
-// What solutions that pass had redefined: a file can hold one that would pass any tests.
-static kv_status report_redefined(kv_sandbox *sandbox, const kv_problems *problems,
-                                  const kv_sandbox_result *results, FILE *out, kv_error *err) {
-    const int64_t n = problems->n;
-    const kv_problem **all = calloc((size_t)n, sizeof *all);
-    const char **solutions = calloc((size_t)n, sizeof *solutions);
-    char **found = calloc((size_t)n, sizeof *found);
-    kv_status status = all && solutions && found
-                           ? KV_OK
-                           : kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " programs", n);
-    for (int64_t i = 0; status == KV_OK && i < n; i++)
-        all[i] = &problems->items[i], solutions[i] = problems->items[i].canonical_solution;
-    if (status == KV_OK) status = kv_redefined_find(sandbox, all, solutions, results, n, found, err);
-    int64_t n_found = 0;
-    for (int64_t i = 0; found && i < n; i++) {
-        if (status == KV_OK && found[i]) {
-            fprintf(out, "%s: redefines %s\n", problems->items[i].task_id, found[i]);
-            n_found++;
+static void report(const struct checking *c, double seconds, FILE *out) {
+    const int64_t n = c->problems.n;
+    int64_t passed = 0, n_redefined = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const bool failed = c->results[i].verdict != KV_VERDICT_PASSED,
+                   base_failed = failed && kv_problem_has_base(c->all[i]) && !c->base_passed[i];
+        if (failed)
+            fprintf(out, "%s: %s%s\n", c->all[i]->task_id, base_failed ? "base tests: " : "",
+                    c->results[i].text);
+        passed += !failed;
+    }
+    fprintf(out, "%" PRIi64 " of %" PRIi64 " canonical solutions pass (%.1f s; read as %s)\n", passed, n,
+            seconds, c->kind->title);
+    // What solutions that pass had redefined: a file can hold one that would pass any tests.
+    for (int64_t i = 0; i < n; i++)
+        if (c->redefined[i]) {
+            fprintf(out, "%s: redefines %s\n", c->all[i]->task_id, c->redefined[i]);
+            n_redefined++;
         }
-        free(found[i]);
-    }
-    if (n_found > 0)
-        fprintf(out, "%" PRIi64 " of %" PRIi64 " programs redefine what their tests rely on\n", n_found, n);
-    free(all);
-    free(solutions);
-    free(found);
+    if (n_redefined > 0)
+        fprintf(out, "%" PRIi64 " of %" PRIi64 " programs redefine what their tests rely on\n", n_redefined,
+                n);
+}
+
+static kv_status run(struct checking *c, const kv_sandbox_options *options, double *seconds, kv_error *err) {
+    const int64_t n = c->problems.n;
+    kv_sandbox *sandbox = NULL;
+    kv_sandbox_options own = *options;
+    if (own.limits.seconds <= 0) own.limits.seconds = c->kind->timeout;
+    kv_status status = kv_sandbox_open(&own, &sandbox, err);
+    if (status != KV_OK) return status;
+    const double start = kv_now();
+    kv_progress_begin(&c->progress, stderr, "solutions", n);
+    status = kv_programs_run(sandbox, c->all, c->solutions, n, c->results, c->base_passed, count, c, err);
+    kv_progress_end(&c->progress, status == KV_OK ? NULL : "stopped");
+    *seconds = kv_now() - start;
+    if (status == KV_OK)
+        status = kv_redefined_find(sandbox, c->all, c->solutions, c->results, n, c->redefined, err);
+    kv_sandbox_free(sandbox);
     return status;
 }
 
 kv_status kv_check_tests(const char *path, const kv_sandbox_options *options, FILE *out, int64_t *n_problems,
                          int64_t *n_failed, kv_error *err) {
-    kv_problems problems;
-    kv_sandbox *sandbox = NULL;
-    struct checking checking = {.done = 0};
+    struct checking c = {.done = 0};
+    double seconds = 0;
     *n_problems = *n_failed = 0;
-    kv_status status = kv_humaneval_read(path, &problems, err);
+    kv_status status = kv_problems_read(path, NULL, &c.problems, &c.kind, err);
     if (status != KV_OK) return status;
-    kv_program *programs = calloc((size_t)problems.n, sizeof *programs);
-    kv_sandbox_result *results = calloc((size_t)problems.n, sizeof *results);
-    if (!programs || !results)
-        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " programs", problems.n);
-    if (status == KV_OK) status = kv_sandbox_open(options, &sandbox, err);
-    const double start = kv_now();
-    if (status == KV_OK) status = run_solutions(sandbox, &problems, programs, results, &checking, err);
+    if (!allocate(&c))
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory for %" PRIi64 " programs", c.problems.n);
+    if (status == KV_OK) status = run(&c, options, &seconds, err);
     if (status == KV_OK) {
-        report(&problems, results, kv_now() - start, out);
-        status = report_redefined(sandbox, &problems, results, out, err);
-        *n_problems = problems.n;
-        *n_failed = checking.failed;
+        report(&c, seconds, out);
+        *n_problems = c.problems.n;
+        *n_failed = c.failed;
     }
-    for (int64_t i = 0; programs && i < problems.n; i++) free((char *)programs[i].source);
-    kv_sandbox_free(sandbox);
-    free(programs);
-    free(results);
-    kv_problems_free(&problems);
+    release(&c);
     return status;
 }

@@ -7,43 +7,56 @@
 #include "data/file/hash.h"
 #include "data/tokenizer/stop_filter.h"
 #include "data/tokenizer/tokenizer.h"
+#include "eval/benchmark/program.h"
 #include "eval/benchmark/redefined.h"
 #include "eval/statistics/stats.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const stops[] = {"\nclass", "\ndef", "\n#", "\nif", "\nprint"};
-enum { N_STOPS = sizeof stops / sizeof *stops };
+// Where completions end: of a function's body [EleutherAI evaluation harness], and of a whole program
+// [BigCode evaluation harness].
+static const char *const body_stops[] = {"\nclass", "\ndef", "\n#", "\nif", "\nprint", NULL};
+static const char *const whole_stops[] = {"\nclass", "\nassert", "\n\"\"\"", "\nprint",
+                                          "\nif",    "\n<|/",    "\n```",    NULL};
 
-// Part of the hash: to be raised when prompts, cutting or judging change.
-static const char protocol[] = "humaneval 1";
+// Part of the hash, behind the kind's name: to be raised when prompts, cutting or judging change.
+static const char protocol[] = "1";
 
 struct code {
     kv_benchmark base; // first: a kv_benchmark is the struct around it
+    const kv_problem_kind *kind;
+    const char *const *stops; // [n_stops]
+    size_t n_stops;
     kv_problems problems;
     kv_sandbox *sandbox;
     bool unsafe;
-    int64_t k[KV_MAX_METRICS];
+    bool has_base; // every k has two metrics: of all tests, and behind them of the original benchmark's
+    int64_t k[KV_MAX_METRICS], n_k;
 };
 
 // ---- Completions ---------------------------------------------------------------------------------------
 
-bool kv_code_cut(char *text) {
-    return kv_cut_at_stop(text, stops, N_STOPS);
+const char *const *kv_code_stops(const kv_problem_kind *kind, size_t *n) {
+    const char *const *stops = kind->whole ? whole_stops : body_stops;
+    for (*n = 0; stops[*n];) ++*n;
+    return stops;
 }
 
-kv_status kv_code_completion(const kv_asking *asking, const int32_t *ids, int64_t n, char **text,
-                             kv_error *err) {
+kv_status kv_code_completion(const kv_problem_kind *kind, const kv_asking *asking, const int32_t *ids,
+                             int64_t n, char **text, kv_error *err) {
+    size_t n_stops;
+    const char *const *stops = kv_code_stops(kind, &n_stops);
     size_t length;
     const bool eos = n > 0 && kv_ends_answer(asking, ids[n - 1]);
     kv_status status = kv_decode_continuation(asking->tokenizer, ids, n - eos, text, &length, err);
     if (status != KV_OK) return status;
     for (size_t i = 0; i < length; i++)
         if ((*text)[i] == '\0') (*text)[i] = '?';
-    kv_code_cut(*text);
+    kv_cut_at_stop(*text, stops, n_stops);
     return KV_OK;
 }
 
@@ -57,8 +70,8 @@ struct batch {
     int32_t *generated;          // [n, max_tokens]
     int64_t *n_generated;        // [n]
     char **completions;          // [n]
-    kv_program *programs;        // [n]
     kv_sandbox_result *results;  // [n]
+    bool *base_passed;           // [n]
     const kv_problem **problems; // [n]
     char **redefined;            // [n] what the program redefined of what its tests rely on, or NULL
 };
@@ -78,32 +91,24 @@ static kv_status complete(struct batch *b, kv_error *err) {
         .sampling = {.temperature = config->temperature, .top_p = config->top_p, .seed = b->asking->seed},
         .streams = b->streams};
     kv_status status =
-        kv_asking_generate(b->asking, &(kv_prompts){b->ids, b->lengths, b->n, b->code->base.longest}, stops,
-                           N_STOPS, how, b->generated, b->n_generated, err);
+        kv_asking_generate(b->asking, &(kv_prompts){b->ids, b->lengths, b->n, b->code->base.longest},
+                           b->code->stops, b->code->n_stops, how, b->generated, b->n_generated, err);
     for (int64_t s = 0; s < b->n && status == KV_OK; s++)
-        status = kv_code_completion(b->asking, b->generated + s * config->max_tokens, b->n_generated[s],
-                                    &b->completions[s], err);
+        status = kv_code_completion(b->code->kind, b->asking, b->generated + s * config->max_tokens,
+                                    b->n_generated[s], &b->completions[s], err);
     return status;
 }
 
 // ---- Judging -------------------------------------------------------------------------------------------
 
 static kv_status judge(struct batch *b, kv_error *err) {
-    kv_status status = KV_OK;
-    for (int64_t s = 0; s < b->n && status == KV_OK; s++) {
-        b->problems[s] = problem_of(b->code, b->first + s);
-        b->programs[s].source = kv_problem_program(b->problems[s], b->completions[s]);
-        if (b->programs[s].source)
-            b->programs[s].length = strlen(b->programs[s].source);
-        else
-            status = kv_fail(err, KV_ERR_MEMORY, "out of memory for a program");
-    }
+    const char *const *completions = (const char *const *)b->completions;
+    for (int64_t s = 0; s < b->n; s++) b->problems[s] = problem_of(b->code, b->first + s);
+    kv_status status = kv_programs_run(b->code->sandbox, b->problems, completions, b->n, b->results,
+                                       b->base_passed, NULL, NULL, err);
     if (status == KV_OK)
-        status = kv_sandbox_run(b->code->sandbox, b->programs, b->n, b->results, NULL, NULL, err);
-    for (int64_t s = 0; s < b->n; s++) free((char *)b->programs[s].source);
-    if (status == KV_OK)
-        status = kv_redefined_find(b->code->sandbox, b->problems, (const char *const *)b->completions,
-                                   b->results, b->n, b->redefined, err);
+        status = kv_redefined_find(b->code->sandbox, b->problems, completions, b->results, b->n, b->redefined,
+                                   err);
     return status;
 }
 
@@ -115,6 +120,8 @@ static json_t *make_record(const struct batch *b, int64_t s) {
     failed = failed || json_object_set_new(record, "completion", kv_record_text(b->completions[s]));
     failed = failed ||
              json_object_set_new(record, "passed", json_boolean(b->results[s].verdict == KV_VERDICT_PASSED));
+    if (b->code->has_base)
+        failed = failed || json_object_set_new(record, "base_passed", json_boolean(b->base_passed[s]));
     failed = failed || json_object_set_new(record, "result", kv_record_text(b->results[s].text));
     failed = failed || json_object_set_new(record, "sample", json_integer(unit % samples));
     failed = failed || !kv_record_cut(record, item_of(b->code, unit));
@@ -133,12 +140,12 @@ static bool allocate(struct batch *b) {
     b->generated = calloc(n, max_tokens * sizeof *b->generated);
     b->n_generated = calloc(n, sizeof *b->n_generated);
     b->completions = calloc(n, sizeof *b->completions);
-    b->programs = calloc(n, sizeof *b->programs);
     b->results = calloc(n, sizeof *b->results);
+    b->base_passed = calloc(n, sizeof *b->base_passed);
     b->problems = calloc(n, sizeof *b->problems);
     b->redefined = calloc(n, sizeof *b->redefined);
     return b->lengths && b->streams && b->ids && b->generated && b->n_generated && b->completions &&
-           b->programs && b->results && b->problems && b->redefined;
+           b->results && b->base_passed && b->problems && b->redefined;
 }
 
 static void release(struct batch *b) {
@@ -149,8 +156,8 @@ static void release(struct batch *b) {
     free(b->generated);
     free(b->n_generated);
     free(b->completions);
-    free(b->programs);
     free(b->results);
+    free(b->base_passed);
     free(b->problems);
     for (int64_t s = 0; b->redefined && s < b->n; s++) free(b->redefined[s]);
     free(b->redefined);
@@ -183,8 +190,9 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
 
 // ---- Scores --------------------------------------------------------------------------------------------
 
-static kv_status count_passed(const struct code *c, json_t *const *records, int64_t item, int64_t *passed,
-                              kv_error *err) {
+// Samples of an item whose record says true under `key`.
+static kv_status count_passed(const struct code *c, json_t *const *records, int64_t item, const char *key,
+                              int64_t *passed, kv_error *err) {
     const int64_t samples = c->base.config->samples;
     const kv_problem *problem = problem_of(c, item * samples);
     const char *expected = problem->task_id;
@@ -192,7 +200,7 @@ static kv_status count_passed(const struct code *c, json_t *const *records, int6
     for (int64_t s = 0; s < samples; s++) {
         const int64_t unit = item * samples + s;
         const char *task_id = json_string_value(json_object_get(records[unit], "task_id"));
-        const json_t *verdict = json_object_get(records[unit], "passed");
+        const json_t *verdict = json_object_get(records[unit], key);
         if (!task_id || strcmp(task_id, expected) != 0)
             return kv_fail(err, KV_ERR_FORMAT,
                            "%s: record %" PRIi64 " of its samples: \"task_id\" is %.*s, expected \"%.*s\"",
@@ -200,8 +208,8 @@ static kv_status count_passed(const struct code *c, json_t *const *records, int6
                            KV_HEAD(expected, 60));
         if (!json_is_boolean(verdict))
             return kv_fail(err, KV_ERR_FORMAT,
-                           "%s: record %" PRIi64 " of its samples: expected true or false as \"passed\"",
-                           problem->where, unit + 1);
+                           "%s: record %" PRIi64 " of its samples: expected true or false as \"%s\"",
+                           problem->where, unit + 1, key);
         *passed += json_is_true(verdict);
     }
     return KV_OK;
@@ -209,12 +217,15 @@ static kv_status count_passed(const struct code *c, json_t *const *records, int6
 
 static kv_status score(const kv_benchmark *benchmark, json_t *const *records, double *values, kv_error *err) {
     const struct code *c = (const struct code *)benchmark;
-    for (int64_t item = 0; item < benchmark->n_items; item++) {
-        int64_t passed;
-        kv_status status = count_passed(c, records, item, &passed, err);
+    const int64_t n = benchmark->n_items, samples = benchmark->config->samples;
+    for (int64_t item = 0; item < n; item++) {
+        int64_t passed, base_passed = 0;
+        kv_status status = count_passed(c, records, item, "passed", &passed, err);
+        if (status == KV_OK && c->has_base)
+            status = count_passed(c, records, item, "base_passed", &base_passed, err);
         if (status != KV_OK) return status;
         for (int m = 0; m < benchmark->n_metrics; m++)
-            values[m * benchmark->n_items + item] = kv_pass_at_k(benchmark->config->samples, passed, c->k[m]);
+            values[m * n + item] = kv_pass_at_k(samples, m < c->n_k ? passed : base_passed, c->k[m % c->n_k]);
     }
     return KV_OK;
 }
@@ -236,10 +247,11 @@ static kv_status wrong_number(const kv_eval_task *config, const char *key, kv_er
 
 static kv_status read_k(struct code *c, const kv_eval_task *config, kv_error *err) {
     const int64_t one = 1, *k = config->n_k ? config->k : &one;
-    const unsigned n = config->n_k ? config->n_k : 1;
-    char expected[64];
-    if (n > KV_MAX_METRICS) {
-        snprintf(expected, sizeof expected, "at most %d of them", KV_MAX_METRICS);
+    const unsigned n = config->n_k ? config->n_k : 1, most = KV_MAX_METRICS / (c->has_base ? 2 : 1);
+    char expected[96];
+    if (n > most) {
+        snprintf(expected, sizeof expected, "at most %u of them%s", most,
+                 c->has_base ? ": each is given for all tests and for the original ones" : "");
         return wrong_number(config, "k", err, n, expected);
     }
     for (unsigned i = 0; i < n; i++) {
@@ -250,17 +262,54 @@ static kv_status read_k(struct code *c, const kv_eval_task *config, kv_error *er
         }
         for (unsigned j = 0; j < i; j++)
             if (k[j] == k[i]) return wrong_number(config, "k", err, (double)k[i], "every number once");
-        c->k[i] = k[i];
-        snprintf(c->base.metrics[i], KV_METRIC_NAME, "pass@%d", (int)k[i]); // at most `samples`
+        c->k[i] = k[i]; // at most `samples`
+        snprintf(c->base.metrics[i], KV_METRIC_NAME, "pass@%d", (int)k[i]);
+        if (c->has_base) snprintf(c->base.metrics[n + i], KV_METRIC_NAME, "base_pass@%d", (int)k[i]);
     }
-    c->base.n_metrics = (int)n;
+    c->n_k = n;
+    c->base.n_metrics = (int)(c->has_base ? 2 * n : n);
+    return KV_OK;
+}
+
+// MBPP's splits by task_id; files come whole too. What is no number belongs to none.  [Austin et al. 2021]
+static const struct {
+    const char *name;
+    int64_t first, last;
+} splits[] = {{"prompt", 1, 10}, {"test", 11, 510}, {"validation", 511, 600}, {"train", 601, 974}};
+
+static kv_status keep_split(struct code *c, const kv_eval_task *config, kv_error *err) {
+    enum { N = sizeof splits / sizeof *splits };
+    size_t s = 0;
+    while (s < N && strcmp(splits[s].name, config->split) != 0) s++;
+    if (s == N || !c->kind->splits) return KV_OK;
+    kv_problem *items = c->problems.items;
+    int64_t n = 0;
+    for (int64_t i = 0; i < c->problems.n; i++) {
+        char *end;
+        errno = 0;
+        const int64_t id = strtoll(items[i].task_id, &end, 10);
+        const bool keep = !errno && !*end && id >= splits[s].first && id <= splits[s].last;
+        if (keep && n < i) {
+            kv_problem_free(&items[n]);
+            items[n] = items[i];
+            items[i] = (kv_problem){0};
+        }
+        n += keep;
+    }
+    if (n == 0)
+        return kv_fail(
+            err, KV_ERR_RANGE,
+            "task `%s`: %s: no problem has a task_id of split `%s`, %" PRIi64 " to %" PRIi64
+            ", expected another `split`: one that MBPP does not have, as `all`, takes all problems",
+            config->name, config->file, config->split, splits[s].first, splits[s].last);
+    while (c->problems.n > n) kv_problem_free(&items[--c->problems.n]);
     return KV_OK;
 }
 
 static kv_status check(const kv_eval_task *config, kv_error *err) {
     if (config->shots != 0)
         return wrong_number(config, "shots", err, (double)config->shots,
-                            "0: HumanEval's prompts stand for themselves");
+                            "0: prompts of programs stand for themselves");
     if (config->samples < 1 || config->samples > 100000)
         return wrong_number(config, "samples", err, (double)config->samples, "1 to 100000");
     if (!(config->temperature >= 0 && config->temperature <= 100))
@@ -281,10 +330,11 @@ static kv_status check(const kv_eval_task *config, kv_error *err) {
     return KV_OK;
 }
 
-static kv_sandbox_options sandbox_options(const kv_eval_task *config) {
+static kv_sandbox_options sandbox_options(const struct code *c) {
+    const kv_eval_task *config = c->base.config;
     kv_sandbox_options options = kv_sandbox_defaults();
     options.workers = config->workers;
-    if (config->timeout > 0) options.limits.seconds = config->timeout;
+    options.limits.seconds = config->timeout > 0 ? config->timeout : c->kind->timeout;
     if (config->memory_mb > 0) options.limits.memory_bytes = config->memory_mb << 20;
     return options;
 }
@@ -292,7 +342,7 @@ static kv_sandbox_options sandbox_options(const kv_eval_task *config) {
 kv_status kv_code_benchmark_prepare(kv_benchmark *benchmark, bool unsafe_execution, kv_error *err) {
     struct code *c = (struct code *)benchmark;
     if (c->sandbox && c->unsafe == unsafe_execution) return KV_OK;
-    kv_sandbox_options options = sandbox_options(benchmark->config);
+    kv_sandbox_options options = sandbox_options(c);
     options.unsafe = c->unsafe = unsafe_execution;
     kv_sandbox_free(c->sandbox);
     return kv_sandbox_open(&options, &c->sandbox, err);
@@ -314,23 +364,27 @@ static kv_status make_prompts(struct code *c, const kv_prompting *prompting, kv_
 
 static uint64_t hash_item(const kv_benchmark *benchmark, int64_t i, uint64_t hash) {
     const kv_problem *p = &((const struct code *)benchmark)->problems.items[i];
-    const char *const parts[] = {p->task_id, p->prompt, p->entry_point, p->test};
-    for (int j = 0; j < 4; j++) hash = kv_hash64(hash, parts[j], strlen(parts[j]) + 1);
-    return hash;
+    // With inputs the tests are what the problem's own solution returns.
+    const char *const parts[] = {
+        p->task_id,   p->prompt,     p->entry_point, p->test,
+        p->base_test, p->base_input, p->plus_input,  p->base_input ? p->canonical_solution : NULL};
+    for (int j = 0; j < 8; j++)
+        if (parts[j]) hash = kv_hash64(hash, parts[j], strlen(parts[j]) + 1);
+    return p->base_input ? kv_hash64(hash, &p->atol, sizeof p->atol) : hash;
 }
 
 // k is left out: any k can be had from the same records.
 static void make_hash(struct code *c, const kv_tokenizer *tokenizer, uint64_t seed) {
     const kv_eval_task *config = c->base.config;
-    const kv_sandbox_options options = sandbox_options(config);
+    const kv_sandbox_options options = sandbox_options(c);
     char text[256];
     const bool greedy = config->temperature == 0;
-    snprintf(text, sizeof text, "%s %s %" PRIi64 " %" PRIi64 " %.17g %.17g %" PRIu64 " %.17g %" PRIi64,
-             protocol, kv_tokenizer_hash(tokenizer), config->samples, config->max_tokens, config->temperature,
-             greedy ? 1 : config->top_p, greedy ? 0 : seed, options.limits.seconds,
+    snprintf(text, sizeof text, "%s %s %s %" PRIi64 " %" PRIi64 " %.17g %.17g %" PRIu64 " %.17g %" PRIi64,
+             c->kind->name, protocol, kv_tokenizer_hash(tokenizer), config->samples, config->max_tokens,
+             config->temperature, greedy ? 1 : config->top_p, greedy ? 0 : seed, options.limits.seconds,
              options.limits.memory_bytes);
     uint64_t hash = kv_hash64(0, text, strlen(text));
-    for (int i = 0; i < N_STOPS; i++) hash = kv_hash64(hash, stops[i], strlen(stops[i]));
+    for (size_t i = 0; i < c->n_stops; i++) hash = kv_hash64(hash, c->stops[i], strlen(c->stops[i]));
     kv_items_hash(&c->base, hash, hash_item);
 }
 
@@ -353,8 +407,15 @@ kv_status kv_code_benchmark(const kv_eval_task *config, const kv_prompting *prom
     if (!c) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
     c->base.ops = &ops;
     c->base.config = config;
-    status = read_k(c, config, err);
-    if (status == KV_OK) status = kv_humaneval_read(config->file, &c->problems, err);
+    c->kind = kv_problem_kind_find(config->kind);
+    if (c->kind) c->stops = kv_code_stops(c->kind, &c->n_stops);
+    status = c->kind ? kv_problems_read(config->file, c->kind, &c->problems, NULL, err)
+                     : kv_fail(err, KV_ERR_ARGUMENT, "kind `%s` has no programs", config->kind);
+    if (status == KV_OK) {
+        c->has_base = kv_problem_has_base(&c->problems.items[0]);
+        status = read_k(c, config, err);
+    }
+    if (status == KV_OK) status = keep_split(c, config, err);
     if (status == KV_OK) status = make_prompts(c, prompting, err);
     if (status == KV_OK) {
         make_hash(c, prompting->tokenizer, seed);

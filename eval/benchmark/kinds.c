@@ -1,8 +1,9 @@
 // The lists: adding a kind is a row here and a file beside, adding a key that not all kinds take another row. Kinds of
-// multiple choice are those that data/benchmark/choices.h has.
+// programs are those that data/benchmark/problems.h has, kinds of multiple choice those of data/benchmark/choices.h.
 #include "eval/benchmark/kinds.h"
 
 #include "data/benchmark/choices.h"
+#include "data/benchmark/problems.h"
 #include "eval/benchmark/choice.h"
 #include "eval/benchmark/code.h"
 #include "eval/benchmark/text.h"
@@ -17,11 +18,6 @@ static const kv_benchmark_kind kinds[] = {
      .decodes = true,
      .max_tokens = 24,
      .create = kv_trivia_benchmark},
-    {.name = "humaneval",
-     .keys = KV_KEYS_QUESTIONS | KV_KEYS_WRITTEN | KV_KEYS_PROGRAMS,
-     .decodes = true,
-     .max_tokens = 256,
-     .create = kv_code_benchmark},
     {.name = "text", .keys = KV_KEYS_TEXT, .decodes = true, .create = kv_text_benchmark},
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
@@ -57,14 +53,30 @@ static kv_benchmark_kind of_choices(const kv_choice_kind *choice) {
         .name = choice->name, .keys = KV_KEYS_QUESTIONS, .create = kv_choice_benchmark};
 }
 
+static kv_benchmark_kind of_problems(const kv_problem_kind *problems) {
+    return (kv_benchmark_kind){.name = problems->name,
+                               .keys = KV_KEYS_QUESTIONS | KV_KEYS_WRITTEN | KV_KEYS_PROGRAMS,
+                               .decodes = true,
+                               .max_tokens = 256,
+                               .timeout = problems->timeout,
+                               .split = problems->splits ? "test" : NULL,
+                               .create = kv_code_benchmark};
+}
+
 kv_benchmark_kind kv_benchmark_kind_at(int i) {
-    return i < N_KINDS ? kinds[i] : of_choices(kv_choice_kind_at(i - N_KINDS));
+    int n_problems = 0;
+    if (i < N_KINDS) return kinds[i];
+    while (kv_problem_kind_at(n_problems)) n_problems++;
+    i -= N_KINDS;
+    return i < n_problems ? of_problems(kv_problem_kind_at(i))
+                          : of_choices(kv_choice_kind_at(i - n_problems));
 }
 
 kv_benchmark_kind kv_benchmark_kind_find(const char *name) {
     for (int i = 0; i < N_KINDS; i++)
         if (!strcmp(kinds[i].name, name)) return kinds[i];
-    return of_choices(kv_choice_kind_find(name));
+    const kv_problem_kind *problems = kv_problem_kind_find(name);
+    return problems ? of_problems(problems) : of_choices(kv_choice_kind_find(name));
 }
 
 static bool is_text(const kv_eval_task *task) {

@@ -17,6 +17,8 @@ typedef struct kv_benchmark_kind {
     unsigned keys;      // the groups that it takes
     bool decodes;       // ids become text again: the tokenizer must be able to (kv_tokenizer_speaks)
     int64_t max_tokens; // of a written answer, unless the config says; 0: 24
+    double timeout;     // of a program, unless the config says; 0: 10
+    const char *split;  // of the items, unless the config says; NULL: validation
     kv_status (*create)(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                         kv_benchmark **benchmark, kv_error *err);
 } kv_benchmark_kind;

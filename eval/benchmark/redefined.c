@@ -2,6 +2,7 @@
 // sandbox but what every program has, and no run whose verdict counts is touched.
 #include "eval/benchmark/redefined.h"
 
+#include "eval/benchmark/program.h"
 #include "eval/published/embedded.h"
 
 #include <stdio.h>
@@ -19,19 +20,18 @@ static void put_bytes(FILE *out, const char *name, const char *text) {
 }
 
 static bool make_program(const kv_problem *problem, const char *completion, kv_program *program) {
-    char *text = NULL, *tests = NULL;
+    char *text = NULL, *tests = kv_problem_tests(problem, KV_TESTS_ALL);
     FILE *out = open_memstream(&text, &program->length);
-    const bool whole = out && asprintf(&tests, "%s\ncheck(%s)\n", problem->test, problem->entry_point) >= 0;
-    if (whole) {
+    if (out && tests) {
         put_bytes(out, "PROMPT", problem->prompt);
         put_bytes(out, "COMPLETION", completion);
         put_bytes(out, "TESTS", tests);
         fprintf(out, "ENTRY = '%s'\n%s", problem->entry_point, kv_redefined_files[0].text);
-        free(tests);
     }
-    const bool failed = out && fclose(out) != 0;
+    const bool whole = out && fclose(out) == 0 && tests;
+    free(tests);
     program->source = text;
-    return whole && !failed;
+    return whole;
 }
 
 static bool keep_names(const kv_sandbox_result *result, char **found) {

@@ -2,7 +2,7 @@
 // on. How many did is said beside the score, which stays as HumanEval has it.
 #pragma once
 
-#include "data/benchmark/humaneval.h"
+#include "data/benchmark/problems.h"
 #include "eval/sandbox/sandbox.h"
 
 // Runs every program that passed once more, looking on (eval/benchmark/redefined.py says what for): completions[n] of

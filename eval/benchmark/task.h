@@ -25,7 +25,7 @@ typedef struct kv_eval_task {
     char *corpus; // a token shard, a corpus of several, or text files; in the place of `file`
     int64_t window, prompt,
         stride; // tokens: of a window, of them read as a prompt, from one window to the next
-    // Programs (kind humaneval):
+    // Programs (kind humaneval and alike):
     int64_t samples; // of each problem
     double temperature, top_p;
     int64_t *k; // pass@k for each

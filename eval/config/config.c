@@ -174,16 +174,17 @@ static bool fill_system(const struct entry *e, kv_eval_system *s) {
 
 // A program is longer than an answer, and drawn at random when there are several of them.
 static bool fill_task(const struct entry *e, kv_eval_task *t) {
-    if (!default_text(&t->split, "validation") || !default_text(&t->kind, "triviaqa")) return false;
-    const int64_t max_tokens = kv_benchmark_kind_find(t->kind).max_tokens;
-    default_int(e, "max_tokens", &t->max_tokens, max_tokens > 0 ? max_tokens : 24);
+    if (!default_text(&t->kind, "triviaqa")) return false;
+    const kv_benchmark_kind kind = kv_benchmark_kind_find(t->kind);
+    if (!default_text(&t->split, kind.split ? kind.split : "validation")) return false;
+    default_int(e, "max_tokens", &t->max_tokens, kind.max_tokens > 0 ? kind.max_tokens : 24);
     default_int(e, "window", &t->window, 512);
     default_int(e, "prompt", &t->prompt, t->window / 4 * 3 + t->window % 4 * 3 / 4);
     default_int(e, "stride", &t->stride, t->window);
     default_int(e, "samples", &t->samples, 1);
     default_real(e, "temperature", &t->temperature, t->samples > 1 ? 0.2 : 0);
     default_real(e, "top_p", &t->top_p, t->samples > 1 ? 0.95 : 1);
-    default_real(e, "timeout", &t->timeout, 10);
+    default_real(e, "timeout", &t->timeout, kind.timeout > 0 ? kind.timeout : 10);
     default_int(e, "memory_mb", &t->memory_mb, 512);
     return true;
 }

@@ -4,9 +4,12 @@
 #include "tests/support/numbers/rounding.h"
 #include "tests/support/sandbox.h"
 
+#include "core/text.h"
 #include "data/checkpoint/checkpoint.h"
+#include "data/tokenizer/stop_filter.h"
 #include "eval/benchmark/check_tests.h"
 #include "eval/benchmark/code.h"
+#include "eval/benchmark/program.h"
 #include "eval/statistics/stats.h"
 
 #include <math.h>
@@ -24,24 +27,39 @@ static bool unsafe; // where bubblewrap cannot work, these tests do without: tes
 
 // ---- Parts ---------------------------------------------------------------------------------------------
 
+static bool cut(const char *kind, char *text) {
+    size_t n;
+    const char *const *stops = kv_code_stops(kv_problem_kind_find(kind), &n);
+    return kv_cut_at_stop(text, stops, n);
+}
+
 static void completions_end_at_stop_strings(void **state) {
     (void)state;
     static const struct {
-        const char *raw, *text;
-    } cases[] = {{"    return 1\n\nprint(f())", "    return 1\n"},
-                 {"    return 1\nclass A:", "    return 1"},
-                 {"    return 1\ndef g():\nclass", "    return 1"},
-                 {"    return 1\n# so\ndef g()", "    return 1"},
-                 {"    x\nif y:", "    x"},
-                 {"    x\n    if y:\n        def z(): pass\n", NULL},
-                 {"def g(): # not behind a newline", NULL},
-                 {"\n    x\n", NULL},
-                 {"\ndefine", ""},
-                 {"", NULL}};
+        const char *kind, *raw, *text;
+    } cases[] = {{"humaneval", "    return 1\n\nprint(f())", "    return 1\n"},
+                 {"humaneval", "    return 1\nclass A:", "    return 1"},
+                 {"humaneval", "    return 1\ndef g():\nclass", "    return 1"},
+                 {"humaneval", "    return 1\n# so\ndef g()", "    return 1"},
+                 {"humaneval", "    x\nif y:", "    x"},
+                 {"humaneval", "    x\n    if y:\n        def z(): pass\n", NULL},
+                 {"humaneval", "def g(): # not behind a newline", NULL},
+                 {"humaneval", "\n    x\n", NULL},
+                 {"humaneval", "\ndefine", ""},
+                 {"humanevalplus", "\ndefine", ""},
+                 {"humaneval", "", NULL},
+                 {"mbpp", "import re\n# so\ndef f():\n    pass\ndef g():\n    pass\n", NULL},
+                 {"mbpp", "def f():\n    pass\nassert f()", "def f():\n    pass"},
+                 {"mbpp", "def f():\n    pass\n\"\"\"\nWrite", "def f():\n    pass"},
+                 {"mbpp", "def f():\n    \"\"\"x\"\"\"\n", NULL},
+                 {"mbppplus", "x\n```\n", "x"},
+                 {"mbppplus", "x\n<|/", "x"},
+                 {"mbppplus", "x\nprint(2)", "x"},
+                 {"mbppplus", "x\nif 1:", "x"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[80];
         strcpy(text, cases[i].raw);
-        assert_int_equal(kv_code_cut(text), cases[i].text != NULL);
+        assert_int_equal(cut(cases[i].kind, text), cases[i].text != NULL);
         assert_string_equal(text, cases[i].text ? cases[i].text : cases[i].raw);
     }
 }
@@ -120,7 +138,8 @@ static void expect_completion(const char *generated, bool eos, const char *expec
     ids = realloc(ids, (size_t)(n + 1) * sizeof *ids);
     assert_non_null(ids);
     if (eos) ids[n++] = kv_tokenizer_eos(tokenizer);
-    assert_int_equal(kv_code_completion(speaking(), ids, n, &text, NULL), KV_OK);
+    assert_int_equal(kv_code_completion(kv_problem_kind_find("humaneval"), speaking(), ids, n, &text, NULL),
+                     KV_OK);
     assert_string_equal(text, expected);
     free(text);
     free(ids);
@@ -136,14 +155,19 @@ static void completions_of_tokens(void **state) {
     expect_completion("", false, "");
     // The piece of a NUL: behind unknown, BOS, EOS come the 256 bytes.
     char *text;
-    assert_int_equal(kv_code_completion(speaking(), (const int32_t[]){3, 3 + 'a', 3}, 3, &text, NULL), KV_OK);
+    assert_int_equal(kv_code_completion(kv_problem_kind_find("humaneval"), speaking(),
+                                        (const int32_t[]){3, 3 + 'a', 3}, 3, &text, NULL),
+                     KV_OK);
     assert_string_equal(text, "?a?");
     free(text);
-    assert_int_equal(kv_code_completion(speaking(), (const int32_t[]){3 + 'a', 3 + 1}, 2, &text, NULL),
+    assert_int_equal(kv_code_completion(kv_problem_kind_find("humaneval"), speaking(),
+                                        (const int32_t[]){3 + 'a', 3 + 1}, 2, &text, NULL),
                      KV_OK);
     assert_string_equal(text, "a");
     free(text);
-    assert_int_equal(kv_code_completion(speaking(), (const int32_t[]){4000}, 1, &text, NULL), KV_ERR_RANGE);
+    assert_int_equal(kv_code_completion(kv_problem_kind_find("humaneval"), speaking(),
+                                        (const int32_t[]){4000}, 1, &text, NULL),
+                     KV_ERR_RANGE);
     assert_null(text);
 }
 
@@ -166,11 +190,14 @@ static kv_eval_task row(void) {
                           .memory_mb = 128};
 }
 
+static kv_status try_make(const kv_eval_task *config, kv_benchmark **b, kv_error *err) {
+    return kv_code_benchmark(config, &(kv_prompting){.tokenizer = tokenizer}, 7, b, err);
+}
+
 static kv_benchmark *make(const kv_eval_task *config) {
     kv_error err = {0};
     kv_benchmark *b = NULL;
-    if (kv_code_benchmark(config, &(kv_prompting){.tokenizer = tokenizer}, 7, &b, &err) != KV_OK)
-        fail_msg("%s", err.message);
+    if (try_make(config, &b, &err) != KV_OK) fail_msg("%s", err.message);
     return b;
 }
 
@@ -222,7 +249,8 @@ static void records(void **state) {
     int passed = 0;
     ask(b, 0, 9, all);
     kv_problems problems;
-    assert_int_equal(kv_humaneval_read(config.file, &problems, NULL), KV_OK);
+    assert_int_equal(kv_problems_read(config.file, kv_problem_kind_find("humaneval"), &problems, NULL, NULL),
+                     KV_OK);
     kv_sandbox_options options = kv_sandbox_defaults();
     options.unsafe = unsafe;
     kv_sandbox *sandbox = test_open_sandbox(&options);
@@ -233,7 +261,8 @@ static void records(void **state) {
         const bool said = json_is_true(json_object_get(all[i], "passed"));
         assert_true(said || json_is_false(json_object_get(all[i], "passed")));
         // The program of the record, tried once more.
-        char *program = kv_problem_program(&problems.items[i / 3], text_of(all[i], "completion"));
+        char *program =
+            kv_problem_program(&problems.items[i / 3], text_of(all[i], "completion"), KV_TESTS_ALL);
         const kv_sandbox_result result = test_run_program(sandbox, program);
         assert_string_equal(text_of(all[i], "result"), result.text);
         assert_int_equal(said, result.verdict == KV_VERDICT_PASSED);
@@ -382,8 +411,7 @@ static void wrong_configs_name_the_key(void **state) {
         if (i == 11) config.k = twice;
         if (i == 12) config.temperature = 0;
         if (i == 13) config.k = three;
-        const kv_status status =
-            kv_code_benchmark(&config, &(kv_prompting){.tokenizer = tokenizer}, 7, &b, &err);
+        const kv_status status = try_make(&config, &b, &err);
         if (!expected[i]) {
             assert_int_equal(status, KV_OK);
             b->ops->free(b);
@@ -396,9 +424,90 @@ static void wrong_configs_name_the_key(void **state) {
     }
 }
 
+// ---- Tests of the original benchmark apart -------------------------------------------------------------
+
+static kv_eval_task plus_row(void) {
+    static char name[] = "plus", kind[] = "mbppplus", file[300];
+    snprintf(file, sizeof file, "%s", test_fixture("fixtures/problems/mbppplus.jsonl"));
+    kv_eval_task config = row();
+    config.name = name, config.kind = kind, config.file = file;
+    return config;
+}
+
+static void two_scores(void **state) {
+    (void)state;
+    kv_eval_task config = plus_row();
+    kv_benchmark *b = make(&config);
+    static const char *const names[] = {"pass@1", "pass@2", "base_pass@1", "base_pass@2"};
+    assert_int_equal(b->n_metrics, 4);
+    for (int m = 0; m < 4; m++) assert_string_equal(b->metrics[m], names[m]);
+    json_t *all[6];
+    double values[8];
+    kv_error err = {0};
+    ask(b, 0, 6, all);
+    for (int i = 0; i < 6; i++) { // what a random model writes
+        assert_true(json_is_false(json_object_get(all[i], "passed")));
+        assert_true(json_is_false(json_object_get(all[i], "base_passed")));
+        assert_int_equal(json_object_size(all[i]), 6);
+    }
+    // Of 3: 1 passes all and 2 the base tests; 0 and 3.
+    for (int i = 0; i < 6; i++) {
+        json_object_set_new(all[i], "passed", json_boolean(i == 0));
+        json_object_set_new(all[i], "base_passed", json_boolean(i != 2));
+    }
+    assert_int_equal(b->ops->score(b, all, values, &err), KV_OK);
+    const double expected[] = {1.0 / 3, 0, 2.0 / 3, 0, 2.0 / 3, 1, 1, 1};
+    for (int i = 0; i < 8; i++) assert_close(values[i], expected[i], 5);
+    json_object_del(all[4], "base_passed");
+    assert_int_equal(b->ops->score(b, all, values, &err), KV_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "record 5"));
+    assert_non_null(strstr(err.message, "\"base_passed\""));
+    kv_records_free(all, 6);
+    b->ops->free(b);
+    static int64_t five[] = {1, 2, 3, 4, 5};
+    config.samples = 5, config.k = five, config.n_k = 5;
+    assert_int_equal(try_make(&config, &b, &err), KV_ERR_RANGE);
+    assert_non_null(
+        strstr(err.message, "key `k`: found 5, expected at most 4 of them: each is given for all"));
+}
+
+// ---- MBPP's splits -------------------------------------------------------------------------------------
+
+static void splits(void **state) {
+    (void)state;
+    static const struct {
+        const char *split, *first;
+        int64_t n;
+    } cases[] = {{"test", ":2", 2},
+                 {"prompt", ":1", 1},
+                 {"train", ":4", 1},
+                 {"all", ":1", 4},
+                 {"validation", NULL, 0}};
+    kv_eval_task config = plus_row();
+    static char kind[] = "mbpp", file[300], split[20];
+    snprintf(file, sizeof file, "%s", test_fixture("fixtures/problems/mbpp.jsonl"));
+    config.kind = kind, config.file = file, config.split = split;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_benchmark *b = NULL;
+        kv_error err = {0};
+        strcpy(split, cases[i].split);
+        const kv_status status = try_make(&config, &b, &err);
+        if (cases[i].n == 0) {
+            assert_int_equal(status, KV_ERR_RANGE);
+            assert_non_null(
+                strstr(err.message, "no problem has a task_id of split `validation`, 511 to 600"));
+            continue;
+        }
+        if (status != KV_OK) fail_msg("%s", err.message);
+        assert_int_equal(b->n_items, cases[i].n);
+        assert_true(kv_ends_with(b->items[0].where, cases[i].first));
+        b->ops->free(b);
+    }
+}
+
 // ---- Checking a file's own solutions -------------------------------------------------------------------
 
-static void expect_report(const char *path, const char *expected, int64_t n_failed) {
+static void expect_report(const char *path, const char *expected, const char *format, int64_t n_failed) {
     kv_sandbox_options options = kv_sandbox_defaults();
     options.unsafe = unsafe;
     kv_error err = {0};
@@ -409,16 +518,26 @@ static void expect_report(const char *path, const char *expected, int64_t n_fail
     assert_non_null(out);
     if (kv_check_tests(path, &options, out, &n, &failed, &err) != KV_OK) fail_msg("%s", err.message);
     assert_int_equal(fclose(out), 0);
-    if (strncmp(text, expected, strlen(expected)) != 0) fail_msg("'%s', expected '%s'", text, expected);
+    if (strncmp(text, expected, strlen(expected)) != 0 || !strstr(text, format))
+        fail_msg("'%s', expected '%s'", text, expected);
     assert_int_equal(failed, n_failed);
     free(text);
 }
 
 static void own_solutions(void **state) {
     (void)state;
-    expect_report(test_fixture("fixtures/code_problems.jsonl"), "4 of 4 canonical solutions pass (", 0);
+    expect_report(test_fixture("fixtures/code_problems.jsonl"), "4 of 4 canonical solutions pass (",
+                  "; read as HumanEval)", 0);
+    expect_report(test_fixture("fixtures/problems/mbpp.jsonl"), "4 of 4 canon", "; read as MBPP)", 0);
+    expect_report(test_fixture("fixtures/problems/mbpp_sanitized.jsonl"), "1 of 1 canon", "; read as MBPP)",
+                  0);
+    expect_report(test_fixture("fixtures/problems/mbppplus.jsonl"), "2 of 2 canon", "; read as MBPP+)", 0);
+    expect_report(test_fixture("fixtures/problems/evalplus_mbpp.jsonl"), "2 of 2 canon", "; read as MBPP+)",
+                  0);
+    expect_report(test_fixture("fixtures/problems/evalplus_humaneval.jsonl"), "2 of 2 canon",
+                  "; read as HumanEval+)", 0);
     expect_report(test_path(test_dir, "problems.jsonl"),
-                  "t/1: failed: AssertionError: 1\n2 of 3 canonical solutions pass (", 1);
+                  "t/1: failed: AssertionError: 1\n2 of 3 canonical solutions pass (", "HumanEval", 1);
     kv_sandbox_options options = kv_sandbox_defaults();
     kv_error err = {0};
     int64_t n, failed;
@@ -439,6 +558,8 @@ int main(void) {
         cmocka_unit_test(scores),
         cmocka_unit_test(hash),
         cmocka_unit_test(wrong_configs_name_the_key),
+        cmocka_unit_test(two_scores),
+        cmocka_unit_test(splits),
         cmocka_unit_test(own_solutions),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

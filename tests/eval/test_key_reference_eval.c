@@ -17,6 +17,9 @@ static kv_status load_evaluation(const char *path, const char *const *overrides,
 static const char *const evaluations[] = {
     BASE "tasks: [{name: q, file: f}]\nbudgets: [0.5]\n",
     BASE "tasks: [{name: q, kind: humaneval, file: f}]\n",
+    BASE "tasks: [{name: q, kind: humanevalplus, file: f}]\n",
+    BASE "tasks: [{name: q, kind: mbpp, file: f}]\n",
+    BASE "tasks: [{name: q, kind: mbppplus, file: f}]\n",
     BASE "tasks: [{name: q, kind: humaneval, file: f, k: [1]}]\n",
     BASE "tasks: [{name: q, kind: text, corpus: c}]\n",
     BASE "  - {name: p, base: m, aux: a, predictor: p}\ntasks: [{name: q, file: f}]\nanalysis: {corpus: c}\n"

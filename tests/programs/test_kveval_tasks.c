@@ -154,7 +154,9 @@ static const char code_config[] = "output: @/code\n"
                                   "    file: %/code_problems.jsonl\n"
                                   "    samples: 3\n"
                                   "    k: [1, 2]\n"
-                                  "    max_tokens: 8\n";
+                                  "    max_tokens: 8\n"
+                                  "  - {name: more, kind: mbppplus, file: %/problems/mbppplus.jsonl, "
+                                  "max_tokens: 8, too_long: cut}\n";
 
 // Models that know nothing solve nothing; what counts is that programs are made, run and kept as they should.
 static void programs_in_a_sandbox(void **state) {
@@ -164,6 +166,7 @@ static void programs_in_a_sandbox(void **state) {
     EXPECT(0, test_path(test_dir, "code.yaml"), "--no-ttft");
     assert_non_null(strstr(out, "pass@1"));
     assert_non_null(strstr(out, "pass@2"));
+    assert_non_null(strstr(out, "base_pass@1"));
     char *text = test_read_text(test_path(test_dir, "code/samples/made_up-validation/base.jsonl")),
          *save = NULL;
     int n = 0;
@@ -178,6 +181,7 @@ static void programs_in_a_sandbox(void **state) {
     assert_int_equal(r.tasks[0].n_units, n);
     assert_int_equal(r.tasks[0].n_units, 3 * r.tasks[0].n_items);
     assert_string_equal(r.tasks[0].metrics[1], "pass@2");
+    assert_string_equal(r.tasks[1].metrics[1], "base_pass@1");
     kv_results_free(&r);
     free(text);
     char file[512];

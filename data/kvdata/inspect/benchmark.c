@@ -1,6 +1,6 @@
 // kvdata inspect: files of questions and problems.
 #include "data/benchmark/choices.h"
-#include "data/benchmark/humaneval.h"
+#include "data/benchmark/problems.h"
 #include "data/benchmark/triviaqa.h"
 #include "data/kvdata/inspect/inspect.h"
 
@@ -42,17 +42,20 @@ static kv_status describe_triviaqa(const inspect_subject *s, inspect_report *rep
     return KV_OK;
 }
 
-// ---- HumanEval -----------------------------------------------------------------------------------------
+// ---- Programming problems ------------------------------------------------------------------------------
 
-static bool is_humaneval(const inspect_subject *s) {
-    return has_key(s->line, "task_id") && has_key(s->line, "prompt") && has_key(s->line, "test");
+static bool is_problems(const inspect_subject *s) {
+    return has_key(s->line, "task_id") && kv_problem_kind_of(s->line);
 }
 
-static kv_status describe_humaneval(const inspect_subject *s, inspect_report *report, kv_error *err) {
+static kv_status describe_problems(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    char title[64];
     kv_problems problems = {0};
-    kv_status status = kv_humaneval_read(s->path, &problems, err);
+    const kv_problem_kind *kind;
+    kv_status status = kv_problems_read(s->path, NULL, &problems, &kind, err);
     if (status) return status;
-    inspect_title(report, "HumanEval problems", s->path);
+    snprintf(title, sizeof title, "%s problems", kind->title);
+    inspect_title(report, title, s->path);
     inspect_fact(report, "items", json_integer(problems.n), "%" PRIi64, problems.n);
     if (problems.n > 0) {
         report_text(report, "first", problems.items[0].task_id);
@@ -113,7 +116,7 @@ static kv_status describe_choices(const inspect_subject *s, inspect_report *repo
 
 const inspect_kind inspect_benchmark_kinds[] = {
     {is_triviaqa, describe_triviaqa},
-    {is_humaneval, describe_humaneval},
+    {is_problems, describe_problems},
     {is_choices, describe_choices},
     {0},
 };

@@ -1,7 +1,7 @@
-// HumanEval's file format, the programs made of it, and text that goes on from other text.
+// Formats of programming problems, and text that goes on from other text.
 #include "tests/support/corpus.h"
 
-#include "data/benchmark/humaneval.h"
+#include "data/benchmark/problems.h"
 #include "data/tokenizer/tokenizer.h"
 
 #include <stdio.h>
@@ -12,7 +12,8 @@
 static void expect_problems(const char *path) {
     kv_error err = {0};
     kv_problems problems;
-    if (kv_humaneval_read(path, &problems, &err)) fail_msg("%s", err.message);
+    if (kv_problems_read(path, kv_problem_kind_find("humaneval"), &problems, NULL, &err))
+        fail_msg("%s", err.message);
     assert_int_equal(problems.n, 4);
     assert_string_equal(problems.items[0].task_id, "Made/0");
     assert_string_equal(problems.items[0].entry_point, "double");
@@ -53,7 +54,8 @@ static void files_of_every_writer(void **state) {
         "\xEF\xBB\xBF{\"pass_rate\": NaN, \"seed\": 123456789012345678901234567890, \"\\ud800\": \"\\ud800\", "
         "\"task_id\": \"a\", \"task_id\": \"b\", \"prompt\": \"p\\r\\n\", \"entry_point\": \"f\", "
         "\"canonical_solution\": \"\", \"test\": \"t\"}\r\n\r\n" PROBLEM("c", "f") "\r" PROBLEM("d", "f"));
-    if (kv_humaneval_read(path, &problems, &err)) fail_msg("%s", err.message);
+    if (kv_problems_read(path, kv_problem_kind_find("humaneval"), &problems, NULL, &err))
+        fail_msg("%s", err.message);
     assert_int_equal(problems.n, 3);
     assert_string_equal(problems.items[0].task_id, "b");
     assert_string_equal(problems.items[0].prompt, "p\r\n"); // an escape is the text's own
@@ -101,7 +103,8 @@ static void bad_files_are_named(void **state) {
         kv_error err = {0};
         kv_problems problems;
         test_write_text(path, cases[i].content);
-        assert_int_equal(kv_humaneval_read(path, &problems, &err), KV_ERR_FORMAT);
+        assert_int_equal(kv_problems_read(path, kv_problem_kind_find("humaneval"), &problems, NULL, &err),
+                         KV_ERR_FORMAT);
         if (!strstr(err.message, cases[i].expected))
             fail_msg("'%s' does not say '%s'", err.message, cases[i].expected);
         assert_int_equal(problems.n, 0);
@@ -111,14 +114,17 @@ static void bad_files_are_named(void **state) {
     kv_error err = {0};
     kv_problems problems;
     test_write_text(path, "\n" PROBLEM("a", "f") "\n\n" PROBLEM("b", "f") "\n" PROBLEM("b", "g"));
-    assert_int_equal(kv_humaneval_read(path, &problems, &err), KV_ERR_FORMAT);
+    assert_int_equal(kv_problems_read(path, kv_problem_kind_find("humaneval"), &problems, NULL, &err),
+                     KV_ERR_FORMAT);
     assert_non_null(strstr(err.message, "bad.jsonl:4 already, expected another one"));
     test_write_text(path, "\n" PROBLEM("a", "f") "\n\n" PROBLEM("b", "f"));
-    assert_int_equal(kv_humaneval_read(path, &problems, &err), KV_OK);
+    assert_int_equal(kv_problems_read(path, kv_problem_kind_find("humaneval"), &problems, NULL, &err), KV_OK);
     assert_non_null(strstr(problems.items[0].where, "/bad.jsonl:2"));
     assert_non_null(strstr(problems.items[1].where, "/bad.jsonl:4"));
     kv_problems_free(&problems);
-    assert_int_equal(kv_humaneval_read(test_path(test_dir, "missing.jsonl"), &problems, &err), KV_ERR_IO);
+    assert_int_equal(kv_problems_read(test_path(test_dir, "missing.jsonl"), kv_problem_kind_find("humaneval"),
+                                      &problems, NULL, &err),
+                     KV_ERR_IO);
     assert_non_null(strstr(err.message, "missing.jsonl"));
 }
 
@@ -132,7 +138,7 @@ static void truncated_files(void **state) {
         kv_problems problems;
         text[length] = '\0';
         test_write_text(path, text);
-        if (kv_humaneval_read(path, &problems, &err) != KV_OK)
+        if (kv_problems_read(path, kv_problem_kind_find("humaneval"), &problems, NULL, &err) != KV_OK)
             assert_non_null(strstr(err.message, "cut.jsonl"));
         else
             assert_in_range(problems.n, 1, 4);
@@ -141,13 +147,164 @@ static void truncated_files(void **state) {
     free(text);
 }
 
-static void the_program_of_a_completion(void **state) {
+// ---- MBPP and evalplus's formats -----------------------------------------------------------------------
+
+static kv_problems read_fixture(const char *name, const char *kind) {
+    char path[64];
+    kv_problems problems;
+    const kv_problem_kind *guessed;
+    kv_error err = {0};
+    snprintf(path, sizeof path, "fixtures/problems/%s", name);
+    if (kv_problems_read(test_fixture(path), NULL, &problems, &guessed, &err)) fail_msg("%s", err.message);
+    assert_string_equal(guessed->name, kind);
+    kv_problems_free(&problems);
+    if (kv_problems_read(test_fixture(path), kv_problem_kind_find(kind), &problems, NULL, &err))
+        fail_msg("%s", err.message);
+    return problems;
+}
+
+static void mbpp(void **state) {
     (void)state;
-    char prompt[] = "def f():\n", entry[] = "f", test[] = "def check(c):\n    c()", id[] = "x";
-    const kv_problem problem = {id, prompt, entry, id, test, NULL};
-    char *program = kv_problem_program(&problem, "    return 1");
-    assert_string_equal(program, "def f():\n    return 1\ndef check(c):\n    c()\ncheck(f)\n");
-    free(program);
+    kv_problems problems = read_fixture("mbpp.jsonl", "mbpp");
+    assert_int_equal(problems.n, 4);
+    const kv_problem *p = &problems.items[1];
+    assert_string_equal(p->task_id, "11");
+    assert_string_equal(p->prompt,
+                        "\"\"\"\nWrite a function to add up the prices of a shopping list, given by a "
+                        "table.\nassert sum (['tea', 'bread']) == 5\n\"\"\"\n");
+    assert_string_equal(p->entry_point, "sum"); // of two functions the one that is called
+    assert_string_equal(p->test, "prices = {'tea': 3, 'bread': 2}\nassert sum (['tea', 'bread']) == 5\n"
+                                 "assert sum(['tea']) == 3\n");
+    assert_false(p->calls_check);
+    assert_false(kv_problem_has_base(p));
+    assert_string_equal(problems.items[3].entry_point, ""); // no def
+    kv_problems_free(&problems);
+    problems = read_fixture("mbpp_sanitized.jsonl", "mbpp");
+    assert_non_null(strstr(problems.items[0].prompt, "\"\"\"\nWrite a function to find the longest side"));
+    assert_int_equal(strncmp(problems.items[0].test, "import math\nassert math.isclose(", 32), 0);
+    kv_problems_free(&problems);
+}
+
+static void more_tests_as_programs(void **state) {
+    (void)state;
+    kv_problems problems = read_fixture("mbppplus.jsonl", "mbppplus");
+    assert_int_equal(problems.n, 2);
+    assert_string_equal(problems.items[1].base_test, "assert last_of(['a', 'b']) == 'b'\n");
+    assert_int_equal(strncmp(problems.items[1].test, "import numpy as np\n", 19), 0);
+    assert_true(kv_problem_has_base(&problems.items[1]));
+    kv_problems_free(&problems);
+    kv_error err = {0};
+    const char *humaneval = test_fixture("fixtures/code_problems.jsonl");
+    if (kv_problems_read(humaneval, kv_problem_kind_find("humanevalplus"), &problems, NULL, &err))
+        fail_msg("%s", err.message);
+    assert_true(problems.items[0].calls_check);
+    assert_false(kv_problem_has_base(&problems.items[0]));
+    kv_problems_free(&problems);
+}
+
+static void more_tests_as_inputs(void **state) {
+    (void)state;
+    kv_problems problems = read_fixture("evalplus_humaneval.jsonl", "humanevalplus");
+    const kv_problem *p = &problems.items[0];
+    assert_null(p->test);
+    assert_string_equal(p->base_input, " [[2], [3]]");
+    assert_string_equal(p->plus_input, " [[-7], [123456789012345678901234567890], [0]]"); // all digits
+    assert_true(kv_problem_has_base(p));
+    assert_true(problems.items[1].atol == 1e-6);
+    kv_problems_free(&problems);
+    problems = read_fixture("evalplus_mbpp.jsonl", "mbppplus");
+    assert_string_equal(problems.items[1].prompt,
+                        "'''\nWrite a function to find the digits in a text, each once.\n'''\n");
+    assert_string_equal(problems.items[0].plus_input, " [[[], []], [[\"a\", \"'\\\\\\u00fc\"], [0]]]");
+    kv_problems_free(&problems);
+}
+
+#define INPUTS(id, base, plus)                                                                               \
+    "{\"a\": \"base_input\", \"b\": [{\"plus_input\": [1]}], \"base_input\": [[0]], \"task_id\": \"" id      \
+    "\", \"prompt\": \"p\", \"entry_point\": \"f\", \"canonical_solution\": \"\", \"plus_input\":" plus      \
+    ",\"base_input\":" base ", \"atol\": 0}"
+
+// The values themselves, whatever else of that name or with those letters is there; of two the last.
+static void inputs_among_others(void **state) {
+    (void)state;
+    static const char *const values[] = {
+        "[]", "[[]]", "[[\"]\"]]", "[[\"\\\"\"]]", "[[{\"a\": 1e400}]] ", "[[\"\\\\\"], [NaN, -0]]"};
+    const char *path = test_path(test_dir, "inputs.jsonl");
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        char text[600];
+        kv_problems problems;
+        kv_error err = {0};
+        snprintf(text, sizeof text, "\n" INPUTS("a", "[[1]]", "%s") "\n \n" INPUTS("b", "[[2] ]", "[[7]]"),
+                 values[i]);
+        test_write_text(path, text);
+        if (kv_problems_read(path, NULL, &problems, NULL, &err)) fail_msg("%s", err.message);
+        assert_string_equal(problems.items[0].plus_input, values[i]);
+        assert_string_equal(problems.items[0].base_input, "[[1]]");
+        assert_string_equal(problems.items[1].base_input, "[[2] ]");
+        kv_problems_free(&problems);
+    }
+}
+
+#define MBPP(id, rest) "{\"task_id\": " id ", \"text\": \"t\", \"code\": \"c\"" rest "}"
+
+static void bad_fields_are_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *kind, *content, *expected;
+    } cases[] = {
+        {NULL, "{\"task_id\": \"a\"}", "bad.jsonl:1: neither \"test\" nor \"test_list\" nor \"base_input\""},
+        {NULL, "{\"question\": \"a\"}", "bad.jsonl:1: neither \"test\""},
+        {"mbpp", "{}", "bad.jsonl:1: \"task_id\" is missing, expected a string"},
+        {"mbpp", "{\"task_id\": 1.5}", "bad.jsonl:1: \"task_id\" is a number, expected a string"},
+        {"mbpp", "{\"task_id\": 1}", "bad.jsonl:1: \"code\" is missing, expected a string"},
+        {"mbpp", MBPP("1", ""), "bad.jsonl:1: \"test_list\" is missing, expected a list of strings"},
+        {"mbpp", MBPP("1", ", \"test_list\": \"t\""),
+         "\"test_list\" is a string, expected a list of strings"},
+        {"mbpp", MBPP("1", ", \"test_list\": []"), "\"test_list\" is an empty list, expected tests"},
+        {"mbpp", MBPP("1", ", \"test_list\": [\"a\", 3]"), "\"test_list\"[1] is a number, expected a string"},
+        {"mbpp", MBPP("1", ", \"test_list\": [\"a\"], \"test_imports\": \"math\""),
+         "\"test_imports\" is a string, expected a list of strings"},
+        {"mbpp", MBPP("1", ", \"test_list\": [\"a\"], \"test_setup_code\": null"),
+         "\"test_setup_code\" is null, expected a string"},
+        {"mbpp", "{\"task_id\": 1, \"code\": \"\", \"test_list\": [\"a\"]}", "\"prompt\" is missing"},
+        {"mbpp", "{\"task_id\": 1, \"code\": \"\", \"test_list\": [\"a\"], \"text\": \"\"}",
+         "\"text\" is empty"},
+        {"mbpp", MBPP("1", ", \"test_list\": [\"a\"]") "\n" MBPP("\"1\"", ", \"test_list\": [\"a\"]"),
+         "bad.jsonl:2: \"task_id\" '1' is that of"},
+        {"mbppplus", MBPP("1", ", \"test_list\": [\"a\"]"), "\"test\" is missing, expected a string"},
+        {"mbppplus", MBPP("1", ", \"test_list\": [\"a\"], \"test\": \"\""), "\"test\" is empty"},
+        {"humanevalplus", INPUTS("a", "[]", "[]"), "\"base_input\" is an empty list, expected inputs"},
+        {"humanevalplus", INPUTS("a", "3", "[]"), "\"base_input\" is a number, expected a list of lists"},
+        {"humanevalplus", INPUTS("a", "[[1]]", "[[1], 2]"),
+         "\"plus_input\"[1] is a number, expected a list of arg"},
+        {"humanevalplus",
+         "{\"task_id\": \"a\", \"prompt\": \"p\", \"entry_point\": \"f\", \"canonical_solution\": \"\", "
+         "\"base_input\": [[1]], \"plus_input\": [], \"atol\": -1}",
+         "\"atol\" is below 0, expected 0 or more"},
+        {"humanevalplus",
+         "{\"task_id\": \"a\", \"prompt\": \"p\", \"entry_point\": \"f\", \"canonical_solution\": \"\", "
+         "\"base_input\": [[1]], \"plus_input\": []}",
+         "\"atol\" is missing, expected 0 or more"},
+        {"humanevalplus",
+         "{\"task_id\": \"a\", \"prompt\": \"p\", \"entry_point\": \"f\", \"canonical_solution\": \"\", "
+         "\"base_input\": [[1]]}",
+         "\"plus_input\" is missing, expected a list of lists"},
+        {"humanevalplus", INPUTS("a", "[[1]]", "[]") "\n" PROBLEM("b", "f"),
+         "bad.jsonl:2: has one set of tests alone, and"},
+        {"humanevalplus", PROBLEM("b", "f") "\n" INPUTS("a", "[[1]]", "[]"),
+         "bad.jsonl:2: has tests of the original benchmark apart, and"},
+    };
+    const char *path = test_path(test_dir, "bad.jsonl");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_error err = {0};
+        kv_problems problems;
+        const kv_problem_kind *kind = cases[i].kind ? kv_problem_kind_find(cases[i].kind) : NULL;
+        test_write_text(path, cases[i].content);
+        assert_int_equal(kv_problems_read(path, kind, &problems, NULL, &err), KV_ERR_FORMAT);
+        if (!strstr(err.message, cases[i].expected))
+            fail_msg("'%s' does not say '%s'", err.message, cases[i].expected);
+        assert_null(problems.items);
+    }
 }
 
 // ---- Continuations -------------------------------------------------------------------------------------
@@ -250,9 +407,16 @@ static void decoding_alone_would_not_do(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_and_gzipped),           cmocka_unit_test(files_of_every_writer),
-        cmocka_unit_test(bad_files_are_named),         cmocka_unit_test(truncated_files),
-        cmocka_unit_test(the_program_of_a_completion), cmocka_unit_test(completions_keep_their_white_space),
+        cmocka_unit_test(plain_and_gzipped),
+        cmocka_unit_test(files_of_every_writer),
+        cmocka_unit_test(bad_files_are_named),
+        cmocka_unit_test(truncated_files),
+        cmocka_unit_test(mbpp),
+        cmocka_unit_test(more_tests_as_programs),
+        cmocka_unit_test(more_tests_as_inputs),
+        cmocka_unit_test(inputs_among_others),
+        cmocka_unit_test(bad_fields_are_named),
+        cmocka_unit_test(completions_keep_their_white_space),
         cmocka_unit_test(decoding_alone_would_not_do),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
