@@ -62,12 +62,17 @@ static void interval_cell(kv_table *table, const kv_metric *metric, double low, 
     kv_table_cell(table, "%s", kv_metric_interval_text(metric, low, high, text));
 }
 
+// The ends of a perplexity are e to those of the nats beside it: the table is wide enough without.
+static bool has_interval(const kv_metric *metric, int m) {
+    return m == 0 || !metric->perplexity;
+}
+
 static void figure_cells(kv_table *table, const kv_metric *metric, const kv_outcome *o, int m) {
     static const kv_metric kept = {.share = true};
     const kv_figure *f = &o->figures[m];
     char text[KV_METRIC_TEXT];
     figure_cell(table, metric, o, f->accuracy);
-    interval_cell(table, metric, f->low, f->high);
+    if (has_interval(metric, m)) interval_cell(table, metric, f->low, f->high);
     if (m > 0) return;
     kv_table_cell(table, "%s", kv_metric_text(&kept, f->retention, text));
     interval_cell(table, &kept, f->retention_low, f->retention_high);
@@ -127,7 +132,7 @@ static void print_redefined(const kv_results *r, int64_t task, FILE *out) {
 static void metric_columns(kv_table *table, const kv_results *r, int64_t task, int m) {
     const char *group = metric_of(r, task, m)->group ? metric_of(r, task, m)->group : "";
     kv_table_column(table, group, metric_word(r, task, m, true), false);
-    kv_table_column(table, group, "95 %", false);
+    if (has_interval(metric_of(r, task, m), m)) kv_table_column(table, group, "95 %", false);
     if (m > 0) return;
     kv_table_column(table, group, "kept", false);
     kv_table_column(table, group, "95 %", false);
