@@ -197,8 +197,8 @@ static void heights_differ(void **state) {
     assert_true(frame.y_min > 1.5 && frame.y_min < 2 && frame.y_max > 6 && frame.y_max < 7);
     frame = frame_of_height(y, both, 1);
     assert_true(frame.y_min < 0 && frame.y_max > 90);
-    frame = frame_of_height(y, plain, 0);
-    assert_true(frame.y_min < 0 && frame.y_max < 7);
+    frame = frame_of_height((const double[]){0, 0, 60, 90}, plain, 0);
+    assert_true(frame.y_max > 60 && frame.y_max < 70);
     frame = frame_of_height((const double[]){2, 2.5, 6, 6.5}, nats, 0); // of one unit: one range
     assert_true(frame.y_min > 1.5 && frame.y_min < 2 && frame.y_max > 6.5 && frame.y_max < 7);
     frame = frame_of_height((const double[]){2.25, NAN, 2.25, NAN}, nats, 0);
