@@ -6,6 +6,7 @@
 #include "data/benchmark/problems.h"
 #include "eval/benchmark/choice.h"
 #include "eval/benchmark/code.h"
+#include "eval/benchmark/recall.h"
 #include "eval/benchmark/text.h"
 #include "eval/benchmark/trivia.h"
 
@@ -18,6 +19,11 @@ static const kv_benchmark_kind kinds[] = {
      .decodes = true,
      .max_tokens = 24,
      .create = kv_trivia_benchmark},
+    {.name = "recall",
+     .keys = KV_KEYS_QUESTIONS | KV_KEYS_WRITTEN,
+     .decodes = true,
+     .max_tokens = 8, // the rest of the context is for passages
+     .create = kv_recall_benchmark},
     {.name = "text", .keys = KV_KEYS_TEXT, .decodes = true, .create = kv_text_benchmark},
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };

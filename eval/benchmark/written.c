@@ -55,7 +55,8 @@ bool kv_written_cut(char *text, const char *const *stops, size_t n_stops) {
 static json_t *make_record(const kv_written *w, const kv_item *item, const char *answer, bool right) {
     json_t *record = w->ops->record(w, item->row);
     int failed = !record;
-    failed |= json_object_set_new(record, "prompt", kv_record_text(w->prompts[item->row]));
+    if (!w->without_prompts)
+        failed |= json_object_set_new(record, "prompt", kv_record_text(w->prompts[item->row]));
     failed |= json_object_set_new(record, "generation", kv_record_text(answer));
     failed |= json_object_set_new(record, "verdict", json_string(right ? "correct" : "wrong"));
     if (!failed && kv_record_cut(record, item)) return record;

@@ -27,14 +27,15 @@ struct kv_written {
     const kv_written_ops *ops;
     const char *const *stops; // [n_stops] none of them empty
     size_t n_stops;
-    int64_t n_rows;     // from whose beginning the items are
-    int64_t n_examples; // that shots are drawn from: of a file of their own, or the rows
-    char **prompts;     // [n_prompts] one a row
-    int64_t n_prompts;  // n_items before any were left out
+    bool without_prompts; // records leave them out: they may be long
+    int64_t n_rows;       // from whose beginning the items are
+    int64_t n_examples;   // that shots are drawn from: of a file of their own, or the rows
+    char **prompts;       // [n_prompts] one a row
+    int64_t n_prompts;    // n_items before any were left out
 };
 
 // Makes prompts, items and hash; way: of how answers are judged, beside their length. A record is what ops->record says,
-// "prompt", "generation", and "verdict": "correct" or "wrong". On failure: kv_written_free.
+// "prompt" unless without_prompts, "generation", and "verdict": "correct" or "wrong". On failure: kv_written_free.
 kv_status kv_written_make(kv_written *written, const kv_prompting *prompting, uint64_t seed, uint64_t way,
                           kv_error *err);
 // Of all but what ops->free frees, which it calls.

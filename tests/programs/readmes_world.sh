@@ -46,6 +46,7 @@ quietly kvdata tokenizer --input corpus.jsonl --vocab-size 640 --out my/tokenize
 quietly kvdata tokenize --tokenizer my/tokenizer.model --out my/train.h5 corpus.jsonl
 quietly kvdata tokenize --min-chars 0 --min-tokens 0 --tokenizer my/tokenizer.model --out my/held_out.h5 \
   runs/quickstart/data/held_out.jsonl
+quietly kvdata recall --tokenizer my/tokenizer.model --lengths 64 --items 1 --out my/recall.jsonl
 
 model() { # NAME LAYERS DIM: a language model from scratch, with heads of 8
   cat >"my/$1.yaml" <<YAML

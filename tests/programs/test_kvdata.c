@@ -59,13 +59,13 @@ static void make_shard(const char *name) {
 
 static void help_and_version(void **state) {
     (void)state;
-    static const char *const commands[] = {"atlas",   "snippets", "tokenizer", "tokenize",
-                                           "inspect", "encode",   "decode"};
+    static const char *const commands[] = {"atlas",    "snippets", "recall", "tokenizer",
+                                           "tokenize", "inspect",  "encode", "decode"};
     assert_int_equal(kvdata("--help"), 0);
-    for (int i = 0; i < 7; i++) assert_non_null(strstr(out, commands[i]));
+    for (int i = 0; i < 8; i++) assert_non_null(strstr(out, commands[i]));
     assert_int_equal(kvdata("--version"), 0);
     assert_string_equal(out, "kvdata " KV_VERSION "\n");
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 8; i++) {
         assert_int_equal(kvdata(commands[i], "--help"), 0);
         char usage[64];
         snprintf(usage, sizeof usage, "Usage: kvdata %s ", commands[i]);
@@ -97,6 +97,40 @@ static void wrong_usage(void **state) {
     assert_int_equal(kvdata("inspect"), 2);
     assert_int_equal(kvdata("inspect", dir, dir), 2);
     assert_int_equal(access(shard, F_OK), -1);
+}
+
+static void wrong_passages(void **state) {
+    (void)state;
+    const char *model = in_dir("tokenizer.model"), *out_file = in_dir("never.jsonl"),
+               *out_dir = in_dir("never");
+    const struct {
+        const char *option, *value, *says;
+    } cases[] = {
+        {"--lengths", "64,,128", "--lengths: '', expected a whole number from 1 to 262144"},
+        {"--lengths", "64..", "--lengths: '', expected a whole number"},
+        {"--lengths", "256..64", "--lengths: '256..64', expected the smaller one first"},
+        {"--lengths", "64..256,128", "--lengths: 128 twice"},
+        {"--lengths", "64,999999", "--lengths: '999999', expected a whole number from 1 to 262144"},
+        {"--depths", "0,1.5", "--depths: '1.5', expected a number from 0 to 1"},
+        {"--depths", "0,0.0", "--depths: 0 twice"},
+        {"--items", "0", "--items: '0', expected a whole number from 1"},
+        {"--texts", "3", "expected a directory for --texts"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(kvdata("recall", "-t", model, "-o", out_file, cases[i].option, cases[i].value), 2);
+        assert_non_null(strstr(err, cases[i].says));
+    }
+    assert_int_equal(kvdata("recall", "-t", model), 2);
+    assert_int_equal(kvdata("recall", "-o", out_dir), 2);
+    assert_non_null(strstr(err, "--tokenizer PATH is needed, or --texts N"));
+    assert_int_equal(kvdata("recall", "-t", model, "-o", out_file, "--lengths", "64,12"), 1);
+    expect_one_line("passages of 12 tokens: too short for a statement and a question, expected at least ");
+    assert_int_equal(kvdata("recall", "-o", out_dir, "--texts", "4", "--seq-len", "9"), 1);
+    expect_one_line("training texts of 9 tokens: too short");
+    assert_int_equal(kvdata("recall", "-t", in_dir("train.jsonl"), "-o", out_file), 1);
+    expect_one_line("train.jsonl");
+    assert_int_equal(access(out_file, F_OK), -1);
+    assert_int_equal(access(out_dir, F_OK), -1);
 }
 
 // ---- What it does --------------------------------------------------------------------------------------
@@ -297,6 +331,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(help_and_version),
         cmocka_unit_test(wrong_usage),
+        cmocka_unit_test(wrong_passages),
         cmocka_unit_test(from_nothing_to_a_shard),
         cmocka_unit_test(short_documents_are_dropped),
         cmocka_unit_test(there_and_back),

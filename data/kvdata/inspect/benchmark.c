@@ -1,6 +1,7 @@
 // kvdata inspect: files of questions and problems.
 #include "data/benchmark/choices.h"
 #include "data/benchmark/problems.h"
+#include "data/benchmark/recall.h"
 #include "data/benchmark/triviaqa.h"
 #include "data/kvdata/inspect/inspect.h"
 
@@ -65,6 +66,43 @@ static kv_status describe_problems(const inspect_subject *s, inspect_report *rep
     return KV_OK;
 }
 
+// ---- Recall --------------------------------------------------------------------------------------------
+
+static bool is_recall(const inspect_subject *s) {
+    return has_key(s->line, "prompt") && has_key(s->line, "answer") && has_key(s->line, "length") &&
+           has_key(s->line, "depth");
+}
+
+// The grid, as far as its ends: lengths and depths.
+static void report_grid(inspect_report *report, const kv_recall_questions *questions) {
+    const kv_recall_question *first = &questions->items[0];
+    int64_t shortest = first->length, longest = first->length;
+    double low = first->depth, high = first->depth;
+    for (int64_t i = 1; i < questions->n; i++) {
+        const kv_recall_question *q = &questions->items[i];
+        if (q->length < shortest) shortest = q->length;
+        if (q->length > longest) longest = q->length;
+        if (q->depth < low) low = q->depth;
+        if (q->depth > high) high = q->depth;
+    }
+    inspect_fact(report, "lengths", json_pack("[I, I]", (json_int_t)shortest, (json_int_t)longest),
+                 "%" PRIi64 " to %" PRIi64, shortest, longest);
+    inspect_fact(report, "depths", json_pack("[f, f]", low, high), "%g to %g", low, high);
+}
+
+static kv_status describe_recall(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    kv_recall_questions questions = {0};
+    kv_status status = kv_recall_read(s->path, &questions, err);
+    if (status) return status;
+    inspect_title(report, "passages to recall from", s->path);
+    inspect_fact(report, "items", json_integer(questions.n), "%" PRIi64, questions.n);
+    report_grid(report, &questions);
+    report_text(report, "first", questions.items[0].prompt);
+    report_text(report, "answer", questions.items[0].answer);
+    kv_recall_questions_free(&questions);
+    return KV_OK;
+}
+
 // ---- Multiple choice -----------------------------------------------------------------------------------
 
 // A row, bare or wrapped as the dataset viewer does.
@@ -117,6 +155,7 @@ static kv_status describe_choices(const inspect_subject *s, inspect_report *repo
 const inspect_kind inspect_benchmark_kinds[] = {
     {is_triviaqa, describe_triviaqa},
     {is_problems, describe_problems},
+    {is_recall, describe_recall},
     {is_choices, describe_choices},
     {0},
 };
