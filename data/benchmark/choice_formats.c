@@ -297,6 +297,7 @@ void kv_choice_item_free(kv_choice_item *item) {
     free(item->choices);
     free(item->where);
     free(item->id);
+    free(item->preamble);
     free(item->context);
     free(item->ending);
     *item = (kv_choice_item){0};

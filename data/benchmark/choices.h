@@ -14,6 +14,7 @@ enum { KV_MAX_CHOICES = 16 };
 // belongs to the context and the ending all choices share is what is scored: context + choice + " " + ending.
 typedef struct kv_choice_item {
     char *id;
+    char *preamble; // what stands before all examples; NULL but in files of one's own
     char *context;
     char **choices;    // [n_choices]
     int64_t n_choices; // 2 to KV_MAX_CHOICES

@@ -218,12 +218,17 @@ kv_status kv_triviaqa_read(const char *path, kv_questions *questions, kv_error *
 // ---- Exact match ---------------------------------------------------------------------------------------
 
 kv_status kv_normalize_answer(const char *text, size_t length, kv_bytes *out, kv_error *err) {
+    return kv_simplify_answer(text, length, true, true, out, err);
+}
+
+kv_status kv_simplify_answer(const char *text, size_t length, bool ignore_case, bool ignore_punctuation,
+                             kv_bytes *out, kv_error *err) {
     out->length = 0;
-    kv_status status = kv_lower(text, length, out, err);
+    kv_status status = ignore_case ? kv_lower(text, length, out, err) : kv_bytes_add(out, text, length, err);
     size_t n = 0;
     for (size_t i = 0; i < out->length; i++) {
         const unsigned char c = (unsigned char)out->data[i];
-        if (c >= 0x80 || !ispunct(c)) out->data[n++] = out->data[i];
+        if (!ignore_punctuation || c >= 0x80 || !ispunct(c)) out->data[n++] = out->data[i];
     }
     out->length = n;
     if (status == KV_OK) status = kv_bytes_add(out, "", 1, err);

@@ -29,6 +29,9 @@ void kv_questions_free(kv_questions *questions);
 // Python's str.lower() has it, then without ASCII punctuation. Replaces *out, NUL-terminated.
 //                                                                    [EleutherAI evaluation harness]
 kv_status kv_normalize_answer(const char *text, size_t length, kv_bytes *out, kv_error *err);
+// Either of both, or neither.
+kv_status kv_simplify_answer(const char *text, size_t length, bool ignore_case, bool ignore_punctuation,
+                             kv_bytes *out, kv_error *err);
 
 // *match: whether the generation, stripped of outer white space, is one of the question's aliases. An empty
 // one is none.

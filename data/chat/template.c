@@ -215,8 +215,8 @@ kv_status kv_chat_template_find(const char *tokenizer, const kv_tokenizer *opene
     if (status != KV_OK) return status;
     if (!found)
         return kv_fail(err, KV_ERR_ARGUMENT,
-                       "neither %s nor %s has a chat template (chat_template.jinja, or chat_template in "
-                       "tokenizer_config.json)",
+                       "there is no chat template (chat_template.jinja, or chat_template in "
+                       "tokenizer_config.json), neither in %s nor with the model, %s",
                        folder, model);
     if (kv_tokenizer_find(opened, kv_chat_end(chat)) >= 0) return KV_OK;
     status = kv_fail(err, KV_ERR_MISMATCH,

@@ -46,6 +46,10 @@ static kv_status expected(const struct check *c, const yaml_node_t *node, size_t
     char place[PATH_SIZE], found[96];
     where(c, line, place);
     describe(node, found);
+    // What begins with a brace is one of YAML's groups, unless it is quoted.
+    const bool braces = node->type == YAML_MAPPING_NODE && !strcmp(what, "a text") &&
+                        node->data.mapping.style == YAML_FLOW_MAPPING_STYLE;
+    if (braces) what = "a text, in quotes where it begins with a brace";
     if (!*path) return kv_fail(c->err, KV_ERR_FORMAT, "%s: found %s, expected %s", place, found, what);
     return kv_fail(c->err, KV_ERR_FORMAT, "%s: key `%s`: found %s, expected %s", place, path, found, what);
 }

@@ -13,31 +13,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char joint[] = " "; // between a context and its choice
+
 struct choices {
     kv_benchmark benchmark; // n_items questions from the beginning of the file; shots are drawn from all
-    const kv_choice_kind *kind;
-    kv_choice_items items, examples; // examples: of a file of their own
-    char **contexts;                 // [n_contexts], one a row, with the solved examples in front
-    int64_t n_contexts;              // n_items before any were left out
+    kv_choice_task task;
+    char **contexts;    // [n_contexts], one a row, with the solved examples in front
+    int64_t n_contexts; // n_items before any were left out
 };
 
 // ---- Prompts -------------------------------------------------------------------------------------------
 
-char *kv_choice_context(const kv_choice_item *asked, const kv_choice_items *examples, const int64_t *shots,
-                        int64_t n_shots) {
+static const kv_choice_items *examples_of(const kv_choice_task *task) {
+    return task->examples.n > 0 ? &task->examples : &task->items;
+}
+
+char *kv_choice_context(const kv_choice_task *task, int64_t asked, const int64_t *shots, int64_t n_shots) {
+    const kv_choice_item *item = &task->items.items[asked];
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (!out) return NULL;
+    if (item->preamble) fputs(item->preamble, out);
     for (int64_t i = 0; i < n_shots; i++) {
-        const kv_choice_item *shot = &examples->items[shots[i]];
+        const kv_choice_item *shot = &examples_of(task)->items[shots[i]];
         const char *right = shot->choices[shot->gold];
         if (shot->ending)
-            fprintf(out, "%s%s %s\n\n", shot->context, right, shot->ending);
+            fprintf(out, "%s%s%s%s%s", shot->context, right, task->joint, shot->ending, task->separator);
         else
-            fprintf(out, "%s %s\n\n", shot->context, right);
+            fprintf(out, "%s%s%s%s", shot->context, task->joint, right, task->separator);
     }
-    fputs(asked->context, out);
+    fputs(item->context, out);
     if (fclose(out) == 0) return text;
     free(text);
     return NULL;
@@ -72,17 +78,19 @@ kv_status kv_choice_encode(const kv_prompting *prompting, const char *context, c
 }
 
 // Tokens of choice c, behind those of the choices before it.
-static kv_status add_choice(kv_item *asked, const char *front, const kv_choice_item *item, int64_t c,
-                            const kv_prompting *prompting, kv_error *err) {
+static kv_status add_choice(struct choices *t, int64_t i, int64_t c, kv_error *err) {
+    const kv_choice_item *item = &t->task.items.items[i];
+    kv_item *asked = &t->benchmark.items[i];
+    const char *front = t->contexts[i];
     char *context, *continuation;
     if (asprintf(&context, "%s%s", front, item->ending ? item->choices[c] : "") < 0) context = NULL;
-    if (asprintf(&continuation, " %s", item->ending ? item->ending : item->choices[c]) < 0)
+    if (asprintf(&continuation, "%s%s", t->task.joint, item->ending ? item->ending : item->choices[c]) < 0)
         continuation = NULL;
     int32_t *ids = NULL;
     int64_t n = 0, n_scored = 0;
-    kv_status status = context && continuation
-                           ? kv_choice_encode(prompting, context, continuation, &ids, &n, &n_scored, err)
-                           : kv_fail(err, KV_ERR_MEMORY, "out of memory for a choice");
+    kv_status status = context && continuation ? kv_choice_encode(&t->benchmark.prompting, context,
+                                                                  continuation, &ids, &n, &n_scored, err)
+                                               : kv_fail(err, KV_ERR_MEMORY, "out of memory for a choice");
     if (status != KV_OK) kv_fail_within(err, status, "%s: choice %lld", item->where, (long long)c + 1);
     if (status == KV_OK) status = kv_item_add(asked, ids, n, n_scored, err);
     free(ids);
@@ -91,18 +99,16 @@ static kv_status add_choice(kv_item *asked, const char *front, const kv_choice_i
     return status;
 }
 
-static kv_status make_question(struct choices *t, int64_t i, const kv_prompting *prompting, uint64_t seed,
-                               int64_t *shots, kv_error *err) {
+static kv_status make_question(struct choices *t, int64_t i, uint64_t seed, int64_t *shots, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
-    const kv_choice_item *item = &t->items.items[i];
-    const kv_choice_items *examples = b->config->shots_file ? &t->examples : &t->items;
-    kv_draw_shots(seed, examples->n, i, examples == &t->items, b->config->shots, shots);
-    t->contexts[i] = kv_choice_context(item, examples, shots, b->config->shots);
+    const kv_choice_item *item = &t->task.items.items[i];
+    const kv_choice_items *examples = examples_of(&t->task);
+    kv_draw_shots(seed, examples->n, i, examples == &t->task.items, b->config->shots, shots);
+    t->contexts[i] = kv_choice_context(&t->task, i, shots, b->config->shots);
     if (!t->contexts[i]) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", item->where);
     b->items[i].where = item->where;
     kv_status status = KV_OK;
-    for (int64_t c = 0; c < item->n_choices && status == KV_OK; c++)
-        status = add_choice(&b->items[i], t->contexts[i], item, c, prompting, err);
+    for (int64_t c = 0; c < item->n_choices && status == KV_OK; c++) status = add_choice(t, i, c, err);
     return status;
 }
 
@@ -110,9 +116,9 @@ static kv_status make_questions(struct choices *t, const kv_prompting *prompting
                                 kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     const kv_eval_task *config = b->config;
-    kv_status status = kv_check_shots(config, config->shots_file ? t->examples.n : t->items.n, err);
+    kv_status status = kv_check_shots(config, examples_of(&t->task)->n, err);
     if (status != KV_OK) return status;
-    b->n_items = config->limit > 0 && config->limit < t->items.n ? config->limit : t->items.n;
+    b->n_items = config->limit > 0 && config->limit < t->task.items.n ? config->limit : t->task.items.n;
     b->n_units = t->n_contexts = b->n_items;
     t->contexts = calloc((size_t)b->n_items, sizeof *t->contexts);
     int64_t *shots = calloc((size_t)config->shots + 1, sizeof *shots);
@@ -120,7 +126,7 @@ static kv_status make_questions(struct choices *t, const kv_prompting *prompting
     if (status == KV_OK && (!t->contexts || !shots))
         status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
     for (int64_t i = 0; i < b->n_items && status == KV_OK; i++)
-        status = make_question(t, i, prompting, seed, shots, err);
+        status = make_question(t, i, seed, shots, err);
     if (status == KV_OK) kv_items_measure(b);
     free(shots);
     return status;
@@ -132,7 +138,7 @@ static void warn_of_empty_choices(const struct choices *t) {
     const char *first = NULL;
     int64_t n = 0;
     for (int64_t i = 0; i < b->n_items; i++) {
-        const kv_choice_item *item = &t->items.items[i];
+        const kv_choice_item *item = &t->task.items.items[i];
         bool empty = false;
         for (int64_t c = 0; c < item->n_choices; c++) empty = empty || !item->choices[c][0];
         if (empty && n++ == 0) first = item->where;
@@ -145,7 +151,7 @@ static void warn_of_empty_choices(const struct choices *t) {
 }
 
 static const kv_choice_item *question_of(const struct choices *t, int64_t item) {
-    return &t->items.items[t->benchmark.items[item].row];
+    return &t->task.items.items[t->benchmark.items[item].row];
 }
 
 // Part of the hash: to be raised when prompts or scores come to mean something else.
@@ -154,7 +160,7 @@ enum { PROTOCOL = 2 }; // 1: acc_norm was per byte
 // What is read, what is scored, and which of it is right.
 static uint64_t hash_item(const kv_benchmark *benchmark, int64_t i, uint64_t hash) {
     const struct choices *t = (const struct choices *)benchmark;
-    const kv_choice_item *item = &t->items.items[i];
+    const kv_choice_item *item = &t->task.items.items[i];
     hash = kv_hash64(hash, t->contexts[i], strlen(t->contexts[i]) + 1);
     for (int64_t c = 0; c < item->n_choices; c++)
         hash = kv_hash64(hash, item->choices[c], strlen(item->choices[c]) + 1);
@@ -167,8 +173,8 @@ static void free_choices(kv_benchmark *benchmark) {
     for (int64_t i = 0; t->contexts && i < t->n_contexts; i++) free(t->contexts[i]);
     free(t->contexts);
     kv_items_free(benchmark);
-    kv_choice_items_free(&t->items);
-    kv_choice_items_free(&t->examples);
+    kv_choice_items_free(&t->task.items);
+    kv_choice_items_free(&t->task.examples);
     free(t);
 }
 
@@ -365,31 +371,49 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
 
 static kv_status prepare(struct choices *t, const kv_prompting *prompting, uint64_t seed, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
-    t->kind = kv_choice_kind_find(b->config->kind);
-    if (!t->kind) return kv_fail(err, KV_ERR_ARGUMENT, "`%s` is no kind of multiple choice", b->config->kind);
-    for (int m = 0; m < (int)(sizeof t->kind->metrics / sizeof *t->kind->metrics) && t->kind->metrics[m]; m++)
-        snprintf(b->metrics[b->n_metrics++], KV_METRIC_NAME, "%s", t->kind->metrics[m]);
-    kv_status status = kv_choices_read(b->config->file, t->kind, &t->items, err);
-    if (status == KV_OK && b->config->shots_file)
-        status = kv_choices_read(b->config->shots_file, t->kind, &t->examples, err);
-    if (status == KV_OK) status = make_questions(t, prompting, seed, err);
-    if (status == KV_OK) warn_of_empty_choices(t);
-    if (status == KV_OK)
-        kv_items_hash(b, kv_hash64(PROTOCOL, t->kind->name, strlen(t->kind->name) + 1), hash_item);
-    return status;
+    const kv_choice_kind *kind = &t->task.kind;
+    for (int m = 0; m < (int)(sizeof kind->metrics / sizeof *kind->metrics) && kind->metrics[m]; m++)
+        snprintf(b->metrics[b->n_metrics++], KV_METRIC_NAME, "%s", kind->metrics[m]);
+    kv_status status = make_questions(t, prompting, seed, err);
+    if (status != KV_OK) return status;
+    warn_of_empty_choices(t);
+    uint64_t way = kv_hash64(PROTOCOL, kind->name, strlen(kind->name) + 1);
+    if (strcmp(t->task.joint, joint) != 0) way = kv_hash64(way, t->task.joint, strlen(t->task.joint) + 1);
+    kv_items_hash(b, way, hash_item);
+    return KV_OK;
 }
 
-kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
-                              kv_benchmark **benchmark, kv_error *err) {
+kv_status kv_choice_benchmark_of(const kv_eval_task *config, kv_choice_task *task,
+                                 const kv_prompting *prompting, uint64_t seed, kv_benchmark **benchmark,
+                                 kv_error *err) {
     static const kv_benchmark_ops ops = {.answer = answer, .score = score, .free = free_choices};
     *benchmark = NULL;
     struct choices *t = calloc(1, sizeof *t);
-    if (!t) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
+    if (!t) {
+        kv_choice_items_free(&task->items);
+        kv_choice_items_free(&task->examples);
+        return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
+    }
     t->benchmark = (kv_benchmark){.ops = &ops, .config = config};
+    t->task = *task;
     kv_status status = prepare(t, prompting, seed, err);
     if (status == KV_OK)
         *benchmark = &t->benchmark;
     else
         free_choices(&t->benchmark);
+    return status;
+}
+
+kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
+                              kv_benchmark **benchmark, kv_error *err) {
+    const kv_choice_kind *kind = kv_choice_kind_find(config->kind);
+    *benchmark = NULL;
+    if (!kind) return kv_fail(err, KV_ERR_ARGUMENT, "`%s` is no kind of multiple choice", config->kind);
+    kv_choice_task task = {.kind = *kind, .joint = joint, .separator = "\n\n"};
+    kv_status status = kv_choices_read(config->file, kind, &task.items, err);
+    if (status == KV_OK && config->shots_file)
+        status = kv_choices_read(config->shots_file, kind, &task.examples, err);
+    if (status == KV_OK) return kv_choice_benchmark_of(config, &task, prompting, seed, benchmark, err);
+    kv_choice_items_free(&task.items);
     return status;
 }

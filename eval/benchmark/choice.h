@@ -18,12 +18,23 @@
 kv_status kv_choice_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err);
 
+// The same of items from elsewhere.
+typedef struct kv_choice_task {
+    kv_choice_kind kind;             // its name goes into the hash
+    kv_choice_items items, examples; // examples: of `shots_file`, none without one
+    const char *joint, *separator;   // between a context and its choice; behind an example
+} kv_choice_task;
+
+// Takes the items over, also on failure; joint and separator are borrowed.
+kv_status kv_choice_benchmark_of(const kv_eval_task *config, kv_choice_task *task,
+                                 const kv_prompting *prompting, uint64_t seed, kv_benchmark **benchmark,
+                                 kv_error *err);
+
 // ---- The parts -----------------------------------------------------------------------------------------
 
-// Solved examples with an empty line behind each, then the context of the question asked. Caller frees; NULL
-// when out of memory.
-char *kv_choice_context(const kv_choice_item *asked, const kv_choice_items *examples, const int64_t *shots,
-                        int64_t n_shots);
+// What stands before all else, solved examples, the context of the question asked: item `asked` of the task. Caller frees;
+// NULL when out of memory.
+char *kv_choice_context(const kv_choice_task *task, int64_t asked, const int64_t *shots, int64_t n_shots);
 
 // Tokens of context + continuation (kv_prompt_answer_ids), and how many of them are the continuation's: all but those of
 // the context encoded alone, whose white space at the end counts as the continuation's. In a chat the context is what

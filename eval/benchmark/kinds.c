@@ -6,6 +6,7 @@
 #include "data/benchmark/problems.h"
 #include "eval/benchmark/choice.h"
 #include "eval/benchmark/code.h"
+#include "eval/benchmark/custom.h"
 #include "eval/benchmark/recall.h"
 #include "eval/benchmark/text.h"
 #include "eval/benchmark/trivia.h"
@@ -24,12 +25,19 @@ static const kv_benchmark_kind kinds[] = {
      .decodes = true,
      .max_tokens = 8, // the rest of the context is for passages
      .create = kv_recall_benchmark},
+    {.name = "custom",
+     .keys = KV_KEYS_QUESTIONS | KV_KEYS_WRITTEN | KV_KEYS_CUSTOM,
+     .decodes = true,
+     .max_tokens = 24,
+     .create = kv_custom_benchmark,
+     .check = kv_custom_check},
     {.name = "text", .keys = KV_KEYS_TEXT, .decodes = true, .create = kv_text_benchmark},
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 static const char questions[] = "questions to ask", written[] = "answers to write",
-                  programs[] = "programs to draw and to run", text[] = "windows of a text";
+                  programs[] = "programs to draw and to run", text[] = "windows of a text",
+                  custom[] = "templates of its own";
 
 static const kv_benchmark_key keys[] = {
     {"file", KV_KEYS_QUESTIONS, questions},
@@ -39,6 +47,19 @@ static const kv_benchmark_key keys[] = {
     {"chat", KV_KEYS_QUESTIONS, questions},
     {"system_prompt", KV_KEYS_QUESTIONS, questions},
     {"max_tokens", KV_KEYS_WRITTEN, written},
+    {"template", KV_KEYS_CUSTOM, custom},
+    {"preamble", KV_KEYS_CUSTOM, custom},
+    {"target", KV_KEYS_CUSTOM, custom},
+    {"choices", KV_KEYS_CUSTOM, custom},
+    {"label", KV_KEYS_CUSTOM, custom},
+    {"labels", KV_KEYS_CUSTOM, custom},
+    {"stop", KV_KEYS_CUSTOM, custom},
+    {"metric", KV_KEYS_CUSTOM, custom},
+    {"pattern", KV_KEYS_CUSTOM, custom},
+    {"ignore_case", KV_KEYS_CUSTOM, custom},
+    {"ignore_punctuation", KV_KEYS_CUSTOM, custom},
+    {"target_delimiter", KV_KEYS_CUSTOM, custom},
+    {"shots_delimiter", KV_KEYS_CUSTOM, custom},
     {"samples", KV_KEYS_PROGRAMS, programs},
     {"temperature", KV_KEYS_PROGRAMS, programs},
     {"top_p", KV_KEYS_PROGRAMS, programs},

@@ -10,6 +10,7 @@ enum {
     KV_KEYS_WRITTEN = 2,   // max_tokens: of answers that are written
     KV_KEYS_PROGRAMS = 4,  // samples, temperature, …: of programs that are drawn and run
     KV_KEYS_TEXT = 8,      // corpus, window, …: of text that is scored
+    KV_KEYS_CUSTOM = 16,   // template, target, …: of questions of one's own
 };
 
 typedef struct kv_benchmark_kind {
@@ -21,6 +22,9 @@ typedef struct kv_benchmark_kind {
     const char *split;  // of the items, unless the config says; NULL: validation
     kv_status (*create)(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                         kv_benchmark **benchmark, kv_error *err);
+    // Whether the task's keys go together, without a look into any file; on failure *key is the one that is wrong. NULL:
+    // nothing to say.
+    kv_status (*check)(const kv_eval_task *config, char key[KV_TASK_KEY], kv_error *err);
 } kv_benchmark_kind;
 
 // The i-th, from 0 on; without a name behind the last.

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { KV_EVAL_MAX_K = 8 };
+enum { KV_EVAL_MAX_K = 8, KV_TASK_KEY = 32 }; // of pass@k; bytes of a key's name
 
 // What becomes of items that do not fit the context of every system: nothing is asked; they are left out; their
 // prompts are cut from the left.
@@ -25,6 +25,14 @@ typedef struct kv_eval_task {
     char *corpus; // a token shard, a corpus of several, or text files; in the place of `file`
     int64_t window, prompt,
         stride; // tokens: of a window, of them read as a prompt, from one window to the next
+    // Questions of one's own (kind custom), templates of data/benchmark/template.h:
+    char *template, *preamble; // what is asked, what stands before all examples
+    char *target, *label;      // the accepted answers; the right choice
+    char **choices, **labels, **stop;
+    unsigned n_choices, n_labels, n_stop;
+    char *metric, *pattern; // see eval/benchmark/custom.h; a metric always
+    bool ignore_case, ignore_punctuation;
+    char *target_delimiter, *shots_delimiter; // between prompt and answer; behind an example
     // Programs (kind humaneval and alike):
     int64_t samples; // of each problem
     double temperature, top_p;

@@ -202,6 +202,16 @@ static kv_status check_source(const kv_config *config, const kv_eval_task *t, un
     return text || t->file ? KV_OK : kv_config_fail(config, err, key, "expected a `file` of questions");
 }
 
+// What only the kind itself knows of its keys.
+static kv_status check_own(const kv_config *config, const kv_eval_task *t, unsigned i, kv_error *err) {
+    const kv_benchmark_kind kind = kv_benchmark_kind_find(t->kind);
+    char key[KV_EVAL_KEY], field[KV_TASK_KEY];
+    kv_error inner = {0};
+    if (!kind.check || kind.check(t, field, &inner) == KV_OK) return KV_OK;
+    kv_eval_list_key(key, "tasks", i, field);
+    return kv_config_fail(config, err, key, "%s", inner.message);
+}
+
 // A question among its own examples would give its answer away.
 static bool is_same_file(const char *a, const char *b) {
     struct stat one, other;
@@ -226,6 +236,11 @@ static kv_status check_task(const kv_config *config, const kv_eval_config *eval,
     }
     if (status == KV_OK) status = check_text(config, t, i, err);
     if (status == KV_OK) status = check_programs(config, t, i, err);
+    if (status == KV_OK) status = check_own(config, t, i, err);
+    kv_eval_list_key(key, "tasks", i, "chat");
+    if (status == KV_OK && t->chat && !(kv_benchmark_kind_find(t->kind).keys & KV_KEYS_QUESTIONS))
+        status = kv_config_fail(config, err, key,
+                                "found true, but kind: %s asks nothing that a user could say", t->kind);
     kv_eval_list_key(key, "tasks", i, "shots_file");
     if (status == KV_OK && t->shots_file && t->file && is_same_file(t->shots_file, t->file))
         status =

@@ -9,13 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONAL = CYAML_FLAG_OPTIONAL, POINTER = CYAML_FLAG_OPTIONAL | CYAML_FLAG_POINTER, LONGEST = 4096 };
+enum {
+    OPTIONAL = CYAML_FLAG_OPTIONAL,
+    POINTER = CYAML_FLAG_OPTIONAL | CYAML_FLAG_POINTER,
+    LONGEST = 4096,
+    LONGEST_PROMPT = 1 << 18
+};
 
 // ---- Schema --------------------------------------------------------------------------------------------
 
 #define TEXT(key, type, member) CYAML_FIELD_STRING_PTR(key, POINTER, type, member, 1, LONGEST)
 
 static const cyaml_schema_value_t whole_number = {CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int64_t)};
+static const cyaml_schema_value_t some_text = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, LONGEST)};
+static const cyaml_schema_value_t any_text = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 0, LONGEST)};
 static const cyaml_schema_value_t real_number = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, double)};
 
 static const cyaml_schema_field_t system_fields[] = {
@@ -55,6 +62,19 @@ static const cyaml_schema_field_t task_fields[] = {
     CYAML_FIELD_INT("window", OPTIONAL, kv_eval_task, window),
     CYAML_FIELD_INT("prompt", OPTIONAL, kv_eval_task, prompt),
     CYAML_FIELD_INT("stride", OPTIONAL, kv_eval_task, stride),
+    CYAML_FIELD_STRING_PTR("template", POINTER, kv_eval_task, template, 1, LONGEST_PROMPT),
+    CYAML_FIELD_STRING_PTR("preamble", POINTER, kv_eval_task, preamble, 1, LONGEST_PROMPT),
+    TEXT("target", kv_eval_task, target),
+    TEXT("label", kv_eval_task, label),
+    CYAML_FIELD_SEQUENCE_COUNT("choices", POINTER, kv_eval_task, choices, n_choices, &any_text, 1, 16),
+    CYAML_FIELD_SEQUENCE_COUNT("labels", POINTER, kv_eval_task, labels, n_labels, &any_text, 1, 16),
+    CYAML_FIELD_SEQUENCE_COUNT("stop", POINTER, kv_eval_task, stop, n_stop, &some_text, 0, 16),
+    TEXT("metric", kv_eval_task, metric),
+    TEXT("pattern", kv_eval_task, pattern),
+    CYAML_FIELD_BOOL("ignore_case", OPTIONAL, kv_eval_task, ignore_case),
+    CYAML_FIELD_BOOL("ignore_punctuation", OPTIONAL, kv_eval_task, ignore_punctuation),
+    CYAML_FIELD_STRING_PTR("target_delimiter", POINTER, kv_eval_task, target_delimiter, 0, LONGEST),
+    CYAML_FIELD_STRING_PTR("shots_delimiter", POINTER, kv_eval_task, shots_delimiter, 0, LONGEST),
     CYAML_FIELD_INT("samples", OPTIONAL, kv_eval_task, samples),
     CYAML_FIELD_FLOAT("temperature", OPTIONAL, kv_eval_task, temperature),
     CYAML_FIELD_FLOAT("top_p", OPTIONAL, kv_eval_task, top_p),
@@ -172,6 +192,14 @@ static bool fill_system(const struct entry *e, kv_eval_system *s) {
     return default_text(&s->family, s->name);
 }
 
+// An answer ends with its line.
+static bool default_stop(const struct entry *e, kv_eval_task *t) {
+    if (!(kv_benchmark_kind_find(t->kind).keys & KV_KEYS_CUSTOM) || has(e, "stop")) return true;
+    t->stop = calloc(1, sizeof *t->stop);
+    if (t->stop) t->stop[0] = strdup("\n"), t->n_stop = 1;
+    return t->stop && t->stop[0];
+}
+
 // A program is longer than an answer, and drawn at random when there are several of them.
 static bool fill_task(const struct entry *e, kv_eval_task *t) {
     if (!default_text(&t->kind, "triviaqa")) return false;
@@ -186,7 +214,7 @@ static bool fill_task(const struct entry *e, kv_eval_task *t) {
     default_real(e, "top_p", &t->top_p, t->samples > 1 ? 0.95 : 1);
     default_real(e, "timeout", &t->timeout, kind.timeout > 0 ? kind.timeout : 10);
     default_int(e, "memory_mb", &t->memory_mb, 512);
-    return true;
+    return default_text(&t->metric, t->n_choices ? "choice" : "exact") && default_stop(e, t);
 }
 
 // Not with the other defaults: that the block is there means that it is to be done.

@@ -33,6 +33,23 @@ static void doubt_keys(const kv_config *source, const kv_eval_task *t, unsigned 
     }
 }
 
+// Keys of a custom task that its metric has no use for.
+static void doubt_custom(const kv_config *source, const kv_eval_task *t, unsigned i) {
+    static const char *const of_written[] = {"target", "stop", "max_tokens", "ignore_case",
+                                             "ignore_punctuation"};
+    const bool chooses = !strcmp(t->metric, "choice"), numeric = !strcmp(t->metric, "numeric");
+    for (size_t k = 0; k < sizeof of_written / sizeof *of_written; k++) {
+        char key[KV_EVAL_KEY];
+        kv_eval_list_key(key, "tasks", i, of_written[k]);
+        if (!kv_config_has(source, key)) continue;
+        if (chooses)
+            kv_config_warn(source, key,
+                           "without effect: with metric: choice nothing is written, `label` is right");
+        else if (numeric && k >= 3)
+            kv_config_warn(source, key, "without effect: numbers have neither, found metric: numeric");
+    }
+}
+
 // What is scored twice weighs twice, and intervals take for independent what is not.
 static void doubt_overlap(const kv_config *source, const kv_eval_task *t, unsigned i,
                           const kv_benchmark_kind *kind) {
@@ -53,6 +70,7 @@ static void doubt_task(const kv_config *source, const kv_eval_config *config, un
     char key[KV_EVAL_KEY];
     doubt_keys(source, t, i, &kind);
     doubt_overlap(source, t, i, &kind);
+    if (kind.keys & KV_KEYS_CUSTOM) doubt_custom(source, t, i);
     kv_eval_list_key(key, "tasks", i, "shots_file");
     if (t->shots == 0 && (kind.keys & KV_KEYS_QUESTIONS) && kv_config_has(source, key))
         kv_config_warn(source, key, "without effect: examples are drawn from it, and `shots` asks for none");

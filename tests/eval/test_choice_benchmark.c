@@ -383,23 +383,23 @@ static void boundaries(void **state) {
 
 static void shots(void **state) {
     (void)state;
-    kv_choice_items items;
+    kv_choice_task task = {.joint = " ", .separator = "\n\n"};
     assert_int_equal(kv_choices_read(test_fixture("fixtures/choices/arc.jsonl"),
-                                     kv_choice_kind_find("arc_easy"), &items, NULL),
+                                     kv_choice_kind_find("arc_easy"), &task.items, NULL),
                      KV_OK);
-    char *context = kv_choice_context(&items.items[1], &items, (const int64_t[]){0}, 1);
+    char *context = kv_choice_context(&task, 1, (const int64_t[]){0}, 1);
     assert_string_equal(context, "Question: Which tool of the made-up village of Orr measures rain?\nAnswer: "
                                  "a tin cup with marks\n\nQuestion: What does a lamp give?\nAnswer:");
     free(context);
-    kv_choice_items_free(&items);
+    kv_choice_items_free(&task.items);
     assert_int_equal(kv_choices_read(test_fixture("fixtures/choices/winogrande.jsonl"),
-                                     kv_choice_kind_find("winogrande"), &items, NULL),
+                                     kv_choice_kind_find("winogrande"), &task.items, NULL),
                      KV_OK);
-    context = kv_choice_context(&items.items[0], &items, (const int64_t[]){1}, 1);
+    context = kv_choice_context(&task, 0, (const int64_t[]){1}, 1);
     assert_string_equal(context, "Orr gave Ann bread because Ann was hungry.\n\n"
                                  "The rope was longer than the boat, so the ");
     free(context);
-    kv_choice_items_free(&items);
+    kv_choice_items_free(&task.items);
     // Of two questions each is the other's shot; asked differently, it is another task.
     kv_eval_task config = {.kind = "arc_easy", .file = (char *)test_fixture("fixtures/choices/arc.jsonl")};
     kv_benchmark *none = create(&config);

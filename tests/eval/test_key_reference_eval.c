@@ -22,6 +22,11 @@ static const char *const evaluations[] = {
     BASE "tasks: [{name: q, kind: mbppplus, file: f}]\n",
     BASE "tasks: [{name: q, kind: humaneval, file: f, k: [1]}]\n",
     BASE "tasks: [{name: q, kind: text, corpus: c}]\n",
+    BASE "tasks: [{name: q, kind: custom, file: f, template: p, target: t}]\n",
+    BASE "tasks: [{name: q, kind: custom, file: f, template: p, choices: [a, b], label: a}]\n",
+    BASE
+    "tasks: [{name: q, kind: custom, file: f, template: p, metric: choice, choices: [a, b], label: a}]\n",
+    BASE "tasks: [{name: q, kind: custom, file: f, template: p, metric: regex, pattern: a}]\n",
     BASE "  - {name: p, base: m, aux: a, predictor: p}\ntasks: [{name: q, file: f}]\nanalysis: {corpus: c}\n"
          "picture: {published: triviaqa-openelm-1.1b}\n",
     BASE "  - {name: r, model: m, pruning: random, keep: 0.5}\ntasks: [{name: q, file: f}]\n",

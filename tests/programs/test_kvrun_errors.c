@@ -141,7 +141,7 @@ static void mistakes_are_one_line(void **state) {
     expect_one_line(kvrun(BASE, "--context", "97", "x"), "--context 97 does not fit the context of ");
     expect_one_line(kvrun(BASE, "--file", "/nowhere/p.txt"), "/nowhere/p.txt: ");
     expect_one_line(kvrun(BASE, "--file", test_dir), test_dir);
-    expect_one_line(kvrun(BASE, "--chat", "x"), "has a chat template");
+    expect_one_line(kvrun(BASE, "--chat", "x"), "there is no chat template");
 }
 
 // Which context, how many tokens of answer, and the way on; and what is read when that way is taken.
