@@ -17,11 +17,11 @@ static const struct {
     int (*run)(int argc, char **argv);
     bool prints; // and writes no files
 } commands[] = {
-    {"atlas", kvdata_atlas, false},       {"snippets", kvdata_snippets, false},
-    {"recall", kvdata_recall, false},     {"tokenizer", kvdata_tokenizer, false},
-    {"tokenize", kvdata_tokenize, false}, {"cache", kvdata_cache, false},
-    {"inspect", kvdata_inspect, true},    {"encode", kvdata_encode, true},
-    {"decode", kvdata_decode, true},
+    {"atlas", kvdata_atlas, false},         {"snippets", kvdata_snippets, false},
+    {"recall", kvdata_recall, false},       {"stdlib", kvdata_stdlib, false},
+    {"tokenizer", kvdata_tokenizer, false}, {"tokenize", kvdata_tokenize, false},
+    {"cache", kvdata_cache, false},         {"inspect", kvdata_inspect, true},
+    {"encode", kvdata_encode, true},        {"decode", kvdata_decode, true},
 };
 
 static const char doc[] = "Prepares and looks at data: everything that models are trained and tested on.\v"
@@ -29,6 +29,7 @@ static const char doc[] = "Prepares and looks at data: everything that models ar
                           "  atlas      build the fact corpus from the ISO code lists\n"
                           "  snippets   make up small Python tasks in HumanEval's format\n"
                           "  recall     make up passages with a question about one of their statements\n"
+                          "  stdlib     collect the source of Python's standard library\n"
                           "  tokenizer  train a SentencePiece tokenizer\n"
                           "  tokenize   turn text into token shards for kvtrain\n"
                           "  cache      keep what frozen models make of a corpus, for kvtrain\n"

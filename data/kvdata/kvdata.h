@@ -11,6 +11,7 @@
 int kvdata_atlas(int argc, char **argv);
 int kvdata_snippets(int argc, char **argv);
 int kvdata_recall(int argc, char **argv);
+int kvdata_stdlib(int argc, char **argv);
 int kvdata_tokenizer(int argc, char **argv);
 int kvdata_tokenize(int argc, char **argv);
 int kvdata_cache(int argc, char **argv);
