@@ -190,6 +190,13 @@ static void test_forms_are_equal(void **state) {
         kv_benchmark_free(b);
     }
     kv_benchmark_free(whole);
+    // The same words at another place are another window, whose record says where it is.
+    test_write_text(test_path(test_dir, "twice.txt"), "b2345678901234\n\nb2345678901234\n\nb2345678901234\n");
+    const kv_eval_task twice = task("twice.txt", 17, 12, 17, 0);
+    kv_benchmark *b = create(&twice);
+    assert_int_equal(b->n_items, 3);
+    assert_true(kv_item_key(&b->items[0]) != kv_item_key(&b->items[1]));
+    kv_benchmark_free(b);
 }
 
 // ---- Systems -------------------------------------------------------------------------------------------
