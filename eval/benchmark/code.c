@@ -19,7 +19,7 @@
 
 // Where completions end: of a function's body [EleutherAI evaluation harness], and of a whole program
 // [BigCode evaluation harness].
-static const char *const body_stops[] = {"\nclass", "\ndef", "\n#", "\nif", "\nprint", NULL};
+static const char *const body_stops[] = {"\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n```", NULL};
 static const char *const whole_stops[] = {"\nclass", "\nassert", "\n\"\"\"", "\nprint",
                                           "\nif",    "\n<|/",    "\n```",    NULL};
 
@@ -40,16 +40,17 @@ struct code {
 
 // ---- Completions ---------------------------------------------------------------------------------------
 
-const char *const *kv_code_stops(const kv_problem_kind *kind, size_t *n) {
+const char *const *kv_code_stops(const kv_problem_kind *kind, bool chat, size_t *n) {
     const char *const *stops = kind->whole ? whole_stops : body_stops;
     for (*n = 0; stops[*n];) ++*n;
+    *n -= !kind->whole && !chat; // no block, whose end is the last of them
     return stops;
 }
 
 kv_status kv_code_completion(const kv_problem_kind *kind, const kv_asking *asking, const int32_t *ids,
                              int64_t n, char **text, kv_error *err) {
     size_t n_stops;
-    const char *const *stops = kv_code_stops(kind, &n_stops);
+    const char *const *stops = kv_code_stops(kind, asking->chat != NULL, &n_stops);
     size_t length;
     const bool eos = n > 0 && kv_ends_answer(asking, ids[n - 1]);
     kv_status status = kv_decode_continuation(asking->tokenizer, ids, n - eos, text, &length, err);
@@ -348,6 +349,21 @@ kv_status kv_code_benchmark_prepare(kv_benchmark *benchmark, bool unsafe_executi
     return kv_sandbox_open(&options, &c->sandbox, err);
 }
 
+// In a chat a user shows the program's beginning, and the answer has repeated it: so that what comes then goes on from it,
+// as it does behind a bare prompt.
+static kv_status add_prompt(kv_item *item, const kv_prompting *prompting, const char *prompt, kv_error *err) {
+    char *asked, *begun;
+    if (asprintf(&asked, "Go on with this Python program until it is complete:\n```python\n%s\n```", prompt) <
+        0)
+        asked = NULL;
+    if (asprintf(&begun, "```python\n%s", prompt) < 0) begun = NULL;
+    kv_status status = asked && begun ? kv_item_add_begun(item, prompting, prompt, asked, begun, err)
+                                      : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", item->where);
+    free(asked);
+    free(begun);
+    return status;
+}
+
 static kv_status make_prompts(struct code *c, const kv_prompting *prompting, kv_error *err) {
     kv_benchmark *b = &c->base;
     const int64_t limit = b->config->limit;
@@ -356,7 +372,7 @@ static kv_status make_prompts(struct code *c, const kv_prompting *prompting, kv_
     kv_status status = kv_items_make(b, prompting, b->config->max_tokens, err);
     for (int64_t i = 0; i < b->n_items && status == KV_OK; i++) {
         b->items[i].where = c->problems.items[i].where;
-        status = kv_item_add_prompt(&b->items[i], prompting, c->problems.items[i].prompt, err);
+        status = add_prompt(&b->items[i], prompting, c->problems.items[i].prompt, err);
     }
     if (status == KV_OK) kv_items_measure(b);
     return status;
@@ -408,7 +424,7 @@ kv_status kv_code_benchmark(const kv_eval_task *config, const kv_prompting *prom
     c->base.ops = &ops;
     c->base.config = config;
     c->kind = kv_problem_kind_find(config->kind);
-    if (c->kind) c->stops = kv_code_stops(c->kind, &c->n_stops);
+    if (c->kind) c->stops = kv_code_stops(c->kind, prompting->chat != NULL, &c->n_stops);
     status = c->kind ? kv_problems_read(config->file, c->kind, &c->problems, NULL, err)
                      : kv_fail(err, KV_ERR_ARGUMENT, "kind `%s` has no programs", config->kind);
     if (status == KV_OK) {

@@ -23,8 +23,8 @@ kv_status kv_code_benchmark_prepare(kv_benchmark *benchmark, bool unsafe_executi
 
 // ---- The parts -----------------------------------------------------------------------------------------
 
-// What ends a completion, stops[*n].
-const char *const *kv_code_stops(const kv_problem_kind *kind, size_t *n);
+// What ends a completion, stops[*n]; in a chat the end of the block that it stands in, too.
+const char *const *kv_code_stops(const kv_problem_kind *kind, bool chat, size_t *n);
 
 // The completion that a generation ids[n] stands for: its text as it goes on from the prompt, white space
 // included, without EOS, cut at the first of the kind's stops. A NUL, which no program may hold and which would hide what

@@ -48,6 +48,21 @@ kv_status kv_item_add_prompt(kv_item *item, const kv_prompting *prompting, const
     return status;
 }
 
+kv_status kv_item_add_begun(kv_item *item, const kv_prompting *prompting, const char *text, const char *asked,
+                            const char *begun, kv_error *err) {
+    if (!prompting->chat) return kv_item_add_prompt(item, prompting, text, err);
+    int32_t *ids = NULL, *alone = NULL;
+    int64_t n = 0, n_alone = 0;
+    kv_status status = kv_prompt_answer_ids(prompting, asked, begun, &ids, &n, err);
+    if (status == KV_OK) status = kv_prompt_ids(prompting, asked, &alone, &n_alone, err);
+    if (status != KV_OK) kv_fail_within(err, status, "%s", item->where);
+    if (status == KV_OK) status = kv_item_add(item, ids, n, 0, err);
+    item->begun = n - n_alone;
+    free(alone);
+    free(ids);
+    return status;
+}
+
 int64_t kv_item_prompt(const kv_item *item) {
     int64_t most = 0;
     for (int64_t s = 0; s < item->n_seq; s++)
@@ -66,7 +81,7 @@ int64_t kv_item_longest(const kv_item *item) {
 static int64_t dispensable(const kv_benchmark *b, const kv_item *item) {
     int64_t least = INT64_MAX;
     for (int64_t s = 0; s < item->n_seq; s++) {
-        const int64_t prompt = item->lengths[s] - item->n_scored[s] - b->front - b->back - 1;
+        const int64_t prompt = item->lengths[s] - item->n_scored[s] - item->begun - b->front - b->back - 1;
         if (prompt < least) least = prompt;
     }
     return least;

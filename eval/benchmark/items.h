@@ -14,8 +14,9 @@ typedef struct kv_item {
     int32_t *ids; // [n_ids] of all sequences, one after the other; NULL: a window of a text that many share
     int64_t n_ids, n_seq;
     int64_t *lengths, *n_scored; // [n_seq] tokens, and how many of them, at the end, are the choice's
-    int64_t cut;                 // tokens that each sequence has lost on its left, behind what stays in front
-    uint64_t hash;               // of all that its records depend on beside the system: kv_items_hash
+    int64_t begun; // tokens at the end of a prompt that an answer begins with and that must stay
+    int64_t cut;   // tokens that each sequence has lost on its left, behind what stays in front
+    uint64_t hash; // of all that its records depend on beside the system: kv_items_hash
     double
         weight; // in means of metrics that weigh items (eval/statistics/metric.h): the bytes that are scored
     int64_t
@@ -31,6 +32,11 @@ kv_status kv_item_add(kv_item *item, const int32_t *ids, int64_t n, int64_t n_sc
 
 // The text as a sequence of its own, see kv_prompt_ids. Errors name the item's place.
 kv_status kv_item_add_prompt(kv_item *item, const kv_prompting *prompting, const char *text, kv_error *err);
+
+// The text as a sequence of its own with what is to stand in front of the answer to come: of a bare prompt that is no more
+// than the text, of a chat the answer as it has begun. asked: what a user says in a chat.
+kv_status kv_item_add_begun(kv_item *item, const kv_prompting *prompting, const char *text, const char *asked,
+                            const char *begun, kv_error *err);
 
 // Tokens in front of the choice, or of the answer to come: those of the sequence with the most of them.
 int64_t kv_item_prompt(const kv_item *item);

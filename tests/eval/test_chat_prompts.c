@@ -3,6 +3,7 @@
 #include "tests/support/tokenizer.h"
 
 #include "eval/benchmark/choice.h"
+#include "eval/benchmark/code.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,6 +117,59 @@ static void a_chat_is_another_task(void **state) {
     }
 }
 
+// A program goes on from what the assistant has repeated of it, and ends with its block.
+static void programs_go_on_from_their_beginning(void **state) {
+    (void)state;
+    char path[256];
+    snprintf(path, sizeof path, "%s", test_path(test_dir, "p.jsonl"));
+    test_write_text(path, "{\"task_id\": \"t/0\", \"prompt\": \"def f(x):\\n\", \"entry_point\": \"f\", "
+                          "\"canonical_solution\": \"    return x\", \"test\": \"def check(f): pass\"}\n");
+    kv_eval_task config = {.name = "t",
+                           .split = "v",
+                           .kind = "humaneval",
+                           .file = path,
+                           .max_tokens = 4,
+                           .samples = 1,
+                           .too_long = KV_TOO_LONG_CUT};
+    static const char asked[] =
+        "\1user\nGo on with this Python program until it is complete:\n```python\ndef f(x):\n\n```\2\n"
+        "\1assistant\n```python\ndef f(x):\n",
+                      least[] = "\1user\n`\2\n\1assistant\n```python\ndef f(x):\n";
+    kv_benchmark *b = create(&config, NULL, NULL);
+    expect(b->items[0].ids, b->items[0].n_ids, "def f(x):\n");
+    kv_benchmark_free(b);
+    b = create(&config, &chatml, NULL);
+    expect(b->items[0].ids, b->items[0].n_ids, asked);
+    // What the answer has begun with is never cut.
+    kv_error err = {0};
+    kv_fit fit = {.context = (int64_t)sizeof least - 1 + 4, .whose = "`base`", .key = "tasks[0]"};
+    if (kv_benchmark_fit(b, &fit, &err)) fail_msg("%s", err.message);
+    expect(b->items[0].ids, b->items[0].n_ids, least);
+    kv_benchmark_free(b);
+    b = create(&config, &chatml, NULL);
+    fit.context--;
+    assert_int_equal(kv_benchmark_fit(b, &fit, &err), KV_ERR_RANGE);
+    kv_benchmark_free(b);
+    // Where it ends.
+    static const kv_model_spec spec = {.bos_id = -1, .eos_id = -1};
+    kv_model model = {.spec = spec};
+    const kv_system system = {.base = &model};
+    kv_asking asking = {.system = &system, .tokenizer = tokenizer};
+    static const char text[] = "    return x\n```\nThat is all.";
+    for (int chat = 0; chat < 2; chat++) {
+        asking.chat = chat ? &chatml : NULL;
+        int32_t *ids;
+        int64_t n;
+        char *completion;
+        assert_int_equal(kv_tokenizer_encode(tokenizer, text, strlen(text), &ids, &n, &err), KV_OK);
+        assert_int_equal(
+            kv_code_completion(kv_problem_kind_find("humaneval"), &asking, ids, n, &completion, &err), KV_OK);
+        assert_string_equal(completion, chat ? "    return x" : text);
+        free(completion);
+        free(ids);
+    }
+}
+
 // What goes is text: headers stay.
 static void cut_from_the_left_of_the_text(void **state) {
     (void)state;
@@ -170,6 +224,7 @@ int main(void) {
         cmocka_unit_test(a_prompt_is_what_the_user_says),
         cmocka_unit_test(a_choice_is_what_the_assistant_says),
         cmocka_unit_test(a_chat_is_another_task),
+        cmocka_unit_test(programs_go_on_from_their_beginning),
         cmocka_unit_test(cut_from_the_left_of_the_text),
         cmocka_unit_test(what_ends_a_turn_ends_an_answer),
     };

@@ -29,7 +29,7 @@ static bool unsafe; // where bubblewrap cannot work, these tests do without: tes
 
 static bool cut(const char *kind, char *text) {
     size_t n;
-    const char *const *stops = kv_code_stops(kv_problem_kind_find(kind), &n);
+    const char *const *stops = kv_code_stops(kv_problem_kind_find(kind), false, &n);
     return kv_cut_at_stop(text, stops, n);
 }
 
