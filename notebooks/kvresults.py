@@ -96,6 +96,51 @@ def sweeps(directory, command):
 
 
 @dataclass
+class Grid:
+    """Of grid.csv one task, whose items lie on a grid of lengths and depths: for each system, by name, what it scores. Cells nobody
+    was asked are NaN. `lower`: less is better of the metric."""
+
+    task: str
+    metric: str
+    lower: bool
+    lengths: list
+    depths: list
+    families: dict  # of systems, in the order of the file
+    cells: dict  # system -> [depths, lengths]
+    by_length: dict  # system -> rows over all depths, one for each length: accuracy, accuracy_low, accuracy_high, ttft_seconds, ...
+    notes: dict  # system -> "not finite", or ""
+
+
+_CELL = "length depth n_items accuracy accuracy_low accuracy_high flops_reduction_exact prompt_tokens ttft_seconds ttft_spread ttft_reduction"
+
+
+def grids(directory, command):
+    """All tasks of an evaluation whose items lie on a grid; at least one."""
+    if (Path(directory) / "results.csv").exists() and not (Path(directory) / "grid.csv").exists():
+        raise Missing(f"{short(directory)} has no grid.csv: none of its tasks asks items of several lengths and depths, as `kind: recall` does")
+    path = need(Path(directory) / "grid.csv", command)
+    tasks = {}
+    with open(path, encoding="utf-8", newline="") as file:
+        for r in csv.DictReader(file):
+            numbers = SimpleNamespace(**{n: _number(r.get(n)) for n in _CELL.split()})
+            tasks.setdefault((f"{r['task']}, {r['split']}" if r["split"] else r["task"], r["metric"], r["better"] == "lower"), []).append((r, numbers))
+    return [_grid(name, rows) for name, rows in tasks.items()]
+
+
+def _grid(name, rows):
+    lengths, depths = (sorted({v for _, n in rows if (v := getattr(n, which)) == v}) for which in ("length", "depth"))  # without NaN
+    grid = Grid(*name, lengths, depths, {r["system"]: r["family"] for r, _ in rows}, {}, {}, {r["system"]: r["note"] for r, _ in rows})
+    for r, n in rows:
+        system = r["system"]
+        cells = grid.cells.setdefault(system, np.full((len(depths), len(lengths)), np.nan))
+        if n.length == n.length and n.depth == n.depth:
+            cells[depths.index(n.depth), lengths.index(n.length)] = n.accuracy
+        elif n.length == n.length:
+            grid.by_length.setdefault(system, []).append(n)
+    return grid
+
+
+@dataclass
 class Published:
     """A table of the paper's: points (model, family, reduction, {score name: fraction of 1}), the base first."""
 

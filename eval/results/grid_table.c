@@ -127,6 +127,7 @@ static kv_status cell_row(kv_csv *csv, const kv_grid *grid, int64_t system, int6
     kv_csv_number(csv, interval.low);
     kv_csv_number(csv, interval.high);
     length_cells(csv, grid, system, length);
+    kv_csv_text(csv, kv_metric_better(kv_metric_of(t->metrics[0])));
     kv_csv_text(csv, kv_results_outcome(r, system, grid->task)->not_finite ? KV_NOT_FINITE : "");
     kv_csv_end_row(csv);
     return KV_OK;
@@ -152,7 +153,7 @@ kv_status kv_grid_write_csv(const kv_results *r, const char *path, kv_error *err
         kv_csv_create(path,
                       "system,family,task,split,metric,length,depth,n_items,accuracy,accuracy_low,"
                       "accuracy_high,flops_reduction_exact,prompt_tokens,ttft_seconds,ttft_spread,"
-                      "ttft_reduction,note",
+                      "ttft_reduction,better,note",
                       &csv, err);
     if (status != KV_OK) return status;
     for (int64_t t = 0; t < r->n_tasks && status == KV_OK; t++) {

@@ -368,6 +368,7 @@ static void csv_has_every_cell(void **state) {
     assert_string_equal(cell(&csv, "broken", "64", "0", "accuracy"), "");
     assert_string_equal(cell(&csv, "broken", "64", "0", "note"), "not finite");
     assert_string_equal(cell(&csv, "small", "64", "0", "note"), "");
+    assert_string_equal(cell(&csv, "small", "64", "0", "better"), "higher");
     kv_csv_table_free(&csv);
     kv_results_free(&r);
 }
