@@ -2,10 +2,10 @@
 # Executes the notebooks on the runs that are there. Pages with their outputs go to runs/notebooks/; pictures beside the results that
 # they were drawn from, in figures/, or with --publish to notebooks/figures/, which the documents show. Where that cannot be written
 # only the page has them. A notebook whose files have not been made yet is left out and says how to make them.
-# usage: render.sh [--publish] [NAME...]     NAME: tour, pareto, errors, ablations, budget; default all
+# usage: render.sh [--publish] [NAME...]     NAME: tour, pareto, errors, ablations, budget, recall; default all
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-all=(tour pareto errors ablations budget)
+all=(tour pareto errors ablations budget recall)
 names=() figures=figures
 for word in "$@"; do
   if [ "$word" = --publish ]; then

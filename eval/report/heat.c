@@ -84,7 +84,7 @@ static void write_ticks(struct maps *m, const kv_grid_axes *axes) {
         snprintf(m->texts[l], TICK, "%lld", (long long)axes->lengths[l]);
     for (int64_t d = 0; d < axes->n_depths; d++) {
         const double depth = axes->depths[d];
-        snprintf(m->texts[axes->n_lengths + d], TICK, "%s%g",
+        snprintf(m->texts[axes->n_lengths + d], TICK, "%s%.3g",
                  depth == 0   ? "start "
                  : depth == 1 ? "end "
                               : "",

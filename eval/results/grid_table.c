@@ -42,7 +42,7 @@ static void worst_cell(kv_table *table, const kv_grid *grid, const kv_metric *me
     if (worst.n_as_bad == worst.n_cells)
         kv_table_cell(table, "%s everywhere", figure);
     else
-        kv_table_cell(table, "%s at %lld, depth %g%s", figure, (long long)grid->axes.lengths[worst.length],
+        kv_table_cell(table, "%s at %lld, depth %.3g%s", figure, (long long)grid->axes.lengths[worst.length],
                       grid->axes.depths[worst.depth], more);
 }
 
@@ -54,7 +54,7 @@ static void print_columns(kv_table *table, const kv_grid *grid) {
         kv_table_column(table, "length in tokens", title, false);
     }
     for (int64_t d = 0; d < grid->axes.n_depths && grid->axes.n_depths > 1; d++) {
-        snprintf(title, sizeof title, "%g", grid->axes.depths[d]);
+        snprintf(title, sizeof title, "%.3g", grid->axes.depths[d]);
         kv_table_column(table, "depth", title, false);
     }
     kv_table_column(table, "", "worst", false);

@@ -5,7 +5,7 @@
 set -euo pipefail
 build=$(realpath "$1")
 root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
-names=(tour pareto errors ablations budget)
+names=(tour pareto errors ablations budget recall)
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
@@ -109,12 +109,26 @@ arms:
   - {name: rival, train: $root/configs/quickstart/rival_large.yaml}
 YAML
 
+# Passages to recall from, and one too long for the context of the models.
+quietly "$kvdata" recall --tokenizer $data/tokenizer.model --lengths 64,96,300 --depths 0,0.5,1 --items 2 --out recall.jsonl
+cat >recall.yaml <<'YAML'
+output: runs/recall
+systems:
+  - {name: base, family: base, model: runs/quickstart/base/final/model}
+  - {name: aux, family: aux alone, model: runs/quickstart/aux_large/final/model}
+  - {name: ours, family: KVP-C (ours), base: runs/quickstart/base/final/model, aux: runs/quickstart/ours_large/final/aux,
+     predictor: runs/quickstart/ours_large/final/predictor}
+tasks: [{name: recall, kind: recall, file: recall.jsonl, too_long: skip}]
+ttft: {prompt_tokens: 16, batch_size: 2, repeats: 3}
+YAML
+quietly "$kveval" recall.yaml
+
 # ---- The notebooks -------------------------------------------------------------------------------------
 
 # Nothing of the user's own Jupyter, and nothing left in it.
 export IPYTHONDIR=$dir/ipython JUPYTER_CONFIG_DIR=$dir/jupyter JUPYTER_DATA_DIR=$dir/jupyter JUPYTER_RUNTIME_DIR=$dir/jupyter
 export PYDEVD_DISABLE_FILE_VALIDATION=1 KV_FIGURES=figures KVEVAL=$kveval
-unset KV_TOUR KV_PARETO KV_CODE KV_TTFT KV_ERRORS KV_ABLATIONS KV_BUDGET
+unset KV_TOUR KV_PARETO KV_CODE KV_TTFT KV_ERRORS KV_ABLATIONS KV_BUDGET KV_RECALL
 mkdir -p notebooks eval/plot eval/published
 cp "$root"/notebooks/*.ipynb "$root"/notebooks/*.py notebooks/
 cp "$root"/eval/plot/families.csv eval/plot/
@@ -157,9 +171,9 @@ import csv, json, re, sys
 from pathlib import Path
 wrong = []
 # Every picture that a notebook can save, but those of what was not made here: it would take a family that writes programs.
-beside = {"tour": "quickstart", "pareto": "quickstart", "errors": "quickstart", "ablations": "ablations", "budget": "ablations/budget"}
+beside = {"tour": "quickstart", "pareto": "quickstart", "errors": "quickstart", "ablations": "ablations", "budget": "ablations/budget", "recall": "recall"}
 named = {f"{name}": path.stem for path in sorted(Path(sys.argv[1]).glob("*.ipynb")) for cell in json.loads(path.read_text())["cells"]
-         for name in re.findall(r'(?:draw\.save|draw\.by_kveval|kept)\([^"\n]*"((?:tour|pareto|errors|ablations|budget)[a-z-]*)"', "".join(cell["source"]))}
+         for name in re.findall(r'(?:draw\.save|draw\.by_kveval|kept)\([^"\n]*"((?:tour|pareto|errors|ablations|budget|recall)[a-z-]*)"', "".join(cell["source"]))}
 for name, book in named.items():
     picture = Path("runs", beside[book], "figures", f"{name}.png")  # beside what it was drawn from
     if name == "pareto-code":
