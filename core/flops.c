@@ -74,14 +74,34 @@ static struct map_flops predictor_flops(const kv_model_spec *base, const kv_mode
     return sum;
 }
 
+// The aux on n tokens up to the last layer that is read, and the predictors.
+static uint64_t predicted_cache(const kv_model_spec *base, const kv_model_spec *aux,
+                                const kv_predictor *predictor, int64_t n) {
+    const int64_t last = kv_predictor_depth(predictor) - 1;
+    const struct map_flops maps = predictor_flops(base, aux, predictor, n);
+    uint64_t sum = keys_values(aux, last, n) + maps.up + maps.down;
+    for (int64_t i = 0; i < last; i++) sum += kv_flops_layer(aux, i, n, 0);
+    return sum;
+}
+
 uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *aux,
                               const kv_predictor *predictor, int64_t n) {
-    const int64_t front = n - 1, last = kv_predictor_depth(predictor) - 1;
-    uint64_t sum = kv_flops_decode(base, front);
-    if (front < 1) return sum;
-    for (int64_t i = 0; i < last; i++) sum += kv_flops_layer(aux, i, front, 0);
-    const struct map_flops maps = predictor_flops(base, aux, predictor, front);
-    return sum + keys_values(aux, last, front) + maps.up + maps.down;
+    const int64_t front = n - 1;
+    return kv_flops_decode(base, front) + (front < 1 ? 0 : predicted_cache(base, aux, predictor, front));
+}
+
+uint64_t kv_flops_read(const kv_model_spec *spec, int64_t n, int64_t cached) {
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) sum += kv_flops_layer(spec, i, n, cached);
+    return sum;
+}
+
+uint64_t kv_flops_kvp_read(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
+                           int64_t n) {
+    uint64_t sum = predicted_cache(base, aux, predictor, n);
+    for (int64_t i = 0; i < base->n_layers; i++)
+        sum += kv_flops_layer(base, i, n, 0) - keys_values(base, i, n);
+    return sum;
 }
 
 uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached) {

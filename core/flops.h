@@ -19,6 +19,12 @@ uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *au
 // One decoded token after `cached` tokens.
 uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached);
 
+// All layers on n tokens behind `cached` ones, every position to the end and no LM head; and the same with a predicted
+// cache at every position, as kv_score reads.
+uint64_t kv_flops_read(const kv_model_spec *spec, int64_t n, int64_t cached);
+uint64_t kv_flops_kvp_read(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
+                           int64_t n);
+
 // What those are made of, for whoever runs layers otherwise (infer/cost.c). A layer on n tokens behind
 // `cached` ones, each seeing all before it; the last layer on n tokens of which only the newest goes beyond
 // its keys and values; the LM head for one position.

@@ -9,6 +9,7 @@
 #include "eval/benchmark/check_tests.h"
 #include "eval/config/doubts.h"
 #include "eval/evaluate/evaluate.h"
+#include "eval/evaluate/plan.h"
 #include "eval/report/output.h"
 #include "eval/report/report.h"
 #include "eval/results/grid.h"
@@ -93,7 +94,7 @@ static const struct argp_option options[] = {
      "sandbox: all should pass",
      0},
     {"dry-run", 'n', NULL, 0,
-     "Check the configuration and all that it names but the models' weights, print what would be asked; write nothing",
+     "Check the configuration and all that it names but the models' weights; print items, tokens, memory and expected time; write nothing",
      0},
     {"unsafe-execution", 'U', NULL, 0,
      "Run generated programs without a sandbox where bubblewrap cannot work: they can do all that you can",
@@ -145,27 +146,11 @@ static kv_status check_tests(const struct arguments *a, kv_error *err) {
                    (long long)n_failed, (long long)n_problems);
 }
 
-static void print_plan(const kv_evaluation *e, FILE *out) {
-    const kv_eval_config *config = e->config;
-    fprintf(out, "%-12s", "systems");
-    for (unsigned s = 0; s < config->n_systems; s++)
-        fprintf(out, " %s%s", s ? "| " : "", config->systems[s].name);
-    fprintf(out, "\n");
-    for (unsigned t = 0; t < config->n_tasks; t++) {
-        const kv_benchmark *b = e->benchmarks[t];
-        const char *split = config->tasks[t].split;
-        fprintf(out, "%-12s %s%s%s: %lld items, %lld answers of each system, scored by %s",
-                t == 0 ? "tasks" : "", config->tasks[t].name, *split ? ", " : "", split,
-                (long long)b->n_items, (long long)b->n_units, b->metrics[0]);
-        if (config->tasks[t].chat) fputs("; asked in a chat", out);
-        if (b->n_skipped) fprintf(out, "; %lld skipped: too long", (long long)b->n_skipped);
-        if (b->n_cut) fprintf(out, "; %lld cut from the left: too long", (long long)b->n_cut);
-        fputc('\n', out);
-    }
-    if (e->text.rows)
-        fprintf(out, "%-12s predicted caches on %lld sequences of %lld tokens\n", "analysis",
-                (long long)e->text.sequences, (long long)e->text.seq_len);
-    fprintf(out, "%-12s %s\n", "output", config->output);
+// What will be done and what it takes, also where it does not fit.
+static kv_status show_plan(const kv_evaluation *e, kv_plan *plan, kv_error *err) {
+    kv_status status = kv_plan_measure(e, plan, err);
+    if (status == KV_OK) kv_plan_print(e, plan, stdout);
+    return status;
 }
 
 // Systems without a score are told of as they are found; without the base's there is nothing to compare.
@@ -181,8 +166,7 @@ static kv_status check_base(const kv_results *results, const char *output, kv_er
 
 static kv_status evaluate(const struct arguments *a, kv_error *err) {
     const kv_config_options *o = &a->common;
-    kv_evaluation e = {
-        .measure = !a->no_ttft, .unsafe_execution = a->unsafe_execution, .dry_run = a->dry_run};
+    kv_evaluation e = {.measure = !a->no_ttft, .unsafe_execution = a->unsafe_execution};
     kv_results results = {0};
     char note[KV_PLOT_NOTE] = "";
     kv_status status =
@@ -192,12 +176,16 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
     if (!a->dry_run) status = kv_output_probe(e.config->output, err);
     if (status != KV_OK) kv_eval_blame(e.source, "output", err);
     if (status == KV_OK) status = kv_evaluation_open(&e, err);
+    kv_plan plan = {0};
+    if (status == KV_OK) status = kv_blas_reserve(err);
+    if (status == KV_OK) status = kv_plan_make(&e, &plan, err);
+    if (status == KV_OK) status = a->dry_run ? show_plan(&e, &plan, err) : kv_plan_check(&plan, err);
+    kv_plan_free(&plan);
     if (a->dry_run) {
-        if (status == KV_OK) print_plan(&e, stdout);
         kv_evaluation_close(&e);
         return status;
     }
-    if (status == KV_OK) status = kv_blas_reserve(err);
+    if (status == KV_OK) status = kv_evaluation_load(&e, err);
     if (status == KV_OK) status = kv_evaluation_run(&e, &results, err);
     if (status == KV_OK) {
         kv_results_print(&results, stdout);

@@ -59,6 +59,56 @@ uint64_t kv_system_flops(const kv_system *system, int64_t n) {
     return sum;
 }
 
+// No token goes through a layer twice: beside the new ones those of the prompt that stopped before it may come. The
+// last step's context is the longest, and has the most keys.
+static uint64_t lazy_steps(const kv_model_spec *spec, const kv_pruning *pruning, int64_t n_prompt,
+                           int64_t n_steps) {
+    const int64_t n = n_prompt + n_steps;
+    uint64_t sum = (uint64_t)n_steps * kv_flops_head(spec);
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        const int64_t active = kv_lazy_kept(pruning, spec->n_layers, i, n);
+        const int64_t next =
+            i + 1 < spec->n_layers ? kv_lazy_kept(pruning, spec->n_layers, i + 1, n) : active;
+        const int64_t stopped = n_prompt - kv_lazy_kept(pruning, spec->n_layers, i, n_prompt);
+        sum += (uint64_t)(n_steps + stopped) * kv_flops_layer(spec, i, 1, active - 1);
+        if (next < active) sum += (uint64_t)n_steps * kv_flops_importance(spec, i, 1, active - 1);
+    }
+    return sum;
+}
+
+uint64_t kv_system_decode_flops(const kv_system *system, int64_t n_prompt, int64_t n_answer) {
+    const kv_model_spec *base = &system->base->spec;
+    const kv_pruning pruning = kv_pruning_resolved(&system->pruning);
+    const int64_t steps = n_answer - 1, cached = kv_pruning_kept(&pruning, n_prompt);
+    if (steps < 1) return 0;
+    if (pruning.kind == KV_PRUNE_LAZY) return lazy_steps(base, &pruning, n_prompt, steps);
+    // Each step costs as much more than the one before it.
+    return (uint64_t)steps * (kv_flops_decode(base, cached) + kv_flops_decode(base, cached + steps - 1)) / 2;
+}
+
+uint64_t kv_system_score_flops(const kv_system *system, int64_t n, int64_t n_scored) {
+    const kv_model_spec *base = &system->base->spec;
+    if (n_scored < 1) return 0;
+    if (system->pruning.kind != KV_PRUNE_NONE)
+        return kv_system_flops(system, n - n_scored) + kv_system_decode_flops(system, n - n_scored, n_scored);
+    const uint64_t read = system->predictor
+                              ? kv_flops_kvp_read(base, &system->aux->spec, system->predictor, n - 1)
+                              : kv_flops_read(base, n - 1, 0);
+    return read + (uint64_t)n_scored * kv_flops_head(base);
+}
+
+uint64_t kv_system_behind_flops(const kv_system *system, int64_t n, int64_t n_scored) {
+    const kv_model_spec *base = &system->base->spec;
+    const kv_pruning pruning = kv_pruning_resolved(&system->pruning);
+    const int64_t prompt = n - n_scored, behind = n_scored - 1;
+    if (n_scored < 1) return 0;
+    const uint64_t first = kv_system_flops(system, prompt);
+    if (pruning.kind == KV_PRUNE_LAZY) return first + kv_system_decode_flops(system, prompt, n_scored);
+    if (behind < 1) return first;
+    return first + kv_flops_read(base, behind, kv_pruning_kept(&pruning, prompt)) +
+           (uint64_t)behind * kv_flops_head(base);
+}
+
 double kv_system_paper_reduction(const kv_system *system, const kv_system *base) {
     const kv_model_spec *aux = system->aux ? &system->aux->spec : NULL;
     const kv_model_spec *reader = system->predictor ? aux : &system->base->spec;

@@ -8,6 +8,17 @@
 // up to the first token's logits: exactly what kv_gemm_flops() counts meanwhile.
 uint64_t kv_system_flops(const kv_system *system, int64_t n);
 
+// What follows the first token of an answer of n_answer tokens behind a prompt of n_prompt: n_answer - 1 steps of one
+// token. Exact but for lazy pruning, whose steps bring back what the text wants: there it is the most that can be.
+uint64_t kv_system_decode_flops(const kv_system *system, int64_t n_prompt, int64_t n_answer);
+
+// What kv_score executes for one sequence of n tokens of which the last n_scored are scored. (With pruning that is a
+// prompt and an answer: kv_system_flops and kv_system_decode_flops.)
+uint64_t kv_system_score_flops(const kv_system *system, int64_t n, int64_t n_scored);
+
+// What kv_score_behind_prompt executes for one sequence: the prompt, and all scored tokens but the last behind it.
+uint64_t kv_system_behind_flops(const kv_system *system, int64_t n, int64_t n_scored);
+
 // The paper's reduction of the time to the first token over `base`: parameters of the base over those of the
 // model that reads the prompt, times what pruning leaves out of it.
 double kv_system_paper_reduction(const kv_system *system, const kv_system *base);

@@ -1,14 +1,13 @@
-// Prefills against the clock, cell by cell of a grid, and what they take of memory, which is worked out
-// before the first of them runs.
+// Prefills against the clock, cell by cell of a grid, whose memory is looked at before the first of them runs.
 #include "infer/ttft.h"
 
 #include "core/gemm.h"
 #include "core/quantile.h"
 #include "core/rng.h"
 #include "data/system/memory.h"
+#include "infer/memory.h"
 #include "infer/session/engine.h"
 #include "infer/session/sample.h"
-#include "infer/session/session.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -135,196 +134,10 @@ static kv_status run_bench(struct bench *b, kv_error *err) {
     return status;
 }
 
-// ---- Memory --------------------------------------------------------------------------------------------
-//
-// What a session takes for a cell, in bytes: what it keeps for every token, and what its tape holds at the
-// worst moment of a prefill. Each function counts what the one that it names allocates.
-
-static double larger(double a, double b) {
-    return a > b ? a : b;
-}
-
-// A sum of floats a token over the layers, up to n_layers.
-static double all_kv(const kv_model_spec *spec, int64_t n_layers) {
-    double sum = 0;
-    for (int64_t i = 0; i < n_layers; i++) sum += (double)kv_spec_kv_dim(spec, i);
-    return sum;
-}
-
-// Sequences that are read together, of one length each. See infer/session/pack.c.
-struct together {
-    double seqs, rows, keys; // of all sequences
-    int64_t longest;         // keys of one
-};
-
-static struct together pack_of(int64_t batch_size, int64_t n_new, int64_t n_cached) {
-    const int64_t fit = n_new > 0 ? KV_PACK_ROWS / n_new : batch_size, most = fit > 1 ? fit : 1;
-    const double seqs = (double)(most < batch_size ? most : batch_size);
-    return (struct together){seqs, seqs * (double)n_new, seqs * (double)(n_new + n_cached), n_new + n_cached};
-}
-
-// What is done with a pack beside reading it.
-struct manner {
-    int64_t n_layers;     // the first ones
-    bool lazy;            // layers gather their rows and keys, and rank the keys
-    bool ranked;          // attention is asked for
-    bool newest, nothing; // of the last layer's output: only the newest rows, or none at all
-};
-
-// Of weights stored in 16 bits.
-static double panel_bytes(double rows, const kv_param *w) {
-    return sizeof(float) * (double)kv_gemm_panel((int64_t)rows, w);
-}
-
-// A layer at its worst moment: ranking, attention (with turned keys), or its end, when everything it made is
-// there: norms, keys and values, queries, what attention makes of them, two projections, two sums, gate, up
-// and their product. See core/transformer.c.
-static double layer_bytes(const kv_model *model, int64_t layer, const struct together *t,
-                          const struct manner *m) {
-    const kv_model_spec *spec = &model->spec;
-    const kv_layer_spec *l = &spec->layers[layer];
-    const bool last = layer + 1 == m->n_layers;
-    const double f = sizeof(float), norm = spec->qk_norm, dim = (double)spec->model_dim,
-                 q = (double)(l->n_heads * spec->head_dim), kv = (double)kv_spec_kv_dim(spec, layer),
-                 ffn = (double)l->ffn_dim;
-    const double gathered = m->lazy ? t->rows * dim + 2 * t->keys * kv : 0;
-    const double start = f * (gathered + t->rows * (dim + (2 + norm) * kv));
-    if (last && m->nothing && !m->ranked) return start;
-    const double rows = last && m->newest ? t->seqs : t->rows;
-    const double queries = f * rows * ((1 + norm) * q + (rows < t->rows ? 2 * dim : 0));
-    const double turned = f * t->keys * kv, pooled = f * t->keys * (double)l->n_kv_heads;
-    const double rank =
-        turned + pooled +
-        (double)kv_attention_importance_scratch(l->n_heads, l->n_kv_heads, spec->head_dim, t->longest);
-    if (last && m->nothing) return start + queries + rank;
-    const double attend = turned + (double)kv_attention_scratch(l->n_heads, l->n_kv_heads, spec->head_dim);
-    const kv_layer *weights = &model->layers[layer];
-    const double end = f * rows * (5 * dim + 3 * ffn) +
-                       larger(panel_bytes(rows, &weights->out), panel_bytes(rows, &weights->down));
-    // The importance of every key, and the list in which kv_keep_best sorts it.
-    const double chosen = m->lazy ? t->keys * (sizeof(double) + 2 * sizeof(double) + f) : 0;
-    return start + queries +
-           larger(m->ranked || m->lazy ? rank : 0, f * rows * q + larger(attend, end + chosen));
-}
-
-// Lists of sequences and of what the threads do with them, and the tensors themselves, which are small.
-static const double per_sequence = 256, small_things = 1 << 16;
-
-static double list_bytes(const struct together *t, bool lazy) {
-    return small_things + t->seqs * per_sequence + t->rows * 16 + (lazy ? t->keys * 20 : 0);
-}
-
-// The layers one after the other. See infer/session/read.c.
-static double walk_bytes(const kv_model *model, const struct together *t, const struct manner *m) {
-    double most = 0;
-    for (int64_t i = 0; i < m->n_layers; i++) most = larger(most, layer_bytes(model, i, t, m));
-    return sizeof(float) * t->rows * (double)model->spec.model_dim + most;
-}
-
-// n_new tokens of every sequence behind n_cached ones, and the logits.
-static double read_bytes(const kv_model *model, int64_t batch_size, int64_t n_new, int64_t n_cached,
-                         bool lazy, bool ranked) {
-    const kv_model_spec *spec = &model->spec;
-    const struct together t = pack_of(batch_size, n_new, n_cached);
-    const double dim = (double)spec->model_dim, vocab = (double)spec->vocab_size;
-    const struct manner m = {.n_layers = spec->n_layers, .lazy = lazy, .ranked = ranked, .newest = true};
-    const kv_param *table = spec->tied_head ? &model->embed : &model->head;
-    const double answer =
-        sizeof(float) * (t.rows * dim + t.seqs * (dim + vocab)) + panel_bytes(t.seqs, table);
-    return list_bytes(&t, lazy) + larger(walk_bytes(model, &t, &m), answer);
-}
-
-// Keys and values of the aux, and the base's that are made of them. See infer/session/predict.c.
-static double predict_bytes(const kv_system *system, const kv_ttft_cell *cell) {
-    const kv_predictor *p = system->predictor;
-    const kv_model_spec *base = &system->base->spec, *aux = &system->aux->spec;
-    const struct together t = pack_of(cell->batch_size, cell->prompt_tokens - 1, 0);
-    const struct manner m = {.n_layers = kv_predictor_depth(p), .nothing = true};
-    double made = (2 + (double)base->qk_norm) * all_kv(base, base->n_layers) +
-                  2 * (double)(p->kind.rank * p->n_base_layers);
-    bool joined[KV_MAX_LAYERS] = {false};
-    for (int64_t i = 0; i < p->n_base_layers && p->kind.aux_layers > 1; i++) {
-        if (!joined[p->mapping[i]]) made += 2 * (double)kv_predictor_input_dim(p, aux, i);
-        joined[p->mapping[i]] = true;
-    }
-    const double read = walk_bytes(system->aux, &t, &m);
-    const double f = sizeof(float), x = f * t.rows * (double)aux->model_dim;
-    return list_bytes(&t, false) + f * t.rows * 2 * all_kv(aux, m.n_layers) +
-           larger(read, x + f * t.rows * made);
-}
-
-// What an arena holds at most: what is not enough for an allocation at the end of a chunk stays free, and is
-// written to at another time, when the sizes are others. A part of 1/32 was seen.
-static double arena_bytes(double in_use) {
-    return in_use + in_use / 32;
-}
-
-// The tokens of a batch of prompts and places, scores and ids of those chosen. See
-// infer/session/prune_prompt.c.
-static double choice_bytes(double tokens) {
-    return 16 * tokens;
-}
-
-static double read_whole_bytes(const kv_model *model, const kv_ttft_cell *cell, bool lazy) {
-    return read_bytes(model, cell->batch_size, cell->prompt_tokens, 0, lazy, false);
-}
-
-// The aux's own session: its cache, and a prompt read by it, then a token of each sequence at a time; what
-// the tokens get of its attention. See infer/session/prune_speculative.c.
-static double draft_bytes(const kv_system *system, const kv_ttft_cell *cell) {
-    const kv_model_spec *aux = &system->aux->spec;
-    const int64_t ahead = kv_pruning_lookahead(&system->pruning), room = cell->prompt_tokens + ahead;
-    const double rows = (double)cell->batch_size * (double)room;
-    const double cache = sizeof(float) * rows * (2 * all_kv(aux, aux->n_layers) + 1);
-    if (kv_pruning_kept(&system->pruning, cell->prompt_tokens) == cell->prompt_tokens) return cache;
-    const double step = read_bytes(system->aux, cell->batch_size, 1, room - 1, false, true);
-    return cache + sizeof(float) * (double)cell->batch_size * (double)aux->vocab_size +
-           arena_bytes(larger(read_whole_bytes(system->aux, cell, false), step));
-}
-
-// The first layers on whole prompts, and what the tokens get of their attention. See
-// infer/session/prune_static.c.
-static double static_bytes(const kv_model *base, const kv_ttft_cell *cell) {
-    const struct together t = pack_of(cell->batch_size, cell->prompt_tokens, 0);
-    const struct manner m = {
-        .n_layers = kv_static_layers(base->spec.n_layers), .ranked = true, .nothing = true};
-    return list_bytes(&t, false) + walk_bytes(base, &t, &m);
-}
-
-static double tape_bytes(const kv_system *system, const kv_ttft_cell *cell) {
-    const kv_model *base = system->base;
-    const int64_t n = cell->prompt_tokens, kept = kv_pruning_kept(&system->pruning, n);
-    if (system->predictor)
-        return larger(predict_bytes(system, cell),
-                      read_bytes(base, cell->batch_size, 1, n - 1, false, false));
-    const double read =
-        read_bytes(base, cell->batch_size, kept, 0, system->pruning.kind == KV_PRUNE_LAZY, false);
-    return system->pruning.kind == KV_PRUNE_STATIC && kept < n ? larger(static_bytes(base, cell), read)
-                                                               : read;
-}
-
-// What stays while the session does: keys and values, what pruning remembers of a token, ids and logits.
-static double session_bytes(const kv_system *system, const kv_ttft_cell *cell) {
-    const kv_model_spec *base = &system->base->spec;
-    const double batch = (double)cell->batch_size, tokens = (double)cell->prompt_tokens * batch;
-    double sum =
-        sizeof(float) * (2 * tokens * all_kv(base, base->n_layers) + batch * (double)base->vocab_size);
-    sum += sizeof(int32_t) * tokens + 64 * batch + arena_bytes(tape_bytes(system, cell));
-    if (system->predictor) return sum + sizeof(int32_t) * tokens;
-    switch (system->pruning.kind) {
-    case KV_PRUNE_NONE: return sum;
-    case KV_PRUNE_RANDOM: return sum + choice_bytes(tokens);
-    case KV_PRUNE_STATIC: return sum + choice_bytes(tokens) + sizeof(int32_t) * tokens;
-    case KV_PRUNE_LAZY: return sum + tokens * (sizeof(float) * (double)base->model_dim + sizeof(int32_t));
-    case KV_PRUNE_SPECULATIVE:
-        return sum + choice_bytes(tokens) + sizeof(int32_t) * tokens + draft_bytes(system, cell);
-    }
-    return sum;
-}
-
 int64_t kv_ttft_bytes(const kv_system *systems, int64_t n, const kv_ttft_cell *cell) {
     double bytes = 0;
-    for (int64_t i = 0; i < n; i++) bytes += session_bytes(&systems[i], cell);
+    for (int64_t i = 0; i < n; i++)
+        bytes += kv_prefill_bytes(&systems[i], cell->batch_size, cell->prompt_tokens);
     return bytes < 0x1p62 ? (int64_t)bytes : INT64_MAX;
 }
 

@@ -37,10 +37,7 @@ typedef struct kv_ttft_grid_args {
 kv_status kv_ttft_grid(const kv_system *systems, int64_t n, const kv_ttft_grid_args *args,
                        kv_progress *progress, kv_ttft *ttft, double *samples, kv_error *err);
 
-// What the sessions of these systems take together for a cell, worked out from shapes: caches, what pruning
-// remembers, an aux that looks ahead, activations at their largest, prompts and logits. Never less than they
-// take, and at most a tenth and 0.6 MB more (tests/infer/test_ttft_memory.c). Weights are there already and
-// not counted.
+// What the sessions of these systems take together for a cell: infer/memory.h.
 int64_t kv_ttft_bytes(const kv_system *systems, int64_t n, const kv_ttft_cell *cell);
 
 // Whether kv_ttft_grid would run the cell: it fits the contexts of all systems, and each system's session alone the memory

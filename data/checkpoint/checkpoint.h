@@ -88,6 +88,11 @@ kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv
 kv_status kv_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                              const int32_t *mapping, kv_error *err);
 
+// A predictor of the shape that predictor.json says, weights zero and in memory that is never touched: what is needed to
+// work out what it will cost. On failure *predictor is NULL.
+kv_status kv_predictor_shape(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                             kv_predictor **predictor, kv_error *err);
+
 // ---- Size, before anything is read ---------------------------------------------------------------------
 
 typedef struct kv_checkpoint_size {

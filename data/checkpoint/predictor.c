@@ -252,6 +252,16 @@ kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv
     return status;
 }
 
+kv_status kv_predictor_shape(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                             kv_predictor **predictor, kv_error *err) {
+    struct maps maps;
+    *predictor = NULL;
+    if (kv_is_random_predictor(dir)) return kv_random_predictor_shape(dir, base, aux, predictor, err);
+    kv_status status = find_maps(dir, base, aux, NULL, NULL, &maps, err);
+    // Memory that is never touched is never taken from the system.
+    return status ? status : kv_predictor_create_kind(base, aux, maps.mapping, &maps.kind, predictor, err);
+}
+
 // ---- Checking ------------------------------------------------------------------------------------------
 
 kv_status kv_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,

@@ -174,16 +174,28 @@ kv_status kv_random_predictor_check(const char *dir, const kv_model_spec *base, 
     return status ? kv_fail_within(err, status, "%.*s", KV_HEAD(dir, 100)) : KV_OK;
 }
 
-kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
-                              const int32_t *mapping, kv_predictor **predictor, kv_error *err) {
+static kv_status make_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                                const int32_t *mapping, struct predictor_name *name, kv_predictor **predictor,
+                                kv_error *err) {
     *predictor = NULL;
-    struct predictor_name name;
     int32_t rule[KV_MAX_LAYERS];
     kv_status status = kv_random_predictor_check(dir, base, aux, mapping, err);
-    if (!status) status = parse_predictor(dir, &name, err);
+    if (!status) status = parse_predictor(dir, name, err);
     if (status) return status;
     if (!mapping) kv_mapping_default(base, aux, rule);
-    status = kv_predictor_create_kind(base, aux, mapping ? mapping : rule, &name.kind, predictor, err);
+    return kv_predictor_create_kind(base, aux, mapping ? mapping : rule, &name->kind, predictor, err);
+}
+
+kv_status kv_random_predictor_shape(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                                    kv_predictor **predictor, kv_error *err) {
+    struct predictor_name name;
+    return make_predictor(dir, base, aux, NULL, &name, predictor, err);
+}
+
+kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                              const int32_t *mapping, kv_predictor **predictor, kv_error *err) {
+    struct predictor_name name;
+    kv_status status = make_predictor(dir, base, aux, mapping, &name, predictor, err);
     if (status == KV_OK) kv_predictor_init(*predictor, name.seed);
     return status;
 }

@@ -40,3 +40,6 @@ kv_status kv_random_predictor_check(const char *dir, const kv_model_spec *base, 
 // A predictor for the pair, of that name; mapping NULL: kv_mapping_default.
 kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                               const int32_t *mapping, kv_predictor **predictor, kv_error *err);
+// The same with weights of zero, in memory that is never touched: for those who ask what it will take.
+kv_status kv_random_predictor_shape(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                                    kv_predictor **predictor, kv_error *err);

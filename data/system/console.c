@@ -188,3 +188,14 @@ void kv_progress_end(kv_progress *progress, const char *note) {
     if (progress->terminal) fputs("\r\033[K", progress->stream);
     print_line(progress, progress->last_shown < 0 ? 0 : progress->last_shown, note, now);
 }
+
+char *kv_count_text(double count, char text[32]) {
+    static const struct {
+        double unit;
+        const char *suffix;
+    } units[] = {{1e15, " P"}, {1e12, " T"}, {1e9, " G"}, {1e6, " M"}, {1e3, " k"}, {1, ""}};
+    size_t i = 0;
+    while (i + 1 < sizeof units / sizeof *units && count < units[i].unit) i++;
+    snprintf(text, 32, "%.3g%s", count / units[i].unit, units[i].suffix);
+    return text;
+}

@@ -69,3 +69,6 @@ double kv_now(void);
 
 // "3m 12s", "48 s", "1h 02m" into text.
 char *kv_duration(double seconds, char text[32]);
+
+// "12.4 k", "1.28 G" into text.
+char *kv_count_text(double count, char text[32]);

@@ -33,6 +33,12 @@ bool kv_ends_answer(const kv_asking *asking, int32_t id);
 
 typedef struct kv_benchmark kv_benchmark;
 
+// FLOPs of answering one unit, at most: of reading many tokens at once, and of steps of one token a sequence.
+typedef struct kv_unit_cost {
+    double reading, steps;
+    double once; // of reading that only the first of all systems with the same base has to do
+} kv_unit_cost;
+
 typedef struct kv_benchmark_ops {
     // Tries what the answers will need, before hours of work on other tasks. NULL: nothing.
     kv_status (*prepare)(kv_benchmark *benchmark, bool unsafe_execution, kv_error *err);
@@ -46,6 +52,9 @@ typedef struct kv_benchmark_ops {
     // values[n_metrics, n_items], as each metric's row in eval/statistics/metric.h has them, from records[n_units]. KV_ERR_FORMAT when a record lacks
     // something.
     kv_status (*score)(const kv_benchmark *benchmark, json_t *const *records, double *values, kv_error *err);
+    // Where answering is something else than kv_benchmark_cost and kv_benchmark_bytes take it for; else NULL.
+    void (*cost)(const kv_benchmark *benchmark, const kv_system *system, int64_t item, kv_unit_cost *cost);
+    double (*bytes)(const kv_benchmark *benchmark, const kv_system *system, int64_t batch_size);
     void (*free)(kv_benchmark *benchmark);
 } kv_benchmark_ops;
 
@@ -75,6 +84,13 @@ struct kv_benchmark {
 kv_status kv_benchmark_create(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err);
 void kv_benchmark_free(kv_benchmark *benchmark);
+
+// What answering takes, worked out; of `system` shapes are enough. cost: of a unit of `item`, exactly unless an answer of
+// words ends before answer_tokens, or (at most) with lazy pruning. bytes: of units that are answered together, beside
+// weights and records.
+void kv_benchmark_cost(const kv_benchmark *benchmark, const kv_system *system, int64_t item,
+                       kv_unit_cost *cost);
+double kv_benchmark_bytes(const kv_benchmark *benchmark, const kv_system *system, int64_t batch_size);
 
 // ---- For those who implement one -----------------------------------------------------------------------
 

@@ -6,6 +6,8 @@
 #include "data/file/hash.h"
 #include "data/system/buffers.h"
 #include "eval/benchmark/text_tokens.h"
+#include "infer/cost.h"
+#include "infer/memory.h"
 #include "infer/score/score.h"
 
 #include <inttypes.h>
@@ -315,11 +317,42 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
     return status;
 }
 
+// ---- Costs ---------------------------------------------------------------------------------------------
+
+static void cost(const kv_benchmark *benchmark, const kv_system *system, int64_t item, kv_unit_cost *cost) {
+    const kv_eval_task *config = benchmark->config;
+    const kv_system alone = {.base = system->base};
+    const int64_t window = config->window;
+    (void)item;
+    const bool predicts = system->predictor, prunes = system->pruning.kind != KV_PRUNE_NONE;
+    const double whole = (double)kv_system_score_flops(predicts ? system : &alone, window, window - 1);
+    cost->reading = prunes ? 0 : whole;
+    cost->once = prunes ? whole : 0;
+    if (!predicts && !prunes) return;
+    const double prompt = (double)kv_system_flops(system, config->prompt),
+                 tail = (double)kv_system_behind_flops(system, window, tail_of(config)) - prompt;
+    const bool decoded = system->pruning.kind == KV_PRUNE_LAZY;
+    cost->reading += prompt + (decoded ? 0 : tail);
+    cost->steps = decoded ? tail : 0;
+}
+
+static double bytes(const kv_benchmark *benchmark, const kv_system *system, int64_t batch_size) {
+    const kv_eval_task *config = benchmark->config;
+    const kv_system alone = {.base = system->base};
+    const bool prunes = system->pruning.kind != KV_PRUNE_NONE;
+    const double whole =
+        kv_score_bytes(prunes ? &alone : system, batch_size * config->window, config->window, false);
+    if (!system->predictor && !prunes) return whole;
+    const double behind = kv_behind_bytes(system, batch_size, config->window, tail_of(config));
+    return whole > behind ? whole : behind;
+}
+
 // ---- Creation ------------------------------------------------------------------------------------------
 
 kv_status kv_text_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                             kv_benchmark **benchmark, kv_error *err) {
-    static const kv_benchmark_ops ops = {.fit = fit, .answer = answer, .score = score, .free = free_text};
+    static const kv_benchmark_ops ops = {
+        .fit = fit, .answer = answer, .score = score, .cost = cost, .bytes = bytes, .free = free_text};
     (void)seed;
     *benchmark = NULL;
     struct text *t = calloc(1, sizeof *t);

@@ -1,7 +1,7 @@
 // What an evaluation does where its config has `analysis`. Only evaluate.c needs it.
 #pragma once
 
-#include "eval/evaluate/evaluate.h"
+#include "eval/evaluate/evaluation.h"
 
 // Settles how long the sequences are, checks that every system with a predictor can read the text
 // (data/checkpoint/pair.h) and reads it, before any weights. Errors name the config's file, line and key.

@@ -145,7 +145,11 @@ kv_status kv_evaluation_open(kv_evaluation *e, kv_error *err) {
     status = kv_systems_open(e->source, e->config, e->tokenizer_path, e->tokenizer, &e->systems, err);
     if (status == KV_OK) status = check_fit(e, err);
     if (status == KV_OK && e->config->analysis.corpus) status = kv_evaluation_open_analysis(e, err);
-    return status == KV_OK && !e->dry_run ? kv_systems_load(e->systems, err) : status;
+    return status;
+}
+
+kv_status kv_evaluation_load(kv_evaluation *e, kv_error *err) {
+    return kv_systems_load(e->systems, err);
 }
 
 void kv_evaluation_close(kv_evaluation *e) {

@@ -1,6 +1,7 @@
 // Rows of an evaluation share most of their models; each directory is opened and checked once.
 #include "eval/evaluate/systems.h"
 
+#include "core/flops.h"
 #include "core/text.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
@@ -15,6 +16,8 @@ struct kv_known_model {
     char *dir;
     kv_model_spec spec;   // of its config.json, which is read once
     kv_model *model;      // NULL: not loaded
+    kv_model *shape;      // without data; NULL: not asked for
+    int64_t stored;       // bytes of its weights, once there is a shape
     char fingerprint[17]; // "" until somebody asks
 };
 
@@ -196,6 +199,71 @@ void kv_systems_known(kv_systems *systems, int64_t i, kv_pair *pair) {
     if (aux) pair->aux_spec = &aux->spec;
 }
 
+// ---- Shapes --------------------------------------------------------------------------------------------
+
+// The type that the weights of a model are held in.
+static kv_dtype held_dtype(const kv_systems *systems, const kv_checkpoint_size *size) {
+    const kv_frozen_dtype dtype = systems->eval->dtype;
+    if (dtype != KV_FROZEN_STORED) return (kv_dtype)dtype;
+    return size->wide ? KV_F32 : KV_BF16; // or f16, which takes as much
+}
+
+static kv_status shape_model(kv_systems *systems, const char *dir, kv_model **shape, kv_error *err) {
+    struct kv_known_model *known = known_model(systems, dir);
+    *shape = NULL;
+    if (!known) return out_of_memory(dir, err);
+    kv_status status = KV_OK;
+    if (!known->shape) {
+        kv_checkpoint_size size;
+        // What is wrong with them is said when they are loaded.
+        if (kv_checkpoint_measure(dir, &known->spec, &size, NULL) != KV_OK)
+            size =
+                (kv_checkpoint_size){.bytes = sizeof(float) * kv_spec_size(&known->spec, true), .wide = true};
+        known->stored = size.bytes;
+        status = kv_model_create(&known->spec, held_dtype(systems, &size), false, &known->shape, err);
+    }
+    *shape = known->shape;
+    return status;
+}
+
+static kv_status shape_row(kv_systems *systems, unsigned i, kv_error *err) {
+    const kv_eval_system *row = &systems->eval->systems[i];
+    kv_system *shape = &systems->shapes[i];
+    shape->pruning = read_pruning(row, systems->eval->seed);
+    kv_status status = shape_model(systems, row->model ? row->model : row->base, &shape->base, err);
+    if (status != KV_OK || row->model) return status;
+    status = shape_model(systems, row->aux, &shape->aux, err);
+    if (status != KV_OK || !row->predictor) return status;
+    return kv_predictor_shape(row->predictor, &shape->base->spec, &shape->aux->spec, &shape->predictor, err);
+}
+
+kv_status kv_systems_shapes(kv_systems *systems, kv_error *err) {
+    systems->shapes = calloc((size_t)systems->n, sizeof *systems->shapes);
+    kv_status status = systems->shapes ? KV_OK
+                                       : kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld systems",
+                                                 (long long)systems->n);
+    for (unsigned i = 0; i < systems->n && status == KV_OK; i++) status = shape_row(systems, i, err);
+    return status;
+}
+
+kv_systems_size kv_systems_measure(const kv_systems *systems) {
+    kv_systems_size size = {0};
+    for (int64_t i = 0; i < systems->n_models; i++) {
+        const struct kv_known_model *known = &systems->models[i];
+        const kv_dtype dtype = known->shape->embed.dtype;
+        const double held = (double)kv_spec_size(&known->spec, true) * (double)kv_dtype_size(dtype);
+        const bool converted = systems->eval->dtype != KV_FROZEN_STORED && held != (double)known->stored;
+        size.weights += converted ? held : (double)known->stored;
+        size.owned += converted ? held : kv_is_random_model(known->dir) ? (double)known->stored : 0;
+    }
+    for (int64_t i = 0; i < systems->n; i++) {
+        const kv_predictor *p = systems->shapes[i].predictor;
+        const double bytes = p ? sizeof(float) * (double)kv_predictor_size(p) : 0;
+        size.weights += bytes, size.owned += bytes;
+    }
+    return size;
+}
+
 // ---- What a system is ----------------------------------------------------------------------------------
 
 static struct kv_known_model *known_of(const kv_systems *systems, const kv_model *model) {
@@ -269,11 +337,15 @@ kv_status kv_systems_load(kv_systems *systems, kv_error *err) {
 void kv_systems_free(kv_systems *systems) {
     if (!systems) return;
     for (int64_t i = 0; systems->items && i < systems->n; i++) kv_predictor_free(systems->items[i].predictor);
+    for (int64_t i = 0; systems->shapes && i < systems->n; i++)
+        kv_predictor_free(systems->shapes[i].predictor);
     for (int64_t i = 0; systems->models && i < systems->n_models; i++) {
         kv_model_free(systems->models[i].model);
+        kv_model_free(systems->models[i].shape);
         free(systems->models[i].dir);
     }
     free(systems->items);
+    free(systems->shapes);
     free(systems->contexts);
     free(systems->limited_by);
     free(systems->models);

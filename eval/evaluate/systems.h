@@ -10,6 +10,7 @@ typedef struct kv_systems {
     const kv_config *config; // borrowed, as is the next
     const kv_eval_config *eval;
     kv_system *items;  // [n], in the order of the config
+    kv_system *shapes; // [n] the same without weights (kv_systems_shapes); NULL: nobody asked
     int64_t *contexts; // [n] the shortest context among a system's models, less what a speculative aux looks
                        // ahead
     const char **limited_by; // [n] whose that is: "" of a model alone, "the aux of ", …
@@ -29,6 +30,17 @@ void kv_systems_known(kv_systems *systems, int64_t i, kv_pair *pair);
 // Loads the weights. Rows that name the same directory share a model. The models belong to the systems.
 kv_status kv_systems_load(kv_systems *systems, kv_error *err);
 void kv_systems_free(kv_systems *systems);
+
+// Fills in shapes[]: specs, types and predictors whose weights have not been read, enough to work out what each row will
+// cost (infer/cost.h, infer/memory.h). Weights that are not there count as float32.
+kv_status kv_systems_shapes(kv_systems *systems, kv_error *err);
+
+// What weights will take, in bytes, once shapes are known: all of them, and of these what is no file that is mapped, and
+// so cannot be given back.
+typedef struct kv_systems_size {
+    double weights, owned;
+} kv_systems_size;
+kv_systems_size kv_systems_measure(const kv_systems *systems);
 
 // The shortest context of all rows, and whose it is, as in "the aux of `SPF` (less 8 to look ahead)".
 enum { KV_SYSTEM_LIMIT = 160 };

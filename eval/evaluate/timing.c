@@ -59,14 +59,15 @@ static bool has_cell(const struct cells *cells, const kv_ttft_cell *cell) {
 }
 
 // What a prompt of each length takes, asked one at a time: the heat map's columns.
-static bool add_lengths(const kv_evaluation *e, const kv_result_task *task, struct cells *cells) {
+static bool add_lengths(const kv_system *systems, int64_t n_systems, const kv_result_task *task,
+                        struct cells *cells) {
     kv_grid_axes axes;
     bool ok = true;
     if (!kv_grid_axes_of(task, &axes)) return true;
     for (int64_t l = 0; l < axes.n_lengths && ok; l++) {
         const kv_ttft_cell cell = {.prompt_tokens = axes.tokens[l], .batch_size = KV_GRID_BATCH};
         if (cell.prompt_tokens == 0 || has_cell(cells, &cell)) continue;
-        if (kv_ttft_fits(e->systems->items, e->systems->n, &cell))
+        if (kv_ttft_fits(systems, n_systems, &cell))
             ok = add_cell(cells, cell);
         else
             kv_warn(
@@ -78,7 +79,8 @@ static bool add_lengths(const kv_evaluation *e, const kv_result_task *task, stru
 }
 
 // The cell that the tables show, then the grid, then the tasks' own lengths.
-static bool list_cells(const kv_evaluation *e, const kv_results *results, struct cells *cells) {
+static bool list_cells(const kv_evaluation *e, const kv_system *systems, const kv_result_task *tasks,
+                       int64_t n_tasks, struct cells *cells) {
     const kv_eval_ttft *ttft = &e->config->ttft;
     bool ok =
         add_cell(cells, (kv_ttft_cell){.prompt_tokens = kv_timing_prompt(e), .batch_size = ttft->batch_size});
@@ -86,8 +88,16 @@ static bool list_cells(const kv_evaluation *e, const kv_results *results, struct
         for (unsigned p = 0; p < ttft->n_prompts && ok; p++)
             ok = add_cell(cells,
                           (kv_ttft_cell){.prompt_tokens = ttft->prompts[p], .batch_size = ttft->batches[b]});
-    for (int64_t t = 0; t < results->n_tasks && ok; t++) ok = add_lengths(e, &results->tasks[t], cells);
+    for (int64_t t = 0; t < n_tasks && ok; t++) ok = add_lengths(systems, e->systems->n, &tasks[t], cells);
     return ok;
+}
+
+kv_status kv_timing_cells(const kv_evaluation *e, const kv_system *systems, const kv_result_task *tasks,
+                          int64_t n_tasks, kv_ttft_cell **cells, int64_t *n, kv_error *err) {
+    struct cells all = {0};
+    const bool listed = list_cells(e, systems, tasks, n_tasks, &all);
+    *cells = all.items, *n = all.n;
+    return listed ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for the sizes that are timed");
 }
 
 // ---- The clock -----------------------------------------------------------------------------------------
@@ -136,9 +146,9 @@ static kv_status measure_cells(const kv_evaluation *e, const struct cells *cells
 
 kv_status kv_evaluation_measure(const kv_evaluation *e, kv_results *results, kv_error *err) {
     struct cells cells = {0};
-    kv_status status = list_cells(e, results, &cells)
-                           ? measure_cells(e, &cells, results, err)
-                           : kv_fail(err, KV_ERR_MEMORY, "out of memory for the sizes that are timed");
+    kv_status status =
+        kv_timing_cells(e, e->systems->items, results->tasks, results->n_tasks, &cells.items, &cells.n, err);
+    if (status == KV_OK) status = measure_cells(e, &cells, results, err);
     free(cells.items);
     return status;
 }

@@ -29,6 +29,11 @@ static int64_t most_tokens(const kv_model_spec *spec) {
     return most > KV_SCORE_ROWS ? (int64_t)most : KV_SCORE_ROWS;
 }
 
+int64_t kv_score_together(const kv_system *system, int64_t longest) {
+    const int64_t n = most_tokens(&system->base->spec) / longest;
+    return n < 1 ? 1 : n > MAX_TOGETHER ? MAX_TOGETHER : n;
+}
+
 static void take_group(const kv_scoring *g, int64_t *next, struct group *p) {
     const int64_t most = most_tokens(&g->system->base->spec);
     p->n = p->longest = 0;

@@ -4,10 +4,12 @@
 #include "core/gemm.h"
 #include "core/vecmath.h"
 
+#include <assert.h>
 #include <math.h>
 
 // Rows and columns of a tile of logits.
 enum { TILE_ROWS = 256, TILE_COLS = 2048 };
+static_assert(TILE_ROWS * TILE_COLS == KV_SCORE_TILE, "what infer/memory.h counts");
 
 kv_row_sum kv_row_sum_none(void) {
     return (kv_row_sum){.max = -INFINITY, .best = -1, .finite = true};

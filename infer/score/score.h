@@ -3,6 +3,11 @@
 
 #include "infer/session/system.h"
 
+// What goes through at once: tokens of a pack of whole sequences, unless one is longer, and logits of a tile; and sequences
+// of at most `longest` tokens that share a session where they are read behind prompts.
+enum { KV_SCORE_ROWS = 1024, KV_SCORE_TILE = 256 * 2048 };
+int64_t kv_score_together(const kv_system *system, int64_t longest);
+
 // log_likelihood[s] = Σ log p of the last n_scored[s] tokens of each sequence, every one given all before it;
 // greedy[s] (may be NULL): each of them was the argmax. ids of all sequences one after the other,
 // lengths[n_seq] (each >= 1), n_scored[s] in [0, lengths[s]), because nothing comes before the first token;

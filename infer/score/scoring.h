@@ -3,10 +3,7 @@
 #pragma once
 
 #include "core/arena.h"
-#include "infer/session/system.h"
-
-// About so many tokens are read together.
-enum { KV_SCORE_ROWS = 1024 };
+#include "infer/score/score.h"
 
 // All sequences, and where their sums go.
 typedef struct kv_scoring {

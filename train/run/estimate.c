@@ -2,40 +2,14 @@
 // since no formula knows this machine.
 #include "train/run/estimate.h"
 
-#include "core/gemm.h"
-#include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/speed.h"
 #include "train/run/footprint.h"
 #include "train/run/validation.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
-
-double kv_estimate_rate(int64_t rows) {
-    enum { DIM = 256 };
-    const double seconds_wanted = 0.3;
-    rows = rows < 64 ? 64 : rows > 4096 ? 4096 : rows;
-    float *x = calloc((size_t)rows * DIM, sizeof *x);
-    float *w = calloc((size_t)DIM * DIM, sizeof *w);
-    float *y = calloc((size_t)rows * DIM, sizeof *y);
-    double rate = 0;
-    if (x && w && y && kv_blas_reserve(NULL) == KV_OK) {
-        kv_gemm_nt(rows, DIM, DIM, x, DIM, w, DIM, 0, y, DIM); // threads start here
-        double started = kv_now(), seconds;
-        int64_t n = 0;
-        do {
-            kv_gemm_nt(rows, DIM, DIM, x, DIM, w, DIM, 0, y, DIM);
-            n++;
-            seconds = kv_now() - started;
-        } while (seconds < seconds_wanted);
-        rate = 2.0 * (double)n * (double)rows * DIM * DIM / seconds;
-    }
-    free(x);
-    free(w);
-    free(y);
-    return rate;
-}
 
 static void print_memory(const kv_task *task, FILE *out) {
     const kv_train_config *config = task->config;
@@ -137,7 +111,7 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     if (start > 0) fprintf(out, "             %.3g for the least-squares start\n", start);
     print_validation(task, flops * total, out);
     print_memory(task, out);
-    double rate = kv_estimate_rate(d->micro_batch_size * d->seq_len);
+    double rate = kv_speed_measure(d->micro_batch_size * d->seq_len, 256);
     if (rate > 0)
         fprintf(
             out,

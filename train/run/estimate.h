@@ -7,7 +7,3 @@
 // the matrix products alone will take at the rate this machine reaches now (measured in a fraction of a
 // second).
 kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err);
-
-// FLOP/s that this machine reaches now, in a product of `rows` tokens of a shape that training has many of;
-// measured in a fraction of a second. 0: out of memory.
-double kv_estimate_rate(int64_t rows);

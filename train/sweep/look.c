@@ -3,9 +3,9 @@
 #include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/system/console.h"
+#include "data/system/speed.h"
 #include "data/system/table.h"
 #include "train/run/doubts.h"
-#include "train/run/estimate.h"
 #include "train/run/footprint.h"
 #include "train/run/training.h"
 #include "train/sweep/sweep.h"
@@ -153,7 +153,7 @@ struct total {
 // Without a pace to go by: the products alone, at the rate of the machine, which is measured once.
 static double least_seconds(const kv_sweep_look *look) {
     static double rate;
-    if (rate == 0) rate = kv_estimate_rate(2048);
+    if (rate == 0) rate = kv_speed_measure(2048, 256);
     const double left = (double)(look->steps - look->steps_done) / (double)look->steps;
     return rate > 0 ? look->flops * left / rate : 0;
 }

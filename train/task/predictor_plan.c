@@ -1,6 +1,8 @@
 // Layer maps of both kinds of pair that the paper has, and of those that it has not.
 #include "train/task/predictor_plan.h"
 
+#include "data/system/console.h"
+
 #include "train/task/task.h"
 
 #include <inttypes.h>

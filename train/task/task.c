@@ -5,6 +5,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
 #include "data/file/path.h"
+#include "data/system/console.h"
 #include "data/tokenizer/files.h"
 
 #include <inttypes.h>
@@ -87,17 +88,6 @@ kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins
     for (int i = n; i-- > 0 && final && !status;)
         if (origins[i]) status = kv_tokenizer_copy(origins[i], dir, err);
     return status == KV_OK ? kv_tokenizer_id_write(dir, &id, err) : status;
-}
-
-char *kv_count_text(double count, char text[32]) {
-    static const struct {
-        double unit;
-        const char *suffix;
-    } units[] = {{1e12, " T"}, {1e9, " G"}, {1e6, " M"}, {1e3, " k"}, {1, ""}};
-    size_t i = 0;
-    while (i + 1 < sizeof units / sizeof *units && count < units[i].unit) i++;
-    snprintf(text, 32, "%.3g%s", count / units[i].unit, units[i].suffix);
-    return text;
 }
 
 void kv_task_describe_model(const kv_model_spec *spec, FILE *out) {

@@ -122,5 +122,3 @@ kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins
                                  bool final, kv_error *err);
 // "4 layers, dim 96, ... 407 k parameters" and a newline.
 void kv_task_describe_model(const kv_model_spec *spec, FILE *out);
-// "1.23 M" into text.
-char *kv_count_text(double count, char text[32]);

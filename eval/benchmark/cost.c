@@ -1,0 +1,46 @@
+// What answering will take: words behind a prompt or choices to be scored, as kinds of tasks do it unless they say
+// otherwise.
+#include "infer/cost.h"
+#include "eval/benchmark/benchmark.h"
+#include "infer/memory.h"
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+// Pruned ones read a context and decode its choice.
+static void add_scored(const kv_system *system, int64_t n, int64_t n_scored, kv_unit_cost *cost) {
+    const double all = (double)kv_system_score_flops(system, n, n_scored);
+    const bool decoded = system->pruning.kind != KV_PRUNE_NONE && n_scored > 0;
+    const double steps = decoded ? (double)kv_system_decode_flops(system, n - n_scored, n_scored) : 0;
+    cost->reading += all - steps, cost->steps += steps;
+}
+
+void kv_benchmark_cost(const kv_benchmark *b, const kv_system *system, int64_t item, kv_unit_cost *cost) {
+    const kv_item *asked = &b->items[item];
+    *cost = (kv_unit_cost){0};
+    if (b->ops->cost) {
+        b->ops->cost(b, system, item, cost);
+    } else if (b->answer_tokens > 0) {
+        cost->reading = (double)kv_system_flops(system, b->prompt_tokens[item]);
+        cost->steps = (double)kv_system_decode_flops(system, b->prompt_tokens[item], b->answer_tokens);
+    } else {
+        for (int64_t s = 0; s < asked->n_seq; s++)
+            add_scored(system, asked->lengths[s], asked->n_scored[s], cost);
+    }
+}
+
+double kv_benchmark_bytes(const kv_benchmark *b, const kv_system *system, int64_t batch_size) {
+    const int64_t most = b->most_units ? smaller(batch_size, b->most_units) : batch_size;
+    const int64_t n = smaller(most, b->n_units);
+    if (b->ops->bytes) return b->ops->bytes(b, system, n);
+    if (b->answer_tokens > 0)
+        return kv_answer_bytes(system, n, b->longest - b->answer_tokens, b->answer_tokens);
+    int64_t longest_item = 0; // of an item
+    for (int64_t i = 0; i < b->n_items; i++) {
+        int64_t tokens = 0;
+        for (int64_t s = 0; s < b->items[i].n_seq; s++) tokens += b->items[i].lengths[s];
+        if (tokens > longest_item) longest_item = tokens;
+    }
+    return kv_score_bytes(system, n * longest_item, b->longest, true);
+}
