@@ -10,6 +10,8 @@
 #include "data/file/plain.h"
 #include "data/system/buffers.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +35,59 @@ void kv_problems_free(kv_problems *problems) {
     free(problems->items);
     *problems = (kv_problems){0};
 }
+
+// ---- Splits --------------------------------------------------------------------------------------------
+
+// Of MBPP, by task_id; its file comes whole.  [Austin et al. 2021]
+static const struct {
+    const char *name;
+    int64_t first, last;
+} splits[] = {
+    {"prompt", 1, 10}, {"test", 11, 510}, {"validation", 511, 600}, {"train", 601, 974}, {"all", 1, 0}};
+enum { N_SPLITS = sizeof splits / sizeof *splits, ALL = N_SPLITS - 1 };
+
+static int find_split(const char *name) {
+    int s = 0;
+    while (s < N_SPLITS && strcmp(splits[s].name, name) != 0) s++;
+    return s;
+}
+
+bool kv_problem_split_known(const char *split) {
+    return find_split(split) < N_SPLITS;
+}
+
+// What is no number is of none.
+static bool is_of(const kv_problem *problem, int split) {
+    char *end;
+    errno = 0;
+    const int64_t id = strtoll(problem->task_id, &end, 10);
+    return split == ALL || (!errno && !*end && id >= splits[split].first && id <= splits[split].last);
+}
+
+kv_status kv_problems_keep_split(kv_problems *problems, const char *name, kv_error *err) {
+    const int split = find_split(name);
+    if (split == N_SPLITS) return kv_fail(err, KV_ERR_RANGE, "MBPP has no split `%s`", name);
+    kv_problem *items = problems->items;
+    int64_t n = 0;
+    for (int64_t i = 0; i < problems->n; i++) n += is_of(&items[i], split);
+    if (n == 0)
+        return kv_fail(err, KV_ERR_RANGE,
+                       "%s and below: no \"task_id\" is of split `%s`, %" PRIi64 " to %" PRIi64
+                       ", expected another `split`: `all` takes every problem",
+                       items[0].where, name, splits[split].first, splits[split].last);
+    n = 0;
+    for (int64_t i = 0; i < problems->n; i++) {
+        kv_problem problem = items[i];
+        if (is_of(&problem, split))
+            items[n++] = problem;
+        else
+            kv_problem_free(&problem);
+    }
+    problems->n = n;
+    return KV_OK;
+}
+
+// ---- Reading -------------------------------------------------------------------------------------------
 
 struct reading {
     const char *path;
@@ -77,7 +132,8 @@ static kv_status add_problem(void *context, const json_t *entry, const char *whe
     if (!json_is_object(entry) || !next_line(r, &text, &size))
         return kv_fail(err, KV_ERR_FORMAT, "%s: found %s, expected an object, one problem a line", where,
                        kv_json_kind(entry));
-    if (!r->kind) r->kind = kv_problem_kind_of(entry);
+    const kv_problem_kind *likely = kv_problem_kind_of(entry);
+    if (!r->kind) r->kind = likely;
     if (!r->kind)
         return kv_fail(
             err, KV_ERR_FORMAT,
@@ -87,6 +143,10 @@ static kv_status add_problem(void *context, const json_t *entry, const char *whe
     kv_problem *p = grow(r->problems);
     if (!p) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", where);
     kv_status status = kv_problem_row(r->kind, entry, text, size, where, p, err);
+    if (status == KV_ERR_FORMAT && likely && likely != r->kind) {
+        const kv_error inner = *err;
+        kv_fail(err, status, "%s; it looks like a problem of %s", inner.message, likely->title);
+    }
     if (status == KV_OK) status = check_base(r->problems, p, err);
     if (status != KV_OK) return status;
     int64_t before;

@@ -53,6 +53,12 @@ kv_status kv_problems_read(const char *path, const kv_problem_kind *kind, kv_pro
                            const kv_problem_kind **found, kv_error *err);
 void kv_problems_free(kv_problems *problems);
 
+// Leaves only the problems whose task_id is of a split of MBPP: "test", "validation", "train", "prompt", or "all" of
+// them. KV_ERR_RANGE when none is left, or there is no such split.
+kv_status kv_problems_keep_split(kv_problems *problems, const char *split, kv_error *err);
+// Whether there is one.
+bool kv_problem_split_known(const char *split);
+
 // Frees what it holds.
 void kv_problem_free(kv_problem *problem);
 

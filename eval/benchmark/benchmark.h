@@ -71,11 +71,12 @@ struct kv_benchmark {
     int64_t front, back;      // tokens of each prompt that are not its text's: kv_prompt_frame
     uint64_t chat;            // kv_prompt_hash
     int64_t n_skipped, n_cut; // items that are left out, and that have lost tokens: kv_benchmark_fit
-    json_t *skipped;          // [{"item": "FILE:LINE", "tokens": N}, …], of a grid with its "length" and "depth", too; NULL: none are left out
-    int64_t *prompt_tokens;   // [n_items] tokens that are read before the first one comes out
-    int64_t longest;          // context that the longest unit needs: its prompt and what is generated
-    char hash[17];            // of all that decides what is asked and how it is scored
-    uint64_t way; // of what of that is alike for all items; 0: items have no hashes (kv_items_hash)
+    json_t *
+        skipped; // [{"item": "FILE:LINE", "tokens": N}, …], of a grid with its "length" and "depth", too; NULL: none are left out
+    int64_t *prompt_tokens; // [n_items] tokens that are read before the first one comes out
+    int64_t longest;        // context that the longest unit needs: its prompt and what is generated
+    char hash[17];          // of all that decides what is asked and how it is scored
+    uint64_t way;           // of what of that is alike for all items; 0: items have no hashes (kv_items_hash)
 };
 
 // The benchmark of one row of `tasks`, of one of the kinds in eval/benchmark/kinds.h; what `prompting` points to must outlive

@@ -30,6 +30,12 @@ static void count(void *context, bool passed) {
     kv_progress_show(&c->progress, ++c->done, note);
 }
 
+static void count_looks(void *context, int64_t index, const kv_sandbox_result *result) {
+    (void)index, (void)result;
+    struct checking *c = context;
+    kv_progress_show(&c->progress, ++c->done, "");
+}
+
 static bool allocate(struct checking *c) {
     const size_t n = (size_t)c->problems.n;
     c->all = calloc(n, sizeof *c->all);
@@ -91,8 +97,13 @@ static kv_status run(struct checking *c, const kv_sandbox_options *options, doub
     status = kv_programs_run(sandbox, c->all, c->solutions, n, c->results, c->base_passed, count, c, err);
     kv_progress_end(&c->progress, status == KV_OK ? NULL : "stopped");
     *seconds = kv_now() - start;
-    if (status == KV_OK)
-        status = kv_redefined_find(sandbox, c->all, c->solutions, c->results, n, c->redefined, err);
+    if (status == KV_OK) {
+        c->done = 0;
+        kv_progress_begin(&c->progress, stderr, "looked at", n - c->failed);
+        status = kv_redefined_find(sandbox, c->all, c->solutions, c->results, n, c->redefined, count_looks, c,
+                                   err);
+        kv_progress_end(&c->progress, status == KV_OK ? NULL : "stopped");
+    }
     kv_sandbox_free(sandbox);
     return status;
 }

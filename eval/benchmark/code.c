@@ -11,7 +11,6 @@
 #include "eval/benchmark/redefined.h"
 #include "eval/statistics/stats.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,7 +108,7 @@ static kv_status judge(struct batch *b, kv_error *err) {
                                        b->base_passed, NULL, NULL, err);
     if (status == KV_OK)
         status = kv_redefined_find(b->code->sandbox, b->problems, completions, b->results, b->n, b->redefined,
-                                   err);
+                                   NULL, NULL, err);
     return status;
 }
 
@@ -272,38 +271,19 @@ static kv_status read_k(struct code *c, const kv_eval_task *config, kv_error *er
     return KV_OK;
 }
 
-// MBPP's splits by task_id; files come whole too. What is no number belongs to none.  [Austin et al. 2021]
-static const struct {
-    const char *name;
-    int64_t first, last;
-} splits[] = {{"prompt", 1, 10}, {"test", 11, 510}, {"validation", 511, 600}, {"train", 601, 974}};
-
-static kv_status keep_split(struct code *c, const kv_eval_task *config, kv_error *err) {
-    enum { N = sizeof splits / sizeof *splits };
-    size_t s = 0;
-    while (s < N && strcmp(splits[s].name, config->split) != 0) s++;
-    if (s == N || !c->kind->splits) return KV_OK;
-    kv_problem *items = c->problems.items;
-    int64_t n = 0;
-    for (int64_t i = 0; i < c->problems.n; i++) {
-        char *end;
-        errno = 0;
-        const int64_t id = strtoll(items[i].task_id, &end, 10);
-        const bool keep = !errno && !*end && id >= splits[s].first && id <= splits[s].last;
-        if (keep && n < i) {
-            kv_problem_free(&items[n]);
-            items[n] = items[i];
-            items[i] = (kv_problem){0};
-        }
-        n += keep;
-    }
-    if (n == 0)
+kv_status kv_code_check(const kv_eval_task *config, char key[KV_TASK_KEY], kv_error *err) {
+    const kv_problem_kind *kind = kv_problem_kind_find(config->kind);
+    snprintf(key, KV_TASK_KEY, "shots");
+    if (config->shots > 0)
+        return kv_fail(err, KV_ERR_RANGE,
+                       "found %" PRIi64 ", expected 0: prompts of kind: %s stand for themselves",
+                       config->shots, config->kind);
+    snprintf(key, KV_TASK_KEY, "split");
+    if (kind && kind->splits && !kv_problem_split_known(config->split))
         return kv_fail(
             err, KV_ERR_RANGE,
-            "task `%s`: %s: no problem has a task_id of split `%s`, %" PRIi64 " to %" PRIi64
-            ", expected another `split`: one that MBPP does not have, as `all`, takes all problems",
-            config->name, config->file, config->split, splits[s].first, splits[s].last);
-    while (c->problems.n > n) kv_problem_free(&items[--c->problems.n]);
+            "found `%s`, expected one of MBPP's: test, validation, train, prompt, or all of them: all",
+            config->split);
     return KV_OK;
 }
 
@@ -431,7 +411,7 @@ kv_status kv_code_benchmark(const kv_eval_task *config, const kv_prompting *prom
         c->has_base = kv_problem_has_base(&c->problems.items[0]);
         status = read_k(c, config, err);
     }
-    if (status == KV_OK) status = keep_split(c, config, err);
+    if (status == KV_OK && c->kind->splits) status = kv_problems_keep_split(&c->problems, config->split, err);
     if (status == KV_OK) status = make_prompts(c, prompting, err);
     if (status == KV_OK) {
         make_hash(c, prompting->tokenizer, seed);

@@ -17,6 +17,9 @@
 kv_status kv_code_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                             kv_benchmark **benchmark, kv_error *err);
 
+// See kv_benchmark_kind.
+kv_status kv_code_check(const kv_eval_task *config, char key[KV_TASK_KEY], kv_error *err);
+
 // Opens the sandbox, unless it is open; the first answer does so too. To be called before hours of work on
 // other tasks.
 kv_status kv_code_benchmark_prepare(kv_benchmark *benchmark, bool unsafe_execution, kv_error *err);

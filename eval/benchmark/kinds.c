@@ -87,7 +87,8 @@ static kv_benchmark_kind of_problems(const kv_problem_kind *problems) {
                                .max_tokens = 256,
                                .timeout = problems->timeout,
                                .split = problems->splits ? "test" : NULL,
-                               .create = kv_code_benchmark};
+                               .create = kv_code_benchmark,
+                               .check = kv_code_check};
 }
 
 kv_benchmark_kind kv_benchmark_kind_at(int i) {

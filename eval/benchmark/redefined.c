@@ -42,7 +42,7 @@ static bool keep_names(const kv_sandbox_result *result, char **found) {
 
 kv_status kv_redefined_find(kv_sandbox *sandbox, const kv_problem *const *problems,
                             const char *const *completions, const kv_sandbox_result *results, int64_t n,
-                            char **found, kv_error *err) {
+                            char **found, kv_sandbox_done_fn *done, void *context, kv_error *err) {
     kv_program *programs = calloc((size_t)n + 1, sizeof *programs);
     kv_sandbox_result *seen = calloc((size_t)n + 1, sizeof *seen);
     int64_t *index = calloc((size_t)n + 1, sizeof *index), n_passed = 0;
@@ -54,7 +54,7 @@ kv_status kv_redefined_find(kv_sandbox *sandbox, const kv_problem *const *proble
         index[n_passed++] = i;
     }
     kv_status status =
-        ok ? kv_sandbox_run(sandbox, programs, n_passed, seen, NULL, NULL, err) : KV_ERR_MEMORY;
+        ok ? kv_sandbox_run(sandbox, programs, n_passed, seen, done, context, err) : KV_ERR_MEMORY;
     for (int64_t p = 0; status == KV_OK && ok && p < n_passed; p++)
         ok = keep_names(&seen[p], &found[index[p]]);
     if (!ok)

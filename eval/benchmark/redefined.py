@@ -189,12 +189,19 @@ def read(tree):
     return used, given, libraries, parts
 
 
-def look_at_names(space, used, given):
+# What tests themselves make of the program's classes is theirs.
+def is_made_by_tests(name, value, tree):
+    return type(value) is not types.FunctionType and id(value) not in own_classes and any(
+        isinstance(node, ast.Assign) and node.lineno >= BEHIND and name in [n for t in node.targets for n in bound_by(t)]
+        for node in tree.body)
+
+
+def look_at_names(space, used, given, tree):
     for name in sorted(used - {ENTRY}):
         if name not in space:
             continue
         if name in given:
-            if is_own_value(space[name]):
+            if is_own_value(space[name]) and not is_made_by_tests(name, space[name], tree):
                 note(name)
         elif name in builtins_before and '*' not in given:
             note(name)
@@ -266,7 +273,8 @@ builtins_before = dict(vars(builtins))
 def main(run=run, write=posix.write, leave=posix._exit):
     program = sys.modules['program'] = types.ModuleType('program')
     code = compile(SOURCE, NAME, 'exec', dont_inherit=True)
-    used, given, libraries, parts = read(ast.parse(SOURCE))
+    tree = ast.parse(SOURCE)
+    used, given, libraries, parts = read(tree)
     before = list(as_they_are(sorted(libraries)))
     try:
         run(code, program.__dict__)
@@ -274,7 +282,7 @@ def main(run=run, write=posix.write, leave=posix._exit):
         look_at_hooks()
         look_at_builtins()
         look_at_classes()
-        look_at_names(program.__dict__, used, given)
+        look_at_names(program.__dict__, used, given, tree)
         look_at_libraries(before, parts)
         look_at_modules(program)
         if found:

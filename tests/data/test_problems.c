@@ -254,6 +254,10 @@ static void bad_fields_are_named(void **state) {
     } cases[] = {
         {NULL, "{\"task_id\": \"a\"}", "bad.jsonl:1: neither \"test\" nor \"test_list\" nor \"base_input\""},
         {NULL, "{\"question\": \"a\"}", "bad.jsonl:1: neither \"test\""},
+        {"mbpp", PROBLEM("a", "f"),
+         "bad.jsonl:1: \"code\" is missing, expected a string; it looks like a problem of HumanEval"},
+        {"humaneval", MBPP("1", ", \"test_list\": [\"a\"]"),
+         "expected a string; it looks like a problem of MBPP"},
         {"mbpp", "{}", "bad.jsonl:1: \"task_id\" is missing, expected a string"},
         {"mbpp", "{\"task_id\": 1.5}", "bad.jsonl:1: \"task_id\" is a number, expected a string"},
         {"mbpp", "{\"task_id\": 1}", "bad.jsonl:1: \"code\" is missing, expected a string"},

@@ -195,13 +195,36 @@ static void redefined(void **state) {
     for (int i = 0; i < N; i++) of[i] = &problems.items[0], completions[i] = cases[i].completion;
     if (kv_programs_run(sandbox, of, completions, N, results, base_passed, NULL, NULL, &err))
         fail_msg("%s", err.message);
-    if (kv_redefined_find(sandbox, of, completions, results, N, found, &err)) fail_msg("%s", err.message);
+    if (kv_redefined_find(sandbox, of, completions, results, N, found, NULL, NULL, &err))
+        fail_msg("%s", err.message);
     for (int i = 0; i < N; i++) {
         assert_string_equal(results[i].text, "passed");
         assert_string_equal(found[i] ? found[i] : "nothing", cases[i].found ? cases[i].found : "nothing");
         free(found[i]);
     }
     kv_problems_free(&problems);
+}
+
+// Tests that make objects of the program's classes redefine nothing; a program that takes a test's name does.
+static void classes_of_programs(void **state) {
+    (void)state;
+    static char prompt[] = "", entry[] = "size",
+                test[] = "root = Node(None)\nroot.next = Node(None)\nassert size(root) == 2\n";
+    static const char *const completions[] = {
+        "class Node:\n    def __init__(self, next): self.next = next\n"
+        "def size(node):\n    return 1 + size(node.next) if node else 0\n",
+        "class Node:\n    def __init__(self, next): self.next = next\n"
+        "def size(node):\n    global root\n    root = lambda: 0\n    return 2\n"};
+    const kv_problem problem = {.prompt = prompt, .entry_point = entry, .test = test},
+                     *of[] = {&problem, &problem};
+    const kv_sandbox_result passed[] = {{.verdict = KV_VERDICT_PASSED}, {.verdict = KV_VERDICT_PASSED}};
+    char *found[2];
+    kv_error err = {0};
+    if (kv_redefined_find(sandbox, of, completions, passed, 2, found, NULL, NULL, &err))
+        fail_msg("%s", err.message);
+    assert_null(found[0]);
+    assert_string_equal(found[1], "root");
+    free(found[1]);
 }
 
 static void count(void *context, bool passed) {
@@ -230,9 +253,11 @@ static void progress(void **state) {
 int main(void) {
     unsafe = !test_bwrap_works();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(source),    cmocka_unit_test(lists_of_asserts), cmocka_unit_test(base_and_all),
-        cmocka_unit_test(hogs),      cmocka_unit_test(inputs_of_bodies), cmocka_unit_test(inputs_of_programs),
-        cmocka_unit_test(redefined), cmocka_unit_test(progress),
+        cmocka_unit_test(source),           cmocka_unit_test(lists_of_asserts),
+        cmocka_unit_test(base_and_all),     cmocka_unit_test(hogs),
+        cmocka_unit_test(inputs_of_bodies), cmocka_unit_test(inputs_of_programs),
+        cmocka_unit_test(redefined),        cmocka_unit_test(classes_of_programs),
+        cmocka_unit_test(progress),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -145,7 +145,7 @@ static void expect(const struct sample *samples, int64_t n, int64_t n_passing) {
         programs[i].length = strlen(programs[i].source);
     }
     assert_int_equal(kv_sandbox_run(sandbox, programs, n, results, NULL, NULL, &err), KV_OK);
-    if (kv_redefined_find(sandbox, problems, completions, results, n, found, &err) != KV_OK)
+    if (kv_redefined_find(sandbox, problems, completions, results, n, found, NULL, NULL, &err) != KV_OK)
         fail_msg("%s", err.message);
     for (int64_t i = 0; i < n; i++) {
         const bool passed = results[i].verdict == KV_VERDICT_PASSED;
@@ -189,7 +189,7 @@ static void lines_are_told_apart(void **state) {
         const kv_problem *one = &problems[i];
         const kv_sandbox_result passed = {.verdict = KV_VERDICT_PASSED};
         char *found;
-        if (kv_redefined_find(sandbox, &one, &completions[i], &passed, 1, &found, &err))
+        if (kv_redefined_find(sandbox, &one, &completions[i], &passed, 1, &found, NULL, NULL, &err))
             fail_msg("%s", err.message);
         assert_string_equal(found ? found : "nothing", "len");
         free(found);
