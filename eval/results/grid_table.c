@@ -90,7 +90,9 @@ void kv_grid_print(const kv_results *results, FILE *out) {
         if (kv_grid_make(results, t, &grid, NULL) == KV_OK && grid.cells) {
             fputc('\n', out);
             print_grid(&grid, out);
-        }
+        } else if (results->tasks[t].grid.lengths)
+            fprintf(out, "\n%s, %s: more than %d lengths or depths are no grid\n", results->tasks[t].name,
+                    results->tasks[t].split, KV_GRID_MOST);
         kv_grid_free(&grid);
     }
 }

@@ -388,6 +388,16 @@ static void table_says_where_it_is_lost(void **state) {
     expect(text, "\nbroken      -     -    -      -     -                       not finite\n");
     assert_null(strstr(text, "later"));
     free(text);
+    int64_t many[KV_GRID_MOST + 1]; // lengths of items that were skipped
+    for (int i = 0; i <= KV_GRID_MOST; i++) many[i] = 1000 + i;
+    int64_t *skipped = r.tasks[0].grid.skipped;
+    r.tasks[0].grid.skipped = many, r.tasks[0].n_skipped = KV_GRID_MOST + 1;
+    out = open_memstream(&text, &size);
+    kv_grid_print(&r, out);
+    fclose(out);
+    assert_string_equal(text, "\nneedle, made: more than 64 lengths or depths are no grid\n");
+    free(text);
+    r.tasks[0].grid.skipped = skipped;
     kv_grid_items_free(&r.tasks[0].grid);
     out = open_memstream(&text, &size);
     kv_grid_print(&r, out);
