@@ -48,7 +48,13 @@ static kv_status open_chat(kv_evaluation *e, kv_error *err) {
         kv_chat_template_find(e->tokenizer_path, e->tokenizer, config->systems[0].model, &e->chat, err);
     char key[64];
     snprintf(key, sizeof key, "tasks[%u].chat", t);
-    return status == KV_OK ? KV_OK : kv_eval_blame(e->source, key, err);
+    if (status != KV_OK) return kv_eval_blame(e->source, key, err);
+    if (e->chat.opens_thought)
+        kv_config_warn(
+            e->source, key,
+            "the model's template begins every answer with <think>: what is written within `max_tokens` may be "
+            "thoughts alone, and choices are scored where thoughts would begin");
+    return KV_OK;
 }
 
 static kv_prompting prompting_of(const kv_evaluation *e, const kv_eval_task *task) {

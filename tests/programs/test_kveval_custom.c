@@ -52,7 +52,7 @@ static int set_up(void **state) {
 }
 
 static void write_tasks(const char *tasks) {
-    char text[4096];
+    char text[8192];
     snprintf(text, sizeof text, "%s%s", head, tasks);
     write_text("own.yaml", text);
 }
@@ -120,6 +120,35 @@ static void every_metric(void **state) {
         assert_true((t < 2) == (strcmp(again.tasks[t].hash, other.tasks[t].hash) != 0));
     kv_results_free(&again);
     kv_results_free(&other);
+}
+
+// Templates that say what kinds of the house say ask, and judge, the same.
+static void as_the_kinds_of_the_house(void **state) {
+    (void)state;
+    char text[4096];
+    static const char tasks[] =
+        "  - {name: t, file: @/questions_trained.jsonl, shots: 2, max_tokens: 5, limit: 9, too_long: skip}\n"
+        "  - {name: own t, kind: custom, file: @/questions_trained.jsonl, shots: 2, max_tokens: 5, limit: 9, too_long: skip,\n"
+        "     template: \"Question: {question}\\nAnswer:\", target: \"{answer.aliases}\", stop: [\"\\n\", \".\", \",\"],\n"
+        "     ignore_case: true, ignore_punctuation: true, shots_delimiter: \"\\n\"}\n"
+        "  - {name: arc, kind: arc_easy, file: %s/fixtures/choices/arc.jsonl, shots: 1}\n"
+        "  - {name: own arc, kind: custom, file: %s/fixtures/choices/arc.jsonl, shots: 1, template: \"Question: {question}\\nAnswer:\",\n"
+        "     choices: [\"{choices.text}\"], labels: [\"{choices.label}\"], label: \"{answerKey}\"}\n";
+    snprintf(text, sizeof text, tasks, getenv("KV_TEST_DIR"), getenv("KV_TEST_DIR"));
+    write_tasks(text);
+    EXPECT(0, in_dir("own.yaml"), "--no-ttft");
+    kv_results r = results_of("own/results.h5");
+    static const char *const keys[][5] = {{"prompt", "generation", "verdict", "answers"},
+                                          {"context", "choices", "loglikelihoods", "gold", "id"}};
+    for (int64_t t = 0; t < 4; t += 2)
+        for (int64_t u = 0; u < r.tasks[t].n_units; u++) {
+            json_t *known = record(&r, 1, t, u), *own = record(&r, 1, t + 1, u);
+            for (int k = 0; k < 5 && keys[t / 2][k]; k++)
+                assert_true(
+                    json_equal(json_object_get(known, keys[t / 2][k]), json_object_get(own, keys[t / 2][k])));
+            json_decref(known), json_decref(own);
+        }
+    kv_results_free(&r);
 }
 
 // Of a file of their own: never the task's items, all of them if need be, and another file is another task.
@@ -302,6 +331,7 @@ static void too_long_as_everywhere(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_metric),
+        cmocka_unit_test(as_the_kinds_of_the_house),
         cmocka_unit_test(examples_of_their_own_file),
         cmocka_unit_test(what_is_wrong_is_one_line),
         cmocka_unit_test(a_chat_answers_as_kvrun_does),
