@@ -181,13 +181,27 @@ static void print_costs(const kv_results *r, FILE *out) {
     kv_table_free(table);
 }
 
+// The metric that stands for a task among others: the first, but of nats the perplexity that they are the logarithm of.
+static int summary_metric(const kv_results *r, int64_t task) {
+    const kv_result_task *t = &r->tasks[task];
+    for (int m = 1; m < t->n_metrics && metric_of(r, task, 0)->nats; m++)
+        if (metric_of(r, task, m)->perplexity) return m;
+    return 0;
+}
+
+static bool any_nats(const kv_results *r) {
+    for (int64_t t = 0; t < r->n_tasks; t++)
+        if (metric_of(r, t, summary_metric(r, t))->perplexity) return true;
+    return false;
+}
+
 static int64_t count_shares(const kv_results *r) {
     int64_t n = 0;
     for (int64_t t = 0; t < r->n_tasks; t++) n += metric_of(r, t, 0)->share;
     return n;
 }
 
-// The first metric of every task and the mean of those that are shares, as the paper's tables 3 and 8 have it: what has another
+// That metric of every task and the mean of those that are shares, as the paper's tables 3 and 8 have it: what has another
 // unit has no mean with them.
 static void print_summary(const kv_results *r, FILE *out) {
     const int64_t n_shares = count_shares(r);
@@ -197,7 +211,7 @@ static void print_summary(const kv_results *r, FILE *out) {
         char title[160];
         snprintf(title, sizeof title, "%.*s%s%s", KV_HEAD(r->tasks[t].split, 100),
                  metric_of(r, t, 0)->share ? "" : ": ",
-                 metric_of(r, t, 0)->share ? "" : r->tasks[t].metrics[0]);
+                 metric_of(r, t, 0)->share ? "" : metric_word(r, t, summary_metric(r, t), true));
         kv_table_column(table, r->tasks[t].name, title, false);
     }
     if (n_shares > 1) kv_table_column(table, "", "average", false);
@@ -207,17 +221,20 @@ static void print_summary(const kv_results *r, FILE *out) {
         name_cells(table, &r->systems[s], false);
         for (int64_t t = 0; t < r->n_tasks; t++) {
             const kv_outcome *o = kv_results_outcome(r, s, t);
-            const kv_metric *metric = metric_of(r, t, 0);
+            const int m = summary_metric(r, t);
+            const kv_metric *metric = metric_of(r, t, m);
+            const double figure = o->figures[m].accuracy;
             if (metric->share && !o->not_finite)
-                number_cell(table, "%.1f", 100 * o->figures[0].accuracy);
+                number_cell(table, "%.1f", 100 * figure);
             else
-                figure_cell(table, metric, o, o->figures[0].accuracy);
-            sum += metric->share ? o->figures[0].accuracy : 0;
+                figure_cell(table, metric, o, figure);
+            sum += metric->share ? figure : 0;
         }
         if (n_shares > 1) number_cell(table, "%.1f", 100 * sum / (double)n_shares);
         number_cell(table, "%.2fx", kv_result_reduction(r, s, 0, true));
     }
-    fprintf(out, "all tasks, first metric of each%s; the paper's reduction of FLOPs\n",
+    fprintf(out, "all tasks, first metric of each%s%s; the paper's reduction of FLOPs\n",
+            any_nats(r) ? ", of nats their perplexity" : "",
             n_shares == r->n_tasks ? " in %"
             : n_shares > 1         ? ": shares in %, and only they are averaged"
             : n_shares > 0         ? ": shares in %"

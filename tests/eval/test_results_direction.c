@@ -238,6 +238,40 @@ static void nats_are_not_averaged_with_shares(void **state) {
     kv_results_free(&r);
 }
 
+// Of nats the perplexity stands beside other tasks' shares.
+static void perplexities_beside_shares(void **state) {
+    (void)state;
+    kv_results r;
+    kv_error err = {0};
+    static const double values[2][3][2] = {{{0.5}, {0, 0}, {0.75}},
+                                           {{0.25}, {0.6931471805599453, 0.6931471805599453}, {0.5}}};
+    if (kv_results_init(&r, 2, 3, &err)) fail_msg("%s", err.message);
+    for (int t = 0; t < 3; t++) {
+        kv_result_task *task = &r.tasks[t];
+        task->name = strdup(t == 1 ? "text" : "q"), task->split = strdup("test"), task->kind = strdup("k");
+        task->file = strdup("f");
+        task->n_items = task->n_units = 1, task->n_metrics = t == 1 ? 2 : 1;
+        snprintf(task->metrics[0], KV_METRIC_NAME, "%s", t == 1 ? "tail_nll" : "acc");
+        snprintf(task->metrics[1], KV_METRIC_NAME, "tail_perplexity");
+    }
+    for (int s = 0; s < 2; s++) {
+        test_name_system(&r, s, s ? "small" : "base", s ? "aux" : "base", "", 1 + s);
+        for (int t = 0; t < 3; t++) test_fill_outcome(&r, s, t, values[s][t], 100);
+    }
+    if (kv_results_derive(&r, &err)) fail_msg("%s", err.message);
+    char *text = printed(&r), cells[4][16];
+    expect_part(text, "all tasks, first metric of each, of nats their perplexity: shares in %");
+    expect_part(text, "test: perplexity");
+    const char *table = strstr(text, "all tasks"), *line = table ? strstr(table, "small") : NULL;
+    if (!line) fail_msg("no line of the small system in:\n%s", text);
+    assert_int_equal(sscanf(line, "small aux %15s %15s %15s %15s", cells[0], cells[1], cells[2], cells[3]),
+                     4);
+    assert_string_equal(cells[1], "2.00");
+    assert_string_equal(cells[3], "37.5");
+    free(text);
+    kv_results_free(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(figures_of_which_less_is_better),
@@ -246,6 +280,7 @@ int main(void) {
         cmocka_unit_test(csv_says_which_way_is_better),
         cmocka_unit_test(table_of_text),
         cmocka_unit_test(nats_are_not_averaged_with_shares),
+        cmocka_unit_test(perplexities_beside_shares),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }
