@@ -97,14 +97,18 @@ static kv_status make(struct recall *r, const kv_prompting *prompting, uint64_t 
     return status;
 }
 
+kv_status kv_recall_task_check(const kv_eval_task *config, char key[KV_TASK_KEY], kv_error *err) {
+    snprintf(key, KV_TASK_KEY, "shots");
+    if (config->shots == 0) return KV_OK;
+    return kv_fail(err, KV_ERR_ARGUMENT,
+                   "found %lld, expected 0: a passage with its question is all of a prompt",
+                   (long long)config->shots);
+}
+
 kv_status kv_recall_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err) {
     static const kv_written_ops ops = {where, prompt, judge, hash, record, free_recall};
     *benchmark = NULL;
-    if (config->shots)
-        return kv_fail(err, KV_ERR_ARGUMENT,
-                       "%s: shots: %lld, expected 0: a passage with its question is all of a prompt",
-                       config->name, (long long)config->shots);
     struct recall *r = calloc(1, sizeof *r);
     if (!r) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->file);
     r->written = (kv_written){.benchmark = {.config = config, .n_metrics = 1, .metrics = {"exact_match"}},

@@ -8,3 +8,6 @@
 // {"item": "FILE:LINE", "length", "depth", "answer", "generation", "verdict": "correct" or "wrong"}.
 kv_status kv_recall_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                               kv_benchmark **benchmark, kv_error *err);
+
+// See kv_benchmark_kind.
+kv_status kv_recall_task_check(const kv_eval_task *config, char key[KV_TASK_KEY], kv_error *err);

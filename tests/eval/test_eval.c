@@ -189,11 +189,16 @@ static void config_mistakes_are_named(void **state) {
                         "expected the base as a `model` alone");
     expect_config_error("tasks[0].kind=riddles", "found `riddles`, expected one of triviaqa");
     expect_config_error("tasks[0].k=[1, 2]", "key `tasks[0].k`: found pass@2, expected 1 to the 1 `samples`");
-    expect_config_error("tasks[0]={name: q, file: f, kind: mbpp, shots: 1}",
-                        "key `tasks[0].shots`: found 1, expected 0: prompts of kind: mbpp stand for themselves");
-    expect_config_error("tasks[0]={name: q, file: f, kind: mbpp, split: tset}",
-                        "key `tasks[0].split`: found `tset`, expected one of MBPP's: test, validation, train, "
-                        "prompt, or all of them: all");
+    expect_config_error(
+        "tasks[0]={name: q, file: f, kind: recall, shots: 2}",
+        "key `tasks[0].shots`: found 2, expected 0: a passage with its question is all of a prompt");
+    expect_config_error(
+        "tasks[0]={name: q, file: f, kind: mbpp, shots: 1}",
+        "key `tasks[0].shots`: found 1, expected 0: prompts of kind: mbpp stand for themselves");
+    expect_config_error(
+        "tasks[0]={name: q, file: f, kind: mbpp, split: tset}",
+        "key `tasks[0].split`: found `tset`, expected one of MBPP's: test, validation, train, "
+        "prompt, or all of them: all");
     expect_config_error("tasks[0].top_p=0", "key `tasks[0].top_p`: found 0, expected a number above 0");
     expect_config_error("budgets=[0.5, 0]", "key `budgets[1]`: found 0, expected a number above 0");
     expect_config_error("ttft.prompts=[8]", "expected both `prompts` and `batches`, or neither");

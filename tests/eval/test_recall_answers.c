@@ -4,6 +4,7 @@
 
 #include "data/checkpoint/checkpoint.h"
 #include "eval/benchmark/benchmark.h"
+#include "eval/benchmark/recall.h"
 #include "infer/generate.h"
 
 #include <stdio.h>
@@ -220,10 +221,12 @@ static void a_bad_line_names_its_field(void **state) {
         assert_null(b);
     }
     kv_error err = {0};
-    test_write_text(file, good);
+    char key[KV_TASK_KEY];
+    assert_int_equal(kv_recall_task_check(&config, key, &err), KV_OK);
     config.shots = 1;
-    assert_int_equal(create(&config, &b, &err), KV_ERR_ARGUMENT);
-    assert_non_null(strstr(err.message, "shots: 1, expected 0"));
+    assert_int_equal(kv_recall_task_check(&config, key, &err), KV_ERR_ARGUMENT);
+    assert_string_equal(key, "shots");
+    assert_non_null(strstr(err.message, "found 1, expected 0"));
 }
 
 int main(void) {
