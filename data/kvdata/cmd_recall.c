@@ -18,6 +18,7 @@ struct options {
     int64_t lengths[MAX_LENGTHS];
     double depths[MAX_DEPTHS];
     kv_recall_plan plan;
+    int64_t words; // 0: all
     uint64_t seed;
 };
 
@@ -26,12 +27,12 @@ static const char doc[] =
     "one of them, for kveval's kind of task `recall`; and texts to train on.\v"
     "Into FILE (a name that ends in .jsonl): the questions. Into DIR\n"
     "  questions.jsonl  the questions, with a tokenizer\n"
-    "  train.jsonl      with --texts: passages with several answered questions each\n"
+    "  train.jsonl      with --texts: passages with all their questions and answers\n"
     "  held_out.jsonl   with --texts: a twentieth as many, to look at what is trained\n"
     "  recall.json      what is in it\n"
     "A prompt has as many statements as fit a length, BOS and question included. Words are drawn from those of the "
     "tokenizer that are one token each or, where it has fewer than 1000, from a list of 256; with more statements than "
-    "words, keys have two words. A line holds prompt, answer, length, depth, and the true number of tokens.\n"
+    "keys of one word, keys have two. A line holds prompt, answer, length, depth, and the true number of tokens.\n"
     "\n"
     "Texts to train on are --seq-len tokens long, so that they fill training sequences one for one; without --tokenizer "
     "a word or a mark counts as a token, as with a tokenizer that is trained on them.\n"
@@ -41,7 +42,7 @@ static const char doc[] =
     "  kvdata recall --tokenizer my/tokenizer.model --lengths 64..512,1000 \\\n"
     "         --items 10 --out recall/questions.jsonl";
 
-enum { KEY_SEQ_LEN = 256 };
+enum { KEY_SEQ_LEN = 256, KEY_WORDS };
 
 static const struct argp_option option_list[] = {
     {"out", 'o', "DIR|FILE", 0, "where to write (needed)", 0},
@@ -56,6 +57,7 @@ static const struct argp_option option_list[] = {
     {"items", 'n', "N", 0, "questions of each length and depth (default 20)", 0},
     {"texts", 'x', "N", 0, "texts to train on (default none)", 0},
     {"seq-len", KEY_SEQ_LEN, "N", 0, "tokens of each of them, BOS and EOS included (default 256)", 0},
+    {"words", KEY_WORDS, "N", 0, "how many words to draw from, half of them keys (default all)", 0},
     {"seed", 'S', "S", 0, "of all that is drawn (default 1)", 0},
     {0},
 };
@@ -138,6 +140,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case KEY_SEQ_LEN:
         plan->n_tokens = kvdata_int_option(state, "seq-len", text, 1, KV_RECALL_MAX_LENGTH);
         return 0;
+    case KEY_WORDS: options->words = kvdata_int_option(state, "words", text, 4, INT32_MAX); return 0;
     case 'S': options->seed = (uint64_t)kvdata_int_option(state, "seed", text, 0, INT64_MAX); return 0;
     case ARGP_KEY_INIT:
         set_lengths(state, options, "64..1024");
@@ -161,7 +164,7 @@ static void print_summary(const struct options *options, const kv_recall *recall
 
 static kv_status write_all(const struct options *options, const kv_tokenizer *tokenizer, kv_error *err) {
     kv_recall recall;
-    kv_status status = kv_recall_open(tokenizer, options->seed, &recall, err);
+    kv_status status = kv_recall_open(tokenizer, options->words, options->seed, &recall, err);
     if (status) return options->tokenizer ? kv_fail_within(err, status, "%s", options->tokenizer) : status;
     if (is_file(options->out))
         status = kv_recall_write_items(&recall, &options->plan, options->out, err);

@@ -4,6 +4,7 @@
 #include "core/rng.h"
 #include "data/synthetic/recall_text.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -21,41 +22,44 @@ static kv_status put(kv_bytes *text, const char *const *parts, int n, kv_error *
 }
 
 kv_status kv_recall_put_head(kv_bytes *text, kv_error *err) {
-    return put(text, (const char *const[]){text->length ? "\n" : "", "Remember:"}, 2, err);
+    return put(text, (const char *const[]){"Remember:"}, 1, err);
 }
 
 kv_status kv_recall_put_statement(kv_bytes *text, const char *key, const char *value, kv_error *err) {
     return put(text, (const char *const[]){" ", key, " is ", value, "."}, 5, err);
 }
 
-kv_status kv_recall_put_question(kv_bytes *text, const char *key, const char *value, kv_error *err) {
-    const char *const parts[] = {"\nWhat is ", key, "? ", key, " is", " ", value, "."};
-    return put(text, parts, value ? 8 : 5, err);
+kv_status kv_recall_put_question(kv_bytes *text, const char *key, kv_error *err) {
+    return put(text, (const char *const[]){"\nWhat is ", key, "?"}, 3, err);
+}
+
+kv_status kv_recall_put_key(kv_bytes *text, const char *key, kv_error *err) {
+    return put(text, (const char *const[]){" ", key, " is"}, 3, err);
 }
 
 // ---- What is drawn -------------------------------------------------------------------------------------
 
-// Key i is words[order[i mod n]], with more keys than words and a second one behind it that makes it distinct.
+// Of the words every other one, from the first on, is for keys, the others for values: n of each. Key i is the one at
+// order[i mod n], with more keys than words and a second one behind it that makes it distinct.
 struct draw {
     const kv_recall *recall;
     kv_rng values, questions;
-    int64_t *order, *second; // [n_words]
+    int64_t n, *order, *second; // [n]
     int key_words;
 };
 
 static kv_status draw_begin(struct draw *draw, const kv_recall *recall, const char *name, int key_words,
                             kv_error *err) {
     char stream[160];
-    const size_t n = (size_t)recall->n_words;
-    *draw = (struct draw){.recall = recall, .key_words = key_words};
-    draw->order = calloc(2 * n, sizeof *draw->order);
+    const int64_t n = recall->n_words / 2;
+    *draw = (struct draw){.recall = recall, .n = n, .key_words = key_words};
+    draw->order = calloc(2 * (size_t)n, sizeof *draw->order);
     if (!draw->order) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a passage");
     draw->second = draw->order + n;
     snprintf(stream, sizeof stream, "recall.keys.%s", name);
-    kv_rng_permutation(kv_rng_stream(recall->seed, stream), recall->n_words, draw->order);
+    kv_rng_permutation(kv_rng_stream(recall->seed, stream), n, draw->order);
     snprintf(stream, sizeof stream, "recall.second.%s", name);
-    if (key_words == 2)
-        kv_rng_permutation(kv_rng_stream(recall->seed, stream), recall->n_words, draw->second);
+    if (key_words == 2) kv_rng_permutation(kv_rng_stream(recall->seed, stream), n, draw->second);
     snprintf(stream, sizeof stream, "recall.values.%s", name);
     draw->values = kv_rng_stream(recall->seed, stream);
     snprintf(stream, sizeof stream, "recall.questions.%s", name);
@@ -68,19 +72,15 @@ static void draw_end(struct draw *draw) {
 }
 
 static int64_t first_word(const struct draw *draw, int64_t i) {
-    return draw->order[i % draw->recall->n_words];
+    return 2 * draw->order[i % draw->n];
 }
 
 static int64_t second_word(const struct draw *draw, int64_t i) {
-    const int64_t n = draw->recall->n_words;
-    return draw->second[(i % n + i / n) % n];
+    return 2 * draw->second[(i % draw->n + i / draw->n) % draw->n];
 }
 
-// Any word but the key's first, so that no statement says that something is itself.
 static int64_t value_word(const struct draw *draw, int64_t i) {
-    const int64_t n = draw->recall->n_words,
-                  other = (int64_t)kv_rng_below(draw->values, (uint64_t)i, (uint64_t)n - 1);
-    return other + (other >= first_word(draw, i));
+    return 2 * (int64_t)kv_rng_below(draw->values, (uint64_t)i, (uint64_t)draw->n) + 1;
 }
 
 static void key_text(const struct draw *draw, int64_t i, char *text, size_t size) {
@@ -99,11 +99,14 @@ static kv_status put_statement(const struct draw *draw, int64_t i, kv_bytes *tex
     return kv_recall_put_statement(text, key, draw->recall->words[value_word(draw, i)], err);
 }
 
+// "What is wolf? wolf is", with the value behind it or without.
 static kv_status put_question(const struct draw *draw, int64_t i, bool answered, kv_bytes *text,
                               kv_error *err) {
     char key[KEY_SIZE];
     key_text(draw, i, key, sizeof key);
-    return kv_recall_put_question(text, key, answered ? draw->recall->words[value_word(draw, i)] : NULL, err);
+    kv_status status = kv_recall_put_question(text, key, err);
+    if (status) return status;
+    return answered ? put_statement(draw, i, text, err) : kv_recall_put_key(text, key, err);
 }
 
 static kv_status put_passage(const struct draw *draw, int64_t n, kv_bytes *text, kv_error *err) {
@@ -146,7 +149,7 @@ int64_t kv_recall_shortest_text(const kv_recall *recall) {
 static int key_words_for(const kv_recall *recall, int64_t length) {
     const int64_t cheapest = recall->costs[0].statement + 2 * recall->least_extra;
     const int64_t most = (length - recall->costs[0].prompt) / (cheapest > 1 ? cheapest : 1) + 1;
-    return most > recall->n_words ? 2 : 1;
+    return most > recall->n_words / 2 ? 2 : 1;
 }
 
 static int64_t asked_of(int64_t n, double depth) {
@@ -222,80 +225,68 @@ void kv_recall_item_free(kv_recall_item *item) {
 
 // ---- Training texts ------------------------------------------------------------------------------------
 
-// A text under way: passages one behind the other, whose keys are distinct all through it.
+// A text under way.
 struct text {
     struct draw draw;
     kv_bytes written;
-    int64_t n_statements, n_questions; // so far
-    int64_t left;                      // tokens
-    uint64_t n_drawn;
+    int64_t left; // tokens
 };
 
-// Whether n statements and questions, none of them twice, are `room` tokens.
-static bool fills(const kv_recall_costs *costs, int64_t n, int64_t room) {
-    const int64_t rest = room - n * costs->statement;
-    return n > 0 && rest > 0 && rest % costs->question == 0 && rest / costs->question <= n;
+// From two, between which one can be mistaken, to what leaves room for a question; small numbers more often, whose answers
+// are what is learnt first.
+static int64_t choose_statements(const struct text *text) {
+    const kv_recall_costs *costs = &text->draw.recall->costs[text->draw.key_words - 1];
+    const int64_t most = (text->left - costs->question) / costs->statement;
+    const double times = log((double)(most + 1) / 2);
+    const int64_t n = (int64_t)(2 * exp(kv_rng_uniform(text->draw.questions, 0) * times));
+    return n > most ? most : n < 1 ? 1 : n;
 }
 
-// How many statements the next passage has: from one up to what leaves room for a question, small numbers more often:
-// their answers are what is learnt first. No statement is asked about
-// twice, since the second answer would be copied from the first. So there is another passage behind a short one; any
-// other is, where that can be had, of a length that ends where the text ends.
-static int64_t choose_statements(struct text *text, const kv_recall_costs *costs) {
-    enum { ENOUGH = 5 }; // statements with questions, for a passage that can be of any length
-    const int64_t whole = costs->statement + costs->question, room = text->left;
-    const int64_t most = (room - costs->question) / costs->statement;
-    const double some = kv_rng_uniform(text->draw.questions, text->n_drawn++);
-    const int64_t n = (int64_t)exp(some * log((double)most + 1));
-    if ((n + ENOUGH) * whole <= room) return n;
-    for (int64_t step = 0; step < 2 * costs->question; step++) {
-        if (fills(costs, n + step, room)) return n + step;
-        if (fills(costs, n - step, room)) return n - step;
+// The beginning of a question: so many words, marks and line ends.
+static void cut_behind(kv_bytes *text, size_t from, int64_t n) {
+    size_t at = from;
+    for (; at < text->length && n > 0; n--) {
+        while (text->data[at] == ' ') at++;
+        if (isalpha((unsigned char)text->data[at++]))
+            while (isalpha((unsigned char)text->data[at])) at++;
     }
-    return n;
+    text->data[at] = '\0', text->length = at;
 }
 
-// Questions about statements [first, n_statements) in a random order, while they fit.
-static kv_status put_questions(struct text *text, int64_t first, kv_error *err) {
-    const int64_t n = text->n_statements - first;
+// Questions about n statements in a random order, round after round; the last is cut off where the text is full.
+static kv_status put_questions(struct text *text, int64_t n, kv_error *err) {
     int64_t *order = calloc((size_t)n, sizeof *order);
     kv_status status = order ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for a passage");
-    kv_rng rng = text->draw.questions;
-    rng.stream += 1 + (uint64_t)first;
-    if (!status) kv_rng_permutation(rng, n, order);
-    for (int64_t q = 0; q < n && !status; q++) {
-        const int64_t asked = first + order[q], cost = question_cost(&text->draw, asked);
-        if (cost > text->left && text->n_questions > 0) break;
-        text->left -= cost, text->n_questions++;
-        status = put_question(&text->draw, asked, true, &text->written, err);
+    for (int64_t q = 0; !status && text->left > 0; q++) {
+        if (q % n == 0) {
+            kv_rng round = text->draw.questions;
+            round.stream += 1 + (uint64_t)(q / n);
+            kv_rng_permutation(round, n, order);
+        }
+        const int64_t cost = question_cost(&text->draw, order[q % n]);
+        const size_t before = text->written.length;
+        status = put_question(&text->draw, order[q % n], true, &text->written, err);
+        if (!status && cost > text->left) cut_behind(&text->written, before, text->left);
+        text->left -= cost;
     }
     free(order);
     return status;
 }
 
-static kv_status put_next(struct text *text, kv_error *err) {
-    const kv_recall_costs *costs = &text->draw.recall->costs[text->draw.key_words - 1];
-    const int64_t first = text->n_statements;
-    kv_status status = kv_recall_put_head(&text->written, err);
-    text->left -= first ? costs->next_head : costs->head;
-    for (int64_t n = choose_statements(text, costs); n > 0 && !status; n--) {
-        const int64_t at = text->n_statements++;
-        text->left -= statement_cost(&text->draw, at);
-        status = put_statement(&text->draw, at, &text->written, err);
-    }
-    return status ? status : put_questions(text, first, err);
-}
-
 kv_status kv_recall_text(const kv_recall *recall, const char *stream, int64_t length, int64_t number,
                          char **text, kv_error *err) {
     char name[96];
-    struct text t = {.left = length};
+    struct text t = {0};
     *text = NULL;
     snprintf(name, sizeof name, "%s.%" PRIi64 ".%" PRIi64, stream, length, number);
     kv_status status = draw_begin(&t.draw, recall, name, key_words_for(recall, length), err);
-    do {
-        if (!status) status = put_next(&t, err);
-    } while (!status && t.left >= kv_recall_shortest_text(recall));
+    if (!status) {
+        t.left = length - recall->costs[t.draw.key_words - 1].head;
+        const int64_t n = choose_statements(&t);
+        for (int64_t i = 0; i < n; i++) t.left -= statement_cost(&t.draw, i);
+        status = put_passage(&t.draw, n, &t.written, err);
+        if (!status) status = put_questions(&t, n, err);
+    }
     draw_end(&t.draw);
     if (status)
         kv_bytes_free(&t.written);

@@ -3,9 +3,10 @@
 //     Remember: olive is tent. wolf is honey. … kite is drum.
 //     What is wolf? wolf is
 //
-// Keys are distinct within a passage; keys and values are drawn evenly and independently of each other, from words
-// that are one token each. So all that answers a question better than a guess (one in the number of words, or of
-// statements for whom has seen the passage) has been carried from where the statement stands to where it is asked for.
+// Words are one token each; every other one is a key, the others are values. Keys are distinct within a passage; keys and
+// values are drawn evenly and independently of each other. So all that answers a question better than a guess (one in the
+// number of values, or of statements for whom has seen the passage) has been carried from where the statement stands to
+// where it is asked for.
 #pragma once
 
 #include "data/tokenizer/tokenizer.h"
@@ -20,16 +21,14 @@ enum { KV_RECALL_MAX_LENGTH = 1 << 18, KV_RECALL_MIN_WORDS = 1000 };
 typedef struct kv_recall_costs {
     int64_t prompt;    // with one statement, and with a BOS where the tokenizer has one
     int64_t statement; // each further one
-    // Of texts to train on:
-    int64_t head,
-        next_head;    // what a passage begins with: the first one, BOS and EOS of the text included; others
-    int64_t question; // and its answer
+    int64_t head;      // "Remember:" with BOS and EOS of a text to train on
+    int64_t question;  // and its answer
 } kv_recall_costs;
 
 typedef struct kv_recall {
     const kv_tokenizer *tokenizer; // borrowed; NULL: words, marks and line ends count as a token each
     uint64_t seed;
-    char **words; // [n_words]
+    char **words; // [n_words] 0, 2, … are keys, 1, 3, … values
     int64_t n_words;
     bool from_vocabulary; // or from the list
     int64_t *extra;       // [n_words]
@@ -42,9 +41,10 @@ typedef struct kv_recall {
 extern const char *const kv_recall_list[];
 
 // Chooses the words: those of the vocabulary that are a token each in a passage (a space, then three letters or more, a
-// to z); with fewer than KV_RECALL_MIN_WORDS of them, or without a tokenizer, those of the list. Free with
-// kv_recall_free.
-kv_status kv_recall_open(const kv_tokenizer *tokenizer, uint64_t seed, kv_recall *recall, kv_error *err);
+// to z); with fewer than KV_RECALL_MIN_WORDS of them, or without a tokenizer, those of the list. most_words: only so many
+// of them, from 4 on; 0: all. Free with kv_recall_free.
+kv_status kv_recall_open(const kv_tokenizer *tokenizer, int64_t most_words, uint64_t seed, kv_recall *recall,
+                         kv_error *err);
 void kv_recall_free(kv_recall *recall);
 
 // Tokens that a prompt needs at least, whatever words are drawn.
@@ -58,7 +58,7 @@ typedef struct kv_recall_item {
 } kv_recall_item;
 
 // A pure function of (seed, length, depth, number) and the tokenizer: a prompt of at most `length` tokens, to which no
-// statement could be added. Where there are more statements than words, keys have two words. kv_recall_shortest <=
+// statement could be added. Where there are more statements than keys of one word, keys have two. kv_recall_shortest <=
 // length <= KV_RECALL_MAX_LENGTH, depth from 0 (the first statement) to 1 (the last). Free with kv_recall_item_free.
 kv_status kv_recall_make(const kv_recall *recall, int64_t length, double depth, int64_t number,
                          kv_recall_item *item, kv_error *err);
@@ -67,8 +67,8 @@ void kv_recall_item_free(kv_recall_item *item);
 // Tokens that a training text needs at least.
 int64_t kv_recall_shortest_text(const kv_recall *recall);
 
-// Text `number` of a stream ("train", "held_out"; none is an item's): one passage or several of all sizes, each with
-// questions and their answers behind it. Of `length` tokens, BOS and EOS included (fewer where words are several
+// Text `number` of a stream ("train", "held_out"; none is an item's): a passage of any size, and questions with their answers
+// about its statements in a random order, round after round, the last cut off where the text is full. Of `length` tokens, BOS and EOS included (fewer where words are several
 // tokens), so that texts fill training sequences of that length one for one. Caller frees *text.
 kv_status kv_recall_text(const kv_recall *recall, const char *stream, int64_t length, int64_t number,
                          char **text, kv_error *err);

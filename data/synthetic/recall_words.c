@@ -71,64 +71,53 @@ kv_status kv_recall_count(const kv_recall *recall, const char *text, int64_t *n,
     return KV_OK;
 }
 
-// Passages of one word alone: n statements each, and `asked` questions, the last without its answer unless `answered`.
-struct frame {
-    int key_words, passages, n, asked;
-    bool answered;
-};
-
-static kv_status count_frame(const kv_recall *recall, const char *word, struct frame frame, int64_t *tokens,
-                             kv_error *err) {
+// A passage of one word alone: n statements, and a question; with its answer, if `answered`.
+static kv_status count_frame(const kv_recall *recall, const char *word, int key_words, int n, bool answered,
+                             int64_t *tokens, kv_error *err) {
     kv_bytes text = {0};
     char key[2 * LONGEST_WORD + 2];
-    kv_status status = KV_OK;
-    snprintf(key, sizeof key, frame.key_words == 2 ? "%s %s" : "%s", word, word);
-    for (int p = 0; p < frame.passages && !status; p++) {
-        status = kv_recall_put_head(&text, err);
-        for (int i = 0; i < frame.n && !status; i++) status = kv_recall_put_statement(&text, key, word, err);
-        for (int i = 0; i < frame.asked && !status; i++)
-            status =
-                kv_recall_put_question(&text, key, frame.answered || i < frame.asked - 1 ? word : NULL, err);
-    }
+    snprintf(key, sizeof key, key_words == 2 ? "%s %s" : "%s", word, word);
+    kv_status status = kv_recall_put_head(&text, err);
+    for (int i = 0; i < n && !status; i++) status = kv_recall_put_statement(&text, key, word, err);
+    if (!status) status = kv_recall_put_question(&text, key, err);
+    if (!status)
+        status =
+            answered ? kv_recall_put_statement(&text, key, word, err) : kv_recall_put_key(&text, key, err);
     if (!status) status = kv_recall_count(recall, text.data, tokens, err);
     kv_bytes_free(&text);
     return status;
 }
 
 static kv_status measure_frame(kv_recall *recall, int key_words, kv_error *err) {
-    const struct frame frames[] = {{key_words, 1, 1, 1, false},
-                                   {key_words, 1, 2, 1, false},
-                                   {key_words, 1, 1, 1, true},
-                                   {key_words, 1, 1, 2, true},
-                                   {key_words, 2, 1, 1, true}};
-    enum { PROMPT, LONGER, TEXT, ASKED_TWICE, TWO, N_FRAMES };
+    const char *word = recall->words[0];
     const bool eos = !recall->tokenizer || kv_tokenizer_eos(recall->tokenizer) >= 0;
-    int64_t n[N_FRAMES];
-    for (int i = 0; i < N_FRAMES; i++) {
-        kv_status status = count_frame(recall, recall->words[0], frames[i], &n[i], err);
-        if (status) return status;
-    }
     kv_recall_costs *costs = &recall->costs[key_words - 1];
-    costs->prompt = n[PROMPT];
-    costs->statement = n[LONGER] - n[PROMPT];
-    costs->question = n[ASKED_TWICE] - n[TEXT];
-    costs->head = n[TEXT] - costs->statement - costs->question + eos;
-    costs->next_head = n[TWO] - n[TEXT] - costs->statement - costs->question;
+    kv_bytes head = {0};
+    int64_t longer, text;
+    kv_status status = count_frame(recall, word, key_words, 1, false, &costs->prompt, err);
+    if (!status) status = count_frame(recall, word, key_words, 2, false, &longer, err);
+    if (!status) status = count_frame(recall, word, key_words, 1, true, &text, err);
+    if (!status) status = kv_recall_put_head(&head, err);
+    if (!status) status = kv_recall_count(recall, head.data, &costs->head, err);
+    kv_bytes_free(&head);
+    if (status) return status;
+    costs->statement = longer - costs->prompt;
+    costs->question = text - costs->head - costs->statement;
+    costs->head += eos;
     return KV_OK;
 }
 
-// What a word takes beyond the first one: in the place of a value, by the difference it makes to one statement.
+// What a word takes beyond the first one, by the difference it makes to a passage.
 static kv_status measure_words(kv_recall *recall, kv_error *err) {
     recall->extra = calloc((size_t)recall->n_words, sizeof *recall->extra);
     if (!recall->extra) return kv_fail(err, KV_ERR_MEMORY, "out of memory for words");
-    const struct frame statement = {.key_words = 1, .passages = 1, .n = 1};
-    enum { IN_A_STATEMENT = 2 };
+    enum { PLACES = 4 }; // key and value of a statement, twice the key of the question
     for (int64_t i = 0; !recall->from_vocabulary && i < recall->n_words; i++) {
         int64_t first, tokens;
-        kv_status status = count_frame(recall, recall->words[0], statement, &first, err);
-        if (!status) status = count_frame(recall, recall->words[i], statement, &tokens, err);
+        kv_status status = count_frame(recall, recall->words[0], 1, 1, false, &first, err);
+        if (!status) status = count_frame(recall, recall->words[i], 1, 1, false, &tokens, err);
         if (status) return status;
-        const int64_t extra = (tokens - first) / IN_A_STATEMENT;
+        const int64_t extra = (tokens - first) / PLACES;
         recall->extra[i] = extra;
         if (extra > recall->most_extra) recall->most_extra = extra;
         if (extra < recall->least_extra) recall->least_extra = extra;
@@ -157,7 +146,7 @@ static bool is_word(const char *text, size_t length) {
     return true;
 }
 
-// Whether the word is this token at each of its four places in a passage.
+// Whether the word is this token at each of its places in a passage.
 static kv_status is_one_token(const kv_recall *recall, const char *word, int32_t id, bool *one,
                               kv_error *err) {
     enum { PLACES = 4 };
@@ -166,7 +155,8 @@ static kv_status is_one_token(const kv_recall *recall, const char *word, int32_t
     int64_t n = 0, found = 0;
     kv_status status = kv_recall_put_head(&text, err);
     if (!status) status = kv_recall_put_statement(&text, word, word, err);
-    if (!status) status = kv_recall_put_question(&text, word, NULL, err);
+    if (!status) status = kv_recall_put_question(&text, word, err);
+    if (!status) status = kv_recall_put_key(&text, word, err);
     if (!status) status = kv_tokenizer_encode(recall->tokenizer, text.data, text.length, &ids, &n, err);
     for (int64_t i = 0; i < n && !status; i++) found += ids[i] == id;
     *one = found == PLACES;
@@ -194,25 +184,28 @@ static kv_status take_vocabulary(kv_recall *recall, kv_error *err) {
     return KV_OK;
 }
 
-static void forget_words(kv_recall *recall) {
-    for (int64_t i = 0; i < recall->n_words; i++) free(recall->words[i]);
-    free(recall->words);
-    recall->words = NULL, recall->n_words = 0;
+// All but the first n.
+static void forget_words(kv_recall *recall, int64_t n) {
+    while (recall->n_words > n) free(recall->words[--recall->n_words]);
 }
 
 static kv_status take_list(kv_recall *recall, kv_error *err) {
     kv_status status = KV_OK;
-    forget_words(recall);
+    forget_words(recall, 0);
+    free(recall->words);
+    recall->words = NULL; // kv_room_for_one counts from none
     for (int i = 0; i < N_LIST && !status; i++)
         status = add_word(recall, kv_recall_list[i], strlen(kv_recall_list[i]), err);
     return status;
 }
 
-kv_status kv_recall_open(const kv_tokenizer *tokenizer, uint64_t seed, kv_recall *recall, kv_error *err) {
+kv_status kv_recall_open(const kv_tokenizer *tokenizer, int64_t most_words, uint64_t seed, kv_recall *recall,
+                         kv_error *err) {
     *recall = (kv_recall){.tokenizer = tokenizer, .seed = seed};
     kv_status status = tokenizer ? kv_tokenizer_speaks(tokenizer, err) : KV_OK;
     if (!status && tokenizer) status = take_vocabulary(recall, err);
     if (!status && !recall->from_vocabulary) status = take_list(recall, err);
+    if (!status && most_words > 0) forget_words(recall, most_words);
     for (int key_words = 1; key_words <= 2 && !status; key_words++)
         status = measure_frame(recall, key_words, err);
     if (!status) status = measure_words(recall, err);
@@ -221,7 +214,8 @@ kv_status kv_recall_open(const kv_tokenizer *tokenizer, uint64_t seed, kv_recall
 }
 
 void kv_recall_free(kv_recall *recall) {
-    forget_words(recall);
+    forget_words(recall, 0);
+    free(recall->words);
     free(recall->extra);
     *recall = (kv_recall){0};
 }

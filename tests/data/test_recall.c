@@ -22,7 +22,7 @@ static kv_tokenizer *open_fixture(const char *name) {
 
 static void open_recall(const kv_tokenizer *tokenizer, uint64_t seed, kv_recall *recall) {
     kv_error err = {0};
-    if (kv_recall_open(tokenizer, seed, recall, &err)) fail_msg("%s", err.message);
+    if (kv_recall_open(tokenizer, 0, seed, recall, &err)) fail_msg("%s", err.message);
 }
 
 static kv_recall_item make(const kv_recall *recall, int64_t length, double depth, int64_t number) {
@@ -107,7 +107,7 @@ static void a_prompt_is_as_long_as_statements_allow(void **state) {
         open_recall(tokenizer, 3, &recall);
         assert_int_equal(recall.from_vocabulary, t < 3);
         assert_true(t < 3 ? recall.n_words > 5000 : recall.n_words == 256);
-        const int64_t lengths[] = {kv_recall_shortest(&recall), 40, 64, 99, 256, 1001};
+        const int64_t lengths[] = {kv_recall_shortest(&recall), 40, 64, 99, 256, 501};
         for (int l = 0; l < 6; l++)
             for (int d = 0; d < 5; d++) {
                 kv_recall_item item = make(&recall, lengths[l], 0.25 * d, 7);
@@ -148,12 +148,12 @@ static void where_words_run_out_keys_have_two(void **state) {
     (void)state;
     kv_recall recall;
     open_recall(NULL, 3, &recall);
-    kv_recall_item one = make(&recall, 1000, 1, 0), two = make(&recall, 6000, 1, 0);
+    kv_recall_item one = make(&recall, 500, 1, 0), two = make(&recall, 6000, 1, 0);
     assert_null(strchr(one.key, ' '));
     assert_non_null(strchr(two.key, ' '));
-    assert_true(check_item(&recall, &one, 1000, 1) <= 256);
+    assert_true(check_item(&recall, &one, 500, 1) <= 128);
     assert_true(check_item(&recall, &two, 6000, 1) > 1000);
-    // All of them are different, also behind the first 256.
+    // All of them are different, also behind the first 128.
     char key[64], value[64], **keys = test_alloc(two.n_statements, sizeof *keys);
     const char *at = passage_of(two.prompt);
     for (int64_t n = 0; n < two.n_statements; n++) {
@@ -209,25 +209,37 @@ static int64_t place(const char *word) {
     return i;
 }
 
-// Neither by what answers there are, nor by the key, nor by the place of a word in the list can one be guessed.
+// Neither by what answers there are, nor by the key, nor by the depth can one be guessed.
 static void answers_cannot_be_guessed(void **state) {
     (void)state;
-    enum { N_WORDS = 256, N_ITEMS = 20 * N_WORDS };
+    enum { N_WORDS = 128, N_ITEMS = 40 * N_WORDS };
     int64_t answers[N_WORDS] = {0}, keys[N_WORDS] = {0}, apart[N_WORDS] = {0};
     kv_recall recall;
     open_recall(NULL, 3, &recall);
     for (int64_t i = 0; i < N_ITEMS; i++) {
         kv_recall_item item = make(&recall, 48, 0.25 * (double)(i % 5), i);
         const int64_t key = place(item.key), answer = place(item.answer);
-        assert_int_not_equal(key, answer);
-        keys[key]++, answers[answer]++, apart[(answer - key + N_WORDS) % N_WORDS]++;
+        assert_true(key % 2 == 0 && answer % 2 == 1);
+        keys[key / 2]++, answers[answer / 2]++, apart[(answer - key + 2 * N_WORDS) / 2 % N_WORDS]++;
         kv_recall_item_free(&item);
     }
-    // Six standard deviations of chi squared on 255 degrees: 6 · sqrt(2 / 255).
-    assert_true(unevenness(keys, N_WORDS) < 1.54);
-    assert_true(unevenness(answers, N_WORDS) < 1.54);
-    assert_int_equal(apart[0], 0);
-    assert_true(unevenness(apart + 1, N_WORDS - 1) < 1.54);
+    // Six standard deviations of chi squared on 127 degrees: 6 · sqrt(2 / 127).
+    assert_true(unevenness(keys, N_WORDS) < 1.76);
+    assert_true(unevenness(answers, N_WORDS) < 1.76);
+    assert_true(unevenness(apart, N_WORDS) < 1.76);
+    kv_recall_free(&recall);
+}
+
+static void fewer_words_are_the_first_ones(void **state) {
+    (void)state;
+    kv_recall recall;
+    assert_int_equal(kv_recall_open(NULL, 8, 3, &recall, NULL), KV_OK);
+    assert_int_equal(recall.n_words, 8);
+    for (int64_t i = 0; i < 50; i++) {
+        kv_recall_item item = make(&recall, 20, 0.5, i);
+        assert_true(place(item.key) < 8 && place(item.answer) < 8);
+        kv_recall_item_free(&item);
+    }
     kv_recall_free(&recall);
 }
 
@@ -242,30 +254,33 @@ static void the_list_is_of_different_plain_words(void **state) {
 
 // ---- Training texts ------------------------------------------------------------------------------------
 
-// Passages with their questions; every question about a statement of its own passage, none of them twice. Returns the
-// number of passages.
+// A passage, and questions with their answers: each about another statement until all have been asked about once, then
+// again. Returns the number of statements.
 static int64_t check_text(const char *text) {
     enum { MOST = 300 };
-    char keys[MOST][64], values[MOST][64], key[64], value[64];
-    bool asked[MOST] = {0};
-    int64_t n = 0, first = 0, n_passages = 0;
-    for (const char *at = text, *next; *at; n_passages++) {
-        at = passage_of(at + (*at == '\n'));
-        for (first = n; (next = next_statement(at, keys[n], values[n])); at = next, n++)
-            for (int64_t i = 0; i < n; i++) assert_string_not_equal(keys[i], keys[n]);
-        assert_true(n > first);
-        int end;
-        while (end = 0,
-               sscanf(at, "\nWhat is %63[a-z]? %*[a-z] is %63[a-z].%n", key, value, &end) == 2 && end) {
-            int64_t i = first;
-            while (i < n && strcmp(keys[i], key) != 0) i++;
-            assert_true(i < n && !asked[i]);
-            assert_string_equal(values[i], value);
-            asked[i] = true;
-            at += end;
+    char keys[MOST][64], values[MOST][64], key[64], value[64], asked_for[64];
+    int64_t asked[MOST] = {0}, n = 0, n_asked = 0;
+    const char *at = passage_of(text), *next;
+    for (; (next = next_statement(at, keys[n], values[n])); at = next, n++)
+        for (int64_t i = 0; i < n; i++) assert_string_not_equal(keys[i], keys[n]);
+    assert_true(n > 1);
+    for (; *at; n_asked++) {
+        int end = 0;
+        int64_t i = 0;
+        if (sscanf(at, "\nWhat is %63[a-z]?%n", asked_for, &end) != 1 || !end ||
+            !(next = next_statement(at + end, key, value))) {
+            assert_true(count_marks(at) < 9); // the beginning of a question, where the text is full
+            break;
         }
+        assert_string_equal(asked_for, key);
+        while (i < n && strcmp(keys[i], key) != 0) i++;
+        assert_true(i < n && asked[i] == n_asked / n);
+        assert_string_equal(values[i], value);
+        asked[i]++;
+        at = next;
     }
-    return n_passages;
+    assert_true(n_asked > 0);
+    return n;
 }
 
 static void texts_fill_training_sequences(void **state) {
@@ -273,7 +288,7 @@ static void texts_fill_training_sequences(void **state) {
     kv_recall recall;
     open_recall(NULL, 3, &recall);
     const int64_t lengths[] = {128, 256, 500};
-    int64_t single = 0, several = 0;
+    int64_t few = 0, many = 0;
     for (int l = 0; l < 3; l++)
         for (int64_t i = 0; i < 200; i++) {
             char *text, *other;
@@ -281,13 +296,13 @@ static void texts_fill_training_sequences(void **state) {
             if (kv_recall_text(&recall, "train", lengths[l], i, &text, &err)) fail_msg("%s", err.message);
             assert_int_equal(count_marks(text) + 2, lengths[l]);
             const int64_t n = check_text(text);
-            single += n == 1, several += n > 1;
+            few += n<5, many += n> lengths[l] / 10;
             assert_int_equal(kv_recall_text(&recall, "held_out", lengths[l], i, &other, NULL), KV_OK);
             assert_memory_not_equal(text, other, 20);
             free(text);
             free(other);
         }
-    assert_true(single > 100 && several > 60);
+    assert_true(few > 100 && many > 60);
     kv_recall_free(&recall);
 }
 
@@ -337,6 +352,7 @@ int main(void) {
         cmocka_unit_test(where_words_run_out_keys_have_two),
         cmocka_unit_test(the_same_arguments_give_the_same_item_and_no_other),
         cmocka_unit_test(answers_cannot_be_guessed),
+        cmocka_unit_test(fewer_words_are_the_first_ones),
         cmocka_unit_test(the_list_is_of_different_plain_words),
         cmocka_unit_test(texts_fill_training_sequences),
         cmocka_unit_test(files_hold_what_they_say),

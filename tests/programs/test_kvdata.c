@@ -113,6 +113,7 @@ static void wrong_passages(void **state) {
         {"--lengths", "64,999999", "--lengths: '999999', expected a whole number from 1 to 262144"},
         {"--depths", "0,1.5", "--depths: '1.5', expected a number from 0 to 1"},
         {"--depths", "0,0.0", "--depths: 0 twice"},
+        {"--words", "3", "--words: '3', expected a whole number from 4"},
         {"--items", "0", "--items: '0', expected a whole number from 1"},
         {"--texts", "3", "expected a directory for --texts"},
     };
