@@ -130,7 +130,21 @@ static void keep_to_what_openblas_has(void) {
     omp_set_num_threads(most);
 }
 
+// A CPU that came out after this OpenBLAS did is taken for one of 2004: Debian 12's does so on Emerald Rapids, where a
+// training then took nearly three times as long.
+static void warn_of_old_kernels(void) {
+#ifdef __x86_64__
+    if (getenv("OPENBLAS_CORETYPE") || strcmp(openblas_get_corename(), "Prescott") != 0 ||
+        !__builtin_cpu_supports("avx2"))
+        return;
+    kv_warn("OpenBLAS does not know this CPU and multiplies several times slower than it could; set "
+            "OPENBLAS_CORETYPE=%s",
+            __builtin_cpu_supports("avx512bw") ? "SkylakeX" : "Haswell");
+#endif
+}
+
 kv_status kv_blas_reserve(kv_error *err) {
+    warn_of_old_kernels();
     keep_to_what_openblas_has();
     take_buffers(omp_get_max_threads());
     kv_status status = kv_limits_try_threads(omp_get_max_threads(), err);

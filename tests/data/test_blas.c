@@ -1,10 +1,12 @@
-// OpenBLAS as other builds of it are: with threads of its own, and with more threads asked for than it has buffers.
+// OpenBLAS as other builds of it are: with threads of its own, with more threads asked for than it has buffers, and older than
+// the CPU.
 #include "data/system/blas.h"
 #include "tests/support/support.h"
 
 #include <cblas.h>
 #include <omp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -47,20 +49,27 @@ static void helpers_get_buffers(void **state) {
     blas_memory_free(early.threads);
 }
 
-// ---- More threads than it can serve ---------------------------------------------------------------------
+// ---- What it says when it is asked for buffers -----------------------------------------------------------
 
-static void more_threads_than_buffers(void **state) {
-    (void)state;
-    static char said[1 << 16];
+static const char *core; // NULL: what it is
+
+char *__real_openblas_get_corename(void);
+char *__wrap_openblas_get_corename(void);
+char *__wrap_openblas_get_corename(void) {
+    return core ? (char *)core : __real_openblas_get_corename();
+}
+
+// kv_blas_reserve, with all that is printed meanwhile in said; *kept: the threads that are then used.
+static char said[1 << 16];
+static kv_status reserve(int n_threads, int *kept, kv_error *error) {
     const int before = omp_get_max_threads(), out = dup(STDOUT_FILENO), err = dup(STDERR_FILENO);
-    kv_error error = {0};
     FILE *file = tmpfile();
     assert_non_null(file);
     fflush(NULL);
     dup2(fileno(file), STDOUT_FILENO), dup2(fileno(file), STDERR_FILENO);
-    omp_set_num_threads(100000);
-    const kv_status status = kv_blas_reserve(&error);
-    const int kept = omp_get_max_threads();
+    omp_set_num_threads(n_threads);
+    const kv_status status = kv_blas_reserve(error);
+    *kept = omp_get_max_threads();
     fflush(NULL);
     dup2(out, STDOUT_FILENO), dup2(err, STDERR_FILENO);
     close(out), close(err);
@@ -68,16 +77,47 @@ static void more_threads_than_buffers(void **state) {
     rewind(file);
     said[fread(said, 1, sizeof said - 1, file)] = '\0';
     fclose(file);
+    return status;
+}
+
+static void more_threads_than_buffers(void **state) {
+    (void)state;
+    kv_error error = {0};
+    int kept;
+    const kv_status status = reserve(100000, &kept, &error);
     if (!strstr(said, "warning: found 100000 threads")) fail_msg("%s", said);
     assert_null(strstr(said, "Terminated"));
     assert_in_range(kept, 2, 10000);
     if (status != KV_OK) assert_non_null(strstr(error.message, "cannot start")); // the machine's own limits
 }
 
+// The fallback for a CPU that OpenBLAS does not know is a warning, unless it was asked for.
+static void kernels_of_another_time(void **state) {
+    (void)state;
+    int kept;
+    core = "Prescott";
+    setenv("OPENBLAS_CORETYPE", "Prescott", 1);
+    assert_int_equal(reserve(2, &kept, NULL), KV_OK);
+    assert_string_equal(said, "");
+    unsetenv("OPENBLAS_CORETYPE");
+    assert_int_equal(reserve(2, &kept, NULL), KV_OK);
+#ifdef __x86_64__
+    const bool expected = __builtin_cpu_supports("avx2");
+#else
+    const bool expected = false;
+#endif
+    if ((strstr(said, "set OPENBLAS_CORETYPE=") != NULL) != expected) fail_msg("%s", said);
+    core = "Haswell";
+    assert_int_equal(reserve(2, &kept, NULL), KV_OK);
+    assert_string_equal(said, "");
+    core = NULL;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(helpers_get_buffers),
         cmocka_unit_test(more_threads_than_buffers),
+        cmocka_unit_test(kernels_of_another_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
