@@ -15,7 +15,7 @@ static const char doc[] =
     "Collects real text that every Debian has: the source of Python's standard library, as the package "
     "libpython3-stdlib and those it stands for ship it. One document a file.\v"
     "Writes into DIR\n"
-    "  train.jsonl     nine tenths of the files, for tokenizer, models and predictors\n"
+    "  train.jsonl     nine tenths of the files, for all that is trained\n"
     "  held_out.jsonl  a tenth, chosen by a hash of the path: for measuring\n"
     "  stdlib.json     package, version, a hash of all text, and how much of it\n"
     "Left out are Python's own tests (test/), tables and documentation that programs made (encodings/, "
