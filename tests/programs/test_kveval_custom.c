@@ -114,10 +114,10 @@ static void every_metric(void **state) {
     assert_non_null(strstr(err, "3 answered before"));
     kv_results again = results_of("own/results.h5");
     EXPECT(0, in_dir("own.yaml"), "--no-ttft", "-s", "tasks[0].ignore_case=true", "-s",
-           "tasks[1].stop=[\"x\"]");
+           "tasks[1].stop=[\"x\"]", "-s", "tasks[2].target=7{n.two}");
     kv_results other = results_of("own/results.h5");
     for (int64_t t = 0; t < 5; t++)
-        assert_true((t < 2) == (strcmp(again.tasks[t].hash, other.tasks[t].hash) != 0));
+        assert_true((t < 3) == (strcmp(again.tasks[t].hash, other.tasks[t].hash) != 0));
     kv_results_free(&again);
     kv_results_free(&other);
 }
