@@ -8,9 +8,9 @@
 #include <stdlib.h>
 
 double kv_speed_measure(int64_t rows, int64_t dim) {
-    enum { LEAST = 64, MOST = 4096 };
+    enum { MOST = 4096 };
     const double seconds_wanted = 0.3;
-    rows = rows < LEAST ? LEAST : rows > MOST ? MOST : rows;
+    rows = rows > MOST ? MOST : rows;
     float *x = calloc((size_t)(rows * dim), sizeof *x);
     float *w = calloc((size_t)(dim * dim), sizeof *w);
     float *y = calloc((size_t)(rows * dim), sizeof *y);

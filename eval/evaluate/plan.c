@@ -204,13 +204,15 @@ kv_status kv_plan_check(const kv_plan *plan, kv_error *err) {
 kv_status kv_plan_measure(const kv_evaluation *e, kv_plan *plan, kv_error *err) {
     enum { LEAST = 64, MOST = 2048, TOGETHER = 4096 };
     const kv_model_spec *base = &e->systems->shapes[0].base->spec;
-    const int64_t batch = e->config->batch_size, dim = base->model_dim < LEAST  ? LEAST
-                                                       : base->model_dim > MOST ? MOST
-                                                                                : base->model_dim;
+    const int64_t dim = base->model_dim < LEAST ? LEAST : base->model_dim > MOST ? MOST : base->model_dim;
     double steps = 0;
+    plan->together = 1;
+    for (unsigned t = 0; t < e->config->n_tasks; t++)
+        if (e->benchmarks[t]->n_units > plan->together) plan->together = e->benchmarks[t]->n_units;
+    if (plan->together > e->config->batch_size) plan->together = e->config->batch_size;
     for (int64_t s = 0; s < e->systems->n; s++) steps = larger(steps, plan->systems[s].answers.steps);
     plan->reading_speed = kv_speed_measure(TOGETHER, dim);
-    plan->step_speed = steps > 0 ? kv_speed_measure(batch, dim) : plan->reading_speed;
+    plan->step_speed = steps > 0 ? kv_speed_measure(plan->together, dim) : plan->reading_speed;
     if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
     if (plan->reading_speed > 0 && plan->step_speed > 0) return KV_OK;
     return kv_fail(err, KV_ERR_MEMORY, "out of memory for measuring the machine's speed");

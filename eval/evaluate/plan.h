@@ -38,6 +38,7 @@ typedef struct kv_plan {
     double weights, owned;   // bytes; owned: what of them is no mapped file
     double at_work, records, other;
     const char *when;                 // at_work is largest; borrowed from the plan
+    int64_t together;                 // units that are answered at once, at most
     double reading_speed, step_speed; // FLOP/s measured; 0: not
 } kv_plan;
 

@@ -121,7 +121,7 @@ static void print_time(const kv_evaluation *e, const kv_plan *plan, FILE *out) {
             seconds_text(seconds, duration), kv_count_text(flops, count), plan->reading_speed / 1e9);
     if (plan->step_speed != plan->reading_speed)
         fprintf(out, " and the %.3g of answering %lld at a time", plan->step_speed / 1e9,
-                (long long)e->config->batch_size);
+                (long long)plan->together);
     fputs(" that were measured just now\n", out);
 }
 

@@ -24,6 +24,7 @@ static const char lazy[] = "  - {name: L, model: @/base, pruning: lazy, start: 0
 static const char scored[] =
     "tasks:\n"
     "  - {name: choices, kind: sciq, file: %/choices/sciq.jsonl}\n"
+    "  - {name: own, kind: custom, file: @/own.jsonl, template: \"{q}\", choices: [\"{o}\"], label: \"{l}\"}\n"
     "  - {name: text, kind: text, corpus: @/train.jsonl, window: 24, prompt: 9, limit: 7}\n"
     "ttft: {prompt_tokens: 20, batch_size: 2, repeats: 3, prompts: [7, 12], batches: [1, 3]}\n"
     "analysis: {corpus: @/shard.h5, sequences: 9, seq_len: 16}\n";
@@ -127,6 +128,10 @@ static void tokens_are_counted(void **state) {
 static int set_up(void **state) {
     char command[600];
     test_family_set_up(state);
+    test_write_text(
+        test_path(test_dir, "own.jsonl"),
+        "{\"q\": \"Where is A?\", \"o\": [\"North\", \"to the South of B\"], \"l\": 1}\n"
+        "{\"q\": \"Which of them is it, then?\", \"o\": [\"this\", \"that\", \"none\"], \"l\": 0}\n");
     snprintf(command, sizeof command,
              "%s tokenize -c 0 -m 0 -t %s/tokenizer.model -o %s/shard.h5 %s/train.jsonl 2>&1",
              getenv("KVDATA"), test_dir, test_dir, test_dir);
