@@ -100,7 +100,7 @@ static void add_row(kv_table *table, const kv_evaluation *e, const kv_plan *plan
 static void print_costs(const kv_evaluation *e, const kv_plan *plan, FILE *out) {
     kv_table *table = kv_table_create();
     kv_table_column(table, "", "system", true);
-    static const char *const parts[] = {"prompts", "answers", "clock", "analysis"};
+    static const char *const parts[] = {"reading", "writing", "clock", "analysis"};
     for (int k = 0; k < 4; k++) kv_table_column(table, "FLOPs, at most", parts[k], false);
     kv_table_column(table, "", "about", false);
     kv_table_column(table, "", "at work", false);
@@ -120,7 +120,7 @@ static void print_time(const kv_evaluation *e, const kv_plan *plan, FILE *out) {
     fprintf(out, "\n%-12s about %s: %sFLOPs at most, at the %.3g GFLOP/s of reading", "time",
             seconds_text(seconds, duration), kv_count_text(flops, count), plan->reading_speed / 1e9);
     if (plan->step_speed != plan->reading_speed)
-        fprintf(out, " and the %.3g of answering %lld at a time", plan->step_speed / 1e9,
+        fprintf(out, " and the %.3g of writing %lld at a time", plan->step_speed / 1e9,
                 (long long)plan->together);
     fputs(" that were measured just now\n", out);
 }

@@ -71,7 +71,7 @@ static void write_long_items(void) {
 static double bytes_behind(const char *text, const char *key) {
     const char *at = strstr(text, key);
     char unit[3];
-    double value;
+    double value = 0;
     if (!at || sscanf(at + strlen(key), " %lf %2s", &value, unit) != 2) fail_msg("no '%s' in %s", key, text);
     return value * (unit[0] == 'G' ? 1e9 : unit[0] == 'M' ? 1e6 : 1);
 }
