@@ -87,8 +87,19 @@ static double records_of(const kv_plan_task *task, const kv_benchmark *b) {
     return record_bytes * (double)b->n_units + token_bytes * tokens;
 }
 
+// A batch of the text as the base reads it and as its cache is predicted, both whole.
+static double analysis_bytes(const kv_evaluation *e, const kv_system *system) {
+    enum { TOGETHER = 4096 }; // kv_analysis_measure
+    const kv_system alone = {.base = system->base};
+    const int64_t seq_len = e->text.seq_len, fit = TOGETHER / seq_len + 1,
+                  n = fit < e->text.sequences ? fit : e->text.sequences;
+    return kv_prefill_bytes(&alone, n, seq_len) + kv_prefill_bytes(system, n, seq_len);
+}
+
 static void add_memory(const kv_evaluation *e, int64_t system, kv_plan *plan) {
     kv_plan_system *own = &plan->systems[system];
+    if (e->text.rows && e->systems->shapes[system].predictor)
+        take_larger(own, analysis_bytes(e, &e->systems->shapes[system]), "predicted caches", "");
     for (unsigned t = 0; t < e->config->n_tasks; t++) {
         const kv_benchmark *b = e->benchmarks[t];
         const double batch = kv_benchmark_bytes(b, &e->systems->shapes[system], e->config->batch_size);
