@@ -75,6 +75,7 @@ static const struct {
 } descriptions[] = {
     {{"facts", "held_out"}, "description of the fact corpus"},
     {{"operations", "depth"}, "description of the code snippets"},
+    {{"words_from", "text_tokens"}, "description of passages to recall from"},
     {{"ridge", "aux_layers"}, "least-squares start of a run"},
     {{"tokenizer_class", NULL}, "tokenizer settings"},
     {{"chat_template", NULL}, "tokenizer settings"},
