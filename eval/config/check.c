@@ -325,6 +325,15 @@ static kv_status check_published(const kv_config *config, const char *name, kv_e
     return status == KV_OK ? KV_OK : kv_config_fail(config, err, "picture.published", "%s", inner.message);
 }
 
+static kv_status check_line(const kv_config *config, const kv_eval_config *eval, kv_error *err) {
+    const char *name = eval->picture.line;
+    for (unsigned i = 0; name && i < eval->n_systems; i++)
+        if (eval->systems[i].name && !strcmp(eval->systems[i].name, name)) return KV_OK;
+    return name ? kv_config_fail(config, err, "picture.line", "found `%s`, expected the name of a system",
+                                 name)
+                : KV_OK;
+}
+
 kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *eval, kv_error *err) {
     if (!eval->output) return kv_config_fail(config, err, "output", "expected the directory for the results");
     if (!eval->n_systems) return kv_config_fail(config, err, "systems", "expected at least one system");
@@ -341,6 +350,7 @@ kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *ev
         status = check_word(config, "picture.x", eval->picture.x, "exact", "paper", "clock", err);
     if (status == KV_OK)
         status = check_word(config, "picture.y", eval->picture.y, "accuracy", "retention", NULL, err);
+    if (status == KV_OK) status = check_line(config, eval, err);
     if (status == KV_OK) status = check_published(config, eval->picture.published, err);
     for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++)
         status = check_system(config, eval, i, err);

@@ -105,6 +105,7 @@ static const cyaml_schema_field_t analysis_fields[] = {
 static const cyaml_schema_field_t picture_fields[] = {
     TEXT("x", kv_eval_picture, x),
     TEXT("y", kv_eval_picture, y),
+    TEXT("line", kv_eval_picture, line),
     TEXT("published", kv_eval_picture, published),
     CYAML_FIELD_BOOL("draw_published", OPTIONAL, kv_eval_picture, draw_published),
     CYAML_FIELD_END,

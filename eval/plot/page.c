@@ -139,6 +139,7 @@ static void write_sign(const kv_plot_page *page, const kv_plot_entry *entry, dou
         marker_on_page(page, x, y, 6, 1.9, 1.2, "#666666", out);
         break;
     case KV_PLOT_SIGN_INTERVAL: line_on_page(page, x, y - 9, x, y + 9, grey, 1, out); break;
+    case KV_PLOT_SIGN_LINE: line_on_page(page, x - 17, y, x + 17, y, style->colour, entry->dash, out); break;
     case KV_PLOT_SIGN_PUBLISHED: marker_on_page(page, x, y, 6, 0.9, 1, "#999999", out); break;
     }
 }

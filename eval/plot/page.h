@@ -40,6 +40,7 @@ typedef enum kv_plot_sign {
     KV_PLOT_SIGN_CURVE, // the marker on a piece of the line
     KV_PLOT_SIGN_FRONT,
     KV_PLOT_SIGN_INTERVAL,
+    KV_PLOT_SIGN_LINE, // dashed, in the colour of the style
     KV_PLOT_SIGN_PUBLISHED
 } kv_plot_sign;
 

@@ -39,6 +39,8 @@ typedef struct kv_plot {
     bool whole; // y runs from 0 to 100 in all panels, whatever is there
     const kv_plot_height
         *heights; // [n_panels] of panels that differ; NULL: y_label is that of all, more is better
+    // A point (borrowed) whose height is drawn through all of a panel, dashed and in its colour; NULL: none.
+    const kv_plot_point *line;
     // Points of others: hollow, small and faint, in the colour of the family of the same name. Of their
     // labels and intervals nothing is drawn but the family's name beside its last point.
     const kv_plot_point *published;

@@ -14,6 +14,7 @@ struct picture {
     kv_plot_style styles[2 * KV_PLOT_MAX_POINTS]; // [n_all_families]
     kv_plot_frame *frames;                        // [n_panels]
     kv_plot_label *labels, *published;            // [n_panels, n_points], [n_panels, n_published]
+    char line_text[KV_PLOT_TEXT];                 // of the legend
 };
 
 // ---- Data ----------------------------------------------------------------------------------------------
@@ -162,6 +163,30 @@ static void write_layers(const struct picture *picture, int64_t panel, const cha
     fputc('\n', out);
 }
 
+enum { LINE_DASH = 2 };
+
+static kv_plot_style style_of(const struct picture *picture, const kv_plot_point *point) {
+    const kv_plot *plot = picture->plot;
+    kv_plot_panel sorted;
+    kv_plot_sort_panel(plot, 0, &sorted);
+    for (int64_t i = 0; i < plot->n_points; i++)
+        if (!strcmp(plot->points[i].family, point->family)) return picture->styles[sorted.family[i]];
+    return picture->styles[0];
+}
+
+static bool has_line(const kv_plot *plot, int64_t panel) {
+    return plot->line && kv_plot_drawable(plot->line, panel);
+}
+
+static void write_line(const struct picture *picture, int64_t panel, FILE *out) {
+    const kv_plot_point *line = picture->plot->line;
+    if (!has_line(picture->plot, panel)) return;
+    fprintf(
+        out,
+        "set arrow from graph 0, first %.9g to graph 1, first %.9g nohead lw 1.2 dt %d lc rgb '%s' back\n",
+        line->y[panel], line->y[panel], LINE_DASH, style_of(picture, line).colour);
+}
+
 static void write_axes(const kv_plot *plot, const kv_plot_frame *frame, FILE *out) {
     if (frame->x_log) fprintf(out, "set logscale x%s\n", plot->times ? "" : " 2");
     fprintf(out, "set format x '%s'\nset xlabel ", plot->times ? "%g" : "%g×");
@@ -189,6 +214,7 @@ static void write_script(const void *context, const char *name, FILE *out) {
                 frame->y_min, frame->y_max);
         if (plot->times) kv_plot_log_ticks('x', frame->x_min, frame->x_max, out);
         write_y_label(plot, panel, out);
+        write_line(picture, panel, out);
         write_labels(picture, panel, out);
         write_layers(picture, panel, name, out);
     }
@@ -237,6 +263,15 @@ static void make_legend(struct picture *picture) {
                                                .style = picture->styles[f],
                                                .text = family_name(plot->points, plot->n_points, &own, f)});
     kv_plot_page_entry(&picture->page, (kv_plot_entry){.sign = KV_PLOT_SIGN_FRONT, .text = "Pareto front"});
+    bool line = false;
+    for (int64_t p = 0; p < plot->n_panels; p++) line = line || has_line(plot, p);
+    if (line) {
+        snprintf(picture->line_text, sizeof picture->line_text, "%s as a line", plot->line->label);
+        kv_plot_page_entry(&picture->page, (kv_plot_entry){.sign = KV_PLOT_SIGN_LINE,
+                                                           .style = style_of(picture, plot->line),
+                                                           .dash = LINE_DASH,
+                                                           .text = picture->line_text});
+    }
     if (has_intervals(plot))
         kv_plot_page_entry(&picture->page,
                            (kv_plot_entry){.sign = KV_PLOT_SIGN_INTERVAL, .text = "95 % interval"});

@@ -216,7 +216,11 @@ static const char *x_label(const char *x) {
 }
 
 static kv_status draw_points(struct pareto *p, const char *dir, char note[KV_PLOT_NOTE], kv_error *err) {
+    const kv_plot_point *line = NULL;
+    for (int64_t s = 0; p->settings->line && s < p->n_points; s++)
+        if (!strcmp(p->points[s].label, p->settings->line)) line = &p->points[s];
     const kv_plot plot = {.points = p->points,
+                          .line = line,
                           .n_points = p->n_points,
                           .panels = p->panel_titles,
                           .n_panels = p->n_panels,

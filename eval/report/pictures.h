@@ -9,6 +9,7 @@
 typedef struct kv_eval_picture {
     char *x;         // exact | paper: which reduction of FLOPs; clock: of the time that the tables give
     char *y;         // accuracy | retention
+    char *line;      // name of the system at whose height a line is drawn through each panel; NULL: none
     char *published; // figures of the paper, copied to published.csv (eval/published/published.h); NULL: none
     bool draw_published; // faintly among one's own
 } kv_eval_picture;

@@ -39,6 +39,7 @@ static const struct argp_option option_list[] = {
     {"x", 'x', "exact|paper|clock", 0,
      "reduction of FLOPs, or of the measured time, in the picture (default exact)", 0},
     {"y", 'y', "accuracy|retention", 0, "height in the picture (default accuracy)", 0},
+    {"line", 'l', "SYSTEM", 0, "draw a dashed line through all of a panel at the height of this system", 0},
     {"published", 'p', "NAME", 0,
      "draw these figures of the paper faintly and copy them to published.csv, e.g. triviaqa-openelm-1.1b", 0},
     {0},
@@ -67,6 +68,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 'o': o->output = text; return 0;
     case 'x': o->picture.x = one_of(state, "x", text, counts); return 0;
     case 'y': o->picture.y = one_of(state, "y", text, heights); return 0;
+    case 'l': o->picture.line = text; return 0;
     case 'p': o->picture.published = text; return 0;
     case ARGP_KEY_ARGS:
         o->inputs = state->argv + state->next;
@@ -127,6 +129,14 @@ static kv_status read_all(const struct options *o, kv_results *results, kv_error
     return status;
 }
 
+static kv_status check_line(const kv_results *results, const char *name, kv_error *err) {
+    for (int64_t s = 0; name && s < results->n_systems; s++)
+        if (!strcmp(results->systems[s].name, name)) return KV_OK;
+    return name ? kv_fail(err, KV_ERR_ARGUMENT, "--line: found '%s', expected the name of a system, as `%s`",
+                          name, results->systems[0].name)
+                : KV_OK;
+}
+
 int kv_report_main(int argc, char **argv) {
     static const struct argp argp = {option_list, parse, "RESULTS.h5...", doc, NULL, NULL, NULL};
     static char exact[] = "exact", accuracy[] = "accuracy";
@@ -143,6 +153,7 @@ int kv_report_main(int argc, char **argv) {
         kv_published_free(table);
     }
     if (status == KV_OK) status = read_all(&options, &results, &err);
+    if (status == KV_OK) status = check_line(&results, options.picture.line, &err);
     if (status == KV_OK) kv_results_print(&results, stdout);
     if (status == KV_OK) kv_grid_print(&results, stdout);
     if (status == KV_OK && options.output)

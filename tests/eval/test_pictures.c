@@ -174,6 +174,28 @@ static void what_is_not_finite(void **state) {
     kv_results_free(&r);
 }
 
+// Through both panels at the height of the one system, in the colour of its family, and in the legend; where it has no number,
+// nowhere.
+static void a_line_to_beat(void **state) {
+    (void)state;
+    char name[] = "small", note[KV_PLOT_NOTE];
+    const kv_eval_picture picture = {.x = exact, .y = accuracy, .line = name};
+    kv_results r = made_up();
+    for (int known = 1; known >= 0; known--) {
+        kv_error err = {0};
+        for (int t = 0; t < 2 && !known; t++)
+            for (int m = 0; m < 2; m++) kv_results_outcome(&r, 1, t)->figures[m].accuracy = NAN;
+        if (kv_pictures_draw(&r, &picture, test_dir, note, &err)) fail_msg("%s", err.message);
+        char *script = test_read_text(test_path(test_dir, "pareto.gp"));
+        const char *first =
+            strstr(script, "set arrow from graph 0, first 25 to graph 1, first 25 nohead lw 1.2 dt 2");
+        assert_int_equal(first != NULL, known);
+        assert_int_equal(strstr(script, "'small as a line'") != NULL, known);
+        free(script);
+    }
+    kv_results_free(&r);
+}
+
 // The base keeps all of itself, without a bar; a resample of two items holds the one, the other or both, of
 // which the system keeps 0, all or a third.
 static void retention_and_the_papers_reduction(void **state) {
@@ -276,10 +298,15 @@ static void too_many_systems_are_a_note(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(panels_are_tasks_and_pass_at_k),     cmocka_unit_test(what_is_not_finite),
-        cmocka_unit_test(retention_and_the_papers_reduction), cmocka_unit_test(times_on_the_axis),
-        cmocka_unit_test(published_points_find_their_panels), cmocka_unit_test(timings_make_a_grid),
-        cmocka_unit_test(too_many_systems_are_a_note),        cmocka_unit_test(text_is_better_lower_down),
+        cmocka_unit_test(panels_are_tasks_and_pass_at_k),
+        cmocka_unit_test(what_is_not_finite),
+        cmocka_unit_test(a_line_to_beat),
+        cmocka_unit_test(retention_and_the_papers_reduction),
+        cmocka_unit_test(times_on_the_axis),
+        cmocka_unit_test(published_points_find_their_panels),
+        cmocka_unit_test(timings_make_a_grid),
+        cmocka_unit_test(too_many_systems_are_a_note),
+        cmocka_unit_test(text_is_better_lower_down),
         cmocka_unit_test(text_is_kept_in_per_cent),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
