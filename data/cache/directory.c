@@ -107,7 +107,8 @@ kv_status kv_cache_dir_open(const char *path, kv_cache_dir **dir, kv_error *err)
     if (d) d->path = strdup(path);
     kv_status status = d && d->path ? kv_cache_list(path, &d->files, &d->n_files, err)
                                     : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
-    if (status == KV_OK && d->n_files == 0) status = KV_ERR_FORMAT;
+    if (status == KV_OK && d->n_files == 0)
+        status = kv_fail(err, KV_ERR_FORMAT, "%s: no cache in the directory", path);
     status = kv_mistaken_dir(path, "cache-00000.h5", "a directory of frozen caches (kvdata cache makes it)",
                              status, err);
     if (status == KV_OK) status = read_infos(d, err);

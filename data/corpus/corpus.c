@@ -112,8 +112,13 @@ static kv_status open_directory(const char *dir, kv_corpus *corpus, kv_error *er
     struct stat info;
     kv_status status = kv_path_join(dir, KV_CORPUS_INDEX, path, err);
     if (!status && stat(path, &info) != 0)
-        return kv_mistaken_dir(dir, KV_CORPUS_INDEX,
-                               "a corpus (index.json, which kvdata tokenize writes last)", KV_ERR_IO, err);
+        return kv_mistaken_dir(
+            dir, KV_CORPUS_INDEX, "a corpus (index.json, which kvdata tokenize writes last)",
+            kv_fail(err, KV_ERR_IO,
+                    "%s: no index.json, which kvdata tokenize writes last: name one of its shards, or "
+                    "make the corpus again",
+                    dir),
+            err);
     kv_json_file index = {0};
     if (!status) status = kv_json_open(dir, KV_CORPUS_INDEX, &index, err);
     if (!status)

@@ -42,6 +42,10 @@ static int64_t tail_of(const kv_eval_task *config) {
     return config->window - config->prompt;
 }
 
+// What a tail that stands for no byte weighs: its bits are part of the sum over all windows, and no byte of what that is
+// divided by.
+static const double no_byte = 0x1p-20;
+
 static kv_status cut_window(struct text *t, int64_t i, kv_error *err) {
     const kv_eval_task *config = t->benchmark.config;
     const int64_t first = i * config->stride, end = first + config->window;
@@ -54,6 +58,7 @@ static kv_status cut_window(struct text *t, int64_t i, kv_error *err) {
     if (!item->lengths || !item->n_scored) return out_of_memory(config, err);
     item->n_seq = 1, item->n_ids = item->lengths[0] = config->window, item->n_scored[0] = tail_of(config);
     for (int64_t k = first + config->prompt; k < end; k++) item->weight += t->tokens.bytes[k];
+    if (item->weight == 0) item->weight = no_byte;
     return KV_OK;
 }
 
@@ -153,9 +158,8 @@ static const char *read_record(const json_t *record, struct numbers *r) {
     return NULL;
 }
 
-// Bytes are none where a tail is nothing but BOS and EOS; such a window has no weight either.
 static double value_of(const char *metric, const struct numbers *r) {
-    if (!strcmp(metric, "bits_per_byte")) return r->bytes > 0 ? r->tail / M_LN2 / r->bytes : 0;
+    if (!strcmp(metric, "bits_per_byte")) return r->tail / M_LN2 / (r->bytes > 0 ? r->bytes : no_byte);
     return !strncmp(metric, "tail_", 5) ? r->tail / r->tail_tokens : r->whole / r->whole_tokens;
 }
 

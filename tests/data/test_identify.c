@@ -387,6 +387,24 @@ static void directories_say_where_it_lies(void **state) {
     assert_int_equal(kv_remove_tree(dir, &err), KV_OK);
 }
 
+// Where what a directory is called begins as what was expected does, the reader's own message has to be there.
+static void directories_that_are_nearly_it(void **state) {
+    (void)state;
+    char dir[96];
+    kv_corpus *corpus;
+    kv_cache_dir *cache;
+    snprintf(dir, sizeof dir, "%s/nearly", test_dir);
+    assert_int_equal(kv_make_dirs(dir, &err), KV_OK);
+    path = dir;
+    test_write_text(test_path(dir, "something.bin"), "x");
+    err = (kv_error){0};
+    says(kv_cache_dir_open(dir, &cache, &err), ": no cache in the directory");
+    test_write_text(test_path(dir, "shard-00000.h5"), "x");
+    err = (kv_error){0};
+    says(kv_corpus_open(dir, &corpus, &err), ": no index.json");
+    assert_int_equal(kv_remove_tree(dir, &err), KV_OK);
+}
+
 // Root may look everywhere, so a child that is nobody asks.
 static void what_may_not_be_read(void **state) {
     (void)state;
