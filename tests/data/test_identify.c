@@ -493,6 +493,7 @@ int main(void) {
         TEST(what_is_cut_off_is_called_truncated),
         TEST(pipes_links_and_names_beside),
         TEST(directories_say_where_it_lies),
+        TEST(directories_that_are_nearly_it),
         TEST(what_may_not_be_read),
         TEST(another_programs_lock_is_no_damage),
     };
