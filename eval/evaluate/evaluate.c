@@ -183,6 +183,14 @@ struct session {
     int64_t n_asked;       // units that were not there from before
 };
 
+// What ends an answer, as config.json and the tokenizer's files say it: no weight tells of that.
+static uint64_t hash_ends(const kv_evaluation *e, int64_t system, uint64_t hash) {
+    const kv_model_spec *base = &e->systems->items[system].base->spec;
+    const int32_t ids[] = {base->eos_id, kv_tokenizer_eos(e->tokenizer)};
+    hash = kv_hash64(hash, base->stop_ids, (size_t)base->n_stop_ids * sizeof *base->stop_ids);
+    return kv_hash64(hash, ids, sizeof ids);
+}
+
 // Everything the records depend on, but for what each item is. The size of the batch is part of it: sums of many numbers round
 // differently in another order.
 static void run_hash(const kv_evaluation *e, int64_t system, const kv_benchmark *b, char out[17]) {
@@ -197,6 +205,7 @@ static void run_hash(const kv_evaluation *e, int64_t system, const kv_benchmark 
     hash = kv_hash64(hash, tokenizer.hash, 16);
     hash = kv_hash64(hash, tokenizer.cuts, 16);
     hash = kv_hash64(hash, KV_VERSION, strlen(KV_VERSION));
+    if (b->answer_tokens > 0) hash = hash_ends(e, system, hash);
     kv_hash_text(hash, out);
 }
 
@@ -333,6 +342,7 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, const kv_re
     s.flops_before = kv_gemm_flops();
     kv_progress_show(&s.progress, kv_journal_done(s.journal), NULL);
     status = ask_batches(&s, err);
+    if (status == KV_OK) status = kv_journal_settle(s.journal, err);
     if (status == KV_OK) status = take_records(&s, outcome, err);
     char note[96] = "stopped";
     if (status == KV_OK) write_note(&s, outcome, results->tasks[task].weights, note, sizeof note);

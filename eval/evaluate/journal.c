@@ -28,6 +28,7 @@ struct kv_journal {
     int64_t n_done;
     json_t **records;
     json_t *beyond; // a list of records of units from n_units on
+    bool repeats;   // the file has lines of units that were forgotten
 };
 
 // ---- Names ---------------------------------------------------------------------------------------------
@@ -259,6 +260,16 @@ kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const kv
     return status;
 }
 
+kv_status kv_journal_settle(kv_journal *j, kv_error *err) {
+    if (!j->repeats) return KV_OK;
+    kv_status status = rewrite(j, err);
+    if (status != KV_OK) return status;
+    fclose(j->file);
+    j->file = fopen(j->path, "a");
+    j->repeats = false;
+    return j->file ? KV_OK : write_failed(j, err);
+}
+
 void kv_journal_close(kv_journal *j) {
     if (!j) return;
     if (j->file) fclose(j->file);
@@ -289,6 +300,7 @@ bool kv_journal_has(const kv_journal *j, int64_t first, int64_t n) {
 void kv_journal_forget(kv_journal *j, int64_t first, int64_t n) {
     for (int64_t i = first; i < first + n; i++) {
         j->n_done -= j->records[i] != NULL;
+        j->repeats = j->repeats || j->records[i];
         json_decref(j->records[i]);
         j->records[i] = NULL;
     }

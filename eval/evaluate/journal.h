@@ -49,6 +49,9 @@ bool kv_journal_has(const kv_journal *journal, int64_t first, int64_t n); // all
 // Those of them that are there are to be written anew.
 void kv_journal_forget(kv_journal *journal, int64_t first, int64_t n);
 
+// Leaves one line of each unit, where some were written anew: other programs count lines.
+kv_status kv_journal_settle(kv_journal *journal, kv_error *err);
+
 // Takes over records[n] of units [first, first + n), also on failure, and writes those that are new behind
 // what the file holds.
 kv_status kv_journal_add(kv_journal *journal, int64_t first, int64_t n, json_t **records, kv_error *err);

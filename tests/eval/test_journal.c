@@ -103,6 +103,14 @@ static void damage_is_left_out(void **state) {
     free(text);
 }
 
+static int count_lines(const char *system) {
+    char *text = test_read_text(path_of(system));
+    int lines = 0;
+    for (const char *c = text; *c; c++) lines += *c == '\n';
+    free(text);
+    return lines;
+}
+
 static kv_journal *open_some(int64_t n_units, const uint64_t *asked, bool part) {
     kv_journal_run of = {.n_units = n_units, .asked = asked, .part = part};
     kv_journal *journal;
@@ -128,8 +136,14 @@ static void parts_share_a_file(void **state) {
     json_t *record = json_pack("{s:i}", "value", 111);
     kv_error err = {0};
     assert_int_equal(kv_journal_add(journal, 1, 1, &record, &err), KV_OK);
-    add(journal, 0, 5);
+    add(journal, 0, 3);
+    assert_int_equal(count_lines("some"), 5);
+    assert_int_equal(kv_journal_settle(journal, &err), KV_OK);
+    assert_int_equal(count_lines("some"), 3);
+    add(journal, 3, 2);
+    assert_int_equal(kv_journal_settle(journal, &err), KV_OK);
     kv_journal_close(journal);
+    assert_int_equal(count_lines("some"), 5);
     journal = open_some(3, asked, true);
     assert_int_equal(kv_journal_done(journal), 3);
     assert_int_equal(json_integer_value(json_object_get(kv_journal_records(journal)[1], "value")), 111);
