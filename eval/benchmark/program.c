@@ -30,16 +30,18 @@ static void put_string(FILE *out, const char *text) {
     fputc('\'', out);
 }
 
-// Runs a file in a space of its own: whatever the program calls a function does not get in its way.
-static void put_file(FILE *out, const char *name) {
-    fputs("_kv_space = {}\nexec(", out);
+// Runs a file in a space of its own: whatever the program calls a function does not get in its way. No name leads to the
+// space, so that the program, when its turn comes, finds nothing there to exchange.
+static void put_file(FILE *out, const char *name, const char *space) {
+    fputs("exec(", out);
     put_string(out, file_named(name));
-    fputs(", _kv_space)\n", out);
+    fprintf(out, ", %s)", space);
 }
 
 static void put_inputs(FILE *out, const kv_problem *p, kv_test_set set) {
-    put_file(out, "evalplus");
-    fprintf(out, "_kv_space['compare'](%s, '%s', ", p->entry_point, p->entry_point);
+    fputs("(lambda space: (", out);
+    put_file(out, "evalplus", "space");
+    fprintf(out, ", space['compare'](%s, '%s', ", p->entry_point, p->entry_point);
     put_string(out, p->task_id);
     fputs(", ", out);
     put_string(out, p->prompt);
@@ -51,7 +53,7 @@ static void put_inputs(FILE *out, const kv_problem *p, kv_test_set set) {
         fputs(", ", out);
         put_string(out, p->plus_input);
     }
-    fputs(")\n", out);
+    fputs(")))({})\n", out);
 }
 
 char *kv_problem_tests(const kv_problem *p, kv_test_set set) {
@@ -63,7 +65,10 @@ char *kv_problem_tests(const kv_problem *p, kv_test_set set) {
     if (!test) {
         put_inputs(out, p, set);
     } else {
-        if (strstr(test, "import numpy")) put_file(out, "stand_in");
+        if (strstr(test, "import numpy")) {
+            put_file(out, "stand_in", "{}");
+            fputc('\n', out);
+        }
         fprintf(out, "%s\n", test);
         if (p->calls_check) fprintf(out, "check(%s)\n", p->entry_point);
     }

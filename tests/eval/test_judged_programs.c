@@ -138,6 +138,10 @@ static void inputs_of_bodies(void **state) {
         // Names of a program are its own.
         {0, "    return n + 1 + n % 2\ncompare = json = copy = sum = all = isinstance = abs = None\n",
          "passed", true},
+        // Nor is what compares within its reach.
+        {0, "    for v in list(globals().values()):\n        if isinstance(v, dict) and 'is_right' in v:\n"
+            "            v['is_right'] = '{}'.format\n    return 0\n",
+         "failed: AssertionError: 0, expected", false},
         // An input that is changed is the program's own copy, too.
         {1, "    values[:] = [v * (1 / 3) for v in values]\n    return values\n", "passed", true},
         {1, "    return [v / 3 + 1e-7 for v in values]\n", "passed", true},
@@ -177,6 +181,8 @@ static void redefined(void **state) {
         {"    class Any(int):\n        def __eq__(self, other): return True\n    return Any(0)\n",
          "Any.__eq__"},
         {"    import json\n    json.loads = lambda text: []\n    return n + 1 + n % 2\n", "json.loads"},
+        {"    return 0\nimport json, glob\njson.loads = glob.glob\n", "json.loads"}, // no inputs: all is right
+        {"    copy.deepcopy = copy.copy\n    return n + 1 + n % 2\nimport copy\n", "copy.deepcopy"},
         {"    import builtins\n    builtins.abs = lambda v: 0\n    return n + 1 + n % 2\n", "builtins.abs"},
         {"    global close, each, copy\n    close = each = copy = lambda v: v\n    return close(n + 1 + n % 2)\n",
          NULL},
