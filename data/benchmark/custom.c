@@ -75,15 +75,16 @@ static kv_status render_list(const struct line *l, const char *key, kv_template 
 
 // ---- The right choice ----------------------------------------------------------------------------------
 
-static int64_t find_text(const kv_texts *texts, const char *text) {
-    for (int64_t i = 0; i < texts->n; i++)
+// The first from `from` on.
+static int64_t find_text(const kv_texts *texts, int64_t from, const char *text) {
+    for (int64_t i = from; i < texts->n; i++)
         if (!strcmp(texts->items[i], text)) return i;
     return -1;
 }
 
 // Without labels: by its text, a letter, or a number.
 static int64_t find_choice(const kv_texts *choices, const char *label) {
-    int64_t found = find_text(choices, label);
+    int64_t found = find_text(choices, 0, label);
     char *end;
     if (found < 0 && label[0] && !label[1] && (label[0] & ~0x20) >= 'A' && (label[0] & ~0x20) <= 'Z')
         found = (label[0] & ~0x20) - 'A';
@@ -104,7 +105,7 @@ static kv_status find_gold(const struct line *l, const kv_custom_format *f, kv_c
                          "%s: `labels` has %lld entries, expected as many as the %lld of `choices`", l->where,
                          (long long)labels.n, (long long)item->choices.n);
     if (status == KV_OK)
-        item->gold = f->n_labels > 0 ? find_text(&labels, label)
+        item->gold = f->n_labels > 0 ? find_text(&labels, 0, label)
                      : number        ? json_integer_value(value)
                                      : find_choice(&item->choices, label);
     if (status == KV_OK && (item->gold < 0 || item->gold >= item->choices.n))
@@ -113,6 +114,9 @@ static kv_status find_gold(const struct line *l, const kv_custom_format *f, kv_c
                          f->n_labels ? "one of its labels, of which there are "
                                      : "the text of a choice, its letter, or its number from 0 to ",
                          (long long)(f->n_labels ? labels.n : item->choices.n - 1));
+    if (status == KV_OK && f->n_labels > 0 && find_text(&labels, item->gold + 1, label) >= 0)
+        status = kv_fail(l->err, KV_ERR_FORMAT, "%s: `labels` has \"%.*s\" twice, which `label` names",
+                         l->where, KV_HEAD(label, 60));
     kv_texts_free(&labels);
     free(label);
     return status;

@@ -235,7 +235,9 @@ static kv_status copy_inputs(const struct row *row, const char *key, char **copy
             return kv_fail(err, KV_ERR_FORMAT, "%s: \"%s\"[%zu] is %s, expected a list of arguments",
                            row->where, key, i, kv_json_kind(json_array_get(list, i)));
     *copy = copy_value(row->text, row->size, key);
-    return *copy ? KV_OK : no_memory(row, err);
+    if (*copy) return KV_OK;
+    return kv_fail(err, KV_ERR_FORMAT, "%s: the name \"%s\" is written with escapes, expected it plain",
+                   row->where, key);
 }
 
 static kv_status get_atol(const struct row *row, kv_error *err) {

@@ -6,6 +6,7 @@
 #include "data/text/unicode.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,12 +203,19 @@ static const char *spell(const json_t *value, char text[40]) {
     return text;
 }
 
+// From here on whole numbers are read as real ones.
+static const double most = 0x1p63;
+
 static kv_status put_value(const struct part *part, const json_t *value, int64_t entry, kv_bytes *out,
                            kv_error *err) {
     char number[40], place[32] = "";
     const char *text = spell(value, number);
-    if (text) return kv_bytes_add(out, text, strlen(text), err);
     if (entry >= 0) snprintf(place, sizeof place, "[%" PRIi64 "]", entry);
+    if (json_is_real(value) && fabs(json_real_value(value)) >= most)
+        return kv_fail(err, KV_ERR_FORMAT,
+                       "{%.*s%s} is a number that may have lost digits, expected it as text",
+                       KV_HEAD(part->field, 80), place);
+    if (text) return kv_bytes_add(out, text, strlen(text), err);
     return kv_fail(err, KV_ERR_FORMAT, "{%.*s%s} is %s, expected text or a number", KV_HEAD(part->field, 80),
                    place, kv_json_kind(value));
 }

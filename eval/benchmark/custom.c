@@ -212,7 +212,8 @@ static kv_status check_targets(const struct custom *c, kv_error *err) {
         const kv_custom_item *item = &c->items.items[i];
         bool can = item->targets.n == 0;
         for (int64_t t = 0; t < item->targets.n && !can; t++) {
-            kv_status status = kv_matcher_can(c->matcher, item->targets.items[t], &can, err);
+            kv_status status = kv_matcher_can(c->matcher, item->targets.items[t], c->written.stops,
+                                              c->written.n_stops, &can, err);
             if (status != KV_OK) return status;
         }
         if (can) continue;
@@ -223,8 +224,8 @@ static kv_status check_targets(const struct custom *c, kv_error *err) {
     }
     if (n > 0)
         kv_warn(
-            "%s: nothing is left of any accepted answer, so that no system can be right; so it is with %lld of %lld "
-            "lines, which count as wrong: take them out or give them answers",
+            "%s: no system can be right, since of every accepted answer nothing is left, or it goes on behind a text of "
+            "`stop` (a new line, unless another is given); so it is with %lld of %lld lines, which count as wrong",
             first, (long long)n, (long long)c->items.n);
     return KV_OK;
 }

@@ -205,10 +205,13 @@ static kv_status prepare(const kv_matcher *m, const char *text, size_t length, k
     return KV_OK;
 }
 
-kv_status kv_matcher_can(const kv_matcher *m, const char *target, bool *can, kv_error *err) {
+kv_status kv_matcher_can(const kv_matcher *m, const char *target, const char *const *stops, size_t n_stops,
+                         bool *can, kv_error *err) {
     kv_bytes text = {0};
     kv_status status = prepare(m, target, strlen(target), &text, err);
     *can = status == KV_OK && text.length > 0;
+    for (size_t i = 0; i < n_stops && *can && m->how.kind != KV_MATCH_NUMERIC; i++)
+        *can = !strstr(text.data, stops[i]);
     kv_bytes_free(&text);
     return status;
 }

@@ -37,8 +37,9 @@ void kv_matcher_free(kv_matcher *matcher);
 kv_status kv_matcher_judge(const kv_matcher *matcher, const char *answer, char *const *targets, int64_t n,
                            bool *right, kv_error *err);
 
-// Whether any answer could match the target.
-kv_status kv_matcher_can(const kv_matcher *matcher, const char *target, bool *can, kv_error *err);
+// Whether any answer could match the target that ends at the first of stops[n_stops].
+kv_status kv_matcher_can(const kv_matcher *matcher, const char *target, const char *const *stops,
+                         size_t n_stops, bool *can, kv_error *err);
 
 // ---- The parts -----------------------------------------------------------------------------------------
 

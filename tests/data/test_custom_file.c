@@ -170,6 +170,9 @@ static void what_is_wrong_is_named(void **state) {
         {{.prompt = "{q}", .choices = {"{o}"}, .labels = {"A", "B"}, .label = "{l}"},
          GOOD,
          "q.jsonl:1: `label` is \"0\", expected one of its labels"},
+        {{.prompt = "{q}", .choices = {"{o}"}, .labels = {"A", "A"}, .label = "A"},
+         "{\"q\": \"a\", \"o\": [\"a\", \"b\"]}\n",
+         "q.jsonl:1: `labels` has \"A\" twice, which `label` names"},
         {{.prompt = "{q}"}, "[1]", "q.jsonl:2: found a list, expected an object"},
         {{.prompt = "{q}"}, "{\"q\": \"a\"", "q.jsonl:2: not valid JSON"},
     };

@@ -278,6 +278,10 @@ static void bad_fields_are_named(void **state) {
         {"mbppplus", MBPP("1", ", \"test_list\": [\"a\"]"), "\"test\" is missing, expected a string"},
         {"mbppplus", MBPP("1", ", \"test_list\": [\"a\"], \"test\": \"\""), "\"test\" is empty"},
         {"humanevalplus", INPUTS("a", "[]", "[]"), "\"base_input\" is an empty list, expected inputs"},
+        {"humanevalplus",
+         "{\"task_id\": \"a\", \"prompt\": \"p\", \"entry_point\": \"f\", \"canonical_solution\": \"\", "
+         "\"base\\u005finput\": [[1]], \"plus_input\": [], \"atol\": 0}",
+         "the name \"base_input\" is written with escapes"},
         {"humanevalplus", INPUTS("a", "3", "[]"), "\"base_input\" is a number, expected a list of lists"},
         {"humanevalplus", INPUTS("a", "[[1]]", "[[1], 2]"),
          "\"plus_input\"[1] is a number, expected a list of arg"},

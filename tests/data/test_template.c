@@ -10,7 +10,7 @@
 static const char line[] =
     "{\"q\": \"Où?\", \"n\": 12, \"x\": 0.1, \"y\": 5.0, \"z\": 1e-9, \"yes\": true, \"none\": null, \"empty\": \"\", "
     "\"a\": {\"value\": \"b\", \"deep\": [{\"er\": \"c\"}]}, \"l\": [\"one\", 2, \"three\"], \"no\": [], "
-    "\"mixed\": [\"a\", [1]], \"two words\": \"w\", \"nan\": NaN}";
+    "\"mixed\": [\"a\", [1]], \"two words\": \"w\", \"nan\": NaN, \"long\": 12345678901234567890}";
 
 static json_t *parsed(void) {
     json_t *object = kv_json_parse(line, strlen(line), 0, NULL);
@@ -97,6 +97,7 @@ static void what_a_line_lacks(void **state) {
         {"{none}", "{none} is null, expected text or a number"},
         {"{nan}", "{nan} is NaN, expected text or a number"},
         {"{nan.a}", "{nan.a}: found NaN, expected an object"},
+        {"{long}", "{long} is a number that may have lost digits, expected it as text"},
         {"<{l}>", "{l} is a list, expected text or a number"},
         {"{a}", "{a} is an object, expected text or a number"},
     };

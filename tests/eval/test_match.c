@@ -137,6 +137,7 @@ static void verdicts_by_hand(void **state) {
 
 static void hopeless_targets(void **state) {
     (void)state;
+    static const char *const stops[] = {"\n", ";"};
     const struct {
         kv_matching how;
         const char *target;
@@ -145,13 +146,19 @@ static void hopeless_targets(void **state) {
                  {{.kind = KV_MATCH_EXACT}, " \n", false},
                  {{.kind = KV_MATCH_EXACT}, "!?", true},
                  {{.kind = KV_MATCH_EXACT, .ignore_punctuation = true}, "!?", false},
+                 {{.kind = KV_MATCH_EXACT}, "a\nb", false}, // an answer would have ended
+                 {{.kind = KV_MATCH_EXACT}, "a\n", true},
+                 {{.kind = KV_MATCH_CONTAINS}, "a; b", false},
+                 {{.kind = KV_MATCH_REGEX, .pattern = "."}, "a; b", false},
+                 {{.kind = KV_MATCH_EXACT, .ignore_punctuation = true}, "a; b", true},
                  {{.kind = KV_MATCH_NUMERIC}, "about 7", true},
+                 {{.kind = KV_MATCH_NUMERIC}, "6;\n#### 7", true},
                  {{.kind = KV_MATCH_NUMERIC}, "seven", false}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kv_matcher *matcher;
         bool can;
         assert_int_equal(kv_matcher_create(&cases[i].how, &matcher, NULL), KV_OK);
-        assert_int_equal(kv_matcher_can(matcher, cases[i].target, &can, NULL), KV_OK);
+        assert_int_equal(kv_matcher_can(matcher, cases[i].target, stops, 2, &can, NULL), KV_OK);
         assert_int_equal(can, cases[i].can);
         kv_matcher_free(matcher);
     }
