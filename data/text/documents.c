@@ -33,7 +33,8 @@ struct kv_documents {
     char path[PATH_MAX]; // for messages
     gzFile file;
     int64_t size, line;
-    int64_t read; // bytes so far, uncompressed
+    int64_t began; // the line that the newest document began with
+    int64_t read;  // bytes so far, uncompressed
     bool json_lines;
     const char *fault; // why it is neither JSON lines nor plain text; NULL: it is one of them
     bool over;         // and it was said
@@ -423,8 +424,13 @@ kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_e
     }
     kv_status status =
         documents->json_lines ? next_json(documents, document, err) : next_block(documents, document, err);
+    documents->began = document->line;
     if (first && !status && document->bad) check_first(documents, document);
     return status;
+}
+
+int64_t kv_documents_line(const kv_documents *documents) {
+    return documents->began;
 }
 
 // What is no text, or of another kind, from its beginning on: that line 1 is bad says less.

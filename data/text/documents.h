@@ -49,6 +49,8 @@ typedef struct kv_document {
 kv_status kv_documents_read(kv_documents *documents, kv_document *document, kv_error *err);
 // The same where a bad line is an error, naming file and line; *text is NULL at the end.
 kv_status kv_documents_next(kv_documents *documents, const char **text, size_t *length, kv_error *err);
+// The first line of the document that was read last.
+int64_t kv_documents_line(const kv_documents *documents);
 
 // A place between two documents: bytes (uncompressed) and lines in front of it.
 typedef struct kv_documents_place {

@@ -112,12 +112,15 @@ static kv_status read_shards(struct reading *r, kv_error *err) {
 
 // ---- Text files ----------------------------------------------------------------------------------------
 
-static kv_status add_text(struct reading *r, const char *text, size_t length, kv_error *err) {
+// line: of `path`, where the text begins.
+static kv_status add_text(struct reading *r, const char *path, int64_t line, const char *text, size_t length,
+                          kv_error *err) {
     const int32_t bos = kv_tokenizer_bos(r->tokenizer), eos = kv_tokenizer_eos(r->tokenizer);
     int32_t *ids = NULL;
     int64_t n = 0;
     if (length == 0) return KV_OK;
     kv_status status = kv_tokenizer_encode(r->tokenizer, text, length, &ids, &n, err);
+    if (status == KV_ERR_FORMAT) kv_fail_within(err, status, "%s:%lld", path, (long long)line);
     int32_t *framed = status == KV_OK ? malloc(((size_t)n + 2) * sizeof *framed) : NULL;
     if (status == KV_OK && !framed) status = out_of_memory(r, err);
     if (status == KV_OK) {
@@ -145,7 +148,7 @@ static kv_status read_file(struct reading *r, const char *path, int64_t before, 
         }
         status = kv_documents_next(documents, &text, &length, err);
         if (status != KV_OK || !text) break;
-        status = add_text(r, text, length, err);
+        status = add_text(r, path, kv_documents_line(documents), text, length, err);
         show(r, before + kv_documents_position(documents));
     }
     kv_documents_close(documents);

@@ -329,6 +329,24 @@ static void test_refusals(void **state) {
            "other.h5: made with another tokenizer, 0123456789abcdef of 300 pieces, expected ");
 }
 
+// A character that the tokenizer has no piece for is found where it stands.
+static void test_what_has_no_token(void **state) {
+    (void)state;
+    kv_tokenizer *poor;
+    kv_text_tokens tokens;
+    test_write_text(test_path(test_dir, "poor.json"),
+                    "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \".\": 1}, \"merges\": []},"
+                    " \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false},"
+                    " \"decoder\": {\"type\": \"ByteLevel\"}}");
+    test_write_text(test_path(test_dir, "one_b.jsonl"), "{\"text\": \"aa\"}\n\n\n\n{\"text\": \"ab\"}\n");
+    if (kv_tokenizer_open(test_path(test_dir, "poor.json"), &poor, &err)) fail_msg("%s", err.message);
+    assert_int_equal(kv_text_tokens_read(test_path(test_dir, "one_b.jsonl"), poor, 0, &tokens, &err),
+                     KV_ERR_FORMAT);
+    if (!strstr(err.message, "one_b.jsonl:5: the vocabulary has no piece for the byte 0x62"))
+        fail_msg("%s", err.message);
+    kv_tokenizer_free(poor);
+}
+
 static void test_fit(void **state) {
     (void)state;
     const kv_eval_task config = task("text.txt", 32, 12, 16, 0);
@@ -406,6 +424,7 @@ int main(void) {
         cmocka_unit_test(test_wholes_are_shared),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_what_has_no_token),
         cmocka_unit_test(test_fit),
         cmocka_unit_test(test_records_that_lack_something),
         cmocka_unit_test(test_kinds),
