@@ -118,7 +118,8 @@ static void print_time(const kv_evaluation *e, const kv_plan *plan, FILE *out) {
         seconds += seconds_of(plan, &plan->systems[s]);
     }
     fprintf(out, "\n%-12s about %s: %sFLOPs at most, at the %.3g GFLOP/s of reading", "time",
-            seconds_text(seconds, duration), kv_count_text(flops, count), plan->reading_speed / 1e9);
+            seconds < 1 ? "a second or less" : kv_duration(seconds, duration), kv_count_text(flops, count),
+            plan->reading_speed / 1e9);
     if (plan->step_speed != plan->reading_speed)
         fprintf(out, " and the %.3g of writing %lld at a time", plan->step_speed / 1e9,
                 (long long)plan->together);
