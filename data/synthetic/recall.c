@@ -48,10 +48,10 @@ struct draw {
     int key_words;
 };
 
-// n: of the keys and of the values there are, the first so many.
-static kv_status draw_begin(struct draw *draw, const kv_recall *recall, const char *name, int64_t n,
-                            int key_words, kv_error *err) {
+static kv_status draw_begin(struct draw *draw, const kv_recall *recall, const char *name, int key_words,
+                            kv_error *err) {
     char stream[160];
+    const int64_t n = recall->n_words / 2;
     *draw = (struct draw){.recall = recall, .n = n, .key_words = key_words};
     draw->order = calloc(2 * (size_t)n, sizeof *draw->order);
     if (!draw->order) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a passage");
@@ -200,8 +200,7 @@ kv_status kv_recall_make(const kv_recall *recall, int64_t length, double depth, 
     kv_bytes text = {0};
     *item = (kv_recall_item){0};
     snprintf(name, sizeof name, "item.%" PRIi64 ".%.17g.%" PRIi64, length, depth, number);
-    kv_status status =
-        draw_begin(&draw, recall, name, recall->n_words / 2, key_words_for(recall, length), err);
+    kv_status status = draw_begin(&draw, recall, name, key_words_for(recall, length), err);
     if (!status) status = fill(&draw, length, depth, &text, &item->n_statements, &item->tokens, err);
     if (!status) {
         item->asked = asked_of(item->n_statements, depth);
@@ -240,7 +239,7 @@ static int64_t choose_statements(const struct text *text) {
     const int64_t most = (text->left - costs->question) / costs->statement;
     const double times = log((double)(most + 1) / 2);
     int64_t n = (int64_t)(2 * exp(kv_rng_uniform(text->draw.questions, 0) * times));
-    if (text->draw.key_words == 1 && n > text->draw.n) n = text->draw.n;
+    if (n > text->draw.n) n = text->draw.n; // keys of one word
     return n > most ? most : n < 1 ? 1 : n;
 }
 
@@ -275,24 +274,13 @@ static kv_status put_questions(struct text *text, int64_t n, kv_error *err) {
     return status;
 }
 
-// All words, or the first half, quarter, … of them: a model that meets a few words often learns from these how to look a key
-// up, and then the other words as well; of all from the beginning it learns nothing for a long time.
-static int64_t choose_words(const kv_recall *recall, const char *name) {
-    enum { FEWEST = 4 };
-    char stream[160];
-    int64_t n = recall->n_words / 2, halves = 0;
-    while (n >> (halves + 1) >= FEWEST) halves++;
-    snprintf(stream, sizeof stream, "recall.words.%s", name);
-    return n >> kv_rng_below(kv_rng_stream(recall->seed, stream), 0, (uint64_t)halves + 1);
-}
-
 kv_status kv_recall_text(const kv_recall *recall, const char *stream, int64_t length, int64_t number,
                          char **text, kv_error *err) {
     char name[96];
     struct text t = {0};
     *text = NULL;
     snprintf(name, sizeof name, "%s.%" PRIi64 ".%" PRIi64, stream, length, number);
-    kv_status status = draw_begin(&t.draw, recall, name, choose_words(recall, name), 1, err);
+    kv_status status = draw_begin(&t.draw, recall, name, 1, err);
     if (!status) {
         t.left = length - recall->costs[t.draw.key_words - 1].head;
         const int64_t n = choose_statements(&t);

@@ -68,8 +68,7 @@ void kv_recall_item_free(kv_recall_item *item);
 int64_t kv_recall_shortest_text(const kv_recall *recall);
 
 // Text `number` of a stream ("train", "held_out"; none is an item's): a passage of any size, and questions with their answers
-// about its statements in a random order, round after round, the last cut off where the text is full. Words are all, or
-// the first half, quarter, …. Of `length` tokens, BOS and EOS included (fewer where words are several
+// about its statements in a random order, round after round, the last cut off where the text is full. Of `length` tokens, BOS and EOS included (fewer where words are several
 // tokens), so that texts fill training sequences of that length one for one. Caller frees *text.
 kv_status kv_recall_text(const kv_recall *recall, const char *stream, int64_t length, int64_t number,
                          char **text, kv_error *err);
