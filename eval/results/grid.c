@@ -10,27 +10,36 @@
 
 // ---- Axes ----------------------------------------------------------------------------------------------
 
-// Where the value stands among values[*n], which rise, or is put; -1: there is no room for it.
-static int64_t place_length(int64_t *values, int64_t *n, int64_t value) {
-    int64_t i = *n;
-    while (i > 0 && values[i - 1] >= value) i--;
-    if (i < *n && values[i] == value) return i;
-    if (*n == KV_GRID_MOST) return -1;
-    memmove(values + i + 1, values + i, (size_t)(*n - i) * sizeof *values);
-    values[i] = value;
-    ++*n;
-    return i;
+static int compare_lengths(const void *a, const void *b) {
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
 }
 
-static int64_t place_depth(double *values, int64_t *n, double value) {
+static int compare_depths(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Puts the value, of `size` bytes, in its place among values[*n], which rise, unless it is there; false: there is no room for it.
+static bool place(void *values, int64_t *n, const void *value, size_t size,
+                  int (*compare)(const void *, const void *)) {
     int64_t i = *n;
-    while (i > 0 && values[i - 1] >= value) i--;
-    if (i < *n && values[i] == value) return i;
-    if (*n == KV_GRID_MOST) return -1;
-    memmove(values + i + 1, values + i, (size_t)(*n - i) * sizeof *values);
-    values[i] = value;
+    while (i > 0 && compare((char *)values + (size_t)(i - 1) * size, value) >= 0) i--;
+    char *at = (char *)values + (size_t)i * size;
+    if (i < *n && compare(at, value) == 0) return true;
+    if (*n == KV_GRID_MOST) return false;
+    memmove(at + size, at, (size_t)(*n - i) * size);
+    memcpy(at, value, size);
     ++*n;
-    return i;
+    return true;
+}
+
+static bool place_length(kv_grid_axes *axes, int64_t length) {
+    return place(axes->lengths, &axes->n_lengths, &length, sizeof length, compare_lengths);
+}
+
+static bool place_depth(kv_grid_axes *axes, double depth) {
+    return place(axes->depths, &axes->n_depths, &depth, sizeof depth, compare_depths);
 }
 
 static int64_t mean_tokens(const kv_result_task *task, int64_t length) {
@@ -44,10 +53,9 @@ bool kv_grid_axes_of(const kv_result_task *task, kv_grid_axes *axes) {
     *axes = (kv_grid_axes){0};
     bool fits = task->grid.lengths && task->grid.depths;
     for (int64_t i = 0; i < task->n_items && fits; i++)
-        fits = place_length(axes->lengths, &axes->n_lengths, task->grid.lengths[i]) >= 0 &&
-               place_depth(axes->depths, &axes->n_depths, task->grid.depths[i]) >= 0;
+        fits = place_length(axes, task->grid.lengths[i]) && place_depth(axes, task->grid.depths[i]);
     for (int64_t i = 0; task->grid.skipped && i < task->n_skipped && fits; i++)
-        fits = place_length(axes->lengths, &axes->n_lengths, task->grid.skipped[i]) >= 0;
+        fits = place_length(axes, task->grid.skipped[i]);
     for (int64_t l = 0; l < axes->n_lengths && fits; l++)
         axes->tokens[l] = mean_tokens(task, axes->lengths[l]);
     if (!fits) *axes = (kv_grid_axes){0};

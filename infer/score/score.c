@@ -72,51 +72,31 @@ static score_fn *whole_of(const kv_system *system) {
 kv_status kv_score(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                    const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
                    kv_error *err) {
-    const kv_scoring g = {.system = system,
-                          .ids = ids,
-                          .lengths = lengths,
-                          .n_scored = n_scored,
-                          .n_seq = n_seq,
-                          .log_likelihood = log_likelihood,
-                          .greedy = greedy};
-    return score(g, whole_of(system), err);
+    return score((kv_scoring){system, ids, lengths, n_scored, n_seq, .log_likelihood = log_likelihood,
+                              .greedy = greedy},
+                 whole_of(system), err);
 }
 
 kv_status kv_score_tokens(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                           const int64_t *n_scored, int64_t n_seq, double *log_p, double *log_likelihood,
                           kv_error *err) {
-    const kv_scoring g = {.system = system,
-                          .ids = ids,
-                          .lengths = lengths,
-                          .n_scored = n_scored,
-                          .n_seq = n_seq,
-                          .log_likelihood = log_likelihood,
-                          .log_p = log_p};
-    return score(g, whole_of(system), err);
+    return score(
+        (kv_scoring){system, ids, lengths, n_scored, n_seq, .log_likelihood = log_likelihood, .log_p = log_p},
+        whole_of(system), err);
 }
 
 kv_status kv_score_by_decoding(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                                const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
                                kv_error *err) {
-    const kv_scoring g = {.system = system,
-                          .ids = ids,
-                          .lengths = lengths,
-                          .n_scored = n_scored,
-                          .n_seq = n_seq,
-                          .log_likelihood = log_likelihood,
-                          .greedy = greedy};
-    return score(g, by_decoding, err);
+    return score((kv_scoring){system, ids, lengths, n_scored, n_seq, .log_likelihood = log_likelihood,
+                              .greedy = greedy},
+                 by_decoding, err);
 }
 
 kv_status kv_score_behind_prompt(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                                  const int64_t *n_scored, int64_t n_seq, double *log_likelihood, bool *greedy,
                                  kv_error *err) {
-    const kv_scoring g = {.system = system,
-                          .ids = ids,
-                          .lengths = lengths,
-                          .n_scored = n_scored,
-                          .n_seq = n_seq,
-                          .log_likelihood = log_likelihood,
-                          .greedy = greedy};
-    return score(g, behind_prompt, err);
+    return score((kv_scoring){system, ids, lengths, n_scored, n_seq, .log_likelihood = log_likelihood,
+                              .greedy = greedy},
+                 behind_prompt, err);
 }
