@@ -32,24 +32,13 @@ static const char written[] =
     "tasks:\n"
     "  - {name: atlas, file: @/questions_trained.jsonl, limit: 12, max_tokens: 9}\n";
 
-// "@" stands for the directory and "%" for the test data.
-static void put(FILE *file, const char *text) {
-    for (const char *c = text; *c; c++)
-        if (*c == '@')
-            fputs(test_dir, file);
-        else if (*c == '%')
-            fprintf(file, "%s/fixtures", getenv("KV_TEST_DIR"));
-        else
-            fputc(*c, file);
-}
-
 static void open_evaluation(kv_evaluation *e, const char *rows, const char *more, const char *tasks) {
     kv_error err = {0};
     const char *path = test_path(test_dir, "plan.yaml");
     FILE *file = fopen(path, "w");
     assert_non_null(file);
-    put(file, "output: @/planned\ntokenizer: @/tokenizer.model\nbatch_size: 5\n");
-    put(file, rows), put(file, more), put(file, tasks);
+    test_put_config(file, "output: @/planned\ntokenizer: @/tokenizer.model\nbatch_size: 5\n");
+    test_put_config(file, rows), test_put_config(file, more), test_put_config(file, tasks);
     assert_int_equal(fclose(file), 0);
     *e = (kv_evaluation){.measure = true};
     if (kv_eval_config_load(path, NULL, 0, &e->source, &e->config, &err) || kv_evaluation_open(e, &err))

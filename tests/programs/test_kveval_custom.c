@@ -22,18 +22,6 @@ static void expect(int status, const char *const *arguments) {
 
 #define EXPECT(status, ...) expect(status, (const char *const[]){__VA_ARGS__, NULL})
 
-// Writes dir/NAME, "@" standing for the directory.
-static void write_text(const char *name, const char *text) {
-    FILE *file = fopen(in_dir(name), "w");
-    assert_non_null(file);
-    for (const char *c = text; *c; c++)
-        if (*c == '@')
-            fputs(test_dir, file);
-        else
-            fputc(*c, file);
-    assert_int_equal(fclose(file), 0);
-}
-
 static const char lines[] =
     "{\"q\": \"Is 2 more than 1?\", \"a\": [\"yes\", \"it is\"], \"n\": {\"two\": \"so it is 2\"}, \"o\": [\"no\", \"yes\"], \"l\": 1}\n"
     "{\"q\": \"Is {1} one?\", \"a\": \"yes\", \"n\": {\"two\": 3}, \"o\": [\"yes\", \"no\", \"perhaps\"], \"l\": \"A\"}\n"
@@ -47,14 +35,14 @@ static const char head[] = "output: @/own\ntokenizer: @/tokenizer.model\nbootstr
 
 static int set_up(void **state) {
     test_family_set_up(state);
-    write_text("own.jsonl", lines);
+    test_write_config(in_dir("own.jsonl"), lines);
     return 0;
 }
 
 static void write_tasks(const char *tasks) {
     char text[8192];
     snprintf(text, sizeof text, "%s%s", head, tasks);
-    write_text("own.yaml", text);
+    test_write_config(in_dir("own.yaml"), text);
 }
 
 static json_t *record(const kv_results *r, int64_t system, int64_t task, int64_t unit) {
@@ -168,8 +156,8 @@ static void examples_of_their_own_file(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char task[512], hash[17];
-        write_text("asked.jsonl", cases[i].file);
-        write_text("shown.jsonl", cases[i].shown);
+        test_write_config(in_dir("asked.jsonl"), cases[i].file);
+        test_write_config(in_dir("shown.jsonl"), cases[i].shown);
         snprintf(
             task, sizeof task,
             "  - {name: t, file: @/asked.jsonl, shots: 1, shots_file: @/shown.jsonl, max_tokens: 2, %s}\n",
@@ -185,7 +173,7 @@ static void examples_of_their_own_file(void **state) {
         kv_results_free(&r);
         char *at = strstr(strcpy(task, cases[i].shown), "shown");
         memcpy(at, "SHOWN", 5);
-        write_text("shown.jsonl", task);
+        test_write_config(in_dir("shown.jsonl"), task);
         EXPECT(0, in_dir("own.yaml"), "--no-ttft");
         r = results_of("own/results.h5");
         assert_string_not_equal(hash, r.tasks[0].hash);
@@ -195,8 +183,8 @@ static void examples_of_their_own_file(void **state) {
 
 static void what_is_wrong_is_one_line(void **state) {
     (void)state;
-    write_text("empty.jsonl", "");
-    write_text("shown.jsonl", lines);
+    test_write_config(in_dir("empty.jsonl"), "");
+    test_write_config(in_dir("shown.jsonl"), lines);
     write_tasks(
         "  - {name: t, kind: custom, file: @/own.jsonl, template: \"{q}\", target: \"{a}\", max_tokens: 4}\n");
     static const char *const cases[][3] = {
@@ -256,7 +244,7 @@ static void keep_ascii(const char *from, char *to) {
 // A chat is what kvrun --chat reads and answers.
 static void a_chat_answers_as_kvrun_does(void **state) {
     (void)state;
-    write_text("tokenizer_config.json", "{\"chat_template\": \"{{ '[INST] ' }} <<SYS>>\"}");
+    test_write_config(in_dir("tokenizer_config.json"), "{\"chat_template\": \"{{ '[INST] ' }} <<SYS>>\"}");
     write_tasks(
         "  - {name: t, kind: custom, file: @/own.jsonl, template: \"Q: {q}\", target: \"{a}\", max_tokens: 6, stop: [], chat: true}\n"
         "  - {name: be, kind: custom, file: @/own.jsonl, template: \"Q: {q}\", target: \"{a}\", max_tokens: 6, stop: [], chat: true,\n"
@@ -312,7 +300,7 @@ static void too_long_as_everywhere(void **state) {
     snprintf(text, sizeof text,
              "%s{\"q\": \"%s\", \"a\": \"b\", \"n\": {}, \"o\": [\"c\", \"d\"], \"l\": 0}\n",
              "{\"q\": \"short\", \"a\": \"b\", \"o\": [\"c\", \"d\"], \"l\": 0}\n", question);
-    write_text("long.jsonl", text);
+    test_write_config(in_dir("long.jsonl"), text);
     static const char *const kinds[] = {"target: \"{a}\", max_tokens: 4",
                                         "choices: [\"{o}\"], label: \"{l}\""};
     for (int i = 0; i < 2; i++) {

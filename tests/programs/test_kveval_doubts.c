@@ -9,38 +9,24 @@
 
 static char out[1 << 16], err[1 << 16];
 
-// Writes dir/NAME, "@" standing for the directory and "%" for the test data.
-static void write_config(const char *name, const char *text) {
-    FILE *file = fopen(test_path(test_dir, name), "w");
-    assert_non_null(file);
-    for (const char *c = text; *c; c++) {
-        if (*c == '@')
-            fputs(test_dir, file);
-        else if (*c == '%')
-            fprintf(file, "%s/fixtures", getenv("KV_TEST_DIR"));
-        else
-            fputc(*c, file);
-    }
-    assert_int_equal(fclose(file), 0);
-}
-
 // Models with room for a program's problem.
 static int set_up(void **state) {
     (void)state;
     test_dir_make(test_dir);
     test_make_family(test_dir, 512);
-    write_config("doubts.yaml",
-                 "output: @/out\ntokenizer: @/tokenizer.model\n"
-                 "systems:\n"
-                 "  - {name: base, model: @/base}\n"
-                 "  - {name: RP, model: @/base, pruning: random, keep: 0.5}\n"
-                 "  - {name: L, model: @/base, pruning: lazy, start: 1, end: 0.5}\n"
-                 "  - {name: KVP, base: @/base, aux: @/aux, predictor: @/predictor}\n"
-                 "tasks:\n"
-                 "  - {name: atlas, file: @/questions_trained.jsonl, limit: 3, max_tokens: 4}\n"
-                 "  - {name: sciq, kind: sciq, file: %/choices/sciq.jsonl}\n"
-                 "  - {name: code, kind: humaneval, file: %/code_problems.jsonl, limit: 2, max_tokens: 4}\n"
-                 "analysis: {corpus: @/corpus.h5, sequences: 2, seq_len: 16}\n");
+    test_write_config(
+        test_path(test_dir, "doubts.yaml"),
+        "output: @/out\ntokenizer: @/tokenizer.model\n"
+        "systems:\n"
+        "  - {name: base, model: @/base}\n"
+        "  - {name: RP, model: @/base, pruning: random, keep: 0.5}\n"
+        "  - {name: L, model: @/base, pruning: lazy, start: 1, end: 0.5}\n"
+        "  - {name: KVP, base: @/base, aux: @/aux, predictor: @/predictor}\n"
+        "tasks:\n"
+        "  - {name: atlas, file: @/questions_trained.jsonl, limit: 3, max_tokens: 4}\n"
+        "  - {name: sciq, kind: sciq, file: %/choices/sciq.jsonl}\n"
+        "  - {name: code, kind: humaneval, file: %/code_problems.jsonl, limit: 2, max_tokens: 4}\n"
+        "analysis: {corpus: @/corpus.h5, sequences: 2, seq_len: 16}\n");
     char *shard = strdup(test_path(test_dir, "corpus.h5")),
          *text = strdup(test_path(test_dir, "held_out.jsonl"));
     const char *const arguments[] = {getenv("KVDATA"),
@@ -116,17 +102,17 @@ static void test_each_once(void **state) {
 // The words of a key in one configuration for kveval: merge keys, and truth values of YAML 1.1.
 static void test_yaml_of_others(void **state) {
     (void)state;
-    write_config("merged.yaml",
-                 "x-pair: &pair {base: @/base, aux: @/aux}\n"
-                 "output: @/merged\ntokenizer: @/tokenizer.model\n"
-                 "systems:\n"
-                 "  - &base {name: base, model: @/base}\n"
-                 "  - {<<: *pair, name: KVP, predictor: @/predictor}\n"
-                 "  - {<<: *base, name: RP, pruning: random, keep: .5}\n"
-                 "tasks:\n"
-                 "  - &task {name: atlas, file: @/questions_trained.jsonl, limit: 3, max_tokens: 4}\n"
-                 "  - {<<: *task, split: again, limit: 2}\n"
-                 "picture: {draw_published: False}\n");
+    test_write_config(test_path(test_dir, "merged.yaml"),
+                      "x-pair: &pair {base: @/base, aux: @/aux}\n"
+                      "output: @/merged\ntokenizer: @/tokenizer.model\n"
+                      "systems:\n"
+                      "  - &base {name: base, model: @/base}\n"
+                      "  - {<<: *pair, name: KVP, predictor: @/predictor}\n"
+                      "  - {<<: *base, name: RP, pruning: random, keep: .5}\n"
+                      "tasks:\n"
+                      "  - &task {name: atlas, file: @/questions_trained.jsonl, limit: 3, max_tokens: 4}\n"
+                      "  - {<<: *task, split: again, limit: 2}\n"
+                      "picture: {draw_published: False}\n");
     const char *const arguments[] = {getenv("KVEVAL"), test_path(test_dir, "merged.yaml"), "--no-ttft", NULL};
     if (test_run(arguments, -1, out, err, sizeof out)) fail_msg("%s", err);
     assert_non_null(strstr(out, "atlas, again: 2 items"));

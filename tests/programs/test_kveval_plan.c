@@ -24,17 +24,6 @@ static int kveval_with(const char *const *arguments) {
 
 #define kveval(...) kveval_with((const char *const[]){__VA_ARGS__, NULL})
 
-static void write_config(const char *name, const char *text) {
-    FILE *file = fopen(test_path(test_dir, name), "w");
-    assert_non_null(file);
-    for (const char *c = text; *c; c++)
-        if (*c == '@')
-            fputs(test_dir, file);
-        else
-            fputc(*c, file);
-    assert_int_equal(fclose(file), 0);
-}
-
 // ---- Memory --------------------------------------------------------------------------------------------
 
 // Wide enough for a batch to weigh more than the program.
@@ -83,7 +72,7 @@ static void compare(const char *systems, const char *task, double above) {
              "output: @/out\ntokenizer: @/tokenizer.model\nbatch_size: 64\nbootstrap: 40\nbudgets: []\n"
              "systems: [{name: base, model: @/wide}%s]\ntasks: [%s]\n",
              systems, task);
-    write_config("wide.yaml", text);
+    test_write_config(test_path(test_dir, "wide.yaml"), text);
     if (kveval("--dry-run", "--no-ttft", test_path(test_dir, "wide.yaml"))) fail_msg("%s", err);
     const double said = bytes_behind(out, "\nmemory       about");
     if (kveval("--no-ttft", test_path(test_dir, "wide.yaml"))) fail_msg("%s", err);

@@ -23,21 +23,6 @@ static void expect(int status, const char *const *arguments) {
 
 #define EXPECT(status, ...) expect(status, (const char *const[]){__VA_ARGS__, NULL})
 
-// Writes dir/NAME, "@" standing for the directory and "%" for the test data.
-static void write_config(const char *name, const char *text) {
-    FILE *file = fopen(test_path(test_dir, name), "w");
-    assert_non_null(file);
-    for (const char *c = text; *c; c++) {
-        if (*c == '@')
-            fputs(test_dir, file);
-        else if (*c == '%')
-            fprintf(file, "%s/fixtures", getenv("KV_TEST_DIR"));
-        else
-            fputc(*c, file);
-    }
-    assert_int_equal(fclose(file), 0);
-}
-
 static kv_results read_results(const char *name) {
     kv_results results;
     kv_error error = {0};
@@ -74,7 +59,7 @@ static void policies_that_keep_all_are_the_base(void **state) {
              "  - {name: atlas, file: @/questions_trained.jsonl, limit: 8, max_tokens: 6}\n"
              "  - {name: sciq, kind: sciq, file: %%/choices/sciq.jsonl}\n",
              common);
-    write_config("all.yaml", text);
+    test_write_config(test_path(test_dir, "all.yaml"), text);
     EXPECT(0, test_path(test_dir, "all.yaml"), "--no-ttft");
     kv_results r = read_results("all/results.h5");
     for (int64_t s = 1; s < r.n_systems; s++) {
@@ -117,7 +102,7 @@ static void all_kinds_together(void **state) {
              "ttft: {prompt_tokens: 20, batch_size: 2, repeats: 2, prompts: [8, 16], batches: [1, 2]}\n"
              "picture: {x: paper, y: retention, published: triviaqa-openelm-1.1b}\n",
              common, systems);
-    write_config("kinds.yaml", text);
+    test_write_config(test_path(test_dir, "kinds.yaml"), text);
     EXPECT(0, test_path(test_dir, "kinds.yaml"));
     static const char *const parts[] = {
         "all tasks, first metric", "average", "acc_norm", "L0.75-0.25", "2 prompts of", "0.35 of the base"};
@@ -162,7 +147,7 @@ static const char code_config[] = "output: @/code\n"
 static void programs_in_a_sandbox(void **state) {
     (void)state;
     if (!test_bwrap_works()) skip();
-    write_config("code.yaml", code_config);
+    test_write_config(test_path(test_dir, "code.yaml"), code_config);
     EXPECT(0, test_path(test_dir, "code.yaml"), "--no-ttft");
     assert_non_null(strstr(out, "pass@1"));
     assert_non_null(strstr(out, "pass@2"));
@@ -218,7 +203,7 @@ static void questions_that_are_too_long(void **state) {
             text, sizeof text,
             "%soutput: @/long\n%stasks:\n  - {name: q, file: @/long.jsonl, max_tokens: 4, too_long: %s}\n",
             common, systems, ways[w]);
-        write_config("long.yaml", text);
+        test_write_config(test_path(test_dir, "long.yaml"), text);
         EXPECT(w ? 0 : 1, test_path(test_dir, "long.yaml"), "--no-ttft", "-s", "budgets=[]", "-o",
                test_path(test_dir, ways[w]));
         const char *place = test_path(test_dir, "long.jsonl:4: prompt and answer of ");
@@ -281,7 +266,7 @@ static void items_without_hope(void **state) {
              "  - {name: q, file: @/hopeless.jsonl, max_tokens: 4}\n"
              "  - {name: c, kind: piqa, file: @/empty.jsonl}\n",
              common);
-    write_config("hopeless.yaml", text);
+    test_write_config(test_path(test_dir, "hopeless.yaml"), text);
     EXPECT(0, test_path(test_dir, "hopeless.yaml"), "--no-ttft");
     if (!strstr(err, "/hopeless.jsonl:2: no accepted answer") ||
         !strstr(err, "with 2 of 3 items, which count as wrong"))
@@ -292,7 +277,7 @@ static void items_without_hope(void **state) {
 // No sandbox, no programs: said before any question is asked.
 static void programs_need_a_sandbox(void **state) {
     (void)state;
-    write_config("code.yaml", code_config);
+    test_write_config(test_path(test_dir, "code.yaml"), code_config);
     char *path = strdup(getenv("PATH"));
     setenv("PATH", test_dir, 1);
     EXPECT(1, test_path(test_dir, "code.yaml"), "--no-ttft", "-o", test_path(test_dir, "none"));

@@ -47,14 +47,7 @@ static int set_up(void **state) {
         "tasks:\n"
         "  - {name: atlas, split: held-out, kind: text, corpus: @/text.h5, window: 48, prompt: 36, limit: 12}\n";
     test_family_set_up(state);
-    FILE *file = fopen(in_dir("text.yaml"), "w");
-    assert_non_null(file);
-    for (const char *c = config; *c; c++)
-        if (*c == '@')
-            fputs(test_dir, file);
-        else
-            fputc(*c, file);
-    assert_int_equal(fclose(file), 0);
+    test_write_config(in_dir("text.yaml"), config);
     const char *const tokenize[] = {getenv("KVDATA"),
                                     "tokenize",
                                     "--min-chars",

@@ -22,6 +22,23 @@ void test_write_text(const char *path, const char *text) {
     assert_int_equal(kv_write_file(path, text, strlen(text), &err), KV_OK);
 }
 
+void test_put_config(FILE *file, const char *text) {
+    for (const char *c = text; *c; c++)
+        if (*c == '@')
+            fputs(test_dir, file);
+        else if (*c == '%')
+            fprintf(file, "%s/fixtures", getenv("KV_TEST_DIR"));
+        else
+            fputc(*c, file);
+}
+
+void test_write_config(const char *path, const char *text) {
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    test_put_config(file, text);
+    assert_int_equal(fclose(file), 0);
+}
+
 char *test_read_text(const char *path) {
     kv_error err = {0};
     char *text = NULL;

@@ -1,6 +1,8 @@
 // What the tests of the corpus programs share: small texts, a trained tokenizer, and running a program.
 #pragma once
 
+#include <stdio.h>
+
 #include "tests/support/support.h"
 
 #include "data/tokenizer/tokenizer.h"
@@ -10,6 +12,10 @@ const char *test_fixture(const char *name);
 
 // Writes text to path.
 void test_write_text(const char *path, const char *text);
+
+// Writes a configuration, "@" standing for test_dir and "%" for the fixtures; test_put_config: a part of one, into `file`.
+void test_write_config(const char *path, const char *text);
+void test_put_config(FILE *file, const char *text);
 
 // Whole content of a file, NUL-terminated; fails the test when it cannot be read. Caller frees.
 char *test_read_text(const char *path);
