@@ -10,7 +10,7 @@
 
 static void describe(kv_param *p, const char *prefix, const char *name, int64_t rows, int64_t cols,
                      bool decay, kv_dtype dtype) {
-    *p = (kv_param){.rows = rows, .cols = cols, .dtype = dtype, .decay = decay};
+    *p = (kv_param){.rows = rows, .cols = cols, .dtype = dtype, .decay = decay, .group = KV_GROUP_MODEL};
     snprintf(p->name, sizeof p->name, "%s%s", prefix, name);
 }
 

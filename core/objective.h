@@ -10,7 +10,7 @@
 //   kv_tensor *loss = kv_kvp_objective(tape, base, aux, predictor, &batch, &weights, &terms, NULL);
 //   if (!loss || kv_tape_backward(tape, loss, &err) != KV_OK) fail(&err);
 //   printf("loss %.3f, of which L_C %.3f\n", terms.total, terms.consistency);
-//   kv_adamw_step(optimizer, 1e-3, 1); // core/optimizer.h
+//   kv_adamw_step(optimizer, kv_same_rate(1e-3), 1); // core/optimizer.h
 //   kv_tape_free(tape);
 #pragma once
 

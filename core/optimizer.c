@@ -103,12 +103,19 @@ static void update(const kv_adamw *o, int64_t index, double lr, float grad_scale
     }
 }
 
-void kv_adamw_step(kv_adamw *optimizer, double lr, double grad_scale) {
+kv_rates kv_same_rate(double lr) {
+    kv_rates rates;
+    for (int group = 0; group < KV_N_GROUPS; group++) rates.of[group] = lr;
+    return rates;
+}
+
+void kv_adamw_step(kv_adamw *optimizer, kv_rates rates, double grad_scale) {
     optimizer->step++;
     double correction1 = 1 - pow((double)optimizer->args.beta1, (double)optimizer->step);
     double correction2 = 1 - pow((double)optimizer->args.beta2, (double)optimizer->step);
     for (int64_t i = 0; i < optimizer->n_params; i++)
-        update(optimizer, i, lr, (float)grad_scale, correction1, correction2);
+        update(optimizer, i, rates.of[optimizer->params[i]->group], (float)grad_scale, correction1,
+               correction2);
 }
 
 double kv_schedule_at(const kv_schedule *s, int64_t step) {

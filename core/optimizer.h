@@ -30,9 +30,16 @@ void kv_grad_zero(kv_param *const *params, int64_t n);
 // What gradients are multiplied by so that their norm is at most max_norm; 1 when max_norm is 0 (off).
 double kv_clip_scale(double norm, double max_norm);
 
-// One update with g = grad_scale · grad; decoupled decay p -= lr·wd·p on parameters with `decay`.
+// The learning rates of one step.
+typedef struct kv_rates {
+    double of[KV_N_GROUPS]; // by kv_group
+} kv_rates;
+kv_rates kv_same_rate(double lr); // for all groups
+
+// One update with g = grad_scale · grad, lr the rate of the parameter's group; decoupled decay p -= lr·wd·p on
+// parameters with `decay`.
 //                                                                 [Loshchilov & Hutter 2019, algorithm 2]
-void kv_adamw_step(kv_adamw *optimizer, double lr, double grad_scale);
+void kv_adamw_step(kv_adamw *optimizer, kv_rates rates, double grad_scale);
 
 // Linear from warmup_init to peak over warmup_steps, then cosine to `end` at step total_steps, then `end`.
 typedef struct kv_schedule {

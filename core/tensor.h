@@ -20,6 +20,16 @@ typedef struct kv_tensor {
 
 enum { KV_NAME_MAX = 96 };
 
+// What a weight is part of. Each group may be trained at a rate of its own (core/optimizer.h); whoever makes a
+// parameter says its group.
+typedef enum kv_group {
+    KV_GROUP_MAPS,    // of predictors: from one cache to another
+    KV_GROUP_MODEL,   // a language model, such as the aux
+    KV_GROUP_TABLES,  // a row for each token, of predictors
+    KV_GROUP_QUERIES, // what a base's queries are adapted by
+    KV_N_GROUPS
+} kv_group;
+
 typedef struct kv_param {
     char name[KV_NAME_MAX]; // the project's own dotted name, e.g. "layers.3.attn.q"
     int64_t rows, cols;
@@ -27,6 +37,7 @@ typedef struct kv_param {
     void *data;  // [rows, cols] of dtype; owned by the model or predictor, or a view of a mapped file
     float *grad; // [rows, cols]; NULL while the parameter is frozen. Trainable ones are stored as KV_F32
     bool decay;  // weight decay applies: to matrices, not to norms and biases
+    kv_group group;
 } kv_param;
 
 static inline int64_t kv_param_size(const kv_param *p) {

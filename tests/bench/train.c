@@ -38,7 +38,7 @@ static void step(struct training *t) {
         if (kv_tape_backward(t->tape, loss, &err) != KV_OK) bench_fail(&err);
     }
     double norm = kv_grad_norm(t->params, t->n_params);
-    kv_adamw_step(t->optimizer, 1e-3, kv_clip_scale(norm, 1));
+    kv_adamw_step(t->optimizer, kv_same_rate(1e-3), kv_clip_scale(norm, 1));
 }
 
 static kv_status make_models(struct training *t, const bench_training_args *args, kv_error *err) {

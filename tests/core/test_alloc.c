@@ -115,7 +115,7 @@ static double training_step(training *t) {
     kv_tensor *loss =
         kv_kvp_objective(t->tape, t->base, t->aux, t->predictor, &batch, &weights, &terms, NULL);
     if (kv_tape_backward(t->tape, loss, &err) != KV_OK) fail_msg("%s", err.message);
-    kv_adamw_step(t->optimizer, 1e-2, kv_clip_scale(kv_grad_norm(t->params, t->n_params), 1));
+    kv_adamw_step(t->optimizer, kv_same_rate(1e-2), kv_clip_scale(kv_grad_norm(t->params, t->n_params), 1));
     return terms.total;
 }
 

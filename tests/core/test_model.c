@@ -337,6 +337,7 @@ static void test_trainable_and_frozen(void **state) {
         assert_int_equal(kv_model_set_trainable(model, true, &err), KV_OK);
         for (int64_t i = 0; i < n; i++)
             for (int64_t e = 0; e < kv_param_size(params[i]); e++) assert_true(params[i]->grad[e] == 0);
+        for (int64_t i = 0; i < n; i++) assert_int_equal(params[i]->group, KV_GROUP_MODEL);
         assert_int_equal(kv_model_set_trainable(model, false, &err), KV_OK);
         for (int64_t i = 0; i < n; i++) assert_null(params[i]->grad);
     }

@@ -1,4 +1,4 @@
-// AdamW step by step against double precision, clipping, and the corners of the learning-rate schedule.
+// AdamW step by step against double precision, each group at its rate, clipping, and the corners of the learning-rate schedule.
 #include "core/optimizer.h"
 #include "tests/support/numbers/adamw.h"
 #include "tests/support/numbers/rounding.h"
@@ -17,6 +17,7 @@ static void check_adamw(kv_adamw_args args, double grad_size) {
     for (int p = 0; p < 3; p++) {
         param[p] = test_param("w", shapes[p][0], shapes[p][1], KV_F32, true);
         param[p].decay = p != 1;
+        param[p].group = (kv_group)(KV_N_GROUPS - 1 - p);
         params[p] = &param[p];
         test_fill(param[p].data, kv_param_size(&param[p]), 10 + (uint64_t)p, 1);
         twins[p] = adamw_twin_make(param[p].data, kv_param_size(&param[p]));
@@ -26,13 +27,16 @@ static void check_adamw(kv_adamw_args args, double grad_size) {
     assert_int_equal(kv_adamw_create(params, 3, &args, &optimizer, &err), KV_OK);
     assert_int_equal(optimizer->step, 0);
     for (int step = 1; step <= STEPS; step++) {
-        const double lr = 1e-2 / step, scale = step % 3 == 0 ? 0.25 : 1;
+        const double scale = step % 3 == 0 ? 0.25 : 1;
+        kv_rates rates;
+        for (int group = 0; group < KV_N_GROUPS; group++) rates.of[group] = (1 + group) * 1e-2 / step;
         for (int p = 0; p < 3; p++) {
             test_fill(param[p].grad, twins[p].n, 100 * (uint64_t)step + (uint64_t)p, grad_size);
             param[p].grad[0] = 0; // a weight that never gets a gradient: 0 / (0 + eps)
-            adamw_twin_step(&twins[p], param[p].grad, NULL, &args, param[p].decay, lr, scale, step);
+            adamw_twin_step(&twins[p], param[p].grad, NULL, &args, param[p].decay, rates.of[param[p].group],
+                            scale, step);
         }
-        kv_adamw_step(optimizer, lr, scale);
+        kv_adamw_step(optimizer, rates, scale);
         assert_int_equal(optimizer->step, step);
         for (int p = 0; p < 3; p++)
             for (int64_t i = 0; i < twins[p].n; i++) {
@@ -53,6 +57,12 @@ static void test_adamw(void **state) {
     check_adamw((kv_adamw_args){.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f}, 1);
     check_adamw((kv_adamw_args){.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0}, 1e-3);
     check_adamw((kv_adamw_args){.beta1 = 0, .beta2 = 0.9f, .eps = 1e-3f, .weight_decay = 0.5f}, 1e-2);
+}
+
+static void test_one_rate_for_all(void **state) {
+    (void)state;
+    const kv_rates rates = kv_same_rate(0.25);
+    for (int group = 0; group < KV_N_GROUPS; group++) assert_true(rates.of[group] == 0.25);
 }
 
 static void test_adamw_refuses_frozen_parameters(void **state) {
@@ -142,6 +152,7 @@ static void test_schedule_without_parts(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_adamw),
+        cmocka_unit_test(test_one_rate_for_all),
         cmocka_unit_test(test_adamw_refuses_frozen_parameters),
         cmocka_unit_test(test_grad_norm_and_clip),
         cmocka_unit_test(test_schedule_corners),

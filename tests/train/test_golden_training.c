@@ -334,7 +334,7 @@ static void train(const struct training *t, double *results) {
             double *next = numeric_gradient_results(t->params[i]->grad, kv_param_size(t->params[i]), results);
             while (results < next) *results++ *= scale;
         }
-        kv_adamw_step(optimizer, t->lr, scale);
+        kv_adamw_step(optimizer, kv_same_rate(t->lr), scale);
     }
     kv_adamw_free(optimizer);
 }

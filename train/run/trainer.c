@@ -147,7 +147,8 @@ static kv_status train_step(struct trainer *t, struct step_result *result, kv_er
     if (status != KV_OK) return kv_fail_within(err, status, "step %" PRIi64, step + 1);
     result->grad_norm = kv_grad_norm(t->task->params, t->task->n_params);
     if (!isfinite(result->loss) || !isfinite(result->grad_norm)) return not_finite(t, result, err);
-    kv_adamw_step(t->optimizer, result->lr, kv_clip_scale(result->grad_norm, t->config->train.grad_clip));
+    kv_adamw_step(t->optimizer, kv_same_rate(result->lr),
+                  kv_clip_scale(result->grad_norm, t->config->train.grad_clip));
     t->run->state.step++;
     result->seconds = kv_now() - started;
     t->run->state.seconds += result->seconds;
