@@ -184,6 +184,8 @@ kv_tensor *kv_layer_queries(kv_tape *tape, kv_model *model, int64_t layer, kv_te
 // x + attention(q over k, v)·Woᵀ, then + the feed-forward part.
 kv_tensor *kv_layer_block(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
                           kv_tensor *k, kv_tensor *v, const kv_pass *pass);
+// The same once attention has been done: mixed is what it gave, [n, n_heads · head_dim].
+kv_tensor *kv_layer_mixed(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *mixed);
 // Both: kv_layer_block with h's queries.
 kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *h,
                            kv_tensor *k, kv_tensor *v, const kv_pass *pass);

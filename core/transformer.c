@@ -51,15 +51,18 @@ kv_attention_args kv_layer_attention(const kv_model *model, int64_t layer, const
                                .visible = pass->visible};
 }
 
-kv_tensor *kv_layer_block(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
-                          kv_tensor *k, kv_tensor *v, const kv_pass *pass) {
+kv_tensor *kv_layer_mixed(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *mixed) {
     kv_layer *l = &model->layers[layer];
-    const kv_attention_args args = kv_layer_attention(model, layer, pass);
-    kv_tensor *mixed = kv_attention(tape, q, k, v, &args);
     x = kv_add(tape, x, kv_linear(tape, mixed, &l->out, NULL));
     kv_tensor *f = kv_rmsnorm(tape, x, &l->ffn_norm, model->spec.norm_eps);
     f = kv_swiglu(tape, kv_linear(tape, f, &l->gate, NULL), kv_linear(tape, f, &l->up, NULL));
     return kv_add(tape, x, kv_linear(tape, f, &l->down, NULL));
+}
+
+kv_tensor *kv_layer_block(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
+                          kv_tensor *k, kv_tensor *v, const kv_pass *pass) {
+    const kv_attention_args args = kv_layer_attention(model, layer, pass);
+    return kv_layer_mixed(tape, model, layer, x, kv_attention(tape, q, k, v, &args));
 }
 
 kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *h,

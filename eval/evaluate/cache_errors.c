@@ -6,6 +6,7 @@
 #include "data/corpus/corpus.h"
 #include "data/corpus/packing.h"
 #include "data/file/hash.h"
+#include "eval/evaluate/attended.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -208,6 +209,7 @@ static struct place place_of(const struct measuring *m, int64_t i) {
 // [n_layers] each.
 struct caches {
     kv_tensor *truth[2][KV_MAX_LAYERS], *predicted[2][KV_MAX_LAYERS]; // keys, values
+    double *cosine;                                                   // [n_layers, rows], but of a sample
 };
 
 static bool lay_out(struct measuring *m, int64_t first, int64_t n, int32_t **ids, kv_sequence **sequences) {
@@ -223,22 +225,43 @@ static bool lay_out(struct measuring *m, int64_t first, int64_t n, int32_t **ids
     return *ids && *sequences;
 }
 
-static kv_status run_models(struct measuring *m, int64_t first, int64_t n, struct caches *c, kv_error *err) {
+static void predict(struct measuring *m, const int32_t *ids, int64_t n, kv_pass pass, struct caches *c) {
     kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
     kv_key_norms norms;
+    pass.raw_k = aux_k, pass.v = aux_v;
+    kv_model_forward(m->tape, m->system->aux, ids, n, &pass);
+    if (kv_tape_status(m->tape, NULL) != KV_OK) return;
+    kv_model_key_norms(m->system->base, &norms);
+    kv_predict(m->tape, m->system->predictor, &norms, aux_k, aux_v, c->predicted[0], c->predicted[1]);
+}
+
+// The base with its own cache, of a sample alone; else also how it would have attended to the predicted one.
+static void read_truth(struct measuring *m, const int32_t *ids, int64_t n, kv_pass pass, bool sample,
+                       struct caches *c) {
+    const kv_attended attended = {.predicted_k = c->predicted[0],
+                                  .predicted_v = c->predicted[1],
+                                  .k = c->truth[0],
+                                  .v = c->truth[1],
+                                  .cosine = c->cosine};
+    pass.k = c->truth[0], pass.v = c->truth[1];
+    if (sample)
+        kv_model_forward(m->tape, m->system->base, ids, n, &pass);
+    else
+        kv_attend_both(m->tape, m->system->base, ids, n, pass.sequences, pass.n_sequences, &attended);
+}
+
+static kv_status run_models(struct measuring *m, int64_t first, int64_t n, bool sample, struct caches *c,
+                            kv_error *err) {
     kv_sequence *sequences;
     int32_t *ids;
     kv_tape_reset(m->tape);
-    if (!lay_out(m, first, n, &ids, &sequences))
+    const int64_t rows = n * m->text->seq_len;
+    c->cosine = kv_arena_alloc(kv_tape_arena(m->tape), (size_t)(m->n_layers * rows) * sizeof *c->cosine);
+    if (!c->cosine || !lay_out(m, first, n, &ids, &sequences))
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld sequences", (long long)n);
-    kv_pass pass = {.sequences = sequences, .n_sequences = n, .raw_k = aux_k, .v = aux_v, .only_kv = true};
-    kv_model_forward(m->tape, m->system->aux, ids, n * m->text->seq_len, &pass);
-    pass.raw_k = NULL, pass.k = c->truth[0], pass.v = c->truth[1];
-    kv_model_forward(m->tape, m->system->base, ids, n * m->text->seq_len, &pass);
-    const kv_status status = kv_tape_status(m->tape, err);
-    if (status != KV_OK) return status;
-    kv_model_key_norms(m->system->base, &norms);
-    kv_predict(m->tape, m->system->predictor, &norms, aux_k, aux_v, c->predicted[0], c->predicted[1]);
+    const kv_pass pass = {.sequences = sequences, .n_sequences = n, .only_kv = true};
+    predict(m, ids, rows, pass, c);
+    if (kv_tape_status(m->tape, NULL) == KV_OK) read_truth(m, ids, rows, pass, sample, c);
     return kv_tape_status(m->tape, err);
 }
 
@@ -257,6 +280,9 @@ static void add_batch(struct measuring *m, const struct caches *c, bool sample) 
                 add_token(&m->sums[i], truth->data + t * truth->cols, predicted->data + t * truth->cols,
                           m->analysis->bins, &to, t % seq_len);
     }
+    const int64_t rows = sample ? 0 : c->truth[0][0]->rows;
+    for (int64_t i = 0; i < m->n_layers; i++)
+        for (int64_t t = 0; t < rows; t++) m->errors->attention_cosine[i] += c->cosine[i * rows + t];
 }
 
 static void show_progress(struct measuring *m, int64_t n) {
@@ -278,7 +304,7 @@ static kv_status pass_over(struct measuring *m, int64_t n_rows, bool sample, kv_
             status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
             break;
         }
-        status = run_models(m, first, n, caches, err);
+        status = run_models(m, first, n, sample, caches, err);
         if (status != KV_OK) break;
         add_batch(m, caches, sample);
         show_progress(m, n);
@@ -305,6 +331,7 @@ static kv_status prepare(struct measuring *m, kv_error *err) {
         if (ok) s->sum = s->first + s->n_features, s->squares = s->sum + s->n_features;
     }
     if (!ok) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the errors of predicted caches");
+    for (int64_t i = 0; i < m->n_layers; i++) m->errors->predicted[i] = 1;
     kv_tape_set_recording(m->tape, false);
     m->flops_before = kv_gemm_flops();
     return KV_OK;
@@ -319,6 +346,9 @@ static kv_status measure(struct measuring *m, kv_error *err) {
         const struct place to = place_of(m, i);
         finish(&m->sums[i], m->analysis, &to);
     }
+    const double n_tokens = (double)(m->text->sequences * m->text->seq_len);
+    for (int64_t i = 0; i < m->n_layers && status == KV_OK; i++)
+        m->errors->attention_cosine[i] = finite_or_nan(m->errors->attention_cosine[i] / n_tokens);
     return status;
 }
 

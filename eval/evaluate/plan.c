@@ -6,6 +6,7 @@
 #include "data/system/console.h"
 #include "data/system/memory.h"
 #include "data/system/speed.h"
+#include "eval/evaluate/attended.h"
 #include "eval/evaluate/keep_grid.h"
 #include "eval/evaluate/timing.h"
 #include "infer/cost.h"
@@ -63,13 +64,14 @@ static void add_task(const kv_evaluation *e, int64_t system, const kv_benchmark 
     }
 }
 
-// Both models on every row of text, and on the first few once more.
+// Both models on every row of text, and on the first few once more; of every row what attention makes of either cache.
 static double analysis_flops(const kv_evaluation *e, const kv_system *system) {
     if (!e->text.rows || !system->predictor) return 0;
     static const kv_kvp_weights none = {0};
-    return (double)kv_analysis_work(&e->text) *
-           (double)kv_flops_kvp_loss_only(&system->base->spec, &system->aux->spec, system->predictor, 1,
-                                          e->text.seq_len, &none);
+    return (double)e->text.sequences * (double)kv_attended_flops(&system->base->spec, e->text.seq_len) +
+           (double)kv_analysis_work(&e->text) *
+               (double)kv_flops_kvp_loss_only(&system->base->spec, &system->aux->spec, system->predictor, 1,
+                                              e->text.seq_len, &none);
 }
 
 // ---- Memory --------------------------------------------------------------------------------------------
@@ -93,7 +95,8 @@ static double analysis_bytes(const kv_evaluation *e, const kv_system *system) {
     const kv_system alone = {.base = system->base};
     const int64_t seq_len = e->text.seq_len, fit = TOGETHER / seq_len + 1,
                   n = fit < e->text.sequences ? fit : e->text.sequences;
-    return kv_prefill_bytes(&alone, n, seq_len) + kv_prefill_bytes(system, n, seq_len);
+    return kv_prefill_bytes(&alone, n, seq_len) + kv_prefill_bytes(system, n, seq_len) +
+           kv_attended_bytes(&system->base->spec, n * seq_len);
 }
 
 static void add_memory(const kv_evaluation *e, int64_t system, kv_plan *plan) {

@@ -12,17 +12,24 @@
 
 static const struct layout {
     const char *name;
-    size_t member;
+    size_t member; // of kv_cache_analysis
     enum { LAYERS, POSITIONS, BINS, EDGES } columns;
+    bool counts, optional;
+    double missing;
 } layouts[] = {
-    {"error", offsetof(kv_error_figures, error), POSITIONS},
-    {"histogram", offsetof(kv_error_figures, histogram), BINS},
-    {"edges", offsetof(kv_error_figures, edges), EDGES},
-    {"explained", offsetof(kv_error_figures, explained), LAYERS},
-    {"magnitude", offsetof(kv_error_figures, magnitude), LAYERS},
+#define OF_SIDE(side)                                                                                        \
+    {#side "_error", offsetof(kv_cache_analysis, side.error), POSITIONS, false, false, 0},                   \
+        {#side "_histogram", offsetof(kv_cache_analysis, side.histogram), BINS, true, false, 0},             \
+        {#side "_edges", offsetof(kv_cache_analysis, side.edges), EDGES, false, false, 0},                   \
+        {#side "_explained", offsetof(kv_cache_analysis, side.explained), LAYERS, false, false, 0}, {        \
+#side "_magnitude", offsetof(kv_cache_analysis, side.magnitude), LAYERS, false, false, 0             \
+    }
+    OF_SIDE(key),
+    OF_SIDE(value),
+    {"attention_cosine", offsetof(kv_cache_analysis, attention_cosine), LAYERS, false, true, NAN},
+    {"predicted", offsetof(kv_cache_analysis, predicted), LAYERS, true, true, 1},
 };
-enum { N_LAYOUTS = sizeof layouts / sizeof *layouts };
-static_assert(2 * N_LAYOUTS == KV_CACHE_ARRAYS, "every array of keys and of values");
+static_assert(sizeof layouts / sizeof *layouts == KV_CACHE_ARRAYS, "every array has a row");
 
 static int64_t columns_of(const struct layout *layout, const kv_analysis *analysis) {
     switch (layout->columns) {
@@ -34,26 +41,43 @@ static int64_t columns_of(const struct layout *layout, const kv_analysis *analys
 }
 
 static double **place_of(kv_cache_analysis *errors, int i) {
-    kv_error_figures *figures = i < N_LAYOUTS ? &errors->key : &errors->value;
-    return (double **)((char *)figures + layouts[i % N_LAYOUTS].member);
+    return (double **)((char *)errors + layouts[i].member);
 }
 
 kv_analysis_array kv_cache_analysis_array(const kv_cache_analysis *errors, const kv_analysis *analysis,
                                           int i) {
-    const struct layout *layout = &layouts[i % N_LAYOUTS];
+    const struct layout *layout = &layouts[i];
     const int64_t columns = columns_of(layout, analysis);
-    kv_analysis_array array = {.values = *place_of((kv_cache_analysis *)errors, i),
+    return (kv_analysis_array){.name = layout->name,
+                               .values = *place_of((kv_cache_analysis *)errors, i),
                                .columns = columns,
                                .size = errors->n_layers * (columns ? columns : 1),
-                               .counts = layout->columns == BINS};
-    snprintf(array.name, sizeof array.name, "%s_%s", i < N_LAYOUTS ? "key" : "value", layout->name);
-    return array;
+                               .counts = layout->counts,
+                               .optional = layout->optional,
+                               .missing = layout->missing};
 }
 
 double kv_cache_analysis_mean(const double *values, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) sum += values[i];
     return n > 0 ? sum / (double)n : NAN;
+}
+
+double kv_cache_analysis_layer_mean(const kv_cache_analysis *errors, const double *values, int64_t columns) {
+    double sum = 0;
+    int64_t n = 0;
+    for (int64_t i = 0; i < errors->n_layers; i++) {
+        if (errors->predicted[i] == 0) continue;
+        sum += kv_cache_analysis_mean(values + i * columns, columns);
+        n++;
+    }
+    return n > 0 ? sum / (double)n : NAN;
+}
+
+int64_t kv_cache_analysis_n_predicted(const kv_cache_analysis *errors) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < errors->n_layers; i++) n += errors->predicted[i] != 0;
+    return n;
 }
 
 // ---- Memory --------------------------------------------------------------------------------------------

@@ -106,13 +106,15 @@ static kv_status read_system(const struct reader *r, int64_t system, kv_analysis
         const kv_analysis_array array =
             kv_cache_analysis_array(errors, a, i); // name and columns: no values yet
         snprintf(name, sizeof name, "%s/%lld/%s", group, (long long)system, array.name);
-        status = read_array(r, name, array.columns, &n_layers, &values[i]);
+        if (!array.optional || kv_h5_exists(r->file, name))
+            status = read_array(r, name, array.columns, &n_layers, &values[i]);
     }
     if (status == KV_OK) status = kv_cache_analysis_init(errors, n_layers, a, r->err);
     for (int i = 0; i < KV_CACHE_ARRAYS; i++) {
         if (status == KV_OK) {
             const kv_analysis_array array = kv_cache_analysis_array(errors, a, i);
-            memcpy(array.values, values[i], (size_t)array.size * sizeof *array.values);
+            for (int64_t k = 0; k < array.size; k++)
+                array.values[k] = values[i] ? values[i][k] : array.missing;
         }
         free(values[i]);
     }

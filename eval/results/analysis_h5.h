@@ -4,7 +4,9 @@
 //                 key_error, value_error [n_layers, seq_len];
 //                 key_histogram, value_histogram [n_layers, bins] int64;
 //                 key_edges, value_edges [n_layers, bins + 1];
-//                 key_explained, value_explained, key_magnitude, value_magnitude [n_layers].
+//                 key_explained, value_explained, key_magnitude, value_magnitude [n_layers];
+//                 attention_cosine [n_layers] (missing in older files: NaN);
+//                 predicted [n_layers] int64, 0 of layers whose cache is the base's own (missing: 1).
 //                 What they are: eval/results/analysis.h
 #pragma once
 

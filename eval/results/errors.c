@@ -19,14 +19,15 @@ static void number_cell(kv_table *table, const char *format, double value) {
     kv_table_cell(table, "%s", text);
 }
 
-static void error_cells(kv_table *table, const kv_error_figures *f, int64_t n_layers, int64_t seq_len) {
-    const double error = kv_cache_analysis_mean(f->error, n_layers * seq_len);
-    number_cell(table, "%.1f %%", 100 * kv_cache_analysis_mean(f->explained, n_layers));
+static void error_cells(kv_table *table, const kv_cache_analysis *errors, const kv_error_figures *f,
+                        int64_t seq_len) {
+    const double error = kv_cache_analysis_layer_mean(errors, f->error, seq_len);
+    number_cell(table, "%.1f %%", 100 * kv_cache_analysis_layer_mean(errors, f->explained, 1));
     if (isnan(error))
         kv_table_cell(table, KV_NOT_FINITE);
     else
         number_cell(table, "%.4f", error);
-    number_cell(table, "%.1f %%", 100 * error / kv_cache_analysis_mean(f->magnitude, n_layers));
+    number_cell(table, "%.1f %%", 100 * error / kv_cache_analysis_layer_mean(errors, f->magnitude, 1));
 }
 
 static void columns(kv_table *table, const char *group) {
@@ -43,45 +44,70 @@ void kv_results_print_errors(const kv_results *r, FILE *out) {
     kv_table_column(table, "", "family", true);
     columns(table, "keys");
     columns(table, "values");
+    kv_table_column(table, "attention", "cosine", false);
+    kv_table_column(table, "layers", "predicted", false);
     for (int64_t s = 0; s < r->n_systems; s++) {
         const kv_cache_analysis *errors = &a->systems[s];
         if (errors->n_layers == 0) continue;
         kv_table_cell(table, "%s", r->systems[s].name);
         kv_table_cell(table, "%s", r->systems[s].family);
-        error_cells(table, &errors->key, errors->n_layers, a->seq_len);
-        error_cells(table, &errors->value, errors->n_layers, a->seq_len);
+        error_cells(table, errors, &errors->key, a->seq_len);
+        error_cells(table, errors, &errors->value, a->seq_len);
+        number_cell(table, "%.4f", kv_cache_analysis_layer_mean(errors, errors->attention_cosine, 1));
+        kv_table_cell(table, "%lld of %lld", (long long)kv_cache_analysis_n_predicted(errors),
+                      (long long)errors->n_layers);
     }
-    fprintf(out,
-            "predicted caches against the base's own: explained variance and mean |error|, mean over the "
-            "layers;\n%lld sequences of %lld tokens of %s\n",
-            (long long)a->sequences, (long long)a->seq_len, a->corpus);
+    fprintf(
+        out,
+        "predicted caches against the base's own: explained variance and mean |error| of keys (after k_norm) "
+        "and values,\ncosine of attention outputs; mean over the layers that are predicted; %lld sequences of "
+        "%lld tokens of %s\n",
+        (long long)a->sequences, (long long)a->seq_len, a->corpus);
     kv_table_print(table, out);
     kv_table_free(table);
 }
 
-static void layer_row(kv_csv *csv, const kv_result_system *system, const struct kind *kind, int64_t layer,
-                      int64_t seq_len) {
-    const double numbers[] = {(double)layer, kind->figures->explained[layer],
-                              kv_cache_analysis_mean(kind->figures->error + layer * seq_len, seq_len),
-                              kind->figures->magnitude[layer]};
+static void begin_row(kv_csv *csv, const kv_result_system *system, const char *kind, int64_t layer) {
     kv_csv_text(csv, system->name);
     kv_csv_text(csv, system->family);
-    kv_csv_text(csv, kind->name);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) kv_csv_number(csv, numbers[i]);
+    kv_csv_text(csv, kind);
+    kv_csv_number(csv, (double)layer);
+}
+
+static void end_row(kv_csv *csv, const double *numbers, size_t n) {
+    for (size_t i = 0; i < n; i++) kv_csv_number(csv, numbers[i]);
     kv_csv_end_row(csv);
+}
+
+static void layer_row(kv_csv *csv, const kv_result_system *system, const kv_cache_analysis *errors,
+                      const struct kind *kind, int64_t layer, int64_t seq_len) {
+    const double numbers[] = {kind->figures->explained[layer],
+                              kv_cache_analysis_mean(kind->figures->error + layer * seq_len, seq_len),
+                              kind->figures->magnitude[layer], NAN, errors->predicted[layer]};
+    begin_row(csv, system, kind->name, layer);
+    end_row(csv, numbers, sizeof numbers / sizeof *numbers);
+}
+
+static void attention_row(kv_csv *csv, const kv_result_system *system, const kv_cache_analysis *errors,
+                          int64_t layer) {
+    const double numbers[] = {NAN, NAN, NAN, errors->attention_cosine[layer], errors->predicted[layer]};
+    begin_row(csv, system, "attention", layer);
+    end_row(csv, numbers, sizeof numbers / sizeof *numbers);
 }
 
 kv_status kv_results_write_errors(const kv_results *r, const char *path, kv_error *err) {
     const kv_analysis *a = &r->analysis;
     kv_csv *csv;
-    kv_status status = kv_csv_create(path, "system,family,kind,layer,explained,error,magnitude", &csv, err);
+    kv_status status =
+        kv_csv_create(path, "system,family,kind,layer,explained,error,magnitude,cosine,predicted", &csv, err);
     if (status != KV_OK) return status;
     for (int64_t s = 0; a->corpus && s < r->n_systems; s++) {
         const kv_cache_analysis *errors = &a->systems[s];
         const struct kind kinds[] = {{"keys", &errors->key}, {"values", &errors->value}};
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
             for (int64_t i = 0; i < errors->n_layers; i++)
-                layer_row(csv, &r->systems[s], &kinds[k], i, a->seq_len);
+                layer_row(csv, &r->systems[s], errors, &kinds[k], i, a->seq_len);
+        for (int64_t i = 0; i < errors->n_layers; i++) attention_row(csv, &r->systems[s], errors, i);
     }
     return kv_csv_close(csv, status, err);
 }

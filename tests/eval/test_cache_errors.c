@@ -124,7 +124,40 @@ static void check_layer(const kv_error_figures *f, int64_t layer, int64_t dim, c
     check_histogram(f->histogram + layer * BINS, edges, errors, allowed, n);
 }
 
-// The reference's caches of a text, and the figures of all layers: keys and values in turn.
+// Attention outputs of a layer of the reference: from whole matrices, keys turned as they are read.
+static void attend(const ref_model *m, int64_t layer, const double *q, const double *k, const double *v,
+                   double *y) {
+    const kv_model_spec *spec = &m->model->spec;
+    kv_sequence sequences[SEQUENCES];
+    for (int64_t s = 0; s < SEQUENCES; s++)
+        sequences[s] = (kv_sequence){s * SEQ_LEN, SEQ_LEN, s * SEQ_LEN, SEQ_LEN};
+    const kv_attention_args args = {.n_heads = spec->layers[layer].n_heads,
+                                    .n_kv_heads = spec->layers[layer].n_kv_heads,
+                                    .head_dim = spec->head_dim,
+                                    .sequences = sequences,
+                                    .n_sequences = SEQUENCES};
+    ref_attention(&args, m->inv_freq, TOKENS, q, k, v, y);
+}
+
+// Mean over tokens and heads.
+static double mean_cosine(const ref_model *m, int64_t layer, const ref_cache *truth,
+                          const ref_cache *predicted) {
+    const int64_t heads = m->model->spec.layers[layer].n_heads, dim = m->model->spec.head_dim;
+    double *a = test_alloc(TOKENS * heads * dim, sizeof *a), *b = test_alloc(TOKENS * heads * dim, sizeof *b);
+    double mean = 0;
+    attend(m, layer, truth->q[layer], predicted->k[layer], predicted->v[layer], a);
+    attend(m, layer, truth->q[layer], truth->k[layer], truth->v[layer], b);
+    for (int64_t i = 0; i < TOKENS * heads; i++) {
+        double ab = 0, aa = 0, bb = 0;
+        for (int64_t d = i * dim; d < (i + 1) * dim; d++)
+            ab += a[d] * b[d], aa += a[d] * a[d], bb += b[d] * b[d];
+        mean += ab / sqrt(aa) / sqrt(bb) / (double)(TOKENS * heads);
+    }
+    free(a), free(b);
+    return mean;
+}
+
+// The reference's caches of a text, and the figures of all layers: keys and values in turn, then the cosine.
 struct exact {
     ref_kvp r;
     ref_cache truth, aux, predicted;
@@ -142,6 +175,7 @@ static void figures_results(const void *context, double *results) {
         const int64_t dim = kv_spec_kv_dim(&e->r.base.model->spec, layer);
         results = put_layer(truth.k[layer], predicted.k[layer], dim, results);
         results = put_layer(truth.v[layer], predicted.v[layer], dim, results);
+        *results++ = mean_cosine(&e->r.base, layer, &truth, &predicted);
     }
 }
 
@@ -158,7 +192,7 @@ static rounding_spread figures_spread(const tiny_pair *pair, const int32_t *ids)
     ref_add_operands(&operands, &e.r.aux.params);
     ref_add_operands(&operands, &e.r.weights);
     int64_t n = 0;
-    for (int64_t layer = 0; layer < 3; layer++) n += 2 * layer_results(kv_spec_kv_dim(spec, layer));
+    for (int64_t layer = 0; layer < 3; layer++) n += 2 * layer_results(kv_spec_kv_dim(spec, layer)) + 1;
     rounding_spread spread =
         rounding_measure(&operands, ref_terms_forward(spec, SEQ_LEN), figures_results, &e, n);
     rounding_operands_free(&operands);
@@ -185,7 +219,9 @@ static void figures_are_the_reference_s(void **state) {
             const int64_t dim = kv_spec_kv_dim(&pair.base->spec, layer);
             check_layer(&errors.key, layer, dim, &spread, from);
             check_layer(&errors.value, layer, dim, &spread, from + layer_results(dim));
-            from += 2 * layer_results(dim);
+            from += 2 * layer_results(dim) + 1;
+            rounding_compare_one("cosine", errors.attention_cosine[layer], &spread, from - 1);
+            assert_true(fabs(errors.attention_cosine[layer]) < 0.99 && errors.predicted[layer] == 1);
         }
         kv_cache_analysis_free(&errors);
     }
@@ -230,6 +266,29 @@ static void nothing_is_wrong_with_the_same_model(void **state) {
             const double all = (double)(TOKENS * kv_spec_kv_dim(&pair.base->spec, i));
             assert_true(kinds[k]->histogram[i * BINS + BINS / 2] == all);
         }
+    for (int64_t i = 0; i < 3; i++) assert_true(errors.attention_cosine[i] == 1);
+    kv_cache_analysis_free(&errors);
+    tiny_pair_free(&pair);
+}
+
+// Values predicted as 0 leave attention nothing to give, which has no direction; where the base's are 0 too, that is right.
+static void outputs_of_nothing(void **state) {
+    (void)state;
+    tiny_pair pair = tiny_pair_make();
+    int32_t rows[SEQUENCES * (SEQ_LEN + 1)];
+    const kv_analysis_text text = text_of(rows, 12);
+    const kv_system system = system_of(&pair);
+    for (int64_t i = 0; i < 2; i++) {
+        memset(pair.predictor->value_w[i].data, 0, (size_t)kv_param_size(&pair.predictor->value_w[i]) * 4);
+        memset(pair.predictor->value_b[i].data, 0, (size_t)kv_param_size(&pair.predictor->value_b[i]) * 4);
+    }
+    kv_layer *first = &pair.base->layers[0];
+    memset(first->v.data, 0, (size_t)kv_param_size(&first->v) * 4);
+    if (first->v_bias.data) memset(first->v_bias.data, 0, (size_t)kv_param_size(&first->v_bias) * 4);
+    kv_cache_analysis errors = measure(&system, &text, 0);
+    assert_true(errors.attention_cosine[0] == 1 && isnan(errors.value.explained[0]));
+    assert_true(errors.attention_cosine[1] == 0 && errors.value.explained[1] <= 0);
+    assert_true(errors.attention_cosine[2] != 0);
     kv_cache_analysis_free(&errors);
     tiny_pair_free(&pair);
 }
@@ -398,6 +457,9 @@ static void what_is_no_number_stays_in_its_layer(void **state) {
     assert_true(errors.value.magnitude[1] == before.value.magnitude[1]);
     assert_true(errors.value.explained[0] == before.value.explained[0]);
     assert_true(errors.key.explained[1] == before.key.explained[1]);
+    assert_true(isnan(errors.attention_cosine[1]));
+    assert_true(errors.attention_cosine[0] == before.attention_cosine[0]);
+    assert_true(errors.attention_cosine[2] == before.attention_cosine[2]);
     // The range is that of the errors that are numbers.
     const double half = errors.value.edges[2 * BINS + 1], usual = before.value.edges[2 * BINS + 1];
     assert_true(half > 0.7 * usual && half < 1.3 * usual);
@@ -502,6 +564,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(figures_are_the_reference_s),
         cmocka_unit_test(nothing_is_wrong_with_the_same_model),
+        cmocka_unit_test(outputs_of_nothing),
         cmocka_unit_test(every_error_is_counted_once),
         cmocka_unit_test(errors_beyond_the_edges_are_in_the_outermost_bins),
         cmocka_unit_test(threads_change_nothing),

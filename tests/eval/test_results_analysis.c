@@ -1,7 +1,7 @@
 // Predicted caches in results: to a file and back, joined, as table and CSV.
 #include "data/file/h5.h"
 #include "eval/results/results.h"
-#include "tests/support/support.h"
+#include "tests/support/corpus.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,6 +25,7 @@ static void fill(kv_analysis *a, int64_t system, int64_t n_layers, double from) 
             array.values[k] = array.counts ? from + (double)(10 * i + k) : from + i + 0.01 * (double)k;
     }
     errors->value.explained[0] = NAN;
+    assert_string_equal(kv_cache_analysis_array(errors, a, KV_CACHE_ARRAYS - 1).name, "predicted");
 }
 
 static kv_results made_up(const char *second) {
@@ -89,29 +90,30 @@ static void h5_is_laid_out_as_promised(void **state) {
     static const struct {
         const char *name;
         int64_t columns;
-    } datasets[] = {
-        {"error", SEQ_LEN}, {"histogram", BINS}, {"edges", BINS + 1}, {"explained", 0}, {"magnitude", 0}};
+    } datasets[] = {{"key_error", SEQ_LEN},    {"key_histogram", BINS},   {"key_edges", BINS + 1},
+                    {"key_explained", 0},      {"key_magnitude", 0},      {"value_error", SEQ_LEN},
+                    {"value_histogram", BINS}, {"value_edges", BINS + 1}, {"value_explained", 0},
+                    {"value_magnitude", 0},    {"attention_cosine", 0},   {"predicted", 0}};
     kv_results r = made_up("A2");
     const char *path = test_path(test_dir, "r.h5");
     kv_error err = {0};
     hid_t file;
     if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
     assert_int_equal(kv_h5_open(path, &file, &err), KV_OK);
-    for (int kind = 0; kind < 2; kind++)
-        for (int i = 0; i < 5; i++) {
-            char name[64];
-            double *values;
-            int n_dims;
-            int64_t shape[8];
-            snprintf(name, sizeof name, "/analysis/2/%s_%s", kind ? "value" : "key", datasets[i].name);
-            if (kv_h5_read_f64(file, name, 1000, &values, &n_dims, shape, &err)) fail_msg("%s", err.message);
-            assert_int_equal(n_dims, datasets[i].columns ? 2 : 1);
-            assert_int_equal(shape[0], LAYERS);
-            if (datasets[i].columns) assert_int_equal(shape[1], datasets[i].columns);
-            const double first = i == 1 ? 100 + 10 * (5 * kind + i) : 100 + 5 * kind + i;
-            assert_true(values[0] == first || (kind == 1 && i == 3));
-            free(values);
-        }
+    for (int i = 0; i < KV_CACHE_ARRAYS; i++) {
+        char name[64];
+        double *values;
+        int n_dims;
+        int64_t shape[8];
+        snprintf(name, sizeof name, "/analysis/2/%s", datasets[i].name);
+        if (kv_h5_read_f64(file, name, 1000, &values, &n_dims, shape, &err)) fail_msg("%s", err.message);
+        assert_int_equal(n_dims, datasets[i].columns ? 2 : 1);
+        assert_int_equal(shape[0], LAYERS);
+        if (datasets[i].columns) assert_int_equal(shape[1], datasets[i].columns);
+        const bool counts = strstr(name, "histogram") || strstr(name, "predicted");
+        assert_true(values[0] == (counts ? 100 + 10 * i : 100 + i) || i == 8);
+        free(values);
+    }
     int64_t number;
     assert_int_equal(kv_h5_attr_i64(file, "/analysis", "bins", &number, &err), KV_OK);
     assert_int_equal(number, BINS);
@@ -131,6 +133,26 @@ static void files_without_an_analysis_are_read(void **state) {
     if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
     kv_results again = read_back(path);
     assert_null(again.analysis.corpus);
+    kv_results_free(&again);
+    kv_results_free(&r);
+}
+
+// Those of before there was a cosine have all else, and knew no exact layers.
+static void older_files_are_read(void **state) {
+    (void)state;
+    kv_results r = made_up("A2");
+    const char *path = test_path(test_dir, "older.h5");
+    kv_error err = {0};
+    if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    assert_true(H5Ldelete(file, "/analysis/2/attention_cosine", H5P_DEFAULT) >= 0);
+    assert_true(H5Ldelete(file, "/analysis/2/predicted", H5P_DEFAULT) >= 0);
+    kv_h5_close(&file, &err);
+    kv_results again = read_back(path);
+    const kv_cache_analysis *errors = &again.analysis.systems[2];
+    assert_true(errors->key.error[0] == 100);
+    for (int64_t i = 0; i < LAYERS; i++)
+        assert_true(isnan(errors->attention_cosine[i]) && errors->predicted[i] == 1);
     kv_results_free(&again);
     kv_results_free(&r);
 }
@@ -227,42 +249,66 @@ static void joining_keeps_what_was_there_first(void **state) {
 
 // ---- For people ----------------------------------------------------------------------------------------
 
-static void table_and_csv(void **state) {
-    (void)state;
-    kv_results r = made_up("A2, \"quoted\"");
+static char *printed(const kv_results *r) {
     char *text = NULL;
     size_t size;
     FILE *stream = open_memstream(&text, &size);
-    kv_results_print(&r, stream);
+    kv_results_print_errors(r, stream);
     fclose(stream);
-    static const char *const parts[] = {"7 sequences of 3 tokens of held_out.h5", "explained", "10300.5 %",
-                                        "100.0250"};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (!strstr(text, parts[i])) fail_msg("no '%s' in\n%s", parts[i], text);
+    return text;
+}
+
+static void expect_printed(const kv_results *r, const char *part) {
+    char *text = printed(r);
+    if (!strstr(text, part)) fail_msg("no '%s' in\n%s", part, text);
+    free(text);
+}
+
+static void table_and_csv(void **state) {
+    (void)state;
+    kv_results r = made_up("A2, \"quoted\"");
+    static const char *const parts[] = {
+        "7 sequences of 3 tokens of held_out.h5", "explained", "10300.5 %", "100.0250", "110.0050", "2 of 2"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) expect_printed(&r, parts[i]);
+    char *text = printed(&r);
     assert_null(strstr(text, "not finite"));
     free(text);
     // One number that was none makes no mean.
-    const double kept = r.analysis.systems[2].key.error[1];
-    r.analysis.systems[2].key.error[1] = NAN;
-    stream = open_memstream(&text, &size);
-    kv_results_print(&r, stream);
-    fclose(stream);
-    assert_non_null(strstr(text, "not finite"));
-    free(text);
-    r.analysis.systems[2].key.error[1] = kept;
+    kv_cache_analysis *errors = &r.analysis.systems[2];
+    const double kept = errors->key.error[1];
+    errors->key.error[1] = NAN;
+    expect_printed(&r, "not finite");
+    errors->key.error[1] = kept;
+    errors->predicted[0] = 0, errors->predicted[1] = 1;
     const char *path = test_path(test_dir, "errors.csv");
     kv_error err = {0};
     if (kv_results_write_errors(&r, path, &err)) fail_msg("%s", err.message);
-    FILE *file = fopen(path, "r");
-    char csv[1024] = "";
-    assert_non_null(file);
-    csv[fread(csv, 1, sizeof csv - 1, file)] = '\0';
-    fclose(file);
-    assert_string_equal(csv, "system,family,kind,layer,explained,error,magnitude\n"
-                             "\"A2, \"\"quoted\"\"\",family,keys,0,103,100.01,104\n"
-                             "\"A2, \"\"quoted\"\"\",family,keys,1,103.01,100.04,104.01\n"
-                             "\"A2, \"\"quoted\"\"\",family,values,0,,105.01,109\n"
-                             "\"A2, \"\"quoted\"\"\",family,values,1,108.01,105.04,109.01\n");
+    char *csv = test_read_text(path);
+    assert_string_equal(csv, "system,family,kind,layer,explained,error,magnitude,cosine,predicted\n"
+                             "\"A2, \"\"quoted\"\"\",family,keys,0,103,100.01,104,,0\n"
+                             "\"A2, \"\"quoted\"\"\",family,keys,1,103.01,100.04,104.01,,1\n"
+                             "\"A2, \"\"quoted\"\"\",family,values,0,,105.01,109,,0\n"
+                             "\"A2, \"\"quoted\"\"\",family,values,1,108.01,105.04,109.01,,1\n"
+                             "\"A2, \"\"quoted\"\"\",family,attention,0,,,,110,0\n"
+                             "\"A2, \"\"quoted\"\"\",family,attention,1,,,,110.01,1\n");
+    free(csv);
+    kv_results_free(&r);
+}
+
+// A layer whose cache is the base's own says nothing of what was predicted, be it perfect or no number.
+static void exact_layers_are_no_part_of_means(void **state) {
+    (void)state;
+    kv_results r = made_up("A2");
+    kv_cache_analysis *errors = &r.analysis.systems[2];
+    errors->predicted[0] = 0, errors->predicted[1] = 1;
+    assert_int_equal(kv_cache_analysis_n_predicted(errors), 1);
+    assert_true(kv_cache_analysis_layer_mean(errors, errors->value.explained, 1) == 108.01);
+    assert_true(fabs(kv_cache_analysis_layer_mean(errors, errors->key.error, SEQ_LEN) - 100.04) < 1e-9);
+    static const char *const parts[] = {"10301.0 %", "100.0400", "10801.0 %", "110.0100", "1 of 2"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) expect_printed(&r, parts[i]);
+    errors->predicted[1] = 0;
+    assert_true(isnan(kv_cache_analysis_layer_mean(errors, errors->attention_cosine, 1)));
+    expect_printed(&r, "0 of 2");
     kv_results_free(&r);
 }
 
@@ -271,10 +317,12 @@ int main(void) {
         cmocka_unit_test(h5_gives_back_what_it_got),
         cmocka_unit_test(h5_is_laid_out_as_promised),
         cmocka_unit_test(files_without_an_analysis_are_read),
+        cmocka_unit_test(older_files_are_read),
         cmocka_unit_test(damaged_groups_are_refused),
         cmocka_unit_test(joining_lays_the_same_text_together),
         cmocka_unit_test(joining_keeps_what_was_there_first),
         cmocka_unit_test(table_and_csv),
+        cmocka_unit_test(exact_layers_are_no_part_of_means),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }

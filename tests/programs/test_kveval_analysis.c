@@ -133,14 +133,20 @@ static void a_whole_run(void **state) {
     assert_true(counted == 6 * 40 * 8); // one head of 8 in layer 0
     for (int i = 0; i < 3 * 40; i++) assert_true(f->error[i] > 0);
     assert_true(f->explained[0] < 1 && isfinite(f->explained[0]));
+    for (int i = 0; i < 3; i++) {
+        assert_true(fabs(a->systems[2].attention_cosine[i]) < 1);
+        assert_true(a->systems[2].predicted[i] == 1);
+    }
     kv_results_free(&r);
     char *csv = test_read_text(in_dir("whole/errors.csv"));
     assert_non_null(strstr(csv, "\nKVP,KVP-C,keys,0,"));
     assert_non_null(strstr(csv, "\nKVP,KVP-C,values,2,"));
+    assert_non_null(strstr(csv, "\nKVP,KVP-C,attention,2,,,,"));
     free(csv);
     assert_int_equal(access(in_dir("whole/published.csv"), F_OK), -1);
     if (run("KVDATA", "inspect", in_dir("whole"))) fail_msg("%s", err);
     assert_non_null(strstr(out, "explained variance of predicted values in %, 6 x 40 tokens of "));
+    assert_non_null(strstr(out, "cosine of attention outputs with predicted caches, 6 x 40 tokens of "));
     assert_non_null(strstr(out, "errors.csv"));
     if (run("KVDATA", "inspect", "--json", in_dir("whole"))) fail_msg("%s", err);
     assert_non_null(strstr(out, "\"explained\""));

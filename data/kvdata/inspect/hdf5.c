@@ -203,29 +203,55 @@ static kv_status report_timing(const struct results *r, int64_t index, inspect_r
     return KV_OK;
 }
 
-// What a system's layers come to on average; NAN for systems that were not looked at.
-static kv_status read_means(const struct results *r, const char *name, double *means, kv_error *err) {
+// A number for each layer; *values NULL where there is none.
+static kv_status read_layers(const struct results *r, int64_t system, const char *name, double **values,
+                             int64_t *n, kv_error *err) {
+    char full[80];
+    int n_dims = 0;
+    int64_t shape[8] = {0};
+    *values = NULL, *n = 0;
+    snprintf(full, sizeof full, "analysis/%" PRIi64 "/%s", system, name);
+    if (!kv_h5_exists(r->file, full)) return KV_OK;
+    kv_status status = kv_h5_read_f64(r->file, full, MAX_SYSTEMS, values, &n_dims, shape, err);
+    if (!status && n_dims == 1) *n = shape[0];
+    return status;
+}
+
+// What a system's predicted layers come to on average (eval/results/analysis.h); NAN for systems that were not looked at.
+// *any: there is such a number.
+static kv_status read_means(const struct results *r, const char *name, double *means, bool *any,
+                            kv_error *err) {
     kv_status status = KV_OK;
+    *any = false;
     for (int64_t s = 0; s < r->n_systems && !status; s++) {
-        char full[80];
-        double *values = NULL, sum = 0;
-        int n_dims = 0;
-        int64_t shape[8] = {0};
-        snprintf(full, sizeof full, "analysis/%" PRIi64 "/%s", s, name);
-        means[s] = NAN;
-        if (!kv_h5_exists(r->file, full)) continue;
-        status = kv_h5_read_f64(r->file, full, MAX_SYSTEMS, &values, &n_dims, shape, err);
-        for (int64_t i = 0; !status && n_dims == 1 && i < shape[0]; i++) sum += values[i];
-        if (!status && n_dims == 1 && shape[0] > 0) means[s] = sum / (double)shape[0];
+        double *values = NULL, *predicted = NULL, sum = 0;
+        int64_t n = 0, n_predicted = 0, counted = 0;
+        status = read_layers(r, s, name, &values, &n, err);
+        if (!status) status = read_layers(r, s, "predicted", &predicted, &n_predicted, err);
+        for (int64_t i = 0; !status && i < n; i++) {
+            if (i < n_predicted && predicted[i] == 0) continue;
+            sum += values[i];
+            counted++;
+        }
+        means[s] = counted > 0 ? sum / (double)counted : NAN;
+        *any = *any || counted > 0;
         free(values);
+        free(predicted);
     }
     return status;
 }
 
 // Predicted caches, where they were looked at.
+static const struct {
+    const char *name, *key, *of, *title;
+    double unit;
+} analysed[] = {
+    {"key_explained", "explained", "keys", "explained variance of predicted keys in %", 100},
+    {"value_explained", "explained", "values", "explained variance of predicted values in %", 100},
+    {"attention_cosine", "cosine", "attention", "cosine of attention outputs with predicted caches", 1},
+};
+
 static kv_status report_analysis(const struct results *r, inspect_report *report, kv_error *err) {
-    static const char *const names[] = {"key_explained", "value_explained"};
-    static const char *const words[] = {"keys", "values"};
     char corpus[4096] = "", shown[INSPECT_SHORT], title[320];
     int64_t sequences = 0, seq_len = 0;
     if (!kv_h5_exists(r->file, "analysis")) return KV_OK;
@@ -234,15 +260,16 @@ static kv_status report_analysis(const struct results *r, inspect_report *report
     if (!status) status = kv_h5_attr_i64(r->file, "/analysis", "seq_len", &seq_len, err);
     double *means = malloc((size_t)r->n_systems * sizeof *means + 1);
     if (!means) status = kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    for (int i = 0; i < 2 && !status; i++) {
-        status = read_means(r, names[i], means, err);
+    for (size_t i = 0; i < sizeof analysed / sizeof *analysed && !status; i++) {
+        bool any;
+        status = read_means(r, analysed[i].name, means, &any, err);
         if (status) break;
-        snprintf(title, sizeof title,
-                 "explained variance of predicted %s in %%, %" PRIi64 " x %" PRIi64 " tokens of %s", words[i],
+        if (!any) continue; // older files have not all of it
+        snprintf(title, sizeof title, "%s, %" PRIi64 " x %" PRIi64 " tokens of %s", analysed[i].title,
                  sequences, seq_len, inspect_short(corpus, 100, shown));
-        json_t *about = json_pack("{s:s, s:s, s:I, s:I}", "of", words[i], "corpus", corpus, "sequences",
+        json_t *about = json_pack("{s:s, s:s, s:I, s:I}", "of", analysed[i].of, "corpus", corpus, "sequences",
                                   (json_int_t)sequences, "seq_len", (json_int_t)seq_len);
-        report_column(r, "explained", about, means, 1, 100, title, report);
+        report_column(r, analysed[i].key, about, means, 1, analysed[i].unit, title, report);
     }
     free(means);
     return status;

@@ -133,6 +133,7 @@ void ref_cache_make(const kv_model_spec *spec, int64_t n, ref_cache *cache) {
         cache->raw_k[i] = test_alloc(size, sizeof(double));
         cache->k[i] = test_alloc(size, sizeof(double));
         cache->v[i] = test_alloc(size, sizeof(double));
+        cache->q[i] = test_alloc(n * spec->layers[i].n_heads * spec->head_dim, sizeof(double));
     }
 }
 
@@ -141,6 +142,7 @@ void ref_cache_free(ref_cache *cache) {
         free(cache->raw_k[i]);
         free(cache->k[i]);
         free(cache->v[i]);
+        free(cache->q[i]);
     }
     *cache = (ref_cache){0};
 }
@@ -185,6 +187,7 @@ static void attention_part(const ref_model *m, int64_t layer, int64_t n_seq, int
     ref_rmsnorm(n, 1, dim, x, ref_value(&m->params, &p->attn_norm), (double)spec->norm_eps, h);
     project(m, n, h, &p->q, &p->q_bias, q);
     normalise_heads(m, n, l->n_heads, &p->q_norm, q);
+    memcpy(cache->q[layer], q, (size_t)(n * q_dim) * sizeof *q);
     project(m, n, h, &p->k, &p->k_bias, cache->raw_k[layer]);
     memcpy(cache->k[layer], cache->raw_k[layer], (size_t)(n * p->k.rows) * sizeof *h);
     normalise_heads(m, n, l->n_kv_heads, &p->k_norm, cache->k[layer]);

@@ -57,9 +57,10 @@ void ref_model_free(ref_model *model);
 // The same values in float32 in memory of their own, which can be moved by less than a step of 16 bits.
 kv_model *ref_model_widened(const ref_model *m);
 
-// Keys and values of every layer, [tokens, kv_dim]: keys before and after the key norm.
+// Keys and values of every layer, [tokens, kv_dim]: keys before and after the key norm; and the queries of a model that
+// was run, [tokens, heads · head_dim], after theirs.
 typedef struct ref_cache {
-    double *raw_k[REF_LAYERS], *k[REF_LAYERS], *v[REF_LAYERS];
+    double *raw_k[REF_LAYERS], *k[REF_LAYERS], *v[REF_LAYERS], *q[REF_LAYERS];
     int64_t
         rows; // of one that is given: only its first rows are, before the layers' own; 0: it is all that is read
 } ref_cache;
