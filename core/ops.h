@@ -117,12 +117,13 @@ uint64_t kv_attention_importance_flops(int64_t n_heads, int64_t n_kv_heads, int6
 
 // ---- Losses --------------------------------------------------------------------------------------------
 
-// A teacher known by its k largest logits: what it gives all other ids together is what these leave of 1.
+// A teacher known by its k largest logits: what it gives all other ids together is what these leave of 1. That
+// depends on the temperature T of the KL, and k logits do not tell it: logsumexp has to be that of z/T.
 typedef struct kv_topk_teacher {
     int64_t k;              // 0: there is none; at most the vocabulary
     const int32_t *ids;     // [m, k], those of a row all different; valid until backward, as the next two
-    const float *logits;    // [m, k]
-    const float *logsumexp; // [m], over the whole vocabulary
+    const float *logits;    // [m, k], not divided by T
+    const float *logsumexp; // [m], of logits / T over the whole vocabulary
 } kv_topk_teacher;
 
 // Weights of the terms of kv_lm_loss's scalar.
@@ -133,14 +134,15 @@ typedef struct kv_lm_loss_args {
     float weight_ce;           // of the mean cross-entropy
     float weight_z;            // of mean logsumexp² (the paper's 1e-4 comes in here)
     float weight_kl;           // of mean KL(teacher ‖ student); needs one of the following two
+    float kl_temperature;      // T > 0 of T² · KL(softmax(z'/T) ‖ softmax(z/T)); 0: 1
     kv_tensor *teacher_hidden; // [m, teacher_head->cols] or NULL; never receives a gradient
     const kv_param *teacher_head;
-    // KL over k + 1 outcomes: its top k and one for all the rest. Never more than the KL of the whole
-    // vocabulary, and equal to it where k is that.
+    // KL over k + 1 outcomes, at any temperature: its top k and one for all the rest. Never more than the KL of
+    // the whole vocabulary, and equal to it where k is that.
     kv_topk_teacher topk;
 } kv_lm_loss_args;
 
-// The means (sums over valid rows / n_valid), unweighted.
+// The means (sums over valid rows / n_valid), unweighted; kl with its factor T².
 typedef struct kv_lm_loss_terms {
     double cross_entropy, z, kl;
 } kv_lm_loss_terms;

@@ -2,11 +2,13 @@
 // logits.
 //
 //   lse = ln Σ_j e^{z_j},  p = softmax z,  p' = softmax z'
-//   CE = lse - z_target      Z = lse²      KL(p' ‖ p) = Σ_j p'_j (z'_j - z_j) - lse' + lse
-//   dz = [ w_ce (p - onehot) + w_z 2 lse p + w_kl (p - p') ] / n_valid      dh = dz·E      dE = dzᵀ·h
-// Of a teacher known by its k largest logits the others share one bucket: with P, P' the sums of p, p' over
+//   CE = lse - z_target      Z = lse²      KL = T² Σ_j q'_j (ln q'_j - ln q_j),  q = softmax(z/T), q' = softmax(z'/T)
+//   dz = [ w_ce (p - onehot) + w_z 2 lse p + w_kl T (q - q') ] / n_valid      dh = dz·E      dE = dzᵀ·h
+// Of a teacher known by its k largest logits the others share one bucket: with Q, Q' the sums of q, q' over
 // them
-//   KL = Σ_top p'_j (ln p'_j - ln p_j) + P' (ln P' - ln P),     and p_j P'/P stands for their p'_j in dz.
+//   KL = T² ( Σ_top q'_j (ln q'_j - ln q_j) + Q' (ln Q' - ln Q) ),     and q_j Q'/Q stands for their q'_j in dz.
+// The factor T² keeps the gradient's size: that of q - q' shrinks with 1/T, that of z/T with another 1/T.
+//                                                                         [Hinton et al. 2015, section 2]
 // Rows go through in blocks; within one, tiles of the vocabulary are multiplied and folded into a running
 // logsumexp while they are still in cache. dz of the whole batch is kept for backward when it is small (a
 // vocabulary of a thousand), and computed again, block by block, when it is not.
@@ -33,6 +35,10 @@ struct block {
     double *ce, *z, *kl;     // [m] each: every row's own terms, added up in order at the end
 };
 
+static float temperature(const kv_lm_loss_args *a) {
+    return a->kl_temperature == 0 ? 1 : a->kl_temperature;
+}
+
 static bool runs_teacher(const kv_lm_loss_args *a) {
     return a->weight_kl != 0 && a->topk.k == 0;
 }
@@ -43,78 +49,124 @@ static int64_t block_rows(int64_t m, int64_t vocab) {
     return rows < m ? rows : m;
 }
 
-// Folds n more logits into a running maximum and Σ e^(z - max).
-static void fold(const float *z, int64_t n, bool first, float *max, float *sum) {
+// Folds n more logits into a running maximum and Σ e^((z - max) / T).
+static void fold(const float *z, int64_t n, bool first, float per_t, float *max, float *sum) {
     float top = first ? -INFINITY : *max, total = 0;
 #pragma omp simd reduction(max : top)
     for (int64_t j = 0; j < n; j++) top = z[j] > top ? z[j] : top;
 #pragma omp simd reduction(+ : total)
-    for (int64_t j = 0; j < n; j++) total += kv_expf(z[j] - top);
-    *sum = total + (first ? 0 : *sum * kv_expf(*max - top));
+    for (int64_t j = 0; j < n; j++) total += kv_expf((z[j] - top) * per_t);
+    *sum = total + (first ? 0 : *sum * kv_expf((*max - top) * per_t));
     *max = top;
 }
 
-static bool block_logits(kv_arena *arena, const float *h, int64_t rows, const kv_param *head, float *logits,
-                         float *max, float *sum) {
+static bool block_logits(kv_arena *arena, const float *h, int64_t rows, const kv_param *head, float per_t,
+                         float *logits, float *max, float *sum) {
     int64_t vocab = head->rows;
     for (int64_t c = 0; c < vocab; c += VOCABULARY_TILE) {
         int64_t width = vocab - c < VOCABULARY_TILE ? vocab - c : VOCABULARY_TILE;
         if (!kv_gemm_weight_t(arena, rows, h, head->cols, head, c, width, 0, logits + c, vocab)) return false;
 #pragma omp parallel for schedule(static) if (rows * width > 1 << 13)
-        for (int64_t i = 0; i < rows; i++) fold(logits + i * vocab + c, width, c == 0, max + i, sum + i);
+        for (int64_t i = 0; i < rows; i++)
+            fold(logits + i * vocab + c, width, c == 0, per_t, max + i, sum + i);
     }
     return true;
 }
 
-// logsumexp in two parts: rounded to one float, large logits would lose the digits that matter.
+// logsumexp(z / T) in two parts, max / T + log_sum: rounded to one float, large logits would lose the digits that
+// matter.
 struct lse {
-    float max, log_sum;
+    float max, sum, log_sum, per_t;
 };
 
 static inline float log_p(float z, struct lse lse) {
-    return (z - lse.max) - lse.log_sum;
+    return (z - lse.max) * lse.per_t - lse.log_sum;
+}
+
+// The same logits at another temperature, added up as block_logits does.
+static struct lse soften(const float *z, int64_t vocab, struct lse lse, float per_t) {
+    float max = lse.max, sum = 0;
+    if (per_t == lse.per_t) return lse;
+    for (int64_t c = 0; c < vocab; c += VOCABULARY_TILE)
+        fold(z + c, vocab - c < VOCABULARY_TILE ? vocab - c : VOCABULARY_TILE, c == 0, per_t, &max, &sum);
+    return (struct lse){max, sum, logf(sum), per_t};
 }
 
 // What a row's KL to a top-k teacher leaves for its gradient.
 struct bucket {
-    float p_teacher; // of all ids but the top k
+    float q_teacher; // of all ids but the top k
     struct lse lse;  // of the student's logits of the same ids
+};
+
+// What the softmaxes of a row have in its gradient: p, q and the teacher's q'. At T = 1 q is p, and counted there.
+struct shares {
+    float p, q, teacher;
 };
 
 // The student's part of the bucket is summed up from its logits, not what the top k leave of 1: where that
 // is next to nothing, the logarithm would be of a rounding error. Leaves the logits of the top k in picked[k]
 // and takes them out of z.
-static double topk_kl(const kv_topk_teacher *t, int64_t row, float *z, struct lse lse, int64_t vocab,
-                      float *picked, struct bucket *rest) {
+static double topk_kl(const kv_topk_teacher *t, int64_t row, float *z, double temperature, struct lse lse,
+                      int64_t vocab, float *picked, struct bucket *rest) {
     const int32_t *ids = t->ids + row * t->k;
     const float *logits = t->logits + row * t->k;
-    double kl = 0, p_top = 0;
+    const double max = (double)lse.max, log_sum = log((double)lse.sum);
+    double kl = 0, q_top = 0;
     for (int64_t i = 0; i < t->k; i++) {
-        double log_t = (double)logits[i] - (double)t->logsumexp[row], p = exp(log_t);
+        const double log_t = (double)logits[i] / temperature - (double)t->logsumexp[row], q = exp(log_t);
         picked[i] = z[ids[i]];
         z[ids[i]] = -INFINITY;
-        kl += p * (log_t - (double)log_p(picked[i], lse));
-        p_top += p;
+        kl += q * (log_t - (((double)picked[i] - max) / temperature - log_sum));
+        q_top += q;
     }
-    *rest = (struct bucket){.p_teacher = 0, .lse = lse};
+    *rest = (struct bucket){.q_teacher = 0, .lse = lse};
     if (t->k == vocab) return kl;
-    float sum;
-    fold(z, vocab, true, &rest->lse.max, &sum);
-    rest->lse.log_sum = logf(sum);
-    if (p_top >= 1) return kl; // rounding
-    double log_q = (double)(rest->lse.max - lse.max) + (double)(rest->lse.log_sum - lse.log_sum);
-    rest->p_teacher = (float)(1 - p_top);
-    return kl + (1 - p_top) * (log1p(-p_top) - log_q);
+    fold(z, vocab, true, lse.per_t, &rest->lse.max, &rest->lse.sum);
+    rest->lse.log_sum = logf(rest->lse.sum);
+    if (q_top >= 1) return kl; // rounding
+    const double log_q = ((double)rest->lse.max - max) / temperature + log((double)rest->lse.sum) - log_sum;
+    rest->q_teacher = (float)(1 - q_top);
+    return kl + (1 - q_top) * (log1p(-q_top) - log_q);
 }
 
-static void topk_gradient(const kv_topk_teacher *t, int64_t row, float *z, struct lse lse, int64_t vocab,
-                          const float *picked, const struct bucket *rest, float w_p, float w_t) {
+// dz of one logit but for the teacher's part.
+static inline float own_gradient(float z, struct lse lse, struct lse soft, struct shares w) {
+    const float g = w.p * kv_expf(log_p(z, lse));
+    return w.q == 0 ? g : g + w.q * kv_expf(log_p(z, soft));
+}
+
+static void topk_gradient(const kv_topk_teacher *t, int64_t row, float *z, struct lse lse, struct lse soft,
+                          int64_t vocab, const float *picked, const struct bucket *rest, struct shares w) {
     const int32_t *ids = t->ids + row * t->k;
-    const float *logits = t->logits + row * t->k, w_rest = w_t * rest->p_teacher;
-    for (int64_t j = 0; j < vocab; j++)
-        z[j] = w_p * kv_expf(log_p(z[j], lse)) - w_rest * kv_expf(log_p(z[j], rest->lse));
+    const float *logits = t->logits + row * t->k, w_rest = w.teacher * rest->q_teacher;
+    const struct lse left = rest->lse;
+    if (w.q == 0)
+        for (int64_t j = 0; j < vocab; j++)
+            z[j] = w.p * kv_expf(log_p(z[j], lse)) - w_rest * kv_expf(log_p(z[j], left));
+    else
+        for (int64_t j = 0; j < vocab; j++)
+            z[j] = own_gradient(z[j], lse, soft, w) - w_rest * kv_expf(log_p(z[j], left));
     for (int64_t i = 0; i < t->k; i++)
-        z[ids[i]] = w_p * kv_expf(log_p(picked[i], lse)) - w_t * kv_expf(logits[i] - t->logsumexp[row]);
+        z[ids[i]] = own_gradient(picked[i], lse, soft, w) -
+                    w.teacher * kv_expf(logits[i] * soft.per_t - t->logsumexp[row]);
+}
+
+static double whole_kl(const float *z, struct lse lse, const float *teacher, struct lse teacher_lse,
+                       int64_t vocab) {
+    float kl = 0;
+#pragma omp simd reduction(+ : kl)
+    for (int64_t j = 0; j < vocab; j++) {
+        float log_t = log_p(teacher[j], teacher_lse);
+        kl += kv_expf(log_t) * (log_t - log_p(z[j], lse));
+    }
+    return (double)kl;
+}
+
+static struct shares shares_of(const kv_lm_loss_args *a, bool kl, double lse) {
+    const float scale = (float)(1 / a->n_valid), t = temperature(a), w_kl = kl ? a->weight_kl : 0;
+    const float plain = a->weight_ce + 2 * a->weight_z * (float)lse;
+    if (t == 1) return (struct shares){(plain + w_kl) * scale, 0, w_kl * scale};
+    return (struct shares){plain * scale, w_kl * t * scale, w_kl * t * scale};
 }
 
 // Terms of one row from its logits; with `gradient`, the logits become dz.
@@ -122,6 +174,7 @@ static void finish_row(const kv_lm_loss_args *a, int64_t row, float *z, struct l
                        struct lse teacher_lse, int64_t vocab, bool gradient, const struct block *b,
                        float *picked) {
     const bool topk = a->weight_kl != 0 && a->topk.k > 0;
+    const double t = (double)temperature(a), whole = (double)lse.max + (double)lse.log_sum;
     struct bucket rest;
     int32_t target = a->targets[row];
     b->ce[row] = b->z[row] = b->kl[row] = 0;
@@ -129,30 +182,21 @@ static void finish_row(const kv_lm_loss_args *a, int64_t row, float *z, struct l
         if (gradient) memset(z, 0, (size_t)vocab * sizeof *z);
         return;
     }
-    double whole = (double)lse.max + (double)lse.log_sum;
     b->ce[row] = ((double)lse.max - (double)z[target]) + (double)lse.log_sum;
     b->z[row] = whole * whole;
-    if (teacher) {
-        float kl = 0;
-#pragma omp simd reduction(+ : kl)
-        for (int64_t j = 0; j < vocab; j++) {
-            float log_t = log_p(teacher[j], teacher_lse);
-            kl += kv_expf(log_t) * (log_t - log_p(z[j], lse));
-        }
-        b->kl[row] = (double)kl;
-    }
-    if (topk) b->kl[row] = topk_kl(&a->topk, row, z, lse, vocab, picked, &rest);
+    const struct lse soft = teacher || topk ? soften(z, vocab, lse, 1 / temperature(a)) : lse;
+    if (teacher) b->kl[row] = t * t * whole_kl(z, soft, teacher, teacher_lse, vocab);
+    if (topk) b->kl[row] = t * t * topk_kl(&a->topk, row, z, t, soft, vocab, picked, &rest);
     if (!gradient) return;
-    float scale = (float)(1 / a->n_valid), w_kl = teacher || topk ? a->weight_kl : 0;
-    float w_p = (a->weight_ce + 2 * a->weight_z * (float)whole + w_kl) * scale, w_t = w_kl * scale;
+    const struct shares w = shares_of(a, teacher || topk, whole);
     if (teacher)
         for (int64_t j = 0; j < vocab; j++)
-            z[j] = w_p * kv_expf(log_p(z[j], lse)) - w_t * kv_expf(log_p(teacher[j], teacher_lse));
+            z[j] = own_gradient(z[j], lse, soft, w) - w.teacher * kv_expf(log_p(teacher[j], teacher_lse));
     else if (topk)
-        topk_gradient(&a->topk, row, z, lse, vocab, picked, &rest, w_p, w_t);
+        topk_gradient(&a->topk, row, z, lse, soft, vocab, picked, &rest, w);
     else
-        for (int64_t j = 0; j < vocab; j++) z[j] = w_p * kv_expf(log_p(z[j], lse));
-    z[target] -= a->weight_ce * scale;
+        for (int64_t j = 0; j < vocab; j++) z[j] = w.p * kv_expf(log_p(z[j], lse));
+    z[target] -= a->weight_ce * (float)(1 / a->n_valid);
 }
 
 // Rows [row0, row0 + rows): terms, and dlogits into `logits` when `gradient`.
@@ -160,16 +204,17 @@ static bool run_block(kv_arena *arena, const kv_lm_loss_args *a, const kv_tensor
                       const kv_param *head, int64_t row0, int64_t rows, float *logits, bool gradient,
                       const struct block *b) {
     int64_t vocab = head->rows;
-    if (!block_logits(arena, hidden->data + row0 * hidden->cols, rows, head, logits, b->max, b->sum))
+    if (!block_logits(arena, hidden->data + row0 * hidden->cols, rows, head, 1, logits, b->max, b->sum))
         return false;
-    float *teacher_max = b->max + rows, *teacher_sum = b->sum + rows;
+    float *teacher_max = b->max + rows, *teacher_sum = b->sum + rows, per_t = 1 / temperature(a);
     if (b->teacher && !block_logits(arena, a->teacher_hidden->data + row0 * a->teacher_hidden->cols, rows,
-                                    a->teacher_head, b->teacher, teacher_max, teacher_sum))
+                                    a->teacher_head, per_t, b->teacher, teacher_max, teacher_sum))
         return false;
 #pragma omp parallel for schedule(static) if (rows * vocab > 1 << 13)
     for (int64_t i = 0; i < rows; i++) {
-        struct lse lse = {b->max[i], logf(b->sum[i])}, teacher_lse = {0, 0};
-        if (b->teacher) teacher_lse = (struct lse){teacher_max[i], logf(teacher_sum[i])};
+        struct lse lse = {b->max[i], b->sum[i], logf(b->sum[i]), 1}, teacher_lse = {0};
+        if (b->teacher)
+            teacher_lse = (struct lse){teacher_max[i], teacher_sum[i], logf(teacher_sum[i]), per_t};
         finish_row(a, row0 + i, logits + i * vocab, lse, b->teacher ? b->teacher + i * vocab : NULL,
                    teacher_lse, vocab, gradient, b, b->picked + i * a->topk.k);
     }
@@ -265,6 +310,7 @@ kv_tensor *kv_lm_loss(kv_tape *tape, kv_tensor *hidden, kv_param *head, const kv
                       kv_lm_loss_terms *terms) {
     if (!hidden || (runs_teacher(args) && !args->teacher_hidden)) return NULL;
     assert(hidden->cols == head->cols && args->n_valid > 0 && !(args->topk.k > 0 && args->teacher_hidden));
+    assert(args->kl_temperature >= 0);
     assert(!runs_teacher(args) ||
            (args->teacher_head->rows == head->rows && args->teacher_hidden->rows == hidden->rows));
     kv_arena *arena = kv_tape_arena(tape);

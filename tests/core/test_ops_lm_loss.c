@@ -61,6 +61,7 @@ static void check_lm(lm_shape s, int64_t ignore_every) {
     rounding_add_floats(&weights, &s.args.weight_ce, 1);
     rounding_add_floats(&weights, &s.args.weight_z, 1);
     rounding_add_floats(&weights, &s.args.weight_kl, 1);
+    if (s.args.kl_temperature != 0) rounding_add_floats(&weights, &s.args.kl_temperature, 1);
     numeric_check(&(numeric_case){
         .name = name,
         .also = &weights,
@@ -96,6 +97,22 @@ static void test_each_term(void **state) {
         check_lm((lm_shape){.m = 9, .vocabulary = 97, .dim = 8, .teacher_dim = 3, .args = terms[t]}, 3);
     }
     check_lm((lm_shape){.m = 6, .vocabulary = 13, .dim = 5, .args = ce_and_z}, 0);
+}
+
+// KL alone or beside the terms that know no temperature; 1 is what it is without.
+static void test_temperatures(void **state) {
+    (void)state;
+    const float temperatures[] = {0.5f, 1, 2, 7.3f};
+    for (int i = 0; i < 8; i++) {
+        lm_shape s = {
+            .m = 9, .vocabulary = 97, .dim = 8, .teacher_dim = 3, .args = i % 2 ? all_terms : only_kl};
+        s.args.kl_temperature = temperatures[i / 2];
+        check_lm(s, 3);
+    }
+    lm_shape tiles = {
+        .m = 150, .vocabulary = 9000, .dim = 2, .teacher_dim = 3, .args = all_terms, .max_probes = 2};
+    tiles.args.kl_temperature = 2;
+    check_lm(tiles, 6);
 }
 
 static void test_vocabularies(void **state) {
@@ -403,10 +420,13 @@ static void test_no_divergence_from_oneself(void **state) {
                                .weight_kl = 1,
                                .teacher_hidden = t.hidden,
                                .teacher_head = &t.head};
-    kv_tensor *loss = kv_lm_loss(t.tape, t.hidden, &t.head, &t.args, &terms);
-    assert_true(loss->data[0] == 0 && terms.kl == 0);
-    assert_int_equal(kv_tape_backward(t.tape, loss, NULL), KV_OK);
-    for (int i = 0; i < 32; i++) assert_true(t.hidden->grad[i] == 0);
+    for (int temperature = 1; temperature <= 3; temperature++) {
+        t.args.kl_temperature = (float)temperature;
+        kv_tensor *loss = kv_lm_loss(t.tape, t.hidden, &t.head, &t.args, &terms);
+        assert_true(loss->data[0] == 0 && terms.kl == 0);
+        assert_int_equal(kv_tape_backward(t.tape, loss, NULL), KV_OK);
+        for (int i = 0; i < 32; i++) assert_true(t.hidden->grad[i] == 0);
+    }
     lm_free(&t);
 }
 
@@ -457,6 +477,7 @@ static void test_target_out_of_range(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_term),
+        cmocka_unit_test(test_temperatures),
         cmocka_unit_test(test_vocabularies),
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_many_rows_and_a_large_vocabulary),

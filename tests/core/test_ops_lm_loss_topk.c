@@ -17,7 +17,7 @@ typedef struct topk {
     float *logits, *logsumexp;
 } topk;
 
-static topk topk_of(const double *teacher, int64_t m, int64_t vocabulary, int64_t k) {
+static topk topk_of(const double *teacher, int64_t m, int64_t vocabulary, int64_t k, double temperature) {
     topk t = {test_alloc(m * k, sizeof *t.ids), test_alloc(m * k, sizeof *t.logits),
               test_alloc(m, sizeof *t.logsumexp)};
     char *taken = test_alloc(vocabulary, 1);
@@ -26,8 +26,8 @@ static topk topk_of(const double *teacher, int64_t m, int64_t vocabulary, int64_
         double top = -INFINITY, sum = 0;
         memset(taken, 0, (size_t)vocabulary);
         for (int64_t j = 0; j < vocabulary; j++) top = fmax(top, z[j]);
-        for (int64_t j = 0; j < vocabulary; j++) sum += exp(z[j] - top);
-        t.logsumexp[i] = (float)(top + log(sum));
+        for (int64_t j = 0; j < vocabulary; j++) sum += exp((z[j] - top) / temperature);
+        t.logsumexp[i] = (float)(top / temperature + log(sum));
         for (int64_t n = 0; n < k; n++) {
             int64_t best = -1;
             for (int64_t j = 0; j < vocabulary; j++)
@@ -55,13 +55,22 @@ typedef struct shape {
     topk teacher;
 } shape;
 
-// Written from the formula over k + 1 outcomes, P(rest) as a sum over the rest.
-static double reference_kl(const shape *s, int64_t row, const double *z, double lse) {
+static double temperature_of(const shape *s) {
+    return s->args.kl_temperature == 0 ? 1 : (double)s->args.kl_temperature;
+}
+
+// Written from the formula over k + 1 outcomes, P(rest) as a sum over the rest, of logits z divided by T.
+static double reference_kl(const shape *s, int64_t row, const double *z) {
     char *top = test_alloc(s->vocabulary, 1);
+    double all = -INFINITY, sum = 0;
+    for (int64_t j = 0; j < s->vocabulary; j++) all = fmax(all, z[j]);
+    for (int64_t j = 0; j < s->vocabulary; j++) sum += exp(z[j] - all);
+    const double lse = all + log(sum), t = temperature_of(s);
     double kl = 0, p_top = 0, q_rest = 0;
     for (int64_t n = 0; n < s->k; n++) {
         const int32_t id = s->teacher.ids[row * s->k + n];
-        const double log_p = (double)s->teacher.logits[row * s->k + n] - (double)s->teacher.logsumexp[row];
+        const double log_p =
+            (double)s->teacher.logits[row * s->k + n] / t - (double)s->teacher.logsumexp[row];
         kl += exp(log_p) * (log_p - (z[id] - lse));
         p_top += exp(log_p);
         top[id] = 1;
@@ -73,7 +82,7 @@ static double reference_kl(const shape *s, int64_t row, const double *z, double 
         if (!top[j]) q_rest += exp(z[j] - most);
     if (s->k < s->vocabulary && p_top < 1) kl += (1 - p_top) * (log(1 - p_top) - (log(q_rest) + most - lse));
     free(top);
-    return kl;
+    return t * t * kl;
 }
 
 static void reference(const double *const *in, const void *context, double *out) {
@@ -82,10 +91,8 @@ static void reference(const double *const *in, const void *context, double *out)
     ref_linear(s->m, s->vocabulary, s->dim, in[0], in[1], NULL, z);
     for (int64_t i = 0; i < s->m; i++) {
         if (s->args.targets[i] == IGNORED) continue;
-        double most = -INFINITY, sum = 0;
-        for (int64_t j = 0; j < s->vocabulary; j++) most = fmax(most, z[i * s->vocabulary + j]);
-        for (int64_t j = 0; j < s->vocabulary; j++) sum += exp(z[i * s->vocabulary + j] - most);
-        kl += reference_kl(s, i, z + i * s->vocabulary, most + log(sum));
+        for (int64_t j = 0; j < s->vocabulary; j++) z[i * s->vocabulary + j] /= temperature_of(s);
+        kl += reference_kl(s, i, z + i * s->vocabulary);
     }
     kv_lm_loss_args others = s->args;
     others.weight_kl = 0;
@@ -121,7 +128,7 @@ static void check(shape s, int64_t ignore_every) {
         n_valid += targets[i] != IGNORED;
     }
     double *logits = random_logits(s.m * s.vocabulary, s.teacher_scale);
-    s.teacher = topk_of(logits, s.m, s.vocabulary, s.k);
+    s.teacher = topk_of(logits, s.m, s.vocabulary, s.k, temperature_of(&s));
     s.args.targets = targets;
     s.args.ignore_index = IGNORED;
     s.args.n_valid = (double)n_valid;
@@ -136,6 +143,7 @@ static void check(shape s, int64_t ignore_every) {
     rounding_add_floats(&given, &s.args.weight_ce, 1);
     rounding_add_floats(&given, &s.args.weight_z, 1);
     rounding_add_floats(&given, &s.args.weight_kl, 1);
+    if (s.args.kl_temperature != 0) rounding_add_floats(&given, &s.args.kl_temperature, 1);
     numeric_check(&(numeric_case){
         .name = name,
         .also = &given,
@@ -167,6 +175,21 @@ static void test_values_and_gradients(void **state) {
         check((shape){.m = 9, .vocabulary = 23, .dim = 4, .k = ks[i], .args = all_terms}, 4);
     }
     check((shape){.m = 3, .vocabulary = 1, .dim = 2, .k = 1, .args = all_terms}, 0);
+}
+
+static void test_temperatures(void **state) {
+    (void)state;
+    const float temperatures[] = {0.5f, 1.7f, 2};
+    const int64_t ks[] = {1, 7, 22, 23};
+    for (int t = 0; t < 3; t++)
+        for (int i = 0; i < 4; i++) {
+            shape s = {.m = 9, .vocabulary = 23, .dim = 4, .k = ks[i], .args = i % 2 ? all_terms : only_kl};
+            s.args.kl_temperature = temperatures[t];
+            check(s, 4);
+        }
+    shape s = {.m = 33, .vocabulary = 2049, .dim = 3, .k = 20, .args = all_terms, .max_probes = 6};
+    s.args.kl_temperature = 2;
+    check(s, 5);
 }
 
 // Several blocks of rows and several tiles of the vocabulary.
@@ -227,15 +250,17 @@ typedef struct both {
     int32_t *targets;
     topk teacher;
     int64_t m, k;
+    double temperature;
 } both;
 
-static both both_make(int64_t m, int64_t vocabulary, int64_t k) {
+static both both_make(int64_t m, int64_t vocabulary, int64_t k, double temperature) {
     both b = {.tape = kv_tape_create(),
               .head = test_param("head", vocabulary, 4, KV_F32, true),
               .teacher_head = test_param("teacher", vocabulary, 4, KV_F32, false),
               .targets = test_alloc(m, sizeof *b.targets),
               .m = m,
-              .k = k};
+              .k = k,
+              .temperature = temperature};
     b.hidden = kv_tape_tensor(b.tape, m, 4);
     b.hidden->wants_grad = true;
     test_fill(b.hidden->data, m * 4, 1, 2);
@@ -244,7 +269,7 @@ static both both_make(int64_t m, int64_t vocabulary, int64_t k) {
     double *hidden = numeric_doubles(b.hidden->data, m * 4), *head = numeric_param_doubles(&b.teacher_head);
     double *logits = test_alloc(m * vocabulary, sizeof *logits);
     ref_linear(m, vocabulary, 4, hidden, head, NULL, logits);
-    b.teacher = topk_of(logits, m, vocabulary, k);
+    b.teacher = topk_of(logits, m, vocabulary, k, temperature);
     free(hidden);
     free(head);
     free(logits);
@@ -253,8 +278,11 @@ static both both_make(int64_t m, int64_t vocabulary, int64_t k) {
 
 static double kl_of(both *b, bool whole, int64_t row, int64_t rows, double *grads) {
     const topk *t = &b->teacher;
-    kv_lm_loss_args args = {
-        .targets = b->targets + row, .ignore_index = IGNORED, .n_valid = (double)b->m, .weight_kl = 1};
+    kv_lm_loss_args args = {.targets = b->targets + row,
+                            .ignore_index = IGNORED,
+                            .n_valid = (double)b->m,
+                            .weight_kl = 1,
+                            .kl_temperature = (float)b->temperature};
     kv_tensor *hidden = kv_tape_view(b->tape, b->hidden->data + row * 4, rows, 4);
     hidden->wants_grad = true;
     if (whole)
@@ -305,24 +333,28 @@ static rounding_spread measure(const piece *p) {
 static void test_the_whole_vocabulary_is_exact(void **state) {
     (void)state;
     double found[12 * 4];
-    both b = both_make(12, 31, 31);
-    rounding_spread exact = measure(&(piece){&b, true, 0, 12});
-    const double kl = kl_of(&b, false, 0, 12, found);
-    assert_true(kl > 0.1);
-    // Both are sums in float32, of the teacher's logits in float32.
-    rounding_expect("KL", kl, exact.expected[0], 2 * exact.allowed[0]);
-    for (int i = 0; i < 12 * 4; i++)
-        rounding_expect("gradient", found[i], exact.expected[1 + i], 2 * exact.allowed[1 + i]);
-    rounding_spread_free(&exact);
-    both_free(&b);
+    for (double t = 0.5; t <= 4; t *= 2) {
+        both b = both_make(12, 31, 31, t);
+        rounding_spread exact = measure(&(piece){&b, true, 0, 12});
+        const double kl = kl_of(&b, false, 0, 12, found);
+        assert_true(kl > 0.1);
+        // Both are sums in float32, of the teacher's logits in float32.
+        rounding_expect("KL", kl, exact.expected[0], 2 * exact.allowed[0]);
+        for (int i = 0; i < 12 * 4; i++)
+            rounding_expect("gradient", found[i], exact.expected[1 + i], 2 * exact.allowed[1 + i]);
+        rounding_spread_free(&exact);
+        both_free(&b);
+    }
 }
 
 // Taking outcomes together never adds divergence; one more of them apart never takes any away.
 static void test_grows_with_k(void **state) {
     (void)state;
     double before = 0;
-    for (int k = 1; k <= 31; k += 6) {
-        both b = both_make(12, 31, k);
+    for (int i = 0; i < 12; i++) {
+        const int k = 1 + 6 * (i % 6);
+        if (i == 6) before = 0;
+        both b = both_make(12, 31, k, i < 6 ? 1 : 3);
         const double kl = kl_of(&b, false, 0, 12, NULL);
         rounding_spread exact = measure(&(piece){&b, true, 0, 12});
         assert_true(kl > before && kl <= exact.expected[0] + 2 * exact.allowed[0]);
@@ -336,7 +368,7 @@ static void test_grows_with_k(void **state) {
 static void test_too_large_to_keep(void **state) {
     (void)state;
     enum { ROWS = 288 };
-    both b = both_make(ROWS, 60000, 2);
+    both b = both_make(ROWS, 60000, 2, 1);
     static double once[ROWS * 4], parts[ROWS * 4];
     for (int i = 0; i < ROWS; i += 7) b.targets[i] = IGNORED;
     const double kl = kl_of(&b, false, 0, ROWS, once);
@@ -359,7 +391,7 @@ static void test_ids_that_make_no_sense(void **state) {
     (void)state;
     const int32_t wrong[] = {31, -1, INT32_MIN, INT32_MAX};
     for (int w = 0; w < 5; w++) {
-        both b = both_make(3, 31, 4);
+        both b = both_make(3, 31, 4, 1);
         int32_t *ids = b.teacher.ids + 4; // of row 1
         ids[3] = w < 4 ? wrong[w] : ids[1];
         const kv_lm_loss_args args = {.targets = b.targets,
@@ -379,6 +411,7 @@ static void test_ids_that_make_no_sense(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values_and_gradients),
+        cmocka_unit_test(test_temperatures),
         cmocka_unit_test(test_blocks_and_tiles),
         cmocka_unit_test(test_next_to_nothing_is_left),
         cmocka_unit_test(test_the_whole_vocabulary_is_exact),

@@ -125,15 +125,16 @@ static double log_sum_exp(int64_t n, const double *x) {
     return greatest + log(total);
 }
 
-// Σ p_teacher · (log p_teacher - log p_student), in logits.
-static double divergence(int64_t n, const double *teacher, const double *student) {
+// T² Σ p_teacher · (log p_teacher - log p_student), in logits, which are divided by T.
+static double divergence(int64_t n, double t, double *teacher, double *student) {
+    for (int64_t i = 0; i < n; i++) teacher[i] /= t, student[i] /= t;
     const double teacher_lse = log_sum_exp(n, teacher), student_lse = log_sum_exp(n, student);
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
         const double log_p = teacher[i] - teacher_lse;
         sum += exp(log_p) * (log_p - (student[i] - student_lse));
     }
-    return sum;
+    return t * t * sum;
 }
 
 double ref_lm_loss(const kv_lm_loss_args *args, int64_t m, int64_t vocabulary, int64_t dim,
@@ -150,7 +151,8 @@ double ref_lm_loss(const kv_lm_loss_args *args, int64_t m, int64_t vocabulary, i
         sum.z += lse * lse;
         if (!teacher_hidden) continue;
         ref_linear(1, vocabulary, teacher_dim, teacher_hidden + i * teacher_dim, teacher_head, NULL, teacher);
-        sum.kl += divergence(vocabulary, teacher, logits);
+        sum.kl += divergence(vocabulary, args->kl_temperature == 0 ? 1 : (double)args->kl_temperature,
+                             teacher, logits);
     }
     free(logits);
     free(teacher);
