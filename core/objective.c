@@ -137,6 +137,7 @@ static void run_student(struct step *s, kv_tensor *teacher_hidden) {
     kv_lm_loss_args args = {.weight_ce = w->base,
                             .weight_z = w->base * w->z_loss,
                             .weight_kl = w->kl,
+                            .kl_temperature = w->kl_temperature,
                             .teacher_hidden = teacher_hidden,
                             .teacher_head = kv_model_head(s->base),
                             .topk = s->given->topk};

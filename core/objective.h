@@ -56,7 +56,8 @@ kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, const kv_batch *batch
 //                                                              [core/README.md §4, eq. 20; §9]
 typedef struct kv_kvp_weights {
     float base, aux, consistency, kl;
-    float z_loss; // eps, 0 off
+    float z_loss;         // eps, 0 off
+    float kl_temperature; // of kl; 0: 1
     // The errors k_l1, v_l1 and their sum are wanted even where the consistency has no weight.
     bool errors;
 } kv_kvp_weights;

@@ -65,7 +65,8 @@ static kv_status add_rows(struct build *b, int64_t first, int64_t n, kv_error *e
     if (a->aux) kv_model_forward(b->tape, a->aux, b->inputs, n_tokens, &pass);
     kv_status status = kv_tape_status(b->tape, err);
     if (status == KV_OK && b->info.top_k > 0)
-        status = kv_top_logits(b->tape, a->base, hidden, b->info.top_k, b->ids, b->logits, b->logsumexp, err);
+        status = kv_top_logits(b->tape, a->base, hidden, b->info.top_k, kv_cache_temperature(&b->info),
+                               b->ids, b->logits, b->logsumexp, err);
     if (status != KV_OK) return status;
     const kv_cache_rows rows = {.n_rows = n,
                                 .tokens = tokens,

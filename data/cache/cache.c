@@ -73,7 +73,7 @@ static kv_status read_header(hid_t file, const char *path, kv_cache_info *info, 
             path, format);
     kv_status status = kv_h5_attr_i64(file, "/", "version", &version, err);
     if (status == KV_OK)
-        status = kv_check_version(path, KV_FILE_CACHE, version, 1, 1, "kvdata cache makes it again", err);
+        status = kv_check_version(path, KV_FILE_CACHE, version, 1, 2, "kvdata cache makes it again", err);
     if (status == KV_OK) status = kv_h5_attr_string(file, "/", "dtype", dtype, sizeof dtype, err);
     if (status == KV_OK && !kv_cache_dtype_parse(dtype, &info->dtype))
         return kv_fail(err, KV_ERR_FORMAT, "%s: dtype is \"%s\", expected f32, bf16 or f16", path, dtype);
@@ -82,6 +82,12 @@ static kv_status read_header(hid_t file, const char *path, kv_cache_info *info, 
     if (status == KV_OK && (info->seq_len < 1 || info->seq_len > INT32_MAX - 1 || info->top_k < 0 ||
                             info->top_k > KV_CACHE_MAX_TOP_K))
         return wrong(path, err, "seq_len or top_k makes no sense");
+    info->temperature = 1;
+    if (status == KV_OK && version > 1)
+        status = kv_h5_attr_f64(file, "/", "temperature", &info->temperature, err);
+    if (status == KV_OK &&
+        !(info->temperature >= KV_CACHE_MIN_TEMPERATURE && info->temperature <= KV_CACHE_MAX_TEMPERATURE))
+        return wrong(path, err, "temperature makes no sense");
     return status;
 }
 
@@ -275,11 +281,12 @@ kv_status kv_cache_read_tokens(kv_cache *c, int64_t row, int32_t *out, kv_error 
 static kv_status check_topk(const kv_cache *c, int64_t row, const int32_t *ids, const float *logits,
                             const float *logsumexp, kv_error *err) {
     const int64_t k = c->info.top_k;
+    const double temperature = c->info.temperature;
     for (int64_t t = 0; t < c->info.seq_len; t++) {
         double sum = 0;
         bool ok = true;
         for (int64_t i = 0; i < k; i++) {
-            sum += exp((double)logits[t * k + i] - (double)logsumexp[t]);
+            sum += exp((double)logits[t * k + i] / temperature - (double)logsumexp[t]);
             ok = ok && ids[t * k + i] >= 0 && ids[t * k + i] < c->info.base.spec.vocab_size;
         }
         if (ok && sum <= 1 + 1e-3) continue;

@@ -7,12 +7,13 @@
 //   /base/k_norm/I       float32 [head_dim], of models with q/k norm
 //   /aux/key/I, /aux/value/I    where an aux was given
 //   /logits/ids          int32 [rows, seq_len, top_k], /logits/values float32 likewise, largest first,
-//   /logits/logsumexp    float32 [rows, seq_len]: where top_k is above 0
+//   /logits/logsumexp    float32 [rows, seq_len], of the logits divided by the temperature: where top_k is above 0
 // Keys and values are 16- or 32-bit floats (bf16 is a float type of its own that HDF5 converts, so that h5py
 // reads float32). All in chunks of whole rows, shuffle + deflate and a Fletcher-32 checksum. Attributes of
 // the file: format = "kv-cache", version = 1, dtype ("bf16"), seq_len, top_k, tokenizer (hash), shard (hash
 // of its content), source (its path); of /base and /aux: fingerprint (kv_checkpoint_fingerprint), config
-// (text of a config.json), source.
+// (text of a config.json), source. Where the temperature is not 1 there is an attribute temperature, and the version
+// is 2.
 #pragma once
 
 #include "core/model.h"
@@ -20,6 +21,8 @@
 
 // Of rows and of each token in a file before compression.
 enum { KV_CACHE_MAX_TOP_K = 4096 };
+#define KV_CACHE_MIN_TEMPERATURE 0.01
+#define KV_CACHE_MAX_TEMPERATURE 100.0
 
 typedef struct kv_cache_model {
     char source[256];     // where its weights came from, for people
@@ -31,11 +34,16 @@ typedef struct kv_cache_model {
 typedef struct kv_cache_info {
     kv_dtype dtype;
     int64_t n_rows, seq_len;
-    int64_t top_k; // 0: no logits
+    int64_t top_k;      // 0: no logits
+    double temperature; // of their logsumexp; 0: 1
     char tokenizer[17], shard[17];
     char source[256];
     kv_cache_model base, aux;
 } kv_cache_info;
+
+static inline double kv_cache_temperature(const kv_cache_info *info) {
+    return info->temperature == 0 ? 1 : info->temperature;
+}
 
 // "f32", "bf16", "f16"; false when it is none of them.
 const char *kv_cache_dtype_text(kv_dtype dtype);

@@ -102,6 +102,9 @@ kv_status kv_cache_same_kind(const char *path, const kv_cache_info *found, const
         return differs_int(path, "seq_len", found->seq_len, expected->seq_len, err);
     if (found->top_k != expected->top_k)
         return differs_int(path, "top_k", found->top_k, expected->top_k, err);
+    if (kv_cache_temperature(found) != kv_cache_temperature(expected))
+        return kv_fail(err, KV_ERR_MISMATCH, "%s: made with a temperature of %g, expected %g", path,
+                       kv_cache_temperature(found), kv_cache_temperature(expected));
     const kv_status status = same_widths(path, &found->base.spec, &expected->base.spec, err);
     return status == KV_OK ? same_widths(path, &found->aux.spec, &expected->aux.spec, err) : status;
 }

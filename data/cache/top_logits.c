@@ -17,14 +17,14 @@ static void pick(const float *z, int64_t vocab, int64_t k, int32_t *ids, float *
     }
 }
 
-static float logsumexp_of(const float *z, int64_t vocab, float top) {
+static float logsumexp_of(const float *z, int64_t vocab, float top, double temperature) {
     double sum = 0;
-    for (int64_t j = 0; j < vocab; j++) sum += (double)expf(z[j] - top);
-    return (float)((double)top + log(sum));
+    for (int64_t j = 0; j < vocab; j++) sum += (double)expf((z[j] - top) / (float)temperature);
+    return (float)((double)top / temperature + log(sum));
 }
 
-kv_status kv_top_logits(kv_tape *tape, kv_model *model, const kv_tensor *hidden, int64_t k, int32_t *ids,
-                        float *logits, float *logsumexp, kv_error *err) {
+kv_status kv_top_logits(kv_tape *tape, kv_model *model, const kv_tensor *hidden, int64_t k,
+                        double temperature, int32_t *ids, float *logits, float *logsumexp, kv_error *err) {
     const int64_t vocab = model->spec.vocab_size, dim = hidden->cols;
     const int64_t step = BLOCK_FLOATS / vocab < 16 ? 16 : BLOCK_FLOATS / vocab;
     kv_arena *arena = kv_tape_arena(tape);
@@ -38,7 +38,7 @@ kv_status kv_top_logits(kv_tape *tape, kv_model *model, const kv_tensor *hidden,
         for (int64_t i = 0; i < rows; i++) {
             const float *z = all->data + i * vocab;
             pick(z, vocab, k, ids + (row + i) * k, logits + (row + i) * k);
-            logsumexp[row + i] = logsumexp_of(z, vocab, logits[(row + i) * k]);
+            logsumexp[row + i] = logsumexp_of(z, vocab, logits[(row + i) * k], temperature);
         }
         kv_arena_release(arena, mark);
     }

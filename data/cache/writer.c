@@ -82,7 +82,10 @@ static kv_status write_attributes(hid_t file, const kv_cache_info *info, kv_erro
                  {"tokenizer", info->tokenizer},
                  {"shard", info->shard},
                  {"source", info->source}};
-    kv_status status = kv_h5_set_i64(file, "/", "version", 1, err);
+    const double temperature = kv_cache_temperature(info);
+    kv_status status = kv_h5_set_i64(file, "/", "version", temperature == 1 ? 1 : 2, err);
+    if (status == KV_OK && temperature != 1)
+        status = kv_h5_set_f64(file, "/", "temperature", temperature, err);
     for (size_t i = 0; status == KV_OK && i < sizeof texts / sizeof *texts; i++)
         status = kv_h5_set_string(file, "/", texts[i].name, texts[i].text, err);
     if (status == KV_OK) status = kv_h5_set_i64(file, "/", "seq_len", info->seq_len, err);

@@ -29,6 +29,7 @@ struct options {
     char **corpora;
     int n_corpora;
     double keep; // 0: no layer-pruned aux
+    double temperature;
     int64_t seq_len, top_k, n_seq;
     kv_dtype dtype;
     bool force;
@@ -44,7 +45,8 @@ static const char doc[] =
     "\n"
     "--aux for an aux that is not trained (freeze_aux: true), or whose start is solved for by least squares; "
     "--keep for one that is layers of the base. --top-k for loss.kl, which otherwise needs the base's logits; "
-    "the probability of all other tokens counts as that of one.\n"
+    "the probability of all other tokens counts as that of one. How much they have of it depends on "
+    "loss.kl_temperature: --temperature has to be that of the training.\n"
     "\n"
     "What was interrupted goes on with the next shard when the same command is given again: make shards small "
     "(kvdata tokenize --shard-tokens) where the models are large.\n"
@@ -63,6 +65,7 @@ static const struct argp_option option_list[] = {
     {"out", 'o', "DIR", 0, "where to write (needed)", 0},
     {"dtype", 'd', "TYPE", 0, "how numbers are kept: bf16 (default), f16 or f32", 0},
     {"top-k", 't', "N", 0, "also the base's N largest logits of every token (default 0: none)", 0},
+    {"temperature", 'T', "T", 0, "loss.kl_temperature of the trainings to come (default 1; with --top-k)", 0},
     {"batch", 'n', "N", 0, "rows that are read at once (default 16)", 0},
     {"force", 'f', NULL, 0, "replace caches of other content in DIR", 0},
     {0},
@@ -75,6 +78,8 @@ static void check_options(struct argp_state *state, const struct options *o) {
     if (!o->seq_len) argp_error(state, "--seq-len N is needed");
     if (!o->n_corpora) argp_error(state, "a CORPUS is needed");
     if (o->aux && o->keep != 0) argp_error(state, "--aux and --keep exclude each other");
+    if (o->temperature != 0 && o->top_k == 0)
+        argp_error(state, "--temperature: %g has no effect without --top-k", o->temperature);
     if (o->keep != 0 && kv_pruned_layers(1, o->keep, kept) < 0)
         argp_error(state, "--keep: %g, expected 0.25, 0.50 or 0.75", o->keep);
 }
@@ -89,6 +94,10 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 'k': o->keep = kvdata_real_option(state, "keep", text, 0.01, 0.99); return 0;
     case 'l': o->seq_len = kvdata_int_option(state, "seq-len", text, 1, MAX_SEQ_LEN); return 0;
     case 't': o->top_k = kvdata_int_option(state, "top-k", text, 0, KV_CACHE_MAX_TOP_K); return 0;
+    case 'T':
+        o->temperature = kvdata_real_option(state, "temperature", text, KV_CACHE_MIN_TEMPERATURE,
+                                            KV_CACHE_MAX_TEMPERATURE);
+        return 0;
     case 'n': o->n_seq = kvdata_int_option(state, "batch", text, 1, MAX_BATCH); return 0;
     case 'd':
         if (!kv_cache_dtype_parse(text, &o->dtype))
@@ -185,6 +194,7 @@ static kv_status plan_models(struct job *job, kv_error *err) {
     const struct options *o = job->options;
     kv_cache_info *info = &job->info;
     info->dtype = o->dtype, info->seq_len = o->seq_len, info->top_k = o->top_k;
+    info->temperature = o->temperature;
     kv_status status = KV_OK;
     snprintf(info->base.source, sizeof info->base.source, "%s", o->base);
     if (o->aux) snprintf(info->aux.source, sizeof info->aux.source, "%s", o->aux);

@@ -162,14 +162,15 @@ static void test_every_term_alone_and_together(void **state) {
     const kv_kvp_weights weights[] = {everything,
                                       {.base = 1},
                                       {.kl = 1},
+                                      {.kl = 0.7f, .kl_temperature = 2},
                                       {.consistency = 1},
                                       {.base = 1, .z_loss = 0.1f},
                                       {.aux = 2, .kl = 0.5f},
                                       {.aux = 1, .z_loss = 0.1f, .consistency = 1}};
     pair p = pair_make(true, true, true, KV_F32);
-    for (int i = 0; i < 7; i++) {
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
         char name[32];
-        snprintf(name, sizeof name, "weights %d", i);
+        snprintf(name, sizeof name, "weights %zu", i);
         check_objective(name, &p, &batch, &weights[i]);
     }
     pair_free(&p);
@@ -355,13 +356,14 @@ static void test_terms_without_weight_are_not_run(void **state) {
     (void)state;
     pair p = pair_make(true, true, true, KV_F32);
     kv_kvp_trace trace;
-    const uint64_t all = products(&p, (kv_kvp_weights){1, 1, 1, 1, 0, false}, &trace);
-    const uint64_t no_kl = products(&p, (kv_kvp_weights){1, 1, 1, 0, 0, false}, &trace);
+    const uint64_t all =
+        products(&p, (kv_kvp_weights){.base = 1, .aux = 1, .consistency = 1, .kl = 1}, &trace);
+    const uint64_t no_kl = products(&p, (kv_kvp_weights){.base = 1, .aux = 1, .consistency = 1}, &trace);
     assert_non_null(trace.base_k[0]);
-    const uint64_t no_truth = products(&p, (kv_kvp_weights){1, 1, 0, 0, 0, false}, &trace);
+    const uint64_t no_truth = products(&p, (kv_kvp_weights){.base = 1, .aux = 1}, &trace);
     assert_null(trace.base_k[0]); // no term needed the true cache
-    const uint64_t only_base = products(&p, (kv_kvp_weights){1, 0, 0, 0, 0, false}, &trace);
-    const uint64_t only_consistency = products(&p, (kv_kvp_weights){0, 0, 1, 0, 0, false}, &trace);
+    const uint64_t only_base = products(&p, (kv_kvp_weights){.base = 1}, &trace);
+    const uint64_t only_consistency = products(&p, (kv_kvp_weights){.consistency = 1}, &trace);
     assert_null(trace.hidden);
     assert_int_equal(only_consistency, products_of_caches(&p));
     assert_true(all > no_kl && no_kl > no_truth && no_truth > only_base && only_base > only_consistency);

@@ -80,6 +80,7 @@ static kv_cache *built(const fixture *f, const char *path) {
 typedef struct row_models {
     ref_model base, aux;
     const int32_t *tokens;
+    double temperature; // of the logsumexp
 } row_models;
 
 static int64_t layer_size(const kv_model_spec *spec, int64_t layer) {
@@ -112,7 +113,8 @@ static void row_results(const void *context, double *results) {
                ref_value(&r->base.params, kv_model_head(r->base.model)), NULL, results);
     for (int64_t t = 0; t < SEQ_LEN; t++) {
         double sum = 0;
-        for (int64_t j = 0; j < spec->vocab_size; j++) sum += exp(results[t * spec->vocab_size + j]);
+        for (int64_t j = 0; j < spec->vocab_size; j++)
+            sum += exp(results[t * spec->vocab_size + j] / r->temperature);
         results[SEQ_LEN * spec->vocab_size + t] = log(sum);
     }
 }
@@ -173,13 +175,15 @@ static void test_holds_what_models_make(void **state) {
     (void)state;
     for (kv_dtype dtype = KV_F32; dtype <= KV_F16; dtype++) {
         fixture f = fixture_make(dtype, true, TOP_K);
+        const double temperature = f.info.temperature = dtype == KV_BF16 ? 2.5 : 1;
         const kv_model_spec *base = &f.pair.base->spec, *aux = &f.pair.aux->spec;
         const int64_t n_rows = kv_packed_rows(f.shard->n_tokens, SEQ_LEN);
         kv_cache *cache = built(&f, test_path(test_dir, "cache.h5"));
         int32_t *tokens = test_alloc(n_rows * (SEQ_LEN + 1), sizeof *tokens), read[SEQ_LEN + 1];
-        row_models models = {ref_model_copy(f.pair.base), ref_model_copy(f.pair.aux), read};
+        row_models models = {ref_model_copy(f.pair.base), ref_model_copy(f.pair.aux), read, temperature};
         assert_int_equal(kv_packed_cut(f.shard, SEQ_LEN, tokens, NULL), KV_OK);
         assert_int_equal(kv_cache_about(cache)->n_rows, n_rows);
+        assert_true(kv_cache_about(cache)->temperature == temperature);
         for (int64_t row = n_rows - 1; row >= 0; row--) { // backwards: chunks of several rows
             assert_int_equal(kv_cache_read_tokens(cache, row, read, NULL), KV_OK);
             assert_memory_equal(read, tokens + row * (SEQ_LEN + 1), sizeof read);
@@ -257,17 +261,23 @@ static void test_filters(void **state) {
 static void test_what_differs_is_named(void **state) {
     (void)state;
     fixture f = fixture_make(KV_BF16, true, TOP_K);
-    static kv_cache_info others[6];
-    static const char *const named[6] = {
-        "a base of fingerprint", "an aux of fingerprint", "tokenizer", "dtype f16", "seq_len 8", "top_k 0"};
-    for (int i = 0; i < 6; i++) others[i] = f.info;
+    static kv_cache_info others[7];
+    static const char *const named[7] = {"a base of fingerprint",
+                                         "an aux of fingerprint",
+                                         "tokenizer",
+                                         "dtype f16",
+                                         "seq_len 8",
+                                         "top_k 0",
+                                         "a temperature of 2, expected 1"};
+    for (int i = 0; i < 7; i++) others[i] = f.info;
     strcpy(others[0].base.fingerprint, "ffffffffffffffff");
     others[1].aux.fingerprint[0] = '\0';
     strcpy(others[2].tokenizer, "fedcba9876543210");
     others[3].dtype = KV_F16;
     others[4].seq_len = 8;
     others[5].top_k = 0;
-    for (int i = 0; i < 6; i++) {
+    others[6].temperature = 2;
+    for (int i = 0; i < 7; i++) {
         kv_error err = {0};
         assert_int_equal(kv_cache_same_kind("FILE", &others[i], &f.info, &err), KV_ERR_MISMATCH);
         if (!strstr(err.message, named[i]) || !strstr(err.message, "FILE") ||
@@ -483,7 +493,7 @@ static void edit(const char *path, int what) {
     hsize_t one[3] = {1, 1, 1}, zero[3] = {0, 0, 0};
     switch (what) {
     case 0: kv_h5_set_string(file, "/", "format", "kv-tokens", NULL); break;
-    case 1: write_int(file, "/", "version", 2); break;
+    case 1: write_int(file, "/", "version", 3); break;
     case 2: kv_h5_set_string(file, "/", "dtype", "f16", NULL); break;
     case 3: kv_h5_set_string(file, "/", "dtype", "f64", NULL); break;
     case 4: write_int(file, "/", "seq_len", SEQ_LEN + 1); break;
@@ -513,6 +523,11 @@ static void edit(const char *path, int what) {
         H5Dclose(set);
         break;
     }
+    case 18:
+    case 19:
+        write_int(file, "/", "version", 2);
+        if (what == 19) kv_h5_set_f64(file, "/", "temperature", 0, NULL);
+        break;
     default: fail();
     }
     H5Fclose(file);
@@ -520,12 +535,16 @@ static void edit(const char *path, int what) {
 
 static void test_edited_by_hand(void **state) {
     (void)state;
-    static const char *const named[] = {"frozen cache",    "version",        "type it says",
-                                        "dtype",           "seq_len",        "seq_len",
-                                        "type it says",    "top_k",          "config",
-                                        "config of /base", "config of /aux", "fingerprint",
-                                        "/base/value/2",   "/logits/ids",    "tokens",
-                                        "/base/key/1",     "no finite",      "outside the vocabulary"};
+    static const char *const named[] = {"frozen cache",   "version",
+                                        "type it says",   "dtype",
+                                        "seq_len",        "seq_len",
+                                        "type it says",   "top_k",
+                                        "config",         "config of /base",
+                                        "config of /aux", "fingerprint",
+                                        "/base/value/2",  "/logits/ids",
+                                        "tokens",         "/base/key/1",
+                                        "no finite",      "outside the vocabulary",
+                                        "temperature",    "temperature makes no sense"};
     fixture f = fixture_make(KV_BF16, true, TOP_K);
     const char *path = test_path(test_dir, "edited.h5");
     for (int what = 0; what < (int)(sizeof named / sizeof *named); what++) {

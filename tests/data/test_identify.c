@@ -296,8 +296,9 @@ static void other_versions_say_what_helps(void **state) {
     says(as_shard(),
          ": a token shard of version 2, expected version 1: written by a later release; kvdata tokenize");
     put_h5("kv-cache", 0);
-    says(as_cache(),
-         ": a frozen cache of version 0, expected version 1: written by an earlier release; kvdata cache");
+    says(
+        as_cache(),
+        ": a frozen cache of version 0, expected versions 1 to 2: written by an earlier release; kvdata cache");
     assert_int_equal(kv_check_version(path, KV_FILE_RESULTS, 1, 2, 3, "kveval makes them again", &err),
                      KV_ERR_FORMAT);
     says(KV_ERR_FORMAT,

@@ -63,7 +63,7 @@ static void test_writes_a_file_a_shard(void **state) {
     // Shown by inspect, file and directory, also as JSON.
     expect("frozen cache all/cache-00001.h5", 0, "inspect all/cache-00001.h5");
     assert_non_null(strstr(printed, "52 of 16 tokens, 832 in all"));
-    assert_non_null(strstr(printed, "the base's 4 largest"));
+    assert_non_null(strstr(printed, "the base's 4 largest of a token, for a temperature of 1\n"));
     expect("frozen caches all\n  files        3", 0, "inspect all");
     assert_non_null(strstr(printed, "156 of 16 tokens"));
     expect("\"tokens\": 2496", 0, "inspect --json all");
@@ -140,6 +140,10 @@ static void test_wrong_arguments(void **state) {
     expect("exclude each other", 2, "cache " MODELS "--keep 0.5 --seq-len 16 --out x shard.h5");
     expect("expected 0.25, 0.50 or 0.75", 2, "cache --base b --keep 0.4 --seq-len 16 --out x shard.h5");
     expect("expected bf16, f16 or f32", 2, "cache --base b --seq-len 16 --dtype f64 --out x shard.h5");
+    expect("--temperature: 2 has no effect without --top-k", 2,
+           "cache --base b --seq-len 16 --temperature 2 --out x shard.h5");
+    expect("--temperature: '0', expected a number from 0.01 to 100", 2,
+           "cache --base b --seq-len 16 --temperature 0 --out x shard.h5");
     expect("--seq-len: '0'", 2, "cache --base b --seq-len 0 --out x shard.h5");
     expect("none.h5: No such file", 1, "cache " MODELS "--seq-len 16 --out x none.h5");
     expect("nowhere", 1, "cache --base nowhere --seq-len 16 --out x shard.h5");

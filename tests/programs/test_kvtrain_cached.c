@@ -150,6 +150,24 @@ static void test_aux_that_is_not_in_the_cache(void **state) {
     assert_non_null(strstr(train_output(), "caches of base and aux; in memory: neither model"));
 }
 
+// All 32 logits at the temperature of the training are what the base itself would give; at another they are not.
+static void test_temperature(void **state) {
+    (void)state;
+    kvdata_cache("--base base/final/model --aux aux/final/model --seq-len 16 --dtype f32 --top-k 32 "
+                 "--temperature 2 --out warm shard.h5");
+    train_expect(0, ARGS("fixed.yaml", FORCE, "-o", "online", "-s", "loss.kl_temperature=2"));
+    train_expect(0, ARGS("fixed.yaml", FORCE, "-o", "cached", "-s", "loss.kl_temperature=2", CACHED, "-s",
+                         "cache=warm"));
+    expect_same_losses("online", "cached");
+    train_refuse("key `loss.kl_temperature`: found 1, expected 2, the temperature that warm holds",
+                 ARGS("fixed.yaml", FORCE, "-o", "refused", CACHED, "-s", "cache=warm"));
+    train_refuse("make it with kvdata cache --temperature 3",
+                 ARGS("fixed.yaml", FORCE, "-o", "refused", CACHED, "-s", "loss.kl_temperature=3"));
+    assert_false(kv_path_exists("refused"));
+    // Where no KL is taken it does not matter.
+    train_expect(0, ARGS("fixed.yaml", "--dry-run", CACHED, "-s", "cache=warm", "-s", "loss.kl=0"));
+}
+
 // Held-out text is not in the cache: models that no step needs are in memory for it.
 static void test_validation(void **state) {
     (void)state;
@@ -354,6 +372,7 @@ int main(void) {
         cmocka_unit_test(test_layers_of_the_base),
         cmocka_unit_test(test_resumed),
         cmocka_unit_test(test_aux_that_is_not_in_the_cache),
+        cmocka_unit_test(test_temperature),
         cmocka_unit_test(test_validation),
         cmocka_unit_test(test_no_steps),
         cmocka_unit_test(test_start_of_another_aux),

@@ -118,6 +118,9 @@ static void test_kvp(void **state) {
     expect_doubt("kvp.yaml", "loss={base: 0, kl: 0, aux: 0}", same,
                  "key `loss.z_loss`: 0.0001 without effect");
     expect_none("kvp.yaml", "loss={base: 0, kl: 0}", same);
+    expect_none("kvp.yaml", "loss.kl_temperature=2", same);
+    expect_doubt("kvp.yaml", "loss={kl: 0, kl_temperature: 2}", same,
+                 "key `loss.kl_temperature`: 2 without effect: it belongs to loss.kl");
     expect_doubt("kvp.yaml", "predictor.ridge=0.1", same,
                  "key `predictor.ridge`: without effect: only predictor.init: least_squares");
     expect_none("kvp.yaml", "predictor={init: least_squares, ridge: 0.1, least_squares_tokens: 0}", same);

@@ -2,6 +2,7 @@
 // effect. Each names the key, so that a mistake of the user's costs a look at one line.
 #include "train/config/config.h"
 
+#include "data/cache/cache.h"
 #include "data/config/scalar.h"
 #include "data/file/mistaken.h"
 
@@ -122,9 +123,18 @@ static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim", 
                                            "model.n_heads",  "model.n_kv_heads", "model.ffn_dim"};
 static const char *const scratch_options[] = {"model.context_length", "model.qk_norm"};
 static const char *const lm_only[] = {"model"};
-static const char *const kvp_only[] = {"base",      "aux",      "freeze_aux",       "predictor",
-                                       "loss.base", "loss.aux", "loss.consistency", "loss.kl",
-                                       "teacher",   "cache",    "frozen_dtype"};
+static const char *const kvp_only[] = {"base",
+                                       "aux",
+                                       "freeze_aux",
+                                       "predictor",
+                                       "loss.base",
+                                       "loss.aux",
+                                       "loss.consistency",
+                                       "loss.kl",
+                                       "loss.kl_temperature",
+                                       "teacher",
+                                       "cache",
+                                       "frozen_dtype"};
 
 static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];
@@ -228,9 +238,11 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
     if (status == KV_OK) status = kv_config_require(config, models, n_needed, "the model's directory", err);
     if (status == KV_OK) status = check_predictor(config, t, err);
     if (status == KV_OK) status = check_teacher(config, t, err);
-    const struct real_range reals[] = {{"loss.base", t->loss.base, 0, 1e6},
-                                       {"loss.aux", t->loss.aux, 0, 1e6},
-                                       {"loss.kl", t->loss.kl, 0, 1e6}};
+    const struct real_range reals[] = {
+        {"loss.base", t->loss.base, 0, 1e6},
+        {"loss.aux", t->loss.aux, 0, 1e6},
+        {"loss.kl", t->loss.kl, 0, 1e6},
+        {"loss.kl_temperature", t->loss.kl_temperature, KV_CACHE_MIN_TEMPERATURE, KV_CACHE_MAX_TEMPERATURE}};
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
     if (status == KV_OK)
         status = check_auto(config, "loss.consistency", t->loss.consistency_text, &t->loss.consistency, err);

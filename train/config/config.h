@@ -57,7 +57,7 @@ typedef struct kv_predictor_config {
 } kv_predictor_config;
 
 typedef struct kv_loss_config {
-    double base, aux, kl, z_loss;
+    double base, aux, kl, kl_temperature, z_loss;
     char *consistency_text; // "auto" or a number
     double consistency;     // its value, negative for auto
 } kv_loss_config;

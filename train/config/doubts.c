@@ -67,6 +67,9 @@ static void doubt_losses(const kv_config *source, const kv_train_config *t) {
     if (t->freeze_aux && l->aux != 0 && set_in_vain(source, "loss.aux", "freeze_aux"))
         kv_config_warn(source, "loss.aux",
                        "%g counts as 0: freeze_aux: true leaves nothing that it could train", l->aux);
+    if (l->kl == 0 && l->kl_temperature != 1 && set_in_vain(source, "loss.kl_temperature", "loss.kl"))
+        kv_config_warn(source, "loss.kl_temperature",
+                       "%g without effect: it belongs to loss.kl, whose weight is 0", l->kl_temperature);
     if (l->z_loss != 0 && l->base == 0 && l->kl == 0 && !aux)
         kv_config_warn(source, "loss.z_loss",
                        "%g without effect: it belongs to the losses of base and aux, and neither is computed",

@@ -60,6 +60,13 @@ static kv_status check_kind(const kv_cached_teacher *t, kv_error *err) {
             "found %g, but %s holds no logits, which a cached teacher needs for it: make it "
             "with kvdata cache --top-k N, or set loss.kl to 0",
             (double)a->weights->kl, config->cache);
+    // In the numbers they were written as: what is left beside the k largest logits depends on it.
+    if (config->train.steps > 0 && a->weights->kl != 0 && info->temperature != config->loss.kl_temperature)
+        return kv_config_fail(
+            a->source, err, "loss.kl_temperature",
+            "found %g, expected %g, the temperature that %s holds the rest of the logits for: "
+            "make it with kvdata cache --temperature %g",
+            config->loss.kl_temperature, info->temperature, config->cache, config->loss.kl_temperature);
     return KV_OK;
 }
 

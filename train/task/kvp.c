@@ -177,6 +177,7 @@ static void plan_losses(kvp_task *kvp) {
                           .aux = kvp_aux_trained(kvp) ? (float)l->aux : 0,
                           .consistency = (float)consistency,
                           .kl = (float)l->kl,
+                          .kl_temperature = (float)l->kl_temperature,
                           .z_loss = (float)l->z_loss};
     bool base = w->base != 0 || w->kl != 0, z = w->z_loss != 0;
     const bool active[KVP_TERMS] = {base,       w->aux != 0, w->consistency != 0,

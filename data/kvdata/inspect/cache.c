@@ -42,10 +42,12 @@ static void report_common(const kv_cache_info *info, int64_t n_rows, double byte
     else
         inspect_fact(report, "aux", json_null(), "none");
     if (info->top_k > 0)
-        inspect_fact(report, "logits", json_integer(info->top_k), "the base's %" PRIi64 " largest of a token",
-                     info->top_k);
+        inspect_fact(report, "logits", json_integer(info->top_k),
+                     "the base's %" PRIi64 " largest of a token, for a temperature of %g", info->top_k,
+                     info->temperature);
     else
         inspect_fact(report, "logits", json_integer(0), "none");
+    inspect_value(report, "temperature", json_real(info->temperature));
     inspect_fact(report, "tokenizer", json_string(info->tokenizer), "%s", info->tokenizer);
 }
 

@@ -353,8 +353,10 @@ double ref_kvp_objective(const ref_kvp *r, kv_kvp_terms *terms) {
     ref_forward(&r->base, b->input_ids, b->n_seq, b->seq_len, NULL, &truth, true_hidden);
 
     kv_kvp_terms t = {0};
-    const kv_lm_loss_args base_args = {
-        .weight_ce = w->base, .weight_z = w->base * w->z_loss, .weight_kl = w->kl};
+    const kv_lm_loss_args base_args = {.weight_ce = w->base,
+                                       .weight_z = w->base * w->z_loss,
+                                       .weight_kl = w->kl,
+                                       .kl_temperature = w->kl_temperature};
     const kv_lm_loss_args aux_args = {.weight_ce = w->aux, .weight_z = w->aux * w->z_loss};
     t.total = head_loss(&r->base, b, base_args, hidden, true_hidden, &t.base);
     t.total += head_loss(&r->aux, b, aux_args, aux_hidden, NULL, &t.aux);
