@@ -12,6 +12,7 @@
 #include "eval/evaluate/plan.h"
 #include "eval/report/output.h"
 #include "eval/report/report.h"
+#include "eval/results/fidelity.h"
 #include "eval/results/grid.h"
 
 #include <argp.h>
@@ -189,6 +190,7 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
     if (status == KV_OK) status = kv_evaluation_run(&e, &results, err);
     if (status == KV_OK) {
         kv_results_print(&results, stdout);
+        kv_fidelity_print(&results, stdout);
         kv_grid_print(&results, stdout);
         status = kv_output_write(&results, &e.config->picture, e.config->output, note, err);
     }

@@ -1,5 +1,5 @@
-// Both axes are logarithmic: time grows in proportion to the prompt, which is then a straight line, and small
-// systems stay legible below large ones.
+// Times are drawn with both axes logarithmic: time grows in proportion to the prompt, which is then a straight line, and
+// small systems stay legible below large ones.
 #include "eval/plot/page.h"
 
 #include <math.h>
@@ -20,19 +20,27 @@ struct range {
 
 static double value_at(const kv_plot_curves *plot, const double *values, int64_t panel, int64_t i) {
     const double value = values ? values[panel * plot->n_x + i] : NAN;
-    return isfinite(value) && value > 0 ? value : NAN;
+    return isfinite(value) && (plot->linear_y || value > 0) ? value : NAN;
 }
 
 // The spread's lower end lies below 0 when it is wider than the value: then the bar ends where the curve's
 // own range would, at a tenth of it.
 static double low_at(const kv_plot_curves *plot, const kv_plot_curve *curve, int64_t panel, int64_t i) {
     const double low = curve->low ? curve->low[panel * plot->n_x + i] : NAN;
+    if (plot->linear_y) return low;
     return isfinite(low) ? fmax(low, 0.1 * curve->y[panel * plot->n_x + i]) : NAN;
 }
 
-// At least half as wide again as its lower end, so that there is a tick in it.
+static struct range linear_range(const kv_plot_curves *plot, struct range range) {
+    if (!(range.low <= range.high)) return (struct range){0, 1};
+    const double low = fmax(range.low, plot->least_y), high = fmax(range.high, low);
+    const double margin = high > low ? 0.05 * (high - low) : fmax(0.05 * fabs(high), 0.01);
+    return (struct range){low - margin, high + margin};
+}
+
+// Of a logarithmic one at least half as wide again as its lower end, so that there is a tick in it.
 static struct range range_of(const kv_plot_curves *plot, int64_t panel) {
-    struct range range = {INFINITY, 0};
+    struct range range = {INFINITY, plot->linear_y ? -INFINITY : 0};
     for (int64_t c = 0; c < plot->n_curves; c++)
         for (int64_t i = 0; i < plot->n_x; i++) {
             const kv_plot_curve *curve = &plot->curves[c];
@@ -41,6 +49,7 @@ static struct range range_of(const kv_plot_curves *plot, int64_t panel) {
             range.low = fmin(fmin(range.low, y), low_at(plot, curve, panel, i));
             range.high = fmax(fmax(range.high, y), value_at(plot, curve->high, panel, i));
         }
+    if (plot->linear_y) return linear_range(plot, range);
     return range.high > 0 ? (struct range){range.low / 1.25, range.high * 1.25} : (struct range){0.1, 10};
 }
 
@@ -73,12 +82,21 @@ static void write_data(const void *context, FILE *out) {
 
 // ---- Script --------------------------------------------------------------------------------------------
 
+static struct range x_range(const kv_plot_curves *plot) {
+    if (plot->n_x == 0) return (struct range){0.1, 10};
+    const double first = plot->x[0], last = plot->x[plot->n_x - 1];
+    const double margin = last > first ? 0.04 * (last - first) : 0.5;
+    return plot->linear_x ? (struct range){first - margin, last + margin}
+                          : (struct range){first / 1.2, last * 1.2};
+}
+
 // Ticks at the lengths themselves, but for those too near to the one before.
 static void write_x_ticks(const kv_plot_curves *plot, const struct range *x, double width, FILE *out) {
     double last = -INFINITY;
     const char *between = "set xtics (";
     for (int64_t i = 0; i < plot->n_x; i++) {
-        const double pixel = width * log(plot->x[i] / x->low) / log(x->high / x->low);
+        const double pixel = plot->linear_x ? width * (plot->x[i] - x->low) / (x->high - x->low)
+                                            : width * log(plot->x[i] / x->low) / log(x->high / x->low);
         if (pixel - last < 38) continue;
         fprintf(out, "%s%.9g", between, plot->x[i]);
         between = ", ";
@@ -114,9 +132,11 @@ static void write_layers(const struct picture *picture, int64_t panel, const cha
 static void write_script(const void *context, const char *name, FILE *out) {
     const struct picture *picture = context;
     const kv_plot_curves *plot = picture->plot;
-    const struct range x =
-        plot->n_x ? (struct range){plot->x[0] / 1.2, plot->x[plot->n_x - 1] * 1.2} : (struct range){0.1, 10};
-    fputs("set logscale xy\nset format x '%g'\nset xlabel ", out);
+    const struct range x = x_range(plot);
+    const char *logarithmic = &"xy"[plot->linear_x];
+    if (!plot->linear_x || !plot->linear_y)
+        fprintf(out, "set logscale %.*s\n", 1 + (!plot->linear_x && !plot->linear_y), logarithmic);
+    fputs("set format x '%g'\nset xlabel ", out);
     kv_plot_quoted(out, plot->x_label);
     fputs(" noenhanced\nset ylabel ", out);
     kv_plot_quoted(out, plot->y_label);
@@ -127,7 +147,7 @@ static void write_script(const void *context, const char *name, FILE *out) {
         const struct range y = range_of(plot, panel);
         kv_plot_page_panel(&picture->page, panel, plot->panels[panel], out);
         fprintf(out, "set yrange [%.9g:%.9g]\n", y.low, y.high);
-        kv_plot_log_ticks('y', y.low, y.high, out);
+        if (!plot->linear_y) kv_plot_log_ticks('y', y.low, y.high, out);
         write_layers(picture, panel, name, out);
     }
     kv_plot_page_end(out);
@@ -161,7 +181,11 @@ kv_status kv_plot_draw_curves(const kv_plot_curves *plot, const char *dir, const
             (long long)plot->n_curves, (long long)plot->n_x, (long long)plot->n_panels, KV_PLOT_MAX_POINTS,
             KV_PLOT_MAX_POINTS, KV_PLOT_MAX_PANELS);
     struct picture picture = {.plot = plot,
-                              .page = {.n_panels = plot->n_panels, .area_width = 480, .area_height = 360}};
+                              .page = {.n_panels = plot->n_panels,
+                                       .columns = plot->columns,
+                                       .heading = plot->heading,
+                                       .area_width = 480,
+                                       .area_height = 360}};
     choose_styles(&picture);
     for (int64_t c = 0; c < plot->n_curves; c++)
         kv_plot_page_entry(&picture.page, (kv_plot_entry){.sign = KV_PLOT_SIGN_CURVE,

@@ -55,11 +55,11 @@ static void add_lines(struct canvas *canvas, const kv_plot_label *labels, const 
     }
 }
 
-static void add_markers(struct canvas *canvas, const kv_plot_point *points, int64_t n, int64_t panel,
-                        kv_plot_label *labels, double size, double weight) {
+static void add_markers(struct canvas *canvas, const kv_plot *plot, const kv_plot_point *points, int64_t n,
+                        int64_t panel, kv_plot_label *labels, double size, double weight) {
     for (int64_t i = 0; i < n; i++) {
         kv_plot_label *label = &labels[i];
-        *label = (kv_plot_label){.drawable = kv_plot_drawable(&points[i], panel)};
+        *label = (kv_plot_label){.drawable = kv_plot_drawable(plot, &points[i], panel)};
         if (!label->drawable) continue;
         label->px = kv_plot_x_pixel(canvas->frame, points[i].x[panel]);
         label->py = kv_plot_y_pixel(canvas->frame, points[i].y[panel]);
@@ -244,12 +244,12 @@ kv_status kv_plot_place_labels(const kv_plot *plot, int64_t panel, const kv_plot
     canvas->frame = frame, canvas->n = 0;
     kv_plot_sort_panel(plot, panel, sorted);
     kv_plot_sort_published(plot, panel, theirs);
-    add_markers(canvas, plot->points, plot->n_points, panel, trial, marker_size, 1);
+    add_markers(canvas, plot, plot->points, plot->n_points, panel, trial, marker_size, 1);
     canvas->n_points = canvas->n;
-    add_markers(canvas, plot->published, plot->n_published, panel, published, 8, 0.9);
+    add_markers(canvas, plot, plot->published, plot->n_published, panel, published, 8, 0.9);
     add_intervals(canvas, plot, panel, trial);
     add_lines(canvas, trial, sorted, true, 0.5);
-    add_lines(canvas, trial, sorted, false, 0.3);
+    if (!plot->x_labels) add_lines(canvas, trial, sorted, false, 0.3);
     add_lines(canvas, published, theirs, false, 0.05);
     memcpy(labels, trial, (size_t)plot->n_points * sizeof *labels);
     // Several orders, as what is placed first takes the best place; the first is that of x.

@@ -19,14 +19,14 @@ static void extend(struct range *range, double value) {
     range->high = fmax(range->high, value);
 }
 
-bool kv_plot_drawable(const kv_plot_point *point, int64_t panel) {
-    return isfinite(point->x[panel]) && point->x[panel] > 0 && isfinite(point->y[panel]);
+bool kv_plot_drawable(const kv_plot *plot, const kv_plot_point *point, int64_t panel) {
+    return isfinite(point->x[panel]) && (plot->x_labels || point->x[panel] > 0) && isfinite(point->y[panel]);
 }
 
-static void extend_by_points(const kv_plot_point *points, int64_t n, int64_t panel, struct range *x,
-                             struct range *y) {
+static void extend_by_points(const kv_plot *plot, const kv_plot_point *points, int64_t n, int64_t panel,
+                             struct range *x, struct range *y) {
     for (int64_t i = 0; i < n; i++) {
-        if (!kv_plot_drawable(&points[i], panel)) continue;
+        if (!kv_plot_drawable(plot, &points[i], panel)) continue;
         extend(x, points[i].x[panel]);
         extend(y, points[i].y[panel]);
         if (points[i].low) extend(y, points[i].low[panel]);
@@ -52,6 +52,13 @@ static void set_times(kv_plot_frame *frame, struct range x) {
     const double margin = fmax(pow(x.high / x.low, 0.12), 1.3);
     frame->x_log = true;
     frame->x_min = x.low / margin, frame->x_max = x.high * margin * margin;
+}
+
+// With room for labels to the right, also where all are alike.
+static void set_scatter(kv_plot_frame *frame, struct range x) {
+    if (!isfinite(x.low)) x.low = x.high = 0;
+    const double margin = x.high > x.low ? 0.08 * (x.high - x.low) : fmax(0.05 * fabs(x.low), 0.01);
+    frame->x_min = x.low - margin, frame->x_max = x.high + 2 * margin;
 }
 
 static bool lower_is_better(const kv_plot *plot, int64_t panel) {
@@ -111,14 +118,16 @@ void kv_plot_make_frames(const kv_plot *plot, double width, double height, kv_pl
     struct range x = {INFINITY, -INFINITY}, own[KV_PLOT_MAX_PANELS], own_x[KV_PLOT_MAX_PANELS];
     for (int64_t p = 0; p < plot->n_panels; p++) {
         own[p] = own_x[p] = (struct range){INFINITY, -INFINITY};
-        extend_by_points(plot->points, plot->n_points, p, &own_x[p], &own[p]);
-        extend_by_points(plot->published, plot->n_published, p, &own_x[p], &own[p]);
+        extend_by_points(plot, plot->points, plot->n_points, p, &own_x[p], &own[p]);
+        extend_by_points(plot, plot->published, plot->n_published, p, &own_x[p], &own[p]);
         extend(&x, own_x[p].low);
         extend(&x, own_x[p].high);
     }
     for (int64_t p = 0; p < plot->n_panels; p++) {
         frames[p] = (kv_plot_frame){.width = width, .height = height};
-        if (plot->times)
+        if (plot->x_labels)
+            set_scatter(&frames[p], own_x[p]);
+        else if (plot->times)
             set_times(&frames[p], own_x[p]);
         else
             set_x(&frames[p], x);
@@ -150,10 +159,11 @@ static int64_t number_families(const kv_plot_point *points, int64_t n, const cha
 }
 
 // By insertion, which keeps the order of equal ones.
-static void sort_by_x(const kv_plot_point *points, int64_t n, int64_t panel, kv_plot_panel *sorted) {
+static void sort_by_x(const kv_plot *plot, const kv_plot_point *points, int64_t n, int64_t panel,
+                      kv_plot_panel *sorted) {
     sorted->n = 0;
     for (int64_t i = 0; i < n; i++) {
-        if (!kv_plot_drawable(&points[i], panel)) continue;
+        if (!kv_plot_drawable(plot, &points[i], panel)) continue;
         int64_t at = sorted->n++;
         for (; at > 0 && points[sorted->order[at - 1]].x[panel] > points[i].x[panel]; at--)
             sorted->order[at] = sorted->order[at - 1];
@@ -176,7 +186,7 @@ static void find_front(const kv_plot *plot, int64_t panel, bool *front) {
     for (int64_t i = 0; i < plot->n_points; i++) {
         const kv_plot_point *point = &plot->points[i];
         const double spent = plot->times ? point->x[panel] : 1 / point->x[panel];
-        cost[i] = kv_plot_drawable(point, panel) ? spent : NAN;
+        cost[i] = kv_plot_drawable(plot, point, panel) && !plot->x_labels ? spent : NAN;
         score[i] = lower_is_better(plot, panel) ? -point->y[panel] : point->y[panel];
     }
     kv_pareto_front(cost, score, plot->n_points, front);
@@ -185,7 +195,7 @@ static void find_front(const kv_plot *plot, int64_t panel, bool *front) {
 void kv_plot_sort_panel(const kv_plot *plot, int64_t panel, kv_plot_panel *sorted) {
     const char *names[KV_PLOT_MAX_POINTS];
     sorted->n_families = number_families(plot->points, plot->n_points, names, 0, sorted->family);
-    sort_by_x(plot->points, plot->n_points, panel, sorted);
+    sort_by_x(plot, plot->points, plot->n_points, panel, sorted);
     find_front(plot, panel, sorted->front);
 }
 
@@ -193,6 +203,6 @@ void kv_plot_sort_published(const kv_plot *plot, int64_t panel, kv_plot_panel *s
     const char *names[2 * KV_PLOT_MAX_POINTS];
     const int64_t own = number_families(plot->points, plot->n_points, names, 0, sorted->family);
     sorted->n_families = number_families(plot->published, plot->n_published, names, own, sorted->family);
-    sort_by_x(plot->published, plot->n_published, panel, sorted);
+    sort_by_x(plot, plot->published, plot->n_published, panel, sorted);
     memset(sorted->front, 0, sizeof sorted->front);
 }

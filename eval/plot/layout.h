@@ -22,7 +22,7 @@ double kv_plot_x_pixel(const kv_plot_frame *frame, double x);
 double kv_plot_y_pixel(const kv_plot_frame *frame, double y);
 
 // The point can be drawn in that panel.
-bool kv_plot_drawable(const kv_plot_point *point, int64_t panel);
+bool kv_plot_drawable(const kv_plot *plot, const kv_plot_point *point, int64_t panel);
 
 typedef struct kv_plot_label {
     double px, py; // of the point, pixels

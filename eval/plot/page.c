@@ -97,7 +97,7 @@ static double heading_height(const kv_plot_page *page) {
 
 void kv_plot_page_arrange(kv_plot_page *page) {
     char text[KV_PLOT_TEXT];
-    page->columns = page->n_panels < 2 ? 1 : page->n_panels < 5 ? 2 : 3;
+    if (page->columns == 0) page->columns = page->n_panels < 2 ? 1 : page->n_panels < 5 ? 2 : 3;
     page->width = (double)page->columns * panel_width(page);
     page->entry_width = 0;
     for (int64_t e = 0; e < page->n_entries; e++)

@@ -53,10 +53,10 @@ typedef struct kv_plot_entry {
 
 typedef struct kv_plot_page {
     double area_width, area_height; // pixels between a panel's axes
-    int64_t n_panels, columns;
-    const char *heading;  // above all panels; NULL: none
-    double strip;         // pixels to be left free at the bottom, below the legend
-    double width, height; // of all
+    int64_t n_panels, columns;      // columns 0: by their number
+    const char *heading;            // above all panels; NULL: none
+    double strip;                   // pixels to be left free at the bottom, below the legend
+    double width, height;           // of all
     kv_plot_entry entries[KV_PLOT_MAX_POINTS + 3];
     int64_t n_entries, entries_per_row, legend_rows;
     double entry_width;

@@ -1,5 +1,6 @@
-// The two kinds of pictures, drawn by gnuplot: what systems keep of the answers against what they save
-// (figures 3 and 4 of the paper), and their time to the first token against the prompt's length (figure 5b).
+// The kinds of pictures, drawn by gnuplot: what systems keep of the answers against what they save (figures 3 and 4 of the
+// paper) or against something else that is known of them, and curves: their time to the first token against the prompt's
+// length (figure 5b), or figures of layers.
 #pragma once
 
 #include "core/status.h"
@@ -17,7 +18,8 @@ typedef struct kv_plot_point {
     // Equal ones share marker and colour (eval/plot/families.h), an entry of the legend, and a line in order
     // of x.
     const char *family;
-    const double *x, *y;      // [n_panels], x > 0; a point that has no such x or no y is left out
+    const double *x,
+        *y; // [n_panels], x > 0 (in a scatter any); a point that has no such x or no y is left out
     const double *low, *high; // [n_panels] ends of the 95 % interval; NULL or NAN: none
 } kv_plot_point;
 
@@ -37,6 +39,10 @@ typedef struct kv_plot {
     // x is no saving but what is spent: less is better, and each panel has a logarithmic range of its own.
     bool times;
     bool whole; // y runs from 0 to 100 in all panels, whatever is there
+    // [n_panels] of a scatter: x is something that is known of the systems, of which neither direction is better. It is linear
+    // and has a label and a range in each panel; there is no front, and nothing is joined. NULL: it is none.
+    const char *const *x_labels;
+    int64_t columns; // of panels; 0: by their number
     const kv_plot_height
         *heights; // [n_panels] of panels that differ; NULL: y_label is that of all, more is better
     // A point (borrowed) whose height is drawn through all of a panel, dashed and in its colour; NULL: none.
@@ -59,26 +65,30 @@ typedef struct kv_plot {
 kv_status kv_plot_draw(const kv_plot *plot, const char *dir, const char *name, char note[KV_PLOT_NOTE],
                        kv_error *err);
 
-// ---- Times against lengths -----------------------------------------------------------------------------
+// ---- Curves -------------------------------------------------------------------------------------------
 
 typedef struct kv_plot_curve {
     const char *label;        // of the legend
     const char *family;       // colour and marker (eval/plot/families.h); its curves differ in their dashes
-    const double *y;          // [n_panels, n_x], > 0; what is not is left out
+    const double *y;          // [n_panels, n_x], > 0 unless y is linear; what is not, or NAN, is left out
     const double *low, *high; // [n_panels, n_x] ends of the spread; NULL or NAN: none
 } kv_plot_curve;
 
 typedef struct kv_plot_curves {
     const kv_plot_curve *curves;
     int64_t n_curves;
-    const double *x; // [n_x], > 0, growing
+    const double *x; // [n_x], > 0 unless x is linear, growing
     int64_t n_x;
     const char *const *panels; // [n_panels] titles: batch sizes
     int64_t n_panels;
+    const char *heading; // above all panels; NULL: none
     const char *x_label, *y_label;
+    bool linear_x, linear_y;
+    double least_y;  // of a linear y: curves leave the panel below that
+    int64_t columns; // of panels; 0: by their number
 } kv_plot_curves;
 
-// The same files as kv_plot_draw; both axes logarithmic, y in each panel for itself. At most 256 curves of
+// The same files as kv_plot_draw; both axes logarithmic unless linear, y in each panel for itself. At most 256 curves of
 // 256 points.
 kv_status kv_plot_draw_curves(const kv_plot_curves *plot, const char *dir, const char *name,
                               char note[KV_PLOT_NOTE], kv_error *err);

@@ -142,7 +142,7 @@ static void write_layers(const struct picture *picture, int64_t panel, const cha
     fprintf(out, "plot '%s.dat' index %lld using 1:2 with lines lw 1.2 lc rgb '#888888' notitle", name,
             (long long)front);
     write_published(picture, front + 1 + n, out);
-    for (int64_t f = 0; f < n; f++) {
+    for (int64_t f = 0; f < n && !picture->plot->x_labels; f++) {
         snprintf(how, sizeof how, "1:2 with lines lw 0.8 lc rgb '%s'", picture->styles[f].colour);
         write_layer(out, front + 1 + f, how);
     }
@@ -175,7 +175,7 @@ static kv_plot_style style_of(const struct picture *picture, const kv_plot_point
 }
 
 static bool has_line(const kv_plot *plot, int64_t panel) {
-    return plot->line && kv_plot_drawable(plot->line, panel);
+    return plot->line && kv_plot_drawable(plot, plot->line, panel);
 }
 
 static void write_line(const struct picture *picture, int64_t panel, FILE *out) {
@@ -187,11 +187,16 @@ static void write_line(const struct picture *picture, int64_t panel, FILE *out) 
         line->y[panel], line->y[panel], LINE_DASH, style_of(picture, line).colour);
 }
 
+static void write_x_label(const char *label, FILE *out) {
+    fputs("set xlabel ", out);
+    kv_plot_quoted(out, label);
+    fputs(" noenhanced\n", out);
+}
+
 static void write_axes(const kv_plot *plot, const kv_plot_frame *frame, FILE *out) {
     if (frame->x_log) fprintf(out, "set logscale x%s\n", plot->times ? "" : " 2");
-    fprintf(out, "set format x '%s'\nset xlabel ", plot->times ? "%g" : "%g×");
-    kv_plot_quoted(out, plot->x_label);
-    fputs(" noenhanced\n", out);
+    fprintf(out, "set format x '%s'\n", plot->times || plot->x_labels ? "%g" : "%g×");
+    if (!plot->x_labels) write_x_label(plot->x_label, out);
 }
 
 // Once where all panels have the same.
@@ -213,6 +218,7 @@ static void write_script(const void *context, const char *name, FILE *out) {
         fprintf(out, "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n", frame->x_min, frame->x_max,
                 frame->y_min, frame->y_max);
         if (plot->times) kv_plot_log_ticks('x', frame->x_min, frame->x_max, out);
+        if (plot->x_labels) write_x_label(plot->x_labels[panel], out);
         write_y_label(plot, panel, out);
         write_line(picture, panel, out);
         write_labels(picture, panel, out);
@@ -262,7 +268,9 @@ static void make_legend(struct picture *picture) {
                                (kv_plot_entry){.sign = KV_PLOT_SIGN_MARKER,
                                                .style = picture->styles[f],
                                                .text = family_name(plot->points, plot->n_points, &own, f)});
-    kv_plot_page_entry(&picture->page, (kv_plot_entry){.sign = KV_PLOT_SIGN_FRONT, .text = "Pareto front"});
+    if (!plot->x_labels)
+        kv_plot_page_entry(&picture->page,
+                           (kv_plot_entry){.sign = KV_PLOT_SIGN_FRONT, .text = "Pareto front"});
     bool line = false;
     for (int64_t p = 0; p < plot->n_panels; p++) line = line || has_line(plot, p);
     if (line) {
@@ -286,7 +294,7 @@ static kv_status lay_out(struct picture *picture, kv_error *err) {
     const kv_plot *plot = picture->plot;
     const int64_t n = plot->n_points + plot->n_published / 3;
     picture->page.n_panels = plot->n_panels;
-    picture->page.heading = plot->heading;
+    picture->page.heading = plot->heading, picture->page.columns = plot->columns;
     picture->page.area_width = n <= 12 ? 560 : n <= 24 ? 680 : 800;
     picture->page.area_height = n <= 12 ? 400 : n <= 24 ? 480 : 560;
     make_legend(picture);

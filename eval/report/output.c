@@ -5,14 +5,18 @@
 #include "data/file/whole_set.h"
 #include "eval/published/published.h"
 #include "eval/report/heat.h"
+#include "eval/results/fidelity.h"
 #include "eval/results/grid.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 
 // What an evaluation may leave out: left from an earlier one, it would speak of other results.
-static const char *const optional[] = {"errors.csv", "published.csv", "grid.csv", "pareto.svg", "pareto.png",
-                                       "ttft.gp",    "ttft.dat",      "ttft.svg", "ttft.png"};
+static const char *const optional[] = {"errors.csv",   "fidelity.csv", "correlations.csv", "published.csv",
+                                       "grid.csv",     "pareto.svg",   "pareto.png",       "ttft.gp",
+                                       "ttft.dat",     "ttft.svg",     "ttft.png",         "layers.gp",
+                                       "layers.dat",   "layers.svg",   "layers.png",       "fidelity.gp",
+                                       "fidelity.dat", "fidelity.svg", "fidelity.png"};
 enum { N_OPTIONAL = sizeof optional / sizeof *optional, N_KINDS = 2, N_ENDINGS = 4 };
 
 // These, and the pictures of grids.
@@ -52,6 +56,8 @@ static const struct {
     {"ttft.csv", kv_results_write_timings, NULL},
     {"results.h5", kv_results_write_h5, NULL},
     {"errors.csv", kv_results_write_errors, have_analysis},
+    {"fidelity.csv", kv_fidelity_write_csv, kv_results_have_fidelity},
+    {"correlations.csv", kv_fidelity_write_correlations, kv_results_have_fidelity},
     {"grid.csv", kv_grid_write_csv, kv_results_have_grid},
 };
 

@@ -4,6 +4,7 @@
 
 #include "core/text.h"
 #include "eval/published/published.h"
+#include "eval/report/fidelity.h"
 #include "eval/report/heat.h"
 
 #include <math.h>
@@ -65,7 +66,7 @@ struct pareto {
     char (*titles)[TITLE];                        // [n_panels]
     const char *panel_titles[KV_PLOT_MAX_PANELS]; // the same
     char share_label[64];                         // of all panels in per cent
-    char labels[KV_PLOT_MAX_PANELS][96];
+    char labels[KV_PLOT_MAX_PANELS][KV_METRIC_LABEL];
     kv_plot_height heights[KV_PLOT_MAX_PANELS];
     char published_name[96];
 };
@@ -190,12 +191,8 @@ static void write_y_labels(struct pareto *p) {
         else if (!retention(p))
             snprintf(p->labels[i], sizeof p->labels[i], "%s%s", label,
                      metric->lower_is_better ? " (lower is better)" : "");
-        else if (metric->nats)
-            snprintf(p->labels[i], sizeof p->labels[i], "base's perplexity over the system's%s (%%)",
-                     metric->whole ? ", all positions" : "");
         else
-            snprintf(p->labels[i], sizeof p->labels[i], "%s, %s (%%)", label,
-                     metric->lower_is_better ? "base's over the system's" : "share of the base's");
+            kv_metric_kept_label(metric, name_of(p->results, &p->panels[i]), p->labels[i]);
     }
 }
 
@@ -392,12 +389,13 @@ static kv_status draw_timings(const kv_results *results, const char *dir, char n
 
 kv_status kv_pictures_draw(const kv_results *results, const kv_eval_picture *picture, const char *dir,
                            char note[KV_PLOT_NOTE], kv_error *err) {
-    char second[KV_PLOT_NOTE] = "", third[KV_PLOT_NOTE] = "";
+    char more[3][KV_PLOT_NOTE] = {"", "", ""};
     kv_status status = KV_OK;
     note[0] = '\0';
     if (results->n_tasks > 0) status = draw_pareto(results, picture, dir, note, err);
-    if (status == KV_OK) status = draw_timings(results, dir, second, err);
-    if (status == KV_OK) status = kv_heat_draw(results, dir, third, err);
-    if (!*note) memcpy(note, *second ? second : third, sizeof second);
+    if (status == KV_OK) status = draw_timings(results, dir, more[0], err);
+    if (status == KV_OK) status = kv_heat_draw(results, dir, more[1], err);
+    if (status == KV_OK) status = kv_fidelity_draw(results, dir, more[2], err);
+    for (int i = 0; i < 3 && !*note; i++) memcpy(note, more[i], sizeof more[i]);
     return status;
 }

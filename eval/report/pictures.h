@@ -15,6 +15,6 @@ typedef struct kv_eval_picture {
 } kv_eval_picture;
 
 // pareto.* always (when anything was asked), ttft.* when prompts of several lengths were timed, heat.* and grid-ttft.* of tasks
-// whose items are a grid (eval/report/heat.h), into dir.
+// whose items are a grid (eval/report/heat.h), layers.* and fidelity.* of predicted caches (eval/report/fidelity.h), into dir.
 kv_status kv_pictures_draw(const kv_results *results, const kv_eval_picture *picture, const char *dir,
                            char note[KV_PLOT_NOTE], kv_error *err);

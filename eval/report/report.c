@@ -7,6 +7,7 @@
 #include "data/system/warning.h"
 #include "eval/published/published.h"
 #include "eval/report/output.h"
+#include "eval/results/fidelity.h"
 #include "eval/results/grid.h"
 
 #include <argp.h>
@@ -155,6 +156,7 @@ int kv_report_main(int argc, char **argv) {
     if (status == KV_OK) status = read_all(&options, &results, &err);
     if (status == KV_OK) status = check_line(&results, options.picture.line, &err);
     if (status == KV_OK) kv_results_print(&results, stdout);
+    if (status == KV_OK) kv_fidelity_print(&results, stdout);
     if (status == KV_OK) kv_grid_print(&results, stdout);
     if (status == KV_OK && options.output)
         status = kv_output_write(&results, &options.picture, options.output, note, &err);

@@ -105,6 +105,16 @@ double kv_metric_unit(const kv_metric *metric) {
 
 // ---- Texts ---------------------------------------------------------------------------------------------
 
+char *kv_metric_kept_label(const kv_metric *metric, const char *name, char text[KV_METRIC_LABEL]) {
+    if (metric->nats)
+        snprintf(text, KV_METRIC_LABEL, "base's perplexity over the system's%s (%%)",
+                 metric->whole ? ", all positions" : "");
+    else
+        snprintf(text, KV_METRIC_LABEL, "%s, %s (%%)", metric->label ? metric->label : name,
+                 metric->lower_is_better ? "base's over the system's" : "share of the base's");
+    return text;
+}
+
 // As many decimals as a difference between systems needs: of perplexities fewer the larger they are.
 static void write_number(const kv_metric *metric, double figure, char *text, size_t size) {
     const double shown = kv_metric_unit(metric) * figure;

@@ -44,6 +44,10 @@ const char *kv_metric_better(const kv_metric *metric);
 // What to multiply a figure by to show it: 100 of shares, which are shown in per cent.
 double kv_metric_unit(const kv_metric *metric);
 
+// What an axis of what is kept of it is called, in per cent: "exact match, share of the base's (%)".
+enum { KV_METRIC_LABEL = 96 };
+char *kv_metric_kept_label(const kv_metric *metric, const char *name, char text[KV_METRIC_LABEL]);
+
 // Figures as tables show them: "57.3 %", "2.331" (nats, bits), "10.29" (a perplexity), "∞"; "-" of NAN. An interval: "51.2-63.0",
 // "2.281-2.390", "8.7-∞".
 enum { KV_METRIC_TEXT = 64 };

@@ -282,6 +282,77 @@ static void timings_make_a_grid(void **state) {
     kv_results_free(&r);
 }
 
+// Of two systems beside a base: predicted caches, one of them of fewer layers, the other's first exact.
+static void look_at_caches(kv_results *r, int64_t system, int64_t n_layers, double first) {
+    kv_cache_analysis *e = &r->analysis.systems[system];
+    assert_int_equal(kv_cache_analysis_init(e, n_layers, &r->analysis, NULL), KV_OK);
+    for (int64_t i = 0; i < n_layers; i++) {
+        e->attention_cosine[i] = first + 0.125 * (double)i, e->key.explained[i] = first - (double)i;
+        e->value.explained[i] = first, e->predicted[i] = 1;
+    }
+}
+
+static kv_results with_analysis(void) {
+    kv_results r = with_text();
+    assert_int_equal(kv_analysis_init(&r.analysis, 4, NULL), KV_OK);
+    r.analysis.corpus = strdup("text.h5"), r.analysis.sequences = 1, r.analysis.seq_len = 2,
+    r.analysis.bins = 3;
+    look_at_caches(&r, 1, 2, 0.25);
+    look_at_caches(&r, 2, 3, 0.75);
+    look_at_caches(&r, 3, 3, 0.5);
+    r.analysis.systems[2].predicted[0] = 0;
+    return r;
+}
+
+static void predicted_caches_layer_by_layer(void **state) {
+    (void)state;
+    kv_results r = with_analysis();
+    char *data = draw(&r, exact, accuracy, NULL, "layers.dat");
+    expect(data, "# panel: attention outputs: cosine\n# x y low high\n# curve: pruned\n0 0.25 NaN NaN \n"
+                 "1 0.375 NaN NaN \n2 NaN NaN NaN \n\n\n# curve: KVP\n0 0.75 NaN NaN \n");
+    expect(data, "# panel: keys: explained variance\n# x y low high\n# curve: pruned\n0 0.25 NaN NaN \n"
+                 "1 -0.75 NaN NaN \n");
+    expect(data, "# panel: values: explained variance\n");
+    assert_null(strstr(data, "# curve: base"));
+    free(data);
+    char *script = test_read_text(test_path(test_dir, "layers.gp"));
+    expect(script, "what is below -1 is not shown"); // 0.5 - 2
+    free(script);
+    kv_results_free(&r);
+}
+
+// Means over the predicted layers against what is kept, of the first metrics and of all positions; with what they come to.
+static void what_is_kept_against_predicted_caches(void **state) {
+    (void)state;
+    kv_results r = with_analysis();
+    char *data = draw(&r, exact, accuracy, NULL, "fidelity.dat");
+    // Tails: e^(2 - nats), nats 3, 2.5 and 2.75.
+    expect(data, "# panel: code, test: r +1.00, ρ +1.00\n# x y low high\n# front\nNaN NaN NaN NaN\n\n\n"
+                 "# family: pruned\n0.3125 36.7879441 36.7879441 36.7879441 # pruned\n");
+    expect(data, "# family: KVP\n0.9375 60.653066 60.653066 60.653066 # KVP\n");
+    expect(data, "# family: waste\n0.625 47.2366553 47.2366553 47.2366553 # waste\n");
+    // Keys and values as one: (-0.25 + 0.25) / 2, (-0.75 + 0.75) / 2, (-0.5 + 0.5) / 2: all alike, nothing goes together.
+    expect(data, "# panel: code, test\n# x y low high\n# front\nNaN NaN NaN NaN\n\n\n"
+                 "# family: pruned\n0 36.7879441");
+    free(data);
+    char *script = test_read_text(test_path(test_dir, "fidelity.gp"));
+    expect(script, "set xlabel 'cosine of attention outputs, mean over predicted layers'");
+    expect(script, "set xlabel 'explained variance of keys and values, mean over predicted layers'");
+    expect(script, "set ylabel 'base''s perplexity over the system''s, all positions (%)'");
+    expect(script, "set ylabel 'exact match, share of the base''s (%)'");
+    free(script);
+    // Who was not asked is no point; without questions there are layers alone.
+    kv_results_free(&r);
+    r = with_analysis();
+    r.n_tasks = 0;
+    const char *path = test_path(test_dir, "fidelity.dat");
+    assert_int_equal(remove(path), 0);
+    free(draw(&r, exact, accuracy, NULL, "layers.dat"));
+    assert_int_not_equal(access(test_path(test_dir, "fidelity.dat"), F_OK), 0);
+    r.n_tasks = 2;
+    kv_results_free(&r);
+}
+
 // Hours of work are not thrown away for a picture.
 static void too_many_systems_are_a_note(void **state) {
     (void)state;
@@ -306,6 +377,8 @@ int main(void) {
         cmocka_unit_test(times_on_the_axis),
         cmocka_unit_test(published_points_find_their_panels),
         cmocka_unit_test(timings_make_a_grid),
+        cmocka_unit_test(predicted_caches_layer_by_layer),
+        cmocka_unit_test(what_is_kept_against_predicted_caches),
         cmocka_unit_test(too_many_systems_are_a_note),
         cmocka_unit_test(text_is_better_lower_down),
         cmocka_unit_test(text_is_kept_in_per_cent),

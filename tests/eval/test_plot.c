@@ -450,7 +450,14 @@ static void curves_with_gnuplot(void **state) {
     static const char *const batches[] = {"batch 1", "batch 8"};
     const kv_plot_curve curves[] = {{"base", "base", y[0][0], low[0], high[0]},
                                     {"KVP_C's {x}", "own", y[1][0], NULL, NULL}};
-    const kv_plot_curves plot = {curves, 2, x, 3, batches, 2, "prompt tokens", "seconds"};
+    const kv_plot_curves plot = {.curves = curves,
+                                 .n_curves = 2,
+                                 .x = x,
+                                 .n_x = 3,
+                                 .panels = batches,
+                                 .n_panels = 2,
+                                 .x_label = "prompt tokens",
+                                 .y_label = "seconds"};
     char note[KV_PLOT_NOTE];
     kv_error err = {0};
     assert_int_equal(kv_plot_draw_curves(&plot, test_dir, "ttft", note, &err), KV_OK);
@@ -466,9 +473,87 @@ static void curves_with_gnuplot(void **state) {
     assert_non_null(strstr(svg, "batch 8"));
     assert_non_null(strstr(svg, "1024"));
     free(svg);
-    const kv_plot_curves empty = {curves, 0, x, 0, batches, 1, "", ""};
+    const kv_plot_curves empty = {
+        .curves = curves, .x = x, .panels = batches, .n_panels = 1, .x_label = "", .y_label = ""};
     assert_int_equal(kv_plot_draw_curves(&empty, test_dir, "empty", note, &err), KV_OK);
     free(drawn(note, "empty"));
+}
+
+// Axes that are no logarithms have their zero and what is below it; what is far below a least value leaves the page.
+static void linear_curves_with_gnuplot(void **state) {
+    (void)state;
+    static const double x[] = {0, 1, 2}, y[2][3] = {{0.5, -0.25, 1}, {NAN, -40, 0.75}};
+    static const char *const names[] = {"keys"};
+    const kv_plot_curve curves[] = {{"a", "one", y[0], NULL, NULL}, {"b", "two", y[1], NULL, NULL}};
+    const kv_plot_curves plot = {.curves = curves,
+                                 .n_curves = 2,
+                                 .x = x,
+                                 .n_x = 3,
+                                 .panels = names,
+                                 .n_panels = 1,
+                                 .heading = "layers of {both}",
+                                 .x_label = "layer",
+                                 .y_label = "",
+                                 .linear_x = true,
+                                 .linear_y = true,
+                                 .least_y = -1};
+    char note[KV_PLOT_NOTE];
+    kv_error err = {0};
+    assert_int_equal(kv_plot_draw_curves(&plot, test_dir, "linear", note, &err), KV_OK);
+    char *data = test_read_text(test_path(test_dir, "linear.dat")),
+         *script = test_read_text(test_path(test_dir, "linear.gp"));
+    assert_non_null(strstr(data, "# curve: a\n0 0.5 NaN NaN \n1 -0.25 NaN NaN \n2 1 NaN NaN \n"));
+    assert_non_null(strstr(data, "# curve: b\n0 NaN NaN NaN \n1 -40 NaN NaN \n2 0.75 NaN NaN \n"));
+    assert_null(strstr(script, "logscale"));
+    assert_non_null(strstr(script, "set xrange [-0.08:2.08]"));
+    assert_non_null(strstr(script, "set xtics (0, 1, 2)"));
+    assert_non_null(strstr(script, "set yrange [-1.1:1.1]"));
+    free(data), free(script);
+    char *svg = drawn(note, "linear");
+    assert_non_null(strstr(svg, "layers of {both}"));
+    free(svg);
+    kv_plot_curves half = plot;
+    static const double counts[] = {1, 2, 4};
+    half.linear_x = false, half.x = counts;
+    assert_int_equal(kv_plot_draw_curves(&half, test_dir, "half", note, &err), KV_OK);
+    script = test_read_text(test_path(test_dir, "half.gp"));
+    assert_non_null(strstr(script, "set logscale x\n"));
+    free(script);
+    free(drawn(note, "half"));
+}
+
+// x of any sign, with a range and a label in each panel; no front, and nothing is joined.
+static void scatter_with_gnuplot(void **state) {
+    (void)state;
+    static const double x[3][2] = {{-2, 0.5}, {0, 0.75}, {1, NAN}}, y[3][2] = {{10, 10}, {50, 50}, {30, 30}};
+    static const char *const titles[] = {"a", "b"}, *const labels[] = {"variance", "cosine"};
+    const kv_plot_point points[] = {{"p", "f", x[0], y[0], NULL, NULL},
+                                    {"q", "f", x[1], y[1], NULL, NULL},
+                                    {"r", "g", x[2], y[2], NULL, NULL}};
+    const kv_plot plot = {.points = points,
+                          .n_points = 3,
+                          .panels = titles,
+                          .n_panels = 2,
+                          .x_labels = labels,
+                          .y_label = "kept (%)"};
+    char note[KV_PLOT_NOTE];
+    kv_error err = {0};
+    assert_int_equal(kv_plot_draw(&plot, test_dir, "scatter", note, &err), KV_OK);
+    char *data = test_read_text(test_path(test_dir, "scatter.dat")),
+         *script = test_read_text(test_path(test_dir, "scatter.gp"));
+    assert_non_null(strstr(data, "# panel: a\n# x y low high\n# front\nNaN NaN NaN NaN\n"));
+    assert_non_null(strstr(data, "# family: f\n-2 10 NaN NaN # p\n0 50 NaN NaN # q\n"));
+    assert_non_null(strstr(data, "# family: g\nNaN NaN NaN NaN\n")); // in the second panel
+    assert_non_null(strstr(script, "set xlabel 'variance'"));
+    assert_non_null(strstr(script, "set xlabel 'cosine'"));
+    assert_non_null(strstr(script, "set xrange [-2.24:1.48]"));
+    assert_non_null(strstr(script, "set xrange [0.48:0.79]"));
+    assert_null(strstr(script, "logscale"));
+    assert_null(strstr(script, "Pareto"));
+    assert_null(strstr(script, "with lines lw 0.8"));
+    assert_null(strstr(script, "×"));
+    free(data), free(script);
+    free(drawn(note, "scatter"));
 }
 
 static void pictures_too_large_are_refused(void **state) {
@@ -506,6 +591,8 @@ int main(void) {
         cmocka_unit_test(picture_of_a_failed_gnuplot_is_removed),
         cmocka_unit_test(picture_with_gnuplot),
         cmocka_unit_test(curves_with_gnuplot),
+        cmocka_unit_test(linear_curves_with_gnuplot),
+        cmocka_unit_test(scatter_with_gnuplot),
         cmocka_unit_test(pictures_too_large_are_refused),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);

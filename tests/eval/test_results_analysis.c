@@ -1,7 +1,8 @@
 // Predicted caches in results: to a file and back, joined, as table and CSV.
 #include "data/file/h5.h"
-#include "eval/results/results.h"
+#include "eval/results/fidelity.h"
 #include "tests/support/corpus.h"
+#include "tests/support/results.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -312,6 +313,127 @@ static void exact_layers_are_no_part_of_means(void **state) {
     kv_results_free(&r);
 }
 
+// ---- Beside what is kept -------------------------------------------------------------------------------
+
+enum { ROWS = 5 };
+
+// A base and four systems; nats of one text, and a share.
+static kv_results with_tasks(void) {
+    static const double nats[ROWS] = {1, 1.5, 2, 2.5, 3}, shares[ROWS] = {1, 0, 1, 0.5, NAN};
+    static const double cosine[ROWS] = {0, 0.75, 0.5, 0.25, 0.125};
+    kv_results r;
+    kv_error err = {0};
+    assert_int_equal(kv_results_init(&r, ROWS, 2, NULL), KV_OK);
+    r.seed = 1, r.bootstrap = 10;
+    r.configs = test_alloc(1, sizeof *r.configs);
+    r.configs[0] = strdup("seed: 1\n"), r.n_configs = 1;
+    static const char *const metrics[] = {"tail_nll", "exact_match"};
+    for (int t = 0; t < 2; t++) {
+        kv_result_task *task = &r.tasks[t];
+        task->name = strdup(t ? "facts" : "text"), task->split = strdup(t ? "" : "held-out");
+        task->kind = strdup(t ? "triviaqa" : "text"), task->file = strdup("f");
+        task->n_items = task->n_units = 1, task->n_metrics = 1;
+        snprintf(task->metrics[0], KV_METRIC_NAME, "%s", metrics[t]);
+    }
+    for (int64_t s = 0; s < ROWS; s++) {
+        char name[8];
+        snprintf(name, sizeof name, "s%d", (int)s);
+        test_name_system(&r, s, name, s ? "f" : "base", "", 1);
+        test_fill_outcome(&r, s, 0, &nats[s], 1);
+        if (s < 4) test_fill_outcome(&r, s, 1, &shares[s], 1);
+    }
+    assert_int_equal(kv_analysis_init(&r.analysis, ROWS, NULL), KV_OK);
+    r.analysis.corpus = strdup("held_out.h5"), r.analysis.sequences = 7;
+    r.analysis.seq_len = SEQ_LEN, r.analysis.bins = BINS;
+    for (int64_t s = 1; s < ROWS; s++) {
+        kv_cache_analysis *e = &r.analysis.systems[s];
+        assert_int_equal(kv_cache_analysis_init(e, 2, &r.analysis, NULL), KV_OK);
+        // The first layer is exact, and would be wrong in a mean.
+        e->attention_cosine[1] = cosine[s], e->key.explained[1] = -cosine[s],
+        e->value.explained[1] = 3 * cosine[s];
+        e->attention_cosine[0] = e->key.explained[0] = e->value.explained[0] = 1;
+        e->predicted[1] = 1;
+    }
+    if (kv_results_derive(&r, &err)) fail_msg("%s", err.message);
+    return r;
+}
+
+static void one_number_a_system(void **state) {
+    (void)state;
+    kv_results r = with_tasks();
+    for (int which = 0; which < KV_FIDELITIES; which++)
+        assert_true(isnan(kv_fidelity_of(&r, 0, (kv_fidelity)which)));
+    assert_true(kv_fidelity_of(&r, 2, KV_FIDELITY_COSINE) == 0.5);
+    assert_true(kv_fidelity_of(&r, 2, KV_FIDELITY_EXPLAINED) == 0.5);
+    assert_true(kv_fidelity_of(&r, 2, KV_FIDELITY_KEYS) == -0.5);
+    assert_true(kv_fidelity_of(&r, 2, KV_FIDELITY_VALUES) == 1.5);
+    assert_true(kv_results_have_fidelity(&r));
+    // What is kept: e^-½, e^-1, e^-1½, e^-2.
+    kv_fidelity_link link;
+    assert_int_equal(kv_fidelity_link_of(&r, 0, 0, KV_FIDELITY_COSINE, &link, NULL), KV_OK);
+    const double x[] = {0.75, 0.5, 0.25, 0.125}, y[] = {exp(-0.5), exp(-1), exp(-1.5), exp(-2)};
+    assert_int_equal(link.n, 4);
+    assert_true(fabs(link.pearson - kv_pearson(x, y, 4)) < 1e-12 && link.spearman == 1);
+    assert_int_equal(kv_fidelity_link_of(&r, 0, 0, KV_FIDELITY_KEYS, &link, NULL), KV_OK);
+    assert_true(fabs(link.pearson + kv_pearson(x, y, 4)) < 1e-12 && link.spearman == -1);
+    // Three were asked the second: 0, 1, ½ of it.
+    assert_int_equal(kv_fidelity_link_of(&r, 1, 0, KV_FIDELITY_COSINE, &link, NULL), KV_OK);
+    assert_int_equal(link.n, 3);
+    assert_true(fabs(link.pearson + 0.5) < 1e-12 && isnan(link.interval.low));
+    kv_results_free(&r);
+}
+
+static char *correlations(const kv_results *r) {
+    char *text = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&text, &size);
+    kv_fidelity_print(r, stream);
+    fclose(stream);
+    return text;
+}
+
+static void correlations_as_table_and_csv(void **state) {
+    (void)state;
+    kv_results r = with_tasks();
+    kv_error err = {0};
+    char *text = correlations(&r);
+    static const char *const parts[] = {"text, held-out  tail_nll           4  +0.99",
+                                        "facts           exact_match        3  -0.50",
+                                        "attention cosine",
+                                        "explained variance",
+                                        "of values",
+                                        "-0.99  -1.00"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!strstr(text, parts[i])) fail_msg("no '%s' in\n%s", parts[i], text);
+    free(text);
+    const char *path = test_path(test_dir, "fidelity.csv");
+    if (kv_fidelity_write_csv(&r, path, &err)) fail_msg("%s", err.message);
+    char *csv = test_read_text(path);
+    static const char *const lines[] = {
+        "system,family,task,split,metric,retention,retention_low,retention_high,attention_cosine,explained,"
+        "key_explained,value_explained\ns1,f,text,held-out,tail_nll,0.60653066,0.60653066,0.60653066,0.75,0.75,-0.75,2.25\n",
+        "\ns2,f,facts,,exact_match,1,1,1,0.5,0.5,-0.5,1.5\n", "\ns4,f,text,"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (!strstr(csv, lines[i])) fail_msg("no '%s' in\n%s", lines[i], csv);
+    assert_null(strstr(csv, "s4,f,facts"));
+    assert_null(strstr(csv, "base"));
+    free(csv);
+    path = test_path(test_dir, "correlations.csv");
+    if (kv_fidelity_write_correlations(&r, path, &err)) fail_msg("%s", err.message);
+    csv = test_read_text(path);
+    assert_non_null(strstr(csv, "task,split,metric,kind,systems,pearson,pearson_low,pearson_high,spearman\n"
+                                "text,held-out,tail_nll,attention_cosine,4,0.993"));
+    assert_non_null(strstr(csv, "\nfacts,,exact_match,attention_cosine,3,-0.5,,,-0.5\n"));
+    free(csv);
+    // Of two systems nothing can be said.
+    kv_cache_analysis_free(&r.analysis.systems[1]);
+    kv_cache_analysis_free(&r.analysis.systems[2]);
+    text = correlations(&r);
+    assert_string_equal(text, "");
+    free(text);
+    kv_results_free(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(h5_gives_back_what_it_got),
@@ -323,6 +445,8 @@ int main(void) {
         cmocka_unit_test(joining_keeps_what_was_there_first),
         cmocka_unit_test(table_and_csv),
         cmocka_unit_test(exact_layers_are_no_part_of_means),
+        cmocka_unit_test(one_number_a_system),
+        cmocka_unit_test(correlations_as_table_and_csv),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }

@@ -4,7 +4,7 @@
 #include "tests/support/support.h"
 
 #include "core/rng.h"
-#include "eval/statistics/stats.h"
+#include "eval/statistics/correlation.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -348,6 +348,51 @@ static void pairs_of_nothing(void **state) {
     assert_int_equal(kv_paired_test(one, one, -2, false, 5, 1, &paired, &err), KV_ERR_ARGUMENT);
 }
 
+// ---- Correlation ---------------------------------------------------------------------------------------
+
+static void correlation_by_hand(void **state) {
+    (void)state;
+    static const double x[] = {1, 2, 3, 4}, bent[] = {1, 8, 27, 64}, down[] = {9, 7, 5, 3},
+                        ties[] = {1, 2, 2, 3}, mixed[] = {1, 3, 2};
+    near(kv_pearson(x, down, 4), -1, 1e-15);
+    near(kv_pearson(x, mixed, 3), 0.5, 1e-15);
+    near(kv_pearson(mixed, x, 3), 0.5, 1e-15);
+    // Σ (x - x̄)(y - ȳ) = 104, of 5 and 2390: by hand.
+    near(kv_pearson(x, bent, 4), 104 / sqrt(5.0 * 2390), 1e-15);
+    near(kv_spearman(x, bent, 4), 1, 1e-15);
+    near(kv_spearman(x, down, 4), -1, 1e-15);
+    near(kv_spearman(ties, x, 4), 4.5 / sqrt(4.5 * 5), 1e-15); // ranks 1, 2½, 2½, 4
+    // Far from 0 the same differences are the same.
+    double far_off[4];
+    for (int i = 0; i < 4; i++) far_off[i] = 1e6 + bent[i];
+    near(kv_pearson(x, far_off, 4), 104 / sqrt(5.0 * 2390), 1e-9);
+}
+
+static void correlation_of_nothing(void **state) {
+    (void)state;
+    static const double x[] = {1, 2, 3}, same[] = {0.1, 0.1, 0.1}, none[] = {1, NAN, 3},
+                        large[] = {1, INFINITY, 3};
+    const double *const wrong[] = {same, none, large};
+    for (int i = 0; i < 3; i++) {
+        assert_true(isnan(kv_pearson(x, wrong[i], 3)) && isnan(kv_pearson(wrong[i], x, 3)));
+        assert_true(isnan(kv_spearman(x, wrong[i], 3)) && isnan(kv_spearman(wrong[i], x, 3)));
+    }
+    for (int64_t n = 0; n < 3; n++) assert_true(isnan(kv_pearson(x, x, n)) && isnan(kv_spearman(x, x, n)));
+}
+
+static void interval_of_a_correlation(void **state) {
+    (void)state;
+    // z = ½ ln 3, and 1.96 standard errors of a fifth.
+    const kv_interval found = kv_pearson_interval(0.5, 28);
+    near(found.low, tanh(0.5 * log(3) - 0.39199), 1e-5);
+    near(found.high, tanh(0.5 * log(3) + 0.39199), 1e-5);
+    const kv_interval mirrored = kv_pearson_interval(-0.5, 28), wide = kv_pearson_interval(0.5, 4);
+    near(mirrored.low, -found.high, 1e-15);
+    assert_true(wide.low < -0.8 && wide.high > 0.95);
+    assert_true(isnan(kv_pearson_interval(0.5, 3).low) && isnan(kv_pearson_interval(NAN, 9).high));
+    assert_true(kv_pearson_interval(1, 9).low == 1 && kv_pearson_interval(-1, 9).high == -1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(interval_of_shares_is_binomial),
@@ -364,6 +409,9 @@ int main(void) {
         cmocka_unit_test(clear_difference_of_many_items),
         cmocka_unit_test(lower_may_be_better),
         cmocka_unit_test(pairs_of_nothing),
+        cmocka_unit_test(correlation_by_hand),
+        cmocka_unit_test(correlation_of_nothing),
+        cmocka_unit_test(interval_of_a_correlation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,6 +143,13 @@ static void a_whole_run(void **state) {
     assert_non_null(strstr(csv, "\nKVP,KVP-C,values,2,"));
     assert_non_null(strstr(csv, "\nKVP,KVP-C,attention,2,,,,"));
     free(csv);
+    csv = test_read_text(in_dir("whole/fidelity.csv"));
+    assert_non_null(strstr(csv, "\nKVP,KVP-C,atlas,"));
+    free(csv);
+    assert_int_equal(access(in_dir("whole/correlations.csv"), F_OK), 0);
+    assert_int_equal(access(in_dir("whole/layers.dat"), F_OK), 0);
+    assert_int_equal(access(in_dir("whole/fidelity.dat"), F_OK), 0);
+    assert_null(strstr(out, "correlation")); // of one system
     assert_int_equal(access(in_dir("whole/published.csv"), F_OK), -1);
     if (run("KVDATA", "inspect", in_dir("whole"))) fail_msg("%s", err);
     assert_non_null(strstr(out, "explained variance of predicted values in %, 6 x 40 tokens of "));
@@ -157,9 +164,12 @@ static void another_run_without_leaves_no_errors(void **state) {
     (void)state;
     if (analyse(in_dir("text.h5"), "sequences: 2", "again")) fail_msg("%s", err);
     assert_int_equal(access(in_dir("again/errors.csv"), F_OK), 0);
+    assert_int_equal(access(in_dir("again/layers.dat"), F_OK), 0);
+    assert_int_equal(access(in_dir("again/fidelity.csv"), F_OK), -1); // nothing was asked
     if (run("KVEVAL", in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("again"), "-s", "tasks=[]"))
         fail_msg("%s", err);
     assert_int_equal(access(in_dir("again/errors.csv"), F_OK), -1);
+    assert_int_equal(access(in_dir("again/layers.dat"), F_OK), -1);
     assert_int_equal(access(in_dir("again/results.csv"), F_OK), 0);
     assert_null(strstr(out, "predicted caches"));
 }
