@@ -290,7 +290,8 @@ class Task:
 class Errors:
     """What kveval's analysis found of one system's predicted cache: for "key" and "value" the mean |error|
     [layers, positions], counts of signed errors [layers, bins] with their edges [layers, bins + 1], the share
-    of variance explained [layers] and the mean |true value| [layers]."""
+    of variance explained [layers] and the mean |true value| [layers]. Of attention outputs the cosine [layers] (NaN in files of
+    before it was measured). `predicted` [layers] is False of a layer whose cache is the base's own."""
 
     system: System
     error: dict = field(default_factory=dict)
@@ -298,6 +299,8 @@ class Errors:
     edges: dict = field(default_factory=dict)
     explained: dict = field(default_factory=dict)
     magnitude: dict = field(default_factory=dict)
+    cosine: np.ndarray = None
+    predicted: np.ndarray = None
 
 
 @dataclass
@@ -396,5 +399,8 @@ def analysis(directory, command):
             for name in ("error", "histogram", "edges", "explained", "magnitude"):
                 for which in ("key", "value"):
                     getattr(errors, name)[which] = part[f"{which}_{name}"][()]
+            layers = len(errors.explained["key"])
+            errors.cosine = part["attention_cosine"][()] if "attention_cosine" in part else np.full(layers, np.nan)
+            errors.predicted = part["predicted"][()].astype(bool) if "predicted" in part else np.full(layers, True)
             found.append(errors)
     return about, found
