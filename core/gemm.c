@@ -36,13 +36,42 @@ static void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n
                     (int)ldc);
 }
 
+// ---- Batch invariance ----------------------------------------------------------------------------------
+
+static _Thread_local bool invariant;
+
+bool kv_gemm_batch_invariant(bool on) {
+    const bool before = invariant;
+    invariant = on;
+    return before;
+}
+
+// As kv_gemm_few_rows, of any number of rows.
+static void all_rows(int64_t m, const float *x, int64_t ldx, const kv_stored_rows *w, int64_t n, float beta,
+                     float *y, int64_t ldy) {
+    if (m <= 0 || n <= 0) return;
+    count(m, n, w->cols);
+    for (int64_t i = 0; i < m; i += KV_FEW_ROWS)
+        kv_gemm_few_rows(m - i < KV_FEW_ROWS ? m - i : KV_FEW_ROWS, x + i * ldx, ldx, w, n, beta, y + i * ldy,
+                         ldy);
+}
+
 void kv_gemm_nt(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb,
                 float beta, float *c, int64_t ldc) {
+    if (invariant) {
+        all_rows(m, a, lda, &(kv_stored_rows){b, KV_F32, k, ldb}, n, beta, c, ldc);
+        return;
+    }
     product(CblasNoTrans, CblasTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
 }
 
 void kv_gemm_nn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb,
                 float beta, float *c, int64_t ldc) {
+    if (invariant) {
+        count(m, n, k);
+        kv_gemm_row_sums(m, n, k, a, lda, b, ldb, beta, c, ldc);
+        return;
+    }
     product(CblasNoTrans, CblasNoTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
 }
 
@@ -50,6 +79,8 @@ void kv_gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, co
                 float beta, float *c, int64_t ldc) {
     product(CblasTrans, CblasNoTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
 }
+
+// ---- Weights -------------------------------------------------------------------------------------------
 
 // Panels of a 16-bit weight are widened to about this many floats. Much smaller ones cost the product more
 // than what they save by staying in a cache.
@@ -79,15 +110,15 @@ static bool is_few_rows(int64_t m, const kv_param *w, int64_t n) {
 }
 
 int64_t kv_gemm_panel(int64_t m, const kv_param *w) {
-    if (w->dtype == KV_F32 || is_few_rows(m, w, w->rows)) return 0;
+    if (w->dtype == KV_F32 || invariant || is_few_rows(m, w, w->rows)) return 0;
     return panel_rows(w, w->rows) * w->cols;
 }
 
 bool kv_gemm_weight_t(kv_arena *scratch, int64_t m, const float *x, int64_t ldx, const kv_param *w,
                       int64_t row0, int64_t n, float beta, float *y, int64_t ldy) {
-    if (is_few_rows(m, w, n)) {
-        count(m, n, w->cols);
-        kv_gemm_few_rows(m, x, ldx, w, row0, n, beta, y, ldy);
+    if (invariant || is_few_rows(m, w, n)) {
+        all_rows(m, x, ldx, &(kv_stored_rows){weight_row(w, row0), w->dtype, w->cols, w->cols}, n, beta, y,
+                 ldy);
         return true;
     }
     if (w->dtype == KV_F32) {

@@ -29,6 +29,14 @@ int64_t kv_gemm_panel(int64_t m, const kv_param *w);
 bool kv_gemm_weight(kv_arena *scratch, int64_t m, const float *y, int64_t ldy, const kv_param *w,
                     int64_t row0, int64_t n, float beta, float *x, int64_t ldx);
 
+// While it is on, a row of Y or C gets the same bits whatever other rows are computed with it, on any number of
+// threads, and whichever kernels OpenBLAS has: products that this thread asks for go past the library, in an order of
+// additions that the columns alone decide. (Threads that it starts say so for themselves. Not kv_gemm_tn, whose rows are
+// no rows of A, nor kv_gemm_weight and kv_gemm_tn_f64, which only training needs.) About as fast as the library for few
+// rows, a third to a half as fast for many. Returns what was before; a thread begins with it off.
+//                                  [He et al. 2025, "Defeating nondeterminism in LLM inference": batch invariance]
+bool kv_gemm_batch_invariant(bool on);
+
 // Floating-point operations (2 per multiply-add) of all products since the last reset, over all threads.
 uint64_t kv_gemm_flops(void);
 void kv_gemm_flops_reset(void);

@@ -2,6 +2,7 @@
 // while it is in a register; the order of additions is fixed by the tile, not by the threads.
 #include "core/gemm_few_rows.h"
 
+#include <omp.h>
 #include <string.h>
 
 // In ISO mode GCC leaves a · b + c as two operations unless it is told that one will do.
@@ -68,40 +69,66 @@ static void add_rows(const float *const w[TILE_W], const float *x, int64_t ldx, 
             for (j = 0; j < m; j++) sums[i][j] += w[i][c] * x[j * ldx + c];
 }
 
-// Products of x with rows row .. row + n_w of the weight; beyond n_w <= TILE_W the last one is repeated.
-static void multiply_rows(int64_t m, const float *x, int64_t ldx, const kv_param *weight, int64_t row,
+// Products of x with rows row .. row + n_w of w; beyond n_w <= TILE_W the last one is repeated.
+static void multiply_rows(int64_t m, const float *x, int64_t ldx, const kv_stored_rows *w, int64_t row,
                           int64_t n_w, tile_sums sums) {
     float wide[TILE_W][CHUNK];
-    const size_t element = kv_dtype_size(weight->dtype);
+    const size_t element = kv_dtype_size(w->dtype);
     memset(sums, 0, sizeof(tile_sums));
-    for (int64_t c = 0; c < weight->cols; c += CHUNK) {
-        const int64_t k = weight->cols - c < CHUNK ? weight->cols - c : CHUNK;
-        const float *w[TILE_W];
+    for (int64_t c = 0; c < w->cols; c += CHUNK) {
+        const int64_t k = w->cols - c < CHUNK ? w->cols - c : CHUNK;
+        const float *tile[TILE_W];
         for (int64_t i = 0; i < n_w; i++) {
-            const char *stored =
-                (const char *)weight->data + (size_t)((row + i) * weight->cols + c) * element;
-            w[i] = weight->dtype == KV_F32 ? (const float *)stored : wide[i];
-            if (weight->dtype != KV_F32) kv_widen(wide[i], stored, weight->dtype, k);
+            const char *stored = (const char *)w->first + (size_t)((row + i) * w->stride + c) * element;
+            tile[i] = w->dtype == KV_F32 ? (const float *)stored : wide[i];
+            if (w->dtype != KV_F32) kv_widen(wide[i], stored, w->dtype, k);
         }
-        for (int64_t i = n_w; i < TILE_W; i++) w[i] = w[n_w - 1];
-        add_rows(w, x + c, ldx, m, k, sums);
+        for (int64_t i = n_w; i < TILE_W; i++) tile[i] = tile[n_w - 1];
+        add_rows(tile, x + c, ldx, m, k, sums);
     }
 }
 
-void kv_gemm_few_rows(int64_t m, const float *x, int64_t ldx, const kv_param *w, int64_t row0, int64_t n,
-                      float beta, float *y, int64_t ldy) {
+static void multiply_block(int64_t m, const float *x, int64_t ldx, const kv_stored_rows *w, int64_t start,
+                           int64_t end, float beta, float *y, int64_t ldy) {
+    for (int64_t r = start; r < end; r += TILE_W) {
+        const int64_t n_w = end - r < TILE_W ? end - r : TILE_W;
+        tile_sums sums;
+        multiply_rows(m, x, ldx, w, r, n_w, sums);
+        for (int64_t j = 0; j < m; j++)
+            for (int64_t i = 0; i < n_w; i++) {
+                float *place = y + j * ldy + r + i;
+                *place = beta == 0 ? sums[i][j] : beta * *place + sums[i][j];
+            }
+    }
+}
+
+void kv_gemm_few_rows(int64_t m, const float *x, int64_t ldx, const kv_stored_rows *w, int64_t n, float beta,
+                      float *y, int64_t ldy) {
+    if (n <= ROW_BLOCK || omp_get_max_threads() == 1) { // a team of one costs more than a small product
+        multiply_block(m, x, ldx, w, 0, n, beta, y, ldy);
+        return;
+    }
 #pragma omp parallel for schedule(static)
-    for (int64_t start = 0; start < n; start += ROW_BLOCK) {
-        const int64_t end = n - start < ROW_BLOCK ? n : start + ROW_BLOCK;
-        for (int64_t r = start; r < end; r += TILE_W) {
-            const int64_t n_w = end - r < TILE_W ? end - r : TILE_W;
-            tile_sums sums;
-            multiply_rows(m, x, ldx, w, row0 + r, n_w, sums);
-            for (int64_t j = 0; j < m; j++)
-                for (int64_t i = 0; i < n_w; i++) {
-                    float *place = y + j * ldy + r + i;
-                    *place = beta == 0 ? sums[i][j] : beta * *place + sums[i][j];
-                }
+    for (int64_t start = 0; start < n; start += ROW_BLOCK)
+        multiply_block(m, x, ldx, w, start, n - start < ROW_BLOCK ? n : start + ROW_BLOCK, beta, y, ldy);
+}
+
+void kv_gemm_row_sums(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
+                      int64_t ldb, float beta, float *c, int64_t ldc) {
+    const int64_t whole = n / LANES * LANES;
+    for (int64_t i = 0; i < m; i++) {
+        const float *row = a + i * lda;
+        float *out = c + i * ldc;
+        for (int64_t j = 0; j < whole; j += LANES) {
+            lanes sum = {0};
+            for (int64_t p = 0; p < k; p++) sum += row[p] * AT(b + p * ldb + j);
+            if (beta != 0) sum += beta * AT(out + j);
+            memcpy(out + j, &sum, sizeof sum);
+        }
+        for (int64_t j = whole; j < n; j++) {
+            float sum = 0;
+            for (int64_t p = 0; p < k; p++) sum += row[p] * b[p * ldb + j];
+            out[j] = beta == 0 ? sum : beta * out[j] + sum;
         }
     }
 }

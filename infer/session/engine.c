@@ -115,6 +115,10 @@ void kv_session_rewind(kv_session *session, int64_t length) {
         if (session->lengths[s] > length) session->lengths[s] = length;
 }
 
+void kv_session_forget(kv_session *session, int64_t s) {
+    session->lengths[s] = 0;
+}
+
 // ---- Questions -----------------------------------------------------------------------------------------
 
 const kv_system *kv_session_system(const kv_session *session) {

@@ -35,6 +35,9 @@ void kv_session_reset(kv_session *session); // forget all tokens, keep the memor
 // sessions of a model alone that does not prune.
 void kv_session_rewind(kv_session *session, int64_t length);
 
+// The same of all tokens of sequence s alone, whose place another one can then take.
+void kv_session_forget(kv_session *session, int64_t s);
+
 // Reads the prompts: ids of all sequences one after the other, lengths[n_seq] (each >= 1). The first token's
 // logits: [n_seq, vocab_size]. With an aux: aux reads n - 1 tokens up to its last layer's keys and values,
 // predictors fill the cache, the base reads the last token. Without: nothing but the last token goes through

@@ -482,7 +482,9 @@ static void check_few_rows(kv_dtype dtype, int64_t m, int64_t n, int64_t in, flo
     for (int run = 0; run < 2; run++) {
         for (int64_t i = 0; i < m * ldy; i++) y[run][i] = beta == 0 && i % ldy < n ? NAN : 3;
         omp_set_num_threads(run + 1);
-        kv_gemm_few_rows(m, x, ldx, &w, row0, n, beta, y[run], ldy);
+        const kv_stored_rows rows = {(const char *)w.data + (size_t)(row0 * in) * kv_dtype_size(dtype), dtype,
+                                     in, in};
+        kv_gemm_few_rows(m, x, ldx, &rows, n, beta, y[run], ldy);
     }
     omp_set_num_threads(before);
     assert_memory_equal(y[0], y[1], (size_t)(m * ldy) * sizeof(float));
@@ -517,6 +519,65 @@ static void test_few_rows(void **state) {
         for (int i = 0; i < 6; i++) check_weight(dtype, rows[i], 131, 1037, 2, 128, (float)(i % 2));
 }
 
+// Rows of a product, each alone and all of them together, from places that lie differently in memory, on one thread
+// and on three: the same bits, and the true product. which: 0 with a stored weight, 1 A·Bᵀ, 2 A·B.
+static void check_invariance(int which, kv_dtype dtype, int64_t m, int64_t n, int64_t k, float beta) {
+    const int64_t lda = k + 1, ldb = (which == 2 ? n : k) + 3, ldc = n + 1, n_b = which == 2 ? k : n;
+    kv_param w = random_weight(dtype, n, k);
+    float *a = test_alloc(m * lda, sizeof *a), *b = test_alloc(n_b * ldb, sizeof *b);
+    float *together = test_alloc(m * ldc, sizeof *together), *alone = test_alloc(ldc, sizeof *alone);
+    double *exact = numeric_param_doubles(&w);
+    kv_arena *scratch = kv_arena_create();
+    test_fill(a, m * lda, 5, 1);
+    test_fill(b, n_b * ldb, 6, 1);
+    const int threads = omp_get_max_threads();
+    for (int64_t i = -1; i < m; i++) { // -1: all
+        const int64_t first = i < 0 ? 0 : i, rows = i < 0 ? m : 1;
+        float *c = i < 0 ? together : alone;
+        for (int64_t j = 0; j < rows * ldc; j++) c[j] = 3;
+        omp_set_num_threads(i < 0 ? 3 : 1);
+        kv_gemm_flops_reset();
+        if (which == 0)
+            assert_true(kv_gemm_weight_t(scratch, rows, a + first * lda, lda, &w, 0, n, beta, c, ldc));
+        if (which == 1) kv_gemm_nt(rows, n, k, a + first * lda, lda, b, ldb, beta, c, ldc);
+        if (which == 2) kv_gemm_nn(rows, n, k, a + first * lda, lda, b, ldb, beta, c, ldc);
+        assert_int_equal(kv_gemm_flops(), 2 * rows * n * k);
+        if (i >= 0) assert_memory_equal(alone, together + i * ldc, (size_t)n * sizeof *c);
+    }
+    omp_set_num_threads(threads);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            exact_sum sum = {0};
+            if (beta != 0) add_product(&sum, (double)beta, 3);
+            for (int64_t l = 0; l < k; l++)
+                add_product(&sum, (double)a[i * lda + l],
+                            which == 0   ? exact[j * k + l]
+                            : which == 1 ? (double)b[j * ldb + l]
+                                         : (double)b[l * ldb + j]);
+            expect_sum("a batch-invariant product", together[i * ldc + j], &sum);
+        }
+    kv_arena_free(scratch);
+    void *memory[] = {a, b, together, alone, exact};
+    for (int i = 0; i < 5; i++) free(memory[i]);
+    test_param_free(&w);
+}
+
+static void test_batch_invariance(void **state) {
+    (void)state;
+    static const int64_t shapes[][3] = {{1, 1, 1},    {7, 5, 22},   {33, 37, 17},  {40, 61, 24},
+                                        {66, 100, 7}, {9, 130, 96}, {35, 33, 1031}};
+    assert_false(kv_gemm_batch_invariant(true));
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int beta = 0; beta < 2; beta++) {
+            const int64_t *m = shapes[s];
+            for (kv_dtype dtype = KV_F32; dtype <= KV_F16; dtype++)
+                check_invariance(0, dtype, m[0], m[1], m[2], (float)beta);
+            check_invariance(1, KV_F32, m[0], m[1], m[2], (float)beta);
+            check_invariance(2, KV_F32, m[0], m[1], m[2], (float)beta);
+        }
+    assert_true(kv_gemm_batch_invariant(false));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arena_memory_is_aligned_and_separate),
@@ -535,6 +596,7 @@ int main(void) {
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_products_with_stored_weights),
         cmocka_unit_test(test_few_rows),
+        cmocka_unit_test(test_batch_invariance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

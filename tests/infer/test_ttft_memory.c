@@ -1,10 +1,12 @@
 // What kv_ttft_bytes says that a cell takes against what its session then takes, for every way of reading a
-// prompt. The linker sends the project's calls of malloc and its kin through the functions below, which add
+// prompt; and what kv_document_bytes says of documents that are drawn. The linker sends the project's calls of malloc and its kin through the functions below, which add
 // up what is alive; of an arena, whose chunks are larger than what is used of them, its own count is taken.
 //
 // The estimate must never be lower: a cell that does not fit would be run. It may be a tenth higher, plus the
 // tiles of two threads (0.6 MB): layers are taken to be as large as the largest at their worst moment.
 #include "core/arena.h"
+#include "core/gemm.h"
+#include "infer/draw.h"
 #include "infer/session/session.h"
 #include "infer/ttft.h"
 #include "tests/support/support.h"
@@ -13,6 +15,7 @@
 #include "infer/session/engine.h"
 
 #include <malloc.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -169,8 +172,84 @@ static void test_wider_models(void **state) {
     kv_predictor_free(low);
 }
 
+// ---- Documents -----------------------------------------------------------------------------------------
+
+static kv_status look_at(void *context, int64_t number, const int32_t *ids, int64_t n, bool *enough,
+                         kv_error *err) {
+    (void)ids, (void)enough, (void)err, (void)number;
+    *(int64_t *)context += n;
+    return KV_OK;
+}
+
+static bool go_on(void *context, int64_t n_tokens) {
+    (void)context, (void)n_tokens;
+    return true;
+}
+
+// What the arena of a session holds that reads as many tokens, in the way that drawing reads them.
+static size_t decoding_peak(kv_model *model, int64_t batch, int64_t n) {
+    kv_session *session;
+    int32_t *ids = test_alloc(batch, sizeof *ids);
+    float *logits = test_alloc(batch * model->spec.vocab_size, sizeof *logits);
+    const bool before = kv_gemm_batch_invariant(true);
+    assert_int_equal(kv_session_create(&(kv_system){.base = model}, batch, n, &session, NULL), KV_OK);
+    for (int64_t t = 0; t + 1 < n; t++)
+        assert_int_equal(kv_session_decode(session, ids, NULL, logits, NULL), KV_OK);
+    const size_t peak = tape_peak(session);
+    kv_gemm_batch_invariant(before);
+    kv_session_free(session);
+    free(ids);
+    free(logits);
+    return peak;
+}
+
+// On one thread: what is added up here is no thread's own. Documents that go on to the end, and short ones, of which
+// many wait for their turn.
+static void check_documents(kv_model *model, int64_t batch, int64_t max_tokens, bool end) {
+    const int32_t bos = 1;
+    const kv_document_plan plan = {.model = model,
+                                   .sampling = {.temperature = 1, .top_p = 1, .seed = 1},
+                                   .opening = &bos,
+                                   .n_opening = 1,
+                                   .max_tokens = max_tokens,
+                                   .n_ids = model->spec.vocab_size,
+                                   .next = end ? bos : -1,
+                                   .closing = -1};
+    int64_t tokens = 0;
+    model->spec.eos_id = end ? 2 : -1;
+    const size_t before = heap.alive;
+    heap.most = heap.alive;
+    assert_int_equal(kv_draw_documents(&plan, 0, 4 * batch, batch, look_at, go_on, &tokens, NULL), KV_OK);
+    const double taken = (double)(heap.most - before + decoding_peak(model, batch, max_tokens));
+    const double said = kv_document_bytes(&plan, batch, 1);
+    assert_int_equal(heap.alive, before);
+    if (!end) assert_int_equal(tokens, 4 * batch * max_tokens);
+    if (!(said >= taken && said <= 1.1 * taken + 0.6e6))
+        fail_msg("%d documents of %d tokens: %.0f bytes estimated, %.0f taken (%.3f)", (int)batch,
+                 (int)max_tokens, said, taken, said / taken);
+}
+
+static void test_documents(void **state) {
+    (void)state;
+    static const int64_t sizes[][2] = {{1, 4}, {16, 40}, {64, 200}, {3, 700}, {40, 33}};
+    kv_model_spec tiny = tiny_deep_base(9), wide = tiny_deep_base(6);
+    tiny.context_length = wide.context_length = CONTEXT;
+    wide.vocab_size = 3000, wide.model_dim = 96, wide.tied_head = false;
+    kv_model *models[2] = {tiny_model(&tiny, 1)};
+    assert_int_equal(kv_model_create(&wide, KV_BF16, true, &models[1], NULL), KV_OK);
+    kv_model_fill_random(models[1], 1, NULL, 0);
+    const int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+    for (int m = 0; m < 2; m++) {
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            for (int end = 0; end < 2; end++) check_documents(models[m], sizes[i][0], sizes[i][1], end);
+        kv_model_free(models[m]);
+    }
+    omp_set_num_threads(threads);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_tiny_models),
-                                       cmocka_unit_test(test_wider_models)};
+                                       cmocka_unit_test(test_wider_models), cmocka_unit_test(test_documents)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,9 +26,18 @@ LOADERS = re.compile(r"(?<![A-Za-z0-9_])json_load(s|b|f|fd|_file|_callback)\s*\(
 READERS = ("data/file/json_value.c", "data/file/json_text.c")
 
 
+def read_room(text, where):
+    """(name of a room, whether it is a program, floors that it may use as well) from 'room', '[program]', '[program + floor]'."""
+    is_program = text.startswith("[") and text.endswith("]")
+    name, *more = (part.strip() for part in text.strip("[]").split("+"))
+    if more and not is_program:
+        sys.exit(f"{where}: '{text}': only a program, in [brackets], may use a floor above its own")
+    return name, is_program, more
+
+
 def read_order(path):
-    """{floor: floors below it}, {floor: {room: rooms below it}}, {rooms that are programs}."""
-    order, programs = {}, set()
+    """{floor: floors below it}, {floor: {room: rooms below it}}, {programs: floors they may use as well}."""
+    order, programs = {}, {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
         line = line.partition("#")[0].strip()
         if not line:
@@ -38,14 +47,17 @@ def read_order(path):
         name, rooms = (part.strip() for part in line.split(":", 1))
         below, order[name] = set(), {}
         for step in filter(None, (step.strip() for step in rooms.split("<"))):
-            beside = [room.strip() for room in step.split(",")]
-            for room in beside:
-                bare = room.strip("[]")
-                if room != bare:
-                    programs.add(f"{name}/{bare}")
-                order[name][bare] = set(below)
-            below.update(room.strip("[]") for room in beside)
-    return order.pop("floors"), order, programs
+            beside = [read_room(room.strip(), f"{path}:{number}") for room in step.split(",")]
+            for room, is_program, more in beside:
+                if is_program:
+                    programs[f"{name}/{room}"] = more
+                order[name][room] = set(below)
+            below.update(room for room, _, _ in beside)
+    floors = order.pop("floors")
+    for program, more in programs.items():
+        for floor in set(more) - set(floors):
+            sys.exit(f"{path}: [{program.split('/')[1]} + {floor}]: there is no floor {floor}")
+    return floors, order, programs
 
 
 def room_of(path):
@@ -60,7 +72,8 @@ def allowed(source, target, floors, rooms, programs):
     floor, room = room_of(source)
     other, other_room = room_of(target)
     if other != floor:
-        return other in floors[floor] and f"{other}/{other_room}" not in programs
+        below = {*floors[floor], *programs.get(f"{floor}/{room}", ())}
+        return other in below and f"{other}/{other_room}" not in programs
     return room == other_room or other_room in rooms[floor].get(room, set())
 
 

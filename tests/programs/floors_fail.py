@@ -10,14 +10,21 @@ import sys
 import tempfile
 
 HOUSE = {
-    "tests/floors.txt": "floors: core < data < train, eval\ncore:\ndata: file < text, [tool]\ntrain: run\neval: plot\n",
+    "tests/floors.txt": """floors: core < data < train, eval
+core:
+data: file < text, [tool + train]
+train: step < run < [start]
+eval: plot
+""",
     "core/tape.h": "#pragma once\n",
     "core/tape.c": '#include "core/tape.h"\n// printf("in a comment")\n',
     "data/file/csv.h": '#include "core/tape.h"\n',
     "data/file/csv.c": '#include "data/file/csv.h"\n#include <stdio.h>\n',
     "data/text/words.h": '#include "data/file/csv.h"\n',
-    "data/tool/tool.h": '#include "data/file/csv.h"\n',
+    "data/tool/tool.h": '#include "data/file/csv.h"\n#include "train/step.h"\n',
+    "train/step.h": "",
     "train/run.c": '#include "data/text/words.h"\n',
+    "train/start/start.h": '#include "train/step.h"\n',
     "eval/plot.h": '#include "core/tape.h"\n',
 }
 
@@ -26,6 +33,11 @@ OFFENCES = [
     ({"core/tape.h": '#include "data/file/csv.h"\n'}, "core/tape.h:1: core may not include data/file/csv.h"),
     ({"data/file/csv.h": '\n#include "data/text/words.h"\n'}, "data/file/csv.h:2: data/file may not include"),
     ({"data/text/words.h": '# include "data/tool/tool.h"\n'}, "data/text may not include data/tool/tool.h"),
+    ({"data/tool/tool.h": '#include "eval/plot.h"\n'}, "data/tool may not include eval/plot.h"),
+    ({"data/tool/tool.h": '#include "train/start/start.h"\n'}, "data/tool may not include train/start/start.h"),
+    ({"data/text/words.h": '#include "train/step.h"\n'}, "data/text may not include train/step.h"),
+    ({"tests/floors.txt": HOUSE["tests/floors.txt"].replace("text,", "text + train,")}, "'text + train': only a program"),
+    ({"tests/floors.txt": HOUSE["tests/floors.txt"].replace("+ train", "+ cellar")}, "[tool + cellar]: there is no floor cellar"),
     ({"train/run.c": '#include "eval/plot.h"\n'}, "train/run may not include eval/plot.h"),
     ({"eval/plot.h": '#include "data/tool/tool.h"\n'}, "eval/plot may not include data/tool/tool.h"),
     ({"eval/plot.h": "#include <data/tool/tool.h>\n"}, "eval/plot may not include data/tool/tool.h"),
