@@ -124,12 +124,12 @@ static enum pass_kind kind_of(bool trained, bool checkpointing) {
     return !trained ? FROZEN : checkpointing ? TRAINED_TWICE : TRAINED;
 }
 
-// A pass of a whole model; only_kv: up to the last layer's keys and values, which are not computed again.
-static uint64_t pass_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, enum pass_kind kind,
-                           bool only_kv) {
-    const int64_t n = n_seq * seq_len, last = spec->n_layers - 1;
+// The first layers of a model; only_kv: of the last of them its keys and values, which are not computed again.
+static uint64_t layers_flops(const kv_model_spec *spec, int64_t n_layers, int64_t n_seq, int64_t seq_len,
+                             enum pass_kind kind, bool only_kv) {
+    const int64_t n = n_seq * seq_len, last = n_layers - 1;
     uint64_t linear = 0, attended = 0, end = 0;
-    for (int64_t i = 0; i < spec->n_layers; i++) {
+    for (int64_t i = 0; i < n_layers; i++) {
         if (only_kv && i == last) {
             end = keys_values(spec, i, n);
             break;
@@ -142,12 +142,25 @@ static uint64_t pass_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq
     return forward + 2 * linear + attended / 2 * 5 + 3 * end + (kind == TRAINED_TWICE ? forward : 0);
 }
 
+static uint64_t pass_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, enum pass_kind kind,
+                           bool only_kv) {
+    return layers_flops(spec, spec->n_layers, n_seq, seq_len, kind, only_kv);
+}
+
+// The base on its own cache, as far as the losses ask for it.
+static uint64_t teacher_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len,
+                              const kv_kvp_weights *weights, const kv_kvp_known *known) {
+    const kv_base_reach reach = kv_kvp_teacher_reach(weights, known, spec->n_layers);
+    return layers_flops(spec, reach.n_layers, n_seq, seq_len, FROZEN, reach.only_kv);
+}
+
 // The frozen base attending to predicted keys and values that want a gradient: nothing below the first
 // layer's attention does.
-static uint64_t student_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, bool checkpointing) {
+static uint64_t student_flops(const kv_model_spec *spec, int64_t n_layers, int64_t n_seq, int64_t seq_len,
+                              bool checkpointing) {
     const int64_t n = n_seq * seq_len;
     uint64_t sum = 0;
-    for (int64_t i = 0; i < spec->n_layers; i++) {
+    for (int64_t i = 0; i < n_layers; i++) {
         const uint64_t attended = (uint64_t)n_seq * attention(spec, i, seq_len, seq_len);
         const uint64_t forward = other_projections(spec, i, n) + attended;
         sum += forward + other_projections(spec, i, n) + attended / 2 * 5 + (checkpointing ? forward : 0);
@@ -172,18 +185,18 @@ uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, 
                            bool checkpointing) {
     const int64_t n = n_seq * seq_len;
     const bool aux_loss = weights->aux != 0, teacher = weights->kl != 0;
-    const bool student = weights->base != 0 || teacher, consistency = weights->consistency != 0;
+    const kv_base_reach student = kv_kvp_student_reach(weights, base->n_layers);
+    const kv_kvp_known nothing = {0};
     uint64_t sum = pass_flops(aux, n_seq, seq_len, kind_of(aux_trained, checkpointing), !aux_loss);
     if (aux_loss) sum += loss_flops(aux, n, aux_trained, aux_trained, false);
     // Backward: every weight's gradient, and that of what it reads where something below is trained.
     const struct map_flops maps = predictor_flops(base, aux, predictor, n);
-    const uint64_t learns = student || consistency, low_rank = maps.down > 0;
+    const uint64_t learns = student.n_layers > 0 || weights->consistency != 0, low_rank = maps.down > 0;
     sum += maps.up * (1 + learns * (aux_trained || low_rank ? 2 : 1));
     sum += maps.down * (1 + learns * (aux_trained ? 2 : 1));
-    if (teacher || consistency) sum += pass_flops(base, n_seq, seq_len, FROZEN, !teacher);
-    if (student)
-        sum += student_flops(base, n_seq, seq_len, checkpointing) + loss_flops(base, n, true, false, teacher);
-    return sum;
+    sum += teacher_flops(base, n_seq, seq_len, weights, &nothing) +
+           student_flops(base, student.n_layers, n_seq, seq_len, checkpointing);
+    return student.logits ? sum + loss_flops(base, n, true, false, teacher) : sum;
 }
 
 uint64_t kv_flops_lm_loss_only(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
@@ -195,29 +208,29 @@ uint64_t kv_flops_kvp_loss_only(const kv_model_spec *base, const kv_model_spec *
                                 const kv_predictor *predictor, int64_t n_seq, int64_t seq_len,
                                 const kv_kvp_weights *weights) {
     const int64_t n = n_seq * seq_len;
-    const bool aux_loss = weights->aux != 0, teacher = weights->kl != 0;
+    const bool aux_loss = weights->aux != 0;
     const struct map_flops maps = predictor_flops(base, aux, predictor, n);
+    const kv_kvp_known nothing = {0};
+    kv_kvp_weights with_errors = *weights;
+    with_errors.errors = true;
     uint64_t sum = pass_flops(aux, n_seq, seq_len, FROZEN, !aux_loss) +
-                   pass_flops(base, n_seq, seq_len, FROZEN, !teacher) + maps.up + maps.down;
+                   teacher_flops(base, n_seq, seq_len, &with_errors, &nothing) + maps.up + maps.down;
     if (aux_loss) sum += loss_flops(aux, n, false, false, false);
-    if (weights->base == 0 && !teacher) return sum;
-    sum += pass_flops(base, n_seq, seq_len, FROZEN, false) + loss_flops(base, n, false, false, teacher);
-    for (int64_t i = 0; i < base->n_layers; i++) sum -= keys_values(base, i, n); // they are predicted
-    return sum;
+    const kv_base_reach student = kv_kvp_student_reach(weights, base->n_layers);
+    sum += layers_flops(base, student.n_layers, n_seq, seq_len, FROZEN, false);
+    for (int64_t i = 0; i < student.n_layers; i++) sum -= keys_values(base, i, n); // they are predicted
+    return student.logits ? sum + loss_flops(base, n, false, false, weights->kl != 0) : sum;
 }
 
 uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux, int64_t n_seq,
                              int64_t seq_len, const kv_kvp_weights *weights, const kv_kvp_known *known) {
     const int64_t n = n_seq * seq_len;
-    const bool kl = weights->kl != 0, cache = weights->consistency != 0 && !known->base_cache;
+    const kv_kvp_known nothing = {0};
     uint64_t sum = known->aux_cache ? pass_flops(aux, n_seq, seq_len, FROZEN, true) : 0;
-    if (kl && known->top_k > 0) {
-        sum += pass_flops(base, n_seq, seq_len, FROZEN, false);
+    sum += teacher_flops(base, n_seq, seq_len, weights, &nothing) -
+           teacher_flops(base, n_seq, seq_len, weights, known);
+    if (weights->kl != 0 && known->top_k > 0)
         sum += loss_flops(base, n, true, false, true) - loss_flops(base, n, true, false, false);
-        if (cache) sum -= pass_flops(base, n_seq, seq_len, FROZEN, true);
-    } else if (!kl && weights->consistency != 0 && known->base_cache) {
-        sum += pass_flops(base, n_seq, seq_len, FROZEN, true);
-    }
     return sum;
 }
 

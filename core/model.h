@@ -157,6 +157,9 @@ typedef struct kv_pass {
     kv_tensor **given_k, **given_v;
     // Where to leave each layer's keys and values: [n_layers] arrays or NULL. raw_k: before k_norm; k: after.
     kv_tensor **raw_k, **k, **v;
+    // Where to leave what layer hidden_layer puts out, which must be one that is run to its end; NULL: nowhere.
+    kv_tensor **hidden;
+    int64_t hidden_layer;
     // Stop once the last layer's keys and values exist: what is returned must not be used (but is not NULL).
     bool only_kv;
 } kv_pass;

@@ -53,6 +53,7 @@ static uint8_t *kept_rows(kv_tape *tape, const kv_batch *batch) {
 }
 
 // What the passes of one step share.
+enum { BASE, AUX, HIDDEN_STATE, FIRST_LAYER };
 struct step {
     kv_tape *tape;
     kv_model *base, *aux;
@@ -63,9 +64,9 @@ struct step {
     kv_sequence *sequences;
     kv_kvp_terms *terms;
     kv_kvp_trace *trace;
-    // The scalars of the total and their weights: base, aux, and |K̂-K|, |V̂-V| of every layer.
-    kv_tensor *parts[2 + 2 * KV_MAX_LAYERS];
-    float part_weights[2 + 2 * KV_MAX_LAYERS];
+    // The scalars of the total and their weights: base, aux, hidden, and |K̂-K|, |V̂-V| of every layer.
+    kv_tensor *parts[FIRST_LAYER + 2 * KV_MAX_LAYERS];
+    float part_weights[FIRST_LAYER + 2 * KV_MAX_LAYERS];
 };
 
 // A reads the tokens; its own loss is added when it has a weight.
@@ -83,28 +84,53 @@ static void run_aux(struct step *s, int64_t n_layers, kv_tensor **raw_k, kv_tens
     if (!loss) return;
     s->trace->aux_hidden = hidden;
     kv_lm_loss_args args = {.weight_ce = s->weights->aux, .weight_z = s->weights->aux * s->weights->z_loss};
-    s->parts[1] = token_loss(s->tape, s->aux, s->batch, s->trace->aux_hidden, &args, &s->terms->aux);
-    s->part_weights[1] = 1;
+    s->parts[AUX] = token_loss(s->tape, s->aux, s->batch, s->trace->aux_hidden, &args, &s->terms->aux);
+    s->part_weights[AUX] = 1;
 }
 
 static bool wants_errors(const kv_kvp_weights *weights) {
     return weights->consistency != 0 || weights->errors;
 }
 
+kv_base_reach kv_kvp_teacher_reach(const kv_kvp_weights *weights, const kv_kvp_known *known,
+                                   int64_t n_layers) {
+    const bool logits = weights->kl != 0 && known->top_k == 0, hidden = weights->hidden != 0;
+    const bool cache = wants_errors(weights) && !known->base_cache;
+    const bool last = hidden && weights->hidden_layer == n_layers - 1;
+    return (kv_base_reach){.n_layers = logits || cache ? n_layers
+                                       : hidden        ? weights->hidden_layer + 1
+                                                       : 0,
+                           .only_kv = cache && !logits && !last,
+                           .logits = logits};
+}
+
+kv_base_reach kv_kvp_student_reach(const kv_kvp_weights *weights, int64_t n_layers) {
+    const bool logits = weights->base != 0 || weights->kl != 0;
+    return (kv_base_reach){.n_layers = logits                 ? n_layers
+                                       : weights->hidden != 0 ? weights->hidden_layer + 1
+                                                              : 0,
+                           .logits = logits};
+}
+
 // B reads the tokens itself: the true cache, and the hidden states its own logits come from.
 static kv_tensor *run_teacher(struct step *s) {
-    bool logits = s->weights->kl != 0 && s->given->topk.k == 0, cache = wants_errors(s->weights);
-    if (cache && s->given->base_k) {
+    const kv_kvp_known known = {.base_cache = s->given->base_k != NULL, .top_k = s->given->topk.k};
+    const kv_base_reach reach = kv_kvp_teacher_reach(s->weights, &known, s->n_base_layers);
+    if (wants_errors(s->weights) && known.base_cache) {
         const size_t bytes = (size_t)s->n_base_layers * sizeof *s->trace->base_k;
         memcpy(s->trace->base_k, s->given->base_k, bytes);
         memcpy(s->trace->base_v, s->given->base_v, bytes);
-        cache = false;
     }
-    if (!logits && !cache) return NULL;
-    kv_pass pass = {.sequences = s->sequences, .n_sequences = s->batch->n_seq, .only_kv = !logits};
-    if (cache || !s->given->base_k) pass.k = s->trace->base_k, pass.v = s->trace->base_v;
+    if (reach.n_layers == 0) return NULL;
+    kv_pass pass = {.sequences = s->sequences,
+                    .n_sequences = s->batch->n_seq,
+                    .n_layers = reach.n_layers,
+                    .only_kv = reach.only_kv};
+    if (wants_errors(s->weights) && !known.base_cache) pass.k = s->trace->base_k, pass.v = s->trace->base_v;
+    if (s->weights->hidden != 0)
+        pass.hidden = &s->trace->base_hidden, pass.hidden_layer = s->weights->hidden_layer;
     kv_tensor *hidden = kv_model_forward(s->tape, s->base, s->batch->input_ids, batch_rows(s->batch), &pass);
-    return logits ? kv_model_final_norm(s->tape, s->base, hidden) : NULL;
+    return reach.logits ? kv_model_final_norm(s->tape, s->base, hidden) : NULL;
 }
 
 // L_C = Σ_layers mean |K̂-K| + mean |V̂-V|
@@ -117,23 +143,44 @@ static void add_consistency(struct step *s) {
         kv_tensor *k = kv_l1_loss(s->tape, s->trace->pred_k[i], s->trace->base_k[i], keep, n_valid);
         kv_tensor *v = kv_l1_loss(s->tape, s->trace->pred_v[i], s->trace->base_v[i], keep, n_valid);
         if (!k || !v) return;
-        if (s->weights->consistency != 0) s->parts[2 + 2 * i] = k, s->parts[3 + 2 * i] = v;
-        s->part_weights[2 + 2 * i] = s->part_weights[3 + 2 * i] = s->weights->consistency;
+        kv_tensor **parts = s->parts + FIRST_LAYER + 2 * i;
+        float *weights = s->part_weights + FIRST_LAYER + 2 * i;
+        if (s->weights->consistency != 0) parts[0] = k, parts[1] = v;
+        weights[0] = weights[1] = s->weights->consistency;
         s->terms->k_l1[i] = (double)*k->data;
         s->terms->v_l1[i] = (double)*v->data;
         s->terms->consistency += s->terms->k_l1[i] + s->terms->v_l1[i];
     }
 }
 
+// L_H = mean (x̂ - x)², of what one layer puts out
+//                                                                             [core/README.md §9, eq. 36]
+static void add_hidden(struct step *s) {
+    const uint8_t *keep = kept_rows(s->tape, s->batch);
+    if (!keep) return;
+    kv_tensor *loss =
+        kv_mse_loss(s->tape, s->trace->pred_hidden, s->trace->base_hidden, keep, count_valid(s->batch));
+    if (!loss) return;
+    s->parts[HIDDEN_STATE] = loss;
+    s->part_weights[HIDDEN_STATE] = s->weights->hidden;
+    s->terms->hidden = (double)*loss->data;
+}
+
 // B attends to nothing but the predicted cache, at every position.
 static void run_student(struct step *s, kv_tensor *teacher_hidden) {
     const kv_kvp_weights *w = s->weights;
-    if (w->base == 0 && w->kl == 0) return;
+    const kv_base_reach reach = kv_kvp_student_reach(w, s->n_base_layers);
+    if (reach.n_layers == 0) return;
     kv_pass pass = {.sequences = s->sequences,
                     .n_sequences = s->batch->n_seq,
+                    .n_layers = reach.n_layers,
                     .given_k = s->trace->pred_k,
                     .given_v = s->trace->pred_v};
-    s->trace->hidden = kv_model_forward(s->tape, s->base, s->batch->input_ids, batch_rows(s->batch), &pass);
+    if (w->hidden != 0) pass.hidden = &s->trace->pred_hidden, pass.hidden_layer = w->hidden_layer;
+    kv_tensor *hidden = kv_model_forward(s->tape, s->base, s->batch->input_ids, batch_rows(s->batch), &pass);
+    if (w->hidden != 0) add_hidden(s);
+    if (!reach.logits) return;
+    s->trace->hidden = hidden;
     kv_lm_loss_args args = {.weight_ce = w->base,
                             .weight_z = w->base * w->z_loss,
                             .weight_kl = w->kl,
@@ -141,8 +188,8 @@ static void run_student(struct step *s, kv_tensor *teacher_hidden) {
                             .teacher_hidden = teacher_hidden,
                             .teacher_head = kv_model_head(s->base),
                             .topk = s->given->topk};
-    s->parts[0] = token_loss(s->tape, s->base, s->batch, s->trace->hidden, &args, &s->terms->base);
-    s->part_weights[0] = 1;
+    s->parts[BASE] = token_loss(s->tape, s->base, s->batch, hidden, &args, &s->terms->base);
+    s->part_weights[BASE] = 1;
 }
 
 kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_predictor *predictor,
@@ -172,7 +219,7 @@ kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_pre
     kv_tensor *teacher_hidden = run_teacher(&s);
     if (wants_errors(weights)) add_consistency(&s);
     run_student(&s, teacher_hidden);
-    kv_tensor *total = kv_weighted_sum(tape, s.parts, s.part_weights, 2 + 2 * s.n_base_layers);
+    kv_tensor *total = kv_weighted_sum(tape, s.parts, s.part_weights, FIRST_LAYER + 2 * s.n_base_layers);
     if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
     s.terms->total = (double)*total->data;
     return total;

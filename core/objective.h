@@ -51,13 +51,16 @@ typedef struct kv_lm_weights {
 kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, const kv_batch *batch,
                            const kv_lm_weights *weights, kv_lm_loss_terms *terms);
 
-// L = base·(CE_B + z_B) + aux·(CE_A + z_A) + consistency·L_C + kl·KL(base ‖ base on predicted cache).
-// The first three as published; kl is ours: distillation from logits that the base computes anyway.
-//                                                              [core/README.md §4, eq. 20; §9]
+// L = base·(CE_B + z_B) + aux·(CE_A + z_A) + consistency·L_C + kl·KL(base ‖ base on predicted cache)
+//     + hidden·L_H.
+// The first three as published; kl and hidden are ours: distillation from logits that the base computes anyway, and
+// from what one of its layers puts out.
+//                                                              [core/README.md §4, eq. 20; §9, eq. 36]
 typedef struct kv_kvp_weights {
-    float base, aux, consistency, kl;
+    float base, aux, consistency, kl, hidden;
     float z_loss;         // eps, 0 off
     float kl_temperature; // of kl; 0: 1
+    int64_t hidden_layer; // of hidden: the base's layer, from 0
     // The errors k_l1, v_l1 and their sum are wanted even where the consistency has no weight.
     bool errors;
 } kv_kvp_weights;
@@ -67,14 +70,30 @@ typedef struct kv_kvp_terms {
     // mean |K̂-K|, mean |V̂-V| per base layer; zero when neither the consistency nor the errors are wanted
     double k_l1[KV_MAX_LAYERS], v_l1[KV_MAX_LAYERS];
     double consistency; // their sum, L_C
+    double hidden;      // L_H; zero without weight
     double total;
 } kv_kvp_terms;
+
+// How far a pass of the base goes.
+typedef struct kv_base_reach {
+    int64_t n_layers; // 0: it is not run
+    bool only_kv;     // of the last of them no more than keys and values
+    bool logits;
+} kv_base_reach;
+
+// What the weights ask of the base on its own cache, less what is known of it, and of the base on the predicted
+// one; of a base of so many layers.
+kv_base_reach kv_kvp_teacher_reach(const kv_kvp_weights *weights, const kv_kvp_known *known,
+                                   int64_t n_layers);
+kv_base_reach kv_kvp_student_reach(const kv_kvp_weights *weights, int64_t n_layers);
 
 // Tensors a caller may want to look at (tests, analysis). Filled when given.
 typedef struct kv_kvp_trace {
     kv_tensor *pred_k[KV_MAX_LAYERS], *pred_v[KV_MAX_LAYERS]; // [tokens, kv_dim_base]
     kv_tensor *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS]; // NULL when no term needed the true cache
-    kv_tensor *hidden;     // base on the predicted cache, before the final norm
+    kv_tensor *hidden; // base on the predicted cache, before the final norm; NULL when it does not get there
+    // What layer hidden_layer puts out, on the predicted and on the true cache; NULL without weight.
+    kv_tensor *pred_hidden, *base_hidden;
     kv_tensor *aux_hidden; // before the final norm; NULL when the aux has no loss of its own
 } kv_kvp_trace;
 

@@ -167,6 +167,12 @@ uint64_t kv_lm_loss_flops(int64_t m, int64_t vocabulary, int64_t dim, int64_t te
 kv_tensor *kv_l1_loss(kv_tape *tape, kv_tensor *x, const kv_tensor *target, const uint8_t *keep,
                       double n_kept);
 
+// loss [1, 1] = Σ over rows with keep[row] of (x - target)² / (n_kept · cols), L_H where x is a hidden state. As
+// kv_l1_loss for the rest.
+//                                                                             [core/README.md §9, eq. 36]
+kv_tensor *kv_mse_loss(kv_tape *tape, kv_tensor *x, const kv_tensor *target, const uint8_t *keep,
+                       double n_kept);
+
 // y [1, 1] = Σ weights[i] · x[i], x[i] [1, 1]; NULL entries are skipped (NOT a failure: use it for optional
 // terms).
 kv_tensor *kv_weighted_sum(kv_tape *tape, kv_tensor *const *x, const float *weights, int64_t n);

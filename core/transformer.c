@@ -98,7 +98,8 @@ enum { HIDDEN, RAW_K, K, V };
 struct layer_run {
     kv_model *model;
     int64_t layer, n_layers;
-    kv_pass pass; // with sequences of its own once it outlives the pass
+    int64_t n_plain; // the first ones, which nobody differentiates
+    kv_pass pass;    // with sequences of its own once it outlives the pass
 };
 
 // The last layer of a pass for the caches alone ends with its keys and values.
@@ -163,6 +164,11 @@ static void copy_rows(kv_tensor *to, const kv_tensor *from) {
     if (to && from) memcpy(to->data, from->data, (size_t)(from->rows * from->cols) * sizeof *from->data);
 }
 
+// Whether a plain layer's output is wanted that the next plain layer overwrites.
+static bool leaves_copy(const struct layer_run *run) {
+    return run->pass.hidden && run->layer == run->pass.hidden_layer && run->layer + 1 < run->n_plain;
+}
+
 // A layer of kv_walk_layers.
 static kv_tensor *plain_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *what) {
     struct layer_run *run = what;
@@ -174,17 +180,19 @@ static kv_tensor *plain_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *
     if (pass->raw_k) copy_rows(pass->raw_k[layer], out[RAW_K]);
     if (pass->k) copy_rows(pass->k[layer], out[K]);
     if (pass->v) copy_rows(pass->v[layer], out[V]);
+    if (leaves_copy(run)) copy_rows(*pass->hidden, out[HIDDEN]);
     return out[HIDDEN];
 }
 
-static bool run_plain(kv_tape *tape, struct layer_run *run, int64_t n_layers, kv_tensor *x) {
-    for (run->layer = 0; run->layer < n_layers; run->layer++) {
+static bool run_plain(kv_tape *tape, struct layer_run *run, kv_tensor *x) {
+    for (run->layer = 0; run->layer < run->n_plain; run->layer++) {
         kv_tensor *out[KV_RECOMPUTE_OUTPUTS];
         reserve_keys_values(tape, run, x->rows, out);
         if (!run->model->spec.qk_norm) out[K] = out[RAW_K];
         hand_out(run, out);
+        if (leaves_copy(run)) *run->pass.hidden = kv_tape_tensor(tape, x->rows, x->cols);
     }
-    return kv_tape_status(tape, NULL) == KV_OK && kv_walk_layers(tape, n_layers, x, plain_layer, run);
+    return kv_tape_status(tape, NULL) == KV_OK && kv_walk_layers(tape, run->n_plain, x, plain_layer, run);
 }
 
 // A layer that keeps nothing but its input and what it hands out, and is run again in backward.
@@ -225,9 +233,10 @@ kv_tensor *kv_model_forward(kv_tape *tape, kv_model *model, const int32_t *ids, 
     const bool checkpointing = kv_tape_checkpointing(tape);
     if (checkpointing && !(run.pass.sequences = copy_sequences(tape, pass))) return NULL;
     kv_tensor *x = kv_embedding(tape, &model->embed, ids, n);
-    const int64_t n_plain = plain_layers(tape, &run, x);
-    if (!x || !run_plain(tape, &run, n_plain, x)) return NULL;
-    for (run.layer = n_plain; run.layer < run.n_layers && x; run.layer++) {
+    run.n_plain = plain_layers(tape, &run, x);
+    if (!x || !run_plain(tape, &run, x)) return NULL;
+    if (pass->hidden && pass->hidden_layer + 1 == run.n_plain) *pass->hidden = x;
+    for (run.layer = run.n_plain; run.layer < run.n_layers && x; run.layer++) {
         kv_tensor *in[KV_RECOMPUTE_INPUTS], *out[KV_RECOMPUTE_OUTPUTS] = {0};
         take_inputs(&run, x, in);
         if (!checkpointing || ends_early(&run))
@@ -236,6 +245,7 @@ kv_tensor *kv_model_forward(kv_tape *tape, kv_model *model, const int32_t *ids, 
             return NULL;
         hand_out(&run, out);
         x = out[HIDDEN];
+        if (pass->hidden && run.layer == pass->hidden_layer) *pass->hidden = x;
     }
     return x;
 }

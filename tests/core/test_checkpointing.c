@@ -183,6 +183,8 @@ static const kv_kvp_weights losses[] = {
     {.consistency = 1},
     {.base = 1},
     {.kl = 1, .consistency = 0.1f},
+    {.kl = 1, .hidden = 0.5f, .hidden_layer = 0},
+    {.hidden = 1, .hidden_layer = 1, .consistency = 0.1f},
 };
 enum { N_LOSSES = sizeof losses / sizeof *losses };
 

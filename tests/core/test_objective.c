@@ -16,8 +16,13 @@ enum { IGNORED = -1, SEQ_LEN = 6, N_SEQ = 2, TOKENS = N_SEQ * SEQ_LEN, VOCABULAR
 static const int32_t input_ids[TOKENS] = {3, 0, 7, 18, 3, 3, 9, 1, 15, 8, 3, 11};
 static const int32_t target_ids[TOKENS] = {0, 7, 18, 3, 3, IGNORED, 1, 15, 8, 3, IGNORED, 4};
 static const kv_kvp_weights published = {.base = 1, .aux = 1, .consistency = 1.0f / BASE_LAYERS};
-static const kv_kvp_weights everything = {
-    .base = 0.8f, .aux = 0.3f, .consistency = 0.5f, .kl = 2, .z_loss = 0.01f};
+static const kv_kvp_weights everything = {.base = 0.8f,
+                                          .aux = 0.3f,
+                                          .consistency = 0.5f,
+                                          .kl = 2,
+                                          .hidden = 0.4f,
+                                          .z_loss = 0.01f,
+                                          .hidden_layer = 1};
 
 typedef struct pair {
     kv_model *base, *aux;
@@ -98,6 +103,7 @@ static double reference_loss(const void *context) {
 
 // Whether a loss with these weights computes a term; those it does not are 0.
 static bool is_computed(int term, const kv_kvp_weights *w) {
+    if (term == REF_HIDDEN) return w->hidden != 0;
     if (term >= REF_CONSISTENCY) return w->consistency != 0;
     if (term == REF_KL) return w->kl != 0;
     if (term == REF_AUX_CE || term == REF_AUX_Z) return w->aux != 0;
@@ -114,7 +120,7 @@ static void compare_terms(const kv_kvp_terms *found, const kv_kvp_terms *other, 
     for (int i = 0; i < REF_L1 + 2 * BASE_LAYERS; i++) {
         snprintf(name, sizeof name, "term %d of the loss", i);
         if (!is_computed(i, w)) {
-            if (i == REF_AUX_CE || i == REF_AUX_Z) assert_true(values[i] == 0);
+            if (i == REF_AUX_CE || i == REF_AUX_Z || i == REF_HIDDEN) assert_true(values[i] == 0);
         } else if (other) {
             rounding_expect(name, values[i], others[i], 2 * spread->allowed[i]);
         } else {
@@ -164,6 +170,10 @@ static void test_every_term_alone_and_together(void **state) {
                                       {.kl = 1},
                                       {.kl = 0.7f, .kl_temperature = 2},
                                       {.consistency = 1},
+                                      {.hidden = 1, .hidden_layer = BASE_LAYERS - 1},
+                                      {.hidden = 1, .hidden_layer = 0},
+                                      {.hidden = 2, .hidden_layer = 1, .consistency = 1},
+                                      {.hidden = 2, .hidden_layer = BASE_LAYERS - 1, .kl = 1},
                                       {.base = 1, .z_loss = 0.1f},
                                       {.aux = 2, .kl = 0.5f},
                                       {.aux = 1, .z_loss = 0.1f, .consistency = 1}};
@@ -463,43 +473,52 @@ static double *gradient_of(pair *p, kv_model *base, kv_model *aux, const kv_batc
 }
 
 // Each part given alone, and all together: what is given is not run, and nothing else changes.
+static void expect_given(pair *p, known *g, const kv_kvp_weights *weights) {
+    const kv_kvp_given parts[] = {{.base_k = g->base_k, .base_v = g->base_v},
+                                  {.aux_raw_k = g->aux_k, .aux_v = g->aux_v},
+                                  {.topk = g->given.topk},
+                                  g->given};
+    kv_batch batch = whole_batch();
+    kv_kvp_terms online, cached;
+    ref_kvp r = reference_of(p, &batch, weights);
+    rounding_spread spread = ref_kvp_spread(&r), gradients = ref_kvp_gradient_spread(&r);
+    double *expected = gradient_of(p, p->base, p->aux, &batch, weights, &online);
+    const uint64_t all = kv_gemm_flops();
+    for (int i = 0; i < 4; i++) {
+        batch.given = &parts[i];
+        double *found = gradient_of(p, p->base, p->aux, &batch, weights, &cached);
+        const kv_kvp_known parts_known = {parts[i].base_k != NULL, parts[i].aux_raw_k != NULL,
+                                          parts[i].topk.k};
+        assert_int_equal(all - kv_gemm_flops(), kv_flops_kvp_spared(&p->base->spec, &p->aux->spec, N_SEQ,
+                                                                    SEQ_LEN, weights, &parts_known));
+        // The true cache alone saves nothing while the logits still need the pass.
+        assert_true(weights->kl == 0 || (i == 0 ? kv_gemm_flops() == all : kv_gemm_flops() < all));
+        compare_terms(&cached, &online, weights, &spread);
+        rounding_compare_results("gradient from given parts", found, expected, &gradients);
+        free(found);
+    }
+    free(expected);
+    rounding_spread_free(&spread);
+    rounding_spread_free(&gradients);
+    ref_kvp_free(&r);
+}
+
 static void test_given_parts_stand_for_their_passes(void **state) {
     (void)state;
     static known g;
-    for (int norms = 0; norms < 2; norms++) {
-        pair p = pair_make(norms, true, false, KV_F32);
-        known_make(&g, &p);
-        const kv_kvp_weights weights = {.base = 0.8f, .consistency = 0.5f, .kl = 2, .z_loss = 0.01f};
-        const kv_kvp_given parts[] = {{.base_k = g.base_k, .base_v = g.base_v},
-                                      {.aux_raw_k = g.aux_k, .aux_v = g.aux_v},
-                                      {.topk = g.given.topk},
-                                      g.given};
-        kv_batch batch = whole_batch();
-        kv_kvp_terms online, cached;
-        ref_kvp r = reference_of(&p, &batch, &weights);
-        rounding_spread spread = ref_kvp_spread(&r), gradients = ref_kvp_gradient_spread(&r);
-        double *expected = gradient_of(&p, p.base, p.aux, &batch, &weights, &online);
-        const uint64_t all = kv_gemm_flops();
-        for (int i = 0; i < 4; i++) {
-            batch.given = &parts[i];
-            double *found = gradient_of(&p, p.base, p.aux, &batch, &weights, &cached);
-            // The true cache alone saves nothing while the logits still need the pass.
-            const kv_kvp_known parts_known = {parts[i].base_k != NULL, parts[i].aux_raw_k != NULL,
-                                              parts[i].topk.k};
-            assert_true(i == 0 ? kv_gemm_flops() == all : kv_gemm_flops() < all);
-            assert_int_equal(all - kv_gemm_flops(), kv_flops_kvp_spared(&p.base->spec, &p.aux->spec, N_SEQ,
-                                                                        SEQ_LEN, &weights, &parts_known));
-            compare_terms(&cached, &online, &weights, &spread);
-            rounding_compare_results("gradient from given parts", found, expected, &gradients);
-            free(found);
+    static const kv_kvp_weights weights[] = {{.base = 0.8f, .consistency = 0.5f, .kl = 2, .z_loss = 0.01f},
+                                             {.consistency = 1, .hidden = 2, .hidden_layer = 1},
+                                             {.consistency = 1, .hidden = 2, .hidden_layer = BASE_LAYERS - 1},
+                                             {.kl = 1, .hidden = 1, .hidden_layer = 1},
+                                             {.base = 1, .hidden = 1, .hidden_layer = 0}};
+    for (int norms = 0; norms < 2; norms++)
+        for (size_t w = 0; w < sizeof weights / sizeof *weights; w++) {
+            pair p = pair_make(norms, true, false, KV_F32);
+            known_make(&g, &p);
+            expect_given(&p, &g, &weights[w]);
+            kv_tape_free(g.tape);
+            pair_free(&p);
         }
-        free(expected);
-        rounding_spread_free(&spread);
-        rounding_spread_free(&gradients);
-        ref_kvp_free(&r);
-        kv_tape_free(g.tape);
-        pair_free(&p);
-    }
 }
 
 static void test_consistency_needs_no_models(void **state) {

@@ -119,6 +119,8 @@ static void test_kvp(void **state) {
                  "key `loss.z_loss`: 0.0001 without effect");
     expect_none("kvp.yaml", "loss={base: 0, kl: 0}", same);
     expect_none("kvp.yaml", "loss.kl_temperature=2", same);
+    expect_none("kvp.yaml", "loss={hidden: 1, hidden_layer: 0}", same);
+    expect_doubt("kvp.yaml", "loss.hidden_layer=1", same, "key `loss.hidden_layer`: 1 without effect");
     expect_doubt("kvp.yaml", "loss={kl: 0, kl_temperature: 2}", same,
                  "key `loss.kl_temperature`: 2 without effect: it belongs to loss.kl");
     expect_doubt("kvp.yaml", "predictor.ridge=0.1", same,

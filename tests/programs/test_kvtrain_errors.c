@@ -62,8 +62,19 @@ static void test_bad_config(void **state) {
                  ARGS("base.yaml", "-s", "model.head_dim=7"));
     train_refuse("key `loss.kl`: found a key without effect", ARGS("base.yaml", "-s", "loss.kl=1"));
     train_refuse("key `loss.consistency`: found `much`", ARGS("kvp.yaml", "-s", "loss.consistency=much"));
-    train_refuse("found base, consistency and kl all 0",
+    train_refuse("found base, consistency, kl and hidden all 0",
                  ARGS("kvp.yaml", "-s", "loss={base: 0, consistency: 0, kl: 0}"));
+    train_refuse("key `loss.hidden_layer`: found `last`, expected auto or a whole number from 0 to",
+                 ARGS("kvp.yaml", "-s", "loss.hidden_layer=last"));
+    train_refuse("key `loss.hidden_layer`: found 3, expected auto or a layer of the base, 0 to 2",
+                 ARGS("kvp.yaml", "-s", "loss={hidden: 1, hidden_layer: 3}"));
+    train_refuse(
+        "key `loss.hidden`: found 1 and no other loss of the predicted cache, with which the maps of the "
+        "layers above layer 1 would not learn; loss.hidden_layer: 2 reaches all",
+        ARGS("kvp.yaml", "-s", "loss={base: 0, consistency: 0, kl: 0, hidden: 1}"));
+    train_refuse("key `loss.hidden`: found a key without effect", ARGS("base.yaml", "-s", "loss.hidden=1"));
+    train_refuse("key `loss.kl_temperature`: found 0, expected 0.01 to 100",
+                 ARGS("kvp.yaml", "-s", "loss.kl_temperature=0"));
     train_refuse("key `predictor.layers`",
                  ARGS("kvp.yaml", "-s", "predictor={mapping: explicit, layers: [0, 2, 1]}"));
     train_refuse("key `predictor.layers`",

@@ -67,6 +67,10 @@ static void test_predictors(void **state) {
     expect_estimate(ARGS("large_kvp.yaml"));
     expect_estimate(ARGS("large_kvp.yaml", "-s", "freeze_aux=true", "-s", "loss.kl=1"));
     expect_estimate(ARGS("large_kvp.yaml", "-s", "loss={base: 0, aux: 0}", "-s", "data.batch_size=16"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "loss={base: 0, aux: 0, consistency: 0, kl: 1, hidden: 1}",
+                         "-s", "data.batch_size=16"));
+    expect_estimate(
+        ARGS("large_kvp.yaml", "-s", "loss={base: 0, aux: 0, hidden: 1}", "-s", "data.batch_size=16"));
     expect_estimate(
         ARGS("large_kvp.yaml", "-s", "predictor={init: least_squares}", "-s", "data.micro_batch_size=2"));
     expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, rank: 100}"));

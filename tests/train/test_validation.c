@@ -207,11 +207,12 @@ static void expect_errors(const json_t *found, const char *key, const double *ex
 // Errors by layer whether or not the loss has them.
 static void test_predictors(void **state) {
     (void)state;
-    static const char *const consistency[] = {"loss.consistency=0", "loss.consistency=0.5"};
+    static const char *const losses[] = {"loss={consistency: 0, kl_temperature: 2}",
+                                         "loss={consistency: 0.5, hidden: 1, kl_temperature: 2}"};
     int32_t *ids, *targets;
     kv_batch batch = rows_of("down.h5", 12, &ids, &targets);
     for (int i = 0; i < 2; i++) {
-        train_expect(0, ARGS("held_kvp.yaml", "-o", "held_kvp", "--force", "-s", consistency[i]));
+        train_expect(0, ARGS("held_kvp.yaml", "-o", "held_kvp", "--force", "-s", losses[i]));
         expect_steps("held_kvp", (const int64_t[]){0, 7, 14, 20}, 4);
         kv_model *base, *aux;
         kv_predictor *predictor;
@@ -225,8 +226,15 @@ static void test_predictors(void **state) {
         if (kv_predictor_load("held_kvp/final/predictor", &base->spec, &aux->spec,
                               &(kv_fingerprints){fingerprint, NULL}, NULL, &predictor, &err))
             fail_msg("%s", err.message);
-        // The errors come with a weight here, and their part is then taken out of the total.
-        const kv_kvp_weights weights = {.base = 1, .aux = 1, .kl = 1, .z_loss = 1e-4f, .consistency = 1};
+        // What a run has no weight for has one here, and its part is then taken out of the total.
+        const kv_kvp_weights weights = {.base = 1,
+                                        .aux = 1,
+                                        .kl = 1,
+                                        .kl_temperature = 2,
+                                        .z_loss = 1e-4f,
+                                        .consistency = 1,
+                                        .hidden = 1,
+                                        .hidden_layer = 1}; // the last but one
         kv_kvp_objective(tape, base, aux, predictor, &batch, &weights, &terms, NULL);
         assert_int_equal(kv_tape_status(tape, &err), KV_OK);
         struct lines lines = read_lines("held_kvp");
@@ -234,13 +242,16 @@ static void test_predictors(void **state) {
         ref_kvp exact = ref_kvp_copy(base, aux, predictor, &batch, &weights);
         rounding_spread spread = ref_kvp_spread(&exact);
         const double *off = spread.allowed;
-        expect_near("loss", number(last, "loss"), terms.total - (i ? 0.5 : 1) * terms.consistency,
-                    off[REF_TOTAL] + off[REF_CONSISTENCY]);
+        expect_near("loss", number(last, "loss"),
+                    terms.total - (i ? 0.5 : 1) * terms.consistency - (i ? 0 : terms.hidden),
+                    off[REF_TOTAL] + off[REF_CONSISTENCY] + off[REF_HIDDEN]);
         expect_near("base", number(last, "base"), terms.base.cross_entropy, off[REF_BASE_CE]);
         expect_near("kl", number(last, "kl"), terms.base.kl, off[REF_KL]);
         if (i)
             expect_near("consistency", number(last, "consistency"), terms.consistency, off[REF_CONSISTENCY]);
+        if (i) expect_near("hidden", number(last, "hidden"), terms.hidden, off[REF_HIDDEN]);
         if (!i) assert_null(json_object_get(last, "consistency"));
+        if (!i) assert_null(json_object_get(last, "hidden"));
         expect_errors(last, "key_error", terms.k_l1, off + REF_L1, 3);
         expect_errors(last, "value_error", terms.v_l1, off + REF_L1 + 1, 3);
         rounding_spread_free(&spread);

@@ -132,6 +132,8 @@ static const char *const kvp_only[] = {"base",
                                        "loss.consistency",
                                        "loss.kl",
                                        "loss.kl_temperature",
+                                       "loss.hidden",
+                                       "loss.hidden_layer",
                                        "teacher",
                                        "cache",
                                        "frozen_dtype"};
@@ -228,6 +230,18 @@ static kv_status check_teacher(const kv_config *config, const kv_train_config *t
                           "found stream, expected fixed with teacher: cached, whose rows are cut once");
 }
 
+static kv_status check_hidden(const kv_config *config, kv_train_config *t, kv_error *err) {
+    kv_loss_config *l = &t->loss;
+    l->hidden_layer = -1;
+    if (strcmp(l->hidden_layer_text, "auto") != 0 &&
+        (!kv_yaml_whole(l->hidden_layer_text, &l->hidden_layer) || l->hidden_layer < 0 ||
+         l->hidden_layer >= KV_MAX_LAYERS))
+        return kv_config_fail(config, err, "loss.hidden_layer",
+                              "found `%s`, expected auto or a whole number from 0 to %d",
+                              l->hidden_layer_text, KV_MAX_LAYERS - 1);
+    return KV_OK;
+}
+
 static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error *err) {
     static const char *const models[] = {"base", "aux"};
     // Of a layer-pruned aux the base has the weights.
@@ -242,14 +256,16 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
         {"loss.base", t->loss.base, 0, 1e6},
         {"loss.aux", t->loss.aux, 0, 1e6},
         {"loss.kl", t->loss.kl, 0, 1e6},
+        {"loss.hidden", t->loss.hidden, 0, 1e6},
         {"loss.kl_temperature", t->loss.kl_temperature, KV_CACHE_MIN_TEMPERATURE, KV_CACHE_MAX_TEMPERATURE}};
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
     if (status == KV_OK)
         status = check_auto(config, "loss.consistency", t->loss.consistency_text, &t->loss.consistency, err);
+    if (status == KV_OK) status = check_hidden(config, t, err);
     if (status == KV_OK && t->train.steps > 0 && t->loss.base == 0 && t->loss.kl == 0 &&
-        t->loss.consistency == 0)
+        t->loss.consistency == 0 && t->loss.hidden == 0)
         status = kv_config_fail(config, err, "loss",
-                                "found base, consistency and kl all 0, expected one above 0: "
+                                "found base, consistency, kl and hidden all 0, expected one above 0: "
                                 "the predictors would not learn");
     return status;
 }

@@ -57,9 +57,11 @@ typedef struct kv_predictor_config {
 } kv_predictor_config;
 
 typedef struct kv_loss_config {
-    double base, aux, kl, kl_temperature, z_loss;
-    char *consistency_text; // "auto" or a number
-    double consistency;     // its value, negative for auto
+    double base, aux, kl, kl_temperature, hidden, z_loss;
+    char *consistency_text;  // "auto" or a number
+    double consistency;      // its value, negative for auto
+    char *hidden_layer_text; // "auto" or a number
+    int64_t hidden_layer;    // its value, negative for auto
 } kv_loss_config;
 
 typedef struct kv_steps_config {

@@ -70,6 +70,10 @@ static void doubt_losses(const kv_config *source, const kv_train_config *t) {
     if (l->kl == 0 && l->kl_temperature != 1 && set_in_vain(source, "loss.kl_temperature", "loss.kl"))
         kv_config_warn(source, "loss.kl_temperature",
                        "%g without effect: it belongs to loss.kl, whose weight is 0", l->kl_temperature);
+    if (l->hidden == 0 && l->hidden_layer >= 0 && set_in_vain(source, "loss.hidden_layer", "loss.hidden"))
+        kv_config_warn(source, "loss.hidden_layer",
+                       "%" PRIi64 " without effect: it belongs to loss.hidden, whose weight is 0",
+                       l->hidden_layer);
     if (l->z_loss != 0 && l->base == 0 && l->kl == 0 && !aux)
         kv_config_warn(source, "loss.z_loss",
                        "%g without effect: it belongs to the losses of base and aux, and neither is computed",

@@ -75,6 +75,8 @@ static const cyaml_schema_field_t loss_fields[] = {
     CYAML_FIELD_FLOAT("aux", OPTIONAL, kv_loss_config, aux),
     TEXT("consistency", kv_loss_config, consistency_text),
     CYAML_FIELD_FLOAT("kl", OPTIONAL, kv_loss_config, kl),
+    CYAML_FIELD_FLOAT("hidden", OPTIONAL, kv_loss_config, hidden),
+    TEXT("hidden_layer", kv_loss_config, hidden_layer_text),
     CYAML_FIELD_FLOAT("kl_temperature", OPTIONAL, kv_loss_config, kl_temperature),
     CYAML_FIELD_FLOAT("z_loss", OPTIONAL, kv_loss_config, z_loss),
     CYAML_FIELD_END,
@@ -138,4 +140,5 @@ const char kv_kvp_defaults[] =
     "teacher: online\n"
     "predictor: {mapping: separate, init: random, least_squares_tokens: 200000, ridge: 1.0e-3, rank: 0,\n"
     "            aux_layers: 1}\n"
-    "loss: {base: 1, aux: 1, consistency: auto, kl: 0, kl_temperature: 1, z_loss: 0}\n";
+    "loss: {base: 1, aux: 1, consistency: auto, kl: 0, kl_temperature: 1, hidden: 0, hidden_layer: auto,\n"
+    "       z_loss: 0}\n";

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const all_terms[KVP_TERMS] = {"base", "aux", "consistency", "kl", "z_base", "z_aux"};
+static const char *const all_terms[KVP_TERMS] = {"base",   "aux",    "consistency", "kl",
+                                                 "hidden", "z_base", "z_aux"};
 
 // A layer-pruned aux may come from no checkpoint but from the base itself.
 //                                  [Horton et al. 2024, section 3.4: KVP-LP]
@@ -51,6 +52,7 @@ static void add_terms(const kvp_task *kvp, const kv_kvp_terms *found, double *te
                                       found->aux.cross_entropy,
                                       found->consistency,
                                       found->base.kl,
+                                      found->hidden,
                                       found->base.z,
                                       found->aux.z};
     for (int i = 0; i < kvp->task.n_terms; i++) terms[i] += values[kvp->term[i]];
@@ -138,8 +140,12 @@ static void kvp_describe(const kv_task *task, FILE *out) {
     fprintf(out, "predictors   ");
     kv_describe_predictor(&kvp->shape, &kvp->base_spec, &kvp->aux_spec, out);
     const kv_kvp_weights *w = &kvp->weights;
-    fprintf(out, "\nloss         %g · base + %g · aux + %g · consistency + %g · kl\n", (double)w->base,
+    fprintf(out, "\nloss         %g · base + %g · aux + %g · consistency + %g · kl", (double)w->base,
             (double)w->aux, (double)w->consistency, (double)w->kl);
+    if (w->kl != 0 && w->kl_temperature != 1) fprintf(out, " (temperature %g)", (double)w->kl_temperature);
+    if (w->hidden != 0)
+        fprintf(out, " + %g · hidden (layer %" PRIi64 ")", (double)w->hidden, w->hidden_layer);
+    fputc('\n', out);
     if (!kvp_aux_trained(kvp) && config->loss.aux != 0)
         fprintf(out, "             (loss.aux %g counts as 0: the aux is frozen)\n", config->loss.aux);
     describe_cache(kvp, out);
@@ -168,20 +174,49 @@ static kv_status measure_models(kvp_task *kvp, kv_error *err) {
     return kv_task_measure(&kvp->task, "aux", config->aux, &kvp->aux_spec, &kvp->aux_size, err);
 }
 
+// Layer auto: the last but one, so that what the last one makes of it is left to the other losses.
+//                                                  [as in training SwiftKV, Qiao et al. 2024]
+static kv_status plan_hidden(kvp_task *kvp, kv_error *err) {
+    const kv_train_config *config = kvp->task.config;
+    const kv_loss_config *l = &config->loss;
+    const int64_t n = kvp->base_spec.n_layers;
+    int64_t layer = l->hidden_layer;
+    if (layer < 0) layer = n > 1 ? n - 2 : 0;
+    kvp->weights.hidden = (float)l->hidden, kvp->weights.hidden_layer = layer;
+    if (l->hidden == 0) return KV_OK;
+    if (layer >= n)
+        return kv_config_fail(kvp->task.source, err, "loss.hidden_layer",
+                              "found %" PRIi64 ", expected auto or a layer of the base, 0 to %" PRIi64, layer,
+                              n - 1);
+    if (config->train.steps == 0) return KV_OK;
+    if (config->teacher == KV_TEACHER_CACHED)
+        return kv_config_fail(kvp->task.source, err, "loss.hidden",
+                              "found %g, expected 0 with teacher: cached: caches hold no hidden states",
+                              l->hidden);
+    if (layer == n - 1 || l->base != 0 || l->kl != 0 || l->consistency != 0) return KV_OK;
+    return kv_config_fail(
+        kvp->task.source, err, "loss.hidden",
+        "found %g and no other loss of the predicted cache, with which the maps of the layers "
+        "above layer %" PRIi64 " would not learn; loss.hidden_layer: %" PRIi64 " reaches all of them",
+        l->hidden, layer, n - 1);
+}
+
 static void plan_losses(kvp_task *kvp) {
     const kv_loss_config *l = &kvp->task.config->loss;
     double consistency = l->consistency < 0 ? 1.0 / (double)kvp->base_spec.n_layers : l->consistency;
     kv_kvp_weights *w = &kvp->weights;
     // The loss of a frozen aux has no gradient: its pass would be work for nothing.
     *w = (kv_kvp_weights){.base = (float)l->base,
+                          .hidden = w->hidden,
+                          .hidden_layer = w->hidden_layer,
                           .aux = kvp_aux_trained(kvp) ? (float)l->aux : 0,
                           .consistency = (float)consistency,
                           .kl = (float)l->kl,
                           .kl_temperature = (float)l->kl_temperature,
                           .z_loss = (float)l->z_loss};
     bool base = w->base != 0 || w->kl != 0, z = w->z_loss != 0;
-    const bool active[KVP_TERMS] = {base,       w->aux != 0, w->consistency != 0,
-                                    w->kl != 0, base && z,   w->aux != 0 && z};
+    const bool active[KVP_TERMS] = {base,           w->aux != 0, w->consistency != 0, w->kl != 0,
+                                    w->hidden != 0, base && z,   w->aux != 0 && z};
     for (int i = 0; i < KVP_TERMS; i++) {
         if (!active[i]) continue;
         kvp->term[kvp->task.n_terms] = i;
@@ -247,8 +282,9 @@ kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *con
         kv_task_free(&kvp->task);
         return status;
     }
+    status = plan_hidden(kvp, err);
     plan_losses(kvp);
-    status = plan_cache(kvp, err);
+    if (status == KV_OK) status = plan_cache(kvp, err);
     if (status != KV_OK) {
         kv_task_free(&kvp->task);
         return status;

@@ -150,32 +150,55 @@ double kv_tape_lm_bytes(const kv_model_spec *spec, bool checkpointing, int64_t n
     return sizeof(float) * (kept + larger(back, loss.moment));
 }
 
+// The base on its own cache: one layer's output in the place of the one before, and what is asked for.
+static double teacher_values(const kv_model_spec *base, const kv_kvp_weights *w, kv_base_reach reach,
+                             bool cache) {
+    const double dim = (double)base->model_dim;
+    if (reach.n_layers == 0) return 0;
+    const bool copy = w->hidden != 0 && w->hidden_layer + 1 < reach.n_layers;
+    return dim * (1 + reach.logits + copy) + (cache ? frozen_values(base) - dim : 0);
+}
+
+// The base on the predicted one. A hidden state that the next layer reads has a gradient of its own.
+static struct pass student_pass(const kv_model_spec *base, const kv_kvp_weights *w, bool checkpointing) {
+    const kv_base_reach reach = kv_kvp_student_reach(w, base->n_layers);
+    const double dim = (double)base->model_dim;
+    if (reach.n_layers == 0) return (struct pass){0};
+    kv_model_spec part = *base;
+    part.n_layers = reach.n_layers;
+    struct pass p = pass(&part, GIVEN, false, checkpointing);
+    if (!reach.logits) p.values -= dim, p.gradients -= dim; // no last norm
+    if (w->hidden != 0 && w->hidden_layer + 1 < reach.n_layers) p.gradients += dim;
+    return p;
+}
+
 double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_kvp_weights *w,
                          bool aux_trained, bool checkpointing, bool base_wide, const kv_kvp_known *known,
                          int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
-    const bool student = w->base != 0 || w->kl != 0, logits = w->kl != 0 && known->top_k == 0;
-    const bool cache = w->consistency != 0, teacher = logits || (cache && !known->base_cache);
+    const kv_base_reach teacher = kv_kvp_teacher_reach(w, known, base->n_layers),
+                        student = kv_kvp_student_reach(w, base->n_layers);
+    const bool cache = w->consistency != 0;
     const enum reach reach = w->aux != 0 ? LOGITS : CACHE;
     const struct pass none = {0};
     const struct pass read = aux_trained ? pass(aux, reach, true, checkpointing) : none;
-    const struct pass answered = student ? pass(base, GIVEN, false, checkpointing) : none;
-    double predicted = 0, moment = running(base, teacher, aux, !known->aux_cache) * rows;
+    const struct pass answered = student_pass(base, w, checkpointing);
+    double predicted = 0, moment = running(base, teacher.n_layers > 0, aux, !known->aux_cache) * rows;
     for (int64_t i = 0; i < base->n_layers; i++)
         predicted += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
     double kept = rows * predicted, back = rows * predicted;
     kept += rows * (aux_trained ? read.values : known->aux_cache ? raw_cache(aux) : frozen_values(aux));
     back += rows * (read.gradients + answered.gradients + larger(read.moment, answered.moment));
-    if (teacher) kept += rows * (frozen_values(base) + (logits ? (double)base->model_dim : 0));
+    kept += rows * (teacher_values(base, w, teacher, cache && !known->base_cache) + answered.values);
     if (cache && known->base_cache) kept += rows * (raw_cache(base) + base->qk_norm * raw_cache(base) / 2);
     if (w->kl != 0) kept += rows * (known->top_k > 0 ? 2 * (double)known->top_k + 1 : 0);
     if (aux_trained && w->aux != 0) {
         const struct loss loss = loss_floats(aux, rows, false);
         kept += loss.kept, moment = larger(moment, loss.moment);
     }
-    if (student) {
-        const struct loss loss = loss_floats(base, rows, logits);
-        kept += loss.kept + rows * answered.values, moment = larger(moment, loss.moment);
+    if (student.logits) {
+        const struct loss loss = loss_floats(base, rows, teacher.logits);
+        kept += loss.kept, moment = larger(moment, loss.moment);
     }
     back += attention_moment(base, rows);
     return sizeof(float) * (kept + larger(back, moment) + (base_wide ? 0 : panel(base)));
@@ -199,13 +222,14 @@ double kv_tape_lm_validation_bytes(const kv_model_spec *spec, int64_t n_seq, int
 double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
                                     const kv_kvp_weights *w, bool base_wide, int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
-    const bool student = w->base != 0 || w->kl != 0;
-    double kept = frozen_values(aux) + (student ? 2 : 1) * frozen_values(base);
+    const kv_base_reach student = kv_kvp_student_reach(w, base->n_layers);
+    double kept = frozen_values(aux) + (student.n_layers > 0 ? 2 : 1) * frozen_values(base);
+    if (w->hidden != 0) kept += 2 * (double)base->model_dim;
     for (int64_t i = 0; i < base->n_layers; i++)
         kept += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
     double moment = rows * larger(largest_layer(aux), largest_layer(base)) + attention_moment(base, rows);
     if (w->aux != 0) moment = larger(moment, loss_block(aux, rows, false));
-    if (student) moment = larger(moment, loss_block(base, rows, w->kl != 0));
+    if (student.logits) moment = larger(moment, loss_block(base, rows, w->kl != 0));
     return sizeof(float) * (rows * kept + moment + (base_wide ? 0 : panel(base)));
 }
 

@@ -170,3 +170,12 @@ double ref_l1_loss(int64_t m, int64_t cols, const double *x, const double *targe
         for (int64_t j = 0; keep[i] && j < cols; j++) sum += fabs(x[i * cols + j] - target[i * cols + j]);
     return sum / (n_kept * (double)cols);
 }
+
+double ref_mse_loss(int64_t m, int64_t cols, const double *x, const double *target, const uint8_t *keep,
+                    double n_kept) {
+    double sum = 0;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; keep[i] && j < cols; j++)
+            sum += (x[i * cols + j] - target[i * cols + j]) * (x[i * cols + j] - target[i * cols + j]);
+    return sum / (n_kept * (double)cols);
+}

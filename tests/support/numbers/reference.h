@@ -32,5 +32,7 @@ double ref_lm_loss(const kv_lm_loss_args *args, int64_t m, int64_t vocabulary, i
                    const double *hidden, const double *head, int64_t teacher_dim,
                    const double *teacher_hidden, const double *teacher_head, kv_lm_loss_terms *terms);
 
+double ref_mse_loss(int64_t m, int64_t cols, const double *x, const double *target, const uint8_t *keep,
+                    double n_kept);
 double ref_l1_loss(int64_t m, int64_t cols, const double *x, const double *target, const uint8_t *keep,
                    double n_kept);

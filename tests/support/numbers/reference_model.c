@@ -134,6 +134,7 @@ void ref_cache_make(const kv_model_spec *spec, int64_t n, ref_cache *cache) {
         cache->k[i] = test_alloc(size, sizeof(double));
         cache->v[i] = test_alloc(size, sizeof(double));
         cache->q[i] = test_alloc(n * spec->layers[i].n_heads * spec->head_dim, sizeof(double));
+        cache->x[i] = test_alloc(n * spec->model_dim, sizeof(double));
     }
 }
 
@@ -143,6 +144,7 @@ void ref_cache_free(ref_cache *cache) {
         free(cache->k[i]);
         free(cache->v[i]);
         free(cache->q[i]);
+        free(cache->x[i]);
     }
     *cache = (ref_cache){0};
 }
@@ -234,6 +236,7 @@ void ref_forward(const ref_model *m, const int32_t *ids, int64_t n_seq, int64_t 
     for (int64_t layer = 0; layer < spec->n_layers; layer++) {
         attention_part(m, layer, n_seq, seq_len, given, cache, hidden);
         feed_forward_part(m, layer, n, hidden);
+        memcpy(cache->x[layer], hidden, (size_t)(n * dim) * sizeof *hidden);
     }
     ref_cache_free(&own);
 }
@@ -335,6 +338,16 @@ static double consistency(const ref_kvp *r, const ref_cache *predicted, const re
     return sum;
 }
 
+// L_H, on the same rows.
+static double hidden_loss(const ref_kvp *r, const ref_cache *student, const ref_cache *truth) {
+    const int64_t n = r->batch.n_seq * r->batch.seq_len, dim = r->base.model->spec.model_dim;
+    const double *x = student->x[r->loss.hidden_layer], *y = truth->x[r->loss.hidden_layer];
+    double sum = 0;
+    for (int64_t i = 0; i < n * dim; i++)
+        if (r->batch.target_ids[i / dim] != r->batch.ignore_index) sum += (x[i] - y[i]) * (x[i] - y[i]);
+    return sum / (count_valid(&r->batch) * (double)dim);
+}
+
 double ref_kvp_objective(const ref_kvp *r, kv_kvp_terms *terms) {
     const kv_model_spec *base = &r->base.model->spec, *aux = &r->aux.model->spec;
     const kv_batch *b = &r->batch;
@@ -343,13 +356,14 @@ double ref_kvp_objective(const ref_kvp *r, kv_kvp_terms *terms) {
     double *aux_hidden = test_alloc(n * aux->model_dim, sizeof(double));
     double *hidden = test_alloc(n * base->model_dim, sizeof(double));
     double *true_hidden = test_alloc(n * base->model_dim, sizeof(double));
-    ref_cache aux_cache = {0}, predicted = {0}, truth = {0};
+    ref_cache aux_cache = {0}, predicted = {0}, truth = {0}, student = {0};
     ref_cache_make(aux, n, &aux_cache);
     ref_cache_make(base, n, &predicted);
     ref_cache_make(base, n, &truth);
+    ref_cache_make(base, n, &student);
     ref_forward(&r->aux, b->input_ids, b->n_seq, b->seq_len, NULL, &aux_cache, aux_hidden);
     ref_predict(r->predictor, &r->weights, &r->base, &r->aux, n, &aux_cache, &predicted);
-    ref_forward(&r->base, b->input_ids, b->n_seq, b->seq_len, &predicted, NULL, hidden);
+    ref_forward(&r->base, b->input_ids, b->n_seq, b->seq_len, &predicted, &student, hidden);
     ref_forward(&r->base, b->input_ids, b->n_seq, b->seq_len, NULL, &truth, true_hidden);
 
     kv_kvp_terms t = {0};
@@ -362,6 +376,8 @@ double ref_kvp_objective(const ref_kvp *r, kv_kvp_terms *terms) {
     t.total += head_loss(&r->aux, b, aux_args, aux_hidden, NULL, &t.aux);
     t.consistency = consistency(r, &predicted, &truth, &t);
     t.total += (double)w->consistency * t.consistency;
+    if (w->hidden != 0) t.hidden = hidden_loss(r, &student, &truth);
+    t.total += (double)w->hidden * t.hidden;
     if (terms) *terms = t;
     free(aux_hidden);
     free(hidden);
@@ -369,6 +385,7 @@ double ref_kvp_objective(const ref_kvp *r, kv_kvp_terms *terms) {
     ref_cache_free(&aux_cache);
     ref_cache_free(&predicted);
     ref_cache_free(&truth);
+    ref_cache_free(&student);
     return t.total;
 }
 
@@ -396,6 +413,7 @@ void ref_kvp_results(const kv_kvp_terms *t, double *results) {
     results[REF_KL] = t->base.kl;
     results[REF_AUX_CE] = t->aux.cross_entropy, results[REF_AUX_Z] = t->aux.z;
     results[REF_CONSISTENCY] = t->consistency;
+    results[REF_HIDDEN] = t->hidden;
     for (int i = 0; i < REF_LAYERS; i++)
         results[REF_L1 + 2 * i] = t->k_l1[i], results[REF_L1 + 2 * i + 1] = t->v_l1[i];
 }

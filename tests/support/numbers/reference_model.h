@@ -58,9 +58,9 @@ void ref_model_free(ref_model *model);
 kv_model *ref_model_widened(const ref_model *m);
 
 // Keys and values of every layer, [tokens, kv_dim]: keys before and after the key norm; and the queries of a model that
-// was run, [tokens, heads · head_dim], after theirs.
+// was run, [tokens, heads · head_dim], after theirs, and what its layers put out, x [tokens, model_dim].
 typedef struct ref_cache {
-    double *raw_k[REF_LAYERS], *k[REF_LAYERS], *v[REF_LAYERS], *q[REF_LAYERS];
+    double *raw_k[REF_LAYERS], *k[REF_LAYERS], *v[REF_LAYERS], *q[REF_LAYERS], *x[REF_LAYERS];
     int64_t
         rows; // of one that is given: only its first rows are, before the layers' own; 0: it is all that is read
 } ref_cache;
@@ -105,6 +105,7 @@ enum {
     REF_AUX_CE,
     REF_AUX_Z,
     REF_CONSISTENCY,
+    REF_HIDDEN,
     REF_L1,
     REF_KVP_TERMS = REF_L1 + 2 * REF_LAYERS
 }; // k_l1 and v_l1 in turn
