@@ -67,6 +67,9 @@ static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_err
                                      {"train.validate_every", s->validate_every, 1, max_steps},
                                      {"train.validation_tokens", s->validation_tokens, 1, max_steps}};
     const struct real_range reals[] = {{"train.lr", s->lr, 0, 1e3},
+                                       {"train.lr_aux", s->lr_aux, 0, 1e3},
+                                       {"train.lr_table", s->lr_table, 0, 1e3},
+                                       {"train.lr_queries", s->lr_queries, 0, 1e3},
                                        {"train.lr_end", s->lr_end, 0, 1e3},
                                        {"train.warmup_init", s->warmup_init, 0, 1e3},
                                        {"train.weight_decay", s->weight_decay, 0, 1e3},
@@ -136,7 +139,10 @@ static const char *const kvp_only[] = {"base",
                                        "loss.hidden_layer",
                                        "teacher",
                                        "cache",
-                                       "frozen_dtype"};
+                                       "frozen_dtype",
+                                       "train.lr_aux",
+                                       "train.lr_table",
+                                       "train.lr_queries"};
 
 static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];
@@ -281,6 +287,9 @@ static void fill_in(const kv_config *config, kv_train_config *t) {
                                     {"model.context_length", &given->context_length},
                                     {"model.qk_norm", &given->qk_norm},
                                     {"predictor.keep", &given->predictor_keep},
+                                    {"train.lr_aux", &given->lr_aux},
+                                    {"train.lr_table", &given->lr_table},
+                                    {"train.lr_queries", &given->lr_queries},
                                     {"train.lr_end", &given->lr_end},
                                     {"train.validate_every", &given->validate_every},
                                     {"train.validation_tokens", &given->validation_tokens}};
@@ -288,6 +297,9 @@ static void fill_in(const kv_config *config, kv_train_config *t) {
     if (!given->micro_batch_size) t->data.micro_batch_size = t->data.batch_size;
     if (!given->context_length) t->model.context_length = 512;
     if (!given->qk_norm) t->model.qk_norm = true;
+    if (!given->lr_aux) t->train.lr_aux = t->train.lr;
+    if (!given->lr_table) t->train.lr_table = t->train.lr;
+    if (!given->lr_queries) t->train.lr_queries = t->train.lr;
     if (!given->lr_end) t->train.lr_end = t->train.lr / 10;
     if (!given->validate_every) t->train.validate_every = 100;
     if (!given->validation_tokens) t->train.validation_tokens = 20000;
@@ -341,15 +353,6 @@ kv_status kv_train_config_load(const char *path, const char *const *overrides, s
                                kv_config **config, const kv_train_config **train, kv_error *err) {
     return kv_mistaken(path, KV_FILE_TRAIN_CONFIG, load(path, overrides, n_overrides, config, train, err),
                        err);
-}
-
-kv_schedule kv_train_schedule(const kv_train_config *train) {
-    const kv_steps_config *s = &train->train;
-    return (kv_schedule){.peak = s->lr,
-                         .warmup_init = s->warmup_init,
-                         .end = s->lr_end,
-                         .warmup_steps = s->warmup_steps,
-                         .total_steps = s->steps};
 }
 
 kv_adamw_args kv_train_adamw(const kv_train_config *train) {

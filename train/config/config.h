@@ -68,7 +68,7 @@ typedef struct kv_steps_config {
     int64_t steps, warmup_steps, checkpoint_every, keep_last, log_every;
     int64_t validate_every, validation_tokens;
     bool keep_best, activation_checkpointing;
-    double lr, lr_end, warmup_init, weight_decay, beta1, beta2, eps, grad_clip;
+    double lr, lr_aux, lr_table, lr_queries, lr_end, warmup_init, weight_decay, beta1, beta2, eps, grad_clip;
     char *memory_text; // "auto" or a number
     double memory_gb;  // its value, negative for auto; 0: not checked
 } kv_steps_config;
@@ -78,7 +78,7 @@ typedef struct kv_train_given {
     bool mixture, micro_batch_size;
     bool context_length, qk_norm;
     bool predictor_keep;
-    bool lr_end, validate_every, validation_tokens;
+    bool lr_aux, lr_table, lr_queries, lr_end, validate_every, validation_tokens;
 } kv_train_given;
 
 typedef struct kv_train_config {
@@ -106,7 +106,6 @@ extern const char kv_lm_defaults[], kv_kvp_defaults[];
 kv_status kv_train_config_load(const char *path, const char *const *overrides, size_t n_overrides,
                                kv_config **config, const kv_train_config **train, kv_error *err);
 
-kv_schedule kv_train_schedule(const kv_train_config *train);
 kv_adamw_args kv_train_adamw(const kv_train_config *train);
 
 // The shape of a model made from scratch; its vocabulary is the shard's.

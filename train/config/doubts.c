@@ -1,6 +1,8 @@
 // Only what is sure to be of no use is doubted: whoever gets a warning for what he meant reads no other.
 #include "train/config/doubts.h"
 
+#include "train/config/rates.h"
+
 #include <inttypes.h>
 
 // The key somebody has set: nobody looks for the line of a default.
@@ -14,9 +16,11 @@ static bool set_in_vain(const kv_config *source, const char *key, const char *wh
     return kv_config_has(source, key) && !kv_config_overtaken(source, key, why);
 }
 
+// Of all groups together: their schedules differ by a factor.
 static void doubt_schedule(const kv_config *source, const kv_train_config *t) {
     const kv_steps_config *s = &t->train;
-    const kv_schedule schedule = kv_train_schedule(t);
+    const kv_schedule schedule = kv_train_schedule(t, kv_main_group(t->task));
+    if (s->lr == 0) return;
     const bool warms_up = s->warmup_steps > 0 && s->warmup_init != s->lr;
     if (warms_up && s->warmup_init < s->lr && s->warmup_steps >= s->steps)
         kv_config_warn(
@@ -41,9 +45,32 @@ static void doubt_schedule(const kv_config *source, const kv_train_config *t) {
         kv_config_warn(source, "train.lr_end",
                        "the rate rises to %g after it was train.lr, %g, expected a smaller one to end at",
                        s->lr_end, s->lr);
-    if (s->lr == 0 && s->lr_end == 0)
+}
+
+// A rate of what is not trained.
+static void doubt_idle_rate(const kv_config *source, const kv_train_config *t, kv_group group) {
+    static const char *const reasons[KV_N_GROUPS] = {
+        [KV_GROUP_MODEL] = "freeze_aux: true leaves the aux as it is",
+        [KV_GROUP_TABLES] = "these predictors have no token tables",
+        [KV_GROUP_QUERIES] = "no queries are adapted"};
+    const char *key = kv_rate_key(t->task, group);
+    if (group == KV_GROUP_MODEL ? set_in_vain(source, key, "freeze_aux") : kv_config_has(source, key))
+        kv_config_warn(source, key, "without effect: %s", reasons[group]);
+}
+
+static void doubt_rates(const kv_config *source, const kv_train_config *t) {
+    int n_trained = 0, n_still = 0;
+    for (kv_group g = 0; g < KV_N_GROUPS; g++) {
+        n_trained += kv_train_has_group(t, g);
+        n_still += kv_train_has_group(t, g) && kv_train_peak(t, g) == 0;
+        if (t->task == KV_TASK_KVP && !kv_train_has_group(t, g)) doubt_idle_rate(source, t, g);
+    }
+    if (n_still == n_trained)
         kv_config_warn(source, "train.lr",
                        "at a rate of 0 the weights stay as they are; train.steps: 0 spares the work");
+    else if (t->task == KV_TASK_KVP && !t->freeze_aux && t->train.lr_aux == 0)
+        kv_config_warn(source, "train.lr_aux",
+                       "at a rate of 0 the aux stays as it is; freeze_aux: true spares the work");
 }
 
 static void doubt_validation(const kv_config *source, const kv_train_config *t) {
@@ -97,6 +124,7 @@ static void doubt_start(const kv_config *source, const kv_train_config *t) {
 void kv_train_config_doubts(const kv_config *source, const kv_train_config *config) {
     if (config->train.steps > 0) {
         doubt_schedule(source, config);
+        doubt_rates(source, config);
         doubt_validation(source, config);
     }
     if (config->task != KV_TASK_KVP) return;

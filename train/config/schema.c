@@ -85,6 +85,9 @@ static const cyaml_schema_field_t loss_fields[] = {
 static const cyaml_schema_field_t steps_fields[] = {
     CYAML_FIELD_INT("steps", OPTIONAL, kv_steps_config, steps),
     CYAML_FIELD_FLOAT("lr", OPTIONAL, kv_steps_config, lr),
+    CYAML_FIELD_FLOAT("lr_aux", OPTIONAL, kv_steps_config, lr_aux),
+    CYAML_FIELD_FLOAT("lr_table", OPTIONAL, kv_steps_config, lr_table),
+    CYAML_FIELD_FLOAT("lr_queries", OPTIONAL, kv_steps_config, lr_queries),
     CYAML_FIELD_FLOAT("lr_end", OPTIONAL, kv_steps_config, lr_end),
     CYAML_FIELD_INT("warmup_steps", OPTIONAL, kv_steps_config, warmup_steps),
     CYAML_FIELD_FLOAT("warmup_init", OPTIONAL, kv_steps_config, warmup_init),

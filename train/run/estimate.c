@@ -4,6 +4,7 @@
 
 #include "data/system/console.h"
 #include "data/system/speed.h"
+#include "train/config/rates.h"
 #include "train/run/footprint.h"
 #include "train/run/validation.h"
 
@@ -75,16 +76,29 @@ static kv_status print_text(const kv_task *task, FILE *out, kv_error *err) {
     return KV_OK;
 }
 
-static void print_schedule(const kv_schedule *s, FILE *out) {
-    if (s->total_steps == 0) return;
-    if (s->warmup_steps >= s->total_steps)
-        fprintf(out,
-                "schedule     lr %g to %.3g: all %" PRIi64 " steps are of the warm-up to %g in %" PRIi64 "\n",
+static void print_schedule(const char *title, const char *rate, const kv_schedule *s, FILE *out) {
+    fprintf(out, "%-13s%s ", title, rate);
+    if (s->peak == 0)
+        fputs("0: these weights stay as they are\n", out);
+    else if (s->warmup_steps >= s->total_steps)
+        fprintf(out, "%g to %.3g: all %" PRIi64 " steps are of the warm-up to %g in %" PRIi64 "\n",
                 s->warmup_init, kv_schedule_at(s, s->total_steps - 1), s->total_steps, s->peak,
                 s->warmup_steps);
     else
-        fprintf(out, "schedule     lr %g to %g in %" PRIi64 " steps, then to %g\n", s->warmup_init, s->peak,
-                s->warmup_steps, s->end);
+        fprintf(out, "%g to %g in %" PRIi64 " steps, then to %g\n", s->warmup_init, s->peak, s->warmup_steps,
+                s->end);
+}
+
+// A line for each group of weights.
+static void print_schedules(const kv_train_config *config, FILE *out) {
+    const char *title = "schedule";
+    if (config->train.steps == 0) return;
+    for (kv_group g = 0; g < KV_N_GROUPS; g++) {
+        if (!kv_train_has_group(config, g)) continue;
+        const kv_schedule s = kv_train_schedule(config, g);
+        print_schedule(title, kv_rate_name(config->task, g), &s, out);
+        title = "";
+    }
 }
 
 kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
@@ -102,8 +116,7 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
             config->train.steps, tokens, d->batch_size / d->micro_batch_size, kv_count_text(total, count));
     kv_status status = print_text(task, out, err);
     if (status != KV_OK) return status;
-    const kv_schedule s = kv_train_schedule(config);
-    print_schedule(&s, out);
+    print_schedules(config, out);
     double flops = (double)task->ops->flops(task, d->micro_batch_size, d->seq_len) /
                    (double)(d->micro_batch_size * d->seq_len);
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);

@@ -6,6 +6,7 @@
 
 #include "data/file/path.h"
 #include "data/system/console.h"
+#include "train/config/rates.h"
 #include "train/run/optimizer_file.h"
 #include "train/run/validation.h"
 
@@ -21,7 +22,7 @@ struct trainer {
     kv_batches *batches;
     kv_tape *tape;
     kv_adamw *optimizer;
-    kv_schedule schedule;
+    kv_schedule schedules[KV_N_GROUPS];
     int32_t *ids, *targets; // [batch_size · seq_len]
     kv_row_ref *rows;       // [batch_size], with fixed packing
     uint64_t step_flops;
@@ -34,7 +35,8 @@ struct trainer {
 
 // What one step found.
 struct step_result {
-    double lr, loss, grad_norm, seconds;
+    kv_rates rates;
+    double loss, grad_norm, seconds;
     double terms[KV_MAX_TERMS];
 };
 
@@ -67,7 +69,7 @@ static kv_status prepare(struct trainer *t, kv_error *err) {
     t->rows = malloc((size_t)d->batch_size * sizeof *t->rows);
     if (!t->tape || !t->ids || !t->targets || !t->rows) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     kv_tape_set_checkpointing(t->tape, t->config->train.activation_checkpointing);
-    t->schedule = kv_train_schedule(t->config);
+    for (kv_group g = 0; g < KV_N_GROUPS; g++) t->schedules[g] = kv_train_schedule(t->config, g);
     t->step_flops = t->task->ops->flops(t->task, d->micro_batch_size, d->seq_len) *
                     (uint64_t)(d->batch_size / d->micro_batch_size);
     t->log_time = kv_now();
@@ -138,7 +140,8 @@ static kv_status not_finite(const struct trainer *t, const struct step_result *r
 static kv_status train_step(struct trainer *t, struct step_result *result, kv_error *err) {
     double started = kv_now();
     int64_t step = t->run->state.step;
-    *result = (struct step_result){.lr = kv_schedule_at(&t->schedule, step)};
+    *result = (struct step_result){0};
+    for (kv_group g = 0; g < KV_N_GROUPS; g++) result->rates.of[g] = kv_schedule_at(&t->schedules[g], step);
     kv_status status = kv_batches_get(t->batches, step, t->ids, t->targets, err);
     if (status == KV_OK && t->config->data.packing == KV_PACKING_FIXED)
         status = kv_batches_rows(t->batches, step, t->rows, err);
@@ -147,8 +150,7 @@ static kv_status train_step(struct trainer *t, struct step_result *result, kv_er
     if (status != KV_OK) return kv_fail_within(err, status, "step %" PRIi64, step + 1);
     result->grad_norm = kv_grad_norm(t->task->params, t->task->n_params);
     if (!isfinite(result->loss) || !isfinite(result->grad_norm)) return not_finite(t, result, err);
-    kv_adamw_step(t->optimizer, kv_same_rate(result->lr),
-                  kv_clip_scale(result->grad_norm, t->config->train.grad_clip));
+    kv_adamw_step(t->optimizer, result->rates, kv_clip_scale(result->grad_norm, t->config->train.grad_clip));
     t->run->state.step++;
     result->seconds = kv_now() - started;
     t->run->state.seconds += result->seconds;
@@ -191,8 +193,12 @@ static kv_status log_step(struct trainer *t, const struct step_result *result, k
     int64_t step = t->run->state.step;
     double now = kv_now();
     char line[1024];
-    size_t used = (size_t)snprintf(line, sizeof line, "{\"step\": %" PRIi64 ", \"lr\": %.9g, \"loss\": %.9g",
-                                   step, result->lr, result->loss);
+    size_t used = (size_t)snprintf(line, sizeof line, "{\"step\": %" PRIi64, step);
+    for (kv_group g = 0; g < KV_N_GROUPS; g++)
+        if (kv_train_has_group(t->config, g))
+            used += (size_t)snprintf(line + used, sizeof line - used, ", \"%s\": %.9g",
+                                     kv_rate_name(t->config->task, g), result->rates.of[g]);
+    used += (size_t)snprintf(line + used, sizeof line - used, ", \"loss\": %.9g", result->loss);
     for (int i = 0; i < t->task->n_terms; i++)
         used += (size_t)snprintf(line + used, sizeof line - used, ", \"%s\": %.9g", t->task->term_names[i],
                                  result->terms[i]);

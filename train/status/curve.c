@@ -1,4 +1,4 @@
-// The loss curve in characters, drawn by gnuplot's terminal for such.
+// The loss curve in characters, and the learning rates where there are several, drawn by gnuplot's terminal for such.
 #include "data/system/gnuplot.h"
 #include "train/status/status.h"
 
@@ -19,7 +19,7 @@ static void include(struct extent *y, double value) {
 }
 
 // One point a column: the mean of what is logged for its steps.
-static int64_t put_means(const kv_metrics_table *t, const double *losses, int64_t columns, struct extent *y,
+static int64_t put_means(const kv_metrics_table *t, const double *values, int64_t columns, struct extent *y,
                          FILE *script) {
     const double last = (double)t->steps[t->n - 1], first = (double)t->steps[0];
     const double width = fmax(1, (last - first + 1) / (double)columns);
@@ -30,7 +30,7 @@ static int64_t put_means(const kv_metrics_table *t, const double *losses, int64_
         int64_t n = 0;
         for (; i < t->n && (n == 0 || floor(((double)t->steps[i] - first) / width) == column); i++) {
             steps += (double)t->steps[i];
-            sum += losses[i];
+            sum += values[i];
             n++;
         }
         if (!isfinite(sum)) continue;
@@ -41,12 +41,12 @@ static int64_t put_means(const kv_metrics_table *t, const double *losses, int64_
     return n_points;
 }
 
-static int64_t put_data(const char *name, const kv_metrics_table *t, int64_t columns, struct extent *y,
-                        FILE *script) {
-    const double *losses = kv_metrics_values(t, "loss");
-    if (!losses) return 0;
+static int64_t put_data(const char *name, const kv_metrics_table *t, const char *column, int64_t columns,
+                        struct extent *y, FILE *script) {
+    const double *values = kv_metrics_values(t, column);
+    if (!values) return 0;
     fprintf(script, "$%s << END\n", name);
-    const int64_t n = put_means(t, losses, columns, y, script);
+    const int64_t n = put_means(t, values, columns, y, script);
     fputs("END\n", script);
     return n;
 }
@@ -99,28 +99,78 @@ static void print_trimmed(const char *picture, FILE *out) {
     }
 }
 
-void kv_run_status_curve(const kv_run_status *s, int width, int height, bool utf8, FILE *out) {
-    char *text = NULL, *picture;
-    size_t size = 0;
-    struct extent y = {(double)INFINITY, -(double)INFINITY};
-    FILE *script = open_memstream(&text, &size);
-    if (!script) return;
-    fprintf(script, "set encoding %s\nset terminal dumb size %d,%d noenhanced\n", utf8 ? "utf8" : "default",
-            width, height);
-    const int64_t columns = width > 2 * AXIS_COLUMNS ? width - AXIS_COLUMNS : AXIS_COLUMNS;
-    const int64_t n_training = put_data("training", &s->metrics.training, columns, &y, script);
-    const int64_t n_validation = put_data("validation", &s->metrics.validation, columns, &y, script);
-    put_axes(s, &y, script);
-    put_plot(n_training, n_validation, utf8, script);
+static FILE *begin_script(char **text, size_t *size, int width, int height, bool utf8) {
+    FILE *script = open_memstream(text, size);
+    if (script)
+        fprintf(script, "set encoding %s\nset terminal dumb size %d,%d noenhanced\n",
+                utf8 ? "utf8" : "default", width, height);
+    return script;
+}
+
+// Draws what the script says, if it is wanted, and frees it.
+static void draw(FILE *script, char **text, const size_t *size, bool wanted, const char *what, FILE *out) {
     kv_error err = {0};
-    // With one point of each there is no curve to see.
-    const bool wanted = fclose(script) == 0 && (n_training > 1 || n_validation > 1);
-    if (wanted && kv_gnuplot_text(text, size, &picture, &err) == KV_OK) {
+    char *picture;
+    wanted = fclose(script) == 0 && wanted;
+    if (wanted && kv_gnuplot_text(*text, *size, &picture, &err) == KV_OK) {
         fputc('\n', out);
         print_trimmed(picture, out);
         free(picture);
     } else if (wanted) {
-        fprintf(out, "\n(no loss curve: %s)\n", err.message);
+        fprintf(out, "\n(no %s: %s)\n", what, err.message);
     }
-    free(text);
+    free(*text);
+}
+
+static int64_t columns_of(int width) {
+    return width > 2 * AXIS_COLUMNS ? width - AXIS_COLUMNS : AXIS_COLUMNS;
+}
+
+static bool rates_differ(const kv_metrics_table *t) {
+    for (int i = 0; i < t->n_columns; i++) {
+        const char *name = t->columns[i].name;
+        const double value = kv_metrics_last(t, name), first = kv_metrics_last(t, "lr");
+        if (kv_run_status_is_rate(name) && isfinite(value) && value != first) return true;
+    }
+    return false;
+}
+
+static void draw_rates(const kv_run_status *s, int width, int height, bool utf8, FILE *out) {
+    static const char *const points[] = {"*", "o", "+", "x"};
+    const kv_metrics_table *t = &s->metrics.training;
+    struct extent y = {0, -(double)INFINITY};
+    const char *drawn[sizeof points / sizeof *points];
+    size_t n_drawn = 0, size = 0;
+    char *text = NULL;
+    FILE *script = begin_script(&text, &size, width, height, utf8);
+    if (!script) return;
+    for (int i = 0; i < t->n_columns && n_drawn < sizeof points / sizeof *points; i++) {
+        const char *name = t->columns[i].name;
+        if (kv_run_status_is_rate(name) && put_data(name, t, name, columns_of(width), &y, script) > 1)
+            drawn[n_drawn++] = name;
+    }
+    put_axes(s, &y, script);
+    fputs("set key outside top center horizontal\n", script);
+    for (size_t i = 0; i < n_drawn; i++)
+        fprintf(script, "%s$%s with points pt '%s' title '%s'", i ? ", " : "plot ", drawn[i], points[i],
+                drawn[i]);
+    fputc('\n', script);
+    draw(script, &text, &size, n_drawn > 0, "curve of the rates", out);
+}
+
+void kv_run_status_curve(const kv_run_status *s, int width, int height, bool utf8, FILE *out) {
+    const kv_metrics *m = &s->metrics;
+    char *text = NULL;
+    size_t size = 0;
+    struct extent y = {(double)INFINITY, -(double)INFINITY};
+    FILE *script = begin_script(&text, &size, width, height, utf8);
+    if (!script) return;
+    const int64_t columns = columns_of(width);
+    const int64_t n_training = put_data("training", &m->training, "loss", columns, &y, script);
+    const int64_t n_validation = put_data("validation", &m->validation, "loss", columns, &y, script);
+    put_axes(s, &y, script);
+    put_plot(n_training, n_validation, utf8, script);
+    // With one point of each there is no curve to see.
+    draw(script, &text, &size, n_training > 1 || n_validation > 1, "loss curve", out);
+    if (n_training > 1 && rates_differ(&m->training)) draw_rates(s, width, height / 2, utf8, out);
 }

@@ -9,10 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool kv_run_status_is_rate(const char *name) {
+    return strcmp(name, "lr") == 0 || strncmp(name, "lr_", 3) == 0;
+}
+
 // Columns of the log that are no terms of the loss.
 static bool is_term(const char *name) {
     static const char *const others[] = {
-        "loss", "lr", "grad_norm", "tokens_per_second", "gflops_per_second", "seconds", "validation_seconds"};
+        "loss", "grad_norm", "tokens_per_second", "gflops_per_second", "seconds", "validation_seconds"};
+    if (kv_run_status_is_rate(name)) return false;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (strcmp(name, others[i]) == 0) return false;
     return true;
@@ -124,7 +129,13 @@ static void print_speed(const kv_run_status *s, FILE *out) {
     const double tokens = kv_metrics_last(t, "tokens_per_second"),
                  gflops = kv_metrics_last(t, "gflops_per_second");
     char speed[32], time[32];
-    if (t->n > 0) fprintf(out, "speed        lr %.3g", kv_metrics_last(t, "lr"));
+    const char *before = "speed        ";
+    for (int i = 0; i < t->n_columns; i++) {
+        const char *name = t->columns[i].name;
+        if (!kv_run_status_is_rate(name)) continue;
+        fprintf(out, "%s%s %.3g", before, name, kv_metrics_last(t, name));
+        before = ", ";
+    }
     if (!isnan(tokens)) fprintf(out, ", %s tokens/s", kv_count_text(tokens, speed));
     if (!isnan(gflops)) fprintf(out, ", %.1f GFLOP/s", gflops);
     if (t->n > 0) fputc('\n', out);
@@ -254,6 +265,15 @@ static json_t *json_terms(const kv_metrics_table *t) {
     return terms;
 }
 
+static json_t *json_rates(const kv_metrics_table *t) {
+    json_t *rates = json_object();
+    for (int i = 0; i < t->n_columns; i++) {
+        const char *name = t->columns[i].name;
+        if (kv_run_status_is_rate(name)) json_object_set_new(rates, name, number(kv_metrics_last(t, name)));
+    }
+    return rates;
+}
+
 static json_t *json_validation(const kv_run_status *s) {
     const kv_metrics_table *v = &s->metrics.validation;
     if (v->n == 0) return json_null();
@@ -290,6 +310,7 @@ bool kv_run_status_print_json(const kv_run_status *s, FILE *out) {
                   {"terms", json_terms(t)},
                   {"validation", json_validation(s)},
                   {"lr", number(kv_metrics_last(t, "lr"))},
+                  {"rates", json_rates(t)},
                   {"tokens_per_second", number(kv_metrics_last(t, "tokens_per_second"))},
                   {"gflops_per_second", number(kv_metrics_last(t, "gflops_per_second"))},
                   {"elapsed", number(s->elapsed)},

@@ -65,8 +65,11 @@ bool kv_run_status_print_json(const kv_run_status *status, FILE *out);
 // A row for each of several.
 void kv_run_status_print_table(const kv_run_status *runs, size_t n, FILE *out);
 
-// The loss curve as text, `width` by `height` characters. Prints nothing when there are not two points to
-// draw; a hint when gnuplot cannot be had.
+// Whether a column of metrics.jsonl is the learning rate of some weights.
+bool kv_run_status_is_rate(const char *column);
+
+// The loss curve as text, `width` by `height` characters; below it, half as high, the rates of a run that has several
+// different ones. Prints nothing when there are not two points to draw; a hint when gnuplot cannot be had.
 void kv_run_status_curve(const kv_run_status *status, int width, int height, bool utf8, FILE *out);
 
 // `kvtrain status ...`: the exit status.
