@@ -3,6 +3,8 @@
 // operators in different ways.
 #include "core/flops.h"
 
+#include "core/predictor/least_squares.h"
+
 static uint64_t product(int64_t m, int64_t n, int64_t k) {
     return 2 * (uint64_t)m * (uint64_t)n * (uint64_t)k;
 }
@@ -38,6 +40,11 @@ uint64_t kv_flops_last_layer(const kv_model_spec *spec, int64_t n) {
     return keys_values(spec, last, n) + attention(spec, last, 1, n) + other_projections(spec, last, 1);
 }
 
+uint64_t kv_flops_layer_parts(const kv_model_spec *spec, int64_t layer, int64_t n, uint8_t reads) {
+    const uint64_t one = keys_values(spec, layer, n) / 2;
+    return one * (uint64_t)(((reads & KV_READ_K) != 0) + ((reads & KV_READ_V) != 0));
+}
+
 uint64_t kv_flops_head(const kv_model_spec *spec) {
     return product(1, spec->vocab_size, spec->model_dim);
 }
@@ -57,37 +64,22 @@ uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n) {
     return sum;
 }
 
-// Products with the weights that make the outputs, and (of low-rank maps) with those that come before.
-struct map_flops {
-    uint64_t up, down;
-};
-
-static struct map_flops predictor_flops(const kv_model_spec *base, const kv_model_spec *aux,
-                                        const kv_predictor *predictor, int64_t n) {
-    const int64_t rank = predictor->kind.rank;
-    struct map_flops sum = {0};
-    for (int64_t i = 0; i < base->n_layers; i++) {
-        const int64_t in = kv_predictor_input_dim(predictor, aux, i), out = kv_spec_kv_dim(base, i);
-        sum.up += 2 * product(n, out, rank > 0 ? rank : in);
-        if (rank > 0) sum.down += 2 * product(n, rank, in);
-    }
-    return sum;
-}
-
-// The aux on n tokens up to the last layer that is read, and the predictors.
+// The aux as far as it is read, and the predictors.
 static uint64_t predicted_cache(const kv_model_spec *base, const kv_model_spec *aux,
                                 const kv_predictor *predictor, int64_t n) {
-    const int64_t last = kv_predictor_depth(predictor) - 1;
-    const struct map_flops maps = predictor_flops(base, aux, predictor, n);
-    uint64_t sum = keys_values(aux, last, n) + maps.up + maps.down;
-    for (int64_t i = 0; i < last; i++) sum += kv_flops_layer(aux, i, n, 0);
-    return sum;
+    return kv_flops_predictor_aux(predictor, aux, 1, n) + kv_flops_predictor_maps(predictor, base, n);
+}
+
+uint64_t kv_flops_kvp_decode(const kv_model_spec *base, const kv_predictor *predictor, int64_t cached) {
+    return kv_flops_decode(base, cached) +
+           (predictor ? kv_flops_predictor_queries(predictor, base, base->n_layers, 1) : 0);
 }
 
 uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *aux,
                               const kv_predictor *predictor, int64_t n) {
     const int64_t front = n - 1;
-    return kv_flops_decode(base, front) + (front < 1 ? 0 : predicted_cache(base, aux, predictor, front));
+    const uint64_t last = kv_flops_kvp_decode(base, predictor, front);
+    return last + (front < 1 ? 0 : predicted_cache(base, aux, predictor, front));
 }
 
 uint64_t kv_flops_read(const kv_model_spec *spec, int64_t n, int64_t cached) {
@@ -98,7 +90,8 @@ uint64_t kv_flops_read(const kv_model_spec *spec, int64_t n, int64_t cached) {
 
 uint64_t kv_flops_kvp_read(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
                            int64_t n) {
-    uint64_t sum = predicted_cache(base, aux, predictor, n);
+    uint64_t sum = predicted_cache(base, aux, predictor, n) +
+                   kv_flops_predictor_queries(predictor, base, base->n_layers, n);
     for (int64_t i = 0; i < base->n_layers; i++)
         sum += kv_flops_layer(base, i, n, 0) - keys_values(base, i, n);
     return sum;
@@ -124,14 +117,16 @@ static enum pass_kind kind_of(bool trained, bool checkpointing) {
     return !trained ? FROZEN : checkpointing ? TRAINED_TWICE : TRAINED;
 }
 
-// The first layers of a model; only_kv: of the last of them its keys and values, which are not computed again.
-static uint64_t layers_flops(const kv_model_spec *spec, int64_t n_layers, int64_t n_seq, int64_t seq_len,
-                             enum pass_kind kind, bool only_kv) {
-    const int64_t n = n_seq * seq_len, last = n_layers - 1;
+// A pass of the first `depth` layers; `reads` is what alone is wanted of the last of them, which is not computed
+// again, or KV_ALL: everything.
+enum { KV_ALL = 0xff };
+static uint64_t part_flops(const kv_model_spec *spec, int64_t depth, int64_t n_seq, int64_t seq_len,
+                           enum pass_kind kind, uint8_t reads) {
+    const int64_t n = n_seq * seq_len, last = depth - 1;
     uint64_t linear = 0, attended = 0, end = 0;
-    for (int64_t i = 0; i < n_layers; i++) {
-        if (only_kv && i == last) {
-            end = keys_values(spec, i, n);
+    for (int64_t i = 0; i < depth; i++) {
+        if (i == last && reads != KV_ALL) {
+            end = kv_flops_layer_parts(spec, i, n, reads);
             break;
         }
         linear += keys_values(spec, i, n) + other_projections(spec, i, n);
@@ -140,6 +135,12 @@ static uint64_t layers_flops(const kv_model_spec *spec, int64_t n_layers, int64_
     const uint64_t forward = linear + attended;
     if (kind == FROZEN) return forward + end;
     return forward + 2 * linear + attended / 2 * 5 + 3 * end + (kind == TRAINED_TWICE ? forward : 0);
+}
+
+// The first layers of a model; only_kv: of the last of them its keys and values.
+static uint64_t layers_flops(const kv_model_spec *spec, int64_t n_layers, int64_t n_seq, int64_t seq_len,
+                             enum pass_kind kind, bool only_kv) {
+    return part_flops(spec, n_layers, n_seq, seq_len, kind, only_kv ? KV_READ_K | KV_READ_V : KV_ALL);
 }
 
 static uint64_t pass_flops(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, enum pass_kind kind,
@@ -154,17 +155,60 @@ static uint64_t teacher_flops(const kv_model_spec *spec, int64_t n_seq, int64_t 
     return layers_flops(spec, reach.n_layers, n_seq, seq_len, FROZEN, reach.only_kv);
 }
 
+// The aux of a step: as far as predictors read it, or all of it for a loss of its own.
+static uint64_t aux_flops(const kv_model_spec *aux, const kv_predictor *predictor, int64_t n_seq,
+                          int64_t seq_len, enum pass_kind kind, bool whole) {
+    uint8_t reads[KV_MAX_LAYERS];
+    const int64_t depth = kv_predictor_spec_reads(&predictor->spec, reads);
+    if (whole) return pass_flops(aux, n_seq, seq_len, kind, false);
+    return depth == 0 ? 0 : part_flops(aux, depth, n_seq, seq_len, kind, reads[depth - 1]);
+}
+
 // The frozen base attending to predicted keys and values that want a gradient: nothing below the first
 // layer's attention does.
-static uint64_t student_flops(const kv_model_spec *spec, int64_t n_layers, int64_t n_seq, int64_t seq_len,
-                              bool checkpointing) {
-    const int64_t n = n_seq * seq_len;
+//
+// Exact keys and values of a frozen aux want no gradient: what comes before the first layer with others is
+// only run.
+struct student {
+    const kv_model_spec *spec;
+    const kv_predictor *predictor;
+    int64_t n_layers, n_seq, seq_len;
+    bool aux_trained, checkpointing;
+};
+
+static bool output_wants(const struct student *s, int side, int64_t layer) {
+    const kv_output_spec *output = &s->predictor->spec.outputs[side][layer];
+    if (!kv_output_exact(output)) return true;
+    return s->aux_trained && s->predictor->spec.prefix_layers == 0 && kv_sources_of_aux(&output->sources);
+}
+
+static uint64_t student_flops(const struct student *s) {
+    const kv_model_spec *spec = s->spec;
+    const int64_t n = s->n_seq * s->seq_len;
     uint64_t sum = 0;
-    for (int64_t i = 0; i < n_layers; i++) {
-        const uint64_t attended = (uint64_t)n_seq * attention(spec, i, seq_len, seq_len);
-        const uint64_t forward = other_projections(spec, i, n) + attended;
-        sum += forward + other_projections(spec, i, n) + attended / 2 * 5 + (checkpointing ? forward : 0);
-        if (i == 0) sum -= product(n, q_dim(spec, i), spec->model_dim) + attended / 2;
+    bool below = false; // something of the layer's input wants a gradient
+    for (int64_t i = 0; i < s->n_layers; i++) {
+        const bool keys = output_wants(s, KV_KEYS, i), values = output_wants(s, KV_VALUES, i);
+        const kv_query_adapter *a = s->predictor->adapters ? &s->predictor->adapters[i] : NULL;
+        const uint64_t low = a && a->down ? product(n, a->down->rows, spec->model_dim + q_dim(spec, i)) : 0;
+        const uint64_t query = product(n, q_dim(spec, i), spec->model_dim),
+                       other = other_projections(spec, i, n);
+        const uint64_t attended = (uint64_t)s->n_seq * attention(spec, i, s->seq_len, s->seq_len);
+        const bool adapted = a && (a->q || a->down), queries = below || adapted;
+        const uint64_t forward = other + low + attended;
+        sum += forward;
+        if (!keys && !values && !queries) continue;
+        if (s->checkpointing) sum += forward;
+        sum += other - query; // through what follows attention
+        // Scores and their gradient again, then queries, keys and values that want one.
+        sum += attended / 2 * (2 + (uint64_t)queries + (uint64_t)keys + (uint64_t)values);
+        if (below) sum += query;
+        if (a && a->q) sum += query;
+        if (a && a->down) {
+            const int64_t rank = a->down->rows;
+            sum += low + product(n, rank, q_dim(spec, i)) + (below ? product(n, rank, spec->model_dim) : 0);
+        }
+        below = true;
     }
     return sum;
 }
@@ -187,15 +231,14 @@ uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, 
     const bool aux_loss = weights->aux != 0, teacher = weights->kl != 0;
     const kv_base_reach student = kv_kvp_student_reach(weights, base->n_layers);
     const kv_kvp_known nothing = {0};
-    uint64_t sum = pass_flops(aux, n_seq, seq_len, kind_of(aux_trained, checkpointing), !aux_loss);
+    const struct student given = {base,    predictor,   student.n_layers, n_seq,
+                                  seq_len, aux_trained, checkpointing};
+    uint64_t sum = aux_flops(aux, predictor, n_seq, seq_len, kind_of(aux_trained, checkpointing), aux_loss);
     if (aux_loss) sum += loss_flops(aux, n, aux_trained, aux_trained, false);
-    // Backward: every weight's gradient, and that of what it reads where something below is trained.
-    const struct map_flops maps = predictor_flops(base, aux, predictor, n);
-    const uint64_t learns = student.n_layers > 0 || weights->consistency != 0, low_rank = maps.down > 0;
-    sum += maps.up * (1 + learns * (aux_trained || low_rank ? 2 : 1));
-    sum += maps.down * (1 + learns * (aux_trained ? 2 : 1));
-    sum += teacher_flops(base, n_seq, seq_len, weights, &nothing) +
-           student_flops(base, student.n_layers, n_seq, seq_len, checkpointing);
+    sum += student.n_layers > 0 || weights->consistency != 0
+               ? kv_flops_predictor_step(predictor, base, n, aux_trained)
+               : kv_flops_predictor_maps(predictor, base, n);
+    sum += teacher_flops(base, n_seq, seq_len, weights, &nothing) + student_flops(&given);
     return student.logits ? sum + loss_flops(base, n, true, false, teacher) : sum;
 }
 
@@ -209,24 +252,27 @@ uint64_t kv_flops_kvp_loss_only(const kv_model_spec *base, const kv_model_spec *
                                 const kv_kvp_weights *weights) {
     const int64_t n = n_seq * seq_len;
     const bool aux_loss = weights->aux != 0;
-    const struct map_flops maps = predictor_flops(base, aux, predictor, n);
     const kv_kvp_known nothing = {0};
     kv_kvp_weights with_errors = *weights;
     with_errors.errors = true;
-    uint64_t sum = pass_flops(aux, n_seq, seq_len, FROZEN, !aux_loss) +
-                   teacher_flops(base, n_seq, seq_len, &with_errors, &nothing) + maps.up + maps.down;
+    uint64_t sum = aux_flops(aux, predictor, n_seq, seq_len, FROZEN, aux_loss) +
+                   teacher_flops(base, n_seq, seq_len, &with_errors, &nothing) +
+                   kv_flops_predictor_maps(predictor, base, n);
     if (aux_loss) sum += loss_flops(aux, n, false, false, false);
     const kv_base_reach student = kv_kvp_student_reach(weights, base->n_layers);
-    sum += layers_flops(base, student.n_layers, n_seq, seq_len, FROZEN, false);
-    for (int64_t i = 0; i < student.n_layers; i++) sum -= keys_values(base, i, n); // they are predicted
+    if (student.n_layers == 0) return sum;
+    sum += layers_flops(base, student.n_layers, n_seq, seq_len, FROZEN, false) +
+           kv_flops_predictor_queries(predictor, base, student.n_layers, n);
+    for (int64_t i = 0; i < student.n_layers; i++) sum -= keys_values(base, i, n); // they are given
     return student.logits ? sum + loss_flops(base, n, false, false, weights->kl != 0) : sum;
 }
 
-uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux, int64_t n_seq,
-                             int64_t seq_len, const kv_kvp_weights *weights, const kv_kvp_known *known) {
+uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux,
+                             const kv_predictor *predictor, int64_t n_seq, int64_t seq_len,
+                             const kv_kvp_weights *weights, const kv_kvp_known *known) {
     const int64_t n = n_seq * seq_len;
     const kv_kvp_known nothing = {0};
-    uint64_t sum = known->aux_cache ? pass_flops(aux, n_seq, seq_len, FROZEN, true) : 0;
+    uint64_t sum = known->aux_cache ? aux_flops(aux, predictor, n_seq, seq_len, FROZEN, false) : 0;
     sum += teacher_flops(base, n_seq, seq_len, weights, &nothing) -
            teacher_flops(base, n_seq, seq_len, weights, known);
     if (weights->kl != 0 && known->top_k > 0)
@@ -234,22 +280,11 @@ uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux
     return sum;
 }
 
-// Keys and values each: XᵀX once for every input (aux layer, or two of them) that is read, XᵀY for every base
-// layer; X has a column of ones.
 uint64_t kv_flops_least_squares(const kv_model_spec *base, const kv_model_spec *aux,
                                 const kv_predictor *predictor, int64_t n_seq, int64_t seq_len) {
     const int64_t n = n_seq * seq_len;
-    uint64_t sum =
-        pass_flops(aux, n_seq, seq_len, FROZEN, true) + pass_flops(base, n_seq, seq_len, FROZEN, true);
-    bool read[KV_MAX_LAYERS] = {false};
-    for (int64_t i = 0; i < base->n_layers; i++) {
-        const int32_t j = predictor->mapping[i];
-        const int64_t width = kv_predictor_input_dim(predictor, aux, i) + 1;
-        if (!read[j]) sum += 2 * product(width, width, n);
-        sum += 2 * product(width, kv_spec_kv_dim(base, i), n);
-        read[j] = true;
-    }
-    return sum;
+    return aux_flops(aux, predictor, n_seq, seq_len, FROZEN, false) +
+           pass_flops(base, n_seq, seq_len, FROZEN, true) + kv_flops_least_squares_sums(predictor, n);
 }
 
 // ---- Sizes ---------------------------------------------------------------------------------------------

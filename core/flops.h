@@ -10,14 +10,15 @@
 // afterwards), LM head for one position.
 uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n);
 
-// The same for KV prediction: aux on n - 1 tokens up to the keys and values of the last layer that is read
-// (kv_predictor_depth), predictors, base on the last token against n - 1 predicted entries, base's LM head
-// once.
+// The same for KV prediction: aux on n - 1 tokens up to what of its last layer is read
+// (kv_predictor_spec_reads), predictors, base on the last token against n - 1 predicted entries, base's LM
+// head once.
 uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *aux,
                               const kv_predictor *predictor, int64_t n);
 
-// One decoded token after `cached` tokens.
+// One decoded token after `cached` tokens; and the same by way of predictors that adapt queries (NULL: none).
 uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached);
+uint64_t kv_flops_kvp_decode(const kv_model_spec *base, const kv_predictor *predictor, int64_t cached);
 
 // All layers on n tokens behind `cached` ones, every position to the end and no LM head; and the same with a predicted
 // cache at every position, as kv_score reads.
@@ -31,6 +32,8 @@ uint64_t kv_flops_kvp_read(const kv_model_spec *base, const kv_model_spec *aux, 
 uint64_t kv_flops_layer(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached);
 uint64_t kv_flops_last_layer(const kv_model_spec *spec, int64_t n);
 uint64_t kv_flops_head(const kv_model_spec *spec);
+// Keys, values or both (KV_READ_K, KV_READ_V) of a layer, n tokens.
+uint64_t kv_flops_layer_parts(const kv_model_spec *spec, int64_t layer, int64_t n, uint8_t reads);
 
 // kv_attention_importance of n new tokens behind `cached` ones, and the projections it needs.
 uint64_t kv_flops_importance(const kv_model_spec *spec, int64_t layer, int64_t n, int64_t cached);
@@ -55,8 +58,9 @@ uint64_t kv_flops_kvp_loss_only(const kv_model_spec *base, const kv_model_spec *
                                 const kv_kvp_weights *weights);
 
 // What of those products is not executed when parts of the batch are given (kv_batch.given).
-uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux, int64_t n_seq,
-                             int64_t seq_len, const kv_kvp_weights *weights, const kv_kvp_known *known);
+uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux,
+                             const kv_predictor *predictor, int64_t n_seq, int64_t seq_len,
+                             const kv_kvp_weights *weights, const kv_kvp_known *known);
 
 // One batch of the predictors' least-squares start: both models up to their last layer's keys and values, and
 // the sums of the normal equations (in double precision). Solving them, once, is not counted.

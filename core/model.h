@@ -146,6 +146,16 @@ void kv_model_key_norms(kv_model *model, kv_key_norms *norms);
 
 // ---- Running it ----------------------------------------------------------------------------------------
 
+// What a layer's queries are made with instead of its own projection, all NULL: with that. q [q_dim, model_dim]
+// replaces it; up · down, [q_dim, rank] · [rank, model_dim], is added to it. The layer's bias and norm stay.
+//                                                            [core/README.md §9; Hu et al. 2021, eq. 3]
+typedef struct kv_query_adapter {
+    kv_param *q, *down, *up;
+} kv_query_adapter;
+
+// What of a layer is handed out.
+enum { KV_READ_K = 1, KV_READ_V = 2, KV_READ_H = 4 };
+
 // What a pass over the layers works on and hands out. All pointers are the caller's.
 typedef struct kv_pass {
     const kv_sequence *sequences; // within the rows
@@ -155,12 +165,17 @@ typedef struct kv_pass {
     // [n_layers] each, or NULL: attention reads these instead of the layer's own keys (after k_norm, before
     // RoPE) and values, whose projections are then not computed.
     kv_tensor **given_k, **given_v;
+    const kv_query_adapter *adapters; // [n_layers], or NULL: all layers' own queries
     // Where to leave each layer's keys and values: [n_layers] arrays or NULL. raw_k: before k_norm; k: after.
-    kv_tensor **raw_k, **k, **v;
+    // h: the layer's normed input, which they are made of.
+    kv_tensor **raw_k, **k, **v, **h;
+    // [n_layers]: which of those are wanted of each layer, KV_READ_…; the others' places are not touched. NULL:
+    // all of them.
+    const uint8_t *reads;
     // Where to leave what layer hidden_layer puts out, which must be one that is run to its end; NULL: nowhere.
     kv_tensor **hidden;
     int64_t hidden_layer;
-    // Stop once the last layer's keys and values exist: what is returned must not be used (but is not NULL).
+    // Stop once what is wanted of the last layer exists: what is returned must not be used (but is not NULL).
     bool only_kv;
 } kv_pass;
 
@@ -182,8 +197,10 @@ typedef struct kv_layer_kv {
 } kv_layer_kv;
 kv_tensor *kv_layer_norm_in(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x); // h for q, k, v
 kv_layer_kv kv_layer_keys_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);
-kv_layer_kv kv_layer_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);   // v NULL
-kv_tensor *kv_layer_queries(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h); // after q_norm
+kv_layer_kv kv_layer_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h); // v NULL
+kv_tensor *kv_layer_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);
+// After q_norm; of pass->adapters, where there are.
+kv_tensor *kv_layer_queries(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h, const kv_pass *pass);
 // x + attention(q over k, v)·Woᵀ, then + the feed-forward part.
 kv_tensor *kv_layer_block(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
                           kv_tensor *k, kv_tensor *v, const kv_pass *pass);

@@ -61,6 +61,7 @@ struct step {
     const kv_kvp_given *given; // never NULL
     const kv_kvp_weights *weights;
     int64_t n_base_layers;
+    const kv_query_adapter *adapters;
     kv_sequence *sequences;
     kv_kvp_terms *terms;
     kv_kvp_trace *trace;
@@ -69,18 +70,21 @@ struct step {
     float part_weights[FIRST_LAYER + 2 * KV_MAX_LAYERS];
 };
 
-// A reads the tokens; its own loss is added when it has a weight.
-static void run_aux(struct step *s, int64_t n_layers, kv_tensor **raw_k, kv_tensor **v) {
-    bool loss = s->weights->aux != 0;
+// A reads the tokens, as far as the predictors read it; its own loss is added when it has a weight.
+static void run_aux(struct step *s, const kv_predictor *predictor, kv_taps *taps) {
+    const bool loss = s->weights->aux != 0;
     if (s->given->aux_raw_k) {
         assert(!loss && s->given->aux_v);
-        memcpy(raw_k, s->given->aux_raw_k, (size_t)n_layers * sizeof *raw_k);
-        memcpy(v, s->given->aux_v, (size_t)n_layers * sizeof *v);
+        const size_t size = (size_t)predictor->spec.n_aux_layers * sizeof *taps->k;
+        memset(taps, 0, sizeof *taps);
+        memcpy(taps->k, s->given->aux_raw_k, size);
+        memcpy(taps->v, s->given->aux_v, size);
+        kv_predictor_read_base(s->tape, predictor, s->base, s->batch->input_ids, batch_rows(s->batch), taps);
         return;
     }
-    kv_pass pass = {
-        .sequences = s->sequences, .n_sequences = s->batch->n_seq, .raw_k = raw_k, .v = v, .only_kv = !loss};
-    kv_tensor *hidden = kv_model_forward(s->tape, s->aux, s->batch->input_ids, batch_rows(s->batch), &pass);
+    const kv_pass pass = {.sequences = s->sequences, .n_sequences = s->batch->n_seq};
+    kv_tensor *hidden = kv_predictor_read(s->tape, predictor, s->base, s->aux, s->batch->input_ids,
+                                          batch_rows(s->batch), &pass, loss, taps);
     if (!loss) return;
     s->trace->aux_hidden = hidden;
     kv_lm_loss_args args = {.weight_ce = s->weights->aux, .weight_z = s->weights->aux * s->weights->z_loss};
@@ -175,7 +179,8 @@ static void run_student(struct step *s, kv_tensor *teacher_hidden) {
                     .n_sequences = s->batch->n_seq,
                     .n_layers = reach.n_layers,
                     .given_k = s->trace->pred_k,
-                    .given_v = s->trace->pred_v};
+                    .given_v = s->trace->pred_v,
+                    .adapters = s->adapters};
     if (w->hidden != 0) pass.hidden = &s->trace->pred_hidden, pass.hidden_layer = w->hidden_layer;
     kv_tensor *hidden = kv_model_forward(s->tape, s->base, s->batch->input_ids, batch_rows(s->batch), &pass);
     if (w->hidden != 0) add_hidden(s);
@@ -200,22 +205,22 @@ kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_pre
     static const kv_kvp_given nothing;
     struct step s = {.tape = tape, .base = base, .aux = aux, .batch = batch, .weights = weights};
     s.given = batch->given ? batch->given : &nothing;
-    s.n_base_layers = predictor->n_base_layers;
+    s.n_base_layers = predictor->spec.n_base_layers, s.adapters = predictor->adapters;
     s.terms = terms ? terms : &own_terms;
     s.trace = trace ? trace : &own_trace;
     memset(s.terms, 0, sizeof *s.terms);
     memset(s.trace, 0, sizeof *s.trace);
     s.sequences = batch_sequences(tape, batch);
     if (!s.sequences) return NULL;
-    kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
-    run_aux(&s, predictor->n_aux_layers, aux_k, aux_v);
+    kv_taps taps;
+    run_aux(&s, predictor, &taps);
     if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
     kv_key_norms norms;
     if (base)
         kv_model_key_norms(base, &norms);
     else
         norms = *s.given->norms;
-    kv_predict(tape, predictor, &norms, aux_k, aux_v, s.trace->pred_k, s.trace->pred_v);
+    kv_predict(tape, predictor, &norms, &taps, s.trace->pred_k, s.trace->pred_v);
     kv_tensor *teacher_hidden = run_teacher(&s);
     if (wants_errors(weights)) add_consistency(&s);
     run_student(&s, teacher_hidden);

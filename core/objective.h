@@ -14,15 +14,16 @@
 //   kv_tape_free(tape);
 #pragma once
 
-#include "core/predictor.h"
+#include "core/predictor/predictor.h"
 
 // What of a batch was computed before, as caches on disk hold it; each part may be missing (NULL, k 0) and is
 // then computed. Rows are the batch's.
 typedef struct kv_kvp_given {
-    kv_tensor *const *base_k, *const *base_v;   // [n_base_layers]: true keys (after k_norm) and values
-    kv_tensor *const *aux_raw_k, *const *aux_v; // [n_aux_layers]; of a frozen aux, which takes no loss
-    kv_topk_teacher topk;                       // what KL is taken to, instead of all of the base's logits
-    const kv_key_norms *norms;                  // of a base that is not at hand
+    kv_tensor *const *base_k, *const *base_v; // [n_base_layers]: true keys (after k_norm) and values
+    // [n_aux_layers]; of a frozen aux, which takes no loss, of whose hidden states nothing is read
+    kv_tensor *const *aux_raw_k, *const *aux_v;
+    kv_topk_teacher topk;      // what KL is taken to, instead of all of the base's logits
+    const kv_key_norms *norms; // of a base that is not at hand
 } kv_kvp_given;
 
 // Which of its parts a batch will have, to plan with.
@@ -98,7 +99,8 @@ typedef struct kv_kvp_trace {
 } kv_kvp_trace;
 
 // Passes whose term has weight 0 are not run, nor what the batch has given. base must be frozen; it may be
-// NULL when only the consistency has a weight and true cache and norms are given, aux when its cache is.
+// NULL when only the consistency has a weight, true cache and norms are given and the predictor reads nothing
+// of it, aux when its cache is given. Of a prefix the aux is the base.
 kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_predictor *predictor,
                             const kv_batch *batch, const kv_kvp_weights *weights, kv_kvp_terms *terms,
                             kv_kvp_trace *trace);

@@ -11,6 +11,9 @@ kv_tensor *kv_embedding(kv_tape *tape, kv_param *table, const int32_t *ids, int6
 // y[m, out] = x[m, in] · wᵀ + bias.  bias [1, out] or NULL.
 kv_tensor *kv_linear(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias);
 
+// The same block by block: w [out, in / n_blocks], and block b of its rows reads block b of x's columns.
+kv_tensor *kv_linear_blocks(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias, int64_t n_blocks);
+
 // y = x · rsqrt(mean(x²) + eps) · w, over groups of w->cols columns. x [m, g · w->cols]: g = 1 is the usual
 // norm, g = number of heads the per-head form (q_norm, k_norm).
 //                                                                          [Zhang & Sennrich 2019, eq. 4]
@@ -23,8 +26,9 @@ kv_tensor *kv_swiglu(kv_tape *tape, kv_tensor *gate, kv_tensor *up);
 // y = a + b.
 kv_tensor *kv_add(kv_tape *tape, kv_tensor *a, kv_tensor *b);
 
-// y = [a, b], column blocks side by side.  a, b of as many rows.
-kv_tensor *kv_concat(kv_tape *tape, kv_tensor *a, kv_tensor *b);
+// y = parts[0 .. n) side by side, all of as many rows; a single one is handed on as it is. With n_blocks > 1
+// every part falls into so many blocks of columns, and y has the first blocks of all, then the second, ….
+kv_tensor *kv_concat(kv_tape *tape, kv_tensor *const *parts, int64_t n, int64_t n_blocks);
 
 // y[i, :] = x[rows[i], :].  `rows` must stay valid until backward; rows may repeat.
 kv_tensor *kv_gather_rows(kv_tape *tape, kv_tensor *x, const int64_t *rows, int64_t n);

@@ -11,7 +11,7 @@
 
 #include "core/tape.h"
 
-enum { KV_RECOMPUTE_INPUTS = 3, KV_RECOMPUTE_OUTPUTS = 4 };
+enum { KV_RECOMPUTE_INPUTS = 3, KV_RECOMPUTE_OUTPUTS = 5 };
 
 typedef struct kv_recompute kv_recompute;
 

@@ -25,16 +25,24 @@ kv_layer_kv kv_layer_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tens
     return kv;
 }
 
-kv_layer_kv kv_layer_keys_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h) {
+kv_tensor *kv_layer_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h) {
     kv_layer *l = &model->layers[layer];
+    return kv_linear(tape, h, &l->v, optional(&l->v_bias));
+}
+
+kv_layer_kv kv_layer_keys_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h) {
     kv_layer_kv kv = kv_layer_keys(tape, model, layer, h);
-    kv.v = kv_linear(tape, h, &l->v, optional(&l->v_bias));
+    kv.v = kv_layer_values(tape, model, layer, h);
     return kv;
 }
 
-kv_tensor *kv_layer_queries(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h) {
+kv_tensor *kv_layer_queries(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h,
+                            const kv_pass *pass) {
+    static const kv_query_adapter none;
     kv_layer *l = &model->layers[layer];
-    kv_tensor *q = kv_linear(tape, h, &l->q, optional(&l->q_bias));
+    const kv_query_adapter *a = pass->adapters ? &pass->adapters[layer] : &none;
+    kv_tensor *q = kv_linear(tape, h, a->q ? a->q : &l->q, optional(&l->q_bias));
+    if (a->down) q = kv_add(tape, q, kv_linear(tape, kv_linear(tape, h, a->down, NULL), a->up, NULL));
     return model->spec.qk_norm ? kv_rmsnorm(tape, q, &l->q_norm, model->spec.norm_eps) : q;
 }
 
@@ -67,7 +75,7 @@ kv_tensor *kv_layer_block(kv_tape *tape, kv_model *model, int64_t layer, kv_tens
 
 kv_tensor *kv_layer_attend(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *h,
                            kv_tensor *k, kv_tensor *v, const kv_pass *pass) {
-    return kv_layer_block(tape, model, layer, x, kv_layer_queries(tape, model, layer, h), k, v, pass);
+    return kv_layer_block(tape, model, layer, x, kv_layer_queries(tape, model, layer, h, pass), k, v, pass);
 }
 
 // ---- Walking over the layers ---------------------------------------------------------------------------
@@ -94,7 +102,7 @@ bool kv_walk_layers(kv_tape *tape, int64_t n_layers, kv_tensor *x, kv_layer_fn *
 // One layer of a pass, which may be run a second time in backward: its inputs, its outputs, and what it needs
 // beside them.
 enum { GIVEN_K, GIVEN_V, X };
-enum { HIDDEN, RAW_K, K, V };
+enum { HIDDEN, RAW_K, K, V, H };
 struct layer_run {
     kv_model *model;
     int64_t layer, n_layers;
@@ -102,7 +110,15 @@ struct layer_run {
     kv_pass pass;    // with sequences of its own once it outlives the pass
 };
 
-// The last layer of a pass for the caches alone ends with its keys and values.
+// What of a layer is wanted: KV_READ_….
+static uint8_t wanted(const struct layer_run *run) {
+    const kv_pass *pass = &run->pass;
+    const uint8_t places = (uint8_t)((pass->raw_k || pass->k ? KV_READ_K : 0) | (pass->v ? KV_READ_V : 0) |
+                                     (pass->h ? KV_READ_H : 0));
+    return pass->reads ? pass->reads[run->layer] & places : places;
+}
+
+// The last layer of a pass for the caches alone ends with what of it is wanted.
 static bool ends_early(const struct layer_run *run) {
     return run->pass.only_kv && run->layer == run->n_layers - 1;
 }
@@ -112,8 +128,11 @@ static void run_layer(kv_tape *tape, const void *what, kv_tensor *const *in, kv_
     const kv_pass *pass = &r->pass;
     kv_tensor *h = kv_layer_norm_in(tape, r->model, r->layer, in[X]);
     kv_layer_kv kv = {.k = in[GIVEN_K], .v = in[GIVEN_V]};
+    out[H] = h;
     if (!pass->given_k) {
-        kv = kv_layer_keys_values(tape, r->model, r->layer, h);
+        const uint8_t parts = ends_early(r) ? wanted(r) : KV_READ_K | KV_READ_V;
+        if (parts & KV_READ_K) kv = kv_layer_keys(tape, r->model, r->layer, h);
+        if (parts & KV_READ_V) kv.v = kv_layer_values(tape, r->model, r->layer, h);
         out[RAW_K] = kv.raw_k, out[K] = kv.k, out[V] = kv.v;
     }
     out[HIDDEN] =
@@ -129,33 +148,40 @@ static void take_inputs(const struct layer_run *run, kv_tensor *x, kv_tensor **i
 
 static void hand_out(const struct layer_run *run, kv_tensor *const *out) {
     const kv_pass *pass = &run->pass;
-    if (pass->raw_k) pass->raw_k[run->layer] = out[RAW_K];
-    if (pass->k) pass->k[run->layer] = out[K];
-    if (pass->v) pass->v[run->layer] = out[V];
+    const uint8_t parts = wanted(run);
+    if (parts & KV_READ_K && pass->raw_k) pass->raw_k[run->layer] = out[RAW_K];
+    if (parts & KV_READ_K && pass->k) pass->k[run->layer] = out[K];
+    if (parts & KV_READ_V) pass->v[run->layer] = out[V];
+    if (parts & KV_READ_H) pass->h[run->layer] = out[H];
 }
 
 static kv_tensor *reserve(kv_tape *tape, bool wanted, int64_t rows, int64_t cols) {
     return wanted ? kv_tape_tensor(tape, rows, cols) : NULL;
 }
 
-// Places for the keys and values that a layer hands out, behind which everything else it makes can be given
+// Places for what a layer hands out, behind which everything else it makes can be given
 // back. Without a key norm raw_k and k are the same tensor, and have one place.
-static void reserve_keys_values(kv_tape *tape, const struct layer_run *run, int64_t n, kv_tensor **out) {
+static void reserve_places(kv_tape *tape, const struct layer_run *run, int64_t n, kv_tensor **out) {
     const kv_pass *pass = &run->pass;
     const int64_t kv_dim = kv_spec_kv_dim(&run->model->spec, run->layer);
-    const bool own = !pass->given_k, norm = run->model->spec.qk_norm;
-    out[RAW_K] = reserve(tape, own && (pass->raw_k || (pass->k && !norm)), n, kv_dim);
-    out[K] = reserve(tape, own && pass->k && norm, n, kv_dim);
-    out[V] = reserve(tape, own && pass->v, n, kv_dim);
+    const uint8_t parts = wanted(run);
+    const bool keys = !pass->given_k && parts & KV_READ_K, norm = run->model->spec.qk_norm;
+    out[RAW_K] = reserve(tape, keys && (pass->raw_k || !norm), n, kv_dim);
+    out[K] = reserve(tape, keys && pass->k && norm, n, kv_dim);
+    out[V] = reserve(tape, !pass->given_k && parts & KV_READ_V, n, kv_dim);
+    out[H] = reserve(tape, parts & KV_READ_H, n, run->model->spec.model_dim);
 }
 
 // How many layers nobody differentiates: the first ones, up to where something is trained or a given key is.
 static int64_t plain_layers(const kv_tape *tape, const struct layer_run *run, kv_tensor *x) {
+    static const kv_query_adapter none;
     struct layer_run r = *run;
     for (r.layer = 0; r.layer < r.n_layers; r.layer++) {
         kv_tensor *in[KV_RECOMPUTE_INPUTS];
+        const kv_query_adapter *a = r.pass.adapters ? &r.pass.adapters[r.layer] : &none;
         take_inputs(&r, x, in);
         if (kv_tape_wants(tape, (const kv_tensor *const *)in, 3, &r.model->layers[r.layer].q, NULL)) break;
+        if (kv_tape_wants(tape, NULL, 0, a->q, a->down)) break;
     }
     return r.layer;
 }
@@ -177,9 +203,11 @@ static kv_tensor *plain_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *
     run->layer = layer;
     take_inputs(run, x, in);
     run_layer(tape, run, in, out);
-    if (pass->raw_k) copy_rows(pass->raw_k[layer], out[RAW_K]);
-    if (pass->k) copy_rows(pass->k[layer], out[K]);
-    if (pass->v) copy_rows(pass->v[layer], out[V]);
+    const uint8_t parts = wanted(run);
+    if (parts & KV_READ_K && pass->raw_k) copy_rows(pass->raw_k[layer], out[RAW_K]);
+    if (parts & KV_READ_K && pass->k) copy_rows(pass->k[layer], out[K]);
+    if (parts & KV_READ_V) copy_rows(pass->v[layer], out[V]);
+    if (parts & KV_READ_H) copy_rows(pass->h[layer], out[H]);
     if (leaves_copy(run)) copy_rows(*pass->hidden, out[HIDDEN]);
     return out[HIDDEN];
 }
@@ -187,7 +215,7 @@ static kv_tensor *plain_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *
 static bool run_plain(kv_tape *tape, struct layer_run *run, kv_tensor *x) {
     for (run->layer = 0; run->layer < run->n_plain; run->layer++) {
         kv_tensor *out[KV_RECOMPUTE_OUTPUTS];
-        reserve_keys_values(tape, run, x->rows, out);
+        reserve_places(tape, run, x->rows, out);
         if (!run->model->spec.qk_norm) out[K] = out[RAW_K];
         hand_out(run, out);
         if (leaves_copy(run)) *run->pass.hidden = kv_tape_tensor(tape, x->rows, x->cols);
@@ -200,7 +228,7 @@ static bool run_again(kv_tape *tape, struct layer_run *run, kv_tensor *const *in
     kv_recompute region = {.run = run_layer, .what = run, .what_size = sizeof *run};
     memcpy(region.in, in, sizeof region.in);
     region.out[HIDDEN] = kv_tape_tensor(tape, in[X]->rows, in[X]->cols);
-    reserve_keys_values(tape, run, in[X]->rows, region.out);
+    reserve_places(tape, run, in[X]->rows, region.out);
     if (!kv_recompute_run(tape, &region, true)) return false;
     memcpy(out, region.out, sizeof region.out);
     if (!run->model->spec.qk_norm) out[K] = out[RAW_K];

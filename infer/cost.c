@@ -83,7 +83,10 @@ uint64_t kv_system_decode_flops(const kv_system *system, int64_t n_prompt, int64
     if (steps < 1) return 0;
     if (pruning.kind == KV_PRUNE_LAZY) return lazy_steps(base, &pruning, n_prompt, steps);
     // Each step costs as much more than the one before it.
-    return (uint64_t)steps * (kv_flops_decode(base, cached) + kv_flops_decode(base, cached + steps - 1)) / 2;
+    return (uint64_t)steps *
+           (kv_flops_kvp_decode(base, system->predictor, cached) +
+            kv_flops_kvp_decode(base, system->predictor, cached + steps - 1)) /
+           2;
 }
 
 uint64_t kv_system_score_flops(const kv_system *system, int64_t n, int64_t n_scored) {
@@ -105,13 +108,18 @@ uint64_t kv_system_behind_flops(const kv_system *system, int64_t n, int64_t n_sc
     const uint64_t first = kv_system_flops(system, prompt);
     if (pruning.kind == KV_PRUNE_LAZY) return first + kv_system_decode_flops(system, prompt, n_scored);
     if (behind < 1) return first;
-    return first + kv_flops_read(base, behind, kv_pruning_kept(&pruning, prompt)) +
+    const uint64_t queries =
+        system->predictor ? kv_flops_predictor_queries(system->predictor, base, base->n_layers, behind) : 0;
+    return first + kv_flops_read(base, behind, kv_pruning_kept(&pruning, prompt)) + queries +
            (uint64_t)behind * kv_flops_head(base);
 }
 
 double kv_system_paper_reduction(const kv_system *system, const kv_system *base) {
     const kv_model_spec *aux = system->aux ? &system->aux->spec : NULL;
-    const kv_model_spec *reader = system->predictor ? aux : &system->base->spec;
-    return kv_paper_reduction(&base->base->spec, reader) *
+    kv_model_spec reader = system->predictor ? *aux : system->base->spec;
+    // Of a prefix the layers that read the prompt.
+    if (system->predictor && system->predictor->spec.prefix_layers > 0)
+        reader.n_layers = system->predictor->spec.prefix_layers;
+    return kv_paper_reduction(&base->base->spec, &reader) *
            kv_pruning_paper_reduction(&system->pruning, &system->base->spec, aux);
 }

@@ -119,22 +119,31 @@ static double read_bytes(const kv_model *model, int64_t batch_size, int64_t n_ne
     return list_bytes(&t, lazy) + larger(walk_bytes(model, &t, &m), answer);
 }
 
-// Keys and values of the aux, and the base's that are made of them. See infer/session/predict.c.
+// What of the aux's layers is handed out.
+static double tap_floats(const kv_model_spec *aux, const uint8_t *reads, int64_t n_layers) {
+    double sum = 0;
+    for (int64_t i = 0; i < n_layers; i++) {
+        const double kv = (double)kv_spec_kv_dim(aux, i);
+        sum += reads[i] & KV_READ_K ? kv : 0;
+        sum += reads[i] & KV_READ_V ? kv : 0;
+        sum += reads[i] & KV_READ_H ? (double)aux->model_dim : 0;
+    }
+    return sum;
+}
+
+// What is read of the aux, and the base's keys and values that are made of it. See infer/session/predict.c.
 static double predict_bytes(const kv_system *system, const struct batch *b) {
     const kv_predictor *p = system->predictor;
     const kv_model_spec *base = &system->base->spec, *aux = &system->aux->spec;
     const struct together t = pack_of(b->batch_size, b->prompt_tokens - 1, 0);
-    const struct manner m = {.n_layers = kv_predictor_depth(p), .nothing = true};
-    double made = (2 + (double)base->qk_norm) * all_kv(base, base->n_layers) +
-                  2 * (double)(p->kind.rank * p->n_base_layers);
-    bool joined[KV_MAX_LAYERS] = {false};
-    for (int64_t i = 0; i < p->n_base_layers && p->kind.aux_layers > 1; i++) {
-        if (!joined[p->mapping[i]]) made += 2 * (double)kv_predictor_input_dim(p, aux, i);
-        joined[p->mapping[i]] = true;
-    }
+    uint8_t reads[KV_MAX_LAYERS];
+    double gradients;
+    const struct manner m = {.n_layers = kv_predictor_spec_reads(&p->spec, reads), .nothing = true};
+    const double made = (2 + (double)base->qk_norm) * all_kv(base, base->n_layers) +
+                        kv_predictor_floats(p, base, false, &gradients);
     const double read = walk_bytes(system->aux, &t, &m);
     const double f = sizeof(float), x = f * t.rows * (double)aux->model_dim;
-    return list_bytes(&t, false) + f * t.rows * 2 * all_kv(aux, m.n_layers) +
+    return list_bytes(&t, false) + f * t.rows * tap_floats(aux, reads, m.n_layers) +
            larger(read, x + f * t.rows * made);
 }
 

@@ -1,4 +1,5 @@
 // y = x · Wᵀ + b        dx = dy · W        dW = dyᵀ · x        db = Σ_rows dy
+// In blocks: the same of every block of columns of x and rows of W, which make a block of columns of y.
 #include "core/gemm.h"
 #include "core/ops.h"
 
@@ -26,24 +27,47 @@ static void add_column_sums(float *restrict sum, const float *restrict dy, int64
     }
 }
 
+struct linear_saved {
+    int64_t n_blocks;
+};
+
 static void linear_backward(kv_tape *tape, const kv_record *r) {
     kv_tensor *x = r->in[0];
     kv_param *w = r->weight, *bias = r->bias;
     const float *dy = r->out->grad;
-    int64_t m = x->rows, in = x->cols, out = w->rows;
+    const int64_t n_blocks = ((const struct linear_saved *)r->saved)->n_blocks;
+    const int64_t m = x->rows, out = w->rows / n_blocks, in = w->cols;
     float beta, *dx = kv_tape_grad(tape, x, &beta);
-    if (dx && !kv_gemm_weight(kv_tape_arena(tape), m, dy, out, w, 0, out, beta, dx, in))
-        kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the gradient of %s's input", w->name);
-    if (w->grad) kv_gemm_tn(out, in, m, dy, out, x->data, in, 1, w->grad, in);
-    if (bias && bias->grad) add_column_sums(bias->grad, dy, m, out);
+    for (int64_t b = 0; b < n_blocks; b++) {
+        const float *dy_b = dy + b * out;
+        if (dx && !kv_gemm_weight(kv_tape_arena(tape), m, dy_b, w->rows, w, b * out, out, beta, dx + b * in,
+                                  x->cols))
+            kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the gradient of %s's input", w->name);
+        if (w->grad)
+            kv_gemm_tn(out, in, m, dy_b, w->rows, x->data + b * in, x->cols, 1, w->grad + b * out * in, in);
+    }
+    if (bias && bias->grad) add_column_sums(bias->grad, dy, m, w->rows);
 }
 
 kv_tensor *kv_linear(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias) {
+    return kv_linear_blocks(tape, x, w, bias, 1);
+}
+
+static bool multiply(kv_tape *tape, const kv_tensor *x, const kv_param *w, int64_t n_blocks, kv_tensor *y) {
+    const int64_t out = w->rows / n_blocks;
+    for (int64_t b = 0; b < n_blocks; b++)
+        if (!kv_gemm_weight_t(kv_tape_arena(tape), x->rows, x->data + b * w->cols, x->cols, w, b * out, out,
+                              0, y->data + b * out, y->cols))
+            return false;
+    return true;
+}
+
+kv_tensor *kv_linear_blocks(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias, int64_t n_blocks) {
     if (!x) return NULL;
-    assert(x->cols == w->cols && (!bias || bias->cols == w->rows));
+    assert(x->cols == w->cols * n_blocks && w->rows % n_blocks == 0 && (!bias || bias->cols == w->rows));
     kv_tensor *y = kv_tape_tensor(tape, x->rows, w->rows);
     if (!y) return NULL;
-    if (!kv_gemm_weight_t(kv_tape_arena(tape), x->rows, x->data, x->cols, w, 0, w->rows, 0, y->data, y->cols))
+    if (!multiply(tape, x, w, n_blocks, y))
         return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for a product with %s", w->name);
     if (bias) {
         kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
@@ -54,9 +78,10 @@ kv_tensor *kv_linear(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias) {
         kv_arena_release(kv_tape_arena(tape), mark);
     }
     if (kv_tape_wants(tape, (const kv_tensor *const[]){x}, 1, w, bias)) {
-        kv_record *r = kv_tape_record(tape, linear_backward, y, 0);
+        kv_record *r = kv_tape_record(tape, linear_backward, y, sizeof(struct linear_saved));
         if (!r) return NULL;
         r->in[0] = x, r->weight = w, r->bias = bias;
+        ((struct linear_saved *)r->saved)->n_blocks = n_blocks;
     }
     return y;
 }

@@ -4,7 +4,7 @@
 // random:openelm-1.1b for a model, random for a predictor.
 #pragma once
 
-#include "core/predictor.h"
+#include "core/predictor/predictor.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,6 +57,10 @@ kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err);
 // config.json says about their use (not the longest context or the special tokens), as 16 hex digits plus
 // NUL.
 void kv_checkpoint_fingerprint(kv_model *model, char out[17]);
+// The same of a predictor: of its parts as kv_predictor_spec_describe tells them, and their weights. Zeros when out of
+// memory.
+void kv_predictor_fingerprint(kv_predictor *predictor, char out[17]);
+
 // The same of weights alone, for files that lie beside them to say whose they are.
 void kv_params_fingerprint(kv_param *const *params, int64_t n, char out[17]);
 
@@ -66,11 +70,10 @@ typedef struct kv_fingerprints {
     const char *base, *aux;
 } kv_fingerprints;
 
-// Predictor directory: predictor.json (mapping, layer counts, base_fingerprint and aux_fingerprint, fingerprint of the
-// weights beside it; rank and aux_layers where maps are not of full rank from one aux layer) + predictor.safetensors (key.i.weight,
-// key.i.bias, value.i.weight, value.i.bias; weight is [out, in], of low rank up.weight [out, rank] and
-// down.weight [rank, in]). The two files are a kv_whole_set.
-// Fingerprints that are not known are not recorded; NULL: neither is.
+// Predictor directory: predictor.json (layer counts, what every map reads and is: data/checkpoint/predictor_json.h;
+// base_fingerprint and aux_fingerprint; fingerprint of the weights beside it) + predictor.safetensors (one tensor a
+// parameter, by its name: kv_predictor_params). The two files are a kv_whole_set.
+// Fingerprints that are not known are not recorded; NULL: neither is. A prefix has no aux: only the base's is.
 kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const kv_fingerprints *made_for,
                             kv_error *err);
 
@@ -78,7 +81,8 @@ kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const kv_f
 // another fingerprint of are KV_ERR_MISMATCH. NULL skips that check. Weights beside a predictor.json of others are
 // KV_ERR_MISMATCH, too (one from before it had their fingerprint goes with any of its shape). mapping: NULL takes the one in predictor.json;
 // given, it must agree with it, and predictor.json may be missing (weights of other programs). A random one is of
-// the right shape for any pair.
+// the right shape for any pair. aux NULL: there is none, for the predictors of a prefix; with an aux these are
+// KV_ERR_MISMATCH, as others are without.
 kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                             const kv_fingerprints *found, const int32_t *mapping, kv_predictor **predictor,
                             kv_error *err);
@@ -88,10 +92,13 @@ kv_status kv_predictor_load(const char *dir, const kv_model_spec *base, const kv
 kv_status kv_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                              const int32_t *mapping, kv_error *err);
 
-// A predictor of the shape that predictor.json says, weights zero and in memory that is never touched: what is needed to
+// A predictor of the shape that predictor.json says, without weights (kv_predictor_plan): what is needed to
 // work out what it will cost. On failure *predictor is NULL.
 kv_status kv_predictor_shape(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                              kv_predictor **predictor, kv_error *err);
+
+// How many of the base's own first layers stand for the aux; 0: it is a model of its own. Looks at nothing else.
+kv_status kv_predictor_prefix(const char *dir, int64_t *n_layers, kv_error *err);
 
 // ---- Size, before anything is read ---------------------------------------------------------------------
 

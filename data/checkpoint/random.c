@@ -4,6 +4,7 @@
 #include "data/system/number.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char model_prefix[] = "random:", predictor_name[] = "random", pruned_mark[] = "-lp-";
@@ -125,77 +126,115 @@ kv_status kv_random_model(const char *dir, bool f32, kv_model **model, kv_error 
 
 // What a predictor's name says.
 struct predictor_name {
-    kv_predictor_kind kind;
+    int64_t rank, aux_layers, prefix;
     uint64_t seed;
 };
 
-static bool starts_with(const char *text, const char *beginning) {
-    return strncmp(text, beginning, strlen(beginning)) == 0;
-}
-
-// "rank=16" or "aux_layers=2".
-static bool parse_kind(const char *text, kv_predictor_kind *kind) {
-    static const char rank[] = "rank=", layers[] = "aux_layers=";
+// "rank=16", "aux_layers=2" or "prefix=3".
+static bool parse_part(const char *text, struct predictor_name *name) {
+    const struct {
+        const char *key;
+        int64_t *value, most;
+    } parts[] = {{"rank=", &name->rank, INT32_MAX},
+                 {"aux_layers=", &name->aux_layers, 2},
+                 {"prefix=", &name->prefix, KV_MAX_LAYERS}};
     uint64_t number;
-    if (starts_with(text, rank)) {
-        if (!parse_seed(text + strlen(rank), &number) || number > INT32_MAX) return false;
-        kind->rank = (int64_t)number;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const size_t n = strlen(parts[i].key);
+        if (strncmp(text, parts[i].key, n) != 0) continue;
+        if (!parse_seed(text + n, &number) || number < 1 || number > (uint64_t)parts[i].most) return false;
+        *parts[i].value = (int64_t)number;
         return true;
     }
-    if (!starts_with(text, layers) || !parse_seed(text + strlen(layers), &number)) return false;
-    kind->aux_layers = (int64_t)number;
-    return number == 1 || number == 2;
+    return false;
 }
 
 static kv_status parse_predictor(const char *dir, struct predictor_name *name, kv_error *err) {
     char text[LONGEST], *rest = NULL;
-    *name = (struct predictor_name){.kind.aux_layers = 1, .seed = DEFAULT_SEED};
+    *name = (struct predictor_name){.aux_layers = 1, .seed = DEFAULT_SEED};
     bool known = snprintf(text, sizeof text, "%s", dir + strlen(predictor_name)) < LONGEST;
     char *seed = strchr(text, '@');
     if (seed) *seed++ = '\0';
     if (seed) known = known && parse_seed(seed, &name->seed);
     for (char *part = strtok_r(text, ":", &rest); known && part; part = strtok_r(NULL, ":", &rest))
-        known = parse_kind(part, &name->kind);
-    if (known) return KV_OK;
-    return kv_fail(err, KV_ERR_ARGUMENT,
-                   "%.*s: unknown predictor, expected random, perhaps with :rank=N or :aux_layers=2, then "
-                   "perhaps @SEED",
-                   KV_HEAD(dir, 100));
+        known = parse_part(part, name);
+    if (known && (name->prefix == 0 || name->aux_layers == 1)) return KV_OK;
+    return kv_fail(
+        err, KV_ERR_ARGUMENT,
+        "%.*s: unknown predictor, expected random, perhaps with :rank=N, :aux_layers=2 or (without "
+        "an aux) :prefix=L, then perhaps @SEED",
+        KV_HEAD(dir, 100));
+}
+
+kv_status kv_random_predictor_prefix(const char *dir, int64_t *n_layers, kv_error *err) {
+    struct predictor_name name;
+    kv_status status = parse_predictor(dir, &name, err);
+    *n_layers = status ? 0 : name.prefix;
+    return status;
+}
+
+// What the name says, for this pair.
+static kv_status name_spec(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                           const int32_t *mapping, const struct predictor_name *name, kv_predictor_spec *spec,
+                           kv_error *err) {
+    int32_t rule[KV_MAX_LAYERS];
+    if ((name->prefix > 0) == (aux != NULL))
+        return kv_fail(err, KV_ERR_MISMATCH,
+                       aux ? "%.*s: of the base's own first layers, expected no auxiliary model beside it"
+                           : "%.*s: needs an auxiliary model, or :prefix=L",
+                       KV_HEAD(dir, 100));
+    if (name->prefix >= base->n_layers)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%.*s: the base has %lld layers, expected a prefix of 1 to %lld",
+                       KV_HEAD(dir, 100), (long long)base->n_layers, (long long)base->n_layers - 1);
+    if (aux && !mapping) kv_mapping_default(base, aux, rule);
+    if (aux)
+        kv_predictor_spec_paper(base, aux, mapping ? mapping : rule, spec);
+    else
+        kv_predictor_spec_prefix(base, name->prefix, spec);
+    kv_predictor_spec_neighbours(spec, name->aux_layers);
+    if (name->rank > 0) kv_predictor_spec_set_map(spec, &kv_map_low_rank, name->rank);
+    kv_status status = kv_predictor_spec_check(base, aux ? aux : base, spec, err);
+    if (status) return kv_fail_within(err, status, "%.*s", KV_HEAD(dir, 100));
+    return KV_OK;
+}
+
+typedef kv_status make_fn(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor_spec *spec,
+                          kv_predictor **predictor, kv_error *err);
+
+static kv_status make_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
+                                const int32_t *mapping, make_fn *make, uint64_t *seed,
+                                kv_predictor **predictor, kv_error *err) {
+    struct predictor_name name;
+    *predictor = NULL;
+    kv_predictor_spec *spec = malloc(sizeof *spec);
+    *seed = DEFAULT_SEED;
+    if (!spec) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_status status = parse_predictor(dir, &name, err);
+    if (!status) *seed = name.seed;
+    if (!status) status = name_spec(dir, base, aux, mapping, &name, spec, err);
+    if (!status) status = make(base, aux ? aux : base, spec, predictor, err);
+    free(spec);
+    return status;
 }
 
 kv_status kv_random_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                                     const int32_t *mapping, kv_error *err) {
-    struct predictor_name name;
-    int32_t rule[KV_MAX_LAYERS];
-    kv_status status = parse_predictor(dir, &name, err);
-    if (status) return status;
-    if (!mapping) kv_mapping_default(base, aux, rule);
-    status = kv_predictor_kind_check(base, aux, mapping ? mapping : rule, &name.kind, err);
-    return status ? kv_fail_within(err, status, "%.*s", KV_HEAD(dir, 100)) : KV_OK;
-}
-
-static kv_status make_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
-                                const int32_t *mapping, struct predictor_name *name, kv_predictor **predictor,
-                                kv_error *err) {
-    *predictor = NULL;
-    int32_t rule[KV_MAX_LAYERS];
-    kv_status status = kv_random_predictor_check(dir, base, aux, mapping, err);
-    if (!status) status = parse_predictor(dir, name, err);
-    if (status) return status;
-    if (!mapping) kv_mapping_default(base, aux, rule);
-    return kv_predictor_create_kind(base, aux, mapping ? mapping : rule, &name->kind, predictor, err);
+    kv_predictor *predictor;
+    uint64_t seed;
+    kv_status status = make_predictor(dir, base, aux, mapping, kv_predictor_plan, &seed, &predictor, err);
+    kv_predictor_free(predictor);
+    return status;
 }
 
 kv_status kv_random_predictor_shape(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                                     kv_predictor **predictor, kv_error *err) {
-    struct predictor_name name;
-    return make_predictor(dir, base, aux, NULL, &name, predictor, err);
+    uint64_t seed;
+    return make_predictor(dir, base, aux, NULL, kv_predictor_plan, &seed, predictor, err);
 }
 
 kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                               const int32_t *mapping, kv_predictor **predictor, kv_error *err) {
-    struct predictor_name name;
-    kv_status status = make_predictor(dir, base, aux, mapping, &name, predictor, err);
-    if (status == KV_OK) kv_predictor_init(*predictor, name.seed);
-    return status;
+    uint64_t seed;
+    kv_status status = make_predictor(dir, base, aux, mapping, kv_predictor_create, &seed, predictor, err);
+    return status ? status : kv_predictor_init(*predictor, NULL, seed, err);
 }

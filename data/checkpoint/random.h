@@ -6,13 +6,14 @@
 //                                                 qwen3-0.6b, -1.7b, -4b; FRACTION 0.75, 0.50, 0.25 (of the
 //                                                 layers, core/README.md §2); TYPE f32 (default), bf16 or
 //                                                 f16; SEED 0 to 2^64 - 1 (default 1)
-//   random[:rank=N][:aux_layers=2][@SEED]         a predictor (core/predictor.h: kv_predictor_kind)
+//   random[:rank=N][:aux_layers=2][:prefix=L][@SEED]  a predictor (core/predictor/spec.h); prefix: of the base's
+//                                                 own first L layers, without an aux
 //
 // float32 is the default because it is read fastest by products of many rows: no widening. bf16 needs half
 // the memory.
 #pragma once
 
-#include "core/predictor.h"
+#include "core/predictor/predictor.h"
 
 typedef struct kv_random_name {
     kv_model_spec spec;
@@ -37,9 +38,12 @@ kv_status kv_random_model(const char *dir, bool f32, kv_model **model, kv_error 
 kv_status kv_random_predictor_check(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                                     const int32_t *mapping, kv_error *err);
 
-// A predictor for the pair, of that name; mapping NULL: kv_mapping_default.
+// prefix=L of the name; 0: it has none.
+kv_status kv_random_predictor_prefix(const char *dir, int64_t *n_layers, kv_error *err);
+
+// A predictor for the pair, of that name; mapping NULL: kv_mapping_default. aux NULL: for a prefix.
 kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                               const int32_t *mapping, kv_predictor **predictor, kv_error *err);
-// The same with weights of zero, in memory that is never touched: for those who ask what it will take.
+// The same without weights (kv_predictor_plan): for those who ask what it will take.
 kv_status kv_random_predictor_shape(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                                     kv_predictor **predictor, kv_error *err);

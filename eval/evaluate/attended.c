@@ -44,7 +44,7 @@ static kv_tensor *attend_twice(kv_tape *tape, int64_t layer, kv_tensor *x, void 
     const kv_attention_args args = kv_layer_attention(w->base, layer, &w->pass);
     kv_tensor *h = kv_layer_norm_in(tape, w->base, layer, x);
     const kv_layer_kv own = kv_layer_keys_values(tape, w->base, layer, h);
-    kv_tensor *q = kv_layer_queries(tape, w->base, layer, h);
+    kv_tensor *q = kv_layer_queries(tape, w->base, layer, h, &w->pass);
     kv_tensor *truth = kv_attention(tape, q, own.k, own.v, &args);
     const kv_tensor *predicted = kv_attention(tape, q, a->predicted_k[layer], a->predicted_v[layer], &args);
     if (!truth || !predicted) return NULL;

@@ -226,13 +226,13 @@ static bool lay_out(struct measuring *m, int64_t first, int64_t n, int32_t **ids
 }
 
 static void predict(struct measuring *m, const int32_t *ids, int64_t n, kv_pass pass, struct caches *c) {
-    kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
     kv_key_norms norms;
-    pass.raw_k = aux_k, pass.v = aux_v;
-    kv_model_forward(m->tape, m->system->aux, ids, n, &pass);
+    kv_taps taps;
+    kv_predictor_read(m->tape, m->system->predictor, m->system->base, m->system->aux, ids, n, &pass, false,
+                      &taps);
     if (kv_tape_status(m->tape, NULL) != KV_OK) return;
     kv_model_key_norms(m->system->base, &norms);
-    kv_predict(m->tape, m->system->predictor, &norms, aux_k, aux_v, c->predicted[0], c->predicted[1]);
+    kv_predict(m->tape, m->system->predictor, &norms, &taps, c->predicted[0], c->predicted[1]);
 }
 
 // The base with its own cache, of a sample alone; else also how it would have attended to the predicted one.

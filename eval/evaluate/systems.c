@@ -285,13 +285,9 @@ void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]) {
     const kv_pruning *p = &system->pruning;
     uint64_t hash = hash_model(systems, system->aux, hash_model(systems, system->base, 0));
     if (system->predictor) {
-        kv_predictor *predictor = system->predictor;
-        kv_param *params[KV_PREDICTOR_PARAMS];
-        const int64_t n = kv_predictor_params(predictor, params);
-        hash = kv_hash64(hash, predictor->mapping, (size_t)predictor->n_base_layers * sizeof(int32_t));
-        for (int64_t k = 0; k < n; k++)
-            hash = kv_hash64(hash, params[k]->data,
-                             (size_t)kv_param_size(params[k]) * kv_dtype_size(params[k]->dtype));
+        char parts[17];
+        kv_predictor_fingerprint(system->predictor, parts);
+        hash = kv_hash64(hash, parts, sizeof parts - 1);
     }
     if (p->kind != KV_PRUNE_NONE) {
         const double reals[] = {p->keep, p->start, p->end};

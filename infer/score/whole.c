@@ -1,7 +1,7 @@
 // Whole sequences, packed one behind the other, so that their number does not show in the memory that scoring takes.
 #include "infer/score/scoring.h"
 
-#include "core/predictor.h"
+#include "core/predictor/predictor.h"
 #include "data/system/console.h"
 
 #include <stdlib.h>
@@ -53,22 +53,20 @@ static bool lay_out(const kv_scoring *g, kv_arena *arena, struct pack *p) {
 }
 
 // A model alone reads the pack as it is. With a predicted cache the base attends to nothing
-// but what the predictors make of the aux's keys and values.
+// but what the predictors make of what the aux reads.
 //                                                                   [core/README.md §4, eq. 15]
 static kv_tensor *read_pack(kv_tape *tape, const kv_system *system, const struct pack *p) {
-    kv_tensor *aux_k[KV_MAX_LAYERS] = {0}, *aux_v[KV_MAX_LAYERS] = {0};
     kv_tensor *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];
     kv_key_norms norms;
+    kv_taps taps;
     kv_pass pass = {.sequences = p->sequences, .n_sequences = p->n_sequences};
-    if (system->aux) {
-        kv_pass aux = pass;
-        aux.raw_k = aux_k, aux.v = aux_v, aux.only_kv = true;
-        aux.n_layers = kv_predictor_depth(system->predictor);
-        kv_model_forward(tape, system->aux, p->ids, p->n_rows, &aux);
+    if (system->predictor) {
+        kv_predictor_read(tape, system->predictor, system->base, system->aux, p->ids, p->n_rows, &pass, false,
+                          &taps);
         if (kv_tape_status(tape, NULL) != KV_OK) return NULL;
         kv_model_key_norms(system->base, &norms);
-        kv_predict(tape, system->predictor, &norms, aux_k, aux_v, k, v);
-        pass.given_k = k, pass.given_v = v;
+        kv_predict(tape, system->predictor, &norms, &taps, k, v);
+        pass.given_k = k, pass.given_v = v, pass.adapters = system->predictor->adapters;
     }
     return kv_tape_status(tape, NULL) == KV_OK
                ? kv_model_forward(tape, system->base, p->ids, p->n_rows, &pass)

@@ -1,4 +1,4 @@
-// A prompt by way of the aux: its keys and values become predicted entries of the base's cache, against which
+// A prompt by way of the aux: what it makes of it becomes predicted entries of the base's cache, against which
 // the base reads the last token.
 //                                                                                     [core/README.md §5]
 #include "infer/session/session.h"
@@ -6,24 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Nothing of the aux is wanted but its keys (before k_norm) and values, so it ends with those of the last
-// layer that the predictors read.
+// Nothing of the aux is wanted but what the predictors read, with which it ends.
 static kv_status predict_pack(kv_session *session, const kv_pack *pack, kv_error *err) {
     kv_tape *tape = session->tape;
     const kv_system *system = &session->system;
-    kv_tensor *aux_raw_k[KV_MAX_LAYERS], *aux_v[KV_MAX_LAYERS], *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];
+    kv_tensor *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];
     kv_key_norms norms;
-    const kv_pass pass = {.sequences = pack->sequences,
-                          .n_sequences = pack->n_seqs,
-                          .n_layers = kv_predictor_depth(system->predictor),
-                          .raw_k = aux_raw_k,
-                          .v = aux_v,
-                          .only_kv = true};
-    kv_model_forward(tape, system->aux, pack->ids, pack->n_new, &pass);
+    kv_taps taps;
+    const kv_pass pass = {.sequences = pack->sequences, .n_sequences = pack->n_seqs};
+    kv_predictor_read(tape, system->predictor, system->base, system->aux, pack->ids, pack->n_new, &pass,
+                      false, &taps);
     kv_status status = kv_tape_status(tape, err);
     if (status != KV_OK) return status;
     kv_model_key_norms(system->base, &norms);
-    kv_predict(tape, system->predictor, &norms, aux_raw_k, aux_v, k, v);
+    kv_predict(tape, system->predictor, &norms, &taps, k, v);
     status = kv_tape_status(tape, err);
     if (status != KV_OK) return status;
     for (int64_t layer = 0; layer < system->base->spec.n_layers; layer++) {

@@ -15,7 +15,7 @@ static kv_tensor *score_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *
     const bool last = layer == s->last;
     kv_tensor *h = kv_layer_norm_in(tape, s->base, layer, x);
     kv_layer_kv own = (last ? kv_layer_keys : kv_layer_keys_values)(tape, s->base, layer, h);
-    kv_tensor *q = kv_layer_queries(tape, s->base, layer, h);
+    kv_tensor *q = kv_layer_queries(tape, s->base, layer, h, &s->pass);
     const kv_attention_args args = kv_layer_attention(s->base, layer, &s->pass);
     if (!kv_attention_importance(tape, q, own.k, &args, KV_POOL_MEAN, s->importance) || last) return x;
     return kv_layer_block(tape, s->base, layer, x, q, own.k, own.v, &s->pass);

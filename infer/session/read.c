@@ -46,23 +46,21 @@ static kv_tensor *read_rows(const struct reading *r, int64_t layer, kv_tensor *x
     if (!own.k || (!own.v && !no_values)) return NULL;
     kv_pack_store(pack, session->k[layer], own.k);
     kv_tensor *k = cached(session, pack, session->k[layer], own.k->cols);
+    kv_pass pass = {.adapters = session->system.predictor ? session->system.predictor->adapters : NULL};
     if (no_values) {
-        kv_tensor *q = kv_layer_queries(tape, base, layer, h);
+        kv_tensor *q = kv_layer_queries(tape, base, layer, h, &pass);
         return rank_keys(session, pack, layer, q, k) ? x : NULL;
     }
     kv_pack_store(pack, session->v[layer], own.v);
     kv_tensor *v = cached(session, pack, session->v[layer], own.v->cols);
-    kv_pass pass = {.sequences = pack->sequences,
-                    .n_sequences = pack->n_seqs,
-                    .q_positions = pack->q_positions,
-                    .k_positions = pack->k_positions,
-                    .visible = pack->visible};
+    pass.sequences = pack->sequences, pass.n_sequences = pack->n_seqs;
+    pass.q_positions = pack->q_positions, pass.k_positions = pack->k_positions, pass.visible = pack->visible;
     if (last && !r->all) {
         pass.sequences = pack->newest, pass.q_positions = pack->newest_positions, pass.visible = NULL;
         x = kv_gather_rows(tape, x, pack->newest_rows, pack->n_seqs);
         h = kv_gather_rows(tape, h, pack->newest_rows, pack->n_seqs);
     }
-    kv_tensor *q = kv_layer_queries(tape, base, layer, h);
+    kv_tensor *q = kv_layer_queries(tape, base, layer, h, &pass);
     if (!rank_keys(session, pack, layer, q, k)) return NULL;
     return kv_layer_block(tape, base, layer, x, q, k, v, &pass);
 }

@@ -32,11 +32,17 @@ static kv_status check_context(const kv_system *system, int64_t n_tokens, kv_err
 
 static kv_status check_predictor(const kv_system *system, kv_error *err) {
     const kv_predictor *p = system->predictor;
-    if (p->n_base_layers == system->base->spec.n_layers && p->n_aux_layers == system->aux->spec.n_layers)
+    const kv_predictor_spec *spec = &p->spec;
+    if (spec->prefix_layers > 0 && system->aux != system->base)
+        return kv_fail(err, KV_ERR_MISMATCH,
+                       "the predictor reads the base's own first %lld layers: expected no aux but the base",
+                       (long long)spec->prefix_layers);
+    if (spec->n_base_layers == system->base->spec.n_layers &&
+        spec->n_aux_layers == system->aux->spec.n_layers)
         return KV_OK;
     return kv_fail(err, KV_ERR_MISMATCH,
                    "the predictor maps %lld aux layers to %lld base layers, the models have %lld and %lld",
-                   (long long)p->n_aux_layers, (long long)p->n_base_layers,
+                   (long long)spec->n_aux_layers, (long long)spec->n_base_layers,
                    (long long)system->aux->spec.n_layers, (long long)system->base->spec.n_layers);
 }
 

@@ -1,12 +1,12 @@
 // What answers a prompt: a model alone, base + aux + predictors, or a base that prunes what it reads.
 #pragma once
 
-#include "core/predictor.h"
+#include "core/predictor/predictor.h"
 #include "infer/session/prune.h"
 
 typedef struct kv_system {
     kv_model *base;
-    kv_model *aux;           // NULL: the base reads its prompt itself
+    kv_model *aux;           // NULL: the base reads its prompt itself; the base: its first layers are the aux
     kv_predictor *predictor; // with aux, unless pruning is speculative
     kv_pruning pruning;      // zero: none; not together with a predictor
 } kv_system;

@@ -41,18 +41,24 @@ static void step(struct training *t) {
     kv_adamw_step(t->optimizer, kv_same_rate(1e-3), kv_clip_scale(norm, 1));
 }
 
+static kv_status make_predictor(const bench_training_args *args, kv_predictor **predictor, kv_error *err) {
+    static kv_predictor_spec spec;
+    int32_t mapping[KV_MAX_LAYERS];
+    kv_mapping_separate(args->base->n_layers, args->aux->n_layers, mapping);
+    kv_predictor_spec_paper(args->base, args->aux, mapping, &spec);
+    return kv_predictor_create(args->base, args->aux, &spec, predictor, err);
+}
+
 static kv_status make_models(struct training *t, const bench_training_args *args, kv_error *err) {
     kv_status status = kv_model_create(args->base, KV_F32, true, &t->base, err);
     if (status != KV_OK) return status;
     kv_model_fill_random(t->base, 1, NULL, 0);
     if (!args->aux) return kv_model_set_trainable(t->base, true, err);
-    int32_t mapping[KV_MAX_LAYERS];
-    kv_mapping_separate(args->base->n_layers, args->aux->n_layers, mapping);
     status = kv_model_create(args->aux, KV_F32, true, &t->aux, err);
-    if (status == KV_OK) status = kv_predictor_create(args->base, args->aux, mapping, &t->predictor, err);
+    if (status == KV_OK) status = make_predictor(args, &t->predictor, err);
     if (status != KV_OK) return status;
     kv_model_fill_random(t->aux, 2, NULL, 0);
-    kv_predictor_init(t->predictor, 3);
+    kv_predictor_init(t->predictor, NULL, 3, NULL);
     status = kv_predictor_set_trainable(t->predictor, true, err);
     return status == KV_OK ? kv_model_set_trainable(t->aux, true, err) : status;
 }

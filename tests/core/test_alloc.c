@@ -3,6 +3,7 @@
 #include "core/objective.h"
 #include "core/optimizer.h"
 #include "tests/support/numbers/reference_model.h"
+#include "tests/support/predictors.h"
 #include "tests/support/support.h"
 
 #include <stdatomic.h>
@@ -80,11 +81,11 @@ static void training_make(training *t, kv_dtype base_dtype) {
     t->base = ref_random_model(&base, base_dtype, 1);
     t->aux = ref_random_model(&aux, KV_F32, 2);
     t->tape = kv_tape_create();
-    if (kv_predictor_create(&base, &aux, mapping, &t->predictor, &err) != KV_OK ||
+    if (test_create(&base, &aux, mapping, (test_kind){0}, &t->predictor, &err) != KV_OK ||
         kv_predictor_set_trainable(t->predictor, true, &err) != KV_OK ||
         kv_model_set_trainable(t->aux, true, &err) != KV_OK)
         fail_msg("%s", err.message);
-    kv_predictor_init(t->predictor, 3);
+    kv_predictor_init(t->predictor, NULL, 3, NULL);
     t->n_params = kv_predictor_params(t->predictor, t->params);
     t->n_params += kv_model_params(t->aux, t->params + t->n_params);
     if (kv_adamw_create(t->params, t->n_params, &args, &t->optimizer, &err) != KV_OK)

@@ -7,6 +7,7 @@
 #include "core/objective.h"
 #include "core/recompute.h"
 #include "tests/support/numbers/reference_model.h"
+#include "tests/support/predictors.h"
 #include "tests/support/support.h"
 
 #include <omp.h>
@@ -102,7 +103,7 @@ static struct run kvp_make(int kind, int64_t base_layers, bool aux_trained, kv_d
                     .n_micro = N_SEQ,
                     .tape = kv_tape_create()};
     kv_error err = {0};
-    expect(kv_predictor_create(&base, &aux, mapping, &r.predictor, &err), &err);
+    expect(test_create(&base, &aux, mapping, (test_kind){0}, &r.predictor, &err), &err);
     make_trainable(&r, aux_trained);
     return r;
 }

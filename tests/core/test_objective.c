@@ -4,6 +4,7 @@
 #include "core/gemm.h"
 #include "core/objective.h"
 #include "tests/support/numbers/reference_model.h"
+#include "tests/support/predictors.h"
 #include "tests/support/support.h"
 
 #include <math.h>
@@ -48,15 +49,14 @@ static kv_model_spec spec_of(int64_t model_dim, int64_t head_dim, int64_t n_laye
 }
 
 static pair pair_of_kind(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype,
-                         kv_predictor_kind kind) {
+                         test_kind kind) {
     const kv_model_spec base = spec_of(10, 6, BASE_LAYERS, base_norm), aux = spec_of(8, 4, 2, aux_norm);
     const int32_t mapping[BASE_LAYERS] = {1, 0, 1};
     kv_param *params[REF_PARAMS];
     kv_error err = {0};
     pair p = {ref_random_model(&base, base_dtype, 1), ref_random_model(&aux, KV_F32, 2), NULL,
               kv_tape_create()};
-    if (kv_predictor_create_kind(&base, &aux, mapping, &kind, &p.predictor, &err) != KV_OK)
-        fail_msg("%s", err.message);
+    if (test_create(&base, &aux, mapping, kind, &p.predictor, &err) != KV_OK) fail_msg("%s", err.message);
     ref_randomise(params, kv_predictor_params(p.predictor, params), 3);
     assert_int_equal(kv_predictor_set_trainable(p.predictor, true, &err), KV_OK);
     if (aux_trained) assert_int_equal(kv_model_set_trainable(p.aux, true, &err), KV_OK);
@@ -64,7 +64,7 @@ static pair pair_of_kind(bool base_norm, bool aux_norm, bool aux_trained, kv_dty
 }
 
 static pair pair_make(bool base_norm, bool aux_norm, bool aux_trained, kv_dtype base_dtype) {
-    return pair_of_kind(base_norm, aux_norm, aux_trained, base_dtype, (kv_predictor_kind){0});
+    return pair_of_kind(base_norm, aux_norm, aux_trained, base_dtype, (test_kind){0});
 }
 
 static void pair_free(pair *p) {
@@ -203,7 +203,7 @@ static void test_kinds_of_predictors(void **state) {
     (void)state;
     const kv_batch batch = whole_batch();
     const kv_kvp_weights consistency = {.consistency = 1};
-    static const kv_predictor_kind kinds[] = {{3, 1}, {0, 2}, {1, 2}};
+    static const test_kind kinds[] = {{3, 1}, {0, 2}, {1, 2}};
     for (int k = 0; k < 3; k++)
         for (int trained = 0; trained < 2; trained++) {
             char name[64];
@@ -357,7 +357,8 @@ static uint64_t products_of_caches(pair *p) {
     kv_model_forward(p->tape, p->aux, input_ids, TOKENS, &pass);
     kv_key_norms norms;
     kv_model_key_norms(p->base, &norms);
-    kv_predict(p->tape, p->predictor, &norms, raw_k, v, k, predicted_v);
+    const kv_taps taps = test_taps(p->predictor, raw_k, v);
+    kv_predict(p->tape, p->predictor, &norms, &taps, k, predicted_v);
     assert_int_equal(kv_tape_status(p->tape, NULL), KV_OK);
     return kv_gemm_flops();
 }
@@ -416,7 +417,7 @@ static void test_frozen_predictors_and_aux_leave_nothing_to_train(void **state) 
     const kv_batch batch = whole_batch();
     kv_tensor *loss = objective(&p, &batch, &everything, NULL, NULL);
     assert_false(loss->wants_grad);
-    assert_null(p.predictor->key_w[0].grad);
+    assert_null(test_weight(p.predictor, KV_KEYS, 0)->grad);
     pair_free(&p);
 }
 
@@ -489,7 +490,7 @@ static void expect_given(pair *p, known *g, const kv_kvp_weights *weights) {
         double *found = gradient_of(p, p->base, p->aux, &batch, weights, &cached);
         const kv_kvp_known parts_known = {parts[i].base_k != NULL, parts[i].aux_raw_k != NULL,
                                           parts[i].topk.k};
-        assert_int_equal(all - kv_gemm_flops(), kv_flops_kvp_spared(&p->base->spec, &p->aux->spec, N_SEQ,
+        assert_int_equal(all - kv_gemm_flops(), kv_flops_kvp_spared(&p->base->spec, &p->aux->spec, p->predictor, N_SEQ,
                                                                     SEQ_LEN, weights, &parts_known));
         // The true cache alone saves nothing while the logits still need the pass.
         assert_true(weights->kl == 0 || (i == 0 ? kv_gemm_flops() == all : kv_gemm_flops() < all));
@@ -537,9 +538,9 @@ static void test_consistency_needs_no_models(void **state) {
         double *found = gradient_of(&p, NULL, NULL, &batch, &weights, &cached);
         assert_true(cached.total == online.total && cached.total > 0);
         const kv_kvp_known parts_known = {true, true, 0};
-        assert_int_equal(
-            online_flops - kv_gemm_flops(),
-            kv_flops_kvp_spared(&p.base->spec, &p.aux->spec, N_SEQ, SEQ_LEN, &weights, &parts_known));
+        assert_int_equal(online_flops - kv_gemm_flops(),
+                         kv_flops_kvp_spared(&p.base->spec, &p.aux->spec, p.predictor, N_SEQ, SEQ_LEN,
+                                             &weights, &parts_known));
         for (int64_t i = 0; i < kv_predictor_size(p.predictor); i++) assert_true(found[i] == expected[i]);
         free(found);
         free(expected);

@@ -354,7 +354,7 @@ static void test_gather_rows(void **state) {
 
 static kv_tensor *concat_run(kv_tape *tape, const numeric_operand *in, const void *context) {
     (void)context;
-    return kv_concat(tape, in[0].tensor, in[1].tensor);
+    return kv_concat(tape, (kv_tensor *const[]){in[0].tensor, in[1].tensor}, 2, 1);
 }
 
 // context: rows, columns of both.

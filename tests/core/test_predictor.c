@@ -1,7 +1,8 @@
 // Which aux layer each base layer reads, the predictors' own parameters, and their closed-form start.
-#include "core/least_squares.h"
+#include "core/predictor/least_squares.h"
 #include "tests/support/numbers/numeric.h"
 #include "tests/support/numbers/reference.h"
+#include "tests/support/predictors.h"
 #include "tests/support/support.h"
 
 #include <math.h>
@@ -124,7 +125,8 @@ static kv_predictor *predictor_of_three(kv_model_spec *base, kv_model_spec *aux)
     *aux = spec_of(2, 2, (int64_t[]){1, 3}, true);
     kv_predictor *predictor;
     kv_error err = {0};
-    if (kv_predictor_create(base, aux, map_of_three, &predictor, &err) != KV_OK) fail_msg("%s", err.message);
+    if (test_create(base, aux, map_of_three, (test_kind){0}, &predictor, &err) != KV_OK)
+        fail_msg("%s", err.message);
     return predictor;
 }
 
@@ -171,8 +173,8 @@ static void test_predictor_parameters(void **state) {
     const int64_t in[3] = {6, 2, 6}, out[3] = {4, 8, 4};
     int64_t size = 0;
     for (int i = 0; i < 3; i++) {
-        kv_param *own[4] = {&predictor->key_w[i], &predictor->key_b[i], &predictor->value_w[i],
-                            &predictor->value_b[i]};
+        kv_param *own[4] = {test_weight(predictor, KV_KEYS, i), test_bias(predictor, KV_KEYS, i),
+                            test_weight(predictor, KV_VALUES, i), test_bias(predictor, KV_VALUES, i)};
         const char *const kinds[4] = {"key", "key", "value", "value"};
         for (int j = 0; j < 4; j++) {
             char name[32];
@@ -186,9 +188,10 @@ static void test_predictor_parameters(void **state) {
         }
     }
     assert_int_equal(kv_predictor_size(predictor), size);
-    kv_predictor_init(predictor, 4);
-    for (int i = 0; i < 4; i++) assert_true(((float *)predictor->key_b[0].data)[i] == 0);
-    assert_memory_not_equal(predictor->key_w[0].data, predictor->value_w[0].data, 16);
+    kv_predictor_init(predictor, NULL, 4, NULL);
+    for (int i = 0; i < 4; i++) assert_true(((float *)test_bias(predictor, KV_KEYS, 0)->data)[i] == 0);
+    assert_memory_not_equal(test_weight(predictor, KV_KEYS, 0)->data,
+                            test_weight(predictor, KV_VALUES, 0)->data, 16);
     for (int round = 0; round < 2; round++) {
         assert_int_equal(kv_predictor_set_trainable(predictor, true, &err), KV_OK);
         for (int i = 0; i < 12; i++) assert_non_null(params[i]->grad);
@@ -197,7 +200,7 @@ static void test_predictor_parameters(void **state) {
     }
     kv_predictor_free(predictor);
     kv_predictor_free(NULL);
-    assert_int_equal(kv_predictor_create(&base, &aux, (int32_t[]){0, 2, 1}, &predictor, &err),
+    assert_int_equal(test_create(&base, &aux, (int32_t[]){0, 2, 1}, (test_kind){0}, &predictor, &err),
                      KV_ERR_ARGUMENT);
     assert_null(predictor);
 }
@@ -217,7 +220,7 @@ typedef struct regression {
 static regression regression_make(void) {
     regression r = {.base = spec_of(4, 1, (int64_t[]){1}, true), .aux = spec_of(2, 1, (int64_t[]){3}, false)};
     kv_error err = {0};
-    if (kv_predictor_create(&r.base, &r.aux, (int32_t[]){0}, &r.predictor, &err) != KV_OK)
+    if (test_create(&r.base, &r.aux, (int32_t[]){0}, (test_kind){0}, &r.predictor, &err) != KV_OK)
         fail_msg("%s", err.message);
     r.tape = kv_tape_create();
     kv_tensor **all[4] = {&r.x, &r.y, &r.other_x, &r.other_y};
@@ -242,14 +245,15 @@ static kv_tensor *rows_of(kv_tape *tape, kv_tensor *x, int64_t from, int64_t n) 
 static kv_status solve(regression *r, int64_t n, int64_t batch, const uint8_t *keep, double ridge,
                        double *k_r2, double *v_r2, kv_error *err) {
     kv_least_squares *ls;
-    if (kv_least_squares_create(&r->base, r->predictor, &ls, err) != KV_OK) fail_msg("%s", err->message);
+    if (kv_least_squares_create(r->predictor, &ls, err) != KV_OK) fail_msg("%s", err->message);
     for (int64_t from = 0; from < n; from += batch) {
         const int64_t rows = from + batch < n ? batch : n - from;
         kv_tensor *x = rows_of(r->tape, r->x, from, rows), *y = rows_of(r->tape, r->y, from, rows);
         kv_tensor *other_x = rows_of(r->tape, r->other_x, from, rows);
         kv_tensor *other_y = rows_of(r->tape, r->other_y, from, rows);
+        const kv_taps taps = test_taps(r->predictor, &x, &other_x);
         const kv_status status =
-            kv_least_squares_add(ls, &x, &other_x, &y, &other_y, keep ? keep + from : NULL, err);
+            kv_least_squares_add(ls, r->tape, &taps, &y, &other_y, keep ? keep + from : NULL, err);
         if (status != KV_OK) fail_msg("%s", err->message);
     }
     const kv_status status = kv_least_squares_solve(ls, ridge, r->predictor, k_r2, v_r2, err);
@@ -364,11 +368,12 @@ static void test_least_squares_recovers_a_linear_map(void **state) {
     double k_r2, v_r2;
     direct key = direct_of(r.x, r.y, NULL, 0), value = direct_of(r.other_x, r.other_y, NULL, 0);
     for (int64_t batch = 7; batch <= SAMPLES; batch += 53) {
-        kv_predictor_init(r.predictor, 1);
+        kv_predictor_init(r.predictor, NULL, 1, NULL);
         if (solve(&r, SAMPLES, batch, NULL, 0, &k_r2, &v_r2, &err) != KV_OK) fail_msg("%s", err.message);
-        expect_map_of(&key, r.predictor->key_w[0].data, r.predictor->key_b[0].data, w[0], bias[0], &k_r2);
-        expect_map_of(&value, r.predictor->value_w[0].data, r.predictor->value_b[0].data, w[1], bias[1],
-                      &v_r2);
+        expect_map_of(&key, test_weight(r.predictor, KV_KEYS, 0)->data,
+                      test_bias(r.predictor, KV_KEYS, 0)->data, w[0], bias[0], &k_r2);
+        expect_map_of(&value, test_weight(r.predictor, KV_VALUES, 0)->data,
+                      test_bias(r.predictor, KV_VALUES, 0)->data, w[1], bias[1], &v_r2);
     }
     rounding_spread_free(&key.spread);
     rounding_spread_free(&value.spread);
@@ -390,8 +395,10 @@ static void test_least_squares_matches_a_direct_solution(void **state) {
         if (solve(&r, SAMPLES, 17, keep, ridges[k], &k_r2, &v_r2, &err) != KV_OK) fail_msg("%s", err.message);
         direct key = direct_of(r.x, r.y, keep, ridges[k]),
                value = direct_of(r.other_x, r.other_y, keep, ridges[k]);
-        expect_map_of(&key, r.predictor->key_w[0].data, r.predictor->key_b[0].data, NULL, NULL, &k_r2);
-        expect_map_of(&value, r.predictor->value_w[0].data, r.predictor->value_b[0].data, NULL, NULL, &v_r2);
+        expect_map_of(&key, test_weight(r.predictor, KV_KEYS, 0)->data,
+                      test_bias(r.predictor, KV_KEYS, 0)->data, NULL, NULL, &k_r2);
+        expect_map_of(&value, test_weight(r.predictor, KV_VALUES, 0)->data,
+                      test_bias(r.predictor, KV_VALUES, 0)->data, NULL, NULL, &v_r2);
         rounding_spread_free(&key.spread);
         rounding_spread_free(&value.spread);
     }
@@ -407,7 +414,8 @@ static void test_least_squares_refuses_too_few_tokens(void **state) {
     assert_int_not_equal(solve(&r, 5, 5, NULL, 0, &k_r2, &v_r2, &err), KV_OK);
     assert_true(strlen(err.message) > 10);
     assert_int_equal(solve(&r, 5, 5, NULL, 1e-3, &k_r2, &v_r2, &err), KV_OK); // the ridge makes it solvable
-    for (int i = 0; i < 24; i++) assert_true(isfinite(((float *)r.predictor->key_w[0].data)[i]));
+    for (int i = 0; i < 24; i++)
+        assert_true(isfinite(((float *)test_weight(r.predictor, KV_KEYS, 0)->data)[i]));
     regression_free(&r);
 }
 
@@ -417,6 +425,7 @@ typedef struct several {
     kv_predictor *predictor;
     kv_tensor *x[2][2], *y[2][3]; // [keys, values][layer]
     double w[2][3][64], bias[2][3][8];
+    kv_tape *tape;
 } several;
 
 static const int64_t several_in[2] = {2, 6}, several_out[3] = {4, 8, 4};
@@ -426,6 +435,7 @@ static int64_t several_size(int layer) {
 }
 
 static void several_make(several *s, kv_tape *tape) {
+    s->tape = tape;
     s->predictor = predictor_of_three(&s->base, &s->aux);
     for (int kind = 0; kind < 2; kind++) {
         for (int j = 0; j < 2; j++) {
@@ -454,14 +464,17 @@ static void several_results(const void *context, double *results) {
     kv_least_squares *ls;
     kv_error err = {0};
     double r2[2][3];
-    assert_int_equal(kv_least_squares_create(&s->base, s->predictor, &ls, &err), KV_OK);
-    assert_int_equal(kv_least_squares_add(ls, s->x[0], s->x[1], s->y[0], s->y[1], NULL, &err), KV_OK);
+    const kv_taps taps = test_taps(s->predictor, s->x[0], s->x[1]);
+    assert_int_equal(kv_least_squares_create(s->predictor, &ls, &err), KV_OK);
+    assert_int_equal(kv_least_squares_add(ls, s->tape, &taps, s->y[0], s->y[1], NULL, &err), KV_OK);
     if (kv_least_squares_solve(ls, 0, s->predictor, r2[0], r2[1], &err) != KV_OK) fail_msg("%s", err.message);
     kv_least_squares_free(ls);
     for (int i = 0; i < 3; i++)
         for (int kind = 0; kind < 2; kind++) {
-            const kv_param *w = kind ? &s->predictor->value_w[i] : &s->predictor->key_w[i];
-            const kv_param *b = kind ? &s->predictor->value_b[i] : &s->predictor->key_b[i];
+            const kv_param *w =
+                kind ? test_weight(s->predictor, KV_VALUES, i) : test_weight(s->predictor, KV_KEYS, i);
+            const kv_param *b =
+                kind ? test_bias(s->predictor, KV_VALUES, i) : test_bias(s->predictor, KV_KEYS, i);
             for (int64_t e = 0; e < several_size(i); e++) *results++ = (double)((float *)w->data)[e];
             for (int64_t e = 0; e < several_out[i]; e++) *results++ = (double)((float *)b->data)[e];
             *results++ = r2[kind][i];

@@ -1,7 +1,8 @@
 // Predictors of low rank and from two neighbouring aux layers: what they are made of, which ones are refused,
 // and their least-squares start, which must be the best map of its rank.
-#include "core/least_squares.h"
+#include "core/predictor/least_squares.h"
 #include "tests/support/numbers/numeric.h"
+#include "tests/support/predictors.h"
 #include "tests/support/support.h"
 
 #include <math.h>
@@ -29,49 +30,59 @@ static kv_model_spec spec_of(int64_t n_layers, const int64_t *kv_dims) {
     return spec;
 }
 
-static kv_predictor *make(const int32_t *mapping, kv_predictor_kind kind) {
+static kv_predictor *make(const int32_t *mapping, test_kind kind) {
     const kv_model_spec base = spec_of(2, base_dims), aux = spec_of(N_AUX, aux_dims);
     kv_predictor *predictor;
     kv_error err = {0};
-    if (kv_predictor_create_kind(&base, &aux, mapping, &kind, &predictor, &err) != KV_OK)
-        fail_msg("%s", err.message);
+    if (test_create(&base, &aux, mapping, kind, &predictor, &err) != KV_OK) fail_msg("%s", err.message);
     return predictor;
 }
 
 // ---- Shapes --------------------------------------------------------------------------------------------
 
+static kv_predictor *shape_of(const int32_t *mapping, int64_t aux_layers) {
+    const kv_model_spec base = spec_of(2, base_dims), aux = spec_of(N_AUX, aux_dims);
+    return test_plan(&base, &aux, mapping, (test_kind){0, aux_layers});
+}
+
 static void test_which_layers_are_read(void **state) {
     (void)state;
-    int32_t inputs[2];
-    const kv_model_spec aux = spec_of(N_AUX, aux_dims);
-    kv_predictor shape = {.n_base_layers = 2, .n_aux_layers = N_AUX, .mapping = {0, 1}};
-    assert_int_equal(kv_predictor_inputs(&shape, 1, inputs), 1);
+    int32_t inputs[KV_MAX_LAYERS];
+    kv_predictor *shape = shape_of((int32_t[]){0, 1}, 1);
+    assert_int_equal(test_layers_read(shape, 1, inputs), 1);
     assert_int_equal(inputs[0], 1);
-    assert_int_equal(kv_predictor_input_dim(&shape, &aux, 1), 4);
-    assert_int_equal(kv_predictor_depth(&shape), 2); // the third is read by none
-    shape.kind.aux_layers = 2;
-    assert_int_equal(kv_predictor_inputs(&shape, 0, inputs), 2);
+    assert_int_equal(shape->outputs[KV_KEYS][1].map.shape.input_dim, 4);
+    assert_int_equal(test_depth(shape), 2); // the third is read by none
+    kv_predictor_free(shape);
+    shape = shape_of((int32_t[]){0, 2}, 2);
+    assert_int_equal(test_layers_read(shape, 0, inputs), 2);
     assert_true(inputs[0] == 0 && inputs[1] == 1);
-    assert_int_equal(kv_predictor_input_dim(&shape, &aux, 0), 12);
-    assert_int_equal(kv_predictor_depth(&shape), 3);
-    shape.mapping[1] = 2; // nothing above: the one below, behind it
-    assert_int_equal(kv_predictor_inputs(&shape, 1, inputs), 2);
+    assert_int_equal(shape->outputs[KV_VALUES][0].map.shape.input_dim, 12);
+    assert_int_equal(test_depth(shape), 3);
+    assert_int_equal(test_layers_read(shape, 1, inputs), 2); // nothing above: the one below, behind it
     assert_true(inputs[0] == 2 && inputs[1] == 1);
-    shape.mapping[0] = shape.mapping[1] = 0;
-    assert_int_equal(kv_predictor_depth(&shape), 2);
+    kv_predictor_free(shape);
+    shape = shape_of((int32_t[]){0, 0}, 2);
+    assert_int_equal(test_depth(shape), 2);
+    assert_int_equal(shape->n_inputs, 2); // what both layers read is put together once, for keys and values
+    kv_predictor_free(shape);
+    shape = shape_of((int32_t[]){1, 1}, 3);
+    assert_int_equal(test_layers_read(shape, 0, inputs), 3);
+    assert_true(inputs[0] == 1 && inputs[1] == 2 && inputs[2] == 0);
+    kv_predictor_free(shape);
 }
 
 static void test_parameters(void **state) {
     (void)state;
     static const struct {
-        kv_predictor_kind kind;
+        test_kind kind;
         int64_t n, in;
     } cases[] = {{{0, 1}, 4, 6}, {{0, 2}, 4, 10}, {{3, 1}, 6, 6}, {{3, 2}, 6, 10}};
     const kv_model_spec base = spec_of(2, base_dims), aux = spec_of(N_AUX, aux_dims);
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         const int64_t rank = cases[c].kind.rank, in = cases[c].in;
         kv_predictor *p = make((int32_t[]){1, 2}, cases[c].kind);
-        kv_param *params[KV_PREDICTOR_PARAMS];
+        kv_param *params[16];
         assert_int_equal(kv_predictor_params(p, params), 2 * cases[c].n);
         kv_param **last = params + cases[c].n; // of the second base layer: 10 features
         if (rank > 0) {
@@ -79,19 +90,19 @@ static void test_parameters(void **state) {
             assert_string_equal(last[1]->name, "key.1.up.weight");
             assert_string_equal(last[2]->name, "key.1.bias");
             assert_string_equal(last[3]->name, "value.1.down.weight");
-            assert_ptr_equal(last[3], &p->value_down[1]);
+            assert_ptr_equal(last[3], test_down(p, KV_VALUES, 1));
             assert_true(last[0]->rows == rank && last[0]->cols == in && last[0]->decay);
             assert_true(last[1]->rows == 10 && last[1]->cols == rank && last[1]->decay);
             assert_false(last[2]->decay);
         } else {
             assert_string_equal(last[2]->name, "value.1.weight");
             assert_true(last[2]->rows == 10 && last[2]->cols == in && last[2]->decay);
-            assert_null(p->key_down);
+            assert_null(test_down(p, KV_KEYS, 1));
         }
         const int64_t size = kv_predictor_size(p);
-        kv_predictor shape = {
-            .n_base_layers = 2, .n_aux_layers = N_AUX, .kind = cases[c].kind, .mapping = {1, 2}};
-        assert_int_equal(kv_predictor_planned_size(&shape, &base, &aux), size);
+        kv_predictor *shape = test_plan(&base, &aux, (int32_t[]){1, 2}, cases[c].kind);
+        assert_int_equal(kv_predictor_size(shape), size);
+        kv_predictor_free(shape);
         int64_t sum = 0;
         for (int64_t i = 0; i < 2 * cases[c].n; i++) sum += kv_param_size(params[i]);
         assert_int_equal(sum, size);
@@ -109,46 +120,46 @@ static void test_random_start(void **state) {
     (void)state;
     enum { WIDE = 200 };
     const kv_model_spec base = spec_of(1, (int64_t[]){WIDE}), aux = spec_of(2, (int64_t[]){WIDE, WIDE});
-    static const kv_predictor_kind kinds[] = {{0, 1}, {0, 2}, {60, 1}, {60, 2}};
+    static const test_kind kinds[] = {{0, 1}, {0, 2}, {60, 1}, {60, 2}};
     for (int c = 0; c < 4; c++) {
         kv_predictor *p;
         kv_error err = {0};
-        assert_int_equal(kv_predictor_create_kind(&base, &aux, (int32_t[]){0}, &kinds[c], &p, &err), KV_OK);
-        kv_predictor_init(p, 3);
+        assert_int_equal(test_create(&base, &aux, (int32_t[]){0}, kinds[c], &p, &err), KV_OK);
+        kv_predictor_init(p, NULL, 3, NULL);
         kv_tape *tape = kv_tape_create();
         kv_tensor *x[2] = {kv_tape_tensor(tape, 20, WIDE), kv_tape_tensor(tape, 20, WIDE)}, *k, *v;
         for (int j = 0; j < 2; j++) test_fill(x[j]->data, 20 * WIDE, 5 + (uint64_t)j, sqrt(3));
-        kv_predict(tape, p, &(kv_key_norms){0}, x, x, &k, &v);
+        const kv_taps taps = test_taps(p, x, x);
+        kv_predict(tape, p, &(kv_key_norms){0}, &taps, &k, &v);
         double square = 0;
         for (int i = 0; i < 20 * WIDE; i++) square += (double)(k->data[i] * k->data[i]) / (20 * WIDE);
         if (!(square > 0.7 && square < 1.4)) fail_msg("kind %d: variance %g", c, square);
-        for (int i = 0; i < WIDE; i++) assert_true(((float *)p->key_b[0].data)[i] == 0);
+        for (int i = 0; i < WIDE; i++) assert_true(((float *)test_bias(p, KV_KEYS, 0)->data)[i] == 0);
         kv_tape_free(tape);
         kv_predictor_free(p);
     }
 }
 
-static void expect_refused(const kv_model_spec *aux, kv_predictor_kind kind, const char *message) {
+static void expect_refused(const kv_model_spec *aux, test_kind kind, const char *message) {
     const kv_model_spec base = spec_of(2, base_dims);
     const int32_t mapping[2] = {0, aux->n_layers > 1 ? 1 : 0};
     kv_predictor *predictor;
     kv_error err = {0};
-    assert_int_equal(kv_predictor_create_kind(&base, aux, mapping, &kind, &predictor, &err), KV_ERR_ARGUMENT);
+    assert_int_equal(test_create(&base, aux, mapping, kind, &predictor, &err), KV_ERR_ARGUMENT);
     assert_null(predictor);
     if (!strstr(err.message, message)) fail_msg("expected %s\nfound    %s", message, err.message);
 }
 
 static void test_refused_kinds(void **state) {
     (void)state;
-    const kv_model_spec aux = spec_of(N_AUX, aux_dims), one = spec_of(1, aux_dims);
-    expect_refused(&aux, (kv_predictor_kind){5, 1},
-                   "rank 5, expected 0 (full) to 4: the map of base layer 1 makes 10 features of 4");
-    expect_refused(&aux, (kv_predictor_kind){7, 2}, "expected 0 (full) to 6: the map of base layer 0");
-    expect_refused(&aux, (kv_predictor_kind){-1, 1}, "rank -1");
-    expect_refused(&aux, (kv_predictor_kind){0, 3}, "read 3 aux layers, expected 1 or 2");
-    expect_refused(&one, (kv_predictor_kind){0, 2}, "read 2 aux layers, expected 1: the aux has no more");
-    kv_predictor_free(make((int32_t[]){0, 1}, (kv_predictor_kind){4, 1})); // as much as there can be
-    kv_predictor_free(make((int32_t[]){0, 1}, (kv_predictor_kind){6, 2}));
+    const kv_model_spec aux = spec_of(N_AUX, aux_dims);
+    expect_refused(&aux, (test_kind){5, 1},
+                   "the keys of base layer 1: rank 5, expected 1 to 4: the map makes 10 features of 4");
+    expect_refused(&aux, (test_kind){7, 2},
+                   "the keys of base layer 0: rank 7, expected 1 to 6: the map makes");
+    expect_refused(&aux, (test_kind){-1, 1}, "rank -1");
+    kv_predictor_free(make((int32_t[]){0, 1}, (test_kind){4, 1})); // as much as there can be
+    kv_predictor_free(make((int32_t[]){0, 1}, (test_kind){6, 2}));
 }
 
 // ---- Least squares -------------------------------------------------------------------------------------
@@ -185,10 +196,9 @@ static struct samples samples_make(void) {
 }
 
 static void solve(const struct samples *s, double ridge, kv_predictor *p, double r2[2][2]) {
-    const kv_model_spec base = spec_of(2, base_dims);
     kv_least_squares *ls;
     kv_error err = {0};
-    if (kv_least_squares_create(&base, p, &ls, &err) != KV_OK) fail_msg("%s", err.message);
+    if (kv_least_squares_create(p, &ls, &err) != KV_OK) fail_msg("%s", err.message);
     for (int64_t from = 0; from < SAMPLES; from += 32) {
         kv_tensor *x[2][N_AUX], *y[2][2];
         const int64_t n = from + 32 < SAMPLES ? 32 : SAMPLES - from;
@@ -200,7 +210,8 @@ static void solve(const struct samples *s, double ridge, kv_predictor *p, double
                 y[kind][i] =
                     kv_tape_view(s->tape, s->base[kind][i]->data + from * base_dims[i], n, base_dims[i]);
         }
-        if (kv_least_squares_add(ls, x[0], x[1], y[0], y[1], NULL, &err) != KV_OK)
+        const kv_taps taps = test_taps(p, x[0], x[1]);
+        if (kv_least_squares_add(ls, s->tape, &taps, y[0], y[1], NULL, &err) != KV_OK)
             fail_msg("%s", err.message);
     }
     if (kv_least_squares_solve(ls, ridge, p, r2[0], r2[1], &err) != KV_OK) fail_msg("%s", err.message);
@@ -216,11 +227,11 @@ struct map {
 };
 
 static void take_map(const struct samples *s, const kv_predictor *p, int kind, int64_t layer, struct map *m) {
-    int32_t inputs[2];
-    const int64_t n = kv_predictor_inputs(p, layer, inputs);
-    const kv_param *w = kind ? &p->value_w[layer] : &p->key_w[layer];
-    const kv_param *down = !p->key_down ? NULL : kind ? &p->value_down[layer] : &p->key_down[layer];
-    const kv_param *b = kind ? &p->value_b[layer] : &p->key_b[layer];
+    int32_t inputs[KV_MAX_LAYERS];
+    const int64_t n = test_layers_read(p, layer, inputs);
+    const kv_param *w = kind ? test_weight(p, KV_VALUES, layer) : test_weight(p, KV_KEYS, layer);
+    const kv_param *down = kind ? test_down(p, KV_VALUES, layer) : test_down(p, KV_KEYS, layer);
+    const kv_param *b = kind ? test_bias(p, KV_VALUES, layer) : test_bias(p, KV_KEYS, layer);
     m->out = base_dims[layer];
     m->in = aux_dims[inputs[0]] + (n > 1 ? aux_dims[inputs[1]] : 0);
     for (int64_t t = 0; t < SAMPLES; t++) {
@@ -395,10 +406,10 @@ static void test_low_rank_is_the_best_of_its_rank(void **state) {
     (void)state;
     struct samples s = samples_make();
     static const double ridges[] = {0, 0.03};
-    static const kv_predictor_kind kinds[] = {{1, 1}, {3, 1}, {2, 2}, {5, 2}};
+    static const test_kind kinds[] = {{1, 1}, {3, 1}, {2, 2}, {5, 2}};
     struct map m;
     for (int c = 0; c < 8; c++) {
-        const kv_predictor_kind kind = kinds[c / 2];
+        const test_kind kind = kinds[c / 2];
         const double ridge = ridges[c % 2];
         kv_predictor *p = make((int32_t[]){0, 2}, kind);
         double r2[2][2];
@@ -451,9 +462,9 @@ static rounding_spread solution_spread(const struct samples *s, kv_predictor *p,
         for (int j = 0; j < N_AUX; j++)
             rounding_add_floats(&operands, s->aux[kind][j]->data, SAMPLES * aux_dims[j]);
         for (int i = 0; i < 2; i++) {
-            int32_t inputs[2];
+            int32_t inputs[KV_MAX_LAYERS];
             int64_t in = 0;
-            for (int64_t k = kv_predictor_inputs(p, i, inputs) - 1; k >= 0; k--) in += aux_dims[inputs[k]];
+            for (int64_t k = test_layers_read(p, i, inputs) - 1; k >= 0; k--) in += aux_dims[inputs[k]];
             rounding_add_floats(&operands, s->base[kind][i]->data, SAMPLES * base_dims[i]);
             n += base_dims[i] * (in + 1) + 1;
         }
@@ -468,7 +479,7 @@ static rounding_spread solution_spread(const struct samples *s, kv_predictor *p,
 static void test_largest_rank_is_the_full_solution(void **state) {
     (void)state;
     struct samples s = samples_make();
-    const kv_predictor_kind full[] = {{0, 1}, {0, 2}}, low[] = {{6, 1}, {6, 2}};
+    const test_kind full[] = {{0, 1}, {0, 2}}, low[] = {{6, 1}, {6, 2}};
     for (int c = 0; c < 2; c++) {
         kv_predictor *p = make((int32_t[]){0, 2}, full[c]), *q = make((int32_t[]){0, 2}, low[c]);
         rounding_spread a = solution_spread(&s, p, 0.01), b = solution_spread(&s, q, 0.01);
@@ -494,7 +505,7 @@ static void test_explained_variance_grows_with_rank(void **state) {
     double last[2][2] = {{0}};
     for (int64_t rank = 1; rank <= 6; rank++) {
         double r2[2][2];
-        kv_predictor *p = make((int32_t[]){0, 2}, (kv_predictor_kind){rank, 1});
+        kv_predictor *p = make((int32_t[]){0, 2}, (test_kind){rank, 1});
         solve(&s, 1e-3, p, r2);
         for (int side = 0; side < 2; side++)
             for (int layer = 0; layer < 2; layer++) {
@@ -522,7 +533,7 @@ static void test_two_layers_are_both_used(void **state) {
                         s.aux[kind][1]->data[t * aux_dims[1] + 3] + 7;
                 }
     double one[2][2];
-    kv_predictor *p = make(mapping, (kv_predictor_kind){0, 1}), *q = make(mapping, (kv_predictor_kind){0, 2});
+    kv_predictor *p = make(mapping, (test_kind){0, 1}), *q = make(mapping, (test_kind){0, 2});
     solve(&s, 0, p, one);
     rounding_spread two = solution_spread(&s, q, 0);
     int64_t at = 0;

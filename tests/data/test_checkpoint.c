@@ -3,6 +3,7 @@
 #include "data/checkpoint/random.h"
 #include "data/file/content.h"
 #include "tests/support/checkpoint.h"
+#include "tests/support/predictors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -348,13 +349,12 @@ static void test_random_model(void **state) {
 }
 
 static void assert_same_predictor(kv_predictor *a, kv_predictor *b) {
-    kv_param *in_a[KV_PREDICTOR_PARAMS], *in_b[KV_PREDICTOR_PARAMS];
+    kv_param *in_a[200], *in_b[200];
     int64_t n = kv_predictor_params(a, in_a);
     assert_int_equal(kv_predictor_params(b, in_b), n);
     for (int64_t i = 0; i < n; i++)
         assert_memory_equal(in_a[i]->data, in_b[i]->data, (size_t)kv_param_size(in_a[i]) * sizeof(float));
-    assert_memory_equal(a->mapping, b->mapping, (size_t)a->n_base_layers * sizeof a->mapping[0]);
-    assert_true(kv_predictor_is_kind(a, &b->kind));
+    assert_true(kv_predictor_spec_equal(&a->spec, &b->spec));
 }
 
 static void test_random_predictor(void **state) {
@@ -368,26 +368,26 @@ static void test_random_predictor(void **state) {
     must(kv_predictor_load("random", &base, &separate, &(kv_fingerprints){"0123456789abcdef", NULL}, NULL, &a,
                            &err),
          &err);
-    assert_int_equal(a->mapping[27], 15);
-    assert_int_equal(a->mapping[3], 1); // the first 12 aux layers serve two base layers each
+    assert_int_equal(test_layer_read(a, 27), 15);
+    assert_int_equal(test_layer_read(a, 3), 1); // the first 12 aux layers serve two base layers each
     must(kv_predictor_load("random@1", &base, &separate, NULL, NULL, &b, &err), &err);
-    const size_t bytes = (size_t)kv_param_size(&a->key_w[5]) * sizeof(float);
-    assert_memory_equal(a->key_w[5].data, b->key_w[5].data, bytes);
+    const size_t bytes = (size_t)kv_param_size(test_weight(a, KV_KEYS, 5)) * sizeof(float);
+    assert_memory_equal(test_weight(a, KV_KEYS, 5)->data, test_weight(b, KV_KEYS, 5)->data, bytes);
     kv_predictor_free(b);
     must(kv_predictor_load("random@2", &base, &separate, NULL, NULL, &b, &err), &err);
-    assert_memory_not_equal(a->key_w[5].data, b->key_w[5].data, bytes);
+    assert_memory_not_equal(test_weight(a, KV_KEYS, 5)->data, test_weight(b, KV_KEYS, 5)->data, bytes);
     kv_predictor_free(a);
     kv_predictor_free(b);
     must(kv_predictor_load("random", &base, &pruned, NULL, NULL, &a, &err), &err);
-    for (int i = 0; i < 28; i++) assert_int_equal(a->mapping[i], i / 4);
+    for (int i = 0; i < 28; i++) assert_int_equal(test_layer_read(a, i), i / 4);
     kv_predictor_free(a);
     int32_t mapping[28] = {0};
     mapping[9] = 6;
     must(kv_predictor_load("random", &base, &pruned, NULL, mapping, &a, &err), &err);
-    assert_memory_equal(a->mapping, mapping, sizeof mapping);
+    for (int i = 0; i < 28; i++) assert_int_equal(test_layer_read(a, i), mapping[i]);
     kv_predictor_free(a);
     must(kv_predictor_load("random:rank=7:aux_layers=2@5", &base, &separate, NULL, NULL, &a, &err), &err);
-    assert_true(kv_predictor_is_kind(a, &(kv_predictor_kind){7, 2}));
+    assert_true(test_is_kind(a, (test_kind){7, 2}));
     must(kv_predictor_load("random:aux_layers=2:rank=7@5", &base, &separate, NULL, NULL, &b, &err), &err);
     assert_same_predictor(a, b);
     kv_predictor_free(a);
@@ -403,7 +403,7 @@ static void test_random_predictor(void **state) {
         assert_refused(kv_predictor_check(wrong[i], &base, &pruned, NULL, &err), KV_ERR_ARGUMENT, wrong[i]);
     }
     assert_refused(kv_predictor_check("random:rank=999", &base, &pruned, NULL, &err), KV_ERR_ARGUMENT,
-                   "random:rank=999: rank 999, expected 0 (full) to ");
+                   "random:rank=999: the keys of base layer 0: rank 999, expected 1 to ");
     assert_refused(kv_predictor_load("random@x", &base, &pruned, NULL, NULL, &a, &err), KV_ERR_ARGUMENT,
                    "random@x: unknown predictor, expected random, perhaps with :rank=N");
     assert_null(a);
@@ -426,7 +426,7 @@ static void test_predictor_round_trip(void **state) {
     kv_predictor *first, *again;
     golden_specs(&base, &aux);
     must(kv_predictor_load(golden("kvp_c"), &base, &aux, NULL, golden_mapping, &first, &err), &err);
-    assert_true(((float *)first->value_w[4].data)[3] != 0);
+    assert_true(((float *)test_weight(first, KV_VALUES, 4)->data)[3] != 0);
     must(kv_predictor_save(test_dir, first, &(kv_fingerprints){"0123456789abcdef", NULL}, &err), &err);
     assert_int_equal(test_dir_count(test_dir), 2);
     must(kv_predictor_load(test_dir, &base, &aux, &(kv_fingerprints){"0123456789abcdef", NULL}, NULL, &again,
@@ -447,13 +447,13 @@ static void test_predictor_round_trip(void **state) {
 
 static void test_predictors_of_other_kinds(void **state) {
     (void)state;
-    static const kv_predictor_kind kinds[] = {{1, 1}, {3, 1}, {0, 2}, {2, 2}};
+    static const test_kind kinds[] = {{1, 1}, {3, 1}, {0, 2}, {2, 2}};
     kv_model_spec base, aux;
     kv_predictor *first, *again;
     golden_specs(&base, &aux);
     for (int i = 0; i < 4; i++) {
-        must(kv_predictor_create_kind(&base, &aux, golden_mapping, &kinds[i], &first, &err), &err);
-        kv_predictor_init(first, 8);
+        must(test_create(&base, &aux, golden_mapping, kinds[i], &first, &err), &err);
+        kv_predictor_init(first, NULL, 8, NULL);
         must(kv_predictor_save(test_dir, first, &(kv_fingerprints){"0123456789abcdef", NULL}, &err), &err);
         must(kv_predictor_check(test_dir, &base, &aux, golden_mapping, &err), &err);
         must(kv_predictor_load(test_dir, &base, &aux, &(kv_fingerprints){"0123456789abcdef", NULL}, NULL,
@@ -474,13 +474,14 @@ static void test_predictors_of_other_kinds(void **state) {
         {"rank", "0", KV_ERR_MISMATCH, "'key.0.weight' is missing"},
         {"rank", "-2", KV_ERR_FORMAT, "'rank' is -2"},
         {"rank", "\"two\"", KV_ERR_FORMAT, "'rank' is \"two\""},
-        {"rank", "1000000000", KV_ERR_ARGUMENT, "predictor.json: rank 1000000000, expected 0 (full) to"},
+        {"rank", "1000000000", KV_ERR_ARGUMENT,
+         "predictor.json: the keys of base layer 0: rank 1000000000, expected 1 to"},
         {"aux_layers", NULL, KV_ERR_MISMATCH, "'key.0.down.weight' has shape [2, "},
         {"aux_layers", "3", KV_ERR_FORMAT, "'aux_layers' is 3, expected a whole number from 1 to 2"},
         {"aux_layers", "1.5", KV_ERR_FORMAT, "'aux_layers' is 1.5"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        must(kv_predictor_create_kind(&base, &aux, golden_mapping, &kinds[3], &first, &err), &err);
+        must(test_create(&base, &aux, golden_mapping, kinds[3], &first, &err), &err);
         must(kv_predictor_save(test_dir, first, NULL, &err), &err);
         kv_predictor_free(first);
         set_key("predictor.json", cases[i].key, cases[i].value);
@@ -489,7 +490,7 @@ static void test_predictors_of_other_kinds(void **state) {
         assert_null(again);
         assert_refused(kv_predictor_check(test_dir, &base, &aux, NULL, &err), cases[i].status, cases[i].part);
     }
-    must(kv_predictor_create_kind(&base, &aux, golden_mapping, &kinds[0], &first, &err), &err);
+    must(test_create(&base, &aux, golden_mapping, kinds[0], &first, &err), &err);
     must(kv_predictor_save(test_dir, first, NULL, &err), &err);
     kv_predictor_free(first);
     change_tensor("predictor.safetensors", "value.1.down.weight", FLATTEN, NULL); // of one row
@@ -542,7 +543,7 @@ static void test_damaged_predictor(void **state) {
         const char *key, *value, *part;
     } cases[] = {
         {"format", "\"other\"", "'format' is \"other\""},
-        {"version", "2", "of version 2, expected version 1"},
+        {"version", "3", "of version 3, expected versions 1 to 2"},
         {"mapping", "[0,0,1]", "'mapping' has 3 entries, expected a list of 5"},
         {"mapping", "[0,0,1,1,3]", "'mapping'[4] is 3, expected a whole number from 0 to 2"},
         {"mapping", NULL, "'mapping' is missing"},

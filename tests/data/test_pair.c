@@ -1,6 +1,7 @@
 // What of a pair is checked before any weights are read: each mismatch is named with the role and the path of
 // what is at fault, what was found and what was expected; what goes together by design is let pass.
 #include "tests/support/corpus.h"
+#include "tests/support/predictors.h"
 #include "tests/support/tiny.h"
 
 #include "data/checkpoint/checkpoint.h"
@@ -381,7 +382,7 @@ static void kinds_of_predictors(void **state) {
     const kv_model_spec base = tiny_base(), aux = tiny_aux();
     const int32_t mapping[] = {0, 0, 1}, other[] = {1, 0, 1};
     kv_error err = {0};
-    kv_predictor *kind = tiny_predictor_of(&base, &aux, mapping, (kv_predictor_kind){3, 2}, 4);
+    kv_predictor *kind = tiny_predictor_of(&base, &aux, mapping, (test_kind){3, 2}, 4);
     mkdir(in_dir("kind"), 0777);
     must(kv_predictor_save(in_dir("kind"), kind, NULL, &err), &err);
     kv_predictor_free(kind);
@@ -394,8 +395,9 @@ static void kinds_of_predictors(void **state) {
     pair.predictor = "random:rank=6:aux_layers=2";
     pass(pair);
     pair.predictor = "random:rank=7";
-    refuse(KV_PAIR_PREDICTOR, pair, "predictor: random:rank=7: rank 7, expected 0 (full) to 6",
-           "base layer 0 makes 8 features of 6");
+    refuse(KV_PAIR_PREDICTOR, pair,
+           "predictor: random:rank=7: the keys of base layer 0: rank 7, expected 1 to 6",
+           "the map makes 8 features of 6");
     pair.mapping = NULL;
     pair.predictor = "random:rank=7"; // its own map
     refuse(KV_PAIR_PREDICTOR, pair, "base layer 2 makes 8 features of 6");

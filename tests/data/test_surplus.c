@@ -447,7 +447,7 @@ static void test_predictor(void **state) {
     kv_predictor_free(predictor);
     add_tensor(file, "key.5.weight", "F32", "[]", 4);
     assert_refused(kv_predictor_check(test_dir, &base, &aux, NULL, &err), KV_ERR_MISMATCH,
-                   "surplus tensor 'key.5.weight'", "a layer that this base does not have");
+                   "surplus tensor 'key.5.weight'", "a part that predictor.json does not have");
 }
 
 int main(void) {

@@ -3,6 +3,7 @@
 #include "data/corpus/shard.h"
 #include "eval/evaluate/cache_errors.h"
 #include "tests/support/numbers/reference_model.h"
+#include "tests/support/predictors.h"
 #include "tests/support/tiny.h"
 
 #include <math.h>
@@ -238,12 +239,12 @@ static tiny_pair identical_pair(void) {
     int32_t mapping[KV_MAX_LAYERS];
     const int32_t kept[] = {0, 1, 2};
     kv_mapping_pruned(3, kept, 3, mapping);
-    assert_int_equal(kv_predictor_create(&spec, &spec, mapping, &pair.predictor, NULL), KV_OK);
+    assert_int_equal(test_create(&spec, &spec, mapping, (test_kind){0}, &pair.predictor, NULL), KV_OK);
     for (int64_t i = 0; i < 3; i++) {
         const int64_t dim = kv_spec_kv_dim(&spec, i);
         for (int64_t d = 0; d < dim; d++) {
-            ((float *)pair.predictor->key_w[i].data)[d * dim + d] = 1;
-            ((float *)pair.predictor->value_w[i].data)[d * dim + d] = 1;
+            ((float *)test_weight(pair.predictor, KV_KEYS, i)->data)[d * dim + d] = 1;
+            ((float *)test_weight(pair.predictor, KV_VALUES, i)->data)[d * dim + d] = 1;
         }
     }
     return pair;
@@ -279,8 +280,10 @@ static void outputs_of_nothing(void **state) {
     const kv_analysis_text text = text_of(rows, 12);
     const kv_system system = system_of(&pair);
     for (int64_t i = 0; i < 2; i++) {
-        memset(pair.predictor->value_w[i].data, 0, (size_t)kv_param_size(&pair.predictor->value_w[i]) * 4);
-        memset(pair.predictor->value_b[i].data, 0, (size_t)kv_param_size(&pair.predictor->value_b[i]) * 4);
+        kv_param *weight = test_weight(pair.predictor, KV_VALUES, i),
+                 *bias = test_bias(pair.predictor, KV_VALUES, i);
+        memset(weight->data, 0, (size_t)kv_param_size(weight) * 4);
+        memset(bias->data, 0, (size_t)kv_param_size(bias) * 4);
     }
     kv_layer *first = &pair.base->layers[0];
     memset(first->v.data, 0, (size_t)kv_param_size(&first->v) * 4);
@@ -358,9 +361,10 @@ static void errors_beyond_the_edges_are_in_the_outermost_bins(void **state) {
                                              SEQ_LEN * kv_spec_kv_dim(&pair.base->spec, 0));
     rounding_operands_free(&operands);
     const int64_t dim = kv_spec_kv_dim(&pair.base->spec, 0);
-    memset(pair.predictor->value_w[0].data, 0, (size_t)kv_param_size(&pair.predictor->value_w[0]) * 4);
+    memset(test_weight(pair.predictor, KV_VALUES, 0)->data, 0,
+           (size_t)kv_param_size(test_weight(pair.predictor, KV_VALUES, 0)) * 4);
     for (int64_t d = 0; d < dim; d++)
-        ((float *)pair.predictor->value_b[0].data)[d] = (float)truth.v[0][d] + OFFSET;
+        ((float *)test_bias(pair.predictor, KV_VALUES, 0)->data)[d] = (float)truth.v[0][d] + OFFSET;
     const kv_system system = system_of(&pair);
     kv_cache_analysis errors = measure(&system, &text, 0);
     const double *counts = errors.value.histogram;
@@ -449,7 +453,7 @@ static void what_is_no_number_stays_in_its_layer(void **state) {
     const kv_analysis_text text = text_of(rows, 10);
     const kv_system system = system_of(&pair);
     kv_cache_analysis before = measure(&system, &text, 0);
-    ((float *)pair.predictor->value_b[1].data)[0] = INFINITY;
+    ((float *)test_bias(pair.predictor, KV_VALUES, 1)->data)[0] = INFINITY;
     kv_cache_analysis errors = measure(&system, &text, 0);
     const int64_t dim = kv_spec_kv_dim(&pair.base->spec, 1);
     assert_true(isnan(errors.value.explained[1]) && isnan(errors.value.error[SEQ_LEN]));

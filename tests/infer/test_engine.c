@@ -6,6 +6,7 @@
 #include "infer/ttft.h"
 
 #include "tests/support/numbers/reference_system.h"
+#include "tests/support/predictors.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 
@@ -38,7 +39,7 @@ static int setup(void **state) {
 
 // Predictors of other kinds between the same models; the last one leaves the aux's last layer unread.
 static const struct {
-    kv_predictor_kind kind;
+    test_kind kind;
     int32_t mapping[3];
 } others[] = {{{4, 1}, {0, 0, 1}}, {{0, 2}, {0, 0, 1}}, {{5, 2}, {1, 0, 1}}, {{0, 1}, {0, 0, 0}}};
 enum { N_OTHERS = sizeof others / sizeof *others };
@@ -217,7 +218,8 @@ static void composed_logits(const kv_system *system, const int32_t *ids, int64_t
     if (n > 1) {
         assert_non_null(kv_model_forward(tape, system->aux, ids, n - 1, &pass));
         kv_model_key_norms(system->base, &norms);
-        kv_predict(tape, system->predictor, &norms, raw_k, aux_v, k, v);
+        const kv_taps taps = test_taps(system->predictor, raw_k, aux_v);
+        kv_predict(tape, system->predictor, &norms, &taps, k, v);
     }
     kv_tensor *x = kv_embedding(tape, &system->base->embed, ids + n - 1, 1);
     pass = (kv_pass){.sequences = &newest, .n_sequences = 1};

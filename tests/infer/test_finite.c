@@ -6,6 +6,7 @@
 #include "infer/session/engine.h"
 #include "infer/ttft.h"
 
+#include "tests/support/predictors.h"
 #include "tests/support/pruning.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
@@ -123,7 +124,7 @@ static void weights_beside_the_base(void **state) {
     (void)state;
     for (int which = 0; which < 3; which++) {
         struct world w = make_world();
-        const kv_param *params[] = {&w.pair.aux->layers[0].k, &w.pair.predictor->value_b[2],
+        const kv_param *params[] = {&w.pair.aux->layers[0].k, test_bias(w.pair.predictor, KV_VALUES, 2),
                                     &w.pair.aux->embed};
         float *data = params[which]->data;
         data[which == 2 ? w.ids[1] * w.pair.aux->spec.model_dim : 0] = NAN;

@@ -1,10 +1,11 @@
 // The formulas of core/flops.h and infer/cost.h against what the product wrapper counts while a real prefill runs.
 #include "core/flops.h"
 #include "core/gemm.h"
-#include "core/least_squares.h"
+#include "core/predictor/least_squares.h"
 #include "infer/cost.h"
 #include "infer/session/engine.h"
 
+#include "tests/support/predictors.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 
@@ -22,7 +23,7 @@ struct pair {
 
 // Predictors of other kinds between the same models, and of maps that leave a layer out.
 static const struct {
-    kv_predictor_kind kind;
+    test_kind kind;
     int32_t mapping[3];
 } others[] = {{{4, 1}, {0, 0, 1}}, {{0, 2}, {0, 0, 1}}, {{5, 2}, {1, 0, 1}}, {{0, 1}, {0, 0, 0}},
               {{3, 1}, {0, 0, 0}}, {{0, 1}, {1, 1, 1}}, {{6, 2}, {1, 1, 1}}};
@@ -141,9 +142,9 @@ static void test_by_hand(void **state) {
     assert_int_equal(kv_flops_decode(&spec, 2), 32 + 16 + 24 + 16 + 72 + 40);
     // The same model as its own aux: K and V of one token 32, predictors 2·(2·1·2·2) = 16, then one decoded
     // token after one: two keys 16.
-    kv_predictor predictor = {.n_base_layers = 1, .n_aux_layers = 1};
-    assert_int_equal(kv_flops_kvp_prefill(&spec, &spec, &predictor, 2),
-                     32 + 16 + 32 + 16 + 16 + 16 + 72 + 40);
+    kv_predictor *predictor = test_plan(&spec, &spec, (int32_t[]){0}, (test_kind){0});
+    assert_int_equal(kv_flops_kvp_prefill(&spec, &spec, predictor, 2), 32 + 16 + 32 + 16 + 16 + 16 + 72 + 40);
+    kv_predictor_free(predictor);
     // Norms 3·4, Q, K, V and output 4·(2·4), FFN 3·(3·4), embedding 5·4.
     assert_int_equal(kv_spec_size(&spec, false), 12 + 32 + 36);
     assert_int_equal(kv_spec_size(&spec, true), 12 + 32 + 36 + 20);
@@ -324,7 +325,7 @@ static void test_kvp_step_of_other_kinds(void **state) {
         char name[64];
         snprintf(name, sizeof name, "rank %d of %d aux layers", (int)others[i].kind.rank,
                  (int)others[i].kind.aux_layers);
-        if (kv_predictor_depth(predictor) == pair->aux_spec.n_layers) expect_kvp_step(pair, predictor, name);
+        if (test_depth(predictor) == pair->aux_spec.n_layers) expect_kvp_step(pair, predictor, name);
         kv_predictor_free(predictor);
     }
 }
@@ -333,7 +334,8 @@ static void test_least_squares_equals_counter(void **state) {
     struct pair *pair = *state;
     int32_t ids[TOKENS];
     kv_sequence sequences[SEQUENCES];
-    kv_tensor *aux_k[KV_MAX_LAYERS], *aux_v[KV_MAX_LAYERS], *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS];
+    kv_tensor *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS];
+    kv_taps taps;
     tiny_ids(ids, TOKENS, VOCABULARY, 6);
     for (int64_t s = 0; s < SEQUENCES; s++)
         sequences[s] = (kv_sequence){s * SEQ_LEN, SEQ_LEN, s * SEQ_LEN, SEQ_LEN};
@@ -341,16 +343,14 @@ static void test_least_squares_equals_counter(void **state) {
         kv_predictor *predictor = other_predictor(pair, m);
         kv_least_squares *sums = NULL;
         kv_error err = {0};
-        if (kv_least_squares_create(&pair->base_spec, predictor, &sums, &err) != KV_OK)
-            fail_msg("%s", err.message);
+        if (kv_least_squares_create(predictor, &sums, &err) != KV_OK) fail_msg("%s", err.message);
         kv_tape *tape = kv_tape_create();
-        kv_pass pass = {
-            .sequences = sequences, .n_sequences = SEQUENCES, .raw_k = aux_k, .v = aux_v, .only_kv = true};
+        kv_pass pass = {.sequences = sequences, .n_sequences = SEQUENCES, .only_kv = true};
         kv_gemm_flops_reset();
-        kv_model_forward(tape, pair->aux, ids, TOKENS, &pass);
+        kv_predictor_read(tape, predictor, pair->base, pair->aux, ids, TOKENS, &pass, false, &taps);
         pass.raw_k = base_k, pass.v = base_v;
         kv_model_forward(tape, pair->base, ids, TOKENS, &pass);
-        if (kv_least_squares_add(sums, aux_k, aux_v, base_k, base_v, NULL, &err) != KV_OK ||
+        if (kv_least_squares_add(sums, tape, &taps, base_k, base_v, NULL, &err) != KV_OK ||
             kv_least_squares_solve(sums, 1e-3, predictor, NULL, NULL, &err) != KV_OK) // not counted
             fail_msg("%s", err.message);
         assert_int_equal(

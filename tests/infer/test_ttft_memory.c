@@ -9,6 +9,7 @@
 #include "infer/draw.h"
 #include "infer/session/session.h"
 #include "infer/ttft.h"
+#include "tests/support/predictors.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 
@@ -140,8 +141,7 @@ static void test_tiny_models(void **state) {
     base.context_length = aux.context_length = CONTEXT;
     kv_model *a = tiny_model(&base, 1), *b = tiny_model(&aux, 2);
     kv_predictor *full = tiny_predictor(&base, &aux, 3);
-    kv_predictor *low =
-        tiny_predictor_of(&base, &aux, NULL, (kv_predictor_kind){.rank = 3, .aux_layers = 2}, 4);
+    kv_predictor *low = tiny_predictor_of(&base, &aux, NULL, (test_kind){.rank = 3, .aux_layers = 2}, 4);
     check_all("tiny", a, b, full, low);
     kv_model_free(a);
     kv_model_free(b);
@@ -164,7 +164,7 @@ static void test_wider_models(void **state) {
     kv_model_fill_random(a, 1, NULL, 0);
     kv_model_fill_random(b, 2, NULL, 0);
     kv_predictor *full = tiny_predictor(&base, &aux, 3);
-    kv_predictor *low = tiny_predictor_of(&base, &aux, NULL, (kv_predictor_kind){.rank = 4}, 4);
+    kv_predictor *low = tiny_predictor_of(&base, &aux, NULL, (test_kind){.rank = 4}, 4);
     check_all("wider", a, b, full, low);
     kv_model_free(a);
     kv_model_free(b);

@@ -212,7 +212,9 @@ static void test_kinds_of_predictors(void **state) {
     (void)state;
     static const char kind[] = "predictor={rank: 3, aux_layers: 2}";
     train_expect(0, ARGS("kvp.yaml", "-o", "kind", "--dry-run", "-s", kind));
-    assert_non_null(strstr(train_output(), "of rank 3; base layer reads aux layers: 0+1 0+1 1+0\n"));
+    assert_non_null(strstr(
+        train_output(),
+        "keys low_rank (rank 3) from k, values low_rank (rank 3) from v; base layer reads aux layers: 0+1 0+1 1+0\n"));
     train_expect(0, ARGS("kvp.yaml", "-o", "kind", "-s", kind));
     assert_true(metric("kind", 20, "loss") < 0.9 * metric("kind", 1, "loss"));
     // On from a checkpoint it ends with the same bits; another kind does not fit it.

@@ -103,11 +103,11 @@ static void test_bad_predictors(void **state) {
     train_refuse("key `predictor.aux_layers`: found 0, expected 1 to 2",
                  ARGS("kvp.yaml", "-s", "predictor.aux_layers=0"));
     train_refuse(
-        "key `predictor.rank`: found rank 5, expected 0 (full) to 4: the map of base layer 0 makes 8 "
+        "key `predictor.rank`: found the keys of base layer 0: rank 5, expected 1 to 4: the map makes 8 "
         "features of 4",
         ARGS("kvp.yaml", "-s", "predictor.rank=5"));
     train_refuse(
-        "key `predictor.rank`: found rank 9, expected 0 (full) to 8: the map of base layer 0 makes 8 "
+        "key `predictor.rank`: found the keys of base layer 0: rank 9, expected 1 to 8: the map makes 8 "
         "features of 8",
         ARGS("kvp.yaml", "-s", "predictor={rank: 9, aux_layers: 2}"));
     train_expect(0, ARGS("aux.yaml", "-o", "thin", "-s", "model.n_layers=1", "-s", "train.steps=1"));

@@ -1,6 +1,7 @@
 // Every kind of predictor through all programs: kvtrain makes it, kvdata inspect tells what it is, kvrun and
 // kveval use it, and what kveval says it costs is what it costs.
 #include "tests/support/eval.h"
+#include "tests/support/predictors.h"
 
 #include "core/flops.h"
 #include "data/checkpoint/checkpoint.h"
@@ -71,7 +72,7 @@ static void evaluate(kv_predictor *predictor, const kv_model_spec *base, const k
     kv_results_free(&r);
 }
 
-static void a_kind(const char *predictor_keys, kv_predictor_kind kind, const char *inspected) {
+static void a_kind(const char *predictor_keys, test_kind kind, const char *inspected) {
     kv_model_spec base, aux;
     kv_predictor *predictor = NULL;
     kv_error error = {0};
@@ -83,7 +84,7 @@ static void a_kind(const char *predictor_keys, kv_predictor_kind kind, const cha
         kv_checkpoint_spec(in_dir("aux"), &aux, &error) ||
         kv_predictor_load(in_dir("run/final/predictor"), &base, &aux, NULL, NULL, &predictor, &error))
         fail_msg("%s", error.message);
-    assert_true(kv_predictor_is_kind(predictor, &kind));
+    assert_true(test_is_kind(predictor, kind));
     RUN("KVDATA", "inspect", in_dir("run/final/predictor"));
     if (!strstr(out, inspected)) fail_msg("expected %s in %s", inspected, out);
     RUN("KVRUN", "--base", in_dir("base"), "--aux", in_dir("run/final/aux"), "--predictor",
@@ -94,24 +95,24 @@ static void a_kind(const char *predictor_keys, kv_predictor_kind kind, const cha
 
 static void low_rank(void **state) {
     (void)state;
-    a_kind("predictor.rank=4", (kv_predictor_kind){4, 1}, "rank         4");
+    a_kind("predictor.rank=4", (test_kind){4, 1}, "rank         4");
 }
 
 static void two_layers(void **state) {
     (void)state;
-    a_kind("predictor.aux_layers=2", (kv_predictor_kind){0, 2}, "mapping      0+1 0+1 1+0");
+    a_kind("predictor.aux_layers=2", (test_kind){0, 2}, "mapping      0+1 0+1 1+0");
 }
 
 static void low_rank_of_two_layers(void **state) {
     (void)state;
-    a_kind("predictor={rank: 5, aux_layers: 2}", (kv_predictor_kind){5, 2},
+    a_kind("predictor={rank: 5, aux_layers: 2}", (test_kind){5, 2},
            "layers 0 to 0: [8, 5] · [5, 18] for keys and for values");
 }
 
 // Where not said otherwise files are as they always were.
 static void the_usual_kind(void **state) {
     (void)state;
-    a_kind("predictor.rank=0", (kv_predictor_kind){0, 1}, "rank         full");
+    a_kind("predictor.rank=0", (test_kind){0, 1}, "rank         full");
     char *text = test_read_text(in_dir("run/final/predictor/predictor.json"));
     assert_null(strstr(text, "\"rank\""));
     assert_null(strstr(text, "\"aux_layers\""));

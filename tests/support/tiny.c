@@ -1,4 +1,5 @@
 #include "tests/support/tiny.h"
+#include "tests/support/predictors.h"
 
 #include "tests/support/support.h"
 
@@ -56,23 +57,23 @@ kv_model *tiny_model(const kv_model_spec *spec, uint64_t seed) {
 }
 
 kv_predictor *tiny_predictor_of(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *mapping,
-                                kv_predictor_kind kind, uint64_t seed) {
+                                test_kind kind, uint64_t seed) {
     int32_t rule[KV_MAX_LAYERS];
     kv_predictor *predictor;
     kv_error err = {0};
     kv_mapping_separate(base->n_layers, aux->n_layers, rule);
-    if (kv_predictor_create_kind(base, aux, mapping ? mapping : rule, &kind, &predictor, &err) != KV_OK)
+    if (test_create(base, aux, mapping ? mapping : rule, kind, &predictor, &err) != KV_OK)
         fail_msg("%s", err.message);
-    kv_predictor_init(predictor, seed);
+    kv_predictor_init(predictor, NULL, seed, NULL);
     for (int64_t i = 0; i < base->n_layers; i++) {
-        disturb(&predictor->key_b[i], seed + 2 * (uint64_t)i);
-        disturb(&predictor->value_b[i], seed + 2 * (uint64_t)i + 1);
+        disturb(test_bias(predictor, KV_KEYS, i), seed + 2 * (uint64_t)i);
+        disturb(test_bias(predictor, KV_VALUES, i), seed + 2 * (uint64_t)i + 1);
     }
     return predictor;
 }
 
 kv_predictor *tiny_predictor(const kv_model_spec *base, const kv_model_spec *aux, uint64_t seed) {
-    return tiny_predictor_of(base, aux, NULL, (kv_predictor_kind){0}, seed);
+    return tiny_predictor_of(base, aux, NULL, (test_kind){0}, seed);
 }
 
 void tiny_ids(int32_t *ids, int64_t n, int64_t vocab_size, uint64_t seed) {

@@ -1,7 +1,7 @@
 // Small random models and pairs for tests of what runs on top of the core.
 #pragma once
 
-#include "core/predictor.h"
+#include "tests/support/predictors.h"
 
 // 3 layers that differ in heads and width, q/k norm, vocabulary 61, context 64: tiny_base. 2 layers, half as
 // wide, same vocabulary: tiny_aux.
@@ -17,7 +17,7 @@ kv_predictor *tiny_predictor(const kv_model_spec *base, const kv_model_spec *aux
 
 // The same with a map of its own (NULL: the one tiny_predictor has) and of any kind.
 kv_predictor *tiny_predictor_of(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *mapping,
-                                kv_predictor_kind kind, uint64_t seed);
+                                test_kind kind, uint64_t seed);
 
 // ids[n] in [0, vocab_size).
 void tiny_ids(int32_t *ids, int64_t n, int64_t vocab_size, uint64_t seed);

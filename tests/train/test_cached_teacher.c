@@ -5,6 +5,7 @@
 #include "data/corpus/batches.h"
 #include "data/corpus/packing.h"
 #include "tests/support/numbers/reference_model.h"
+#include "tests/support/predictors.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 #include "train/task/cached_teacher.h"
@@ -223,10 +224,11 @@ static double consistency_bound(setting *s, const kv_kvp_trace *trace, kv_tensor
     const kv_predictor *p = s->pair.predictor;
     double bound = 0;
     for (int64_t i = 0; i < N_LAYERS; i++) {
-        const int32_t j = p->mapping[i];
+        const int32_t j = test_layer_read(p, i);
         bound += 2 * u * mean_abs(trace->base_k[i]) + u * mean_abs(trace->base_v[i]);
-        bound += predicted_bound(aux_k[j], &p->key_w[i], &p->key_b[i], &s->pair.base->layers[i].k_norm, u);
-        bound += predicted_bound(aux_v[j], &p->value_w[i], &p->value_b[i], NULL, u);
+        bound += predicted_bound(aux_k[j], test_weight(p, KV_KEYS, i), test_bias(p, KV_KEYS, i),
+                                 &s->pair.base->layers[i].k_norm, u);
+        bound += predicted_bound(aux_v[j], test_weight(p, KV_VALUES, i), test_bias(p, KV_VALUES, i), NULL, u);
     }
     return bound;
 }

@@ -7,6 +7,7 @@
 #include "tests/support/numbers/adamw.h"
 #include "tests/support/numbers/numeric.h"
 #include "tests/support/numbers/reference_model.h"
+#include "tests/support/predictors.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -175,8 +176,8 @@ static int find_parts(golden_case *g, const char *name, kv_param *parts[3]) {
     if (sscanf(name, "predicter.auxkv_to_basekv.%15[a-z]_transforms.%d.%15s", kind, &layer, part) == 3) {
         bool key = !strcmp(kind, "key"), weight = !strcmp(part, "weight");
         kv_predictor *p = g->predictor;
-        parts[0] = key ? (weight ? &p->key_w[layer] : &p->key_b[layer])
-                       : (weight ? &p->value_w[layer] : &p->value_b[layer]);
+        parts[0] = key ? (weight ? test_weight(p, KV_KEYS, layer) : test_bias(p, KV_KEYS, layer))
+                       : (weight ? test_weight(p, KV_VALUES, layer) : test_bias(p, KV_VALUES, layer));
         return 1;
     }
     if (!strcmp(name, "auxiliary.token_embeddings.weight")) return parts[0] = &g->aux->embed, 1;

@@ -2,6 +2,7 @@
 // and frozen, micro-batches, and the least-squares start.
 #include "core/gemm.h"
 #include "data/checkpoint/checkpoint.h"
+#include "tests/support/predictors.h"
 #include "tests/support/train.h"
 #include "train/run/training.h"
 #include "train/task/least_squares_start.h"
@@ -162,8 +163,9 @@ static void test_least_squares_start(void **state) {
         fail_msg("%s", err.message);
     kv_gemm_flops_reset();
     FILE *out = start_into_file(&run);
-    const kv_predictor shape = {.n_base_layers = 3, .n_aux_layers = 2, .mapping = {0, 0, 1}};
-    assert_int_equal(kv_gemm_flops(), 2 * kv_flops_least_squares(&base, &aux, &shape, 4, 16));
+    kv_predictor *shape = test_plan(&base, &aux, (int32_t[]){0, 0, 1}, (test_kind){0});
+    assert_int_equal(kv_gemm_flops(), 2 * kv_flops_least_squares(&base, &aux, shape, 4, 16));
+    kv_predictor_free(shape);
     char line[512], *rate = NULL;
     while (!rate && fgets(line, sizeof line, out)) rate = strstr(line, "tokens  ");
     assert_non_null(rate);

@@ -1,4 +1,6 @@
 // What kvtrain says about the memory of a run: as much as it then takes, and no when that is too much.
+#include "core/predictor/least_squares.h"
+#include "tests/support/predictors.h"
 #include "tests/support/train.h"
 #include "train/task/tape_bytes.h"
 
@@ -151,7 +153,7 @@ static void test_validation(void **state) {
 }
 
 // One base layer of 8 from aux layers of 4 and 6, in doubles: with n inputs (and the column of ones) the sums
-// are n² + (n + 1)·8, twice; solving takes n·(n + 8), of rank 3 also 8² + 3·n; a batch is widened to rows ×
+// are n² + (n + 1)·8, twice; solving takes n·(n + 8), of rank 3 also 8² + 8 + 3·(n - 1); a batch is widened to rows ×
 // max(n, 8), twice.
 static void test_normal_equations_of_kinds(void **state) {
     (void)state;
@@ -161,14 +163,16 @@ static void test_normal_equations_of_kinds(void **state) {
     aux.n_layers = 2;
     aux.layers[0] = (kv_layer_spec){.n_heads = 2, .n_kv_heads = 2, .ffn_dim = 8};
     aux.layers[1] = (kv_layer_spec){.n_heads = 3, .n_kv_heads = 3, .ffn_dim = 8};
-    kv_predictor one = {.n_base_layers = 1, .n_aux_layers = 2}, two = one, low = one;
-    two.kind.aux_layers = 2, low.kind.rank = 3;
-    const kv_kvp_known nothing = {0};
-    const double bytes = kv_least_squares_bytes(&base, &aux, &one, &nothing, 2, 5);
+    kv_predictor *one = test_plan(&base, &aux, (int32_t[]){0}, (test_kind){0, 1}),
+                 *two = test_plan(&base, &aux, (int32_t[]){0}, (test_kind){0, 2}),
+                 *low = test_plan(&base, &aux, (int32_t[]){0}, (test_kind){3, 1});
+    const double bytes = kv_least_squares_sum_bytes(one, ROWS);
     const double more = 2 * (121 + 12 * 8 - 25 - 6 * 8) + 11 * 19 - 5 * 13 + 2 * ROWS * (11 - 8);
-    assert_float_equal(kv_least_squares_bytes(&base, &aux, &two, &nothing, 2, 5) - bytes, 8 * more, 0);
-    assert_float_equal(kv_least_squares_bytes(&base, &aux, &low, &nothing, 2, 5) - bytes, 8 * (64 + 3 * 5),
-                       0);
+    assert_float_equal(kv_least_squares_sum_bytes(two, ROWS) - bytes, 8 * more, 0);
+    assert_float_equal(kv_least_squares_sum_bytes(low, ROWS) - bytes, 8 * (64 + 8 + 3 * 4), 0);
+    kv_predictor_free(one);
+    kv_predictor_free(two);
+    kv_predictor_free(low);
 }
 
 // Published shapes cost nothing when a run is refused, and --dry-run only says it.

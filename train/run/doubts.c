@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 // ---- Text ----------------------------------------------------------------------------------------------
@@ -74,38 +75,36 @@ static void doubt_held_out(const kv_training *s) {
 // ---- Predictors ----------------------------------------------------------------------------------------
 
 static void doubt_rank(const kv_training *s, const kvp_task *kvp) {
-    kv_predictor full = kvp->shape;
-    if (kvp->shape.kind.rank == 0) return;
-    full.kind.rank = 0;
-    const int64_t n = kv_predictor_planned_size(&kvp->shape, &kvp->base_spec, &kvp->aux_spec),
-                  n_full = kv_predictor_planned_size(&full, &kvp->base_spec, &kvp->aux_spec);
-    if (n >= n_full)
-        kv_config_warn(s->source, "predictor.rank",
-                       "maps of rank %" PRIi64 " have %" PRIi64 " weights, more than the %" PRIi64
-                       " of full ones, which can do all that they can; predictor.rank: 0 makes these",
-                       kvp->shape.kind.rank, n, n_full);
+    kv_predictor *full = NULL;
+    const int64_t rank = s->config->predictor.rank;
+    kv_predictor_spec *spec = rank > 0 ? malloc(sizeof *spec) : NULL;
+    if (!spec) return;
+    *spec = kvp->shape->spec;
+    kv_predictor_spec_set_map(spec, &kv_map_linear, 0);
+    if (kv_predictor_plan(&kvp->base_spec, &kvp->aux_spec, spec, &full, NULL) == KV_OK) {
+        const int64_t n = kv_predictor_size(kvp->shape), n_full = kv_predictor_size(full);
+        if (n >= n_full)
+            kv_config_warn(s->source, "predictor.rank",
+                           "maps of rank %" PRIi64 " have %" PRIi64 " weights, more than the %" PRIi64
+                           " of full ones, which can do all that they can; predictor.rank: 0 makes these",
+                           rank, n, n_full);
+    }
+    kv_predictor_free(full);
+    free(spec);
 }
 
-// Layers above the highest that is read are computed for nothing unless the aux learns language itself.
+// Layers above the highest that is read are of no use unless the aux learns language itself.
 static void doubt_map(const kv_training *s, const kvp_task *kvp) {
-    bool used[KV_MAX_LAYERS] = {0};
+    uint8_t reads[KV_MAX_LAYERS];
     char unused[160] = "";
-    const int64_t n_aux = kvp->aux_spec.n_layers;
-    for (int64_t i = 0; i < kvp->shape.n_base_layers; i++) {
-        int32_t inputs[2];
-        const int64_t n = kv_predictor_inputs(&kvp->shape, i, inputs);
-        for (int64_t k = 0; k < n; k++) used[inputs[k]] = true;
-    }
-    int64_t highest = n_aux - 1;
-    while (highest > 0 && !used[highest]) highest--;
-    if (highest == n_aux - 1 || kvp->weights.aux != 0) return;
-    snprintf(unused, sizeof unused, "%" PRIi64 "%s", highest + 1, highest + 2 < n_aux ? " and above" : "");
+    const int64_t n_aux = kvp->aux_spec.n_layers, depth = kv_predictor_spec_reads(&kvp->shape->spec, reads);
+    if (depth == n_aux || depth == 0 || kvp->weights.aux != 0) return;
+    snprintf(unused, sizeof unused, "%" PRIi64 "%s", depth, depth + 1 < n_aux ? " and above" : "");
     kv_config_warn(s->source,
                    s->config->predictor.mapping == KV_MAPPING_EXPLICIT ? "predictor.layers"
                                                                        : "predictor.mapping",
-                   "no base layer reads aux layer %s: computed, and of no use; an aux of %" PRIi64
-                   " layers gives the same",
-                   unused, highest + 1);
+                   "no base layer reads aux layer %s: of no use; an aux of %" PRIi64 " layers gives the same",
+                   unused, depth);
 }
 
 void kv_training_doubts(const kv_training *training) {

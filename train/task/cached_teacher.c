@@ -11,7 +11,7 @@
 
 struct kv_cached_teacher {
     kv_cached_args args;
-    kv_predictor shape;
+    const kv_predictor *shape;
     kv_kvp_weights weights;
     kv_cache_dir *dir;
     int64_t **files;                                        // [n_parts]: index of each shard's file in dir
@@ -106,7 +106,7 @@ kv_status kv_cached_teacher_open(const kv_cached_args *args, kv_cached_teacher *
     kv_cached_teacher *t = calloc(1, sizeof *t);
     if (!t) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     t->args = *args;
-    t->shape = *args->shape;
+    t->shape = args->shape;
     t->weights = *args->weights;
     kv_error inner = {0};
     kv_status status = kv_cache_dir_open(args->config->cache, &t->dir, &inner);
@@ -239,12 +239,9 @@ static kv_status read_rows(kv_cached_teacher *t, kv_tape *tape, const kv_row_ref
 }
 
 static void layers_read(const kv_cached_teacher *t, bool read[KV_MAX_LAYERS]) {
-    memset(read, 0, KV_MAX_LAYERS * sizeof *read);
-    for (int64_t i = 0; i < t->shape.n_base_layers; i++) {
-        int32_t inputs[2];
-        const int64_t n = kv_predictor_inputs(&t->shape, i, inputs);
-        for (int64_t j = 0; j < n; j++) read[inputs[j]] = true;
-    }
+    uint8_t bits[KV_MAX_LAYERS];
+    kv_predictor_spec_reads(&t->shape->spec, bits);
+    for (int64_t i = 0; i < KV_MAX_LAYERS; i++) read[i] = bits[i] != 0;
 }
 
 kv_status kv_cached_raw(kv_cached_teacher *t, kv_tape *tape, const kv_row_ref *rows, const kv_batch *batch,

@@ -15,7 +15,7 @@ typedef struct kv_cached_args {
     const kv_batch_part *parts; // [n_parts]; borrowed
     int64_t n_parts;
     const kv_model_spec *base, *aux;
-    const kv_predictor *shape; // layer counts and mapping
+    const kv_predictor *shape; // of which what it reads counts; borrowed
     const kv_kvp_weights *weights;
 } kv_cached_args;
 

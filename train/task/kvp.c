@@ -42,7 +42,7 @@ static double kvp_start_flops(const kv_task *task) {
     kv_least_squares_args args = start_args(kvp);
     args.aux_cached = kvp->cached && kv_cached_has_aux(kvp->cached);
     if (task->config->predictor.init != KV_START_LEAST_SQUARES) return 0;
-    return kv_least_squares_flops(&args, &kvp->shape);
+    return kv_least_squares_flops(&args, kvp->shape);
 }
 
 // ---- One step ------------------------------------------------------------------------------------------
@@ -101,21 +101,21 @@ kv_kvp_known kvp_known_parts(const kvp_task *kvp) {
 static uint64_t kvp_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
     const kvp_task *kvp = (const kvp_task *)task;
     const kv_kvp_known known = kvp_known_parts(kvp);
-    return kv_flops_kvp_step(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, n_seq, seq_len, &kvp->weights,
+    return kv_flops_kvp_step(&kvp->base_spec, &kvp->aux_spec, kvp->shape, n_seq, seq_len, &kvp->weights,
                              kvp_aux_trained(kvp), task->config->train.activation_checkpointing) -
-           kv_flops_kvp_spared(&kvp->base_spec, &kvp->aux_spec, n_seq, seq_len, &kvp->weights, &known);
+           kv_flops_kvp_spared(&kvp->base_spec, &kvp->aux_spec, kvp->shape, n_seq, seq_len, &kvp->weights,
+                               &known);
 }
 
 static uint64_t kvp_validation_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
     const kvp_task *kvp = (const kvp_task *)task;
-    return kv_flops_kvp_loss_only(&kvp->base_spec, &kvp->aux_spec, &kvp->shape, n_seq, seq_len,
-                                  &kvp->weights);
+    return kv_flops_kvp_loss_only(&kvp->base_spec, &kvp->aux_spec, kvp->shape, n_seq, seq_len, &kvp->weights);
 }
 
 // ---- Plan ----------------------------------------------------------------------------------------------
 
 static int64_t predictor_size(const kvp_task *kvp) {
-    return kv_predictor_planned_size(&kvp->shape, &kvp->base_spec, &kvp->aux_spec);
+    return kv_predictor_size(kvp->shape);
 }
 
 static void describe_cache(const kvp_task *kvp, FILE *out) {
@@ -138,7 +138,7 @@ static void kvp_describe(const kv_task *task, FILE *out) {
     fprintf(out, "aux          %s (%s): ", aux_name(config), kvp_aux_trained(kvp) ? "trained" : "frozen");
     kv_task_describe_model(&kvp->aux_spec, out);
     fprintf(out, "predictors   ");
-    kv_describe_predictor(&kvp->shape, &kvp->base_spec, &kvp->aux_spec, out);
+    kv_describe_predictor(kvp->shape, out);
     const kv_kvp_weights *w = &kvp->weights;
     fprintf(out, "\nloss         %g · base + %g · aux + %g · consistency + %g · kl", (double)w->base,
             (double)w->aux, (double)w->consistency, (double)w->kl);
@@ -224,6 +224,15 @@ static void plan_losses(kvp_task *kvp) {
     }
 }
 
+// Caches on disk have keys and values only.
+static bool reads_hidden(const kv_predictor_spec *spec) {
+    uint8_t reads[KV_MAX_LAYERS];
+    const int64_t depth = kv_predictor_spec_reads(spec, reads);
+    for (int64_t i = 0; i < depth; i++)
+        if (reads[i] & KV_READ_H) return true;
+    return false;
+}
+
 // Which models are needed when true caches and logits are read. Held-out text is not in the cache.
 static kv_status plan_cache(kvp_task *kvp, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
@@ -236,14 +245,15 @@ static kv_status plan_cache(kvp_task *kvp, kv_error *err) {
                                  .n_parts = text->n_parts,
                                  .base = &kvp->base_spec,
                                  .aux = &kvp->aux_spec,
-                                 .shape = &kvp->shape,
+                                 .shape = kvp->shape,
                                  .weights = &kvp->weights};
     kv_status status = kv_cached_teacher_open(&args, &kvp->cached, err);
     if (status != KV_OK) return status;
     const bool held_out = config->data.validation != NULL;
-    kvp->aux_cached = !kvp_aux_trained(kvp) && kv_cached_has_aux(kvp->cached);
+    kvp->aux_cached =
+        !kvp_aux_trained(kvp) && kv_cached_has_aux(kvp->cached) && !reads_hidden(&kvp->shape->spec);
     const bool student = config->train.steps > 0 && (kvp->weights.base != 0 || kvp->weights.kl != 0);
-    kvp->keeps_base = student || held_out;
+    kvp->keeps_base = student || held_out || kv_predictor_spec_reads_base(&kvp->shape->spec);
     kvp->keeps_aux = !kvp->aux_cached || held_out;
     return KV_OK;
 }
@@ -254,6 +264,7 @@ static void kvp_free(kv_task *task) {
     kv_model_free(kvp->base);
     kv_model_free(kvp->aux);
     kv_predictor_free(kvp->predictor);
+    kv_predictor_free(kvp->shape);
     free(kvp);
 }
 

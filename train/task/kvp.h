@@ -20,7 +20,7 @@ typedef struct kvp_task {
     kv_task task; // first: ops get a kv_task *
     kv_model_spec base_spec, aux_spec;
     kv_checkpoint_size base_size, aux_size; // aux_size: of one that is read
-    kv_predictor shape;                     // layer counts and mapping, no weights: enough to plan with
+    kv_predictor *shape;                    // without weights: enough to plan with
     kv_kvp_weights weights;
     int term[KVP_TERMS];       // which of them the task's terms are
     kv_cached_teacher *cached; // teacher: cached; else NULL

@@ -1,7 +1,6 @@
 // What memory task: kvp takes, in the parts that train/run/footprint.h names.
 #include "data/checkpoint/random.h"
 #include "train/task/kvp.h"
-#include "train/task/predictor_plan.h"
 #include "train/task/tape_bytes.h"
 
 // What HDF5 holds of an open file, as measured.
@@ -64,26 +63,23 @@ void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memor
     const kv_model_spec *base_spec = &kvp->base_spec, *aux_spec = &kvp->aux_spec;
     const bool trained = !choice->freeze_aux;
     const int64_t n_seq = choice->n_seq, seq_len = config->data.seq_len;
-    const double rows = (double)(n_seq * seq_len);
     const kv_kvp_known known = kvp_known_parts(kvp);
     const struct frozen base = frozen_base(kvp, choice->frozen_dtype),
                         aux = frozen_aux(kvp, choice->frozen_dtype);
     const bool aux_held = !trained && kvp->keeps_aux;
     *memory =
-        (kv_task_memory){.n_trained = (double)kv_predictor_planned_size(&kvp->shape, base_spec, aux_spec) +
+        (kv_task_memory){.n_trained = (double)kv_predictor_size(kvp->shape) +
                                       (trained ? (double)kv_spec_size(aux_spec, true) : 0),
                          .frozen = (kvp->cached ? cache_bytes : 0) + (kvp->keeps_base ? base.held : 0) +
                                    (aux_held ? aux.held : 0),
-                         .tape = kv_tape_kvp_bytes(base_spec, aux_spec, &kvp->weights, trained,
+                         .tape = kv_tape_kvp_bytes(base_spec, aux_spec, kvp->shape, &kvp->weights, trained,
                                                    choice->checkpointing, base.wide, &known, n_seq, seq_len),
-                         .validation = kv_tape_kvp_validation_bytes(base_spec, aux_spec, &kvp->weights,
-                                                                    base.wide, n_seq, seq_len),
+                         .validation = kv_tape_kvp_validation_bytes(base_spec, aux_spec, kvp->shape,
+                                                                    &kvp->weights, base.wide, n_seq, seq_len),
                          .loading = (kvp->keeps_base ? base.while_it : base.stored) +
                                     (kvp->keeps_aux ? (trained ? 0 : aux.while_it) : aux.stored),
                          .saving = trained ? 0 : saving(kvp, &aux, choice->frozen_dtype)};
-    memory->validation += sizeof(float) * kv_predictor_floats(&kvp->shape, aux_spec, false) * rows;
-    memory->tape += sizeof(float) * kv_predictor_floats(&kvp->shape, aux_spec, trained) * rows;
     if (config->predictor.init == KV_START_LEAST_SQUARES)
-        memory->start = kv_least_squares_bytes(base_spec, aux_spec, &kvp->shape, &known,
+        memory->start = kv_least_squares_bytes(base_spec, aux_spec, kvp->shape, &known,
                                                config->data.micro_batch_size, seq_len);
 }

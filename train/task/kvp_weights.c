@@ -41,11 +41,11 @@ static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
 // ---- Predictors ----------------------------------------------------------------------------------------
 
 static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) {
-    const kv_predictor *shape = &kvp->shape;
+    const kv_predictor_spec *spec = &kvp->shape->spec;
     if (!from) {
-        kv_status status = kv_predictor_create_kind(&kvp->base_spec, &kvp->aux_spec, shape->mapping,
-                                                    &shape->kind, &kvp->predictor, err);
-        if (status == KV_OK) kv_predictor_init(kvp->predictor, kvp->task.config->seed);
+        kv_status status = kv_predictor_create(&kvp->base_spec, &kvp->aux_spec, spec, &kvp->predictor, err);
+        if (status == KV_OK)
+            status = kv_predictor_init(kvp->predictor, kvp->base, kvp->task.config->seed, err);
         return status;
     }
     char path[PATH_MAX];
@@ -53,15 +53,8 @@ static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) 
     const kv_fingerprints found = {kvp->base_fingerprint, kvp->aux_fingerprint};
     if (status == KV_OK)
         status = kv_predictor_load(path, &kvp->base_spec, &kvp->aux_spec, &found, NULL, &kvp->predictor, err);
-    if (status == KV_OK && memcmp(kvp->predictor->mapping, shape->mapping,
-                                  (size_t)shape->n_base_layers * sizeof *shape->mapping) != 0)
-        status =
-            kv_fail(err, KV_ERR_MISMATCH, "%s: holds another layer mapping than the config describes", path);
-    if (status == KV_OK && !kv_predictor_is_kind(kvp->predictor, &shape->kind))
-        status = kv_fail(err, KV_ERR_MISMATCH,
-                         "%s: holds predictors of another rank or number of aux layers than the config "
-                         "describes",
-                         path);
+    if (status == KV_OK && !kv_predictor_spec_equal(&kvp->predictor->spec, spec))
+        status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds other predictors than the config describes", path);
     return status;
 }
 

@@ -4,7 +4,7 @@
 #include "train/task/least_squares_start.h"
 
 #include "core/flops.h"
-#include "core/least_squares.h"
+#include "core/predictor/least_squares.h"
 #include "data/corpus/packing.h"
 #include "data/file/content.h"
 #include "data/file/path.h"
@@ -84,37 +84,40 @@ static kv_status prepare(struct pass *p, const kv_predictor *predictor, kv_error
     p->n_all = epoch_tokens(p->args);
     p->n_batches = count_batches(p->args, p->n_all);
     kv_status status = kv_batches_create(&args, &p->batches, err);
-    if (status == KV_OK) status = kv_least_squares_create(p->args->base_spec, predictor, &p->sums, err);
+    if (status == KV_OK) status = kv_least_squares_create(predictor, &p->sums, err);
     return status == KV_OK ? allocate(p, err) : status;
 }
 
 // ---- Sums ----------------------------------------------------------------------------------------------
 
 // What both models make of the batch: from the cache what is in it, else by running them.
-static kv_status make_caches(struct pass *p, const kv_batch *batch, kv_tensor **aux_k, kv_tensor **aux_v,
-                             kv_tensor **base_k, kv_tensor **base_v, kv_error *err) {
+static kv_status make_caches(struct pass *p, const kv_predictor *predictor, const kv_batch *batch,
+                             kv_taps *taps, kv_tensor **base_k, kv_tensor **base_v, kv_error *err) {
     const kv_least_squares_args *a = p->args;
     const int64_t rows = batch->n_seq * batch->seq_len;
     kv_pass pass = {.sequences = p->sequences, .n_sequences = batch->n_seq, .only_kv = true};
     kv_status status = KV_OK;
     if (!a->aux_cached) {
-        pass.raw_k = aux_k, pass.v = aux_v;
-        kv_model_forward(p->tape, a->aux, p->ids, rows, &pass);
+        kv_predictor_read(p->tape, predictor, a->base, a->aux, p->ids, rows, &pass, false, taps);
+    } else {
+        memset(taps, 0, sizeof *taps);
+        kv_predictor_read_base(p->tape, predictor, a->base, p->ids, rows, taps);
     }
     if (!a->cached) {
         pass.raw_k = base_k, pass.v = base_v;
         kv_model_forward(p->tape, a->base, p->ids, rows, &pass);
     } else {
         status = kv_cached_raw(a->cached, p->tape, p->rows, batch, base_k, base_v,
-                               a->aux_cached ? aux_k : NULL, a->aux_cached ? aux_v : NULL, err);
+                               a->aux_cached ? taps->k : NULL, a->aux_cached ? taps->v : NULL, err);
     }
     return status == KV_OK ? kv_tape_status(p->tape, err) : status;
 }
 
-static kv_status add_batch(struct pass *p, int64_t step, kv_error *err) {
+static kv_status add_batch(struct pass *p, const kv_predictor *predictor, int64_t step, kv_error *err) {
     const kv_data_config *d = &p->config->data;
     const int64_t rows = d->micro_batch_size * d->seq_len, left = p->n_all - step * rows;
-    kv_tensor *aux_k[KV_MAX_LAYERS], *aux_v[KV_MAX_LAYERS], *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS];
+    kv_tensor *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS];
+    kv_taps taps;
     kv_status status = kv_batches_get(p->batches, step, p->ids, p->targets, err);
     if (status == KV_OK && d->packing == KV_PACKING_FIXED)
         status = kv_batches_rows(p->batches, step, p->rows, err);
@@ -122,10 +125,10 @@ static kv_status add_batch(struct pass *p, int64_t step, kv_error *err) {
     kv_tape_reset(p->tape);
     const kv_batch batch = {
         .input_ids = p->ids, .target_ids = p->targets, .n_seq = d->micro_batch_size, .seq_len = d->seq_len};
-    status = make_caches(p, &batch, aux_k, aux_v, base_k, base_v, err);
+    status = make_caches(p, predictor, &batch, &taps, base_k, base_v, err);
     // Text read a second time, at the end of the last batch, adds nothing.
     for (int64_t i = 0; i < rows; i++) p->keep[i] = i < left;
-    return status == KV_OK ? kv_least_squares_add(p->sums, aux_k, aux_v, base_k, base_v, p->keep, err)
+    return status == KV_OK ? kv_least_squares_add(p->sums, p->tape, &taps, base_k, base_v, p->keep, err)
                            : status;
 }
 
@@ -134,7 +137,8 @@ static uint64_t batch_flops(const kv_least_squares_args *a, const kv_predictor *
     const kv_kvp_weights both = {.consistency = 1};
     const kv_kvp_known known = {a->cached != NULL, a->aux_cached, 0};
     return kv_flops_least_squares(a->base_spec, a->aux_spec, predictor, d->micro_batch_size, d->seq_len) -
-           kv_flops_kvp_spared(a->base_spec, a->aux_spec, d->micro_batch_size, d->seq_len, &both, &known);
+           kv_flops_kvp_spared(a->base_spec, a->aux_spec, predictor, d->micro_batch_size, d->seq_len, &both,
+                               &known);
 }
 
 double kv_least_squares_flops(const kv_least_squares_args *args, const kv_predictor *shape) {
@@ -143,18 +147,23 @@ double kv_least_squares_flops(const kv_least_squares_args *args, const kv_predic
 
 // ---- The result ----------------------------------------------------------------------------------------
 
+// The aux layers that are read, in the order of the sources.
+static json_t *layers_json(const kv_sources *sources) {
+    json_t *layers = json_array();
+    for (int32_t k = 0; k < sources->n; k++)
+        if (!kv_source_of_token(sources->at[k]))
+            json_array_append_new(layers, json_integer(sources->at[k].layer));
+    return layers;
+}
+
 static kv_status write_json(const struct pass *p, const kv_predictor *predictor, int64_t n_tokens,
                             const double *k_r2, const double *v_r2, kv_error *err) {
     char path[PATH_MAX];
     kv_status status = kv_path_join(p->config->output, "least_squares.json", path, err);
     if (status != KV_OK) return status;
     json_t *layers = json_array(), *keys = json_array(), *values = json_array();
-    for (int64_t i = 0; i < predictor->n_base_layers; i++) {
-        int32_t read[2];
-        const int64_t n = kv_predictor_inputs(predictor, i, read);
-        json_t *inputs = json_array();
-        for (int64_t j = 0; j < n; j++) json_array_append_new(inputs, json_integer(read[j]));
-        json_array_append_new(layers, inputs);
+    for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
+        json_array_append_new(layers, layers_json(&predictor->spec.outputs[KV_KEYS][i].sources));
         json_array_append_new(keys, json_real(k_r2[i]));
         json_array_append_new(values, json_real(v_r2[i]));
     }
@@ -169,13 +178,22 @@ static kv_status write_json(const struct pass *p, const kv_predictor *predictor,
     return status;
 }
 
+// "0+1", "0..5": aux layers in few characters.
+static void layers_text(const kv_sources *sources, char *text, size_t size) {
+    size_t n = 0;
+    int32_t n_layers = 0;
+    text[0] = '\0';
+    while (n_layers < sources->n && !kv_source_of_token(sources->at[n_layers])) n_layers++;
+    if (n_layers > 3) snprintf(text, size, "%d..%d", sources->at[0].layer, sources->at[n_layers - 1].layer);
+    for (int32_t k = 0; k < n_layers && n_layers <= 3 && n < size; k++)
+        n += (size_t)snprintf(text + n, size - n, "%s%d", k ? "+" : "", sources->at[k].layer);
+}
+
 static void print_result(const kv_predictor *predictor, const double *k_r2, const double *v_r2) {
     fprintf(stderr, "explained variance   base layer  aux layer    keys  values\n");
-    for (int64_t i = 0; i < predictor->n_base_layers; i++) {
-        int32_t read[2];
+    for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
         char text[32];
-        const int64_t n = kv_predictor_inputs(predictor, i, read);
-        snprintf(text, sizeof text, n > 1 ? "%" PRIi32 "+%" PRIi32 : "%" PRIi32, read[0], read[n - 1]);
+        layers_text(&predictor->spec.outputs[KV_KEYS][i].sources, text, sizeof text);
         fprintf(stderr, "                     %10" PRIi64 " %10s  %5.1f %%  %5.1f %%\n", i, text,
                 100 * k_r2[i], 100 * v_r2[i]);
     }
@@ -201,7 +219,7 @@ kv_status kv_least_squares_start(const kv_least_squares_args *args, kv_predictor
     char note[64] = "tokens";
     kv_progress_begin(&progress, stderr, "least squares", p.n_batches * rows);
     for (int64_t i = 0; status == KV_OK && i < p.n_batches; i++) {
-        status = add_batch(&p, i, err);
+        status = add_batch(&p, predictor, i, err);
         snprintf(note, sizeof note, "tokens  %.1f GFLOP/s",
                  1e-9 * (double)flops * (double)(i + 1) / (kv_now() - progress.started));
         kv_progress_show(&progress, (i + 1) * rows, note);

@@ -1,5 +1,5 @@
 // The closed-form start of the predictors: both models read a part of the training text, or caches on disk
-// say what they make of it, and the predictors are solved for by ridge regression (core/least_squares.h).
+// say what they make of it, and the predictors are solved for by ridge regression (core/predictor/least_squares.h).
 #pragma once
 
 #include "train/config/corpora.h"

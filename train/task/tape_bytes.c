@@ -2,6 +2,8 @@
 // keeps changes it here too. tests/train/test_train_memory.c compares both.
 #include "train/task/tape_bytes.h"
 
+#include "core/predictor/least_squares.h"
+
 #include <omp.h>
 
 static double larger(double a, double b) {
@@ -46,6 +48,13 @@ static double layer_gradients(const kv_model_spec *spec, int64_t layer, bool own
 // and values; GIVEN all but keys and values, which it is given.
 enum reach { LOGITS, CACHE, GIVEN };
 
+// What a layer hands out.
+static double layer_taps(const kv_model_spec *spec, int64_t layer, uint8_t reads) {
+    const double kv = (double)kv_spec_kv_dim(spec, layer);
+    return (reads & KV_READ_K ? kv : 0) + (reads & KV_READ_V ? kv : 0) +
+           (reads & KV_READ_H ? (double)spec->model_dim : 0);
+}
+
 // What it leaves: values until the step ends, gradients from its backward on; and what one layer that is
 // computed again works on, for a moment.
 struct pass {
@@ -55,31 +64,37 @@ struct pass {
 // Of a layer that is computed again (core/recompute.h) its output stays, and keys and values that are handed
 // out, with gradients; within it these are borrowed, but those of given ones are made a second time, and its
 // input needs a place for its own.
-static void add_layer_again(const kv_model_spec *spec, int64_t layer, enum reach reach, bool hands_out,
+static void add_layer_again(const kv_model_spec *spec, int64_t layer, enum reach reach, double handed_out,
                             struct pass *p) {
     const double dim = (double)spec->model_dim, cache = 2 * (double)kv_spec_kv_dim(spec, layer);
     const bool own_kv = reach != GIVEN;
-    p->values += dim + (hands_out ? cache : 0);
-    p->gradients += hands_out ? cache : 0;
+    p->values += dim + handed_out;
+    p->gradients += handed_out;
     const double within = layer_values(spec, layer, own_kv) + layer_gradients(spec, layer, own_kv) -
-                          (hands_out ? cache : 0) + (own_kv ? 0 : cache);
+                          handed_out + (own_kv ? 0 : cache);
     p->moment = larger(p->moment, dim + within);
 }
 
-static struct pass pass(const kv_model_spec *spec, enum reach reach, bool hands_out, bool checkpointing) {
+// reads: what each of the `depth` layers that are run hands out; NULL: nothing. Layers before `first` are not
+// differentiated.
+static struct pass pass(const kv_model_spec *spec, enum reach reach, int64_t first, int64_t depth,
+                        const uint8_t *reads, bool checkpointing) {
     const double dim = (double)spec->model_dim;
-    const int64_t n = spec->n_layers - (reach == CACHE);
+    const int64_t n = depth - (reach == CACHE);
     struct pass p = {2 * dim, 2 * dim, 0}; // embedding and last norm
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = first; i < n; i++) {
         if (checkpointing) {
-            add_layer_again(spec, i, reach, hands_out, &p);
+            add_layer_again(spec, i, reach, reads ? layer_taps(spec, i, reads[i]) : 0, &p);
         } else {
             p.values += layer_values(spec, i, reach != GIVEN);
             p.gradients += layer_gradients(spec, i, reach != GIVEN);
         }
     }
-    if (reach != CACHE) return p;
-    const double last = (2 + spec->qk_norm) * (double)kv_spec_kv_dim(spec, n); // the norm stands above
+    if (reach != CACHE || depth == 0) return p;
+    // Keys are normed as well; the layer's own norm stands above.
+    const double kv = (double)kv_spec_kv_dim(spec, n);
+    const double last =
+        (reads[n] & KV_READ_K ? (1 + spec->qk_norm) * kv : 0) + (reads[n] & KV_READ_V ? kv : 0);
     p.values += last, p.gradients += last;
     return p;
 }
@@ -88,6 +103,13 @@ static struct pass pass(const kv_model_spec *spec, enum reach reach, bool hands_
 static double frozen_values(const kv_model_spec *spec) {
     double sum = (double)spec->model_dim;
     for (int64_t i = 0; i < spec->n_layers; i++) sum += 2 * (double)kv_spec_kv_dim(spec, i);
+    return sum;
+}
+
+// The same of the aux as far as it is read.
+static double read_values(const kv_model_spec *aux, int64_t depth, const uint8_t *reads) {
+    double sum = (double)aux->model_dim;
+    for (int64_t i = 0; i < depth; i++) sum += layer_taps(aux, i, reads[i]);
     return sum;
 }
 
@@ -144,7 +166,7 @@ static double panel(const kv_model_spec *spec) {
 double kv_tape_lm_bytes(const kv_model_spec *spec, bool checkpointing, int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
     const struct loss loss = loss_floats(spec, rows, false);
-    const struct pass p = pass(spec, LOGITS, false, checkpointing);
+    const struct pass p = pass(spec, LOGITS, 0, spec->n_layers, NULL, checkpointing);
     const double kept = rows * p.values + loss.kept;
     const double back = rows * (p.gradients + p.moment) + attention_moment(spec, rows);
     return sizeof(float) * (kept + larger(back, loss.moment));
@@ -159,35 +181,51 @@ static double teacher_values(const kv_model_spec *base, const kv_kvp_weights *w,
     return dim * (1 + reach.logits + copy) + (cache ? frozen_values(base) - dim : 0);
 }
 
-// The base on the predicted one. A hidden state that the next layer reads has a gradient of its own.
-static struct pass student_pass(const kv_model_spec *base, const kv_kvp_weights *w, bool checkpointing) {
+// The first layer of the base that reads what is not its own: from there on it is differentiated.
+static int64_t first_predicted(const kv_predictor_spec *spec) {
+    int64_t first = 0;
+    while (first < spec->n_base_layers && !kv_layer_predicted(spec, first)) first++;
+    return first;
+}
+
+// The base on the predicted one, layers before `first` only run. A hidden state that the next layer reads has a
+// gradient of its own.
+static struct pass student_pass(const kv_model_spec *base, const kv_kvp_weights *w, int64_t first,
+                                bool checkpointing) {
     const kv_base_reach reach = kv_kvp_student_reach(w, base->n_layers);
     const double dim = (double)base->model_dim;
     if (reach.n_layers == 0) return (struct pass){0};
-    kv_model_spec part = *base;
-    part.n_layers = reach.n_layers;
-    struct pass p = pass(&part, GIVEN, false, checkpointing);
+    struct pass p = pass(base, GIVEN, first, reach.n_layers, NULL, checkpointing);
     if (!reach.logits) p.values -= dim, p.gradients -= dim; // no last norm
     if (w->hidden != 0 && w->hidden_layer + 1 < reach.n_layers) p.gradients += dim;
     return p;
 }
 
-double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_kvp_weights *w,
-                         bool aux_trained, bool checkpointing, bool base_wide, const kv_kvp_known *known,
-                         int64_t n_seq, int64_t seq_len) {
+double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
+                         const kv_kvp_weights *w, bool aux_trained, bool checkpointing, bool base_wide,
+                         const kv_kvp_known *known, int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
     const kv_base_reach teacher = kv_kvp_teacher_reach(w, known, base->n_layers),
                         student = kv_kvp_student_reach(w, base->n_layers);
     const bool cache = w->consistency != 0;
     const enum reach reach = w->aux != 0 ? LOGITS : CACHE;
+    uint8_t reads[KV_MAX_LAYERS];
+    const int64_t depth = kv_predictor_spec_reads(&predictor->spec, reads);
+    const int64_t all = w->aux != 0 ? aux->n_layers : depth;
+    const int64_t first = aux_trained ? 0 : first_predicted(&predictor->spec);
     const struct pass none = {0};
-    const struct pass read = aux_trained ? pass(aux, reach, true, checkpointing) : none;
-    const struct pass answered = student_pass(base, w, checkpointing);
+    const struct pass read = aux_trained ? pass(aux, reach, 0, all, reads, checkpointing) : none;
+    const struct pass answered = student_pass(base, w, first, checkpointing);
+    double map_gradients;
+    const double maps = kv_predictor_floats(predictor, base, aux_trained, &map_gradients),
+                 queries = student.n_layers > 0 ? kv_predictor_query_floats(predictor, base) : 0;
     double predicted = 0, moment = running(base, teacher.n_layers > 0, aux, !known->aux_cache) * rows;
     for (int64_t i = 0; i < base->n_layers; i++)
         predicted += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
-    double kept = rows * predicted, back = rows * predicted;
-    kept += rows * (aux_trained ? read.values : known->aux_cache ? raw_cache(aux) : frozen_values(aux));
+    double kept = rows * (predicted + maps + queries), back = rows * (predicted + map_gradients + queries);
+    kept += rows * (aux_trained        ? read.values
+                    : known->aux_cache ? raw_cache(aux)
+                                       : read_values(aux, depth, reads));
     back += rows * (read.gradients + answered.gradients + larger(read.moment, answered.moment));
     kept += rows * (teacher_values(base, w, teacher, cache && !known->base_cache) + answered.values);
     if (cache && known->base_cache) kept += rows * (raw_cache(base) + base->qk_norm * raw_cache(base) / 2);
@@ -220,10 +258,15 @@ double kv_tape_lm_validation_bytes(const kv_model_spec *spec, int64_t n_seq, int
 }
 
 double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
-                                    const kv_kvp_weights *w, bool base_wide, int64_t n_seq, int64_t seq_len) {
+                                    const kv_predictor *predictor, const kv_kvp_weights *w, bool base_wide,
+                                    int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
     const kv_base_reach student = kv_kvp_student_reach(w, base->n_layers);
-    double kept = frozen_values(aux) + (student.n_layers > 0 ? 2 : 1) * frozen_values(base);
+    uint8_t reads[KV_MAX_LAYERS];
+    double gradients;
+    const int64_t depth = kv_predictor_spec_reads(&predictor->spec, reads);
+    double kept = read_values(aux, depth, reads) + (student.n_layers > 0 ? 2 : 1) * frozen_values(base) +
+                  kv_predictor_floats(predictor, base, false, &gradients);
     if (w->hidden != 0) kept += 2 * (double)base->model_dim;
     for (int64_t i = 0; i < base->n_layers; i++)
         kept += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
@@ -233,31 +276,17 @@ double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_sp
     return sizeof(float) * (rows * kept + moment + (base_wide ? 0 : panel(base)));
 }
 
-// core/least_squares.c: a Gram matrix for every aux layer (or two of them) that is read, and the products of
-// each base layer with it; for keys and for values.
-static double normal_equations(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
-                               double rows) {
-    bool read[KV_MAX_LAYERS] = {0};
-    double sums = 0, solving = 0, widest = 0;
-    for (int64_t i = 0; i < base->n_layers; i++) {
-        const double in = (double)kv_predictor_input_dim(shape, aux, i) + 1,
-                     out = (double)kv_spec_kv_dim(base, i), rank = (double)shape->kind.rank;
-        if (!read[shape->mapping[i]]) sums += in * in;
-        read[shape->mapping[i]] = true;
-        sums += (in + 1) * out;
-        solving = larger(solving, in * (in + out) + (rank > 0 ? out * out + rank * in : 0));
-        widest = larger(widest, larger(in, out));
-    }
-    return 2 * sums + solving + 2 * rows * widest;
-}
-
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
                               const kv_kvp_known *known, int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
     const bool runs = !known->base_cache || !known->aux_cache;
-    const double passes = (known->aux_cache ? raw_cache(aux) : frozen_values(aux)) +
+    uint8_t reads[KV_MAX_LAYERS];
+    double gradients;
+    const int64_t depth = kv_predictor_spec_reads(&shape->spec, reads);
+    const double passes = (known->aux_cache ? raw_cache(aux) : read_values(aux, depth, reads)) +
                           (known->base_cache ? raw_cache(base) : frozen_values(base)) +
+                          kv_predictor_floats(shape, base, false, &gradients) +
                           running(base, !known->base_cache, aux, !known->aux_cache);
     return sizeof(float) * (rows * passes + (runs ? attention_moment(base, rows) + panel(base) : 0)) +
-           sizeof(double) * normal_equations(base, aux, shape, rows);
+           kv_least_squares_sum_bytes(shape, n_seq * seq_len);
 }

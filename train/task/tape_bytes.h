@@ -10,18 +10,18 @@ double kv_tape_lm_bytes(const kv_model_spec *spec, bool checkpointing, int64_t n
 
 // The same of kv_kvp_objective with the terms that have a weight. base_wide: its weights are float32; others
 // are widened in panels. known: what the batch is given.
-double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_kvp_weights *weights,
-                         bool aux_trained, bool checkpointing, bool base_wide, const kv_kvp_known *known,
-                         int64_t n_seq, int64_t seq_len);
+double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
+                         const kv_kvp_weights *weights, bool aux_trained, bool checkpointing, bool base_wide,
+                         const kv_kvp_known *known, int64_t n_seq, int64_t seq_len);
 
 // The same losses of held-out text, with every error of the predicted cache and nothing differentiated.
 double kv_tape_lm_validation_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);
 double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
-                                    const kv_kvp_weights *weights, bool base_wide, int64_t n_seq,
-                                    int64_t seq_len);
+                                    const kv_predictor *predictor, const kv_kvp_weights *weights,
+                                    bool base_wide, int64_t n_seq, int64_t seq_len);
 
 // The predictors' least-squares start: the passes of one batch, the normal equations (in double precision)
-// and what one layer's solution works on. Of the predictor, counts, mapping and kind are read. Caches that
-// are known are read instead.
+// and what one layer's solution works on. Predictors may be without weights.
+// Caches that are known are read instead.
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
                               const kv_kvp_known *known, int64_t n_seq, int64_t seq_len);

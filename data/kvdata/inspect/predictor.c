@@ -22,7 +22,7 @@ static bool is_predictor_json(const inspect_subject *s) {
     return format && strcmp(format, "kv-predictor") == 0;
 }
 
-// "0 0 1", or "0+1 0+1 1+0" where each map reads two layers (core/predictor.h: the neighbour above, at the
+// "0 0 1", or "0+1 0+1 1+0" where each map reads two layers (core/predictor/predictor.h: the neighbour above, at the
 // top the one below).
 static void report_mapping(const json_t *root, bool two, inspect_report *report) {
     const json_t *mapping = json_object_get(root, "mapping");

@@ -1,4 +1,5 @@
 #include "tests/support/numbers/reference_model.h"
+#include "tests/support/predictors.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -250,10 +251,11 @@ void ref_final_norm(const ref_model *m, int64_t n, const double *hidden, double 
 static void predict_one(const kv_predictor *p, const ref_params *weights, const kv_model_spec *aux, int64_t i,
                         int64_t n, double *const *x, const kv_param *weight, const kv_param *down,
                         const kv_param *bias, double *y) {
-    const int64_t j = p->mapping[i], next = j + 1 < aux->n_layers ? j + 1 : j - 1;
+    const int64_t j = test_layer_read(p, i), next = j + 1 < aux->n_layers ? j + 1 : j - 1;
     const int64_t first = aux->layers[j].n_kv_heads * aux->head_dim;
-    const int64_t second = p->kind.aux_layers == 2 ? aux->layers[next].n_kv_heads * aux->head_dim : 0;
-    const int64_t in = first + second, rank = p->kind.rank;
+    const bool two = p->spec.outputs[KV_KEYS][i].sources.n == 2;
+    const int64_t second = two ? aux->layers[next].n_kv_heads * aux->head_dim : 0;
+    const int64_t in = first + second, rank = down ? down->rows : 0;
     double *input = test_alloc(n * in, sizeof *input), *middle = test_alloc(n * (rank + 1), sizeof *middle);
     double *zero = test_alloc(rank + 1, sizeof *zero);
     for (int64_t t = 0; t < n; t++) {
@@ -273,12 +275,12 @@ void ref_predict(const kv_predictor *predictor, const ref_params *weights, const
     const kv_predictor *p = predictor;
     const kv_model_spec *from = &aux->model->spec;
     for (int64_t i = 0; i < base->model->spec.n_layers; i++) {
-        predict_one(p, weights, from, i, n, aux_cache->raw_k, &p->key_w[i],
-                    p->key_down ? &p->key_down[i] : NULL, &p->key_b[i], predicted->k[i]);
+        predict_one(p, weights, from, i, n, aux_cache->raw_k, test_weight(p, KV_KEYS, i),
+                    test_down(p, KV_KEYS, i), test_bias(p, KV_KEYS, i), predicted->k[i]);
         normalise_heads(base, n, base->model->spec.layers[i].n_kv_heads, &base->model->layers[i].k_norm,
                         predicted->k[i]);
-        predict_one(p, weights, from, i, n, aux_cache->v, &p->value_w[i],
-                    p->value_down ? &p->value_down[i] : NULL, &p->value_b[i], predicted->v[i]);
+        predict_one(p, weights, from, i, n, aux_cache->v, test_weight(p, KV_VALUES, i),
+                    test_down(p, KV_VALUES, i), test_bias(p, KV_VALUES, i), predicted->v[i]);
     }
 }
 

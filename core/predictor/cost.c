@@ -1,0 +1,170 @@
+// What predictors cost: products, look-ups and memory, added up from the shapes of their parts.
+#include "core/flops.h"
+#include "core/predictor/predictor.h"
+
+static uint64_t product(int64_t m, int64_t n, int64_t k) {
+    return 2 * (uint64_t)m * (uint64_t)n * (uint64_t)k;
+}
+
+// ---- The aux -------------------------------------------------------------------------------------------
+
+uint64_t kv_flops_predictor_aux(const kv_predictor *predictor, const kv_model_spec *aux, int64_t n_seq,
+                                int64_t n) {
+    uint8_t reads[KV_MAX_LAYERS];
+    const int64_t depth = kv_predictor_spec_reads(&predictor->spec, reads), len = n / n_seq;
+    if (depth == 0) return 0;
+    uint64_t sum = kv_flops_layer_parts(aux, depth - 1, n, reads[depth - 1]);
+    for (int64_t i = 0; i < depth - 1; i++) sum += (uint64_t)n_seq * kv_flops_layer(aux, i, len, 0);
+    return sum;
+}
+
+// ---- Maps ----------------------------------------------------------------------------------------------
+
+// Products of one token with the matrices of an output's map: those that read the input, and the others.
+struct products {
+    uint64_t first, later, table;
+};
+
+static struct products output_products(const kv_predictor_output *output, int64_t table) {
+    kv_map_param parts[KV_MAP_PARAMS];
+    struct products sum = {0};
+    const int64_t n = output->map.kind->params(&output->map.shape, parts);
+    for (int64_t k = 0; k < n; k++) {
+        if (!parts[k].matrix) continue;
+        const uint64_t own = product(1, parts[k].rows, parts[k].cols);
+        if (parts[k].reads_input)
+            sum.first += own;
+        else
+            sum.later += own;
+    }
+    if (table > 0) sum.table = product(1, output->table.rows, output->table.cols);
+    return sum;
+}
+
+static struct products all_products(const kv_predictor *p) {
+    struct products sum = {0};
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < p->spec.n_base_layers; i++) {
+            const struct products own = output_products(&p->outputs[side][i], p->spec.outputs[side][i].table);
+            sum.first += own.first, sum.later += own.later, sum.table += own.table;
+        }
+    return sum;
+}
+
+static bool reads(const kv_predictor *p, kv_source_kind kind) {
+    for (int64_t i = 0; i < p->n_inputs; i++)
+        for (int32_t k = 0; k < p->inputs[i].sources->n; k++)
+            if (p->inputs[i].sources->at[k].kind == kind) return true;
+    return false;
+}
+
+// The base's own first layer, of one token.
+static uint64_t own_products(const kv_predictor *p, const kv_model_spec *base) {
+    const int64_t n = reads(p, KV_SOURCE_OWN_KEYS) + reads(p, KV_SOURCE_OWN_VALUES);
+    return (uint64_t)n * product(1, kv_spec_kv_dim(base, 0), base->model_dim);
+}
+
+uint64_t kv_flops_predictor_maps(const kv_predictor *predictor, const kv_model_spec *base, int64_t n) {
+    const struct products sum = all_products(predictor);
+    return (uint64_t)n * (sum.first + sum.later + sum.table + own_products(predictor, base));
+}
+
+uint64_t kv_flops_predictor_step(const kv_predictor *predictor, const kv_model_spec *base, int64_t n,
+                                 bool aux_trained) {
+    uint64_t sum = own_products(predictor, base);
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
+            const kv_predictor_output *output = &predictor->outputs[side][i];
+            const struct products own = output_products(output, predictor->spec.outputs[side][i].table);
+            // Forward, the weights' gradients, and that of what they read.
+            const bool wanted = aux_trained && kv_sources_of_aux(predictor->inputs[output->input].sources);
+            sum += own.first * (wanted ? 3 : 2) + 3 * own.later + 3 * own.table;
+        }
+    return (uint64_t)n * sum;
+}
+
+// Columns of an input that depend on the token alone; they are the last ones.
+static int64_t token_columns(const kv_predictor_input *input) {
+    int64_t sum = 0;
+    for (int32_t k = 0; k < input->sources->n; k++)
+        if (kv_source_of_token(input->sources->at[k])) sum += input->dims[k];
+    return sum;
+}
+
+uint64_t kv_flops_predictor_tokens(const kv_predictor *predictor, const kv_model_spec *base, int64_t n) {
+    uint64_t sum = own_products(predictor, base);
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
+            const kv_predictor_output *output = &predictor->outputs[side][i];
+            const kv_predictor_input *input = &predictor->inputs[output->input];
+            const struct products own = output_products(output, predictor->spec.outputs[side][i].table);
+            sum += own.table;
+            sum += own.first / (uint64_t)input->dim * (uint64_t)token_columns(input);
+        }
+    return (uint64_t)n * sum;
+}
+
+int64_t kv_predictor_lookups(const kv_predictor *predictor, const kv_model_spec *base) {
+    int64_t sum = predictor->embedding.cols * (predictor->embedding.rows > 0);
+    if (kv_predictor_spec_reads_base(&predictor->spec)) sum += base->model_dim;
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < predictor->spec.n_base_layers; i++)
+            if (predictor->spec.outputs[side][i].table == KV_TABLE_FULL)
+                sum += predictor->outputs[side][i].table.cols;
+    return sum;
+}
+
+// ---- Queries -------------------------------------------------------------------------------------------
+
+uint64_t kv_flops_predictor_queries(const kv_predictor *predictor, const kv_model_spec *base,
+                                    int64_t n_layers, int64_t n) {
+    uint64_t sum = 0;
+    for (int64_t i = 0; predictor->adapters && i < n_layers; i++) {
+        const kv_query_adapter *a = &predictor->adapters[i];
+        if (a->down) sum += product(n, a->down->rows, base->model_dim) + product(n, a->up->rows, a->up->cols);
+    }
+    return sum;
+}
+
+// ---- Memory --------------------------------------------------------------------------------------------
+
+double kv_predictor_floats(const kv_predictor *predictor, const kv_model_spec *base, bool aux_trained,
+                           double *gradients) {
+    double values = 0, back = 0;
+    for (int64_t i = 0; i < predictor->n_inputs; i++) {
+        const kv_predictor_input *input = &predictor->inputs[i];
+        if (input->sources->n == 1) continue; // handed on as it is
+        values += (double)input->dim;
+        if (aux_trained && kv_sources_of_aux(input->sources)) back += (double)input->dim;
+    }
+    if (kv_predictor_spec_reads_base(&predictor->spec))
+        values += (double)base->model_dim * (1 + (own_products(predictor, base) > 0));
+    if (reads(predictor, KV_SOURCE_OWN_KEYS)) // normed as well, which is not needed
+        values += (1 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, 0);
+    if (reads(predictor, KV_SOURCE_OWN_VALUES)) values += (double)kv_spec_kv_dim(base, 0);
+    if (predictor->embedding.rows > 0) {
+        values += (double)predictor->embedding.cols;
+        back += (double)predictor->embedding.cols;
+    }
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
+            const kv_map *map = &predictor->outputs[side][i].map;
+            const double inner = map->kind->inner ? (double)map->kind->inner(&map->shape) : 0;
+            // A table's row, and the sum with it (whose gradient the map's output takes over).
+            const double table =
+                predictor->spec.outputs[side][i].table != KV_TABLE_NONE ? (double)map->shape.output_dim : 0;
+            values += inner + 2 * table, back += inner + table;
+        }
+    *gradients = back;
+    return values;
+}
+
+double kv_predictor_query_floats(const kv_predictor *predictor, const kv_model_spec *base) {
+    double sum = 0;
+    for (int64_t i = 0; predictor->adapters && i < predictor->spec.n_base_layers; i++) {
+        const kv_query_adapter *a = &predictor->adapters[i];
+        // The low-rank factors' outputs, and the sum with the base's own queries.
+        if (a->down) sum += (double)a->down->rows + 2 * (double)(base->layers[i].n_heads * base->head_dim);
+    }
+    return sum;
+}

@@ -1,0 +1,351 @@
+// Sums of the normal equations, gathered batch by batch, and their solution with LAPACK. Outputs that read the
+// same share a Gram matrix, which is most of the work.
+#include "core/predictor/least_squares.h"
+
+#include "core/gemm.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Cholesky solve of a symmetric positive definite system, from OpenBLAS's LAPACK.
+extern void dposv_(const char *uplo, const int *n, const int *n_rhs, double *a, const int *lda, double *b,
+                   const int *ldb, int *info, size_t uplo_length);
+
+// Sums over tokens for one output, block after block.
+struct target {
+    int64_t input, dim; // what it reads; columns of one block
+    double *xty;        // [n_blocks][inputs + 1, dim]; NULL: an exact output
+    double *square;     // [n_blocks · dim]: Σ y²; Σ y is the last row of xty
+};
+
+// What targets read: columns of one block, and their Gram matrices.
+struct input {
+    int64_t n_blocks, dim;
+    double *gram; // [n_blocks][dim + 1, dim + 1]; NULL: nobody regresses on it
+};
+
+struct kv_least_squares {
+    int64_t n_base, n_inputs, n_tokens;
+    kv_predictor_input *read; // [n_inputs]: the predictor's, with what they point at copied
+    kv_sources *sources;
+    int64_t *dims;                                 // [n_inputs][KV_MAX_SOURCES]
+    struct input *inputs;                          // [n_inputs]
+    struct target target[KV_SIDES][KV_MAX_LAYERS]; // by base layer
+};
+
+static int64_t gram_size(const struct input *input) {
+    return (input->dim + 1) * (input->dim + 1);
+}
+
+static bool allocate_target(struct kv_least_squares *ls, const kv_predictor *p, int side, int64_t layer) {
+    const kv_predictor_output *output = &p->outputs[side][layer];
+    struct target *t = &ls->target[side][layer];
+    struct input *input = &ls->inputs[output->input];
+    if (output->map.kind->exact) return true;
+    t->input = output->input;
+    t->dim = output->map.shape.output_dim / input->n_blocks;
+    if (!input->gram) input->gram = calloc((size_t)(input->n_blocks * gram_size(input)), sizeof(double));
+    t->xty = calloc((size_t)(input->n_blocks * (input->dim + 1) * t->dim), sizeof *t->xty);
+    t->square = calloc((size_t)(input->n_blocks * t->dim), sizeof *t->square);
+    return input->gram && t->xty && t->square;
+}
+
+static bool allocate(struct kv_least_squares *ls, const kv_predictor *p) {
+    ls->n_base = p->spec.n_base_layers, ls->n_inputs = p->n_inputs;
+    ls->read = calloc((size_t)p->n_inputs, sizeof *ls->read);
+    ls->sources = calloc((size_t)p->n_inputs, sizeof *ls->sources);
+    ls->inputs = calloc((size_t)p->n_inputs, sizeof *ls->inputs);
+    ls->dims = calloc((size_t)p->n_inputs * KV_MAX_SOURCES, sizeof *ls->dims);
+    if (!ls->read || !ls->sources || !ls->inputs || !ls->dims) return false;
+    for (int64_t i = 0; i < p->n_inputs; i++) {
+        ls->sources[i] = *p->inputs[i].sources;
+        ls->read[i] = p->inputs[i];
+        ls->read[i].sources = &ls->sources[i];
+        int64_t *dims = ls->dims + i * KV_MAX_SOURCES;
+        memcpy(dims, p->inputs[i].dims, (size_t)ls->sources[i].n * sizeof *dims);
+        ls->read[i].dims = dims;
+        ls->inputs[i] = (struct input){p->inputs[i].n_blocks, p->inputs[i].dim / p->inputs[i].n_blocks, NULL};
+    }
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < ls->n_base; i++)
+            if (!allocate_target(ls, p, side, i)) return false;
+    return true;
+}
+
+kv_status kv_least_squares_create(const kv_predictor *predictor, kv_least_squares **ls, kv_error *err) {
+    *ls = NULL;
+    kv_least_squares *s = calloc(1, sizeof *s);
+    if (!s || !allocate(s, predictor)) {
+        kv_least_squares_free(s);
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
+    }
+    *ls = s;
+    return KV_OK;
+}
+
+void kv_least_squares_free(kv_least_squares *ls) {
+    if (!ls) return;
+    for (int64_t i = 0; ls->inputs && i < ls->n_inputs; i++) free(ls->inputs[i].gram);
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < ls->n_base; i++) {
+            free(ls->target[side][i].xty);
+            free(ls->target[side][i].square);
+        }
+    free(ls->read);
+    free(ls->sources);
+    free(ls->dims);
+    free(ls->inputs);
+    free(ls);
+}
+
+// ---- Adding --------------------------------------------------------------------------------------------
+
+// Columns [first, first + cols) of the kept rows of x as doubles, each at the beginning of `width` of them.
+static void widen_rows(const kv_tensor *x, int64_t first, int64_t cols, const int64_t *rows, int64_t n,
+                       int64_t width, double *out) {
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t c = 0; c < cols; c++)
+            out[r * width + c] = (double)x->data[rows[r] * x->cols + first + c];
+}
+
+static void add_target(struct target *t, const kv_tensor *base, int64_t block, const int64_t *rows, int64_t n,
+                       const double *x, int64_t width, double *y) {
+    double *square = t->square + block * t->dim;
+    widen_rows(base, block * t->dim, t->dim, rows, n, t->dim, y);
+    kv_gemm_tn_f64(width, t->dim, n, x, y, t->xty + block * width * t->dim);
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t c = 0; c < t->dim; c++) square[c] += y[r * t->dim + c] * y[r * t->dim + c];
+}
+
+// All that is regressed on input i: x and y are room to work in.
+static void add_input(kv_least_squares *ls, int64_t i, const kv_tensor *input,
+                      kv_tensor *const *const base[KV_SIDES], const int64_t *rows, int64_t n, double *x,
+                      double *y) {
+    struct input *in = &ls->inputs[i];
+    const int64_t width = in->dim + 1;
+    for (int64_t block = 0; block < in->n_blocks; block++) {
+        widen_rows(input, block * in->dim, in->dim, rows, n, width, x);
+        for (int64_t r = 0; r < n; r++) x[r * width + width - 1] = 1;
+        kv_gemm_tn_f64(width, width, n, x, x, in->gram + block * gram_size(in));
+        for (int side = 0; side < KV_SIDES; side++)
+            for (int64_t layer = 0; layer < ls->n_base; layer++) {
+                struct target *t = &ls->target[side][layer];
+                if (t->xty && t->input == i) add_target(t, base[side][layer], block, rows, n, x, width, y);
+            }
+    }
+}
+
+static int64_t widest(const kv_least_squares *ls) {
+    int64_t most = 0;
+    for (int64_t i = 0; i < ls->n_inputs; i++)
+        if (ls->inputs[i].dim + 1 > most) most = ls->inputs[i].dim + 1;
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < ls->n_base; i++)
+            if (ls->target[side][i].dim > most) most = ls->target[side][i].dim;
+    return most;
+}
+
+kv_status kv_least_squares_add(kv_least_squares *ls, kv_tape *tape, const kv_taps *taps,
+                               kv_tensor *const *base_raw_k, kv_tensor *const *base_v, const uint8_t *keep,
+                               kv_error *err) {
+    kv_tensor *const *const base[KV_SIDES] = {base_raw_k, base_v};
+    const int64_t total = taps->n, most = widest(ls);
+    int64_t *rows = malloc((size_t)(total + 1) * sizeof *rows), n = 0;
+    double *x = malloc((size_t)(2 * (total + 1) * most) * sizeof *x);
+    if (!rows || !x) {
+        free(rows);
+        free(x);
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
+    }
+    for (int64_t r = 0; r < total; r++)
+        if (!keep || keep[r]) rows[n++] = r;
+    for (int64_t i = 0; i < ls->n_inputs && kv_tape_status(tape, NULL) == KV_OK; i++) {
+        if (!ls->inputs[i].gram) continue;
+        const kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
+        const kv_tensor *input = kv_predictor_input_tensor(tape, &ls->read[i], taps);
+        if (input) add_input(ls, i, input, base, rows, n, x, x + total * most);
+        kv_arena_release(kv_tape_arena(tape), mark);
+    }
+    ls->n_tokens += n;
+    free(rows);
+    free(x);
+    return kv_tape_status(tape, err);
+}
+
+// ---- Solving -------------------------------------------------------------------------------------------
+
+// 1 - residual / total, where residual = Σ y² - 2 W·XᵀY + W·XᵀX·Wᵀ and total = Σ y² - (Σ y)² / n: sums of both.
+struct variance {
+    double residual, total;
+};
+
+static void add_variance(const kv_ridge_solution *s, const double *square, struct variance *sum) {
+    const int64_t rows = s->input_dim + 1, dim = s->output_dim;
+    for (int64_t c = 0; c < dim; c++) {
+        const double *wc = s->weights + c * rows;
+        const double of_y = s->xty[(rows - 1) * dim + c];
+        sum->residual += square[c];
+        sum->total += square[c] - of_y * of_y / (double)s->n_tokens;
+        for (int64_t i = 0; i < rows; i++) {
+            double gw = 0;
+            for (int64_t j = 0; j < rows; j++) gw += s->gram[i * rows + j] * wc[j];
+            sum->residual += wc[i] * (gw - 2 * s->xty[i * dim + c]);
+        }
+    }
+}
+
+static bool all_finite(const double *sums, int64_t n) {
+    bool finite = true;
+    for (int64_t i = 0; i < n; i++) finite = finite && isfinite(sums[i]);
+    return finite;
+}
+
+// The first source of an input whose squares are no numbers.
+static kv_source bad_source(const kv_least_squares *ls, int64_t input) {
+    const struct input *in = &ls->inputs[input];
+    const kv_sources *sources = &ls->sources[input];
+    const int64_t *dims = ls->read[input].dims;
+    for (int64_t block = 0; block < in->n_blocks; block++) {
+        const double *gram = in->gram + block * gram_size(in);
+        for (int64_t c = 0, k = 0, end = dims[0] / in->n_blocks; c < in->dim; c++) {
+            while (c >= end) end += dims[++k] / in->n_blocks;
+            if (!isfinite(gram[c * (in->dim + 1) + c])) return sources->at[k];
+        }
+    }
+    return sources->at[0];
+}
+
+static void name_source(kv_source source, char what[64]) {
+    static const char *const of[KV_SOURCE_KINDS] = {"the aux's keys",   "the aux's values",
+                                                    "the aux's inputs", "the base's embeddings",
+                                                    "the base's keys",  "the base's values"};
+    if (kv_source_of_token(source))
+        snprintf(what, 64, "%s", of[source.kind]);
+    else
+        snprintf(what, 64, "%s of layer %d", of[source.kind], source.layer);
+}
+
+// LAPACK would solve sums that are no numbers as well, and a comparison with them call the result a zero.
+static kv_status check_sums(const kv_least_squares *ls, int side, int64_t layer, kv_error *err) {
+    const struct target *t = &ls->target[side][layer];
+    const struct input *in = &ls->inputs[t->input];
+    if (!all_finite(in->gram, in->n_blocks * gram_size(in))) {
+        char what[64];
+        name_source(bad_source(ls, t->input), what);
+        return kv_fail(err, KV_ERR_NOT_FINITE,
+                       "%s are not finite: its weights are NaN or infinite, or its numbers grew too large",
+                       what);
+    }
+    if (!all_finite(t->square, in->n_blocks * t->dim))
+        return kv_fail(
+            err, KV_ERR_NOT_FINITE,
+            "the base's %s of layer %lld are not finite: its weights are NaN or infinite, or its numbers "
+            "grew too large",
+            kv_side_names[side], (long long)layer);
+    return KV_OK;
+}
+
+// (XᵀX + ridge · mean diagonal) W̃ᵀ = XᵀY; `a` is room for the left side.
+static kv_status solve(kv_ridge_solution *s, double ridge, double *a, int64_t layer, kv_error *err) {
+    const int64_t rows = s->input_dim + 1, dim = s->output_dim;
+    double mean = 0;
+    memcpy(a, s->gram, (size_t)(rows * rows) * sizeof *a);
+    for (int64_t i = 0; i < rows - 1; i++) mean += s->gram[i * rows + i] / (double)(rows - 1);
+    for (int64_t i = 0; i < rows - 1; i++) a[i * rows + i] += ridge * mean;
+    for (int64_t c = 0; c < dim; c++) // dposv works column by column: one solution after the other
+        for (int64_t i = 0; i < rows; i++) s->weights[c * rows + i] = s->xty[i * dim + c];
+    int n = (int)rows, n_rhs = (int)dim, info = 0;
+    dposv_("L", &n, &n_rhs, a, &n, s->weights, &n, &info, 1);
+    if (info == 0) return KV_OK;
+    return kv_fail(
+        err, KV_ERR_ARGUMENT,
+        "least squares for base layer %lld is singular (%lld tokens for %lld unknowns per output): "
+        "more tokens or a ridge above 0 are needed",
+        (long long)layer, (long long)s->n_tokens, (long long)rows);
+}
+
+static kv_status solve_output(const kv_least_squares *ls, int side, int64_t layer, double ridge, kv_map *map,
+                              double *r2, kv_error *err) {
+    const struct target *t = &ls->target[side][layer];
+    const struct input *in = &ls->inputs[t->input];
+    const int64_t rows = in->dim + 1;
+    double *a = malloc((size_t)(rows * (rows + t->dim)) * sizeof *a);
+    if (!a) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
+    struct variance variance = {0};
+    kv_status status = KV_OK;
+    for (int64_t block = 0; block < in->n_blocks && status == KV_OK; block++) {
+        kv_ridge_solution s = {.n_tokens = ls->n_tokens,
+                               .input_dim = in->dim,
+                               .output_dim = t->dim,
+                               .gram = in->gram + block * gram_size(in),
+                               .xty = t->xty + block * rows * t->dim,
+                               .weights = a + rows * rows};
+        status = solve(&s, ridge, a, layer, err);
+        if (status == KV_OK) status = map->kind->take(map, block, &s, err);
+        if (status == KV_OK && r2) add_variance(&s, t->square + block * t->dim, &variance);
+    }
+    if (r2) *r2 = variance.total > 0 ? 1 - variance.residual / variance.total : 0;
+    free(a);
+    return status;
+}
+
+kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_predictor *predictor,
+                                 double *k_r2, double *v_r2, kv_error *err) {
+    double *const r2[KV_SIDES] = {k_r2, v_r2};
+    if (ls->n_tokens == 0) return kv_fail(err, KV_ERR_ARGUMENT, "least squares was given no tokens");
+    for (int64_t i = 0; i < ls->n_base; i++)
+        for (int side = 0; side < KV_SIDES; side++) {
+            double *own = r2[side] ? r2[side] + i : NULL;
+            if (own) *own = 1;
+            if (!ls->target[side][i].xty) continue;
+            kv_map *map = &predictor->outputs[side][i].map;
+            kv_status status = check_sums(ls, side, i, err);
+            if (status == KV_OK) status = solve_output(ls, side, i, ridge, map, own, err);
+            if (status != KV_OK) return status;
+        }
+    return KV_OK;
+}
+
+// ---- What it costs -------------------------------------------------------------------------------------
+
+// Calls for every input that something is regressed on, and for every such output.
+struct costs {
+    uint64_t products; // of one token
+    double sums;       // doubles
+    double solving;    // doubles, of the largest
+    int64_t widest;
+};
+
+static struct costs count(const kv_predictor *p) {
+    struct costs c = {0};
+    bool seen[KV_SIDES * KV_MAX_LAYERS] = {false};
+    for (int64_t i = 0; i < p->spec.n_base_layers; i++)
+        for (int side = 0; side < KV_SIDES; side++) {
+            const kv_map *map = &p->outputs[side][i].map;
+            const int64_t input = p->outputs[side][i].input, n_blocks = map->shape.n_blocks;
+            const int64_t width = map->shape.input_dim / n_blocks + 1, dim = map->shape.output_dim / n_blocks;
+            if (map->kind->exact) continue;
+            const int64_t gram = seen[input] ? 0 : n_blocks * width * width;
+            seen[input] = true;
+            c.products += 2 * (uint64_t)(gram + n_blocks * width * dim);
+            c.sums += (double)(gram + n_blocks * (width + 1) * dim);
+            const int64_t work = map->kind->work ? map->kind->work(&map->shape) : 0;
+            const double solving = (double)(width * (width + dim) + work);
+            if (solving > c.solving) c.solving = solving;
+            if (width > c.widest) c.widest = width;
+            if (dim > c.widest) c.widest = dim;
+        }
+    return c;
+}
+
+uint64_t kv_flops_least_squares_sums(const kv_predictor *predictor, int64_t n) {
+    return (uint64_t)n * count(predictor).products;
+}
+
+double kv_least_squares_sum_bytes(const kv_predictor *predictor, int64_t n) {
+    const struct costs c = count(predictor);
+    return sizeof(double) * (c.sums + c.solving + 2 * (double)n * (double)c.widest);
+}

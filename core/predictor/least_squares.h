@@ -1,0 +1,38 @@
+// The closed-form start of the maps: ridge regression from what they read to the base's cache, per output.
+//
+//   W = argmin Σ_t |x_t W̃ᵀ - y_t|² + ridge · mean(diag XᵀX) · |W|²
+//
+// with x_t extended by 1 for the constant, which is not penalised.
+//                                                                             [core/README.md §9, eq. 34]
+// Normal equations are accumulated in double over any number of batches, then solved by Cholesky; what a map
+// makes of the solution is its kind's affair (kv_map_kind.take). For keys, y is the base's key BEFORE its
+// k_norm (which follows the map, see core/predictor/predictor.h). A map of matched heads is as many
+// regressions as it has blocks. Outputs that are exact have none, token tables take no part.
+#pragma once
+
+#include "core/predictor/predictor.h"
+
+typedef struct kv_least_squares kv_least_squares;
+
+// Of the predictor, what it reads and the sizes of its outputs count; it may be without weights.
+kv_status kv_least_squares_create(const kv_predictor *predictor, kv_least_squares **ls, kv_error *err);
+void kv_least_squares_free(kv_least_squares *ls);
+
+// Adds tokens. taps: what the predictor reads of them; base_raw_k, base_v [n_base_layers] as
+// kv_model_forward leaves them (entries of exact outputs are not looked at); rows with keep[row] == 0 are
+// left out (keep NULL: all count). `tape` is where inputs are joined, and given back.
+kv_status kv_least_squares_add(kv_least_squares *ls, kv_tape *tape, const kv_taps *taps,
+                               kv_tensor *const *base_raw_k, kv_tensor *const *base_v, const uint8_t *keep,
+                               kv_error *err);
+
+// Writes weights and biases into the predictor: the one it was created for, or one that reads the same.
+// k_r2[n_base_layers], v_r2 (may be NULL): explained variance, 1 - Σ|residual|² / Σ|y - mean|², of the maps as
+// written, on the tokens seen; 1 of exact outputs. Fails when fewer tokens than unknowns make it singular and
+// ridge is 0; KV_ERR_NOT_FINITE names the model and the layer whose numbers were none.
+kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_predictor *predictor,
+                                 double *k_r2, double *v_r2, kv_error *err);
+
+// Products of adding n tokens (in double precision), and bytes of the sums, of one solution, and of adding n
+// tokens at once.
+uint64_t kv_flops_least_squares_sums(const kv_predictor *predictor, int64_t n);
+double kv_least_squares_sum_bytes(const kv_predictor *predictor, int64_t n);

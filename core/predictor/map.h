@@ -1,0 +1,71 @@
+// A kind of map: one file behind one table of functions. What trains, runs, counts, saves and describes maps
+// asks this table and nothing else.
+//
+// To add one: write core/predictor/map_<name>.c with a kv_map_kind, and put it into the list in
+// core/predictor/maps.c (core/README.md, "A kind of map").
+#pragma once
+
+#include "core/ops.h"
+#include "core/predictor/spec.h"
+
+// What a map is made for. Of a matched one (n_blocks > 1) the matrices that read the input have input_dim /
+// n_blocks columns, and block b of their rows reads block b of the input.
+typedef struct kv_map_shape {
+    int64_t width; // kv_output_spec.width
+    int64_t n_blocks, input_dim, output_dim;
+} kv_map_shape;
+
+// A parameter of a map. Matrices are what products are counted by.
+typedef struct kv_map_param {
+    const char *name; // "weight": the parameter is then "key.3.weight"
+    int64_t rows, cols;
+    bool matrix;      // not a bias: decays, starts as noise of std 1/sqrt(cols)
+    bool reads_input; // a matrix with the input's columns
+    bool zero;        // a matrix that starts at zero
+} kv_map_param;
+
+enum { KV_MAP_PARAMS = 6 }; // of one map at most
+
+// One output's map with its weights.
+typedef struct kv_map {
+    const kv_map_kind *kind;
+    kv_map_shape shape;
+    int64_t n_params;
+    kv_param params[KV_MAP_PARAMS]; // in the order of kind->params
+} kv_map;
+
+// A ridge regression that was solved: what y is of x, with one column more for the constant.
+typedef struct kv_ridge_solution {
+    int64_t n_tokens, input_dim, output_dim; // of one block
+    const double *gram;                      // [input_dim + 1, input_dim + 1]: Σ x xᵀ, x followed by 1
+    const double *xty;                       // [input_dim + 1, output_dim]
+    double *weights;                         // [output_dim, input_dim + 1]
+} kv_ridge_solution;
+
+struct kv_map_kind {
+    const char *name;
+    const char *width_name; // "rank": what its width is called; NULL: it has none
+    bool exact;             // hands on what it reads, the one source of an output that is not predicted
+    // KV_OK, or KV_ERR_ARGUMENT saying what of the width makes no sense. NULL: nothing can be wrong.
+    kv_status (*check)(const kv_map_shape *shape, kv_error *err);
+    // Fills params[KV_MAP_PARAMS]; returns their number.
+    int64_t (*params)(const kv_map_shape *shape, kv_map_param *params);
+    // y [tokens, output_dim] of x [tokens, input_dim].
+    kv_tensor *(*forward)(kv_tape *tape, kv_map *map, kv_tensor *x);
+    // Floats a token that forward leaves on the tape beside y, each with a gradient. NULL: none.
+    int64_t (*inner)(const kv_map_shape *shape);
+    // Doubles that take works on. NULL: none.
+    int64_t (*work)(const kv_map_shape *shape);
+    // Takes what a regression found for block `block` into its weights, as well as its kind can; what stays in
+    // solution->weights is what the map then computes. NULL: it has nothing to learn.
+    kv_status (*take)(kv_map *map, int64_t block, const kv_ridge_solution *solution, kv_error *err);
+};
+
+// All kinds, NULL behind the last; and by name, NULL when there is none.
+extern const kv_map_kind *const kv_map_kinds[];
+const kv_map_kind *kv_map_kind_find(const char *name);
+
+extern const kv_map_kind kv_map_linear, kv_map_low_rank, kv_map_exact;
+
+// A full solution into rows of `weight` and of `bias` (for the kinds that have such a part).
+void kv_ridge_store(const kv_ridge_solution *solution, int64_t block, kv_param *weight, kv_param *bias);

@@ -1,0 +1,23 @@
+// The kinds of maps there are, and what several of them share.
+#include "core/predictor/map.h"
+
+#include <string.h>
+
+const kv_map_kind *const kv_map_kinds[] = {&kv_map_linear, &kv_map_low_rank, &kv_map_exact, NULL};
+
+const kv_map_kind *kv_map_kind_find(const char *name) {
+    for (int i = 0; kv_map_kinds[i]; i++)
+        if (strcmp(kv_map_kinds[i]->name, name) == 0) return kv_map_kinds[i];
+    return NULL;
+}
+
+void kv_ridge_store(const kv_ridge_solution *solution, int64_t block, kv_param *weight, kv_param *bias) {
+    const int64_t in = solution->input_dim, out = solution->output_dim;
+    float *w = weight ? (float *)weight->data + block * out * in : NULL,
+          *b = (float *)bias->data + block * out;
+    for (int64_t o = 0; o < out; o++) {
+        const double *row = solution->weights + o * (in + 1);
+        for (int64_t i = 0; w && i < in; i++) w[o * in + i] = (float)row[i];
+        b[o] = (float)row[in];
+    }
+}

@@ -1,0 +1,91 @@
+// Reading what maps are made for, and applying them.
+#include "core/predictor/predictor.h"
+
+#include <string.h>
+
+// ---- Reading -------------------------------------------------------------------------------------------
+
+static bool reads(const kv_predictor *p, kv_source_kind kind) {
+    for (int64_t i = 0; i < p->n_inputs; i++)
+        for (int32_t k = 0; k < p->inputs[i].sources->n; k++)
+            if (p->inputs[i].sources->at[k].kind == kind) return true;
+    return false;
+}
+
+void kv_predictor_read_base(kv_tape *tape, const kv_predictor *predictor, kv_model *base, const int32_t *ids,
+                            int64_t n, kv_taps *taps) {
+    const bool keys = reads(predictor, KV_SOURCE_OWN_KEYS), values = reads(predictor, KV_SOURCE_OWN_VALUES);
+    taps->ids = ids, taps->n = n;
+    if (!kv_predictor_spec_reads_base(&predictor->spec)) return;
+    taps->embedding = kv_embedding(tape, &base->embed, ids, n);
+    if (!keys && !values) return;
+    kv_tensor *h = kv_layer_norm_in(tape, base, 0, taps->embedding);
+    if (keys) taps->own_k = kv_layer_keys(tape, base, 0, h).raw_k;
+    if (values) taps->own_v = kv_layer_values(tape, base, 0, h);
+}
+
+kv_tensor *kv_predictor_read(kv_tape *tape, const kv_predictor *predictor, kv_model *base, kv_model *aux,
+                             const int32_t *ids, int64_t n, const kv_pass *pass, bool whole, kv_taps *taps) {
+    uint8_t bits[KV_MAX_LAYERS];
+    kv_pass own = *pass;
+    memset(taps, 0, sizeof *taps);
+    own.n_layers = kv_predictor_spec_reads(&predictor->spec, bits);
+    own.only_kv = !whole;
+    if (whole) own.n_layers = aux->spec.n_layers;
+    own.raw_k = taps->k, own.v = taps->v, own.h = taps->h, own.k = NULL, own.reads = bits;
+    kv_tensor *hidden = NULL;
+    if (own.n_layers > 0) hidden = kv_model_forward(tape, aux, ids, n, &own);
+    kv_predictor_read_base(tape, predictor, base, ids, n, taps);
+    return own.n_layers > 0 ? hidden : taps->embedding;
+}
+
+static kv_tensor *tap_of(const kv_taps *taps, kv_source source) {
+    switch ((kv_source_kind)source.kind) {
+    case KV_SOURCE_KEYS: return taps->k[source.layer];
+    case KV_SOURCE_VALUES: return taps->v[source.layer];
+    case KV_SOURCE_HIDDEN: return taps->h[source.layer];
+    case KV_SOURCE_EMBEDDING: return taps->embedding;
+    case KV_SOURCE_OWN_KEYS: return taps->own_k;
+    case KV_SOURCE_OWN_VALUES: return taps->own_v;
+    }
+    return NULL;
+}
+
+kv_tensor *kv_predictor_input_tensor(kv_tape *tape, const kv_predictor_input *input, const kv_taps *taps) {
+    kv_tensor *parts[KV_MAX_SOURCES];
+    const kv_sources *sources = input->sources;
+    for (int32_t k = 0; k < sources->n; k++) parts[k] = tap_of(taps, sources->at[k]);
+    return kv_concat(tape, parts, sources->n, input->n_blocks);
+}
+
+// ---- Predicting ----------------------------------------------------------------------------------------
+
+// What an output has of the token alone, NULL for none. `embedded`: the rows of predictor->embedding.
+static kv_tensor *table_row(kv_tape *tape, kv_predictor_output *output, int64_t table, const kv_taps *taps,
+                            kv_tensor *embedded) {
+    if (table == KV_TABLE_FULL) return kv_embedding(tape, &output->table, taps->ids, taps->n);
+    return kv_linear(tape, embedded, &output->table, NULL);
+}
+
+static kv_tensor *make_output(kv_tape *tape, kv_predictor *p, int side, int64_t layer, const kv_taps *taps,
+                              kv_tensor **inputs, kv_tensor *embedded) {
+    kv_predictor_output *output = &p->outputs[side][layer];
+    const int64_t table = p->spec.outputs[side][layer].table;
+    kv_tensor **x = &inputs[output->input];
+    if (!*x) *x = kv_predictor_input_tensor(tape, &p->inputs[output->input], taps);
+    kv_tensor *y = output->map.kind->forward(tape, &output->map, *x);
+    if (table == KV_TABLE_NONE) return y;
+    return kv_add(tape, y, table_row(tape, output, table, taps, embedded));
+}
+
+void kv_predict(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, const kv_taps *taps,
+                kv_tensor **k, kv_tensor **v) {
+    kv_tensor *inputs[KV_SIDES * KV_MAX_LAYERS] = {0}, *embedded = NULL;
+    if (predictor->embedding.rows > 0)
+        embedded = kv_embedding(tape, &predictor->embedding, taps->ids, taps->n);
+    for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
+        k[i] = make_output(tape, predictor, KV_KEYS, i, taps, inputs, embedded);
+        if (norms->weight[i]) k[i] = kv_rmsnorm(tape, k[i], norms->weight[i], norms->eps);
+        v[i] = make_output(tape, predictor, KV_VALUES, i, taps, inputs, embedded);
+    }
+}

@@ -1,0 +1,429 @@
+// Every part a predictor can be made of, in one table: values and gradients against central differences,
+// products against the counter, adapted queries, exact layers and prefixes against the base itself.
+#include "core/flops.h"
+#include "core/gemm.h"
+#include "core/objective.h"
+#include "core/predictor/least_squares.h"
+#include "tests/support/support.h"
+#include "tests/support/tiny.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_SEQ = 2, SEQ_LEN = 7, TOKENS = N_SEQ * SEQ_LEN };
+
+static int32_t ids[TOKENS], next_ids[TOKENS];
+static const kv_sequence sequences[N_SEQ] = {{0, SEQ_LEN, 0, SEQ_LEN}, {SEQ_LEN, SEQ_LEN, SEQ_LEN, SEQ_LEN}};
+
+// ---- The parts -----------------------------------------------------------------------------------------
+
+// Sources of all layers, by name; what the map is; the rest.
+struct part {
+    const char *name, *keys, *values;
+    const char *map;
+    int64_t width, table;
+    bool matched, exact_first;
+    int64_t prefix;
+    kv_adapt adapt;
+};
+
+static const struct part parts[] = {
+    {.name = "values for keys", .keys = "v1", .values = "k0", .map = "linear"},
+    {.name = "hidden states", .keys = "h0 h1", .values = "h1", .map = "linear"},
+    {.name = "hidden states and embedding",
+     .keys = "h0 h1 embedding",
+     .values = "h1 embedding",
+     .map = "linear"},
+    {.name = "the embedding alone", .keys = "embedding", .values = "embedding", .map = "linear"},
+    {.name = "all there is",
+     .keys = "k0 k1 v0 v1 h0 h1 embedding",
+     .values = "v1 embedding",
+     .map = "linear"},
+    {.name = "low rank", .keys = "k0 h1", .values = "v0 embedding", .map = "low_rank", .width = 3},
+    {.name = "a table", .keys = "k1", .values = "v1", .map = "linear", .table = KV_TABLE_FULL},
+    {.name = "a narrow table", .keys = "h1", .values = "v1", .map = "linear", .table = 5},
+    {.name = "the first layer exact", .keys = "h1", .values = "h1", .map = "linear", .exact_first = true},
+    {.name = "heads matched", .keys = "k0", .values = "v0", .map = "linear", .matched = true},
+    {.name = "heads matched, low rank",
+     .keys = "k0",
+     .values = "v0",
+     .map = "low_rank",
+     .width = 2,
+     .matched = true},
+    {.name = "a prefix", .prefix = 1},
+    {.name = "a longer prefix", .prefix = 2, .table = KV_TABLE_FULL},
+    {.name = "a prefix of low rank", .prefix = 1, .map = "low_rank", .width = 4},
+    {.name = "queries", .keys = "k1", .values = "v1", .map = "linear", .adapt = KV_ADAPT_QUERIES},
+    {.name = "queries of low rank", .keys = "k1", .values = "v1", .map = "linear", .adapt = KV_ADAPT_LORA},
+    {.name = "a prefix with queries", .prefix = 2, .adapt = KV_ADAPT_LORA},
+};
+enum { N_PARTS = sizeof parts / sizeof *parts };
+
+static void add_sources(kv_sources *sources, const char *names) {
+    char text[100], *rest = NULL;
+    snprintf(text, sizeof text, "%s", names);
+    sources->n = 0;
+    for (char *name = strtok_r(text, " ", &rest); name; name = strtok_r(NULL, " ", &rest)) {
+        kv_source source;
+        assert_true(kv_source_parse(name, &source));
+        kv_sources_add(sources, (kv_source_kind)source.kind, source.layer);
+    }
+}
+
+// base and aux: models; of a prefix the aux is the base.
+struct made {
+    kv_model *base, *aux, *own_aux;
+    kv_predictor *predictor;
+};
+
+static void describe(const struct part *part, const kv_model_spec *base, const kv_model_spec *aux,
+                     kv_predictor_spec *spec) {
+    static const int32_t any[3] = {0, 0, 1};
+    if (part->prefix)
+        kv_predictor_spec_prefix(base, part->prefix, spec);
+    else
+        kv_predictor_spec_paper(base, aux, any, spec);
+    for (int64_t i = 0; i < base->n_layers && part->keys; i++) {
+        add_sources(&spec->outputs[KV_KEYS][i].sources, part->keys);
+        add_sources(&spec->outputs[KV_VALUES][i].sources, part->values);
+    }
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < base->n_layers; i++) spec->outputs[side][i].matched = part->matched;
+    if (part->exact_first) kv_predictor_spec_exact_first(spec);
+    if (part->map) kv_predictor_spec_set_map(spec, kv_map_kind_find(part->map), part->width);
+    kv_predictor_spec_set_table(spec, part->table);
+    spec->adapt = part->adapt;
+    spec->adapt_rank = part->adapt == KV_ADAPT_LORA ? 3 : 0;
+}
+
+// Tables and everything else that starts at zero get values, too, so that a gradient through them shows.
+static void disturb(kv_predictor *predictor) {
+    const int64_t n = kv_predictor_params(predictor, NULL);
+    kv_param **params = test_alloc(n, sizeof *params);
+    kv_predictor_params(predictor, params);
+    for (int64_t i = 0; i < n; i++) {
+        float *data = params[i]->data;
+        for (int64_t k = 0; k < kv_param_size(params[i]); k++)
+            data[k] += (float)(0.1 * test_value(50 + (uint64_t)i, k));
+    }
+    free(params);
+}
+
+static struct made make(const struct part *part) {
+    kv_model_spec base = tiny_base(), aux = tiny_aux();
+    struct made m = {.base = tiny_model(&base, 1)};
+    static kv_predictor_spec spec;
+    kv_error err = {0};
+    if (part->matched) // numbers of KV heads with a common divisor
+        for (int64_t i = 0; i < base.n_layers; i++) base.layers[i].n_kv_heads = 2, base.layers[i].n_heads = 4;
+    if (part->matched) {
+        kv_model_free(m.base);
+        m.base = tiny_model(&base, 1);
+    }
+    if (!part->prefix) m.own_aux = tiny_model(&aux, 2);
+    m.aux = part->prefix ? m.base : m.own_aux;
+    describe(part, &m.base->spec, &m.aux->spec, &spec);
+    if (kv_predictor_create(&m.base->spec, &m.aux->spec, &spec, &m.predictor, &err) != KV_OK ||
+        kv_predictor_init(m.predictor, m.base, 3, &err) != KV_OK)
+        fail_msg("%s: %s", part->name, err.message);
+    disturb(m.predictor);
+    return m;
+}
+
+static void made_free(struct made *m) {
+    kv_predictor_free(m->predictor);
+    kv_model_free(m->own_aux);
+    kv_model_free(m->base);
+}
+
+// ---- Gradients -----------------------------------------------------------------------------------------
+
+// The consistency has kinks, over which differences step.
+static const kv_kvp_weights smooth = {.base = 1, .kl = 0.5f},
+                            weights = {.base = 1, .consistency = 0.3f, .kl = 0.5f};
+
+static kv_tensor *loss_of(const struct made *m, kv_tape *tape, const kv_kvp_weights *w) {
+    const kv_batch batch = {
+        .input_ids = ids, .target_ids = next_ids, .n_seq = N_SEQ, .seq_len = SEQ_LEN, .ignore_index = -100};
+    kv_tensor *loss = kv_kvp_objective(tape, m->base, m->aux, m->predictor, &batch, w, NULL, NULL);
+    if (!loss) {
+        kv_error err = {0};
+        kv_tape_status(tape, &err);
+        fail_msg("%s", err.message);
+    }
+    return loss;
+}
+
+// A step along the gradient of a whole parameter has to change the loss by its squared length.
+static void expect_gradient(const char *name, const struct made *m, kv_param *param) {
+    const int64_t n = kv_param_size(param);
+    float *data = param->data, *kept = test_alloc(n, sizeof *kept);
+    double square = 0, found[2];
+    memcpy(kept, data, (size_t)n * sizeof *kept);
+    for (int64_t i = 0; i < n; i++) square += (double)param->grad[i] * (double)param->grad[i];
+    const double step = square > 0 ? 4e-3 / sqrt(square) : 0;
+    for (int side = 0; side < 2; side++) {
+        kv_tape *tape = kv_tape_create();
+        kv_tape_set_recording(tape, false);
+        for (int64_t i = 0; i < n; i++)
+            data[i] = kept[i] + (float)((side ? -step : step) * (double)param->grad[i]);
+        found[side] = (double)*loss_of(m, tape, &smooth)->data;
+        kv_tape_free(tape);
+    }
+    memcpy(data, kept, (size_t)n * sizeof *kept);
+    free(kept);
+    // float32 losses of about 6 differ by their rounding, 3e-7; the step's second order falls out.
+    const double expected = 2 * step * square, off = fabs(found[0] - found[1] - expected);
+    if (!(off <= 0.02 * expected + 4e-6))
+        fail_msg("%s, %s: the loss changes by %g, expected %g", name, param->name, found[0] - found[1],
+                 expected);
+}
+
+static void gradients_of(const struct part *part, bool aux_trained, bool checkpointing) {
+    struct made m = make(part);
+    kv_error err = {0};
+    kv_tape *tape = kv_tape_create();
+    kv_tape_set_checkpointing(tape, checkpointing);
+    assert_int_equal(kv_predictor_set_trainable(m.predictor, true, &err), KV_OK);
+    if (aux_trained) assert_int_equal(kv_model_set_trainable(m.aux, true, &err), KV_OK);
+    if (kv_tape_backward(tape, loss_of(&m, tape, &smooth), &err) != KV_OK)
+        fail_msg("%s: %s", part->name, err.message);
+    const int64_t n = kv_predictor_params(m.predictor, NULL);
+    kv_param **params = test_alloc(n, sizeof *params);
+    kv_predictor_params(m.predictor, params);
+    for (int64_t i = 0; i < n; i++) expect_gradient(part->name, &m, params[i]);
+    if (aux_trained) expect_gradient(part->name, &m, &m.aux->layers[0].up);
+    if (aux_trained) expect_gradient(part->name, &m, &m.aux->layers[1].k);
+    free(params);
+    kv_tape_free(tape);
+    made_free(&m);
+}
+
+static void test_gradients(void **state) {
+    (void)state;
+    for (int i = 0; i < N_PARTS; i++) {
+        gradients_of(&parts[i], false, false);
+        gradients_of(&parts[i], false, true);
+        if (parts[i].prefix == 0 && parts[i].keys) gradients_of(&parts[i], true, i % 2);
+    }
+}
+
+// ---- Products ------------------------------------------------------------------------------------------
+
+// A layer of the aux that no gradient reaches is counted as if one did: parts where it is.
+static bool counts_exactly(const struct part *part) {
+    return !part->keys || strstr(part->keys, "1") || !strcmp(part->keys, "embedding");
+}
+
+static void expect_products(const struct part *part, bool aux_trained, bool checkpointing) {
+    struct made m = make(part);
+    kv_error err = {0};
+    kv_tape *tape = kv_tape_create();
+    kv_tape_set_checkpointing(tape, checkpointing);
+    assert_int_equal(kv_predictor_set_trainable(m.predictor, true, &err), KV_OK);
+    if (aux_trained) assert_int_equal(kv_model_set_trainable(m.aux, true, &err), KV_OK);
+    kv_gemm_flops_reset();
+    kv_tensor *loss = loss_of(&m, tape, &weights);
+    assert_int_equal(kv_tape_backward(tape, loss, &err), KV_OK);
+    const uint64_t found = kv_gemm_flops(),
+                   said = kv_flops_kvp_step(&m.base->spec, &m.aux->spec, m.predictor, N_SEQ, SEQ_LEN,
+                                            &weights, aux_trained, checkpointing);
+    if (found != said)
+        fail_msg("%s%s%s: %llu products, said %llu", part->name, aux_trained ? ", aux trained" : "",
+                 checkpointing ? ", twice" : "", (unsigned long long)found, (unsigned long long)said);
+    kv_tape_free(tape);
+    made_free(&m);
+}
+
+static void test_products(void **state) {
+    (void)state;
+    for (int i = 0; i < N_PARTS; i++)
+        for (int twice = 0; twice < 2; twice++) {
+            expect_products(&parts[i], false, twice);
+            if (parts[i].prefix == 0 && counts_exactly(&parts[i]) &&
+                strcmp(parts[i].name, "the embedding alone"))
+                expect_products(&parts[i], true, twice);
+        }
+}
+
+// ---- Exact layers --------------------------------------------------------------------------------------
+
+// What of a prefix is exact has the bits of the base's own cache, and so have the first layer's.
+static void test_exact_layers_are_the_bases_own(void **state) {
+    (void)state;
+    for (int p = 0; p < N_PARTS; p++) {
+        const struct part *part = &parts[p];
+        const int64_t n_exact = part->prefix ? part->prefix : part->exact_first;
+        if (n_exact == 0) continue;
+        struct made m = make(part);
+        kv_tape *tape = kv_tape_create();
+        kv_tensor *k[3], *v[3], *own_k[3], *own_v[3];
+        kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ};
+        kv_key_norms norms;
+        kv_taps taps;
+        kv_model_key_norms(m.base, &norms);
+        kv_predictor_read(tape, m.predictor, m.base, m.aux, ids, TOKENS, &pass, false, &taps);
+        kv_predict(tape, m.predictor, &norms, &taps, k, v);
+        pass.k = own_k, pass.v = own_v;
+        kv_model_forward(tape, m.base, ids, TOKENS, &pass);
+        for (int64_t i = 0; i < n_exact; i++) {
+            const size_t size = (size_t)(k[i]->rows * k[i]->cols) * sizeof(float);
+            assert_memory_equal(k[i]->data, own_k[i]->data, size);
+            assert_memory_equal(v[i]->data, own_v[i]->data, size);
+        }
+        assert_true(memcmp(k[n_exact]->data, own_k[n_exact]->data, 64) != 0);
+        kv_tape_free(tape);
+        made_free(&m);
+    }
+}
+
+// ---- Least squares -------------------------------------------------------------------------------------
+
+// Maps that were solved for are at a minimum: going a little in any direction of a weight makes the squared
+// error larger. Ridge 0, so that nothing else is minimised.
+static double squared_error(const struct made *m, int side, int64_t layer, kv_tensor *const *raw_k,
+                            kv_tensor *const *v, const kv_taps *taps, kv_tape *tape) {
+    static const kv_key_norms none;
+    const kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
+    kv_tensor *k_made[3], *v_made[3];
+    kv_predict(tape, m->predictor, &none, taps, k_made, v_made);
+    const kv_tensor *found = side ? v_made[layer] : k_made[layer], *expected = side ? v[layer] : raw_k[layer];
+    double sum = 0;
+    for (int64_t i = 0; i < found->rows * found->cols; i++) {
+        const double off = (double)found->data[i] - (double)expected->data[i];
+        sum += off * off;
+    }
+    kv_arena_release(kv_tape_arena(tape), mark);
+    return sum;
+}
+
+static void test_least_squares_is_a_minimum(void **state) {
+    (void)state;
+    enum { MANY = 60 * 2 };
+    int32_t many[MANY];
+    tiny_ids(many, MANY, 61, 9);
+    const kv_sequence two[2] = {{0, 60, 0, 60}, {60, 60, 60, 60}};
+    for (int p = 0; p < N_PARTS; p++) {
+        const struct part *part = &parts[p];
+        // Few enough inputs for the tokens; a table shifts what is regressed, low rank is no minimum of this.
+        if (part->table || (part->map && strcmp(part->map, "low_rank") == 0)) continue;
+        struct made m = make(part);
+        kv_error err = {0};
+        kv_tape *tape = kv_tape_create();
+        kv_tape_set_recording(tape, false);
+        kv_tensor *raw_k[3], *v[3];
+        kv_taps taps;
+        kv_least_squares *ls;
+        double k_r2[3], v_r2[3];
+        kv_pass pass = {.sequences = two, .n_sequences = 2};
+        kv_predictor_read(tape, m.predictor, m.base, m.aux, many, MANY, &pass, false, &taps);
+        pass.raw_k = raw_k, pass.v = v;
+        kv_model_forward(tape, m.base, many, MANY, &pass);
+        assert_int_equal(kv_least_squares_create(m.predictor, &ls, &err), KV_OK);
+        kv_gemm_flops_reset();
+        if (kv_least_squares_add(ls, tape, &taps, raw_k, v, NULL, &err) != KV_OK) fail_msg("%s", err.message);
+        assert_int_equal(kv_gemm_flops(), kv_flops_least_squares_sums(m.predictor, MANY));
+        if (kv_least_squares_solve(ls, 1e-9, m.predictor, k_r2, v_r2, &err) != KV_OK)
+            fail_msg("%s: %s", part->name, err.message);
+        for (int64_t i = 0; i < 3; i++)
+            for (int side = 0; side < KV_SIDES; side++) {
+                kv_map *map = &m.predictor->outputs[side][i].map;
+                const double r2 = side ? v_r2[i] : k_r2[i];
+                if (map->kind->exact) {
+                    assert_true(r2 == 1);
+                    continue;
+                }
+                assert_true(r2 > 0 && r2 <= 1 + 1e-9);
+                const double least = squared_error(&m, side, i, raw_k, v, &taps, tape);
+                for (int64_t w = 0; w < map->n_params; w++)
+                    for (int64_t at = 0; at < kv_param_size(&map->params[w]); at += 17) {
+                        float *value = (float *)map->params[w].data + at;
+                        const float kept = *value;
+                        *value = kept + 0.05f;
+                        const double up = squared_error(&m, side, i, raw_k, v, &taps, tape);
+                        *value = kept - 0.05f;
+                        const double down = squared_error(&m, side, i, raw_k, v, &taps, tape);
+                        *value = kept;
+                        if (!(up > least && down > least))
+                            fail_msg("%s: %s[%lld] is no minimum: %g, %g and %g", part->name,
+                                     map->params[w].name, (long long)at, down, least, up);
+                    }
+            }
+        kv_least_squares_free(ls);
+        kv_tape_free(tape);
+        made_free(&m);
+    }
+}
+
+// ---- Refusals ------------------------------------------------------------------------------------------
+
+static void refuse(const char *expected, void (*spoil)(kv_predictor_spec *spec), bool prefix) {
+    const kv_model_spec base = tiny_base(), aux = tiny_aux();
+    static kv_predictor_spec spec;
+    kv_predictor *predictor;
+    kv_error err = {0};
+    if (prefix)
+        kv_predictor_spec_prefix(&base, 1, &spec);
+    else
+        kv_predictor_spec_paper(&base, &aux, (int32_t[]){0, 0, 1}, &spec);
+    spoil(&spec);
+    assert_true(kv_predictor_create(&base, prefix ? &base : &aux, &spec, &predictor, &err) != KV_OK);
+    assert_null(predictor);
+    if (!strstr(err.message, expected)) fail_msg("expected %s\nfound    %s", expected, err.message);
+}
+
+static void no_source(kv_predictor_spec *spec) {
+    spec->outputs[KV_VALUES][1].sources.n = 0;
+}
+static void no_layer(kv_predictor_spec *spec) {
+    spec->outputs[KV_VALUES][2].sources.at[0].layer = 2;
+}
+static void above_prefix(kv_predictor_spec *spec) {
+    spec->outputs[KV_KEYS][2].sources.at[0].layer = 2;
+}
+static void keys_above_prefix(kv_predictor_spec *spec) {
+    spec->outputs[KV_KEYS][2].sources.at[0] = (kv_source){KV_SOURCE_KEYS, 1};
+}
+static void no_heads(kv_predictor_spec *spec) {
+    kv_sources_add(&spec->outputs[KV_KEYS][0].sources, KV_SOURCE_EMBEDDING, 0);
+    spec->outputs[KV_KEYS][0].matched = true;
+}
+static void two_widths(kv_predictor_spec *spec) {
+    spec->outputs[KV_KEYS][0].table = 4, spec->outputs[KV_KEYS][1].table = 5;
+}
+static void no_rank(kv_predictor_spec *spec) {
+    spec->adapt = KV_ADAPT_LORA;
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    refuse("the values of base layer 1 read nothing", no_source, false);
+    refuse("the values of base layer 2 read v2, expected an aux layer from 0 to 1", no_layer, false);
+    refuse("the keys of base layer 2 read h2, expected at most layer 1: a prefix of 1 layers", above_prefix,
+           true);
+    refuse("the keys of base layer 2 read k1, expected at most layer 0", keys_above_prefix, true);
+    refuse("the keys of base layer 0 match heads with embedding, which has none", no_heads, false);
+    refuse("the keys of base layer 1 have a token table of width 5, expected 4", two_widths, false);
+    refuse("adapted queries of rank 0, expected 1 to", no_rank, false);
+}
+
+static int setup(void **state) {
+    (void)state;
+    tiny_ids(ids, TOKENS, 61, 4);
+    tiny_ids(next_ids, TOKENS, 61, 5);
+    next_ids[3] = next_ids[9] = -100;
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_exact_layers_are_the_bases_own),
+        cmocka_unit_test(test_least_squares_is_a_minimum),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
