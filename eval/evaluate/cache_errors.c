@@ -331,7 +331,8 @@ static kv_status prepare(struct measuring *m, kv_error *err) {
         if (ok) s->sum = s->first + s->n_features, s->squares = s->sum + s->n_features;
     }
     if (!ok) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the errors of predicted caches");
-    for (int64_t i = 0; i < m->n_layers; i++) m->errors->predicted[i] = 1;
+    for (int64_t i = 0; i < m->n_layers; i++)
+        m->errors->predicted[i] = kv_layer_predicted(&m->system->predictor->spec, i);
     kv_tape_set_recording(m->tape, false);
     m->flops_before = kv_gemm_flops();
     return KV_OK;

@@ -272,6 +272,41 @@ static void nothing_is_wrong_with_the_same_model(void **state) {
     tiny_pair_free(&pair);
 }
 
+// A prefix of the base, and its first layer alone: what is computed as the base does it has no error, and is said to be no
+// prediction.
+static void exact_layers_are_known(void **state) {
+    (void)state;
+    static kv_predictor_spec spec;
+    tiny_pair pair = tiny_pair_make();
+    int32_t rows[SEQUENCES * (SEQ_LEN + 1)];
+    const kv_analysis_text text = text_of(rows, 13);
+    for (int prefix = 0; prefix < 2; prefix++) {
+        kv_system system = system_of(&pair);
+        if (prefix) {
+            system.aux = pair.base;
+            kv_predictor_spec_prefix(&pair.base->spec, 2, &spec);
+        } else {
+            spec = pair.predictor->spec;
+            kv_predictor_spec_exact_first(&spec);
+        }
+        assert_int_equal(
+            kv_predictor_create(&pair.base->spec, &system.aux->spec, &spec, &system.predictor, NULL), KV_OK);
+        assert_int_equal(kv_predictor_init(system.predictor, pair.base, 3, NULL), KV_OK);
+        kv_cache_analysis errors = measure(&system, &text, 4);
+        const int64_t n_exact = prefix ? 2 : 1;
+        for (int64_t i = 0; i < 3; i++) {
+            const bool exact = i < n_exact;
+            assert_true(errors.predicted[i] == !exact);
+            assert_int_equal(errors.attention_cosine[i] == 1, exact);
+            assert_int_equal(errors.key.explained[i] == 1 && errors.value.explained[i] == 1, exact);
+        }
+        assert_int_equal(kv_cache_analysis_n_predicted(&errors), 3 - n_exact);
+        kv_cache_analysis_free(&errors);
+        kv_predictor_free(system.predictor);
+    }
+    tiny_pair_free(&pair);
+}
+
 // Values predicted as 0 leave attention nothing to give, which has no direction; where the base's are 0 too, that is right.
 static void outputs_of_nothing(void **state) {
     (void)state;
@@ -568,6 +603,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(figures_are_the_reference_s),
         cmocka_unit_test(nothing_is_wrong_with_the_same_model),
+        cmocka_unit_test(exact_layers_are_known),
         cmocka_unit_test(outputs_of_nothing),
         cmocka_unit_test(every_error_is_counted_once),
         cmocka_unit_test(errors_beyond_the_edges_are_in_the_outermost_bins),
