@@ -32,6 +32,21 @@ kv_status kv_least_squares_add(kv_least_squares *ls, kv_tape *tape, const kv_tap
 kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_predictor *predictor,
                                  double *k_r2, double *v_r2, kv_error *err);
 
+// What regressions would explain that read only some sources.
+typedef struct kv_explained {
+    double fit;   // 1 - Σ|residual|² / Σ|y - mean|², of the tokens that they are solved on
+    double other; // the same maps on other text, about its own mean; NAN without
+} kv_explained;
+
+// Of keys or values of a layer: the regressions on use[n] of the sources that the predictor reads there (places in
+// kv_least_squares_sources, each once, n >= 1), of which nothing is kept. other: sums of other text, made for the same
+// predictor; or NULL. 1 of exact outputs; else errors as of kv_least_squares_solve.
+kv_status kv_least_squares_explain(const kv_least_squares *ls, kv_side side, int64_t layer,
+                                   const int32_t *use, int64_t n, double ridge, const kv_least_squares *other,
+                                   kv_explained *explained, kv_error *err);
+// NULL of an exact output.
+const kv_sources *kv_least_squares_sources(const kv_least_squares *ls, kv_side side, int64_t layer);
+
 // Products of adding n tokens (in double precision), and bytes of the sums, of one solution, and of adding n
 // tokens at once.
 uint64_t kv_flops_least_squares_sums(const kv_predictor *predictor, int64_t n);
