@@ -213,28 +213,32 @@ static uint64_t student_flops(const struct student *s) {
     return sum;
 }
 
+// teacher: whose logits are computed beside the model's; NULL: nobody's.
 static uint64_t loss_flops(const kv_model_spec *spec, int64_t n, bool hidden_trained, bool head_trained,
-                           bool teacher) {
-    return kv_lm_loss_flops(n, spec->vocab_size, spec->model_dim, teacher ? spec->model_dim : 0,
+                           const kv_model_spec *teacher) {
+    return kv_lm_loss_flops(n, spec->vocab_size, spec->model_dim, teacher ? teacher->model_dim : 0,
                             hidden_trained, head_trained);
 }
 
-uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, bool checkpointing) {
+uint64_t kv_flops_lm_step(const kv_model_spec *spec, const kv_model_spec *teacher, int64_t n_seq,
+                          int64_t seq_len, bool checkpointing) {
     return pass_flops(spec, n_seq, seq_len, kind_of(true, checkpointing), false) +
-           loss_flops(spec, n_seq * seq_len, true, true, false);
+           (teacher ? pass_flops(teacher, n_seq, seq_len, FROZEN, false) : 0) +
+           loss_flops(spec, n_seq * seq_len, true, true, teacher);
 }
 
 uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
                            int64_t n_seq, int64_t seq_len, const kv_kvp_weights *weights, bool aux_trained,
                            bool checkpointing) {
     const int64_t n = n_seq * seq_len;
-    const bool aux_loss = weights->aux != 0, teacher = weights->kl != 0;
+    const bool aux_loss = weights->aux != 0;
+    const kv_model_spec *teacher = weights->kl != 0 ? base : NULL;
     const kv_base_reach student = kv_kvp_student_reach(weights, base->n_layers);
     const kv_kvp_known nothing = {0};
     const struct student given = {base,    predictor,   student.n_layers, n_seq,
                                   seq_len, aux_trained, checkpointing};
     uint64_t sum = aux_flops(aux, predictor, n_seq, seq_len, kind_of(aux_trained, checkpointing), aux_loss);
-    if (aux_loss) sum += loss_flops(aux, n, aux_trained, aux_trained, false);
+    if (aux_loss) sum += loss_flops(aux, n, aux_trained, aux_trained, NULL);
     sum += student.n_layers > 0 || weights->consistency != 0
                ? kv_flops_predictor_step(predictor, base, n, aux_trained)
                : kv_flops_predictor_maps(predictor, base, n);
@@ -242,9 +246,11 @@ uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, 
     return student.logits ? sum + loss_flops(base, n, true, false, teacher) : sum;
 }
 
-uint64_t kv_flops_lm_loss_only(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+uint64_t kv_flops_lm_loss_only(const kv_model_spec *spec, const kv_model_spec *teacher, int64_t n_seq,
+                               int64_t seq_len) {
     return pass_flops(spec, n_seq, seq_len, FROZEN, false) +
-           loss_flops(spec, n_seq * seq_len, false, false, false);
+           (teacher ? pass_flops(teacher, n_seq, seq_len, FROZEN, false) : 0) +
+           loss_flops(spec, n_seq * seq_len, false, false, teacher);
 }
 
 uint64_t kv_flops_kvp_loss_only(const kv_model_spec *base, const kv_model_spec *aux,
@@ -258,13 +264,13 @@ uint64_t kv_flops_kvp_loss_only(const kv_model_spec *base, const kv_model_spec *
     uint64_t sum = aux_flops(aux, predictor, n_seq, seq_len, FROZEN, aux_loss) +
                    teacher_flops(base, n_seq, seq_len, &with_errors, &nothing) +
                    kv_flops_predictor_maps(predictor, base, n);
-    if (aux_loss) sum += loss_flops(aux, n, false, false, false);
+    if (aux_loss) sum += loss_flops(aux, n, false, false, NULL);
     const kv_base_reach student = kv_kvp_student_reach(weights, base->n_layers);
     if (student.n_layers == 0) return sum;
     sum += layers_flops(base, student.n_layers, n_seq, seq_len, FROZEN, false) +
            kv_flops_predictor_queries(predictor, base, student.n_layers, n);
     for (int64_t i = 0; i < student.n_layers; i++) sum -= keys_values(base, i, n); // they are given
-    return student.logits ? sum + loss_flops(base, n, false, false, weights->kl != 0) : sum;
+    return student.logits ? sum + loss_flops(base, n, false, false, weights->kl != 0 ? base : NULL) : sum;
 }
 
 uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux,
@@ -276,7 +282,7 @@ uint64_t kv_flops_kvp_spared(const kv_model_spec *base, const kv_model_spec *aux
     sum += teacher_flops(base, n_seq, seq_len, weights, &nothing) -
            teacher_flops(base, n_seq, seq_len, weights, known);
     if (weights->kl != 0 && known->top_k > 0)
-        sum += loss_flops(base, n, true, false, true) - loss_flops(base, n, true, false, false);
+        sum += loss_flops(base, n, true, false, base) - loss_flops(base, n, true, false, NULL);
     return sum;
 }
 

@@ -40,19 +40,22 @@ uint64_t kv_flops_importance(const kv_model_spec *spec, int64_t layer, int64_t n
 uint64_t kv_flops_queries_keys(const kv_model_spec *spec, int64_t layer, int64_t n);
 
 // Products of one step of kv_lm_objective, forward and backward, on n_seq sequences of seq_len tokens with
-// every parameter trainable. A step made of micro-batches is the sum of theirs. checkpointing: with layers
-// that are computed again in backward (kv_tape_set_checkpointing).
-uint64_t kv_flops_lm_step(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len, bool checkpointing);
+// every parameter trainable. teacher: one that is run for its logits, or NULL. A step made of micro-batches is the
+// sum of theirs. checkpointing: with layers that are computed again in backward (kv_tape_set_checkpointing).
+uint64_t kv_flops_lm_step(const kv_model_spec *spec, const kv_model_spec *teacher, int64_t n_seq,
+                          int64_t seq_len, bool checkpointing);
 
 // The same for kv_kvp_objective with the terms that have a weight: base frozen, predictors trainable, aux
-// trainable or not. (An aux layer that no loss reaches is counted as if one did.)
+// trainable or not. (An aux layer that no loss reaches is counted as if one did, and so are the maps above the layer of
+// a hidden state that is the only loss.)
 uint64_t kv_flops_kvp_step(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
                            int64_t n_seq, int64_t seq_len, const kv_kvp_weights *weights, bool aux_trained,
                            bool checkpointing);
 
 // The same without a backward pass, as when held-out text is only looked at; for kv_kvp_objective the errors
 // of the predicted cache included.
-uint64_t kv_flops_lm_loss_only(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);
+uint64_t kv_flops_lm_loss_only(const kv_model_spec *spec, const kv_model_spec *teacher, int64_t n_seq,
+                               int64_t seq_len);
 uint64_t kv_flops_kvp_loss_only(const kv_model_spec *base, const kv_model_spec *aux,
                                 const kv_predictor *predictor, int64_t n_seq, int64_t seq_len,
                                 const kv_kvp_weights *weights);

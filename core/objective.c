@@ -35,13 +35,23 @@ static kv_tensor *token_loss(kv_tape *tape, kv_model *model, const kv_batch *bat
     return kv_lm_loss(tape, kv_model_final_norm(tape, model, hidden), kv_model_head(model), &args, terms);
 }
 
-kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, const kv_batch *batch,
+kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, kv_model *teacher, const kv_batch *batch,
                            const kv_lm_weights *weights, kv_lm_loss_terms *terms) {
     kv_sequence *sequences = batch_sequences(tape, batch);
     if (!sequences) return NULL;
-    kv_pass pass = {.sequences = sequences, .n_sequences = batch->n_seq};
+    const kv_pass pass = {.sequences = sequences, .n_sequences = batch->n_seq};
+    kv_lm_loss_args args = {.weight_ce = weights->ce,
+                            .weight_z = weights->ce * weights->z_loss,
+                            .weight_kl = weights->kl,
+                            .kl_temperature = weights->kl_temperature};
+    if (weights->kl != 0 && batch->given) args.topk = batch->given->topk;
+    // The teacher first: what one of its layers works on is given back before the model's are kept.
+    if (weights->kl != 0 && args.topk.k == 0) {
+        kv_tensor *x = kv_model_forward(tape, teacher, batch->input_ids, batch_rows(batch), &pass);
+        args.teacher_hidden = kv_model_final_norm(tape, teacher, x);
+        args.teacher_head = kv_model_head(teacher);
+    }
     kv_tensor *hidden = kv_model_forward(tape, model, batch->input_ids, batch_rows(batch), &pass);
-    kv_lm_loss_args args = {.weight_ce = weights->ce, .weight_z = weights->ce * weights->z_loss};
     return token_loss(tape, model, batch, hidden, &args, terms);
 }
 

@@ -40,16 +40,22 @@ typedef struct kv_batch {
     // Valid targets of the whole step this batch is a part of, what means divide by; 0: count this batch's
     // own.
     double n_valid;
-    const kv_kvp_given *given; // for kv_kvp_objective; NULL: nothing
+    const kv_kvp_given *given; // NULL: nothing; kv_lm_objective takes the logits alone
 } kv_batch;
 
+// L = ce·(CE + z) + kl·KL(teacher ‖ model): what a rival of KV prediction is taught by the same base.
+//                                                                             [core/README.md §9, eq. 37]
 typedef struct kv_lm_weights {
-    float ce;     // usually 1
-    float z_loss; // eps of the z-loss; 0 switches it off
+    float ce;             // usually 1
+    float z_loss;         // eps of the z-loss; 0 switches it off
+    float kl;             // needs a teacher
+    float kl_temperature; // of kl; 0: 1
 } kv_lm_weights;
 
-// Plain language modelling. The returned scalar is ready for kv_tape_backward; *terms is filled at once.
-kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, const kv_batch *batch,
+// Language modelling. The returned scalar is ready for kv_tape_backward; *terms is filled at once. teacher: a frozen
+// model of the same vocabulary; it is run only where kl has a weight and the batch is not given its logits
+// (kv_kvp_given.topk), and may be NULL elsewhere.
+kv_tensor *kv_lm_objective(kv_tape *tape, kv_model *model, kv_model *teacher, const kv_batch *batch,
                            const kv_lm_weights *weights, kv_lm_loss_terms *terms);
 
 // L = base·(CE_B + z_B) + aux·(CE_A + z_A) + consistency·L_C + kl·KL(base ‖ base on predicted cache)

@@ -276,12 +276,22 @@ static bool is_override(const char *source) {
     return strncmp(source, "-s ", 3) == 0;
 }
 
-// Sources are in the order in which they were put over each other.
+// Sources are in the order in which they were put over each other. A group is made of what several of them say.
+static bool is_below(const kv_config *config, int id, int over) {
+    yaml_document_t *doc = &tree_of(config)->doc;
+    const yaml_node_t *node = yaml_document_get_node(doc, id);
+    const int source = config->tree.origins[id - 1].source;
+    if (node->type != YAML_MAPPING_NODE || node->data.mapping.pairs.start == node->data.mapping.pairs.top)
+        return source < over && !is_override(config->tree.sources[source]);
+    for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top;
+         pair++)
+        if (!is_below(config, pair->value, over)) return false;
+    return true;
+}
+
 bool kv_config_overtaken(const kv_config *config, const char *key, const char *by) {
     const int id = kv_tree_find(tree_of(config), key, NULL), over = kv_tree_find(tree_of(config), by, NULL);
-    if (!id || !over) return false;
-    const int source = config->tree.origins[id - 1].source;
-    return source < config->tree.origins[over - 1].source && !is_override(config->tree.sources[source]);
+    return id && over && is_below(config, id, config->tree.origins[over - 1].source);
 }
 
 static kv_status complain(const kv_config *config, kv_error *err, const char *key, const char *format,

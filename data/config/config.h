@@ -33,7 +33,8 @@ void *kv_config_data(const kv_config *config);
 bool kv_config_has(const kv_config *config, const char *key);
 
 // Whether `key` only stands in a file that the setting `by` was put over from nearer: by a file that extends that
-// one, or by an override where `key` is none. Whoever sets `by` there need not clear up behind it.
+// one, or by an override where `key` is none. Whoever sets `by` there need not clear up behind it. Of a group: all
+// that is in it.
 bool kv_config_overtaken(const kv_config *config, const char *key, const char *by);
 
 // kv_config_has of many keys at once, right after loading: *given of each, so that defaults and checks ask a

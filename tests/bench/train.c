@@ -33,7 +33,7 @@ static void step(struct training *t) {
         if (t->predictor)
             loss = kv_kvp_objective(t->tape, t->base, t->aux, t->predictor, &batch, &t->weights, NULL, NULL);
         else
-            loss = kv_lm_objective(t->tape, t->base, &batch, &(kv_lm_weights){.ce = 1}, NULL);
+            loss = kv_lm_objective(t->tape, t->base, NULL, &batch, &(kv_lm_weights){.ce = 1}, NULL);
         kv_error err;
         if (kv_tape_backward(t->tape, loss, &err) != KV_OK) bench_fail(&err);
     }

@@ -126,7 +126,7 @@ static kv_status micro_step(struct run *r, int64_t start, double *loss, kv_error
     kv_tape_reset(r->tape);
     kv_tensor *total =
         r->base ? kv_kvp_objective(r->tape, r->base, r->aux, r->predictor, &batch, &r->weights, NULL, NULL)
-                : kv_lm_objective(r->tape, r->aux, &batch, &lm, NULL);
+                : kv_lm_objective(r->tape, r->aux, NULL, &batch, &lm, NULL);
     kv_status status = kv_tape_status(r->tape, err);
     if (status != KV_OK) return status;
     *loss += (double)total->data[0];
@@ -389,7 +389,7 @@ static kv_status step_without_memory(struct run *r, size_t filled, bool *in_back
     kv_error err = {0};
     chunks = 0, failing_chunk = 2;
     assert_non_null(kv_arena_alloc(kv_tape_arena(r->tape), filled));
-    kv_tensor *loss = kv_lm_objective(r->tape, r->aux, &batch, &weights, NULL);
+    kv_tensor *loss = kv_lm_objective(r->tape, r->aux, NULL, &batch, &weights, NULL);
     kv_status status = kv_tape_status(r->tape, &err);
     *in_backward = status == KV_OK;
     if (status == KV_OK) status = kv_tape_backward(r->tape, loss, &err);

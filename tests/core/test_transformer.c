@@ -168,14 +168,14 @@ typedef struct lm_case {
 
 static double lm_reference_loss(const void *context) {
     const lm_case *c = context;
-    return ref_lm_objective(&c->reference, &c->batch, &c->weights, NULL);
+    return ref_lm_objective(&c->reference, NULL, &c->batch, &c->weights, NULL);
 }
 
 // Loss, cross-entropy and z in double precision.
 static void lm_results(const void *context, double *results) {
     const lm_case *c = context;
     kv_lm_loss_terms terms;
-    results[0] = ref_lm_objective(&c->reference, &c->batch, &c->weights, &terms);
+    results[0] = ref_lm_objective(&c->reference, NULL, &c->batch, &c->weights, &terms);
     results[1] = terms.cross_entropy, results[2] = terms.z;
 }
 
@@ -184,7 +184,7 @@ static void lm_gradient_results(const void *context, double *results) {
     kv_error err = {0};
     kv_tape_reset(c->tape);
     assert_int_equal(kv_model_set_trainable(c->reference.model, true, &err), KV_OK); // zeroes
-    kv_tensor *y = kv_lm_objective(c->tape, c->reference.model, &c->batch, &c->weights, NULL);
+    kv_tensor *y = kv_lm_objective(c->tape, c->reference.model, NULL, &c->batch, &c->weights, NULL);
     assert_int_equal(kv_tape_backward(c->tape, y, &err), KV_OK);
     ref_gradient_results(&c->reference.params, results);
 }
@@ -222,7 +222,7 @@ static void check_gradients(const char *name, const kv_model_spec *spec, kv_lm_w
     kv_lm_loss_terms terms;
     kv_tape_reset(c.tape);
     assert_int_equal(kv_model_set_trainable(model, true, &err), KV_OK);
-    kv_tensor *y = kv_lm_objective(c.tape, model, &c.batch, &weights, &terms);
+    kv_tensor *y = kv_lm_objective(c.tape, model, NULL, &c.batch, &weights, &terms);
     expect_ok(c.tape);
     rounding_compare_one("loss", (double)y->data[0], &spread, 0);
     rounding_compare_one("cross-entropy", terms.cross_entropy, &spread, 1);
@@ -240,9 +240,9 @@ static void test_gradients(void **state) {
     (void)state;
     variant v[N_VARIANTS];
     variants(v);
-    for (int i = 0; i < N_VARIANTS; i++) check_gradients(v[i].name, &v[i].spec, (kv_lm_weights){1, 0}, 0);
-    check_gradients("openelm, z-loss", &v[0].spec, (kv_lm_weights){0.5f, 0.1f}, 0);
-    check_gradients("part of a larger step", &v[0].spec, (kv_lm_weights){1, 0}, 100);
+    for (int i = 0; i < N_VARIANTS; i++) check_gradients(v[i].name, &v[i].spec, (kv_lm_weights){.ce = 1}, 0);
+    check_gradients("openelm, z-loss", &v[0].spec, (kv_lm_weights){.ce = 0.5f, .z_loss = 0.1f}, 0);
+    check_gradients("part of a larger step", &v[0].spec, (kv_lm_weights){.ce = 1}, 100);
 }
 
 // One step cut into its sequences: n_valid of the whole makes losses and gradients add up to the whole's.
@@ -253,7 +253,7 @@ static void test_micro_batches_add(void **state) {
     kv_error err = {0};
     kv_model *model = ref_random_model(&v[0].spec, KV_F32, 5);
     assert_int_equal(kv_model_set_trainable(model, true, &err), KV_OK);
-    lm_case c = {ref_model_copy(model), batch, {1, 0.01f}, kv_tape_create()};
+    lm_case c = {ref_model_copy(model), batch, {.ce = 1, .z_loss = 0.01f}, kv_tape_create()};
     c.batch.n_valid = TOKENS - 2;
     rounding_spread spread = lm_spread(&c), gradients = lm_gradient_spread(&c);
     double loss[2] = {0}, *grads[2];
@@ -265,7 +265,7 @@ static void test_micro_batches_add(void **state) {
             own.n_seq = N_SEQ / parts;
             own.input_ids += part * SEQ_LEN;
             own.target_ids += part * SEQ_LEN;
-            kv_tensor *y = kv_lm_objective(c.tape, model, &own, &c.weights, NULL);
+            kv_tensor *y = kv_lm_objective(c.tape, model, NULL, &own, &c.weights, NULL);
             loss[parts - 1] += (double)y->data[0];
             assert_int_equal(kv_tape_backward(c.tape, y, &err), KV_OK);
         }
@@ -392,12 +392,12 @@ static void test_id_outside_the_vocabulary(void **state) {
     ids[5] = VOCABULARY;
     bad.input_ids = ids;
     kv_error err = {0};
-    assert_null(kv_lm_objective(tape, model, &bad, &(kv_lm_weights){1, 0}, NULL));
+    assert_null(kv_lm_objective(tape, model, NULL, &bad, &(kv_lm_weights){.ce = 1}, NULL));
     assert_int_equal(kv_tape_status(tape, &err), KV_ERR_RANGE);
     kv_tape_reset(tape);
     bad.input_ids = input_ids;
     bad.target_ids = ids;
-    assert_null(kv_lm_objective(tape, model, &bad, &(kv_lm_weights){1, 0}, NULL));
+    assert_null(kv_lm_objective(tape, model, NULL, &bad, &(kv_lm_weights){.ce = 1}, NULL));
     assert_int_equal(kv_tape_status(tape, &err), KV_ERR_RANGE);
     kv_tape_free(tape);
     kv_model_free(model);
@@ -411,7 +411,7 @@ static void test_sequence_beyond_the_context(void **state) {
     kv_model *model = ref_random_model(&v[0].spec, KV_F32, 9);
     kv_tape *tape = kv_tape_create();
     kv_error err = {0};
-    assert_null(kv_lm_objective(tape, model, &batch, &(kv_lm_weights){1, 0}, NULL));
+    assert_null(kv_lm_objective(tape, model, NULL, &batch, &(kv_lm_weights){.ce = 1}, NULL));
     assert_int_equal(kv_tape_status(tape, &err), KV_ERR_RANGE);
     assert_non_null(strstr(err.message, "7"));
     assert_non_null(strstr(err.message, "6"));

@@ -298,6 +298,16 @@ static void test_overtaken(void **state) {
             fail_msg("case %zu: expected %d", i, cases[i].overtaken);
         kv_config_free(config);
     }
+    // A group is where all that is in it is.
+    put("below.yaml", "train: {lr: 1, steps: 2}\n");
+    put("a.yaml", "extends: below.yaml\noutput: here\n");
+    kv_config *config = load("a.yaml", NULL, 0);
+    assert_true(kv_config_overtaken(config, "train", "output"));
+    kv_config_free(config);
+    put("a.yaml", "extends: below.yaml\noutput: here\ntrain: {steps: 3}\n");
+    config = load("a.yaml", NULL, 0);
+    assert_false(kv_config_overtaken(config, "train", "output"));
+    kv_config_free(config);
 }
 
 static void test_defaults_and_text(void **state) {

@@ -126,7 +126,7 @@ static double loss_of(kv_model *model, kv_tape *tape, bool backward) {
     const kv_lm_weights weights = {.ce = 1};
     kv_lm_loss_terms terms;
     kv_tape_reset(tape);
-    kv_tensor *loss = kv_lm_objective(tape, model, &batch, &weights, &terms);
+    kv_tensor *loss = kv_lm_objective(tape, model, NULL, &batch, &weights, &terms);
     must(kv_tape_status(tape, &err), &err);
     if (backward) must(kv_tape_backward(tape, loss, &err), &err);
     return terms.cross_entropy;

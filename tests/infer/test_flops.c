@@ -211,9 +211,10 @@ static void test_lm_step_equals_counter(void **state) {
         kv_tape_set_checkpointing(tape, again);
         kv_tape_reset(tape);
         kv_gemm_flops_reset();
-        kv_tensor *loss = kv_lm_objective(tape, pair->base, &batch, &weights, NULL);
+        kv_tensor *loss = kv_lm_objective(tape, pair->base, NULL, &batch, &weights, NULL);
         if (kv_tape_backward(tape, loss, &err) != KV_OK) fail_msg("%s", err.message);
-        assert_int_equal(kv_flops_lm_step(&pair->base_spec, SEQUENCES, SEQ_LEN, again), kv_gemm_flops());
+        assert_int_equal(kv_flops_lm_step(&pair->base_spec, NULL, SEQUENCES, SEQ_LEN, again),
+                         kv_gemm_flops());
     }
     set_trainable(pair->base, false);
     kv_tape_free(tape);
@@ -238,9 +239,9 @@ static void test_lm_step_with_large_vocabulary(void **state) {
     kv_tape *tape = kv_tape_create();
     set_trainable(model, true);
     kv_gemm_flops_reset();
-    kv_tensor *loss = kv_lm_objective(tape, model, &batch, &weights, NULL);
+    kv_tensor *loss = kv_lm_objective(tape, model, NULL, &batch, &weights, NULL);
     if (kv_tape_backward(tape, loss, &err) != KV_OK) fail_msg("%s", err.message);
-    assert_int_equal(kv_flops_lm_step(&spec, N_SEQ, LENGTH, false), kv_gemm_flops());
+    assert_int_equal(kv_flops_lm_step(&spec, NULL, N_SEQ, LENGTH, false), kv_gemm_flops());
     kv_tape_free(tape);
     kv_model_free(model);
     free(ids);

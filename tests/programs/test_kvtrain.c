@@ -33,7 +33,7 @@ static void test_learns(void **state) {
                                 .head_dim = 8,
                                 .n_layers = 3,
                                 .layers = {{2, 1, 32}, {2, 1, 32}, {2, 1, 32}}};
-    assert_float_equal(flops, 1e-9 * (double)kv_flops_lm_step(&spec, 8, 16, false) / 128, 1e-4 * flops);
+    assert_float_equal(flops, 1e-9 * (double)kv_flops_lm_step(&spec, NULL, 8, 16, false) / 128, 1e-4 * flops);
     assert_true(kv_path_exists("base/final/model/config.json"));
     assert_true(kv_path_exists("base/checkpoints/step-000015/optimizer.h5"));
     assert_true(kv_path_exists("base/checkpoints/step-000030/state.json"));

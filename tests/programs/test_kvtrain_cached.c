@@ -287,7 +287,7 @@ static void test_refused_configs(void **state) {
     refuse("key `cache`", "cache=base", "seed=1");
     train_refuse("key `cache`: found nothing", ARGS("fixed.yaml", "-s", "teacher=cached"));
     train_refuse("key `cache`: found a key without effect", ARGS("fixed.yaml", "-s", "cache=cache"));
-    train_refuse("key `teacher`: found a key without effect", ARGS("base.yaml", "-s", "teacher=cached"));
+    train_refuse("key `cache`: found nothing", ARGS("base.yaml", "-s", "teacher=cached"));
     kvdata_cache("--base base/final/model --seq-len 16 --out bare shard.h5");
     refuse("key `loss.hidden`: found 0.5, expected 0 with teacher: cached: caches hold no hidden states",
            "loss.hidden=0.5", "seed=1");

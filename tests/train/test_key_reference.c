@@ -28,6 +28,7 @@ static const char *const trainings[] = {
     "model: {n_layers: 2, model_dim: 8, head_dim: 4, n_heads: 2, n_kv_heads: 1, ffn_dim: 8}\n",
     "task: lm\noutput: o\n" TEXT STEPS "model: {from: checkpoint, path: m}\n",
     "task: lm\noutput: o\n" TEXT STEPS "model: {from: pruned, path: m, keep: 0.5}\n",
+    "task: lm\noutput: o\n" TEXT STEPS "model: {from: checkpoint, path: m}\nbase: b\nloss: {kl: 1}\n",
     KVP "aux: a\n",
     KVP "aux: a\npredictor: {mapping: explicit, layers: [0, 1]}\n",
     KVP "predictor: {mapping: pruned, keep: 0.5}\n",

@@ -92,6 +92,9 @@ static void test_step_costs_what_it_says(void **state) {
         {"base.yaml", {"data.micro_batch_size=2", "loss.z_loss=1e-4", NULL}},
         {"base.yaml", {"train.activation_checkpointing=true", NULL}},
         {"pruned.yaml", {NULL}},
+        {"rival.yaml", {NULL}},
+        {"rival.yaml", {"loss.kl=0", NULL}},
+        {"rival.yaml", {"loss.base=0", "frozen_dtype=bf16", "train.activation_checkpointing=true", NULL}},
         {"kvp.yaml", {NULL}},
         {"kvp.yaml", {"freeze_aux=true", NULL}},
         {"kvp.yaml", {"train.activation_checkpointing=true", NULL}},
@@ -117,6 +120,7 @@ static void test_step_costs_what_it_says(void **state) {
                             "data: {train: shard.h5, seq_len: 16, batch_size: 8}\n"
                             "model: {from: pruned, path: base/final/model, keep: 0.5}\n"
                             "train: {steps: 1, lr: 1e-3}\n");
+    put_file("rival.yaml", "extends: kvp.yaml\ntask: lm\nmodel: {from: checkpoint, path: aux/final/model}\n");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kv_training run;
         open_run(&run, cases[i].path, cases[i].overrides);

@@ -80,6 +80,22 @@ static void test_predictors(void **state) {
                          "data.micro_batch_size=2"));
 }
 
+// Language models that the base teaches, at hand and from a cache.
+static void kvdata_cache(const char *arguments);
+static void test_rivals(void **state) {
+    (void)state;
+    put_file("large_rival.yaml", "extends: large_kvp.yaml\ntask: lm\noutput: large_rival\nloss: {kl: 1}\n"
+                                 "model: {from: checkpoint, path: large_aux/final/model}\n");
+    expect_estimate(ARGS("large_rival.yaml"));
+    expect_estimate(ARGS("large_rival.yaml", "-s", "frozen_dtype=bf16", "-s", "data.micro_batch_size=1"));
+    expect_estimate(ARGS("large_rival.yaml", "-s", "data.validation=shard.h5", "-s", "data.batch_size=13"));
+    expect_estimate(ARGS("large_rival.yaml", "-s", "data.batch_size=24", "-s",
+                         "model={from: pruned, path: large/final/model, keep: 0.25}"));
+    kvdata_cache("--base large/final/model --seq-len 64 --out rival_cache --top-k 16 shard.h5");
+    expect_estimate(ARGS("large_rival.yaml", "-s", "teacher=cached", "-s", "cache=rival_cache", "-s",
+                         "data.packing=fixed"));
+}
+
 static void kvdata_cache(const char *arguments) {
     char command[512];
     snprintf(command, sizeof command, "%s cache %s > printed.txt 2>&1", getenv("KVDATA"), arguments);
@@ -211,13 +227,10 @@ static void test_refusal(void **state) {
 int main(void) {
     unsetenv("MALLOC_PERTURB_"); // meson's wish: it writes to all that is allocated, used or not
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_language_model),
-        cmocka_unit_test(test_predictors),
-        cmocka_unit_test(test_large_models),
-        cmocka_unit_test(test_validation),
-        cmocka_unit_test(test_normal_equations_of_kinds),
-        cmocka_unit_test(test_cached_teacher),
-        cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_language_model), cmocka_unit_test(test_predictors),
+        cmocka_unit_test(test_rivals),         cmocka_unit_test(test_large_models),
+        cmocka_unit_test(test_validation),     cmocka_unit_test(test_normal_equations_of_kinds),
+        cmocka_unit_test(test_cached_teacher), cmocka_unit_test(test_refusal),
     };
     return cmocka_run_group_tests(tests, train_setup, train_teardown);
 }

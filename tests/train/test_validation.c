@@ -148,7 +148,7 @@ struct language_model {
 static void language_model_results(const void *context, double *results) {
     const struct language_model *l = context;
     kv_lm_loss_terms terms;
-    results[0] = ref_lm_objective(&l->model, &l->batch, &l->weights, &terms);
+    results[0] = ref_lm_objective(&l->model, NULL, &l->batch, &l->weights, &terms);
     results[1] = terms.cross_entropy, results[2] = terms.z;
 }
 
@@ -178,7 +178,7 @@ static void test_language_model(void **state) {
     kv_tape *tape = kv_tape_create();
     assert_int_equal(kv_checkpoint_load("held/final/model", &model, &err), KV_OK);
     const kv_lm_weights weights = {.ce = 1, .z_loss = 0.01f};
-    const kv_tensor *loss = kv_lm_objective(tape, model, &batch, &weights, &terms);
+    const kv_tensor *loss = kv_lm_objective(tape, model, NULL, &batch, &weights, &terms);
     assert_int_equal(kv_tape_status(tape, &err), KV_OK);
     struct lines lines = read_lines("held");
     const json_t *last = lines.found[lines.n - 1];

@@ -9,6 +9,7 @@
 #include <float.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 // ---- Ranges --------------------------------------------------------------------------------------------
@@ -120,29 +121,36 @@ static kv_status check_data(const kv_config *config, const kv_data_config *d, kv
     return status;
 }
 
+// ---- Both tasks ----------------------------------------------------------------------------------------
+
+static kv_status check_teacher(const kv_config *config, const kv_train_config *t, kv_error *err) {
+    static const char *const cache_key[] = {"cache"};
+    if (t->teacher == KV_TEACHER_ONLINE)
+        return kv_config_forbid(config, cache_key, 1, "only with teacher: cached", err);
+    kv_status status = kv_config_require(config, cache_key, 1, "the directory that kvdata cache made", err);
+    if (status != KV_OK || t->data.packing == KV_PACKING_FIXED) return status;
+    return kv_config_fail(config, err, "data.packing",
+                          "found stream, expected fixed with teacher: cached, whose rows are cut once");
+}
+
+static kv_status check_losses(const kv_config *config, const kv_loss_config *l, kv_error *err) {
+    const struct real_range reals[] = {
+        {"loss.base", l->base, 0, 1e6},
+        {"loss.kl", l->kl, 0, 1e6},
+        {"loss.kl_temperature", l->kl_temperature, KV_CACHE_MIN_TEMPERATURE, KV_CACHE_MAX_TEMPERATURE},
+        {"loss.z_loss", l->z_loss, 0, 1e6}};
+    return check_reals(config, reals, LENGTH(reals), err);
+}
+
 // ---- Task lm -------------------------------------------------------------------------------------------
 
 static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim",  "model.head_dim",
                                            "model.n_heads",  "model.n_kv_heads", "model.ffn_dim"};
 static const char *const scratch_options[] = {"model.context_length", "model.qk_norm"};
 static const char *const lm_only[] = {"model"};
-static const char *const kvp_only[] = {"base",
-                                       "aux",
-                                       "freeze_aux",
-                                       "predictor",
-                                       "loss.base",
-                                       "loss.aux",
-                                       "loss.consistency",
-                                       "loss.kl",
-                                       "loss.kl_temperature",
-                                       "loss.hidden",
-                                       "loss.hidden_layer",
-                                       "teacher",
-                                       "cache",
-                                       "frozen_dtype",
-                                       "train.lr_aux",
-                                       "train.lr_table",
-                                       "train.lr_queries"};
+static const char *const kvp_only[] = {
+    "aux",         "freeze_aux",        "predictor",    "loss.aux",       "loss.consistency",
+    "loss.hidden", "loss.hidden_layer", "train.lr_aux", "train.lr_table", "train.lr_queries"};
 
 static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];
@@ -176,7 +184,14 @@ static kv_status check_scratch(const kv_config *config, const kv_model_config *m
 }
 
 static kv_status check_lm(const kv_config *config, const kv_train_config *t, kv_error *err) {
+    static const char *const base_key[] = {"base"};
     kv_status status = kv_config_forbid(config, kvp_only, LENGTH(kvp_only), "only with task: kvp", err);
+    if (status == KV_OK && t->loss.kl != 0)
+        status = kv_config_require(config, base_key, 1, "with loss.kl: the model whose logits teach", err);
+    if (status == KV_OK) status = check_teacher(config, t, err);
+    if (status == KV_OK && t->train.steps > 0 && t->loss.base == 0 && t->loss.kl == 0)
+        status = kv_config_fail(config, err, "loss",
+                                "found base and kl both 0, expected one above 0: the model would not learn");
     if (status != KV_OK) return status;
     if (t->model.from == KV_FROM_SCRATCH) return check_scratch(config, &t->model, err);
     static const char *const path_key[] = {"model.path"}, *const keep_key[] = {"model.keep"};
@@ -226,16 +241,6 @@ static kv_status check_predictor(const kv_config *config, const kv_train_config 
     return status == KV_OK ? check_keep(config, "predictor.keep", p->keep, err) : status;
 }
 
-static kv_status check_teacher(const kv_config *config, const kv_train_config *t, kv_error *err) {
-    static const char *const cache_key[] = {"cache"};
-    if (t->teacher == KV_TEACHER_ONLINE)
-        return kv_config_forbid(config, cache_key, 1, "only with teacher: cached", err);
-    kv_status status = kv_config_require(config, cache_key, 1, "the directory that kvdata cache made", err);
-    if (status != KV_OK || t->data.packing == KV_PACKING_FIXED) return status;
-    return kv_config_fail(config, err, "data.packing",
-                          "found stream, expected fixed with teacher: cached, whose rows are cut once");
-}
-
 static kv_status check_hidden(const kv_config *config, kv_train_config *t, kv_error *err) {
     kv_loss_config *l = &t->loss;
     l->hidden_layer = -1;
@@ -258,12 +263,8 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
     if (status == KV_OK) status = kv_config_require(config, models, n_needed, "the model's directory", err);
     if (status == KV_OK) status = check_predictor(config, t, err);
     if (status == KV_OK) status = check_teacher(config, t, err);
-    const struct real_range reals[] = {
-        {"loss.base", t->loss.base, 0, 1e6},
-        {"loss.aux", t->loss.aux, 0, 1e6},
-        {"loss.kl", t->loss.kl, 0, 1e6},
-        {"loss.hidden", t->loss.hidden, 0, 1e6},
-        {"loss.kl_temperature", t->loss.kl_temperature, KV_CACHE_MIN_TEMPERATURE, KV_CACHE_MAX_TEMPERATURE}};
+    const struct real_range reals[] = {{"loss.aux", t->loss.aux, 0, 1e6},
+                                       {"loss.hidden", t->loss.hidden, 0, 1e6}};
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
     if (status == KV_OK)
         status = check_auto(config, "loss.consistency", t->loss.consistency_text, &t->loss.consistency, err);
@@ -286,6 +287,7 @@ static void fill_in(const kv_config *config, kv_train_config *t) {
                                     {"data.micro_batch_size", &given->micro_batch_size},
                                     {"model.context_length", &given->context_length},
                                     {"model.qk_norm", &given->qk_norm},
+                                    {"frozen_dtype", &given->frozen_dtype},
                                     {"predictor.keep", &given->predictor_keep},
                                     {"train.lr_aux", &given->lr_aux},
                                     {"train.lr_table", &given->lr_table},
@@ -300,6 +302,7 @@ static void fill_in(const kv_config *config, kv_train_config *t) {
     if (!given->lr_aux) t->train.lr_aux = t->train.lr;
     if (!given->lr_table) t->train.lr_table = t->train.lr;
     if (!given->lr_queries) t->train.lr_queries = t->train.lr;
+    if (!given->frozen_dtype) t->frozen_dtype = KV_FROZEN_STORED;
     if (!given->lr_end) t->train.lr_end = t->train.lr / 10;
     if (!given->validate_every) t->train.validate_every = 100;
     if (!given->validation_tokens) t->train.validation_tokens = 20000;
@@ -308,7 +311,6 @@ static void fill_in(const kv_config *config, kv_train_config *t) {
 static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error *err) {
     static const char *const required[] = {"output", "data.seq_len", "data.batch_size", "train.steps"};
     static const char *const rate[] = {"train.lr"};
-    const struct real_range z_loss[] = {{"loss.z_loss", t->loss.z_loss, 0, 1e6}};
     kv_status status = check_mixture(config, t, err);
     if (status == KV_OK)
         status = kv_config_require(config, required, LENGTH(required), "every run needs it", err);
@@ -317,10 +319,34 @@ static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error
     if (status == KV_OK) status = check_data(config, &t->data, err);
     if (status == KV_OK) status = check_validation(config, t, err);
     if (status == KV_OK) status = check_steps(config, &t->train, err);
-    if (status == KV_OK) status = check_reals(config, z_loss, 1, err);
+    if (status == KV_OK) status = check_losses(config, &t->loss, err);
     if (status == KV_OK)
         status = t->task == KV_TASK_LM ? check_lm(config, t, err) : check_kvp(config, t, err);
     return status;
+}
+
+// What an extended file says of the other task, where a nearer one says `task`: a rival's file may extend that of its
+// predictors. It is taken back as null would, so that the run's config.yaml has nothing without effect either.
+typedef struct left_behind {
+    const char **overrides; // those there were, and "key=null" of each such key
+    size_t n;
+    char (*texts)[64];
+} left_behind;
+
+static bool leave_behind(const kv_config *config, kv_task_kind task, const char *const *overrides, size_t n,
+                         left_behind *left) {
+    const char *const *keys = task == KV_TASK_LM ? kvp_only : lm_only;
+    const size_t n_keys = task == KV_TASK_LM ? LENGTH(kvp_only) : LENGTH(lm_only);
+    left->overrides = calloc(n + n_keys, sizeof *left->overrides);
+    left->texts = calloc(n_keys, sizeof *left->texts);
+    if (!left->overrides || !left->texts) return false;
+    for (; left->n < n; left->n++) left->overrides[left->n] = overrides[left->n];
+    for (size_t i = 0; i < n_keys; i++) {
+        if (!kv_config_overtaken(config, keys[i], "task")) continue;
+        snprintf(left->texts[i], sizeof left->texts[i], "%s=null", keys[i]);
+        left->overrides[left->n++] = left->texts[i];
+    }
+    return true;
 }
 
 static kv_status load(const char *path, const char *const *overrides, size_t n_overrides, kv_config **config,
@@ -332,11 +358,17 @@ static kv_status load(const char *path, const char *const *overrides, size_t n_o
     if (status != KV_OK) return status;
     status = kv_config_require(*config, task_key, 1, "lm or kvp", err);
     kv_task_kind task = ((kv_train_config *)kv_config_data(*config))->task;
+    left_behind left = {0};
+    if (status == KV_OK && !leave_behind(*config, task, overrides, n_overrides, &left))
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory");
     if (status == KV_OK) {
         kv_config_free(*config);
         status = kv_config_load_with_defaults(task == KV_TASK_LM ? kv_lm_defaults : kv_kvp_defaults, path,
-                                              overrides, n_overrides, &kv_train_schema, config, err);
-        if (status != KV_OK) return status;
+                                              left.overrides, left.n, &kv_train_schema, config, err);
+    }
+    free(left.overrides);
+    free(left.texts);
+    if (status == KV_OK) {
         fill_in(*config, kv_config_data(*config));
         status = check_all(*config, kv_config_data(*config), err);
     }

@@ -76,7 +76,7 @@ typedef struct kv_steps_config {
 // Which of the keys that nothing stands for by itself somebody has set.
 typedef struct kv_train_given {
     bool mixture, micro_batch_size;
-    bool context_length, qk_norm;
+    bool context_length, qk_norm, frozen_dtype;
     bool predictor_keep;
     bool lr_aux, lr_table, lr_queries, lr_end, validate_every, validation_tokens;
 } kv_train_given;
@@ -87,7 +87,7 @@ typedef struct kv_train_config {
     uint64_t seed;
     kv_data_config data;
     kv_model_config model; // task lm
-    char *base, *aux;      // task kvp
+    char *base, *aux;      // task kvp; base: also what teaches task lm
     bool freeze_aux;
     kv_frozen_dtype frozen_dtype;
     kv_teacher teacher;

@@ -88,15 +88,27 @@ static void doubt_validation(const kv_config *source, const kv_train_config *t) 
                        s->validate_every, s->steps);
 }
 
+// What belongs to a weight of 0. A teacher that a rival inherits of predictors which have none was not meant for it.
+static void doubt_kl(const kv_config *source, const kv_train_config *t) {
+    static const char *const teachers[] = {"base", "teacher", "cache", "frozen_dtype"};
+    const kv_loss_config *l = &t->loss;
+    if (l->kl != 0) return;
+    if (l->kl_temperature != 1 && set_in_vain(source, "loss.kl_temperature", "loss.kl"))
+        kv_config_warn(source, "loss.kl_temperature",
+                       "%g without effect: it belongs to loss.kl, whose weight is 0", l->kl_temperature);
+    for (size_t i = 0; t->task == KV_TASK_LM && i < sizeof teachers / sizeof *teachers; i++)
+        if (set_in_vain(source, teachers[i], "loss.kl") && set_in_vain(source, teachers[i], "task"))
+            kv_config_warn(
+                source, teachers[i],
+                "without effect: only loss.kl above 0 teaches a language model by another's logits");
+}
+
 static void doubt_losses(const kv_config *source, const kv_train_config *t) {
     const kv_loss_config *l = &t->loss;
     const bool aux = l->aux != 0 && !t->freeze_aux;
     if (t->freeze_aux && l->aux != 0 && set_in_vain(source, "loss.aux", "freeze_aux"))
         kv_config_warn(source, "loss.aux",
                        "%g counts as 0: freeze_aux: true leaves nothing that it could train", l->aux);
-    if (l->kl == 0 && l->kl_temperature != 1 && set_in_vain(source, "loss.kl_temperature", "loss.kl"))
-        kv_config_warn(source, "loss.kl_temperature",
-                       "%g without effect: it belongs to loss.kl, whose weight is 0", l->kl_temperature);
     if (l->hidden == 0 && l->hidden_layer >= 0 && set_in_vain(source, "loss.hidden_layer", "loss.hidden"))
         kv_config_warn(source, "loss.hidden_layer",
                        "%" PRIi64 " without effect: it belongs to loss.hidden, whose weight is 0",
@@ -127,6 +139,7 @@ void kv_train_config_doubts(const kv_config *source, const kv_train_config *conf
         doubt_rates(source, config);
         doubt_validation(source, config);
     }
+    if (config->train.steps > 0) doubt_kl(source, config);
     if (config->task != KV_TASK_KVP) return;
     if (config->train.steps > 0) doubt_losses(source, config);
     doubt_start(source, config);

@@ -136,7 +136,7 @@ const cyaml_schema_value_t kv_train_schema = {
     "        eps: 1.0e-8, grad_clip: 1.0, checkpoint_every: 500, keep_last: 2, log_every: 10,\n"             \
     "        activation_checkpointing: false, memory_gb: auto}\n"
 const char kv_lm_defaults[] = "task: lm\n" COMMON_DEFAULTS "model: {from: scratch}\n"
-                              "loss: {z_loss: 0}\n";
+                              "loss: {base: 1, kl: 0, kl_temperature: 1, z_loss: 0}\n";
 const char kv_kvp_defaults[] =
     "task: kvp\n" COMMON_DEFAULTS "freeze_aux: false\n"
     "frozen_dtype: stored\n"

@@ -88,7 +88,8 @@ char *kv_footprint_advice(const kv_task *task, const kv_footprint *footprint,
                   {"train.activation_checkpointing: true", !now.checkpointing, now},
                   {"freeze_aux: true", kvp && !now.freeze_aux, now},
                   {"frozen_dtype: bf16",
-                   kvp && now.frozen_dtype != KV_FROZEN_BF16 && now.frozen_dtype != KV_FROZEN_F16, now}};
+                   config->base && now.frozen_dtype != KV_FROZEN_BF16 && now.frozen_dtype != KV_FROZEN_F16,
+                   now}};
     others[0].choice.n_seq = 1;
     others[1].choice.checkpointing = true;
     others[2].choice.freeze_aux = true;

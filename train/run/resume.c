@@ -176,7 +176,7 @@ static bool list_places(const kv_run *run, const kv_train_config *config, struct
     *p = (struct places){.n_text = (size_t)run->text->n_parts};
     for (; p->n < N_MAY_CHANGE; p->n++) p->keys[p->n] = may_change[p->n];
     if (config->task == KV_TASK_LM) p->keys[p->n++] = "model.path";
-    if (config->task == KV_TASK_KVP) p->keys[p->n++] = "base";
+    if (config->base) p->keys[p->n++] = "base";
     if (config->task == KV_TASK_KVP && !config->freeze_aux) p->keys[p->n++] = "aux";
     p->text = calloc(p->n_text, sizeof *p->text);
     p->all = calloc(p->n + p->n_text, sizeof *p->all);

@@ -50,7 +50,7 @@ static kv_status check_kind(const kv_cached_teacher *t, kv_error *err) {
         return kv_config_fail(a->source, err, "cache",
                               "%s was made with a base of another shape, from %s, expected one as %s",
                               config->cache, info->base.source, config->base);
-    if (config->freeze_aux && info->aux.fingerprint[0] && !same_rows(&info->aux.spec, a->aux))
+    if (a->aux && config->freeze_aux && info->aux.fingerprint[0] && !same_rows(&info->aux.spec, a->aux))
         return kv_config_fail(
             a->source, err, "cache", "%s was made with an aux of another shape, from %s, expected one as %s",
             config->cache, info->aux.source, config->aux ? config->aux : "layers of the base");
@@ -133,7 +133,7 @@ const kv_cache_info *kv_cached_info(const kv_cached_teacher *t) {
 }
 
 bool kv_cached_has_aux(const kv_cached_teacher *t) {
-    return t->dir->info.aux.fingerprint[0] && same_rows(&t->dir->info.aux.spec, t->args.aux);
+    return t->args.aux && t->dir->info.aux.fingerprint[0] && same_rows(&t->dir->info.aux.spec, t->args.aux);
 }
 
 static kv_status check_model(const kv_cached_teacher *t, const char *role, const kv_cache_model *found,

@@ -15,7 +15,8 @@ typedef struct kv_cached_args {
     const kv_batch_part *parts; // [n_parts]; borrowed
     int64_t n_parts;
     const kv_model_spec *base, *aux;
-    const kv_predictor *shape; // of which what it reads counts; borrowed
+    const kv_predictor
+        *shape; // of which what it reads counts; borrowed. NULL, and no aux: only logits are read
     const kv_kvp_weights *weights;
 } kv_cached_args;
 

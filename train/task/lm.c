@@ -1,13 +1,19 @@
-// task: lm. A language model, from scratch, from a checkpoint, or from some layers of one.
+// task: lm. A language model, from scratch, from a checkpoint, or from some layers of one; taught by its text and, as
+// a rival of predictors, by the base's logits.
 #include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/random.h"
 #include "data/file/path.h"
 #include "data/tokenizer/tokenizer.h"
+#include "train/task/frozen.h"
+#include "train/task/lm_teacher.h"
 #include "train/task/tape_bytes.h"
-#include "train/task/task.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { CROSS_ENTROPY, KL, Z_LOSS, LM_TERMS };
+static const char *const all_terms[LM_TERMS] = {"cross_entropy", "kl", "z_loss"};
 
 typedef struct lm_task {
     kv_task task;              // first: ops get a kv_task *
@@ -16,6 +22,8 @@ typedef struct lm_task {
     int32_t kept[KV_MAX_LAYERS];
     int64_t whole_bytes; // of the model it is made from, which has to be read
     kv_model *model;
+    lm_teacher teacher;
+    int term[LM_TERMS]; // which of them the task's terms are
 } lm_task;
 
 static kv_status load_pruned(lm_task *lm, kv_error *err) {
@@ -49,6 +57,7 @@ static kv_status lm_load(kv_task *task, const char *from, kv_error *err) {
         memcmp(lm->spec.layers, lm->model->spec.layers, sizeof lm->spec.layers) != 0)
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another model than the config describes", from);
     if (status == KV_OK) status = kv_model_set_trainable(lm->model, true, err);
+    if (status == KV_OK) status = lm_teacher_load(&lm->teacher, from, err);
     if (status != KV_OK) return status;
     task->n_params = kv_model_params(lm->model, NULL);
     task->params = calloc((size_t)task->n_params, sizeof *task->params);
@@ -57,20 +66,36 @@ static kv_status lm_load(kv_task *task, const char *from, kv_error *err) {
     return KV_OK;
 }
 
+static kv_tensor *run(lm_task *lm, kv_tape *tape, const kv_batch *batch, double *terms) {
+    const kv_loss_config *l = &lm->task.config->loss;
+    const kv_lm_weights weights = {.ce = (float)l->base,
+                                   .z_loss = (float)l->z_loss,
+                                   .kl = (float)l->kl,
+                                   .kl_temperature = (float)l->kl_temperature};
+    kv_lm_loss_terms found = {0};
+    kv_tensor *loss = kv_lm_objective(tape, lm->model, lm->teacher.model, batch, &weights, &found);
+    const double values[LM_TERMS] = {found.cross_entropy, found.kl, found.z};
+    for (int i = 0; i < lm->task.n_terms; i++) terms[i] += values[lm->term[i]];
+    return loss;
+}
+
 static kv_tensor *lm_objective(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms) {
     lm_task *lm = (lm_task *)task;
-    kv_lm_weights weights = {.ce = 1, .z_loss = (float)task->config->loss.z_loss};
-    kv_lm_loss_terms found = {0};
-    kv_tensor *loss = kv_lm_objective(tape, lm->model, batch, &weights, &found);
-    terms[0] += found.cross_entropy;
-    if (task->n_terms > 1) terms[1] += found.z;
-    return loss;
+    kv_kvp_given given;
+    kv_batch own = *batch;
+    if (lm->teacher.cached) {
+        kv_error err = {0};
+        kv_status status = kv_cached_give(lm->teacher.cached, tape, task->rows, batch, false, &given, &err);
+        if (status != KV_OK) return kv_tape_fail(tape, status, "%s", err.message);
+        own.given = &given;
+    }
+    return run(lm, tape, &own, terms);
 }
 
 static kv_tensor *lm_validate(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms,
                               kv_layer_errors *errors) {
     (void)errors;
-    return lm_objective(task, tape, batch, terms);
+    return run((lm_task *)task, tape, batch, terms);
 }
 
 static kv_status lm_save(kv_task *task, const char *dir, bool final, kv_error *err) {
@@ -78,6 +103,7 @@ static kv_status lm_save(kv_task *task, const char *dir, bool final, kv_error *e
     kv_status status = kv_path_join(dir, "model", model_dir, err);
     if (status == KV_OK) status = kv_make_dirs(model_dir, err);
     if (status == KV_OK) status = kv_checkpoint_save(model_dir, ((lm_task *)task)->model, err);
+    if (status == KV_OK) status = lm_teacher_save(&((lm_task *)task)->teacher, dir, err);
     const char *origin = task->config->model.from == KV_FROM_SCRATCH ? NULL : task->config->model.path;
     return status == KV_OK ? kv_task_save_tokenizer(task, &origin, 1, model_dir, final, err) : status;
 }
@@ -93,29 +119,57 @@ static void lm_describe(const kv_task *task, FILE *out) {
         fprintf(out, "model        %" PRIi64 " of the %" PRIi64 " layers of %s: ", lm->n_kept,
                 lm->whole.n_layers, m->path);
     kv_task_describe_model(&lm->spec, out);
+    lm_teacher_describe(&lm->teacher, out);
+}
+
+// Whose logits are computed: a cached teacher's are read, but not for held-out text.
+static const kv_model_spec *teacher_that_runs(const lm_task *lm, bool held_out) {
+    const bool runs = lm_teacher_is_there(&lm->teacher) && (held_out || !lm->teacher.cached);
+    return runs ? &lm->teacher.spec : NULL;
 }
 
 static uint64_t lm_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
-    return kv_flops_lm_step(&((const lm_task *)task)->spec, n_seq, seq_len,
+    const lm_task *lm = (const lm_task *)task;
+    return kv_flops_lm_step(&lm->spec, teacher_that_runs(lm, false), n_seq, seq_len,
                             task->config->train.activation_checkpointing);
 }
 
 static uint64_t lm_validation_flops(const kv_task *task, int64_t n_seq, int64_t seq_len) {
-    return kv_flops_lm_loss_only(&((const lm_task *)task)->spec, n_seq, seq_len);
+    const lm_task *lm = (const lm_task *)task;
+    return kv_flops_lm_loss_only(&lm->spec, teacher_that_runs(lm, true), n_seq, seq_len);
 }
 
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+// The model is made first, of weights that are given back; then its teacher is read.
 static void lm_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memory *memory) {
     const lm_task *lm = (const lm_task *)task;
-    const int64_t n_seq = choice->n_seq, seq_len = task->config->data.seq_len;
-    *memory = (kv_task_memory){.n_trained = (double)task->n_trainable,
-                               .tape = kv_tape_lm_bytes(&lm->spec, choice->checkpointing, n_seq, seq_len),
-                               .validation = kv_tape_lm_validation_bytes(&lm->spec, n_seq, seq_len),
-                               .loading = (double)lm->whole_bytes};
+    const lm_teacher *t = &lm->teacher;
+    const kv_train_config *config = task->config;
+    const int64_t n_seq = choice->n_seq, seq_len = config->data.seq_len;
+    kv_frozen_memory frozen = {0};
+    if (lm_teacher_is_there(t))
+        frozen = kv_frozen_model_memory(&t->spec, &t->size, choice->frozen_dtype,
+                                        kv_is_random_model(config->base));
+    const double held = t->kept ? frozen.held : 0, reading = t->kept ? frozen.while_it : frozen.stored;
+    kv_tape_teacher taught = {.spec = teacher_that_runs(lm, false),
+                              .wide = frozen.wide,
+                              .top_k = t->cached ? kv_cached_info(t->cached)->top_k : 0};
+    *memory =
+        (kv_task_memory){.n_trained = (double)task->n_trainable,
+                         .frozen = held + (t->cached ? KV_OPEN_CACHE_BYTES : 0),
+                         .tape = kv_tape_lm_bytes(&lm->spec, &taught, choice->checkpointing, n_seq, seq_len),
+                         .loading = larger((double)lm->whole_bytes - held, reading)};
+    taught = (kv_tape_teacher){.spec = teacher_that_runs(lm, true), .wide = frozen.wide};
+    memory->validation = kv_tape_lm_validation_bytes(&lm->spec, &taught, n_seq, seq_len);
 }
 
 static void lm_free(kv_task *task) {
     lm_task *lm = (lm_task *)task;
     kv_model_free(lm->model);
+    lm_teacher_free(&lm->teacher);
     free(lm);
 }
 
@@ -160,10 +214,14 @@ kv_status kv_lm_task_create(const kv_config *source, const kv_train_config *conf
     lm_task *lm = calloc(1, sizeof *lm);
     if (!lm) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     lm->task = (kv_task){.ops = &lm_ops, .source = source, .config = config, .text = text};
-    lm->task.n_terms = config->loss.z_loss > 0 ? 2 : 1;
-    lm->task.term_names[0] = "cross_entropy";
-    lm->task.term_names[1] = "z_loss";
-    kv_status status = plan_model(lm, &specs->base, err);
+    const bool active[LM_TERMS] = {true, config->loss.kl != 0, config->loss.z_loss != 0};
+    for (int i = 0; i < LM_TERMS; i++) {
+        if (!active[i]) continue;
+        lm->term[lm->task.n_terms] = i;
+        lm->task.term_names[lm->task.n_terms++] = all_terms[i];
+    }
+    kv_status status = plan_model(lm, &specs->model, err);
+    if (status == KV_OK) status = lm_teacher_plan(&lm->teacher, &lm->task, &specs->base, &lm->spec, err);
     if (status != KV_OK) {
         kv_task_free(&lm->task);
         return status;

@@ -163,13 +163,25 @@ static double panel(const kv_model_spec *spec) {
 
 // ---- Steps ---------------------------------------------------------------------------------------------
 
-double kv_tape_lm_bytes(const kv_model_spec *spec, bool checkpointing, int64_t n_seq, int64_t seq_len) {
+// A teacher leaves its last layer's output and that after the last norm, and is done before the model begins.
+static double taught_values(const kv_tape_teacher *t) {
+    return (t->spec ? 2 * (double)t->spec->model_dim : 0) + (t->top_k > 0 ? 2 * (double)t->top_k + 1 : 0);
+}
+
+static double teaching_moment(const kv_tape_teacher *t, double rows) {
+    if (!t->spec) return 0;
+    return rows * largest_layer(t->spec) + attention_moment(t->spec, rows) + (t->wide ? 0 : panel(t->spec));
+}
+
+double kv_tape_lm_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, bool checkpointing,
+                        int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
-    const struct loss loss = loss_floats(spec, rows, false);
+    const struct loss loss = loss_floats(spec, rows, teacher->spec != NULL);
     const struct pass p = pass(spec, LOGITS, 0, spec->n_layers, NULL, checkpointing);
     const double kept = rows * p.values + loss.kept;
     const double back = rows * (p.gradients + p.moment) + attention_moment(spec, rows);
-    return sizeof(float) * (kept + larger(back, loss.moment));
+    return sizeof(float) * (rows * taught_values(teacher) +
+                            larger(kept + larger(back, loss.moment), teaching_moment(teacher, rows)));
 }
 
 // The base on its own cache: one layer's output in the place of the one before, and what is asked for.
@@ -250,11 +262,13 @@ static double loss_block(const kv_model_spec *spec, double rows, bool teacher) {
     return (teacher ? 2 : 1) * block;
 }
 
-double kv_tape_lm_validation_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len) {
+double kv_tape_lm_validation_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, int64_t n_seq,
+                                   int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
-    const double moment =
-        larger(rows * largest_layer(spec) + attention_moment(spec, rows), loss_block(spec, rows, false));
-    return sizeof(float) * (rows * frozen_values(spec) + moment);
+    const double moment = larger(rows * largest_layer(spec) + attention_moment(spec, rows),
+                                 loss_block(spec, rows, teacher->spec != NULL));
+    return sizeof(float) * (rows * taught_values(teacher) +
+                            larger(rows * frozen_values(spec) + moment, teaching_moment(teacher, rows)));
 }
 
 double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,

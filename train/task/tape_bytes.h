@@ -4,9 +4,17 @@
 
 #include "core/objective.h"
 
+// What teaches a language model: a model that is run, or logits that are read.
+typedef struct kv_tape_teacher {
+    const kv_model_spec *spec; // NULL: none is run
+    bool wide;                 // its weights are float32; others are widened in panels
+    int64_t top_k;             // logits of a token that are read
+} kv_tape_teacher;
+
 // A step of kv_lm_objective and its backward, on n_seq sequences of seq_len tokens, every weight trainable.
 // checkpointing: layers are computed again in backward.
-double kv_tape_lm_bytes(const kv_model_spec *spec, bool checkpointing, int64_t n_seq, int64_t seq_len);
+double kv_tape_lm_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, bool checkpointing,
+                        int64_t n_seq, int64_t seq_len);
 
 // The same of kv_kvp_objective with the terms that have a weight. base_wide: its weights are float32; others
 // are widened in panels. known: what the batch is given.
@@ -15,7 +23,8 @@ double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, co
                          const kv_kvp_known *known, int64_t n_seq, int64_t seq_len);
 
 // The same losses of held-out text, with every error of the predicted cache and nothing differentiated.
-double kv_tape_lm_validation_bytes(const kv_model_spec *spec, int64_t n_seq, int64_t seq_len);
+double kv_tape_lm_validation_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, int64_t n_seq,
+                                   int64_t seq_len);
 double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
                                     const kv_predictor *predictor, const kv_kvp_weights *weights,
                                     bool base_wide, int64_t n_seq, int64_t seq_len);

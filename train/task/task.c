@@ -101,29 +101,37 @@ void kv_task_describe_model(const kv_model_spec *spec, FILE *out) {
             without);
 }
 
-kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
-                                const kv_train_text *text, kv_train_specs *specs, kv_error *err) {
-    const bool lm = config->task == KV_TASK_LM;
-    *specs = (kv_train_specs){0};
-    if (lm && config->model.from == KV_FROM_SCRATCH) return KV_OK;
+// One model, or a base and its aux, against each other, the text and data.seq_len.
+static kv_status check_pair(const kv_config *source, const kv_train_config *config, const kv_train_text *text,
+                            kv_pair *pair, const char *key, kv_error *err) {
     kv_pair_part part = KV_PAIR_BASE;
-    const kv_pair pair = {.base = lm ? config->model.path : config->base,
-                          .aux = lm ? NULL : config->aux,
-                          .shard = kv_train_text_path(config, 0),
-                          .shard_info = &text->info,
-                          .n_tokens = config->data.seq_len,
-                          .blamed = &part,
-                          .base_spec = &specs->base,
-                          .aux_spec = &specs->aux};
-    kv_error inner = {0};
-    kv_status status = kv_pair_check(&pair, &inner);
-    if (status == KV_OK) return KV_OK;
     char text_key[KV_TEXT_KEY];
-    const char *key = lm ? "model.path" : "base";
+    kv_error inner = {0};
+    pair->shard = kv_train_text_path(config, 0);
+    pair->shard_info = &text->info;
+    pair->n_tokens = config->data.seq_len;
+    pair->blamed = &part;
+    kv_status status = kv_pair_check(pair, &inner);
+    if (status == KV_OK) return KV_OK;
     if (part == KV_PAIR_AUX) key = "aux";
     if (part == KV_PAIR_SHARD) key = kv_train_text_key(config, 0, text_key);
     if (part == KV_PAIR_CONTEXT) key = "data.seq_len";
     kv_config_fail(source, err, key, "%s", inner.message);
     if (err) err->code = status;
     return status;
+}
+
+kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
+                                const kv_train_text *text, kv_train_specs *specs, kv_error *err) {
+    *specs = (kv_train_specs){0};
+    kv_pair pair = {
+        .base = config->base, .aux = config->aux, .base_spec = &specs->base, .aux_spec = &specs->aux};
+    if (config->task == KV_TASK_KVP) return check_pair(source, config, text, &pair, "base", err);
+    // A model and its teacher are no pair: each has to fit the text, whose ids both read.
+    kv_pair model = {.base = config->model.path, .base_spec = &specs->model};
+    const bool scratch = config->model.from == KV_FROM_SCRATCH;
+    kv_status status = scratch ? KV_OK : check_pair(source, config, text, &model, "model.path", err);
+    if (status != KV_OK || config->loss.kl == 0) return status;
+    pair.aux = NULL;
+    return check_pair(source, config, text, &pair, "base", err);
 }

@@ -82,9 +82,10 @@ struct kv_task {
     kv_param **params;
 };
 
-// What the config.json of the models say that the config names: `base` is model.path where task: lm has one.
+// What the config.json of the models say that the config names: base, aux and model.path. Those that have no part in
+// the task are not looked at.
 typedef struct kv_train_specs {
-    kv_model_spec base, aux; // n_layers 0: there is none
+    kv_model_spec base, aux, model; // n_layers 0: there is none
 } kv_train_specs;
 
 // Whether the config's models go together, with the text and with the length of its sequences

@@ -296,29 +296,38 @@ static double count_valid(const kv_batch *batch) {
 
 // ce, z and kl weighted, from hidden states before the final norm; teacher NULL without KL.
 static double head_loss(const ref_model *m, const kv_batch *batch, kv_lm_loss_args args, const double *hidden,
-                        const double *teacher_hidden, kv_lm_loss_terms *terms) {
+                        const ref_model *teacher, const double *teacher_hidden, kv_lm_loss_terms *terms) {
     const int64_t n = batch->n_seq * batch->seq_len, dim = m->model->spec.model_dim;
+    const int64_t teacher_dim = teacher ? teacher->model->spec.model_dim : 0;
     const double *head = ref_value(&m->params, kv_model_head(m->model));
-    double *y = test_alloc(n * dim, sizeof *y), *teacher = test_alloc(n * dim, sizeof *teacher);
+    double *y = test_alloc(n * dim, sizeof *y), *taught = test_alloc(n * teacher_dim, sizeof *taught);
     ref_final_norm(m, n, hidden, y);
-    if (teacher_hidden) ref_final_norm(m, n, teacher_hidden, teacher);
+    if (teacher) ref_final_norm(teacher, n, teacher_hidden, taught);
     args.targets = batch->target_ids;
     args.ignore_index = batch->ignore_index;
     args.n_valid = count_valid(batch);
-    const double loss = ref_lm_loss(&args, n, m->model->spec.vocab_size, dim, y, head, dim,
-                                    teacher_hidden ? teacher : NULL, head, terms);
+    const double loss =
+        ref_lm_loss(&args, n, m->model->spec.vocab_size, dim, y, head, teacher_dim, teacher ? taught : NULL,
+                    teacher ? ref_value(&teacher->params, kv_model_head(teacher->model)) : NULL, terms);
     free(y);
-    free(teacher);
+    free(taught);
     return loss;
 }
 
-double ref_lm_objective(const ref_model *m, const kv_batch *batch, const kv_lm_weights *weights,
-                        kv_lm_loss_terms *terms) {
-    double *hidden = test_alloc(batch->n_seq * batch->seq_len * m->model->spec.model_dim, sizeof *hidden);
+double ref_lm_objective(const ref_model *m, const ref_model *teacher, const kv_batch *batch,
+                        const kv_lm_weights *weights, kv_lm_loss_terms *terms) {
+    const int64_t n = batch->n_seq * batch->seq_len;
+    double *hidden = test_alloc(n * m->model->spec.model_dim, sizeof *hidden);
+    double *taught = test_alloc(teacher ? n * teacher->model->spec.model_dim : 1, sizeof *taught);
     ref_forward(m, batch->input_ids, batch->n_seq, batch->seq_len, NULL, NULL, hidden);
-    const kv_lm_loss_args args = {.weight_ce = weights->ce, .weight_z = weights->ce * weights->z_loss};
-    const double loss = head_loss(m, batch, args, hidden, NULL, terms);
+    if (teacher) ref_forward(teacher, batch->input_ids, batch->n_seq, batch->seq_len, NULL, NULL, taught);
+    const kv_lm_loss_args args = {.weight_ce = weights->ce,
+                                  .weight_z = weights->ce * weights->z_loss,
+                                  .weight_kl = weights->kl,
+                                  .kl_temperature = weights->kl_temperature};
+    const double loss = head_loss(m, batch, args, hidden, teacher, taught, terms);
     free(hidden);
+    free(taught);
     return loss;
 }
 
@@ -374,8 +383,8 @@ double ref_kvp_objective(const ref_kvp *r, kv_kvp_terms *terms) {
                                        .weight_kl = w->kl,
                                        .kl_temperature = w->kl_temperature};
     const kv_lm_loss_args aux_args = {.weight_ce = w->aux, .weight_z = w->aux * w->z_loss};
-    t.total = head_loss(&r->base, b, base_args, hidden, true_hidden, &t.base);
-    t.total += head_loss(&r->aux, b, aux_args, aux_hidden, NULL, &t.aux);
+    t.total = head_loss(&r->base, b, base_args, hidden, &r->base, true_hidden, &t.base);
+    t.total += head_loss(&r->aux, b, aux_args, aux_hidden, NULL, NULL, &t.aux);
     t.consistency = consistency(r, &predicted, &truth, &t);
     t.total += (double)w->consistency * t.consistency;
     if (w->hidden != 0) t.hidden = hidden_loss(r, &student, &truth);

@@ -80,8 +80,9 @@ void ref_final_norm(const ref_model *m, int64_t n, const double *hidden, double 
 void ref_predict(const kv_predictor *predictor, const ref_params *weights, const ref_model *base,
                  const ref_model *aux, int64_t n, const ref_cache *aux_cache, ref_cache *predicted);
 
-double ref_lm_objective(const ref_model *m, const kv_batch *batch, const kv_lm_weights *weights,
-                        kv_lm_loss_terms *terms);
+// teacher: NULL without KL.
+double ref_lm_objective(const ref_model *m, const ref_model *teacher, const kv_batch *batch,
+                        const kv_lm_weights *weights, kv_lm_loss_terms *terms);
 
 // What kv_kvp_objective computes; terms may be NULL.
 typedef struct ref_kvp {
