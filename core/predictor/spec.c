@@ -82,6 +82,23 @@ void kv_predictor_spec_neighbours(kv_predictor_spec *spec, int64_t n) {
         }
 }
 
+void kv_predictor_spec_all_layers(kv_predictor_spec *spec, int64_t n_layers) {
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < spec->n_base_layers; i++) {
+            kv_output_spec *output = &spec->outputs[side][i];
+            const kv_sources before = output->sources;
+            if (kv_output_exact(output)) continue;
+            output->sources.n = 0;
+            for (int64_t j = 0; j < n_layers; j++)
+                for (int32_t k = 0; k < before.n; k++)
+                    if (!kv_source_of_token(before.at[k]) && before.at[k].layer == before.at[0].layer)
+                        kv_sources_add(&output->sources, (kv_source_kind)before.at[k].kind, j);
+            for (int32_t k = 0; k < before.n; k++)
+                if (kv_source_of_token(before.at[k]))
+                    kv_sources_add(&output->sources, (kv_source_kind)before.at[k].kind, 0);
+        }
+}
+
 // ---- Asking --------------------------------------------------------------------------------------------
 
 bool kv_output_exact(const kv_output_spec *output) {

@@ -105,6 +105,9 @@ void kv_predictor_spec_set_table(kv_predictor_spec *spec, int64_t table);
 // Each output that reads one aux layer reads the n nearest ones to it instead (kv_layers_near), as many as there are.
 void kv_predictor_spec_neighbours(kv_predictor_spec *spec, int64_t n);
 
+// Each output that reads aux layers reads all layers below n_layers instead, of each what it reads of the first.
+void kv_predictor_spec_all_layers(kv_predictor_spec *spec, int64_t n_layers);
+
 // Whether an output is what the base itself would compute.
 bool kv_output_exact(const kv_output_spec *output);
 // Whether a base layer reads keys or values that are not its own.

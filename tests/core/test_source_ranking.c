@@ -1,5 +1,7 @@
 // What only some of a predictor's sources explain, against normal equations solved by elimination; and which of them are taken
 // first.
+#include "core/gemm.h"
+#include "core/predictor/best.h"
 #include "core/predictor/ranking.h"
 #include "tests/support/numbers/rounding.h"
 #include "tests/support/support.h"
@@ -281,8 +283,86 @@ static void exact_outputs_and_no_numbers(void **state) {
     tear_down(&exact);
 }
 
+// ---- Each layer alone, in small sums -------------------------------------------------------------------
+
+static kv_best *best_of(const struct setup *s) {
+    kv_best *best;
+    kv_error err = {0};
+    const kv_taps taps = test_taps(s->predictor, s->x[0], s->x[1]);
+    if (kv_best_create(s->predictor, &best, &err)) fail_msg("%s", err.message);
+    kv_gemm_flops_reset();
+    if (kv_best_add(best, s->tape, &taps, s->y[0], s->y[1], NULL, &err)) fail_msg("%s", err.message);
+    assert_int_equal(kv_gemm_flops(), kv_flops_best(s->predictor, TOKENS));
+    return best;
+}
+
+// What each layer explains is what the regression on it alone does, and the best are the first of that order.
+static void test_best_layers(void **state) {
+    (void)state;
+    struct setup s = set_up(false);
+    kv_least_squares *ls = sums_of(&s, 0, TOKENS);
+    kv_best *best = best_of(&s);
+    static kv_predictor_spec spec;
+    kv_error err = {0};
+    double r2[3 * SOURCES];
+    spec = s.predictor->spec;
+    if (kv_best_choose(best, ridge, 2, &spec, &err)) fail_msg("%s", err.message);
+    for (int side = 0; side < KV_SIDES; side++) {
+        if (kv_best_explained(best, ridge, (kv_side)side, r2, &err)) fail_msg("%s", err.message);
+        for (int32_t j = 0; j < SOURCES; j++) {
+            const double expected = explained_by(ls, side, &j, 1, NULL).fit;
+            assert_true(fabs(r2[LAYER * SOURCES + j] - expected) < 1e-9);
+        }
+        int32_t order[2];
+        assert_int_equal(kv_rank_sources(ls, (kv_side)side, LAYER, KV_RANKED, ridge, 2, order, &err), KV_OK);
+        const kv_sources *chosen = &spec.outputs[side][LAYER].sources;
+        assert_int_equal(chosen->n, 2);
+        for (int k = 0; k < 2; k++) assert_int_equal(chosen->at[k].layer, order[k]);
+    }
+    assert_int_equal(kv_best_choose(best, ridge, 4, &spec, &err), KV_ERR_ARGUMENT);
+    assert_non_null(
+        strstr(err.message, "the best 4 aux layers for the keys of base layer 0, expected at most the 3"));
+    kv_best_free(best);
+    kv_least_squares_free(ls);
+    tear_down(&s);
+}
+
+// Outputs wider than the combinations that stand for them: a base layer that is made of one aux layer, with
+// some noise, and of no other reads that one.
+static void test_best_of_wide_outputs(void **state) {
+    (void)state;
+    enum { WIDE = 2 * KV_BEST_DIM };
+    struct setup s = set_up(false);
+    s.base.head_dim = WIDE / 2;
+    for (int64_t i = 0; i < 3; i++) s.base.layers[i].n_kv_heads = 2, s.base.layers[i].n_heads = 2;
+    static kv_predictor_spec spec;
+    kv_error err = {0};
+    spec = s.predictor->spec;
+    kv_predictor_free(s.predictor);
+    if (kv_predictor_plan(&s.base, &s.aux, &spec, &s.predictor, &err)) fail_msg("%s", err.message);
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < 3; i++) {
+            const kv_tensor *x = s.x[side][(i + side) % 3];
+            kv_tensor *y = s.y[side][i] = random_tensor(s.tape, WIDE, 200 + (uint64_t)(10 * side + i));
+            for (int64_t t = 0; t < TOKENS; t++)
+                for (int64_t c = 0; c < WIDE; c++)
+                    for (int64_t k = 0; k < x->cols; k++)
+                        y->data[t * WIDE + c] +=
+                            x->data[t * x->cols + k] * (float)test_value(300, c * x->cols + k);
+        }
+    kv_best *best = best_of(&s);
+    if (kv_best_choose(best, ridge, 1, &spec, &err)) fail_msg("%s", err.message);
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < 3; i++)
+            assert_int_equal(spec.outputs[side][i].sources.at[0].layer, (i + side) % 3);
+    kv_best_free(best);
+    tear_down(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_best_layers),
+        cmocka_unit_test(test_best_of_wide_outputs),
         cmocka_unit_test(parts_are_regressions_of_their_own),
         cmocka_unit_test(the_best_are_not_the_best_together),
         cmocka_unit_test(exact_outputs_and_no_numbers),
