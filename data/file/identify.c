@@ -41,6 +41,7 @@ static const struct {
     [KV_FILE_CORPUS_INDEX] = {KV_FILE_JSON, "the index.json of a corpus",
                               "the index.json of a corpus (kvdata tokenize)", NULL},
     [KV_FILE_TOKENIZE_JOURNAL] = {KV_FILE_JSON, "kvdata tokenize's journal", NULL, NULL},
+    [KV_FILE_SAMPLE_SETTINGS] = {KV_FILE_JSON, "settings of kvdata sample", NULL, NULL},
     [KV_FILE_RUN_STATE] = {KV_FILE_JSON, "the state.json of a run", NULL, NULL},
     [KV_FILE_METRICS] = {KV_FILE_JSON_LINES, "kvtrain's metrics.jsonl", NULL, NULL},
     [KV_FILE_SAMPLES] = {KV_FILE_JSON_LINES, "samples of kveval", NULL, NULL},

@@ -168,7 +168,8 @@ static kv_file_kind json_kind(const json_t *root, bool whole) {
         kv_file_kind kind;
     } formats[] = {{"kv-predictor", KV_FILE_PREDICTOR_JSON},
                    {"kv-corpus", KV_FILE_CORPUS_INDEX},
-                   {"kv-tokenize", KV_FILE_TOKENIZE_JOURNAL}};
+                   {"kv-tokenize", KV_FILE_TOKENIZE_JOURNAL},
+                   {"kv-sample", KV_FILE_SAMPLE_SETTINGS}};
     const char *format = json_string_value(json_object_get(root, "format"));
     for (size_t i = 0; format && i < sizeof formats / sizeof *formats; i++)
         if (strcmp(format, formats[i].format) == 0) return formats[i].kind;

@@ -20,8 +20,9 @@ static const struct {
     {"atlas", kvdata_atlas, false},         {"snippets", kvdata_snippets, false},
     {"recall", kvdata_recall, false},       {"stdlib", kvdata_stdlib, false},
     {"tokenizer", kvdata_tokenizer, false}, {"tokenize", kvdata_tokenize, false},
-    {"cache", kvdata_cache, false},         {"inspect", kvdata_inspect, true},
-    {"encode", kvdata_encode, true},        {"decode", kvdata_decode, true},
+    {"cache", kvdata_cache, false},         {"sample", kvdata_sample, false},
+    {"inspect", kvdata_inspect, true},      {"encode", kvdata_encode, true},
+    {"decode", kvdata_decode, true},
 };
 
 static const char doc[] = "Prepares and looks at data: everything that models are trained and tested on.\v"
@@ -33,6 +34,7 @@ static const char doc[] = "Prepares and looks at data: everything that models ar
                           "  tokenizer  train a SentencePiece tokenizer\n"
                           "  tokenize   turn text into token shards for kvtrain\n"
                           "  cache      keep what frozen models make of a corpus, for kvtrain\n"
+                          "  sample     draw text from a model, to train others on\n"
                           "  inspect    describe any file the programs read or write\n"
                           "  encode     text to token ids\n"
                           "  decode     token ids to text\n"

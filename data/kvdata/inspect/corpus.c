@@ -2,6 +2,7 @@
 #include "data/corpus/corpus.h"
 #include "data/file/json.h"
 #include "data/kvdata/inspect/inspect.h"
+#include "data/kvdata/sample/sample.h"
 #include "data/kvdata/tokenize/tokenize.h"
 
 #include <inttypes.h>
@@ -157,5 +158,36 @@ static kv_status describe_unfinished(const inspect_subject *s, inspect_report *r
     return status;
 }
 
-const inspect_kind inspect_corpus_kinds[] = {
-    {is_corpus, describe_corpus}, {is_unfinished, describe_unfinished}, {NULL, NULL}};
+static bool is_unfinished_sample(const inspect_subject *s) {
+    return is_corpus_file(s, SAMPLE_SETTINGS, SAMPLE_FORMAT);
+}
+
+static kv_status describe_unfinished_sample(const inspect_subject *s, inspect_report *report, kv_error *err) {
+    char parent[PATH_MAX];
+    kv_json_file file = {0};
+    sample_store store = {.lock = -1};
+    snprintf(store.dir, sizeof store.dir, "%s", directory(s, parent));
+    kv_status status = kv_json_open(store.dir, SAMPLE_SETTINGS, &file, err);
+    if (!status) status = sample_store_count(&store, err);
+    if (!status) {
+        json_t *settings = json_object_get(file.root, "settings");
+        const char *model = json_string_value(json_object_get(settings, "model"));
+        inspect_title(report, "unfinished sample", s->path);
+        inspect_fact(report, "documents", json_integer(store.n_documents), "%" PRIi64, store.n_documents);
+        inspect_fact(report, "tokens", json_integer(store.n_tokens), "%" PRIi64 " in %" PRIi64 " pieces",
+                     store.n_tokens, store.n_pieces);
+        inspect_value(report, "settings", json_deep_copy(settings));
+        inspect_fact(report, "model", json_string(model ? model : "?"), "%s, temperature %g, seed %" PRIi64,
+                     model ? model : "?", json_number_value(json_object_get(settings, "temperature")),
+                     number(settings, "seed"));
+        inspect_fact(report, "note", json_string("unfinished"),
+                     "kvdata sample goes on with it when it is started again with the same arguments");
+    }
+    kv_json_close(&file);
+    return status;
+}
+
+const inspect_kind inspect_corpus_kinds[] = {{is_corpus, describe_corpus},
+                                             {is_unfinished, describe_unfinished},
+                                             {is_unfinished_sample, describe_unfinished_sample},
+                                             {NULL, NULL}};
