@@ -26,12 +26,18 @@ static bool is_hdf5(const inspect_subject *s) {
 
 // ---- Token shards --------------------------------------------------------------------------------------
 
+// What a model wrote may be bytes that are no text.
 static kv_status show_text(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, kv_error *err) {
-    char *text = NULL;
+    char *text = NULL, *shown = NULL;
     size_t length = 0;
     kv_status status = kv_tokenizer_decode(tokenizer, ids, n, &text, &length, err);
-    if (!status) fwrite(text, 1, length, stdout);
+    for (size_t i = 0; !status && i < length; i++)
+        if (text[i] == '\0') text[i] = '\1'; // as unprintable, and no end
+    if (!status && !(shown = kv_text_printable(text, true)))
+        status = kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    if (!status) fputs(shown, stdout);
     if (!status && (length == 0 || text[length - 1] != '\n')) putchar('\n');
+    free(shown);
     free(text);
     return status;
 }
