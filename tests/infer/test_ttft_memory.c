@@ -219,11 +219,11 @@ static void check_documents(kv_model *model, int64_t batch, int64_t max_tokens, 
     model->spec.eos_id = end ? 2 : -1;
     const size_t before = heap.alive;
     heap.most = heap.alive;
-    assert_int_equal(kv_draw_documents(&plan, 0, 4 * batch, batch, look_at, go_on, &tokens, NULL), KV_OK);
+    assert_int_equal(kv_draw_documents(&plan, 0, 2 * batch, batch, look_at, go_on, &tokens, NULL), KV_OK);
     const double taken = (double)(heap.most - before + decoding_peak(model, batch, max_tokens));
     const double said = kv_document_bytes(&plan, batch, 1);
     assert_int_equal(heap.alive, before);
-    if (!end) assert_int_equal(tokens, 4 * batch * max_tokens);
+    if (!end) assert_int_equal(tokens, 2 * batch * max_tokens);
     if (!(said >= taken && said <= 1.1 * taken + 0.6e6))
         fail_msg("%d documents of %d tokens: %.0f bytes estimated, %.0f taken (%.3f)", (int)batch,
                  (int)max_tokens, said, taken, said / taken);
@@ -231,7 +231,7 @@ static void check_documents(kv_model *model, int64_t batch, int64_t max_tokens, 
 
 static void test_documents(void **state) {
     (void)state;
-    static const int64_t sizes[][2] = {{1, 4}, {16, 40}, {64, 200}, {3, 700}, {40, 33}};
+    static const int64_t sizes[][2] = {{1, 4}, {16, 40}, {64, 100}, {3, 400}, {40, 33}};
     kv_model_spec tiny = tiny_deep_base(9), wide = tiny_deep_base(6);
     tiny.context_length = wide.context_length = CONTEXT;
     wide.vocab_size = 3000, wide.model_dim = 96, wide.tied_head = false;
