@@ -23,6 +23,10 @@ kv_tensor *kv_rmsnorm(kv_tape *tape, kv_tensor *x, kv_param *w, float eps);
 //                                                                                   [Shazeer 2020, eq. 6]
 kv_tensor *kv_swiglu(kv_tape *tape, kv_tensor *gate, kv_tensor *up);
 
+// y = silu(x), silu(a) = a / (1 + e^-a).
+//                                                    [Hendrycks & Gimpel 2016; Ramachandran et al. 2017]
+kv_tensor *kv_silu(kv_tape *tape, kv_tensor *x);
+
 // y = a + b.
 kv_tensor *kv_add(kv_tape *tape, kv_tensor *a, kv_tensor *b);
 

@@ -218,7 +218,33 @@ static void test_rmsnorm_of_zeros(void **state) {
     test_param_free(&w);
 }
 
-// ---- swiglu, add, gather_rows --------------------------------------------------------------------------
+// ---- silu, swiglu, add, gather_rows --------------------------------------------------------------------
+
+static kv_tensor *silu_run(kv_tape *tape, const numeric_operand *in, const void *context) {
+    (void)context;
+    return kv_silu(tape, in[0].tensor);
+}
+
+static void silu_reference(const double *const *in, const void *context, double *out) {
+    for (int64_t i = 0; i < *(const int64_t *)context; i++) out[i] = in[0][i] / (1 + exp(-in[0][i]));
+}
+
+static void test_silu(void **state) {
+    (void)state;
+    const int64_t shapes[][2] = {{1, 1}, {3, 7}, {65, 130}};
+    for (int s = 0; s < 3; s++) {
+        const int64_t rows = shapes[s][0], cols = shapes[s][1], n = rows * cols;
+        numeric_check(&(numeric_case){
+            .name = "silu",
+            .leaves = {{"x", NUMERIC_TENSOR, rows, cols, .scale = 6}},
+            .out_rows = rows,
+            .out_cols = cols,
+            .run = silu_run,
+            .reference = silu_reference,
+            .context = &n,
+        });
+    }
+}
 
 static kv_tensor *swiglu_run(kv_tape *tape, const numeric_operand *in, const void *context) {
     (void)context;
@@ -449,6 +475,7 @@ int main(void) {
         cmocka_unit_test(test_embedding_out_of_range),
         cmocka_unit_test(test_rmsnorm),
         cmocka_unit_test(test_rmsnorm_of_zeros),
+        cmocka_unit_test(test_silu),
         cmocka_unit_test(test_swiglu),
         cmocka_unit_test(test_swiglu_far_out),
         cmocka_unit_test(test_add),
