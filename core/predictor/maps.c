@@ -3,7 +3,11 @@
 
 #include <string.h>
 
-const kv_map_kind *const kv_map_kinds[] = {&kv_map_linear, &kv_map_low_rank, &kv_map_exact, NULL};
+// Those that this list alone knows.
+extern const kv_map_kind kv_map_mlp;
+
+const kv_map_kind *const kv_map_kinds[] = {&kv_map_linear, &kv_map_low_rank, &kv_map_mlp, &kv_map_exact,
+                                           NULL};
 
 const kv_map_kind *kv_map_kind_find(const char *name) {
     for (int i = 0; kv_map_kinds[i]; i++)
