@@ -357,14 +357,42 @@ static kv_status check_context(struct check *c, const struct model *m) {
                          (long long)c->pair->n_tokens, m->role, m->dir, (long long)m->spec.context_length));
 }
 
+// A predictor has an aux, unless the base's own first layers are what it reads.
+static kv_status check_aux(const struct check *c) {
+    const kv_pair *p = c->pair;
+    int64_t prefix = 0;
+    kv_status status = p->predictor ? kv_predictor_prefix(p->predictor, &prefix, c->err) : KV_OK;
+    if (status &&
+        !p->aux) // with an aux, kv_predictor_check says it, unless a mapping makes up for what is not there
+        return blame(c, KV_PAIR_PREDICTOR, kv_fail_within(c->err, status, "predictor"));
+    if (p->aux && prefix > 0)
+        return blame(c, KV_PAIR_AUX,
+                     kv_fail(c->err, KV_ERR_MISMATCH,
+                             "aux %s: found beside the predictor %s, which reads the base's own first %lld "
+                             "layers (prefix_layers), expected no aux",
+                             p->aux, p->predictor, (long long)prefix));
+    if (p->aux || (!p->predictor && !p->mapping) || (prefix > 0 && !p->mapping)) return KV_OK;
+    if (prefix > 0)
+        return blame(c, KV_PAIR_MAPPING,
+                     kv_fail(c->err, KV_ERR_ARGUMENT,
+                             "mapping: found beside the predictor %s, which reads the base's own first "
+                             "layers, expected none",
+                             p->predictor));
+    if (!p->predictor)
+        return blame(c, KV_PAIR_AUX,
+                     kv_fail(c->err, KV_ERR_ARGUMENT, "a mapping needs an aux beside the model %s", p->base));
+    return blame(c, KV_PAIR_AUX,
+                 kv_fail(c->err, KV_ERR_ARGUMENT,
+                         "the predictor %s needs an aux beside the base %s: only those of the base's own "
+                         "first layers (prefix_layers in predictor.json) need none",
+                         p->predictor, p->base));
+}
+
 static kv_status check_predictor(struct check *c) {
     const kv_pair *p = c->pair;
-    const kv_model_spec *base = &c->models[BASE].spec, *aux = &c->models[AUX].spec;
-    if (!p->aux && (p->predictor || p->mapping))
-        return blame(
-            c, KV_PAIR_AUX,
-            kv_fail(c->err, KV_ERR_ARGUMENT, "a predictor needs an aux beside the model %s", p->base));
-    kv_status status = KV_OK;
+    const kv_model_spec *base = &c->models[BASE].spec, *aux = p->aux ? &c->models[AUX].spec : NULL;
+    kv_status status = check_aux(c);
+    if (status) return status;
     if (p->mapping)
         status = kv_mapping_check(p->mapping, p->n_mapping, base->n_layers, aux->n_layers, c->err);
     if (status) return blame(c, KV_PAIR_MAPPING, kv_fail_within(c->err, status, "mapping"));
@@ -388,8 +416,8 @@ kv_status kv_pair_check(const kv_pair *pair, kv_error *err) {
     struct check *c = calloc(1, sizeof *c);
     if (!c) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     c->pair = pair, c->err = err;
-    c->models[BASE] =
-        (struct model){.role = pair->aux ? "base" : "model", .dir = pair->base, .known = pair->base_spec};
+    c->models[BASE] = (struct model){
+        .role = pair->aux || pair->predictor ? "base" : "model", .dir = pair->base, .known = pair->base_spec};
     c->models[AUX] =
         (struct model){.role = "aux", .dir = pair->aux, .part = KV_PAIR_AUX, .known = pair->aux_spec};
     kv_status status = KV_OK;

@@ -33,7 +33,8 @@ typedef enum kv_pair_part {
 } kv_pair_part;
 
 typedef struct kv_pair {
-    // Directories or random names (data/checkpoint/random.h); aux and predictor may be NULL: a model alone.
+    // Directories or random names (data/checkpoint/random.h); aux and predictor may be NULL: a model alone. Predictors
+    // of the base's own first layers come without an aux, all others with one.
     const char *base, *aux, *predictor;
     const char *tokenizer;      // what text is turned into ids with; NULL: the base's own, if it has one
     const kv_tokenizer *opened; // `tokenizer`, where the caller has it open already; else NULL

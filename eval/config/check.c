@@ -113,9 +113,11 @@ static kv_status check_models(const struct row *r) {
     if (speculative && (!s->base || !s->aux || s->predictor))
         return kv_config_fail(r->config, r->err, key,
                               "speculative pruning takes `base` and `aux`, and no `predictor`");
-    if (!speculative && !s->model && !(s->base && s->aux && s->predictor))
-        return kv_config_fail(r->config, r->err, key,
-                              "expected either `model`, or all of `base`, `aux` and `predictor`");
+    if (!speculative && !s->model && !(s->base && s->predictor))
+        return kv_config_fail(
+            r->config, r->err, key,
+            "expected either `model`, or `base` and `predictor`, and their `aux` (none where "
+            "the predictor reads the base's own first layers)");
     if (!speculative && s->pruning && !s->model)
         return kv_config_fail(r->config, r->err, key, "%s pruning takes a `model` alone", s->pruning);
     if (r->index == 0 && (!s->model || s->pruning))

@@ -77,14 +77,16 @@ static const char *fingerprint(struct kv_known_model *known) {
     return known->fingerprint;
 }
 
+// aux NULL: the base's own first layers.
 static kv_status load_predictor(kv_systems *systems, unsigned i, struct kv_known_model *base,
                                 struct kv_known_model *aux, kv_error *err) {
     kv_system *system = &systems->items[i];
     const char *dir = systems->eval->systems[i].predictor;
     // A random predictor was made for no pair in particular; hashing large models takes a while.
     const bool random = kv_is_random_predictor(dir);
-    const kv_fingerprints found = {random ? NULL : fingerprint(base), random ? NULL : fingerprint(aux)};
-    kv_status status = kv_predictor_load(dir, &system->base->spec, &system->aux->spec, &found, NULL,
+    const kv_fingerprints found = {random ? NULL : fingerprint(base),
+                                   random || !aux ? NULL : fingerprint(aux)};
+    kv_status status = kv_predictor_load(dir, &system->base->spec, aux ? &aux->spec : NULL, &found, NULL,
                                          &system->predictor, err);
     return status == KV_OK ? KV_OK : blame(systems, i, "predictor", err);
 }
@@ -111,15 +113,15 @@ static kv_pruning read_pruning(const kv_eval_system *row, uint64_t seed) {
 static kv_status load_row(kv_systems *systems, unsigned i, kv_error *err) {
     const kv_eval_system *row = &systems->eval->systems[i];
     kv_system *system = &systems->items[i];
-    struct kv_known_model *base, *aux;
+    struct kv_known_model *base, *aux = NULL;
     kv_status status = load_model(systems, row->model ? row->model : row->base, &base, err);
     if (status != KV_OK) return blame(systems, i, row->model ? "model" : "base", err);
     system->base = base->model;
     system->pruning = read_pruning(row, systems->eval->seed);
     if (row->model) return KV_OK;
-    status = load_model(systems, row->aux, &aux, err);
+    if (row->aux) status = load_model(systems, row->aux, &aux, err);
     if (status != KV_OK) return blame(systems, i, "aux", err);
-    system->aux = aux->model;
+    system->aux = aux ? aux->model : base->model;
     return row->predictor ? load_predictor(systems, i, base, aux, err) : KV_OK;
 }
 
@@ -140,8 +142,8 @@ static kv_status check_row(const kv_systems *systems, unsigned i, struct kv_know
                           .aux_spec = aux ? &aux->spec : NULL};
     if (kv_pair_check(&pair, err) == KV_OK) return KV_OK;
     if (part == KV_PAIR_TOKENIZER) return blame_key(systems, "tokenizer", err);
-    if (part == KV_PAIR_AUX) return blame(systems, i, "aux", err);
-    if (part == KV_PAIR_PREDICTOR) return blame(systems, i, "predictor", err);
+    if (part == KV_PAIR_AUX && row->aux) return blame(systems, i, "aux", err);
+    if (part == KV_PAIR_PREDICTOR || part == KV_PAIR_AUX) return blame(systems, i, "predictor", err);
     return blame(systems, i, row->model ? "model" : "base", err);
 }
 
@@ -184,8 +186,8 @@ static kv_status open_row(kv_systems *systems, unsigned i, const char *tokenizer
     const kv_eval_system *row = &systems->eval->systems[i];
     const char *dir = row->model ? row->model : row->base;
     struct kv_known_model *base = known_model(systems, dir);
-    struct kv_known_model *aux = row->model || !base ? NULL : known_model(systems, row->aux);
-    if (!base || (!row->model && !aux)) return out_of_memory(dir, err);
+    struct kv_known_model *aux = row->aux && base ? known_model(systems, row->aux) : NULL;
+    if (!base || (row->aux && !aux)) return out_of_memory(dir, err);
     kv_status status = check_row(systems, i, base, aux, tokenizer_path, tokenizer, err);
     if (status == KV_OK) find_context(systems, i, base, aux);
     return status;
@@ -194,7 +196,7 @@ static kv_status open_row(kv_systems *systems, unsigned i, const char *tokenizer
 void kv_systems_known(kv_systems *systems, int64_t i, kv_pair *pair) {
     const kv_eval_system *row = &systems->eval->systems[i];
     struct kv_known_model *base = known_model(systems, row->model ? row->model : row->base);
-    struct kv_known_model *aux = row->model ? NULL : known_model(systems, row->aux);
+    struct kv_known_model *aux = row->aux ? known_model(systems, row->aux) : NULL;
     if (base) pair->base_spec = &base->spec;
     if (aux) pair->aux_spec = &aux->spec;
 }
@@ -232,9 +234,11 @@ static kv_status shape_row(kv_systems *systems, unsigned i, kv_error *err) {
     shape->pruning = read_pruning(row, systems->eval->seed);
     kv_status status = shape_model(systems, row->model ? row->model : row->base, &shape->base, err);
     if (status != KV_OK || row->model) return status;
-    status = shape_model(systems, row->aux, &shape->aux, err);
+    shape->aux = shape->base;
+    if (row->aux) status = shape_model(systems, row->aux, &shape->aux, err);
     if (status != KV_OK || !row->predictor) return status;
-    return kv_predictor_shape(row->predictor, &shape->base->spec, &shape->aux->spec, &shape->predictor, err);
+    return kv_predictor_shape(row->predictor, &shape->base->spec, row->aux ? &shape->aux->spec : NULL,
+                              &shape->predictor, err);
 }
 
 kv_status kv_systems_shapes(kv_systems *systems, kv_error *err) {
@@ -283,7 +287,8 @@ static uint64_t hash_model(const kv_systems *systems, const kv_model *model, uin
 void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]) {
     const kv_system *system = &systems->items[i];
     const kv_pruning *p = &system->pruning;
-    uint64_t hash = hash_model(systems, system->aux, hash_model(systems, system->base, 0));
+    uint64_t hash = hash_model(systems, system->base, 0);
+    if (system->aux != system->base) hash = hash_model(systems, system->aux, hash);
     if (system->predictor) {
         char parts[17];
         kv_predictor_fingerprint(system->predictor, parts);

@@ -116,10 +116,12 @@ static bool asks_for_fingerprints(const kvrun_options *o) {
 static kv_status load_predictor(kvrun *run, kv_error *err) {
     const char *dir = run->options.predictor;
     kv_system *system = &run->system;
-    const kv_fingerprints found = {run->fingerprints[0], run->fingerprints[1]};
+    const bool prefix = !run->options.aux; // the base's own first layers
+    const kv_fingerprints found = {run->fingerprints[0], prefix ? NULL : run->fingerprints[1]};
+    if (prefix) system->aux = system->base;
     kv_status status = announce(run, dir, err);
     if (status != KV_OK) return status;
-    return kv_predictor_load(dir, &system->base->spec, &system->aux->spec,
+    return kv_predictor_load(dir, &system->base->spec, prefix ? NULL : &system->aux->spec,
                              asks_for_fingerprints(&run->options) ? &found : NULL, NULL, &system->predictor,
                              err);
 }
@@ -151,7 +153,7 @@ kv_status kvrun_open(kvrun *run, kv_error *err) {
 
 void kvrun_close(kvrun *run) {
     kv_predictor_free(run->system.predictor);
-    kv_model_free(run->system.aux);
+    if (run->system.aux != run->system.base) kv_model_free(run->system.aux);
     kv_model_free(run->system.base);
     kv_chat_template_free(&run->chat);
     kv_tokenizer_free(run->tokenizer);

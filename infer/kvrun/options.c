@@ -73,7 +73,10 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Models:", 1},
     {"base", 'b', "DIR", 0, "The model that answers (needed)", 1},
     {"aux", opt_aux, "DIR", 0, "The small model that reads the prompt", 1},
-    {"predictor", opt_predictor, "DIR", 0, "Predictors from its cache to the base's; with --aux", 1},
+    {"predictor", opt_predictor, "DIR", 0,
+     "Predictors of the base's cache from what the aux makes of the prompt; or, without --aux, from what the "
+     "base's own first layers do",
+     1},
     {"tokenizer", 't', "PATH", 0,
      "A tokenizer, or a directory that holds one (default: the base's own, or the aux's)", 1},
     {"prune", opt_prune, "POLICY", 0,
@@ -179,16 +182,14 @@ static void check_models(struct argp_state *state, const struct parsing *p) {
     const kvrun_options *o = p->options;
     const bool drafts = o->pruning.kind == KV_PRUNE_SPECULATIVE;
     if (!o->base) argp_error(state, "--base is needed");
-    if (o->predictor && !o->aux) argp_error(state, "--predictor needs --aux, the model it was made for");
     if (o->predictor && p->prune)
         argp_error(state,
                    "--prune and --predictor exclude each other: a predicted cache has nothing to prune");
     if (drafts && !o->aux) argp_error(state, "--prune speculative needs --aux, the model that looks ahead");
     if (o->aux && !o->predictor && !drafts)
         argp_error(state, "--aux needs --predictor (or --prune speculative:KEEP)");
-    if (o->compare && !o->aux && !p->prune)
-        argp_error(state,
-                   "--compare needs something to compare the base with: --aux and --predictor, or --prune");
+    if (o->compare && !o->predictor && !p->prune)
+        argp_error(state, "--compare needs something to compare the base with: --predictor or --prune");
 }
 
 static void check_rest(struct argp_state *state, const struct parsing *p) {

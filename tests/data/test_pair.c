@@ -72,15 +72,18 @@ static void no_tokenizer(const char *name) {
     unlink(path);
 }
 
-static void make_predictor(const char *name, const kv_model_spec *base, const kv_model_spec *aux) {
+static void save_predictor(const char *name, kv_predictor *predictor) {
     kv_error err = {0};
-    kv_predictor *predictor = tiny_predictor(base, aux, 3);
     mkdir(in_dir(name), 0777);
     must(kv_predictor_save(in_dir(name), predictor, NULL, &err), &err);
     kv_predictor_free(predictor);
 }
 
-static char base_dir[128], aux_dir[128], wide[128], wide_aux[128], small[128], predictor[128];
+static void make_predictor(const char *name, const kv_model_spec *base, const kv_model_spec *aux) {
+    save_predictor(name, tiny_predictor(base, aux, 3));
+}
+
+static char base_dir[128], aux_dir[128], wide[128], wide_aux[128], small[128], predictor[128], prefix[128];
 
 static void name_dirs(void) {
     snprintf(base_dir, sizeof base_dir, "%s", in_dir("base"));
@@ -89,6 +92,7 @@ static void name_dirs(void) {
     snprintf(wide_aux, sizeof wide_aux, "%s", in_dir("wide-aux"));
     snprintf(small, sizeof small, "%s", in_dir("small"));
     snprintf(predictor, sizeof predictor, "%s", in_dir("predictor"));
+    snprintf(prefix, sizeof prefix, "%s", in_dir("prefix"));
 }
 
 static int set_up(void **state) {
@@ -101,6 +105,7 @@ static int set_up(void **state) {
     make_model("wide-aux", aux, PIECES + 10, 64);
     make_model("small", aux, PIECES - 100, 64);
     make_predictor("predictor", &base, &aux);
+    save_predictor("prefix", tiny_prefix_predictor(&base, 2, 4));
     name_dirs();
     return 0;
 }
@@ -140,6 +145,32 @@ static void what_goes_together(void **state) {
     pass((kv_pair){.base = "random:openelm-270m", .tokenizer = in_dir("tokenizer.model")});
 }
 
+// The base's own first layers: there is no aux, and none is welcome.
+static void prefixes(void **state) {
+    (void)state;
+    static const int32_t mapping[3] = {0, 0, 1};
+    kv_model_spec spec = {0};
+    pass((kv_pair){.base = base_dir, .predictor = prefix, .n_tokens = 64, .base_spec = &spec});
+    assert_int_equal(spec.n_layers, 3);
+    pass((kv_pair){.base = "random:smollm2-135m", .predictor = "random:prefix=29"});
+    refuse(KV_PAIR_AUX, ((kv_pair){.base = base_dir, .aux = aux_dir, .predictor = prefix}), "aux ", aux_dir,
+           prefix, "the base's own first 2 layers (prefix_layers), expected no aux");
+    refuse(KV_PAIR_AUX, ((kv_pair){.base = base_dir, .aux = aux_dir, .predictor = "random:prefix=1"}),
+           "random:prefix=1, which reads the base's own first 1 layers");
+    refuse(KV_PAIR_PREDICTOR, ((kv_pair){.base = base_dir, .predictor = "random:prefix=3"}),
+           "predictor: ", "the base has 3 layers, expected a prefix of 1 to 2");
+    refuse(KV_PAIR_MAPPING,
+           ((kv_pair){.base = base_dir, .predictor = prefix, .mapping = mapping, .n_mapping = 3}),
+           "mapping: found beside the predictor ", prefix);
+    refuse(KV_PAIR_PREDICTOR, ((kv_pair){.base = aux_dir, .predictor = prefix}),
+           "predictor: ", "made for a base model of 3 layers, this one has 2");
+    refuse(KV_PAIR_PREDICTOR, ((kv_pair){.base = base_dir, .predictor = in_dir("gone")}),
+           "predictor: ", "gone: No such file");
+    refuse(KV_PAIR_BASE, ((kv_pair){.base = in_dir("gone"), .predictor = prefix}), "base: ");
+    refuse(KV_PAIR_CONTEXT, ((kv_pair){.base = base_dir, .predictor = prefix, .n_tokens = 65}),
+           "context of the base ");
+}
+
 static void models_that_are_not_there(void **state) {
     (void)state;
     refuse(KV_PAIR_BASE, ((kv_pair){.base = in_dir("gone")}), "model: ", "gone: No such file");
@@ -150,7 +181,8 @@ static void models_that_are_not_there(void **state) {
            "predictor: ", "gone: No such file");
     refuse(KV_PAIR_TOKENIZER, ((kv_pair){.base = base_dir, .tokenizer = in_dir("gone")}),
            "tokenizer: ", "gone");
-    refuse(KV_PAIR_AUX, ((kv_pair){.base = base_dir, .predictor = predictor}), "needs an aux", base_dir);
+    refuse(KV_PAIR_AUX, ((kv_pair){.base = base_dir, .predictor = predictor}), predictor, "needs an aux",
+           base_dir, "prefix_layers");
 }
 
 // Weights are not looked at: it takes config.json alone.
@@ -400,7 +432,7 @@ static void kinds_of_predictors(void **state) {
            "the map makes 8 features of 6");
     pair.mapping = NULL;
     pair.predictor = "random:rank=7"; // its own map
-    refuse(KV_PAIR_PREDICTOR, pair, "base layer 2 makes 8 features of 6");
+    refuse(KV_PAIR_PREDICTOR, pair, "the keys of base layer 2: rank 7", "8 features of 6");
 }
 
 static void predictors(void **state) {
@@ -506,6 +538,7 @@ static void mutated_descriptions(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_goes_together),
+        cmocka_unit_test(prefixes),
         cmocka_unit_test(models_that_are_not_there),
         cmocka_unit_test(no_weights_are_needed),
         cmocka_unit_test(padded_tables),

@@ -170,7 +170,7 @@ static void config_mistakes_are_named(void **state) {
     expect_config_error("tasks[1].split=trained", "tasks[0] is `atlas` with split `trained` already");
     expect_config_error("systems[1].name=base", "`base` is the name of systems[0] already");
     expect_config_error("systems[1].aux=x", "found both `model` and `aux`");
-    expect_config_error("systems=[{name: a, base: b}]", "expected either `model`, or all of");
+    expect_config_error("systems=[{name: a, base: b}]", "expected either `model`, or `base` and `predictor`");
     expect_config_error("systems=[{name: a, base: b, aux: c, predictor: d}]",
                         "expected the base as a `model` alone");
     expect_config_error("systems[1].pruning=lazy", "expected `start`, a fraction of the prompt");

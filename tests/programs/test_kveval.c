@@ -109,9 +109,19 @@ static void dry_run_leaves_nothing(void **state) {
 static void pairs_are_checked(void **state) {
     (void)state;
     // A predictor made for another base: the aux has the right shape for neither side.
-    char override[256];
+    char override[512];
     snprintf(override, sizeof override, "systems[2].base=%s", in_dir("aux"));
     expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "systems[2].predictor");
+    // One of the base's own first layers, with an aux.
+    snprintf(override, sizeof override, "systems[2].predictor=%s", in_dir("prefix"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override),
+                    "the base's own first 2 layers (prefix_layers), expected no aux");
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[2].aux`: aux ");
+    // One of an aux, without.
+    snprintf(override, sizeof override, "systems=[{name: b, model: %s}, {name: p, base: %s, predictor: %s}]",
+             in_dir("base"), in_dir("base"), in_dir("predictor"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "needs an aux beside the base");
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", override), "key `systems[1].predictor`: ");
     snprintf(override, sizeof override, "systems[1].model=%s", in_dir("stranger"));
     expect_one_line(kveval(in_dir("eval.yaml"), "-s", override),
                     "stranger: vocabulary of 61 tokens, expected at least the 400 of the tokenizer");

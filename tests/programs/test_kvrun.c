@@ -24,7 +24,7 @@ struct expected {
 };
 
 static kv_tokenizer *tokenizer;
-static kv_system base_system, kvp_system;
+static kv_system base_system, kvp_system, prefix_system;
 
 // What the library makes of a prompt, with room for so many tokens.
 static struct expected expect_within(const kv_system *system, const char *text, const kv_sampling *sampling,
@@ -282,6 +282,29 @@ static void comparing(void **state) {
     free(kvp.text);
 }
 
+// The base's own first layers read the prompt: no aux is named, and the base alone beside it answers as always.
+static void comparing_with_a_prefix(void **state) {
+    (void)state;
+    const kv_sampling greedy = {0};
+    struct expected base = expect(&base_system, question, &greedy, 12),
+                    kvp = expect(&prefix_system, question, &greedy, 12);
+    assert_true(base.n != kvp.n || memcmp(base.ids, kvp.ids, 12 * sizeof *base.ids) != 0);
+    assert_int_equal(kvrun(PREFIX, "-n", "12", "--compare", "--json", question), 0);
+    assert_string_equal(kvrun_err, "");
+    json_t *object = parsed();
+    check_object(json_object_get(object, "base"), &base, "base", "length");
+    check_object(json_object_get(object, "kvp"), &kvp, "kvp", "length");
+    assert_true(json_real_value(json_object_get(object, "paper_reduction")) ==
+                kv_system_paper_reduction(&prefix_system, &base_system));
+    json_decref(object);
+    assert_int_equal(kvrun(PREFIX, "-n", "12", "--json", question), 0);
+    object = parsed();
+    check_object(object, &kvp, "kvp", "length");
+    json_decref(object);
+    free(base.text);
+    free(kvp.text);
+}
+
 // With a system that is the base itself everything agrees.
 static void comparing_with_itself(void **state) {
     (void)state;
@@ -383,6 +406,9 @@ static void weights_in_another_type(void **state) {
 
 static void random_names(void **state) {
     (void)state;
+    assert_int_equal(
+        kvrun(BASE, "--predictor", "random:prefix=1", "--prompt-ids", "5 17 9", "--ids", "-n", "2"), 0);
+    assert_non_null(strstr(kvrun_err, "[KVP: "));
     assert_int_equal(kvrun("-b", "random:openelm-270m-lp-0.25:bf16", "--aux",
                            "random:openelm-270m-lp-0.25:bf16", "--predictor", "random", "--prompt-ids",
                            "5 17 9", "--ids", "-n", "2"),
@@ -403,9 +429,11 @@ static int set_up(void **state) {
         kv_checkpoint_load(in_dir("base"), &base_system.base, &error) ||
         kv_checkpoint_load(in_dir("aux"), &kvp_system.aux, &error))
         fail_msg("%s", error.message);
-    kvp_system.base = base_system.base;
+    kvp_system.base = prefix_system.base = prefix_system.aux = base_system.base;
     if (kv_predictor_load(in_dir("predictor"), &kvp_system.base->spec, &kvp_system.aux->spec, NULL, NULL,
-                          &kvp_system.predictor, &error))
+                          &kvp_system.predictor, &error) ||
+        kv_predictor_load(in_dir("prefix"), &kvp_system.base->spec, NULL, NULL, NULL,
+                          &prefix_system.predictor, &error))
         fail_msg("%s", error.message);
     if (!freopen("/dev/null", "r", stdin)) fail();
     return 0;
@@ -413,6 +441,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     kv_predictor_free(kvp_system.predictor);
+    kv_predictor_free(prefix_system.predictor);
     kv_model_free(kvp_system.aux);
     kv_model_free(base_system.base);
     kv_tokenizer_free(tokenizer);
@@ -427,6 +456,7 @@ int main(void) {
         cmocka_unit_test(stop_strings),
         cmocka_unit_test(ways_to_end),
         cmocka_unit_test(comparing),
+        cmocka_unit_test(comparing_with_a_prefix),
         cmocka_unit_test(comparing_with_itself),
         cmocka_unit_test(pruned_prompts),
         cmocka_unit_test(chats),

@@ -45,7 +45,6 @@ static void wrong_usage(void **state) {
     } cases[] = {
         {{"hello"}, "--base is needed"},
         {{"-b", "x", "--aux", "y", "hello"}, "--aux needs --predictor"},
-        {{"-b", "x", "--predictor", "y", "hello"}, "--predictor needs --aux"},
         {{"-b", "x", "--compare", "hello"}, "--compare needs something"},
         {{"-b", "x", "-f", "file", "hello"}, "given more than once"},
         {{"-b", "x", "-f", "file", "--prompt-ids", "1"}, "given more than once"},
@@ -108,6 +107,15 @@ static void mistakes_are_one_line(void **state) {
     expect_one_line(kvrun("-b", in_dir("base"), "--prompt-ids", "5"), "has no tokenizer");
     expect_one_line(kvrun(BASE, "--aux", "/nowhere", "--predictor", "random", "x"), "/nowhere: No such file");
     expect_one_line(kvrun(BASE, "--aux", in_dir("aux"), "--predictor", "/nowhere", "x"), "/nowhere");
+    expect_one_line(kvrun(BASE, "--predictor", in_dir("predictor"), "x"),
+                    "predictor needs an aux beside the base");
+    expect_one_line(kvrun(BASE, "--predictor", "random", "x"), "the predictor random needs an aux");
+    expect_one_line(kvrun(PREFIX, "--aux", in_dir("aux"), "x"),
+                    "the base's own first 2 layers (prefix_layers), expected no aux");
+    expect_one_line(
+        kvrun("-b", in_dir("aux"), "-t", in_dir("tokenizer.model"), "--predictor", in_dir("prefix"), "x"),
+        "made for a base model of 3 layers, this one has 2");
+    expect_one_line(kvrun(BASE, "--predictor", "random:prefix=3", "x"), "expected a prefix of 1 to 2");
     expect_one_line(kvrun(BASE, "--aux", in_dir("stranger"), "--predictor", "random", "x"),
                     "vocabulary of 61 tokens");
     expect_one_line(kvrun("-b", in_dir("base"), "--aux", in_dir("stranger"), "--predictor", "random", "--ids",

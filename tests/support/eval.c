@@ -17,8 +17,17 @@ static void save_model(const char *dir, const char *name, kv_model_spec spec, in
     kv_model_free(model);
 }
 
-void test_make_family(const char *dir, int64_t context) {
+static void save_predictor(const char *dir, const char *name, kv_predictor *predictor,
+                           const char *base_fingerprint) {
     kv_error err = {0};
+    mkdir(test_path(dir, name), 0777);
+    if (kv_predictor_save(test_path(dir, name), predictor, &(kv_fingerprints){base_fingerprint, NULL},
+                          &err) != KV_OK)
+        fail_msg("%s", err.message);
+    kv_predictor_free(predictor);
+}
+
+void test_make_family(const char *dir, int64_t context) {
     char fingerprint[17];
     kv_model_spec base = tiny_base(), aux = tiny_aux();
     base.vocab_size = aux.vocab_size = 400;
@@ -26,12 +35,8 @@ void test_make_family(const char *dir, int64_t context) {
     save_model(dir, "base", base, context, 1, fingerprint);
     save_model(dir, "aux", aux, context, 2, NULL);
     save_model(dir, "stranger", tiny_aux(), context, 2, NULL);
-    kv_predictor *predictor = tiny_predictor(&base, &aux, 3);
-    mkdir(test_path(dir, "predictor"), 0777);
-    if (kv_predictor_save(test_path(dir, "predictor"), predictor, &(kv_fingerprints){fingerprint, NULL},
-                          &err) != KV_OK)
-        fail_msg("%s", err.message);
-    kv_predictor_free(predictor);
+    save_predictor(dir, "predictor", tiny_predictor(&base, &aux, 3), fingerprint);
+    save_predictor(dir, "prefix", tiny_prefix_predictor(&base, 2, 4), fingerprint);
     test_write_eval_config(dir);
 }
 

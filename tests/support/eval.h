@@ -3,7 +3,8 @@
 
 #include "tests/support/corpus.h"
 
-// dir/{train.jsonl, questions_*.jsonl, tokenizer.model, base, aux, predictor, stranger, eval.yaml}. The
+// dir/{train.jsonl, questions_*.jsonl, tokenizer.model, base, aux, predictor, prefix, stranger, eval.yaml}; prefix:
+// predictors of the base's own first two layers, with adapted queries. The
 // models have the tokenizer's vocabulary, but for the stranger, and a context of `context` tokens.
 void test_make_family(const char *dir, int64_t context);
 

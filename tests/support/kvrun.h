@@ -14,6 +14,7 @@ const char *in_dir(const char *name); // a path in test_dir
 int kvrun_list(const char *const *arguments);
 #define kvrun(...) kvrun_list((const char *const[]){__VA_ARGS__, NULL})
 #define BASE       "--base", in_dir("base"), "--tokenizer", in_dir("tokenizer.model")
+#define PREFIX     BASE, "--predictor", in_dir("prefix")
 #define KVP        BASE, "--aux", in_dir("aux"), "--predictor", in_dir("predictor")
 
 // Failed, with one line on standard error that holds `part`, and nothing else.

@@ -3,6 +3,7 @@
 
 #include "tests/support/support.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static kv_model_spec tiny_spec(int64_t model_dim, int64_t head_dim, int64_t n_layers) {
@@ -74,6 +75,23 @@ kv_predictor *tiny_predictor_of(const kv_model_spec *base, const kv_model_spec *
 
 kv_predictor *tiny_predictor(const kv_model_spec *base, const kv_model_spec *aux, uint64_t seed) {
     return tiny_predictor_of(base, aux, NULL, (test_kind){0}, seed);
+}
+
+kv_predictor *tiny_prefix_predictor(const kv_model_spec *base, int64_t n_layers, uint64_t seed) {
+    kv_predictor_spec *spec = test_alloc(1, sizeof *spec);
+    kv_predictor *predictor;
+    kv_error err = {0};
+    kv_predictor_spec_prefix(base, n_layers, spec);
+    spec->adapt = KV_ADAPT_LORA, spec->adapt_rank = 3;
+    if (kv_predictor_create(base, base, spec, &predictor, &err) != KV_OK) fail_msg("%s", err.message);
+    free(spec);
+    kv_predictor_init(predictor, NULL, seed, NULL);
+    const int64_t n = kv_predictor_params(predictor, NULL);
+    kv_param **params = test_alloc(n, sizeof *params);
+    kv_predictor_params(predictor, params);
+    for (int64_t i = 0; i < n; i++) disturb(params[i], seed + (uint64_t)i);
+    free(params);
+    return predictor;
 }
 
 void tiny_ids(int32_t *ids, int64_t n, int64_t vocab_size, uint64_t seed) {

@@ -19,6 +19,9 @@ kv_predictor *tiny_predictor(const kv_model_spec *base, const kv_model_spec *aux
 kv_predictor *tiny_predictor_of(const kv_model_spec *base, const kv_model_spec *aux, const int32_t *mapping,
                                 test_kind kind, uint64_t seed);
 
+// Of the base's own first layers, with adapted queries of low rank that add something.
+kv_predictor *tiny_prefix_predictor(const kv_model_spec *base, int64_t n_layers, uint64_t seed);
+
 // ids[n] in [0, vocab_size).
 void tiny_ids(int32_t *ids, int64_t n, int64_t vocab_size, uint64_t seed);
 
