@@ -14,6 +14,7 @@
 #include "eval/report/report.h"
 #include "eval/results/fidelity.h"
 #include "eval/results/grid.h"
+#include "eval/sources/sources.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -36,7 +37,8 @@ static const char doc[] =
     "and draws them faintly, unless draw_published is false. Items on a grid of lengths and depths leave grid.csv, a "
     "heat map of every system, and accuracy against time at each length. An evaluation that was stopped goes on from "
     "its samples.\n"
-    "`kveval report` joins evaluations and draws again without running anything.\n"
+    "`kveval report` joins evaluations and draws again without running anything. `kveval sources` says how many layers of an "
+    "aux it takes to explain a base's keys and values.\n"
     "\n"
     "As my/new.yaml, a base, a small model alone, and a KV predictor between them:\n"
     "  output: my/new\n"
@@ -212,6 +214,11 @@ int main(int argc, char **argv) {
         static char name[] = "kveval report";
         argv[1] = name;
         return kv_report_main(argc - 1, argv + 1);
+    }
+    if (argc > 1 && !strcmp(argv[1], "sources")) {
+        static char name[] = "kveval sources";
+        argv[1] = name;
+        return kv_sources_main(argc - 1, argv + 1);
     }
     static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};

@@ -1,4 +1,4 @@
-// kveval's `analysis` and `picture.published` as their users meet them, on a family of random models. KVEVAL
+// kveval's `analysis`, `kveval sources` and `picture.published` as their users meet them, on a family of random models. KVEVAL
 // and KVDATA name the programs.
 #include "tests/support/eval.h"
 
@@ -292,6 +292,76 @@ static void reports_join_what_is_of_one_text(void **state) {
     free(a), free(b), free(text);
 }
 
+// ---- How many layers -----------------------------------------------------------------------------------
+
+// kveval sources between the family's models, on its text, with two more arguments.
+static int sources(const char *option, const char *value) {
+    char *base = strdup(in_dir("base")), *aux = strdup(in_dir("aux")), *text = strdup(in_dir("text.h5")),
+         *tokenizer = strdup(in_dir("tokenizer.model"));
+    const int status = run("KVEVAL", "sources", "--base", base, "--aux", aux, "--text", text, "--tokenizer",
+                           tokenizer, "--window", "32", option, value);
+    free(base), free(aux), free(text), free(tokenizer);
+    return status;
+}
+
+static void sources_of_keys_and_values(void **state) {
+    (void)state;
+    if (sources("--out", in_dir("layers"))) fail_msg("%s", err);
+    assert_non_null(strstr(out, "mean over the 3 layers of the base; "));
+    assert_non_null(strstr(out, "keys from inputs"));
+    assert_non_null(strstr(out, "\n         2 "));
+    char *csv = test_read_text(in_dir("layers/sources.csv"));
+    assert_non_null(strstr(csv, "read,kind,layer,aux_layers,held_out,fit,order\nkv,keys,0,1,"));
+    assert_non_null(strstr(csv, "\nh,values,2,2,"));
+    free(csv);
+    assert_int_equal(access(in_dir("layers/sources.dat"), F_OK), 0);
+    // Only to look at, and from text files.
+    char *base = strdup(in_dir("base")), *text = strdup(in_dir("held_out.jsonl")),
+         *tokenizer = strdup(in_dir("tokenizer.model"));
+    if (run("KVEVAL", "sources", "--base", base, "--aux", base, "--text", text, "--tokenizer", tokenizer,
+            "--read", "h", "--order", "greedy", "--counts", "1,3", "--ridge", "1e-6"))
+        fail_msg("%s", err);
+    assert_non_null(strstr(out, "layers greedy, ridge 1e-06"));
+    assert_null(strstr(out, "from keys"));
+    assert_non_null(strstr(out, " 100.0 %")); // a model's own inputs are what its keys and values are made of
+    free(base), free(text), free(tokenizer);
+}
+
+static void mistakes_of_sources(void **state) {
+    (void)state;
+    static const struct {
+        const char *option, *value, *part;
+        int status;
+    } cases[] = {
+        {"--counts", "1,3", "--counts: found 3, but the aux has 2 layers", 1},
+        {"--window", "97", "--window: found 97, expected at most the context of base and aux, 96", 1},
+        {"--text", "/nowhere.h5", "/nowhere.h5", 1},
+        {"--aux", "/nowhere", "/nowhere", 1},
+        {"--counts", "2,1", "--counts: found '2,1', expected whole numbers from 1 that grow", 2},
+        {"--counts", "1,", "--counts: found '1,', expected whole numbers", 2},
+        {"--order", "best", "--order: found 'best', expected ranked or greedy", 2},
+        {"--read", "k", "--read: found 'k', expected kv, h or all", 2},
+        {"--ridge", "-1", "--ridge: found '-1', expected a number from 0", 2},
+        {"--tokens", "0", "--tokens: found '0', expected a whole number from 1", 2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int status = sources(cases[i].option, cases[i].value);
+        if (status != cases[i].status || !strstr(err, cases[i].part))
+            fail_msg("expected %d and '%s', found %d: %s", cases[i].status, cases[i].part, status, err);
+        assert_string_equal(out, "");
+    }
+    assert_int_equal(run("KVEVAL", "sources", "--base", in_dir("base")), 2);
+    assert_non_null(strstr(err, "--base, --aux and --text are needed"));
+    // A model of another vocabulary, a directory without a tokenizer, a text that is too short.
+    expect_one_line(sources("--aux", in_dir("stranger")), "vocabulary");
+    char *base = strdup(in_dir("base")), *text = strdup(in_dir("text.h5"));
+    expect_one_line(run("KVEVAL", "sources", "--base", base, "--aux", base, "--text", text),
+                    "found no tokenizer, expected one");
+    free(base), free(text);
+    test_write_text(in_dir("short.jsonl"), "{\"text\": \"Question: Which?\"}\n");
+    expect_one_line(sources("--text", in_dir("short.jsonl")), "expected two windows of 32 at least");
+}
+
 // ---- The paper's figures -------------------------------------------------------------------------------
 
 static void published_figures_are_copied(void **state) {
@@ -336,6 +406,8 @@ int main(void) {
         cmocka_unit_test(what_is_known_is_not_measured_again),
         cmocka_unit_test(full_disk_leaves_only_samples),
         cmocka_unit_test(reports_join_what_is_of_one_text),
+        cmocka_unit_test(sources_of_keys_and_values),
+        cmocka_unit_test(mistakes_of_sources),
         cmocka_unit_test(published_figures_are_copied),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
