@@ -4,8 +4,8 @@
 #include "core/gemm.h"
 #include "core/objective.h"
 #include "core/predictor/least_squares.h"
+#include "tests/support/parts.h"
 #include "tests/support/support.h"
-#include "tests/support/tiny.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,141 +17,13 @@ enum { N_SEQ = 2, SEQ_LEN = 7, TOKENS = N_SEQ * SEQ_LEN };
 static int32_t ids[TOKENS], next_ids[TOKENS];
 static const kv_sequence sequences[N_SEQ] = {{0, SEQ_LEN, 0, SEQ_LEN}, {SEQ_LEN, SEQ_LEN, SEQ_LEN, SEQ_LEN}};
 
-// ---- The parts -----------------------------------------------------------------------------------------
-
-// Sources of all layers, by name; what the map is; the rest.
-struct part {
-    const char *name, *keys, *values;
-    const char *map;
-    int64_t width, table;
-    bool matched, exact_first;
-    int64_t prefix;
-    kv_adapt adapt;
-};
-
-static const struct part parts[] = {
-    {.name = "values for keys", .keys = "v1", .values = "k0", .map = "linear"},
-    {.name = "hidden states", .keys = "h0 h1", .values = "h1", .map = "linear"},
-    {.name = "hidden states and embedding",
-     .keys = "h0 h1 embedding",
-     .values = "h1 embedding",
-     .map = "linear"},
-    {.name = "the embedding alone", .keys = "embedding", .values = "embedding", .map = "linear"},
-    {.name = "all there is",
-     .keys = "k0 k1 v0 v1 h0 h1 embedding",
-     .values = "v1 embedding",
-     .map = "linear"},
-    {.name = "low rank", .keys = "k0 h1", .values = "v0 embedding", .map = "low_rank", .width = 3},
-    {.name = "a hidden layer", .keys = "k0 h1", .values = "v0 embedding", .map = "mlp", .width = 3},
-    {.name = "heads matched, a hidden layer",
-     .keys = "k0",
-     .values = "v0",
-     .map = "mlp",
-     .width = 2,
-     .matched = true},
-    {.name = "a table", .keys = "k1", .values = "v1", .map = "linear", .table = KV_TABLE_FULL},
-    {.name = "a narrow table", .keys = "h1", .values = "v1", .map = "linear", .table = 5},
-    {.name = "the first layer exact", .keys = "h1", .values = "h1", .map = "linear", .exact_first = true},
-    {.name = "heads matched", .keys = "k0", .values = "v0", .map = "linear", .matched = true},
-    {.name = "heads matched, low rank",
-     .keys = "k0",
-     .values = "v0",
-     .map = "low_rank",
-     .width = 2,
-     .matched = true},
-    {.name = "a prefix", .prefix = 1},
-    {.name = "a longer prefix", .prefix = 2, .table = KV_TABLE_FULL},
-    {.name = "a prefix of low rank", .prefix = 1, .map = "low_rank", .width = 4},
-    {.name = "queries", .keys = "k1", .values = "v1", .map = "linear", .adapt = KV_ADAPT_QUERIES},
-    {.name = "queries of low rank", .keys = "k1", .values = "v1", .map = "linear", .adapt = KV_ADAPT_LORA},
-    {.name = "a prefix with queries", .prefix = 2, .adapt = KV_ADAPT_LORA},
-};
-enum { N_PARTS = sizeof parts / sizeof *parts };
-
-static void add_sources(kv_sources *sources, const char *names) {
-    char text[100], *rest = NULL;
-    snprintf(text, sizeof text, "%s", names);
-    sources->n = 0;
-    for (char *name = strtok_r(text, " ", &rest); name; name = strtok_r(NULL, " ", &rest)) {
-        kv_source source;
-        assert_true(kv_source_parse(name, &source));
-        kv_sources_add(sources, (kv_source_kind)source.kind, source.layer);
-    }
-}
-
-// base and aux: models; of a prefix the aux is the base.
-struct made {
-    kv_model *base, *aux, *own_aux;
-    kv_predictor *predictor;
-};
-
-static void describe(const struct part *part, const kv_model_spec *base, const kv_model_spec *aux,
-                     kv_predictor_spec *spec) {
-    static const int32_t any[3] = {0, 0, 1};
-    if (part->prefix)
-        kv_predictor_spec_prefix(base, part->prefix, spec);
-    else
-        kv_predictor_spec_paper(base, aux, any, spec);
-    for (int64_t i = 0; i < base->n_layers && part->keys; i++) {
-        add_sources(&spec->outputs[KV_KEYS][i].sources, part->keys);
-        add_sources(&spec->outputs[KV_VALUES][i].sources, part->values);
-    }
-    for (int side = 0; side < KV_SIDES; side++)
-        for (int64_t i = 0; i < base->n_layers; i++) spec->outputs[side][i].matched = part->matched;
-    if (part->exact_first) kv_predictor_spec_exact_first(spec);
-    if (part->map) kv_predictor_spec_set_map(spec, kv_map_kind_find(part->map), part->width);
-    kv_predictor_spec_set_table(spec, part->table);
-    spec->adapt = part->adapt;
-    spec->adapt_rank = part->adapt == KV_ADAPT_LORA ? 3 : 0;
-}
-
-// Tables and everything else that starts at zero get values, too, so that a gradient through them shows.
-static void disturb(kv_predictor *predictor) {
-    const int64_t n = kv_predictor_params(predictor, NULL);
-    kv_param **params = test_alloc(n, sizeof *params);
-    kv_predictor_params(predictor, params);
-    for (int64_t i = 0; i < n; i++) {
-        float *data = params[i]->data;
-        for (int64_t k = 0; k < kv_param_size(params[i]); k++)
-            data[k] += (float)(0.1 * test_value(50 + (uint64_t)i, k));
-    }
-    free(params);
-}
-
-static struct made make(const struct part *part) {
-    kv_model_spec base = tiny_base(), aux = tiny_aux();
-    struct made m = {.base = tiny_model(&base, 1)};
-    static kv_predictor_spec spec;
-    kv_error err = {0};
-    if (part->matched) // numbers of KV heads with a common divisor
-        for (int64_t i = 0; i < base.n_layers; i++) base.layers[i].n_kv_heads = 2, base.layers[i].n_heads = 4;
-    if (part->matched) {
-        kv_model_free(m.base);
-        m.base = tiny_model(&base, 1);
-    }
-    if (!part->prefix) m.own_aux = tiny_model(&aux, 2);
-    m.aux = part->prefix ? m.base : m.own_aux;
-    describe(part, &m.base->spec, &m.aux->spec, &spec);
-    if (kv_predictor_create(&m.base->spec, &m.aux->spec, &spec, &m.predictor, &err) != KV_OK ||
-        kv_predictor_init(m.predictor, m.base, 3, &err) != KV_OK)
-        fail_msg("%s: %s", part->name, err.message);
-    disturb(m.predictor);
-    return m;
-}
-
-static void made_free(struct made *m) {
-    kv_predictor_free(m->predictor);
-    kv_model_free(m->own_aux);
-    kv_model_free(m->base);
-}
-
 // ---- Gradients -----------------------------------------------------------------------------------------
 
 // The consistency has kinks, over which differences step.
 static const kv_kvp_weights smooth = {.base = 1, .kl = 0.5f},
                             weights = {.base = 1, .consistency = 0.3f, .kl = 0.5f};
 
-static kv_tensor *loss_of(const struct made *m, kv_tape *tape, const kv_kvp_weights *w) {
+static kv_tensor *loss_of(const test_made *m, kv_tape *tape, const kv_kvp_weights *w) {
     const kv_batch batch = {
         .input_ids = ids, .target_ids = next_ids, .n_seq = N_SEQ, .seq_len = SEQ_LEN, .ignore_index = -100};
     kv_tensor *loss = kv_kvp_objective(tape, m->base, m->aux, m->predictor, &batch, w, NULL, NULL);
@@ -164,7 +36,7 @@ static kv_tensor *loss_of(const struct made *m, kv_tape *tape, const kv_kvp_weig
 }
 
 // A step along the gradient of a whole parameter has to change the loss by its squared length.
-static void expect_gradient(const char *name, const struct made *m, kv_param *param) {
+static void expect_gradient(const char *name, const test_made *m, kv_param *param) {
     const int64_t n = kv_param_size(param);
     float *data = param->data, *kept = test_alloc(n, sizeof *kept);
     double square = 0, found[2];
@@ -188,8 +60,8 @@ static void expect_gradient(const char *name, const struct made *m, kv_param *pa
                  expected);
 }
 
-static void gradients_of(const struct part *part, bool aux_trained, bool checkpointing) {
-    struct made m = make(part);
+static void gradients_of(const test_part *part, bool aux_trained, bool checkpointing) {
+    test_made m = test_part_make(part);
     kv_error err = {0};
     kv_tape *tape = kv_tape_create();
     kv_tape_set_checkpointing(tape, checkpointing);
@@ -205,27 +77,27 @@ static void gradients_of(const struct part *part, bool aux_trained, bool checkpo
     if (aux_trained) expect_gradient(part->name, &m, &m.aux->layers[1].k);
     free(params);
     kv_tape_free(tape);
-    made_free(&m);
+    test_made_free(&m);
 }
 
 static void test_gradients(void **state) {
     (void)state;
-    for (int i = 0; i < N_PARTS; i++) {
-        gradients_of(&parts[i], false, false);
-        gradients_of(&parts[i], false, true);
-        if (parts[i].prefix == 0 && parts[i].keys) gradients_of(&parts[i], true, i % 2);
+    for (int i = 0; i < TEST_PARTS; i++) {
+        gradients_of(&test_parts[i], false, false);
+        gradients_of(&test_parts[i], false, true);
+        if (test_parts[i].prefix == 0 && test_parts[i].keys) gradients_of(&test_parts[i], true, i % 2);
     }
 }
 
 // ---- Products ------------------------------------------------------------------------------------------
 
 // A layer of the aux that no gradient reaches is counted as if one did: parts where it is.
-static bool counts_exactly(const struct part *part) {
+static bool counts_exactly(const test_part *part) {
     return !part->keys || strstr(part->keys, "1") || !strcmp(part->keys, "embedding");
 }
 
-static void expect_products(const struct part *part, bool aux_trained, bool checkpointing) {
-    struct made m = make(part);
+static void expect_products(const test_part *part, bool aux_trained, bool checkpointing) {
+    test_made m = test_part_make(part);
     kv_error err = {0};
     kv_tape *tape = kv_tape_create();
     kv_tape_set_checkpointing(tape, checkpointing);
@@ -241,17 +113,17 @@ static void expect_products(const struct part *part, bool aux_trained, bool chec
         fail_msg("%s%s%s: %llu products, said %llu", part->name, aux_trained ? ", aux trained" : "",
                  checkpointing ? ", twice" : "", (unsigned long long)found, (unsigned long long)said);
     kv_tape_free(tape);
-    made_free(&m);
+    test_made_free(&m);
 }
 
 static void test_products(void **state) {
     (void)state;
-    for (int i = 0; i < N_PARTS; i++)
+    for (int i = 0; i < TEST_PARTS; i++)
         for (int twice = 0; twice < 2; twice++) {
-            expect_products(&parts[i], false, twice);
-            if (parts[i].prefix == 0 && counts_exactly(&parts[i]) &&
-                strcmp(parts[i].name, "the embedding alone"))
-                expect_products(&parts[i], true, twice);
+            expect_products(&test_parts[i], false, twice);
+            if (test_parts[i].prefix == 0 && counts_exactly(&test_parts[i]) &&
+                strcmp(test_parts[i].name, "the embedding alone"))
+                expect_products(&test_parts[i], true, twice);
         }
 }
 
@@ -260,11 +132,11 @@ static void test_products(void **state) {
 // What of a prefix is exact has the bits of the base's own cache, and so have the first layer's.
 static void test_exact_layers_are_the_bases_own(void **state) {
     (void)state;
-    for (int p = 0; p < N_PARTS; p++) {
-        const struct part *part = &parts[p];
+    for (int p = 0; p < TEST_PARTS; p++) {
+        const test_part *part = &test_parts[p];
         const int64_t n_exact = part->prefix ? part->prefix : part->exact_first;
         if (n_exact == 0) continue;
-        struct made m = make(part);
+        test_made m = test_part_make(part);
         kv_tape *tape = kv_tape_create();
         kv_tensor *k[3], *v[3], *own_k[3], *own_v[3];
         kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ};
@@ -282,7 +154,7 @@ static void test_exact_layers_are_the_bases_own(void **state) {
         }
         assert_true(memcmp(k[n_exact]->data, own_k[n_exact]->data, 64) != 0);
         kv_tape_free(tape);
-        made_free(&m);
+        test_made_free(&m);
     }
 }
 
@@ -290,7 +162,7 @@ static void test_exact_layers_are_the_bases_own(void **state) {
 
 // Maps that were solved for are at a minimum: going a little in any direction of a weight makes the squared
 // error larger. Ridge 0, so that nothing else is minimised.
-static double squared_error(const struct made *m, int side, int64_t layer, kv_tensor *const *raw_k,
+static double squared_error(const test_made *m, int side, int64_t layer, kv_tensor *const *raw_k,
                             kv_tensor *const *v, const kv_taps *taps, kv_tape *tape) {
     static const kv_key_norms none;
     const kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
@@ -307,7 +179,7 @@ static double squared_error(const struct made *m, int side, int64_t layer, kv_te
 }
 
 // A hidden layer adds nothing then, and has no part in it: its last matrix is zero.
-static void expect_minimum(const char *name, const struct made *m, int side, int64_t layer,
+static void expect_minimum(const char *name, const test_made *m, int side, int64_t layer,
                            kv_tensor *const *raw_k, kv_tensor *const *v, const kv_taps *taps, kv_tape *tape) {
     kv_map *map = &m->predictor->outputs[side][layer].map;
     kv_map_param params[KV_MAP_PARAMS];
@@ -338,11 +210,11 @@ static void test_least_squares_is_a_minimum(void **state) {
     int32_t many[MANY];
     tiny_ids(many, MANY, 61, 9);
     const kv_sequence two[2] = {{0, 60, 0, 60}, {60, 60, 60, 60}};
-    for (int p = 0; p < N_PARTS; p++) {
-        const struct part *part = &parts[p];
+    for (int p = 0; p < TEST_PARTS; p++) {
+        const test_part *part = &test_parts[p];
         // Few enough inputs for the tokens; a table shifts what is regressed, low rank is no minimum of this.
         if (part->table || (part->map && strcmp(part->map, "low_rank") == 0)) continue;
-        struct made m = make(part);
+        test_made m = test_part_make(part);
         kv_error err = {0};
         kv_tape *tape = kv_tape_create();
         kv_tape_set_recording(tape, false);
@@ -373,7 +245,7 @@ static void test_least_squares_is_a_minimum(void **state) {
             }
         kv_least_squares_free(ls);
         kv_tape_free(tape);
-        made_free(&m);
+        test_made_free(&m);
     }
 }
 
