@@ -58,6 +58,33 @@ bool kv_source_parse(const char *name, kv_source *source) {
     return false;
 }
 
+bool kv_source_kind_parse(const char *name, kv_source_kind *kind) {
+    for (int k = 0; k < KV_SOURCE_KINDS; k++) {
+        if (!kinds[k].of_layer || strcmp(kinds[k].name, name) != 0) continue;
+        *kind = (kv_source_kind)k;
+        return true;
+    }
+    return false;
+}
+
+const char *kv_source_names_text(char text[KV_SOURCE_NAMES]) {
+    size_t n = 0;
+    for (int layered = 1; layered >= 0; layered--) {
+        for (int k = 0; k < KV_SOURCE_KINDS; k++)
+            if (kinds[k].of_layer == layered)
+                n += (size_t)snprintf(text + n, KV_SOURCE_NAMES - n, "%s%s", n ? ", " : "", kinds[k].name);
+        if (layered)
+            n += (size_t)snprintf(text + n, KV_SOURCE_NAMES - n, " (or of aux layer 3: %s3)", kinds[0].name);
+    }
+    return text;
+}
+
+// What enters the layer behind a prefix is there, too; its keys and values are not.
+int64_t kv_source_layers(kv_source_kind kind, int64_t n_aux_layers, int64_t prefix) {
+    if (prefix == 0) return n_aux_layers;
+    return kind == KV_SOURCE_HIDDEN ? prefix + 1 : prefix;
+}
+
 void kv_sources_add(kv_sources *sources, kv_source_kind kind, int64_t layer) {
     const kv_source added = {(uint8_t)kind, (uint8_t)layer};
     int32_t place = sources->n;

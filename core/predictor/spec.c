@@ -183,7 +183,7 @@ static kv_status check_source(const kv_predictor_spec *spec, kv_source source, c
     if (source.layer >= n)
         return kv_fail(err, KV_ERR_ARGUMENT, "%s read %s, expected an aux layer from 0 to %lld", where, name,
                        (long long)n - 1);
-    const int64_t last = source.kind == KV_SOURCE_HIDDEN ? prefix : prefix - 1;
+    const int64_t last = kv_source_layers((kv_source_kind)source.kind, n, prefix) - 1;
     if (prefix > 0 && source.layer > last)
         return kv_fail(err, KV_ERR_ARGUMENT,
                        "%s read %s, expected at most layer %lld: a prefix of %lld layers computes no more",

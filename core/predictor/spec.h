@@ -48,6 +48,12 @@ bool kv_source_of_token(kv_source source);
 // "k3", "v0", "h12", "embedding", "own_k", "own_v": written with at most 16 bytes, and read: false when it is none.
 void kv_source_name(kv_source source, char name[16]);
 bool kv_source_parse(const char *name, kv_source *source);
+// "k", "v", "h": the same without a layer, which somebody else chooses. And all names in words, for those who ask for one.
+bool kv_source_kind_parse(const char *name, kv_source_kind *kind);
+enum { KV_SOURCE_NAMES = 200 };
+const char *kv_source_names_text(char text[KV_SOURCE_NAMES]);
+// Of how many aux layers, the first ones, such a source can be read, of n or of the base's own first `prefix`.
+int64_t kv_source_layers(kv_source_kind kind, int64_t n_aux_layers, int64_t prefix);
 
 // Adds a source: behind those that are there already, but before those of the token alone if it is not such
 // a one. A source that is there already is not added again.

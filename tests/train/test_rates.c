@@ -146,7 +146,7 @@ static void test_doubts(void **state) {
     expect_doubt("freeze_aux=true", "train.lr_aux=1e-2",
                  "key `train.lr_aux`: without effect: freeze_aux: true leaves the aux as it is");
     expect_doubt("train.lr_table=1e-2", "seed=1",
-                 "key `train.lr_table`: without effect: these predictors have no token tables");
+                 "key `train.lr_table`: without effect: predictor.token_table: none");
     expect_doubt("train.lr_queries=1e-2", "seed=1", "key `train.lr_queries`: without effect");
     expect_doubt(
         "train.lr_aux=0", "seed=1",

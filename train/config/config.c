@@ -149,8 +149,9 @@ static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim", 
 static const char *const scratch_options[] = {"model.context_length", "model.qk_norm"};
 static const char *const lm_only[] = {"model"};
 static const char *const kvp_only[] = {
-    "aux",         "freeze_aux",        "predictor",    "loss.aux",       "loss.consistency",
-    "loss.hidden", "loss.hidden_layer", "train.lr_aux", "train.lr_table", "train.lr_queries"};
+    "aux",          "prefix_layers",    "freeze_aux",      "predictor",
+    "loss.aux",     "loss.consistency", "loss.hidden",     "loss.hidden_layer",
+    "train.lr_aux", "train.lr_table",   "train.lr_queries"};
 
 static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];
@@ -211,17 +212,33 @@ static kv_status check_lm(const kv_config *config, const kv_train_config *t, kv_
 
 // ---- Task kvp ------------------------------------------------------------------------------------------
 
-static kv_status check_predictor(const kv_config *config, const kv_train_config *t, kv_error *err) {
+// A width or a number that nobody has set is 0.
+static kv_status check_sizes(const kv_config *config, const kv_train_config *t, kv_error *err) {
+    const kv_predictor_config *p = &t->predictor;
+    const struct int_range ints[] = {{"prefix_layers", t->prefix_layers, 1, KV_MAX_LAYERS - 1},
+                                     {"predictor.width", p->width, 1, max_dim},
+                                     {"predictor.adapt_rank", p->adapt_rank, 1, max_dim}};
+    const bool given[LENGTH(ints)] = {t->given.prefix_layers, t->given.width, t->given.adapt_rank};
+    kv_status status = KV_OK;
+    for (size_t i = 0; i < LENGTH(ints) && status == KV_OK; i++)
+        if (given[i]) status = check_ints(config, &ints[i], 1, err);
+    return status;
+}
+
+static kv_status check_predictor(const kv_config *config, kv_train_config *t, kv_error *err) {
     const kv_predictor_config *p = &t->predictor;
     const bool has_aux = t->aux != NULL;
     static const char *const layers_key[] = {"predictor.layers"}, *const keep_key[] = {"predictor.keep"};
     const struct int_range ints[] = {
         {"predictor.least_squares_tokens", p->least_squares_tokens, 0, max_steps},
         {"predictor.rank", p->rank, 0, max_dim},
-        {"predictor.aux_layers", p->aux_layers, 1, 2}};
+        {"predictor.aux_layers", p->aux_layers, 0, KV_MAX_LAYERS},
+        {"predictor.exact_layers", p->exact_layers, 0, 1}};
     const struct real_range reals[] = {{"predictor.ridge", p->ridge, 0, 1e6}};
     kv_status status = check_ints(config, ints, LENGTH(ints), err);
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
+    if (status == KV_OK) status = check_sizes(config, t, err);
+    if (status == KV_OK) status = kv_train_check_parts(config, t, err);
     if (status == KV_OK)
         status = p->mapping == KV_MAPPING_EXPLICIT
                      ? kv_config_require(config, layers_key, 1, "the aux layer of every base layer", err)
@@ -288,7 +305,10 @@ static void fill_in(const kv_config *config, kv_train_config *t) {
                                     {"model.context_length", &given->context_length},
                                     {"model.qk_norm", &given->qk_norm},
                                     {"frozen_dtype", &given->frozen_dtype},
+                                    {"prefix_layers", &given->prefix_layers},
                                     {"predictor.keep", &given->predictor_keep},
+                                    {"predictor.width", &given->width},
+                                    {"predictor.adapt_rank", &given->adapt_rank},
                                     {"train.lr_aux", &given->lr_aux},
                                     {"train.lr_table", &given->lr_table},
                                     {"train.lr_queries", &given->lr_queries},
@@ -357,14 +377,19 @@ static kv_status load(const char *path, const char *const *overrides, size_t n_o
     kv_status status = kv_config_load(path, overrides, n_overrides, &kv_train_schema, config, err);
     if (status != KV_OK) return status;
     status = kv_config_require(*config, task_key, 1, "lm or kvp", err);
-    kv_task_kind task = ((kv_train_config *)kv_config_data(*config))->task;
+    const kv_train_config *first = kv_config_data(*config);
+    const kv_task_kind task = first->task;
+    const bool prefix = first->aux && strcmp(first->aux, "prefix") == 0;
     left_behind left = {0};
     if (status == KV_OK && !leave_behind(*config, task, overrides, n_overrides, &left))
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory");
     if (status == KV_OK) {
+        const char *defaults = task == KV_TASK_LM ? kv_lm_defaults
+                               : prefix           ? kv_prefix_defaults
+                                                  : kv_kvp_defaults;
         kv_config_free(*config);
-        status = kv_config_load_with_defaults(task == KV_TASK_LM ? kv_lm_defaults : kv_kvp_defaults, path,
-                                              left.overrides, left.n, &kv_train_schema, config, err);
+        status = kv_config_load_with_defaults(defaults, path, left.overrides, left.n, &kv_train_schema,
+                                              config, err);
     }
     free(left.overrides);
     free(left.texts);

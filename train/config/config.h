@@ -16,7 +16,10 @@ typedef enum kv_mapping_kind {
     KV_MAPPING_REVERSED,
     KV_MAPPING_EXPLICIT
 } kv_mapping_kind;
-typedef enum kv_predictor_start { KV_START_RANDOM, KV_START_LEAST_SQUARES } kv_predictor_start;
+typedef enum kv_predictor_start { KV_START_RANDOM, KV_START_LEAST_SQUARES, KV_START_BASE } kv_predictor_start;
+// How aux layers are chosen beside the one that the mapping has.
+typedef enum kv_layer_choice { KV_CHOICE_NEAREST, KV_CHOICE_BEST } kv_layer_choice;
+typedef enum kv_heads { KV_HEADS_FULL, KV_HEADS_MATCHED } kv_heads;
 typedef enum kv_teacher { KV_TEACHER_ONLINE, KV_TEACHER_CACHED } kv_teacher;
 typedef enum kv_packing { KV_PACKING_STREAM, KV_PACKING_FIXED } kv_packing;
 
@@ -52,8 +55,20 @@ typedef struct kv_predictor_config {
     kv_predictor_start init;
     int64_t least_squares_tokens; // 0: all
     double ridge;
-    int64_t rank;       // of each map; 0: full
-    int64_t aux_layers; // that each base layer reads: 1 or 2
+    int64_t aux_layers; // that each base layer reads; 0: all
+    kv_layer_choice choose;
+    // Names as of core/predictor/spec.h; of both sides, or of one of them in its place. NULL: what is usual
+    char **sources, **key_sources, **value_sources;
+    unsigned n_sources, n_key_sources, n_value_sources;
+    int64_t exact_layers; // of the base, computed instead of predicted: 0 or 1
+    kv_heads heads;
+    char *map;              // name of a kv_map_kind; NULL: linear, or low_rank with a rank
+    int64_t rank;           // of low_rank; 0: none is asked for here
+    int64_t width;          // of any kind; 0: none
+    char *token_table_text; // "none", "full" or a number
+    int64_t token_table;    // its value, KV_TABLE_NONE, KV_TABLE_FULL or a width
+    kv_adapt adapt;
+    int64_t adapt_rank;
 } kv_predictor_config;
 
 typedef struct kv_loss_config {
@@ -77,7 +92,7 @@ typedef struct kv_steps_config {
 typedef struct kv_train_given {
     bool mixture, micro_batch_size;
     bool context_length, qk_norm, frozen_dtype;
-    bool predictor_keep;
+    bool prefix_layers, predictor_keep, width, adapt_rank;
     bool lr_aux, lr_table, lr_queries, lr_end, validate_every, validation_tokens;
 } kv_train_given;
 
@@ -87,7 +102,9 @@ typedef struct kv_train_config {
     uint64_t seed;
     kv_data_config data;
     kv_model_config model; // task lm
-    char *base, *aux;      // task kvp; base: also what teaches task lm
+    // Task kvp; base: also what teaches task lm; aux "prefix": see prefix_layers
+    char *base, *aux;
+    int64_t prefix_layers; // the base's own first layers are the aux; 0: they are not
     bool freeze_aux;
     kv_frozen_dtype frozen_dtype;
     kv_teacher teacher;
@@ -100,7 +117,7 @@ typedef struct kv_train_config {
 
 // What `kvtrain CONFIG.yaml` is checked against, and what applies where it says nothing.
 extern const cyaml_schema_value_t kv_train_schema;
-extern const char kv_lm_defaults[], kv_kvp_defaults[];
+extern const char kv_lm_defaults[], kv_kvp_defaults[], kv_prefix_defaults[];
 
 // Loads, fills in defaults and checks every range. The struct belongs to *config (kv_config_free).
 kv_status kv_train_config_load(const char *path, const char *const *overrides, size_t n_overrides,
@@ -111,3 +128,25 @@ kv_adamw_args kv_train_adamw(const kv_train_config *train);
 // The shape of a model made from scratch; its vocabulary is the shard's.
 kv_status kv_scratch_spec(const kv_config *config, const kv_train_config *train, const kv_shard_info *shard,
                           kv_model_spec *spec, kv_error *err);
+
+// ---- The parts that predictors are made of (parts.c) -----------------------------------------------------
+
+// Checks all that is said of them and needs no model, and reads what stands in texts; ranges of numbers were checked before.
+kv_status kv_train_check_parts(const kv_config *config, kv_train_config *train, kv_error *err);
+
+// The kind of all maps, and its width (0: it has none).
+const kv_map_kind *kv_train_map_kind(const kv_predictor_config *predictor);
+int64_t kv_train_map_width(const kv_predictor_config *predictor);
+
+// Names of what one side, the keys or the values, of every layer reads, and the key that says so. n_names 0: what is
+// usual.
+typedef struct kv_source_names {
+    char *const *names; // [n_names]
+    unsigned n_names;
+    const char *key; // "predictor.sources", …; of the usual ones, too
+} kv_source_names;
+kv_source_names kv_train_sources(const kv_predictor_config *predictor, kv_side side);
+
+// Whether the aux is the base's own first layers; and the directory of an aux of its own, NULL: it has none.
+bool kv_train_prefix(const kv_train_config *train);
+const char *kv_train_aux(const kv_train_config *train);

@@ -49,10 +49,11 @@ static void doubt_schedule(const kv_config *source, const kv_train_config *t) {
 
 // A rate of what is not trained.
 static void doubt_idle_rate(const kv_config *source, const kv_train_config *t, kv_group group) {
-    static const char *const reasons[KV_N_GROUPS] = {
-        [KV_GROUP_MODEL] = "freeze_aux: true leaves the aux as it is",
-        [KV_GROUP_TABLES] = "these predictors have no token tables",
-        [KV_GROUP_QUERIES] = "no queries are adapted"};
+    const char *const reasons[KV_N_GROUPS] = {
+        [KV_GROUP_MODEL] = kv_train_prefix(t) ? "aux: prefix is the base, which stays as it is"
+                                              : "freeze_aux: true leaves the aux as it is",
+        [KV_GROUP_TABLES] = "predictor.token_table: none",
+        [KV_GROUP_QUERIES] = "predictor.adapt: none"};
     const char *key = kv_rate_key(t->task, group);
     if (group == KV_GROUP_MODEL ? set_in_vain(source, key, "freeze_aux") : kv_config_has(source, key))
         kv_config_warn(source, key, "without effect: %s", reasons[group]);
@@ -126,7 +127,7 @@ static void doubt_start(const kv_config *source, const kv_train_config *t) {
         if (set_in_vain(source, fit[i], "predictor.init"))
             kv_config_warn(source, fit[i],
                            "without effect: only predictor.init: least_squares makes such a fit");
-    if (t->train.steps == 0)
+    if (t->train.steps == 0 && t->predictor.init == KV_START_RANDOM)
         kv_config_warn(
             source, "train.steps",
             "0 with predictor.init: random leaves the predictors random; more steps, or predictor.init: "

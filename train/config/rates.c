@@ -23,8 +23,8 @@ bool kv_train_has_group(const kv_train_config *train, kv_group group) {
     switch (group) {
     case KV_GROUP_MAPS: return !lm;
     case KV_GROUP_MODEL: return lm || !train->freeze_aux;
-    case KV_GROUP_TABLES:
-    case KV_GROUP_QUERIES:
+    case KV_GROUP_TABLES: return !lm && train->predictor.token_table != KV_TABLE_NONE;
+    case KV_GROUP_QUERIES: return !lm && train->predictor.adapt != KV_ADAPT_NONE;
     case KV_N_GROUPS: break;
     }
     return false;

@@ -19,8 +19,12 @@ static const cyaml_strval_t teachers[] = {{"online", KV_TEACHER_ONLINE}, {"cache
 static const cyaml_strval_t packings[] = {{"stream", KV_PACKING_STREAM}, {"fixed", KV_PACKING_FIXED}};
 static const cyaml_strval_t frozen_dtypes[] = {
     {"stored", KV_FROZEN_STORED}, {"f32", KV_FROZEN_F32}, {"bf16", KV_FROZEN_BF16}, {"f16", KV_FROZEN_F16}};
-static const cyaml_strval_t starts[] = {{"random", KV_START_RANDOM},
-                                        {"least_squares", KV_START_LEAST_SQUARES}};
+static const cyaml_strval_t starts[] = {
+    {"random", KV_START_RANDOM}, {"least_squares", KV_START_LEAST_SQUARES}, {"base", KV_START_BASE}};
+static const cyaml_strval_t choices[] = {{"nearest", KV_CHOICE_NEAREST}, {"best", KV_CHOICE_BEST}};
+static const cyaml_strval_t heads[] = {{"full", KV_HEADS_FULL}, {"matched", KV_HEADS_MATCHED}};
+static const cyaml_strval_t adapts[] = {
+    {"none", KV_ADAPT_NONE}, {"q", KV_ADAPT_QUERIES}, {"lora", KV_ADAPT_LORA}};
 
 static const cyaml_schema_field_t mixture_fields[] = {
     TEXT("corpus", kv_mixture_config, corpus),
@@ -57,6 +61,10 @@ static const cyaml_schema_field_t model_fields[] = {
 };
 
 static const cyaml_schema_value_t layer_entry = {CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int32_t)};
+static const cyaml_schema_value_t source_entry = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 100)};
+#define SOURCES(key, member, n_member)                                                                       \
+    CYAML_FIELD_SEQUENCE_COUNT(key, CYAML_FLAG_POINTER | OPTIONAL, kv_predictor_config, member, n_member,    \
+                               &source_entry, 1, KV_MAX_SOURCES)
 static const cyaml_schema_field_t predictor_fields[] = {
     CYAML_FIELD_ENUM("mapping", WORD, kv_predictor_config, mapping, mappings, CYAML_ARRAY_LEN(mappings)),
     CYAML_FIELD_SEQUENCE_COUNT("layers", CYAML_FLAG_POINTER | OPTIONAL, kv_predictor_config, layers, n_layers,
@@ -67,6 +75,17 @@ static const cyaml_schema_field_t predictor_fields[] = {
     CYAML_FIELD_FLOAT("ridge", OPTIONAL, kv_predictor_config, ridge),
     CYAML_FIELD_INT("rank", OPTIONAL, kv_predictor_config, rank),
     CYAML_FIELD_INT("aux_layers", OPTIONAL, kv_predictor_config, aux_layers),
+    CYAML_FIELD_ENUM("choose", WORD, kv_predictor_config, choose, choices, CYAML_ARRAY_LEN(choices)),
+    SOURCES("sources", sources, n_sources),
+    SOURCES("key_sources", key_sources, n_key_sources),
+    SOURCES("value_sources", value_sources, n_value_sources),
+    CYAML_FIELD_INT("exact_layers", OPTIONAL, kv_predictor_config, exact_layers),
+    CYAML_FIELD_ENUM("heads", WORD, kv_predictor_config, heads, heads, CYAML_ARRAY_LEN(heads)),
+    TEXT("map", kv_predictor_config, map),
+    CYAML_FIELD_INT("width", OPTIONAL, kv_predictor_config, width),
+    TEXT("token_table", kv_predictor_config, token_table_text),
+    CYAML_FIELD_ENUM("adapt", WORD, kv_predictor_config, adapt, adapts, CYAML_ARRAY_LEN(adapts)),
+    CYAML_FIELD_INT("adapt_rank", OPTIONAL, kv_predictor_config, adapt_rank),
     CYAML_FIELD_END,
 };
 
@@ -115,6 +134,7 @@ static const cyaml_schema_field_t root_fields[] = {
     CYAML_FIELD_MAPPING("model", OPTIONAL, kv_train_config, model, model_fields),
     TEXT("base", kv_train_config, base),
     TEXT("aux", kv_train_config, aux),
+    CYAML_FIELD_INT("prefix_layers", OPTIONAL, kv_train_config, prefix_layers),
     CYAML_FIELD_BOOL("freeze_aux", OPTIONAL, kv_train_config, freeze_aux),
     CYAML_FIELD_ENUM("frozen_dtype", WORD, kv_train_config, frozen_dtype, frozen_dtypes,
                      CYAML_ARRAY_LEN(frozen_dtypes)),
@@ -137,11 +157,15 @@ const cyaml_schema_value_t kv_train_schema = {
     "        activation_checkpointing: false, memory_gb: auto}\n"
 const char kv_lm_defaults[] = "task: lm\n" COMMON_DEFAULTS "model: {from: scratch}\n"
                               "loss: {base: 1, kl: 0, kl_temperature: 1, z_loss: 0}\n";
-const char kv_kvp_defaults[] =
-    "task: kvp\n" COMMON_DEFAULTS "freeze_aux: false\n"
-    "frozen_dtype: stored\n"
-    "teacher: online\n"
-    "predictor: {mapping: separate, init: random, least_squares_tokens: 200000, ridge: 1.0e-3, rank: 0,\n"
-    "            aux_layers: 1}\n"
-    "loss: {base: 1, aux: 1, consistency: auto, kl: 0, kl_temperature: 1, hidden: 0, hidden_layer: auto,\n"
-    "       z_loss: 0}\n";
+#define KVP_DEFAULTS(freeze, aux_loss)                                                                       \
+    "task: kvp\n" COMMON_DEFAULTS "freeze_aux: " freeze "\n"                                                 \
+    "frozen_dtype: stored\n"                                                                                 \
+    "teacher: online\n"                                                                                      \
+    "predictor: {mapping: separate, init: random, least_squares_tokens: 200000, ridge: 1.0e-3, rank: 0,\n"   \
+    "            aux_layers: 1, choose: nearest, exact_layers: 0, heads: full, token_table: none,\n"         \
+    "            adapt: none}\n"                                                                             \
+    "loss: {base: 1, aux: " aux_loss ", consistency: auto, kl: 0, kl_temperature: 1, hidden: 0,\n"           \
+    "       hidden_layer: auto, z_loss: 0}\n"
+const char kv_kvp_defaults[] = KVP_DEFAULTS("false", "1");
+// With the base's own first layers as aux there is nothing of it to train.
+const char kv_prefix_defaults[] = KVP_DEFAULTS("true", "0");

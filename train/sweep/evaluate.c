@@ -70,7 +70,9 @@ static void put_run(FILE *out, const kv_sweep *sweep, const kv_sweep_run *run) {
         put_below(out, "model", run->directory, "final/model");
     } else {
         put(out, "base", config->base);
-        if (config->aux && !kv_path_exists_in(run->directory, "final/aux"))
+        if (kv_train_prefix(config))
+            ; // the base, which stands above
+        else if (config->aux && !kv_path_exists_in(run->directory, "final/aux"))
             put(out, "aux", config->aux);
         else
             put_below(out, "aux", run->directory, "final/aux");

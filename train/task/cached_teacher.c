@@ -50,7 +50,8 @@ static kv_status check_kind(const kv_cached_teacher *t, kv_error *err) {
         return kv_config_fail(a->source, err, "cache",
                               "%s was made with a base of another shape, from %s, expected one as %s",
                               config->cache, info->base.source, config->base);
-    if (a->aux && config->freeze_aux && info->aux.fingerprint[0] && !same_rows(&info->aux.spec, a->aux))
+    if (a->aux && config->freeze_aux && !kv_train_prefix(config) && info->aux.fingerprint[0] &&
+        !same_rows(&info->aux.spec, a->aux))
         return kv_config_fail(
             a->source, err, "cache", "%s was made with an aux of another shape, from %s, expected one as %s",
             config->cache, info->aux.source, config->aux ? config->aux : "layers of the base");
@@ -126,6 +127,10 @@ void kv_cached_teacher_free(kv_cached_teacher *t) {
     for (int64_t p = 0; t->files && p < t->args.n_parts; p++) free(t->files[p]);
     free(t->files);
     free(t);
+}
+
+void kv_cached_read_for(kv_cached_teacher *t, const kv_predictor *shape) {
+    t->shape = shape;
 }
 
 const kv_cache_info *kv_cached_info(const kv_cached_teacher *t) {

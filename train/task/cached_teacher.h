@@ -27,6 +27,9 @@ typedef struct kv_cached_args {
 kv_status kv_cached_teacher_open(const kv_cached_args *args, kv_cached_teacher **teacher, kv_error *err);
 void kv_cached_teacher_free(kv_cached_teacher *teacher);
 
+// Another predictor is read for from now on; borrowed.
+void kv_cached_read_for(kv_cached_teacher *teacher, const kv_predictor *shape);
+
 // What it holds, of all files.
 const kv_cache_info *kv_cached_info(const kv_cached_teacher *teacher);
 // Whether there is an aux's cache, of the shape of this run's.

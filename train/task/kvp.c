@@ -1,8 +1,11 @@
 // task: kvp. Predictors from an auxiliary model's cache to the base's; the aux is trained along or frozen.
 //                                                                                       [core/README.md §4]
 #include "train/task/kvp.h"
+
+#include "core/predictor/start_from_base.h"
 #include "train/task/least_squares_start.h"
 #include "train/task/predictor_plan.h"
+#include "train/task/source_choice.h"
 #include "train/task/tape_bytes.h"
 
 #include <inttypes.h>
@@ -15,11 +18,12 @@ static const char *const all_terms[KVP_TERMS] = {"base",   "aux",    "consistenc
 // A layer-pruned aux may come from no checkpoint but from the base itself.
 //                                  [Horton et al. 2024, section 3.4: KVP-LP]
 static const char *aux_name(const kv_train_config *config) {
-    return config->aux ? config->aux : "layers of the base";
+    return kv_train_aux(config) ? kv_train_aux(config) : "layers of the base";
 }
 
 static kv_least_squares_args start_args(const kvp_task *kvp) {
-    return (kv_least_squares_args){.config = kvp->task.config,
+    return (kv_least_squares_args){.source = kvp->task.source,
+                                   .config = kvp->task.config,
                                    .text = kvp->task.text,
                                    .base_spec = &kvp->base_spec,
                                    .aux_spec = &kvp->aux_spec,
@@ -29,9 +33,25 @@ static kv_least_squares_args start_args(const kvp_task *kvp) {
                                    .aux_cached = kvp->start_cached};
 }
 
+// The predictor is made anew for the layers that were chosen, before anything has been learned.
+static kv_status choose_sources(kvp_task *kvp, kv_error *err) {
+    const kv_least_squares_args args = start_args(kvp);
+    kv_predictor_spec *spec = malloc(sizeof *spec);
+    if (!spec) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    *spec = kvp->shape->spec;
+    kv_status status = kv_choose_sources(&args, kvp->shape, spec, err);
+    if (status == KV_OK) status = kvp_remake_predictor(kvp, spec, err);
+    free(spec);
+    return status;
+}
+
 static kv_status kvp_start(kv_task *task, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
-    if (task->config->predictor.init != KV_START_LEAST_SQUARES) return KV_OK;
+    kv_status status = KV_OK;
+    if (task->config->predictor.choose == KV_CHOICE_BEST) status = choose_sources(kvp, err);
+    if (status == KV_OK && task->config->predictor.init == KV_START_BASE)
+        return kv_start_from_base(kvp->predictor, kvp->base, err);
+    if (status != KV_OK || task->config->predictor.init != KV_START_LEAST_SQUARES) return status;
     const kv_least_squares_args args = start_args(kvp);
     return kv_least_squares_start(&args, kvp->predictor, err);
 }
@@ -40,7 +60,7 @@ static kv_status kvp_start(kv_task *task, kv_error *err) {
 static double kvp_start_flops(const kv_task *task) {
     const kvp_task *kvp = (const kvp_task *)task;
     kv_least_squares_args args = start_args(kvp);
-    args.aux_cached = kvp->cached && kv_cached_has_aux(kvp->cached);
+    args.aux_cached = kvp->cache_has_aux;
     if (task->config->predictor.init != KV_START_LEAST_SQUARES) return 0;
     return kv_least_squares_flops(&args, kvp->shape);
 }
@@ -135,8 +155,13 @@ static void kvp_describe(const kv_task *task, FILE *out) {
     const kv_train_config *config = task->config;
     fprintf(out, "base         %s: ", config->base);
     kv_task_describe_model(&kvp->base_spec, out);
-    fprintf(out, "aux          %s (%s): ", aux_name(config), kvp_aux_trained(kvp) ? "trained" : "frozen");
-    kv_task_describe_model(&kvp->aux_spec, out);
+    if (kvp_prefix(kvp)) {
+        fprintf(out, "aux          prefix: the base's own first %" PRIi64 " layers, no second model\n",
+                config->prefix_layers);
+    } else {
+        fprintf(out, "aux          %s (%s): ", aux_name(config), kvp_aux_trained(kvp) ? "trained" : "frozen");
+        kv_task_describe_model(&kvp->aux_spec, out);
+    }
     fprintf(out, "predictors   ");
     kv_describe_predictor(kvp->shape, out);
     const kv_kvp_weights *w = &kvp->weights;
@@ -161,7 +186,7 @@ static void plan_aux(kvp_task *kvp) {
 static kv_status plan_models(kvp_task *kvp, const kv_train_specs *specs, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
     kvp->base_spec = specs->base;
-    kvp->aux_spec = specs->aux;
+    kvp->aux_spec = kv_train_prefix(config) ? specs->base : specs->aux;
     if (!config->aux) plan_aux(kvp);
     return kv_plan_predictor(kvp->task.source, config, &kvp->base_spec, &kvp->aux_spec, &kvp->shape, err);
 }
@@ -170,7 +195,7 @@ static kv_status measure_models(kvp_task *kvp, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
     kv_status status =
         kv_task_measure(&kvp->task, "base", config->base, &kvp->base_spec, &kvp->base_size, err);
-    if (status != KV_OK || !config->aux) return status;
+    if (status != KV_OK || !kv_train_aux(config)) return status;
     return kv_task_measure(&kvp->task, "aux", config->aux, &kvp->aux_spec, &kvp->aux_size, err);
 }
 
@@ -250,10 +275,12 @@ static kv_status plan_cache(kvp_task *kvp, kv_error *err) {
     kv_status status = kv_cached_teacher_open(&args, &kvp->cached, err);
     if (status != KV_OK) return status;
     const bool held_out = config->data.validation != NULL;
-    kvp->aux_cached =
-        !kvp_aux_trained(kvp) && kv_cached_has_aux(kvp->cached) && !reads_hidden(&kvp->shape->spec);
+    kvp->cache_has_aux =
+        !kvp_prefix(kvp) && kv_cached_has_aux(kvp->cached) && !reads_hidden(&kvp->shape->spec);
+    kvp->aux_cached = !kvp_aux_trained(kvp) && kvp->cache_has_aux;
     const bool student = config->train.steps > 0 && (kvp->weights.base != 0 || kvp->weights.kl != 0);
-    kvp->keeps_base = student || held_out || kv_predictor_spec_reads_base(&kvp->shape->spec);
+    kvp->keeps_base =
+        student || held_out || kvp_prefix(kvp) || kv_predictor_spec_reads_base(&kvp->shape->spec);
     kvp->keeps_aux = !kvp->aux_cached || held_out;
     return KV_OK;
 }
@@ -261,8 +288,8 @@ static kv_status plan_cache(kvp_task *kvp, kv_error *err) {
 static void kvp_free(kv_task *task) {
     kvp_task *kvp = (kvp_task *)task;
     kv_cached_teacher_free(kvp->cached);
+    if (kvp->aux != kvp->base) kv_model_free(kvp->aux);
     kv_model_free(kvp->base);
-    kv_model_free(kvp->aux);
     kv_predictor_free(kvp->predictor);
     kv_predictor_free(kvp->shape);
     free(kvp);

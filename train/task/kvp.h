@@ -24,21 +24,30 @@ typedef struct kvp_task {
     kv_kvp_weights weights;
     int term[KVP_TERMS];       // which of them the task's terms are
     kv_cached_teacher *cached; // teacher: cached; else NULL
-    bool aux_cached;           // steps read the aux's cache too
+    bool cache_has_aux;        // what is read of the aux is in the cache, too
+    bool aux_cached;           // steps read that
     // Models that are in memory after load; the other ones are only looked at then.
     bool keeps_base, keeps_aux;
-    bool start_cached; // after load: the cache is also that of the aux as it starts
-    kv_model *base, *aux;
+    bool start_cached;    // after load: the cache is also that of the aux as it starts
+    kv_model *base, *aux; // of a prefix one and the same
     kv_predictor *predictor;
-    char base_fingerprint[17], aux_fingerprint[17]; // as stored; of an aux that is trained: when last asked
+    // As stored; of an aux that is trained: when last asked; of a prefix: none.
+    char base_fingerprint[17], aux_fingerprint[17];
 } kvp_task;
 
 static inline bool kvp_aux_trained(const kvp_task *kvp) {
     return !kvp->task.config->freeze_aux;
 }
 
+static inline bool kvp_prefix(const kvp_task *kvp) {
+    return kv_train_prefix(kvp->task.config);
+}
+
 // What batches are given from caches.
 kv_kvp_known kvp_known_parts(const kvp_task *kvp);
+
+// Another predictor, of this spec, as it starts: of the same text and models, in memory.
+kv_status kvp_remake_predictor(kvp_task *kvp, const kv_predictor_spec *spec, kv_error *err);
 
 // ops of the task.
 kv_status kvp_load(kv_task *task, const char *from, kv_error *err);

@@ -10,9 +10,10 @@ static kv_frozen_memory frozen_base(const kvp_task *kvp, kv_frozen_dtype dtype) 
                                   !config->aux || kv_is_random_model(config->base));
 }
 
-// An aux made of the base's layers is made as float32, whatever they were.
+// An aux made of the base's layers is made as float32, whatever they were; a prefix is no second model.
 static kv_frozen_memory frozen_aux(const kvp_task *kvp, kv_frozen_dtype dtype) {
     const char *dir = kvp->task.config->aux;
+    if (kvp_prefix(kvp)) return (kv_frozen_memory){0};
     const kv_checkpoint_size layers = {.bytes = 4 * kv_spec_size(&kvp->aux_spec, true), .wide = true};
     return kv_frozen_model_memory(&kvp->aux_spec, dir ? &kvp->aux_size : &layers, dtype,
                                   !dir || kv_is_random_model(dir));
@@ -49,7 +50,7 @@ void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memor
                                                                     &kvp->weights, base.wide, n_seq, seq_len),
                          .loading = (kvp->keeps_base ? base.while_it : base.stored) +
                                     (kvp->keeps_aux ? (trained ? 0 : aux.while_it) : aux.stored),
-                         .saving = trained ? 0 : saving(kvp, &aux, choice->frozen_dtype)};
+                         .saving = trained || kvp_prefix(kvp) ? 0 : saving(kvp, &aux, choice->frozen_dtype)};
     if (config->predictor.init == KV_START_LEAST_SQUARES)
         memory->start = kv_least_squares_bytes(base_spec, aux_spec, kvp->shape, &known,
                                                config->data.micro_batch_size, seq_len);

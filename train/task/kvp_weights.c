@@ -2,6 +2,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/path.h"
 #include "train/task/kvp.h"
+#include "train/task/source_choice.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
     const char *dir = kvp->task.config->aux;
     char path[PATH_MAX];
     kv_status status = KV_OK;
+    if (kvp_prefix(kvp)) return KV_OK; // the base is the aux, once it is held
     if (!kvp_aux_trained(kvp)) return load_stored_aux(kvp, kvp->base, &kvp->aux, err);
     if (!dir && !from) {
         status = load_stored_aux(kvp, kvp->base, &kvp->aux, err); // float32 already
@@ -40,22 +42,48 @@ static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
 
 // ---- Predictors ----------------------------------------------------------------------------------------
 
+// Of a prefix there is no other model than the base.
+static kv_fingerprints made_for(const kvp_task *kvp) {
+    return (kv_fingerprints){kvp->base_fingerprint, kvp_prefix(kvp) ? NULL : kvp->aux_fingerprint};
+}
+
+static kv_status make_predictor(kvp_task *kvp, const kv_predictor_spec *spec, kv_error *err) {
+    kv_status status = kv_predictor_create(&kvp->base_spec, &kvp->aux_spec, spec, &kvp->predictor, err);
+    return status == KV_OK ? kv_predictor_init(kvp->predictor, kvp->base, kvp->task.config->seed, err)
+                           : status;
+}
+
+// Whether a predictor that was made is what the configuration describes. Of the best sources it was found out then which
+// they are.
+static bool is_planned(const kvp_task *kvp, const kv_predictor_spec *made) {
+    const kv_predictor_spec *plan = &kvp->shape->spec;
+    return kvp->task.config->predictor.choose == KV_CHOICE_BEST ? kv_choice_of(plan, made)
+                                                                : kv_predictor_spec_equal(plan, made);
+}
+
+// What is counted and estimated from now on is the one there is.
+static kv_status plan_as_made(kvp_task *kvp, kv_error *err) {
+    if (kv_predictor_spec_equal(&kvp->shape->spec, &kvp->predictor->spec)) return KV_OK;
+    kv_predictor *shape;
+    kv_status status = kv_predictor_plan(&kvp->base_spec, &kvp->aux_spec, &kvp->predictor->spec, &shape, err);
+    if (status != KV_OK) return status;
+    if (kvp->cached) kv_cached_read_for(kvp->cached, shape);
+    kv_predictor_free(kvp->shape);
+    kvp->shape = shape;
+    return KV_OK;
+}
+
 static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) {
-    const kv_predictor_spec *spec = &kvp->shape->spec;
-    if (!from) {
-        kv_status status = kv_predictor_create(&kvp->base_spec, &kvp->aux_spec, spec, &kvp->predictor, err);
-        if (status == KV_OK)
-            status = kv_predictor_init(kvp->predictor, kvp->base, kvp->task.config->seed, err);
-        return status;
-    }
+    if (!from) return make_predictor(kvp, &kvp->shape->spec, err);
     char path[PATH_MAX];
     kv_status status = kv_path_join(from, "predictor", path, err);
-    const kv_fingerprints found = {kvp->base_fingerprint, kvp->aux_fingerprint};
+    const kv_fingerprints found = made_for(kvp);
     if (status == KV_OK)
-        status = kv_predictor_load(path, &kvp->base_spec, &kvp->aux_spec, &found, NULL, &kvp->predictor, err);
-    if (status == KV_OK && !kv_predictor_spec_equal(&kvp->predictor->spec, spec))
+        status = kv_predictor_load(path, &kvp->base_spec, kvp_prefix(kvp) ? NULL : &kvp->aux_spec, &found,
+                                   NULL, &kvp->predictor, err);
+    if (status == KV_OK && !is_planned(kvp, &kvp->predictor->spec))
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds other predictors than the config describes", path);
-    return status;
+    return status == KV_OK ? plan_as_made(kvp, err) : status;
 }
 
 static kv_status collect_params(kvp_task *kvp, kv_error *err) {
@@ -70,6 +98,18 @@ static kv_status collect_params(kvp_task *kvp, kv_error *err) {
     return KV_OK;
 }
 
+kv_status kvp_remake_predictor(kvp_task *kvp, const kv_predictor_spec *spec, kv_error *err) {
+    kv_task *task = &kvp->task;
+    kv_predictor_free(kvp->predictor);
+    kvp->predictor = NULL;
+    free(task->params);
+    task->params = NULL, task->n_params = 0;
+    kv_status status = make_predictor(kvp, spec, err);
+    if (status == KV_OK) status = kv_predictor_set_trainable(kvp->predictor, true, err);
+    if (status == KV_OK) status = plan_as_made(kvp, err);
+    return status == KV_OK ? collect_params(kvp, err) : status;
+}
+
 // ---- Loading -------------------------------------------------------------------------------------------
 
 // A cache is of these very weights or of no use. Of an aux that is trained it is that of its beginning, if
@@ -77,8 +117,7 @@ static kv_status collect_params(kvp_task *kvp, kv_error *err) {
 static kv_status check_cache(kvp_task *kvp, bool beginning, kv_error *err) {
     const char *fingerprint = kvp->aux_fingerprint;
     if (!kvp->cached) return KV_OK;
-    const bool trained = kvp_aux_trained(kvp);
-    const bool wanted = kvp->aux_cached || (trained && beginning && kv_cached_has_aux(kvp->cached));
+    const bool wanted = kvp->cache_has_aux && (beginning || !kvp_aux_trained(kvp));
     kvp->start_cached = wanted && strcmp(kv_cached_info(kvp->cached)->aux.fingerprint, fingerprint) == 0;
     return kv_cached_check(kvp->cached, kvp->base_fingerprint, kvp->aux_cached ? fingerprint : NULL, err);
 }
@@ -100,7 +139,8 @@ static kv_status hold_base(kvp_task *kvp, kv_error *err) {
 
 static kv_status hold_aux(kvp_task *kvp, kv_error *err) {
     const kv_train_config *config = kvp->task.config;
-    if (kvp_aux_trained(kvp)) return KV_OK;
+    if (kvp_prefix(kvp)) kvp->aux = kvp->base;
+    if (kvp_prefix(kvp) || kvp_aux_trained(kvp)) return KV_OK;
     if (kvp->keeps_aux) return hold(kvp, &kvp->aux, config->aux ? config->aux : config->base, NULL, err);
     kv_model_free(kvp->aux);
     kvp->aux = NULL;
@@ -111,10 +151,10 @@ kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
     kv_status status = kv_checkpoint_load_known(task->config->base, &kvp->base_spec, false, &kvp->base, err);
     if (status == KV_OK) status = load_aux(kvp, from, err);
-    if (status == KV_OK && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
+    if (status == KV_OK && kvp->aux && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another aux than the config describes", from);
     if (status == KV_OK) status = hold_base(kvp, err);
-    if (status == KV_OK) kv_checkpoint_fingerprint(kvp->aux, kvp->aux_fingerprint);
+    if (status == KV_OK && kvp->aux) kv_checkpoint_fingerprint(kvp->aux, kvp->aux_fingerprint);
     if (status == KV_OK) status = check_cache(kvp, from == NULL, err);
     if (status == KV_OK) status = hold_aux(kvp, err);
     if (status == KV_OK) status = load_predictor(kvp, from, err);
@@ -138,8 +178,8 @@ kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
     char path[PATH_MAX];
     kv_status status = KV_OK;
-    // A frozen aux is where the config says; the result still has it beside its predictors.
-    if (kvp_aux_trained(kvp) || final) {
+    // A frozen aux is where the config says; the result still has it beside its predictors. A prefix is the base.
+    if (!kvp_prefix(kvp) && (kvp_aux_trained(kvp) || final)) {
         status = kv_path_join(dir, "aux", path, err);
         if (status == KV_OK) status = save_aux(kvp, path, err);
         const char *origins[] = {task->config->aux, task->config->base};
@@ -148,6 +188,6 @@ kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err) {
     if (status == KV_OK) status = kv_path_join(dir, "predictor", path, err);
     if (status == KV_OK) status = kv_make_dirs(path, err);
     if (status == KV_OK && kvp_aux_trained(kvp)) kv_checkpoint_fingerprint(kvp->aux, kvp->aux_fingerprint);
-    const kv_fingerprints made_for = {kvp->base_fingerprint, kvp->aux_fingerprint};
-    return status == KV_OK ? kv_predictor_save(path, kvp->predictor, &made_for, err) : status;
+    const kv_fingerprints whose = made_for(kvp);
+    return status == KV_OK ? kv_predictor_save(path, kvp->predictor, &whose, err) : status;
 }

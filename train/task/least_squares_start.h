@@ -6,6 +6,7 @@
 #include "train/task/cached_teacher.h"
 
 typedef struct kv_least_squares_args {
+    const kv_config *source; // for errors
     const kv_train_config *config;
     const kv_train_text *text;
     const kv_model_spec *base_spec, *aux_spec;

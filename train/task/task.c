@@ -124,8 +124,10 @@ static kv_status check_pair(const kv_config *source, const kv_train_config *conf
 kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
                                 const kv_train_text *text, kv_train_specs *specs, kv_error *err) {
     *specs = (kv_train_specs){0};
-    kv_pair pair = {
-        .base = config->base, .aux = config->aux, .base_spec = &specs->base, .aux_spec = &specs->aux};
+    kv_pair pair = {.base = config->base,
+                    .aux = kv_train_aux(config),
+                    .base_spec = &specs->base,
+                    .aux_spec = &specs->aux};
     if (config->task == KV_TASK_KVP) return check_pair(source, config, text, &pair, "base", err);
     // A model and its teacher are no pair: each has to fit the text, whose ids both read.
     kv_pair model = {.base = config->model.path, .base_spec = &specs->model};
