@@ -2,7 +2,8 @@
 //
 // One pass over the text gathers the normal equations of all layers of the aux at once (core/predictor/least_squares.h), those
 // of the text that is held out apart; everything else is linear algebra on parts of them. Where the sums of all layers of the
-// base do not fit into memory, there is a pass for some of them after the other.
+// base do not fit into memory, there is a pass for some of them after the other. Where not even those of one layer do, and fewer
+// layers of the aux are asked for than there are, those are chosen before (core/predictor/best.h), and only theirs are summed.
 #pragma once
 
 #include "core/model.h"

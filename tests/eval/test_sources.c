@@ -167,7 +167,22 @@ static void memory_is_bounded(void **state) {
                 near("held out", b->held_out[i], a->held_out[i]);
             }
         }
-    kv_source_curves_free(&all), kv_source_curves_free(&few);
+    // Of fewer layers than there are, those are looked for first, one by one, and only theirs are summed.
+    kv_source_curves one = empty_curves();
+    const kv_explain_args args = args_of(&pair, false, 0.95 * fails),
+                          greedy = args_of(&pair, true, 0.95 * fails);
+    one.n_counts = 1;
+    assert_int_equal(kv_explain(&greedy, &one, &err), KV_ERR_MEMORY);
+    if (kv_explain(&args, &one, &err)) fail_msg("%s", err.message);
+    for (int set = 0; set < KV_SOURCE_SETS; set++)
+        for (int side = 0; side < 2; side++)
+            for (int i = 0; i < LAYERS; i++) {
+                const kv_source_curve *a = &all.side[set][side], *b = &one.side[set][side];
+                assert_int_equal(b->order[i * AUX_LAYERS], a->order[i * AUX_LAYERS]);
+                near("fit of the best", b->fit[i], a->fit[2 * i]);
+                near("held out of the best", b->held_out[i], a->held_out[2 * i]);
+            }
+    kv_source_curves_free(&all), kv_source_curves_free(&few), kv_source_curves_free(&one);
     tiny_pair_free(&pair);
 }
 

@@ -159,6 +159,28 @@ static void a_whole_run(void **state) {
     assert_non_null(strstr(out, "\"explained\""));
 }
 
+// Of the base's own first two layers two are exact, and all means are the third's.
+static void a_prefix_predicts_what_lies_above_it(void **state) {
+    (void)state;
+    char systems[512], override[512];
+    snprintf(systems, sizeof systems, "systems=[{name: base, model: %s}, {name: P, base: %s, predictor: %s}]",
+             in_dir("base"), in_dir("base"), in_dir("prefix"));
+    snprintf(override, sizeof override, "analysis={corpus: %s, sequences: 4}", in_dir("text.h5"));
+    if (run("KVEVAL", in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("prefixed"), "-s", systems, "-s",
+            override, "-s", "tasks=[]"))
+        fail_msg("%s", err);
+    assert_non_null(strstr(out, "1 of 3"));
+    kv_results r = read_results("prefixed/results.h5");
+    const kv_cache_analysis *e = &r.analysis.systems[1];
+    assert_int_equal(e->n_layers, 3);
+    assert_true(e->predicted[0] == 0 && e->predicted[1] == 0 && e->predicted[2] == 1);
+    assert_true(e->attention_cosine[0] == 1 && e->attention_cosine[1] == 1 && e->attention_cosine[2] < 1);
+    kv_results_free(&r);
+    char *csv = test_read_text(in_dir("prefixed/errors.csv"));
+    assert_non_null(strstr(csv, "\nP,P,attention,1,,,,1,0\n"));
+    free(csv);
+}
+
 // Without `analysis` nothing of an earlier one is left behind.
 static void another_run_without_leaves_no_errors(void **state) {
     (void)state;
@@ -401,6 +423,7 @@ int main(void) {
         cmocka_unit_test(without_a_predictor_it_is_noted_and_left_out),
         cmocka_unit_test(a_text_of_other_tokens_is_refused),
         cmocka_unit_test(a_whole_run),
+        cmocka_unit_test(a_prefix_predicts_what_lies_above_it),
         cmocka_unit_test(another_run_without_leaves_no_errors),
         cmocka_unit_test(short_texts_and_default_lengths),
         cmocka_unit_test(what_is_known_is_not_measured_again),
