@@ -22,8 +22,9 @@ kv_status kv_adamw_create(kv_param *const *params, int64_t n, const kv_adamw_arg
     *o = (kv_adamw){.args = *args, .n_params = n};
     o->params = malloc((size_t)(n + 1) * sizeof(*o->params));
     o->m = malloc((size_t)(2 * n + 1) * sizeof(*o->m));
+    o->scales = malloc((size_t)(n + 1) * sizeof(*o->scales));
     o->storage = calloc(2 * total + 1, sizeof(float));
-    if (!o->params || !o->m || !o->storage) {
+    if (!o->params || !o->m || !o->scales || !o->storage) {
         kv_adamw_free(o);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory: the optimiser needs %.1f MB",
                        (double)total * 8 / 1e6);
@@ -33,6 +34,7 @@ kv_status kv_adamw_create(kv_param *const *params, int64_t n, const kv_adamw_arg
     float *next = o->storage;
     for (int64_t i = 0; i < n; i++) {
         o->params[i] = params[i];
+        o->scales[i] = 1;
         o->m[i] = next;
         o->v[i] = next + total;
         next += kv_param_size(params[i]);
@@ -45,6 +47,7 @@ void kv_adamw_free(kv_adamw *optimizer) {
     if (!optimizer) return;
     free(optimizer->params);
     free(optimizer->m);
+    free(optimizer->scales);
     free(optimizer->storage);
     free(optimizer);
 }
@@ -113,9 +116,10 @@ void kv_adamw_step(kv_adamw *optimizer, kv_rates rates, double grad_scale) {
     optimizer->step++;
     double correction1 = 1 - pow((double)optimizer->args.beta1, (double)optimizer->step);
     double correction2 = 1 - pow((double)optimizer->args.beta2, (double)optimizer->step);
-    for (int64_t i = 0; i < optimizer->n_params; i++)
-        update(optimizer, i, rates.of[optimizer->params[i]->group], (float)grad_scale, correction1,
-               correction2);
+    for (int64_t i = 0; i < optimizer->n_params; i++) {
+        const double lr = optimizer->scales[i] * rates.of[optimizer->params[i]->group];
+        update(optimizer, i, lr, (float)grad_scale, correction1, correction2);
+    }
 }
 
 double kv_schedule_at(const kv_schedule *s, int64_t step) {

@@ -14,6 +14,7 @@ typedef struct kv_adamw {
     int64_t step; // updates done
     int64_t n_params;
     kv_param **params; // borrowed
+    double *scales;    // [n_params] times the rate of each one's group: 1 unless somebody writes it
     float **m, **v;    // first and second moments, shaped like their parameter
     void *storage;
 } kv_adamw;
@@ -36,7 +37,7 @@ typedef struct kv_rates {
 } kv_rates;
 kv_rates kv_same_rate(double lr); // for all groups
 
-// One update with g = grad_scale · grad, lr the rate of the parameter's group; decoupled decay p -= lr·wd·p on
+// One update with g = grad_scale · grad, lr the rate of the parameter's group times its scale; decoupled decay p -= lr·wd·p on
 // parameters with `decay`.
 //                                                                 [Loshchilov & Hutter 2019, algorithm 2]
 void kv_adamw_step(kv_adamw *optimizer, kv_rates rates, double grad_scale);

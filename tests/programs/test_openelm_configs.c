@@ -156,7 +156,8 @@ static void schedules_are_published(void **state) {
         assert_true(s->eps == 1e-8 && s->grad_clip == 1 && c->loss.z_loss == 1e-4);
         assert_true(fabs(s->lr_end - s->lr / 10) < 1e-12);
         if (kvp)
-            assert_true(c->loss.base == 1 && c->loss.aux == 1 && c->loss.kl == 0 && c->loss.consistency < 0);
+            assert_true(c->loss.base == 1 && c->loss.aux == 1 && c->loss.kl == 0 &&
+                        c->loss.consistency_shared);
         if (kvp) assert_true(s->lr == (code ? 1.2e-4 : 1.2e-3));
         if (!kvp && strstr(t->name, "1.1b")) assert_true(s->lr == (code ? 2.4e-4 : 2.4e-3));
         if (!kvp && strstr(t->name, "3b")) assert_true(s->lr == 1.2e-3);

@@ -36,6 +36,7 @@ static const char *const trainings[] = {
     KVP "aux: a\npredictor: {map: low_rank, width: 4, adapt: lora, adapt_rank: 2, sources: [k]}\n",
     "task: kvp\noutput: o\nbase: b\naux: a\ndata: {train: t, seq_len: 8, batch_size: 4, packing: fixed}\n" STEPS
     "teacher: cached\ncache: c\n",
+    "task: kvp\nrecipe: ours\noutput: o\n" TEXT "train: {steps: 10}\nbase: b\naux: a\n",
     "task: kvp\noutput: o\nbase: b\naux: a\n" STEPS
     "data: {mixture: [{corpus: t, weight: 1}, {corpus: u, weight: 2}],\n"
     "       seq_len: 8, batch_size: 4, validation: v}\n",

@@ -59,6 +59,24 @@ static kv_status check_auto(const kv_config *config, const char *key, const char
     return kv_config_fail(config, err, key, "found `%s`, expected auto or a number from 0 to 1e6", text);
 }
 
+// "auto", a number from 0 to 1e6, or such a number over n, the layers of the base: auto is 1/n.
+static kv_status check_consistency(const kv_config *config, kv_loss_config *l, kv_error *err) {
+    static const char over[] = "/n";
+    const char *text = strcmp(l->consistency_text, "auto") == 0 ? "1/n" : l->consistency_text;
+    const size_t length = strlen(text), tail = sizeof over - 1;
+    char number[64];
+    l->consistency_shared = length > tail && strcmp(text + length - tail, over) == 0;
+    snprintf(number, sizeof number, "%.*s", (int)(length - (l->consistency_shared ? tail : 0)), text);
+    if (length < sizeof number && kv_yaml_real(number, &l->consistency) && l->consistency >= 0 &&
+        l->consistency <= 1e6)
+        return KV_OK;
+    return kv_config_fail(
+        config, err, "loss.consistency",
+        "found `%s`, expected auto, a number from 0 to 1e6, or one such as 2/n: 2 over the number of "
+        "the base's layers",
+        l->consistency_text);
+}
+
 static kv_status check_steps(const kv_config *config, kv_steps_config *s, kv_error *err) {
     const struct int_range ints[] = {{"train.steps", s->steps, 0, max_steps},
                                      {"train.warmup_steps", s->warmup_steps, 0, max_steps},
@@ -148,10 +166,18 @@ static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim", 
                                            "model.n_heads",  "model.n_kv_heads", "model.ffn_dim"};
 static const char *const scratch_options[] = {"model.context_length", "model.qk_norm"};
 static const char *const lm_only[] = {"model"};
-static const char *const kvp_only[] = {
-    "aux",          "prefix_layers",    "freeze_aux",      "predictor",
-    "loss.aux",     "loss.consistency", "loss.hidden",     "loss.hidden_layer",
-    "train.lr_aux", "train.lr_table",   "train.lr_queries"};
+static const char *const kvp_only[] = {"recipe",
+                                       "aux",
+                                       "prefix_layers",
+                                       "freeze_aux",
+                                       "predictor",
+                                       "loss.aux",
+                                       "loss.consistency",
+                                       "loss.hidden",
+                                       "loss.hidden_layer",
+                                       "train.lr_aux",
+                                       "train.lr_table",
+                                       "train.lr_queries"};
 
 static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];
@@ -283,8 +309,7 @@ static kv_status check_kvp(const kv_config *config, kv_train_config *t, kv_error
     const struct real_range reals[] = {{"loss.aux", t->loss.aux, 0, 1e6},
                                        {"loss.hidden", t->loss.hidden, 0, 1e6}};
     if (status == KV_OK) status = check_reals(config, reals, LENGTH(reals), err);
-    if (status == KV_OK)
-        status = check_auto(config, "loss.consistency", t->loss.consistency_text, &t->loss.consistency, err);
+    if (status == KV_OK) status = check_consistency(config, &t->loss, err);
     if (status == KV_OK) status = check_hidden(config, t, err);
     if (status == KV_OK && t->train.steps > 0 && t->loss.base == 0 && t->loss.kl == 0 &&
         t->loss.consistency == 0 && t->loss.hidden == 0)
@@ -319,8 +344,9 @@ static void fill_in(const kv_config *config, kv_train_config *t) {
     if (!given->micro_batch_size) t->data.micro_batch_size = t->data.batch_size;
     if (!given->context_length) t->model.context_length = 512;
     if (!given->qk_norm) t->model.qk_norm = true;
-    if (!given->lr_aux) t->train.lr_aux = t->train.lr;
-    if (!given->lr_table) t->train.lr_table = t->train.lr;
+    const bool ours = t->recipe == KV_RECIPE_OURS;
+    if (!given->lr_aux && !ours) t->train.lr_aux = t->train.lr;
+    if (!given->lr_table && !ours) t->train.lr_table = t->train.lr;
     if (!given->lr_queries) t->train.lr_queries = t->train.lr;
     if (!given->frozen_dtype) t->frozen_dtype = KV_FROZEN_STORED;
     if (!given->lr_end) t->train.lr_end = t->train.lr / 10;
@@ -334,7 +360,8 @@ static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error
     kv_status status = check_mixture(config, t, err);
     if (status == KV_OK)
         status = kv_config_require(config, required, LENGTH(required), "every run needs it", err);
-    if (status == KV_OK && t->train.steps > 0)
+    const bool has_rate = t->task == KV_TASK_KVP && t->recipe == KV_RECIPE_OURS;
+    if (status == KV_OK && t->train.steps > 0 && !has_rate)
         status = kv_config_require(config, rate, 1, "every run needs it", err);
     if (status == KV_OK) status = check_data(config, &t->data, err);
     if (status == KV_OK) status = check_validation(config, t, err);
@@ -373,20 +400,18 @@ static kv_status load(const char *path, const char *const *overrides, size_t n_o
                       const kv_train_config **train, kv_error *err) {
     static const char *const task_key[] = {"task"};
     *train = NULL;
-    // Loaded once to learn the task, whose defaults then come first.
+    // Loaded once to learn task and recipe, whose defaults then come first.
     kv_status status = kv_config_load(path, overrides, n_overrides, &kv_train_schema, config, err);
     if (status != KV_OK) return status;
     status = kv_config_require(*config, task_key, 1, "lm or kvp", err);
     const kv_train_config *first = kv_config_data(*config);
     const kv_task_kind task = first->task;
     const bool prefix = first->aux && strcmp(first->aux, "prefix") == 0;
+    const char *defaults = task == KV_TASK_LM ? kv_lm_defaults : kv_kvp_defaults[first->recipe][prefix];
     left_behind left = {0};
     if (status == KV_OK && !leave_behind(*config, task, overrides, n_overrides, &left))
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory");
     if (status == KV_OK) {
-        const char *defaults = task == KV_TASK_LM ? kv_lm_defaults
-                               : prefix           ? kv_prefix_defaults
-                                                  : kv_kvp_defaults;
         kv_config_free(*config);
         status = kv_config_load_with_defaults(defaults, path, left.overrides, left.n, &kv_train_schema,
                                               config, err);
@@ -410,6 +435,19 @@ kv_status kv_train_config_load(const char *path, const char *const *overrides, s
                                kv_config **config, const kv_train_config **train, kv_error *err) {
     return kv_mistaken(path, KV_FILE_TRAIN_CONFIG, load(path, overrides, n_overrides, config, train, err),
                        err);
+}
+
+void kv_recipe_describe(const kv_config *config, const kv_train_config *train, FILE *out) {
+    fputs(train->recipe == KV_RECIPE_OURS ? "ours" : "paper", out);
+    const char *before = ": ";
+    for (size_t i = 0; kv_recipe_keys[i]; i++) {
+        char *value = kv_config_value(config, kv_recipe_keys[i]);
+        if (!value) continue;
+        fprintf(out, "%s%s %s%s", before, kv_recipe_keys[i], value,
+                kv_config_has(config, kv_recipe_keys[i]) ? " (set)" : "");
+        before = ", ";
+        free(value);
+    }
 }
 
 kv_adamw_args kv_train_adamw(const kv_train_config *train) {

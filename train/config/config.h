@@ -7,7 +7,10 @@
 #include "data/config/config.h"
 #include "data/corpus/shard.h"
 
+#include <stdio.h>
+
 typedef enum kv_task_kind { KV_TASK_LM, KV_TASK_KVP } kv_task_kind;
+typedef enum kv_recipe { KV_RECIPE_PAPER, KV_RECIPE_OURS } kv_recipe;
 typedef enum kv_model_from { KV_FROM_SCRATCH, KV_FROM_CHECKPOINT, KV_FROM_PRUNED } kv_model_from;
 typedef enum kv_mapping_kind {
     KV_MAPPING_SEPARATE,
@@ -20,6 +23,7 @@ typedef enum kv_predictor_start { KV_START_RANDOM, KV_START_LEAST_SQUARES, KV_ST
 // How aux layers are chosen beside the one that the mapping has.
 typedef enum kv_layer_choice { KV_CHOICE_NEAREST, KV_CHOICE_BEST } kv_layer_choice;
 typedef enum kv_heads { KV_HEADS_FULL, KV_HEADS_MATCHED } kv_heads;
+typedef enum kv_start_rate { KV_RATES_RESIDUAL, KV_RATES_FULL } kv_start_rate;
 typedef enum kv_teacher { KV_TEACHER_ONLINE, KV_TEACHER_CACHED } kv_teacher;
 typedef enum kv_packing { KV_PACKING_STREAM, KV_PACKING_FIXED } kv_packing;
 
@@ -55,6 +59,7 @@ typedef struct kv_predictor_config {
     kv_predictor_start init;
     int64_t least_squares_tokens; // 0: all
     double ridge;
+    kv_start_rate rates;
     int64_t aux_layers; // that each base layer reads; 0: all
     kv_layer_choice choose;
     // Names as of core/predictor/spec.h; of both sides, or of one of them in its place. NULL: what is usual
@@ -73,8 +78,9 @@ typedef struct kv_predictor_config {
 
 typedef struct kv_loss_config {
     double base, aux, kl, kl_temperature, hidden, z_loss;
-    char *consistency_text;  // "auto" or a number
-    double consistency;      // its value, negative for auto
+    char *consistency_text;  // "auto", a number, or such as "2/n", n the layers of the base
+    double consistency;      // its value; 1 for auto
+    bool consistency_shared; // the value is yet to be divided by n
     char *hidden_layer_text; // "auto" or a number
     int64_t hidden_layer;    // its value, negative for auto
 } kv_loss_config;
@@ -102,6 +108,7 @@ typedef struct kv_train_config {
     uint64_t seed;
     kv_data_config data;
     kv_model_config model; // task lm
+    kv_recipe recipe;      // task kvp
     // Task kvp; base: also what teaches task lm; aux "prefix": see prefix_layers
     char *base, *aux;
     int64_t prefix_layers; // the base's own first layers are the aux; 0: they are not
@@ -117,7 +124,12 @@ typedef struct kv_train_config {
 
 // What `kvtrain CONFIG.yaml` is checked against, and what applies where it says nothing.
 extern const cyaml_schema_value_t kv_train_schema;
-extern const char kv_lm_defaults[], kv_kvp_defaults[], kv_prefix_defaults[];
+extern const char kv_lm_defaults[];
+extern const char *const kv_kvp_defaults[][2]; // by kv_recipe; [1]: of a prefix
+extern const char *const kv_recipe_keys[]; // those that recipes have different defaults for; NULL ends them
+
+// "ours: loss.base 0, loss.kl 2 (set), ...": what the recipe makes of its keys, and which of them somebody has set.
+void kv_recipe_describe(const kv_config *config, const kv_train_config *train, FILE *out);
 
 // Loads, fills in defaults and checks every range. The struct belongs to *config (kv_config_free).
 kv_status kv_train_config_load(const char *path, const char *const *overrides, size_t n_overrides,

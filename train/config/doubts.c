@@ -121,7 +121,8 @@ static void doubt_losses(const kv_config *source, const kv_train_config *t) {
 }
 
 static void doubt_start(const kv_config *source, const kv_train_config *t) {
-    static const char *const fit[] = {"predictor.least_squares_tokens", "predictor.ridge"};
+    static const char *const fit[] = {"predictor.least_squares_tokens", "predictor.ridge",
+                                      "predictor.least_squares_rates"};
     if (t->predictor.init == KV_START_LEAST_SQUARES) return;
     for (size_t i = 0; i < sizeof fit / sizeof *fit; i++)
         if (set_in_vain(source, fit[i], "predictor.init"))

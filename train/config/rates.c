@@ -30,6 +30,11 @@ bool kv_train_has_group(const kv_train_config *train, kv_group group) {
     return false;
 }
 
+bool kv_train_scales_rates(const kv_train_config *train) {
+    return train->task == KV_TASK_KVP && train->predictor.init == KV_START_LEAST_SQUARES &&
+           train->predictor.rates == KV_RATES_RESIDUAL;
+}
+
 double kv_train_peak(const kv_train_config *train, kv_group group) {
     const kv_steps_config *s = &train->train;
     const double peaks[KV_N_GROUPS] = {[KV_GROUP_MAPS] = s->lr,

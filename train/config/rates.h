@@ -14,6 +14,8 @@ const char *kv_rate_name(kv_task_kind task, kv_group group);
 
 // Whether any weights of that group are trained.
 bool kv_train_has_group(const kv_train_config *train, kv_group group);
+// Whether a least-squares start says how fast each map, and the aux, is trained (train/task/start_rates.h).
+bool kv_train_scales_rates(const kv_train_config *train);
 double kv_train_peak(const kv_train_config *train, kv_group group);
 // 0 throughout where the peak is: such a group stays as it is.
 kv_schedule kv_train_schedule(const kv_train_config *train, kv_group group);

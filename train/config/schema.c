@@ -8,6 +8,7 @@
 #define TEXT(key, type, member) CYAML_FIELD_STRING_PTR(key, OPTIONAL, type, member, 1, 4000)
 
 static const cyaml_strval_t tasks[] = {{"lm", KV_TASK_LM}, {"kvp", KV_TASK_KVP}};
+static const cyaml_strval_t recipes[] = {{"paper", KV_RECIPE_PAPER}, {"ours", KV_RECIPE_OURS}};
 static const cyaml_strval_t model_froms[] = {
     {"scratch", KV_FROM_SCRATCH}, {"checkpoint", KV_FROM_CHECKPOINT}, {"pruned", KV_FROM_PRUNED}};
 static const cyaml_strval_t mappings[] = {{"separate", KV_MAPPING_SEPARATE},
@@ -25,6 +26,8 @@ static const cyaml_strval_t choices[] = {{"nearest", KV_CHOICE_NEAREST}, {"best"
 static const cyaml_strval_t heads[] = {{"full", KV_HEADS_FULL}, {"matched", KV_HEADS_MATCHED}};
 static const cyaml_strval_t adapts[] = {
     {"none", KV_ADAPT_NONE}, {"q", KV_ADAPT_QUERIES}, {"lora", KV_ADAPT_LORA}};
+
+static const cyaml_strval_t start_rates[] = {{"residual", KV_RATES_RESIDUAL}, {"full", KV_RATES_FULL}};
 
 static const cyaml_schema_field_t mixture_fields[] = {
     TEXT("corpus", kv_mixture_config, corpus),
@@ -73,6 +76,8 @@ static const cyaml_schema_field_t predictor_fields[] = {
     CYAML_FIELD_ENUM("init", WORD, kv_predictor_config, init, starts, CYAML_ARRAY_LEN(starts)),
     CYAML_FIELD_INT("least_squares_tokens", OPTIONAL, kv_predictor_config, least_squares_tokens),
     CYAML_FIELD_FLOAT("ridge", OPTIONAL, kv_predictor_config, ridge),
+    CYAML_FIELD_ENUM("least_squares_rates", WORD, kv_predictor_config, rates, start_rates,
+                     CYAML_ARRAY_LEN(start_rates)),
     CYAML_FIELD_INT("rank", OPTIONAL, kv_predictor_config, rank),
     CYAML_FIELD_INT("aux_layers", OPTIONAL, kv_predictor_config, aux_layers),
     CYAML_FIELD_ENUM("choose", WORD, kv_predictor_config, choose, choices, CYAML_ARRAY_LEN(choices)),
@@ -132,6 +137,7 @@ static const cyaml_schema_field_t root_fields[] = {
     CYAML_FIELD_UINT("seed", OPTIONAL, kv_train_config, seed),
     CYAML_FIELD_MAPPING("data", OPTIONAL, kv_train_config, data, data_fields),
     CYAML_FIELD_MAPPING("model", OPTIONAL, kv_train_config, model, model_fields),
+    CYAML_FIELD_ENUM("recipe", WORD, kv_train_config, recipe, recipes, CYAML_ARRAY_LEN(recipes)),
     TEXT("base", kv_train_config, base),
     TEXT("aux", kv_train_config, aux),
     CYAML_FIELD_INT("prefix_layers", OPTIONAL, kv_train_config, prefix_layers),
@@ -149,23 +155,37 @@ const cyaml_schema_value_t kv_train_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, kv_train_config, root_fields)};
 
 // What applies when neither file nor override says otherwise; the rest is required or follows from these.
-#define COMMON_DEFAULTS                                                                                      \
+#define COMMON_DEFAULTS(rates)                                                                               \
     "seed: 1\n"                                                                                              \
     "data: {packing: stream}\n"                                                                              \
-    "train: {warmup_steps: 50, warmup_init: 1.0e-6, weight_decay: 0.1, beta1: 0.9, beta2: 0.95,\n"           \
+    "train: {" rates "warmup_steps: 50, warmup_init: 1.0e-6, weight_decay: 0.1, beta1: 0.9, beta2: 0.95,\n"  \
     "        eps: 1.0e-8, grad_clip: 1.0, checkpoint_every: 500, keep_last: 2, log_every: 10,\n"             \
     "        activation_checkpointing: false, memory_gb: auto}\n"
-const char kv_lm_defaults[] = "task: lm\n" COMMON_DEFAULTS "model: {from: scratch}\n"
-                              "loss: {base: 1, kl: 0, kl_temperature: 1, z_loss: 0}\n";
-#define KVP_DEFAULTS(freeze, aux_loss)                                                                       \
-    "task: kvp\n" COMMON_DEFAULTS "freeze_aux: " freeze "\n"                                                 \
+const char kv_lm_defaults[] =
+    "task: lm\n" COMMON_DEFAULTS("") "model: {from: scratch}\n"
+                                     "loss: {base: 1, kl: 0, kl_temperature: 1, z_loss: 0}\n";
+
+// Recipes differ in what PAPER and OURS have; kv_recipe_keys names the keys.
+#define KVP_DEFAULTS(recipe, freeze, predictor, loss, rates)                                                 \
+    "task: kvp\n"                                                                                            \
+    "recipe: " recipe "\n"                                                                                   \
+    "freeze_aux: " freeze "\n"                                                                               \
     "frozen_dtype: stored\n"                                                                                 \
     "teacher: online\n"                                                                                      \
-    "predictor: {mapping: separate, init: random, least_squares_tokens: 200000, ridge: 1.0e-3, rank: 0,\n"   \
-    "            aux_layers: 1, choose: nearest, exact_layers: 0, heads: full, token_table: none,\n"         \
-    "            adapt: none}\n"                                                                             \
-    "loss: {base: 1, aux: " aux_loss ", consistency: auto, kl: 0, kl_temperature: 1, hidden: 0,\n"           \
-    "       hidden_layer: auto, z_loss: 0}\n"
-const char kv_kvp_defaults[] = KVP_DEFAULTS("false", "1");
+    "predictor: {mapping: separate, " predictor ", least_squares_tokens: 200000, ridge: 1.0e-3,\n"           \
+    "            least_squares_rates: residual, rank: 0, aux_layers: 1, choose: nearest,\n"                  \
+    "            exact_layers: 0, heads: full, adapt: none}\n"                                               \
+    "loss: {" loss ", kl_temperature: 1, hidden: 0, hidden_layer: auto, z_loss: 0}\n" COMMON_DEFAULTS(rates)
+#define PAPER(freeze, aux_loss)                                                                              \
+    KVP_DEFAULTS("paper", freeze, "init: random, token_table: none",                                         \
+                 "base: 1, aux: " aux_loss ", consistency: auto, kl: 0", "")
+#define OURS(freeze)                                                                                         \
+    KVP_DEFAULTS("ours", freeze, "init: least_squares, token_table: full",                                   \
+                 "base: 0, aux: 0, consistency: 2/n, kl: 1",                                                 \
+                 "lr: 5.0e-3, lr_aux: 1.0e-2, lr_table: 1.0e-2, ")
 // With the base's own first layers as aux there is nothing of it to train.
-const char kv_prefix_defaults[] = KVP_DEFAULTS("true", "0");
+const char *const kv_kvp_defaults[][2] = {[KV_RECIPE_PAPER] = {PAPER("false", "1"), PAPER("true", "0")},
+                                          [KV_RECIPE_OURS] = {OURS("false"), OURS("true")}};
+const char *const kv_recipe_keys[] = {
+    "predictor.init", "predictor.token_table", "loss.base",      "loss.aux", "loss.consistency", "loss.kl",
+    "train.lr",       "train.lr_aux",          "train.lr_table", NULL};

@@ -7,6 +7,7 @@
 #include "train/config/rates.h"
 #include "train/run/footprint.h"
 #include "train/run/validation.h"
+#include "train/task/start_rates.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -99,6 +100,9 @@ static void print_schedules(const kv_train_config *config, FILE *out) {
         print_schedule(title, kv_rate_name(config->task, g), &s, out);
         title = "";
     }
+    if (kv_train_scales_rates(config))
+        fprintf(out, "             after the fit times √(1 - R²) of each map, %s%g at least\n",
+                config->freeze_aux ? "" : "and of the aux by the mean of all, ", KV_LEAST_RATE);
 }
 
 kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {

@@ -45,6 +45,8 @@ struct step_result {
 static kv_status prepare_optimizer(struct trainer *t, kv_error *err) {
     const kv_adamw_args args = kv_train_adamw(t->config);
     kv_status status = kv_adamw_create(t->task->params, t->task->n_params, &args, &t->optimizer, err);
+    for (int64_t i = 0; status == KV_OK && t->task->rate_scales && i < t->task->n_params; i++)
+        t->optimizer->scales[i] = t->task->rate_scales[i];
     // Before the first step there is no state of it.
     if (status != KV_OK || !t->run->checkpoint[0] || t->run->state.step == 0) return status;
     char path[PATH_MAX];

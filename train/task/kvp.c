@@ -6,6 +6,7 @@
 #include "train/task/least_squares_start.h"
 #include "train/task/predictor_plan.h"
 #include "train/task/source_choice.h"
+#include "train/task/start_rates.h"
 #include "train/task/tape_bytes.h"
 
 #include <inttypes.h>
@@ -48,12 +49,18 @@ static kv_status choose_sources(kvp_task *kvp, kv_error *err) {
 static kv_status kvp_start(kv_task *task, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
     kv_status status = KV_OK;
+    if (kv_config_has(task->source, "recipe")) {
+        fputs("kvtrain: recipe ", stderr);
+        kv_recipe_describe(task->source, task->config, stderr);
+        fputc('\n', stderr);
+    }
     if (task->config->predictor.choose == KV_CHOICE_BEST) status = choose_sources(kvp, err);
     if (status == KV_OK && task->config->predictor.init == KV_START_BASE)
         return kv_start_from_base(kvp->predictor, kvp->base, err);
     if (status != KV_OK || task->config->predictor.init != KV_START_LEAST_SQUARES) return status;
     const kv_least_squares_args args = start_args(kvp);
-    return kv_least_squares_start(&args, kvp->predictor, err);
+    status = kv_least_squares_start(&args, kvp->predictor, err);
+    return status == KV_OK ? kv_start_rates(task, kvp->base_spec.n_layers, true, err) : status;
 }
 
 // Without weights it is taken for granted that the cache is that of an aux as it starts, if it can be.
@@ -153,7 +160,9 @@ static void describe_cache(const kvp_task *kvp, FILE *out) {
 static void kvp_describe(const kv_task *task, FILE *out) {
     const kvp_task *kvp = (const kvp_task *)task;
     const kv_train_config *config = task->config;
-    fprintf(out, "base         %s: ", config->base);
+    fputs("recipe       ", out);
+    kv_recipe_describe(task->source, config, out);
+    fprintf(out, "\nbase         %s: ", config->base);
     kv_task_describe_model(&kvp->base_spec, out);
     if (kvp_prefix(kvp)) {
         fprintf(out, "aux          prefix: the base's own first %" PRIi64 " layers, no second model\n",
@@ -228,14 +237,14 @@ static kv_status plan_hidden(kvp_task *kvp, kv_error *err) {
 
 static void plan_losses(kvp_task *kvp) {
     const kv_loss_config *l = &kvp->task.config->loss;
-    double consistency = l->consistency < 0 ? 1.0 / (double)kvp->base_spec.n_layers : l->consistency;
+    const double n = l->consistency_shared ? (double)kvp->base_spec.n_layers : 1;
     kv_kvp_weights *w = &kvp->weights;
     // The loss of a frozen aux has no gradient: its pass would be work for nothing.
     *w = (kv_kvp_weights){.base = (float)l->base,
                           .hidden = w->hidden,
                           .hidden_layer = w->hidden_layer,
                           .aux = kvp_aux_trained(kvp) ? (float)l->aux : 0,
-                          .consistency = (float)consistency,
+                          .consistency = (float)(l->consistency / n),
                           .kl = (float)l->kl,
                           .kl_temperature = (float)l->kl_temperature,
                           .z_loss = (float)l->z_loss};

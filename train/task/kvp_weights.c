@@ -3,6 +3,7 @@
 #include "data/file/path.h"
 #include "train/task/kvp.h"
 #include "train/task/source_choice.h"
+#include "train/task/start_rates.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -159,7 +160,8 @@ kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
     if (status == KV_OK) status = hold_aux(kvp, err);
     if (status == KV_OK) status = load_predictor(kvp, from, err);
     if (status == KV_OK) status = kv_predictor_set_trainable(kvp->predictor, true, err);
-    return status == KV_OK ? collect_params(kvp, err) : status;
+    if (status == KV_OK) status = collect_params(kvp, err);
+    return status == KV_OK && from ? kv_start_rates(task, kvp->base_spec.n_layers, false, err) : status;
 }
 
 // ---- Saving --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 #include "data/file/content.h"
 #include "data/file/path.h"
 #include "data/system/console.h"
+#include "train/config/rates.h"
 #include "train/task/task.h"
 
 #include <inttypes.h>
@@ -167,9 +168,9 @@ static kv_status write_json(const struct pass *p, const kv_predictor *predictor,
         json_array_append_new(keys, json_real(k_r2[i]));
         json_array_append_new(values, json_real(v_r2[i]));
     }
-    json_t *root =
-        json_pack("{s:I, s:f, s:o, s:o, s:o}", "tokens", (json_int_t)n_tokens, "ridge",
-                  p->config->predictor.ridge, "aux_layers", layers, "keys", keys, "values", values);
+    json_t *root = json_pack("{s:I, s:f, s:o, s:o, s:o, s:s}", "tokens", (json_int_t)n_tokens, "ridge",
+                             p->config->predictor.ridge, "aux_layers", layers, "keys", keys, "values", values,
+                             "rates", kv_train_scales_rates(p->config) ? "residual" : "full");
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     status =
         text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");

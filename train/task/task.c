@@ -15,7 +15,9 @@
 void kv_task_free(kv_task *task) {
     if (!task) return;
     free(task->params);
+    free(task->rate_scales);
     task->params = NULL;
+    task->rate_scales = NULL;
     task->ops->free(task);
 }
 

@@ -80,6 +80,8 @@ struct kv_task {
     int64_t n_trainable;    // weights
     int64_t n_params;       // after load: the trainable parameters
     kv_param **params;
+    double *
+        rate_scales; // after load, or ops->start: [n_params] times the rate of each one's group; NULL: as that is
 };
 
 // What the config.json of the models say that the config names: base, aux and model.path. Those that have no part in

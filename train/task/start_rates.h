@@ -1,0 +1,19 @@
+// How fast predictors are trained that start from a fit.
+//
+// AdamW moves every weight by about its rate, however small the gradient: at a rate that suits random weights it first
+// shakes a good fit loose. So a map's rate is multiplied by what its fit left unexplained,
+//
+//   s = max(√(1 - R²), KV_LEAST_RATE),
+//
+// and the aux's, from which all maps read, by the same of the mean of 1 - R² over all of them. A fit that explains
+// little changes little.
+#pragma once
+
+#include "train/task/task.h"
+
+#define KV_LEAST_RATE 0.02
+
+// Sets task->rate_scales of a kvp task whose parameters are there, by least_squares.json in its output; leaves it NULL
+// where the config wants no such thing, and in a run from before that file said so. Once the fit is made (`fresh`), what
+// came of it is printed on stderr.
+kv_status kv_start_rates(kv_task *task, int64_t n_base_layers, bool fresh, kv_error *err);
