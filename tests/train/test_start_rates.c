@@ -22,7 +22,7 @@ static int set_up(void **state) {
                          "data: {validation: shard.h5}\n"
                          "predictor: {mapping: explicit, layers: [0, 1, 2], init: least_squares}\n"
                          "loss: {base: 0, aux: 0, kl: 1, z_loss: 0}\n"
-                         "train: {steps: 60, warmup_steps: 50, validate_every: 2, validation_tokens: 400}\n");
+                         "train: {steps: 60, warmup_steps: 50, validate_every: 5, validation_tokens: 400}\n");
     put_file("mixed.yaml", "extends: fit.yaml\npredictor: {layers: [0, 1, 1]}\n");
     return 0;
 }
@@ -75,7 +75,7 @@ static void test_not_undone(void **state) {
 
 // ---- How far weights move ------------------------------------------------------------------------------
 
-// √(1 - R²) of every map, as least_squares.json has it, and of the aux.
+// √(2 (1 - R²)) of every map, as least_squares.json has it, and of the aux.
 struct scales {
     double map[2][N_LAYERS], aux;
 };
@@ -91,10 +91,10 @@ static struct scales read_scales(const char *run) {
             const json_t *list = json_object_get(root, side ? "values" : "keys");
             assert_int_equal(json_array_size(list), N_LAYERS);
             const double rest = 1 - json_number_value(json_array_get(list, i));
-            s.map[side][i] = fmax(sqrt(rest), KV_LEAST_RATE);
+            s.map[side][i] = fmin(fmax(sqrt(2 * rest), KV_LEAST_RATE), 1);
             sum += rest;
         }
-    s.aux = fmax(sqrt(sum / (2 * N_LAYERS)), KV_LEAST_RATE);
+    s.aux = fmin(fmax(sqrt(sum / N_LAYERS), KV_LEAST_RATE), 1);
     json_decref(root);
     return s;
 }
@@ -216,10 +216,10 @@ static void test_going_on(void **state) {
 
 static void test_telling(void **state) {
     (void)state;
-    static const char line[] = "             after the fit times √(1 - R²) of each map, ";
+    static const char line[] = "             after the fit times √(2 (1 - R²)) of each map, ";
     train_expect(0, ARGS("fit.yaml", "-n"));
     assert_said(line);
-    assert_said("and of the aux by the mean of all, 0.02 at least\n");
+    assert_said("of the aux by the mean of all, from 0.02 to 1\n");
     train_expect(0, ARGS("fit.yaml", "-n", "-s", "freeze_aux=true"));
     assert_said(line);
     assert_not_said("of the aux by");

@@ -101,8 +101,8 @@ static void print_schedules(const kv_train_config *config, FILE *out) {
         title = "";
     }
     if (kv_train_scales_rates(config))
-        fprintf(out, "             after the fit times √(1 - R²) of each map, %s%g at least\n",
-                config->freeze_aux ? "" : "and of the aux by the mean of all, ", KV_LEAST_RATE);
+        fprintf(out, "             after the fit times √(2 (1 - R²)) of each map%s, from %g to 1\n",
+                config->freeze_aux ? "" : ", of the aux by the mean of all", KV_LEAST_RATE);
 }
 
 kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {

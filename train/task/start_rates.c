@@ -30,7 +30,7 @@ static double unexplained(double r2) {
 }
 
 static double scale_of(double unexplained_variance) {
-    return fmax(sqrt(unexplained_variance), KV_LEAST_RATE);
+    return fmin(fmax(sqrt(2 * unexplained_variance), KV_LEAST_RATE), 1);
 }
 
 static double aux_scale(const struct fit *fit, int64_t n_layers) {

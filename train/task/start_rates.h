@@ -3,10 +3,10 @@
 // AdamW moves every weight by about its rate, however small the gradient: at a rate that suits random weights it first
 // shakes a good fit loose. So a map's rate is multiplied by what its fit left unexplained,
 //
-//   s = max(√(1 - R²), KV_LEAST_RATE),
+//   s = √(2 (1 - R²)), from KV_LEAST_RATE to 1,
 //
-// and the aux's, from which all maps read, by the same of the mean of 1 - R² over all of them. A fit that explains
-// little changes little.
+// and the aux's, from which all maps read, by the same of the mean of 1 - R² over all of them. A fit that explains less
+// than half changes nothing.
 #pragma once
 
 #include "train/task/task.h"
