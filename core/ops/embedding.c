@@ -31,6 +31,7 @@ kv_tensor *kv_embedding(kv_tape *tape, kv_param *table, const int32_t *ids, int6
     kv_tensor *y = kv_tape_tensor(tape, n, table->cols);
     if (!y) return NULL;
     size_t row_bytes = (size_t)table->cols * kv_dtype_size(table->dtype);
+#pragma omp parallel for schedule(static) if (n * y->cols > 1 << 16)
     for (int64_t i = 0; i < n; i++)
         kv_widen(y->data + i * y->cols, (const char *)table->data + (size_t)ids[i] * row_bytes, table->dtype,
                  y->cols);

@@ -25,9 +25,11 @@ struct products {
     uint64_t first, later, table;
 };
 
-static struct products output_products(const kv_predictor_output *output, int64_t table) {
+static struct products output_products(const kv_predictor *p, int side, int64_t layer) {
+    const kv_predictor_output *output = &p->outputs[side][layer];
     kv_map_param parts[KV_MAP_PARAMS];
     struct products sum = {0};
+    if (output->input < 0) return sum;
     const int64_t n = output->map.kind->params(&output->map.shape, parts);
     for (int64_t k = 0; k < n; k++) {
         if (!parts[k].matrix) continue;
@@ -37,7 +39,8 @@ static struct products output_products(const kv_predictor_output *output, int64_
         else
             sum.later += own;
     }
-    if (table > 0) sum.table = product(1, output->table.rows, output->table.cols);
+    if (p->spec.outputs[side][layer].table > 0 && !p->tabulated)
+        sum.table = product(1, output->table.rows, output->table.cols);
     return sum;
 }
 
@@ -45,7 +48,7 @@ static struct products all_products(const kv_predictor *p) {
     struct products sum = {0};
     for (int side = 0; side < KV_SIDES; side++)
         for (int64_t i = 0; i < p->spec.n_base_layers; i++) {
-            const struct products own = output_products(&p->outputs[side][i], p->spec.outputs[side][i].table);
+            const struct products own = output_products(p, side, i);
             sum.first += own.first, sum.later += own.later, sum.table += own.table;
         }
     return sum;
@@ -75,7 +78,7 @@ uint64_t kv_flops_predictor_step(const kv_predictor *predictor, const kv_model_s
     for (int side = 0; side < KV_SIDES; side++)
         for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
             const kv_predictor_output *output = &predictor->outputs[side][i];
-            const struct products own = output_products(output, predictor->spec.outputs[side][i].table);
+            const struct products own = output_products(predictor, side, i);
             // Forward, the weights' gradients, and that of what they read.
             const bool wanted = aux_trained && kv_sources_of_aux(predictor->inputs[output->input].sources);
             sum += own.first * (wanted ? 3 : 2) + 3 * own.later + 3 * own.table;
@@ -92,25 +95,35 @@ static int64_t token_columns(const kv_predictor_input *input) {
 }
 
 uint64_t kv_flops_predictor_tokens(const kv_predictor *predictor, const kv_model_spec *base, int64_t n) {
+    if (predictor->tabulated) return (uint64_t)n * predictor->token_products;
     uint64_t sum = own_products(predictor, base);
     for (int side = 0; side < KV_SIDES; side++)
         for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
-            const kv_predictor_output *output = &predictor->outputs[side][i];
-            const kv_predictor_input *input = &predictor->inputs[output->input];
-            const struct products own = output_products(output, predictor->spec.outputs[side][i].table);
-            sum += own.table;
-            sum += own.first / (uint64_t)input->dim * (uint64_t)token_columns(input);
+            const kv_predictor_input *input = &predictor->inputs[predictor->outputs[side][i].input];
+            const struct products own = output_products(predictor, side, i);
+            const int64_t cols = token_columns(input);
+            sum += own.table + own.first / (uint64_t)input->dim * (uint64_t)cols;
+            if (cols == input->dim) sum += own.later;
         }
     return (uint64_t)n * sum;
 }
 
+// Columns of the tables that go on through the map.
+static int64_t inner_lookups(const kv_map *map) {
+    int64_t sum = 0;
+    for (int64_t k = 0; k < map->n_params; k++) sum += map->tokens[k].cols;
+    return sum;
+}
+
 int64_t kv_predictor_lookups(const kv_predictor *predictor, const kv_model_spec *base) {
     int64_t sum = predictor->embedding.cols * (predictor->embedding.rows > 0);
-    if (kv_predictor_spec_reads_base(&predictor->spec)) sum += base->model_dim;
+    if (kv_predictor_spec_reads_base(&predictor->spec) && !predictor->tabulated) sum += base->model_dim;
     for (int side = 0; side < KV_SIDES; side++)
-        for (int64_t i = 0; i < predictor->spec.n_base_layers; i++)
-            if (predictor->spec.outputs[side][i].table == KV_TABLE_FULL)
-                sum += predictor->outputs[side][i].table.cols;
+        for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
+            const kv_predictor_output *output = &predictor->outputs[side][i];
+            const bool full = predictor->tabulated || predictor->spec.outputs[side][i].table == KV_TABLE_FULL;
+            sum += (full ? output->table.cols : 0) + inner_lookups(&output->map);
+        }
     return sum;
 }
 
@@ -137,7 +150,7 @@ double kv_predictor_floats(const kv_predictor *predictor, const kv_model_spec *b
         values += (double)input->dim;
         if (aux_trained && kv_sources_of_aux(input->sources)) back += (double)input->dim;
     }
-    if (kv_predictor_spec_reads_base(&predictor->spec))
+    if (kv_predictor_spec_reads_base(&predictor->spec) && !predictor->tabulated)
         values += (double)base->model_dim * (1 + (own_products(predictor, base) > 0));
     if (reads(predictor, KV_SOURCE_OWN_KEYS)) // normed as well, which is not needed
         values += (1 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, 0);
@@ -148,11 +161,13 @@ double kv_predictor_floats(const kv_predictor *predictor, const kv_model_spec *b
     }
     for (int side = 0; side < KV_SIDES; side++)
         for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
-            const kv_map *map = &predictor->outputs[side][i].map;
+            const kv_predictor_output *output = &predictor->outputs[side][i];
+            const kv_map *map = &output->map;
+            if (output->input < 0) continue; // the table's row is the output
             const double inner = map->kind->inner ? (double)map->kind->inner(&map->shape) : 0;
             // A table's row, and the sum with it (whose gradient the map's output takes over).
             const double table =
-                predictor->spec.outputs[side][i].table != KV_TABLE_NONE ? (double)map->shape.output_dim : 0;
+                (double)(output->table.rows > 0 ? map->shape.output_dim : 0) + (double)inner_lookups(map);
             values += inner + 2 * table, back += inner + table;
         }
     *gradients = back;

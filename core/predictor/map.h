@@ -22,6 +22,7 @@ typedef struct kv_map_param {
     bool matrix;      // not a bias: decays, starts as noise of std 1/sqrt(cols)
     bool reads_input; // a matrix with the input's columns
     bool zero;        // a matrix that starts at zero
+    bool to_output;   // a matrix that reads the input, and whose product is added to the output as it is
 } kv_map_param;
 
 enum { KV_MAP_PARAMS = 6 }; // of one map at most
@@ -32,7 +33,20 @@ typedef struct kv_map {
     kv_map_shape shape;
     int64_t n_params;
     kv_param params[KV_MAP_PARAMS]; // in the order of kind->params
+    // Of a tabulated predictor (core/predictor/tabulated.h), [vocab_size, rows] of each matrix that reads the
+    // input: what its product has of the token. No rows: nothing, or it is in the output's table.
+    kv_param tokens[KV_MAP_PARAMS];
 } kv_map;
+
+// What a map reads.
+typedef struct kv_map_input {
+    kv_tensor *x;       // [n, shape.input_dim]
+    const int32_t *ids; // [n]: the tokens, valid until backward
+} kv_map_input;
+
+// x · Wᵀ + bias of the matrix params[weight], which reads the input, and params[bias] (-1: none): with what the
+// token adds to it. Kinds make all their products with the input here.
+kv_tensor *kv_map_read(kv_tape *tape, kv_map *map, const kv_map_input *input, int weight, int bias);
 
 // A ridge regression that was solved: what y is of x, with one column more for the constant.
 typedef struct kv_ridge_solution {
@@ -51,7 +65,7 @@ struct kv_map_kind {
     // Fills params[KV_MAP_PARAMS]; returns their number.
     int64_t (*params)(const kv_map_shape *shape, kv_map_param *params);
     // y [tokens, output_dim] of x [tokens, input_dim].
-    kv_tensor *(*forward)(kv_tape *tape, kv_map *map, kv_tensor *x);
+    kv_tensor *(*forward)(kv_tape *tape, kv_map *map, const kv_map_input *input);
     // Floats a token that forward leaves on the tape beside y, each with a gradient. NULL: none.
     int64_t (*inner)(const kv_map_shape *shape);
     // Doubles that take works on. NULL: none.

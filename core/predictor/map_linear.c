@@ -6,13 +6,14 @@ enum { WEIGHT, BIAS };
 
 static int64_t params(const kv_map_shape *shape, kv_map_param *params) {
     const int64_t in = shape->input_dim / shape->n_blocks;
-    params[WEIGHT] = (kv_map_param){"weight", shape->output_dim, in, .matrix = true, .reads_input = true};
+    params[WEIGHT] = (kv_map_param){"weight",       shape->output_dim,   in,
+                                    .matrix = true, .reads_input = true, .to_output = true};
     params[BIAS] = (kv_map_param){.name = "bias", .rows = 1, .cols = shape->output_dim};
     return 2;
 }
 
-static kv_tensor *forward(kv_tape *tape, kv_map *map, kv_tensor *x) {
-    return kv_linear_blocks(tape, x, &map->params[WEIGHT], &map->params[BIAS], map->shape.n_blocks);
+static kv_tensor *forward(kv_tape *tape, kv_map *map, const kv_map_input *input) {
+    return kv_map_read(tape, map, input, WEIGHT, BIAS);
 }
 
 static kv_status take(kv_map *map, int64_t block, const kv_ridge_solution *solution, kv_error *err) {

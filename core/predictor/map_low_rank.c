@@ -34,10 +34,9 @@ static int64_t params(const kv_map_shape *shape, kv_map_param *params) {
     return 3;
 }
 
-static kv_tensor *forward(kv_tape *tape, kv_map *map, kv_tensor *x) {
-    const int64_t n_blocks = map->shape.n_blocks;
-    kv_tensor *low = kv_linear_blocks(tape, x, &map->params[DOWN], NULL, n_blocks);
-    return kv_linear_blocks(tape, low, &map->params[UP], &map->params[BIAS], n_blocks);
+static kv_tensor *forward(kv_tape *tape, kv_map *map, const kv_map_input *input) {
+    kv_tensor *low = kv_map_read(tape, map, input, DOWN, -1);
+    return kv_linear_blocks(tape, low, &map->params[UP], &map->params[BIAS], map->shape.n_blocks);
 }
 
 static int64_t inner(const kv_map_shape *shape) {

@@ -16,7 +16,8 @@ static kv_status check(const kv_map_shape *shape, kv_error *err) {
 // Of matched heads every block has `width` hidden features of its own.
 static int64_t params(const kv_map_shape *shape, kv_map_param *params) {
     const int64_t in = shape->input_dim / shape->n_blocks, hidden = shape->width * shape->n_blocks;
-    params[WEIGHT] = (kv_map_param){"weight", shape->output_dim, in, .matrix = true, .reads_input = true};
+    params[WEIGHT] = (kv_map_param){"weight",       shape->output_dim,   in,
+                                    .matrix = true, .reads_input = true, .to_output = true};
     params[BIAS] = (kv_map_param){.name = "bias", .rows = 1, .cols = shape->output_dim};
     params[HIDDEN] = (kv_map_param){"hidden.weight", hidden, in, .matrix = true, .reads_input = true};
     params[HIDDEN_BIAS] = (kv_map_param){.name = "hidden.bias", .rows = 1, .cols = hidden};
@@ -24,11 +25,10 @@ static int64_t params(const kv_map_shape *shape, kv_map_param *params) {
     return 5;
 }
 
-static kv_tensor *forward(kv_tape *tape, kv_map *map, kv_tensor *x) {
-    const int64_t n = map->shape.n_blocks;
-    kv_tensor *linear = kv_linear_blocks(tape, x, &map->params[WEIGHT], &map->params[BIAS], n);
-    kv_tensor *z = kv_linear_blocks(tape, x, &map->params[HIDDEN], &map->params[HIDDEN_BIAS], n);
-    kv_tensor *added = kv_linear_blocks(tape, kv_silu(tape, z), &map->params[OUT], NULL, n);
+static kv_tensor *forward(kv_tape *tape, kv_map *map, const kv_map_input *input) {
+    kv_tensor *linear = kv_map_read(tape, map, input, WEIGHT, BIAS);
+    kv_tensor *z = kv_map_read(tape, map, input, HIDDEN, HIDDEN_BIAS);
+    kv_tensor *added = kv_linear_blocks(tape, kv_silu(tape, z), &map->params[OUT], NULL, map->shape.n_blocks);
     return kv_add(tape, linear, added);
 }
 

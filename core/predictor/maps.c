@@ -15,6 +15,14 @@ const kv_map_kind *kv_map_kind_find(const char *name) {
     return NULL;
 }
 
+kv_tensor *kv_map_read(kv_tape *tape, kv_map *map, const kv_map_input *input, int weight, int bias) {
+    kv_param *tokens = &map->tokens[weight];
+    kv_tensor *y = kv_linear_blocks(tape, input->x, &map->params[weight],
+                                    bias < 0 ? NULL : &map->params[bias], map->shape.n_blocks);
+    if (!y || tokens->rows == 0) return y;
+    return kv_add(tape, y, kv_embedding(tape, tokens, input->ids, y->rows));
+}
+
 void kv_ridge_store(const kv_ridge_solution *solution, int64_t block, kv_param *weight, kv_param *bias) {
     const int64_t in = solution->input_dim, out = solution->output_dim;
     float *w = weight ? (float *)weight->data + block * out * in : NULL,

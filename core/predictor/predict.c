@@ -16,7 +16,7 @@ void kv_predictor_read_base(kv_tape *tape, const kv_predictor *predictor, kv_mod
                             int64_t n, kv_taps *taps) {
     const bool keys = reads(predictor, KV_SOURCE_OWN_KEYS), values = reads(predictor, KV_SOURCE_OWN_VALUES);
     taps->ids = ids, taps->n = n;
-    if (!kv_predictor_spec_reads_base(&predictor->spec)) return;
+    if (predictor->tabulated || !kv_predictor_spec_reads_base(&predictor->spec)) return;
     taps->embedding = kv_embedding(tape, &base->embed, ids, n);
     if (!keys && !values) return;
     kv_tensor *h = kv_layer_norm_in(tape, base, 0, taps->embedding);
@@ -36,7 +36,8 @@ kv_tensor *kv_predictor_read(kv_tape *tape, const kv_predictor *predictor, kv_mo
     kv_tensor *hidden = NULL;
     if (own.n_layers > 0) hidden = kv_model_forward(tape, aux, ids, n, &own);
     kv_predictor_read_base(tape, predictor, base, ids, n, taps);
-    return own.n_layers > 0 ? hidden : taps->embedding;
+    if (own.n_layers > 0) return hidden;
+    return taps->embedding ? taps->embedding : kv_tape_tensor(tape, 1, 1);
 }
 
 static kv_tensor *tap_of(const kv_taps *taps, kv_source source) {
@@ -60,32 +61,48 @@ kv_tensor *kv_predictor_input_tensor(kv_tape *tape, const kv_predictor_input *in
 
 // ---- Predicting ----------------------------------------------------------------------------------------
 
-// What an output has of the token alone, NULL for none. `embedded`: the rows of predictor->embedding.
-static kv_tensor *table_row(kv_tape *tape, kv_predictor_output *output, int64_t table, const kv_taps *taps,
-                            kv_tensor *embedded) {
-    if (table == KV_TABLE_FULL) return kv_embedding(tape, &output->table, taps->ids, taps->n);
-    return kv_linear(tape, embedded, &output->table, NULL);
+// embedded: the rows of predictor->embedding.
+static kv_tensor *table_rows(kv_tape *tape, kv_predictor *p, int side, int64_t layer, const kv_taps *taps,
+                             kv_tensor *embedded) {
+    kv_param *table = &p->outputs[side][layer].table;
+    if (p->tabulated || p->spec.outputs[side][layer].table == KV_TABLE_FULL)
+        return kv_embedding(tape, table, taps->ids, taps->n);
+    return kv_linear(tape, embedded, table, NULL);
 }
 
 static kv_tensor *make_output(kv_tape *tape, kv_predictor *p, int side, int64_t layer, const kv_taps *taps,
                               kv_tensor **inputs, kv_tensor *embedded) {
     kv_predictor_output *output = &p->outputs[side][layer];
-    const int64_t table = p->spec.outputs[side][layer].table;
+    if (output->input < 0) return table_rows(tape, p, side, layer, taps, embedded);
     kv_tensor **x = &inputs[output->input];
     if (!*x) *x = kv_predictor_input_tensor(tape, &p->inputs[output->input], taps);
-    kv_tensor *y = output->map.kind->forward(tape, &output->map, *x);
-    if (table == KV_TABLE_NONE) return y;
-    return kv_add(tape, y, table_row(tape, output, table, taps, embedded));
+    const kv_map_input input = {.x = *x, .ids = taps->ids};
+    kv_tensor *y = output->map.kind->forward(tape, &output->map, &input);
+    if (output->table.rows == 0) return y;
+    return kv_add(tape, y, table_rows(tape, p, side, layer, taps, embedded));
+}
+
+static kv_tensor *embed(kv_tape *tape, kv_predictor *p, const kv_taps *taps) {
+    return p->embedding.rows > 0 ? kv_embedding(tape, &p->embedding, taps->ids, taps->n) : NULL;
 }
 
 void kv_predict(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, const kv_taps *taps,
                 kv_tensor **k, kv_tensor **v) {
-    kv_tensor *inputs[KV_SIDES * KV_MAX_LAYERS] = {0}, *embedded = NULL;
-    if (predictor->embedding.rows > 0)
-        embedded = kv_embedding(tape, &predictor->embedding, taps->ids, taps->n);
+    kv_tensor *inputs[KV_SIDES * KV_MAX_LAYERS] = {0}, *embedded = embed(tape, predictor, taps);
     for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
         k[i] = make_output(tape, predictor, KV_KEYS, i, taps, inputs, embedded);
         if (norms->weight[i]) k[i] = kv_rmsnorm(tape, k[i], norms->weight[i], norms->eps);
         v[i] = make_output(tape, predictor, KV_VALUES, i, taps, inputs, embedded);
     }
+}
+
+kv_tensor *kv_predict_one(kv_tape *tape, kv_predictor *predictor, int side, int64_t layer,
+                          const kv_taps *taps) {
+    kv_tensor *inputs[KV_SIDES * KV_MAX_LAYERS] = {0};
+    return make_output(tape, predictor, side, layer, taps, inputs, embed(tape, predictor, taps));
+}
+
+kv_tensor *kv_predict_table(kv_tape *tape, kv_predictor *predictor, int side, int64_t layer,
+                            const kv_taps *taps) {
+    return table_rows(tape, predictor, side, layer, taps, embed(tape, predictor, taps));
 }

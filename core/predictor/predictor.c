@@ -1,5 +1,5 @@
 // A predictor's parts and their parameters: one block of memory, laid out in the order they are listed in.
-#include "core/predictor/predictor.h"
+#include "core/predictor/tabulated.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -14,25 +14,39 @@ static int64_t find_input(const kv_predictor *p, const kv_sources *sources, int6
     return -1;
 }
 
-static void set_input(kv_predictor *p, const kv_model_spec *base, const kv_model_spec *aux, int side,
-                      int64_t layer) {
+// What of its sources an output reads: all, or (tabulated) what is not of the token, kept in p->joined.
+static const kv_sources *read_sources(kv_predictor *p, const kv_output_spec *output) {
+    if (!p->tabulated) return &output->sources;
+    kv_sources *left = &p->joined[p->n_inputs];
+    *left = output->sources;
+    while (left->n > 0 && kv_source_of_token(left->at[left->n - 1])) left->n--;
+    return left;
+}
+
+static int64_t set_input(kv_predictor *p, const kv_model_spec *base, const kv_model_spec *aux,
+                         const kv_output_spec *output, int64_t n_blocks) {
+    const kv_sources *sources = read_sources(p, output);
+    const int64_t found = find_input(p, sources, n_blocks);
+    if (found >= 0 || sources->n == 0) return found;
+    int64_t *dims = p->source_dims + p->n_inputs * KV_MAX_SOURCES, sum = 0;
+    for (int32_t k = 0; k < sources->n; k++) {
+        dims[k] = kv_source_dim(base, aux, sources->at[k]);
+        sum += dims[k];
+    }
+    p->inputs[p->n_inputs] = (kv_predictor_input){sources, n_blocks, sum, dims};
+    return p->n_inputs++;
+}
+
+static void shape_output(kv_predictor *p, const kv_model_spec *base, const kv_model_spec *aux, int side,
+                         int64_t layer) {
     const kv_output_spec *output = &p->spec.outputs[side][layer];
     const int64_t n_blocks = kv_output_blocks(base, aux, layer, output);
-    int64_t found = find_input(p, &output->sources, n_blocks);
-    if (found < 0) {
-        int64_t *dims = p->source_dims + p->n_inputs * KV_MAX_SOURCES, sum = 0;
-        for (int32_t k = 0; k < output->sources.n; k++) {
-            dims[k] = kv_source_dim(base, aux, output->sources.at[k]);
-            sum += dims[k];
-        }
-        found = p->n_inputs++;
-        p->inputs[found] = (kv_predictor_input){&output->sources, n_blocks, sum, dims};
-    }
     kv_predictor_output *made = &p->outputs[side][layer];
-    made->input = found;
+    made->input = set_input(p, base, aux, output, n_blocks);
     made->map.kind = output->kind;
     made->map.shape =
-        (kv_map_shape){output->width, n_blocks, p->inputs[found].dim, kv_spec_kv_dim(base, layer)};
+        (kv_map_shape){output->width, n_blocks, made->input < 0 ? 0 : p->inputs[made->input].dim,
+                       kv_spec_kv_dim(base, layer)};
 }
 
 // "key.3.weight"
@@ -43,22 +57,54 @@ static kv_param describe(const char *what, int64_t layer, const char *part, int6
     return p;
 }
 
+static const char *const short_names[KV_SIDES] = {"key", "value"};
+
 // The parameters of one output.
 static void describe_output(kv_predictor *p, int64_t vocab_size, int side, int64_t layer) {
-    static const char *const names[KV_SIDES] = {"key", "value"};
     kv_predictor_output *output = &p->outputs[side][layer];
     kv_map_param parts[KV_MAP_PARAMS];
     kv_map *map = &output->map;
+    if (output->input < 0) return;
     map->n_params = map->kind->params(&map->shape, parts);
     for (int64_t k = 0; k < map->n_params; k++)
         map->params[k] =
-            describe(names[side], layer, parts[k].name, parts[k].rows, parts[k].cols, parts[k].matrix);
+            describe(short_names[side], layer, parts[k].name, parts[k].rows, parts[k].cols, parts[k].matrix);
+    if (p->tabulated) return;
     const int64_t table = p->spec.outputs[side][layer].table, dim = map->shape.output_dim;
     if (table == KV_TABLE_FULL)
-        output->table = describe(names[side], layer, "table", vocab_size, dim, false);
+        output->table = describe(short_names[side], layer, "table", vocab_size, dim, false);
     else if (table > 0)
-        output->table = describe(names[side], layer, "token.weight", dim, table, true);
+        output->table = describe(short_names[side], layer, "token.weight", dim, table, true);
     output->table.group = KV_GROUP_TABLES;
+}
+
+static kv_param describe_tokens(const kv_model_spec *base, int side, int64_t layer, const char *part,
+                                int64_t cols) {
+    char name[40];
+    snprintf(name, sizeof name, "%s%stable", part ? part : "", part ? "." : "");
+    kv_param p = describe(short_names[side], layer, name, base->vocab_size, cols, false);
+    p.group = KV_GROUP_TABLES;
+    return p;
+}
+
+// The tables of one output of a tabulated predictor. What is added to the output as it is shares one; what goes
+// on through the map has its own.
+static void describe_tables(kv_predictor *p, const kv_model_spec *base, int side, int64_t layer) {
+    const kv_output_spec *spec = &p->spec.outputs[side][layer];
+    kv_predictor_output *output = &p->outputs[side][layer];
+    kv_map_param parts[KV_MAP_PARAMS];
+    bool added = spec->table != KV_TABLE_NONE || output->input < 0;
+    const bool of_token = kv_source_of_token(spec->sources.at[spec->sources.n - 1]);
+    const int64_t n =
+        output->input < 0 || !of_token ? 0 : output->map.kind->params(&output->map.shape, parts);
+    for (int64_t k = 0; k < n; k++) {
+        if (!parts[k].reads_input) continue;
+        if (parts[k].to_output)
+            added = true;
+        else
+            output->map.tokens[k] = describe_tokens(base, side, layer, parts[k].name, parts[k].rows);
+    }
+    if (added) output->table = describe_tokens(base, side, layer, NULL, output->map.shape.output_dim);
 }
 
 static void describe_adapter(kv_predictor *p, const kv_model_spec *base, int64_t layer, kv_param **next) {
@@ -81,6 +127,8 @@ static bool make_parts(kv_predictor *p, const kv_model_spec *base, const kv_mode
     const size_t n = (size_t)base->n_layers;
     p->inputs = calloc(KV_SIDES * n, sizeof *p->inputs);
     p->source_dims = calloc(KV_SIDES * n * KV_MAX_SOURCES, sizeof *p->source_dims);
+    p->joined = p->tabulated ? calloc(KV_SIDES * n + 1, sizeof *p->joined) : NULL;
+    if (p->tabulated && !p->joined) return false;
     for (int side = 0; side < KV_SIDES; side++) p->outputs[side] = calloc(n, sizeof *p->outputs[side]);
     if (p->spec.adapt != KV_ADAPT_NONE) {
         p->adapters = calloc(n, sizeof *p->adapters);
@@ -91,13 +139,14 @@ static bool make_parts(kv_predictor *p, const kv_model_spec *base, const kv_mode
     kv_param *next = p->adapter_params;
     for (int64_t i = 0; i < base->n_layers; i++) {
         for (int side = 0; side < KV_SIDES; side++) {
-            set_input(p, base, aux, side, i);
+            shape_output(p, base, aux, side, i);
             describe_output(p, base->vocab_size, side, i);
+            if (p->tabulated) describe_tables(p, base, side, i);
         }
         if (p->adapters) describe_adapter(p, base, i, &next);
     }
     const int64_t width = kv_predictor_spec_table_width(&p->spec);
-    if (width > 0) {
+    if (width > 0 && !p->tabulated) {
         p->embedding =
             (kv_param){.rows = base->vocab_size, .cols = width, .dtype = KV_F32, .group = KV_GROUP_TABLES};
         strcpy(p->embedding.name, "token.embedding");
@@ -119,7 +168,7 @@ int64_t kv_predictor_params(kv_predictor *predictor, kv_param **params) {
         for (int side = 0; side < KV_SIDES; side++) {
             kv_predictor_output *output = &predictor->outputs[side][i];
             for (int64_t k = 0; k < output->map.n_params; k++) list(&output->map.params[k], params, &n);
-            list(&output->table, params, &n);
+            if (!predictor->tabulated) list(&output->table, params, &n);
         }
     list(&predictor->embedding, params, &n);
     for (int64_t i = 0; predictor->adapters && i < predictor->spec.n_base_layers; i++) {
@@ -148,7 +197,7 @@ int64_t kv_predictor_size(const kv_predictor *predictor) {
         for (int side = 0; side < KV_SIDES; side++) {
             const kv_predictor_output *output = &predictor->outputs[side][i];
             for (int64_t k = 0; k < output->map.n_params; k++) size += kv_param_size(&output->map.params[k]);
-            size += kv_param_size(&output->table);
+            if (!predictor->tabulated) size += kv_param_size(&output->table);
         }
         const kv_query_adapter *adapter = predictor->adapters ? &predictor->adapters[i] : NULL;
         if (adapter && adapter->q) size += kv_param_size(adapter->q);
@@ -159,13 +208,13 @@ int64_t kv_predictor_size(const kv_predictor *predictor) {
 
 // ---- Memory --------------------------------------------------------------------------------------------
 
-kv_status kv_predictor_plan(const kv_model_spec *base, const kv_model_spec *aux,
-                            const kv_predictor_spec *spec, kv_predictor **predictor, kv_error *err) {
+static kv_status plan(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor_spec *spec,
+                      bool tabulated, kv_predictor **predictor, kv_error *err) {
     *predictor = NULL;
     kv_status status = kv_predictor_spec_check(base, aux, spec, err);
     if (status != KV_OK) return status;
     kv_predictor *p = calloc(1, sizeof *p);
-    if (p) p->spec = *spec;
+    if (p) p->spec = *spec, p->tabulated = tabulated;
     if (!p || !make_parts(p, base, aux)) {
         kv_predictor_free(p);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for the predictors");
@@ -174,18 +223,32 @@ kv_status kv_predictor_plan(const kv_model_spec *base, const kv_model_spec *aux,
     return KV_OK;
 }
 
+kv_status kv_predictor_plan(const kv_model_spec *base, const kv_model_spec *aux,
+                            const kv_predictor_spec *spec, kv_predictor **predictor, kv_error *err) {
+    return plan(base, aux, spec, false, predictor, err);
+}
+
+kv_status kv_predictor_plan_tabulated(const kv_model_spec *base, const kv_model_spec *aux,
+                                      const kv_predictor_spec *spec, kv_predictor **predictor,
+                                      kv_error *err) {
+    kv_predictor *full;
+    *predictor = NULL;
+    kv_status status = plan(base, aux, spec, false, &full, err);
+    if (status == KV_OK) status = plan(base, aux, spec, true, predictor, err);
+    if (status == KV_OK) (*predictor)->token_products = kv_flops_predictor_tokens(full, base, 1);
+    kv_predictor_free(full);
+    return status;
+}
+
 static void place(kv_param *param, void *next) {
     float **at = next;
     param->data = *at;
     *at += kv_param_size(param);
 }
 
-kv_status kv_predictor_create(const kv_model_spec *base, const kv_model_spec *aux,
-                              const kv_predictor_spec *spec, kv_predictor **predictor, kv_error *err) {
-    kv_predictor *p;
-    kv_status status = kv_predictor_plan(base, aux, spec, &p, err);
+// Memory for the weights of a plan, zeros. On failure the plan is freed.
+static kv_status allocate(kv_predictor *p, kv_predictor **predictor, kv_error *err) {
     *predictor = NULL;
-    if (status != KV_OK) return status;
     p->storage = calloc((size_t)kv_predictor_size(p) + 1, sizeof(float));
     float *next = p->storage;
     if (!next || !for_all(p, place, &next)) {
@@ -197,6 +260,23 @@ kv_status kv_predictor_create(const kv_model_spec *base, const kv_model_spec *au
     return KV_OK;
 }
 
+kv_status kv_predictor_create(const kv_model_spec *base, const kv_model_spec *aux,
+                              const kv_predictor_spec *spec, kv_predictor **predictor, kv_error *err) {
+    kv_predictor *p;
+    kv_status status = kv_predictor_plan(base, aux, spec, &p, err);
+    *predictor = NULL;
+    return status == KV_OK ? allocate(p, predictor, err) : status;
+}
+
+kv_status kv_predictor_create_tabulated(const kv_model_spec *base, const kv_model_spec *aux,
+                                        const kv_predictor_spec *spec, kv_predictor **predictor,
+                                        kv_error *err) {
+    kv_predictor *p;
+    kv_status status = kv_predictor_plan_tabulated(base, aux, spec, &p, err);
+    *predictor = NULL;
+    return status == KV_OK ? allocate(p, predictor, err) : status;
+}
+
 void kv_predictor_free(kv_predictor *predictor) {
     if (!predictor) return;
     for (int side = 0; side < KV_SIDES; side++) free(predictor->outputs[side]);
@@ -204,8 +284,10 @@ void kv_predictor_free(kv_predictor *predictor) {
     free(predictor->source_dims);
     free(predictor->adapters);
     free(predictor->adapter_params);
+    free(predictor->joined);
     free(predictor->storage);
     free(predictor->grads);
+    if (predictor->release) predictor->release(predictor->tables);
     free(predictor);
 }
 
@@ -247,6 +329,8 @@ static void place_grad(kv_param *param, void *next) {
 }
 
 kv_status kv_predictor_set_trainable(kv_predictor *predictor, bool trainable, kv_error *err) {
+    if (trainable && predictor->tabulated)
+        return kv_fail(err, KV_ERR_ARGUMENT, "a tabulated predictor is not trained: only a whole one is");
     free(predictor->grads);
     predictor->grads = trainable ? calloc((size_t)kv_predictor_size(predictor) + 1, sizeof(float)) : NULL;
     float *next = predictor->grads;

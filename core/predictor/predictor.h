@@ -26,7 +26,7 @@ typedef struct kv_predictor_input {
 
 typedef struct kv_predictor_output {
     kv_map map;
-    int64_t input;  // index of predictor->inputs
+    int64_t input;  // index of predictor->inputs; -1: nothing, the table's row is the output (tabulated)
     kv_param table; // [vocab_size, kv_dim]; or, of a table with a width, the matrix [kv_dim, width]
 } kv_predictor_output;
 
@@ -41,6 +41,13 @@ typedef struct kv_predictor {
     kv_param *adapter_params;   // what those point at
     void *storage;
     float *grads;
+    // What depends on the token alone is looked up (core/predictor/tabulated.h): maps read the rest, tables have
+    // a row for each token and lie in somebody else's memory.
+    bool tabulated;
+    kv_sources *joined;      // [n_inputs]: what of the sources is still read
+    uint64_t token_products; // that a token is spared
+    void *tables;            // whose memory the tables lie in: given back by release(tables), if not NULL
+    void (*release)(void *tables);
 } kv_predictor;
 
 // float32 predictors for a pair, weights zero. The aux of a prefix is the base. KV_ERR_ARGUMENT as
@@ -57,12 +64,13 @@ void kv_predictor_free(kv_predictor *predictor);
 // them. base may be NULL where no queries are adapted in full (KV_ERR_ARGUMENT otherwise).
 kv_status kv_predictor_init(kv_predictor *predictor, const kv_model *base, uint64_t seed, kv_error *err);
 
+// KV_ERR_ARGUMENT for tabulated ones, of which not all that there was to learn is left.
 kv_status kv_predictor_set_trainable(kv_predictor *predictor, bool trainable, kv_error *err);
 
 // All parameters, in this order: of every base layer the keys' and then the values' ("key.0.weight",
 // "key.0.bias", "value.0.weight", …; with low rank "key.0.down.weight", …), each with its "key.0.table" or
 // "key.0.token.weight" behind; then "token.embedding"; then "query.0.weight" or "query.0.down.weight" and
-// "query.0.up.weight" of the layers that have adapted queries. Returns their number;
+// "query.0.up.weight" of the layers that have adapted queries. Not what was tabulated. Returns their number;
 // fills params[] when not NULL.
 int64_t kv_predictor_params(kv_predictor *predictor, kv_param **params);
 int64_t kv_predictor_size(const kv_predictor *predictor); // weights
@@ -93,6 +101,12 @@ void kv_predictor_read_base(kv_tape *tape, const kv_predictor *predictor, kv_mod
 void kv_predict(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, const kv_taps *taps,
                 kv_tensor **k, kv_tensor **v);
 
+// Of one output alone: what is predicted, keys before the base's k_norm; and what of it is its table's rows.
+kv_tensor *kv_predict_one(kv_tape *tape, kv_predictor *predictor, int side, int64_t layer,
+                          const kv_taps *taps);
+kv_tensor *kv_predict_table(kv_tape *tape, kv_predictor *predictor, int side, int64_t layer,
+                            const kv_taps *taps);
+
 // The sources of one input side by side: what its maps, and least squares, read.
 kv_tensor *kv_predictor_input_tensor(kv_tape *tape, const kv_predictor_input *input, const kv_taps *taps);
 
@@ -109,7 +123,8 @@ uint64_t kv_flops_predictor_queries(const kv_predictor *predictor, const kv_mode
 // Of a training step: forward and backward of the maps (aux_trained: what they read of it wants a gradient).
 uint64_t kv_flops_predictor_step(const kv_predictor *predictor, const kv_model_spec *base, int64_t n,
                                  bool aux_trained);
-// The part of kv_flops_predictor_maps that depends on the token alone, and could be looked up instead.
+// The part of kv_flops_predictor_maps that depends on the token alone, and could be looked up instead; of a
+// tabulated predictor, which executes none of it, what that has saved.
 uint64_t kv_flops_predictor_tokens(const kv_predictor *predictor, const kv_model_spec *base, int64_t n);
 
 // Numbers read from tables for one token.

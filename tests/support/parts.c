@@ -1,5 +1,6 @@
 #include "tests/support/parts.h"
 
+#include "core/predictor/tabulated.h"
 #include "tests/support/support.h"
 
 #include <stdio.h>
@@ -20,6 +21,12 @@ const test_part test_parts[TEST_PARTS] = {
      .map = "linear"},
     {.name = "low rank", .keys = "k0 h1", .values = "v0 embedding", .map = "low_rank", .width = 3},
     {.name = "a hidden layer", .keys = "k0 h1", .values = "v0 embedding", .map = "mlp", .width = 3},
+    {.name = "a hidden layer and a table",
+     .keys = "h1 embedding",
+     .values = "own_v",
+     .map = "mlp",
+     .width = 4,
+     .table = 3},
     {.name = "heads matched, a hidden layer",
      .keys = "k0",
      .values = "v0",
@@ -28,6 +35,17 @@ const test_part test_parts[TEST_PARTS] = {
      .matched = true},
     {.name = "a table", .keys = "k1", .values = "v1", .map = "linear", .table = KV_TABLE_FULL},
     {.name = "a narrow table", .keys = "h1", .values = "v1", .map = "linear", .table = 5},
+    {.name = "low rank and a table",
+     .keys = "h1 embedding",
+     .values = "v1 own_k",
+     .map = "low_rank",
+     .width = 3,
+     .table = KV_TABLE_FULL},
+    {.name = "the base's own first layer",
+     .keys = "h0 own_k own_v",
+     .values = "embedding own_v",
+     .map = "linear",
+     .table = 2},
     {.name = "the first layer exact", .keys = "h1", .values = "h1", .map = "linear", .exact_first = true},
     {.name = "heads matched", .keys = "k0", .values = "v0", .map = "linear", .matched = true},
     {.name = "heads matched, low rank",
@@ -43,6 +61,7 @@ const test_part test_parts[TEST_PARTS] = {
     {.name = "queries of low rank", .keys = "k1", .values = "v1", .map = "linear", .adapt = KV_ADAPT_LORA},
     {.name = "a prefix with queries", .prefix = 2, .adapt = KV_ADAPT_LORA},
 };
+
 static void add_sources(kv_sources *sources, const char *names) {
     char text[100], *rest = NULL;
     snprintf(text, sizeof text, "%s", names);
@@ -117,4 +136,43 @@ void test_made_free(test_made *made) {
     kv_predictor_free(made->predictor);
     kv_model_free(made->own_aux);
     kv_model_free(made->base);
+}
+
+// ---- Tabulated -----------------------------------------------------------------------------------------
+
+static void fill(kv_param *param, const kv_tensor *rows, kv_dtype dtype) {
+    param->dtype = dtype;
+    kv_narrow(param->data, rows->data, dtype, rows->rows * rows->cols);
+}
+
+kv_predictor *test_tabulated(const test_made *made, kv_dtype dtype) {
+    const int64_t n_ids = made->base->spec.vocab_size;
+    kv_predictor *p;
+    kv_error err = {0};
+    if (kv_predictor_create_tabulated(&made->base->spec, &made->aux->spec, &made->predictor->spec, &p,
+                                      &err) != KV_OK ||
+        kv_predictor_take_rest(p, made->predictor, &err) != KV_OK)
+        fail_msg("%s", err.message);
+    const int64_t n = kv_predictor_token_tables(p, NULL);
+    kv_token_table *tables = test_alloc(n + 1, sizeof *tables);
+    int32_t *ids = test_alloc(n_ids, sizeof *ids);
+    char *next = p->tables = test_alloc(kv_token_tables_width(p) * n_ids + 1, sizeof(float));
+    p->release = free;
+    kv_predictor_token_tables(p, tables);
+    for (int64_t i = 0; i < n_ids; i++) ids[i] = (int32_t)i;
+    kv_tape *tape = kv_tape_create();
+    kv_taps taps = {0};
+    kv_tape_set_recording(tape, false);
+    kv_predictor_read_base(tape, made->predictor, made->base, ids, n_ids, &taps);
+    for (int64_t i = 0; i < n; i++) {
+        const kv_tensor *rows = kv_token_table_rows(tape, made->predictor, &tables[i], &taps);
+        if (!rows) fail_msg("%s: no rows", tables[i].param->name);
+        tables[i].param->data = next;
+        next += rows->rows * rows->cols * (int64_t)sizeof(float);
+        fill(tables[i].param, rows, dtype);
+    }
+    kv_tape_free(tape);
+    free(tables);
+    free(ids);
+    return p;
 }

@@ -13,7 +13,7 @@ typedef struct test_part {
     kv_adapt adapt;
 } test_part;
 
-enum { TEST_PARTS = 19 };
+enum { TEST_PARTS = 22 };
 extern const test_part test_parts[TEST_PARTS];
 
 // Models and predictors of a part; of a prefix the aux is the base. Weights that start at zero have values, too.
@@ -25,3 +25,6 @@ typedef struct test_made {
 test_made test_part_make(const test_part *part); // tiny_base and, unless it is a prefix, tiny_aux
 test_made test_part_make_of(const test_part *part, const kv_model_spec *base, const kv_model_spec *aux);
 void test_made_free(test_made *made);
+
+// What is left of its predictor once all that depends on the token is looked up, tables of this type in memory.
+kv_predictor *test_tabulated(const test_made *made, kv_dtype dtype);
