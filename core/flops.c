@@ -78,8 +78,8 @@ uint64_t kv_flops_kvp_decode(const kv_model_spec *base, const kv_predictor *pred
 uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *aux,
                               const kv_predictor *predictor, int64_t n) {
     const int64_t front = n - 1;
-    const uint64_t last = kv_flops_kvp_decode(base, predictor, front);
-    return last + (front < 1 ? 0 : predicted_cache(base, aux, predictor, front));
+    if (front < 1) return kv_flops_decode(base, 0); // nothing to predict: the base reads it as it is
+    return kv_flops_kvp_decode(base, predictor, front) + predicted_cache(base, aux, predictor, front);
 }
 
 uint64_t kv_flops_read(const kv_model_spec *spec, int64_t n, int64_t cached) {

@@ -12,7 +12,7 @@ uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n);
 
 // The same for KV prediction: aux on n - 1 tokens up to what of its last layer is read
 // (kv_predictor_spec_reads), predictors, base on the last token against n - 1 predicted entries, base's LM
-// head once.
+// head once. With nothing to predict, n 1, the base's own queries read.
 uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *aux,
                               const kv_predictor *predictor, int64_t n);
 

@@ -83,9 +83,10 @@ uint64_t kv_system_decode_flops(const kv_system *system, int64_t n_prompt, int64
     if (steps < 1) return 0;
     if (pruning.kind == KV_PRUNE_LAZY) return lazy_steps(base, &pruning, n_prompt, steps);
     // Each step costs as much more than the one before it.
+    const kv_predictor *predictor = n_prompt > 1 ? system->predictor : NULL;
     return (uint64_t)steps *
-           (kv_flops_kvp_decode(base, system->predictor, cached) +
-            kv_flops_kvp_decode(base, system->predictor, cached + steps - 1)) /
+           (kv_flops_kvp_decode(base, predictor, cached) +
+            kv_flops_kvp_decode(base, predictor, cached + steps - 1)) /
            2;
 }
 
@@ -108,8 +109,9 @@ uint64_t kv_system_behind_flops(const kv_system *system, int64_t n, int64_t n_sc
     const uint64_t first = kv_system_flops(system, prompt);
     if (pruning.kind == KV_PRUNE_LAZY) return first + kv_system_decode_flops(system, prompt, n_scored);
     if (behind < 1) return first;
-    const uint64_t queries =
-        system->predictor ? kv_flops_predictor_queries(system->predictor, base, base->n_layers, behind) : 0;
+    const uint64_t queries = system->predictor && prompt > 1
+                                 ? kv_flops_predictor_queries(system->predictor, base, base->n_layers, behind)
+                                 : 0;
     return first + kv_flops_read(base, behind, kv_pruning_kept(&pruning, prompt)) + queries +
            (uint64_t)behind * kv_flops_head(base);
 }

@@ -50,11 +50,18 @@ static struct together pack_of(int64_t batch_size, int64_t n_new, int64_t n_cach
 
 // What is done with a pack beside reading it.
 struct manner {
-    int64_t n_layers;     // the first ones
-    bool lazy;            // layers gather their rows and keys, and rank the keys
-    bool ranked;          // attention is asked for
-    bool newest, nothing; // of the last layer's output: only the newest rows, or none at all
+    int64_t n_layers;              // the first ones
+    bool lazy;                     // layers gather their rows and keys, and rank the keys
+    bool ranked;                   // attention is asked for
+    bool newest, nothing;          // of the last layer's output: only the newest rows, or none at all
+    const kv_predictor *predictor; // whose adapted queries are used; NULL: none
 };
+
+// Of a row, beside the base's own queries: what the factors of a low-rank addition put out, and the sum.
+static double adapted_floats(const kv_predictor *predictor, int64_t layer, double q) {
+    const kv_query_adapter *a = predictor && predictor->adapters ? &predictor->adapters[layer] : NULL;
+    return a && a->down ? (double)a->down->rows + 2 * q : 0;
+}
 
 // Of weights stored in 16 bits.
 static double panel_bytes(double rows, const kv_param *w) {
@@ -76,7 +83,9 @@ static double layer_bytes(const kv_model *model, int64_t layer, const struct tog
     const double start = f * (gathered + t->rows * (dim + (2 + norm) * kv));
     if (last && m->nothing && !m->ranked) return start;
     const double rows = last && m->newest ? t->seqs : t->rows;
-    const double queries = f * rows * ((1 + norm) * q + (rows < t->rows ? 2 * dim : 0));
+    const double queries =
+        f * rows *
+        ((1 + norm) * q + adapted_floats(m->predictor, layer, q) + (last && m->newest ? 2 * dim : 0));
     const double turned = f * t->keys * kv, pooled = f * t->keys * (double)l->n_kv_heads;
     const double rank =
         turned + pooled +
@@ -107,16 +116,21 @@ static double walk_bytes(const kv_model *model, const struct together *t, const 
 }
 
 // n_new tokens of every sequence behind n_cached ones, and the logits.
-static double read_bytes(const kv_model *model, int64_t batch_size, int64_t n_new, int64_t n_cached,
-                         bool lazy, bool ranked) {
+static double read_bytes_as(const kv_model *model, int64_t batch_size, int64_t n_new, int64_t n_cached,
+                            struct manner m) {
     const kv_model_spec *spec = &model->spec;
     const struct together t = pack_of(batch_size, n_new, n_cached);
     const double dim = (double)spec->model_dim, vocab = (double)spec->vocab_size;
-    const struct manner m = {.n_layers = spec->n_layers, .lazy = lazy, .ranked = ranked, .newest = true};
+    m.n_layers = spec->n_layers, m.newest = true;
     const kv_param *table = spec->tied_head ? &model->embed : &model->head;
     const double answer =
         sizeof(float) * (t.rows * dim + t.seqs * (dim + vocab)) + panel_bytes(t.seqs, table);
-    return list_bytes(&t, lazy) + larger(walk_bytes(model, &t, &m), answer);
+    return list_bytes(&t, m.lazy) + larger(walk_bytes(model, &t, &m), answer);
+}
+
+static double read_bytes(const kv_model *model, int64_t batch_size, int64_t n_new, int64_t n_cached,
+                         bool lazy, bool ranked) {
+    return read_bytes_as(model, batch_size, n_new, n_cached, (struct manner){.lazy = lazy, .ranked = ranked});
 }
 
 // What of the aux's layers is handed out.
@@ -131,6 +145,18 @@ static double tap_floats(const kv_model_spec *aux, const uint8_t *reads, int64_t
     return sum;
 }
 
+// The base's keys and values as the maps put them out, and the keys normed. What is exact is handed on.
+static double made_floats(const kv_predictor *p, const kv_model_spec *base) {
+    double sum = 0;
+    for (int64_t i = 0; i < base->n_layers; i++) {
+        const double kv = (double)kv_spec_kv_dim(base, i);
+        for (int side = 0; side < KV_SIDES; side++)
+            sum += kv_output_exact(&p->spec.outputs[side][i]) ? 0 : kv;
+        sum += base->qk_norm ? kv : 0;
+    }
+    return sum;
+}
+
 // What is read of the aux, and the base's keys and values that are made of it. See infer/session/predict.c.
 static double predict_bytes(const kv_system *system, const struct batch *b) {
     const kv_predictor *p = system->predictor;
@@ -139,9 +165,8 @@ static double predict_bytes(const kv_system *system, const struct batch *b) {
     uint8_t reads[KV_MAX_LAYERS];
     double gradients;
     const struct manner m = {.n_layers = kv_predictor_spec_reads(&p->spec, reads), .nothing = true};
-    const double made = (2 + (double)base->qk_norm) * all_kv(base, base->n_layers) +
-                        kv_predictor_floats(p, base, false, &gradients);
-    const double read = walk_bytes(system->aux, &t, &m);
+    const double made = made_floats(p, base) + kv_predictor_floats(p, base, false, &gradients);
+    const double read = m.n_layers > 0 ? walk_bytes(system->aux, &t, &m) : 0;
     const double f = sizeof(float), x = f * t.rows * (double)aux->model_dim;
     return list_bytes(&t, false) + f * t.rows * tap_floats(aux, reads, m.n_layers) +
            larger(read, x + f * t.rows * made);
@@ -183,7 +208,9 @@ static double prompt_bytes(const kv_system *system, const struct batch *b) {
     const kv_model *base = system->base;
     const int64_t n = b->prompt_tokens, kept = kv_pruning_kept(&system->pruning, n);
     if (system->predictor)
-        return larger(predict_bytes(system, b), read_bytes(base, b->batch_size, 1, n - 1, false, false));
+        return larger(n > 1 ? predict_bytes(system, b) : 0,
+                      read_bytes_as(base, b->batch_size, 1, n - 1,
+                                    (struct manner){.predictor = n > 1 ? system->predictor : NULL}));
     const double read =
         read_bytes(base, b->batch_size, kept, 0, system->pruning.kind == KV_PRUNE_LAZY, false);
     return system->pruning.kind == KV_PRUNE_STATIC && kept < n ? larger(static_bytes(base, b), read) : read;
@@ -193,8 +220,8 @@ static double prompt_bytes(const kv_system *system, const struct batch *b) {
 static double tape_bytes(const kv_system *system, const struct batch *b) {
     const double prompt = prompt_bytes(system, b);
     if (b->capacity <= b->prompt_tokens) return prompt;
-    return larger(prompt, read_bytes(system->base, b->batch_size, 1, b->capacity - 1,
-                                     system->pruning.kind == KV_PRUNE_LAZY, false));
+    const struct manner m = {.lazy = system->pruning.kind == KV_PRUNE_LAZY, .predictor = system->predictor};
+    return larger(prompt, read_bytes_as(system->base, b->batch_size, 1, b->capacity - 1, m));
 }
 
 // What stays while the session does: keys and values, what pruning remembers of a token, ids and logits.
@@ -237,7 +264,7 @@ static double whole_bytes(const kv_system *system, int64_t rows, int64_t longest
     const kv_model_spec *base = &system->base->spec;
     const double f = sizeof(float), n = (double)rows;
     const struct together t = {.seqs = n, .rows = n, .keys = n, .longest = longest};
-    const struct manner all = {.n_layers = base->n_layers};
+    const struct manner all = {.n_layers = base->n_layers, .predictor = system->predictor};
     const kv_param *head = base->tied_head ? &system->base->embed : &system->base->head;
     const double logits = f * (2 * n * (double)base->model_dim + KV_SCORE_TILE) + panel_bytes(n, head);
     const double read = list_bytes(&t, false) +
@@ -262,7 +289,7 @@ static double chunk_bytes(const kv_system *system, int64_t n_seq, int64_t n_prom
     const kv_model *base = system->base;
     const double dim = (double)base->spec.model_dim;
     const struct together t = pack_of(n_seq, n_behind, n_prompt);
-    const struct manner all = {.n_layers = base->spec.n_layers};
+    const struct manner all = {.n_layers = base->spec.n_layers, .predictor = system->predictor};
     const kv_param *head = base->spec.tied_head ? &base->embed : &base->head;
     const double read = list_bytes(&t, false) + sizeof(float) * t.rows * dim + walk_bytes(base, &t, &all);
     const double kept = (double)(n_seq * n_behind) * (sizeof(float) * dim + 48);

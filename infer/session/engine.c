@@ -20,9 +20,10 @@ static void *allocate(size_t rows, int64_t cols, size_t size) {
 static bool allocate_caches(kv_session *session, size_t rows) {
     const kv_model_spec *spec = &session->system.base->spec;
     session->lengths = calloc((size_t)session->n_seq, sizeof *session->lengths);
+    session->predicted = calloc((size_t)session->n_seq, sizeof *session->predicted);
     session->k = calloc((size_t)spec->n_layers, sizeof *session->k);
     session->v = calloc((size_t)spec->n_layers, sizeof *session->v);
-    if (!session->lengths || !session->k || !session->v) return false;
+    if (!session->lengths || !session->predicted || !session->k || !session->v) return false;
     for (int64_t i = 0; i < spec->n_layers; i++) {
         session->k[i] = allocate(rows, kv_spec_kv_dim(spec, i), sizeof(float));
         session->v[i] = allocate(rows, kv_spec_kv_dim(spec, i), sizeof(float));
@@ -97,6 +98,7 @@ void kv_session_free(kv_session *session) {
     free(session->k);
     free(session->v);
     free(session->lengths);
+    free(session->predicted);
     free(session->positions);
     free(session->depth);
     free(session->hidden);
@@ -108,6 +110,7 @@ void kv_session_free(kv_session *session) {
 
 void kv_session_reset(kv_session *session) {
     memset(session->lengths, 0, (size_t)session->n_seq * sizeof *session->lengths);
+    memset(session->predicted, 0, (size_t)session->n_seq * sizeof *session->predicted);
 }
 
 void kv_session_rewind(kv_session *session, int64_t length) {
@@ -116,7 +119,7 @@ void kv_session_rewind(kv_session *session, int64_t length) {
 }
 
 void kv_session_forget(kv_session *session, int64_t s) {
-    session->lengths[s] = 0;
+    session->lengths[s] = 0, session->predicted[s] = false;
 }
 
 // ---- Questions -----------------------------------------------------------------------------------------

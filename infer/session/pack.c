@@ -13,14 +13,23 @@ static int64_t most_rows(const kv_session *session, const kv_reading *reading, i
     return reading->lengths[s] + (session->depth ? session->lengths[s] : 0);
 }
 
+// Whether two sequences may have other queries: those are adapted to predicted entries, and a prompt of one token has
+// none.
+static bool read_apart(const kv_session *session, int64_t s, int64_t t) {
+    const kv_predictor *predictor = session->system.predictor;
+    return predictor && predictor->adapters && session->predicted[s] != session->predicted[t];
+}
+
 // Which sequences go in: [*next, end). Returns end; *rows: how many at most they can have.
 static int64_t choose_sequences(const kv_session *session, const kv_reading *reading, int64_t next,
                                 int64_t *rows) {
+    int64_t first = -1;
     *rows = 0;
     for (; next < session->n_seq; next++) {
         if (reading->lengths[next] == 0) continue;
         const int64_t n = most_rows(session, reading, next);
-        if (*rows > 0 && *rows + n > KV_PACK_ROWS) break;
+        if (first >= 0 && (*rows + n > KV_PACK_ROWS || read_apart(session, first, next))) break;
+        if (first < 0) first = next;
         *rows += n;
     }
     return next;
@@ -68,6 +77,7 @@ static void add_sequence(kv_session *session, const kv_reading *reading, bool in
     if (in_cache) sequence.k_row = s * session->capacity, sequence.k_len = session->lengths[s] + n;
     place_rows(session, reading, s, n, pack);
     pack->members[i] = s;
+    pack->predicted = session->predicted[s];
     pack->sequences[i] = sequence;
     pack->newest_rows[i] = sequence.q_row = sequence.q_row + n - 1;
     sequence.q_len = 1;

@@ -40,7 +40,10 @@ static kv_status predict_tokens(kv_session *session, kv_reading reading, kv_erro
         if (status != KV_OK) return status;
         reading.ids += pack.n_new;
     }
-    for (int64_t s = 0; s < session->n_seq; s++) session->lengths[s] = reading.lengths[s];
+    for (int64_t s = 0; s < session->n_seq; s++) {
+        session->lengths[s] = reading.lengths[s];
+        session->predicted[s] = reading.lengths[s] > 0;
+    }
     return KV_OK;
 }
 

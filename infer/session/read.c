@@ -46,7 +46,7 @@ static kv_tensor *read_rows(const struct reading *r, int64_t layer, kv_tensor *x
     if (!own.k || (!own.v && !no_values)) return NULL;
     kv_pack_store(pack, session->k[layer], own.k);
     kv_tensor *k = cached(session, pack, session->k[layer], own.k->cols);
-    kv_pass pass = {.adapters = session->system.predictor ? session->system.predictor->adapters : NULL};
+    kv_pass pass = {.adapters = pack->predicted ? session->system.predictor->adapters : NULL};
     if (no_values) {
         kv_tensor *q = kv_layer_queries(tape, base, layer, h, &pass);
         return rank_keys(session, pack, layer, q, k) ? x : NULL;

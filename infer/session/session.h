@@ -23,6 +23,7 @@ struct kv_session {
     int64_t n_seq, capacity;
     int64_t *lengths;        // [n_seq] rows in use
     int64_t not_finite;      // see kv_session_not_finite
+    bool *predicted;         // [n_seq] whether a sequence's cache has predicted entries
     float **k, **v;          // [n_layers] of [n_seq · capacity, kv_dim]
     int32_t *positions;      // [n_seq · capacity] of each row's token; NULL: its place in the sequence
     int32_t *depth;          // lazy: [n_seq · capacity] layers the token went through
@@ -43,7 +44,8 @@ typedef struct kv_reading {
     // Where each row of the cache leaves the most attention that the newest token paid it in any layer or
     // head; [n_seq] of [length of the cache]. NULL: nobody asks.
     float *const *importance;
-    float *hidden; // [n_ids, model_dim] what the final norm gives for each token; NULL: only logits of the newest ones
+    float *
+        hidden; // [n_ids, model_dim] what the final norm gives for each token; NULL: only logits of the newest ones
 } kv_reading;
 
 // Keys whose attention from the newest token is asked for.
@@ -60,6 +62,7 @@ typedef struct kv_pack {
     const int32_t *ids;         // [n_new]
     int64_t n_new, n_rows;      // rows: the tokens the layer works on, n_new without lazy pruning
     int64_t n_seqs, n_keys;     // keys: of all sequences together, when they are gathered
+    bool predicted;             // their caches have predicted entries: all of them, or none
     int64_t *members;           // [n_seqs] which sequences of the session they are
     kv_sequence *sequences;     // [n_seqs] all rows of each
     kv_sequence *newest;        // [n_seqs] only the last row of each, in rows of its own
@@ -77,7 +80,8 @@ typedef struct kv_pack {
 // A batch is read in packs of whole sequences of about this many tokens, which bounds activations.
 enum { KV_PACK_ROWS = 4096 };
 
-// Takes sequences from *next on until the pack is full; sequences without new tokens are passed over. Their
+// Takes sequences from *next on until the pack is full, or where queries are adapted, until the first that has
+// predicted entries while others have none; sequences without new tokens are passed over. Their
 // keys stand in the cache behind the tokens there (in_cache), or are the pack's own rows. The arrays lie in
 // the tape's arena. false when out of memory.
 bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache, int64_t *next,

@@ -9,9 +9,9 @@
 #include "infer/draw.h"
 #include "infer/session/session.h"
 #include "infer/ttft.h"
+#include "tests/support/parts.h"
 #include "tests/support/predictors.h"
 #include "tests/support/support.h"
-#include "tests/support/tiny.h"
 
 #include "infer/session/engine.h"
 
@@ -93,11 +93,14 @@ static size_t measure(const kv_system *system, const kv_ttft_cell *cell) {
     return taken;
 }
 
-static const kv_ttft_cell cells[] = {{512, 64}, {512, 1}, {59, 64}, {128, 8}, {3, 700}, {2000, 2}, {1, 5}};
+static const kv_ttft_cell all_cells[] = {{512, 64}, {512, 1},  {59, 64}, {128, 8},
+                                         {3, 700},  {2000, 2}, {1, 5}},
+                          few_cells[] = {{150, 20}, {3, 700}, {1, 5}};
+enum { ALL_CELLS = sizeof all_cells / sizeof *all_cells, FEW_CELLS = sizeof few_cells / sizeof *few_cells };
 
-static void check(const char *name, const kv_system *system) {
+static void check(const char *name, const kv_system *system, const kv_ttft_cell *cells, int n_cells) {
     static const double above = 1.1, tiles = 0.6e6;
-    for (size_t c = 0; c < sizeof cells / sizeof *cells; c++) {
+    for (int c = 0; c < n_cells; c++) {
         const double said = (double)kv_ttft_bytes(system, 1, &cells[c]);
         const double taken = (double)measure(system, &cells[c]);
         if (!(said >= taken && said <= above * taken + tiles))
@@ -131,7 +134,7 @@ static void check_all(const char *name, kv_model *base, kv_model *aux, kv_predic
     for (size_t i = 0; i < sizeof systems / sizeof *systems; i++) {
         char what[96];
         snprintf(what, sizeof what, "%s, %s", name, ways[i]);
-        check(what, &systems[i]);
+        check(what, &systems[i], all_cells, ALL_CELLS);
     }
 }
 
@@ -170,6 +173,24 @@ static void test_wider_models(void **state) {
     kv_model_free(b);
     kv_predictor_free(full);
     kv_predictor_free(low);
+}
+
+// Nothing of a prefix is there twice, and its layers' caches are handed on as they are.
+static void test_parts_of_predictors(void **state) {
+    (void)state;
+    for (int wide = 0; wide < 2; wide++) {
+        kv_model_spec base = tiny_deep_base(wide ? 6 : 9), aux = tiny_aux();
+        base.context_length = aux.context_length = CONTEXT;
+        if (wide) base.qk_norm = aux.qk_norm = false, base.model_dim = 96;
+        for (int p = 0; p < TEST_PARTS; p++) {
+            char what[96];
+            test_made m = test_part_make_of(&test_parts[p], &base, &aux);
+            snprintf(what, sizeof what, "%s of %s", test_parts[p].name, wide ? "wider models" : "tiny ones");
+            check(what, &(kv_system){.base = m.base, .aux = m.aux, .predictor = m.predictor}, few_cells,
+                  FEW_CELLS);
+            test_made_free(&m);
+        }
+    }
 }
 
 // ---- Documents -----------------------------------------------------------------------------------------
@@ -249,7 +270,8 @@ static void test_documents(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tiny_models),
-                                       cmocka_unit_test(test_wider_models), cmocka_unit_test(test_documents)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tiny_models), cmocka_unit_test(test_wider_models),
+        cmocka_unit_test(test_parts_of_predictors), cmocka_unit_test(test_documents)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
