@@ -206,6 +206,13 @@ int64_t kv_predictor_size(const kv_predictor *predictor) {
     return size;
 }
 
+int64_t kv_predictor_table_size(const kv_predictor *predictor) {
+    int64_t size = kv_param_size(&predictor->embedding);
+    for (int64_t i = 0; i < predictor->spec.n_base_layers; i++)
+        for (int side = 0; side < KV_SIDES; side++) size += kv_param_size(&predictor->outputs[side][i].table);
+    return size;
+}
+
 // ---- Memory --------------------------------------------------------------------------------------------
 
 static kv_status plan(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor_spec *spec,

@@ -73,7 +73,8 @@ kv_status kv_predictor_set_trainable(kv_predictor *predictor, bool trainable, kv
 // "query.0.up.weight" of the layers that have adapted queries. Not what was tabulated. Returns their number;
 // fills params[] when not NULL.
 int64_t kv_predictor_params(kv_predictor *predictor, kv_param **params);
-int64_t kv_predictor_size(const kv_predictor *predictor); // weights
+int64_t kv_predictor_size(const kv_predictor *predictor);       // weights
+int64_t kv_predictor_table_size(const kv_predictor *predictor); // of these, those of token tables
 
 // ---- Running it ----------------------------------------------------------------------------------------
 

@@ -29,6 +29,37 @@ static void expect_none(const char *config, const char *set, const char *second)
 
 static const char same[] = "seed=1"; // changes nothing
 
+static void test_tables(void **state) {
+    (void)state;
+    // 32 tokens a step for a vocabulary of 128.
+    make_shard("many.h5", 128, 1);
+    put_file("many.yaml",
+             "task: lm\noutput: many\ndata: {train: many.h5, seq_len: 16, batch_size: 2}\n"
+             "model: {n_layers: 2, model_dim: 8, head_dim: 4, n_heads: 2, n_kv_heads: 1, ffn_dim: 16}\n"
+             "train: {steps: 0}\n");
+    train_expect(0, ARGS("many.yaml"));
+    put_file("table.yaml", "task: kvp\noutput: table\ndata: {train: many.h5, seq_len: 16, batch_size: 2}\n"
+                           "base: many/final/model\naux: prefix\nprefix_layers: 1\n"
+                           "predictor: {token_table: full}\ntrain: {steps: 1, lr: 1e-3, warmup_steps: 0}\n");
+    expect_doubt(
+        "table.yaml", same, same,
+        "key `predictor.token_table`: full tables have 128 rows each, and the run sees 32 tokens: at least 96 "
+        "rows stay 0");
+    assert_int_equal(
+        count("of which 1.02 k in token tables (1.64e-05 GB while they are trained), looked up: 8 numbers"),
+        1);
+    expect_none("table.yaml", "train.steps=2", same);
+    expect_none("table.yaml", "predictor.token_table=4", same);
+    // What is not there has no rate.
+    expect_doubt("table.yaml", "train.steps=2", "train.lr_queries=1e-3",
+                 "key `train.lr_queries`: without effect: predictor.adapt: none");
+    expect_doubt("table.yaml", "train.steps=2", "train.lr_aux=1e-3",
+                 "key `train.lr_aux`: without effect: aux: prefix is the base, which stays as it is");
+    expect_none("table.yaml", "train.steps=2", "train.lr_table=1e-3");
+    expect_doubt("table.yaml", "predictor={adapt: q, token_table: none}", "loss={base: 0}",
+                 "key `predictor.adapt`: without effect: loss.base, loss.kl and loss.hidden are 0");
+}
+
 static void test_schedule(void **state) {
     (void)state;
     // The default of 50 steps is more than the run has: the line of train.steps is named, and the rate that is reached.
@@ -164,10 +195,8 @@ static int setup(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schedule),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_kvp),
-        cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_tables), cmocka_unit_test(test_schedule), cmocka_unit_test(test_text),
+        cmocka_unit_test(test_kvp),    cmocka_unit_test(test_sweep),
     };
     return cmocka_run_group_tests(tests, setup, train_teardown);
 }

@@ -114,7 +114,21 @@ static void test_step_costs_what_it_says(void **state) {
         {"kvp.yaml", {"predictor.mapping=uniform", "predictor.rank=3", NULL}},
         {"kvp.yaml", {"predictor.mapping=reversed", "predictor.aux_layers=2", "freeze_aux=true", NULL}},
         {"kvp.yaml", {"predictor.rank=2", "predictor.aux_layers=2", "freeze_aux=true", "loss.kl=0", NULL}},
+        {"kvp.yaml", {"predictor={sources: [h, embedding], aux_layers: 0, exact_layers: 1}", NULL}},
+        {"kvp.yaml",
+         {"predictor={key_sources: [k, v], value_sources: [h1, k], token_table: full}", "freeze_aux=true",
+          NULL}},
+        {"kvp.yaml", {"predictor={map: mlp, width: 5, token_table: 3, heads: matched}", NULL}},
+        {"kvp.yaml", {"predictor={adapt: q, choose: best, aux_layers: 2}", "loss.hidden=1", NULL}},
+        {"kvp.yaml", {"predictor={adapt: lora, adapt_rank: 2}", "train.activation_checkpointing=true", NULL}},
+        {"prefix.yaml", {NULL}},
+        {"prefix.yaml", {"prefix_layers=2", "loss={base: 0, consistency: 0}", NULL}},
+        {"prefix.yaml",
+         {"predictor={sources: [h, h0], adapt: lora, adapt_rank: 3}", "train.activation_checkpointing=true",
+          NULL}},
+        {"prefix.yaml", {"prefix_layers=2", "predictor={key_sources: [k, embedding], token_table: 4}", NULL}},
     };
+    put_file("prefix.yaml", "extends: kvp.yaml\naux: prefix\nprefix_layers: 1\n");
     put_file("pruned.yaml", "task: lm\n"
                             "output: pruned\n"
                             "data: {train: shard.h5, seq_len: 16, batch_size: 8}\n"

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define AGAIN "train.activation_checkpointing=true"
+
 // Models large enough for their weights and activations to be most of the process.
 static const char large_lm[] =
     "task: lm\n"
@@ -81,6 +83,23 @@ static void test_predictors(void **state) {
 }
 
 // Language models that the base teaches, at hand and from a cache.
+// One case of each part; a prefix without a second model in memory.
+static void test_parts(void **state) {
+    (void)state;
+    put_file("prefix.yaml",
+             "extends: large_kvp.yaml\naux: prefix\nprefix_layers: 3\nloss: {aux: 0, kl: 1}\n");
+    expect_within(0.1, ARGS("prefix.yaml"));
+    expect_within(0.1, ARGS("prefix.yaml", "-s", "predictor={adapt: q, token_table: full}", "-s", AGAIN));
+    expect_within(0.1, ARGS("prefix.yaml", "-s", "predictor={init: base}", "-s", "train.steps=0"));
+    expect_within(0.1, ARGS("prefix.yaml", "-s", "predictor={init: least_squares, sources: [h, h0]}", "-s",
+                            "data.validation=shard.h5"));
+    expect_within(0.1, ARGS("large_kvp.yaml", "-s",
+                            "predictor={sources: [h, embedding], aux_layers: 0, exact_layers: 1}"));
+    expect_within(0.1, ARGS("large_kvp.yaml", "-s",
+                            "predictor={map: mlp, width: 300, adapt: lora, adapt_rank: 40}", "-s",
+                            "freeze_aux=true"));
+}
+
 static void kvdata_cache(const char *arguments);
 static void test_rivals(void **state) {
     (void)state;
@@ -140,8 +159,6 @@ static const char big_separate[] = "task: kvp\n"
                                    "freeze_aux: true\n"
                                    "frozen_dtype: bf16\n"
                                    "train: {steps: 1, lr: 1e-3}\n";
-#define AGAIN "train.activation_checkpointing=true"
-
 static void test_large_models(void **state) {
     (void)state;
     put_file("big_base.yaml", big_base);
@@ -227,10 +244,15 @@ static void test_refusal(void **state) {
 int main(void) {
     unsetenv("MALLOC_PERTURB_"); // meson's wish: it writes to all that is allocated, used or not
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_language_model), cmocka_unit_test(test_predictors),
-        cmocka_unit_test(test_rivals),         cmocka_unit_test(test_large_models),
-        cmocka_unit_test(test_validation),     cmocka_unit_test(test_normal_equations_of_kinds),
-        cmocka_unit_test(test_cached_teacher), cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_language_model),
+        cmocka_unit_test(test_predictors),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_rivals),
+        cmocka_unit_test(test_large_models),
+        cmocka_unit_test(test_validation),
+        cmocka_unit_test(test_normal_equations_of_kinds),
+        cmocka_unit_test(test_cached_teacher),
+        cmocka_unit_test(test_refusal),
     };
     return cmocka_run_group_tests(tests, train_setup, train_teardown);
 }

@@ -114,6 +114,10 @@ static void doubt_losses(const kv_config *source, const kv_train_config *t) {
         kv_config_warn(source, "loss.hidden_layer",
                        "%" PRIi64 " without effect: it belongs to loss.hidden, whose weight is 0",
                        l->hidden_layer);
+    if (t->predictor.adapt != KV_ADAPT_NONE && l->base == 0 && l->kl == 0 && l->hidden == 0)
+        kv_config_warn(
+            source, "predictor.adapt",
+            "without effect: loss.base, loss.kl and loss.hidden are 0, and no other loss knows of queries");
     if (l->z_loss != 0 && l->base == 0 && l->kl == 0 && !aux)
         kv_config_warn(source, "loss.z_loss",
                        "%g without effect: it belongs to the losses of base and aux, and neither is computed",

@@ -88,10 +88,17 @@ static kv_status check_kind(const kv_config *config, const kv_predictor_config *
     const kv_map_kind *kind = kv_train_map_kind(p);
     if (kind && !kind->exact) return KV_OK;
     char known[200] = "";
+    const kv_map_kind *last = NULL;
+    for (int i = 0; kv_map_kinds[i]; i++)
+        if (!kv_map_kinds[i]->exact) last = kv_map_kinds[i];
     for (int i = 0; kv_map_kinds[i]; i++) {
         const size_t n = strlen(known);
         if (!kv_map_kinds[i]->exact)
-            snprintf(known + n, sizeof known - n, "%s%s", n ? " or " : "", kv_map_kinds[i]->name);
+            snprintf(known + n, sizeof known - n, "%s%s",
+                     n == 0                    ? ""
+                     : kv_map_kinds[i] == last ? " or "
+                                               : ", ",
+                     kv_map_kinds[i]->name);
     }
     return kv_config_fail(config, err, "predictor.map", "found `%s`, expected %s", p->map, known);
 }

@@ -107,6 +107,22 @@ static void doubt_map(const kv_training *s, const kvp_task *kvp) {
                    unused, depth);
 }
 
+// Rows of tokens that are never seen stay at zero.
+static void doubt_table(const kv_training *s, const kvp_task *kvp) {
+    const kv_data_config *d = &s->config->data;
+    const double rows = (double)kvp->base_spec.vocab_size, there = (double)s->text.n_tokens;
+    const double read = (double)s->config->train.steps * (double)d->batch_size * (double)d->seq_len;
+    const double seen = read < there ? read : there;
+    if (s->config->train.steps == 0 || s->config->predictor.token_table != KV_TABLE_FULL || 2 * seen >= rows)
+        return;
+    kv_config_warn(
+        s->source, "predictor.token_table",
+        "full tables have %.0f rows each, and the run sees %.0f tokens: at least %.0f rows stay 0; a width "
+        "(such as predictor.token_table: 64), or embedding among predictor.sources, is told from "
+        "fewer tokens",
+        rows, seen, rows - seen);
+}
+
 void kv_training_doubts(const kv_training *training) {
     kv_train_config_doubts(training->source, training->config);
     doubt_text(training);
@@ -115,4 +131,5 @@ void kv_training_doubts(const kv_training *training) {
     const kvp_task *kvp = (const kvp_task *)training->task;
     doubt_rank(training, kvp);
     doubt_map(training, kvp);
+    doubt_table(training, kvp);
 }

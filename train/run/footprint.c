@@ -87,13 +87,16 @@ char *kv_footprint_advice(const kv_task *task, const kv_footprint *footprint,
     } others[] = {{"data.micro_batch_size: 1", now.n_seq > 1, now},
                   {"train.activation_checkpointing: true", !now.checkpointing, now},
                   {"freeze_aux: true", kvp && !now.freeze_aux, now},
+                  {"predictor.token_table: none, or a narrow one",
+                   kvp && config->predictor.token_table != KV_TABLE_NONE, now},
                   {"frozen_dtype: bf16",
                    config->base && now.frozen_dtype != KV_FROZEN_BF16 && now.frozen_dtype != KV_FROZEN_F16,
                    now}};
     others[0].choice.n_seq = 1;
     others[1].choice.checkpointing = true;
     others[2].choice.freeze_aux = true;
-    others[3].choice.frozen_dtype = KV_FROZEN_BF16;
+    others[3].choice.no_tables = true;
+    others[4].choice.frozen_dtype = KV_FROZEN_BF16;
     size_t used = (size_t)snprintf(text, KV_FOOTPRINT_ADVICE, "a smaller model or data.seq_len");
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         kv_footprint less;

@@ -3,6 +3,7 @@
 #include "train/task/kvp.h"
 
 #include "core/predictor/start_from_base.h"
+#include "data/system/console.h"
 #include "train/task/least_squares_start.h"
 #include "train/task/predictor_plan.h"
 #include "train/task/source_choice.h"
@@ -151,10 +152,23 @@ static void describe_cache(const kvp_task *kvp, FILE *out) {
     fprintf(out, "cache        %s: %s, ", kvp->task.config->cache, kv_cache_dtype_text(info->dtype));
     if (info->top_k > 0) fprintf(out, "%" PRIi64 " logits a token, ", info->top_k);
     fprintf(out, "%s; in memory: %s\n", kvp->aux_cached ? "caches of base and aux" : "the base's cache",
-            kvp->keeps_base && kvp->keeps_aux ? "both models"
-            : kvp->keeps_base                 ? "the base"
-            : kvp->keeps_aux                  ? "the aux"
-                                              : "neither model");
+            kvp_prefix(kvp)                     ? "the base"
+            : kvp->keeps_base && kvp->keeps_aux ? "both models"
+            : kvp->keeps_base                   ? "the base"
+            : kvp->keeps_aux                    ? "the aux"
+                                                : "neither model");
+}
+
+// Large vocabularies make large tables, of which all rows have gradients and moments.
+static void describe_tables(const kvp_task *kvp, FILE *out) {
+    const int64_t size = kv_predictor_table_size(kvp->shape);
+    char number[32];
+    if (size == 0) return;
+    fprintf(out,
+            "             of which %s in token tables (%.3g GB while they are trained), looked up: %" PRIi64
+            " numbers a token\n",
+            kv_count_text((double)size, number), 4e-9 * sizeof(float) * (double)size,
+            kv_predictor_lookups(kvp->shape, &kvp->base_spec));
 }
 
 static void kvp_describe(const kv_task *task, FILE *out) {
@@ -173,8 +187,10 @@ static void kvp_describe(const kv_task *task, FILE *out) {
     }
     fprintf(out, "predictors   ");
     kv_describe_predictor(kvp->shape, out);
+    fputc('\n', out);
+    describe_tables(kvp, out);
     const kv_kvp_weights *w = &kvp->weights;
-    fprintf(out, "\nloss         %g · base + %g · aux + %g · consistency + %g · kl", (double)w->base,
+    fprintf(out, "loss         %g · base + %g · aux + %g · consistency + %g · kl", (double)w->base,
             (double)w->aux, (double)w->consistency, (double)w->kl);
     if (w->kl != 0 && w->kl_temperature != 1) fprintf(out, " (temperature %g)", (double)w->kl_temperature);
     if (w->hidden != 0)
@@ -288,8 +304,9 @@ static kv_status plan_cache(kvp_task *kvp, kv_error *err) {
         !kvp_prefix(kvp) && kv_cached_has_aux(kvp->cached) && !reads_hidden(&kvp->shape->spec);
     kvp->aux_cached = !kvp_aux_trained(kvp) && kvp->cache_has_aux;
     const bool student = config->train.steps > 0 && (kvp->weights.base != 0 || kvp->weights.kl != 0);
-    kvp->keeps_base =
-        student || held_out || kvp_prefix(kvp) || kv_predictor_spec_reads_base(&kvp->shape->spec);
+    const kv_predictor_spec *spec = &kvp->shape->spec;
+    kvp->keeps_base = student || held_out || kvp_prefix(kvp) || kv_predictor_spec_reads_base(spec) ||
+                      spec->adapt == KV_ADAPT_QUERIES; // which start from the base's
     kvp->keeps_aux = !kvp->aux_cached || held_out;
     return KV_OK;
 }

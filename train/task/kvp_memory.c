@@ -38,9 +38,10 @@ void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memor
     const kv_kvp_known known = kvp_known_parts(kvp);
     const kv_frozen_memory base = frozen_base(kvp, choice->frozen_dtype),
                            aux = frozen_aux(kvp, choice->frozen_dtype);
+    const double tables = choice->no_tables ? (double)kv_predictor_table_size(kvp->shape) : 0;
     const bool aux_held = !trained && kvp->keeps_aux;
     *memory =
-        (kv_task_memory){.n_trained = (double)kv_predictor_size(kvp->shape) +
+        (kv_task_memory){.n_trained = (double)kv_predictor_size(kvp->shape) - tables +
                                       (trained ? (double)kv_spec_size(aux_spec, true) : 0),
                          .frozen = (kvp->cached ? KV_OPEN_CACHE_BYTES : 0) +
                                    (kvp->keeps_base ? base.held : 0) + (aux_held ? aux.held : 0),

@@ -37,6 +37,7 @@ typedef struct kv_task_memory {
 typedef struct kv_task_choice {
     int64_t n_seq; // sequences of a micro-batch
     bool freeze_aux, checkpointing;
+    bool no_tables; // predictors without token tables
     kv_frozen_dtype frozen_dtype;
 } kv_task_choice;
 
