@@ -350,6 +350,9 @@ static void texts(void **state) {
     expect(in_dir("atlas.json"), "description of the fact corpus", "facts        300");
     test_write_text(in_dir("least_squares.json"), "{\"tokens\": 64, \"ridge\": 0.5, \"aux_layers\": [0]}");
     expect(in_dir("least_squares.json"), "least-squares start of a run", "tokens       64");
+    test_write_text(in_dir("best_layers.json"),
+                    "{\"tokens\": 64, \"ridge\": 0.5, \"keys\": {}, \"values\": {}}");
+    expect(in_dir("best_layers.json"), "choice of a run's best aux layers", "tokens       64");
 }
 
 // ---- Runs ----------------------------------------------------------------------------------------------

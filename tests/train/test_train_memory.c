@@ -78,6 +78,8 @@ static void test_predictors(void **state) {
     expect_estimate(
         ARGS("large_kvp.yaml", "-s", "predictor={init: least_squares}", "-s", "data.micro_batch_size=2"));
     expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, rank: 100}"));
+    expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, choose: best}", "-s",
+                         "train.steps=0", "-s", "data.batch_size=32"));
     expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, init: least_squares}", "-s",
                          "data.micro_batch_size=2"));
 }

@@ -62,6 +62,7 @@ typedef struct kv_predictor_config {
     kv_start_rate rates;
     int64_t aux_layers; // that each base layer reads; 0: all
     kv_layer_choice choose;
+    int64_t best_tokens; // of the text that the best are chosen by; 0: all
     // Names as of core/predictor/spec.h; of both sides, or of one of them in its place. NULL: what is usual
     char **sources, **key_sources, **value_sources;
     unsigned n_sources, n_key_sources, n_value_sources;

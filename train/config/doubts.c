@@ -125,10 +125,14 @@ static void doubt_losses(const kv_config *source, const kv_train_config *t) {
 }
 
 static void doubt_start(const kv_config *source, const kv_train_config *t) {
-    static const char *const fit[] = {"predictor.least_squares_tokens", "predictor.ridge",
+    static const char *const fit[] = {"predictor.ridge", "predictor.least_squares_tokens",
                                       "predictor.least_squares_rates"};
+    const bool best = t->predictor.choose == KV_CHOICE_BEST;
+    if (!best && set_in_vain(source, "predictor.best_tokens", "predictor.choose"))
+        kv_config_warn(source, "predictor.best_tokens",
+                       "without effect: only predictor.choose: best compares layers by a sample");
     if (t->predictor.init == KV_START_LEAST_SQUARES) return;
-    for (size_t i = 0; i < sizeof fit / sizeof *fit; i++)
+    for (size_t i = best; i < sizeof fit / sizeof *fit; i++) // the choice has the ridge, too
         if (set_in_vain(source, fit[i], "predictor.init"))
             kv_config_warn(source, fit[i],
                            "without effect: only predictor.init: least_squares makes such a fit");

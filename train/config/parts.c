@@ -51,6 +51,35 @@ static bool leaves_open(const kv_source_names *s) {
     return s->n_names == 0;
 }
 
+static bool names_layer_of(const kv_source_names *s, unsigned i, kv_source_kind kind) {
+    kv_source source;
+    return kv_source_parse(s->names[i], &source) && !kv_source_of_token(source) && source.kind == kind;
+}
+
+// The best layers are found for keys and for values, and those that are named stand beside them: of what they are.
+static kv_status check_choice(const kv_config *config, const kv_predictor_config *p, kv_side side,
+                              kv_error *err) {
+    const kv_source_names s = kv_train_sources(p, side);
+    kv_source_kind kind;
+    char key[64];
+    if (p->aux_layers == 0)
+        return kv_config_fail(config, err, "predictor.aux_layers",
+                              "found 0 (all), expected 1 or more with predictor.choose: best");
+    if (!leaves_open(&s))
+        return kv_config_fail(config, err, "predictor.choose",
+                              "found best, expected nearest: all of %s name their layer", s.key);
+    for (unsigned i = 0; i < s.n_names; i++)
+        for (unsigned j = 0; j < s.n_names; j++)
+            if (kv_source_kind_parse(s.names[j], &kind) && names_layer_of(&s, i, kind)) {
+                snprintf(key, sizeof key, "%s[%u]", s.key, i);
+                return kv_config_fail(
+                    config, err, key,
+                    "found `%s` beside `%s`, expected one or the other with predictor.choose: best",
+                    s.names[i], s.names[j]);
+            }
+    return KV_OK;
+}
+
 static kv_status check_sources(const kv_config *config, const kv_predictor_config *p, kv_error *err) {
     static const char *const both[] = {"predictor.sources"};
     kv_status status = KV_OK;
@@ -63,6 +92,8 @@ static kv_status check_sources(const kv_config *config, const kv_predictor_confi
         open = leaves_open(&names) || open;
         status = check_names(config, &names, err);
     }
+    for (int side = 0; side < KV_SIDES && status == KV_OK && open && p->choose == KV_CHOICE_BEST; side++)
+        status = check_choice(config, p, (kv_side)side, err);
     if (status != KV_OK || open) return status;
     if (p->aux_layers != 1)
         return kv_config_fail(config, err, "predictor.aux_layers",

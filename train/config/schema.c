@@ -81,6 +81,7 @@ static const cyaml_schema_field_t predictor_fields[] = {
     CYAML_FIELD_INT("rank", OPTIONAL, kv_predictor_config, rank),
     CYAML_FIELD_INT("aux_layers", OPTIONAL, kv_predictor_config, aux_layers),
     CYAML_FIELD_ENUM("choose", WORD, kv_predictor_config, choose, choices, CYAML_ARRAY_LEN(choices)),
+    CYAML_FIELD_INT("best_tokens", OPTIONAL, kv_predictor_config, best_tokens),
     SOURCES("sources", sources, n_sources),
     SOURCES("key_sources", key_sources, n_key_sources),
     SOURCES("value_sources", value_sources, n_value_sources),
@@ -174,7 +175,7 @@ const char kv_lm_defaults[] =
     "teacher: online\n"                                                                                      \
     "predictor: {mapping: separate, " predictor ", least_squares_tokens: 200000, ridge: 1.0e-3,\n"           \
     "            least_squares_rates: residual, rank: 0, aux_layers: 1, choose: nearest,\n"                  \
-    "            exact_layers: 0, heads: full, adapt: none}\n"                                               \
+    "            best_tokens: 20000, exact_layers: 0, heads: full, adapt: none}\n"                           \
     "loss: {" loss ", kl_temperature: 1, hidden: 0, hidden_layer: auto, z_loss: 0}\n" COMMON_DEFAULTS(rates)
 #define PAPER(freeze, aux_loss)                                                                              \
     KVP_DEFAULTS("paper", freeze, "init: random, token_table: none",                                         \

@@ -93,12 +93,14 @@ static void doubt_rank(const kv_training *s, const kvp_task *kvp) {
     free(spec);
 }
 
-// Layers above the highest that is read are of no use unless the aux learns language itself.
+// Layers above the highest that is read are of no use unless the aux learns language itself. Which the best ones are is
+// not known yet.
 static void doubt_map(const kv_training *s, const kvp_task *kvp) {
     uint8_t reads[KV_MAX_LAYERS];
     char unused[160] = "";
     const int64_t n_aux = kvp->aux_spec.n_layers, depth = kv_predictor_spec_reads(&kvp->shape->spec, reads);
     if (depth == n_aux || depth == 0 || kvp->weights.aux != 0 || kvp_prefix(kvp)) return;
+    if (s->config->predictor.choose == KV_CHOICE_BEST) return;
     snprintf(unused, sizeof unused, "%" PRIi64 "%s", depth, depth + 1 < n_aux ? " and above" : "");
     kv_config_warn(s->source,
                    s->config->predictor.mapping == KV_MAPPING_EXPLICIT ? "predictor.layers"

@@ -23,21 +23,21 @@ static const char *aux_name(const kv_train_config *config) {
     return kv_train_aux(config) ? kv_train_aux(config) : "layers of the base";
 }
 
-static kv_least_squares_args start_args(const kvp_task *kvp) {
-    return (kv_least_squares_args){.source = kvp->task.source,
-                                   .config = kvp->task.config,
-                                   .text = kvp->task.text,
-                                   .base_spec = &kvp->base_spec,
-                                   .aux_spec = &kvp->aux_spec,
-                                   .base = kvp->base,
-                                   .aux = kvp->aux,
-                                   .cached = kvp->cached,
-                                   .aux_cached = kvp->start_cached};
+static kv_start_args start_args(const kvp_task *kvp) {
+    return (kv_start_args){.source = kvp->task.source,
+                           .config = kvp->task.config,
+                           .text = kvp->task.text,
+                           .base_spec = &kvp->base_spec,
+                           .aux_spec = &kvp->aux_spec,
+                           .base = kvp->base,
+                           .aux = kvp->aux,
+                           .cached = kvp->cached,
+                           .aux_cached = kvp->start_cached};
 }
 
 // The predictor is made anew for the layers that were chosen, before anything has been learned.
 static kv_status choose_sources(kvp_task *kvp, kv_error *err) {
-    const kv_least_squares_args args = start_args(kvp);
+    const kv_start_args args = start_args(kvp);
     kv_predictor_spec *spec = malloc(sizeof *spec);
     if (!spec) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     *spec = kvp->shape->spec;
@@ -59,7 +59,7 @@ static kv_status kvp_start(kv_task *task, kv_error *err) {
     if (status == KV_OK && task->config->predictor.init == KV_START_BASE)
         return kv_start_from_base(kvp->predictor, kvp->base, err);
     if (status != KV_OK || task->config->predictor.init != KV_START_LEAST_SQUARES) return status;
-    const kv_least_squares_args args = start_args(kvp);
+    const kv_start_args args = start_args(kvp);
     status = kv_least_squares_start(&args, kvp->predictor, err);
     return status == KV_OK ? kv_start_rates(task, kvp->base_spec.n_layers, true, err) : status;
 }
@@ -67,10 +67,13 @@ static kv_status kvp_start(kv_task *task, kv_error *err) {
 // Without weights it is taken for granted that the cache is that of an aux as it starts, if it can be.
 static double kvp_start_flops(const kv_task *task) {
     const kvp_task *kvp = (const kvp_task *)task;
-    kv_least_squares_args args = start_args(kvp);
+    kv_start_args args = start_args(kvp);
     args.aux_cached = kvp->cache_has_aux;
-    if (task->config->predictor.init != KV_START_LEAST_SQUARES) return 0;
-    return kv_least_squares_flops(&args, kvp->shape);
+    double flops = 0;
+    if (task->config->predictor.choose == KV_CHOICE_BEST) flops += kv_choice_flops(&args, kvp->shape);
+    if (task->config->predictor.init == KV_START_LEAST_SQUARES)
+        flops += kv_least_squares_flops(&args, kvp->shape);
+    return flops;
 }
 
 // ---- One step ------------------------------------------------------------------------------------------
@@ -187,6 +190,11 @@ static void kvp_describe(const kv_task *task, FILE *out) {
     }
     fprintf(out, "predictors   ");
     kv_describe_predictor(kvp->shape, out);
+    if (config->predictor.choose == KV_CHOICE_BEST)
+        fprintf(out,
+                "\n             these aux layers stand for the best %" PRIi64
+                " of each map, which the start finds out",
+                config->predictor.aux_layers);
     fputc('\n', out);
     describe_tables(kvp, out);
     const kv_kvp_weights *w = &kvp->weights;

@@ -2,6 +2,7 @@
 #include "data/checkpoint/random.h"
 #include "train/task/frozen.h"
 #include "train/task/kvp.h"
+#include "train/task/source_choice.h"
 #include "train/task/tape_bytes.h"
 
 static kv_frozen_memory frozen_base(const kvp_task *kvp, kv_frozen_dtype dtype) {
@@ -29,6 +30,19 @@ static double saving(const kvp_task *kvp, const kv_frozen_memory *aux, kv_frozen
     return as_f32 + (again ? aux->stored + read : 0);
 }
 
+// The sample by which sources are chosen is read before the fit, one after the other.
+static double start_bytes(const kvp_task *kvp, const kv_kvp_known *known) {
+    const kv_train_config *config = kvp->task.config;
+    const kv_start_args args = {
+        .config = config, .text = kvp->task.text, .base_spec = &kvp->base_spec, .aux_spec = &kvp->aux_spec};
+    double choice = 0, fit = 0;
+    if (config->predictor.choose == KV_CHOICE_BEST) choice = kv_choice_bytes(&args, kvp->shape, known);
+    if (config->predictor.init == KV_START_LEAST_SQUARES)
+        fit = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, kvp->shape, known,
+                                     config->data.micro_batch_size, config->data.seq_len);
+    return choice > fit ? choice : fit;
+}
+
 void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memory *memory) {
     const kvp_task *kvp = (const kvp_task *)task;
     const kv_train_config *config = task->config;
@@ -52,7 +66,5 @@ void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memor
                          .loading = (kvp->keeps_base ? base.while_it : base.stored) +
                                     (kvp->keeps_aux ? (trained ? 0 : aux.while_it) : aux.stored),
                          .saving = trained || kvp_prefix(kvp) ? 0 : saving(kvp, &aux, choice->frozen_dtype)};
-    if (config->predictor.init == KV_START_LEAST_SQUARES)
-        memory->start = kv_least_squares_bytes(base_spec, aux_spec, kvp->shape, &known,
-                                               config->data.micro_batch_size, seq_len);
+    memory->start = start_bytes(kvp, &known);
 }

@@ -58,8 +58,9 @@ static kv_status make_predictor(kvp_task *kvp, const kv_predictor_spec *spec, kv
 // they are.
 static bool is_planned(const kvp_task *kvp, const kv_predictor_spec *made) {
     const kv_predictor_spec *plan = &kvp->shape->spec;
-    return kvp->task.config->predictor.choose == KV_CHOICE_BEST ? kv_choice_of(plan, made)
-                                                                : kv_predictor_spec_equal(plan, made);
+    return kvp->task.config->predictor.choose == KV_CHOICE_BEST
+               ? kv_choice_of(&kvp->task.config->predictor, plan, made)
+               : kv_predictor_spec_equal(plan, made);
 }
 
 // What is counted and estimated from now on is the one there is.

@@ -1,150 +1,16 @@
-// One pass over the text, in which the sums of all layers are kept: some matrices a layer are less than
-// another pass of two models.
+// What is read is a pass over the text; here is what comes of it.
 //                                                                               [core/README.md §9, eq. 34]
 #include "train/task/least_squares_start.h"
 
-#include "core/flops.h"
 #include "core/predictor/least_squares.h"
-#include "data/corpus/packing.h"
 #include "data/file/content.h"
 #include "data/file/path.h"
-#include "data/system/console.h"
 #include "train/config/rates.h"
-#include "train/task/task.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct pass {
-    const kv_least_squares_args *args;
-    const kv_train_config *config;
-    kv_batches *batches;
-    kv_tape *tape;
-    int32_t *ids, *targets; // [n_seq · seq_len]
-    kv_row_ref *rows;       // [n_seq]
-    uint8_t *keep;          // [n_seq · seq_len]
-    kv_sequence *sequences; // [n_seq]
-    kv_least_squares *sums;
-    int64_t n_all, n_batches; // tokens there are to read; batches that are
-};
-
-static void free_pass(struct pass *p) {
-    kv_batches_free(p->batches);
-    kv_tape_free(p->tape);
-    kv_least_squares_free(p->sums);
-    free(p->ids);
-    free(p->targets);
-    free(p->rows);
-    free(p->keep);
-    free(p->sequences);
-}
-
-// ---- Setting up ----------------------------------------------------------------------------------------
-
-// Tokens of one epoch. Of a mixture, whose parts come round at different times, it is what all parts have.
-static int64_t epoch_tokens(const kv_least_squares_args *args) {
-    const kv_train_text *text = args->text;
-    const kv_data_config *d = &args->config->data;
-    if (d->packing == KV_PACKING_STREAM) return text->n_tokens;
-    int64_t n_rows = 0;
-    for (int64_t p = 0; p < text->n_parts; p++)
-        for (int64_t s = 0; s < text->corpora[p]->n_shards; s++)
-            n_rows += kv_packed_rows(text->corpora[p]->shards[s].n_tokens, d->seq_len);
-    return n_rows * d->seq_len;
-}
-
-static int64_t count_batches(const kv_least_squares_args *args, int64_t n_all) {
-    const int64_t rows = args->config->data.micro_batch_size * args->config->data.seq_len;
-    const int64_t wanted = args->config->predictor.least_squares_tokens;
-    const int64_t n = wanted > 0 && wanted < n_all ? wanted : n_all;
-    return (n + rows - 1) / rows;
-}
-
-static kv_status allocate(struct pass *p, kv_error *err) {
-    const kv_data_config *d = &p->config->data;
-    const size_t n_seq = (size_t)d->micro_batch_size, rows = n_seq * (size_t)d->seq_len;
-    p->tape = kv_tape_create();
-    p->ids = malloc(rows * sizeof *p->ids);
-    p->targets = malloc(rows * sizeof *p->targets);
-    p->rows = malloc(n_seq * sizeof *p->rows);
-    p->keep = malloc(rows);
-    p->sequences = malloc(n_seq * sizeof *p->sequences);
-    if (!p->tape || !p->ids || !p->targets || !p->rows || !p->keep || !p->sequences)
-        return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    kv_tape_set_recording(p->tape, false);
-    for (int64_t s = 0; s < d->micro_batch_size; s++)
-        p->sequences[s] = (kv_sequence){s * d->seq_len, d->seq_len, s * d->seq_len, d->seq_len};
-    return KV_OK;
-}
-
-static kv_status prepare(struct pass *p, const kv_predictor *predictor, kv_error *err) {
-    const kv_data_config *d = &p->config->data;
-    const kv_batches_args args = kv_train_batches(p->args->text, d->micro_batch_size);
-    p->n_all = epoch_tokens(p->args);
-    p->n_batches = count_batches(p->args, p->n_all);
-    kv_status status = kv_batches_create(&args, &p->batches, err);
-    if (status == KV_OK) status = kv_least_squares_create(predictor, &p->sums, err);
-    return status == KV_OK ? allocate(p, err) : status;
-}
-
-// ---- Sums ----------------------------------------------------------------------------------------------
-
-// What both models make of the batch: from the cache what is in it, else by running them.
-static kv_status make_caches(struct pass *p, const kv_predictor *predictor, const kv_batch *batch,
-                             kv_taps *taps, kv_tensor **base_k, kv_tensor **base_v, kv_error *err) {
-    const kv_least_squares_args *a = p->args;
-    const int64_t rows = batch->n_seq * batch->seq_len;
-    kv_pass pass = {.sequences = p->sequences, .n_sequences = batch->n_seq, .only_kv = true};
-    kv_status status = KV_OK;
-    if (!a->aux_cached) {
-        kv_predictor_read(p->tape, predictor, a->base, a->aux, p->ids, rows, &pass, false, taps);
-    } else {
-        memset(taps, 0, sizeof *taps);
-        kv_predictor_read_base(p->tape, predictor, a->base, p->ids, rows, taps);
-    }
-    if (!a->cached) {
-        pass.raw_k = base_k, pass.v = base_v;
-        kv_model_forward(p->tape, a->base, p->ids, rows, &pass);
-    } else {
-        status = kv_cached_raw(a->cached, p->tape, p->rows, batch, base_k, base_v,
-                               a->aux_cached ? taps->k : NULL, a->aux_cached ? taps->v : NULL, err);
-    }
-    return status == KV_OK ? kv_tape_status(p->tape, err) : status;
-}
-
-static kv_status add_batch(struct pass *p, const kv_predictor *predictor, int64_t step, kv_error *err) {
-    const kv_data_config *d = &p->config->data;
-    const int64_t rows = d->micro_batch_size * d->seq_len, left = p->n_all - step * rows;
-    kv_tensor *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS];
-    kv_taps taps;
-    kv_status status = kv_batches_get(p->batches, step, p->ids, p->targets, err);
-    if (status == KV_OK && d->packing == KV_PACKING_FIXED)
-        status = kv_batches_rows(p->batches, step, p->rows, err);
-    if (status != KV_OK) return status;
-    kv_tape_reset(p->tape);
-    const kv_batch batch = {
-        .input_ids = p->ids, .target_ids = p->targets, .n_seq = d->micro_batch_size, .seq_len = d->seq_len};
-    status = make_caches(p, predictor, &batch, &taps, base_k, base_v, err);
-    // Text read a second time, at the end of the last batch, adds nothing.
-    for (int64_t i = 0; i < rows; i++) p->keep[i] = i < left;
-    return status == KV_OK ? kv_least_squares_add(p->sums, p->tape, &taps, base_k, base_v, p->keep, err)
-                           : status;
-}
-
-static uint64_t batch_flops(const kv_least_squares_args *a, const kv_predictor *predictor) {
-    const kv_data_config *d = &a->config->data;
-    const kv_kvp_weights both = {.consistency = 1};
-    const kv_kvp_known known = {a->cached != NULL, a->aux_cached, 0};
-    return kv_flops_least_squares(a->base_spec, a->aux_spec, predictor, d->micro_batch_size, d->seq_len) -
-           kv_flops_kvp_spared(a->base_spec, a->aux_spec, predictor, d->micro_batch_size, d->seq_len, &both,
-                               &known);
-}
-
-double kv_least_squares_flops(const kv_least_squares_args *args, const kv_predictor *shape) {
-    return (double)batch_flops(args, shape) * (double)count_batches(args, epoch_tokens(args));
-}
 
 // ---- The result ----------------------------------------------------------------------------------------
 
@@ -157,10 +23,10 @@ static json_t *layers_json(const kv_sources *sources) {
     return layers;
 }
 
-static kv_status write_json(const struct pass *p, const kv_predictor *predictor, int64_t n_tokens,
+static kv_status write_json(const kv_train_config *config, const kv_predictor *predictor, int64_t n_tokens,
                             const double *k_r2, const double *v_r2, kv_error *err) {
     char path[PATH_MAX];
-    kv_status status = kv_path_join(p->config->output, "least_squares.json", path, err);
+    kv_status status = kv_path_join(config->output, "least_squares.json", path, err);
     if (status != KV_OK) return status;
     json_t *layers = json_array(), *keys = json_array(), *values = json_array();
     for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
@@ -169,8 +35,8 @@ static kv_status write_json(const struct pass *p, const kv_predictor *predictor,
         json_array_append_new(values, json_real(v_r2[i]));
     }
     json_t *root = json_pack("{s:I, s:f, s:o, s:o, s:o, s:s}", "tokens", (json_int_t)n_tokens, "ridge",
-                             p->config->predictor.ridge, "aux_layers", layers, "keys", keys, "values", values,
-                             "rates", kv_train_scales_rates(p->config) ? "residual" : "full");
+                             config->predictor.ridge, "aux_layers", layers, "keys", keys, "values", values,
+                             "rates", kv_train_scales_rates(config) ? "residual" : "full");
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     status =
         text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
@@ -179,13 +45,18 @@ static kv_status write_json(const struct pass *p, const kv_predictor *predictor,
     return status;
 }
 
-// "0+1", "0..5": aux layers in few characters.
+// "0+1", "0..5", "5 layers": aux layers in few characters.
 static void layers_text(const kv_sources *sources, char *text, size_t size) {
     size_t n = 0;
     int32_t n_layers = 0;
+    bool row = true;
     text[0] = '\0';
-    while (n_layers < sources->n && !kv_source_of_token(sources->at[n_layers])) n_layers++;
-    if (n_layers > 3) snprintf(text, size, "%d..%d", sources->at[0].layer, sources->at[n_layers - 1].layer);
+    for (; n_layers < sources->n && !kv_source_of_token(sources->at[n_layers]); n_layers++)
+        row = row && sources->at[n_layers].layer == sources->at[0].layer + n_layers;
+    if (n_layers > 3 && row)
+        snprintf(text, size, "%d..%d", sources->at[0].layer, sources->at[n_layers - 1].layer);
+    else if (n_layers > 3)
+        snprintf(text, size, "%d layers", n_layers);
     for (int32_t k = 0; k < n_layers && n_layers <= 3 && n < size; k++)
         n += (size_t)snprintf(text + n, size - n, "%s%d", k ? "+" : "", sources->at[k].layer);
 }
@@ -200,37 +71,44 @@ static void print_result(const kv_predictor *predictor, const double *k_r2, cons
     }
 }
 
-static kv_status solve(const struct pass *p, kv_predictor *predictor, kv_error *err) {
-    const kv_data_config *d = &p->config->data;
+static kv_status solve(const kv_train_config *config, const kv_least_squares *sums, int64_t n_tokens,
+                       kv_predictor *predictor, kv_error *err) {
     double k_r2[KV_MAX_LAYERS], v_r2[KV_MAX_LAYERS];
-    kv_status status =
-        kv_least_squares_solve(p->sums, p->config->predictor.ridge, predictor, k_r2, v_r2, err);
+    kv_status status = kv_least_squares_solve(sums, config->predictor.ridge, predictor, k_r2, v_r2, err);
     if (status != KV_OK) return kv_fail_within(err, status, "least-squares start");
     print_result(predictor, k_r2, v_r2);
-    const int64_t read = p->n_batches * d->micro_batch_size * d->seq_len;
-    return write_json(p, predictor, read < p->n_all ? read : p->n_all, k_r2, v_r2, err);
+    return write_json(config, predictor, n_tokens, k_r2, v_r2, err);
 }
 
-kv_status kv_least_squares_start(const kv_least_squares_args *args, kv_predictor *predictor, kv_error *err) {
-    struct pass p = {.args = args, .config = args->config};
-    kv_status status = prepare(&p, predictor, err);
-    const int64_t rows = args->config->data.micro_batch_size * args->config->data.seq_len;
-    const uint64_t flops = batch_flops(args, predictor);
-    kv_progress progress;
-    char note[64] = "tokens";
-    kv_progress_begin(&progress, stderr, "least squares", p.n_batches * rows);
-    for (int64_t i = 0; status == KV_OK && i < p.n_batches; i++) {
-        status = add_batch(&p, predictor, i, err);
-        snprintf(note, sizeof note, "tokens  %.1f GFLOP/s",
-                 1e-9 * (double)flops * (double)(i + 1) / (kv_now() - progress.started));
-        kv_progress_show(&progress, (i + 1) * rows, note);
-        if (status == KV_OK && kv_console_interrupted())
-            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted before the first step, nothing to save");
-    }
-    if (status == KV_OK) {
-        kv_progress_end(&progress, note);
-        status = solve(&p, predictor, err);
-    }
-    free_pass(&p);
+// ---- The start -----------------------------------------------------------------------------------------
+
+static kv_status add(void *sums, kv_tape *tape, const kv_taps *taps, kv_tensor *const *base_raw_k,
+                     kv_tensor *const *base_v, const uint8_t *keep, kv_error *err) {
+    return kv_least_squares_add(sums, tape, taps, base_raw_k, base_v, keep, err);
+}
+
+static kv_start_pass pass_of(const kv_start_args *args, const kv_predictor *predictor) {
+    return (kv_start_pass){.title = "least squares",
+                           .reads = predictor,
+                           .n_tokens = args->config->predictor.least_squares_tokens,
+                           .add = add,
+                           .flops = kv_flops_least_squares_sums};
+}
+
+kv_status kv_least_squares_start(const kv_start_args *args, kv_predictor *predictor, kv_error *err) {
+    kv_least_squares *sums;
+    kv_start_pass pass = pass_of(args, predictor);
+    int64_t n_tokens;
+    kv_status status = kv_least_squares_create(predictor, &sums, err);
+    if (status != KV_OK) return status;
+    pass.sums = sums;
+    status = kv_start_read(args, &pass, &n_tokens, err);
+    if (status == KV_OK) status = solve(args->config, sums, n_tokens, predictor, err);
+    kv_least_squares_free(sums);
     return status;
+}
+
+double kv_least_squares_flops(const kv_start_args *args, const kv_predictor *shape) {
+    const kv_start_pass pass = pass_of(args, shape);
+    return kv_start_flops(args, &pass);
 }

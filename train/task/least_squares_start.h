@@ -2,24 +2,13 @@
 // say what they make of it, and the predictors are solved for by ridge regression (core/predictor/least_squares.h).
 #pragma once
 
-#include "train/config/corpora.h"
-#include "train/task/cached_teacher.h"
-
-typedef struct kv_least_squares_args {
-    const kv_config *source; // for errors
-    const kv_train_config *config;
-    const kv_train_text *text;
-    const kv_model_spec *base_spec, *aux_spec;
-    kv_model *base, *aux;      // with their weights; NULL where a cache stands for them
-    kv_cached_teacher *cached; // the base's cache, or NULL
-    bool aux_cached;           // it also is that of the aux as it is now
-} kv_least_squares_args;
+#include "train/task/start_pass.h"
 
 // Reads config->predictor.least_squares_tokens tokens of the text (0, or more than there are: all of them,
 // each once). Prints on stderr how much of the base cache's variance the predictors explain, per layer, and
 // leaves it in least_squares.json in config->output: tokens, ridge, and by base layer aux_layers, keys,
 // values (fractions of 1). KV_ERR_INTERRUPTED when the user stops it: the predictor is then unchanged.
-kv_status kv_least_squares_start(const kv_least_squares_args *args, kv_predictor *predictor, kv_error *err);
+kv_status kv_least_squares_start(const kv_start_args *args, kv_predictor *predictor, kv_error *err);
 
 // Products of all its passes and sums, which is nearly all it takes. The predictor may be without weights.
-double kv_least_squares_flops(const kv_least_squares_args *args, const kv_predictor *shape);
+double kv_least_squares_flops(const kv_start_args *args, const kv_predictor *shape);

@@ -2,6 +2,7 @@
 // keeps changes it here too. tests/train/test_train_memory.c compares both.
 #include "train/task/tape_bytes.h"
 
+#include "core/predictor/best.h"
 #include "core/predictor/least_squares.h"
 
 #include <omp.h>
@@ -290,17 +291,29 @@ double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_sp
     return sizeof(float) * (rows * kept + moment + (base_wide ? 0 : panel(base)));
 }
 
+// Both models read a micro-batch, or caches say what they make of it.
+static double start_passes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
+                           const kv_kvp_known *known, double rows, double joined) {
+    const bool runs = !known->base_cache || !known->aux_cache;
+    uint8_t reads[KV_MAX_LAYERS];
+    const int64_t depth = kv_predictor_spec_reads(&shape->spec, reads);
+    const double passes = (known->aux_cache ? raw_cache(aux) : read_values(aux, depth, reads)) +
+                          (known->base_cache ? raw_cache(base) : frozen_values(base)) + joined +
+                          running(base, !known->base_cache, aux, !known->aux_cache);
+    return sizeof(float) * (rows * passes + (runs ? attention_moment(base, rows) + panel(base) : 0));
+}
+
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
                               const kv_kvp_known *known, int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
-    const bool runs = !known->base_cache || !known->aux_cache;
-    uint8_t reads[KV_MAX_LAYERS];
     double gradients;
-    const int64_t depth = kv_predictor_spec_reads(&shape->spec, reads);
-    const double passes = (known->aux_cache ? raw_cache(aux) : read_values(aux, depth, reads)) +
-                          (known->base_cache ? raw_cache(base) : frozen_values(base)) +
-                          kv_predictor_floats(shape, base, false, &gradients) +
-                          running(base, !known->base_cache, aux, !known->aux_cache);
-    return sizeof(float) * (rows * passes + (runs ? attention_moment(base, rows) + panel(base) : 0)) +
+    const double joined = kv_predictor_floats(shape, base, false, &gradients);
+    return start_passes(base, aux, shape, known, rows, joined) +
            kv_least_squares_sum_bytes(shape, n_seq * seq_len);
+}
+
+double kv_best_start_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *all,
+                           const kv_kvp_known *known, int64_t n_seq, int64_t seq_len) {
+    const double rows = (double)n_seq * (double)seq_len;
+    return start_passes(base, aux, all, known, rows, 0) + kv_best_bytes(all, n_seq * seq_len);
 }

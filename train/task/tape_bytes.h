@@ -34,3 +34,6 @@ double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_sp
 // Caches that are known are read instead.
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
                               const kv_kvp_known *known, int64_t n_seq, int64_t seq_len);
+// The same of the choice of the best aux layers, of which `all` reads all; the widest one's sources are joined at once.
+double kv_best_start_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *all,
+                           const kv_kvp_known *known, int64_t n_seq, int64_t seq_len);

@@ -77,6 +77,7 @@ static const struct {
     {{"operations", "depth"}, "description of the code snippets"},
     {{"words_from", "text_tokens"}, "description of passages to recall from"},
     {{"ridge", "aux_layers"}, "least-squares start of a run"},
+    {{"ridge", "values"}, "choice of a run's best aux layers"},
     {{"tokenizer_class", NULL}, "tokenizer settings"},
     {{"chat_template", NULL}, "tokenizer settings"},
     {{"eos_token_id", NULL}, "generation settings"},
