@@ -72,7 +72,7 @@ static void first_step(const char *config, const char *override, int64_t *n_seq,
 static double scored(const char *dir, bool has_aux, int64_t n_seq, int64_t length, const int32_t *ids) {
     char path[128];
     kv_model *base, *aux = NULL;
-    kv_predictor *predictor;
+    kv_predictor *predictor = NULL;
     kv_error err = {0};
     kv_status status = kv_checkpoint_load("base/final/model", &base, &err);
     snprintf(path, sizeof path, "%s/final/aux", dir);

@@ -218,8 +218,8 @@ static void test_mistakes(void **state) {
          "m.yaml:4: key `prepare`: sweeps/../none.yaml"},
         {"output: m\ntrain: ../pair.yaml\ngrid: {loss.kl: [1]}\nkeep: all\n",
          "m.yaml:4: key `keep`: found `all`, expected one of: final, checkpoints"},
-        {"output: m\ntrain: ../alone.yaml\ngrid:\n  loss.kl: [1]\n",
-         "m.yaml:4: run kl=1: key `loss.kl`: found a key without effect"},
+        {"output: m\ntrain: ../alone.yaml\ngrid:\n  loss.hidden: [1]\n",
+         "m.yaml:4: run hidden=1: key `loss.hidden`: found a key without effect"},
         {"output: m\ntrain: ../pair.yaml\nset: {loss.kl: 1}\ngrid:\n  loss.kl: [1x]\n",
          "m.yaml:5: run kl=1x: key `loss.kl`: found `1x`"}, // which -s loss.kl=1 begins as well
         {"output: m\ntrain: ../pair.yaml\narms:\n  - {set: {loss.kl: 1}}\n",
@@ -323,7 +323,7 @@ static void check_training_cells(const kv_csv_table *table, int64_t row, const c
 
 static void check_table(void) {
     static const char *const runs[] = {"base", "aux, alone", "kvp-kl=0", "kvp-kl=2", "rival"};
-    static const char *const arms[] = {"", "", "kvp", "kvp", "rival"}, *const kl[] = {"", "", "0", "2", ""};
+    static const char *const arms[] = {"", "", "kvp", "kvp", "rival"}, *const kl[] = {"", "", "0", "2", "0"};
     static const char *const pairs[][2] = {{"accuracy", "accuracy"},
                                            {"low", "accuracy_low"},
                                            {"high", "accuracy_high"},
@@ -435,6 +435,23 @@ static void test_table(void **state) {
 }
 
 // ---- What goes wrong -----------------------------------------------------------------------------------
+
+// Of the base's own first layers there is no aux to ask with.
+static void test_prefix(void **state) {
+    (void)state;
+    put_sweep("own.yaml", "output: own\ntrain: ../pair.yaml\n"
+                          "set: {aux: prefix, loss.aux: 0, train.steps: 0, predictor.init: base}\n"
+                          "grid: {prefix_layers: [1, 2]}\neval: ../questions.yaml\n");
+    sweep(0, "own.yaml", ARGS(NULL));
+    kv_csv_table results;
+    kv_error err = {0};
+    if (kv_csv_read("own/results.csv", &results, &err)) fail_msg("%s", err.message);
+    // The longer one costs more: less is predicted.
+    const char *shorter = result_of(&results, "prefix_layers=1", "trained", "flops_reduction_exact"),
+               *longer = result_of(&results, "prefix_layers=2", "trained", "flops_reduction_exact");
+    assert_true(strtod(shorter, NULL) > strtod(longer, NULL) && strtod(longer, NULL) > 0);
+    kv_csv_table_free(&results);
+}
 
 static void test_failing_run(void **state) {
     (void)state;
@@ -618,17 +635,12 @@ static void test_shipped_sweeps(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names_and_order),
-        cmocka_unit_test(test_what_wins),
-        cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_models_are_checked_first),
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_failing_run),
-        cmocka_unit_test(test_changed_configuration),
-        cmocka_unit_test(test_prepare),
-        cmocka_unit_test(test_interrupted),
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_jobs),
+        cmocka_unit_test(test_names_and_order), cmocka_unit_test(test_what_wins),
+        cmocka_unit_test(test_mistakes),        cmocka_unit_test(test_models_are_checked_first),
+        cmocka_unit_test(test_table),           cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_failing_run),     cmocka_unit_test(test_changed_configuration),
+        cmocka_unit_test(test_prepare),         cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(test_killed),          cmocka_unit_test(test_jobs),
         cmocka_unit_test(test_shipped_sweeps),
     };
     return cmocka_run_group_tests(tests, set_up, train_teardown);
