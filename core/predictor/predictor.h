@@ -76,6 +76,12 @@ int64_t kv_predictor_params(kv_predictor *predictor, kv_param **params);
 int64_t kv_predictor_size(const kv_predictor *predictor);       // weights
 int64_t kv_predictor_table_size(const kv_predictor *predictor); // of these, those of token tables
 
+// Of a separate aux's parameters those that what is read of it depends on: all that can learn where it has no loss of
+// its own. params[] has room for all of the aux's (kv_model_params); returns their number. And their weights, from
+// shapes alone.
+int64_t kv_predictor_aux_params(const kv_predictor *predictor, kv_model *aux, kv_param **params);
+int64_t kv_predictor_aux_size(const kv_predictor *predictor, const kv_model_spec *aux);
+
 // ---- Running it ----------------------------------------------------------------------------------------
 
 // What of some tokens a predictor reads; NULL where it reads nothing.

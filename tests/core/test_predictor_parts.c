@@ -89,6 +89,38 @@ static void test_gradients(void **state) {
     }
 }
 
+// Without a loss of its own, just those weights of the aux get a gradient that what is read of it comes from.
+static void test_what_of_the_aux_learns(void **state) {
+    (void)state;
+    for (int i = 0; i < TEST_PARTS; i++) {
+        if (test_parts[i].prefix > 0) continue;
+        test_made m = test_part_make(&test_parts[i]);
+        kv_error err = {0};
+        kv_tape *tape = kv_tape_create();
+        kv_param *all[256], *learn[256];
+        const int64_t n = kv_model_params(m.aux, all),
+                      n_learn = kv_predictor_aux_params(m.predictor, m.aux, learn);
+        assert_int_equal(kv_predictor_set_trainable(m.predictor, true, &err), KV_OK);
+        assert_int_equal(kv_model_set_trainable(m.aux, true, &err), KV_OK);
+        if (kv_tape_backward(tape, loss_of(&m, tape, &weights), &err) != KV_OK) fail_msg("%s", err.message);
+        int64_t size = 0, at = 0;
+        for (int64_t k = 0; k < n; k++) {
+            double square = 0;
+            for (int64_t e = 0; e < kv_param_size(all[k]); e++)
+                square += (double)all[k]->grad[e] * (double)all[k]->grad[e];
+            const bool listed = at < n_learn && learn[at] == all[k];
+            if (listed != (square > 0))
+                fail_msg("%s: %s %s", test_parts[i].name, all[k]->name,
+                         listed ? "gets no gradient" : "learns");
+            if (listed) size += kv_param_size(all[k]), at++;
+        }
+        assert_int_equal(at, n_learn);
+        assert_int_equal(kv_predictor_aux_size(m.predictor, &m.aux->spec), size);
+        kv_tape_free(tape);
+        test_made_free(&m);
+    }
+}
+
 // ---- Products ------------------------------------------------------------------------------------------
 
 // A layer of the aux that no gradient reaches is counted as if one did: parts where it is.
@@ -312,6 +344,7 @@ static int setup(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_what_of_the_aux_learns),
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_exact_layers_are_the_bases_own),
         cmocka_unit_test(test_least_squares_is_a_minimum),

@@ -185,7 +185,10 @@ static void kvp_describe(const kv_task *task, FILE *out) {
         fprintf(out, "aux          prefix: the base's own first %" PRIi64 " layers, no second model\n",
                 config->prefix_layers);
     } else {
-        fprintf(out, "aux          %s (%s): ", aux_name(config), kvp_aux_trained(kvp) ? "trained" : "frozen");
+        fprintf(out, "aux          %s (%s): ", aux_name(config),
+                !kvp_aux_trained(kvp)   ? "frozen"
+                : kvp->weights.aux == 0 ? "trained as far as it is read"
+                                        : "trained");
         kv_task_describe_model(&kvp->aux_spec, out);
     }
     fprintf(out, "predictors   ");
@@ -361,8 +364,7 @@ kv_status kv_kvp_task_create(const kv_config *source, const kv_train_config *con
         kv_task_free(&kvp->task);
         return status;
     }
-    kvp->task.n_trainable =
-        predictor_size(kvp) + (kvp_aux_trained(kvp) ? kv_spec_size(&kvp->aux_spec, true) : 0);
+    kvp->task.n_trainable = predictor_size(kvp) + (kvp_aux_trained(kvp) ? kvp_aux_learns(kvp) : 0);
     *task = &kvp->task;
     return KV_OK;
 }

@@ -43,6 +43,12 @@ static inline bool kvp_prefix(const kvp_task *kvp) {
     return kv_train_prefix(kvp->task.config);
 }
 
+// Of a trained aux the weights that learn, their number: all, or without a loss of its own those that are read.
+static inline int64_t kvp_aux_learns(const kvp_task *kvp) {
+    return kvp->weights.aux != 0 ? kv_spec_size(&kvp->aux_spec, true)
+                                 : kv_predictor_aux_size(kvp->shape, &kvp->aux_spec);
+}
+
 // What batches are given from caches.
 kv_kvp_known kvp_known_parts(const kvp_task *kvp);
 

@@ -89,14 +89,17 @@ static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) 
 }
 
 static kv_status collect_params(kvp_task *kvp, kv_error *err) {
-    int64_t n_aux = kvp_aux_trained(kvp) ? kv_model_params(kvp->aux, NULL) : 0;
-    int64_t n = kv_predictor_params(kvp->predictor, NULL) + n_aux;
     kv_task *task = &kvp->task;
-    task->params = calloc((size_t)n, sizeof *task->params);
+    const int64_t n_aux = kvp_aux_trained(kvp) ? kv_model_params(kvp->aux, NULL) : 0;
+    const int64_t n = kv_predictor_params(kvp->predictor, NULL);
+    task->params = calloc((size_t)(n + n_aux), sizeof *task->params);
     if (!task->params) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    task->n_params = n;
-    if (n_aux > 0) kv_model_params(kvp->aux, task->params);
-    kv_predictor_params(kvp->predictor, task->params + n_aux);
+    task->n_params = n_aux;
+    if (n_aux > 0 && kvp->weights.aux == 0)
+        task->n_params = kv_predictor_aux_params(kvp->predictor, kvp->aux, task->params);
+    else if (n_aux > 0)
+        kv_model_params(kvp->aux, task->params);
+    task->n_params += kv_predictor_params(kvp->predictor, task->params + task->n_params);
     return KV_OK;
 }
 
