@@ -56,6 +56,10 @@ static void test_tables(void **state) {
     expect_doubt("table.yaml", "train.steps=2", "train.lr_aux=1e-3",
                  "key `train.lr_aux`: without effect: aux: prefix is the base, which stays as it is");
     expect_none("table.yaml", "train.steps=2", "train.lr_table=1e-3");
+    expect_doubt("table.yaml", "predictor={heads: matched, sources: [k], token_table: none}", same,
+                 "key `predictor.heads`: matched without effect: the numbers of heads");
+    expect_doubt("table.yaml", "predictor={map: low_rank, width: 4, token_table: none}", same,
+                 "key `predictor.width`: maps of rank 4 have ");
     expect_doubt("table.yaml", "predictor={adapt: q, token_table: none}", "loss={base: 0}",
                  "key `predictor.adapt`: without effect: loss.base, loss.kl and loss.hidden are 0");
 }

@@ -76,7 +76,8 @@ static void doubt_held_out(const kv_training *s) {
 
 static void doubt_rank(const kv_training *s, const kvp_task *kvp) {
     kv_predictor *full = NULL;
-    const int64_t rank = s->config->predictor.rank;
+    const kv_predictor_config *p = &s->config->predictor;
+    const int64_t rank = kv_train_map_kind(p) == &kv_map_low_rank ? kv_train_map_width(p) : 0;
     kv_predictor_spec *spec = rank > 0 ? malloc(sizeof *spec) : NULL;
     if (!spec) return;
     *spec = kvp->shape->spec;
@@ -84,10 +85,10 @@ static void doubt_rank(const kv_training *s, const kvp_task *kvp) {
     if (kv_predictor_plan(&kvp->base_spec, &kvp->aux_spec, spec, &full, NULL) == KV_OK) {
         const int64_t n = kv_predictor_size(kvp->shape), n_full = kv_predictor_size(full);
         if (n >= n_full)
-            kv_config_warn(s->source, "predictor.rank",
+            kv_config_warn(s->source, p->width > 0 ? "predictor.width" : "predictor.rank",
                            "maps of rank %" PRIi64 " have %" PRIi64 " weights, more than the %" PRIi64
-                           " of full ones, which can do all that they can; predictor.rank: 0 makes these",
-                           rank, n, n_full);
+                           " of full ones, which can do all that they can; %s makes these",
+                           rank, n, n_full, p->width > 0 ? "predictor.map: linear" : "predictor.rank: 0");
     }
     kv_predictor_free(full);
     free(spec);
@@ -125,6 +126,16 @@ static void doubt_table(const kv_training *s, const kvp_task *kvp) {
         rows, seen, rows - seen);
 }
 
+// Heads of numbers without a common divisor cannot be matched.
+static void doubt_heads(const kv_training *s, const kvp_task *kvp) {
+    if (s->config->predictor.heads != KV_HEADS_MATCHED) return;
+    for (int64_t i = 0; i < kvp->shape->n_inputs; i++)
+        if (kvp->shape->inputs[i].n_blocks > 1) return;
+    kv_config_warn(s->source, "predictor.heads",
+                   "matched without effect: the numbers of heads of what maps read and make have no common "
+                   "divisor but 1 in any layer");
+}
+
 void kv_training_doubts(const kv_training *training) {
     kv_train_config_doubts(training->source, training->config);
     doubt_text(training);
@@ -133,5 +144,6 @@ void kv_training_doubts(const kv_training *training) {
     const kvp_task *kvp = (const kvp_task *)training->task;
     doubt_rank(training, kvp);
     doubt_map(training, kvp);
+    doubt_heads(training, kvp);
     doubt_table(training, kvp);
 }
