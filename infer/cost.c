@@ -116,6 +116,25 @@ uint64_t kv_system_behind_flops(const kv_system *system, int64_t n, int64_t n_sc
            (uint64_t)behind * kv_flops_head(base);
 }
 
+// What of a prompt's products depends on the token alone; of tabulated predictors, what of them is not executed.
+static uint64_t token_flops(const kv_system *system, int64_t n, bool tabulated) {
+    const kv_predictor *p = system->predictor;
+    return p && n > 1 && p->tabulated == tabulated ? kv_flops_predictor_tokens(p, &system->base->spec, n - 1)
+                                                   : 0;
+}
+
+uint64_t kv_system_flops_computed(const kv_system *system, int64_t n) {
+    return kv_system_flops(system, n) + token_flops(system, n, true);
+}
+
+uint64_t kv_system_flops_looked_up(const kv_system *system, int64_t n) {
+    return kv_system_flops(system, n) - token_flops(system, n, false);
+}
+
+int64_t kv_system_lookups(const kv_system *system) {
+    return system->predictor ? kv_predictor_lookups(system->predictor, &system->base->spec) : 0;
+}
+
 double kv_system_paper_reduction(const kv_system *system, const kv_system *base) {
     const kv_model_spec *aux = system->aux ? &system->aux->spec : NULL;
     kv_model_spec reader = system->predictor ? *aux : system->base->spec;

@@ -19,6 +19,13 @@ uint64_t kv_system_score_flops(const kv_system *system, int64_t n, int64_t n_sco
 // What kv_score_behind_prompt executes for one sequence: the prompt, and all scored tokens but the last behind it.
 uint64_t kv_system_behind_flops(const kv_system *system, int64_t n, int64_t n_scored);
 
+// The same with nothing that depends on the token alone looked up, and with all of it: between them, or at one of them,
+// lies kv_system_flops, by what is tabulated (core/predictor/tabulated.h).
+uint64_t kv_system_flops_computed(const kv_system *system, int64_t n);
+uint64_t kv_system_flops_looked_up(const kv_system *system, int64_t n);
+// Numbers that are read from tables for each token of a prompt that is predicted; 0: there are none.
+int64_t kv_system_lookups(const kv_system *system);
+
 // The paper's reduction of the time to the first token over `base`: parameters of the base over those of the
 // model that reads the prompt, times what pruning leaves out of it.
 double kv_system_paper_reduction(const kv_system *system, const kv_system *base);

@@ -367,6 +367,7 @@ static bool copy_text(char **to, const char *from) {
 static bool describe_system(const kv_evaluation *e, kv_results *results, int64_t i) {
     kv_result_system *to = &results->systems[i];
     to->paper_reduction = kv_system_paper_reduction(&e->systems->items[i], &e->systems->items[0]);
+    to->lookups = (double)kv_system_lookups(&e->systems->items[i]);
     kv_systems_hash(e->systems, i, to->hash);
     if (e->tokenizer) {
         kv_tokenizer_id id;
@@ -431,7 +432,10 @@ kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err
     for (int64_t s = 0; s < n_systems; s++)
         for (int64_t t = 0; t < n_tasks && status == KV_OK; t++) {
             kv_outcome *outcome = kv_results_outcome(results, s, t);
-            outcome->flops = kv_task_flops(&e->systems->items[s], e->benchmarks[t]);
+            const kv_system *system = &e->systems->items[s];
+            outcome->flops = kv_task_flops(system, e->benchmarks[t], kv_system_flops);
+            outcome->flops_computed = kv_task_flops(system, e->benchmarks[t], kv_system_flops_computed);
+            outcome->flops_looked_up = kv_task_flops(system, e->benchmarks[t], kv_system_flops_looked_up);
             if (results->tasks[t].grid.lengths)
                 status = kv_keep_item_flops(&e->systems->items[s], e->benchmarks[t], outcome, err);
             if (status == KV_OK) status = ask(e, s, t, results, err);

@@ -15,9 +15,9 @@
 
 // ---- FLOPs ---------------------------------------------------------------------------------------------
 
-double kv_task_flops(const kv_system *system, const kv_benchmark *b) {
+double kv_task_flops(const kv_system *system, const kv_benchmark *b, kv_flops_fn *flops) {
     double sum = 0;
-    for (int64_t i = 0; i < b->n_items; i++) sum += (double)kv_system_flops(system, b->prompt_tokens[i]);
+    for (int64_t i = 0; i < b->n_items; i++) sum += (double)flops(system, b->prompt_tokens[i]);
     return sum / (double)b->n_items;
 }
 

@@ -4,8 +4,9 @@
 #include "eval/evaluate/evaluation.h"
 #include "infer/ttft.h"
 
-// Of a prompt's products up to the first token, mean over the items of the task.
-double kv_task_flops(const kv_system *system, const kv_benchmark *benchmark);
+// Of a prompt's products up to the first token (kv_system_flops or its like, infer/cost.h), mean over the items of the task.
+typedef uint64_t kv_flops_fn(const kv_system *system, int64_t n);
+double kv_task_flops(const kv_system *system, const kv_benchmark *benchmark, kv_flops_fn *flops);
 
 // The size of prompt that the tables give the time for: `ttft.prompt_tokens`, or the mean prompt of the tasks.
 int64_t kv_timing_prompt(const kv_evaluation *evaluation);

@@ -44,6 +44,9 @@ static void metric_row(kv_csv *csv, const kv_results *r, int64_t system, int64_t
     kv_csv_number(csv, o->values && kv_task_runs_programs(t) ? (double)o->redefined : NAN);
     kv_csv_text(csv, o->not_finite ? KV_NOT_FINITE : "");
     kv_csv_number(csv, t->chat);
+    kv_csv_number(csv, o->flops_computed);
+    kv_csv_number(csv, o->flops_looked_up);
+    kv_csv_number(csv, s->lookups);
     kv_csv_text(csv, kv_metric_better(kv_metric_of(t->metrics[metric])));
     kv_csv_end_row(csv);
 }
@@ -55,7 +58,8 @@ kv_status kv_results_write_csv(const kv_results *r, const char *path, kv_error *
                       "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,"
                       "flops_reduction_exact,ttft_seconds,ttft_reduction,ttft_spread,shots,"
                       "n_questions,flops_exact,prompt_tokens,accuracy_low,accuracy_high,p_value,"
-                      "on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat,better",
+                      "on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat,"
+                      "flops_computed,flops_looked_up,lookups,better",
                       &csv, err);
     if (status != KV_OK) return status;
     bool *front = calloc((size_t)(r->n_systems * r->n_tasks) + 1, sizeof *front);

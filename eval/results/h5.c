@@ -4,12 +4,14 @@
 //                hdf5, openblas, compiler: versions of what wrote it
 //   /config      the resolved configuration of every evaluation in it, YAML
 //   /budgets     fractions of the base's FLOPs
-//   /systems/    name, family, hash, base (row it is compared with), paper_reduction  [S]; tokenizer [S], "HASH/CUTS" of
-//                what it was asked with, "": nothing (missing in older files: not known)
+//   /systems/    name, family, hash, base (row it is compared with), paper_reduction, lookups (numbers read from
+//                tables for a predicted token)  [S]; tokenizer [S], "HASH/CUTS" of what it was asked with, "": nothing (lookups and
+//                tokenizer are missing in older files: not known)
 //   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens, n_skipped, n_cut
 //                (items too long for a context; missing in older files: 0), chat (0 or 1; missing: 0); metrics [M];
 //                better [M], "higher" or "lower" (missing in older files: higher);
 //                asked (0 or 1), not_finite (only where some are: what was not, else ""), flops, exact_reduction [S]; values [S, M, N];
+//                flops_computed, flops_looked_up [S] (of what depends on the token alone; missing in older files: not known);
 //                weights [N] of items in weighted means (only where they are not all alike);
 //                redefined [S] (of programs, see kv_outcome; counted anew from the records when it is read);
 //                accuracy, low, high, retention, retention_low, retention_high, p_value [S, M];
@@ -112,12 +114,12 @@ static void write_systems(struct writer *w) {
     const int64_t n = w->results->n_systems;
     const char **texts = room(w, 4 * n, sizeof *texts);
     int64_t *base = room(w, n, sizeof *base);
-    double *paper = room(w, n, sizeof *paper);
+    double *paper = room(w, 2 * n, sizeof *paper);
     for (int64_t i = 0; w->status == KV_OK && i < n; i++) {
         const kv_result_system *s = &w->results->systems[i];
         texts[i] = s->name, texts[n + i] = s->family, texts[2 * n + i] = s->hash;
         texts[3 * n + i] = s->tokenizer;
-        base[i] = s->base, paper[i] = s->paper_reduction;
+        base[i] = s->base, paper[i] = s->paper_reduction, paper[n + i] = s->lookups;
     }
     if (w->status == KV_OK) {
         snprintf(w->group, sizeof w->group, "/systems");
@@ -127,6 +129,7 @@ static void write_systems(struct writer *w) {
         write_strings(w, "tokenizer", texts + 3 * n, n);
         write_array(w, "base", H5T_NATIVE_INT64, base, 1, &n);
         write_doubles(w, "paper_reduction", paper, n);
+        write_doubles(w, "lookups", paper + n, n);
     }
     free(texts);
     free(base);
@@ -156,18 +159,21 @@ static void write_values(struct writer *w, int64_t task) {
     const kv_result_task *t = &w->results->tasks[task];
     const int64_t n = w->results->n_systems, size = t->n_metrics * t->n_items;
     const int64_t shape[3] = {n, t->n_metrics, t->n_items};
-    double *values = room(w, n * size, sizeof *values), *costs = room(w, 2 * n, sizeof *costs);
+    double *values = room(w, n * size, sizeof *values), *costs = room(w, 4 * n, sizeof *costs);
     uint8_t *asked = room(w, n, 1);
     for (int64_t s = 0; w->status == KV_OK && s < n; s++) {
         const kv_outcome *o = kv_results_outcome(w->results, s, task);
         asked[s] = o->values != NULL;
         costs[s] = o->flops, costs[n + s] = o->exact_reduction;
+        costs[2 * n + s] = o->flops_computed, costs[3 * n + s] = o->flops_looked_up;
         for (int64_t i = 0; i < size; i++) values[s * size + i] = o->values ? o->values[i] : NAN;
     }
     if (w->status == KV_OK) {
         write_array(w, "asked", H5T_NATIVE_UINT8, asked, 1, &n);
         write_doubles(w, "flops", costs, n);
         write_doubles(w, "exact_reduction", costs + n, n);
+        write_doubles(w, "flops_computed", costs + 2 * n, n);
+        write_doubles(w, "flops_looked_up", costs + 3 * n, n);
         write_array(w, "values", H5T_NATIVE_DOUBLE, values, 3, shape);
     }
     free(values);

@@ -115,6 +115,8 @@ static bool copy_task(kv_results *joined, const kv_result_task *from, int64_t at
 
 static bool copy_outcome(kv_outcome *to, const kv_outcome *from, const kv_result_task *task) {
     if (!isfinite(to->flops)) to->flops = from->flops;
+    if (!isfinite(to->flops_computed)) to->flops_computed = from->flops_computed;
+    if (!isfinite(to->flops_looked_up)) to->flops_looked_up = from->flops_looked_up;
     if (!to->item_flops) to->item_flops = copy_numbers(from->item_flops, task->n_items);
     if (from->item_flops && !to->item_flops) return false;
     if (to->values || to->not_finite) return true;

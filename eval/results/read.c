@@ -58,6 +58,12 @@ static double *read_doubles(struct reader *r, const char *name, int64_t n) {
     return NULL;
 }
 
+// Numbers that older files do not have: NULL, which is no failure.
+static double *read_if_there(struct reader *r, const char *name, int64_t n) {
+    char path[2 * NAME_SIZE];
+    return ok(r) && kv_h5_exists(r->file, full_name(r, name, path)) ? read_doubles(r, name, n) : NULL;
+}
+
 static void copy_doubles(struct reader *r, const char *name, double *to, int64_t n) {
     double *values = read_doubles(r, name, n);
     if (values) memcpy(to, values, (size_t)n * sizeof *to);
@@ -128,6 +134,7 @@ static void read_systems(struct reader *r) {
     for (int i = 0; i < 3; i++) texts[i] = read_strings(r, names[i], n, &found[i]);
     base = read_doubles(r, "base", n);
     paper = read_doubles(r, "paper_reduction", n);
+    double *lookups = read_if_there(r, "lookups", n);
     for (int64_t i = 0; ok(r) && i < n; i++) {
         kv_result_system *s = &all->systems[i];
         if (!(base[i] >= 0 && base[i] < (double)n)) {
@@ -135,6 +142,7 @@ static void read_systems(struct reader *r) {
             break;
         }
         s->base = (int64_t)base[i], s->paper_reduction = paper[i];
+        if (lookups) s->lookups = lookups[i];
         s->name = texts[0][i], s->family = texts[1][i]; // taken over
         texts[0][i] = texts[1][i] = NULL;
         snprintf(s->hash, sizeof s->hash, "%s", texts[2][i]);
@@ -143,6 +151,7 @@ static void read_systems(struct reader *r) {
     read_tokenizers(r);
     free(base);
     free(paper);
+    free(lookups);
 }
 
 // JSON lines into one text a unit.
@@ -175,9 +184,13 @@ static void read_outcomes(struct reader *r, int64_t task) {
     const int64_t n = all->n_systems, size = t->n_metrics * t->n_items;
     double *flops = read_doubles(r, "flops", n), *asked = read_doubles(r, "asked", n);
     double *values = read_doubles(r, "values", n * size);
+    double *computed = read_if_there(r, "flops_computed", n),
+           *looked_up = read_if_there(r, "flops_looked_up", n);
     for (int64_t s = 0; ok(r) && s < n; s++) {
         kv_outcome *o = kv_results_outcome(all, s, task);
         o->flops = flops[s];
+        if (computed) o->flops_computed = computed[s];
+        if (looked_up) o->flops_looked_up = looked_up[s];
         if (asked[s] == 0) continue;
         o->values = malloc((size_t)size * sizeof *o->values + 1);
         if (!o->values) out_of_memory(r);
@@ -187,6 +200,8 @@ static void read_outcomes(struct reader *r, int64_t task) {
     free(flops);
     free(asked);
     free(values);
+    free(computed);
+    free(looked_up);
 }
 
 static void read_not_finite(struct reader *r, int64_t task) {

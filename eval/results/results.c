@@ -28,9 +28,11 @@ kv_status kv_results_init(kv_results *results, int64_t n_systems, int64_t n_task
         kv_results_free(results);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for the results");
     }
-    for (int64_t s = 0; s < n_systems; s++) results->systems[s].paper_reduction = NAN;
+    for (int64_t s = 0; s < n_systems; s++)
+        results->systems[s].paper_reduction = results->systems[s].lookups = NAN;
     for (int64_t i = 0; i < n_systems * n_tasks; i++) {
-        results->outcomes[i].flops = NAN;
+        kv_outcome *o = &results->outcomes[i];
+        o->flops = o->flops_computed = o->flops_looked_up = NAN;
         forget_figures(&results->outcomes[i]);
     }
     return KV_OK;

@@ -17,6 +17,7 @@ typedef struct kv_result_system {
         [34];     // that it was asked with, "HASH/CUTS" (kv_tokenizer_id); "" when not known, or not asked
     int64_t base; // the row it is compared with
     double paper_reduction; // of FLOPs up to the first token, in the paper's convention (core/README.md §7)
+    double lookups;         // numbers read from tables for each predicted token; NAN: not known
 } kv_result_system;
 
 typedef struct kv_result_task {
@@ -52,11 +53,13 @@ typedef struct kv_figure {
 
 // One system on one task.
 typedef struct kv_outcome {
-    double *values;     // [n_metrics, n_items], as the metrics' rows have them; NULL: it was not asked, or is
-    char *not_finite;   // not finite: it was asked, but this question gave no numbers; NULL: it is
-    char **records;     // [n_units], JSON; NULL where values are
-    double flops;       // of all matrix products up to the first token, mean over the task's prompts
-    double *item_flops; // [n_items] of each prompt's; NULL where the items are no grid
+    double *values;   // [n_metrics, n_items], as the metrics' rows have them; NULL: it was not asked, or is
+    char *not_finite; // not finite: it was asked, but this question gave no numbers; NULL: it is
+    char **records;   // [n_units], JSON; NULL where values are
+    double flops;     // of all matrix products up to the first token, mean over the task's prompts
+    // The same with nothing that depends on the token alone looked up, and with all of it; NAN: not known.
+    double flops_computed, flops_looked_up;
+    double *item_flops;     // [n_items] of each prompt's; NULL where the items are no grid
     double exact_reduction; // the base's over these
     int64_t redefined;      // records of programs that redefined what their tests rely on
     kv_figure figures[KV_MAX_METRICS];

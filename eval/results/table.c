@@ -29,9 +29,21 @@ static const char *metric_word(const kv_results *r, int64_t task, int metric, bo
 
 // ---- One task ------------------------------------------------------------------------------------------
 
+// Systems that look something up, or could.
+static bool has_lookups(const kv_results *r) {
+    bool any = false;
+    for (int64_t s = 0; s < r->n_systems; s++) any = any || r->systems[s].lookups > 0;
+    return any;
+}
+
 static void cost_columns(kv_table *table, const kv_results *r) {
     kv_table_column(table, "FLOPs reduction", "paper", false);
     kv_table_column(table, "FLOPs reduction", "exact", false);
+    if (has_lookups(r) && r->n_tasks > 0) {
+        kv_table_column(table, "FLOPs reduction", "computed", false);
+        kv_table_column(table, "FLOPs reduction", "looked up", false);
+    }
+    if (has_lookups(r)) kv_table_column(table, "lookups", "a token", false);
     if (r->n_timings == 0) return;
     char heading[96];
     snprintf(heading, sizeof heading, "time to first token, %lld x %lld", (long long)r->timings[0].batch_size,
@@ -40,9 +52,21 @@ static void cost_columns(kv_table *table, const kv_results *r) {
     kv_table_column(table, heading, "reduction", false);
 }
 
+static void lookup_cells(kv_table *table, const kv_results *r, int64_t system, int64_t task) {
+    const kv_result_system *s = &r->systems[system];
+    if (r->n_tasks > 0) {
+        const double base = kv_results_outcome(r, s->base, task)->flops;
+        const kv_outcome *o = kv_results_outcome(r, system, task);
+        number_cell(table, "%.2fx", base / o->flops_computed);
+        number_cell(table, "%.2fx", base / o->flops_looked_up);
+    }
+    number_cell(table, "%.0f", s->lookups);
+}
+
 static void cost_cells(kv_table *table, const kv_results *r, int64_t system, int64_t task) {
     number_cell(table, "%.2fx", kv_result_reduction(r, system, task, true));
     number_cell(table, "%.2fx", kv_result_reduction(r, system, task, false));
+    if (has_lookups(r)) lookup_cells(table, r, system, task);
     if (r->n_timings == 0) return;
     const kv_timing *t = &r->timings[0];
     if (isfinite(t->seconds[system]))

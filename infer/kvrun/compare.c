@@ -93,6 +93,23 @@ static void print_answers(const struct comparison *c, const char *const texts[2]
     for (int i = 0; i < 2; i++) printf("%s%s:\n%s\n", i ? "\n" : "", names[i], texts[i]);
 }
 
+// What depends on the token alone may be computed or looked up: the other count, and how much is read from tables.
+static void print_lookups(const struct comparison *c, const uint64_t flops[2]) {
+    const kv_system *system = &c->sides[1].system;
+    const uint64_t computed = kv_system_flops_computed(system, c->n_prompt),
+                   looked_up = kv_system_flops_looked_up(system, c->n_prompt);
+    char text[32];
+    if (computed != flops[1])
+        printf("%-30s %14s %14s  %.2fx\n", "  with nothing looked up", "", kvrun_flops(computed, text),
+               (double)flops[0] / (double)computed);
+    if (looked_up != flops[1])
+        printf("%-30s %14s %14s  %.2fx\n", "  with tokens' part looked up", "", kvrun_flops(looked_up, text),
+               (double)flops[0] / (double)looked_up);
+    if (kv_system_lookups(system) > 0)
+        printf("%-30s %14s %14lld\n", "  numbers looked up a token", "",
+               (long long)kv_system_lookups(system));
+}
+
 static void print_figures(const struct comparison *c) {
     const struct side *base = &c->sides[0], *other = &c->sides[1];
     const uint64_t flops[2] = {kv_system_flops(&base->system, c->n_prompt),
@@ -106,6 +123,7 @@ static void print_figures(const struct comparison *c) {
            kvrun_seconds(other->ttft.seconds, second), base->ttft.seconds / other->ttft.seconds);
     printf("%-30s %14s %14s  %.2fx\n", "  exact FLOPs", kvrun_flops(flops[0], first),
            kvrun_flops(flops[1], second), (double)flops[0] / (double)flops[1]);
+    print_lookups(c, flops);
     printf("%-30s %14s %14s  %.2fx\n", "  the paper's convention", "", "",
            kv_system_paper_reduction(&other->system, &base->system));
     printf("%-30s %14.1f %14.1f\n", "tokens/s behind the first", base->answer.tokens_per_second,

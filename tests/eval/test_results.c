@@ -115,11 +115,12 @@ static void csv_columns(void **state) {
         text,
         "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,flops_reduction_exact,"
         "ttft_seconds,ttft_reduction,ttft_spread,shots,n_questions,flops_exact,prompt_tokens,accuracy_low,"
-        "accuracy_high,p_value,on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat,better\n"
-        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,higher\n"
-        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,higher\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1,0.25,0.5,3,2,,,1,higher\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1,0.375,,3,2,,,1,higher\n");
+        "accuracy_high,p_value,on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat,"
+        "flops_computed,flops_looked_up,lookups,better\n"
+        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,,,,higher\n"
+        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,,,,higher\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1,0.25,0.5,3,2,,,1,,,,higher\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1,0.375,,3,2,,,1,,,,higher\n");
     free(text);
     const char *timings = test_path(test_dir, "t.csv");
     if (kv_results_write_timings(&r, timings, &err)) fail_msg("%s", err.message);
@@ -152,6 +153,7 @@ static void expect_equal(const kv_results *a, const kv_results *b) {
         assert_string_equal(a->systems[s].tokenizer, b->systems[s].tokenizer);
         assert_int_equal(a->systems[s].base, b->systems[s].base);
         same(a->systems[s].paper_reduction, b->systems[s].paper_reduction);
+        same(a->systems[s].lookups, b->systems[s].lookups);
     }
     for (int64_t i = 0; i < a->n_systems * a->n_tasks; i++) {
         const kv_outcome *x = &a->outcomes[i], *y = &b->outcomes[i];
@@ -160,6 +162,8 @@ static void expect_equal(const kv_results *a, const kv_results *b) {
         for (int64_t k = 0; t->weights && k < t->n_items; k++) same(t->weights[k], of_b->weights[k]);
         assert_int_equal(x->values == NULL, y->values == NULL);
         same(x->flops, y->flops);
+        same(x->flops_computed, y->flops_computed);
+        same(x->flops_looked_up, y->flops_looked_up);
         same(x->exact_reduction, y->exact_reduction);
         for (int64_t v = 0; x->values && v < t->n_metrics * t->n_items; v++) same(x->values[v], y->values[v]);
         for (int64_t u = 0; x->values && u < t->n_units; u++)
@@ -183,8 +187,11 @@ static void h5_gives_back_what_it_got(void **state) {
     kv_error err = {0};
     const char *path = test_path(test_dir, "r.h5");
     r.tasks[0].n_skipped = 3, r.tasks[0].n_cut = 2, r.tasks[0].chat = true;
+    r.systems[1].lookups = 512;
+    kv_results_outcome(&r, 1, 0)->flops_computed = 1000, kv_results_outcome(&r, 1, 0)->flops_looked_up = 750;
     if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
     if (kv_results_read_h5(path, &again, &err)) fail_msg("%s", err.message);
+    assert_true(again.systems[1].lookups == 512 && isnan(again.systems[0].lookups));
     assert_string_equal(again.tasks[0].metrics[1], "pass@2");
     assert_int_equal(again.tasks[0].shots, 1);
     assert_int_equal(again.tasks[0].n_skipped, 3);
@@ -416,6 +423,30 @@ static void table_shows_what_is_missing(void **state) {
     kv_results_free(&r);
 }
 
+// Both counts of FLOPs, where something is looked up, or could be.
+static void table_shows_lookups(void **state) {
+    (void)state;
+    kv_results r = made_up();
+    char *text = NULL;
+    size_t size;
+    kv_outcome *o[2] = {kv_results_outcome(&r, 0, 0), kv_results_outcome(&r, 1, 0)};
+    r.systems[0].lookups = 0, r.systems[1].lookups = 512;
+    o[0]->flops_computed = o[0]->flops_looked_up = 3000, o[1]->flops_computed = 1000,
+    o[1]->flops_looked_up = 750;
+    FILE *stream = open_memstream(&text, &size);
+    kv_results_print(&r, stream);
+    fclose(stream);
+    assert_non_null(strstr(text, "computed  looked up"));
+    const char *line = strstr(text, "small, \"fast\"");
+    const char *end = line ? strstr(line, "4.00x") : NULL;
+    float cells[4];
+    assert_non_null(end);
+    assert_int_equal(sscanf(end, "4.00x %fx %fx %fx %f", &cells[0], &cells[1], &cells[2], &cells[3]), 4);
+    assert_true(cells[0] == 3 && cells[1] == 3 && cells[2] == 4 && cells[3] == 512);
+    free(text);
+    kv_results_free(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(figures),
@@ -430,6 +461,7 @@ int main(void) {
         cmocka_unit_test(joining_fills_gaps_and_keeps_names_apart),
         cmocka_unit_test(joining_keeps_tokenizers_apart),
         cmocka_unit_test(table_shows_what_is_missing),
+        cmocka_unit_test(table_shows_lookups),
         cmocka_unit_test(weights_are_kept),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);

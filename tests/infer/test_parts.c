@@ -321,12 +321,29 @@ static void products_of(const char *name, const kv_system *system, int64_t n) {
     expect_products(name, "a tail", all, kv_system_behind_flops(system, all, scored));
 }
 
+// Both counts of what depends on the token alone: the part is there where an embedding, an exact first layer or a table
+// of a width is, and a lookup is none.
+static void expect_lookups(const test_part *part, const kv_system *system) {
+    enum { N = 9 };
+    const uint64_t executed = kv_system_flops(system, N), computed = kv_system_flops_computed(system, N),
+                   looked_up = kv_system_flops_looked_up(system, N);
+    const uint64_t tokens = kv_flops_predictor_tokens(system->predictor, &system->base->spec, N - 1);
+    assert_int_equal(computed - looked_up, tokens);
+    assert_int_equal(executed, system->predictor->tabulated ? looked_up : computed);
+    const bool of_token = part->exact_first || part->table != KV_TABLE_NONE ||
+                          (part->keys && strstr(part->keys, "embedding")) ||
+                          (part->values && strstr(part->values, "embedding"));
+    assert_int_equal(kv_system_lookups(system) > 0, of_token);
+    assert_int_equal(kv_system_flops_computed(system, 1), kv_system_flops(system, 1));
+}
+
 static void test_products(void **state) {
     (void)state;
     for (int p = 0; p < TEST_PARTS; p++) {
         test_made m = test_part_make(&test_parts[p]);
         const kv_system system = system_of(&m);
         for (int64_t n = 1; n <= LONGEST; n += n < 3 ? 1 : 17) products_of(test_parts[p].name, &system, n);
+        expect_lookups(&test_parts[p], &system);
         test_made_free(&m);
     }
 }

@@ -1,6 +1,7 @@
 // The program kveval as its users meet it, on a family of random models. KVEVAL names the program.
 #include "tests/support/eval.h"
 
+#include "core/flops.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/h5.h"
 #include "eval/results/results.h"
@@ -177,7 +178,7 @@ static void full_disk_leaves_only_samples(void **state) {
 
 // ---- What it leaves ------------------------------------------------------------------------------------
 
-enum { N_FIELDS = 28 };
+enum { N_FIELDS = 31 };
 
 // Fields of a row of results.csv, in place; quotes are not expected but in the first.
 static int split_row(char *row, char *fields[N_FIELDS]) {
@@ -201,7 +202,10 @@ static void check_csv(const char *path, bool timed) {
     int n_rows = 0;
     while ((row = strtok_r(NULL, "\n", &save))) {
         assert_int_equal(split_row(row, fields), N_FIELDS);
-        assert_string_equal(fields[27], "higher");
+        assert_string_equal(fields[30], "higher");
+        assert_string_equal(fields[27], fields[14]); // nothing of the token alone
+        assert_string_equal(fields[28], fields[14]);
+        assert_string_equal(fields[29], "0");
         assert_string_equal(fields[4], "exact_match");
         const double accuracy = strtod(fields[5], NULL), paper = strtod(fields[7], NULL);
         const double low = strtod(fields[16], NULL), high = strtod(fields[17], NULL);
@@ -308,6 +312,37 @@ static void expect_same_answers(const char *one, const char *other) {
 }
 
 // Answers do not depend on how many questions are asked together.
+// Systems whose aux is the base itself: nothing of it is loaded, or counted, twice.
+static void a_prefix_is_no_second_model(void **state) {
+    (void)state;
+    char systems[1024];
+    snprintf(systems, sizeof systems,
+             "systems=[{name: base, model: %s/base}, {name: two, base: %s/base/, predictor: %s/prefix}, "
+             "{name: one, base: %s/base, predictor: \"random:prefix=1\"}]",
+             test_dir, test_dir, test_dir, test_dir);
+    if (kveval(in_dir("eval.yaml"), "--dry-run", "-s", systems, "-s", "ttft.prompt_tokens=0") != 0)
+        fail_msg("%s", err);
+    assert_non_null(strstr(out, "systems      base | two | one"));
+    if (kveval(in_dir("eval.yaml"), "-s", systems, "-o", in_dir("prefixes")) != 0) fail_msg("%s", err);
+    assert_null(strstr(out, "lookups")); // nothing of the token alone is read
+    kv_results r = read_results(in_dir("prefixes/results.h5"));
+    kv_model_spec spec = tiny_base();
+    spec.vocab_size = 400;
+    const double whole = (double)kv_spec_size(&spec, true);
+    for (int s = 1; s < 3; s++) {
+        spec.n_layers = 3 - s;
+        const kv_outcome *o = kv_results_outcome(&r, s, 0);
+        assert_true(fabs(r.systems[s].paper_reduction - whole / (double)kv_spec_size(&spec, true)) < 1e-12);
+        assert_true(o->exact_reduction > 1 && r.timings[0].seconds[s] > 0);
+        assert_true(r.systems[s].lookups == 0 && o->flops == o->flops_computed &&
+                    o->flops == o->flops_looked_up);
+    }
+    assert_true(kv_results_outcome(&r, 2, 0)->flops < kv_results_outcome(&r, 1, 0)->flops);
+    assert_true(strcmp(r.systems[1].hash, r.systems[2].hash) != 0);
+    assert_true(strcmp(r.systems[1].hash, r.systems[0].hash) != 0);
+    kv_results_free(&r);
+}
+
 static void batches_change_nothing(void **state) {
     (void)state;
     const char *config = in_dir("eval.yaml");
@@ -517,6 +552,7 @@ int main(void) {
         cmocka_unit_test(a_padded_aux),
         cmocka_unit_test(full_disk_leaves_only_samples),
         cmocka_unit_test(a_whole_run),
+        cmocka_unit_test(a_prefix_is_no_second_model),
         cmocka_unit_test(batches_change_nothing),
         cmocka_unit_test(weights_in_another_type),
         cmocka_unit_test(interrupted),
