@@ -93,6 +93,9 @@ kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const kv_f
                             kv_error *err) {
     kv_weights_tensor *tensors;
     int64_t n;
+    if (predictor->tabulated)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%s: a tabulated predictor is not saved: only a whole one is",
+                       dir);
     kv_status status = list_tensors(predictor, &tensors, &n, err);
     if (status) return status;
     char *text = describe(predictor, made_for);

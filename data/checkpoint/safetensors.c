@@ -326,14 +326,14 @@ kv_status kv_safetensors_open(const char *path, kv_safetensors **file, kv_error 
 
 // ---- Writing -------------------------------------------------------------------------------------------
 
-// Bytes of one tensor from its parts, which must be what its shape needs.
-static kv_status tensor_size(const kv_st_tensor *tensor, size_t *size, kv_error *err) {
+// Bytes of one tensor; its parts must be what its shape needs, unless they come later.
+static kv_status tensor_size(const kv_st_tensor *tensor, bool later, size_t *size, kv_error *err) {
     size_t parts = 0, n = kv_dtype_size(tensor->dtype);
     for (int i = 0; i < KV_ST_PARTS; i++) parts += tensor->part_size[i];
     bool ok = tensor->n_dims >= 0 && tensor->n_dims <= KV_ST_WRITTEN_DIMS;
     for (int i = 0; ok && i < tensor->n_dims; i++)
         ok = tensor->shape[i] >= 0 && !__builtin_mul_overflow(n, (size_t)tensor->shape[i], &n);
-    if (!ok || parts != n)
+    if (!ok || (!later && parts != n))
         return kv_fail(err, KV_ERR_ARGUMENT, "tensor '%s': %zu bytes do not fill its shape", tensor->name,
                        parts);
     *size = n;
@@ -352,7 +352,7 @@ static json_t *describe(const kv_st_tensor *tensor, size_t begin, size_t size) {
                      "data_offsets", (json_int_t)begin, (json_int_t)(begin + size));
 }
 
-static kv_status make_header(const kv_st_tensor *tensors, int64_t n, const char *const *metadata,
+static kv_status make_header(const kv_st_tensor *tensors, int64_t n, bool later, const char *const *metadata,
                              int64_t n_metadata, char **text, kv_error *err) {
     json_t *header = json_object(), *pairs = json_object();
     size_t begin = 0, size = 0;
@@ -364,7 +364,7 @@ static kv_status make_header(const kv_st_tensor *tensors, int64_t n, const char 
     for (int pass = 0; pass < 2; pass++)
         for (int64_t i = 0; i < n && !status; i++) {
             if (!in_pass(&tensors[i], pass)) continue;
-            status = tensor_size(&tensors[i], &size, err);
+            status = tensor_size(&tensors[i], later, &size, err);
             if (!status && json_object_get(header, tensors[i].name))
                 status = kv_fail(err, KV_ERR_ARGUMENT, "tensor '%s' is given twice", tensors[i].name);
             if (!status)
@@ -402,7 +402,7 @@ kv_status kv_safetensors_write(const char *path, const kv_st_tensor *tensors, in
                                const char *const *metadata, int64_t n_metadata, kv_error *err) {
     char *header;
     kv_whole_file target;
-    kv_status status = make_header(tensors, n, metadata, n_metadata, &header, err);
+    kv_status status = make_header(tensors, n, false, metadata, n_metadata, &header, err);
     if (status) return kv_fail_within(err, status, "%s", path);
     status = kv_whole_file_begin(&target, path, err);
     if (status) {
@@ -419,4 +419,80 @@ kv_status kv_safetensors_write(const char *path, const kv_st_tensor *tensors, in
     free(header);
     if (!ok) status = kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", path, strerror(failure));
     return kv_whole_file_end(&target, status, err);
+}
+
+// ---- Piece by piece ------------------------------------------------------------------------------------
+
+struct kv_st_writer {
+    kv_whole_file target;
+    int fd;
+    size_t *begin; // [n + 1] of the tensors, in the file
+};
+
+static kv_status cannot_write(const kv_st_writer *writer, kv_error *err) {
+    return kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", writer->target.path, strerror(errno));
+}
+
+// The header, and room for all that follows it.
+static kv_status open_target(kv_st_writer *writer, const kv_st_tensor *tensors, int64_t n, const char *header,
+                             kv_error *err) {
+    FILE *stream = fopen(writer->target.path, "wb");
+    const bool ok = stream && write_header(stream, header);
+    const long data = ok ? ftell(stream) : 0;
+    if (stream && fclose(stream) != 0) return cannot_write(writer, err);
+    if (!ok || data < 0) return cannot_write(writer, err);
+    writer->begin[0] = (size_t)data;
+    for (int64_t i = 0; i < n; i++) {
+        size_t size = 0;
+        tensor_size(&tensors[i], true, &size, NULL);
+        writer->begin[i + 1] = writer->begin[i] + size;
+    }
+    writer->fd = open(writer->target.path, O_WRONLY | O_CLOEXEC);
+    if (writer->fd < 0 || ftruncate(writer->fd, (off_t)writer->begin[n]) != 0)
+        return cannot_write(writer, err);
+    return KV_OK;
+}
+
+kv_status kv_safetensors_begin(const char *path, const kv_st_tensor *tensors, int64_t n,
+                               const char *const *metadata, int64_t n_metadata, kv_st_writer **writer,
+                               kv_error *err) {
+    char *header = NULL;
+    *writer = NULL;
+    kv_status status = make_header(tensors, n, true, metadata, n_metadata, &header, err);
+    if (status) return kv_fail_within(err, status, "%s", path);
+    kv_st_writer *w = calloc(1, sizeof *w);
+    if (w) w->fd = -1, w->begin = calloc((size_t)n + 1, sizeof *w->begin);
+    if (!w || !w->begin) {
+        status = kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    } else {
+        status = kv_whole_file_begin(&w->target, path, err);
+        if (!status) status = open_target(w, tensors, n, header, err);
+    }
+    free(header);
+    if (!status)
+        *writer = w;
+    else if (w)
+        kv_safetensors_end(w, status, err);
+    return status;
+}
+
+kv_status kv_safetensors_put(kv_st_writer *writer, int64_t i, size_t offset, const void *data, size_t size,
+                             kv_error *err) {
+    const char *from = data;
+    for (off_t at = (off_t)(writer->begin[i] + offset); size > 0;) {
+        const ssize_t n = pwrite(writer->fd, from, size, at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return cannot_write(writer, err);
+        from += n, at += n, size -= (size_t)n;
+    }
+    return KV_OK;
+}
+
+kv_status kv_safetensors_end(kv_st_writer *writer, kv_status status, kv_error *err) {
+    if (!writer) return status;
+    if (writer->fd >= 0 && close(writer->fd) != 0 && !status) status = cannot_write(writer, err);
+    status = kv_whole_file_end(&writer->target, status, err);
+    free(writer->begin);
+    free(writer);
+    return status;
 }

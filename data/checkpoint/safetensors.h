@@ -53,3 +53,15 @@ typedef struct kv_st_tensor {
 // other; NULL when none.
 kv_status kv_safetensors_write(const char *path, const kv_st_tensor *tensors, int64_t n,
                                const char *const *metadata, int64_t n_metadata, kv_error *err);
+
+// The same of tensors whose data come piece by piece: their parts are not looked at, all have one dtype. The file is
+// there once kv_safetensors_end was given KV_OK, whole; whatever has not been put is zeros.
+typedef struct kv_st_writer kv_st_writer;
+kv_status kv_safetensors_begin(const char *path, const kv_st_tensor *tensors, int64_t n,
+                               const char *const *metadata, int64_t n_metadata, kv_st_writer **writer,
+                               kv_error *err);
+// size bytes of tensor i, from byte `offset` of it on.
+kv_status kv_safetensors_put(kv_st_writer *writer, int64_t i, size_t offset, const void *data, size_t size,
+                             kv_error *err);
+// What `status`, that of writing, asks for: the file, or nothing, and *err as it was. Frees the writer (NULL: none).
+kv_status kv_safetensors_end(kv_st_writer *writer, kv_status status, kv_error *err);

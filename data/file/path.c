@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 static kv_status io_error(kv_error *err, const char *path, const char *doing) {
@@ -155,4 +156,22 @@ kv_status kv_path_swap(const char *new_path, const char *old_path, kv_error *err
     if (rename(aside, old_path) != 0)
         kv_fail(err, KV_ERR_IO, "%s: cannot be moved back; it is now %s", old_path, aside);
     return status;
+}
+
+bool kv_path_room(const char *path, double *bytes) {
+    char at[PATH_MAX];
+    struct statvfs space;
+    if (snprintf(at, sizeof at, "%s", path) >= (int)sizeof at) return false;
+    while (statvfs(at, &space) != 0) {
+        char *slash = strrchr(at, '/');
+        if (errno != ENOENT || slash == at) return false;
+        if (slash)
+            *slash = '\0';
+        else if (strcmp(at, ".") != 0)
+            strcpy(at, ".");
+        else
+            return false;
+    }
+    *bytes = (double)space.f_bavail * (double)space.f_frsize;
+    return true;
 }

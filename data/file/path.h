@@ -35,3 +35,6 @@ kv_status kv_flush_tree(const char *path, kv_error *err);
 // Two files or directories of one file system change places: in one step where the file system can, else in
 // three, `new_path` being "new_path.old" for a moment. On failure both stay where they were.
 kv_status kv_path_swap(const char *new_path, const char *old_path, kv_error *err);
+
+// Bytes that are free where `path` is or will be. False where the system does not say.
+bool kv_path_room(const char *path, double *bytes);

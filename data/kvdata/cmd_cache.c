@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { MAX_BATCH = 1 << 16, MAX_SEQ_LEN = 1 << 20 };
@@ -213,25 +212,6 @@ static kv_status plan_models(struct job *job, kv_error *err) {
     return status;
 }
 
-// What is free where DIR is or will be.
-static bool free_space(const char *dir, double *bytes) {
-    char path[PATH_MAX];
-    struct statvfs space;
-    if (snprintf(path, sizeof path, "%s", dir) >= (int)sizeof path) return false;
-    while (statvfs(path, &space) != 0) {
-        char *slash = strrchr(path, '/');
-        if (errno != ENOENT || slash == path) return false;
-        if (slash)
-            *slash = '\0';
-        else if (strcmp(path, ".") != 0)
-            strcpy(path, ".");
-        else
-            return false;
-    }
-    *bytes = (double)space.f_bavail * (double)space.f_frsize;
-    return true;
-}
-
 // What the files come to before compression, which takes off a tenth to a third: so much room is asked for.
 static kv_status announce(const struct job *job, double present, kv_error *err) {
     const double least = 0.67;
@@ -245,7 +225,7 @@ static kv_status announce(const struct job *job, double present, kv_error *err) 
             "kvdata cache: %" PRIi64 " rows of %" PRIi64
             " tokens, at most %s (%s a token) before compression\n",
             job->n_rows, all.seq_len, gigabytes(bytes, size), gigabytes(bytes / tokens, token));
-    if (!free_space(job->options->out, &room) || room + present >= least * bytes) return KV_OK;
+    if (!kv_path_room(job->options->out, &room) || room + present >= least * bytes) return KV_OK;
     return kv_fail(err, KV_ERR_IO,
                    "%s: %s are free, the cache takes up to %s (less with --dtype bf16, a smaller --top-k, "
                    "fewer tokens)",

@@ -21,8 +21,8 @@ static const struct {
     {"recall", kvdata_recall, false},       {"stdlib", kvdata_stdlib, false},
     {"tokenizer", kvdata_tokenizer, false}, {"tokenize", kvdata_tokenize, false},
     {"cache", kvdata_cache, false},         {"sample", kvdata_sample, false},
-    {"inspect", kvdata_inspect, true},      {"encode", kvdata_encode, true},
-    {"decode", kvdata_decode, true},
+    {"tabulate", kvdata_tabulate, false},   {"inspect", kvdata_inspect, true},
+    {"encode", kvdata_encode, true},        {"decode", kvdata_decode, true},
 };
 
 static const char doc[] = "Prepares and looks at data: everything that models are trained and tested on.\v"
@@ -35,6 +35,7 @@ static const char doc[] = "Prepares and looks at data: everything that models ar
                           "  tokenize   turn text into token shards for kvtrain\n"
                           "  cache      keep what frozen models make of a corpus, for kvtrain\n"
                           "  sample     draw text from a model, to train others on\n"
+                          "  tabulate   work out what of predictors depends on the token alone\n"
                           "  inspect    describe any file the programs read or write\n"
                           "  encode     text to token ids\n"
                           "  decode     token ids to text\n"

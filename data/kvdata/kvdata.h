@@ -16,6 +16,7 @@ int kvdata_tokenizer(int argc, char **argv);
 int kvdata_tokenize(int argc, char **argv);
 int kvdata_cache(int argc, char **argv);
 int kvdata_sample(int argc, char **argv);
+int kvdata_tabulate(int argc, char **argv);
 int kvdata_inspect(int argc, char **argv);
 int kvdata_encode(int argc, char **argv);
 int kvdata_decode(int argc, char **argv);

@@ -1,5 +1,6 @@
 // kvdata inspect: safetensors files and the index of sharded ones.
 #include "data/checkpoint/safetensors.h"
+#include "data/checkpoint/tabulated.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/kvdata/inspect/inspect.h"
@@ -91,13 +92,25 @@ static void report_metadata(const char *path, inspect_report *report) {
     json_decref(header);
 }
 
+static void report_tables(const kv_tabulated_info *info, inspect_report *report) {
+    inspect_fact(report, "lookups",
+                 json_pack("{s:I, s:I, s:I}", "vocabulary", (json_int_t)info->vocab_size, "numbers",
+                           (json_int_t)info->width, "bytes",
+                           (json_int_t)(info->width * (int64_t)kv_dtype_size(info->dtype))),
+                 "%" PRIi64 " numbers (%.1f kB) for each of %" PRIi64 " tokens", info->width,
+                 (double)info->width * (double)kv_dtype_size(info->dtype) / 1e3, info->vocab_size);
+}
+
 static kv_status describe_safetensors(const inspect_subject *s, inspect_report *report, kv_error *err) {
     kv_safetensors *file = NULL;
     kv_status status = kv_safetensors_open(s->path, &file, err);
     if (status) return status;
     struct total total = {0};
-    inspect_title(report, "safetensors", s->path);
+    kv_tabulated_info tabulated;
+    const bool tables = kv_tabulated_read_info(s->path, &tabulated, NULL) == KV_OK;
+    inspect_title(report, tables ? "tabulated predictor" : "safetensors", s->path);
     report_metadata(s->path, report);
+    if (tables) report_tables(&tabulated, report);
     for (int64_t i = 0; i < kv_safetensors_count(file); i++) {
         const kv_st_entry *entry = kv_safetensors_at(file, i);
         json_t *dims = json_array();
