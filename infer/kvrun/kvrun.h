@@ -12,8 +12,9 @@
 
 typedef struct kvrun_options {
     const char *base, *aux, *predictor; // directories or random names; aux and predictor may be NULL
-    const char *tokenizer;              // NULL: the base's own
-    char **words;                       // [n_words] the prompt, in one of four ways; see kvrun_prompt_read
+    const char *tabulated; // of the predictor: a file, or the directory that has it; NULL: it is computed
+    const char *tokenizer; // NULL: the base's own
+    char **words;          // [n_words] the prompt, in one of four ways; see kvrun_prompt_read
     int n_words;
     const char *file, *prompt_ids;
     const char *system; // chat: the system message

@@ -4,6 +4,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
 #include "data/checkpoint/random.h"
+#include "data/checkpoint/tabulated.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
 
@@ -30,6 +31,17 @@ static bool is_wordless(const kvrun_options *o) {
     return o->prompt_ids && o->ids && o->n_stops == 0;
 }
 
+// Vocabulary and shapes; whose weights it was made of is known once these are.
+static kv_status check_tabulated(const kvrun *run, kv_error *err) {
+    const kvrun_options *o = &run->options;
+    const kv_model_spec *base = &run->specs[0], *aux = o->aux ? &run->specs[1] : NULL;
+    kv_predictor *shape;
+    kv_status status = kv_predictor_shape(o->predictor, base, aux, &shape, err);
+    if (status == KV_OK) status = kv_tabulated_use(o->tabulated, base, aux ? aux : base, NULL, &shape, err);
+    kv_predictor_free(shape);
+    return status == KV_OK ? KV_OK : kv_fail_within(err, status, "--tabulated");
+}
+
 static kv_status check_pair(kvrun *run, kv_error *err) {
     const kvrun_options *o = &run->options;
     const kv_pair pair = {.base = o->base,
@@ -42,6 +54,7 @@ static kv_status check_pair(kvrun *run, kv_error *err) {
                           .aux_spec = &run->specs[1]};
     run->context = o->context ? o->context : INT64_MAX;
     kv_status status = kv_pair_check(&pair, err);
+    if (status == KV_OK && o->tabulated) status = check_tabulated(run, err);
     if (status == KV_OK)
         status = check_context(run, o->base, run->specs[0].context_length, &run->context, err);
     if (status != KV_OK || !o->aux) return status;
@@ -110,7 +123,7 @@ static kv_status load_model(const kvrun *run, const char *dir, const kv_model_sp
 
 // A random predictor was made for no pair in particular, and hashing large models takes a while.
 static bool asks_for_fingerprints(const kvrun_options *o) {
-    return o->predictor && !kv_is_random_predictor(o->predictor);
+    return o->predictor && (o->tabulated || !kv_is_random_predictor(o->predictor));
 }
 
 static kv_status load_predictor(kvrun *run, kv_error *err) {
@@ -121,9 +134,13 @@ static kv_status load_predictor(kvrun *run, kv_error *err) {
     if (prefix) system->aux = system->base;
     kv_status status = announce(run, dir, err);
     if (status != KV_OK) return status;
-    return kv_predictor_load(dir, &system->base->spec, prefix ? NULL : &system->aux->spec,
-                             asks_for_fingerprints(&run->options) ? &found : NULL, NULL, &system->predictor,
-                             err);
+    status = kv_predictor_load(dir, &system->base->spec, prefix ? NULL : &system->aux->spec,
+                               asks_for_fingerprints(&run->options) ? &found : NULL, NULL, &system->predictor,
+                               err);
+    if (status != KV_OK || !run->options.tabulated) return status;
+    status = kv_tabulated_use(run->options.tabulated, &system->base->spec, &system->aux->spec,
+                              run->fingerprints[0], &system->predictor, err);
+    return status == KV_OK ? KV_OK : kv_fail_within(err, status, "--tabulated");
 }
 
 kv_status kvrun_load(kvrun *run, kv_error *err) {

@@ -53,6 +53,7 @@ static const char doc[] =
 enum {
     opt_aux = 256,
     opt_predictor,
+    opt_tabulated,
     opt_ids_in,
     opt_top_k,
     opt_top_p,
@@ -77,6 +78,10 @@ static const struct argp_option options[] = {
     {"predictor", opt_predictor, "DIR", 0,
      "Predictors of the base's cache from what the aux makes of the prompt; or, without --aux, from what the "
      "base's own first layers do",
+     1},
+    {"tabulated", opt_tabulated, "FILE", 0,
+     "Look up what of the predictors depends on the token alone in what kvdata tabulate made of them: the file, or the "
+     "directory it is in",
      1},
     {"tokenizer", 't', "PATH", 0,
      "A tokenizer, or a directory that holds one (default: the base's own, or the aux's)", 1},
@@ -189,6 +194,8 @@ static void check_models(struct argp_state *state, const struct parsing *p) {
     if (drafts && !o->aux) argp_error(state, "--prune speculative needs --aux, the model that looks ahead");
     if (o->aux && !o->predictor && !drafts)
         argp_error(state, "--aux needs --predictor (or --prune speculative:KEEP)");
+    if (o->tabulated && !o->predictor)
+        argp_error(state, "--tabulated needs --predictor, which it is a part of");
     if (o->compare && !o->predictor && !p->prune)
         argp_error(state, "--compare needs something to compare the base with: --predictor or --prune");
 }
@@ -273,6 +280,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 'b': o->base = text; return 0;
     case opt_aux: o->aux = text; return 0;
     case opt_predictor: o->predictor = text; return 0;
+    case opt_tabulated: o->tabulated = text; return 0;
     case 't': o->tokenizer = text; return 0;
     case 'f': o->file = text; return 0;
     case opt_ids_in: o->prompt_ids = text; return 0;

@@ -28,9 +28,10 @@ const char *kvrun_system_name(const kv_system *system) {
 
 void kvrun_show_figures(const kvrun_answer *answer, const kv_system *system, int64_t n_prompt) {
     char ttft[32], flops[32];
-    fprintf(stderr, "[%s: first token after %s and %s for %lld tokens of prompt; %lld tokens",
-            kvrun_system_name(system), kvrun_seconds(answer->ttft, ttft),
-            kvrun_flops(kv_system_flops(system, n_prompt), flops), (long long)n_prompt, (long long)answer->n);
+    fprintf(stderr, "[%s%s: first token after %s and %s for %lld tokens of prompt; %lld tokens",
+            kvrun_system_name(system), system->predictor && system->predictor->tabulated ? ", tabulated" : "",
+            kvrun_seconds(answer->ttft, ttft), kvrun_flops(kv_system_flops(system, n_prompt), flops),
+            (long long)n_prompt, (long long)answer->n);
     if (answer->tokens_per_second > 0) fprintf(stderr, ", %.1f a second", answer->tokens_per_second);
     fprintf(stderr, "; ended by %s]\n", answer->finish);
 }
@@ -50,11 +51,12 @@ json_t *kvrun_answer_json(const kvrun_answer *answer, const kv_system *system, i
     const int kind = system->predictor ? 1 : system->pruning.kind == KV_PRUNE_NONE ? 0 : 2;
     json_t *text = answer->text ? json_stringn(answer->text, answer->length) : json_null();
     json_t *rate = answer->tokens_per_second > 0 ? json_real(answer->tokens_per_second) : json_null();
-    return json_pack("{s:s, s:o, s:o, s:s, s:f, s:o, s:I, s:I, s:I, s:I}", "system", names[kind], "text",
+    const bool tabulated = system->predictor && system->predictor->tabulated;
+    return json_pack("{s:s, s:o, s:o, s:s, s:f, s:o, s:I, s:I, s:I, s:I, s:b}", "system", names[kind], "text",
                      text, "ids", kvrun_ids_json(answer->ids, answer->n), "finish", answer->finish,
                      "ttft_seconds", answer->ttft, "tokens_per_second", rate, "flops_to_first_token",
                      (json_int_t)kv_system_flops(system, n_prompt), "flops_computed",
                      (json_int_t)kv_system_flops_computed(system, n_prompt), "flops_looked_up",
                      (json_int_t)kv_system_flops_looked_up(system, n_prompt), "lookups_per_token",
-                     (json_int_t)kv_system_lookups(system));
+                     (json_int_t)kv_system_lookups(system), "tabulated", tabulated);
 }
