@@ -1,5 +1,5 @@
 // A predictor's parts and their parameters: one block of memory, laid out in the order they are listed in.
-#include "core/predictor/tabulated.h"
+#include "core/predictor/predictor.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -57,6 +57,13 @@ kv_status kv_predictor_create(const kv_model_spec *base, const kv_model_spec *au
 // The same without memory for weights, to plan with: what is asked of shapes alone works, no weight's data do.
 kv_status kv_predictor_plan(const kv_model_spec *base, const kv_model_spec *aux,
                             const kv_predictor_spec *spec, kv_predictor **predictor, kv_error *err);
+// The same of what is left of a predictor whose token parts are looked up (core/predictor/tabulated.h). Tables have
+// sizes; their data, and a type other than KV_F32, are set by whoever makes or maps them.
+kv_status kv_predictor_plan_tabulated(const kv_model_spec *base, const kv_model_spec *aux,
+                                      const kv_predictor_spec *spec, kv_predictor **predictor, kv_error *err);
+kv_status kv_predictor_create_tabulated(const kv_model_spec *base, const kv_model_spec *aux,
+                                        const kv_predictor_spec *spec, kv_predictor **predictor,
+                                        kv_error *err);
 void kv_predictor_free(kv_predictor *predictor);
 
 // Matrices normal with std 1/sqrt(fan_in), both factors of a low-rank map (so that their product's outputs are

@@ -19,15 +19,6 @@
 
 #include "core/predictor/predictor.h"
 
-// As kv_predictor_plan and kv_predictor_create, for what is left of a predictor. Its tables have sizes, and data
-// that whoever makes them points at memory of his: with a type (KV_F32 at first) of his choice. What makes a
-// predictor's costs and runs it takes both alike.
-kv_status kv_predictor_plan_tabulated(const kv_model_spec *base, const kv_model_spec *aux,
-                                      const kv_predictor_spec *spec, kv_predictor **predictor, kv_error *err);
-kv_status kv_predictor_create_tabulated(const kv_model_spec *base, const kv_model_spec *aux,
-                                        const kv_predictor_spec *spec, kv_predictor **predictor,
-                                        kv_error *err);
-
 // The weights that are left, from the predictor that all of them are of.
 kv_status kv_predictor_take_rest(kv_predictor *tabulated, kv_predictor *full, kv_error *err);
 
