@@ -152,6 +152,7 @@ static void test_kvp(void **state) {
     expect_none("fitted.yaml", "predictor.init=random", same);
     expect_doubt("kvp.yaml", "loss={base: 0, kl: 0, aux: 0}", same,
                  "key `loss.z_loss`: 0.0001 without effect");
+    expect_doubt("kvp.yaml", "loss={base: 0, aux: 0}", same, "key `loss.z_loss`: 0.0001 without effect");
     expect_none("kvp.yaml", "loss={base: 0, kl: 0}", same);
     expect_none("kvp.yaml", "loss.kl_temperature=2", same);
     expect_none("kvp.yaml", "loss={hidden: 1, hidden_layer: 0}", same);

@@ -105,7 +105,7 @@ static void test_consistency(void **state) {
 
 static void test_refusals(void **state) {
     (void)state;
-    train_refuse("key `recipe`: found a key without effect, expected it only with task: kvp",
+    train_refuse("key `base`: found nothing, expected a value: with loss.kl: the model whose logits teach",
                  ARGS("base.yaml", "-o", "no", "-s", "recipe=ours"));
     train_refuse("`recipe`", ARGS("kvp.yaml", "-o", "no", "-s", "recipe=theirs"));
     put_file("no_rate.yaml", RUN STEP);

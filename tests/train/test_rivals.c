@@ -113,6 +113,25 @@ static void test_held_out_text(void **state) {
         rounding_expect(terms[i], cached[i], online[i], train_allowed("online", 6, online[i]));
 }
 
+// What a recipe says of the predictors' loss it says of their rival's; the rate is that of their aux.
+static void test_recipe(void **state) {
+    (void)state;
+    put_file("ours.yaml",
+             "recipe: ours\ntask: kvp\noutput: ours\nbase: base/final/model\naux: aux/final/model\n"
+             "data: {train: shard.h5, seq_len: 16, batch_size: 8}\n"
+             "train: {steps: 6, warmup_steps: 2, lr_aux: 7e-3, log_every: 1}\n");
+    put_file("rival_of_ours.yaml", "extends: ours.yaml\ntask: lm\noutput: rival_of_ours\n"
+                                   "model: {from: checkpoint, path: aux/final/model}\n");
+    train_expect(0, ARGS("rival_of_ours.yaml"));
+    assert_non_null(strstr(train_output(), "ours: loss.base 0, loss.kl 1, train.lr 1.0e-2\n"));
+    const double loss = metric("rival_of_ours", 1, "loss");
+    rounding_expect("loss", loss, metric("rival_of_ours", 1, "kl"), 1e-6 * loss);
+    assert_true(metric("rival_of_ours", 1, "cross_entropy") > 0); // looked at, not learned from
+    train_expect(0, ARGS("rival_of_ours.yaml", "-n", "-s", "recipe=paper", "-s", "train.lr=1e-3"));
+    assert_non_null(
+        strstr(train_output(), "recipe       paper: loss.base 1, loss.kl 0, train.lr 1e-3 (set)\n"));
+}
+
 static void test_dry_run(void **state) {
     (void)state;
     train_expect(0, ARGS("rival.yaml", "--dry-run", "-s", "loss.kl_temperature=2"));
@@ -225,6 +244,7 @@ static void test_refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_predictors_file),
+        cmocka_unit_test(test_recipe),
         cmocka_unit_test(test_dry_run),
         cmocka_unit_test(test_held_out_text),
         cmocka_unit_test(test_cached_as_online),

@@ -166,18 +166,10 @@ static const char *const scratch_keys[] = {"model.n_layers", "model.model_dim", 
                                            "model.n_heads",  "model.n_kv_heads", "model.ffn_dim"};
 static const char *const scratch_options[] = {"model.context_length", "model.qk_norm"};
 static const char *const lm_only[] = {"model"};
-static const char *const kvp_only[] = {"recipe",
-                                       "aux",
-                                       "prefix_layers",
-                                       "freeze_aux",
-                                       "predictor",
-                                       "loss.aux",
-                                       "loss.consistency",
-                                       "loss.hidden",
-                                       "loss.hidden_layer",
-                                       "train.lr_aux",
-                                       "train.lr_table",
-                                       "train.lr_queries"};
+static const char *const kvp_only[] = {
+    "aux",          "prefix_layers",    "freeze_aux",      "predictor",
+    "loss.aux",     "loss.consistency", "loss.hidden",     "loss.hidden_layer",
+    "train.lr_aux", "train.lr_table",   "train.lr_queries"};
 
 static kv_status check_keep(const kv_config *config, const char *key, double keep, kv_error *err) {
     int32_t kept[KV_MAX_LAYERS];
@@ -361,8 +353,7 @@ static kv_status check_all(const kv_config *config, kv_train_config *t, kv_error
     kv_status status = check_mixture(config, t, err);
     if (status == KV_OK)
         status = kv_config_require(config, required, LENGTH(required), "every run needs it", err);
-    const bool has_rate = t->task == KV_TASK_KVP && t->recipe == KV_RECIPE_OURS;
-    if (status == KV_OK && t->train.steps > 0 && !has_rate)
+    if (status == KV_OK && t->train.steps > 0 && t->recipe != KV_RECIPE_OURS)
         status = kv_config_require(config, rate, 1, "every run needs it", err);
     if (status == KV_OK) status = check_data(config, &t->data, err);
     if (status == KV_OK) status = check_validation(config, t, err);
@@ -408,7 +399,8 @@ static kv_status load(const char *path, const char *const *overrides, size_t n_o
     const kv_train_config *first = kv_config_data(*config);
     const kv_task_kind task = first->task;
     const bool prefix = first->aux && strcmp(first->aux, "prefix") == 0;
-    const char *defaults = task == KV_TASK_LM ? kv_lm_defaults : kv_kvp_defaults[first->recipe][prefix];
+    const char *defaults =
+        task == KV_TASK_LM ? kv_lm_defaults[first->recipe] : kv_kvp_defaults[first->recipe][prefix];
     left_behind left = {0};
     if (status == KV_OK && !leave_behind(*config, task, overrides, n_overrides, &left))
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory");

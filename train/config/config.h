@@ -109,7 +109,7 @@ typedef struct kv_train_config {
     uint64_t seed;
     kv_data_config data;
     kv_model_config model; // task lm
-    kv_recipe recipe;      // task kvp
+    kv_recipe recipe;
     // Task kvp; base: also what teaches task lm; aux "prefix": see prefix_layers
     char *base, *aux;
     int64_t prefix_layers; // the base's own first layers are the aux; 0: they are not
@@ -125,7 +125,7 @@ typedef struct kv_train_config {
 
 // What `kvtrain CONFIG.yaml` is checked against, and what applies where it says nothing.
 extern const cyaml_schema_value_t kv_train_schema;
-extern const char kv_lm_defaults[];
+extern const char *const kv_lm_defaults[]; // by kv_recipe
 extern const char *const kv_kvp_defaults[][2]; // by kv_recipe; [1]: of a prefix
 extern const char *const kv_recipe_keys[]; // those that recipes have different defaults for; NULL ends them
 

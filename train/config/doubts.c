@@ -104,9 +104,16 @@ static void doubt_kl(const kv_config *source, const kv_train_config *t) {
                 "without effect: only loss.kl above 0 teaches a language model by another's logits");
 }
 
+static void doubt_z_loss(const kv_config *source, const kv_train_config *t) {
+    const kv_loss_config *l = &t->loss;
+    const bool aux = t->task == KV_TASK_KVP && l->aux != 0 && !t->freeze_aux;
+    if (l->z_loss != 0 && l->base == 0 && !aux)
+        kv_config_warn(source, "loss.z_loss", "%g without effect: it goes with the weights of %s, found 0",
+                       l->z_loss, t->task == KV_TASK_KVP ? "loss.base and loss.aux" : "loss.base");
+}
+
 static void doubt_losses(const kv_config *source, const kv_train_config *t) {
     const kv_loss_config *l = &t->loss;
-    const bool aux = l->aux != 0 && !t->freeze_aux;
     if (t->freeze_aux && l->aux != 0 && set_in_vain(source, "loss.aux", "freeze_aux"))
         kv_config_warn(source, "loss.aux",
                        "%g counts as 0: freeze_aux: true leaves nothing that it could train", l->aux);
@@ -118,10 +125,6 @@ static void doubt_losses(const kv_config *source, const kv_train_config *t) {
         kv_config_warn(
             source, "predictor.adapt",
             "without effect: loss.base, loss.kl and loss.hidden are 0, and no other loss knows of queries");
-    if (l->z_loss != 0 && l->base == 0 && l->kl == 0 && !aux)
-        kv_config_warn(source, "loss.z_loss",
-                       "%g without effect: it belongs to the losses of base and aux, and neither is computed",
-                       l->z_loss);
 }
 
 static void doubt_start(const kv_config *source, const kv_train_config *t) {
@@ -149,7 +152,10 @@ void kv_train_config_doubts(const kv_config *source, const kv_train_config *conf
         doubt_rates(source, config);
         doubt_validation(source, config);
     }
-    if (config->train.steps > 0) doubt_kl(source, config);
+    if (config->train.steps > 0) {
+        doubt_kl(source, config);
+        doubt_z_loss(source, config);
+    }
     if (config->task != KV_TASK_KVP) return;
     if (config->train.steps > 0) doubt_losses(source, config);
     doubt_start(source, config);

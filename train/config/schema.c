@@ -162,9 +162,12 @@ const cyaml_schema_value_t kv_train_schema = {
     "train: {" rates "warmup_steps: 50, warmup_init: 1.0e-6, weight_decay: 0.1, beta1: 0.9, beta2: 0.95,\n"  \
     "        eps: 1.0e-8, grad_clip: 1.0, checkpoint_every: 500, keep_last: 2, log_every: 10,\n"             \
     "        activation_checkpointing: false, memory_gb: auto}\n"
-const char kv_lm_defaults[] =
-    "task: lm\n" COMMON_DEFAULTS("") "model: {from: scratch}\n"
-                                     "loss: {base: 1, kl: 0, kl_temperature: 1, z_loss: 0}\n";
+#define LM_DEFAULTS(loss, rates)                                                                             \
+    "task: lm\n" COMMON_DEFAULTS(rates) "model: {from: scratch}\n"                                           \
+                                        "loss: {" loss ", kl_temperature: 1, z_loss: 0}\n"
+// A rival of predictors is trained as their aux is.
+const char *const kv_lm_defaults[] = {[KV_RECIPE_PAPER] = LM_DEFAULTS("base: 1, kl: 0", ""),
+                                      [KV_RECIPE_OURS] = LM_DEFAULTS("base: 0, kl: 1", "lr: 1.0e-2, ")};
 
 // Recipes differ in what PAPER and OURS have; kv_recipe_keys names the keys.
 #define KVP_DEFAULTS(recipe, freeze, predictor, loss, rates)                                                 \

@@ -108,9 +108,27 @@ static kv_status lm_save(kv_task *task, const char *dir, bool final, kv_error *e
     return status == KV_OK ? kv_task_save_tokenizer(task, &origin, 1, model_dir, final, err) : status;
 }
 
+static bool names_recipe(const kv_task *task) {
+    return kv_config_has(task->source, "recipe");
+}
+
+static kv_status lm_start(kv_task *task, kv_error *err) {
+    (void)err;
+    if (!names_recipe(task)) return KV_OK;
+    fputs("kvtrain: recipe ", stderr);
+    kv_recipe_describe(task->source, task->config, stderr);
+    fputc('\n', stderr);
+    return KV_OK;
+}
+
 static void lm_describe(const kv_task *task, FILE *out) {
     const lm_task *lm = (const lm_task *)task;
     const kv_model_config *m = &task->config->model;
+    if (names_recipe(task)) {
+        fputs("recipe       ", out);
+        kv_recipe_describe(task->source, task->config, out);
+        fputc('\n', out);
+    }
     if (m->from == KV_FROM_SCRATCH)
         fprintf(out, "model        from scratch: ");
     else if (m->from == KV_FROM_CHECKPOINT)
@@ -174,6 +192,7 @@ static void lm_free(kv_task *task) {
 }
 
 static const kv_task_ops lm_ops = {.load = lm_load,
+                                   .start = lm_start,
                                    .objective = lm_objective,
                                    .validate = lm_validate,
                                    .save = lm_save,
