@@ -86,6 +86,12 @@ static char *seconds_text(double seconds, char text[32]) {
     return seconds < 1 ? strcpy(text, "< 1 s") : kv_duration(seconds, text);
 }
 
+static bool has_lookups(const kv_evaluation *e) {
+    bool any = false;
+    for (int64_t s = 0; s < e->systems->n; s++) any = any || kv_system_lookups(&e->systems->shapes[s]) > 0;
+    return any;
+}
+
 static void add_row(kv_table *table, const kv_evaluation *e, const kv_plan *plan, int64_t i) {
     const kv_plan_system *s = &plan->systems[i];
     char text[32];
@@ -95,6 +101,7 @@ static void add_row(kv_table *table, const kv_evaluation *e, const kv_plan *plan
         kv_table_cell(table, "%s", parts[k] > 0 ? kv_count_text(parts[k], text) : "-");
     kv_table_cell(table, "%s", seconds_text(seconds_of(plan, s), text));
     kv_table_cell(table, "%s", bytes_text(s->bytes, text));
+    if (has_lookups(e)) kv_table_cell(table, "%lld", (long long)kv_system_lookups(&e->systems->shapes[i]));
 }
 
 static void print_costs(const kv_evaluation *e, const kv_plan *plan, FILE *out) {
@@ -104,6 +111,7 @@ static void print_costs(const kv_evaluation *e, const kv_plan *plan, FILE *out) 
     for (int k = 0; k < 4; k++) kv_table_column(table, "FLOPs, at most", parts[k], false);
     kv_table_column(table, "", "about", false);
     kv_table_column(table, "", "at work", false);
+    if (has_lookups(e)) kv_table_column(table, "lookups", "a token", false);
     for (int64_t s = 0; s < e->systems->n; s++) add_row(table, e, plan, s);
     fputc('\n', out);
     kv_table_print(table, out);

@@ -5,7 +5,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/h5.h"
 #include "eval/results/results.h"
-#include "tests/support/tiny.h"
+#include "tests/support/parts.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -343,6 +343,33 @@ static void a_prefix_is_no_second_model(void **state) {
     kv_results_free(&r);
 }
 
+// A first layer that is computed is read from the embedding, and could be looked up whole: both counts are shown.
+static void lookups_are_shown(void **state) {
+    (void)state;
+    const test_part part = {
+        .name = "exact", .keys = "h1", .values = "h1", .map = "linear", .exact_first = true};
+    kv_error error = {0};
+    kv_model_spec base = tiny_base(), aux = tiny_aux();
+    char override[256];
+    base.vocab_size = aux.vocab_size = 400;
+    test_made made = test_part_make_of(&part, &base, &aux);
+    mkdir(in_dir("exact"), 0777);
+    if (kv_predictor_save(in_dir("exact"), made.predictor, NULL, &error)) fail_msg("%s", error.message);
+    snprintf(override, sizeof override, "systems[2].predictor=%s", in_dir("exact"));
+    if (kveval(in_dir("eval.yaml"), "--dry-run", "-s", override) != 0) fail_msg("%s", err);
+    assert_non_null(strstr(out, "lookups"));
+    if (kveval(in_dir("eval.yaml"), "--no-ttft", "-s", override, "-o", in_dir("looked")) != 0)
+        fail_msg("%s", err);
+    assert_non_null(strstr(out, "computed  looked up"));
+    kv_results r = read_results(in_dir("looked/results.h5"));
+    const kv_outcome *o = kv_results_outcome(&r, 2, 0);
+    assert_true(r.systems[2].lookups == (double)kv_predictor_lookups(made.predictor, &base));
+    assert_true(r.systems[0].lookups == 0 && r.systems[2].lookups > 0);
+    assert_true(o->flops == o->flops_computed && o->flops_looked_up < o->flops);
+    kv_results_free(&r);
+    test_made_free(&made);
+}
+
 static void batches_change_nothing(void **state) {
     (void)state;
     const char *config = in_dir("eval.yaml");
@@ -553,6 +580,7 @@ int main(void) {
         cmocka_unit_test(full_disk_leaves_only_samples),
         cmocka_unit_test(a_whole_run),
         cmocka_unit_test(a_prefix_is_no_second_model),
+        cmocka_unit_test(lookups_are_shown),
         cmocka_unit_test(batches_change_nothing),
         cmocka_unit_test(weights_in_another_type),
         cmocka_unit_test(interrupted),
