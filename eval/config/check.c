@@ -118,6 +118,9 @@ static kv_status check_models(const struct row *r) {
             r->config, r->err, key,
             "expected either `model`, or `base` and `predictor`, and their `aux` (none where "
             "the predictor reads the base's own first layers)");
+    if (s->tabulated && !s->predictor)
+        return kv_config_fail(r->config, r->err, key,
+                              "found `tabulated` without `predictor`, which it is a part of");
     if (!speculative && s->pruning && !s->model)
         return kv_config_fail(r->config, r->err, key, "%s pruning takes a `model` alone", s->pruning);
     if (r->index == 0 && (!s->model || s->pruning))

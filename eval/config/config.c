@@ -32,6 +32,7 @@ static const cyaml_schema_field_t system_fields[] = {
     TEXT("base", kv_eval_system, base),
     TEXT("aux", kv_eval_system, aux),
     TEXT("predictor", kv_eval_system, predictor),
+    TEXT("tabulated", kv_eval_system, tabulated),
     TEXT("pruning", kv_eval_system, pruning),
     CYAML_FIELD_FLOAT("keep", OPTIONAL, kv_eval_system, keep),
     CYAML_FIELD_FLOAT("start", OPTIONAL, kv_eval_system, start),

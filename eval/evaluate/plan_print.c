@@ -4,6 +4,7 @@
 #include "data/system/console.h"
 #include "data/system/memory.h"
 #include "data/system/table.h"
+#include "eval/evaluate/timing.h"
 
 #include <string.h>
 
@@ -21,7 +22,8 @@ static char *bytes_text(double bytes, char text[32]) {
 static void print_systems(const kv_evaluation *e, FILE *out) {
     fprintf(out, "%-12s", "systems");
     for (unsigned s = 0; s < e->config->n_systems; s++)
-        fprintf(out, " %s%s", s ? "| " : "", e->config->systems[s].name);
+        fprintf(out, " %s%s%s", s ? "| " : "", e->config->systems[s].name,
+                e->config->systems[s].tabulated ? " (tabulated)" : "");
     fprintf(out, "\n");
 }
 
@@ -118,6 +120,23 @@ static void print_costs(const kv_evaluation *e, const kv_plan *plan, FILE *out) 
     kv_table_free(table);
 }
 
+// Of predictors of which something depends on the token alone.
+static void print_lookups(const kv_evaluation *e, FILE *out) {
+    const int64_t n = kv_timing_prompt(e);
+    for (int64_t s = 0; s < e->systems->n; s++) {
+        const kv_system *shape = &e->systems->shapes[s];
+        const uint64_t computed = kv_system_flops_computed(shape, n),
+                       looked_up = kv_system_flops_looked_up(shape, n);
+        char texts[2][32];
+        if (kv_system_lookups(shape) == 0) continue;
+        fprintf(
+            out,
+            "%-12s %s: a prompt of %lld tokens takes %sFLOPs with nothing looked up, %sFLOPs with all of it%s\n",
+            "lookups", e->config->systems[s].name, (long long)n, kv_count_text((double)computed, texts[0]),
+            kv_count_text((double)looked_up, texts[1]), e->config->systems[s].tabulated ? ", as here" : "");
+    }
+}
+
 static void print_time(const kv_evaluation *e, const kv_plan *plan, FILE *out) {
     double flops = 0, seconds = 0;
     char duration[32], count[32];
@@ -141,6 +160,7 @@ void kv_plan_print(const kv_evaluation *e, const kv_plan *plan, FILE *out) {
     if (e->text.rows)
         fprintf(out, "%-12s predicted caches on %lld sequences of %lld tokens\n", "analysis",
                 (long long)e->text.sequences, (long long)e->text.seq_len);
+    print_lookups(e, out);
     print_memory(plan, out);
     fprintf(out, "%-12s %s\n", "output", e->config->output);
     print_costs(e, plan, out);

@@ -6,6 +6,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
 #include "data/checkpoint/random.h"
+#include "data/checkpoint/tabulated.h"
 #include "data/file/hash.h"
 
 #include <stdio.h>
@@ -83,12 +84,17 @@ static kv_status load_predictor(kv_systems *systems, unsigned i, struct kv_known
     kv_system *system = &systems->items[i];
     const char *dir = systems->eval->systems[i].predictor;
     // A random predictor was made for no pair in particular; hashing large models takes a while.
+    const char *tabulated = systems->eval->systems[i].tabulated;
     const bool random = kv_is_random_predictor(dir);
     const kv_fingerprints found = {random ? NULL : fingerprint(base),
                                    random || !aux ? NULL : fingerprint(aux)};
     kv_status status = kv_predictor_load(dir, &system->base->spec, aux ? &aux->spec : NULL, &found, NULL,
                                          &system->predictor, err);
-    return status == KV_OK ? KV_OK : blame(systems, i, "predictor", err);
+    if (status != KV_OK) return blame(systems, i, "predictor", err);
+    if (!tabulated) return KV_OK;
+    status = kv_tabulated_use(tabulated, &system->base->spec, &system->aux->spec, fingerprint(base),
+                              &system->predictor, err);
+    return status == KV_OK ? KV_OK : blame(systems, i, "tabulated", err);
 }
 
 static kv_pruning read_pruning(const kv_eval_system *row, uint64_t seed) {
@@ -127,6 +133,27 @@ static kv_status load_row(kv_systems *systems, unsigned i, kv_error *err) {
 
 // ---- Before weights ------------------------------------------------------------------------------------
 
+// A predictor's shape, and that what is tabulated of it has its vocabulary and its tables. Whose weights it was made of is
+// known once these are. aux NULL: the base's own first layers.
+static kv_status find_shape(const kv_systems *systems, unsigned i, const kv_model_spec *base,
+                            const kv_model_spec *aux, kv_predictor **shape, kv_error *err) {
+    const kv_eval_system *row = &systems->eval->systems[i];
+    kv_status status = kv_predictor_shape(row->predictor, base, aux, shape, err);
+    if (status != KV_OK) return blame(systems, i, "predictor", err);
+    if (!row->tabulated) return KV_OK;
+    status = kv_tabulated_use(row->tabulated, base, aux ? aux : base, NULL, shape, err);
+    return status == KV_OK ? KV_OK : blame(systems, i, "tabulated", err);
+}
+
+static kv_status check_tabulated(const kv_systems *systems, unsigned i, const struct kv_known_model *base,
+                                 const struct kv_known_model *aux, kv_error *err) {
+    kv_predictor *shape = NULL;
+    if (!systems->eval->systems[i].tabulated) return KV_OK;
+    kv_status status = find_shape(systems, i, &base->spec, aux ? &aux->spec : NULL, &shape, err);
+    kv_predictor_free(shape);
+    return status;
+}
+
 static kv_status check_row(const kv_systems *systems, unsigned i, struct kv_known_model *base,
                            struct kv_known_model *aux, const char *tokenizer_path,
                            const kv_tokenizer *tokenizer, kv_error *err) {
@@ -140,7 +167,7 @@ static kv_status check_row(const kv_systems *systems, unsigned i, struct kv_know
                           .blamed = &part,
                           .base_spec = &base->spec,
                           .aux_spec = aux ? &aux->spec : NULL};
-    if (kv_pair_check(&pair, err) == KV_OK) return KV_OK;
+    if (kv_pair_check(&pair, err) == KV_OK) return check_tabulated(systems, i, base, aux, err);
     if (part == KV_PAIR_TOKENIZER) return blame_key(systems, "tokenizer", err);
     if (part == KV_PAIR_AUX && row->aux) return blame(systems, i, "aux", err);
     if (part == KV_PAIR_PREDICTOR || part == KV_PAIR_AUX) return blame(systems, i, "predictor", err);
@@ -237,8 +264,8 @@ static kv_status shape_row(kv_systems *systems, unsigned i, kv_error *err) {
     shape->aux = shape->base;
     if (row->aux) status = shape_model(systems, row->aux, &shape->aux, err);
     if (status != KV_OK || !row->predictor) return status;
-    return kv_predictor_shape(row->predictor, &shape->base->spec, row->aux ? &shape->aux->spec : NULL,
-                              &shape->predictor, err);
+    return find_shape(systems, i, &shape->base->spec, row->aux ? &shape->aux->spec : NULL, &shape->predictor,
+                      err);
 }
 
 kv_status kv_systems_shapes(kv_systems *systems, kv_error *err) {
@@ -264,6 +291,10 @@ kv_systems_size kv_systems_measure(const kv_systems *systems) {
         const kv_predictor *p = systems->shapes[i].predictor;
         const double bytes = p ? sizeof(float) * (double)kv_predictor_size(p) : 0;
         size.weights += bytes, size.owned += bytes;
+        kv_tabulated_info info;
+        const char *tabulated = systems->eval->systems[i].tabulated;
+        if (tabulated && kv_tabulated_read_info(tabulated, &info, NULL) == KV_OK)
+            size.weights += (double)info.width * (double)info.vocab_size * (double)kv_dtype_size(info.dtype);
     }
     return size;
 }
@@ -293,6 +324,10 @@ void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]) {
         char parts[17];
         kv_predictor_fingerprint(system->predictor, parts);
         hash = kv_hash64(hash, parts, sizeof parts - 1);
+        kv_tabulated_info info;
+        const char *tabulated = systems->eval->systems[i].tabulated;
+        if (tabulated && kv_tabulated_read_info(tabulated, &info, NULL) == KV_OK)
+            hash = kv_hash64(kv_hash64(hash, info.predictor, 16), &info.dtype, sizeof info.dtype);
     }
     if (p->kind != KV_PRUNE_NONE) {
         const double reals[] = {p->keep, p->start, p->end};

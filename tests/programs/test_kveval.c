@@ -3,6 +3,7 @@
 
 #include "core/flops.h"
 #include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/tabulated.h"
 #include "data/file/h5.h"
 #include "eval/results/results.h"
 #include "tests/support/parts.h"
@@ -370,6 +371,60 @@ static void lookups_are_shown(void **state) {
     test_made_free(&made);
 }
 
+// A prefix with token tables beside its maps, saved and tabulated as float32.
+static void save_tables(const char *dir, const char *file) {
+    kv_error error = {0};
+    kv_model *base;
+    char of_base[17];
+    if (kv_checkpoint_load(in_dir("base"), &base, &error) != KV_OK) fail_msg("%s", error.message);
+    kv_predictor_spec *spec = test_alloc(1, sizeof *spec);
+    kv_predictor *p;
+    kv_predictor_spec_prefix(&base->spec, 1, spec);
+    kv_predictor_spec_set_table(spec, 4);
+    for (int side = 0; side < KV_SIDES; side++)
+        kv_sources_add(&spec->outputs[side][2].sources, KV_SOURCE_EMBEDDING, 0);
+    kv_checkpoint_fingerprint(base, of_base);
+    if (kv_predictor_create(&base->spec, &base->spec, spec, &p, &error) != KV_OK ||
+        kv_predictor_init(p, base, 7, &error) != KV_OK ||
+        kv_predictor_save(dir, p, &(kv_fingerprints){.base = of_base}, &error) != KV_OK ||
+        kv_tabulated_write(file, p, base, of_base, &base->spec, KV_F32, NULL, NULL, &error) != KV_OK)
+        fail_msg("%s", error.message);
+    kv_predictor_free(p);
+    kv_model_free(base);
+    free(spec);
+}
+
+static void tabulated_answers_are_the_same(void **state) {
+    (void)state;
+    char systems[1024], other[600];
+    save_tables(in_dir("tables"), in_dir("tables.safetensors"));
+    snprintf(systems, sizeof systems,
+             "systems=[{name: base, model: %s/base}, {name: computed, base: %s/base, predictor: %s/tables}, "
+             "{name: looked_up, base: %s/base, predictor: %s/tables, tabulated: %s/tables.safetensors}]",
+             test_dir, test_dir, test_dir, test_dir, test_dir, test_dir);
+    if (kveval(in_dir("eval.yaml"), "--dry-run", "-s", systems) != 0) fail_msg("%s", err);
+    assert_non_null(strstr(out, "systems      base | computed | looked_up (tabulated)"));
+    assert_non_null(strstr(out, "lookups      looked_up: "));
+    if (kveval(in_dir("eval.yaml"), "-s", systems, "-o", in_dir("tabulated")) != 0) fail_msg("%s", err);
+    kv_results r = read_results(in_dir("tabulated/results.h5"));
+    const kv_outcome *computed = kv_results_outcome(&r, 1, 0), *looked_up = kv_results_outcome(&r, 2, 0);
+    assert_true(computed->values[0] == looked_up->values[0]);
+    assert_true(computed->flops == computed->flops_computed &&
+                looked_up->flops == looked_up->flops_looked_up);
+    assert_true(computed->flops_looked_up == looked_up->flops && looked_up->flops < computed->flops);
+    assert_true(computed->flops == looked_up->flops_computed);
+    assert_true(strcmp(r.systems[1].hash, r.systems[2].hash) != 0 && r.systems[2].lookups > 0);
+    kv_results_free(&r);
+    // Before any weights: another predictor's tables, or none.
+    snprintf(other, sizeof other, "systems[2].predictor=%s", in_dir("prefix"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", systems, "-s", other), "key `systems[2].tabulated`: ");
+    snprintf(other, sizeof other, "systems[2].tabulated=%s", in_dir("base/model.safetensors"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", systems, "-s", other), "no tabulated predictor");
+    snprintf(other, sizeof other, "systems[0].tabulated=%s", in_dir("tables.safetensors"));
+    expect_one_line(kveval(in_dir("eval.yaml"), "-s", systems, "-s", other),
+                    "`tabulated` without `predictor`");
+}
+
 static void batches_change_nothing(void **state) {
     (void)state;
     const char *config = in_dir("eval.yaml");
@@ -581,6 +636,7 @@ int main(void) {
         cmocka_unit_test(a_whole_run),
         cmocka_unit_test(a_prefix_is_no_second_model),
         cmocka_unit_test(lookups_are_shown),
+        cmocka_unit_test(tabulated_answers_are_the_same),
         cmocka_unit_test(batches_change_nothing),
         cmocka_unit_test(weights_in_another_type),
         cmocka_unit_test(interrupted),
