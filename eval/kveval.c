@@ -8,6 +8,7 @@
 #include "data/system/number.h"
 #include "eval/benchmark/check_tests.h"
 #include "eval/config/doubts.h"
+#include "eval/curve/curve.h"
 #include "eval/evaluate/evaluate.h"
 #include "eval/evaluate/plan.h"
 #include "eval/report/output.h"
@@ -222,6 +223,11 @@ int main(int argc, char **argv) {
         static char name[] = "kveval sources";
         argv[1] = name;
         return kv_sources_main(argc - 1, argv + 1);
+    }
+    if (argc > 1 && !strcmp(argv[1], "curve")) {
+        static char name[] = "kveval curve";
+        argv[1] = name;
+        return kv_curve_main(argc - 1, argv + 1);
     }
     static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};

@@ -28,6 +28,7 @@ struct input {
 
 struct kv_least_squares {
     int64_t n_base, n_inputs, n_tokens;
+    bool fast;
     kv_predictor_input *read; // [n_inputs]: the predictor's, with what they point at copied
     kv_sources *sources;
     int64_t *dims;                                 // [n_inputs][KV_MAX_SOURCES]
@@ -85,6 +86,10 @@ kv_status kv_least_squares_create(const kv_predictor *predictor, kv_least_square
     return KV_OK;
 }
 
+void kv_least_squares_fast(kv_least_squares *ls, bool fast) {
+    ls->fast = fast;
+}
+
 void kv_least_squares_free(kv_least_squares *ls) {
     if (!ls) return;
     for (int64_t i = 0; ls->inputs && i < ls->n_inputs; i++) free(ls->inputs[i].gram);
@@ -102,38 +107,77 @@ void kv_least_squares_free(kv_least_squares *ls) {
 
 // ---- Adding --------------------------------------------------------------------------------------------
 
-// Columns [first, first + cols) of the kept rows of x as doubles, each at the beginning of `width` of them.
-static void widen_rows(const kv_tensor *x, int64_t first, int64_t cols, const int64_t *rows, int64_t n,
-                       int64_t width, double *out) {
+// Rows that are added at once, and room to work in. With `fast` x, y and the product are floats.
+struct chunk {
+    const int64_t *rows; // [n]
+    int64_t n;
+    double *x, *y;  // [n, the widest] each
+    float *product; // [the widest, the widest]; NULL unless fast
+};
+
+// Columns [first, first + cols) of the kept rows of x, each at the beginning of `width` of them.
+static void take_rows(const struct chunk *chunk, const kv_tensor *x, int64_t first, int64_t cols,
+                      int64_t width, double *out) {
+    const bool fast = chunk->product;
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < n; r++)
-        for (int64_t c = 0; c < cols; c++)
-            out[r * width + c] = (double)x->data[rows[r] * x->cols + first + c];
+    for (int64_t r = 0; r < chunk->n; r++) {
+        const float *from = x->data + chunk->rows[r] * x->cols + first;
+        double *wide = out + r * width;
+        float *narrow = (float *)out + r * width;
+        if (fast)
+            memcpy(narrow, from, (size_t)cols * sizeof *narrow);
+        else
+            for (int64_t c = 0; c < cols; c++) wide[c] = (double)from[c];
+    }
 }
 
-static void add_target(struct target *t, const kv_tensor *base, int64_t block, const int64_t *rows, int64_t n,
-                       const double *x, int64_t width, double *y) {
-    double *square = t->square + block * t->dim;
-    widen_rows(base, block * t->dim, t->dim, rows, n, t->dim, y);
-    kv_gemm_tn_f64(width, t->dim, n, x, y, t->xty + block * width * t->dim);
-    for (int64_t r = 0; r < n; r++)
-        for (int64_t c = 0; c < t->dim; c++) square[c] += y[r * t->dim + c] * y[r * t->dim + c];
+// sums[m, cols] += xᵀ·y.
+static void add_product(const struct chunk *chunk, int64_t m, const double *y, int64_t cols, double *sums) {
+    if (!chunk->product) {
+        kv_gemm_tn_f64(m, cols, chunk->n, chunk->x, y, sums);
+        return;
+    }
+    kv_gemm_tn(m, cols, chunk->n, (const float *)chunk->x, m, (const float *)y, cols, 0, chunk->product,
+               cols);
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < m * cols; i++) sums[i] += (double)chunk->product[i];
 }
 
-// All that is regressed on input i: x and y are room to work in.
+static void add_squares(const struct chunk *chunk, int64_t dim, double *square) {
+    const float *narrow = (const float *)chunk->y;
+    for (int64_t r = 0; r < chunk->n; r++)
+        for (int64_t c = 0; c < dim; c++) {
+            const double y = chunk->product ? (double)narrow[r * dim + c] : chunk->y[r * dim + c];
+            square[c] += y * y;
+        }
+}
+
+static void add_target(struct target *t, const kv_tensor *base, int64_t block, const struct chunk *chunk,
+                       int64_t width) {
+    take_rows(chunk, base, block * t->dim, t->dim, t->dim, chunk->y);
+    add_product(chunk, width, chunk->y, t->dim, t->xty + block * width * t->dim);
+    add_squares(chunk, t->dim, t->square + block * t->dim);
+}
+
+// All that is regressed on input i.
 static void add_input(kv_least_squares *ls, int64_t i, const kv_tensor *input,
-                      kv_tensor *const *const base[KV_SIDES], const int64_t *rows, int64_t n, double *x,
-                      double *y) {
+                      kv_tensor *const *const base[KV_SIDES], const struct chunk *chunk) {
     struct input *in = &ls->inputs[i];
     const int64_t width = in->dim + 1;
     for (int64_t block = 0; block < in->n_blocks; block++) {
-        widen_rows(input, block * in->dim, in->dim, rows, n, width, x);
-        for (int64_t r = 0; r < n; r++) x[r * width + width - 1] = 1;
-        kv_gemm_tn_f64(width, width, n, x, x, in->gram + block * gram_size(in));
+        take_rows(chunk, input, block * in->dim, in->dim, width, chunk->x);
+        for (int64_t r = 0; r < chunk->n; r++) {
+            const int64_t last = r * width + width - 1;
+            if (chunk->product)
+                ((float *)chunk->x)[last] = 1;
+            else
+                chunk->x[last] = 1;
+        }
+        add_product(chunk, width, chunk->x, width, in->gram + block * gram_size(in));
         for (int side = 0; side < KV_SIDES; side++)
             for (int64_t layer = 0; layer < ls->n_base; layer++) {
                 struct target *t = &ls->target[side][layer];
-                if (t->xty && t->input == i) add_target(t, base[side][layer], block, rows, n, x, width, y);
+                if (t->xty && t->input == i) add_target(t, base[side][layer], block, chunk, width);
             }
     }
 }
@@ -155,23 +199,27 @@ kv_status kv_least_squares_add(kv_least_squares *ls, kv_tape *tape, const kv_tap
     const int64_t total = taps->n, most = widest(ls);
     int64_t *rows = malloc((size_t)(total + 1) * sizeof *rows), n = 0;
     double *x = malloc((size_t)(2 * (total + 1) * most) * sizeof *x);
-    if (!rows || !x) {
+    float *product = ls->fast ? malloc((size_t)(most * most) * sizeof *product) : NULL;
+    if (!rows || !x || (ls->fast && !product)) {
         free(rows);
         free(x);
+        free(product);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
     }
     for (int64_t r = 0; r < total; r++)
         if (!keep || keep[r]) rows[n++] = r;
+    const struct chunk chunk = {rows, n, x, x + total * most, product};
     for (int64_t i = 0; i < ls->n_inputs && kv_tape_status(tape, NULL) == KV_OK; i++) {
         if (!ls->inputs[i].gram) continue;
         const kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
         const kv_tensor *input = kv_predictor_input_tensor(tape, &ls->read[i], taps);
-        if (input) add_input(ls, i, input, base, rows, n, x, x + total * most);
+        if (input) add_input(ls, i, input, base, &chunk);
         kv_arena_release(kv_tape_arena(tape), mark);
     }
     ls->n_tokens += n;
     free(rows);
     free(x);
+    free(product);
     return kv_tape_status(tape, err);
 }
 

@@ -25,6 +25,8 @@ struct reading {
     kv_token_bytes *counter;
     int64_t most; // 0: all
     kv_ids ids, bytes;
+    int64_t *documents; // [n_documents] where each begins
+    size_t n_documents;
     kv_progress progress;
 };
 
@@ -44,6 +46,10 @@ static kv_status add_document(struct reading *r, const int32_t *ids, int64_t n, 
         return out_of_memory(r, err);
     kv_status status = kv_token_bytes_count(r->counter, ids, n, r->bytes.data + r->bytes.length, err);
     if (status != KV_OK) return kv_fail_within(err, status, "%s", r->path);
+    int64_t *more = kv_room_for_one(r->documents, r->n_documents, sizeof *more);
+    if (!more) return out_of_memory(r, err);
+    r->documents = more;
+    more[r->n_documents++] = (int64_t)r->ids.length;
     memcpy(r->ids.data + r->ids.length, ids, (size_t)n * sizeof *ids);
     r->ids.length += (size_t)n, r->bytes.length += (size_t)n;
     return KV_OK;
@@ -190,8 +196,12 @@ kv_status kv_text_tokens_read(const char *path, const kv_tokenizer *tokenizer, i
     status = (is_tokenized(path) ? read_shards : read_files)(&r, err);
     if (r.progress.last_shown >= 0) kv_progress_end(&r.progress, status == KV_OK ? "tokens" : "stopped");
     kv_token_bytes_free(r.counter);
-    *tokens = (kv_text_tokens){r.ids.data, r.bytes.data, (int64_t)r.ids.length};
+    *tokens = (kv_text_tokens){r.ids.data, r.bytes.data, (int64_t)r.ids.length, r.documents,
+                               (int64_t)r.n_documents};
     if (most > 0 && tokens->n > most) tokens->n = most;
+    int64_t *more = kv_room_for_one(r.documents, r.n_documents, sizeof *more);
+    if (more) tokens->documents = more, more[r.n_documents] = tokens->n;
+    if (!more && status == KV_OK) status = out_of_memory(&r, err);
     if (status != KV_OK) kv_text_tokens_free(tokens);
     return status;
 }
@@ -199,5 +209,6 @@ kv_status kv_text_tokens_read(const char *path, const kv_tokenizer *tokenizer, i
 void kv_text_tokens_free(kv_text_tokens *tokens) {
     free(tokens->ids);
     free(tokens->bytes);
+    free(tokens->documents);
     *tokens = (kv_text_tokens){0};
 }

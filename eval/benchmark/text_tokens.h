@@ -10,6 +10,8 @@ typedef struct kv_text_tokens {
     int32_t *ids;   // [n] of all documents, one after the other, BOS and EOS included
     int32_t *bytes; // [n] of text that each stands for (data/tokenizer/token_bytes.h)
     int64_t n;
+    int64_t *documents; // [n_documents + 1] where each begins, the end last
+    int64_t n_documents;
 } kv_text_tokens;
 
 // The first `most` tokens (0: all), or what there is. path: a token shard, the directory of a corpus, a text file or a
