@@ -1,4 +1,4 @@
-// kveval curve as its users meet it: files, going on, predictors that kvrun takes, and what is refused. KVEVAL and KVRUN name the programs.
+// kveval curve as its users meet it: files, going on, predictors that kvrun takes, and what is refused. KVEVAL, KVRUN and KVTRAIN name the programs.
 #include "tests/support/eval.h"
 
 #include "data/file/csv.h"
@@ -147,6 +147,28 @@ static void kvrun_takes_them(void **state) {
     if (test_run(run, -1, out, err, sizeof out)) fail_msg("%s", err);
 }
 
+// With no step what it leaves is what it began with; and with steps it goes on from there.
+static void kvtrain_goes_on(void **state) {
+    (void)state;
+    test_write_config(in_dir("go.yaml"),
+                      "task: kvp\noutput: @/go\nbase: @/base\naux: prefix\nprefix_layers: 1\n"
+                      "data: {train: @/curve/held_out.h5, seq_len: 32, batch_size: 2}\n"
+                      "predictor: {init: checkpoint, path: @/curve/prefix_01/predictor}\n"
+                      "train: {steps: 0, lr: 1.0e-3}\n");
+    const char *const train[] = {getenv("KVTRAIN"), in_dir("go.yaml"), NULL};
+    if (test_run(train, -1, out, err, sizeof out)) fail_msg("%s", err);
+    const char *const differ[] = {"/usr/bin/cmp", in_dir("go/final/predictor/predictor.safetensors"),
+                                  in_dir("curve/prefix_01/predictor/predictor.safetensors"), NULL};
+    if (test_run(differ, -1, out, err, sizeof out)) fail_msg("%s", out);
+    const char *const two[] = {getenv("KVTRAIN"), in_dir("go.yaml"), "-s", "train.steps=2", "-f", NULL};
+    if (test_run(two, -1, out, err, sizeof out)) fail_msg("%s", err);
+    const char *const other[] = {getenv("KVTRAIN"), in_dir("go.yaml"), "-s", "prefix_layers=2", "-f", NULL};
+    expect(test_run(other, -1, out, err, sizeof out), 1, "other predictors than the config describes");
+    const char *const lost[] = {
+        getenv("KVTRAIN"), in_dir("go.yaml"), "-s", "predictor.init=random", "-f", NULL};
+    expect(test_run(lost, -1, out, err, sizeof out), 1, "predictor.path");
+}
+
 static void refused(void **state) {
     (void)state;
     test_write_text(in_dir("short.txt"), "too short");
@@ -176,9 +198,9 @@ static void refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(files),   cmocka_unit_test(goes_on),
-        cmocka_unit_test(killed),  cmocka_unit_test(kvrun_takes_them),
-        cmocka_unit_test(refused),
+        cmocka_unit_test(files),           cmocka_unit_test(goes_on),
+        cmocka_unit_test(killed),          cmocka_unit_test(kvrun_takes_them),
+        cmocka_unit_test(kvtrain_goes_on), cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
 }

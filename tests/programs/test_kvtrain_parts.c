@@ -241,7 +241,7 @@ static void test_refusals(void **state) {
         {"prefix.yaml", "predictor={init: base, sources: [h, h0]}",
          "key `predictor.init`: found base, but the keys of base layer 1 read h1 and others"},
         {"parts.yaml", "predictor.init=base",
-         "key `predictor.init`: found base, expected random or least_squares"},
+         "key `predictor.init`: found base, expected random, least_squares or checkpoint"},
         {"parts.yaml", "predictor.sources=[k, q]",
          "key `predictor.sources[1]`: found `q`, expected k, v, h (or of aux layer 3: k3), embedding"},
         {"parts.yaml", "predictor.key_sources=[k, k]",

@@ -33,6 +33,7 @@ static const char *const trainings[] = {
     KVP "aux: a\npredictor: {mapping: explicit, layers: [0, 1]}\n",
     KVP "predictor: {mapping: pruned, keep: 0.5}\n",
     KVP "aux: prefix\nprefix_layers: 1\n",
+    KVP "aux: prefix\nprefix_layers: 1\npredictor: {init: checkpoint, path: p}\n",
     KVP "aux: a\npredictor: {map: low_rank, width: 4, adapt: lora, adapt_rank: 2, sources: [k]}\n",
     "task: kvp\noutput: o\nbase: b\naux: a\ndata: {train: t, seq_len: 8, batch_size: 4, packing: fixed}\n" STEPS
     "teacher: cached\ncache: c\n",

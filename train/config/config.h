@@ -19,7 +19,12 @@ typedef enum kv_mapping_kind {
     KV_MAPPING_REVERSED,
     KV_MAPPING_EXPLICIT
 } kv_mapping_kind;
-typedef enum kv_predictor_start { KV_START_RANDOM, KV_START_LEAST_SQUARES, KV_START_BASE } kv_predictor_start;
+typedef enum kv_predictor_start {
+    KV_START_RANDOM,
+    KV_START_LEAST_SQUARES,
+    KV_START_BASE,
+    KV_START_CHECKPOINT
+} kv_predictor_start;
 // How aux layers are chosen beside the one that the mapping has.
 typedef enum kv_layer_choice { KV_CHOICE_NEAREST, KV_CHOICE_BEST } kv_layer_choice;
 typedef enum kv_heads { KV_HEADS_FULL, KV_HEADS_MATCHED } kv_heads;
@@ -57,6 +62,7 @@ typedef struct kv_predictor_config {
     // reversed with aux: the part it was, so that the rule for pruned ones is meant
     double keep;
     kv_predictor_start init;
+    char *path;                   // init: checkpoint: a predictor's directory
     int64_t least_squares_tokens; // 0: all
     double ridge;
     kv_start_rate rates;
@@ -125,7 +131,7 @@ typedef struct kv_train_config {
 
 // What `kvtrain CONFIG.yaml` is checked against, and what applies where it says nothing.
 extern const cyaml_schema_value_t kv_train_schema;
-extern const char *const kv_lm_defaults[]; // by kv_recipe
+extern const char *const kv_lm_defaults[];     // by kv_recipe
 extern const char *const kv_kvp_defaults[][2]; // by kv_recipe; [1]: of a prefix
 extern const char *const kv_recipe_keys[]; // those that recipes have different defaults for; NULL ends them
 

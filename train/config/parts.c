@@ -204,10 +204,16 @@ static kv_status check_prefix(const kv_config *config, const kv_train_config *t,
 }
 
 static kv_status check_start(const kv_config *config, const kv_train_config *t, kv_error *err) {
+    const bool given = t->predictor.path, wanted = t->predictor.init == KV_START_CHECKPOINT;
+    if (given != wanted)
+        return kv_config_fail(config, err, "predictor.path",
+                              given
+                                  ? "found a directory, expected it with predictor.init: checkpoint alone"
+                                  : "expected the directory of a predictor, for predictor.init: checkpoint");
     if (t->predictor.init != KV_START_BASE || kv_train_prefix(t)) return KV_OK;
     return kv_config_fail(
         config, err, "predictor.init",
-        "found base, expected random or least_squares without aux: prefix: the base's own projections "
+        "found base, expected random, least_squares or checkpoint without aux: prefix: the base's own projections "
         "go with its own hidden states");
 }
 

@@ -20,8 +20,10 @@ static const cyaml_strval_t teachers[] = {{"online", KV_TEACHER_ONLINE}, {"cache
 static const cyaml_strval_t packings[] = {{"stream", KV_PACKING_STREAM}, {"fixed", KV_PACKING_FIXED}};
 static const cyaml_strval_t frozen_dtypes[] = {
     {"stored", KV_FROZEN_STORED}, {"f32", KV_FROZEN_F32}, {"bf16", KV_FROZEN_BF16}, {"f16", KV_FROZEN_F16}};
-static const cyaml_strval_t starts[] = {
-    {"random", KV_START_RANDOM}, {"least_squares", KV_START_LEAST_SQUARES}, {"base", KV_START_BASE}};
+static const cyaml_strval_t starts[] = {{"random", KV_START_RANDOM},
+                                        {"least_squares", KV_START_LEAST_SQUARES},
+                                        {"base", KV_START_BASE},
+                                        {"checkpoint", KV_START_CHECKPOINT}};
 static const cyaml_strval_t choices[] = {{"nearest", KV_CHOICE_NEAREST}, {"best", KV_CHOICE_BEST}};
 static const cyaml_strval_t heads[] = {{"full", KV_HEADS_FULL}, {"matched", KV_HEADS_MATCHED}};
 static const cyaml_strval_t adapts[] = {
@@ -74,6 +76,7 @@ static const cyaml_schema_field_t predictor_fields[] = {
                                &layer_entry, 1, KV_MAX_LAYERS),
     CYAML_FIELD_FLOAT("keep", OPTIONAL, kv_predictor_config, keep),
     CYAML_FIELD_ENUM("init", WORD, kv_predictor_config, init, starts, CYAML_ARRAY_LEN(starts)),
+    TEXT("path", kv_predictor_config, path),
     CYAML_FIELD_INT("least_squares_tokens", OPTIONAL, kv_predictor_config, least_squares_tokens),
     CYAML_FIELD_FLOAT("ridge", OPTIONAL, kv_predictor_config, ridge),
     CYAML_FIELD_ENUM("least_squares_rates", WORD, kv_predictor_config, rates, start_rates,

@@ -5,6 +5,7 @@
 #include "train/task/source_choice.h"
 #include "train/task/start_rates.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,10 +76,16 @@ static kv_status plan_as_made(kvp_task *kvp, kv_error *err) {
     return KV_OK;
 }
 
+// from: a checkpoint of this run; NULL: it begins.
 static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) {
-    if (!from) return make_predictor(kvp, &kvp->shape->spec, err);
+    const char *given = kvp->task.config->predictor.path;
+    if (!from && !given) return make_predictor(kvp, &kvp->shape->spec, err);
     char path[PATH_MAX];
-    kv_status status = kv_path_join(from, "predictor", path, err);
+    kv_status status = KV_OK;
+    if (from)
+        status = kv_path_join(from, "predictor", path, err);
+    else if (snprintf(path, sizeof path, "%s", given) >= PATH_MAX)
+        status = kv_path_too_long(given, err);
     const kv_fingerprints found = made_for(kvp);
     if (status == KV_OK)
         status = kv_predictor_load(path, &kvp->base_spec, kvp_prefix(kvp) ? NULL : &kvp->aux_spec, &found,
