@@ -3,7 +3,7 @@
 #include "core/objective.h"
 #include "core/optimizer.h"
 #include "tests/support/numbers/reference_model.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/support.h"
 
 #include <stdatomic.h>

@@ -7,7 +7,7 @@
 #include "core/objective.h"
 #include "core/recompute.h"
 #include "tests/support/numbers/reference_model.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/support.h"
 
 #include <omp.h>

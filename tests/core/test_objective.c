@@ -4,7 +4,7 @@
 #include "core/gemm.h"
 #include "core/objective.h"
 #include "tests/support/numbers/reference_model.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/support.h"
 
 #include <math.h>
@@ -490,8 +490,9 @@ static void expect_given(pair *p, known *g, const kv_kvp_weights *weights) {
         double *found = gradient_of(p, p->base, p->aux, &batch, weights, &cached);
         const kv_kvp_known parts_known = {parts[i].base_k != NULL, parts[i].aux_raw_k != NULL,
                                           parts[i].topk.k};
-        assert_int_equal(all - kv_gemm_flops(), kv_flops_kvp_spared(&p->base->spec, &p->aux->spec, p->predictor, N_SEQ,
-                                                                    SEQ_LEN, weights, &parts_known));
+        assert_int_equal(all - kv_gemm_flops(),
+                         kv_flops_kvp_spared(&p->base->spec, &p->aux->spec, p->predictor, N_SEQ, SEQ_LEN,
+                                             weights, &parts_known));
         // The true cache alone saves nothing while the logits still need the pass.
         assert_true(weights->kl == 0 || (i == 0 ? kv_gemm_flops() == all : kv_gemm_flops() < all));
         compare_terms(&cached, &online, weights, &spread);

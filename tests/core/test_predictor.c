@@ -2,7 +2,7 @@
 #include "core/predictor/least_squares.h"
 #include "tests/support/numbers/numeric.h"
 #include "tests/support/numbers/reference.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/support.h"
 
 #include <math.h>

@@ -2,7 +2,7 @@
 // and their least-squares start, which must be the best map of its rank.
 #include "core/predictor/least_squares.h"
 #include "tests/support/numbers/numeric.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/support.h"
 
 #include <math.h>

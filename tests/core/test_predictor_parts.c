@@ -4,7 +4,7 @@
 #include "core/gemm.h"
 #include "core/objective.h"
 #include "core/predictor/least_squares.h"
-#include "tests/support/parts.h"
+#include "tests/support/predictors/parts.h"
 #include "tests/support/support.h"
 
 #include <math.h>

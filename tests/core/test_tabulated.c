@@ -3,7 +3,7 @@
 #include "core/gemm.h"
 #include "core/predictor/tabulated.h"
 #include "tests/support/numbers/rounding.h"
-#include "tests/support/parts.h"
+#include "tests/support/predictors/parts.h"
 #include "tests/support/support.h"
 
 #include <math.h>

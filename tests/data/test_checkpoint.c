@@ -3,7 +3,7 @@
 #include "data/checkpoint/random.h"
 #include "data/file/content.h"
 #include "tests/support/checkpoint.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 // What of a pair is checked before any weights are read: each mismatch is named with the role and the path of
 // what is at fault, what was found and what was expected; what goes together by design is let pass.
 #include "tests/support/corpus.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/tiny.h"
 
 #include "data/checkpoint/checkpoint.h"

@@ -3,7 +3,7 @@
 #include "data/corpus/shard.h"
 #include "eval/evaluate/cache_errors.h"
 #include "tests/support/numbers/reference_model.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/tiny.h"
 
 #include <math.h>

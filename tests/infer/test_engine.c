@@ -6,7 +6,7 @@
 #include "infer/ttft.h"
 
 #include "tests/support/numbers/reference_system.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 

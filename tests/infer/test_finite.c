@@ -6,7 +6,7 @@
 #include "infer/session/engine.h"
 #include "infer/ttft.h"
 
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/pruning.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"

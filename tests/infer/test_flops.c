@@ -5,7 +5,7 @@
 #include "infer/cost.h"
 #include "infer/session/engine.h"
 
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 

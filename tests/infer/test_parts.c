@@ -6,7 +6,7 @@
 #include "infer/cost.h"
 #include "infer/score/score.h"
 #include "infer/session/engine.h"
-#include "tests/support/parts.h"
+#include "tests/support/predictors/parts.h"
 #include "tests/support/support.h"
 
 #include <math.h>

@@ -9,8 +9,8 @@
 #include "infer/draw.h"
 #include "infer/session/session.h"
 #include "infer/ttft.h"
-#include "tests/support/parts.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
+#include "tests/support/predictors/parts.h"
 #include "tests/support/support.h"
 
 #include "infer/session/engine.h"

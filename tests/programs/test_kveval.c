@@ -6,7 +6,7 @@
 #include "data/checkpoint/tabulated.h"
 #include "data/file/h5.h"
 #include "eval/results/results.h"
-#include "tests/support/parts.h"
+#include "tests/support/predictors/parts.h"
 
 #include <jansson.h>
 #include <math.h>

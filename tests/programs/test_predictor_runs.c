@@ -1,7 +1,7 @@
 // Every kind of predictor through all programs: kvtrain makes it, kvdata inspect tells what it is, kvrun and
 // kveval use it, and what kveval says it costs is what it costs.
 #include "tests/support/eval.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 
 #include "core/flops.h"
 #include "data/checkpoint/checkpoint.h"

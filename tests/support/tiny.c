@@ -1,5 +1,5 @@
 #include "tests/support/tiny.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 
 #include "tests/support/support.h"
 

@@ -1,7 +1,7 @@
 // Small random models and pairs for tests of what runs on top of the core.
 #pragma once
 
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 
 // 3 layers that differ in heads and width, q/k norm, vocabulary 61, context 64: tiny_base. 2 layers, half as
 // wide, same vocabulary: tiny_aux.

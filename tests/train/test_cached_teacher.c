@@ -5,7 +5,7 @@
 #include "data/corpus/batches.h"
 #include "data/corpus/packing.h"
 #include "tests/support/numbers/reference_model.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 #include "train/task/cached_teacher.h"

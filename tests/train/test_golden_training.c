@@ -7,7 +7,7 @@
 #include "tests/support/numbers/adamw.h"
 #include "tests/support/numbers/numeric.h"
 #include "tests/support/numbers/reference_model.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 // and frozen, micro-batches, and the least-squares start.
 #include "core/gemm.h"
 #include "data/checkpoint/checkpoint.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/train.h"
 #include "train/run/training.h"
 #include "train/task/least_squares_start.h"

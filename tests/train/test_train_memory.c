@@ -1,6 +1,6 @@
 // What kvtrain says about the memory of a run: as much as it then takes, and no when that is too much.
 #include "core/predictor/least_squares.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 #include "tests/support/train.h"
 #include "train/task/tape_bytes.h"
 

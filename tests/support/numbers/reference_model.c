@@ -1,5 +1,5 @@
 #include "tests/support/numbers/reference_model.h"
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 
 #include <math.h>
 #include <stdlib.h>

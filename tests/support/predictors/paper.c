@@ -1,4 +1,4 @@
-#include "tests/support/predictors.h"
+#include "tests/support/predictors/paper.h"
 
 #include "tests/support/support.h"
 

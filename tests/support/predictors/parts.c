@@ -1,4 +1,4 @@
-#include "tests/support/parts.h"
+#include "tests/support/predictors/parts.h"
 
 #include "core/predictor/tabulated.h"
 #include "tests/support/support.h"
