@@ -54,16 +54,9 @@ static struct products all_products(const kv_predictor *p) {
     return sum;
 }
 
-static bool reads(const kv_predictor *p, kv_source_kind kind) {
-    for (int64_t i = 0; i < p->n_inputs; i++)
-        for (int32_t k = 0; k < p->inputs[i].sources->n; k++)
-            if (p->inputs[i].sources->at[k].kind == kind) return true;
-    return false;
-}
-
 // The base's own first layer, of one token.
 static uint64_t own_products(const kv_predictor *p, const kv_model_spec *base) {
-    const int64_t n = reads(p, KV_SOURCE_OWN_KEYS) + reads(p, KV_SOURCE_OWN_VALUES);
+    const int64_t n = kv_predictor_reads(p, KV_SOURCE_OWN_KEYS) + kv_predictor_reads(p, KV_SOURCE_OWN_VALUES);
     return (uint64_t)n * product(1, kv_spec_kv_dim(base, 0), base->model_dim);
 }
 
@@ -152,9 +145,9 @@ double kv_predictor_floats(const kv_predictor *predictor, const kv_model_spec *b
     }
     if (kv_predictor_spec_reads_base(&predictor->spec) && !predictor->tabulated)
         values += (double)base->model_dim * (1 + (own_products(predictor, base) > 0));
-    if (reads(predictor, KV_SOURCE_OWN_KEYS)) // normed as well, which is not needed
+    if (kv_predictor_reads(predictor, KV_SOURCE_OWN_KEYS)) // normed as well, which is not needed
         values += (1 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, 0);
-    if (reads(predictor, KV_SOURCE_OWN_VALUES)) values += (double)kv_spec_kv_dim(base, 0);
+    if (kv_predictor_reads(predictor, KV_SOURCE_OWN_VALUES)) values += (double)kv_spec_kv_dim(base, 0);
     if (predictor->embedding.rows > 0) {
         values += (double)predictor->embedding.cols;
         back += (double)predictor->embedding.cols;

@@ -5,7 +5,7 @@
 
 // ---- Reading -------------------------------------------------------------------------------------------
 
-static bool reads(const kv_predictor *p, kv_source_kind kind) {
+bool kv_predictor_reads(const kv_predictor *p, kv_source_kind kind) {
     for (int64_t i = 0; i < p->n_inputs; i++)
         for (int32_t k = 0; k < p->inputs[i].sources->n; k++)
             if (p->inputs[i].sources->at[k].kind == kind) return true;
@@ -14,7 +14,8 @@ static bool reads(const kv_predictor *p, kv_source_kind kind) {
 
 void kv_predictor_read_base(kv_tape *tape, const kv_predictor *predictor, kv_model *base, const int32_t *ids,
                             int64_t n, kv_taps *taps) {
-    const bool keys = reads(predictor, KV_SOURCE_OWN_KEYS), values = reads(predictor, KV_SOURCE_OWN_VALUES);
+    const bool keys = kv_predictor_reads(predictor, KV_SOURCE_OWN_KEYS),
+               values = kv_predictor_reads(predictor, KV_SOURCE_OWN_VALUES);
     taps->ids = ids, taps->n = n;
     if (predictor->tabulated || !kv_predictor_spec_reads_base(&predictor->spec)) return;
     taps->embedding = kv_embedding(tape, &base->embed, ids, n);

@@ -91,6 +91,9 @@ int64_t kv_predictor_aux_size(const kv_predictor *predictor, const kv_model_spec
 
 // ---- Running it ----------------------------------------------------------------------------------------
 
+// Whether any of its maps reads such a source.
+bool kv_predictor_reads(const kv_predictor *predictor, kv_source_kind kind);
+
 // What of some tokens a predictor reads; NULL where it reads nothing.
 typedef struct kv_taps {
     kv_tensor *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS]; // of aux layers: keys before k_norm; values
