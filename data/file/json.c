@@ -143,6 +143,15 @@ bool kv_json_put(FILE *file, json_t *value, size_t flags) {
     return ok;
 }
 
+kv_status kv_json_write(const char *path, json_t *value, size_t flags, kv_error *err) {
+    char *text = value ? json_dumps(value, flags) : NULL;
+    json_decref(value);
+    kv_status status =
+        text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    free(text);
+    return status;
+}
+
 static bool is_white(const char *text, size_t size) {
     for (size_t i = 0; i < size; i++)
         if (!text[i] || !strchr(" \t\r\n", text[i])) return false;

@@ -40,6 +40,9 @@ kv_status kv_json_reals(const kv_json_file *file, const char *key, int64_t n, do
 // An optional field: *value stays what it was when the key is absent.
 kv_status kv_json_bool(const kv_json_file *file, const char *key, bool *value, kv_error *err);
 
+// Writes a value, which is taken over, as a whole file (kv_write_file); NULL: KV_ERR_MEMORY. flags: as of jansson.
+kv_status kv_json_write(const char *path, json_t *value, size_t flags, kv_error *err);
+
 static inline bool kv_json_has(const kv_json_file *file, const char *key) {
     return json_object_get(file->root, key) != NULL;
 }

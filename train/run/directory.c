@@ -121,12 +121,7 @@ static kv_status save_state(const kv_run *run, const char *dir, const double *be
         json_object_set_new(root, "validation_seconds", json_real(run->state.validation_seconds));
     }
     if (best_loss) json_object_set_new(root, "validation_loss", json_real(*best_loss));
-    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-    status =
-        text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    free(text);
-    json_decref(root);
-    return status;
+    return kv_json_write(path, root, JSON_INDENT(2), err);
 }
 
 // ---- Beginning -----------------------------------------------------------------------------------------
@@ -334,8 +329,5 @@ void kv_run_stopped(const kv_run *run, kv_status status, const char *message) {
     if (kv_path_join(run->path, stopped_name, path, NULL) != KV_OK) return;
     json_t *root = json_pack("{s:b, s:I, s:s}", "interrupted", status == KV_ERR_INTERRUPTED, "step",
                              (json_int_t)run->state.step, "message", message);
-    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-    if (text) kv_write_file(path, text, strlen(text), NULL);
-    free(text);
-    json_decref(root);
+    kv_json_write(path, root, JSON_INDENT(2), NULL);
 }

@@ -3,14 +3,12 @@
 #include "train/task/least_squares_start.h"
 
 #include "core/predictor/least_squares.h"
-#include "data/file/content.h"
+#include "data/file/json.h"
 #include "data/file/path.h"
 #include "train/config/rates.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
-#include <string.h>
 
 // ---- The result ----------------------------------------------------------------------------------------
 
@@ -37,12 +35,7 @@ static kv_status write_json(const kv_train_config *config, const kv_predictor *p
     json_t *root = json_pack("{s:I, s:f, s:o, s:o, s:o, s:s}", "tokens", (json_int_t)n_tokens, "ridge",
                              config->predictor.ridge, "aux_layers", layers, "keys", keys, "values", values,
                              "rates", kv_train_scales_rates(config) ? "residual" : "full");
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    status =
-        text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    free(text);
-    json_decref(root);
-    return status;
+    return kv_json_write(path, root, JSON_INDENT(1) | JSON_REAL_PRECISION(9), err);
 }
 
 // "0+1", "0..5", "5 layers": aux layers in few characters.

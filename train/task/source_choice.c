@@ -3,14 +3,12 @@
 #include "train/task/source_choice.h"
 
 #include "core/predictor/best.h"
-#include "data/file/content.h"
+#include "data/file/json.h"
 #include "data/file/path.h"
 #include "train/task/tape_bytes.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
-#include <string.h>
 
 // ---- What is compared ----------------------------------------------------------------------------------
 
@@ -138,12 +136,7 @@ static kv_status write_json(const struct result *r, kv_error *err) {
     json_t *root = json_pack("{s:I, s:f, s:o, s:o}", "tokens", (json_int_t)r->n_tokens, "ridge",
                              r->args->config->predictor.ridge, kv_side_names[KV_KEYS], side_json(r, KV_KEYS),
                              kv_side_names[KV_VALUES], side_json(r, KV_VALUES));
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    status =
-        text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    free(text);
-    json_decref(root);
-    return status;
+    return kv_json_write(path, root, JSON_INDENT(1) | JSON_REAL_PRECISION(9), err);
 }
 
 // Also what every layer explains; then the sources that name their layer are put back.

@@ -46,14 +46,10 @@ static kv_status piece_path(const sample_store *store, int64_t number, char path
 
 static kv_status save_settings(const sample_store *store, const json_t *settings, kv_error *err) {
     char path[PATH_MAX];
-    json_t *root = json_pack("{s:s, s:i, s:O}", "format", SAMPLE_FORMAT, "version", 1, "settings", settings);
-    char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
-    json_decref(root);
-    if (!text) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     kv_status status = kv_path_join(store->dir, SAMPLE_SETTINGS, path, err);
-    if (!status) status = kv_write_file(path, text, strlen(text), err);
-    free(text);
-    return status;
+    if (status) return status;
+    json_t *root = json_pack("{s:s, s:i, s:O}", "format", SAMPLE_FORMAT, "version", 1, "settings", settings);
+    return kv_json_write(path, root, JSON_INDENT(1), err);
 }
 
 // The first setting that differs.
