@@ -3,13 +3,8 @@
 
 #include "core/gemm.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-// Cholesky solve of a symmetric positive definite system, from OpenBLAS's LAPACK.
-extern void dposv_(const char *uplo, const int *n, const int *n_rhs, double *a, const int *lda, double *b,
-                   const int *ldb, int *info, size_t uplo_length);
 
 // What an output looks like here: its own features, or random combinations of them.
 struct target {
@@ -237,15 +232,9 @@ kv_status kv_best_add(kv_best *best, kv_tape *tape, const kv_taps *taps, kv_tens
 
 // ---- Comparing -----------------------------------------------------------------------------------------
 
-static bool all_finite(const double *sums, int64_t n) {
-    bool finite = true;
-    for (int64_t i = 0; i < n; i++) finite = finite && isfinite(sums[i]);
-    return finite;
-}
-
 static kv_status check_sums(const kv_best *best, const struct regressor *r, int side, kv_error *err) {
     const int64_t rows = r->dim + 1;
-    if (all_finite(r->gram, rows * rows) && all_finite(r->xty[side], rows * best->n_columns[side]))
+    if (kv_ridge_finite(r->gram, rows * rows) && kv_ridge_finite(r->xty[side], rows * best->n_columns[side]))
         return KV_OK;
     return kv_fail(
         err, KV_ERR_NOT_FINITE,
@@ -254,47 +243,35 @@ static kv_status check_sums(const kv_best *best, const struct regressor *r, int 
         r->sources.at[0].layer, kv_side_names[side]);
 }
 
-// Solves for all columns of a side: w[n_columns][dim + 1]; a [dim + 1, dim + 1] is room to work in.
-static kv_status solve(const kv_best *best, const struct regressor *r, int side, double ridge, double *a,
-                       double *w, kv_error *err) {
-    const int64_t rows = r->dim + 1, n_columns = best->n_columns[side];
-    double mean = 0;
-    memcpy(a, r->gram, (size_t)(rows * rows) * sizeof *a);
-    for (int64_t i = 0; i < r->dim; i++) mean += r->gram[i * rows + i] / (double)r->dim;
-    for (int64_t i = 0; i < r->dim; i++) a[i * rows + i] += ridge * mean;
-    for (int64_t c = 0; c < n_columns; c++)
-        for (int64_t i = 0; i < rows; i++) w[c * rows + i] = r->xty[side][i * n_columns + c];
-    const int n = (int)rows, n_rhs = (int)n_columns;
-    int info = 0;
-    dposv_("L", &n, &n_rhs, a, &n, w, &n, &info, 1);
-    if (info == 0) return KV_OK;
+static kv_status solve(kv_ridge_solution *s, double ridge, double *room, kv_error *err) {
+    if (kv_ridge_solve(s, ridge, room)) return KV_OK;
     return kv_fail(
         err, KV_ERR_ARGUMENT,
         "comparing the aux's layers is singular (%lld tokens for %lld unknowns): more tokens or a ridge "
         "above 0 are needed",
-        (long long)best->n_tokens, (long long)rows);
+        (long long)s->n_tokens, (long long)s->input_dim + 1);
 }
 
-// What a layer leaves of the squares of every column of a side: Σ y² - 2 w·xᵀy + w·xᵀx·w.
+// What a layer leaves of the squares of every column of a side.
 static kv_status residuals(const kv_best *best, const struct regressor *r, int side, double ridge,
                            double *left, kv_error *err) {
     const int64_t rows = r->dim + 1, n_columns = best->n_columns[side];
     kv_status status = check_sums(best, r, side, err);
     if (status) return status;
-    double *a = malloc((size_t)(rows * (rows + n_columns)) * sizeof *a), *w = a ? a + rows * rows : NULL;
-    if (!a) return kv_fail(err, KV_ERR_MEMORY, "out of memory for comparing the aux's layers");
-    status = solve(best, r, side, ridge, a, w, err);
-#pragma omp parallel for schedule(static) if (!status)
-    for (int64_t c = 0; c < n_columns; c++) {
-        const double *wc = w + c * rows;
-        left[c] = best->square[side][c];
-        for (int64_t i = 0; !status && i < rows; i++) {
-            double gw = 0;
-            for (int64_t j = 0; j < rows; j++) gw += r->gram[i * rows + j] * wc[j];
-            left[c] += wc[i] * (gw - 2 * r->xty[side][i * n_columns + c]);
-        }
+    double *room = malloc((size_t)(rows * (rows + n_columns)) * sizeof *room);
+    if (!room) return kv_fail(err, KV_ERR_MEMORY, "out of memory for comparing the aux's layers");
+    kv_ridge_solution s = {.n_tokens = best->n_tokens,
+                           .input_dim = r->dim,
+                           .output_dim = n_columns,
+                           .gram = r->gram,
+                           .xty = r->xty[side],
+                           .weights = room + rows * rows};
+    status = solve(&s, ridge, room, err);
+    if (status == KV_OK) {
+#pragma omp parallel for schedule(static)
+        for (int64_t c = 0; c < n_columns; c++) left[c] = kv_ridge_residual(&s, c, best->square[side][c]);
     }
-    free(a);
+    free(room);
     return status;
 }
 

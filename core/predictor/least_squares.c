@@ -9,10 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Cholesky solve of a symmetric positive definite system, from OpenBLAS's LAPACK.
-extern void dposv_(const char *uplo, const int *n, const int *n_rhs, double *a, const int *lda, double *b,
-                   const int *ldb, int *info, size_t uplo_length);
-
 // Sums over tokens for one output, block after block.
 struct target {
     int64_t input, dim; // what it reads; columns of one block
@@ -231,24 +227,11 @@ struct variance {
 };
 
 static void add_variance(const kv_ridge_solution *s, const double *square, struct variance *sum) {
-    const int64_t rows = s->input_dim + 1, dim = s->output_dim;
-    for (int64_t c = 0; c < dim; c++) {
-        const double *wc = s->weights + c * rows;
-        const double of_y = s->xty[(rows - 1) * dim + c];
-        sum->residual += square[c];
+    for (int64_t c = 0; c < s->output_dim; c++) {
+        const double of_y = s->xty[s->input_dim * s->output_dim + c];
+        sum->residual += kv_ridge_residual(s, c, square[c]);
         sum->total += square[c] - of_y * of_y / (double)s->n_tokens;
-        for (int64_t i = 0; i < rows; i++) {
-            double gw = 0;
-            for (int64_t j = 0; j < rows; j++) gw += s->gram[i * rows + j] * wc[j];
-            sum->residual += wc[i] * (gw - 2 * s->xty[i * dim + c]);
-        }
     }
-}
-
-static bool all_finite(const double *sums, int64_t n) {
-    bool finite = true;
-    for (int64_t i = 0; i < n; i++) finite = finite && isfinite(sums[i]);
-    return finite;
 }
 
 // The first source of an input whose squares are no numbers.
@@ -280,14 +263,14 @@ static void name_source(kv_source source, char what[64]) {
 static kv_status check_sums(const kv_least_squares *ls, int side, int64_t layer, kv_error *err) {
     const struct target *t = &ls->target[side][layer];
     const struct input *in = &ls->inputs[t->input];
-    if (!all_finite(in->gram, in->n_blocks * gram_size(in))) {
+    if (!kv_ridge_finite(in->gram, in->n_blocks * gram_size(in))) {
         char what[64];
         name_source(bad_source(ls, t->input), what);
         return kv_fail(err, KV_ERR_NOT_FINITE,
                        "%s are not finite: its weights are NaN or infinite, or its numbers grew too large",
                        what);
     }
-    if (!all_finite(t->square, in->n_blocks * t->dim))
+    if (!kv_ridge_finite(t->square, in->n_blocks * t->dim))
         return kv_fail(
             err, KV_ERR_NOT_FINITE,
             "the base's %s of layer %lld are not finite: its weights are NaN or infinite, or its numbers "
@@ -296,23 +279,13 @@ static kv_status check_sums(const kv_least_squares *ls, int side, int64_t layer,
     return KV_OK;
 }
 
-// (XᵀX + ridge · mean diagonal) W̃ᵀ = XᵀY; `a` is room for the left side.
-static kv_status solve(kv_ridge_solution *s, double ridge, double *a, int64_t layer, kv_error *err) {
-    const int64_t rows = s->input_dim + 1, dim = s->output_dim;
-    double mean = 0;
-    memcpy(a, s->gram, (size_t)(rows * rows) * sizeof *a);
-    for (int64_t i = 0; i < rows - 1; i++) mean += s->gram[i * rows + i] / (double)(rows - 1);
-    for (int64_t i = 0; i < rows - 1; i++) a[i * rows + i] += ridge * mean;
-    for (int64_t c = 0; c < dim; c++) // dposv works column by column: one solution after the other
-        for (int64_t i = 0; i < rows; i++) s->weights[c * rows + i] = s->xty[i * dim + c];
-    int n = (int)rows, n_rhs = (int)dim, info = 0;
-    dposv_("L", &n, &n_rhs, a, &n, s->weights, &n, &info, 1);
-    if (info == 0) return KV_OK;
+static kv_status solve(kv_ridge_solution *s, double ridge, double *room, int64_t layer, kv_error *err) {
+    if (kv_ridge_solve(s, ridge, room)) return KV_OK;
     return kv_fail(
         err, KV_ERR_ARGUMENT,
         "least squares for base layer %lld is singular (%lld tokens for %lld unknowns per output): "
         "more tokens or a ridge above 0 are needed",
-        (long long)layer, (long long)s->n_tokens, (long long)rows);
+        (long long)layer, (long long)s->n_tokens, (long long)s->input_dim + 1);
 }
 
 static kv_status solve_output(const kv_least_squares *ls, int side, int64_t layer, double ridge, kv_map *map,
@@ -438,9 +411,10 @@ static kv_status explain(const kv_least_squares *ls, kv_side side, int64_t layer
     for (int64_t block = 0; block < ls->inputs[t->input].n_blocks; block++) {
         take_part(ls, t, block, p);
         // What is not finite is looked for in all of it only where there is something.
-        kv_status status = all_finite(p->gram, p->rows * p->rows) && all_finite(p->xty, p->rows * t->dim)
-                               ? KV_OK
-                               : check_sums(ls, side, layer, err);
+        kv_status status =
+            kv_ridge_finite(p->gram, p->rows * p->rows) && kv_ridge_finite(p->xty, p->rows * t->dim)
+                ? KV_OK
+                : check_sums(ls, side, layer, err);
         kv_ridge_solution s = {.n_tokens = ls->n_tokens,
                                .input_dim = p->rows - 1,
                                .output_dim = t->dim,

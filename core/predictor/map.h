@@ -6,6 +6,7 @@
 #pragma once
 
 #include "core/ops.h"
+#include "core/predictor/ridge.h"
 #include "core/predictor/spec.h"
 
 // What a map is made for. Of a matched one (n_blocks > 1) the matrices that read the input have input_dim /
@@ -47,14 +48,6 @@ typedef struct kv_map_input {
 // x · Wᵀ + bias of the matrix params[weight], which reads the input, and params[bias] (-1: none): with what the
 // token adds to it. Kinds make all their products with the input here.
 kv_tensor *kv_map_read(kv_tape *tape, kv_map *map, const kv_map_input *input, int weight, int bias);
-
-// A ridge regression that was solved: what y is of x, with one column more for the constant.
-typedef struct kv_ridge_solution {
-    int64_t n_tokens, input_dim, output_dim; // of one block
-    const double *gram;                      // [input_dim + 1, input_dim + 1]: Σ x xᵀ, x followed by 1
-    const double *xty;                       // [input_dim + 1, output_dim]
-    double *weights;                         // [output_dim, input_dim + 1]
-} kv_ridge_solution;
 
 struct kv_map_kind {
     const char *name;

@@ -125,8 +125,8 @@ bool kv_predictor_spec_equal(const kv_predictor_spec *a, const kv_predictor_spec
     return true;
 }
 
-int64_t kv_output_input_dim(const kv_model_spec *base, const kv_model_spec *aux,
-                            const kv_output_spec *output) {
+// Columns of what an output reads.
+static int64_t input_dim(const kv_model_spec *base, const kv_model_spec *aux, const kv_output_spec *output) {
     int64_t dim = 0;
     for (int32_t k = 0; k < output->sources.n; k++) dim += kv_source_dim(base, aux, output->sources.at[k]);
     return dim;
@@ -239,7 +239,7 @@ static kv_status check_output(const kv_model_spec *base, const kv_model_spec *au
     if (status == KV_OK) status = check_table(spec, output, where, err);
     if (status != KV_OK) return status;
     const kv_map_shape shape = {output->width, kv_output_blocks(base, aux, layer, output),
-                                kv_output_input_dim(base, aux, output), kv_spec_kv_dim(base, layer)};
+                                input_dim(base, aux, output), kv_spec_kv_dim(base, layer)};
     if (kv_output_exact(output) && (output->sources.n != 1 || shape.input_dim != shape.output_dim))
         return kv_fail(err, KV_ERR_ARGUMENT, "%s are exact of %lld features, expected the base's own %lld",
                        where, (long long)shape.input_dim, (long long)shape.output_dim);

@@ -126,9 +126,7 @@ kv_status kv_predictor_spec_check(const kv_model_spec *base, const kv_model_spec
                                   const kv_predictor_spec *spec, kv_error *err);
 bool kv_predictor_spec_equal(const kv_predictor_spec *a, const kv_predictor_spec *b);
 
-// Columns of what an output reads, and how many blocks they and the output fall into (1: unless matched).
-int64_t kv_output_input_dim(const kv_model_spec *base, const kv_model_spec *aux,
-                            const kv_output_spec *output);
+// How many blocks what an output reads, and the output itself, fall into (1: unless matched).
 int64_t kv_output_blocks(const kv_model_spec *base, const kv_model_spec *aux, int64_t layer,
                          const kv_output_spec *output);
 

@@ -1,0 +1,25 @@
+// One ridge regression, from the sums it is made of: what a map is solved for, and what layers are compared by.
+//
+//   W̃ = YᵀX (XᵀX + ridge · mean(diag XᵀX) · I)⁻¹        x is followed by 1, which is not penalised
+//                                                                             [core/README.md §9, eq. 34]
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// A ridge regression and its solution: what y is of x, with one column more for the constant.
+typedef struct kv_ridge_solution {
+    int64_t n_tokens, input_dim, output_dim; // of one block
+    const double *gram;                      // [input_dim + 1, input_dim + 1]: Σ x xᵀ, x followed by 1
+    const double *xty;                       // [input_dim + 1, output_dim]
+    double *weights;                         // [output_dim, input_dim + 1]
+} kv_ridge_solution;
+
+// Solves for the weights; gram_room [input_dim + 1, input_dim + 1] is worked in. false when the sums are singular.
+bool kv_ridge_solve(kv_ridge_solution *solution, double ridge, double *gram_room);
+
+// Σ|residual|² of one column of y by the weights that stand there, square being its Σ y²:
+// Σ y² - 2 w·Xᵀy + w·XᵀX·w.
+double kv_ridge_residual(const kv_ridge_solution *solution, int64_t column, double square);
+
+bool kv_ridge_finite(const double *sums, int64_t n);
