@@ -221,12 +221,7 @@ static kv_status write_curve(const struct curve *c, const kv_curve_row *rows, in
     json_t *root = json_pack("{s:s, s:i, s:s, s:s, s:o, s:o}", "format", "kv-curve", "version", 1, "base",
                              c->options.base, "text", c->options.text, "settings", settings_of(c), "systems",
                              rows ? kv_curve_json(rows, n) : json_array());
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    status =
-        text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    free(text);
-    json_decref(root);
-    return status;
+    return kv_json_write(path, root, JSON_INDENT(1) | JSON_REAL_PRECISION(9), err);
 }
 
 // A directory of one's own, new or of the same curve.

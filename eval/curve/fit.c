@@ -5,17 +5,13 @@
 #include "core/gemm.h"
 #include "core/predictor/least_squares.h"
 #include "data/checkpoint/checkpoint.h"
-#include "data/file/content.h"
+#include "data/file/json.h"
 #include "data/file/path.h"
 #include "data/system/console.h"
 #include "data/system/memory.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-static_assert(PATH_MAX == 4096, "as the header says");
 
 enum { ROWS = 1024 }; // that are read at once, in whole windows
 
@@ -198,12 +194,7 @@ static kv_status write_fit(const struct pass *p, const struct depth *d, kv_error
     json_t *root = json_pack("{s:I, s:I, s:f, s:b, s:s}", "prefix_layers", (json_int_t)d->n_layers, "tokens",
                              (json_int_t)p->text->n_fit, "ridge", p->options->ridge, "first",
                              p->options->first, "base_fingerprint", p->fingerprint);
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    status =
-        text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    free(text);
-    json_decref(root);
-    return status;
+    return kv_json_write(path, root, JSON_INDENT(1) | JSON_REAL_PRECISION(9), err);
 }
 
 static kv_status solve(const struct pass *p, struct depth *d, kv_error *err) {

@@ -10,8 +10,10 @@
 #include "core/predictor/predictor.h"
 #include "eval/curve/text.h"
 
+#include <limits.h>
+
 // Where depth `n_layers` goes, "OUT/prefix_04", or "OUT/prefix_04/predictor" with that name behind.
-kv_status kv_curve_place(const char *output, int64_t n_layers, const char *name, char path[4096],
+kv_status kv_curve_place(const char *output, int64_t n_layers, const char *name, char path[PATH_MAX],
                          kv_error *err);
 
 // The predictor of a depth, with weights that are zero or without any (kv_predictor_plan).

@@ -5,7 +5,7 @@
 #include "eval/curve/options.h"
 
 typedef struct kv_curve_text {
-    int32_t *fit, *held_out; // [n_fit], [n_held_out]; held_out NULL where --held-out names it
+    int32_t *fit, *held_out; // [n_fit], [n_held_out]: none where --held-out names another text
     int64_t n_fit, n_held_out;
     int64_t *documents; // [n_documents] lengths of those in held_out
     int64_t n_documents;

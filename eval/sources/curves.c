@@ -40,7 +40,8 @@ void kv_source_curves_free(kv_source_curves *c) {
         }
 }
 
-double kv_source_curve_mean(const kv_source_curves *c, const double *explained, int64_t count) {
+// Mean over the base's layers, at counts[count].
+static double mean_at(const kv_source_curves *c, const double *explained, int64_t count) {
     double sum = 0;
     for (int64_t i = 0; i < c->n_layers; i++) sum += explained[i * c->n_counts + count];
     return sum / (double)c->n_layers;
@@ -68,9 +69,9 @@ static void curve_cells(kv_table *table, const kv_source_curves *c, const kv_sou
                         int64_t count) {
     double low, high;
     find_span(c, curve->held_out, count, &low, &high);
-    percent_cell(table, kv_source_curve_mean(c, curve->held_out, count));
+    percent_cell(table, mean_at(c, curve->held_out, count));
     kv_table_cell(table, "%.1f to %.1f", 100 * low, 100 * high);
-    percent_cell(table, kv_source_curve_mean(c, curve->fit, count));
+    percent_cell(table, mean_at(c, curve->fit, count));
 }
 
 void kv_source_curves_print(const kv_source_curves *c, FILE *out) {
@@ -145,7 +146,7 @@ static kv_status draw(const kv_source_curves *c, const char *dir, char note[KV_P
         for (int side = 0; side < 2; side++)
             for (int64_t i = 0, at = side * c->n_counts; i < c->n_counts; i++, at++) {
                 const double *explained = c->side[kind][side].held_out;
-                numbers[kind][0][at] = kv_source_curve_mean(c, explained, i);
+                numbers[kind][0][at] = mean_at(c, explained, i);
                 find_span(c, explained, i, &numbers[kind][1][at], &numbers[kind][2][at]);
             }
         curves[n_curves++] = (kv_plot_curve){.label = curve_labels[kind],

@@ -37,9 +37,6 @@ typedef struct kv_source_curves {
 bool kv_source_curves_make(kv_source_curves *curves);
 void kv_source_curves_free(kv_source_curves *curves);
 
-// Mean over the base's layers at counts[c].
-double kv_source_curve_mean(const kv_source_curves *curves, const double *explained, int64_t c);
-
 void kv_source_curves_print(const kv_source_curves *curves, FILE *stream);
 // sources.csv: a row per kind, keys or values, base layer and count; and sources.svg, .png, .gp, .dat: the mean over the layers on
 // text that was held out, with the span from the worst layer to the best. note as of kv_plot_draw.
