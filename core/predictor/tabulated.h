@@ -23,8 +23,7 @@
 kv_status kv_predictor_take_rest(kv_predictor *tabulated, kv_predictor *full, kv_error *err);
 
 typedef struct kv_token_table {
-    kv_param
-        *param; // of the tabulated predictor, [vocab_size, cols]: "key.3.table", "key.3.down.weight.table"
+    kv_param *param; // [vocab_size, cols] of the tabulated one: "key.3.table", "key.3.down.weight.table"
     int side;
     int64_t layer;
     int64_t part; // which matrix of the map it belongs to; -1: the output itself

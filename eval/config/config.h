@@ -14,11 +14,10 @@ typedef struct kv_eval_system {
     char *family; // shares marker and colour in the picture; default: the name
     char *model;
     char *base, *aux, *predictor;
-    char *
-        tabulated; // of the predictor: what kvdata tabulate made, or the directory it is in; NULL: it is computed
-    char *pruning;                    // infer/session/prune.h has the policies
-    double keep;                      // random, static, speculative: fraction of the prompt that is kept
-    double start, end;                // lazy
+    char *tabulated;   // what kvdata tabulate made of it, or the directory of that; NULL: it is computed
+    char *pruning;     // infer/session/prune.h has the policies
+    double keep;       // random, static, speculative: fraction of the prompt that is kept
+    double start, end; // lazy
     int64_t lookahead, window, chunk; // speculative
 } kv_eval_system;
 

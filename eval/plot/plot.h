@@ -18,8 +18,7 @@ typedef struct kv_plot_point {
     // Equal ones share marker and colour (eval/plot/families.h), an entry of the legend, and a line in order
     // of x.
     const char *family;
-    const double *x,
-        *y; // [n_panels], x > 0 (in a scatter any); a point that has no such x or no y is left out
+    const double *x, *y; // [n_panels], x > 0 (in a scatter any); points without such an x or a y are left out
     const double *low, *high; // [n_panels] ends of the 95 % interval; NULL or NAN: none
 } kv_plot_point;
 

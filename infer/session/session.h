@@ -44,8 +44,7 @@ typedef struct kv_reading {
     // Where each row of the cache leaves the most attention that the newest token paid it in any layer or
     // head; [n_seq] of [length of the cache]. NULL: nobody asks.
     float *const *importance;
-    float *
-        hidden; // [n_ids, model_dim] what the final norm gives for each token; NULL: only logits of the newest ones
+    float *hidden; // [n_ids, model_dim] what the final norm gives for each; NULL: only logits of the newest
 } kv_reading;
 
 // Keys whose attention from the newest token is asked for.

@@ -204,17 +204,17 @@ static kv_status check_prefix(const kv_config *config, const kv_train_config *t,
 }
 
 static kv_status check_start(const kv_config *config, const kv_train_config *t, kv_error *err) {
-    const bool given = t->predictor.path, wanted = t->predictor.init == KV_START_CHECKPOINT;
-    if (given != wanted)
-        return kv_config_fail(config, err, "predictor.path",
-                              given
-                                  ? "found a directory, expected it with predictor.init: checkpoint alone"
-                                  : "expected the directory of a predictor, for predictor.init: checkpoint");
+    static const char *const path_key[] = {"predictor.path"};
+    const bool goes_on = t->predictor.init == KV_START_CHECKPOINT;
+    const kv_status status =
+        goes_on ? kv_config_require(config, path_key, 1, "with predictor.init: checkpoint", err)
+                : kv_config_forbid(config, path_key, 1, "only with predictor.init: checkpoint", err);
+    if (status != KV_OK) return status;
     if (t->predictor.init != KV_START_BASE || kv_train_prefix(t)) return KV_OK;
     return kv_config_fail(
         config, err, "predictor.init",
-        "found base, expected random, least_squares or checkpoint without aux: prefix: the base's own projections "
-        "go with its own hidden states");
+        "found base, expected random, least_squares or checkpoint without aux: prefix: the base's own "
+        "projections go with its own hidden states");
 }
 
 kv_status kv_train_check_parts(const kv_config *config, kv_train_config *t, kv_error *err) {

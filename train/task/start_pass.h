@@ -11,8 +11,8 @@ typedef struct kv_start_args {
     const kv_train_text *text;
     const kv_model_spec *base_spec, *aux_spec;
     kv_model *base, *aux; // with their weights; NULL where a cache stands for them
-    kv_cached_teacher
-        *cached;     // the base's cache, or NULL; it reads for `reads` of the pass (kv_cached_read_for)
+    // The base's cache, or NULL; it reads for `reads` of the pass (kv_cached_read_for).
+    kv_cached_teacher *cached;
     bool aux_cached; // it also is that of the aux as it is now
 } kv_start_args;
 

@@ -53,8 +53,8 @@ kv_status sample_store_read(const sample_store *store, sample_document_fn *each,
 // ---- The corpus ----------------------------------------------------------------------------------------
 
 typedef struct sample_goal {
-    int64_t documents,
-        tokens; // how many are drawn: the first so many, or those that reach so many tokens; 0: the other counts
+    // How many are drawn: the first so many, or those that reach so many tokens; 0: the other counts.
+    int64_t documents, tokens;
     int64_t min_count;   // those of them that were drawn at least so often, each once; 0: all as they are
     int64_t max_tokens;  // documents that end otherwise are counted as cut off
     const int32_t *ends; // [n_ends]
