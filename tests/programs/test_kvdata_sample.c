@@ -1,6 +1,7 @@
 // kvdata sample: what a corpus that a model drew is, that neither batches, threads, OpenBLAS's kernels nor interruptions
 // change a byte of it, what is refused, and that kvtrain trains on it beside other text.
 #include "tests/support/corpus.h"
+#include "tests/support/shell.h"
 #include "tests/support/spoil.h"
 #include "tests/support/tiny.h"
 #include "tests/support/tokenizer.h"
@@ -16,29 +17,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char out[1 << 16], err[1 << 16];
-
-// A shell command in the test's directory, in which $K is kvdata and $T kvtrain.
-static int shell(const char *command) {
-    char all[4096];
-    snprintf(all, sizeof all, "cd $D && %s", command);
-    return test_run((const char *const[]){"/bin/sh", "-c", all, NULL}, -1, out, err, sizeof out);
-}
-
-static void succeed(const char *command) {
-    if (shell(command)) fail_msg("%s\nsaid: %s", command, err);
-}
-
-static void expect(const char *command, int status, const char *words) {
-    const int found = shell(command);
-    if (found != status || !strstr(err, words))
-        fail_msg("%s\nexit status %d, expected %d; '%s' expected in: %s", command, found, status, words, err);
-}
-
-static void printed(const char *words) {
-    if (!strstr(out, words)) fail_msg("'%s' expected in: %s", words, out);
-}
-
 static bool is_there(const char *name) {
     return access(test_path(test_dir, name), F_OK) == 0;
 }
@@ -52,11 +30,8 @@ static const char base[] =
 
 static int set_up(void **state) {
     (void)state;
-    test_dir_make(test_dir);
+    shell_set_up();
     test_small_corpus(test_dir);
-    setenv("D", test_dir, 1);
-    setenv("K", getenv("KVDATA"), 1);
-    setenv("T", getenv("KVTRAIN"), 1);
     test_write_text(test_path(test_dir, "base.yaml"), base);
     return shell("$K tokenize -t tokenizer.model -c0 -m0 -o train.h5 train.jsonl && $T base.yaml");
 }
@@ -73,16 +48,16 @@ static kv_shard *open_shard(const char *name) {
 
 // some.h5: the corpus that others are compared with.
 static void make_some(void) {
-    if (!is_there("some.h5")) succeed(SOME "--threads 1 -o some.h5");
+    if (!is_there("some.h5")) shell_succeed(SOME "--threads 1 -o some.h5");
 }
 
 // ---- What it is ----------------------------------------------------------------------------------------
 
 static void documents_of_a_model(void **state) {
     (void)state;
-    succeed(SOME "-o some.h5");
-    printed("drawn            300 documents, ");
-    printed("written to some.h5\n");
+    shell_succeed(SOME "-o some.h5");
+    shell_printed("drawn            300 documents, ");
+    shell_printed("written to some.h5\n");
     assert_false(is_there("some.h5.unfinished"));
     kv_shard *shard = open_shard("some.h5"), *text = open_shard("train.h5");
     assert_int_equal(shard->n_documents, 300);
@@ -106,12 +81,12 @@ static void documents_of_a_model(void **state) {
         cut += !ended;
     }
     snprintf(words, sizeof words, "cut off        %d, after 40 tokens", (int)cut);
-    printed(words);
+    shell_printed(words);
     kv_shard_free(shard);
     kv_shard_free(text);
     // With its tokenizer, as any corpus.
-    succeed("$K inspect some.h5");
-    printed("tokenizer.model (");
+    shell_succeed("$K inspect some.h5");
+    shell_printed("tokenizer.model (");
 }
 
 static void nothing_else_changes_a_byte(void **state) {
@@ -129,9 +104,9 @@ static void nothing_else_changes_a_byte(void **state) {
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         char command[512];
         snprintf(command, sizeof command, "%s --force -o other.h5 && cmp some.h5 other.h5", ways[i]);
-        succeed(command);
+        shell_succeed(command);
     }
-    succeed("$K sample -m base/final/model -T 0.7 --documents 300 -l 40 --seed 2 --force -o other.h5");
+    shell_succeed("$K sample -m base/final/model -T 0.7 --documents 300 -l 40 --seed 2 --force -o other.h5");
     assert_int_equal(shell("cmp -s some.h5 other.h5"), 1);
 }
 
@@ -150,11 +125,11 @@ static void is_part_of(const char *part, const char *whole, int64_t at) {
 static void documents_by_their_numbers(void **state) {
     (void)state;
     make_some();
-    succeed(SAMPLE "-T 0.7 --documents 120 -l 40 -o part.h5");
+    shell_succeed(SAMPLE "-T 0.7 --documents 120 -l 40 -o part.h5");
     is_part_of("part.h5", "some.h5", 0);
-    succeed(SAMPLE "-T 0.7 --first 150 --documents 60 -l 40 --force -o part.h5");
+    shell_succeed(SAMPLE "-T 0.7 --first 150 --documents 60 -l 40 --force -o part.h5");
     is_part_of("part.h5", "some.h5", 150);
-    succeed(SAMPLE "-T 0.7 --tokens 2000 -l 40 --force -o part.h5");
+    shell_succeed(SAMPLE "-T 0.7 --tokens 2000 -l 40 --force -o part.h5");
     is_part_of("part.h5", "some.h5", 0);
     kv_shard *shard = open_shard("part.h5");
     assert_true(shard->n_tokens >= 2000 && shard->documents[shard->n_documents - 1] < 2000);
@@ -172,12 +147,12 @@ static bool same_document(const kv_shard *a, int64_t i, const kv_shard *b, int64
 static void what_came_several_times(void **state) {
     (void)state;
 #define SHORT SAMPLE "-T 0.5 --documents 400 -l 5 "
-    succeed(SHORT "-o all.h5");
+    shell_succeed(SHORT "-o all.h5");
     kv_shard *all = open_shard("all.h5");
     for (int64_t least = 1; least <= 4; least += least == 1 ? 1 : 2) {
         char command[256];
         snprintf(command, sizeof command, SHORT "--min-count %d --force -o often.h5", (int)least);
-        succeed(command);
+        shell_succeed(command);
         kv_shard *often = open_shard("often.h5");
         int64_t n = 0, distinct = 0;
         for (int64_t d = 0; d < 400; d++) {
@@ -195,17 +170,17 @@ static void what_came_several_times(void **state) {
         assert_true(least == 1 || (n > 3 && n < distinct));
         snprintf(command, sizeof command, "distinct       %d, of which %d came %d times or more",
                  (int)distinct, (int)n, (int)least);
-        printed(command);
+        shell_printed(command);
         kv_shard_free(often);
     }
     kv_shard_free(all);
     // What was drawn is not lost: a smaller number is found in it.
-    expect(
+    shell_expect(
         SHORT "--min-count 401 -o never.h5", 1,
         "never.h5: of 400 documents none was drawn 401 times; draw more, at a lower --temperature, or lower --min-count");
     assert_true(!is_there("never.h5") && is_there("never.h5.unfinished"));
-    succeed(SHORT "--min-count 4 -o never.h5 && cmp never.h5 often.h5");
-    assert_null(strstr(err, "going on"));
+    shell_succeed(SHORT "--min-count 4 -o never.h5 && cmp never.h5 often.h5");
+    assert_null(strstr(shell_err, "going on"));
     assert_false(is_there("never.h5.unfinished"));
 }
 
@@ -213,14 +188,14 @@ static void what_came_several_times(void **state) {
 
 static void a_prefix(void **state) {
     (void)state;
-    succeed(
+    shell_succeed(
         SAMPLE
         "--documents 20 -l 40 --prefix 'Question: In which' -o prefix.h5 && $K inspect -d 20 -t tokenizer.model prefix.h5 | "
         "grep -c '^Question: In which'");
-    printed("20\n");
-    expect(SAMPLE "--documents 20 -l 3 --prefix 'Question: In which' -o y.h5", 1,
-           "--max-tokens: 3, expected from ");
-    expect(
+    shell_printed("20\n");
+    shell_expect(SAMPLE "--documents 20 -l 3 --prefix 'Question: In which' -o y.h5", 1,
+                 "--max-tokens: 3, expected from ");
+    shell_expect(
         SAMPLE "--documents 20 --max-tokens 65 -o y.h5", 1,
         "--max-tokens: 65, expected from 2 (what a document begins with, and one more) to 64 (the context of base/final/model)");
 }
@@ -242,9 +217,9 @@ static void tokenizers_without_bos(void **state) {
     make_byte_model();
     json_t *root = test_byte_level(NULL, 0);
     kv_tokenizer_free(test_open(root, test_path(test_dir, "plain.json")));
-    expect("$K sample -m bytes -t plain.json --documents 9 -l 8 -o none.h5", 1,
-           "neither BOS nor EOS for a document to begin with: give a --prefix");
-    succeed("$K sample -m bytes -t plain.json --prefix xyz --documents 50 -l 8 -o none.h5");
+    shell_expect("$K sample -m bytes -t plain.json --documents 9 -l 8 -o none.h5", 1,
+                 "neither BOS nor EOS for a document to begin with: give a --prefix");
+    shell_succeed("$K sample -m bytes -t plain.json --prefix xyz --documents 50 -l 8 -o none.h5");
     kv_shard *shard = open_shard("none.h5");
     assert_int_equal(shard->info.eos_id, -1);
     assert_int_equal(shard->n_tokens, 400);
@@ -252,7 +227,7 @@ static void tokenizers_without_bos(void **state) {
         assert_in_range(shard->tokens[i], 0, 255); // none of the padding
     kv_shard_free(shard);
     // With an EOS alone, each has one at its end, drawn or not, and none at its beginning.
-    succeed(
+    shell_succeed(
         "mkdir ends && cp plain.json ends/tokenizer.json && echo '{\"eos_token\": \"!\"}' >ends/tokenizer_config.json && "
         "$K sample -m bytes -t ends --documents 300 -l 20 -o ends.h5");
     shard = open_shard("ends.h5");
@@ -302,7 +277,7 @@ static bool stop_run(const char *name, int milliseconds, int signal) {
 
 static void stopped_runs_go_on(void **state) {
     (void)state;
-    succeed(SAMPLE "-T 0.7 --tokens 120000 -l 40 -o whole.h5");
+    shell_succeed(SAMPLE "-T 0.7 --tokens 120000 -l 40 -o whole.h5");
     int stopped = 0;
     static const int signals[] = {SIGINT, SIGKILL, SIGTERM, SIGINT, SIGKILL};
     for (int i = 0; i < 5 && !is_there("stopped.h5"); i++)
@@ -310,23 +285,24 @@ static void stopped_runs_go_on(void **state) {
     assert_true(stopped >= 2);
     if (!is_there("stopped.h5")) {
         assert_true(is_there("stopped.h5.unfinished/piece-00000.h5"));
-        succeed("$K inspect stopped.h5.unfinished");
-        printed("unfinished sample");
+        shell_succeed("$K inspect stopped.h5.unfinished");
+        shell_printed("unfinished sample");
         // What a kill leaves at the worst moment.
-        succeed(
+        shell_succeed(
             "echo half >stopped.h5.unfinished/piece-00007.h5.tmp.77.1 && echo half >stopped.h5.unfinished/settings.json.tmp.77.2");
-        succeed("OMP_NUM_THREADS=1 " SAMPLE "-T 0.7 --tokens 120000 -l 40 -o stopped.h5 --batch 11");
-        if (!strstr(err, "kvdata: going on behind ")) fail_msg("%s", err);
+        shell_succeed("OMP_NUM_THREADS=1 " SAMPLE "-T 0.7 --tokens 120000 -l 40 -o stopped.h5 --batch 11");
+        if (!strstr(shell_err, "kvdata: going on behind ")) fail_msg("%s", shell_err);
     }
-    succeed("cmp whole.h5 stopped.h5 && test ! -e stopped.h5.unfinished");
+    shell_succeed("cmp whole.h5 stopped.h5 && test ! -e stopped.h5.unfinished");
 }
 
 // What is there of another model's, or with other settings, is neither gone on with nor lost.
 static void what_differs_is_refused(void **state) {
     (void)state;
     make_byte_model();
-    expect(SAMPLE "-T 0.7 -l 40 --documents 200 --min-count 999 -o half.h5", 1, "none was drawn 999 times");
-    succeed("cp -r half.h5.unfinished saved");
+    shell_expect(SAMPLE "-T 0.7 -l 40 --documents 200 --min-count 999 -o half.h5", 1,
+                 "none was drawn 999 times");
+    shell_succeed("cp -r half.h5.unfinished saved");
     static const struct {
         const char *command, *words;
     } cases[] = {
@@ -345,61 +321,62 @@ static void what_differs_is_refused(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char command[512];
         snprintf(command, sizeof command, SAMPLE "%s --documents 200 -o half.h5", cases[i].command);
-        expect(command, 1, cases[i].words);
-        succeed("diff -r half.h5.unfinished saved");
+        shell_expect(command, 1, cases[i].words);
+        shell_succeed("diff -r half.h5.unfinished saved");
     }
     // The same shape with other weights.
-    succeed(
+    shell_succeed(
         "sed 's/output: base/output: other/; s/seed: 1/seed: 2/' base.yaml >other.yaml && $T other.yaml -s train.steps=2");
-    expect("$K sample -m other/final/model -T 0.7 -l 40 --documents 200 -o half.h5", 1,
-           "half.h5.unfinished: was begun with model \"");
+    shell_expect("$K sample -m other/final/model -T 0.7 -l 40 --documents 200 -o half.h5", 1,
+                 "half.h5.unfinished: was begun with model \"");
     // Damaged ones.
-    expect("mv half.h5.unfinished/piece-00000.h5 half.h5.unfinished/piece-00002.h5 && " SAMPLE
-           "-T 0.7 -l 40 --documents 200 -o half.h5",
-           1, "piece-00000.h5 is not there, but later ones are");
-    expect("mv half.h5.unfinished/settings.json . && " SAMPLE "-T 0.7 -l 40 --documents 200 -o half.h5", 1,
-           "holds pieces of nobody knows what");
-    expect("echo '{\"version\": 9}' >half.h5.unfinished/settings.json && " SAMPLE
-           "-T 0.7 -l 40 --documents 200 -o half.h5",
-           1, "half.h5.unfinished/settings.json: ");
-    succeed(
+    shell_expect("mv half.h5.unfinished/piece-00000.h5 half.h5.unfinished/piece-00002.h5 && " SAMPLE
+                 "-T 0.7 -l 40 --documents 200 -o half.h5",
+                 1, "piece-00000.h5 is not there, but later ones are");
+    shell_expect("mv half.h5.unfinished/settings.json . && " SAMPLE "-T 0.7 -l 40 --documents 200 -o half.h5",
+                 1, "holds pieces of nobody knows what");
+    shell_expect("echo '{\"version\": 9}' >half.h5.unfinished/settings.json && " SAMPLE
+                 "-T 0.7 -l 40 --documents 200 -o half.h5",
+                 1, "half.h5.unfinished/settings.json: ");
+    shell_succeed(
         "rm -r half.h5.unfinished && mv saved half.h5.unfinished && truncate -s 3000 half.h5.unfinished/piece-00000.h5");
-    expect(SAMPLE "-T 0.7 -l 40 --documents 200 -o half.h5", 1,
-           "cannot go on, --force begins anew: half.h5.unfinished/piece-00000.h5");
-    succeed(SAMPLE "-T 0.7 -l 40 --documents 200 --force -o half.h5 && test ! -e half.h5.unfinished");
+    shell_expect(SAMPLE "-T 0.7 -l 40 --documents 200 -o half.h5", 1,
+                 "cannot go on, --force begins anew: half.h5.unfinished/piece-00000.h5");
+    shell_succeed(SAMPLE "-T 0.7 -l 40 --documents 200 --force -o half.h5 && test ! -e half.h5.unfinished");
     make_some();
     is_part_of("half.h5", "some.h5", 0);
-    expect(SAMPLE "-T 0.7 -l 40 --documents 200 -o half.h5", 1,
-           "half.h5: is there already; --force replaces it");
+    shell_expect(SAMPLE "-T 0.7 -l 40 --documents 200 -o half.h5", 1,
+                 "half.h5: is there already; --force replaces it");
 }
 
 // ---- Bad input -----------------------------------------------------------------------------------------
 
 static void refused(void **state) {
     (void)state;
-    expect("$K sample --tokens 9 -o y.h5", 2, "--model DIR is needed");
-    expect(SAMPLE "--tokens 9", 2, "--out FILE is needed");
-    expect(SAMPLE "-o y.h5", 2, "--documents N or --tokens N is needed");
-    expect(SAMPLE "-o y.h5 --tokens 9 --documents 9", 2, "exclude each other");
-    expect(SAMPLE "-o y --tokens 9", 2, "--out: 'y', expected the name of a token shard, NAME.h5");
-    expect(SAMPLE "-o y.h5 --tokens 9 -T 0", 2, "--temperature: 0 would write one document over and over");
-    expect(SAMPLE "-o y.h5 --tokens 9 -T -1", 2, "--temperature: '-1'");
-    expect(SAMPLE "-o y.h5 --tokens 9 --top-p 0", 2, "top_p: found 0");
-    expect(SAMPLE "-o y.h5 --tokens 9 --min-p 1.5", 2, "--min-p: '1.5'");
-    expect(SAMPLE "-o y.h5 --tokens 0", 2, "--tokens: '0'");
-    expect(SAMPLE "-o y.h5 --tokens 9 --batch 0", 2, "--batch: '0'");
-    expect("$K sample -m nowhere -o y.h5 --tokens 9", 1, "nowhere");
-    expect("$K sample -m random:smollm2-135m -o y.h5 --tokens 9", 1,
-           "has no tokenizer: give one with --tokenizer");
-    expect("$K sample -m base/final/model -t nowhere -o y.h5 --tokens 9", 1, "nowhere");
-    expect(SAMPLE "-o /proc/y.h5 --tokens 9", 1, "/proc/y.h5");
+    shell_expect("$K sample --tokens 9 -o y.h5", 2, "--model DIR is needed");
+    shell_expect(SAMPLE "--tokens 9", 2, "--out FILE is needed");
+    shell_expect(SAMPLE "-o y.h5", 2, "--documents N or --tokens N is needed");
+    shell_expect(SAMPLE "-o y.h5 --tokens 9 --documents 9", 2, "exclude each other");
+    shell_expect(SAMPLE "-o y --tokens 9", 2, "--out: 'y', expected the name of a token shard, NAME.h5");
+    shell_expect(SAMPLE "-o y.h5 --tokens 9 -T 0", 2,
+                 "--temperature: 0 would write one document over and over");
+    shell_expect(SAMPLE "-o y.h5 --tokens 9 -T -1", 2, "--temperature: '-1'");
+    shell_expect(SAMPLE "-o y.h5 --tokens 9 --top-p 0", 2, "top_p: found 0");
+    shell_expect(SAMPLE "-o y.h5 --tokens 9 --min-p 1.5", 2, "--min-p: '1.5'");
+    shell_expect(SAMPLE "-o y.h5 --tokens 0", 2, "--tokens: '0'");
+    shell_expect(SAMPLE "-o y.h5 --tokens 9 --batch 0", 2, "--batch: '0'");
+    shell_expect("$K sample -m nowhere -o y.h5 --tokens 9", 1, "nowhere");
+    shell_expect("$K sample -m random:smollm2-135m -o y.h5 --tokens 9", 1,
+                 "has no tokenizer: give one with --tokenizer");
+    shell_expect("$K sample -m base/final/model -t nowhere -o y.h5 --tokens 9", 1, "nowhere");
+    shell_expect(SAMPLE "-o /proc/y.h5 --tokens 9", 1, "/proc/y.h5");
     // A model that has no numbers.
-    succeed("cp -r base/final/model nan");
+    shell_succeed("cp -r base/final/model nan");
     test_spoil(test_path(test_dir, "nan"), "model.safetensors", "transformer.norm.weight", 1, NAN);
-    expect("$K sample -m nan -o y.h5 --tokens 9 --threads 1", 1,
-           "document 0, token 1: the logits are not finite");
+    shell_expect("$K sample -m nan -o y.h5 --tokens 9 --threads 1", 1,
+                 "document 0, token 1: the logits are not finite");
     assert_true(!is_there("y.h5") && !is_there("y.h5.unfinished"));
-    expect("(ulimit -f 4; " SAMPLE "-o y.h5 --tokens 20000)", 1, "y.h5");
+    shell_expect("(ulimit -f 4; " SAMPLE "-o y.h5 --tokens 20000)", 1, "y.h5");
     assert_false(is_there("y.h5"));
 }
 
@@ -407,14 +384,14 @@ static void refused(void **state) {
 
 static void a_dry_run_writes_nothing(void **state) {
     (void)state;
-    succeed(
+    shell_succeed(
         "ls -a >before && " SAMPLE
         "-T 0.7 --tokens 5000000 --batch 48 -o dry.h5 --dry-run >said && ls -a | grep -v '^said$' >after && "
         "diff before after | grep -v after || true; cat said");
     static const char *const lines[] = {"documents        about ", "tokens           5 M",
                                         "flops            ",       "memory           ",
                                         " for 48 at a time",       "time             "};
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) printed(lines[i]);
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) shell_printed(lines[i]);
     assert_false(is_there("dry.h5") || is_there("dry.h5.unfinished"));
 }
 
@@ -425,9 +402,9 @@ static void trained_on_beside_other_text(void **state) {
         test_path(test_dir, "mixed.yaml"),
         "extends: base.yaml\noutput: mixed\ndata: {train: null, mixture: [{corpus: some.h5, weight: 1}, "
         "{corpus: train.h5, weight: 1}]}\ntrain: {steps: 6, warmup_steps: 1}\n");
-    succeed("$T mixed.yaml && $T status mixed");
-    printed("some.h5");
-    printed("finished, step 6 of 6");
+    shell_succeed("$T mixed.yaml && $T status mixed");
+    shell_printed("some.h5");
+    shell_printed("finished, step 6 of 6");
 }
 
 int main(void) {

@@ -1,6 +1,7 @@
 // kvdata tokenize: every way text comes in, the same output whatever the number of threads, and corpora that
 // come out the same however often the program was killed on the way. KVDATA names the program.
 #include "tests/support/corpus.h"
+#include "tests/support/shell.h"
 
 #include "data/corpus/corpus.h"
 #include "data/tokenizer/tokenizer.h"
@@ -14,36 +15,11 @@
 #include <unistd.h>
 #include <zlib.h>
 
-static char out[1 << 16], err[1 << 16];
-
 static int set_up(void **state) {
     (void)state;
-    test_dir_make(test_dir);
+    shell_set_up();
     test_small_corpus(test_dir);
-    setenv("D", test_dir, 1);
-    setenv("K", getenv("KVDATA"), 1);
     return 0;
-}
-
-// A shell command in the test's directory $D, in which $K is kvdata.
-static int shell(const char *command) {
-    char all[4096];
-    snprintf(all, sizeof all, "cd $D && %s", command);
-    return test_run((const char *const[]){"/bin/sh", "-c", all, NULL}, -1, out, err, sizeof out);
-}
-
-static void succeed(const char *command) {
-    if (shell(command)) fail_msg("%s\nsaid: %s", command, err);
-}
-
-static void expect(const char *command, int status, const char *words) {
-    const int found = shell(command);
-    if (found != status || !strstr(err, words))
-        fail_msg("%s\nexit status %d, expected %d; '%s' expected in: %s", command, found, status, words, err);
-}
-
-static void printed(const char *words) {
-    if (!strstr(out, words)) fail_msg("'%s' expected in: %s", words, out);
 }
 
 #define TOKENIZE "$K tokenize -t tokenizer.model -c0 -m0 "
@@ -93,22 +69,22 @@ static void every_way_in(void **state) {
     (void)state;
     test_write_text(test_path(test_dir, "a.txt"), "one\nmore\n\ntwo");
     test_write_text(test_path(test_dir, "b.jsonl"), "{\"text\": \"three\"}\n\n{\"text\": \"four\"}\n");
-    succeed("gzip -k a.txt b.jsonl && cp b.jsonl b.data");
-    succeed(TOKENIZE "-o x.h5 a.txt b.jsonl a.txt.gz b.jsonl.gz");
+    shell_succeed("gzip -k a.txt b.jsonl && cp b.jsonl b.data");
+    shell_succeed(TOKENIZE "-o x.h5 a.txt b.jsonl a.txt.gz b.jsonl.gz");
     holds("x.h5", "one\nmore\n\ntwo\nthree\nfour\none\nmore\n\ntwo\nthree\nfour\n");
-    succeed(TOKENIZE "-o x.h5 --format jsonl b.data");
+    shell_succeed(TOKENIZE "-o x.h5 --format jsonl b.data");
     holds("x.h5", "three\nfour\n");
-    succeed("cat b.jsonl.gz | " TOKENIZE "-o x.h5 --format jsonl -");
+    shell_succeed("cat b.jsonl.gz | " TOKENIZE "-o x.h5 --format jsonl -");
     holds("x.h5", "three\nfour\n");
-    succeed(TOKENIZE "-o x.h5 --format text - a.txt < a.txt");
+    shell_succeed(TOKENIZE "-o x.h5 --format text - a.txt < a.txt");
     holds("x.h5", "one\nmore\n\ntwo\none\nmore\n\ntwo\n");
-    succeed("mkfifo pipe; (cat b.jsonl >pipe &) ; " TOKENIZE "-o x.h5 --format jsonl pipe");
+    shell_succeed("mkfifo pipe; (cat b.jsonl >pipe &) ; " TOKENIZE "-o x.h5 --format jsonl pipe");
     holds("x.h5", "three\nfour\n");
-    succeed("cat b.jsonl | " TOKENIZE "-o x.h5 -");
+    shell_succeed("cat b.jsonl | " TOKENIZE "-o x.h5 -");
     holds("x.h5", "three\nfour\n");
-    expect(TOKENIZE "-o y.h5 --format text - - <a.txt", 2, "can be read once");
-    expect(TOKENIZE "-o y.h5 --format xml a.txt", 2, "expected text or jsonl");
-    expect(TOKENIZE "-o y.h5 --shard-tokens 10 a.txt", 2, "--shard-tokens is for a corpus");
+    shell_expect(TOKENIZE "-o y.h5 --format text - - <a.txt", 2, "can be read once");
+    shell_expect(TOKENIZE "-o y.h5 --format xml a.txt", 2, "expected text or jsonl");
+    shell_expect(TOKENIZE "-o y.h5 --shard-tokens 10 a.txt", 2, "--shard-tokens is for a corpus");
 }
 
 static void keys_of_all_kinds(void **state) {
@@ -117,26 +93,26 @@ static void keys_of_all_kinds(void **state) {
                     "\xEF\xBB\xBF{\"content\": \"one\", \"text\": \"other\"}\r\n"
                     "{\"content\": \"two\", \"meta\": {\"body\": {\"raw\": \"deep\"}}, \"a.b\": \"dotted\"}\n"
                     "{\"meta\": {\"body.raw\": \"half\"}, \"a\": {\"b\": \"inner\"}}\n");
-    succeed(TOKENIZE "-o x.h5 --text-key content keys.jsonl");
+    shell_succeed(TOKENIZE "-o x.h5 --text-key content keys.jsonl");
     holds("x.h5", "one\ntwo\n");
-    assert_non_null(strstr(err, "keys.jsonl:3: \"content\" is missing; left out\n"));
-    succeed(TOKENIZE "-o x.h5 --text-key meta.body.raw keys.jsonl");
+    assert_non_null(strstr(shell_err, "keys.jsonl:3: \"content\" is missing; left out\n"));
+    shell_succeed(TOKENIZE "-o x.h5 --text-key meta.body.raw keys.jsonl");
     holds("x.h5", "deep\nhalf\n");
-    succeed(TOKENIZE "-o x.h5 --text-key a.b keys.jsonl");
+    shell_succeed(TOKENIZE "-o x.h5 --text-key a.b keys.jsonl");
     holds("x.h5", "dotted\ninner\n");
 }
 
 // Sorted, text only, nothing hidden, no directory twice.
 static void directories(void **state) {
     (void)state;
-    succeed(
+    shell_succeed(
         "mkdir -p in/b/c in/.git in/none && for f in b.txt a.jsonl b/c/z.txt.gz b/a.md c.png .hidden.txt .git/x.txt x.h5 gz; "
         "do echo $f >in/$f; done && echo '{\"text\": \"a.jsonl\"}' >in/a.jsonl && ln -s .. in/b/loop && "
         "ln -s ../gz in/b/link.txt");
-    succeed(TOKENIZE "-o x.h5 in");
+    shell_succeed(TOKENIZE "-o x.h5 in");
     holds("x.h5", "a.jsonl\nb.txt\n\nb/a.md\n\nb/c/z.txt.gz\n\ngz\n\n");
-    expect(TOKENIZE "-o y.h5 in/none", 1, "in/none: no text in the directory");
-    expect(TOKENIZE "-o y.h5 in nowhere", 1, "nowhere: No such file");
+    shell_expect(TOKENIZE "-o y.h5 in/none", 1, "in/none: no text in the directory");
+    shell_expect(TOKENIZE "-o y.h5 in nowhere", 1, "nowhere: No such file");
     assert_int_equal(access(test_path(test_dir, "y.h5"), F_OK), -1);
 }
 
@@ -146,30 +122,31 @@ static void bad_lines_are_counted(void **state) {
     for (int i = 1; i <= 40; i++) fputs(i % 4 == 0 ? "{\"text\": 5}\n" : "{\"text\": \"fine\"}\n", file);
     fputs("{\"text\": \"cut\n[1]\n{\"text\": null}\n\"\xFF\"\n{\"text\": \"last\"}", file);
     fclose(file);
-    succeed(TOKENIZE "-o x.h5 bad.jsonl");
-    printed("documents        31\n");
-    printed("left out       0 too short, 0 of too few tokens, 14 bad\n");
-    assert_non_null(strstr(err, "kvdata: bad.jsonl:4: \"text\" is a number; left out\n"));
-    assert_non_null(strstr(err, "kvdata: bad.jsonl:20: \"text\" is a number; left out\n"));
-    assert_null(strstr(err, "bad.jsonl:24"));
-    assert_non_null(strstr(err, "only counted"));
-    succeed("tail -5 bad.jsonl | " TOKENIZE "-o x.h5 --format jsonl -");
-    assert_non_null(strstr(err, "standard input:1: not valid JSON"));
-    assert_non_null(strstr(err, "standard input:2: \"text\" is missing"));
-    assert_non_null(strstr(err, "standard input:3: \"text\" is null"));
-    assert_non_null(strstr(err, "standard input:4: not valid JSON"));
-    succeed(TOKENIZE "--max-bad 14 -o x.h5 bad.jsonl");
-    expect(TOKENIZE "--max-bad 13 -o y.h5 bad.jsonl", 1, "14 documents are bad, expected at most 13");
-    expect(TOKENIZE "--text-key body -o y.h5 bad.jsonl", 1, "the first: bad.jsonl:1: \"body\" is missing");
+    shell_succeed(TOKENIZE "-o x.h5 bad.jsonl");
+    shell_printed("documents        31\n");
+    shell_printed("left out       0 too short, 0 of too few tokens, 14 bad\n");
+    assert_non_null(strstr(shell_err, "kvdata: bad.jsonl:4: \"text\" is a number; left out\n"));
+    assert_non_null(strstr(shell_err, "kvdata: bad.jsonl:20: \"text\" is a number; left out\n"));
+    assert_null(strstr(shell_err, "bad.jsonl:24"));
+    assert_non_null(strstr(shell_err, "only counted"));
+    shell_succeed("tail -5 bad.jsonl | " TOKENIZE "-o x.h5 --format jsonl -");
+    assert_non_null(strstr(shell_err, "standard input:1: not valid JSON"));
+    assert_non_null(strstr(shell_err, "standard input:2: \"text\" is missing"));
+    assert_non_null(strstr(shell_err, "standard input:3: \"text\" is null"));
+    assert_non_null(strstr(shell_err, "standard input:4: not valid JSON"));
+    shell_succeed(TOKENIZE "--max-bad 14 -o x.h5 bad.jsonl");
+    shell_expect(TOKENIZE "--max-bad 13 -o y.h5 bad.jsonl", 1, "14 documents are bad, expected at most 13");
+    shell_expect(TOKENIZE "--text-key body -o y.h5 bad.jsonl", 1,
+                 "the first: bad.jsonl:1: \"body\" is missing");
     assert_int_equal(access(test_path(test_dir, "y.h5"), F_OK), -1);
 }
 
 // A shard, say, or a parquet file that lies among texts.
 static void binary_is_no_text(void **state) {
     (void)state;
-    succeed("printf 'fine\\n\\nbi\\0nary\\n\\nagain\\n' | " TOKENIZE "-o x.h5 --format text -");
-    printed("documents        2\n");
-    assert_non_null(strstr(err, "standard input:3: a NUL byte, as binary files have; left out\n"));
+    shell_succeed("printf 'fine\\n\\nbi\\0nary\\n\\nagain\\n' | " TOKENIZE "-o x.h5 --format text -");
+    shell_printed("documents        2\n");
+    assert_non_null(strstr(shell_err, "standard input:3: a NUL byte, as binary files have; left out\n"));
 }
 
 // The paper's filters are the default; what drops everything is said.
@@ -182,12 +159,12 @@ static void filters(void **state) {
         fputs("\n\n", file);
     }
     fclose(file);
-    succeed("$K tokenize -t tokenizer.model -o x.h5 long.txt");
-    printed("documents        2\n  left out       1 too short, 1 of too few tokens, 0 bad\n");
-    expect("$K tokenize -t tokenizer.model -o y train.jsonl", 1,
-           "--min-chars 0 --min-tokens 0 keep short ones");
+    shell_succeed("$K tokenize -t tokenizer.model -o x.h5 long.txt");
+    shell_printed("documents        2\n  left out       1 too short, 1 of too few tokens, 0 bad\n");
+    shell_expect("$K tokenize -t tokenizer.model -o y train.jsonl", 1,
+                 "--min-chars 0 --min-tokens 0 keep short ones");
     assert_int_equal(access(test_path(test_dir, "y"), F_OK), -1);
-    expect(": >empty.txt; $K tokenize -t tokenizer.model -o y empty.txt", 1, "the input is empty");
+    shell_expect(": >empty.txt; $K tokenize -t tokenizer.model -o y empty.txt", 1, "the input is empty");
 }
 
 // ---- Corpora -------------------------------------------------------------------------------------------
@@ -197,31 +174,34 @@ enum { N_FILES = 4, PER_FILE = 1500 };
 // Ctrl-C ends the wait for a pipe's writer too, whichever thread it is that waits. (124: timeout's SIGINT did; 137: not.)
 static void interrupted_while_waiting_for_a_pipe(void **state) {
     (void)state;
-    expect("mkfifo silent && timeout --foreground -k 20 -s INT 4 " TOKENIZE "-o y.h5 silent", 124,
-           "warning: silent: a pipe");
-    assert_non_null(strstr(err, "kvdata: interrupted"));
-    succeed("rm silent && test ! -e y.h5");
+    shell_expect("mkfifo silent && timeout --foreground -k 20 -s INT 4 " TOKENIZE "-o y.h5 silent", 124,
+                 "warning: silent: a pipe");
+    assert_non_null(strstr(shell_err, "kvdata: interrupted"));
+    shell_succeed("rm silent && test ! -e y.h5");
 }
 
 // A page is text too, so it is read, with a warning; what is no text from its first document on is left out of a
 // directory and refused where it was named.
 static void what_lies_among_texts(void **state) {
     (void)state;
-    succeed(
+    shell_succeed(
         "mkdir mixed && cd mixed && echo 'A text.' >a.txt && echo '{\"error\": \"Not found\"}' >b.json && "
         "printf '%%PDF-1.4\\n\\0\\351\\n' >c.txt && printf '\\n <!DOCTYPE html><title>404</title>\\n' >d.txt && "
         "for n in 1 2 3 4; do cp d.txt d$n.txt; done && echo 'Tags: <html> <body>' >e.txt");
-    succeed(TOKENIZE "-o x.h5 mixed");
-    printed("documents        7\n  left out       0 too short, 0 of too few tokens, 2 bad\n");
-    assert_non_null(strstr(err, "mixed/b.json:1: nothing but {\"error\": \"Not found\"}, expected a text"));
-    assert_non_null(strstr(err, "mixed/c.txt:1: what libmagic calls \"PDF document\", expected a text"));
-    assert_non_null(strstr(err, "warning: mixed/d.txt: an HTML page (\"404\"), read as plain text"));
-    assert_null(strstr(err, "d4.txt")); // of many the first few
-    assert_null(strstr(err, "e.txt"));
-    expect(TOKENIZE "-o y.h5 mixed/a.txt mixed/b.json", 1, "kvdata: mixed/b.json: nothing but {\"error\"");
-    succeed(TOKENIZE "--format text -o x.h5 mixed/d.txt");
-    assert_null(strstr(err, "warning"));
-    succeed("rm -r mixed");
+    shell_succeed(TOKENIZE "-o x.h5 mixed");
+    shell_printed("documents        7\n  left out       0 too short, 0 of too few tokens, 2 bad\n");
+    assert_non_null(
+        strstr(shell_err, "mixed/b.json:1: nothing but {\"error\": \"Not found\"}, expected a text"));
+    assert_non_null(
+        strstr(shell_err, "mixed/c.txt:1: what libmagic calls \"PDF document\", expected a text"));
+    assert_non_null(strstr(shell_err, "warning: mixed/d.txt: an HTML page (\"404\"), read as plain text"));
+    assert_null(strstr(shell_err, "d4.txt")); // of many the first few
+    assert_null(strstr(shell_err, "e.txt"));
+    shell_expect(TOKENIZE "-o y.h5 mixed/a.txt mixed/b.json", 1,
+                 "kvdata: mixed/b.json: nothing but {\"error\"");
+    shell_succeed(TOKENIZE "--format text -o x.h5 mixed/d.txt");
+    assert_null(strstr(shell_err, "warning"));
+    shell_succeed("rm -r mixed");
 }
 
 // in-1.txt, in-2.jsonl, in-3.txt.gz, in-4.jsonl.gz: 6000 documents of 5 to 300 bytes, a few of them bad.
@@ -255,13 +235,13 @@ static void write_inputs(void) {
 // The corpus of one run without an interruption, at `whole`.
 static void make_whole(void) {
     write_inputs();
-    if (access(test_path(test_dir, "whole"), F_OK) != 0) succeed(CORPUS "--threads 1 -o whole " INPUTS);
+    if (access(test_path(test_dir, "whole"), F_OK) != 0) shell_succeed(CORPUS "--threads 1 -o whole " INPUTS);
 }
 
 static void a_corpus_is_the_shards_of_its_text(void **state) {
     (void)state;
     make_whole();
-    succeed("$K tokenize -t tokenizer.model -c 20 -m 0 -o one.h5 " INPUTS);
+    shell_succeed("$K tokenize -t tokenizer.model -c 20 -m 0 -o one.h5 " INPUTS);
     kv_corpus *whole = NULL, *one = NULL;
     kv_error error = {0};
     if (kv_corpus_open(test_path(test_dir, "whole"), &whole, &error)) fail_msg("%s", error.message);
@@ -295,16 +275,16 @@ static void a_corpus_is_the_shards_of_its_text(void **state) {
     assert_non_null(strstr(index, "\"sources\": [\n  \"in-1.txt\""));
     assert_non_null(strstr(index, "\"bad\": 30"));
     free(index);
-    expect("ls whole | grep -v shard-", 0, "");
-    assert_string_equal(out, "index.json\n");
+    shell_expect("ls whole | grep -v shard-", 0, "");
+    assert_string_equal(shell_out, "index.json\n");
 }
 
 static void threads_change_nothing(void **state) {
     (void)state;
     make_whole();
-    succeed(CORPUS "--threads 2 -o two " INPUTS " && diff -r whole two");
-    succeed("OMP_NUM_THREADS=4 " CORPUS "-o four " INPUTS " && diff -r whole four");
-    succeed("rm -r two four");
+    shell_succeed(CORPUS "--threads 2 -o two " INPUTS " && diff -r whole two");
+    shell_succeed("OMP_NUM_THREADS=4 " CORPUS "-o four " INPUTS " && diff -r whole four");
+    shell_succeed("rm -r two four");
 }
 
 // ---- Interruptions -------------------------------------------------------------------------------------
@@ -348,9 +328,9 @@ static void killed_runs_go_on(void **state) {
             const int signal = round % 2 ? SIGINT : SIGKILL;
             killed += kill_at("killed", entries + (round > 2), 700 * round, signal);
         }
-        succeed("if [ ! -f killed/index.json ]; then " CORPUS "-o killed " INPUTS
-                "; fi && diff -r whole killed");
-        succeed("rm -r killed");
+        shell_succeed("if [ ! -f killed/index.json ]; then " CORPUS "-o killed " INPUTS
+                      "; fi && diff -r whole killed");
+        shell_succeed("rm -r killed");
     }
     assert_true(killed >= 8);
 }
@@ -360,53 +340,56 @@ static void the_worst_moments(void **state) {
     (void)state;
     make_whole();
     kill_at("worst", 7, 0, SIGKILL); // within JSON lines
-    succeed("test -f worst/unfinished.json && n=$(ls worst | grep -c 'shard-.*h5$') && "
-            "echo half >worst/shard-0000$n.h5 && echo half >worst/shard-0000$n.h5.tmp.77.1 && "
-            "echo half >worst/unfinished.json.tmp.77.2 && echo mine >worst/notes");
-    succeed(CORPUS "-o worst " INPUTS);
-    assert_non_null(strstr(err, "kvdata: going on behind "));
+    shell_succeed("test -f worst/unfinished.json && n=$(ls worst | grep -c 'shard-.*h5$') && "
+                  "echo half >worst/shard-0000$n.h5 && echo half >worst/shard-0000$n.h5.tmp.77.1 && "
+                  "echo half >worst/unfinished.json.tmp.77.2 && echo mine >worst/notes");
+    shell_succeed(CORPUS "-o worst " INPUTS);
+    assert_non_null(strstr(shell_err, "kvdata: going on behind "));
     // Lines are still counted from the file's beginning: bad is the eighth of every hundred.
-    for (const char *at = err; (at = strstr(at, ": not valid JSON")); at++) {
-        assert_true(at - err > 2);
+    for (const char *at = shell_err; (at = strstr(at, ": not valid JSON")); at++) {
+        assert_true(at - shell_err > 2);
         assert_memory_equal(at - 1, "8", 1);
         assert_true(at[-2] == '0' || at[-2] == ':');
     }
-    succeed("rm worst/notes && diff -r whole worst && rm -r worst");
+    shell_succeed("rm worst/notes && diff -r whole worst && rm -r worst");
 }
 
 static void what_differs_is_refused(void **state) {
     (void)state;
     make_whole();
     kill_at("half", 4, 0, SIGKILL);
-    succeed("cp -r half saved");
-    expect(
+    shell_succeed("cp -r half saved");
+    shell_expect(
         "$K tokenize -t tokenizer.model -c 21 -m 0 --shard-tokens 40000 -o half " INPUTS, 1,
         "half: was begun with min_chars 20, found 21 now; use the same to go on, or --force to begin anew");
-    expect("$K tokenize -t tokenizer.model -c 20 -m 0 --shard-tokens 40001 -o half " INPUTS, 1,
-           "shard_tokens 40000");
-    expect(CORPUS "--nfc -o half " INPUTS, 1, "nfc false, found true");
-    expect(CORPUS "--text-key x -o half " INPUTS, 1, "text_key \"text\"");
-    expect(CORPUS "-o half in-1.txt in-3.txt.gz in-2.jsonl in-4.jsonl.gz", 1,
-           "file in-2.jsonl where in-3.txt.gz is now");
-    expect(CORPUS "-o half " INPUTS " in-1.txt", 1, "other inputs (4 files, found 5)");
-    expect("cp -p in-2.jsonl kept && echo >>in-2.jsonl && " CORPUS "-o half " INPUTS, 1,
-           "half: in-2.jsonl was changed");
-    expect("mv kept in-2.jsonl && cp -p in-2.jsonl kept && touch in-2.jsonl && " CORPUS "-o half " INPUTS, 1,
-           "half: in-2.jsonl was changed");
-    succeed("mv kept in-2.jsonl && diff -r half saved");
-    expect("mv half/shard-00000.h5 kept && " CORPUS "-o half " INPUTS, 1, "shard-00000.h5");
-    expect("cp half/shard-00001.h5 half/shard-00000.h5 && " CORPUS "-o half " INPUTS, 1,
-           "not the shard that was written");
-    expect("mv kept half/shard-00000.h5 && echo '{}' >half/unfinished.json && " CORPUS "-o half " INPUTS, 1,
-           "unfinished.json");
+    shell_expect("$K tokenize -t tokenizer.model -c 20 -m 0 --shard-tokens 40001 -o half " INPUTS, 1,
+                 "shard_tokens 40000");
+    shell_expect(CORPUS "--nfc -o half " INPUTS, 1, "nfc false, found true");
+    shell_expect(CORPUS "--text-key x -o half " INPUTS, 1, "text_key \"text\"");
+    shell_expect(CORPUS "-o half in-1.txt in-3.txt.gz in-2.jsonl in-4.jsonl.gz", 1,
+                 "file in-2.jsonl where in-3.txt.gz is now");
+    shell_expect(CORPUS "-o half " INPUTS " in-1.txt", 1, "other inputs (4 files, found 5)");
+    shell_expect("cp -p in-2.jsonl kept && echo >>in-2.jsonl && " CORPUS "-o half " INPUTS, 1,
+                 "half: in-2.jsonl was changed");
+    shell_expect("mv kept in-2.jsonl && cp -p in-2.jsonl kept && touch in-2.jsonl && " CORPUS
+                 "-o half " INPUTS,
+                 1, "half: in-2.jsonl was changed");
+    shell_succeed("mv kept in-2.jsonl && diff -r half saved");
+    shell_expect("mv half/shard-00000.h5 kept && " CORPUS "-o half " INPUTS, 1, "shard-00000.h5");
+    shell_expect("cp half/shard-00001.h5 half/shard-00000.h5 && " CORPUS "-o half " INPUTS, 1,
+                 "not the shard that was written");
+    shell_expect("mv kept half/shard-00000.h5 && echo '{}' >half/unfinished.json && " CORPUS
+                 "-o half " INPUTS,
+                 1, "unfinished.json");
     // All of it can be begun anew.
-    succeed(CORPUS "--force -o half " INPUTS " && diff -r whole half");
-    expect(CORPUS "-o half " INPUTS, 1, "half: holds a finished corpus; --force replaces it");
-    expect("rm half/index.json && " CORPUS "-o half " INPUTS, 1, "holds shards of no corpus that is known");
+    shell_succeed(CORPUS "--force -o half " INPUTS " && diff -r whole half");
+    shell_expect(CORPUS "-o half " INPUTS, 1, "half: holds a finished corpus; --force replaces it");
+    shell_expect("rm half/index.json && " CORPUS "-o half " INPUTS, 1,
+                 "holds shards of no corpus that is known");
     // Fewer shards than before: none is left over.
-    succeed("$K tokenize -t tokenizer.model -c0 -m0 --force -o half in-1.txt && ls half | wc -l");
-    printed("\n2\n");
-    succeed("rm -r half saved");
+    shell_succeed("$K tokenize -t tokenizer.model -c0 -m0 --force -o half in-1.txt && ls half | wc -l");
+    shell_printed("\n2\n");
+    shell_succeed("rm -r half saved");
 }
 
 static void standard_input_is_not_gone_on_with(void **state) {
@@ -436,11 +419,11 @@ static void standard_input_is_not_gone_on_with(void **state) {
     kill(child, SIGKILL);
     waitpid(child, &status, 0);
     close(ends[0]), close(ends[1]);
-    expect(
+    shell_expect(
         "cat in-1.txt | $K tokenize -t tokenizer.model -c20 -m0 --shard-tokens 20000 --format text -o piped -",
         1, "cannot be read again; --force begins anew");
-    succeed("cat in-1.txt | " CORPUS
-            "--force --format text -o piped - && test ! -f piped/unfinished.json && rm -r piped");
+    shell_succeed("cat in-1.txt | " CORPUS
+                  "--force --format text -o piped - && test ! -f piped/unfinished.json && rm -r piped");
 }
 
 static void two_at_a_time_are_refused(void **state) {
@@ -453,8 +436,8 @@ static void two_at_a_time_are_refused(void **state) {
         usleep(200);
     }
     kill(first, SIGSTOP);
-    expect(CORPUS "-o shared " INPUTS, 1, "another kvdata tokenize is at work in it");
-    expect(CORPUS "--force -o shared " INPUTS, 1, "another kvdata tokenize is at work in it");
+    shell_expect(CORPUS "-o shared " INPUTS, 1, "another kvdata tokenize is at work in it");
+    shell_expect(CORPUS "--force -o shared " INPUTS, 1, "another kvdata tokenize is at work in it");
     kill(first, SIGCONT);
     kill(first, SIGKILL);
     waitpid(first, NULL, 0);
@@ -467,8 +450,8 @@ static void a_full_disk(void **state) {
     char command[512];
     snprintf(command, sizeof command, "cd $D && " CORPUS "-o full " INPUTS);
     const char *const arguments[] = {"/bin/sh", "-c", command, NULL};
-    assert_int_equal(test_run(arguments, 30000, out, err, sizeof out), 1);
-    assert_non_null(strstr(err, "kvdata: full/shard-00000.h5: cannot write"));
+    assert_int_equal(test_run(arguments, 30000, shell_out, shell_err, sizeof shell_out), 1);
+    assert_non_null(strstr(shell_err, "kvdata: full/shard-00000.h5: cannot write"));
     assert_int_equal(test_dir_count(test_path(test_dir, "full")), -1);
 }
 

@@ -1,6 +1,7 @@
 // Two files at once: models, predictors, token shards, caches and tokenizers that have the same sizes but do not belong
 // together are refused by every program, with words that say which they are; those that do belong together are not,
 // whatever they lack. All is made here, from scratch. KVDATA, KVTRAIN, KVRUN and KVEVAL name the programs.
+#include "tests/support/shell.h"
 #include "tests/support/tokenizer.h"
 
 #include <hdf5.h>
@@ -9,37 +10,24 @@
 #include <string.h>
 #include <unistd.h>
 
-static char out[1 << 16], err[1 << 16];
-
-// A shell command in the test's directory; $K, $T, $R and $E are the programs.
-static int shell(const char *command) {
-    char all[4096];
-    snprintf(all, sizeof all, "cd $D && %s", command);
-    return test_run((const char *const[]){"/bin/sh", "-c", all, NULL}, -1, out, err, sizeof out);
-}
-
-static void succeed(const char *command) {
-    if (shell(command)) fail_msg("%s\nsaid: %s", command, err);
-}
-
 // Exit status 1 and one line that has all `words`, which "|" parts.
 static void refused(const char *command, const char *words) {
     const int found = shell(command);
-    if (found != 1) fail_msg("%s\nexit status %d, expected 1: %s", command, found, err);
+    if (found != 1) fail_msg("%s\nexit status %d, expected 1: %s", command, found, shell_err);
     char copy[512], *rest = copy;
     snprintf(copy, sizeof copy, "%s", words);
     for (const char *word; (word = strsep(&rest, "|"));)
-        if (!strstr(err, word)) fail_msg("%s\n'%s' expected in: %s", command, word, err);
+        if (!strstr(shell_err, word)) fail_msg("%s\n'%s' expected in: %s", command, word, shell_err);
 }
 
 // As succeed, without a warning.
 static void silent(const char *command) {
-    succeed(command);
-    if (strstr(err, "warning")) fail_msg("%s\nsaid: %s", command, err);
+    shell_succeed(command);
+    if (strstr(shell_err, "warning")) fail_msg("%s\nsaid: %s", command, shell_err);
 }
 
 static void said(const char *words) {
-    if (!strstr(err, words)) fail_msg("'%s' expected in: %s", words, err);
+    if (!strstr(shell_err, words)) fail_msg("'%s' expected in: %s", words, shell_err);
 }
 
 // Sentences of made-up words: those of texts with other seeds have other syllables.
@@ -77,12 +65,7 @@ static void make_old(const char *name) {
 // b and c of the others'; kvp and kvp2 are predictors from aux to a, and from aux to other.
 static int set_up(void **state) {
     (void)state;
-    test_dir_make(test_dir);
-    setenv("D", test_dir, 1);
-    setenv("K", getenv("KVDATA"), 1);
-    setenv("T", getenv("KVTRAIN"), 1);
-    setenv("R", getenv("KVRUN"), 1);
-    setenv("E", getenv("KVEVAL"), 1);
+    shell_set_up();
     write_text("a.jsonl", 2);
     write_text("b.jsonl", 3);
     test_write_text(
@@ -105,13 +88,13 @@ static int set_up(void **state) {
                     "  - {name: kvp, family: kvp, base: m/a/final/model, aux: m/kvp/final/aux, "
                     "predictor: m/kvp/final/predictor}\n"
                     "tasks: [{name: triviaqa, file: q.jsonl, shots: 0, max_tokens: 4}]\n");
-    succeed("$K tokenizer -i a.jsonl -v 340 -o a && $K tokenizer -i b.jsonl -v 340 -o b && "
-            "$K tokenizer -i a.jsonl -v 300 -o c");
-    succeed(TOKENIZE "a.model -o a.h5 a.jsonl && " TOKENIZE "b.model -o b.h5 a.jsonl && " TOKENIZE
-                     "c.model -o c.h5 a.jsonl");
-    succeed("$T lm.yaml && $T lm.yaml -o m/aux -s seed=2 && $T lm.yaml -o m/other -s seed=3 && "
-            "$T lm.yaml -o m/b -s data.train=b.h5 && $T lm.yaml -o m/c -s data.train=c.h5");
-    succeed("$T kvp.yaml && $T kvp.yaml -o m/kvp2 -s base=m/other/final/model -s seed=5");
+    shell_succeed("$K tokenizer -i a.jsonl -v 340 -o a && $K tokenizer -i b.jsonl -v 340 -o b && "
+                  "$K tokenizer -i a.jsonl -v 300 -o c");
+    shell_succeed(TOKENIZE "a.model -o a.h5 a.jsonl && " TOKENIZE "b.model -o b.h5 a.jsonl && " TOKENIZE
+                           "c.model -o c.h5 a.jsonl");
+    shell_succeed("$T lm.yaml && $T lm.yaml -o m/aux -s seed=2 && $T lm.yaml -o m/other -s seed=3 && "
+                  "$T lm.yaml -o m/b -s data.train=b.h5 && $T lm.yaml -o m/c -s data.train=c.h5");
+    shell_succeed("$T kvp.yaml && $T kvp.yaml -o m/kvp2 -s base=m/other/final/model -s seed=5");
     return 0;
 }
 
@@ -143,7 +126,7 @@ static void models_have_their_tokenizer(void **state) {
 // A directory of files goes along whole, and through the shards of a corpus, of which the first has it.
 static void a_directory_goes_along(void **state) {
     (void)state;
-    succeed(
+    shell_succeed(
         "mkdir -p dir && cp a.model dir/tokenizer.model && echo '{\"x\": 1}' >dir/tokenizer_config.json && "
         "echo '{}' >dir/special_tokens_map.json && echo '{{ x }}' >dir/chat_template.jinja && "
         "echo '{}' >dir/config.json");
@@ -152,7 +135,7 @@ static void a_directory_goes_along(void **state) {
         "$T lm.yaml -o m/dir -s data.train=corpus && rm -f m/dir/final/model/tokenizer_hash.json && "
         "for f in dir/*; do case $f in */config.json) ;; *) cmp $f m/dir/final/model/${f#dir/} || exit 1; esac; done");
     silent("$K inspect --json corpus");
-    assert_non_null(strstr(out, "\"chat_template.jinja\""));
+    assert_non_null(strstr(shell_out, "\"chat_template.jinja\""));
     // A shard that was taken out of its corpus has none: the model then says which one it was.
     silent("cp corpus/shard-00001.h5 alone.h5 && $T lm.yaml -o m/alone -s data.train=alone.h5");
     silent(
@@ -180,7 +163,7 @@ static void kvrun_refuses(void **state) {
     refused(KVRUN "--aux m/aux/final/model --predictor m/kvp/final/predictor bada",
             "kvp/final/predictor/predictor.json|made for an auxiliary model with fingerprint|this one has");
     // Beside the weights of another predictor; from before it said whose it is, and for weights changed on purpose.
-    succeed("cp -r m/kvp/final/predictor torn && cp m/kvp2/final/predictor/predictor.safetensors torn");
+    shell_succeed("cp -r m/kvp/final/predictor torn && cp m/kvp2/final/predictor/predictor.safetensors torn");
     refused(KVRUN "--aux m/kvp/final/aux --predictor torn bada",
             "torn: predictor.safetensors holds weights of fingerprint|predictor.json beside it|delete");
     silent("sed -i '/\"fingerprint\"/d' torn/predictor.json && " KVRUN
@@ -201,7 +184,7 @@ static void a_swapped_tokenizer(void **state) {
     (void)state;
     static const char words[] =
         "swapped was trained with another tokenizer than the one in there|tokenizer_hash.json";
-    succeed("cp -r m/a/final/model swapped && cp b.model swapped/tokenizer.model");
+    shell_succeed("cp -r m/a/final/model swapped && cp b.model swapped/tokenizer.model");
     refused("$R --base swapped -n 1 bada", words);
     refused("$R --base swapped -n 1 --ids --prompt-ids '3 4'", words);
     refused(KVRUN "--tokenizer swapped bada", words);
@@ -210,13 +193,13 @@ static void a_swapped_tokenizer(void **state) {
     refused(TOKENIZE "swapped -o x.h5 a.jsonl", words);
     refused("$E eval.yaml -o m/x -s systems[0].model=swapped", words);
     refused("$T kvp.yaml -o m/x -s base=swapped", words);
-    succeed("$K inspect swapped");
+    shell_succeed("$K inspect swapped");
     said("warning: swapped was trained with another tokenizer");
     test_write_text(test_path(test_dir, "tune.yaml"),
                     "task: lm\noutput: m/tuned\ndata: {train: a.h5, seq_len: 24, batch_size: 2}\n"
                     "model: {from: checkpoint, path: mine}\ntrain: {steps: 1, lr: 1e-3, warmup_steps: 0}\n");
-    succeed("cp -r m/a/final/model mine && rm mine/tokenizer_hash.json && $T tune.yaml && "
-            "cp b.model m/tuned/final/model/tokenizer.model");
+    shell_succeed("cp -r m/a/final/model mine && rm mine/tokenizer_hash.json && $T tune.yaml && "
+                  "cp b.model m/tuned/final/model/tokenizer.model");
     refused("$R --base m/tuned/final/model -n 1 bada",
             "m/tuned/final/model was trained with another tokenizer");
 }
@@ -240,17 +223,17 @@ static void two_in_one_directory(void **state) {
     (void)state;
     enum { NORMAL = 1, CONTROL = 3 };
     json_t *root = test_byte_level((const char *const[]){"h e", "q u"}, 2);
-    succeed("mkdir two");
+    shell_succeed("mkdir two");
     kv_tokenizer *tokenizer = test_open(root, test_path(test_dir, "two/tokenizer.json"));
     put_model("two/tokenizer.model", tokenizer, -1, NORMAL);
     silent("$K encode -t two he");
     put_model("two/tokenizer.model", tokenizer, 97, CONTROL);
     silent("$K encode -t two he");
     put_model("two/tokenizer.model", tokenizer, 97, NORMAL);
-    succeed("$K encode -t two he");
+    shell_succeed("$K encode -t two he");
     said("kvdata: warning: two holds two tokenizers: token 97 of its tokenizer.json, which is used");
     silent("$K encode -t two/tokenizer.json he");
-    succeed("$K inspect two");
+    shell_succeed("$K inspect two");
     // Cut off before, Git LFS's pointer, tiktoken's lines.
     silent("head -c 600 two/tokenizer.model >cut && mv cut two/tokenizer.model && $K encode -t two he");
     silent("echo 'version https://git-lfs.github.com/spec/v1' >two/tokenizer.model && $K encode -t two he");
@@ -275,19 +258,23 @@ static void kveval_refuses(void **state) {
             "analysis.corpus|shard b.h5 was made with another tokenizer");
     assert_int_equal(test_dir_count(test_path(test_dir, "m/x")), -1);
     // Answers that were given with another tokenizer are not taken for this one's: where models have none themselves.
-    succeed("cp -r m/a/final/model bare && rm bare/tokenizer*");
-    succeed("$E eval.yaml --no-ttft -o m/e3 -s 'systems=[{name: base, model: bare}]' -s tokenizer=a.model && "
-            "$E eval.yaml --no-ttft -o m/e3 -s 'systems=[{name: base, model: bare}]' -s tokenizer=a.model");
+    shell_succeed("cp -r m/a/final/model bare && rm bare/tokenizer*");
+    shell_succeed(
+        "$E eval.yaml --no-ttft -o m/e3 -s 'systems=[{name: base, model: bare}]' -s tokenizer=a.model && "
+        "$E eval.yaml --no-ttft -o m/e3 -s 'systems=[{name: base, model: bare}]' -s tokenizer=a.model");
     said("answered before");
-    succeed("$E eval.yaml --no-ttft -o m/e3 -s 'systems=[{name: base, model: bare}]' -s tokenizer=b.model");
-    if (strstr(err, "answered before")) fail_msg("answers of another tokenizer were taken: %s", err);
+    shell_succeed(
+        "$E eval.yaml --no-ttft -o m/e3 -s 'systems=[{name: base, model: bare}]' -s tokenizer=b.model");
+    if (strstr(shell_err, "answered before"))
+        fail_msg("answers of another tokenizer were taken: %s", shell_err);
     // Nor laid over each other in a report.
-    succeed("$E eval.yaml --no-ttft -o m/e4 -s 'systems=[{name: base, model: bare}]' -s tokenizer=a.model && "
-            "$E report m/e3/results.h5 m/e4/results.h5");
+    shell_succeed(
+        "$E eval.yaml --no-ttft -o m/e4 -s 'systems=[{name: base, model: bare}]' -s tokenizer=a.model && "
+        "$E report m/e3/results.h5 m/e4/results.h5");
     said("warning: m/e4/results.h5: its systems were asked with the tokenizer");
-    assert_non_null(strstr(out, "base (2)"));
+    assert_non_null(strstr(shell_out, "base (2)"));
     silent("$E report m/e4/results.h5 m/e4/results.h5");
-    assert_null(strstr(out, "(2)"));
+    assert_null(strstr(shell_out, "(2)"));
     refused("$E eval.yaml -o m/x -s 'systems=[{name: base, model: bare}]'",
             "key `tokenizer`|none of the models has one");
 }
@@ -315,15 +302,15 @@ static void kvtrain_refuses(void **state) {
     refused("$T mixture.yaml", "data.mixture[1].corpus|made with tokenizer");
     assert_int_equal(test_dir_count(test_path(test_dir, "m/x")), -1);
     // Gone on with from weights beside the optimiser's state of another run.
-    succeed("$T kvp.yaml -o m/kvp4 -s train.steps=3 && rm -r m/kvp4/final && cp -r m/kvp4 m/kvp5 && "
-            "cp m/kvp2/final/optimizer.h5 m/kvp5/checkpoints/step-000002");
+    shell_succeed("$T kvp.yaml -o m/kvp4 -s train.steps=3 && rm -r m/kvp4/final && cp -r m/kvp4 m/kvp5 && "
+                  "cp m/kvp2/final/optimizer.h5 m/kvp5/checkpoints/step-000002");
     refused("$T kvp.yaml -o m/kvp5 -s train.steps=3 --resume",
             "step-000002/optimizer.h5|found the optimiser's state of weights with fingerprint");
     silent("$T kvp.yaml -o m/kvp4 -s train.steps=3 --resume");
     // Gone on with beside another frozen aux, base or text.
-    succeed("cp -r m/aux/final/model here && $T kvp.yaml -o m/frozen -s freeze_aux=true -s aux=here && "
-            "rm -r m/frozen/final");
-    succeed("rm -r here && cp -r m/other/final/model here");
+    shell_succeed("cp -r m/aux/final/model here && $T kvp.yaml -o m/frozen -s freeze_aux=true -s aux=here && "
+                  "rm -r m/frozen/final");
+    shell_succeed("rm -r here && cp -r m/other/final/model here");
     refused("$T kvp.yaml -o m/frozen -s freeze_aux=true -s aux=here --resume",
             "predictor.json|made for an auxiliary model with fingerprint");
 }
@@ -339,7 +326,7 @@ static void a_sweep_refuses(void **state) {
     static const char words[] = "asked.yaml:1: key `tokenizer`|the text of run seed=7|expected the same";
     refused("$T --sweep sweep.yaml", words);
     refused("$T --sweep sweep.yaml --dry-run", words);
-    succeed("sed -i 1d asked.yaml");
+    shell_succeed("sed -i 1d asked.yaml");
     refused("$T --sweep sweep.yaml", "key `systems[0].model`|m/b/final/model|the text of run seed=7");
     assert_int_equal(test_dir_count(test_path(test_dir, "m/sweep")), -1);
     silent("$T --sweep sweep.yaml --no-eval");
@@ -369,10 +356,10 @@ static void kvdata_refuses(void **state) {
 
 static void old_files_do(void **state) {
     (void)state;
-    succeed("cp a.h5 old.h5");
+    shell_succeed("cp a.h5 old.h5");
     make_old("old.h5");
     silent("$T lm.yaml -o m/old -s data.train=old.h5 && $K inspect old.h5");
-    assert_non_null(strstr(out, "none of its files in it"));
+    assert_non_null(strstr(shell_out, "none of its files in it"));
     silent("$R --base m/old/final/model --tokenizer a.model -n 1 bada");
     refused("$R --base m/old/final/model --tokenizer b.model -n 1 bada", "trained with another tokenizer");
     refused("$R --base m/old/final/model --tokenizer c.model -n 1 bada", "300");
@@ -381,7 +368,7 @@ static void old_files_do(void **state) {
     silent("cp -r m/kvp m/kvp3 && sed -i '/aux_fingerprint/d; s/\\(\"base_fingerprint\".*\\),$/\\1/' "
            "m/kvp3/final/predictor/predictor.json");
     silent(KVRUN "--aux m/aux/final/model --predictor m/kvp3/final/predictor bada");
-    succeed("cp -r m/b/final/model mute && rm mute/tokenizer*");
+    shell_succeed("cp -r m/b/final/model mute && rm mute/tokenizer*");
     silent("$R --base mute --tokenizer a.model -n 1 bada");
 }
 
@@ -389,15 +376,15 @@ static void old_files_do(void **state) {
 static void the_same_pieces(void **state) {
     (void)state;
     // The last field again: an empty NormalizerSpec; and one that puts a space in front of a text.
-    succeed("cp a.model same.model && printf '\\032\\000' >>same.model && cp a.model bent.model && "
-            "printf '\\032\\002\\030\\001' >>bent.model");
+    shell_succeed("cp a.model same.model && printf '\\032\\000' >>same.model && cp a.model bent.model && "
+                  "printf '\\032\\002\\030\\001' >>bent.model");
     silent(KVRUN "--tokenizer same.model bada");
-    succeed(KVRUN "--tokenizer bent.model bada");
+    shell_succeed(KVRUN "--tokenizer bent.model bada");
     said(
         "kvrun: warning: model m/a/final/model: its tokenizer has the same tokens as that of the tokenizer bent.model");
-    succeed(TOKENIZE "bent.model -o bent.h5 a.jsonl");
+    shell_succeed(TOKENIZE "bent.model -o bent.h5 a.jsonl");
     refused("$T lm.yaml -o m/x -s data.validation=bent.h5", "data.validation|cuts text in another way");
-    succeed("$T kvp.yaml -o m/bent -s data.train=bent.h5 --dry-run");
+    shell_succeed("$T kvp.yaml -o m/bent -s data.train=bent.h5 --dry-run");
     said("kvtrain: warning: shard bent.h5: its tokenizer has the same tokens");
 }
 
@@ -421,7 +408,7 @@ static void more_merges(void **state) {
             "was trained with another tokenizer");
     silent("$R --base m/many/final/model --tokenizer chat.json -n 1 bada");
     // The same in the place of the model's own.
-    succeed("cp -r m/many/final/model wide && cp chat.json wide/tokenizer.json");
+    shell_succeed("cp -r m/many/final/model wide && cp chat.json wide/tokenizer.json");
     silent("$R --base wide --tokenizer many.json -n 1 bada");
 }
 
