@@ -4,7 +4,7 @@
 set -eu
 cd "${1:?usage: check_listed.sh ROOT}/tests"
 found=0
-for file in */test_*.c; do
+for file in */test_*.c */*/test_*.c; do
     name=$(basename "$file" .c)
     if ! grep -q "'${name#test_}'" meson.build; then
         echo "tests/$file: '${name#test_}' is not in tests/meson.build"
