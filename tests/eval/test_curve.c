@@ -122,7 +122,7 @@ static void test_the_end_is_held_out(void **state) {
 
 // ---- Fitting -------------------------------------------------------------------------------------------
 
-enum { TOKENS = 500, WINDOW = 32, LAYERS = 3 };
+enum { TOKENS = 1500, WINDOW = 32, LAYERS = 3 }; // more than are added at once
 
 // What the base makes of the tokens, window by window.
 struct seen {
