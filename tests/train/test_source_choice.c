@@ -167,6 +167,19 @@ static void test_goes_on(void **state) {
     assert_true(same_file("whole/final/predictor/predictor.json", "parts/final/predictor/predictor.json"));
 }
 
+// The choice of a predictor that a run goes on from is not made again, which would lose what it has learned.
+static void test_begins_with_a_predictor(void **state) {
+    (void)state;
+    train_expect(0, ARGS("own.yaml", "-o", "before"));
+    train_expect(0, ARGS("own.yaml", "-o", "after", "-s", "train.steps=0", "-s", "predictor.init=checkpoint",
+                         "-s", "predictor.path=before/final/predictor"));
+    assert_null(strstr(train_output(), "comparing layers"));
+    assert_true(same_file("before/final/predictor/predictor.safetensors",
+                          "after/final/predictor/predictor.safetensors"));
+    train_refuse("key `predictor.path`: found nothing, expected a value: with predictor.init: checkpoint",
+                 ARGS("own.yaml", "-o", "refused", "-s", "predictor.init=checkpoint"));
+}
+
 static void kvdata_cache(const char *arguments) {
     char command[512];
     snprintf(command, sizeof command, "%s cache --seq-len 16 --dtype f32 %s > printed.txt 2>&1",
@@ -267,6 +280,7 @@ int main(void) {
         cmocka_unit_test(test_fit_of_the_best),
         cmocka_unit_test(test_other_sources),
         cmocka_unit_test(test_goes_on),
+        cmocka_unit_test(test_begins_with_a_predictor),
         cmocka_unit_test(test_from_a_cache),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_interrupted),

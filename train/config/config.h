@@ -169,3 +169,5 @@ kv_source_names kv_train_sources(const kv_predictor_config *predictor, kv_side s
 // Whether the aux is the base's own first layers; and the directory of an aux of its own, NULL: it has none.
 bool kv_train_prefix(const kv_train_config *train);
 const char *kv_train_aux(const kv_train_config *train);
+// Whether the start compares aux layers; a predictor that is gone on from has its choice made.
+bool kv_train_chooses(const kv_train_config *train);

@@ -8,6 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
+bool kv_train_chooses(const kv_train_config *train) {
+    return train->predictor.choose == KV_CHOICE_BEST && train->predictor.init != KV_START_CHECKPOINT;
+}
+
 bool kv_train_prefix(const kv_train_config *train) {
     return train->prefix_layers > 0;
 }

@@ -55,7 +55,7 @@ static kv_status kvp_start(kv_task *task, kv_error *err) {
         kv_recipe_describe(task->source, task->config, stderr);
         fputc('\n', stderr);
     }
-    if (task->config->predictor.choose == KV_CHOICE_BEST) status = choose_sources(kvp, err);
+    if (kv_train_chooses(task->config)) status = choose_sources(kvp, err);
     if (status == KV_OK && task->config->predictor.init == KV_START_BASE)
         return kv_start_from_base(kvp->predictor, kvp->base, err);
     if (status != KV_OK || task->config->predictor.init != KV_START_LEAST_SQUARES) return status;
@@ -70,7 +70,7 @@ static double kvp_start_flops(const kv_task *task) {
     kv_start_args args = start_args(kvp);
     args.aux_cached = kvp->cache_has_aux;
     double flops = 0;
-    if (task->config->predictor.choose == KV_CHOICE_BEST) flops += kv_choice_flops(&args, kvp->shape);
+    if (kv_train_chooses(task->config)) flops += kv_choice_flops(&args, kvp->shape);
     if (task->config->predictor.init == KV_START_LEAST_SQUARES)
         flops += kv_least_squares_flops(&args, kvp->shape);
     return flops;
@@ -193,7 +193,7 @@ static void kvp_describe(const kv_task *task, FILE *out) {
     }
     fprintf(out, "predictors   ");
     kv_describe_predictor(kvp->shape, out);
-    if (config->predictor.choose == KV_CHOICE_BEST)
+    if (kv_train_chooses(config))
         fprintf(out,
                 "\n             these aux layers stand for the best %" PRIi64
                 " of each map, which the start finds out",

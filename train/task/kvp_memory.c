@@ -36,7 +36,7 @@ static double start_bytes(const kvp_task *kvp, const kv_kvp_known *known) {
     const kv_start_args args = {
         .config = config, .text = kvp->task.text, .base_spec = &kvp->base_spec, .aux_spec = &kvp->aux_spec};
     double choice = 0, fit = 0;
-    if (config->predictor.choose == KV_CHOICE_BEST) choice = kv_choice_bytes(&args, kvp->shape, known);
+    if (kv_train_chooses(config)) choice = kv_choice_bytes(&args, kvp->shape, known);
     if (config->predictor.init == KV_START_LEAST_SQUARES)
         fit = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, kvp->shape, known,
                                      config->data.micro_batch_size, config->data.seq_len);
