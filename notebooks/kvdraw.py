@@ -96,7 +96,7 @@ def by_kveval(results, name, picture="pareto", **options):
 with open(Path(__file__).resolve().parent.parent / "eval" / "plot" / "families.csv", encoding="utf-8", newline="") as _file:
     _LOOKS = {row["family"]: (row["colour"], row["marker"]) for row in csv.DictReader(_file)}
 _COLOURS, _MARKERS = (list(dict.fromkeys(look[i] for look in _LOOKS.values())) for i in (0, 1))
-_SHAPES = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "wedge": "v", "pentagon": "p", "cross": "x"}
+_SHAPES = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "wedge": "v", "pentagon": "p", "cross": "x", "plus": "+", "star": "*"}
 
 
 def _hash(name):

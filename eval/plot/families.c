@@ -97,8 +97,9 @@ static kv_plot_style style_of(const struct table *table, struct look look) {
     static const struct {
         const char *name;
         int filled, hollow;
-    } markers[] = {{"circle", 7, 6},  {"square", 5, 4},     {"triangle", 9, 8}, {"diamond", 13, 12},
-                   {"wedge", 11, 10}, {"pentagon", 15, 14}, {"cross", 2, 2}};
+    } markers[] = {{"circle", 7, 6},    {"square", 5, 4},  {"triangle", 9, 8},
+                   {"diamond", 13, 12}, {"wedge", 11, 10}, {"pentagon", 15, 14},
+                   {"cross", 2, 2},     {"plus", 1, 1},    {"star", 3, 3}};
     static const char dotted[] = "dotted ";
     const char *marker = table->markers[look.marker];
     kv_plot_style style = {.filled = 7, .hollow = 6};

@@ -78,8 +78,10 @@ static void test_predictors(void **state) {
     expect_estimate(
         ARGS("large_kvp.yaml", "-s", "predictor={init: least_squares}", "-s", "data.micro_batch_size=2"));
     expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, rank: 100}"));
-    expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, choose: best}", "-s",
-                         "train.steps=0", "-s", "data.batch_size=32"));
+    // Which of OpenBLAS's buffers so short a pass touches, and when, is the scheduler's affair: from 0.132 to 0.138 GB
+    // were taken on a busy machine and an idle one.
+    expect_within(0.1, ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, choose: best}", "-s",
+                            "train.steps=0", "-s", "data.batch_size=32"));
     expect_estimate(ARGS("large_kvp.yaml", "-s", "predictor={aux_layers: 2, init: least_squares}", "-s",
                          "data.micro_batch_size=2"));
 }
