@@ -71,6 +71,9 @@ struct kv_map_kind {
 // All kinds, NULL behind the last; and by name, NULL when there is none.
 extern const kv_map_kind *const kv_map_kinds[];
 const kv_map_kind *kv_map_kind_find(const char *name);
+// "linear, low_rank or mlp": for those who ask for one; exact: with those that predict nothing.
+enum { KV_MAP_KIND_NAMES = 200 };
+const char *kv_map_kind_names_text(char text[KV_MAP_KIND_NAMES], bool exact);
 
 extern const kv_map_kind kv_map_linear, kv_map_low_rank, kv_map_exact;
 

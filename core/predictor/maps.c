@@ -1,6 +1,7 @@
 // The kinds of maps there are, and what several of them share.
 #include "core/predictor/map.h"
 
+#include <stdio.h>
 #include <string.h>
 
 // Those that this list alone knows.
@@ -13,6 +14,20 @@ const kv_map_kind *kv_map_kind_find(const char *name) {
     for (int i = 0; kv_map_kinds[i]; i++)
         if (strcmp(kv_map_kinds[i]->name, name) == 0) return kv_map_kinds[i];
     return NULL;
+}
+
+const char *kv_map_kind_names_text(char text[KV_MAP_KIND_NAMES], bool exact) {
+    const kv_map_kind *last = NULL;
+    size_t n = 0;
+    for (int i = 0; kv_map_kinds[i]; i++)
+        if (exact || !kv_map_kinds[i]->exact) last = kv_map_kinds[i];
+    for (int i = 0; kv_map_kinds[i]; i++) {
+        const kv_map_kind *kind = kv_map_kinds[i];
+        const char *before = n == 0 ? "" : kind == last ? " or " : ", ";
+        if (exact || !kind->exact)
+            n += (size_t)snprintf(text + n, KV_MAP_KIND_NAMES - n, "%s%s", before, kind->name);
+    }
+    return text;
 }
 
 kv_tensor *kv_map_read(kv_tape *tape, kv_map *map, const kv_map_input *input, int weight, int bias) {

@@ -157,12 +157,8 @@ static kv_status read_kind(const struct entry *e, kv_output_spec *output, kv_err
     const json_t *width = json_object_get(e->value, "width");
     output->kind = name ? kv_map_kind_find(name) : NULL;
     if (!output->kind) {
-        char known[200] = "one of";
-        for (int i = 0; kv_map_kinds[i]; i++) {
-            const size_t n = strlen(known);
-            snprintf(known + n, sizeof known - n, "%s %s", i ? "," : "", kv_map_kinds[i]->name);
-        }
-        return wrong(e, "map", known, err);
+        char known[KV_MAP_KIND_NAMES];
+        return wrong(e, "map", kv_map_kind_names_text(known, true), err);
     }
     if (!width) return KV_OK;
     output->width = json_integer_value(width);

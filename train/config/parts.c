@@ -122,20 +122,9 @@ int64_t kv_train_map_width(const kv_predictor_config *p) {
 static kv_status check_kind(const kv_config *config, const kv_predictor_config *p, kv_error *err) {
     const kv_map_kind *kind = kv_train_map_kind(p);
     if (kind && !kind->exact) return KV_OK;
-    char known[200] = "";
-    const kv_map_kind *last = NULL;
-    for (int i = 0; kv_map_kinds[i]; i++)
-        if (!kv_map_kinds[i]->exact) last = kv_map_kinds[i];
-    for (int i = 0; kv_map_kinds[i]; i++) {
-        const size_t n = strlen(known);
-        if (!kv_map_kinds[i]->exact)
-            snprintf(known + n, sizeof known - n, "%s%s",
-                     n == 0                    ? ""
-                     : kv_map_kinds[i] == last ? " or "
-                                               : ", ",
-                     kv_map_kinds[i]->name);
-    }
-    return kv_config_fail(config, err, "predictor.map", "found `%s`, expected %s", p->map, known);
+    char known[KV_MAP_KIND_NAMES];
+    return kv_config_fail(config, err, "predictor.map", "found `%s`, expected %s", p->map,
+                          kv_map_kind_names_text(known, false));
 }
 
 static kv_status check_map(const kv_config *config, const kv_train_config *t, kv_error *err) {
