@@ -49,14 +49,17 @@ static kv_status open_tokenizer(struct curve *c, kv_error *err) {
 
 static kv_status check_pair(struct curve *c, kv_error *err) {
     kv_model_spec aux = {0};
+    kv_pair_part part = KV_PAIR_BASE;
     const kv_pair pair = {.base = c->options.base,
                           .aux = c->options.aux,
                           .tokenizer = c->tokenizer_path,
                           .opened = c->tokenizer,
                           .n_tokens = c->options.window,
                           .base_spec = &c->spec,
-                          .aux_spec = &aux};
-    return kv_pair_check(&pair, err);
+                          .aux_spec = &aux,
+                          .blamed = &part};
+    const kv_status status = kv_pair_check(&pair, err);
+    return status != KV_OK && part == KV_PAIR_CONTEXT ? kv_fail_within(err, status, "--window") : status;
 }
 
 static kv_status same_text(const kv_curve_options *o, kv_error *err) {

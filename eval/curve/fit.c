@@ -203,8 +203,12 @@ static kv_status solve(const struct pass *p, struct depth *d, kv_error *err) {
     const kv_fingerprints made_for = {p->fingerprint, NULL};
     kv_status status =
         kv_curve_predictor(&p->base->spec, d->n_layers, p->options->first, true, &predictor, err);
-    if (status == KV_OK)
-        status = kv_least_squares_solve(d->sums, p->options->ridge, predictor, NULL, NULL, err);
+    if (status == KV_OK) {
+        const double ridge = p->options->ridge;
+        status = kv_least_squares_solve(d->sums, ridge, predictor, NULL, NULL, err);
+        if (status == KV_ERR_ARGUMENT)
+            kv_fail_within(err, status, "--ridge %g, --tokens %lld", ridge, (long long)p->options->tokens);
+    }
     if (status == KV_OK) status = kv_curve_place(p->options->output, d->n_layers, "predictor", path, err);
     if (status == KV_OK) status = kv_make_dirs(path, err);
     if (status == KV_OK) status = kv_predictor_save(path, predictor, &made_for, err);

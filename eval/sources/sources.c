@@ -247,6 +247,8 @@ static kv_status explain(struct options *o, const struct opened *w, kv_error *er
                                       .greedy = o->greedy,
                                       .memory = left == INT64_MAX ? 1e300 : 0.5 * (double)left};
         status = kv_explain(&args, c, err);
+        if (status == KV_ERR_ARGUMENT)
+            kv_fail_within(err, status, "--ridge %g, --tokens %lld", c->ridge, (long long)o->tokens);
     }
     kv_model_free(base);
     kv_model_free(aux);

@@ -380,6 +380,13 @@ static void mistakes_of_sources(void **state) {
     expect_one_line(run("KVEVAL", "sources", "--base", base, "--aux", base, "--text", text),
                     "found no tokenizer, expected one");
     free(base), free(text);
+    char *aux = strdup(in_dir("aux")), *held_out = strdup(in_dir("held_out.jsonl")),
+         *tokenizer = strdup(in_dir("tokenizer.model"));
+    assert_int_equal(run("KVEVAL", "sources", "--base", in_dir("base"), "--aux", aux, "--text", held_out,
+                         "--tokenizer", tokenizer, "--tokens", "4", "--window", "4", "--ridge", "0"),
+                     1);
+    if (!strstr(err, "--ridge 0, --tokens 4: ")) fail_msg("%s", err);
+    free(aux), free(held_out), free(tokenizer);
     test_write_text(in_dir("short.jsonl"), "{\"text\": \"Question: Which?\"}\n");
     expect_one_line(sources("--text", in_dir("short.jsonl")), "expected two windows of 32 at least");
 }

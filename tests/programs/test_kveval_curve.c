@@ -181,10 +181,13 @@ static void refused(void **state) {
     expect(curve("new", "--held-out", in_dir("train.jsonl")), 1, "expected another one");
     expect(curve("new", "--base", in_dir("nothing")), 1, "nothing");
     expect(curve("new", "--prompt", "48"), 2, "less than the window's 48");
-    expect(curve("new", "--window", "200"), 1, "96");
+    expect(curve("new", "--window", "200"), 1, "--window: found 200 tokens, expected at most the context");
     expect(curve("other", "--depths", "1"), 1, "found files of something else");
     expect(curve("curve", "--tokens", "1000"), 1, "found another curve");
     expect(curve("curve", "--ridge", "0.1"), 1, "ridge 0.001");
+    if (curve("singular", "--ridge", "0", "--tokens", "3") != 1 ||
+        !strstr(err, "--ridge 0, --tokens 3: least squares for base layer"))
+        fail_msg("%s", err);
     const char *const bare[] = {getenv("KVEVAL"), "curve",       "--base",
                                 in_dir("base"),   "--text",      in_dir("train.jsonl"),
                                 "--out",          in_dir("new"), NULL};

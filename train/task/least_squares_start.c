@@ -68,7 +68,11 @@ static kv_status solve(const kv_train_config *config, const kv_least_squares *su
                        kv_predictor *predictor, kv_error *err) {
     double k_r2[KV_MAX_LAYERS], v_r2[KV_MAX_LAYERS];
     kv_status status = kv_least_squares_solve(sums, config->predictor.ridge, predictor, k_r2, v_r2, err);
-    if (status != KV_OK) return kv_fail_within(err, status, "least-squares start");
+    if (status != KV_OK)
+        return kv_fail_within(
+            err, status,
+            "least-squares start (predictor.ridge: %g, predictor.least_squares_tokens: %" PRIi64 ")",
+            config->predictor.ridge, config->predictor.least_squares_tokens);
     print_result(predictor, k_r2, v_r2);
     return write_json(config, predictor, n_tokens, k_r2, v_r2, err);
 }

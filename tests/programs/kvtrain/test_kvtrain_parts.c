@@ -282,11 +282,25 @@ static void test_refusals(void **state) {
     }
 }
 
+// What makes a regression unsolvable are the numbers of keys: they are told with it.
+static void test_singular(void **state) {
+    (void)state;
+    train_expect(1, ARGS("parts.yaml", "-o", "singular", "-s",
+                         "predictor={sources: [k, v, h], aux_layers: 2, init: least_squares, ridge: 0, "
+                         "least_squares_tokens: 1}"));
+    expect_said("kvtrain: least-squares start (predictor.ridge: 0, predictor.least_squares_tokens: 1): ");
+    train_expect(
+        1, ARGS("parts.yaml", "-o", "singular", "--force", "-s",
+                "predictor={sources: [k, v, h], aux_layers: 2, choose: best, ridge: 0, best_tokens: 1}"));
+    expect_said("predictor.ridge: 0, predictor.best_tokens: 1: ");
+    assert_false(exists("singular/final"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_combinations), cmocka_unit_test(test_prefix),
         cmocka_unit_test(test_base_start),   cmocka_unit_test(test_inspected),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_refusals),     cmocka_unit_test(test_singular),
     };
     return cmocka_run_group_tests(tests, setup, train_teardown);
 }
