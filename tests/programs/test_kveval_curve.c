@@ -164,6 +164,28 @@ static void kvtrain_goes_on(void **state) {
     if (test_run(two, -1, out, err, sizeof out)) fail_msg("%s", err);
     const char *const other[] = {getenv("KVTRAIN"), in_dir("go.yaml"), "-s", "prefix_layers=2", "-f", NULL};
     expect(test_run(other, -1, out, err, sizeof out), 1, "other predictors than the config describes");
+    // A run that goes on does not need what it began with.
+    const char *const moved[] = {"/bin/mv", in_dir("go/final/predictor"), in_dir("begun"), NULL};
+    static const char *const more[] = {"train.steps=1", "train.steps=3"};
+    if (test_run(moved, -1, out, err, sizeof out)) fail_msg("%s", err);
+    test_write_config(in_dir("more.yaml"), "extends: go.yaml\noutput: @/more\npredictor: {path: @/begun}\n");
+    for (int i = 0; i < 2; i++) {
+        const char *const step[] = {getenv("KVTRAIN"), in_dir("more.yaml"), "-s",
+                                    more[i],           i ? "-r" : "-f",     NULL};
+        const char *const lose[] = {"/bin/rm", "-r", in_dir("begun"), NULL};
+        if (test_run(step, -1, out, err, sizeof out)) fail_msg("%s", err);
+        if (i == 0 && test_run(lose, -1, out, err, sizeof out)) fail_msg("%s", err);
+    }
+    const char *const none[] = {getenv("KVTRAIN"),
+                                in_dir("go.yaml"),
+                                "-n",
+                                "-o",
+                                in_dir("fresh"),
+                                "-s",
+                                "predictor.path=nowhere",
+                                NULL};
+    if (test_run(none, -1, out, err, sizeof out) != 1 || !strstr(err, "key `predictor.path`: "))
+        fail_msg("%s", err);
     const char *const lost[] = {
         getenv("KVTRAIN"), in_dir("go.yaml"), "-s", "predictor.init=random", "-f", NULL};
     expect(test_run(lost, -1, out, err, sizeof out), 1, "predictor.path");

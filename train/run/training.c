@@ -20,7 +20,8 @@ kv_status kv_training_open(kv_training *s, const char *path, const char *const *
     if (status != KV_OK) return status;
     status = kv_train_text_open(s->source, s->config, &s->text, err);
     kv_train_specs specs;
-    if (status == KV_OK) status = kv_train_check_models(s->source, s->config, &s->text, &specs, err);
+    const bool begins = !kv_run_is_there(s->config->output);
+    if (status == KV_OK) status = kv_train_check_models(s->source, s->config, &s->text, begins, &specs, err);
     if (status == KV_OK) status = kv_validation_open(s->source, s->config, &s->text, &s->validation, err);
     if (status != KV_OK) return status;
     status = (s->config->task == KV_TASK_LM ? kv_lm_task_create : kv_kvp_task_create)(

@@ -92,6 +92,7 @@ static kv_status load_predictor(kvp_task *kvp, const char *from, kv_error *err) 
                                    NULL, &kvp->predictor, err);
     if (status == KV_OK && !is_planned(kvp, &kvp->predictor->spec))
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds other predictors than the config describes", path);
+    if (status != KV_OK && !from) kv_fail_within(err, status, "predictor.path");
     return status == KV_OK ? plan_as_made(kvp, err) : status;
 }
 

@@ -149,12 +149,7 @@ static kv_status choose(const kv_best *best, struct result *r, kv_predictor_spec
         status = r->r2[side] ? kv_best_explained(best, p->ridge, (kv_side)side, r->r2[side], err)
                              : kv_fail(err, KV_ERR_MEMORY, "out of memory");
     }
-    if (status == KV_OK) {
-        status = kv_best_choose(best, p->ridge, p->aux_layers, spec, err);
-        if (status == KV_ERR_ARGUMENT)
-            kv_fail_within(err, status, "predictor.ridge: %g, predictor.best_tokens: %" PRIi64, p->ridge,
-                           p->best_tokens);
-    }
+    if (status == KV_OK) status = kv_best_choose(best, p->ridge, p->aux_layers, spec, err);
     for (int side = 0; side < KV_SIDES && status == KV_OK; side++)
         for (int64_t i = 0; i < spec->n_base_layers; i++) {
             const kv_sources *planned = &r->plan->outputs[side][i].sources;
@@ -201,7 +196,10 @@ kv_status kv_choose_sources(const kv_start_args *args, const kv_predictor *plan,
     if (args->cached) kv_cached_read_for(args->cached, plan);
     if (status == KV_OK) {
         status = choose(best, &result, spec, err);
-        if (status != KV_OK) kv_fail_within(err, status, "predictor.choose: best");
+        if (status != KV_OK)
+            kv_fail_within(err, status,
+                           "predictor.choose: best (predictor.ridge: %g, predictor.best_tokens: %" PRIi64 ")",
+                           args->config->predictor.ridge, args->config->predictor.best_tokens);
     }
     if (status == KV_OK) status = write_json(&result, err);
     if (status == KV_OK) print_result(&result);

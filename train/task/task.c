@@ -116,6 +116,7 @@ static kv_status check_pair(const kv_config *source, const kv_train_config *conf
     kv_status status = kv_pair_check(pair, &inner);
     if (status == KV_OK) return KV_OK;
     if (part == KV_PAIR_AUX) key = "aux";
+    if (part == KV_PAIR_PREDICTOR) key = "predictor.path";
     if (part == KV_PAIR_SHARD) key = kv_train_text_key(config, 0, text_key);
     if (part == KV_PAIR_CONTEXT) key = "data.seq_len";
     kv_config_fail(source, err, key, "%s", inner.message);
@@ -124,12 +125,15 @@ static kv_status check_pair(const kv_config *source, const kv_train_config *conf
 }
 
 kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
-                                const kv_train_text *text, kv_train_specs *specs, kv_error *err) {
+                                const kv_train_text *text, bool begins, kv_train_specs *specs,
+                                kv_error *err) {
     *specs = (kv_train_specs){0};
     kv_pair pair = {.base = config->base,
                     .aux = kv_train_aux(config),
                     .base_spec = &specs->base,
                     .aux_spec = &specs->aux};
+    // Of an aux made of the base's layers there is no file yet that a predictor could be held against.
+    if (config->aux && begins) pair.predictor = config->predictor.path;
     if (config->task == KV_TASK_KVP) return check_pair(source, config, text, &pair, "base", err);
     // A model and its teacher are no pair: each has to fit the text, whose ids both read.
     kv_pair model = {.base = config->model.path, .base_spec = &specs->model};

@@ -93,9 +93,9 @@ typedef struct kv_train_specs {
 
 // Whether the config's models go together, with the text and with the length of its sequences
 // (data/checkpoint/pair.h), and what they are. Reads neither weights nor tokens. An error names the config's
-// key.
+// key. begins: there is no run yet; one that goes on has predictors of its own, and predictor.path may be gone.
 kv_status kv_train_check_models(const kv_config *source, const kv_train_config *config,
-                                const kv_train_text *text, kv_train_specs *specs, kv_error *err);
+                                const kv_train_text *text, bool begins, kv_train_specs *specs, kv_error *err);
 
 // task: lm and task: kvp, of models that kv_train_check_models lets pass. On failure *task is NULL. Free with
 // kv_task_free (accepts NULL).

@@ -292,7 +292,7 @@ static void test_singular(void **state) {
     train_expect(
         1, ARGS("parts.yaml", "-o", "singular", "--force", "-s",
                 "predictor={sources: [k, v, h], aux_layers: 2, choose: best, ridge: 0, best_tokens: 1}"));
-    expect_said("predictor.ridge: 0, predictor.best_tokens: 1: ");
+    expect_said("predictor.choose: best (predictor.ridge: 0, predictor.best_tokens: 1): ");
     assert_false(exists("singular/final"));
 }
 
