@@ -114,7 +114,7 @@ static void test_pop_is_exact(void **state) {
     train_expect(0, ARGS(path, "-o", "pop", "-s", "base=base/final/model", "-s", "prefix_layers=2", "-s",
                          "data.train=shard.h5", "-s", "data.seq_len=16"));
     kv_model *base;
-    kv_predictor *predictor;
+    kv_predictor *predictor = NULL;
     if (kv_checkpoint_load("base/final/model", &base, &err) ||
         kv_predictor_load("pop/final/predictor", &base->spec, NULL, NULL, NULL, &predictor, &err))
         fail_msg("%s", err.message);
