@@ -43,6 +43,8 @@ typedef struct numeric_case {
     const rounding_operands *also; // what it reads besides the leaves; NULL: nothing
     int64_t
         terms; // additions in the longest sum of the operator and of its backward; 0: only a few operations
+    double
+        between; // what outputs may be off beyond that: rounding of larger numbers that they are differences of
     int64_t max_probes; // elements differentiated one by one in a larger leaf; 0 means 60
     bool forward_only;
 } numeric_case;
