@@ -1,3 +1,4 @@
+// Solved by Cholesky, and judged from the sums alone.
 #include "core/predictor/ridge.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// predictor.json, written and read; what of an entry is wrong is named with its place.
 #include "data/checkpoint/predictor_json.h"
 
 #include <stdio.h>

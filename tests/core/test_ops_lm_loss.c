@@ -41,17 +41,18 @@ static void lm_reference(const double *const *in, const void *context, double *o
                          s->teacher_dim ? in[2] : NULL, in[3], NULL);
 }
 
-// Targets anywhere in the vocabulary, every `ignore_every`-th row ignored (0: none); n_valid 0 counts them.
 // T² times the difference of two logarithms of sums, Σ e^((z - max) / T) of either model: float32 sums of as many terms
-// as the vocabulary has, each off by a part of itself, whatever is left of their difference; of a row, and as a mean of
-// rows that are off independently.
+// as the vocabulary has, nearly equal where T flattens them, whatever is left of their difference; as a mean of rows that
+// are off independently.
 static double rounding_of_logarithms(const lm_shape *s) {
     const double t = (double)s->args.kl_temperature;
     if (t <= 1) return 0; // not magnified
     const double rows = s->args.n_valid > 0 ? s->args.n_valid : (double)s->m;
-    return (double)s->args.weight_kl * t * t * sqrt(2 / rows) * rounding_of_sum((double)s->vocabulary, 1);
+    return (double)s->args.weight_kl * t * t * sqrt(2 / rows) *
+           rounding_of_sum((double)s->vocabulary, 1 / (double)s->vocabulary);
 }
 
+// Targets anywhere in the vocabulary, every `ignore_every`-th row ignored (0: none); n_valid 0 counts them.
 static void check_lm(lm_shape s, int64_t ignore_every) {
     int32_t *targets = test_alloc(s.m, sizeof *targets);
     int64_t n_valid = 0;

@@ -1,3 +1,4 @@
+// Lines as at a terminal, run by a shell that knows where the programs are.
 #include "tests/support/shell.h"
 
 #include "tests/support/corpus.h"

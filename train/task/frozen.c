@@ -1,3 +1,4 @@
+// Of a converted model some of both types is there at once.
 #include "train/task/frozen.h"
 
 #include "core/flops.h"

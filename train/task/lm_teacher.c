@@ -1,3 +1,4 @@
+// The base as a teacher: opened, loaded, asked, and known again when a run is resumed.
 #include "train/task/lm_teacher.h"
 
 #include "data/file/content.h"

@@ -1,3 +1,4 @@
+// Predictors of the first kinds there were, which most tests are content with.
 #include "tests/support/predictors/paper.h"
 
 #include "tests/support/support.h"

@@ -1,3 +1,4 @@
+// The table of everything that a predictor can be made of.
 #include "tests/support/predictors/parts.h"
 
 #include "core/predictor/tabulated.h"
