@@ -2,6 +2,7 @@
 
 #include "core/text.h"
 #include "data/config/check.h"
+#include "data/config/seed.h"
 #include "data/config/tree.h"
 #include "data/file/content.h"
 #include "data/file/mistaken.h"
@@ -201,8 +202,9 @@ __attribute__((format(printf, 3, 0))) static void on_cyaml_log(cyaml_log_t level
     first->message[strcspn(first->message, "\n")] = 0;
 }
 
-static kv_status load_struct(kv_config *config, kv_error *err) {
+static kv_status load_struct(kv_config *config, const char *const *paths, kv_error *err) {
     kv_status status = kv_config_plain(&config->tree.doc, config->schema, err);
+    if (status == KV_OK && paths) status = kv_seed_put(&config->tree.doc, paths, err);
     if (status != KV_OK) return status;
     char *text = kv_tree_text(&config->tree);
     if (!text) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", config->path);
@@ -221,9 +223,9 @@ static kv_status load_struct(kv_config *config, kv_error *err) {
                    message);
 }
 
-kv_status kv_config_load_with_defaults(const char *defaults, const char *path, const char *const *overrides,
-                                       size_t n_overrides, const cyaml_schema_value_t *schema,
-                                       kv_config **out, kv_error *err) {
+kv_status kv_config_load_with_defaults(const char *defaults, const char *const *paths, const char *path,
+                                       const char *const *overrides, size_t n_overrides,
+                                       const cyaml_schema_value_t *schema, kv_config **out, kv_error *err) {
     *out = NULL;
     kv_config *config = calloc(1, sizeof *config);
     if (!config) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
@@ -235,7 +237,7 @@ kv_status kv_config_load_with_defaults(const char *defaults, const char *path, c
     if (status == KV_OK) status = add_file(config, path, NULL, err);
     for (size_t i = 0; status == KV_OK && i < n_overrides; i++)
         status = add_override(config, overrides[i], err);
-    if (status == KV_OK && schema) status = load_struct(config, err);
+    if (status == KV_OK && schema) status = load_struct(config, paths, err);
     if (status == KV_OK)
         *out = config;
     else
@@ -245,7 +247,7 @@ kv_status kv_config_load_with_defaults(const char *defaults, const char *path, c
 
 kv_status kv_config_load(const char *path, const char *const *overrides, size_t n_overrides,
                          const cyaml_schema_value_t *schema, kv_config **config, kv_error *err) {
-    return kv_config_load_with_defaults(NULL, path, overrides, n_overrides, schema, config, err);
+    return kv_config_load_with_defaults(NULL, NULL, path, overrides, n_overrides, schema, config, err);
 }
 
 void kv_config_free(kv_config *config) {

@@ -20,10 +20,11 @@ typedef struct kv_config kv_config; // the merged document
 kv_status kv_config_load(const char *path, const char *const *overrides, size_t n_overrides,
                          const cyaml_schema_value_t *schema, kv_config **config, kv_error *err);
 // The same on top of `defaults`, YAML text of the program's own that every other source wins over (may be
-// NULL).
-kv_status kv_config_load_with_defaults(const char *defaults, const char *path, const char *const *overrides,
-                                       size_t n_overrides, const cyaml_schema_value_t *schema,
-                                       kv_config **config, kv_error *err);
+// NULL). In the texts at paths[], keys that NULL ends (may be NULL), `{seed}` then is the value of the key `seed`: see
+// data/config/seed.h. All that is asked of the configuration later has the paths put together.
+kv_status kv_config_load_with_defaults(const char *defaults, const char *const *paths, const char *path,
+                                       const char *const *overrides, size_t n_overrides,
+                                       const cyaml_schema_value_t *schema, kv_config **config, kv_error *err);
 void kv_config_free(kv_config *config);
 
 // The struct (owned by the config, freed with it).

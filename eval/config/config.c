@@ -146,6 +146,19 @@ const cyaml_schema_value_t kv_eval_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, kv_eval_config, config_fields),
 };
 
+const char *const kv_eval_paths[] = {"output",
+                                     "tokenizer",
+                                     "systems[].model",
+                                     "systems[].base",
+                                     "systems[].aux",
+                                     "systems[].predictor",
+                                     "systems[].tabulated",
+                                     "tasks[].file",
+                                     "tasks[].shots_file",
+                                     "tasks[].corpus",
+                                     "analysis.corpus",
+                                     NULL};
+
 // ---- Defaults ------------------------------------------------------------------------------------------
 
 static const char defaults[] = "seed: 1\n"
@@ -253,8 +266,8 @@ kv_status kv_eval_blame(const kv_config *config, const char *key, kv_error *err)
 static kv_status load(const char *path, const char *const *overrides, size_t n_overrides, kv_config **config,
                       const kv_eval_config **eval, kv_error *err) {
     *config = NULL, *eval = NULL;
-    kv_status status =
-        kv_config_load_with_defaults(defaults, path, overrides, n_overrides, &kv_eval_schema, config, err);
+    kv_status status = kv_config_load_with_defaults(defaults, kv_eval_paths, path, overrides, n_overrides,
+                                                    &kv_eval_schema, config, err);
     if (status != KV_OK) return status;
     kv_eval_config *data = kv_config_data(*config);
     if (!fill_defaults(*config, data))

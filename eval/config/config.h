@@ -56,6 +56,7 @@ typedef struct kv_eval_config {
 } kv_eval_config;
 
 extern const cyaml_schema_value_t kv_eval_schema;
+extern const char *const kv_eval_paths[]; // keys of paths, in which {seed} is the seed; NULL ends them
 
 enum { KV_EVAL_KEY = 64 };
 

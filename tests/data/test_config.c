@@ -315,8 +315,8 @@ static void test_defaults_and_text(void **state) {
     put("a.yaml", "train: {lr: 2}\nsystems: [{name: '12'}, {name: \"a: b\"}]\n");
     kv_config *config, *again;
     kv_error err;
-    assert_int_equal(kv_config_load_with_defaults("output: here\ntrain: {lr: 1, steps: 3}\n", "a.yaml", NULL,
-                                                  0, &schema, &config, &err),
+    assert_int_equal(kv_config_load_with_defaults("output: here\ntrain: {lr: 1, steps: 3}\n", NULL, "a.yaml",
+                                                  NULL, 0, &schema, &config, &err),
                      KV_OK);
     const struct root *root = kv_config_data(config);
     assert_string_equal(root->output, "here");

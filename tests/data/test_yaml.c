@@ -221,7 +221,7 @@ static void test_nothing(void **state) {
             const char *const overrides[] = {whole ? group : lr, "train.seed=6"};
             kv_config *config;
             kv_error err = {0};
-            if (kv_config_load_with_defaults(defaults, "a.yaml", overrides, 2, &schema, &config, &err))
+            if (kv_config_load_with_defaults(defaults, NULL, "a.yaml", overrides, 2, &schema, &config, &err))
                 fail_msg("%s", err.message);
             const struct root *root = kv_config_data(config);
             assert_string_equal(root->output, "default");

@@ -42,6 +42,7 @@ static void evaluations_are_described(void **state) {
                                           .heading = "## Every key of a configuration",
                                           .schema = &kv_eval_schema,
                                           .load = load_evaluation,
+                                          .paths = kv_eval_paths,
                                           .examples = evaluations},
                          test_dir);
 }

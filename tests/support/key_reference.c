@@ -429,6 +429,21 @@ static void check_all_seen(struct check *c) {
     }
 }
 
+static void check_paths(struct check *c) {
+    const char *const *paths = c->reference->paths;
+    for (size_t i = 0; paths[i]; i++)
+        if (!key_table_find(&c->table, paths[i]))
+            fprintf(c->problems, "`%s`: no row, expected one of a path\n", paths[i]);
+    for (size_t r = 0; r < c->table.n_rows; r++) {
+        const key_row *row = &c->table.rows[r];
+        bool listed = false;
+        for (size_t i = 0; paths[i]; i++) listed = listed || strcmp(paths[i], row->key) == 0;
+        if (listed != (strncmp(row->type, "path", 4) == 0))
+            fprintf(c->problems, "`%s`: type \"%s\", but {seed} %s a seed there\n", row->key, row->type,
+                    listed ? "is" : "is not");
+    }
+}
+
 char *key_reference_problems(const key_reference *reference, const char *dir, const char *text) {
     struct check *c = test_alloc(1, sizeof *c);
     char *found = NULL, *read = NULL, path[PATH_MAX];
@@ -446,6 +461,7 @@ char *key_reference_problems(const key_reference *reference, const char *dir, co
     for (size_t r = 0; r < c->table.n_rows; r++)
         if (!c->table.rows[r].known)
             fprintf(c->problems, "`%s`: a row, but the schema has no such key\n", c->table.rows[r].key);
+    if (reference->paths) check_paths(c);
     for (size_t i = 0; reference->load && reference->examples[i]; i++)
         check_example(c, reference->examples[i]);
     if (reference->load) check_all_seen(c);

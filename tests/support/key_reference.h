@@ -37,6 +37,7 @@ typedef struct key_reference {
     const char *heading; // the tables' chapter: "## Every key"; it ends at the next heading that is not lower
     const cyaml_schema_value_t *schema;
     key_reference_load *load; // NULL: defaults, ranges and requirements are not looked at
+    const char *const *paths; // NULL ends them: exactly those of type "path"; NULL: not looked at
     // Configurations that load, as small as can be: one for each default and each "required" of the table,
     // under the condition it names; NULL ends them. Every default has to be seen in one of them, and none may
     // contradict.

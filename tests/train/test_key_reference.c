@@ -47,6 +47,7 @@ static const key_reference training = {.readme = "train/README.md",
                                        .heading = "## Every key of a configuration",
                                        .schema = &kv_train_schema,
                                        .load = load_training,
+                                       .paths = kv_train_paths,
                                        .examples = trainings};
 
 static void test_trainings(void **state) {
@@ -113,6 +114,8 @@ static void test_finds(void **state) {
          "`train.memory_gb`: type"},
         {"| `auto` or number | `auto` | What", "| text | `0` | What", "`train.memory_gb`: default"},
         {"| `false` | Keep the model", "| `true` | Keep the model", "`train.keep_best`: default"},
+        {"| `cache` | path |", "| `cache` | text |", "`cache`: type \"text\", but {seed} is a seed there"},
+        {"| `cache` | path |", "| `caches` | path |", "`cache`: no row, expected one of a path"},
         {"| Layers. |", "| |", "`model.n_layers`: no meaning"},
         {"## Every key of a configuration", "## Some keys", "no heading"},
     };

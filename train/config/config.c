@@ -406,8 +406,8 @@ static kv_status load(const char *path, const char *const *overrides, size_t n_o
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory");
     if (status == KV_OK) {
         kv_config_free(*config);
-        status = kv_config_load_with_defaults(defaults, path, left.overrides, left.n, &kv_train_schema,
-                                              config, err);
+        status = kv_config_load_with_defaults(defaults, kv_train_paths, path, left.overrides, left.n,
+                                              &kv_train_schema, config, err);
     }
     free(left.overrides);
     free(left.texts);

@@ -131,6 +131,7 @@ typedef struct kv_train_config {
 
 // What `kvtrain CONFIG.yaml` is checked against, and what applies where it says nothing.
 extern const cyaml_schema_value_t kv_train_schema;
+extern const char *const kv_train_paths[];     // keys of paths, in which {seed} is the seed; NULL ends them
 extern const char *const kv_lm_defaults[];     // by kv_recipe
 extern const char *const kv_kvp_defaults[][2]; // by kv_recipe; [1]: of a prefix
 extern const char *const kv_recipe_keys[]; // those that recipes have different defaults for; NULL ends them

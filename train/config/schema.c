@@ -158,6 +158,17 @@ static const cyaml_schema_field_t root_fields[] = {
 const cyaml_schema_value_t kv_train_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, kv_train_config, root_fields)};
 
+const char *const kv_train_paths[] = {"output",
+                                      "base",
+                                      "aux",
+                                      "cache",
+                                      "model.path",
+                                      "predictor.path",
+                                      "data.train",
+                                      "data.validation",
+                                      "data.mixture[].corpus",
+                                      NULL};
+
 // What applies when neither file nor override says otherwise; the rest is required or follows from these.
 #define COMMON_DEFAULTS(rates)                                                                               \
     "seed: 1\n"                                                                                              \

@@ -1,4 +1,5 @@
 // The evaluation of a sweep: a configuration for kveval, which runs as a program of its own.
+#include "data/config/seed.h"
 #include "data/config/tree.h"
 #include "data/file/content.h"
 #include "data/file/path.h"
@@ -98,17 +99,27 @@ static void put_systems(FILE *out, const kv_sweep *sweep, const kv_config *confi
 
 // ---- Before anything is trained ------------------------------------------------------------------------
 
+// A path of the eval file, with the seed that kveval will put into it.
+static char *path_value(const kv_config *config, const char *key) {
+    char *path = kv_config_value(config, key);
+    char *seed = kv_config_value(config, "seed");
+    char *whole = path ? kv_seed_path(path, seed ? seed : "1") : NULL;
+    free(path);
+    free(seed);
+    return whole;
+}
+
 // The tokenizer that kveval will ask with, as far as it can be known yet; the caller frees *path. NULL: it cannot.
 static kv_tokenizer *find_tokenizer(const kv_config *config, char key[48], char **path) {
     static const char *const fields[] = {"model", "base", "aux"};
     kv_tokenizer *tokenizer = NULL;
     snprintf(key, 48, "tokenizer");
-    *path = kv_config_value(config, key);
+    *path = path_value(config, key);
     for (size_t i = 0, more = 1; !*path && more; i++) {
         more = 0;
         for (int f = 0; !*path && f < 3; f++) {
             snprintf(key, 48, "systems[%zu].%s", i, fields[f]);
-            char *dir = kv_config_value(config, key);
+            char *dir = path_value(config, key);
             more += dir != NULL;
             if (dir && kv_tokenizer_present(dir))
                 *path = dir;
