@@ -23,7 +23,8 @@ struct input {
 };
 
 struct kv_least_squares {
-    int64_t n_base, n_inputs, n_tokens;
+    int64_t n_inputs, n_tokens;
+    kv_layer_range layers; // of which there are sums
     bool fast;
     kv_predictor_input *read; // [n_inputs]: the predictor's, with what they point at copied
     kv_sources *sources;
@@ -50,7 +51,7 @@ static bool allocate_target(struct kv_least_squares *ls, const kv_predictor *p, 
 }
 
 static bool allocate(struct kv_least_squares *ls, const kv_predictor *p) {
-    ls->n_base = p->spec.n_base_layers, ls->n_inputs = p->n_inputs;
+    ls->n_inputs = p->n_inputs;
     ls->read = calloc((size_t)p->n_inputs, sizeof *ls->read);
     ls->sources = calloc((size_t)p->n_inputs, sizeof *ls->sources);
     ls->inputs = calloc((size_t)p->n_inputs, sizeof *ls->inputs);
@@ -66,14 +67,24 @@ static bool allocate(struct kv_least_squares *ls, const kv_predictor *p) {
         ls->inputs[i] = (struct input){p->inputs[i].n_blocks, p->inputs[i].dim / p->inputs[i].n_blocks, NULL};
     }
     for (int side = 0; side < KV_SIDES; side++)
-        for (int64_t i = 0; i < ls->n_base; i++)
+        for (int64_t i = ls->layers.first; i < ls->layers.end; i++)
             if (!allocate_target(ls, p, side, i)) return false;
     return true;
 }
 
+static kv_layer_range all_layers(const kv_predictor *predictor) {
+    return (kv_layer_range){0, predictor->spec.n_base_layers};
+}
+
 kv_status kv_least_squares_create(const kv_predictor *predictor, kv_least_squares **ls, kv_error *err) {
+    return kv_least_squares_create_part(predictor, all_layers(predictor), ls, err);
+}
+
+kv_status kv_least_squares_create_part(const kv_predictor *predictor, kv_layer_range layers,
+                                       kv_least_squares **ls, kv_error *err) {
     *ls = NULL;
     kv_least_squares *s = calloc(1, sizeof *s);
+    if (s) s->layers = layers;
     if (!s || !allocate(s, predictor)) {
         kv_least_squares_free(s);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
@@ -90,7 +101,7 @@ void kv_least_squares_free(kv_least_squares *ls) {
     if (!ls) return;
     for (int64_t i = 0; ls->inputs && i < ls->n_inputs; i++) free(ls->inputs[i].gram);
     for (int side = 0; side < KV_SIDES; side++)
-        for (int64_t i = 0; i < ls->n_base; i++) {
+        for (int64_t i = ls->layers.first; i < ls->layers.end; i++) {
             free(ls->target[side][i].xty);
             free(ls->target[side][i].square);
         }
@@ -171,7 +182,7 @@ static void add_input(kv_least_squares *ls, int64_t i, const kv_tensor *input,
         }
         add_product(chunk, width, chunk->x, width, in->gram + block * gram_size(in));
         for (int side = 0; side < KV_SIDES; side++)
-            for (int64_t layer = 0; layer < ls->n_base; layer++) {
+            for (int64_t layer = ls->layers.first; layer < ls->layers.end; layer++) {
                 struct target *t = &ls->target[side][layer];
                 if (t->xty && t->input == i) add_target(t, base[side][layer], block, chunk, width);
             }
@@ -183,7 +194,7 @@ static int64_t widest(const kv_least_squares *ls) {
     for (int64_t i = 0; i < ls->n_inputs; i++)
         if (ls->inputs[i].dim + 1 > most) most = ls->inputs[i].dim + 1;
     for (int side = 0; side < KV_SIDES; side++)
-        for (int64_t i = 0; i < ls->n_base; i++)
+        for (int64_t i = ls->layers.first; i < ls->layers.end; i++)
             if (ls->target[side][i].dim > most) most = ls->target[side][i].dim;
     return most;
 }
@@ -317,7 +328,7 @@ kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_pr
                                  double *k_r2, double *v_r2, kv_error *err) {
     double *const r2[KV_SIDES] = {k_r2, v_r2};
     if (ls->n_tokens == 0) return kv_fail(err, KV_ERR_ARGUMENT, "least squares was given no tokens");
-    for (int64_t i = 0; i < ls->n_base; i++)
+    for (int64_t i = ls->layers.first; i < ls->layers.end; i++)
         for (int side = 0; side < KV_SIDES; side++) {
             double *own = r2[side] ? r2[side] + i : NULL;
             if (own) *own = 1;
@@ -460,10 +471,10 @@ struct costs {
     int64_t widest;
 };
 
-static struct costs count(const kv_predictor *p) {
+static struct costs count(const kv_predictor *p, kv_layer_range layers) {
     struct costs c = {0};
     bool seen[KV_SIDES * KV_MAX_LAYERS] = {false};
-    for (int64_t i = 0; i < p->spec.n_base_layers; i++)
+    for (int64_t i = layers.first; i < layers.end; i++)
         for (int side = 0; side < KV_SIDES; side++) {
             const kv_map *map = &p->outputs[side][i].map;
             const int64_t input = p->outputs[side][i].input, n_blocks = map->shape.n_blocks;
@@ -482,11 +493,19 @@ static struct costs count(const kv_predictor *p) {
     return c;
 }
 
+uint64_t kv_flops_least_squares_part(const kv_predictor *predictor, kv_layer_range layers, int64_t n) {
+    return (uint64_t)n * count(predictor, layers).products;
+}
+
 uint64_t kv_flops_least_squares_sums(const kv_predictor *predictor, int64_t n) {
-    return (uint64_t)n * count(predictor).products;
+    return kv_flops_least_squares_part(predictor, all_layers(predictor), n);
 }
 
 double kv_least_squares_sum_bytes(const kv_predictor *predictor, int64_t n) {
-    const struct costs c = count(predictor);
+    return kv_least_squares_part_bytes(predictor, all_layers(predictor), n);
+}
+
+double kv_least_squares_part_bytes(const kv_predictor *predictor, kv_layer_range layers, int64_t n) {
+    const struct costs c = count(predictor, layers);
     return sizeof(double) * (c.sums + c.solving + 2 * (double)n * (double)c.widest);
 }

@@ -16,6 +16,13 @@ typedef struct kv_least_squares kv_least_squares;
 
 // Of the predictor, what it reads and the sizes of its outputs count; it may be without weights.
 kv_status kv_least_squares_create(const kv_predictor *predictor, kv_least_squares **ls, kv_error *err);
+// The same for keys and values of some layers of the base alone, those from first to end - 1: sums of all layers at once
+// may be more than there is memory for. Everything below is then of these layers, and leaves all others as they are.
+typedef struct kv_layer_range {
+    int64_t first, end;
+} kv_layer_range;
+kv_status kv_least_squares_create_part(const kv_predictor *predictor, kv_layer_range layers,
+                                       kv_least_squares **ls, kv_error *err);
 void kv_least_squares_free(kv_least_squares *ls);
 
 // Products of the tokens added at once in float32, their sums over calls in double: two to three times as fast. An entry
@@ -56,3 +63,5 @@ const kv_sources *kv_least_squares_sources(const kv_least_squares *ls, kv_side s
 // adding n tokens at once.
 uint64_t kv_flops_least_squares_sums(const kv_predictor *predictor, int64_t n);
 double kv_least_squares_sum_bytes(const kv_predictor *predictor, int64_t n);
+uint64_t kv_flops_least_squares_part(const kv_predictor *predictor, kv_layer_range layers, int64_t n);
+double kv_least_squares_part_bytes(const kv_predictor *predictor, kv_layer_range layers, int64_t n);

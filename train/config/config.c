@@ -249,6 +249,7 @@ static kv_status check_predictor(const kv_config *config, kv_train_config *t, kv
     static const char *const layers_key[] = {"predictor.layers"}, *const keep_key[] = {"predictor.keep"};
     const struct int_range ints[] = {
         {"predictor.least_squares_tokens", p->least_squares_tokens, 0, max_steps},
+        {"predictor.least_squares_passes", p->least_squares_passes, 1, KV_MAX_LAYERS},
         {"predictor.best_tokens", p->best_tokens, 0, max_steps},
         {"predictor.rank", p->rank, 0, max_dim},
         {"predictor.aux_layers", p->aux_layers, 0, KV_MAX_LAYERS},

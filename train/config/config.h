@@ -64,6 +64,7 @@ typedef struct kv_predictor_config {
     kv_predictor_start init;
     char *path;                   // init: checkpoint: a predictor's directory
     int64_t least_squares_tokens; // 0: all
+    int64_t least_squares_passes; // over that text, each for a share of the base's layers
     double ridge;
     kv_start_rate rates;
     int64_t aux_layers; // that each base layer reads; 0: all

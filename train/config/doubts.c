@@ -129,7 +129,7 @@ static void doubt_losses(const kv_config *source, const kv_train_config *t) {
 
 static void doubt_start(const kv_config *source, const kv_train_config *t) {
     static const char *const fit[] = {"predictor.ridge", "predictor.least_squares_tokens",
-                                      "predictor.least_squares_rates"};
+                                      "predictor.least_squares_rates", "predictor.least_squares_passes"};
     const bool best = kv_train_chooses(t);
     if (!best && set_in_vain(source, "predictor.best_tokens", "predictor.choose"))
         kv_config_warn(source, "predictor.best_tokens",

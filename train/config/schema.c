@@ -78,6 +78,7 @@ static const cyaml_schema_field_t predictor_fields[] = {
     CYAML_FIELD_ENUM("init", WORD, kv_predictor_config, init, starts, CYAML_ARRAY_LEN(starts)),
     TEXT("path", kv_predictor_config, path),
     CYAML_FIELD_INT("least_squares_tokens", OPTIONAL, kv_predictor_config, least_squares_tokens),
+    CYAML_FIELD_INT("least_squares_passes", OPTIONAL, kv_predictor_config, least_squares_passes),
     CYAML_FIELD_FLOAT("ridge", OPTIONAL, kv_predictor_config, ridge),
     CYAML_FIELD_ENUM("least_squares_rates", WORD, kv_predictor_config, rates, start_rates,
                      CYAML_ARRAY_LEN(start_rates)),
@@ -184,15 +185,15 @@ const char *const kv_lm_defaults[] = {[KV_RECIPE_PAPER] = LM_DEFAULTS("base: 1, 
                                       [KV_RECIPE_OURS] = LM_DEFAULTS("base: 0, kl: 1", "lr: 1.0e-2, ")};
 
 // Recipes differ in what PAPER and OURS have; kv_recipe_keys names the keys.
-#define KVP_DEFAULTS(recipe, freeze, predictor, loss, rates)                                                 \
-    "task: kvp\n"                                                                                            \
-    "recipe: " recipe "\n"                                                                                   \
-    "freeze_aux: " freeze "\n"                                                                               \
-    "frozen_dtype: stored\n"                                                                                 \
-    "teacher: online\n"                                                                                      \
-    "predictor: {mapping: separate, " predictor ", least_squares_tokens: 200000, ridge: 1.0e-3,\n"           \
-    "            least_squares_rates: residual, rank: 0, aux_layers: 1, choose: nearest,\n"                  \
-    "            best_tokens: 20000, exact_layers: 0, heads: full, adapt: none}\n"                           \
+#define KVP_DEFAULTS(recipe, freeze, predictor, loss, rates)                                                                        \
+    "task: kvp\n"                                                                                                                   \
+    "recipe: " recipe "\n"                                                                                                          \
+    "freeze_aux: " freeze "\n"                                                                                                      \
+    "frozen_dtype: stored\n"                                                                                                        \
+    "teacher: online\n"                                                                                                             \
+    "predictor: {mapping: separate, " predictor ", least_squares_tokens: 200000,\n"                                                 \
+    "            least_squares_passes: 1, ridge: 1.0e-3, least_squares_rates: residual, rank: 0, aux_layers: 1, choose: nearest,\n" \
+    "            best_tokens: 20000, exact_layers: 0, heads: full, adapt: none}\n"                                                  \
     "loss: {" loss ", kl_temperature: 1, hidden: 0, hidden_layer: auto, z_loss: 0}\n" COMMON_DEFAULTS(rates)
 #define PAPER(freeze, aux_loss)                                                                              \
     KVP_DEFAULTS("paper", freeze, "init: random, token_table: none",                                         \

@@ -14,6 +14,9 @@ static const double usable = 0.95;
 // Advice is to make a difference.
 static const double worth_saying = 0.95;
 
+// Passes of the start that are advised.
+enum { SOME_PASSES = 4 };
+
 // Code and libraries, and what OpenBLAS packs matrices into, as measured.
 static const double program_bytes = 19e6, thread_bytes = 3e6;
 
@@ -21,6 +24,7 @@ kv_task_choice kv_footprint_chosen(const kv_train_config *config) {
     return (kv_task_choice){.n_seq = config->data.micro_batch_size,
                             .freeze_aux = config->freeze_aux,
                             .checkpointing = config->train.activation_checkpointing,
+                            .n_passes = config->predictor.least_squares_passes,
                             .frozen_dtype = config->frozen_dtype};
 }
 
@@ -84,19 +88,22 @@ char *kv_footprint_advice(const kv_task *task, const kv_footprint *footprint,
         const char *text;
         bool possible;
         kv_task_choice choice;
-    } others[] = {{"data.micro_batch_size: 1", now.n_seq > 1, now},
-                  {"train.activation_checkpointing: true", !now.checkpointing, now},
-                  {"freeze_aux: true", kvp && !now.freeze_aux, now},
-                  {"predictor.token_table: none, or a narrow one",
-                   kvp && config->predictor.token_table != KV_TABLE_NONE, now},
-                  {"frozen_dtype: bf16",
-                   config->base && now.frozen_dtype != KV_FROZEN_BF16 && now.frozen_dtype != KV_FROZEN_F16,
-                   now}};
+    } others[] = {
+        {"data.micro_batch_size: 1", now.n_seq > 1, now},
+        {"train.activation_checkpointing: true", !now.checkpointing, now},
+        {"freeze_aux: true", kvp && !now.freeze_aux, now},
+        {"predictor.token_table: none, or a narrow one",
+         kvp && config->predictor.token_table != KV_TABLE_NONE, now},
+        {"predictor.least_squares_passes: 4",
+         kvp && config->predictor.init == KV_START_LEAST_SQUARES && now.n_passes < SOME_PASSES, now},
+        {"frozen_dtype: bf16",
+         config->base && now.frozen_dtype != KV_FROZEN_BF16 && now.frozen_dtype != KV_FROZEN_F16, now}};
     others[0].choice.n_seq = 1;
     others[1].choice.checkpointing = true;
     others[2].choice.freeze_aux = true;
     others[3].choice.no_tables = true;
-    others[4].choice.frozen_dtype = KV_FROZEN_BF16;
+    others[4].choice.n_passes = SOME_PASSES;
+    others[5].choice.frozen_dtype = KV_FROZEN_BF16;
     size_t used = (size_t)snprintf(text, KV_FOOTPRINT_ADVICE, "a smaller model or data.seq_len");
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         kv_footprint less;

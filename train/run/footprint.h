@@ -52,7 +52,7 @@ char *kv_footprint_text(const kv_footprint *footprint, char text[KV_FOOTPRINT_TE
 
 // "a smaller model or data.seq_len, data.micro_batch_size: 1 (1.2 GB), ...": what would need less than
 // `footprint`, the estimate of what is configured, into text.
-enum { KV_FOOTPRINT_ADVICE = 300 };
+enum { KV_FOOTPRINT_ADVICE = 400 };
 char *kv_footprint_advice(const kv_task *task, const kv_footprint *footprint, char text[KV_FOOTPRINT_ADVICE]);
 
 // KV_ERR_MEMORY, with the parts of the estimate, the limit and what would help, when the run does not fit.

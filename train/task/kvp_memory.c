@@ -31,14 +31,14 @@ static double saving(const kvp_task *kvp, const kv_frozen_memory *aux, kv_frozen
 }
 
 // The sample by which sources are chosen is read before the fit, one after the other.
-static double start_bytes(const kvp_task *kvp, const kv_kvp_known *known) {
+static double start_bytes(const kvp_task *kvp, const kv_kvp_known *known, int64_t n_passes) {
     const kv_train_config *config = kvp->task.config;
     const kv_start_args args = {
         .config = config, .text = kvp->task.text, .base_spec = &kvp->base_spec, .aux_spec = &kvp->aux_spec};
     double choice = 0, fit = 0;
     if (kv_train_chooses(config)) choice = kv_choice_bytes(&args, kvp->shape, known);
     if (config->predictor.init == KV_START_LEAST_SQUARES)
-        fit = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, kvp->shape, known,
+        fit = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, kvp->shape, known, n_passes,
                                      config->data.micro_batch_size, config->data.seq_len);
     return choice > fit ? choice : fit;
 }
@@ -68,5 +68,5 @@ void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memor
                          .loading = (kvp->keeps_base ? base.while_it : base.stored) +
                                     (kvp->keeps_aux ? (trained ? 0 : aux.while_it) : aux.stored),
                          .saving = trained || kvp_prefix(kvp) ? 0 : saving(kvp, &aux, choice->frozen_dtype)};
-    memory->start = start_bytes(kvp, &known);
+    memory->start = start_bytes(kvp, &known, choice->n_passes);
 }

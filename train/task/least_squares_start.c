@@ -2,7 +2,6 @@
 //                                                                               [core/README.md §9, eq. 34]
 #include "train/task/least_squares_start.h"
 
-#include "core/predictor/least_squares.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
 #include "train/config/rates.h"
@@ -64,17 +63,13 @@ static void print_result(const kv_predictor *predictor, const double *k_r2, cons
     }
 }
 
-static kv_status solve(const kv_train_config *config, const kv_least_squares *sums, int64_t n_tokens,
-                       kv_predictor *predictor, kv_error *err) {
-    double k_r2[KV_MAX_LAYERS], v_r2[KV_MAX_LAYERS];
+static kv_status solve(const kv_train_config *config, const kv_least_squares *sums, kv_predictor *predictor,
+                       double *k_r2, double *v_r2, kv_error *err) {
     kv_status status = kv_least_squares_solve(sums, config->predictor.ridge, predictor, k_r2, v_r2, err);
-    if (status != KV_OK)
-        return kv_fail_within(
-            err, status,
-            "least-squares start (predictor.ridge: %g, predictor.least_squares_tokens: %" PRIi64 ")",
-            config->predictor.ridge, config->predictor.least_squares_tokens);
-    print_result(predictor, k_r2, v_r2);
-    return write_json(config, predictor, n_tokens, k_r2, v_r2, err);
+    if (status == KV_OK) return KV_OK;
+    return kv_fail_within(
+        err, status, "least-squares start (predictor.ridge: %g, predictor.least_squares_tokens: %" PRIi64 ")",
+        config->predictor.ridge, config->predictor.least_squares_tokens);
 }
 
 // ---- The start -----------------------------------------------------------------------------------------
@@ -84,28 +79,58 @@ static kv_status add(void *sums, kv_tape *tape, const kv_taps *taps, kv_tensor *
     return kv_least_squares_add(sums, tape, taps, base_raw_k, base_v, keep, err);
 }
 
-static kv_start_pass pass_of(const kv_start_args *args, const kv_predictor *predictor) {
-    return (kv_start_pass){.title = "least squares",
+kv_layer_range kv_least_squares_layers(const kv_predictor *predictor, int64_t n_passes, int64_t pass) {
+    const int64_t n = predictor->spec.n_base_layers, prefix = predictor->spec.prefix_layers,
+                  rest = n - prefix;
+    return (kv_layer_range){pass == 0 ? 0 : prefix + pass * rest / n_passes,
+                            prefix + (pass + 1) * rest / n_passes};
+}
+
+static kv_start_pass pass_of(const kv_start_args *args, const kv_predictor *predictor, kv_layer_range layers,
+                             const char *title) {
+    return (kv_start_pass){.title = title,
                            .reads = predictor,
                            .n_tokens = args->config->predictor.least_squares_tokens,
                            .add = add,
-                           .flops = kv_flops_least_squares_sums};
+                           .flops = kv_flops_least_squares_part(predictor, layers, kv_start_rows(args))};
 }
 
-kv_status kv_least_squares_start(const kv_start_args *args, kv_predictor *predictor, kv_error *err) {
+// One of the passes: sums of a share of the layers, and what comes of them.
+static kv_status fit(const kv_start_args *args, int64_t i, kv_predictor *predictor, int64_t *n_tokens,
+                     double *k_r2, double *v_r2, kv_error *err) {
+    const int64_t n_passes = args->config->predictor.least_squares_passes;
+    const kv_layer_range layers = kv_least_squares_layers(predictor, n_passes, i);
+    char title[64] = "least squares";
+    if (n_passes > 1)
+        snprintf(title, sizeof title, "least squares, pass %" PRIi64 " of %" PRIi64, i + 1, n_passes);
+    kv_start_pass pass = pass_of(args, predictor, layers, title);
     kv_least_squares *sums;
-    kv_start_pass pass = pass_of(args, predictor);
-    int64_t n_tokens;
-    kv_status status = kv_least_squares_create(predictor, &sums, err);
+    kv_status status = kv_least_squares_create_part(predictor, layers, &sums, err);
     if (status != KV_OK) return status;
     pass.sums = sums;
-    status = kv_start_read(args, &pass, &n_tokens, err);
-    if (status == KV_OK) status = solve(args->config, sums, n_tokens, predictor, err);
+    status = kv_start_read(args, &pass, n_tokens, err);
+    if (status == KV_OK) status = solve(args->config, sums, predictor, k_r2, v_r2, err);
     kv_least_squares_free(sums);
     return status;
 }
 
+kv_status kv_least_squares_start(const kv_start_args *args, kv_predictor *predictor, kv_error *err) {
+    double k_r2[KV_MAX_LAYERS], v_r2[KV_MAX_LAYERS];
+    int64_t n_tokens = 0;
+    kv_status status = KV_OK;
+    for (int64_t i = 0; i < args->config->predictor.least_squares_passes && status == KV_OK; i++)
+        status = fit(args, i, predictor, &n_tokens, k_r2, v_r2, err);
+    if (status != KV_OK) return status;
+    print_result(predictor, k_r2, v_r2);
+    return write_json(args->config, predictor, n_tokens, k_r2, v_r2, err);
+}
+
 double kv_least_squares_flops(const kv_start_args *args, const kv_predictor *shape) {
-    const kv_start_pass pass = pass_of(args, shape);
-    return kv_start_flops(args, &pass);
+    const int64_t n_passes = args->config->predictor.least_squares_passes;
+    double flops = 0;
+    for (int64_t i = 0; i < n_passes; i++) {
+        const kv_start_pass pass = pass_of(args, shape, kv_least_squares_layers(shape, n_passes, i), "");
+        flops += kv_start_flops(args, &pass);
+    }
+    return flops;
 }

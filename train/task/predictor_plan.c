@@ -178,6 +178,12 @@ static const char *blamed(const kv_predictor_config *p, const char *message) {
 
 static kv_status check_start(const struct rule *r, const kv_predictor_spec *spec, kv_error *err) {
     kv_error inner = {0};
+    const int64_t n_passes = r->config->predictor.least_squares_passes, n_predicted = r->n_base - r->prefix;
+    if (n_passes > n_predicted)
+        return kv_config_fail(r->source, err, "predictor.least_squares_passes",
+                              "found %" PRIi64 ", expected at most %" PRIi64
+                              ": each is for a share of the base's layers%s",
+                              n_passes, n_predicted, r->prefix > 0 ? " behind the prefix" : "");
     if (r->config->predictor.init != KV_START_BASE || kv_start_from_base_check(spec, &inner) == KV_OK)
         return KV_OK;
     return kv_config_fail(r->source, err, "predictor.init", "found base, but %s", inner.message);

@@ -174,7 +174,7 @@ static kv_start_pass pass_of(const kv_start_args *args, const kv_predictor *all)
                            .reads = all,
                            .n_tokens = args->config->predictor.best_tokens,
                            .add = add,
-                           .flops = kv_flops_best};
+                           .flops = kv_flops_best(all, kv_start_rows(args))};
 }
 
 static kv_status read_text(const kv_start_args *args, const kv_predictor *all, kv_best *best,

@@ -48,12 +48,12 @@ static int64_t epoch_tokens(const kv_start_args *args) {
     return n_rows * d->seq_len;
 }
 
-static int64_t batch_rows(const kv_start_args *args) {
+int64_t kv_start_rows(const kv_start_args *args) {
     return args->config->data.micro_batch_size * args->config->data.seq_len;
 }
 
 static int64_t count_batches(const kv_start_args *args, int64_t wanted, int64_t n_all) {
-    const int64_t rows = batch_rows(args);
+    const int64_t rows = kv_start_rows(args);
     const int64_t n = wanted > 0 && wanted < n_all ? wanted : n_all;
     return (n + rows - 1) / rows;
 }
@@ -137,8 +137,7 @@ static uint64_t batch_flops(const kv_start_args *a, const kv_start_pass *wanted)
     const int64_t n_seq = d->micro_batch_size, len = d->seq_len;
     return kv_flops_least_squares(a->base_spec, a->aux_spec, reads, n_seq, len) -
            kv_flops_least_squares_sums(reads, n_seq * len) -
-           kv_flops_kvp_spared(a->base_spec, a->aux_spec, reads, n_seq, len, &both, &known) +
-           wanted->flops(reads, n_seq * len);
+           kv_flops_kvp_spared(a->base_spec, a->aux_spec, reads, n_seq, len, &both, &known) + wanted->flops;
 }
 
 double kv_start_flops(const kv_start_args *args, const kv_start_pass *wanted) {
@@ -152,7 +151,7 @@ kv_status kv_start_read(const kv_start_args *args, const kv_start_pass *wanted, 
                         kv_error *err) {
     struct pass p = {.args = args, .wanted = wanted, .config = args->config};
     kv_status status = prepare(&p, err);
-    const int64_t rows = batch_rows(args);
+    const int64_t rows = kv_start_rows(args);
     const uint64_t flops = batch_flops(args, wanted);
     kv_progress progress;
     char note[64] = "tokens";

@@ -24,8 +24,11 @@ typedef struct kv_start_pass {
     kv_status (*add)(void *sums, kv_tape *tape, const kv_taps *taps, kv_tensor *const *base_raw_k,
                      kv_tensor *const *base_v, const uint8_t *keep, kv_error *err);
     void *sums;
-    uint64_t (*flops)(const kv_predictor *reads, int64_t n); // products of adding n tokens
+    uint64_t flops; // products of adding a batch (kv_start_rows)
 } kv_start_pass;
+
+// Tokens of a batch.
+int64_t kv_start_rows(const kv_start_args *args);
 
 // *n_read: tokens. KV_ERR_INTERRUPTED when the user stops it.
 kv_status kv_start_read(const kv_start_args *args, const kv_start_pass *pass, int64_t *n_read, kv_error *err);

@@ -3,7 +3,7 @@
 #include "train/task/tape_bytes.h"
 
 #include "core/predictor/best.h"
-#include "core/predictor/least_squares.h"
+#include "train/task/least_squares_start.h"
 
 #include <omp.h>
 
@@ -304,12 +304,14 @@ static double start_passes(const kv_model_spec *base, const kv_model_spec *aux, 
 }
 
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
-                              const kv_kvp_known *known, int64_t n_seq, int64_t seq_len) {
+                              const kv_kvp_known *known, int64_t n_passes, int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
-    double gradients;
+    double gradients, sums = 0;
     const double joined = kv_predictor_floats(shape, base, false, &gradients);
-    return start_passes(base, aux, shape, known, rows, joined) +
-           kv_least_squares_sum_bytes(shape, n_seq * seq_len);
+    for (int64_t i = 0; i < n_passes; i++)
+        sums = larger(sums, kv_least_squares_part_bytes(shape, kv_least_squares_layers(shape, n_passes, i),
+                                                        n_seq * seq_len));
+    return start_passes(base, aux, shape, known, rows, joined) + sums;
 }
 
 double kv_best_start_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *all,

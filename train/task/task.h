@@ -37,7 +37,8 @@ typedef struct kv_task_memory {
 typedef struct kv_task_choice {
     int64_t n_seq; // sequences of a micro-batch
     bool freeze_aux, checkpointing;
-    bool no_tables; // predictors without token tables
+    bool no_tables;   // predictors without token tables
+    int64_t n_passes; // of the least-squares start
     kv_frozen_dtype frozen_dtype;
 } kv_task_choice;
 
