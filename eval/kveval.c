@@ -1,6 +1,7 @@
 // The command line. What is behind it: eval/evaluate/evaluate.h (a configuration becomes results),
 // eval/report/output.h (results become files).
 #include "data/config/options.h"
+#include "data/config/seed.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
 #include "data/system/limits.h"
@@ -15,6 +16,7 @@
 #include "eval/report/report.h"
 #include "eval/results/fidelity.h"
 #include "eval/results/grid.h"
+#include "eval/seeds/command.h"
 #include "eval/sources/sources.h"
 
 #include <argp.h>
@@ -38,7 +40,7 @@ static const char doc[] =
     "and draws them faintly, unless draw_published is false. Items on a grid of lengths and depths leave grid.csv, a "
     "heat map of every system, and accuracy against time at each length. An evaluation that was stopped goes on from "
     "its samples.\n"
-    "`kveval report` joins evaluations and draws again without running anything. `kveval sources` says how many layers of an "
+    "`kveval report` joins evaluations and draws again without running anything, `kveval seeds` those that differ in seed. `kveval sources` says how many layers of an "
     "aux it takes to explain a base's keys and values, `kveval curve` what each number of a model's own first layers is worth "
     "as its aux.\n"
     "\n"
@@ -95,6 +97,8 @@ static const char doc[] =
     "base itself is not finite, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; what did "
     "not end well, but for such a base, leaves no files but samples.";
 
+enum { KEY_SEEDS = 0x200, MAX_SEEDS = 1000 };
+
 static const struct argp_option options[] = {
     {"limit", 'l', "N", 0, "Ask at most N items of every task, as `limit` in CONFIG does", 0},
     {"no-ttft", 't', NULL, 0, "Do not measure the time to the first token", 0},
@@ -104,6 +108,10 @@ static const struct argp_option options[] = {
      0},
     {"dry-run", 'n', NULL, 0,
      "Check the configuration and all that it names but the models' weights; print items, tokens, memory and expected time; write nothing",
+     0},
+    {"seeds", KEY_SEEDS, "N", 0,
+     "Evaluate with the seeds 1 to N, one after the other, {seed} in the paths of CONFIG being each of them, and show "
+     "their means as kveval seeds does",
      0},
     {"unsafe-execution", 'U', NULL, 0,
      "Run generated programs without a sandbox where bubblewrap cannot work: they can do all that you can",
@@ -115,6 +123,8 @@ struct arguments {
     bool dry_run, no_ttft, unsafe_execution;
     const char *check_tests;
     char limit[40]; // "limit=N"
+    int64_t seeds;  // 0: the one of the configuration
+    char seed[40];  // "seed=N"
 };
 
 // A setting like those of -s, so that the configuration in results.h5 has it.
@@ -128,6 +138,23 @@ static void set_limit(struct argp_state *state, struct arguments *a, const char 
     o->overrides[o->n_overrides++] = a->limit;
 }
 
+static void set_seeds(struct argp_state *state, struct arguments *a, const char *text) {
+    if (!kv_read_whole(text, &a->seeds) || a->seeds < 1 || a->seeds > MAX_SEEDS)
+        argp_error(state, "--seeds: found %s, expected a whole number from 1 to %d", text, MAX_SEEDS);
+}
+
+// A seed that is set for all of them would make them one.
+static void check_seeds(struct argp_state *state, const struct arguments *a) {
+    const kv_config_options *o = &a->common;
+    for (size_t i = 0; a->seeds && i < o->n_overrides; i++) {
+        const char *key = o->overrides[i] + strspn(o->overrides[i], " \t");
+        if (!strncmp(key, "seed", 4) && key[4 + strspn(key + 4, " \t")] == '=')
+            argp_error(state, "-s %s beside --seeds, which sets it", o->overrides[i]);
+    }
+    if (a->seeds && o->n_overrides == KV_MAX_OVERRIDES)
+        argp_error(state, "more than %d overrides", KV_MAX_OVERRIDES);
+}
+
 static error_t parse(int key, char *text, struct argp_state *state) {
     struct arguments *a = state->input;
     switch (key) {
@@ -135,6 +162,8 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 'n': a->dry_run = true; return 0;
     case 't': a->no_ttft = true; return 0;
     case 'l': set_limit(state, a, text); return 0;
+    case KEY_SEEDS: set_seeds(state, a, text); return 0;
+    case ARGP_KEY_END: check_seeds(state, a); return 0;
     case 'U': a->unsafe_execution = true; return 0;
     case 'c':
         a->check_tests = text;
@@ -212,6 +241,90 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
     return status;
 }
 
+// ---- Several seeds -------------------------------------------------------------------------------------
+
+// The output with {seed} in it, which each seed's own is made of. *path NULL: there is none.
+static kv_status seeds_output(const struct arguments *a, char **path, kv_error *err) {
+    const kv_config_options *o = &a->common;
+    kv_config *config;
+    kv_status status = kv_config_load(o->config, o->overrides, o->n_overrides, NULL, &config, err);
+    *path = NULL;
+    if (status != KV_OK) return status;
+    *path = kv_config_value(config, "output");
+    if (*path && !kv_seed_in(*path))
+        status = kv_config_fail(
+            config, err, "output",
+            "found %s, expected {seed} in it: with --seeds each seed has results of its own", *path);
+    kv_config_free(config);
+    return status;
+}
+
+static void set_seed(struct arguments *a, int64_t seed) {
+    snprintf(a->seed, sizeof a->seed, "seed=%lld", (long long)seed);
+    fprintf(stderr, "kveval: seed %lld of %lld\n", (long long)seed, (long long)a->seeds);
+}
+
+// As kveval seeds would of those outputs, with the picture of the configuration.
+static kv_status join_seeds(const struct arguments *a, char **inputs, const char *output, kv_error *err) {
+    const kv_config_options *o = &a->common;
+    kv_config *config;
+    const kv_eval_config *eval;
+    char note[KV_PLOT_NOTE] = "";
+    kv_status status = kv_eval_config_load(o->config, o->overrides, o->n_overrides, &config, &eval, err);
+    if (status != KV_OK) return status;
+    const kv_seeds_options joined = {
+        .inputs = inputs, .n_inputs = a->seeds, .output = output, .picture = eval->picture};
+    putchar('\n');
+    status = kv_seeds_join(&joined, stdout, note, err);
+    if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
+    if (status == KV_OK) fprintf(stderr, "kveval: means over seeds are in %s\n", output);
+    kv_config_free(config);
+    return status;
+}
+
+// runs/s{seed}/eval becomes runs/s1/eval, runs/s2/eval, ..., and runs/s1-3/eval of all of them. A base that is not finite with
+// one seed ends nothing: the others are evaluated, and the first such error is the answer.
+static kv_status evaluate_all(struct arguments *a, const char *pattern, char **inputs, kv_error *err) {
+    kv_status first = KV_OK, status = KV_OK;
+    kv_error found = {0};
+    for (int64_t i = 0; status == KV_OK && i < a->seeds; i++) {
+        set_seed(a, i + 1);
+        inputs[i] = kv_seed_path(pattern, a->seed + strlen("seed="));
+        status = inputs[i] ? evaluate(a, &found) : kv_fail(&found, KV_ERR_MEMORY, "out of memory");
+        if (status == KV_OK || first != KV_OK) continue;
+        first = status;
+        if (err) *err = found;
+        if (status == KV_ERR_NOT_FINITE) status = KV_OK;
+    }
+    if (status != KV_OK || a->dry_run) return first;
+    char range[48];
+    snprintf(range, sizeof range, "1-%lld", (long long)a->seeds);
+    char *output = kv_seed_path(pattern, range);
+    status = output ? join_seeds(a, inputs, output, first == KV_OK ? err : &found)
+                    : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    free(output);
+    return first == KV_OK ? status : first;
+}
+
+static kv_status evaluate_seeds(struct arguments *a, kv_error *err) {
+    kv_config_options *o = &a->common;
+    char *pattern = NULL, **inputs = calloc((size_t)a->seeds, sizeof *inputs);
+    o->overrides[o->n_overrides++] = a->seed;
+    snprintf(a->seed, sizeof a->seed, "seed=1");
+    kv_status status = inputs ? seeds_output(a, &pattern, err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    // Without an output the first evaluation says what is wrong.
+    if (status == KV_OK) status = pattern ? evaluate_all(a, pattern, inputs, err) : evaluate(a, err);
+    for (int64_t i = 0; inputs && i < a->seeds; i++) free(inputs[i]);
+    free(inputs);
+    free(pattern);
+    return status;
+}
+
+static kv_status run(struct arguments *a, kv_error *err) {
+    if (a->check_tests) return check_tests(a, err);
+    return a->seeds ? evaluate_seeds(a, err) : evaluate(a, err);
+}
+
 int main(int argc, char **argv) {
     kv_console_start(argv);
     argp_err_exit_status = 2;
@@ -219,6 +332,11 @@ int main(int argc, char **argv) {
         static char name[] = "kveval report";
         argv[1] = name;
         return kv_report_main(argc - 1, argv + 1);
+    }
+    if (argc > 1 && !strcmp(argv[1], "seeds")) {
+        static char name[] = "kveval seeds";
+        argv[1] = name;
+        return kv_seeds_main(argc - 1, argv + 1);
     }
     if (argc > 1 && !strcmp(argv[1], "sources")) {
         static char name[] = "kveval sources";
@@ -237,7 +355,7 @@ int main(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
     if (arguments.dry_run) kv_console_printout();
-    kv_status status = arguments.check_tests ? check_tests(&arguments, &err) : evaluate(&arguments, &err);
+    kv_status status = run(&arguments, &err);
     if (status == KV_OK && !kv_console_flush())
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
     if (status == KV_OK) return 0;

@@ -19,7 +19,7 @@ typedef struct kv_plot_point {
     // of x.
     const char *family;
     const double *x, *y; // [n_panels], x > 0 (in a scatter any); points without such an x or a y are left out
-    const double *low, *high; // [n_panels] ends of the 95 % interval; NULL or NAN: none
+    const double *low, *high; // [n_panels] ends of an interval; NULL or NAN: none
 } kv_plot_point;
 
 // What the height of a panel is.
@@ -43,7 +43,8 @@ typedef struct kv_plot {
     const char *const *x_labels;
     int64_t columns; // of panels; 0: by their number
     const kv_plot_height
-        *heights; // [n_panels] of panels that differ; NULL: y_label is that of all, more is better
+        *heights;         // [n_panels] of panels that differ; NULL: y_label is that of all, more is better
+    const char *interval; // what the intervals are, for the legend; NULL: "95 % interval"
     // A point (borrowed) whose height is drawn through all of a panel, dashed and in its colour; NULL: none.
     const kv_plot_point *line;
     // Points of others: hollow, small and faint, in the colour of the family of the same name. Of their

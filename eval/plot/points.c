@@ -282,7 +282,8 @@ static void make_legend(struct picture *picture) {
     }
     if (has_intervals(plot))
         kv_plot_page_entry(&picture->page,
-                           (kv_plot_entry){.sign = KV_PLOT_SIGN_INTERVAL, .text = "95 % interval"});
+                           (kv_plot_entry){.sign = KV_PLOT_SIGN_INTERVAL,
+                                           .text = plot->interval ? plot->interval : "95 % interval"});
     if (plot->n_published)
         kv_plot_page_entry(&picture->page, (kv_plot_entry){.sign = KV_PLOT_SIGN_PUBLISHED,
                                                            .text = plot->published_name ? plot->published_name

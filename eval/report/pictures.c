@@ -222,6 +222,7 @@ static kv_status draw_points(struct pareto *p, const char *dir, char note[KV_PLO
         if (!strcmp(p->points[s].label, p->settings->line)) line = &p->points[s];
     const kv_plot plot = {.points = p->points,
                           .line = line,
+                          .interval = p->settings->interval,
                           .n_points = p->n_points,
                           .panels = p->panel_titles,
                           .n_panels = p->n_panels,

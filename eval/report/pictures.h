@@ -11,6 +11,8 @@ typedef struct kv_eval_picture {
     char *y;         // accuracy | retention
     char *line;      // name of the system at whose height a line is drawn through each panel; NULL: none
     char *published; // figures of the paper, copied to published.csv (eval/published/published.h); NULL: none
+    const char *
+        interval; // what the bars at the points are, for the legend; NULL: a 95 % interval. No key of a config's
     bool draw_published; // faintly among one's own
 } kv_eval_picture;
 

@@ -7,6 +7,7 @@
 #include "data/system/warning.h"
 #include "eval/published/published.h"
 #include "eval/report/output.h"
+#include "eval/report/picture_options.h"
 #include "eval/results/fidelity.h"
 #include "eval/results/grid.h"
 
@@ -37,40 +38,14 @@ struct options {
 static const struct argp_option option_list[] = {
     {"output", 'o', "DIR", 0, "write results.h5, the CSV files and the picture there (default: only print)",
      0},
-    {"x", 'x', "exact|paper|clock", 0,
-     "reduction of FLOPs, or of the measured time, in the picture (default exact)", 0},
-    {"y", 'y', "accuracy|retention", 0, "height in the picture (default accuracy)", 0},
-    {"line", 'l', "SYSTEM", 0, "draw a dashed line through all of a panel at the height of this system", 0},
-    {"published", 'p', "NAME", 0,
-     "draw these figures of the paper faintly and copy them to published.csv, e.g. triviaqa-openelm-1.1b", 0},
     {0},
 };
 
-static char *one_of(struct argp_state *state, const char *option, char *text, const char *const *words) {
-    char known[64] = "";
-    for (int i = 0; words[i]; i++) {
-        if (!strcmp(text, words[i])) return text;
-        const size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s",
-                 i == 0         ? ""
-                 : words[i + 1] ? ", "
-                                : " or ",
-                 words[i]);
-    }
-    argp_error(state, "--%s: '%s', expected %s", option, text, known);
-    return text;
-}
-
 static error_t parse(int key, char *text, struct argp_state *state) {
-    static const char *const counts[] = {"exact", "paper", "clock", NULL};
-    static const char *const heights[] = {"accuracy", "retention", NULL};
     struct options *o = state->input;
     switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &o->picture; return 0;
     case 'o': o->output = text; return 0;
-    case 'x': o->picture.x = one_of(state, "x", text, counts); return 0;
-    case 'y': o->picture.y = one_of(state, "y", text, heights); return 0;
-    case 'l': o->picture.line = text; return 0;
-    case 'p': o->picture.published = text; return 0;
     case ARGP_KEY_ARGS:
         o->inputs = state->argv + state->next;
         o->n_inputs = state->argc - state->next;
@@ -139,9 +114,9 @@ static kv_status check_line(const kv_results *results, const char *name, kv_erro
 }
 
 int kv_report_main(int argc, char **argv) {
-    static const struct argp argp = {option_list, parse, "RESULTS.h5...", doc, NULL, NULL, NULL};
-    static char exact[] = "exact", accuracy[] = "accuracy";
-    struct options options = {.picture = {.x = exact, .y = accuracy, .draw_published = true}};
+    static const struct argp_child children[] = {{&kv_picture_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {option_list, parse, "RESULTS.h5...", doc, children, NULL, NULL};
+    struct options options = {0};
     kv_results results = {0};
     kv_error err = {0};
     char note[KV_PLOT_NOTE] = "";

@@ -137,6 +137,15 @@ char *kv_metric_text(const kv_metric *metric, double figure, char text[KV_METRIC
     return text;
 }
 
+char *kv_metric_spread_text(const kv_metric *metric, kv_spread spread, char text[KV_METRIC_TEXT]) {
+    char mean[KV_METRIC_TEXT / 2], sd[KV_METRIC_TEXT / 2];
+    if (!isfinite(spread.sd)) return kv_metric_text(metric, spread.mean, text);
+    write_number(metric, spread.mean, mean, sizeof mean);
+    write_number(metric, spread.sd, sd, sizeof sd);
+    snprintf(text, KV_METRIC_TEXT, "%s ± %s%s", mean, sd, metric->share ? " %" : "");
+    return text;
+}
+
 char *kv_metric_interval_text(const kv_metric *metric, double low, double high, char text[KV_METRIC_TEXT]) {
     char ends[2][KV_METRIC_TEXT / 2];
     const bool known = !isnan(low) && !isnan(high);

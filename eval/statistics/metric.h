@@ -1,6 +1,7 @@
 // What is known of a metric by its name: which way is better, what its values per item are, and how they become one figure.
 #pragma once
 
+#include "core/spread.h"
 #include "eval/statistics/stats.h"
 
 #include <stdbool.h>
@@ -49,7 +50,8 @@ enum { KV_METRIC_LABEL = 96 };
 char *kv_metric_kept_label(const kv_metric *metric, const char *name, char text[KV_METRIC_LABEL]);
 
 // Figures as tables show them: "57.3 %", "2.331" (nats, bits), "10.29" (a perplexity), "∞"; "-" of NAN. An interval: "51.2-63.0",
-// "2.281-2.390", "8.7-∞".
+// "2.281-2.390", "8.7-∞". A mean over seeds with its standard deviation, where there are two: "57.3 ± 1.1 %".
 enum { KV_METRIC_TEXT = 64 };
 char *kv_metric_text(const kv_metric *metric, double figure, char text[KV_METRIC_TEXT]);
 char *kv_metric_interval_text(const kv_metric *metric, double low, double high, char text[KV_METRIC_TEXT]);
+char *kv_metric_spread_text(const kv_metric *metric, kv_spread spread, char text[KV_METRIC_TEXT]);

@@ -29,7 +29,7 @@ def helps(build):
     """Words of every command with a --help."""
     text = subprocess.run([build / "data/kvdata", "--help"], capture_output=True, text=True).stdout
     listed = re.search(r"^Commands:\n((?:  \w+ .*\n)+)", text, re.M).group(1)
-    return [*PROGRAMS, *(f"kvdata {line.split()[0]}" for line in listed.splitlines()), "kvtrain status", "kveval report", "kveval sources", "kveval curve"]
+    return [*PROGRAMS, *(f"kvdata {line.split()[0]}" for line in listed.splitlines()), "kvtrain status", "kveval report", "kveval seeds", "kveval sources", "kveval curve"]
 
 
 # ---- Running -------------------------------------------------------------------------------------------

@@ -103,6 +103,11 @@ eval: eval.yaml
 YAML
 for name in base aux predictor; do quietly kvtrain "my/$name.yaml"; done
 quietly kveval my/eval.yaml
+for seed in 1 2; do
+  quietly kvtrain my/predictor.yaml -s seed=$seed -s train.steps=2 --output "my/s{seed}"
+  quietly kveval my/eval.yaml -s seed=$seed -s "systems[2].aux=my/s{seed}/final/aux" --no-ttft -s analysis=null \
+    -s "systems[2].predictor=my/s{seed}/final/predictor" -o "my/seeds/s{seed}"
+done
 
 # ---- What ./kv quickstart leaves -----------------------------------------------------------------------
 

@@ -1,0 +1,13 @@
+// How far a few figures of the same thing lie apart, such as those of runs that differ in nothing but their seed.
+#pragma once
+
+#include <stdint.h>
+
+typedef struct kv_spread {
+    double mean; // NAN of none
+    double sd;   // √(Σ (x − mean)² / (n − 1)); NAN of fewer than two
+    int64_t n;   // of them: the finite ones
+} kv_spread;
+
+// values[n]; what is not finite is left out.
+kv_spread kv_spread_of(const double *values, int64_t n);
