@@ -144,7 +144,8 @@ double kv_predictor_floats(const kv_predictor *predictor, const kv_model_spec *b
         if (aux_trained && kv_sources_of_aux(input->sources)) back += (double)input->dim;
     }
     if (kv_predictor_spec_reads_base(&predictor->spec) && !predictor->tabulated)
-        values += (double)base->model_dim * (1 + (own_products(predictor, base) > 0));
+        values += (double)base->model_dim * (1 + (own_products(predictor, base) > 0 ||
+                                                  kv_predictor_reads(predictor, KV_SOURCE_OWN_HIDDEN)));
     if (kv_predictor_reads(predictor, KV_SOURCE_OWN_KEYS)) // normed as well, which is not needed
         values += (1 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, 0);
     if (kv_predictor_reads(predictor, KV_SOURCE_OWN_VALUES)) values += (double)kv_spec_kv_dim(base, 0);

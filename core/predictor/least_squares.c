@@ -261,9 +261,9 @@ static kv_source bad_source(const kv_least_squares *ls, int64_t input) {
 }
 
 static void name_source(kv_source source, char what[64]) {
-    static const char *const of[KV_SOURCE_KINDS] = {"the aux's keys",   "the aux's values",
-                                                    "the aux's inputs", "the base's embeddings",
-                                                    "the base's keys",  "the base's values"};
+    static const char *const of[KV_SOURCE_KINDS] = {
+        "the aux's keys",  "the aux's values",  "the aux's inputs", "the base's embeddings",
+        "the base's keys", "the base's values", "the base's inputs"};
     if (kv_source_of_token(source))
         snprintf(what, 64, "%s", of[source.kind]);
     else

@@ -15,12 +15,14 @@ bool kv_predictor_reads(const kv_predictor *p, kv_source_kind kind) {
 void kv_predictor_read_base(kv_tape *tape, const kv_predictor *predictor, kv_model *base, const int32_t *ids,
                             int64_t n, kv_taps *taps) {
     const bool keys = kv_predictor_reads(predictor, KV_SOURCE_OWN_KEYS),
-               values = kv_predictor_reads(predictor, KV_SOURCE_OWN_VALUES);
+               values = kv_predictor_reads(predictor, KV_SOURCE_OWN_VALUES),
+               hidden = kv_predictor_reads(predictor, KV_SOURCE_OWN_HIDDEN);
     taps->ids = ids, taps->n = n;
     if (predictor->tabulated || !kv_predictor_spec_reads_base(&predictor->spec)) return;
     taps->embedding = kv_embedding(tape, &base->embed, ids, n);
-    if (!keys && !values) return;
+    if (!keys && !values && !hidden) return;
     kv_tensor *h = kv_layer_norm_in(tape, base, 0, taps->embedding);
+    taps->own_h = hidden ? h : NULL;
     if (keys) taps->own_k = kv_layer_keys(tape, base, 0, h).raw_k;
     if (values) taps->own_v = kv_layer_values(tape, base, 0, h);
 }
@@ -49,6 +51,7 @@ static kv_tensor *tap_of(const kv_taps *taps, kv_source source) {
     case KV_SOURCE_EMBEDDING: return taps->embedding;
     case KV_SOURCE_OWN_KEYS: return taps->own_k;
     case KV_SOURCE_OWN_VALUES: return taps->own_v;
+    case KV_SOURCE_OWN_HIDDEN: return taps->own_h;
     }
     return NULL;
 }

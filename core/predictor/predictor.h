@@ -98,7 +98,7 @@ bool kv_predictor_reads(const kv_predictor *predictor, kv_source_kind kind);
 typedef struct kv_taps {
     kv_tensor *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS]; // of aux layers: keys before k_norm; values
     kv_tensor *h[KV_MAX_LAYERS];                    // of aux layers: their normed inputs
-    kv_tensor *embedding, *own_k, *own_v;           // of the base
+    kv_tensor *embedding, *own_k, *own_v, *own_h;   // of the base
     const int32_t *ids;                             // the tokens, for tables: valid until backward
     int64_t n;
 } kv_taps;

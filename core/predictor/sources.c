@@ -10,9 +10,13 @@ static const struct {
     const char *name;
     bool of_layer; // its name has the number of an aux layer
 } kinds[KV_SOURCE_KINDS] = {
-    [KV_SOURCE_KEYS] = {"k", true},          [KV_SOURCE_VALUES] = {"v", true},
-    [KV_SOURCE_HIDDEN] = {"h", true},        [KV_SOURCE_EMBEDDING] = {"embedding", false},
-    [KV_SOURCE_OWN_KEYS] = {"own_k", false}, [KV_SOURCE_OWN_VALUES] = {"own_v", false},
+    [KV_SOURCE_KEYS] = {"k", true},
+    [KV_SOURCE_VALUES] = {"v", true},
+    [KV_SOURCE_HIDDEN] = {"h", true},
+    [KV_SOURCE_EMBEDDING] = {"embedding", false},
+    [KV_SOURCE_OWN_KEYS] = {"own_k", false},
+    [KV_SOURCE_OWN_VALUES] = {"own_v", false},
+    [KV_SOURCE_OWN_HIDDEN] = {"own_h", false},
 };
 
 int64_t kv_source_dim(const kv_model_spec *base, const kv_model_spec *aux, kv_source source) {
@@ -20,7 +24,8 @@ int64_t kv_source_dim(const kv_model_spec *base, const kv_model_spec *aux, kv_so
     case KV_SOURCE_KEYS:
     case KV_SOURCE_VALUES: return kv_spec_kv_dim(aux, source.layer);
     case KV_SOURCE_HIDDEN: return aux->model_dim;
-    case KV_SOURCE_EMBEDDING: return base->model_dim;
+    case KV_SOURCE_EMBEDDING:
+    case KV_SOURCE_OWN_HIDDEN: return base->model_dim;
     case KV_SOURCE_OWN_KEYS:
     case KV_SOURCE_OWN_VALUES: return kv_spec_kv_dim(base, 0);
     }

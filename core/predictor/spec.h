@@ -24,9 +24,10 @@ typedef enum kv_source_kind {
     KV_SOURCE_HIDDEN,    // the normed input of an aux layer: what its q, k and v are made of
     KV_SOURCE_EMBEDDING, // the base's embedding of the token
     KV_SOURCE_OWN_KEYS,  // the base's own keys of layer 0, before k_norm: they depend on the token alone
-    KV_SOURCE_OWN_VALUES
+    KV_SOURCE_OWN_VALUES,
+    KV_SOURCE_OWN_HIDDEN // and what these are made of: its embedding behind the layer's norm
 } kv_source_kind;
-enum { KV_SOURCE_KINDS = 6 };
+enum { KV_SOURCE_KINDS = 7 };
 
 typedef struct kv_source {
     uint8_t kind;  // a kv_source_kind
@@ -34,7 +35,7 @@ typedef struct kv_source {
 } kv_source;
 static_assert(KV_MAX_LAYERS <= UINT8_MAX + 1, "a source has a byte for its layer");
 
-enum { KV_MAX_SOURCES = 3 * KV_MAX_LAYERS + 3 };
+enum { KV_MAX_SOURCES = 3 * KV_MAX_LAYERS + 4 };
 typedef struct kv_sources {
     int32_t n;
     kv_source at[KV_MAX_SOURCES]; // what depends on the token alone comes last
@@ -45,7 +46,7 @@ int64_t kv_source_dim(const kv_model_spec *base, const kv_model_spec *aux, kv_so
 int64_t kv_source_heads(const kv_model_spec *aux, kv_source source);
 bool kv_source_of_token(kv_source source);
 
-// "k3", "v0", "h12", "embedding", "own_k", "own_v": written with at most 16 bytes, and read: false when it is none.
+// "k3", "v0", "h12", "embedding", "own_k", "own_v", "own_h": written with at most 16 bytes, and read: false when it is none.
 void kv_source_name(kv_source source, char name[16]);
 bool kv_source_parse(const char *name, kv_source *source);
 // "k", "v", "h": the same without a layer, which somebody else chooses. And all names in words, for those who ask for one.

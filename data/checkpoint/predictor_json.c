@@ -137,7 +137,7 @@ static kv_status wrong(const struct entry *e, const char *key, const char *expec
 
 static kv_status read_sources(const struct entry *e, kv_sources *sources, kv_error *err) {
     static const char expected[] =
-        "a list of k0, v0, h0 (keys, values, normed input of aux layer 0), embedding, own_k or own_v";
+        "a list of k0, v0, h0 (keys, values, normed input of aux layer 0), embedding, own_k, own_v or own_h";
     const json_t *list = json_object_get(e->value, "sources");
     const size_t n = json_array_size(list);
     if (n == 0 || n > KV_MAX_SOURCES) return wrong(e, "sources", expected, err);

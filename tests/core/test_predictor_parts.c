@@ -190,6 +190,31 @@ static void test_exact_layers_are_the_bases_own(void **state) {
     }
 }
 
+// What layer 0 of the base reads is the same whether it comes of the token alone or of a prefix that was run.
+static void test_own_first_input_is_the_prefixs(void **state) {
+    (void)state;
+    const kv_model_spec base = tiny_base();
+    kv_model *model = tiny_model(&base, 1);
+    kv_predictor_spec *spec = test_alloc(1, sizeof *spec);
+    kv_predictor *predictor;
+    kv_tape *tape = kv_tape_create();
+    kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ};
+    kv_taps taps;
+    kv_predictor_spec_prefix(&base, 1, spec);
+    for (int side = 0; side < KV_SIDES; side++) {
+        kv_sources_add(&spec->outputs[side][1].sources, KV_SOURCE_HIDDEN, 0);
+        kv_sources_add(&spec->outputs[side][1].sources, KV_SOURCE_OWN_HIDDEN, 0);
+    }
+    assert_int_equal(kv_predictor_create(&base, &base, spec, &predictor, NULL), KV_OK);
+    assert_non_null(kv_predictor_read(tape, predictor, model, model, ids, TOKENS, &pass, false, &taps));
+    assert_int_equal(taps.own_h->cols, base.model_dim);
+    assert_memory_equal(taps.own_h->data, taps.h[0]->data, (size_t)(TOKENS * base.model_dim) * sizeof(float));
+    kv_predictor_free(predictor);
+    kv_model_free(model);
+    kv_tape_free(tape);
+    free(spec);
+}
+
 // ---- Least squares -------------------------------------------------------------------------------------
 
 // Maps that were solved for are at a minimum: going a little in any direction of a weight makes the squared
@@ -347,6 +372,7 @@ int main(void) {
         cmocka_unit_test(test_what_of_the_aux_learns),
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_exact_layers_are_the_bases_own),
+        cmocka_unit_test(test_own_first_input_is_the_prefixs),
         cmocka_unit_test(test_least_squares_is_a_minimum),
         cmocka_unit_test(test_refusals),
     };

@@ -321,7 +321,11 @@ static void products_of(const char *name, const kv_system *system, int64_t n) {
     expect_products(name, "a tail", all, kv_system_behind_flops(system, all, scored));
 }
 
-// Both counts of what depends on the token alone: the part is there where an embedding, an exact first layer or a table
+static bool names_of_token(const char *sources) {
+    return sources && (strstr(sources, "embedding") || strstr(sources, "own_"));
+}
+
+// Both counts of what depends on the token alone: the part is there where an embedding, the base's first layer or a table
 // of a width is, and a lookup is none.
 static void expect_lookups(const test_part *part, const kv_system *system) {
     enum { N = 9 };
@@ -330,9 +334,8 @@ static void expect_lookups(const test_part *part, const kv_system *system) {
     const uint64_t tokens = kv_flops_predictor_tokens(system->predictor, &system->base->spec, N - 1);
     assert_int_equal(computed - looked_up, tokens);
     assert_int_equal(executed, system->predictor->tabulated ? looked_up : computed);
-    const bool of_token = part->exact_first || part->table != KV_TABLE_NONE ||
-                          (part->keys && strstr(part->keys, "embedding")) ||
-                          (part->values && strstr(part->values, "embedding"));
+    const bool of_token = part->exact_first || part->table != KV_TABLE_NONE || names_of_token(part->keys) ||
+                          names_of_token(part->values);
     assert_int_equal(kv_system_lookups(system) > 0, of_token);
     assert_int_equal(kv_system_flops_computed(system, 1), kv_system_flops(system, 1));
 }

@@ -47,6 +47,7 @@ const test_part test_parts[TEST_PARTS] = {
      .values = "embedding own_v",
      .map = "linear",
      .table = 2},
+    {.name = "the base's own first input", .keys = "h1 own_h", .values = "v1 own_h", .map = "linear"},
     {.name = "the first layer exact", .keys = "h1", .values = "h1", .map = "linear", .exact_first = true},
     {.name = "heads matched", .keys = "k0", .values = "v0", .map = "linear", .matched = true},
     {.name = "heads matched, low rank",

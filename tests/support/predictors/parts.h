@@ -13,7 +13,7 @@ typedef struct test_part {
     kv_adapt adapt;
 } test_part;
 
-enum { TEST_PARTS = 22 };
+enum { TEST_PARTS = 23 };
 extern const test_part test_parts[TEST_PARTS];
 
 // Models and predictors of a part; of a prefix the aux is the base. Weights that start at zero have values, too.
