@@ -3,6 +3,7 @@
 #include "train/task/kvp.h"
 
 #include "core/predictor/start_from_base.h"
+#include "data/checkpoint/tabulated.h"
 #include "data/system/console.h"
 #include "train/task/least_squares_start.h"
 #include "train/task/predictor_plan.h"
@@ -174,6 +175,30 @@ static void describe_tables(const kvp_task *kvp, FILE *out) {
             kv_predictor_lookups(kvp->shape, &kvp->base_spec));
 }
 
+// What a prompt will cost with these predictors, beside what the base alone takes; and with all looked up that depends on
+// the token alone (kvdata tabulate).
+//                                                                             [core/README.md §7, §9, eq. 39]
+static void describe_reduction(const kvp_task *kvp, FILE *out) {
+    static const int64_t prompts[] = {128, 1024};
+    const kv_model_spec *base = &kvp->base_spec, *aux = &kvp->aux_spec;
+    double spared = 0;
+    for (int i = 0; i < 2; i++) {
+        const int64_t n = prompts[i] < base->context_length ? prompts[i] : base->context_length;
+        const double alone = (double)kv_flops_prefill(base, n),
+                     with = (double)kv_flops_kvp_prefill(base, aux, kvp->shape, n);
+        if (i == 1 && n <= prompts[0]) break;
+        spared = n > 1 ? (double)kv_flops_predictor_tokens(kvp->shape, base, n - 1) : 0;
+        fprintf(out, "%s%.3g", i ? ", " : "reduction    of FLOPs to the first token: ", alone / with);
+        if (spared > 0) fprintf(out, " (tabulated %.3g)", alone / (with - spared));
+        fprintf(out, " times for %" PRIi64 " tokens", n);
+    }
+    fputc('\n', out);
+    kv_tabulated_size size;
+    if (spared > 0 && kv_tabulated_measure(kvp->shape, base, aux, KV_BF16, &size, NULL) == KV_OK)
+        fprintf(out, "             tables of kvdata tabulate: %.3g GB in bf16, %" PRIi64 " numbers a token\n",
+                1e-9 * size.bytes, size.width);
+}
+
 static void kvp_describe(const kv_task *task, FILE *out) {
     const kvp_task *kvp = (const kvp_task *)task;
     const kv_train_config *config = task->config;
@@ -200,6 +225,7 @@ static void kvp_describe(const kv_task *task, FILE *out) {
                 config->predictor.aux_layers);
     fputc('\n', out);
     describe_tables(kvp, out);
+    describe_reduction(kvp, out);
     const kv_kvp_weights *w = &kvp->weights;
     fprintf(out, "loss         %g · base + %g · aux + %g · consistency + %g · kl", (double)w->base,
             (double)w->aux, (double)w->consistency, (double)w->kl);
