@@ -126,19 +126,40 @@ kv_status kv_random_model(const char *dir, bool f32, kv_model **model, kv_error 
 
 // What a predictor's name says.
 struct predictor_name {
-    int64_t rank, aux_layers, prefix;
+    int64_t rank, aux_layers, prefix, exact_layers;
+    bool matched;
+    kv_sources sources; // of all outputs; those of the aux of layer 0, in whose place stand those of the rule
     uint64_t seed;
 };
 
-// "rank=16", "aux_layers=2" or "prefix=3".
-static bool parse_part(const char *text, struct predictor_name *name) {
+// "h+embedding".
+static bool parse_sources(char *text, kv_sources *sources) {
+    char *rest = NULL;
+    sources->n = 0;
+    for (char *part = strtok_r(text, "+", &rest); part; part = strtok_r(NULL, "+", &rest)) {
+        kv_source source = {0};
+        kv_source_kind kind;
+        const bool of_aux = kv_source_kind_parse(part, &kind);
+        if (!of_aux && !(kv_source_parse(part, &source) && kv_source_of_token(source))) return false;
+        kv_sources_add(sources, of_aux ? kind : (kv_source_kind)source.kind, 0);
+    }
+    return sources->n > 0;
+}
+
+// "rank=16", "aux_layers=2", "prefix=3", "exact_layers=1", "heads=matched" or "sources=h+embedding".
+static bool parse_part(char *text, struct predictor_name *name) {
     const struct {
         const char *key;
         int64_t *value, most;
     } parts[] = {{"rank=", &name->rank, INT32_MAX},
-                 {"aux_layers=", &name->aux_layers, 2},
+                 {"aux_layers=", &name->aux_layers, KV_MAX_LAYERS},
+                 {"exact_layers=", &name->exact_layers, 1},
                  {"prefix=", &name->prefix, KV_MAX_LAYERS}};
+    static const char sources[] = "sources=";
     uint64_t number;
+    if (!strcmp(text, "heads=matched")) return name->matched = true;
+    if (!strncmp(text, sources, strlen(sources)))
+        return parse_sources(text + strlen(sources), &name->sources);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         const size_t n = strlen(parts[i].key);
         if (strncmp(text, parts[i].key, n) != 0) continue;
@@ -158,11 +179,12 @@ static kv_status parse_predictor(const char *dir, struct predictor_name *name, k
     if (seed) known = known && parse_seed(seed, &name->seed);
     for (char *part = strtok_r(text, ":", &rest); known && part; part = strtok_r(NULL, ":", &rest))
         known = parse_part(part, name);
-    if (known && (name->prefix == 0 || name->aux_layers == 1)) return KV_OK;
+    const bool alone = name->aux_layers == 1 && !name->matched && !name->exact_layers && !name->sources.n;
+    if (known && (name->prefix == 0 || alone)) return KV_OK;
     return kv_fail(
         err, KV_ERR_ARGUMENT,
-        "%.*s: unknown predictor, expected random, perhaps with :rank=N, :aux_layers=2 or (without "
-        "an aux) :prefix=L, then perhaps @SEED",
+        "%.*s: unknown predictor, expected random, perhaps with :rank=N, :aux_layers=N, :heads=matched, "
+        ":sources=h+embedding, :exact_layers=1 or (without an aux) :prefix=L, then perhaps @SEED",
         KV_HEAD(dir, 100));
 }
 
@@ -171,6 +193,28 @@ kv_status kv_random_predictor_prefix(const char *dir, int64_t *n_layers, kv_erro
     kv_status status = parse_predictor(dir, &name, err);
     *n_layers = status ? 0 : name.prefix;
     return status;
+}
+
+// The named sources, of the layers next to that of the rule.
+static void set_sources(const kv_model_spec *aux, const struct predictor_name *name,
+                        kv_predictor_spec *spec) {
+    int32_t near[KV_MAX_LAYERS];
+    const int64_t n = name->aux_layers < aux->n_layers ? name->aux_layers : aux->n_layers;
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < spec->n_base_layers; i++) {
+            kv_output_spec *output = &spec->outputs[side][i];
+            if (kv_output_exact(output)) continue;
+            output->matched = name->matched;
+            if (name->sources.n == 0) continue;
+            kv_layers_near(output->sources.at[0].layer, n, aux->n_layers, near);
+            output->sources.n = 0;
+            for (int32_t k = 0; k < name->sources.n; k++) {
+                const kv_source source = name->sources.at[k];
+                for (int64_t j = 0; j < (kv_source_of_token(source) ? 1 : n); j++)
+                    kv_sources_add(&output->sources, (kv_source_kind)source.kind,
+                                   kv_source_of_token(source) ? 0 : near[j]);
+            }
+        }
 }
 
 // What the name says, for this pair.
@@ -191,7 +235,9 @@ static kv_status name_spec(const char *dir, const kv_model_spec *base, const kv_
         kv_predictor_spec_paper(base, aux, mapping ? mapping : rule, spec);
     else
         kv_predictor_spec_prefix(base, name->prefix, spec);
+    if (name->exact_layers > 0) kv_predictor_spec_exact_first(spec);
     kv_predictor_spec_neighbours(spec, name->aux_layers);
+    if (aux) set_sources(aux, name, spec);
     if (name->rank > 0) kv_predictor_spec_set_map(spec, &kv_map_low_rank, name->rank);
     kv_status status = kv_predictor_spec_check(base, aux ? aux : base, spec, err);
     if (status) return kv_fail_within(err, status, "%.*s", KV_HEAD(dir, 100));

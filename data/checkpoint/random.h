@@ -6,8 +6,10 @@
 //                                                 qwen3-0.6b, -1.7b, -4b; FRACTION 0.75, 0.50, 0.25 (of the
 //                                                 layers, core/README.md §2); TYPE f32 (default), bf16 or
 //                                                 f16; SEED 0 to 2^64 - 1 (default 1)
-//   random[:rank=N][:aux_layers=2][:prefix=L][@SEED]  a predictor (core/predictor/spec.h); prefix: of the base's
-//                                                 own first L layers, without an aux
+//   random[:PART…][@SEED]                         a predictor (core/predictor/spec.h); PART rank=N, aux_layers=N,
+//                                                 heads=matched, exact_layers=1, sources=k+v+h+embedding (some of
+//                                                 these); or prefix=L: of the base's own first L layers, without
+//                                                 an aux
 //
 // float32 is the default because it is read fastest by products of many rows: no widening. bf16 needs half
 // the memory.

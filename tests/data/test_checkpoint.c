@@ -392,10 +392,23 @@ static void test_random_predictor(void **state) {
     assert_same_predictor(a, b);
     kv_predictor_free(a);
     kv_predictor_free(b);
-    static const char *const wrong[] = {
-        "random:",        "random:rank",         "random:rank=",        "random:rank=-1",
-        "random:rank=4x", "random:aux_layers=3", "random:openelm-270m", "random:rank=99999999999",
-        "random@",        "random:rank=4@"};
+    static const char *const wrong[] = {"random:",
+                                        "random:rank",
+                                        "random:rank=",
+                                        "random:rank=-1",
+                                        "random:rank=4x",
+                                        "random:aux_layers=999",
+                                        "random:openelm-270m",
+                                        "random:rank=99999999999",
+                                        "random@",
+                                        "random:rank=4@",
+                                        "random:heads=few",
+                                        "random:sources=",
+                                        "random:sources=q",
+                                        "random:sources=h3",
+                                        "random:exact_layers=2",
+                                        "random:prefix=2:sources=h",
+                                        "random:prefix=2:heads=matched"};
     must(kv_predictor_check("random:rank=4", &base, &pruned, NULL, &err), &err);
     for (size_t i = 1; i < sizeof wrong / sizeof *wrong; i++) {
         assert_refused(kv_predictor_load(wrong[i], &base, &pruned, NULL, NULL, &a, &err), KV_ERR_ARGUMENT,
@@ -409,6 +422,36 @@ static void test_random_predictor(void **state) {
     assert_null(a);
     assert_refused(kv_predictor_load("randomly", &base, &pruned, NULL, NULL, &a, &err), KV_ERR_IO,
                    "randomly: No such file");
+}
+
+// What the parts of a name make, beside what the rule for the pair makes: base layer 2 of 28 reads aux layer 1 of 16.
+static void test_random_predictor_parts(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *says;
+    } cases[] = {
+        {"random:aux_layers=4",
+         "base layers 2 to 3: keys linear from k1+k2+k0+k3, values linear from v1+v2+v0+v3;"},
+        {"random:sources=h+embedding",
+         "base layers 2 to 3: keys linear from h1+embedding, values linear from h1+embedding;"},
+        {"random:sources=embedding+h:aux_layers=2:rank=8",
+         "keys low_rank (rank 8) from h1+h2+embedding, values low_rank (rank 8) from h1+h2+embedding;"},
+        {"random:exact_layers=1", "base layer 0: keys exact from own_k, values exact from own_v;"},
+        {"random:exact_layers=1:sources=h@3", "values linear from h1;"},
+        {"random:heads=matched", "matched"}};
+    kv_model_spec base, aux;
+    must(kv_checkpoint_spec("random:qwen3-1.7b", &base, &err), &err);
+    must(kv_checkpoint_spec("random:qwen3-0.6b", &aux, &err), &err);
+    aux.n_layers = 16; // more than one base layer for some
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_predictor *shape;
+        char text[8192];
+        must(kv_predictor_shape(cases[i].name, &base, &aux, &shape, &err), &err);
+        kv_predictor_spec_describe(&shape->spec, text, sizeof text);
+        if (!strstr(text, cases[i].says))
+            fail_msg("%s: expected %s\nfound    %s", cases[i].name, cases[i].says, text);
+        kv_predictor_free(shape);
+    }
 }
 
 // ---- Predictors ----------------------------------------------------------------------------------------
@@ -598,6 +641,7 @@ int main(void) {
         TEST(test_random_names),
         TEST(test_random_model),
         TEST(test_random_predictor),
+        TEST(test_random_predictor_parts),
         TEST(test_predictor_round_trip),
         TEST(test_predictors_of_other_kinds),
         TEST(test_predictor_of_another_pair),
