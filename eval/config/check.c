@@ -322,10 +322,13 @@ static kv_status check_analysis(const kv_config *config, const kv_eval_config *e
 }
 
 // A picture without its figures would be noticed only when all questions have been answered.
-static kv_status check_published(const kv_config *config, const char *name, kv_error *err) {
+static kv_status check_published(const kv_config *config, const kv_eval_picture *picture, kv_error *err) {
+    const char *name = picture->published;
     kv_published *table = NULL;
     kv_error inner = {0};
-    const kv_status status = name ? kv_published_load(name, &table, &inner) : KV_OK;
+    kv_status status = name ? kv_published_load(name, &table, &inner) : KV_OK;
+    if (status == KV_OK && table && picture->draw_published)
+        status = kv_published_fits(name, table, !strcmp(picture->y, "retention"), &inner);
     kv_published_free(table);
     return status == KV_OK ? KV_OK : kv_config_fail(config, err, "picture.published", "%s", inner.message);
 }
@@ -356,7 +359,7 @@ kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *ev
     if (status == KV_OK)
         status = check_word(config, "picture.y", eval->picture.y, "accuracy", "retention", NULL, err);
     if (status == KV_OK) status = check_line(config, eval, err);
-    if (status == KV_OK) status = check_published(config, eval->picture.published, err);
+    if (status == KV_OK) status = check_published(config, &eval->picture, err);
     for (unsigned i = 0; i < eval->n_systems && status == KV_OK; i++)
         status = check_system(config, eval, i, err);
     for (unsigned i = 0; i < eval->n_tasks && status == KV_OK; i++) status = check_task(config, eval, i, err);

@@ -12,6 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+// The paper's, unless it stands here.
+static const char paper[] = "arXiv 2410.08391";
+static const struct {
+    const char *name, *source;
+    bool shares;
+} others[] = {{"hellaswag-qwen3-1.7b", "reproductions of arXiv 2608.03893", true}};
+
 enum { N_LEADING = 3 };
 static const char *const leading[N_LEADING] = {"model", "family", "flops_reduction"};
 
@@ -62,6 +69,7 @@ static kv_status parse(const char *name, const char *text, kv_published *table, 
     table->values = calloc(n + 1, (size_t)table->n_columns * sizeof *table->values);
     if (!table->points || !table->values) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", name);
     table->n_points = table->csv.n_rows;
+    table->source = paper;
     for (int64_t i = 0; !status && i < table->n_points; i++) status = read_point(name, i, table, err);
     return status;
 }
@@ -108,7 +116,18 @@ static const char *find_text(const char *name, kv_error *err) {
 kv_status kv_published_load(const char *name, kv_published **table, kv_error *err) {
     *table = NULL;
     const char *text = find_text(name, err);
-    return text ? kv_published_parse(name, text, table, err) : KV_ERR_ARGUMENT;
+    kv_status status = text ? kv_published_parse(name, text, table, err) : KV_ERR_ARGUMENT;
+    for (size_t i = 0; status == KV_OK && i < sizeof others / sizeof *others; i++)
+        if (!strcmp(name, others[i].name))
+            (*table)->source = others[i].source, (*table)->shares = others[i].shares;
+    return status;
+}
+
+kv_status kv_published_fits(const char *name, const kv_published *table, bool retention, kv_error *err) {
+    if (retention || !table->shares) return KV_OK;
+    return kv_fail(err, KV_ERR_ARGUMENT,
+                   "`%.*s` has shares of the base's score alone, expected it beside shares (y: retention)",
+                   KV_HEAD(name, 80));
 }
 
 kv_status kv_published_write(const char *name, const char *path, kv_error *err) {

@@ -159,7 +159,7 @@ static void fill_published(struct pareto *p, const kv_published *table) {
             numbers_of(p, own, 2)[k] = numbers_of(p, own, 3)[k] = NAN;
         }
     }
-    snprintf(p->published_name, sizeof p->published_name, "published (%s)", KV_PUBLISHED_SOURCE);
+    snprintf(p->published_name, sizeof p->published_name, "published (%s)", table->source);
 }
 
 // One name for all panels of shares.

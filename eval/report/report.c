@@ -126,6 +126,9 @@ int kv_report_main(int argc, char **argv) {
     if (status == KV_OK && options.picture.published) {
         kv_published *table;
         status = kv_published_load(options.picture.published, &table, &err);
+        if (status == KV_OK)
+            status = kv_published_fits(options.picture.published, table,
+                                       !strcmp(options.picture.y, "retention"), &err);
         kv_published_free(table);
     }
     if (status == KV_OK) status = read_all(&options, &results, &err);

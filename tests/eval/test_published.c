@@ -1,9 +1,12 @@
 // The paper's tables as they are compiled in, and the reader they go through.
 #include "tests/support/support.h"
 
+#include "core/flops.h"
+#include "data/checkpoint/checkpoint.h"
 #include "eval/published/published.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static kv_published *load(const char *name) {
@@ -85,7 +88,60 @@ static void all_tables_parse(void **state) {
         }
         kv_published_free(table);
     }
-    assert_int_equal(n, 6);
+    assert_int_equal(n, 7);
+}
+
+// Of Qwen3-1.7B's prompt of n tokens behind ridge regression from that many layers of Qwen3-0.6B (0: that alone).
+static double reduction_of(int n_layers, int64_t n) {
+    kv_model_spec base, aux;
+    kv_predictor *shape = NULL;
+    kv_error err = {0};
+    char name[64];
+    snprintf(name, sizeof name, "random:aux_layers=%d", n_layers);
+    assert_true(kv_published_spec("qwen3-1.7b", &base) && kv_published_spec("qwen3-0.6b", &aux));
+    if (n_layers && kv_predictor_shape(name, &base, &aux, &shape, &err)) fail_msg("%s", err.message);
+    const uint64_t with = shape ? kv_flops_kvp_prefill(&base, &aux, shape, n) : kv_flops_prefill(&aux, n);
+    kv_predictor_free(shape);
+    return (double)kv_flops_prefill(&base, n) / (double)with;
+}
+
+// What the README there says: nobody has printed them.
+static void reductions_of_qwen3_are_counted(void **state) {
+    (void)state;
+    kv_published *table = load("hellaswag-qwen3-1.7b");
+    assert_true(table->shares && table->points[0].values[0] == 100 && table->points[0].flops_reduction == 1);
+    for (int64_t i = 1; i < table->n_points; i++) {
+        int n_layers = 0;
+        sscanf(table->points[i].model, "best %d", &n_layers);
+        const double counted = reduction_of(n_layers, 128);
+        if (fabs(counted - table->points[i].flops_reduction) > 0.005)
+            fail_msg("%s: counted %.4f", table->points[i].model, counted);
+    }
+    assert_int_equal(table->n_points, 7);
+    const double said[][2] = {{8, 1.49}, {4, 1.97}, {1, 2.60}, {0, 2.92}};
+    for (int i = 0; i < 4; i++)
+        if (fabs(reduction_of((int)said[i][0], 1024) - said[i][1]) > 0.005)
+            fail_msg("%g layers: counted %.4f", said[i][0], reduction_of((int)said[i][0], 1024));
+    const double eight = reduction_of(8, 32768), four = reduction_of(4, 32768);
+    if (fabs(eight - 1.17) > 0.005 || fabs(four - 1.28) > 0.005)
+        fail_msg("counted %.4f and %.4f", eight, four);
+    kv_published_free(table);
+}
+
+// Shares go beside shares; who printed what is said of each table.
+static void shares_go_with_shares(void **state) {
+    (void)state;
+    kv_error err = {0};
+    kv_published *shares = load("hellaswag-qwen3-1.7b"), *paper = load("triviaqa-openelm-3b");
+    assert_int_equal(kv_published_fits("it", shares, true, &err), KV_OK);
+    assert_int_equal(kv_published_fits("it", shares, false, &err), KV_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "`it` has shares of the base's score alone"));
+    for (int retention = 0; retention < 2; retention++)
+        assert_int_equal(kv_published_fits("it", paper, retention, &err), KV_OK);
+    assert_string_equal(paper->source, "arXiv 2410.08391");
+    assert_string_equal(shares->source, "reproductions of arXiv 2608.03893");
+    kv_published_free(shares);
+    kv_published_free(paper);
 }
 
 // Where the average of the seven was printed, it is that.
@@ -165,6 +221,8 @@ int main(void) {
         cmocka_unit_test(figures_as_printed_and_corrected),
         cmocka_unit_test(reductions_of_a_schedule_grow),
         cmocka_unit_test(all_tables_parse),
+        cmocka_unit_test(reductions_of_qwen3_are_counted),
+        cmocka_unit_test(shares_go_with_shares),
         cmocka_unit_test(averages_agree),
         cmocka_unit_test(unknown_names_are_told_the_known),
         cmocka_unit_test(reader_names_what_is_wrong),

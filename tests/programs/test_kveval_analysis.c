@@ -419,6 +419,17 @@ static void published_figures_are_copied(void **state) {
     copy = test_read_text(in_dir("published/published.csv"));
     assert_int_equal(strncmp(copy, "model,family,flops_reduction,pass@1,pass@10\n", 44), 0);
     free(copy);
+    // Shares of a base's score, beside accuracies.
+    static const char shares[] = "picture.published=hellaswag-qwen3-1.7b";
+    if (run("KVEVAL", in_dir("eval.yaml"), "--dry-run", "-s", shares) != 1) fail_msg("%s", out);
+    assert_non_null(
+        strstr(err, "key `picture.published`: `hellaswag-qwen3-1.7b` has shares of the base's score"));
+    if (run("KVEVAL", in_dir("eval.yaml"), "--dry-run", "-s", shares, "-s", "picture.y=retention") ||
+        run("KVEVAL", in_dir("eval.yaml"), "--dry-run", "-s", shares, "-s", "picture.draw_published=false"))
+        fail_msg("%s", err);
+    if (run("KVEVAL", "report", in_dir("published/results.h5"), "-p", "hellaswag-qwen3-1.7b") != 1)
+        fail_msg("%s", out);
+    assert_non_null(strstr(err, "kveval: `hellaswag-qwen3-1.7b` has shares of the base's score"));
     // None are asked for any more: none are left.
     if (run("KVEVAL", in_dir("eval.yaml"), "--no-ttft", "-o", in_dir("published"))) fail_msg("%s", err);
     assert_int_equal(access(in_dir("published/published.csv"), F_OK), -1);
