@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Every configuration of configs/openelm and configs/smollm2 at work, with random weights of the published shapes in place of
-# downloads (configs/random.sed): kvtrain does one step of 1 x 32 tokens, or says before it takes any memory that it would not
-# fit; kveval asks every system one question; kvrun answers with every predictor. Prints a line for each, with the most memory
-# it took.
+# Every configuration of configs/openelm, configs/smollm2 and configs/qwen3 at work, with random weights of the published shapes in
+# place of downloads (configs/random.sed): kvtrain does one step of 1 x 32 tokens (or, where that is all, solves for the
+# predictors), or says before it takes any memory that it would not fit; kveval asks every system one question; kvrun answers with
+# every predictor. Prints a line for each, with the most memory it took.
 # usage: smoke.sh BUILD [NAME...]     NAME: openelm/1.1b-kvp-c-450m, say, with the systems that use it; default all
 #        smoke.sh --names             prints them
 set -euo pipefail
@@ -10,7 +10,8 @@ root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
 
 # Not those that others extend, nor the evaluations.
 training_names() {
-  (cd "$root/configs" && printf '%s\n' openelm/{[0-9],code-}*.yaml smollm2/{kvp,lp}-*.yaml | sed 's/\.yaml$//')
+  (cd "$root/configs" && printf '%s\n' openelm/{[0-9],code-}*.yaml smollm2/{kvp,lp,prefix}-*.yaml \
+    qwen3/{[op]*,r[ai]*,head_*,swiftkv}.yaml | sed 's/\.yaml$//')
 }
 
 if [ "${1:-}" = --names ]; then
@@ -47,7 +48,7 @@ fail() { # NAME WHAT
 
 prepare() {
   local file
-  for file in configs/openelm/*.yaml configs/smollm2/*.yaml; do
+  for file in configs/{openelm,smollm2,qwen3}/*.yaml; do
     mkdir -p "$dir/$(dirname "$file")"
     sed -E -f configs/random.sed "$file" >"$dir/$file"
   done
@@ -65,18 +66,20 @@ prepare() {
 
 # A refusal has to come before the memory is taken.
 train() { # NAME
-  local options=(-o "$dir/run" -s "data.train=$dir/text.h5" -s data.seq_len=32 -s data.batch_size=1
-    -s data.micro_batch_size=1 -s train.steps=1)
-  if grep -q least_squares "configs/$1.yaml"; then options+=(-s predictor.least_squares_tokens=64); fi
+  local plan what=step options=(-o "$dir/run" -s "data.train=$dir/text.h5" -s data.seq_len=32 -s data.batch_size=1 -s data.micro_batch_size=1)
+  plan=$("$build/train/kvtrain" "$dir/configs/$1.yaml" "${options[@]}" --dry-run 2>"$dir/log" || true)
+  if grep -q '^steps  *0 of' <<<"$plan"; then what=start; else options+=(-s train.steps=1); fi
+  if grep -q 'for the least-squares start' <<<"$plan"; then options+=(-s predictor.least_squares_tokens=64); fi
+  if grep -q 'stand for the best' <<<"$plan"; then options+=(-s predictor.best_tokens=64); fi
   measured "$build/train/kvtrain" "$dir/configs/$1.yaml" "${options[@]}"
   local said
   said=$(grep -o 'it needs about [0-9.]* GB' "$dir/log" || true)
   if [ "$status" = 0 ] && [ -d "$dir/run/final" ]; then
-    show "$1" step "$(grep -o 'loss [0-9.]*' "$dir/log" | tail -n 1)"
+    show "$1" $what "$(grep -o 'loss [0-9.]*' "$dir/log" | tail -n 1)"
   elif [ "$status" = 1 ] && [ -n "$said" ] && [ ! -e "$dir/run" ] && [ "${memory%.*}" = 0 ]; then
-    show "$1" step "refused: $said"
+    show "$1" $what "refused: $said"
   else
-    fail "$1" step
+    fail "$1" $what
   fi
   rm -rf "$dir/run"
 }
@@ -102,7 +105,9 @@ YAML
   if [ "$status" = 0 ] && [ -s "$dir/eval/results.csv" ]; then show "$name" question answered; else fail "$name" question; fi
   rm -rf "$dir/eval"
   [ -n "$(field "$row" predictor)" ] || return 0
-  measured "$build/infer/kvrun" --base "$(field "$row" base)" --aux "$(field "$row" aux)" --predictor random \
+  local aux
+  aux=$(field "$row" aux)
+  measured "$build/infer/kvrun" --base "$(field "$row" base)" ${aux:+--aux "$aux"} --predictor "$(field "$row" predictor)" \
     --prompt-ids "1 5 17" --ids --max-tokens 4 --quiet
   if [ "$status" = 0 ] && grep -qE '^[0-9]+( [0-9]+){0,3}$' "$dir/log"; then
     show "$name" generation "$(grep -E '^[0-9]+' "$dir/log")"
@@ -126,7 +131,7 @@ first_row() { # FILE
   grep -m 1 -E '^  - \{name: .*(model|base): ' "$dir/configs/$1"
 }
 
-for file in openelm/systems-1.1b.yaml openelm/systems-1.1b-code.yaml openelm/systems-3b.yaml smollm2/eval.yaml; do
+for file in openelm/systems-1.1b.yaml openelm/systems-1.1b-code.yaml openelm/systems-3b.yaml smollm2/eval.yaml qwen3/systems.yaml; do
   for name in "${@:-}"; do
     while IFS= read -r row; do
       if [ -n "$row" ]; then ask "$row" "$(first_row "$file")"; fi

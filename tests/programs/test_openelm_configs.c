@@ -1,11 +1,12 @@
-// The paper's configurations: layer maps and hyper-parameters of the trainings, and that evaluations read
-// what trainings write. Shapes come from random models, which configs/random.sed puts in place of the
-// published checkpoints.
+// The configurations of published models (openelm, smollm2, qwen3): layer maps and hyper-parameters of the trainings, what
+// predictors are made of, and that evaluations read what trainings write. Shapes come from random models, which
+// configs/random.sed puts in place of the published checkpoints.
 #include "data/checkpoint/checkpoint.h"
 #include "eval/config/doubts.h"
 #include "tests/support/corpus.h"
 #include "tests/support/support.h"
 #include "train/config/doubts.h"
+#include "train/task/predictor_plan.h"
 
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -37,7 +38,9 @@ static const char *base_name(const char *path) {
 
 // The rest are evaluations, and what others start from.
 static bool is_training(const char *path) {
-    static const char *const patterns[] = {"[0-9]*", "code-*", "lp-*", "kvp-*"};
+    static const char *const patterns[] = {"[0-9]*",      "code-*",  "lp-*",    "kvp-*",
+                                           "prefix[-_]*", "ridge_*", "head_*",  "swiftkv.*",
+                                           "pop.*",       "ours.*",  "paper.*", "rival.*"};
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
         if (!fnmatch(patterns[i], base_name(path), 0)) return true;
     return false;
@@ -74,14 +77,14 @@ static int setup(void **state) {
     (void)state;
     char command[2048];
     test_dir_make(dir);
-    snprintf(
-        command, sizeof command,
-        "cd '%s/../configs' && mkdir '%s/openelm' '%s/smollm2' && for f in openelm/*.yaml smollm2/*.yaml; "
-        "do sed -E -f random.sed $f >'%s'/$f || exit 1; done",
-        getenv("KV_TEST_DIR"), dir, dir, dir);
+    snprintf(command, sizeof command,
+             "cd '%s/../configs' && for d in openelm smollm2 qwen3; do mkdir '%s'/$d; for f in $d/*.yaml; "
+             "do sed -E -f random.sed $f >'%s'/$f || exit 1; done; done",
+             getenv("KV_TEST_DIR"), dir, dir);
     if (system(command)) return -1;
     load_family("openelm");
     load_family("smollm2");
+    load_family("qwen3");
     return 0;
 }
 
@@ -103,6 +106,10 @@ static void expect_spec(const char *model, kv_model_spec *spec) {
     kv_error err = {0};
     if (strncmp(model, "random:", 7) != 0) fail_msg("%s: not a random model", model);
     if (kv_checkpoint_spec(model, spec, &err)) fail_msg("%s", err.message);
+}
+
+static bool ours(const struct training *t) {
+    return t->plain->recipe == KV_RECIPE_OURS;
 }
 
 // The map that is written down is the rule's for the shapes of the pair.
@@ -134,11 +141,58 @@ static void maps_are_the_rules(void **state) {
     (void)state;
     int n = 0;
     for (int i = 0; i < n_trainings; i++) {
-        if (trainings[i].plain->task != KV_TASK_KVP) continue;
-        expect_map(&trainings[i]);
+        const struct training *t = &trainings[i];
+        // The rule itself needs no list.
+        if (t->plain->task != KV_TASK_KVP || t->random->predictor.mapping == KV_MAPPING_SEPARATE) continue;
+        expect_map(t);
         n++;
     }
-    assert_true(n == 18); // 11 pairs of the paper, 5 of them once more for code; 2 of SmolLM2
+    assert_int_equal(n, 18); // 11 pairs of the paper, 5 of them once more for code; 2 of SmolLM2
+}
+
+// Real vocabularies have no room for a table of each map: 2/n_B · L_C and KL teach maps that read the embedding, or those
+// of a prefix; from ridge regression on, at low rates.
+static void ours_fits_real_vocabularies(void **state) {
+    (void)state;
+    int n = 0;
+    for (int i = 0; i < n_trainings; i++) {
+        const kv_train_config *c = trainings[i].plain;
+        const kv_predictor_config *p = &c->predictor;
+        if (c->task != KV_TASK_KVP || !ours(&trainings[i])) continue;
+        n++;
+        assert_true(c->loss.base == 0 && c->loss.aux == 0 && c->loss.kl == 1);
+        assert_true(c->loss.consistency == 2 && c->loss.consistency_shared);
+        assert_true(p->token_table == KV_TABLE_NONE && p->init == KV_START_LEAST_SQUARES);
+        assert_true(c->train.lr <= 5e-4 && (c->freeze_aux || c->train.lr_aux <= 5e-4));
+        if (!kv_train_prefix(c))
+            assert_true(p->n_sources == 2 && !strcmp(p->sources[0], "h") &&
+                        !strcmp(p->sources[1], "embedding") && p->exact_layers == 1);
+    }
+    assert_int_equal(n, 7); // 3 of OpenELM, 2 of SmolLM2, 2 of Qwen3
+}
+
+// What evaluations with random weights read is made as what was trained is, but for adapted queries.
+static void expect_parts(const struct training *t, const char *random) {
+    kv_model_spec base, aux;
+    kv_predictor *trained, *named;
+    kv_error err = {0};
+    const kv_train_config *c = t->random;
+    expect_spec(c->base, &base);
+    aux = base;
+    if (kv_train_aux(c)) expect_spec(c->aux, &aux);
+    if (!c->aux) {
+        int32_t kept[KV_MAX_LAYERS];
+        const int64_t n = kv_pruned_layers(base.n_layers, c->predictor.keep, kept);
+        kv_spec_prune(&aux, kept, n);
+    }
+    if (kv_plan_predictor(t->random_source, c, &base, &aux, &trained, &err) ||
+        kv_predictor_shape(random, &base, kv_train_prefix(c) ? NULL : &aux, &named, &err))
+        fail_msg("%s: %s", t->name, err.message);
+    trained->spec.adapt = KV_ADAPT_NONE, trained->spec.adapt_rank = 0;
+    if (!kv_predictor_spec_equal(&trained->spec, &named->spec))
+        fail_msg("%s is trained with other parts than %s has", t->name, random);
+    kv_predictor_free(trained);
+    kv_predictor_free(named);
 }
 
 // Nothing of the released configurations' schedule is lost on the way through `extends`.
@@ -149,18 +203,18 @@ static void schedules_are_published(void **state) {
         const kv_train_config *c = t->plain;
         const kv_steps_config *s = &c->train;
         if (strcmp(t->family, "openelm") != 0) continue;
-        const bool code = !strncmp(t->name, "code-", 5), kvp = c->task == KV_TASK_KVP;
+        const bool code = !strncmp(t->name, "code-", 5), kvp = c->task == KV_TASK_KVP && !ours(t);
         assert_true(s->steps == 70000 && s->warmup_steps == 5000 && c->data.seq_len == 2048);
         assert_int_equal(c->data.batch_size, 8 * 8 * 16);
         assert_true(s->warmup_init == 1e-6 && s->weight_decay == 0.1 && s->beta1 == 0.9 && s->beta2 == 0.95);
-        assert_true(s->eps == 1e-8 && s->grad_clip == 1 && c->loss.z_loss == 1e-4);
+        assert_true(s->eps == 1e-8 && s->grad_clip == 1 && c->loss.z_loss == (ours(t) ? 0 : 1e-4));
         assert_true(fabs(s->lr_end - s->lr / 10) < 1e-12);
         if (kvp)
             assert_true(c->loss.base == 1 && c->loss.aux == 1 && c->loss.kl == 0 &&
                         c->loss.consistency_shared);
         if (kvp) assert_true(s->lr == (code ? 1.2e-4 : 1.2e-3));
-        if (!kvp && strstr(t->name, "1.1b")) assert_true(s->lr == (code ? 2.4e-4 : 2.4e-3));
-        if (!kvp && strstr(t->name, "3b")) assert_true(s->lr == 1.2e-3);
+        if (c->task == KV_TASK_LM && strstr(t->name, "1.1b")) assert_true(s->lr == (code ? 2.4e-4 : 2.4e-3));
+        if (c->task == KV_TASK_LM && strstr(t->name, "3b")) assert_true(s->lr == 1.2e-3);
     }
 }
 
@@ -181,7 +235,7 @@ static void names_and_sources(void **state) {
         snprintf(text, sizeof text, "runs/%s/data/%s.h5", t->family, code ? "code" : "text");
         assert_string_equal(t->plain->output, output);
         assert_string_equal(t->plain->data.train, text);
-        const char *models[] = {t->plain->base, t->plain->aux, t->plain->model.path};
+        const char *models[] = {t->plain->base, kv_train_aux(t->plain), t->plain->model.path};
         for (int m = 0; m < 3; m++)
             if (models[m] && !starts_with(models[m], from_code ? "runs/openelm/code-" : "models/"))
                 fail_msg("%s: made from %s", t->name, models[m]);
@@ -239,9 +293,9 @@ static struct training *find_training(const char *path, const char **rest) {
 
 // A checkpoint to be downloaded, or what a training writes.
 static struct training *expect_model(const char *path, const char *expected_rest) {
-    static const char *const downloads[] = {"models/OpenELM-270M", "models/OpenELM-450M",
-                                            "models/OpenELM-1_1B", "models/OpenELM-3B",
-                                            "models/SmolLM2-135M"};
+    static const char *const downloads[] = {
+        "models/OpenELM-270M", "models/OpenELM-450M", "models/OpenELM-1_1B", "models/OpenELM-3B",
+        "models/SmolLM2-135M", "models/Qwen3-0.6B",   "models/Qwen3-1.7B"};
     for (size_t i = 0; i < sizeof downloads / sizeof *downloads; i++)
         if (!strcmp(path, downloads[i])) return NULL;
     const char *rest = "";
@@ -260,15 +314,16 @@ static void expect_row(const kv_eval_system *row) {
         if (row->aux) expect_model(row->aux, "/final/model");
         return;
     }
-    const struct training *aux = expect_model(row->aux, "/final/aux"),
-                          *predictor = expect_model(row->predictor, "/final/predictor");
-    assert_ptr_equal(aux, predictor);
+    const struct training *predictor = expect_model(row->predictor, "/final/predictor");
+    assert_non_null(predictor);
+    assert_true(kv_train_prefix(predictor->plain) == !row->aux);
+    if (row->aux) assert_ptr_equal(expect_model(row->aux, "/final/aux"), predictor);
     assert_string_equal(row->base, predictor->plain->base); // else the predictor would refuse it
 }
 
-static const char *const evaluations[] = {"openelm/triviaqa-1.1b",  "openelm/triviaqa-3b",
-                                          "openelm/mcqa-1.1b",      "openelm/mcqa-3b",
-                                          "openelm/humaneval-1.1b", "smollm2/eval"};
+static const char *const evaluations[] = {
+    "openelm/triviaqa-1.1b",  "openelm/triviaqa-3b", "openelm/mcqa-1.1b", "openelm/mcqa-3b",
+    "openelm/humaneval-1.1b", "smollm2/eval",        "qwen3/hellaswag",   "qwen3/triviaqa"};
 enum { N_EVALUATIONS = sizeof evaluations / sizeof *evaluations };
 
 static bool has_family(const char *evaluation) {
@@ -305,19 +360,26 @@ static void evaluations_read_what_trainings_write(void **state) {
 // for.
 static void random_models_replace_all(void **state) {
     (void)state;
+    char root[256];
+    snprintf(root, sizeof root, "%s/../configs", getenv("KV_TEST_DIR"));
     for (int e = 0; e < N_EVALUATIONS; e++) {
-        kv_config *source;
+        kv_config *source, *plain_source;
         if (!has_family(evaluations[e])) continue;
-        const kv_eval_config *eval = load_evaluation(dir, evaluations[e], &source);
+        const kv_eval_config *eval = load_evaluation(dir, evaluations[e], &source),
+                             *plain = load_evaluation(root, evaluations[e], &plain_source);
+        assert_int_equal(eval->n_systems, plain->n_systems);
         for (unsigned i = 0; i < eval->n_systems; i++) {
             const kv_eval_system *row = &eval->systems[i];
             const char *models[] = {row->model, row->base, row->aux};
             kv_model_spec spec;
             for (int m = 0; m < 3; m++)
                 if (models[m]) expect_spec(models[m], &spec);
-            if (row->predictor) assert_string_equal(row->predictor, "random");
+            const char *rest;
+            if (row->predictor)
+                expect_parts(find_training(plain->systems[i].predictor, &rest), row->predictor);
         }
         kv_config_free(source);
+        kv_config_free(plain_source);
     }
     for (int i = 0; i < n_trainings; i++) {
         const kv_train_config *c = trainings[i].random;
@@ -328,11 +390,9 @@ static void random_models_replace_all(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(maps_are_the_rules),
-        cmocka_unit_test(schedules_are_published),
-        cmocka_unit_test(names_and_sources),
-        cmocka_unit_test(nothing_is_doubted),
-        cmocka_unit_test(evaluations_read_what_trainings_write),
+        cmocka_unit_test(maps_are_the_rules),        cmocka_unit_test(ours_fits_real_vocabularies),
+        cmocka_unit_test(schedules_are_published),   cmocka_unit_test(names_and_sources),
+        cmocka_unit_test(nothing_is_doubted),        cmocka_unit_test(evaluations_read_what_trainings_write),
         cmocka_unit_test(random_models_replace_all),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

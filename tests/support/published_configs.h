@@ -2,7 +2,7 @@
 // names.
 #pragma once
 
-enum { N_PUBLISHED_CONFIGS = 6 };
+enum { N_PUBLISHED_CONFIGS = 7 };
 extern const struct published_config { const char *name, *text; } published_configs[N_PUBLISHED_CONFIGS];
 
 // The text of that name, which must be one of them.

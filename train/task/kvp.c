@@ -163,6 +163,9 @@ static void describe_cache(const kvp_task *kvp, FILE *out) {
                                                 : "neither model");
 }
 
+// Tables of small vocabularies take less than the least of the published models.
+static const double many_bytes = 1e9;
+
 // Large vocabularies make large tables, of which all rows have gradients and moments.
 static void describe_tables(const kvp_task *kvp, FILE *out) {
     const int64_t size = kv_predictor_table_size(kvp->shape);
@@ -173,6 +176,10 @@ static void describe_tables(const kvp_task *kvp, FILE *out) {
             " numbers a token\n",
             kv_count_text((double)size, number), 4e-9 * sizeof(float) * (double)size,
             kv_predictor_lookups(kvp->shape, &kvp->base_spec));
+    if (4 * sizeof(float) * (double)size > many_bytes)
+        fputs(
+            "             less with embedding among predictor.sources, which kvdata tabulate turns into tables afterwards\n",
+            out);
 }
 
 // What a prompt will cost with these predictors, beside what the base alone takes; and with all looked up that depends on
