@@ -132,7 +132,7 @@ struct predictor_name {
     uint64_t seed;
 };
 
-// "h+embedding".
+// "h+own_h".
 static bool parse_sources(char *text, kv_sources *sources) {
     char *rest = NULL;
     sources->n = 0;
@@ -146,7 +146,7 @@ static bool parse_sources(char *text, kv_sources *sources) {
     return sources->n > 0;
 }
 
-// "rank=16", "aux_layers=2", "prefix=3", "exact_layers=1", "heads=matched" or "sources=h+embedding".
+// "rank=16", "aux_layers=2", "prefix=3", "exact_layers=1", "heads=matched" or "sources=h+own_h".
 static bool parse_part(char *text, struct predictor_name *name) {
     const struct {
         const char *key;
@@ -184,7 +184,7 @@ static kv_status parse_predictor(const char *dir, struct predictor_name *name, k
     return kv_fail(
         err, KV_ERR_ARGUMENT,
         "%.*s: unknown predictor, expected random, perhaps with :rank=N, :aux_layers=N, :heads=matched, "
-        ":sources=h+embedding, :exact_layers=1 or (without an aux) :prefix=L, then perhaps @SEED",
+        ":sources=h+own_h, :exact_layers=1 or (without an aux) :prefix=L, then perhaps @SEED",
         KV_HEAD(dir, 100));
 }
 

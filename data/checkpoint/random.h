@@ -7,7 +7,7 @@
 //                                                 layers, core/README.md §2); TYPE f32 (default), bf16 or
 //                                                 f16; SEED 0 to 2^64 - 1 (default 1)
 //   random[:PART…][@SEED]                         a predictor (core/predictor/spec.h); PART rank=N, aux_layers=N,
-//                                                 heads=matched, exact_layers=1, sources=k+v+h+embedding (some of
+//                                                 heads=matched, exact_layers=1, sources=k+v+h+own_h (some of
 //                                                 these); or prefix=L: of the base's own first L layers, without
 //                                                 an aux
 //

@@ -429,16 +429,15 @@ static void test_random_predictor_parts(void **state) {
     (void)state;
     static const struct {
         const char *name, *says;
-    } cases[] = {
-        {"random:aux_layers=4",
-         "base layers 2 to 3: keys linear from k1+k2+k0+k3, values linear from v1+v2+v0+v3;"},
-        {"random:sources=h+embedding",
-         "base layers 2 to 3: keys linear from h1+embedding, values linear from h1+embedding;"},
-        {"random:sources=embedding+h:aux_layers=2:rank=8",
-         "keys low_rank (rank 8) from h1+h2+embedding, values low_rank (rank 8) from h1+h2+embedding;"},
-        {"random:exact_layers=1", "base layer 0: keys exact from own_k, values exact from own_v;"},
-        {"random:exact_layers=1:sources=h@3", "values linear from h1;"},
-        {"random:heads=matched", "matched"}};
+    } cases[] = {{"random:aux_layers=4",
+                  "base layers 2 to 3: keys linear from k1+k2+k0+k3, values linear from v1+v2+v0+v3;"},
+                 {"random:sources=h+own_h",
+                  "base layers 2 to 3: keys linear from h1+own_h, values linear from h1+own_h;"},
+                 {"random:sources=own_h+h:aux_layers=2:rank=8",
+                  "keys low_rank (rank 8) from h1+h2+own_h, values low_rank (rank 8) from h1+h2+own_h;"},
+                 {"random:exact_layers=1", "base layer 0: keys exact from own_k, values exact from own_v;"},
+                 {"random:exact_layers=1:sources=h@3", "values linear from h1;"},
+                 {"random:heads=matched", "matched"}};
     kv_model_spec base, aux;
     must(kv_checkpoint_spec("random:qwen3-1.7b", &base, &err), &err);
     must(kv_checkpoint_spec("random:qwen3-0.6b", &aux, &err), &err);

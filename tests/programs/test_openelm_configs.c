@@ -166,7 +166,7 @@ static void ours_fits_real_vocabularies(void **state) {
         assert_true(c->train.lr <= 5e-4 && (c->freeze_aux || c->train.lr_aux <= 5e-4));
         if (!kv_train_prefix(c))
             assert_true(p->n_sources == 2 && !strcmp(p->sources[0], "h") &&
-                        !strcmp(p->sources[1], "embedding") && p->exact_layers == 1);
+                        !strcmp(p->sources[1], "own_h") && p->exact_layers == 1);
     }
     assert_int_equal(n, 7); // 3 of OpenELM, 2 of SmolLM2, 2 of Qwen3
 }

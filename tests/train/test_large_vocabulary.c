@@ -19,7 +19,7 @@ enum {
     Q_DIM = 16 * 128
 };
 
-static const char ours[] = "{token_table: none, sources: [h, embedding], aux_layers: 2, exact_layers: 1}";
+static const char ours[] = "{token_table: none, sources: [h, own_h], aux_layers: 2, exact_layers: 1}";
 
 // Without BOS and EOS, so that any model of so many tokens goes with it.
 static void make_wide(const char *path) {
@@ -66,10 +66,10 @@ static void full_tables_are_refused(void **state) {
     expect_said(
         "of which 8.71 G in token tables (139 GB while they are trained), looked up: 57344 numbers a token");
     expect_said(
-        "less with embedding among predictor.sources, which kvdata tabulate turns into tables afterwards");
+        "less with own_h among predictor.sources, which kvdata tabulate turns into tables afterwards");
     expect_said("does not fit: 24 GB are allowed by train.memory_gb");
     train_refuse("does not fit in memory, 24 GB by train.memory_gb; it needs about 16", ARGS("wide.yaml"));
-    expect_said("predictor.token_table: none (embedding among predictor.sources) or a width (");
+    expect_said("predictor.token_table: none (own_h among predictor.sources) or a width (");
     assert_false(kv_path_exists("wide"));
 }
 
@@ -126,8 +126,7 @@ static void tables_are_as_large_as_said(void **state) {
     kv_error err = {0};
     if (kv_checkpoint_spec("random:qwen3-1.7b", &base, &err) ||
         kv_checkpoint_spec("random:qwen3-0.6b", &aux, &err) ||
-        kv_predictor_shape("random:sources=h+embedding:aux_layers=2:exact_layers=1", &base, &aux, &shape,
-                           &err) ||
+        kv_predictor_shape("random:sources=h+own_h:aux_layers=2:exact_layers=1", &base, &aux, &shape, &err) ||
         kv_tabulated_measure(shape, &base, &aux, KV_BF16, &size, &err))
         fail_msg("%s", err.message);
     assert_int_equal(size.width, 2 * LAYERS * KV_DIM);

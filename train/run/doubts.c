@@ -121,7 +121,7 @@ static void doubt_table(const kv_training *s, const kvp_task *kvp) {
     kv_config_warn(
         s->source, "predictor.token_table",
         "full tables have %.0f rows each, and the run sees %.0f tokens: at least %.0f rows stay 0; a width "
-        "(such as predictor.token_table: 64), or embedding among predictor.sources, is told from "
+        "(such as predictor.token_table: 64), or own_h among predictor.sources, is told from "
         "fewer tokens",
         rows, seen, rows - seen);
 }

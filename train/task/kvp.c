@@ -178,7 +178,7 @@ static void describe_tables(const kvp_task *kvp, FILE *out) {
             kv_predictor_lookups(kvp->shape, &kvp->base_spec));
     if (4 * sizeof(float) * (double)size > many_bytes)
         fputs(
-            "             less with embedding among predictor.sources, which kvdata tabulate turns into tables afterwards\n",
+            "             less with own_h among predictor.sources, which kvdata tabulate turns into tables afterwards\n",
             out);
 }
 
