@@ -2,6 +2,7 @@
 #include "eval/seeds/seeds.h"
 
 #include "data/file/path.h"
+#include "data/system/warning.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -173,15 +174,23 @@ static bool same_outcomes(const kv_results *a, const kv_results *b) {
     return true;
 }
 
-// It would count as a second seed that agrees with the first.
+static bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+// It would count as a second seed that agrees with the first. Where nothing is drawn at random it may be one.
 static kv_status check_twice(const kv_seeds *s, kv_error *err) {
     for (int64_t j = 1; j < s->n; j++)
-        for (int64_t i = 0; i < j; i++)
+        for (int64_t i = 0; i < j; i++) {
+            if (same_file(s->paths[i], s->paths[j]))
+                return kv_fail(err, KV_ERR_MISMATCH,
+                               "%s: found twice, expected the evaluation of another seed", s->paths[j]);
             if (same_outcomes(&s->runs[i], &s->runs[j]))
-                return kv_fail(
-                    err, KV_ERR_MISMATCH,
-                    "%s: found the same models with the same answers as in %s, expected those of another seed",
+                kv_warn(
+                    "%s: the same models with the same answers as in %s: it counts as another seed, which agrees",
                     s->paths[j], s->paths[i]);
+        }
     return KV_OK;
 }
 

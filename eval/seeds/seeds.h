@@ -56,8 +56,8 @@ typedef struct kv_seed_test {
 
 // Reads results.h5 of each (a directory of one, or the file; a directory that kveval seeds has left is passed over with a note) and finds out what is the same in all; line NULL: none. Free with
 // kv_seeds_close, also after a failure; *seeds must be zeroed before. KV_ERR_MISMATCH names what does not go together: a task
-// that is missing, or of another kind, metrics, shots or chat; a system with another base; no system in common; the same
-// evaluation twice. KV_ERR_ARGUMENT: no system is called `line`.
+// that is missing, or of another kind, metrics, shots or chat; a system with another base; no system in common; a file twice. The same
+// models with the same answers from two files are warned of. KV_ERR_ARGUMENT: no system is called `line`.
 kv_status kv_seeds_open(char *const *paths, int64_t n, const char *line, kv_seeds *seeds, kv_error *err);
 void kv_seeds_close(kv_seeds *seeds);
 

@@ -138,7 +138,7 @@ char *kv_metric_text(const kv_metric *metric, double figure, char text[KV_METRIC
 }
 
 char *kv_metric_spread_text(const kv_metric *metric, kv_spread spread, char text[KV_METRIC_TEXT]) {
-    char mean[KV_METRIC_TEXT / 2], sd[KV_METRIC_TEXT / 2];
+    char mean[KV_METRIC_TEXT / 2 - 4], sd[KV_METRIC_TEXT / 2 - 4];
     if (!isfinite(spread.sd)) return kv_metric_text(metric, spread.mean, text);
     write_number(metric, spread.mean, mean, sizeof mean);
     write_number(metric, spread.sd, sd, sizeof sd);

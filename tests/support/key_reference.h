@@ -13,7 +13,7 @@
 // type     "whole number" or "number", with "from A", "above A", "to B" as far as the program refuses what
 //          lies outside (it is asked); "true or false"; "text", "path"; the words it may be, in backticks,
 //          all of them; "number or `auto`"; "list of whole numbers", "list of numbers", "list of texts",
-//          "list of paths", "list of groups"; "group" of what the schema leaves open. A comma may end it:
+//          "list of paths", "list of groups"; "group", or "whole number or list of whole numbers", of what the schema leaves open. A comma may end it:
 //          ", in bytes".
 // default  One or more of these, apart by ";", each with words behind it as one likes:
 //            `literal`                what it is when nobody sets it

@@ -165,7 +165,7 @@ bool key_type_is(const char *cell, const cyaml_schema_value_t *schema) {
     case CYAML_BOOL: return is_type(cell, "true or false");
     case CYAML_ENUM: return same_words(cell, schema);
     case CYAML_STRING: return is_text_type(cell);
-    case CYAML_IGNORE: return is_type(cell, "group");
+    case CYAML_IGNORE: return is_type(cell, "group") || is_type(cell, "whole number or list of whole numbers");
     case CYAML_SEQUENCE:
         switch (schema->sequence.entry->type) {
         case CYAML_MAPPING: return is_type(cell, "list of groups");

@@ -6,6 +6,8 @@
 #include "train/sweep/sweep.h"
 
 #include <ctype.h>
+#include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,7 +89,8 @@ static void append_value(FILE *out, const char *value) {
 struct choice {
     const kv_sweep_file *file;
     const kv_sweep_arm *arm;
-    const size_t *value; // [grid.n + arm->grid.n]
+    const size_t *value;  // [grid.n + arm->grid.n]
+    const uint64_t *seed; // NULL: none
 };
 
 static const kv_sweep_axis *chosen_axis(const struct choice *c, size_t i) {
@@ -98,13 +101,24 @@ static size_t n_axes(const struct choice *c) {
     return c->file->grid.n + c->arm->grid.n;
 }
 
+// Of a sweep over seeds alone: what its configuration's file is called.
+static void put_file_name(FILE *out, const char *train) {
+    const char *slash = strrchr(train, '/');
+    const char *name = slash ? slash + 1 : train, *dot = strrchr(name, '.');
+    char text[MAX_VALUE_NAME];
+    snprintf(text, sizeof text, "%.*s", (int)(dot && dot > name ? dot - name : (ptrdiff_t)strlen(name)),
+             name);
+    append_value(out, text);
+}
+
 // "ours-kl=2-init=random".
-static char *make_name(const struct choice *c) {
+static char *make_row(const struct choice *c, const char *train) {
     char *name = NULL;
     size_t size;
     FILE *out = open_memstream(&name, &size);
     if (!out) return NULL;
     if (c->arm->name) fputs(c->arm->name, out);
+    if (!c->arm->name && n_axes(c) == 0) put_file_name(out, train);
     for (size_t i = 0; i < n_axes(c); i++) {
         const kv_sweep_axis *axis = chosen_axis(c, i);
         const char *value = axis->values[c->value[i]];
@@ -124,6 +138,13 @@ static char *make_name(const struct choice *c) {
     return name;
 }
 
+// The row's, with "-seed=2" behind it.
+static char *make_name(const struct choice *c, const char *row) {
+    char *name;
+    if (!c->seed) return strdup(row);
+    return asprintf(&name, "%s-seed=%" PRIu64, row, *c->seed) < 0 ? NULL : name;
+}
+
 // ---- Overrides -----------------------------------------------------------------------------------------
 
 static bool add_override(kv_sweep_run *run, size_t line, char *text) {
@@ -139,6 +160,13 @@ static bool add_setting(kv_sweep_run *run, const kv_sweep_axis *axis, size_t val
     return add_override(run, axis->lines[value], text);
 }
 
+static bool add_seed(kv_sweep_run *run, const struct choice *c) {
+    char *text;
+    if (!c->seed) return true;
+    if (asprintf(&text, "seed=%" PRIu64, *c->seed) < 0) return false;
+    return add_override(run, c->file->seeds_line, text);
+}
+
 static char *output_override(const char *directory) {
     char *text = NULL;
     size_t size;
@@ -151,10 +179,10 @@ static char *output_override(const char *directory) {
     return NULL;
 }
 
-// In the order in which they win over each other: the file's `set`, the arm's, the command line, the grid.
+// In the order in which they win over each other: the file's `set`, the arm's, the command line, the grid and the seed.
 static bool add_overrides(kv_sweep_run *run, const kv_sweep_args *args, const struct choice *c) {
     const kv_sweep_axes *sets[] = {&c->file->set, &c->arm->set};
-    const size_t room = c->file->set.n + c->arm->set.n + args->n_overrides + n_axes(c) + 1;
+    const size_t room = c->file->set.n + c->arm->set.n + args->n_overrides + n_axes(c) + 2;
     run->overrides = calloc(room, sizeof *run->overrides);
     run->lines = calloc(room, sizeof *run->lines);
     bool ok = run->overrides && run->lines;
@@ -163,7 +191,7 @@ static bool add_overrides(kv_sweep_run *run, const kv_sweep_args *args, const st
     for (size_t i = 0; ok && i < args->n_overrides; i++)
         ok = add_override(run, 0, strdup(args->overrides[i]));
     for (size_t i = 0; ok && i < n_axes(c); i++) ok = add_setting(run, chosen_axis(c, i), c->value[i]);
-    return ok && add_override(run, 0, output_override(run->directory));
+    return ok && add_seed(run, c) && add_override(run, 0, output_override(run->directory));
 }
 
 // What varies may not be set for all: half the runs would carry names that lie.
@@ -173,6 +201,9 @@ static kv_status check_command_line(const kv_sweep_args *args, const kv_sweep_fi
         char key[256];
         const kv_sweep_axis *axis;
         snprintf(key, sizeof key, "%.*s", (int)strcspn(text, "="), text);
+        if (file->n_seeds && strcmp(key, "seed") == 0)
+            return kv_fail(err, KV_ERR_ARGUMENT, "-s %.*s: key `seed`: varies by `seeds` on line %zu of %s",
+                           KV_HEAD(text, 200), file->seeds_line, file->path);
         for (size_t place = 0; next_axis(file, &place, &axis);) {
             const kv_sweep_axes one = {.items = (kv_sweep_axis *)axis, .n = 1};
             if (kv_sweep_axes_touch(&one, key))
@@ -230,8 +261,10 @@ static kv_status add_run(const kv_sweep_args *args, kv_sweep *sweep, const struc
                        MAX_RUNS);
     kv_sweep_run *run = &sweep->runs[sweep->n_runs++];
     char directory[PATH_MAX];
-    *run = (kv_sweep_run){.arm = c->arm, .train = c->arm->train ? c->arm->train : sweep->file.train};
-    run->name = make_name(c);
+    *run = (kv_sweep_run){
+        .arm = c->arm, .train = c->arm->train ? c->arm->train : sweep->file.train, .seed = c->seed};
+    run->row = make_row(c, run->train);
+    run->name = run->row ? make_name(c, run->row) : NULL;
     if (!run->name) return no_memory(err);
     kv_status status = kv_path_join(sweep->output, run->name, directory, err);
     if (status != KV_OK) return status;
@@ -239,6 +272,18 @@ static kv_status add_run(const kv_sweep_args *args, kv_sweep *sweep, const struc
     if (!run->directory || !add_overrides(run, args, c)) return no_memory(err);
     status = load_run(sweep, run, err);
     return status == KV_OK ? check_new(sweep, run, err) : status;
+}
+
+// One combination, with each seed.
+static kv_status add_runs(const kv_sweep_args *args, kv_sweep *sweep, struct choice *c, kv_error *err) {
+    const kv_sweep_file *file = &sweep->file;
+    if (file->n_seeds == 0) return add_run(args, sweep, c, err);
+    kv_status status = KV_OK;
+    for (size_t i = 0; status == KV_OK && i < file->n_seeds; i++) {
+        c->seed = &file->seeds[i];
+        status = add_run(args, sweep, c, err);
+    }
+    return status;
 }
 
 // The product of the lists of one arm, the last one changing fastest.
@@ -251,7 +296,7 @@ static kv_status expand_arm(const kv_sweep_args *args, kv_sweep *sweep, const kv
     kv_status status;
     bool more;
     do {
-        status = add_run(args, sweep, &c, err);
+        status = add_runs(args, sweep, &c, err);
         more = false;
         for (size_t i = n_axes(&c); !more && i-- > 0;) {
             more = ++value[i] < chosen_axis(&c, i)->n_values;
@@ -285,13 +330,14 @@ static kv_status collect_keys(kv_sweep *sweep, kv_error *err) {
     size_t n = n_leaves(&file->grid);
     for (size_t i = 0; i < file->n_arms; i++)
         n += n_leaves(&file->arms[i].set) + n_leaves(&file->arms[i].grid);
-    sweep->keys = calloc(n + 1, sizeof *sweep->keys);
+    sweep->keys = calloc(n + 2, sizeof *sweep->keys);
     if (!sweep->keys) return no_memory(err);
     add_keys(sweep, &file->grid);
     for (size_t i = 0; i < file->n_arms; i++) {
         add_keys(sweep, &file->arms[i].set);
         add_keys(sweep, &file->arms[i].grid);
     }
+    if (file->n_seeds) sweep->keys[sweep->n_keys++] = "seed";
     return KV_OK;
 }
 
@@ -311,7 +357,8 @@ kv_status kv_sweep_open(const kv_sweep_args *args, kv_sweep *sweep, kv_error *er
     status = check_command_line(args, &sweep->file, err);
     for (size_t i = 0; status == KV_OK && i < sweep->file.n_arms; i++)
         status = expand_arm(args, sweep, &sweep->file.arms[i], err);
-    return status == KV_OK ? collect_keys(sweep, err) : status;
+    if (status == KV_OK) status = collect_keys(sweep, err);
+    return status == KV_OK ? kv_sweep_open_prepared(args, sweep, err) : status;
 }
 
 void kv_sweep_close(kv_sweep *sweep) {
@@ -321,9 +368,12 @@ void kv_sweep_close(kv_sweep *sweep) {
         free(run->overrides);
         free(run->lines);
         free(run->name);
+        free(run->row);
         free(run->directory);
         kv_config_free(run->source);
     }
+    for (size_t i = 0; i < sweep->n_prepared; i++) free(sweep->prepared[i].output);
+    free(sweep->prepared);
     free(sweep->runs);
     free(sweep->keys);
     kv_sweep_file_free(&sweep->file);

@@ -5,6 +5,7 @@
 
 #include "core/text.h"
 #include "data/config/check.h"
+#include "data/config/scalar.h"
 #include "data/config/tree.h"
 #include "data/file/content.h"
 #include "data/file/mistaken.h"
@@ -44,6 +45,7 @@ static const cyaml_schema_field_t file_fields[] = {
     CYAML_FIELD_IGNORE("grid", OPTIONAL),
     CYAML_FIELD_SEQUENCE_COUNT("arms", CYAML_FLAG_POINTER | OPTIONAL, kv_sweep_file, arms, n_arms, &arm_entry,
                                1, 1000),
+    CYAML_FIELD_IGNORE("seeds", OPTIONAL),
     TEXT("eval", kv_sweep_file, eval),
     CYAML_FIELD_ENUM("keep", OPTIONAL | CYAML_FLAG_STRICT, kv_sweep_file, keep, keeps,
                      CYAML_ARRAY_LEN(keeps)),
@@ -275,6 +277,68 @@ static kv_status read_arms(const struct reader *r, kv_sweep_file *file) {
     return status;
 }
 
+// ---- Seeds ---------------------------------------------------------------------------------------------
+
+enum { MAX_SEEDS = 1000 };
+
+// A list: these.
+static kv_status read_seed_list(const struct reader *r, const yaml_node_t *node, kv_sweep_file *file) {
+    const yaml_node_item_t *items = node->data.sequence.items.start;
+    const size_t n = (size_t)(node->data.sequence.items.top - items);
+    if (n == 0 || n > MAX_SEEDS)
+        return wrong(r, file->seeds_line, "seeds", "found a list of %zu, expected 1 to %d seeds", n,
+                     MAX_SEEDS);
+    for (size_t i = 0; i < n; i++) {
+        const char *text = scalar(r, items[i]);
+        if (!text || !kv_yaml_unsigned(text, &file->seeds[i]))
+            return wrong(r, line_of(r, items[i]), "seeds", "found %.*s, expected whole numbers from 0",
+                         KV_HEAD(text ? text : "a list", 40));
+        for (size_t j = 0; j < i; j++)
+            if (file->seeds[j] == file->seeds[i])
+                return wrong(r, line_of(r, items[i]), "seeds", "found %.*s twice, expected each seed once",
+                             KV_HEAD(text, 40));
+        file->n_seeds++;
+    }
+    return KV_OK;
+}
+
+// A number n: 1 to n.
+static kv_status read_seeds(const struct reader *r, kv_sweep_file *file) {
+    const int id = kv_yaml_find(r->doc, "seeds", NULL);
+    int64_t n;
+    if (!id) return KV_OK;
+    file->seeds_line = line_of(r, id);
+    file->seeds = calloc(MAX_SEEDS, sizeof *file->seeds);
+    if (!file->seeds) return no_memory(r);
+    if (node_of(r, id)->type == YAML_SEQUENCE_NODE) return read_seed_list(r, node_of(r, id), file);
+    const char *text = scalar(r, id);
+    if (!text || !kv_yaml_whole(text, &n) || n < 1 || n > MAX_SEEDS)
+        return wrong(r, file->seeds_line, "seeds",
+                     "found %.*s, expected a whole number from 1 to %d, or a list of seeds",
+                     KV_HEAD(text ? text : "a group of keys", 40), MAX_SEEDS);
+    for (; file->n_seeds < (size_t)n; file->n_seeds++) file->seeds[file->n_seeds] = file->n_seeds + 1;
+    return KV_OK;
+}
+
+static kv_status check_seed_axes(const struct reader *r, const kv_sweep_file *file,
+                                 const kv_sweep_axes *axes) {
+    const kv_sweep_axis *axis = file->n_seeds ? kv_sweep_axes_touch(axes, "seed") : NULL;
+    return axis ? wrong(r, axis->lines[0], "seed",
+                        "found beside `seeds` on line %zu, expected one of the two", file->seeds_line)
+                : KV_OK;
+}
+
+// What `seeds` gives nobody else may.
+static kv_status check_seeds(const struct reader *r, const kv_sweep_file *file) {
+    kv_status status = check_seed_axes(r, file, &file->set);
+    if (status == KV_OK) status = check_seed_axes(r, file, &file->grid);
+    for (size_t i = 0; status == KV_OK && i < file->n_arms; i++) {
+        status = check_seed_axes(r, file, &file->arms[i].set);
+        if (status == KV_OK) status = check_seed_axes(r, file, &file->arms[i].grid);
+    }
+    return status;
+}
+
 // ---- The file ------------------------------------------------------------------------------------------
 
 static kv_status read_prepare(const struct reader *r, kv_sweep_file *file) {
@@ -303,14 +367,16 @@ static kv_status read_keys(const struct reader *r, kv_sweep_file *file) {
     if (status == KV_OK) status = read_path(r, "eval", &file->eval);
     if (status == KV_OK) status = read_axes(r, "set", false, &file->set);
     if (status == KV_OK) status = read_axes(r, "grid", true, &file->grid);
+    if (status == KV_OK) status = read_seeds(r, file);
     return status == KV_OK ? read_arms(r, file) : status;
 }
 
 // What only shows once all keys are there.
 static kv_status complete(const struct reader *r, kv_sweep_file *file) {
     if (file->n_arms == 0) {
-        if (file->grid.n == 0)
-            return wrong(r, 1, "grid", "found nothing to vary, expected `grid`, `arms` or both");
+        if (file->grid.n == 0 && file->n_seeds == 0)
+            return wrong(r, 1, "grid",
+                         "found nothing to vary, expected `grid`, `arms`, `seeds` or several of them");
         file->arms = calloc(1, sizeof *file->arms);
         if (!file->arms) return no_memory(r);
         file->arms[file->n_arms++].line = 1;
@@ -328,7 +394,7 @@ static kv_status complete(const struct reader *r, kv_sweep_file *file) {
                              "varies on line %zu already, for all arms, expected once", other->lines[0]);
         }
     }
-    return KV_OK;
+    return check_seeds(r, file);
 }
 
 static kv_status read_sweep(const char *path, kv_sweep_file *file, kv_error *err) {
@@ -367,6 +433,7 @@ void kv_sweep_file_free(kv_sweep_file *file) {
     free(file->prepare);
     free(file->prepare_lines);
     free(file->arms);
+    free(file->seeds);
     free(file->path);
     free(file->output);
     free(file->train);

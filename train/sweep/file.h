@@ -7,6 +7,7 @@
 #include <cyaml/cyaml.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 // One key of a training's configuration and the values it takes, as YAML on one line each. Under `set` it has
 // one value, under `grid` as many as there are in the list. A value may be a group of keys, several of which
@@ -45,9 +46,11 @@ typedef struct kv_sweep_file {
     kv_sweep_axes set, grid;
     kv_sweep_arm *arms; // at least one
     size_t n_arms;
+    uint64_t *seeds; // of every run, and of what is prepared; none: each configuration's own
+    size_t n_seeds, seeds_line;
 } kv_sweep_file;
 
-// The keys, with their types; `set` and `grid` are left open.
+// The keys, with their types; `set`, `grid` and `seeds`, a number or a list, are left open.
 extern const cyaml_schema_value_t kv_sweep_schema;
 
 // Errors name file, line and key. Free with kv_sweep_file_free, also after a failure.

@@ -83,13 +83,21 @@ kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size
     return status == KV_OK ? KV_OK : kv_fail(err, status, "%s", inner.message);
 }
 
-kv_status kv_sweep_look_at_runs(kv_sweep *sweep, kv_error *err) {
+kv_status kv_sweep_look_at_prepared(const kv_sweep_prepared *p, kv_sweep_look *look, kv_error *err) {
+    const char *const overrides[] = {p->override};
+    return kv_sweep_look_at(p->path, overrides, p->seed != NULL, look, err);
+}
+
+kv_status kv_sweep_look_at_runs(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err) {
     for (size_t i = 0; i < sweep->n_runs; i++) {
         kv_sweep_run *run = &sweep->runs[i];
         kv_error inner = {0};
         const kv_status status = kv_sweep_look_at(run->train, (const char *const *)run->overrides,
                                                   run->n_overrides, &run->look, &inner);
-        if (status != KV_OK) return kv_sweep_name_place(sweep, run, status, &inner, err);
+        if (status == KV_OK) continue;
+        // What it stands on may be that of a seed that nobody wants now.
+        if (kv_sweep_wanted(args, run)) return kv_sweep_name_place(sweep, run, status, &inner, err);
+        run->look = (kv_sweep_look){0};
     }
     return KV_OK;
 }
@@ -167,7 +175,7 @@ static void add_row(kv_table *table, const kv_sweep *sweep, const char *name, co
     const bool lower_bound = isnan(seconds);
     if (lower_bound) seconds = least_seconds(&left);
     kv_table_cell(table, "%s", name);
-    kv_table_cell(table, "%s", look->known ? state_text(look, wanted, text) : "to do");
+    kv_table_cell(table, "%s", look->known || !wanted ? state_text(look, wanted, text) : "to do");
     look_cells(table, &left, seconds, lower_bound);
     total->n_changed += look->changed;
     if (look->state == KV_SWEEP_DONE || !wanted) return;
@@ -192,23 +200,25 @@ static void print_total(const struct total *total, FILE *out) {
         fprintf(out, "%zu were trained by another configuration: --force replaces them\n", total->n_changed);
 }
 
-static kv_status look_at_prepared(const kv_sweep *sweep, kv_table *table, struct total *total,
-                                  kv_error *err) {
-    for (size_t i = 0; i < sweep->file.n_prepare; i++) {
-        const char *path = sweep->file.prepare[i];
-        kv_config *source;
-        const kv_train_config *config;
+static void look_at_prepared(const kv_sweep *sweep, kv_table *table, struct total *total) {
+    for (size_t i = 0; i < sweep->n_prepared; i++) {
+        const kv_sweep_prepared *p = &sweep->prepared[i];
         kv_sweep_look look;
-        kv_status status = kv_train_config_load(path, NULL, 0, &source, &config, err);
-        if (status != KV_OK)
-            return kv_fail_within(err, status, "%s:%zu: key `prepare`", sweep->file.path,
-                                  sweep->file.prepare_lines[i]);
+        char name[300];
+        snprintf(name, sizeof name, "%.*s%s", KV_HEAD(p->output, 200),
+                 sweep->file.n_seeds && !p->seed ? " (all seeds)" : "");
         // One that reads another that is still to be trained is not known yet.
-        if (kv_sweep_look_at(path, NULL, 0, &look, NULL) != KV_OK) look = (kv_sweep_look){0};
-        add_row(table, sweep, config->output, &look, config->task, true, total);
-        kv_config_free(source);
+        if (kv_sweep_look_at_prepared(p, &look, NULL) != KV_OK) look = (kv_sweep_look){0};
+        add_row(table, sweep, name, &look, p->task, p->wanted, total);
     }
-    return KV_OK;
+}
+
+static void print_title(const kv_sweep *sweep, FILE *out) {
+    const kv_sweep_file *file = &sweep->file;
+    fprintf(out, "%s: %zu runs in %s", file->path, sweep->n_runs, sweep->output);
+    for (size_t i = 0; i < file->n_seeds; i++)
+        fprintf(out, "%s%" PRIu64, i ? ", " : file->n_seeds > 1 ? ", seeds " : ", seed ", file->seeds[i]);
+    fputc('\n', out);
 }
 
 kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err) {
@@ -221,10 +231,10 @@ kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err)
     for (int i = 0; i < 5; i++) kv_table_column(table, "", titles[i], false);
     kv_status status = kv_sweep_open(args, &sweep, err);
     if (status == KV_OK && !args->no_eval) status = kv_sweep_check_tokenizer(&sweep, err);
-    if (status == KV_OK) status = look_at_prepared(&sweep, table, &total, err);
+    if (status == KV_OK) look_at_prepared(&sweep, table, &total);
     const bool ready = status == KV_OK && total.n_left == 0;
     if (ready) {
-        status = kv_sweep_look_at_runs(&sweep, err);
+        status = kv_sweep_look_at_runs(args, &sweep, err);
     } else if (status == KV_OK) {
         for (size_t i = 0; i < sweep.n_runs; i++)
             kv_sweep_look_at(sweep.runs[i].train, (const char *const *)sweep.runs[i].overrides,
@@ -234,7 +244,7 @@ kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err)
         add_row(table, &sweep, sweep.runs[i].name, &sweep.runs[i].look, sweep.runs[i].config->task,
                 kv_sweep_wanted(args, &sweep.runs[i]), &total);
     if (status == KV_OK) {
-        fprintf(out, "%s: %zu runs in %s\n", args->path, sweep.n_runs, sweep.output);
+        print_title(&sweep, out);
         kv_table_print(table, out);
         print_total(&total, out);
         if (ferror(out) || fflush(out)) status = kv_fail(err, KV_ERR_IO, "cannot write to standard output");

@@ -33,24 +33,30 @@ struct sweeper {
 
 // ---- Starting a training -------------------------------------------------------------------------------
 
-static kv_status start_training(const struct sweeper *s, const char *config, const kv_sweep_run *run,
-                                const char *log, pid_t *child, kv_error *err) {
-    const char *argv[MAX_ARGUMENTS] = {s->program, config};
+// A training as it is started: of a run, or of what is prepared.
+struct start {
+    const char *config;
+    const char *const *overrides; // [n]
+    size_t n;
+    bool anew;
+    int threads;     // 0: all
+    const char *log; // NULL: what it says goes where ours does
+};
+
+static kv_status start_training(const struct sweeper *s, const struct start *start, pid_t *child,
+                                kv_error *err) {
+    const char *argv[MAX_ARGUMENTS] = {s->program, start->config};
     size_t n = 2;
-    const size_t n_overrides = run ? run->n_overrides : 0;
-    if (2 * n_overrides + 5 > MAX_ARGUMENTS)
-        return kv_fail(err, KV_ERR_ARGUMENT, "run %s: more than %d settings", run->name,
+    if (2 * start->n + 5 > MAX_ARGUMENTS)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%s: more than %d settings", start->config,
                        (MAX_ARGUMENTS - 5) / 2);
-    for (size_t i = 0; i < n_overrides; i++) {
+    for (size_t i = 0; i < start->n; i++) {
         argv[n++] = "-s";
-        argv[n++] = run->overrides[i];
+        argv[n++] = start->overrides[i];
     }
-    const bool anew = run && (run->look.changed || (run->look.longer && s->args->force));
-    argv[n++] = anew ? "--force" : "--resume";
+    argv[n++] = start->anew ? "--force" : "--resume";
     argv[n] = "--quiet-hint";
-    const int64_t threads = omp_get_max_threads() / s->args->jobs;
-    return kv_child_start(argv, log, run && s->args->jobs > 1 ? (int)(threads > 1 ? threads : 1) : 0, child,
-                          err);
+    return kv_child_start(argv, start->log, start->threads, child, err);
 }
 
 static kv_status interrupted(kv_error *err) {
@@ -59,51 +65,42 @@ static kv_status interrupted(kv_error *err) {
 
 // ---- What must be there first --------------------------------------------------------------------------
 
-static kv_status at_prepare(const kv_sweep_file *file, size_t i, kv_status code, const char *message,
-                            kv_error *err) {
-    return kv_fail(err, code, "%s:%zu: key `prepare`: %s", file->path, file->prepare_lines[i], message);
-}
-
-// Every file on its own, before the first is trained: they may read each other's models.
-static kv_status check_prepared(const kv_sweep_file *file, kv_error *err) {
-    for (size_t i = 0; i < file->n_prepare; i++) {
-        kv_config *source;
-        const kv_train_config *config;
-        kv_error inner = {0};
-        const kv_status status = kv_train_config_load(file->prepare[i], NULL, 0, &source, &config, &inner);
-        if (status != KV_OK) return at_prepare(file, i, status, inner.message, err);
-        kv_config_free(source);
-    }
-    return KV_OK;
+static kv_status at_prepare(const kv_sweep *sweep, const kv_sweep_prepared *p, kv_status code,
+                            const char *message, kv_error *err) {
+    return kv_fail(err, code, "%s:%zu: key `prepare`: %s", sweep->file.path, p->line, message);
 }
 
 static kv_status prepare_one(struct sweeper *s, size_t i, kv_error *err) {
-    const kv_sweep_file *file = &s->sweep.file;
-    const char *config = file->prepare[i];
+    const kv_sweep *sweep = &s->sweep;
+    const kv_sweep_prepared *p = &sweep->prepared[i];
     kv_sweep_look look;
     kv_error inner = {0};
-    kv_status status = kv_sweep_look_at(config, NULL, 0, &look, &inner);
-    if (status != KV_OK) return at_prepare(file, i, status, inner.message, err);
-    if (look.changed) return at_prepare(file, i, KV_ERR_MISMATCH, look.why_changed, err);
+    if (!p->wanted) return KV_OK;
+    kv_status status = kv_sweep_look_at_prepared(p, &look, &inner);
+    if (status != KV_OK) return at_prepare(sweep, p, status, inner.message, err);
+    if (look.changed) return at_prepare(sweep, p, KV_ERR_MISMATCH, look.why_changed, err);
     // Runs that are there may stand on the shorter one.
     if (look.longer) {
         snprintf(
             inner.message, sizeof inner.message,
             "%.*s, which other runs may stand on, expected as many (kvtrain %.*s --resume makes it longer)",
-            KV_HEAD(look.why_changed, 400), KV_HEAD(config, 200));
-        return at_prepare(file, i, KV_ERR_MISMATCH, inner.message, err);
+            KV_HEAD(look.why_changed, 400), KV_HEAD(p->path, 200));
+        return at_prepare(sweep, p, KV_ERR_MISMATCH, inner.message, err);
     }
     if (look.state == KV_SWEEP_DONE) return KV_OK;
     if (kv_console_interrupted()) return interrupted(err);
-    fprintf(stderr, "kvtrain: %s, which the runs start from (%zu of %zu)\n", config, i + 1, file->n_prepare);
+    fprintf(stderr, "kvtrain: %s%s%s, which %s start from (%zu of %zu)\n", p->path, *p->override ? ", " : "",
+            p->override, p->seed ? "the runs of this seed" : "the runs", i + 1, sweep->n_prepared);
+    const char *const overrides[] = {p->override};
+    const struct start start = {.config = p->path, .overrides = overrides, .n = p->seed != NULL};
     pid_t child;
     int code = 0;
-    status = start_training(s, config, NULL, NULL, &child, err);
+    status = start_training(s, &start, &child, err);
     if (status != KV_OK) return status;
     kv_child_wait(&child, 1, &s->told, &code);
     if (kv_console_interrupted()) return interrupted(err);
     if (code == 0) return KV_OK;
-    return at_prepare(file, i, KV_ERR_MISMATCH, "its training failed, so no run can begin", err);
+    return at_prepare(sweep, p, KV_ERR_MISMATCH, "its training failed, so no run can begin", err);
 }
 
 // ---- The runs ------------------------------------------------------------------------------------------
@@ -189,9 +186,15 @@ static void finish_run(struct sweeper *s, kv_sweep_run *run, int code) {
 
 static kv_status start_run(struct sweeper *s, const kv_sweep_run *run, pid_t *child, kv_error *err) {
     char path[PATH_MAX];
-    const char *log = log_path(s, run, path);
+    const int64_t threads = omp_get_max_threads() / s->args->jobs;
+    const struct start start = {.config = run->train,
+                                .overrides = (const char *const *)run->overrides,
+                                .n = run->n_overrides,
+                                .anew = run->look.changed || (run->look.longer && s->args->force),
+                                .threads = s->args->jobs > 1 ? (int)(threads > 1 ? threads : 1) : 0,
+                                .log = log_path(s, run, path)};
     announce(s, run);
-    return start_training(s, run->train, run, log, child, err);
+    return start_training(s, &start, child, err);
 }
 
 static kv_sweep_run *next_run(struct sweeper *s, size_t *at) {
@@ -255,6 +258,8 @@ static void put_all(FILE *out, const kv_sweep *sweep) {
         const kv_sweep_run *run = &sweep->runs[i];
         put_text(out, "  - name", run->name);
         if (run->arm->name) put_text(out, "    arm", run->arm->name);
+        if (run->seed) put_text(out, "    row", run->row);
+        if (run->seed) fprintf(out, "    seed: %" PRIu64 "\n", *run->seed);
         fprintf(out, "    task: %s\n", run->config->task == KV_TASK_LM ? "lm" : "kvp");
         fprintf(out, "    steps: %" PRIi64 "\n", run->config->train.steps);
         put_text(out, "    train", run->train);
@@ -298,21 +303,20 @@ static kv_status lock_output(struct sweeper *s, kv_error *err) {
 static kv_status get_ready(struct sweeper *s, kv_error *err) {
     kv_status status = kv_own_program(s->program, sizeof s->program, err);
     if (status == KV_OK) status = kv_sweep_open(s->args, &s->sweep, err);
-    if (status == KV_OK) status = check_prepared(&s->sweep.file, err);
     s->evaluates = s->sweep.file.eval && !s->args->no_eval;
     if (status == KV_OK && s->evaluates) status = kv_sweep_find_kveval(s->kveval, err);
     if (status == KV_OK && s->evaluates) status = kv_sweep_check_tokenizer(&s->sweep, err);
     if (status == KV_OK) status = lock_output(s, err);
     if (status == KV_OK) status = write_list(&s->sweep, err);
-    for (size_t i = 0; status == KV_OK && i < s->sweep.file.n_prepare; i++) status = prepare_one(s, i, err);
+    for (size_t i = 0; status == KV_OK && i < s->sweep.n_prepared; i++) status = prepare_one(s, i, err);
     // Now that all models are there, every run is looked at before the first is trained.
-    if (status == KV_OK) status = kv_sweep_look_at_runs(&s->sweep, err);
+    if (status == KV_OK) status = kv_sweep_look_at_runs(s->args, &s->sweep, err);
     if (status == KV_OK && s->evaluates) status = kv_sweep_check_tokenizer(&s->sweep, err);
     if (status == KV_OK) status = check_changed(s, err);
     // A mistake in the evaluation shows now rather than after hours; the answers are kept.
     if (status == KV_OK && s->evaluates && s->n_to_do > 0) {
         fprintf(stderr, "kvtrain: what is there already is evaluated first\n");
-        status = kv_sweep_evaluate(&s->sweep, s->kveval, false, err);
+        status = kv_sweep_evaluate(s->args, &s->sweep, s->kveval, false, err);
     }
     return status;
 }
@@ -321,7 +325,8 @@ static kv_status evaluate(struct sweeper *s, FILE *out, kv_error *err) {
     kv_status status = KV_OK;
     if (s->evaluates) {
         fprintf(stderr, "kvtrain: evaluation\n");
-        status = kv_sweep_evaluate(&s->sweep, s->kveval, true, err);
+        status = kv_sweep_evaluate(s->args, &s->sweep, s->kveval, true, err);
+        if (status == KV_OK && s->sweep.file.n_seeds) status = kv_sweep_join_seeds(&s->sweep, s->kveval, err);
     }
     return status == KV_OK ? kv_sweep_table(&s->sweep, s->evaluates, out, err) : status;
 }

@@ -28,6 +28,8 @@ typedef struct kv_sweep_look {
 
 typedef struct kv_sweep_run {
     char *name, *directory;
+    char *row;               // the name without its seed: that of the table's row, and kveval's
+    const uint64_t *seed;    // borrowed; NULL: the sweep says of none
     const kv_sweep_arm *arm; // borrowed
     const char *train;       // borrowed: the file it starts from
     char **overrides;        // what it sets there, `output` last
@@ -38,11 +40,24 @@ typedef struct kv_sweep_run {
     kv_sweep_look look;
 } kv_sweep_run;
 
+// One training of what is to be there first.
+typedef struct kv_sweep_prepared {
+    const char *path; // borrowed: its configuration
+    size_t line;      // in the sweep's file
+    char *output;     // its run directory
+    kv_task_kind task;
+    const uint64_t *seed; // borrowed; NULL: it is the same for all
+    char override[40];    // "seed=2"; "" without
+    bool wanted;          // by a run that is to be trained
+} kv_sweep_prepared;
+
 typedef struct kv_sweep {
     kv_sweep_file file;
     char output[PATH_MAX];
     kv_sweep_run *runs;
     size_t n_runs;
+    kv_sweep_prepared *prepared; // in order
+    size_t n_prepared;
     const char **keys; // borrowed: what differs between the runs, in the order of the file
     size_t n_keys;
 } kv_sweep;
@@ -60,14 +75,19 @@ typedef struct kv_sweep_args {
 // Reads the file and the configuration of every run and checks each on its own, and that no two are the same.
 // Looks at no models. Free with kv_sweep_close, also after a failure; *sweep must be zeroed before.
 kv_status kv_sweep_open(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err);
+// Part of it: sweep->prepared. A configuration whose output has {seed} is trained with each of the seeds, the others once, by
+// their own; one that differs by seed but for its output is refused.
+kv_status kv_sweep_open_prepared(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err);
 void kv_sweep_close(kv_sweep *sweep);
 
 // Looks at one training: whether its models go together and with the text, how far it has come, what it
 // takes. A run of another configuration in its directory is no error, but `changed`.
 kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size_t n_overrides,
                            kv_sweep_look *look, kv_error *err);
-// All runs; an error names the run.
-kv_status kv_sweep_look_at_runs(kv_sweep *sweep, kv_error *err);
+// Likewise at one that is to be there first.
+kv_status kv_sweep_look_at_prepared(const kv_sweep_prepared *prepared, kv_sweep_look *look, kv_error *err);
+// All runs; an error names the run. Of those that are not wanted what is not there is not known.
+kv_status kv_sweep_look_at_runs(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err);
 
 // Passes on what went wrong with a run's configuration: a mistake in one of its settings is named by its line
 // in the sweep's file instead of by the "-s" it is handed down as. Returns `code`.
@@ -94,9 +114,16 @@ kv_status kv_sweep_find_kveval(char path[PATH_MAX], kv_error *err);
 // Whether the runs' text was made with the tokenizer that the eval file asks with, as far as that is known before its
 // models are trained: else nothing of what is trained could be asked.
 kv_status kv_sweep_check_tokenizer(const kv_sweep *sweep, kv_error *err);
-// OUTPUT/eval.yaml with the eval file's systems and the runs that are done; then kveval, as a child.
-kv_status kv_sweep_evaluate(const kv_sweep *sweep, const char *kveval, bool measure_time, kv_error *err);
+// OUTPUT/eval.yaml with the eval file's systems and the runs that are done; then kveval, as a child. With seeds
+// OUTPUT/eval/seed=N.yaml, and kveval's output in OUTPUT/eval/seed=N, for each of them that a run is wanted or done of.
+kv_status kv_sweep_evaluate(const kv_sweep_args *args, const kv_sweep *sweep, const char *kveval,
+                            bool measure_time, kv_error *err);
+// With seeds: `kveval seeds` of those with a run that is done, into OUTPUT.
+kv_status kv_sweep_join_seeds(const kv_sweep *sweep, const char *kveval, kv_error *err);
+// Where kveval's files are: OUTPUT, or of a seed OUTPUT/eval/seed=N.
+kv_status kv_sweep_results_dir(const kv_sweep *sweep, const uint64_t *seed, char path[PATH_MAX],
+                               kv_error *err);
 
-// OUTPUT/table.csv, and the same on `out`. Without `evaluated` only those figures of OUTPUT/results.csv count
-// that are newer than the run.
+// OUTPUT/table.csv, and the same on `out`, with seeds as mean ± standard deviation. Without `evaluated` only those figures of
+// kveval's results.csv count that are newer than the run.
 kv_status kv_sweep_table(const kv_sweep *sweep, bool evaluated, FILE *out, kv_error *err);
