@@ -116,6 +116,22 @@ uint64_t kv_system_behind_flops(const kv_system *system, int64_t n, int64_t n_sc
            (uint64_t)behind * kv_flops_head(base);
 }
 
+// The base reads on to the prefix; behind it layers run twice: without keys and values of their own on all tokens, with
+// them on those of the tail.
+uint64_t kv_system_prefix_flops(const kv_system *system, int64_t from, int64_t window, int64_t n_scored) {
+    const kv_model_spec *base = &system->base->spec;
+    const kv_predictor *p = system->predictor;
+    const int64_t prefix = p->spec.prefix_layers, n = window - 1;
+    uint64_t sum = kv_flops_predictor_maps(p, base, n) +
+                   kv_flops_predictor_queries(p, base, base->n_layers, n + n_scored) +
+                   (uint64_t)(n + n_scored) * kv_flops_head(base);
+    for (int64_t i = from; i < prefix; i++) sum += kv_flops_layer(base, i, n, 0);
+    for (int64_t i = prefix; i < base->n_layers; i++)
+        sum += kv_flops_layer(base, i, n, 0) - kv_flops_layer_parts(base, i, n, KV_READ_K | KV_READ_V) +
+               kv_flops_layer(base, i, n_scored, n - n_scored);
+    return sum;
+}
+
 // What of a prompt's products depends on the token alone; of tabulated predictors, what of them is not executed.
 static uint64_t token_flops(const kv_system *system, int64_t n, bool tabulated) {
     const kv_predictor *p = system->predictor;

@@ -19,7 +19,10 @@ uint64_t kv_system_score_flops(const kv_system *system, int64_t n, int64_t n_sco
 // What kv_score_behind_prompt executes for one sequence: the prompt, and all scored tokens but the last behind it.
 uint64_t kv_system_behind_flops(const kv_system *system, int64_t n, int64_t n_scored);
 
-// The same with nothing that depends on the token alone looked up, and with all of it: between them, or at one of them,
+// What kv_score_prefix executes for one window, whose state went through the first `from` layers before.
+uint64_t kv_system_prefix_flops(const kv_system *system, int64_t from, int64_t window, int64_t n_scored);
+
+// kv_system_flops with nothing that depends on the token alone looked up, and with all of it: between them, or at one of them,
 // lies kv_system_flops, by what is tabulated (core/predictor/tabulated.h).
 uint64_t kv_system_flops_computed(const kv_system *system, int64_t n);
 uint64_t kv_system_flops_looked_up(const kv_system *system, int64_t n);

@@ -302,3 +302,23 @@ double kv_behind_bytes(const kv_system *system, int64_t n_seq, int64_t n, int64_
     return n_scored < 2 ? session
                         : session + arena_bytes(chunk_bytes(system, seqs, n - n_scored, n_scored - 1));
 }
+
+// What enters the layer behind the prefix, once more for those who change it, normed for the maps; what these make of it;
+// the layers. Whole and tail are of different sizes, so that what the one leaves free at the ends of an arena's chunks
+// the other writes to: two fifths more were seen. See infer/score/prefix.c.
+double kv_prefix_bytes(const kv_system *system, int64_t window) {
+    const kv_model_spec *base = &system->base->spec;
+    const kv_predictor *p = system->predictor;
+    const int64_t rows = window - 1, fit = KV_SCORE_ROWS / rows, n = (fit > 1 ? fit : 1) * rows;
+    const double f = sizeof(float), dim = (double)base->model_dim;
+    const struct together t = {
+        .seqs = (double)(n / rows), .rows = (double)n, .keys = (double)n, .longest = rows};
+    const struct manner all = {.n_layers = base->n_layers, .predictor = p};
+    double gradients, made = kv_predictor_floats(p, base, false, &gradients) + 4 * dim;
+    for (int64_t i = p->spec.prefix_layers; i < base->n_layers; i++)
+        made += (2 + base->qk_norm) * (double)kv_spec_kv_dim(base, i);
+    const kv_param *head = base->tied_head ? &system->base->embed : &system->base->head;
+    const double logits = f * (t.rows * dim + KV_SCORE_TILE) + t.rows * 64 + panel_bytes(t.rows, head);
+    return 1.5 *
+           (list_bytes(&t, false) + f * t.rows * made + larger(walk_bytes(system->base, &t, &all), logits));
+}

@@ -15,6 +15,9 @@ double kv_score_bytes(const kv_system *system, int64_t tokens, int64_t longest, 
 // kv_score_behind_prompt of n_seq sequences of n tokens of which the last n_scored are scored.
 double kv_behind_bytes(const kv_system *system, int64_t n_seq, int64_t n, int64_t n_scored);
 
+// kv_score_prefix of windows of so many tokens, its states left out.
+double kv_prefix_bytes(const kv_system *system, int64_t window);
+
 // A session that reads prompts of at most prompt_tokens and goes on for at most answer_tokens, as kv_generate does it.
 // Prompts of many lengths leave gaps in what activations are laid into, so that what is said may be twice as much as is
 // taken, but never less (tests/programs/test_kveval_plan.c).

@@ -92,8 +92,13 @@ static kv_tensor *embed(kv_tape *tape, kv_predictor *p, const kv_taps *taps) {
 
 void kv_predict(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, const kv_taps *taps,
                 kv_tensor **k, kv_tensor **v) {
+    kv_predict_from(tape, predictor, norms, taps, 0, k, v);
+}
+
+void kv_predict_from(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, const kv_taps *taps,
+                     int64_t first, kv_tensor **k, kv_tensor **v) {
     kv_tensor *inputs[KV_SIDES * KV_MAX_LAYERS] = {0}, *embedded = embed(tape, predictor, taps);
-    for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
+    for (int64_t i = first; i < predictor->spec.n_base_layers; i++) {
         k[i] = make_output(tape, predictor, KV_KEYS, i, taps, inputs, embedded);
         if (norms->weight[i]) k[i] = kv_rmsnorm(tape, k[i], norms->weight[i], norms->eps);
         v[i] = make_output(tape, predictor, KV_VALUES, i, taps, inputs, embedded);

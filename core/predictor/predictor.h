@@ -117,6 +117,9 @@ void kv_predictor_read_base(kv_tape *tape, const kv_predictor *predictor, kv_mod
 // entries are NULL when the tape failed. norms: the base's, see kv_model_key_norms.
 void kv_predict(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, const kv_taps *taps,
                 kv_tensor **k, kv_tensor **v);
+// Of base layers from `first` on: the entries before are left alone, and what only they read need not be there.
+void kv_predict_from(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, const kv_taps *taps,
+                     int64_t first, kv_tensor **k, kv_tensor **v);
 
 // Of one output alone: what is predicted, keys before the base's k_norm; and what of it is its table's rows.
 kv_tensor *kv_predict_one(kv_tape *tape, kv_predictor *predictor, int side, int64_t layer,

@@ -36,7 +36,6 @@ typedef struct kv_benchmark kv_benchmark;
 // FLOPs of answering one unit, at most: of reading many tokens at once, and of steps of one token a sequence.
 typedef struct kv_unit_cost {
     double reading, steps;
-    double once; // of reading that only the first of all systems with the same base has to do
 } kv_unit_cost;
 
 typedef struct kv_benchmark_ops {
@@ -53,8 +52,12 @@ typedef struct kv_benchmark_ops {
     // something.
     kv_status (*score)(const kv_benchmark *benchmark, json_t *const *records, double *values, kv_error *err);
     // Where answering is something else than kv_benchmark_cost and kv_benchmark_bytes take it for; else NULL.
-    void (*cost)(const kv_benchmark *benchmark, const kv_system *system, int64_t item, kv_unit_cost *cost);
+    void (*cost)(const kv_benchmark *benchmark, const kv_system *systems, int64_t row, int64_t item,
+                 kv_unit_cost *cost);
     double (*bytes)(const kv_benchmark *benchmark, const kv_system *system, int64_t batch_size);
+    // What is kept from one system to the next, in bytes, and giving it back. NULL: nothing is.
+    double (*kept)(const kv_benchmark *benchmark, const kv_system *system);
+    void (*forget)(kv_benchmark *benchmark);
     void (*free)(kv_benchmark *benchmark);
 } kv_benchmark_ops;
 
@@ -86,12 +89,15 @@ kv_status kv_benchmark_create(const kv_eval_task *config, const kv_prompting *pr
                               kv_benchmark **benchmark, kv_error *err);
 void kv_benchmark_free(kv_benchmark *benchmark);
 
-// What answering takes, worked out; of `system` shapes are enough. cost: of a unit of `item`, exactly unless an answer of
-// words ends before answer_tokens, or (at most) with lazy pruning. bytes: of units that are answered together, beside
-// weights and records.
-void kv_benchmark_cost(const kv_benchmark *benchmark, const kv_system *system, int64_t item,
+// What answering takes, worked out; of systems shapes are enough. cost: of a unit of `item` by systems[row], which those
+// before it were asked, exactly unless an answer of words ends before answer_tokens, or (at most) with lazy pruning.
+// bytes: of units that are answered together, beside weights and records. kept: what stays until kv_benchmark_forget
+// once this system was asked.
+void kv_benchmark_cost(const kv_benchmark *benchmark, const kv_system *systems, int64_t row, int64_t item,
                        kv_unit_cost *cost);
 double kv_benchmark_bytes(const kv_benchmark *benchmark, const kv_system *system, int64_t batch_size);
+double kv_benchmark_kept(const kv_benchmark *benchmark, const kv_system *system);
+void kv_benchmark_forget(kv_benchmark *benchmark);
 
 // ---- For those who implement one -----------------------------------------------------------------------
 

@@ -16,11 +16,13 @@ static void add_scored(const kv_system *system, int64_t n, int64_t n_scored, kv_
     cost->reading += all - steps, cost->steps += steps;
 }
 
-void kv_benchmark_cost(const kv_benchmark *b, const kv_system *system, int64_t item, kv_unit_cost *cost) {
+void kv_benchmark_cost(const kv_benchmark *b, const kv_system *systems, int64_t row, int64_t item,
+                       kv_unit_cost *cost) {
+    const kv_system *system = &systems[row];
     const kv_item *asked = &b->items[item];
     *cost = (kv_unit_cost){0};
     if (b->ops->cost) {
-        b->ops->cost(b, system, item, cost);
+        b->ops->cost(b, systems, row, item, cost);
     } else if (b->answer_tokens > 0) {
         cost->reading = (double)kv_system_flops(system, b->prompt_tokens[item]);
         cost->steps = (double)kv_system_decode_flops(system, b->prompt_tokens[item], b->answer_tokens);
@@ -43,4 +45,12 @@ double kv_benchmark_bytes(const kv_benchmark *b, const kv_system *system, int64_
         if (tokens > longest_item) longest_item = tokens;
     }
     return kv_score_bytes(system, n * longest_item, b->longest, true);
+}
+
+double kv_benchmark_kept(const kv_benchmark *b, const kv_system *system) {
+    return b->ops->kept ? b->ops->kept(b, system) : 0;
+}
+
+void kv_benchmark_forget(kv_benchmark *b) {
+    if (b->ops->forget) b->ops->forget(b);
 }

@@ -1,6 +1,6 @@
 // Scores are teacher-forced, so that all systems are asked the same: nothing is generated, and one pass over a window
 // says how probable each of its tokens was. What several systems have in common, their base's reading of whole
-// windows, is computed once.
+// windows, is computed once: for those that prune it to its end, for its prefixes layer by layer.
 #include "eval/benchmark/text.h"
 
 #include "data/file/hash.h"
@@ -28,9 +28,11 @@ struct text {
     char *wheres; // [n_items, WHERE]
     struct whole *wholes;
     size_t n_wholes;
+    kv_prefix_states *states; // of all windows or of one batch; NULL: no prefix was asked
 };
 
-enum { WHERE = 320, BATCH_TOKENS = 8192 };
+// Tokens of a batch; bytes that the states of all windows may have.
+enum { WHERE = 320, BATCH_TOKENS = 8192, STATES_BYTES = 512 << 20 };
 
 // ---- Windows -------------------------------------------------------------------------------------------
 
@@ -103,8 +105,15 @@ static uint64_t hash_item(const kv_benchmark *benchmark, int64_t i, uint64_t has
     return kv_hash64(hash, t->tokens.bytes + first, n * sizeof *t->tokens.bytes);
 }
 
+static void forget(kv_benchmark *benchmark) {
+    struct text *t = (struct text *)benchmark;
+    kv_prefix_states_free(t->states);
+    t->states = NULL;
+}
+
 static void free_text(kv_benchmark *benchmark) {
     struct text *t = (struct text *)benchmark;
+    forget(benchmark);
     for (size_t i = 0; i < t->n_wholes; i++) free(t->wholes[i].nats);
     free(t->wholes);
     free(t->wheres);
@@ -268,6 +277,38 @@ static kv_status score_base(struct batch *b, double *known, int64_t *at, kv_erro
     return KV_OK;
 }
 
+// Windows whose states are kept: all, where that is not too much, else those of a batch.
+static int64_t n_states(const kv_benchmark *benchmark, const kv_model_spec *base) {
+    const int64_t all = benchmark->n_items;
+    if (kv_prefix_states_bytes(base, all, benchmark->config->window) <= STATES_BYTES) return all;
+    return benchmark->most_units < all ? benchmark->most_units : all;
+}
+
+static bool shares(const kv_benchmark *benchmark, const kv_system *system) {
+    const kv_eval_task *config = benchmark->config;
+    return config->prompt > 1 && kv_prefix_scorable(system);
+}
+
+// A prefix of the base, which goes on from where the one before it ended.
+static kv_status score_prefix(struct batch *b, int64_t *at, kv_error *err) {
+    struct text *t = b->text;
+    const kv_benchmark *benchmark = &t->benchmark;
+    const int64_t n = n_states(benchmark, &b->system->base->spec);
+    const bool all = n == benchmark->n_items;
+    kv_status status = KV_OK;
+    if (t->states && t->states->base != b->system->base) forget(&t->benchmark);
+    if (!t->states)
+        status = kv_prefix_states_create(b->system->base, n, benchmark->config->window, &t->states, err);
+    if (status != KV_OK) return status;
+    if (!all) kv_prefix_states_restart(t->states);
+    for (int64_t s = 0; s < b->n; s++) b->whole[s] = b->tail[s] = 0;
+    status = kv_score_prefix(b->system, t->states, all ? b->first : 0, b->ids, b->n,
+                             tail_of(benchmark->config), b->whole, b->tail, err);
+    for (*at = 0; *at + 1 < b->n && !isnan(b->whole[*at] + b->tail[*at]);) ++*at;
+    for (int64_t s = 0; s < b->n; s++) b->whole[s] = -b->whole[s], b->tail[s] = -b->tail[s];
+    return status;
+}
+
 static kv_status score_windows(struct batch *b, int64_t *at, kv_error *err) {
     const kv_eval_task *config = b->text->benchmark.config;
     const kv_system *system = b->system;
@@ -276,6 +317,7 @@ static kv_status score_windows(struct batch *b, int64_t *at, kv_error *err) {
     if (!system->predictor && system->pruning.kind == KV_PRUNE_NONE)
         return score_alone(b, system->base, known, at, err);
     kv_status status;
+    if (shares(&b->text->benchmark, system)) return score_prefix(b, at, err);
     if (system->predictor)
         status = take(
             b, kv_score(system, b->ids, b->lengths, scored(b, config->window - 1), b->n, b->whole, NULL, err),
@@ -323,15 +365,39 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
 
 // ---- Costs ---------------------------------------------------------------------------------------------
 
-static void cost(const kv_benchmark *benchmark, const kv_system *system, int64_t item, kv_unit_cost *cost) {
+// Up to which layer the rows before have left the states of this one's base; 0: nothing is left that it can go on from.
+static int64_t read_before(const kv_benchmark *benchmark, const kv_system *systems, int64_t row) {
+    const kv_model *base = systems[row].base;
+    if (n_states(benchmark, &base->spec) < benchmark->n_items) return 0;
+    for (int64_t s = row - 1; s >= 0; s--) {
+        if (!shares(benchmark, &systems[s])) continue;
+        const int64_t n = systems[s].predictor->spec.prefix_layers;
+        return systems[s].base == base && n <= systems[row].predictor->spec.prefix_layers ? n : 0;
+    }
+    return 0;
+}
+
+// Whether a row before this one reads whole texts with the same base, which is then known.
+static bool is_known(const kv_system *systems, int64_t row) {
+    for (int64_t s = 0; s < row; s++)
+        if (systems[s].base == systems[row].base && !systems[s].predictor) return true;
+    return false;
+}
+
+static void cost(const kv_benchmark *benchmark, const kv_system *systems, int64_t row, int64_t item,
+                 kv_unit_cost *cost) {
     const kv_eval_task *config = benchmark->config;
-    const kv_system alone = {.base = system->base};
+    const kv_system *system = &systems[row], alone = {.base = system->base};
     const int64_t window = config->window;
     (void)item;
     const bool predicts = system->predictor, prunes = system->pruning.kind != KV_PRUNE_NONE;
+    if (shares(benchmark, system)) {
+        cost->reading = (double)kv_system_prefix_flops(system, read_before(benchmark, systems, row), window,
+                                                       tail_of(config));
+        return;
+    }
     const double whole = (double)kv_system_score_flops(predicts ? system : &alone, window, window - 1);
-    cost->reading = prunes ? 0 : whole;
-    cost->once = prunes ? whole : 0;
+    cost->reading = prunes && is_known(systems, row) ? 0 : whole;
     if (!predicts && !prunes) return;
     const double prompt = (double)kv_system_flops(system, config->prompt),
                  tail = (double)kv_system_behind_flops(system, window, tail_of(config)) - prompt;
@@ -340,10 +406,17 @@ static void cost(const kv_benchmark *benchmark, const kv_system *system, int64_t
     cost->steps = decoded ? tail : 0;
 }
 
+static double kept(const kv_benchmark *benchmark, const kv_system *system) {
+    if (!shares(benchmark, system)) return 0;
+    const kv_model_spec *base = &system->base->spec;
+    return kv_prefix_states_bytes(base, n_states(benchmark, base), benchmark->config->window);
+}
+
 static double bytes(const kv_benchmark *benchmark, const kv_system *system, int64_t batch_size) {
     const kv_eval_task *config = benchmark->config;
     const kv_system alone = {.base = system->base};
     const bool prunes = system->pruning.kind != KV_PRUNE_NONE;
+    if (shares(benchmark, system)) return kv_prefix_bytes(system, config->window);
     const double whole =
         kv_score_bytes(prunes ? &alone : system, batch_size * config->window, config->window, false);
     if (!system->predictor && !prunes) return whole;
@@ -355,8 +428,14 @@ static double bytes(const kv_benchmark *benchmark, const kv_system *system, int6
 
 kv_status kv_text_benchmark(const kv_eval_task *config, const kv_prompting *prompting, uint64_t seed,
                             kv_benchmark **benchmark, kv_error *err) {
-    static const kv_benchmark_ops ops = {
-        .fit = fit, .answer = answer, .score = score, .cost = cost, .bytes = bytes, .free = free_text};
+    static const kv_benchmark_ops ops = {.fit = fit,
+                                         .answer = answer,
+                                         .score = score,
+                                         .cost = cost,
+                                         .bytes = bytes,
+                                         .kept = kept,
+                                         .forget = forget,
+                                         .free = free_text};
     (void)seed;
     *benchmark = NULL;
     struct text *t = calloc(1, sizeof *t);

@@ -98,13 +98,14 @@ static int64_t n_windows(const struct curve *c) {
 
 // ---- What it takes -------------------------------------------------------------------------------------
 
-static double row_flops(const struct curve *c, const kv_system *system) {
+// from: up to where the depth before has read the windows.
+static double row_flops(const struct curve *c, const kv_system *system, int64_t from) {
     const kv_curve_options *o = &c->options;
     const double windows = (double)n_windows(c), repeats = o->repeats > 0 ? (double)o->repeats + 1 : 0;
-    double flops = windows * (double)kv_system_score_flops(system, o->window, o->window - 1);
-    if (system->predictor)
-        flops += windows * (double)kv_system_behind_flops(system, o->window, o->window - o->prompt);
-    return flops + repeats * (double)kv_system_flops(system, o->prompt);
+    const uint64_t window = system->predictor && o->prompt > 1
+                                ? kv_system_prefix_flops(system, from, o->window, o->window - o->prompt)
+                                : kv_system_score_flops(system, o->window, o->window - 1);
+    return windows * (double)window + repeats * (double)kv_system_flops(system, o->prompt);
 }
 
 static kv_status judging_flops(const struct curve *c, double *flops, kv_error *err) {
@@ -113,17 +114,18 @@ static kv_status judging_flops(const struct curve *c, double *flops, kv_error *e
     kv_status status = kv_model_create(&c->spec, KV_F32, false, &base, err);
     *flops = 0;
     if (status != KV_OK) return status;
-    *flops = row_flops(c, &(kv_system){.base = base});
+    *flops = row_flops(c, &(kv_system){.base = base}, 0);
     for (int64_t i = 0; i < c->n && status == KV_OK; i++) {
         kv_predictor *shape;
         status = kv_curve_predictor(&c->spec, c->depths[i], c->options.first, false, &shape, err);
         if (status == KV_OK)
-            *flops += row_flops(c, &(kv_system){.base = base, .aux = base, .predictor = shape});
+            *flops += row_flops(c, &(kv_system){.base = base, .aux = base, .predictor = shape},
+                                i > 0 ? c->depths[i - 1] : 0);
         kv_predictor_free(shape);
     }
     if (status == KV_OK && c->options.aux) status = kv_checkpoint_spec(c->options.aux, &spec, err);
     if (status == KV_OK && c->options.aux) status = kv_model_create(&spec, KV_F32, false, &aux, err);
-    if (aux) *flops += row_flops(c, &(kv_system){.base = aux});
+    if (aux) *flops += row_flops(c, &(kv_system){.base = aux}, 0);
     kv_model_free(aux);
     kv_model_free(base);
     return status;

@@ -440,6 +440,7 @@ kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err
                 status = kv_keep_item_flops(&e->systems->items[s], e->benchmarks[t], outcome, err);
             if (status == KV_OK) status = ask(e, s, t, results, err);
         }
+    for (int64_t t = 0; t < n_tasks; t++) kv_benchmark_forget(e->benchmarks[t]);
     if (status == KV_OK && e->text.rows) status = kv_evaluation_analyse(e, results, err);
     if (status == KV_OK && e->measure) status = kv_evaluation_measure(e, results, err);
     if (status == KV_OK) status = kv_results_derive(results, err);

@@ -45,21 +45,12 @@ static kv_plan_task plan_task(const kv_benchmark *b) {
 
 // ---- FLOPs ---------------------------------------------------------------------------------------------
 
-// Whether a row before this one reads whole texts with the same base, which is then known.
-static bool is_known(const kv_evaluation *e, int64_t system) {
-    const kv_system *shapes = e->systems->shapes;
-    for (int64_t s = 0; s < system; s++)
-        if (shapes[s].base == shapes[system].base && !shapes[s].predictor) return true;
-    return false;
-}
-
 static void add_task(const kv_evaluation *e, int64_t system, const kv_benchmark *b, kv_plan_system *plan) {
     const double units = (double)(b->n_units / b->n_items);
-    const bool known = is_known(e, system);
     for (int64_t i = 0; i < b->n_items; i++) {
         kv_unit_cost cost;
-        kv_benchmark_cost(b, &e->systems->shapes[system], i, &cost);
-        plan->answers.reading += units * (cost.reading + (known ? 0 : cost.once));
+        kv_benchmark_cost(b, e->systems->shapes, system, i, &cost);
+        plan->answers.reading += units * cost.reading;
         plan->answers.steps += units * cost.steps;
     }
 }
@@ -99,14 +90,27 @@ static double analysis_bytes(const kv_evaluation *e, const kv_system *system) {
            kv_attended_bytes(&system->base->spec, n * seq_len);
 }
 
+// What tasks keep from one system to the next, most of what the systems up to this one leave.
+static double kept_bytes(const kv_evaluation *e, int64_t system) {
+    double sum = 0;
+    for (unsigned t = 0; t < e->config->n_tasks; t++) {
+        double most = 0;
+        for (int64_t s = 0; s <= system; s++)
+            most = larger(most, kv_benchmark_kept(e->benchmarks[t], &e->systems->shapes[s]));
+        sum += most;
+    }
+    return sum;
+}
+
 static void add_memory(const kv_evaluation *e, int64_t system, kv_plan *plan) {
     kv_plan_system *own = &plan->systems[system];
+    const double kept = kept_bytes(e, system);
     if (e->text.rows && e->systems->shapes[system].predictor)
         take_larger(own, analysis_bytes(e, &e->systems->shapes[system]), "predicted caches", "");
     for (unsigned t = 0; t < e->config->n_tasks; t++) {
         const kv_benchmark *b = e->benchmarks[t];
         const double batch = kv_benchmark_bytes(b, &e->systems->shapes[system], e->config->batch_size);
-        take_larger(own, batch + records_of(&plan->tasks[t], b), e->config->tasks[t].name,
+        take_larger(own, kept + batch + records_of(&plan->tasks[t], b), e->config->tasks[t].name,
                     e->config->tasks[t].split);
     }
 }

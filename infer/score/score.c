@@ -19,8 +19,7 @@ static kv_status check_length(const kv_system *system, int64_t s, int64_t length
     return status == KV_OK ? KV_OK : kv_fail_within(err, status, "sequence %lld", (long long)s);
 }
 
-// Checks everything before anything is computed, and fills g->starts.
-static kv_status check_sequences(const kv_scoring *g, kv_error *err) {
+kv_status kv_score_check(const kv_scoring *g, kv_error *err) {
     const int64_t vocab_size = kv_system_vocab_size(g->system);
     int64_t start = 0, scored = 0;
     for (int64_t s = 0; s < g->n_seq; s++) {
@@ -59,7 +58,7 @@ static kv_status score(kv_scoring g, score_fn *way, kv_error *err) {
     if (!g.starts)
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring %lld sequences", (long long)g.n_seq);
     g.scored_starts = g.starts + g.n_seq;
-    status = check_sequences(&g, err);
+    status = kv_score_check(&g, err);
     if (status == KV_OK) status = way(&g, err);
     free(g.starts);
     return status;

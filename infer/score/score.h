@@ -46,3 +46,43 @@ kv_status kv_score_behind_prompt(const kv_system *system, const int32_t *ids, co
 kv_status kv_score_tokens(const kv_system *system, const int32_t *ids, const int64_t *lengths,
                           const int64_t *n_scored, int64_t n_seq, double *log_p, double *log_likelihood,
                           kv_error *err);
+
+// ---- Prefixes ------------------------------------------------------------------------------------------
+// Windows of a text scored behind prefixes of one base, each deeper prefix from where the one before it ended:
+//
+//   base     h_0 ─ layer 0 ─ h_1 ─ layer 1 ─ h_2 ─ …      of all tokens, read once: the states
+//   prefix 1                 h_1 ─ maps ─ layers 1, 2, … behind the predicted cache: whole, tail
+//   prefix 2                                h_2 ─ maps ─ layers 2, …
+//
+// Below its prefix such a system is the base, whatever it reads: what stands there is right for the prompt, for the tail
+// behind it and for every position of the whole, and the same for all prefixes.
+
+// What enters layer n_layers[s] of the base, of each of n windows without its last token.
+typedef struct kv_prefix_states {
+    kv_model *base; // borrowed
+    int64_t n, rows;
+    int64_t *n_layers; // [n]
+    float *x;          // [n, rows, model_dim]
+} kv_prefix_states;
+
+// Of windows of so many tokens, none of which is read yet. On failure *states is NULL. Free with kv_prefix_states_free
+// (accepts NULL).
+kv_status kv_prefix_states_create(kv_model *base, int64_t n, int64_t window, kv_prefix_states **states,
+                                  kv_error *err);
+void kv_prefix_states_free(kv_prefix_states *states);
+double kv_prefix_states_bytes(const kv_model_spec *base, int64_t n, int64_t window);
+// Forgets what was read.
+void kv_prefix_states_restart(kv_prefix_states *states);
+
+// Whether a system can be scored so: its maps read what enters the layer behind its prefix, or of the token alone. Of
+// `system` shapes are enough.
+bool kv_prefix_scorable(const kv_system *system);
+
+// What kv_score makes of all tokens of windows ids[n, window] but the first of each, and kv_score_behind_prompt of the last
+// n_scored of them, at least one and fewer than window - 1, but for rounding: whole[n], tail[n]. The windows are those of `states` from `first` on;
+// they are read on to the system's prefix, or anew where they were read further. KV_ERR_NOT_FINITE names the token
+// whose logits are NaN or infinite: whole or tail of its window, the first such one, is NAN, and what follows is not computed.
+// Errors otherwise as of kv_score.
+kv_status kv_score_prefix(const kv_system *system, kv_prefix_states *states, int64_t first,
+                          const int32_t *ids, int64_t n, int64_t n_scored, double *whole, double *tail,
+                          kv_error *err);

@@ -18,6 +18,9 @@ typedef struct kv_scoring {
     int64_t *scored_starts; // [n_seq] of each sequence's in log_p
 } kv_scoring;
 
+// Checks all of it before anything is computed; fills starts and scored_starts, and sums with zeros.
+kv_status kv_score_check(const kv_scoring *scoring, kv_error *err);
+
 // The logsumexp of a row of logits that comes in pieces, and its largest logit.
 typedef struct kv_row_sum {
     float max, target;

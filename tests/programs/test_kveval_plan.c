@@ -89,6 +89,8 @@ static void compare(const char *systems, const char *task, double above) {
 static void memory_is_announced(void **state) {
     (void)state;
     static const char kvp[] = ", {name: KVP, base: @/wide, aux: @/narrow, predictor: random}",
+                      prefixes[] = ", {name: one, base: @/wide, predictor: 'random:prefix=1'}, "
+                                   "{name: two, base: @/wide, predictor: 'random:prefix=2'}",
                       sp[] = ", {name: SP, model: @/wide, pruning: static, keep: 0.5}",
                       lazy[] = ", {name: L, model: @/wide, pruning: lazy, start: 0.75, end: 0.25}",
                       spf[] = ", {name: SPF, base: @/wide, aux: @/narrow, pruning: speculative, keep: 0.5}",
@@ -98,8 +100,8 @@ static void memory_is_announced(void **state) {
                           "{name: t, kind: text, corpus: @/long.txt, window: 128, prompt: 100, limit: 64}";
     static const struct {
         const char *systems, *task;
-    } cases[] = {{"", questions}, {kvp, questions}, {lazy, questions}, {spf, questions},
-                 {kvp, choices},  {sp, choices},    {kvp, text},       {lazy, text}};
+    } cases[] = {{"", questions}, {kvp, questions}, {lazy, questions}, {spf, questions}, {kvp, choices},
+                 {sp, choices},   {kvp, text},      {lazy, text},      {prefixes, text}};
     if (test_under_asan()) skip(); // it takes memory of its own
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) compare(cases[i].systems, cases[i].task, 2);
 }
