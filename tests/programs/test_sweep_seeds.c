@@ -187,7 +187,19 @@ static void test_table(void **state) {
     assert_string_equal(cell(&means, 7, "metric"), "tail_nll");
     assert_string_equal(cell(&means, 7, "way_mean"), "0"); // picture.line of the eval file
     kv_csv_table_free(&means);
-    assert_true(kv_path_exists("swept/significance.csv"));
+    kv_csv_table tests = read_table("swept/significance.csv");
+    for (int64_t r = 0; r < tests.n_rows; r++) {
+        if (strcmp(cell(&tests, r, "system"), "kl=1") || strcmp(cell(&tests, r, "metric"), "tail_nll"))
+            continue;
+        char p[32];
+        snprintf(p, sizeof p, "  %.3f  ", strtod(cell(&tests, r, "p_seeds"), NULL));
+        assert_string_equal(cell(&tests, r, "against"), "base");
+        const char *line = strstr(strstr(train_output(), ": tail_nll; "), "\nkl=1  ");
+        char whole[512];
+        snprintf(whole, sizeof whole, "%.*s", (int)strcspn(line + 1, "\n"), line + 1);
+        if (!strstr(whole, p)) fail_msg("expected %s in\n%s", p, whole);
+    }
+    kv_csv_table_free(&tests);
     assert_true(kv_path_exists("swept/pareto.gp"));
     assert_true(kv_path_exists("swept/eval/seed=2/results.h5"));
     assert_false(kv_path_exists("swept/results.csv"));

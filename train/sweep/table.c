@@ -163,6 +163,14 @@ static void arrange(kv_sweep_rows *r, bool evaluated) {
         if (r->sweep->runs[k].look.state == KV_SWEEP_DONE) add_run(r, &r->sweep->runs[k], evaluated);
 }
 
+// What kveval seeds has just left; that of before is of other runs.
+static kv_status read_tests(kv_sweep_rows *r, bool evaluated, kv_error *err) {
+    char path[PATH_MAX];
+    kv_status status = kv_path_join(r->sweep->output, "significance.csv", path, err);
+    if (status != KV_OK || !evaluated || !r->sweep->file.n_seeds || !kv_path_exists(path)) return status;
+    return kv_csv_read(path, &r->tests, err);
+}
+
 static kv_status collect(kv_sweep_rows *r, bool evaluated, kv_error *err) {
     const kv_sweep_file *file = &r->sweep->file;
     const size_t n_runs = r->sweep->n_runs, n_sources = file->n_seeds ? file->n_seeds : 1;
@@ -179,6 +187,7 @@ static kv_status collect(kv_sweep_rows *r, bool evaluated, kv_error *err) {
         status = read_source(r->sweep, source, err);
         room += (size_t)source->csv.n_rows;
     }
+    if (status == KV_OK) status = read_tests(r, evaluated, err);
     if (status != KV_OK) return status;
     r->rows = calloc(room, sizeof *r->rows);
     if (!r->rows) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the table");
@@ -253,6 +262,7 @@ kv_status kv_sweep_table(const kv_sweep *sweep, bool evaluated, FILE *out, kv_er
     // Whether that could be written is asked at exit (kv_console_flush): a reader that has gone costs no sweep.
     if (status == KV_OK) kv_sweep_print_rows(&r, out);
     for (size_t i = 0; i < r.n_sources; i++) kv_csv_table_free(&r.sources[i].csv);
+    kv_csv_table_free(&r.tests);
     free(r.sources);
     free(r.rows);
     free(r.train_loss);

@@ -44,6 +44,7 @@ typedef struct kv_sweep_rows {
     size_t n_sources;
     kv_sweep_row *rows; // the eval file's own systems first, then the runs in the sweep's order
     size_t n_rows;
+    kv_csv_table tests;                   // kveval seeds' significance.csv; empty without
     double *train_loss, *validation_loss; // [n_runs], NAN where not known
 } kv_sweep_rows;
 

@@ -76,12 +76,43 @@ static void take_column(struct group *g, int column, double unit) {
     for (int64_t i = 0; i < g->n; i++) g->values[i] = unit * kv_sweep_row_number(g->rows[i], column);
 }
 
-static void mean_figure_cells(struct group *g, kv_table *table) {
+static const char *test_text(const kv_csv_table *tests, int64_t row, const char *column) {
+    return kv_csv_cell(tests, row, kv_csv_column(tests, column));
+}
+
+static void p_cell(const kv_csv_table *tests, int64_t row, const char *column, kv_table *table) {
+    const char *text = row < 0 ? "" : test_text(tests, row, column);
+    const double p = strtod(text, NULL);
+    if (!*text)
+        kv_table_cell(table, "-");
+    else if (p < 0.001)
+        kv_table_cell(table, "<0.001");
+    else
+        kv_table_cell(table, "%.3f", p);
+}
+
+// Against the base, whose comparisons come first.
+static void p_cells(const kv_csv_table *tests, const kv_sweep_row *row, kv_table *table) {
+    static const char *const columns[] = {"task", "split", "metric"};
+    int64_t at = -1;
+    for (int64_t r = 0; at < 0 && r < tests->n_rows; r++) {
+        bool same = !strcmp(test_text(tests, r, "system"), kv_sweep_row_name(row));
+        for (int i = 0; i < 3; i++)
+            same =
+                same && !strcmp(test_text(tests, r, columns[i]), kv_sweep_row_text(row, KV_SWEEP_TASK + i));
+        if (same) at = r;
+    }
+    p_cell(tests, at, "p_seeds", table);
+    p_cell(tests, at, "p_items", table);
+}
+
+static void mean_figure_cells(const kv_sweep_rows *r, struct group *g, kv_table *table) {
     const bool lower = kv_sweep_row_lower_is_better(g->rows[0]);
     take_column(g, KV_SWEEP_ACCURACY, lower ? 1 : 100);
     spread_cell(table, g, lower ? "%.4f ± %.4f" : "%.1f ± %.1f %%", lower ? "%.4f" : "%.1f %%");
     take_column(g, KV_SWEEP_RETENTION, 100);
     spread_cell(table, g, "%.1f ± %.1f %%", "%.1f %%");
+    if (r->tests.n_rows) p_cells(&r->tests, g->rows[0], table);
     for (int column = KV_SWEEP_PAPER; column <= KV_SWEEP_EXACT; column++) {
         take_column(g, column, 1);
         number_cell(table, "%.2fx", kv_spread_of(g->values, g->n).mean);
@@ -145,6 +176,8 @@ static void block_columns(const kv_sweep_rows *r, const kv_sweep_row *first, kv_
                         false);
         if (!seeds) kv_table_column(table, "", "95 %", false);
         kv_table_column(table, "", "kept", false);
+        if (r->tests.n_rows) kv_table_column(table, "p", "seeds", false);
+        if (r->tests.n_rows) kv_table_column(table, "p", "items", false);
         kv_table_column(table, "FLOPs reduction", "paper", false);
         kv_table_column(table, "FLOPs reduction", "exact", false);
     }
@@ -170,7 +203,7 @@ static void block_means(const kv_sweep_rows *r, const kv_sweep_row *first, kv_ta
         kv_table_cell(table, "%s", kv_sweep_row_name(row));
         take_column(&g, KV_SWEEP_ACCURACY, 1);
         kv_table_cell(table, "%" PRIi64, first->result < 0 ? g.n : kv_spread_of(g.values, g.n).n);
-        if (first->result >= 0) mean_figure_cells(&g, table);
+        if (first->result >= 0) mean_figure_cells(r, &g, table);
         mean_training_cells(r, &g, table);
     }
     free(g.rows);
@@ -214,4 +247,8 @@ void kv_sweep_print_rows(const kv_sweep_rows *r, FILE *out) {
         print_block(r, &r->rows[i], out);
     }
     print_missing(r, out);
+    if (r->tests.n_rows)
+        fputs(
+            "p against the base: seeds, paired t-test over seeds; items, paired test over the items of all seeds\n",
+            out);
 }
