@@ -62,7 +62,8 @@ def _number(text):
 class Sweep:
     """table.csv of a sweep. A row is a run (or one of the systems it is compared with: arm is "") on one task, split and metric; without
     figures where it was not evaluated. Its `settings` are the values of the swept keys, as text. `lower`: less is better of the
-    metric, which then is no share (tables of before there were such do not say)."""
+    metric, which then is no share (tables of before there were such do not say). Of a sweep over seeds a row is their mean, with one
+    standard deviation to each side in the place of an interval."""
 
     name: str
     directory: Path
@@ -86,7 +87,29 @@ def sweep(directory, command):
         text = {n: r[n] for n in ("run", "arm", "task", "split", "metric")}
         numbers = {n: _number(r.get(n)) for n in _FIGURES.split()}
         found.append(SimpleNamespace(**text, **numbers, lower=r.get("better") == "lower", settings={k: r[k] for k in keys}))
-    return Sweep(Path(directory).name, Path(directory), keys, found)
+    means = _over_seeds(found)
+    if len(means) < len(found):
+        keys.remove("seed")
+    return Sweep(Path(directory).name, Path(directory), keys, means)
+
+
+def _over_seeds(rows):
+    """Rows of one run that differ in their seed alone, as one; those of a sweep without `seeds` as they are."""
+    groups = {}
+    for r in rows:
+        groups.setdefault((r.run, r.task, r.split, r.metric), []).append(r)
+    return [same[0] if len(same) == 1 else _mean_of(same) for same in groups.values()]
+
+
+def _mean_of(same):
+    row = SimpleNamespace(**vars(same[0]))
+    for name in _FIGURES.split():
+        setattr(row, name, float(np.mean([getattr(r, name) for r in same])))
+    for name, low, high in (("accuracy", "low", "high"), ("retention", "retention_low", "retention_high")):
+        spread = float(np.std([getattr(r, name) for r in same], ddof=1))
+        setattr(row, low, getattr(row, name) - spread)
+        setattr(row, high, getattr(row, name) + spread)
+    return row
 
 
 def sweeps(directory, command):

@@ -53,6 +53,12 @@ static void expect_text(const char *name, double figure, const char *expected) {
     assert_string_equal(kv_metric_text(kv_metric_of(name), figure, text), expected);
 }
 
+static void expect_spread(const char *name, double mean, double sd, const char *expected) {
+    char text[KV_METRIC_TEXT];
+    const kv_spread spread = {.mean = mean, .sd = sd, .n = 2};
+    assert_string_equal(kv_metric_spread_text(kv_metric_of(name), spread, text), expected);
+}
+
 static void expect_interval(const char *name, double low, double high, const char *expected) {
     char text[KV_METRIC_TEXT];
     assert_string_equal(kv_metric_interval_text(kv_metric_of(name), low, high, text), expected);
@@ -78,6 +84,12 @@ static void figures_have_their_unit(void **state) {
     expect_interval("tail_nll", 2.25, 2.5, "2.250-2.500");
     expect_interval("tail_perplexity", 9.5, 120, "9.50-120.0");
     expect_interval("tail_perplexity", exp(709), INFINITY, "8.22e+307-∞");
+    expect_spread("exact_match", 0.5731, 0.0109, "57.3 ± 1.1 %");
+    expect_spread("tail_nll", 2.3312, 0.012, "2.331 ± 0.012");
+    expect_spread("tail_perplexity", 10.294, 0.1, "10.29 ± 0.10");
+    expect_spread("exact_match", 0.5731, (double)NAN, "57.3 %"); // of one seed
+    expect_spread("exact_match", (double)NAN, (double)NAN, "-");
+    expect_spread("tail_perplexity", 1e300, 1e299, "1e+300 ± 1e+299");
 }
 
 int main(void) {
