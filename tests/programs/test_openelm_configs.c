@@ -165,8 +165,8 @@ static void ours_fits_real_vocabularies(void **state) {
         assert_true(p->token_table == KV_TABLE_NONE && p->init == KV_START_LEAST_SQUARES);
         assert_true(c->train.lr <= 5e-4 && (c->freeze_aux || c->train.lr_aux <= 5e-4));
         if (!kv_train_prefix(c))
-            assert_true(p->n_sources == 2 && !strcmp(p->sources[0], "h") &&
-                        !strcmp(p->sources[1], "own_h") && p->exact_layers == 1);
+            assert_true(p->n_sources == 2 && !strcmp(p->sources[0], "h") && !strcmp(p->sources[1], "own_h") &&
+                        p->exact_layers == 1);
     }
     assert_int_equal(n, 7); // 3 of OpenELM, 2 of SmolLM2, 2 of Qwen3
 }
@@ -174,7 +174,7 @@ static void ours_fits_real_vocabularies(void **state) {
 // What evaluations with random weights read is made as what was trained is, but for adapted queries.
 static void expect_parts(const struct training *t, const char *random) {
     kv_model_spec base, aux;
-    kv_predictor *trained, *named;
+    kv_predictor *trained = NULL, *named = NULL;
     kv_error err = {0};
     const kv_train_config *c = t->random;
     expect_spec(c->base, &base);

@@ -121,7 +121,7 @@ static void ours_is_what_it_says(void **state) {
 static void tables_are_as_large_as_said(void **state) {
     (void)state;
     kv_model_spec base, aux;
-    kv_predictor *shape;
+    kv_predictor *shape = NULL;
     kv_tabulated_size size;
     kv_error err = {0};
     if (kv_checkpoint_spec("random:qwen3-1.7b", &base, &err) ||
