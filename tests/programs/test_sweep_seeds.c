@@ -227,17 +227,27 @@ static void test_missing(void **state) {
     assert_false(kv_path_exists("missing/eval/seed=2"));
     expect_said("a: without seed 2, which is not trained\n");
     expect_not_said(" ± 0");
-    sweep(0, "missing.yaml", ARGS("--only", "?-seed=[12]", "--jobs", "2"));
+    kv_error err = {0};
+    assert_int_equal(kv_remove_tree("own", &err), KV_OK);
+    assert_int_equal(kv_remove_tree("missing", &err), KV_OK);
+    sweep(0, "missing.yaml", ARGS("--only", "?-seed=[13]", "--jobs", "2"));
+    // Two at a time, each with a log of its own.
+    expect_said("sweeps/../own.yaml, seed=3, which the runs of this seed start from (3 of 3)");
+    assert_false(same_file("own/s1/final/model/model.safetensors", "own/s3/final/model/model.safetensors"));
+    char *log = test_read_text("missing/logs/prepare-own.yaml-seed=3.log");
+    assert_non_null(strstr(log, "train: 3/3"));
+    free(log);
+    assert_false(kv_path_exists("own/s2"));
     // A run that cannot be: something else is in its way.
-    put_file("missing/b-seed=3", "no directory\n");
+    put_file("missing/b-seed=2", "no directory\n");
     sweep(1, "missing.yaml", ARGS(NULL));
-    expect_said("b: without seed 3, ");
+    expect_said("b: without seed 2, ");
     kv_csv_table means = read_table("missing/seeds.csv");
     int64_t n_two = 0;
     for (int64_t r = 0; r < means.n_rows; r++) {
         const bool short_one = !strcmp(cell(&means, r, "system"), "b");
         assert_string_equal(cell(&means, r, "n"), short_one ? "2" : "3");
-        assert_string_equal(cell(&means, r, "seeds"), short_one ? "1 2" : "1 2 3");
+        assert_string_equal(cell(&means, r, "seeds"), short_one ? "1 3" : "1 2 3");
         n_two += short_one;
     }
     assert_int_equal(n_two, 6);

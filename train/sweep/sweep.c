@@ -70,37 +70,99 @@ static kv_status at_prepare(const kv_sweep *sweep, const kv_sweep_prepared *p, k
     return kv_fail(err, code, "%s:%zu: key `prepare`: %s", sweep->file.path, p->line, message);
 }
 
-static kv_status prepare_one(struct sweeper *s, size_t i, kv_error *err) {
+static kv_status look_at_prepared(const struct sweeper *s, const kv_sweep_prepared *p, bool *to_do,
+                                  kv_error *err) {
     const kv_sweep *sweep = &s->sweep;
-    const kv_sweep_prepared *p = &sweep->prepared[i];
     kv_sweep_look look;
     kv_error inner = {0};
+    *to_do = false;
     if (!p->wanted) return KV_OK;
     kv_status status = kv_sweep_look_at_prepared(p, &look, &inner);
     if (status != KV_OK) return at_prepare(sweep, p, status, inner.message, err);
     if (look.changed) return at_prepare(sweep, p, KV_ERR_MISMATCH, look.why_changed, err);
+    *to_do = look.state != KV_SWEEP_DONE;
+    if (!look.longer) return KV_OK;
     // Runs that are there may stand on the shorter one.
-    if (look.longer) {
-        snprintf(
-            inner.message, sizeof inner.message,
-            "%.*s, which other runs may stand on, expected as many (kvtrain %.*s --resume makes it longer)",
-            KV_HEAD(look.why_changed, 400), KV_HEAD(p->path, 200));
-        return at_prepare(sweep, p, KV_ERR_MISMATCH, inner.message, err);
-    }
-    if (look.state == KV_SWEEP_DONE) return KV_OK;
-    if (kv_console_interrupted()) return interrupted(err);
-    fprintf(stderr, "kvtrain: %s%s%s, which %s start from (%zu of %zu)\n", p->path, *p->override ? ", " : "",
-            p->override, p->seed ? "the runs of this seed" : "the runs", i + 1, sweep->n_prepared);
+    snprintf(inner.message, sizeof inner.message,
+             "%.*s, which other runs may stand on, expected as many (kvtrain %.*s --resume makes it longer)",
+             KV_HEAD(look.why_changed, 400), KV_HEAD(p->path, 200));
+    return at_prepare(sweep, p, KV_ERR_MISMATCH, inner.message, err);
+}
+
+// As log_path, below. NULL: it is alone at work, and tells of itself.
+static const char *prepared_log(const struct sweeper *s, const kv_sweep_prepared *p, bool alone,
+                                char path[PATH_MAX]) {
+    const char *slash = strrchr(p->path, '/');
+    char name[300];
+    snprintf(name, sizeof name, "logs/prepare-%.*s-%s.log", KV_HEAD(slash ? slash + 1 : p->path, 200),
+             p->override);
+    return !alone && kv_path_join(s->sweep.output, name, path, NULL) == KV_OK ? path : NULL;
+}
+
+static kv_status start_prepared(const struct sweeper *s, size_t i, bool alone, pid_t *child, kv_error *err) {
+    const kv_sweep_prepared *p = &s->sweep.prepared[i];
+    char path[PATH_MAX];
+    const int64_t threads = omp_get_max_threads() / s->args->jobs;
     const char *const overrides[] = {p->override};
-    const struct start start = {.config = p->path, .overrides = overrides, .n = p->seed != NULL};
-    pid_t child;
-    int code = 0;
-    status = start_training(s, &start, &child, err);
-    if (status != KV_OK) return status;
-    kv_child_wait(&child, 1, &s->told, &code);
-    if (kv_console_interrupted()) return interrupted(err);
-    if (code == 0) return KV_OK;
-    return at_prepare(sweep, p, KV_ERR_MISMATCH, "its training failed, so no run can begin", err);
+    const struct start start = {.config = p->path,
+                                .overrides = overrides,
+                                .n = p->seed != NULL,
+                                .threads = alone ? 0 : (int)(threads > 1 ? threads : 1),
+                                .log = prepared_log(s, p, alone, path)};
+    fprintf(stderr, "kvtrain: %s%s%s, which %s start from (%zu of %zu)\n", p->path, p->seed ? ", " : "",
+            p->override, p->seed ? "the runs of this seed" : "the runs", i + 1, s->sweep.n_prepared);
+    return start_training(s, &start, child, err);
+}
+
+static kv_status prepared_failed(const struct sweeper *s, const kv_sweep_prepared *p, bool alone,
+                                 kv_error *err) {
+    char path[PATH_MAX], message[PATH_MAX + 100];
+    const char *log = prepared_log(s, p, alone, path);
+    snprintf(message, sizeof message, "its training%s%s failed, so no run can begin%s%s",
+             p->seed ? " with " : "", p->override, log ? ", see " : "", log ? log : "");
+    return at_prepare(&s->sweep, p, KV_ERR_MISMATCH, message, err);
+}
+
+// One configuration, [first, end) of all: its seeds know nothing of each other, and as many are trained at a time as there are
+// jobs.
+static kv_status prepare_seeds(struct sweeper *s, size_t first, size_t end, kv_error *err) {
+    pid_t pids[MAX_JOBS] = {0};
+    size_t of[MAX_JOBS], next = first, busy = 0;
+    const size_t n_jobs = (size_t)s->args->jobs;
+    const bool alone = n_jobs == 1 || end == first + 1;
+    kv_status status = KV_OK;
+    for (;;) {
+        for (size_t j = 0; j < n_jobs && status == KV_OK && !kv_console_interrupted(); j++) {
+            bool to_do = pids[j] != 0;
+            while (!to_do && status == KV_OK && next < end) {
+                of[j] = next;
+                status = look_at_prepared(s, &s->sweep.prepared[next++], &to_do, err);
+                if (to_do && status == KV_OK) status = start_prepared(s, of[j], alone, &pids[j], err);
+                busy += to_do && status == KV_OK;
+            }
+        }
+        if (busy == 0) break;
+        int code;
+        const size_t j = kv_child_wait(pids, n_jobs, &s->told, &code);
+        pids[j] = 0;
+        busy--;
+        if (code != 0 && status == KV_OK && !kv_console_interrupted())
+            status = prepared_failed(s, &s->sweep.prepared[of[j]], alone, err);
+    }
+    return status == KV_OK && kv_console_interrupted() ? interrupted(err) : status;
+}
+
+// In order: they may stand on each other.
+static kv_status prepare(struct sweeper *s, kv_error *err) {
+    const kv_sweep *sweep = &s->sweep;
+    kv_status status = KV_OK;
+    for (size_t first = 0, end; status == KV_OK && first < sweep->n_prepared; first = end) {
+        for (end = first + 1;
+             end < sweep->n_prepared && sweep->prepared[end].path == sweep->prepared[first].path;)
+            end++;
+        status = prepare_seeds(s, first, end, err);
+    }
+    return status;
 }
 
 // ---- The runs ------------------------------------------------------------------------------------------
@@ -308,7 +370,7 @@ static kv_status get_ready(struct sweeper *s, kv_error *err) {
     if (status == KV_OK && s->evaluates) status = kv_sweep_check_tokenizer(&s->sweep, err);
     if (status == KV_OK) status = lock_output(s, err);
     if (status == KV_OK) status = write_list(&s->sweep, err);
-    for (size_t i = 0; status == KV_OK && i < s->sweep.n_prepared; i++) status = prepare_one(s, i, err);
+    if (status == KV_OK) status = prepare(s, err);
     // Now that all models are there, every run is looked at before the first is trained.
     if (status == KV_OK) status = kv_sweep_look_at_runs(s->args, &s->sweep, err);
     if (status == KV_OK && s->evaluates) status = kv_sweep_check_tokenizer(&s->sweep, err);
