@@ -89,6 +89,10 @@ struct answers {
     kv_text_stream **streams; // [n]
 };
 
+bool kv_choices_behind_prompt(const kv_benchmark *benchmark, const kv_system *system) {
+    return benchmark->config->behind_prompt && system->predictor;
+}
+
 bool kv_ends_answer(const kv_asking *asking, int32_t id) {
     if (id < 0) return false;
     return id == kv_tokenizer_eos(asking->tokenizer) || kv_spec_ends(&asking->system->base->spec, id) ||

@@ -105,6 +105,10 @@ void kv_benchmark_forget(kv_benchmark *benchmark);
 // ASCII. NULL when out of memory.
 json_t *kv_record_text(const char *text);
 
+// Whether choices are scored behind a prompt that is read apart from them (tasks[].behind_prompt). Systems without
+// predictors make the same of both ways.
+bool kv_choices_behind_prompt(const kv_benchmark *benchmark, const kv_system *system);
+
 // Gives records[n] back and sets them to NULL.
 void kv_records_free(json_t **records, int64_t n);
 

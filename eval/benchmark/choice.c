@@ -355,8 +355,8 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
     if (!fill_batch(t, first, n, &b))
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of choices");
     if (status == KV_OK)
-        status =
-            kv_score(asking->system, b.ids, b.lengths, b.n_scored, b.n_seq, b.log_likelihoods, NULL, err);
+        status = (kv_choices_behind_prompt(benchmark, asking->system) ? kv_score_behind_prompt : kv_score)(
+            asking->system, b.ids, b.lengths, b.n_scored, b.n_seq, b.log_likelihoods, NULL, err);
     if (status == KV_ERR_NOT_FINITE) status = not_finite(t, first, &b, &asking->not_finite, err);
     if (status == KV_OK) status = make_records(t, first, n, b.log_likelihoods, records, err);
     if (status != KV_OK) kv_records_free(records, n);
@@ -378,6 +378,7 @@ static kv_status prepare(struct choices *t, const kv_prompting *prompting, uint6
     if (status != KV_OK) return status;
     warn_of_empty_choices(t);
     uint64_t way = kv_hash64(PROTOCOL, kind->name, strlen(kind->name) + 1);
+    if (b->config->behind_prompt) way = kv_hash64(way, "behind", sizeof "behind");
     if (strcmp(t->task.joint, joint) != 0) way = kv_hash64(way, t->task.joint, strlen(t->task.joint) + 1);
     kv_items_hash(b, way, hash_item);
     return KV_OK;

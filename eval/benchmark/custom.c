@@ -96,6 +96,7 @@ static kv_status check_keys(const kv_eval_task *t, char *key, kv_error *err) {
     if (choosing && !t->label)
         return wrong(key, "label", err, "expected the right choice, as in \"{answer}\"");
     if (!choosing && t->n_choices) return wrong(key, "choices", err, "belongs to metric: choice");
+    if (!choosing && t->behind_prompt) return wrong(key, "behind_prompt", err, "belongs to metric: choice");
     if (!choosing && t->label)
         return wrong(key, "label", err, "belongs to metric: choice, expected `target`");
     if (t->n_labels && !t->n_choices) return wrong(key, "labels", err, "belongs to `choices`");

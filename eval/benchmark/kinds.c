@@ -27,7 +27,7 @@ static const kv_benchmark_kind kinds[] = {
      .create = kv_recall_benchmark,
      .check = kv_recall_task_check},
     {.name = "custom",
-     .keys = KV_KEYS_QUESTIONS | KV_KEYS_WRITTEN | KV_KEYS_CUSTOM,
+     .keys = KV_KEYS_QUESTIONS | KV_KEYS_WRITTEN | KV_KEYS_CUSTOM | KV_KEYS_CHOICES,
      .decodes = true,
      .max_tokens = 24,
      .create = kv_custom_benchmark,
@@ -38,7 +38,7 @@ enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 static const char questions[] = "questions to ask", written[] = "answers to write",
                   programs[] = "programs to draw and to run", text[] = "windows of a text",
-                  custom[] = "templates of its own";
+                  custom[] = "templates of its own", choices[] = "choices to score";
 
 static const kv_benchmark_key keys[] = {
     {"file", KV_KEYS_QUESTIONS, questions},
@@ -47,6 +47,7 @@ static const kv_benchmark_key keys[] = {
     {"too_long", KV_KEYS_QUESTIONS, questions},
     {"chat", KV_KEYS_QUESTIONS, questions},
     {"system_prompt", KV_KEYS_QUESTIONS, questions},
+    {"behind_prompt", KV_KEYS_CHOICES, choices},
     {"max_tokens", KV_KEYS_WRITTEN, written},
     {"template", KV_KEYS_CUSTOM, custom},
     {"preamble", KV_KEYS_CUSTOM, custom},
@@ -78,7 +79,7 @@ enum { N_KEYS = sizeof keys / sizeof *keys };
 static kv_benchmark_kind of_choices(const kv_choice_kind *choice) {
     if (!choice) return (kv_benchmark_kind){0};
     return (kv_benchmark_kind){
-        .name = choice->name, .keys = KV_KEYS_QUESTIONS, .create = kv_choice_benchmark};
+        .name = choice->name, .keys = KV_KEYS_QUESTIONS | KV_KEYS_CHOICES, .create = kv_choice_benchmark};
 }
 
 static kv_benchmark_kind of_problems(const kv_problem_kind *problems) {

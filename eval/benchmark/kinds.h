@@ -11,6 +11,7 @@ enum {
     KV_KEYS_PROGRAMS = 4,  // samples, temperature, …: of programs that are drawn and run
     KV_KEYS_TEXT = 8,      // corpus, window, …: of text that is scored
     KV_KEYS_CUSTOM = 16,   // template, target, …: of questions of one's own
+    KV_KEYS_CHOICES = 32,  // behind_prompt: of choices that are scored
 };
 
 typedef struct kv_benchmark_kind {

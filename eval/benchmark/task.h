@@ -21,6 +21,8 @@ typedef struct kv_eval_task {
     bool chat;           // asked as a user would ask an instruct model
     char *system_prompt; // of a chat; NULL: what the template says without one
     kv_too_long too_long;
+    // Multiple choice: the context is read as a prompt, and choices are scored behind it; false: all at once, as in training.
+    bool behind_prompt;
     // Text (kind text):
     char *corpus; // a token shard, a corpus of several, or text files; in the place of `file`
     int64_t window, prompt,

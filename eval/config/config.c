@@ -57,6 +57,7 @@ static const cyaml_schema_field_t task_fields[] = {
     CYAML_FIELD_INT("max_tokens", OPTIONAL, kv_eval_task, max_tokens),
     CYAML_FIELD_ENUM("too_long", OPTIONAL | CYAML_FLAG_STRICT, kv_eval_task, too_long, ways_too_long,
                      CYAML_ARRAY_LEN(ways_too_long)),
+    CYAML_FIELD_BOOL("behind_prompt", OPTIONAL, kv_eval_task, behind_prompt),
     CYAML_FIELD_BOOL("chat", OPTIONAL, kv_eval_task, chat),
     TEXT("system_prompt", kv_eval_task, system_prompt),
     TEXT("corpus", kv_eval_task, corpus),

@@ -2,6 +2,7 @@
 // equally probable everything can be worked out by hand: ln p of a text is -ln V times its bytes.
 #include "tests/support/corpus.h"
 
+#include "core/gemm.h"
 #include "data/tokenizer/train.h"
 #include "eval/benchmark/choice.h"
 #include "infer/score/score.h"
@@ -313,6 +314,68 @@ static double score_text(const kv_system *system, const char *context, const cha
     return log_likelihood;
 }
 
+// Behind a prompt of predicted entries the base reads the choice itself: what decoding it token by token gives. A model
+// alone makes the same of both ways, and the tasks are two.
+static void choices_behind_their_prompts(void **state) {
+    (void)state;
+    const char *file = test_fixture("fixtures/choices/hellaswag.jsonl");
+    const kv_eval_task whole = {.kind = "hellaswag", .file = (char *)file},
+                       behind = {.kind = "hellaswag", .file = (char *)file, .behind_prompt = true};
+    kv_benchmark *both[2] = {create(&whole), create(&behind)};
+    const kv_system alone = {.base = predicted.base};
+    assert_true(both[0]->hash != both[1]->hash);
+    for (int64_t i = 0; i < both[0]->n_items; i++) {
+        json_t *records[2], *of_base[2];
+        for (int w = 0; w < 2; w++)
+            ask(both[w], &predicted, i, 1, &records[w]), ask(both[w], &alone, i, 1, &of_base[w]);
+        const kv_item *item = &both[1]->items[i];
+        const int32_t *ids = item->ids;
+        bool differs = false;
+        for (int64_t c = 0; c < item->n_seq; ids += item->lengths[c++]) {
+            double decoded;
+            kv_error err = {0};
+            if (kv_score_by_decoding(&predicted, ids, &item->lengths[c], &item->n_scored[c], 1, &decoded,
+                                     NULL, &err))
+                fail_msg("%s", err.message);
+            ref_system r = ref_system_copy(&predicted);
+            rounding_spread spread =
+                ref_question_spread(&(ref_question){&r, ids, item->lengths[c], item->n_scored[c], true});
+            const double found = value_at(records[1], "loglikelihoods", (size_t)c);
+            assert_float_equal(found, decoded, 2 * spread.allowed[0]);
+            differs = differs || fabs(found - value_at(records[0], "loglikelihoods", (size_t)c)) > 1e-3;
+            assert_true(value_at(of_base[0], "loglikelihoods", (size_t)c) ==
+                        value_at(of_base[1], "loglikelihoods", (size_t)c));
+            rounding_spread_free(&spread);
+            ref_system_free(&r);
+        }
+        assert_true(differs);
+        kv_records_free(records, 2), kv_records_free(of_base, 2);
+    }
+    kv_benchmark_free(both[0]), kv_benchmark_free(both[1]);
+}
+
+// What is said beforehand is executed, and the memory is there.
+static void costs_of_both_ways(void **state) {
+    (void)state;
+    for (int behind = 0; behind < 2; behind++) {
+        const kv_eval_task config = {.kind = "hellaswag",
+                                     .file = (char *)test_fixture("fixtures/choices/hellaswag.jsonl"),
+                                     .behind_prompt = behind};
+        kv_benchmark *b = create(&config);
+        for (int64_t i = 0; i < b->n_items; i++) {
+            kv_unit_cost cost;
+            json_t *record;
+            kv_benchmark_cost(b, &predicted, 0, i, &cost);
+            kv_gemm_flops_reset();
+            ask(b, &predicted, i, 1, &record);
+            assert_true((double)kv_gemm_flops() == cost.reading && cost.steps == 0);
+            json_decref(record);
+        }
+        assert_true(kv_benchmark_bytes(b, &predicted, 3) > 0);
+        kv_benchmark_free(b);
+    }
+}
+
 static void predicted_systems_in_any_batch(void **state) {
     (void)state;
     static const char *const kinds[] = {"piqa", "winogrande"};
@@ -463,6 +526,8 @@ int main(void) {
         cmocka_unit_test(scores_by_hand),
         cmocka_unit_test(what_is_read),
         cmocka_unit_test(scores_of_given_numbers),
+        cmocka_unit_test(choices_behind_their_prompts),
+        cmocka_unit_test(costs_of_both_ways),
         cmocka_unit_test(predicted_systems_in_any_batch),
         cmocka_unit_test(boundaries),
         cmocka_unit_test(shots),

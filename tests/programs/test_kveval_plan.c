@@ -96,12 +96,13 @@ static void memory_is_announced(void **state) {
                       spf[] = ", {name: SPF, base: @/wide, aux: @/narrow, pruning: speculative, keep: 0.5}",
                       questions[] = "{name: q, file: @/long.jsonl, max_tokens: 8}",
                       choices[] = "{name: c, kind: piqa, file: @/choices.jsonl}",
+                      behind[] = "{name: c, kind: piqa, file: @/choices.jsonl, behind_prompt: true}",
                       text[] =
                           "{name: t, kind: text, corpus: @/long.txt, window: 128, prompt: 100, limit: 64}";
     static const struct {
         const char *systems, *task;
     } cases[] = {{"", questions}, {kvp, questions}, {lazy, questions}, {spf, questions}, {kvp, choices},
-                 {sp, choices},   {kvp, text},      {lazy, text},      {prefixes, text}};
+                 {kvp, behind},   {sp, choices},    {kvp, text},       {lazy, text},     {prefixes, text}};
     if (test_under_asan()) skip(); // it takes memory of its own
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) compare(cases[i].systems, cases[i].task, 2);
 }
