@@ -134,6 +134,25 @@ static void tables_are_as_large_as_said(void **state) {
     kv_predictor_free(shape);
 }
 
+// In doubles, for keys and for values of 28 layers: (8 · 1024 + 1)² and (8 · 1024 + 2) · 1024. That is more than the
+// machine has; of a quarter of the layers at a time it is not.
+static void sums_of_eight_layers_want_passes(void **state) {
+    (void)state;
+    const double sums = 2e-9 * LAYERS * sizeof(double) * (8193.0 * 8193 + 8194.0 * KV_DIM);
+    const char *const ridge =
+        "predictor={token_table: none, aux_layers: 8, choose: best, least_squares_tokens: 1000}";
+    assert_true(sums > 33 && sums < 34);
+    train_refuse("does not fit in memory, 24 GB by train.memory_gb; it needs about 4",
+                 ARGS("wide.yaml", "-s", ridge, "-s", "freeze_aux=true", "-s", "train.steps=0"));
+    const double needed = number_behind("it needs about "),
+                 less = number_behind("predictor.least_squares_passes: 4 (");
+    if (fabs(needed - less - 0.75 * sums) > 0.1) fail_msg("%g and %g GB, %g GB of sums", needed, less, sums);
+    train_expect(0, ARGS("wide.yaml", "--dry-run", "-s", ridge, "-s", "freeze_aux=true", "-s",
+                         "train.steps=0", "-s", "predictor.least_squares_passes=4"));
+    expect_said("while the predictors are solved for");
+    expect_said("fits: 24 GB are allowed by train.memory_gb");
+}
+
 // Nothing of these depends on the token alone.
 static void paper_has_nothing_to_tabulate(void **state) {
     (void)state;
@@ -146,9 +165,8 @@ static void paper_has_nothing_to_tabulate(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(full_tables_are_refused),
-        cmocka_unit_test(ours_is_what_it_says),
-        cmocka_unit_test(tables_are_as_large_as_said),
+        cmocka_unit_test(full_tables_are_refused),       cmocka_unit_test(ours_is_what_it_says),
+        cmocka_unit_test(tables_are_as_large_as_said),   cmocka_unit_test(sums_of_eight_layers_want_passes),
         cmocka_unit_test(paper_has_nothing_to_tabulate),
     };
     return cmocka_run_group_tests(tests, setup, train_teardown);
