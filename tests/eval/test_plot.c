@@ -70,6 +70,11 @@ static void families_keep_their_look(void **state) {
                                         "SP",
                                         "L0.75",
                                         "L0.50",
+                                        "prefix",
+                                        "ridge",
+                                        "SwiftKV",
+                                        "POP",
+                                        "rival with the teacher",
                                         "SPF"};
     enum { N = sizeof known / sizeof *known };
     kv_plot_style all[N], one;
@@ -127,11 +132,11 @@ static void other_families_have_a_look_of_their_name(void **state) {
     assert_true(as_alone > N / 3);
     static const char *const three[] = {"mine", "KVP-C", "yours"};
     kv_plot_family_styles(three, 3, styles);
-    assert_string_equal(styles[0].colour, "#E69F00");
-    assert_true(styles[0].filled == 2 && !styles[0].dotted);
+    assert_string_equal(styles[0].colour, "#009E73");
+    assert_true(styles[0].filled == 11 && styles[0].dotted);
     assert_string_equal(styles[1].colour, "#CC79A7");
-    assert_string_equal(styles[2].colour, "#661100");
-    assert_true(styles[2].filled == 9 && !styles[2].dotted);
+    assert_string_equal(styles[2].colour, "#44AA99");
+    assert_true(styles[2].filled == 1 && styles[2].dotted);
 }
 
 static void colours_are_mixed(void **state) {
