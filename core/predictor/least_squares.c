@@ -230,6 +230,27 @@ kv_status kv_least_squares_add(kv_least_squares *ls, kv_tape *tape, const kv_tap
     return kv_tape_status(tape, err);
 }
 
+bool kv_least_squares_visit(kv_least_squares *ls, kv_sums_fn *visit, void *what) {
+    for (int64_t i = 0; i < ls->n_inputs; i++) {
+        const struct input *in = &ls->inputs[i];
+        if (in->gram && !visit(in->gram, in->n_blocks * gram_size(in), what)) return false;
+    }
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t layer = 0; layer < KV_MAX_LAYERS; layer++) {
+            const struct target *t = &ls->target[side][layer];
+            if (!t->xty) continue;
+            const struct input *in = &ls->inputs[t->input];
+            if (!visit(t->xty, in->n_blocks * (in->dim + 1) * t->dim, what) ||
+                !visit(t->square, in->n_blocks * t->dim, what))
+                return false;
+        }
+    return true;
+}
+
+void kv_least_squares_tell_tokens(kv_least_squares *ls, int64_t n_tokens) {
+    ls->n_tokens = n_tokens;
+}
+
 // ---- Solving -------------------------------------------------------------------------------------------
 
 // 1 - residual / total, where residual = Σ y² - 2 W·XᵀY + W·XᵀX·Wᵀ and total = Σ y² - (Σ y)² / n: sums of both.
@@ -237,10 +258,13 @@ struct variance {
     double residual, total;
 };
 
-static void add_variance(const kv_ridge_solution *s, const double *square, struct variance *sum) {
+// residual [output_dim]: to work in.
+static void add_variance(const kv_ridge_solution *s, const double *square, double *residual,
+                         struct variance *sum) {
+    kv_ridge_residuals(s, square, residual);
     for (int64_t c = 0; c < s->output_dim; c++) {
         const double of_y = s->xty[s->input_dim * s->output_dim + c];
-        sum->residual += kv_ridge_residual(s, c, square[c]);
+        sum->residual += residual[c];
         sum->total += square[c] - of_y * of_y / (double)s->n_tokens;
     }
 }
@@ -304,7 +328,7 @@ static kv_status solve_output(const kv_least_squares *ls, int side, int64_t laye
     const struct target *t = &ls->target[side][layer];
     const struct input *in = &ls->inputs[t->input];
     const int64_t rows = in->dim + 1;
-    double *a = malloc((size_t)(rows * (rows + t->dim)) * sizeof *a);
+    double *a = malloc((size_t)(rows * (rows + t->dim) + t->dim) * sizeof *a);
     if (!a) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
     struct variance variance = {0};
     kv_status status = KV_OK;
@@ -317,7 +341,8 @@ static kv_status solve_output(const kv_least_squares *ls, int side, int64_t laye
                                .weights = a + rows * rows};
         status = solve(&s, ridge, a, layer, err);
         if (status == KV_OK) status = map->kind->take(map, block, &s, err);
-        if (status == KV_OK && r2) add_variance(&s, t->square + block * t->dim, &variance);
+        if (status == KV_OK && r2)
+            add_variance(&s, t->square + block * t->dim, a + rows * (rows + t->dim), &variance);
     }
     if (r2) *r2 = variance.total > 0 ? 1 - variance.residual / variance.total : 0;
     free(a);

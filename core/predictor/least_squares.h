@@ -37,6 +37,12 @@ kv_status kv_least_squares_add(kv_least_squares *ls, kv_tape *tape, const kv_tap
                                kv_tensor *const *base_raw_k, kv_tensor *const *base_v, const uint8_t *keep,
                                kv_error *err);
 
+// What has been added: `visit` is handed every array of sums, in an order that the predictor alone decides, until it
+// returns false; then the whole is false. They may be written elsewhere, or read back: then the number of tokens is told.
+typedef bool kv_sums_fn(double *sums, int64_t n, void *what);
+bool kv_least_squares_visit(kv_least_squares *ls, kv_sums_fn *visit, void *what);
+void kv_least_squares_tell_tokens(kv_least_squares *ls, int64_t n_tokens);
+
 // Writes weights and biases into the predictor: the one it was created for, or one that reads the same.
 // k_r2[n_base_layers], v_r2 (may be NULL): explained variance, 1 - Σ|residual|² / Σ|y - mean|², of the maps as
 // written, on the tokens seen; 1 of exact outputs. Fails when fewer tokens than unknowns make it singular and

@@ -23,16 +23,31 @@ bool kv_ridge_solve(kv_ridge_solution *s, double ridge, double *a) {
     return info == 0;
 }
 
-double kv_ridge_residual(const kv_ridge_solution *s, int64_t column, double square) {
+// Of columns [first, first + n), which share what is read of XᵀX; residual[n] starts as their Σ y².
+static void add_residuals(const kv_ridge_solution *s, int64_t first, int64_t n, double *residual) {
     const int64_t rows = s->input_dim + 1;
-    const double *w = s->weights + column * rows;
-    double residual = square;
-    for (int64_t i = 0; i < rows; i++) {
-        double gw = 0;
-        for (int64_t j = 0; j < rows; j++) gw += s->gram[i * rows + j] * w[j];
-        residual += w[i] * (gw - 2 * s->xty[i * s->output_dim + column]);
-    }
-    return residual;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < n; c++) {
+            const double *w = s->weights + (first + c) * rows, *g = s->gram + i * rows;
+            double gw = 0;
+#pragma omp simd reduction(+ : gw)
+            for (int64_t j = 0; j < rows; j++) gw += g[j] * w[j];
+            residual[c] += w[i] * (gw - 2 * s->xty[i * s->output_dim + first + c]);
+        }
+}
+
+double kv_ridge_residual(const kv_ridge_solution *s, int64_t column, double square) {
+    add_residuals(s, column, 1, &square);
+    return square;
+}
+
+void kv_ridge_residuals(const kv_ridge_solution *s, const double *square, double *residual) {
+    enum { TOGETHER = 8 };
+    const int64_t n = s->output_dim;
+    memcpy(residual, square, (size_t)n * sizeof *residual);
+#pragma omp parallel for schedule(static)
+    for (int64_t c = 0; c < n; c += TOGETHER)
+        add_residuals(s, c, n - c < TOGETHER ? n - c : TOGETHER, residual + c);
 }
 
 bool kv_ridge_finite(const double *sums, int64_t n) {

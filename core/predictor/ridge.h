@@ -22,4 +22,7 @@ bool kv_ridge_solve(kv_ridge_solution *solution, double ridge, double *gram_room
 // Σ y² - 2 w·Xᵀy + w·XᵀX·w.
 double kv_ridge_residual(const kv_ridge_solution *solution, int64_t column, double square);
 
+// The same of all columns, square[output_dim] to residual[output_dim]: faster than one after the other.
+void kv_ridge_residuals(const kv_ridge_solution *solution, const double *square, double *residual);
+
 bool kv_ridge_finite(const double *sums, int64_t n);

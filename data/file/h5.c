@@ -255,8 +255,8 @@ static kv_status write_dataset(hid_t file, const char *name, hid_t type, bool co
     return status;
 }
 
-kv_status kv_h5_write(hid_t file, const char *name, hid_t mem_type, const void *data, int n_dims,
-                      const int64_t *shape, kv_error *err) {
+static kv_status write_shaped(hid_t file, const char *name, hid_t mem_type, bool compress, const void *data,
+                              int n_dims, const int64_t *shape, kv_error *err) {
     kv_h5_init();
     hsize_t dims[H5S_MAX_RANK], n = 1;
     if (n_dims < 0 || n_dims > 8)
@@ -269,7 +269,17 @@ kv_status kv_h5_write(hid_t file, const char *name, hid_t mem_type, const void *
         dims[i] = (hsize_t)shape[i];
         n *= dims[i];
     }
-    return write_dataset(file, name, mem_type, true, data, n_dims, dims, err);
+    return write_dataset(file, name, mem_type, compress, data, n_dims, dims, err);
+}
+
+kv_status kv_h5_write(hid_t file, const char *name, hid_t mem_type, const void *data, int n_dims,
+                      const int64_t *shape, kv_error *err) {
+    return write_shaped(file, name, mem_type, true, data, n_dims, shape, err);
+}
+
+kv_status kv_h5_write_plain(hid_t file, const char *name, hid_t mem_type, const void *data, int n_dims,
+                            const int64_t *shape, kv_error *err) {
+    return write_shaped(file, name, mem_type, false, data, n_dims, shape, err);
 }
 
 kv_status kv_h5_write_strings(hid_t file, const char *name, const char *const *strings, int64_t n,

@@ -361,15 +361,19 @@ static kv_status write_rows(const struct curve *c, const kv_results *results, kv
     const bool has_aux = c->options.aux;
     kv_curve_row *rows = calloc((size_t)results->n_systems, sizeof *rows);
     double *bytes = calloc((size_t)results->n_systems, sizeof *bytes);
+    double(*explained)[2] = calloc((size_t)results->n_systems, sizeof *explained);
     char path[PATH_MAX];
-    kv_status status = rows && bytes ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for the table");
+    kv_status status =
+        rows && bytes && explained ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for the table");
+    for (int i = 0; status == KV_OK && i < 1 + has_aux; i++) explained[i][0] = explained[i][1] = NAN;
     for (int64_t i = 0; i < c->n && status == KV_OK; i++) {
         kv_curve_fit_cost cost;
+        kv_curve_explained(c->options.output, c->depths[i], explained[1 + has_aux + i]);
         status = kv_curve_fit_cost_of(&c->options, &c->spec, &c->depths[i], 1, 1, &cost, err);
         bytes[1 + has_aux + i] = cost.predictors;
     }
     if (status == KV_OK) {
-        kv_curve_rows(results, has_aux, c->depths, bytes, rows);
+        kv_curve_rows(results, has_aux, c->depths, bytes, explained, rows);
         kv_curve_print(rows, results->n_systems, stdout);
         status = kv_path_join(c->options.output, "curve.csv", path, err);
     }
@@ -377,6 +381,7 @@ static kv_status write_rows(const struct curve *c, const kv_results *results, kv
     if (status == KV_OK) status = write_curve(c, rows, results->n_systems, err);
     free(rows);
     free(bytes);
+    free(explained);
     return status;
 }
 

@@ -9,7 +9,10 @@
 #include "data/file/path.h"
 #include "data/system/console.h"
 #include "data/system/memory.h"
+#include "data/system/warning.h"
+#include "eval/curve/sums.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -44,6 +47,23 @@ bool kv_curve_fitted(const char *output, int64_t n_layers, const kv_model_spec *
            kv_curve_place(output, n_layers, "predictor", path, NULL) == KV_OK &&
            kv_predictor_prefix(path, &prefix, NULL) == KV_OK && prefix == n_layers &&
            kv_predictor_check(path, base, NULL, NULL, NULL) == KV_OK;
+}
+
+static double mean(const json_t *list) {
+    double sum = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) sum += json_number_value(json_array_get(list, i));
+    return json_array_size(list) > 0 ? sum / (double)json_array_size(list) : NAN;
+}
+
+void kv_curve_explained(const char *output, int64_t n_layers, double explained[KV_SIDES]) {
+    char path[PATH_MAX];
+    json_t *root = NULL;
+    explained[KV_KEYS] = explained[KV_VALUES] = NAN;
+    if (kv_curve_place(output, n_layers, "fit.json", path, NULL) || kv_json_read(path, 1 << 20, &root, NULL))
+        return;
+    explained[KV_KEYS] = mean(json_object_get(root, "keys_explained"));
+    explained[KV_VALUES] = mean(json_object_get(root, "values_explained"));
+    json_decref(root);
 }
 
 // ---- What it takes -------------------------------------------------------------------------------------
@@ -104,7 +124,7 @@ struct pass {
     kv_tape *tape;
     kv_sequence *sequences;
     struct depth *depths; // [n]
-    int64_t n;
+    int64_t n, n_added;   // tokens that the sums have
 };
 
 static void close_depth(struct depth *d) {
@@ -170,49 +190,83 @@ static kv_status add_text(struct pass *p, kv_error *err) {
     snprintf(title, sizeof title, "sums of %lld depth%s", (long long)p->n, p->n == 1 ? "" : "s");
     kv_progress_begin(&progress, stderr, title, n);
     const uint64_t before = kv_gemm_flops();
-    for (int64_t from = 0; from < n && status == KV_OK; from += rows) {
+    while (p->n_added < n && status == KV_OK) {
         if (kv_console_interrupted())
-            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted before these depths could be fitted");
-        const int64_t own = n - from < rows ? n - from : rows;
-        if (status == KV_OK) status = add_rows(p, from, own, err);
+            status =
+                kv_fail(err, KV_ERR_INTERRUPTED, "interrupted with %lld of %lld tokens added to the sums",
+                        (long long)p->n_added, (long long)n);
+        const int64_t left = n - p->n_added, own = left < rows ? left : rows;
+        if (status == KV_OK) status = add_rows(p, p->n_added, own, err);
+        if (status == KV_OK) p->n_added += own;
         char note[64];
         snprintf(note, sizeof note, "tokens  %.1f GFLOP/s",
                  1e-9 * (double)(kv_gemm_flops() - before) / (kv_now() - progress.started));
-        if (status == KV_OK) kv_progress_show(&progress, from + own, note);
+        if (status == KV_OK) kv_progress_show(&progress, p->n_added, note);
     }
     kv_progress_end(&progress, status == KV_OK ? "tokens" : "stopped");
     return status;
 }
 
+// The depths that are not solved yet. Returns how many.
+static int64_t list_sums(const struct pass *p, kv_curve_sums list[KV_CURVE_DEPTHS]) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < p->n; i++)
+        if (p->depths[i].sums) list[n++] = (kv_curve_sums){p->depths[i].n_layers, p->depths[i].sums};
+    return n;
+}
+
+static kv_status take_sums(struct pass *p, kv_error *err) {
+    kv_curve_sums list[KV_CURVE_DEPTHS];
+    return kv_curve_sums_read(p->options->output, list, list_sums(p, list), &p->n_added, err);
+}
+
+// Somebody who stops a fit wants to stop: what cannot be kept is said, and no error of its own.
+static void keep_sums(const struct pass *p) {
+    kv_curve_sums list[KV_CURVE_DEPTHS];
+    kv_error err = {0};
+    const int64_t n = list_sums(p, list);
+    if (n > 0 && p->n_added > 0 && kv_curve_sums_write(p->options->output, list, n, p->n_added, &err))
+        kv_warn("%s: the text will be read again", err.message);
+}
+
 // ---- Solutions -----------------------------------------------------------------------------------------
 
 // Beside the predictor, and behind it: what has this file is whole.
-static kv_status write_fit(const struct pass *p, const struct depth *d, kv_error *err) {
+// r2: what the maps explain of each layer's keys and values, of the text that they are fitted on.
+static kv_status write_fit(const struct pass *p, const struct depth *d, double r2[KV_SIDES][KV_MAX_LAYERS],
+                           kv_error *err) {
     char path[PATH_MAX];
     kv_status status = kv_curve_place(p->options->output, d->n_layers, "fit.json", path, err);
     if (status != KV_OK) return status;
     json_t *root = json_pack("{s:I, s:I, s:f, s:b, s:s}", "prefix_layers", (json_int_t)d->n_layers, "tokens",
                              (json_int_t)p->text->n_fit, "ridge", p->options->ridge, "first",
                              p->options->first, "base_fingerprint", p->fingerprint);
+    for (int side = 0; side < KV_SIDES && root; side++) {
+        json_t *list = json_array();
+        for (int64_t i = d->n_layers; i < p->base->spec.n_layers; i++)
+            json_array_append_new(list, json_real(r2[side][i]));
+        json_object_set_new(root, side == KV_KEYS ? "keys_explained" : "values_explained", list);
+    }
     return kv_json_write(path, root, JSON_INDENT(1) | JSON_REAL_PRECISION(9), err);
 }
 
 static kv_status solve(const struct pass *p, struct depth *d, kv_error *err) {
     kv_predictor *predictor = NULL;
     char path[PATH_MAX];
+    double r2[KV_SIDES][KV_MAX_LAYERS];
     const kv_fingerprints made_for = {p->fingerprint, NULL};
     kv_status status =
         kv_curve_predictor(&p->base->spec, d->n_layers, p->options->first, true, &predictor, err);
     if (status == KV_OK) {
         const double ridge = p->options->ridge;
-        status = kv_least_squares_solve(d->sums, ridge, predictor, NULL, NULL, err);
+        status = kv_least_squares_solve(d->sums, ridge, predictor, r2[KV_KEYS], r2[KV_VALUES], err);
         if (status == KV_ERR_ARGUMENT)
             kv_fail_within(err, status, "--ridge %g, --tokens %lld", ridge, (long long)p->options->tokens);
     }
     if (status == KV_OK) status = kv_curve_place(p->options->output, d->n_layers, "predictor", path, err);
     if (status == KV_OK) status = kv_make_dirs(path, err);
     if (status == KV_OK) status = kv_predictor_save(path, predictor, &made_for, err);
-    if (status == KV_OK) status = write_fit(p, d, err);
+    if (status == KV_OK) status = write_fit(p, d, r2, err);
     kv_predictor_free(predictor);
     close_depth(d); // its memory is another one's
     return status;
@@ -253,8 +307,11 @@ kv_status kv_curve_fit(const kv_curve_options *options, kv_model *base, const ch
         struct pass pass = {.options = options, .base = base, .fingerprint = fingerprint, .text = text};
         status = choose_group(options, &base->spec, depths + done, n - done, &group, err);
         if (status == KV_OK) status = open_pass(&pass, depths + done, group, err);
+        if (status == KV_OK) status = take_sums(&pass, err);
         if (status == KV_OK) status = add_text(&pass, err);
         if (status == KV_OK) status = solve_all(&pass, err);
+        if (status == KV_ERR_INTERRUPTED) keep_sums(&pass);
+        if (status == KV_OK) kv_curve_sums_remove(options->output);
         close_pass(&pass);
     }
     return status;

@@ -23,6 +23,10 @@ kv_status kv_curve_predictor(const kv_model_spec *base, int64_t n_layers, bool f
 // Whether the directory has it already, whole.
 bool kv_curve_fitted(const char *output, int64_t n_layers, const kv_model_spec *base);
 
+// What its maps explain of the variance of keys and of values on the text they were fitted on, mean over the layers; NAN
+// where fit.json does not say.
+void kv_curve_explained(const char *output, int64_t n_layers, double explained[KV_SIDES]);
+
 typedef struct kv_curve_fit_cost {
     double flops;      // of one pass with all depths: reading, and the sums
     double bytes;      // of the sums of all depths, and at work
@@ -35,6 +39,7 @@ kv_status kv_curve_fit_cost_of(const kv_curve_options *options, const kv_model_s
 
 // Fits and writes depths[n], each as soon as it is solved. Where the sums of all do not fit into memory the text is read
 // several times, with as many depths at a time as do: KV_ERR_MEMORY where one alone does not. fingerprint: the base's.
-// KV_ERR_INTERRUPTED on a signal to stop: depths that are written stay.
+// KV_ERR_INTERRUPTED on a signal to stop: depths that are written stay, and the sums of the others (eval/curve/sums.h), with which the
+// next call goes on.
 kv_status kv_curve_fit(const kv_curve_options *options, kv_model *base, const char *fingerprint,
                        const int64_t *depths, int64_t n, const kv_curve_text *text, kv_error *err);

@@ -42,7 +42,7 @@ static const struct argp_option option_list[] = {
     {"held-out", HELD_OUT, "PATH", 0, "Judge on this text instead of on a part of --text", 0},
     {"window", WINDOW, "N", 0, "Tokens of a window that is scored (default 512)", 0},
     {"prompt", PROMPT, "N", 0, "Of these, tokens of the prompt (default three quarters)", 0},
-    {"windows", WINDOWS, "N", 0, "Windows to judge on, if there are as many (default 32)", 0},
+    {"windows", WINDOWS, "N", 0, "Windows to judge on, if there are as many (default 24)", 0},
     {"first", FIRST, NULL, 0,
      "Maps read what enters layer 0, too: dearer, and a little better for few layers", 0},
     {"ridge", RIDGE, "X", 0, "Of the regression, times the mean diagonal (default 1e-3)", 0},
@@ -105,7 +105,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 void kv_curve_options_parse(int argc, char **argv, kv_curve_options *options) {
     static const struct argp argp = {option_list, parse, NULL, doc, NULL, NULL, NULL};
     *options = (kv_curve_options){
-        .depths = "some", .tokens = 25000, .window = 512, .windows = 32, .repeats = 5, .ridge = 1e-3};
+        .depths = "some", .tokens = 25000, .window = 512, .windows = 24, .repeats = 5, .ridge = 1e-3};
     argp_parse(&argp, argc, argv, 0, NULL, options);
 }
 

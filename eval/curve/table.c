@@ -19,7 +19,7 @@ static double way(double aux, double base, double own) {
 }
 
 void kv_curve_rows(const kv_results *results, bool has_aux, const int64_t *depths, const double *bytes,
-                   kv_curve_row *rows) {
+                   double (*explained)[2], kv_curve_row *rows) {
     const kv_timing *t = results->n_timings > 0 ? &results->timings[0] : NULL;
     for (int64_t s = 0; s < results->n_systems; s++) {
         kv_curve_row *row = &rows[s];
@@ -34,7 +34,8 @@ void kv_curve_rows(const kv_results *results, bool has_aux, const int64_t *depth
                               .seconds = t ? t->seconds[s] : NAN,
                               .spread = t ? t->spread[s] : NAN,
                               .time_reduction = t ? t->reduction[s] : NAN,
-                              .bytes = bytes[s]};
+                              .bytes = bytes[s],
+                              .explained = {explained[s][0], explained[s][1]}};
     }
     for (int64_t s = 0; has_aux && s < results->n_systems; s++) {
         rows[s].way[0] = way(rows[1].tail.accuracy, rows[0].tail.accuracy, rows[s].tail.accuracy);
@@ -61,6 +62,8 @@ static void columns(kv_table *table, bool ways, bool times) {
     }
     if (times) kv_table_column(table, "time to first token", "ms", false);
     if (times) kv_table_column(table, "time to first token", "reduction", false);
+    kv_table_column(table, "explained", "keys", false);
+    kv_table_column(table, "explained", "values", false);
     kv_table_column(table, "", "MB", false);
 }
 
@@ -81,6 +84,7 @@ static void cells(kv_table *table, const kv_curve_row *row, bool ways, bool time
     else if (times)
         kv_table_cell(table, "-");
     if (times) number(table, "%.2fx", row->time_reduction);
+    for (int side = 0; side < 2; side++) number(table, "%.1f %%", 100 * row->explained[side]);
     if (row->n_layers > 0)
         kv_table_cell(table, "%.3g", row->bytes / 1e6);
     else
@@ -101,19 +105,20 @@ void kv_curve_print(const kv_curve_row *rows, int64_t n, FILE *out) {
     fprintf(
         out,
         "FLOPs: reduction up to the first token of the prompt; tail: behind the prompt; whole: with the predicted "
-        "cache at every position; MB: of the maps\n");
+        "cache at every position; explained: of the variance of what is "
+        "predicted, where maps were fitted; MB: of the maps\n");
     if (ways)
         fprintf(out, "of the way: from the auxiliary model alone (0 %%) to the base (100 %%), in nats\n");
 }
 
 // ---- Files ---------------------------------------------------------------------------------------------
 
-enum { N_FIELDS = 18 };
+enum { N_FIELDS = 20 };
 static const char *const names[N_FIELDS] = {
     "prefix_layers",   "flops_reduction",  "tail_nll",        "tail_nll_low",     "tail_nll_high",
     "tail_perplexity", "tail_p",           "tail_of_the_way", "whole_nll",        "whole_nll_low",
     "whole_nll_high",  "whole_perplexity", "whole_p",         "whole_of_the_way", "ttft_seconds",
-    "ttft_spread",     "ttft_reduction",   "predictor_bytes"};
+    "ttft_spread",     "ttft_reduction",   "predictor_bytes", "keys_explained",   "values_explained"};
 
 static void fields(const kv_curve_row *r, double values[N_FIELDS]) {
     const double own[N_FIELDS] = {r->n_layers > 0 ? (double)r->n_layers : NAN,
@@ -133,7 +138,9 @@ static void fields(const kv_curve_row *r, double values[N_FIELDS]) {
                                   r->seconds,
                                   r->spread,
                                   r->time_reduction,
-                                  r->n_layers > 0 ? r->bytes : NAN};
+                                  r->n_layers > 0 ? r->bytes : NAN,
+                                  r->explained[0],
+                                  r->explained[1]};
     memcpy(values, own, sizeof own);
 }
 

@@ -11,11 +11,12 @@ typedef struct kv_curve_row {
     double way[2];         // of tail and whole, from the aux alone (0) to the base (1); NAN without an aux
     double seconds, spread, time_reduction; // to the first token; NAN: not measured
     double bytes;                           // of the predictor's weights in memory
+    double explained[2];                    // of the variance of keys and of values; NAN: not known
 } kv_curve_row;
 
-// rows[results->n_systems]: the base's is the first, then, with has_aux, the aux's, then those of depths. bytes[n_systems].
+// rows[results->n_systems]: the base's is the first, then, with has_aux, the aux's, then those of depths. bytes[n_systems]; explained[n_systems].
 void kv_curve_rows(const kv_results *results, bool has_aux, const int64_t *depths, const double *bytes,
-                   kv_curve_row *rows);
+                   double (*explained)[2], kv_curve_row *rows);
 
 void kv_curve_print(const kv_curve_row *rows, int64_t n, FILE *out);
 kv_status kv_curve_write_csv(const kv_curve_row *rows, int64_t n, const char *path, kv_error *err);

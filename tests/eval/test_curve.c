@@ -1,4 +1,5 @@
-// kveval curve without its program: depths, what is held out, and predictors against a regression that is worked out here.
+// kveval curve without its program: depths, what is held out, and predictors against a regression that is worked out here;
+// a fit that is stopped and goes on. The signal is a stand-in.
 #include "eval/curve/fit.h"
 #include "eval/curve/options.h"
 #include "eval/curve/text.h"
@@ -11,8 +12,17 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static kv_error err;
+
+// Answers of kv_console_interrupted from now on, false first; -1: never.
+static int before_signal = -1;
+
+bool __wrap_kv_console_interrupted(void);
+bool __wrap_kv_console_interrupted(void) {
+    return before_signal >= 0 && before_signal-- == 0;
+}
 
 // ---- Depths --------------------------------------------------------------------------------------------
 
@@ -185,6 +195,44 @@ static void regress(kv_tensor *const *x, int n_x, const kv_tensor *y, int64_t ou
     free(row);
 }
 
+// 1 - Σ|residual|² / Σ|y - mean|² of what the maps put out, in plain loops; the mean over layers is what is told.
+static double explained(const kv_predictor *p, kv_side side, int64_t layer, kv_tensor *const *x, int n_x,
+                        const kv_tensor *y) {
+    const kv_param *weight = test_weight(p, side, layer), *bias = test_bias(p, side, layer);
+    double residual = 0, total = 0;
+    for (int64_t c = 0; c < y->cols; c++) {
+        double mean = 0;
+        for (int64_t t = 0; t < TOKENS; t++) mean += (double)y->data[t * y->cols + c] / TOKENS;
+        for (int64_t t = 0; t < TOKENS; t++) {
+            const double own = (double)y->data[t * y->cols + c];
+            double sum = (double)((float *)bias->data)[c];
+            for (int64_t i = 0; i < weight->cols; i++)
+                sum += (double)((float *)weight->data)[c * weight->cols + i] *
+                       (double)x[i / x[0]->cols]->data[t * x[0]->cols + i % x[0]->cols];
+            residual += (own - sum) * (own - sum), total += (own - mean) * (own - mean);
+        }
+    }
+    assert_int_equal(n_x * x[0]->cols, weight->cols);
+    return 1 - residual / total;
+}
+
+static void check_explained(const kv_curve_options *o, const struct seen *s, const kv_predictor *p,
+                            int64_t depth) {
+    kv_tensor *const x[2] = {s->h[depth], s->h[0]};
+    double told[KV_SIDES];
+    kv_curve_explained(o->output, depth, told);
+    for (int side = 0; side < KV_SIDES; side++) {
+        double mean = 0;
+        for (int64_t i = depth; i < LAYERS; i++)
+            mean += explained(p, (kv_side)side, i, x, o->first ? 2 : 1, side ? s->v[i] : s->k[i]) /
+                    (double)(LAYERS - depth);
+        if (!(fabs(told[side] - mean) < 1e-5 && mean > 0.05 && mean < 1 + 1e-5))
+            fail_msg("depth %d side %d: %g explained, expected %g", (int)depth, side, told[side], mean);
+    }
+    kv_curve_explained("nowhere", depth, told);
+    assert_true(isnan(told[0]) && isnan(told[1]));
+}
+
 static void check_depth(const kv_curve_options *o, kv_model *base, const struct seen *s, int64_t depth) {
     char path[4096];
     kv_predictor *p;
@@ -214,6 +262,7 @@ static void check_depth(const kv_curve_options *o, kv_model *base, const struct 
             }
             free(w);
         }
+    check_explained(o, s, p, depth);
     kv_predictor_free(p);
 }
 
@@ -241,6 +290,90 @@ static void test_every_depth_is_its_regression(void **state) {
     kv_model_free(base);
 }
 
+// ---- Stopped -------------------------------------------------------------------------------------------
+
+struct fitting {
+    kv_model *base;
+    kv_curve_text text;
+    char fingerprint[17];
+};
+
+static const int64_t both[] = {1, 2};
+
+// Stopped at the n-th look for a signal (-1: not), in the directory of this name.
+static kv_status fit_until(const struct fitting *f, const char *name, const int64_t *depths, int64_t n,
+                           int signal) {
+    const kv_curve_options o = {.output = test_path(test_dir, name), .window = WINDOW, .ridge = 1e-3};
+    before_signal = signal;
+    const kv_status status = kv_curve_fit(&o, f->base, f->fingerprint, depths, n, &f->text, &err);
+    before_signal = -1;
+    return status;
+}
+
+static void expect_same_files(const char *one, const char *other) {
+    static const char *const files[] = {"prefix_01/predictor/predictor.safetensors",
+                                        "prefix_02/predictor/predictor.safetensors", "prefix_01/fit.json",
+                                        "prefix_02/fit.json"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char command[600], path[256];
+        snprintf(path, sizeof path, "%s/%s", one, files[i]);
+        snprintf(command, sizeof command, "cmp %s %s/%s/%s", test_path(test_dir, path), test_dir, other,
+                 files[i]);
+        if (system(command)) fail_msg("%s", command);
+    }
+}
+
+static bool has_sums(const char *name) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/sums.h5", name);
+    return access(test_path(test_dir, path), F_OK) == 0;
+}
+
+// Looks for a signal come before each thousand tokens and before each solution: a fit of 1500 tokens has four.
+static void test_a_stopped_fit_goes_on(void **state) {
+    (void)state;
+    const kv_model_spec spec = tiny_base();
+    int32_t ids[TOKENS];
+    struct fitting f = {.base = tiny_model(&spec, 1), .text = {.fit = ids, .n_fit = TOKENS}};
+    tiny_ids(ids, TOKENS, spec.vocab_size, 3);
+    kv_checkpoint_fingerprint(f.base, f.fingerprint);
+    assert_int_equal(fit_until(&f, "whole", both, 2, -1), KV_OK);
+    assert_false(has_sums("whole"));
+    static const struct {
+        int signal;
+        const char *name, *message;
+        bool sums;
+    } stops[] = {{0, "at once", "with 0 of 1500 tokens", false},
+                 {1, "in the text", "with 1024 of 1500 tokens", true},
+                 {2, "behind it", "with 0 of 2 depths", true},
+                 {3, "in between", "with 1 of 2 depths", true}};
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "stop%d", (int)i);
+        assert_int_equal(fit_until(&f, name, both, 2, stops[i].signal), KV_ERR_INTERRUPTED);
+        if (!strstr(err.message, stops[i].message)) fail_msg("%s: %s", stops[i].name, err.message);
+        assert_true(has_sums(name) == stops[i].sums);
+        const char *dir = test_path(test_dir, name);
+        const bool first = kv_curve_fitted(dir, 1, &spec);
+        assert_true(first == (i == 3));
+        // Nothing is read again: where all was added, no look comes before the first solution.
+        if (i == 3) assert_int_equal(fit_until(&f, name, both + 1, 1, 1), KV_OK);
+        assert_int_equal(fit_until(&f, name, both + first, 2 - first, -1), KV_OK);
+        assert_false(has_sums(name));
+        expect_same_files("whole", name);
+    }
+    // A file of fewer depths does not do, and a damaged one is as none.
+    assert_int_equal(fit_until(&f, "other", both, 1, 1), KV_ERR_INTERRUPTED);
+    assert_int_equal(fit_until(&f, "other", both, 2, 0), KV_ERR_INTERRUPTED);
+    assert_non_null(strstr(err.message, "with 0 of 1500 tokens"));
+    assert_int_equal(fit_until(&f, "other", both, 1, 0), KV_ERR_INTERRUPTED);
+    assert_non_null(strstr(err.message, "with 1024 of 1500 tokens"));
+    test_write_text(test_path(test_dir, "other/sums.h5"), "no such thing");
+    assert_int_equal(fit_until(&f, "other", both, 2, -1), KV_OK);
+    expect_same_files("whole", "other");
+    kv_model_free(f.base);
+}
+
 static int set_up(void **state) {
     test_dir_set_up(state);
     test_small_corpus(test_dir);
@@ -253,6 +386,7 @@ int main(void) {
         cmocka_unit_test(test_whole_documents_are_held_out),
         cmocka_unit_test(test_the_end_is_held_out),
         cmocka_unit_test(test_every_depth_is_its_regression),
+        cmocka_unit_test(test_a_stopped_fit_goes_on),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
 }

@@ -78,6 +78,8 @@ static void files(void **state) {
     }
     assert_true(number(&t, 2, "flops_reduction") > number(&t, 3, "flops_reduction"));
     assert_true(number(&t, 3, "prefix_layers") == 2 && isnan(number(&t, 0, "prefix_layers")));
+    assert_true(isnan(number(&t, 1, "keys_explained")) && number(&t, 2, "keys_explained") < 1);
+    assert_true(number(&t, 3, "keys_explained") > 0.999 && number(&t, 3, "values_explained") > 0.999);
     // Of a layer that is not far the keys and values are a linear map of what the maps read.
     assert_true(fabs(number(&t, 3, "whole_nll") - number(&t, 0, "whole_nll")) < 0.01);
     if (kv_json_read(in_dir("curve/curve.json"), 1 << 20, &root, &error)) fail_msg("%s", error.message);
