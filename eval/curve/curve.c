@@ -399,10 +399,12 @@ static kv_status judge(const struct curve *c, kv_error *err) {
     if (status == KV_OK)
         status = kv_curve_place(c->options.output, c->depths[c->n / 2], "predictor", best, err);
     if (status == KV_OK)
-        fprintf(stderr,
-                "kveval: predictors, table and picture are in %s; %.3g GB of memory at most. To hear one:\n"
-                "  kvrun --base %s --predictor %s --compare \"…\"\n",
-                c->options.output, (double)kv_memory_peak() / 1e9, c->options.base, best);
+        fprintf(
+            stderr,
+            "kveval: predictors and table are in %s, the picture is %s/pareto.png; %.3g GB of memory at most. To "
+            "hear one:\n"
+            "  kvrun --base %s --predictor %s --compare \"…\"\n",
+            c->options.output, c->options.output, (double)kv_memory_peak() / 1e9, c->options.base, best);
     kv_results_free(&results);
     return status;
 }

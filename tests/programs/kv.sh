@@ -84,9 +84,11 @@ for command in "${commands[@]}"; do
   touches_nothing 0 "^usage: .*kv $command" "$command" -h
   touches_nothing 0 "^usage: .*kv $command" help "$command"
   for unknown in nonsense --nonsense '' '*'; do
-    touches_nothing 2 "^kv: $command: unknown argument '.*', expected" "$command" "$unknown"
+    touches_nothing 2 "^kv: $command: (unknown argument|found) '.*', expected" "$command" "$unknown"
   done
 done
+touches_nothing 2 "^kv: curve: found '', expected MODEL of: MODEL TEXT" curve
+touches_nothing 2 "^kv: curve: found '--depths', expected TEXT of: MODEL TEXT" curve model --depths all
 # Wherever it stands.
 touches_nothing 0 '^usage: .*kv test' test --clang --help
 touches_nothing 2 "'nonsense', expected .*--clang" test --clang nonsense
@@ -125,6 +127,13 @@ touch "$dir/elsewhere/mine/build.ninja"
 printf '#!/bin/sh\necho "$2 $KV_PARETO $KV_LONG_TESTS" >>"%s"\n' "$calls" >"$dir/bin/ninja"
 (cd "$dir/elsewhere" && KV_BUILD=mine KV_PARETO=../eval KV_LONG_TESTS=1 ../links/kv build) >/dev/null
 [ "$(cat "$calls")" = "$dir/elsewhere/mine $dir/eval 1" ] || fail "KV_BUILD=mine KV_PARETO=../eval: $(cat "$calls")"
+
+printf '#!/bin/sh\necho "$PWD: $*" >>"%s"\n' "$calls" >"$clone/build/eval/kveval"
+rm "$calls"
+(cd "$dir/elsewhere" && ../links/kv curve my/base/final/model/ text --depths 1 && ../links/kv curve random:name text) >/dev/null
+expected="$dir/elsewhere: curve --base my/base/final/model/ --text text --out $clone/runs/curve/base --depths 1
+$dir/elsewhere: curve --base random:name --text text --out $clone/runs/curve/name"
+[ "$(grep curve "$calls")" = "$expected" ] || fail "kv curve: $(cat "$calls")"
 
 # ---- What clean takes, and what a build that cannot be configured leaves -----------------------------------
 
