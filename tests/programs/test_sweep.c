@@ -544,14 +544,21 @@ static void test_jobs(void **state) {
 // The project's own, whose models need not be there for that.
 static void test_shipped_sweeps(void **state) {
     (void)state;
-    static const char *const names[] = {"lambda",    "loss_terms", "kl_weight", "start",
-                                        "layer_map", "aux",        "predictor", "budget"};
-    static const int n_runs[] = {3, 8, 5, 5, 6, 4, 8, 9};
-    for (int i = 0; i < 8; i++) {
-        char path[512], said[64];
-        snprintf(path, sizeof path, "%s/../configs/ablations/%s.yaml", getenv("KV_TEST_DIR"), names[i]);
+    static const struct {
+        const char *name;
+        int n_runs;
+        bool seeds; // 1, 2, 3
+    } sweeps[] = {{"lambda", 3, false},    {"loss_terms", 8, false},  {"kl_weight", 5, false},
+                  {"start", 5, false},     {"layer_map", 6, false},   {"aux", 4, false},
+                  {"predictor", 8, false}, {"budget", 9, false},      {"table", 9, true},
+                  {"sources", 36, true},   {"consistency", 15, true}, {"base_text", 15, true},
+                  {"steps", 21, true},     {"prefix", 18, true},      {"prefix_near", 9, true}};
+    for (size_t i = 0; i < sizeof sweeps / sizeof *sweeps; i++) {
+        char path[512], said[80];
+        snprintf(path, sizeof path, "%s/../configs/ablations/%s.yaml", getenv("KV_TEST_DIR"), sweeps[i].name);
         train_expect(0, ARGS("--sweep", path, "--dry-run"));
-        snprintf(said, sizeof said, ": %d runs in runs/ablations/%s\n", n_runs[i], names[i]);
+        snprintf(said, sizeof said, ": %d runs in runs/ablations/%s%s\n", sweeps[i].n_runs, sweeps[i].name,
+                 sweeps[i].seeds ? ", seeds 1, 2, 3" : "");
         expect_said(said);
     }
     assert_false(kv_path_exists("runs"));
