@@ -32,7 +32,7 @@ struct text {
 };
 
 // Tokens of a batch; bytes that the states of all windows may have.
-enum { WHERE = 320, BATCH_TOKENS = 8192, STATES_BYTES = 512 << 20 };
+enum { WHERE = 320, BATCH_TOKENS = 8192, STATES_BYTES = 256 << 20 };
 
 // ---- Windows -------------------------------------------------------------------------------------------
 
