@@ -39,7 +39,7 @@ kv_status kv_curve_fit_cost_of(const kv_curve_options *options, const kv_model_s
 
 // Fits and writes depths[n], each as soon as it is solved. Where the sums of all do not fit into memory the text is read
 // several times, with as many depths at a time as do: KV_ERR_MEMORY where one alone does not. fingerprint: the base's.
-// KV_ERR_INTERRUPTED on a signal to stop: depths that are written stay, and the sums of the others (eval/curve/sums.h), with which the
-// next call goes on.
+// KV_ERR_INTERRUPTED on a signal to stop: depths that are written stay, and so do the sums of the others
+// (eval/curve/sums.h), with which the next call goes on.
 kv_status kv_curve_fit(const kv_curve_options *options, kv_model *base, const char *fingerprint,
                        const int64_t *depths, int64_t n, const kv_curve_text *text, kv_error *err);

@@ -14,7 +14,8 @@ typedef struct kv_curve_row {
     double explained[2];                    // of the variance of keys and of values; NAN: not known
 } kv_curve_row;
 
-// rows[results->n_systems]: the base's is the first, then, with has_aux, the aux's, then those of depths. bytes[n_systems]; explained[n_systems].
+// rows[results->n_systems]: the base's is the first, then, with has_aux, the aux's, then those of depths.
+// bytes[n_systems], explained[n_systems].
 void kv_curve_rows(const kv_results *results, bool has_aux, const int64_t *depths, const double *bytes,
                    double (*explained)[2], kv_curve_row *rows);
 

@@ -78,11 +78,11 @@ void kv_prefix_states_restart(kv_prefix_states *states);
 // `system` shapes are enough.
 bool kv_prefix_scorable(const kv_system *system);
 
-// What kv_score makes of all tokens of windows ids[n, window] but the first of each, and kv_score_behind_prompt of the last
-// n_scored of them, at least one and fewer than window - 1, but for rounding: whole[n], tail[n]. The windows are those of `states` from `first` on;
-// they are read on to the system's prefix, or anew where they were read further. KV_ERR_NOT_FINITE names the token
-// whose logits are NaN or infinite: whole or tail of its window, the first such one, is NAN, and what follows is not computed.
-// Errors otherwise as of kv_score.
+// whole[n]: what kv_score makes of all tokens but the first of each of windows ids[n, window]; tail[n]: what
+// kv_score_behind_prompt makes of the last n_scored of them, at least one and fewer than window - 1; both but for
+// rounding. The windows are those of `states` from `first` on, which are read on to the system's prefix, or anew where
+// they were read further. KV_ERR_NOT_FINITE names the token whose logits are NaN or infinite: whole or tail of the first
+// such window is NAN, and what follows is not computed. Other errors as of kv_score.
 kv_status kv_score_prefix(const kv_system *system, kv_prefix_states *states, int64_t first,
                           const int32_t *ids, int64_t n, int64_t n_scored, double *whole, double *tail,
                           kv_error *err);
