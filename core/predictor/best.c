@@ -267,10 +267,7 @@ static kv_status residuals(const kv_best *best, const struct regressor *r, int s
                            .xty = r->xty[side],
                            .weights = room + rows * rows};
     status = solve(&s, ridge, room, err);
-    if (status == KV_OK) {
-#pragma omp parallel for schedule(static)
-        for (int64_t c = 0; c < n_columns; c++) left[c] = kv_ridge_residual(&s, c, best->square[side][c]);
-    }
+    if (status == KV_OK) kv_ridge_residuals(&s, best->square[side], left);
     free(room);
     return status;
 }

@@ -18,11 +18,8 @@ typedef struct kv_ridge_solution {
 // Solves for the weights; gram_room [input_dim + 1, input_dim + 1] is worked in. false when the sums are singular.
 bool kv_ridge_solve(kv_ridge_solution *solution, double ridge, double *gram_room);
 
-// Σ|residual|² of one column of y by the weights that stand there, square being its Σ y²:
-// Σ y² - 2 w·Xᵀy + w·XᵀX·w.
-double kv_ridge_residual(const kv_ridge_solution *solution, int64_t column, double square);
-
-// The same of all columns, square[output_dim] to residual[output_dim]: faster than one after the other.
+// residual[output_dim]: Σ|residual|² of every column of y by the weights that stand there, square[output_dim] being its
+// Σ y²: Σ y² - 2 w·Xᵀy + w·XᵀX·w.
 void kv_ridge_residuals(const kv_ridge_solution *solution, const double *square, double *residual);
 
 bool kv_ridge_finite(const double *sums, int64_t n);
