@@ -137,6 +137,60 @@ class Grid:
 _CELL = "length depth n_items accuracy accuracy_low accuracy_high flops_reduction_exact prompt_tokens ttft_seconds ttft_spread ttft_reduction"
 
 
+def seeds(directory, file):
+    """The directories of evaluations that differ in seed alone: `directory` itself where it holds `file`, else its s1, s2, ..."""
+    found = sorted(p.parent for p in Path(directory).glob(f"s*/{file}")) if not (Path(directory) / file).exists() else []
+    return found or [Path(directory)]
+
+
+def grids_of_seeds(directory, command):
+    """The grids of one evaluation, or the means of those of its seeds, with the number of these. A mean's rows have one standard deviation
+    to each side in the place of an interval; systems that not all seeds have are left out."""
+    found = [grids(d, command) for d in seeds(directory, "grid.csv")]
+    return ([_mean_grid(same) for same in zip(*found)] if len(found) > 1 else found[0]), len(found)
+
+
+def _mean_grid(same):
+    first, grids_ = same[0], same
+    names = [name for name in first.families if all(name in g.families for g in grids_)]
+    mean = Grid(first.task, first.metric, first.lower, first.lengths, first.depths, {n: first.families[n] for n in names}, {}, {}, {n: first.notes[n] for n in names})
+    for name in names:
+        mean.cells[name] = np.mean([g.cells[name] for g in grids_], axis=0)
+        mean.by_length[name] = [_mean_row(rows) for rows in zip(*(g.by_length[name] for g in grids_))]
+    return mean
+
+
+def _mean_row(rows):
+    values = {n: np.array([getattr(r, n) for r in rows]) for n in _CELL.split()}
+    row = SimpleNamespace(**{n: float(v.mean()) for n, v in values.items()})
+    spread = float(values["accuracy"].std(ddof=1))
+    row.accuracy_low, row.accuracy_high = row.accuracy - spread, row.accuracy + spread
+    return row
+
+
+@dataclass
+class Score:
+    """Of results.csv one system's figure of a metric with each seed."""
+
+    system: str
+    family: str
+    values: list
+    exact: float  # the base's FLOPs up to the first token over the system's, mean
+
+
+def scores(directory, metric):
+    """Of every system, in the order of the file, the figures of the first task that has this metric; {} where none has."""
+    found = {}
+    for place_ in seeds(directory, "results.csv"):
+        with open(place_ / "results.csv", encoding="utf-8", newline="") as file:
+            rows = [r for r in csv.DictReader(file) if r["metric"] == metric]
+        for r in rows:
+            if (r["task"], r["split"]) == (rows[0]["task"], rows[0]["split"]):
+                score = found.setdefault(r["system"], Score(r["system"], r["family"], [], _number(r["flops_reduction_exact"])))
+                score.values.append(_number(r["accuracy"]))
+    return found
+
+
 def grids(directory, command):
     """All tasks of an evaluation whose items lie on a grid; at least one."""
     if (Path(directory) / "results.csv").exists() and not (Path(directory) / "grid.csv").exists():

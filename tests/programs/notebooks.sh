@@ -109,19 +109,24 @@ arms:
   - {name: rival, train: $root/configs/quickstart/rival_large.yaml}
 YAML
 
-# Passages to recall from, and one too long for the context of the models.
+# Passages to recall from, and one too long for the context of the models; with two seeds, as of a family that is trained for each.
 quietly "$kvdata" recall --tokenizer $data/tokenizer.model --lengths 64,96,300 --depths 0,0.5,1 --items 2 --out recall.jsonl
-cat >recall.yaml <<'YAML'
-output: runs/recall
+mkdir trained
+ln -s ../runs/quickstart/ours_large trained/s1
+ln -s ../runs/quickstart/paper_large trained/s2
+cat >recall.yaml <<YAML
+output: runs/recall/s{seed}
 systems:
   - {name: base, family: base, model: runs/quickstart/base/final/model}
   - {name: aux, family: aux alone, model: runs/quickstart/aux_large/final/model}
-  - {name: ours, family: KVP-C (ours), base: runs/quickstart/base/final/model, aux: runs/quickstart/ours_large/final/aux,
-     predictor: runs/quickstart/ours_large/final/predictor}
-tasks: [{name: recall, kind: recall, file: recall.jsonl, too_long: skip}]
+  - {name: ours, family: KVP-C (ours), base: runs/quickstart/base/final/model, aux: "trained/s{seed}/final/aux",
+     predictor: "trained/s{seed}/final/predictor"}
+tasks:
+  - {name: recall, kind: recall, file: recall.jsonl, too_long: skip}
+  - {name: text, split: held-out, kind: text, corpus: $data/held_out.h5, window: 96, prompt: 64, limit: 4}
 ttft: {prompt_tokens: 16, batch_size: 2, repeats: 3}
 YAML
-quietly "$kveval" recall.yaml
+quietly "$kveval" recall.yaml --seeds 2
 
 # ---- The notebooks -------------------------------------------------------------------------------------
 
