@@ -3,48 +3,22 @@
 #include "core/predictor/least_squares.h"
 
 #include "core/gemm.h"
+#include "core/predictor/least_squares_sums.h"
+#include "core/predictor/token_fit.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-// Sums over tokens for one output, block after block.
-struct target {
-    int64_t input, dim; // what it reads; columns of one block
-    double *xty;        // [n_blocks][inputs + 1, dim]; NULL: an exact output
-    double *square;     // [n_blocks · dim]: Σ y²; Σ y is the last row of xty
-};
-
-// What targets read: columns of one block, and their Gram matrices.
-struct input {
-    int64_t n_blocks, dim;
-    double *gram; // [n_blocks][dim + 1, dim + 1]; NULL: nobody regresses on it
-};
-
-struct kv_least_squares {
-    int64_t n_inputs, n_tokens;
-    kv_layer_range layers; // of which there are sums
-    bool fast;
-    kv_predictor_input *read; // [n_inputs]: the predictor's, with what they point at copied
-    kv_sources *sources;
-    int64_t *dims;                                 // [n_inputs][KV_MAX_SOURCES]
-    struct input *inputs;                          // [n_inputs]
-    struct target target[KV_SIDES][KV_MAX_LAYERS]; // by base layer
-};
-
-static int64_t gram_size(const struct input *input) {
-    return (input->dim + 1) * (input->dim + 1);
-}
-
 static bool allocate_target(struct kv_least_squares *ls, const kv_predictor *p, int side, int64_t layer) {
     const kv_predictor_output *output = &p->outputs[side][layer];
-    struct target *t = &ls->target[side][layer];
-    struct input *input = &ls->inputs[output->input];
+    struct kv_target_sums *t = &ls->target[side][layer];
+    struct kv_input_sums *input = &ls->inputs[output->input];
     if (output->map.kind->exact) return true;
     t->input = output->input;
     t->dim = output->map.shape.output_dim / input->n_blocks;
-    if (!input->gram) input->gram = calloc((size_t)(input->n_blocks * gram_size(input)), sizeof(double));
+    if (!input->gram) input->gram = calloc((size_t)(input->n_blocks * kv_gram_size(input)), sizeof(double));
     t->xty = calloc((size_t)(input->n_blocks * (input->dim + 1) * t->dim), sizeof *t->xty);
     t->square = calloc((size_t)(input->n_blocks * t->dim), sizeof *t->square);
     return input->gram && t->xty && t->square;
@@ -64,7 +38,8 @@ static bool allocate(struct kv_least_squares *ls, const kv_predictor *p) {
         int64_t *dims = ls->dims + i * KV_MAX_SOURCES;
         memcpy(dims, p->inputs[i].dims, (size_t)ls->sources[i].n * sizeof *dims);
         ls->read[i].dims = dims;
-        ls->inputs[i] = (struct input){p->inputs[i].n_blocks, p->inputs[i].dim / p->inputs[i].n_blocks, NULL};
+        ls->inputs[i] = (struct kv_input_sums){p->inputs[i].n_blocks,
+                                               p->inputs[i].dim / p->inputs[i].n_blocks, NULL, NULL};
     }
     for (int side = 0; side < KV_SIDES; side++)
         for (int64_t i = ls->layers.first; i < ls->layers.end; i++)
@@ -93,17 +68,41 @@ kv_status kv_least_squares_create_part(const kv_predictor *predictor, kv_layer_r
     return KV_OK;
 }
 
+static bool has_table(const kv_predictor *p, int side, int64_t layer) {
+    return p->spec.outputs[side][layer].table == KV_TABLE_FULL && !p->outputs[side][layer].map.kind->exact;
+}
+
+kv_status kv_least_squares_tables(kv_least_squares *ls, const kv_predictor *predictor, kv_error *err) {
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = ls->layers.first; i < ls->layers.end; i++) {
+            struct kv_target_sums *t = &ls->target[side][i];
+            struct kv_input_sums *in = &ls->inputs[t->input];
+            if (!has_table(predictor, side, i)) continue;
+            ls->vocab_size = predictor->outputs[side][i].table.rows;
+            const int64_t rows = in->n_blocks * ls->vocab_size;
+            t->tokens = calloc((size_t)(rows * t->dim), sizeof *t->tokens);
+            if (!in->tokens) in->tokens = calloc((size_t)(rows * (in->dim + 1)), sizeof *in->tokens);
+            if (!t->tokens || !in->tokens)
+                return kv_fail(err, KV_ERR_MEMORY, "out of memory for the sums of each token");
+        }
+    return KV_OK;
+}
+
 void kv_least_squares_fast(kv_least_squares *ls, bool fast) {
     ls->fast = fast;
 }
 
 void kv_least_squares_free(kv_least_squares *ls) {
     if (!ls) return;
-    for (int64_t i = 0; ls->inputs && i < ls->n_inputs; i++) free(ls->inputs[i].gram);
+    for (int64_t i = 0; ls->inputs && i < ls->n_inputs; i++) {
+        free(ls->inputs[i].gram);
+        free(ls->inputs[i].tokens);
+    }
     for (int side = 0; side < KV_SIDES; side++)
         for (int64_t i = ls->layers.first; i < ls->layers.end; i++) {
             free(ls->target[side][i].xty);
             free(ls->target[side][i].square);
+            free(ls->target[side][i].tokens);
         }
     free(ls->read);
     free(ls->sources);
@@ -159,17 +158,36 @@ static void add_squares(const struct chunk *chunk, int64_t dim, double *square) 
         }
 }
 
-static void add_target(struct target *t, const kv_tensor *base, int64_t block, const struct chunk *chunk,
-                       int64_t width) {
+static void add_target(struct kv_target_sums *t, const kv_tensor *base, int64_t block,
+                       const struct chunk *chunk, int64_t width) {
     take_rows(chunk, base, block * t->dim, t->dim, t->dim, chunk->y);
     add_product(chunk, width, chunk->y, t->dim, t->xty + block * width * t->dim);
     add_squares(chunk, t->dim, t->square + block * t->dim);
 }
 
+// The same sums of every token apart.
+static void add_tokens(kv_least_squares *ls, int64_t i, const kv_tensor *input,
+                       kv_tensor *const *const base[KV_SIDES], const int32_t *ids,
+                       const struct chunk *chunk) {
+    const struct kv_input_sums *in = &ls->inputs[i];
+    for (int64_t block = 0; block < in->n_blocks; block++) {
+        double *sums = in->tokens + block * ls->vocab_size * (in->dim + 1);
+        kv_token_sums_add(sums, in->dim + 1, ids, chunk->rows, chunk->n, input, block * in->dim, in->dim,
+                          true);
+        for (int side = 0; side < KV_SIDES; side++)
+            for (int64_t layer = ls->layers.first; layer < ls->layers.end; layer++) {
+                struct kv_target_sums *t = &ls->target[side][layer];
+                if (t->tokens && t->input == i)
+                    kv_token_sums_add(t->tokens + block * ls->vocab_size * t->dim, t->dim, ids, chunk->rows,
+                                      chunk->n, base[side][layer], block * t->dim, t->dim, false);
+            }
+    }
+}
+
 // All that is regressed on input i.
 static void add_input(kv_least_squares *ls, int64_t i, const kv_tensor *input,
                       kv_tensor *const *const base[KV_SIDES], const struct chunk *chunk) {
-    struct input *in = &ls->inputs[i];
+    struct kv_input_sums *in = &ls->inputs[i];
     const int64_t width = in->dim + 1;
     for (int64_t block = 0; block < in->n_blocks; block++) {
         take_rows(chunk, input, block * in->dim, in->dim, width, chunk->x);
@@ -180,10 +198,10 @@ static void add_input(kv_least_squares *ls, int64_t i, const kv_tensor *input,
             else
                 chunk->x[last] = 1;
         }
-        add_product(chunk, width, chunk->x, width, in->gram + block * gram_size(in));
+        add_product(chunk, width, chunk->x, width, in->gram + block * kv_gram_size(in));
         for (int side = 0; side < KV_SIDES; side++)
             for (int64_t layer = ls->layers.first; layer < ls->layers.end; layer++) {
-                struct target *t = &ls->target[side][layer];
+                struct kv_target_sums *t = &ls->target[side][layer];
                 if (t->xty && t->input == i) add_target(t, base[side][layer], block, chunk, width);
             }
     }
@@ -221,6 +239,7 @@ kv_status kv_least_squares_add(kv_least_squares *ls, kv_tape *tape, const kv_tap
         const kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
         const kv_tensor *input = kv_predictor_input_tensor(tape, &ls->read[i], taps);
         if (input) add_input(ls, i, input, base, &chunk);
+        if (input && ls->inputs[i].tokens) add_tokens(ls, i, input, base, taps->ids, &chunk);
         kv_arena_release(kv_tape_arena(tape), mark);
     }
     ls->n_tokens += n;
@@ -232,16 +251,19 @@ kv_status kv_least_squares_add(kv_least_squares *ls, kv_tape *tape, const kv_tap
 
 bool kv_least_squares_visit(kv_least_squares *ls, kv_sums_fn *visit, void *what) {
     for (int64_t i = 0; i < ls->n_inputs; i++) {
-        const struct input *in = &ls->inputs[i];
-        if (in->gram && !visit(in->gram, in->n_blocks * gram_size(in), what)) return false;
+        const struct kv_input_sums *in = &ls->inputs[i];
+        if (in->gram && !visit(in->gram, in->n_blocks * kv_gram_size(in), what)) return false;
+        const int64_t rows = in->n_blocks * ls->vocab_size;
+        if (in->tokens && !visit(in->tokens, rows * (in->dim + 1), what)) return false;
     }
     for (int side = 0; side < KV_SIDES; side++)
         for (int64_t layer = 0; layer < KV_MAX_LAYERS; layer++) {
-            const struct target *t = &ls->target[side][layer];
+            const struct kv_target_sums *t = &ls->target[side][layer];
             if (!t->xty) continue;
-            const struct input *in = &ls->inputs[t->input];
+            const struct kv_input_sums *in = &ls->inputs[t->input];
             if (!visit(t->xty, in->n_blocks * (in->dim + 1) * t->dim, what) ||
-                !visit(t->square, in->n_blocks * t->dim, what))
+                !visit(t->square, in->n_blocks * t->dim, what) ||
+                (t->tokens && !visit(t->tokens, in->n_blocks * ls->vocab_size * t->dim, what)))
                 return false;
         }
     return true;
@@ -253,14 +275,9 @@ void kv_least_squares_tell_tokens(kv_least_squares *ls, int64_t n_tokens) {
 
 // ---- Solving -------------------------------------------------------------------------------------------
 
-// 1 - residual / total, where residual = Σ y² - 2 W·XᵀY + W·XᵀX·Wᵀ and total = Σ y² - (Σ y)² / n: sums of both.
-struct variance {
-    double residual, total;
-};
-
 // residual [output_dim]: to work in.
 static void add_variance(const kv_ridge_solution *s, const double *square, double *residual,
-                         struct variance *sum) {
+                         struct kv_variance *sum) {
     kv_ridge_residuals(s, square, residual);
     for (int64_t c = 0; c < s->output_dim; c++) {
         const double of_y = s->xty[s->input_dim * s->output_dim + c];
@@ -271,11 +288,11 @@ static void add_variance(const kv_ridge_solution *s, const double *square, doubl
 
 // The first source of an input whose squares are no numbers.
 static kv_source bad_source(const kv_least_squares *ls, int64_t input) {
-    const struct input *in = &ls->inputs[input];
+    const struct kv_input_sums *in = &ls->inputs[input];
     const kv_sources *sources = &ls->sources[input];
     const int64_t *dims = ls->read[input].dims;
     for (int64_t block = 0; block < in->n_blocks; block++) {
-        const double *gram = in->gram + block * gram_size(in);
+        const double *gram = in->gram + block * kv_gram_size(in);
         for (int64_t c = 0, k = 0, end = dims[0] / in->n_blocks; c < in->dim; c++) {
             while (c >= end) end += dims[++k] / in->n_blocks;
             if (!isfinite(gram[c * (in->dim + 1) + c])) return sources->at[k];
@@ -295,10 +312,10 @@ static void name_source(kv_source source, char what[64]) {
 }
 
 // LAPACK would solve sums that are no numbers as well, and a comparison with them call the result a zero.
-static kv_status check_sums(const kv_least_squares *ls, int side, int64_t layer, kv_error *err) {
-    const struct target *t = &ls->target[side][layer];
-    const struct input *in = &ls->inputs[t->input];
-    if (!kv_ridge_finite(in->gram, in->n_blocks * gram_size(in))) {
+kv_status kv_sums_check(const kv_least_squares *ls, int side, int64_t layer, kv_error *err) {
+    const struct kv_target_sums *t = &ls->target[side][layer];
+    const struct kv_input_sums *in = &ls->inputs[t->input];
+    if (!kv_ridge_finite(in->gram, in->n_blocks * kv_gram_size(in))) {
         char what[64];
         name_source(bad_source(ls, t->input), what);
         return kv_fail(err, KV_ERR_NOT_FINITE,
@@ -314,7 +331,7 @@ static kv_status check_sums(const kv_least_squares *ls, int side, int64_t layer,
     return KV_OK;
 }
 
-static kv_status solve(kv_ridge_solution *s, double ridge, double *room, int64_t layer, kv_error *err) {
+kv_status kv_sums_solve(kv_ridge_solution *s, double ridge, double *room, int64_t layer, kv_error *err) {
     if (kv_ridge_solve(s, ridge, room)) return KV_OK;
     return kv_fail(
         err, KV_ERR_ARGUMENT,
@@ -323,26 +340,64 @@ static kv_status solve(kv_ridge_solution *s, double ridge, double *room, int64_t
         (long long)layer, (long long)s->n_tokens, (long long)s->input_dim + 1);
 }
 
-static kv_status solve_output(const kv_least_squares *ls, int side, int64_t layer, double ridge, kv_map *map,
-                              double *r2, kv_error *err) {
-    const struct target *t = &ls->target[side][layer];
-    const struct input *in = &ls->inputs[t->input];
+static kv_token_fit fit_of(const kv_least_squares *ls, const struct kv_target_sums *t, int64_t block) {
+    const struct kv_input_sums *in = &ls->inputs[t->input];
+    return (kv_token_fit){.vocab_size = ls->vocab_size,
+                          .input_dim = in->dim,
+                          .output_dim = t->dim,
+                          .x = in->tokens + block * ls->vocab_size * (in->dim + 1),
+                          .y = t->tokens + block * ls->vocab_size * t->dim};
+}
+
+// The same regression with what tokens explain taken out of it; and then their rows. `less`: what these explain.
+static kv_status solve_with_table(const kv_least_squares *ls, const struct kv_target_sums *t, int64_t block,
+                                  const kv_ridge_solution *all, double ridge, double *room, int64_t layer,
+                                  kv_predictor_output *output, double *less, kv_error *err) {
+    const kv_token_fit fit = fit_of(ls, t, block);
+    const int64_t rows = all->input_dim + 1;
+    double *gram = malloc((size_t)(rows * (rows + t->dim)) * sizeof *gram), *xty = gram + rows * rows;
+    kv_ridge_solution s = *all;
+    s.gram = gram, s.xty = xty;
+    if (gram) {
+        memcpy(gram, all->gram, (size_t)(rows * rows) * sizeof *gram);
+        memcpy(xty, all->xty, (size_t)(rows * t->dim) * sizeof *xty);
+    }
+    kv_status status = gram && kv_token_fit_reduce(&fit, gram, xty)
+                           ? kv_sums_solve(&s, ridge, room, layer, err)
+                           : kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
+    if (status == KV_OK) status = output->map.kind->take(&output->map, block, &s, err);
+    if (status == KV_OK)
+        *less = kv_token_fit_rows(&fit, s.weights, (float *)output->table.data + block * t->dim,
+                                  output->table.cols);
+    free(gram);
+    return status;
+}
+
+static kv_status solve_output(const kv_least_squares *ls, int side, int64_t layer, double ridge,
+                              kv_predictor_output *output, double *r2, kv_error *err) {
+    const struct kv_target_sums *t = &ls->target[side][layer];
+    const struct kv_input_sums *in = &ls->inputs[t->input];
     const int64_t rows = in->dim + 1;
     double *a = malloc((size_t)(rows * (rows + t->dim) + t->dim) * sizeof *a);
     if (!a) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
-    struct variance variance = {0};
+    struct kv_variance variance = {0};
     kv_status status = KV_OK;
     for (int64_t block = 0; block < in->n_blocks && status == KV_OK; block++) {
         kv_ridge_solution s = {.n_tokens = ls->n_tokens,
                                .input_dim = in->dim,
                                .output_dim = t->dim,
-                               .gram = in->gram + block * gram_size(in),
+                               .gram = in->gram + block * kv_gram_size(in),
                                .xty = t->xty + block * rows * t->dim,
                                .weights = a + rows * rows};
-        status = solve(&s, ridge, a, layer, err);
-        if (status == KV_OK) status = map->kind->take(map, block, &s, err);
+        double less = 0;
+        if (t->tokens)
+            status = solve_with_table(ls, t, block, &s, ridge, a, layer, output, &less, err);
+        else
+            status = kv_sums_solve(&s, ridge, a, layer, err);
+        if (status == KV_OK && !t->tokens) status = output->map.kind->take(&output->map, block, &s, err);
         if (status == KV_OK && r2)
             add_variance(&s, t->square + block * t->dim, a + rows * (rows + t->dim), &variance);
+        variance.residual -= less;
     }
     if (r2) *r2 = variance.total > 0 ? 1 - variance.residual / variance.total : 0;
     free(a);
@@ -358,130 +413,10 @@ kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_pr
             double *own = r2[side] ? r2[side] + i : NULL;
             if (own) *own = 1;
             if (!ls->target[side][i].xty) continue;
-            kv_map *map = &predictor->outputs[side][i].map;
-            kv_status status = check_sums(ls, side, i, err);
-            if (status == KV_OK) status = solve_output(ls, side, i, ridge, map, own, err);
+            kv_predictor_output *output = &predictor->outputs[side][i];
+            kv_status status = kv_sums_check(ls, side, i, err);
+            if (status == KV_OK) status = solve_output(ls, side, i, ridge, output, own, err);
             if (status != KV_OK) return status;
         }
     return KV_OK;
-}
-
-// ---- Only some sources ---------------------------------------------------------------------------------
-
-const kv_sources *kv_least_squares_sources(const kv_least_squares *ls, kv_side side, int64_t layer) {
-    const struct target *t = &ls->target[side][layer];
-    return t->xty ? &ls->sources[t->input] : NULL;
-}
-
-// Columns of one block that these sources have, and behind them the constant's. Returns how many.
-static int64_t list_columns(const kv_least_squares *ls, int64_t input, const int32_t *use, int64_t n,
-                            int64_t *columns) {
-    const int64_t n_blocks = ls->inputs[input].n_blocks, *dims = ls->read[input].dims;
-    int64_t n_columns = 0;
-    for (int64_t k = 0; k < n; k++) {
-        int64_t first = 0;
-        for (int32_t j = 0; j < use[k]; j++) first += dims[j] / n_blocks;
-        for (int64_t c = 0; c < dims[use[k]] / n_blocks; c++) columns[n_columns++] = first + c;
-    }
-    columns[n_columns++] = ls->inputs[input].dim;
-    return n_columns;
-}
-
-// The rows and columns of a block's sums that a part of its sources has.
-struct part {
-    int64_t rows, *columns;    // [rows]
-    double *gram, *work;       // [rows, rows]
-    double *xty, *turned;      // [rows, dim]: turned is the weights, transposed
-    double *weights, *by_gram; // [dim, rows]: W and W·XᵀX
-};
-
-static bool make_part(const kv_least_squares *ls, const struct target *t, const int32_t *use, int64_t n,
-                      struct part *p) {
-    p->columns = malloc((size_t)(ls->inputs[t->input].dim + 1) * sizeof *p->columns);
-    if (!p->columns) return false;
-    p->rows = list_columns(ls, t->input, use, n, p->columns);
-    const int64_t square = p->rows * p->rows, size = p->rows * t->dim;
-    p->gram = malloc((size_t)(2 * square + 4 * size) * sizeof *p->gram);
-    if (!p->gram) return false;
-    p->work = p->gram + square, p->xty = p->work + square, p->turned = p->xty + size;
-    p->weights = p->turned + size, p->by_gram = p->weights + size;
-    return true;
-}
-
-static void take_part(const kv_least_squares *ls, const struct target *t, int64_t block, struct part *p) {
-    const struct input *in = &ls->inputs[t->input];
-    const double *gram = in->gram + block * gram_size(in), *xty = t->xty + block * (in->dim + 1) * t->dim;
-    for (int64_t i = 0; i < p->rows; i++) {
-        for (int64_t j = 0; j < p->rows; j++)
-            p->gram[i * p->rows + j] = gram[p->columns[i] * (in->dim + 1) + p->columns[j]];
-        memcpy(p->xty + i * t->dim, xty + p->columns[i] * t->dim, (size_t)t->dim * sizeof *xty);
-    }
-}
-
-// What add_variance does, of weights that may solve other sums, by products that do not mind how many rows there are.
-static void add_part_variance(const kv_least_squares *ls, const struct target *t, int64_t block,
-                              const struct part *p, struct variance *sum) {
-    const int64_t rows = p->rows, dim = t->dim;
-    const double *square = t->square + block * dim, *of_y = p->xty + (rows - 1) * dim;
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t c = 0; c < dim; c++) p->turned[i * dim + c] = p->weights[c * rows + i];
-    memset(p->by_gram, 0, (size_t)(dim * rows) * sizeof *p->by_gram);
-    kv_gemm_tn_f64(dim, rows, rows, p->turned, p->gram, p->by_gram);
-    for (int64_t c = 0; c < dim; c++) {
-        sum->residual += square[c];
-        sum->total += square[c] - of_y[c] * of_y[c] / (double)ls->n_tokens;
-    }
-    for (int64_t i = 0; i < rows * dim; i++)
-        sum->residual += p->by_gram[i] * p->weights[i] - 2 * p->turned[i] * p->xty[i];
-}
-
-static double explained_of(const struct variance *sum) {
-    return sum->total > 0 ? 1 - sum->residual / sum->total : 0;
-}
-
-static kv_status explain(const kv_least_squares *ls, kv_side side, int64_t layer, double ridge,
-                         const kv_least_squares *other, struct part *p, kv_explained *explained,
-                         kv_error *err) {
-    const struct target *t = &ls->target[side][layer];
-    struct variance fit = {0}, beyond = {0};
-    for (int64_t block = 0; block < ls->inputs[t->input].n_blocks; block++) {
-        take_part(ls, t, block, p);
-        // What is not finite is looked for in all of it only where there is something.
-        kv_status status =
-            kv_ridge_finite(p->gram, p->rows * p->rows) && kv_ridge_finite(p->xty, p->rows * t->dim)
-                ? KV_OK
-                : check_sums(ls, side, layer, err);
-        kv_ridge_solution s = {.n_tokens = ls->n_tokens,
-                               .input_dim = p->rows - 1,
-                               .output_dim = t->dim,
-                               .gram = p->gram,
-                               .xty = p->xty,
-                               .weights = p->weights};
-        if (status == KV_OK) status = solve(&s, ridge, p->work, layer, err);
-        if (status != KV_OK) return status;
-        add_part_variance(ls, t, block, p, &fit);
-        if (!other) continue;
-        take_part(other, &other->target[side][layer], block, p);
-        add_part_variance(other, &other->target[side][layer], block, p, &beyond);
-    }
-    explained->fit = explained_of(&fit);
-    explained->other = other ? explained_of(&beyond) : NAN;
-    return KV_OK;
-}
-
-kv_status kv_least_squares_explain(const kv_least_squares *ls, kv_side side, int64_t layer,
-                                   const int32_t *use, int64_t n, double ridge, const kv_least_squares *other,
-                                   kv_explained *explained, kv_error *err) {
-    const struct target *t = &ls->target[side][layer];
-    struct part part = {0};
-    *explained = (kv_explained){1, other ? 1 : NAN};
-    if (!t->xty) return KV_OK;
-    if (ls->n_tokens == 0 || (other && other->n_tokens == 0))
-        return kv_fail(err, KV_ERR_ARGUMENT, "least squares was given no tokens");
-    kv_status status = make_part(ls, t, use, n, &part)
-                           ? explain(ls, side, layer, ridge, other, &part, explained, err)
-                           : kv_fail(err, KV_ERR_MEMORY, "out of memory for the normal equations");
-    free(part.columns);
-    free(part.gram);
-    return status;
 }

@@ -7,7 +7,7 @@
 // Normal equations are accumulated in double over any number of batches, then solved by Cholesky; what a map
 // makes of the solution is its kind's affair (kv_map_kind.take). For keys, y is the base's key BEFORE its
 // k_norm (which follows the map, see core/predictor/predictor.h). A map of matched heads is as many
-// regressions as it has blocks. Outputs that are exact have none, token tables take no part.
+// regressions as it has blocks. Outputs that are exact have none, token tables take no part unless they are asked to.
 #pragma once
 
 #include "core/predictor/predictor.h"
@@ -18,11 +18,11 @@ typedef struct kv_least_squares kv_least_squares;
 kv_status kv_least_squares_create(const kv_predictor *predictor, kv_least_squares **ls, kv_error *err);
 // The same for keys and values of some layers of the base alone, those from first to end - 1: sums of all layers at once
 // may be more than there is memory for. Everything below is then of these layers, and leaves all others as they are.
-typedef struct kv_layer_range {
-    int64_t first, end;
-} kv_layer_range;
 kv_status kv_least_squares_create_part(const kv_predictor *predictor, kv_layer_range layers,
                                        kv_least_squares **ls, kv_error *err);
+// Tables with a row for each token are solved for together with their maps (core/predictor/token_fit.h); else they stay as
+// they are. Before anything is added. On failure the sums are good for nothing but to be freed.
+kv_status kv_least_squares_tables(kv_least_squares *ls, const kv_predictor *predictor, kv_error *err);
 void kv_least_squares_free(kv_least_squares *ls);
 
 // Products of the tokens added at once in float32, their sums over calls in double: two to three times as fast. An entry
@@ -71,3 +71,5 @@ uint64_t kv_flops_least_squares_sums(const kv_predictor *predictor, int64_t n);
 double kv_least_squares_sum_bytes(const kv_predictor *predictor, int64_t n);
 uint64_t kv_flops_least_squares_part(const kv_predictor *predictor, kv_layer_range layers, int64_t n);
 double kv_least_squares_part_bytes(const kv_predictor *predictor, kv_layer_range layers, int64_t n);
+// Bytes of the sums of tables beside them, of these layers.
+double kv_least_squares_table_bytes(const kv_predictor *predictor, kv_layer_range layers);

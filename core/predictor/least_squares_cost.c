@@ -51,3 +51,18 @@ double kv_least_squares_part_bytes(const kv_predictor *predictor, kv_layer_range
     const struct costs c = count(predictor, layers);
     return sizeof(double) * (c.sums + c.solving + 2 * (double)n * (double)c.widest);
 }
+
+double kv_least_squares_table_bytes(const kv_predictor *predictor, kv_layer_range layers) {
+    double sum = 0;
+    bool seen[KV_SIDES * KV_MAX_LAYERS] = {false};
+    for (int64_t i = layers.first; i < layers.end; i++)
+        for (int side = 0; side < KV_SIDES; side++) {
+            const kv_predictor_output *output = &predictor->outputs[side][i];
+            if (predictor->spec.outputs[side][i].table != KV_TABLE_FULL || output->map.kind->exact) continue;
+            const kv_map_shape *shape = &output->map.shape;
+            const int64_t width = seen[output->input] ? 0 : shape->input_dim + shape->n_blocks;
+            seen[output->input] = true;
+            sum += (double)output->table.rows * (double)(width + shape->output_dim);
+        }
+    return sizeof(double) * sum;
+}

@@ -81,6 +81,11 @@ typedef struct kv_output_spec {
 // What base layers that read a predicted cache have in place of their query projection.
 typedef enum kv_adapt { KV_ADAPT_NONE, KV_ADAPT_QUERIES, KV_ADAPT_LORA } kv_adapt;
 
+// Layers of the base from first to end - 1.
+typedef struct kv_layer_range {
+    int64_t first, end;
+} kv_layer_range;
+
 typedef enum kv_side { KV_KEYS, KV_VALUES } kv_side;
 enum { KV_SIDES = 2 };
 extern const char *const kv_side_names[KV_SIDES]; // "keys", "values"

@@ -4,6 +4,7 @@
 #include "core/gemm.h"
 #include "core/objective.h"
 #include "core/predictor/least_squares.h"
+#include "core/predictor/token_fit.h"
 #include "tests/support/predictors/parts.h"
 #include "tests/support/support.h"
 
@@ -306,6 +307,95 @@ static void test_least_squares_is_a_minimum(void **state) {
     }
 }
 
+// What maps and tables are solved for together: squared errors, and what holds the rows of rare tokens down.
+static double penalised(const test_made *m, int side, int64_t layer, kv_tensor *const *raw_k,
+                        kv_tensor *const *v, const kv_taps *taps, kv_tape *tape) {
+    const kv_param *table = &m->predictor->outputs[side][layer].table;
+    double sum = squared_error(m, side, layer, raw_k, v, taps, tape);
+    for (int64_t i = 0; i < kv_param_size(table); i++) {
+        const double row = (double)((float *)table->data)[i];
+        sum += KV_TABLE_PRIOR * row * row;
+    }
+    return sum;
+}
+
+static void expect_least(const char *name, kv_param *param, const test_made *m, int side, int64_t layer,
+                         kv_tensor *const *raw_k, kv_tensor *const *v, const kv_taps *taps, kv_tape *tape) {
+    const double least = penalised(m, side, layer, raw_k, v, taps, tape);
+    for (int64_t at = 0; at < kv_param_size(param); at += 17) {
+        float *value = (float *)param->data + at;
+        const float kept = *value;
+        *value = kept + 0.05f;
+        const double up = penalised(m, side, layer, raw_k, v, taps, tape);
+        *value = kept - 0.05f;
+        const double down = penalised(m, side, layer, raw_k, v, taps, tape);
+        *value = kept;
+        if (!(up > least && down > least))
+            fail_msg("%s: %s[%lld] is no minimum: %g, %g and %g", name, param->name, (long long)at, down,
+                     least, up);
+    }
+}
+
+static double variance_of(const kv_tensor *y) {
+    double sum = 0;
+    for (int64_t c = 0; c < y->cols; c++) {
+        double mean = 0, square = 0;
+        for (int64_t r = 0; r < y->rows; r++) {
+            const double value = (double)y->data[r * y->cols + c];
+            mean += value / (double)y->rows, square += value * value;
+        }
+        sum += square - mean * mean * (double)y->rows;
+    }
+    return sum;
+}
+
+// Tables are at the same minimum as their maps, no weight of either can move; and the variance that is said to be explained
+// is what the predictor, applied, leaves nothing of.
+static void test_tables_are_fitted_with_their_maps(void **state) {
+    (void)state;
+    enum { MANY = 90 };
+    int32_t many[MANY];
+    int n_parts = 0;
+    tiny_ids(many, MANY, 61, 9);
+    const kv_sequence two[2] = {{0, 45, 0, 45}, {45, 45, 45, 45}};
+    for (int p = 0; p < TEST_PARTS; p++) {
+        const test_part *part = &test_parts[p];
+        if (part->table != KV_TABLE_FULL || (part->map && strcmp(part->map, "linear") != 0)) continue;
+        test_made m = test_part_make(part);
+        kv_tape *tape = kv_tape_create();
+        kv_tensor *raw_k[3], *v[3];
+        kv_taps taps;
+        kv_least_squares *ls;
+        double r2[KV_SIDES][3];
+        kv_pass pass = {.sequences = two, .n_sequences = 2};
+        kv_tape_set_recording(tape, false);
+        kv_predictor_read(tape, m.predictor, m.base, m.aux, many, MANY, &pass, false, &taps);
+        pass.raw_k = raw_k, pass.v = v;
+        kv_model_forward(tape, m.base, many, MANY, &pass);
+        assert_int_equal(kv_least_squares_create(m.predictor, &ls, NULL), KV_OK);
+        assert_int_equal(kv_least_squares_tables(ls, m.predictor, NULL), KV_OK);
+        assert_int_equal(kv_least_squares_add(ls, tape, &taps, raw_k, v, NULL, NULL), KV_OK);
+        assert_int_equal(kv_least_squares_solve(ls, 1e-9, m.predictor, r2[KV_KEYS], r2[KV_VALUES], NULL),
+                         KV_OK);
+        for (int64_t i = 0; i < 3; i++)
+            for (int side = 0; side < KV_SIDES; side++) {
+                kv_predictor_output *output = &m.predictor->outputs[side][i];
+                if (output->map.kind->exact) continue;
+                expect_least(part->name, &output->table, &m, side, i, raw_k, v, &taps, tape);
+                expect_least(part->name, &output->map.params[0], &m, side, i, raw_k, v, &taps, tape);
+                expect_least(part->name, &output->map.params[1], &m, side, i, raw_k, v, &taps, tape);
+                const double left = squared_error(&m, side, i, raw_k, v, &taps, tape);
+                const double all = variance_of(side ? v[i] : raw_k[i]);
+                assert_true(fabs(r2[side][i] - (1 - left / all)) < 1e-4);
+            }
+        kv_least_squares_free(ls);
+        kv_tape_free(tape);
+        test_made_free(&m);
+        n_parts++;
+    }
+    assert_int_equal(n_parts, 2);
+}
+
 // ---- Refusals ------------------------------------------------------------------------------------------
 
 static void refuse(const char *expected, void (*spoil)(kv_predictor_spec *spec), bool prefix) {
@@ -374,6 +464,7 @@ int main(void) {
         cmocka_unit_test(test_exact_layers_are_the_bases_own),
         cmocka_unit_test(test_own_first_input_is_the_prefixs),
         cmocka_unit_test(test_least_squares_is_a_minimum),
+        cmocka_unit_test(test_tables_are_fitted_with_their_maps),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

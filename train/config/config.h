@@ -29,6 +29,7 @@ typedef enum kv_predictor_start {
 typedef enum kv_layer_choice { KV_CHOICE_NEAREST, KV_CHOICE_BEST } kv_layer_choice;
 typedef enum kv_heads { KV_HEADS_FULL, KV_HEADS_MATCHED } kv_heads;
 typedef enum kv_start_rate { KV_RATES_RESIDUAL, KV_RATES_FULL } kv_start_rate;
+typedef enum kv_table_start { KV_TABLE_START_ZERO, KV_TABLE_START_FITTED } kv_table_start;
 typedef enum kv_teacher { KV_TEACHER_ONLINE, KV_TEACHER_CACHED } kv_teacher;
 typedef enum kv_packing { KV_PACKING_STREAM, KV_PACKING_FIXED } kv_packing;
 
@@ -80,6 +81,7 @@ typedef struct kv_predictor_config {
     int64_t width;          // of any kind; 0: none
     char *token_table_text; // "none", "full" or a number
     int64_t token_table;    // its value, KV_TABLE_NONE, KV_TABLE_FULL or a width
+    kv_table_start table_start;
     kv_adapt adapt;
     int64_t adapt_rank;
 } kv_predictor_config;

@@ -129,11 +129,16 @@ static void doubt_losses(const kv_config *source, const kv_train_config *t) {
 
 static void doubt_start(const kv_config *source, const kv_train_config *t) {
     static const char *const fit[] = {"predictor.ridge", "predictor.least_squares_tokens",
-                                      "predictor.least_squares_rates", "predictor.least_squares_passes"};
+                                      "predictor.least_squares_rates", "predictor.least_squares_passes",
+                                      "predictor.table_start"};
     const bool best = kv_train_chooses(t);
     if (!best && set_in_vain(source, "predictor.best_tokens", "predictor.choose"))
         kv_config_warn(source, "predictor.best_tokens",
                        "without effect: only predictor.choose: best compares layers by a sample");
+    if (t->predictor.table_start == KV_TABLE_START_FITTED && t->predictor.token_table != KV_TABLE_FULL &&
+        set_in_vain(source, "predictor.table_start", "predictor.token_table"))
+        kv_config_warn(source, "predictor.table_start",
+                       "without effect: only predictor.token_table: full has a row for each token to fit");
     if (t->predictor.init == KV_START_LEAST_SQUARES) return;
     for (size_t i = best; i < sizeof fit / sizeof *fit; i++) // the choice has the ridge, too
         if (set_in_vain(source, fit[i], "predictor.init"))

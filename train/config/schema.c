@@ -29,6 +29,8 @@ static const cyaml_strval_t heads[] = {{"full", KV_HEADS_FULL}, {"matched", KV_H
 static const cyaml_strval_t adapts[] = {
     {"none", KV_ADAPT_NONE}, {"q", KV_ADAPT_QUERIES}, {"lora", KV_ADAPT_LORA}};
 
+static const cyaml_strval_t table_starts[] = {{"zero", KV_TABLE_START_ZERO},
+                                              {"fitted", KV_TABLE_START_FITTED}};
 static const cyaml_strval_t start_rates[] = {{"residual", KV_RATES_RESIDUAL}, {"full", KV_RATES_FULL}};
 
 static const cyaml_schema_field_t mixture_fields[] = {
@@ -94,6 +96,8 @@ static const cyaml_schema_field_t predictor_fields[] = {
     TEXT("map", kv_predictor_config, map),
     CYAML_FIELD_INT("width", OPTIONAL, kv_predictor_config, width),
     TEXT("token_table", kv_predictor_config, token_table_text),
+    CYAML_FIELD_ENUM("table_start", WORD, kv_predictor_config, table_start, table_starts,
+                     CYAML_ARRAY_LEN(table_starts)),
     CYAML_FIELD_ENUM("adapt", WORD, kv_predictor_config, adapt, adapts, CYAML_ARRAY_LEN(adapts)),
     CYAML_FIELD_INT("adapt_rank", OPTIONAL, kv_predictor_config, adapt_rank),
     CYAML_FIELD_END,
@@ -193,7 +197,7 @@ const char *const kv_lm_defaults[] = {[KV_RECIPE_PAPER] = LM_DEFAULTS("base: 1, 
     "teacher: online\n"                                                                                                             \
     "predictor: {mapping: separate, " predictor ", least_squares_tokens: 200000,\n"                                                 \
     "            least_squares_passes: 1, ridge: 1.0e-3, least_squares_rates: residual, rank: 0, aux_layers: 1, choose: nearest,\n" \
-    "            best_tokens: 20000, exact_layers: 0, heads: full, adapt: none}\n"                                                  \
+    "            best_tokens: 20000, exact_layers: 0, heads: full, table_start: zero, adapt: none}\n"                               \
     "loss: {" loss ", kl_temperature: 1, hidden: 0, hidden_layer: auto, z_loss: 0}\n" COMMON_DEFAULTS(rates)
 #define PAPER(freeze, aux_loss)                                                                              \
     KVP_DEFAULTS("paper", freeze, "init: random, token_table: none",                                         \

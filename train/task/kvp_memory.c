@@ -38,7 +38,8 @@ static double start_bytes(const kvp_task *kvp, const kv_kvp_known *known, int64_
     double choice = 0, fit = 0;
     if (kv_train_chooses(config)) choice = kv_choice_bytes(&args, kvp->shape, known);
     if (config->predictor.init == KV_START_LEAST_SQUARES)
-        fit = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, kvp->shape, known, n_passes,
+        fit = kv_least_squares_bytes(&kvp->base_spec, &kvp->aux_spec, kvp->shape, known,
+                                     config->predictor.table_start == KV_TABLE_START_FITTED, n_passes,
                                      config->data.micro_batch_size, config->data.seq_len);
     return choice > fit ? choice : fit;
 }

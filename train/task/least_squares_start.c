@@ -108,7 +108,9 @@ static kv_status fit(const kv_start_args *args, int64_t i, kv_predictor *predict
     kv_status status = kv_least_squares_create_part(predictor, layers, &sums, err);
     if (status != KV_OK) return status;
     pass.sums = sums;
-    status = kv_start_read(args, &pass, n_tokens, err);
+    if (args->config->predictor.table_start == KV_TABLE_START_FITTED)
+        status = kv_least_squares_tables(sums, predictor, err);
+    if (status == KV_OK) status = kv_start_read(args, &pass, n_tokens, err);
     if (status == KV_OK) status = solve(args->config, sums, predictor, k_r2, v_r2, err);
     kv_least_squares_free(sums);
     return status;

@@ -304,13 +304,16 @@ static double start_passes(const kv_model_spec *base, const kv_model_spec *aux, 
 }
 
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
-                              const kv_kvp_known *known, int64_t n_passes, int64_t n_seq, int64_t seq_len) {
+                              const kv_kvp_known *known, bool tables, int64_t n_passes, int64_t n_seq,
+                              int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
     double gradients, sums = 0;
     const double joined = kv_predictor_floats(shape, base, false, &gradients);
-    for (int64_t i = 0; i < n_passes; i++)
-        sums = larger(sums, kv_least_squares_part_bytes(shape, kv_least_squares_layers(shape, n_passes, i),
-                                                        n_seq * seq_len));
+    for (int64_t i = 0; i < n_passes; i++) {
+        const kv_layer_range layers = kv_least_squares_layers(shape, n_passes, i);
+        sums = larger(sums, kv_least_squares_part_bytes(shape, layers, n_seq * seq_len) +
+                                (tables ? kv_least_squares_table_bytes(shape, layers) : 0));
+    }
     return start_passes(base, aux, shape, known, rows, joined) + sums;
 }
 

@@ -31,9 +31,10 @@ double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_sp
 
 // The predictors' least-squares start: the passes of one batch, the normal equations (in double precision)
 // and what one layer's solution works on. Predictors may be without weights.
-// Caches that are known are read instead. n_passes: of its passes the one with the largest sums.
+// Caches that are known are read instead. tables: these are fitted, too. n_passes: of its passes the one with the largest sums.
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
-                              const kv_kvp_known *known, int64_t n_passes, int64_t n_seq, int64_t seq_len);
+                              const kv_kvp_known *known, bool tables, int64_t n_passes, int64_t n_seq,
+                              int64_t seq_len);
 // The same of the choice of the best aux layers, of which `all` reads all; the widest one's sources are joined at once.
 double kv_best_start_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *all,
                            const kv_kvp_known *known, int64_t n_seq, int64_t seq_len);
