@@ -22,7 +22,7 @@ static const char doc[] =
     "  kvdata inspect --json random:smollm2-135m | jq .parameters\n"
     "  kvdata inspect --documents 3 corpus.jsonl\n"
     "  kvdata inspect --documents 3 --tokenizer my/tokenizer.model my/train.h5\n"
-    "  kvdata inspect runs/quickstart/ours_large";
+    "  kvdata inspect runs/quickstart/ours";
 
 static const struct argp_option option_list[] = {
     {"documents", 'd', "N", 0, "also show the first N documents of a token shard, a corpus or a text", 0},

@@ -69,9 +69,9 @@ validation=(-s "data.validation=$data/held_out.h5" -s train.validate_every=5)
 train() { # NAME STEPS [OPTION...]: a run of the quickstart's, made small
   quietly "$kvtrain" "$root/configs/quickstart/$1.yaml" -s "train.steps=$2" -s train.warmup_steps=10 -s train.log_every=5 "${@:3}"
 }
-train base 200 -s model.n_layers=3 -s model.model_dim=48 -s model.head_dim=12 -s model.ffn_dim=96
-for name in aux_small aux_large rival_small rival_large paper_small paper_large ours_small ours_large; do
-  case $name in ours_*) fit=(-s predictor.least_squares_tokens=2000) ;; *) fit=() ;; esac
+train base 200 -s model.n_layers=4 -s model.model_dim=48 -s model.head_dim=12 -s model.ffn_dim=96
+for name in aux rival lp_050 paper ours prefix_1; do
+  case $name in ours | prefix_1) fit=(-s predictor.least_squares_tokens=2000) ;; *) fit=() ;; esac
   train "$name" 30 "${validation[@]}" "${fit[@]}"
 done
 quietly "$kveval" "$root/configs/quickstart/eval.yaml" -s analysis.sequences=8 -s ttft.repeats=3 \
@@ -98,27 +98,27 @@ sweep lambda <<YAML
 set: {train.steps: 10}
 grid: {loss.consistency: [0, auto, 1]}
 arms:
-  - {name: paper, train: $root/configs/quickstart/paper_large.yaml}
-  - {name: ours, train: $root/configs/quickstart/ours_large.yaml, set: {predictor.least_squares_tokens: 2000}}
+  - {name: paper, train: $root/configs/quickstart/paper.yaml}
+  - {name: ours, train: $root/configs/quickstart/ours.yaml, set: {predictor.least_squares_tokens: 2000}}
 YAML
 sweep budget <<YAML
 grid: {train.steps: [10, 20]}
 arms:
-  - {name: ours, train: $root/configs/quickstart/ours_large.yaml, set: {predictor.least_squares_tokens: 2000}}
-  - {name: paper, train: $root/configs/quickstart/paper_large.yaml}
-  - {name: rival, train: $root/configs/quickstart/rival_large.yaml}
+  - {name: ours, train: $root/configs/quickstart/ours.yaml, set: {predictor.least_squares_tokens: 2000}}
+  - {name: paper, train: $root/configs/quickstart/paper.yaml}
+  - {name: rival, train: $root/configs/quickstart/rival.yaml}
 YAML
 
 # Passages to recall from, and one too long for the context of the models; with two seeds, as of a family that is trained for each.
 quietly "$kvdata" recall --tokenizer $data/tokenizer.model --lengths 64,96,300 --depths 0,0.5,1 --items 2 --out recall.jsonl
 mkdir trained
-ln -s ../runs/quickstart/ours_large trained/s1
-ln -s ../runs/quickstart/paper_large trained/s2
+ln -s ../runs/quickstart/ours trained/s1
+ln -s ../runs/quickstart/paper trained/s2
 cat >recall.yaml <<YAML
 output: runs/recall/s{seed}
 systems:
   - {name: base, family: base, model: runs/quickstart/base/final/model}
-  - {name: aux, family: aux alone, model: runs/quickstart/aux_large/final/model}
+  - {name: aux, family: aux alone, model: runs/quickstart/aux/final/model}
   - {name: ours, family: KVP-C (ours), base: runs/quickstart/base/final/model, aux: "trained/s{seed}/final/aux",
      predictor: "trained/s{seed}/final/predictor"}
 tasks:
@@ -206,14 +206,14 @@ cp "$root"/notebooks/render.sh notebooks/
 notebooks/render.sh tour >render.log 2>&1 || { cat render.log >&2; exit 1; }
 [ ! -e notebooks/figures ] || { echo "render.sh wrote notebooks/figures without --publish" >&2; exit 1; }
 notebooks/render.sh --publish tour >render.log 2>&1 || { cat render.log >&2; exit 1; }
-for picture in tour-training tour-accuracy tour-ttft; do
+for picture in tour-training tour-accuracy tour-ttft tour-ttft-long; do
   [ -s notebooks/figures/$picture.png ] || { echo "render.sh --publish did not write notebooks/figures/$picture.png" >&2; exit 1; }
 done
 # Results that one may only read, as others' may be: here figures/ cannot be made, whoever runs the test.
 rm -r runs/quickstart/figures
 touch runs/quickstart/figures
 notebooks/render.sh tour >render.log 2>&1 || { cat render.log >&2; exit 1; }
-[ "$(grep -c 'not saved, but in the page: runs/quickstart/figures/tour-.*: File exists' render.log)" = 3 ] || {
+[ "$(grep -c 'not saved, but in the page: runs/quickstart/figures/tour-.*: File exists' render.log)" = 4 ] || {
   echo "render.sh where figures/ cannot be made: $(cat render.log)" >&2
   exit 1
 }

@@ -119,7 +119,8 @@ for split in train predictor_train held_out; do
     --out $quickstart/data/$split.h5 $quickstart/data/$split.jsonl
 done
 cp -r my/base $quickstart
-for name in aux_small aux_large rival_small rival_large; do cp -r my/aux $quickstart/$name; done
-for name in paper_small paper_large ours_small ours_large; do cp -r my/predictor $quickstart/$name; done
+for name in aux rival lp_050; do cp -r my/aux $quickstart/$name; done
+for name in paper ours; do cp -r my/predictor $quickstart/$name; done
+quietly kvtrain configs/quickstart/prefix_1.yaml -s train.steps=2 -s train.warmup_steps=1 -s predictor.least_squares_tokens=2000
 cp my/eval/*.* $quickstart
 cp -r my/eval/samples $quickstart
