@@ -16,6 +16,7 @@ void kv_training_close(kv_training *s) {
 
 kv_status kv_training_open(kv_training *s, const char *path, const char *const *overrides, size_t n_overrides,
                            kv_error *err) {
+    *s = (kv_training){0};
     kv_status status = kv_train_config_load(path, overrides, n_overrides, &s->source, &s->config, err);
     if (status != KV_OK) return status;
     status = kv_train_text_open(s->source, s->config, &s->text, err);

@@ -14,7 +14,7 @@ typedef struct kv_training {
 } kv_training;
 
 // Loads the configuration, checks that its models go together and with the text, opens the text and plans the
-// task. Reads no weights. Close with kv_training_close, also after a failure; *s must be zeroed before.
+// task. Reads no weights. Close with kv_training_close, also after a failure.
 kv_status kv_training_open(kv_training *s, const char *path, const char *const *overrides, size_t n_overrides,
                            kv_error *err);
 // kv_run_open of the training's run.
