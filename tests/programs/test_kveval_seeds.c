@@ -12,15 +12,8 @@
 
 static char out[1 << 16], err[1 << 16];
 
-static void expect(int status, const char *const *arguments) {
-    const char *all[32] = {getenv("KVEVAL")};
-    assert_non_null(all[0]);
-    for (int i = 0; arguments[i]; i++) all[i + 1] = arguments[i];
-    const int found = test_run(all, -1, out, err, sizeof out);
-    if (found != status) fail_msg("exit status %d instead of %d: %s", found, status, err);
-}
-
-#define EXPECT(status, ...) expect(status, (const char *const[]){__VA_ARGS__, NULL})
+#define EXPECT(status, ...)                                                                                  \
+    test_expect_run("KVEVAL", status, (const char *const[]){__VA_ARGS__, NULL}, out, err, sizeof out)
 
 static const char config[] =
     "output: @/out/s{seed}/eval\n"

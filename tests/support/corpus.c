@@ -96,3 +96,12 @@ int test_run(const char *const *arguments, int64_t max_file_bytes, char *out, ch
     read_back(err_file, err, size);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
+
+void test_expect_run(const char *variable, int status, const char *const *arguments, char *out, char *err,
+                     size_t size) {
+    const char *all[32] = {getenv(variable)};
+    assert_non_null(all[0]);
+    for (int i = 0; arguments[i]; i++) all[i + 1] = arguments[i];
+    const int found = test_run(all, -1, out, err, size);
+    if (found != status) fail_msg("exit status %d instead of %d: %s", found, status, err);
+}

@@ -31,3 +31,6 @@ char *test_repaired(const char *text, size_t length, size_t *n);
 // Runs a program to its end, its output in out[size] and what it said on stderr in err[size], both cut there.
 // max_file_bytes: a full disk, as test_limit_file_size; -1 none. Returns the exit status, or -signal.
 int test_run(const char *const *arguments, int64_t max_file_bytes, char *out, char *err, size_t size);
+// The program that a variable of the environment names (KVEVAL, …), with these arguments: fails unless it ends with `status`.
+void test_expect_run(const char *variable, int status, const char *const *arguments, char *out, char *err,
+                     size_t size);
