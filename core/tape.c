@@ -124,6 +124,12 @@ float *kv_tape_grad(kv_tape *tape, kv_tensor *x, float *beta) {
     return x->grad;
 }
 
+float *kv_tape_param_grad(kv_tape *tape, const kv_param *param, float *beta) {
+    (void)tape;
+    *beta = 1;
+    return param ? param->grad : NULL;
+}
+
 static bool has_gradient(const kv_record *r) {
     if (r->out->grad) return true;
     for (int i = 0; i < r->n_more_outputs; i++)

@@ -86,6 +86,9 @@ kv_record *kv_tape_record(kv_tape *tape, kv_backward_fn *backward, kv_tensor *ou
 // to. NULL when x wants no gradient or memory ran out.
 float *kv_tape_grad(kv_tape *tape, kv_tensor *x, float *beta);
 
+// The same of a parameter: where this tape adds up its gradient. NULL when it is frozen or NULL itself.
+float *kv_tape_param_grad(kv_tape *tape, const kv_param *param, float *beta);
+
 // Notes an error; returns NULL so that operators can `return kv_tape_fail(...)`.
 void *kv_tape_fail(kv_tape *tape, kv_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

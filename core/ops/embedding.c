@@ -1,16 +1,18 @@
 // y_i = E[id_i]        dE[id_i] += dy_i
 #include "core/ops.h"
 
+#include <string.h>
+
 struct embedding_saved {
     const int32_t *ids;
 };
 
 // Threads share out the columns, so two rows with the same id never race and always add up in the same order.
 static void embedding_backward(kv_tape *tape, const kv_record *r) {
-    (void)tape;
     const int32_t *ids = ((struct embedding_saved *)r->saved)->ids;
     int64_t n = r->out->rows, dim = r->out->cols;
-    float *grad = r->weight->grad;
+    float beta, *grad = kv_tape_param_grad(tape, r->weight, &beta);
+    if (beta == 0) memset(grad, 0, (size_t)kv_param_size(r->weight) * sizeof *grad);
     const float *dy = r->out->grad;
     enum { STRIP = 16 };
 #pragma omp parallel for schedule(static) if (n * dim > 1 << 14)

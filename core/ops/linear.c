@@ -15,7 +15,8 @@ static void add_bias(kv_tensor *y, const float *bias) {
 
 // Columns are dealt out to threads in strips, so that the order of additions does not depend on how many
 // there are.
-static void add_column_sums(float *restrict sum, const float *restrict dy, int64_t rows, int64_t cols) {
+static void add_column_sums(float beta, float *restrict sum, const float *restrict dy, int64_t rows,
+                            int64_t cols) {
     enum { STRIP = 64 };
 #pragma omp parallel for schedule(static) if (rows * cols > 1 << 15)
     for (int64_t j0 = 0; j0 < cols; j0 += STRIP) {
@@ -23,7 +24,7 @@ static void add_column_sums(float *restrict sum, const float *restrict dy, int64
         float partial[STRIP] = {0};
         for (int64_t i = 0; i < rows; i++)
             for (int64_t j = 0; j < width; j++) partial[j] += dy[i * cols + j0 + j];
-        for (int64_t j = 0; j < width; j++) sum[j0 + j] += partial[j];
+        for (int64_t j = 0; j < width; j++) sum[j0 + j] = beta == 0 ? partial[j] : sum[j0 + j] + partial[j];
     }
 }
 
@@ -33,20 +34,22 @@ struct linear_saved {
 
 static void linear_backward(kv_tape *tape, const kv_record *r) {
     kv_tensor *x = r->in[0];
-    kv_param *w = r->weight, *bias = r->bias;
+    kv_param *w = r->weight;
     const float *dy = r->out->grad;
     const int64_t n_blocks = ((const struct linear_saved *)r->saved)->n_blocks;
     const int64_t m = x->rows, out = w->rows / n_blocks, in = w->cols;
     float beta, *dx = kv_tape_grad(tape, x, &beta);
+    float w_beta, *dw = kv_tape_param_grad(tape, w, &w_beta);
+    float b_beta, *db = kv_tape_param_grad(tape, r->bias, &b_beta);
     for (int64_t b = 0; b < n_blocks; b++) {
         const float *dy_b = dy + b * out;
         if (dx && !kv_gemm_weight(kv_tape_arena(tape), m, dy_b, w->rows, w, b * out, out, beta, dx + b * in,
                                   x->cols))
             kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the gradient of %s's input", w->name);
-        if (w->grad)
-            kv_gemm_tn(out, in, m, dy_b, w->rows, x->data + b * in, x->cols, 1, w->grad + b * out * in, in);
+        if (dw)
+            kv_gemm_tn(out, in, m, dy_b, w->rows, x->data + b * in, x->cols, w_beta, dw + b * out * in, in);
     }
-    if (bias && bias->grad) add_column_sums(bias->grad, dy, m, w->rows);
+    if (db) add_column_sums(b_beta, db, dy, m, w->rows);
 }
 
 kv_tensor *kv_linear(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias) {

@@ -246,6 +246,7 @@ static void lm_loss_backward(kv_tape *tape, const kv_record *r) {
     kv_arena *arena = kv_tape_arena(tape);
     int64_t m = hidden->rows, dim = hidden->cols, vocab = head->rows, step = block_rows(m, vocab);
     float beta = 0, *dh = kv_tape_grad(tape, hidden, &beta), dloss = *r->out->grad;
+    float head_beta, *dhead = kv_tape_param_grad(tape, head, &head_beta);
     kv_arena_mark mark = kv_arena_get_mark(arena);
     struct block b = {0};
     bool ok = s->dlogits || allocate_block(arena, &b, m, vocab, true, &s->args);
@@ -259,8 +260,9 @@ static void lm_loss_backward(kv_tape *tape, const kv_record *r) {
         }
         if (ok && dh)
             ok = kv_gemm_weight(arena, rows, dlogits, vocab, head, 0, vocab, beta, dh + row * dim, dim);
-        if (ok && head->grad)
-            kv_gemm_tn(vocab, dim, rows, dlogits, vocab, hidden->data + row * dim, dim, 1, head->grad, dim);
+        if (ok && dhead)
+            kv_gemm_tn(vocab, dim, rows, dlogits, vocab, hidden->data + row * dim, dim,
+                       row == 0 ? head_beta : 1, dhead, dim);
     }
     kv_arena_release(arena, mark);
     if (!ok) kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the gradient of the loss");

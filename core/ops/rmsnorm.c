@@ -37,7 +37,8 @@ static void rmsnorm_backward(kv_tape *tape, const kv_record *r) {
     kv_arena *arena = kv_tape_arena(tape);
     int64_t width = r->weight->cols, groups = x->rows * (x->cols / width);
     float eps = ((struct rmsnorm_saved *)r->saved)->eps;
-    float beta = 0, *dx = kv_tape_grad(tape, x, &beta), *dw = r->weight->grad;
+    float beta = 0, *dx = kv_tape_grad(tape, x, &beta);
+    float w_beta, *dw = kv_tape_param_grad(tape, r->weight, &w_beta);
     kv_arena_mark mark = kv_arena_get_mark(arena);
     int n_threads = omp_get_max_threads();
     float *w = kv_arena_floats(arena, width), *partial = kv_arena_floats(arena, n_threads * width);
@@ -59,6 +60,7 @@ static void rmsnorm_backward(kv_tape *tape, const kv_record *r) {
                 for (int64_t j = 0; j < width; j++) sum[j] += dy[j] * row[j] * s;
         }
     }
+    if (dw && w_beta == 0) memset(dw, 0, (size_t)width * sizeof *dw);
     if (dw)
         for (int t = 0; t < n_threads; t++)
             for (int64_t j = 0; j < width; j++) dw[j] += partial[t * width + j];
