@@ -1,12 +1,11 @@
-// One way to OpenBLAS for every product, so that one counter sees them all. The kind of call depends on the
-// shape: a single row is a matrix-vector product, few rows go past large weights without copying them.
+// One way to every product, so that one counter sees them all.
 #include "core/gemm.h"
 
-#include "core/gemm_few_rows.h"
+#include "core/gemm/isa.h"
+#include "core/gemm/product.h"
 
+#include <assert.h>
 #include <cblas.h>
-#include <limits.h>
-#include <omp.h>
 #include <stdatomic.h>
 
 static atomic_uint_fast64_t flops;
@@ -22,11 +21,28 @@ static void count(int64_t m, int64_t n, int64_t k) {
     atomic_fetch_add_explicit(&flops, 2 * (uint64_t)m * (uint64_t)n * (uint64_t)k, memory_order_relaxed);
 }
 
+static _Thread_local bool invariant;
+
+bool kv_gemm_batch_invariant(bool on) {
+    const bool before = invariant;
+    invariant = on;
+    return before;
+}
+
+// Kernels that multiply and add in two operations are half as fast as the library's for the same CPU.
+static bool is_for_library(void) {
+    return !invariant && !kv_isa()->fused;
+}
+
+size_t kv_gemm_scratch(int64_t m, int64_t k) {
+    return sizeof(float) * (size_t)kv_products_room(m, k);
+}
+
+// ---- Matrices ------------------------------------------------------------------------------------------
+
 // A product with one row on the left is a matrix-vector product, which the library runs far faster as such.
-static void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n, int64_t k, const float *a,
+static void library(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n, int64_t k, const float *a,
                     int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
-    if (m <= 0 || n <= 0) return;
-    count(m, n, k);
     if (m == 1 && ta == CblasNoTrans && tb == CblasTrans)
         cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)n, (int)k, 1, b, (int)ldb, a, 1, beta, c, 1);
     else if (m == 1 && ta == CblasNoTrans)
@@ -36,125 +52,53 @@ static void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n
                     (int)ldc);
 }
 
-// ---- Batch invariance ----------------------------------------------------------------------------------
-
-static _Thread_local bool invariant;
-
-bool kv_gemm_batch_invariant(bool on) {
-    const bool before = invariant;
-    invariant = on;
-    return before;
-}
-
-// As kv_gemm_few_rows, of any number of rows.
-static void all_rows(int64_t m, const float *x, int64_t ldx, const kv_stored_rows *w, int64_t n, float beta,
-                     float *y, int64_t ldy) {
-    if (m <= 0 || n <= 0) return;
-    count(m, n, w->cols);
-    for (int64_t i = 0; i < m; i += KV_FEW_ROWS)
-        kv_gemm_few_rows(m - i < KV_FEW_ROWS ? m - i : KV_FEW_ROWS, x + i * ldx, ldx, w, n, beta, y + i * ldy,
-                         ldy);
+// One row of X against rows of W is read off them as they lie, unless its bits are to be those it has among others.
+static void multiply(int64_t m, int64_t k, const float *x, int64_t ldx, const kv_product *products, int n) {
+    const bool in_rows = products[0].kind == KV_RIGHT_TURNED;
+    if (m == 1 && in_rows && !invariant)
+        for (int i = 0; i < n; i++) kv_product_of_row(k, x, &products[i]);
+    else
+        kv_products(m, k, (kv_left){x, ldx, 1}, products, n);
 }
 
 void kv_gemm_nt(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb,
                 float beta, float *c, int64_t ldc) {
-    if (invariant) {
-        all_rows(m, a, lda, &(kv_stored_rows){b, KV_F32, k, ldb}, n, beta, c, ldc);
+    if (m <= 0 || n <= 0) return;
+    count(m, n, k);
+    if (is_for_library()) {
+        library(CblasNoTrans, CblasTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
         return;
     }
-    product(CblasNoTrans, CblasTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
+    const kv_product p = {
+        .w = b, .kind = KV_RIGHT_TURNED, .ld = ldb, .n = n, .beta = beta, .y = c, .ldy = ldc};
+    multiply(m, k, a, lda, &p, 1);
+}
+
+static void product(int64_t m, int64_t n, int64_t k, kv_left a, const float *b, int64_t ldb, float beta,
+                    float *c, int64_t ldc) {
+    const kv_product p = {
+        .w = b, .kind = KV_RIGHT_AS_IT_IS, .ld = ldb, .n = n, .beta = beta, .y = c, .ldy = ldc};
+    kv_products(m, k, a, &p, 1);
 }
 
 void kv_gemm_nn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb,
                 float beta, float *c, int64_t ldc) {
-    if (invariant) {
-        count(m, n, k);
-        kv_gemm_row_sums(m, n, k, a, lda, b, ldb, beta, c, ldc);
-        return;
-    }
-    product(CblasNoTrans, CblasNoTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
+    if (m <= 0 || n <= 0) return;
+    count(m, n, k);
+    if (is_for_library())
+        library(CblasNoTrans, CblasNoTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
+    else
+        product(m, n, k, (kv_left){a, lda, 1}, b, ldb, beta, c, ldc);
 }
 
 void kv_gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb,
                 float beta, float *c, int64_t ldc) {
-    product(CblasTrans, CblasNoTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
-}
-
-// ---- Weights -------------------------------------------------------------------------------------------
-
-// Panels of a 16-bit weight are widened to about this many floats. Much smaller ones cost the product more
-// than what they save by staying in a cache.
-enum { PANEL_FLOATS = 1 << 22, LARGE_WEIGHT = 1 << 17 };
-
-static const char *weight_row(const kv_param *w, int64_t row) {
-    return (const char *)w->data + (size_t)(row * w->cols) * kv_dtype_size(w->dtype);
-}
-
-static void widen_rows(float *panel, const kv_param *w, int64_t row0, int64_t rows) {
-#pragma omp parallel for schedule(static) if (rows * w->cols > 1 << 14)
-    for (int64_t r = 0; r < rows; r++)
-        kv_widen(panel + r * w->cols, weight_row(w, row0 + r), w->dtype, w->cols);
-}
-
-static int64_t panel_rows(const kv_param *w, int64_t n) {
-    int64_t rows = PANEL_FLOATS / w->cols;
-    rows = rows < 1 ? 1 : rows;
-    return rows < n ? rows : n;
-}
-
-// Few rows against a large weight. One row of float32 is left to the library's matrix-vector product, which
-// reads it as fast.
-static bool is_few_rows(int64_t m, const kv_param *w, int64_t n) {
-    const int64_t least = w->dtype == KV_F32 ? 2 : 1, most = w->dtype == KV_F32 ? 16 : KV_FEW_ROWS;
-    return m >= least && m <= most && n * w->cols >= LARGE_WEIGHT;
-}
-
-int64_t kv_gemm_panel(int64_t m, const kv_param *w) {
-    if (w->dtype == KV_F32 || invariant || is_few_rows(m, w, w->rows)) return 0;
-    return panel_rows(w, w->rows) * w->cols;
-}
-
-bool kv_gemm_weight_t(kv_arena *scratch, int64_t m, const float *x, int64_t ldx, const kv_param *w,
-                      int64_t row0, int64_t n, float beta, float *y, int64_t ldy) {
-    if (invariant || is_few_rows(m, w, n)) {
-        all_rows(m, x, ldx, &(kv_stored_rows){weight_row(w, row0), w->dtype, w->cols, w->cols}, n, beta, y,
-                 ldy);
-        return true;
-    }
-    if (w->dtype == KV_F32) {
-        kv_gemm_nt(m, n, w->cols, x, ldx, (const float *)weight_row(w, row0), w->cols, beta, y, ldy);
-        return true;
-    }
-    kv_arena_mark mark = kv_arena_get_mark(scratch);
-    int64_t step = panel_rows(w, n);
-    float *panel = kv_arena_floats(scratch, step * w->cols);
-    if (!panel) return false;
-    for (int64_t r = 0; r < n; r += step) {
-        int64_t rows = n - r < step ? n - r : step;
-        widen_rows(panel, w, row0 + r, rows);
-        kv_gemm_nt(m, rows, w->cols, x, ldx, panel, w->cols, beta, y + r, ldy);
-    }
-    kv_arena_release(scratch, mark);
-    return true;
-}
-
-bool kv_gemm_weight(kv_arena *scratch, int64_t m, const float *y, int64_t ldy, const kv_param *w,
-                    int64_t row0, int64_t n, float beta, float *x, int64_t ldx) {
-    if (w->dtype == KV_F32) {
-        kv_gemm_nn(m, w->cols, n, y, ldy, (const float *)weight_row(w, row0), w->cols, beta, x, ldx);
-        return true;
-    }
-    kv_arena_mark mark = kv_arena_get_mark(scratch);
-    int64_t step = panel_rows(w, n);
-    float *panel = kv_arena_floats(scratch, step * w->cols);
-    if (!panel) return false;
-    for (int64_t r = 0; r < n; r += step) {
-        int64_t rows = n - r < step ? n - r : step;
-        widen_rows(panel, w, row0 + r, rows);
-        kv_gemm_nn(m, w->cols, rows, y + r, ldy, panel, w->cols, r ? 1 : beta, x, ldx);
-    }
-    kv_arena_release(scratch, mark);
-    return true;
+    if (m <= 0 || n <= 0) return;
+    count(m, n, k);
+    if (is_for_library())
+        library(CblasTrans, CblasNoTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
+    else
+        product(m, n, k, (kv_left){a, 1, lda}, b, ldb, beta, c, ldc);
 }
 
 void kv_gemm_tn_f64(int64_t m, int64_t n, int64_t k, const double *a, const double *b, double *c) {
@@ -162,4 +106,70 @@ void kv_gemm_tn_f64(int64_t m, int64_t n, int64_t k, const double *a, const doub
     count(m, n, k);
     cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1, a, (int)m, b, (int)n, 1,
                 c, (int)n);
+}
+
+// ---- Weights -------------------------------------------------------------------------------------------
+
+static const float *float_row(const kv_param *w, int64_t row) {
+    return (const float *)w->data + row * w->cols;
+}
+
+static kv_product part_of(const kv_gemm_part *part) {
+    const kv_param *w = part->w;
+    kv_product p = {.w = w->data,
+                    .kind = w->layout == KV_IN_PANELS ? KV_RIGHT_PANELS : KV_RIGHT_TURNED,
+                    .dtype = w->dtype,
+                    .ld = w->cols,
+                    .first = part->row0,
+                    .n = part->n,
+                    .beta = part->beta,
+                    .y = part->y,
+                    .ldy = part->ldy};
+    return p;
+}
+
+void kv_gemm_weights_t(int64_t m, const float *x, int64_t ldx, const kv_gemm_part *parts, int n_parts) {
+    kv_product products[KV_GEMM_PARTS];
+    int n = 0;
+    assert(n_parts <= KV_GEMM_PARTS);
+    for (int i = 0; i < n_parts && m > 0; i++) {
+        const kv_gemm_part *p = &parts[i];
+        const kv_param *w = p->w;
+        if (p->n <= 0) continue;
+        assert(w->cols == parts[0].w->cols);
+        if (is_for_library() && w->dtype == KV_F32 && w->layout == KV_IN_ROWS) {
+            kv_gemm_nt(m, p->n, w->cols, x, ldx, float_row(w, p->row0), w->cols, p->beta, p->y, p->ldy);
+            continue;
+        }
+        count(m, p->n, w->cols);
+        products[n++] = part_of(p);
+        if (n > 1 && products[n - 1].kind != products[0].kind)
+            multiply(m, w->cols, x, ldx, &products[--n], 1);
+    }
+    if (n > 0) multiply(m, parts[0].w->cols, x, ldx, products, n);
+}
+
+void kv_gemm_weight_t(int64_t m, const float *x, int64_t ldx, const kv_param *w, int64_t row0, int64_t n,
+                      float beta, float *y, int64_t ldy) {
+    kv_gemm_weights_t(m, x, ldx, &(kv_gemm_part){w, row0, n, beta, y, ldy}, 1);
+}
+
+void kv_gemm_weight(int64_t m, const float *y, int64_t ldy, const kv_param *w, int64_t row0, int64_t n,
+                    float beta, float *x, int64_t ldx) {
+    assert(w->layout == KV_IN_ROWS);
+    if (m <= 0 || w->cols <= 0) return;
+    if (w->dtype == KV_F32) {
+        kv_gemm_nn(m, w->cols, n, y, ldy, float_row(w, row0), w->cols, beta, x, ldx);
+        return;
+    }
+    count(m, w->cols, n);
+    const kv_product p = {.w = (const uint16_t *)w->data + row0 * w->cols,
+                          .kind = KV_RIGHT_AS_IT_IS,
+                          .dtype = w->dtype,
+                          .ld = w->cols,
+                          .n = w->cols,
+                          .beta = beta,
+                          .y = x,
+                          .ldy = ldx};
+    kv_products(m, n, (kv_left){y, ldy, 1}, &p, 1);
 }

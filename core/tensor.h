@@ -20,6 +20,10 @@ typedef struct kv_tensor {
 
 enum { KV_NAME_MAX = 96 };
 
+// How a weight [rows, cols] lies in memory: row by row, or in panels of 16 rows, [rows / 16, cols, 16], as products
+// with it read it fastest (core/gemm/packed.h).
+typedef enum kv_layout { KV_IN_ROWS, KV_IN_PANELS } kv_layout;
+
 // What a weight is part of. Each group may be trained at a rate of its own (core/optimizer.h); whoever makes a
 // parameter says its group.
 typedef enum kv_group {
@@ -34,6 +38,7 @@ typedef struct kv_param {
     char name[KV_NAME_MAX]; // the project's own dotted name, e.g. "layers.3.attn.q"
     int64_t rows, cols;
     kv_dtype dtype;
+    kv_layout layout;
     void *data;  // [rows, cols] of dtype; owned by the model or predictor, or a view of a mapped file
     float *grad; // [rows, cols]; NULL while the parameter is frozen. Trainable ones are stored as KV_F32
     bool decay;  // weight decay applies: to matrices, not to norms and biases

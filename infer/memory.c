@@ -63,11 +63,6 @@ static double adapted_floats(const kv_predictor *predictor, int64_t layer, doubl
     return a && a->down ? (double)a->down->rows + 2 * q : 0;
 }
 
-// Of weights stored in 16 bits.
-static double panel_bytes(double rows, const kv_param *w) {
-    return sizeof(float) * (double)kv_gemm_panel((int64_t)rows, w);
-}
-
 // A layer at its worst moment: ranking, attention (with turned keys), or its end, when everything it made is
 // there: norms, keys and values, queries, what attention makes of them, two projections, two sums, gate, up
 // and their product. See core/transformer.c.
@@ -92,9 +87,7 @@ static double layer_bytes(const kv_model *model, int64_t layer, const struct tog
         (double)kv_attention_importance_scratch(l->n_heads, l->n_kv_heads, spec->head_dim, t->longest);
     if (last && m->nothing) return start + queries + rank;
     const double attend = turned + (double)kv_attention_scratch(l->n_heads, l->n_kv_heads, spec->head_dim);
-    const kv_layer *weights = &model->layers[layer];
-    const double end = f * rows * (5 * dim + 3 * ffn) +
-                       larger(panel_bytes(rows, &weights->out), panel_bytes(rows, &weights->down));
+    const double end = f * rows * (5 * dim + 3 * ffn);
     // The importance of every key, and the list in which kv_keep_best sorts it.
     const double chosen = m->lazy ? t->keys * (sizeof(double) + 2 * sizeof(double) + f) : 0;
     return start + queries +
@@ -122,9 +115,7 @@ static double read_bytes_as(const kv_model *model, int64_t batch_size, int64_t n
     const struct together t = pack_of(batch_size, n_new, n_cached);
     const double dim = (double)spec->model_dim, vocab = (double)spec->vocab_size;
     m.n_layers = spec->n_layers, m.newest = true;
-    const kv_param *table = spec->tied_head ? &model->embed : &model->head;
-    const double answer =
-        sizeof(float) * (t.rows * dim + t.seqs * (dim + vocab)) + panel_bytes(t.seqs, table);
+    const double answer = sizeof(float) * (t.rows * dim + t.seqs * (dim + vocab));
     return list_bytes(&t, m.lazy) + larger(walk_bytes(model, &t, &m), answer);
 }
 
@@ -265,8 +256,7 @@ static double whole_bytes(const kv_system *system, int64_t rows, int64_t longest
     const double f = sizeof(float), n = (double)rows;
     const struct together t = {.seqs = n, .rows = n, .keys = n, .longest = longest};
     const struct manner all = {.n_layers = base->n_layers, .predictor = system->predictor};
-    const kv_param *head = base->tied_head ? &system->base->embed : &system->base->head;
-    const double logits = f * (2 * n * (double)base->model_dim + KV_SCORE_TILE) + panel_bytes(n, head);
+    const double logits = f * (2 * n * (double)base->model_dim + KV_SCORE_TILE);
     const double read = list_bytes(&t, false) +
                         larger(walk_bytes(system->base, &t, &all), f * n * (double)base->model_dim + logits);
     if (!system->predictor) return read;
@@ -290,10 +280,9 @@ static double chunk_bytes(const kv_system *system, int64_t n_seq, int64_t n_prom
     const double dim = (double)base->spec.model_dim;
     const struct together t = pack_of(n_seq, n_behind, n_prompt);
     const struct manner all = {.n_layers = base->spec.n_layers, .predictor = system->predictor};
-    const kv_param *head = base->spec.tied_head ? &base->embed : &base->head;
     const double read = list_bytes(&t, false) + sizeof(float) * t.rows * dim + walk_bytes(base, &t, &all);
     const double kept = (double)(n_seq * n_behind) * (sizeof(float) * dim + 48);
-    return kept + larger(read, sizeof(float) * KV_SCORE_TILE + panel_bytes((double)(n_seq * n_behind), head));
+    return kept + larger(read, sizeof(float) * KV_SCORE_TILE);
 }
 
 double kv_behind_bytes(const kv_system *system, int64_t n_seq, int64_t n, int64_t n_scored) {
@@ -317,8 +306,7 @@ double kv_prefix_bytes(const kv_system *system, int64_t window) {
     double gradients, made = kv_predictor_floats(p, base, false, &gradients) + 4 * dim;
     for (int64_t i = p->spec.prefix_layers; i < base->n_layers; i++)
         made += (2 + base->qk_norm) * (double)kv_spec_kv_dim(base, i);
-    const kv_param *head = base->tied_head ? &system->base->embed : &system->base->head;
-    const double logits = f * (t.rows * dim + KV_SCORE_TILE) + t.rows * 64 + panel_bytes(t.rows, head);
+    const double logits = f * (t.rows * dim + KV_SCORE_TILE) + t.rows * 64;
     return 1.5 *
            (list_bytes(&t, false) + f * t.rows * made + larger(walk_bytes(system->base, &t, &all), logits));
 }

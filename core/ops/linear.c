@@ -43,9 +43,7 @@ static void linear_backward(kv_tape *tape, const kv_record *r) {
     float b_beta, *db = kv_tape_param_grad(tape, r->bias, &b_beta);
     for (int64_t b = 0; b < n_blocks; b++) {
         const float *dy_b = dy + b * out;
-        if (dx && !kv_gemm_weight(kv_tape_arena(tape), m, dy_b, w->rows, w, b * out, out, beta, dx + b * in,
-                                  x->cols))
-            kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the gradient of %s's input", w->name);
+        if (dx) kv_gemm_weight(m, dy_b, w->rows, w, b * out, out, beta, dx + b * in, x->cols);
         if (dw)
             kv_gemm_tn(out, in, m, dy_b, w->rows, x->data + b * in, x->cols, w_beta, dw + b * out * in, in);
     }
@@ -56,22 +54,15 @@ kv_tensor *kv_linear(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias) {
     return kv_linear_blocks(tape, x, w, bias, 1);
 }
 
-static bool multiply(kv_tape *tape, const kv_tensor *x, const kv_param *w, int64_t n_blocks, kv_tensor *y) {
-    const int64_t out = w->rows / n_blocks;
-    for (int64_t b = 0; b < n_blocks; b++)
-        if (!kv_gemm_weight_t(kv_tape_arena(tape), x->rows, x->data + b * w->cols, x->cols, w, b * out, out,
-                              0, y->data + b * out, y->cols))
-            return false;
-    return true;
-}
-
 kv_tensor *kv_linear_blocks(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias, int64_t n_blocks) {
     if (!x) return NULL;
     assert(x->cols == w->cols * n_blocks && w->rows % n_blocks == 0 && (!bias || bias->cols == w->rows));
     kv_tensor *y = kv_tape_tensor(tape, x->rows, w->rows);
     if (!y) return NULL;
-    if (!multiply(tape, x, w, n_blocks, y))
-        return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for a product with %s", w->name);
+    const int64_t out = w->rows / n_blocks;
+    for (int64_t b = 0; b < n_blocks; b++)
+        kv_gemm_weight_t(x->rows, x->data + b * w->cols, x->cols, w, b * out, out, 0, y->data + b * out,
+                         y->cols);
     if (bias) {
         kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
         float *wide = kv_arena_floats(kv_tape_arena(tape), bias->cols);

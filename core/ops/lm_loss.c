@@ -60,17 +60,16 @@ static void fold(const float *z, int64_t n, bool first, float per_t, float *max,
     *max = top;
 }
 
-static bool block_logits(kv_arena *arena, const float *h, int64_t rows, const kv_param *head, float per_t,
-                         float *logits, float *max, float *sum) {
+static void block_logits(const float *h, int64_t rows, const kv_param *head, float per_t, float *logits,
+                         float *max, float *sum) {
     int64_t vocab = head->rows;
     for (int64_t c = 0; c < vocab; c += VOCABULARY_TILE) {
         int64_t width = vocab - c < VOCABULARY_TILE ? vocab - c : VOCABULARY_TILE;
-        if (!kv_gemm_weight_t(arena, rows, h, head->cols, head, c, width, 0, logits + c, vocab)) return false;
+        kv_gemm_weight_t(rows, h, head->cols, head, c, width, 0, logits + c, vocab);
 #pragma omp parallel for schedule(static) if (rows * width > 1 << 13)
         for (int64_t i = 0; i < rows; i++)
             fold(logits + i * vocab + c, width, c == 0, per_t, max + i, sum + i);
     }
-    return true;
 }
 
 // logsumexp(z / T) in two parts, max / T + log_sum: rounded to one float, large logits would lose the digits that
@@ -202,16 +201,14 @@ static void finish_row(const kv_lm_loss_args *a, int64_t row, float *z, struct l
 }
 
 // Rows [row0, row0 + rows): terms, and dlogits into `logits` when `gradient`.
-static bool run_block(kv_arena *arena, const kv_lm_loss_args *a, const kv_tensor *hidden,
-                      const kv_param *head, int64_t row0, int64_t rows, float *logits, bool gradient,
-                      const struct block *b) {
+static void run_block(const kv_lm_loss_args *a, const kv_tensor *hidden, const kv_param *head, int64_t row0,
+                      int64_t rows, float *logits, bool gradient, const struct block *b) {
     int64_t vocab = head->rows;
-    if (!block_logits(arena, hidden->data + row0 * hidden->cols, rows, head, 1, logits, b->max, b->sum))
-        return false;
+    block_logits(hidden->data + row0 * hidden->cols, rows, head, 1, logits, b->max, b->sum);
     float *teacher_max = b->max + rows, *teacher_sum = b->sum + rows, per_t = 1 / temperature(a);
-    if (b->teacher && !block_logits(arena, a->teacher_hidden->data + row0 * a->teacher_hidden->cols, rows,
-                                    a->teacher_head, per_t, b->teacher, teacher_max, teacher_sum))
-        return false;
+    if (b->teacher)
+        block_logits(a->teacher_hidden->data + row0 * a->teacher_hidden->cols, rows, a->teacher_head, per_t,
+                     b->teacher, teacher_max, teacher_sum);
 #pragma omp parallel for schedule(static) if (rows * vocab > 1 << 13)
     for (int64_t i = 0; i < rows; i++) {
         struct lse lse = {b->max[i], b->sum[i], logf(b->sum[i]), 1}, teacher_lse = {0};
@@ -220,7 +217,6 @@ static bool run_block(kv_arena *arena, const kv_lm_loss_args *a, const kv_tensor
         finish_row(a, row0 + i, logits + i * vocab, lse, b->teacher ? b->teacher + i * vocab : NULL,
                    teacher_lse, vocab, gradient, b, b->picked + i * a->topk.k);
     }
-    return true;
 }
 
 static bool allocate_block(kv_arena *arena, struct block *b, int64_t m, int64_t vocab, bool own_logits,
@@ -253,13 +249,12 @@ static void lm_loss_backward(kv_tape *tape, const kv_record *r) {
     for (int64_t row = 0; ok && row < m; row += step) {
         int64_t rows = m - row < step ? m - row : step;
         float *dlogits = s->dlogits ? s->dlogits + row * vocab : b.logits;
-        if (!s->dlogits) ok = run_block(arena, &s->args, hidden, head, row, rows, dlogits, true, &b);
+        if (ok && !s->dlogits) run_block(&s->args, hidden, head, row, rows, dlogits, true, &b);
         if (dloss != 1) {
 #pragma omp parallel for simd schedule(static)
             for (int64_t i = 0; i < rows * vocab; i++) dlogits[i] *= dloss;
         }
-        if (ok && dh)
-            ok = kv_gemm_weight(arena, rows, dlogits, vocab, head, 0, vocab, beta, dh + row * dim, dim);
+        if (ok && dh) kv_gemm_weight(rows, dlogits, vocab, head, 0, vocab, beta, dh + row * dim, dim);
         if (ok && dhead)
             kv_gemm_tn(vocab, dim, rows, dlogits, vocab, hidden->data + row * dim, dim,
                        row == 0 ? head_beta : 1, dhead, dim);
@@ -328,8 +323,8 @@ kv_tensor *kv_lm_loss(kv_tape *tape, kv_tensor *hidden, kv_param *head, const kv
     struct block b = {0};
     bool ok = loss && (!keep || dlogits) && allocate_block(arena, &b, m, vocab, !keep, args);
     for (int64_t row = 0; ok && row < m; row += step)
-        ok = run_block(arena, args, hidden, head, row, m - row < step ? m - row : step,
-                       keep ? dlogits + row * vocab : b.logits, keep, &b);
+        run_block(args, hidden, head, row, m - row < step ? m - row : step,
+                  keep ? dlogits + row * vocab : b.logits, keep, &b);
     if (!ok) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the loss");
     kv_lm_loss_terms t = add_terms(&b, m, args->n_valid);
     kv_arena_release(arena, mark);

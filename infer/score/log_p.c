@@ -66,11 +66,10 @@ bool kv_score_logits(kv_arena *arena, const kv_param *head, const float *hidden,
         const int64_t height = m - row < TILE_ROWS ? m - row : TILE_ROWS;
         for (int64_t col = 0; ok && col < head->rows; col += TILE_COLS) {
             const int64_t width = head->rows - col < TILE_COLS ? head->rows - col : TILE_COLS;
-            ok = kv_gemm_weight_t(arena, height, hidden + row * head->cols, head->cols, head, col, width, 0,
-                                  tile, width);
+            kv_gemm_weight_t(height, hidden + row * head->cols, head->cols, head, col, width, 0, tile, width);
 #pragma omp parallel for schedule(static) if (height * width > 1 << 13)
             for (int64_t i = 0; i < height; i++)
-                if (ok) kv_row_sum_fold(&rows[row + i], tile + i * width, col, width, targets[row + i]);
+                kv_row_sum_fold(&rows[row + i], tile + i * width, col, width, targets[row + i]);
         }
     }
     kv_arena_release(arena, mark);

@@ -6,7 +6,6 @@
 // In bytes: as it is stored, and as it is held in the type chosen.
 typedef struct kv_frozen_memory {
     double stored, held;
-    bool wide;       // held as float32
     bool converted;  // held in another type than it is stored in
     double while_it; // bytes more than held, while it is converted
 } kv_frozen_memory;

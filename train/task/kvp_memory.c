@@ -63,9 +63,9 @@ void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memor
                          .frozen = (kvp->cached ? KV_OPEN_CACHE_BYTES : 0) +
                                    (kvp->keeps_base ? base.held : 0) + (aux_held ? aux.held : 0) + idle,
                          .tape = kv_tape_kvp_bytes(base_spec, aux_spec, kvp->shape, &kvp->weights, trained,
-                                                   choice->checkpointing, base.wide, &known, n_seq, seq_len),
+                                                   choice->checkpointing, &known, n_seq, seq_len),
                          .validation = kv_tape_kvp_validation_bytes(base_spec, aux_spec, kvp->shape,
-                                                                    &kvp->weights, base.wide, n_seq, seq_len),
+                                                                    &kvp->weights, n_seq, seq_len),
                          .loading = (kvp->keeps_base ? base.while_it : base.stored) +
                                     (kvp->keeps_aux ? (trained ? 0 : aux.while_it) : aux.stored),
                          .saving = trained || kvp_prefix(kvp) ? 0 : saving(kvp, &aux, choice->frozen_dtype)};

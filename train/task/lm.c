@@ -173,14 +173,13 @@ static void lm_memory(const kv_task *task, const kv_task_choice *choice, kv_task
                                         kv_is_random_model(config->base));
     const double held = t->kept ? frozen.held : 0, reading = t->kept ? frozen.while_it : frozen.stored;
     kv_tape_teacher taught = {.spec = teacher_that_runs(lm, false),
-                              .wide = frozen.wide,
                               .top_k = t->cached ? kv_cached_info(t->cached)->top_k : 0};
     *memory =
         (kv_task_memory){.n_trained = (double)task->n_trainable,
                          .frozen = held + (t->cached ? KV_OPEN_CACHE_BYTES : 0),
                          .tape = kv_tape_lm_bytes(&lm->spec, &taught, choice->checkpointing, n_seq, seq_len),
                          .loading = larger((double)lm->whole_bytes - held, reading)};
-    taught = (kv_tape_teacher){.spec = teacher_that_runs(lm, true), .wide = frozen.wide};
+    taught = (kv_tape_teacher){.spec = teacher_that_runs(lm, true)};
     memory->validation = kv_tape_lm_validation_bytes(&lm->spec, &taught, n_seq, seq_len);
 }
 

@@ -156,12 +156,6 @@ static struct loss loss_floats(const kv_model_spec *spec, double rows, bool teac
     return (struct loss){0, (teacher ? 2 : 1) * block};
 }
 
-// core/gemm.c: a panel of a 16-bit weight, widened.
-static double panel(const kv_model_spec *spec) {
-    const double most = 1 << 22, table = (double)(spec->vocab_size * spec->model_dim);
-    return table < most ? table : most;
-}
-
 // ---- Steps ---------------------------------------------------------------------------------------------
 
 // A teacher leaves its last layer's output and that after the last norm, and is done before the model begins.
@@ -171,7 +165,7 @@ static double taught_values(const kv_tape_teacher *t) {
 
 static double teaching_moment(const kv_tape_teacher *t, double rows) {
     if (!t->spec) return 0;
-    return rows * largest_layer(t->spec) + attention_moment(t->spec, rows) + (t->wide ? 0 : panel(t->spec));
+    return rows * largest_layer(t->spec) + attention_moment(t->spec, rows);
 }
 
 double kv_tape_lm_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, bool checkpointing,
@@ -215,7 +209,7 @@ static struct pass student_pass(const kv_model_spec *base, const kv_kvp_weights 
 }
 
 double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
-                         const kv_kvp_weights *w, bool aux_trained, bool checkpointing, bool base_wide,
+                         const kv_kvp_weights *w, bool aux_trained, bool checkpointing,
                          const kv_kvp_known *known, int64_t n_seq, int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
     const kv_base_reach teacher = kv_kvp_teacher_reach(w, known, base->n_layers),
@@ -252,7 +246,7 @@ double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, co
         kept += loss.kept, moment = larger(moment, loss.moment);
     }
     back += attention_moment(base, rows);
-    return sizeof(float) * (kept + larger(back, moment) + (base_wide ? 0 : panel(base)));
+    return sizeof(float) * (kept + larger(back, moment));
 }
 
 // Logits go through in blocks where no gradient is wanted of them.
@@ -273,8 +267,8 @@ double kv_tape_lm_validation_bytes(const kv_model_spec *spec, const kv_tape_teac
 }
 
 double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
-                                    const kv_predictor *predictor, const kv_kvp_weights *w, bool base_wide,
-                                    int64_t n_seq, int64_t seq_len) {
+                                    const kv_predictor *predictor, const kv_kvp_weights *w, int64_t n_seq,
+                                    int64_t seq_len) {
     const double rows = (double)n_seq * (double)seq_len;
     const kv_base_reach student = kv_kvp_student_reach(w, base->n_layers);
     uint8_t reads[KV_MAX_LAYERS];
@@ -288,7 +282,7 @@ double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_sp
     double moment = rows * larger(largest_layer(aux), largest_layer(base)) + attention_moment(base, rows);
     if (w->aux != 0) moment = larger(moment, loss_block(aux, rows, false));
     if (student.logits) moment = larger(moment, loss_block(base, rows, w->kl != 0));
-    return sizeof(float) * (rows * kept + moment + (base_wide ? 0 : panel(base)));
+    return sizeof(float) * (rows * kept + moment);
 }
 
 // Both models read a micro-batch, or caches say what they make of it.
@@ -300,7 +294,7 @@ static double start_passes(const kv_model_spec *base, const kv_model_spec *aux, 
     const double passes = (known->aux_cache ? raw_cache(aux) : read_values(aux, depth, reads)) +
                           (known->base_cache ? raw_cache(base) : frozen_values(base)) + joined +
                           running(base, !known->base_cache, aux, !known->aux_cache);
-    return sizeof(float) * (rows * passes + (runs ? attention_moment(base, rows) + panel(base) : 0));
+    return sizeof(float) * (rows * passes + (runs ? attention_moment(base, rows) : 0));
 }
 
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,

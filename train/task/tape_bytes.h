@@ -7,7 +7,6 @@
 // What teaches a language model: a model that is run, or logits that are read.
 typedef struct kv_tape_teacher {
     const kv_model_spec *spec; // NULL: none is run
-    bool wide;                 // its weights are float32; others are widened in panels
     int64_t top_k;             // logits of a token that are read
 } kv_tape_teacher;
 
@@ -16,10 +15,9 @@ typedef struct kv_tape_teacher {
 double kv_tape_lm_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, bool checkpointing,
                         int64_t n_seq, int64_t seq_len);
 
-// The same of kv_kvp_objective with the terms that have a weight. base_wide: its weights are float32; others
-// are widened in panels. known: what the batch is given.
+// The same of kv_kvp_objective with the terms that have a weight. known: what the batch is given.
 double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
-                         const kv_kvp_weights *weights, bool aux_trained, bool checkpointing, bool base_wide,
+                         const kv_kvp_weights *weights, bool aux_trained, bool checkpointing,
                          const kv_kvp_known *known, int64_t n_seq, int64_t seq_len);
 
 // The same losses of held-out text, with every error of the predicted cache and nothing differentiated.
@@ -27,7 +25,7 @@ double kv_tape_lm_validation_bytes(const kv_model_spec *spec, const kv_tape_teac
                                    int64_t seq_len);
 double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
                                     const kv_predictor *predictor, const kv_kvp_weights *weights,
-                                    bool base_wide, int64_t n_seq, int64_t seq_len);
+                                    int64_t n_seq, int64_t seq_len);
 
 // The predictors' least-squares start: the passes of one batch, the normal equations (in double precision)
 // and what one layer's solution works on. Predictors may be without weights.

@@ -1,0 +1,54 @@
+// The innermost loops of matrix products, once for each instruction set; core/gemm/isa.c has the list of them.
+//
+// All work on panels: 16 columns of the right-hand matrix side by side, one row of it after another, [k, 16]. A
+// tile of the result, some rows by one or two panels, is summed up in registers, one step of k after another.
+// So an element is a sum whose order k alone decides, whatever else is computed with it, and sets that multiply
+// and add in one operation give the same bits as each other.
+#pragma once
+
+#include "core/dtype.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    KV_PANEL = 16,     // columns of a panel
+    KV_K_BLOCK = 256,  // so much of k is summed up in registers before it joins the result
+    KV_TILE_ROWS = 12, // no set's tile has more rows
+    KV_TILE_PANELS = 2 // or panels
+};
+
+// Y[rows, 16 · panels] = sums + beta · Y, sums(i, j) = Σ_c X(i, c) · W(c, j). With beta 0, Y may be uninitialised.
+typedef struct kv_tile {
+    int rows, panels;
+    const float *x; // X(i, c) = x[i · x_row + c · x_col], one of the two strides being 1
+    int64_t x_row, x_col;
+    const void *w; // W(c, j) is its element c · w_step + j, of the second panel w_next elements further
+    kv_dtype dtype;
+    int64_t w_step, w_next;
+    int64_t k;
+    float beta;
+    float *y;
+    int64_t ldy;
+} kv_tile;
+
+typedef struct kv_kernels {
+    const char *name;
+    bool fused;       // a · b + c is one operation, rounded once
+    int rows, panels; // of its largest tile
+    void (*tile)(const kv_tile *tile);
+    // panel(c, j) = rows(j, c), for n rows `ld` elements apart and k of their columns; panel's rows are `width`
+    // elements apart. Types stay what they are.
+    void (*turn)(void *panel, int64_t width, const void *rows, kv_dtype dtype, int64_t ld, int64_t n,
+                 int64_t k);
+    // kv_widen of a 16-bit type.
+    void (*widen)(float *dst, const void *src, kv_dtype dtype, int64_t n);
+    // y[i] = Σ_c x[c] · W(i, c) + beta · y[i] for n rows of W, `ld` elements apart: for a single row of X and a W
+    // that lies in rows, which is read once, at the speed of memory. The order of additions is its own.
+    void (*dot)(const float *x, const void *w, kv_dtype dtype, int64_t ld, int64_t n, int64_t k, float beta,
+                float *y);
+} kv_kernels;
+
+extern const kv_kernels kv_kernels_plain;
+extern const kv_kernels kv_kernels_avx2, kv_kernels_avx512; // where the compiler makes code for x86-64
+extern const kv_kernels kv_kernels_neon;                    // for AArch64

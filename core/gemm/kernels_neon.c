@@ -1,0 +1,17 @@
+// AArch64's Advanced SIMD: 32 registers of 4 floats.
+#include <arm_neon.h>
+
+enum { LANES = 4 };
+typedef float lanes __attribute__((vector_size(16)));
+
+#define SET      kv_kernels_neon
+#define SET_NAME "neon"
+#define ROWS     6
+#define PANELS   1
+#define FUSED    true
+
+static inline lanes widen_f16(const void *p) {
+    return (lanes)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+
+#include "core/gemm/kernel_set.h"
