@@ -1,7 +1,7 @@
 // Every matrix product of the project goes through here, past one counter: to kernels of our own
 // (core/gemm/product.h), or to OpenBLAS where the CPU has none of the instruction sets they are written for.
 //
-// The set of instructions is chosen at run time (core/gemm/isa.h), or named by the environment variable KV_ISA.
+// The set of instructions is chosen at run time (core/gemm/isa.h); programs let the environment variable KV_ISA name it.
 #pragma once
 
 #include "core/tensor.h"

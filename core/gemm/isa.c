@@ -1,9 +1,7 @@
-// Chosen once, when the first product asks.
+// The best is found when the first product asks.
 #include "core/gemm/isa.h"
 
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static bool always(void) {
@@ -43,26 +41,20 @@ int kv_isa_list(const kv_kernels *list[KV_MAX_ISAS]) {
     return n;
 }
 
-static const kv_kernels *choose(void) {
+const kv_kernels *kv_isa_find(const char *name) {
     const kv_kernels *list[KV_MAX_ISAS];
     const int n = kv_isa_list(list);
-    const char *wanted = getenv("KV_ISA");
-    for (int i = 0; wanted && i < n; i++)
-        if (!strcmp(list[i]->name, wanted)) return list[i];
-    if (wanted) {
-        fprintf(stderr, "KV_ISA: found '%s', expected what this CPU has:", wanted);
-        for (int i = 0; i < n; i++) fprintf(stderr, "%s %s", i ? "," : "", list[i]->name);
-        fprintf(stderr, "; taking %s\n", list[n - 1]->name);
-    }
-    return list[n - 1];
+    for (int i = 0; i < n; i++)
+        if (!strcmp(list[i]->name, name)) return list[i];
+    return NULL;
 }
 
 static _Atomic(const kv_kernels *) chosen;
 
 const kv_kernels *kv_isa(void) {
-    const kv_kernels *kernels = atomic_load_explicit(&chosen, memory_order_acquire);
+    const kv_kernels *kernels = atomic_load_explicit(&chosen, memory_order_acquire), *list[KV_MAX_ISAS];
     if (kernels) return kernels;
-    kernels = choose();
+    kernels = list[kv_isa_list(list) - 1];
     atomic_store_explicit(&chosen, kernels, memory_order_release);
     return kernels;
 }

@@ -87,7 +87,8 @@ INLINE void sum_up(const kv_tile *t, const int rows, const int vectors, const kv
 INLINE void of_rows(const kv_tile *t, const int vectors, const kv_dtype dtype, const bool by_row) {
     switch (t->rows) {
         CASE(1)
-        CASE(2) CASE(3)
+        CASE(2)
+        CASE(3)
 #if ROWS > 3
             CASE(4) CASE(5) CASE(6)
 #endif

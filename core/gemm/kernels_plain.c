@@ -1,5 +1,5 @@
 // Any CPU: vectors of 4 floats, which x86-64 and AArch64 always have and compilers make up elsewhere.
-#include "core/dtype.h"
+#include "core/gemm/kernels.h"
 
 enum { LANES = 4 };
 typedef float lanes __attribute__((vector_size(16)));

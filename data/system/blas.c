@@ -1,6 +1,7 @@
 // Stands between OpenBLAS and mmap, since OpenBLAS cannot be told that there is no memory: see blas.h.
 #include "data/system/blas.h"
 
+#include "data/system/isa.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "data/system/warning.h"
@@ -130,24 +131,27 @@ static void keep_to_what_openblas_has(void) {
     omp_set_num_threads(most);
 }
 
-// A CPU that came out after this OpenBLAS did is taken for one of 2004: Debian 12's does so on Emerald Rapids, where a
-// training then took nearly three times as long.
+// A CPU that came out after this OpenBLAS did is taken for one of 2004: Debian 12's does so on Emerald Rapids. What is left to
+// the library are products in double precision.
 static void warn_of_old_kernels(void) {
 #ifdef __x86_64__
     if (getenv("OPENBLAS_CORETYPE") || strcmp(openblas_get_corename(), "Prescott") != 0 ||
         !__builtin_cpu_supports("avx2"))
         return;
-    kv_warn("OpenBLAS does not know this CPU and multiplies several times slower than it could; set "
-            "OPENBLAS_CORETYPE=%s",
-            __builtin_cpu_supports("avx512bw") ? "SkylakeX" : "Haswell");
+    kv_warn(
+        "OpenBLAS does not know this CPU: least squares will take several times longer than they could; set "
+        "OPENBLAS_CORETYPE=%s",
+        __builtin_cpu_supports("avx512bw") ? "SkylakeX" : "Haswell");
 #endif
 }
 
 kv_status kv_blas_reserve(kv_error *err) {
+    kv_status status = kv_isa_from_environment(err);
+    if (status != KV_OK) return status;
     warn_of_old_kernels();
     keep_to_what_openblas_has();
     take_buffers(omp_get_max_threads());
-    kv_status status = kv_limits_try_threads(omp_get_max_threads(), err);
+    status = kv_limits_try_threads(omp_get_max_threads(), err);
     if (status != KV_OK) return status;
     atomic_int n = 0;
 #pragma omp parallel // OpenMP keeps its threads, and their stacks

@@ -14,8 +14,8 @@
 
 #include "core/status.h"
 
-// To be called before the first product, and before there is anything that must not be left half done. Starts OpenMP's
-// threads, too: KV_ERR_MEMORY where there can be no OMP_NUM_THREADS of them. Of more than OpenBLAS can serve (some
+// To be called before the first product, and before there is anything that must not be left half done. Takes the kernels
+// that KV_ISA names (data/system/isa.h), and starts OpenMP's threads: KV_ERR_MEMORY where there can be no OMP_NUM_THREADS of them. Of more than OpenBLAS can serve (some
 // hundreds) only so many are used, with a warning. When the address space does not hold the
 // buffers it does not return, since there is no way back out of OpenBLAS: the program ends with a line on stderr and status
 // 1.

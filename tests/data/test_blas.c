@@ -1,5 +1,6 @@
 // OpenBLAS as other builds of it are: with threads of its own, with more threads asked for than it has buffers, and older than
 // the CPU.
+#include "core/gemm/isa.h"
 #include "data/system/blas.h"
 #include "tests/support/support.h"
 
@@ -113,11 +114,35 @@ static void kernels_of_another_time(void **state) {
     core = NULL;
 }
 
+// The set that KV_ISA names is taken, or said not to be there.
+static void isa_by_name(void **state) {
+    (void)state;
+    kv_error error = {0};
+    int kept;
+    const char *before = getenv("KV_ISA");
+    char *kept_name = before ? strdup(before) : NULL;
+    setenv("KV_ISA", "plain", 1);
+    assert_int_equal(reserve(2, &kept, &error), KV_OK);
+    assert_string_equal(kv_isa()->name, "plain");
+    setenv("KV_ISA", "abacus", 1);
+    assert_int_equal(reserve(2, &kept, &error), KV_ERR_ARGUMENT);
+    const char *expected = "KV_ISA: found 'abacus', expected what this CPU has: plain";
+    if (strncmp(error.message, expected, strlen(expected)) != 0) fail_msg("%s", error.message);
+    setenv("KV_ISA", "", 1);
+    assert_int_equal(reserve(2, &kept, &error), KV_OK);
+    const kv_kernels *list[KV_MAX_ISAS];
+    assert_ptr_equal(kv_isa(), list[kv_isa_list(list) - 1]);
+    if (kept_name) setenv("KV_ISA", kept_name, 1);
+    if (!kept_name) unsetenv("KV_ISA");
+    free(kept_name);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(helpers_get_buffers),
         cmocka_unit_test(more_threads_than_buffers),
         cmocka_unit_test(kernels_of_another_time),
+        cmocka_unit_test(isa_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,10 +61,10 @@ static void limit_addresses(int64_t more) {
 
 static void multiply(void) {
     enum { N = 192 };
-    static float a[N * N], c[8][N * N];
-    kv_gemm_nt(N, N, N, a, N, a, N, 0, c[0], N); // with helpers
+    static double a[N * N], c[8][N * N]; // what the library is asked for on every CPU
+    kv_gemm_tn_f64(N, N, N, a, a, c[0]); // with helpers
 #pragma omp parallel for
-    for (int i = 0; i < 8; i++) kv_gemm_nt(N, N, N, a, N, a, N, 0, c[i], N);
+    for (int i = 0; i < 8; i++) kv_gemm_tn_f64(N, N, N, a, a, c[i]);
 }
 
 static int reserve_too_little(void) {
