@@ -1,4 +1,4 @@
-// Batched decoding, greedy or sampled.
+// Batched decoding, greedy or sampled: a batch that stays, or one that prompts join as others leave it.
 #pragma once
 
 #include "infer/session/engine.h"
@@ -28,3 +28,23 @@ typedef struct kv_generation {
 // answer (kv_session_not_finite: the sequence). Between tokens a signal to stop is obeyed: KV_ERR_INTERRUPTED.
 kv_status kv_generate(kv_session *session, const int32_t *ids, const int64_t *lengths,
                       const kv_generation *how, int32_t *generated, int64_t *n_generated, kv_error *err);
+
+typedef struct kv_prompts {
+    int32_t *const *ids;    // of each prompt
+    const int64_t *lengths; // likewise, >= 1
+    const int64_t *order;   // [n] which of them are taken, in this order; NULL: the first n
+    int64_t n;
+} kv_prompts;
+
+typedef struct kv_answers {
+    int32_t *generated;   // row i, of max_tokens: the answer to prompt i
+    int64_t *n_generated; // how many tokens it has
+    int64_t failed;       // after KV_ERR_NOT_FINITE: the prompt whose answer ended so
+} kv_answers;
+
+// The same for any number of prompts: the session's sequences take the first of them, and as answers end the next ones take
+// their places (continuous batching). `sequence` of stop, streams and answers are by prompt. A prompt that is the same as the one
+// taken before it, and joins with it, is read once. Not with `append`.
+//                                                                             [Yu et al. 2022, section 4]
+kv_status kv_generate_in_turn(kv_session *session, const kv_prompts *prompts, const kv_generation *how,
+                              kv_answers *answers, kv_error *err);

@@ -65,28 +65,13 @@ void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, bool own, int64_t n_
 
 // ---- Answers in text -----------------------------------------------------------------------------------
 
-static kv_status make_session(kv_asking *asking, int64_t n_seq, int64_t capacity, kv_error *err) {
-    if (asking->session && kv_session_n_seq(asking->session) == n_seq &&
-        kv_session_capacity(asking->session) == capacity)
-        return KV_OK;
-    kv_session_free(asking->session);
-    return kv_session_create(asking->system, n_seq, capacity, &asking->session, err);
-}
-
-static int32_t *join_prompts(int32_t *const *ids, const int64_t *lengths, int64_t n) {
-    int64_t total = 0;
-    for (int64_t s = 0; s < n; s++) total += lengths[s];
-    int32_t *all = malloc((size_t)total * sizeof *all + 1), *end = all;
-    for (int64_t s = 0; all && s < n; end += lengths[s++])
-        memcpy(end, ids[s], (size_t)lengths[s] * sizeof *end);
-    return all;
-}
-
-// The texts of a batch under way, one stream a sequence: each token is looked at once, however long the
-// answer has become.
+// The texts under way, one stream an answer: each token is looked at once, however long the answer has become.
 struct answers {
     const kv_asking *asking;
-    kv_text_stream **streams; // [n]
+    const char *const *stops;
+    size_t n_stops;
+    int64_t max_tokens, n_complete;
+    kv_text_stream **streams; // [n] NULL before the first token, and behind the last
 };
 
 bool kv_choices_behind_prompt(const kv_benchmark *benchmark, const kv_system *system) {
@@ -99,38 +84,47 @@ bool kv_ends_answer(const kv_asking *asking, int32_t id) {
            (asking->chat && id == kv_tokenizer_find(asking->tokenizer, kv_chat_end(asking->chat)));
 }
 
-static kv_status take_token(void *context, int64_t sequence, const int32_t *generated, int64_t n, bool *stop,
-                            kv_error *err) {
-    const struct answers *answers = context;
-    const int32_t id = generated[n - 1];
+static kv_status out_of_memory(kv_error *err) {
+    return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of prompts");
+}
+
+// Whether the newest token completes a stop.
+static kv_status take_text(struct answers *a, int64_t sequence, int32_t id, bool *stop, kv_error *err) {
     const char *text;
     size_t length;
-    *stop = kv_ends_answer(answers->asking, id);
-    if (*stop) return KV_OK;
-    return kv_text_stream_push(answers->streams[sequence], id, &text, &length, stop, err);
+    kv_text_stream **stream = &a->streams[sequence];
+    if (!*stream) *stream = kv_text_stream_create(a->asking->tokenizer, a->stops, a->n_stops);
+    return *stream ? kv_text_stream_push(*stream, id, &text, &length, stop, err) : out_of_memory(err);
+}
+
+static kv_status take_token(void *context, int64_t sequence, const int32_t *generated, int64_t n, bool *stop,
+                            kv_error *err) {
+    struct answers *a = context;
+    *stop = kv_ends_answer(a->asking, generated[n - 1]);
+    kv_status status = *stop ? KV_OK : take_text(a, sequence, generated[n - 1], stop, err);
+    if (status != KV_OK || (!*stop && n < a->max_tokens)) return status;
+    kv_text_stream_free(a->streams[sequence]);
+    a->streams[sequence] = NULL;
+    a->n_complete++;
+    if (a->asking->answered) a->asking->answered(a->asking->listener, a->n_complete);
+    return KV_OK;
 }
 
 kv_status kv_asking_generate(kv_asking *asking, const kv_prompts *prompts, const char *const *stops,
                              size_t n_stops, kv_generation how, int32_t *generated, int64_t *n_generated,
                              kv_error *err) {
-    const int64_t n = prompts->n;
-    kv_status status = make_session(asking, n, prompts->longest, err);
-    if (status != KV_OK) return status;
-    int32_t *ids = join_prompts(prompts->ids, prompts->lengths, n);
-    struct answers answers = {asking, calloc((size_t)n + 1, sizeof *answers.streams)};
-    bool made = ids && answers.streams;
-    for (int64_t s = 0; made && s < n; s++) {
-        answers.streams[s] = kv_text_stream_create(asking->tokenizer, stops, n_stops);
-        made = answers.streams[s] != NULL;
-    }
+    const size_t n = (size_t)prompts->n;
     const int64_t n_ids = kv_tokenizer_vocab_size(asking->tokenizer);
+    const kv_batching batching = {.system = asking->system, .most = asking->most, .memory = asking->memory};
+    struct answers a = {.asking = asking, .stops = stops, .n_stops = n_stops, .max_tokens = how.max_tokens};
+    kv_answers answers = {.generated = generated, .n_generated = n_generated};
+    a.streams = calloc(n + 1, sizeof *a.streams);
+    if (!a.streams) return out_of_memory(err);
     how.n_ids = n_ids < asking->system->base->spec.vocab_size ? n_ids : 0;
-    how.stop = take_token, how.context = &answers;
-    status = made ? kv_generate(asking->session, ids, prompts->lengths, &how, generated, n_generated, err)
-                  : kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of prompts");
-    if (status == KV_ERR_NOT_FINITE) asking->not_finite = kv_session_not_finite(asking->session);
-    for (int64_t s = 0; answers.streams && s < n; s++) kv_text_stream_free(answers.streams[s]);
-    free(answers.streams);
-    free(ids);
+    how.stop = take_token, how.context = &a;
+    kv_status status = kv_generate_batched(&batching, &asking->session, prompts, &how, &answers, err);
+    if (status == KV_ERR_NOT_FINITE) asking->not_finite = answers.failed;
+    for (size_t s = 0; s < n; s++) kv_text_stream_free(a.streams[s]);
+    free(a.streams);
     return status;
 }

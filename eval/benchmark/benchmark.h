@@ -7,7 +7,7 @@
 #include "eval/benchmark/items.h"
 #include "eval/benchmark/prompt.h"
 #include "eval/benchmark/task.h"
-#include "infer/generate.h"
+#include "infer/batching.h"
 
 #include <jansson.h>
 
@@ -24,8 +24,13 @@ typedef struct kv_asking {
     const kv_chat_template *chat; // NULL: the task is none
     uint64_t seed;
     bool unsafe_execution; // programs may run without a sandbox
-    kv_session *session;   // NULL at first
-    int64_t not_finite;    // after KV_ERR_NOT_FINITE: which unit of the batch it was
+    int64_t most;          // sequences at a time, and bytes for them: see kv_batching
+    double memory;
+    kv_session *session; // NULL at first
+    // Told, while units are answered, how many of them are. NULL: nobody listens.
+    void (*answered)(void *listener, int64_t n);
+    void *listener;
+    int64_t not_finite; // after KV_ERR_NOT_FINITE: which unit of the batch it was
 } kv_asking;
 
 // Whether a token ends an answer: the tokenizer's EOS, one of the base's own ends, or in a chat what ends a turn.
@@ -91,11 +96,13 @@ void kv_benchmark_free(kv_benchmark *benchmark);
 
 // What answering takes, worked out; of systems shapes are enough. cost: of a unit of `item` by systems[row], which those
 // before it were asked, exactly unless an answer of words ends before answer_tokens, or (at most) with lazy pruning.
-// bytes: of units that are answered together, beside weights and records. kept: what stays until kv_benchmark_forget
-// once this system was asked.
+// bytes: of units that are answered together, beside weights and records; of what is scored as many as `most` says. kept:
+// what stays until kv_benchmark_forget once this system was asked.
 void kv_benchmark_cost(const kv_benchmark *benchmark, const kv_system *systems, int64_t row, int64_t item,
                        kv_unit_cost *cost);
-double kv_benchmark_bytes(const kv_benchmark *benchmark, const kv_system *system, int64_t batch_size);
+double kv_benchmark_bytes(const kv_benchmark *benchmark, const kv_batching *batching);
+// How many of its units go through the system at a time, at most.
+int64_t kv_benchmark_together(const kv_benchmark *benchmark, const kv_batching *batching);
 double kv_benchmark_kept(const kv_benchmark *benchmark, const kv_system *system);
 void kv_benchmark_forget(kv_benchmark *benchmark);
 
@@ -119,15 +126,9 @@ kv_status kv_check_shots(const kv_eval_task *config, int64_t n, kv_error *err);
 // arguments. n_shots < n, or without `own` <= n.
 void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, bool own, int64_t n_shots, int64_t *shots);
 
-typedef struct kv_prompts {
-    int32_t *const *ids;    // [n]
-    const int64_t *lengths; // [n]
-    int64_t n;
-    int64_t longest; // the same in all batches: the session is used again
-} kv_prompts;
-
 // Lets the system go on from each prompt until one of stops[n_stops] is complete in its text, a token ends
-// the answer, or how.max_tokens are there; of `how` max_tokens, sampling and streams are the caller's.
+// the answer, or how.max_tokens are there; of `how` max_tokens, sampling and streams are the caller's. In batches
+// (kv_generate_batched) of what asking->most and asking->memory allow.
 // generated [n, max_tokens], n_generated [n]. The last token may be an end, and the text may go on behind a
 // stop string within it: kv_cut_at_stop.
 kv_status kv_asking_generate(kv_asking *asking, const kv_prompts *prompts, const char *const *stops,

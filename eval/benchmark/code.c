@@ -91,7 +91,7 @@ static kv_status complete(struct batch *b, kv_error *err) {
         .sampling = {.temperature = config->temperature, .top_p = config->top_p, .seed = b->asking->seed},
         .streams = b->streams};
     kv_status status =
-        kv_asking_generate(b->asking, &(kv_prompts){b->ids, b->lengths, b->n, b->code->base.longest},
+        kv_asking_generate(b->asking, &(kv_prompts){.ids = b->ids, .lengths = b->lengths, .n = b->n},
                            b->code->stops, b->code->n_stops, how, b->generated, b->n_generated, err);
     for (int64_t s = 0; s < b->n && status == KV_OK; s++)
         status = kv_code_completion(b->code->kind, b->asking, b->generated + s * config->max_tokens,

@@ -40,12 +40,19 @@ static double behind_bytes(const kv_system *system, int64_t n_seq, int64_t longe
     return most_scored < 2 ? few : few + kv_behind_bytes(system, n_seq, longest, most_scored);
 }
 
-double kv_benchmark_bytes(const kv_benchmark *b, const kv_system *system, int64_t batch_size) {
-    const int64_t most = b->most_units ? smaller(batch_size, b->most_units) : batch_size;
-    const int64_t n = smaller(most, b->n_units);
+int64_t kv_benchmark_together(const kv_benchmark *b, const kv_batching *batching) {
+    int64_t most = batching->most ? batching->most : KV_BATCH_MOST;
+    if (b->answer_tokens > 0)
+        most = kv_batching_fit(batching, b->longest - b->answer_tokens, b->answer_tokens);
+    return smaller(b->most_units ? smaller(most, b->most_units) : most, b->n_units);
+}
+
+double kv_benchmark_bytes(const kv_benchmark *b, const kv_batching *batching) {
+    const kv_system *system = batching->system;
+    const int64_t n = kv_benchmark_together(b, batching);
     if (b->ops->bytes) return b->ops->bytes(b, system, n);
     if (b->answer_tokens > 0)
-        return kv_answer_bytes(system, n, b->longest - b->answer_tokens, b->answer_tokens);
+        return kv_batching_bytes(batching, b->n_units, b->longest - b->answer_tokens, b->answer_tokens);
     int64_t longest_item = 0, most_scored = 0, most_choices = 0; // of an item
     for (int64_t i = 0; i < b->n_items; i++) {
         const kv_item *item = &b->items[i];

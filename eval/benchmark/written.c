@@ -102,7 +102,7 @@ static kv_status answer(kv_benchmark *benchmark, kv_asking *asking, int64_t firs
     if (!ids || !generated || !n_generated)
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of answers");
     for (int64_t s = 0; ids && s < n; s++) ids[s] = benchmark->items[first + s].ids;
-    const kv_prompts prompts = {ids, benchmark->prompt_tokens + first, n, benchmark->longest};
+    const kv_prompts prompts = {.ids = ids, .lengths = benchmark->prompt_tokens + first, .n = n};
     if (status == KV_OK)
         status = kv_asking_generate(asking, &prompts, w->stops, w->n_stops,
                                     (kv_generation){.max_tokens = max_tokens}, generated, n_generated, err);

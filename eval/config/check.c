@@ -348,7 +348,9 @@ kv_status kv_eval_config_check(const kv_config *config, const kv_eval_config *ev
     if (!eval->n_tasks && !eval->ttft.prompt_tokens)
         return kv_config_fail(config, err, "ttft.prompt_tokens",
                               "expected the length of the prompts, since there are no tasks to take it from");
-    kv_status status = check_number(config, "batch_size", eval->batch_size, 1, err);
+    kv_status status = kv_config_has(config, "batch_size")
+                           ? check_number(config, "batch_size", eval->batch_size, 1, err)
+                           : KV_OK;
     if (status == KV_OK) status = check_number(config, "bootstrap", eval->bootstrap, 1, err);
     if (status == KV_OK) status = check_number(config, "limit", eval->limit, 0, err);
     if (status == KV_OK) status = check_ttft(config, &eval->ttft, err);

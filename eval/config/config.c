@@ -164,7 +164,6 @@ const char *const kv_eval_paths[] = {"output",
 
 static const char defaults[] = "seed: 1\n"
                                "dtype: stored\n"
-                               "batch_size: 64\n"
                                "bootstrap: 2000\n"
                                "budgets: [1.0, 0.75, 0.5, 0.35, 0.25]\n"
                                "ttft: {prompt_tokens: 0, batch_size: 8, repeats: 5}\n"

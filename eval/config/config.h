@@ -41,7 +41,7 @@ typedef struct kv_eval_config {
     char *output, *tokenizer;
     uint64_t seed;
     kv_frozen_dtype dtype; // that all weights are held in
-    int64_t batch_size;    // units answered together
+    int64_t batch_size;    // units answered together, at most; 0: as is best
     int64_t bootstrap;     // resamples behind an interval
     int64_t limit;         // every task asks at most so many items; 0: as many as its own says
     kv_eval_system *systems;

@@ -191,12 +191,15 @@ static uint64_t hash_ends(const kv_evaluation *e, int64_t system, uint64_t hash)
     return kv_hash64(hash, ids, sizeof ids);
 }
 
-// Everything the records depend on, but for what each item is. The size of the batch is part of it: sums of many numbers round
+// Raised when units meet in other batches than before.
+enum { BATCHING = 2 };
+
+// Everything the records depend on, but for what each item is. What is asked together is part of it: sums of many numbers round
 // differently in another order.
 static void run_hash(const kv_evaluation *e, int64_t system, const kv_benchmark *b, char out[17]) {
     char system_hash[17];
     kv_systems_hash(e->systems, system, system_hash);
-    const int64_t numbers[] = {(int64_t)e->config->seed, e->config->batch_size};
+    const int64_t numbers[] = {(int64_t)e->config->seed, e->config->batch_size, BATCHING};
     kv_tokenizer_id tokenizer;
     kv_tokenizer_identify(e->tokenizer, &tokenizer);
     uint64_t hash = kv_hash64(0, numbers, sizeof numbers);
@@ -209,12 +212,14 @@ static void run_hash(const kv_evaluation *e, int64_t system, const kv_benchmark 
     kv_hash_text(hash, out);
 }
 
-static void show_progress(struct session *s) {
+// n: units answered beside those that the journal has.
+static void show_progress(void *session, int64_t n) {
+    struct session *s = session;
     char note[48];
     const double flops = (double)(kv_gemm_flops() - s->flops_before),
                  seconds = kv_now() - s->progress.started;
     snprintf(note, sizeof note, "%.1f GFLOP/s", seconds > 0 ? flops / seconds / 1e9 : 0);
-    kv_progress_show(&s->progress, kv_journal_done(s->journal), note);
+    kv_progress_show(&s->progress, kv_journal_done(s->journal) + n, note);
 }
 
 // A system that gives no numbers for one question has no score of the task, and is asked no further. That is kept
@@ -240,32 +245,55 @@ static const char *not_finite(const struct session *s) {
     return found;
 }
 
-static kv_status ask_batches(struct session *s, kv_error *err) {
+// Units are asked in blocks, as they are numbered: what is there of a block that is not whole is asked anew, so that an
+// evaluation that was stopped ends with the bits of one that never was. Of what is scored a block is a batch. Answers in
+// words take a few batches' worth, for prompts of like length to meet and answers to take the places of others, as long as
+// that is not much work to lose. A pure function of the configuration and of what the units before `first` and in it are.
+static int64_t block_of(const struct session *s, int64_t first) {
+    enum { BATCHES = 4 };
+    static const double much = 5e12; // FLOPs: a minute of two cores
+    const kv_benchmark *b = s->benchmark;
+    const int64_t units = b->n_units / b->n_items, batch = s->asking.most ? s->asking.most : KV_BATCH_MOST;
+    const int64_t least = b->most_units > 0 && b->most_units < batch ? b->most_units : batch;
+    const int64_t left = b->n_units - first, most = b->answer_tokens > 0 ? BATCHES * least : least;
+    double flops = 0;
+    int64_t n = 0;
+    for (; n < left && n < most && (n < least || flops < much); n++) {
+        kv_unit_cost cost;
+        if (b->answer_tokens == 0) continue;
+        kv_benchmark_cost(b, s->asking.system, 0, (first + n) / units, &cost);
+        flops += cost.reading + cost.steps;
+    }
+    return n;
+}
+
+static kv_status ask_block(struct session *s, int64_t first, int64_t n, json_t **records, kv_error *err) {
     kv_benchmark *b = s->benchmark;
-    const int64_t most = s->evaluation->config->batch_size;
-    const int64_t batch_size = b->most_units > 0 && b->most_units < most ? b->most_units : most;
+    if (kv_journal_has(s->journal, first, n)) return KV_OK;
+    if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+    // Some may be there from when fewer were asked, in another block.
+    kv_journal_forget(s->journal, first, n);
+    kv_status status = b->ops->answer(b, &s->asking, first, n, records, err);
+    if (status == KV_OK) status = kv_journal_add(s->journal, first, n, records, err);
+    if (status == KV_OK) s->n_asked += n;
+    if (status == KV_OK) show_progress(s, 0);
+    return status;
+}
+
+static kv_status ask_blocks(struct session *s, kv_error *err) {
+    const int64_t n_units = s->benchmark->n_units;
     if (not_finite(s)) return KV_OK;
-    json_t **records = calloc((size_t)batch_size, sizeof(json_t *));
-    kv_status status =
-        records ? KV_OK
-                : kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of %lld", (long long)batch_size);
-    for (int64_t first = 0; first < b->n_units && status == KV_OK; first += batch_size) {
-        const int64_t n = b->n_units - first < batch_size ? b->n_units - first : batch_size;
-        if (kv_journal_has(s->journal, first, n)) continue;
-        if (kv_console_interrupted()) {
-            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-            break;
-        }
-        // Some may be there from when fewer were asked, in a batch of another size.
-        kv_journal_forget(s->journal, first, n);
-        status = b->ops->answer(b, &s->asking, first, n, records, err);
+    json_t **records = calloc((size_t)n_units + 1, sizeof(json_t *));
+    kv_status status = records ? KV_OK
+                               : kv_fail(err, KV_ERR_MEMORY, "out of memory for the records of %lld answers",
+                                         (long long)n_units);
+    for (int64_t first = 0, n; first < n_units && status == KV_OK; first += n) {
+        n = block_of(s, first);
+        status = ask_block(s, first, n, records, err);
         if (status == KV_ERR_NOT_FINITE) {
             status = keep_not_finite(s, first + s->asking.not_finite, err);
             break;
         }
-        if (status == KV_OK) status = kv_journal_add(s->journal, first, n, records, err);
-        s->n_asked += n;
-        show_progress(s);
     }
     free(records);
     return status;
@@ -333,7 +361,11 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, const kv_re
                            .tokenizer = e->tokenizer,
                            .chat = s.benchmark->prompting.chat,
                            .seed = config->seed,
-                           .unsafe_execution = e->unsafe_execution};
+                           .unsafe_execution = e->unsafe_execution,
+                           .most = config->batch_size,
+                           .memory = kv_batching_memory(&e->systems->items[system]),
+                           .answered = show_progress,
+                           .listener = &s};
     kv_status status = open_journal(&s, system, row, err);
     if (status != KV_OK) return status;
     snprintf(s.title, sizeof s.title, "%.*s on %.*s %.*s", KV_HEAD(name, 60), KV_HEAD(row->name, 60),
@@ -341,7 +373,7 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, const kv_re
     kv_progress_begin(&s.progress, stderr, s.title, s.benchmark->n_units);
     s.flops_before = kv_gemm_flops();
     kv_progress_show(&s.progress, kv_journal_done(s.journal), NULL);
-    status = ask_batches(&s, err);
+    status = ask_blocks(&s, err);
     if (status == KV_OK) status = kv_journal_settle(s.journal, err);
     if (status == KV_OK) status = take_records(&s, outcome, err);
     char note[96] = "stopped";

@@ -102,6 +102,13 @@ static double kept_bytes(const kv_evaluation *e, int64_t system) {
     return sum;
 }
 
+// As it will be when the weights are there.
+static kv_batching batching_of(const kv_evaluation *e, int64_t system, double owned) {
+    const kv_system *shape = &e->systems->shapes[system];
+    const double memory = kv_batching_memory(shape) - owned / 2;
+    return (kv_batching){.system = shape, .most = e->config->batch_size, .memory = memory > 1 ? memory : 1};
+}
+
 static void add_memory(const kv_evaluation *e, int64_t system, kv_plan *plan) {
     kv_plan_system *own = &plan->systems[system];
     const double kept = kept_bytes(e, system);
@@ -109,7 +116,8 @@ static void add_memory(const kv_evaluation *e, int64_t system, kv_plan *plan) {
         take_larger(own, analysis_bytes(e, &e->systems->shapes[system]), "predicted caches", "");
     for (unsigned t = 0; t < e->config->n_tasks; t++) {
         const kv_benchmark *b = e->benchmarks[t];
-        const double batch = kv_benchmark_bytes(b, &e->systems->shapes[system], e->config->batch_size);
+        const kv_batching batching = batching_of(e, system, plan->owned);
+        const double batch = kv_benchmark_bytes(b, &batching);
         take_larger(own, kept + batch + records_of(&plan->tasks[t], b), e->config->tasks[t].name,
                     e->config->tasks[t].split);
     }
@@ -225,10 +233,14 @@ kv_status kv_plan_measure(const kv_evaluation *e, kv_plan *plan, kv_error *err) 
     const int64_t dim = base->model_dim < LEAST ? LEAST : base->model_dim > MOST ? MOST : base->model_dim;
     double steps = 0;
     plan->together = 1;
-    for (unsigned t = 0; t < e->config->n_tasks; t++)
-        if (e->benchmarks[t]->n_units > plan->together) plan->together = e->benchmarks[t]->n_units;
-    if (plan->together > e->config->batch_size) plan->together = e->config->batch_size;
-    for (int64_t s = 0; s < e->systems->n; s++) steps = larger(steps, plan->systems[s].answers.steps);
+    for (int64_t s = 0; s < e->systems->n; s++) {
+        const kv_batching batching = batching_of(e, s, plan->owned);
+        for (unsigned t = 0; t < e->config->n_tasks; t++) {
+            const int64_t n = kv_benchmark_together(e->benchmarks[t], &batching);
+            if (n > plan->together) plan->together = n;
+        }
+        steps = larger(steps, plan->systems[s].answers.steps);
+    }
     plan->reading_speed = kv_speed_measure(TOGETHER, dim);
     plan->step_speed = steps > 0 ? kv_speed_measure(plan->together, dim) : plan->reading_speed;
     if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");

@@ -122,6 +122,25 @@ void kv_session_forget(kv_session *session, int64_t s) {
     session->lengths[s] = 0, session->predicted[s] = false;
 }
 
+static void copy_rows(void *rows, int64_t to, int64_t from, int64_t n, size_t size) {
+    if (rows) memcpy((char *)rows + (size_t)to * size, (char *)rows + (size_t)from * size, (size_t)n * size);
+}
+
+void kv_session_copy(kv_session *session, int64_t from, int64_t to) {
+    const kv_model_spec *spec = &session->system.base->spec;
+    const int64_t n = session->lengths[from], row = from * session->capacity, at = to * session->capacity;
+    if (from == to) return;
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        const size_t size = (size_t)kv_spec_kv_dim(spec, i) * sizeof(float);
+        copy_rows(session->k[i], at, row, n, size);
+        copy_rows(session->v[i], at, row, n, size);
+    }
+    copy_rows(session->positions, at, row, n, sizeof *session->positions);
+    copy_rows(session->depth, at, row, n, sizeof *session->depth);
+    copy_rows(session->hidden, at, row, n, (size_t)spec->model_dim * sizeof *session->hidden);
+    session->lengths[to] = n, session->predicted[to] = session->predicted[from];
+}
+
 // ---- Questions -----------------------------------------------------------------------------------------
 
 const kv_system *kv_session_system(const kv_session *session) {
@@ -191,20 +210,20 @@ static kv_status check_tokens(const kv_session *session, const int32_t *ids, con
     return KV_OK;
 }
 
-static kv_status check_empty(const kv_session *session, const char *what, kv_error *err) {
+// Of those that are to read a prompt.
+static kv_status check_empty(const kv_session *session, const int64_t *lengths, const char *what,
+                             kv_error *err) {
     for (int64_t s = 0; s < session->n_seq; s++)
-        if (session->lengths[s] > 0)
+        if (lengths[s] > 0 && session->lengths[s] > 0)
             return kv_fail(err, KV_ERR_ARGUMENT, "sequence %lld: a %s prompt can only be read from the start",
                            (long long)s, what);
     return KV_OK;
 }
 
-kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
-                             kv_error *err) {
-    for (int64_t s = 0; s < session->n_seq; s++)
-        if (lengths[s] < 1)
-            return kv_fail(err, KV_ERR_ARGUMENT, "sequence %lld: a prompt needs at least one token, not %lld",
-                           (long long)s, (long long)lengths[s]);
+// Prompts by the system's way; lengths[s] 0: the sequence rests. On failure those that were to be read are forgotten
+// where they could only begin.
+static kv_status read_prompts(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
+                              kv_error *err) {
     int64_t n_ids;
     kv_status status =
         check_tokens(session, ids, lengths, kv_system_vocab_size(&session->system), &n_ids, err);
@@ -212,7 +231,7 @@ kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int6
     const bool predicted = session->system.predictor, pruned = session->system.pruning.kind != KV_PRUNE_NONE;
     if (!predicted && !pruned)
         return kv_read_tokens(session, (kv_reading){.ids = ids, .lengths = lengths}, logits, err);
-    status = check_empty(session, predicted ? "predicted" : "pruned", err);
+    status = check_empty(session, lengths, predicted ? "predicted" : "pruned", err);
     if (status != KV_OK) return status;
     if (predicted)
         status = kv_predicted_prefill(session, ids, lengths, n_ids, logits, err);
@@ -220,8 +239,31 @@ kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int6
         status = kv_read_tokens(session, (kv_reading){.ids = ids, .lengths = lengths}, logits, err);
     else
         status = kv_pruned_prefill(session, ids, lengths, n_ids, logits, err);
-    if (status != KV_OK) kv_session_reset(session);
+    for (int64_t s = 0; s < session->n_seq && status != KV_OK; s++)
+        if (lengths[s] > 0) kv_session_forget(session, s);
     return status;
+}
+
+static kv_status check_lengths(const kv_session *session, const int64_t *lengths, int64_t least,
+                               kv_error *err) {
+    for (int64_t s = 0; s < session->n_seq; s++)
+        if (lengths[s] < least)
+            return kv_fail(err, KV_ERR_ARGUMENT, "sequence %lld: a prompt needs at least one token, not %lld",
+                           (long long)s, (long long)lengths[s]);
+    return KV_OK;
+}
+
+kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
+                             kv_error *err) {
+    kv_status status = check_lengths(session, lengths, 1, err);
+    return status == KV_OK ? read_prompts(session, ids, lengths, logits, err) : status;
+}
+
+kv_status kv_session_join(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
+                          kv_error *err) {
+    kv_status status = check_lengths(session, lengths, 0, err);
+    if (status == KV_OK) status = check_empty(session, lengths, "joining", err);
+    return status == KV_OK ? read_prompts(session, ids, lengths, logits, err) : status;
 }
 
 kv_status kv_session_decode(kv_session *session, const int32_t *ids, const bool *active, float *logits,

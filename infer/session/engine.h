@@ -35,8 +35,11 @@ void kv_session_reset(kv_session *session); // forget all tokens, keep the memor
 // sessions of a model alone that does not prune.
 void kv_session_rewind(kv_session *session, int64_t length);
 
-// The same of all tokens of sequence s alone, whose place another one can then take.
+// The same of all tokens of sequence s alone, of any system, whose place another one can then take (kv_session_join).
 void kv_session_forget(kv_session *session, int64_t s);
+
+// Sequence `to` becomes what `from` is: the same prompt, read once, then goes on in several ways.
+void kv_session_copy(kv_session *session, int64_t from, int64_t to);
 
 // Reads the prompts: ids of all sequences one after the other, lengths[n_seq] (each >= 1). The first token's
 // logits: [n_seq, vocab_size]. With an aux: aux reads n - 1 tokens up to its last layer's keys and values,
@@ -46,6 +49,13 @@ void kv_session_forget(kv_session *session, int64_t s);
 // kv_system_vocab_size or a prompt longer than the capacity, naming both.
 kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
                              kv_error *err);
+
+// Prompts for some sequences while others are under way: lengths[s] 0 lets a sequence rest, as it is; the others are
+// empty (new, or forgotten), else KV_ERR_ARGUMENT. Any system. logits as of kv_session_decode. On failure those that were to join
+// are empty.
+//                                  [Yu et al. 2022, "Orca", section 4: sequences join and leave a batch step by step]
+kv_status kv_session_join(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
+                          kv_error *err);
 
 // What leaves a session are numbers: reading fails with KV_ERR_NOT_FINITE, and no token is read, when a logit
 // of any sequence is NaN or infinite, be it for the weights of the base, of the aux or of the predictors. The

@@ -41,21 +41,24 @@ static kv_status predict_tokens(kv_session *session, kv_reading reading, kv_erro
         reading.ids += pack.n_new;
     }
     for (int64_t s = 0; s < session->n_seq; s++) {
+        if (reading.lengths[s] == 0) continue; // it rests, or its prompt is one token
         session->lengths[s] = reading.lengths[s];
-        session->predicted[s] = reading.lengths[s] > 0;
+        session->predicted[s] = true;
     }
     return KV_OK;
 }
 
 // Splits each prompt into what the aux reads (`front`) and the last token, which the base reads. lengths[s]
-// counts front tokens afterwards, ones[s] is 1.
+// counts front tokens afterwards, ones[s] is 1; both are 0 of a sequence that rests.
 static void split_prompts(const kv_session *session, const int32_t *ids, const int64_t *prompt_lengths,
                           int32_t *front, int32_t *newest, int64_t *lengths, int64_t *ones) {
     for (int64_t s = 0; s < session->n_seq; s++) {
+        lengths[s] = ones[s] = 0;
+        if (prompt_lengths[s] == 0) continue;
         lengths[s] = prompt_lengths[s] - 1;
         ones[s] = 1;
         memcpy(front, ids, (size_t)lengths[s] * sizeof *front);
-        newest[s] = ids[lengths[s]];
+        *newest++ = ids[lengths[s]];
         front += lengths[s];
         ids += prompt_lengths[s];
     }

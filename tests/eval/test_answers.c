@@ -19,22 +19,21 @@ enum { N_SEQ = 5, MAX_TOKENS = 600, EOS = 2 };
 static int32_t *said[N_SEQ];
 static int64_t n_said[N_SEQ], n_taken[N_SEQ];
 
-kv_status __wrap_kv_generate(kv_session *session, const int32_t *ids, const int64_t *lengths,
-                             const kv_generation *how, int32_t *generated, int64_t *n_generated,
-                             kv_error *err);
-kv_status __wrap_kv_generate(kv_session *session, const int32_t *ids, const int64_t *lengths,
-                             const kv_generation *how, int32_t *generated, int64_t *n_generated,
-                             kv_error *err) {
-    (void)ids, (void)lengths;
-    const int64_t n_seq = kv_session_n_seq(session);
+kv_status __wrap_kv_generate_in_turn(kv_session *session, const kv_prompts *prompts, const kv_generation *how,
+                                     kv_answers *answers, kv_error *err);
+kv_status __wrap_kv_generate_in_turn(kv_session *session, const kv_prompts *prompts, const kv_generation *how,
+                                     kv_answers *answers, kv_error *err) {
+    (void)session;
+    const int64_t n_seq = prompts->n;
+    assert_true(n_seq <= N_SEQ);
     bool stopped[N_SEQ] = {0};
-    memset(n_generated, 0, (size_t)n_seq * sizeof *n_generated);
     for (int64_t i = 0; i < how->max_tokens; i++)
-        for (int64_t s = 0; s < n_seq; s++) { // token by token, all sequences in turn
-            int32_t *row = generated + s * how->max_tokens;
+        for (int64_t at = 0; at < n_seq; at++) { // token by token, all sequences in turn
+            const int64_t s = prompts->order[at];
+            int32_t *row = answers->generated + s * how->max_tokens;
             if (stopped[s]) continue;
             row[i] = i < n_said[s] ? said[s][i] : EOS;
-            n_taken[s] = n_generated[s] = i + 1;
+            n_taken[s] = answers->n_generated[s] = i + 1;
             kv_status status = how->stop(how->context, s, row, i + 1, &stopped[s], err);
             if (status != KV_OK) return status;
         }

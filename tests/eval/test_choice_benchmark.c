@@ -371,7 +371,7 @@ static void costs_of_both_ways(void **state) {
             assert_true((double)kv_gemm_flops() == cost.reading && cost.steps == 0);
             json_decref(record);
         }
-        assert_true(kv_benchmark_bytes(b, &predicted, 3) > 0);
+        assert_true(kv_benchmark_bytes(b, &(kv_batching){.system = &predicted, .most = 3}) > 0);
         kv_benchmark_free(b);
     }
 }

@@ -18,19 +18,18 @@ enum { N = 7, MAX_TOKENS = 12, EOS = 2 };
 static int32_t *said[N];
 static int64_t n_said[N];
 
-kv_status __wrap_kv_generate(kv_session *session, const int32_t *ids, const int64_t *lengths,
-                             const kv_generation *how, int32_t *generated, int64_t *n_generated,
-                             kv_error *err);
-kv_status __wrap_kv_generate(kv_session *session, const int32_t *ids, const int64_t *lengths,
-                             const kv_generation *how, int32_t *generated, int64_t *n_generated,
-                             kv_error *err) {
-    (void)ids, (void)lengths;
-    for (int64_t s = 0; s < kv_session_n_seq(session); s++) {
+kv_status __wrap_kv_generate_in_turn(kv_session *session, const kv_prompts *prompts, const kv_generation *how,
+                                     kv_answers *answers, kv_error *err);
+kv_status __wrap_kv_generate_in_turn(kv_session *session, const kv_prompts *prompts, const kv_generation *how,
+                                     kv_answers *answers, kv_error *err) {
+    (void)session;
+    for (int64_t at = 0; at < prompts->n; at++) {
+        const int64_t s = prompts->order[at];
         bool stop = false;
         for (int64_t i = 0; i < how->max_tokens && !stop; i++) {
-            int32_t *row = generated + s * how->max_tokens;
+            int32_t *row = answers->generated + s * how->max_tokens;
             row[i] = i < n_said[s] ? said[s][i] : EOS;
-            n_generated[s] = i + 1;
+            answers->n_generated[s] = i + 1;
             kv_status status = how->stop(how->context, s, row, i + 1, &stop, err);
             if (status) return status;
         }

@@ -556,9 +556,11 @@ static char *file_text(const char *name) {
 static void limits_share_a_directory(void **state) {
     (void)state;
     char *config = strdup(in_dir("eval.yaml")), *both = strdup(in_dir("both"));
-    const char *const limited[] = {config, "--limit", "10", "--no-ttft", "-o", both, NULL};
-    if (kveval(config, "--no-ttft", "-o", in_dir("all"))) fail_msg("%s", err);
-    if (kveval(config, "--no-ttft", "--limit", "10", "-o", in_dir("few"))) fail_msg("%s", err);
+    const char *const limited[] = {config,      "-s", "batch_size=1", "--limit", "10",
+                                   "--no-ttft", "-o", both,           NULL};
+    if (kveval(config, "-s", "batch_size=1", "--no-ttft", "-o", in_dir("all"))) fail_msg("%s", err);
+    if (kveval(config, "-s", "batch_size=1", "--no-ttft", "--limit", "10", "-o", in_dir("few")))
+        fail_msg("%s", err);
     if (kveval_within(-1, limited)) fail_msg("%s", err);
     assert_non_null(strstr(out, "atlas, trained: 10 items"));
     assert_non_null(strstr(out, "atlas, held-out: 9 items")); // its own limit is lower
@@ -570,8 +572,8 @@ static void limits_share_a_directory(void **state) {
     char *few = file_text("few/results.csv"), *again = file_text("both/results.csv");
     assert_string_equal(few, again);
     free(again);
-    if (kveval(config, "--no-ttft", "-o", both)) fail_msg("%s", err);
-    assert_non_null(strstr(err, "10 answered before")); // two batches of five
+    if (kveval(config, "-s", "batch_size=1", "--no-ttft", "-o", both)) fail_msg("%s", err);
+    assert_non_null(strstr(err, "8 answered before")); // two blocks of four
     expect_same_answers(in_dir("all/results.h5"), in_dir("both/results.h5"));
     char *all = file_text("all/results.csv"), *found = file_text("both/results.csv");
     assert_string_equal(all, found);
@@ -581,7 +583,7 @@ static void limits_share_a_directory(void **state) {
     again = file_text("both/results.csv");
     assert_string_equal(few, again);
     free(few), free(again);
-    if (kveval(config, "--no-ttft", "-o", both)) fail_msg("%s", err);
+    if (kveval(config, "-s", "batch_size=1", "--no-ttft", "-o", both)) fail_msg("%s", err);
     assert_non_null(strstr(err, "12 answered before"));
     assert_non_null(strstr(err, "9 answered before"));
     free(config), free(both);

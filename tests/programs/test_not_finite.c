@@ -147,7 +147,7 @@ static void write_config(const char *name, const char *base, const char *systems
     FILE *file = fopen(in_dir(name), "w");
     assert_non_null(file);
     fprintf(file,
-            "output: %s/%s.out\ntokenizer: %s/tokenizer.model\nbatch_size: 3\nbootstrap: 100\nsystems:\n"
+            "output: %s/%s.out\ntokenizer: %s/tokenizer.model\nbatch_size: 1\nbootstrap: 100\nsystems:\n"
             "  - {name: base, model: %s/%s}\n",
             test_dir, name, test_dir, test_dir, base);
     for (const char *c = systems; *c; c++) *c == '@' ? fputs(test_dir, file) : fputc(*c, file);
@@ -271,7 +271,7 @@ static void a_row_that_is_no_score(void **state) {
         n_lines++;
         n_bad += !strncmp(line, "{\"not_finite\":\"", 15) && strstr(line, "\"unit\":5");
     }
-    assert_int_equal(n_lines, 4); // a batch of three, and that one
+    assert_int_equal(n_lines, 5); // a block of four, and that one
     assert_int_equal(n_bad, 1);
     free(samples);
     // Reports say the same, by whatever they are drawn, alone and joined.
