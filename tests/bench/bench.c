@@ -1,118 +1,130 @@
-// Speeds, for `./kv bench`.
+// The program kvbench: limits, phases, the record of both, and how it compares with those before; a process for each set of
+// instructions.
 #include "tests/bench/bench.h"
 
-#include "core/gemm.h"
+#include "data/system/blas.h"
+#include "data/system/console.h"
+#include "tests/bench/history.h"
+#include "tests/bench/isa.h"
+#include "tests/bench/machine.h"
 
-#include <math.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/prctl.h>
 
-double bench_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+static const struct {
+    const char *group;
+    void (*run)(bench *b);
+} groups[] = {{"prefill", bench_prefill},    {"first", bench_first_tokens}, {"decode", bench_decode},
+              {"predict", bench_predictors}, {"train", bench_training},     {"eval", bench_questions}};
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-double bench_median(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, by_value);
-    return values[n / 2];
-}
-
-void bench_fail(const kv_error *err) {
-    fprintf(stderr, "kvbench: %s\n", err->message);
+static void start_peers(bench *b) {
+    char script[4096];
+    const bench_options *o = b->options;
+    if (!o->peers) return;
+    snprintf(script, sizeof script, "%s/peers.py", o->folder);
+    b->peers = bench_peers_start(o->python, script, o->threads[o->n_threads - 1]);
+    if (b->peers) return;
+    fprintf(stderr,
+            "kvbench: --peers: %s does not start; PyTorch is there after: apt-get install python3-torch\n",
+            script);
     exit(1);
 }
 
-void bench_print(const char *name, double tokens, double flops, double seconds, double bytes, double peak) {
-    printf("%-42s %8.*f tokens/s  %6.1f GFLOP/s  %4.0f %% of peak  %5.0f MB\n", name,
-           tokens / seconds < 100 ? 1 : 0, tokens / seconds, flops / seconds / 1e9,
-           100 * flops / seconds / 1e9 / peak, bytes / 1e6);
-    fflush(stdout);
+static void ask_llama(bench *b, json_t *record) {
+    static const int prompts[] = {59, 512};
+    const bench_options *o = b->options;
+    if (!o->llama_bench) return;
+    json_t *tests = bench_llama(o->llama_bench, o->gguf, prompts, 2, o->threads[o->n_threads - 1]), *test;
+    size_t i;
+    if (!tests) exit(1);
+    json_array_foreach(tests, i, test) printf("llama.cpp %s, %s of %lld tokens: %.4g ms\n",
+                                              json_string_value(json_object_get(test, "model")),
+                                              json_string_value(json_object_get(test, "what")),
+                                              (long long)json_integer_value(json_object_get(test, "tokens")),
+                                              1e3 * json_number_value(json_object_get(test, "seconds")));
+    json_object_set_new(record, "llama", tests);
 }
 
-double bench_peak(void) {
-    enum { N = 1536 };
-    float *a = malloc(3 * N * N * sizeof *a);
-    if (!a) return 0;
-    for (int i = 0; i < 3 * N * N; i++) a[i] = (float)(i % 7) - 3;
-    double least = INFINITY;
-    for (int r = 0; r < BENCH_REPEATS; r++) {
-        const double start = bench_now();
-        kv_gemm_nt(N, N, N, a, N, a + N * N, N, 0, a + 2 * N * N, N);
-        least = fmin(least, bench_now() - start);
+// One run: a new record.
+static json_t *measure(bench *b) {
+    const bench_options *o = b->options;
+    omp_set_num_threads(o->threads[o->n_threads - 1]);
+    b->phases = json_array();
+    json_t *record =
+        json_pack("{s:i,s:s,s:b,s:b,s:o}", "record", BENCH_RECORD, "isa", bench_isa_now(), "quick", o->quick,
+                  "small_pages", o->small_pages, "machine", bench_machine(o->folder));
+    if (!record || !b->phases) bench_out_of_memory();
+    const json_t *machine = json_object_get(record, "machine");
+    printf("== %s on %s (%s), %d threads, OpenBLAS %s\n", bench_isa_now(),
+           json_string_value(json_object_get(machine, "model")),
+           json_string_value(json_object_get(machine, "cpu")), o->threads[o->n_threads - 1],
+           json_string_value(json_object_get(machine, "openblas")));
+    bench_limits_measure(&b->limits, o->quick);
+    bench_limits_print(&b->limits);
+    if (!o->small_pages) bench_pages(&b->limits, record);
+    for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
+        if (bench_wants(o, groups[g].group)) groups[g].run(b);
+    ask_llama(b, record);
+    json_object_set_new(record, "limits", bench_limits_json(&b->limits));
+    json_object_set_new(record, "phases", b->phases);
+    if (b->peers) json_object_set_new(record, "torch", json_string(bench_peers_version(b->peers)));
+    bench_limits_free(&b->limits);
+    return record;
+}
+
+static int compare(const bench_options *o, const json_t *records) {
+    json_t *history;
+    kv_error err;
+    if (bench_history_read(o->history, &history, &err) != KV_OK) bench_fail(&err);
+    const int worse = bench_check(records, history, stdout);
+    json_decref(history);
+    return worse ? 1 : 0;
+}
+
+static int run(const bench_options *o) {
+    bench b = {.options = o};
+    kv_error err;
+    if (o->small_pages) prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    if (kv_blas_reserve(&err) != KV_OK) bench_fail(&err);
+    if (o->paper) {
+        bench_paper(&b);
+        return 0;
     }
-    free(a);
-    return 2.0 * N * N * N / least / 1e9;
+    start_peers(&b);
+    json_t *records = json_array();
+    for (int64_t r = 0; r < o->runs; r++) {
+        json_t *record = measure(&b);
+        if (o->json && bench_history_append(o->json, record, &err) != KV_OK) bench_fail(&err);
+        json_array_append_new(records, record);
+    }
+    const int status = o->check ? compare(o, records) : 0;
+    json_decref(records);
+    bench_peers_stop(b.peers);
+    return status;
 }
 
-static kv_model_spec small_spec(int64_t layers, int64_t dim, int64_t head_dim, int64_t heads,
-                                int64_t kv_heads, int64_t ffn) {
-    kv_model_spec s = {.model_type = "openelm",
-                       .vocab_size = 1024,
-                       .model_dim = dim,
-                       .head_dim = head_dim,
-                       .n_layers = layers,
-                       .context_length = 512,
-                       .qk_norm = true,
-                       .tied_head = true,
-                       .norm_eps = 1e-6f,
-                       .rope = {.theta = 10000},
-                       .bos_id = 1,
-                       .eos_id = 2};
-    for (int64_t i = 0; i < layers; i++) s.layers[i] = (kv_layer_spec){heads, kv_heads, ffn};
-    return s;
-}
-
-static void bench_small_training(double peak) {
-    const kv_model_spec base = small_spec(4, 96, 24, 4, 2, 256), aux = small_spec(2, 24, 12, 2, 1, 64);
-    const struct {
-        const char *name;
-        const kv_model_spec *base, *aux;
-        int64_t micro;
-    } rows[] = {{"train base 4 x 96, 48 x 96 tokens", &base, NULL, 48},
-                {"  in micro-batches of 16", &base, NULL, 16},
-                {"  in micro-batches of 8", &base, NULL, 8},
-                {"  in micro-batches of 4", &base, NULL, 4},
-                {"train aux 2 x 24", &aux, NULL, 48},
-                {"train predictors between them", &base, &aux, 48},
-                {"  in micro-batches of 16", &base, &aux, 16},
-                {"  in micro-batches of 8", &base, &aux, 8}};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        bench_training(
-            rows[i].name,
-            &(bench_training_args){.base = rows[i].base,
-                                   .aux = rows[i].aux,
-                                   .weights = {.base = 1, .aux = 0.3f, .consistency = 0.25f, .kl = 2},
-                                   .n_seq = 48,
-                                   .seq_len = 96,
-                                   .micro = rows[i].micro,
-                                   .repeats = BENCH_REPEATS},
-            peak);
+// The plain set is a reference, and tens of times as slow: it has to be asked for.
+static int run_all(char **argv) {
+    const char *names[BENCH_MAX_ISAS];
+    const int n = bench_isa_list(names);
+    int status = 0;
+    for (int i = n > 1 ? 1 : 0; i < n; i++) {
+        const int own = bench_isa_run(names[i], argv);
+        if (own > status) status = own;
+        if (own > 1 || kv_console_interrupted()) break;
+    }
+    return kv_console_interrupted() ? 128 + kv_console_signal() : status;
 }
 
 int main(int argc, char **argv) {
-    const bool paper = argc == 2 && !strcmp(argv[1], "--paper");
-    if (argc > 1 && !paper) {
-        fprintf(stderr,
-                "usage: ./kv bench [--paper]   (--paper: only the comparison with the paper's code)\n");
-        return 2;
-    }
-    const double peak = bench_peak();
-    printf("%-42s %27.1f GFLOP/s on %d threads\n", "matrix product, 1536 x 1536 x 1536", peak,
-           omp_get_max_threads());
-    if (!paper) {
-        bench_small_training(peak);
-        bench_inference("f32", peak);
-        bench_inference("bf16", peak);
-    }
-    bench_paper(peak);
-    return 0;
+    kv_console_start(argv);
+    kv_console_catch_signals();
+    bench_options options;
+    bench_options_read(argc, argv, &options);
+    if (!options.isa && !options.paper && !getenv("KV_ISA")) return run_all(argv);
+    if (options.isa) bench_isa_become(options.isa, argv);
+    return run(&options);
 }

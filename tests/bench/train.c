@@ -1,112 +1,144 @@
-// Training steps of the quickstart's base, aux and predictors, whole and in micro-batches.
-#include "tests/bench/bench.h"
+#include "tests/bench/train.h"
 
-#include "core/gemm.h"
 #include "core/optimizer.h"
+#include "tests/bench/shapes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { MAX_PARAMS = 4096 };
 
 struct training {
     kv_model *base, *aux;
     kv_predictor *predictor;
     kv_tape *tape;
-    kv_param *params[4096];
+    kv_param *params[MAX_PARAMS];
     int64_t n_params;
     kv_adamw *optimizer;
     int32_t *ids;
     kv_kvp_weights weights;
-    int64_t n_seq, seq_len, micro;
+    int64_t n_seq, seq_len;
 };
 
-static void step(struct training *t) {
+static void step(void *context) {
+    struct training *t = context;
+    const kv_batch batch = {.input_ids = t->ids,
+                            .target_ids = t->ids + 1,
+                            .n_seq = t->n_seq,
+                            .seq_len = t->seq_len,
+                            .ignore_index = -1,
+                            .n_valid = (double)(t->n_seq * t->seq_len)};
+    kv_error err;
     kv_grad_zero(t->params, t->n_params);
-    for (int64_t s = 0; s < t->n_seq; s += t->micro) {
-        kv_batch batch = {.input_ids = t->ids + s * t->seq_len,
-                          .target_ids = t->ids + s * t->seq_len + 1,
-                          .n_seq = t->micro,
-                          .seq_len = t->seq_len,
-                          .ignore_index = -1,
-                          .n_valid = (double)(t->n_seq * t->seq_len)};
-        kv_tape_reset(t->tape);
-        kv_tensor *loss;
-        if (t->predictor)
-            loss = kv_kvp_objective(t->tape, t->base, t->aux, t->predictor, &batch, &t->weights, NULL, NULL);
-        else
-            loss = kv_lm_objective(t->tape, t->base, NULL, &batch, &(kv_lm_weights){.ce = 1}, NULL);
-        kv_error err;
-        if (kv_tape_backward(t->tape, loss, &err) != KV_OK) bench_fail(&err);
-    }
-    double norm = kv_grad_norm(t->params, t->n_params);
+    kv_tape_reset(t->tape);
+    kv_tensor *loss =
+        t->predictor
+            ? kv_kvp_objective(t->tape, t->base, t->aux, t->predictor, &batch, &t->weights, NULL, NULL)
+            : kv_lm_objective(t->tape, t->base, NULL, &batch, &(kv_lm_weights){.ce = 1}, NULL);
+    if (kv_tape_backward(t->tape, loss, &err) != KV_OK) bench_fail(&err);
+    const double norm = kv_grad_norm(t->params, t->n_params);
     kv_adamw_step(t->optimizer, kv_same_rate(1e-3), kv_clip_scale(norm, 1));
 }
 
-static kv_status make_predictor(const bench_training_args *args, kv_predictor **predictor, kv_error *err) {
-    static kv_predictor_spec spec;
-    int32_t mapping[KV_MAX_LAYERS];
-    kv_mapping_separate(args->base->n_layers, args->aux->n_layers, mapping);
-    kv_predictor_spec_paper(args->base, args->aux, mapping, &spec);
-    return kv_predictor_create(args->base, args->aux, &spec, predictor, err);
+static void must(kv_status status, const kv_error *err) {
+    if (status != KV_OK) bench_fail(err);
 }
 
-static kv_status make_models(struct training *t, const bench_training_args *args, kv_error *err) {
-    kv_status status = kv_model_create(args->base, KV_F32, true, &t->base, err);
-    if (status != KV_OK) return status;
-    kv_model_fill_random(t->base, 1, NULL, 0);
-    if (!args->aux) return kv_model_set_trainable(t->base, true, err);
-    status = kv_model_create(args->aux, KV_F32, true, &t->aux, err);
-    if (status == KV_OK) status = make_predictor(args, &t->predictor, err);
-    if (status != KV_OK) return status;
-    kv_model_fill_random(t->aux, 2, NULL, 0);
-    kv_predictor_init(t->predictor, NULL, 3, NULL);
-    status = kv_predictor_set_trainable(t->predictor, true, err);
-    return status == KV_OK ? kv_model_set_trainable(t->aux, true, err) : status;
-}
-
-static void prepare(struct training *t, const bench_training_args *args) {
+static void make_models(struct training *t, const bench_step_args *args, bool quick) {
     kv_error err;
-    const int64_t n = args->n_seq * args->seq_len;
-    *t = (struct training){.weights = args->weights,
-                           .n_seq = args->n_seq,
-                           .seq_len = args->seq_len,
-                           .micro = args->micro,
-                           .tape = kv_tape_create(),
-                           .ids = malloc((size_t)(n + 1) * sizeof *t->ids)};
-    if (!t->tape || !t->ids) exit(1);
-    if (make_models(t, args, &err) != KV_OK) bench_fail(&err);
-    t->n_params = kv_model_params(args->aux ? t->aux : t->base, t->params);
-    if (args->aux) t->n_params += kv_predictor_params(t->predictor, t->params + t->n_params);
-    if (kv_adamw_create(t->params, t->n_params, &(kv_adamw_args){0.9f, 0.95f, 1e-8f, 0.1f}, &t->optimizer,
-                        &err) != KV_OK)
-        bench_fail(&err);
-    const kv_rng rng = {.seed = 1};
-    for (int64_t i = 0; i <= n; i++)
-        t->ids[i] = (int32_t)kv_rng_below(rng, (uint64_t)i, (uint64_t)args->base->vocab_size);
+    t->base = bench_model(args->base, quick, KV_F32);
+    kv_model *trained = t->base;
+    if (args->aux) {
+        trained = t->aux = bench_model(args->aux, quick, KV_F32);
+        t->predictor = bench_predictor(&t->base->spec, &t->aux->spec, args->ours);
+        must(kv_predictor_set_trainable(t->predictor, true, &err), &err);
+        const float layers = (float)t->base->spec.n_layers;
+        t->weights = args->ours ? (kv_kvp_weights){.consistency = 2 / layers, .kl = 1}
+                                : (kv_kvp_weights){.base = 1, .aux = 1, .consistency = 1 / layers};
+    }
+    must(kv_model_set_trainable(trained, true, &err), &err);
+    t->n_params = kv_model_params(trained, t->params);
+    if (t->predictor) t->n_params += kv_predictor_params(t->predictor, t->params + t->n_params);
+    must(kv_adamw_create(t->params, t->n_params, &(kv_adamw_args){0.9f, 0.95f, 1e-8f, 0.1f}, &t->optimizer,
+                         &err),
+         &err);
 }
 
-static void release(struct training *t) {
+static struct training *prepare(const bench_step_args *args, bool quick) {
+    struct training *t = calloc(1, sizeof *t);
+    const int64_t n = args->n_seq * args->seq_len;
+    if (!t || !(t->tape = kv_tape_create()) || !(t->ids = malloc((size_t)(n + 1) * sizeof *t->ids)))
+        bench_out_of_memory();
+    t->n_seq = args->n_seq, t->seq_len = args->seq_len;
+    make_models(t, args, quick);
+    bench_fill_ids(t->ids, n + 1, t->base->spec.vocab_size);
+    return t;
+}
+
+void bench_step_free(void *context) {
+    struct training *t = context;
     kv_adamw_free(t->optimizer);
     kv_tape_free(t->tape);
     kv_predictor_free(t->predictor);
     kv_model_free(t->aux);
     kv_model_free(t->base);
     free(t->ids);
+    free(t);
 }
 
-double bench_training(const char *name, const bench_training_args *args, double peak) {
-    struct training t;
-    double seconds[BENCH_REPEATS];
-    prepare(&t, args);
-    step(&t); // memory is touched here for the first time
-    kv_gemm_flops_reset();
-    for (int r = 0; r < args->repeats; r++) {
-        const double start = bench_now();
-        step(&t);
-        seconds[r] = bench_now() - start;
+static json_t *peer_of(const struct training *t, const bench_step_args *args) {
+    json_t *request =
+        json_pack("{s:s,s:o,s:s,s:I,s:I}", "do", "train", "model", bench_shape_json(&t->base->spec), "type",
+                  "f32", "n_seq", (json_int_t)t->n_seq, "n_tokens", (json_int_t)t->seq_len);
+    if (t->aux) {
+        json_object_set_new(request, "do", json_string("train_kvp"));
+        json_object_set_new(request, "aux", bench_shape_json(&t->aux->spec));
+        json_object_set_new(request, "ours", json_boolean(args->ours));
     }
-    const double tokens = (double)(args->n_seq * args->seq_len), s = bench_median(seconds, args->repeats);
-    bench_print(name, tokens, (double)kv_gemm_flops() / args->repeats, s,
-                (double)kv_arena_peak(kv_tape_arena(t.tape)), peak);
-    release(&t);
-    return tokens / s;
+    return request;
+}
+
+void bench_step_phase(const bench_step_args *args, bool quick, bench_phase *phase) {
+    bench_step_args small = *args;
+    if (quick) small.n_seq = 2, small.seq_len = 16;
+    struct training *t = prepare(&small, quick);
+    const double tokens = (double)(t->n_seq * t->seq_len);
+    *phase = (bench_phase){.group = "train",
+                           .bound = BENCH_PRODUCTS,
+                           .type = KV_F32,
+                           .rows = t->n_seq * t->seq_len,
+                           .tokens = tokens,
+                           .run = step,
+                           .context = t,
+                           .peer = peer_of(t, args)};
+    snprintf(phase->name, sizeof phase->name, "step %s, %lld x %lld", args->name, (long long)args->n_seq,
+             (long long)args->seq_len);
+}
+
+// Of the small families those of a kind take turns; the published pair alone has 5 GB of weights, gradients and moments.
+void bench_training(bench *b) {
+    static const bench_step_args small[] = {
+        {"quickstart base", "quickstart-base", NULL, false, 16, 96},
+        {"quickstart aux", "quickstart-aux", NULL, false, 16, 96},
+        {"quickstart KVP, ours", "quickstart-base", "quickstart-aux", true, 16, 96},
+        {"quickstart KVP, paper's", "quickstart-base", "quickstart-aux", false, 16, 96},
+        {"atlas base", "atlas-base", NULL, false, 24, 96},
+        {"atlas near base", "atlas-near", NULL, false, 48, 96},
+        {"atlas A1", "atlas-a1", NULL, false, 48, 96},
+        {"atlas KVP, ours", "atlas-base", "atlas-a1", true, 24, 96},
+        {"atlas near KVP, ours", "atlas-near", "atlas-a1", true, 24, 96},
+    };
+    static const bench_step_args published[] = {
+        {"450M/270M KVP, paper's", "openelm-450m", "openelm-270m", false, 4, 128}};
+    enum { N_SMALL = sizeof small / sizeof *small };
+    bench_phase phases[N_SMALL];
+    const int n = b->options->quick ? 3 : N_SMALL;
+    for (int i = 0; i < n; i++) bench_step_phase(&small[i], b->options->quick, &phases[i]);
+    bench_round(b, phases, n);
+    for (int i = 0; i < n; i++) bench_step_free(phases[i].context);
+    if (b->options->quick) return;
+    bench_step_phase(&published[0], false, phases);
+    bench_round(b, phases, 1);
+    bench_step_free(phases[0].context);
 }

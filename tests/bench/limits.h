@@ -1,0 +1,42 @@
+// What this machine reaches at most, now: what phases are measured against.
+#pragma once
+
+#include "core/dtype.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { BENCH_LIMIT_ROWS = 10, BENCH_LIMIT_TYPES = 2 };
+
+typedef struct bench_limits {
+    double reading;     // GB/s, all threads
+    double reading_one; // one thread
+    int64_t n_rows, rows[BENCH_LIMIT_ROWS];
+    double products[BENCH_LIMIT_TYPES]
+                   [BENCH_LIMIT_ROWS]; // GFLOP/s, f32 and bf16, with a weight that no cache holds
+    double openblas[BENCH_LIMIT_ROWS]; // its sgemm, called directly
+    double square, openblas_square;    // 1536 x 1536 x 1536
+    double region, region_asleep; // seconds of an empty parallel region: one after the other, after a pause
+    bool quick;
+    struct bench_products *weights;
+    struct bench_buffer *buffer;
+} bench_limits;
+
+// The best of a few, of each. Ends the program when memory runs out.
+void bench_limits_measure(bench_limits *limits, bool quick);
+void bench_limits_free(bench_limits *limits);
+
+// The limit of products of so many rows (the nearest one that was measured and has no more), in GFLOP/s, and that of reading,
+// in GB/s. Both are measured again, and the larger counts: a slow spell must not flatter us.
+double bench_limit_products(bench_limits *limits, kv_dtype type, int64_t rows);
+double bench_limit_reading(bench_limits *limits);
+
+// GFLOP/s of a product of 1536 x 1536 x 1536 through core/gemm.h, or of OpenBLAS alone.
+double bench_square(bool openblas, bool quick);
+
+json_t *bench_limits_json(const bench_limits *limits);
+void bench_limits_print(const bench_limits *limits);
+
+// Reading, first touched by one thread or by all, in huge pages or in small ones: printed, and put into the record.
+void bench_pages(bench_limits *limits, json_t *record);
