@@ -112,8 +112,8 @@ void bench_step_phase(const bench_step_args *args, bool quick, bench_phase *phas
                            .run = step,
                            .context = t,
                            .peer = peer_of(t, args)};
-    snprintf(phase->name, sizeof phase->name, "step %s, %lld x %lld", args->name, (long long)args->n_seq,
-             (long long)args->seq_len);
+    snprintf(phase->name, sizeof phase->name, "step %s, %lld x %lld", args->name, (long long)t->n_seq,
+             (long long)t->seq_len);
 }
 
 // Of the small families those of a kind take turns; the published pair alone has 5 GB of weights, gradients and moments.
