@@ -1,7 +1,9 @@
 #include "tests/bench/isa.h"
 
+#include "core/gemm/isa.h"
 #include "data/system/console.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
@@ -15,26 +17,16 @@
 
 extern char **environ;
 
-// Until products have a table of their own: the compiler's way of asking the CPU.
 int bench_isa_list(const char *names[BENCH_MAX_ISAS]) {
-    int n = 0;
-    names[n++] = "plain";
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) names[n++] = "avx2";
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) names[n++] = "avx512";
-#endif
-#ifdef __aarch64__
-    names[n++] = "neon";
-#endif
+    static_assert((int)KV_MAX_ISAS <= (int)BENCH_MAX_ISAS, "room for all");
+    const kv_kernels *list[KV_MAX_ISAS];
+    const int n = kv_isa_list(list);
+    for (int i = 0; i < n; i++) names[i] = list[i]->name;
     return n;
 }
 
 const char *bench_isa_now(void) {
-    const char *names[BENCH_MAX_ISAS], *wanted = getenv("KV_ISA");
-    const int n = bench_isa_list(names);
-    for (int i = 0; wanted && i < n; i++)
-        if (!strcmp(names[i], wanted)) return names[i];
-    return names[n - 1];
+    return kv_isa()->name;
 }
 
 // What OpenBLAS calls its kernels of that kind; NULL: it chooses by itself, as it does for the best that the CPU has.

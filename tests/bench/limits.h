@@ -7,14 +7,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { BENCH_LIMIT_ROWS = 10, BENCH_LIMIT_TYPES = 2 };
+enum { BENCH_LIMIT_ROWS = 10 };
+// Weights in rows, as training has them, or in panels, as frozen ones lie.
+typedef enum bench_weights { BENCH_F32_ROWS, BENCH_F32, BENCH_BF16, BENCH_WEIGHTS } bench_weights;
 
 typedef struct bench_limits {
     double reading;     // GB/s, all threads
     double reading_one; // one thread
     int64_t n_rows, rows[BENCH_LIMIT_ROWS];
-    double products[BENCH_LIMIT_TYPES]
-                   [BENCH_LIMIT_ROWS]; // GFLOP/s, f32 and bf16, with a weight that no cache holds
+    double products[BENCH_WEIGHTS][BENCH_LIMIT_ROWS]; // GFLOP/s, with weights that no cache holds
     double openblas[BENCH_LIMIT_ROWS]; // its sgemm, called directly
     double square, openblas_square;    // 1536 x 1536 x 1536
     double region, region_asleep; // seconds of an empty parallel region: one after the other, after a pause
