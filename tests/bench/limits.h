@@ -16,8 +16,8 @@ typedef struct bench_limits {
     double reading_one; // one thread
     int64_t n_rows, rows[BENCH_LIMIT_ROWS];
     double products[BENCH_WEIGHTS][BENCH_LIMIT_ROWS]; // GFLOP/s, with weights that no cache holds
-    double openblas[BENCH_LIMIT_ROWS]; // its sgemm, called directly
-    double square, openblas_square;    // 1536 x 1536 x 1536
+    double openblas[BENCH_LIMIT_ROWS];                // its sgemm, called directly
+    double square, openblas_square;                   // 1536 x 1536 x 1536
     double region, region_asleep; // seconds of an empty parallel region: one after the other, after a pause
     bool quick;
     struct bench_products *weights;
