@@ -2,11 +2,13 @@
 #include "core/model.h"
 
 #include "core/arena.h"
+#include "core/gemm/packed.h"
 
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void describe(kv_param *p, const char *prefix, const char *name, int64_t rows, int64_t cols,
                      bool decay, kv_dtype dtype) {
@@ -163,13 +165,14 @@ void kv_model_free(kv_model *model) {
     if (!model) return;
     if (model->storage) model->release(model->storage);
     free(model->grads);
+    free(model->packed);
     kv_rope_free(model->rope);
     free(model->layers);
     free(model);
 }
 
 static void copy_param(kv_param *to, const kv_param *from) {
-    if (to->rows > 0) kv_widen(to->data, from->data, from->dtype, kv_param_size(from));
+    if (to->rows > 0) kv_param_values(from, 0, kv_param_size(from), to->data);
 }
 
 kv_status kv_model_prune(const kv_model *base, const int32_t *kept, int64_t n_kept, kv_model **model,
@@ -196,7 +199,7 @@ kv_status kv_model_prune(const kv_model *base, const int32_t *kept, int64_t n_ke
 
 struct grad_context {
     float *next;
-    const char *not_f32; // a parameter that cannot be trained as stored
+    const char *not_f32, *packed; // parameters that cannot be trained as they are
 };
 
 static void place_grad(kv_param *p, void *context) {
@@ -204,6 +207,7 @@ static void place_grad(kv_param *p, void *context) {
     p->grad = c->next;
     if (c->next) c->next += kv_param_size(p);
     if (p->dtype != KV_F32) c->not_f32 = p->name;
+    if (p->layout != KV_IN_ROWS) c->packed = p->name;
 }
 
 kv_status kv_model_set_trainable(kv_model *model, bool trainable, kv_error *err) {
@@ -212,6 +216,9 @@ kv_status kv_model_set_trainable(kv_model *model, bool trainable, kv_error *err)
     struct grad_context context = {0};
     visit_params(model, place_grad, &context);
     if (!trainable) return KV_OK;
+    if (context.packed)
+        return kv_fail(err, KV_ERR_ARGUMENT, "%s lies in panels; only weights in rows can be trained",
+                       context.packed);
     if (context.not_f32)
         return kv_fail(err, KV_ERR_ARGUMENT, "%s is stored in 16 bits; only float32 weights can be trained",
                        context.not_f32);
@@ -232,6 +239,56 @@ int64_t kv_model_size(const kv_model *model, bool with_embedding) {
     visit_params((kv_model *)(uintptr_t)model, add_size, &size); // the visitor only reads
     if (!with_embedding) size -= kv_param_size(&model->embed) + kv_param_size(&model->head);
     return size;
+}
+
+// ---- Panels --------------------------------------------------------------------------------------------
+
+struct packing {
+    char *next;  // place for the next weight that is a view; NULL: nowhere
+    size_t size; // of all places
+    void (*let_go)(const kv_param *);
+    bool ok;
+};
+
+static size_t place_size(const kv_param *p) {
+    return ((size_t)kv_param_size(p) * kv_dtype_size(p->dtype) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static void add_place(kv_param *p, void *context) {
+    if (kv_can_pack(p) && p->layout == KV_IN_ROWS) ((struct packing *)context)->size += place_size(p);
+}
+
+static void pack_param(kv_param *p, void *context) {
+    struct packing *packing = context;
+    if (!packing->ok || !kv_can_pack(p) || p->layout != KV_IN_ROWS) return;
+    if (packing->next) {
+        const kv_param view = *p;
+        memcpy(packing->next, view.data, (size_t)kv_param_size(p) * kv_dtype_size(p->dtype));
+        p->data = packing->next;
+        packing->next += place_size(p);
+        packing->let_go(&view);
+    }
+    packing->ok = kv_pack(p);
+}
+
+int64_t kv_model_pack_bytes(const kv_model *model) {
+    struct packing packing = {0};
+    if (model->storage && model->release != free)
+        visit_params((kv_model *)(uintptr_t)model, add_place, &packing);
+    return (int64_t)packing.size;
+}
+
+bool kv_model_pack(kv_model *model, void (*let_go)(const kv_param *view)) {
+    struct packing packing = {.let_go = let_go, .ok = true};
+    const size_t size = (size_t)kv_model_pack_bytes(model);
+    if (size > 0) {
+        model->packed = aligned_alloc(ALIGNMENT, size);
+        if (!model->packed) return false;
+        kv_prefer_huge_pages(model->packed, size);
+        packing.next = model->packed;
+    }
+    visit_params(model, pack_param, &packing);
+    return packing.ok;
 }
 
 void kv_model_key_norms(kv_model *model, kv_key_norms *norms) {

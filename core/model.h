@@ -73,6 +73,7 @@ typedef struct kv_model {
     kv_rope *rope;
     void *storage; // what the parameters' data lie in; freed by release(storage)
     void (*release)(void *storage);
+    void *packed; // what weights lie in that were views and are in panels now, or NULL
     float *grads; // one block for all trainable parameters' gradients, or NULL
 } kv_model;
 
@@ -121,6 +122,13 @@ void kv_model_fill_random(kv_model *model, uint64_t seed, const int32_t *origin,
 // A model of the given layers of `base`, weights copied as float32. kept ascending.
 kv_status kv_model_prune(const kv_model *base, const int32_t *kept, int64_t n_kept, kv_model **model,
                          kv_error *err);
+
+// Brings the matrices of a frozen model into panels, which products read fastest (core/gemm/packed.h): in place, or, of a
+// model whose weights are views of a file, in memory of its own, kv_model_pack_bytes of it, each view being handed to let_go
+// once it is no longer read. The model computes the same, but cannot be trained, nor differentiated through. False when
+// memory ran out; it then computes as before, packed in part.
+bool kv_model_pack(kv_model *model, void (*let_go)(const kv_param *view));
+int64_t kv_model_pack_bytes(const kv_model *model);
 
 // Gives every parameter a gradient (they must be KV_F32 in owned storage), or takes it away again.
 kv_status kv_model_set_trainable(kv_model *model, bool trainable, kv_error *err);

@@ -30,15 +30,28 @@ bool kv_pack(kv_param *param) {
     return true;
 }
 
-void kv_param_row(const kv_param *param, int64_t row, float *dst) {
-    const size_t element = kv_dtype_size(param->dtype);
+// n numbers of one row, from column c on.
+static void gather(const kv_param *param, int64_t row, int64_t c, int64_t n, float *dst) {
+    const int64_t place = row / KV_PANEL * KV_PANEL * param->cols + c * KV_PANEL + row % KV_PANEL;
+    const float *wide = (const float *)param->data + place;
+    const uint16_t *halves = (const uint16_t *)param->data + place;
+    for (int64_t i = 0; i < n; i++)
+        if (param->dtype == KV_F32)
+            dst[i] = wide[i * KV_PANEL];
+        else
+            kv_widen(dst + i, halves + i * KV_PANEL, param->dtype, 1);
+}
+
+void kv_param_values(const kv_param *param, int64_t first, int64_t n, float *dst) {
     if (param->layout == KV_IN_ROWS) {
-        kv_widen(dst, (const char *)param->data + (size_t)(row * param->cols) * element, param->dtype,
-                 param->cols);
+        kv_widen(dst, (const char *)param->data + (size_t)first * kv_dtype_size(param->dtype), param->dtype,
+                 n);
         return;
     }
-    const char *panel =
-        (const char *)param->data + (size_t)(row / KV_PANEL * KV_PANEL * param->cols) * element;
-    for (int64_t c = 0; c < param->cols; c++)
-        kv_widen(dst + c, panel + (size_t)(c * KV_PANEL + row % KV_PANEL) * element, param->dtype, 1);
+    for (int64_t done = 0; done < n;) {
+        const int64_t c = (first + done) % param->cols, rest = param->cols - c;
+        const int64_t length = rest < n - done ? rest : n - done;
+        gather(param, (first + done) / param->cols, c, length, dst + done);
+        done += length;
+    }
 }

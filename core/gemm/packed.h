@@ -12,8 +12,8 @@
 bool kv_can_pack(const kv_param *param);
 
 // Brings a weight's data into panels, in place; nothing happens to one that is there already, or that cannot be packed.
-// Whoever reads rows of it afterwards has to ask kv_param_row. False when memory ran out, with the weight as it was.
+// Whoever reads its numbers afterwards has to ask kv_param_values. False when memory ran out, with the weight as it was.
 bool kv_pack(kv_param *param);
 
-// Row `row` of a weight in either layout, widened, into dst[cols].
-void kv_param_row(const kv_param *param, int64_t row, float *dst);
+// Numbers first .. first + n of a weight, counted row by row, in whatever layout and type it has, widened into dst[n].
+void kv_param_values(const kv_param *param, int64_t first, int64_t n, float *dst);

@@ -21,8 +21,9 @@ enum {
 struct work {
     const kv_kernels *kernels;
     int64_t m, k;
+    int64_t tile_rows; // of X in a tile: tiles are as even as can be
     kv_left x;
-    float *packed; // X in blocks of kernels->rows rows, [k, rows] each; or NULL
+    float *packed; // X in blocks of tile_rows rows, [k, rows] each; or NULL
     const kv_product *products;
     int n_products;
     int64_t chunk, n_chunks; // of rows
@@ -95,10 +96,10 @@ static void make_panels(const kv_kernels *kernels, const kv_product *p, const st
 
 // Whether the kernels read W where it lies. A 16-bit panel is better widened once if many rows need it.
 static bool lies_ready(const struct work *work, const kv_product *p, const struct group *g, int64_t rows) {
-    if (p->kind == KV_RIGHT_PANELS) return p->dtype == KV_F32 || rows <= 2 * work->kernels->rows;
+    if (p->kind == KV_RIGHT_PANELS) return p->dtype == KV_F32 || rows <= 2 * work->tile_rows;
     const bool whole = g->end - g->begin == (int64_t)g->panels * KV_PANEL;
     return p->kind == KV_RIGHT_AS_IT_IS && p->dtype == KV_F32 && whole &&
-           (p->ld < FAR || rows <= work->kernels->rows);
+           (p->ld < FAR || rows <= work->tile_rows);
 }
 
 static void place_right(const struct work *work, const kv_product *p, const struct group *g, int64_t c,
@@ -106,8 +107,11 @@ static void place_right(const struct work *work, const kv_product *p, const stru
     const int64_t first = g->begin / KV_PANEL * KV_PANEL;
     t->dtype = p->dtype;
     if (p->kind == KV_RIGHT_PANELS) {
-        t->w = (const char *)p->w + (size_t)(first * work->k + c * KV_PANEL) * kv_dtype_size(p->dtype);
-        t->w_step = KV_PANEL, t->w_next = work->k * KV_PANEL;
+        const int64_t element = (int64_t)kv_dtype_size(p->dtype), panel = work->k * KV_PANEL;
+        t->w = (const char *)p->w + (first * work->k + c * KV_PANEL) * element;
+        t->w_step = KV_PANEL, t->w_next = panel;
+        // The next block of this group, or the first of the next group.
+        t->ahead = element * (c + t->k < work->k ? t->k * KV_PANEL : g->panels * panel - c * KV_PANEL);
     } else {
         t->w = (const float *)p->w + c * p->ld + first;
         t->w_step = p->ld, t->w_next = KV_PANEL;
@@ -144,8 +148,9 @@ static void run_rows(const struct work *work, const kv_product *p, const struct 
     const float beta = c == 0 ? p->beta : 1;
     t.panels = g->panels;
     for (int64_t row = begin; row < end; row += t.rows) {
-        t.rows = (int)(end - row < work->kernels->rows ? end - row : work->kernels->rows);
+        t.rows = (int)(end - row < work->tile_rows ? end - row : work->tile_rows);
         place_left(work, row, c, &t);
+        if (row > begin) t.ahead = 0;
         if (!whole) {
             partly(work, p, g, row, beta, t);
             continue;
@@ -192,7 +197,7 @@ static float *room(int64_t floats) {
 }
 
 static void pack_block(const struct work *work, int64_t row) {
-    const int64_t rest = work->m - row, n = rest < work->kernels->rows ? rest : work->kernels->rows;
+    const int64_t rest = work->m - row, n = rest < work->tile_rows ? rest : work->tile_rows;
     float *to = work->packed + row * work->k;
     const float *from = work->x.x + row * work->x.row;
     if (work->x.column == 1)
@@ -206,16 +211,16 @@ static void deal_out(struct work *work, int threads) {
     int64_t groups = 0;
     for (int i = 0; i < work->n_products; i++) groups += n_groups(work->kernels, &work->products[i]);
     int64_t chunks = (4 * (int64_t)threads + groups - 1) / (groups > 0 ? groups : 1);
-    const int64_t blocks = (work->m + work->kernels->rows - 1) / work->kernels->rows;
+    const int64_t blocks = (work->m + work->tile_rows - 1) / work->tile_rows;
     if (threads == 1) chunks = 1;
     if (chunks > blocks) chunks = blocks;
-    work->chunk = (blocks + chunks - 1) / chunks * work->kernels->rows;
+    work->chunk = (blocks + chunks - 1) / chunks * work->tile_rows;
     work->n_chunks = (work->m + work->chunk - 1) / work->chunk;
     work->n_tasks = groups * work->n_chunks;
 }
 
 static void run_alone(const struct work *work) {
-    for (int64_t row = 0; work->packed && row < work->m; row += work->kernels->rows) pack_block(work, row);
+    for (int64_t row = 0; work->packed && row < work->m; row += work->tile_rows) pack_block(work, row);
     for (int64_t i = 0; i < work->n_tasks; i++) run_task(work, i);
 }
 
@@ -226,7 +231,7 @@ static void run_together(const struct work *work, int threads) {
     {
         if (work->packed) {
 #pragma omp for schedule(static)
-            for (int64_t row = 0; row < work->m; row += work->kernels->rows) pack_block(work, row);
+            for (int64_t row = 0; row < work->m; row += work->tile_rows) pack_block(work, row);
         }
         for (int64_t i = next; (i = atomic_fetch_add(&next, step)) < work->n_tasks;)
             for (int64_t t = i; t < i + step && t < work->n_tasks; t++) run_task(work, t);
@@ -234,6 +239,8 @@ static void run_together(const struct work *work, int threads) {
 }
 
 static void run(struct work *work, int64_t columns) {
+    const int64_t tiles = (work->m + work->kernels->rows - 1) / work->kernels->rows;
+    work->tile_rows = (work->m + tiles - 1) / tiles;
     const int64_t steps = work->m * work->k > 0 ? work->m * work->k : 1;
     const bool together = !omp_in_parallel() && columns > REGION_WORK / steps;
     const int threads = together ? omp_get_max_threads() : 1;

@@ -1,6 +1,8 @@
 // A predictor's parts and their parameters: one block of memory, laid out in the order they are listed in.
 #include "core/predictor/predictor.h"
 
+#include "core/gemm/packed.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -284,6 +286,15 @@ kv_status kv_predictor_create_tabulated(const kv_model_spec *base, const kv_mode
     return status == KV_OK ? allocate(p, predictor, err) : status;
 }
 
+static void pack(kv_param *param, void *ok) {
+    if (param->group != KV_GROUP_TABLES && param->rows > 1) *(bool *)ok = kv_pack(param) && *(bool *)ok;
+}
+
+bool kv_predictor_pack(kv_predictor *predictor) {
+    bool ok = true;
+    return for_all(predictor, pack, &ok) && ok;
+}
+
 void kv_predictor_free(kv_predictor *predictor) {
     if (!predictor) return;
     for (int side = 0; side < KV_SIDES; side++) free(predictor->outputs[side]);
@@ -321,8 +332,7 @@ kv_status kv_predictor_init(kv_predictor *predictor, const kv_model *base, uint6
         for (int side = 0; side < KV_SIDES; side++) init_map(&predictor->outputs[side][i].map, seed);
         kv_query_adapter *adapter = predictor->adapters ? &predictor->adapters[i] : NULL;
         if (adapter && adapter->q)
-            kv_widen(adapter->q->data, base->layers[i].q.data, base->layers[i].q.dtype,
-                     kv_param_size(adapter->q));
+            kv_param_values(&base->layers[i].q, 0, kv_param_size(adapter->q), adapter->q->data);
         if (adapter && adapter->down) init_weight(adapter->down, seed);
     }
     if (predictor->embedding.rows > 0) init_weight(&predictor->embedding, seed);

@@ -71,6 +71,10 @@ void kv_predictor_free(kv_predictor *predictor);
 // them. base may be NULL where no queries are adapted in full (KV_ERR_ARGUMENT otherwise).
 kv_status kv_predictor_init(kv_predictor *predictor, const kv_model *base, uint64_t seed, kv_error *err);
 
+// Brings the matrices of a predictor that is not trained into panels (core/gemm/packed.h), in place; not its tables. False
+// when memory ran out; it then computes as before, packed in part.
+bool kv_predictor_pack(kv_predictor *predictor);
+
 // KV_ERR_ARGUMENT for tabulated ones, of which not all that there was to learn is left.
 kv_status kv_predictor_set_trainable(kv_predictor *predictor, bool trainable, kv_error *err);
 

@@ -2,6 +2,8 @@
 // kind of map takes from them what it can.
 #include "core/predictor/start_from_base.h"
 
+#include "core/gemm/packed.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -71,7 +73,7 @@ static void set_norms(struct sums *s, const kv_param *of, const kv_param *behind
 
 static void set_sums(struct sums *s, const kv_param *weight, const kv_param *bias) {
     const int64_t in = s->in, out = s->out;
-    kv_widen(s->wide, weight->data, weight->dtype, out * in);
+    kv_param_values(weight, 0, out * in, s->wide);
     for (int64_t o = 0; o < out; o++)
         for (int64_t c = 0; c < in; c++) {
             const double w = (double)s->wide[o * in + c] * s->norms[c];

@@ -2,6 +2,7 @@
 
 #include "core/dtype.h"
 #include "core/flops.h"
+#include "core/gemm/packed.h"
 #include "data/checkpoint/hf_config.h"
 #include "data/checkpoint/hf_layout.h"
 #include "data/checkpoint/hf_names.h"
@@ -127,15 +128,11 @@ enum { PIECE = 4096 };
 // Hashed as float32, so that a model keeps its fingerprint when its weights are widened or saved anew.
 static uint64_t hash_param(uint64_t hash, const kv_param *param) {
     float values[PIECE];
-    int64_t size = kv_param_size(param), element = (int64_t)kv_dtype_size(param->dtype);
+    const int64_t size = kv_param_size(param);
     for (int64_t i = 0; i < size; i += PIECE) {
-        int64_t n = size - i < PIECE ? size - i : PIECE;
-        const char *data = (const char *)param->data + i * element;
-        if (param->dtype != KV_F32) {
-            kv_widen(values, data, param->dtype, n);
-            data = (const char *)values;
-        }
-        hash = kv_hash64(hash, data, (size_t)n * sizeof(float));
+        const int64_t n = size - i < PIECE ? size - i : PIECE;
+        kv_param_values(param, i, n, values);
+        hash = kv_hash64(hash, values, (size_t)n * sizeof(float));
     }
     return hash;
 }
@@ -253,6 +250,12 @@ static kv_status check_memory(const char *dir, const kv_model_spec *spec, kv_fro
     return kv_memory_check(owned, dir, err);
 }
 
+// Where memory does not hold what views of a file become, these stay what they are: products then are slower.
+static void pack(kv_model *model) {
+    const int64_t bytes = kv_model_pack_bytes(model);
+    if (bytes == 0 || kv_memory_check((double)bytes, "", NULL) == KV_OK) kv_model_pack(model, give_back);
+}
+
 kv_status kv_checkpoint_load_frozen(const char *dir, const kv_model_spec *spec, kv_frozen_dtype dtype,
                                     kv_model **model, char fingerprint[17], kv_error *err) {
     *model = NULL;
@@ -263,7 +266,9 @@ kv_status kv_checkpoint_load_frozen(const char *dir, const kv_model_spec *spec, 
     if (status == KV_OK) status = kv_checkpoint_load_known(dir, spec, false, model, err);
     if (status != KV_OK) return status;
     status = kv_checkpoint_convert(model, dtype, fingerprint, err);
-    return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", dir);
+    if (status != KV_OK) return kv_fail_within(err, status, "%s", dir);
+    pack(*model);
+    return KV_OK;
 }
 
 // ---- Size ----------------------------------------------------------------------------------------------

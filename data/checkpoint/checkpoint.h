@@ -43,8 +43,9 @@ typedef enum kv_frozen_dtype {
 // case. *model is another one afterwards; on failure it is freed and NULL.
 kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fingerprint[17], kv_error *err);
 
-// kv_checkpoint_load (spec NULL) or kv_checkpoint_load_known, and kv_checkpoint_convert; KV_ERR_MEMORY before anything is
-// read when what will not be a view of the file does not fit in memory.
+// kv_checkpoint_load (spec NULL) or kv_checkpoint_load_known, kv_checkpoint_convert, and kv_model_pack where memory allows
+// it: for those who only run a model. KV_ERR_MEMORY before anything is read when what will not be a view of the file does
+// not fit in memory.
 kv_status kv_checkpoint_load_frozen(const char *dir, const kv_model_spec *spec, kv_frozen_dtype dtype,
                                     kv_model **model, char fingerprint[17], kv_error *err);
 

@@ -1,6 +1,6 @@
 #include "data/checkpoint/weights_file.h"
 
-#include "core/dtype.h"
+#include "core/gemm/packed.h"
 #include "core/text.h"
 #include "data/file/content.h"
 #include "data/file/path.h"
@@ -237,12 +237,12 @@ int64_t kv_weights_bytes(const kv_weights_set *set, const kv_weights_request *re
 
 // ---- Writing -------------------------------------------------------------------------------------------
 
-// The values of a parameter as float32: its own data, or a copy that *widened then owns.
+// The values of a parameter as float32, row by row: its own data, or a copy that *widened then owns.
 static const float *as_f32(const kv_param *param, float **widened) {
     *widened = NULL;
-    if (param->dtype == KV_F32) return param->data;
+    if (param->dtype == KV_F32 && param->layout == KV_IN_ROWS) return param->data;
     *widened = malloc((size_t)kv_param_size(param) * sizeof(float));
-    if (*widened) kv_widen(*widened, param->data, param->dtype, kv_param_size(param));
+    if (*widened) kv_param_values(param, 0, kv_param_size(param), *widened);
     return *widened;
 }
 

@@ -91,10 +91,12 @@ static kv_status load_predictor(kv_systems *systems, unsigned i, struct kv_known
     kv_status status = kv_predictor_load(dir, &system->base->spec, aux ? &aux->spec : NULL, &found, NULL,
                                          &system->predictor, err);
     if (status != KV_OK) return blame(systems, i, "predictor", err);
-    if (!tabulated) return KV_OK;
-    status = kv_tabulated_use(tabulated, &system->base->spec, &system->aux->spec, fingerprint(base),
-                              &system->predictor, err);
-    return status == KV_OK ? KV_OK : blame(systems, i, "tabulated", err);
+    if (tabulated)
+        status = kv_tabulated_use(tabulated, &system->base->spec, &system->aux->spec, fingerprint(base),
+                                  &system->predictor, err);
+    if (status != KV_OK) return blame(systems, i, "tabulated", err);
+    kv_predictor_pack(system->predictor);
+    return KV_OK;
 }
 
 static kv_pruning read_pruning(const kv_eval_system *row, uint64_t seed) {

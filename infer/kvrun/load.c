@@ -154,6 +154,7 @@ kv_status kvrun_load(kvrun *run, kv_error *err) {
         status = load_model(run, o->aux, &run->specs[1], asks ? run->fingerprints[1] : NULL, &run->system.aux,
                             err);
     if (status == KV_OK && o->predictor) status = load_predictor(run, err);
+    if (status == KV_OK && o->predictor) kv_predictor_pack(run->system.predictor);
     if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
     if (!o->quiet && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
     return status;

@@ -361,7 +361,7 @@ static void test_random_weights(void **state) {
             float *row = test_alloc(d.k, sizeof *row);
             for (int i = 0; packed && i < d.n_parts; i++) {
                 if ((s + i) % 3 > 0) assert_true(kv_pack(&d.w[i])); // some in rows beside those in panels
-                kv_param_row(&d.w[i], d.parts[i].row0, row);
+                kv_param_values(&d.w[i], d.parts[i].row0 * d.k, d.k, row);
                 for (int64_t c = 0; c < d.k; c++)
                     assert_true((double)row[c] == exact[i][d.parts[i].row0 * d.k + c]);
             }

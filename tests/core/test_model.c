@@ -1,6 +1,7 @@
 // The transformer described by data: shapes, parameters, and its outputs and gradients against double
 // precision.
 #include "core/flops.h"
+#include "core/gemm.h"
 #include "tests/support/numbers/reference_model.h"
 #include "tests/support/numbers/rounding.h"
 #include "tests/support/support.h"
@@ -384,6 +385,66 @@ static void test_pruning_copies_layers(void **state) {
     }
 }
 
+// ---- Panels --------------------------------------------------------------------------------------------
+
+static kv_model_spec wide_spec(void) {
+    kv_model_spec spec = plain_spec();
+    spec.model_dim = 48, spec.vocab_size = 64, spec.head_dim = 8, spec.tied_head = true;
+    for (int i = 0; i < spec.n_layers; i++)
+        spec.layers[i] = (kv_layer_spec){.n_heads = 4, .n_kv_heads = 2, .ffn_dim = 33 + 15 * (i % 2)};
+    return spec;
+}
+
+static float *logits_of(kv_model *model, const int32_t *ids, int64_t n) {
+    kv_tape *tape = kv_tape_create();
+    const kv_sequence sequence = {0, n, 0, n};
+    const kv_pass pass = {.sequences = &sequence, .n_sequences = 1};
+    kv_tape_set_recording(tape, false);
+    const kv_tensor *y = kv_model_logits(tape, model, kv_model_forward(tape, model, ids, n, &pass));
+    assert_non_null(y);
+    float *copy = test_alloc(y->rows * y->cols, sizeof *copy);
+    memcpy(copy, y->data, (size_t)(y->rows * y->cols) * sizeof *copy);
+    kv_tape_free(tape);
+    return copy;
+}
+
+// A model in panels gives the same bits, one of its layers the same copies, and is not trained.
+static void test_packing_changes_no_bit(void **state) {
+    (void)state;
+    const kv_model_spec spec = wide_spec();
+    const int32_t ids[] = {5, 63, 0, 17, 5};
+    for (kv_dtype dtype = KV_F32; dtype <= KV_F16; dtype++) {
+        kv_model *model = ref_random_model(&spec, dtype, 3), *before, *after;
+        kv_error err = {0};
+        kv_gemm_batch_invariant(true);
+        float *plain = logits_of(model, ids, 5), *one = logits_of(model, ids, 1);
+        assert_int_equal(kv_model_prune(model, (int32_t[]){1}, 1, &before, &err), KV_OK);
+        assert_int_equal(kv_model_pack_bytes(model), 0); // in place
+        assert_true(kv_model_pack(model, NULL));
+        assert_int_equal(model->embed.layout, KV_IN_PANELS);
+        assert_int_equal(model->layers[0].q.layout, KV_IN_PANELS);
+        assert_int_equal(model->layers[0].up.layout, KV_IN_ROWS); // 33 rows
+        assert_int_equal(model->layers[0].attn_norm.layout, KV_IN_ROWS);
+        float *packed = logits_of(model, ids, 5), *packed_one = logits_of(model, ids, 1);
+        assert_memory_equal(packed, plain, 5 * 64 * sizeof *plain);
+        assert_memory_equal(packed_one, one, 64 * sizeof *one);
+        kv_gemm_batch_invariant(false);
+        assert_int_equal(kv_model_prune(model, (int32_t[]){1}, 1, &after, &err), KV_OK);
+        kv_param *a[64], *b[64];
+        const int64_t n = kv_model_params(before, a);
+        assert_int_equal(kv_model_params(after, b), n);
+        for (int64_t i = 0; i < n; i++)
+            assert_memory_equal(a[i]->data, b[i]->data, (size_t)kv_param_size(a[i]) * sizeof(float));
+        assert_int_equal(kv_model_set_trainable(model, true, &err), KV_ERR_ARGUMENT);
+        if (dtype == KV_F32 && !strstr(err.message, "panels")) fail_msg("%s", err.message);
+        float *memory[] = {plain, one, packed, packed_one};
+        for (int i = 0; i < 4; i++) free(memory[i]);
+        kv_model_free(model);
+        kv_model_free(before);
+        kv_model_free(after);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_published_sizes),
@@ -396,6 +457,7 @@ int main(void) {
         cmocka_unit_test(test_random_fill_of_a_part),
         cmocka_unit_test(test_trainable_and_frozen),
         cmocka_unit_test(test_pruning_copies_layers),
+        cmocka_unit_test(test_packing_changes_no_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

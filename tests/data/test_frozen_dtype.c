@@ -1,5 +1,6 @@
 // Frozen weights in another type than they are stored in: rounded to nearest, known by the fingerprint of
 // what is stored, in no more memory than they then take; and what that does to a loss.
+#include "core/gemm/packed.h"
 #include "core/objective.h"
 #include "data/system/memory.h"
 #include "tests/support/checkpoint.h"
@@ -15,8 +16,9 @@
 enum { MAX_PARAMS = 200 };
 
 static double value_of(const kv_param *param, int64_t i) {
-    return param->dtype == KV_F32 ? (double)((const float *)param->data)[i]
-                                  : test_half_value(param->dtype, ((const uint16_t *)param->data)[i]);
+    float value;
+    kv_param_values(param, i, 1, &value);
+    return (double)value;
 }
 
 // ---- Values --------------------------------------------------------------------------------------------
@@ -37,10 +39,10 @@ static void check_conversion(const char *dir, kv_frozen_dtype dtype) {
         assert_null(b[i]->grad);
         for (int64_t j = 0; j < kv_param_size(a[i]); j += 1 + kv_param_size(a[i]) / 40) {
             const double value = value_of(a[i], j);
-            if (b[i]->dtype == KV_F32)
-                assert_true(value_of(b[i], j) == value);
-            else
-                assert_int_equal(((const uint16_t *)b[i]->data)[j], test_half_nearest(b[i]->dtype, value));
+            const kv_dtype type = b[i]->dtype;
+            const double nearest =
+                type == KV_F32 ? value : test_half_value(type, test_half_nearest(type, value));
+            assert_true(value_of(b[i], j) == nearest);
         }
     }
     kv_model_free(stored);
@@ -54,6 +56,41 @@ static void test_values_are_rounded_to_nearest(void **state) {
     check_conversion(golden("hf/llama-untied-bf16"), KV_FROZEN_F32);
     check_conversion(golden("hf/llama-untied-bf16"), KV_FROZEN_F16);
     check_conversion(golden("hf/llama-sharded-f16"), KV_FROZEN_BF16);
+}
+
+// Views of a file go into panels; the model keeps its fingerprint there, and is saved as it was.
+static void test_whoever_only_runs_it_gets_panels(void **state) {
+    (void)state;
+    const kv_model_spec spec = {.model_type = "llama",
+                                .vocab_size = 64,
+                                .model_dim = 32,
+                                .head_dim = 8,
+                                .n_layers = 2,
+                                .context_length = 8,
+                                .layers = {{4, 2, 40}, {4, 2, 40}},
+                                .norm_eps = 1e-5f,
+                                .rope = {.theta = 10000},
+                                .bos_id = -1,
+                                .eos_id = -1};
+    kv_model *model;
+    char expected[17], fingerprint[17];
+    must(kv_model_create(&spec, KV_F32, true, &model, &err), &err);
+    kv_model_fill_random(model, 5, NULL, 0);
+    kv_checkpoint_fingerprint(model, expected);
+    must(kv_checkpoint_save(test_dir, model, &err), &err);
+    kv_model_free(model);
+    must(kv_checkpoint_load_frozen(test_dir, NULL, KV_FROZEN_STORED, &model, NULL, &err), &err);
+    assert_int_equal(model->layers[0].down.layout, KV_IN_PANELS); // 32 rows
+    assert_int_equal(model->head.layout, KV_IN_PANELS);
+    assert_int_equal(model->layers[1].gate.layout, KV_IN_ROWS); // 40 rows
+    kv_checkpoint_fingerprint(model, fingerprint);
+    assert_string_equal(fingerprint, expected);
+    must(kv_checkpoint_save(test_dir, model, &err), &err);
+    kv_model_free(model);
+    must(kv_checkpoint_load(test_dir, &model, &err), &err);
+    kv_checkpoint_fingerprint(model, fingerprint);
+    assert_string_equal(fingerprint, expected);
+    kv_model_free(model);
 }
 
 // No copy of what has its type already, fingerprint or not.
@@ -244,8 +281,12 @@ static void test_memory_is_that_of_the_type(void **state) {
 int main(int argc, char **argv) {
     if (argc == 3) return print_growth(argv[1], argv[2]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values_are_rounded_to_nearest), cmocka_unit_test(test_stored_type_stays),
-        cmocka_unit_test(test_too_large_for_the_type),        cmocka_unit_test(test_loss_within_rounding),
+        cmocka_unit_test(test_values_are_rounded_to_nearest),
+        cmocka_unit_test(test_stored_type_stays),
+        cmocka_unit_test(test_values_are_rounded_to_nearest),
+        cmocka_unit_test(test_whoever_only_runs_it_gets_panels),
+        cmocka_unit_test(test_too_large_for_the_type),
+        cmocka_unit_test(test_loss_within_rounding),
         cmocka_unit_test(test_memory_is_that_of_the_type),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
