@@ -50,15 +50,15 @@ INLINE void sum_up(const kv_tile *t, const int rows, const int vectors, const kv
     const size_t element = dtype == KV_F32 ? 4 : 2;
     const int64_t step = t->w_step * (int64_t)element, next = t->w_next * (int64_t)element;
     const int64_t row = t->x_row * 4, column = t->x_col * 4;
-    const char *x[POINTERS], *w = t->w;
-    const int64_t ahead = t->ahead;
+    const char *x[POINTERS], *w = t->w, *soon = t->soon;
     lanes sum[ROWS][PANELS * VECTORS] = {{{0}}};
     UNROLL
     for (int i = 0; i < POINTERS; i++) x[i] = (const char *)t->x + 3 * i * row;
     for (int64_t c = 0; c < t->k; c++) {
         lanes b[PANELS * VECTORS];
-        __builtin_prefetch(w + ahead, 0, 2);
-        if (vectors > VECTORS) __builtin_prefetch(w + next + ahead, 0, 2);
+        __builtin_prefetch(soon, 0, 2);
+        if (vectors > VECTORS) __builtin_prefetch(soon + t->soon_next, 0, 2);
+        soon += t->soon_step;
         UNROLL
         for (int v = 0; v < vectors; v++)
             b[v] = load_as(w + (v < VECTORS ? 0 : next) + (int64_t)element * LANES * (v % VECTORS), dtype);
@@ -98,7 +98,7 @@ INLINE void of_rows(const kv_tile *t, const int vectors, const kv_dtype dtype, c
         CASE(6)
 #endif
 #if ROWS > 6
-            CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
 #endif
     }
 }

@@ -26,7 +26,10 @@ typedef struct kv_tile {
     const void *w; // W(c, j) is its element c · w_step + j, of the second panel w_next elements further
     kv_dtype dtype;
     int64_t w_step, w_next;
-    int64_t ahead; // W is read so many bytes further soon: brought near meanwhile; 0: it is not
+    // What will be read next, brought near meanwhile: k pieces of soon_step bytes, and as many of the second panel
+    // soon_next bytes further.
+    const char *soon;
+    int64_t soon_step, soon_next;
     int64_t k;
     float beta;
     float *y;

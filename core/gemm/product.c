@@ -96,24 +96,36 @@ static void make_panels(const kv_kernels *kernels, const kv_product *p, const st
 
 // Whether the kernels read W where it lies. A 16-bit panel is better widened once if many rows need it.
 static bool lies_ready(const struct work *work, const kv_product *p, const struct group *g, int64_t rows) {
-    if (p->kind == KV_RIGHT_PANELS) return p->dtype == KV_F32 || rows <= 2 * work->tile_rows;
+    if (p->kind == KV_RIGHT_PANELS) return p->dtype == KV_F32 || rows <= work->tile_rows;
     const bool whole = g->end - g->begin == (int64_t)g->panels * KV_PANEL;
     return p->kind == KV_RIGHT_AS_IT_IS && p->dtype == KV_F32 && whole &&
            (p->ld < FAR || rows <= work->tile_rows);
 }
 
+// Row c of k in the first panel of a group, of a W that lies in panels.
+static const char *stored_panel(const struct work *work, const kv_product *p, const struct group *g,
+                                int64_t c) {
+    const int64_t first = g->begin / KV_PANEL * KV_PANEL;
+    return (const char *)p->w + (first * work->k + c * KV_PANEL) * (int64_t)kv_dtype_size(p->dtype);
+}
+
+// Behind a block of W in panels the next one of the group is read, or the first one of the next group.
+static void look_ahead(const struct work *work, const kv_product *p, const struct group *g, int64_t c,
+                       kv_tile *t) {
+    const int64_t element = (int64_t)kv_dtype_size(p->dtype);
+    const bool last = c + t->k == work->k;
+    t->soon = stored_panel(work, p, g, last ? g->panels * work->k : c + t->k);
+    t->soon_step = KV_PANEL * element, t->soon_next = work->k * KV_PANEL * element;
+}
+
 static void place_right(const struct work *work, const kv_product *p, const struct group *g, int64_t c,
                         kv_tile *t) {
-    const int64_t first = g->begin / KV_PANEL * KV_PANEL;
     t->dtype = p->dtype;
     if (p->kind == KV_RIGHT_PANELS) {
-        const int64_t element = (int64_t)kv_dtype_size(p->dtype), panel = work->k * KV_PANEL;
-        t->w = (const char *)p->w + (first * work->k + c * KV_PANEL) * element;
-        t->w_step = KV_PANEL, t->w_next = panel;
-        // The next block of this group, or the first of the next group.
-        t->ahead = element * (c + t->k < work->k ? t->k * KV_PANEL : g->panels * panel - c * KV_PANEL);
+        t->w = stored_panel(work, p, g, c);
+        t->w_step = KV_PANEL, t->w_next = work->k * KV_PANEL;
     } else {
-        t->w = (const float *)p->w + c * p->ld + first;
+        t->w = (const float *)p->w + c * p->ld + g->begin;
         t->w_step = p->ld, t->w_next = KV_PANEL;
     }
 }
@@ -150,7 +162,7 @@ static void run_rows(const struct work *work, const kv_product *p, const struct 
     for (int64_t row = begin; row < end; row += t.rows) {
         t.rows = (int)(end - row < work->tile_rows ? end - row : work->tile_rows);
         place_left(work, row, c, &t);
-        if (row > begin) t.ahead = 0;
+        if (row > begin) t.soon_step = 0;
         if (!whole) {
             partly(work, p, g, row, beta, t);
             continue;
@@ -178,6 +190,8 @@ static void run_task(const struct work *work, int64_t task) {
             make_panels(work->kernels, p, &g, c, t.k, work->k, panels);
             t.w = panels, t.dtype = KV_F32, t.w_step = KV_PANEL, t.w_next = t.k * KV_PANEL;
         }
+        t.soon = t.w;
+        if (p->kind == KV_RIGHT_PANELS) look_ahead(work, p, &g, c, &t);
         run_rows(work, p, &g, begin, end, c, t);
         c += t.k;
     } while (c < work->k);
