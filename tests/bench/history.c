@@ -153,8 +153,11 @@ static void compare(struct comparison *c, const char *phase, const char *ratio) 
     c->compared++;
     if (now >= worse_than * before) return;
     c->worse++;
-    fprintf(c->out, "worse: %s: %s %.3f, %.0f %% below the %.3f of the history\n", phase, ratio, now,
+    const double others = median_of(c->records, c->like, phase, "others");
+    fprintf(c->out, "worse: %s: %s %.3f, %.0f %% below the %.3f of the history", phase, ratio, now,
             100 * (1 - now / before), before);
+    if (others > 0.05) fprintf(c->out, " (others took %.0f %% of the processors meanwhile)", 100 * others);
+    fputc('\n', c->out);
 }
 
 int bench_check(const json_t *records, const json_t *history, FILE *out) {

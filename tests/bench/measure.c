@@ -2,6 +2,7 @@
 #include "core/gemm.h"
 #include "data/system/console.h"
 #include "tests/bench/bench.h"
+#include "tests/bench/load.h"
 
 #include <math.h>
 #include <omp.h>
@@ -16,6 +17,7 @@ enum {
     PEER_REPEATS = 3,
     MAX_SAMPLES = MOST_REPEATS + PEER_REPEATS
 };
+static const double disturbed = 0.05;  // what others may take of the processors before it is said
 static const double patience = 3;      // seconds of a phase in a round, once it ran often enough
 static const double long_seconds = 15; // a phase that takes longer is run twice
 
@@ -143,7 +145,7 @@ static void record(bench *b, bench_phase *p, const double *seconds, int repeats,
 }
 
 static void print(const bench *b, const bench_phase *p, const double *seconds, double limit, double fraction,
-                  double peer) {
+                  double peer, double others) {
     printf("%-40s %9.4g ms %10.4g ns/token %7.1f GFLOP/s", p->name, 1e3 * p->seconds,
            1e9 * p->seconds / p->tokens, p->flops / p->seconds / 1e9);
     if (p->bound == BENCH_READING)
@@ -154,11 +156,12 @@ static void print(const bench *b, const bench_phase *p, const double *seconds, d
     for (int i = 0; i + 1 < o->n_threads; i++)
         printf("; %.2f x %d thread%s", seconds[i] / p->seconds, o->threads[i], o->threads[i] == 1 ? "" : "s");
     if (!isnan(peer)) printf("; PyTorch %.4g ms, %.2f x", 1e3 * peer, peer / p->seconds);
+    if (others > disturbed) printf("; others took %.0f %% of the processors", 100 * others);
     putchar('\n');
     fflush(stdout);
 }
 
-static void conclude(bench *b, bench_phase *p, struct timing *t) {
+static void conclude(bench *b, bench_phase *p, struct timing *t, double others) {
     const bench_options *o = b->options;
     double seconds[BENCH_MAX_THREADS];
     for (int i = 0; i < o->n_threads; i++) seconds[i] = median(&t->own[i]);
@@ -171,7 +174,8 @@ static void conclude(bench *b, bench_phase *p, struct timing *t) {
                  peer = median(&t->peer);
     record(b, p, seconds, own->n, limit, fraction);
     if (!isnan(peer)) json_object_set_new(p->entry, "torch_seconds", json_real(peer));
-    print(b, p, seconds, limit, fraction, peer);
+    json_object_set_new(p->entry, "others", json_real(others));
+    print(b, p, seconds, limit, fraction, peer, others);
     json_decref(p->peer);
     p->peer = NULL;
 }
@@ -183,6 +187,8 @@ void bench_round(bench *b, bench_phase *phases, int n) {
     kv_progress_begin(&progress, stderr, phases[0].group, (int64_t)n * MOST_REPEATS);
     omp_set_num_threads(b->options->threads[b->options->n_threads - 1]);
     for (int i = 0; i < n; i++) warm_up(&phases[i], &timings[i]);
+    bench_load load;
+    bench_load_begin(&load);
     bool going = true;
     for (int64_t r = 0; going; r++) {
         going = false;
@@ -193,10 +199,11 @@ void bench_round(bench *b, bench_phase *phases, int n) {
             going = true;
         }
     }
+    const double others = bench_load_others(&load);
     if (progress.terminal) fputs("\r\033[K", stderr);
     for (int i = 0; i < n; i++) {
         ask_peer(b, &phases[i], &timings[i]);
-        conclude(b, &phases[i], &timings[i]);
+        conclude(b, &phases[i], &timings[i], others);
     }
 }
 

@@ -67,6 +67,11 @@ static void a_tenth_below_the_median_is_worse(void **state) {
     assert_int_equal(check(now(0.80, 2.0 * 0.89), before()), 1);
     expect_said("worse: first token KVP: reduction 1.780, 11 % below the 2.000 of the history\n");
     assert_int_equal(check(now(0.1, 0.1), before()), 2);
+    json_t *beside_others = now(0.1, 2.0);
+    json_object_set_new(json_array_get(json_object_get(json_array_get(beside_others, 0), "phases"), 0),
+                        "others", json_real(0.4));
+    assert_int_equal(check(beside_others, before()), 1);
+    expect_said("below the 0.800 of the history (others took 40 % of the processors meanwhile)\n");
 }
 
 static void one_slow_run_of_three_is_none(void **state) {
