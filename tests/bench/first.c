@@ -63,6 +63,7 @@ static void time_cell(bench *b, const kv_system *systems, const family *f, const
 static void time_family(bench *b, const family *f, kv_model *base, const int64_t cells[][2]) {
     kv_model *aux = bench_model(f->aux, b->options->quick, KV_F32);
     kv_predictor *predictor = bench_predictor(&base->spec, &aux->spec, false);
+    if (!kv_predictor_pack(predictor)) bench_out_of_memory();
     const kv_system systems[] = {
         {.base = base}, {.base = aux}, {.base = base, .aux = aux, .predictor = predictor}};
     for (int c = 0; c < 2; c++) time_cell(b, systems, f, cells[c]);

@@ -22,6 +22,7 @@ static void time_first_tokens(kv_ttft ttft[N_ROWS]) {
     kv_model *base = bench_model("openelm-1.1b", false, KV_F32),
              *aux = bench_model("openelm-450m", false, KV_F32);
     kv_predictor *predictor = bench_predictor(&base->spec, &aux->spec, false);
+    if (!kv_predictor_pack(predictor)) bench_out_of_memory();
     kv_error err;
     const kv_system systems[N_ROWS] = {
         {.base = base}, {.base = aux}, {.base = base, .aux = aux, .predictor = predictor}};

@@ -76,6 +76,7 @@ static void time_pair(bench *b, const char *base_name, const char *aux_name, con
     if (!aux) bench_out_of_memory();
     bench_shape(aux_name, b->options->quick, aux);
     kv_predictor *predictor = bench_predictor(&base->spec, aux, false);
+    if (!kv_predictor_pack(predictor)) bench_out_of_memory();
     bench_phase phases[2];
     for (int i = 0; i < 2; i++) add(&phases[i], maps_create(base, aux, predictor, rows[i]), name);
     bench_round(b, phases, 2);

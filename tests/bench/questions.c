@@ -155,7 +155,8 @@ static void add(bench_phase *p, struct asked *a, const char *name, kv_dtype type
 }
 
 static double weight_bytes(const char *name, bool quick, kv_dtype type) {
-    kv_model *model = bench_model(name, quick, type);
+    kv_model *model =
+        quick ? bench_trained_model(name, true) : bench_model(name, false, type); // one is saved
     const double bytes = bench_weight_bytes(model);
     char path[128];
     kv_error err;

@@ -61,7 +61,7 @@ void bench_shape(const char *name, bool quick, kv_model_spec *spec) {
     free(found);
 }
 
-kv_model *bench_model(const char *name, bool quick, kv_dtype type) {
+static kv_model *make_model(const char *name, bool quick, kv_dtype type, bool trained) {
     kv_random_name *found = malloc(sizeof *found);
     if (!found) bench_out_of_memory();
     find(name, quick, found);
@@ -69,8 +69,17 @@ kv_model *bench_model(const char *name, bool quick, kv_dtype type) {
     kv_error err;
     if (kv_model_create(&found->spec, type, true, &model, &err) != KV_OK) bench_fail(&err);
     kv_model_fill_random(model, 1, found->n_origin ? found->origin : NULL, found->n_origin);
+    if (!trained && !kv_model_pack(model, NULL)) bench_out_of_memory();
     free(found);
     return model;
+}
+
+kv_model *bench_model(const char *name, bool quick, kv_dtype type) {
+    return make_model(name, quick, type, false);
+}
+
+kv_model *bench_trained_model(const char *name, bool quick) {
+    return make_model(name, quick, KV_F32, true);
 }
 
 kv_predictor *bench_predictor(const kv_model_spec *base, const kv_model_spec *aux, bool recipe) {

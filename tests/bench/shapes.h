@@ -11,10 +11,13 @@
 // enough for all that is timed.
 void bench_shape(const char *name, bool quick, kv_model_spec *spec);
 
-// A frozen model of that shape; free with kv_model_free.
+// A frozen model of that shape, in panels, as programs that only run it load it; and one that can be made trainable. Free with
+// kv_model_free.
 kv_model *bench_model(const char *name, bool quick, kv_dtype type);
+kv_model *bench_trained_model(const char *name, bool quick);
 
-// Predictors as the paper has them: keys from keys, values from values; tables of the token with `recipe`, as ours has them.
+// Predictors to be trained, as the paper has them: keys from keys, values from values; tables of the token with `recipe`, as
+// ours has them. To be run alone they are packed (kv_predictor_pack).
 kv_predictor *bench_predictor(const kv_model_spec *base, const kv_model_spec *aux, bool recipe);
 
 // Bytes that decoding a token reads of weights: all but the rows of the embedding that it leaves alone.

@@ -47,10 +47,10 @@ static void must(kv_status status, const kv_error *err) {
 
 static void make_models(struct training *t, const bench_step_args *args, bool quick) {
     kv_error err;
-    t->base = bench_model(args->base, quick, KV_F32);
+    t->base = bench_trained_model(args->base, quick); // in rows where it is frozen, too, as kvtrain keeps it
     kv_model *trained = t->base;
     if (args->aux) {
-        trained = t->aux = bench_model(args->aux, quick, KV_F32);
+        trained = t->aux = bench_trained_model(args->aux, quick);
         t->predictor = bench_predictor(&t->base->spec, &t->aux->spec, args->ours);
         must(kv_predictor_set_trainable(t->predictor, true, &err), &err);
         const float layers = (float)t->base->spec.n_layers;
