@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static void describe(kv_param *p, const char *prefix, const char *name, int64_t rows, int64_t cols,
                      bool decay, kv_dtype dtype) {
@@ -261,14 +260,14 @@ static void add_place(kv_param *p, void *context) {
 static void pack_param(kv_param *p, void *context) {
     struct packing *packing = context;
     if (!packing->ok || !kv_can_pack(p) || p->layout != KV_IN_ROWS) return;
-    if (packing->next) {
-        const kv_param view = *p;
-        memcpy(packing->next, view.data, (size_t)kv_param_size(p) * kv_dtype_size(p->dtype));
-        p->data = packing->next;
-        packing->next += place_size(p);
-        packing->let_go(&view);
+    if (!packing->next) {
+        packing->ok = kv_pack(p);
+        return;
     }
-    packing->ok = kv_pack(p);
+    const kv_param view = *p;
+    kv_pack_into(p, packing->next);
+    packing->next += place_size(p);
+    packing->let_go(&view);
 }
 
 int64_t kv_model_pack_bytes(const kv_model *model) {

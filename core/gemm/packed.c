@@ -30,6 +30,18 @@ bool kv_pack(kv_param *param) {
     return true;
 }
 
+void kv_pack_into(kv_param *param, void *place) {
+    const kv_kernels *kernels = kv_isa();
+    const size_t size = (size_t)(KV_PANEL * param->cols) * kv_dtype_size(param->dtype);
+#pragma omp parallel for schedule(static)
+    for (int64_t p = 0; p < param->rows / KV_PANEL; p++)
+        kernels->turn((char *)place + (size_t)p * size, KV_PANEL,
+                      (const char *)param->data + (size_t)p * size, param->dtype, param->cols, KV_PANEL,
+                      param->cols);
+    param->data = place;
+    param->layout = KV_IN_PANELS;
+}
+
 // n numbers of one row, from column c on.
 static void gather(const kv_param *param, int64_t row, int64_t c, int64_t n, float *dst) {
     const int64_t place = row / KV_PANEL * KV_PANEL * param->cols + c * KV_PANEL + row % KV_PANEL;

@@ -238,17 +238,35 @@ static void run_alone(const struct work *work) {
     for (int64_t i = 0; i < work->n_tasks; i++) run_task(work, i);
 }
 
+// Ranges of tasks, each of which a thread begins with: the same from product to product, so that it finds weights in its
+// own caches and its own part of the memory. Who is done helps others, who may have been held up.
+enum { MAX_RANGES = 64 };
+struct range {
+    atomic_int_fast64_t next;
+    int64_t end;
+} __attribute__((aligned(64)));
+
+static void run_range(const struct work *work, struct range *range, int64_t step) {
+    for (int64_t i; (i = atomic_fetch_add_explicit(&range->next, step, memory_order_relaxed)) < range->end;)
+        for (int64_t t = i; t < i + step && t < range->end; t++) run_task(work, t);
+}
+
 static void run_together(const struct work *work, int threads) {
-    atomic_int_fast64_t next = 0;
-    const int64_t step = work->n_tasks / (8 * threads) + 1;
+    struct range ranges[MAX_RANGES];
+    const int n = threads < MAX_RANGES ? threads : MAX_RANGES;
+    for (int r = 0; r < n; r++) {
+        atomic_init(&ranges[r].next, work->n_tasks * r / n);
+        ranges[r].end = work->n_tasks * (r + 1) / n;
+    }
+    const int64_t step = work->n_tasks / (16 * threads) + 1;
 #pragma omp parallel num_threads(threads)
     {
         if (work->packed) {
 #pragma omp for schedule(static)
             for (int64_t row = 0; row < work->m; row += work->tile_rows) pack_block(work, row);
         }
-        for (int64_t i = next; (i = atomic_fetch_add(&next, step)) < work->n_tasks;)
-            for (int64_t t = i; t < i + step && t < work->n_tasks; t++) run_task(work, t);
+        const int own = omp_get_thread_num() * n / threads;
+        for (int r = 0; r < n; r++) run_range(work, &ranges[(own + r) % n], step);
     }
 }
 
