@@ -35,7 +35,8 @@ static bool is_for_library(void) {
 }
 
 size_t kv_gemm_scratch(int64_t m, int64_t k) {
-    return sizeof(float) * (size_t)kv_products_room(m, k);
+    const int64_t ours = kv_products_room(m, k), by_unit = kv_products_by_unit_room(m, k);
+    return sizeof(float) * (size_t)(ours > by_unit ? ours : by_unit);
 }
 
 // ---- Matrices ------------------------------------------------------------------------------------------
@@ -52,12 +53,15 @@ static void library(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n
                     (int)ldc);
 }
 
-// One row of X against rows of W is read off them as they lie, unless its bits are to be those it has among others.
+// One row of X against rows of W is read off them as they lie, and a unit for bfloat16 is asked from so many rows on,
+// unless a row's bits are to be those it has among others and with other instruction sets.
+enum { UNIT_ROWS = 2 };
+
 static void multiply(int64_t m, int64_t k, const float *x, int64_t ldx, const kv_product *products, int n) {
     const bool in_rows = products[0].kind == KV_RIGHT_TURNED;
     if (m == 1 && in_rows && !invariant)
         for (int i = 0; i < n; i++) kv_product_of_row(k, x, &products[i]);
-    else
+    else if (m < UNIT_ROWS || invariant || !kv_products_by_unit(m, k, (kv_left){x, ldx, 1}, products, n))
         kv_products(m, k, (kv_left){x, ldx, 1}, products, n);
 }
 

@@ -49,8 +49,8 @@ size_t kv_gemm_scratch(int64_t m, int64_t k);
 // ---- Bits ------------------------------------------------------------------------------------------------
 
 // While it is on, a row of Y or C gets the same bits whatever other rows are computed with it, on any number of
-// threads and with any instruction set that multiplies and adds in one operation: nothing goes to the library, nor a
-// single row another way than many. (Threads that this one starts say so for themselves. Not kv_gemm_tn, whose rows are
+// threads and with any instruction set that multiplies and adds in one operation: nothing goes to the library or to a
+// unit for bfloat16, nor a single row another way than many. (Threads that this one starts say so for themselves. Not kv_gemm_tn, whose rows are
 // no rows of A, nor kv_gemm_tn_f64.) Returns what was before; a thread begins with it off.
 //                                  [He et al. 2025, "Defeating nondeterminism in LLM inference": batch invariance]
 bool kv_gemm_batch_invariant(bool on);

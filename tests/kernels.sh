@@ -11,6 +11,7 @@ needs() { # SET FAMILY
   case $1 in
     avx2) echo avx2 fma ;;
     avx512) echo avx512f avx512dq avx512bw avx512vl ;;
+    amx) echo avx512f avx512dq avx512bw avx512vl amx_tile amx_bf16 ;;
   esac
   case $2 in
     Prescott) echo pni ;;
@@ -45,7 +46,7 @@ run() { # BUILD SET FAMILY THREADS
 }
 
 for build in "$@"; do
-  for pair in plain/Prescott plain/Nehalem plain/Haswell plain/SkylakeX avx2/Haswell avx2/Zen avx512/SkylakeX; do
+  for pair in plain/Prescott plain/Nehalem plain/Haswell plain/SkylakeX avx2/Haswell avx2/Zen avx512/SkylakeX amx/SkylakeX; do
     set=${pair%/*} family=${pair#*/}
     lacks=$(lacking "$set" "$family" | sort -u | tr '\n' ' ')
     for threads in 1 2 3; do

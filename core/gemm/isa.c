@@ -3,6 +3,11 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#ifdef KV_HAS_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static bool always(void) {
     return true;
@@ -16,6 +21,16 @@ static bool has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+#ifdef KV_HAS_AMX
+// Linux keeps the tiles of a process that has asked for them, once for all its threads.
+//                                                              [Documentation/arch/x86/xstate.rst]
+static bool has_amx(void) {
+    enum { LEAF = 7, AMX_BF16 = 1 << 22, ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    unsigned a, b, c, d;
+    return has_avx512() && __get_cpuid_count(LEAF, 0, &a, &b, &c, &d) && (d & AMX_BF16) &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+#endif
 #endif
 
 // The plainest first.
@@ -25,8 +40,10 @@ static const struct {
 } sets[] = {
     {&kv_kernels_plain, always},
 #ifdef __x86_64__
-    {&kv_kernels_avx2, has_avx2},
-    {&kv_kernels_avx512, has_avx512},
+    {&kv_kernels_avx2, has_avx2}, {&kv_kernels_avx512, has_avx512},
+#endif
+#ifdef KV_HAS_AMX
+    {&kv_kernels_amx, has_amx},
 #endif
 #ifdef __aarch64__
     {&kv_kernels_neon, always},

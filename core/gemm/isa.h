@@ -10,7 +10,7 @@ const kv_kernels *kv_isa(void);
 enum { KV_MAX_ISAS = 4 };
 int kv_isa_list(const kv_kernels *list[KV_MAX_ISAS]);
 
-// The one of that list with this name ("plain", "avx2", "avx512", "neon"); NULL: there is none.
+// The one of that list with this name ("plain", "avx2", "avx512", "amx", "neon"); NULL: there is none.
 const kv_kernels *kv_isa_find(const char *name);
 
 // From now on these multiply, in all threads; NULL: the best. No product may be under way.

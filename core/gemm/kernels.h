@@ -36,6 +36,42 @@ typedef struct kv_tile {
     int64_t ldy;
 } kv_tile;
 
+// ---- A unit for products of bfloat16 -------------------------------------------------------------------
+
+// Some CPUs multiply bfloat16 by bfloat16, and add up in float32, many times faster than float32 by float32. A float32 is
+// the sum of three bfloat16s: its upper half, that of what is left, and what is left then. So a product with a weight in
+// bfloat16 is the sum of three that are exact, and a sum of products as accurate as the other kernels'; its order is another.
+// Parts and sums below 2^-126 count as 0.
+enum {
+    KV_UNIT_ROWS = 16, // of X at a time
+    KV_UNIT_PANELS = 4,
+    KV_UNIT_PARTS = 3
+};
+
+// A strip of at most 4 panels times any number of rows. Sums go on where Y's are if `goes_on`; otherwise
+// Y[rows, n] = sums + beta · Y, and with beta 0 Y may be uninitialised.
+typedef struct kv_strip {
+    const uint16_t *parts; // of X, 16 rows after 16 rows, as `split` leaves them, in lines of 64 bytes
+    int64_t rows;
+    const uint16_t *w; // W(c, j) of panel p is w[p · w_panel + 16 c + j]
+    int64_t w_panel;
+    int panels;
+    int64_t k;
+    bool goes_on;
+    int64_t skip, n; // columns: so many of the first panel are not the product's, and how many are
+    float beta;
+    float *y;
+    int64_t ldy;
+} kv_strip;
+
+typedef struct kv_unit {
+    // At most 16 rows of X, `ldx` apart, as parts[⌈k / 32⌉][3][16][32], the smallest first; 0 beyond k.
+    void (*split)(uint16_t *parts, const float *x, int64_t ldx, int rows, int64_t k);
+    void (*strip)(const kv_strip *strip);
+} kv_unit;
+
+// ---- A set ---------------------------------------------------------------------------------------------
+
 typedef struct kv_kernels {
     const char *name;
     bool fused;       // a · b + c is one operation, rounded once
@@ -51,8 +87,18 @@ typedef struct kv_kernels {
     // that lies in rows, which is read once, at the speed of memory. The order of additions is its own.
     void (*dot)(const float *x, const void *w, kv_dtype dtype, int64_t ld, int64_t n, int64_t k, float beta,
                 float *y);
+    const kv_unit *unit; // for W in panels of bfloat16, with bits of its own; NULL: there is none
 } kv_kernels;
 
 extern const kv_kernels kv_kernels_plain;
 extern const kv_kernels kv_kernels_avx2, kv_kernels_avx512; // where the compiler makes code for x86-64
+extern const kv_kernels kv_kernels_amx;                     // where it knows AMX
 extern const kv_kernels kv_kernels_neon;                    // for AArch64
+
+// The largest tile of AVX-512's, which are AMX's as well.
+#define KV_AVX512_ROWS 12
+#ifdef __clang__ // clang 14 spills sums of two panels to memory
+#define KV_AVX512_PANELS 1
+#else
+#define KV_AVX512_PANELS 2
+#endif

@@ -6,13 +6,9 @@ typedef float lanes __attribute__((vector_size(64)));
 
 #define SET      kv_kernels_avx512
 #define SET_NAME "avx512"
-#define ROWS     12
-#ifdef __clang__ // clang 14 spills sums of two panels to memory
-#define PANELS 1
-#else
-#define PANELS 2
-#endif
-#define FUSED true
+#define ROWS     KV_AVX512_ROWS
+#define PANELS   KV_AVX512_PANELS
+#define FUSED    true
 
 static inline lanes widen_f16(const void *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));

@@ -4,9 +4,9 @@
 #include "core/gemm/product.h"
 
 #include "core/gemm/isa.h"
+#include "core/gemm/ranges.h"
 
 #include <omp.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -172,7 +172,8 @@ static void run_rows(const struct work *work, const kv_product *p, const struct 
     }
 }
 
-static void run_task(const struct work *work, int64_t task) {
+static void run_task(const void *context, int64_t task) {
+    const struct work *work = context;
     float panels[KV_K_BLOCK * GROUP] __attribute__((aligned(64)));
     const kv_product *p = work->products;
     int64_t index = task / work->n_chunks;
@@ -199,9 +200,8 @@ static void run_task(const struct work *work, int64_t task) {
 
 // ---- All of them ---------------------------------------------------------------------------------------
 
-// Of one thread, kept from product to product.
-static float *room(int64_t floats) {
-    static _Thread_local float *kept;
+void *kv_products_kept(int64_t floats) {
+    static _Thread_local void *kept;
     static _Thread_local int64_t size;
     if (floats <= size) return kept;
     free(kept);
@@ -238,35 +238,16 @@ static void run_alone(const struct work *work) {
     for (int64_t i = 0; i < work->n_tasks; i++) run_task(work, i);
 }
 
-// Ranges of tasks, each of which a thread begins with: the same from product to product, so that it finds weights in its
-// own caches and its own part of the memory. Who is done helps others, who may have been held up.
-enum { MAX_RANGES = 64 };
-struct range {
-    atomic_int_fast64_t next;
-    int64_t end;
-} __attribute__((aligned(64)));
-
-static void run_range(const struct work *work, struct range *range, int64_t step) {
-    for (int64_t i; (i = atomic_fetch_add_explicit(&range->next, step, memory_order_relaxed)) < range->end;)
-        for (int64_t t = i; t < i + step && t < range->end; t++) run_task(work, t);
-}
-
 static void run_together(const struct work *work, int threads) {
-    struct range ranges[MAX_RANGES];
-    const int n = threads < MAX_RANGES ? threads : MAX_RANGES;
-    for (int r = 0; r < n; r++) {
-        atomic_init(&ranges[r].next, work->n_tasks * r / n);
-        ranges[r].end = work->n_tasks * (r + 1) / n;
-    }
-    const int64_t step = work->n_tasks / (16 * threads) + 1;
+    kv_ranges ranges;
+    kv_ranges_start(&ranges, work->n_tasks, threads);
 #pragma omp parallel num_threads(threads)
     {
         if (work->packed) {
 #pragma omp for schedule(static)
             for (int64_t row = 0; row < work->m; row += work->tile_rows) pack_block(work, row);
         }
-        const int own = omp_get_thread_num() * n / threads;
-        for (int r = 0; r < n; r++) run_range(work, &ranges[(own + r) % n], step);
+        kv_ranges_run(&ranges, run_task, work);
     }
 }
 
@@ -277,7 +258,7 @@ static void run(struct work *work, int64_t columns) {
     const bool together = !omp_in_parallel() && columns > REGION_WORK / steps;
     const int threads = together ? omp_get_max_threads() : 1;
     const bool far = work->x.column == 1 || work->x.column >= FAR;
-    work->packed = far && work->m > 1 && columns >= PACK_COLUMNS ? room(work->m * work->k) : NULL;
+    work->packed = far && work->m > 1 && columns >= PACK_COLUMNS ? kv_products_kept(work->m * work->k) : NULL;
     deal_out(work, threads);
     if (threads > 1)
         run_together(work, threads);
@@ -296,8 +277,6 @@ int64_t kv_products_room(int64_t m, int64_t k) {
     return (m < most ? m : most) * k;
 }
 
-enum { MAX_PRODUCTS = 4 };
-
 void kv_products(int64_t m, int64_t k, kv_left x, const kv_product *products, int n_products) {
     const kv_kernels *kernels = kv_isa();
     const int64_t most = rows_at_once(kernels, k);
@@ -305,7 +284,7 @@ void kv_products(int64_t m, int64_t k, kv_left x, const kv_product *products, in
     for (int i = 0; i < n_products; i++) columns += products[i].n;
     if (columns <= 0) return;
     for (int64_t row = 0; row < m; row += most) {
-        kv_product here[MAX_PRODUCTS];
+        kv_product here[KV_MAX_PRODUCTS];
         for (int i = 0; i < n_products; i++) {
             here[i] = products[i];
             here[i].y += row * products[i].ldy;

@@ -32,12 +32,23 @@ typedef struct kv_left {
     int64_t row, column;
 } kv_left;
 
-// Y = X · W + beta · Y for each of at most 4 products. k may be 0.
+enum { KV_MAX_PRODUCTS = 4 }; // at once
+
+// Y = X · W + beta · Y for each of them. k may be 0.
 void kv_products(int64_t m, int64_t k, kv_left x, const kv_product *products, int n_products);
 
 // Floats that the thread which asks for a product of such an X keeps to prepare it in, at most. Without memory for them
 // X is read as it lies.
 int64_t kv_products_room(int64_t m, int64_t k);
+
+// The same by the unit that the kernels have for bfloat16 (kv_unit). Only products with W in panels of that type; false,
+// and nothing done, when one is not, or there is no unit or no memory. The order of additions is another; k alone
+// decides on it here as well. X's columns are contiguous.
+bool kv_products_by_unit(int64_t m, int64_t k, kv_left x, const kv_product *products, int n_products);
+int64_t kv_products_by_unit_room(int64_t m, int64_t k); // likewise; the two share it
+
+// That room, for so many floats, in lines of 64 bytes; NULL: no memory. The thread's own, until it asks again.
+void *kv_products_kept(int64_t floats);
 
 // The same for one row x[k] against a W of kind KV_RIGHT_TURNED, which is read once, as it lies. The order of additions
 // is another; it does not depend on threads.

@@ -1,0 +1,22 @@
+// How threads share the tasks of a product. Each begins with a range of its own, the same from product to product, so that
+// it finds weights in its own caches and its own part of the memory; who is done helps others, who may have been held up.
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum { KV_MAX_RANGES = 64 };
+
+typedef struct kv_ranges {
+    int n;
+    int64_t step; // tasks taken at a time
+    struct kv_range {
+        atomic_int_fast64_t next;
+        int64_t end;
+    } __attribute__((aligned(64))) of[KV_MAX_RANGES];
+} kv_ranges;
+
+void kv_ranges_start(kv_ranges *ranges, int64_t n_tasks, int threads);
+
+// Called by every thread of a team; returns when no task is left that nobody has taken.
+void kv_ranges_run(kv_ranges *ranges, void (*run)(const void *work, int64_t task), const void *work);
