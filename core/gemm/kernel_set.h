@@ -140,35 +140,73 @@ static void run_tile(const kv_tile *t) {
 
 // ---- Turning rows into panels --------------------------------------------------------------------------
 
-// 4 x 4 elements at a time.
+// Square blocks of rows become columns in registers: pairs of rows are laced, then pairs of pairs, then halves swapped.
 typedef float four __attribute__((vector_size(16)));
+typedef float eight __attribute__((vector_size(32)));
 typedef uint16_t four_halves __attribute__((vector_size(8)));
+#define LACE __builtin_shufflevector
 
-#define TURN(name, type, vector)                                                                             \
-    INLINE void name##_block(type *panel, int64_t width, const type *rows, int64_t ld) {                     \
+#define TURN_4(name, type, vector)                                                                           \
+    INLINE void name(type *panel, int64_t width, const type *rows, int64_t ld) {                             \
         vector r[4], out[4];                                                                                 \
         for (int i = 0; i < 4; i++) memcpy(&r[i], rows + i * ld, sizeof r[i]);                               \
-        const vector low = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);                                  \
-        const vector high = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);                                 \
-        const vector low2 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);                                 \
-        const vector high2 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);                                \
-        out[0] = __builtin_shufflevector(low, low2, 0, 1, 4, 5);                                             \
-        out[1] = __builtin_shufflevector(low, low2, 2, 3, 6, 7);                                             \
-        out[2] = __builtin_shufflevector(high, high2, 0, 1, 4, 5);                                           \
-        out[3] = __builtin_shufflevector(high, high2, 2, 3, 6, 7);                                           \
+        const vector low = LACE(r[0], r[1], 0, 4, 1, 5), high = LACE(r[0], r[1], 2, 6, 3, 7);                \
+        const vector low2 = LACE(r[2], r[3], 0, 4, 1, 5), high2 = LACE(r[2], r[3], 2, 6, 3, 7);              \
+        out[0] = LACE(low, low2, 0, 1, 4, 5), out[1] = LACE(low, low2, 2, 3, 6, 7);                          \
+        out[2] = LACE(high, high2, 0, 1, 4, 5), out[3] = LACE(high, high2, 2, 3, 6, 7);                      \
         for (int i = 0; i < 4; i++) memcpy(panel + i * width, &out[i], sizeof out[i]);                       \
-    }                                                                                                        \
-    static void name(type *restrict panel, int64_t width, const type *restrict rows, int64_t ld, int64_t n,  \
-                     int64_t k) {                                                                            \
-        const int64_t whole_n = n / 4 * 4, whole_k = k / 4 * 4;                                              \
-        for (int64_t c = 0; c < whole_k; c += 4)                                                             \
-            for (int64_t j = 0; j < whole_n; j += 4)                                                         \
-                name##_block(panel + c * width + j, width, rows + j * ld + c, ld);                           \
-        for (int64_t c = 0; c < k; c++)                                                                      \
-            for (int64_t j = c < whole_k ? whole_n : 0; j < n; j++) panel[c * width + j] = rows[j * ld + c]; \
     }
-TURN(turn_words, float, four)
-TURN(turn_halves, uint16_t, four_halves)
+TURN_4(turn_4_words, float, four)
+TURN_4(turn_4_halves, uint16_t, four_halves)
+
+INLINE void turn_8_words(float *panel, int64_t width, const float *rows, int64_t ld) {
+    eight quarter[2][4];
+    for (int h = 0; h < 2; h++) {
+        eight r[4];
+        for (int i = 0; i < 4; i++) memcpy(&r[i], rows + (4 * h + i) * ld, sizeof r[i]);
+        const eight low = LACE(r[0], r[1], 0, 8, 1, 9, 4, 12, 5, 13);
+        const eight high = LACE(r[0], r[1], 2, 10, 3, 11, 6, 14, 7, 15);
+        const eight low2 = LACE(r[2], r[3], 0, 8, 1, 9, 4, 12, 5, 13);
+        const eight high2 = LACE(r[2], r[3], 2, 10, 3, 11, 6, 14, 7, 15);
+        quarter[h][0] = LACE(low, low2, 0, 1, 8, 9, 4, 5, 12, 13);
+        quarter[h][1] = LACE(low, low2, 2, 3, 10, 11, 6, 7, 14, 15);
+        quarter[h][2] = LACE(high, high2, 0, 1, 8, 9, 4, 5, 12, 13);
+        quarter[h][3] = LACE(high, high2, 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+    for (int c = 0; c < 4; c++) {
+        const eight near = LACE(quarter[0][c], quarter[1][c], 0, 1, 2, 3, 8, 9, 10, 11);
+        const eight far = LACE(quarter[0][c], quarter[1][c], 4, 5, 6, 7, 12, 13, 14, 15);
+        memcpy(panel + c * width, &near, sizeof near);
+        memcpy(panel + (c + 4) * width, &far, sizeof far);
+    }
+}
+
+static void turn_words(float *restrict panel, int64_t width, const float *restrict rows, int64_t ld,
+                       int64_t n, int64_t k) {
+    const int64_t whole = k / 8 * 8;
+    for (int64_t c = 0; c < whole; c += 8) {
+        int64_t j = 0;
+        for (; j + 8 <= n; j += 8) turn_8_words(panel + c * width + j, width, rows + j * ld + c, ld);
+        for (; j + 4 <= n; j += 4) {
+            turn_4_words(panel + c * width + j, width, rows + j * ld + c, ld);
+            turn_4_words(panel + (c + 4) * width + j, width, rows + j * ld + c + 4, ld);
+        }
+        for (; j < n; j++)
+            for (int64_t i = c; i < c + 8; i++) panel[i * width + j] = rows[j * ld + i];
+    }
+    for (int64_t c = whole; c < k; c++)
+        for (int64_t j = 0; j < n; j++) panel[c * width + j] = rows[j * ld + c];
+}
+
+static void turn_halves(uint16_t *restrict panel, int64_t width, const uint16_t *restrict rows, int64_t ld,
+                        int64_t n, int64_t k) {
+    const int64_t whole_n = n / 4 * 4, whole_k = k / 4 * 4;
+    for (int64_t c = 0; c < whole_k; c += 4)
+        for (int64_t j = 0; j < whole_n; j += 4)
+            turn_4_halves(panel + c * width + j, width, rows + j * ld + c, ld);
+    for (int64_t c = 0; c < k; c++)
+        for (int64_t j = c < whole_k ? whole_n : 0; j < n; j++) panel[c * width + j] = rows[j * ld + c];
+}
 
 static void turn(void *panel, int64_t width, const void *rows, kv_dtype dtype, int64_t ld, int64_t n,
                  int64_t k) {
@@ -176,6 +214,21 @@ static void turn(void *panel, int64_t width, const void *rows, kv_dtype dtype, i
         turn_words(panel, width, rows, ld, n, k);
     else
         turn_halves(panel, width, rows, ld, n, k);
+}
+
+#define LAY(width)                                                                                           \
+    for (int64_t c = 0; c < k; c++)                                                                          \
+    memcpy(panel + c * (width), rows + c * ld, (size_t)(width) * sizeof *panel)
+
+static void lay(float *restrict panel, int64_t width, const float *restrict rows, int64_t ld, int64_t n,
+                int64_t k) {
+    if (n == KV_PANEL && width == n)
+        LAY(KV_PANEL);
+    else if (n == ROWS && width == n)
+        LAY(ROWS);
+    else
+        for (int64_t c = 0; c < k; c++)
+            for (int64_t j = 0; j < n; j++) panel[c * width + j] = rows[c * ld + j];
 }
 
 static void widen(float *dst, const void *src, kv_dtype dtype, int64_t n) {
@@ -246,5 +299,6 @@ const kv_kernels SET = {.name = SET_NAME,
                         .panels = PANELS,
                         .tile = run_tile,
                         .turn = turn,
+                        .lay = lay,
                         .widen = widen,
                         .dot = dot};

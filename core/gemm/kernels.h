@@ -81,6 +81,8 @@ typedef struct kv_kernels {
     // elements apart. Types stay what they are.
     void (*turn)(void *panel, int64_t width, const void *rows, kv_dtype dtype, int64_t ld, int64_t n,
                  int64_t k);
+    // panel(c, j) = rows(c, j), for n columns and k rows `ld` floats apart.
+    void (*lay)(float *panel, int64_t width, const float *rows, int64_t ld, int64_t n, int64_t k);
     // kv_widen of a 16-bit type.
     void (*widen)(float *dst, const void *src, kv_dtype dtype, int64_t n);
     // y[i] = Σ_c x[c] · W(i, c) + beta · y[i] for n rows of W, `ld` elements apart: for a single row of X and a W

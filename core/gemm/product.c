@@ -13,6 +13,7 @@
 enum {
     GROUP = KV_TILE_PANELS * KV_PANEL, // columns of a task, at most
     PACKED_FLOATS = 1 << 20,           // of X at a time
+    K_AT_ONCE = 8 * KV_K_BLOCK,        // of k at a time, so that X packed is many rows
     REGION_WORK = 1 << 19,             // multiplications that are worth waking other threads for
     PACK_COLUMNS = 192,                // so many columns of results make up for packing X
     FAR = 512,                         // floats from one row to the next, from which on rows share few pages
@@ -20,7 +21,8 @@ enum {
 
 struct work {
     const kv_kernels *kernels;
-    int64_t m, k;
+    int64_t m, k; // k: of this step, behind `before` of `whole_k`
+    int64_t before, whole_k;
     int64_t tile_rows; // of X in a tile: tiles are as even as can be
     kv_left x;
     float *packed; // X in blocks of tile_rows rows, [k, rows] each; or NULL
@@ -56,13 +58,6 @@ static struct group find_group(const kv_kernels *kernels, const kv_product *p, i
                           .panels = (int)((stop - start + KV_PANEL - 1) / KV_PANEL)};
 }
 
-static void bring_row(const kv_kernels *kernels, float *to, const void *from, kv_dtype dtype, int64_t n) {
-    if (dtype == KV_F32)
-        memcpy(to, from, (size_t)n * sizeof *to);
-    else
-        kernels->widen(to, from, dtype, n);
-}
-
 // Columns begin .. end of W as panels of floats, from row c of k on. `panels` has room for [panels][k][16].
 static void make_panels(const kv_kernels *kernels, const kv_product *p, const struct group *g, int64_t c,
                         int64_t k, int64_t whole_k, float *panels) {
@@ -81,8 +76,9 @@ static void make_panels(const kv_kernels *kernels, const kv_product *p, const st
         if (n < KV_PANEL) memset(panels, 0, (size_t)(k * KV_PANEL) * sizeof *panels);
         if (p->kind == KV_RIGHT_AS_IT_IS) {
             const char *rows = w + (size_t)(c * p->ld + column) * element;
-            for (int64_t r = 0; r < k; r++)
-                bring_row(kernels, panels + r * KV_PANEL, rows + (size_t)(r * p->ld) * element, p->dtype, n);
+            if (p->dtype == KV_F32) kernels->lay(panels, KV_PANEL, (const float *)rows, p->ld, n, k);
+            for (int64_t r = 0; p->dtype != KV_F32 && r < k; r++)
+                kernels->widen(panels + r * KV_PANEL, rows + (size_t)(r * p->ld) * element, p->dtype, n);
         } else if (p->dtype == KV_F32) {
             kernels->turn(panels, KV_PANEL, w + (size_t)(column * p->ld + c) * element, KV_F32, p->ld, n, k);
         } else {
@@ -106,16 +102,16 @@ static bool lies_ready(const struct work *work, const kv_product *p, const struc
 static const char *stored_panel(const struct work *work, const kv_product *p, const struct group *g,
                                 int64_t c) {
     const int64_t first = g->begin / KV_PANEL * KV_PANEL;
-    return (const char *)p->w + (first * work->k + c * KV_PANEL) * (int64_t)kv_dtype_size(p->dtype);
+    return (const char *)p->w + (first * work->whole_k + c * KV_PANEL) * (int64_t)kv_dtype_size(p->dtype);
 }
 
 // Behind a block of W in panels the next one of the group is read, or the first one of the next group.
 static void look_ahead(const struct work *work, const kv_product *p, const struct group *g, int64_t c,
                        kv_tile *t) {
     const int64_t element = (int64_t)kv_dtype_size(p->dtype);
-    const bool last = c + t->k == work->k;
-    t->soon = stored_panel(work, p, g, last ? g->panels * work->k : c + t->k);
-    t->soon_step = KV_PANEL * element, t->soon_next = work->k * KV_PANEL * element;
+    const bool last = c + t->k == work->before + work->k;
+    t->soon = stored_panel(work, p, g, last ? g->panels * work->whole_k + work->before : c + t->k);
+    t->soon_step = KV_PANEL * element, t->soon_next = work->whole_k * KV_PANEL * element;
 }
 
 static void place_right(const struct work *work, const kv_product *p, const struct group *g, int64_t c,
@@ -123,7 +119,7 @@ static void place_right(const struct work *work, const kv_product *p, const stru
     t->dtype = p->dtype;
     if (p->kind == KV_RIGHT_PANELS) {
         t->w = stored_panel(work, p, g, c);
-        t->w_step = KV_PANEL, t->w_next = work->k * KV_PANEL;
+        t->w_step = KV_PANEL, t->w_next = work->whole_k * KV_PANEL;
     } else {
         t->w = (const float *)p->w + c * p->ld + g->begin;
         t->w_step = p->ld, t->w_next = KV_PANEL;
@@ -186,13 +182,13 @@ static void run_task(const void *context, int64_t task) {
     do {
         kv_tile t = {.k = work->k - c < KV_K_BLOCK ? work->k - c : KV_K_BLOCK};
         if (ready) {
-            place_right(work, p, &g, c, &t);
+            place_right(work, p, &g, work->before + c, &t);
         } else {
-            make_panels(work->kernels, p, &g, c, t.k, work->k, panels);
+            make_panels(work->kernels, p, &g, work->before + c, t.k, work->whole_k, panels);
             t.w = panels, t.dtype = KV_F32, t.w_step = KV_PANEL, t.w_next = t.k * KV_PANEL;
         }
         t.soon = t.w;
-        if (p->kind == KV_RIGHT_PANELS) look_ahead(work, p, &g, c, &t);
+        if (p->kind == KV_RIGHT_PANELS) look_ahead(work, p, &g, work->before + c, &t);
         run_rows(work, p, &g, begin, end, c, t);
         c += t.k;
     } while (c < work->k);
@@ -217,7 +213,7 @@ static void pack_block(const struct work *work, int64_t row) {
     if (work->x.column == 1)
         work->kernels->turn(to, n, from, KV_F32, work->x.row, n, work->k);
     else
-        for (int64_t c = 0; c < work->k; c++) memcpy(to + c * n, from + c * work->x.column, (size_t)n * 4);
+        work->kernels->lay(to, n, from, work->x.column, n, work->k);
 }
 
 // Chunks of rows so that every thread gets some of the tasks.
@@ -268,34 +264,43 @@ static void run(struct work *work, int64_t columns) {
 
 // Rows of X at a time.
 static int64_t rows_at_once(const kv_kernels *kernels, int64_t k) {
-    const int64_t most = PACKED_FLOATS / (k > 0 ? k : 1) / kernels->rows * kernels->rows;
-    return most > kernels->rows ? most : kernels->rows;
+    const int64_t step = k < K_AT_ONCE ? k : K_AT_ONCE;
+    return PACKED_FLOATS / (step > 0 ? step : 1) / kernels->rows * kernels->rows;
 }
 
 int64_t kv_products_room(int64_t m, int64_t k) {
     const int64_t most = rows_at_once(kv_isa(), k);
-    return (m < most ? m : most) * k;
+    return (m < most ? m : most) * (k < K_AT_ONCE ? k : K_AT_ONCE);
+}
+
+// Rows row .. row + m, and a step of k.
+static void run_step(const struct work *all, int64_t row, int64_t m, int64_t columns) {
+    kv_product here[KV_MAX_PRODUCTS];
+    struct work work = *all;
+    for (int i = 0; i < work.n_products; i++) {
+        here[i] = work.products[i];
+        here[i].y += row * here[i].ldy;
+        if (work.before > 0) here[i].beta = 1;
+    }
+    work.m = m, work.products = here;
+    work.x.x += row * work.x.row + work.before * work.x.column;
+    run(&work, columns);
 }
 
 void kv_products(int64_t m, int64_t k, kv_left x, const kv_product *products, int n_products) {
-    const kv_kernels *kernels = kv_isa();
-    const int64_t most = rows_at_once(kernels, k);
+    struct work work = {
+        .kernels = kv_isa(), .whole_k = k, .x = x, .products = products, .n_products = n_products};
+    const int64_t most = rows_at_once(work.kernels, k);
     int64_t columns = 0;
     for (int i = 0; i < n_products; i++) columns += products[i].n;
     if (columns <= 0) return;
     for (int64_t row = 0; row < m; row += most) {
-        kv_product here[KV_MAX_PRODUCTS];
-        for (int i = 0; i < n_products; i++) {
-            here[i] = products[i];
-            here[i].y += row * products[i].ldy;
-        }
-        struct work work = {.kernels = kernels,
-                            .m = m - row < most ? m - row : most,
-                            .k = k,
-                            .x = {x.x + row * x.row, x.row, x.column},
-                            .products = here,
-                            .n_products = n_products};
-        run(&work, columns);
+        work.before = 0;
+        do {
+            work.k = k - work.before < K_AT_ONCE ? k - work.before : K_AT_ONCE;
+            run_step(&work, row, m - row < most ? m - row : most, columns);
+            work.before += work.k;
+        } while (work.before < k);
     }
 }
 
