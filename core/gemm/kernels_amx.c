@@ -209,6 +209,10 @@ static void turn(void *panel, int64_t width, const void *rows, kv_dtype dtype, i
     kv_kernels_avx512.turn(panel, width, rows, dtype, ld, n, k);
 }
 
+static void lay(float *panel, int64_t width, const float *rows, int64_t ld, int64_t n, int64_t k) {
+    kv_kernels_avx512.lay(panel, width, rows, ld, n, k);
+}
+
 static void widen(float *dst, const void *src, kv_dtype dtype, int64_t n) {
     kv_kernels_avx512.widen(dst, src, dtype, n);
 }
@@ -224,6 +228,7 @@ const kv_kernels kv_kernels_amx = {.name = "amx",
                                    .panels = KV_AVX512_PANELS,
                                    .tile = run_tile,
                                    .turn = turn,
+                                   .lay = lay,
                                    .widen = widen,
                                    .dot = dot,
                                    .unit = &tiles};
