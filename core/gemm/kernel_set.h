@@ -6,6 +6,7 @@
 //   ROWS, PANELS           of the largest tile whose sums fit the registers
 //   FUSED                  whether a · b + c becomes one operation
 //   widen_f16(p)           LANES halves as a vector
+//   OWN_WIDEN_BF16         if it has a widen_bf16(p) of its own
 #include "core/gemm/kernels.h"
 
 #include <string.h>
@@ -30,11 +31,13 @@ INLINE lanes load(const void *p) {
     return v;
 }
 
+#ifndef OWN_WIDEN_BF16
 INLINE lanes widen_bf16(const void *p) {
     halves h;
     memcpy(&h, p, sizeof h);
     return (lanes)(__builtin_convertvector(h, words) << 16);
 }
+#endif
 
 INLINE lanes load_as(const void *p, const kv_dtype dtype) {
     return dtype == KV_F32 ? load(p) : dtype == KV_BF16 ? widen_bf16(p) : widen_f16(p);
