@@ -3,11 +3,15 @@
 
 #include "data/system/console.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
 // Prompts wait until this part of the places is free: read together they take less time than one by one.
 enum { PLACES_A_JOIN = 8 };
+
+// So many logits are worth the threads' coming together to choose from.
+enum { MANY_LOGITS = 1 << 18 };
 
 struct decoding {
     kv_session *session;
@@ -23,24 +27,41 @@ struct decoding {
     int32_t *ids;                   // of prompts that join, one after the other
     int64_t n_room;                 // for so many of those
     float *logits;                  // [n_seq, vocab_size]
-    kv_token_candidate *candidates; // [vocab_size]; NULL when greedy
+    int n_threads;                  // that choose tokens
+    kv_token_candidate *candidates; // [n_threads, vocab_size]; NULL when greedy
 };
 
 // ---- Tokens --------------------------------------------------------------------------------------------
 
-static int32_t choose_token(const struct decoding *d, int64_t s) {
+static void choose_token(struct decoding *d, int64_t s, kv_token_candidate *candidates) {
     const int64_t i = d->prompt_of[s];
     const uint64_t stream = d->how->streams ? d->how->streams[i] : (uint64_t)i;
-    return kv_sample(d->logits + s * d->vocab_size, d->n_ids, &d->how->sampling, stream,
-                     (uint64_t)d->answers->n_generated[i], d->candidates);
+    d->newest[s] = kv_sample(d->logits + s * d->vocab_size, d->n_ids, &d->how->sampling, stream,
+                             (uint64_t)d->answers->n_generated[i], candidates);
 }
 
-// Appends a token to sequence s, which may be its last.
+// What is drawn for a sequence hangs on nothing else, so that each thread may take any of them.
+static void choose_tokens(struct decoding *d, const bool *which) {
+    if (d->n_threads == 1) {
+        for (int64_t s = 0; s < d->n_seq; s++)
+            if (which[s]) choose_token(d, s, d->candidates);
+        return;
+    }
+#pragma omp parallel num_threads(d->n_threads)
+    {
+        const int64_t room = omp_get_thread_num() * d->vocab_size;
+#pragma omp for schedule(dynamic)
+        for (int64_t s = 0; s < d->n_seq; s++)
+            if (which[s]) choose_token(d, s, d->candidates ? d->candidates + room : NULL);
+    }
+}
+
+// Appends the token chosen for sequence s, which may be its last.
 static kv_status take_token(struct decoding *d, int64_t s, kv_error *err) {
     const kv_generation *how = d->how;
     const int64_t i = d->prompt_of[s], n = d->answers->n_generated[i] + 1;
     int32_t *row = d->answers->generated + i * how->max_tokens;
-    d->newest[s] = row[n - 1] = choose_token(d, s);
+    row[n - 1] = d->newest[s];
     d->answers->n_generated[i] = n;
     bool stop = false;
     kv_status status = how->stop ? how->stop(how->context, i, row, n, &stop, err) : KV_OK;
@@ -52,6 +73,7 @@ static kv_status take_token(struct decoding *d, int64_t s, kv_error *err) {
 // The same of all sequences in `which`, whose logits are there.
 static kv_status take_tokens(struct decoding *d, const bool *which, kv_error *err) {
     kv_status status = KV_OK;
+    choose_tokens(d, which);
     for (int64_t s = 0; s < d->n_seq && status == KV_OK; s++)
         if (which[s]) status = take_token(d, s, err);
     d->n_active = 0;
@@ -154,7 +176,9 @@ static bool allocate(struct decoding *d) {
     d->lengths = calloc(n_seq, sizeof *d->lengths);
     d->twin = calloc(n_seq, sizeof *d->twin);
     d->logits = malloc(n_seq * vocab_size * sizeof *d->logits);
-    if (sampled) d->candidates = malloc(vocab_size * sizeof *d->candidates);
+    const bool many = d->n_seq > 1 && d->n_seq * d->vocab_size >= MANY_LOGITS && !omp_in_parallel();
+    d->n_threads = many ? omp_get_max_threads() : 1;
+    if (sampled) d->candidates = malloc((size_t)d->n_threads * vocab_size * sizeof *d->candidates);
     return d->prompt_of && d->newest && d->active && d->joined && d->lengths && d->twin && d->logits &&
            (!sampled || d->candidates);
 }

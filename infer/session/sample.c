@@ -1,11 +1,11 @@
-// Temperature, then top-k, top-p and min-p on a heap of candidates: few of a large vocabulary are ever looked
-// at.
+// Temperature, then top-k, top-p and min-p on a heap of those that can be among them: few of a large vocabulary.
 #include "infer/session/sample.h"
 
 #include "core/rng.h"
 
 #include <math.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 kv_status kv_sampling_check(const kv_sampling *how, kv_error *err) {
     if (!(how->temperature >= 0) || isinf(how->temperature))
@@ -23,11 +23,23 @@ kv_status kv_sampling_check(const kv_sampling *how, kv_error *err) {
     return KV_OK;
 }
 
+// NaN is never the largest; -inf when there is nothing else. Lane by lane, as a compiler may not reorder it by itself.
+static float largest(const float *row, int64_t n) {
+    enum { LANES = 16 };
+    float lanes[LANES], max = -INFINITY;
+    for (int l = 0; l < LANES; l++) lanes[l] = -INFINITY;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) lanes[l] = row[i + l] > lanes[l] ? row[i + l] : lanes[l];
+    for (int l = 0; l < LANES; l++) max = lanes[l] > max ? lanes[l] : max;
+    for (; i < n; i++) max = row[i] > max ? row[i] : max;
+    return max;
+}
+
 // e^((z - max) / temperature) of every token that can be drawn; returns their number.
 static int64_t weigh(const float *logits, int64_t vocab_size, double temperature,
                      kv_token_candidate *candidates) {
-    float max = -INFINITY;
-    for (int64_t i = 0; i < vocab_size; i++) max = logits[i] > max ? logits[i] : max;
+    const float max = largest(logits, vocab_size);
     int64_t n = 0;
     for (int64_t i = 0; i < vocab_size; i++) {
         if (!(logits[i] > -INFINITY)) continue; // NaN too
@@ -60,21 +72,27 @@ static void sink(kv_token_candidate *heap, int64_t n, int64_t i) {
     }
 }
 
-// Takes the `most` most probable of the candidates: they end up, the last taken first, at the end of the
-// array. A heap, because few are wanted and the vocabulary is large.
-static void take_first(kv_token_candidate *candidates, int64_t n, int64_t most) {
-    for (int64_t i = n / 2; i-- > 0;) sink(candidates, n, i);
-    for (int64_t left = n; left > n - most;) {
-        exchange(&candidates[0], &candidates[--left]);
-        sink(candidates, left, 0);
-    }
+static double mass_of(const kv_token_candidate *candidates, int64_t n) {
+    double mass = 0;
+    for (int64_t i = 0; i < n; i++) mass += candidates[i].weight;
+    return mass;
 }
 
-// The same for as many as it takes to have `enough` mass together, at least one. Returns their number.
-static int64_t take_mass(kv_token_candidate *candidates, int64_t n, double enough) {
+// Brings those of at least this weight to the front; returns how many they are.
+static int64_t bring_forward(kv_token_candidate *candidates, int64_t n, double least) {
+    int64_t front = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (candidates[i].weight >= least) exchange(&candidates[front++], &candidates[i]);
+    return front;
+}
+
+// Takes the most probable of the candidates, until there are `most` of them or they have `enough` mass together, at
+// least one. Returns their number; they end up, the last taken first, behind those left over. A heap, because few are
+// wanted and the vocabulary is large.
+static int64_t take(kv_token_candidate *candidates, int64_t n, int64_t most, double enough) {
     for (int64_t i = n / 2; i-- > 0;) sink(candidates, n, i);
     int64_t left = n;
-    for (double mass = 0; left > 0 && (left == n || mass < enough);) {
+    for (double mass = 0; left > 0 && n - left < most && (left == n || mass < enough);) {
         mass += candidates[0].weight;
         exchange(&candidates[0], &candidates[--left]);
         sink(candidates, left, 0);
@@ -82,24 +100,28 @@ static int64_t take_mass(kv_token_candidate *candidates, int64_t n, double enoug
     return n - left;
 }
 
-static double mass_of(const kv_token_candidate *candidates, int64_t n) {
-    double mass = 0;
-    for (int64_t i = 0; i < n; i++) mass += candidates[i].weight;
-    return mass;
+// The same, in *candidates, which moves on to the first of them. Those that it takes are the same and in the same order
+// whatever the heap holds beside them, so it holds no more of the improbable ones than it has to.
+static int64_t take_most(kv_token_candidate **candidates, int64_t n, int64_t most, double enough) {
+    static const double steps[] = {1.0 / 16, 1.0 / 256, 1.0 / 4096, 1.0 / 65536};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        const int64_t front = bring_forward(*candidates, n, steps[i]);
+        // Summed in another order than they are taken, so that a little more has to be there.
+        if (front < most && mass_of(*candidates, front) < enough * (1 + 1e-9)) continue;
+        const int64_t taken = take(*candidates, front, most, enough);
+        *candidates += front - taken;
+        return taken;
+    }
+    const int64_t taken = take(*candidates, n, most, enough);
+    *candidates += n - taken;
+    return taken;
 }
 
 // Leaves those that top_k, top_p and min_p let pass in *candidates (moved on to the first); their number.
 static int64_t keep(kv_token_candidate **candidates, int64_t n, const kv_sampling *how) {
-    if (how->top_k > 0 && how->top_k < n) {
-        take_first(*candidates, n, how->top_k);
-        *candidates += n - how->top_k;
-        n = how->top_k;
-    }
-    if (how->top_p < 1) {
-        const int64_t kept = take_mass(*candidates, n, how->top_p * mass_of(*candidates, n));
-        *candidates += n - kept;
-        n = kept;
-    }
+    if (how->top_k > 0 && how->top_k < n) n = take_most(candidates, n, how->top_k, INFINITY);
+    if (how->top_p < 1) n = take_most(candidates, n, n, how->top_p * mass_of(*candidates, n));
+    if (how->min_p == 0) return n;
     int64_t kept = 0; // weights are relative to the largest
     for (int64_t i = 0; i < n; i++)
         if ((*candidates)[i].weight >= how->min_p) (*candidates)[kept++] = (*candidates)[i];
@@ -111,10 +133,11 @@ static int64_t keep(kv_token_candidate **candidates, int64_t n, const kv_samplin
 int32_t kv_sample(const float *logits, int64_t vocab_size, const kv_sampling *how, uint64_t stream,
                   uint64_t position, kv_token_candidate *candidates) {
     int32_t greedy;
-    kv_argmax(logits, 1, vocab_size, &greedy);
-    if (how->temperature == 0) return greedy;
-    int64_t n = weigh(logits, vocab_size, how->temperature, candidates);
-    if (n == 0) return greedy;
+    int64_t n = how->temperature == 0 ? 0 : weigh(logits, vocab_size, how->temperature, candidates);
+    if (n == 0) {
+        kv_argmax(logits, 1, vocab_size, &greedy);
+        return greedy;
+    }
     n = keep(&candidates, n, how);
     const kv_rng rng = {.seed = how->seed, .stream = stream};
     double left = kv_rng_uniform(rng, position) * mass_of(candidates, n);
@@ -127,10 +150,9 @@ int32_t kv_sample(const float *logits, int64_t vocab_size, const kv_sampling *ho
 
 void kv_argmax(const float *logits, int64_t n, int64_t vocab_size, int32_t *ids) {
     for (int64_t i = 0; i < n; i++) {
-        const float *row = logits + i * vocab_size;
+        const float *row = logits + i * vocab_size, max = largest(row, vocab_size);
         int64_t best = 0;
-        for (int64_t j = 1; j < vocab_size; j++)
-            if (row[j] > row[best]) best = j;
-        ids[i] = (int32_t)best;
+        while (best < vocab_size && !(row[best] == max)) best++;
+        ids[i] = best < vocab_size ? (int32_t)best : 0; // of NaN alone the first
     }
 }

@@ -324,6 +324,29 @@ static void test_same_answers_in_any_order(void **state) {
     kv_gemm_batch_invariant(before);
 }
 
+static void set_invariant(bool on) {
+#pragma omp parallel
+    kv_gemm_batch_invariant(on);
+}
+
+// Where there are many logits, threads share the choosing of tokens out among them.
+static void test_many_logits(void **state) {
+    struct world *w = *state;
+    kv_model_spec spec = tiny_base();
+    spec.vocab_size = 1 << 14;
+    const kv_system system = {.base = tiny_model(&spec, 3)};
+    omp_set_num_threads(2);
+    set_invariant(true);
+    for (int sampled = 0; sampled < 2; sampled++) {
+        const struct said alone = answer_alone(w, &system, sampled);
+        const struct said said = answer(w, &(kv_batching){.system = &system}, sampled);
+        expect_same(&said, &alone);
+    }
+    set_invariant(false);
+    omp_set_num_threads(1);
+    kv_model_free(system.base);
+}
+
 // Places that are left are taken: at least half of them go on in a step while prompts wait.
 static void test_places_are_taken(void **state) {
     struct world *w = *state;
@@ -471,6 +494,7 @@ int main(void) {
         cmocka_unit_test(test_failing_to_join),
         cmocka_unit_test(test_same_answers_in_any_batch),
         cmocka_unit_test(test_same_answers_in_any_order),
+        cmocka_unit_test(test_many_logits),
         cmocka_unit_test(test_places_are_taken),
         cmocka_unit_test(test_memory_limits_a_batch),
         cmocka_unit_test(test_one_session_for_many_calls),

@@ -2,6 +2,7 @@
 // its own.
 #include "infer/generate.h"
 
+#include "core/rng.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 
@@ -253,6 +254,97 @@ static void test_extreme_logits(void **state) {
     }
 }
 
+// ---- A large vocabulary --------------------------------------------------------------------------------
+
+enum { LARGE = 5000 };
+
+static int by_probability(const void *left, const void *right) {
+    const kv_token_candidate *a = left, *b = right;
+    if (a->weight != b->weight) return a->weight > b->weight ? -1 : 1;
+    return a->id < b->id ? -1 : a->id > b->id;
+}
+
+static double sum_of(const kv_token_candidate *c, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += c[i].weight;
+    return sum;
+}
+
+// The least probable first, as those that were taken stand.
+static void reverse(kv_token_candidate *c, int64_t n) {
+    for (int64_t i = 0; i < n / 2; i++) {
+        const kv_token_candidate kept = c[i];
+        c[i] = c[n - 1 - i], c[n - 1 - i] = kept;
+    }
+}
+
+// By sorting all of them.
+static int32_t sample_by_sorting(const float *logits, const kv_sampling *how, uint64_t position) {
+    static kv_token_candidate c[LARGE];
+    float max = -INFINITY;
+    int64_t n = LARGE, kept = 0;
+    for (int i = 0; i < LARGE; i++) max = fmaxf(max, logits[i]);
+    for (int i = 0; i < LARGE; i++)
+        c[i] = (kv_token_candidate){exp(((double)logits[i] - (double)max) / how->temperature), i};
+    if (how->top_k > 0 && how->top_k < n) {
+        qsort(c, LARGE, sizeof *c, by_probability);
+        reverse(c, n = how->top_k);
+    }
+    if (how->top_p < 1) {
+        const double enough = how->top_p * sum_of(c, n);
+        double mass = 0;
+        qsort(c, (size_t)n, sizeof *c, by_probability);
+        for (kept = 0; kept == 0 || mass < enough; kept++) mass += c[kept].weight;
+        reverse(c, n = kept);
+    }
+    kept = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (c[i].weight >= how->min_p) c[kept++] = c[i];
+    const kv_rng rng = {.seed = how->seed, .stream = 8};
+    double left = kv_rng_uniform(rng, position) * sum_of(c, kept);
+    for (int64_t i = 0; i + 1 < kept; i++)
+        if ((left -= c[i].weight) < 0) return c[i].id;
+    return c[kept - 1].id;
+}
+
+// What is drawn is what sorting the whole vocabulary gives, to the bit, however flat it is and wherever equals stand.
+static void test_as_by_sorting(void **state) {
+    (void)state;
+    static float logits[LARGE];
+    static kv_token_candidate room[LARGE];
+    static const kv_sampling ways[] = {{.top_p = 1},
+                                       {.top_p = 0.95},
+                                       {.top_p = 0.3},
+                                       {.top_p = 0.999999},
+                                       {.top_p = 1, .top_k = 40},
+                                       {.top_p = 0.9, .top_k = 3000},
+                                       {.top_p = 1, .top_k = LARGE},
+                                       {.top_p = 0.95, .min_p = 0.02},
+                                       {.top_p = 0.5, .top_k = 1}};
+    static const double temperatures[] = {0.05, 0.8, 30};
+    const kv_rng rng = {.seed = 31};
+    for (int i = 0; i < LARGE; i++) logits[i] = (float)(8 * kv_rng_normal(rng, (uint64_t)i));
+    for (int i = 0; i < LARGE; i += 7) logits[i] = roundf(logits[i]); // many are equal
+    for (int t = 0; t < 3; t++)
+        for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+            kv_sampling how = ways[w];
+            how.temperature = temperatures[t], how.seed = 5;
+            for (uint64_t position = 0; position < 40; position++)
+                assert_int_equal(kv_sample(logits, LARGE, &how, 8, position, room),
+                                 sample_by_sorting(logits, &how, position));
+        }
+    // The first of the largest, wherever it stands.
+    for (int at = 0; at < 70; at++) {
+        int32_t id;
+        logits[at] = 100, logits[at + 9] = 100;
+        kv_argmax(logits, 1, LARGE, &id);
+        assert_int_equal(id, at);
+        kv_argmax(logits, 1, at + 1, &id); // at the end of a row of any length
+        assert_int_equal(id, at);
+        logits[at] = -1;
+    }
+}
+
 static void test_refusals(void **state) {
     (void)state;
     static const struct {
@@ -422,6 +514,7 @@ int main(void) {
         cmocka_unit_test(test_limits_of_a_large_vocabulary),
         cmocka_unit_test(test_cold_limit),
         cmocka_unit_test(test_extreme_logits),
+        cmocka_unit_test(test_as_by_sorting),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_batch_independence),
         cmocka_unit_test(test_padding_is_never_drawn),
