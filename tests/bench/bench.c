@@ -6,6 +6,7 @@
 #include "data/system/console.h"
 #include "tests/bench/history.h"
 #include "tests/bench/isa.h"
+#include "tests/bench/load.h"
 #include "tests/bench/machine.h"
 
 #include <omp.h>
@@ -48,6 +49,17 @@ static void ask_llama(bench *b, json_t *record) {
     json_object_set_new(record, "llama", tests);
 }
 
+// Returns what others took of the processors meanwhile.
+static double measure_limits(bench *b) {
+    bench_load load;
+    bench_load_begin(&load);
+    bench_limits_measure(&b->limits, b->options->quick);
+    const double others = bench_load_others(&load);
+    bench_limits_print(&b->limits);
+    if (others > BENCH_DISTURBED) printf("  others took %.0f %% of the processors\n", 100 * others);
+    return others;
+}
+
 // One run: a new record.
 static json_t *measure(bench *b) {
     const bench_options *o = b->options;
@@ -62,13 +74,13 @@ static json_t *measure(bench *b) {
            json_string_value(json_object_get(machine, "model")),
            json_string_value(json_object_get(machine, "cpu")), o->threads[o->n_threads - 1],
            json_string_value(json_object_get(machine, "openblas")));
-    bench_limits_measure(&b->limits, o->quick);
-    bench_limits_print(&b->limits);
+    const double others = measure_limits(b);
     if (!o->small_pages) bench_pages(&b->limits, record);
     for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
         if (bench_wants(o, groups[g].group)) groups[g].run(b);
     ask_llama(b, record);
     json_object_set_new(record, "limits", bench_limits_json(&b->limits));
+    json_object_set_new(json_object_get(record, "limits"), "others", json_real(others));
     json_object_set_new(record, "phases", b->phases);
     if (b->peers) json_object_set_new(record, "torch", json_string(bench_peers_version(b->peers)));
     bench_limits_free(&b->limits);

@@ -43,10 +43,11 @@ typedef struct bench_phase {
 } bench_phase;
 
 // Times phases[n] in turns (and with each number of threads that was asked for), prints a line for each and adds it to the
-// record. On a signal to stop the program ends.
+// record. Those that --match leaves out have no seconds (NAN) and no entry. On a signal to stop the program ends.
 void bench_round(bench *b, bench_phase *phases, int n);
 
-// A ratio that belongs to a phase, the larger the better: what --check looks at beside the fractions.
+// A ratio that belongs to a phase, the larger the better: what --check looks at beside the fractions. Nothing happens to a
+// phase without an entry, or with NAN.
 void bench_add_ratio(bench_phase *phase, const char *name, double value);
 // What else is known of it.
 void bench_add_note(bench_phase *phase, const char *name, double value);

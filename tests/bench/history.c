@@ -2,6 +2,7 @@
 
 #include "data/file/json.h"
 #include "data/file/whole_file.h"
+#include "tests/bench/load.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -156,7 +157,8 @@ static void compare(struct comparison *c, const char *phase, const char *ratio) 
     const double others = median_of(c->records, c->like, phase, "others");
     fprintf(c->out, "worse: %s: %s %.3f, %.0f %% below the %.3f of the history", phase, ratio, now,
             100 * (1 - now / before), before);
-    if (others > 0.05) fprintf(c->out, " (others took %.0f %% of the processors meanwhile)", 100 * others);
+    if (others > BENCH_DISTURBED)
+        fprintf(c->out, " (others took %.0f %% of the processors meanwhile)", 100 * others);
     fputc('\n', c->out);
 }
 

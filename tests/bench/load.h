@@ -1,6 +1,9 @@
 // Who else was at work: times taken beside others say little.
 #pragma once
 
+// What others may take before it is said.
+#define BENCH_DISTURBED 0.05
+
 typedef struct bench_load {
     double wall, busy, own; // seconds: of the clock, of all processors, of this process
 } bench_load;

@@ -17,7 +17,6 @@ enum {
     PEER_REPEATS = 3,
     MAX_SAMPLES = MOST_REPEATS + PEER_REPEATS
 };
-static const double disturbed = 0.05;  // what others may take of the processors before it is said
 static const double patience = 3;      // seconds of a phase in a round, once it ran often enough
 static const double long_seconds = 15; // a phase that takes longer is run twice
 
@@ -156,7 +155,7 @@ static void print(const bench *b, const bench_phase *p, const double *seconds, d
     for (int i = 0; i + 1 < o->n_threads; i++)
         printf("; %.2f x %d thread%s", seconds[i] / p->seconds, o->threads[i], o->threads[i] == 1 ? "" : "s");
     if (!isnan(peer)) printf("; PyTorch %.4g ms, %.2f x", 1e3 * peer, peer / p->seconds);
-    if (others > disturbed) printf("; others took %.0f %% of the processors", 100 * others);
+    if (others > BENCH_DISTURBED) printf("; others took %.0f %% of the processors", 100 * others);
     putchar('\n');
     fflush(stdout);
 }
@@ -180,34 +179,50 @@ static void conclude(bench *b, bench_phase *p, struct timing *t, double others) 
     p->peer = NULL;
 }
 
-void bench_round(bench *b, bench_phase *phases, int n) {
+static void time_all(bench *b, bench_phase *const *phases, int n) {
     struct timing timings[MAX_PHASES] = {0};
     kv_progress progress;
-    if (n > MAX_PHASES) abort();
-    kv_progress_begin(&progress, stderr, phases[0].group, (int64_t)n * MOST_REPEATS);
+    kv_progress_begin(&progress, stderr, phases[0]->group, (int64_t)n * MOST_REPEATS);
     omp_set_num_threads(b->options->threads[b->options->n_threads - 1]);
-    for (int i = 0; i < n; i++) warm_up(&phases[i], &timings[i]);
+    for (int i = 0; i < n; i++) warm_up(phases[i], &timings[i]);
     bench_load load;
     bench_load_begin(&load);
     bool going = true;
     for (int64_t r = 0; going; r++) {
         going = false;
         for (int i = 0; i < n; i++) {
-            kv_progress_show(&progress, r * n + i, phases[i].name);
+            kv_progress_show(&progress, r * n + i, phases[i]->name);
             if (finished(b, &timings[i])) continue;
-            take_turn(b, &phases[i], &timings[i]);
+            take_turn(b, phases[i], &timings[i]);
             going = true;
         }
     }
     const double others = bench_load_others(&load);
     if (progress.terminal) fputs("\r\033[K", stderr);
     for (int i = 0; i < n; i++) {
-        ask_peer(b, &phases[i], &timings[i]);
-        conclude(b, &phases[i], &timings[i], others);
+        ask_peer(b, phases[i], &timings[i]);
+        conclude(b, phases[i], &timings[i], others);
     }
 }
 
+void bench_round(bench *b, bench_phase *phases, int n) {
+    bench_phase *chosen[MAX_PHASES];
+    int n_chosen = 0;
+    if (n > MAX_PHASES) abort();
+    for (int i = 0; i < n; i++) {
+        phases[i].seconds = NAN, phases[i].entry = NULL;
+        if (bench_wants_phase(b->options, phases[i].name)) {
+            chosen[n_chosen++] = &phases[i];
+        } else {
+            json_decref(phases[i].peer);
+            phases[i].peer = NULL;
+        }
+    }
+    if (n_chosen > 0) time_all(b, chosen, n_chosen);
+}
+
 static void add_to(bench_phase *phase, const char *key, const char *name, double value) {
+    if (!phase->entry || isnan(value)) return;
     json_t *group = json_object_get(phase->entry, key);
     if (!group) {
         group = json_object();

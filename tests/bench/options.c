@@ -30,6 +30,7 @@ static const char doc[] =
 enum {
     KEY_ISA = 0x100,
     KEY_ONLY,
+    KEY_MATCH,
     KEY_QUICK,
     KEY_PAPER,
     KEY_CHECK,
@@ -46,6 +47,7 @@ enum {
 
 static const struct argp_option option_list[] = {
     {"only", KEY_ONLY, "GROUPS", 0, "these alone: decode,prefill", 0},
+    {"match", KEY_MATCH, "TEXT", 0, "these alone: phases with this in their name, as it is printed", 0},
     {"quick", KEY_QUICK, NULL, 0, "tiny shapes: seconds in all, to see that it works", 0},
     {"isa", KEY_ISA, "NAME", 0, "this set of instructions alone (plain, avx2, avx512, neon, ...)", 0},
     {"threads", KEY_THREADS, "LIST", 0, "each phase with so many threads too: 1,2 (default OMP_NUM_THREADS)",
@@ -78,6 +80,10 @@ static bool is_in(const char *name, const char *list) {
 
 bool bench_wants(const bench_options *options, const char *group) {
     return !options->only || is_in(group, options->only);
+}
+
+bool bench_wants_phase(const bench_options *options, const char *name) {
+    return !options->match || strstr(name, options->match);
 }
 
 static bool is_group(const char *name, size_t n) {
@@ -130,7 +136,7 @@ static void check(struct argp_state *state, bench_options *o) {
     if (o->llama_bench && access(o->llama_bench, X_OK))
         argp_error(state, "--llama-bench: '%s', expected a program", o->llama_bench);
     if (o->gguf && access(o->gguf, R_OK)) argp_error(state, "--gguf: '%s', expected a file", o->gguf);
-    if (o->paper && (o->check || o->json || o->only || o->peers || o->llama_bench))
+    if (o->paper && (o->check || o->json || o->only || o->match || o->peers || o->llama_bench))
         argp_error(state, "--paper: found other options beside it that it makes nothing of");
     if (o->runs == 0) o->runs = o->check ? 3 : 1;
 }
@@ -139,6 +145,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     bench_options *o = state->input;
     switch (key) {
     case KEY_ONLY: check_groups(state, text), o->only = text; return 0;
+    case KEY_MATCH: o->match = text; return 0;
     case KEY_QUICK: o->quick = true; return 0;
     case KEY_ISA: check_isa(state, text), o->isa = text; return 0;
     case KEY_THREADS: read_threads(state, o, text); return 0;

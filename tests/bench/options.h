@@ -7,9 +7,10 @@
 enum { BENCH_MAX_THREADS = 16 };
 
 typedef struct bench_options {
-    const char *isa;  // NULL: every set of instructions but the plain one, a process each
-    const char *only; // groups, with commas; NULL: all
-    bool quick;       // tiny shapes: to see that it works
+    const char *isa;   // NULL: every set of instructions but the plain one, a process each
+    const char *only;  // groups, with commas; NULL: all
+    const char *match; // only phases with this in their name; NULL: all
+    bool quick;        // tiny shapes: to see that it works
     bool paper;
     bool check;
     int64_t runs;
@@ -30,3 +31,4 @@ void bench_options_read(int argc, char **argv, bench_options *options);
 // Names of the groups; NULL behind the last.
 extern const char *const bench_groups[];
 bool bench_wants(const bench_options *options, const char *group);
+bool bench_wants_phase(const bench_options *options, const char *name);

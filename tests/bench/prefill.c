@@ -102,7 +102,7 @@ static void round_of(bench *b, kv_model *model, const char *short_name, const ce
     for (int i = 0; i < n; i++) add(&phases[i], model, short_name, &cells[i]);
     bench_round(b, phases, n);
     for (int i = 0; i < n; i++) {
-        if (cells[i].n_seq == 1 && cells[i].n_tokens >= LONG)
+        if (phases[i].entry && cells[i].n_seq == 1 && cells[i].n_tokens >= LONG)
             note_attention(model, &phases[i], cells[i].n_tokens);
         bench_reader_free(phases[i].context);
     }

@@ -177,6 +177,7 @@ static void time_them(bench *b, const char *const *models, int n_types, int64_t 
     }
     bench_round(b, phases, n_types);
     for (int t = 0; t < n_types; t++) {
+        if (!phases[t].entry) continue;
         bench_add_note(&phases[t], "questions_per_second", phases[t].tokens / phases[t].seconds);
         printf("%-40s %.3g questions a second\n", "  which is", phases[t].tokens / phases[t].seconds);
         close_evaluation(&asked[t]);

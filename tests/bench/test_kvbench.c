@@ -143,6 +143,13 @@ static void chosen_groups_and_sets(void **state) {
     }
     assert_true(i > 2);
     json_decref(records);
+    shell_succeed("$B --quick --match 'bf16 x 8' --isa $ISA --json match/h.jsonl");
+    records = read_all("match");
+    const json_t *phases = json_object_get(json_array_get(records, 0), "phases");
+    assert_int_equal(json_array_size(phases), 1);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(phases, 0), "name")),
+                        "decode 270M bf16 x 8");
+    json_decref(records);
     // All sets, a process and a line each; the plain one has to be named.
     shell_succeed("$B --quick --only limits --json all/h.jsonl");
     records = read_all("all");

@@ -137,7 +137,7 @@ void bench_training(bench *b) {
     for (int i = 0; i < n; i++) bench_step_phase(&small[i], b->options->quick, &phases[i]);
     bench_round(b, phases, n);
     for (int i = 0; i < n; i++) bench_step_free(phases[i].context);
-    if (b->options->quick) return;
+    if (b->options->quick || !bench_wants_phase(b->options, "step 450M/270M KVP, paper's, 4 x 128")) return;
     bench_step_phase(&published[0], false, phases);
     bench_round(b, phases, 1);
     bench_step_free(phases[0].context);
