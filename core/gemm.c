@@ -55,7 +55,7 @@ static void library(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n
 
 // One row of X against rows of W is read off them as they lie, and a unit for bfloat16 is asked from so many rows on,
 // unless a row's bits are to be those it has among others and with other instruction sets.
-enum { UNIT_ROWS = 2 };
+enum { UNIT_ROWS = KV_UNIT_ROWS };
 
 static void multiply(int64_t m, int64_t k, const float *x, int64_t ldx, const kv_product *products, int n) {
     const bool in_rows = products[0].kind == KV_RIGHT_TURNED;

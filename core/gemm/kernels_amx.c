@@ -27,7 +27,7 @@ static void configure(int rows) {
         uint8_t rows[16];
     } tiles __attribute__((aligned(64))) = {.palette = 1};
     _Static_assert(sizeof tiles == 64, "as the instruction reads it");
-    for (int i = 0; i < 8; i++) tiles.bytes[i] = 64, tiles.rows[i] = (uint8_t)(i < 6 ? rows : 16);
+    for (int i = 0; i < 8; i++) tiles.bytes[i] = 64, tiles.rows[i] = (uint8_t)(i < 7 ? rows : 16);
     written(&tiles);
     _tile_loadconfig(&tiles);
 }
@@ -101,21 +101,27 @@ static void look_ahead(const struct block *b, int step) {
             _mm_prefetch((const char *)(b->soon + j * b->soon_panel + step * TILE + line * 32), _MM_HINT_T1);
 }
 
-#define COLUMN(j, x, register)                                                                               \
-    if (b->panels > j) {                                                                                     \
-        _tile_loadd(register, w + j * PANEL_BLOCK, 64);                                                      \
-        _tile_dpbf16ps(j, x, register);                                                                      \
-    }
-#define PART(p, register)                                                                                    \
-    _tile_loadd(register, x + p * TILE, 64);                                                                 \
-    COLUMN(0, register, 6) COLUMN(1, register, 7) COLUMN(2, register, 6) COLUMN(3, register, 7)
-
 // A sum meets the smallest parts first: what they add up to is still exact when the largest joins them.
+#define COLUMN(j)                                                                                            \
+    if (b->panels > j) {                                                                                     \
+        _tile_loadd(7, w + j * PANEL_BLOCK, 64);                                                             \
+        _tile_dpbf16ps(j, 4, 7);                                                                             \
+        _tile_dpbf16ps(j, 5, 7);                                                                             \
+        _tile_dpbf16ps(j, 6, 7);                                                                             \
+    }
+
+// X's parts stay while W's tiles come by: seven loads for twelve products.
 static void add_up(const struct block *b) {
     for (int step = 0; step < b->steps; step++) {
         const uint16_t *x = b->parts + (int64_t)step * KV_UNIT_PARTS * TILE, *w = b->w + step * TILE;
         look_ahead(b, step);
-        PART(0, 4) PART(1, 5) PART(2, 4)
+        _tile_loadd(4, x, 64);
+        _tile_loadd(5, x + TILE, 64);
+        _tile_loadd(6, x + 2 * TILE, 64);
+        COLUMN(0)
+        COLUMN(1)
+        COLUMN(2)
+        COLUMN(3)
     }
 }
 

@@ -14,7 +14,6 @@ enum {
     GROUP = KV_TILE_PANELS * KV_PANEL, // columns of a task, at most
     PACKED_FLOATS = 1 << 20,           // of X at a time
     K_AT_ONCE = 8 * KV_K_BLOCK,        // of k at a time, so that X packed is many rows
-    REGION_WORK = 1 << 19,             // multiplications that are worth waking other threads for
     PACK_COLUMNS = 192,                // so many columns of results make up for packing X
     FAR = 512,                         // floats from one row to the next, from which on rows share few pages
 };
@@ -250,9 +249,7 @@ static void run_together(const struct work *work, int threads) {
 static void run(struct work *work, int64_t columns) {
     const int64_t tiles = (work->m + work->kernels->rows - 1) / work->kernels->rows;
     work->tile_rows = (work->m + tiles - 1) / tiles;
-    const int64_t steps = work->m * work->k > 0 ? work->m * work->k : 1;
-    const bool together = !omp_in_parallel() && columns > REGION_WORK / steps;
-    const int threads = together ? omp_get_max_threads() : 1;
+    const int threads = kv_ranges_threads(work->m, columns, work->k);
     const bool far = work->x.column == 1 || work->x.column >= FAR;
     work->packed = far && work->m > 1 && columns >= PACK_COLUMNS ? kv_products_kept(work->m * work->k) : NULL;
     deal_out(work, threads);
@@ -309,8 +306,8 @@ void kv_product_of_row(int64_t k, const float *x, const kv_product *p) {
     const kv_kernels *kernels = kv_isa();
     const char *w = (const char *)p->w + (size_t)(p->first * p->ld) * kv_dtype_size(p->dtype);
     const int64_t strips = (p->n + STRIP - 1) / STRIP, row = p->ld * (int64_t)kv_dtype_size(p->dtype);
-    const bool together = strips > 1 && p->n > REGION_WORK / 4 / (k > 0 ? k : 1) && !omp_in_parallel();
-#pragma omp parallel for schedule(static) if (together)
+    const int threads = kv_ranges_threads(1, p->n, k);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < strips; i++) {
         const int64_t first = i * STRIP, n = p->n - first < STRIP ? p->n - first : STRIP;
         kernels->dot(x, w + first * row, p->dtype, p->ld, n, k, p->beta, p->y + first);

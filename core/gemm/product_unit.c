@@ -12,8 +12,7 @@ enum {
     STRIP = KV_UNIT_PANELS * KV_PANEL, // columns of a task, at most
     STRETCH = 8 * KV_K_BLOCK,          // of k at a time
     NUMBERS = 96 * STRETCH,            // of X at a time: 1.2 MB of parts
-    DEPTH = 32,                        // k is split by so much
-    REGION_WORK = 1 << 20              // multiplications that are worth waking other threads for
+    DEPTH = 32                         // k is split by so much
 };
 
 struct work {
@@ -67,8 +66,7 @@ static void run_task(const void *context, int64_t task) {
 }
 
 static void run(struct work *work, int64_t strips) {
-    const bool together = !omp_in_parallel() && strips > REGION_WORK / STRIP / (work->m * work->k);
-    const int threads = together ? omp_get_max_threads() : 1;
+    const int threads = kv_ranges_threads(work->m, strips * STRIP, work->k);
     const int64_t blocks = (work->m + KV_UNIT_ROWS - 1) / KV_UNIT_ROWS;
     int64_t chunks = threads == 1 ? 1 : (4 * (int64_t)threads + strips - 1) / strips;
     if (chunks > blocks) chunks = blocks;

@@ -2,6 +2,15 @@
 
 #include <omp.h>
 
+int kv_ranges_threads(int64_t m, int64_t n, int64_t k) {
+    // Multiplications that make up for waking one thread; the rows up to which reading W takes as long.
+    enum { WORK = 1 << 18, READING = 8 };
+    if (omp_in_parallel()) return 1;
+    const int all = omp_get_max_threads();
+    const double work = (double)(m > READING ? m : READING) * (double)n * (double)k;
+    return work > (double)WORK * all ? all : 1;
+}
+
 void kv_ranges_start(kv_ranges *ranges, int64_t n_tasks, int threads) {
     const int n = threads < KV_MAX_RANGES ? threads : KV_MAX_RANGES;
     ranges->n = n;

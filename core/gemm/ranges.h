@@ -16,6 +16,10 @@ typedef struct kv_ranges {
     } __attribute__((aligned(64))) of[KV_MAX_RANGES];
 } kv_ranges;
 
+// How many threads a product of m rows with an n x k matrix is worth: all, or only the one that asks, also where it is one of
+// a team already. Fewer than all would not do: GCC's runtime ends the threads that a smaller team leaves over.
+int kv_ranges_threads(int64_t m, int64_t n, int64_t k);
+
 void kv_ranges_start(kv_ranges *ranges, int64_t n_tasks, int threads);
 
 // Called by every thread of a team; returns when no task is left that nobody has taken.
