@@ -164,6 +164,11 @@ typedef struct kv_query_adapter {
 // What of a layer is handed out.
 enum { KV_READ_K = 1, KV_READ_V = 2, KV_READ_H = 4 };
 
+// Takes what a layer has made, NULL where it was not asked for: its keys before k_norm, its values, its normed input. It
+// lies in memory that is given back soon after, as is what is made on the tape here.
+typedef void kv_made_fn(kv_tape *tape, int64_t layer, kv_tensor *raw_k, kv_tensor *v, kv_tensor *h,
+                        void *what);
+
 // What a pass over the layers works on and hands out. All pointers are the caller's.
 typedef struct kv_pass {
     const kv_sequence *sequences; // within the rows
@@ -180,6 +185,10 @@ typedef struct kv_pass {
     // [n_layers]: which of those are wanted of each layer, KV_READ_…; the others' places are not touched. NULL:
     // all of them.
     const uint8_t *reads;
+    // Instead of places: called for each layer as soon as that is there, before the layer goes on, with made_for. Only
+    // where nobody differentiates.
+    kv_made_fn *made;
+    void *made_for;
     // Where to leave what layer hidden_layer puts out, which must be one that is run to its end; NULL: nowhere.
     kv_tensor **hidden;
     int64_t hidden_layer;
@@ -206,6 +215,7 @@ typedef struct kv_layer_kv {
 kv_tensor *kv_layer_norm_in(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x); // h for q, k, v
 kv_layer_kv kv_layer_keys_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);
 kv_layer_kv kv_layer_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h); // v NULL
+kv_tensor *kv_layer_raw_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);
 kv_tensor *kv_layer_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h);
 // After q_norm; of pass->adapters, where there are.
 kv_tensor *kv_layer_queries(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h, const kv_pass *pass);

@@ -18,9 +18,14 @@ static kv_param *optional(kv_param *p) {
     return p->rows > 0 ? p : NULL;
 }
 
+kv_tensor *kv_layer_raw_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h) {
+    kv_layer *l = &model->layers[layer];
+    return kv_linear(tape, h, &l->k, optional(&l->k_bias));
+}
+
 kv_layer_kv kv_layer_keys(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h) {
     kv_layer *l = &model->layers[layer];
-    kv_layer_kv kv = {.raw_k = kv_linear(tape, h, &l->k, optional(&l->k_bias))};
+    kv_layer_kv kv = {.raw_k = kv_layer_raw_keys(tape, model, layer, h)};
     kv.k = model->spec.qk_norm ? kv_rmsnorm(tape, kv.raw_k, &l->k_norm, model->spec.norm_eps) : kv.raw_k;
     return kv;
 }
@@ -113,8 +118,9 @@ struct layer_run {
 // What of a layer is wanted: KV_READ_….
 static uint8_t wanted(const struct layer_run *run) {
     const kv_pass *pass = &run->pass;
-    const uint8_t places = (uint8_t)((pass->raw_k || pass->k ? KV_READ_K : 0) | (pass->v ? KV_READ_V : 0) |
-                                     (pass->h ? KV_READ_H : 0));
+    const bool all = pass->made;
+    const uint8_t places = (uint8_t)((all || pass->raw_k || pass->k ? KV_READ_K : 0) |
+                                     (all || pass->v ? KV_READ_V : 0) | (all || pass->h ? KV_READ_H : 0));
     return pass->reads ? pass->reads[run->layer] & places : places;
 }
 
@@ -123,20 +129,33 @@ static bool ends_early(const struct layer_run *run) {
     return run->pass.only_kv && run->layer == run->n_layers - 1;
 }
 
-static void run_layer(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tensor **out) {
-    const struct layer_run *r = what;
+// What of a layer comes before its attention.
+static void make_keys_values(kv_tape *tape, const struct layer_run *r, kv_tensor *const *in,
+                             kv_tensor **out) {
     const kv_pass *pass = &r->pass;
+    const bool early = ends_early(r);
     kv_tensor *h = kv_layer_norm_in(tape, r->model, r->layer, in[X]);
-    kv_layer_kv kv = {.k = in[GIVEN_K], .v = in[GIVEN_V]};
-    out[H] = h;
-    if (!pass->given_k) {
-        const uint8_t parts = ends_early(r) ? wanted(r) : KV_READ_K | KV_READ_V;
-        if (parts & KV_READ_K) kv = kv_layer_keys(tape, r->model, r->layer, h);
-        if (parts & KV_READ_V) kv.v = kv_layer_values(tape, r->model, r->layer, h);
-        out[RAW_K] = kv.raw_k, out[K] = kv.k, out[V] = kv.v;
+    out[H] = h, out[K] = in[GIVEN_K], out[V] = in[GIVEN_V];
+    if (pass->given_k) return;
+    const uint8_t parts = early ? wanted(r) : KV_READ_K | KV_READ_V;
+    if (parts & KV_READ_K) {
+        const bool raw = early && !pass->k; // nobody attends to them
+        const kv_layer_kv kv = raw ? (kv_layer_kv){.raw_k = kv_layer_raw_keys(tape, r->model, r->layer, h)}
+                                   : kv_layer_keys(tape, r->model, r->layer, h);
+        out[RAW_K] = kv.raw_k, out[K] = kv.k;
     }
-    out[HIDDEN] =
-        ends_early(r) ? in[X] : kv_layer_attend(tape, r->model, r->layer, in[X], h, kv.k, kv.v, pass);
+    if (parts & KV_READ_V) out[V] = kv_layer_values(tape, r->model, r->layer, h);
+}
+
+static void attend(kv_tape *tape, const struct layer_run *r, kv_tensor *const *in, kv_tensor **out) {
+    out[HIDDEN] = ends_early(r)
+                      ? in[X]
+                      : kv_layer_attend(tape, r->model, r->layer, in[X], out[H], out[K], out[V], &r->pass);
+}
+
+static void run_layer(kv_tape *tape, const void *what, kv_tensor *const *in, kv_tensor **out) {
+    make_keys_values(tape, what, in, out);
+    attend(tape, what, in, out);
 }
 
 static void take_inputs(const struct layer_run *run, kv_tensor *x, kv_tensor **in) {
@@ -148,7 +167,7 @@ static void take_inputs(const struct layer_run *run, kv_tensor *x, kv_tensor **i
 
 static void hand_out(const struct layer_run *run, kv_tensor *const *out) {
     const kv_pass *pass = &run->pass;
-    const uint8_t parts = wanted(run);
+    const uint8_t parts = pass->made ? 0 : wanted(run);
     if (parts & KV_READ_K && pass->raw_k) pass->raw_k[run->layer] = out[RAW_K];
     if (parts & KV_READ_K && pass->k) pass->k[run->layer] = out[K];
     if (parts & KV_READ_V) pass->v[run->layer] = out[V];
@@ -164,7 +183,7 @@ static kv_tensor *reserve(kv_tape *tape, bool wanted, int64_t rows, int64_t cols
 static void reserve_places(kv_tape *tape, const struct layer_run *run, int64_t n, kv_tensor **out) {
     const kv_pass *pass = &run->pass;
     const int64_t kv_dim = kv_spec_kv_dim(&run->model->spec, run->layer);
-    const uint8_t parts = wanted(run);
+    const uint8_t parts = pass->made ? 0 : wanted(run);
     const bool keys = !pass->given_k && parts & KV_READ_K, norm = run->model->spec.qk_norm;
     out[RAW_K] = reserve(tape, keys && (pass->raw_k || !norm), n, kv_dim);
     out[K] = reserve(tape, keys && pass->k && norm, n, kv_dim);
@@ -190,6 +209,24 @@ static void copy_rows(kv_tensor *to, const kv_tensor *from) {
     if (to && from) memcpy(to->data, from->data, (size_t)(from->rows * from->cols) * sizeof *from->data);
 }
 
+static void fill_places(const struct layer_run *run, kv_tensor *const *out) {
+    const kv_pass *pass = &run->pass;
+    const uint8_t parts = wanted(run);
+    if (parts & KV_READ_K && pass->raw_k) copy_rows(pass->raw_k[run->layer], out[RAW_K]);
+    if (parts & KV_READ_K && pass->k) copy_rows(pass->k[run->layer], out[K]);
+    if (parts & KV_READ_V) copy_rows(pass->v[run->layer], out[V]);
+    if (parts & KV_READ_H) copy_rows(pass->h[run->layer], out[H]);
+}
+
+static void call_made(kv_tape *tape, const struct layer_run *run, kv_tensor *const *out) {
+    const uint8_t parts = wanted(run);
+    if (kv_tape_status(tape, NULL) != KV_OK) return;
+    const kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
+    run->pass.made(tape, run->layer, parts & KV_READ_K ? out[RAW_K] : NULL, parts & KV_READ_V ? out[V] : NULL,
+                   parts & KV_READ_H ? out[H] : NULL, run->pass.made_for);
+    kv_arena_release(kv_tape_arena(tape), mark);
+}
+
 // Whether a plain layer's output is wanted that the next plain layer overwrites.
 static bool leaves_copy(const struct layer_run *run) {
     return run->pass.hidden && run->layer == run->pass.hidden_layer && run->layer + 1 < run->n_plain;
@@ -202,12 +239,12 @@ static kv_tensor *plain_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *
     kv_tensor *in[KV_RECOMPUTE_INPUTS], *out[KV_RECOMPUTE_OUTPUTS] = {0};
     run->layer = layer;
     take_inputs(run, x, in);
-    run_layer(tape, run, in, out);
-    const uint8_t parts = wanted(run);
-    if (parts & KV_READ_K && pass->raw_k) copy_rows(pass->raw_k[layer], out[RAW_K]);
-    if (parts & KV_READ_K && pass->k) copy_rows(pass->k[layer], out[K]);
-    if (parts & KV_READ_V) copy_rows(pass->v[layer], out[V]);
-    if (parts & KV_READ_H) copy_rows(pass->h[layer], out[H]);
+    make_keys_values(tape, run, in, out);
+    if (pass->made)
+        call_made(tape, run, out);
+    else
+        fill_places(run, out);
+    attend(tape, run, in, out);
     if (leaves_copy(run)) copy_rows(*pass->hidden, out[HIDDEN]);
     return out[HIDDEN];
 }
@@ -262,6 +299,7 @@ kv_tensor *kv_model_forward(kv_tape *tape, kv_model *model, const int32_t *ids, 
     if (checkpointing && !(run.pass.sequences = copy_sequences(tape, pass))) return NULL;
     kv_tensor *x = kv_embedding(tape, &model->embed, ids, n);
     run.n_plain = plain_layers(tape, &run, x);
+    assert(!pass->made || !x || run.n_plain == run.n_layers);
     if (!x || !run_plain(tape, &run, x)) return NULL;
     if (pass->hidden && pass->hidden_layer + 1 == run.n_plain) *pass->hidden = x;
     for (run.layer = run.n_plain; run.layer < run.n_layers && x; run.layer++) {

@@ -7,6 +7,8 @@
 #include "infer/session/engine.h"
 #include "infer/session/session.h"
 
+#include <omp.h>
+
 static double larger(double a, double b) {
     return a > b ? a : b;
 }
@@ -32,20 +34,47 @@ static double arena_bytes(double in_use) {
 
 // Where each pack is of another size than the one before, and the first was not the largest, what no longer fits into
 // the chunks that are there goes to a new one as large as all of them. Three times as much was seen.
-static double packs_bytes(double in_use, const struct batch *b) {
-    return b->ragged && b->batch_size * b->prompt_tokens > KV_PACK_ROWS ? 3 * in_use : arena_bytes(in_use);
+static double packs_bytes(double in_use, const kv_system *system, const struct batch *b) {
+    const int64_t rows = kv_pack_limit(system, b->batch_size).rows;
+    return b->ragged && b->batch_size * b->prompt_tokens > rows ? 3 * in_use : arena_bytes(in_use);
 }
 
 // Sequences that are read together, of one length each. See infer/session/pack.c.
 struct together {
     double seqs, rows, keys; // of all sequences
     int64_t longest;         // keys of one
+    double tapes;            // packs that are read side by side, each by one thread; 0: by all threads
 };
 
-static struct together pack_of(int64_t batch_size, int64_t n_new, int64_t n_cached) {
-    const int64_t fit = n_new > 0 ? KV_PACK_ROWS / n_new : batch_size, most = fit > 1 ? fit : 1;
-    const double seqs = (double)(most < batch_size ? most : batch_size);
-    return (struct together){seqs, seqs * (double)n_new, seqs * (double)(n_new + n_cached), n_new + n_cached};
+static struct together pack_of(const kv_system *system, int64_t batch_size, int64_t n_new, int64_t n_cached) {
+    const kv_pack_size limit = kv_pack_limit(system, batch_size);
+    int64_t most = n_new > 0 ? limit.rows / n_new : batch_size, tapes = omp_get_max_threads();
+    if (most > limit.seqs) most = limit.seqs;
+    if (most > batch_size) most = batch_size;
+    if (most < 1) most = 1;
+    const int64_t packs = (batch_size + most - 1) / most;
+    if (tapes > packs) tapes = packs;
+    const double seqs = (double)most;
+    return (struct together){seqs, seqs * (double)n_new, seqs * (double)(n_new + n_cached), n_new + n_cached,
+                             packs > 1 && kv_reads_apart(system) ? (double)tapes : 0};
+}
+
+// What the session's own tape holds at most, and each of the others where packs are read side by side.
+struct tapes {
+    double own, other, n_others;
+};
+
+static struct tapes tapes_of(const struct together *t, double bytes) {
+    return t->tapes > 1 ? (struct tapes){bytes, bytes, t->tapes - 1} : (struct tapes){.own = bytes};
+}
+
+// Of one reading after another.
+static struct tapes both(struct tapes a, struct tapes b) {
+    return (struct tapes){larger(a.own, b.own), larger(a.other, b.other), larger(a.n_others, b.n_others)};
+}
+
+static double tapes_bytes(struct tapes t) {
+    return t.own + t.n_others * t.other;
 }
 
 // What is done with a pack beside reading it.
@@ -82,11 +111,13 @@ static double layer_bytes(const kv_model *model, int64_t layer, const struct tog
         f * rows *
         ((1 + norm) * q + adapted_floats(m->predictor, layer, q) + (last && m->newest ? 2 * dim : 0));
     const double turned = f * t->keys * kv, pooled = f * t->keys * (double)l->n_kv_heads;
+    const double part = t->tapes > 0 ? 1.0 / omp_get_max_threads() : 1; // of the tiles of all threads
     const double rank =
         turned + pooled +
-        (double)kv_attention_importance_scratch(l->n_heads, l->n_kv_heads, spec->head_dim, t->longest);
+        part * (double)kv_attention_importance_scratch(l->n_heads, l->n_kv_heads, spec->head_dim, t->longest);
     if (last && m->nothing) return start + queries + rank;
-    const double attend = turned + (double)kv_attention_scratch(l->n_heads, l->n_kv_heads, spec->head_dim);
+    const double attend =
+        turned + part * (double)kv_attention_scratch(l->n_heads, l->n_kv_heads, spec->head_dim);
     const double end = f * rows * (5 * dim + 3 * ffn);
     // The importance of every key, and the list in which kv_keep_best sorts it.
     const double chosen = m->lazy ? t->keys * (sizeof(double) + 2 * sizeof(double) + f) : 0;
@@ -109,19 +140,20 @@ static double walk_bytes(const kv_model *model, const struct together *t, const 
 }
 
 // n_new tokens of every sequence behind n_cached ones, and the logits.
-static double read_bytes_as(const kv_model *model, int64_t batch_size, int64_t n_new, int64_t n_cached,
-                            struct manner m) {
-    const kv_model_spec *spec = &model->spec;
-    const struct together t = pack_of(batch_size, n_new, n_cached);
+static struct tapes read_tapes_as(const kv_system *system, int64_t batch_size, int64_t n_new,
+                                  int64_t n_cached, struct manner m) {
+    const kv_model_spec *spec = &system->base->spec;
+    const struct together t = pack_of(system, batch_size, n_new, n_cached);
     const double dim = (double)spec->model_dim, vocab = (double)spec->vocab_size;
     m.n_layers = spec->n_layers, m.newest = true;
     const double answer = sizeof(float) * (t.rows * dim + t.seqs * (dim + vocab));
-    return list_bytes(&t, m.lazy) + larger(walk_bytes(model, &t, &m), answer);
+    return tapes_of(&t, list_bytes(&t, m.lazy) + larger(walk_bytes(system->base, &t, &m), answer));
 }
 
-static double read_bytes(const kv_model *model, int64_t batch_size, int64_t n_new, int64_t n_cached,
-                         bool lazy, bool ranked) {
-    return read_bytes_as(model, batch_size, n_new, n_cached, (struct manner){.lazy = lazy, .ranked = ranked});
+static struct tapes read_tapes(const kv_system *system, int64_t batch_size, int64_t n_new, int64_t n_cached,
+                               bool lazy, bool ranked) {
+    return read_tapes_as(system, batch_size, n_new, n_cached,
+                         (struct manner){.lazy = lazy, .ranked = ranked});
 }
 
 // What of the aux's layers is handed out.
@@ -148,29 +180,46 @@ static double made_floats(const kv_predictor *p, const kv_model_spec *base) {
     return sum;
 }
 
-// What is read of the aux, and the base's keys and values that are made of it. See infer/session/predict.c.
-static double predict_bytes(const kv_system *system, const struct batch *b) {
+// What the aux has of a layer as maps read it: its input normed, keys and values.
+static double at_hand_floats(const kv_model_spec *aux, int64_t layer) {
+    return (double)aux->model_dim + (2 + aux->qk_norm) * (double)kv_spec_kv_dim(aux, layer);
+}
+
+// The aux as far as it is read, what is kept of it, and one of the base's keys or values at a time. See
+// infer/session/predict.c.
+static struct tapes predict_tapes(const kv_system *system, const struct batch *b) {
     const kv_predictor *p = system->predictor;
     const kv_model_spec *base = &system->base->spec, *aux = &system->aux->spec;
-    const struct together t = pack_of(b->batch_size, b->prompt_tokens - 1, 0);
+    const struct together t = pack_of(system, b->batch_size, b->prompt_tokens - 1, 0);
+    uint8_t reads[KV_MAX_LAYERS];
+    const struct manner m = {.n_layers = kv_predictor_spec_reads(&p->spec, reads), .nothing = true};
+    double made = kv_predictor_along_floats(p, base, -1);
+    for (int64_t i = 0; i < m.n_layers; i++)
+        made = larger(made, (double)aux->model_dim + at_hand_floats(aux, i) +
+                                kv_predictor_along_floats(p, base, i));
+    const double read = m.n_layers > 0 ? walk_bytes(system->aux, &t, &m) : 0, f = sizeof(float) * t.rows;
+    return tapes_of(&t,
+                    list_bytes(&t, false) + f * kv_predictor_kept_floats(p, base) + larger(read, f * made));
+}
+
+// All of it at once: what of the aux is read, and the base's keys and values. See infer/score/whole.c.
+static double predict_bytes(const kv_system *system, const struct together *t) {
+    const kv_predictor *p = system->predictor;
+    const kv_model_spec *base = &system->base->spec, *aux = &system->aux->spec;
     uint8_t reads[KV_MAX_LAYERS];
     double gradients;
     const struct manner m = {.n_layers = kv_predictor_spec_reads(&p->spec, reads), .nothing = true};
     const double made = made_floats(p, base) + kv_predictor_floats(p, base, false, &gradients);
-    const double read = m.n_layers > 0 ? walk_bytes(system->aux, &t, &m) : 0;
-    const double f = sizeof(float), x = f * t.rows * (double)aux->model_dim;
-    return list_bytes(&t, false) + f * t.rows * tap_floats(aux, reads, m.n_layers) +
-           larger(read, x + f * t.rows * made);
+    const double read = m.n_layers > 0 ? walk_bytes(system->aux, t, &m) : 0;
+    const double f = sizeof(float), x = f * t->rows * (double)aux->model_dim;
+    return list_bytes(t, false) + f * t->rows * tap_floats(aux, reads, m.n_layers) +
+           larger(read, x + f * t->rows * made);
 }
 
 // The tokens of a batch of prompts and places, scores and ids of those chosen. See
 // infer/session/prune_prompt.c.
 static double choice_bytes(double tokens) {
     return 16 * tokens;
-}
-
-static double read_whole_bytes(const kv_model *model, const struct batch *b, bool lazy) {
-    return read_bytes(model, b->batch_size, b->prompt_tokens, 0, lazy, false);
 }
 
 // The aux's own session: its cache, and a prompt read by it, then a token of each sequence at a time; what
@@ -181,38 +230,40 @@ static double draft_bytes(const kv_system *system, const struct batch *b) {
     const double rows = (double)b->batch_size * (double)room;
     const double cache = sizeof(float) * rows * (2 * all_kv(aux, aux->n_layers) + 1);
     if (kv_pruning_kept(&system->pruning, b->prompt_tokens) == b->prompt_tokens) return cache;
-    const double step = read_bytes(system->aux, b->batch_size, 1, room - 1, false, true);
+    const kv_system own = {.base = system->aux};
+    const struct tapes read = read_tapes(&own, b->batch_size, b->prompt_tokens, 0, false, false),
+                       step = read_tapes(&own, b->batch_size, 1, room - 1, false, true);
     return cache + sizeof(float) * (double)b->batch_size * (double)aux->vocab_size +
-           packs_bytes(larger(read_whole_bytes(system->aux, b, false), step), b);
+           packs_bytes(tapes_bytes(both(read, step)), &own, b);
 }
 
 // The first layers on whole prompts, and what the tokens get of their attention. See
 // infer/session/prune_static.c.
-static double static_bytes(const kv_model *base, const struct batch *b) {
-    const struct together t = pack_of(b->batch_size, b->prompt_tokens, 0);
+static struct tapes static_tapes(const kv_system *system, const struct batch *b) {
+    const struct together t = pack_of(system, b->batch_size, b->prompt_tokens, 0);
     const struct manner m = {
-        .n_layers = kv_static_layers(base->spec.n_layers), .ranked = true, .nothing = true};
-    return list_bytes(&t, false) + walk_bytes(base, &t, &m);
+        .n_layers = kv_static_layers(system->base->spec.n_layers), .ranked = true, .nothing = true};
+    return tapes_of(&t, list_bytes(&t, false) + walk_bytes(system->base, &t, &m));
 }
 
-static double prompt_bytes(const kv_system *system, const struct batch *b) {
-    const kv_model *base = system->base;
+static struct tapes prompt_tapes(const kv_system *system, const struct batch *b) {
     const int64_t n = b->prompt_tokens, kept = kv_pruning_kept(&system->pruning, n);
-    if (system->predictor)
-        return larger(n > 1 ? predict_bytes(system, b) : 0,
-                      read_bytes_as(base, b->batch_size, 1, n - 1,
-                                    (struct manner){.predictor = n > 1 ? system->predictor : NULL}));
-    const double read =
-        read_bytes(base, b->batch_size, kept, 0, system->pruning.kind == KV_PRUNE_LAZY, false);
-    return system->pruning.kind == KV_PRUNE_STATIC && kept < n ? larger(static_bytes(base, b), read) : read;
+    if (system->predictor) {
+        const struct manner m = {.predictor = n > 1 ? system->predictor : NULL};
+        const struct tapes last = read_tapes_as(system, b->batch_size, 1, n - 1, m);
+        return n > 1 ? both(predict_tapes(system, b), last) : last;
+    }
+    const struct tapes read =
+        read_tapes(system, b->batch_size, kept, 0, system->pruning.kind == KV_PRUNE_LAZY, false);
+    return system->pruning.kind == KV_PRUNE_STATIC && kept < n ? both(static_tapes(system, b), read) : read;
 }
 
 // The prompts, then a token of every sequence at a time, the last one behind all others.
 static double tape_bytes(const kv_system *system, const struct batch *b) {
-    const double prompt = prompt_bytes(system, b);
-    if (b->capacity <= b->prompt_tokens) return prompt;
+    const struct tapes prompt = prompt_tapes(system, b);
+    if (b->capacity <= b->prompt_tokens) return tapes_bytes(prompt);
     const struct manner m = {.lazy = system->pruning.kind == KV_PRUNE_LAZY, .predictor = system->predictor};
-    return larger(prompt, read_bytes_as(system->base, b->batch_size, 1, b->capacity - 1, m));
+    return tapes_bytes(both(prompt, read_tapes_as(system, b->batch_size, 1, b->capacity - 1, m)));
 }
 
 // What stays while the session does: keys and values, what pruning remembers of a token, ids and logits.
@@ -221,7 +272,7 @@ static double session_bytes(const kv_system *system, const struct batch *b) {
     const double batch = (double)b->batch_size, tokens = (double)b->capacity * batch;
     double sum =
         sizeof(float) * (2 * tokens * all_kv(base, base->n_layers) + batch * (double)base->vocab_size);
-    sum += sizeof(int32_t) * tokens + 64 * batch + packs_bytes(tape_bytes(system, b), b);
+    sum += sizeof(int32_t) * tokens + 128 * batch + packs_bytes(tape_bytes(system, b), system, b);
     if (system->predictor) return sum + sizeof(int32_t) * tokens;
     switch (system->pruning.kind) {
     case KV_PRUNE_NONE: return sum;
@@ -260,7 +311,7 @@ static double whole_bytes(const kv_system *system, int64_t rows, int64_t longest
     const double read = list_bytes(&t, false) +
                         larger(walk_bytes(system->base, &t, &all), f * n * (double)base->model_dim + logits);
     if (!system->predictor) return read;
-    return read + predict_bytes(system, &(struct batch){1, rows + 1, rows + 1, false});
+    return read + predict_bytes(system, &t);
 }
 
 double kv_score_bytes(const kv_system *system, int64_t tokens, int64_t longest, bool ragged) {
@@ -278,9 +329,10 @@ double kv_score_bytes(const kv_system *system, int64_t tokens, int64_t longest, 
 static double chunk_bytes(const kv_system *system, int64_t n_seq, int64_t n_prompt, int64_t n_behind) {
     const kv_model *base = system->base;
     const double dim = (double)base->spec.model_dim;
-    const struct together t = pack_of(n_seq, n_behind, n_prompt);
+    const struct together t = pack_of(system, n_seq, n_behind, n_prompt);
     const struct manner all = {.n_layers = base->spec.n_layers, .predictor = system->predictor};
-    const double read = list_bytes(&t, false) + sizeof(float) * t.rows * dim + walk_bytes(base, &t, &all);
+    const double read = tapes_bytes(
+        tapes_of(&t, list_bytes(&t, false) + sizeof(float) * t.rows * dim + walk_bytes(base, &t, &all)));
     const double kept = (double)(n_seq * n_behind) * (sizeof(float) * dim + 48);
     return kept + larger(read, sizeof(float) * KV_SCORE_TILE);
 }

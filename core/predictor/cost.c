@@ -134,38 +134,84 @@ uint64_t kv_flops_predictor_queries(const kv_predictor *predictor, const kv_mode
 
 // ---- Memory --------------------------------------------------------------------------------------------
 
+// What is of the token alone: of the base, and rows of the tables' embedding.
+static double own_floats(const kv_predictor *p, const kv_model_spec *base) {
+    double sum = p->embedding.rows > 0 ? (double)p->embedding.cols : 0;
+    if (kv_predictor_spec_reads_base(&p->spec) && !p->tabulated)
+        sum += (double)base->model_dim *
+               (1 + (own_products(p, base) > 0 || kv_predictor_reads(p, KV_SOURCE_OWN_HIDDEN)));
+    if (kv_predictor_reads(p, KV_SOURCE_OWN_KEYS)) sum += (double)kv_spec_kv_dim(base, 0);
+    if (kv_predictor_reads(p, KV_SOURCE_OWN_VALUES)) sum += (double)kv_spec_kv_dim(base, 0);
+    return sum;
+}
+
+// What a map makes beside its output, and (*table) a table's row; the sum with that (whose gradient the map's output
+// takes over) is as large. 0 where the table's row is the output.
+static double between_floats(const kv_predictor_output *output, double *table) {
+    const kv_map *map = &output->map;
+    *table = 0;
+    if (output->input < 0) return 0;
+    *table = (double)(output->table.rows > 0 ? map->shape.output_dim : 0) + (double)inner_lookups(map);
+    return map->kind->inner ? (double)map->kind->inner(&map->shape) : 0;
+}
+
 double kv_predictor_floats(const kv_predictor *predictor, const kv_model_spec *base, bool aux_trained,
                            double *gradients) {
-    double values = 0, back = 0;
+    double values = own_floats(predictor, base), back = 0, table;
+    if (predictor->embedding.rows > 0) back += (double)predictor->embedding.cols;
     for (int64_t i = 0; i < predictor->n_inputs; i++) {
         const kv_predictor_input *input = &predictor->inputs[i];
         if (input->sources->n == 1) continue; // handed on as it is
         values += (double)input->dim;
         if (aux_trained && kv_sources_of_aux(input->sources)) back += (double)input->dim;
     }
-    if (kv_predictor_spec_reads_base(&predictor->spec) && !predictor->tabulated)
-        values += (double)base->model_dim * (1 + (own_products(predictor, base) > 0 ||
-                                                  kv_predictor_reads(predictor, KV_SOURCE_OWN_HIDDEN)));
-    if (kv_predictor_reads(predictor, KV_SOURCE_OWN_KEYS)) // normed as well, which is not needed
-        values += (1 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, 0);
-    if (kv_predictor_reads(predictor, KV_SOURCE_OWN_VALUES)) values += (double)kv_spec_kv_dim(base, 0);
-    if (predictor->embedding.rows > 0) {
-        values += (double)predictor->embedding.cols;
-        back += (double)predictor->embedding.cols;
-    }
     for (int side = 0; side < KV_SIDES; side++)
         for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
-            const kv_predictor_output *output = &predictor->outputs[side][i];
-            const kv_map *map = &output->map;
-            if (output->input < 0) continue; // the table's row is the output
-            const double inner = map->kind->inner ? (double)map->kind->inner(&map->shape) : 0;
-            // A table's row, and the sum with it (whose gradient the map's output takes over).
-            const double table =
-                (double)(output->table.rows > 0 ? map->shape.output_dim : 0) + (double)inner_lookups(map);
+            const double inner = between_floats(&predictor->outputs[side][i], &table);
             values += inner + 2 * table, back += inner + table;
         }
     *gradients = back;
     return values;
+}
+
+// Of one output alone, with what goes to `take`.
+static double output_floats(const kv_predictor *p, const kv_model_spec *base, int side, int64_t layer) {
+    const kv_predictor_output *output = &p->outputs[side][layer];
+    double table, kv = (double)kv_spec_kv_dim(base, layer);
+    const double inner = between_floats(output, &table);
+    return inner + 2 * table +
+           (kv_output_exact(&p->spec.outputs[side][layer]) && output->input >= 0 ? 0 : kv) +
+           (side == KV_KEYS && base->qk_norm ? kv : 0);
+}
+
+double kv_predictor_along_floats(const kv_predictor *predictor, const kv_model_spec *base, int64_t layer) {
+    double most = 0;
+    for (int side = 0; side < KV_SIDES; side++)
+        for (int64_t i = 0; i < predictor->spec.n_base_layers; i++) {
+            const int64_t index = predictor->outputs[side][i].input;
+            const kv_predictor_input *input = index < 0 ? NULL : &predictor->inputs[index];
+            if ((input ? kv_predictor_input_layer(input) : -1) != layer) continue;
+            const double joined = input && input->sources->n > 1 ? (double)input->dim : 0,
+                         sum = joined + output_floats(predictor, base, side, i);
+            most = sum > most ? sum : most;
+        }
+    return most;
+}
+
+double kv_predictor_kept_floats(const kv_predictor *predictor, const kv_model_spec *base) {
+    uint8_t kept[KV_MAX_LAYERS] = {0}; // bits of their kinds
+    double sum = own_floats(predictor, base);
+    for (int64_t i = 0; i < predictor->n_inputs; i++) {
+        const kv_predictor_input *input = &predictor->inputs[i];
+        const int64_t last = kv_predictor_input_layer(input);
+        for (int32_t k = 0; k < input->sources->n; k++) {
+            const kv_source s = input->sources->at[k];
+            if (kv_source_of_token(s) || s.layer == last || kept[s.layer] & 1 << s.kind) continue;
+            kept[s.layer] |= (uint8_t)(1 << s.kind);
+            sum += (double)input->dims[k];
+        }
+    }
+    return sum;
 }
 
 double kv_predictor_query_floats(const kv_predictor *predictor, const kv_model_spec *base) {

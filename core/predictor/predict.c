@@ -23,7 +23,7 @@ void kv_predictor_read_base(kv_tape *tape, const kv_predictor *predictor, kv_mod
     if (!keys && !values && !hidden) return;
     kv_tensor *h = kv_layer_norm_in(tape, base, 0, taps->embedding);
     taps->own_h = hidden ? h : NULL;
-    if (keys) taps->own_k = kv_layer_keys(tape, base, 0, h).raw_k;
+    if (keys) taps->own_k = kv_layer_raw_keys(tape, base, 0, h);
     if (values) taps->own_v = kv_layer_values(tape, base, 0, h);
 }
 
@@ -114,4 +114,115 @@ kv_tensor *kv_predict_one(kv_tape *tape, kv_predictor *predictor, int side, int6
 kv_tensor *kv_predict_table(kv_tape *tape, kv_predictor *predictor, int side, int64_t layer,
                             const kv_taps *taps) {
     return table_rows(tape, predictor, side, layer, taps, embed(tape, predictor, taps));
+}
+
+// ---- While the aux reads -------------------------------------------------------------------------------
+//
+//   aux layer 0     k0 v0 h0 ──► outputs that read nothing behind it ──► take     keys or values of a base layer, one
+//                    └ kept: what is read further down, too                       output after the other in the same
+//   aux layer 1     k1 v1 h1 ──► outputs that read k1, [h0 h1], … ─────► take     memory
+//   …               the aux ends with what the last of them reads
+//
+// Before the first layer come the outputs that depend on the token alone.
+
+struct along {
+    kv_predictor *predictor;
+    const kv_key_norms *norms;
+    kv_entries_fn *take;
+    void *what;
+    kv_taps taps, kept; // kept: places for what is read later than where it is made
+    kv_tensor *embedded;
+};
+
+int64_t kv_predictor_input_layer(const kv_predictor_input *input) {
+    int64_t last = -1;
+    for (int32_t k = 0; k < input->sources->n; k++) {
+        const kv_source s = input->sources->at[k];
+        if (!kv_source_of_token(s) && s.layer > last) last = s.layer;
+    }
+    return last;
+}
+
+static kv_tensor **place_of(kv_taps *taps, kv_source source) {
+    switch ((kv_source_kind)source.kind) {
+    case KV_SOURCE_KEYS: return &taps->k[source.layer];
+    case KV_SOURCE_VALUES: return &taps->v[source.layer];
+    default: return &taps->h[source.layer];
+    }
+}
+
+static void reserve_kept(kv_tape *tape, struct along *a, int64_t n) {
+    for (int64_t i = 0; i < a->predictor->n_inputs; i++) {
+        const kv_predictor_input *input = &a->predictor->inputs[i];
+        const int64_t last = kv_predictor_input_layer(input);
+        for (int32_t k = 0; k < input->sources->n; k++) {
+            const kv_source s = input->sources->at[k];
+            if (kv_source_of_token(s) || s.layer == last) continue;
+            kv_tensor **place = place_of(&a->kept, s);
+            if (!*place) *place = kv_tape_tensor(tape, n, input->dims[k]);
+        }
+    }
+}
+
+// Sets a tap of this layer, and keeps it if that is asked for.
+static void set_tap(kv_tensor **tap, kv_tensor *kept, kv_tensor *made) {
+    *tap = made && kept ? kept : made;
+    if (made && kept) memcpy(kept->data, made->data, (size_t)(made->rows * made->cols) * sizeof *made->data);
+}
+
+static void make_entries(kv_tape *tape, struct along *a, int side, int64_t layer, kv_tensor **inputs) {
+    const kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
+    kv_tensor *y = make_output(tape, a->predictor, side, layer, &a->taps, inputs, a->embedded);
+    if (side == KV_KEYS && a->norms->weight[layer])
+        y = kv_rmsnorm(tape, y, a->norms->weight[layer], a->norms->eps);
+    if (y) a->take(a->what, side, layer, y);
+    kv_arena_release(kv_tape_arena(tape), mark);
+}
+
+// Of input `index` of the predictor, put together once; -1: of none.
+static void make_all_of(kv_tape *tape, struct along *a, int64_t index) {
+    kv_predictor *p = a->predictor;
+    kv_tensor *inputs[KV_SIDES * KV_MAX_LAYERS]; // only the one is asked for
+    if (index >= 0) inputs[index] = kv_predictor_input_tensor(tape, &p->inputs[index], &a->taps);
+    for (int64_t i = 0; i < p->spec.n_base_layers; i++)
+        for (int side = 0; side < KV_SIDES; side++)
+            if (p->outputs[side][i].input == index) make_entries(tape, a, side, i, inputs);
+}
+
+static void make_behind(kv_tape *tape, struct along *a, int64_t layer) {
+    for (int64_t i = 0; i < a->predictor->n_inputs; i++) {
+        if (kv_predictor_input_layer(&a->predictor->inputs[i]) != layer) continue;
+        const kv_arena_mark mark = kv_arena_get_mark(kv_tape_arena(tape));
+        make_all_of(tape, a, i);
+        kv_arena_release(kv_tape_arena(tape), mark);
+    }
+}
+
+// A kv_made_fn.
+static void made(kv_tape *tape, int64_t layer, kv_tensor *raw_k, kv_tensor *v, kv_tensor *h, void *what) {
+    struct along *a = what;
+    set_tap(&a->taps.k[layer], a->kept.k[layer], raw_k);
+    set_tap(&a->taps.v[layer], a->kept.v[layer], v);
+    set_tap(&a->taps.h[layer], a->kept.h[layer], h);
+    make_behind(tape, a, layer);
+}
+
+bool kv_predict_along(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, kv_model *base,
+                      kv_model *aux, const int32_t *ids, int64_t n, const kv_pass *pass, kv_entries_fn *take,
+                      void *what) {
+    struct along a = {.predictor = predictor, .norms = norms, .take = take, .what = what};
+    uint8_t bits[KV_MAX_LAYERS];
+    kv_pass own = *pass;
+    own.n_layers = kv_predictor_spec_reads(&predictor->spec, bits);
+    own.only_kv = true, own.reads = bits;
+    own.raw_k = own.k = own.v = own.h = NULL;
+    own.made = made, own.made_for = &a;
+    kv_predictor_read_base(tape, predictor, base, ids, n, &a.taps);
+    a.embedded = embed(tape, predictor, &a.taps);
+    reserve_kept(tape, &a, n);
+    if (kv_tape_status(tape, NULL) != KV_OK) return false;
+    make_all_of(tape, &a, -1);
+    make_behind(tape, &a, -1);
+    if (own.n_layers > 0) kv_model_forward(tape, aux, ids, n, &own);
+    return kv_tape_status(tape, NULL) == KV_OK;
 }

@@ -125,6 +125,16 @@ void kv_predict(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norm
 void kv_predict_from(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, const kv_taps *taps,
                      int64_t first, kv_tensor **k, kv_tensor **v);
 
+// Takes one output, [tokens, kv_dim_base], keys after the base's k_norm. It lies in memory that is given back soon after.
+typedef void kv_entries_fn(void *what, int side, int64_t layer, const kv_tensor *entries);
+
+// Both at once, where nobody differentiates: every output goes to `take`, made as soon as the last of what its map reads
+// is there, before the aux goes on. The same bits as one after the other, in memory for one output and for what of the
+// aux is read later than where it is made. false when the tape failed.
+bool kv_predict_along(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, kv_model *base,
+                      kv_model *aux, const int32_t *ids, int64_t n, const kv_pass *pass, kv_entries_fn *take,
+                      void *what);
+
 // Of one output alone: what is predicted, keys before the base's k_norm; and what of it is its table's rows.
 kv_tensor *kv_predict_one(kv_tape *tape, kv_predictor *predictor, int side, int64_t layer,
                           const kv_taps *taps);
@@ -158,5 +168,12 @@ int64_t kv_predictor_lookups(const kv_predictor *predictor, const kv_model_spec 
 // keep in between, tables' rows; of each, in *gradients, what also has a gradient.
 double kv_predictor_floats(const kv_predictor *predictor, const kv_model_spec *base, bool aux_trained,
                            double *gradients);
-// The same of adapted queries, while the base reads a predicted cache; each has a gradient, too.
+// The same of kv_predict_along: what it keeps throughout, of the aux for later layers and of the token alone; and while it
+// makes outputs behind a layer of the aux (-1: before the first), the layer's own keys, values and input not counted.
+double kv_predictor_kept_floats(const kv_predictor *predictor, const kv_model_spec *base);
+double kv_predictor_along_floats(const kv_predictor *predictor, const kv_model_spec *base, int64_t layer);
+// The aux layer behind which all sources of an input are there; -1: they are of the token alone.
+int64_t kv_predictor_input_layer(const kv_predictor_input *input);
+
+// Of adapted queries, while the base reads a predicted cache; each has a gradient, too.
 double kv_predictor_query_floats(const kv_predictor *predictor, const kv_model_spec *base);

@@ -23,7 +23,9 @@ static bool allocate_caches(kv_session *session, size_t rows) {
     session->predicted = calloc((size_t)session->n_seq, sizeof *session->predicted);
     session->k = calloc((size_t)spec->n_layers, sizeof *session->k);
     session->v = calloc((size_t)spec->n_layers, sizeof *session->v);
-    if (!session->lengths || !session->predicted || !session->k || !session->v) return false;
+    session->parts = calloc((size_t)session->n_seq, sizeof *session->parts);
+    if (!session->lengths || !session->predicted || !session->k || !session->v || !session->parts)
+        return false;
     for (int64_t i = 0; i < spec->n_layers; i++) {
         session->k[i] = allocate(rows, kv_spec_kv_dim(spec, i), sizeof(float));
         session->v[i] = allocate(rows, kv_spec_kv_dim(spec, i), sizeof(float));
@@ -105,6 +107,9 @@ void kv_session_free(kv_session *session) {
     free(session->draft_importance);
     kv_session_free(session->drafter);
     kv_tape_free(session->tape);
+    for (int64_t i = 0; i < session->n_more_tapes; i++) kv_tape_free(session->more_tapes[i]);
+    free(session->more_tapes);
+    free(session->parts);
     free(session);
 }
 

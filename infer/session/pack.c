@@ -8,6 +8,21 @@ int64_t kv_next_position(const kv_session *session, int64_t s) {
     return session->positions && n > 0 ? session->positions[s * session->capacity + n - 1] + 1 : n;
 }
 
+// Of models whose layers are no larger than this many weights a core keeps a layer in a cache of its own. Their packs
+// are read side by side, each by one thread: operators of so few numbers cost less than dealing them out does. Such a
+// pack has about so many tokens, and sequences enough that a batch falls into that many parts; nothing of it depends on
+// threads.
+enum { SMALL_LAYER = 1 << 20, SMALL_ROWS = 64, SMALL_SEQS = 4, SMALL_PARTS = 8 };
+
+static bool is_small(const kv_model_spec *spec) {
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        const kv_layer_spec *l = &spec->layers[i];
+        const int64_t columns = 2 * (l->n_heads + l->n_kv_heads) * spec->head_dim + 3 * l->ffn_dim;
+        if (columns > SMALL_LAYER / spec->model_dim) return false;
+    }
+    return true;
+}
+
 // Tokens of sequence s that a layer may have to work on: with lazy pruning any may be revived.
 static int64_t most_rows(const kv_session *session, const kv_reading *reading, int64_t s) {
     return reading->lengths[s] + (session->depth ? session->lengths[s] : 0);
@@ -20,19 +35,30 @@ static bool read_apart(const kv_session *session, int64_t s, int64_t t) {
     return predictor && predictor->adapters && session->predicted[s] != session->predicted[t];
 }
 
-// Which sequences go in: [*next, end). Returns end; *rows: how many at most they can have.
-static int64_t choose_sequences(const kv_session *session, const kv_reading *reading, int64_t next,
-                                int64_t *rows) {
-    int64_t first = -1;
-    *rows = 0;
+bool kv_reads_apart(const kv_system *system) {
+    return is_small(&system->base->spec) && (!system->aux || is_small(&system->aux->spec));
+}
+
+kv_pack_size kv_pack_limit(const kv_system *system, int64_t n_reading) {
+    if (!kv_reads_apart(system)) return (kv_pack_size){INT64_MAX, KV_PACK_ROWS};
+    const int64_t part = (n_reading + SMALL_PARTS - 1) / SMALL_PARTS;
+    return (kv_pack_size){part > SMALL_SEQS ? part : SMALL_SEQS, SMALL_ROWS};
+}
+
+kv_part kv_pack_part(const kv_session *session, const kv_reading *reading, const kv_pack_size *limit,
+                     int64_t next) {
+    kv_part part = {.first = next};
+    int64_t n_seqs = 0, one = -1;
     for (; next < session->n_seq; next++) {
         if (reading->lengths[next] == 0) continue;
         const int64_t n = most_rows(session, reading, next);
-        if (first >= 0 && (*rows + n > KV_PACK_ROWS || read_apart(session, first, next))) break;
-        if (first < 0) first = next;
-        *rows += n;
+        const bool full = n_seqs == limit->seqs || part.rows + n > limit->rows;
+        if (one >= 0 && (full || read_apart(session, one, next))) break;
+        if (one < 0) one = next;
+        n_seqs++, part.rows += n, part.n_new += reading->lengths[next];
     }
-    return next;
+    part.end = next;
+    return part;
 }
 
 static bool allocate(kv_session *session, const kv_reading *reading, int64_t n_seqs, int64_t rows,
@@ -92,23 +118,24 @@ static void add_sequence(kv_session *session, const kv_reading *reading, bool in
     pack->n_rows += n;
 }
 
-bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache, int64_t *next,
+bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache, const kv_part *part,
                   kv_pack *pack) {
-    int64_t rows;
-    const int64_t first = *next, end = choose_sequences(session, reading, first, &rows);
-    *next = end;
-    *pack = (kv_pack){.ids = reading->ids, .ranking.pooling = KV_POOL_MAX};
-    if (rows == 0) return true;
-    if (!allocate(session, reading, end - first, rows, pack)) return false;
-    for (int64_t s = first; s < end; s++)
+    *pack = (kv_pack){.ids = reading->ids, .before = part->before, .ranking.pooling = KV_POOL_MAX};
+    if (part->rows == 0) return true;
+    if (!allocate(session, reading, part->end - part->first, part->rows, pack)) return false;
+    for (int64_t s = part->first; s < part->end; s++)
         if (reading->lengths[s] > 0) add_sequence(session, reading, in_cache, s, pack);
     if (in_cache) pack->k_positions = session->positions;
     pack->n_new = pack->n_rows;
     return true;
 }
 
+// Rows that stand one behind the other in the cache, as those of a sequence do, go there together.
 void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows) {
-    for (int64_t r = 0; r < rows->rows; r++)
-        memcpy(cache + pack->cache_rows[r] * rows->cols, rows->data + r * rows->cols,
-               (size_t)rows->cols * sizeof(float));
+    for (int64_t r = 0, n; r < rows->rows; r += n) {
+        const int64_t *places = pack->cache_rows + r;
+        for (n = 1; r + n < rows->rows && places[n] == places[0] + n;) n++;
+        memcpy(cache + places[0] * rows->cols, rows->data + r * rows->cols,
+               (size_t)(n * rows->cols) * sizeof(float));
+    }
 }

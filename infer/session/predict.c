@@ -6,46 +6,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Nothing of the aux is wanted but what the predictors read, with which it ends.
-static kv_status predict_pack(kv_session *session, const kv_pack *pack, kv_error *err) {
-    kv_tape *tape = session->tape;
+struct storing {
+    kv_session *session;
+    const kv_pack *pack;
+};
+
+// A kv_entries_fn: to its place in the cache.
+static void store(void *what, int side, int64_t layer, const kv_tensor *entries) {
+    const struct storing *s = what;
+    kv_pack_store(s->pack, (side == KV_KEYS ? s->session->k : s->session->v)[layer], entries);
+}
+
+// A kv_pack_fn. Nothing of the aux is wanted but what the predictors read, with which it ends.
+static kv_status predict_pack(kv_session *session, kv_pack *pack, const kv_reading *reading, float *logits,
+                              kv_error *err) {
+    (void)reading, (void)logits;
     const kv_system *system = &session->system;
-    kv_tensor *k[KV_MAX_LAYERS], *v[KV_MAX_LAYERS];
+    struct storing storing = {session, pack};
     kv_key_norms norms;
-    kv_taps taps;
     const kv_pass pass = {.sequences = pack->sequences, .n_sequences = pack->n_seqs};
-    kv_predictor_read(tape, system->predictor, system->base, system->aux, pack->ids, pack->n_new, &pass,
-                      false, &taps);
-    kv_status status = kv_tape_status(tape, err);
-    if (status != KV_OK) return status;
     kv_model_key_norms(system->base, &norms);
-    kv_predict(tape, system->predictor, &norms, &taps, k, v);
-    status = kv_tape_status(tape, err);
-    if (status != KV_OK) return status;
-    for (int64_t layer = 0; layer < system->base->spec.n_layers; layer++) {
-        kv_pack_store(pack, session->k[layer], k[layer]);
-        kv_pack_store(pack, session->v[layer], v[layer]);
-    }
-    return KV_OK;
+    kv_predict_along(session->tape, system->predictor, &norms, system->base, system->aux, pack->ids,
+                     pack->n_new, &pass, store, &storing);
+    return kv_tape_status(session->tape, err);
 }
 
 // All but the last token of each prompt, become predicted entries of the cache.
-static kv_status predict_tokens(kv_session *session, kv_reading reading, kv_error *err) {
-    for (int64_t next = 0; next < session->n_seq;) {
-        kv_pack pack;
-        kv_tape_reset(session->tape);
-        if (!kv_pack_fill(session, &reading, false, &next, &pack))
-            return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of sequences");
-        kv_status status = pack.n_seqs ? predict_pack(session, &pack, err) : KV_OK;
-        if (status != KV_OK) return status;
-        reading.ids += pack.n_new;
-    }
-    for (int64_t s = 0; s < session->n_seq; s++) {
-        if (reading.lengths[s] == 0) continue; // it rests, or its prompt is one token
-        session->lengths[s] = reading.lengths[s];
+static kv_status predict_tokens(kv_session *session, const kv_reading *reading, kv_error *err) {
+    kv_status status = kv_read_packs(session, reading, false, predict_pack, NULL, err);
+    for (int64_t s = 0; s < session->n_seq && status == KV_OK; s++) {
+        if (reading->lengths[s] == 0) continue; // it rests, or its prompt is one token
+        session->lengths[s] = reading->lengths[s];
         session->predicted[s] = true;
     }
-    return KV_OK;
+    return status;
 }
 
 // Splits each prompt into what the aux reads (`front`) and the last token, which the base reads. lengths[s]
@@ -73,7 +67,7 @@ kv_status kv_predicted_prefill(kv_session *session, const int32_t *ids, const in
     if (front && lengths) {
         int32_t *newest = front + n_ids;
         split_prompts(session, ids, prompt_lengths, front, newest, lengths, lengths + n_seq);
-        status = predict_tokens(session, (kv_reading){.ids = front, .lengths = lengths}, err);
+        status = predict_tokens(session, &(kv_reading){.ids = front, .lengths = lengths}, err);
         const kv_reading last = {.ids = newest, .lengths = lengths + n_seq};
         if (status == KV_OK) status = kv_read_tokens(session, last, logits, err);
     } else {

@@ -21,13 +21,17 @@ static kv_tensor *score_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *
     return kv_layer_block(tape, s->base, layer, x, q, own.k, own.v, &s->pass);
 }
 
-static kv_status score_pack(kv_session *session, const kv_pack *pack, float *scores, kv_error *err) {
+// A kv_pack_fn, with the scores of all packs.
+static kv_status score_pack(kv_session *session, kv_pack *pack, const kv_reading *reading, float *scores,
+                            kv_error *err) {
+    (void)reading;
     kv_tape *tape = session->tape;
     kv_model *base = session->system.base;
     const int64_t n_layers = kv_static_layers(base->spec.n_layers);
     float **importance = kv_arena_alloc(kv_tape_arena(tape), (size_t)pack->n_seqs * sizeof *importance);
     if (!importance) return kv_fail(err, KV_ERR_MEMORY, "out of memory for scoring a batch of sequences");
-    for (int64_t i = 0; i < pack->n_seqs; i++) importance[i] = scores + pack->sequences[i].k_row;
+    for (int64_t i = 0; i < pack->n_seqs; i++)
+        importance[i] = scores + pack->before + pack->sequences[i].k_row;
     struct scoring s = {.base = base,
                         .pass = {.sequences = pack->sequences, .n_sequences = pack->n_seqs},
                         .last = n_layers - 1,
@@ -38,16 +42,6 @@ static kv_status score_pack(kv_session *session, const kv_pack *pack, float *sco
 
 kv_status kv_static_scores(kv_session *session, const int32_t *ids, const int64_t *lengths, float *scores,
                            kv_error *err) {
-    kv_reading reading = {.ids = ids, .lengths = lengths};
-    for (int64_t next = 0; next < session->n_seq;) {
-        kv_pack pack;
-        kv_tape_reset(session->tape);
-        if (!kv_pack_fill(session, &reading, false, &next, &pack))
-            return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of sequences");
-        kv_status status = pack.n_seqs ? score_pack(session, &pack, scores, err) : KV_OK;
-        if (status != KV_OK) return status;
-        reading.ids += pack.n_new;
-        scores += pack.n_new;
-    }
-    return KV_OK;
+    const kv_reading reading = {.ids = ids, .lengths = lengths};
+    return kv_read_packs(session, &reading, false, score_pack, scores, err);
 }

@@ -103,10 +103,12 @@ static kv_status hand_out_all(kv_session *session, const kv_pack *pack, const fl
     return status;
 }
 
-// What goes through the layers, and what is wanted of it: see kv_read_tokens.
-static kv_status read_pack(kv_session *session, kv_pack *pack, float *hidden, float *logits, kv_error *err) {
+// A kv_pack_fn: what goes through the layers, and what is wanted of it. See kv_read_tokens.
+static kv_status read_pack(kv_session *session, kv_pack *pack, const kv_reading *reading, float *logits,
+                           kv_error *err) {
     kv_tape *tape = session->tape;
     kv_model *base = session->system.base;
+    float *hidden = reading->hidden;
     struct reading r = {
         .session = session, .pack = pack, .only_ranked = !logits && !hidden, .all = hidden != NULL};
     kv_tensor *x = kv_embedding(tape, &base->embed, pack->ids, pack->n_new);
@@ -124,18 +126,7 @@ static kv_status read_pack(kv_session *session, kv_pack *pack, float *hidden, fl
 }
 
 kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err) {
-    const int64_t dim = session->system.base->spec.model_dim;
-    for (int64_t next = 0; next < session->n_seq;) {
-        kv_pack pack;
-        kv_tape_reset(session->tape);
-        if (!kv_pack_fill(session, &reading, true, &next, &pack))
-            return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of sequences");
-        kv_status status = pack.n_seqs ? read_pack(session, &pack, reading.hidden, logits, err) : KV_OK;
-        if (status != KV_OK) return status;
-        reading.ids += pack.n_new;
-        if (reading.positions) reading.positions += pack.n_new;
-        if (reading.hidden) reading.hidden += pack.n_new * dim;
-    }
-    for (int64_t s = 0; s < session->n_seq; s++) session->lengths[s] += reading.lengths[s];
-    return KV_OK;
+    kv_status status = kv_read_packs(session, &reading, true, read_pack, logits, err);
+    for (int64_t s = 0; s < session->n_seq && status == KV_OK; s++) session->lengths[s] += reading.lengths[s];
+    return status;
 }

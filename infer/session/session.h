@@ -31,6 +31,9 @@ struct kv_session {
     kv_session *drafter;     // speculative: the aux's own cache
     float *draft_importance; // speculative: [n_seq, capacity + lookahead]
     kv_tape *tape;
+    struct kv_part *parts; // [n_seq] of a reading, one for each pack
+    kv_tape **more_tapes;  // [n_more_tapes] of further threads that read packs
+    int64_t n_more_tapes;
 };
 
 // The position that the next token of sequence s gets.
@@ -59,6 +62,7 @@ typedef struct kv_ranking {
 // for each layer: the tokens that have not been through it, revived ones too.
 typedef struct kv_pack {
     const int32_t *ids;         // [n_new]
+    int64_t before;             // ids of the packs before it
     int64_t n_new, n_rows;      // rows: the tokens the layer works on, n_new without lazy pruning
     int64_t n_seqs, n_keys;     // keys: of all sequences together, when they are gathered
     bool predicted;             // their caches have predicted entries: all of them, or none
@@ -76,15 +80,47 @@ typedef struct kv_pack {
     struct kv_lazy *lazy; // infer/session/prune_lazy.c
 } kv_pack;
 
-// A batch is read in packs of whole sequences of about this many tokens, which bounds activations.
+// A batch is read in packs of whole sequences of about this many tokens, which bounds activations; of small models in
+// smaller ones.
 enum { KV_PACK_ROWS = 4096 };
 
-// Takes sequences from *next on until the pack is full, or where queries are adapted, until the first that has
-// predicted entries while others have none; sequences without new tokens are passed over. Their
-// keys stand in the cache behind the tokens there (in_cache), or are the pack's own rows. The arrays lie in
-// the tape's arena. false when out of memory.
-bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache, int64_t *next,
+// Whether packs are read side by side, each by one thread, rather than one after the other by all. A matter of the
+// models' sizes alone.
+bool kv_reads_apart(const kv_system *system);
+
+// How many sequences and rows a pack has at most (but for a single sequence, which may be longer), where n_reading
+// sequences have tokens to be read.
+typedef struct kv_pack_size {
+    int64_t seqs, rows;
+} kv_pack_size;
+kv_pack_size kv_pack_limit(const kv_system *system, int64_t n_reading);
+
+// The sequences [first, end) of a pack, with those among them that rest.
+typedef struct kv_part {
+    int64_t first, end;
+    int64_t rows;  // that they have at most
+    int64_t n_new; // ids of this part; `before`: of all parts before it
+    int64_t before;
+    int64_t thread; // which one reads it
+} kv_part;
+
+// Takes sequences from `next` on until the pack is full, or where queries are adapted, until the first that has
+// predicted entries while others have none; sequences without new tokens are passed over.
+kv_part kv_pack_part(const kv_session *session, const kv_reading *reading, const kv_pack_size *limit,
+                     int64_t next);
+
+// The pack of a part; reading->ids are its own. Keys stand in the cache behind the tokens there (in_cache), or are the
+// pack's own rows. The arrays lie in the tape's arena. false when out of memory.
+bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache, const kv_part *part,
                   kv_pack *pack);
+
+// Reads all packs of a reading; `read` does one, whose ids, positions and hidden `reading` has. Where packs are read side
+// by side `session` is a copy with a tape of its own. Results do not depend on threads. The first pack that fails says
+// why. See infer/session/team.c.
+typedef kv_status kv_pack_fn(kv_session *session, kv_pack *pack, const kv_reading *reading, float *logits,
+                             kv_error *err);
+kv_status kv_read_packs(kv_session *session, const kv_reading *reading, bool in_cache, kv_pack_fn *read,
+                        float *logits, kv_error *err);
 
 // Rows of a pack go to their places in a layer's keys or values.
 void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows);

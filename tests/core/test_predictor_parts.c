@@ -191,6 +191,54 @@ static void test_exact_layers_are_the_bases_own(void **state) {
     }
 }
 
+// ---- While the aux reads -------------------------------------------------------------------------------
+
+struct taken {
+    kv_tensor *expected[KV_SIDES][3];
+    int n[KV_SIDES][3];
+};
+
+static void take(void *what, int side, int64_t layer, const kv_tensor *entries) {
+    struct taken *t = what;
+    const kv_tensor *expected = t->expected[side][layer];
+    t->n[side][layer]++;
+    assert_int_equal(entries->rows, expected->rows);
+    assert_int_equal(entries->cols, expected->cols);
+    assert_memory_equal(entries->data, expected->data, (size_t)(TOKENS * expected->cols) * sizeof(float));
+}
+
+// Layer by layer is all at once: the same bits, each output once, the same products.
+static void expect_along(const test_made *m, kv_predictor *predictor, kv_model *base) {
+    kv_tape *tape = kv_tape_create();
+    struct taken taken = {0};
+    const kv_pass pass = {.sequences = sequences, .n_sequences = N_SEQ};
+    kv_key_norms norms;
+    kv_taps taps;
+    kv_tape_set_recording(tape, false);
+    kv_model_key_norms(m->base, &norms);
+    const uint64_t before = kv_gemm_flops();
+    kv_predictor_read(tape, predictor, base, m->aux, ids, TOKENS, &pass, false, &taps);
+    kv_predict(tape, predictor, &norms, &taps, taken.expected[KV_KEYS], taken.expected[KV_VALUES]);
+    const uint64_t products = kv_gemm_flops() - before;
+    assert_true(kv_predict_along(tape, predictor, &norms, base, m->aux, ids, TOKENS, &pass, take, &taken));
+    assert_int_equal(kv_gemm_flops() - before, 2 * products);
+    for (int64_t i = 0; i < m->base->spec.n_layers; i++)
+        for (int side = 0; side < KV_SIDES; side++) assert_int_equal(taken.n[side][i], 1);
+    kv_tape_free(tape);
+}
+
+static void test_along(void **state) {
+    (void)state;
+    for (int p = 0; p < TEST_PARTS; p++) {
+        test_made m = test_part_make(&test_parts[p]);
+        expect_along(&m, m.predictor, m.base);
+        kv_predictor *tabulated = test_tabulated(&m, KV_BF16);
+        if (tabulated) expect_along(&m, tabulated, m.base);
+        kv_predictor_free(tabulated);
+        test_made_free(&m);
+    }
+}
+
 // What layer 0 of the base reads is the same whether it comes of the token alone or of a prefix that was run.
 static void test_own_first_input_is_the_prefixs(void **state) {
     (void)state;
@@ -462,6 +510,7 @@ int main(void) {
         cmocka_unit_test(test_what_of_the_aux_learns),
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_exact_layers_are_the_bases_own),
+        cmocka_unit_test(test_along),
         cmocka_unit_test(test_own_first_input_is_the_prefixs),
         cmocka_unit_test(test_least_squares_is_a_minimum),
         cmocka_unit_test(test_tables_are_fitted_with_their_maps),

@@ -37,10 +37,23 @@ void *__wrap_realloc(void *old, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void __wrap_free(void *memory);
 
+// Threads that read packs side by side ask for memory at the same time.
 static void *count(void *memory) {
-    if (memory) heap.alive += malloc_usable_size(memory);
-    if (heap.alive > heap.most) heap.most = heap.alive;
+#pragma omp critical(heap)
+    {
+        if (memory) heap.alive += malloc_usable_size(memory);
+        if (heap.alive > heap.most) heap.most = heap.alive;
+    }
     return memory;
+}
+static void forget(void *memory) {
+    bool chunk = false;
+#pragma omp critical(heap)
+    {
+        for (int i = 0; i < heap.n_chunks && !chunk; i++)
+            if (heap.chunks[i] == memory) heap.chunks[i] = heap.chunks[--heap.n_chunks], chunk = true;
+        if (!chunk) heap.alive -= malloc_usable_size(memory);
+    }
 }
 void *__wrap_malloc(size_t size) {
     return count(__real_malloc(size));
@@ -49,25 +62,28 @@ void *__wrap_calloc(size_t n, size_t size) {
     return count(__real_calloc(n, size));
 }
 void *__wrap_realloc(void *old, size_t size) {
-    if (old) heap.alive -= malloc_usable_size(old);
+    if (old) forget(old);
     return count(__real_realloc(old, size));
 }
 void *__wrap_aligned_alloc(size_t alignment, size_t size) {
+    void *chunk = __real_aligned_alloc(alignment, size);
     assert_true(heap.n_chunks < 256);
-    return heap.chunks[heap.n_chunks++] = __real_aligned_alloc(alignment, size);
+#pragma omp critical(heap)
+    heap.chunks[heap.n_chunks++] = chunk;
+    return chunk;
 }
 void __wrap_free(void *memory) {
-    bool chunk = false;
-    for (int i = 0; i < heap.n_chunks && !chunk; i++)
-        if (heap.chunks[i] == memory && memory) heap.chunks[i] = heap.chunks[--heap.n_chunks], chunk = true;
-    if (memory && !chunk) heap.alive -= malloc_usable_size(memory);
+    if (memory) forget(memory);
     __real_free(memory);
 }
 
 // ---- Measuring -----------------------------------------------------------------------------------------
 
 static size_t tape_peak(const kv_session *session) {
-    return session ? kv_arena_peak(kv_tape_arena(session->tape)) : 0;
+    size_t sum = session ? kv_arena_peak(kv_tape_arena(session->tape)) : 0;
+    for (int64_t i = 0; session && i < session->n_more_tapes; i++)
+        sum += kv_arena_peak(kv_tape_arena(session->more_tapes[i]));
+    return sum;
 }
 
 // A prefill as the clock has it, with the arrays it needs.
