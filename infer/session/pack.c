@@ -12,7 +12,7 @@ int64_t kv_next_position(const kv_session *session, int64_t s) {
 // are read side by side, each by one thread: operators of so few numbers cost less than dealing them out does. Such a
 // pack has about so many tokens, and sequences enough that a batch falls into that many parts; nothing of it depends on
 // threads.
-enum { SMALL_LAYER = 1 << 20, SMALL_ROWS = 64, SMALL_SEQS = 4, SMALL_PARTS = 8 };
+enum { SMALL_LAYER = 1 << 20, SMALL_ROWS = 64, SMALL_SEQS = 4, SMALL_PARTS = 4 };
 
 static bool is_small(const kv_model_spec *spec) {
     for (int64_t i = 0; i < spec->n_layers; i++) {

@@ -379,18 +379,18 @@ static void test_memory_limits_a_batch(void **state) {
     for (int i = 0; i < N_SYSTEMS; i++) {
         const kv_system *system = &w->systems[i];
         const double one = kv_answer_bytes(system, 1, LONGEST, MAX_TOKENS);
-        const double four = kv_answer_bytes(system, 4, LONGEST, MAX_TOKENS);
+        const double eight = kv_answer_bytes(system, 8, LONGEST, MAX_TOKENS);
         const struct said alone = answer_alone(w, system, false);
-        kv_batching b = {.system = system, .most = 16, .memory = four};
-        assert_int_equal(kv_batching_fit(&b, LONGEST, MAX_TOKENS), 4);
+        kv_batching b = {.system = system, .most = 16, .memory = eight};
+        assert_int_equal(kv_batching_fit(&b, LONGEST, MAX_TOKENS), 8);
         assert_int_equal(kv_batching_fit(&b, 3, MAX_TOKENS), 16);
-        assert_true(kv_batching_bytes(&b, N_PROMPTS, LONGEST, MAX_TOKENS) == four);
+        assert_true(kv_batching_bytes(&b, N_PROMPTS, LONGEST, MAX_TOKENS) == eight);
         watch();
         struct said said = answer(w, &b, false);
         expect_same(&said, &alone);
-        assert_true(seen.most_bytes <= four);  // the long one does not make the others' places long
-        assert_int_equal(seen.largest_seq, 8); // none of them has half as many tokens
-        assert_true(seen.largest_tokens < 8 * (LONGEST + MAX_TOKENS));
+        assert_true(seen.most_bytes <= eight);  // the long one does not make the others' places long
+        assert_int_equal(seen.largest_seq, 16); // none of them has half as many tokens
+        assert_true(seen.largest_tokens < 16 * (LONGEST + MAX_TOKENS));
         assert_in_range(seen.sessions, 2, 4);
         b.memory = one / 2; // not even one: it is tried all the same, and the session says what is missing
         watch();
