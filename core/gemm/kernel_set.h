@@ -3,10 +3,9 @@
 //
 //   SET, SET_NAME          kv_kernels_<set>, and its name
 //   LANES                  floats of a vector: 4, 8 or 16
-//   ROWS, PANELS           of the largest tile whose sums fit the registers
+//   ROWS, WIDE             most rows of a tile of one panel, and of two, whose sums fit the registers
 //   FUSED                  whether a · b + c becomes one operation
-//   widen_f16(p)           LANES halves as a vector
-//   OWN_WIDEN_BF16         if it has a widen_bf16(p) of its own
+//   widen_bf16(p), widen_f16(p)    LANES numbers of 16 bits as a vector
 #include "core/gemm/kernels.h"
 
 #include <string.h>
@@ -22,22 +21,12 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum { VECTORS = KV_PANEL / LANES }; // of a panel's row
-typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
-typedef uint32_t words __attribute__((vector_size(LANES * 4)));
 
 INLINE lanes load(const void *p) {
     lanes v;
     memcpy(&v, p, sizeof v);
     return v;
 }
-
-#ifndef OWN_WIDEN_BF16
-INLINE lanes widen_bf16(const void *p) {
-    halves h;
-    memcpy(&h, p, sizeof h);
-    return (lanes)(__builtin_convertvector(h, words) << 16);
-}
-#endif
 
 INLINE lanes load_as(const void *p, const kv_dtype dtype) {
     return dtype == KV_F32 ? load(p) : dtype == KV_BF16 ? widen_bf16(p) : widen_f16(p);
@@ -54,11 +43,11 @@ INLINE void sum_up(const kv_tile *t, const int rows, const int vectors, const kv
     const int64_t step = t->w_step * (int64_t)element, next = t->w_next * (int64_t)element;
     const int64_t row = t->x_row * 4, column = t->x_col * 4;
     const char *x[POINTERS], *w = t->w, *soon = t->soon;
-    lanes sum[ROWS][PANELS * VECTORS] = {{{0}}};
+    lanes sum[ROWS][KV_TILE_PANELS * VECTORS] = {{{0}}};
     UNROLL
     for (int i = 0; i < POINTERS; i++) x[i] = (const char *)t->x + 3 * i * row;
     for (int64_t c = 0; c < t->k; c++) {
-        lanes b[PANELS * VECTORS];
+        lanes b[KV_TILE_PANELS * VECTORS];
         __builtin_prefetch(soon, 0, 2);
         if (vectors > VECTORS) __builtin_prefetch(soon + t->soon_next, 0, 2);
         soon += t->soon_step;
@@ -88,7 +77,9 @@ INLINE void sum_up(const kv_tile *t, const int rows, const int vectors, const kv
 }
 
 #define CASE(r)                                                                                              \
-    case r: sum_up(t, r, vectors, dtype, by_row); return;
+    case r:                                                                                                  \
+        if (vectors == VECTORS || r <= WIDE) sum_up(t, r, vectors, dtype, by_row);                           \
+        return;
 
 INLINE void of_rows(const kv_tile *t, const int vectors, const kv_dtype dtype, const bool by_row) {
     switch (t->rows) {
@@ -107,12 +98,10 @@ INLINE void of_rows(const kv_tile *t, const int vectors, const kv_dtype dtype, c
 }
 
 INLINE void of_panels(const kv_tile *t, const kv_dtype dtype, const bool by_row) {
-#if PANELS > 1
     if (t->panels == 2) {
         of_rows(t, 2 * VECTORS, dtype, by_row);
         return;
     }
-#endif
     of_rows(t, VECTORS, dtype, by_row);
 }
 
@@ -299,7 +288,7 @@ static void dot(const float *x, const void *w, kv_dtype dtype, int64_t ld, int64
 const kv_kernels SET = {.name = SET_NAME,
                         .fused = FUSED,
                         .rows = ROWS,
-                        .panels = PANELS,
+                        .wide = WIDE,
                         .tile = run_tile,
                         .turn = turn,
                         .lay = lay,

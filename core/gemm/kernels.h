@@ -74,8 +74,8 @@ typedef struct kv_unit {
 
 typedef struct kv_kernels {
     const char *name;
-    bool fused;       // a · b + c is one operation, rounded once
-    int rows, panels; // of its largest tile
+    bool fused;     // a · b + c is one operation, rounded once
+    int rows, wide; // most rows of a tile of one panel, and of one of two
     void (*tile)(const kv_tile *tile);
     // panel(c, j) = rows(j, c), for n rows `ld` elements apart and k of their columns; panel's rows are `width`
     // elements apart. Types stay what they are.
@@ -99,8 +99,8 @@ extern const kv_kernels kv_kernels_neon;                    // for AArch64
 
 // The largest tile of AVX-512's, which are AMX's as well.
 #define KV_AVX512_ROWS 12
-#ifdef __clang__ // clang 14 spills sums of two panels to memory
-#define KV_AVX512_PANELS 1
+#ifdef __clang__ // clang 14 spills more to memory
+#define KV_AVX512_WIDE 5
 #else
-#define KV_AVX512_PANELS 2
+#define KV_AVX512_WIDE 12
 #endif

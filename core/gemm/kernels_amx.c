@@ -231,7 +231,7 @@ static void dot(const float *x, const void *w, kv_dtype dtype, int64_t ld, int64
 const kv_kernels kv_kernels_amx = {.name = "amx",
                                    .fused = true,
                                    .rows = KV_AVX512_ROWS,
-                                   .panels = KV_AVX512_PANELS,
+                                   .wide = KV_AVX512_WIDE,
                                    .tile = run_tile,
                                    .turn = turn,
                                    .lay = lay,

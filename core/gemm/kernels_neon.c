@@ -7,15 +7,13 @@ typedef float lanes __attribute__((vector_size(16)));
 #define SET      kv_kernels_neon
 #define SET_NAME "neon"
 #define ROWS     6
-#define PANELS   1
+#define WIDE     3
 #define FUSED    true
 
 static inline lanes widen_f16(const void *p) {
     return (lanes)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
 
-// GCC 12 makes 20 instructions of the general one.
-#define OWN_WIDEN_BF16
 static inline lanes widen_bf16(const void *p) {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }

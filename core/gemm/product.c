@@ -1,4 +1,4 @@
-// The work falls into tasks: a group of panels (two, or one, as the kernels take them) times a chunk of rows. A
+// The work falls into tasks: a group of panels (two, or one, as the registers hold them) times a chunk of rows. A
 // task goes through k block by block; what of W does not lie in panels of floats is brought into that form, a
 // block at a time, on the thread's stack. X is packed once for all, by rows of a tile, where that pays.
 #include "core/gemm/product.h"
@@ -23,6 +23,7 @@ struct work {
     int64_t m, k; // k: of this step, behind `before` of `whole_k`
     int64_t before, whole_k;
     int64_t tile_rows; // of X in a tile: tiles are as even as can be
+    int64_t panels;    // of W in a tile
     kv_left x;
     float *packed; // X in blocks of tile_rows rows, [k, rows] each; or NULL
     const kv_product *products;
@@ -39,18 +40,14 @@ struct group {
     int panels;
 };
 
-static int64_t group_columns(const kv_kernels *kernels) {
-    return (int64_t)kernels->panels * KV_PANEL;
-}
-
 // Groups begin at multiples of a panel of W, wherever the product's own columns do.
-static int64_t n_groups(const kv_kernels *kernels, const kv_product *p) {
-    const int64_t width = group_columns(kernels), before = p->first % KV_PANEL;
+static int64_t n_groups(const struct work *work, const kv_product *p) {
+    const int64_t width = work->panels * KV_PANEL, before = p->first % KV_PANEL;
     return (before + p->n + width - 1) / width;
 }
 
-static struct group find_group(const kv_kernels *kernels, const kv_product *p, int64_t index) {
-    const int64_t width = group_columns(kernels), start = p->first / KV_PANEL * KV_PANEL + index * width;
+static struct group find_group(const struct work *work, const kv_product *p, int64_t index) {
+    const int64_t width = work->panels * KV_PANEL, start = p->first / KV_PANEL * KV_PANEL + index * width;
     const int64_t stop = start + width < p->first + p->n ? start + width : p->first + p->n;
     return (struct group){.begin = start > p->first ? start : p->first,
                           .end = stop,
@@ -172,8 +169,8 @@ static void run_task(const void *context, int64_t task) {
     float panels[KV_K_BLOCK * GROUP] __attribute__((aligned(64)));
     const kv_product *p = work->products;
     int64_t index = task / work->n_chunks;
-    for (; index >= n_groups(work->kernels, p); p++) index -= n_groups(work->kernels, p);
-    const struct group g = find_group(work->kernels, p, index);
+    for (; index >= n_groups(work, p); p++) index -= n_groups(work, p);
+    const struct group g = find_group(work, p, index);
     const int64_t begin = task % work->n_chunks * work->chunk;
     const int64_t end = begin + work->chunk < work->m ? begin + work->chunk : work->m;
     const bool ready = lies_ready(work, p, &g, end - begin);
@@ -218,7 +215,7 @@ static void pack_block(const struct work *work, int64_t row) {
 // Chunks of rows so that every thread gets some of the tasks.
 static void deal_out(struct work *work, int threads) {
     int64_t groups = 0;
-    for (int i = 0; i < work->n_products; i++) groups += n_groups(work->kernels, &work->products[i]);
+    for (int i = 0; i < work->n_products; i++) groups += n_groups(work, &work->products[i]);
     int64_t chunks = (4 * (int64_t)threads + groups - 1) / (groups > 0 ? groups : 1);
     const int64_t blocks = (work->m + work->tile_rows - 1) / work->tile_rows;
     if (threads == 1) chunks = 1;
@@ -249,6 +246,7 @@ static void run_together(const struct work *work, int threads) {
 static void run(struct work *work, int64_t columns) {
     const int64_t tiles = (work->m + work->kernels->rows - 1) / work->kernels->rows;
     work->tile_rows = (work->m + tiles - 1) / tiles;
+    work->panels = work->tile_rows <= work->kernels->wide ? KV_TILE_PANELS : 1;
     const int threads = kv_ranges_threads(work->m, columns, work->k);
     const bool far = work->x.column == 1 || work->x.column >= FAR;
     work->packed = far && work->m > 1 && columns >= PACK_COLUMNS ? kv_products_kept(work->m * work->k) : NULL;

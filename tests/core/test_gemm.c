@@ -434,7 +434,7 @@ static void test_choice(void **state) {
     assert_string_equal(list[0]->name, "plain");
     for (int i = 0; i < n; i++) {
         assert_in_range(list[i]->rows, 1, KV_TILE_ROWS);
-        assert_in_range(list[i]->panels, 1, KV_TILE_PANELS);
+        assert_in_range(list[i]->wide, 1, list[i]->rows);
         assert_ptr_equal(kv_isa_find(list[i]->name), list[i]);
         kv_isa_set(list[i]);
         assert_ptr_equal(kv_isa(), list[i]);
