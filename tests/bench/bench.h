@@ -39,6 +39,7 @@ typedef struct bench_phase {
     // Filled in.
     double seconds, spread; // median, half the distance between the quartiles
     double flops;           // counted
+    double limit;           // beside it, in GFLOP/s or GB/s
     json_t *entry;          // the record's, borrowed
 } bench_phase;
 

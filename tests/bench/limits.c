@@ -263,23 +263,37 @@ void bench_limits_free(bench_limits *limits) {
     limits->weights = NULL, limits->buffer = NULL;
 }
 
+void bench_limits_begin(bench_limits *limits) {
+    memset(limits->round_products, 0, sizeof limits->round_products);
+    limits->round_reading = 0;
+}
+
+void bench_limits_turn(bench_limits *limits) {
+    limits->turn++;
+}
+
+static double products_now(bench_limits *limits, int kind, int64_t i) {
+    double *best = &limits->round_products[kind][i];
+    if (limits->products_turn[kind][i] == limits->turn) return *best;
+    limits->products_turn[kind][i] = limits->turn;
+    *best = fmax(*best, product_speed(limits->weights, kind, limits->rows[i], false, 1));
+    return *best;
+}
+
 double bench_limit_products(bench_limits *limits, kv_dtype type, int64_t rows) {
     int64_t i = 0;
     while (i + 1 < limits->n_rows && limits->rows[i + 1] <= rows) i++;
-    double most = 0;
-    for (int kind = 0; kind < BENCH_WEIGHTS; kind++) {
-        if ((kind == BENCH_BF16) != (type != KV_F32)) continue;
-        double *limit = &limits->products[kind][i];
-        *limit = fmax(*limit, product_speed(limits->weights, kind, limits->rows[i], false, 2));
-        most = fmax(most, *limit);
-    }
-    return most;
+    if (type != KV_F32) return products_now(limits, BENCH_BF16, i);
+    return fmax(products_now(limits, BENCH_F32_ROWS, i), products_now(limits, BENCH_F32, i));
 }
 
 double bench_limit_reading(bench_limits *limits) {
-    const double now = read_speed(limits->buffer->data, limits->buffer->n, omp_get_max_threads(), 2);
-    limits->reading = fmax(limits->reading, now);
-    return limits->reading;
+    if (limits->reading_turn != limits->turn) {
+        const double now = read_speed(limits->buffer->data, limits->buffer->n, omp_get_max_threads(), 1);
+        limits->round_reading = fmax(limits->round_reading, now);
+        limits->reading_turn = limits->turn;
+    }
+    return limits->round_reading;
 }
 
 json_t *bench_limits_json(const bench_limits *l) {

@@ -19,6 +19,9 @@ typedef struct bench_limits {
     double openblas[BENCH_LIMIT_ROWS];                // its sgemm, called directly
     double square, openblas_square;                   // 1536 x 1536 x 1536
     double region, region_asleep; // seconds of an empty parallel region: one after the other, after a pause
+    // Since the begin of a round; in which turn each was measured last.
+    double round_products[BENCH_WEIGHTS][BENCH_LIMIT_ROWS], round_reading;
+    int64_t turn, products_turn[BENCH_WEIGHTS][BENCH_LIMIT_ROWS], reading_turn;
     bool quick;
     struct bench_products *weights;
     struct bench_buffer *buffer;
@@ -28,8 +31,11 @@ typedef struct bench_limits {
 void bench_limits_measure(bench_limits *limits, bool quick);
 void bench_limits_free(bench_limits *limits);
 
-// The limit of products of so many rows (the nearest one that was measured and has no more), in GFLOP/s, and that of reading,
-// in GB/s. Both are measured again, and the larger counts: a slow spell must not flatter us.
+// Limits beside a phase: the best of what was measured since `begin`, once more in each turn that asks. A machine's bandwidth and
+// clock may differ from one minute to the next, whoever else is on its host.
+void bench_limits_begin(bench_limits *limits);
+void bench_limits_turn(bench_limits *limits);
+// Of products of so many rows (the nearest number that there is, and no more), in GFLOP/s; of reading, in GB/s.
 double bench_limit_products(bench_limits *limits, kv_dtype type, int64_t rows);
 double bench_limit_reading(bench_limits *limits);
 

@@ -15,10 +15,12 @@ enum {
     LEAST_REPEATS = 3,
     MAX_PHASES = 24,
     PEER_REPEATS = 3,
+    MOST_RUNS = 100,
     MAX_SAMPLES = MOST_REPEATS + PEER_REPEATS
 };
-static const double patience = 3;      // seconds of a phase in a round, once it ran often enough
-static const double long_seconds = 15; // a phase that takes longer is run twice
+static const double sample_seconds = 0.02; // a sample is the mean of as many runs as take so long
+static const double patience = 3;          // seconds of a phase in a round, once it ran often enough
+static const double long_seconds = 15;     // a phase that takes longer is run twice
 
 void bench_fail(const kv_error *err) {
     fprintf(stderr, "kvbench: %s\n", err->message);
@@ -45,6 +47,7 @@ struct timing {
     struct samples own[BENCH_MAX_THREADS]; // by number of threads
     struct samples peer;
     double spent, warm;
+    int runs; // that a sample is the mean of
 };
 
 static void add(struct samples *s, double seconds) {
@@ -74,13 +77,23 @@ static double time_once(bench_phase *p) {
     return kv_now() - start;
 }
 
+static double time_sample(bench_phase *p, const struct timing *t) {
+    double seconds = 0;
+    for (int i = 0; i < t->runs; i++) seconds += time_once(p);
+    return seconds / t->runs;
+}
+
 // ---- A round -------------------------------------------------------------------------------------------
 
-static void warm_up(bench_phase *p, struct timing *t) {
+static void warm_up(const bench *b, bench_phase *p, struct timing *t) {
     bench_obey_signals();
     kv_gemm_flops_reset();
     t->warm = time_once(p); // memory is touched here for the first time
     p->flops = (double)kv_gemm_flops();
+    t->runs = 1;
+    if (b->options->quick || t->warm > 1) return;
+    t->warm = time_once(p);
+    if (t->warm < sample_seconds) t->runs = (int)fmin(MOST_RUNS, ceil(sample_seconds / t->warm));
 }
 
 static bool finished(const bench *b, const struct timing *t) {
@@ -91,15 +104,17 @@ static bool finished(const bench *b, const struct timing *t) {
     return n >= least && t->spent > patience;
 }
 
-static void take_turn(const bench *b, bench_phase *p, struct timing *t) {
+static void take_turn(bench *b, bench_phase *p, struct timing *t) {
     const bench_options *o = b->options;
     for (int i = 0; i < o->n_threads; i++) {
         bench_obey_signals();
         omp_set_num_threads(o->threads[i]);
-        const double seconds = time_once(p);
+        const double seconds = time_sample(p, t);
         add(&t->own[i], seconds);
-        t->spent += seconds;
+        t->spent += seconds * t->runs;
     }
+    p->limit = p->bound == BENCH_READING ? bench_limit_reading(&b->limits)
+                                         : bench_limit_products(&b->limits, p->type, p->rows);
 }
 
 // PyTorch takes its turns behind ours, one phase after another: it keeps one model at a time.
@@ -114,7 +129,7 @@ static void ask_peer(const bench *b, bench_phase *p, struct timing *t) {
         add(&t->peer, seconds);
         spent += seconds;
         if (warm > long_seconds) break;
-        add(&t->own[b->options->n_threads - 1], time_once(p));
+        add(&t->own[b->options->n_threads - 1], time_sample(p, t));
     }
 }
 
@@ -130,27 +145,26 @@ static json_t *threads_json(const bench_options *o, const double *seconds) {
     return threads;
 }
 
-static void record(bench *b, bench_phase *p, const double *seconds, int repeats, double limit,
-                   double fraction) {
-    p->entry =
-        json_pack("{s:s,s:s,s:f,s:f,s:i,s:f,s:f,s:f,s:f,s:f,s:s,s:f,s:f}", "name", p->name, "group", p->group,
-                  "seconds", p->seconds, "spread", p->spread, "repeats", repeats, "tokens", p->tokens,
-                  "ns_per_token", 1e9 * p->seconds / p->tokens, "flops", p->flops, "gflops",
-                  p->flops / p->seconds / 1e9, "gbs", p->bytes / p->seconds / 1e9, "bound",
-                  p->bound == BENCH_PRODUCTS ? "products" : "reading", "limit", limit, "fraction", fraction);
+static void record(bench *b, bench_phase *p, const double *seconds, int repeats, double fraction) {
+    p->entry = json_pack("{s:s,s:s,s:f,s:f,s:i,s:f,s:f,s:f,s:f,s:f,s:s,s:f,s:f}", "name", p->name, "group",
+                         p->group, "seconds", p->seconds, "spread", p->spread, "repeats", repeats, "tokens",
+                         p->tokens, "ns_per_token", 1e9 * p->seconds / p->tokens, "flops", p->flops, "gflops",
+                         p->flops / p->seconds / 1e9, "gbs", p->bytes / p->seconds / 1e9, "bound",
+                         p->bound == BENCH_PRODUCTS ? "products" : "reading", "limit", p->limit, "fraction",
+                         fraction);
     if (!p->entry || json_array_append_new(b->phases, p->entry)) bench_out_of_memory();
     if (b->options->n_threads > 1)
         json_object_set_new(p->entry, "threads", threads_json(b->options, seconds));
 }
 
-static void print(const bench *b, const bench_phase *p, const double *seconds, double limit, double fraction,
-                  double peer, double others) {
+static void print(const bench *b, const bench_phase *p, const double *seconds, double fraction, double peer,
+                  double others) {
     printf("%-40s %9.4g ms %10.4g ns/token %7.1f GFLOP/s", p->name, 1e3 * p->seconds,
            1e9 * p->seconds / p->tokens, p->flops / p->seconds / 1e9);
     if (p->bound == BENCH_READING)
-        printf("  %3.0f %% of reading's %.1f GB/s", 100 * fraction, limit);
+        printf("  %3.0f %% of reading's %.1f GB/s", 100 * fraction, p->limit);
     else
-        printf("  %3.0f %% of products' %.0f", 100 * fraction, limit);
+        printf("  %3.0f %% of products' %.0f", 100 * fraction, p->limit);
     const bench_options *o = b->options;
     for (int i = 0; i + 1 < o->n_threads; i++)
         printf("; %.2f x %d thread%s", seconds[i] / p->seconds, o->threads[i], o->threads[i] == 1 ? "" : "s");
@@ -166,15 +180,12 @@ static void conclude(bench *b, bench_phase *p, struct timing *t, double others) 
     for (int i = 0; i < o->n_threads; i++) seconds[i] = median(&t->own[i]);
     const struct samples *own = &t->own[o->n_threads - 1];
     p->seconds = seconds[o->n_threads - 1], p->spread = spread(own);
-    const bool reading = p->bound == BENCH_READING;
-    const double limit =
-        reading ? bench_limit_reading(&b->limits) : bench_limit_products(&b->limits, p->type, p->rows);
-    const double fraction = (reading ? p->bytes : p->flops) / p->seconds / 1e9 / limit,
-                 peer = median(&t->peer);
-    record(b, p, seconds, own->n, limit, fraction);
+    const double rate = (p->bound == BENCH_READING ? p->bytes : p->flops) / p->seconds / 1e9;
+    const double fraction = rate / p->limit, peer = median(&t->peer);
+    record(b, p, seconds, own->n, fraction);
     if (!isnan(peer)) json_object_set_new(p->entry, "torch_seconds", json_real(peer));
     json_object_set_new(p->entry, "others", json_real(others));
-    print(b, p, seconds, limit, fraction, peer, others);
+    print(b, p, seconds, fraction, peer, others);
     json_decref(p->peer);
     p->peer = NULL;
 }
@@ -184,12 +195,14 @@ static void time_all(bench *b, bench_phase *const *phases, int n) {
     kv_progress progress;
     kv_progress_begin(&progress, stderr, phases[0]->group, (int64_t)n * MOST_REPEATS);
     omp_set_num_threads(b->options->threads[b->options->n_threads - 1]);
-    for (int i = 0; i < n; i++) warm_up(phases[i], &timings[i]);
+    for (int i = 0; i < n; i++) warm_up(b, phases[i], &timings[i]);
     bench_load load;
     bench_load_begin(&load);
+    bench_limits_begin(&b->limits);
     bool going = true;
     for (int64_t r = 0; going; r++) {
         going = false;
+        bench_limits_turn(&b->limits);
         for (int i = 0; i < n; i++) {
             kv_progress_show(&progress, r * n + i, phases[i]->name);
             if (finished(b, &timings[i])) continue;
