@@ -33,7 +33,10 @@ const char *bench_isa_now(void) {
 static const char *core_type(const char *isa) {
     const char *names[BENCH_MAX_ISAS];
     if (!strcmp(isa, names[bench_isa_list(names) - 1])) return NULL;
-    return !strcmp(isa, "plain") ? "Prescott" : !strcmp(isa, "avx2") ? "Haswell" : NULL;
+    return !strcmp(isa, "plain")    ? "Prescott"
+           : !strcmp(isa, "avx2")   ? "Haswell"
+           : !strcmp(isa, "avx512") ? "SkylakeX"
+                                    : NULL;
 }
 
 static bool own_path(char path[PATH_MAX]) {

@@ -49,7 +49,7 @@ static const struct argp_option option_list[] = {
     {"only", KEY_ONLY, "GROUPS", 0, "these alone: decode,prefill", 0},
     {"match", KEY_MATCH, "TEXT", 0, "these alone: phases with this in their name, as it is printed", 0},
     {"quick", KEY_QUICK, NULL, 0, "tiny shapes: seconds in all, to see that it works", 0},
-    {"isa", KEY_ISA, "NAME", 0, "this set of instructions alone (plain, avx2, avx512, neon, ...)", 0},
+    {"isa", KEY_ISA, "NAME", 0, "this set of instructions alone (plain, avx2, avx512, amx, neon)", 0},
     {"threads", KEY_THREADS, "LIST", 0, "each phase with so many threads too: 1,2 (default OMP_NUM_THREADS)",
      0},
     {"runs", KEY_RUNS, "N", 0, "all of it so many times (default 1; 3 with --check)", 0},
