@@ -102,39 +102,6 @@ static void test_nucleus_ends_exactly(void **state) {
     assert_int_equal(reachable(logits_of_six, p[2] + p[3] + 1e-12), 0x0D);
 }
 
-// The nucleus of a larger vocabulary against sorting it whole.
-static int by_value(const void *a, const void *b) {
-    const kv_token_candidate *x = a, *y = b;
-    if (x->weight != y->weight) return x->weight < y->weight ? 1 : -1;
-    return x->id < y->id ? -1 : 1;
-}
-
-static void test_nucleus_equals_sorting(void **state) {
-    (void)state;
-    enum { VOCABULARY = 257, N = 400 };
-    float logits[VOCABULARY];
-    kv_token_candidate sorted[VOCABULARY], room[VOCABULARY];
-    for (uint64_t trial = 0; trial < 4; trial++) {
-        double total = 0;
-        for (int i = 0; i < VOCABULARY; i++) // coarse, so that many are equal
-            logits[i] = (float)(test_below(20 + trial, i, 9)) / 2;
-        for (int i = 0; i < VOCABULARY; i++) {
-            sorted[i] = (kv_token_candidate){exp((double)logits[i] / 0.8), i};
-            total += sorted[i].weight;
-        }
-        qsort(sorted, VOCABULARY, sizeof *sorted, by_value);
-        const kv_sampling how = {.temperature = 0.8, .top_p = 0.4 + 0.15 * (double)trial, .seed = trial};
-        int kept = 0;
-        for (double mass = 0; mass < how.top_p * total;) mass += sorted[kept++].weight;
-        for (uint64_t i = 0; i < N; i++) {
-            const int32_t id = kv_sample(logits, VOCABULARY, &how, 0, i, room);
-            bool found = false;
-            for (int j = 0; j < kept; j++) found = found || sorted[j].id == id;
-            assert_true(found);
-        }
-    }
-}
-
 // ---- top_k, min_p, and all three together --------------------------------------------------------------
 
 // What should be drawn how often, straight from the definition: tokens in order of probability (equal ones by
@@ -509,7 +476,6 @@ int main(void) {
         cmocka_unit_test(test_distribution),
         cmocka_unit_test(test_nucleus_distribution),
         cmocka_unit_test(test_nucleus_ends_exactly),
-        cmocka_unit_test(test_nucleus_equals_sorting),
         cmocka_unit_test(test_all_limits_together),
         cmocka_unit_test(test_limits_of_a_large_vocabulary),
         cmocka_unit_test(test_cold_limit),
