@@ -10,7 +10,7 @@ static int64_t batch_rows(const kv_batch *batch) {
     return batch->n_seq * batch->seq_len;
 }
 
-static double count_valid(const kv_batch *batch) {
+double kv_batch_valid(const kv_batch *batch) {
     if (batch->n_valid > 0) return batch->n_valid;
     int64_t n = 0;
     for (int64_t i = 0; i < batch_rows(batch); i++) n += batch->target_ids[i] != batch->ignore_index;
@@ -31,7 +31,7 @@ static kv_tensor *token_loss(kv_tape *tape, kv_model *model, const kv_batch *bat
     kv_lm_loss_args args = *weights;
     args.targets = batch->target_ids;
     args.ignore_index = batch->ignore_index;
-    args.n_valid = count_valid(batch);
+    args.n_valid = kv_batch_valid(batch);
     return kv_lm_loss(tape, kv_model_final_norm(tape, model, hidden), kv_model_head(model), &args, terms);
 }
 
@@ -152,7 +152,7 @@ static kv_tensor *run_teacher(struct step *s) {
 static void add_consistency(struct step *s) {
     const uint8_t *keep = kept_rows(s->tape, s->batch);
     if (!keep) return;
-    double n_valid = count_valid(s->batch);
+    double n_valid = kv_batch_valid(s->batch);
     for (int64_t i = 0; i < s->n_base_layers; i++) {
         kv_tensor *k = kv_l1_loss(s->tape, s->trace->pred_k[i], s->trace->base_k[i], keep, n_valid);
         kv_tensor *v = kv_l1_loss(s->tape, s->trace->pred_v[i], s->trace->base_v[i], keep, n_valid);
@@ -173,7 +173,7 @@ static void add_hidden(struct step *s) {
     const uint8_t *keep = kept_rows(s->tape, s->batch);
     if (!keep) return;
     kv_tensor *loss =
-        kv_mse_loss(s->tape, s->trace->pred_hidden, s->trace->base_hidden, keep, count_valid(s->batch));
+        kv_mse_loss(s->tape, s->trace->pred_hidden, s->trace->base_hidden, keep, kv_batch_valid(s->batch));
     if (!loss) return;
     s->parts[HIDDEN_STATE] = loss;
     s->part_weights[HIDDEN_STATE] = s->weights->hidden;

@@ -43,6 +43,9 @@ typedef struct kv_batch {
     const kv_kvp_given *given; // NULL: nothing; kv_lm_objective takes the logits alone
 } kv_batch;
 
+// n_valid, or where that is 0 the valid targets of the batch, 1 at least.
+double kv_batch_valid(const kv_batch *batch);
+
 // L = ce·(CE + z) + kl·KL(teacher ‖ model): what a rival of KV prediction is taught by the same base.
 //                                                                             [core/README.md §9, eq. 37]
 typedef struct kv_lm_weights {

@@ -55,8 +55,10 @@ kv_rope *kv_rope_create(int64_t head_dim, int64_t n_positions, const double *inv
 void kv_rope_free(kv_rope *rope);
 
 // Makes the tables hold the first n <= n_positions positions: long contexts are declared more often than
-// used. The operators see to it themselves; before a model runs in two threads at once this has to be done for both. False
-// when out of memory; the tables then are what they were.
+// used. The operators see to it themselves; before a model runs in two threads at once this has to be done for both, but for
+// the first KV_ROPE_AT_ONCE positions, which are there from the start. False when out of memory; the tables then are what
+// they were.
+enum { KV_ROPE_AT_ONCE = 4096 };
 bool kv_rope_reach(kv_rope *rope, int64_t n);
 
 // dst[head_dim] = src turned to `position` < n_ready, or back from it when inverse. dst may be src.

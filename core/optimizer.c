@@ -1,8 +1,9 @@
-// Moments lie in one block, in the order of the parameters; every sum over all of them is made in that order,
-// so that a step does not depend on the number of threads.
+// Moments lie in one block, in the order of the parameters. Each of zeroing, norm and update is one parallel loop over all
+// of them, in pieces that do not depend on the number of threads, and so the step does not.
 #include "core/optimizer.h"
 
 #include "core/arena.h"
+#include "core/ranges.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -52,30 +53,35 @@ void kv_adamw_free(kv_adamw *optimizer) {
     free(optimizer);
 }
 
-// Fixed pieces, summed in order: the result does not depend on the number of threads.
-static double sum_of_squares(const float *x, int64_t n) {
-    enum { PIECE = 4096 };
-    double total = 0;
-#pragma omp parallel for ordered schedule(static, 1) if (n > 1 << 18)
-    for (int64_t start = 0; start < n; start += PIECE) {
-        int64_t end = start + PIECE < n ? start + PIECE : n;
-        double sum = 0;
-        for (int64_t i = start; i < end; i++) sum += (double)x[i] * (double)x[i];
-#pragma omp ordered
-        total += sum;
-    }
-    return total;
+struct squares {
+    kv_param *const *params;
+    double sums[KV_N_PIECES];
+};
+
+static void add_squares(void *context, int piece, int64_t param, int64_t begin, int64_t end) {
+    struct squares *squares = context;
+    const float *g = squares->params[param]->grad;
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = begin; i < end; i++) sum += (double)g[i] * (double)g[i];
+    squares->sums[piece] += sum;
 }
 
 double kv_grad_norm(kv_param *const *params, int64_t n) {
+    struct squares squares = {.params = params};
+    kv_for_ranges(params, n, add_squares, &squares);
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += sum_of_squares(params[i]->grad, kv_param_size(params[i]));
+    for (int piece = 0; piece < KV_N_PIECES; piece++) sum += squares.sums[piece];
     return sqrt(sum);
 }
 
+static void zero_range(void *context, int piece, int64_t param, int64_t begin, int64_t end) {
+    (void)piece;
+    memset(((kv_param *const *)context)[param]->grad + begin, 0, (size_t)(end - begin) * sizeof(float));
+}
+
 void kv_grad_zero(kv_param *const *params, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        memset(params[i]->grad, 0, (size_t)kv_param_size(params[i]) * sizeof(float));
+    kv_for_ranges(params, n, zero_range, (void *)params);
 }
 
 // The 1e-6 is torch.nn.utils.clip_grad_norm_'s, which the reference training used.
@@ -85,21 +91,31 @@ double kv_clip_scale(double norm, double max_norm) {
     return scale < 1 ? scale : 1;
 }
 
+// What all parameters of one update share.
+struct update {
+    const kv_adamw *optimizer;
+    kv_rates rates;
+    float grad_scale;
+    double correction1, correction2; // 1 - β1^t, 1 - β2^t
+};
+
 // m = β1 m + (1-β1) g;  v = β2 v + (1-β2) g²;  p -= lr·wd·p;  p -= lr · (m / (1-β1^t)) / (√(v / (1-β2^t)) +
 // eps)
-static void update(const kv_adamw *o, int64_t index, double lr, float grad_scale, double correction1,
-                   double correction2) {
+static void update_range(void *context, int piece, int64_t index, int64_t begin, int64_t end) {
+    (void)piece;
+    const struct update *u = context;
+    const kv_adamw *o = u->optimizer;
     const kv_adamw_args *a = &o->args;
-    kv_param *param = o->params[index];
+    const kv_param *param = o->params[index];
     float *restrict p = param->data, *restrict m = o->m[index], *restrict v = o->v[index];
     const float *restrict g = param->grad;
-    float keep = param->decay ? (float)(1 - lr * (double)a->weight_decay) : 1;
-    float rate = (float)(lr / correction1), root = (float)(1 / sqrt(correction2));
-    float beta1 = a->beta1, beta2 = a->beta2, eps = a->eps;
-    int64_t n = kv_param_size(param);
-#pragma omp parallel for simd schedule(static) if (n > 1 << 14)
-    for (int64_t i = 0; i < n; i++) {
-        float grad = g[i] * grad_scale;
+    const double lr = o->scales[index] * u->rates.of[param->group];
+    const float keep = param->decay ? (float)(1 - lr * (double)a->weight_decay) : 1;
+    const float rate = (float)(lr / u->correction1), root = (float)(1 / sqrt(u->correction2));
+    const float beta1 = a->beta1, beta2 = a->beta2, eps = a->eps, scale = u->grad_scale;
+#pragma omp simd
+    for (int64_t i = begin; i < end; i++) {
+        float grad = g[i] * scale;
         m[i] = beta1 * m[i] + (1 - beta1) * grad;
         v[i] = beta2 * v[i] + (1 - beta2) * grad * grad;
         p[i] = keep * p[i] - rate * m[i] / (sqrtf(v[i]) * root + eps);
@@ -114,12 +130,12 @@ kv_rates kv_same_rate(double lr) {
 
 void kv_adamw_step(kv_adamw *optimizer, kv_rates rates, double grad_scale) {
     optimizer->step++;
-    double correction1 = 1 - pow((double)optimizer->args.beta1, (double)optimizer->step);
-    double correction2 = 1 - pow((double)optimizer->args.beta2, (double)optimizer->step);
-    for (int64_t i = 0; i < optimizer->n_params; i++) {
-        const double lr = optimizer->scales[i] * rates.of[optimizer->params[i]->group];
-        update(optimizer, i, lr, (float)grad_scale, correction1, correction2);
-    }
+    struct update u = {.optimizer = optimizer,
+                       .rates = rates,
+                       .grad_scale = (float)grad_scale,
+                       .correction1 = 1 - pow((double)optimizer->args.beta1, (double)optimizer->step),
+                       .correction2 = 1 - pow((double)optimizer->args.beta2, (double)optimizer->step)};
+    kv_for_ranges(optimizer->params, optimizer->n_params, update_range, &u);
 }
 
 double kv_schedule_at(const kv_schedule *s, int64_t step) {

@@ -17,6 +17,7 @@ struct kv_tape {
     kv_arena *arena;
     struct link *newest;
     bool recording, checkpointing;
+    kv_param_grads *grads;
     kv_error error; // code KV_OK while nothing failed
 };
 
@@ -58,6 +59,10 @@ void kv_tape_set_checkpointing(kv_tape *tape, bool on) {
 
 bool kv_tape_checkpointing(const kv_tape *tape) {
     return tape->checkpointing;
+}
+
+void kv_tape_set_grads(kv_tape *tape, kv_param_grads *grads) {
+    tape->grads = grads;
 }
 
 kv_status kv_tape_status(const kv_tape *tape, kv_error *err) {
@@ -125,9 +130,19 @@ float *kv_tape_grad(kv_tape *tape, kv_tensor *x, float *beta) {
 }
 
 float *kv_tape_param_grad(kv_tape *tape, const kv_param *param, float *beta) {
-    (void)tape;
     *beta = 1;
-    return param ? param->grad : NULL;
+    if (!param || !param->grad || !tape->grads) return param ? param->grad : NULL;
+    float *grad = kv_param_grads_at(tape->grads, param, beta);
+    return grad ? grad
+                : kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the gradient of %s", param->name);
+}
+
+void kv_tape_add_rows(kv_tape *tape, const kv_param *table, const int32_t *ids, int64_t n,
+                      const float *rows) {
+    if (!tape->grads)
+        kv_add_rows(table->grad, table->cols, ids, n, rows);
+    else if (!kv_param_grads_add_rows(tape->grads, table, ids, n, rows))
+        kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the gradient of %s", table->name);
 }
 
 static bool has_gradient(const kv_record *r) {

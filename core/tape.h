@@ -21,7 +21,7 @@
 // asked once, at the end.
 #pragma once
 
-#include "core/arena.h"
+#include "core/param_grads.h"
 #include "core/status.h"
 #include "core/tensor.h"
 
@@ -59,6 +59,10 @@ bool kv_tape_set_recording(kv_tape *tape, bool on);
 void kv_tape_set_checkpointing(kv_tape *tape, bool on);
 bool kv_tape_checkpointing(const kv_tape *tape);
 
+// Parameter gradients of this tape go to places of their own instead of to param->grad. NULL, as in a new tape: they do not.
+// Stays over resets.
+void kv_tape_set_grads(kv_tape *tape, kv_param_grads *grads);
+
 // KV_OK, or the first error an operator noted (copied to *err).
 kv_status kv_tape_status(const kv_tape *tape, kv_error *err);
 
@@ -86,8 +90,12 @@ kv_record *kv_tape_record(kv_tape *tape, kv_backward_fn *backward, kv_tensor *ou
 // to. NULL when x wants no gradient or memory ran out.
 float *kv_tape_grad(kv_tape *tape, kv_tensor *x, float *beta);
 
-// The same of a parameter: where this tape adds up its gradient. NULL when it is frozen or NULL itself.
+// The same of a parameter: where this tape adds up its gradient. NULL when it is frozen or NULL itself, or memory ran out
+// (noted).
 float *kv_tape_param_grad(kv_tape *tape, const kv_param *param, float *beta);
+
+// Adds rows[n, table->cols] to the rows `ids` of the gradient of a table that is not frozen.
+void kv_tape_add_rows(kv_tape *tape, const kv_param *table, const int32_t *ids, int64_t n, const float *rows);
 
 // Notes an error; returns NULL so that operators can `return kv_tape_fail(...)`.
 void *kv_tape_fail(kv_tape *tape, kv_status code, const char *format, ...)

@@ -2,28 +2,12 @@
 #include "core/gemm/packed.h"
 #include "core/ops.h"
 
-#include <string.h>
-
 struct embedding_saved {
     const int32_t *ids;
 };
 
-// Threads share out the columns, so two rows with the same id never race and always add up in the same order.
 static void embedding_backward(kv_tape *tape, const kv_record *r) {
-    const int32_t *ids = ((struct embedding_saved *)r->saved)->ids;
-    int64_t n = r->out->rows, dim = r->out->cols;
-    float beta, *grad = kv_tape_param_grad(tape, r->weight, &beta);
-    if (beta == 0) memset(grad, 0, (size_t)kv_param_size(r->weight) * sizeof *grad);
-    const float *dy = r->out->grad;
-    enum { STRIP = 16 };
-#pragma omp parallel for schedule(static) if (n * dim > 1 << 14)
-    for (int64_t j0 = 0; j0 < dim; j0 += STRIP) {
-        int64_t j1 = j0 + STRIP < dim ? j0 + STRIP : dim;
-        for (int64_t i = 0; i < n; i++) {
-            float *row = grad + ids[i] * dim;
-            for (int64_t j = j0; j < j1; j++) row[j] += dy[i * dim + j];
-        }
-    }
+    kv_tape_add_rows(tape, r->weight, ((struct embedding_saved *)r->saved)->ids, r->out->rows, r->out->grad);
 }
 
 kv_tensor *kv_embedding(kv_tape *tape, kv_param *table, const int32_t *ids, int64_t n) {

@@ -11,9 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Positions whose angles are worked out from the start: up to here no sequence grows a table.
-enum { AT_ONCE = 4096 };
-
 static void fill(kv_rope *rope, int64_t begin, int64_t end) {
     const int64_t half = rope->head_dim / 2;
 #pragma omp parallel for schedule(static) if ((end - begin) * half > 1 << 13)
@@ -50,7 +47,7 @@ kv_rope *kv_rope_create(int64_t head_dim, int64_t n_positions, const double *inv
     *rope = (kv_rope){.head_dim = head_dim, .n_positions = n_positions};
     rope->inv_freq = malloc((size_t)half * sizeof *rope->inv_freq);
     if (rope->inv_freq) memcpy(rope->inv_freq, inv_freq, (size_t)half * sizeof *rope->inv_freq);
-    if (!rope->inv_freq || !kv_rope_reach(rope, n_positions < AT_ONCE ? n_positions : AT_ONCE)) {
+    if (!rope->inv_freq || !kv_rope_reach(rope, n_positions < KV_ROPE_AT_ONCE ? n_positions : KV_ROPE_AT_ONCE)) {
         kv_rope_free(rope);
         return NULL;
     }

@@ -215,6 +215,19 @@ int64_t kv_predictor_table_size(const kv_predictor *predictor) {
     return size;
 }
 
+int64_t kv_predictor_looked_up(const kv_predictor *predictor, int64_t *width) {
+    int64_t size = kv_param_size(&predictor->embedding);
+    *width = predictor->embedding.rows > 0 ? predictor->embedding.cols : 0;
+    for (int64_t i = 0; i < predictor->spec.n_base_layers; i++)
+        for (int side = 0; side < KV_SIDES; side++) {
+            const kv_param *table = &predictor->outputs[side][i].table;
+            if (predictor->spec.outputs[side][i].table != KV_TABLE_FULL || table->rows == 0) continue;
+            size += kv_param_size(table);
+            *width += table->cols;
+        }
+    return size;
+}
+
 // ---- Memory --------------------------------------------------------------------------------------------
 
 static kv_status plan(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor_spec *spec,

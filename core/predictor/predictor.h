@@ -86,6 +86,8 @@ kv_status kv_predictor_set_trainable(kv_predictor *predictor, bool trainable, kv
 int64_t kv_predictor_params(kv_predictor *predictor, kv_param **params);
 int64_t kv_predictor_size(const kv_predictor *predictor);       // weights
 int64_t kv_predictor_table_size(const kv_predictor *predictor); // of these, those of token tables
+// Of these, those in tables of which a token looks up one row each; *width: the numbers in its rows.
+int64_t kv_predictor_looked_up(const kv_predictor *predictor, int64_t *width);
 
 // Of a separate aux's parameters those that what is read of it depends on: all that can learn where it has no loss of
 // its own. params[] has room for all of the aux's (kv_model_params); returns their number. And their weights, from

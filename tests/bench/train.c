@@ -1,6 +1,7 @@
 #include "tests/bench/train.h"
 
 #include "core/optimizer.h"
+#include "core/slices.h"
 #include "tests/bench/shapes.h"
 
 #include <stdio.h>
@@ -12,7 +13,7 @@ enum { MAX_PARAMS = 4096 };
 struct training {
     kv_model *base, *aux;
     kv_predictor *predictor;
-    kv_tape *tape;
+    kv_slices *slices;
     kv_param *params[MAX_PARAMS];
     int64_t n_params;
     kv_adamw *optimizer;
@@ -20,6 +21,13 @@ struct training {
     kv_kvp_weights weights;
     int64_t n_seq, seq_len;
 };
+
+static kv_tensor *objective(void *context, kv_tape *tape, const kv_slice *slice) {
+    const struct training *t = context;
+    if (t->predictor)
+        return kv_kvp_objective(tape, t->base, t->aux, t->predictor, &slice->batch, &t->weights, NULL, NULL);
+    return kv_lm_objective(tape, t->base, NULL, &slice->batch, &(kv_lm_weights){.ce = 1}, NULL);
+}
 
 static void step(void *context) {
     struct training *t = context;
@@ -31,12 +39,8 @@ static void step(void *context) {
                             .n_valid = (double)(t->n_seq * t->seq_len)};
     kv_error err;
     kv_grad_zero(t->params, t->n_params);
-    kv_tape_reset(t->tape);
-    kv_tensor *loss =
-        t->predictor
-            ? kv_kvp_objective(t->tape, t->base, t->aux, t->predictor, &batch, &t->weights, NULL, NULL)
-            : kv_lm_objective(t->tape, t->base, NULL, &batch, &(kv_lm_weights){.ce = 1}, NULL);
-    if (kv_tape_backward(t->tape, loss, &err) != KV_OK) bench_fail(&err);
+    double loss;
+    if (kv_slices_backward(t->slices, &batch, objective, t, &loss, &err) != KV_OK) bench_fail(&err);
     const double norm = kv_grad_norm(t->params, t->n_params);
     kv_adamw_step(t->optimizer, kv_same_rate(1e-3), kv_clip_scale(norm, 1));
 }
@@ -65,13 +69,26 @@ static void make_models(struct training *t, const bench_step_args *args, bool qu
          &err);
 }
 
+// As kvtrain cuts them: tables of predictors have gradients of a few rows.
+static void make_slices(struct training *t) {
+    int64_t n_trained = 0, width, n_weights = kv_model_size(t->base, true);
+    kv_error err;
+    for (int64_t i = 0; i < t->n_params; i++) n_trained += kv_param_size(t->params[i]);
+    if (t->predictor) {
+        n_weights += kv_model_size(t->aux, true) + kv_predictor_size(t->predictor);
+        n_trained -= kv_predictor_looked_up(t->predictor, &width);
+    }
+    const kv_slice_shape shape = {t->n_seq, t->seq_len, n_weights, n_trained};
+    must(kv_slices_create(t->params, t->n_params, kv_slice_count(&shape), &t->slices, &err), &err);
+}
+
 static struct training *prepare(const bench_step_args *args, bool quick) {
     struct training *t = calloc(1, sizeof *t);
     const int64_t n = args->n_seq * args->seq_len;
-    if (!t || !(t->tape = kv_tape_create()) || !(t->ids = malloc((size_t)(n + 1) * sizeof *t->ids)))
-        bench_out_of_memory();
+    if (!t || !(t->ids = malloc((size_t)(n + 1) * sizeof *t->ids))) bench_out_of_memory();
     t->n_seq = args->n_seq, t->seq_len = args->seq_len;
     make_models(t, args, quick);
+    make_slices(t);
     bench_fill_ids(t->ids, n + 1, t->base->spec.vocab_size);
     return t;
 }
@@ -79,7 +96,7 @@ static struct training *prepare(const bench_step_args *args, bool quick) {
 void bench_step_free(void *context) {
     struct training *t = context;
     kv_adamw_free(t->optimizer);
-    kv_tape_free(t->tape);
+    kv_slices_free(t->slices);
     kv_predictor_free(t->predictor);
     kv_model_free(t->aux);
     kv_model_free(t->base);

@@ -1,9 +1,12 @@
 // What kvtrain says its steps cost is what the products of real ones do: both tasks, every loss, aux trained
 // and frozen, micro-batches, and the least-squares start.
 #include "core/gemm.h"
+#include "core/slices.h"
 #include "data/checkpoint/checkpoint.h"
 #include "tests/support/predictors/paper.h"
 #include "tests/support/train.h"
+#include "train/run/footprint.h"
+#include "train/run/sliced.h"
 #include "train/run/training.h"
 #include "train/task/least_squares_start.h"
 
@@ -24,36 +27,44 @@ static void open_run(kv_training *run, const char *path, const char *const *over
     if (status != KV_OK) fail_msg("%s", err.message);
 }
 
-// Products of the micro-batches of one step, forward and backward.
+static kv_tensor *objective(void *context, kv_tape *tape, const kv_slice *slice) {
+    kv_task *task = context;
+    double terms[KV_MAX_TERMS] = {0};
+    return task->ops->objective(task, tape, &slice->batch, NULL, terms);
+}
+
+// Products of the micro-batches of one step, forward and backward, in the slices that kvtrain runs them in.
 static uint64_t executed(const kv_training *run) {
     const kv_data_config *d = &run->config->data;
     const int64_t n = d->batch_size * d->seq_len, micro = d->micro_batch_size * d->seq_len;
     int32_t *ids = test_alloc(n, sizeof *ids), *targets = test_alloc(n, sizeof *targets);
     kv_batches *batches;
     kv_error err = {0};
-    kv_tape *tape = kv_tape_create();
-    kv_tape_set_checkpointing(tape, run->config->train.activation_checkpointing);
+    kv_slices *slices;
+    const kv_task_choice choice = kv_footprint_chosen(run->config);
+    const int64_t n_slices = kv_task_slices(run->task, &choice);
+    if (kv_slices_create(run->task->params, run->task->n_params, n_slices, &slices, &err) != KV_OK)
+        fail_msg("%s", err.message);
+    kv_slices_set_checkpointing(slices, run->config->train.activation_checkpointing);
     const kv_batches_args args = kv_train_batches(&run->text, d->batch_size);
     if (kv_batches_create(&args, &batches, &err) != KV_OK ||
         kv_batches_get(batches, 3, ids, targets, &err) != KV_OK)
         fail_msg("%s", err.message);
     kv_gemm_flops_reset();
     for (int64_t start = 0; start < n; start += micro) {
-        double terms[KV_MAX_TERMS] = {0};
+        double loss;
         const kv_batch batch = {.input_ids = ids + start,
                                 .target_ids = targets + start,
                                 .n_seq = d->micro_batch_size,
                                 .seq_len = d->seq_len,
                                 .ignore_index = -100,
                                 .n_valid = (double)n};
-        kv_tape_reset(tape);
-        kv_tensor *loss = run->task->ops->objective(run->task, tape, &batch, terms);
-        if (kv_tape_status(tape, &err) != KV_OK || kv_tape_backward(tape, loss, &err) != KV_OK)
+        if (kv_slices_backward(slices, &batch, objective, run->task, &loss, &err) != KV_OK)
             fail_msg("%s", err.message);
     }
     const uint64_t flops = kv_gemm_flops();
     kv_batches_free(batches);
-    kv_tape_free(tape);
+    kv_slices_free(slices);
     free(ids);
     free(targets);
     return flops;
@@ -139,8 +150,7 @@ static void test_step_costs_what_it_says(void **state) {
         kv_training run;
         open_run(&run, cases[i].path, cases[i].overrides);
         const kv_data_config *d = &run.config->data;
-        const uint64_t said = run.task->ops->flops(run.task, d->micro_batch_size, d->seq_len) *
-                              (uint64_t)(d->batch_size / d->micro_batch_size);
+        const uint64_t said = kv_step_flops(run.task);
         const uint64_t done = executed(&run);
         if (said != done)
             fail_msg("case %zu: said %llu, executed %llu", i, (unsigned long long)said,

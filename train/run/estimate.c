@@ -6,6 +6,7 @@
 #include "data/system/speed.h"
 #include "train/config/rates.h"
 #include "train/run/footprint.h"
+#include "train/run/sliced.h"
 #include "train/run/validation.h"
 #include "train/task/start_rates.h"
 
@@ -121,8 +122,7 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     kv_status status = print_text(task, out, err);
     if (status != KV_OK) return status;
     print_schedules(config, out);
-    double flops = (double)task->ops->flops(task, d->micro_batch_size, d->seq_len) /
-                   (double)(d->micro_batch_size * d->seq_len);
+    double flops = (double)kv_step_flops(task) / tokens;
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);
     const double start = task->ops->start_flops ? task->ops->start_flops(task) : 0;
     if (start > 0) fprintf(out, "             %.3g for the least-squares start\n", start);

@@ -3,6 +3,7 @@
 #include "train/run/footprint.h"
 
 #include "data/system/memory.h"
+#include "train/run/sliced.h"
 #include "train/run/validation.h"
 
 #include <math.h>
@@ -22,16 +23,33 @@ static const double program_bytes = 19e6, thread_bytes = 3e6;
 
 kv_task_choice kv_footprint_chosen(const kv_train_config *config) {
     return (kv_task_choice){.n_seq = config->data.micro_batch_size,
+                            .n_threads = omp_get_max_threads(),
                             .freeze_aux = config->freeze_aux,
                             .checkpointing = config->train.activation_checkpointing,
                             .n_passes = config->predictor.least_squares_passes,
                             .frozen_dtype = config->frozen_dtype};
 }
 
+// Tapes of a micro-batch in slices, one for each thread, and the gradients of all slices.
+static void run_in_slices(const kv_task *task, const kv_task_choice *choice, int64_t slices,
+                          kv_task_memory *m) {
+    kv_task_choice each = *choice;
+    const int64_t tapes = choice->n_threads < slices ? choice->n_threads : slices;
+    each.n_seq = (choice->n_seq + slices - 1) / slices, each.n_threads = 1;
+    task->ops->memory(task, &each, m);
+    const double rows = (double)choice->n_seq * (double)task->config->data.seq_len;
+    m->tape = (double)tapes * m->tape +
+              sizeof(float) *
+                  ((double)slices * (m->n_trained - (double)m->n_looked_up) + rows * (double)m->row_width);
+    m->validation *= (double)tapes;
+}
+
 void kv_footprint_estimate(const kv_task *task, const kv_task_choice *choice, kv_footprint *footprint) {
     const kv_data_config *d = &task->config->data;
     kv_task_memory m = {0};
     task->ops->memory(task, choice, &m);
+    const int64_t slices = kv_task_slices(task, choice);
+    if (slices > 1) run_in_slices(task, choice, slices, &m);
     const bool learns = task->config->train.steps > 0; // else the least-squares start may be all there is
     const double weights = sizeof(float) * m.n_trained;
     const double text = kv_train_text_bytes(task->text) +

@@ -14,6 +14,8 @@
 //                  Loss: vocabulary · rows while that is below 2^24, else blocks of 2^20 logits.
 //                  Operators: attention's turned keys and each thread's tiles; a panel of 2^22 weights where
 //                  they are not float32.
+//                  A micro-batch in slices (core/slices.h): that of a slice, for each thread; and the gradients of
+//                  all of its slices, 4 bytes times n, or of tables the rows that the micro-batch looks up.
 //   other          the program, a few MB a thread, the text (one shard of each part) and its batches.
 //
 // Their sum is what a step takes. The peak is that or, where more: while weights are read (those that change
@@ -31,7 +33,7 @@ typedef struct kv_footprint {
     bool learns;        // there are steps; without any no gradients and moments, and no activations
     double trained;     // weights, gradients and two moments: 16 bytes each
     double frozen;      // weights that stay as they are, in the type they are held in
-    double activations; // the most that one micro-batch has on the tape, gradients included
+    double activations; // the most that one micro-batch has on the tapes, gradients included
     double other;       // the program, the text and its batches
     double peak;        // the most at one time
     const char *when;   // NULL: while training; or when else ("while the weights are read")

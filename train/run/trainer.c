@@ -7,7 +7,9 @@
 #include "data/file/path.h"
 #include "data/system/console.h"
 #include "train/config/rates.h"
+#include "train/run/footprint.h"
 #include "train/run/optimizer_file.h"
+#include "train/run/sliced.h"
 #include "train/run/validation.h"
 
 #include <inttypes.h>
@@ -20,7 +22,7 @@ struct trainer {
     const kv_train_config *config;
     kv_run *run;
     kv_batches *batches;
-    kv_tape *tape;
+    kv_slices *slices;
     kv_adamw *optimizer;
     kv_schedule schedules[KV_N_GROUPS];
     int32_t *ids, *targets; // [batch_size · seq_len]
@@ -58,6 +60,14 @@ static kv_status prepare_optimizer(struct trainer *t, kv_error *err) {
     return status;
 }
 
+static kv_status prepare_slices(struct trainer *t, kv_error *err) {
+    const kv_task_choice choice = kv_footprint_chosen(t->config);
+    const int64_t n = kv_task_slices(t->task, &choice);
+    kv_status status = kv_slices_create(t->task->params, t->task->n_params, n, &t->slices, err);
+    if (status == KV_OK) kv_slices_set_checkpointing(t->slices, t->config->train.activation_checkpointing);
+    return status;
+}
+
 static kv_status prepare(struct trainer *t, kv_error *err) {
     const kv_data_config *d = &t->config->data;
     const kv_batches_args args = kv_train_batches(t->task->text, d->batch_size);
@@ -65,15 +75,14 @@ static kv_status prepare(struct trainer *t, kv_error *err) {
     if (status == KV_OK) status = prepare_optimizer(t, err);
     if (status != KV_OK) return status;
     size_t rows = (size_t)(d->batch_size * d->seq_len);
-    t->tape = kv_tape_create();
     t->ids = malloc(rows * sizeof *t->ids);
     t->targets = malloc(rows * sizeof *t->targets);
     t->rows = malloc((size_t)d->batch_size * sizeof *t->rows);
-    if (!t->tape || !t->ids || !t->targets || !t->rows) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    kv_tape_set_checkpointing(t->tape, t->config->train.activation_checkpointing);
+    if (!t->ids || !t->targets || !t->rows) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    status = prepare_slices(t, err);
+    if (status != KV_OK) return status;
     for (kv_group g = 0; g < KV_N_GROUPS; g++) t->schedules[g] = kv_train_schedule(t->config, g);
-    t->step_flops = t->task->ops->flops(t->task, d->micro_batch_size, d->seq_len) *
-                    (uint64_t)(d->batch_size / d->micro_batch_size);
+    t->step_flops = kv_step_flops(t->task);
     t->log_time = kv_now();
     t->log_step = t->run->state.step;
     return KV_OK;
@@ -81,7 +90,7 @@ static kv_status prepare(struct trainer *t, kv_error *err) {
 
 static void clean_up(struct trainer *t) {
     kv_batches_free(t->batches);
-    kv_tape_free(t->tape);
+    kv_slices_free(t->slices);
     kv_adamw_free(t->optimizer);
     free(t->ids);
     free(t->targets);
@@ -94,6 +103,30 @@ static double count_valid(const int32_t *targets, int64_t n) {
     int64_t valid = 0;
     for (int64_t i = 0; i < n; i++) valid += targets[i] != KV_IGNORE_INDEX;
     return (double)valid;
+}
+
+// A micro-batch on its way.
+struct work {
+    kv_task *task;
+    const kv_row_ref *rows; // of its sequences; NULL: none
+    double terms[KV_MAX_SLICES][KV_MAX_TERMS];
+};
+
+static kv_tensor *slice_objective(void *context, kv_tape *tape, const kv_slice *slice) {
+    struct work *w = context;
+    const kv_row_ref *rows = w->rows ? w->rows + slice->first_seq : NULL;
+    return w->task->ops->objective(w->task, tape, &slice->batch, rows, w->terms[slice->index]);
+}
+
+static kv_status run_micro_batch(struct trainer *t, const kv_batch *batch, const kv_row_ref *rows,
+                                 struct step_result *result, kv_error *err) {
+    struct work work = {.task = t->task, .rows = rows};
+    double loss;
+    kv_status status = kv_slices_backward(t->slices, batch, slice_objective, &work, &loss, err);
+    result->loss += loss;
+    for (int slice = 0; slice < KV_MAX_SLICES; slice++)
+        for (int i = 0; i < KV_MAX_TERMS; i++) result->terms[i] += work.terms[slice][i];
+    return status;
 }
 
 // Gradients of the whole batch, one micro-batch after the other. Every loss is divided by the valid targets
@@ -109,14 +142,8 @@ static kv_status accumulate(struct trainer *t, struct step_result *result, kv_er
     for (int64_t start = 0; start < all_rows; start += rows) {
         batch.input_ids = t->ids + start;
         batch.target_ids = t->targets + start;
-        if (d->packing == KV_PACKING_FIXED) t->task->rows = t->rows + start / d->seq_len;
-        kv_tape_reset(t->tape);
-        kv_tensor *loss = t->task->ops->objective(t->task, t->tape, &batch, result->terms);
-        kv_status status = kv_tape_status(t->tape, err);
-        if (status == KV_OK) {
-            result->loss += (double)loss->data[0];
-            status = kv_tape_backward(t->tape, loss, err);
-        }
+        const kv_row_ref *refs = d->packing == KV_PACKING_FIXED ? t->rows + start / d->seq_len : NULL;
+        kv_status status = run_micro_batch(t, &batch, refs, result, err);
         if (status != KV_OK) return status;
     }
     return KV_OK;
@@ -148,7 +175,6 @@ static kv_status train_step(struct trainer *t, struct step_result *result, kv_er
     if (status == KV_OK && t->config->data.packing == KV_PACKING_FIXED)
         status = kv_batches_rows(t->batches, step, t->rows, err);
     if (status == KV_OK) status = accumulate(t, result, err);
-    t->task->rows = NULL;
     if (status != KV_OK) return kv_fail_within(err, status, "step %" PRIi64, step + 1);
     result->grad_norm = kv_grad_norm(t->task->params, t->task->n_params);
     if (!isfinite(result->loss) || !isfinite(result->grad_norm)) return not_finite(t, result, err);
@@ -255,7 +281,7 @@ static kv_status validate_if_due(struct trainer *t, kv_error *err) {
     kv_validation_result result;
     if (!t->task->validation || run->validated == step || !kv_validation_due(&t->config->train, step))
         return KV_OK;
-    kv_status status = kv_validate(t->task->validation, t->task, t->tape, &t->progress, step, &result, err);
+    kv_status status = kv_validate(t->task->validation, t->task, t->slices, &t->progress, step, &result, err);
     if (status == KV_ERR_INTERRUPTED) return stop_validating(t, err);
     if (status != KV_OK) return kv_fail_within(err, status, "validation of step %" PRIi64, step);
     run->validated = step;

@@ -138,8 +138,31 @@ static void fill_batch(const kv_validation *v, int64_t first, int64_t n) {
     }
 }
 
-static kv_status validate_rows(const kv_validation *v, int64_t first, int64_t n, kv_task *task, kv_tape *tape,
-                               kv_validation_result *result, kv_error *err) {
+// Rows on their way, and what their slices found.
+struct work {
+    kv_task *task;
+    double terms[KV_MAX_SLICES][KV_MAX_TERMS];
+    kv_layer_errors errors[KV_MAX_SLICES];
+};
+
+static kv_tensor *slice_objective(void *context, kv_tape *tape, const kv_slice *slice) {
+    struct work *w = context;
+    return w->task->ops->validate(w->task, tape, &slice->batch, w->terms[slice->index],
+                                  &w->errors[slice->index]);
+}
+
+static void add_slices(const struct work *w, kv_validation_result *result) {
+    kv_layer_errors *sum = &result->errors;
+    for (int s = 0; s < KV_MAX_SLICES; s++) {
+        const kv_layer_errors *e = &w->errors[s];
+        for (int i = 0; i < KV_MAX_TERMS; i++) result->terms[i] += w->terms[s][i];
+        if (e->n_layers > 0) sum->n_layers = e->n_layers;
+        for (int64_t i = 0; i < e->n_layers; i++) sum->key[i] += e->key[i], sum->value[i] += e->value[i];
+    }
+}
+
+static kv_status validate_rows(const kv_validation *v, int64_t first, int64_t n, kv_task *task,
+                               kv_slices *slices, kv_validation_result *result, kv_error *err) {
     fill_batch(v, first, n);
     // Divided by the targets of all rows, the losses of the batches add up to the mean.
     const kv_batch batch = {.input_ids = v->ids,
@@ -148,10 +171,11 @@ static kv_status validate_rows(const kv_validation *v, int64_t first, int64_t n,
                             .seq_len = v->seq_len,
                             .ignore_index = KV_IGNORE_INDEX,
                             .n_valid = (double)(v->n_rows * v->seq_len)};
-    kv_tape_reset(tape);
-    const kv_tensor *loss = task->ops->validate(task, tape, &batch, result->terms, &result->errors);
-    kv_status status = kv_tape_status(tape, err);
-    if (status == KV_OK) result->loss += (double)loss->data[0];
+    struct work work = {.task = task};
+    double loss;
+    kv_status status = kv_slices_forward(slices, &batch, slice_objective, &work, &loss, err);
+    result->loss += loss;
+    add_slices(&work, result);
     return status;
 }
 
@@ -163,12 +187,11 @@ static void show(kv_progress *progress, int64_t step, int64_t done, int64_t rows
     kv_progress_show(progress, step, note);
 }
 
-kv_status kv_validate(const kv_validation *validation, kv_task *task, kv_tape *tape, kv_progress *progress,
-                      int64_t step, kv_validation_result *result, kv_error *err) {
+kv_status kv_validate(const kv_validation *validation, kv_task *task, kv_slices *slices,
+                      kv_progress *progress, int64_t step, kv_validation_result *result, kv_error *err) {
     const double started = kv_now();
     const int64_t n_rows = validation->n_rows;
     *result = (kv_validation_result){0};
-    const bool recording = kv_tape_set_recording(tape, false);
     kv_status status = KV_OK;
     for (int64_t first = 0; status == KV_OK && first < n_rows; first += validation->micro_batch_size) {
         if (kv_console_interrupted()) {
@@ -177,10 +200,8 @@ kv_status kv_validate(const kv_validation *validation, kv_task *task, kv_tape *t
         }
         show(progress, step, first, n_rows);
         const int64_t n = smaller(validation->micro_batch_size, n_rows - first);
-        status = validate_rows(validation, first, n, task, tape, result, err);
+        status = validate_rows(validation, first, n, task, slices, result, err);
     }
-    kv_tape_reset(tape);
-    kv_tape_set_recording(tape, recording);
     result->seconds = kv_now() - started;
     if (status == KV_OK && !isfinite(result->loss))
         status = kv_fail(err, KV_ERR_RANGE, "found a validation loss of %g, expected a finite number",

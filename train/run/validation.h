@@ -4,6 +4,7 @@
 // train.validation_tokens tokens, at least one. Loss and terms are those of training, means over all of it.
 #pragma once
 
+#include "core/slices.h"
 #include "data/system/console.h"
 #include "train/config/corpora.h"
 #include "train/task/task.h"
@@ -35,10 +36,10 @@ double kv_validation_bytes(const kv_validation *validation);
 int64_t kv_validations_left(const kv_steps_config *steps, int64_t step);
 bool kv_validation_due(const kv_steps_config *steps, int64_t step);
 
-// One pass of a loaded task; the tape records nothing and is reset. `progress`, shown at `step`, may be NULL.
+// One pass of a loaded task, micro-batch by micro-batch, each in `slices`. `progress`, shown at `step`, may be NULL.
 // KV_ERR_INTERRUPTED at once after Ctrl-C. KV_ERR_RANGE: a loss that is no finite number.
-kv_status kv_validate(const kv_validation *validation, kv_task *task, kv_tape *tape, kv_progress *progress,
-                      int64_t step, kv_validation_result *result, kv_error *err);
+kv_status kv_validate(const kv_validation *validation, kv_task *task, kv_slices *slices,
+                      kv_progress *progress, int64_t step, kv_validation_result *result, kv_error *err);
 
 // The line for metrics.jsonl; the caller frees it, NULL when out of memory. total_seconds: of the run so far.
 char *kv_validation_line(const kv_task *task, int64_t step, double total_seconds,

@@ -7,6 +7,7 @@
 #include "data/system/table.h"
 #include "train/run/doubts.h"
 #include "train/run/footprint.h"
+#include "train/run/sliced.h"
 #include "train/run/training.h"
 #include "train/sweep/sweep.h"
 
@@ -33,16 +34,13 @@ static double seconds_of(const char *run) {
 }
 
 static void plan(const kv_training *s, kv_sweep_look *look) {
-    const kv_data_config *d = &s->config->data;
     kv_footprint footprint;
     const kv_task_choice choice = kv_footprint_chosen(s->config);
     kv_footprint_estimate(s->task, &choice, &footprint);
-    const double step = (double)s->task->ops->flops(s->task, d->micro_batch_size, d->seq_len) *
-                        (double)(d->batch_size / d->micro_batch_size);
     look->known = true;
     look->steps = s->config->train.steps;
     look->n_trained = s->task->n_trainable;
-    look->flops = step * (double)look->steps;
+    look->flops = (double)kv_step_flops(s->task) * (double)look->steps;
     look->memory = footprint.peak;
 }
 

@@ -14,9 +14,7 @@ struct kv_cached_teacher {
     const kv_predictor *shape;
     kv_kvp_weights weights;
     kv_cache_dir *dir;
-    int64_t **files;                                        // [n_parts]: index of each shard's file in dir
-    kv_tensor *aux_k[KV_MAX_LAYERS], *aux_v[KV_MAX_LAYERS]; // what the last kv_cached_give gave
-    kv_tensor *base_k[KV_MAX_LAYERS], *base_v[KV_MAX_LAYERS];
+    int64_t **files; // [n_parts]: index of each shard's file in dir
 };
 
 // ---- Opening -------------------------------------------------------------------------------------------
@@ -271,31 +269,47 @@ static kv_status make_topk(const kv_cached_teacher *t, kv_tape *tape, const kv_b
     return kv_fail(err, KV_ERR_MEMORY, "out of memory for the teacher's logits");
 }
 
+// Places for what a batch is given of a model's layers, where they live as long as that.
+static bool make_given(const kv_cached_teacher *t, kv_tape *tape, const kv_batch *batch, bool aux,
+                       struct wanted *w) {
+    kv_arena *arena = kv_tape_arena(tape);
+    const kv_cache_info *info = &t->dir->info;
+    if (t->weights.consistency != 0) {
+        const size_t size = (size_t)info->base.spec.n_layers * sizeof(*w->base_k);
+        w->base_k = kv_arena_alloc(arena, size), w->base_v = kv_arena_alloc(arena, size);
+        if (!w->base_k || !w->base_v) return false;
+        make_tensors(tape, batch, &info->base.spec, NULL, w->base_k, w->base_v);
+    }
+    if (aux) {
+        bool read[KV_MAX_LAYERS];
+        const size_t size = (size_t)info->aux.spec.n_layers * sizeof(*w->aux_k);
+        w->aux_k = kv_arena_alloc(arena, size), w->aux_v = kv_arena_alloc(arena, size);
+        if (!w->aux_k || !w->aux_v) return false;
+        layers_read(t, read);
+        make_tensors(tape, batch, &info->aux.spec, read, w->aux_k, w->aux_v);
+    }
+    return true;
+}
+
 kv_status kv_cached_give(kv_cached_teacher *t, kv_tape *tape, const kv_row_ref *rows, const kv_batch *batch,
                          bool aux, kv_kvp_given *given, kv_error *err) {
     struct wanted w = {0};
-    bool read[KV_MAX_LAYERS];
     kv_status status = KV_OK;
-    const kv_model_spec *base = &t->dir->info.base.spec;
-    *given = (kv_kvp_given){.norms = &t->dir->norms};
-    if (t->weights.consistency != 0) {
-        make_tensors(tape, batch, base, NULL, t->base_k, t->base_v);
-        w.base_k = t->base_k, w.base_v = t->base_v;
-        given->base_k = t->base_k, given->base_v = t->base_v;
-    }
-    if (aux) {
-        layers_read(t, read);
-        make_tensors(tape, batch, &t->dir->info.aux.spec, read, t->aux_k, t->aux_v);
-        w.aux_k = t->aux_k, w.aux_v = t->aux_v;
-        given->aux_raw_k = t->aux_k, given->aux_v = t->aux_v;
-    }
+    if (!make_given(t, tape, batch, aux, &w)) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch");
+    *given = (kv_kvp_given){.norms = &t->dir->norms,
+                            .base_k = w.base_k,
+                            .base_v = w.base_v,
+                            .aux_raw_k = w.aux_k,
+                            .aux_v = w.aux_v};
     if (t->weights.kl != 0) {
         status = make_topk(t, tape, batch, &w, err);
         given->topk = (kv_topk_teacher){t->dir->info.top_k, w.ids, w.logits, w.logsumexp};
     }
+    // One file is open at a time, and HDF5 is for one thread at a time.
+#pragma omp critical(kv_cached_teacher)
     if (status == KV_OK) status = read_rows(t, tape, rows, batch, &w, err);
-    for (int64_t i = 0; status == KV_OK && w.base_k && i < base->n_layers; i++)
+    for (int64_t i = 0; status == KV_OK && w.base_k && i < t->dir->info.base.spec.n_layers; i++)
         if (t->dir->norms.weight[i])
-            t->base_k[i] = kv_rmsnorm(tape, t->base_k[i], t->dir->norms.weight[i], t->dir->norms.eps);
+            w.base_k[i] = kv_rmsnorm(tape, w.base_k[i], t->dir->norms.weight[i], t->dir->norms.eps);
     return status;
 }

@@ -40,7 +40,8 @@ kv_status kv_cached_check(const kv_cached_teacher *teacher, const char *base_fin
                           const char *aux_fingerprint, kv_error *err);
 
 // What the objective is given for a micro-batch made of rows[batch->n_seq]: tensors on the tape, of what the
-// losses need; with `aux` also the aux's cache. The rows must hold the batch's tokens (KV_ERR_MISMATCH).
+// losses need; with `aux` also the aux's cache. The rows must hold the batch's tokens (KV_ERR_MISMATCH). Threads may ask at
+// the same time, on tapes of their own, and wait for each other.
 kv_status kv_cached_give(kv_cached_teacher *teacher, kv_tape *tape, const kv_row_ref *rows,
                          const kv_batch *batch, bool aux, kv_kvp_given *given, kv_error *err);
 

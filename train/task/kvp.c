@@ -90,15 +90,15 @@ static void add_terms(const kvp_task *kvp, const kv_kvp_terms *found, double *te
     for (int i = 0; i < kvp->task.n_terms; i++) terms[i] += values[kvp->term[i]];
 }
 
-static kv_tensor *kvp_objective(kv_task *task, kv_tape *tape, const kv_batch *given_batch, double *terms) {
+static kv_tensor *kvp_objective(kv_task *task, kv_tape *tape, const kv_batch *given_batch,
+                                const kv_row_ref *rows, double *terms) {
     kvp_task *kvp = (kvp_task *)task;
     kv_kvp_terms found = {0};
     kv_kvp_given given;
     kv_batch own = *given_batch, *batch = &own;
     if (kvp->cached) {
         kv_error err = {0};
-        kv_status status =
-            kv_cached_give(kvp->cached, tape, task->rows, batch, kvp->aux_cached, &given, &err);
+        kv_status status = kv_cached_give(kvp->cached, tape, rows, batch, kvp->aux_cached, &given, &err);
         if (status != KV_OK) return kv_tape_fail(tape, status, "%s", err.message);
         own.given = &given;
     }

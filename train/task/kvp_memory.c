@@ -44,12 +44,26 @@ static double start_bytes(const kvp_task *kvp, const kv_kvp_known *known, int64_
     return choice > fit ? choice : fit;
 }
 
+// Gradients of tables are those of the rows that were looked up. A tied embedding of an aux with a loss of its own is its
+// head as well, which has gradients everywhere.
+static void add_slices(const kvp_task *kvp, const kv_task_choice *choice, kv_task_memory *memory) {
+    const kv_model_spec *aux = &kvp->aux_spec;
+    memory->n_weights = kv_spec_size(&kvp->base_spec, true) + kv_predictor_size(kvp->shape) +
+                        (kvp_prefix(kvp) ? 0 : kv_spec_size(aux, true));
+    memory->n_looked_up = kv_predictor_looked_up(kvp->shape, &memory->row_width);
+    if (choice->no_tables) memory->n_looked_up = memory->row_width = 0;
+    const bool embeds = !choice->freeze_aux && kvp_aux_learns(kvp) > 0;
+    if (!embeds || (aux->tied_head && kvp->weights.aux != 0)) return;
+    memory->n_looked_up += aux->vocab_size * aux->model_dim;
+    memory->row_width += aux->model_dim;
+}
+
 void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memory *memory) {
     const kvp_task *kvp = (const kvp_task *)task;
     const kv_train_config *config = task->config;
     const kv_model_spec *base_spec = &kvp->base_spec, *aux_spec = &kvp->aux_spec;
     const bool trained = !choice->freeze_aux;
-    const int64_t n_seq = choice->n_seq, seq_len = config->data.seq_len;
+    const kv_tape_shape shape = {choice->n_seq, config->data.seq_len, choice->n_threads};
     const kv_kvp_known known = kvp_known_parts(kvp);
     const kv_frozen_memory base = frozen_base(kvp, choice->frozen_dtype),
                            aux = frozen_aux(kvp, choice->frozen_dtype);
@@ -58,16 +72,16 @@ void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memor
     // What is not read of an aux without a loss is float32 all the same.
     const double learns = (double)kvp_aux_learns(kvp),
                  idle = trained ? 4 * ((double)kv_spec_size(aux_spec, true) - learns) : 0;
-    *memory =
-        (kv_task_memory){.n_trained = (double)kv_predictor_size(kvp->shape) - tables + (trained ? learns : 0),
-                         .frozen = (kvp->cached ? KV_OPEN_CACHE_BYTES : 0) +
-                                   (kvp->keeps_base ? base.held : 0) + (aux_held ? aux.held : 0) + idle,
-                         .tape = kv_tape_kvp_bytes(base_spec, aux_spec, kvp->shape, &kvp->weights, trained,
-                                                   choice->checkpointing, &known, n_seq, seq_len),
-                         .validation = kv_tape_kvp_validation_bytes(base_spec, aux_spec, kvp->shape,
-                                                                    &kvp->weights, n_seq, seq_len),
-                         .loading = (kvp->keeps_base ? base.while_it : base.stored) +
-                                    (kvp->keeps_aux ? (trained ? 0 : aux.while_it) : aux.stored),
-                         .saving = trained || kvp_prefix(kvp) ? 0 : saving(kvp, &aux, choice->frozen_dtype)};
+    *memory = (kv_task_memory){
+        .n_trained = (double)kv_predictor_size(kvp->shape) - tables + (trained ? learns : 0),
+        .frozen = (kvp->cached ? KV_OPEN_CACHE_BYTES : 0) + (kvp->keeps_base ? base.held : 0) +
+                  (aux_held ? aux.held : 0) + idle,
+        .tape = kv_tape_kvp_bytes(base_spec, aux_spec, kvp->shape, &kvp->weights, trained,
+                                  choice->checkpointing, &known, &shape),
+        .validation = kv_tape_kvp_validation_bytes(base_spec, aux_spec, kvp->shape, &kvp->weights, &shape),
+        .loading = (kvp->keeps_base ? base.while_it : base.stored) +
+                   (kvp->keeps_aux ? (trained ? 0 : aux.while_it) : aux.stored),
+        .saving = trained || kvp_prefix(kvp) ? 0 : saving(kvp, &aux, choice->frozen_dtype)};
+    add_slices(kvp, choice, memory);
     memory->start = start_bytes(kvp, &known, choice->n_passes);
 }

@@ -79,13 +79,14 @@ static kv_tensor *run(lm_task *lm, kv_tape *tape, const kv_batch *batch, double 
     return loss;
 }
 
-static kv_tensor *lm_objective(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms) {
+static kv_tensor *lm_objective(kv_task *task, kv_tape *tape, const kv_batch *batch, const kv_row_ref *rows,
+                               double *terms) {
     lm_task *lm = (lm_task *)task;
     kv_kvp_given given;
     kv_batch own = *batch;
     if (lm->teacher.cached) {
         kv_error err = {0};
-        kv_status status = kv_cached_give(lm->teacher.cached, tape, task->rows, batch, false, &given, &err);
+        kv_status status = kv_cached_give(lm->teacher.cached, tape, rows, batch, false, &given, &err);
         if (status != KV_OK) return kv_tape_fail(tape, status, "%s", err.message);
         own.given = &given;
     }
@@ -166,21 +167,25 @@ static void lm_memory(const kv_task *task, const kv_task_choice *choice, kv_task
     const lm_task *lm = (const lm_task *)task;
     const lm_teacher *t = &lm->teacher;
     const kv_train_config *config = task->config;
-    const int64_t n_seq = choice->n_seq, seq_len = config->data.seq_len;
+    const kv_tape_shape shape = {choice->n_seq, config->data.seq_len, choice->n_threads};
     kv_frozen_memory frozen = {0};
     if (lm_teacher_is_there(t))
         frozen = kv_frozen_model_memory(&t->spec, &t->size, choice->frozen_dtype,
                                         kv_is_random_model(config->base));
     const double held = t->kept ? frozen.held : 0, reading = t->kept ? frozen.while_it : frozen.stored;
+    const kv_model_spec *spec = &lm->spec;
     kv_tape_teacher taught = {.spec = teacher_that_runs(lm, false),
                               .top_k = t->cached ? kv_cached_info(t->cached)->top_k : 0};
     *memory =
         (kv_task_memory){.n_trained = (double)task->n_trainable,
                          .frozen = held + (t->cached ? KV_OPEN_CACHE_BYTES : 0),
-                         .tape = kv_tape_lm_bytes(&lm->spec, &taught, choice->checkpointing, n_seq, seq_len),
+                         .tape = kv_tape_lm_bytes(spec, &taught, choice->checkpointing, &shape),
+                         .n_weights = task->n_trainable + (taught.spec ? kv_spec_size(taught.spec, true) : 0),
+                         .n_looked_up = spec->tied_head ? 0 : spec->vocab_size * spec->model_dim,
+                         .row_width = spec->tied_head ? 0 : spec->model_dim,
                          .loading = larger((double)lm->whole_bytes - held, reading)};
     taught = (kv_tape_teacher){.spec = teacher_that_runs(lm, true)};
-    memory->validation = kv_tape_lm_validation_bytes(&lm->spec, &taught, n_seq, seq_len);
+    memory->validation = kv_tape_lm_validation_bytes(spec, &taught, &shape);
 }
 
 static void lm_free(kv_task *task) {

@@ -11,6 +11,10 @@ static double larger(double a, double b) {
     return a > b ? a : b;
 }
 
+static double rows_of(const kv_tape_shape *shape) {
+    return (double)shape->n_seq * (double)shape->seq_len;
+}
+
 // ---- One pass, in floats a token -----------------------------------------------------------------------
 
 struct widths {
@@ -135,12 +139,11 @@ static double running(const kv_model_spec *base, bool base_runs, const kv_model_
 // ---- What operators work on for a moment, in floats ----------------------------------------------------
 
 // core/ops/attention.c: turned keys and their gradients, and each thread's tiles.
-static double attention_moment(const kv_model_spec *spec, double rows) {
+static double attention_moment(const kv_model_spec *spec, double rows, int n_threads) {
     enum { STACK = 128, TILE = 128 };
     double kv = 0;
     for (int64_t i = 0; i < spec->n_layers; i++) kv = larger(kv, (double)kv_spec_kv_dim(spec, i));
-    return 2 * rows * kv +
-           omp_get_max_threads() * (double)STACK * (4 * (double)spec->head_dim + 2 * TILE + 3);
+    return 2 * rows * kv + n_threads * (double)STACK * (4 * (double)spec->head_dim + 2 * TILE + 3);
 }
 
 // core/ops/lm_loss.c: the gradients of all logits are kept when they are few, else rows go through in blocks.
@@ -163,20 +166,21 @@ static double taught_values(const kv_tape_teacher *t) {
     return (t->spec ? 2 * (double)t->spec->model_dim : 0) + (t->top_k > 0 ? 2 * (double)t->top_k + 1 : 0);
 }
 
-static double teaching_moment(const kv_tape_teacher *t, double rows) {
+static double teaching_moment(const kv_tape_teacher *t, double rows, int n_threads) {
     if (!t->spec) return 0;
-    return rows * largest_layer(t->spec) + attention_moment(t->spec, rows);
+    return rows * largest_layer(t->spec) + attention_moment(t->spec, rows, n_threads);
 }
 
 double kv_tape_lm_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, bool checkpointing,
-                        int64_t n_seq, int64_t seq_len) {
-    const double rows = (double)n_seq * (double)seq_len;
+                        const kv_tape_shape *shape) {
+    const double rows = rows_of(shape);
     const struct loss loss = loss_floats(spec, rows, teacher->spec != NULL);
     const struct pass p = pass(spec, LOGITS, 0, spec->n_layers, NULL, checkpointing);
     const double kept = rows * p.values + loss.kept;
-    const double back = rows * (p.gradients + p.moment) + attention_moment(spec, rows);
-    return sizeof(float) * (rows * taught_values(teacher) +
-                            larger(kept + larger(back, loss.moment), teaching_moment(teacher, rows)));
+    const double back = rows * (p.gradients + p.moment) + attention_moment(spec, rows, shape->n_threads);
+    return sizeof(float) *
+           (rows * taught_values(teacher) +
+            larger(kept + larger(back, loss.moment), teaching_moment(teacher, rows, shape->n_threads)));
 }
 
 // The base on its own cache: one layer's output in the place of the one before, and what is asked for.
@@ -210,8 +214,8 @@ static struct pass student_pass(const kv_model_spec *base, const kv_kvp_weights 
 
 double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
                          const kv_kvp_weights *w, bool aux_trained, bool checkpointing,
-                         const kv_kvp_known *known, int64_t n_seq, int64_t seq_len) {
-    const double rows = (double)n_seq * (double)seq_len;
+                         const kv_kvp_known *known, const kv_tape_shape *shape) {
+    const double rows = rows_of(shape);
     const kv_base_reach teacher = kv_kvp_teacher_reach(w, known, base->n_layers),
                         student = kv_kvp_student_reach(w, base->n_layers);
     const bool cache = w->consistency != 0;
@@ -245,7 +249,7 @@ double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, co
         const struct loss loss = loss_floats(base, rows, teacher.logits);
         kept += loss.kept, moment = larger(moment, loss.moment);
     }
-    back += attention_moment(base, rows);
+    back += attention_moment(base, rows, shape->n_threads);
     return sizeof(float) * (kept + larger(back, moment));
 }
 
@@ -257,19 +261,20 @@ static double loss_block(const kv_model_spec *spec, double rows, bool teacher) {
     return (teacher ? 2 : 1) * block;
 }
 
-double kv_tape_lm_validation_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, int64_t n_seq,
-                                   int64_t seq_len) {
-    const double rows = (double)n_seq * (double)seq_len;
-    const double moment = larger(rows * largest_layer(spec) + attention_moment(spec, rows),
+double kv_tape_lm_validation_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher,
+                                   const kv_tape_shape *shape) {
+    const double rows = rows_of(shape);
+    const double moment = larger(rows * largest_layer(spec) + attention_moment(spec, rows, shape->n_threads),
                                  loss_block(spec, rows, teacher->spec != NULL));
-    return sizeof(float) * (rows * taught_values(teacher) +
-                            larger(rows * frozen_values(spec) + moment, teaching_moment(teacher, rows)));
+    return sizeof(float) *
+           (rows * taught_values(teacher) +
+            larger(rows * frozen_values(spec) + moment, teaching_moment(teacher, rows, shape->n_threads)));
 }
 
 double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
-                                    const kv_predictor *predictor, const kv_kvp_weights *w, int64_t n_seq,
-                                    int64_t seq_len) {
-    const double rows = (double)n_seq * (double)seq_len;
+                                    const kv_predictor *predictor, const kv_kvp_weights *w,
+                                    const kv_tape_shape *shape) {
+    const double rows = rows_of(shape);
     const kv_base_reach student = kv_kvp_student_reach(w, base->n_layers);
     uint8_t reads[KV_MAX_LAYERS];
     double gradients;
@@ -279,7 +284,8 @@ double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_sp
     if (w->hidden != 0) kept += 2 * (double)base->model_dim;
     for (int64_t i = 0; i < base->n_layers; i++)
         kept += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
-    double moment = rows * larger(largest_layer(aux), largest_layer(base)) + attention_moment(base, rows);
+    double moment = rows * larger(largest_layer(aux), largest_layer(base)) +
+                    attention_moment(base, rows, shape->n_threads);
     if (w->aux != 0) moment = larger(moment, loss_block(aux, rows, false));
     if (student.logits) moment = larger(moment, loss_block(base, rows, w->kl != 0));
     return sizeof(float) * (rows * kept + moment);
@@ -294,7 +300,7 @@ static double start_passes(const kv_model_spec *base, const kv_model_spec *aux, 
     const double passes = (known->aux_cache ? raw_cache(aux) : read_values(aux, depth, reads)) +
                           (known->base_cache ? raw_cache(base) : frozen_values(base)) + joined +
                           running(base, !known->base_cache, aux, !known->aux_cache);
-    return sizeof(float) * (rows * passes + (runs ? attention_moment(base, rows) : 0));
+    return sizeof(float) * (rows * passes + (runs ? attention_moment(base, rows, omp_get_max_threads()) : 0));
 }
 
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,

@@ -10,22 +10,27 @@ typedef struct kv_tape_teacher {
     int64_t top_k;             // logits of a token that are read
 } kv_tape_teacher;
 
-// A step of kv_lm_objective and its backward, on n_seq sequences of seq_len tokens, every weight trainable.
-// checkpointing: layers are computed again in backward.
+// What is on the tape at the same time, and how many threads share it.
+typedef struct kv_tape_shape {
+    int64_t n_seq, seq_len;
+    int n_threads;
+} kv_tape_shape;
+
+// A step of kv_lm_objective and its backward, every weight trainable. checkpointing: layers are computed again in backward.
 double kv_tape_lm_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, bool checkpointing,
-                        int64_t n_seq, int64_t seq_len);
+                        const kv_tape_shape *shape);
 
 // The same of kv_kvp_objective with the terms that have a weight. known: what the batch is given.
 double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *predictor,
                          const kv_kvp_weights *weights, bool aux_trained, bool checkpointing,
-                         const kv_kvp_known *known, int64_t n_seq, int64_t seq_len);
+                         const kv_kvp_known *known, const kv_tape_shape *shape);
 
 // The same losses of held-out text, with every error of the predicted cache and nothing differentiated.
-double kv_tape_lm_validation_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, int64_t n_seq,
-                                   int64_t seq_len);
+double kv_tape_lm_validation_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher,
+                                   const kv_tape_shape *shape);
 double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_spec *aux,
                                     const kv_predictor *predictor, const kv_kvp_weights *weights,
-                                    int64_t n_seq, int64_t seq_len);
+                                    const kv_tape_shape *shape);
 
 // The predictors' least-squares start: the passes of one batch, the normal equations (in double precision)
 // and what one layer's solution works on. Predictors may be without weights.

@@ -25,9 +25,12 @@ typedef struct kv_layer_errors {
 
 // What a task needs beside the program and the text, in bytes.
 typedef struct kv_task_memory {
-    double n_trained;  // weights with gradients and moments (their number)
-    double frozen;     // weights that stay, as stored
-    double tape;       // the most that is on the tape during a step
+    double n_trained; // weights with gradients and moments (their number)
+    double frozen;    // weights that stay, as stored
+    double tape;      // the most that is on the tape during a step
+    // What gradients of slices take (core/slices.h): weights of all models that a step runs; of the trained ones those in
+    // tables of which a token looks up a row; the numbers in its rows.
+    int64_t n_weights, n_looked_up, row_width;
     double validation; // and while held-out text is looked at
     // More than the weights, at other times: while they are read, in ops->start, while the result is written.
     double loading, start, saving;
@@ -35,7 +38,8 @@ typedef struct kv_task_memory {
 
 // What that depends on beside the models: what could be configured otherwise.
 typedef struct kv_task_choice {
-    int64_t n_seq; // sequences of a micro-batch
+    int64_t n_seq; // sequences that are on a tape at the same time: of a micro-batch, or of a slice of it
+    int n_threads; // that share a tape
     bool freeze_aux, checkpointing;
     bool no_tables;   // predictors without token tables
     int64_t n_passes; // of the least-squares start
@@ -48,8 +52,11 @@ typedef struct kv_task_ops {
     kv_status (*load)(kv_task *task, const char *from, kv_error *err);
     // Done once, before the first step of a run that is not resumed. NULL: nothing to do.
     kv_status (*start)(kv_task *task, kv_error *err);
-    // Loss of a micro-batch, ready for kv_tape_backward; adds each term to terms[n_terms].
-    kv_tensor *(*objective)(kv_task *task, kv_tape *tape, const kv_batch *batch, double *terms);
+    // Loss of a micro-batch, ready for kv_tape_backward; adds each term to terms[n_terms]. rows[n_seq]: which rows of the
+    // text it is made of, with fixed packing; NULL: of none. Threads may call it, and validate, at the same time on tapes of
+    // their own.
+    kv_tensor *(*objective)(kv_task *task, kv_tape *tape, const kv_batch *batch, const kv_row_ref *rows,
+                            double *terms);
     // The same loss of held-out text, on a tape that does not record: adds each term to terms[n_terms] and,
     // for predictors, each layer's errors, also where the loss has no weight for them. Runs the models
     // themselves, wherever training has their caches from.
@@ -78,9 +85,8 @@ struct kv_task {
     const kv_validation *validation; // borrowed; NULL: none. Set by whoever made the task
     int n_terms;
     const char *term_names[KV_MAX_TERMS];
-    const kv_row_ref *rows; // of the micro-batch at hand, with fixed packing; NULL: of no row of the text
-    int64_t n_trainable;    // weights
-    int64_t n_params;       // after load: the trainable parameters
+    int64_t n_trainable; // weights
+    int64_t n_params;    // after load: the trainable parameters
     kv_param **params;
     double *
         rate_scales; // after load, or ops->start: [n_params] times the rate of each one's group; NULL: as that is
