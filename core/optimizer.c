@@ -3,7 +3,7 @@
 #include "core/optimizer.h"
 
 #include "core/arena.h"
-#include "core/ranges.h"
+#include "core/param_ranges.h"
 
 #include <math.h>
 #include <stdlib.h>

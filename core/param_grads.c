@@ -1,6 +1,6 @@
 #include "core/param_grads.h"
 
-#include "core/ranges.h"
+#include "core/param_ranges.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -150,7 +150,8 @@ static void test_step_costs_what_it_says(void **state) {
         kv_training run;
         open_run(&run, cases[i].path, cases[i].overrides);
         const kv_data_config *d = &run.config->data;
-        const uint64_t said = kv_step_flops(run.task);
+        const kv_task_choice choice = kv_footprint_chosen(run.config);
+        const uint64_t said = kv_step_flops(run.task, &choice);
         const uint64_t done = executed(&run);
         if (said != done)
             fail_msg("case %zu: said %llu, executed %llu", i, (unsigned long long)said,

@@ -46,7 +46,9 @@ static void expect_within(double within, const char *const *args) {
     assert_non_null(line);
     while (line > train_output() && line[-1] != ' ') line--;
     const double peak = strtod(line, NULL);
-    if (!test_under_asan() && fabs(estimate - peak) > within * peak)
+    // OpenBLAS's buffers, 3 MB for each of two threads, are counted, but only products of double precision touch them.
+    const double untouched = 0.006, most = within * peak + untouched, least = -within * peak;
+    if (!test_under_asan() && !(estimate - peak <= most && estimate - peak >= least))
         fail_msg("%s %s: estimated %g GB, took %g", args[0], n > 1 ? args[n - 1] : "", estimate, peak);
 }
 
@@ -133,9 +135,8 @@ static void test_cached_teacher(void **state) {
                  "text.h5");
     put_file("cached.yaml", "extends: large_kvp.yaml\nteacher: cached\ncache: cache\nfreeze_aux: true\n"
                             "data: {packing: fixed, train: text.h5}\n");
-    // In slices small batches take so little that what a program takes in one run and not in another, 5 MB, would count.
-    expect_estimate(ARGS("cached.yaml", "-s", "data.batch_size=32"));
-    expect_estimate(ARGS("cached.yaml", "-s", "loss={kl: 1}", "-s", "data.batch_size=32"));
+    expect_estimate(ARGS("cached.yaml"));
+    expect_estimate(ARGS("cached.yaml", "-s", "loss={kl: 1}"));
     expect_estimate(ARGS("cached.yaml", "-s", "loss={base: 0, kl: 0}", "-s", "data.batch_size=64"));
     expect_estimate(ARGS("cached.yaml", "-s", "freeze_aux=false"));
     expect_estimate(ARGS("cached.yaml", "-s", "loss={base: 0, kl: 0}", "-s", "train.steps=0", "-s",

@@ -122,7 +122,8 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
     kv_status status = print_text(task, out, err);
     if (status != KV_OK) return status;
     print_schedules(config, out);
-    double flops = (double)kv_step_flops(task) / tokens;
+    const kv_task_choice choice = kv_footprint_chosen(config);
+    double flops = (double)kv_step_flops(task, &choice) / tokens;
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);
     const double start = task->ops->start_flops ? task->ops->start_flops(task) : 0;
     if (start > 0) fprintf(out, "             %.3g for the least-squares start\n", start);

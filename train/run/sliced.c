@@ -1,7 +1,6 @@
 #include "train/run/sliced.h"
 
 #include "core/slices.h"
-#include "train/run/footprint.h"
 
 int64_t kv_task_slices(const kv_task *task, const kv_task_choice *choice) {
     kv_task_memory m = {0};
@@ -14,15 +13,14 @@ int64_t kv_task_slices(const kv_task *task, const kv_task_choice *choice) {
 }
 
 // Slice by slice: whether a loss keeps its logits for backward or makes them again depends on how many there are.
-uint64_t kv_step_flops(const kv_task *task) {
+uint64_t kv_step_flops(const kv_task *task, const kv_task_choice *choice) {
     const kv_data_config *d = &task->config->data;
-    const kv_task_choice choice = kv_footprint_chosen(task->config);
-    const int64_t n = kv_task_slices(task, &choice);
+    const int64_t n = kv_task_slices(task, choice);
     uint64_t flops = 0;
     for (int64_t i = 0; i < n; i++) {
-        const int64_t first = kv_slice_begin(d->micro_batch_size, n, i),
-                      end = kv_slice_begin(d->micro_batch_size, n, i + 1);
+        const int64_t first = kv_slice_begin(choice->n_seq, n, i),
+                      end = kv_slice_begin(choice->n_seq, n, i + 1);
         flops += task->ops->flops(task, end - first, d->seq_len);
     }
-    return flops * (uint64_t)(d->batch_size / d->micro_batch_size);
+    return flops * (uint64_t)(d->batch_size / choice->n_seq);
 }

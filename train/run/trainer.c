@@ -82,7 +82,8 @@ static kv_status prepare(struct trainer *t, kv_error *err) {
     status = prepare_slices(t, err);
     if (status != KV_OK) return status;
     for (kv_group g = 0; g < KV_N_GROUPS; g++) t->schedules[g] = kv_train_schedule(t->config, g);
-    t->step_flops = kv_step_flops(t->task);
+    const kv_task_choice choice = kv_footprint_chosen(t->config);
+    t->step_flops = kv_step_flops(t->task, &choice);
     t->log_time = kv_now();
     t->log_step = t->run->state.step;
     return KV_OK;

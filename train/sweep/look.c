@@ -40,7 +40,7 @@ static void plan(const kv_training *s, kv_sweep_look *look) {
     look->known = true;
     look->steps = s->config->train.steps;
     look->n_trained = s->task->n_trainable;
-    look->flops = (double)kv_step_flops(s->task) * (double)look->steps;
+    look->flops = (double)kv_step_flops(s->task, &choice) * (double)look->steps;
     look->memory = footprint.peak;
 }
 

@@ -1,4 +1,4 @@
-#include "core/ranges.h"
+#include "core/param_ranges.h"
 
 // Pieces begin at whole cache lines, where the parameters do; few elements are not worth waking threads.
 enum { LINE = 16, SMALL = 1 << 14 };
