@@ -55,8 +55,11 @@ static struct together pack_of(const kv_system *system, int64_t batch_size, int6
     const int64_t packs = (batch_size + most - 1) / most;
     if (tapes > packs) tapes = packs;
     const double seqs = (double)most;
+    const bool one = packs == 1 && kv_reads_alone(system, most * n_new);
     return (struct together){seqs, seqs * (double)n_new, seqs * (double)(n_new + n_cached), n_new + n_cached,
-                             packs > 1 && kv_reads_apart(system) ? (double)tapes : 0};
+                             one                                   ? 1
+                             : packs > 1 && kv_reads_apart(system) ? (double)tapes
+                                                                   : 0};
 }
 
 // What the session's own tape holds at most, and each of the others where packs are read side by side.

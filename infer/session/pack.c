@@ -14,13 +14,18 @@ int64_t kv_next_position(const kv_session *session, int64_t s) {
 // threads.
 enum { SMALL_LAYER = 1 << 20, SMALL_ROWS = 64, SMALL_SEQS = 4, SMALL_PARTS = 4 };
 
-static bool is_small(const kv_model_spec *spec) {
+// A pack with nothing beside it is read by one thread, too, up to so many products of a row and a weight in a layer:
+// below, waking the others for every operator takes longer than they save.
+enum { ALONE = 1 << 27 };
+
+static int64_t largest_layer(const kv_model_spec *spec) {
+    int64_t most = 0;
     for (int64_t i = 0; i < spec->n_layers; i++) {
         const kv_layer_spec *l = &spec->layers[i];
         const int64_t columns = 2 * (l->n_heads + l->n_kv_heads) * spec->head_dim + 3 * l->ffn_dim;
-        if (columns > SMALL_LAYER / spec->model_dim) return false;
+        if (columns > most) most = columns;
     }
-    return true;
+    return most < SMALL_LAYER ? most * spec->model_dim : SMALL_LAYER + 1;
 }
 
 // Tokens of sequence s that a layer may have to work on: with lazy pruning any may be revived.
@@ -35,8 +40,19 @@ static bool read_apart(const kv_session *session, int64_t s, int64_t t) {
     return predictor && predictor->adapters && session->predicted[s] != session->predicted[t];
 }
 
+static int64_t largest_of(const kv_system *system) {
+    const int64_t base = largest_layer(&system->base->spec),
+                  aux = system->aux ? largest_layer(&system->aux->spec) : 0;
+    return base > aux ? base : aux;
+}
+
 bool kv_reads_apart(const kv_system *system) {
-    return is_small(&system->base->spec) && (!system->aux || is_small(&system->aux->spec));
+    return largest_of(system) <= SMALL_LAYER;
+}
+
+bool kv_reads_alone(const kv_system *system, int64_t rows) {
+    const int64_t layer = largest_of(system);
+    return layer <= SMALL_LAYER && rows <= ALONE / layer;
 }
 
 kv_pack_size kv_pack_limit(const kv_system *system, int64_t n_reading) {

@@ -87,6 +87,8 @@ enum { KV_PACK_ROWS = 4096 };
 // Whether packs are read side by side, each by one thread, rather than one after the other by all. A matter of the
 // models' sizes alone.
 bool kv_reads_apart(const kv_system *system);
+// Whether one thread reads a pack that has nothing beside it, of so many rows.
+bool kv_reads_alone(const kv_system *system, int64_t rows);
 
 // How many sequences and rows a pack has at most (but for a single sequence, which may be longer), where n_reading
 // sequences have tokens to be read.

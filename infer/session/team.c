@@ -152,8 +152,12 @@ kv_status kv_read_packs(kv_session *session, const kv_reading *reading, bool in_
             return kv_fail(err, KV_ERR_MEMORY, "out of memory for a batch of sequences");
         return read_side_by_side(&t, n_threads, err);
     }
+    const int threads = omp_get_max_threads();
+    const bool alone = t.n_parts == 1 && kv_reads_alone(&session->system, session->parts[0].rows);
     kv_status status = KV_OK;
+    if (alone) omp_set_num_threads(1);
     for (int64_t i = 0; i < t.n_parts && status == KV_OK; i++)
         status = read_part(&t, session, &session->parts[i], err);
+    if (alone) omp_set_num_threads(threads);
     return status;
 }

@@ -100,6 +100,24 @@ static void test_batch_invariance_on_threads(void **state) {
     kv_session_free(one);
 }
 
+// A pack with nothing beside it: one thread reads it, the others stay for whoever comes next.
+static void test_one_pack_alone(void **state) {
+    const kv_system system = prune_system(*state, &prune_policies[0]);
+    static float logits[2][VOCABULARY];
+    assert_true(kv_reads_alone(&system, LONGEST));
+    assert_false(kv_reads_alone(&system, INT64_MAX / 2));
+    for (int threads = 1; threads <= MOST_THREADS; threads++) {
+        kv_error err;
+        omp_set_num_threads(threads);
+        kv_session *one = make_session(&system, 1);
+        assert_int_equal(kv_session_prefill(one, texts, &lengths[5], logits[threads > 1], &err), KV_OK);
+        assert_int_equal(omp_get_max_threads(), threads);
+        assert_int_equal(one->n_more_tapes, 0);
+        if (threads > 1) assert_memory_equal(logits[0], logits[1], sizeof logits[0]);
+        kv_session_free(one);
+    }
+}
+
 // ---- Failures ------------------------------------------------------------------------------------------
 
 // Two packs have a token whose embedding is infinite: the first of them is named, whoever comes first.
@@ -165,6 +183,7 @@ static void test_large_models_share_operators(void **state) {
     assert_true(kv_reads_apart(&(kv_system){.base = m->base}));
     assert_true(kv_reads_apart(&(kv_system){.base = m->base, .aux = m->aux}));
     assert_false(kv_reads_apart(&(kv_system){.base = large}));
+    assert_false(kv_reads_alone(&(kv_system){.base = large}, 1));
     assert_false(kv_reads_apart(&(kv_system){.base = large, .aux = m->aux}));
     assert_int_equal(kv_pack_limit(&(kv_system){.base = large}, 8).rows, KV_PACK_ROWS);
     kv_model_free(large);
@@ -182,6 +201,7 @@ int main(void) {
         cmocka_unit_test(test_parts_on_threads),
         cmocka_unit_test(test_policies_on_threads),
         cmocka_unit_test(test_batch_invariance_on_threads),
+        cmocka_unit_test(test_one_pack_alone),
         cmocka_unit_test(test_first_failure),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_large_models_share_operators),
