@@ -47,7 +47,8 @@ kv_rope *kv_rope_create(int64_t head_dim, int64_t n_positions, const double *inv
     *rope = (kv_rope){.head_dim = head_dim, .n_positions = n_positions};
     rope->inv_freq = malloc((size_t)half * sizeof *rope->inv_freq);
     if (rope->inv_freq) memcpy(rope->inv_freq, inv_freq, (size_t)half * sizeof *rope->inv_freq);
-    if (!rope->inv_freq || !kv_rope_reach(rope, n_positions < KV_ROPE_AT_ONCE ? n_positions : KV_ROPE_AT_ONCE)) {
+    if (!rope->inv_freq ||
+        !kv_rope_reach(rope, n_positions < KV_ROPE_AT_ONCE ? n_positions : KV_ROPE_AT_ONCE)) {
         kv_rope_free(rope);
         return NULL;
     }
