@@ -53,13 +53,13 @@ static void library(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n
                     (int)ldc);
 }
 
-// One row of X against rows of W is read off them as they lie, and a unit for bfloat16 is asked from so many rows on,
+// One row of X against long rows of W is read off them as they lie, and a unit for bfloat16 is asked from so many rows on,
 // unless a row's bits are to be those it has among others and with other instruction sets.
-enum { UNIT_ROWS = KV_UNIT_ROWS };
+enum { UNIT_ROWS = KV_UNIT_ROWS, LONG = KV_K_BLOCK };
 
 static void multiply(int64_t m, int64_t k, const float *x, int64_t ldx, const kv_product *products, int n) {
     const bool in_rows = products[0].kind == KV_RIGHT_TURNED;
-    if (m == 1 && in_rows && !invariant)
+    if (m == 1 && in_rows && k >= LONG && !invariant)
         for (int i = 0; i < n; i++) kv_product_of_row(k, x, &products[i]);
     else if (m < UNIT_ROWS || invariant || !kv_products_by_unit(m, k, (kv_left){x, ldx, 1}, products, n))
         kv_products(m, k, (kv_left){x, ldx, 1}, products, n);

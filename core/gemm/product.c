@@ -305,7 +305,11 @@ void kv_product_of_row(int64_t k, const float *x, const kv_product *p) {
     const char *w = (const char *)p->w + (size_t)(p->first * p->ld) * kv_dtype_size(p->dtype);
     const int64_t strips = (p->n + STRIP - 1) / STRIP, row = p->ld * (int64_t)kv_dtype_size(p->dtype);
     const int threads = kv_ranges_threads(1, p->n, k);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    if (threads == 1) { // a team of one costs more than a small product
+        kernels->dot(x, w, p->dtype, p->ld, p->n, k, p->beta, p->y);
+        return;
+    }
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < strips; i++) {
         const int64_t first = i * STRIP, n = p->n - first < STRIP ? p->n - first : STRIP;
         kernels->dot(x, w + first * row, p->dtype, p->ld, n, k, p->beta, p->y + first);
