@@ -9,7 +9,7 @@ static void add_to(float *restrict dst, const float *restrict src, int64_t n, fl
         memcpy(dst, src, (size_t)n * sizeof *dst);
         return;
     }
-#pragma omp parallel for simd schedule(static) if (n > 1 << 14)
+#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 14)
     for (int64_t i = 0; i < n; i++) dst[i] += src[i];
 }
 
@@ -34,7 +34,7 @@ kv_tensor *kv_add(kv_tape *tape, kv_tensor *a, kv_tensor *b) {
     int64_t n = a->rows * a->cols;
     const float *pa = a->data, *pb = b->data;
     float *restrict out = y->data;
-#pragma omp parallel for simd schedule(static) if (n > 1 << 14)
+#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 14)
     for (int64_t i = 0; i < n; i++) out[i] = pa[i] + pb[i];
     if (kv_tape_wants(tape, (const kv_tensor *const[]){a, b}, 2, NULL, NULL)) {
         kv_record *r = kv_tape_record(tape, add_backward, y, 0);

@@ -13,7 +13,7 @@ static void silu_backward(kv_tape *tape, const kv_record *r) {
     const float *restrict x = in->data, *restrict dy = r->out->grad;
     const int64_t n = in->rows * in->cols;
     if (!dx) return;
-#pragma omp parallel for simd schedule(static) if (n > 1 << 13)
+#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 13)
     for (int64_t i = 0; i < n; i++) {
         const float s = sigmoid(x[i]), d = dy[i] * s * (1 + x[i] * (1 - s));
         dx[i] = beta == 0 ? d : dx[i] + d;
@@ -27,7 +27,7 @@ kv_tensor *kv_silu(kv_tape *tape, kv_tensor *x) {
     const float *restrict in = x->data;
     float *restrict out = y->data;
     const int64_t n = x->rows * x->cols;
-#pragma omp parallel for simd schedule(static) if (n > 1 << 13)
+#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 13)
     for (int64_t i = 0; i < n; i++) out[i] = in[i] * sigmoid(in[i]);
     if (kv_tape_wants(tape, (const kv_tensor *const[]){x}, 1, NULL, NULL)) {
         kv_record *r = kv_tape_record(tape, silu_backward, y, 0);
