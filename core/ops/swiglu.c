@@ -11,27 +11,47 @@ static inline float sigmoid(float a) {
     return 1.0f / (1.0f + kv_expf(-a));
 }
 
+// Both gradients at once share σ(g), which is most of the work. du may be dy.
+static void both_gradients(int64_t n, const float *g, const float *u, const float *dy, float *dg, float *du) {
+#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 13)
+    for (int64_t i = 0; i < n; i++) {
+        const float s = sigmoid(g[i]), silu = g[i] * s, d = dy[i];
+        dg[i] = d * u[i] * s * (1 + (g[i] - silu));
+        du[i] = d * silu;
+    }
+}
+
+static void gate_gradient(int64_t n, const float *g, const float *u, const float *dy, float beta, float *dg) {
+#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 13)
+    for (int64_t i = 0; i < n; i++) {
+        const float s = sigmoid(g[i]), d = dy[i] * u[i] * s * (1 + g[i] * (1 - s));
+        dg[i] = beta == 0 ? d : dg[i] + d;
+    }
+}
+
+static void up_gradient(int64_t n, const float *g, const float *dy, float beta, float *du) {
+#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 13)
+    for (int64_t i = 0; i < n; i++) {
+        const float d = dy[i] * g[i] * sigmoid(g[i]);
+        du[i] = beta == 0 ? d : du[i] + d;
+    }
+}
+
 static void swiglu_backward(kv_tape *tape, const kv_record *r) {
     kv_tensor *gate = r->in[0], *up = r->in[1];
     float gate_beta = 0, up_beta = 0;
-    float *restrict dgate = kv_tape_grad(tape, gate, &gate_beta);
-    float *restrict dup = kv_tape_grad(tape, up, &up_beta);
-    const float *restrict g = gate->data, *restrict u = up->data, *restrict dy = r->out->grad;
-    int64_t n = gate->rows * gate->cols;
-    if (dgate) {
-#pragma omp parallel for simd schedule(static) if (n > 1 << 13)
-        for (int64_t i = 0; i < n; i++) {
-            float s = sigmoid(g[i]), d = dy[i] * u[i] * s * (1 + g[i] * (1 - s));
-            dgate[i] = gate_beta == 0 ? d : dgate[i] + d;
-        }
+    float *dy = r->out->grad, *dg = kv_tape_grad(tape, gate, &gate_beta), *du;
+    const int64_t n = gate->rows * gate->cols;
+    if (up->wants_grad && !up->grad)
+        up->grad = du = dy; // nobody reads the output's gradient after this: hand the buffer on
+    else
+        du = kv_tape_grad(tape, up, &up_beta);
+    if (dg && du && gate_beta == 0 && up_beta == 0) {
+        both_gradients(n, gate->data, up->data, dy, dg, du);
+        return;
     }
-    if (dup) {
-#pragma omp parallel for simd schedule(static) if (n > 1 << 13)
-        for (int64_t i = 0; i < n; i++) {
-            float d = dy[i] * g[i] * sigmoid(g[i]);
-            dup[i] = up_beta == 0 ? d : dup[i] + d;
-        }
-    }
+    if (dg) gate_gradient(n, gate->data, up->data, dy, gate_beta, dg);
+    if (du) up_gradient(n, gate->data, dy, up_beta, du);
 }
 
 kv_tensor *kv_swiglu(kv_tape *tape, kv_tensor *gate, kv_tensor *up) {
@@ -42,7 +62,7 @@ kv_tensor *kv_swiglu(kv_tape *tape, kv_tensor *gate, kv_tensor *up) {
     const float *restrict g = gate->data, *restrict u = up->data;
     float *restrict out = y->data;
     int64_t n = gate->rows * gate->cols;
-#pragma omp parallel for simd schedule(static) if (n > 1 << 13)
+#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 13)
     for (int64_t i = 0; i < n; i++) out[i] = g[i] * sigmoid(g[i]) * u[i];
     if (kv_tape_wants(tape, (const kv_tensor *const[]){gate, up}, 2, NULL, NULL)) {
         kv_record *r = kv_tape_record(tape, swiglu_backward, y, 0);

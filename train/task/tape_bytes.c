@@ -43,10 +43,11 @@ static double layer_values(const kv_model_spec *spec, int64_t layer, bool own_kv
     return 6 * w.dim + inner(&w, own_kv) + 2 * w.heads;
 }
 
-// A sum hands its gradient on: only norms and projections have their own.
+// A sum hands its gradient on, and what the feed-forward part multiplies hands it to `up`: only norms, projections and
+// what is multiplied before have their own.
 static double layer_gradients(const kv_model_spec *spec, int64_t layer, bool own_kv) {
     const struct widths w = widths_of(spec, layer);
-    return 4 * w.dim + inner(&w, own_kv);
+    return 4 * w.dim + inner(&w, own_kv) - w.ffn;
 }
 
 // What a pass that is differentiated goes through: LOGITS all of a model; CACHE up to its last layer's keys
