@@ -17,6 +17,10 @@ void kv_gemm_flops_reset(void) {
     atomic_store_explicit(&flops, 0, memory_order_relaxed);
 }
 
+void kv_gemm_count(uint64_t operations) {
+    atomic_fetch_add_explicit(&flops, operations, memory_order_relaxed);
+}
+
 static void count(int64_t m, int64_t n, int64_t k) {
     atomic_fetch_add_explicit(&flops, 2 * (uint64_t)m * (uint64_t)n * (uint64_t)k, memory_order_relaxed);
 }

@@ -60,6 +60,8 @@ bool kv_gemm_batch_invariant(bool on);
 // Floating-point operations (2 per multiply-add) of all products since the last reset, over all threads.
 uint64_t kv_gemm_flops(void);
 void kv_gemm_flops_reset(void);
+// For operators that multiply tiles of their own (core/ops/attention_blocks.h).
+void kv_gemm_count(uint64_t operations);
 
 // Double precision, for normal equations; OpenBLAS's. C[m, n] += A[k, m]ᵀ · B[k, n], all contiguous.
 void kv_gemm_tn_f64(int64_t m, int64_t n, int64_t k, const double *a, const double *b, double *c);

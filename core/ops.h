@@ -91,21 +91,24 @@ typedef struct kv_attention_args {
 // y = softmax(turn(q) · turn(k)ᵀ / sqrt(head_dim), causal) · v, per sequence and head, grouped queries.
 //                                                  [Vaswani et al. 2017, eq. 1; core/README.md §2, eq. 4]
 // q [m, n_heads · head_dim] and k, v [n, n_kv_heads · head_dim] come without rotation; it is applied as they
-// are read. Tiled with a running softmax, so no [m, n] matrix is ever in memory.
+// are read. Tiled with a running softmax, so no [m, n] matrix is ever in memory. What a query gets has the same bits
+// whatever other queries are there, on any number of threads.
 //                                                                          [Dao et al. 2022, algorithm 1]
 kv_tensor *kv_attention(kv_tape *tape, kv_tensor *q, kv_tensor *k, kv_tensor *v,
                         const kv_attention_args *args);
 
-// Operations of the products kv_attention executes for one sequence, 2 per multiply-add (tiles that are
-// masked whole are skipped, tiles on the diagonal are computed whole).
+// Operations of the products kv_attention executes for one sequence, 2 per multiply-add: as many queries as make 24
+// rows with all heads of a KV head (one at least) meet the keys that the last of them sees.
 uint64_t kv_attention_flops(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
                             int64_t k_len);
 // The same with visible[q_len] given.
 uint64_t kv_attention_flops_visible(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t q_len,
                                     const int32_t *visible);
 
-// Bytes of the tiles that the threads of kv_attention work on for a moment, beside its turned keys.
+// Bytes of the tiles that the threads of kv_attention work on for a moment, and those of its backward where the longest
+// sequence has so many queries.
 size_t kv_attention_scratch(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim);
+size_t kv_attention_backward_scratch(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int64_t longest);
 
 typedef enum kv_pooling { KV_POOL_MEAN, KV_POOL_MAX } kv_pooling;
 
@@ -113,7 +116,7 @@ typedef enum kv_pooling { KV_POOL_MEAN, KV_POOL_MAX } kv_pooling;
 // tokens, without gradient. importance[s][k_len] belongs to the key rows of sequence s and is what was there
 //   KV_POOL_MEAN: plus the sum over its queries of the mean over heads of p;
 //   KV_POOL_MAX:  or the largest p over its queries and heads, whichever is larger.
-// Memory for one block of queries × k_len, never [q_len, k_len]. The result of a sequence does not depend on
+// Memory for a block of queries × k_len, never [q_len, k_len]. The result of a sequence does not depend on
 // the others or on threads. false when the tape failed.
 bool kv_attention_importance(kv_tape *tape, const kv_tensor *q, const kv_tensor *k,
                              const kv_attention_args *args, kv_pooling pooling, float *const *importance);

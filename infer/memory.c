@@ -95,7 +95,7 @@ static double adapted_floats(const kv_predictor *predictor, int64_t layer, doubl
     return a && a->down ? (double)a->down->rows + 2 * q : 0;
 }
 
-// A layer at its worst moment: ranking, attention (with turned keys), or its end, when everything it made is
+// A layer at its worst moment: ranking, attention, or its end, when everything it made is
 // there: norms, keys and values, queries, what attention makes of them, two projections, two sums, gate, up
 // and their product. See core/transformer.c.
 static double layer_bytes(const kv_model *model, int64_t layer, const struct together *t,
@@ -113,14 +113,12 @@ static double layer_bytes(const kv_model *model, int64_t layer, const struct tog
     const double queries =
         f * rows *
         ((1 + norm) * q + adapted_floats(m->predictor, layer, q) + (last && m->newest ? 2 * dim : 0));
-    const double turned = f * t->keys * kv, pooled = f * t->keys * (double)l->n_kv_heads;
+    const double pooled = f * t->keys * (double)l->n_kv_heads;
     const double part = t->tapes > 0 ? 1.0 / omp_get_max_threads() : 1; // of the tiles of all threads
-    const double rank =
-        turned + pooled +
-        part * (double)kv_attention_importance_scratch(l->n_heads, l->n_kv_heads, spec->head_dim, t->longest);
+    const double rank = pooled + part * (double)kv_attention_importance_scratch(l->n_heads, l->n_kv_heads,
+                                                                                spec->head_dim, t->longest);
     if (last && m->nothing) return start + queries + rank;
-    const double attend =
-        turned + part * (double)kv_attention_scratch(l->n_heads, l->n_kv_heads, spec->head_dim);
+    const double attend = part * (double)kv_attention_scratch(l->n_heads, l->n_kv_heads, spec->head_dim);
     const double end = f * rows * (5 * dim + 3 * ffn);
     // The importance of every key, and the list in which kv_keep_best sorts it.
     const double chosen = m->lazy ? t->keys * (sizeof(double) + 2 * sizeof(double) + f) : 0;

@@ -1,15 +1,14 @@
 // y = softmax(turn(q)·turn(k)ᵀ/√d, causal)·v for each sequence and head, in tiles.
 //
-// Forward, per block of queries, running over tiles of keys:
+// Per strip of queries, running over tiles of keys:
 //                                                                          [Dao et al. 2022, algorithm 1]
 //   S = Q·Kᵀ;  m' = max(m, rowmax S);  P = e^(S - m');  l = l·e^(m - m') + rowsum P;  O = O·e^(m - m') + P·V
 //   y = O / l;  L = m + ln l is kept for backward
-// Backward, recomputing P = e^(S - L) tile by tile, with D = rowsum(dO ⊙ O):
-//   dV += Pᵀ·dO;  dS = P ⊙ (dO·Vᵀ - D);  dQ += dS·K;  dK += dSᵀ·Q
 // The queries of all heads that share a KV head are stacked into one matrix, row t · group + h for query t,
-// head h. 1/√d is folded into Q when it is turned.
+// head h. 1/√d is folded into Q when it is turned. A block of strips shares the work of bringing a tile of keys
+// and values into the form that products read; how many those are is no matter for the numbers.
 #include "core/gemm.h"
-#include "core/ops/attention_blocks.h"
+#include "core/ops/attention_backward.h"
 #include "core/vecmath.h"
 
 #include <assert.h>
@@ -17,278 +16,245 @@
 #include <omp.h>
 #include <string.h>
 
-enum { KEY_TILE = 128 };
+enum { BLOCK_STRIPS = 10 }; // at most
 
-struct attention_saved {
-    kv_attention_args args;
-    struct kv_attention_lse *lse; // [n_heads, rows of q]
-};
-
-// Scratch of one thread, carved out of one allocation.
+// Scratch of one thread.
 struct scratch {
-    float *q, *o, *dq, *d_o; // [KV_STACK_ROWS or more, head_dim]
-    float *s, *ds;           // [.., KEY_TILE]
-    float *max, *sum;        // [..]
-    float *log_sum;          // [..]
+    float *q;         // [block, head_dim], stacked
+    float *o;         // [block, padded]
+    float *max, *sum; // [block]
+    float *s, *top;   // [strip, KV_KEY_TILE], [strip]
+    float *rows;      // [KV_PANEL, head_dim]
+    float *keys;      // panels of a tile
+    float *values;    // [KV_KEY_TILE, padded]
 };
 
-static size_t scratch_floats(int64_t stacked_rows, int64_t head_dim) {
-    return (size_t)(stacked_rows * (4 * head_dim + 2 * KEY_TILE + 3) + 16);
+// Returns how many floats that is; with memory NULL nothing else.
+static int64_t carve(float *memory, int64_t group, int64_t d, struct scratch *w) {
+    const int64_t strip = kv_queries_per_strip(group) * group, rows = BLOCK_STRIPS * strip;
+    const int64_t padded = kv_whole_panels(d);
+    int64_t used = 0;
+    w->q = kv_take_floats(memory, &used, rows * d);
+    w->o = kv_take_floats(memory, &used, rows * padded);
+    w->max = kv_take_floats(memory, &used, rows);
+    w->sum = kv_take_floats(memory, &used, rows);
+    w->s = kv_take_floats(memory, &used, strip * KV_KEY_TILE);
+    w->top = kv_take_floats(memory, &used, strip);
+    w->rows = kv_take_floats(memory, &used, KV_PANEL * d);
+    w->keys = kv_take_floats(memory, &used, KV_KEY_TILE * d);
+    w->values = kv_take_floats(memory, &used, KV_KEY_TILE * padded);
+    return used;
 }
 
 size_t kv_attention_scratch(int64_t n_heads, int64_t n_kv_heads, int64_t head_dim) {
-    const int64_t group = n_heads / n_kv_heads, rows = kv_queries_per_block(group) * group;
-    return (size_t)omp_get_max_threads() * scratch_floats(rows, head_dim) * sizeof(float);
+    struct scratch w;
+    return (size_t)omp_get_max_threads() * (size_t)carve(NULL, n_heads / n_kv_heads, head_dim, &w) *
+           sizeof(float);
 }
 
-static struct scratch carve(float *memory, const struct kv_attention_geometry *g) {
-    int64_t rows = g->block * g->group, tile = rows * g->args.head_dim;
-    struct scratch w = {.q = memory, .o = memory + tile, .dq = memory + 2 * tile, .d_o = memory + 3 * tile};
-    w.s = memory + 4 * tile;
-    w.ds = w.s + rows * KEY_TILE;
-    w.max = w.ds + rows * KEY_TILE;
-    w.sum = w.max + rows;
-    w.log_sum = w.sum + rows;
-    return w;
-}
-
-static const float *value_rows(const struct kv_attention_geometry *g, int64_t sequence, int64_t j,
-                               int64_t kv_head) {
-    return g->v + (g->args.sequences[sequence].k_row + j) * g->kv_dim + kv_head * g->args.head_dim;
-}
-
-// dst[queries · group, d] = the stacked rows of a [rows of q, n_heads · d] matrix.
-static void stack_rows(const struct kv_attention_geometry *g, const kv_sequence *seq, int64_t kv_head,
-                       int64_t t0, int64_t queries, const float *matrix, float *dst) {
-    size_t width = (size_t)(g->group * g->args.head_dim);
-    for (int64_t t = 0; t < queries; t++)
-        memcpy(dst + (size_t)t * width, matrix + (seq->q_row + t0 + t) * g->q_dim + kv_head * (int64_t)width,
-               width * sizeof *dst);
-}
-
-// One row of scores: running maximum and sum, scores replaced by e^(score - max), O rescaled. `seen` of
-// `width` scores are not masked; those behind become 0.
-static void online_softmax_row(float *s, int64_t seen, int64_t width, bool first, float *max, float *sum,
-                               float *o, int64_t d) {
-    float top = first ? -INFINITY : *max;
+// Scores of a strip, rows KV_KEY_TILE apart, of which n columns, whole panels, hold numbers (masked ones -inf).
+static inline float row_max(const float *restrict s, int64_t n, float top) {
 #pragma omp simd reduction(max : top)
-    for (int64_t j = 0; j < seen; j++) top = s[j] > top ? s[j] : top;
-    float total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int64_t j = 0; j < seen; j++) {
-        s[j] = kv_expf(s[j] - top);
-        total += s[j];
-    }
-    for (int64_t j = seen; j < width; j++) s[j] = 0;
-    if (first) {
-        *sum = total;
-    } else if (top == *max) {
-        *sum += total;
-    } else {
-        float shrink = kv_expf(*max - top);
-        *sum = *sum * shrink + total;
-        for (int64_t i = 0; i < d; i++) o[i] *= shrink;
-    }
-    *max = top;
+    for (int64_t j = 0; j < n; j++) top = s[j] > top ? s[j] : top;
+    return top;
 }
 
-static void forward_block(const struct kv_attention_geometry *g, int64_t sequence, int64_t kv_head,
-                          int64_t t0, struct scratch w, float *out) {
-    const kv_sequence *seq = &g->args.sequences[sequence];
-    int64_t d = g->args.head_dim, queries = kv_min64(g->block, seq->q_len - t0), rows = queries * g->group;
-    int64_t keys = kv_visible_keys(&g->args, seq, t0 + queries - 1);
-    kv_stack_queries(g, seq, kv_head, t0, queries, w.q);
-    for (int64_t j0 = 0; j0 < keys; j0 += KEY_TILE) {
-        int64_t width = kv_min64(KEY_TILE, keys - j0);
-        kv_gemm_nt(rows, width, d, w.q, d, kv_key_rows(g, sequence, j0, kv_head), g->kv_dim, 0, w.s,
-                   KEY_TILE);
-        for (int64_t r = 0; r < rows; r++) {
-            int64_t seen = kv_visible_keys(&g->args, seq, t0 + r / g->group) - j0;
-            seen = seen < 0 ? 0 : kv_min64(seen, width);
-            online_softmax_row(w.s + r * KEY_TILE, seen, width, j0 == 0, w.max + r, w.sum + r, w.o + r * d,
-                               d);
+static inline float row_sum(const float *restrict s, int64_t n) {
+    float sums[KV_PANEL] = {0};
+    for (int64_t j = 0; j < n; j += KV_PANEL)
+        for (int l = 0; l < KV_PANEL; l++) sums[l] += s[j + l];
+    for (int half = KV_PANEL / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) sums[l] += sums[l + half];
+    return sums[0];
+}
+
+// The scores become e^(score - max); max, sum and O of its rows follow. One row after the other would wait for each
+// other's maximum and sum: so each step is done for all of them.
+static void online_softmax(float *restrict s, int64_t rows, int64_t n, bool first, float *restrict max,
+                           float *restrict sum, float *restrict o, int64_t o_width, float *restrict top) {
+    for (int64_t r = 0; r < rows; r++) top[r] = row_max(s + r * KV_KEY_TILE, n, first ? -INFINITY : max[r]);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < n; j += KV_PANEL) {
+            float *restrict panel = s + r * KV_KEY_TILE + j;
+#pragma omp simd
+            for (int l = 0; l < KV_PANEL; l++) panel[l] = kv_expf(panel[l] - top[r]);
         }
-        kv_gemm_nn(rows, d, width, w.s, KEY_TILE, value_rows(g, sequence, j0, kv_head), g->kv_dim, j0 ? 1 : 0,
-                   w.o, d);
-    }
     for (int64_t r = 0; r < rows; r++) {
-        int64_t row = seq->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
-        float *y = out + row * g->q_dim + head * d, inverse = 1.0f / w.sum[r];
-        for (int64_t i = 0; i < d; i++) y[i] = w.o[r * d + i] * inverse;
-        if (g->lse) g->lse[head * g->lse_stride + row] = (struct kv_attention_lse){w.max[r], logf(w.sum[r])};
+        const float total = row_sum(s + r * KV_KEY_TILE, n);
+        if (first) {
+            sum[r] = total;
+        } else if (top[r] == max[r]) {
+            sum[r] += total;
+        } else {
+            const float shrink = kv_expf(max[r] - top[r]);
+            sum[r] = sum[r] * shrink + total;
+            for (int64_t i = 0; i < o_width; i++) o[r * o_width + i] *= shrink;
+        }
+        max[r] = top[r];
     }
 }
 
-// One unit of forward work: a block of queries of one sequence, for one KV head.
-struct task {
-    int32_t sequence, kv_head;
-    int64_t t0;
+// Scores of keys that a row's query does not see, as far as the strip's last one does.
+static void mask(const struct kv_attention_geometry *g, const struct kv_stacked *b, int64_t r0, int64_t rows,
+                 int64_t j0, int64_t width, float *s) {
+    const int64_t n = kv_whole_panels(width);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = kv_seen(g, b, r0 + r, j0, width); j < n; j++) s[r * KV_KEY_TILE + j] = -INFINITY;
+}
+
+// A tile of keys as the products read it.
+struct tile {
+    int64_t j0, width;
+    const float *values;
+    int64_t values_ld;
 };
 
-static int64_t count_tasks(const struct kv_attention_geometry *g) {
-    int64_t n = 0;
+// Values are read where they lie when they are read once only. They are asked for before the keys are worked on: their
+// rows are far apart, and a CPU does not see by itself which are next.
+static struct tile bring_tile(const struct kv_attention_geometry *g, const struct kv_stacked *b, int64_t j0,
+                              int64_t keys, const struct scratch *w) {
+    const int64_t width = kv_min64(KV_KEY_TILE, keys - j0), d = g->args.head_dim;
+    const float *v = kv_cache_rows(g, g->v, b->sequence, b->kv_head, j0);
+    for (int64_t j = 0; j < width; j++)
+        for (int64_t i = 0; i < d; i += KV_PANEL) __builtin_prefetch(v + j * g->kv_dim + i, 0, 2);
+    kv_key_panels(g, b->sequence, b->kv_head, j0, width, w->rows, w->keys);
+    if (b->queries <= g->strip && d == g->padded) return (struct tile){j0, width, v, g->kv_dim};
+    for (int64_t j = 0; j < width; j++) {
+        float *row = w->values + j * g->padded;
+        memcpy(row, v + j * g->kv_dim, (size_t)d * sizeof *row);
+        for (int64_t i = d; i < g->padded; i++) row[i] = 0;
+    }
+    return (struct tile){j0, width, w->values, g->padded};
+}
+
+// Rows [r0, r0 + rows) of a block against a tile. Returns the operations of both products.
+static uint64_t attend_strip(const struct kv_attention_geometry *g, const struct kv_stacked *b, int64_t r0,
+                             int64_t rows, const struct tile *tile, const struct scratch *w) {
+    const int64_t d = g->args.head_dim, seen = kv_seen(g, b, r0 + rows - 1, tile->j0, tile->width);
+    const bool first = tile->j0 == 0;
+    if (seen == 0) return 0;
+    kv_tiles(g->kernels,
+             &(kv_tile){.x = w->q + r0 * d,
+                        .x_row = d,
+                        .x_col = 1,
+                        .w = w->keys,
+                        .w_step = KV_PANEL,
+                        .w_next = d * KV_PANEL,
+                        .k = d,
+                        .y = w->s,
+                        .ldy = KV_KEY_TILE},
+             rows, seen);
+    if (seen % KV_PANEL != 0 || kv_seen(g, b, r0, tile->j0, seen) < seen)
+        mask(g, b, r0, rows, tile->j0, seen, w->s);
+    online_softmax(w->s, rows, kv_whole_panels(seen), first, w->max + r0, w->sum + r0, w->o + r0 * g->padded,
+                   g->padded, w->top);
+    kv_tiles(g->kernels,
+             &(kv_tile){.x = w->s,
+                        .x_row = KV_KEY_TILE,
+                        .x_col = 1,
+                        .w = tile->values,
+                        .w_step = tile->values_ld,
+                        .w_next = KV_PANEL,
+                        .k = seen,
+                        .beta = first ? 0 : 1,
+                        .y = w->o + r0 * g->padded,
+                        .ldy = g->padded},
+             rows, g->padded);
+    return 4 * (uint64_t)(rows * seen) * (uint64_t)d;
+}
+
+static void put_out(const struct kv_attention_geometry *g, const struct kv_stacked *b, int64_t rows,
+                    const struct scratch *w, float *out) {
+    const int64_t d = g->args.head_dim, q_row = g->args.sequences[b->sequence].q_row + b->t0;
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t row = q_row + r / g->group, head = b->kv_head * g->group + r % g->group;
+        const float *o = w->o + r * g->padded, inverse = 1.0f / w->sum[r];
+        float *y = out + row * g->q_dim + head * d;
+        for (int64_t i = 0; i < d; i++) y[i] = o[i] * inverse;
+        if (g->lse)
+            g->lse[head * g->lse_stride + row] = (struct kv_attention_lse){w->max[r], logf(w->sum[r])};
+    }
+}
+
+static void forward_block(const struct kv_attention_geometry *g, const struct kv_stacked *b,
+                          const struct scratch *w, float *out) {
+    const int64_t rows = b->queries * g->group, strip = g->strip * g->group;
+    const int64_t keys = kv_visible_keys(&g->args, &g->args.sequences[b->sequence], b->t0 + b->queries - 1);
+    uint64_t flops = 0;
+    kv_stack_queries(g, b, w->q, g->args.head_dim);
+    for (int64_t j0 = 0; j0 < keys; j0 += KV_KEY_TILE) {
+        const struct tile tile = bring_tile(g, b, j0, keys, w);
+        for (int64_t r0 = 0; r0 < rows; r0 += strip)
+            flops += attend_strip(g, b, r0, kv_min64(strip, rows - r0), &tile, w);
+    }
+    kv_gemm_count(flops);
+    put_out(g, b, rows, w, out);
+}
+
+// ---- Dealing out the work ------------------------------------------------------------------------------
+
+// Queries of a block: small enough that all threads get some.
+static int64_t block_queries(const struct kv_attention_geometry *g, int n_threads) {
+    const int64_t strip = g->strip;
+    int64_t strips = 0;
     for (int64_t s = 0; s < g->args.n_sequences; s++)
-        n += (g->args.sequences[s].q_len + g->block - 1) / g->block * g->args.n_kv_heads;
+        strips += (g->args.sequences[s].q_len + strip - 1) / strip * g->args.n_kv_heads;
+    strips = n_threads == 1 ? BLOCK_STRIPS : strips / (4 * n_threads);
+    return strip * (strips < 1 ? 1 : kv_min64(strips, BLOCK_STRIPS));
+}
+
+static int64_t count_blocks(const struct kv_attention_geometry *g, int64_t block, int64_t *longest) {
+    int64_t n = 0;
+    *longest = 0;
+    for (int64_t s = 0; s < g->args.n_sequences; s++) {
+        const int64_t blocks = (g->args.sequences[s].q_len + block - 1) / block;
+        n += blocks * g->args.n_kv_heads;
+        if (blocks > *longest) *longest = blocks;
+    }
     return n;
 }
 
+// The last blocks of all sequences first: they see most keys, and small pieces of work at the end even out.
+static void list_blocks(const struct kv_attention_geometry *g, int64_t block, int64_t longest,
+                        struct kv_stacked *blocks) {
+    for (int64_t i = longest - 1; i >= 0; i--)
+        for (int64_t s = 0; s < g->args.n_sequences; s++) {
+            const int64_t rest = g->args.sequences[s].q_len - i * block;
+            for (int64_t h = 0; rest > 0 && h < g->args.n_kv_heads; h++)
+                *blocks++ = (struct kv_stacked){s, h, i * block, kv_min64(block, rest)};
+        }
+}
+
 static bool attend(kv_arena *arena, const struct kv_attention_geometry *g, float *out) {
-    int64_t n_tasks = count_tasks(g), n = 0;
-    int n_threads = omp_get_max_threads();
-    struct task *tasks = kv_arena_alloc(arena, (size_t)n_tasks * sizeof *tasks);
-    size_t floats = scratch_floats(g->block * g->group, g->args.head_dim);
-    float *memory = kv_arena_floats(arena, (int64_t)floats * n_threads);
-    if (!tasks || !memory) return false;
-    for (int64_t s = 0; s < g->args.n_sequences; s++)
-        for (int64_t h = 0; h < g->args.n_kv_heads; h++)
-            for (int64_t t = 0; t < g->args.sequences[s].q_len; t += g->block)
-                tasks[n++] = (struct task){.sequence = (int32_t)s, .kv_head = (int32_t)h, .t0 = t};
-#pragma omp parallel for schedule(dynamic) num_threads(n_threads) if (n_tasks > 1)
-    for (int64_t i = 0; i < n_tasks; i++) {
-        struct scratch w = carve(memory + floats * (size_t)omp_get_thread_num(), g);
-        forward_block(g, tasks[i].sequence, tasks[i].kv_head, tasks[i].t0, w, out);
+    const int n_threads = kv_attention_together(&g->args) ? omp_get_max_threads() : 1;
+    struct scratch unused;
+    const int64_t block = block_queries(g, n_threads);
+    const int64_t floats = carve(NULL, g->group, g->args.head_dim, &unused);
+    int64_t longest;
+    const int64_t n = count_blocks(g, block, &longest);
+    struct kv_stacked *blocks = kv_arena_alloc(arena, (size_t)n * sizeof *blocks);
+    float *memory = kv_arena_floats(arena, floats * n_threads);
+    if (!blocks || !memory) return false;
+    list_blocks(g, block, longest, blocks);
+#pragma omp parallel for schedule(dynamic) num_threads(n_threads) if (n_threads > 1 && n > 1)
+    for (int64_t i = 0; i < n; i++) {
+        struct scratch w;
+        carve(memory + floats * omp_get_thread_num(), g->group, g->args.head_dim, &w);
+        forward_block(g, &blocks[i], &w, out);
     }
     return true;
 }
 
-// Gradients as they are being added up. dk is with respect to the turned keys, packed like g->k.
-struct gradients {
-    const float *out, *dout;
-    float *dq, *dk, *dv;
-    float q_beta;
-};
-
-// P and dS of one tile from its scores (in s) and dO·Vᵀ (in ds).
-static void backward_scores(const struct kv_attention_geometry *g, const kv_sequence *seq,
-                            const struct scratch *w, int64_t rows, int64_t t0, int64_t j0, int64_t width) {
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t seen = kv_visible_keys(&g->args, seq, t0 + r / g->group) - j0;
-        seen = seen < 0 ? 0 : kv_min64(seen, width);
-        float *restrict s = w->s + r * KEY_TILE, *restrict ds = w->ds + r * KEY_TILE;
-        float max = w->max[r], log_sum = w->log_sum[r], dot = w->sum[r];
-        for (int64_t j = 0; j < seen; j++) {
-            s[j] = kv_expf((s[j] - max) - log_sum);
-            ds[j] = s[j] * (ds[j] - dot);
-        }
-        for (int64_t j = seen; j < width; j++) s[j] = ds[j] = 0;
-    }
-}
-
-// dq of a block: turned back, scaled, written or added to its place.
-static void unstack_query_gradient(const struct kv_attention_geometry *g, const kv_sequence *seq,
-                                   int64_t kv_head, int64_t t0, int64_t rows, float *dq_stack,
-                                   const struct gradients *grads) {
-    int64_t d = g->args.head_dim;
-    float scale = 1.0f / sqrtf((float)d);
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t t = t0 + r / g->group, head = kv_head * g->group + r % g->group;
-        float *src = dq_stack + r * d, *dst = grads->dq + (seq->q_row + t) * g->q_dim + head * d;
-        if (g->args.rope) kv_rope_turn(g->args.rope, kv_query_position(g, seq, t), true, src, src);
-        if (grads->q_beta == 0)
-            for (int64_t i = 0; i < d; i++) dst[i] = src[i] * scale;
-        else
-            for (int64_t i = 0; i < d; i++) dst[i] += src[i] * scale;
-    }
-}
-
-static void backward_block(const struct kv_attention_geometry *g, int64_t sequence, int64_t kv_head,
-                           int64_t t0, struct scratch w, const struct gradients *grads) {
-    const kv_sequence *seq = &g->args.sequences[sequence];
-    int64_t d = g->args.head_dim, queries = kv_min64(g->block, seq->q_len - t0), rows = queries * g->group;
-    int64_t keys = kv_visible_keys(&g->args, seq, t0 + queries - 1);
-    kv_stack_queries(g, seq, kv_head, t0, queries, w.q);
-    stack_rows(g, seq, kv_head, t0, queries, grads->out, w.o);
-    stack_rows(g, seq, kv_head, t0, queries, grads->dout, w.d_o);
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t row = seq->q_row + t0 + r / g->group, head = kv_head * g->group + r % g->group;
-        w.max[r] = g->lse[head * g->lse_stride + row].max;
-        w.log_sum[r] = g->lse[head * g->lse_stride + row].log_sum;
-        float dot = 0;
-        for (int64_t i = 0; i < d; i++) dot += w.o[r * d + i] * w.d_o[r * d + i];
-        w.sum[r] = dot;
-    }
-    for (int64_t j0 = 0; j0 < keys; j0 += KEY_TILE) {
-        int64_t width = kv_min64(KEY_TILE, keys - j0);
-        const float *k = kv_key_rows(g, sequence, j0, kv_head), *v = value_rows(g, sequence, j0, kv_head);
-        kv_gemm_nt(rows, width, d, w.q, d, k, g->kv_dim, 0, w.s, KEY_TILE);
-        kv_gemm_nt(rows, width, d, w.d_o, d, v, g->kv_dim, 0, w.ds, KEY_TILE);
-        backward_scores(g, seq, &w, rows, t0, j0, width);
-        if (grads->dv)
-            kv_gemm_tn(width, d, rows, w.s, KEY_TILE, w.d_o, d, 1,
-                       grads->dv + (seq->k_row + j0) * g->kv_dim + kv_head * d, g->kv_dim);
-        if (grads->dk)
-            kv_gemm_tn(width, d, rows, w.ds, KEY_TILE, w.q, d, 1, grads->dk + (k - g->k), g->kv_dim);
-        if (grads->dq) kv_gemm_nn(rows, d, width, w.ds, KEY_TILE, k, g->kv_dim, j0 ? 1 : 0, w.dq, d);
-    }
-    if (grads->dq) unstack_query_gradient(g, seq, kv_head, t0, rows, w.dq, grads);
-}
-
-// The gradient of turned keys, turned back and added to the keys' own.
-static void turn_back_keys(const struct kv_attention_geometry *g, int64_t sequence, int64_t kv_head,
-                           float *turned, float *dk) {
-    const kv_sequence *seq = &g->args.sequences[sequence];
-    int64_t d = g->args.head_dim;
-    for (int64_t j = 0; j < seq->k_len; j++) {
-        float *src = turned + (g->turned_row[sequence] + j) * g->kv_dim + kv_head * d;
-        float *dst = dk + (seq->k_row + j) * g->kv_dim + kv_head * d;
-        int64_t position = g->args.k_positions ? g->args.k_positions[seq->k_row + j] : j;
-        kv_rope_turn(g->args.rope, position, true, src, src);
-        for (int64_t i = 0; i < d; i++) dst[i] += src[i];
-    }
-}
-
-static float *zeroed_grad(kv_tape *tape, kv_tensor *x) {
-    float beta, *grad = kv_tape_grad(tape, x, &beta);
-    if (grad && beta == 0) memset(grad, 0, (size_t)(x->rows * x->cols) * sizeof *grad);
-    return grad;
-}
-
-static void attention_backward(kv_tape *tape, const kv_record *r) {
-    const struct attention_saved *saved = r->saved;
-    kv_tensor *q = r->in[0], *k = r->in[1], *v = r->in[2];
-    kv_arena *arena = kv_tape_arena(tape);
-    struct gradients grads = {.out = r->out->data, .dout = r->out->grad};
-    grads.dq = kv_tape_grad(tape, q, &grads.q_beta);
-    grads.dv = zeroed_grad(tape, v);
-    float *dk = zeroed_grad(tape, k);
-    if (grads.dq && grads.q_beta == 0) // rows outside every sequence
-        memset(grads.dq, 0, (size_t)(q->rows * q->cols) * sizeof *grads.dq);
-    kv_arena_mark mark = kv_arena_get_mark(arena);
-    struct kv_attention_geometry g;
-    bool ok = kv_attention_prepare(tape, &saved->args, q->data, k->data, &g);
-    g.v = v->data, g.lse = saved->lse, g.lse_stride = q->rows;
-    int n_threads = omp_get_max_threads();
-    size_t floats = scratch_floats(g.block * g.group, g.args.head_dim);
-    float *memory = kv_arena_floats(arena, (int64_t)floats * n_threads);
-    grads.dk = dk && g.args.rope ? kv_arena_floats(arena, g.n_turned * g.kv_dim) : dk;
-    if (!ok || !memory || (dk && !grads.dk)) {
-        kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for the gradient of attention");
-        return;
-    }
-    if (dk && g.args.rope) memset(grads.dk, 0, (size_t)(g.n_turned * g.kv_dim) * sizeof *grads.dk);
-    // One thread per (sequence, KV head): only it adds to those keys' and values' gradients.
-    int64_t n_heads = g.args.n_kv_heads, n_units = g.args.n_sequences * n_heads;
-#pragma omp parallel for schedule(dynamic) num_threads(n_threads) if (n_units > 1)
-    for (int64_t unit = 0; unit < n_units; unit++) {
-        int64_t sequence = unit / n_heads, head = unit % n_heads;
-        struct scratch w = carve(memory + floats * (size_t)omp_get_thread_num(), &g);
-        for (int64_t t = 0; t < g.args.sequences[sequence].q_len; t += g.block)
-            backward_block(&g, sequence, head, t, w, &grads);
-        if (dk && g.args.rope) turn_back_keys(&g, sequence, head, grads.dk, dk);
-    }
-    kv_arena_release(arena, mark);
-}
-
 static bool record_attention(kv_tape *tape, kv_tensor *out, kv_tensor *q, kv_tensor *k, kv_tensor *v,
                              const kv_attention_args *args, struct kv_attention_lse *lse) {
-    kv_record *r = kv_tape_record(tape, attention_backward, out, sizeof(struct attention_saved));
+    kv_record *r = kv_tape_record(tape, kv_attention_backward, out, sizeof(struct kv_attention_saved));
     kv_sequence *sequences =
         kv_arena_alloc(kv_tape_arena(tape), (size_t)args->n_sequences * sizeof *sequences);
     if (!r || !sequences) return false;
     memcpy(sequences, args->sequences, (size_t)args->n_sequences * sizeof *sequences);
     r->in[0] = q, r->in[1] = k, r->in[2] = v;
-    struct attention_saved *saved = r->saved;
-    *saved = (struct attention_saved){.args = *args, .lse = lse};
+    struct kv_attention_saved *saved = r->saved;
+    *saved = (struct kv_attention_saved){.args = *args, .lse = lse};
     saved->args.sequences = sequences;
     return true;
 }

@@ -374,7 +374,7 @@ static void test_null_in_null_out(void **state) {
     kv_tape_free(tape);
 }
 
-// Blocks end with the last key their last query sees.
+// Strips end with the last key their last query sees.
 static void test_flops_of_visible_keys(void **state) {
     (void)state;
     enum { QUERIES = 70, KEYS = 90 };
@@ -390,8 +390,8 @@ static void test_flops_of_visible_keys(void **state) {
     kv_gemm_flops_reset();
     assert_non_null(kv_attention(tape, q, k, k, setup_args(&s)));
     assert_int_equal(kv_gemm_flops(), kv_attention_flops_visible(4, 2, 6, QUERIES, visible));
-    // Two heads to a KV head: blocks of 64 queries, of which the last sees 79 and 85 keys.
-    assert_int_equal(kv_gemm_flops(), 4 * 4 * 6 * (64 * 79 + 6 * 85));
+    // Two heads to a KV head: strips of 12 queries, the last of which see 12, 24, and 36 + 15 keys and so on.
+    assert_int_equal(kv_gemm_flops(), 4 * 4 * 6 * (12 * (12 + 24 + 51 + 63 + 75) + 10 * 85));
     kv_tape_free(tape);
     setup_free(&s);
 }

@@ -11,8 +11,7 @@ static uint64_t q_dim(const kv_model_spec *spec, int64_t layer) {
     return (uint64_t)(spec->layers[layer].n_heads * spec->head_dim);
 }
 
-// Operations of attention and ranking in the last ref_read, by hand. A prompt's queries stand in blocks;
-// those of a step are few, and one product: scores, and another: sums of values.
+// Operations of attention and ranking in the last ref_read, by hand: one product are scores, another sums of values.
 static uint64_t attended_by_hand(const ref_reader *r, bool prompt) {
     const kv_model_spec *spec = &r->m.model->spec;
     uint64_t flops = 0;
@@ -22,8 +21,11 @@ static uint64_t attended_by_hand(const ref_reader *r, bool prompt) {
         const bool last = i + 1 == N_LAYERS; // only the newest token's output is wanted
         if (prompt && !last)
             flops += kv_attention_flops(l->n_heads, l->n_kv_heads, spec->head_dim, n, n);
+        else if (last)
+            flops += 4 * q_dim(spec, i) * (uint64_t)n;
         else
-            flops += 4 * q_dim(spec, i) * (uint64_t)n * (uint64_t)(last ? 1 : r->n_processed[i]);
+            flops += kv_attention_flops_visible(l->n_heads, l->n_kv_heads, spec->head_dim, r->n_processed[i],
+                                                r->seen[i]);
         if (!last && r->n_active[i + 1] < n) flops += 2 * q_dim(spec, i) * (uint64_t)n;
     }
     return flops;

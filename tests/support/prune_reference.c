@@ -18,12 +18,13 @@ ref_reader ref_reader_make(kv_model *model, int64_t capacity) {
         r.k[i] = test_alloc(capacity * kv_spec_kv_dim(spec, i), sizeof(double));
         r.v[i] = test_alloc(capacity * kv_spec_kv_dim(spec, i), sizeof(double));
         r.active[i] = test_alloc(capacity, sizeof(bool));
+        r.seen[i] = test_alloc(capacity, sizeof(int32_t));
     }
     return r;
 }
 
 void ref_reader_free(ref_reader *r) {
-    for (int i = 0; i < REF_LAYERS; i++) free(r->k[i]), free(r->v[i]), free(r->active[i]);
+    for (int i = 0; i < REF_LAYERS; i++) free(r->k[i]), free(r->v[i]), free(r->active[i]), free(r->seen[i]);
     free(r->positions), free(r->depth), free(r->x), free(r->mean_importance), free(r->max_importance);
     ref_model_free(&r->m);
 }
@@ -164,7 +165,7 @@ void ref_read(ref_reader *r, const int32_t *ids, const int32_t *positions, int64
             r->n_active[layer] += active[t];
             if (!active[t] || r->depth[t] > layer) continue;
             pass_token(r, layer, t, rank); // the newest comes last, and leaves its ranks
-            r->n_processed[layer]++;
+            r->seen[layer][r->n_processed[layer]++] = (int32_t)r->n_active[layer];
         }
     }
     ref_final_norm(&r->m, 1, r->x + (r->n - 1) * spec->model_dim, y);

@@ -15,6 +15,7 @@ typedef struct ref_reader {
     // Of the last ref_read.
     bool *active[REF_LAYERS]; // [capacity] tokens of each layer
     int64_t n_active[REF_LAYERS], n_processed[REF_LAYERS];
+    int32_t *seen[REF_LAYERS]; // [capacity] how many of the active tokens each of those processed saw
     // [capacity] Σ over the first quarter of the layers and all queries, mean over heads.
     double *mean_importance;
     double *max_importance; // [capacity] from the newest token, the largest of all layers and heads

@@ -139,12 +139,18 @@ static double running(const kv_model_spec *base, bool base_runs, const kv_model_
 
 // ---- What operators work on for a moment, in floats ----------------------------------------------------
 
-// core/ops/attention.c: turned keys and their gradients, and each thread's tiles.
-static double attention_moment(const kv_model_spec *spec, double rows, int n_threads) {
-    enum { STACK = 128, TILE = 128 };
-    double kv = 0;
-    for (int64_t i = 0; i < spec->n_layers; i++) kv = larger(kv, (double)kv_spec_kv_dim(spec, i));
-    return 2 * rows * kv + n_threads * (double)STACK * (4 * (double)spec->head_dim + 2 * TILE + 3);
+// core/ops/attention.c: each thread's tiles, and of the backward (longest: of a sequence there; 0: none is run) the
+// queries it holds.
+static double attention_moment(const kv_model_spec *spec, int64_t longest, int n_threads) {
+    double bytes = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) {
+        const kv_layer_spec *l = &spec->layers[i];
+        bytes = larger(bytes, (double)kv_attention_scratch(l->n_heads, l->n_kv_heads, spec->head_dim));
+        if (longest > 0)
+            bytes = larger(bytes, (double)kv_attention_backward_scratch(l->n_heads, l->n_kv_heads,
+                                                                        spec->head_dim, longest));
+    }
+    return bytes / sizeof(float) * n_threads / omp_get_max_threads();
 }
 
 // core/ops/lm_loss.c: the gradients of all logits are kept when they are few, else rows go through in blocks.
@@ -169,7 +175,7 @@ static double taught_values(const kv_tape_teacher *t) {
 
 static double teaching_moment(const kv_tape_teacher *t, double rows, int n_threads) {
     if (!t->spec) return 0;
-    return rows * largest_layer(t->spec) + attention_moment(t->spec, rows, n_threads);
+    return rows * largest_layer(t->spec) + attention_moment(t->spec, 0, n_threads);
 }
 
 double kv_tape_lm_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher, bool checkpointing,
@@ -178,7 +184,8 @@ double kv_tape_lm_bytes(const kv_model_spec *spec, const kv_tape_teacher *teache
     const struct loss loss = loss_floats(spec, rows, teacher->spec != NULL);
     const struct pass p = pass(spec, LOGITS, 0, spec->n_layers, NULL, checkpointing);
     const double kept = rows * p.values + loss.kept;
-    const double back = rows * (p.gradients + p.moment) + attention_moment(spec, rows, shape->n_threads);
+    const double back =
+        rows * (p.gradients + p.moment) + attention_moment(spec, shape->seq_len, shape->n_threads);
     return sizeof(float) *
            (rows * taught_values(teacher) +
             larger(kept + larger(back, loss.moment), teaching_moment(teacher, rows, shape->n_threads)));
@@ -250,7 +257,8 @@ double kv_tape_kvp_bytes(const kv_model_spec *base, const kv_model_spec *aux, co
         const struct loss loss = loss_floats(base, rows, teacher.logits);
         kept += loss.kept, moment = larger(moment, loss.moment);
     }
-    back += attention_moment(base, rows, shape->n_threads);
+    back += larger(attention_moment(base, shape->seq_len, shape->n_threads),
+                   aux_trained ? attention_moment(aux, shape->seq_len, shape->n_threads) : 0);
     return sizeof(float) * (kept + larger(back, moment));
 }
 
@@ -265,7 +273,7 @@ static double loss_block(const kv_model_spec *spec, double rows, bool teacher) {
 double kv_tape_lm_validation_bytes(const kv_model_spec *spec, const kv_tape_teacher *teacher,
                                    const kv_tape_shape *shape) {
     const double rows = rows_of(shape);
-    const double moment = larger(rows * largest_layer(spec) + attention_moment(spec, rows, shape->n_threads),
+    const double moment = larger(rows * largest_layer(spec) + attention_moment(spec, 0, shape->n_threads),
                                  loss_block(spec, rows, teacher->spec != NULL));
     return sizeof(float) *
            (rows * taught_values(teacher) +
@@ -285,8 +293,8 @@ double kv_tape_kvp_validation_bytes(const kv_model_spec *base, const kv_model_sp
     if (w->hidden != 0) kept += 2 * (double)base->model_dim;
     for (int64_t i = 0; i < base->n_layers; i++)
         kept += (2 + (double)base->qk_norm) * (double)kv_spec_kv_dim(base, i);
-    double moment = rows * larger(largest_layer(aux), largest_layer(base)) +
-                    attention_moment(base, rows, shape->n_threads);
+    double moment =
+        rows * larger(largest_layer(aux), largest_layer(base)) + attention_moment(base, 0, shape->n_threads);
     if (w->aux != 0) moment = larger(moment, loss_block(aux, rows, false));
     if (student.logits) moment = larger(moment, loss_block(base, rows, w->kl != 0));
     return sizeof(float) * (rows * kept + moment);
@@ -301,7 +309,7 @@ static double start_passes(const kv_model_spec *base, const kv_model_spec *aux, 
     const double passes = (known->aux_cache ? raw_cache(aux) : read_values(aux, depth, reads)) +
                           (known->base_cache ? raw_cache(base) : frozen_values(base)) + joined +
                           running(base, !known->base_cache, aux, !known->aux_cache);
-    return sizeof(float) * (rows * passes + (runs ? attention_moment(base, rows, omp_get_max_threads()) : 0));
+    return sizeof(float) * (rows * passes + (runs ? attention_moment(base, 0, omp_get_max_threads()) : 0));
 }
 
 double kv_least_squares_bytes(const kv_model_spec *base, const kv_model_spec *aux, const kv_predictor *shape,
