@@ -14,6 +14,15 @@ kv_tensor *kv_linear(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias);
 // The same block by block: w [out, in / n_blocks], and block b of its rows reads block b of x's columns.
 kv_tensor *kv_linear_blocks(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *bias, int64_t n_blocks);
 
+// y[i] = x · w[i]ᵀ + bias[i] for n weights that read the same x, which is prepared once for all of them. bias, or any
+// of it, may be NULL. False, with y[0 .. n) NULL, when that failed.
+enum { KV_LINEAR_MANY = 4 }; // at most
+bool kv_linear_many(kv_tape *tape, kv_tensor *x, kv_param *const *w, kv_param *const *bias, int n,
+                    kv_tensor **y);
+
+// y = residual + x · wᵀ.  residual [m, out].
+kv_tensor *kv_linear_onto(kv_tape *tape, kv_tensor *residual, kv_tensor *x, kv_param *w);
+
 // y = x · rsqrt(mean(x²) + eps) · w, over groups of w->cols columns. x [m, g · w->cols]: g = 1 is the usual
 // norm, g = number of heads the per-head form (q_norm, k_norm).
 //                                                                          [Zhang & Sennrich 2019, eq. 4]

@@ -36,8 +36,12 @@ kv_tensor *kv_layer_values(kv_tape *tape, kv_model *model, int64_t layer, kv_ten
 }
 
 kv_layer_kv kv_layer_keys_values(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *h) {
-    kv_layer_kv kv = kv_layer_keys(tape, model, layer, h);
-    kv.v = kv_layer_values(tape, model, layer, h);
+    kv_layer *l = &model->layers[layer];
+    kv_tensor *y[2];
+    kv_linear_many(tape, h, (kv_param *[]){&l->k, &l->v},
+                   (kv_param *[]){optional(&l->k_bias), optional(&l->v_bias)}, 2, y);
+    kv_layer_kv kv = {.raw_k = y[0], .v = y[1]};
+    kv.k = model->spec.qk_norm ? kv_rmsnorm(tape, kv.raw_k, &l->k_norm, model->spec.norm_eps) : kv.raw_k;
     return kv;
 }
 
@@ -66,10 +70,11 @@ kv_attention_args kv_layer_attention(const kv_model *model, int64_t layer, const
 
 kv_tensor *kv_layer_mixed(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *mixed) {
     kv_layer *l = &model->layers[layer];
-    x = kv_add(tape, x, kv_linear(tape, mixed, &l->out, NULL));
+    kv_tensor *y[2];
+    x = kv_linear_onto(tape, x, mixed, &l->out);
     kv_tensor *f = kv_rmsnorm(tape, x, &l->ffn_norm, model->spec.norm_eps);
-    f = kv_swiglu(tape, kv_linear(tape, f, &l->gate, NULL), kv_linear(tape, f, &l->up, NULL));
-    return kv_add(tape, x, kv_linear(tape, f, &l->down, NULL));
+    kv_linear_many(tape, f, (kv_param *[]){&l->gate, &l->up}, NULL, 2, y);
+    return kv_linear_onto(tape, x, kv_swiglu(tape, y[0], y[1]), &l->down);
 }
 
 kv_tensor *kv_layer_block(kv_tape *tape, kv_model *model, int64_t layer, kv_tensor *x, kv_tensor *q,
@@ -137,9 +142,14 @@ static void make_keys_values(kv_tape *tape, const struct layer_run *r, kv_tensor
     kv_tensor *h = kv_layer_norm_in(tape, r->model, r->layer, in[X]);
     out[H] = h, out[K] = in[GIVEN_K], out[V] = in[GIVEN_V];
     if (pass->given_k) return;
-    const uint8_t parts = early ? wanted(r) : KV_READ_K | KV_READ_V;
+    if (!early) {
+        const kv_layer_kv kv = kv_layer_keys_values(tape, r->model, r->layer, h);
+        out[RAW_K] = kv.raw_k, out[K] = kv.k, out[V] = kv.v;
+        return;
+    }
+    const uint8_t parts = wanted(r);
     if (parts & KV_READ_K) {
-        const bool raw = early && !pass->k; // nobody attends to them
+        const bool raw = !pass->k; // nobody attends to them
         const kv_layer_kv kv = raw ? (kv_layer_kv){.raw_k = kv_layer_raw_keys(tape, r->model, r->layer, h)}
                                    : kv_layer_keys(tape, r->model, r->layer, h);
         out[RAW_K] = kv.raw_k, out[K] = kv.k;

@@ -96,7 +96,7 @@ static double adapted_floats(const kv_predictor *predictor, int64_t layer, doubl
 }
 
 // A layer at its worst moment: ranking, attention, or its end, when everything it made is
-// there: norms, keys and values, queries, what attention makes of them, two projections, two sums, gate, up
+// there: norms, keys and values, queries, what attention makes of them, two sums, gate, up
 // and their product. See core/transformer.c.
 static double layer_bytes(const kv_model *model, int64_t layer, const struct together *t,
                           const struct manner *m) {
@@ -119,7 +119,7 @@ static double layer_bytes(const kv_model *model, int64_t layer, const struct tog
                                                                                 spec->head_dim, t->longest);
     if (last && m->nothing) return start + queries + rank;
     const double attend = part * (double)kv_attention_scratch(l->n_heads, l->n_kv_heads, spec->head_dim);
-    const double end = f * rows * (5 * dim + 3 * ffn);
+    const double end = f * rows * (3 * dim + 3 * ffn);
     // The importance of every key, and the list in which kv_keep_best sorts it.
     const double chosen = m->lazy ? t->keys * (sizeof(double) + 2 * sizeof(double) + f) : 0;
     return start + queries +

@@ -14,74 +14,6 @@ static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-// ---- linear --------------------------------------------------------------------------------------------
-
-typedef struct linear_shape {
-    int64_t m, in, out;
-    bool bias, fixed_x, fixed_w, fixed_bias;
-    kv_dtype dtype;
-} linear_shape;
-
-static kv_tensor *linear_run(kv_tape *tape, const numeric_operand *in, const void *context) {
-    const linear_shape *s = context;
-    return kv_linear(tape, in[0].tensor, in[1].param, s->bias ? in[2].param : NULL);
-}
-
-static void linear_reference(const double *const *in, const void *context, double *out) {
-    const linear_shape *s = context;
-    ref_linear(s->m, s->out, s->in, in[0], in[1], s->bias ? in[2] : NULL, out);
-}
-
-static void check_linear(linear_shape s) {
-    char name[96];
-    snprintf(name, sizeof name, "linear m %d in %d out %d dtype %d", (int)s.m, (int)s.in, (int)s.out,
-             (int)s.dtype);
-    numeric_check(&(numeric_case){
-        .name = name,
-        .leaves = {{"x", NUMERIC_TENSOR, s.m, s.in, .frozen = s.fixed_x},
-                   {"w", NUMERIC_PARAM, s.out, s.in, .frozen = s.fixed_w, .dtype = s.dtype},
-                   {"bias", NUMERIC_PARAM, s.bias ? 1 : 0, s.out, .frozen = s.fixed_bias}},
-        .out_rows = s.m,
-        .out_cols = s.out,
-        .run = linear_run,
-        .reference = linear_reference,
-        .context = &s,
-        .terms = larger(s.m, larger(s.in, s.out)),
-    });
-}
-
-static void test_linear_shapes(void **state) {
-    (void)state;
-    check_linear((linear_shape){.m = 1, .in = 1, .out = 1, .bias = true});
-    check_linear((linear_shape){.m = 1, .in = 7, .out = 3});
-    check_linear((linear_shape){.m = 3, .in = 5, .out = 7, .bias = true});
-    check_linear((linear_shape){.m = 65, .in = 33, .out = 129, .bias = true});
-    check_linear((linear_shape){.m = 300, .in = 17, .out = 5});
-}
-
-static void test_linear_frozen(void **state) {
-    (void)state;
-    for (int mask = 0; mask < 8; mask++)
-        check_linear((linear_shape){.m = 4,
-                                    .in = 6,
-                                    .out = 5,
-                                    .bias = true,
-                                    .fixed_x = mask & 1,
-                                    .fixed_w = mask & 2,
-                                    .fixed_bias = mask & 4});
-}
-
-static void test_linear_half_weights(void **state) {
-    (void)state;
-    for (kv_dtype dtype = KV_BF16; dtype <= KV_F16; dtype++) {
-        check_linear((linear_shape){.m = 1, .in = 3, .out = 1, .fixed_w = true, .dtype = dtype});
-        check_linear(
-            (linear_shape){.m = 5, .in = 31, .out = 9, .bias = true, .fixed_w = true, .dtype = dtype});
-        // Larger than one panel of widened weights is likely to be.
-        check_linear((linear_shape){.m = 2, .in = 515, .out = 1031, .fixed_w = true, .dtype = dtype});
-    }
-}
-
 // ---- embedding -----------------------------------------------------------------------------------------
 
 typedef struct lookup {
@@ -468,21 +400,12 @@ static void test_rope_reach(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear_shapes),
-        cmocka_unit_test(test_linear_frozen),
-        cmocka_unit_test(test_linear_half_weights),
-        cmocka_unit_test(test_embedding),
-        cmocka_unit_test(test_embedding_out_of_range),
-        cmocka_unit_test(test_rmsnorm),
-        cmocka_unit_test(test_rmsnorm_of_zeros),
-        cmocka_unit_test(test_silu),
-        cmocka_unit_test(test_swiglu),
-        cmocka_unit_test(test_swiglu_far_out),
-        cmocka_unit_test(test_add),
-        cmocka_unit_test(test_gather_rows),
-        cmocka_unit_test(test_concat),
-        cmocka_unit_test(test_rope_turn),
-        cmocka_unit_test(test_rope_reach),
+        cmocka_unit_test(test_embedding),      cmocka_unit_test(test_embedding_out_of_range),
+        cmocka_unit_test(test_rmsnorm),        cmocka_unit_test(test_rmsnorm_of_zeros),
+        cmocka_unit_test(test_silu),           cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(test_swiglu_far_out), cmocka_unit_test(test_add),
+        cmocka_unit_test(test_gather_rows),    cmocka_unit_test(test_concat),
+        cmocka_unit_test(test_rope_turn),      cmocka_unit_test(test_rope_reach),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,17 +37,17 @@ static double inner(const struct widths *w, bool own_kv) {
     return (2 + w->norm) * (w->q + (own_kv ? w->kv : 0)) + 3 * w->ffn;
 }
 
-// Two norms, two projections and two sums; two floats a head for attention's backward.
+// Two norms and two sums; two floats a head for attention's backward.
 static double layer_values(const kv_model_spec *spec, int64_t layer, bool own_kv) {
     const struct widths w = widths_of(spec, layer);
-    return 6 * w.dim + inner(&w, own_kv) + 2 * w.heads;
+    return 4 * w.dim + inner(&w, own_kv) + 2 * w.heads;
 }
 
-// A sum hands its gradient on, and what the feed-forward part multiplies hands it to `up`: only norms, projections and
-// what is multiplied before have their own.
+// A sum hands its gradient on, and what the feed-forward part multiplies hands it to `up`: only norms and what is
+// multiplied before have their own.
 static double layer_gradients(const kv_model_spec *spec, int64_t layer, bool own_kv) {
     const struct widths w = widths_of(spec, layer);
-    return 4 * w.dim + inner(&w, own_kv) - w.ffn;
+    return 2 * w.dim + inner(&w, own_kv) - w.ffn;
 }
 
 // What a pass that is differentiated goes through: LOGITS all of a model; CACHE up to its last layer's keys
