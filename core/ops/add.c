@@ -1,5 +1,6 @@
 // y = a + b        da = db = dy
 #include "core/ops.h"
+#include "core/ops/loops.h"
 
 #include <assert.h>
 #include <string.h>
@@ -34,8 +35,7 @@ kv_tensor *kv_add(kv_tape *tape, kv_tensor *a, kv_tensor *b) {
     int64_t n = a->rows * a->cols;
     const float *pa = a->data, *pb = b->data;
     float *restrict out = y->data;
-#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 14)
-    for (int64_t i = 0; i < n; i++) out[i] = pa[i] + pb[i];
+    KV_ELEMENT_LOOP(n > 1 << 14, for (int64_t i = 0; i < n; i++) out[i] = pa[i] + pb[i];);
     if (kv_tape_wants(tape, (const kv_tensor *const[]){a, b}, 2, NULL, NULL)) {
         kv_record *r = kv_tape_record(tape, add_backward, y, 0);
         if (!r) return NULL;

@@ -225,6 +225,13 @@ static void list_blocks(const struct kv_attention_geometry *g, int64_t block, in
         }
 }
 
+static void run_block(const struct kv_attention_geometry *g, const struct kv_stacked *block, float *memory,
+                      float *out) {
+    struct scratch w;
+    carve(memory, g->group, g->args.head_dim, &w);
+    forward_block(g, block, &w, out);
+}
+
 static bool attend(kv_arena *arena, const struct kv_attention_geometry *g, float *out) {
     const int n_threads = kv_attention_together(&g->args) ? omp_get_max_threads() : 1;
     struct scratch unused;
@@ -236,12 +243,12 @@ static bool attend(kv_arena *arena, const struct kv_attention_geometry *g, float
     float *memory = kv_arena_floats(arena, floats * n_threads);
     if (!blocks || !memory) return false;
     list_blocks(g, block, longest, blocks);
-#pragma omp parallel for schedule(dynamic) num_threads(n_threads) if (n_threads > 1 && n > 1)
-    for (int64_t i = 0; i < n; i++) {
-        struct scratch w;
-        carve(memory + floats * omp_get_thread_num(), g->group, g->args.head_dim, &w);
-        forward_block(g, &blocks[i], &w, out);
+    if (n_threads == 1 || n == 1) { // no region, which may cost as much as a block: core/ops/loops.h
+        for (int64_t i = 0; i < n; i++) run_block(g, &blocks[i], memory, out);
+        return true;
     }
+#pragma omp parallel for schedule(dynamic) num_threads(n_threads)
+    for (int64_t i = 0; i < n; i++) run_block(g, &blocks[i], memory + floats * omp_get_thread_num(), out);
     return true;
 }
 

@@ -1,6 +1,7 @@
 // y_i = E[id_i]        dE[id_i] += dy_i
 #include "core/gemm/packed.h"
 #include "core/ops.h"
+#include "core/ops/loops.h"
 
 struct embedding_saved {
     const int32_t *ids;
@@ -17,9 +18,9 @@ kv_tensor *kv_embedding(kv_tape *tape, kv_param *table, const int32_t *ids, int6
                                 (long long)i, (int)ids[i], (long long)table->rows);
     kv_tensor *y = kv_tape_tensor(tape, n, table->cols);
     if (!y) return NULL;
-#pragma omp parallel for schedule(static) if (n * y->cols > 1 << 16)
-    for (int64_t i = 0; i < n; i++)
-        kv_param_values(table, ids[i] * table->cols, table->cols, y->data + i * y->cols);
+    const int64_t cols = table->cols;
+    KV_ROW_LOOP(n * cols > 1 << 16, for (int64_t i = 0; i < n; i++)
+                                        kv_param_values(table, ids[i] * cols, cols, y->data + i * cols););
     if (kv_tape_wants(tape, NULL, 0, table, NULL)) {
         kv_record *r = kv_tape_record(tape, embedding_backward, y, sizeof(struct embedding_saved));
         if (!r) return NULL;

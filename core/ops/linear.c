@@ -3,16 +3,17 @@
 // Of several weights: dx = Σ_i dy_i · W_i. Onto r: y = r + x · Wᵀ, dr = dy.
 #include "core/gemm.h"
 #include "core/ops.h"
+#include "core/ops/loops.h"
 
 #include <assert.h>
 #include <string.h>
 
 static void add_bias(kv_tensor *y, const float *bias) {
-#pragma omp parallel for schedule(static) if (y->rows * y->cols > 1 << 14)
-    for (int64_t i = 0; i < y->rows; i++) {
-        float *row = y->data + i * y->cols;
-        for (int64_t j = 0; j < y->cols; j++) row[j] += bias[j];
-    }
+    KV_ROW_LOOP(
+        y->rows * y->cols > 1 << 14, for (int64_t i = 0; i < y->rows; i++) {
+            float *row = y->data + i * y->cols;
+            for (int64_t j = 0; j < y->cols; j++) row[j] += bias[j];
+        });
 }
 
 // Columns are dealt out to threads in strips, so that the order of additions does not depend on how many

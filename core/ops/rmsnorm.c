@@ -3,6 +3,7 @@
 //
 // dx = s · (w ⊙ dy) - x · s³ · mean(w ⊙ dy ⊙ x)        dw = Σ_groups dy ⊙ x · s
 #include "core/ops.h"
+#include "core/ops/loops.h"
 
 #include <assert.h>
 #include <math.h>
@@ -67,6 +68,12 @@ static void rmsnorm_backward(kv_tape *tape, const kv_record *r) {
     kv_arena_release(arena, mark);
 }
 
+static void norm(const float *restrict x, const float *restrict w, int64_t width, float eps,
+                 float *restrict y) {
+    const float s = inverse_rms(x, width, eps);
+    for (int64_t j = 0; j < width; j++) y[j] = x[j] * s * w[j];
+}
+
 kv_tensor *kv_rmsnorm(kv_tape *tape, kv_tensor *x, kv_param *weight, float eps) {
     if (!x) return NULL;
     int64_t width = weight->cols;
@@ -78,12 +85,8 @@ kv_tensor *kv_rmsnorm(kv_tape *tape, kv_tensor *x, kv_param *weight, float eps) 
     if (!w) return kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for %s", weight->name);
     kv_widen(w, weight->data, weight->dtype, width);
     int64_t groups = x->rows * (x->cols / width);
-#pragma omp parallel for schedule(static) if (groups * width > 1 << 13)
-    for (int64_t i = 0; i < groups; i++) {
-        const float *row = x->data + i * width;
-        float s = inverse_rms(row, width, eps), *out = y->data + i * width;
-        for (int64_t j = 0; j < width; j++) out[j] = row[j] * s * w[j];
-    }
+    KV_ROW_LOOP(groups * width > 1 << 13, for (int64_t i = 0; i < groups; i++)
+                                              norm(x->data + i * width, w, width, eps, y->data + i * width););
     kv_arena_release(kv_tape_arena(tape), mark);
     if (kv_tape_wants(tape, (const kv_tensor *const[]){x}, 1, weight, NULL)) {
         kv_record *r = kv_tape_record(tape, rmsnorm_backward, y, sizeof(struct rmsnorm_saved));

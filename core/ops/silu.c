@@ -1,6 +1,7 @@
 // y = silu(x), silu(x) = x·σ(x)        dx = dy ⊙ σ(x)·(1 + x·(1 - σ(x)))
 //                                                    [Hendrycks & Gimpel 2016; Ramachandran et al. 2017]
 #include "core/ops.h"
+#include "core/ops/loops.h"
 #include "core/vecmath.h"
 
 static inline float sigmoid(float a) {
@@ -27,8 +28,7 @@ kv_tensor *kv_silu(kv_tape *tape, kv_tensor *x) {
     const float *restrict in = x->data;
     float *restrict out = y->data;
     const int64_t n = x->rows * x->cols;
-#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 13)
-    for (int64_t i = 0; i < n; i++) out[i] = in[i] * sigmoid(in[i]);
+    KV_ELEMENT_LOOP(n > 1 << 13, for (int64_t i = 0; i < n; i++) out[i] = in[i] * sigmoid(in[i]););
     if (kv_tape_wants(tape, (const kv_tensor *const[]){x}, 1, NULL, NULL)) {
         kv_record *r = kv_tape_record(tape, silu_backward, y, 0);
         if (!r) return NULL;

@@ -3,6 +3,7 @@
 //
 // dg = dy ⊙ u ⊙ σ(g)·(1 + g·(1 - σ(g)))        du = dy ⊙ silu(g)
 #include "core/ops.h"
+#include "core/ops/loops.h"
 #include "core/vecmath.h"
 
 #include <assert.h>
@@ -62,8 +63,7 @@ kv_tensor *kv_swiglu(kv_tape *tape, kv_tensor *gate, kv_tensor *up) {
     const float *restrict g = gate->data, *restrict u = up->data;
     float *restrict out = y->data;
     int64_t n = gate->rows * gate->cols;
-#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 13)
-    for (int64_t i = 0; i < n; i++) out[i] = g[i] * sigmoid(g[i]) * u[i];
+    KV_ELEMENT_LOOP(n > 1 << 13, for (int64_t i = 0; i < n; i++) out[i] = g[i] * sigmoid(g[i]) * u[i];);
     if (kv_tape_wants(tape, (const kv_tensor *const[]){gate, up}, 2, NULL, NULL)) {
         kv_record *r = kv_tape_record(tape, swiglu_backward, y, 0);
         if (!r) return NULL;
