@@ -9,6 +9,8 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
+#include <omp.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -28,6 +30,22 @@ static void hold_streams(void) {
             open("/dev/null", contrary[fd]); // gets the lowest number, which is this one
 }
 
+// Where threads are bound to places (OMP_PROC_BIND), this one is bound to the first as the runtime starts, and whatever it
+// starts would have that for all of the machine: it may go everywhere again.
+static void leave_place(void) {
+    cpu_set_t all;
+    CPU_ZERO(&all);
+    for (int place = 0; place < omp_get_num_places(); place++) {
+        int ids[CPU_SETSIZE];
+        const int n = omp_get_place_num_procs(place);
+        if (n <= 0 || n > CPU_SETSIZE) return;
+        omp_get_place_proc_ids(place, ids);
+        for (int i = 0; i < n; i++)
+            if (ids[i] >= 0 && ids[i] < CPU_SETSIZE) CPU_SET(ids[i], &all);
+    }
+    if (CPU_COUNT(&all) > 0) sched_setaffinity(0, sizeof all, &all);
+}
+
 // The runtime reads its settings before main, so the program starts itself again, once.
 static void calm_threads(char **argv) {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
@@ -36,6 +54,7 @@ static void calm_threads(char **argv) {
     const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     if (n <= 0 || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
     path[n] = '\0';
+    leave_place();
     execv(path, argv);
 }
 

@@ -5,8 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <omp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -356,9 +359,36 @@ static void waits_for_input_or_time(void **state) {
     close(ends[0]), close(ends[1]);
 }
 
-int main(void) {
+// What this program does when it is started again with a word: how many places its threads can be bound to.
+static int count_places(char **argv) {
+    kv_console_start(argv);
+    const int n = omp_get_num_places();
+    return n < 255 ? n : 255;
+}
+
+// A program that starts itself again has as many places as before for threads that are bound.
+static void places_outlive_the_start(void **state) {
+    (void)state;
+    cpu_set_t all;
+    char path[PATH_MAX], command[PATH_MAX + 128];
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    assert_true(n > 0);
+    path[n] = '\0';
+    snprintf(command, sizeof command,
+             "env -u GOMP_SPINCOUNT -u OMP_WAIT_POLICY OMP_PROC_BIND=close OMP_PLACES=threads '%s' --places",
+             path);
+    const int status = system(command);
+    assert_true(WIFEXITED(status));
+    const int places = CPU_COUNT(&all);
+    assert_int_equal(WEXITSTATUS(status), places < 255 ? places : 255);
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2 && !strcmp(argv[1], "--places")) return count_places(argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(durations),
+        cmocka_unit_test(places_outlive_the_start),
         cmocka_unit_test(the_clock_runs_forward),
         cmocka_unit_test(no_control_characters),
         cmocka_unit_test(plain_lines_off_a_terminal),

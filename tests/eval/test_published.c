@@ -118,7 +118,7 @@ static void reductions_of_qwen3_are_counted(void **state) {
             fail_msg("%s: counted %.4f", table->points[i].model, counted);
     }
     assert_int_equal(table->n_points, 7);
-    const double said[][2] = {{8, 1.49}, {4, 1.97}, {1, 2.60}, {0, 2.92}};
+    const double said[][2] = {{8, 1.49}, {4, 1.97}, {1, 2.61}, {0, 2.93}};
     for (int i = 0; i < 4; i++)
         if (fabs(reduction_of((int)said[i][0], 1024) - said[i][1]) > 0.005)
             fail_msg("%g layers: counted %.4f", said[i][0], reduction_of((int)said[i][0], 1024));

@@ -135,7 +135,7 @@ static void models_that_do_not_fit(void **state) {
     expect(1, 1, " GB left by the limit on address space (ulimit -v)");
     expect(1,
            run("KVTRAIN", RLIMIT_AS, (rlim_t)800 * MB, "1",
-               ARGS("base.yaml", "-o", "x", "-s", "data={seq_len: 8, batch_size: 100000}")),
+               ARGS("base.yaml", "-o", "x", "-s", "data={seq_len: 8, batch_size: 1048576}")),
            "GB by the limit on address space (ulimit -v); it needs");
     expect(0, run("KVTRAIN", RLIMIT_AS, (rlim_t)800 * MB, "1", ARGS("base.yaml", "-o", "x", "--dry-run")),
            "GB are allowed by the limit on address space (ulimit -v)");
