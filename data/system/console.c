@@ -46,13 +46,23 @@ static void leave_place(void) {
     if (CPU_COUNT(&all) > 0) sched_setaffinity(0, sizeof all, &all);
 }
 
+// Whether there is a CPU for each of our threads beside what else wants to run just now.
+static bool is_quiet(void) {
+    int running = 0;
+    FILE *file = fopen("/proc/loadavg", "r");
+    if (!file) return false;
+    const bool read = fscanf(file, "%*s %*s %*s %d/", &running) == 1;
+    fclose(file);
+    return read && running - 1 + omp_get_max_threads() <= omp_get_num_procs();
+}
+
 // The runtime reads its settings before main, so the program starts itself again, once.
 static void calm_threads(char **argv) {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
     // By the file's own path, so that ps and pkill know the program by its name. On failure: go on as we are.
     char path[PATH_MAX];
     const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (n <= 0 || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
+    if (n <= 0 || setenv("GOMP_SPINCOUNT", is_quiet() ? "5000" : "1000", 1) != 0) return;
     path[n] = '\0';
     leave_place();
     execv(path, argv);

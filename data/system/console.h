@@ -36,7 +36,8 @@ void kv_console_survive_writes(void);
 // such a number: what is said on stderr would end up in it. Reading and writing there still fails.
 // OpenMP's waiting threads spin for microseconds rather than, as GCC's runtime does by default, for
 // milliseconds, which on a machine shared with others slows every parallel loop several times over. For that
-// the program starts itself again, once, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT is set already.
+// the program starts itself again, once, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT is set already: with a spin of
+// 5000 rounds where there is a CPU for each thread just then, else of 1000.
 // Standard output, and standard error where it is no terminal, are written line by line: in a log of both no
 // message stands inside a row of a table.
 // A write that fails does not kill: kv_console_survive_writes.
