@@ -133,17 +133,7 @@ static uint64_t attend_strip(const struct kv_attention_geometry *g, const struct
     const int64_t d = g->args.head_dim, seen = kv_seen(g, b, r0 + rows - 1, tile->j0, tile->width);
     const bool first = tile->j0 == 0;
     if (seen == 0) return 0;
-    kv_tiles(g->kernels,
-             &(kv_tile){.x = w->q + r0 * d,
-                        .x_row = d,
-                        .x_col = 1,
-                        .w = w->keys,
-                        .w_step = KV_PANEL,
-                        .w_next = d * KV_PANEL,
-                        .k = d,
-                        .y = w->s,
-                        .ldy = KV_KEY_TILE},
-             rows, seen);
+    kv_key_scores(g, w->q + r0 * d, rows, w->keys, seen, w->s, KV_KEY_TILE);
     if (seen % KV_PANEL != 0 || kv_seen(g, b, r0, tile->j0, seen) < seen)
         mask(g, b, r0, rows, tile->j0, seen, w->s);
     online_softmax(w->s, rows, kv_whole_panels(seen), first, w->max + r0, w->sum + r0, w->o + r0 * g->padded,

@@ -162,3 +162,19 @@ uint64_t kv_attention_importance_flops(int64_t n_heads, int64_t n_kv_heads, int6
                                        int64_t k_len) {
     return kv_attention_flops(n_heads, n_kv_heads, head_dim, q_len, k_len) / 2;
 }
+
+void kv_key_scores(const struct kv_attention_geometry *g, const float *q, int64_t rows, const float *keys,
+                   int64_t n, float *scores, int64_t ld) {
+    const int64_t d = g->args.head_dim;
+    kv_tiles(g->kernels,
+             &(kv_tile){.x = q,
+                        .x_row = d,
+                        .x_col = 1,
+                        .w = keys,
+                        .w_step = KV_PANEL,
+                        .w_next = d * KV_PANEL,
+                        .k = d,
+                        .y = scores,
+                        .ldy = ld},
+             rows, n);
+}

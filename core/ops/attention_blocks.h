@@ -107,3 +107,7 @@ void kv_stack_queries(const struct kv_attention_geometry *g, const struct kv_sta
 
 // Y[rows, columns] = X · W + beta · Y with X, W and Y as `first` has them of the first tile; columns to whole panels.
 void kv_tiles(const kv_kernels *kernels, const kv_tile *first, int64_t rows, int64_t columns);
+
+// scores[rows, n] = stacked queries q[rows, head_dim] times n keys in panels; n to whole panels, rows of scores `ld` apart.
+void kv_key_scores(const struct kv_attention_geometry *g, const float *q, int64_t rows, const float *keys,
+                   int64_t n, float *scores, int64_t ld);

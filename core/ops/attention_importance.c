@@ -68,17 +68,7 @@ static uint64_t block_scores(const struct kv_attention_geometry *g, const struct
         kv_key_panels(g, b->sequence, b->kv_head, j0, width, w->rows, w->keys);
         for (int64_t r0 = 0; r0 < rows; r0 += strip) {
             const int64_t some = kv_min64(strip, rows - r0), seen = kv_seen(g, b, r0 + some - 1, j0, width);
-            kv_tiles(g->kernels,
-                     &(kv_tile){.x = w->q + r0 * d,
-                                .x_row = d,
-                                .x_col = 1,
-                                .w = w->keys,
-                                .w_step = KV_PANEL,
-                                .w_next = d * KV_PANEL,
-                                .k = d,
-                                .y = w->s + r0 * ld + j0,
-                                .ldy = ld},
-                     some, seen);
+            kv_key_scores(g, w->q + r0 * d, some, w->keys, seen, w->s + r0 * ld + j0, ld);
             scores += (uint64_t)(some * seen);
         }
     }

@@ -58,20 +58,24 @@ static void test_values_are_rounded_to_nearest(void **state) {
     check_conversion(golden("hf/llama-sharded-f16"), KV_FROZEN_BF16);
 }
 
+static kv_model_spec two_layers(int64_t vocab_size, int64_t dim, int64_t head_dim, kv_layer_spec layer) {
+    return (kv_model_spec){.model_type = "llama",
+                           .vocab_size = vocab_size,
+                           .model_dim = dim,
+                           .head_dim = head_dim,
+                           .n_layers = 2,
+                           .context_length = 8,
+                           .layers = {layer, layer},
+                           .norm_eps = 1e-5f,
+                           .rope = {.theta = 10000},
+                           .bos_id = -1,
+                           .eos_id = -1};
+}
+
 // Views of a file go into panels; the model keeps its fingerprint there, and is saved as it was.
 static void test_whoever_only_runs_it_gets_panels(void **state) {
     (void)state;
-    const kv_model_spec spec = {.model_type = "llama",
-                                .vocab_size = 64,
-                                .model_dim = 32,
-                                .head_dim = 8,
-                                .n_layers = 2,
-                                .context_length = 8,
-                                .layers = {{4, 2, 40}, {4, 2, 40}},
-                                .norm_eps = 1e-5f,
-                                .rope = {.theta = 10000},
-                                .bos_id = -1,
-                                .eos_id = -1};
+    const kv_model_spec spec = two_layers(64, 32, 8, (kv_layer_spec){4, 2, 40});
     kv_model *model;
     char expected[17], fingerprint[17];
     must(kv_model_create(&spec, KV_F32, true, &model, &err), &err);
@@ -121,17 +125,7 @@ static void test_stored_type_stays(void **state) {
 // float16 ends at 65504; infinity would only be found when it has spoilt a loss.
 static void test_too_large_for_the_type(void **state) {
     (void)state;
-    const kv_model_spec spec = {.model_type = "llama",
-                                .vocab_size = 9,
-                                .model_dim = 8,
-                                .head_dim = 4,
-                                .n_layers = 2,
-                                .context_length = 8,
-                                .layers = {{2, 1, 6}, {2, 1, 6}},
-                                .norm_eps = 1e-5f,
-                                .rope = {.theta = 10000},
-                                .bos_id = -1,
-                                .eos_id = -1};
+    const kv_model_spec spec = two_layers(9, 8, 4, (kv_layer_spec){2, 1, 6});
     kv_model *model;
     must(kv_model_create(&spec, KV_F32, true, &model, &err), &err);
     ((float *)model->layers[1].up.data)[17] = 65519; // still rounds down
