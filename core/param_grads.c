@@ -1,3 +1,4 @@
+// Gradients of one slice of a step, apart from the parameters' own until all slices are added up.
 #include "core/param_grads.h"
 
 #include "core/param_ranges.h"

@@ -1,3 +1,4 @@
+// One loop over the numbers of many parameters, dealt out evenly whatever their sizes.
 #include "core/param_ranges.h"
 
 // Pieces begin at whole cache lines, where the parameters do; few elements are not worth waking threads.

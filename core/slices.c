@@ -1,3 +1,4 @@
+// A slice has its tape and gradients; threads take slices, and their sums are added up in the slices' order.
 #include "core/slices.h"
 
 #include <assert.h>

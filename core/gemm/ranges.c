@@ -1,3 +1,4 @@
+// A counter for each range, on a cache line of its own, that its thread and those who help take tasks from.
 #include "core/gemm/ranges.h"
 
 #include <omp.h>

@@ -1,3 +1,4 @@
+// Whoever prepares products (data/system/blas.c) asks here first.
 #include "data/system/isa.h"
 
 #include "core/gemm/isa.h"

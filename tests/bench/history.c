@@ -1,3 +1,4 @@
+// Lines of JSON: one is added whole or not at all, and those of the same CPU are compared with.
 #include "tests/bench/history.h"
 
 #include "data/file/json.h"

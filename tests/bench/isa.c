@@ -1,3 +1,4 @@
+// OpenBLAS chooses its kernels before main, so every set of instructions is a process of its own.
 #include "tests/bench/isa.h"
 
 #include "core/gemm/isa.h"

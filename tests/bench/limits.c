@@ -1,3 +1,4 @@
+// The best of some repeats each: what the machine can do when nobody is in the way.
 #include "tests/bench/limits.h"
 
 #include "core/arena.h"
