@@ -32,7 +32,7 @@ static void hold_streams(void) {
 
 // Where threads are bound to places (OMP_PROC_BIND), this one is bound to the first as the runtime starts, and whatever it
 // starts would have that for all of the machine: it may go everywhere again.
-static void leave_place(void) {
+void kv_console_leave_place(void) {
     cpu_set_t all;
     CPU_ZERO(&all);
     for (int place = 0; place < omp_get_num_places(); place++) {
@@ -64,7 +64,7 @@ static void calm_threads(char **argv) {
     const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     if (n <= 0 || setenv("GOMP_SPINCOUNT", is_quiet() ? "5000" : "1000", 1) != 0) return;
     path[n] = '\0';
-    leave_place();
+    kv_console_leave_place();
     execv(path, argv);
 }
 

@@ -43,6 +43,10 @@ void kv_console_survive_writes(void);
 // A write that fails does not kill: kv_console_survive_writes.
 void kv_console_start(char **argv);
 
+// Lets this thread, and programs that it starts from now on, run wherever OpenMP's threads may (OMP_PROC_BIND keeps a
+// program's first thread, and so what it starts, in its first place). For programs that leave the work to others.
+void kv_console_leave_place(void);
+
 // At the end of main: whether all of standard output could be written, or at least all that somebody was there to read
 // (a pipe's reader may have had enough); else errno says why not. Who does not ask is asked at exit: a program that
 // would have ended with 0 ends with 1, and says so.

@@ -103,6 +103,7 @@ static int spawn(const char *directory, int64_t vocab_size, const struct alphabe
     int error = posix_spawn_file_actions_addchdir_np(&files, directory);
     if (!error) error = posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
     if (!error) error = posix_spawn_file_actions_adddup2(&files, out, STDERR_FILENO);
+    kv_console_leave_place();
     if (!error) error = posix_spawnp(child, arguments[0], &files, NULL, arguments, environ);
     posix_spawn_file_actions_destroy(&files);
     return error;

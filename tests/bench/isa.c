@@ -50,6 +50,7 @@ void bench_isa_become(const char *isa, char **argv) {
     const char *now = getenv("KV_ISA"), *core = core_type(isa);
     char path[PATH_MAX];
     if (now && !strcmp(now, isa) && (!core || getenv("OPENBLAS_CORETYPE"))) return;
+    kv_console_leave_place();
     if (!own_path(path) || setenv("KV_ISA", isa, 1) || (core && setenv("OPENBLAS_CORETYPE", core, 0))) return;
     execv(path, argv);
     fprintf(stderr, "kvbench: cannot start itself again: %s\n", strerror(errno));
@@ -85,6 +86,7 @@ int bench_isa_run(const char *isa, char **argv) {
     snprintf(option, sizeof option, "--isa=%s", isa);
     char **all = with_isa(argv, option);
     pid_t child;
+    kv_console_leave_place();
     if (!all || !own_path(path) || posix_spawn(&child, path, NULL, NULL, all, environ)) {
         fprintf(stderr, "kvbench: cannot start itself again\n");
         free(all);

@@ -362,6 +362,11 @@ static void waits_for_input_or_time(void **state) {
 // What this program does when it is started again with a word: how many places its threads can be bound to.
 static int count_places(char **argv) {
     kv_console_start(argv);
+    if (!strcmp(argv[1], "--leave")) { // what it would start then
+        cpu_set_t all;
+        kv_console_leave_place();
+        return sched_getaffinity(0, sizeof all, &all) == 0 && CPU_COUNT(&all) < 255 ? CPU_COUNT(&all) : 255;
+    }
     const int n = omp_get_num_places();
     return n < 255 ? n : 255;
 }
@@ -375,17 +380,20 @@ static void places_outlive_the_start(void **state) {
     const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     assert_true(n > 0);
     path[n] = '\0';
-    snprintf(command, sizeof command,
-             "env -u GOMP_SPINCOUNT -u OMP_WAIT_POLICY OMP_PROC_BIND=close OMP_PLACES=threads '%s' --places",
-             path);
-    const int status = system(command);
-    assert_true(WIFEXITED(status));
-    const int places = CPU_COUNT(&all);
-    assert_int_equal(WEXITSTATUS(status), places < 255 ? places : 255);
+    static const char *const words[] = {"--places", "--leave"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(command, sizeof command,
+                 "env -u GOMP_SPINCOUNT -u OMP_WAIT_POLICY OMP_PROC_BIND=close OMP_PLACES=threads '%s' %s",
+                 path, words[i]);
+        const int status = system(command);
+        assert_true(WIFEXITED(status));
+        const int places = CPU_COUNT(&all);
+        assert_int_equal(WEXITSTATUS(status), places < 255 ? places : 255);
+    }
 }
 
 int main(int argc, char **argv) {
-    if (argc == 2 && !strcmp(argv[1], "--places")) return count_places(argv);
+    if (argc == 2 && (!strcmp(argv[1], "--places") || !strcmp(argv[1], "--leave"))) return count_places(argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(durations),
         cmocka_unit_test(places_outlive_the_start),

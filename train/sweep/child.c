@@ -65,6 +65,7 @@ kv_status kv_child_start(const char *const *argv, const char *log, int n_threads
         free(environment);
         return KV_ERR_IO;
     }
+    kv_console_leave_place(); // trainings share the machine, not the place of this thread
     const pid_t parent = getpid(), pid = fork();
     if (pid == 0) become(argv, environment, file, null, parent);
     const int reason = errno;
