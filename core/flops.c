@@ -35,9 +35,14 @@ uint64_t kv_flops_layer(const kv_model_spec *spec, int64_t layer, int64_t n, int
            other_projections(spec, layer, n);
 }
 
-uint64_t kv_flops_last_layer(const kv_model_spec *spec, int64_t n) {
+static uint64_t last_layer(const kv_model_spec *spec, int64_t n, int64_t cached) {
     const int64_t last = spec->n_layers - 1;
-    return keys_values(spec, last, n) + attention(spec, last, 1, n) + other_projections(spec, last, 1);
+    return keys_values(spec, last, n) + attention(spec, last, 1, cached + n) +
+           other_projections(spec, last, 1);
+}
+
+uint64_t kv_flops_last_layer(const kv_model_spec *spec, int64_t n) {
+    return last_layer(spec, n, 0);
 }
 
 uint64_t kv_flops_layer_parts(const kv_model_spec *spec, int64_t layer, int64_t n, uint8_t reads) {
@@ -58,16 +63,20 @@ uint64_t kv_flops_queries_keys(const kv_model_spec *spec, int64_t layer, int64_t
     return product(n, q_dim(spec, layer) + kv_spec_kv_dim(spec, layer), spec->model_dim);
 }
 
-uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n) {
-    uint64_t sum = kv_flops_last_layer(spec, n) + kv_flops_head(spec);
-    for (int64_t i = 0; i + 1 < spec->n_layers; i++) sum += kv_flops_layer(spec, i, n, 0);
+uint64_t kv_flops_prefill_behind(const kv_model_spec *spec, int64_t n, int64_t cached) {
+    uint64_t sum = last_layer(spec, n, cached) + kv_flops_head(spec);
+    for (int64_t i = 0; i + 1 < spec->n_layers; i++) sum += kv_flops_layer(spec, i, n, cached);
     return sum;
+}
+
+uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n) {
+    return kv_flops_prefill_behind(spec, n, 0);
 }
 
 // The aux as far as it is read, and the predictors.
 static uint64_t predicted_cache(const kv_model_spec *base, const kv_model_spec *aux,
                                 const kv_predictor *predictor, int64_t n) {
-    return kv_flops_predictor_aux(predictor, aux, 1, n) + kv_flops_predictor_maps(predictor, base, n);
+    return kv_flops_predictor_aux(predictor, aux, 1, n, 0) + kv_flops_predictor_maps(predictor, base, n);
 }
 
 uint64_t kv_flops_kvp_decode(const kv_model_spec *base, const kv_predictor *predictor, int64_t cached) {
@@ -80,6 +89,16 @@ uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *au
     const int64_t front = n - 1;
     if (front < 1) return kv_flops_decode(base, 0); // nothing to predict: the base reads it as it is
     return kv_flops_kvp_decode(base, predictor, front) + predicted_cache(base, aux, predictor, front);
+}
+
+uint64_t kv_flops_kvp_prefill_behind(const kv_model_spec *base, const kv_model_spec *aux,
+                                     const kv_predictor *predictor, int64_t n, int64_t cached,
+                                     int64_t unread) {
+    const int64_t front = n - 1, read = unread + front;
+    const uint64_t last = kv_flops_kvp_decode(base, predictor, cached + front);
+    if (front < 1) return last; // the aux waits until there is something to predict
+    return last + kv_flops_predictor_aux(predictor, aux, 1, read, cached - unread) +
+           kv_flops_predictor_maps(predictor, base, front);
 }
 
 uint64_t kv_flops_read(const kv_model_spec *spec, int64_t n, int64_t cached) {

@@ -9,12 +9,19 @@
 // n tokens, but the last layer's queries, attention and FFN on the last token only (nothing else is read
 // afterwards), LM head for one position.
 uint64_t kv_flops_prefill(const kv_model_spec *spec, int64_t n);
+// The same of n tokens behind `cached` ones.
+uint64_t kv_flops_prefill_behind(const kv_model_spec *spec, int64_t n, int64_t cached);
 
 // The same for KV prediction: aux on n - 1 tokens up to what of its last layer is read
 // (kv_predictor_spec_reads), predictors, base on the last token against n - 1 predicted entries, base's LM
 // head once. With nothing to predict, n 1, the base's own queries read.
 uint64_t kv_flops_kvp_prefill(const kv_model_spec *base, const kv_model_spec *aux,
                               const kv_predictor *predictor, int64_t n);
+// The same of n tokens behind `cached` entries of the base, of which the aux has read all but `unread`: it reads those,
+// too. The cache has predicted entries, if only the new ones.
+uint64_t kv_flops_kvp_prefill_behind(const kv_model_spec *base, const kv_model_spec *aux,
+                                     const kv_predictor *predictor, int64_t n, int64_t cached,
+                                     int64_t unread);
 
 // One decoded token after `cached` tokens; and the same by way of predictors that adapt queries (NULL: none).
 uint64_t kv_flops_decode(const kv_model_spec *spec, int64_t cached);

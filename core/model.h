@@ -169,6 +169,10 @@ enum { KV_READ_K = 1, KV_READ_V = 2, KV_READ_H = 4 };
 typedef void kv_made_fn(kv_tape *tape, int64_t layer, kv_tensor *raw_k, kv_tensor *v, kv_tensor *h,
                         void *what);
 
+// Puts a layer's own keys (after k_norm, before RoPE) and values into a cache, and names what is attended to in their
+// place, of which the pass's sequences tell the rows. It may do nothing.
+typedef void kv_cached_fn(kv_tape *tape, int64_t layer, kv_tensor **k, kv_tensor **v, void *what);
+
 // What a pass over the layers works on and hands out. All pointers are the caller's.
 typedef struct kv_pass {
     const kv_sequence *sequences; // within the rows
@@ -189,6 +193,9 @@ typedef struct kv_pass {
     // where nobody differentiates.
     kv_made_fn *made;
     void *made_for;
+    // Called for each layer that attends, with cached_for: rows that go on from a cache. Only where nobody differentiates.
+    kv_cached_fn *cached;
+    void *cached_for;
     // Where to leave what layer hidden_layer puts out, which must be one that is run to its end; NULL: nowhere.
     kv_tensor **hidden;
     int64_t hidden_layer;

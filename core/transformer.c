@@ -254,6 +254,8 @@ static kv_tensor *plain_layer(kv_tape *tape, int64_t layer, kv_tensor *x, void *
         call_made(tape, run, out);
     else
         fill_places(run, out);
+    if (pass->cached && !ends_early(run) && out[K] && out[V])
+        pass->cached(tape, layer, &out[K], &out[V], pass->cached_for);
     attend(tape, run, in, out);
     if (leaves_copy(run)) copy_rows(*pass->hidden, out[HIDDEN]);
     return out[HIDDEN];
@@ -309,7 +311,7 @@ kv_tensor *kv_model_forward(kv_tape *tape, kv_model *model, const int32_t *ids, 
     if (checkpointing && !(run.pass.sequences = copy_sequences(tape, pass))) return NULL;
     kv_tensor *x = kv_embedding(tape, &model->embed, ids, n);
     run.n_plain = plain_layers(tape, &run, x);
-    assert(!pass->made || !x || run.n_plain == run.n_layers);
+    assert((!pass->made && !pass->cached) || !x || run.n_plain == run.n_layers);
     if (!x || !run_plain(tape, &run, x)) return NULL;
     if (pass->hidden && pass->hidden_layer + 1 == run.n_plain) *pass->hidden = x;
     for (run.layer = run.n_plain; run.layer < run.n_layers && x; run.layer++) {

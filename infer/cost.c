@@ -59,6 +59,14 @@ uint64_t kv_system_flops(const kv_system *system, int64_t n) {
     return sum;
 }
 
+uint64_t kv_system_turn_flops(const kv_system *system, int64_t n, int64_t cached, int64_t unread) {
+    const kv_model_spec *base = &system->base->spec;
+    if (cached == 0) return kv_system_flops(system, n);
+    return system->predictor
+               ? kv_flops_kvp_prefill_behind(base, &system->aux->spec, system->predictor, n, cached, unread)
+               : kv_flops_prefill_behind(base, n, cached);
+}
+
 // No token goes through a layer twice: beside the new ones those of the prompt that stopped before it may come. The
 // last step's context is the longest, and has the most keys.
 static uint64_t lazy_steps(const kv_model_spec *spec, const kv_pruning *pruning, int64_t n_prompt,

@@ -8,6 +8,10 @@
 // up to the first token's logits: exactly what kv_gemm_flops() counts meanwhile.
 uint64_t kv_system_flops(const kv_system *system, int64_t n);
 
+// The same of n tokens behind `cached` ones, in a session for turns; unread: of those what an aux has still to read
+// (kv_session_unread). With KV prediction there are predicted entries: of the new tokens, or before them.
+uint64_t kv_system_turn_flops(const kv_system *system, int64_t n, int64_t cached, int64_t unread);
+
 // What follows the first token of an answer of n_answer tokens behind a prompt of n_prompt: n_answer - 1 steps of one
 // token. Exact but for lazy pruning, whose steps bring back what the text wants: there it is the most that can be.
 uint64_t kv_system_decode_flops(const kv_system *system, int64_t n_prompt, int64_t n_answer);

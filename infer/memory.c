@@ -24,6 +24,7 @@ static double all_kv(const kv_model_spec *spec, int64_t n_layers) {
 struct batch {
     int64_t batch_size, prompt_tokens, capacity;
     bool ragged; // the prompts are of different lengths
+    bool turns;  // a session for turns: prompts go on behind others
 };
 
 // What an arena holds at most: what is not enough for an allocation at the end of a chunk stays free, and is
@@ -195,9 +196,12 @@ static struct tapes predict_tapes(const kv_system *system, const struct batch *b
     uint8_t reads[KV_MAX_LAYERS];
     const struct manner m = {.n_layers = kv_predictor_spec_reads(&p->spec, reads), .nothing = true};
     double made = kv_predictor_along_floats(p, base, -1);
-    for (int64_t i = 0; i < m.n_layers; i++)
-        made = larger(made, (double)aux->model_dim + at_hand_floats(aux, i) +
+    for (int64_t i = 0; i < m.n_layers; i++) {
+        // Behind others the new rows are taken out of those that the aux reads.
+        const double chosen = b->turns ? (double)aux->model_dim + 2 * (double)kv_spec_kv_dim(aux, i) : 0;
+        made = larger(made, (double)aux->model_dim + at_hand_floats(aux, i) + chosen +
                                 kv_predictor_along_floats(p, base, i));
+    }
     const double read = m.n_layers > 0 ? walk_bytes(system->aux, &t, &m) : 0, f = sizeof(float) * t.rows;
     return tapes_of(&t,
                     list_bytes(&t, false) + f * kv_predictor_kept_floats(p, base) + larger(read, f * made));
@@ -274,6 +278,7 @@ static double session_bytes(const kv_system *system, const struct batch *b) {
     double sum =
         sizeof(float) * (2 * tokens * all_kv(base, base->n_layers) + batch * (double)base->vocab_size);
     sum += sizeof(int32_t) * tokens + 128 * batch + packs_bytes(tape_bytes(system, b), system, b);
+    if (b->turns) sum += (kv_turns_token_bytes(system) + sizeof(int32_t)) * tokens;
     if (system->predictor) return sum + sizeof(int32_t) * tokens;
     switch (system->pruning.kind) {
     case KV_PRUNE_NONE: return sum;
@@ -293,11 +298,15 @@ static double bytes_of(const kv_system *system, struct batch b) {
 }
 
 double kv_answer_bytes(const kv_system *system, int64_t n_seq, int64_t prompt_tokens, int64_t answer_tokens) {
-    return bytes_of(system, (struct batch){n_seq, prompt_tokens, prompt_tokens + answer_tokens, true});
+    return bytes_of(system, (struct batch){n_seq, prompt_tokens, prompt_tokens + answer_tokens, true, false});
 }
 
 double kv_prefill_bytes(const kv_system *system, int64_t n_seq, int64_t n_tokens) {
-    return bytes_of(system, (struct batch){n_seq, n_tokens, n_tokens, false});
+    return bytes_of(system, (struct batch){n_seq, n_tokens, n_tokens, false, false});
+}
+
+double kv_turns_bytes(const kv_system *system, int64_t n_seq, int64_t prompt_tokens, int64_t capacity) {
+    return bytes_of(system, (struct batch){n_seq, prompt_tokens, capacity, true, true});
 }
 
 // ---- Scoring -------------------------------------------------------------------------------------------
@@ -319,7 +328,7 @@ double kv_score_bytes(const kv_system *system, int64_t tokens, int64_t longest, 
     if (system->pruning.kind != KV_PRUNE_NONE) {
         const int64_t together = kv_score_together(system, longest), all = tokens / longest + 1;
         return bytes_of(system,
-                        (struct batch){together < all ? together : all, longest - 1, longest, ragged});
+                        (struct batch){together < all ? together : all, longest - 1, longest, ragged, false});
     }
     const int64_t most = longest > KV_SCORE_ROWS ? longest : KV_SCORE_ROWS;
     const double whole = whole_bytes(system, tokens < most ? tokens : most, longest);
@@ -340,7 +349,7 @@ static double chunk_bytes(const kv_system *system, int64_t n_seq, int64_t n_prom
 
 double kv_behind_bytes(const kv_system *system, int64_t n_seq, int64_t n, int64_t n_scored) {
     const int64_t together = kv_score_together(system, n), seqs = together < n_seq ? together : n_seq;
-    const double session = bytes_of(system, (struct batch){seqs, n - n_scored, n, true});
+    const double session = bytes_of(system, (struct batch){seqs, n - n_scored, n, true, false});
     return n_scored < 2 ? session
                         : session + arena_bytes(chunk_bytes(system, seqs, n - n_scored, n_scored - 1));
 }

@@ -9,6 +9,10 @@
 // (tests/infer/test_ttft_memory.c).
 double kv_prefill_bytes(const kv_system *system, int64_t n_seq, int64_t n_tokens);
 
+// A session for turns (kv_session_create_turns), of which none has more than prompt_tokens new tokens, with those that
+// an aux has still to read. Above what it takes as kv_answer_bytes is.
+double kv_turns_bytes(const kv_system *system, int64_t n_seq, int64_t prompt_tokens, int64_t capacity);
+
 // kv_score of sequences with so many tokens in all, the longest of `longest`; ragged: others are shorter.
 double kv_score_bytes(const kv_system *system, int64_t tokens, int64_t longest, bool ragged);
 

@@ -9,12 +9,12 @@ static uint64_t product(int64_t m, int64_t n, int64_t k) {
 // ---- The aux -------------------------------------------------------------------------------------------
 
 uint64_t kv_flops_predictor_aux(const kv_predictor *predictor, const kv_model_spec *aux, int64_t n_seq,
-                                int64_t n) {
+                                int64_t n, int64_t cached) {
     uint8_t reads[KV_MAX_LAYERS];
     const int64_t depth = kv_predictor_spec_reads(&predictor->spec, reads), len = n / n_seq;
     if (depth == 0) return 0;
     uint64_t sum = kv_flops_layer_parts(aux, depth - 1, n, reads[depth - 1]);
-    for (int64_t i = 0; i < depth - 1; i++) sum += (uint64_t)n_seq * kv_flops_layer(aux, i, len, 0);
+    for (int64_t i = 0; i < depth - 1; i++) sum += (uint64_t)n_seq * kv_flops_layer(aux, i, len, cached);
     return sum;
 }
 

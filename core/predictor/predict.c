@@ -130,7 +130,8 @@ struct along {
     const kv_key_norms *norms;
     kv_entries_fn *take;
     void *what;
-    kv_taps taps, kept; // kept: places for what is read later than where it is made
+    const kv_some_rows *only; // NULL: all
+    kv_taps taps, kept;       // kept: places for what is read later than where it is made
     kv_tensor *embedded;
 };
 
@@ -165,7 +166,8 @@ static void reserve_kept(kv_tape *tape, struct along *a, int64_t n) {
 }
 
 // Sets a tap of this layer, and keeps it if that is asked for.
-static void set_tap(kv_tensor **tap, kv_tensor *kept, kv_tensor *made) {
+static void set_tap(kv_tape *tape, const struct along *a, kv_tensor **tap, kv_tensor *kept, kv_tensor *made) {
+    if (made && a->only) made = kv_gather_rows(tape, made, a->only->rows, a->only->n);
     *tap = made && kept ? kept : made;
     if (made && kept) memcpy(kept->data, made->data, (size_t)(made->rows * made->cols) * sizeof *made->data);
 }
@@ -201,25 +203,26 @@ static void make_behind(kv_tape *tape, struct along *a, int64_t layer) {
 // A kv_made_fn.
 static void made(kv_tape *tape, int64_t layer, kv_tensor *raw_k, kv_tensor *v, kv_tensor *h, void *what) {
     struct along *a = what;
-    set_tap(&a->taps.k[layer], a->kept.k[layer], raw_k);
-    set_tap(&a->taps.v[layer], a->kept.v[layer], v);
-    set_tap(&a->taps.h[layer], a->kept.h[layer], h);
+    set_tap(tape, a, &a->taps.k[layer], a->kept.k[layer], raw_k);
+    set_tap(tape, a, &a->taps.v[layer], a->kept.v[layer], v);
+    set_tap(tape, a, &a->taps.h[layer], a->kept.h[layer], h);
     make_behind(tape, a, layer);
 }
 
 bool kv_predict_along(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, kv_model *base,
-                      kv_model *aux, const int32_t *ids, int64_t n, const kv_pass *pass, kv_entries_fn *take,
-                      void *what) {
-    struct along a = {.predictor = predictor, .norms = norms, .take = take, .what = what};
+                      kv_model *aux, const int32_t *ids, int64_t n, const kv_pass *pass,
+                      const kv_some_rows *only, kv_entries_fn *take, void *what) {
+    struct along a = {.predictor = predictor, .norms = norms, .take = take, .what = what, .only = only};
+    const int64_t n_made = only ? only->n : n;
     uint8_t bits[KV_MAX_LAYERS];
     kv_pass own = *pass;
     own.n_layers = kv_predictor_spec_reads(&predictor->spec, bits);
     own.only_kv = true, own.reads = bits;
     own.raw_k = own.k = own.v = own.h = NULL;
     own.made = made, own.made_for = &a;
-    kv_predictor_read_base(tape, predictor, base, ids, n, &a.taps);
+    kv_predictor_read_base(tape, predictor, base, only ? only->ids : ids, n_made, &a.taps);
     a.embedded = embed(tape, predictor, &a.taps);
-    reserve_kept(tape, &a, n);
+    reserve_kept(tape, &a, n_made);
     if (kv_tape_status(tape, NULL) != KV_OK) return false;
     make_all_of(tape, &a, -1);
     make_behind(tape, &a, -1);

@@ -130,12 +130,20 @@ void kv_predict_from(kv_tape *tape, kv_predictor *predictor, const kv_key_norms 
 // Takes one output, [tokens, kv_dim_base], keys after the base's k_norm. It lies in memory that is given back soon after.
 typedef void kv_entries_fn(void *what, int side, int64_t layer, const kv_tensor *entries);
 
+// Some of the rows that an aux reads, rising, and their ids.
+typedef struct kv_some_rows {
+    const int64_t *rows;
+    const int32_t *ids;
+    int64_t n;
+} kv_some_rows;
+
 // Both at once, where nobody differentiates: every output goes to `take`, made as soon as the last of what its map reads
 // is there, before the aux goes on. The same bits as one after the other, in memory for one output and for what of the
-// aux is read later than where it is made. false when the tape failed.
+// aux is read later than where it is made. only: rows that entries are made of, the others are read by the aux alone;
+// NULL: all. false when the tape failed.
 bool kv_predict_along(kv_tape *tape, kv_predictor *predictor, const kv_key_norms *norms, kv_model *base,
-                      kv_model *aux, const int32_t *ids, int64_t n, const kv_pass *pass, kv_entries_fn *take,
-                      void *what);
+                      kv_model *aux, const int32_t *ids, int64_t n, const kv_pass *pass,
+                      const kv_some_rows *only, kv_entries_fn *take, void *what);
 
 // Of one output alone: what is predicted, keys before the base's k_norm; and what of it is its table's rows.
 kv_tensor *kv_predict_one(kv_tape *tape, kv_predictor *predictor, int side, int64_t layer,
@@ -149,10 +157,11 @@ kv_tensor *kv_predictor_input_tensor(kv_tape *tape, const kv_predictor_input *in
 // ---- What it costs -------------------------------------------------------------------------------------
 // base, aux: the pair's specs.
 
-// Products of n tokens: of the aux as far as it is read, n_seq sequences of n / n_seq tokens each; of the maps
+// Products of n tokens: of the aux as far as it is read, n_seq sequences of n / n_seq tokens each, each behind `cached`
+// that it has read before; of the maps
 // and of what is of the token alone; and what queries of the first n_layers cost more than the base's own.
 uint64_t kv_flops_predictor_aux(const kv_predictor *predictor, const kv_model_spec *aux, int64_t n_seq,
-                                int64_t n);
+                                int64_t n, int64_t cached);
 uint64_t kv_flops_predictor_maps(const kv_predictor *predictor, const kv_model_spec *base, int64_t n);
 uint64_t kv_flops_predictor_queries(const kv_predictor *predictor, const kv_model_spec *base,
                                     int64_t n_layers, int64_t n);

@@ -54,16 +54,18 @@ static bool allocate_pruning(kv_session *session, size_t rows) {
                              &session->drafter, NULL) == KV_OK;
 }
 
-static kv_status check_memory(const kv_model_spec *spec, int64_t n_seq, int64_t capacity, kv_error *err) {
+static kv_status check_memory(const kv_system *system, int64_t n_seq, int64_t capacity, bool turns,
+                              kv_error *err) {
     char what[80];
-    double width = 0;
-    for (int64_t i = 0; i < spec->n_layers; i++) width += (double)kv_spec_kv_dim(spec, i);
+    const kv_model_spec *spec = &system->base->spec;
+    double token = turns ? kv_turns_token_bytes(system) : 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) token += 2 * sizeof(float) * (double)kv_spec_kv_dim(spec, i);
     snprintf(what, sizeof what, "a cache of %lld x %lld tokens", (long long)n_seq, (long long)capacity);
-    return kv_memory_check(2 * sizeof(float) * width * (double)n_seq * (double)capacity, what, err);
+    return kv_memory_check(token * (double)n_seq * (double)capacity, what, err);
 }
 
-kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capacity, kv_session **session,
-                            kv_error *err) {
+static kv_status create(const kv_system *system, int64_t n_seq, int64_t capacity, bool turns,
+                        kv_session **session, kv_error *err) {
     *session = NULL;
     kv_system resolved = *system;
     resolved.pruning = kv_pruning_resolved(&system->pruning);
@@ -72,7 +74,7 @@ kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capa
                        "a session needs at least one sequence of one token, not %lld of %lld",
                        (long long)n_seq, (long long)capacity);
     kv_status status = kv_system_check(&resolved, capacity, err);
-    if (status == KV_OK) status = check_memory(&system->base->spec, n_seq, capacity, err);
+    if (status == KV_OK) status = check_memory(&resolved, n_seq, capacity, turns, err);
     if (status != KV_OK) return status;
     kv_session *s = calloc(1, sizeof *s);
     if (s) {
@@ -81,7 +83,7 @@ kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capa
     }
     size_t rows;
     if (!s || !s->tape || __builtin_mul_overflow((size_t)n_seq, (size_t)capacity, &rows) ||
-        !allocate_caches(s, rows) || !allocate_pruning(s, rows)) {
+        !allocate_caches(s, rows) || !allocate_pruning(s, rows) || (turns && !kv_turns_create(s))) {
         kv_session_free(s);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for a cache of %lld x %lld tokens",
                        (long long)n_seq, (long long)capacity);
@@ -91,8 +93,19 @@ kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capa
     return KV_OK;
 }
 
+kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capacity, kv_session **session,
+                            kv_error *err) {
+    return create(system, n_seq, capacity, false, session, err);
+}
+
+kv_status kv_session_create_turns(const kv_system *system, int64_t n_seq, int64_t capacity,
+                                  kv_session **session, kv_error *err) {
+    return create(system, n_seq, capacity, true, session, err);
+}
+
 void kv_session_free(kv_session *session) {
     if (!session) return;
+    kv_turns_free(session);
     for (int64_t i = 0; i < session->system.base->spec.n_layers; i++) {
         if (session->k) free(session->k[i]);
         if (session->v) free(session->v[i]);
@@ -113,18 +126,22 @@ void kv_session_free(kv_session *session) {
     free(session);
 }
 
-void kv_session_reset(kv_session *session) {
-    memset(session->lengths, 0, (size_t)session->n_seq * sizeof *session->lengths);
-    memset(session->predicted, 0, (size_t)session->n_seq * sizeof *session->predicted);
+void kv_rewind_sequence(kv_session *session, int64_t s, int64_t length) {
+    if (session->lengths[s] > length) session->lengths[s] = length;
+    if (length == 0) session->predicted[s] = false;
+    kv_turns_rewind(session, s);
 }
 
 void kv_session_rewind(kv_session *session, int64_t length) {
-    for (int64_t s = 0; s < session->n_seq; s++)
-        if (session->lengths[s] > length) session->lengths[s] = length;
+    for (int64_t s = 0; s < session->n_seq; s++) kv_rewind_sequence(session, s, length);
+}
+
+void kv_session_reset(kv_session *session) {
+    kv_session_rewind(session, 0);
 }
 
 void kv_session_forget(kv_session *session, int64_t s) {
-    session->lengths[s] = 0, session->predicted[s] = false;
+    kv_rewind_sequence(session, s, 0);
 }
 
 static void copy_rows(void *rows, int64_t to, int64_t from, int64_t n, size_t size) {
@@ -144,6 +161,7 @@ void kv_session_copy(kv_session *session, int64_t from, int64_t to) {
     copy_rows(session->depth, at, row, n, sizeof *session->depth);
     copy_rows(session->hidden, at, row, n, (size_t)spec->model_dim * sizeof *session->hidden);
     session->lengths[to] = n, session->predicted[to] = session->predicted[from];
+    kv_turns_copy(session, from, to);
 }
 
 // ---- Questions -----------------------------------------------------------------------------------------
@@ -166,6 +184,14 @@ int64_t kv_session_vocab_size(const kv_session *session) {
 
 int64_t kv_session_length(const kv_session *session, int64_t s) {
     return kv_next_position(session, s);
+}
+
+bool kv_session_appends(const kv_session *session) {
+    return session->turns || (!session->system.predictor && session->system.pruning.kind == KV_PRUNE_NONE);
+}
+
+int64_t kv_session_unread(const kv_session *session, int64_t s) {
+    return session->lengths[s] - kv_turns_read(session, s);
 }
 
 static bool has_cache(const kv_session *session, int64_t layer, int64_t row) {
@@ -225,8 +251,22 @@ static kv_status check_empty(const kv_session *session, const int64_t *lengths, 
     return KV_OK;
 }
 
+// What the base has decoded and an aux reads later: base and aux may pad their vocabularies differently.
+static kv_status check_unread(const kv_session *session, const int64_t *lengths, kv_error *err) {
+    const int64_t vocab_size = session->system.aux->spec.vocab_size;
+    for (int64_t s = 0; s < session->n_seq && session->turns; s++)
+        for (int64_t t = kv_turns_read(session, s); lengths[s] > 1 && t < session->lengths[s]; t++) {
+            const int32_t id = session->turns->ids[s * session->capacity + t];
+            if (id >= vocab_size)
+                return kv_fail(err, KV_ERR_RANGE,
+                               "sequence %lld, token %lld: id %d is outside the aux's vocabulary of %lld",
+                               (long long)s, (long long)t, id, (long long)vocab_size);
+        }
+    return KV_OK;
+}
+
 // Prompts by the system's way; lengths[s] 0: the sequence rests. On failure those that were to be read are forgotten
-// where they could only begin.
+// where they could only begin, else what they held is left.
 static kv_status read_prompts(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
                               kv_error *err) {
     int64_t n_ids;
@@ -236,11 +276,12 @@ static kv_status read_prompts(kv_session *session, const int32_t *ids, const int
     const bool predicted = session->system.predictor, pruned = session->system.pruning.kind != KV_PRUNE_NONE;
     if (!predicted && !pruned)
         return kv_read_tokens(session, (kv_reading){.ids = ids, .lengths = lengths}, logits, err);
-    status = check_empty(session, lengths, predicted ? "predicted" : "pruned", err);
+    if (!kv_session_appends(session))
+        status = check_empty(session, lengths, predicted ? "predicted" : "pruned", err);
+    if (status == KV_OK && predicted) status = check_unread(session, lengths, err);
     if (status != KV_OK) return status;
-    if (predicted)
-        status = kv_predicted_prefill(session, ids, lengths, n_ids, logits, err);
-    else if (session->system.pruning.kind == KV_PRUNE_LAZY)
+    if (predicted) return kv_predicted_prefill(session, ids, lengths, logits, err);
+    if (session->system.pruning.kind == KV_PRUNE_LAZY)
         status = kv_read_tokens(session, (kv_reading){.ids = ids, .lengths = lengths}, logits, err);
     else
         status = kv_pruned_prefill(session, ids, lengths, n_ids, logits, err);
@@ -268,6 +309,12 @@ kv_status kv_session_join(kv_session *session, const int32_t *ids, const int64_t
                           kv_error *err) {
     kv_status status = check_lengths(session, lengths, 0, err);
     if (status == KV_OK) status = check_empty(session, lengths, "joining", err);
+    return status == KV_OK ? read_prompts(session, ids, lengths, logits, err) : status;
+}
+
+kv_status kv_session_append(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
+                            kv_error *err) {
+    kv_status status = check_lengths(session, lengths, 0, err);
     return status == KV_OK ? read_prompts(session, ids, lengths, logits, err) : status;
 }
 

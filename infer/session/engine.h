@@ -31,8 +31,16 @@ kv_status kv_session_create(const kv_system *system, int64_t n_seq, int64_t capa
 void kv_session_free(kv_session *session);
 void kv_session_reset(kv_session *session); // forget all tokens, keep the memory
 
-// Forgets all but the first `length` tokens of every sequence, so that others can be read behind them. For
-// sessions of a model alone that does not prune.
+// The same for prompts that go on behind others, turn by turn: beside the base's cache it keeps the tokens and, of KV
+// prediction, what a separate aux has read (of a prefix that is the base's own cache). One that prunes keeps nothing
+// and takes a prompt at the beginning alone.
+kv_status kv_session_create_turns(const kv_system *system, int64_t n_seq, int64_t capacity,
+                                  kv_session **session, kv_error *err);
+// Whether prompts can be read behind what is there: sessions of a model alone that does not prune, and those for turns.
+bool kv_session_appends(const kv_session *session);
+
+// Forgets all but the first `length` tokens of every sequence, so that others can be read behind them: the session is
+// what it was when it had read so many. Where kv_session_appends.
 void kv_session_rewind(kv_session *session, int64_t length);
 
 // The same of all tokens of sequence s alone, of any system, whose place another one can then take (kv_session_join).
@@ -44,9 +52,11 @@ void kv_session_copy(kv_session *session, int64_t from, int64_t to);
 // Reads the prompts: ids of all sequences one after the other, lengths[n_seq] (each >= 1). The first token's
 // logits: [n_seq, vocab_size]. With an aux: aux reads n - 1 tokens up to its last layer's keys and values,
 // predictors fill the cache, the base reads the last token. Without: nothing but the last token goes through
-// the last layer's queries, attention and FFN. May be called again to append more tokens to a model-alone
-// session that does not prune (chunked prefill). Fails with KV_ERR_RANGE on an id outside
-// kv_system_vocab_size or a prompt longer than the capacity, naming both.
+// the last layer's queries, attention and FFN. May be called again to append more tokens where kv_session_appends
+// (chunked prefill). With KV prediction the aux then first reads what it has not read (the last token of the prompt
+// before, and what was decoded behind it), and the new tokens but the last get predicted entries, the same as if all
+// had been read at once; what the base has read and written keeps the base's own. Fails with KV_ERR_RANGE on an id outside
+// kv_system_vocab_size or a prompt longer than the capacity, naming both. On failure what was there before is left.
 kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
                              kv_error *err);
 
@@ -56,6 +66,10 @@ kv_status kv_session_prefill(kv_session *session, const int32_t *ids, const int6
 //                                  [Yu et al. 2022, "Orca", section 4: sequences join and leave a batch step by step]
 kv_status kv_session_join(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
                           kv_error *err);
+
+// Either of them: prompts for some sequences, lengths[s] 0 lets one rest, behind what they hold.
+kv_status kv_session_append(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
+                            kv_error *err);
 
 // What leaves a session are numbers: reading fails with KV_ERR_NOT_FINITE, and no token is read, when a logit
 // of any sequence is NaN or infinite, be it for the weights of the base, of the aux or of the predictors. The
@@ -83,6 +97,9 @@ int64_t kv_session_vocab_size(const kv_session *session); // the base's: the len
 // Tokens that sequence s has read, and so the position of the next one. (Those that pruning left out count,
 // but for random pruning, which makes the prompt itself a shorter one.)
 int64_t kv_session_length(const kv_session *session, int64_t s);
+
+// Of these, tokens that an aux has still to read before it goes on; of a prefix and of a model alone none.
+int64_t kv_session_unread(const kv_session *session, int64_t s);
 
 // How many tokens of sequence s have keys and values in a layer of the base's cache, and (positions may be
 // NULL) which, in rising order. All of them, unless pruned.

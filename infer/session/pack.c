@@ -101,7 +101,7 @@ static bool allocate(kv_session *session, const kv_reading *reading, int64_t n_s
 }
 
 static void place_rows(kv_session *session, const kv_reading *reading, int64_t s, int64_t n, kv_pack *pack) {
-    const int64_t first = s * session->capacity + session->lengths[s];
+    const int64_t first = s * session->capacity + kv_reading_behind(session, reading, s);
     const int64_t position = kv_next_position(session, s);
     for (int64_t t = 0; t < n; t++) {
         const int64_t row = pack->n_rows + t;
@@ -116,7 +116,8 @@ static void add_sequence(kv_session *session, const kv_reading *reading, bool in
                          kv_pack *pack) {
     const int64_t i = pack->n_seqs++, n = reading->lengths[s];
     kv_sequence sequence = {.q_row = pack->n_rows, .q_len = n, .k_row = pack->n_rows, .k_len = n};
-    if (in_cache) sequence.k_row = s * session->capacity, sequence.k_len = session->lengths[s] + n;
+    if (in_cache)
+        sequence.k_row = s * session->capacity, sequence.k_len = kv_reading_behind(session, reading, s) + n;
     place_rows(session, reading, s, n, pack);
     pack->members[i] = s;
     pack->predicted = session->predicted[s];
@@ -147,11 +148,14 @@ bool kv_pack_fill(kv_session *session, const kv_reading *reading, bool in_cache,
 }
 
 // Rows that stand one behind the other in the cache, as those of a sequence do, go there together.
-void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows) {
-    for (int64_t r = 0, n; r < rows->rows; r += n) {
-        const int64_t *places = pack->cache_rows + r;
+void kv_store_rows(const int64_t *places, float *cache, const kv_tensor *rows) {
+    for (int64_t r = 0, n; r < rows->rows; r += n, places += n) {
         for (n = 1; r + n < rows->rows && places[n] == places[0] + n;) n++;
         memcpy(cache + places[0] * rows->cols, rows->data + r * rows->cols,
                (size_t)(n * rows->cols) * sizeof(float));
     }
+}
+
+void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows) {
+    kv_store_rows(pack->cache_rows, cache, rows);
 }

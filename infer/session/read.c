@@ -127,6 +127,10 @@ static kv_status read_pack(kv_session *session, kv_pack *pack, const kv_reading 
 
 kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err) {
     kv_status status = kv_read_packs(session, &reading, true, read_pack, logits, err);
-    for (int64_t s = 0; s < session->n_seq && status == KV_OK; s++) session->lengths[s] += reading.lengths[s];
+    const int32_t *ids = reading.ids;
+    for (int64_t s = 0; s < session->n_seq && status == KV_OK; ids += reading.lengths[s++]) {
+        kv_turns_note(session, s, ids, reading.lengths[s], false);
+        session->lengths[s] += reading.lengths[s];
+    }
     return status;
 }

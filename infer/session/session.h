@@ -28,6 +28,7 @@ struct kv_session {
     int32_t *positions;      // [n_seq · capacity] of each row's token; NULL: its place in the sequence
     int32_t *depth;          // lazy: [n_seq · capacity] layers the token went through
     float *hidden;           // lazy: [n_seq · capacity, model_dim] its input to layer `depth`
+    struct kv_turns *turns;  // what an aux goes on from; NULL: a predicted prompt stands at the beginning
     kv_session *drafter;     // speculative: the aux's own cache
     float *draft_importance; // speculative: [n_seq, capacity + lookahead]
     kv_tape *tape;
@@ -39,11 +40,37 @@ struct kv_session {
 // The position that the next token of sequence s gets.
 int64_t kv_next_position(const kv_session *session, int64_t s);
 
+// What a session keeps beside the base's cache for prompts to go on behind it. An aux's rows stand where the base's do:
+// row capacity · s + t is token t of sequence s. The aux is behind: it reads what the base has decoded, and the last
+// token of a prompt, when there is something to predict behind them.
+//
+//     the base's cache    p p p o o o o │ p p p o      p: predicted   o: the base's own
+//     the aux has read    a a a         │              before the second prompt: 4 tokens are unread
+typedef struct kv_turns {
+    int32_t *ids;     // [n_seq · capacity]
+    bool *predicted;  // [n_seq · capacity] whether a token's entries are
+    int64_t n_layers; // of the aux, the first ones, whose keys and values it attends to
+    float **k, **v;   // [n_layers] of [n_seq · capacity, kv_dim of the aux]; of a prefix the base's own
+    bool of_base;     // they are those
+    int64_t *n_read;  // [n_seq] tokens that a separate aux has read
+} kv_turns;
+
+// All of it in infer/session/turns.c. Of pruned sessions nothing is kept: true, and session->turns stays NULL.
+bool kv_turns_create(kv_session *session);
+void kv_turns_free(kv_session *session);
+double kv_turns_token_bytes(const kv_system *system);        // beside the base's cache
+int64_t kv_turns_read(const kv_session *session, int64_t s); // tokens of sequence s that the aux has read
+void kv_turns_rewind(kv_session *session, int64_t s);        // to session->lengths[s]
+void kv_turns_copy(kv_session *session, int64_t from, int64_t to);
+void kv_turns_note(kv_session *session, int64_t s, const int32_t *ids, int64_t n,
+                   bool predicted); // behind what is there
+
 // Tokens to be read. The arrays are the caller's.
 typedef struct kv_reading {
     const int32_t *ids;       // of all sequences, one after the other
     const int64_t *lengths;   // [n_seq] how many of them; 0: the sequence rests
     const int32_t *positions; // one for each id, rising; NULL: the next ones
+    const int64_t *cached;    // [n_seq] the tokens before them; NULL: session->lengths
     // Where each row of the cache leaves the most attention that the newest token paid it in any layer or
     // head; [n_seq] of [length of the cache]. NULL: nobody asks.
     float *const *importance;
@@ -124,17 +151,27 @@ typedef kv_status kv_pack_fn(kv_session *session, kv_pack *pack, const kv_readin
 kv_status kv_read_packs(kv_session *session, const kv_reading *reading, bool in_cache, kv_pack_fn *read,
                         float *logits, kv_error *err);
 
-// Rows of a pack go to their places in a layer's keys or values.
+// Rows of a pack, or others, go to their places in a layer's keys or values.
 void kv_pack_store(const kv_pack *pack, float *cache, const kv_tensor *rows);
+void kv_store_rows(const int64_t *places, float *cache, const kv_tensor *rows);
+
+// Tokens of sequence s that stand before those of a reading.
+static inline int64_t kv_reading_behind(const kv_session *session, const kv_reading *reading, int64_t s) {
+    return reading->cached ? reading->cached[s] : session->lengths[s];
+}
+
+// Forgets all but the first `length` tokens of sequence s.
+void kv_rewind_sequence(kv_session *session, int64_t s, int64_t length);
 
 // Tokens through all layers of the base. logits [n_seq, vocab_size]: rows of resting sequences are left
 // alone; NULL with `importance`: stop once the last layer's attention is known; NULL with `hidden`: there are
 // none. Lengths of the cache change only when every pack went well. See infer/session/read.c.
 kv_status kv_read_tokens(kv_session *session, kv_reading reading, float *logits, kv_error *err);
 
-// Prompts by way of the aux and its predictors. See infer/session/predict.c.
-kv_status kv_predicted_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, int64_t n_ids,
-                               float *logits, kv_error *err);
+// Prompts by way of the aux and its predictors, behind what is there; on failure that is all that is left. See
+// infer/session/predict.c.
+kv_status kv_predicted_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, float *logits,
+                               kv_error *err);
 
 // Prompts of which only some tokens are read: random, static, speculative. See infer/session/prune_prompt.c.
 kv_status kv_pruned_prefill(kv_session *session, const int32_t *ids, const int64_t *lengths, int64_t n_ids,

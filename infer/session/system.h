@@ -6,7 +6,7 @@
 
 typedef struct kv_system {
     kv_model *base;
-    kv_model *aux;           // NULL: the base reads its prompt itself; the base: of a prefix (kv_predictor_spec)
+    kv_model *aux; // NULL: the base reads its prompt itself; the base: of a prefix (kv_predictor_spec)
     kv_predictor *predictor; // with aux, unless pruning is speculative
     kv_pruning pruning;      // zero: none; not together with a predictor
 } kv_system;

@@ -72,7 +72,9 @@ static bool reach(kv_model *model, int64_t n) {
 static bool reach_all(kv_session *session, const kv_reading *reading) {
     int64_t most = 1;
     for (int64_t s = 0; s < session->n_seq; s++) {
-        const int64_t n = kv_next_position(session, s) + reading->lengths[s];
+        const int64_t before =
+            reading->cached ? reading->cached[s] : kv_next_position(session, s); // of positions
+        const int64_t n = before + reading->lengths[s];
         most = n > most ? n : most;
     }
     if (reading->positions) most = session->capacity;

@@ -220,7 +220,7 @@ static void expect_along(const test_made *m, kv_predictor *predictor, kv_model *
     kv_predictor_read(tape, predictor, base, m->aux, ids, TOKENS, &pass, false, &taps);
     kv_predict(tape, predictor, &norms, &taps, taken.expected[KV_KEYS], taken.expected[KV_VALUES]);
     const uint64_t products = kv_gemm_flops() - before;
-    assert_true(kv_predict_along(tape, predictor, &norms, base, m->aux, ids, TOKENS, &pass, take, &taken));
+    assert_true(kv_predict_along(tape, predictor, &norms, base, m->aux, ids, TOKENS, &pass, NULL, take, &taken));
     assert_int_equal(kv_gemm_flops() - before, 2 * products);
     for (int64_t i = 0; i < m->base->spec.n_layers; i++)
         for (int side = 0; side < KV_SIDES; side++) assert_int_equal(taken.n[side][i], 1);

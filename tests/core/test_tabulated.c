@@ -181,7 +181,7 @@ static void same_products(const test_part *part, const test_made *made, kv_predi
     const kv_model_spec *base = &made->base->spec, *aux = &made->aux->spec;
     const uint64_t spared = kv_flops_predictor_tokens(made->predictor, base, TOKENS),
                    left = kv_flops_predictor_maps(tabulated, base, TOKENS),
-                   of_aux = kv_flops_predictor_aux(tabulated, aux, N_SEQ, TOKENS);
+                   of_aux = kv_flops_predictor_aux(tabulated, aux, N_SEQ, TOKENS, 0);
     assert_int_equal(products_of(made, tabulated), of_aux + left);
     assert_int_equal(products_of(made, made->predictor), of_aux + left + spared);
     assert_int_equal(kv_flops_predictor_maps(made->predictor, base, TOKENS), left + spared);
