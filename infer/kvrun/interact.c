@@ -1,8 +1,8 @@
 // A conversation at the terminal.
 //
-// Every turn tokenizes the whole conversation anew and reads what the session has not read yet: a base alone
-// keeps its cache and reads from where the ids differ. With a predicted or a pruned prompt everything is read
-// again, as their caches hold no prompt of the base's own.
+// Every turn tokenizes the whole conversation anew and reads what the session has not read yet: it is taken back to
+// where the ids differ, and what comes behind is read, with KV prediction predicted. A pruned prompt is read from its
+// beginning, as it has been chosen from as a whole.
 #include "infer/kvrun/kvrun.h"
 
 #include "data/system/buffers.h"
@@ -85,18 +85,21 @@ static kv_status encode(const struct talk *t, int32_t **ids, int64_t *n, kv_erro
 
 // Ids that the session has read already. The last one is always read, for its logits.
 static int64_t known(const struct talk *t, const int32_t *ids, int64_t n) {
-    const kv_system *system = &t->run->system;
-    if (system->predictor || system->pruning.kind != KV_PRUNE_NONE) return 0;
     int64_t same = 0;
+    if (!kv_session_appends(t->session)) return 0;
     while (same < t->n_read && same < n - 1 && t->read[same] == ids[same]) same++;
     return same;
 }
 
-static void show_turn(const struct talk *t, const kvrun_answer *a, int64_t n, int64_t n_new) {
+// n_unread: of the turns before, what an aux had not read.
+static void show_turn(const struct talk *t, const kvrun_answer *a, int64_t n, int64_t n_new,
+                      int64_t n_unread) {
     char ttft[32];
     if (t->run->options.quiet) return;
-    fprintf(stderr, "[first token after %s, %lld of %lld tokens read; %lld tokens",
-            kvrun_seconds(a->ttft, ttft), (long long)n_new, (long long)n, (long long)a->n);
+    fprintf(stderr, "[first token after %s, %lld of %lld tokens read", kvrun_seconds(a->ttft, ttft),
+            (long long)n_new, (long long)n);
+    if (n_unread > 0 && n_new > 1) fprintf(stderr, ", by the aux %lld before them", (long long)n_unread);
+    fprintf(stderr, "; %lld tokens", (long long)a->n);
     if (a->tokens_per_second > 0) fprintf(stderr, ", %.1f a second", a->tokens_per_second);
     fprintf(stderr, "; ended by %s; context %lld of %lld]\n", a->finish, (long long)(n + a->n),
             (long long)t->run->context);
@@ -119,11 +122,12 @@ static kv_status answer(struct talk *t, const int32_t *ids, int64_t n, kv_error 
     const int64_t same = known(t, ids, n);
     kvrun_answer a;
     kv_session_rewind(t->session, same);
+    const int64_t n_unread = kv_session_unread(t->session, 0);
     t->n_read = 0; // nothing is sure if this fails
     kv_status status = kvrun_answer_make(t->run, t->session, ids + same, n - same, same > 0, stdout, &a, err);
     if (a.n > 0 || status == KV_OK) fputc('\n', stdout);
     if (status == KV_OK) status = kvrun_flush(stdout, err);
-    if (status == KV_OK) show_turn(t, &a, n, n - same);
+    if (status == KV_OK) show_turn(t, &a, n, n - same, n_unread);
     if (status == KV_OK) status = remember(t, ids, n, &a, err);
     if (status == KV_OK)
         status =
@@ -200,7 +204,7 @@ static kv_status converse(struct talk *t, kvrun_line *line, kv_error *err) {
 
 static void greet(const kvrun *run) {
     if (run->options.quiet) return;
-    const bool again = run->system.predictor || run->system.pruning.kind != KV_PRUNE_NONE;
+    const bool again = run->system.pruning.kind != KV_PRUNE_NONE;
     fprintf(stderr, "[%s, context %lld tokens%s; /help tells more]\n", kvrun_system_name(&run->system),
             (long long)run->context, again ? ", read as a whole at every turn" : "");
 }
@@ -208,7 +212,7 @@ static void greet(const kvrun *run) {
 kv_status kvrun_interact(const kvrun *run, kv_error *err) {
     struct talk t = {.run = run};
     kvrun_line line = {0};
-    kv_status status = kvrun_session(&run->system, run->context, &t.session, err);
+    kv_status status = kvrun_session_turns(&run->system, run->context, &t.session, err);
     if (status == KV_OK) {
         greet(run);
         status = converse(&t, &line, err);

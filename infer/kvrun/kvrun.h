@@ -53,6 +53,7 @@ void kvrun_close(kvrun *run);
 // A session whose weights have been read once (with a prompt of two tokens that is forgotten again), so that
 // the clock does not measure the disk.
 kv_status kvrun_session(const kv_system *system, int64_t capacity, kv_session **session, kv_error *err);
+kv_status kvrun_session_turns(const kv_system *system, int64_t capacity, kv_session **session, kv_error *err);
 
 // The prompt as ids: from words, file, ids, or standard input. Caller frees *ids. In prompt.c.
 kv_status kvrun_prompt_read(const kvrun *run, int32_t **ids, int64_t *n, kv_error *err);

@@ -178,12 +178,13 @@ void kvrun_close(kvrun *run) {
     free(run->options.stops);
 }
 
-kv_status kvrun_session(const kv_system *system, int64_t capacity, kv_session **session, kv_error *err) {
+// status: of having made it.
+static kv_status warm_up(kv_session **session, kv_status status, kv_error *err) {
     static const int32_t two[2] = {0};
-    const int64_t length = capacity < 2 ? capacity : 2;
-    kv_status status = kv_session_create(system, 1, capacity, session, err);
-    float *logits = malloc((size_t)system->base->spec.vocab_size * sizeof *logits);
-    if (status == KV_OK && !logits) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for logits");
+    if (status != KV_OK) return status;
+    const int64_t capacity = kv_session_capacity(*session), length = capacity < 2 ? capacity : 2;
+    float *logits = malloc((size_t)kv_session_vocab_size(*session) * sizeof *logits);
+    if (!logits) status = kv_fail(err, KV_ERR_MEMORY, "out of memory for logits");
     if (status == KV_OK) status = kv_session_prefill(*session, two, &length, logits, err);
     if (status == KV_ERR_NOT_FINITE) status = KV_OK; // the prompt's own logits decide
     free(logits);
@@ -194,4 +195,13 @@ kv_status kvrun_session(const kv_system *system, int64_t capacity, kv_session **
     kv_session_free(*session);
     *session = NULL;
     return status;
+}
+
+kv_status kvrun_session(const kv_system *system, int64_t capacity, kv_session **session, kv_error *err) {
+    return warm_up(session, kv_session_create(system, 1, capacity, session, err), err);
+}
+
+kv_status kvrun_session_turns(const kv_system *system, int64_t capacity, kv_session **session,
+                              kv_error *err) {
+    return warm_up(session, kv_session_create_turns(system, 1, capacity, session, err), err);
 }

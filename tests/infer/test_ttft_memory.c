@@ -7,6 +7,7 @@
 #include "core/arena.h"
 #include "core/gemm.h"
 #include "infer/draw.h"
+#include "infer/memory.h"
 #include "infer/session/session.h"
 #include "infer/ttft.h"
 #include "tests/support/predictors/paper.h"
@@ -191,6 +192,35 @@ static void test_wider_models(void **state) {
     kv_predictor_free(low);
 }
 
+// ---- Turns ---------------------------------------------------------------------------------------------
+
+// Prompts, steps, and longer prompts behind them, for which the aux has something to read: what is kept for that and
+// what is taken out of the rows that it reads are counted, too. Packs of other sizes leave gaps, as kv_answer_bytes has it.
+static void check_turns(const char *name, const kv_system *system) {
+    enum { BATCH = 3, FIRST = 90, STEPS = 5, SECOND = 100, ALL = FIRST + STEPS + SECOND };
+    static const int64_t first[BATCH] = {FIRST, FIRST, FIRST}, second[BATCH] = {SECOND, SECOND, SECOND};
+    kv_session *session;
+    kv_error err = {0};
+    int32_t *ids = malloc(BATCH * ALL * sizeof *ids);
+    float *logits = malloc(BATCH * (size_t)system->base->spec.vocab_size * sizeof *logits);
+    tiny_ids(ids, BATCH * ALL, kv_system_vocab_size(system), 1);
+    const size_t before = heap.alive;
+    heap.most = heap.alive;
+    if (kv_session_create_turns(system, BATCH, ALL, &session, &err) != KV_OK) fail_msg("%s", err.message);
+    if (kv_session_prefill(session, ids, first, logits, &err) != KV_OK) fail_msg("%s", err.message);
+    for (int i = 0; i < STEPS; i++)
+        if (kv_session_decode(session, ids, NULL, logits, &err) != KV_OK) fail_msg("%s", err.message);
+    if (kv_session_append(session, ids, second, logits, &err) != KV_OK) fail_msg("%s", err.message);
+    const double taken = (double)(heap.most - before + tape_peak(session)),
+                 said = kv_turns_bytes(system, BATCH, SECOND + STEPS + 1, ALL);
+    kv_session_free(session);
+    assert_int_equal(heap.alive, before);
+    free(ids);
+    free(logits);
+    if (!(said >= taken && said <= 3 * taken + 0.6e6))
+        fail_msg("%s, turns: %.0f bytes estimated, %.0f taken (%.3f)", name, said, taken, said / taken);
+}
+
 // Nothing of a prefix is there twice, and its layers' caches are handed on as they are.
 static void test_parts_of_predictors(void **state) {
     (void)state;
@@ -202,8 +232,9 @@ static void test_parts_of_predictors(void **state) {
             char what[96];
             test_made m = test_part_make_of(&test_parts[p], &base, &aux);
             snprintf(what, sizeof what, "%s of %s", test_parts[p].name, wide ? "wider models" : "tiny ones");
-            check(what, &(kv_system){.base = m.base, .aux = m.aux, .predictor = m.predictor}, few_cells,
-                  FEW_CELLS);
+            const kv_system system = {.base = m.base, .aux = m.aux, .predictor = m.predictor};
+            check(what, &system, few_cells, FEW_CELLS);
+            check_turns(what, &system);
             test_made_free(&m);
         }
     }

@@ -143,19 +143,89 @@ static char *answer_to_text(const kv_system *system, const char *text, int64_t n
 
 // ---- Conversations -------------------------------------------------------------------------------------
 
-// Three turns: each answer is what the whole text up to there, read anew, gives.
+// A conversation as a session for turns has it: each turn behind as much of the one before as the text's ids share.
+struct turns {
+    kv_session *session;
+    int32_t ids[CONTEXT];
+    int64_t n; // read
+};
+
+static char *answer_in_turn(struct turns *t, const char *text, int64_t n_answer, int64_t *n_new) {
+    kv_error error = {0};
+    int32_t *ids, all[CONTEXT] = {1}, generated[CONTEXT];
+    int64_t n, same = 0, n_generated;
+    char *decoded;
+    size_t length;
+    assert_int_equal(kv_tokenizer_encode(tokenizer, text, strlen(text), &ids, &n, &error), KV_OK);
+    memcpy(all + 1, ids, (size_t)n++ * sizeof *ids);
+    free(ids);
+    while (same < t->n && same < n - 1 && t->ids[same] == all[same]) same++;
+    kv_session_rewind(t->session, same);
+    const kv_generation how = {.max_tokens = n_answer, .append = true};
+    *n_new = n - same;
+    if (kv_generate(t->session, all + same, n_new, &how, generated, &n_generated, &error))
+        fail_msg("%s", error.message);
+    memcpy(all + n, generated, (size_t)n_generated * sizeof *all);
+    t->n = kv_session_length(t->session, 0);
+    memcpy(t->ids, all, sizeof all);
+    for (int64_t i = 0; i < n_generated; i++)
+        if (generated[i] == systems[0].base->spec.eos_id) n_generated = i;
+    assert_int_equal(kv_decode_continuation(tokenizer, generated, n_generated, &decoded, &length, &error),
+                     KV_OK);
+    char *repaired = test_repaired(decoded, length, NULL);
+    free(decoded);
+    return repaired;
+}
+
+// With KV prediction: the base keeps what it has read and written.
+static void turns_are_predicted_behind_turns(void **state) {
+    (void)state;
+    static const char *const lines[] = {"In which country is Chaco?", "And Fiji?", "Which code has it?",
+                                        "Why?"};
+    kv_error error = {0};
+    struct turns t = {0};
+    char said[1024] = "";
+    bool caught_up = false;
+    assert_int_equal(kv_session_create_turns(&systems[1], 1, CONTEXT, &t.session, &error), KV_OK);
+    kvrun_at_terminal(KVP, "-n", "6");
+    assert_non_null(strstr(until_prompt(), "[KVP, context 96 tokens; /help"));
+    for (int turn = 0; turn < 4; turn++) {
+        const char *figures;
+        int64_t n_new;
+        long long n_read;
+        char *got = ask(lines[turn], &figures);
+        if (turn > 0 && said[strlen(said) - 1] != '\n') strcat(said, "\n");
+        strcat(said, lines[turn]);
+        char *wanted = answer_in_turn(&t, said, 6, &n_new);
+        assert_string_equal(got, wanted);
+        strcat(said, wanted);
+        free(wanted);
+        assert_int_equal(sscanf(strchr(figures, ','), ", %lld of", &n_read), 1);
+        assert_int_equal(n_read, n_new);
+        caught_up |= strstr(figures, ", by the aux ") != NULL;
+    }
+    assert_true(caught_up);
+    kv_session_free(t.session);
+    type("/quit\n");
+    expect_end(0);
+}
+
+// Three turns of a base alone and of one that prunes: each answer is what the whole text up to there, read anew, gives.
 static void history_is_kept(void **state) {
     (void)state;
     static const char *const lines[] = {"In which country is Chaco?", "And Fiji?", "Which code has it?"};
-    for (int kvp = 0; kvp < 2; kvp++) {
+    const kv_system how[2] = {systems[0],
+                              {.base = systems[0].base, .pruning = {.kind = KV_PRUNE_STATIC, .keep = 0.5}}};
+    for (int pruned = 0; pruned < 2; pruned++) {
         char said[1024] = "";
         int64_t length_before = 0;
-        if (kvp)
-            kvrun_at_terminal(KVP, "-n", "6");
+        if (pruned)
+            kvrun_at_terminal(BASE, "--prune", "static:0.5", "-n", "6");
         else
             kvrun_at_terminal(BASE, "-n", "6");
-        assert_non_null(strstr(until_prompt(), kvp ? "[KVP, context 96 tokens, read as a whole at every turn;"
-                                                   : "[base, context 96 tokens; /help"));
+        assert_non_null(
+            strstr(until_prompt(), pruned ? "[pruned, context 96 tokens, read as a whole at every turn;"
+                                          : "[base, context 96 tokens; /help"));
         for (int turn = 0; turn < 3; turn++) {
             const char *figures;
             int64_t n;
@@ -163,7 +233,7 @@ static void history_is_kept(void **state) {
             char *got = ask(lines[turn], &figures);
             if (turn > 0 && said[strlen(said) - 1] != '\n') strcat(said, "\n");
             strcat(said, lines[turn]);
-            char *wanted = answer_to_text(&systems[kvp], said, 6, &n);
+            char *wanted = answer_to_text(&how[pruned], said, 6, &n);
             assert_string_equal(got, wanted);
             strcat(said, wanted);
             free(wanted);
@@ -172,7 +242,7 @@ static void history_is_kept(void **state) {
             assert_int_equal(n_whole, n);
             // The base alone reads only what is new: this turn, and the answer before it as far as its text
             // makes other tokens than the model did.
-            if (kvp || turn == 0)
+            if (pruned || turn == 0)
                 assert_int_equal(n_read, n);
             else
                 assert_true(n_read <= n - length_before + 2);
@@ -424,6 +494,7 @@ int main(void) {
         return SKIPPED;
     }
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(turns_are_predicted_behind_turns),
         cmocka_unit_test(history_is_kept),
         cmocka_unit_test(commands),
         cmocka_unit_test(several_lines_at_once),
