@@ -24,10 +24,14 @@ struct talk {
 };
 
 static const char help[] =
-    "Type a message; the model goes on from all that was said. Ctrl-C ends an answer, and the session at the "
-    "prompt.\n"
+    "Type a message; the model goes on from all that was said. Ctrl-C ends an answer, clears what is being\n"
+    "typed, and ends the session where nothing is.\n"
     "  /reset  forget the conversation     /quit, Ctrl-D  end\n"
-    "  /help   this                        //...          a message that begins with a slash\n";
+    "  /help   this                        //...          a message that begins with a slash\n"
+    "A message of several lines: paste it, press Alt-Enter between them, or end a line with \\. Up and Ctrl-R\n"
+    "bring back what was typed before; a line that begins with a blank is not kept.\n";
+
+static const char *const commands[] = {"/help", "/quit", "/reset", NULL};
 
 // ---- What has been said --------------------------------------------------------------------------------
 
@@ -185,14 +189,9 @@ static void command(struct talk *t, const char *line, bool *over) {
 static kv_status converse(struct talk *t, kvrun_line *line, kv_error *err) {
     for (bool over = false; !over;) {
         bool end;
-        fputs("> ", stderr);
-        fflush(stderr);
-        kv_status status = kvrun_line_read(line, &end, err);
-        if (status != KV_OK || end) {
-            fputc('\n', stderr);
-            return status;
-        }
-        const char *text = line->text.data;
+        const char *text;
+        kv_status status = kvrun_line_read(line, &text, &end, err);
+        if (status != KV_OK || end) return status;
         if (text[0] == '/' && text[1] != '/')
             command(t, text, &over);
         else if (*text)
@@ -212,13 +211,14 @@ static void greet(const kvrun *run) {
 kv_status kvrun_interact(const kvrun *run, kv_error *err) {
     struct talk t = {.run = run};
     kvrun_line line = {0};
-    kv_status status = kvrun_session_turns(&run->system, run->context, &t.session, err);
+    kv_status status = kvrun_line_open(&line, !run->options.no_history, commands, err);
+    if (status == KV_OK) status = kvrun_session_turns(&run->system, run->context, &t.session, err);
     if (status == KV_OK) {
         greet(run);
         status = converse(&t, &line, err);
         forget(&t);
     }
-    kv_bytes_free(&line.text);
+    kvrun_line_close(&line);
     free(t.read);
     free(t.text);
     free(t.messages);

@@ -25,7 +25,8 @@ typedef struct kvrun_options {
     kv_sampling sampling;
     kv_pruning pruning;
     bool compare, ids, json, chat, quiet, no_bos;
-    bool cut; // a prompt that is too long loses its left
+    bool cut;        // a prompt that is too long loses its left
+    bool no_history; // what is typed is not kept for the next run
 } kvrun_options;
 
 // Ends the program on --help, --version and wrong usage. *stops is the caller's to free.
@@ -114,11 +115,17 @@ kv_status kvrun_interact(const kvrun *run, kv_error *err);
 // Until there is something to read on standard input (or its end). KV_ERR_INTERRUPTED on a signal to stop.
 kv_status kvrun_wait_for_input(kv_error *err); // in line.c
 
-// A line typed at the terminal, without its end, into *line (kept and grown between calls). *end: Ctrl-D.
-// KV_ERR_INTERRUPTED on a signal to stop.
+// Lines typed at the terminal, behind a prompt on standard error: edited (edit.h) where it can move its cursor; where it is dumb or
+// standard error leads elsewhere, as the terminal hands them on.
 typedef struct kvrun_line {
-    kv_bytes text;    // ends with a NUL that does not count
-    char ahead[4096]; // read, but behind the line
+    struct kvrun_editor *editor; // NULL: the latter
+    kv_bytes text;               // ends with a NUL that does not count
+    char ahead[4096];            // read, but behind the line
     size_t n_ahead;
 } kvrun_line;
-kv_status kvrun_line_read(kvrun_line *line, bool *end, kv_error *err);
+// keep: what is typed is kept for the next run. commands: what Tab completes, NULL behind the last. Close it also after a failure.
+kv_status kvrun_line_open(kvrun_line *line, bool keep, const char *const *commands, kv_error *err);
+void kvrun_line_close(kvrun_line *line);
+// The next one, without its end, in *text until the next call. *end: Ctrl-D, or the terminal is gone. KV_ERR_INTERRUPTED on a
+// signal to stop.
+kv_status kvrun_line_read(kvrun_line *line, const char **text, bool *end, kv_error *err);

@@ -2,10 +2,12 @@
 #include "infer/kvrun/kvrun.h"
 
 #include "data/system/console.h"
+#include "infer/kvrun/edit.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 // Reading itself would go on after a signal.
@@ -24,9 +26,15 @@ static kv_status put(kvrun_line *line, const char *text, size_t n, kv_error *err
     return status;
 }
 
-kv_status kvrun_line_read(kvrun_line *line, bool *end, kv_error *err) {
+// What the terminal itself keeps of a line until Enter: the rest is lost, and it says so to nobody.
+static bool is_cut(const kvrun_line *line) {
+    enum { most = 4095 };
+    struct termios settings;
+    return line->text.length == most && tcgetattr(STDIN_FILENO, &settings) == 0 && settings.c_lflag & ICANON;
+}
+
+static kv_status read_plain(kvrun_line *line, bool *end, kv_error *err) {
     line->text.length = 0;
-    *end = false;
     kv_status status = put(line, "", 0, err);
     while (status == KV_OK) {
         const char *stop = memchr(line->ahead, '\n', line->n_ahead);
@@ -45,5 +53,37 @@ kv_status kvrun_line_read(kvrun_line *line, bool *end, kv_error *err) {
             break;
         }
     }
+    if (status != KV_OK || !is_cut(line)) return status;
+    fputs(
+        "[this terminal hands on no more than 4095 bytes of a line, and the rest is lost: nothing was said; --file "
+        "takes any length]\n",
+        stderr);
+    line->text.length = 0;
+    return put(line, "", 0, err);
+}
+
+kv_status kvrun_line_open(kvrun_line *line, bool keep, const char *const *commands, kv_error *err) {
+    *line = (kvrun_line){0};
+    return kvrun_editor_open(&line->editor, keep, commands, err);
+}
+
+void kvrun_line_close(kvrun_line *line) {
+    kvrun_editor_close(line->editor);
+    kv_bytes_free(&line->text);
+    line->editor = NULL;
+}
+
+kv_status kvrun_line_read(kvrun_line *line, const char **text, bool *end, kv_error *err) {
+    *end = false;
+    if (line->editor) {
+        kv_status status = kvrun_editor_read(line->editor, end, err);
+        *text = line->editor->text.data;
+        return status;
+    }
+    fputs("> ", stderr);
+    fflush(stderr);
+    kv_status status = read_plain(line, end, err);
+    if (status != KV_OK || *end) fputc('\n', stderr);
+    *text = line->text.data;
     return status;
 }

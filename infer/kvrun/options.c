@@ -72,6 +72,7 @@ enum {
     opt_prune,
     opt_dtype,
     opt_too_long,
+    opt_no_history,
 };
 
 static const struct argp_option options[] = {
@@ -121,6 +122,7 @@ static const struct argp_option options[] = {
     {"ids", opt_ids, NULL, 0, "Token ids instead of text", 4},
     {"json", opt_json, NULL, 0, "One JSON object with the answer and all figures", 4},
     {"quiet", 'q', NULL, 0, "No figures", 4},
+    {"no-history", opt_no_history, NULL, 0, "Of a conversation: do not keep what is typed for the next run", 4},
     {0}};
 
 // ---- Values --------------------------------------------------------------------------------------------
@@ -294,6 +296,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case opt_ids: o->ids = true; return 0;
     case opt_json: o->json = true; return 0;
     case 'q': o->quiet = true; return 0;
+    case opt_no_history: o->no_history = true; return 0;
     default: return parse_more(key, text, state);
     }
 }

@@ -1,6 +1,8 @@
-// kvrun at a terminal: conversations, Ctrl-C, Ctrl-D, and answers side by side. The test is the terminal.
+// kvrun at a terminal: conversations, Ctrl-C, Ctrl-D, and answers side by side. The test is the terminal, a dumb one: what an able one
+// shows is for test_kvrun_edit.c.
 #include "tests/support/kvrun.h"
 #include "tests/support/spoil.h"
+#include "tests/support/terminal.h"
 
 #include "data/chat/chat.h"
 #include "data/checkpoint/checkpoint.h"
@@ -8,27 +10,14 @@
 #include "infer/generate.h"
 
 #include <math.h>
-#include <poll.h>
-#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 
-enum { WIDTH = 72, PATIENCE_MS = 60000 };
-
 // ---- A terminal ----------------------------------------------------------------------------------------
-
-static struct {
-    int control;
-    pid_t child;
-    char text[1 << 16]; // what was shown since the last wait
-    size_t length;
-} terminal;
 
 // Lines (unless `raw`: everything as it comes) and signals as usual, but no echo, and new lines left alone.
 static void start(const char *const *arguments, bool raw) {
@@ -37,65 +26,26 @@ static void start(const char *const *arguments, bool raw) {
     struct termios settings = {.c_iflag = ICRNL, .c_cflag = CREAD | CS8, .c_lflag = ICANON | ISIG};
     if (raw) settings.c_lflag = ISIG;
     settings.c_cc[VINTR] = 3, settings.c_cc[VEOF] = 4, settings.c_cc[VMIN] = 1;
-    struct winsize size = {.ws_row = 24, .ws_col = WIDTH};
-    terminal.length = 0;
-    terminal.child = forkpty(&terminal.control, NULL, &settings, &size);
-    assert_true(terminal.child >= 0);
-    if (terminal.child > 0) return;
-    execv(all[0], (char *const *)all);
-    _exit(127);
+    terminal_start(all, "dumb", &settings);
 }
 #define kvrun_at_terminal(...) start((const char *const[]){__VA_ARGS__, NULL}, false)
-
-static void type(const char *text) {
-    assert_int_equal(write(terminal.control, text, strlen(text)), strlen(text));
-}
-
-// Reads more; false at the end of what will come.
-static bool more(void) {
-    struct pollfd wait = {.fd = terminal.control, .events = POLLIN};
-    const int ready = poll(&wait, 1, PATIENCE_MS);
-    if (ready != 1) fail_msg("nothing comes behind '%s'", terminal.text);
-    const ssize_t n =
-        read(terminal.control, terminal.text + terminal.length, sizeof terminal.text - terminal.length - 1);
-    if (n <= 0) return false;
-    terminal.text[terminal.length += (size_t)n] = '\0';
-    return true;
-}
 
 // What comes up to the next prompt, which ends in a line of its own; lasts until the next call.
 static char *until_prompt(void) {
     static char shown[1 << 16];
     terminal.text[terminal.length] = '\0';
     while (terminal.length < 2 || strcmp(terminal.text + terminal.length - 2, "> ") != 0)
-        if (!more()) fail_msg("no prompt behind '%s'", terminal.text);
+        if (!terminal_more()) fail_msg("no prompt behind '%s'", terminal.text);
     memcpy(shown, terminal.text, terminal.length - 2);
     shown[terminal.length - 2] = '\0';
     terminal.length = 0;
     return shown;
 }
 
-// Everything up to the program's end; its exit status or -signal in *status.
-static char *until_end(int *status) {
-    terminal.text[terminal.length] = '\0';
-    while (more()) {
-    }
-    assert_int_equal(waitpid(terminal.child, status, 0), terminal.child);
-    *status = WIFEXITED(*status) ? WEXITSTATUS(*status) : -WTERMSIG(*status);
-    close(terminal.control);
-    return terminal.text;
-}
-
-static void expect_end(int expected) {
-    int status;
-    const char *text = until_end(&status);
-    if (status != expected) fail_msg("exit status %d, expected %d: %s", status, expected, text);
-}
-
 // A turn's answer, without the line of figures behind it, which goes to *figures.
 static char *ask(const char *line, const char **figures) {
-    type(line);
-    type("\n");
+    terminal_type(line);
+    terminal_type("\n");
     char *shown = until_prompt();
     char *bracket = strstr(shown, "\n[first token after ");
     if (!bracket) fail_msg("no figures in '%s'", shown);
@@ -250,8 +200,8 @@ static void history_is_kept(void **state) {
             assert_true(used > n);
             length_before = n;
         }
-        type("/quit\n");
-        expect_end(0);
+        terminal_type("/quit\n");
+        terminal_expect_end(0);
     }
 }
 
@@ -262,24 +212,24 @@ static void commands(void **state) {
     until_prompt();
     char *first = strdup(ask("Which country?", &figures));
     char *second = strdup(ask("Which country?", &figures));
-    type("/reset\n");
+    terminal_type("/reset\n");
     assert_string_equal(until_prompt(), "[forgotten]\n");
     assert_string_equal(ask("Which country?", &figures), first);
-    type("/help\n");
+    terminal_type("/help\n");
     assert_non_null(strstr(until_prompt(), "/reset"));
-    type("/nonsense\n");
+    terminal_type("/nonsense\n");
     assert_string_equal(until_prompt(), "[there is no /nonsense; /help tells what there is]\n");
-    type("\n"); // nothing said
+    terminal_type("\n"); // nothing said
     assert_string_equal(until_prompt(), "");
     assert_string_equal(ask("Which country?", &figures), second);
     // A slash can be said.
-    type("/reset\n");
+    terminal_type("/reset\n");
     until_prompt();
     int64_t n;
     char *slash = answer_to_text(&systems[0], "/x", 5, &n);
     assert_string_equal(ask("//x", &figures), slash);
-    type("\4");
-    expect_end(0);
+    terminal_type("\4");
+    terminal_expect_end(0);
     free(slash);
     free(first);
     free(second);
@@ -291,10 +241,10 @@ static void several_lines_at_once(void **state) {
     int status;
     start((const char *const[]){BASE, "-n", "5", NULL}, true);
     until_prompt();
-    type("/nonsense\n/reset\n\n/oth");
-    while (!strstr(terminal.text, "[forgotten]\n> > ")) assert_true(more());
-    type("er\n/quit\n");
-    const char *shown = until_end(&status);
+    terminal_type("/nonsense\n/reset\n\n/oth");
+    while (!strstr(terminal.text, "[forgotten]\n> > ")) assert_true(terminal_more());
+    terminal_type("er\n/quit\n");
+    const char *shown = terminal_until_end(&status);
     assert_string_equal(shown, "[there is no /nonsense; /help tells what there is]\n> [forgotten]\n> > "
                                "[there is no /other; /help tells what there is]\n> ");
     assert_int_equal(status, 0);
@@ -306,17 +256,17 @@ static void a_full_context(void **state) {
     kvrun_at_terminal(BASE, "-n", "6", "--context", "20");
     until_prompt();
     ask("Which?", &figures);
-    type("A very long message indeed, which certainly does not fit it\n");
+    terminal_type("A very long message indeed, which certainly does not fit it\n");
     const char *refusal = until_prompt();
     assert_non_null(strstr(refusal, "the context holds 20: say it shorter, or /reset"));
     char *got = strdup(ask("And?", &figures)); // the long one was not said
-    type("/reset\n");
+    terminal_type("/reset\n");
     until_prompt();
     ask("Which?", &figures);
     assert_string_equal(ask("And?", &figures), got);
     free(got);
-    type("\4");
-    expect_end(0);
+    terminal_type("\4");
+    terminal_expect_end(0);
 }
 
 // With --too-long cut a conversation loses its beginning instead, turn by turn.
@@ -333,8 +283,8 @@ static void a_full_context_that_is_cut(void **state) {
         n_cut += cut;
     }
     assert_true(n_cut > 2 && n_cut < 8);
-    type("\4");
-    expect_end(0);
+    terminal_type("\4");
+    terminal_expect_end(0);
 }
 
 static void chats(void **state) {
@@ -358,8 +308,8 @@ static void chats(void **state) {
         messages[2 * turn + 2] = (kv_chat_message){KV_CHAT_ASSISTANT, answers[turn]};
         free(ids);
     }
-    type("\4");
-    expect_end(0);
+    terminal_type("\4");
+    terminal_expect_end(0);
     free(answers[0]);
     free(answers[1]);
     unlink(in_dir("chat_template.jinja"));
@@ -375,16 +325,16 @@ static void ctrl_c(void **state) {
                       "2000");
     until_prompt();
     for (int again = 0; again < 2; again++) {
-        type("Hello\n");
-        while (terminal.length < 8) assert_true(more()); // it answers
-        type("\3");
+        terminal_type("Hello\n");
+        while (terminal.length < 8) assert_true(terminal_more()); // it answers
+        terminal_type("\3");
         figures = strstr(until_prompt(), "[first token after");
         assert_non_null(figures);
         assert_non_null(strstr(figures, "; ended by interrupted; "));
     }
-    type("half a line");
-    type("\3");
-    expect_end(128 + SIGINT);
+    terminal_type("half a line");
+    terminal_type("\3");
+    terminal_expect_end(128 + SIGINT);
 }
 
 static void sigterm_ends_the_session(void **state) {
@@ -392,14 +342,14 @@ static void sigterm_ends_the_session(void **state) {
     kvrun_at_terminal("-b", "random:openelm-270m-lp-0.25:bf16", "-t", in_dir("tokenizer.model"), "-n",
                       "2000");
     until_prompt();
-    type("Hello\n");
-    while (terminal.length < 8) assert_true(more());
+    terminal_type("Hello\n");
+    while (terminal.length < 8) assert_true(terminal_more());
     kill(terminal.child, SIGTERM);
-    expect_end(128 + SIGTERM);
+    terminal_expect_end(128 + SIGTERM);
     kvrun_at_terminal(BASE);
     until_prompt();
     kill(terminal.child, SIGTERM);
-    expect_end(128 + SIGTERM);
+    terminal_expect_end(128 + SIGTERM);
 }
 
 static void a_terminal_that_goes_away(void **state) {
@@ -426,8 +376,8 @@ static void a_model_that_is_not_finite(void **state) {
     test_spoil(in_dir("nan"), "model.safetensors", "transformer.norm.weight", 0, NAN);
     kvrun_at_terminal("--base", in_dir("nan"), "--tokenizer", in_dir("tokenizer.model"), "-n", "8");
     until_prompt();
-    type("hello\n");
-    const char *text = until_end(&status);
+    terminal_type("hello\n");
+    const char *text = terminal_until_end(&status);
     assert_int_equal(status, 1);
     if (!strstr(text, "kvrun: base: the first token of the answer: the logits are not finite (id 0 has "))
         fail_msg("%s", text);
@@ -437,7 +387,7 @@ static void side_by_side(void **state) {
     (void)state;
     int status;
     kvrun_at_terminal(KVP, "-n", "12", "--compare", "Hello");
-    const char *shown = until_end(&status);
+    const char *shown = terminal_until_end(&status);
     assert_int_equal(status, 0);
     const char *line = strstr(shown, "base                               | KVP\n");
     assert_non_null(line);
@@ -449,7 +399,7 @@ static void scripts_need_a_prompt(void **state) {
     (void)state;
     int status;
     kvrun_at_terminal(BASE, "--json");
-    assert_non_null(strstr(until_end(&status), "--compare, --json and --ids need a prompt"));
+    assert_non_null(strstr(terminal_until_end(&status), "--compare, --json and --ids need a prompt"));
     assert_int_equal(status, 2);
 }
 
@@ -478,18 +428,9 @@ static int tear_down(void **state) {
     return test_dir_tear_down(state);
 }
 
-// Some containers have no pseudo-terminals.
-static bool has_terminals(void) {
-    int control, child;
-    if (openpty(&control, &child, NULL, NULL, NULL) != 0) return false;
-    close(control);
-    close(child);
-    return true;
-}
-
 int main(void) {
     enum { SKIPPED = 77 }; // to meson
-    if (!has_terminals()) {
+    if (!terminal_exists()) {
         perror("skipped: this system gives out no pseudo-terminal");
         return SKIPPED;
     }
