@@ -156,8 +156,8 @@ static void turns_are_predicted_behind_turns(void **state) {
     }
     assert_true(caught_up);
     kv_session_free(t.session);
-    type("/quit\n");
-    expect_end(0);
+    terminal_type("/quit\n");
+    terminal_expect_end(0);
 }
 
 // Three turns of a base alone and of one that prunes: each answer is what the whole text up to there, read anew, gives.
