@@ -1,6 +1,7 @@
 # Turns the published checkpoints and the trained results that configurations name into seeded random weights of the same shapes,
 # so that they can be tried without a download (./kv smoke does):
 #     sed -E -f configs/random.sed configs/openelm/systems-3b.yaml
+# Copies name each other where they are copied from: -e 's#: configs/#: look/#' follows those to look/.
 # Frozen weights are bf16, no larger than the published ones; what is trained becomes float32 whatever its name says.
 /^tokenizer:/b
 s#models/OpenELM-1_1B#"random:openelm-1.1b:bf16"#g

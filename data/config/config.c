@@ -1,6 +1,7 @@
 #include "data/config/config.h"
 
 #include "core/text.h"
+#include "data/config/beside.h"
 #include "data/config/check.h"
 #include "data/config/seed.h"
 #include "data/config/tree.h"
@@ -25,6 +26,7 @@ struct kv_config {
     int defaults;              // index of the defaults among the sources, -1 without
     const char *defaults_text; // borrowed while loading
     const cyaml_schema_value_t *schema;
+    const char *const *paths; // keys of paths, NULL without
     void *data;
     kv_error cyaml_error; // what cyaml logged first
     cyaml_config_t cyaml;
@@ -73,7 +75,7 @@ struct chain {
     const struct chain *below;
 };
 
-// Takes `extends` out of the document: its value as a path from the working directory, or NULL.
+// Takes `extends` out of the document: the file it names, or NULL.
 static kv_status take_extends(yaml_document_t *doc, const char *path, char **target, size_t *line,
                               kv_error *err) {
     *target = NULL;
@@ -89,11 +91,11 @@ static kv_status take_extends(yaml_document_t *doc, const char *path, char **tar
         if (value->type != YAML_SCALAR_NODE || value->data.scalar.length == 0)
             return kv_fail(err, KV_ERR_FORMAT, "%s:%zu: key `extends`: expected the name of one file", path,
                            *line);
-        const char *name = (const char *)value->data.scalar.value;
-        const char *slash = *name == '/' ? NULL : strrchr(path, '/');
-        if (!none && asprintf(target, "%.*s%s", slash ? (int)(slash - path) + 1 : 0, path, name) < 0) {
-            *target = NULL;
-            return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+        const kv_config_place place = {path, *line, "extends"};
+        if (!none) {
+            const kv_status status =
+                kv_config_named(&place, (const char *)value->data.scalar.value, target, err);
+            if (status != KV_OK) return status;
         }
         memmove(pair, pair + 1, (size_t)(root->data.mapping.pairs.top - pair - 1) * sizeof *pair);
         root->data.mapping.pairs.top--;
@@ -115,11 +117,14 @@ static kv_status add_document(kv_config *config, yaml_document_t *doc, const str
     if (status == KV_OK && target) {
         kv_error inner;
         status = add_file(config, target, chain, &inner);
+        char hint[KV_ELSEWHERE];
+        kv_config_elsewhere(chain->path, target, hint);
         // A mistake inside the other file names its own place; what concerns the reference names this one.
         if (status == KV_ERR_FORMAT)
             kv_fail(err, status, "%s", inner.message);
         else if (status != KV_OK)
-            kv_fail(err, status, "%s:%zu: key `extends`: %s", chain->path, line, inner.message);
+            kv_fail(err, status, "%s:%zu: key `extends`: %.*s%s", chain->path, line,
+                    KV_HEAD(inner.message, 500), hint);
     }
     free(target);
     int source;
@@ -230,6 +235,7 @@ kv_status kv_config_load_with_defaults(const char *defaults, const char *const *
     kv_config *config = calloc(1, sizeof *config);
     if (!config) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     config->schema = schema;
+    config->paths = paths;
     config->path = strdup(path);
     kv_status status = config->path ? kv_tree_create(&config->tree, err)
                                     : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
@@ -296,21 +302,44 @@ bool kv_config_overtaken(const kv_config *config, const char *key, const char *b
     return id && over && is_below(config, id, config->tree.origins[over - 1].source);
 }
 
+// Whether the key, "systems[2].base" say, is one of those patterns, "systems[].base", but for what is written.
+static bool names_input(const kv_config *config, const char *key) {
+    char pattern[128];
+    size_t n = 0;
+    for (; *key && n < sizeof pattern - 1; key++)
+        if (!isdigit((unsigned char)*key)) pattern[n++] = *key;
+    pattern[n] = '\0';
+    for (const char *const *path = config->paths; path && *path; path++)
+        if (strcmp(*path, pattern) == 0) return strcmp(pattern, "output") != 0;
+    return false;
+}
+
+// What to add where the complaint may be that nothing is at the path which the node `id` names.
+static void look_elsewhere(const kv_config *config, const char *key, int id, const char *file,
+                           char hint[KV_ELSEWHERE]) {
+    const yaml_node_t *node = id ? yaml_document_get_node(&tree_of(config)->doc, id) : NULL;
+    *hint = '\0';
+    if (node && node->type == YAML_SCALAR_NODE && names_input(config, key))
+        kv_config_elsewhere(file, (const char *)node->data.scalar.value, hint);
+}
+
 static kv_status complain(const kv_config *config, kv_error *err, const char *key, const char *format,
                           va_list args) {
-    char message[640];
+    char message[640], hint[KV_ELSEWHERE];
     vsnprintf(message, sizeof message, format, args);
     int deepest = 1;
     int id = kv_tree_find(tree_of(config), key, &deepest);
     const kv_config_origin *origin = &config->tree.origins[(id ? id : deepest) - 1];
     const char *source = config->tree.sources[origin->source];
-    if (id && is_override(source))
-        return kv_fail(err, KV_ERR_FORMAT, "%.*s: key `%s`: %s", KV_HEAD(source, 240), key, message);
     // A key that nobody set is missing from the file the user named.
     bool from_file = origin->source != config->defaults && !is_override(source) && (id || deepest > 1);
-    return kv_fail(err, KV_ERR_FORMAT, "%.*s:%zu: key `%s`: %s",
+    look_elsewhere(config, key, id, from_file ? source : config->path, hint);
+    if (*hint) message[kv_text_head(message, 420)] = '\0';
+    if (id && is_override(source))
+        return kv_fail(err, KV_ERR_FORMAT, "%.*s: key `%s`: %s%s", KV_HEAD(source, 240), key, message, hint);
+    return kv_fail(err, KV_ERR_FORMAT, "%.*s:%zu: key `%s`: %s%s",
                    KV_HEAD(from_file ? source : config->path, 240), from_file ? origin->line : 1, key,
-                   message);
+                   message, hint);
 }
 
 kv_status kv_config_fail(const kv_config *config, kv_error *err, const char *key, const char *format, ...) {

@@ -1,7 +1,7 @@
 // YAML configuration → C struct, checked against a libcyaml schema.
 //
-// A file may start from another with `extends: other.yaml` (path relative to itself; its keys win over the
-// other's, mappings merge, lists replace). Overrides come last, as "a.b.c=value" (value in YAML syntax).
+// A file may start from another with `extends: other.yaml` (a path from the working directory, as all are: data/config/beside.h;
+// its keys win over the other's, mappings merge, lists replace). Overrides come last, as "a.b.c=value" (value in YAML syntax).
 // Every source is checked on its own first, so an unknown key, a wrong type or a bad value is reported with
 // the file, line and key it stands at (or the override it came from).
 #pragma once
@@ -21,7 +21,8 @@ kv_status kv_config_load(const char *path, const char *const *overrides, size_t 
                          const cyaml_schema_value_t *schema, kv_config **config, kv_error *err);
 // The same on top of `defaults`, YAML text of the program's own that every other source wins over (may be
 // NULL). In the texts at paths[], keys that NULL ends (may be NULL), `{seed}` then is the value of the key `seed`: see
-// data/config/seed.h. All that is asked of the configuration later has the paths put together.
+// data/config/seed.h. All that is asked of the configuration later has the paths put together. `paths` is kept: a complaint about
+// one of those keys whose path leads nowhere says where it would (kv_config_elsewhere).
 kv_status kv_config_load_with_defaults(const char *defaults, const char *const *paths, const char *path,
                                        const char *const *overrides, size_t n_overrides,
                                        const cyaml_schema_value_t *schema, kv_config **config, kv_error *err);

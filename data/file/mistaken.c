@@ -15,6 +15,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 // ---- What is not there ---------------------------------------------------------------------------------
 
@@ -82,9 +83,20 @@ static bool first_missing(char path[PATH_MAX], bool *is_file) {
     return false;
 }
 
+enum { MISSING = PATH_MAX + 400 }; // bytes of what is said of it
+
+// Adds to "", or to " (WHY)", from where the path was looked for.
+static void add_here(const char *path, char why[MISSING]) {
+    char here[PATH_MAX];
+    if (*path == '/' || !getcwd(here, sizeof here)) return;
+    const size_t n = strlen(why);
+    snprintf(n ? why + n - 1 : why, MISSING - n, "%slooked for from %.*s)", n ? "; " : " (",
+             KV_HEAD(here, 240));
+}
+
 // Adds what helps to a message about a path that could not be found, unless it has it already.
 static void explain_missing(const char *path, kv_error *err) {
-    char part[PATH_MAX], near[NAME_MAX + 1], why[PATH_MAX + 64] = "", before[sizeof err->message];
+    char part[PATH_MAX], near[NAME_MAX + 1], why[MISSING] = "", before[sizeof err->message];
     bool is_file = false;
     if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part) return;
     if (first_missing(part, &is_file)) {
@@ -93,9 +105,10 @@ static void explain_missing(const char *path, kv_error *err) {
         find_near(path, near);
         if (*near) snprintf(why, sizeof why, " (there is %s)", near);
     }
+    add_here(path, why);
     if (!*why || strstr(err->message, why)) return;
     memcpy(before, err->message, sizeof before);
-    kv_fail(err, err->code, "%.*s%.*s", KV_HEAD(before, 600), KV_HEAD(why, 400));
+    kv_fail(err, err->code, "%.*s%.*s", KV_HEAD(before, 500), KV_HEAD(why, 500));
 }
 
 // ---- Files ---------------------------------------------------------------------------------------------

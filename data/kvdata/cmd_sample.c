@@ -56,7 +56,7 @@ static const char doc[] =
     "         --documents 200 --max-tokens 6 --min-count 2 --out my/twice.h5\n"
     "\n"
     "Predictors that learn on half of that and half of other text. As my/mixed.yaml:\n"
-    "  extends: predictor.yaml\n"
+    "  extends: my/predictor.yaml\n"
     "  output: my/mixed\n"
     "  data:\n"
     "    train: null\n"

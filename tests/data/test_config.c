@@ -217,7 +217,7 @@ static void test_extends(void **state) {
     (void)state;
     assert_int_equal(mkdir("sub", 0777), 0);
     put("sub/base.yaml", "output: base\ntrain:\n  lr: 1\n  steps: 10\nlayers: [1, 2, 3]\n");
-    put("sub/mid.yaml", "extends: base.yaml\ntrain:\n  lr: 2\nlayers: [9]\n");
+    put("sub/mid.yaml", "extends: sub/base.yaml\ntrain:\n  lr: 2\nlayers: [9]\n");
     put("top.yaml", "train:\n  kind: fancy\nextends: sub/mid.yaml\n");
     kv_config *config = load("top.yaml", NULL, 0);
     const struct root *root = kv_config_data(config);

@@ -238,14 +238,15 @@ static void config_defaults_and_output(void **state) {
 // Every configuration for kveval that the project ships is one it accepts.
 static void shipped_configs_load(void **state) {
     (void)state;
-    static const char *const patterns[] = {"/../configs/*/eval*.yaml",
-                                           "/../configs/openelm/{humaneval,mcqa,triviaqa,ttft}*.yaml"};
+    static const char *const patterns[] = {"configs/*/eval*.yaml",
+                                           "configs/openelm/{humaneval,mcqa,triviaqa,ttft}*.yaml"};
     int n = 0;
+    char before[4096];
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(test_path(getenv("KV_TEST_DIR"), "..")), 0);
     for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
-        char pattern[512];
         glob_t found;
-        snprintf(pattern, sizeof pattern, "%s%s", getenv("KV_TEST_DIR"), patterns[p]);
-        assert_int_equal(glob(pattern, GLOB_BRACE, NULL, &found), 0);
+        assert_int_equal(glob(patterns[p], GLOB_BRACE, NULL, &found), 0);
         for (size_t i = 0; i < found.gl_pathc; i++) {
             kv_config *config;
             const kv_eval_config *eval;
@@ -259,6 +260,7 @@ static void shipped_configs_load(void **state) {
         globfree(&found);
     }
     assert_true(n >= 8);
+    assert_int_equal(chdir(before), 0);
 }
 
 // ---- Table and files -----------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ done
 
 # Everything lies below $dir as it lies below the repository's root, so that the places the notebooks look at by themselves are tried.
 cd "$dir"
+ln -s "$root/configs" configs
 kvdata=$build/data/kvdata kvtrain=$build/train/kvtrain kveval=$build/eval/kveval
 
 quietly() {
@@ -67,14 +68,14 @@ done
 validation=(-s "data.validation=$data/held_out.h5" -s train.validate_every=5)
 
 train() { # NAME STEPS [OPTION...]: a run of the quickstart's, made small
-  quietly "$kvtrain" "$root/configs/quickstart/$1.yaml" -s "train.steps=$2" -s train.warmup_steps=10 -s train.log_every=5 "${@:3}"
+  quietly "$kvtrain" "configs/quickstart/$1.yaml" -s "train.steps=$2" -s train.warmup_steps=10 -s train.log_every=5 "${@:3}"
 }
 train base 200 -s model.n_layers=4 -s model.model_dim=48 -s model.head_dim=12 -s model.ffn_dim=96
 for name in aux rival lp_050 paper ours prefix_1; do
   case $name in ours | prefix_1) fit=(-s predictor.least_squares_tokens=2000) ;; *) fit=() ;; esac
   train "$name" 30 "${validation[@]}" "${fit[@]}"
 done
-quietly "$kveval" "$root/configs/quickstart/eval.yaml" -s analysis.sequences=8 -s ttft.repeats=3 \
+quietly "$kveval" "configs/quickstart/eval.yaml" -s analysis.sequences=8 -s ttft.repeats=3 \
   -s 'ttft.prompts=[8, 32]' -s 'ttft.batches=[8]'
 
 sweep() { # NAME: with the rest of its configuration on standard input
@@ -98,15 +99,15 @@ sweep lambda <<YAML
 set: {train.steps: 10}
 grid: {loss.consistency: [0, auto, 1]}
 arms:
-  - {name: paper, train: $root/configs/quickstart/paper.yaml}
-  - {name: ours, train: $root/configs/quickstart/ours.yaml, set: {predictor.least_squares_tokens: 2000}}
+  - {name: paper, train: configs/quickstart/paper.yaml}
+  - {name: ours, train: configs/quickstart/ours.yaml, set: {predictor.least_squares_tokens: 2000}}
 YAML
 sweep budget <<YAML
 grid: {train.steps: [10, 20]}
 arms:
-  - {name: ours, train: $root/configs/quickstart/ours.yaml, set: {predictor.least_squares_tokens: 2000}}
-  - {name: paper, train: $root/configs/quickstart/paper.yaml}
-  - {name: rival, train: $root/configs/quickstart/rival.yaml}
+  - {name: ours, train: configs/quickstart/ours.yaml, set: {predictor.least_squares_tokens: 2000}}
+  - {name: paper, train: configs/quickstart/paper.yaml}
+  - {name: rival, train: configs/quickstart/rival.yaml}
 YAML
 
 # Passages to recall from, and one too long for the context of the models; with two seeds, as of a family that is trained for each.

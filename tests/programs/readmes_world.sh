@@ -95,11 +95,11 @@ analysis: {corpus: my/held_out.h5, sequences: 4, seq_len: 64}
 YAML
 cat >my/ablation.yaml <<'YAML'
 output: my/ablation
-train: predictor.yaml
+train: my/predictor.yaml
 set: {train.steps: 5}
 grid:
   loss.kl: [0, 2]
-eval: eval.yaml
+eval: my/eval.yaml
 YAML
 for name in base aux predictor; do quietly kvtrain "my/$name.yaml"; done
 quietly kveval my/eval.yaml

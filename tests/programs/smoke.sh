@@ -119,11 +119,12 @@ YAML
 # Line by line the files with random weights are those without.
 rows_of() { # FILE PATTERN: the systems' lines that match
   local numbers
-  numbers=$(grep -nE "^  - \{name: .*(model|base): .*$2" "configs/$1" | cut -d: -f1)
+  numbers=$(grep -nE "^  - \{name: .*(model|base): .*$2" "$root/configs/$1" | cut -d: -f1)
   for number in $numbers; do sed -n "${number}p" "$dir/configs/$1"; done
 }
 
 prepare
+cd "$dir" # files of configs/ name each other from here
 names=("$@")
 if [ $# -eq 0 ]; then mapfile -t names < <(training_names); fi
 for name in "${names[@]}"; do train "$name"; done

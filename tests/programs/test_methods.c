@@ -11,7 +11,7 @@
 #include <string.h>
 
 static void config_path(const char *name, char path[512]) {
-    snprintf(path, 512, "%s/../configs/methods/%s.yaml", getenv("KV_TEST_DIR"), name);
+    snprintf(path, 512, "configs/methods/%s.yaml", name);
 }
 
 static const kv_train_config *load(const char *name, kv_config **source) {
@@ -139,6 +139,10 @@ static void test_pop_is_exact(void **state) {
     kv_model_free(base);
 }
 
+static int setup(void **state) {
+    return train_setup(state) || test_link_configs();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prefixes),
@@ -146,5 +150,5 @@ int main(void) {
         cmocka_unit_test(test_evaluation),
         cmocka_unit_test(test_pop_is_exact),
     };
-    return cmocka_run_group_tests(tests, train_setup, train_teardown);
+    return cmocka_run_group_tests(tests, setup, train_teardown);
 }

@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
 enum { MAX_TRAININGS = 64 };
 static char dir[64];
 
@@ -53,10 +52,20 @@ static const kv_train_config *load(const char *path, kv_config **source) {
     return train;
 }
 
+// Files of configs/ name each other from where the program is: in the repository, or among the copies.
+static void go_to(const char *root) {
+    assert_int_equal(chdir(root), 0);
+}
+
+static const char *repository(void) {
+    return test_path(getenv("KV_TEST_DIR"), "..");
+}
+
 static void load_family(const char *family) {
-    char pattern[512], copy[512];
+    char pattern[512];
     glob_t found;
-    snprintf(pattern, sizeof pattern, "%s/../configs/%s/*.yaml", getenv("KV_TEST_DIR"), family);
+    go_to(dir);
+    snprintf(pattern, sizeof pattern, "configs/%s/*.yaml", family);
     assert_int_equal(glob(pattern, 0, NULL, &found), 0);
     for (size_t i = 0; i < found.gl_pathc; i++) {
         const char *path = found.gl_pathv[i];
@@ -65,9 +74,10 @@ static void load_family(const char *family) {
         struct training *t = &trainings[n_trainings++];
         t->family = strdup(family);
         t->name = strndup(base_name(path), strlen(base_name(path)) - strlen(".yaml"));
+        t->random = load(path, &t->random_source);
+        go_to(repository());
         t->plain = load(path, &t->plain_source);
-        snprintf(copy, sizeof copy, "%s/%s/%s.yaml", dir, family, t->name);
-        t->random = load(copy, &t->random_source);
+        go_to(dir);
     }
     globfree(&found);
 }
@@ -77,14 +87,16 @@ static int setup(void **state) {
     (void)state;
     char command[2048];
     test_dir_make(dir);
-    snprintf(command, sizeof command,
-             "cd '%s/../configs' && for d in openelm smollm2 qwen3; do mkdir '%s'/$d; for f in $d/*.yaml; "
-             "do sed -E -f random.sed $f >'%s'/$f || exit 1; done; done",
-             getenv("KV_TEST_DIR"), dir, dir);
+    snprintf(
+        command, sizeof command,
+        "cd '%s/..' && for d in openelm smollm2 qwen3; do mkdir -p '%s'/configs/$d; for f in configs/$d/*.yaml; "
+        "do sed -E -f configs/random.sed $f >'%s'/$f || exit 1; done; done",
+        getenv("KV_TEST_DIR"), dir, dir);
     if (system(command)) return -1;
     load_family("openelm");
     load_family("smollm2");
     load_family("qwen3");
+    go_to(repository());
     return 0;
 }
 
@@ -245,10 +257,10 @@ static void names_and_sources(void **state) {
 // A warning about what we ship would be the first thing a user reads.
 static void nothing_is_doubted(void **state) {
     (void)state;
-    char pattern[512], name[128];
+    static const char pattern[] = "configs/*/*.yaml";
+    char name[128];
     glob_t found;
     int n = 0;
-    snprintf(pattern, sizeof pattern, "%s/../configs/*/*.yaml", getenv("KV_TEST_DIR"));
     assert_int_equal(glob(pattern, 0, NULL, &found), 0);
     snprintf(name, sizeof name, "%s/warnings", dir);
     fflush(stderr);
@@ -332,23 +344,21 @@ static bool has_family(const char *evaluation) {
     return false;
 }
 
-static const kv_eval_config *load_evaluation(const char *root, const char *name, kv_config **source) {
+static const kv_eval_config *load_evaluation(const char *name, kv_config **source) {
     char path[512];
     const kv_eval_config *eval;
     kv_error err = {0};
-    snprintf(path, sizeof path, "%s/%s.yaml", root, name);
+    snprintf(path, sizeof path, "configs/%s.yaml", name);
     if (kv_eval_config_load(path, NULL, 0, source, &eval, &err)) fail_msg("%s", err.message);
     return eval;
 }
 
 static void evaluations_read_what_trainings_write(void **state) {
     (void)state;
-    char root[256];
-    snprintf(root, sizeof root, "%s/../configs", getenv("KV_TEST_DIR"));
     for (int e = 0; e < N_EVALUATIONS; e++) {
         kv_config *source;
         if (!has_family(evaluations[e])) continue;
-        const kv_eval_config *eval = load_evaluation(root, evaluations[e], &source);
+        const kv_eval_config *eval = load_evaluation(evaluations[e], &source);
         for (unsigned i = 0; i < eval->n_systems; i++) expect_row(&eval->systems[i]);
         kv_config_free(source);
     }
@@ -360,13 +370,13 @@ static void evaluations_read_what_trainings_write(void **state) {
 // for.
 static void random_models_replace_all(void **state) {
     (void)state;
-    char root[256];
-    snprintf(root, sizeof root, "%s/../configs", getenv("KV_TEST_DIR"));
     for (int e = 0; e < N_EVALUATIONS; e++) {
         kv_config *source, *plain_source;
         if (!has_family(evaluations[e])) continue;
-        const kv_eval_config *eval = load_evaluation(dir, evaluations[e], &source),
-                             *plain = load_evaluation(root, evaluations[e], &plain_source);
+        go_to(dir);
+        const kv_eval_config *eval = load_evaluation(evaluations[e], &source);
+        go_to(repository());
+        const kv_eval_config *plain = load_evaluation(evaluations[e], &plain_source);
         assert_int_equal(eval->n_systems, plain->n_systems);
         for (unsigned i = 0; i < eval->n_systems; i++) {
             const kv_eval_system *row = &eval->systems[i];

@@ -57,7 +57,7 @@ static void test_expansion(void **state) {
         "ours-kl=0-seed=2 ",    "ours-kl=1-seed=1 ", "ours-kl=1-seed=2 ", "late-kl=0-rank=1-seed=1 "};
     put_sweep(
         "names.yaml",
-        "output: names\nprepare: [../shared.yaml, ../own.yaml]\ntrain: ../predictor.yaml\n"
+        "output: names\nprepare: [shared.yaml, own.yaml]\ntrain: predictor.yaml\n"
         "grid: {loss.kl: [0, 1]}\nseeds: 2\n"
         "arms: [{name: ours}, {name: late, set: {predictor.map: low_rank}, grid: {predictor.rank: [1]}}]\n");
     sweep(0, "names.yaml", ARGS("--dry-run"));
@@ -75,7 +75,7 @@ static void test_expansion(void **state) {
     expect_line("ours-kl=0-seed=1 ", "left out", true);
     expect_said("4 to be trained"); // shared, own/s2 and two runs
     // A list; alone, the configuration's name is the run's.
-    put_sweep("alone.yaml", "output: x\ntrain: ../pair.yaml\nseeds: [7, 0x10]\n");
+    put_sweep("alone.yaml", "output: x\ntrain: pair.yaml\nseeds: [7, 0x10]\n");
     sweep(0, "alone.yaml", ARGS("--dry-run"));
     expect_said("2 runs in x, seeds 7, 16\n");
     expect_said("\npair-seed=7 ");
@@ -101,21 +101,20 @@ static void test_mistakes(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[256];
-        snprintf(text, sizeof text, "output: m\ntrain: ../pair.yaml\n%s", cases[i].text);
+        snprintf(text, sizeof text, "output: m\ntrain: pair.yaml\n%s", cases[i].text);
         put_sweep("m.yaml", text);
         train_refuse(cases[i].message, ARGS("--sweep", "sweeps/m.yaml"));
         assert_false(kv_path_exists("m"));
     }
-    put_sweep("m.yaml", "output: m\ntrain: ../pair.yaml\nseeds: 2\n");
+    put_sweep("m.yaml", "output: m\ntrain: pair.yaml\nseeds: 2\n");
     train_refuse("-s seed=3: key `seed`: varies by `seeds` on line 3",
                  ARGS("--sweep", "sweeps/m.yaml", "-s", "seed=3"));
     // Each seed's aux would be written over by the next.
     put_file("clash.yaml", "extends: own.yaml\noutput: clash\nmodel: {path: 'family/aux{seed}'}\n");
-    put_sweep("m.yaml", "output: m\nprepare:\n  - ../clash.yaml\ntrain: ../pair.yaml\nseeds: [4, 6]\n");
-    train_refuse(
-        "m.yaml:3: key `prepare`: sweeps/../clash.yaml: two seeds would write the same output, clash, but "
-        "`model.path` is `family/aux4` with seed 4: expected {seed} in `output`, too",
-        ARGS("--sweep", "sweeps/m.yaml"));
+    put_sweep("m.yaml", "output: m\nprepare:\n  - ../clash.yaml\ntrain: pair.yaml\nseeds: [4, 6]\n");
+    train_refuse("m.yaml:3: key `prepare`: clash.yaml: two seeds would write the same output, clash, but "
+                 "`model.path` is `family/aux4` with seed 4: expected {seed} in `output`, too",
+                 ARGS("--sweep", "sweeps/m.yaml"));
 }
 
 // ---- All of it -----------------------------------------------------------------------------------------
@@ -143,14 +142,14 @@ static void expect_mean(const kv_csv_table *table, const char *run, const char *
     if (!strstr(whole, text)) fail_msg("expected %s in\n%s", text, whole);
 }
 
-static const char seeds_yaml[] = "output: swept\nprepare: [../own.yaml]\ntrain: ../predictor.yaml\n"
-                                 "grid: {loss.kl: [0, 1]}\nseeds: 2\neval: ../asked.yaml\n";
+static const char seeds_yaml[] = "output: swept\nprepare: [own.yaml]\ntrain: predictor.yaml\n"
+                                 "grid: {loss.kl: [0, 1]}\nseeds: 2\neval: asked.yaml\n";
 
 static void test_table(void **state) {
     (void)state;
     put_sweep("seeds.yaml", seeds_yaml);
     sweep(0, "seeds.yaml", ARGS(NULL));
-    expect_said("sweeps/../own.yaml, seed=2, which the runs of this seed start from (2 of 2)");
+    expect_said("own.yaml, seed=2, which the runs of this seed start from (2 of 2)");
     expect_said("run 2 of 4, kl=0-seed=2");
     expect_said("atlas, trained: exact_match; mean ± standard deviation over seeds");
     // Each stands on its own seed's.
@@ -220,8 +219,8 @@ static void test_table(void **state) {
 static void test_missing(void **state) {
     (void)state;
     put_sweep("missing.yaml",
-              "output: missing\nprepare: [../own.yaml]\ntrain: ../predictor.yaml\n"
-              "arms: [{name: a}, {name: b, set: {loss.kl: 1}}]\nseeds: 3\neval: ../asked.yaml\n");
+              "output: missing\nprepare: [own.yaml]\ntrain: predictor.yaml\n"
+              "arms: [{name: a}, {name: b, set: {loss.kl: 1}}]\nseeds: 3\neval: asked.yaml\n");
     sweep(0, "missing.yaml", ARGS("--only", "*-seed=1"));
     assert_false(kv_path_exists("own/s3"));
     assert_false(kv_path_exists("missing/eval/seed=2"));
@@ -232,7 +231,7 @@ static void test_missing(void **state) {
     assert_int_equal(kv_remove_tree("missing", &err), KV_OK);
     sweep(0, "missing.yaml", ARGS("--only", "?-seed=[13]", "--jobs", "2"));
     // Two at a time, each with a log of its own.
-    expect_said("sweeps/../own.yaml, seed=3, which the runs of this seed start from (3 of 3)");
+    expect_said("own.yaml, seed=3, which the runs of this seed start from (3 of 3)");
     assert_false(same_file("own/s1/final/model/model.safetensors", "own/s3/final/model/model.safetensors"));
     char *log = test_read_text("missing/logs/prepare-own.yaml-seed=3.log");
     assert_non_null(strstr(log, "train: 3/3"));
@@ -256,7 +255,7 @@ static void test_missing(void **state) {
 
 static void test_stopped(void **state) {
     (void)state;
-    put_sweep("long.yaml", "output: long\ntrain: ../pair.yaml\nseeds: [3, 9]\n"
+    put_sweep("long.yaml", "output: long\ntrain: pair.yaml\nseeds: [3, 9]\n"
                            "set: {train.steps: 30, train.checkpoint_every: 12, data.batch_size: 96}\n");
     const pid_t pid = train_start(ARGS("--sweep", "sweeps/long.yaml"), 0);
     train_wait_for_file(pid, "long/pair-seed=9/metrics.jsonl", 1000);

@@ -10,10 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *config_of(const char *name) {
-    return test_path(getenv("KV_TEST_DIR"), name);
-}
-
 // Starts the program of that variable with both streams on one socket; the end of it that is read.
 static int start(const char *variable, char *const *arguments, pid_t *child) {
     int ends[2];
@@ -65,13 +61,12 @@ static void data(void **state) {
 
 static void training(void **state) {
     (void)state;
-    char *base = strdup(config_of("../configs/quickstart/base.yaml"));
+    char base[] = "configs/quickstart/base.yaml";
     assert_true(run("KVTRAIN", base, "--dry-run", NULL) > 3);
     run("KVTRAIN", base, "-s", "train.steps=8", "-s", "train.warmup_steps=2", "-s", "train.log_every=1",
         NULL);
     run("KVTRAIN", "status", "runs/quickstart", NULL);
     run("KVDATA", "inspect", "runs/quickstart/base", NULL);
-    free(base);
 }
 
 static void answers(void **state) {
@@ -101,7 +96,7 @@ static void evaluation(void **state) {
 
 static int set_up(void **state) {
     test_dir_set_up(state);
-    return chdir(test_dir);
+    return chdir(test_dir) || test_link_configs();
 }
 
 int main(void) {

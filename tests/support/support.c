@@ -125,6 +125,12 @@ int64_t test_dir_count(const char *path) {
     return n;
 }
 
+int test_link_configs(void) {
+    char target[4096];
+    snprintf(target, sizeof target, "%s/../configs", getenv("KV_TEST_DIR"));
+    return symlink(target, "configs");
+}
+
 const char *test_path(const char *dir, const char *name) {
     static char ring[8][256];
     static int next;

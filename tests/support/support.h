@@ -52,6 +52,9 @@ int test_dir_tear_down(void **state);
 // Number of entries of a directory, -1 when it does not exist.
 int64_t test_dir_count(const char *path);
 
+// The repository's configs/ as configs/ of the working directory, from where these name each other. 0, or -1.
+int test_link_configs(void);
+
 // dir/name, in a buffer that lasts for seven more calls.
 const char *test_path(const char *dir, const char *name);
 

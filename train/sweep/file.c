@@ -4,6 +4,7 @@
 #include "train/sweep/file.h"
 
 #include "core/text.h"
+#include "data/config/beside.h"
 #include "data/config/check.h"
 #include "data/config/scalar.h"
 #include "data/config/tree.h"
@@ -98,14 +99,17 @@ static kv_status read_text(const struct reader *r, const char *key, char **text)
     return *text || !value ? KV_OK : no_memory(r);
 }
 
-// A file named beside the sweep's own, as a path from where the program was started.
+static size_t line_at(const struct reader *r, const char *key) {
+    const int id = kv_yaml_find(r->doc, key, NULL);
+    return id ? line_of(r, id) : 1;
+}
+
+// The file named at a key.
 static kv_status read_path(const struct reader *r, const char *key, char **path) {
     const char *name = kv_yaml_scalar(r->doc, key);
+    const kv_config_place place = {r->path, line_at(r, key), key};
     *path = NULL;
-    if (!name) return KV_OK;
-    const char *slash = *name == '/' ? NULL : strrchr(r->path, '/');
-    if (asprintf(path, "%.*s%s", slash ? (int)(slash - r->path) + 1 : 0, r->path, name) < 0) *path = NULL;
-    return *path ? KV_OK : no_memory(r);
+    return name ? kv_config_named(&place, name, path, r->err) : KV_OK;
 }
 
 // Entries of the list at a key, 0 where there is none.
@@ -113,11 +117,6 @@ static size_t list_length(const struct reader *r, const char *key) {
     const yaml_node_t *node = node_of(r, kv_yaml_find(r->doc, key, NULL));
     if (!node || node->type != YAML_SEQUENCE_NODE) return 0;
     return (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
-}
-
-static size_t line_at(const struct reader *r, const char *key) {
-    const int id = kv_yaml_find(r->doc, key, NULL);
-    return id ? line_of(r, id) : 1;
 }
 
 // ---- Axes ----------------------------------------------------------------------------------------------

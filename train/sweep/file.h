@@ -38,8 +38,8 @@ typedef enum kv_sweep_keep { KV_SWEEP_KEEP_FINAL, KV_SWEEP_KEEP_CHECKPOINTS } kv
 
 typedef struct kv_sweep_file {
     char *path;
-    char *output;                     // from where the program was started; NULL: not said
-    char **prepare, *train, *eval;    // as paths from there
+    char *output; // NULL: not said
+    char **prepare, *train, *eval;
     size_t n_prepare, *prepare_lines; // train, eval: NULL where there is none
     size_t eval_line;
     kv_sweep_keep keep;

@@ -1,4 +1,5 @@
 // kvdata inspect: what kvtrain and kveval leave behind, and their configs.
+#include "data/config/beside.h"
 #include "data/config/tree.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
@@ -52,13 +53,9 @@ static const char *program_of(const char *path, int depth) {
     if (read_yaml(path, &doc, NULL) != KV_OK) return NULL;
     const char *program = has_any(&doc, eval) ? "kveval" : has_any(&doc, train) ? "kvtrain" : NULL;
     const char *parent = kv_yaml_scalar(&doc, "extends");
-    char dir[PATH_MAX], next[PATH_MAX];
-    if (!program && parent && depth < MAX_EXTENDS) {
-        const int n = *parent == '/'
-                          ? snprintf(next, sizeof next, "%s", parent)
-                          : snprintf(next, sizeof next, "%s/%s", inspect_directory_of(path, dir), parent);
-        if (n < (int)sizeof next) program = program_of(next, depth + 1);
-    }
+    char *next = !program && parent && depth < MAX_EXTENDS ? kv_config_named_quietly(path, parent) : NULL;
+    if (next) program = program_of(next, depth + 1);
+    free(next);
     yaml_document_delete(&doc);
     return program;
 }
