@@ -14,8 +14,6 @@
 #include "eval/evaluate/plan.h"
 #include "eval/report/output.h"
 #include "eval/report/report.h"
-#include "eval/results/fidelity.h"
-#include "eval/results/grid.h"
 #include "eval/seeds/command.h"
 #include "eval/sources/sources.h"
 
@@ -126,6 +124,7 @@ struct arguments {
     char limit[40]; // "limit=N"
     int64_t seeds;  // 0: the one of the configuration
     char seed[40];  // "seed=N"
+    const kv_table_format *format;
 };
 
 // A setting like those of -s, so that the configuration in results.h5 has it.
@@ -159,12 +158,20 @@ static void check_seeds(struct argp_state *state, const struct arguments *a) {
 static error_t parse(int key, char *text, struct argp_state *state) {
     struct arguments *a = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &a->common; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->common;
+        state->child_inputs[1] = &a->format;
+        return 0;
     case 'n': a->dry_run = true; return 0;
     case 't': a->no_ttft = true; return 0;
     case 'l': set_limit(state, a, text); return 0;
     case KEY_SEEDS: set_seeds(state, a, text); return 0;
-    case ARGP_KEY_END: check_seeds(state, a); return 0;
+    case ARGP_KEY_END:
+        check_seeds(state, a);
+        if (a->format != &kv_format_text && (a->dry_run || a->check_tests))
+            argp_error(state, "--format beside %s, which shows no results",
+                       a->dry_run ? "--dry-run" : "--check-tests");
+        return 0;
     case 'U': a->unsafe_execution = true; return 0;
     case 'c':
         a->check_tests = text;
@@ -227,9 +234,9 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
     if (status == KV_OK) status = kv_evaluation_load(&e, err);
     if (status == KV_OK) status = kv_evaluation_run(&e, &results, err);
     if (status == KV_OK) {
-        kv_results_print(&results, stdout);
-        kv_fidelity_print(&results, stdout);
-        kv_grid_print(&results, stdout);
+        if (!a->seeds || !a->format->data) status = kv_output_print(&results, a->format, stdout, err);
+    }
+    if (status == KV_OK) {
         status = kv_output_write(&results, &e.config->picture, e.config->output, note, err);
     }
     if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
@@ -273,9 +280,12 @@ static kv_status join_seeds(const struct arguments *a, char **inputs, const char
     char note[KV_PLOT_NOTE] = "";
     kv_status status = kv_eval_config_load(o->config, o->overrides, o->n_overrides, &config, &eval, err);
     if (status != KV_OK) return status;
-    const kv_seeds_options joined = {
-        .inputs = inputs, .n_inputs = a->seeds, .output = output, .picture = eval->picture};
-    putchar('\n');
+    const kv_seeds_options joined = {.inputs = inputs,
+                                     .n_inputs = a->seeds,
+                                     .output = output,
+                                     .picture = eval->picture,
+                                     .format = a->format};
+    if (!a->format->data) putchar('\n');
     status = kv_seeds_join(&joined, stdout, note, err);
     if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
     if (status == KV_OK) fprintf(stderr, "kveval: means over seeds are in %s\n", output);
@@ -349,7 +359,8 @@ int main(int argc, char **argv) {
         argv[1] = name;
         return kv_curve_main(argc - 1, argv + 1);
     }
-    static const struct argp_child children[] = {{&kv_config_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {
+        {&kv_config_argp, 0, NULL, 0}, {&kv_table_format_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};
     struct arguments arguments = {0};
     kv_error err = {0};

@@ -184,7 +184,8 @@ static kv_status sweep(const struct arguments *a, kv_error *err) {
                                 .only = a->sweep.only,
                                 .force = a->mode == KV_RUN_FORCE,
                                 .no_eval = a->sweep.no_eval,
-                                .jobs = a->sweep.jobs};
+                                .jobs = a->sweep.jobs,
+                                .format = a->sweep.format};
     return a->dry_run ? kv_sweep_estimate(&args, stdout, err) : kv_sweep_train(&args, stdout, err);
 }
 

@@ -37,6 +37,12 @@ kv_status kv_csv_create(const char *path, const char *header, kv_csv **csv, kv_e
     return KV_OK;
 }
 
+kv_csv *kv_csv_on(FILE *stream) {
+    kv_csv *csv = calloc(1, sizeof *csv);
+    if (csv) csv->file = stream;
+    return csv;
+}
+
 static void separate(kv_csv *csv) {
     if (csv->in_row) fputc(',', csv->file);
     csv->in_row = true;
@@ -56,13 +62,32 @@ void kv_csv_text(kv_csv *csv, const char *text) {
     fputc('"', csv->file);
 }
 
+static bool is_whole(double value) {
+    const double largest = 9007199254740992.0; // 2^53
+    return value == floor(value) && fabs(value) <= largest;
+}
+
 void kv_csv_number(kv_csv *csv, double value) {
     separate(csv);
-    const double largest_whole = 9007199254740992.0; // 2^53
-    if (value == floor(value) && fabs(value) <= largest_whole)
+    if (is_whole(value))
         fprintf(csv->file, "%.0f", value);
     else if (isfinite(value))
         fprintf(csv->file, "%.9g", value);
+}
+
+void kv_csv_exact(kv_csv *csv, double value) {
+    enum { EXACT = 17 };
+    char text[32] = "";
+    if (!isfinite(value) || is_whole(value)) {
+        kv_csv_number(csv, value);
+        return;
+    }
+    for (int digits = 1; digits <= EXACT; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    separate(csv);
+    fputs(text, csv->file);
 }
 
 void kv_csv_end_row(kv_csv *csv) {

@@ -5,6 +5,7 @@
 #include "core/status.h"
 
 #include <stdint.h>
+#include <stdio.h>
 
 // ---- Writing -------------------------------------------------------------------------------------------
 
@@ -18,6 +19,12 @@ kv_status kv_csv_create(const char *path, const char *header, kv_csv **csv, kv_e
 void kv_csv_text(kv_csv *csv, const char *text);
 void kv_csv_number(kv_csv *csv, double value);
 void kv_csv_end_row(kv_csv *csv);
+
+// A number with as few digits as bring it back to the bit; empty when not finite.
+void kv_csv_exact(kv_csv *csv, double value);
+
+// Rows on a stream that somebody else opened, and closes; without a header. To be freed with free(). NULL when out of memory.
+kv_csv *kv_csv_on(FILE *stream);
 
 // Closes, also after a failure: `so_far` is passed on then. A write that failed on the way shows here.
 kv_status kv_csv_close(kv_csv *csv, kv_status so_far, kv_error *err);

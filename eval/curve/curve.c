@@ -357,6 +357,14 @@ static kv_status evaluate(const struct curve *c, const char *config, kv_results 
     return status;
 }
 
+static kv_status print(const struct curve *c, const kv_curve_row *rows, int64_t n, kv_error *err) {
+    kv_tables *tables = kv_tables_create();
+    kv_curve_tables(rows, n, tables);
+    const kv_status status = kv_tables_write(tables, c->options.format, stdout, err);
+    kv_tables_free(tables);
+    return status;
+}
+
 static kv_status write_rows(const struct curve *c, const kv_results *results, kv_error *err) {
     const bool has_aux = c->options.aux;
     kv_curve_row *rows = calloc((size_t)results->n_systems, sizeof *rows);
@@ -374,9 +382,9 @@ static kv_status write_rows(const struct curve *c, const kv_results *results, kv
     }
     if (status == KV_OK) {
         kv_curve_rows(results, has_aux, c->depths, bytes, explained, rows);
-        kv_curve_print(rows, results->n_systems, stdout);
-        status = kv_path_join(c->options.output, "curve.csv", path, err);
+        status = print(c, rows, results->n_systems, err);
     }
+    if (status == KV_OK) status = kv_path_join(c->options.output, "curve.csv", path, err);
     if (status == KV_OK) status = kv_curve_write_csv(rows, results->n_systems, path, err);
     if (status == KV_OK) status = write_curve(c, rows, results->n_systems, err);
     free(rows);

@@ -70,6 +70,8 @@ static double ridge(struct argp_state *state, const char *text) {
 }
 
 static void check(struct argp_state *state, kv_curve_options *o) {
+    if (o->dry_run && o->format != &kv_format_text)
+        argp_error(state, "--format beside --dry-run, which shows no results");
     if (!o->base || !o->text || !o->output) argp_error(state, "--base, --text and --out are needed");
     if (o->prompt == 0) o->prompt = o->window / 4 * 3 + o->window % 4 * 3 / 4;
     if (o->prompt >= o->window)
@@ -80,6 +82,7 @@ static void check(struct argp_state *state, kv_curve_options *o) {
 static error_t parse(int key, char *text, struct argp_state *state) {
     kv_curve_options *o = state->input;
     switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &o->format; return 0;
     case 'b': o->base = text; return 0;
     case 'a': o->aux = text; return 0;
     case 't': o->text = text; return 0;
@@ -103,7 +106,8 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 }
 
 void kv_curve_options_parse(int argc, char **argv, kv_curve_options *options) {
-    static const struct argp argp = {option_list, parse, NULL, doc, NULL, NULL, NULL};
+    static const struct argp_child children[] = {{&kv_table_format_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {option_list, parse, NULL, doc, children, NULL, NULL};
     *options = (kv_curve_options){
         .depths = "some", .tokens = 25000, .window = 512, .windows = 24, .repeats = 5, .ridge = 1e-3};
     argp_parse(&argp, argc, argv, 0, NULL, options);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/status.h"
+#include "data/table/format.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@ typedef struct kv_curve_options {
     double ridge;
     bool first; // maps read what enters layer 0, too
     bool dry_run;
+    const kv_table_format *format;
 } kv_curve_options;
 
 // Prefixes of a base: "all" from 1 to n_layers - 1, "some" at most 6 of these, evenly spread with the shallowest

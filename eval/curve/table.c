@@ -2,7 +2,6 @@
 #include "eval/curve/table.h"
 
 #include "data/file/csv.h"
-#include "data/system/table.h"
 
 #include <math.h>
 #include <string.h>
@@ -45,70 +44,70 @@ void kv_curve_rows(const kv_results *results, bool has_aux, const int64_t *depth
 
 // ---- Table ---------------------------------------------------------------------------------------------
 
-__attribute__((format(printf, 2, 0))) static void number(kv_table *table, const char *format, double value) {
-    char text[32] = "-";
-    if (isfinite(value)) snprintf(text, sizeof text, format, value);
-    kv_table_cell(table, "%s", text);
-}
-
 static void columns(kv_table *table, bool ways, bool times) {
     static const char *const groups[] = {"tail", "whole"};
-    kv_table_column(table, "", "layers", true);
-    kv_table_column(table, "", "FLOPs", false);
+    kv_table_field(table, "", "layers", KV_FIELD_TEXT, "system");
+    kv_table_hidden(table, KV_FIELD_WHOLE, "prefix_layers");
+    kv_table_field(table, "", "FLOPs", KV_FIELD_NUMBER, "flops_reduction");
     for (int g = 0; g < 2; g++) {
-        kv_table_column(table, groups[g], "perplexity", false);
-        kv_table_column(table, groups[g], "95 %", false);
-        if (ways) kv_table_column(table, groups[g], "of the way", false);
+        char perplexity[32], way[32];
+        snprintf(perplexity, sizeof perplexity, "%s_perplexity", groups[g]);
+        snprintf(way, sizeof way, "%s_of_the_way", groups[g]);
+        kv_table_field(table, groups[g], "perplexity", KV_FIELD_NUMBER, perplexity);
+        kv_table_field(table, groups[g], "95 %", KV_FIELD_INTERVAL, perplexity);
+        if (ways) kv_table_field(table, groups[g], "of the way", KV_FIELD_NUMBER, way);
     }
-    if (times) kv_table_column(table, "time to first token", "ms", false);
-    if (times) kv_table_column(table, "time to first token", "reduction", false);
-    kv_table_column(table, "explained", "keys", false);
-    kv_table_column(table, "explained", "values", false);
-    kv_table_column(table, "", "MB", false);
+    if (times) {
+        kv_table_field(table, "time to first token", "ms", KV_FIELD_SPREAD, "ttft_seconds");
+        kv_table_spread_name(table, "spread");
+        kv_table_field(table, "time to first token", "reduction", KV_FIELD_NUMBER, "ttft_reduction");
+    }
+    kv_table_field(table, "explained", "keys", KV_FIELD_NUMBER, "keys_explained");
+    kv_table_field(table, "explained", "values", KV_FIELD_NUMBER, "values_explained");
+    kv_table_field(table, "", "MB", KV_FIELD_NUMBER, "predictor_bytes");
 }
 
 static void cells(kv_table *table, const kv_curve_row *row, bool ways, bool times) {
     const kv_figure *const figures[] = {&row->tail, &row->whole};
+    const bool prefix = row->n_layers > 0;
     kv_table_cell(table, "%s", row->name);
-    number(table, "%.2fx", row->reduction);
+    kv_table_number(table, "%.0f", 1, prefix ? (double)row->n_layers : (double)NAN);
+    kv_table_number(table, "%.2fx", 1, row->reduction);
     for (int g = 0; g < 2; g++) {
-        number(table, "%.3f", exp(figures[g]->accuracy));
-        if (isfinite(figures[g]->low))
-            kv_table_cell(table, "%.3f-%.3f", exp(figures[g]->low), exp(figures[g]->high));
+        const double low = exp(figures[g]->low), high = exp(figures[g]->high);
+        kv_table_number(table, "%.3f", 1, exp(figures[g]->accuracy));
+        if (isfinite(low))
+            kv_table_pair(table, low, high, "%.3f-%.3f", low, high);
         else
-            kv_table_cell(table, "-");
-        if (ways) number(table, "%.0f %%", 100 * row->way[g]);
+            kv_table_none(table);
+        if (ways) kv_table_number(table, "%.0f %%", 100, row->way[g]);
     }
     if (times && isfinite(row->seconds))
-        kv_table_cell(table, "%.2f ± %.2f", 1e3 * row->seconds, 1e3 * row->spread);
+        kv_table_pair(table, row->seconds, row->spread, "%.2f ± %.2f", 1e3 * row->seconds, 1e3 * row->spread);
     else if (times)
-        kv_table_cell(table, "-");
-    if (times) number(table, "%.2fx", row->time_reduction);
-    for (int side = 0; side < 2; side++) number(table, "%.1f %%", 100 * row->explained[side]);
-    if (row->n_layers > 0)
-        kv_table_cell(table, "%.3g", row->bytes / 1e6);
-    else
-        kv_table_cell(table, "-");
+        kv_table_none(table);
+    if (times) kv_table_number(table, "%.2fx", 1, row->time_reduction);
+    for (int side = 0; side < 2; side++) kv_table_number(table, "%.1f %%", 100, row->explained[side]);
+    kv_table_number(table, "%.3g", 1e-6, prefix ? row->bytes : (double)NAN);
 }
 
-void kv_curve_print(const kv_curve_row *rows, int64_t n, FILE *out) {
+void kv_curve_tables(const kv_curve_row *rows, int64_t n, kv_tables *tables) {
     bool ways = false, times = false;
     for (int64_t i = 0; i < n; i++) {
         ways |= isfinite(rows[i].way[0]) || isfinite(rows[i].way[1]);
         times |= isfinite(rows[i].seconds);
     }
-    kv_table *table = kv_table_create();
-    if (table) columns(table, ways, times);
-    for (int64_t i = 0; i < n && table; i++) cells(table, &rows[i], ways, times);
-    kv_table_print(table, out);
-    kv_table_free(table);
-    fprintf(
-        out,
+    kv_table *table = kv_tables_add(tables, KV_FOR_ALL, "curve");
+    columns(table, ways, times);
+    for (int64_t i = 0; i < n; i++) cells(table, &rows[i], ways, times);
+    kv_table_note(
+        table,
         "FLOPs: reduction up to the first token of the prompt; tail: behind the prompt; whole: with the predicted "
         "cache at every position; explained: of the variance of what is "
-        "predicted, where maps were fitted; MB: of the maps\n");
+        "predicted, where maps were fitted; MB: of the maps");
     if (ways)
-        fprintf(out, "of the way: from the auxiliary model alone (0 %%) to the base (100 %%), in nats\n");
+        kv_table_note(table,
+                      "of the way: from the auxiliary model alone (0 %%) to the base (100 %%), in nats");
 }
 
 // ---- Files ---------------------------------------------------------------------------------------------

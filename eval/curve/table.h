@@ -19,7 +19,7 @@ typedef struct kv_curve_row {
 void kv_curve_rows(const kv_results *results, bool has_aux, const int64_t *depths, const double *bytes,
                    double (*explained)[2], kv_curve_row *rows);
 
-void kv_curve_print(const kv_curve_row *rows, int64_t n, FILE *out);
+void kv_curve_tables(const kv_curve_row *rows, int64_t n, kv_tables *tables);
 kv_status kv_curve_write_csv(const kv_curve_row *rows, int64_t n, const char *path, kv_error *err);
 // As JSON, [{…}, …]; NULL when out of memory.
 json_t *kv_curve_json(const kv_curve_row *rows, int64_t n);

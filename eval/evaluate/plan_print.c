@@ -3,7 +3,7 @@
 
 #include "data/system/console.h"
 #include "data/system/memory.h"
-#include "data/system/table.h"
+#include "data/table/table.h"
 #include "eval/evaluate/timing.h"
 
 #include <string.h>

@@ -94,3 +94,25 @@ kv_status kv_output_probe(const char *dir, kv_error *err) {
     kv_whole_set_abandon(&set);
     return status;
 }
+
+// ---- Tables --------------------------------------------------------------------------------------------
+
+kv_status kv_output_tables(const kv_results *results, kv_tables **tables, kv_error *err) {
+    kv_tables *t = kv_tables_create();
+    kv_results_tables(results, t);
+    kv_fidelity_tables(results, t);
+    const kv_status status =
+        t ? kv_grid_tables(results, t, err) : kv_fail(err, KV_ERR_MEMORY, "out of memory for the tables");
+    *tables = status == KV_OK ? t : NULL;
+    if (status != KV_OK) kv_tables_free(t);
+    return status;
+}
+
+kv_status kv_output_print(const kv_results *results, const kv_table_format *format, FILE *stream,
+                          kv_error *err) {
+    kv_tables *tables;
+    kv_status status = kv_output_tables(results, &tables, err);
+    if (status == KV_OK) status = kv_tables_write(tables, format, stream, err);
+    kv_tables_free(tables);
+    return status;
+}

@@ -8,8 +8,6 @@
 #include "eval/published/published.h"
 #include "eval/report/output.h"
 #include "eval/report/picture_options.h"
-#include "eval/results/fidelity.h"
-#include "eval/results/grid.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -33,6 +31,7 @@ struct options {
     int n_inputs;
     char *output;
     kv_eval_picture picture;
+    const kv_table_format *format;
 };
 
 static const struct argp_option option_list[] = {
@@ -44,7 +43,10 @@ static const struct argp_option option_list[] = {
 static error_t parse(int key, char *text, struct argp_state *state) {
     struct options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &o->picture; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->picture;
+        state->child_inputs[1] = &o->format;
+        return 0;
     case 'o': o->output = text; return 0;
     case ARGP_KEY_ARGS:
         o->inputs = state->argv + state->next;
@@ -114,7 +116,8 @@ static kv_status check_line(const kv_results *results, const char *name, kv_erro
 }
 
 int kv_report_main(int argc, char **argv) {
-    static const struct argp_child children[] = {{&kv_picture_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {
+        {&kv_picture_argp, 0, NULL, 0}, {&kv_table_format_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {option_list, parse, "RESULTS.h5...", doc, children, NULL, NULL};
     struct options options = {0};
     kv_results results = {0};
@@ -133,9 +136,7 @@ int kv_report_main(int argc, char **argv) {
     }
     if (status == KV_OK) status = read_all(&options, &results, &err);
     if (status == KV_OK) status = check_line(&results, options.picture.line, &err);
-    if (status == KV_OK) kv_results_print(&results, stdout);
-    if (status == KV_OK) kv_fidelity_print(&results, stdout);
-    if (status == KV_OK) kv_grid_print(&results, stdout);
+    if (status == KV_OK) status = kv_output_print(&results, options.format, stdout, &err);
     if (status == KV_OK && options.output)
         status = kv_output_write(&results, &options.picture, options.output, note, &err);
     if (status == KV_OK && !kv_console_flush())

@@ -1,6 +1,6 @@
 // Predicted caches against the base's own, for the terminal and as CSV.
 #include "data/file/csv.h"
-#include "data/system/table.h"
+#include "data/table/table.h"
 #include "eval/results/results.h"
 
 #include <math.h>
@@ -10,61 +10,58 @@ struct kind {
     const kv_error_figures *figures;
 };
 
-static void number_cell(kv_table *table, const char *format, double value)
-    __attribute__((format(printf, 2, 0)));
-
-static void number_cell(kv_table *table, const char *format, double value) {
-    char text[32] = "-";
-    if (isfinite(value)) snprintf(text, sizeof text, format, value);
-    kv_table_cell(table, "%s", text);
-}
-
 static void error_cells(kv_table *table, const kv_cache_analysis *errors, const kv_error_figures *f,
                         int64_t seq_len) {
     const double error = kv_cache_analysis_layer_mean(errors, f->error, seq_len);
-    number_cell(table, "%.1f %%", 100 * kv_cache_analysis_layer_mean(errors, f->explained, 1));
+    kv_table_number(table, "%.1f %%", 100, kv_cache_analysis_layer_mean(errors, f->explained, 1));
     if (isnan(error))
         kv_table_cell(table, KV_NOT_FINITE);
     else
-        number_cell(table, "%.4f", error);
-    number_cell(table, "%.1f %%", 100 * error / kv_cache_analysis_layer_mean(errors, f->magnitude, 1));
+        kv_table_number(table, "%.4f", 1, error);
+    kv_table_number(table, "%.1f %%", 100, error / kv_cache_analysis_layer_mean(errors, f->magnitude, 1));
 }
 
 static void columns(kv_table *table, const char *group) {
-    kv_table_column(table, group, "explained", false);
-    kv_table_column(table, group, "|error|", false);
-    kv_table_column(table, group, "of |true|", false);
+    static const char *const titles[] = {"explained", "|error|", "of |true|"}, *const names[] = {
+                                                                                   "explained", "error",
+                                                                                   "error_relative"};
+    for (int i = 0; i < 3; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s_%s", group, names[i]);
+        kv_table_field(table, group, titles[i], KV_FIELD_NUMBER, name);
+    }
 }
 
-void kv_results_print_errors(const kv_results *r, FILE *out) {
+void kv_results_error_tables(const kv_results *r, kv_tables *tables) {
     const kv_analysis *a = &r->analysis;
     if (!a->corpus) return;
-    kv_table *table = kv_table_create();
-    kv_table_column(table, "", "system", true);
-    kv_table_column(table, "", "family", true);
+    kv_table *table = kv_tables_add(tables, KV_FOR_ALL, "caches");
+    kv_table_field(table, "", "system", KV_FIELD_TEXT, "system");
+    kv_table_field(table, "", "family", KV_FIELD_TEXT, "family");
     columns(table, "keys");
     columns(table, "values");
-    kv_table_column(table, "attention", "cosine", false);
-    kv_table_column(table, "layers", "predicted", false);
+    kv_table_field(table, "attention", "cosine", KV_FIELD_NUMBER, "attention_cosine");
+    kv_table_field(table, "layers", "predicted", KV_FIELD_WHOLE, "layers_predicted");
+    kv_table_hidden(table, KV_FIELD_WHOLE, "layers");
     for (int64_t s = 0; s < r->n_systems; s++) {
         const kv_cache_analysis *errors = &a->systems[s];
         if (errors->n_layers == 0) continue;
+        const int64_t predicted = kv_cache_analysis_n_predicted(errors);
         kv_table_cell(table, "%s", r->systems[s].name);
         kv_table_cell(table, "%s", r->systems[s].family);
         error_cells(table, errors, &errors->key, a->seq_len);
         error_cells(table, errors, &errors->value, a->seq_len);
-        number_cell(table, "%.4f", kv_cache_analysis_layer_mean(errors, errors->attention_cosine, 1));
-        kv_table_cell(table, "%lld of %lld", (long long)kv_cache_analysis_n_predicted(errors),
-                      (long long)errors->n_layers);
+        kv_table_number(table, "%.4f", 1, kv_cache_analysis_layer_mean(errors, errors->attention_cosine, 1));
+        kv_table_value(table, (double)predicted, "%lld of %lld", (long long)predicted,
+                       (long long)errors->n_layers);
+        kv_table_number(table, "%.0f", 1, (double)errors->n_layers);
     }
-    fprintf(
-        out,
+    kv_table_title(
+        table,
         "predicted caches against the base's own: explained variance and mean |error| of keys (after k_norm) "
         "and values,\ncosine of attention outputs; mean over the layers that are predicted; %lld sequences of "
-        "%lld tokens of %s\n",
+        "%lld tokens of %s",
         (long long)a->sequences, (long long)a->seq_len, a->corpus);
-    kv_table_print(table, out);
-    kv_table_free(table);
 }
 
 static void begin_row(kv_csv *csv, const kv_result_system *system, const char *kind, int64_t layer) {

@@ -2,7 +2,7 @@
 #include "eval/results/fidelity.h"
 
 #include "data/file/csv.h"
-#include "data/system/table.h"
+#include "data/table/table.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -62,71 +62,76 @@ kv_status kv_fidelity_link_of(const kv_results *r, int64_t task, int metric, kv_
 
 // ---- Table ---------------------------------------------------------------------------------------------
 
-static void correlation_cell(kv_table *table, double r) {
-    if (isnan(r))
-        kv_table_cell(table, "-");
-    else
-        kv_table_cell(table, "%+.2f", r);
-}
-
 static void link_cells(kv_table *table, const kv_fidelity_link *link, int which) {
-    correlation_cell(table, link->pearson);
+    kv_table_number(table, "%+.2f", 1, link->pearson);
     if (which < KV_FIDELITIES_DRAWN) {
         if (isnan(link->interval.low))
-            kv_table_cell(table, "-");
+            kv_table_none(table);
         else
-            kv_table_cell(table, "%+.2f to %+.2f", link->interval.low, link->interval.high);
+            kv_table_pair(table, link->interval.low, link->interval.high, "%+.2f to %+.2f",
+                          link->interval.low, link->interval.high);
     }
-    correlation_cell(table, link->spearman);
+    kv_table_number(table, "%+.2f", 1, link->spearman);
 }
 
-static kv_table *begin_table(void) {
-    kv_table *table = kv_table_create();
+static void link_columns(kv_table *table, int which) {
+    const char *heading = kv_fidelity_kinds[which].heading;
+    char pearson[96], spearman[96];
+    snprintf(pearson, sizeof pearson, "%s_pearson", kv_fidelity_kinds[which].name);
+    snprintf(spearman, sizeof spearman, "%s_spearman", kv_fidelity_kinds[which].name);
+    kv_table_field(table, heading, "r", KV_FIELD_NUMBER, pearson);
+    if (which < KV_FIDELITIES_DRAWN) kv_table_field(table, heading, "95 %", KV_FIELD_INTERVAL, pearson);
+    kv_table_field(table, heading, "ρ", KV_FIELD_NUMBER, spearman);
+}
+
+static kv_table *begin_table(kv_tables *tables) {
+    kv_table *table = kv_tables_add(tables, KV_FOR_ALL, "correlations");
+    kv_table_title(
+        table,
+        "what systems with predicted caches keep of their base against how near these are to its own: "
+        "correlation,\nr Pearson's, ρ Spearman's, over means of the predicted layers; a few systems say "
+        "little");
+    kv_table_hidden(table, KV_FIELD_TEXT, "task");
+    kv_table_hidden(table, KV_FIELD_TEXT, "split");
     kv_table_column(table, "", "task", true);
-    kv_table_column(table, "", "kept of", true);
-    kv_table_column(table, "", "systems", false);
-    for (int which = 0; which < KV_FIDELITIES; which++) {
-        kv_table_column(table, kv_fidelity_kinds[which].heading, "r", false);
-        if (which < KV_FIDELITIES_DRAWN)
-            kv_table_column(table, kv_fidelity_kinds[which].heading, "95 %", false);
-        kv_table_column(table, kv_fidelity_kinds[which].heading, "ρ", false);
-    }
+    kv_table_field(table, "", "kept of", KV_FIELD_TEXT, "metric");
+    kv_table_field(table, "", "systems", KV_FIELD_WHOLE, "n_systems");
+    for (int which = 0; which < KV_FIDELITIES; which++) link_columns(table, which);
     return table;
 }
 
-// false: too few systems.
-static bool add_row(kv_table *table, const kv_results *r, int64_t task, int metric) {
-    kv_fidelity_link links[KV_FIDELITIES];
+// How many systems are compared at most; 0: that could not be found out.
+static int64_t find_links(const kv_results *r, int64_t task, int metric,
+                          kv_fidelity_link links[KV_FIDELITIES]) {
     int64_t most = 0;
     for (int which = 0; which < KV_FIDELITIES; which++) {
-        if (kv_fidelity_link_of(r, task, metric, (kv_fidelity)which, &links[which], NULL) != KV_OK)
-            return false;
+        if (kv_fidelity_link_of(r, task, metric, (kv_fidelity)which, &links[which], NULL) != KV_OK) return 0;
         if (links[which].n > most) most = links[which].n;
     }
-    if (most < KV_CORRELATION_LEAST) return false;
-    const kv_result_task *t = &r->tasks[task];
-    kv_table_cell(table, "%s%s%s", t->name, *t->split ? ", " : "", t->split);
-    kv_table_cell(table, "%s", t->metrics[metric]);
-    kv_table_cell(table, "%lld", (long long)most);
-    for (int which = 0; which < KV_FIDELITIES; which++) link_cells(table, &links[which], which);
-    return true;
+    return most;
 }
 
-void kv_fidelity_print(const kv_results *r, FILE *out) {
-    kv_table *table = begin_table();
-    bool any = false;
+static void add_row(kv_table *table, const kv_result_task *t, int metric, int64_t n,
+                    const kv_fidelity_link *links) {
+    kv_table_cell(table, "%s", t->name);
+    kv_table_cell(table, "%s", t->split);
+    kv_table_cell(table, "%s%s%s", t->name, *t->split ? ", " : "", t->split);
+    kv_table_cell(table, "%s", t->metrics[metric]);
+    kv_table_number(table, "%.0f", 1, (double)n);
+    for (int which = 0; which < KV_FIDELITIES; which++) link_cells(table, &links[which], which);
+}
+
+void kv_fidelity_tables(const kv_results *r, kv_tables *tables) {
+    kv_table *table = NULL;
     for (int64_t t = 0; r->analysis.corpus && t < r->n_tasks; t++)
-        for (int m = 0; m < r->tasks[t].n_metrics; m++)
-            if (kv_fidelity_compares(r, t, m) && add_row(table, r, t, m)) any = true;
-    if (any) {
-        fputs(
-            "\nwhat systems with predicted caches keep of their base against how near these are to its own: "
-            "correlation,\nr Pearson's, ρ Spearman's, over means of the predicted layers; a few systems say "
-            "little\n",
-            out);
-        kv_table_print(table, out);
-    }
-    kv_table_free(table);
+        for (int m = 0; m < r->tasks[t].n_metrics; m++) {
+            kv_fidelity_link links[KV_FIDELITIES];
+            if (!kv_fidelity_compares(r, t, m)) continue;
+            const int64_t n = find_links(r, t, m, links);
+            if (n < KV_CORRELATION_LEAST) continue;
+            if (!table) table = begin_table(tables);
+            add_row(table, &r->tasks[t], m, n, links);
+        }
 }
 
 // ---- CSV -----------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ kv_status kv_fidelity_link_of(const kv_results *results, int64_t task, int metri
 // ---- Files and the terminal ----------------------------------------------------------------------------
 
 // A row for each task and metric; nothing where fewer than 3 systems have both numbers.
-void kv_fidelity_print(const kv_results *results, FILE *stream);
+void kv_fidelity_tables(const kv_results *results, kv_tables *tables);
 
 // fidelity.csv: a row per system, task, split and metric, what is kept and how near its caches are. correlations.csv: a row
 // per task, split, metric and kind. Numbers that could not be had are empty.

@@ -60,7 +60,7 @@ bool kv_grid_find_worst(const kv_grid *grid, int64_t system, kv_grid_worst *wors
 
 bool kv_results_have_grid(const kv_results *results);
 
-// A table for every such task: systems downwards, lengths and depths to the right.
-void kv_grid_print(const kv_results *results, FILE *stream);
+// A table for every such task: systems downwards, lengths and depths to the right; for programs a row each, as in grid.csv.
+kv_status kv_grid_tables(const kv_results *results, kv_tables *tables, kv_error *err);
 // grid.csv: a row per system, length and depth; length or depth empty in those over all of them.
 kv_status kv_grid_write_csv(const kv_results *results, const char *path, kv_error *err);

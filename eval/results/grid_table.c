@@ -1,6 +1,6 @@
 // Where does each system lose the needle? By length, by depth, and where it is worst: the map itself is a picture.
 #include "data/file/csv.h"
-#include "data/system/table.h"
+#include "data/table/table.h"
 #include "eval/results/grid.h"
 #include "eval/statistics/metric.h"
 
@@ -25,7 +25,7 @@ static char *figure_text(const kv_metric *metric, double figure, char text[KV_ME
 
 static void figure_cell(kv_table *table, const kv_metric *metric, double figure) {
     char text[KV_METRIC_TEXT];
-    kv_table_cell(table, "%s", figure_text(metric, figure, text));
+    kv_table_value(table, figure, "%s", figure_text(metric, figure, text));
 }
 
 static void worst_cell(kv_table *table, const kv_grid *grid, const kv_metric *metric, int64_t system) {
@@ -40,13 +40,13 @@ static void worst_cell(kv_table *table, const kv_grid *grid, const kv_metric *me
     figure_text(metric, worst.figure, figure);
     if (worst.n_as_bad > 1) snprintf(more, sizeof more, " and %lld more", (long long)worst.n_as_bad - 1);
     if (worst.n_as_bad == worst.n_cells)
-        kv_table_cell(table, "%s everywhere", figure);
+        kv_table_value(table, worst.figure, "%s everywhere", figure);
     else
-        kv_table_cell(table, "%s at %lld, depth %.3g%s", figure, (long long)grid->axes.lengths[worst.length],
-                      grid->axes.depths[worst.depth], more);
+        kv_table_value(table, worst.figure, "%s at %lld, depth %.3g%s", figure,
+                       (long long)grid->axes.lengths[worst.length], grid->axes.depths[worst.depth], more);
 }
 
-static void print_columns(kv_table *table, const kv_grid *grid) {
+static void columns(kv_table *table, const kv_grid *grid) {
     char title[32];
     kv_table_column(table, "", "system", true);
     for (int64_t l = 0; l < grid->axes.n_lengths; l++) {
@@ -60,13 +60,22 @@ static void print_columns(kv_table *table, const kv_grid *grid) {
     kv_table_column(table, "", "worst", false);
 }
 
-static void print_grid(const kv_grid *grid, FILE *out) {
-    const kv_results *r = grid->results;
-    const kv_result_task *t = &r->tasks[grid->task];
+static void title(kv_table *table, const kv_grid *grid) {
+    const kv_result_task *t = &grid->results->tasks[grid->task];
     const kv_metric *metric = kv_metric_of(t->metrics[0]);
+    kv_table_title(
+        table,
+        "%s, %s: %s%s by the length of the prompt, and by the depth of the answer in it (0: its beginning)",
+        t->name, t->split, metric->label ? metric->label : t->metrics[0], metric->share ? " in %" : "");
+}
+
+static void add_grid(const kv_grid *grid, kv_tables *tables) {
+    const kv_results *r = grid->results;
+    const kv_metric *metric = kv_metric_of(r->tasks[grid->task].metrics[0]);
     const int64_t n_lengths = grid->axes.n_lengths, n_depths = grid->axes.n_depths;
-    kv_table *table = kv_table_create();
-    print_columns(table, grid);
+    kv_table *table = kv_tables_add(tables, KV_FOR_PEOPLE, "grid");
+    columns(table, grid);
+    title(table, grid);
     for (int64_t s = 0; s < r->n_systems; s++) {
         if (!was_asked(kv_results_outcome(r, s, grid->task))) continue;
         kv_table_cell(table, "%s", r->systems[s].name);
@@ -76,25 +85,69 @@ static void print_grid(const kv_grid *grid, FILE *out) {
             figure_cell(table, metric, kv_grid_at(grid, s, n_lengths, d)->figure);
         worst_cell(table, grid, metric, s);
     }
-    fprintf(
-        out,
-        "%s, %s: %s%s by the length of the prompt, and by the depth of the answer in it (0: its beginning)\n",
-        t->name, t->split, metric->label ? metric->label : t->metrics[0], metric->share ? " in %" : "");
-    kv_table_print(table, out);
-    kv_table_free(table);
 }
 
-void kv_grid_print(const kv_results *results, FILE *out) {
-    for (int64_t t = 0; t < results->n_tasks; t++) {
+// ---- Programs ------------------------------------------------------------------------------------------
+
+static void data_columns(kv_table *table, const kv_grid *grid) {
+    static const char *const texts[] = {"task", "split", "system", "family"};
+    const char *metric = grid->results->tasks[grid->task].metrics[0];
+    for (int i = 0; i < 4; i++) kv_table_hidden(table, KV_FIELD_TEXT, texts[i]);
+    kv_table_hidden(table, KV_FIELD_WHOLE, "length");
+    kv_table_hidden(table, KV_FIELD_NUMBER, "depth");
+    kv_table_hidden(table, KV_FIELD_WHOLE, "n_items");
+    kv_table_hidden(table, KV_FIELD_NUMBER, metric);
+    kv_table_hidden(table, KV_FIELD_INTERVAL, metric);
+}
+
+// Neither length nor depth of what is over all of them.
+static kv_status data_row(kv_table *table, const kv_grid *grid, int64_t system, int64_t length, int64_t depth,
+                          kv_error *err) {
+    const kv_results *r = grid->results;
+    const kv_grid_cell *cell = kv_grid_at(grid, system, length, depth);
+    kv_interval interval;
+    kv_status status = kv_grid_interval(grid, system, length, depth, &interval, err);
+    if (status != KV_OK) return status;
+    kv_table_cell(table, "%s", r->tasks[grid->task].name);
+    kv_table_cell(table, "%s", r->tasks[grid->task].split);
+    kv_table_cell(table, "%s", r->systems[system].name);
+    kv_table_cell(table, "%s", r->systems[system].family);
+    kv_table_number(table, "%.0f", 1,
+                    length < grid->axes.n_lengths ? (double)grid->axes.lengths[length] : (double)NAN);
+    kv_table_number(table, "%g", 1, depth < grid->axes.n_depths ? grid->axes.depths[depth] : (double)NAN);
+    kv_table_number(table, "%.0f", 1, (double)cell->n_items);
+    kv_table_number(table, "%g", 1, cell->figure);
+    kv_table_pair(table, interval.low, interval.high, "%g-%g", interval.low, interval.high);
+    return KV_OK;
+}
+
+static kv_status add_rows(const kv_grid *grid, kv_tables *tables, kv_error *err) {
+    kv_table *table = kv_tables_add(tables, KV_FOR_PROGRAMS, "grid");
+    kv_status status = KV_OK;
+    data_columns(table, grid);
+    title(table, grid);
+    for (int64_t s = 0; s < grid->results->n_systems; s++)
+        for (int64_t l = 0; l <= grid->axes.n_lengths && status == KV_OK; l++)
+            for (int64_t d = 0; d <= grid->axes.n_depths && status == KV_OK; d++)
+                if (was_asked(kv_results_outcome(grid->results, s, grid->task)))
+                    status = data_row(table, grid, s, l, d, err);
+    return status;
+}
+
+kv_status kv_grid_tables(const kv_results *results, kv_tables *tables, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t t = 0; status == KV_OK && t < results->n_tasks; t++) {
         kv_grid grid;
         if (kv_grid_make(results, t, &grid, NULL) == KV_OK && grid.cells) {
-            fputc('\n', out);
-            print_grid(&grid, out);
+            add_grid(&grid, tables);
+            status = add_rows(&grid, tables, err);
         } else if (results->tasks[t].grid.lengths)
-            fprintf(out, "\n%s, %s: more than %d lengths or depths are no grid\n", results->tasks[t].name,
-                    results->tasks[t].split, KV_GRID_MOST);
+            kv_table_title(kv_tables_add(tables, KV_FOR_ALL, "grid"),
+                           "%s, %s: more than %d lengths or depths are no grid", results->tasks[t].name,
+                           results->tasks[t].split, KV_GRID_MOST);
         kv_grid_free(&grid);
     }
+    return status;
 }
 
 // ---- grid.csv ------------------------------------------------------------------------------------------

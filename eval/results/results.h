@@ -2,6 +2,7 @@
 // holds, and what tables and pictures are made of. Several evaluations can be joined into one.
 #pragma once
 
+#include "data/table/table.h"
 #include "eval/benchmark/kinds.h"
 #include "eval/results/analysis.h"
 #include "eval/results/grid_items.h"
@@ -132,10 +133,10 @@ bool kv_result_tokenizers_differ(const kv_result_system *a, const kv_result_syst
 // ---- Files and the terminal ----------------------------------------------------------------------------
 
 // A table for every task, one over all of them when there are several, one for the budgets, one for predicted
-// caches.
-void kv_results_print(const kv_results *results, FILE *stream);
+// caches. What programs call their columns is told in eval/README.md.
+void kv_results_tables(const kv_results *results, kv_tables *tables);
 // The last of them alone; nothing where there was no analysis.
-void kv_results_print_errors(const kv_results *results, FILE *stream);
+void kv_results_error_tables(const kv_results *results, kv_tables *tables);
 
 // results.csv: a row per system, task, split and metric; shares as fractions of 1, other figures in their own unit, `better` says
 // which way; fields empty where a number could not be had, or is infinite. budgets.csv: the best system of every family within each budget. ttft.csv: all timings.

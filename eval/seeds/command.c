@@ -62,7 +62,10 @@ static const struct argp_option option_list[] = {
 static error_t parse(int key, char *text, struct argp_state *state) {
     struct arguments *a = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &a->o.picture; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->o.picture;
+        state->child_inputs[1] = &a->o.format;
+        return 0;
     case 'o': a->o.output = text; return 0;
     case 'a':
         if (a->o.n_against == MAX_AGAINST) argp_error(state, "--against: more than %d", MAX_AGAINST);
@@ -129,6 +132,15 @@ static kv_status find_against(const kv_seeds *seeds, const kv_seeds_options *opt
     return KV_OK;
 }
 
+static kv_status print(const kv_seeds *seeds, const kv_seeds_against *against, const kv_table_format *format,
+                       FILE *out, kv_error *err) {
+    kv_tables *tables = kv_tables_create();
+    kv_status status = kv_seeds_tables(seeds, against, tables, err);
+    if (status == KV_OK) status = kv_tables_write(tables, format, out, err);
+    kv_tables_free(tables);
+    return status;
+}
+
 kv_status kv_seeds_join(const kv_seeds_options *options, FILE *out, char note[KV_PLOT_NOTE], kv_error *err) {
     kv_seeds seeds = {0};
     int64_t *rows = calloc((size_t)options->n_against + 1, sizeof *rows);
@@ -138,7 +150,7 @@ kv_status kv_seeds_join(const kv_seeds_options *options, FILE *out, char note[KV
              : kv_fail(err, KV_ERR_MEMORY, "out of memory");
     note[0] = '\0';
     if (status == KV_OK) status = find_against(&seeds, options, rows, err);
-    if (status == KV_OK) status = kv_seeds_print(&seeds, &against, out, err);
+    if (status == KV_OK) status = print(&seeds, &against, options->format, out, err);
     if (status == KV_OK && options->output) status = write_output(&seeds, &against, options, note, err);
     kv_seeds_close(&seeds);
     free(rows);
@@ -146,7 +158,8 @@ kv_status kv_seeds_join(const kv_seeds_options *options, FILE *out, char note[KV
 }
 
 int kv_seeds_main(int argc, char **argv) {
-    static const struct argp_child children[] = {{&kv_picture_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {
+        {&kv_picture_argp, 0, NULL, 0}, {&kv_table_format_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {option_list, parse, "DIR|RESULTS.h5...", doc, children, NULL, NULL};
     struct arguments arguments = {0};
     kv_error err = {0};

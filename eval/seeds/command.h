@@ -1,6 +1,7 @@
 // `kveval seeds`: evaluations that differ in seed become one table, one picture and two files.
 #pragma once
 
+#include "data/table/format.h"
 #include "eval/report/pictures.h"
 #include "eval/seeds/seeds.h"
 
@@ -11,6 +12,7 @@ typedef struct kv_seeds_options {
     const char *const *against; // [n_against] names of systems that all others are compared with
     int64_t n_against;
     kv_eval_picture picture; // line: also where shares of the way begin
+    const kv_table_format *format;
 } kv_seeds_options;
 
 // Prints the tables on `out` and writes seeds.csv, significance.csv and pareto.* to the output, whole or not at all. note: see

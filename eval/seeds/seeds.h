@@ -87,7 +87,8 @@ typedef struct kv_seeds_against {
 } kv_seeds_against;
 
 // A table for every task, one for each system they are compared with, and what is missing.
-kv_status kv_seeds_print(const kv_seeds *seeds, const kv_seeds_against *against, FILE *out, kv_error *err);
+kv_status kv_seeds_tables(const kv_seeds *seeds, const kv_seeds_against *against, kv_tables *tables,
+                          kv_error *err);
 
 // seeds.csv: a row per system, task, split and metric. significance.csv: a row for each comparison. Written to `path` as it is.
 kv_status kv_seeds_write_csv(const kv_seeds *seeds, const char *path, kv_error *err);

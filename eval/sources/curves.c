@@ -3,7 +3,6 @@
 
 #include "data/file/csv.h"
 #include "data/file/path.h"
-#include "data/system/table.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -58,24 +57,27 @@ static void find_span(const kv_source_curves *c, const double *explained, int64_
 
 // ---- Table ---------------------------------------------------------------------------------------------
 
-static void percent_cell(kv_table *table, double value) {
-    if (isfinite(value))
-        kv_table_cell(table, "%.1f %%", 100 * value);
-    else
-        kv_table_cell(table, "-");
-}
-
 static void curve_cells(kv_table *table, const kv_source_curves *c, const kv_source_curve *curve,
                         int64_t count) {
     double low, high;
     find_span(c, curve->held_out, count, &low, &high);
-    percent_cell(table, mean_at(c, curve->held_out, count));
-    kv_table_cell(table, "%.1f to %.1f", 100 * low, 100 * high);
-    percent_cell(table, mean_at(c, curve->fit, count));
+    kv_table_number(table, "%.1f %%", 100, mean_at(c, curve->held_out, count));
+    kv_table_pair(table, low, high, "%.1f to %.1f", 100 * low, 100 * high);
+    kv_table_number(table, "%.1f %%", 100, mean_at(c, curve->fit, count));
 }
 
-void kv_source_curves_print(const kv_source_curves *c, FILE *out) {
-    kv_table *table = kv_table_create();
+static void title(kv_table *table, const kv_source_curves *c) {
+    kv_table_title(
+        table,
+        "variance of the base's keys (before k_norm) and values that ridge regression from so many layers of "
+        "the aux explains,\nmean over the %lld layers of the base; %lld tokens of %s, and %lld held out; "
+        "layers %s, ridge %g",
+        (long long)c->n_layers, (long long)c->tokens, c->text, (long long)c->held_out, c->order, c->ridge);
+}
+
+// Numbers of layers downwards, what is read to the right.
+static void add_curves(const kv_source_curves *c, kv_tables *tables) {
+    kv_table *table = kv_tables_add(tables, KV_FOR_PEOPLE, "sources");
     kv_table_column(table, "", "aux layers", false);
     for (int kind = 0; kind < KV_SOURCE_SETS; kind++)
         for (int side = 0; side < 2 && c->read[kind]; side++) {
@@ -86,19 +88,37 @@ void kv_source_curves_print(const kv_source_curves *c, FILE *out) {
             kv_table_column(table, group, "fit", false);
         }
     for (int64_t i = 0; i < c->n_counts; i++) {
-        kv_table_cell(table, "%lld", (long long)c->counts[i]);
+        kv_table_number(table, "%.0f", 1, (double)c->counts[i]);
         for (int kind = 0; kind < KV_SOURCE_SETS; kind++)
             for (int side = 0; side < 2 && c->read[kind]; side++)
                 curve_cells(table, c, &c->side[kind][side], i);
     }
-    fprintf(
-        out,
-        "variance of the base's keys (before k_norm) and values that ridge regression from so many layers of "
-        "the aux explains,\nmean over the %lld layers of the base; %lld tokens of %s, and %lld held out; "
-        "layers %s, ridge %g\n",
-        (long long)c->n_layers, (long long)c->tokens, c->text, (long long)c->held_out, c->order, c->ridge);
-    kv_table_print(table, out);
-    kv_table_free(table);
+    title(table, c);
+}
+
+// A row each. Names as in sources.csv, which has every layer's.
+static void add_rows(const kv_source_curves *c, kv_tables *tables) {
+    kv_table *table = kv_tables_add(tables, KV_FOR_PROGRAMS, "sources");
+    kv_table_hidden(table, KV_FIELD_TEXT, "read");
+    kv_table_hidden(table, KV_FIELD_TEXT, "kind");
+    kv_table_hidden(table, KV_FIELD_WHOLE, "aux_layers");
+    kv_table_hidden(table, KV_FIELD_NUMBER, "held_out");
+    kv_table_hidden(table, KV_FIELD_INTERVAL, "held_out_by_layer");
+    kv_table_hidden(table, KV_FIELD_NUMBER, "fit");
+    for (int kind = 0; kind < KV_SOURCE_SETS; kind++)
+        for (int side = 0; side < 2 && c->read[kind]; side++)
+            for (int64_t i = 0; i < c->n_counts; i++) {
+                kv_table_cell(table, "%s", kv_source_set_names[kind]);
+                kv_table_cell(table, "%s", side_names[side]);
+                kv_table_number(table, "%.0f", 1, (double)c->counts[i]);
+                curve_cells(table, c, &c->side[kind][side], i);
+            }
+    title(table, c);
+}
+
+void kv_source_curves_tables(const kv_source_curves *c, kv_tables *tables) {
+    add_curves(c, tables);
+    add_rows(c, tables);
 }
 
 // ---- Files ---------------------------------------------------------------------------------------------

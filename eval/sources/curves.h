@@ -2,10 +2,10 @@
 // CSV and as a picture.
 #pragma once
 
+#include "data/table/table.h"
 #include "eval/plot/plot.h"
 
 #include <stdint.h>
-#include <stdio.h>
 
 // What the regressions read of the aux's layers.
 typedef enum kv_source_set {
@@ -37,7 +37,8 @@ typedef struct kv_source_curves {
 bool kv_source_curves_make(kv_source_curves *curves);
 void kv_source_curves_free(kv_source_curves *curves);
 
-void kv_source_curves_print(const kv_source_curves *curves, FILE *stream);
+// A table for people, and one for programs.
+void kv_source_curves_tables(const kv_source_curves *curves, kv_tables *tables);
 // sources.csv: a row per kind, keys or values, base layer and count; and sources.svg, .png, .gp, .dat: the mean over the layers on
 // text that was held out, with the span from the worst layer to the best. note as of kv_plot_draw.
 kv_status kv_source_curves_write(const kv_source_curves *curves, const char *dir, char note[KV_PLOT_NOTE],

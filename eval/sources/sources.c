@@ -10,6 +10,7 @@
 #include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "data/system/number.h"
+#include "data/table/format.h"
 #include "eval/benchmark/text_tokens.h"
 #include "eval/sources/explain.h"
 
@@ -66,6 +67,7 @@ struct options {
     int64_t tokens, held_out, window;
     bool greedy;
     kv_source_curves curves;
+    const kv_table_format *format;
 };
 
 // ---- Options -------------------------------------------------------------------------------------------
@@ -119,6 +121,7 @@ static void set_ridge(struct argp_state *state, kv_source_curves *c, const char 
 static error_t parse(int key, char *text, struct argp_state *state) {
     struct options *o = state->input;
     switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &o->format; return 0;
     case 'b': o->base = text; return 0;
     case 'a': o->aux = text; return 0;
     case 't': o->text = text; return 0;
@@ -271,6 +274,14 @@ static kv_status probe(const char *dir, kv_error *err) {
     return status;
 }
 
+static kv_status print(const struct options *o, kv_error *err) {
+    kv_tables *tables = kv_tables_create();
+    kv_source_curves_tables(&o->curves, tables);
+    const kv_status status = kv_tables_write(tables, o->format, stdout, err);
+    kv_tables_free(tables);
+    return status;
+}
+
 static kv_status run(struct options *o, char note[KV_PLOT_NOTE], kv_error *err) {
     struct opened opened = {0};
     kv_status status = kv_limits_try_threads(omp_get_max_threads(), err);
@@ -281,12 +292,13 @@ static kv_status run(struct options *o, char note[KV_PLOT_NOTE], kv_error *err) 
     kv_text_tokens_free(&opened.text);
     kv_tokenizer_free(opened.tokenizer);
     if (status != KV_OK) return status;
-    kv_source_curves_print(&o->curves, stdout);
-    return o->out ? write_files(o, note, err) : KV_OK;
+    status = print(o, err);
+    return status == KV_OK && o->out ? write_files(o, note, err) : status;
 }
 
 int kv_sources_main(int argc, char **argv) {
-    static const struct argp argp = {option_list, parse, "", doc, NULL, NULL, NULL};
+    static const struct argp_child children[] = {{&kv_table_format_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {option_list, parse, "", doc, children, NULL, NULL};
     struct options options = {.tokens = 50000,
                               .curves = {.read = {true, true}, .ridge = 0.01, .order = "ranked"}};
     kv_error err = {0};

@@ -1,8 +1,8 @@
 // Tables whose columns are straight whatever the characters, and the widths and cuts of text behind them.
 #include "core/status.h"
 #include "core/text.h"
-#include "data/system/table.h"
 #include "data/system/width.h"
+#include "data/table/table.h"
 #include "tests/support/support.h"
 
 #include <stdlib.h>

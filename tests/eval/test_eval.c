@@ -2,7 +2,7 @@
 #include "data/config/options.h"
 #include "tests/support/eval.h"
 
-#include "data/system/table.h"
+#include "data/table/table.h"
 #include "eval/benchmark/benchmark.h"
 #include "eval/benchmark/trivia.h"
 #include "eval/benchmark/written.h"

@@ -1,6 +1,7 @@
 // Items on a grid of lengths and depths: cells worked out by hand, what they cost, files, joining, the table, and the pictures
 // that are made of them.
 #include "tests/support/corpus.h"
+#include "tests/support/shown.h"
 
 #include "data/file/csv.h"
 #include "data/file/h5.h"
@@ -373,14 +374,17 @@ static void csv_has_every_cell(void **state) {
     kv_results_free(&r);
 }
 
+static char *printed(const kv_results *r) {
+    kv_tables *tables = kv_tables_create();
+    kv_error err = {0};
+    if (kv_grid_tables(r, tables, &err)) fail_msg("%s", err.message);
+    return test_shown(tables);
+}
+
 static void table_says_where_it_is_lost(void **state) {
     (void)state;
     kv_results r = made_up();
-    char *text = NULL;
-    size_t size;
-    FILE *out = open_memstream(&text, &size);
-    kv_grid_print(&r, out);
-    fclose(out);
+    char *text = printed(&r);
     expect(text, "needle, made: exact match in % by the length of the prompt");
     expect(text, "\nsystem     64   128  256      0   0.5 ");
     expect(text, "\nbase    100.0  83.3    -  100.0  75.0           66.7 at 128, depth 0.5\n");
@@ -392,16 +396,12 @@ static void table_says_where_it_is_lost(void **state) {
     for (int i = 0; i <= KV_GRID_MOST; i++) many[i] = 1000 + i;
     int64_t *skipped = r.tasks[0].grid.skipped;
     r.tasks[0].grid.skipped = many, r.tasks[0].n_skipped = KV_GRID_MOST + 1;
-    out = open_memstream(&text, &size);
-    kv_grid_print(&r, out);
-    fclose(out);
-    assert_string_equal(text, "\nneedle, made: more than 64 lengths or depths are no grid\n");
+    text = printed(&r);
+    assert_string_equal(text, "needle, made: more than 64 lengths or depths are no grid\n");
     free(text);
     r.tasks[0].grid.skipped = skipped;
     kv_grid_items_free(&r.tasks[0].grid);
-    out = open_memstream(&text, &size);
-    kv_grid_print(&r, out);
-    fclose(out);
+    text = printed(&r);
     assert_string_equal(text, "");
     free(text);
     kv_results_free(&r);

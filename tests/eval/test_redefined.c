@@ -2,6 +2,7 @@
 // something alike for themselves are not. Verdicts are those of HumanEval either way.
 #include "tests/support/eval.h"
 #include "tests/support/sandbox.h"
+#include "tests/support/shown.h"
 
 #include "eval/benchmark/check_tests.h"
 #include "eval/benchmark/program.h"
@@ -259,11 +260,9 @@ static void tables_and_files_say_how_many(void **state) {
     (void)state;
     kv_results r = made_up(), again;
     kv_error err = {0};
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    kv_results_print(&r, out);
-    fclose(out);
+    kv_tables *tables = kv_tables_create();
+    kv_results_tables(&r, tables);
+    char *text = test_shown(tables);
     assert_non_null(
         strstr(text, "\nsly: 3 of 4 programs redefine what their tests rely on, which its score does not "
                      "show: A.__eq__; len, abs\n"));

@@ -1,6 +1,7 @@
 // Results apart from the models they come from: figures, files, joining and the table.
 #include "tests/support/eval.h"
 #include "tests/support/results.h"
+#include "tests/support/shown.h"
 
 #include "data/file/h5.h"
 #include "eval/results/results.h"
@@ -397,11 +398,9 @@ static void joining_keeps_tokenizers_apart(void **state) {
 static void table_shows_what_is_missing(void **state) {
     (void)state;
     kv_results r = made_up();
-    char *text = NULL;
-    size_t size;
-    FILE *stream = open_memstream(&text, &size);
-    kv_results_print(&r, stream);
-    fclose(stream);
+    kv_tables *tables = kv_tables_create();
+    kv_results_tables(&r, tables);
+    char *text = test_shown(tables);
     static const char *const parts[] = {"atlas, trained: 4 items, prompts of 59 tokens",
                                         "time to first token, 8 x 59",
                                         "500.00 ± 10.00",
@@ -427,15 +426,13 @@ static void table_shows_what_is_missing(void **state) {
 static void table_shows_lookups(void **state) {
     (void)state;
     kv_results r = made_up();
-    char *text = NULL;
-    size_t size;
+    kv_tables *tables = kv_tables_create();
     kv_outcome *o[2] = {kv_results_outcome(&r, 0, 0), kv_results_outcome(&r, 1, 0)};
     r.systems[0].lookups = 0, r.systems[1].lookups = 512;
     o[0]->flops_computed = o[0]->flops_looked_up = 3000, o[1]->flops_computed = 1000,
     o[1]->flops_looked_up = 750;
-    FILE *stream = open_memstream(&text, &size);
-    kv_results_print(&r, stream);
-    fclose(stream);
+    kv_results_tables(&r, tables);
+    char *text = test_shown(tables);
     assert_non_null(strstr(text, "computed  looked up"));
     const char *line = strstr(text, "small, \"fast\"");
     const char *end = line ? strstr(line, "4.00x") : NULL;

@@ -3,6 +3,7 @@
 #include "eval/results/fidelity.h"
 #include "tests/support/corpus.h"
 #include "tests/support/results.h"
+#include "tests/support/shown.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -251,12 +252,9 @@ static void joining_keeps_what_was_there_first(void **state) {
 // ---- For people ----------------------------------------------------------------------------------------
 
 static char *printed(const kv_results *r) {
-    char *text = NULL;
-    size_t size;
-    FILE *stream = open_memstream(&text, &size);
-    kv_results_print_errors(r, stream);
-    fclose(stream);
-    return text;
+    kv_tables *tables = kv_tables_create();
+    kv_results_error_tables(r, tables);
+    return test_shown(tables);
 }
 
 static void expect_printed(const kv_results *r, const char *part) {
@@ -384,12 +382,9 @@ static void one_number_a_system(void **state) {
 }
 
 static char *correlations(const kv_results *r) {
-    char *text = NULL;
-    size_t size;
-    FILE *stream = open_memstream(&text, &size);
-    kv_fidelity_print(r, stream);
-    fclose(stream);
-    return text;
+    kv_tables *tables = kv_tables_create();
+    kv_fidelity_tables(r, tables);
+    return test_shown(tables);
 }
 
 static void correlations_as_table_and_csv(void **state) {

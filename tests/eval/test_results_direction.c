@@ -3,6 +3,7 @@
 #include "tests/support/corpus.h"
 #include "tests/support/numbers/rounding.h"
 #include "tests/support/results.h"
+#include "tests/support/shown.h"
 
 #include "eval/results/selection.h"
 
@@ -122,12 +123,9 @@ static void direction_decides(void **state) {
 }
 
 static char *printed(const kv_results *r) {
-    const char *path = test_path(test_dir, "table.txt");
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    kv_results_print(r, file);
-    assert_int_equal(fclose(file), 0);
-    return test_read_text(path);
+    kv_tables *tables = kv_tables_create();
+    kv_results_tables(r, tables);
+    return test_shown(tables);
 }
 
 static void expect_part(const char *text, const char *part) {

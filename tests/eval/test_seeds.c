@@ -2,6 +2,7 @@
 // of, and what does not go together.
 #include "tests/support/eval.h"
 #include "tests/support/results.h"
+#include "tests/support/shown.h"
 
 #include "data/file/csv.h"
 #include "data/file/path.h"
@@ -163,12 +164,10 @@ static void one_seed(void **state) {
     kv_error err = {0};
     assert_int_equal(kv_seeds_compare(&s, OURS, BASE, (kv_seed_place){0, 0}, &test, &err), KV_OK);
     assert_true(isnan(test.seeds.p) && test.items.p == 0.5); // two items worse: both signs, 2 of 4
-    char *text = NULL;
-    size_t size;
-    FILE *out = open_memstream(&text, &size);
     const kv_seeds_against against = {0};
-    assert_int_equal(kv_seeds_print(&s, &against, out, &err), KV_OK);
-    assert_int_equal(fclose(out), 0);
+    kv_tables *tables = kv_tables_create();
+    assert_int_equal(kv_seeds_tables(&s, &against, tables, &err), KV_OK);
+    char *text = test_shown(tables);
     assert_null(strstr(text, "±"));
     assert_non_null(strstr(text, " 50.0 % "));
     free(text);
@@ -241,13 +240,11 @@ static void missing_rows(void **state) {
     kv_error err = {0};
     assert_int_equal(kv_seeds_compare(&s, OURS, BASE, (kv_seed_place){0, 0}, &test, &err), KV_OK);
     assert_true(test.seeds.difference.n == 2 && test.n_items == 2 * N_ITEMS);
-    char *text = NULL;
-    size_t size;
-    FILE *out = open_memstream(&text, &size);
     const int64_t rows[] = {LINE};
     const kv_seeds_against against = {rows, 1};
-    assert_int_equal(kv_seeds_print(&s, &against, out, &err), KV_OK);
-    assert_int_equal(fclose(out), 0);
+    kv_tables *tables = kv_tables_create();
+    assert_int_equal(kv_seeds_tables(&s, &against, tables, &err), KV_OK);
+    char *text = test_shown(tables);
     assert_non_null(strstr(text, "ours: without seed 1 ("));
     assert_non_null(strstr(text, "seed1.h5), where it has no row"));
     assert_non_null(strstr(text, "aux: without seed 3 ("));

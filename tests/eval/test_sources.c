@@ -3,6 +3,7 @@
 #include "eval/sources/explain.h"
 #include "tests/support/corpus.h"
 #include "tests/support/numbers/rounding.h"
+#include "tests/support/shown.h"
 #include "tests/support/tiny.h"
 
 #include <math.h>
@@ -213,12 +214,11 @@ static void expect(const char *text, const char *part) {
 static void table_csv_and_picture(void **state) {
     (void)state;
     kv_source_curves c = made_up();
-    char *text = NULL, note[KV_PLOT_NOTE];
-    size_t size;
+    char note[KV_PLOT_NOTE];
     kv_error err = {0};
-    FILE *stream = open_memstream(&text, &size);
-    kv_source_curves_print(&c, stream);
-    fclose(stream);
+    kv_tables *tables = kv_tables_create();
+    kv_source_curves_tables(&c, tables);
+    char *text = test_shown(tables);
     expect(
         text,
         "mean over the 3 layers of the base; 368 tokens of text.h5, and 112 held out; layers ranked, ridge 0.02");

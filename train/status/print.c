@@ -1,6 +1,6 @@
 // A run's state told three ways: to people one run at a time or a row each, to programs as JSON.
 #include "data/system/console.h"
-#include "data/system/table.h"
+#include "data/table/table.h"
 #include "train/status/status.h"
 #include "train/task/task.h"
 

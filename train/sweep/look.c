@@ -4,7 +4,6 @@
 #include "data/file/path.h"
 #include "data/system/console.h"
 #include "data/system/speed.h"
-#include "data/system/table.h"
 #include "train/run/doubts.h"
 #include "train/run/footprint.h"
 #include "train/run/sliced.h"
@@ -140,14 +139,14 @@ static void look_cells(kv_table *table, const kv_sweep_look *look, double second
         for (int i = 0; i < 5; i++) kv_table_cell(table, "?");
         return;
     }
-    kv_table_cell(table, "%" PRIi64, look->steps);
-    kv_table_cell(table, "%s", kv_count_text((double)look->n_trained, text));
-    kv_table_cell(table, "%.3g", look->flops);
-    kv_table_cell(table, "%.3g GB", look->memory / 1e9);
+    kv_table_number(table, "%.0f", 1, (double)look->steps);
+    kv_table_value(table, (double)look->n_trained, "%s", kv_count_text((double)look->n_trained, text));
+    kv_table_number(table, "%.3g", 1, look->flops);
+    kv_table_number(table, "%.3g GB", 1e-9, look->memory);
     if (look->state == KV_SWEEP_DONE)
-        kv_table_cell(table, "-");
+        kv_table_none(table);
     else
-        kv_table_cell(table, "%s%s", lower_bound ? ">= " : "", kv_duration(seconds, text));
+        kv_table_value(table, seconds, "%s%s", lower_bound ? ">= " : "", kv_duration(seconds, text));
 }
 
 struct total {
@@ -183,19 +182,21 @@ static void add_row(kv_table *table, const kv_sweep *sweep, const char *name, co
     total->lower_bound = total->lower_bound || lower_bound;
 }
 
-static void print_total(const struct total *total, FILE *out) {
-    char text[32];
-    fprintf(out, "\n%zu to be trained", total->n_left);
+static void add_total(const struct total *total, kv_tables *tables) {
+    kv_table *paragraph = kv_tables_add(tables, KV_FOR_ALL, "total");
+    char text[32], time[200] = "", unknown[100] = "";
     if (total->n_left > 0)
-        fprintf(out, ", %s%s in all%s", total->lower_bound ? "at least " : "",
-                kv_duration(total->seconds, text),
-                total->lower_bound ? ": the matrix products alone, at the rate measured just now"
-                                   : " at the pace of those that are done");
+        snprintf(time, sizeof time, ", %s%s in all%s", total->lower_bound ? "at least " : "",
+                 kv_duration(total->seconds, text),
+                 total->lower_bound ? ": the matrix products alone, at the rate measured just now"
+                                    : " at the pace of those that are done");
     if (total->n_unknown > 0)
-        fprintf(out, "; %zu not counted whose models are still to be trained", total->n_unknown);
-    fputc('\n', out);
+        snprintf(unknown, sizeof unknown, "; %zu not counted whose models are still to be trained",
+                 total->n_unknown);
+    kv_table_title(paragraph, "%zu to be trained%s%s", total->n_left, time, unknown);
     if (total->n_changed > 0)
-        fprintf(out, "%zu were trained by another configuration: --force replaces them\n", total->n_changed);
+        kv_table_note(paragraph, "%zu were trained by another configuration: --force replaces them",
+                      total->n_changed);
 }
 
 static void look_at_prepared(const kv_sweep *sweep, kv_table *table, struct total *total) {
@@ -211,22 +212,35 @@ static void look_at_prepared(const kv_sweep *sweep, kv_table *table, struct tota
     }
 }
 
-static void print_title(const kv_sweep *sweep, FILE *out) {
+static void title(const kv_sweep *sweep, kv_table *table) {
     const kv_sweep_file *file = &sweep->file;
-    fprintf(out, "%s: %zu runs in %s", file->path, sweep->n_runs, sweep->output);
-    for (size_t i = 0; i < file->n_seeds; i++)
-        fprintf(out, "%s%" PRIu64, i ? ", " : file->n_seeds > 1 ? ", seeds " : ", seed ", file->seeds[i]);
-    fputc('\n', out);
+    char seeds[1024] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < file->n_seeds && used < sizeof seeds; i++)
+        used += (size_t)snprintf(seeds + used, sizeof seeds - used, "%s%" PRIu64,
+                                 i                   ? ", "
+                                 : file->n_seeds > 1 ? ", seeds "
+                                                     : ", seed ",
+                                 file->seeds[i]);
+    kv_table_title(table, "%s: %zu runs in %s%s", file->path, sweep->n_runs, sweep->output, seeds);
+}
+
+static void columns(kv_table *table) {
+    kv_table_field(table, "", "run", KV_FIELD_TEXT, "run");
+    kv_table_field(table, "", "", KV_FIELD_TEXT, "state");
+    kv_table_field(table, "", "steps", KV_FIELD_WHOLE, "steps");
+    kv_table_field(table, "", "trained", KV_FIELD_WHOLE, "trained_parameters");
+    kv_table_field(table, "", "FLOPs", KV_FIELD_NUMBER, "flops");
+    kv_table_field(table, "", "memory", KV_FIELD_NUMBER, "memory_bytes");
+    kv_table_field(table, "", "time", KV_FIELD_NUMBER, "seconds");
 }
 
 kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err) {
     kv_sweep sweep = {0};
     struct total total = {0};
-    kv_table *table = kv_table_create();
-    static const char *const titles[] = {"steps", "trained", "FLOPs", "memory", "time"};
-    kv_table_column(table, "", "run", true);
-    kv_table_column(table, "", "", true);
-    for (int i = 0; i < 5; i++) kv_table_column(table, "", titles[i], false);
+    kv_tables *tables = kv_tables_create();
+    kv_table *table = kv_tables_add(tables, KV_FOR_ALL, "sweep");
+    columns(table);
     kv_status status = kv_sweep_open(args, &sweep, err);
     if (status == KV_OK && !args->no_eval) status = kv_sweep_check_tokenizer(&sweep, err);
     if (status == KV_OK) look_at_prepared(&sweep, table, &total);
@@ -242,12 +256,12 @@ kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err)
         add_row(table, &sweep, sweep.runs[i].name, &sweep.runs[i].look, sweep.runs[i].config->task,
                 kv_sweep_wanted(args, &sweep.runs[i]), &total);
     if (status == KV_OK) {
-        print_title(&sweep, out);
-        kv_table_print(table, out);
-        print_total(&total, out);
+        title(&sweep, table);
+        add_total(&total, tables);
+        status = kv_tables_write(tables, args->format, out, err);
         if (ferror(out) || fflush(out)) status = kv_fail(err, KV_ERR_IO, "cannot write to standard output");
     }
-    kv_table_free(table);
+    kv_tables_free(tables);
     kv_sweep_close(&sweep);
     return status;
 }

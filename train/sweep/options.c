@@ -56,7 +56,10 @@ static const struct argp_option options[] = {
 static error_t parse(int key, char *text, struct argp_state *state) {
     kv_sweep_options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: o->jobs = 1; return 0;
+    case ARGP_KEY_INIT:
+        o->jobs = 1;
+        state->child_inputs[0] = &o->format;
+        return 0;
     case KEY_SWEEP:
         o->path = text;
         *o->no_config = true;
@@ -70,9 +73,12 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case ARGP_KEY_END:
         if (!o->path && (o->only || o->no_eval || o->jobs > 1))
             argp_error(state, "--only, --jobs and --no-eval belong to --sweep");
+        if (!o->path && o->format != &kv_format_text) argp_error(state, "--format belongs to --sweep");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
 
-const struct argp kv_sweep_argp = {.options = options, .parser = parse, .doc = doc};
+static const struct argp_child children[] = {{&kv_table_format_argp, 0, NULL, 1}, {0}};
+
+const struct argp kv_sweep_argp = {.options = options, .parser = parse, .doc = doc, .children = children};

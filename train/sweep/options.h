@@ -1,6 +1,8 @@
 // The part of kvtrain's command line that concerns sweeps.
 #pragma once
 
+#include "data/table/format.h"
+
 #include <argp.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,6 +12,7 @@ typedef struct kv_sweep_options {
     const char *only;
     bool no_eval;
     int64_t jobs;
+    const kv_table_format *format;
     bool *no_config; // set when there is a sweep: no CONFIG is expected then
 } kv_sweep_options;
 

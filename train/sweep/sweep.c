@@ -390,7 +390,7 @@ static kv_status evaluate(struct sweeper *s, FILE *out, kv_error *err) {
         status = kv_sweep_evaluate(s->args, &s->sweep, s->kveval, true, err);
         if (status == KV_OK && s->sweep.file.n_seeds) status = kv_sweep_join_seeds(&s->sweep, s->kveval, err);
     }
-    return status == KV_OK ? kv_sweep_table(&s->sweep, s->evaluates, out, err) : status;
+    return status == KV_OK ? kv_sweep_table(&s->sweep, s->evaluates, s->args->format, out, err) : status;
 }
 
 kv_status kv_sweep_train(const kv_sweep_args *args, FILE *out, kv_error *err) {

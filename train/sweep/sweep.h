@@ -2,6 +2,7 @@
 // table. `kvtrain --sweep FILE.yaml`; its help says what FILE holds and what the output directory gets.
 #pragma once
 
+#include "data/table/format.h"
 #include "train/config/config.h"
 #include "train/sweep/file.h"
 
@@ -70,6 +71,7 @@ typedef struct kv_sweep_args {
     bool force;       // runs of another configuration are replaced
     bool no_eval;
     int64_t jobs; // runs at a time
+    const kv_table_format *format;
 } kv_sweep_args;
 
 // Reads the file and the configuration of every run and checks each on its own, and that no two are the same.
@@ -126,4 +128,5 @@ kv_status kv_sweep_results_dir(const kv_sweep *sweep, const uint64_t *seed, char
 
 // OUTPUT/table.csv, and the same on `out`, with seeds as mean ± standard deviation. Without `evaluated` only those figures of
 // kveval's results.csv count that are newer than the run.
-kv_status kv_sweep_table(const kv_sweep *sweep, bool evaluated, FILE *out, kv_error *err);
+kv_status kv_sweep_table(const kv_sweep *sweep, bool evaluated, const kv_table_format *format, FILE *out,
+                         kv_error *err);

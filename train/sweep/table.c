@@ -255,12 +255,21 @@ static kv_status write_csv(const kv_sweep_rows *r, kv_error *err) {
     return kv_whole_file_end(&table, status, err);
 }
 
-kv_status kv_sweep_table(const kv_sweep *sweep, bool evaluated, FILE *out, kv_error *err) {
+static kv_status print(const kv_sweep_rows *r, const kv_table_format *format, FILE *out, kv_error *err) {
+    kv_tables *tables = kv_tables_create();
+    kv_sweep_row_tables(r, tables);
+    const kv_status status = kv_tables_write(tables, format, out, err);
+    kv_tables_free(tables);
+    return status;
+}
+
+kv_status kv_sweep_table(const kv_sweep *sweep, bool evaluated, const kv_table_format *format, FILE *out,
+                         kv_error *err) {
     kv_sweep_rows r = {.sweep = sweep};
     kv_status status = collect(&r, evaluated, err);
     if (status == KV_OK) status = write_csv(&r, err);
     // Whether that could be written is asked at exit (kv_console_flush): a reader that has gone costs no sweep.
-    if (status == KV_OK) kv_sweep_print_rows(&r, out);
+    if (status == KV_OK) status = print(&r, format, out, err);
     for (size_t i = 0; i < r.n_sources; i++) kv_csv_table_free(&r.sources[i].csv);
     kv_csv_table_free(&r.tests);
     free(r.sources);

@@ -1,7 +1,8 @@
-// The rows of a sweep's table: what table.c puts together and writes, and table_print.c shows.
+// The rows of a sweep's table: what table.c puts together and writes, and table_print.c makes tables of.
 #pragma once
 
 #include "data/file/csv.h"
+#include "data/table/table.h"
 #include "train/sweep/sweep.h"
 
 // Columns of kveval's results.csv.
@@ -57,4 +58,4 @@ bool kv_sweep_row_lower_is_better(const kv_sweep_row *row);
 const char *kv_sweep_row_name(const kv_sweep_row *row);
 
 // A table for each task, split and metric; of a sweep with seeds mean ± standard deviation of all rows of one name.
-void kv_sweep_print_rows(const kv_sweep_rows *rows, FILE *out);
+void kv_sweep_row_tables(const kv_sweep_rows *rows, kv_tables *tables);
