@@ -1,5 +1,6 @@
 // The command line. What is behind it: eval/evaluate/evaluate.h (a configuration becomes results),
 // eval/report/output.h (results become files).
+#include "data/config/example.h"
 #include "data/config/options.h"
 #include "data/config/seed.h"
 #include "data/system/blas.h"
@@ -34,7 +35,7 @@ static const char doc[] =
     "ttft.csv, results.h5, samples/ (every question with every answer, as it comes) and pareto.svg and .png, "
     "drawn by gnuplot. `analysis` compares predicted caches with the base's own on a text, layer by layer: "
     "errors.csv and layers.svg, and what is kept of the base against that: fidelity.csv, fidelity.svg, "
-    "correlations.csv; more in results.h5. `picture.published` leaves figures of the paper in published.csv "
+    "correlations.csv. `picture.published` leaves figures of the paper in published.csv "
     "and draws them faintly, unless draw_published is false. Items on a grid of lengths and depths leave grid.csv, a "
     "heat map of every system, and accuracy against time at each length. An evaluation that was stopped goes on from "
     "its samples.\n"
@@ -62,7 +63,6 @@ static const char doc[] =
     "    - {name: ARC-c, kind: arc_challenge, file: my/arc.jsonl}\n"
     "    # or humanevalplus, mbpp, mbppplus\n"
     "    # or arc_easy, boolq, hellaswag, piqa, sciq, winogrande\n"
-    "    # with too_long: skip, or cut, where questions do not fit a context\n"
     "    - {name: stories, kind: text, corpus: my/held_out.h5,\n"
     "       window: 64, prompt: 48}\n"
     "    # perplexity behind a prompt, of a token shard or text files\n"
@@ -82,7 +82,8 @@ static const char doc[] =
     "All others are compared with the first system. eval/README.md has every key. "
     "Paths, also in CONFIG, are taken from where kveval is started.\n"
     "\n"
-    "Look first; run it; ask 10 questions, without the clock; draw anew:\n"
+    "A file to start from; look; run; ask 10 questions, without the clock; draw anew:\n"
+    "  kveval --example >my/start.yaml\n"
     "  kveval my/eval.yaml --dry-run\n"
     "  kveval my/eval.yaml\n"
     "  kveval my/eval.yaml --limit 10 --no-ttft --output my/look\n"
@@ -96,7 +97,7 @@ static const char doc[] =
     "base itself is not finite, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; what did "
     "not end well, but for such a base, leaves no files but samples.";
 
-enum { KEY_SEEDS = 0x200, MAX_SEEDS = 1000 };
+enum { KEY_SEEDS = 0x200, KEY_EXAMPLE, MAX_SEEDS = 1000 };
 
 static const struct argp_option options[] = {
     {"limit", 'l', "N", 0, "Ask at most N items of every task, as `limit` in CONFIG does", 0},
@@ -112,6 +113,7 @@ static const struct argp_option options[] = {
      "Evaluate with the seeds 1 to N, one after the other, {seed} in the paths of CONFIG being each of them, and show "
      "their means as kveval seeds does",
      0},
+    {"example", KEY_EXAMPLE, NULL, 0, "Print a commented configuration to start from", 0},
     {"unsafe-execution", 'U', NULL, 0,
      "Run generated programs without a sandbox where bubblewrap cannot work: they can do all that you can",
      0},
@@ -166,6 +168,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 't': a->no_ttft = true; return 0;
     case 'l': set_limit(state, a, text); return 0;
     case KEY_SEEDS: set_seeds(state, a, text); return 0;
+    case KEY_EXAMPLE: kv_example_print(state, "eval"); return 0;
     case ARGP_KEY_END:
         check_seeds(state, a);
         if (a->format != &kv_format_text && (a->dry_run || a->check_tests))

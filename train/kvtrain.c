@@ -1,5 +1,6 @@
 // The program kvtrain: its command line, and the order in which a training is looked at, begun and told
 // about.
+#include "data/config/example.h"
 #include "data/config/options.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
@@ -43,6 +44,9 @@ static const char doc[] =
     "  kvtrain my/new.yaml -s aux=prefix -s prefix_layers=2 \\\n"
     "    -s train.lr_aux=null -s train.steps=5 --output my/own_layers\n"
     "\n"
+    "A file to start from, with every key that one is likely to touch, its default and what it is for:\n"
+    "  kvtrain --example kvp >my/start.yaml\n"
+    "\n"
     "Look before training, train, with a smaller learning rate instead, see what "
     "a run is doing, go on after an interruption:\n"
     "  kvtrain my/new.yaml --dry-run\n"
@@ -77,7 +81,7 @@ static const char doc[] =
     "\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.";
 
-enum { KEY_QUIET_HINT = 0x200 };
+enum { KEY_QUIET_HINT = 0x200, KEY_EXAMPLE };
 
 static const struct argp_option options[] = {
     {"resume", 'r', NULL, 0,
@@ -87,6 +91,9 @@ static const struct argp_option options[] = {
     {"force", 'f', NULL, 0, "Replace a run that is in the run directory", 0},
     {"dry-run", 'n', NULL, 0,
      "Print the resolved configuration, parameters, FLOPs per token, memory and expected time; write nothing",
+     0},
+    {"example", KEY_EXAMPLE, "lm|kvp|eval", 0,
+     "Print a commented configuration to start from: of a language model, of predictors, or of an evaluation for kveval",
      0},
     {"quiet-hint", KEY_QUIET_HINT, NULL, OPTION_HIDDEN, "Of a sweep's run: its user restarts the sweep", 0},
     {0}};
@@ -105,7 +112,6 @@ static void set_mode(struct argp_state *state, struct arguments *a, kv_run_mode 
 }
 
 static error_t parse(int key, char *text, struct argp_state *state) {
-    (void)text;
     struct arguments *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
@@ -117,6 +123,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 'f': set_mode(state, a, KV_RUN_FORCE); return 0;
     case 'n': a->dry_run = true; return 0;
     case KEY_QUIET_HINT: a->quiet_hint = true; return 0;
+    case KEY_EXAMPLE: kv_example_print(state, text); return 0;
     case ARGP_KEY_END:
         if (a->sweep.path && a->common.config)
             argp_error(state, "found %s beside --sweep, whose file names the configurations",

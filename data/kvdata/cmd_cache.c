@@ -11,6 +11,7 @@
 #include "data/kvdata/kvdata.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/warning.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -177,6 +178,18 @@ static kv_status add_shards(struct job *job, const kv_corpus *corpus, kv_error *
     return KV_OK;
 }
 
+// Each shard loses its end, and one that fills no row all of it.
+static void warn_of_loss(const struct job *job) {
+    const int64_t seq_len = job->options->seq_len;
+    int64_t all = 0;
+    for (int64_t i = 0; i < job->n_shards; i++) all += job->shards[i]->n_tokens;
+    const int64_t lost = all - job->n_rows * seq_len;
+    if (kv_much_is_lost(lost, all))
+        kv_warn("%" PRIi64 " of %" PRIi64 " tokens (%.3g %%) fill no row of %" PRIi64
+                " and are left out; a smaller --seq-len, or fewer and larger shards, keep more",
+                lost, all, 100 * (double)lost / (double)all, seq_len);
+}
+
 static kv_status open_corpora(struct job *job, kv_error *err) {
     const struct options *o = job->options;
     job->corpora = calloc((size_t)o->n_corpora, sizeof *job->corpora);
@@ -186,6 +199,7 @@ static kv_status open_corpora(struct job *job, kv_error *err) {
         if (status == KV_OK) status = check_pair(job, o->corpora[i], job->corpora[i], err);
         if (status == KV_OK) status = add_shards(job, job->corpora[i], err);
     }
+    if (status == KV_OK) warn_of_loss(job);
     return status;
 }
 

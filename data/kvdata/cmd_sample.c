@@ -10,6 +10,7 @@
 #include "data/system/console.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
+#include "data/system/warning.h"
 #include "data/tokenizer/files.h"
 #include "infer/draw.h"
 
@@ -369,7 +370,12 @@ static kv_status sample(struct job *job, kv_error *err) {
         if (!status && removed) status = kv_fail(err, removed, "%s", removing.message);
     }
     sample_store_close(&job->store);
-    if (!status) print_counts(job, &counts);
+    if (status) return status;
+    print_counts(job, &counts);
+    if (o->max_tokens == 0 && kv_much_is_lost(counts.cut, counts.documents))
+        kv_warn("%" PRIi64 " of %" PRIi64 " documents are cut off after %" PRIi64
+                " tokens; a larger --max-tokens lets them end",
+                counts.cut, counts.documents, job->goal.max_tokens);
     return status;
 }
 

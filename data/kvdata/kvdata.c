@@ -17,16 +17,18 @@ static const struct {
     int (*run)(int argc, char **argv);
     bool prints; // and writes no files
 } commands[] = {
-    {"atlas", kvdata_atlas, false},         {"snippets", kvdata_snippets, false},
-    {"recall", kvdata_recall, false},       {"stdlib", kvdata_stdlib, false},
-    {"tokenizer", kvdata_tokenizer, false}, {"tokenize", kvdata_tokenize, false},
-    {"cache", kvdata_cache, false},         {"sample", kvdata_sample, false},
-    {"tabulate", kvdata_tabulate, false},   {"inspect", kvdata_inspect, true},
-    {"encode", kvdata_encode, true},        {"decode", kvdata_decode, true},
+    {"new", kvdata_new, false},           {"atlas", kvdata_atlas, false},
+    {"snippets", kvdata_snippets, false}, {"recall", kvdata_recall, false},
+    {"stdlib", kvdata_stdlib, false},     {"tokenizer", kvdata_tokenizer, false},
+    {"tokenize", kvdata_tokenize, false}, {"cache", kvdata_cache, false},
+    {"sample", kvdata_sample, false},     {"tabulate", kvdata_tabulate, false},
+    {"inspect", kvdata_inspect, true},    {"encode", kvdata_encode, true},
+    {"decode", kvdata_decode, true},
 };
 
 static const char doc[] = "Prepares and looks at data: everything that models are trained and tested on.\v"
                           "Commands:\n"
+                          "  new        make a whole small project of text, ready to train and evaluate\n"
                           "  atlas      build the fact corpus from the ISO code lists\n"
                           "  snippets   make up small Python tasks in HumanEval's format\n"
                           "  recall     make up passages with a question about one of their statements\n"
@@ -40,7 +42,8 @@ static const char doc[] = "Prepares and looks at data: everything that models ar
                           "  encode     text to token ids\n"
                           "  decode     token ids to text\n"
                           "\n"
-                          "From nothing to something kvtrain can read:\n"
+                          "From text to models and figures, and from nothing to something kvtrain can read:\n"
+                          "  kvdata new my/project texts/\n"
                           "  kvdata atlas --out atlas\n"
                           "  kvdata tokenizer --input atlas/train.jsonl --vocab-size 1024 \\\n"
                           "         --out atlas/tokenizer\n"

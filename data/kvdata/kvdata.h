@@ -10,6 +10,7 @@
 // One subcommand: argv[0] is "kvdata NAME". Returns the exit status.
 int kvdata_atlas(int argc, char **argv);
 int kvdata_snippets(int argc, char **argv);
+int kvdata_new(int argc, char **argv);
 int kvdata_recall(int argc, char **argv);
 int kvdata_stdlib(int argc, char **argv);
 int kvdata_tokenizer(int argc, char **argv);

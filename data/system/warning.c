@@ -39,3 +39,7 @@ void kv_warn(const char *format, ...) {
     }
     free(safe);
 }
+
+bool kv_much_is_lost(int64_t lost, int64_t all) {
+    return lost > 0 && (double)lost > 0.1 * (double)all;
+}

@@ -45,6 +45,39 @@ static void note_characters(struct alphabet *alphabet, const char *text, size_t 
     }
 }
 
+// What spm_train would pass over without a word: lines longer than this, and those with U+2585, which it has a use of
+// its own for.
+enum { MOST_LINE = 1 << 20 };
+static const char reserved[] = "\xE2\x96\x85";
+
+// Where a line of text[length] is to end at the latest: behind a blank, or at least not within a character.
+static size_t line_end(const char *text, size_t length) {
+    if (length <= MOST_LINE) return length;
+    size_t end = MOST_LINE;
+    while (end > MOST_LINE / 2 && text[end - 1] != ' ') end--;
+    if (end > MOST_LINE / 2) return end;
+    for (end = MOST_LINE; end > MOST_LINE - 4 && ((unsigned char)text[end] & 0xC0) == 0x80;) end--;
+    return end;
+}
+
+// A document in lines that are read; what little the breaks change is no piece of it.
+static void write_lines(const char *text, size_t length, FILE *corpus) {
+    for (const char *end = text + length; text < end;) {
+        const char *newline = memchr(text, '\n', (size_t)(end - text));
+        const char *stop = memmem(text, (size_t)((newline ? newline : end) - text), reserved, 3);
+        const size_t n = line_end(text, (size_t)((stop ? stop : newline ? newline : end) - text));
+        fwrite(text, 1, n, corpus);
+        text += n;
+        if (text == stop)
+            text += 3;
+        else if (text == newline)
+            text++;
+        else if (text == end)
+            break;
+        putc('\n', corpus);
+    }
+}
+
 // spm_train wants one sentence a line.
 static kv_status copy_documents(const char *input, const kv_documents_options *options, FILE *corpus,
                                 const char *path, struct alphabet *alphabet, kv_error *err) {
@@ -56,7 +89,7 @@ static kv_status copy_documents(const char *input, const kv_documents_options *o
         status = kv_documents_next(documents, &text, &length, err);
         if (status || !text) break;
         note_characters(alphabet, text, length);
-        fwrite(text, 1, length, corpus);
+        write_lines(text, length, corpus);
         if (fputc('\n', corpus) == EOF)
             status = kv_fail(err, KV_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
         if (!status && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");

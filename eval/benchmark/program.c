@@ -2,7 +2,7 @@
 // fail the few tests of the original benchmark are spared the many.
 #include "eval/benchmark/program.h"
 
-#include "eval/published/embedded.h"
+#include "data/file/embedded.h"
 
 #include <stdio.h>
 #include <stdlib.h>

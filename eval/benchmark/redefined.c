@@ -2,8 +2,8 @@
 // sandbox but what every program has, and no run whose verdict counts is touched.
 #include "eval/benchmark/redefined.h"
 
+#include "data/file/embedded.h"
 #include "eval/benchmark/program.h"
-#include "eval/published/embedded.h"
 
 #include <stdio.h>
 #include <stdlib.h>

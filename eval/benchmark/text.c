@@ -5,6 +5,7 @@
 
 #include "data/file/hash.h"
 #include "data/system/buffers.h"
+#include "data/system/warning.h"
 #include "eval/benchmark/text_tokens.h"
 #include "infer/cost.h"
 #include "infer/memory.h"
@@ -64,6 +65,16 @@ static kv_status cut_window(struct text *t, int64_t i, kv_error *err) {
     return KV_OK;
 }
 
+// A stride that leaves gaps, or a limit, was somebody's wish; what is behind the last window was nobody's.
+static void warn_of_rest(const struct text *t) {
+    const kv_eval_task *config = t->benchmark.config;
+    const int64_t n = t->tokens.n, rest = n - config->window - (t->benchmark.n_items - 1) * config->stride;
+    if (config->limit == 0 && config->stride <= config->window && kv_much_is_lost(rest, n))
+        kv_warn("%s: the last %" PRIi64 " of %" PRIi64 " tokens (%.3g %%) fill no window of %" PRIi64
+                " and are not asked for; a smaller `window` or `stride` keeps more",
+                config->corpus, rest, n, 100 * (double)rest / (double)n, config->window);
+}
+
 static kv_status cut_windows(struct text *t, const kv_prompting *prompting, kv_error *err) {
     kv_benchmark *b = &t->benchmark;
     const kv_eval_task *config = b->config;
@@ -74,6 +85,7 @@ static kv_status cut_windows(struct text *t, const kv_prompting *prompting, kv_e
                        " of one window: a longer text, or a smaller `window`",
                        config->corpus, n, config->window);
     b->n_items = (n - config->window) / config->stride + 1;
+    warn_of_rest(t);
     if (config->limit > 0 && config->limit < b->n_items) b->n_items = config->limit;
     b->n_units = b->n_items;
     t->wheres = calloc((size_t)b->n_items, WHERE);

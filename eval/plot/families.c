@@ -2,7 +2,7 @@
 #include "eval/plot/families.h"
 
 #include "data/file/csv.h"
-#include "eval/published/embedded.h"
+#include "data/file/embedded.h"
 
 #include <stdio.h>
 #include <stdlib.h>

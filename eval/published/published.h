@@ -3,7 +3,7 @@
 #pragma once
 
 #include "data/file/csv.h"
-#include "eval/published/embedded.h"
+#include "data/file/embedded.h"
 
 #include <stdbool.h>
 #include <stdint.h>

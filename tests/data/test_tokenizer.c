@@ -141,6 +141,25 @@ static void training_is_reproducible(void **state) {
     assert_int_equal(test_dir_count(test_path(dir, "sub,dir")), 1);
 }
 
+// spm_train passes over long lines, and those with a character of its own, without a word.
+static void training_reads_all_lines(void **state) {
+    (void)state;
+    const char *inputs[] = {test_path(dir, "train.jsonl"), test_path(dir, "long.txt")};
+    const char *out = test_path(dir, "all.model");
+    FILE *file = fopen(inputs[1], "wb");
+    assert_non_null(file);
+    for (int i = 0; i < 100000; i++) fputs("quadrilateral ", file);
+    for (int i = 0; i < 2000; i++) fputs("\nhexagonal \xE2\x96\x85 hexagonal", file);
+    assert_int_equal(fclose(file), 0);
+    kv_tokenizer *made = NULL;
+    assert_int_equal(kv_tokenizer_train(inputs, 2, 400, out, NULL), KV_OK);
+    assert_int_equal(kv_tokenizer_open(out, &made, NULL), KV_OK);
+    assert_true(kv_tokenizer_find(made, "quadrilateral") >= 0);
+    assert_true(kv_tokenizer_find(made, "hexagonal") >= 0);
+    kv_tokenizer_free(made);
+    assert_int_equal(unlink(out), 0);
+}
+
 static void training_that_cannot_work(void **state) {
     (void)state;
     kv_error err = {0};
@@ -312,6 +331,7 @@ int main(void) {
         cmocka_unit_test(ids_outside_the_vocabulary),
         cmocka_unit_test(same_file_same_hash),
         cmocka_unit_test(training_is_reproducible),
+        cmocka_unit_test(training_reads_all_lines),
         cmocka_unit_test(training_that_cannot_work),
         cmocka_unit_test(refused_files),
         cmocka_unit_test(truncated_models),

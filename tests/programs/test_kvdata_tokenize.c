@@ -116,6 +116,36 @@ static void directories(void **state) {
     assert_int_equal(access(test_path(test_dir, "y.h5"), F_OK), -1);
 }
 
+// More than a tenth, of documents or of their text, is not left out without a word that says what keeps it.
+static void what_is_lost_is_said(void **state) {
+    (void)state;
+    const char *keep = "; --min-chars 0 --min-tokens 0 keep them\n";
+    shell_succeed(
+        "long='a text that is not short at all, repeated until it has many tokens and many characters, '; "
+        "long=$long$long$long$long$long; for i in $(seq 20); do echo \"{\\\"text\\\": \\\"$i $long\\\"}\"; done >long.jsonl; "
+        "for i in 1 2; do echo '{\"text\": \"short\"}'; done >short.jsonl");
+    shell_succeed("$K tokenize -f -t tokenizer.model -o x.h5 -m0 long.jsonl short.jsonl");
+    assert_null(strstr(shell_err, "warning"));
+    shell_succeed(
+        "cat short.jsonl >>short.jsonl.2; cat short.jsonl >>short.jsonl.2; $K tokenize -f -t tokenizer.model -o x.h5 -m0 "
+        "--format jsonl long.jsonl short.jsonl.2");
+    assert_non_null(strstr(shell_err, "warning: 4 of 24 documents (16.7 %), 0."));
+    assert_non_null(strstr(shell_err, keep));
+    // Few documents, and most of the text.
+    shell_succeed(
+        "head -n 1 long.jsonl >rare.jsonl; for i in $(seq 15); do echo '{\"text\": \"short\"}'; done >>rare.jsonl; " TOKENIZE
+        "-o x.h5 rare.jsonl");
+    assert_null(strstr(shell_err, "warning"));
+    shell_succeed("sed '1s/\"text\"/\"tex\"/' rare.jsonl >typo.jsonl; " TOKENIZE "-o x.h5 typo.jsonl");
+    assert_non_null(strstr(shell_err, "1 of 16 documents (6.25 %), "));
+    assert_non_null(strstr(shell_err, "are left out as bad, the first: typo.jsonl:1: "));
+    // Files that are not read for their names.
+    shell_succeed("mkdir named && cp long.jsonl named/a.jsonl && cp long.jsonl named/b.rst && " TOKENIZE
+                  "-o x.h5 named");
+    assert_non_null(strstr(shell_err, "named: 1 of 2 files ("));
+    assert_non_null(strstr(shell_err, "B), the first named/b.rst, are not called .txt"));
+}
+
 static void bad_lines_are_counted(void **state) {
     (void)state;
     FILE *file = fopen(test_path(test_dir, "bad.jsonl"), "w");
@@ -461,6 +491,7 @@ int main(void) {
         cmocka_unit_test(keys_of_all_kinds),
         cmocka_unit_test(directories),
         cmocka_unit_test(interrupted_while_waiting_for_a_pipe),
+        cmocka_unit_test(what_is_lost_is_said),
         cmocka_unit_test(bad_lines_are_counted),
         cmocka_unit_test(what_lies_among_texts),
         cmocka_unit_test(binary_is_no_text),

@@ -1,6 +1,8 @@
 // Reads nothing: all of it is known once a training is planned.
 #include "train/run/doubts.h"
 
+#include "data/corpus/packing.h"
+#include "data/system/warning.h"
 #include "train/config/doubts.h"
 #include "train/task/kvp.h"
 
@@ -11,6 +13,26 @@
 
 // ---- Text ----------------------------------------------------------------------------------------------
 
+// Of fixed packing each shard loses its end, and one that fills no row all of it.
+static int64_t in_rows(const kv_corpus *corpus, int64_t seq_len) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < corpus->n_shards; i++) n += kv_packed_rows(corpus->shards[i].n_tokens, seq_len);
+    return n * seq_len;
+}
+
+static void doubt_rows(const kv_training *s, int64_t i, const char *key) {
+    const kv_data_config *d = &s->config->data;
+    const kv_corpus *corpus = s->text.corpora[i];
+    const int64_t lost = corpus->n_tokens - in_rows(corpus, d->seq_len);
+    if (d->packing == KV_PACKING_FIXED && kv_much_is_lost(lost, corpus->n_tokens))
+        kv_config_warn(
+            s->source, key,
+            "%" PRIi64 " of its %" PRIi64 " tokens (%.3g %%) fill no row of data.seq_len, %" PRIi64
+            ", and are never read; data.packing: stream, a smaller data.seq_len, or fewer and larger shards keep "
+            "more",
+            lost, corpus->n_tokens, 100 * (double)lost / (double)corpus->n_tokens, d->seq_len);
+}
+
 static void doubt_part(const kv_training *s, const kv_batches *batches, int64_t i, double weights) {
     const kv_train_config *t = s->config;
     const kv_corpus *corpus = s->text.corpora[i];
@@ -18,6 +40,7 @@ static void doubt_part(const kv_training *s, const kv_batches *batches, int64_t 
     const double a_step = share * (double)t->data.batch_size * (double)t->data.seq_len;
     char key[KV_TEXT_KEY];
     kv_train_text_key(t, i, key);
+    doubt_rows(s, i, key);
     if (kv_batches_epochs(batches, i, t->train.steps) == 0) {
         kv_config_warn(s->source, key,
                        "%.3g %% of the weights: in %" PRIi64 " steps not one sequence of it is read",
@@ -54,6 +77,8 @@ static void doubt_held_out(const kv_training *s) {
     const kv_validation *v = s->validation;
     if (!v) return;
     const int64_t read = v->n_rows * v->seq_len, wanted = t->train.validation_tokens;
+    const int64_t there = s->text.validation->n_tokens,
+                  lost = there - in_rows(s->text.validation, v->seq_len);
     if (t->given.validation_tokens && (read + v->seq_len <= wanted || read > wanted))
         kv_config_warn(s->source, "train.validation_tokens",
                        read > wanted
@@ -62,6 +87,11 @@ static void doubt_held_out(const kv_training *s) {
                            : "found %" PRIi64 ", but data.validation has rows for %" PRIi64
                              " tokens only, which are read each time; more held-out text is needed for more",
                        wanted, read);
+    else if (read + v->seq_len <= wanted && kv_much_is_lost(lost, there))
+        kv_config_warn(s->source, "data.validation",
+                       "%" PRIi64 " of its %" PRIi64 " tokens (%.3g %%) fill no row of data.seq_len, %" PRIi64
+                       ", and are not looked at; more held-out text, or a smaller data.seq_len, keeps more",
+                       lost, there, 100 * (double)lost / (double)there, v->seq_len);
     for (int64_t i = 0; i < s->text.validation->n_shards; i++) {
         if (!also_trained_on(s, s->text.validation->shards[i].hash)) continue;
         kv_config_warn(

@@ -139,10 +139,11 @@ static kv_status save(const char *dir, const char *name, json_t *root, kv_error 
 kv_status tokenize_journal_save(const tokenize_journal *journal, const char *dir, kv_error *err) {
     const tokenize_counts *c = &journal->counts;
     const tokenize_place *p = &journal->place;
-    json_t *counts = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "documents", (json_int_t)c->documents,
-                               "tokens", (json_int_t)c->tokens, "bytes", (json_int_t)c->bytes,
-                               "too_few_chars", (json_int_t)c->too_few_chars, "too_few_tokens",
-                               (json_int_t)c->too_few_tokens, "bad", (json_int_t)c->bad);
+    json_t *counts = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "documents", (json_int_t)c->documents, "tokens",
+        (json_int_t)c->tokens, "bytes", (json_int_t)c->bytes, "too_few_chars", (json_int_t)c->too_few_chars,
+        "too_few_tokens", (json_int_t)c->too_few_tokens, "bad", (json_int_t)c->bad, "short_bytes",
+        (json_int_t)c->short_bytes, "bad_bytes", (json_int_t)c->bad_bytes);
     json_t *place = json_pack("{s:I, s:I, s:I}", "file", (json_int_t)p->file, "byte",
                               (json_int_t)p->within.byte, "line", (json_int_t)p->within.line);
     return save(dir, TOKENIZE_JOURNAL,
@@ -276,6 +277,9 @@ kv_status tokenize_journal_load(tokenize_journal *journal, const char *dir, kv_e
     if (!status) status = read_numbers(&file, "counts", count_names, counts, 6, err);
     if (!status) status = read_numbers(&file, "place", place_names, place, 3, err);
     if (!status) status = read_shards(journal, &file, err);
+    // Not in those from before; they only say whether to warn.
+    c->short_bytes = json_integer_value(json_object_get(json_object_get(file.root, "counts"), "short_bytes"));
+    c->bad_bytes = json_integer_value(json_object_get(json_object_get(file.root, "counts"), "bad_bytes"));
     kv_json_close(&file);
     return status;
 }

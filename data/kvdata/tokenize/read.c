@@ -28,7 +28,8 @@ void tokenize_block_free(tokenize_block *block) {
     *block = (tokenize_block){0};
 }
 
-static kv_status add(tokenize_block *block, const kv_document *document, tokenize_place behind,
+// bytes: what it takes in its file.
+static kv_status add(tokenize_block *block, const kv_document *document, tokenize_place behind, int64_t bytes,
                      kv_error *err) {
     tokenize_document *larger = kv_room_for_one(block->documents, (size_t)block->n, sizeof *larger);
     if (!larger) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a block of documents");
@@ -38,6 +39,7 @@ static kv_status add(tokenize_block *block, const kv_document *document, tokeniz
         .start = block->text.length, .length = document->length, .behind = behind, .line = document->line};
     if (document->bad) {
         made->outcome = TOKENIZE_BAD;
+        made->length = bytes > 0 ? (size_t)bytes : 0;
         made->why = strdup(document->bad);
         if (!made->why) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     } else {
@@ -60,6 +62,7 @@ static void next_file(tokenize_reader *reader) {
     kv_documents_close(reader->documents);
     reader->documents = NULL;
     reader->done += reader->files->items[reader->file++].size;
+    reader->read = 0;
 }
 
 kv_status tokenize_reader_seek(tokenize_reader *reader, tokenize_place place, bool *there, kv_error *err) {
@@ -67,6 +70,7 @@ kv_status tokenize_reader_seek(tokenize_reader *reader, tokenize_place place, bo
     *there = place.within.byte == 0;
     if (*there) return KV_OK;
     kv_status status = open_current(reader, err);
+    reader->read = place.within.byte;
     return status ? status : kv_documents_seek(reader->documents, place.within, there, err);
 }
 
@@ -78,9 +82,7 @@ static const char *name_of(const kv_text_file *file) {
     return strcmp(file->path, "-") == 0 ? "standard input" : file->path;
 }
 
-// The next document of all files; a file that the user named and that is no text is an error, one that lay in a
-// directory a bad document. Neither text nor bad: there is none.
-static kv_status next_document(tokenize_reader *reader, kv_document *document, kv_error *err) {
+kv_status tokenize_next(tokenize_reader *reader, kv_document *document, kv_error *err) {
     *document = (kv_document){0};
     while (reader->file < reader->files->n) {
         kv_status status = open_current(reader, err);
@@ -99,11 +101,14 @@ void tokenize_read(tokenize_reader *reader, size_t bytes, tokenize_block *block)
     const int64_t most = (int64_t)(bytes / 64) + 1;
     while (!block->status && block->text.length < bytes && block->n < most) {
         kv_document document;
-        block->status = next_document(reader, &document, &block->err);
+        block->status = tokenize_next(reader, &document, &block->err);
         block->last = !document.text && !document.bad;
         if (block->status || block->last) break;
         const tokenize_place behind = {reader->file, kv_documents_tell(reader->documents)};
-        block->status = add(block, &document, behind, &block->err);
+        const int64_t taken =
+            document.whole ? reader->files->items[reader->file].size : behind.within.byte - reader->read;
+        reader->read = behind.within.byte;
+        block->status = add(block, &document, behind, taken, &block->err);
     }
     block->position = tokenize_reader_position(reader);
 }

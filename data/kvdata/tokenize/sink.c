@@ -168,7 +168,8 @@ static void describe(tokenize_sink *sink, const kv_tokenizer *tokenizer) {
     memcpy(info->tokenizer, id.hash, sizeof info->tokenizer);
     memcpy(info->cuts, id.cuts, sizeof info->cuts);
     size_t used = 0;
-    for (int i = 0; i < sink->options->n_inputs && used < sizeof info->source; i++)
+    if (sink->options->source) snprintf(info->source, sizeof info->source, "%s", sink->options->source);
+    for (int i = 0; !sink->options->source && i < sink->options->n_inputs && used < sizeof info->source; i++)
         used += (size_t)snprintf(info->source + used, sizeof info->source - used, "%s%s", i ? " " : "",
                                  sink->options->inputs[i]);
 }

@@ -15,6 +15,7 @@
 
 typedef struct tokenize_options {
     const char *tokenizer, *out;
+    const char *source; // what to call the inputs, in the shards and on the way; NULL: as they are named
     char **inputs;
     int n_inputs;
     kv_documents_options text;
@@ -29,6 +30,7 @@ typedef struct tokenize_options {
 typedef struct tokenize_counts {
     int64_t documents, tokens, bytes; // written
     int64_t too_few_chars, too_few_tokens, bad;
+    int64_t short_bytes, bad_bytes; // of those left out; of bad ones as they stand in the file
 } tokenize_counts;
 
 // Where a document ends: which file, and where in it.
@@ -36,6 +38,15 @@ typedef struct tokenize_place {
     int64_t file;
     kv_documents_place within;
 } tokenize_place;
+
+typedef struct tokenize_result {
+    tokenize_counts counts;
+    int64_t shards;
+    bool has_eos; // the tokenizer
+} tokenize_result;
+
+// All of it. Warns where more than a tenth of the documents, or of their text, is left out.
+kv_status tokenize_run(const tokenize_options *options, tokenize_result *result, kv_error *err);
 
 // ---- Blocks of documents -------------------------------------------------------------------------------
 
@@ -47,7 +58,7 @@ typedef enum tokenize_outcome {
 } tokenize_outcome;
 
 typedef struct tokenize_document {
-    size_t start, length; // in the block's text
+    size_t start, length; // in the block's text; of a bad one the bytes it takes in its file
     tokenize_place behind;
     int64_t line;
     tokenize_outcome outcome;
@@ -76,12 +87,16 @@ typedef struct tokenize_reader {
     kv_documents_options options;
     int64_t file; // that is read
     int64_t done; // bytes of the files before it
+    int64_t read; // bytes of it (unpacked) up to the last document
     kv_documents *documents;
 } tokenize_reader;
 
 // Goes behind `place`; a call does a part of it, until *there.
 kv_status tokenize_reader_seek(tokenize_reader *reader, tokenize_place place, bool *there, kv_error *err);
 int64_t tokenize_reader_position(const tokenize_reader *reader);
+// The next document of all files; a file that the user named and that is no text is an error, one that lay in a
+// directory a bad document. Neither text nor bad: there is none.
+kv_status tokenize_next(tokenize_reader *reader, kv_document *document, kv_error *err);
 // Fills an empty block with documents of about so many bytes of text. block->status says how it went.
 void tokenize_read(tokenize_reader *reader, size_t bytes, tokenize_block *block);
 void tokenize_reader_close(tokenize_reader *reader);

@@ -1,4 +1,4 @@
-// Files that the build turns into a part of the program (eval/published/embed.c), so that it needs no path to
+// Files that the build turns into a part of the program (data/file/embed.c), so that it needs no path to
 // them.
 #pragma once
 

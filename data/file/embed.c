@@ -1,5 +1,5 @@
 // Runs at build time: turns files into a C source that holds their bytes, as an array of kv_embedded with one
-// without a name at the end (eval/published/embedded.h).
+// without a name at the end (data/file/embedded.h).
 //   embed OUTPUT.c ARRAY FILE...
 #include <errno.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ static int write_bytes(FILE *out, const char *path, int index) {
 }
 
 static int write_source(FILE *out, const char *array, char *const *paths, int n) {
-    fprintf(out, "#include \"eval/published/embedded.h\"\n\nextern const kv_embedded %s[];\n\n", array);
+    fprintf(out, "#include \"data/file/embedded.h\"\n\nextern const kv_embedded %s[];\n\n", array);
     for (int i = 0; i < n; i++)
         if (write_bytes(out, paths[i], i) != 0) {
             fprintf(stderr, "embed: %s: cannot read: %s\n", paths[i], strerror(errno));
