@@ -49,6 +49,8 @@ static const struct {
     [KV_FILE_HDF5] = {KV_FILE_OTHER, "an HDF5 file", NULL, NULL},
     [KV_FILE_SHARD] = {KV_FILE_HDF5, "a token shard", "a token shard (kvdata tokenize makes one)", NULL},
     [KV_FILE_CACHE] = {KV_FILE_HDF5, "a frozen cache", "a frozen cache (kvdata cache makes one)", NULL},
+    [KV_FILE_PROMPT] = {KV_FILE_HDF5, "a saved prompt", "a saved prompt (kvrun --save-prompt makes one)",
+                        NULL},
     [KV_FILE_RESULTS] = {KV_FILE_HDF5, "results of kveval", "results of kveval (results.h5)", "results.h5"},
     [KV_FILE_OPTIMIZER] = {KV_FILE_HDF5, "the state of an optimiser", NULL, NULL},
     [KV_FILE_SAFETENSORS] = {KV_FILE_OTHER, "a safetensors file", NULL, NULL},

@@ -36,6 +36,7 @@ typedef enum kv_file_kind {
     KV_FILE_HDF5,
     KV_FILE_SHARD,
     KV_FILE_CACHE,
+    KV_FILE_PROMPT,
     KV_FILE_RESULTS,
     KV_FILE_OPTIMIZER,
     KV_FILE_SAFETENSORS,

@@ -63,7 +63,10 @@ static kv_file_kind hdf5_kind(const kv_head *head) {
     static const struct {
         const char *format;
         kv_file_kind kind;
-    } known[] = {{"kv-tokens", KV_FILE_SHARD}, {"kv-cache", KV_FILE_CACHE}, {"kv-results", KV_FILE_RESULTS}};
+    } known[] = {{"kv-tokens", KV_FILE_SHARD},
+                 {"kv-cache", KV_FILE_CACHE},
+                 {"kv-prompt", KV_FILE_PROMPT},
+                 {"kv-results", KV_FILE_RESULTS}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (contains(head, known[i].format, strlen(known[i].format) + 1)) return known[i].kind;
     static const char moments[] = "\0m\0\0\0\0\0\0\0v\0\0\0\0\0\0\0", step[] = "step";

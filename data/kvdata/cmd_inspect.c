@@ -13,7 +13,7 @@ static const char doc[] =
     "Describes whatever PATH is, by its content: anything the programs read or write.\v"
     "Directories: a checkpoint (Hugging Face layout), a predictor, a tokenizer, a run of kvtrain or one of its "
     "checkpoints, what kveval left, a corpus of tokens, frozen caches. Names such as random:openelm-1.1b stand for the published shapes.\n"
-    "Files: token shards, results.h5 and any other HDF5 file; safetensors, their index, config.json; "
+    "Files: token shards, saved prompts, results.h5 and any other HDF5 file; safetensors, their index, config.json; "
     "tokenizer.model, tokenizer.json; configs of kvtrain and kveval; metrics.jsonl, samples; TriviaQA, HumanEval "
     "and multiple-choice files; JSON lines and plain text, also with gzip.\n"
     "\n"

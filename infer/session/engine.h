@@ -18,6 +18,7 @@
 // reads them. infer/generate.h does the loop for whole batches.
 #pragma once
 
+#include "data/prompt/saved_prompt.h"
 #include "infer/session/system.h"
 
 typedef struct kv_session kv_session;
@@ -100,6 +101,13 @@ int64_t kv_session_length(const kv_session *session, int64_t s);
 
 // Of these, tokens that an aux has still to read before it goes on; of a prefix and of a model alone none.
 int64_t kv_session_unread(const kv_session *session, int64_t s);
+
+// What sequence s of a session for turns holds: all tokens that it has read, with their entries and, of a separate aux, what
+// that has read; not whose they are (maker) nor any text. *prompt is the caller's to free. And the other way: it
+// takes the place of what the sequence held, and is borrowed for the call. Of other shapes it is KV_ERR_MISMATCH, too long
+// KV_ERR_RANGE, and the sequence stays as it was.
+kv_status kv_session_save(const kv_session *session, int64_t s, kv_saved_prompt **prompt, kv_error *err);
+kv_status kv_session_load(kv_session *session, int64_t s, const kv_saved_prompt *prompt, kv_error *err);
 
 // How many tokens of sequence s have keys and values in a layer of the base's cache, and (positions may be
 // NULL) which, in rising order. All of them, unless pruned.

@@ -275,6 +275,8 @@ static void our_own_files_in_anothers_place(void **state) {
         says(as_safetensors(), texts[i].words);
         says(as_shard(), texts[i].words);
     }
+    put_h5("kv-prompt", 1);
+    says(as_cache(), ": a saved prompt, expected a frozen cache (kvdata cache makes one)");
     put_h5("kv-cache", 1);
     says(as_shard(), ": a frozen cache, expected a token shard (kvdata tokenize makes one)");
     says(as_tokenizer(), ": a frozen cache, expected a tokenizer");

@@ -356,6 +356,7 @@ static kv_status describe_hdf5(const inspect_subject *s, inspect_report *report,
     }
     H5Fclose(file);
     if (found.kind == KV_FILE_CACHE) return inspect_cache(s->path, report, err);
+    if (found.kind == KV_FILE_PROMPT) return inspect_prompt(s->path, report, err);
     if (found.kind == KV_FILE_SHARD) return describe_shard(s, report, err);
     return found.kind == KV_FILE_RESULTS ? inspect_results(s->path, report, err) : status;
 }

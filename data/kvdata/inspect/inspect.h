@@ -111,6 +111,8 @@ kv_status inspect_tokenizer_said(const char *dir, inspect_report *report, kv_err
 kv_status inspect_weights_in(const char *dir, inspect_report *report, kv_error *err);
 // A cache-NNNNN.h5.
 kv_status inspect_cache(const char *path, inspect_report *report, kv_error *err);
+// A prompt of kvrun --save-prompt.
+kv_status inspect_prompt(const char *path, inspect_report *report, kv_error *err);
 // The first options->n_documents of a shard, on standard output; nothing in JSON.
 kv_status inspect_documents(const inspect_options *options, const kv_shard *shard, kv_error *err);
 // A results.h5.
