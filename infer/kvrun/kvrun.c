@@ -20,16 +20,19 @@ static kv_status put_json(const kvrun *run, const int32_t *ids, int64_t n, const
     return kvrun_flush(stdout, err);
 }
 
-static kv_status answer_once(const kvrun *run, const int32_t *ids, int64_t n, bool *interrupted,
-                             kv_error *err) {
+static kv_status answer_once(kvrun *run, const int32_t *ids, int64_t n, bool *interrupted, kv_error *err) {
     const kvrun_options *o = &run->options;
     const int64_t room = run->context - n;
     kv_session *session;
-    kv_status status =
-        kvrun_session(&run->system, n + (o->max_tokens < room ? o->max_tokens : room), &session, err);
+    int64_t n_loaded;
+    kv_status status = kvrun_saved_session(run, ids, n, n + (o->max_tokens < room ? o->max_tokens : room),
+                                           &session, &n_loaded, err);
     if (status != KV_OK) return status;
+    const int64_t n_unread = kv_session_unread(session, 0);
     kvrun_answer answer;
-    status = kvrun_answer_make(run, session, ids, n, false, o->json ? NULL : stdout, &answer, err);
+    status = kvrun_answer_make(run, session, ids + n_loaded, n - n_loaded, n_loaded > 0,
+                               o->json ? NULL : stdout, &answer, err);
+    answer.n_loaded = n_loaded, answer.n_unread = n_unread, answer.load_seconds = run->load_seconds;
     if (status == KV_OK && o->json) status = put_json(run, ids, n, &answer, err);
     if (status == KV_OK && !o->json) {
         fputc('\n', stdout);
@@ -47,11 +50,16 @@ static kv_status work(kvrun *run, bool *interrupted, kv_error *err) {
     int32_t *ids = NULL;
     int64_t n = 0;
     kv_status status = kvrun_open(run, err);
+    if (status == KV_OK && run->options.load_prompt) status = kvrun_saved_open(run, err);
     if (status == KV_OK && !interactive) status = kvrun_prompt_read(run, &ids, &n, err);
     if (status == KV_OK) status = kvrun_load(run, err);
+    if (status == KV_OK && run->saved) status = kvrun_saved_check(run, err);
     if (status == KV_OK && interactive) return kvrun_interact(run, err);
-    if (status == KV_OK)
-        status = (run->options.compare ? kvrun_compare : answer_once)(run, ids, n, interrupted, err);
+    if (status == KV_OK && run->options.save_prompt)
+        status = kvrun_saved_write(run, ids, n, err);
+    else if (status == KV_OK)
+        status = run->options.compare ? kvrun_compare(run, ids, n, interrupted, err)
+                                      : answer_once(run, ids, n, interrupted, err);
     free(ids);
     return status;
 }

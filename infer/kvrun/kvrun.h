@@ -17,8 +17,9 @@ typedef struct kvrun_options {
     char **words;          // [n_words] the prompt, in one of four ways; see kvrun_prompt_read
     int n_words;
     const char *file, *prompt_ids;
-    const char *system; // chat: the system message
-    const char **stops; // [n_stops]
+    const char *save_prompt, *load_prompt; // files of data/prompt/saved_prompt.h; NULL: none
+    const char *system;                    // chat: the system message
+    const char **stops;                    // [n_stops]
     size_t n_stops;
     int64_t max_tokens, context, repeats; // context 0: the models' own
     kv_frozen_dtype dtype;                // that weights are held in
@@ -38,12 +39,16 @@ typedef struct kvrun {
     kv_tokenizer *tokenizer;  // NULL: ids in, ids out
     kv_model_spec specs[2];   // what the config.json of base and aux say
     kv_system system;         // what was asked for; owns its models
-    char fingerprints[2][17]; // of base and aux as they are stored; "" where nobody asks for them
-    kv_chat_template chat;    // with --chat
-    int32_t end;              // with --chat: what ends an answer besides what the config says; or -1
-    int64_t context;          // tokens that a session may hold
-    bool speaks;              // ids become text
-    int64_t n_ids;            // ids that may be drawn
+    char fingerprints[3][17]; // of base, aux and predictor as they are stored; "" where nobody asks for them
+    kv_saved_prompt *saved;   // --load-prompt's; NULL: none
+    double load_seconds;      // that it took to read and, so far, to put into a session
+    char *text;               // what the prompt's ids are of, [n_text], where they are all of a text
+    size_t n_text;
+    kv_chat_template chat; // with --chat
+    int32_t end;           // with --chat: what ends an answer besides what the config says; or -1
+    int64_t context;       // tokens that a session may hold
+    bool speaks;           // ids become text
+    int64_t n_ids;         // ids that may be drawn
 } kvrun;
 
 // What the options name, checked; and then the weights. Close with kvrun_close, also after a failure.
@@ -57,7 +62,8 @@ kv_status kvrun_session(const kv_system *system, int64_t capacity, kv_session **
 kv_status kvrun_session_turns(const kv_system *system, int64_t capacity, kv_session **session, kv_error *err);
 
 // The prompt as ids: from words, file, ids, or standard input. Caller frees *ids. In prompt.c.
-kv_status kvrun_prompt_read(const kvrun *run, int32_t **ids, int64_t *n, kv_error *err);
+// Behind what --load-prompt brings, where there is that.
+kv_status kvrun_prompt_read(kvrun *run, int32_t **ids, int64_t *n, kv_error *err);
 // Text as a prompt: with BOS by the tokenizer's rule.
 kv_status kvrun_prompt_encode(const kvrun *run, const char *text, size_t length, int32_t **ids, int64_t *n,
                               kv_error *err);
@@ -65,6 +71,21 @@ kv_status kvrun_prompt_encode(const kvrun *run, const char *text, size_t length,
 // With --too-long cut: takes tokens away from the left of ids[*n], but for a BOS, until they and the longest answer
 // fit. How many; -1: nothing of the prompt would be left. In prompt.c.
 int64_t kvrun_prompt_cut(const kvrun *run, int32_t *ids, int64_t *n);
+
+// ---- Saved prompts ------------------------------------------------------------------------------------- in saved.c
+
+// Reads --load-prompt's file. And, once the models are there, whether it is theirs: KV_ERR_MISMATCH.
+kv_status kvrun_saved_open(kvrun *run, kv_error *err);
+kv_status kvrun_saved_check(const kvrun *run, kv_error *err);
+// A session of that capacity, or of what the saved prompt needs, that holds as much of it as ids[n] begin with: of the n
+// *n_loaded tokens need not be read any more, less than n. Without a saved prompt *n_loaded is 0.
+kv_status kvrun_saved_session(kvrun *run, const int32_t *ids, int64_t n, int64_t capacity,
+                              kv_session **session, int64_t *n_loaded, kv_error *err);
+// --save-prompt: reads ids[n] and writes the file.
+kv_status kvrun_saved_write(kvrun *run, const int32_t *ids, int64_t n, kv_error *err);
+// What a session holds as a file; ids[n]: all that it has read, or one token more.
+kv_status kvrun_saved_put(const kvrun *run, const char *path, const kv_session *session, const int32_t *ids,
+                          int64_t n, const char *text, size_t n_text, kv_error *err);
 
 // ---- Answers -------------------------------------------------------------------------------------------
 
@@ -76,6 +97,9 @@ typedef struct kvrun_answer {
     const char *finish;       // eos, stop, length, context, interrupted
     double ttft;              // seconds from the start of the prefill to the first token, which is known then
     double tokens_per_second; // of the tokens behind the first; 0: there were none
+    // Of a prompt whose beginning was loaded: tokens, those of them that the aux read later, and what loading took.
+    int64_t n_loaded, n_unread;
+    double load_seconds;
 } kvrun_answer;
 
 // Reads ids[n] and answers. append: behind what the session has read. out: where the answer is written as it

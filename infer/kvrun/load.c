@@ -126,6 +126,11 @@ static bool asks_for_fingerprints(const kvrun_options *o) {
     return o->predictor && (o->tabulated || !kv_is_random_predictor(o->predictor));
 }
 
+// Whose a saved prompt is.
+static bool is_saved(const kvrun_options *o) {
+    return o->save_prompt || o->load_prompt;
+}
+
 static kv_status load_predictor(kvrun *run, kv_error *err) {
     const char *dir = run->options.predictor;
     kv_system *system = &run->system;
@@ -137,6 +142,8 @@ static kv_status load_predictor(kvrun *run, kv_error *err) {
     status = kv_predictor_load(dir, &system->base->spec, prefix ? NULL : &system->aux->spec,
                                asks_for_fingerprints(&run->options) ? &found : NULL, NULL, &system->predictor,
                                err);
+    if (status == KV_OK && is_saved(&run->options))
+        kv_predictor_fingerprint(system->predictor, run->fingerprints[2]);
     if (status != KV_OK || !run->options.tabulated) return status;
     status = kv_tabulated_use(run->options.tabulated, &system->base->spec, &system->aux->spec,
                               run->fingerprints[0], &system->predictor, err);
@@ -145,7 +152,7 @@ static kv_status load_predictor(kvrun *run, kv_error *err) {
 
 kv_status kvrun_load(kvrun *run, kv_error *err) {
     const kvrun_options *o = &run->options;
-    const bool asks = asks_for_fingerprints(o);
+    const bool asks = asks_for_fingerprints(o) || is_saved(o);
     kv_status status = kv_blas_reserve(err);
     if (status != KV_OK) return status;
     status =
@@ -175,6 +182,8 @@ void kvrun_close(kvrun *run) {
     kv_model_free(run->system.base);
     kv_chat_template_free(&run->chat);
     kv_tokenizer_free(run->tokenizer);
+    kv_saved_prompt_free(run->saved);
+    free(run->text);
     free(run->options.stops);
 }
 

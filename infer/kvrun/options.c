@@ -31,6 +31,10 @@ static const char doc[] =
     "A question to a model that knows only questions:\n"
     "  kvrun --base runs/quickstart/base/final/model --stop $'\\n' \\\n"
     "        $'Question: In which country is Chaco?\\nAnswer:'\n"
+    "A long beginning, read once; then a question behind it, of which alone is read:\n"
+    "  kvrun --base my/base/final/model --save-prompt my/beginning.h5 --file prompt.txt\n"
+    "  kvrun --base my/base/final/model --load-prompt my/beginning.h5 \\\n"
+    "        \" And what then?\"\n"
     "A chat model; without a prompt, on a terminal, it is a conversation:\n"
     "  kvrun --base models/SmolLM2-135M-Instruct --chat --temperature 0.7\n"
     "For scripts; the second needs nothing but random weights:\n"
@@ -73,6 +77,8 @@ enum {
     opt_dtype,
     opt_too_long,
     opt_no_history,
+    opt_save_prompt,
+    opt_load_prompt,
 };
 
 static const struct argp_option options[] = {
@@ -107,6 +113,10 @@ static const struct argp_option options[] = {
      "Of a prompt that does not fit the context: refuse (default), or cut its beginning off, but for a BOS, so that it "
      "and the longest answer fit",
      2},
+    {"save-prompt", opt_save_prompt, "FILE", 0,
+     "Read the prompt, keep what was made of it in FILE, and answer nothing", 2},
+    {"load-prompt", opt_load_prompt, "FILE", 0,
+     "The prompt begins with the one in FILE, which is not read again; PROMPT, if any, comes behind it", 2},
     {NULL, 0, NULL, 0, "Answer:", 3},
     {"max-tokens", 'n', "N", 0, "At most N tokens (default: 128)", 3},
     {"stop", opt_stop, "TEXT", 0, "End before this text; may be given more than once", 3},
@@ -186,7 +196,7 @@ struct parsing {
 };
 
 bool kvrun_is_interactive(const kvrun_options *o) {
-    return !o->n_words && !o->file && !o->prompt_ids && isatty(STDIN_FILENO);
+    return !o->n_words && !o->file && !o->prompt_ids && !o->load_prompt && isatty(STDIN_FILENO);
 }
 
 static void check_models(struct argp_state *state, const struct parsing *p) {
@@ -203,6 +213,23 @@ static void check_models(struct argp_state *state, const struct parsing *p) {
         argp_error(state, "--tabulated needs --predictor, which it is a part of");
     if (o->compare && !o->predictor && !p->prune)
         argp_error(state, "--compare needs something to compare the base with: --predictor or --prune");
+}
+
+static void check_saved(struct argp_state *state, const struct parsing *p) {
+    const kvrun_options *o = p->options;
+    const char *name = o->save_prompt ? "--save-prompt" : "--load-prompt";
+    if (!o->save_prompt && !o->load_prompt) return;
+    if (p->prune)
+        argp_error(state, "%s and --prune exclude each other: what is left out hangs on the whole prompt",
+                   name);
+    if (o->compare) argp_error(state, "%s and --compare exclude each other", name);
+    if (o->load_prompt && o->cut)
+        argp_error(
+            state,
+            "--load-prompt and --too-long cut exclude each other: what is cut off would be what was loaded");
+    if (o->save_prompt && (o->json || o->ids))
+        argp_error(state, "--save-prompt answers nothing: it goes with neither --json nor --ids");
+    if (o->save_prompt && kvrun_is_interactive(o)) argp_error(state, "--save-prompt needs a prompt");
 }
 
 static void check_rest(struct argp_state *state, const struct parsing *p) {
@@ -264,6 +291,8 @@ static error_t parse_more(int key, char *text, struct argp_state *state) {
     case opt_too_long: o->cut = cut(state, text); return 0;
     case opt_stop: add_stop(state, o, text); return 0;
     case opt_prune: p->prune = text; return 0;
+    case opt_save_prompt: o->save_prompt = text; return 0;
+    case opt_load_prompt: o->load_prompt = text; return 0;
     case ARGP_KEY_ARGS:
         o->words = state->argv + state->next, o->n_words = state->argc - state->next;
         return 0;
@@ -274,6 +303,7 @@ static error_t parse_more(int key, char *text, struct argp_state *state) {
                        p->prune);
         check_models(state, p);
         check_rest(state, p);
+        check_saved(state, p);
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }

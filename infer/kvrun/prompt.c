@@ -196,16 +196,69 @@ static kv_status check_prompt(const kvrun *run, const int32_t *ids, int64_t n, k
     return KV_OK;
 }
 
-kv_status kvrun_prompt_read(const kvrun *run, int32_t **ids, int64_t *n, kv_error *err) {
+// ---- Behind a saved prompt -------------------------------------------------------------------------------
+
+static kv_status prepend_ids(const kv_saved_prompt *saved, int32_t **ids, int64_t *n, kv_error *err) {
+    int32_t *all = realloc(*ids, (size_t)(saved->n_ids + *n) * sizeof *all);
+    if (!all) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a prompt");
+    memmove(all + saved->n_ids, all, (size_t)*n * sizeof *all);
+    memcpy(all, saved->ids, (size_t)saved->n_ids * sizeof *all);
+    *ids = all, *n += saved->n_ids;
+    return KV_OK;
+}
+
+// Both texts are one: where tokens span the border between them they are others than the saved ones.
+static kv_status prepend_text(const kvrun *run, char **text, size_t *length, kv_error *err) {
+    const kv_saved_prompt *saved = run->saved;
+    if (!saved->text)
+        return kv_fail(err, KV_ERR_ARGUMENT,
+                       "%s: was not saved from a text as it is: give what comes behind it as --prompt-ids",
+                       run->options.load_prompt);
+    const size_t before = (size_t)saved->n_text;
+    char *all = realloc(*text, before + *length + 1);
+    if (!all) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a prompt");
+    memmove(all + before, all, *length + 1);
+    memcpy(all, saved->text, before);
+    *text = all, *length += before;
+    return KV_OK;
+}
+
+// ---- All of it -------------------------------------------------------------------------------------------
+
+// As text, which stays with the run where the ids are all of it.
+static kv_status read_words(kvrun *run, int32_t **ids, int64_t *n, kv_error *err) {
     const kvrun_options *o = &run->options;
-    char *text = NULL;
-    size_t length = 0;
+    kv_status status = read_text(o, &run->text, &run->n_text, err);
+    if (status == KV_OK && run->saved && !o->chat) status = prepend_text(run, &run->text, &run->n_text, err);
+    if (status == KV_OK)
+        status = (o->chat ? encode_message : kvrun_prompt_encode)(run, run->text, run->n_text, ids, n, err);
+    if (status == KV_OK && !o->chat && !o->cut) return KV_OK;
+    free(run->text);
+    run->text = NULL, run->n_text = 0;
+    return status;
+}
+
+// Nothing behind the saved prompt: it is the prompt.
+static kv_status take_saved(kvrun *run, int32_t **ids, int64_t *n, kv_error *err) {
+    const kv_saved_prompt *saved = run->saved;
+    if (saved->text && !(run->text = strndup(saved->text, (size_t)saved->n_text)))
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for a prompt");
+    run->n_text = (size_t)saved->n_text;
+    return prepend_ids(saved, ids, n, err);
+}
+
+kv_status kvrun_prompt_read(kvrun *run, int32_t **ids, int64_t *n, kv_error *err) {
+    const kvrun_options *o = &run->options;
+    kv_status status;
     *ids = NULL, *n = 0;
-    kv_status status =
-        o->prompt_ids ? parse_ids(o->prompt_ids, ids, n, err) : read_text(o, &text, &length, err);
-    if (status == KV_OK && text)
-        status = (o->chat ? encode_message : kvrun_prompt_encode)(run, text, length, ids, n, err);
-    free(text);
+    if (o->prompt_ids) {
+        status = parse_ids(o->prompt_ids, ids, n, err);
+        if (status == KV_OK && run->saved) status = prepend_ids(run->saved, ids, n, err);
+    } else if (run->saved && !o->n_words && !o->file) {
+        status = take_saved(run, ids, n, err);
+    } else {
+        status = read_words(run, ids, n, err);
+    }
     if (status == KV_OK && o->cut) status = cut(run, *ids, n, err);
     if (status == KV_OK) status = check_prompt(run, *ids, *n, err);
     if (status == KV_OK) return KV_OK;

@@ -44,7 +44,7 @@ static kv_saved_prompt *by_way_of_a_file(const kv_session *session) {
 }
 
 // kept: how much of it is saved. In the other session it is the second of two sequences.
-static void expect_the_same(const char *name, const kv_system *system, int64_t kept) {
+static void expect_the_same_of(const char *name, const kv_system *system, int64_t kept, int64_t more) {
     float logits[VOCABULARY], expected[VOCABULARY], found[2 * VOCABULARY];
     kv_error err = {0};
     kv_session *session = make_session(system, 1, ROOM), *other = make_session(system, 2, ROOM + 3);
@@ -56,13 +56,18 @@ static void expect_the_same(const char *name, const kv_system *system, int64_t k
     must(kv_session_load(other, 1, prompt, &err), &err);
     assert_int_equal(kv_session_length(other, 1), kept);
     assert_int_equal(kv_session_unread(other, 1), kv_session_unread(session, 0));
-    must(kv_session_append(session, text + kept, (int64_t[]){SECOND}, expected, &err), &err);
-    must(kv_session_append(other, text + kept, (int64_t[]){0, SECOND}, found, &err), &err);
+    must(kv_session_append(session, text + kept, &more, expected, &err), &err);
+    must(kv_session_append(other, text + kept, (int64_t[]){0, more}, found, &err), &err);
     if (memcmp(found + VOCABULARY, expected, sizeof expected) != 0)
         fail_msg("%s, %d tokens: not what the session says that they were saved from", name, (int)kept);
     kv_saved_prompt_free(prompt);
     kv_session_free(session);
     kv_session_free(other);
+}
+
+static void expect_the_same(const char *name, const kv_system *system, int64_t kept) {
+    expect_the_same_of(name, system, kept, SECOND);
+    expect_the_same_of(name, system, kept, 1);
 }
 
 static void test_goes_on(void **state) {
