@@ -3,7 +3,9 @@
 
 #include "data/cache/cache.h"
 #include "data/system/console.h"
+#include "infer/kvrun/saved_file.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,11 +27,24 @@ static kv_saved_maker maker_of(const kvrun *run) {
     return m;
 }
 
+// It stays loaded until the program ends.
+static kv_status open_module(const kvrun_saved_file **module, kv_error *err) {
+    void *library = dlopen("kvrun_saved.so", RTLD_NOW | RTLD_LOCAL);
+    *module = library ? dlsym(library, "kvrun_saved_file_functions") : NULL;
+    if (*module) return KV_OK;
+    return kv_fail(err, KV_ERR_IO,
+                   "saved prompts need the module kvrun_saved.so, which is installed with kvrun: %s",
+                   dlerror());
+}
+
 // ---- Loading -------------------------------------------------------------------------------------------
 
 kv_status kvrun_saved_open(kvrun *run, kv_error *err) {
+    const kvrun_saved_file *module;
+    kv_status status = open_module(&module, err);
+    if (status != KV_OK) return status;
     const double started = kv_now();
-    kv_status status = kv_saved_prompt_read(run->options.load_prompt, &run->saved, err);
+    status = module->read(run->options.load_prompt, &run->saved, err);
     run->load_seconds = kv_now() - started;
     return status;
 }
@@ -83,8 +98,11 @@ kv_status kvrun_saved_session(kvrun *run, const int32_t *ids, int64_t n, int64_t
 
 kv_status kvrun_saved_put(const kvrun *run, const char *path, const kv_session *session, const int32_t *ids,
                           int64_t n, const char *text, size_t n_text, kv_error *err) {
+    const kvrun_saved_file *module;
     kv_saved_prompt *prompt;
-    kv_status status = kv_session_save(session, 0, &prompt, err);
+    kv_status status = open_module(&module, err);
+    if (status != KV_OK) return status;
+    status = kv_session_save(session, 0, &prompt, err);
     if (status != KV_OK) return kv_fail_within(err, status, "%s", path);
     int32_t *longer = realloc(prompt->ids, (size_t)n * sizeof *longer);
     if (longer) prompt->ids = longer;
@@ -94,7 +112,7 @@ kv_status kvrun_saved_put(const kvrun *run, const char *path, const kv_session *
         if (text) memcpy(prompt->text, text, n_text), prompt->text[n_text] = '\0';
         prompt->n_ids = n, prompt->n_text = text ? (int64_t)n_text : 0;
         prompt->maker = maker_of(run);
-        status = kv_saved_prompt_write(path, prompt, err);
+        status = module->write(path, prompt, err);
     } else {
         status =
             kv_fail(err, KV_ERR_MEMORY, "%s: out of memory for a prompt of %lld tokens", path, (long long)n);
