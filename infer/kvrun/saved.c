@@ -1,7 +1,6 @@
 // Prompts that are read once: --save-prompt and --load-prompt.
 #include "infer/kvrun/kvrun.h"
 
-#include "data/cache/cache.h"
 #include "data/system/console.h"
 #include "infer/kvrun/saved_file.h"
 
@@ -14,12 +13,13 @@ static void put_source(char *to, size_t size, const char *from) {
 }
 
 static kv_saved_maker maker_of(const kvrun *run) {
+    static const char *const types[] = {[KV_F32] = "f32", [KV_BF16] = "bf16", [KV_F16] = "f16"};
     const kvrun_options *o = &run->options;
     kv_saved_maker m = {0};
     memcpy(m.base, run->fingerprints[0], sizeof m.base);
     if (o->aux) memcpy(m.aux, run->fingerprints[1], sizeof m.aux);
     if (o->predictor) memcpy(m.predictor, run->fingerprints[2], sizeof m.predictor);
-    put_source(m.weights, sizeof m.weights, kv_cache_dtype_text(run->system.base->embed.dtype));
+    put_source(m.weights, sizeof m.weights, types[run->system.base->embed.dtype]);
     put_source(m.tokenizer, sizeof m.tokenizer, run->tokenizer ? kv_tokenizer_hash(run->tokenizer) : NULL);
     put_source(m.base_source, sizeof m.base_source, o->base);
     put_source(m.aux_source, sizeof m.aux_source, o->aux);
