@@ -22,6 +22,24 @@ static const char *const viridis[] = {"#440154", "#482878", "#3E4989", "#31688E"
                                       "#1F9E89", "#35B779", "#6DCD59", "#B4DE2C", "#FDE725"};
 enum { N_COLOURS = sizeof viridis / sizeof *viridis };
 
+char *kv_plot_viridis(double place, char colour[8]) {
+    const double at = fmax(0, fmin(1, place)) * (N_COLOURS - 1);
+    const int below = at < N_COLOURS - 1 ? (int)at : N_COLOURS - 2;
+    const unsigned long low = strtoul(viridis[below] + 1, NULL, 16),
+                        high = strtoul(viridis[below + 1] + 1, NULL, 16);
+    unsigned sum = 0;
+    for (int shift = 16; shift >= 0; shift -= 8) {
+        const double a = (double)(low >> shift & 255), b = (double)(high >> shift & 255);
+        sum |= (unsigned)lround(a + (b - a) * (at - below)) << shift;
+    }
+    snprintf(colour, 8, "#%06X", sum & 0xFFFFFF);
+    return colour;
+}
+
+bool kv_plot_viridis_is_dark(double place) {
+    return place < 0.6;
+}
+
 struct picture {
     const kv_plot_maps *plot;
     kv_plot_page page;
@@ -44,7 +62,7 @@ __attribute__((format(printf, 2, 0))) static const char *number(char text[32], c
 // On dark colours text is white.
 static bool is_dark(const kv_plot_maps *plot, double value) {
     const double place = (value - plot->low) / (plot->high - plot->low);
-    return (plot->lower_is_better ? 1 - place : place) < 0.6;
+    return kv_plot_viridis_is_dark(plot->lower_is_better ? 1 - place : place);
 }
 
 // ---- Data ----------------------------------------------------------------------------------------------

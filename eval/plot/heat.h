@@ -27,6 +27,11 @@ typedef struct kv_plot_maps {
     const char *format; // of the numbers in cells, for one double, as "%.0f"; they stand there where they fit
 } kv_plot_maps;
 
+// The colour of a place from 0 (worst) to 1 (best), "#RRGGBB" into colour, which is returned; beyond them the nearer end. Whether
+// text on it is white.
+char *kv_plot_viridis(double place, char colour[8]);
+bool kv_plot_viridis_is_dark(double place);
+
 // The same files as kv_plot_draw, errors and note likewise: at most KV_PLOT_MAX_PANELS maps of KV_PLOT_MAX_CELLS each way.
 kv_status kv_plot_draw_maps(const kv_plot_maps *plot, const char *dir, const char *name,
                             char note[KV_PLOT_NOTE], kv_error *err);
