@@ -1,11 +1,12 @@
-// Joining is not averaging: systems and tasks are laid over each other where they are the same, and stand
-// beside each other where they are not.
+// The command line of kveval report: what is read, printed and written.
 #include "eval/report/report.h"
 
 #include "data/system/console.h"
 #include "data/system/limits.h"
-#include "data/system/warning.h"
+#include "data/system/number.h"
+#include "eval/html/page.h"
 #include "eval/published/published.h"
+#include "eval/report/inputs.h"
 #include "eval/report/output.h"
 #include "eval/report/picture_options.h"
 
@@ -20,22 +21,34 @@ static const char doc[] =
     "Systems of the same name that compute the same are one row; accuracies, retentions and reductions are "
     "against the base of the evaluation they come from.\n"
     "\n"
-    "  kveval report my/eval/results.h5 runs/quickstart/results.h5 --output my/both\n"
-    "  kveval report my/eval/results.h5 --y retention --x paper \\\n"
+    "A directory stands for the results.h5 in it.\n"
+    "\n"
+    "  kveval report my/eval runs/quickstart --output my/both\n"
+    "  kveval report my/eval --y retention --x paper \\\n"
     "    --published triviaqa-openelm-1.1b -o my/look\n"
+    "  kveval report my/eval --html my/eval.html\n"
+    "\n"
+    "The page of --html is one file that needs no network: the curve with every point's figures, all tables, sorted as "
+    "you like, maps of the predicted caches' errors and of grids, and the answers of any two systems side by side. "
+    "Without a script it can be read, too.\n"
     "\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage.";
 
 struct options {
     char **inputs;
     int n_inputs;
-    char *output;
+    char *output, *html;
+    int64_t answers; // in the page; negative: as many as are fit for it
     kv_eval_picture picture;
     const kv_table_format *format;
 };
 
 static const struct argp_option option_list[] = {
     {"output", 'o', "DIR", 0, "write results.h5, the CSV files and the picture there (default: only print)",
+     0},
+    {"html", 'w', "FILE", 0, "write a page of all of it, with the answers, for a browser", 0},
+    {"answers", 'a', "N", 0,
+     "of each system and task at most so many answers in that page (default 200, fewer where all would take more than 16 MB)",
      0},
     {0},
 };
@@ -48,63 +61,20 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         state->child_inputs[1] = &o->format;
         return 0;
     case 'o': o->output = text; return 0;
+    case 'w': o->html = text; return 0;
+    case 'a':
+        if (!kv_read_whole(text, &o->answers) || o->answers < 0)
+            argp_error(state, "--answers: '%s', expected a whole number from 0 on", text);
+        return 0;
     case ARGP_KEY_ARGS:
         o->inputs = state->argv + state->next;
         o->n_inputs = state->argc - state->next;
         return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "at least one results.h5 is needed"); return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "a directory with a results.h5, or such a file, is needed");
+        return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
-}
-
-// Tasks that go by one name and are not the same: questions were left out or cut for one, or the file has changed.
-static void warn_of_tasks(const kv_results *results, const kv_results *more, const char *path) {
-    for (int64_t j = 0; j < more->n_tasks; j++)
-        for (int64_t i = 0; i < results->n_tasks; i++) {
-            const kv_result_task *a = &results->tasks[i], *b = &more->tasks[j];
-            char items[2][KV_TASK_ITEMS];
-            if (strcmp(a->name, b->name) || strcmp(a->split, b->split) || !strcmp(a->hash, b->hash)) continue;
-            kv_warn(
-                "%s: %s, %s is not the task of that name before it: %s here, %s there, asked or scored otherwise; "
-                "it stands beside it with a number, and the two cannot be compared",
-                path, b->name, b->split, kv_task_items(b, items[0]), kv_task_items(a, items[1]));
-        }
-}
-
-// Systems that go by one name and are the same but for what turned questions into tokens.
-static void warn_of_tokenizers(const kv_results *results, const kv_results *more, const char *path) {
-    for (int64_t j = 0; j < more->n_systems; j++)
-        for (int64_t i = 0; i < results->n_systems; i++) {
-            const kv_result_system *a = &results->systems[i], *b = &more->systems[j];
-            if (strcmp(a->name, b->name) || strcmp(a->hash, b->hash) || !kv_result_tokenizers_differ(a, b))
-                continue;
-            kv_warn(
-                "%s: its systems were asked with the tokenizer %.16s, those before it of the same names with %.16s "
-                "(`%s`): they stand beside each other with a number, and cannot be compared; evaluate them with "
-                "one `tokenizer`",
-                path, b->tokenizer, a->tokenizer, a->name);
-            return;
-        }
-}
-
-static kv_status read_all(const struct options *o, kv_results *results, kv_error *err) {
-    kv_status status = kv_results_read_h5(o->inputs[0], results, err);
-    for (int i = 1; i < o->n_inputs && status == KV_OK; i++) {
-        kv_results more;
-        status = kv_results_read_h5(o->inputs[i], &more, err);
-        if (status != KV_OK) break;
-        if (results->analysis.corpus && more.analysis.corpus &&
-            !kv_analysis_same(&results->analysis, &more.analysis))
-            fprintf(stderr,
-                    "kveval: note: predicted caches in %s are left out: they are of %s, those before of %s "
-                    "(or read in another way)\n",
-                    o->inputs[i], more.analysis.corpus, results->analysis.corpus);
-        warn_of_tasks(results, &more, o->inputs[i]);
-        warn_of_tokenizers(results, &more, o->inputs[i]);
-        status = kv_results_join(results, &more, err);
-        kv_results_free(&more);
-    }
-    return status;
 }
 
 static kv_status check_line(const kv_results *results, const char *name, kv_error *err) {
@@ -115,34 +85,53 @@ static kv_status check_line(const kv_results *results, const char *name, kv_erro
                 : KV_OK;
 }
 
+static kv_status write_page(const struct options *o, const kv_results *results, const kv_published *published,
+                            kv_error *err) {
+    kv_tables *tables;
+    kv_status status = kv_output_tables(results, &tables, err);
+    if (status != KV_OK) return status;
+    const kv_html_page page = {
+        .sources = (const char *const *)o->inputs,
+        .n_sources = o->n_inputs,
+        .tables = tables,
+        .curve = {.x = o->picture.x, .y = o->picture.y, .line = o->picture.line, .published = published},
+        .answers = o->answers};
+    kv_console_catch_signals(); // nothing half done is left behind
+    status = kv_html_write(results, &page, o->html, err);
+    kv_tables_free(tables);
+    return status;
+}
+
 int kv_report_main(int argc, char **argv) {
     static const struct argp_child children[] = {
         {&kv_picture_argp, 0, NULL, 0}, {&kv_table_format_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {option_list, parse, "RESULTS.h5...", doc, children, NULL, NULL};
-    struct options options = {0};
+    static const struct argp argp = {option_list, parse, "DIR|RESULTS.h5...", doc, children, NULL, NULL};
+    struct options options = {.answers = -1};
+    kv_published *published = NULL;
     kv_results results = {0};
     kv_error err = {0};
     char note[KV_PLOT_NOTE] = "";
     argp_parse(&argp, argc, argv, 0, NULL, &options);
-    if (!options.output) kv_console_printout();
+    if (!options.output && !options.html) kv_console_printout();
     kv_status status = kv_limits_try_threads(omp_get_max_threads(), &err); // the statistics'
     if (status == KV_OK && options.picture.published) {
-        kv_published *table;
-        status = kv_published_load(options.picture.published, &table, &err);
+        status = kv_published_load(options.picture.published, &published, &err);
         if (status == KV_OK)
-            status = kv_published_fits(options.picture.published, table,
+            status = kv_published_fits(options.picture.published, published,
                                        !strcmp(options.picture.y, "retention"), &err);
-        kv_published_free(table);
     }
-    if (status == KV_OK) status = read_all(&options, &results, &err);
+    if (status == KV_OK)
+        status = kv_report_read((const char *const *)options.inputs, options.n_inputs, &results, &err);
     if (status == KV_OK) status = check_line(&results, options.picture.line, &err);
     if (status == KV_OK) status = kv_output_print(&results, options.format, stdout, &err);
     if (status == KV_OK && options.output)
         status = kv_output_write(&results, &options.picture, options.output, note, &err);
+    if (status == KV_OK && options.html) status = write_page(&options, &results, published, &err);
     if (status == KV_OK && !kv_console_flush())
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
+    kv_published_free(published);
     kv_results_free(&results);
     if (status != KV_OK) fprintf(stderr, "kveval: %s\n", err.message);
     if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
-    return status == KV_OK ? 0 : 1;
+    return status == KV_OK ? 0 : status == KV_ERR_INTERRUPTED ? 128 + kv_console_signal() : 1;
 }

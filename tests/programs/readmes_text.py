@@ -120,8 +120,8 @@ def check_front_page(readme, problems):
     text = (ROOT / readme).read_text()
     if len(text.encode()) > 10_000:
         problems.append(f"{readme}: {len(text.encode())} bytes, expected at most 10 000: move something to a chapter")
-    packages = re.search(r"^packages=\(([^)]*)\)", (ROOT / "kv").read_text(), re.M).group(1).split()
-    for package in packages:
+    lists = re.findall(r"^(?:test_)?packages=\(([^)]*)\)", (ROOT / "kv").read_text(), re.M)
+    for package in " ".join(lists).split():
         if not re.search(rf"(?<![\w-]){re.escape(package)}(?![\w-])", text):
             problems.append(f"{readme}: does not say why {package} is needed")
 
