@@ -79,7 +79,7 @@ static int64_t chosen(const kv_result_task *task, const json_t *record, double *
     int64_t best = -1;
     for (int64_t i = 0; i < n; i++) {
         if (!key) numbers[i] = 1;
-        if (!isfinite(values[i]) || !(numbers[i] > 0)) return -1;
+        if (!isfinite(values[i]) || !(numbers[i] >= 0)) return -1;
         if (best < 0 || values[i] / numbers[i] > values[best] / numbers[best]) best = i;
     }
     return best;
