@@ -140,39 +140,42 @@ static void say_reduction(kv_html *html, const char *what, double reduction) {
     if (isfinite(reduction)) kv_html_format(html, "\n%s: %.2f×", what, reduction);
 }
 
-// What is known of it, a line each: the first is its name.
-static void say_point(const struct drawing *d, int64_t system) {
-    const kv_results *r = d->points->results;
-    const kv_points_panel *panel = &d->points->panels[d->panel];
-    const kv_result_task *task = &r->tasks[panel->task];
+static void say_interval(kv_html *html, const kv_metric *metric, double low, double high) {
+    char text[KV_METRIC_TEXT];
+    if (isfinite(low)) kv_html_format(html, "\n95 %%: %s", kv_metric_interval_text(metric, low, high, text));
+}
+
+static void say_figure(const struct drawing *d, int64_t system, const kv_points_panel *panel) {
+    const kv_result_task *task = &d->points->results->tasks[panel->task];
     const kv_metric *metric = kv_metric_of(task->metrics[panel->metric]), share = {.share = true};
-    const kv_outcome *o = kv_results_outcome(r, system, panel->task);
-    const kv_figure *f = &o->figures[panel->metric];
-    char figure[KV_METRIC_TEXT], interval[KV_METRIC_TEXT];
-    kv_html_format(d->html, "%s\nfamily: %s\n%s: %s", r->systems[system].name, r->systems[system].family,
-                   metric->label ? metric->label : task->metrics[panel->metric],
+    const kv_figure *f = &kv_results_outcome(d->points->results, system, panel->task)->figures[panel->metric];
+    char figure[KV_METRIC_TEXT];
+    kv_html_format(d->html, "\n%s: %s", metric->label ? metric->label : task->metrics[panel->metric],
                    kv_metric_text(metric, f->accuracy, figure));
-    if (isfinite(f->low))
-        kv_html_format(d->html, " (95 %%: %s)", kv_metric_interval_text(metric, f->low, f->high, interval));
+    say_interval(d->html, metric, f->low, f->high);
     if (isfinite(f->retention))
         kv_html_format(d->html, "\nkept of the base's: %s", kv_metric_text(&share, f->retention, figure));
-    if (isfinite(f->retention_low))
-        kv_html_format(d->html, " (95 %%: %s)",
-                       kv_metric_interval_text(&share, f->retention_low, f->retention_high, interval));
+    say_interval(d->html, &share, f->retention_low, f->retention_high);
     if (isfinite(f->p_value))
         kv_html_format(d->html,
                        f->p_value < 0.001 ? "\np against the base: <0.001" : "\np against the base: %.3f",
                        f->p_value);
-    say_reduction(d->html, "FLOPs to the first token, exact",
-                  kv_result_reduction(r, system, panel->task, false));
-    say_reduction(d->html, "FLOPs to the first token, paper",
-                  kv_result_reduction(r, system, panel->task, true));
+}
+
+// What is known of it, a line each: the first is its name.
+static void say_point(const struct drawing *d, int64_t system) {
+    const kv_results *r = d->points->results;
+    const kv_points_panel *panel = &d->points->panels[d->panel];
+    kv_html_format(d->html, "%s\nfamily: %s", r->systems[system].name, r->systems[system].family);
+    say_figure(d, system, panel);
+    say_reduction(d->html, "FLOPs saved, exact", kv_result_reduction(r, system, panel->task, false));
+    say_reduction(d->html, "FLOPs saved, paper", kv_result_reduction(r, system, panel->task, true));
     if (r->n_timings > 0 && isfinite(r->timings[0].seconds[system])) {
-        kv_html_format(d->html, "\ntime to first token: %.2f ± %.2f ms", 1e3 * r->timings[0].seconds[system],
+        kv_html_format(d->html, "\nto the first token: %.2f ± %.2f ms", 1e3 * r->timings[0].seconds[system],
                        1e3 * r->timings[0].spread[system]);
-        say_reduction(d->html, "by the clock", r->timings[0].reduction[system]);
+        say_reduction(d->html, "saved by the clock", r->timings[0].reduction[system]);
     }
-    if (d->sorted.front[system]) kv_html_format(d->html, "\non the Pareto front of this picture");
+    if (d->sorted.front[system]) kv_html_format(d->html, "\nPareto front: yes");
 }
 
 static void draw_whisker(const struct drawing *d, const kv_plot_point *point, double y) {
