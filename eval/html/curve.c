@@ -10,7 +10,7 @@
 #include <string.h>
 
 // Of a panel, in units of its own: what lies around the area between the axes.
-enum { WIDTH = 540, HEIGHT = 400, LEFT = 62, RIGHT = 14, TOP = 12, BOTTOM = 54 };
+enum { WIDTH = 540, HEIGHT = 400, LEFT = 70, RIGHT = 14, TOP = 12, BOTTOM = 54 };
 enum { AREA_WIDTH = WIDTH - LEFT - RIGHT, AREA_HEIGHT = HEIGHT - TOP - BOTTOM };
 // Beyond so many points in all, other axes than those asked for would make the page too large.
 enum { MOST_MARKS = 6000 };
@@ -82,7 +82,7 @@ static void draw_axes(const struct drawing *d) {
                 "<path class=\"axis\" d=\"M%d,%dV%dH%d\"/><text x=\"%d\" y=\"%d\" class=\"mid label\">", LEFT,
                 TOP, TOP + AREA_HEIGHT, LEFT + AREA_WIDTH, LEFT + AREA_WIDTH / 2, HEIGHT - 8);
     kv_html_text(d->html, d->plot->x_label);
-    kv_html_put(d->html, "</text><text transform=\"translate(15,%d)rotate(-90)\" class=\"mid label\">",
+    kv_html_put(d->html, "</text><text transform=\"translate(13,%d)rotate(-90)\" class=\"mid label\">",
                 TOP + AREA_HEIGHT / 2);
     kv_html_text(d->html, kv_plot_y_label(d->plot, d->panel));
     kv_html_put(d->html, "</text>");

@@ -98,7 +98,7 @@ static void put_layers(kv_html *html, const kv_results *r, const struct layer_ma
         if (errors_of(r, s)->n_layers > n_layers) n_layers = errors_of(r, s)->n_layers;
     kv_html_put(
         html,
-        "<div class=\"scroll\"><table class=\"map\"><caption>%s</caption><thead><tr><th scope=\"col\">layer of the "
+        "<div class=\"scroll\"><table class=\"map\"><caption><span>%s</span></caption><thead><tr><th scope=\"col\">layer of the "
         "base</th>",
         map->title);
     for (int64_t l = 0; l < n_layers; l++) kv_html_put(html, "<th scope=\"col\">%lld</th>", (long long)l);
@@ -130,7 +130,7 @@ static void put_positions(kv_html *html, const kv_results *r, int64_t system, co
     const int64_t n = r->analysis.seq_len, bins = n < MOST_BINS ? n : MOST_BINS;
     kv_html_put(
         html,
-        "<div class=\"scroll\"><table class=\"map fine\"><caption>%s: mean |error| over mean |true| in %%</caption>"
+        "<div class=\"scroll\"><table class=\"map fine\"><caption><span>%s: mean |error| over mean |true| in %%</span></caption>"
         "<thead><tr><th scope=\"col\">layer, from position</th>",
         what);
     for (int64_t b = 0; b < bins; b++)
@@ -237,10 +237,10 @@ static void put_grid_cell(kv_html *html, const kv_grid *grid, const kv_metric *m
 static void put_grid(kv_html *html, const kv_grid *grid, const kv_metric *metric, struct range range,
                      int64_t system) {
     const kv_grid_axes *axes = &grid->axes;
-    kv_html_put(html, "<div class=\"scroll\"><table class=\"map\" data-system=\"%lld\"><caption>",
+    kv_html_put(html, "<div class=\"scroll\"><table class=\"map\" data-system=\"%lld\"><caption><span>",
                 (long long)system);
     kv_html_text(html, grid->results->systems[system].name);
-    kv_html_put(html, "</caption><thead><tr><th scope=\"col\">depth \\ tokens</th>");
+    kv_html_put(html, "</span></caption><thead><tr><th scope=\"col\">depth \\ tokens</th>");
     for (int64_t l = 0; l < axes->n_lengths; l++)
         kv_html_put(html, "<th scope=\"col\">%lld</th>", (long long)axes->lengths[l]);
     kv_html_put(html, "</tr></thead><tbody>\n");

@@ -96,9 +96,9 @@ static void put_table(kv_html *html, const kv_table *table, const kv_results *re
     for (int i = 0; i < s.n && s.key < 0; i++)
         if (column_of(&s, i)->left && *column_of(&s, i)->title) s.key = i;
     if (s.n > 0) {
-        kv_html_put(html, "<div class=\"scroll\"><table class=\"sortable\"><caption>");
-        kv_html_text(html, table->title ? table->title : "");
-        kv_html_put(html, "</caption>\n");
+        kv_html_put(html, "<div class=\"scroll\"><table class=\"sortable\"><caption><span>");
+        kv_html_lines(html, table->title ? table->title : "");
+        kv_html_put(html, "</span></caption>\n");
         put_head(&s);
         kv_html_put(html, "<tbody>\n");
         for (size_t row = 0; row < kv_table_rows(table); row++) put_row(&s, row);
