@@ -7,7 +7,7 @@
 #include "eval/html/curve.h"
 #include "eval/html/maps.h"
 #include "eval/html/tables.h"
-#include "eval/published/embedded.h"
+#include "data/file/embedded.h"
 
 #include <errno.h>
 #include <stdio.h>
