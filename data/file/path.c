@@ -36,6 +36,11 @@ void kv_path_parent(const char *path, char parent[PATH_MAX]) {
         snprintf(parent, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
+bool kv_path_ends(const char *path, const char *ending) {
+    const size_t n = strlen(path), m = strlen(ending);
+    return n >= m && strcasecmp(path + n - m, ending) == 0;
+}
+
 bool kv_path_is_named(const char *path, const char *ending) {
     const size_t m = strlen(ending);
     size_t n = strlen(path);

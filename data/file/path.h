@@ -14,6 +14,8 @@ kv_status kv_path_too_long(const char *path, kv_error *err);
 // The directory that `path` stands in: "." for a bare name.
 void kv_path_parent(const char *path, char parent[PATH_MAX]);
 
+// Whether `path` ends in `ending`, in small letters or capitals: by which names of outputs say what they are to be.
+bool kv_path_ends(const char *path, const char *ending);
 // Whether the name at the end of `path` ends in `ending`, ".jsonl" say, or in that and ".gz", in small letters or capitals.
 bool kv_path_is_named(const char *path, const char *ending);
 

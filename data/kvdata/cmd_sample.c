@@ -113,7 +113,7 @@ static void check_options(struct argp_state *state, struct options *o) {
     kv_error err = {0};
     if (!o->model) argp_error(state, "--model DIR is needed");
     if (!o->out) argp_error(state, "--out FILE is needed");
-    if (!kv_ends_with(o->out, ".h5"))
+    if (!kv_path_ends(o->out, ".h5"))
         argp_error(state, "--out: '%s', expected the name of a token shard, NAME.h5", o->out);
     if (!o->documents == !o->tokens)
         argp_error(state, o->tokens ? "--documents and --tokens exclude each other"

@@ -1,5 +1,5 @@
 // kvdata tokenize: its options, and what it says at the end. The work is in data/kvdata/tokenize/.
-#include "core/text.h"
+#include "data/file/path.h"
 #include "data/kvdata/kvdata.h"
 #include "data/kvdata/tokenize/tokenize.h"
 
@@ -77,10 +77,10 @@ static void check_options(struct argp_state *state, tokenize_options *options) {
     for (int i = 0; i < options->n_inputs; i++) n_standard += strcmp(options->inputs[i], "-") == 0;
     if (n_standard > 1)
         argp_error(state, "standard input (-) can be read once, found it %d times", n_standard);
-    if (kv_ends_with(options->out, ".h5") && options->shard_tokens)
+    if (kv_path_ends(options->out, ".h5") && options->shard_tokens)
         argp_error(state, "--shard-tokens is for a corpus, expected --out of a directory; found %s",
                    options->out);
-    if (!kv_ends_with(options->out, ".h5") && !options->shard_tokens)
+    if (!kv_path_ends(options->out, ".h5") && !options->shard_tokens)
         options->shard_tokens = default_shard_tokens;
 }
 

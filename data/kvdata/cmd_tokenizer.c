@@ -1,5 +1,4 @@
 // kvdata tokenizer: a SentencePiece model by spm_train (data/tokenizer/train.h).
-#include "core/text.h"
 #include "data/file/path.h"
 #include "data/kvdata/kvdata.h"
 #include "data/tokenizer/tokenizer.h"
@@ -75,7 +74,7 @@ int kvdata_tokenizer(int argc, char **argv) {
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;
     kv_error err = {0};
     char path[PATH_MAX];
-    const bool has_ending = kv_ends_with(options.out, ".model");
+    const bool has_ending = kv_path_ends(options.out, ".model");
     kv_status status = KV_OK;
     if (snprintf(path, sizeof path, "%s%s", options.out, has_ending ? "" : ".model") >= (int)sizeof path)
         status = kv_path_too_long(options.out, &err);

@@ -51,6 +51,10 @@ static void test_writes_a_file_a_shard(void **state) {
     expect("rows             156 of 16 tokens", 0,
            "cache " MODELS "--seq-len 16 --out all --top-k 4 shard.h5 second.h5 third.h5");
     assert_non_null(strstr(printed, "156 rows of 16 tokens, at most "));
+    assert_null(strstr(printed, "warning"));
+    make_text("two.h5", 2, 3); // 28 tokens
+    expect("warning: 12 of 28 tokens (42.9 %) fill no row of 16 and are left out; a smaller --seq-len", 0,
+           "cache " MODELS "--seq-len 16 --out two two.h5");
     assert_int_equal(test_dir_count("all"), 3);
     static kv_cache_info info;
     assert_int_equal(kv_cache_read_info("all/cache-00002.h5", &info, NULL), KV_OK);

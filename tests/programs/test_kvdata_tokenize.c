@@ -82,6 +82,8 @@ static void every_way_in(void **state) {
     holds("x.h5", "three\nfour\n");
     shell_succeed("cat b.jsonl | " TOKENIZE "-o x.h5 -");
     holds("x.h5", "three\nfour\n");
+    // Small letters or capitals, a name says what is to be.
+    shell_succeed(TOKENIZE "-o X.H5 a.txt && test -f X.H5");
     shell_expect(TOKENIZE "-o y.h5 --format text - - <a.txt", 2, "can be read once");
     shell_expect(TOKENIZE "-o y.h5 --format xml a.txt", 2, "expected text or jsonl");
     shell_expect(TOKENIZE "-o y.h5 --shard-tokens 10 a.txt", 2, "--shard-tokens is for a corpus");

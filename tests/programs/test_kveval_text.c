@@ -5,6 +5,7 @@
 #include "eval/results/results.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -212,6 +213,22 @@ static void doubts(void **state) {
     }
 }
 
+// What is behind the last window, where nobody asked for less.
+static void the_rest_is_said(void **state) {
+    (void)state;
+    char corpus[PATH_MAX + 32];
+    FILE *file = fopen(in_dir("short.txt"), "w");
+    assert_non_null(file);
+    for (int i = 0; i < 5; i++) fputs("Question: In which country is Tipperary? Answer: Ireland\n", file);
+    fclose(file);
+    snprintf(corpus, sizeof corpus, "tasks[0].corpus=%s", in_dir("short.txt"));
+    if (kveval("--dry-run", in_dir("text.yaml"), "-s", corpus, "-s", "tasks[0].limit=0")) fail_msg("%s", err);
+    if (!strstr(err, "fill no window of 48 and are not asked for; a smaller `window` or `stride` keeps more"))
+        fail_msg("%s", err);
+    if (kveval("--dry-run", in_dir("text.yaml"), "-s", corpus, "-s", "tasks[0].limit=1")) fail_msg("%s", err);
+    assert_null(strstr(err, "fill no window"));
+}
+
 // ---- Stopping and going on -----------------------------------------------------------------------------
 
 static bool has_lines(const char *path) {
@@ -256,6 +273,7 @@ int main(void) {
         cmocka_unit_test(mistakes_are_one_line),
         cmocka_unit_test(relative_paths),
         cmocka_unit_test(doubts),
+        cmocka_unit_test(the_rest_is_said),
         cmocka_unit_test(stopped_and_resumed),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);

@@ -71,6 +71,7 @@ typedef struct new_sizes {
     int64_t vocab_size, train_tokens, held_out_tokens;
     int64_t seq_len, batch, window, prompt, context, windows;
     int64_t validation_tokens, fit_tokens, kvp_steps;
+    int64_t questions; // that the evaluation asks
     bool large_vocabulary; // a table of every token is too much to learn
     new_model base, aux;
     double kvp_flops;

@@ -24,7 +24,7 @@ extern const kv_embedded kv_project_files[];
 
 // With less there are too few sequences to train on and too few windows to measure with; more than so much is not needed
 // to choose a tokenizer's pieces.
-enum { LEAST_BYTES = 10000, TOKENIZER_BYTES = 20 << 20 };
+enum { LEAST_BYTES = 10000, TOKENIZER_BYTES = 20 << 20, MOST_QUESTIONS = 200 };
 
 struct making {
     const new_options *options;
@@ -160,6 +160,7 @@ static void set_values(const struct making *m, struct values *v) {
     const new_sizes *s = m->sizes;
     const new_text *t = m->text;
     const double a_step = (double)(s->batch * s->seq_len), there = (double)s->train_tokens;
+    const int64_t rows = (s->held_out_tokens - 1) / s->seq_len;
     char text[32];
     set_model(v, base, &s->base, s->base.flops / NEW_SLOW);
     set_model(v, aux, &s->aux, s->aux.flops / NEW_SLOW);
@@ -189,6 +190,8 @@ static void set_values(const struct making *m, struct values *v) {
     set(v, "PROMPT", s->prompt);
     set(v, "TAIL", s->window - s->prompt);
     set(v, "WINDOWS", s->windows);
+    set(v, "QUESTIONS", s->questions);
+    set(v, "SEQUENCES", rows < 16 ? rows : 16);
     set(v, "HALF_CONTEXT", s->context / 2);
     set(v, "VALIDATION_TOKENS", s->validation_tokens);
     set(v, "FIT_TOKENS", s->fit_tokens);
@@ -223,6 +226,7 @@ static kv_status write_files(const struct making *m, kv_error *err) {
 static kv_status train_to_fit(const struct making *m, const char *from, const char *path, kv_error *err) {
     int64_t size = m->options->vocab_size ? m->options->vocab_size : new_vocab_size(m->text);
     for (;;) {
+        fprintf(stderr, "tokenizer: spm_train chooses %" PRIi64 " pieces\n", size);
         const kv_status status = kv_tokenizer_train(&from, 1, size, path, err);
         if (status != KV_ERR_ARGUMENT || m->options->vocab_size) return status;
         // It says how many there are; a text of so few would be a strange one.
@@ -293,6 +297,7 @@ static kv_status copy_questions(const struct making *m, kv_error *err) {
     size_t size = 0;
     if (!m->options->questions) return KV_OK;
     kv_status status = kv_triviaqa_read(m->options->questions, &questions, err);
+    m->sizes->questions = questions.n < MOST_QUESTIONS ? questions.n : MOST_QUESTIONS;
     kv_questions_free(&questions);
     if (!status) status = kv_read_file(m->options->questions, (size_t)1 << 30, &content, &size, err);
     if (!status) status = place(m, "questions.jsonl", path, err);

@@ -25,20 +25,21 @@ int64_t new_vocab_size(const new_text *text) {
     return size;
 }
 
-// Of the products with weights, forward and backward; the head's too.
-static double flops_a_token(const new_model *m, int64_t vocab_size) {
+// Of the products with weights, the head's too, and of attention, forward and backward.
+static double flops_a_token(const new_model *m, const new_sizes *s) {
     const double layer = (double)(2 * m->dim * m->heads * m->head_dim +
                                   2 * m->dim * m->kv_heads * m->head_dim + 3 * m->dim * m->ffn);
-    return 6 * ((double)m->layers * layer + (double)(m->dim * vocab_size));
+    const double attention = (double)(2 * m->heads * m->head_dim * s->seq_len);
+    return 6 * ((double)m->layers * (layer + attention) + (double)(m->dim * s->vocab_size));
 }
 
 // As many steps as the budget has, at most a dozen times through the text; a few hundred in any case. To 50.
 static int64_t steps_of(const new_sizes *s, const new_model *m, double flops) {
     const double a_step = (double)(s->batch * s->seq_len);
     const double most = 12 * (double)s->train_tokens / a_step;
-    double steps = flops / (flops_a_token(m, s->vocab_size) * a_step);
+    double steps = flops / (flops_a_token(m, s) * a_step);
     if (steps > most) steps = most;
-    return within((int64_t)(steps / 50) * 50, 400, 2000);
+    return within((int64_t)(steps / 50) * 50, s->large_vocabulary ? 150 : 400, 2000);
 }
 
 static void choose_models(new_sizes *s) {
@@ -50,10 +51,10 @@ static void choose_models(new_sizes *s) {
     s->aux = (new_model){.layers = 2, .dim = 32, .head_dim = 16, .heads = 2, .kv_heads = 1, .ffn = 96};
     s->base.lr = 4e-3, s->aux.lr = 6e-3;
     s->base.steps = steps_of(s, &s->base, budget);
-    s->aux.steps = within(s->base.steps, 400, 800);
-    s->kvp_steps = within(s->base.steps * 3 / 5 / 50 * 50, 300, 600);
-    const double a_step = (double)(s->batch * s->seq_len), base = flops_a_token(&s->base, s->vocab_size),
-                 aux = flops_a_token(&s->aux, s->vocab_size);
+    s->aux.steps = within(s->base.steps, 150, 800);
+    s->kvp_steps = within(s->base.steps * 3 / 4 / 50 * 50, 100, 600);
+    const double a_step = (double)(s->batch * s->seq_len), base = flops_a_token(&s->base, s),
+                 aux = flops_a_token(&s->aux, s);
     s->base.flops = base * a_step * (double)s->base.steps;
     s->aux.flops = aux * a_step * (double)s->aux.steps;
     // The aux learns; the base reads forward for its logits, and forward and back through predicted caches.
@@ -65,7 +66,7 @@ kv_status new_sizes_choose(new_sizes *s, kv_error *err) {
     s->seq_len = s->train_tokens < 20000 ? 64 : s->train_tokens < 200000 ? 128 : 256;
     // Of little held-out text smaller windows, so that there are enough to tell systems apart.
     while (s->seq_len > 64 && s->held_out_tokens < 24 * s->seq_len) s->seq_len /= 2;
-    s->batch = 8;
+    s->batch = s->seq_len > 128 ? 4 : 8;
     s->window = s->seq_len;
     s->prompt = s->window * 3 / 4;
     s->context = 4 * s->seq_len > 512 ? 4 * s->seq_len : 512;
@@ -76,7 +77,7 @@ kv_status new_sizes_choose(new_sizes *s, kv_error *err) {
             "too little text: %" PRIi64 " tokens to train on and %" PRIi64
             " held out, expected at least %" PRIi64 " and %" PRIi64 ": more text, or a larger --held-out",
             s->train_tokens, s->held_out_tokens, 8 * s->batch * s->seq_len, LEAST_WINDOWS * s->window);
-    s->validation_tokens = within(s->held_out_tokens / s->seq_len * s->seq_len, s->seq_len, 10 * 1024);
+    s->validation_tokens = within((s->held_out_tokens - 1) / s->seq_len * s->seq_len, s->seq_len, 10 * 1024);
     s->fit_tokens = within(s->train_tokens, 1, 50000);
     s->large_vocabulary = s->vocab_size > LARGE_VOCABULARY;
     choose_models(s);

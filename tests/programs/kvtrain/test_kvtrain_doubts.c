@@ -123,6 +123,15 @@ static void test_text(void **state) {
     expect_none("base.yaml", held, "train={keep_best: True, validate_every: 20}");
     expect_doubt("base.yaml", "train.keep_best=True", same,
                  "key `train.keep_best`: found true without data.validation: no best is kept");
+    // What fills no row.
+    make_text("few.h5", 3, 7); // 42 tokens: 2 rows
+    expect_doubt("base.yaml", "data.validation=few.h5", same,
+                 "key `data.validation`: 10 of its 42 tokens (23.8 %) fill no row of data.seq_len, 16");
+    expect_none("base.yaml", "data.train=few.h5", "data.batch_size=4");
+    expect_doubt(
+        "base.yaml", "data={train: few.h5, packing: fixed}", "data.batch_size=4",
+        "key `data.train`: 10 of its 42 tokens (23.8 %) fill no row of data.seq_len, 16, and are never read");
+    expect_none("base.yaml", "data.packing=fixed", same);
     // The same text under another name.
     assert_int_equal(system("cp shard.h5 same.h5"), 0);
     expect_doubt("base.yaml", "data.validation=same.h5", same,
