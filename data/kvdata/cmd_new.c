@@ -125,12 +125,12 @@ static void print_result(const new_options *options, const new_text *text, const
     print_model("aux", &sizes->aux, sizes);
     printf("written to %s\n", options->dir);
     if (sizes->train_tokens < 50000)
-        printf("\nWith so little text models learn it by heart: a first try, from which nothing follows.\n");
+        printf("\nWith so little text models learn it by heart: a first try.\n");
     const double minutes = ceil(seconds / 60);
     printf("\nNow, in about %.0f minute%s on two slow cores:\n  cd ", minutes, minutes > 1 ? "s" : "");
     print_quoted(options->dir);
     printf("\n  kvtrain base.yaml\n  kvtrain aux.yaml\n  kvtrain kvp.yaml\n  kveval eval.yaml\n");
-    printf("`kvtrain base.yaml --dry-run` says how long it takes here, README.md there what follows.\n");
+    printf("`kvtrain base.yaml --dry-run` says how long it takes here,\nREADME.md there what follows.\n");
 }
 
 int kvdata_new(int argc, char **argv) {

@@ -58,6 +58,16 @@ static void four_commands(void **state) {
         "END {exit !ok}' first/runs/eval/results.csv");
 }
 
+// The rivals that kvp.yaml tells of can be trained as it says, and asked.
+static void rivals(void **state) {
+    (void)state;
+    shell_succeed(
+        "cd first && sed -n 's/^#   kvtrain/$T/p; s/^#     -s/ -s/p' kvp.yaml >rivals.sh && "
+        "sed -i 's/-o runs.rival/-s train.steps=2 -s train.warmup_steps=1 &/' rivals.sh && sh -e rivals.sh && "
+        "sed 's/^  # - {name: /  - {name: /' eval.yaml >more.yaml && $E more.yaml --dry-run");
+    shell_printed("| rival | prefix 1");
+}
+
 // What the programs print to start from is valid as it is, in a project.
 static void examples(void **state) {
     (void)state;
@@ -201,11 +211,15 @@ static void stopped(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(four_commands), cmocka_unit_test(examples),
-        cmocka_unit_test(written_words), cmocka_unit_test(each_once_and_nowhere_twice),
-        cmocka_unit_test(one_document),  cmocka_unit_test(paragraphs),
-        cmocka_unit_test(tokenizers),    cmocka_unit_test(refused),
-        cmocka_unit_test(stopped)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(four_commands),
+                                       cmocka_unit_test(rivals),
+                                       cmocka_unit_test(examples),
+                                       cmocka_unit_test(written_words),
+                                       cmocka_unit_test(each_once_and_nowhere_twice),
+                                       cmocka_unit_test(one_document),
+                                       cmocka_unit_test(paragraphs),
+                                       cmocka_unit_test(tokenizers),
+                                       cmocka_unit_test(refused),
+                                       cmocka_unit_test(stopped)};
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
 }
