@@ -149,5 +149,6 @@ kv_status kvrun_time_prefill(kv_session *session, const int32_t *ids, int64_t n,
     kv_status status =
         kv_generate(session, ids, &n, &(kv_generation){.max_tokens = 1}, &generated, &n_generated, err);
     *seconds = kv_now() - started;
-    return status;
+    if (status != KV_ERR_NOT_FINITE) return status;
+    return kv_fail_within(err, status, "%s", kvrun_system_name(kv_session_system(session)));
 }

@@ -3,9 +3,12 @@
 
 #include "data/file/json.h"
 #include "data/system/console.h"
+#include "data/system/width.h"
 #include "infer/cost.h"
 #include "infer/ttft.h"
 
+#include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -15,46 +18,99 @@ enum { narrowest = 60 }; // columns that two answers need
 
 struct side {
     kv_system system;
-    kvrun_answer answer;
-    kv_ttft ttft; // over all prefills
+    kv_session *session;
+    kvrun_answer answer;   // the first of them; all are the same
+    double *ttft, *rate;   // [repeats] of each answer
+    kv_ttft first, decode; // over them: seconds to the first token; tokens a second behind it
 };
 
 struct comparison {
     const kvrun *run;
     int64_t n_prompt;
     struct side sides[2];
+    int64_t n;         // answers of each that are whole; fewer than asked for when interrupted
+    bool decodes;      // there were tokens behind the first
+    double *ratios;    // [repeats] of the times to the first token, turn by turn
+    kv_ttft reduction; // over them, which are no seconds
 };
 
 // ---- Running -------------------------------------------------------------------------------------------
 
-static kv_status repeat_prefill(const kvrun *run, kv_session *session, const int32_t *ids, int64_t n,
-                                struct side *side, kv_error *err) {
-    const int64_t repeats = run->options.repeats;
-    double *samples = malloc((size_t)repeats * sizeof *samples);
-    if (!samples) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld repeats", (long long)repeats);
-    samples[0] = side->answer.ttft;
-    kv_status status = KV_OK;
-    for (int64_t i = 1; i < repeats && status == KV_OK; i++) {
-        status = kvrun_time_prefill(session, ids, n, &samples[i], err);
-        if (status == KV_OK && kv_console_interrupted())
-            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-    }
-    if (status == KV_OK) side->ttft = kv_ttft_summary(samples, repeats);
-    free(samples);
+static kv_status prepare_side(struct comparison *c, struct side *side, const int32_t *ids, kv_error *err) {
+    const kvrun *run = c->run;
+    const int64_t most = run->options.max_tokens, room = run->context - c->n_prompt;
+    const size_t repeats = (size_t)run->options.repeats;
+    side->ttft = calloc(repeats, sizeof *side->ttft);
+    side->rate = calloc(repeats, sizeof *side->rate);
+    if (!side->ttft || !side->rate)
+        return kv_fail(err, KV_ERR_MEMORY, "out of memory for %zu repeats", repeats);
+    kv_status status =
+        kvrun_session(&side->system, c->n_prompt + (most < room ? most : room), &side->session, err);
+    double seconds; // the first prefill of a session finds its memory page by page
+    if (status == KV_OK) status = kvrun_time_prefill(side->session, ids, c->n_prompt, &seconds, err);
     return status;
 }
 
-static kv_status run_side(const kvrun *run, const int32_t *ids, int64_t n, struct side *side, kv_error *err) {
-    kv_session *session;
-    const int64_t most = run->options.max_tokens, room = run->context - n;
-    if (!run->options.quiet && isatty(STDERR_FILENO))
-        fprintf(stderr, "\r\033[K%s answers ...", kvrun_system_name(&side->system));
-    kv_status status = kvrun_session(&side->system, n + (most < room ? most : room), &session, err);
-    if (status == KV_OK) status = kvrun_answer_make(run, session, ids, n, false, NULL, &side->answer, err);
-    if (status == KV_OK) status = repeat_prefill(run, session, ids, n, side, err);
-    kv_session_free(session);
-    if (!run->options.quiet && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+static kv_status take_turn(struct comparison *c, struct side *side, const int32_t *ids, int64_t turn,
+                           kv_error *err) {
+    kvrun_answer answer;
+    kv_status status = kvrun_answer_make(c->run, side->session, ids, c->n_prompt, false, NULL, &answer, err);
+    if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+    if (status == KV_OK) {
+        side->ttft[turn] = answer.ttft;
+        side->rate[turn] = answer.tokens_per_second;
+        if (answer.tokens_per_second <= 0) c->decodes = false;
+    }
+    if (turn == 0)
+        side->answer = answer;
+    else
+        kvrun_answer_free(&answer);
     return status;
+}
+
+static void show_progress(kv_progress *progress, const struct comparison *c, int64_t done) {
+    if (!c->run->options.quiet && !c->run->options.json) kv_progress_show(progress, done, NULL);
+}
+
+// The systems take turns, so that a disturbance of the machine hits both. Being interrupted ends it; what there is by then is
+// shown if it has a spread.
+static kv_status run_turns(struct comparison *c, const int32_t *ids, kv_error *err) {
+    kv_progress progress;
+    kv_progress_begin(&progress, stderr, "comparing", 2 * c->run->options.repeats);
+    kv_status status = KV_OK;
+    for (int i = 0; i < 2 && status == KV_OK; i++) status = prepare_side(c, &c->sides[i], ids, err);
+    while (status == KV_OK && c->n < c->run->options.repeats) {
+        for (int i = 0; i < 2 && status == KV_OK; i++) {
+            show_progress(&progress, c, 2 * c->n + i);
+            status = take_turn(c, &c->sides[i], ids, c->n, err);
+        }
+        if (status == KV_OK) c->n++;
+    }
+    if (progress.terminal && progress.last_shown >= 0) fputs("\r\033[K", stderr);
+    return status == KV_ERR_INTERRUPTED && c->n > 1 ? KV_OK : status;
+}
+
+// The samples stay in the order of the turns.
+static kv_status summarize(const double *samples, int64_t n, kv_ttft *summary, kv_error *err) {
+    double *sorted = malloc((size_t)n * sizeof *sorted);
+    if (!sorted) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld samples", (long long)n);
+    memcpy(sorted, samples, (size_t)n * sizeof *sorted);
+    *summary = kv_ttft_summary(sorted, n);
+    free(sorted);
+    return KV_OK;
+}
+
+static kv_status summarize_all(struct comparison *c, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int i = 0; i < 2 && status == KV_OK; i++) {
+        struct side *side = &c->sides[i];
+        status = summarize(side->ttft, c->n, &side->first, err);
+        if (status == KV_OK) status = summarize(side->rate, c->n, &side->decode, err);
+    }
+    c->ratios = malloc((size_t)c->n * sizeof *c->ratios);
+    if (!c->ratios) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %lld samples", (long long)c->n);
+    for (int64_t i = 0; i < c->n; i++) c->ratios[i] = c->sides[0].ttft[i] / c->sides[1].ttft[i];
+    return status == KV_OK ? summarize(c->ratios, c->n, &c->reduction, err) : status;
 }
 
 // ---- Agreement -----------------------------------------------------------------------------------------
@@ -93,48 +149,92 @@ static void print_answers(const struct comparison *c, const char *const texts[2]
     for (int i = 0; i < 2; i++) printf("%s%s:\n%s\n", i ? "\n" : "", names[i], texts[i]);
 }
 
+// A row fits 60 columns. The unit stands behind the label.
+static void print_row(const char *label, const char *base, const char *other, const char *reduction) {
+    printf("%s%*s %*s%s %*s%s%s%s\n", label, kv_text_pad(label, 23), "", kv_text_pad(base, 11), "", base,
+           kv_text_pad(other, 11), "", other, *reduction ? " " : "", reduction);
+}
+
+// So many digits behind the point that the smallest has three in all.
+static int digits_for(double smallest) {
+    return smallest < 10 ? 2 : smallest < 100 ? 1 : 0;
+}
+
+static char *spread_text(kv_ttft of, double unit, int digits, char text[48]) {
+    snprintf(text, 48, "%.*f ± %.*f", digits, of.seconds / unit, digits, of.spread / unit);
+    return text;
+}
+
+static char *ratio_text(double ratio, char text[48]) {
+    snprintf(text, 48, "%.2fx", ratio);
+    return text;
+}
+
+static void print_times(const struct comparison *c) {
+    const struct side *base = &c->sides[0], *other = &c->sides[1];
+    const double least = fmin(base->first.seconds, other->first.seconds);
+    static const char *const labels[] = {"time to first token, s", "time to first token, ms",
+                                         "time to first token, µs"};
+    const int small = least < 1e-3 ? 2 : least < 1;
+    const double unit = pow(1e-3, small);
+    const double slowest = fmin(base->decode.seconds, other->decode.seconds);
+    char first[48], second[48], reduction[48];
+    snprintf(reduction, sizeof reduction, "%.2f ± %.2fx", c->reduction.seconds, c->reduction.spread);
+    print_row(labels[small], spread_text(base->first, unit, digits_for(least / unit), first),
+              spread_text(other->first, unit, digits_for(least / unit), second), reduction);
+    if (c->decodes)
+        print_row("tokens/s behind it", spread_text(base->decode, 1, digits_for(slowest), first),
+                  spread_text(other->decode, 1, digits_for(slowest), second), "");
+}
+
 // What depends on the token alone may be computed or looked up: the other count, and how much is read from tables.
-static void print_lookups(const struct comparison *c, const uint64_t flops[2]) {
+static void print_flops(const struct comparison *c) {
     const kv_system *system = &c->sides[1].system;
-    const uint64_t computed = kv_system_flops_computed(system, c->n_prompt),
-                   looked_up = kv_system_flops_looked_up(system, c->n_prompt);
-    char text[32];
-    if (computed != flops[1])
-        printf("%-30s %14s %14s  %.2fx\n", "  with nothing looked up", "", kvrun_flops(computed, text),
-               (double)flops[0] / (double)computed);
-    if (looked_up != flops[1])
-        printf("%-30s %14s %14s  %.2fx\n", "  with tokens' part looked up", "", kvrun_flops(looked_up, text),
-               (double)flops[0] / (double)looked_up);
-    if (kv_system_lookups(system) > 0)
-        printf("%-30s %14s %14lld\n", "  numbers looked up a token", "",
-               (long long)kv_system_lookups(system));
+    const uint64_t base = kv_system_flops(&c->sides[0].system, c->n_prompt),
+                   own = kv_system_flops(system, c->n_prompt);
+    const bool billions = own >= 100000000;
+    const struct {
+        const char *label;
+        uint64_t flops;
+    } rows[] = {{billions ? "  exact FLOPs, billions" : "  exact FLOPs, millions", own},
+                {"  nothing looked up", kv_system_flops_computed(system, c->n_prompt)},
+                {"  with tokens looked up", kv_system_flops_looked_up(system, c->n_prompt)}};
+    const double unit = billions ? 1e9 : 1e6;
+    char first[48], second[48], ratio[48];
+    snprintf(first, sizeof first, "%.2f", (double)base / unit);
+    for (int i = 0; i < 3; i++) {
+        if (i > 0 && rows[i].flops == own) continue;
+        snprintf(second, sizeof second, "%.2f", (double)rows[i].flops / unit);
+        print_row(rows[i].label, i == 0 ? first : "", second,
+                  ratio_text((double)base / (double)rows[i].flops, ratio));
+    }
+    snprintf(second, sizeof second, "%lld", (long long)kv_system_lookups(system));
+    if (kv_system_lookups(system) > 0) print_row("  lookups a token", "", second, "");
+    print_row("  paper's convention", "", "",
+              ratio_text(kv_system_paper_reduction(system, &c->sides[0].system), ratio));
+}
+
+static void print_counts(const char *label, int64_t base, int64_t other) {
+    char first[48], second[48];
+    snprintf(first, sizeof first, "%lld", (long long)base);
+    snprintf(second, sizeof second, "%lld", (long long)other);
+    print_row(label, first, second, "");
 }
 
 static void print_figures(const struct comparison *c) {
     const struct side *base = &c->sides[0], *other = &c->sides[1];
-    const uint64_t flops[2] = {kv_system_flops(&base->system, c->n_prompt),
-                               kv_system_flops(&other->system, c->n_prompt)};
-    char first[32], second[32], median[40] = "";
-    const int64_t repeats = c->run->options.repeats;
-    printf("\n%-30s %14s %14s\n", "", kvrun_system_name(&base->system), kvrun_system_name(&other->system));
-    if (repeats > 1) snprintf(median, sizeof median, ", median of %lld", (long long)repeats);
-    printf("time to first token%-11s", median);
-    printf(" %14s %14s  %.2fx\n", kvrun_seconds(base->ttft.seconds, first),
-           kvrun_seconds(other->ttft.seconds, second), base->ttft.seconds / other->ttft.seconds);
-    printf("%-30s %14s %14s  %.2fx\n", "  exact FLOPs", kvrun_flops(flops[0], first),
-           kvrun_flops(flops[1], second), (double)flops[0] / (double)flops[1]);
-    print_lookups(c, flops);
-    printf("%-30s %14s %14s  %.2fx\n", "  the paper's convention", "", "",
-           kv_system_paper_reduction(&other->system, &base->system));
-    printf("%-30s %14.1f %14.1f\n", "tokens/s behind the first", base->answer.tokens_per_second,
-           other->answer.tokens_per_second);
-    printf("%-30s %14lld %14lld\n", "tokens of the prompt", (long long)c->n_prompt, (long long)c->n_prompt);
-    printf("%-30s %14lld %14lld\n", "tokens of the answer", (long long)base->answer.n,
-           (long long)other->answer.n);
-    printf("%-30s %14s %14s\n", "ended by", base->answer.finish, other->answer.finish);
+    putchar('\n');
+    print_row("", kvrun_system_name(&base->system), kvrun_system_name(&other->system), "");
+    print_times(c);
+    print_flops(c);
+    print_counts("tokens of the prompt", c->n_prompt, c->n_prompt);
+    print_counts("tokens of the answer", base->answer.n, other->answer.n);
+    print_row("ended by", base->answer.finish, other->answer.finish, "");
     printf("first token %s; the first %lld tokens are the same\n",
            same_first(&base->answer, &other->answer) ? "the same" : "another",
            (long long)common_prefix(&base->answer, &other->answer));
+    printf("median ± half the distance of the quartiles, of %lld turns\nthreads: %d\n", (long long)c->n,
+           omp_get_max_threads());
 }
 
 static kv_status print_comparison(const struct comparison *c, kv_error *err) {
@@ -154,21 +254,39 @@ static kv_status print_comparison(const struct comparison *c, kv_error *err) {
     return status;
 }
 
-static json_t *side_json(const struct side *side, int64_t n_prompt) {
-    json_t *object = kvrun_answer_json(&side->answer, &side->system, n_prompt);
-    if (object) json_object_set_new(object, "ttft_seconds", json_real(side->ttft.seconds));
+static json_t *samples_json(const double *samples, int64_t n) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < n && list; i++)
+        if (json_array_append_new(list, json_real(samples[i])) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    return list;
+}
+
+static json_t *side_json(const struct comparison *c, const struct side *side) {
+    json_t *object = kvrun_answer_json(&side->answer, &side->system, c->n_prompt);
+    if (!object) return NULL;
+    json_object_set_new(object, "ttft_seconds", json_real(side->first.seconds));
+    json_object_set_new(object, "ttft_spread", json_real(side->first.spread));
+    json_object_set_new(object, "ttft_samples", samples_json(side->ttft, c->n));
+    if (!c->decodes) return object; // null, and no spread of nothing
+    json_object_set_new(object, "tokens_per_second", json_real(side->decode.seconds));
+    json_object_set_new(object, "tokens_per_second_spread", json_real(side->decode.spread));
+    json_object_set_new(object, "tokens_per_second_samples", samples_json(side->rate, c->n));
     return object;
 }
 
 static kv_status put_json(const struct comparison *c, const int32_t *ids, kv_error *err) {
     const struct side *base = &c->sides[0], *other = &c->sides[1];
-    json_t *object = json_pack("{s:o, s:o, s:o, s:I, s:b, s:I, s:f, s:f, s:f}", "prompt_ids",
-                               kvrun_ids_json(ids, c->n_prompt), "base", side_json(base, c->n_prompt),
-                               other->system.predictor ? "kvp" : "pruned", side_json(other, c->n_prompt),
-                               "repeats", (json_int_t)c->run->options.repeats, "first_token_equal",
+    json_t *object = json_pack("{s:o, s:o, s:o, s:I, s:i, s:b, s:I, s:f, s:f, s:o, s:f, s:f}", "prompt_ids",
+                               kvrun_ids_json(ids, c->n_prompt), "base", side_json(c, base),
+                               other->system.predictor ? "kvp" : "pruned", side_json(c, other), "repeats",
+                               (json_int_t)c->n, "threads", omp_get_max_threads(), "first_token_equal",
                                same_first(&base->answer, &other->answer), "common_prefix",
                                (json_int_t)common_prefix(&base->answer, &other->answer), "ttft_reduction",
-                               base->ttft.seconds / other->ttft.seconds, "flops_reduction",
+                               c->reduction.seconds, "ttft_reduction_spread", c->reduction.spread,
+                               "ttft_reduction_samples", samples_json(c->ratios, c->n), "flops_reduction",
                                (double)kv_system_flops(&base->system, c->n_prompt) /
                                    (double)kv_system_flops(&other->system, c->n_prompt),
                                "paper_reduction", kv_system_paper_reduction(&other->system, &base->system));
@@ -178,16 +296,20 @@ static kv_status put_json(const struct comparison *c, const int32_t *ids, kv_err
 }
 
 kv_status kvrun_compare(const kvrun *run, const int32_t *ids, int64_t n, bool *interrupted, kv_error *err) {
-    struct comparison c = {.run = run, .n_prompt = n};
+    struct comparison c = {.run = run, .n_prompt = n, .decodes = true};
     c.sides[0].system = (kv_system){.base = run->system.base};
     c.sides[1].system = run->system;
-    kv_status status = run_side(run, ids, n, &c.sides[0], err);
-    // With the first answer cut short there is nothing to compare.
-    if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-    if (status == KV_OK) status = run_side(run, ids, n, &c.sides[1], err);
+    kv_status status = run_turns(&c, ids, err);
+    if (status == KV_OK) status = summarize_all(&c, err);
     if (status == KV_OK) status = run->options.json ? put_json(&c, ids, err) : print_comparison(&c, err);
     if (status == KV_OK) status = kvrun_flush(stdout, err);
     *interrupted = kv_console_interrupted();
-    for (int i = 0; i < 2; i++) kvrun_answer_free(&c.sides[i].answer);
+    for (int i = 0; i < 2; i++) {
+        kvrun_answer_free(&c.sides[i].answer);
+        kv_session_free(c.sides[i].session);
+        free(c.sides[i].ttft);
+        free(c.sides[i].rate);
+    }
+    free(c.ratios);
     return status;
 }

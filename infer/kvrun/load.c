@@ -28,7 +28,7 @@ static kv_status check_context(const kvrun *run, const char *dir, int64_t contex
 
 // Ids in, ids out, and no text to stop at.
 static bool is_wordless(const kvrun_options *o) {
-    return o->prompt_ids && o->ids && o->n_stops == 0;
+    return o->prompt_ids && (o->ids || o->json) && o->n_stops == 0;
 }
 
 // Vocabulary and shapes; whose weights it was made of is known once these are.
@@ -72,6 +72,14 @@ static kv_status open_own_tokenizer(kvrun *run, const char *dir, kv_error *err) 
     return status;
 }
 
+// What else to do where there is no tokenizer: the first of what needs one.
+static const char *without_words(const kvrun_options *o) {
+    if (o->chat) return "which --chat puts messages into ids with";
+    if (!o->prompt_ids) return "or use --prompt-ids with --ids or --json";
+    if (o->n_stops > 0) return "or leave out --stop, which is about text";
+    return "or add --ids or --json";
+}
+
 static kv_status open_tokenizer(kvrun *run, kv_error *err) {
     kvrun_options *o = &run->options;
     if (o->tokenizer) return kv_tokenizer_open(o->tokenizer, &run->tokenizer, err);
@@ -81,9 +89,8 @@ static kv_status open_tokenizer(kvrun *run, kv_error *err) {
     kv_status status =
         kv_checkpoint_spec(o->base, &run->specs[0], err); // no model at all is the greater lack
     if (status != KV_OK) return status;
-    return kv_fail(err, KV_ERR_ARGUMENT,
-                   "%s has no tokenizer%s: give one with --tokenizer, or use --prompt-ids with --ids",
-                   o->base, o->aux ? ", nor has its aux" : "");
+    return kv_fail(err, KV_ERR_ARGUMENT, "%s has no tokenizer%s: give one with --tokenizer, %s", o->base,
+                   o->aux ? ", nor has its aux" : "", without_words(o));
 }
 
 // Ids are answered with ids even where they cannot be turned into text.
@@ -94,7 +101,7 @@ static kv_status check_words(kvrun *run, kv_error *err) {
     if (kv_tokenizer_vocab_size(run->tokenizer) < run->n_ids)
         run->n_ids = kv_tokenizer_vocab_size(run->tokenizer);
     run->speaks = kv_tokenizer_speaks(run->tokenizer, err) == KV_OK;
-    return run->speaks || (o->ids && o->n_stops == 0) ? KV_OK : KV_ERR_FORMAT;
+    return run->speaks || ((o->ids || o->json) && o->n_stops == 0) ? KV_OK : KV_ERR_FORMAT;
 }
 
 static kv_status open_chat(kvrun *run, kv_error *err) {

@@ -24,7 +24,7 @@ static const char doc[] =
     "        --predictor my/predictor/final/predictor \"Once upon a time\"\n"
     "  kvrun --base my/base/final/model --aux my/predictor/final/aux \\\n"
     "        --predictor my/predictor/final/predictor \\\n"
-    "        --compare --repeats 5 --file prompt.txt\n"
+    "        --compare --repeats 9 --file prompt.txt\n"
     "The base's own first layer reads the prompt, and maps (here random ones) fill in the others' caches:\n"
     "  kvrun --base my/base/final/model --predictor random:prefix=1 \\\n"
     "        --max-tokens 4 \"Once upon a time\"\n"
@@ -38,9 +38,10 @@ static const char doc[] =
     "        \" And what then?\"\n"
     "A chat model; without a prompt, on a terminal, it is a conversation:\n"
     "  kvrun --base models/SmolLM2-135M-Instruct --chat --temperature 0.7\n"
-    "For scripts; the second needs nothing but random weights:\n"
+    "For scripts; the last two need nothing but random weights:\n"
     "  kvrun --base my/base/final/model --json \"Once upon a time\" | jq .text\n"
     "  kvrun --base random:smollm2-135m --prompt-ids \"5 17 9\" --ids -n 4\n"
+    "  kvrun --base random:smollm2-135m --prompt-ids \"5 17 9\" --json -n 4\n"
     "\n"
     "The prompt is PROMPT (several are joined by spaces), or a file, or token ids, or else standard input; one "
     "new line at the end of a file or of standard input is dropped (CR LF counts as one). The answer goes to standard output, as it "
@@ -129,11 +130,17 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Output:", 4},
     {"compare", 'c', NULL, 0, "Also by the base alone; both answers and what they took", 4},
     {"repeats", opt_repeats, "N", 0,
-     "With --compare: the time to the first token is the median of N prefills (default: 1)", 4},
+     "With --compare: both answer N times, in turn; times are medians ± half the distance between the quartiles "
+     "(default: 5)",
+     4},
     {"ids", opt_ids, NULL, 0, "Token ids instead of text", 4},
-    {"json", opt_json, NULL, 0, "One JSON object with the answer and all figures", 4},
+    {"json", opt_json, NULL, 0,
+     "One JSON object with the answer, as text and as ids, and all figures; with --prompt-ids it needs no tokenizer (text "
+     "is null)",
+     4},
     {"quiet", 'q', NULL, 0, "No figures", 4},
-    {"no-history", opt_no_history, NULL, 0, "Of a conversation: do not keep what is typed for the next run", 4},
+    {"no-history", opt_no_history, NULL, 0, "Of a conversation: do not keep what is typed for the next run",
+     4},
     {0}};
 
 // ---- Values --------------------------------------------------------------------------------------------
@@ -142,6 +149,15 @@ static int64_t whole(struct argp_state *state, const char *name, const char *tex
     int64_t value = 0;
     if (!kv_read_whole(text, &value) || value < min)
         argp_error(state, "--%s: '%s', expected a whole number from %lld on", name, text, (long long)min);
+    return value;
+}
+
+// One time alone says nothing of how far it may be trusted.
+static int64_t repeats(struct argp_state *state, const char *text) {
+    int64_t value = 0;
+    if (!kv_read_whole(text, &value) || value < 2 || value > 1000000)
+        argp_error(state, "--repeats: '%s', expected a whole number from 2 on, of which times have a spread",
+                   text);
     return value;
 }
 
@@ -193,7 +209,8 @@ static bool parse_pruning(const char *text, uint64_t random_seed, kv_pruning *pr
 struct parsing {
     kvrun_options *options;
     const char *prune;
-    bool limits; // --top-k and its like
+    bool limits;  // --top-k and its like
+    bool repeats; // said how many
 };
 
 bool kvrun_is_interactive(const kvrun_options *o) {
@@ -244,13 +261,11 @@ static void check_rest(struct argp_state *state, const struct parsing *p) {
         argp_error(state, "the prompt is given more than once: as PROMPT, --file or --prompt-ids");
     if (o->chat && o->prompt_ids) argp_error(state, "--chat needs text, not --prompt-ids");
     if (o->system && !o->chat) argp_error(state, "--system needs --chat");
-    if (o->ids && o->json)
-        argp_error(state, "--ids and --json exclude each other: the JSON object has the ids");
     if (o->cut && o->chat)
         argp_error(
             state,
             "--too-long cut and --chat exclude each other: what is cut off first would be the template");
-    if (o->repeats > 1 && !o->compare) argp_error(state, "--repeats needs --compare");
+    if (p->repeats && !o->compare) argp_error(state, "--repeats needs --compare");
     if (kvrun_is_interactive(o) && (o->compare || o->json || o->ids))
         argp_error(state, "--compare, --json and --ids need a prompt");
 }
@@ -286,7 +301,7 @@ static error_t parse_more(int key, char *text, struct argp_state *state) {
     case opt_min_p: o->sampling.min_p = real(state, "min-p", text), p->limits = true; return 0;
     case 's': o->sampling.seed = seed(state, text); return 0;
     case 'n': o->max_tokens = whole(state, "max-tokens", text, 1); return 0;
-    case opt_repeats: o->repeats = whole(state, "repeats", text, 1); return 0;
+    case opt_repeats: o->repeats = repeats(state, text), p->repeats = true; return 0;
     case opt_context: o->context = whole(state, "context", text, 1); return 0;
     case opt_dtype: o->dtype = dtype(state, text); return 0;
     case opt_too_long: o->cut = cut(state, text); return 0;
@@ -335,7 +350,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 void kvrun_options_parse(int argc, char **argv, kvrun_options *o) {
     static const struct argp argp = {options, parse, "[PROMPT...]", doc, NULL, NULL, NULL};
     *o =
-        (kvrun_options){.max_tokens = 128, .repeats = 1, .dtype = KV_FROZEN_STORED, .sampling = {.top_p = 1}};
+        (kvrun_options){.max_tokens = 128, .repeats = 5, .dtype = KV_FROZEN_STORED, .sampling = {.top_p = 1}};
     struct parsing p = {.options = o};
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &p);

@@ -5,6 +5,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "infer/cost.h"
 #include "infer/generate.h"
+#include "infer/ttft.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -243,7 +244,78 @@ static void ways_to_end(void **state) {
     free(e.text);
 }
 
+// With ids for a prompt and an object for the answer there are no words, and so nothing to make them with.
+static void objects_without_words(void **state) {
+    (void)state;
+    const kv_sampling greedy = {0};
+    struct expected e = expect(&base_system, question, &greedy, 8);
+    const char *ids = joined(e.prompt, e.n_prompt);
+    for (int with_ids = 0; with_ids < 2; with_ids++) {
+        assert_int_equal(
+            kvrun("-b", in_dir("base"), "-n", "8", "--prompt-ids", ids, "--json", with_ids ? "--ids" : NULL),
+            0);
+        assert_string_equal(kvrun_err, "");
+        json_t *object = parsed();
+        check_ids(json_object_get(object, "ids"), e.ids, 8);
+        assert_true(json_is_null(json_object_get(object, "text")));
+        json_decref(object);
+    }
+    assert_int_equal(kvrun("-b", in_dir("base"), "--predictor", "random:prefix=1", "-n", "2", "--prompt-ids",
+                           ids, "--json", "-c"),
+                     0);
+    json_t *object = parsed();
+    assert_true(json_is_null(json_object_get(json_object_get(object, "base"), "text")));
+    assert_true(json_is_null(json_object_get(json_object_get(object, "kvp"), "text")));
+    json_decref(object);
+    // Both, where there are words.
+    assert_int_equal(kvrun(BASE, "-n", "8", "--ids", "--json", question), 0);
+    object = parsed();
+    check_object(object, &e, "base", "length");
+    json_decref(object);
+    free(e.text);
+}
+
 // ---- Comparing -----------------------------------------------------------------------------------------
+
+static double *samples_of(const json_t *object, const char *name, int64_t n) {
+    const json_t *list = json_object_get(object, name);
+    double *samples = malloc((size_t)n * sizeof *samples);
+    assert_non_null(samples);
+    assert_int_equal(json_array_size(list), n);
+    for (int64_t i = 0; i < n; i++) {
+        samples[i] = json_real_value(json_array_get(list, (size_t)i));
+        assert_true(samples[i] > 0);
+    }
+    return samples;
+}
+
+// Median and spread are those of the samples.
+static void check_spread(const json_t *object, const char *name, const char *spread, const char *samples,
+                         int64_t n) {
+    double *all = samples_of(object, samples, n);
+    const kv_ttft summary = kv_ttft_summary(all, n);
+    assert_true(json_real_value(json_object_get(object, name)) == summary.seconds);
+    assert_true(json_real_value(json_object_get(object, spread)) == summary.spread);
+    free(all);
+}
+
+static void check_spreads(const json_t *object, int64_t n) {
+    static const char *const sides[] = {"base", "kvp"};
+    double *ttft[2];
+    assert_int_equal(json_integer_value(json_object_get(object, "repeats")), n);
+    for (int i = 0; i < 2; i++) {
+        const json_t *side = json_object_get(object, sides[i]);
+        check_spread(side, "ttft_seconds", "ttft_spread", "ttft_samples", n);
+        check_spread(side, "tokens_per_second", "tokens_per_second_spread", "tokens_per_second_samples", n);
+        ttft[i] = samples_of(side, "ttft_samples", n);
+    }
+    check_spread(object, "ttft_reduction", "ttft_reduction_spread", "ttft_reduction_samples", n);
+    double *ratios = samples_of(object, "ttft_reduction_samples", n); // turn by turn
+    for (int64_t i = 0; i < n; i++) assert_true(ratios[i] == ttft[0][i] / ttft[1][i]);
+    free(ratios);
+    free(ttft[0]);
+    free(ttft[1]);
+}
 
 static void comparing(void **state) {
     (void)state;
@@ -258,6 +330,7 @@ static void comparing(void **state) {
     check_object(json_object_get(object, "base"), &base, "base", "length");
     check_object(json_object_get(object, "kvp"), &kvp, "kvp", "length");
     check_ids(json_object_get(object, "prompt_ids"), base.prompt, base.n_prompt);
+    check_spreads(object, 3);
     assert_int_equal(json_integer_value(json_object_get(object, "common_prefix")), common);
     assert_int_equal(json_is_true(json_object_get(object, "first_token_equal")), common > 0);
     const double flops = json_real_value(json_object_get(object, "flops_reduction"));
@@ -270,7 +343,8 @@ static void comparing(void **state) {
     assert_int_equal(kvrun(KVP, "-n", "12", "--compare", "--repeats", "3", question), 0);
     snprintf(wanted, sizeof wanted, "base:\n%s\n\nKVP:\n%s\n\n", base.text, kvp.text);
     assert_int_equal(strncmp(kvrun_out, wanted, strlen(wanted)), 0);
-    assert_non_null(strstr(kvrun_out, "time to first token, median of 3"));
+    assert_non_null(strstr(kvrun_out, "time to first token, "));
+    assert_non_null(strstr(kvrun_out, "median ± half the distance of the quartiles, of 3 turns\n"));
     assert_non_null(strstr(kvrun_out, "exact FLOPs"));
     snprintf(wanted, sizeof wanted, "the first %d tokens are the same\n", (int)common);
     assert_non_null(strstr(kvrun_out, wanted));
@@ -292,6 +366,7 @@ static void comparing_with_a_prefix(void **state) {
     assert_int_equal(kvrun(PREFIX, "-n", "12", "--compare", "--json", question), 0);
     assert_string_equal(kvrun_err, "");
     json_t *object = parsed();
+    check_spreads(object, 5);
     check_object(json_object_get(object, "base"), &base, "base", "length");
     check_object(json_object_get(object, "kvp"), &kvp, "kvp", "length");
     assert_true(json_real_value(json_object_get(object, "paper_reduction")) ==
@@ -455,6 +530,7 @@ int main(void) {
         cmocka_unit_test(a_tokenizer_with_the_base),
         cmocka_unit_test(stop_strings),
         cmocka_unit_test(ways_to_end),
+        cmocka_unit_test(objects_without_words),
         cmocka_unit_test(comparing),
         cmocka_unit_test(comparing_with_a_prefix),
         cmocka_unit_test(comparing_with_itself),

@@ -48,7 +48,8 @@ static void wrong_usage(void **state) {
         {{"-b", "x", "--compare", "hello"}, "--compare needs something"},
         {{"-b", "x", "-f", "file", "hello"}, "given more than once"},
         {{"-b", "x", "-f", "file", "--prompt-ids", "1"}, "given more than once"},
-        {{"-b", "x", "--json", "--ids", "hello"}, "exclude each other"},
+        {{"-b", "x", "-c", "--repeats", "1", "hello"}, "--repeats: '1', expected a whole number from 2 on"},
+        {{"-b", "x", "-c", "--repeats", "0.5", "hello"}, "--repeats: '0.5'"},
         {{"-b", "x", "--system", "y", "hello"}, "--system needs --chat"},
         {{"-b", "x", "--chat", "--prompt-ids", "1"}, "--chat needs text"},
         {{"-b", "x", "--top-k", "3", "hello"}, "need --temperature"},
@@ -104,7 +105,14 @@ static void mistakes_are_one_line(void **state) {
     expect_one_line(kvrun("-b", "/nowhere", "-t", in_dir("tokenizer.model"), "x"), "/nowhere: No such file");
     expect_one_line(kvrun("-b", in_dir("base"), "-t", "/nowhere/t.model", "x"), "/nowhere/t.model: ");
     expect_one_line(kvrun("-b", in_dir("base"), "x"), "has no tokenizer: give one with --tokenizer");
-    expect_one_line(kvrun("-b", in_dir("base"), "--prompt-ids", "5"), "has no tokenizer");
+    expect_one_line(kvrun("-b", in_dir("base"), "--prompt-ids", "5"),
+                    "has no tokenizer: give one with --tokenizer, or add --ids or --json");
+    expect_one_line(kvrun("-b", in_dir("base"), "--prompt-ids", "5", "--json", "--stop", "x"),
+                    "or leave out --stop");
+    expect_one_line(kvrun("-b", in_dir("base"), "--prompt-ids", "5", "--ids", "--stop", "x"),
+                    "or leave out --stop");
+    expect_one_line(kvrun("-b", in_dir("base"), "--chat", "--json", "x"),
+                    "has no tokenizer: give one with --tokenizer, which --chat");
     expect_one_line(kvrun(BASE, "--aux", "/nowhere", "--predictor", "random", "x"), "/nowhere: No such file");
     expect_one_line(kvrun(BASE, "--aux", in_dir("aux"), "--predictor", "/nowhere", "x"), "/nowhere");
     expect_one_line(kvrun(BASE, "--predictor", in_dir("predictor"), "x"),

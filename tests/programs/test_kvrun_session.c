@@ -6,6 +6,7 @@
 
 #include "data/chat/chat.h"
 #include "data/checkpoint/checkpoint.h"
+#include "data/system/width.h"
 #include "data/tokenizer/tokenizer.h"
 #include "infer/generate.h"
 
@@ -395,6 +396,29 @@ static void side_by_side(void **state) {
     assert_non_null(strstr(line, "time to first token"));
 }
 
+// What there is by then has a spread, and is shown.
+static void comparing_that_is_interrupted(void **state) {
+    (void)state;
+    int status;
+    kvrun_at_terminal(KVP, "-n", "4", "--compare", "--repeats", "100000", "Hello");
+    while (!strstr(terminal.text, "comparing [")) assert_true(terminal_more());
+    terminal.length = 0;
+    terminal_more();
+    terminal_type("\3");
+    const char *shown = terminal_until_end(&status);
+    assert_int_equal(status, 128 + SIGINT);
+    assert_non_null(strstr(shown, "time to first token"));
+    long long turns;
+    assert_int_equal(sscanf(strstr(shown, "quartiles, of "), "quartiles, of %lld turns", &turns), 1);
+    assert_true(turns > 1 && turns < 100000);
+    // No row is wider than the narrowest terminal that has columns.
+    for (const char *at = strstr(shown, "\ntime to") + 1; *at; at += strcspn(at, "\n") + 1) {
+        char row[128];
+        snprintf(row, sizeof row, "%.*s", (int)strcspn(at, "\r\n"), at);
+        assert_true(kv_text_width(row) <= 60);
+    }
+}
+
 static void scripts_need_a_prompt(void **state) {
     (void)state;
     int status;
@@ -447,6 +471,7 @@ int main(void) {
         cmocka_unit_test(a_terminal_that_goes_away),
         cmocka_unit_test(a_model_that_is_not_finite),
         cmocka_unit_test(side_by_side),
+        cmocka_unit_test(comparing_that_is_interrupted),
         cmocka_unit_test(scripts_need_a_prompt),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
