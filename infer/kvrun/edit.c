@@ -48,12 +48,12 @@ static void stop_watching(void) {
 // LF, Ctrl-S and Ctrl-V come as they are.
 
 static void take_terminal(kvrun_editor *e) {
-    tcgetattr(STDIN_FILENO, &e->before);
     el_wset(e->el, EL_PREP_TERM, 0); // so that it looks anew
     el_wset(e->el, EL_PREP_TERM, 1);
     struct termios raw = e->before;
     raw.c_iflag &= ~(tcflag_t)(ICRNL | INLCR | IGNCR | IXON);
     raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ECHONL | IEXTEN);
+    raw.c_lflag |= NOFLSH; // what was typed before Ctrl-C or Ctrl-Z stays
     raw.c_cc[VMIN] = 1, raw.c_cc[VTIME] = 0;
     tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
     kvrun_editor_write(e, "\033[?2004h");
@@ -105,6 +105,23 @@ static bool take_character(kvrun_editor *e, wchar_t *character) {
     return true;
 }
 
+// libedit runs a command of its own for all characters that it has no key for, so they go around it.
+static int hand_on(kvrun_editor *e, wchar_t *character) {
+    e->typed = 0;
+    if (*character > kvrun_rubout && !e->verbatim) {
+        e->typed = *character;
+        *character = kvrun_other_key;
+    }
+    return 1;
+}
+
+bool kvrun_editor_next(kvrun_editor *e, wchar_t *character) {
+    e->verbatim = true;
+    const bool there = el_wgetc(e->el, character) == 1;
+    e->verbatim = false;
+    return there;
+}
+
 static int fail(kvrun_editor *e, kv_status status) {
     e->broken = true;
     e->status = status;
@@ -125,30 +142,35 @@ static bool has_more(void) {
     return poll(&input, 1, 0) == 1;
 }
 
-// What libedit calls for every character. The screen is brought up to date when there is none yet.
+static bool read_more(kvrun_editor *e) {
+    const ssize_t got = read(STDIN_FILENO, e->input + e->n_input, sizeof e->input - e->n_input);
+    if (got > 0)
+        e->n_input += (size_t)got;
+    else if (got < 0 && errno != EIO)
+        fail(e, kv_fail(e->err, KV_ERR_IO, "standard input: %s", strerror(errno)));
+    else
+        e->ended = true; // the terminal is gone
+    return got > 0;
+}
+
+// What libedit calls for every character. The screen is brought up to date when none has come yet.
 static int next_character(EditLine *el, wchar_t *character) {
     static const double look_at_signals = 0.1;
     kvrun_editor *e;
     el_wget(el, EL_CLIENTDATA, &e);
     if (e->broken || e->ended) return -1;
     for (bool shown = false;;) {
-        if (kv_console_interrupted()) return interrupted(e, character);
+        const int signal = kv_console_signal();
+        if (signal && signal != SIGINT) return interrupted(e, character);
         obey_signals(e);
-        if (take_character(e, character)) return 1;
-        if (!shown && !e->quoting && !has_more()) kvrun_editor_show(e, false), shown = true;
+        if (take_character(e, character)) return hand_on(e, character);
+        const bool waiting = has_more(); // typed before Ctrl-C, most likely
+        if (signal && !waiting) return interrupted(e, character);
+        if (!shown && !e->quoting && !waiting) kvrun_editor_show(e, false), shown = true;
         struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-        const int ready = kv_console_poll(&input, 1, look_at_signals);
+        const int ready = waiting ? 1 : kv_console_poll(&input, 1, look_at_signals);
         if (ready < 0) return fail(e, kv_fail(e->err, KV_ERR_IO, "standard input: %s", strerror(errno)));
-        if (ready == 0) continue;
-        const ssize_t got = read(STDIN_FILENO, e->input + e->n_input, sizeof e->input - e->n_input);
-        if (got > 0) {
-            e->n_input += (size_t)got;
-            continue;
-        }
-        if (got < 0 && errno != EIO)
-            return fail(e, kv_fail(e->err, KV_ERR_IO, "standard input: %s", strerror(errno)));
-        e->ended = true; // the terminal is gone
-        return 0;
+        if (ready > 0 && !read_more(e)) return e->broken ? -1 : 0;
     }
 }
 
@@ -203,11 +225,12 @@ kv_status kvrun_editor_read(kvrun_editor *e, bool *end, kv_error *err) {
     int n;
     e->err = err;
     e->status = KV_OK;
-    e->accepted = e->broken = e->ended = e->quoting = false;
+    e->accepted = e->broken = e->ended = e->quoting = e->verbatim = false;
     e->label[0] = '\0';
     e->text.length = 0;
     e->at = e->past.n;
     watch();
+    tcgetattr(STDIN_FILENO, &e->before);
     take_terminal(e);
     while (!e->accepted && !e->ended && !e->broken && el_wgets(e->el, &n)) {
     }

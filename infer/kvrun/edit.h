@@ -1,9 +1,10 @@
 // A line editor for messages of any length and of several lines. Not for others than line.c.
 //
-// libedit reads keys, knows what they are called and sets the terminal. What it makes of them is not enough here: it draws
-// no more than a screen and shows accents and joined emoji a column too wide, takes code points for characters, has no lines within
-// a line, and cuts what is being typed at 1024 characters when Up is pressed. So its own drawing goes nowhere, and what keys do and
-// how it looks is done here, by characters as a reader sees them (data/system/width.h).
+// libedit knows what keys are called, holds the line, and sets the terminal. What it makes of keys is not enough here: it draws no more
+// than a screen and shows accents and joined emoji a column too wide, takes code points for characters, has no lines within a
+// line, and cuts what is being typed at 1024 characters when Up is pressed. So what keys do and how it looks is done here, by characters
+// as a reader sees them (data/system/width.h), and none of its own commands runs: they would draw, over a picture of the screen that is not
+// ours.
 #pragma once
 
 #include "data/system/buffers.h"
@@ -40,9 +41,11 @@ typedef struct kvrun_editor {
     // Reading.
     char input[4096]; // [n_input] read, not yet taken
     size_t n_input;
-    bool quoting; // inside of a paste: nothing is drawn
-    bool ended;   // Ctrl-D, or the terminal is gone
-    bool broken;  // a signal to stop, or an error: in status
+    wchar_t typed; // what stands behind kvrun_other_key, 0: nothing
+    bool verbatim; // characters are wanted as they come
+    bool quoting;  // inside of a paste: nothing is drawn
+    bool ended;    // Ctrl-D, or the terminal is gone
+    bool broken;   // a signal to stop, or an error: in status
     bool accepted;
     kv_bytes text; // what was accepted
     kv_status status;
@@ -86,7 +89,9 @@ void kvrun_editor_cut(kvrun_editor *editor, size_t from, size_t to); // the curs
 
 // What keys do: edit_keys.c. False when libedit refuses.
 bool kvrun_editor_bind(kvrun_editor *editor);
-enum { kvrun_ctrl_c = 3, kvrun_escape = 27, kvrun_rubout = 127 };
+enum { kvrun_ctrl_c = 3, kvrun_escape = 27, kvrun_other_key = 31, kvrun_rubout = 127 };
+// The next character within a key of several; false: none will come.
+bool kvrun_editor_next(kvrun_editor *editor, wchar_t *character);
 // Those of them that are in edit_find.c.
 void kvrun_edit_older(kvrun_editor *editor, kvrun_text text);
 void kvrun_edit_newer(kvrun_editor *editor, kvrun_text text);

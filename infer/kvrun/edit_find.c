@@ -90,7 +90,7 @@ void kvrun_edit_search(kvrun_editor *e, kvrun_text t) {
     const size_t at = e->at;
     char *saved = kvrun_editor_utf8(e, 0, t.n);
     do snprintf(e->label, sizeof e->label, "%s '%s': ", s.found ? "search" : "no such line:", s.query);
-    while (el_wgetc(e->el, &key) == 1 && search_key(e, &s, key));
+    while (kvrun_editor_next(e, &key) && search_key(e, &s, key));
     e->label[0] = '\0';
     if (key == kvrun_ctrl_c || key == 'G' - '@') {
         kvrun_editor_put(e, saved ? saved : "");

@@ -178,6 +178,11 @@ static void clear_screen(kvrun_editor *e, kvrun_text t) {
     kvrun_editor_forget_screen(e);
 }
 
+static void insert_other(kvrun_editor *e, kvrun_text t) {
+    (void)t;
+    if (e->typed) el_winsertstr(e->el, (const wchar_t[]){e->typed, L'\0'});
+}
+
 // ---- Ending a line -------------------------------------------------------------------------------------
 
 static void new_line(kvrun_editor *e, kvrun_text t) {
@@ -275,7 +280,7 @@ static void paste(kvrun_editor *e) {
     wchar_t c;
     bool whole = false;
     e->quoting = true;
-    while (!whole && el_wgetc(e->el, &c) == 1 && c != kvrun_ctrl_c && add_pasted(&p, c))
+    while (!whole && kvrun_editor_next(e, &c) && c != kvrun_ctrl_c && add_pasted(&p, c))
         whole = ends_paste(&p);
     e->quoting = false;
     const size_t n = mend(p.text, whole ? p.n - wcslen(L"\033[201~") : p.n);
@@ -312,6 +317,7 @@ static const struct key controls[] = {{'A' - '@', home},
                                       {'U' - '@', kill_to_start},
                                       {'W' - '@', kill_solid_before},
                                       {'Y' - '@', yank},
+                                      {kvrun_other_key, insert_other},
                                       {kvrun_rubout, rub_out}};
 // Behind Alt, or Escape.
 static const struct key metas[] = {{'b', word_left},
@@ -348,16 +354,22 @@ static unsigned char on_control(EditLine *el, wint_t key) {
     return do_key(editor_of(el), find_key(controls, N_KEYS(controls), (wchar_t)key));
 }
 
+static unsigned char on_letter(EditLine *el, wint_t letter) {
+    el_winsertstr(el, (const wchar_t[]){(wchar_t)letter, L'\0'});
+    return CC_NORM;
+}
+
 static unsigned char on_meta(EditLine *el, wint_t key) {
     return do_key(editor_of(el), find_key(metas, N_KEYS(metas), (wchar_t)key));
 }
 
 // "\033O" and a letter.
 static unsigned char on_keypad(EditLine *el, wint_t bracket) {
+    kvrun_editor *e = editor_of(el);
     wchar_t key = 0;
     (void)bracket;
-    el_wgetc(el, &key);
-    return do_key(editor_of(el), find_key(arrows, N_KEYS(arrows), key));
+    kvrun_editor_next(e, &key);
+    return do_key(e, find_key(arrows, N_KEYS(arrows), key));
 }
 
 // "\033[", numbers between semicolons and a letter or a tilde, all of which are taken also where they mean nothing here. The
@@ -367,7 +379,7 @@ static unsigned char on_sequence(EditLine *el, wint_t bracket) {
     int numbers[3] = {0}, n = 0;
     wchar_t c = 0;
     (void)bracket;
-    while (el_wgetc(el, &c) == 1 && (c < '@' || c > '~')) {
+    while (kvrun_editor_next(e, &c) && (c < '@' || c > '~')) {
         if (c >= '0' && c <= '9' && numbers[n] < 1000) numbers[n] = 10 * numbers[n] + (c - '0');
         if (c == ';' && n < 2) n++;
         if (c == kvrun_ctrl_c) break;
@@ -389,27 +401,26 @@ static unsigned char on_sequence(EditLine *el, wint_t bracket) {
     return CC_NORM;
 }
 
-static bool bind(kvrun_editor *e, const wchar_t *keys, const wchar_t *name) {
+// One key, behind Escape or not.
+static bool bind(kvrun_editor *e, bool behind_escape, int key, const wchar_t *name) {
+    wchar_t keys[16];
+    swprintf(keys, sizeof keys / sizeof *keys, behind_escape ? L"\\033\\%03o" : L"\\%03o", key);
     return el_wset(e->el, EL_BIND, keys, name, NULL) == 0;
 }
 
+// All keys: libedit's own commands would draw.
 bool kvrun_editor_bind(kvrun_editor *e) {
-    static const wchar_t control[] = L"kvrun-control", meta[] = L"kvrun-meta", sequence[] = L"kvrun-sequence",
-                         keypad[] = L"kvrun-keypad";
+    static const wchar_t control[] = L"kvrun-control", letter[] = L"kvrun-letter", meta[] = L"kvrun-meta",
+                         sequence[] = L"kvrun-sequence", keypad[] = L"kvrun-keypad";
     bool bound = el_wset(e->el, EL_ADDFN, control, L"A control character", on_control) == 0 &&
+                 el_wset(e->el, EL_ADDFN, letter, L"A letter, digit or the like", on_letter) == 0 &&
                  el_wset(e->el, EL_ADDFN, meta, L"A key behind Alt", on_meta) == 0 &&
                  el_wset(e->el, EL_ADDFN, sequence, L"A key of several characters", on_sequence) == 0 &&
                  el_wset(e->el, EL_ADDFN, keypad, L"A key of three characters", on_keypad) == 0;
-    // All of them, also those that do nothing: libedit's own would draw.
-    for (wchar_t c = 1; bound && c < ' '; c++)
-        if (c != kvrun_escape)
-            bound = bind(e, (const wchar_t[]){'\\', '0' + c / 64, '0' + c / 8 % 8, '0' + c % 8, 0}, control);
-    bound = bound && bind(e, L"\\177", control);
-    for (wchar_t c = 1; bound && c <= kvrun_rubout; c++)
-        if (c != kvrun_escape)
-            bound = bind(
-                e,
-                (const wchar_t[]){'\\', '0', '3', '3', '\\', '0' + c / 64, '0' + c / 8 % 8, '0' + c % 8, 0},
-                meta);
-    return bound && bind(e, L"\\033[", sequence) && bind(e, L"\\033O", keypad);
+    for (int c = 1; bound && c <= kvrun_rubout; c++) {
+        const bool prints = c >= ' ' && c != kvrun_rubout;
+        if (c == kvrun_escape) continue;
+        bound = bind(e, false, c, prints ? letter : control) && bind(e, true, c, meta);
+    }
+    return bound && bind(e, true, '[', sequence) && bind(e, true, 'O', keypad);
 }

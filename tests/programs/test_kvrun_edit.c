@@ -532,6 +532,7 @@ static void signals(void **state) {
     start_editing();
     becomes("half", "> half|");
     becomes("\003", "> half^C\n> |");
+    becomes("all at once\003", "> half^C\n> all at once^C\n> |");
     terminal_type("\003");
     expect_stop(128 + SIGINT);
     expect_settings_as_found();
