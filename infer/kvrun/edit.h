@@ -22,7 +22,7 @@ typedef struct kvrun_past {
     char *path; // where they are kept between runs; NULL: nowhere
 } kvrun_past;
 
-// path as above, or NULL for the usual place: KVRUN_HISTORY (empty: nowhere), else kvrun/history in XDG_STATE_HOME or
+// keep: in the usual place, which is KVRUN_HISTORY (empty: nowhere), else kvrun/history in XDG_STATE_HOME or
 // ~/.local/state. What cannot be read or written is a warning, and lines are kept in memory.
 void kvrun_past_open(kvrun_past *past, bool keep);
 // Unless it is empty, begins with a blank or is what was typed last. At once to the file, behind what others put there.
