@@ -1,5 +1,6 @@
 #include "data/file/metrics.h"
 
+#include "core/text.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/file/mistaken.h"
@@ -10,7 +11,7 @@
 #include <string.h>
 
 static const size_t max_bytes = (size_t)1 << 32;
-enum { MAX_COLUMNS = 256 };
+enum { MAX_COLUMNS = 1024 };
 
 // ---- Tables --------------------------------------------------------------------------------------------
 
@@ -67,13 +68,43 @@ static kv_status put(kv_metrics_table *table, const char *name, double value, kv
     return KV_OK;
 }
 
+// What a value is as a number, Python's words for what JSON has none for included. False: it is no number.
+static bool number_of(const json_t *value, double *number) {
+    const char *kind = kv_json_kind(value);
+    if (json_is_number(value))
+        *number = json_number_value(value);
+    else if (kv_json_is_odd(value) && strcmp(kind, "NaN") == 0)
+        *number = (double)NAN;
+    else if (kv_json_is_odd(value) && kv_ends_with(kind, "Infinity"))
+        *number = *kind == '-' ? -(double)INFINITY : (double)INFINITY;
+    else
+        return false;
+    return true;
+}
+
+// A value for each layer: NAME_0, NAME_1, ...
+static kv_status put_list(kv_metrics_table *table, const char *name, const json_t *list, kv_error *err) {
+    kv_status status = KV_OK;
+    for (size_t i = 0; status == KV_OK && i < json_array_size(list); i++) {
+        char entry[sizeof table->columns->name];
+        double number;
+        if (snprintf(entry, sizeof entry, "%s_%zu", name, i) >= (int)sizeof entry) return KV_OK;
+        if (number_of(json_array_get(list, i), &number)) status = put(table, entry, number, err);
+    }
+    return status;
+}
+
 static kv_status put_numbers(kv_metrics_table *table, const json_t *object, kv_error *err) {
     kv_status status = KV_OK;
     const char *name;
     json_t *value;
+    double number;
     json_object_foreach((json_t *)(uintptr_t)object, name, value) {
-        if (status == KV_OK && json_is_number(value) && strcmp(name, "step") != 0)
-            status = put(table, name, json_number_value(value), err);
+        if (status != KV_OK || strcmp(name, "step") == 0) continue;
+        if (json_is_array(value))
+            status = put_list(table, name, value, err);
+        else if (number_of(value, &number))
+            status = put(table, name, number, err);
     }
     return status;
 }
@@ -97,7 +128,8 @@ static kv_status take_line(void *context, const json_t *entry, const char *where
     const json_t *loss = json_object_get(validation ? validation : entry, "loss");
     if (!json_is_integer(json_object_get(entry, "step")) || !loss)
         return kv_fail(err, KV_ERR_FORMAT, "%s: expected a logged step, with \"step\" and \"loss\"", where);
-    if (!json_is_number(loss)) // kvtrain stops before it would log one that is not finite
+    double number;
+    if (!number_of(loss, &number))
         return kv_fail(err, KV_ERR_FORMAT, "%s: \"loss\": found %s, expected a number", where,
                        kv_json_kind(loss));
     kv_status status = begin_line(table, entry, err);
@@ -106,13 +138,26 @@ static kv_status take_line(void *context, const json_t *entry, const char *where
     return status;
 }
 
+// Bytes without a last line that is still being written, or that a machine which went down left broken.
+static size_t whole_lines(const char *text, size_t size) {
+    while (size > 0 && text[size - 1] != '\n') size--;
+    if (size == 0) return 0;
+    size_t start = size - 1;
+    while (start > 0 && text[start - 1] != '\n') start--;
+    json_error_t why;
+    json_t *last = kv_json_parse(text + start, size - start, 0, &why);
+    if (!last) size = start;
+    json_decref(last);
+    return size;
+}
+
 kv_status kv_metrics_read(const char *path, kv_metrics *metrics, kv_error *err) {
     char *text;
     size_t size;
     *metrics = (kv_metrics){.best = -1};
     kv_status status = kv_read_file(path, max_bytes, &text, &size, err);
     if (status != KV_OK) return kv_mistaken(path, KV_FILE_METRICS, status, err);
-    while (size > 0 && text[size - 1] != '\n') size--;
+    size = whole_lines(text, size);
     status = kv_json_lines(path, text, size, 0, "logged step", take_line, metrics, err);
     free(text);
     const double *losses = kv_metrics_values(&metrics->validation, "loss");

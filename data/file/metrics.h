@@ -1,4 +1,4 @@
-// metrics.jsonl of kvtrain, read while it may still be written: a line that is not ended does not count.
+// metrics.jsonl of kvtrain, read while it may still be written: a last line that is not ended, or broken, does not count.
 //
 // Two kinds of lines: {"step", "lr", and of task kvp "lr_aux", ... (the rates of groups of weights), "loss", terms..., "grad_norm", "tokens_per_second",
 // "gflops_per_second", "seconds"} of a training step, and {"step", "validation": {"loss", terms...,
@@ -15,7 +15,7 @@ typedef struct kv_metrics_column {
     double *values; // [n], NAN where a line lacks it
 } kv_metrics_column;
 
-// Numbers of one kind of line, in the order they came in.
+// Numbers of one kind of line, in the order they came in. Of a list ("key_error") each entry is a column (key_error_0).
 typedef struct kv_metrics_table {
     int64_t n, capacity; // lines
     int64_t *steps;      // [n]

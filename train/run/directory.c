@@ -8,6 +8,7 @@
 #include "data/file/whole_file.h"
 #include "data/system/buffers.h"
 #include "train/run/optimizer_file.h"
+#include "train/run/starts.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,8 +24,8 @@
 
 static const char metrics_name[] = "metrics.jsonl", stopped_name[] = "stopped.json",
                   checkpoints_name[] = "checkpoints";
-static const char *const run_names[] = {"final",         "best",         "checkpoints",
-                                        "metrics.jsonl", "stopped.json", "config.yaml"};
+static const char *const run_names[] = {"final",        "best",        "checkpoints", "metrics.jsonl",
+                                        "stopped.json", "starts.json", "config.yaml"};
 enum { N_RUN_NAMES = sizeof run_names / sizeof *run_names };
 
 const char kv_run_config_name[] = "config.yaml", kv_run_final_name[] = "final", kv_run_best_name[] = "best";
@@ -215,8 +216,10 @@ static size_t valid_metrics(const char *text, int64_t last_step, kv_run *run) {
     return (size_t)(at - text);
 }
 
+// Notes the start before what would tell of lost time goes.
 static kv_status open_metrics(kv_run *run, kv_error *err) {
     char path[PATH_MAX];
+    double lost = kv_run_seconds_lost(run->path, "", 0, run->state.seconds);
     kv_status status = kv_path_join(run->path, metrics_name, path, err);
     if (status == KV_OK && kv_path_exists_in(run->path, metrics_name)) {
         char *text;
@@ -227,9 +230,12 @@ static kv_status open_metrics(kv_run *run, kv_error *err) {
         // counts.
         const int64_t last = run->checkpoint[0] ? run->state.step : -1;
         size_t valid = valid_metrics(text, last, run);
+        lost = kv_run_seconds_lost(run->path, text + valid, size - valid, run->state.seconds);
         if (valid < size) status = kv_write_file(path, text, valid, err);
         free(text);
     }
+    if (status == KV_OK) status = kv_run_starts_add(run->path, run->state.step, lost, err);
+    if (status == KV_OK) status = remove_entry(run, stopped_name, err);
     if (status != KV_OK) return status;
     run->metrics = fopen(path, "a");
     return run->metrics ? KV_OK : kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
@@ -241,7 +247,6 @@ kv_status kv_run_begin(kv_run *run, kv_error *err) {
     if (status == KV_OK) status = lock_run(run, err);
     if (status == KV_OK && run->replace) status = remove_old(run, err);
     if (status == KV_OK) status = clear_unfinished(run, err);
-    if (status == KV_OK) status = remove_entry(run, stopped_name, err);
     if (status == KV_OK && !run->checkpoint[0]) status = remove_entry(run, kv_run_best_name, err);
     if (status == KV_OK) status = kv_path_join(run->path, kv_run_config_name, path, err);
     if (status != KV_OK) return status;
@@ -327,7 +332,8 @@ kv_status kv_run_finish(kv_run *run, kv_task *task, const kv_adamw *optimizer, k
 void kv_run_stopped(const kv_run *run, kv_status status, const char *message) {
     char path[PATH_MAX];
     if (kv_path_join(run->path, stopped_name, path, NULL) != KV_OK) return;
-    json_t *root = json_pack("{s:b, s:I, s:s}", "interrupted", status == KV_ERR_INTERRUPTED, "step",
-                             (json_int_t)run->state.step, "message", message);
+    json_t *root = json_pack("{s:b, s:I, s:f, s:f, s:s}", "interrupted", status == KV_ERR_INTERRUPTED, "step",
+                             (json_int_t)run->state.step, "seconds", run->state.seconds, "validation_seconds",
+                             run->state.validation_seconds, "message", message);
     kv_json_write(path, root, JSON_INDENT(2), NULL);
 }

@@ -6,6 +6,7 @@
 //                               (train.keep_best; state.json has the loss)
 //   final/                      what the task saves, written when the last step is done; with optimizer.h5, from
 //                               which a longer run goes on. It stays until the longer one's takes its place
+//   starts.json                 how often it was started, and what time was lost (starts.h)
 //   stopped.json                why a run ended before its last step, unless it was killed
 // Checkpoints, best and final appear whole or not at all.
 #pragma once

@@ -29,18 +29,29 @@ static const char doc[] =
     "  kvtrain status runs/quickstart/base\n"
     "  kvtrain status --watch runs/quickstart/base\n"
     "  kvtrain status --json runs/quickstart | grep -c '\"finished\"'\n"
+    "  kvtrain status --csv runs/quickstart >quickstart.csv\n"
+    "\n"
+    "--csv has a row for each step that something was logged of, with the names of metrics.jsonl as columns; what is of "
+    "held-out text begins with validation_, and a list has a column for each layer (validation_key_error_0). `run` is "
+    "there where several runs, or a directory of runs, were asked for. Numbers are those of the log, all their digits; a field is empty where there is none. "
+    "`metrics` of --json has the same columns as lists.\n"
     "\n"
     "Exit status: 0 done, 1 a directory could not be read, 2 wrong usage, 130 --watch ended by Ctrl-C.";
 
-enum { KEY_JSON = 256 };
+enum { KEY_JSON = 256, KEY_CSV };
 static const struct argp_option options[] = {
-    {"json", KEY_JSON, NULL, 0, "One JSON object a line for each run; null is what is not known", 0},
+    {"csv", KEY_CSV, NULL, 0,
+     "All that was logged, as a table: a row for each step, a column for each metric (several runs: `run` in front)",
+     0},
+    {"json", KEY_JSON, NULL, 0,
+     "One JSON object a line for each run, with all that was logged under `metrics`; null is what is not known",
+     0},
     {"watch", 'w', "SECONDS", OPTION_ARG_OPTIONAL,
      "Look again every so many seconds (2) until no run is at work any more", 0},
     {0}};
 
 struct arguments {
-    bool json;
+    bool json, csv;
     double watch; // seconds between looks, 0: one look
     char **dirs;
     size_t n_dirs;
@@ -57,6 +68,11 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     struct arguments *a = state->input;
     switch (key) {
     case KEY_JSON: a->json = true; return 0;
+    case KEY_CSV: a->csv = true; return 0;
+    case ARGP_KEY_END:
+        if (a->csv && (a->json || a->watch > 0))
+            argp_error(state, "--csv and --%s exclude each other", a->json ? "json" : "watch");
+        return 0;
     case 'w': a->watch = parse_seconds(state, text); return 0;
     case ARGP_KEY_ARGS:
         a->dirs = state->argv + state->next;
@@ -169,7 +185,10 @@ static void frame(int *width, int *height) {
 
 static void show(const struct arguments *a, const struct looks *l, FILE *out) {
     int width, height;
-    if (a->json) {
+    if (a->csv) {
+        const bool one = a->n_dirs == 1 && l->n == 1 && kv_run_status_is_run(a->dirs[0]);
+        if (!kv_run_status_print_csv(l->runs, l->n, !one, out)) fputs("kvtrain: out of memory\n", stderr);
+    } else if (a->json) {
         for (size_t i = 0; i < l->n; i++)
             if (!kv_run_status_print_json(&l->runs[i], out)) fputs("kvtrain: out of memory\n", stderr);
     } else if (l->n > 1) {

@@ -82,8 +82,9 @@ static void print_loss(const kv_run_status *s, FILE *out) {
         fputs("loss         no step logged yet\n", out);
         return;
     }
-    fprintf(out, "loss         %.4f, lately %.4f (mean of the last %d logged steps)\n",
-            kv_metrics_last(t, "loss"), kv_metrics_mean(t, "loss", KV_STATUS_WINDOW), KV_STATUS_WINDOW);
+    fprintf(out, "loss         %.4f, lately %.4f (mean of the last %d logged steps%s)\n",
+            kv_metrics_last(t, "loss"), kv_metrics_mean(t, "loss", KV_STATUS_WINDOW), KV_STATUS_WINDOW,
+            kv_run_status_is_resuming(s) ? ", of before the resume" : "");
     const char *before = "terms        ";
     for (int i = 0; i < t->n_columns; i++) {
         const char *name = t->columns[i].name;
@@ -138,8 +139,10 @@ static void print_speed(const kv_run_status *s, FILE *out) {
     }
     if (!isnan(tokens)) fprintf(out, ", %s tokens/s", kv_count_text(tokens, speed));
     if (!isnan(gflops)) fprintf(out, ", %.1f GFLOP/s", gflops);
-    if (t->n > 0) fputc('\n', out);
+    if (t->n > 0) fputs(kv_run_status_is_resuming(s) ? " (before the resume)\n" : "\n", out);
     fprintf(out, "time         %s spent", kv_duration(s->elapsed, time));
+    if (s->starts.n > 1) fprintf(out, " in %" PRIi64 " starts", s->starts.n);
+    if (s->starts.lost >= 1) fprintf(out, " (%s on steps done again)", kv_duration(s->starts.lost, time));
     if (s->phase != KV_RUN_FINISHED) {
         const bool runs = s->phase == KV_RUN_RUNNING;
         if (isnan(s->left))
@@ -314,6 +317,9 @@ bool kv_run_status_print_json(const kv_run_status *s, FILE *out) {
                   {"tokens_per_second", number(kv_metrics_last(t, "tokens_per_second"))},
                   {"gflops_per_second", number(kv_metrics_last(t, "gflops_per_second"))},
                   {"elapsed", number(s->elapsed)},
+                  {"starts", s->starts.n > 0 ? json_integer(s->starts.n) : json_null()},
+                  {"lost", number(s->starts.lost)},
+                  {"resuming", json_boolean(kv_run_status_is_resuming(s))},
                   {"left", number(s->left)},
                   {"checkpoints", checkpoints},
                   {"best", s->best_step >= 0 ? json_integer(s->best_step) : json_null()},
@@ -322,9 +328,12 @@ bool kv_run_status_print_json(const kv_run_status *s, FILE *out) {
     bool whole = root != NULL;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         whole = json_object_set_new(root, fields[i].key, fields[i].value) == 0 && whole;
-    char *line = whole ? json_dumps(root, JSON_REAL_PRECISION(9)) : NULL;
+    char *line = whole ? json_dumps(root, JSON_REAL_PRECISION(15)) : NULL;
     json_decref(root);
-    if (line) fprintf(out, "%s\n", line);
+    if (!line) return false;
+    fprintf(out, "%.*s, \"metrics\": ", (int)strlen(line) - 1, line); // behind the last of its keys
     free(line);
-    return line != NULL;
+    whole = kv_run_status_print_series(s, out);
+    fputs("}\n", out);
+    return whole;
 }

@@ -8,6 +8,7 @@
 #include "data/file/path.h"
 #include "data/system/buffers.h"
 #include "train/run/directory.h"
+#include "train/run/starts.h"
 #include "train/run/validation.h"
 
 #include <errno.h>
@@ -110,6 +111,7 @@ static kv_status read_config(kv_run_status *s, kv_error *err) {
     describe_model(&doc, s);
     s->steps = whole(&doc, "train.steps");
     s->validate_every = whole(&doc, "train.validate_every");
+    s->log_every = whole(&doc, "train.log_every");
     s->batch_size = whole(&doc, "data.batch_size");
     s->seq_len = whole(&doc, "data.seq_len");
     const bool known = strcmp(s->task, "lm") == 0 || strcmp(s->task, "kvp") == 0;
@@ -131,6 +133,14 @@ static bool is_locked(const char *path) {
     return locked;
 }
 
+// What a state of the run knows to be spent, without what was lost.
+static void note_seconds(kv_run_status *s, const kv_json_file *file) {
+    const double trained = json_number_value(json_object_get(file->root, "seconds")),
+                 validated = json_number_value(json_object_get(file->root, "validation_seconds"));
+    s->seconds = fmax(s->seconds, trained);
+    s->validation_seconds = fmax(s->validation_seconds, validated);
+}
+
 static kv_status read_stopped(kv_run_status *s, kv_error *err) {
     kv_json_file file = {0};
     bool interrupted = false;
@@ -139,6 +149,7 @@ static kv_status read_stopped(kv_run_status *s, kv_error *err) {
     kv_status status = kv_json_open(s->path, "stopped.json", &file, err);
     if (status == KV_OK) status = kv_json_int(&file, "step", 0, INT64_MAX, &s->step, err);
     if (status == KV_OK) status = kv_json_bool(&file, "interrupted", &interrupted, err);
+    note_seconds(s, &file);
     const char *message = json_string_value(json_object_get(file.root, "message"));
     snprintf(s->message, sizeof s->message, "%s", message ? message : "");
     kv_json_close(&file);
@@ -173,8 +184,8 @@ static kv_status read_phase(kv_run_status *s, kv_error *err) {
     return KV_OK;
 }
 
-// The former plans of the newest state; the plan that state was made by is one when it is not that of config.yaml.
-static kv_status read_plans(kv_run_status *s, kv_error *err) {
+// The time and the former plans of the newest state; the plan that state was made by is one when it is not that of config.yaml.
+static kv_status read_state(kv_run_status *s, kv_error *err) {
     char dir[PATH_MAX];
     kv_json_file file = {0};
     const int64_t newest = s->n_checkpoints > 0 ? s->checkpoints[s->n_checkpoints - 1] : -1;
@@ -190,6 +201,7 @@ static kv_status read_plans(kv_run_status *s, kv_error *err) {
     if (status == KV_OK && kv_json_has(&file, "steps"))
         status = kv_json_int(&file, "steps", 0, INT64_MAX, &steps, err);
     if (status == KV_OK) {
+        note_seconds(s, &file);
         json_t *plans = json_object_get(file.root, "plans");
         s->plans = json_is_array(plans) ? json_incref(plans) : NULL;
         if (steps != s->steps && step > 0) {
@@ -223,11 +235,12 @@ static double at_least(double seconds, double least) {
     return seconds > least ? seconds : least;
 }
 
-// A step, by the last lines of the log.
+// A step, by the last lines of the log or, where nothing is logged yet, by a checkpoint.
 static double step_seconds(const kv_run_status *s) {
     const kv_metrics_table *t = &s->metrics.training;
     const double *seconds = kv_metrics_values(t, "seconds");
-    if (!seconds || t->n == 0) return (double)NAN;
+    const int64_t done = kv_run_status_resumes_at(s);
+    if (!seconds || t->n == 0) return done > 0 && s->seconds > 0 ? s->seconds / (double)done : (double)NAN;
     const int64_t last = t->n - 1, first = t->n > KV_STATUS_WINDOW ? t->n - KV_STATUS_WINDOW : 0;
     const double all = seconds[last] / (double)t->steps[last];
     if (t->steps[last] <= t->steps[first]) return all;
@@ -244,14 +257,27 @@ static double validation_seconds_left(const kv_run_status *s, int64_t step) {
     return isnan(pass) ? 0 : pass * (double)kv_validations_left(&steps, step);
 }
 
-// Of a step that is running some part is done since the last line was written.
-static double since_last_line(const kv_run_status *s) {
+static double age(const kv_run_status *s, const char *name) {
     char path[PATH_MAX];
     struct stat info;
-    if (s->phase != KV_RUN_RUNNING || kv_path_join(s->path, "metrics.jsonl", path, NULL) != KV_OK ||
-        stat(path, &info) != 0)
-        return 0;
+    if (kv_path_join(s->path, name, path, NULL) != KV_OK || stat(path, &info) != 0) return (double)INFINITY;
     return at_least(difftime(time(NULL), info.st_mtime), 0);
+}
+
+// Seconds of a run at work since its last line or, where that is of before, since it was started again.
+static double since_last_line(const kv_run_status *s) {
+    const double since = fmin(age(s, "metrics.jsonl"), age(s, "starts.json"));
+    return s->phase == KV_RUN_RUNNING && isfinite(since) ? since : 0;
+}
+
+bool kv_run_status_is_resuming(const kv_run_status *s) {
+    const kv_metrics_table *t = &s->metrics.training;
+    return s->phase == KV_RUN_RUNNING && s->starts.n > 1 &&
+           (t->n == 0 || t->steps[t->n - 1] <= s->starts.step);
+}
+
+static double known(double value) {
+    return isnan(value) ? 0 : value;
 }
 
 static void work_out_time(kv_run_status *s) {
@@ -260,7 +286,8 @@ static void work_out_time(kv_run_status *s) {
         fmax(kv_metrics_last(&m->training, "seconds"), kv_metrics_last(&m->validation, "seconds"));
     const double validated = kv_metrics_sum(&m->validation, "validation_seconds");
     const double since = since_last_line(s);
-    s->elapsed = (isnan(trained) ? 0 : trained) + validated;
+    s->elapsed =
+        fmax(known(trained), s->seconds) + fmax(validated, s->validation_seconds) + s->starts.lost + since;
     s->left = (double)NAN;
     if (s->phase == KV_RUN_FINISHED) {
         s->left = 0;
@@ -269,8 +296,9 @@ static void work_out_time(kv_run_status *s) {
     const int64_t from = s->phase == KV_RUN_RUNNING ? s->step : kv_run_status_resumes_at(s);
     const double step = step_seconds(s);
     if (isnan(step) || s->steps < from) return;
-    s->left = at_least(step * (double)(s->steps - from) + validation_seconds_left(s, from) - since, 0);
-    if (s->phase == KV_RUN_RUNNING) s->elapsed += since;
+    // Of the steps to the next line some part is done.
+    const double part = fmin(since, step * (double)(s->log_every > 0 ? s->log_every : 1));
+    s->left = at_least(step * (double)(s->steps - from) + validation_seconds_left(s, from) - part, 0);
 }
 
 // ---- All of it -----------------------------------------------------------------------------------------
@@ -278,7 +306,9 @@ static void work_out_time(kv_run_status *s) {
 kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) {
     *s = (kv_run_status){.best_step = -1, .final_step = -1, .metrics.best = -1};
     struct stat info;
-    if (stat(path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
+    if (stat(path, &info) != 0)
+        return kv_mistaken(path, KV_FILE_OTHER, kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno)),
+                           err);
     if (!S_ISDIR(info.st_mode))
         return kv_mistaken_dir(path, "config.yaml", "the directory of a run", KV_ERR_FORMAT, err);
     if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path)
@@ -297,7 +327,8 @@ kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) 
     if (status == KV_OK) status = read_metrics(s, err);
     if (status == KV_OK) status = kv_run_checkpoints(s->path, &s->checkpoints, &s->n_checkpoints, err);
     if (status == KV_OK) status = read_step(s, "best", &s->best_step, err);
-    if (status == KV_OK) status = read_plans(s, err);
+    if (status == KV_OK) status = read_state(s, err);
+    kv_run_starts_read(s->path, &s->starts);
     if (s->phase == KV_RUN_FINISHED) s->step = s->final_step;
     s->step = larger(s->step, kv_run_status_resumes_at(s));
     work_out_time(s);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "data/file/metrics.h"
+#include "train/run/starts.h"
 
 #include <limits.h>
 #include <stdbool.h>
@@ -39,8 +40,11 @@ typedef struct kv_run_status {
     size_t n_checkpoints;
     int64_t best_step, final_step; // of best/ and final/, -1: there is none
     json_t *plans; // [{steps, until}] what it was planned for before it was made longer; NULL: never
+    kv_run_starts starts;
+    double seconds, validation_seconds; // of training and on held-out text up to its newest state
+    int64_t log_every;                  // as configured
     double elapsed,
-        left; // seconds of work; left: from `step`, or from where a stopped run resumes; NAN: unknown
+        left; // seconds of work, over all starts; left: from `step`, or from where a stopped run resumes; NAN: unknown
 } kv_run_status;
 
 enum { KV_STATUS_WINDOW = 20 }; // logged steps that smoothed values are means of
@@ -52,6 +56,9 @@ bool kv_run_status_is_run(const char *path);
 kv_status kv_run_status_read(const char *path, kv_run_status *status, kv_error *err);
 void kv_run_status_free(kv_run_status *status);
 
+// Whether a run at work has not logged a step since it was resumed: what is known of it is from before.
+bool kv_run_status_is_resuming(const kv_run_status *status);
+
 const char *kv_run_phase_name(kv_run_phase phase);
 // The step a run that stopped goes on from.
 int64_t kv_run_status_resumes_at(const kv_run_status *status);
@@ -62,6 +69,12 @@ int64_t kv_run_status_resumes_at(const kv_run_status *status);
 void kv_run_status_print(const kv_run_status *status, FILE *out);
 // One JSON object on one line. False when out of memory.
 bool kv_run_status_print_json(const kv_run_status *status, FILE *out);
+// What metrics.jsonl has of each step, as CSV: a line of names, then a row for each step that something was logged of, training
+// and held-out text together. Lists (a value for each layer) have a column for each entry, what is of held-out text begins
+// with validation_. A field is empty where there is no number. with_run: the run's path in front. Columns are those of all.
+bool kv_run_status_print_csv(const kv_run_status *runs, size_t n, bool with_run, FILE *out);
+// The same columns of one run as a JSON object of lists; null where there is no (finite) number.
+bool kv_run_status_print_series(const kv_run_status *status, FILE *out);
 // A row for each of several.
 void kv_run_status_print_table(const kv_run_status *runs, size_t n, FILE *out);
 
