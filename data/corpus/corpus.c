@@ -130,7 +130,7 @@ static kv_status open_directory(const char *dir, kv_corpus *corpus, kv_error *er
 kv_status kv_corpus_open(const char *path, kv_corpus **corpus, kv_error *err) {
     *corpus = NULL;
     struct stat info;
-    if (stat(path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", path, strerror(errno));
+    if (stat(path, &info) != 0) return kv_missing(path, err);
     kv_corpus *made = calloc(1, sizeof *made);
     if (!made) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     kv_status status;

@@ -142,6 +142,13 @@ kv_status kv_mistaken(const char *path, kv_file_kind expected, kv_status status,
     return status;
 }
 
+kv_status kv_missing(const char *path, kv_error *err) {
+    const bool nothing = errno == ENOENT || errno == ENOTDIR;
+    kv_fail(err, KV_ERR_IO, "%.*s: %s", KV_HEAD(path, 400), strerror(errno));
+    if (nothing && err) explain_missing(path, err);
+    return KV_ERR_IO;
+}
+
 // ---- Directories ---------------------------------------------------------------------------------------
 
 enum { DEEPEST = 3, MOST_PLACES = 3, MOST_ENTRIES = 2000 };

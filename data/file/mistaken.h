@@ -15,6 +15,10 @@
 
 kv_status kv_mistaken(const char *path, kv_file_kind expected, kv_status status, kv_error *err);
 
+// Of a path that stat or open has just refused: KV_ERR_IO with the reason in errno and, where nothing is there, what may have
+// been meant and from where it was looked for.
+kv_status kv_missing(const char *path, kv_error *err);
+
 // The same of a directory that is known by having `name` in it. expected: "a model's directory (config.json,
 // model.safetensors)". Says where below it there is such a file. Does nothing where dir/name is there.
 kv_status kv_mistaken_dir(const char *dir, const char *name, const char *expected, kv_status status,

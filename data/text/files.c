@@ -3,6 +3,7 @@
 #include "data/text/files.h"
 
 #include "core/text.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/system/buffers.h"
 #include "data/system/console.h"
@@ -135,7 +136,7 @@ static kv_status add_input(kv_text_files *files, const char *input, kv_error *er
         info.st_mode = S_IFIFO; // even when it is a file: whose it is and where it begins is not ours to know
         return add(files, input, &info, false, err);
     }
-    if (stat(input, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", input, strerror(errno));
+    if (stat(input, &info) != 0) return kv_missing(input, err);
     if (!S_ISDIR(info.st_mode)) return add(files, input, &info, false, err);
     const int64_t before = files->n;
     struct others others = {0};

@@ -2,6 +2,7 @@
 #include "data/checkpoint/random.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/file/plain.h"
 #include "data/kvdata/inspect/inspect.h"
@@ -150,7 +151,7 @@ kv_status inspect_subject_open(inspect_subject *s, const inspect_options *option
     s->random = kv_is_random_model(s->path);
     if (s->random) return KV_OK;
     struct stat info;
-    if (stat(s->path, &info) != 0) return kv_fail(err, KV_ERR_IO, "%s: %s", s->path, strerror(errno));
+    if (stat(s->path, &info) != 0) return kv_missing(s->path, err);
     if (strlen(s->path) + 64 > PATH_MAX) return kv_path_too_long(s->path, err);
     s->is_dir = S_ISDIR(info.st_mode);
     if (s->is_dir) return KV_OK;
