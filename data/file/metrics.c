@@ -144,8 +144,10 @@ static size_t whole_lines(const char *text, size_t size) {
     if (size == 0) return 0;
     size_t start = size - 1;
     while (start > 0 && text[start - 1] != '\n') start--;
+    const char *const line = text + start;
+    if (start == 0 && *line && strncmp(line, "{\"step\"", 7) != 0) return size; // another file
     json_error_t why;
-    json_t *last = kv_json_parse(text + start, size - start, 0, &why);
+    json_t *last = kv_json_parse(line, size - start, 0, &why);
     if (!last) size = start;
     json_decref(last);
     return size;

@@ -236,7 +236,7 @@ static void the_right_kind_keeps_its_message(void **state) {
     says(as_safetensors(), "truncated: a header of 64 bytes in a file of");
     put(BYTES("{\"a\": [1, 2}"));
     says(as_json(), ":1: ");
-    put(BYTES("{\"step\": 1, \"loss\": 2}\n{\"step\"\n"));
+    put(BYTES("{\"step\": 1, \"loss\": 2}\n{\"step\"\n{\"step\": 3, \"loss\": 2}\n"));
     says(as_metrics(), ":2: ");
     put(BYTES("{\"question\": \"a\", \"answer\": {\"value\": \"b\"}}\n{\"question\": 3}\n"));
     says(as_questions(), ":2: ");
