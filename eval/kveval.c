@@ -32,7 +32,7 @@ static const char doc[] =
     "convention, parameters over parameters, and exact, every matrix product counted), and the measured "
     "time.\v"
     "Tables go to standard output. The output directory (`output` in CONFIG) gets results.csv, budgets.csv, "
-    "ttft.csv, results.h5, samples/ (every question with every answer, as it comes) and pareto.svg and .png, "
+    "ttft.csv, results.h5, samples/ (every question with every answer, as it comes) and pareto.svg, .png and .pdf, "
     "drawn by gnuplot. `analysis` compares predicted caches with the base's own on a text, layer by layer: "
     "errors.csv and layers.svg, and what is kept of the base against that: fidelity.csv, fidelity.svg, "
     "correlations.csv. `picture.published` leaves figures of the paper in published.csv "

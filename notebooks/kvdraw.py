@@ -94,15 +94,24 @@ def by_kveval(results, name, picture="pareto", **options):
 # The table that kveval draws by, too: colours that people with colour blindness can tell apart [Okabe & Ito 2008; Tol 2021,
 # "muted"], and markers for greyscale.
 with open(Path(__file__).resolve().parent.parent / "eval" / "plot" / "families.csv", encoding="utf-8", newline="") as _file:
-    _LOOKS = {row["family"]: (row["colour"], row["marker"]) for row in csv.DictReader(_file)}
-_COLOURS, _MARKERS = (list(dict.fromkeys(look[i] for look in _LOOKS.values())) for i in (0, 1))
+    _LINES = list(csv.DictReader(_file))
+
+
+def _key(name):
+    """"KVP-C (ours)" and "kvp_c Ours" are one family (eval/plot/families.c)."""
+    return name.replace("’", "").encode().lower().translate(None, b" -_()'\"")
+
+
+_LOOKS = {_key(row["family"]): (row["colour"], row["marker"]) for row in _LINES if row["family"]}
+_OWN = [row["colour"] for row in _LINES if not row["family"]]  # of families that have no line
+_MARKERS = list(dict.fromkeys(marker for _, marker in _LOOKS.values()))
 _SHAPES = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "wedge": "v", "pentagon": "p", "cross": "x", "plus": "+", "star": "*"}
 
 
-def _hash(name):
+def _hash(key):
     """FNV-1a."""
     value = 2166136261
-    for byte in name.encode():
+    for byte in key:
         value = (value ^ byte) * 16777619 % 2**32
     return value
 
@@ -110,22 +119,21 @@ def _hash(name):
 def look_of(name):
     """(colour, marker) of a family as kveval has them: of the table, or by its name (eval/plot/families.h). Of two families
     that are not in the table and have the same hash, which kveval would tell apart, both look alike here."""
-    if name in _LOOKS:
-        return _LOOKS[name]
-    n = len(_COLOURS) - 1
-    every = [(_COLOURS[1 + i % n], _MARKERS[i // n]) for i in range(n * len(_MARKERS))]
-    start = _hash(name) % len(every)
-    return next(look for look in every[start:] + every[:start] if look not in _LOOKS.values())
+    key = _key(name)[:63]
+    if key in _LOOKS:
+        return _LOOKS[key]
+    place = _hash(key) % (len(_OWN) * len(_MARKERS))
+    return _OWN[place % len(_OWN)], _MARKERS[place // len(_OWN)]
 
 
 def family(arm):
     """The family of an arm of a sweep that says what it is: "ours_steps" is "ours"."""
     first_word = arm.replace("_", " ").replace("-", " ").split(" ")[0]
-    return arm if arm in _LOOKS or first_word not in _LOOKS else first_word
+    return arm if is_known(arm) or not is_known(first_word) else first_word
 
 
-def is_known(arm):
-    return family(arm) in _LOOKS
+def is_known(name):
+    return _key(name) in _LOOKS
 
 
 def colour_of(name):

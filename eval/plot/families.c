@@ -16,11 +16,12 @@ enum { MAX_LINES = 64, NAME = 64, MAX_FAMILIES = 512 };
 struct table {
     int n;
     struct {
-        char name[NAME];
+        char key[NAME];
         int colour, marker;
     } lines[MAX_LINES];
     char colours[MAX_LINES][8], markers[MAX_LINES][24];
     int n_colours, n_markers;
+    int own[MAX_LINES], n_own; // colours of the lines without a name
 };
 
 // A place in the pictures: which colour, which marker.
@@ -35,6 +36,22 @@ static int number_of(char *texts, size_t size, int *n, const char *text) {
     return i;
 }
 
+// "KVP-C (ours)" and "kvp_c Ours" are one family: letters in lower case, without what only sets words apart. As in
+// notebooks/kvdraw.py.
+static void key_of(const char *name, char key[NAME]) {
+    static const char apostrophe[] = "’";
+    size_t n = 0;
+    while (*name && n < NAME - 1) {
+        if (!strncmp(name, apostrophe, sizeof apostrophe - 1)) {
+            name += sizeof apostrophe - 1;
+            continue;
+        }
+        const char c = *name++;
+        if (!strchr(" -_()'\"", c)) key[n++] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+    }
+    key[n] = '\0';
+}
+
 // Whoever edits the file learns from the tests that it cannot be read; here it leaves the table empty.
 static void read_table(struct table *table) {
     static const char *const names[] = {"family", "colour", "marker"};
@@ -44,9 +61,14 @@ static void read_table(struct table *table) {
     const char *cells[3];
     for (int64_t row = 0; row < csv.n_rows && row < MAX_LINES; row++) {
         for (int i = 0; i < 3; i++) cells[i] = kv_csv_cell(&csv, row, kv_csv_column(&csv, names[i]));
-        snprintf(table->lines[row].name, NAME, "%s", cells[0]);
-        table->lines[row].colour = number_of(table->colours[0], 8, &table->n_colours, cells[1]);
-        table->lines[row].marker = number_of(table->markers[0], 24, &table->n_markers, cells[2]);
+        const int colour = number_of(table->colours[0], 8, &table->n_colours, cells[1]);
+        if (!*cells[0]) {
+            table->own[table->n_own++] = colour;
+            continue;
+        }
+        key_of(cells[0], table->lines[table->n].key);
+        table->lines[table->n].colour = colour;
+        table->lines[table->n].marker = number_of(table->markers[0], 24, &table->n_markers, cells[2]);
         table->n++;
     }
     kv_csv_table_free(&csv);
@@ -61,33 +83,29 @@ static uint32_t hash_name(const char *name) {
     return hash;
 }
 
-static bool taken(const struct table *table, const struct look *looks, const bool *done, int64_t n,
-                  struct look look) {
-    for (int i = 0; i < table->n; i++)
-        if (table->lines[i].colour == look.colour && table->lines[i].marker == look.marker) return true;
+static bool taken(const struct look *looks, const bool *done, int64_t n, struct look look) {
     for (int64_t i = 0; i < n; i++)
         if (done[i] && looks[i].colour == look.colour && looks[i].marker == look.marker) return true;
     return false;
 }
 
+// In colours that no line with a name has.
 static struct look free_look(const struct table *table, const struct look *looks, const bool *done, int64_t n,
-                             const char *name) {
-    const uint32_t n_colours = (uint32_t)table->n_colours - 1,
-                   n_looks = n_colours * (uint32_t)table->n_markers;
+                             const char *key) {
+    const uint32_t n_colours = (uint32_t)table->n_own, n_looks = n_colours * (uint32_t)table->n_markers;
     struct look look = {0};
-    if (table->n_colours < 2) return look;
     for (uint32_t step = 0; step < n_looks; step++) {
-        const uint32_t place = (hash_name(name) + step) % n_looks;
-        look = (struct look){1 + (int)(place % n_colours), (int)(place / n_colours)};
-        if (!taken(table, looks, done, n, look)) return look;
+        const uint32_t place = (hash_name(key) + step) % n_looks;
+        look = (struct look){table->own[place % n_colours], (int)(place / n_colours)};
+        if (!taken(looks, done, n, look)) return look;
     }
     return look; // more families than looks
 }
 
-static int64_t first_left(const char *const *families, const bool *done, int64_t n) {
+static int64_t first_left(char (*keys)[NAME], const bool *done, int64_t n) {
     int64_t first = -1;
     for (int64_t i = 0; i < n; i++)
-        if (!done[i] && (first < 0 || strcmp(families[i], families[first]) < 0)) first = i;
+        if (!done[i] && (first < 0 || strcmp(keys[i], keys[first]) < 0)) first = i;
     return first;
 }
 
@@ -112,19 +130,32 @@ static kv_plot_style style_of(const struct table *table, struct look look) {
     return style;
 }
 
+// The look of one that is spelled otherwise, if that has one already.
+static bool same_family(char (*keys)[NAME], const bool *done, int64_t n, int64_t i, struct look *looks) {
+    for (int64_t j = 0; j < n; j++)
+        if (done[j] && !strcmp(keys[j], keys[i])) {
+            looks[i] = looks[j];
+            return true;
+        }
+    return false;
+}
+
 void kv_plot_family_styles(const char *const *families, int64_t n, kv_plot_style *styles) {
     struct table table;
     struct look looks[MAX_FAMILIES] = {{0}};
     bool done[MAX_FAMILIES] = {false};
+    char keys[MAX_FAMILIES][NAME];
     read_table(&table);
     if (n > MAX_FAMILIES) n = MAX_FAMILIES;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
+        key_of(families[i], keys[i]);
         for (int line = 0; line < table.n && !done[i]; line++)
-            if (!strcmp(table.lines[line].name, families[i])) {
+            if (!strcmp(table.lines[line].key, keys[i])) {
                 looks[i] = (struct look){table.lines[line].colour, table.lines[line].marker};
                 done[i] = true;
             }
-    for (int64_t i; (i = first_left(families, done, n)) >= 0; done[i] = true)
-        looks[i] = free_look(&table, looks, done, n, families[i]);
+    }
+    for (int64_t i; (i = first_left(keys, done, n)) >= 0; done[i] = true)
+        if (!same_family(keys, done, n, i, looks)) looks[i] = free_look(&table, looks, done, n, keys[i]);
     for (int64_t i = 0; i < n; i++) styles[i] = style_of(&table, looks[i]);
 }

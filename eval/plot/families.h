@@ -12,8 +12,8 @@ typedef struct kv_plot_style {
     bool dotted;        // a white dot in the filled marker
 } kv_plot_style;
 
-// styles[n] of families[n], each there once. Names that are not in the table are given, by a hash of the
-// name, one of the pairs of a colour (but the first line's) and a marker of the table that no line of it has;
-// of several that come to the same pair, only the first by the alphabet has it and the others the next ones.
-// So neither the order of the rows nor the other families change how a family looks, but for that.
+// styles[n] of families[n], each there once. Capitals, blanks, hyphens, underscores, brackets and apostrophes make no
+// difference. Names that are not in the table are given, by a hash of the name, a marker and one of the colours of its lines
+// without a name, which no listed family has; of several that come to the same pair, only the first by the alphabet has it and
+// the others the next ones. So neither the order of the rows nor the other families change how a family looks, but for that.
 void kv_plot_family_styles(const char *const *families, int64_t n, kv_plot_style *styles);

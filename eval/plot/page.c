@@ -18,7 +18,8 @@ enum {
     BOTTOM = 70,
     LEGEND_ROW = 26,
     SIGN_WIDTH = 58,
-    ENTRY_CHARACTERS = 30
+    ENTRY_CHARACTERS = 30,
+    PIXELS_PER_INCH = 96
 };
 
 // ---- Texts ---------------------------------------------------------------------------------------------
@@ -164,16 +165,18 @@ void kv_plot_page_begin(const kv_plot_page *page, const char *name, FILE *out) {
     fprintf(
         out,
         "set encoding utf8\nset grid lt 1 lw 0.6 lc rgb '#E4E4E4'\nset tics nomirror\nset border 3 lw 1\nunset key\n"
-        "do for [kind in 'svg png'] {\n"
+        "do for [kind in 'svg png pdf'] {\n"
         "if (kind eq 'svg') { set terminal svg size %.0f,%.0f font 'DejaVu Sans,%d' background '#FFFFFF' }\n"
         "if (kind eq 'png') { set terminal pngcairo size %.0f,%.0f font 'DejaVu Sans,%.2f' }\n"
+        "if (kind eq 'pdf') { set terminal pdfcairo size %.4fin,%.4fin font 'DejaVu Sans,%.2f' fontscale 0.75 linewidth 1.5 }\n"
         "title_font = kind eq 'svg' ? ',%d' : ',%.2f'\n"
         "small_font = kind eq 'svg' ? ',%d' : ',%.2f'\n"
-        "m = kind eq 'svg' ? 0.65 : 1\n"
+        "m = kind eq 'svg' ? 0.65 : kind eq 'pdf' ? 0.8 : 1\n"
         "set output '%s.'.kind\n"
         "set multiplot\n",
         page->width, page->height, KV_PLOT_FONT, page->width, page->height, KV_PLOT_FONT * 0.75,
-        KV_PLOT_FONT + 2, (KV_PLOT_FONT + 2) * 0.75, KV_PLOT_SMALL_FONT, KV_PLOT_SMALL_FONT * 0.75, name);
+        page->width / PIXELS_PER_INCH, page->height / PIXELS_PER_INCH, KV_PLOT_FONT * 0.75, KV_PLOT_FONT + 2,
+        (KV_PLOT_FONT + 2) * 0.75, KV_PLOT_SMALL_FONT, KV_PLOT_SMALL_FONT * 0.75, name);
 }
 
 void kv_plot_page_end(FILE *out) {

@@ -54,7 +54,7 @@ typedef struct kv_plot {
     const char *published_name; // legend: "published (arXiv 2410.08391)"
 } kv_plot;
 
-// Writes NAME.gp, NAME.dat into dir, and has gnuplot draw NAME.svg and NAME.png there. In each panel the
+// Writes NAME.gp, NAME.dat into dir, and has gnuplot draw NAME.svg, NAME.png and NAME.pdf there. In each panel the
 // points that no other beats in both directions (kv_pareto_front; published ones take no part) wear a ring
 // and are joined by a line. x is logarithmic when its ends lie more than a factor 5 apart, or with `times`; y starts at 0
 // unless all values lie in the upper half or lower is better, and is the same in all panels of one y label

@@ -19,22 +19,31 @@ static bool ends_with(const char *path, const char *end, size_t size) {
     return whole;
 }
 
+// What a whole picture ends with.
+static const struct {
+    const char *ending, *last[3];
+    size_t size[3];
+} kinds[] = {{"svg", {"</svg>\n\n", "</svg>\n", "</svg>"}, {8, 7, 6}},
+             {"png", {"IEND\xAE\x42\x60\x82"}, {8}},
+             {"pdf", {"%%EOF\n", "%%EOF"}, {6, 5}}};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
 // Leaves of the pictures what is whole, unless gnuplot found fault with its script.
 static void check_pictures(const char *dir, const char *name, bool drawn, const char *why,
                            char note[KV_PLOT_NOTE]) {
-    static const char png_end[] = "IEND\xAE\x42\x60\x82", svg_end[] = "</svg>\n\n";
-    char svg[PATH_MAX], png[PATH_MAX];
-    snprintf(svg, sizeof svg, "%s/%s.svg", dir, name);
-    snprintf(png, sizeof png, "%s/%s.png", dir, name);
-    const bool svg_whole =
-        drawn && (ends_with(svg, svg_end, 8) || ends_with(svg, svg_end, 7) || ends_with(svg, svg_end, 6));
-    const bool png_whole = drawn && ends_with(png, png_end, 8);
-    if (!svg_whole) unlink(svg);
-    if (!png_whole) unlink(png);
-    if (svg_whole && png_whole) return;
-    snprintf(note, KV_PLOT_NOTE, "%s%s%s not drawn: %s", svg_whole ? "" : "the SVG picture",
-             svg_whole || png_whole ? "" : " and ", png_whole ? "" : "the PNG picture",
-             *why ? why : "gnuplot failed");
+    char missing[64] = "";
+    for (int k = 0; k < N_KINDS; k++) {
+        char path[PATH_MAX];
+        bool whole = false;
+        snprintf(path, sizeof path, "%s/%s.%s", dir, name, kinds[k].ending);
+        for (int i = 0; i < 3 && drawn && kinds[k].last[i] && !whole; i++)
+            whole = ends_with(path, kinds[k].last[i], kinds[k].size[i]);
+        if (whole) continue;
+        unlink(path);
+        snprintf(missing + strlen(missing), sizeof missing - strlen(missing), "%s%s.%s", *missing ? ", " : "",
+                 name, kinds[k].ending);
+    }
+    if (*missing) snprintf(note, KV_PLOT_NOTE, "%s not drawn: %s", missing, *why ? why : "gnuplot failed");
 }
 
 // ---- Files ---------------------------------------------------------------------------------------------
@@ -60,7 +69,7 @@ static kv_status write_file(const kv_plot_writer *writer, bool script, const cha
     FILE *file = create(dir, name, ending, err);
     if (!file) return KV_ERR_IO;
     if (script) {
-        fprintf(file, "# Draws %s.svg and %s.png from %s:  gnuplot %s.gp\n", name, name, data_name, name);
+        fprintf(file, "# Draws %s.svg, .png and .pdf from %s:  gnuplot %s.gp\n", name, data_name, name);
         writer->script(writer->picture, name, file);
     } else
         writer->data(writer->picture, file);

@@ -12,12 +12,12 @@
 #include <stdio.h>
 
 // What an evaluation may leave out: left from an earlier one, it would speak of other results.
-static const char *const optional[] = {"errors.csv",   "fidelity.csv", "correlations.csv", "published.csv",
-                                       "grid.csv",     "pareto.svg",   "pareto.png",       "ttft.gp",
-                                       "ttft.dat",     "ttft.svg",     "ttft.png",         "layers.gp",
-                                       "layers.dat",   "layers.svg",   "layers.png",       "fidelity.gp",
-                                       "fidelity.dat", "fidelity.svg", "fidelity.png"};
-enum { N_OPTIONAL = sizeof optional / sizeof *optional, N_KINDS = 2, N_ENDINGS = 4 };
+static const char *const optional[] = {
+    "errors.csv",  "fidelity.csv", "correlations.csv", "published.csv", "grid.csv",    "pareto.svg",
+    "pareto.png",  "pareto.pdf",   "ttft.gp",          "ttft.dat",      "ttft.svg",    "ttft.png",
+    "ttft.pdf",    "layers.gp",    "layers.dat",       "layers.svg",    "layers.png",  "layers.pdf",
+    "fidelity.gp", "fidelity.dat", "fidelity.svg",     "fidelity.png",  "fidelity.pdf"};
+enum { N_OPTIONAL = sizeof optional / sizeof *optional, N_KINDS = 2, N_ENDINGS = 5 };
 
 // These, and the pictures of grids.
 struct stale {
@@ -27,7 +27,7 @@ struct stale {
 
 static int list_stale(struct stale *stale) {
     static const char *const kinds[N_KINDS] = {"heat", "grid-ttft"};
-    static const char *const endings[N_ENDINGS] = {"gp", "dat", "svg", "png"};
+    static const char *const endings[N_ENDINGS] = {"gp", "dat", "svg", "png", "pdf"};
     int n = 0;
     for (int k = 0; k < N_KINDS; k++)
         for (int i = 0; i < KV_HEAT_PICTURES; i++)

@@ -6,8 +6,8 @@
 
 // results.csv, budgets.csv, ttft.csv, results.h5, errors.csv (where predicted caches were looked at),
 // published.csv (the paper's figures, where the picture shows some), pareto.gp, pareto.dat and, with gnuplot,
-// pareto.svg and pareto.png; the same four named ttft when a grid of prompts was timed. Where items are a grid (eval/results/grid.h),
-// grid.csv, and the same four named heat and, with times, grid-ttft (heat-2, … where one is not enough). All
+// pareto.svg, pareto.png and pareto.pdf; the same five named ttft when a grid of prompts was timed. Where items are a grid (eval/results/grid.h),
+// grid.csv, and the same five named heat and, with times, grid-ttft (heat-2, … where one is not enough). All
 // together or none, as a kv_whole_set: files of an earlier evaluation are replaced or, where this one has no
 // such file, removed; what else lies there (samples, models) stays. note: as of kv_plot_draw.
 kv_status kv_output_write(const kv_results *results, const kv_eval_picture *picture, const char *dir,

@@ -42,7 +42,7 @@ static const char doc[] =
     "questions say the same of these models? Every system is compared with its base, and with those of --against.\n"
     "\n"
     "The output gets seeds.csv (a row per system, task, split and metric), significance.csv (a row per comparison) and "
-    "pareto.svg and .png, of means with one standard deviation to each side.\n"
+    "pareto.svg, .png and .pdf, of means with one standard deviation to each side.\n"
     "\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage.";
 
@@ -111,7 +111,7 @@ static kv_status write_all(const kv_seeds *seeds, const kv_seeds_against *agains
 
 static kv_status write_output(const kv_seeds *seeds, const kv_seeds_against *against,
                               const kv_seeds_options *options, char note[KV_PLOT_NOTE], kv_error *err) {
-    static const char *const stale[] = {"pareto.svg", "pareto.png", "published.csv"};
+    static const char *const stale[] = {"pareto.svg", "pareto.png", "pareto.pdf", "published.csv"};
     kv_whole_set set;
     kv_status status = kv_whole_set_begin(&set, options->output, err);
     if (status == KV_OK) status = write_all(seeds, against, &options->picture, set.staged.path, note, err);

@@ -39,7 +39,7 @@ void kv_source_curves_free(kv_source_curves *curves);
 
 // A table for people, and one for programs.
 void kv_source_curves_tables(const kv_source_curves *curves, kv_tables *tables);
-// sources.csv: a row per kind, keys or values, base layer and count; and sources.svg, .png, .gp, .dat: the mean over the layers on
+// sources.csv: a row per kind, keys or values, base layer and count; and sources.svg, .png, .pdf, .gp, .dat: the mean over the layers on
 // text that was held out, with the span from the worst layer to the best. note as of kv_plot_draw.
 kv_status kv_source_curves_write(const kv_source_curves *curves, const char *dir, char note[KV_PLOT_NOTE],
                                  kv_error *err);

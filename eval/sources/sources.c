@@ -28,7 +28,7 @@ static const char doc[] =
     "each explains alone, or `greedy`, each time the one that adds most to those before it, which takes many more regressions.\n"
     "\n"
     "Into DIR: sources.csv (a row per kind, keys or values, layer of the base and number of layers, with the layers "
-    "themselves), sources.svg and .png, drawn by gnuplot. The same command may be given twice; nothing is left of one that was "
+    "themselves), sources.svg, .png and .pdf, drawn by gnuplot. The same command may be given twice; nothing is left of one that was "
     "stopped.\n"
     "\n"
     "Text is a token shard, a corpus of several, or files of text as kvdata tokenize takes them. The last tokens are held "
@@ -259,11 +259,11 @@ static kv_status explain(struct options *o, const struct opened *w, kv_error *er
 }
 
 static kv_status write_files(const struct options *o, char note[KV_PLOT_NOTE], kv_error *err) {
-    static const char *const stale[] = {"sources.svg", "sources.png"};
+    static const char *const stale[] = {"sources.svg", "sources.png", "sources.pdf"};
     kv_whole_set set;
     kv_status status = kv_whole_set_begin(&set, o->out, err);
     if (status == KV_OK) status = kv_source_curves_write(&o->curves, set.staged.path, note, err);
-    return kv_whole_set_end(&set, stale, 2, status, err);
+    return kv_whole_set_end(&set, stale, 3, status, err);
 }
 
 // Before the work: nobody wants to hear of a directory after it.

@@ -132,11 +132,35 @@ static void other_families_have_a_look_of_their_name(void **state) {
     assert_true(as_alone > N / 3);
     static const char *const three[] = {"mine", "KVP-C", "yours"};
     kv_plot_family_styles(three, 3, styles);
-    assert_string_equal(styles[0].colour, "#009E73");
-    assert_true(styles[0].filled == 11 && styles[0].dotted);
+    assert_string_equal(styles[0].colour, "#22BB22");
+    assert_true(styles[0].filled == 9 && styles[0].dotted);
     assert_string_equal(styles[1].colour, "#CC79A7");
-    assert_string_equal(styles[2].colour, "#44AA99");
-    assert_true(styles[2].filled == 1 && styles[2].dotted);
+    assert_string_equal(styles[2].colour, "#EE22DD");
+    assert_true(styles[2].filled == 5 && !styles[2].dotted);
+}
+
+// However one writes it; and no listed family has the colour of one that is not.
+static void spelling_makes_no_difference(void **state) {
+    (void)state;
+    static const char *const spelled[] = {
+        "KVP-C (ours)", "kvp_c Ours",           "KVP C ours",          "Mine too",
+        "mine-too",     "KVP-C (paper’s loss)", "kvp-c (paper's loss)"};
+    kv_plot_style styles[7], listed[2];
+    kv_plot_family_styles(spelled, 7, styles);
+    assert_true(same_style(&styles[0], &styles[1]) && same_style(&styles[0], &styles[2]));
+    assert_true(same_style(&styles[3], &styles[4]) && same_style(&styles[5], &styles[6]));
+    static const char *const known[] = {
+        "base",   "aux",           "fair rival", "LP",      "KVP-C", "KVP-C (ours)",
+        "KVP-LP", "KVP-LP (ours)", "RP",         "SP",      "L0.75", "L0.50",
+        "SPF",    "prefix",        "ridge",      "SwiftKV", "POP",   "rival with the teacher"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        for (int k = 0; k < 40; k++) {
+            char name[16];
+            snprintf(name, sizeof name, "own %d", k);
+            const char *const pair[] = {known[i], name};
+            kv_plot_family_styles(pair, 2, listed);
+            assert_true(strcmp(listed[0].colour, listed[1].colour) != 0);
+        }
 }
 
 static void colours_are_mixed(void **state) {
@@ -392,16 +416,19 @@ static void picture_of_a_failed_gnuplot_is_removed(void **state) {
     char note[KV_PLOT_NOTE], *path = strdup(getenv("PATH"));
     kv_error err = {0};
     FILE *fake = fopen(test_path(test_dir, "gnuplot"), "w");
-    fputs("#!/bin/sh\nprintf '</svg>\\n' >failed.svg\nprintf 'IEND\\256B`\\202' >failed.png\nexit 1\n", fake);
+    fputs(
+        "#!/bin/sh\nprintf '</svg>\\n' >failed.svg\nprintf 'IEND\\256B`\\202' >failed.png\nprintf '%%%%EOF\\n' >failed.pdf\nexit 1\n",
+        fake);
     fclose(fake);
     assert_int_equal(chmod(test_path(test_dir, "gnuplot"), 0755), 0);
     setenv("PATH", test_dir, 1);
     assert_int_equal(kv_plot_draw(&plot, test_dir, "failed", note, &err), KV_OK);
     setenv("PATH", path, 1);
     free(path);
-    assert_string_equal(note, "the SVG picture and the PNG picture not drawn: gnuplot failed");
+    assert_string_equal(note, "failed.svg, failed.png, failed.pdf not drawn: gnuplot failed");
     assert_int_not_equal(access(test_path(test_dir, "failed.svg"), F_OK), 0);
     assert_int_not_equal(access(test_path(test_dir, "failed.png"), F_OK), 0);
+    assert_int_not_equal(access(test_path(test_dir, "failed.pdf"), F_OK), 0);
 }
 
 static char *drawn(const char *note, const char *name) {
@@ -410,6 +437,10 @@ static char *drawn(const char *note, const char *name) {
     assert_string_equal(note, "");
     snprintf(file, sizeof file, "%s.png", name);
     assert_int_equal(access(test_path(test_dir, file), F_OK), 0);
+    snprintf(file, sizeof file, "%s.pdf", name);
+    char *pdf = test_read_text(test_path(test_dir, file));
+    assert_true(!strncmp(pdf, "%PDF-", 5));
+    free(pdf);
     snprintf(file, sizeof file, "%s.svg", name);
     return test_read_text(test_path(test_dir, file));
 }
@@ -582,6 +613,7 @@ int main(void) {
         cmocka_unit_test(long_texts_are_cut_at_a_character),
         cmocka_unit_test(families_keep_their_look),
         cmocka_unit_test(other_families_have_a_look_of_their_name),
+        cmocka_unit_test(spelling_makes_no_difference),
         cmocka_unit_test(colours_are_mixed),
         cmocka_unit_test(ranges_show_everything),
         cmocka_unit_test(heights_differ),

@@ -151,7 +151,7 @@ families = re.findall(r"# family: (.*)", Path("runs/quickstart/pareto.dat").read
 for name in families:
     if f"lc rgb '{kvdraw.colour_of(name)}'" not in script:
         wrong.append(f"{name}: {kvdraw.colour_of(name)} is not in kveval's picture")
-for name, look in {"mine": ("#009E73", "dotted wedge"), "KVP-C": ("#CC79A7", "wedge"), "yours": ("#44AA99", "dotted plus")}.items():
+for name, look in {"mine": ("#22BB22", "dotted triangle"), "KVP-C": ("#CC79A7", "wedge"), "kvp_c Ours": ("#E69F00", "pentagon"), "yours": ("#EE22DD", "square")}.items():
     if kvdraw.look_of(name) != look:
         wrong.append(f"{name}: {kvdraw.look_of(name)}, expected {look}")
 shipped = [line for path in Path(sys.argv[1], "configs").rglob("*.yaml") for line in path.read_text().splitlines()]

@@ -419,8 +419,9 @@ static bool is_evaluation(const inspect_subject *s) {
 static kv_status describe_evaluation(const inspect_subject *s, inspect_report *report, kv_error *err) {
     static const char *const names[] = {"results.csv",  "budgets.csv",      "ttft.csv",   "errors.csv",
                                         "fidelity.csv", "correlations.csv", "pareto.svg", "pareto.png",
-                                        "ttft.svg",     "ttft.png",         "layers.svg", "layers.png",
-                                        "fidelity.svg", "fidelity.png",     "samples",    "published.csv"};
+                                        "pareto.pdf",   "ttft.svg",         "ttft.png",   "ttft.pdf",
+                                        "layers.svg",   "layers.png",       "layers.pdf", "fidelity.svg",
+                                        "fidelity.png", "fidelity.pdf",     "samples",    "published.csv"};
     char path[PATH_MAX], text[256] = "";
     if (inspect_entry(s->path, "results.h5", path, sizeof path)) {
         kv_status status = inspect_results(path, report, err);
