@@ -26,17 +26,22 @@ static int64_t most_of(const kv_batching *b) {
     return b->most > 0 ? b->most : KV_BATCH_MOST;
 }
 
+// One more sequence holds what all of them share.
+static double bytes_of(const kv_batching *b, int64_t n, int64_t prompt_tokens, int64_t answer_tokens) {
+    if (!b->shared) return kv_answer_bytes(b->system, n, prompt_tokens, answer_tokens);
+    return kv_turns_bytes(b->system, n + 1, prompt_tokens, prompt_tokens + answer_tokens);
+}
+
 int64_t kv_batching_fit(const kv_batching *b, int64_t prompt_tokens, int64_t answer_tokens) {
     int64_t n = most_of(b);
-    while (n > 1 && b->memory > 0 && kv_answer_bytes(b->system, n, prompt_tokens, answer_tokens) > b->memory)
-        n /= 2;
+    while (n > 1 && b->memory > 0 && bytes_of(b, n, prompt_tokens, answer_tokens) > b->memory) n /= 2;
     return n;
 }
 
 // Where the longest prompts do not fit `most` times, shorter ones behind them may take what memory there is.
 double kv_batching_bytes(const kv_batching *b, int64_t n, int64_t prompt_tokens, int64_t answer_tokens) {
     const int64_t most = smaller(most_of(b), n), fit = kv_batching_fit(b, prompt_tokens, answer_tokens);
-    const double bytes = kv_answer_bytes(b->system, smaller(most, fit), prompt_tokens, answer_tokens);
+    const double bytes = bytes_of(b, smaller(most, fit), prompt_tokens, answer_tokens);
     return fit < most && bytes < b->memory ? b->memory : bytes;
 }
 
@@ -78,12 +83,15 @@ static int64_t need(const kv_batching *b, const kv_prompts *prompts, const kv_ge
 
 static kv_status make_session(const kv_batching *b, int64_t n_seq, int64_t n_left, int64_t capacity,
                               kv_session **session, kv_error *err) {
-    const int64_t wanted = smaller(n_seq, n_left), has = *session ? kv_session_n_seq(*session) : 0;
+    const int64_t keeper = b->shared != NULL, wanted = smaller(n_seq, n_left);
+    const int64_t has = *session ? kv_session_n_seq(*session) - keeper : 0;
     const int64_t room = *session ? kv_session_capacity(*session) : 0;
     const bool fits = has == n_seq || (has < n_seq && has >= wanted);
     if (fits && room >= capacity && room < 2 * capacity) return KV_OK;
     kv_session_free(*session);
-    return kv_session_create(b->system, wanted, capacity, session, err);
+    if (!keeper) return kv_session_create(b->system, wanted, capacity, session, err);
+    kv_status status = kv_session_create_turns(b->system, wanted + 1, capacity, session, err);
+    return status == KV_OK ? kv_session_load(*session, wanted, b->shared, err) : status;
 }
 
 // Prompts order[0], … that one session answers: all of them where as many as ever go on together fit the memory, else
@@ -106,7 +114,8 @@ static kv_status generate_runs(const kv_batching *b, kv_session **session, const
         int64_t n_seq;
         n = run_of(b, prompts, how, order + at, prompts->n - at, &n_seq);
         status = make_session(b, n_seq, n, need(b, prompts, how, order[at]), session, err);
-        const kv_prompts run = {prompts->ids, prompts->lengths, order + at, n};
+        const kv_prompts run = {prompts->ids, prompts->lengths, order + at, n,
+                                b->shared ? b->shared->n_rows : 0};
         if (status == KV_OK) status = kv_generate_in_turn(*session, &run, how, answers, err);
     }
     return status;

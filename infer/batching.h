@@ -19,6 +19,8 @@ typedef struct kv_batching {
     const kv_system *system;
     int64_t most;  // sequences at a time; 0: KV_BATCH_MOST
     double memory; // bytes that a batch may take, beside weights (kv_answer_bytes); 0: nobody counts
+    // What all prompts begin with, read before: its rows, of which all prompts have more tokens. NULL: nothing.
+    const kv_saved_prompt *shared;
 } kv_batching;
 
 // Half of what memory is left beside the system's weights, which mapped files may lose when it runs short.

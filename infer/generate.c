@@ -18,6 +18,7 @@ struct decoding {
     const kv_generation *how;
     const kv_prompts *prompts;
     int64_t n_seq, vocab_size, n_ids;
+    int64_t n_places;          // the first sequences: those that answer
     int64_t n_taken, n_active; // prompts that have joined; sequences that go on
     kv_answers *answers;
     int64_t *prompt_of;             // [n_seq] whose answer it is
@@ -114,7 +115,7 @@ static bool seat(struct decoding *d) {
     int64_t n = 0, reader = -1; // reader: the sequence that read a prompt last
     for (int64_t s = 0; s < d->n_seq; s++) {
         d->lengths[s] = 0, d->twin[s] = -1;
-        d->joined[s] = !d->active[s] && d->n_taken < p->n;
+        d->joined[s] = s < d->n_places && !d->active[s] && d->n_taken < p->n;
         if (!d->joined[s]) continue;
         const int64_t i = prompt_at(p, d->n_taken++);
         d->prompt_of[s] = i;
@@ -124,17 +125,20 @@ static bool seat(struct decoding *d) {
             continue;
         }
         reader = s;
-        d->lengths[s] = p->lengths[i];
-        if (!make_room(d, n + p->lengths[i])) return false;
-        memcpy(d->ids + n, p->ids[i], (size_t)p->lengths[i] * sizeof *d->ids);
-        n += p->lengths[i];
+        if (p->n_shared > 0) kv_session_copy(d->session, d->n_places, s);
+        d->lengths[s] = p->lengths[i] - p->n_shared;
+        if (!make_room(d, n + d->lengths[s])) return false;
+        memcpy(d->ids + n, p->ids[i] + p->n_shared, (size_t)d->lengths[s] * sizeof *d->ids);
+        n += d->lengths[s];
     }
     return true;
 }
 
 static kv_status join(struct decoding *d, kv_error *err) {
     if (!seat(d)) return kv_fail(err, KV_ERR_MEMORY, "out of memory for prompts");
-    kv_status status = cannot_go_on(d, kv_session_join(d->session, d->ids, d->lengths, d->logits, err), err);
+    kv_status status = (d->prompts->n_shared > 0 ? kv_session_append : kv_session_join)(
+        d->session, d->ids, d->lengths, d->logits, err);
+    status = cannot_go_on(d, status, err);
     if (status != KV_OK) return status;
     for (int64_t s = 0; s < d->n_seq; s++) {
         if (d->twin[s] < 0) continue;
@@ -147,8 +151,8 @@ static kv_status join(struct decoding *d, kv_error *err) {
 
 // Whether it is time for that.
 static bool joins(const struct decoding *d) {
-    const int64_t n_free = d->n_seq - d->n_active;
-    return d->n_taken < d->prompts->n && (d->n_active == 0 || n_free * PLACES_A_JOIN >= d->n_seq);
+    const int64_t n_free = d->n_places - d->n_active;
+    return d->n_taken < d->prompts->n && (d->n_active == 0 || n_free * PLACES_A_JOIN >= d->n_places);
 }
 
 // ---- All of it -----------------------------------------------------------------------------------------
@@ -200,6 +204,7 @@ static kv_status begin(struct decoding *d, kv_session *session, const kv_prompts
                        const kv_generation *how, kv_error *err) {
     d->session = session, d->prompts = prompts, d->how = how;
     d->n_seq = kv_session_n_seq(session), d->vocab_size = kv_session_vocab_size(session);
+    d->n_places = d->n_seq - (prompts->n_shared > 0);
     d->n_ids = how->n_ids ? how->n_ids : d->vocab_size;
     for (int64_t at = 0; at < prompts->n; at++) d->answers->n_generated[prompt_at(prompts, at)] = 0;
     if (d->n_ids < 1 || d->n_ids > d->vocab_size)
@@ -229,6 +234,23 @@ kv_status kv_generate(kv_session *session, const int32_t *ids, const int64_t *le
     return status;
 }
 
+static kv_status check_shared(const kv_session *session, const kv_prompts *prompts, kv_error *err) {
+    const int64_t n_shared = prompts->n_shared, last = kv_session_n_seq(session) - 1;
+    if (n_shared == 0) return KV_OK;
+    if (last < 1 || !kv_session_appends(session) || kv_session_length(session, last) != n_shared)
+        return kv_fail(err, KV_ERR_ARGUMENT,
+                       "a session whose last sequence holds the %lld tokens that prompts share is needed",
+                       (long long)n_shared);
+    for (int64_t at = 0; at < prompts->n; at++) {
+        const int64_t i = prompt_at(prompts, at);
+        if (prompts->lengths[i] <= n_shared)
+            return kv_fail(err, KV_ERR_ARGUMENT,
+                           "prompt %lld: expected more than the %lld tokens that all share, found %lld",
+                           (long long)i, (long long)n_shared, (long long)prompts->lengths[i]);
+    }
+    return KV_OK;
+}
+
 static kv_status check_prompts(const kv_prompts *prompts, kv_error *err) {
     for (int64_t at = 0; at < prompts->n; at++) {
         const int64_t i = prompt_at(prompts, at);
@@ -243,9 +265,10 @@ kv_status kv_generate_in_turn(kv_session *session, const kv_prompts *prompts, co
                               kv_answers *answers, kv_error *err) {
     struct decoding d = {.answers = answers};
     kv_status status = check_prompts(prompts, err);
+    if (status == KV_OK) status = check_shared(session, prompts, err);
     if (status == KV_OK) status = begin(&d, session, prompts, how, err);
     if (status == KV_OK && how->max_tokens > 0) {
-        kv_session_reset(session);
+        for (int64_t s = 0; s < d.n_places; s++) kv_session_forget(session, s);
         status = go_on(&d, err);
         if (status == KV_ERR_NOT_FINITE) answers->failed = d.prompt_of[kv_session_not_finite(session)];
     }

@@ -34,6 +34,9 @@ typedef struct kv_prompts {
     const int64_t *lengths; // likewise, >= 1
     const int64_t *order;   // [n] which of them are taken, in this order; NULL: the first n
     int64_t n;
+    // Tokens that all of them begin with, fewer than any has, and that the last sequence of a session for turns holds: it
+    // answers nothing, each prompt goes on from a copy of it. 0: there are none.
+    int64_t n_shared;
 } kv_prompts;
 
 typedef struct kv_answers {

@@ -115,7 +115,8 @@ kv_status kv_asking_generate(kv_asking *asking, const kv_prompts *prompts, const
                              kv_error *err) {
     const size_t n = (size_t)prompts->n;
     const int64_t n_ids = kv_tokenizer_vocab_size(asking->tokenizer);
-    const kv_batching batching = {.system = asking->system, .most = asking->most, .memory = asking->memory};
+    const kv_batching batching = {
+        .system = asking->system, .most = asking->most, .memory = asking->memory, .shared = asking->shared};
     struct answers a = {.asking = asking, .stops = stops, .n_stops = n_stops, .max_tokens = how.max_tokens};
     kv_answers answers = {.generated = generated, .n_generated = n_generated};
     a.streams = calloc(n + 1, sizeof *a.streams);

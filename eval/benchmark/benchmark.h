@@ -26,7 +26,8 @@ typedef struct kv_asking {
     bool unsafe_execution; // programs may run without a sandbox
     int64_t most;          // sequences at a time, and bytes for them: see kv_batching
     double memory;
-    kv_session *session; // NULL at first
+    const kv_saved_prompt *shared; // what all its prompts begin with, read before; NULL: nothing
+    kv_session *session;           // NULL at first
     // Told, while units are answered, how many of them are. NULL: nobody listens.
     void (*answered)(void *listener, int64_t n);
     void *listener;

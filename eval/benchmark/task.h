@@ -12,13 +12,14 @@ typedef enum kv_too_long { KV_TOO_LONG_REFUSE, KV_TOO_LONG_SKIP, KV_TOO_LONG_CUT
 
 typedef struct kv_eval_task {
     char *name, *split;
-    char *kind;          // see eval/benchmark/benchmark.h; default triviaqa
-    char *file;          // questions or problems
-    int64_t shots;       // solved examples in front of each question
-    char *shots_file;    // that they are drawn from; NULL: `file`
-    int64_t limit;       // only so many items from the beginning; 0: all
-    int64_t max_tokens;  // of an answer
-    bool chat;           // asked as a user would ask an instruct model
+    char *kind;         // see eval/benchmark/benchmark.h; default triviaqa
+    char *file;         // questions or problems
+    int64_t shots;      // solved examples in front of each question
+    char *shots_file;   // that they are drawn from; NULL: `file`
+    char *prompt_cache; // what all prompts begin with, read before: a saved prompt; {system}: a system's name
+    int64_t limit;      // only so many items from the beginning; 0: all
+    int64_t max_tokens; // of an answer
+    bool chat;          // asked as a user would ask an instruct model
     char *system_prompt; // of a chat; NULL: what the template says without one
     kv_too_long too_long;
     // Multiple choice: the context is read as a prompt, and choices are scored behind it; false: all at once, as in training.

@@ -11,6 +11,7 @@
 #include "eval/evaluate/analyse.h"
 #include "eval/evaluate/journal.h"
 #include "eval/evaluate/keep_grid.h"
+#include "eval/evaluate/shared.h"
 #include "eval/evaluate/timing.h"
 #include "infer/cost.h"
 
@@ -366,8 +367,14 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, const kv_re
                            .memory = kv_batching_memory(&e->systems->items[system]),
                            .answered = show_progress,
                            .listener = &s};
-    kv_status status = open_journal(&s, system, row, err);
-    if (status != KV_OK) return status;
+    kv_saved_prompt *shared;
+    kv_status status = kv_shared_prompt_open(e, system, task, &shared, err);
+    if (status == KV_OK) status = open_journal(&s, system, row, err);
+    if (status != KV_OK) {
+        kv_saved_prompt_free(shared);
+        return status;
+    }
+    s.asking.shared = shared;
     snprintf(s.title, sizeof s.title, "%.*s on %.*s %.*s", KV_HEAD(name, 60), KV_HEAD(row->name, 60),
              KV_HEAD(row->split, 30));
     kv_progress_begin(&s.progress, stderr, s.title, s.benchmark->n_units);
@@ -385,6 +392,7 @@ static kv_status ask(kv_evaluation *e, int64_t system, int64_t task, const kv_re
             "or have diverged in training",
             name, row->name, row->split, outcome->not_finite);
     kv_session_free(s.asking.session);
+    kv_saved_prompt_free(shared);
     kv_journal_close(s.journal);
     return status;
 }
@@ -456,7 +464,9 @@ kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err
     const int64_t n_systems = e->config->n_systems, n_tasks = e->config->n_tasks;
     int lock = -1;
     const bool keeps = n_tasks > 0 || e->text.rows;
-    kv_status status = keeps ? kv_journal_lock(e->config->output, &lock, err) : KV_OK;
+    kv_status status = kv_shared_prompts_check(e, err);
+    if (status != KV_OK) return status;
+    status = keeps ? kv_journal_lock(e->config->output, &lock, err) : KV_OK;
     if (status != KV_OK) return kv_eval_blame(e->source, "output", err);
     status = kv_results_init(results, n_systems, n_tasks, err);
     if (status == KV_OK && !describe(e, results))

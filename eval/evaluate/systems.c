@@ -389,3 +389,31 @@ void kv_systems_free(kv_systems *systems) {
     free(systems->models);
     free(systems);
 }
+
+static void put_model(const kv_systems *systems, const kv_model *model, char to[17], char *source,
+                      size_t size) {
+    struct kv_known_model *known = known_of(systems, model);
+    if (!known) return;
+    memcpy(to, fingerprint(known), 17);
+    snprintf(source, size, "%s", known->dir);
+}
+
+void kv_systems_maker(const kv_systems *systems, int64_t i, const kv_tokenizer *tokenizer,
+                      kv_saved_maker *maker) {
+    static const char *const types[] = {[KV_F32] = "f32", [KV_BF16] = "bf16", [KV_F16] = "f16"};
+    const kv_system *system = &systems->items[i];
+    const kv_eval_system *row = &systems->eval->systems[i];
+    kv_tabulated_info info;
+    *maker = (kv_saved_maker){0};
+    put_model(systems, system->base, maker->base, maker->base_source, sizeof maker->base_source);
+    if (system->aux && system->aux != system->base)
+        put_model(systems, system->aux, maker->aux, maker->aux_source, sizeof maker->aux_source);
+    if (system->predictor) {
+        kv_predictor_fingerprint(system->predictor, maker->predictor);
+        if (row->tabulated && kv_tabulated_read_info(row->tabulated, &info, NULL) == KV_OK)
+            memcpy(maker->predictor, info.predictor, sizeof maker->predictor);
+        snprintf(maker->predictor_source, sizeof maker->predictor_source, "%s", row->predictor);
+    }
+    snprintf(maker->weights, sizeof maker->weights, "%s", types[system->base->embed.dtype]);
+    if (tokenizer) snprintf(maker->tokenizer, sizeof maker->tokenizer, "%s", kv_tokenizer_hash(tokenizer));
+}

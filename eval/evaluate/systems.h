@@ -2,6 +2,7 @@
 #pragma once
 
 #include "data/checkpoint/pair.h"
+#include "data/prompt/saved_prompt.h"
 #include "eval/config/config.h"
 #include "infer/cost.h"
 
@@ -51,3 +52,7 @@ int64_t kv_systems_fewest_ids(const kv_systems *systems, char whose[KV_SYSTEM_LI
 // Tells what row i computes from what any other does: a hash of weights, mapping and pruning policy. Reads
 // all weights of a model the first time.
 void kv_systems_hash(const kv_systems *systems, int64_t i, char out[17]);
+
+// Whose prompts are row i's, as kvrun --save-prompt has it. Reads all weights of a model the first time.
+void kv_systems_maker(const kv_systems *systems, int64_t i, const kv_tokenizer *tokenizer,
+                      kv_saved_maker *maker);

@@ -309,7 +309,7 @@ static void test_same_answers_in_any_order(void **state) {
     kv_session *session = open_session(system, 5, LONGEST + MAX_TOKENS);
     kv_answers answers = {.generated = said.ids, .n_generated = said.n};
     const kv_generation how = manner(w, true);
-    kv_prompts prompts = {w->ids, w->lengths, order, N_PROMPTS};
+    kv_prompts prompts = {w->ids, w->lengths, order, N_PROMPTS, 0};
     must(kv_generate_in_turn(session, &prompts, &how, &answers, &err), &err);
     expect_same(&said, &alone);
     // Some of them alone: the others' answers are left as they are.
