@@ -1,7 +1,7 @@
 // Saved prompts that tasks go on from: found, and checked against systems and items.
 #include "eval/evaluate/shared.h"
 
-#include "eval/benchmark/benchmark.h"
+#include "eval/benchmark/kinds.h"
 #include "eval/config/config.h"
 
 #include <inttypes.h>
