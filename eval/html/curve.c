@@ -424,12 +424,13 @@ kv_status kv_html_curve(kv_html *html, const kv_results *results, const kv_point
     kv_status status = for_each(html, results, settings, look, &variants, err);
     if (status == KV_OK) {
         write_choices(html, &variants, settings);
-        kv_html_put(html, "<div class=\"stage\"><div class=\"panels\">\n");
-        status = for_each(html, results, settings, draw, &variants, err);
         kv_html_put(
             html,
-            "</div><aside id=\"details\" aria-live=\"polite\"><p class=\"hint\">Point at a marker, or choose one "
-            "with the Tab key, to read its figures; a click keeps them here.</p></aside></div>\n");
+            "<p class=\"hint\">Point at a marker, or go there with the Tab key, to read its figures; a click keeps "
+            "them in sight until Escape. A click on a family of the legend hides it.</p>\n");
+        kv_html_put(html, "<div class=\"stage\"><div class=\"panels\">\n");
+        status = for_each(html, results, settings, draw, &variants, err);
+        kv_html_put(html, "</div><aside id=\"details\" aria-live=\"polite\"></aside></div>\n");
     }
     kv_html_put(html, "</section>\n");
     return status;

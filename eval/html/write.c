@@ -91,7 +91,7 @@ static int write_data(const char *buffer, size_t size, void *context) {
 
 void kv_html_data(kv_html *html, const char *id, json_t *value) {
     kv_html_put(html, "<script type=\"application/json\" id=\"%s\">", id);
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+    char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
     html->out_of_memory = html->out_of_memory || !text;
     // The separators of lines are three bytes, which a buffer of jansson's own might cut.
     for (const char *at = text, *next; at && *at; at = next) {

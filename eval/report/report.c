@@ -66,6 +66,10 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         if (!kv_read_whole(text, &o->answers) || o->answers < 0)
             argp_error(state, "--answers: '%s', expected a whole number from 0 on", text);
         return 0;
+    case ARGP_KEY_END:
+        if (o->answers >= 0 && !o->html)
+            argp_error(state, "--answers says how many go into the page of --html, which is not asked for");
+        return 0;
     case ARGP_KEY_ARGS:
         o->inputs = state->argv + state->next;
         o->n_inputs = state->argc - state->next;

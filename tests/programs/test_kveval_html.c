@@ -39,6 +39,7 @@ static void what_cannot_be_is_refused(void **state) {
     shell_expect("$E report made --html page.html --answers some", 2,
                  "--answers: 'some', expected a whole number from 0 on");
     shell_expect("$E report made --html page.html --answers -1", 2, "--answers");
+    shell_expect("$E report made --answers 3", 2, "--html, which is not asked for");
     shell_succeed("echo old >old.html");
     shell_expect("$E report made --line nobody --html old.html", 1, "nobody");
     shell_succeed("grep -q old old.html && test ! -e page.html");

@@ -65,7 +65,7 @@ static void look(void) {
     write_copy("with.html", true);
     write_copy("without.html", false);
     shell(
-        "chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "HOME=$D chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
         "--disable-component-update --disable-sync --disable-dev-shm-usage --user-data-dir=$D/profile "
         "--host-resolver-rules='MAP * ~NOTFOUND' --window-size=900,900 --virtual-time-budget=2000 --dump-dom file://$D/around.html "
         ">seen.html 2>log; grep -v dbus log >&2; sed -n '/<pre>/,$p' seen.html");
