@@ -28,10 +28,11 @@ static const char help[] =
     "typed, and ends the session where nothing is.\n"
     "  /reset  forget the conversation     /quit, Ctrl-D  end\n"
     "  /help   this                        //...          a message that begins with a slash\n"
+    "  /save FILE  keep the conversation   /load FILE     go on from a kept one\n"
     "A message of several lines: paste it, press Alt-Enter between them, or end a line with \\. Up and Ctrl-R\n"
     "bring back what was typed before; a line that begins with a blank is not kept.\n";
 
-static const char *const commands[] = {"/help", "/quit", "/reset", NULL};
+static const char *const commands[] = {"/help", "/load", "/quit", "/reset", "/save", NULL};
 
 // ---- What has been said --------------------------------------------------------------------------------
 
@@ -172,6 +173,71 @@ static kv_status turn(struct talk *t, const char *line, kv_error *err) {
     return status;
 }
 
+// ---- Kept conversations --------------------------------------------------------------------------------
+
+static void save(struct talk *t, const char *path) {
+    kv_error err = {0};
+    if (t->n_read == 0 || t->n_read != kv_session_length(t->session, 0)) {
+        fputs("[nothing to save: nothing has been said]\n", stderr);
+        return;
+    }
+    if (kvrun_saved_put(t->run, path, t->session, t->read, t->n_read, t->text, strlen(t->text), &err) ==
+        KV_OK)
+        fprintf(stderr, "[%lld tokens saved in %s]\n", (long long)t->n_read, path);
+    else
+        fprintf(stderr, "[%s]\n", err.message);
+}
+
+// The conversation becomes the one that was saved; on failure it stays as it is.
+static kv_status take(struct talk *t, const kv_saved_prompt *saved, kv_error *err) {
+    char *text = strndup(saved->text, (size_t)saved->n_text);
+    int32_t *read = malloc((size_t)saved->n_rows * sizeof *read);
+    kv_status status = text && read ? kv_session_load(t->session, 0, saved, err)
+                                    : kv_fail(err, KV_ERR_MEMORY, "out of memory for the conversation");
+    if (status != KV_OK) {
+        free(text);
+        free(read);
+        return status;
+    }
+    free(t->text);
+    free(t->read);
+    memcpy(read, saved->ids, (size_t)saved->n_rows * sizeof *read);
+    t->text = text, t->read = read, t->n_read = saved->n_rows;
+    return KV_OK;
+}
+
+static void load(struct talk *t, const char *path) {
+    kv_error err = {0};
+    kv_saved_prompt *saved = NULL;
+    double seconds;
+    char took[32];
+    kv_status status = kvrun_saved_read(t->run, path, &saved, &seconds, &err);
+    if (status == KV_OK && !saved->text)
+        status = kv_fail(&err, KV_ERR_ARGUMENT, "%s: was not saved from a text as it is", path);
+    if (status == KV_OK) status = take(t, saved, &err);
+    if (status == KV_OK)
+        fprintf(stderr, "[%lld tokens loaded in %s]\n", (long long)saved->n_rows,
+                kvrun_seconds(seconds, took));
+    else
+        fprintf(stderr, "[%s]\n", err.message);
+    kv_saved_prompt_free(saved);
+}
+
+// "/save FILE" and "/load FILE"; false: it is none of them. Messages of a chat are not kept, and what a pruned prompt
+// leaves out hangs on all of it.
+static bool keep(struct talk *t, const char *line) {
+    const bool saves = !strncmp(line, "/save", 5), loads = !strncmp(line, "/load", 5);
+    if ((!saves && !loads) || (line[5] && line[5] != ' ')) return false;
+    const char *path = line + 5 + strspn(line + 5, " ");
+    if (t->run->options.chat || !kv_session_appends(t->session))
+        fprintf(stderr, "[%.5s is neither for --chat nor for --prune]\n", line);
+    else if (!*path)
+        fprintf(stderr, "[%.5s needs a file: %.5s FILE]\n", line, line);
+    else
+        (saves ? save : load)(t, path);
+    return true;
+}
+
 // ---- The session ---------------------------------------------------------------------------------------
 
 // A line that begins with a slash. *over: it ends the session.
@@ -182,7 +248,7 @@ static void command(struct talk *t, const char *line, bool *over) {
         forget(t), fputs("[forgotten]\n", stderr);
     else if (!strcmp(line, "/help"))
         fputs(help, stderr);
-    else
+    else if (!keep(t, line))
         fprintf(stderr, "[there is no %s; /help tells what there is]\n", line);
 }
 

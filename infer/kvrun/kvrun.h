@@ -83,6 +83,9 @@ kv_status kvrun_saved_session(kvrun *run, const int32_t *ids, int64_t n, int64_t
                               kv_session **session, int64_t *n_loaded, kv_error *err);
 // --save-prompt: reads ids[n] and writes the file.
 kv_status kvrun_saved_write(kvrun *run, const int32_t *ids, int64_t n, kv_error *err);
+// A file, if it is one of this run's system; and what reading it took.
+kv_status kvrun_saved_read(const kvrun *run, const char *path, kv_saved_prompt **prompt, double *seconds,
+                           kv_error *err);
 // What a session holds as a file; ids[n]: all that it has read, or one token more.
 kv_status kvrun_saved_put(const kvrun *run, const char *path, const kv_session *session, const int32_t *ids,
                           int64_t n, const char *text, size_t n_text, kv_error *err);

@@ -133,9 +133,14 @@ static bool asks_for_fingerprints(const kvrun_options *o) {
     return o->predictor && (o->tabulated || !kv_is_random_predictor(o->predictor));
 }
 
-// Whose a saved prompt is.
+// Whether a prompt is saved or loaded, and has to be somebody's.
 static bool is_saved(const kvrun_options *o) {
     return o->save_prompt || o->load_prompt;
+}
+
+// In a conversation it may be, later: weights that are converted lose what they are known by.
+static bool may_be_saved(const kvrun_options *o) {
+    return is_saved(o) || (kvrun_is_interactive(o) && o->dtype != KV_FROZEN_STORED);
 }
 
 static kv_status load_predictor(kvrun *run, kv_error *err) {
@@ -149,7 +154,7 @@ static kv_status load_predictor(kvrun *run, kv_error *err) {
     status = kv_predictor_load(dir, &system->base->spec, prefix ? NULL : &system->aux->spec,
                                asks_for_fingerprints(&run->options) ? &found : NULL, NULL, &system->predictor,
                                err);
-    if (status == KV_OK && is_saved(&run->options))
+    if (status == KV_OK && (is_saved(&run->options) || kvrun_is_interactive(&run->options)))
         kv_predictor_fingerprint(system->predictor, run->fingerprints[2]);
     if (status != KV_OK || !run->options.tabulated) return status;
     status = kv_tabulated_use(run->options.tabulated, &system->base->spec, &system->aux->spec,
@@ -159,7 +164,7 @@ static kv_status load_predictor(kvrun *run, kv_error *err) {
 
 kv_status kvrun_load(kvrun *run, kv_error *err) {
     const kvrun_options *o = &run->options;
-    const bool asks = asks_for_fingerprints(o) || is_saved(o);
+    const bool asks = asks_for_fingerprints(o) || may_be_saved(o);
     kv_status status = kv_blas_reserve(err);
     if (status != KV_OK) return status;
     status =

@@ -12,12 +12,20 @@ static void put_source(char *to, size_t size, const char *from) {
     snprintf(to, size, "%s", from ? from : "");
 }
 
+// Known from loading, or (of a conversation, where weights are as they are stored) taken now.
+static void put_fingerprint(char to[17], const char known[17], kv_model *model) {
+    if (*known)
+        memcpy(to, known, 17);
+    else
+        kv_checkpoint_fingerprint(model, to);
+}
+
 static kv_saved_maker maker_of(const kvrun *run) {
     static const char *const types[] = {[KV_F32] = "f32", [KV_BF16] = "bf16", [KV_F16] = "f16"};
     const kvrun_options *o = &run->options;
     kv_saved_maker m = {0};
-    memcpy(m.base, run->fingerprints[0], sizeof m.base);
-    if (o->aux) memcpy(m.aux, run->fingerprints[1], sizeof m.aux);
+    put_fingerprint(m.base, run->fingerprints[0], run->system.base);
+    if (o->aux) put_fingerprint(m.aux, run->fingerprints[1], run->system.aux);
     if (o->predictor) memcpy(m.predictor, run->fingerprints[2], sizeof m.predictor);
     put_source(m.weights, sizeof m.weights, types[run->system.base->embed.dtype]);
     put_source(m.tokenizer, sizeof m.tokenizer, run->tokenizer ? kv_tokenizer_hash(run->tokenizer) : NULL);
@@ -47,6 +55,18 @@ kv_status kvrun_saved_open(kvrun *run, kv_error *err) {
     status = module->read(run->options.load_prompt, &run->saved, err);
     run->load_seconds = kv_now() - started;
     return status;
+}
+
+kv_status kvrun_saved_read(const kvrun *run, const char *path, kv_saved_prompt **prompt, double *seconds,
+                           kv_error *err) {
+    const kvrun_saved_file *module;
+    const kv_saved_maker expected = maker_of(run);
+    kv_status status = open_module(&module, err);
+    if (status != KV_OK) return status;
+    const double started = kv_now();
+    status = module->read(path, prompt, err);
+    *seconds = kv_now() - started;
+    return status == KV_OK ? kv_saved_prompt_check(path, *prompt, &expected, err) : status;
 }
 
 kv_status kvrun_saved_check(const kvrun *run, kv_error *err) {

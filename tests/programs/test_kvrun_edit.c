@@ -485,7 +485,7 @@ static void completion(void **state) {
     becomes("/he\t", "> /help|");
     becomes("\025/x\t", "> /x|");
     becomes("\025a\tb", "> a    b|"); // a tab
-    becomes("\025/\t", "> /\n/help  /quit  /reset\n> /|");
+    becomes("\025/\t", "> /\n/help  /load  /quit  /reset  /save\n> /|");
     terminal_type("q\t\r");
     terminal_expect_end(0);
 }

@@ -206,6 +206,49 @@ static void history_is_kept(void **state) {
     }
 }
 
+// Another run goes on as if it were this one; and so does a prompt behind it.
+static void conversations_are_kept(void **state) {
+    (void)state;
+    const char *figures, *third = "Which code has it?";
+    char save[256], load[256], file[128], behind[64], wanted[256];
+    snprintf(file, sizeof file, "%s/talk.h5", test_dir);
+    snprintf(save, sizeof save, "/save %s\n", file);
+    snprintf(load, sizeof load, "/load %s\n", file);
+    kvrun_at_terminal(KVP, "-n", "6");
+    until_prompt();
+    terminal_type(save);
+    assert_string_equal(until_prompt(), "[nothing to save: nothing has been said]\n");
+    terminal_type("/save\n");
+    assert_string_equal(until_prompt(), "[/save needs a file: /save FILE]\n");
+    terminal_type("/load /nowhere/x.h5\n");
+    assert_non_null(strstr(until_prompt(), "[/nowhere/x.h5: cannot open: No such file or directory"));
+    ask("In which country is Chaco?", &figures);
+    ask("And Fiji?", &figures);
+    terminal_type(save);
+    assert_non_null(strstr(until_prompt(), " tokens saved in "));
+    char *answer = strdup(ask(third, &figures));
+    terminal_type("\4");
+    terminal_expect_end(0);
+    kvrun_at_terminal(KVP, "-n", "6");
+    until_prompt();
+    terminal_type(load);
+    assert_non_null(strstr(until_prompt(), " tokens loaded in "));
+    assert_string_equal(ask(third, &figures), answer);
+    terminal_type("\4");
+    terminal_expect_end(0);
+    snprintf(behind, sizeof behind, "\n%s", third);
+    snprintf(wanted, sizeof wanted, "%s\n", answer);
+    assert_int_equal(kvrun(KVP, "-n", "6", "--load-prompt", file, behind), 0);
+    assert_string_equal(kvrun_out, wanted);
+    kvrun_at_terminal(BASE, "-n", "6"); // others have no use for it
+    until_prompt();
+    terminal_type(load);
+    assert_non_null(strstr(until_prompt(), "talk.h5: a prompt that was saved with another model: the aux "));
+    terminal_type("\4");
+    terminal_expect_end(0);
+    free(answer);
+}
+
 static void commands(void **state) {
     (void)state;
     const char *figures;
@@ -461,6 +504,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(turns_are_predicted_behind_turns),
         cmocka_unit_test(history_is_kept),
+        cmocka_unit_test(conversations_are_kept),
         cmocka_unit_test(commands),
         cmocka_unit_test(several_lines_at_once),
         cmocka_unit_test(a_full_context),
