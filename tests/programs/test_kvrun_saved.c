@@ -130,6 +130,30 @@ static void another_models(void **state) {
                     "tokenizer.model: exists but is not a directory");
 }
 
+// With a template as much is taken as both prompts begin with: the system message.
+static void chats(void **state) {
+    (void)state;
+    char config[128], file[128];
+    snprintf(config, sizeof config, "%s/tokenizer_config.json", test_dir);
+    snprintf(file, sizeof file, "%s/chat.h5", test_dir);
+    test_write_text(config, "{\"chat_template\": \"{{ '[INST] ' }} <<SYS>>\"}");
+#define CHAT KVP, "-n", "6", "--chat", "--system", "Be kind and short."
+    assert_int_equal(kvrun(CHAT, "Which code?"), 0);
+    char *wanted = strdup(kvrun_out);
+    assert_int_equal(kvrun(CHAT, "--save-prompt", file, "Hello"), 0);
+    assert_int_equal(kvrun(CHAT, "--load-prompt", file, "Which code?"), 0);
+    assert_string_equal(kvrun_out, wanted);
+    long long n_loaded, n_all;
+    assert_int_equal(sscanf(kvrun_err, "[%lld of %lld tokens of prompt loaded in ", &n_loaded, &n_all), 2);
+    assert_true(n_loaded > 10 && n_loaded < n_all - 4);
+    assert_int_equal(kvrun(KVP, "--load-prompt", file, "Which code?"), 1);
+    assert_non_null(strstr(kvrun_err, "chat.h5: was not saved from a text as it is"));
+    assert_int_equal(kvrun(KVP, "--no-bos", "--chat", "--load-prompt", file, "Hi", "--prune", "static:0.5"),
+                     2);
+    free(wanted);
+    unlink(config);
+}
+
 // What does not go together.
 static void usage(void **state) {
     (void)state;
@@ -146,9 +170,12 @@ static void usage(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(loaded_is_read_base),   cmocka_unit_test(loaded_is_read_kvp),
-        cmocka_unit_test(loaded_is_read_prefix), cmocka_unit_test(for_programs),
-        cmocka_unit_test(another_models),        cmocka_unit_test(usage)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(loaded_is_read_base),
+                                       cmocka_unit_test(loaded_is_read_kvp),
+                                       cmocka_unit_test(loaded_is_read_prefix),
+                                       cmocka_unit_test(for_programs),
+                                       cmocka_unit_test(another_models),
+                                       cmocka_unit_test(chats),
+                                       cmocka_unit_test(usage)};
     return cmocka_run_group_tests(tests, test_family_set_up, test_dir_tear_down);
 }
