@@ -51,8 +51,8 @@ static void choose_models(new_sizes *s) {
     s->aux = (new_model){.layers = 2, .dim = 32, .head_dim = 16, .heads = 2, .kv_heads = 1, .ffn = 96};
     s->base.lr = 4e-3, s->aux.lr = 6e-3;
     s->base.steps = steps_of(s, &s->base, budget);
-    s->aux.steps = within(s->base.steps, 150, 800);
-    s->kvp_steps = within(s->base.steps * 3 / 4 / 50 * 50, 100, 600);
+    s->aux.steps = s->base.steps;
+    s->kvp_steps = within(s->base.steps * 3 / 4 / 50 * 50, 100, 800);
     const double a_step = (double)(s->batch * s->seq_len), base = flops_a_token(&s->base, s),
                  aux = flops_a_token(&s->aux, s);
     s->base.flops = base * a_step * (double)s->base.steps;
@@ -63,10 +63,11 @@ static void choose_models(new_sizes *s) {
 
 kv_status new_sizes_choose(new_sizes *s, kv_error *err) {
     enum { LEAST_WINDOWS = 4 };
-    s->seq_len = s->train_tokens < 20000 ? 64 : s->train_tokens < 200000 ? 128 : 256;
+    // Within so few FLOPs small steps, and more of them, learn faster than large ones.
+    s->seq_len = s->train_tokens < 20000 ? 64 : 128;
     // Of little held-out text smaller windows, so that there are enough to tell systems apart.
     while (s->seq_len > 64 && s->held_out_tokens < 24 * s->seq_len) s->seq_len /= 2;
-    s->batch = s->seq_len > 128 ? 4 : 8;
+    s->batch = 512 / s->seq_len;
     s->window = s->seq_len;
     s->prompt = s->window * 3 / 4;
     s->context = 4 * s->seq_len > 512 ? 4 * s->seq_len : 512;
