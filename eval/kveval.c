@@ -5,6 +5,7 @@
 #include "data/config/seed.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "data/system/number.h"
@@ -369,7 +370,10 @@ int main(int argc, char **argv) {
     kv_error err = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_catch_signals();
-    if (arguments.dry_run) kv_console_printout();
+    if (arguments.dry_run) {
+        kv_console_printout();
+        kv_fold_begin();
+    }
     kv_status status = run(&arguments, &err);
     if (status == KV_OK && !kv_console_flush())
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));

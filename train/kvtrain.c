@@ -4,6 +4,7 @@
 #include "data/config/options.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "train/run/doubts.h"
@@ -230,6 +231,7 @@ int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "status") == 0) return run_status(argc - 1, argv + 1);
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     if (arguments.dry_run) kv_console_printout();
+    if (arguments.dry_run || arguments.sweep.path) kv_fold_begin();
     const kv_status status =
         arguments.sweep.path ? sweep(&arguments, &err) : train_one(&training, &arguments, &err);
     int code = report(status, &arguments, &err);

@@ -2,6 +2,7 @@
 #include "data/kvdata/kvdata.h"
 
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/system/limits.h"
 #include "data/system/number.h"
 
@@ -103,6 +104,8 @@ static int run_command(int argc, char **argv) {
         snprintf(full_name, sizeof full_name, "kvdata %s", argv[0]);
         argv[0] = full_name;
         if (commands[i].prints) kv_console_printout();
+        if (strcmp(commands[i].name, "encode") != 0 && strcmp(commands[i].name, "decode") != 0)
+            kv_fold_begin();
         return commands[i].run(argc, argv);
     }
     fprintf(stderr, "kvdata: there is no command '%s'; see kvdata --help\n", argv[0]);

@@ -87,12 +87,32 @@ static void check_output(int exit_status, void *unused) {
     _exit(1);
 }
 
+// A line longer than the terminal is wide would wrap, and could not be redrawn in place.
+static int terminal_width(FILE *stream) {
+    struct winsize size;
+    return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : INT_MAX;
+}
+
+// Pages of help as wide as a narrow terminal, where argp would count on 79 columns.
+static void fit_help(void) {
+    const int terminal = terminal_width(stdout);
+    const char *columns = getenv("COLUMNS");
+    const int wanted = columns ? atoi(columns) : 0, width = wanted > 0 ? wanted - 1 : terminal;
+    char format[64];
+    if (getenv("ARGP_HELP_FMT") || width >= 79) return;
+    const int margin = width < 30 ? 30 : width;
+    // Narrower than that, the words about an option begin further to the left.
+    snprintf(format, sizeof format, "rmargin=%d%s", margin, margin < 60 ? ",opt-doc-col=18" : "");
+    setenv("ARGP_HELP_FMT", format, 1);
+}
+
 void kv_console_start(char **argv) {
     hold_streams();
     kv_limits_raise_stack();
     kv_limits_need_memory();
     calm_threads(argv);
     kv_console_survive_writes();
+    fit_help();
     write_whole_lines();
     on_exit(check_output, NULL);
 }
@@ -145,12 +165,6 @@ static double fraction_done(const kv_progress *progress, int64_t done) {
     return fraction < 0 ? 0 : fraction > 1 ? 1 : fraction;
 }
 
-// A line longer than the terminal is wide would wrap, and could not be redrawn in place.
-static int terminal_width(FILE *stream) {
-    struct winsize size;
-    return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : INT_MAX;
-}
-
 // Titles and notes have names in them that others chose; a name may neither move the cursor nor begin a line.
 static void print_safe(FILE *stream, const char *text, int columns) {
     char *safe = kv_text_printable(text, false);
@@ -158,17 +172,33 @@ static void print_safe(FILE *stream, const char *text, int columns) {
     free(safe);
 }
 
+// Parts of a note, two blanks between them, as long as the line is too wide: whole ones.
+static void drop_parts(char *line, int columns) {
+    const char *first = strstr(line, " left  ");
+    for (char *end; first && kv_text_width(line) > columns; *end = '\0') {
+        end = line + strlen(line);
+        while (end > first + 7 && !(end[-1] == ' ' && end[-2] == ' ')) end--;
+        if (end <= first + 7) return; // the first part is cut where it ends
+        while (end[-1] == ' ') end--;
+    }
+}
+
 static void draw_bar(const kv_progress *progress, int64_t done, const char *note, double now) {
     double fraction = fraction_done(progress, done);
     char bar[bar_width + 1] = "", left[32] = "?", line[512];
-    for (int i = 0; i < bar_width; i++) bar[i] = i < (int)(fraction * bar_width) ? '#' : '-';
+    // The note says more than the bar, which gets what is left of a narrow terminal.
+    const int columns = terminal_width(progress->stream), least = 4,
+              others = kv_text_width(progress->title) + kv_text_width(note ? note : "") + 26;
+    const int room = columns - others, n = room >= bar_width ? bar_width : room < least ? 0 : room;
+    for (int i = 0; i < n; i++) bar[i] = i < (int)(fraction * n) ? '#' : '-';
     if (progress->left > 0)
         kv_duration(progress->left, left);
     else if (fraction > 0)
         kv_duration((now - progress->started) * (1 - fraction) / fraction, left);
-    snprintf(line, sizeof line, "%s [%s] %3.0f %%  %s left  %s", progress->title, bar, 100 * fraction, left,
-             note ? note : "");
+    snprintf(line, sizeof line, "%s %s%s%s%3.0f %%  %s left  %s", progress->title, n ? "[" : "", bar,
+             n ? "] " : "", 100 * fraction, left, note ? note : "");
     line[kv_text_whole(line, strlen(line))] = '\0'; // where it did not fit
+    drop_parts(line, columns);
     fputs("\r\033[K", progress->stream);
     print_safe(progress->stream, line, terminal_width(progress->stream));
     fflush(progress->stream);

@@ -73,7 +73,8 @@ void kv_table_mark(kv_table *table);
 // width. Neither title nor notes.
 void kv_table_print(const kv_table *table, FILE *stream);
 
-// In blocks of columns, one below the other, that are at most `width` wide (0: any width). Each block begins
+// In blocks of columns, one below the other, that are at most `width` wide (0: any width). Where names would leave the
+// figures hardly any place, those stand in a line below. Each block begins
 // with the leading columns that are left-aligned and without a group, which say what a row is about;
 // neighbours under one heading stay together where they fit.
 void kv_table_print_within(const kv_table *table, int width, FILE *stream);

@@ -1,11 +1,10 @@
 // Text for a terminal: columns as wide as their widest cell, neighbours under one common heading.
+#include "data/system/fold.h"
 #include "data/system/width.h"
 #include "data/table/format.h"
 #include "data/table/model.h"
 
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 // The columns that are shown, numbered from 0, and their widths.
 struct view {
@@ -58,7 +57,10 @@ static void measure(const kv_table *table, struct view *view) {
 // Columns [0, n_keys) and [first, end), the keys once when first is below n_keys.
 struct block {
     int n_keys, first, end;
+    bool stacked; // the keys on a line of their own above the others
 };
+
+enum { STEP = 2 }; // by which stacked rows stand further in
 
 static int next_column(const struct block *block, int c) {
     return c + 1 == block->n_keys && block->first > c + 1 ? block->first : c + 1;
@@ -100,10 +102,27 @@ static void print_row(const struct view *view, const struct block *block, int64_
     }
 }
 
+static void print_keys(const struct view *view, int n_keys, int64_t row, FILE *stream) {
+    for (int c = 0; c < n_keys; c++)
+        fprintf(stream, "%s%s", c > 0 ? "  " : "",
+                row < 0 ? column_of(view, c)->title
+                        : kv_table_at(view->table, (size_t)row, view->at[c])->text);
+    fputc('\n', stream);
+}
+
 static void print_block(const struct view *view, const struct block *block, FILE *stream) {
-    if (has_groups(view)) print_groups(view, block, stream);
-    for (int64_t row = -1; row < (int64_t)kv_table_rows(view->table); row++)
-        print_row(view, block, row, stream);
+    const struct block others = {.first = block->first, .end = block->end};
+    const struct block *rows = block->stacked ? &others : block;
+    const int indent = block->stacked ? STEP : 0;
+    if (has_groups(view)) {
+        fprintf(stream, "%*s", indent, "");
+        print_groups(view, rows, stream);
+    }
+    for (int64_t row = -1; row < (int64_t)kv_table_rows(view->table); row++) {
+        if (block->stacked) print_keys(view, block->n_keys, row, stream);
+        fprintf(stream, "%*s", indent, "");
+        print_row(view, rows, row, stream);
+    }
 }
 
 static int leading_keys(const struct view *view) {
@@ -129,6 +148,12 @@ static int block_end(const struct view *view, int first, int room) {
     return end;
 }
 
+static bool fits(const struct view *view, int width) {
+    int all = -GAP;
+    for (int c = 0; c < view->n; c++) all += GAP + view->widths[c];
+    return all <= width;
+}
+
 void kv_table_print_within(const kv_table *table, int width, FILE *stream) {
     struct view view;
     if (!table || table->failed) {
@@ -140,23 +165,28 @@ void kv_table_print_within(const kv_table *table, int width, FILE *stream) {
     int room = width;
     const int n_keys = leading_keys(&view);
     for (int c = 0; c < n_keys; c++) room -= view.widths[c] + (c > 0 ? GAP : 0);
+    // Names that leave the figures no place go above them.
+    const bool stacked = width > 0 && n_keys < view.n && room < width / 3 && !fits(&view, width);
+    if (stacked) room = width;
     for (int first = n_keys; first < view.n || first == n_keys;) {
         const int end = width > 0 ? block_end(&view, first, room) : view.n;
         if (first > n_keys) fputc('\n', stream);
-        print_block(&view, &(struct block){n_keys, first, end}, stream);
+        print_block(&view, &(struct block){n_keys, first, end, stacked}, stream);
         if (end >= view.n) return;
         first = end;
     }
 }
 
 void kv_table_print(const kv_table *table, FILE *stream) {
-    struct winsize size;
-    const int file = fileno(stream);
-    const bool terminal = file >= 0 && isatty(file) && ioctl(file, TIOCGWINSZ, &size) == 0;
-    kv_table_print_within(table, terminal ? size.ws_col : 0, stream);
+    kv_table_print_within(table, kv_console_width(stream), stream);
 }
 
 // ---- All tables ----------------------------------------------------------------------------------------
+
+static void print_words(const char *text, FILE *stream) {
+    kv_fold(text, kv_console_width(stream), stream);
+    fputc('\n', stream);
+}
 
 static kv_status write_text(const kv_tables *tables, FILE *stream, kv_error *err) {
     const kv_status status = kv_tables_check(tables, err);
@@ -165,9 +195,9 @@ static kv_status write_text(const kv_tables *tables, FILE *stream, kv_error *err
         const kv_table *table = tables->tables[i];
         if (table->audience == KV_FOR_PROGRAMS) continue;
         if (any) fputc('\n', stream);
-        if (table->title) fprintf(stream, "%s\n", table->title);
+        if (table->title) print_words(table->title, stream);
         kv_table_print(table, stream);
-        for (size_t k = 0; k < table->n_notes; k++) fprintf(stream, "%s\n", table->notes[k]);
+        for (size_t k = 0; k < table->n_notes; k++) print_words(table->notes[k], stream);
         any = true;
     }
     return status;

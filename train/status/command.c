@@ -2,6 +2,7 @@
 #include "data/file/path.h"
 #include "data/system/buffers.h"
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/system/number.h"
 #include "train/status/status.h"
 
@@ -176,8 +177,8 @@ static void frame(int *width, int *height) {
     struct winsize size;
     const bool terminal = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
     const char *columns = getenv("COLUMNS");
-    const int wanted = columns ? atoi(columns) : 0;
-    *width = clamp(terminal ? size.ws_col - 1 : wanted > 0 ? wanted : 80, 40, 160);
+    const int wanted = columns ? atoi(columns) : 0, own = kv_console_width(stdout);
+    *width = clamp(own > 0 ? own - 1 : wanted > 0 ? wanted : 80, 38, 160);
     *height = terminal && size.ws_row > 0 ? clamp(size.ws_row - LINES_ABOVE, 10, 30) : 20;
 }
 
@@ -222,6 +223,7 @@ int kvtrain_status(int argc, char **argv) {
     struct arguments arguments = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_printout();
+    if (!arguments.csv && !arguments.json) kv_fold_begin();
     const bool redraw = arguments.watch > 0 && !arguments.json && isatty(STDOUT_FILENO) == 1;
     for (;;) {
         struct looks l = look(&arguments);

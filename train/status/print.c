@@ -1,5 +1,6 @@
 // A run's state told three ways: to people one run at a time or a row each, to programs as JSON.
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/table/table.h"
 #include "train/status/status.h"
 #include "train/task/task.h"
@@ -232,7 +233,7 @@ void kv_run_status_print_table(const kv_run_status *runs, size_t n, FILE *out) {
     kv_table_column(table, "", "left", false);
     kv_table_column(table, "", "text", true);
     for (size_t i = 0; i < n; i++) add_row(table, &runs[i]);
-    kv_table_print(table, out);
+    kv_table_print_within(table, kv_console_width(stdout), out);
     kv_table_free(table);
 }
 

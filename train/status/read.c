@@ -306,8 +306,7 @@ static void work_out_time(kv_run_status *s) {
 kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) {
     *s = (kv_run_status){.best_step = -1, .final_step = -1, .metrics.best = -1};
     struct stat info;
-    if (stat(path, &info) != 0)
-        return kv_missing(path, err);
+    if (stat(path, &info) != 0) return kv_missing(path, err);
     if (!S_ISDIR(info.st_mode))
         return kv_mistaken_dir(path, "config.yaml", "the directory of a run", KV_ERR_FORMAT, err);
     if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path)

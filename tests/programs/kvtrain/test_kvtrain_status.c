@@ -3,6 +3,7 @@
 #include "data/file/csv.h"
 #include "data/file/metrics.h"
 #include "data/file/path.h"
+#include "data/system/width.h"
 #include "tests/support/train.h"
 
 #include <fcntl.h>
@@ -527,6 +528,11 @@ static void test_terminal(void **state) {
     int status;
     waitpid(pid, &status, 0);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    for (const char *line = output; *line; line += strcspn(line, "\n"), line += *line == '\n') {
+        char *copy = strndup(line, strcspn(line, "\r\n"));
+        if (kv_text_width(copy) > 52) fail_msg("wider than the terminal: %s", copy);
+        free(copy);
+    }
     const char *axis = strstr(output, "+------");
     if (!axis) fail_msg("no axis in %s", output);
     size_t width = strspn(axis, "+-");
