@@ -125,10 +125,18 @@ static void one_line_redrawn_on_a_terminal(void **state) {
     assert_int_equal(ioctl(control, TIOCSWINSZ, &narrow), 0);
     progress.last_time -= 60;
     kv_progress_show(&progress, 150, "three quarters");
+    // The bar is what goes first, then parts of the note, whole ones.
+    narrow.ws_col = 40;
+    assert_int_equal(ioctl(control, TIOCSWINSZ, &narrow), 0);
+    progress.last_time -= 60;
+    progress.left = 5;
+    kv_progress_show(&progress, 150, "loss 1.5  12 k tokens/s");
     kv_progress_end(&progress, "done");
     read_until(control, "done", text, sizeof text);
     // Cut to fit, so that it does not wrap.
-    assert_non_null(strstr(text, "\r\033[Ksteps [############\r\033[Ksteps: 150/200"));
+    assert_non_null(strstr(text, "\r\033[Ksteps  75 %  "));
+    assert_null(strstr(text, "three quarters"));
+    assert_non_null(strstr(text, "\r\033[Ksteps  75 %  5 s left  loss 1.5\r\033[Ksteps: 150/200"));
     fclose(terminal);
     close(control);
 }
