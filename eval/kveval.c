@@ -379,9 +379,9 @@ int main(int argc, char **argv) {
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
     if (status == KV_OK) return 0;
     char reason[KV_LIMITS_TEXT];
-    fprintf(stderr, "kveval: %s%s%s\n", err.message, kv_limits_reason(&err, reason),
-            status == KV_ERR_INTERRUPTED && !arguments.check_tests
-                ? "; the same command goes on from what was answered"
-                : "");
+    kv_fold_complaint("%s%s%s", err.message, kv_limits_reason(&err, reason),
+                      status == KV_ERR_INTERRUPTED && !arguments.check_tests
+                          ? "; the same command goes on from what was answered"
+                          : "");
     return status == KV_ERR_INTERRUPTED ? 128 + kv_console_signal() : 1;
 }

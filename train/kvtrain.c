@@ -166,7 +166,7 @@ static kv_status train(kv_training *s, kv_run_mode mode, kv_error *err) {
 static int report(kv_status status, const struct arguments *a, const kv_error *err) {
     if (status == KV_OK) return 0;
     char reason[KV_LIMITS_TEXT];
-    fprintf(stderr, "kvtrain: %s%s\n", err->message, kv_limits_reason(err, reason));
+    kv_fold_complaint("%s%s", err->message, kv_limits_reason(err, reason));
     if (status != KV_ERR_INTERRUPTED) return 1;
     if (a->sweep.path) fputs("kvtrain: the same command goes on from there\n", stderr);
     if (a->sweep.path || a->quiet_hint) return 128 + kv_console_signal();

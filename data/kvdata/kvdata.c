@@ -56,7 +56,7 @@ static const char doc[] = "Prepares and looks at data: everything that models ar
 
 int kvdata_result(kv_status status, const kv_error *err) {
     char reason[KV_LIMITS_TEXT];
-    if (status) fprintf(stderr, "kvdata: %s%s\n", err->message, kv_limits_reason(err, reason));
+    if (status) kv_fold_complaint("%s%s", err->message, kv_limits_reason(err, reason));
     return status ? 1 : 0;
 }
 

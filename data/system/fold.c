@@ -4,6 +4,7 @@
 #include "data/system/width.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,17 @@ void kv_fold(const char *text, int width, FILE *out) {
         if (rest) fputc('\n', out);
     }
     free(copy);
+}
+
+void kv_fold_complaint(const char *format, ...) {
+    char text[4096];
+    va_list arguments;
+    va_start(arguments, format);
+    const int n = snprintf(text, sizeof text, "%s: ", program_invocation_short_name);
+    vsnprintf(text + n, sizeof text - (size_t)n, format, arguments);
+    va_end(arguments);
+    kv_fold(text, kv_console_width(stderr), stderr);
+    fputc('\n', stderr);
 }
 
 // ---- The stream ----------------------------------------------------------------------------------------

@@ -11,6 +11,9 @@ void kv_fold_begin(void);
 // Columns of the terminal that a stream is, COLUMNS where that is less; 0: it is none.
 int kv_console_width(FILE *stream);
 
+// "PROGRAM: TEXT" and a new line on standard error, folded where that is a terminal. What a program's main says at its end.
+void kv_fold_complaint(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 // Text in lines, for that many columns. A longer line goes on in the next one, from a blank on, below the place where what it
 // says begins: "memory       about ..." behind the first two blanks or more. A word that is longer stays whole, and so do lines
 // that begin as JSON does.

@@ -1,6 +1,7 @@
 // Warnings come from every floor above core; only here is it decided how they are shown.
 #include "data/system/warning.h"
 
+#include "data/system/fold.h"
 #include "data/system/width.h"
 
 #include <errno.h>
@@ -34,7 +35,8 @@ void kv_warn(const char *format, ...) {
 #pragma omp critical(kv_warning)
     if (!said_before(safe)) {
         const char *over_the_bar = isatty(STDERR_FILENO) ? "\r\033[K" : "";
-        fprintf(stderr, "%s%s: warning: %s\n", over_the_bar, program_invocation_short_name, safe);
+        fputs(over_the_bar, stderr);
+        kv_fold_complaint("warning: %s", safe);
         fflush(stderr);
     }
     free(safe);
