@@ -18,7 +18,8 @@
 
 // ---- Loading -------------------------------------------------------------------------------------------
 
-static const char config_name[] = "config.json", weights_name[] = "model.safetensors";
+static const char config_name[] = "config.json", generation_name[] = "generation_config.json",
+                  weights_name[] = "model.safetensors";
 
 kv_status kv_checkpoint_spec(const char *dir, kv_model_spec *spec, kv_error *err) {
     if (!kv_is_random_model(dir)) return kv_hf_config_read(dir, spec, err);
@@ -107,17 +108,20 @@ kv_status kv_checkpoint_load_trainable(const char *dir, kv_model **model, kv_err
 // ---- Saving --------------------------------------------------------------------------------------------
 
 kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err) {
-    char *text = NULL;
+    char *config = NULL, *generation = NULL;
     kv_weights_tensor *tensors = NULL;
     int64_t n;
-    kv_status status = kv_hf_config_write(&model->spec, &text, err);
+    kv_status status = kv_hf_config_write(&model->spec, &config, err);
+    if (!status) status = kv_hf_generation_write(&model->spec, &generation, err);
     if (!status) status = kv_hf_tensors(model, &tensors, &n, err);
+    const kv_weights_text texts[] = {{config_name, config}, {generation_name, generation}};
     if (status)
         kv_fail_within(err, status, "%s", dir);
     else
-        status = kv_weights_write(dir, weights_name, tensors, n, config_name, text, err);
+        status = kv_weights_write(dir, weights_name, tensors, n, texts, 2, err);
     free(tensors);
-    free(text);
+    free(generation);
+    free(config);
     return status;
 }
 

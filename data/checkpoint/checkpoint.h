@@ -49,8 +49,8 @@ kv_status kv_checkpoint_convert(kv_model **model, kv_frozen_dtype dtype, char fi
 kv_status kv_checkpoint_load_frozen(const char *dir, const kv_model_spec *spec, kv_frozen_dtype dtype,
                                     kv_model **model, char fingerprint[17], kv_error *err);
 
-// Writes config.json and model.safetensors (float32, fused projections joined) into dir: both or neither, as
-// a kv_whole_set. To replace a directory with all that is in it, write under kv_whole_dir_begin. A spec that
+// Writes config.json, generation_config.json and model.safetensors (float32; of openelm fused projections joined) into
+// dir: all or none, as a kv_whole_set. To replace a directory with all that is in it, write under kv_whole_dir_begin. A spec that
 // config.json cannot express is KV_ERR_ARGUMENT.
 kv_status kv_checkpoint_save(const char *dir, kv_model *model, kv_error *err);
 

@@ -94,6 +94,19 @@ static bool means(const char *text, const kv_model_spec *spec) {
     return same;
 }
 
+// The first family whose file means the model says it; every type whose files transformers reads of its own accord
+// stands before OpenELM's.
+void kv_hf_config_name(kv_model_spec *spec) {
+    static const char *const types[] = {"llama", "qwen3", "qwen2", "openelm"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        char *text;
+        snprintf(spec->model_type, sizeof spec->model_type, "%s", types[i]);
+        const kv_status status = kv_hf_config_write(spec, &text, NULL);
+        free(text);
+        if (status == KV_OK) return;
+    }
+}
+
 kv_status kv_hf_config_write(const kv_model_spec *spec, char **text, kv_error *err) {
     *text = NULL;
     kv_status status = kv_model_spec_check(spec, err);

@@ -49,7 +49,8 @@ static const struct kin {
      .eos_id = -1},
 };
 
-static const double default_norm_eps = 1e-6, default_theta = 10000;
+static const float default_norm_eps = 1e-6f;
+static const double default_theta = 10000;
 
 static const struct kin *find_kin(const char *model_type) {
     const struct kin *kin = kins;
@@ -188,40 +189,49 @@ static kv_status read_head_dim(const kv_json_file *file, const struct kin *kin, 
     return kv_json_wrong(file, "num_attention_heads", -1, expected, err);
 }
 
+// What all layers share is the first one's.
+static const kv_hf_field fields[] = {
+    KV_HF_NUMBER(INT, "vocab_size", vocab_size, 1, KV_HF_MAX_WIDTH, true),
+    KV_HF_NUMBER(INT, "hidden_size", model_dim, 1, KV_HF_MAX_WIDTH, true),
+    KV_HF_NUMBER(INT, "max_position_embeddings", context_length, 1, KV_HF_MAX_WIDTH, false),
+    KV_HF_NUMBER(INT, "num_hidden_layers", n_layers, 1, KV_MAX_LAYERS, true),
+    KV_HF_NUMBER(INT, "num_attention_heads", layers[0].n_heads, 1, KV_HF_MAX_WIDTH, true),
+    KV_HF_NUMBER(INT, "intermediate_size", layers[0].ffn_dim, 1, KV_HF_MAX_WIDTH, true),
+    KV_HF_FLAG("tie_word_embeddings", tied_head, true),
+    KV_HF_NUMBER(FLOAT, "rms_norm_eps", norm_eps, 1e-30, 1, false),
+    KV_HF_END,
+};
+// Of these an absent one means what others say, or depends on the type.
+static const kv_hf_field derived[] = {
+    KV_HF_NUMBER(INT, "num_key_value_heads", layers[0].n_kv_heads, 1, KV_HF_MAX_WIDTH, true),
+    KV_HF_NUMBER(INT, "head_dim", head_dim, 2, KV_HF_MAX_WIDTH, true),
+    KV_HF_END,
+};
+static const kv_hf_field *const kv_heads_field = &derived[0];
+
 static kv_status read_layers(const kv_json_file *file, const struct kin *kin, kv_model_spec *spec,
                              kv_error *err) {
-    kv_layer_spec layer;
-    const json_t *kv_heads = json_object_get(file->root, "num_key_value_heads");
-    kv_status status = kv_json_int(file, "num_hidden_layers", 1, KV_MAX_LAYERS, &spec->n_layers, err);
-    if (!status) status = kv_json_int(file, "num_attention_heads", 1, KV_HF_MAX_WIDTH, &layer.n_heads, err);
-    if (!status) status = kv_json_int(file, "intermediate_size", 1, KV_HF_MAX_WIDTH, &layer.ffn_dim, err);
-    if (status) return status;
-    layer.n_kv_heads = layer.n_heads;
+    kv_layer_spec *first = &spec->layers[0];
+    const json_t *kv_heads = json_object_get(file->root, kv_heads_field->key);
+    kv_status status = KV_OK;
+    first->n_kv_heads = first->n_heads;
     if (kv_heads ? !json_is_null(kv_heads) : kin->kv_heads_said)
-        status = kv_json_int(file, "num_key_value_heads", 1, KV_HF_MAX_WIDTH, &layer.n_kv_heads, err);
-    if (!status) status = read_head_dim(file, kin, layer.n_heads, spec, err);
-    for (int64_t i = 0; i < spec->n_layers; i++) spec->layers[i] = layer;
+        status = kv_json_int(file, kv_heads_field->key, 1, KV_HF_MAX_WIDTH, &first->n_kv_heads, err);
+    if (!status) status = read_head_dim(file, kin, first->n_heads, spec, err);
+    for (int64_t i = 1; i < spec->n_layers; i++) spec->layers[i] = *first;
     return status;
 }
 
 kv_status kv_hf_llama_read(const kv_json_file *file, kv_model_spec *spec, kv_error *err) {
     const struct kin *kin = find_kin(spec->model_type);
-    double eps = default_norm_eps;
     spec->qkv_bias = kin->qkv_bias;
     spec->qk_norm = kin->qk_norm;
-    kv_status status = check_features(file, kin, err);
-    if (!status) status = kv_json_int(file, "vocab_size", 1, KV_HF_MAX_WIDTH, &spec->vocab_size, err);
-    if (!status) status = kv_json_int(file, "hidden_size", 1, KV_HF_MAX_WIDTH, &spec->model_dim, err);
     spec->context_length = kin->context;
-    if (!status && kv_json_has(file, "max_position_embeddings"))
-        status = kv_json_int(file, "max_position_embeddings", 1, KV_HF_MAX_WIDTH, &spec->context_length, err);
+    spec->norm_eps = default_norm_eps;
+    kv_status status = check_features(file, kin, err);
+    if (!status) status = kv_hf_fields_read(file, fields, spec, err);
     if (!status) status = read_layers(file, kin, spec, err);
     if (!status) status = check_attention(file, kin, spec, err);
-    if (!status && is_said(file, "tie_word_embeddings"))
-        status = kv_json_bool(file, "tie_word_embeddings", &spec->tied_head, err);
-    if (!status && kv_json_has(file, "rms_norm_eps"))
-        status = kv_json_real(file, "rms_norm_eps", 1e-30, 1, &eps, err);
-    spec->norm_eps = (float)eps;
     if (!status) status = kv_hf_rope_read(file, default_theta, spec->context_length, &spec->rope, err);
     if (!status) status = kv_hf_tokens_read(file, kin->bos_id, kin->eos_id, spec, err);
     return status;
@@ -231,21 +241,15 @@ kv_status kv_hf_llama_read(const kv_json_file *file, kv_model_spec *spec, kv_err
 
 // All layers as the first, in the keys that old and new versions of transformers understand alike.
 json_t *kv_hf_llama_write(const kv_model_spec *spec) {
-    const kv_layer_spec *layer = &spec->layers[0];
-    json_t *root = json_pack(
-        "{s:s, s:[s], s:o, s:o, s:I, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:f, s:b, s:s, "
-        "s:b, s:I}",
-        "model_type", spec->model_type, "architectures", find_kin(spec->model_type)->architecture,
-        "bos_token_id", kv_hf_bos_json(spec), "eos_token_id", kv_hf_eos_json(spec), "head_dim",
-        (json_int_t)spec->head_dim, "hidden_act", "silu", "hidden_size", (json_int_t)spec->model_dim,
-        "initializer_range", 0.02, "intermediate_size", (json_int_t)layer->ffn_dim, "max_position_embeddings",
-        (json_int_t)spec->context_length, "num_attention_heads", (json_int_t)layer->n_heads,
-        "num_hidden_layers", (json_int_t)spec->n_layers, "num_key_value_heads", (json_int_t)layer->n_kv_heads,
-        "rms_norm_eps", kv_hf_float_json(spec->norm_eps), "rope_scaling",
-        kv_hf_rope_scaling_json(&spec->rope), "rope_theta", spec->rope.theta, "tie_word_embeddings",
-        spec->tied_head, "torch_dtype", "float32", "use_cache", true, "vocab_size",
-        (json_int_t)spec->vocab_size);
-    if (root && find_kin(spec->model_type)->window_always)
-        json_object_set_new(root, "sliding_window", json_null());
-    return root;
+    const struct kin *kin = find_kin(spec->model_type);
+    json_t *root = json_pack("{s:s, s:[s], s:o, s:o, s:s, s:f, s:o, s:f, s:s, s:b}", "model_type",
+                             spec->model_type, "architectures", kin->architecture, "bos_token_id",
+                             kv_hf_bos_json(spec), "eos_token_id", kv_hf_eos_json(spec), "hidden_act", "silu",
+                             "initializer_range", 0.02, "rope_scaling", kv_hf_rope_scaling_json(&spec->rope),
+                             "rope_theta", spec->rope.theta, "torch_dtype", "float32", "use_cache", true);
+    bool ok = kv_hf_fields_write(spec, fields, root) && kv_hf_fields_write(spec, derived, root);
+    if (ok && kin->window_always) ok = json_object_set_new(root, "sliding_window", json_null()) == 0;
+    if (ok) return root;
+    json_decref(root);
+    return NULL;
 }

@@ -38,24 +38,29 @@ static kv_status read_layers(const kv_json_file *file, kv_model_spec *spec, kv_e
     return status;
 }
 
+static const kv_hf_field fields[] = {
+    KV_HF_NUMBER(INT, "vocab_size", vocab_size, 1, KV_HF_MAX_WIDTH, true),
+    KV_HF_NUMBER(INT, "model_dim", model_dim, 1, KV_HF_MAX_WIDTH, true),
+    KV_HF_NUMBER(INT, "head_dim", head_dim, 2, KV_HF_MAX_WIDTH, true),
+    KV_HF_NUMBER(INT, "num_transformer_layers", n_layers, 1, KV_MAX_LAYERS, true),
+    KV_HF_NUMBER(INT, "max_context_length", context_length, 1, KV_HF_MAX_WIDTH, true),
+    KV_HF_FLAG("normalize_qk_projections", qk_norm, false),
+    KV_HF_FLAG("share_input_output_layers", tied_head, false),
+    KV_HF_NUMBER(REAL, "rope_freq_constant", rope.theta, 1e-3, 1e15, true),
+    KV_HF_END,
+};
+// OpenELM itself has no such key: said where it is not its constant.
+static const kv_hf_field eps_field[] = {KV_HF_NUMBER(FLOAT, "rms_norm_eps", norm_eps, 1e-30, 1, false),
+                                        KV_HF_END};
+
 kv_status kv_hf_openelm_read(const kv_json_file *file, kv_model_spec *spec, kv_error *err) {
-    double eps = default_norm_eps;
     spec->tied_head = true;
     spec->qk_norm = true;
+    spec->norm_eps = default_norm_eps;
     kv_status status = check_features(file, err);
-    if (!status) status = kv_json_int(file, "vocab_size", 1, KV_HF_MAX_WIDTH, &spec->vocab_size, err);
-    if (!status) status = kv_json_int(file, "model_dim", 1, KV_HF_MAX_WIDTH, &spec->model_dim, err);
-    if (!status) status = kv_json_int(file, "head_dim", 2, KV_HF_MAX_WIDTH, &spec->head_dim, err);
-    if (!status) status = kv_json_int(file, "num_transformer_layers", 1, KV_MAX_LAYERS, &spec->n_layers, err);
-    if (!status)
-        status = kv_json_int(file, "max_context_length", 1, KV_HF_MAX_WIDTH, &spec->context_length, err);
+    if (!status) status = kv_hf_fields_read(file, fields, spec, err);
     if (!status) status = read_layers(file, spec, err);
-    if (!status) status = kv_json_bool(file, "normalize_qk_projections", &spec->qk_norm, err);
-    if (!status) status = kv_json_bool(file, "share_input_output_layers", &spec->tied_head, err);
-    if (!status) status = kv_json_real(file, "rope_freq_constant", 1e-3, 1e15, &spec->rope.theta, err);
-    if (!status && kv_json_has(file, "rms_norm_eps"))
-        status = kv_json_real(file, "rms_norm_eps", 1e-30, 1, &eps, err);
-    spec->norm_eps = (float)eps;
+    if (!status) status = kv_hf_fields_read(file, eps_field, spec, err);
     // What OpenELM's own configuration class assumes.
     if (!status) status = kv_hf_tokens_read(file, 1, 2, spec, err);
     return status;
@@ -71,19 +76,16 @@ json_t *kv_hf_openelm_write(const kv_model_spec *spec) {
         json_array_append_new(multipliers, json_real((double)layer->ffn_dim / (double)spec->model_dim));
     }
     json_t *root = json_pack(
-        "{s:s, s:[s], s:s, s:o, s:o, s:i, s:o, s:b, s:I, s:f, s:I, s:I, s:s, s:b, s:I, s:o, s:o, s:I, s:f, "
-        "s:I, s:b, s:s, s:b, s:I}",
-        "model_type", "openelm", "architectures", "OpenELMForCausalLM", "activation_fn_name", "swish",
-        "bos_token_id", kv_hf_bos_json(spec), "eos_token_id", kv_hf_eos_json(spec), "ffn_dim_divisor", 1,
-        "ffn_multipliers", multipliers, "ffn_with_glu", true, "head_dim", (json_int_t)spec->head_dim,
-        "initializer_range", 0.02, "max_context_length", (json_int_t)spec->context_length, "model_dim",
-        (json_int_t)spec->model_dim, "normalization_layer_name", "rms_norm", "normalize_qk_projections",
-        spec->qk_norm, "num_gqa_groups", (json_int_t)(spec->layers[0].n_heads / spec->layers[0].n_kv_heads),
-        "num_kv_heads", kv_heads, "num_query_heads", heads, "num_transformer_layers",
-        (json_int_t)spec->n_layers, "rope_freq_constant", spec->rope.theta, "rope_max_length",
-        (json_int_t)(2 * spec->context_length), "share_input_output_layers", spec->tied_head, "torch_dtype",
-        "float32", "use_cache", true, "vocab_size", (json_int_t)spec->vocab_size);
-    if (root && spec->norm_eps != default_norm_eps)
-        json_object_set_new(root, "rms_norm_eps", kv_hf_float_json(spec->norm_eps));
-    return root;
+        "{s:s, s:[s], s:s, s:o, s:o, s:i, s:o, s:b, s:f, s:s, s:I, s:o, s:o, s:I, s:s, s:b}", "model_type",
+        "openelm", "architectures", "OpenELMForCausalLM", "activation_fn_name", "swish", "bos_token_id",
+        kv_hf_bos_json(spec), "eos_token_id", kv_hf_eos_json(spec), "ffn_dim_divisor", 1, "ffn_multipliers",
+        multipliers, "ffn_with_glu", true, "initializer_range", 0.02, "normalization_layer_name", "rms_norm",
+        "num_gqa_groups", (json_int_t)(spec->layers[0].n_heads / spec->layers[0].n_kv_heads), "num_kv_heads",
+        kv_heads, "num_query_heads", heads, "rope_max_length", (json_int_t)(2 * spec->context_length),
+        "torch_dtype", "float32", "use_cache", true);
+    bool ok = kv_hf_fields_write(spec, fields, root);
+    if (ok && spec->norm_eps != default_norm_eps) ok = kv_hf_fields_write(spec, eps_field, root);
+    if (ok) return root;
+    json_decref(root);
+    return NULL;
 }

@@ -1,4 +1,5 @@
 // Which tokens begin and end a text, as config.json and generation_config.json say.
+#include "data/checkpoint/hf_config.h"
 #include "data/checkpoint/hf_config_family.h"
 
 #include "core/text.h"
@@ -105,4 +106,11 @@ json_t *kv_hf_eos_json(const kv_model_spec *spec) {
     for (int64_t i = 0; i < spec->n_stop_ids; i++)
         json_array_append_new(list, json_integer(spec->stop_ids[i]));
     return list;
+}
+
+kv_status kv_hf_generation_write(const kv_model_spec *spec, char **text, kv_error *err) {
+    json_t *root = json_pack("{s:o, s:o}", bos_key, kv_hf_bos_json(spec), eos_key, kv_hf_eos_json(spec));
+    *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    json_decref(root);
+    return *text ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory");
 }

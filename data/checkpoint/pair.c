@@ -4,6 +4,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/random.h"
 #include "data/system/warning.h"
+#include "data/tokenizer/directory.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -48,13 +49,10 @@ static bool has_tokenizer(const struct model *m) {
 
 // The file that kv_tokenizer_open would read.
 static bool tokenizer_file(const char *path, char out[PATH_MAX]) {
-    static const char *const names[] = {"tokenizer.json", "tokenizer.model"};
     struct stat info;
     if (stat(path, &info) != 0) return false;
-    if (!S_ISDIR(info.st_mode)) return snprintf(out, PATH_MAX, "%s", path) < PATH_MAX;
-    for (int i = 0; i < 2; i++)
-        if (snprintf(out, PATH_MAX, "%s/%s", path, names[i]) < PATH_MAX && stat(out, &info) == 0) return true;
-    return false;
+    return S_ISDIR(info.st_mode) ? kv_tokenizer_file(path, out)
+                                 : snprintf(out, PATH_MAX, "%s", path) < PATH_MAX;
 }
 
 static bool same_bytes(FILE *a, FILE *b) {

@@ -99,7 +99,8 @@ kv_status kv_predictor_save(const char *dir, kv_predictor *predictor, const kv_f
     kv_status status = list_tensors(predictor, &tensors, &n, err);
     if (status) return status;
     char *text = describe(predictor, made_for);
-    status = text ? kv_weights_write(dir, weights_name, tensors, n, json_name, text, err)
+    const kv_weights_text described = {json_name, text};
+    status = text ? kv_weights_write(dir, weights_name, tensors, n, &described, 1, err)
                   : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", dir);
     free(text);
     free(tensors);

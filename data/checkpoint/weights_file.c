@@ -278,12 +278,14 @@ static kv_status write_tensors(const char *path, const kv_weights_tensor *tensor
 }
 
 kv_status kv_weights_write(const char *dir, const char *name, const kv_weights_tensor *tensors, int64_t n,
-                           const char *text_name, const char *text, kv_error *err) {
+                           const kv_weights_text *texts, int n_texts, kv_error *err) {
     char path[PATH_MAX];
     kv_whole_set set;
     kv_status status = kv_whole_set_begin(&set, dir, err);
-    if (!status) status = kv_path_join(set.staged.path, text_name, path, err);
-    if (!status) status = kv_write_file(path, text, strlen(text), err);
+    for (int i = 0; i < n_texts && !status; i++) {
+        status = kv_path_join(set.staged.path, texts[i].name, path, err);
+        if (!status) status = kv_write_file(path, texts[i].text, strlen(texts[i].text), err);
+    }
     if (!status) status = kv_path_join(set.staged.path, name, path, err);
     if (!status) status = write_tensors(path, tensors, n, err);
     return kv_whole_set_end(&set, NULL, 0, status, err);

@@ -53,7 +53,11 @@ kv_status kv_weights_take(const kv_weights_set *set, const kv_weights_request *r
 // Bytes of the needed tensors as they are stored.
 int64_t kv_weights_bytes(const kv_weights_set *set, const kv_weights_request *request);
 
-// Writes dir/name with all values as float32, and dir/text_name with the text that describes them: both or
-// neither (kv_whole_set).
+// A file of text beside weights, which says what they are.
+typedef struct kv_weights_text {
+    const char *name, *text;
+} kv_weights_text;
+
+// Writes dir/name with all values as float32, and the texts: all or none (kv_whole_set).
 kv_status kv_weights_write(const char *dir, const char *name, const kv_weights_tensor *tensors, int64_t n,
-                           const char *text_name, const char *text, kv_error *err);
+                           const kv_weights_text *texts, int n_texts, kv_error *err);

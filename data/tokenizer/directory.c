@@ -5,7 +5,9 @@
 #include "data/file/mistaken.h"
 #include "data/file/path.h"
 #include "data/system/warning.h"
+#include "data/tokenizer/export.h"
 #include "data/tokenizer/files.h"
+#include "data/tokenizer/spm_proto.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -38,72 +40,16 @@ static kv_status check_said(const char *dir, const kv_tokenizer *tokenizer, kv_e
 
 // ---- A tokenizer.model beside a tokenizer.json -----------------------------------------------------------
 
-// Of a SentencePiece model only the pieces, since loading it with its library would take a fifth of the time that the
-// tokenizer.json does. It is a protocol buffer: fields, each with a number and a type, of which `pieces` (1) are fields
-// again: `piece` (1) and `type` (3).
-//                                                    [sentencepiece, src/sentencepiece_model.proto]
-struct field {
-    uint64_t number, value; // of a number, or the length of
-    const char *bytes;      // this
-};
-
-enum { NORMAL = 1 };
-
-static bool read_number(const char **at, const char *end, uint64_t *value) {
-    *value = 0;
-    for (int shift = 0; shift < 64 && *at < end; shift += 7) {
-        const unsigned char byte = (unsigned char)*(*at)++;
-        *value |= (uint64_t)(byte & 127) << shift;
-        if (byte < 128) return true;
-    }
-    return false;
-}
-
-// False: the end, or no protocol buffer.
-static bool next_field(const char **at, const char *end, struct field *f) {
-    uint64_t key;
-    *f = (struct field){0};
-    if (!read_number(at, end, &key)) return false;
-    f->number = key >> 3;
-    switch (key & 7) {
-    case 0: return read_number(at, end, &f->value);
-    case 1: f->value = 8; break;
-    case 2:
-        if (!read_number(at, end, &f->value)) return false;
-        break;
-    case 5: f->value = 4; break;
-    default: return false;
-    }
-    if (f->value > (uint64_t)(end - *at)) return false;
-    f->bytes = *at;
-    *at += f->value;
-    return true;
-}
-
-// The spelling of an ordinary piece; NULL of control pieces, bytes and the like, which the two files may call otherwise.
-static const char *normal_piece(const struct field *piece, size_t *length) {
-    const char *at = piece->bytes, *end = at + piece->value, *spelling = NULL;
-    struct field f;
-    uint64_t type = NORMAL;
-    while (next_field(&at, end, &f)) {
-        if (f.number == 1 && f.bytes) spelling = f.bytes, *length = f.value;
-        if (f.number == 3) type = f.value;
-    }
-    return type == NORMAL ? spelling : NULL;
-}
-
-// The first ordinary piece that the tokenizer has another one for; -1: none. A file of another kind by that name
-// (tiktoken's lines of base64) does not begin with a piece.
+// The first ordinary piece that the tokenizer has another one for; -1: none. Control pieces, bytes and the like may be
+// called otherwise. A file of another kind by that name (tiktoken's lines of base64) does not begin with a piece. Loading
+// it with SentencePiece's library would take a fifth of the time that the tokenizer.json does.
 static int64_t find_other(const kv_tokenizer *tokenizer, const char *bytes, size_t size) {
-    const char *at = bytes, *end = at + size;
-    struct field f;
-    int64_t id = 0;
-    while (id < kv_tokenizer_vocab_size(tokenizer) && next_field(&at, end, &f)) {
-        size_t length = 0;
-        if (f.number != 1 || !f.bytes) return -1; // pieces come first
-        const char *found = normal_piece(&f, &length), *used = kv_tokenizer_piece(tokenizer, (int32_t)id);
-        if (found && used && (strlen(used) != length || memcmp(found, used, length) != 0)) return id;
-        id++;
+    const char *at = bytes, *end = bytes + size;
+    kv_spm_piece_info p;
+    for (int64_t id = 0; id < kv_tokenizer_vocab_size(tokenizer) && kv_spm_next_piece(&at, end, &p); id++) {
+        const char *used = kv_tokenizer_piece(tokenizer, (int32_t)id);
+        if (p.type != KV_SPM_NORMAL || !used) continue;
+        if (strlen(used) != p.length || memcmp(p.spelling, used, p.length) != 0) return id;
     }
     return -1;
 }
@@ -113,6 +59,7 @@ static void doubt_second(const char *dir, const kv_tokenizer *tokenizer) {
     char path[PATH_MAX], *bytes;
     size_t size;
     if (!kv_path_exists_in(dir, "tokenizer.json") || !kv_path_exists_in(dir, "tokenizer.model")) return;
+    if (kv_tokenizer_is_export(dir)) return;
     if (kv_path_join(dir, "tokenizer.model", path, NULL) ||
         kv_read_file(path, max_bytes, &bytes, &size, NULL))
         return; // which nobody needs
@@ -142,6 +89,11 @@ bool kv_tokenizer_present(const char *dir) {
     return kv_path_exists_in(dir, "tokenizer.json") || kv_path_exists_in(dir, "tokenizer.model");
 }
 
+bool kv_tokenizer_file(const char *dir, char out[PATH_MAX]) {
+    if (!lies_in(dir, "tokenizer.json", out)) return lies_in(dir, "tokenizer.model", out);
+    return kv_tokenizer_is_export(dir) ? lies_in(dir, "tokenizer.model", out) : true;
+}
+
 static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) {
     struct stat info;
     if (strlen(path) + strlen("/tokenizer.model") >= PATH_MAX) return kv_path_too_long(path, err);
@@ -151,7 +103,7 @@ static kv_status find_file(const char *path, char out[PATH_MAX], kv_error *err) 
     if (!S_ISDIR(info.st_mode))
         return kv_mistaken(path, KV_FILE_TOKENIZER_MODEL, kv_fail(err, KV_ERR_IO, "%s: not a file", path),
                            err);
-    if (lies_in(path, "tokenizer.json", out) || lies_in(path, "tokenizer.model", out)) return KV_OK;
+    if (kv_tokenizer_file(path, out)) return KV_OK;
     return kv_mistaken_dir(
         path, "tokenizer.json", "a tokenizer (tokenizer.json or tokenizer.model)",
         kv_fail(err, KV_ERR_IO, "%s: neither a tokenizer.json nor a tokenizer.model in there", path), err);

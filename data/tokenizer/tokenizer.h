@@ -28,7 +28,7 @@
 typedef struct kv_tokenizer kv_tokenizer;
 
 // A tokenizer.json (any *.json), a tokenizer.model, or a directory: its tokenizer.json or else its
-// tokenizer.model, if it agrees with what else lies in there (data/tokenizer/directory.h). What of a tokenizer.json is
+// tokenizer.model (which of two: data/tokenizer/directory.h), if it agrees with what else lies in there. What of a tokenizer.json is
 // not supported is KV_ERR_FORMAT and named. Free with kv_tokenizer_free.
 kv_status kv_tokenizer_open(const char *path, kv_tokenizer **tokenizer, kv_error *err);
 // The same of a file, whatever lies beside it.

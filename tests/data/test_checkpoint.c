@@ -158,7 +158,7 @@ static void test_save_and_load(void **state) {
         must(kv_model_create(&spec, KV_F32, true, &model, &err), &err);
         kv_model_init(model, 3);
         must(kv_checkpoint_save(test_dir, model, &err), &err);
-        assert_int_equal(test_dir_count(test_dir), 2);
+        assert_int_equal(test_dir_count(test_dir), 3);
         must(kv_checkpoint_load(test_dir, &views, &err), &err);
         must(kv_checkpoint_load_trainable(test_dir, &copies, &err), &err);
         assert_same_weights(model, views);
@@ -191,7 +191,7 @@ static void test_save_all_types(void **state) {
             }
             kv_model *saved = part ? pruned : model;
             must(kv_checkpoint_save(test_dir, saved, &err), &err);
-            assert_int_equal(test_dir_count(test_dir), 2);
+            assert_int_equal(test_dir_count(test_dir), 3);
             must(kv_checkpoint_load(test_dir, &again, &err), &err);
             assert_same_spec(&saved->spec, &again->spec);
             assert_same_weights(saved, again);
@@ -199,6 +199,28 @@ static void test_save_all_types(void **state) {
             kv_model_free(pruned);
             kv_model_free(again);
         }
+}
+
+// A model's fingerprint does not depend on the type that its files have it as: predictors know their base and aux by it,
+// also those of before new models were named so (data/checkpoint/hf_config.h).
+static void test_same_model_of_two_types(void **state) {
+    (void)state;
+    static const char *const types[] = {"qwen3", "openelm"};
+    char prints[2][17];
+    kv_model *model;
+    must(kv_checkpoint_load(golden("hf/scratch-qwen3"), &model, &err), &err);
+    for (int i = 0; i < 2; i++) {
+        kv_model *again;
+        snprintf(model->spec.model_type, sizeof model->spec.model_type, "%s", types[i]);
+        must(kv_checkpoint_save(test_dir, model, &err), &err);
+        must(kv_checkpoint_load(test_dir, &again, &err), &err);
+        assert_string_equal(again->spec.model_type, types[i]);
+        assert_same_weights(model, again);
+        kv_checkpoint_fingerprint(again, prints[i]);
+        kv_model_free(again);
+    }
+    assert_string_equal(prints[0], prints[1]);
+    kv_model_free(model);
 }
 
 // Frozen weights keep their 16-bit type, trainable and saved ones are widened; the fingerprint is that of the
@@ -635,6 +657,7 @@ int main(void) {
         TEST(test_save_all_types),
         TEST(test_half_precision),
         TEST(test_fingerprint),
+        TEST(test_same_model_of_two_types),
         TEST(test_saving_refuses),
         TEST(test_full_disk),
         TEST(test_random_names),

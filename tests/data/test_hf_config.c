@@ -402,13 +402,57 @@ static void test_inexpressible(void **state) {
     }
 }
 
+// ---- New models ----------------------------------------------------------------------------------------
+
+static void expect_name(kv_model_spec spec, const char *type) {
+    kv_hf_config_name(&spec);
+    assert_string_equal(spec.model_type, type);
+    write_config(&spec);
+    kv_model_spec again;
+    must(kv_checkpoint_spec(test_dir, &again, &err), &err);
+    assert_same_spec(&spec, &again);
+}
+
+// What all layers share is said in the terms of a type that transformers has; what differs anywhere only OpenELM's can say.
+static void test_names(void **state) {
+    (void)state;
+    kv_model_spec plain = {.vocab_size = 350,
+                           .model_dim = 96,
+                           .head_dim = 20,
+                           .n_layers = 3,
+                           .context_length = 77,
+                           .layers = {{4, 2, 101}, {4, 2, 101}, {4, 2, 101}},
+                           .tied_head = true,
+                           .norm_eps = 1e-6f,
+                           .rope = {.theta = 10000},
+                           .bos_id = -1,
+                           .eos_id = 2};
+    expect_name(plain, "llama");
+    kv_model_spec other = plain;
+    other.qk_norm = true;
+    expect_name(other, "qwen3");
+    other.tied_head = false, other.bos_id = 0, other.norm_eps = 3e-5f, other.rope.theta = 1234.5;
+    expect_name(other, "qwen3");
+    other.stop_ids[other.n_stop_ids++] = 17;
+    expect_name(other, "qwen3");
+    other = plain, other.qkv_bias = true;
+    expect_name(other, "qwen2");
+    for (int i = 0; i < 3; i++) {
+        other = plain, other.qk_norm = i == 1;
+        if (i == 0) other.layers[2].ffn_dim++;
+        if (i == 1) other.layers[1].n_kv_heads = 4;
+        if (i == 2) other.layers[0].n_heads = 8;
+        expect_name(other, "openelm");
+    }
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, test_dir_set_up, test_dir_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_openelm_golden),         TEST(test_transformers_goldens), TEST(test_published_files),
         TEST(test_published_openelm_rule), TEST(test_absent_keys),          TEST(test_rope_synonyms),
         TEST(test_ends_of_text),           TEST(test_unsupported),          TEST(test_bad_openelm),
-        TEST(test_written_shapes),         TEST(test_inexpressible),
+        TEST(test_written_shapes),         TEST(test_inexpressible),        TEST(test_names),
     };
     return cmocka_run_group_tests_name("hf_config", tests, NULL, NULL);
 }

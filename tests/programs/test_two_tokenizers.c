@@ -178,6 +178,43 @@ static void kvrun_refuses(void **state) {
         "step-000001/model was trained with another tokenizer");
 }
 
+// Beside what kvtrain writes lies the same tokenizer as transformers reads it: whichever is given, alone or with the other,
+// it is the model's, and no other is.
+static void both_kinds_of_files(void **state) {
+    (void)state;
+    static const char *const files[] = {"m/a/final/model", "m/a/final/model/tokenizer.json",
+                                        "m/a/final/model/tokenizer.model"};
+    char command[256];
+    silent(
+        "test -e m/a/final/model/tokenizer_config.json && test -e m/kvp/final/aux/special_tokens_map.json");
+    for (int i = 0; i < 3; i++) {
+        snprintf(command, sizeof command, KVRUN PREDICTOR("kvp") "--tokenizer %s bada", files[i]);
+        silent(command);
+        snprintf(command, sizeof command, "$E eval.yaml --no-ttft -o m/e3%d -s tokenizer=%s", i, files[i]);
+        silent(command);
+        snprintf(command, sizeof command, TOKENIZE "%s -o j%d.h5 a.jsonl", files[i], i);
+        silent(command);
+        snprintf(command, sizeof command, "$T lm.yaml -f -o m/j -s data.train=j%d.h5", i);
+        silent(command);
+        silent("$T kvp.yaml -f -o m/k -s base=m/j/final/model");
+    }
+    // Either alone.
+    shell_succeed("for f in model json; do cp -r m/a/final/model only_$f; done; rm only_model/tokenizer.json "
+                  "only_json/tokenizer.model");
+    for (int i = 0; i < 2; i++) {
+        const char *dir = i ? "only_model" : "only_json";
+        snprintf(command, sizeof command, "$R --base %s " PREDICTOR("kvp") "-n 2 bada", dir);
+        silent(command);
+        snprintf(command, sizeof command, "$R --base %s -n 2 --tokenizer b.model bada", dir);
+        refused(command, "as in the tokenizer b.model");
+        snprintf(command, sizeof command, "cp m/b/final/model/tokenizer.json %s && $R --base %s -n 2 bada",
+                 dir, dir);
+        refused(command, "trained with another tokenizer than the one in there");
+    }
+    refused(KVRUN "--tokenizer m/b/final/model/tokenizer.json bada", "model m/a/final/model|token 2");
+    refused("$T kvp.yaml -o m/x -s base=m/b/final/model", "token 2");
+}
+
 // A tokenizer that was put in the place of the model's own is seen by whoever opens the directory, also of a model that
 // was made of one that did not say anything.
 static void a_swapped_tokenizer(void **state) {
@@ -417,6 +454,7 @@ int main(void) {
         cmocka_unit_test(models_have_their_tokenizer),
         cmocka_unit_test(a_directory_goes_along),
         cmocka_unit_test(kvrun_refuses),
+        cmocka_unit_test(both_kinds_of_files),
         cmocka_unit_test(a_swapped_tokenizer),
         cmocka_unit_test(two_in_one_directory),
         cmocka_unit_test(kveval_refuses),

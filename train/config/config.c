@@ -3,6 +3,7 @@
 #include "train/config/config.h"
 
 #include "data/cache/cache.h"
+#include "data/checkpoint/hf_config.h"
 #include "data/config/scalar.h"
 #include "data/file/mistaken.h"
 
@@ -455,8 +456,7 @@ kv_adamw_args kv_train_adamw(const kv_train_config *train) {
 kv_status kv_scratch_spec(const kv_config *config, const kv_train_config *train, const kv_shard_info *shard,
                           kv_model_spec *spec, kv_error *err) {
     const kv_model_config *m = &train->model;
-    *spec = (kv_model_spec){.model_type = "openelm",
-                            .vocab_size = shard->vocab_size,
+    *spec = (kv_model_spec){.vocab_size = shard->vocab_size,
                             .model_dim = m->model_dim,
                             .head_dim = m->head_dim,
                             .n_layers = m->n_layers,
@@ -471,5 +471,7 @@ kv_status kv_scratch_spec(const kv_config *config, const kv_train_config *train,
         spec->layers[i] = (kv_layer_spec){m->n_heads, m->n_kv_heads, m->ffn_dim};
     kv_error inner = {0};
     kv_status status = kv_model_spec_check(spec, &inner);
-    return status == KV_OK ? KV_OK : kv_config_fail(config, err, "model", "%s", inner.message);
+    if (status != KV_OK) return kv_config_fail(config, err, "model", "%s", inner.message);
+    kv_hf_config_name(spec);
+    return KV_OK;
 }

@@ -197,7 +197,8 @@ kv_status kvp_save(kv_task *task, const char *dir, bool final, kv_error *err) {
         status = kv_path_join(dir, "aux", path, err);
         if (status == KV_OK) status = save_aux(kvp, path, err);
         const char *origins[] = {task->config->aux, task->config->base};
-        if (status == KV_OK) status = kv_task_save_tokenizer(task, origins, 2, path, final, err);
+        if (status == KV_OK)
+            status = kv_task_save_tokenizer(task, origins, 2, &kvp->aux_spec, path, final, err);
     }
     if (status == KV_OK) status = kv_path_join(dir, "predictor", path, err);
     if (status == KV_OK) status = kv_make_dirs(path, err);

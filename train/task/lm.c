@@ -56,6 +56,9 @@ static kv_status lm_load(kv_task *task, const char *from, kv_error *err) {
     if (status == KV_OK && from &&
         memcmp(lm->spec.layers, lm->model->spec.layers, sizeof lm->spec.layers) != 0)
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another model than the config describes", from);
+    // Runs of before models were named so have it as openelm.
+    if (status == KV_OK && task->config->model.from == KV_FROM_SCRATCH)
+        memcpy(lm->model->spec.model_type, lm->spec.model_type, sizeof lm->spec.model_type);
     if (status == KV_OK) status = kv_model_set_trainable(lm->model, true, err);
     if (status == KV_OK) status = lm_teacher_load(&lm->teacher, from, err);
     if (status != KV_OK) return status;
@@ -101,12 +104,14 @@ static kv_tensor *lm_validate(kv_task *task, kv_tape *tape, const kv_batch *batc
 
 static kv_status lm_save(kv_task *task, const char *dir, bool final, kv_error *err) {
     char model_dir[PATH_MAX];
+    lm_task *lm = (lm_task *)task;
     kv_status status = kv_path_join(dir, "model", model_dir, err);
     if (status == KV_OK) status = kv_make_dirs(model_dir, err);
-    if (status == KV_OK) status = kv_checkpoint_save(model_dir, ((lm_task *)task)->model, err);
-    if (status == KV_OK) status = lm_teacher_save(&((lm_task *)task)->teacher, dir, err);
+    if (status == KV_OK) status = kv_checkpoint_save(model_dir, lm->model, err);
+    if (status == KV_OK) status = lm_teacher_save(&lm->teacher, dir, err);
     const char *origin = task->config->model.from == KV_FROM_SCRATCH ? NULL : task->config->model.path;
-    return status == KV_OK ? kv_task_save_tokenizer(task, &origin, 1, model_dir, final, err) : status;
+    return status == KV_OK ? kv_task_save_tokenizer(task, &origin, 1, &lm->spec, model_dir, final, err)
+                           : status;
 }
 
 static bool names_recipe(const kv_task *task) {

@@ -6,6 +6,7 @@
 #include "data/checkpoint/pair.h"
 #include "data/file/path.h"
 #include "data/system/console.h"
+#include "data/tokenizer/export.h"
 #include "data/tokenizer/files.h"
 
 #include <inttypes.h>
@@ -79,8 +80,8 @@ static kv_status copy_tokenizer(const char *from, const char *dir, const kv_toke
     return status == KV_OK && id && !says ? kv_tokenizer_id_write(dir, id, err) : status;
 }
 
-kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins, int n, const char *dir,
-                                 bool final, kv_error *err) {
+static kv_status save_tokenizer(const kv_task *task, const char *const *origins, int n, const char *dir,
+                                bool final, kv_error *err) {
     const kv_train_text *text = task->text;
     const kv_tokenizer_id id = kv_train_text_tokenizer(text);
     for (int i = 0; i < n && final; i++)
@@ -90,6 +91,12 @@ kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins
     for (int i = n; i-- > 0 && final && !status;)
         if (origins[i]) status = kv_tokenizer_copy(origins[i], dir, err);
     return status == KV_OK ? kv_tokenizer_id_write(dir, &id, err) : status;
+}
+
+kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins, int n,
+                                 const kv_model_spec *spec, const char *dir, bool final, kv_error *err) {
+    kv_status status = save_tokenizer(task, origins, n, dir, final, err);
+    return status == KV_OK && final ? kv_tokenizer_export(dir, spec->context_length, err) : status;
 }
 
 void kv_task_describe_model(const kv_model_spec *spec, FILE *out) {

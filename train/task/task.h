@@ -128,8 +128,9 @@ bool kv_task_same_shape(const kv_model_spec *a, const kv_model_spec *b);
 // What tells those who use the model in `dir` what its ids mean: the identity of the text's tokenizer and, of a
 // `final` one, where the text is not too old to hold it, that tokenizer. But a final model that was made from others has
 // what they have: that of the first of origins[n] (their directories, or NULL) with a tokenizer; where none has one, what
-// they say of its special tokens and of conversations.
-kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins, int n, const char *dir,
-                                 bool final, kv_error *err);
+// they say of its special tokens and of conversations. Beside a
+// final one lies what transformers wants (data/tokenizer/export.h). spec: of the model in dir.
+kv_status kv_task_save_tokenizer(const kv_task *task, const char *const *origins, int n,
+                                 const kv_model_spec *spec, const char *dir, bool final, kv_error *err);
 // "4 layers, dim 96, ... 407 k parameters" and a newline.
 void kv_task_describe_model(const kv_model_spec *spec, FILE *out);

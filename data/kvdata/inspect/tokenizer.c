@@ -118,8 +118,8 @@ static kv_status describe_tokenizer(const inspect_subject *s, inspect_report *re
 
 kv_status inspect_tokenizer_in(const char *dir, int64_t table_rows, inspect_report *report, kv_error *err) {
     char path[PATH_MAX];
-    const bool json = inspect_entry(dir, "tokenizer.json", path, sizeof path);
-    if (!json && !inspect_entry(dir, "tokenizer.model", path, sizeof path)) return KV_OK;
+    if (!kv_tokenizer_file(dir, path)) return KV_OK;
+    const bool json = kv_tokenizer_is_json(path);
     kv_tokenizer *tokenizer = NULL;
     kv_error why;
     kv_status status = kv_tokenizer_open(path, &tokenizer, &why);

@@ -1,5 +1,5 @@
 // kvtrain on checkpoints of every model type and stored type, as they come: what it saves is of the same
-// type.
+// type. And of what type models are that come from none.
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/path.h"
 #include "tests/support/train.h"
@@ -123,6 +123,61 @@ static void test_tokenizers_go_along(void **state) {
     assert_int_not_equal(access("next/checkpoints/step-000004/model/chat_template.jinja", F_OK), 0);
 }
 
+// ---- From scratch ----------------------------------------------------------------------------------------
+
+static void expect_named(const char *dir, const char *type) {
+    kv_model *model = load(dir);
+    assert_string_equal(model->spec.model_type, type);
+    kv_model_free(model);
+}
+
+static void put_openelm(const char *dir) {
+    kv_error err = {0};
+    kv_model *model;
+    if (kv_checkpoint_load_trainable(dir, &model, &err) != KV_OK) fail_msg("%s", err.message);
+    strcpy(model->spec.model_type, "openelm");
+    if (kv_checkpoint_save(dir, model, &err) != KV_OK) fail_msg("%s", err.message);
+    kv_model_free(model);
+    expect_named(dir, "openelm");
+}
+
+// As what it is in transformers' terms, and so is what is made of it.
+static void test_from_scratch(void **state) {
+    (void)state;
+    expect_named("base/final/model", "qwen3");
+    train_expect(0, ARGS("base.yaml", "-o", "plain", "-s", "model.qk_norm=false", "-s", "train.steps=2"));
+    expect_named("plain/final/model", "llama");
+    train_expect(
+        0, ARGS("base.yaml", "-o", "half", "-s",
+                "model={from: pruned, keep: 0.5, path: base/final/model, n_layers: null, model_dim: null, "
+                "head_dim: null, n_heads: null, n_kv_heads: null, ffn_dim: null, context_length: null}",
+                "-s", "train.steps=2"));
+    expect_named("half/final/model", "qwen3");
+    assert_int_equal(access("half/final/model/generation_config.json", F_OK), 0);
+}
+
+// Runs of before models were named so: they go on, to the same bits, and predictors of before know their models.
+static void test_openelm_of_before(void **state) {
+    (void)state;
+    static const char flat[] = "train.lr_end=1e-2", weights[] = "old/final/model/model.safetensors";
+    train_expect(0, ARGS("base.yaml", "-o", "old", "-s", flat, "-s", "train.steps=6"));
+    put_openelm("old/final/model");
+    train_expect(0, ARGS("base.yaml", "-o", "old", "-s", flat, "-s", "train.steps=10", "--resume"));
+    train_expect(0, ARGS("base.yaml", "-o", "new", "-s", flat, "-s", "train.steps=10"));
+    assert_true(same_file(weights, "new/final/model/model.safetensors"));
+    expect_named("old/final/model", "qwen3");
+    // Its predictors, made while it was one, go on with it as the other.
+    put_openelm("old/final/model");
+    put_openelm("aux/final/model");
+    train_expect(0, ARGS("kvp.yaml", "-o", "old_kvp", "-s", "base=old/final/model", "-s", "train.steps=2"));
+    expect_named("old_kvp/final/aux", "openelm"); // what came from a checkpoint stays what it was
+    train_expect(0, ARGS("kvp.yaml", "-o", "new_kvp", "-s", "base=new/final/model", "-s", "train.steps=2"));
+    assert_true(same_file("old_kvp/final/predictor/predictor.safetensors",
+                          "new_kvp/final/predictor/predictor.safetensors"));
+    assert_true(
+        same_file("old_kvp/final/predictor/predictor.json", "new_kvp/final/predictor/predictor.json"));
+}
+
 static int set_up(void **state) {
     if (train_setup(state)) return -1;
     make_shard("hf.h5", 101, 1);
@@ -131,10 +186,9 @@ static int set_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_language_models),
-        cmocka_unit_test(test_pruned_pairs),
-        cmocka_unit_test(test_mixed_pairs),
-        cmocka_unit_test(test_tokenizers_go_along),
+        cmocka_unit_test(test_language_models), cmocka_unit_test(test_pruned_pairs),
+        cmocka_unit_test(test_mixed_pairs),     cmocka_unit_test(test_tokenizers_go_along),
+        cmocka_unit_test(test_from_scratch),    cmocka_unit_test(test_openelm_of_before),
     };
     return cmocka_run_group_tests(tests, set_up, train_teardown);
 }
