@@ -14,19 +14,21 @@ or from a shell, which prints the text (with --ids the token ids, as kvrun --ids
 The aux (or the base's first layers) reads all of the prompt but its last token, the maps make the base's keys and values of
 what it finds there, the base reads the last token against them and goes on alone (core/README.md, chapters 3, 5 and 9).
 
-It was run with transformers 5.17.0, torch 2.11.0 and safetensors 0.8.0 (Python 3.12, float32 on a CPU): tests/programs/kvp_transformers.py.
+It was run with transformers 5.17.0, torch 2.11.0 and safetensors 0.8.0 (Python 3.12, float32 on a CPU), by
+tests/programs/kvp_transformers.py: the greedy ids of kvrun for nine predictors and of all goldens.
 
 Reads all that kvtrain writes: maps linear, low_rank, mlp and exact, from any sources, heads matched or not, token tables,
-queries adapted in full or by low rank, the base's own first layers in place of an aux. Refused by name: tabulated
-predictors, weights that predictor.json does not speak of, RoPE that changes with the length of a text. The fingerprints in
-predictor.json are not looked at: shapes are, and kvrun is who notices a base of other weights. One text at a time, greedy.
+adapted queries, the base's own first layers in place of an aux. Refused by name: what predictor.json or its weights have
+besides, RoPE that changes with the length of a text. Fingerprints are not looked at. One text at a time, greedy.
 
 transformers has no OpenELM of its own. Checkpoints of that type are read as qwen3 (llama without q/k norm), whose layers
 compute the same; where OpenELM's layers differ in size, each is made anew in its own.
 """
 
 import argparse
+import contextlib
 import copy
+import functools
 import json
 import math
 import os
@@ -43,7 +45,7 @@ PREDICTOR_VERSION = 2  # the highest that is read
 
 
 class Refused(Exception):
-    """What a file has and this loader has not."""
+    """What a file has and this has not."""
 
 
 def read_json(directory, name):
@@ -56,23 +58,21 @@ def read_json(directory, name):
 
 def openelm_config(said):
     """OpenELM's config.json in the words of qwen3 or llama; and of every layer what differs."""
-    n = said["num_transformer_layers"]
-    layers = []
-    for i in range(n):
-        width, divisor = said["ffn_multipliers"][i] * said["model_dim"], said["ffn_dim_divisor"]
-        ffn = max(divisor, int(width + divisor / 2) // divisor * divisor)
-        layers.append(
-            {
-                "num_attention_heads": said["num_query_heads"][i],
-                "num_key_value_heads": said["num_kv_heads"][i],
-                "intermediate_size": ffn + divisor if ffn < 0.9 * width else ffn,
-            }
-        )
+
+    def divisible(width, divisor):
+        nearest = max(divisor, int(width + divisor / 2) // divisor * divisor)
+        return nearest + divisor if nearest < 0.9 * width else nearest
+
+    sizes = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
+    widths = [divisible(m * said["model_dim"], said["ffn_dim_divisor"]) for m in said["ffn_multipliers"]]
+    layers = [
+        dict(zip(sizes, layer)) for layer in zip(said["num_query_heads"], said["num_kv_heads"], widths, strict=True)
+    ]
     shared = {
         "vocab_size": said["vocab_size"],
         "hidden_size": said["model_dim"],
         "head_dim": said["head_dim"],
-        "num_hidden_layers": n,
+        "num_hidden_layers": said["num_transformer_layers"],
         "max_position_embeddings": said["max_context_length"],
         "rms_norm_eps": said.get("rms_norm_eps", 1e-6),
         "rope_theta": float(said["rope_freq_constant"]),
@@ -116,28 +116,25 @@ def openelm_weights(weights, layers, head_dim):
 def load_openelm(directory, said):
     config, layers = openelm_config(said)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    kind = type(model.model.layers[0])
     for i, size in enumerate(layers):
         own = copy.deepcopy(model.config)
-        for key, value in size.items():
-            setattr(own, key, value)
-        model.model.layers[i] = kind(own, i)
+        own.update(size)
+        model.model.layers[i] = type(model.model.layers[i])(own, i)
     weights = {}
     for name in os.listdir(directory):
         if name.endswith(".safetensors"):
             weights.update(load_file(os.path.join(directory, name)))
     found = openelm_weights(weights, layers, config.head_dim)
+    model.tie_weights()
     missing, surplus = model.load_state_dict(found, strict=False)
     missing = [m for m in missing if not (config.tie_word_embeddings and m == "lm_head.weight")]
     if missing or surplus:
         raise Refused(f"{directory}: no tensor for {missing}, no place for {surplus}")
-    if config.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight
     return model
 
 
 def load_model(directory):
-    """A model as kvrun computes it: in float32."""
+    """As kvrun computes it: in float32."""
     said = read_json(directory, "config.json")
     if said.get("model_type") == "openelm":
         model = load_openelm(directory, said)
@@ -147,6 +144,15 @@ def load_model(directory):
     if rope in ("dynamic", "longrope"):
         raise Refused(f"{directory}: RoPE of type {rope}")
     return model.float().eval()
+
+
+@contextlib.contextmanager
+def removing(hooks):
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class Enough(Exception):
@@ -159,25 +165,17 @@ def read(model, ids, wanted):
     places = {"k": "self_attn.k_proj", "v": "self_attn.v_proj", "h": "input_layernorm"}
     found, hooks = {}, []
 
-    def hand_out(name):
-        def hook(module, args, output):
-            found[name] = output[0]
-            if len(found) == len(wanted):
-                raise Enough
-
-        return hook
+    def keep(name, module, args, output):
+        found[name] = output[0]
+        if len(found) == len(wanted):
+            raise Enough
 
     for name in wanted:
         module = model.model.layers[int(name[1:])].get_submodule(places[name[0]])
-        hooks.append(module.register_forward_hook(hand_out(name)))
-    try:
+        hooks.append(module.register_forward_hook(functools.partial(keep, name)))
+    with removing(hooks), contextlib.suppress(Enough):
         if wanted:
             model.model(input_ids=ids, use_cache=False)
-    except Enough:
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
     return found
 
 
@@ -185,12 +183,8 @@ def read_token_parts(base, ids):
     """What of the base depends on the token alone."""
     layer, embedding = base.model.layers[0], base.get_input_embeddings()(ids)[0]
     own_h = layer.input_layernorm(embedding)
-    return {
-        "embedding": embedding,
-        "own_h": own_h,
-        "own_k": layer.self_attn.k_proj(own_h),
-        "own_v": layer.self_attn.v_proj(own_h),
-    }
+    own_k, own_v = layer.self_attn.k_proj(own_h), layer.self_attn.v_proj(own_h)
+    return {"embedding": embedding, "own_h": own_h, "own_k": own_k, "own_v": own_v}
 
 
 def turned(model, keys):
@@ -214,14 +208,12 @@ def near(j, n, n_aux):
 
 def described(said):
     """Version 1 of predictor.json, the paper's predictors, in the words of version 2."""
-    n_aux, width = said["n_aux_layers"], said.get("rank", 0)
     for side, source in (("keys", "k"), ("values", "v")):
         said[side] = []
         for j in said["mapping"]:
-            layers = near(j, said.get("aux_layers", 1), n_aux)
-            kind = {"map": "low_rank" if width else "linear"}
-            said[side].append({"sources": [f"{source}{x}" for x in layers], **kind})
-    return said
+            layers = near(j, said.get("aux_layers", 1), said["n_aux_layers"])
+            kind = "low_rank" if said.get("rank") else "linear"
+            said[side].append({"sources": [f"{source}{x}" for x in layers], "map": kind})
 
 
 class Output:
@@ -261,23 +253,18 @@ class Output:
         return y
 
 
-def linear(o, x):
-    return o.product(x, "weight", "bias")
-
-
-def low_rank(o, x):
-    return o.product(o.product(x, "down.weight"), "up.weight", "bias")
-
-
 def mlp(o, x):
     hidden = functional.silu(o.product(x, "hidden.weight", "hidden.bias"))
-    return linear(o, x) + o.product(hidden, "out.weight")
+    return o.product(x, "weight", "bias") + o.product(hidden, "out.weight")
 
 
 # The names of a kind's weights, and what it makes of them.
 MAPS = {
-    "linear": (("weight", "bias"), linear),
-    "low_rank": (("down.weight", "up.weight", "bias"), low_rank),
+    "linear": (("weight", "bias"), lambda o, x: o.product(x, "weight", "bias")),
+    "low_rank": (
+        ("down.weight", "up.weight", "bias"),
+        lambda o, x: o.product(o.product(x, "down.weight"), "up.weight", "bias"),
+    ),
     "mlp": (("weight", "bias", "hidden.weight", "hidden.bias", "out.weight"), mlp),
     "exact": ((), lambda o, x: x),
 }
@@ -308,23 +295,23 @@ class Predictor:
         weights = {k: w.float() for k, w in load_file(os.path.join(directory, "predictor.safetensors")).items()}
         try:
             self.take(said, weights)
+            if weights:
+                raise Refused(f"{directory}: {sorted(weights)[0]} is nothing that predictor.json speaks of")
+            self.cache(torch.zeros((1, 2), dtype=torch.long))
         except KeyError as missing:
             raise Refused(f"{directory}: predictor.safetensors has no {missing}") from None
-        if weights:
-            raise Refused(f"{directory}: {sorted(weights)[0]} is nothing that predictor.json speaks of")
+        except (IndexError, RuntimeError) as misfit:
+            raise Refused(f"{directory}: does not fit these models: {misfit}") from None
 
     def take(self, said, weights):
         def heads(source):
             return kv_heads(self.aux, int(source[1:])) if source[0] in "kv" else 0
 
         self.embedding = weights.pop("token.embedding", None)
-        self.outputs = [
-            [
-                Output(entry, f"{name}.{i}", weights, kv_heads(self.base, i), heads)
-                for i, entry in enumerate(said[name + "s"])
-            ]
-            for name in ("key", "value")
-        ]
+        self.outputs = [[], []]
+        for side, name in zip(self.outputs, ("key", "value")):
+            for i, entry in enumerate(said[name + "s"]):
+                side.append(Output(entry, f"{name}.{i}", weights, kv_heads(self.base, i), heads))
         self.wanted = {s for side in self.outputs for o in side for s in o.sources if s[1:].isdigit()}
         kind = said.get("queries", {}).get("kind")
         if kind not in (None, "full", "lora"):
@@ -336,6 +323,7 @@ class Predictor:
             if parts and f"query.{i}.{parts[0]}" in weights
         }
 
+    @torch.no_grad()
     def cache(self, ids):
         """The base's cache of ids [1, tokens], predicted: keys after its k_norm and RoPE."""
         taps = {**read(self.aux, ids, self.wanted), **read_token_parts(self.base, ids)}
@@ -353,16 +341,13 @@ class Predictor:
     def adapt(self):
         """While the hooks that it returns are there, the base asks predicted entries with queries made for them."""
 
-        def hook(weights):
-            def replaced(module, args, output):
-                if len(weights) == 1:
-                    return functional.linear(args[0], weights[0], module.bias)
-                return output + args[0] @ weights[0].T @ weights[1].T
+        def replace(weights, module, args, output):
+            if len(weights) == 1:
+                return functional.linear(args[0], weights[0], module.bias)
+            return output + args[0] @ weights[0].T @ weights[1].T
 
-            return replaced
-
-        layers = self.base.model.layers
-        return [layers[i].self_attn.q_proj.register_forward_hook(hook(w)) for i, w in self.queries.items()]
+        places = [(self.base.model.layers[i].self_attn.q_proj, w) for i, w in self.queries.items()]
+        return [q.register_forward_hook(functools.partial(replace, w)) for q, w in places]
 
 
 # ---- Answers --------------------------------------------------------------------------------------------
@@ -377,7 +362,7 @@ def generate(base, prompt_ids, n_tokens, predictor=None):
     cache, hooks = DynamicCache(), []
     if predictor and ids.shape[1] > 1:
         cache, hooks, ids = predictor.cache(ids[:, :-1]), predictor.adapt(), ids[:, -1:]
-    try:
+    with removing(hooks):
         while len(found) < n_tokens:
             logits = base(input_ids=ids, past_key_values=cache, use_cache=True).logits[0, -1]
             token = int(logits.argmax())
@@ -385,9 +370,6 @@ def generate(base, prompt_ids, n_tokens, predictor=None):
                 break
             found.append(token)
             ids = torch.tensor([[token]])
-    finally:
-        for hook in hooks:
-            hook.remove()
     return found
 
 

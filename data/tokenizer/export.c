@@ -9,6 +9,7 @@
 #include "data/system/warning.h"
 #include "data/tokenizer/files.h"
 #include "data/tokenizer/spm_json.h"
+#include "data/tokenizer/spm_proto.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,18 @@ static kv_status hash_in(const char *dir, const char *name, char hash[17], kv_er
     return status;
 }
 
+// What is none, as a pointer that git-lfs leaves, does no harm beside a tokenizer.json.
+static bool holds_pieces(const char *dir, const char *name) {
+    char *bytes = NULL;
+    size_t size;
+    kv_spm_piece_info piece;
+    if (read_in(dir, name, &bytes, &size, NULL)) return false;
+    const char *at = bytes;
+    const bool found = kv_spm_next_piece(&at, bytes + size, &piece);
+    free(bytes);
+    return found;
+}
+
 bool kv_tokenizer_is_export(const char *dir) {
     kv_json_file config;
     char hash[17];
@@ -50,7 +63,8 @@ bool kv_tokenizer_is_export(const char *dir) {
         !kv_path_exists_in(dir, config_name) || kv_json_open(dir, config_name, &config, NULL))
         return false;
     const char *said = json_string_value(json_object_get(config.root, made_key));
-    const bool found = said && hash_in(dir, json_name, hash, NULL) == KV_OK && strcmp(said, hash) == 0;
+    const bool found = said && hash_in(dir, json_name, hash, NULL) == KV_OK && strcmp(said, hash) == 0 &&
+                       holds_pieces(dir, model_name);
     kv_json_close(&config);
     return found;
 }

@@ -253,6 +253,11 @@ static void which_is_read(void **state) {
     must(kv_tokenizer_id_write(in_dir("two"), &id, &err));
     test_n_warnings = 0;
     expect_read("two", "tokenizer.model");
+    // What is no model does no harm.
+    test_write_text(in_dir("two/tokenizer.model"), "version https://git-lfs.github.com/spec/v1\n");
+    expect_read("two", "tokenizer.json");
+    train_into("two", "");
+    expect_read("two", "tokenizer.model");
     // Another program has saved it: it is the one that this program meant.
     json_t *root = read_json("two/tokenizer.json");
     json_dump_file(root, in_dir("two/tokenizer.json"), 0);

@@ -176,9 +176,9 @@ static void test_teachers_that_are_not_finite(void **state) {
     assert_int_equal(
         system("cp -r base/final/model nan && cp -r base/final/model inf && cp -r aux/final/model nan_aux"),
         0);
-    test_spoil("nan", "model.safetensors", "transformer.norm.weight", 1, NAN);
-    test_spoil("inf", "model.safetensors", "layers.1.attn.qkv_proj.weight", 0, INFINITY);
-    test_spoil("nan_aux", "model.safetensors", "layers.0.attn_norm.weight", 0, NAN);
+    test_spoil("nan", "model.safetensors", "model.norm.weight", 1, NAN);
+    test_spoil("inf", "model.safetensors", "layers.1.self_attn.q_proj.weight", 0, INFINITY);
+    test_spoil("nan_aux", "model.safetensors", "layers.0.input_layernorm.weight", 0, NAN);
     expect("x/cache-00000.h5: row 1 of shard.h5: /logits/logsumexp has the value ", 1,
            "cache --base nan --aux aux/final/model --seq-len 16 --top-k 4 --out x shard.h5");
     assert_non_null(strstr(printed, "which is not finite"));

@@ -372,7 +372,7 @@ static void refused(void **state) {
     shell_expect(SAMPLE "-o /proc/y.h5 --tokens 9", 1, "/proc/y.h5");
     // A model that has no numbers.
     shell_succeed("cp -r base/final/model nan");
-    test_spoil(test_path(test_dir, "nan"), "model.safetensors", "transformer.norm.weight", 1, NAN);
+    test_spoil(test_path(test_dir, "nan"), "model.safetensors", "model.norm.weight", 1, NAN);
     shell_expect("$K sample -m nan -o y.h5 --tokens 9 --threads 1", 1,
                  "document 0, token 1: the logits are not finite");
     assert_true(!is_there("y.h5") && !is_there("y.h5.unfinished"));

@@ -263,10 +263,10 @@ static void test_models_that_are_not_finite(void **state) {
     assert_int_equal(system("cp -r base/final/model sick && cp -r base/final/model sick_keys && "
                             "cp -r aux/final/model sick_aux && cp -r aux/final/model sick_row"),
                      0);
-    test_spoil("sick", "model.safetensors", "transformer.norm.weight", 1, NAN);
-    test_spoil("sick_keys", "model.safetensors", "layers.1.attn_norm.weight", 0, INFINITY);
-    test_spoil("sick_aux", "model.safetensors", "layers.1.attn_norm.weight", 0, NAN);
-    test_spoil("sick_row", "model.safetensors", "transformer.token_embeddings.weight", 0, NAN); // of no text
+    test_spoil("sick", "model.safetensors", "model.norm.weight", 1, NAN);
+    test_spoil("sick_keys", "model.safetensors", "layers.1.input_layernorm.weight", 0, INFINITY);
+    test_spoil("sick_aux", "model.safetensors", "layers.1.input_layernorm.weight", 0, NAN);
+    test_spoil("sick_row", "model.safetensors", "model.embed_tokens.weight", 0, NAN); // of no text
     static const struct {
         const char *part, *override, *init, *freeze;
     } cases[] = {
