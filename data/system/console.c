@@ -148,10 +148,15 @@ char *kv_duration(double seconds, char text[32]) {
     return text;
 }
 
+bool kv_console_redraws(int fd) {
+    const char *term = getenv("TERM");
+    return isatty(fd) == 1 && term && *term && strcmp(term, "dumb") != 0;
+}
+
 void kv_progress_begin(kv_progress *progress, FILE *stream, const char *title, int64_t total) {
     double now = kv_now();
     *progress = (kv_progress){.stream = stream,
-                              .terminal = isatty(fileno(stream)) == 1,
+                              .terminal = kv_console_redraws(fileno(stream)),
                               .title = title,
                               .total = total,
                               .last_shown = -1,

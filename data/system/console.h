@@ -52,6 +52,9 @@ void kv_console_leave_place(void);
 // would have ended with 0 ends with 1, and says so.
 bool kv_console_flush(void);
 
+// Whether what this descriptor shows can be written over: a terminal, and none that calls itself dumb, or nothing at all (TERM).
+bool kv_console_redraws(int fd);
+
 // A progress line: redrawn in place on a terminal, a plain line every few seconds (and at the end) elsewhere.
 typedef struct kv_progress {
     FILE *stream; // stderr as a rule

@@ -1,6 +1,7 @@
 // Warnings come from every floor above core; only here is it decided how they are shown.
 #include "data/system/warning.h"
 
+#include "data/system/console.h"
 #include "data/system/fold.h"
 #include "data/system/width.h"
 
@@ -34,7 +35,7 @@ void kv_warn(const char *format, ...) {
     if (!safe) return;
 #pragma omp critical(kv_warning)
     if (!said_before(safe)) {
-        const char *over_the_bar = isatty(STDERR_FILENO) ? "\r\033[K" : "";
+        const char *over_the_bar = kv_console_redraws(STDERR_FILENO) ? "\r\033[K" : "";
         fputs(over_the_bar, stderr);
         kv_fold_complaint("warning: %s", safe);
         fflush(stderr);

@@ -270,7 +270,10 @@ static json_t *side_json(const struct comparison *c, const struct side *side) {
     json_object_set_new(object, "ttft_seconds", json_real(side->first.seconds));
     json_object_set_new(object, "ttft_spread", json_real(side->first.spread));
     json_object_set_new(object, "ttft_samples", samples_json(side->ttft, c->n));
-    if (!c->decodes) return object; // null, and no spread of nothing
+    if (!c->decodes) { // at least once there was nothing to time
+        json_object_set_new(object, "tokens_per_second", json_null());
+        return object;
+    }
     json_object_set_new(object, "tokens_per_second", json_real(side->decode.seconds));
     json_object_set_new(object, "tokens_per_second_spread", json_real(side->decode.spread));
     json_object_set_new(object, "tokens_per_second_samples", samples_json(side->rate, c->n));

@@ -263,8 +263,7 @@ static bool speaks_utf8(void) {
 }
 
 static bool is_able(void) {
-    const char *term = getenv("TERM");
-    return isatty(STDIN_FILENO) && isatty(STDERR_FILENO) && term && *term && strcmp(term, "dumb") != 0;
+    return isatty(STDIN_FILENO) && kv_console_redraws(STDERR_FILENO);
 }
 
 static bool set_up(kvrun_editor *e) {

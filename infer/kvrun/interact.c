@@ -23,14 +23,17 @@ struct talk {
     int64_t n_messages;
 };
 
-static const char help[] =
-    "Type a message; the model goes on from all that was said. Ctrl-C ends an answer, clears what is being\n"
-    "typed, and ends the session where nothing is.\n"
-    "  /reset  forget the conversation     /quit, Ctrl-D  end\n"
-    "  /help   this                        //...          a message that begins with a slash\n"
-    "  /save FILE  keep the conversation   /load FILE     go on from a kept one\n"
-    "A message of several lines: paste it, press Alt-Enter between them, or end a line with \\. Up and Ctrl-R\n"
-    "bring back what was typed before; a line that begins with a blank is not kept.\n";
+static const char help[] = "Type a message; the model goes on from all that was said.\n"
+                           "  /reset  forget the conversation\n"
+                           "  /save FILE, /load FILE  keep it; go on from a kept one\n"
+                           "  /help   this\n"
+                           "  /quit   end; so does Ctrl-D\n"
+                           "  //...   a message that begins with a slash\n"
+                           "  Ctrl-C  ends an answer, clears what is being typed, and\n"
+                           "          ends the program where there is neither\n"
+                           "Several lines: paste them, press Alt-Enter between them, or\n"
+                           "end a line with \\. Up and Ctrl-R bring back what was typed\n"
+                           "before; what begins with a blank is not kept.\n";
 
 static const char *const commands[] = {"/help", "/load", "/quit", "/reset", "/save", NULL};
 

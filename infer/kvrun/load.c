@@ -117,7 +117,8 @@ static kv_status open_chat(kvrun *run, kv_error *err) {
 // Large models of random weights take seconds.
 static kv_status announce(const kvrun *run, const char *dir, kv_error *err) {
     if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-    if (!run->options.quiet && isatty(STDERR_FILENO)) fprintf(stderr, "\r\033[Kloading %s ...", dir);
+    if (!run->options.quiet && kv_console_redraws(STDERR_FILENO))
+        fprintf(stderr, "\r\033[Kloading %s ...", dir);
     return KV_OK;
 }
 
@@ -175,7 +176,7 @@ kv_status kvrun_load(kvrun *run, kv_error *err) {
     if (status == KV_OK && o->predictor) status = load_predictor(run, err);
     if (status == KV_OK && o->predictor) kv_predictor_pack(run->system.predictor);
     if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-    if (!o->quiet && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+    if (!o->quiet && kv_console_redraws(STDERR_FILENO)) fputs("\r\033[K", stderr);
     return status;
 }
 

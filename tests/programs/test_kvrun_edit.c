@@ -158,7 +158,7 @@ static const char *shown(int from) {
 static struct termios found; // the terminal's settings at the start
 
 static void start_kvrun(const char *term, const char *more) {
-    const char *all[] = {getenv("KVRUN"), BASE, "-n", "1", "--quiet", more, NULL};
+    const char *all[] = {getenv("KVRUN"), BASE, "-n", "1", more, NULL};
     clear_screen();
     terminal_start(all, term, NULL);
     assert_int_equal(tcgetattr(terminal.control, &found), 0);
@@ -194,7 +194,7 @@ static void expect_prompt(void) {
 }
 
 static void start_editing(void) {
-    start_kvrun("xterm-256color", NULL);
+    start_kvrun("xterm-256color", "--quiet");
     expect_prompt();
 }
 
@@ -436,7 +436,7 @@ static void history_that_cannot_be_kept(void **state) {
     (void)state;
     test_write_text(in_dir("plain"), "");
     setenv("KVRUN_HISTORY", test_path(in_dir("plain"), "below/history"), 1);
-    start_kvrun("xterm", NULL);
+    start_kvrun("xterm", "--quiet");
     expect_prompt();
     say("first");
     assert_non_null(strstr(terminal.text, "warning: "));
@@ -444,7 +444,7 @@ static void history_that_cannot_be_kept(void **state) {
     terminal_type("\025");
     leave();
     setenv("KVRUN_HISTORY", "", 1);
-    start_kvrun("xterm", NULL);
+    start_kvrun("xterm", "--quiet");
     expect_prompt();
     say("first");
     leave();

@@ -224,7 +224,7 @@ int kvtrain_status(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_printout();
     if (!arguments.csv && !arguments.json) kv_fold_begin();
-    const bool redraw = arguments.watch > 0 && !arguments.json && isatty(STDOUT_FILENO) == 1;
+    const bool redraw = arguments.watch > 0 && !arguments.json && kv_console_redraws(STDOUT_FILENO);
     for (;;) {
         struct looks l = look(&arguments);
         const bool written = show_at_once(&arguments, &l, redraw),
