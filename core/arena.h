@@ -5,8 +5,12 @@
 // before it together, so there are few. Not thread-safe: allocate outside parallel regions.
 #pragma once
 
+#include "core/api.h"
+
 #include <stddef.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 typedef struct kv_arena kv_arena;
 
@@ -42,3 +46,5 @@ size_t kv_arena_peak(const kv_arena *arena);
 // wait for. A wish, which changes nothing but speed; blocks of less than a few MB are left as they are. To be
 // called before the memory is written.
 void kv_prefer_huge_pages(void *memory, size_t size);
+
+KV_API_END

@@ -1,8 +1,12 @@
 // Storage types of weights and caches. Arithmetic is always float32; bf16 and f16 are widened when read.
 #pragma once
 
+#include "core/api.h"
+
 #include <stddef.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 typedef enum kv_dtype { KV_F32 = 0, KV_BF16, KV_F16 } kv_dtype;
 
@@ -13,7 +17,9 @@ size_t kv_dtype_size(kv_dtype dtype);
 const char *kv_dtype_name(kv_dtype dtype);
 
 // dst[0..n) = float32 of the n elements of type `dtype` at src.
-void kv_widen(float *restrict dst, const void *restrict src, kv_dtype dtype, int64_t n);
+void kv_widen(float *dst, const void *src, kv_dtype dtype, int64_t n);
 
 // dst[0..n) = src[0..n) rounded to nearest even in type `dtype`; f16 overflow becomes infinity.
-void kv_narrow(void *restrict dst, const float *restrict src, kv_dtype dtype, int64_t n);
+void kv_narrow(void *dst, const float *src, kv_dtype dtype, int64_t n);
+
+KV_API_END

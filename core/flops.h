@@ -3,7 +3,10 @@
 //                                                                      [core/README.md §7, eq. 31 and 32]
 #pragma once
 
+#include "core/api.h"
 #include "core/objective.h"
+
+KV_API_BEGIN
 
 // Products executed by one prefill of a prompt of n tokens up to the first token's logits: every layer on all
 // n tokens, but the last layer's queries, attention and FFN on the last token only (nothing else is read
@@ -82,3 +85,5 @@ int64_t kv_spec_size(const kv_model_spec *spec, bool with_embedding);
 
 // The paper's convention: t(1) ≈ 2 · parameters, so the reduction is params(base) / params(aux).
 double kv_paper_reduction(const kv_model_spec *base, const kv_model_spec *smaller);
+
+KV_API_END

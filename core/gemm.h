@@ -4,9 +4,12 @@
 // The set of instructions is chosen at run time (core/gemm/isa.h); programs let the environment variable KV_ISA name it.
 #pragma once
 
+#include "core/api.h"
 #include "core/tensor.h"
 
 #include <stddef.h>
+
+KV_API_BEGIN
 
 // All matrices row-major. alpha is 1 unless said otherwise; C = A·B(ᵀ) + beta·C. With beta 0, C may be
 // uninitialised. lda, ldb, ldc: elements from one row to the next.
@@ -65,3 +68,5 @@ void kv_gemm_count(uint64_t operations);
 
 // Double precision, for normal equations; OpenBLAS's. C[m, n] += A[k, m]ᵀ · B[k, n], all contiguous.
 void kv_gemm_tn_f64(int64_t m, int64_t n, int64_t k, const double *a, const double *b, double *c);
+
+KV_API_END

@@ -10,8 +10,11 @@
 //                                                              [core/README.md §2, eq. 1 to 6]
 #pragma once
 
+#include "core/api.h"
 #include "core/ops.h"
 #include "core/rng.h"
+
+KV_API_BEGIN
 
 enum { KV_MAX_LAYERS = 256, KV_MAX_STOP_IDS = 255 };
 
@@ -242,3 +245,5 @@ kv_tensor *kv_model_final_norm(kv_tape *tape, kv_model *model, kv_tensor *x);
 
 // logits [n, vocab_size] of hidden states before the final norm. For training use kv_lm_loss instead.
 kv_tensor *kv_model_logits(kv_tape *tape, kv_model *model, kv_tensor *x);
+
+KV_API_END

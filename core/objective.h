@@ -14,7 +14,10 @@
 //   kv_tape_free(tape);
 #pragma once
 
+#include "core/api.h"
 #include "core/predictor/predictor.h"
+
+KV_API_BEGIN
 
 // What of a batch was computed before, as caches on disk hold it; each part may be missing (NULL, k 0) and is
 // then computed. Rows are the batch's.
@@ -113,3 +116,5 @@ typedef struct kv_kvp_trace {
 kv_tensor *kv_kvp_objective(kv_tape *tape, kv_model *base, kv_model *aux, kv_predictor *predictor,
                             const kv_batch *batch, const kv_kvp_weights *weights, kv_kvp_terms *terms,
                             kv_kvp_trace *trace);
+
+KV_API_END

@@ -2,7 +2,10 @@
 // All: outputs belong to the tape's arena; NULL in, NULL out; shapes are the caller's contract (asserted).
 #pragma once
 
+#include "core/api.h"
 #include "core/tape.h"
+
+KV_API_BEGIN
 
 // y[n, dim] = table[ids[i], :].  `ids` must stay valid until backward. An id outside [0, table->rows) fails
 // with KV_ERR_RANGE naming its index.
@@ -198,3 +201,5 @@ kv_tensor *kv_mse_loss(kv_tape *tape, kv_tensor *x, const kv_tensor *target, con
 // y [1, 1] = Σ weights[i] · x[i], x[i] [1, 1]; NULL entries are skipped (NOT a failure: use it for optional
 // terms).
 kv_tensor *kv_weighted_sum(kv_tape *tape, kv_tensor *const *x, const float *weights, int64_t n);
+
+KV_API_END

@@ -2,8 +2,11 @@
 //                                                                       [core/README.md §4, eq. 21 to 23]
 #pragma once
 
+#include "core/api.h"
 #include "core/status.h"
 #include "core/tensor.h"
+
+KV_API_BEGIN
 
 typedef struct kv_adamw_args {
     float beta1, beta2, eps, weight_decay; // paper: 0.9, 0.95, 1e-8, 0.1
@@ -48,3 +51,5 @@ typedef struct kv_schedule {
     int64_t warmup_steps, total_steps;
 } kv_schedule;
 double kv_schedule_at(const kv_schedule *schedule, int64_t step); // step counts from 0
+
+KV_API_END

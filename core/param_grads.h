@@ -6,8 +6,11 @@
 // of it: the rows are kept as they come.
 #pragma once
 
+#include "core/api.h"
 #include "core/arena.h"
 #include "core/tensor.h"
+
+KV_API_BEGIN
 
 typedef struct kv_param_grads kv_param_grads;
 
@@ -36,3 +39,5 @@ void kv_add_rows(float *sum, int64_t cols, const int32_t *ids, int64_t n, const 
 
 // Bytes taken at most so far.
 size_t kv_param_grads_peak(const kv_param_grads *grads);
+
+KV_API_END

@@ -1,7 +1,11 @@
 // Order statistics.
 #pragma once
 
+#include "core/api.h"
+
 #include <stdint.h>
+
+KV_API_BEGIN
 
 // Ascending, in place.
 void kv_sort_doubles(double *values, int64_t n);
@@ -10,3 +14,5 @@ void kv_sort_doubles(double *values, int64_t n);
 // around it.
 //                                                                      [Hyndman & Fan 1996, definition 7]
 double kv_quantile(const double *sorted, int64_t n, double q);
+
+KV_API_END

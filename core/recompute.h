@@ -9,7 +9,10 @@
 // so that they are the same bit by bit.
 #pragma once
 
+#include "core/api.h"
 #include "core/tape.h"
+
+KV_API_BEGIN
 
 enum { KV_RECOMPUTE_INPUTS = 3, KV_RECOMPUTE_OUTPUTS = 5 };
 
@@ -34,3 +37,5 @@ struct kv_recompute {
 // Computes the outputs. differentiated: all of them want a gradient, and get theirs to the inputs that do and
 // to trainable parameters. False when the tape failed.
 bool kv_recompute_run(kv_tape *tape, const kv_recompute *region, bool differentiated);
+
+KV_API_END

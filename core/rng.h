@@ -5,7 +5,11 @@
 //                                     [Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"]
 #pragma once
 
+#include "core/api.h"
+
 #include <stdint.h>
+
+KV_API_BEGIN
 
 typedef struct kv_rng {
     uint64_t seed;
@@ -32,3 +36,5 @@ uint64_t kv_rng_below(kv_rng rng, uint64_t index, uint64_t bound);
 
 // Writes a random permutation of 0..n-1 (Fisher-Yates).
 void kv_rng_permutation(kv_rng rng, int64_t n, int64_t *permutation);
+
+KV_API_END

@@ -17,7 +17,10 @@
 //   kv_slices_backward(slices, &batch, objective, &model, &loss, &err); // calls objective(&model, tape, slice) for each
 #pragma once
 
+#include "core/api.h"
 #include "core/objective.h"
+
+KV_API_BEGIN
 
 typedef struct kv_slices kv_slices;
 
@@ -67,3 +70,5 @@ kv_status kv_slices_forward(kv_slices *slices, const kv_batch *batch, kv_slice_f
 
 // Bytes in use at most so far: tapes and gradients of the slices.
 size_t kv_slices_peak(const kv_slices *slices);
+
+KV_API_END

@@ -6,6 +6,10 @@
 // or prints but for progress, warnings and what a signal or a library leaves no way back from (data/system).
 #pragma once
 
+#include "core/api.h"
+
+KV_API_BEGIN
+
 typedef enum kv_status {
     KV_OK = 0,
     KV_ERR_ARGUMENT,    // a value the caller gave makes no sense
@@ -31,3 +35,5 @@ kv_status kv_fail(kv_error *err, kv_status code, const char *format, ...)
 // Puts "context: " in front of the message already in *err and returns its code.
 kv_status kv_fail_within(kv_error *err, kv_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+KV_API_END

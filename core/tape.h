@@ -21,9 +21,12 @@
 // asked once, at the end.
 #pragma once
 
+#include "core/api.h"
 #include "core/param_grads.h"
 #include "core/status.h"
 #include "core/tensor.h"
+
+KV_API_BEGIN
 
 typedef struct kv_tape kv_tape;
 typedef struct kv_record kv_record;
@@ -109,3 +112,5 @@ typedef struct kv_tape_branch {
 } kv_tape_branch;
 kv_tape_branch kv_tape_begin_branch(kv_tape *tape, bool recording);
 void kv_tape_end_branch(kv_tape *tape, kv_tape_branch outer);
+
+KV_API_END

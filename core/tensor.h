@@ -6,10 +6,13 @@
 // row-major [out, in], in its stored type; a vector is [1, n].
 #pragma once
 
+#include "core/api.h"
 #include "core/dtype.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 typedef struct kv_tensor {
     int64_t rows, cols;
@@ -51,3 +54,5 @@ static inline int64_t kv_param_size(const kv_param *p) {
 static inline bool kv_param_trainable(const kv_param *p) {
     return p->grad != NULL;
 }
+
+KV_API_END

@@ -1,9 +1,13 @@
 // Text, as far as every floor asks about it. A character is one of UTF-8, 1 to 4 bytes.
 #pragma once
 
+#include "core/api.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
+
+KV_API_BEGIN
 
 static inline bool kv_ends_with(const char *text, const char *ending) {
     const size_t n = strlen(text), m = strlen(ending);
@@ -24,6 +28,9 @@ static inline size_t kv_text_whole(const char *text, size_t n) {
 // of a "%.*s" that shows no more than that (`text` stands there twice).
 #define KV_HEAD(text, most) kv_text_head((text), (most)), (text)
 static inline int kv_text_head(const char *text, int most) {
-    const size_t n = strnlen(text, (size_t)most + 1);
+    size_t n = 0;
+    while (n <= (size_t)most && text[n]) n++;
     return (int)(n <= (size_t)most ? n : kv_text_whole(text, (size_t)most));
 }
+
+KV_API_END

@@ -9,7 +9,10 @@
 // order (core/gemm.h). Under kv_gemm_batch_invariant answers are the same bits in any batch.
 #pragma once
 
+#include "core/api.h"
 #include "infer/generate.h"
+
+KV_API_BEGIN
 
 // So many sequences at a time, where nobody says how many: weights are then read once for as many tokens as keep a CPU's
 // arithmetic busy, and more brings nothing.
@@ -37,3 +40,5 @@ double kv_batching_bytes(const kv_batching *b, int64_t n, int64_t prompt_tokens,
 // does not fit; of the same system. The caller frees it.
 kv_status kv_generate_batched(const kv_batching *b, kv_session **session, const kv_prompts *prompts,
                               const kv_generation *how, kv_answers *answers, kv_error *err);
+
+KV_API_END

@@ -2,7 +2,10 @@
 //                                                                                     [core/README.md §7]
 #pragma once
 
+#include "core/api.h"
 #include "infer/session/system.h"
+
+KV_API_BEGIN
 
 // Operations (2 per multiply-add) of all matrix products that the prefill of one prompt of n tokens executes
 // up to the first token's logits: exactly what kv_gemm_flops() counts meanwhile.
@@ -36,3 +39,5 @@ int64_t kv_system_lookups(const kv_system *system);
 // The paper's reduction of the time to the first token over `base`: parameters of the base over those of the
 // model that reads the prompt, times what pruning leaves out of it.
 double kv_system_paper_reduction(const kv_system *system, const kv_system *base);
+
+KV_API_END

@@ -7,8 +7,11 @@
 // round otherwise, and then now and then draw another token.
 #pragma once
 
+#include "core/api.h"
 #include "core/model.h"
 #include "infer/session/sample.h"
+
+KV_API_BEGIN
 
 typedef struct kv_document_plan {
     kv_model *model;
@@ -48,3 +51,5 @@ uint64_t kv_document_flops(const kv_document_plan *plan, int64_t n);
 // What kv_draw_documents takes of memory with this many threads, in bytes, the model's weights not counted: never
 // less than it takes, but for what `take` keeps.
 double kv_document_bytes(const kv_document_plan *plan, int64_t batch, int64_t n_threads);
+
+KV_API_END

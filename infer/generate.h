@@ -1,8 +1,11 @@
 // Batched decoding, greedy or sampled: a batch that stays, or one that prompts join as others leave it.
 #pragma once
 
+#include "core/api.h"
 #include "infer/session/engine.h"
 #include "infer/session/sample.h"
+
+KV_API_BEGIN
 
 // Asked after each new token of a sequence: is generated[n], the newest last, the end of it?
 typedef kv_status kv_stop_fn(void *context, int64_t sequence, const int32_t *generated, int64_t n, bool *stop,
@@ -51,3 +54,5 @@ typedef struct kv_answers {
 //                                                                             [Yu et al. 2022, section 4]
 kv_status kv_generate_in_turn(kv_session *session, const kv_prompts *prompts, const kv_generation *how,
                               kv_answers *answers, kv_error *err);
+
+KV_API_END

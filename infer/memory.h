@@ -2,7 +2,10 @@
 // and predictors shapes and types are read, no weights: they need not be there, and are not counted.
 #pragma once
 
+#include "core/api.h"
 #include "infer/session/system.h"
+
+KV_API_BEGIN
 
 // A session that reads n_seq prompts of n_tokens, with their ids and logits, in bytes: caches, what pruning remembers,
 // an aux that looks ahead, activations at their largest. Never less than it takes, and at most a tenth and 0.6 MB more
@@ -26,3 +29,5 @@ double kv_prefix_bytes(const kv_system *system, int64_t window);
 // Prompts of many lengths leave gaps in what activations are laid into, so that what is said may be twice as much as is
 // taken, but never less (tests/programs/test_kveval_plan.c).
 double kv_answer_bytes(const kv_system *system, int64_t n_seq, int64_t prompt_tokens, int64_t answer_tokens);
+
+KV_API_END

@@ -1,8 +1,11 @@
 // Measured time to first token.
 #pragma once
 
+#include "core/api.h"
 #include "data/system/console.h"
 #include "infer/session/system.h"
+
+KV_API_BEGIN
 
 // NAN both, and in every sample: its logits are not finite, so there is no first token.
 typedef struct kv_ttft {
@@ -46,3 +49,5 @@ bool kv_ttft_fits(const kv_system *systems, int64_t n, const kv_ttft_cell *cell)
 
 // Median and spread of samples[n], n >= 1, which are sorted in place.
 kv_ttft kv_ttft_summary(double *samples, int64_t n);
+
+KV_API_END

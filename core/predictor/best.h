@@ -13,7 +13,10 @@
 // layers side by side fit in memory, core/predictor/ranking.h also says what several explain together.)
 #pragma once
 
+#include "core/api.h"
 #include "core/predictor/predictor.h"
+
+KV_API_BEGIN
 
 enum { KV_BEST_DIM = 64 };
 
@@ -40,3 +43,5 @@ kv_status kv_best_choose(const kv_best *best, double ridge, int64_t k, kv_predic
 // Products of adding n tokens (double precision); bytes of its sums and of adding n tokens at once.
 uint64_t kv_flops_best(const kv_predictor *all, int64_t n);
 double kv_best_bytes(const kv_predictor *all, int64_t n);
+
+KV_API_END

@@ -10,7 +10,10 @@
 // regressions as it has blocks. Outputs that are exact have none, token tables take no part unless they are asked to.
 #pragma once
 
+#include "core/api.h"
 #include "core/predictor/predictor.h"
+
+KV_API_BEGIN
 
 typedef struct kv_least_squares kv_least_squares;
 
@@ -73,3 +76,5 @@ uint64_t kv_flops_least_squares_part(const kv_predictor *predictor, kv_layer_ran
 double kv_least_squares_part_bytes(const kv_predictor *predictor, kv_layer_range layers, int64_t n);
 // Bytes of the sums of tables beside them, of these layers.
 double kv_least_squares_table_bytes(const kv_predictor *predictor, kv_layer_range layers);
+
+KV_API_END

@@ -5,9 +5,12 @@
 // core/predictor/maps.c (core/README.md, "A kind of map").
 #pragma once
 
+#include "core/api.h"
 #include "core/ops.h"
 #include "core/predictor/ridge.h"
 #include "core/predictor/spec.h"
+
+KV_API_BEGIN
 
 // What a map is made for. Of a matched one (n_blocks > 1) the matrices that read the input have input_dim /
 // n_blocks columns, and block b of their rows reads block b of the input.
@@ -79,3 +82,5 @@ extern const kv_map_kind kv_map_linear, kv_map_low_rank, kv_map_exact;
 
 // A full solution into rows of `weight` and of `bias` (for the kinds that have such a part).
 void kv_ridge_store(const kv_ridge_solution *solution, int64_t block, kv_param *weight, kv_param *bias);
+
+KV_API_END

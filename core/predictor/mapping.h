@@ -1,7 +1,10 @@
 // Which aux layers a base layer reads: the paper's rules, ours, and lists that were asked for.
 #pragma once
 
+#include "core/api.h"
 #include "core/model.h"
+
+KV_API_BEGIN
 
 // Default map when the aux is a separate, smaller model (KVP-C): with q = n_base div n_aux and r = n_base mod
 // n_aux the first r aux layers serve q + 1 consecutive base layers each, the others q.
@@ -31,3 +34,5 @@ kv_status kv_mapping_check(const int32_t *mapping, int64_t length, int64_t n_bas
 // The n <= n_aux aux layers nearest to j, j first, then by distance, the later of two equally near ones
 // first: j, j + 1, j - 1, j + 2, … as far as there are.
 void kv_layers_near(int32_t j, int64_t n, int64_t n_aux, int32_t *layers);
+
+KV_API_END

@@ -14,8 +14,11 @@
 //   kv_predict(tape, predictor, &norms, &taps, k, v);
 #pragma once
 
+#include "core/api.h"
 #include "core/predictor/map.h"
 #include "core/predictor/mapping.h"
+
+KV_API_BEGIN
 
 // What several outputs read, put together once for all of them.
 typedef struct kv_predictor_input {
@@ -188,3 +191,5 @@ int64_t kv_predictor_input_layer(const kv_predictor_input *input);
 
 // Of adapted queries, while the base reads a predicted cache; each has a gradient, too.
 double kv_predictor_query_floats(const kv_predictor *predictor, const kv_model_spec *base);
+
+KV_API_END

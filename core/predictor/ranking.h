@@ -1,7 +1,10 @@
 // Which sources explain most of a base's keys or values by ridge regression: what "the best k layers" are.
 #pragma once
 
+#include "core/api.h"
 #include "core/predictor/least_squares.h"
+
+KV_API_BEGIN
 
 typedef enum kv_ranking {
     KV_RANKED, // by what each explains alone: as many regressions as there are sources
@@ -13,3 +16,5 @@ typedef enum kv_ranking {
 // kv_least_squares_explain. Of an exact output nothing is done.
 kv_status kv_rank_sources(const kv_least_squares *ls, kv_side side, int64_t layer, kv_ranking ranking,
                           double ridge, int64_t n, int32_t *order, kv_error *err);
+
+KV_API_END

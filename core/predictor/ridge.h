@@ -4,8 +4,12 @@
 //                                                                             [core/README.md §9, eq. 34]
 #pragma once
 
+#include "core/api.h"
+
 #include <stdbool.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 // A ridge regression and its solution: what y is of x, with one column more for the constant.
 typedef struct kv_ridge_solution {
@@ -23,3 +27,5 @@ bool kv_ridge_solve(kv_ridge_solution *solution, double ridge, double *gram_room
 void kv_ridge_residuals(const kv_ridge_solution *solution, const double *square, double *residual);
 
 bool kv_ridge_finite(const double *sums, int64_t n);
+
+KV_API_END

@@ -12,10 +12,13 @@
 // "exact"), and the others are predicted from what enters the next layer.
 #pragma once
 
+#include "core/api.h"
 #include "core/model.h"
 
 #include <assert.h>
 #include <string.h>
+
+KV_API_BEGIN
 
 // What of the two models a map may read, each a tensor of [tokens, dim].
 typedef enum kv_source_kind {
@@ -148,3 +151,5 @@ int64_t kv_predictor_spec_table_width(const kv_predictor_spec *spec);
 // "linear from k0; …": what it is in at most a few lines, equal layers joined. Returns text's length as
 // snprintf does.
 size_t kv_predictor_spec_describe(const kv_predictor_spec *spec, char *text, size_t size);
+
+KV_API_END

@@ -7,7 +7,10 @@
 // Untrained it is what POP does (arXiv 2602.03295), trained what SwiftKV begins with (arXiv 2410.03960).
 #pragma once
 
+#include "core/api.h"
 #include "core/predictor/predictor.h"
+
+KV_API_BEGIN
 
 // KV_OK, or KV_ERR_ARGUMENT saying which layer's keys or values read something else than one hidden state, or that the
 // aux is no prefix, or that a kind of map has nothing to learn.
@@ -17,3 +20,5 @@ kv_status kv_start_from_base_check(const kv_predictor_spec *spec, kv_error *err)
 // be all of W is what its kind makes of it (kv_map_kind.take), as if every direction of h_j were as frequent.
 // Arguments as above; KV_ERR_MEMORY.
 kv_status kv_start_from_base(kv_predictor *predictor, const kv_model *base, kv_error *err);
+
+KV_API_END

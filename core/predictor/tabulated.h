@@ -17,7 +17,10 @@
 //       kv_tensor *rows = kv_token_table_rows(tape, full, &token_table, &taps); // into token_table.param->data
 #pragma once
 
+#include "core/api.h"
 #include "core/predictor/predictor.h"
+
+KV_API_BEGIN
 
 // The weights that are left, from the predictor that all of them are of.
 kv_status kv_predictor_take_rest(kv_predictor *tabulated, kv_predictor *full, kv_error *err);
@@ -42,3 +45,5 @@ int64_t kv_token_tables_width(const kv_predictor *tabulated);
 // What tape failed of it says. Their products are kv_flops_predictor_tokens in all.
 kv_tensor *kv_token_table_rows(kv_tape *tape, kv_predictor *full, const kv_token_table *table,
                                const kv_taps *taps);
+
+KV_API_END

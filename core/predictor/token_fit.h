@@ -11,7 +11,10 @@
 //                                                                             [core/README.md §9, eq. 40]
 #pragma once
 
+#include "core/api.h"
 #include "core/ops.h"
+
+KV_API_BEGIN
 
 // μ, in places where a token came. From 1 to 30 nothing that a base makes of text changes by more than half a point.
 enum { KV_TABLE_PRIOR = 3 };
@@ -34,3 +37,5 @@ bool kv_token_fit_reduce(const kv_token_fit *fit, double *gram, double *xty);
 // Rows of the table for weights[output_dim, input_dim + 1], each at the beginning of `stride` columns. Returns by how much
 // they lower the sum of squared residuals that these weights leave.
 double kv_token_fit_rows(const kv_token_fit *fit, const double *weights, float *table, int64_t stride);
+
+KV_API_END

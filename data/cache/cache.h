@@ -16,8 +16,11 @@
 // is 2.
 #pragma once
 
+#include "core/api.h"
 #include "core/model.h"
 #include "data/corpus/shard.h"
+
+KV_API_BEGIN
 
 // Of rows and of each token in a file before compression.
 enum { KV_CACHE_MAX_TOP_K = 4096 };
@@ -135,3 +138,5 @@ void kv_cache_dir_free(kv_cache_dir *dir);
 int64_t kv_cache_dir_find(const kv_cache_dir *dir, const char *shard_hash);
 // The open file of that index; the one before it is closed. Belongs to dir.
 kv_status kv_cache_dir_file(kv_cache_dir *dir, int64_t file, kv_cache **cache, kv_error *err);
+
+KV_API_END

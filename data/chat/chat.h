@@ -20,9 +20,12 @@
 // QwQ) begin the answer with it.
 #pragma once
 
+#include "core/api.h"
 #include "data/tokenizer/tokenizer.h"
 
 #include <stdbool.h>
+
+KV_API_BEGIN
 
 typedef enum kv_chat_kind { KV_CHAT_CHATML, KV_CHAT_LLAMA3, KV_CHAT_LLAMA2 } kv_chat_kind;
 
@@ -84,3 +87,5 @@ kv_status kv_chat_encode(const kv_chat_template *chat, const kv_tokenizer *token
 kv_status kv_chat_encode_answer(const kv_chat_template *chat, const kv_tokenizer *tokenizer,
                                 const kv_chat_message *messages, int64_t n, const char *answer, int32_t **ids,
                                 int64_t *n_ids, kv_error *err);
+
+KV_API_END

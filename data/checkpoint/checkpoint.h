@@ -4,10 +4,13 @@
 // random:openelm-1.1b for a model, random for a predictor.
 #pragma once
 
+#include "core/api.h"
 #include "core/predictor/predictor.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 // config.json (and generation_config.json for the tokens that end a text) → spec. Unsupported model types and
 // features are refused by name (KV_ERR_FORMAT).
@@ -112,3 +115,5 @@ typedef struct kv_checkpoint_size {
 // model needs; what is wrong with them is said when they are loaded. KV_ERR_IO when there are none.
 kv_status kv_checkpoint_measure(const char *dir, const kv_model_spec *spec, kv_checkpoint_size *size,
                                 kv_error *err);
+
+KV_API_END

@@ -18,9 +18,12 @@
 // (kv_predictor_load compares fingerprints).
 #pragma once
 
+#include "core/api.h"
 #include "core/model.h"
 #include "data/corpus/shard.h"
 #include "data/tokenizer/files.h"
+
+KV_API_BEGIN
 
 typedef enum kv_pair_part {
     KV_PAIR_BASE,
@@ -52,3 +55,5 @@ typedef struct kv_pair {
 
 // KV_OK, or an error naming what is at fault (its role and its path), what was found and what was expected.
 kv_status kv_pair_check(const kv_pair *pair, kv_error *err);
+
+KV_API_END

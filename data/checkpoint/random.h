@@ -15,7 +15,10 @@
 // the memory.
 #pragma once
 
+#include "core/api.h"
 #include "core/predictor/predictor.h"
+
+KV_API_BEGIN
 
 typedef struct kv_random_name {
     kv_model_spec spec;
@@ -49,3 +52,5 @@ kv_status kv_random_predictor(const char *dir, const kv_model_spec *base, const 
 // The same without weights (kv_predictor_plan): for those who ask what it will take.
 kv_status kv_random_predictor_shape(const char *dir, const kv_model_spec *base, const kv_model_spec *aux,
                                     kv_predictor **predictor, kv_error *err);
+
+KV_API_END

@@ -3,10 +3,13 @@
 // What a tensor is like - its type, its shape - matters to those who need it: a file may hold any others.
 #pragma once
 
+#include "core/api.h"
 #include "core/dtype.h"
 #include "core/status.h"
 
 #include <stdbool.h>
+
+KV_API_BEGIN
 
 typedef struct kv_safetensors kv_safetensors;
 
@@ -65,3 +68,5 @@ kv_status kv_safetensors_put(kv_st_writer *writer, int64_t i, size_t offset, con
                              kv_error *err);
 // What `status`, that of writing, asks for: the file, or nothing, and *err as it was. Frees the writer (NULL: none).
 kv_status kv_safetensors_end(kv_st_writer *writer, kv_status status, kv_error *err);
+
+KV_API_END

@@ -7,7 +7,10 @@
 // It is mapped, not read: processes that use it share its pages, and hold those of tokens that occurred.
 #pragma once
 
+#include "core/api.h"
 #include "data/checkpoint/checkpoint.h"
+
+KV_API_BEGIN
 
 // What it is called in a predictor's directory, where kvdata tabulate puts it unless told otherwise.
 extern const char kv_tabulated_name[]; // "tabulated.safetensors"
@@ -44,3 +47,5 @@ kv_status kv_tabulated_read_info(const char *path, kv_tabulated_info *info, kv_e
 // weights or another kind of predictor: *predictor is then as it was.
 kv_status kv_tabulated_use(const char *path, const kv_model_spec *base, const kv_model_spec *aux,
                            const char *base_fingerprint, kv_predictor **predictor, kv_error *err);
+
+KV_API_END

@@ -17,9 +17,12 @@
 // in memory at a time.
 #pragma once
 
+#include "core/api.h"
 #include "data/corpus/corpus.h"
 
 #include <stdbool.h>
+
+KV_API_BEGIN
 
 typedef struct kv_batch_part {
     const kv_corpus *corpus; // borrowed
@@ -52,3 +55,5 @@ kv_status kv_batches_rows(kv_batches *batches, int64_t step, kv_row_ref *rows, k
 
 // How many epochs of a part that many steps are.
 double kv_batches_epochs(const kv_batches *batches, int64_t part, int64_t steps);
+
+KV_API_END

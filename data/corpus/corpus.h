@@ -6,9 +6,12 @@
 // The directory is a corpus once it has its index.
 #pragma once
 
+#include "core/api.h"
 #include "data/corpus/shard.h"
 
 #include <limits.h>
+
+KV_API_BEGIN
 
 #define KV_CORPUS_INDEX "index.json"
 enum { KV_CORPUS_MAX_SHARDS = 100000 };
@@ -40,3 +43,5 @@ void kv_corpus_hash(const kv_corpus *corpus, char out[17]);
 // The most a shard has.
 int64_t kv_corpus_largest_tokens(const kv_corpus *corpus);
 int64_t kv_corpus_largest_documents(const kv_corpus *corpus);
+
+KV_API_END

@@ -7,7 +7,10 @@
 // the end that do not fill a row are left out. Rows never cross shards.
 #pragma once
 
+#include "core/api.h"
 #include "data/corpus/shard.h"
+
+KV_API_BEGIN
 
 // Rows of a shard of n_tokens tokens.
 int64_t kv_packed_rows(int64_t n_tokens, int64_t seq_len);
@@ -20,3 +23,5 @@ kv_status kv_packed_cut(const kv_shard *shard, int64_t seq_len, int32_t *tokens,
 // row_order[n_rows[shard]] of one of them.
 void kv_packed_shard_order(uint64_t seed, int64_t epoch, int64_t n_shards, int64_t *shard_order);
 void kv_packed_row_order(uint64_t seed, int64_t epoch, int64_t shard, int64_t n_rows, int64_t *row_order);
+
+KV_API_END

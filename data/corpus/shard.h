@@ -12,9 +12,12 @@
 // it; the same of the documents, 4096 at a time; and of the first with the second as its seed.
 #pragma once
 
+#include "core/api.h"
 #include "data/file/bundle.h"
 
 #include <stdint.h>
+
+KV_API_BEGIN
 
 #define KV_SHARD_TOKENIZER "/tokenizer_files"
 
@@ -71,3 +74,5 @@ kv_status kv_shard_read_tokenizer(const char *path, kv_bundle *files, kv_error *
 // A shard whose content is not what its hash says is KV_ERR_FORMAT.
 kv_status kv_shard_open(const char *path, kv_shard **shard, kv_error *err);
 void kv_shard_free(kv_shard *shard);
+
+KV_API_END

@@ -1,10 +1,13 @@
 // Small files that travel inside another one, as a tokenizer's do in a token shard: held in memory here.
 #pragma once
 
+#include "core/api.h"
 #include "core/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>
+
+KV_API_BEGIN
 
 enum { KV_BUNDLE_FILES = 8, KV_BUNDLE_NAME = 64 };
 
@@ -25,3 +28,5 @@ typedef struct kv_bundle {
 kv_status kv_bundle_add(kv_bundle *bundle, const char *name, char *bytes, size_t size, kv_error *err);
 size_t kv_bundle_bytes(const kv_bundle *bundle);
 void kv_bundle_free(kv_bundle *bundle);
+
+KV_API_END

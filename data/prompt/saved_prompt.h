@@ -13,7 +13,10 @@
 // Entries hardly get smaller: they lie uncompressed, in one piece each, so that loading them is reading a file.
 #pragma once
 
+#include "core/api.h"
 #include "core/model.h"
+
+KV_API_BEGIN
 
 // Whose prompt it is.
 typedef struct kv_saved_maker {
@@ -55,3 +58,5 @@ kv_status kv_saved_prompt_read(const char *path, kv_saved_prompt **prompt, kv_er
 // KV_ERR_MISMATCH where `prompt`, read from path, is another's than the one expected: names the first difference.
 kv_status kv_saved_prompt_check(const char *path, const kv_saved_prompt *prompt,
                                 const kv_saved_maker *expected, kv_error *err);
+
+KV_API_END

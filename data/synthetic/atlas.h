@@ -4,10 +4,13 @@
 // brackets or periods (generation stops at "\n", "." and ","), and it reads as a sentence.
 #pragma once
 
+#include "core/api.h"
 #include "core/status.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 typedef enum kv_fact_kind {
     KV_FACT_SUBDIVISION,     // In which country is {subdivision}?        ISO 3166-2
@@ -65,3 +68,5 @@ char *kv_fact_text(const kv_fact *fact);
 //   questions_trained.jsonl, questions_held_out.jsonl     TriviaQA's format (data/benchmark/triviaqa.h)
 //   atlas.json                 counts, seed and the hashes of the ISO files
 kv_status kv_atlas_write(const kv_atlas *atlas, const char *directory, kv_error *err);
+
+KV_API_END

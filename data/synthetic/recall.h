@@ -9,10 +9,13 @@
 // where it is asked for.
 #pragma once
 
+#include "core/api.h"
 #include "data/tokenizer/tokenizer.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 // The longest passage, in tokens; the fewest words of a tokenizer that are enough to draw from.
 enum { KV_RECALL_MAX_LENGTH = 1 << 18, KV_RECALL_MIN_WORDS = 1000 };
@@ -97,3 +100,5 @@ kv_status kv_recall_write_items(const kv_recall *recall, const kv_recall_plan *p
 //   recall.json                  what is in it
 kv_status kv_recall_write(const kv_recall *recall, const kv_recall_plan *plan, const char *directory,
                           kv_error *err);
+
+KV_API_END

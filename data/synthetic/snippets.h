@@ -10,10 +10,13 @@
 // Every operation is in the text of all.
 #pragma once
 
+#include "core/api.h"
 #include "core/status.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 enum { KV_SNIPPET_MAX_DEPTH = 4 };
 
@@ -76,3 +79,5 @@ void kv_snippet_make(const kv_snippets *snippets, int64_t i, int64_t variant, kv
 //   problems_trained.jsonl, problems_known.jsonl, problems_held_out.jsonl    HumanEval's format
 //   snippets.json          counts, seed and how often each operation occurs
 kv_status kv_snippets_write(const kv_snippets *snippets, const char *directory, kv_error *err);
+
+KV_API_END

@@ -24,6 +24,9 @@
 void *blas_memory_alloc(int purpose);
 __attribute__((weak)) void blas_memory_free(void *buffer);
 
+// OpenBLAS finds what is not hidden in a program.
+#define VISIBLE __attribute__((visibility("default")))
+
 static atomic_int n_taken;
 
 // ---- The limit -----------------------------------------------------------------------------------------
@@ -69,8 +72,9 @@ static bool is_openblas(const void *address) {
     return dladdr(address, &info) && info.dli_fbase == atomic_load(&library);
 }
 
-// Called by OpenBLAS and whoever else asks for mmap by this name, which headers may turn into mmap64.
-void *stand_in(void *address, size_t size, int protection, int flags, int fd, off_t offset) __asm__("mmap");
+// Called by OpenBLAS and whoever else asks for mmap by this name, which headers may turn into mmap64. In the shared library it
+// stays inside: it is not for a library to stand between a program and the system.
+VISIBLE void *stand_in(void *address, size_t size, int protection, int flags, int fd, off_t offset) __asm__("mmap");
 
 void *stand_in(void *address, size_t size, int protection, int flags, int fd, off_t offset) {
     void *const at = (void *)syscall(SYS_mmap, address, size, protection, flags, fd, offset);
@@ -101,7 +105,7 @@ static allocate *original_allocate(void) {
 }
 
 // OpenBLAS for OpenMP asks again for a helper that has none. One with threads of its own does not.
-void *blas_memory_alloc(int purpose) {
+VISIBLE void *blas_memory_alloc(int purpose) {
     enum { HELPER = 2 };
     if (!loaded && purpose == HELPER && openblas_get_parallel() == OPENBLAS_OPENMP) return NULL;
     return original_allocate()(purpose);

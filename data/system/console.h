@@ -1,11 +1,15 @@
 // What programs show and how they are stopped.
 #pragma once
 
+#include "core/api.h"
+
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+
+KV_API_BEGIN
 
 // What asks a program to end sets a flag instead of ending it: Ctrl-C (SIGINT), SIGTERM, a terminal that is gone
 // (SIGHUP), the limit on CPU time (SIGXCPU; also where `ulimit -t` would kill without warning), a batch system's
@@ -80,3 +84,5 @@ char *kv_duration(double seconds, char text[32]);
 
 // "12.4 k", "1.28 G" into text.
 char *kv_count_text(double count, char text[32]);
+
+KV_API_END

@@ -6,11 +6,14 @@
 // its first lines, are neither: one bad document, and the end. CR LF and CR end lines too (data/file/plain.h).
 #pragma once
 
+#include "core/api.h"
 #include "core/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 typedef struct kv_documents kv_documents;
 
@@ -65,3 +68,5 @@ kv_status kv_documents_seek(kv_documents *documents, kv_documents_place place, b
 
 // Bytes of the file read so far (compressed ones, for a .gz), for showing progress.
 int64_t kv_documents_position(const kv_documents *documents);
+
+KV_API_END

@@ -1,9 +1,12 @@
 // Characters of UTF-8 text that may hold invalid bytes.
 #pragma once
 
+#include "core/api.h"
 #include "data/system/buffers.h"
 
 #include <stdbool.h>
+
+KV_API_BEGIN
 
 // Bytes of the character that text[length] begins with, 1 to 4, its code point in *point; 0: text is empty or
 // begins with no character (a stray or cut-off byte, an overlong form, a surrogate).
@@ -40,3 +43,5 @@ kv_status kv_capitalize(const char *text, size_t length, kv_bytes *out, kv_error
 // text.
 //                                                                    [Unicode Standard Annex 15]
 kv_status kv_nfc(const char *text, size_t length, kv_bytes *out, kv_error *err);
+
+KV_API_END

@@ -6,8 +6,11 @@
 //   tokenizer_hash.json    format "kv-tokenizer-hash", version 1; hash, vocab_size and, if known, cuts
 #pragma once
 
+#include "core/api.h"
 #include "data/file/bundle.h"
 #include "data/tokenizer/tokenizer.h"
+
+KV_API_BEGIN
 
 // What a tokenizer is known by: kv_tokenizer_hash and kv_tokenizer_vocab_size; and how it cuts text, a hash of the ids
 // of a fixed text, since tokenizers with the same pieces may merge, normalise or split differently. Empty: not known.
@@ -39,3 +42,5 @@ kv_status kv_tokenizer_copy(const char *from, const char *to, kv_error *err);
 // tokenizer_hash.json of a directory. *found false: there is none.
 kv_status kv_tokenizer_id_write(const char *dir, const kv_tokenizer_id *id, kv_error *err);
 kv_status kv_tokenizer_id_read(const char *dir, kv_tokenizer_id *id, bool *found, kv_error *err);
+
+KV_API_END

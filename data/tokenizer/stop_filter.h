@@ -4,10 +4,13 @@
 // longest. How the text is cut into pieces makes no difference.
 #pragma once
 
+#include "core/api.h"
 #include "core/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>
+
+KV_API_BEGIN
 
 typedef struct kv_stop_filter kv_stop_filter;
 
@@ -27,3 +30,5 @@ kv_status kv_stop_filter_finish(kv_stop_filter *filter, const char *text, size_t
 
 // The same of a whole text, in place. Whether it was cut.
 bool kv_cut_at_stop(char *text, const char *const *stops, size_t n);
+
+KV_API_END

@@ -6,9 +6,12 @@
 // however many there were before.
 #pragma once
 
+#include "core/api.h"
 #include "data/tokenizer/tokenizer.h"
 
 #include <stdbool.h>
+
+KV_API_BEGIN
 
 typedef struct kv_text_stream kv_text_stream;
 
@@ -26,3 +29,5 @@ kv_status kv_text_stream_push(kv_text_stream *stream, int32_t id, const char **t
 // What was still waiting for more bytes: no more come. The stream may be used again from the start.
 kv_status kv_text_stream_finish(kv_text_stream *stream, const char **text, size_t *length, bool *stopped,
                                 kv_error *err);
+
+KV_API_END

@@ -6,7 +6,10 @@
 // document, count none.
 #pragma once
 
+#include "core/api.h"
 #include "data/tokenizer/tokenizer.h"
+
+KV_API_BEGIN
 
 typedef struct kv_token_bytes kv_token_bytes;
 
@@ -19,3 +22,5 @@ void kv_token_bytes_free(kv_token_bytes *counter);
 // often it comes. KV_ERR_RANGE on an id outside the vocabulary.
 kv_status kv_token_bytes_count(kv_token_bytes *counter, const int32_t *ids, int64_t n, int32_t *bytes,
                                kv_error *err);
+
+KV_API_END

@@ -19,11 +19,14 @@
 // A tokenizer never changes: threads may share it. Ctrl-C ends a long encoding (KV_ERR_INTERRUPTED).
 #pragma once
 
+#include "core/api.h"
 #include "core/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 typedef struct kv_tokenizer kv_tokenizer;
 
@@ -89,3 +92,5 @@ kv_status kv_tokenizer_decode(const kv_tokenizer *tokenizer, const int32_t *ids,
 // drop it in front of the first piece. Caller frees *text; errors as of kv_tokenizer_decode.
 kv_status kv_decode_continuation(const kv_tokenizer *tokenizer, const int32_t *ids, int64_t n, char **text,
                                  size_t *length, kv_error *err);
+
+KV_API_END

@@ -1,11 +1,14 @@
 // Trains a SentencePiece tokenizer with the program spm_train (package sentencepiece).
 #pragma once
 
+#include "core/api.h"
 #include "core/status.h"
 #include "data/text/documents.h"
 
 #include <stddef.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 // Byte-pair encoding with byte fallback, so that any text can be written; text is taken as it is (identity
 // normalisation, no space put in front), so that decoding gives back what was encoded and the tokens of a
@@ -17,3 +20,5 @@ kv_status kv_tokenizer_train_as(const char *const *inputs, size_t n_inputs, cons
                                 int64_t vocab_size, const char *path, kv_error *err);
 kv_status kv_tokenizer_train(const char *const *inputs, size_t n_inputs, int64_t vocab_size, const char *path,
                              kv_error *err);
+
+KV_API_END

@@ -1,7 +1,10 @@
 // How probable given texts are to a system.
 #pragma once
 
+#include "core/api.h"
 #include "infer/session/system.h"
+
+KV_API_BEGIN
 
 // What goes through at once: tokens of a pack of whole sequences, unless one is longer, and logits of a tile; and sequences
 // of at most `longest` tokens that share a session where they are read behind prompts.
@@ -86,3 +89,5 @@ bool kv_prefix_scorable(const kv_system *system);
 kv_status kv_score_prefix(const kv_system *system, kv_prefix_states *states, int64_t first,
                           const int32_t *ids, int64_t n, int64_t n_scored, double *whole, double *tail,
                           kv_error *err);
+
+KV_API_END

@@ -18,8 +18,11 @@
 // reads them. infer/generate.h does the loop for whole batches.
 #pragma once
 
+#include "core/api.h"
 #include "data/prompt/saved_prompt.h"
 #include "infer/session/system.h"
+
+KV_API_BEGIN
 
 typedef struct kv_session kv_session;
 
@@ -115,3 +118,5 @@ int64_t kv_session_cached(const kv_session *session, int64_t layer, int64_t s, i
 
 // Copies those keys and values, each [kv_session_cached, kv_dim]; for tests and analysis.
 void kv_session_copy_cache(const kv_session *session, int64_t layer, int64_t s, float *k, float *v);
+
+KV_API_END

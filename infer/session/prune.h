@@ -6,7 +6,10 @@
 //                                                                                     [core/README.md §6]
 #pragma once
 
+#include "core/api.h"
 #include "core/model.h"
+
+KV_API_BEGIN
 
 typedef enum kv_prune_kind {
     KV_PRUNE_NONE,
@@ -66,3 +69,5 @@ int64_t kv_static_layers(int64_t n_layers);
 //                                                  [core/README.md §6, eq. 24, 25, 27 and 29; §7, eq. 31]
 double kv_pruning_paper_reduction(const kv_pruning *pruning, const kv_model_spec *base,
                                   const kv_model_spec *aux);
+
+KV_API_END

@@ -8,9 +8,12 @@
 //                     [Fan et al. 2018, section 5; Holtzman et al. 2020, section 3.1; Nguyen et al. 2024]
 #pragma once
 
+#include "core/api.h"
 #include "core/status.h"
 
 #include <stdint.h>
+
+KV_API_BEGIN
 
 typedef struct kv_sampling {
     double temperature; // 0: the most probable token, and nothing else here matters
@@ -39,3 +42,5 @@ int32_t kv_sample(const float *logits, int64_t vocab_size, const kv_sampling *ho
 // The most probable tokens: ids[n] gets the argmax of each row of logits [n, vocab_size], of equal ones the
 // first.
 void kv_argmax(const float *logits, int64_t n, int64_t vocab_size, int32_t *ids);
+
+KV_API_END

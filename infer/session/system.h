@@ -1,8 +1,11 @@
 // What answers a prompt: a model alone, base + aux + predictors, or a base that prunes what it reads.
 #pragma once
 
+#include "core/api.h"
 #include "core/predictor/predictor.h"
 #include "infer/session/prune.h"
+
+KV_API_BEGIN
 
 typedef struct kv_system {
     kv_model *base;
@@ -22,3 +25,5 @@ int64_t kv_system_context(const kv_system *system);
 // that makes no sense (kv_pruning_check) and for an aux, predictor and pruning that do not go together;
 // KV_ERR_MISMATCH for a predictor of other models.
 kv_status kv_system_check(const kv_system *system, int64_t n_tokens, kv_error *err);
+
+KV_API_END
