@@ -4,7 +4,7 @@
 # only the page has them. A notebook whose files have not been made yet is left out and says how to make them.
 # usage: render.sh [--publish] [NAME...]     NAME: tour, pareto, errors, ablations, budget, recall; default all
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 all=(tour pareto errors ablations budget recall)
 names=() figures=figures
 for word in "$@"; do

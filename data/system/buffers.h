@@ -1,10 +1,13 @@
 // Lists that grow at their end.
 #pragma once
 
+#include "core/api.h"
 #include "core/status.h"
 
 #include <stddef.h>
 #include <stdint.h>
+
+KV_API_BEGIN
 
 // Room for one more element behind list[n] of `size` bytes each: the list, moved perhaps; NULL when out of
 // memory, the list then is as it was. For lists that grow by one and only through this function: the room is
@@ -39,3 +42,5 @@ kv_status kv_ids_add(kv_ids *ids, int32_t id, kv_error *err);
 
 void kv_bytes_free(kv_bytes *bytes);
 void kv_ids_free(kv_ids *ids);
+
+KV_API_END

@@ -135,6 +135,31 @@ expected="$dir/elsewhere: curve --base my/base/final/model/ --text text --out $c
 $dir/elsewhere: curve --base random:name --text text --out $clone/runs/curve/name"
 [ "$(grep curve "$calls")" = "$expected" ] || fail "kv curve: $(cat "$calls")"
 
+# Nor does the caller's way of changing directories matter.
+mkdir -p "$dir/trap/notebooks"
+cp "$clone/notebooks/render.sh" "$dir/render.sh"
+printf '#!/bin/bash\ncd notebooks/.. && echo "render in $PWD" >>"%s"\n' "$calls" >"$clone/notebooks/render.sh"
+(cd "$dir/elsewhere" && CDPATH=$dir/trap ../links/kv notebooks tour) >/dev/null
+grep -qx "render in $clone" "$calls" || fail "CDPATH=$dir/trap kv notebooks: $(grep render "$calls")"
+cp "$dir/render.sh" "$clone/notebooks/render.sh"
+
+# ---- Installing ----------------------------------------------------------------------------------------
+
+printf '#!/bin/sh\necho "$* ${DESTDIR-}" >>"%s"\n' "$calls" >"$dir/bin/meson"
+rm "$calls"
+(cd "$dir/elsewhere" && DESTDIR=package ../links/kv install --prefix ../other && ../links/kv install && ../links/kv install --prefix=/opt/kv) >/dev/null
+expected="configure build --prefix $dir/other $dir/elsewhere/package
+install -C build --quiet $dir/elsewhere/package
+install -C build --quiet 
+configure build --prefix /opt/kv 
+install -C build --quiet "
+[ "$(grep -E '^(configure|install) ' "$calls")" = "$expected" ] || fail "kv install: $(cat "$calls")"
+rm "$calls"
+for empty in --prefix= "--prefix ''"; do
+  ! (cd "$dir/elsewhere" && bash -c "../links/kv install $empty") >/dev/null 2>"$dir/said" || fail "kv install $empty: works"
+  grep -q "found '' behind '--prefix', expected DIR" "$dir/said" && [ ! -e "$calls" ] || fail "kv install $empty: $(cat "$dir/said")"
+done
+
 # ---- What clean takes, and what a build that cannot be configured leaves -----------------------------------
 
 cp -r "$clone" "$dir/kept"
@@ -148,6 +173,8 @@ printf '#!/bin/sh\nmkdir -p "$2"\nexit 1\n' >"$dir/bin/meson"
 [ -d "$dir/own/files" ] || fail "build takes a KV_BUILD that is no build"
 ! "$clone/kv" build >/dev/null 2>&1 || fail "build: works without meson"
 [ ! -e "$clone/build" ] || fail "build leaves a build that could not be configured"
+KV_BUILD=/proc/build "$clone/kv" build >/dev/null 2>"$dir/said" && fail "build: works in /proc" # nobody can write there, not even root
+[ "$(cat "$dir/said")" = "kv: cannot write to /proc/build; KV_BUILD=DIR builds elsewhere" ] || fail "KV_BUILD=/proc/build: $(cat "$dir/said")"
 
 [ "$failures" = 0 ] || {
   echo "$failures failed" >&2

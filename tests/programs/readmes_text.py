@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {"kvdata": "data", "kvtrain": "train", "kvrun": "infer", "kveval": "eval"}
-FOLDERS = ["core", "data", "infer", "train", "eval", "configs", "notebooks", "tests"]
+FOLDERS = ["core", "data", "infer", "train", "eval", "configs", "notebooks", "packaging", "tests"]
 CHAPTERS = [f"{folder}/README.md" for folder in FOLDERS]
 MARK = re.compile(r"<!-- (run(?: and compare)?|config: (kvtrain|kvtrain --sweep|kveval)(?: as (\S+))?|file: (\S+)|not run: \S.*|data) -->")
 FENCE = re.compile(r" *(```+|~~~+)")
