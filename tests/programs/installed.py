@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ["kvdata", "kveval", "kvrun", "kvtrain"]
-COMPILERS = [["gcc", "-xc", "-std=c17"], ["g++", "-xc++", "-std=c++17"], ["clang", "-xc", "-std=c17"], ["clang++", "-xc++", "-std=c++17"]]
+COMPILERS = [["gcc", "-xc", "-std=c17"], ["g++", "-xc++", "-std=c++17"], ["clang++", "-xc++", "-std=c++17"]]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 problems = []
 
@@ -35,24 +35,24 @@ def there(word):
 
 # ---- Files ---------------------------------------------------------------------------------------------
 
-def check_files(place, prefix, build):
+def check_files(place, prefix, build, manual):
     files = sorted(path for path in place.rglob("*") if not path.is_dir())
     names = [path.relative_to(prefix).as_posix() for path in files if prefix in path.parents]
     if len(names) != len(files):
         problems.append(f"files outside of the prefix: {[str(path) for path in files if prefix not in path.parents]}")
     expected = [f"bin/{name}" for name in PROGRAMS] + [f"share/bash-completion/completions/{name}" for name in PROGRAMS]
-    expected += [f"share/man/man1/{name}.1" for name in [*PROGRAMS, "kvdata-tokenize", "kvtrain-status", "kveval-curve"] if there("help2man")]
+    expected += [f"share/man/man1/{name}.1" for name in [*PROGRAMS, "kvdata-tokenize", "kvtrain-status", "kveval-curve"] if manual]
     expected += ["include/kv-prediction/core/api.h", "include/kv-prediction/data/checkpoint/checkpoint.h",
                  "include/kv-prediction/infer/session/engine.h"]
     problems.extend(f"{name}: is not installed" for name in expected if name not in names)
-    kinds = r"bin/kv|include/kv-prediction/.*\.h$|lib\S*/(libkv-prediction\.|pkgconfig/)|share/(bash-completion|doc|man)/"
+    kinds = r"bin/kv|include/kv-prediction/.*\.h$|lib\S*/(libkv-prediction\.|pkgconfig/|kv-prediction/kvrun_saved\.so$)|share/(bash-completion|doc|man)/"
     problems.extend(f"{name}: should not be installed" for name in names if not re.match(kinds, name) or re.search("test|bench/|embed$", name))
     for path in files:
         content = path.read_bytes()
         if b".debug_info" not in content:  # which names sources
             problems.extend(f"{path.name}: has the path {trace}" for trace in (build, ROOT, place) if str(trace).encode() in content)
-        if content.startswith(b"\x7fELF") and re.search("RPATH|RUNPATH", run("readelf", "-d", path)):
-            problems.append(f"{path.name}: has a path of its own to search libraries in")
+        if content.startswith(b"\x7fELF") and re.search(r"(?:RPATH|RUNPATH).*\[(?!\$ORIGIN/)", run("readelf", "-d", path)):
+            problems.append(f"{path.name}: searches libraries where it was built or should be installed")
 
 
 # ---- Headers and what the library shows ------------------------------------------------------------------
@@ -115,8 +115,11 @@ def check_example(prefix, place, world):
     prompt = "Question: In which country is Tipperary?\nAnswer:\n"
     (world / "prompt").write_text(prompt)
     models = ["base/final/model", "kvp/final/aux", "kvp/final/predictor"]
-    expected = json.loads(run(prefix / "bin/kvrun", "--base", models[0], "--aux", models[1], "--predictor", models[2], "--json", "-n", "16",
-                              "--file", "prompt", cwd=world) or '{"text": null, "prompt_ids": []}')
+    asked = [prefix / "bin/kvrun", "--base", models[0], "--aux", models[1], "--predictor", models[2], "-n", "16", "--file", "prompt"]
+    answer = subprocess.run([*asked, "--quiet"], cwd=world, capture_output=True).stdout.decode().removesuffix("\n")
+    n_prompt = len(json.loads(run(*asked, "--json", cwd=world) or '{"prompt_ids": []}')["prompt_ids"])
+    run(*asked, "--save-prompt", "saved.h5", cwd=world)
+    run(*asked, "--load-prompt", "saved.h5", cwd=world)
     flags, libraries = pkg_config(prefix, place, "--cflags", "--libs")
     static, _ = pkg_config(prefix, place, "--static", "--cflags", "--libs")
     static = ["-l:libkv-prediction.a" if flag == "-lkv-prediction" else flag for flag in static]
@@ -129,12 +132,14 @@ def check_example(prefix, place, world):
             needed = run("readelf", "-d", program)
             if ("libkv-prediction.so.0" in needed) != (name == "shared"):
                 problems.append(f"{program.name}: is not linked with the {name} library")
-            done = subprocess.run([program, *models], cwd=world, text=True, input=prompt, capture_output=True,
+            done = subprocess.run([program, *models], cwd=world, input=prompt.encode(), capture_output=True,
                                   env=os.environ | {"LD_LIBRARY_PATH": str(libraries) if name == "shared" else "/nowhere"})
-            if done.returncode != 0 or done.stdout != expected["text"]:
-                problems.append(f"{program.name}: exit status {done.returncode}, says {done.stdout!r}, kvrun {expected['text']!r}: {done.stderr}")
-            elif not re.search(rf"tokens behind {len(expected['prompt_ids'])}, the first after \d+\.\d+ ms", done.stderr):
-                problems.append(f"{program.name}: says {done.stderr!r} of {len(expected['prompt_ids'])} tokens")
+            said = done.stderr.decode(errors="replace")
+            text = done.stdout.decode(errors="replace")  # as kvrun shows what is no UTF-8
+            if done.returncode != 0 or text != answer or not answer:
+                problems.append(f"{program.name}: exit status {done.returncode}, says {text!r}, kvrun {answer!r}: {said}")
+            elif not re.search(rf"tokens behind {n_prompt}, the first after \d+\.\d+ ms", said):
+                problems.append(f"{program.name}: says {said!r} of {n_prompt} tokens")
 
 
 # ---- Completion ----------------------------------------------------------------------------------------
@@ -193,12 +198,13 @@ def main(build):
         options = json.loads(run("meson", "introspect", build, "--buildoptions"))
         prefix = Path(str(place) + next(option["value"] for option in options if option["name"] == "prefix"))
         if not problems:
-            check_files(place, prefix, build)
+            manual = any(target["name"] == "manual" for target in json.loads(run("meson", "introspect", build, "--targets")))
+            check_files(place, prefix, build, manual)
             check_symbols(next(prefix.rglob("libkv-prediction.so")), check_headers(prefix / "include/kv-prediction"))
             make_models(prefix / "bin", world)
             check_example(prefix, place, world)
             check_completion(prefix / "share/bash-completion/completions")
-            if there("help2man"):
+            if manual:
                 check_manual(prefix / "share/man/man1", prefix / "bin")
     print("\n".join(problems) or "all is in its place")
     sys.exit(bool(problems))

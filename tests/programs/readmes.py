@@ -22,14 +22,7 @@ import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-from readmes_text import PROGRAMS, ROOT, blocks_of, check_text, examples_of, readmes  # noqa: E402
-
-
-def helps(build):
-    """Words of every command with a --help."""
-    text = subprocess.run([build / "data/kvdata", "--help"], capture_output=True, text=True).stdout
-    listed = re.search(r"^Commands:\n((?:  \w+ .*\n)+)", text, re.M).group(1)
-    return [*PROGRAMS, *(f"kvdata {line.split()[0]}" for line in listed.splitlines()), "kvtrain status", "kveval report", "kveval seeds", "kveval sources", "kveval curve"]
+from readmes_text import PROGRAMS, ROOT, blocks_of, check_text, commands, examples_of, readmes  # noqa: E402
 
 
 # ---- Running -------------------------------------------------------------------------------------------
@@ -116,12 +109,9 @@ def collect(build, wanted, problems):
             continue
         parts[readme] = blocks_of(readme, problems)
         check_text(readme, problems)
-    for words in helps(build):
-        if wanted and words not in wanted:
-            continue
-        program, *rest = words.split()
-        done = subprocess.run([build / PROGRAMS[program] / program, *rest, "--help"], capture_output=True, text=True)
-        parts[words] = examples_of(words, done.stdout, problems)
+    for words, text in commands(build).items():
+        if not wanted or words in wanted:
+            parts[words] = examples_of(words, text, problems)
     return parts
 
 
@@ -130,7 +120,7 @@ def main(build, *wanted):
     parts = collect(build, wanted, problems)
     unknown = [word for word in wanted if word not in parts]
     if unknown:
-        sys.exit(f"readmes.py: there is no {', '.join(unknown)}; there are {', '.join([*readmes(), *helps(build)])}")
+        sys.exit(f"readmes.py: there is no {', '.join(unknown)}; there are {', '.join([*readmes(), *commands(build)])}")
     # Each of the two that run at a time has one thread; what a user may have set is not taken over.
     path = ":".join(str(build / folder) for folder in PROGRAMS.values()) + ":" + os.environ["PATH"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("KV_")}

@@ -1,10 +1,13 @@
 """Reads the project's documents: the blocks of READMEs with their marks, the examples of --help, and what of a README can be
 checked without running anything."""
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = {"kvdata": "data", "kvtrain": "train", "kvrun": "infer", "kveval": "eval"}
+sys.path.insert(0, str(ROOT / "packaging"))
+from helps import PROGRAMS, commands  # noqa: E402
+
 FOLDERS = ["core", "data", "infer", "train", "eval", "configs", "notebooks", "packaging", "tests"]
 CHAPTERS = [f"{folder}/README.md" for folder in FOLDERS]
 MARK = re.compile(r"<!-- (run(?: and compare)?|config: (kvtrain|kvtrain --sweep|kveval)(?: as (\S+))?|file: (\S+)|not run: \S.*|data) -->")
