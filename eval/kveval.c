@@ -3,6 +3,8 @@
 #include "data/config/example.h"
 #include "data/config/options.h"
 #include "data/config/seed.h"
+#include "data/file/commit.h"
+#include "data/file/made_by.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
@@ -23,8 +25,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-const char *argp_program_version = "kveval " KV_VERSION;
 
 static const char doc[] =
     "Asks the systems of a YAML file the same questions and shows what each one's answers cost: exact match, "
@@ -342,6 +342,7 @@ static kv_status run(struct arguments *a, kv_error *err) {
 
 int main(int argc, char **argv) {
     kv_console_start(argv);
+    kv_made_by_program("kveval", kv_commit);
     argp_err_exit_status = 2;
     if (argc > 1 && !strcmp(argv[1], "report")) {
         static char name[] = "kveval report";

@@ -2,6 +2,8 @@
 // about.
 #include "data/config/example.h"
 #include "data/config/options.h"
+#include "data/file/commit.h"
+#include "data/file/made_by.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
@@ -22,8 +24,6 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
-
-const char *argp_program_version = "kvtrain " KV_VERSION;
 
 // Examples are run by a test: the lines stay below 80 columns, where argp would wrap them.
 static const char doc[] =
@@ -219,6 +219,7 @@ static kv_status train_one(kv_training *training, const struct arguments *a, kv_
 
 int main(int argc, char **argv) {
     kv_console_start(argv);
+    kv_made_by_program("kvtrain", kv_commit);
     static const struct argp_child children[] = {
         {&kv_config_argp, 0, NULL, 0}, {&kv_sweep_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {

@@ -1,6 +1,8 @@
 // The program kvdata: finds the command, which then reads its own options.
 #include "data/kvdata/kvdata.h"
 
+#include "data/file/commit.h"
+#include "data/file/made_by.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
 #include "data/system/limits.h"
@@ -10,8 +12,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-const char *argp_program_version = "kvdata " KV_VERSION;
 
 static const struct {
     const char *name;
@@ -114,6 +114,7 @@ static int run_command(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     kv_console_start(argv);
+    kv_made_by_program("kvdata", kv_commit);
     static const struct argp argp = {.parser = parse, .args_doc = "COMMAND [OPTION...]", .doc = doc};
     int first = 0;
     argp_err_exit_status = 2;

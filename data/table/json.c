@@ -58,9 +58,10 @@ static kv_status write_json(const kv_tables *tables, FILE *stream, kv_error *err
            *paragraphs = json_array();
     for (size_t i = 0; i < tables->n; i++) {
         const kv_table *table = tables->tables[i];
+        if (table->audience == KV_FOR_PEOPLE) continue;
         if (table->n_columns == 0 && table->title)
             json_array_append_new(paragraphs, json_string(table->title));
-        else if (table->audience != KV_FOR_PEOPLE)
+        else
             json_array_append_new(list, object_of(table));
     }
     json_object_set_new(root, "notes", paragraphs);

@@ -6,6 +6,7 @@
 #include "data/checkpoint/pair.h"
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/made_by.h"
 #include "data/file/path.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
@@ -360,6 +361,7 @@ static kv_status evaluate(const struct curve *c, const char *config, kv_results 
 static kv_status print(const struct curve *c, const kv_curve_row *rows, int64_t n, kv_error *err) {
     kv_tables *tables = kv_tables_create();
     kv_curve_tables(rows, n, tables);
+    kv_tables_fact(tables, "made_by", json_pack("[o]", kv_made_by(true)));
     const kv_status status = kv_tables_write(tables, c->options.format, stdout, err);
     kv_tables_free(tables);
     return status;

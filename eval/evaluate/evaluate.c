@@ -4,6 +4,7 @@
 
 #include "core/gemm.h"
 #include "core/text.h"
+#include "data/file/made_by.h"
 #include "data/file/hash.h"
 #include "data/system/console.h"
 #include "data/system/warning.h"
@@ -457,7 +458,10 @@ static bool describe(const kv_evaluation *e, kv_results *results) {
     results->n_budgets = config->n_budgets;
     results->configs[0] = kv_config_text(e->source);
     results->n_configs = results->configs[0] != NULL;
-    return results->n_configs == 1;
+    results->made_by = calloc(1, sizeof *results->made_by);
+    if (results->made_by) results->made_by[0] = kv_made_by_text(true);
+    results->n_made_by = results->made_by && results->made_by[0];
+    return results->n_configs == 1 && results->n_made_by == 1;
 }
 
 kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err) {

@@ -1,6 +1,7 @@
 // Everything is written to a directory beside the real one, which then takes its files over at once.
 #include "eval/report/output.h"
 
+#include "data/file/made_by.h"
 #include "data/file/path.h"
 #include "data/file/whole_set.h"
 #include "eval/published/published.h"
@@ -70,6 +71,7 @@ static kv_status write_all(const kv_results *results, const kv_eval_picture *pic
         status = kv_path_join(dir, files[i].name, path, err);
         if (!status) status = files[i].write(results, path, err);
     }
+    if (!status) status = kv_made_by_write(dir, results->made_by, results->n_made_by, err);
     // What the picture shows of the paper, as numbers.
     if (!status && picture->published) {
         status = kv_path_join(dir, "published.csv", path, err);
@@ -103,6 +105,12 @@ kv_status kv_output_tables(const kv_results *results, kv_tables **tables, kv_err
     kv_fidelity_tables(results, t);
     const kv_status status =
         t ? kv_grid_tables(results, t, err) : kv_fail(err, KV_ERR_MEMORY, "out of memory for the tables");
+    for (int64_t i = 0; i < results->n_made_by; i++) {
+        char line[KV_MADE_BY_LINE];
+        kv_table_title(kv_tables_add(t, KV_FOR_PEOPLE, "made_by"), "%s",
+                       kv_made_by_line(results->made_by[i], line));
+    }
+    kv_tables_fact(t, "made_by", kv_made_by_list(results->made_by, results->n_made_by));
     *tables = status == KV_OK ? t : NULL;
     if (status != KV_OK) kv_tables_free(t);
     return status;

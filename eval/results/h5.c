@@ -1,7 +1,8 @@
 // results.h5, version 3. S systems, M metrics, N items of a task, NaN: not known. Version 2 had no intervals
 // of retention, and what it called acc_norm is acc_bytes: kv_results_read_h5 still reads it, under that name.
 //   /            attributes format = "kv-results", version, seed, bootstrap, n_tasks, n_timings; program,
-//                hdf5, openblas, compiler: versions of what wrote it
+//                hdf5, openblas, compiler: versions of what wrote it; made_by: program, machine and libraries of every
+//                evaluation in it, a JSON list (data/file/made_by.h); files of before have none
 //   /config      the resolved configuration of every evaluation in it, YAML
 //   /budgets     fractions of the base's FLOPs
 //   /systems/    name, family, hash, base (row it is compared with), paper_reduction, lookups (numbers read from
@@ -21,6 +22,7 @@
 //                samples [S, repeats]
 //   /analysis    predicted caches, only where they were looked at: see eval/results/analysis_h5.h
 #include "data/file/h5.h"
+#include "data/file/made_by.h"
 #include "eval/results/analysis_h5.h"
 #include "eval/results/grid_h5.h"
 #include "eval/results/results.h"
@@ -90,6 +92,15 @@ static void *room(struct writer *w, int64_t n, size_t size) {
 
 // ---- Parts ---------------------------------------------------------------------------------------------
 
+// An attribute holds 64 kB: of very many joined evaluations none is named.
+static void write_made_by(struct writer *w) {
+    json_t *list = kv_made_by_list(w->results->made_by, w->results->n_made_by);
+    char *text = list ? json_dumps(list, JSON_COMPACT) : NULL;
+    if (text && w->results->n_made_by > 0 && strlen(text) < KV_MADE_BY_MOST) set_string(w, "made_by", text);
+    free(text);
+    json_decref(list);
+}
+
 static void write_head(struct writer *w) {
     unsigned major, minor, release;
     char hdf5[48] = "";
@@ -102,6 +113,7 @@ static void write_head(struct writer *w) {
     set_string(w, "hdf5", hdf5);
     set_string(w, "openblas", openblas_get_config());
     set_string(w, "compiler", __VERSION__);
+    write_made_by(w);
     set_int(w, "seed", (int64_t)r->seed);
     set_int(w, "bootstrap", r->bootstrap);
     set_int(w, "n_tasks", r->n_tasks);

@@ -163,14 +163,15 @@ static bool copy_timing(kv_results *joined, const kv_results *side, const int64_
     return true;
 }
 
-static bool copy_config(kv_results *joined, const char *config) {
-    for (int64_t i = 0; i < joined->n_configs; i++)
-        if (!strcmp(joined->configs[i], config)) return true;
-    char **all = kv_room_for_one(joined->configs, (size_t)joined->n_configs, sizeof *all);
-    if (!all) return false;
-    joined->configs = all;
-    all[joined->n_configs] = strdup(config);
-    return all[joined->n_configs] && ++joined->n_configs;
+// Behind all[*n], unless it is among them.
+static bool copy_once(char ***all, int64_t *n, const char *text) {
+    for (int64_t i = 0; i < *n; i++)
+        if (!strcmp((*all)[i], text)) return true;
+    char **more = kv_room_for_one(*all, (size_t)*n, sizeof *more);
+    if (!more) return false;
+    *all = more;
+    more[*n] = strdup(text);
+    return more[*n] && ++*n;
 }
 
 static bool copy_side(kv_results *joined, const struct plan *p, int side) {
@@ -187,7 +188,10 @@ static bool copy_side(kv_results *joined, const struct plan *p, int side) {
                               kv_results_outcome(from, s, t), &from->tasks[t]);
     for (int64_t i = 0; i < from->n_timings && ok; i++)
         ok = copy_timing(joined, from, p->system[side], &from->timings[i]);
-    for (int64_t i = 0; i < from->n_configs && ok; i++) ok = copy_config(joined, from->configs[i]);
+    for (int64_t i = 0; i < from->n_configs && ok; i++)
+        ok = copy_once(&joined->configs, &joined->n_configs, from->configs[i]);
+    for (int64_t i = 0; i < from->n_made_by && ok; i++)
+        ok = copy_once(&joined->made_by, &joined->n_made_by, from->made_by[i]);
     if (ok)
         ok = kv_analysis_merge(&joined->analysis, joined->n_systems, &from->analysis, from->n_systems,
                                p->system[side]);

@@ -1,5 +1,7 @@
 // Reads what eval/results/h5.c writes; every size is checked against the others before it is used.
 #include "data/file/h5.h"
+#include "data/file/json.h"
+#include "data/file/made_by.h"
 #include "data/file/mistaken.h"
 #include "eval/results/analysis_h5.h"
 #include "eval/results/grid_h5.h"
@@ -273,6 +275,22 @@ static void read_timing(struct reader *r, int64_t index) {
     copy_doubles(r, "samples", t->samples, n * repeats);
 }
 
+// Older files do not say; what is no such list is nothing to fail for.
+static void read_made_by(struct reader *r) {
+    char *text = calloc(1, KV_MADE_BY_MOST);
+    const bool known =
+        text && kv_h5_attr_string(r->file, "/", "made_by", text, KV_MADE_BY_MOST, NULL) == KV_OK;
+    json_t *list = known ? kv_json_parse(text, strlen(text), 0, NULL) : NULL;
+    const size_t n = json_array_size(list);
+    r->results->made_by = calloc(n + 1, sizeof *r->results->made_by);
+    for (size_t i = 0; r->results->made_by && i < n; i++) {
+        char *one = json_dumps(json_array_get(list, i), JSON_COMPACT);
+        if (one) r->results->made_by[r->results->n_made_by++] = one;
+    }
+    json_decref(list);
+    free(text);
+}
+
 // Sizes first, so that the arrays can be made.
 static void read_head(struct reader *r, int64_t *n_timings) {
     char format[32] = "";
@@ -299,6 +317,7 @@ static void read_head(struct reader *r, int64_t *n_timings) {
     if (!ok(r)) return;
     r->results->seed = (uint64_t)seed, r->results->bootstrap = bootstrap;
     r->results->configs = read_strings(r, "config", -1, &r->results->n_configs);
+    if (ok(r)) read_made_by(r);
     int n_dims;
     int64_t shape[8];
     if (ok(r))

@@ -68,11 +68,13 @@ void kv_results_free(kv_results *results) {
     }
     for (int64_t i = 0; i < results->n_timings; i++) free_timing(&results->timings[i]);
     for (int64_t i = 0; i < results->n_configs; i++) free(results->configs[i]);
+    for (int64_t i = 0; i < results->n_made_by; i++) free(results->made_by[i]);
     free(results->systems);
     free(results->tasks);
     free(results->outcomes);
     free(results->timings);
     free(results->configs);
+    free(results->made_by);
     free(results->budgets);
     *results = (kv_results){0};
 }

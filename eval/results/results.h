@@ -80,13 +80,14 @@ typedef struct kv_timing {
 } kv_timing;
 
 typedef struct kv_results {
-    int64_t n_systems, n_tasks, n_timings, n_configs, n_budgets;
+    int64_t n_systems, n_tasks, n_timings, n_configs, n_budgets, n_made_by;
     kv_result_system *systems;
     kv_result_task *tasks;
     kv_outcome *outcomes; // [n_systems, n_tasks]
     kv_timing *timings;   // the first is the one that stands in the tables
     kv_analysis analysis; // of predicted caches
     char **configs;       // the resolved configuration of every evaluation in here
+    char **made_by;       // what made each of them (data/file/made_by.h); none of older ones
     double *budgets;      // fractions of the base's FLOPs
     uint64_t seed;        // of intervals and tests
     int64_t bootstrap;    // resamples

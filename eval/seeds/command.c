@@ -1,6 +1,8 @@
 // From the command line to tables and files.
 #include "eval/seeds/command.h"
 
+#include "data/file/json.h"
+#include "data/file/made_by.h"
 #include "data/file/path.h"
 #include "data/file/whole_set.h"
 #include "data/system/console.h"
@@ -89,6 +91,21 @@ static kv_status write_published(const kv_eval_picture *picture, const char *dir
     return status == KV_OK ? kv_published_write(picture->published, path, err) : status;
 }
 
+// A list for each seed.
+static json_t *made_by_seeds(const kv_seeds *seeds) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < seeds->n; i++)
+        json_array_append_new(list, kv_made_by_list(seeds->runs[i].made_by, seeds->runs[i].n_made_by));
+    return list;
+}
+
+static kv_status write_made_by(const kv_seeds *seeds, const char *dir, kv_error *err) {
+    char path[PATH_MAX];
+    const kv_status status = kv_path_join(dir, "made_by.json", path, err);
+    if (status != KV_OK) return status;
+    return kv_json_write(path, json_pack("{s:o}", "made_by", made_by_seeds(seeds)), JSON_INDENT(1), err);
+}
+
 static kv_status write_all(const kv_seeds *seeds, const kv_seeds_against *against,
                            const kv_eval_picture *picture, const char *dir, char note[KV_PLOT_NOTE],
                            kv_error *err) {
@@ -102,6 +119,7 @@ static kv_status write_all(const kv_seeds *seeds, const kv_seeds_against *agains
     if (status == KV_OK) status = kv_path_join(dir, "significance.csv", path, err);
     if (status == KV_OK) status = kv_seeds_write_tests(seeds, against, path, err);
     if (status == KV_OK) status = write_published(picture, dir, err);
+    if (status == KV_OK) status = write_made_by(seeds, dir, err);
     if (status == KV_OK) status = kv_seeds_mean(seeds, &mean, err);
     if (status != KV_OK) return status;
     status = kv_pictures_draw(&mean, &settings, dir, note, err);
@@ -135,6 +153,7 @@ static kv_status find_against(const kv_seeds *seeds, const kv_seeds_options *opt
 static kv_status print(const kv_seeds *seeds, const kv_seeds_against *against, const kv_table_format *format,
                        FILE *out, kv_error *err) {
     kv_tables *tables = kv_tables_create();
+    kv_tables_fact(tables, "made_by", made_by_seeds(seeds));
     kv_status status = kv_seeds_tables(seeds, against, tables, err);
     if (status == KV_OK) status = kv_tables_write(tables, format, out, err);
     kv_tables_free(tables);

@@ -4,6 +4,7 @@
 #include "core/text.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
+#include "data/file/made_by.h"
 #include "data/file/whole_set.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
@@ -263,6 +264,9 @@ static kv_status write_files(const struct options *o, char note[KV_PLOT_NOTE], k
     kv_whole_set set;
     kv_status status = kv_whole_set_begin(&set, o->out, err);
     if (status == KV_OK) status = kv_source_curves_write(&o->curves, set.staged.path, note, err);
+    char *made_by = kv_made_by_text(true);
+    if (status == KV_OK) status = kv_made_by_write(set.staged.path, &made_by, made_by != NULL, err);
+    free(made_by);
     return kv_whole_set_end(&set, stale, 3, status, err);
 }
 
@@ -277,6 +281,7 @@ static kv_status probe(const char *dir, kv_error *err) {
 static kv_status print(const struct options *o, kv_error *err) {
     kv_tables *tables = kv_tables_create();
     kv_source_curves_tables(&o->curves, tables);
+    kv_tables_fact(tables, "made_by", json_pack("[o]", kv_made_by(true)));
     const kv_status status = kv_tables_write(tables, o->format, stdout, err);
     kv_tables_free(tables);
     return status;

@@ -2,6 +2,7 @@
 #include "infer/kvrun/kvrun.h"
 
 #include "data/file/json.h"
+#include "data/file/made_by.h"
 #include "data/system/console.h"
 #include "data/system/width.h"
 #include "infer/cost.h"
@@ -237,6 +238,13 @@ static void print_figures(const struct comparison *c) {
            omp_get_max_threads());
 }
 
+// Times are those of one machine.
+static void print_made_by(void) {
+    char line[KV_MADE_BY_LINE], *made_by = kv_made_by_text(false);
+    if (made_by) printf("%s\n", kv_made_by_line(made_by, line));
+    free(made_by);
+}
+
 static kv_status print_comparison(const struct comparison *c, kv_error *err) {
     char *ids[2] = {NULL, NULL};
     const char *texts[2] = {c->sides[0].answer.text, c->sides[1].answer.text};
@@ -248,6 +256,7 @@ static kv_status print_comparison(const struct comparison *c, kv_error *err) {
     if (status == KV_OK) {
         print_answers(c, texts);
         if (!c->run->options.quiet) print_figures(c);
+        if (!c->run->options.quiet) print_made_by();
     }
     free(ids[0]);
     free(ids[1]);
@@ -294,6 +303,7 @@ static kv_status put_json(const struct comparison *c, const int32_t *ids, kv_err
                                    (double)kv_system_flops(&other->system, c->n_prompt),
                                "paper_reduction", kv_system_paper_reduction(&other->system, &base->system));
     if (!object) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the JSON object");
+    json_object_set_new(object, "made_by", kv_made_by(false));
     kv_json_put(stdout, object, JSON_COMPACT);
     return KV_OK;
 }

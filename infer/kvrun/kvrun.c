@@ -1,7 +1,9 @@
 // kvrun: a prompt, one system or two, an answer on standard output. What is written where is decided here.
 #include "infer/kvrun/kvrun.h"
 
+#include "data/file/commit.h"
 #include "data/file/json.h"
+#include "data/file/made_by.h"
 #include "data/system/console.h"
 #include "data/system/limits.h"
 #include "infer/cost.h"
@@ -16,6 +18,7 @@ static kv_status put_json(const kvrun *run, const int32_t *ids, int64_t n, const
         json_decref(object);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for the JSON object");
     }
+    json_object_set_new(object, "made_by", kv_made_by(false));
     kv_json_put(stdout, object, JSON_COMPACT);
     return kvrun_flush(stdout, err);
 }
@@ -66,6 +69,7 @@ static kv_status work(kvrun *run, bool *interrupted, kv_error *err) {
 
 int main(int argc, char **argv) {
     kv_console_start(argv);
+    kv_made_by_program("kvrun", kv_commit);
     kvrun run = {0};
     kv_error err = {0};
     bool interrupted = false;

@@ -9,8 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-const char *argp_program_version = "kvrun " KV_VERSION;
-
 static const char doc[] =
     "Answers a prompt by a base model alone or with KV prediction, where a small auxiliary model reads the "
     "prompt and predictors fill the base's cache.\v"

@@ -2,6 +2,8 @@
 // instructions.
 #include "tests/bench/bench.h"
 
+#include "data/file/commit.h"
+#include "data/file/made_by.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
 #include "tests/bench/history.h"
@@ -133,6 +135,7 @@ static int run_all(char **argv) {
 
 int main(int argc, char **argv) {
     kv_console_start(argv);
+    kv_made_by_program("kvbench", kv_commit);
     kv_console_catch_signals();
     bench_options options;
     bench_options_read(argc, argv, &options);

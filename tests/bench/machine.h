@@ -3,6 +3,5 @@
 
 #include <jansson.h>
 
-// "cpu" ("AuthenticAMD 26/2": who made it, family and model; --check goes by it), "model", "flags" (those products can
-// use), "cores", "threads", "openblas", "compiler", "commit" of the sources in `folder`, "date", "load".
+// What kv_made_by says (--check goes by its "cpu"), with "commit" of the sources in `folder`, and "load".
 json_t *bench_machine(const char *folder);

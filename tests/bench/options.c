@@ -11,8 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-const char *argp_program_version = "kvbench " KV_VERSION;
-
 const char *const bench_groups[] = {"limits", "prefill", "first", "decode", "predict", "train", "eval", NULL};
 
 static const char doc[] =

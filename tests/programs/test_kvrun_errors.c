@@ -18,7 +18,7 @@ static void help_and_version(void **state) {
     assert_non_null(strstr(kvrun_out, "--compare"));
     assert_non_null(strstr(kvrun_out, "random:openelm-1.1b"));
     assert_int_equal(kvrun("--version"), 0);
-    assert_string_equal(kvrun_out, "kvrun " KV_VERSION "\n");
+    assert_non_null(strstr(kvrun_out, "kvrun " KV_VERSION " (commit "));
 }
 
 // Each library that a program is linked with costs time at every start. HDF5 and what it brings cost more than all

@@ -4,6 +4,7 @@
 
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/made_by.h"
 #include "data/file/path.h"
 #include "data/file/whole_file.h"
 #include "data/system/buffers.h"
@@ -25,9 +26,10 @@
 static const char metrics_name[] = "metrics.jsonl", stopped_name[] = "stopped.json",
                   checkpoints_name[] = "checkpoints";
 static const char *const run_names[] = {"final",        "best",        "checkpoints", "metrics.jsonl",
-                                        "stopped.json", "starts.json", "config.yaml"};
+                                        "stopped.json", "starts.json", "config.yaml", "machines.jsonl"};
 enum { N_RUN_NAMES = sizeof run_names / sizeof *run_names };
 
+const char kv_run_machines_name[] = "machines.jsonl";
 const char kv_run_config_name[] = "config.yaml", kv_run_final_name[] = "final", kv_run_best_name[] = "best";
 const char kv_run_state_name[] = "state.json", kv_run_optimizer_name[] = "optimizer.h5";
 
@@ -241,6 +243,28 @@ static kv_status open_metrics(kv_run *run, kv_error *err) {
     return run->metrics ? KV_OK : kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
 }
 
+// A run may go on elsewhere: a line for each start.
+static kv_status note_machine(const kv_run *run, kv_error *err) {
+    char path[PATH_MAX], *former = NULL, *all = NULL;
+    size_t size = 0, length = 0;
+    kv_status status = kv_path_join(run->path, kv_run_machines_name, path, err);
+    if (status != KV_OK) return status;
+    if (run->checkpoint[0] && kv_path_exists(path)) kv_read_file(path, (size_t)1 << 24, &former, &size, NULL);
+    json_t *start = json_pack("{s:I,s:o}", "step", (json_int_t)run->state.step, "made_by", kv_made_by(false));
+    char *line = start ? json_dumps(start, JSON_COMPACT) : NULL;
+    FILE *text = open_memstream(&all, &length);
+    if (text && former) fwrite(former, 1, size, text);
+    if (text && line) fprintf(text, "%s\n", line);
+    const bool made = text && fclose(text) == 0 && line;
+    status =
+        made ? kv_write_file(path, all, length, err) : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    json_decref(start);
+    free(line);
+    free(former);
+    free(all);
+    return status;
+}
+
 kv_status kv_run_begin(kv_run *run, kv_error *err) {
     char path[PATH_MAX];
     kv_status status = kv_make_dirs(run->path, err);
@@ -254,6 +278,7 @@ kv_status kv_run_begin(kv_run *run, kv_error *err) {
     status =
         text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
     free(text);
+    if (status == KV_OK) status = note_machine(run, err);
     return status == KV_OK ? open_metrics(run, err) : status;
 }
 

@@ -3,8 +3,10 @@
 
 #include "data/file/content.h"
 #include "data/file/json.h"
+#include "data/file/made_by.h"
 #include "data/file/path.h"
 #include "data/file/whole_file.h"
+#include "train/run/directory.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -255,9 +257,32 @@ static kv_status write_csv(const kv_sweep_rows *r, kv_error *err) {
     return kv_whole_file_end(&table, status, err);
 }
 
+static kv_status take_start(void *context, const json_t *entry, const char *where, kv_error *err) {
+    (void)where, (void)err;
+    return json_array_append(context, (json_t *)entry) ? KV_ERR_MEMORY : KV_OK;
+}
+
+// By what each run was trained, a list of its starts.
+static json_t *trainings(const kv_sweep *sweep) {
+    json_t *all = json_object();
+    for (size_t i = 0; i < sweep->n_runs; i++) {
+        char path[PATH_MAX], *text = NULL;
+        size_t size;
+        json_t *starts = json_array();
+        if (kv_path_join(sweep->runs[i].directory, kv_run_machines_name, path, NULL) == KV_OK &&
+            kv_read_file(path, (size_t)1 << 24, &text, &size, NULL) == KV_OK)
+            kv_json_lines(path, text, size, 0, "start", take_start, starts, NULL);
+        free(text);
+        json_object_set_new(all, sweep->runs[i].name, starts);
+    }
+    return all;
+}
+
 static kv_status print(const kv_sweep_rows *r, const kv_table_format *format, FILE *out, kv_error *err) {
     kv_tables *tables = kv_tables_create();
     kv_sweep_row_tables(r, tables);
+    kv_tables_fact(tables, "made_by", json_pack("[o]", kv_made_by(false)));
+    kv_tables_fact(tables, "trainings", trainings(r->sweep));
     const kv_status status = kv_tables_write(tables, format, out, err);
     kv_tables_free(tables);
     return status;
