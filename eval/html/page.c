@@ -76,7 +76,7 @@ static void put_links(kv_html *html, const kv_results *r) {
 }
 
 static void put_tables(kv_html *html, const kv_results *r, const kv_html_page *page) {
-    static const char *const elsewhere[] = {"budgets", "grid", NULL};
+    static const char *const elsewhere[] = {"budgets", "grid", "made_by", NULL};
     kv_html_put(html, "<section id=\"tables\"><h2>Figures</h2>\n");
     kv_html_tables_other(html, page->tables, r, elsewhere);
     kv_html_put(html, "</section>\n");

@@ -130,6 +130,24 @@ static void all_tables_are_in_it(void **state) {
     free(page);
 }
 
+static void says_what_made_it(void **state) {
+    (void)state;
+    char *page = made_page(0);
+    expect(page, "<dt>commit</dt><dd>abc &lt;i&gt;</dd>");
+    expect(page, "<dt>threads</dt><dd>3</dd>");
+    expect(page, "<dt>memory</dt><dd>16 GB</dd>");
+    expect(page, "<dt>machine</dt><dd>unknown</dd>");
+    free(page);
+    size_t size;
+    kv_results r = test_page_results();
+    free(r.made_by[0]);
+    r.n_made_by = 0; // as in older files
+    page = page_of(&r, 0, &size);
+    expect(page, "<dt>threads</dt><dd>unknown</dd>");
+    free(page);
+    kv_results_free(&r);
+}
+
 // ---- Answers -------------------------------------------------------------------------------------------
 
 static json_t *data_of(const char *page, int task) {
@@ -268,6 +286,7 @@ int main(void) {
                                        cmocka_unit_test(nothing_leads_out_of_it),
                                        cmocka_unit_test(pictures_hold_numbers),
                                        cmocka_unit_test(all_tables_are_in_it),
+                                       cmocka_unit_test(says_what_made_it),
                                        cmocka_unit_test(so_many_answers_as_are_wanted),
                                        cmocka_unit_test(agreement_counts_all_answers),
                                        cmocka_unit_test(long_answers_say_what_is_missing),

@@ -160,6 +160,9 @@ kv_results test_page_results(void) {
     r.budgets[0] = 1, r.budgets[1] = 0.5;
     r.n_configs = 1, r.configs = test_alloc(1, sizeof *r.configs);
     r.configs[0] = strdup("output: <out>\n");
+    r.n_made_by = 1, r.made_by = test_alloc(1, sizeof *r.made_by);
+    r.made_by[0] =
+        strdup("{\"program\":\"kveval\",\"commit\":\"abc <i>\",\"threads\":3,\"memory\":16000000000}");
     test_name_system(&r, PAGE_BASE, "base", "base", "a0", 1);
     test_name_system(&r, PAGE_OURS, "ours", "KVP-C (ours)", "a1", 4);
     test_name_system(&r, PAGE_NASTY_SYSTEM, PAGE_NASTY, "RP " PAGE_NASTY, "a2", 7);
