@@ -264,7 +264,7 @@ static void cutting_is_what_one_would_do_by_hand(void **state) {
     static const char *const stops[] = {"\n", ".", ","};
     char *text;
     size_t length;
-    assert_int_equal(kv_asking_generate(&asking, &(kv_prompts){&prompt, &n, NULL, 1}, stops, 3,
+    assert_int_equal(kv_asking_generate(&asking, &(kv_prompts){.ids = &prompt, .lengths = &n, .n = 1}, stops, 3,
                                         (kv_generation){.max_tokens = 4}, generated, &n_generated, NULL),
                      KV_OK);
     assert_int_equal(kv_tokenizer_decode(tokenizer, generated, n_generated, &text, &length, NULL), KV_OK);
