@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-FOLDERS = ["core", "data", "infer", "train", "eval", "configs", "notebooks", "packaging", "tests"]
+FOLDERS = ["core", "data", "infer", "train", "eval", "configs", "notebooks", "tests"]
 EXAMPLES = ["core/objective.h", "infer/session/engine.h"]
 # What the examples take for granted.
 AROUND = """#include "core/objective.h"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.dont_write_bytecode = True
-sys.path[:0] = [str(ROOT / "packaging"), str(ROOT / "tests/programs")]
+sys.path[:0] = [str(ROOT / "configs/packaging"), str(ROOT / "tests/programs")]
 from helps import PROGRAMS, commands, options  # noqa: E402
 from readmes_text import blocks_of, examples_of, readmes  # noqa: E402
 

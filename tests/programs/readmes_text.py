@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "packaging"))
+sys.path.insert(0, str(ROOT / "configs/packaging"))
 from helps import PROGRAMS, commands  # noqa: E402
 
-FOLDERS = ["core", "data", "infer", "train", "eval", "configs", "notebooks", "packaging", "tests"]
+FOLDERS = ["core", "data", "infer", "train", "eval", "configs", "notebooks", "tests"]
 CHAPTERS = [f"{folder}/README.md" for folder in FOLDERS]
 MARK = re.compile(r"<!-- (run(?: and compare)?|config: (kvtrain|kvtrain --sweep|kveval)(?: as (\S+))?|file: (\S+)|not run: \S.*|data) -->")
 FENCE = re.compile(r" *(```+|~~~+)")
