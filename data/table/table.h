@@ -15,6 +15,7 @@
 #include "core/status.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 typedef struct kv_table kv_table;
@@ -95,5 +96,7 @@ void kv_tables_free(kv_tables *tables);
 kv_table *kv_tables_add(kv_tables *tables, kv_audience audience, const char *name);
 // The one that was added last; NULL: there is none.
 kv_table *kv_tables_last(kv_tables *tables);
+// A line for people of each of texts[n], what made the results shown (kv_made_by_text of data/file/made_by.h).
+void kv_tables_made_by(kv_tables *tables, char *const *texts, int64_t n);
 // What belongs there could not be made, for want of memory.
 void kv_tables_fail(kv_tables *tables);

@@ -224,9 +224,10 @@ static kv_status write_curve(const struct curve *c, const kv_curve_row *rows, in
     char path[PATH_MAX];
     kv_status status = kv_path_join(c->options.output, "curve.json", path, err);
     if (status != KV_OK) return status;
-    json_t *root = json_pack("{s:s, s:i, s:s, s:s, s:o, s:o}", "format", "kv-curve", "version", 1, "base",
-                             c->options.base, "text", c->options.text, "settings", settings_of(c), "systems",
-                             rows ? kv_curve_json(rows, n) : json_array());
+    json_t *root =
+        json_pack("{s:s, s:i, s:s, s:s, s:o, s:o, s:o}", "format", "kv-curve", "version", 1, "base",
+                  c->options.base, "text", c->options.text, "settings", settings_of(c), "systems",
+                  rows ? kv_curve_json(rows, n) : json_array(), "made_by", kv_made_by(true));
     return kv_json_write(path, root, JSON_INDENT(1) | JSON_REAL_PRECISION(9), err);
 }
 
@@ -361,7 +362,10 @@ static kv_status evaluate(const struct curve *c, const char *config, kv_results 
 static kv_status print(const struct curve *c, const kv_curve_row *rows, int64_t n, kv_error *err) {
     kv_tables *tables = kv_tables_create();
     kv_curve_tables(rows, n, tables);
-    kv_tables_fact(tables, "made_by", json_pack("[o]", kv_made_by(true)));
+    char *made_by = kv_made_by_text(true);
+    kv_tables_made_by(tables, &made_by, made_by != NULL);
+    kv_tables_fact(tables, "made_by", kv_made_by_list(&made_by, made_by != NULL));
+    free(made_by);
     const kv_status status = kv_tables_write(tables, c->options.format, stdout, err);
     kv_tables_free(tables);
     return status;

@@ -105,11 +105,7 @@ kv_status kv_output_tables(const kv_results *results, kv_tables **tables, kv_err
     kv_fidelity_tables(results, t);
     const kv_status status =
         t ? kv_grid_tables(results, t, err) : kv_fail(err, KV_ERR_MEMORY, "out of memory for the tables");
-    for (int64_t i = 0; i < results->n_made_by; i++) {
-        char line[KV_MADE_BY_LINE];
-        kv_table_title(kv_tables_add(t, KV_FOR_PEOPLE, "made_by"), "%s",
-                       kv_made_by_line(results->made_by[i], line));
-    }
+    kv_tables_made_by(t, results->made_by, results->n_made_by);
     kv_tables_fact(t, "made_by", kv_made_by_list(results->made_by, results->n_made_by));
     *tables = status == KV_OK ? t : NULL;
     if (status != KV_OK) kv_tables_free(t);

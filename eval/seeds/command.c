@@ -153,8 +153,10 @@ static kv_status find_against(const kv_seeds *seeds, const kv_seeds_options *opt
 static kv_status print(const kv_seeds *seeds, const kv_seeds_against *against, const kv_table_format *format,
                        FILE *out, kv_error *err) {
     kv_tables *tables = kv_tables_create();
-    kv_tables_fact(tables, "made_by", made_by_seeds(seeds));
     kv_status status = kv_seeds_tables(seeds, against, tables, err);
+    for (int64_t i = 0; i < seeds->n; i++)
+        kv_tables_made_by(tables, seeds->runs[i].made_by, seeds->runs[i].n_made_by);
+    kv_tables_fact(tables, "made_by", made_by_seeds(seeds));
     if (status == KV_OK) status = kv_tables_write(tables, format, out, err);
     kv_tables_free(tables);
     return status;

@@ -281,7 +281,10 @@ static kv_status probe(const char *dir, kv_error *err) {
 static kv_status print(const struct options *o, kv_error *err) {
     kv_tables *tables = kv_tables_create();
     kv_source_curves_tables(&o->curves, tables);
-    kv_tables_fact(tables, "made_by", json_pack("[o]", kv_made_by(true)));
+    char *made_by = kv_made_by_text(true);
+    kv_tables_made_by(tables, &made_by, made_by != NULL);
+    kv_tables_fact(tables, "made_by", kv_made_by_list(&made_by, made_by != NULL));
+    free(made_by);
     const kv_status status = kv_tables_write(tables, o->format, stdout, err);
     kv_tables_free(tables);
     return status;

@@ -213,6 +213,12 @@ static void test_table(void **state) {
     // Without kveval the means are those of what is there.
     sweep(0, "seeds.yaml", ARGS("--no-eval"));
     expect_said("atlas, trained: exact_match; mean ± standard deviation over seeds");
+    expect_said("\nmade by kvtrain ");
+    assert_true(kv_path_exists("swept/made_by.json"));
+    // For a program: means, and each run by itself.
+    sweep(0, "seeds.yaml", ARGS("--no-eval", "--format", "csv"));
+    expect_said("\nsweep,atlas,trained,exact_match,higher,1,kl=1,2,");
+    expect_said("\nsweep_seeds,atlas,trained,exact_match,higher,1,kl=1,,");
 }
 
 // One seed of one run is missing: its mean is that of the others.

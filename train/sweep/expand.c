@@ -15,7 +15,8 @@
 enum { MAX_RUNS = 250, MAX_VALUE_NAME = 48, MAX_NAME = 200 };
 
 // What lies in the output beside the runs.
-static const char *const reserved[] = {"eval.yaml", "sweep.yaml", "table.csv", "samples", "logs"};
+static const char *const reserved[] = {"eval.yaml",    "sweep.yaml", "table.csv",
+                                       "made_by.json", "samples",    "logs"};
 
 static kv_status no_memory(kv_error *err) {
     return kv_fail(err, KV_ERR_MEMORY, "out of memory for the sweep");

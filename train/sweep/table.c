@@ -281,10 +281,20 @@ static json_t *trainings(const kv_sweep *sweep) {
 static kv_status print(const kv_sweep_rows *r, const kv_table_format *format, FILE *out, kv_error *err) {
     kv_tables *tables = kv_tables_create();
     kv_sweep_row_tables(r, tables);
-    kv_tables_fact(tables, "made_by", json_pack("[o]", kv_made_by(false)));
+    char *made_by = kv_made_by_text(false);
+    kv_tables_made_by(tables, &made_by, made_by != NULL);
+    kv_tables_fact(tables, "made_by", kv_made_by_list(&made_by, made_by != NULL));
+    free(made_by);
     kv_tables_fact(tables, "trainings", trainings(r->sweep));
     const kv_status status = kv_tables_write(tables, format, out, err);
     kv_tables_free(tables);
+    return status;
+}
+
+static kv_status write_made_by(const char *dir, kv_error *err) {
+    char *text = kv_made_by_text(false);
+    const kv_status status = kv_made_by_write(dir, &text, text != NULL, err);
+    free(text);
     return status;
 }
 
@@ -293,6 +303,7 @@ kv_status kv_sweep_table(const kv_sweep *sweep, bool evaluated, const kv_table_f
     kv_sweep_rows r = {.sweep = sweep};
     kv_status status = collect(&r, evaluated, err);
     if (status == KV_OK) status = write_csv(&r, err);
+    if (status == KV_OK && !evaluated) status = write_made_by(sweep->output, err); // kveval leaves its own
     // Whether that could be written is asked at exit (kv_console_flush): a reader that has gone costs no sweep.
     if (status == KV_OK) status = print(&r, format, out, err);
     for (size_t i = 0; i < r.n_sources; i++) kv_csv_table_free(&r.sources[i].csv);

@@ -159,51 +159,50 @@ static void find_group(const kv_sweep_rows *r, const kv_sweep_row *first, struct
 }
 
 // What a row is about, for programs: its task, and what the run was set to.
-static void key_columns(const kv_sweep_rows *r, kv_table *table) {
+static void key_columns(const kv_sweep_rows *r, bool means, kv_table *table) {
     static const char *const texts[] = {"task", "split", "metric", "better"};
     for (int i = 0; i < 4; i++) kv_table_hidden(table, KV_FIELD_TEXT, texts[i]);
     for (size_t k = 0; k < r->sweep->n_keys; k++)
-        if (!r->sweep->file.n_seeds || strcmp(r->sweep->keys[k], "seed") != 0)
+        if (!means || strcmp(r->sweep->keys[k], "seed") != 0)
             kv_table_hidden(table, KV_FIELD_TEXT, r->sweep->keys[k]);
 }
 
-static void key_cells(const kv_sweep_rows *r, const kv_sweep_row *row, kv_table *table) {
+static void key_cells(const kv_sweep_rows *r, const kv_sweep_row *row, bool means, kv_table *table) {
     for (int i = KV_SWEEP_TASK; i <= KV_SWEEP_METRIC; i++)
         kv_table_cell(table, "%s", kv_sweep_row_text(row, i));
     kv_table_cell(table, "%s", row->result < 0 ? "" : kv_sweep_row_lower_is_better(row) ? "lower" : "higher");
     for (size_t k = 0; k < r->sweep->n_keys; k++) {
-        if (r->sweep->file.n_seeds && !strcmp(r->sweep->keys[k], "seed")) continue;
+        if (means && !strcmp(r->sweep->keys[k], "seed")) continue;
         char *value = row->run ? kv_config_value(row->run->source, r->sweep->keys[k]) : NULL;
         kv_table_cell(table, "%s", value ? value : "");
         free(value);
     }
 }
 
-static void figure_columns(const kv_sweep_rows *r, const kv_sweep_row *first, kv_table *table) {
-    const bool seeds = r->sweep->file.n_seeds > 0;
+static void figure_columns(const kv_sweep_rows *r, const kv_sweep_row *first, bool means, kv_table *table) {
     const char *title =
         kv_sweep_row_lower_is_better(first) ? kv_sweep_row_text(first, KV_SWEEP_METRIC) : "accuracy";
-    const kv_field field = seeds ? KV_FIELD_SPREAD : KV_FIELD_NUMBER;
+    const kv_field field = means ? KV_FIELD_SPREAD : KV_FIELD_NUMBER;
     kv_table_field(table, "", title, field, "accuracy");
-    if (!seeds) kv_table_field(table, "", "95 %", KV_FIELD_INTERVAL, "accuracy");
+    if (!means) kv_table_field(table, "", "95 %", KV_FIELD_INTERVAL, "accuracy");
     kv_table_field(table, "", "kept", field, "retention");
-    if (!seeds) {
+    if (!means) {
         kv_table_hidden(table, KV_FIELD_INTERVAL, "retention");
         kv_table_hidden(table, KV_FIELD_NUMBER, "p_value");
     }
-    if (r->tests.n_rows) kv_table_field(table, "p", "seeds", KV_FIELD_NUMBER, "p_seeds");
-    if (r->tests.n_rows) kv_table_field(table, "p", "items", KV_FIELD_NUMBER, "p_items");
+    if (means && r->tests.n_rows) kv_table_field(table, "p", "seeds", KV_FIELD_NUMBER, "p_seeds");
+    if (means && r->tests.n_rows) kv_table_field(table, "p", "items", KV_FIELD_NUMBER, "p_items");
     kv_table_field(table, "FLOPs reduction", "paper", KV_FIELD_NUMBER, "flops_reduction_paper");
     kv_table_field(table, "FLOPs reduction", "exact", KV_FIELD_NUMBER, "flops_reduction_exact");
 }
 
-static void block_columns(const kv_sweep_rows *r, const kv_sweep_row *first, kv_table *table) {
-    const bool seeds = r->sweep->file.n_seeds > 0;
-    const kv_field loss = seeds ? KV_FIELD_SPREAD : KV_FIELD_NUMBER;
-    key_columns(r, table);
+// With means each row is of all seeds, else of one run.
+static void block_columns(const kv_sweep_rows *r, const kv_sweep_row *first, bool means, kv_table *table) {
+    const kv_field loss = means ? KV_FIELD_SPREAD : KV_FIELD_NUMBER;
+    key_columns(r, means, table);
     kv_table_field(table, "", "run", KV_FIELD_TEXT, "run");
-    if (seeds) kv_table_field(table, "", "seeds", KV_FIELD_WHOLE, "n_seeds");
-    if (first->result >= 0) figure_columns(r, first, table);
+    if (means) kv_table_field(table, "", "seeds", KV_FIELD_WHOLE, "n_seeds");
+    if (first->result >= 0) figure_columns(r, first, means, table);
     kv_table_field(table, "training", "steps", KV_FIELD_WHOLE, "steps");
     kv_table_field(table, "training", "trained", KV_FIELD_WHOLE, "trained_parameters");
     kv_table_field(table, "training", "loss", loss, "train_loss");
@@ -214,7 +213,7 @@ static void block_columns(const kv_sweep_rows *r, const kv_sweep_row *first, kv_
 static void block_rows(const kv_sweep_rows *r, const kv_sweep_row *first, kv_table *table) {
     for (const kv_sweep_row *row = first; row < r->rows + r->n_rows; row++) {
         if (!same_block(first, row)) continue;
-        key_cells(r, row, table);
+        key_cells(r, row, false, table);
         kv_table_cell(table, "%s", kv_sweep_row_name(row));
         if (first->result >= 0) figure_cells(row, table);
         training_cells(r, row->run, table);
@@ -228,7 +227,7 @@ static void block_means(const kv_sweep_rows *r, const kv_sweep_row *first, kv_ta
         if (!same_block(first, row)) continue;
         find_group(r, row, &g);
         if (g.n == 0) continue;
-        key_cells(r, row, table);
+        key_cells(r, row, true, table);
         kv_table_cell(table, "%s", kv_sweep_row_name(row));
         take_column(&g, KV_SWEEP_ACCURACY);
         kv_table_number(table, "%.0f", 1, (double)(first->result < 0 ? g.n : kv_spread_of(g.values, g.n).n));
@@ -240,9 +239,10 @@ static void block_means(const kv_sweep_rows *r, const kv_sweep_row *first, kv_ta
 }
 
 static void add_block(const kv_sweep_rows *r, const kv_sweep_row *first, kv_tables *tables) {
+    const bool means = r->sweep->file.n_seeds > 0;
     kv_table *table = kv_tables_add(tables, KV_FOR_ALL, "sweep");
-    block_columns(r, first, table);
-    if (r->sweep->file.n_seeds)
+    block_columns(r, first, means, table);
+    if (means)
         block_means(r, first, table);
     else
         block_rows(r, first, table);
@@ -253,6 +253,13 @@ static void add_block(const kv_sweep_rows *r, const kv_sweep_row *first, kv_tabl
                        r->sweep->file.n_seeds > 1 ? "; mean ± standard deviation over seeds" : "");
     else
         kv_table_title(table, "not evaluated");
+}
+
+// With seeds a program may want each run's own figures, too.
+static void add_seeds(const kv_sweep_rows *r, const kv_sweep_row *first, kv_tables *tables) {
+    kv_table *table = kv_tables_add(tables, KV_FOR_PROGRAMS, "sweep_seeds");
+    block_columns(r, first, false, table);
+    block_rows(r, first, table);
 }
 
 // What means are without: runs that failed, or were left out.
@@ -266,16 +273,21 @@ static void note_missing(const kv_sweep_rows *r, kv_table *table) {
     }
 }
 
+static bool begins_block(const kv_sweep_rows *r, size_t i) {
+    for (size_t j = 0; j < i; j++)
+        if (same_block(&r->rows[i], &r->rows[j])) return false;
+    return true;
+}
+
 void kv_sweep_row_tables(const kv_sweep_rows *r, kv_tables *tables) {
-    for (size_t i = 0; i < r->n_rows; i++) {
-        bool added = false;
-        for (size_t j = 0; !added && j < i; j++) added = same_block(&r->rows[i], &r->rows[j]);
-        if (!added) add_block(r, &r->rows[i], tables);
-    }
+    for (size_t i = 0; i < r->n_rows; i++)
+        if (begins_block(r, i)) add_block(r, &r->rows[i], tables);
     if (r->n_rows == 0) kv_tables_add(tables, KV_FOR_ALL, "sweep");
     note_missing(r, kv_tables_last(tables));
     if (r->tests.n_rows)
         kv_table_note(
             kv_tables_last(tables),
             "p against the base: seeds, paired t-test over seeds; items, paired test over the items of all seeds");
+    for (size_t i = 0; i < r->n_rows && r->sweep->file.n_seeds > 0; i++)
+        if (begins_block(r, i)) add_seeds(r, &r->rows[i], tables);
 }
