@@ -16,6 +16,7 @@
 #include "eval/curve/curve.h"
 #include "eval/evaluate/evaluate.h"
 #include "eval/evaluate/plan.h"
+#include "eval/evaluate/shared.h"
 #include "eval/report/output.h"
 #include "eval/report/report.h"
 #include "eval/seeds/command.h"
@@ -198,7 +199,8 @@ static kv_status check_tests(const struct arguments *a, kv_error *err) {
 
 // What will be done and what it takes, also where it does not fit.
 static kv_status show_plan(const kv_evaluation *e, kv_plan *plan, kv_error *err) {
-    kv_status status = kv_plan_measure(e, plan, err);
+    kv_status status = kv_shared_prompts_check(e, err);
+    if (status == KV_OK) status = kv_plan_measure(e, plan, err);
     if (status == KV_OK) kv_plan_print(e, plan, stdout);
     return status;
 }

@@ -2,6 +2,7 @@
 #include "eval/benchmark/benchmark.h"
 
 #include "core/rng.h"
+#include "data/file/hash.h"
 #include "data/tokenizer/text_stream.h"
 #include "eval/benchmark/kinds.h"
 
@@ -61,6 +62,16 @@ void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, bool own, int64_t n_
         for (int64_t i = 0; i < drawn; i++) fresh = fresh && shots[i] != candidate;
         if (fresh) shots[drawn++] = candidate;
     }
+}
+
+void kv_task_shots(const kv_eval_task *config, uint64_t seed, int64_t n, int64_t asked, int64_t *shots) {
+    const bool once = config->shots_drawn == KV_SHOTS_ONCE;
+    kv_draw_shots(seed, n, once ? -1 : asked, config->shots_file == NULL, config->shots, shots);
+}
+
+uint64_t kv_shots_way(const kv_eval_task *config, uint64_t way) {
+    const bool once = config->shots_drawn == KV_SHOTS_ONCE && config->shots > 0;
+    return once ? kv_hash64(way, "shots once", sizeof "shots once") : way;
 }
 
 // ---- Answers in text -----------------------------------------------------------------------------------

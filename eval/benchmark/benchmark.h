@@ -126,6 +126,10 @@ kv_status kv_check_shots(const kv_eval_task *config, int64_t n, kv_error *err);
 // shots[n_shots]: different examples among n for the item `asked`, with `own` none of them itself; a pure function of the
 // arguments. n_shots < n, or without `own` <= n.
 void kv_draw_shots(uint64_t seed, int64_t n, int64_t asked, bool own, int64_t n_shots, int64_t *shots);
+// Those of a task's item among n examples: where they are drawn once, the same for all items.
+void kv_task_shots(const kv_eval_task *config, uint64_t seed, int64_t n, int64_t asked, int64_t *shots);
+// Which examples are drawn is part of how items are asked (kv_items_hash): `way` with it. Drawn for each it is what it was.
+uint64_t kv_shots_way(const kv_eval_task *config, uint64_t way);
 
 // Lets the system go on from each prompt until one of stops[n_stops] is complete in its text, a token ends
 // the answer, or how.max_tokens are there; of `how` max_tokens, sampling and streams are the caller's. In batches

@@ -103,7 +103,7 @@ static kv_status make_question(struct choices *t, int64_t i, uint64_t seed, int6
     kv_benchmark *b = &t->benchmark;
     const kv_choice_item *item = &t->task.items.items[i];
     const kv_choice_items *examples = examples_of(&t->task);
-    kv_draw_shots(seed, examples->n, i, examples == &t->task.items, b->config->shots, shots);
+    kv_task_shots(b->config, seed, examples->n, i, shots);
     t->contexts[i] = kv_choice_context(&t->task, i, shots, b->config->shots);
     if (!t->contexts[i]) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", item->where);
     b->items[i].where = item->where;
@@ -380,7 +380,7 @@ static kv_status prepare(struct choices *t, const kv_prompting *prompting, uint6
     uint64_t way = kv_hash64(PROTOCOL, kind->name, strlen(kind->name) + 1);
     if (b->config->behind_prompt) way = kv_hash64(way, "behind", sizeof "behind");
     if (strcmp(t->task.joint, joint) != 0) way = kv_hash64(way, t->task.joint, strlen(t->task.joint) + 1);
-    kv_items_hash(b, way, hash_item);
+    kv_items_hash(b, kv_shots_way(b->config, way), hash_item);
     return KV_OK;
 }
 

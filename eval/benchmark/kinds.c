@@ -44,6 +44,7 @@ static const kv_benchmark_key keys[] = {
     {"file", KV_KEYS_QUESTIONS, questions},
     {"shots", KV_KEYS_QUESTIONS, questions},
     {"shots_file", KV_KEYS_QUESTIONS, questions},
+    {"shots_drawn", KV_KEYS_QUESTIONS, questions},
     {"too_long", KV_KEYS_QUESTIONS, questions},
     {"chat", KV_KEYS_QUESTIONS, questions},
     {"system_prompt", KV_KEYS_QUESTIONS, questions},

@@ -10,12 +10,16 @@ enum { KV_EVAL_MAX_K = 8, KV_TASK_KEY = 32 }; // of pass@k; bytes of a key's nam
 // prompts are cut from the left.
 typedef enum kv_too_long { KV_TOO_LONG_REFUSE, KV_TOO_LONG_SKIP, KV_TOO_LONG_CUT } kv_too_long;
 
+// Which solved examples stand in front of a question: others for each, or for all of a task the same.
+typedef enum kv_shots_drawn { KV_SHOTS_EACH, KV_SHOTS_ONCE } kv_shots_drawn;
+
 typedef struct kv_eval_task {
     char *name, *split;
-    char *kind;         // see eval/benchmark/benchmark.h; default triviaqa
-    char *file;         // questions or problems
-    int64_t shots;      // solved examples in front of each question
-    char *shots_file;   // that they are drawn from; NULL: `file`
+    char *kind;                 // see eval/benchmark/benchmark.h; default triviaqa
+    char *file;                 // questions or problems
+    int64_t shots;              // solved examples in front of each question
+    char *shots_file;           // that they are drawn from; NULL: `file`
+    kv_shots_drawn shots_drawn; // once: only with shots_file
     char *prompt_cache; // what all prompts begin with, read before: a saved prompt; {system}: a system's name
     int64_t limit;      // only so many items from the beginning; 0: all
     int64_t max_tokens; // of an answer

@@ -13,7 +13,7 @@
 
 static kv_status make_prompt(kv_written *w, int64_t row, uint64_t seed, int64_t *shots, kv_error *err) {
     kv_benchmark *b = &w->benchmark;
-    kv_draw_shots(seed, w->n_examples, row, b->config->shots_file == NULL, b->config->shots, shots);
+    kv_task_shots(b->config, seed, w->n_examples, row, shots);
     w->prompts[row] = w->ops->prompt(w, row, shots, b->config->shots);
     if (!w->prompts[row]) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", b->config->file);
     b->items[row].where = w->ops->where(w, row);
@@ -157,6 +157,7 @@ kv_status kv_written_make(kv_written *w, const kv_prompting *prompting, uint64_t
     free(shots);
     if (status != KV_OK) return status;
     kv_items_measure(b);
+    way = kv_shots_way(config, way);
     kv_items_hash(b, kv_hash64(way, &config->max_tokens, sizeof config->max_tokens), hash_item);
     return KV_OK;
 }

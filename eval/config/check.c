@@ -224,6 +224,24 @@ static bool is_same_file(const char *a, const char *b) {
     return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
+// Nor would the same examples for all questions be anything else, were they of the task's own file.
+static kv_status check_shots(const kv_config *config, const kv_eval_task *t, unsigned i, kv_error *err) {
+    char key[KV_EVAL_KEY];
+    kv_eval_list_key(key, "tasks", i, "shots_file");
+    if (t->shots_file && t->file && is_same_file(t->shots_file, t->file))
+        return kv_config_fail(
+            config, err, key,
+            "found the task's own file, from which examples are drawn without this key, and "
+            "never the question itself");
+    kv_eval_list_key(key, "tasks", i, "shots_drawn");
+    if (t->shots_drawn == KV_SHOTS_ONCE && t->shots > 0 && !t->shots_file)
+        return kv_config_fail(
+            config, err, key,
+            "found once, expected `shots_file` beside it: examples of the task's own file would be among its "
+            "questions");
+    return KV_OK;
+}
+
 static kv_status check_task(const kv_config *config, const kv_eval_config *eval, unsigned i, kv_error *err) {
     const kv_eval_task *t = &eval->tasks[i];
     char key[KV_EVAL_KEY];
@@ -246,12 +264,7 @@ static kv_status check_task(const kv_config *config, const kv_eval_config *eval,
     if (status == KV_OK && t->chat && !(kv_benchmark_kind_find(t->kind).keys & KV_KEYS_QUESTIONS))
         status = kv_config_fail(config, err, key,
                                 "found true, but kind: %s asks nothing that a user could say", t->kind);
-    kv_eval_list_key(key, "tasks", i, "shots_file");
-    if (status == KV_OK && t->shots_file && t->file && is_same_file(t->shots_file, t->file))
-        status =
-            kv_config_fail(config, err, key,
-                           "found the task's own file, from which examples are drawn without this key, and "
-                           "never the question itself");
+    if (status == KV_OK) status = check_shots(config, t, i, err);
     for (unsigned j = 0; j < i && status == KV_OK; j++) {
         if (strcmp(eval->tasks[j].name, t->name) != 0 || strcmp(eval->tasks[j].split, t->split) != 0)
             continue;

@@ -46,6 +46,8 @@ static const cyaml_schema_field_t system_fields[] = {
 static const cyaml_strval_t ways_too_long[] = {
     {"refuse", KV_TOO_LONG_REFUSE}, {"skip", KV_TOO_LONG_SKIP}, {"cut", KV_TOO_LONG_CUT}};
 
+static const cyaml_strval_t ways_drawn[] = {{"each", KV_SHOTS_EACH}, {"once", KV_SHOTS_ONCE}};
+
 static const cyaml_schema_field_t task_fields[] = {
     TEXT("name", kv_eval_task, name),
     TEXT("split", kv_eval_task, split),
@@ -53,6 +55,8 @@ static const cyaml_schema_field_t task_fields[] = {
     TEXT("file", kv_eval_task, file),
     CYAML_FIELD_INT("shots", OPTIONAL, kv_eval_task, shots),
     TEXT("shots_file", kv_eval_task, shots_file),
+    CYAML_FIELD_ENUM("shots_drawn", OPTIONAL | CYAML_FLAG_STRICT, kv_eval_task, shots_drawn, ways_drawn,
+                     CYAML_ARRAY_LEN(ways_drawn)),
     TEXT("prompt_cache", kv_eval_task, prompt_cache),
     CYAML_FIELD_INT("limit", OPTIONAL, kv_eval_task, limit),
     CYAML_FIELD_INT("max_tokens", OPTIONAL, kv_eval_task, max_tokens),

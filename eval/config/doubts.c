@@ -74,6 +74,10 @@ static void doubt_task(const kv_config *source, const kv_eval_config *config, un
     kv_eval_list_key(key, "tasks", i, "shots_file");
     if (t->shots == 0 && (kind.keys & KV_KEYS_QUESTIONS) && kv_config_has(source, key))
         kv_config_warn(source, key, "without effect: examples are drawn from it, and `shots` asks for none");
+    kv_eval_list_key(key, "tasks", i, "shots_drawn");
+    if (t->shots == 0 && (kind.keys & KV_KEYS_QUESTIONS) && kv_config_has(source, key))
+        kv_config_warn(source, key,
+                       "without effect: it says how examples are drawn, and `shots` asks for none");
     kv_eval_list_key(key, "tasks", i, "system_prompt");
     if (!t->chat && (kind.keys & KV_KEYS_QUESTIONS) && kv_config_has(source, key))
         kv_config_warn(source, key, "without effect: it is said in front of a chat, expected chat: true");

@@ -434,6 +434,7 @@ static bool describe_task(const kv_evaluation *e, kv_results *results, int64_t i
     const kv_eval_task *from = &e->config->tasks[i];
     kv_result_task *to = &results->tasks[i];
     to->shots = from->shots, to->n_items = b->n_items, to->n_units = b->n_units, to->n_metrics = b->n_metrics;
+    to->shots_once = from->shots > 0 && from->shots_drawn == KV_SHOTS_ONCE;
     to->chat = from->chat, to->n_skipped = b->n_skipped, to->n_cut = b->n_cut;
     memcpy(to->metrics, b->metrics, sizeof to->metrics);
     memcpy(to->hash, b->hash, sizeof to->hash);
@@ -475,6 +476,7 @@ kv_status kv_evaluation_run(kv_evaluation *e, kv_results *results, kv_error *err
     status = kv_results_init(results, n_systems, n_tasks, err);
     if (status == KV_OK && !describe(e, results))
         status = kv_fail(err, KV_ERR_MEMORY, "out of memory for the results");
+    if (status == KV_OK) status = kv_shared_prompts_make(e, err);
     for (int64_t s = 0; s < n_systems; s++)
         for (int64_t t = 0; t < n_tasks && status == KV_OK; t++) {
             kv_outcome *outcome = kv_results_outcome(results, s, t);

@@ -8,6 +8,7 @@
 #include "data/system/speed.h"
 #include "eval/evaluate/attended.h"
 #include "eval/evaluate/keep_grid.h"
+#include "eval/evaluate/shared.h"
 #include "eval/evaluate/timing.h"
 #include "infer/cost.h"
 #include "infer/memory.h"
@@ -102,11 +103,33 @@ static double kept_bytes(const kv_evaluation *e, int64_t system) {
     return sum;
 }
 
-// As it will be when the weights are there.
-static kv_batching batching_of(const kv_evaluation *e, int64_t system, double owned) {
+// As it will be when the weights are there. Of what prompts share it matters that there is some; a path that is too long is
+// refused elsewhere.
+static kv_batching batching_of(const kv_evaluation *e, int64_t system, int64_t task, double owned) {
+    static const kv_saved_prompt some = {0};
     const kv_system *shape = &e->systems->shapes[system];
     const double memory = kv_batching_memory(shape) - owned / 2;
-    return (kv_batching){.system = shape, .most = e->config->batch_size, .memory = memory > 1 ? memory : 1};
+    kv_shared_file file;
+    const bool shared = kv_shared_file_find(e, system, task, &file, NULL) == KV_OK && file.used;
+    return (kv_batching){.system = shape,
+                         .most = e->config->batch_size,
+                         .memory = memory > 1 ? memory : 1,
+                         .shared = shared ? &some : NULL};
+}
+
+static double entry_bytes(const kv_model_spec *spec) {
+    double sum = 0;
+    for (int64_t i = 0; i < spec->n_layers; i++) sum += 2 * sizeof(float) * (double)kv_spec_kv_dim(spec, i);
+    return sum;
+}
+
+// The saved prompt itself, as it lies beside the session.
+static double shared_bytes(const kv_evaluation *e, int64_t system, int64_t task) {
+    const kv_system *shape = &e->systems->shapes[system];
+    kv_shared_file file;
+    if (kv_shared_file_find(e, system, task, &file, NULL) != KV_OK || !file.used) return 0;
+    return (double)file.n_tokens *
+           (entry_bytes(&shape->base->spec) + (shape->aux ? entry_bytes(&shape->aux->spec) : 0));
 }
 
 static void add_memory(const kv_evaluation *e, int64_t system, kv_plan *plan) {
@@ -116,8 +139,8 @@ static void add_memory(const kv_evaluation *e, int64_t system, kv_plan *plan) {
         take_larger(own, analysis_bytes(e, &e->systems->shapes[system]), "predicted caches", "");
     for (unsigned t = 0; t < e->config->n_tasks; t++) {
         const kv_benchmark *b = e->benchmarks[t];
-        const kv_batching batching = batching_of(e, system, plan->owned);
-        const double batch = kv_benchmark_bytes(b, &batching);
+        const kv_batching batching = batching_of(e, system, t, plan->owned);
+        const double batch = kv_benchmark_bytes(b, &batching) + shared_bytes(e, system, t);
         take_larger(own, kept + batch + records_of(&plan->tasks[t], b), e->config->tasks[t].name,
                     e->config->tasks[t].split);
     }
@@ -234,8 +257,8 @@ kv_status kv_plan_measure(const kv_evaluation *e, kv_plan *plan, kv_error *err) 
     double steps = 0;
     plan->together = 1;
     for (int64_t s = 0; s < e->systems->n; s++) {
-        const kv_batching batching = batching_of(e, s, plan->owned);
         for (unsigned t = 0; t < e->config->n_tasks; t++) {
+            const kv_batching batching = batching_of(e, s, t, plan->owned);
             const int64_t n = kv_benchmark_together(e->benchmarks[t], &batching);
             if (n > plan->together) plan->together = n;
         }

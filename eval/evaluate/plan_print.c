@@ -4,6 +4,7 @@
 #include "data/system/console.h"
 #include "data/system/memory.h"
 #include "data/table/table.h"
+#include "eval/evaluate/shared.h"
 #include "eval/evaluate/timing.h"
 
 #include <string.h>
@@ -39,6 +40,17 @@ static void print_tokens(const kv_benchmark *b, const kv_plan_task *task, FILE *
     fputc('\n', out);
 }
 
+// What is read once for all prompts of a task, and from where.
+static void print_shared(const kv_evaluation *e, unsigned t, FILE *out) {
+    for (unsigned s = 0; s < e->config->n_systems; s++) {
+        kv_shared_file file;
+        if (kv_shared_file_find(e, s, t, &file, NULL) != KV_OK || !file.used) continue;
+        fprintf(out, "%-12s %s: all prompts begin with the same %lld tokens, %s %s\n", "",
+                e->config->systems[s].name, (long long)file.n_tokens,
+                file.there ? "kept in" : "to be read once and saved in", file.path);
+    }
+}
+
 static void print_task(const kv_evaluation *e, const kv_plan *plan, unsigned t, FILE *out) {
     const kv_benchmark *b = e->benchmarks[t];
     const kv_eval_task *row = &e->config->tasks[t];
@@ -46,10 +58,14 @@ static void print_task(const kv_evaluation *e, const kv_plan *plan, unsigned t, 
             row->name, *row->split ? ", " : "", row->split, (long long)b->n_items, (long long)b->n_units,
             b->metrics[0]);
     if (row->chat) fputs("; asked in a chat", out);
+    if (row->shots > 0 && row->shots_drawn == KV_SHOTS_ONCE)
+        fprintf(out, "; the same %lld example%s in front of all", (long long)row->shots,
+                row->shots == 1 ? "" : "s");
     if (b->n_skipped) fprintf(out, "; %lld skipped: too long", (long long)b->n_skipped);
     if (b->n_cut) fprintf(out, "; %lld cut from the left: too long", (long long)b->n_cut);
     fputc('\n', out);
     print_tokens(b, &plan->tasks[t], out);
+    print_shared(e, t, out);
 }
 
 static void print_clock(const kv_evaluation *e, const kv_plan *plan, FILE *out) {

@@ -1,16 +1,52 @@
-// Saved prompts that tasks go on from: found, and checked against systems and items.
+// Saved prompts that tasks go on from: found, made where there are none, and checked against systems and items.
 #include "eval/evaluate/shared.h"
 
+#include "data/system/console.h"
 #include "eval/benchmark/kinds.h"
 #include "eval/config/config.h"
 
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 static const char placeholder[] = "{system}";
+enum { LEAST = 8 }; // tokens that are worth a file
+
+// Answers are generated behind one prompt an item.
+static bool generates(const kv_benchmark *b) {
+    return b->answer_tokens > 0 && b->n_items > 0 && b->items[0].n_seq == 1 && b->items[0].ids;
+}
+
+// Tokens that the prompts of all items begin with, fewer than the shortest has: the last one of a prompt is always read.
+static int64_t alike(const kv_benchmark *b) {
+    const kv_item *first = &b->items[0];
+    int64_t n = first->lengths[0] - 1;
+    for (int64_t i = 1; i < b->n_items; i++) {
+        const kv_item *item = &b->items[i];
+        int64_t same = 0;
+        if (n > item->lengths[0] - 1) n = item->lengths[0] - 1;
+        while (same < n && item->ids[same] == first->ids[same]) same++;
+        n = same;
+    }
+    return n;
+}
+
+// Before weights are there a shape says as much.
+static bool prunes(const kv_evaluation *e, int64_t system) {
+    const kv_systems *all = e->systems;
+    const kv_system *one =
+        all->items[system].base || !all->shapes ? &all->items[system] : &all->shapes[system];
+    return one->pruning.kind != KV_PRUNE_NONE;
+}
+
+static kv_status blame(const kv_evaluation *e, int64_t task, kv_error *err) {
+    char key[KV_EVAL_KEY];
+    kv_eval_list_key(key, "tasks", (unsigned)task, "prompt_cache");
+    return kv_eval_blame(e->source, key, err);
+}
 
 // The file of a system; false: the path is too long.
 static bool path_of(const char *pattern, const char *system, char path[PATH_MAX]) {
@@ -19,6 +55,33 @@ static bool path_of(const char *pattern, const char *system, char path[PATH_MAX]
                                 at + sizeof placeholder - 1)
                      : snprintf(path, PATH_MAX, "%s", pattern);
     return n >= 0 && n < PATH_MAX;
+}
+
+kv_status kv_shared_file_find(const kv_evaluation *e, int64_t system, int64_t task, kv_shared_file *file,
+                              kv_error *err) {
+    const char *pattern = e->config->tasks[task].prompt_cache;
+    const kv_benchmark *b = e->benchmarks[task];
+    *file = (kv_shared_file){0};
+    if (!pattern || !generates(b)) return KV_OK;
+    if (!path_of(pattern, e->config->systems[system].name, file->path)) {
+        kv_fail(err, KV_ERR_ARGUMENT, "%s: the path is too long", pattern);
+        return blame(e, task, err);
+    }
+    file->there = access(file->path, F_OK) == 0;
+    file->n_tokens = alike(b);
+    file->used = file->there || (file->n_tokens >= LEAST && !prunes(e, system));
+    return KV_OK;
+}
+
+// ---- Those that are there ------------------------------------------------------------------------------
+
+// One that goes on behind what all prompts have was made of fewer items than there are now: it serves up to there.
+static void cut_to_alike(kv_saved_prompt *prompt, const kv_benchmark *b) {
+    const int64_t n = alike(b);
+    if (n < LEAST || prompt->n_rows <= n) return;
+    if (memcmp(prompt->ids, b->items[0].ids, (size_t)n * sizeof *prompt->ids) != 0) return;
+    prompt->n_rows = prompt->base.n_rows = n;
+    if (prompt->aux.n_rows > n) prompt->aux.n_rows = n;
 }
 
 static kv_status check_items(const char *path, const kv_benchmark *b, const kv_saved_prompt *prompt,
@@ -37,75 +100,138 @@ static kv_status check_items(const char *path, const kv_benchmark *b, const kv_s
     return KV_OK;
 }
 
+// Whose it is can be told once weights are there.
 static kv_status check(const kv_evaluation *e, int64_t system, int64_t task, const char *path,
-                       const kv_saved_prompt *prompt, kv_error *err) {
+                       kv_saved_prompt *prompt, kv_error *err) {
     const char *name = e->config->systems[system].name;
-    kv_saved_maker maker;
-    if (e->systems->items[system].pruning.kind != KV_PRUNE_NONE)
+    kv_status status = KV_OK;
+    if (prunes(e, system))
         return kv_fail(
             err, KV_ERR_MISMATCH,
             "%s: `%s` prunes what it reads, and reads every prompt as a whole: expected no saved prompt of it",
             path, name);
-    kv_systems_maker(e->systems, system, e->tokenizer, &maker);
-    kv_status status = kv_saved_prompt_check(path, prompt, &maker, err);
+    if (e->systems->items[system].base) {
+        kv_saved_maker maker;
+        kv_systems_maker(e->systems, system, e->tokenizer, &maker);
+        status = kv_saved_prompt_check(path, prompt, &maker, err);
+    }
     if (status != KV_OK) return kv_fail_within(err, status, "`%s`", name);
+    cut_to_alike(prompt, e->benchmarks[task]);
     return check_items(path, e->benchmarks[task], prompt, err);
-}
-
-static kv_status open_one(const kv_evaluation *e, int64_t system, int64_t task, kv_saved_prompt **prompt,
-                          kv_error *err) {
-    const char *pattern = e->config->tasks[task].prompt_cache;
-    char path[PATH_MAX];
-    *prompt = NULL;
-    if (!pattern) return KV_OK;
-    if (!path_of(pattern, e->config->systems[system].name, path))
-        return kv_fail(err, KV_ERR_ARGUMENT, "%s: the path is too long", pattern);
-    if (strstr(pattern, placeholder) && access(path, F_OK) != 0) return KV_OK;
-    kv_status status = kv_saved_prompt_read(path, prompt, err);
-    if (status == KV_OK) status = check(e, system, task, path, *prompt, err);
-    if (status == KV_OK) return KV_OK;
-    kv_saved_prompt_free(*prompt);
-    *prompt = NULL;
-    return status;
 }
 
 kv_status kv_shared_prompt_open(const kv_evaluation *e, int64_t system, int64_t task,
                                 kv_saved_prompt **prompt, kv_error *err) {
-    char key[KV_EVAL_KEY];
-    kv_status status = open_one(e, system, task, prompt, err);
-    kv_eval_list_key(key, "tasks", (unsigned)task, "prompt_cache");
-    return status == KV_OK ? KV_OK : kv_eval_blame(e->source, key, err);
+    kv_shared_file file;
+    *prompt = NULL;
+    kv_status status = kv_shared_file_find(e, system, task, &file, err);
+    if (status != KV_OK || !file.there) return status;
+    status = kv_saved_prompt_read(file.path, prompt, err);
+    if (status == KV_OK) status = check(e, system, task, file.path, *prompt, err);
+    if (status == KV_OK) return KV_OK;
+    kv_saved_prompt_free(*prompt);
+    *prompt = NULL;
+    return blame(e, task, err);
 }
 
-// Answers are generated behind one prompt an item.
-static bool generates(const kv_benchmark *b) {
-    return b->answer_tokens > 0 && b->n_items > 0 && b->items[0].n_seq == 1 && b->items[0].ids;
+static kv_status check_system(const kv_evaluation *e, int64_t system, int64_t task, kv_error *err) {
+    const char *pattern = e->config->tasks[task].prompt_cache;
+    kv_shared_file file;
+    kv_saved_prompt *prompt;
+    kv_status status = kv_shared_file_find(e, system, task, &file, err);
+    if (status == KV_OK && !file.there && !strstr(pattern, placeholder) && e->config->n_systems > 1) {
+        kv_fail(err, KV_ERR_ARGUMENT,
+                "%s is not there, and one file cannot be made for %u systems: expected %s in its path",
+                pattern, e->config->n_systems, placeholder);
+        return blame(e, task, err);
+    }
+    if (status == KV_OK) status = kv_shared_prompt_open(e, system, task, &prompt, err);
+    if (status == KV_OK) kv_saved_prompt_free(prompt);
+    return status;
 }
 
 static kv_status check_task(const kv_evaluation *e, int64_t task, kv_error *err) {
-    const char *pattern = e->config->tasks[task].prompt_cache;
+    const kv_eval_task *row = &e->config->tasks[task];
+    const kv_benchmark *b = e->benchmarks[task];
     char key[KV_EVAL_KEY];
-    int64_t n = 0;
-    if (!pattern) return KV_OK;
+    bool any = false;
+    if (!row->prompt_cache) return KV_OK;
     kv_eval_list_key(key, "tasks", (unsigned)task, "prompt_cache");
-    if (!generates(e->benchmarks[task]))
+    if (!generates(b))
         return kv_config_fail(e->source, err, key, "found %s, expected none: kind: %s generates no answers",
-                              pattern, e->config->tasks[task].kind);
+                              row->prompt_cache, row->kind);
     for (unsigned s = 0; s < e->config->n_systems; s++) {
-        kv_saved_prompt *prompt;
-        kv_status status = kv_shared_prompt_open(e, s, task, &prompt, err);
+        kv_shared_file file;
+        kv_status status = check_system(e, s, task, err);
+        if (status == KV_OK) status = kv_shared_file_find(e, s, task, &file, err);
         if (status != KV_OK) return status;
-        n += prompt != NULL;
-        kv_saved_prompt_free(prompt);
+        any = any || file.there;
     }
-    if (n > 0) return KV_OK;
-    return kv_config_fail(e->source, err, key,
-                          "%s is there of no system, expected one of some (kvrun --save-prompt makes it)",
-                          pattern);
+    if (!any && alike(b) < LEAST)
+        kv_config_warn(e->source, key,
+                       "without effect: the prompts begin with %" PRIi64
+                       " tokens alike, expected %d or more; they are read whole",
+                       alike(b), LEAST);
+    return KV_OK;
 }
 
 kv_status kv_shared_prompts_check(const kv_evaluation *e, kv_error *err) {
     kv_status status = KV_OK;
     for (unsigned t = 0; t < e->config->n_tasks && status == KV_OK; t++) status = check_task(e, t, err);
+    return status;
+}
+
+// ---- Those that are not --------------------------------------------------------------------------------
+
+// The first prompt is read one token further than what is kept, as every other will be.
+static kv_status read_alike(const kv_system *system, const kv_benchmark *b, int64_t n_tokens,
+                            kv_saved_prompt **prompt, kv_error *err) {
+    const int64_t n = n_tokens + 1;
+    kv_session *session;
+    kv_status status = kv_session_create_turns(system, 1, n, &session, err);
+    if (status != KV_OK) return status;
+    float *logits = malloc((size_t)kv_session_vocab_size(session) * sizeof *logits);
+    status = logits ? kv_session_prefill(session, b->items[0].ids, &n, logits, err)
+                    : kv_fail(err, KV_ERR_MEMORY, "out of memory for logits");
+    free(logits);
+    if (status == KV_OK) {
+        kv_session_rewind(session, n_tokens);
+        status = kv_session_save(session, 0, prompt, err);
+    }
+    kv_session_free(session);
+    return status;
+}
+
+// A system that gives no numbers has no such file; what it is asked will say so.
+static kv_status make(const kv_evaluation *e, int64_t system, int64_t task, const kv_shared_file *file,
+                      kv_error *err) {
+    const kv_eval_task *row = &e->config->tasks[task];
+    kv_saved_prompt *prompt = NULL;
+    if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+    kv_status status =
+        read_alike(&e->systems->items[system], e->benchmarks[task], file->n_tokens, &prompt, err);
+    if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+    if (status == KV_OK) {
+        kv_systems_maker(e->systems, system, e->tokenizer, &prompt->maker);
+        status = kv_saved_prompt_write(file->path, prompt, err);
+    }
+    kv_saved_prompt_free(prompt);
+    if (status == KV_ERR_NOT_FINITE) return KV_OK;
+    if (status == KV_ERR_INTERRUPTED) return status;
+    if (status != KV_OK) return blame(e, task, err);
+    fprintf(stderr,
+            "%s: the %" PRIi64 " tokens that all prompts of %s begin with are read, and saved in %s\n",
+            e->config->systems[system].name, file->n_tokens, row->name, file->path);
+    return KV_OK;
+}
+
+kv_status kv_shared_prompts_make(const kv_evaluation *e, kv_error *err) {
+    kv_status status = KV_OK;
+    for (unsigned t = 0; t < e->config->n_tasks; t++)
+        for (unsigned s = 0; s < e->config->n_systems && status == KV_OK; s++) {
+            kv_shared_file file;
+            status = kv_shared_file_find(e, s, t, &file, err);
+            if (status == KV_OK && file.used && !file.there) status = make(e, s, t, &file, err);
+        }
     return status;
 }

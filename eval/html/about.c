@@ -58,9 +58,10 @@ static void put_tasks(kv_html *html, const kv_results *r) {
         kv_html_put(html, "<dt>");
         kv_html_format(html, "%s, %s", task->name, task->split);
         kv_html_put(html, "</dt><dd>");
-        kv_html_format(html, "%s of %s, kind %s, shots %lld, content %s", kv_task_items(task, items),
+        kv_html_format(html, "%s of %s, kind %s, shots %lld%s, content %s", kv_task_items(task, items),
                        task->file ? task->file : "unknown", task->kind ? task->kind : "unknown",
-                       (long long)task->shots, *task->hash ? task->hash : "unknown");
+                       (long long)task->shots, task->shots_once ? " (the same for all)" : "",
+                       *task->hash ? task->hash : "unknown");
         kv_html_put(html, "</dd>\n");
     }
     kv_html_put(html, "<dt>intervals</dt><dd>95 %%, bootstrap, %lld resamples, seed %llu</dd>\n</dl>\n",

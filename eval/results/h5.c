@@ -9,7 +9,7 @@
 //                tables for a predicted token)  [S]; tokenizer [S], "HASH/CUTS" of what it was asked with, "": nothing (lookups and
 //                tokenizer are missing in older files: not known)
 //   /tasks/i/    attributes name, split, kind, file, hash, shots, n_items, n_units, prompt_tokens, n_skipped, n_cut
-//                (items too long for a context; missing in older files: 0), chat (0 or 1; missing: 0); metrics [M];
+//                (items too long for a context; missing in older files: 0), chat and shots_once (0 or 1; missing: 0); metrics [M];
 //                better [M], "higher" or "lower" (missing in older files: higher);
 //                asked (0 or 1), not_finite (only where some are: what was not, else ""), flops, exact_reduction [S]; values [S, M, N];
 //                flops_computed, flops_looked_up [S] (of what depends on the token alone; missing in older files: not known);
@@ -247,6 +247,7 @@ static void write_task(struct writer *w, int64_t task) {
     set_string(w, "file", t->file);
     set_string(w, "hash", t->hash);
     set_int(w, "shots", t->shots);
+    set_int(w, "shots_once", t->shots_once);
     set_int(w, "n_items", t->n_items);
     set_int(w, "n_units", t->n_units);
     set_int(w, "n_skipped", t->n_skipped);

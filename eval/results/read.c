@@ -240,7 +240,7 @@ static void read_task(struct reader *r, int64_t task) {
     t->n_items = get_int(r, "n_items", 1, MOST_ITEMS);
     t->n_units = get_int(r, "n_units", 1, MOST_ITEMS);
     t->n_skipped = get_count(r, "n_skipped"), t->n_cut = get_count(r, "n_cut");
-    t->chat = get_count(r, "chat") > 0;
+    t->chat = get_count(r, "chat") > 0, t->shots_once = get_count(r, "shots_once") > 0;
     if (ok(r)) r->status = kv_h5_attr_f64(r->file, r->group, "prompt_tokens", &t->prompt_tokens, r->err);
     char **metrics = read_strings(r, "metrics", -1, &n_metrics);
     if (ok(r) && (n_metrics < 1 || n_metrics > KV_MAX_METRICS)) wrong(r, "metrics", "1 to 8 names");

@@ -27,6 +27,7 @@ typedef struct kv_result_task {
     int64_t shots, n_items, n_units;
     int n_metrics;
     char metrics[KV_MAX_METRICS][KV_METRIC_NAME];
+    bool shots_once;          // the same solved examples in front of all items (tasks[].shots_drawn)
     bool chat;                // asked as a user would ask an instruct model
     double *weights;          // [n_items] in means of metrics that weigh items; NULL: all alike
     double prompt_tokens;     // mean over the items

@@ -61,6 +61,11 @@ static kv_status check_task(const kv_seeds *s, int64_t run, const kv_result_task
         return kv_fail(err, KV_ERR_MISMATCH,
                        "%s: task %s, %s was asked with %lld shots, expected %lld as in %s", path, here->name,
                        here->split, (long long)here->shots, (long long)first->shots, before);
+    if (here->shots_once != first->shots_once)
+        return kv_fail(err, KV_ERR_MISMATCH,
+                       "%s: task %s, %s was asked with examples drawn %s, expected %s as in %s", path,
+                       here->name, here->split, here->shots_once ? "once" : "for each question",
+                       first->shots_once ? "once" : "for each question", before);
     if (here->chat != first->chat)
         return kv_fail(err, KV_ERR_MISMATCH, "%s: task %s, %s was asked %s, but %s in %s, expected the same",
                        path, here->name, here->split, here->chat ? "as a chat" : "without a chat",

@@ -6,7 +6,7 @@
 //      ours           …        …        -       a system may be missing where its training failed: n is 2 then
 //
 // Models are trained anew with each seed, and questions may be drawn anew: a task is the same when name, split, kind,
-// metrics, shots and chat are, whatever its items.
+// metrics, shots, how they are drawn and chat are, whatever its items.
 #pragma once
 
 #include "core/spread.h"
@@ -56,7 +56,7 @@ typedef struct kv_seed_test {
 
 // Reads results.h5 of each (a directory of one, or the file; a directory that kveval seeds has left is passed over with a note) and finds out what is the same in all; line NULL: none. Free with
 // kv_seeds_close, also after a failure; *seeds must be zeroed before. KV_ERR_MISMATCH names what does not go together: a task
-// that is missing, or of another kind, metrics, shots or chat; a system with another base; no system in common; a file twice. The same
+// that is missing, or of another kind, metrics, shots, how they are drawn or chat; a system with another base; no system in common; a file twice. The same
 // models with the same answers from two files are warned of. KV_ERR_ARGUMENT: no system is called `line`.
 kv_status kv_seeds_open(char *const *paths, int64_t n, const char *line, kv_seeds *seeds, kv_error *err);
 void kv_seeds_close(kv_seeds *seeds);

@@ -87,6 +87,27 @@ static void answers_end_at_stop_strings(void **state) {
 }
 
 // A record shows the prompt; what it costs counts BOS too.
+static void shots_drawn_once(void **state) {
+    (void)state;
+    kv_eval_task task = {.shots = 3, .shots_file = (char *)"shown.jsonl", .shots_drawn = KV_SHOTS_ONCE};
+    int64_t first[3], shots[3], different = 0;
+    kv_task_shots(&task, 7, 50, 0, first);
+    for (int64_t asked = 1; asked < 20; asked++) {
+        kv_task_shots(&task, 7, 50, asked, shots);
+        assert_memory_equal(shots, first, sizeof shots);
+    }
+    kv_task_shots(&task, 8, 50, 0, shots);
+    assert_memory_not_equal(shots, first, sizeof shots);
+    assert_int_not_equal(kv_shots_way(&task, 1), 1);
+    task.shots_drawn = KV_SHOTS_EACH;
+    assert_int_equal(kv_shots_way(&task, 1), 1); // hashes of before stay
+    for (int64_t asked = 0; asked < 20; asked++) {
+        kv_task_shots(&task, 7, 50, asked, shots);
+        different += memcmp(shots, first, sizeof shots) != 0;
+    }
+    assert_true(different > 15);
+}
+
 static void prompts_start_with_bos(void **state) {
     (void)state;
     kv_error err = {0};
@@ -359,6 +380,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompt_layout),
         cmocka_unit_test(shots_are_others_and_repeatable),
+        cmocka_unit_test(shots_drawn_once),
         cmocka_unit_test(answers_end_at_stop_strings),
         cmocka_unit_test(prompts_start_with_bos),
         cmocka_unit_test(config_mistakes_are_named),

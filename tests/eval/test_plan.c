@@ -116,6 +116,34 @@ static void tokens_are_counted(void **state) {
     kv_evaluation_close(&e);
 }
 
+// A beginning that is read once is one more sequence, and lies beside them as it was saved; who prunes has none.
+static void shared_prompts_are_counted(void **state) {
+    (void)state;
+    static const char own[] =
+        "tasks:\n"
+        "  - {name: own, kind: custom, file: @/questions_trained.jsonl, limit: 12, max_tokens: 9,\n"
+        "     preamble: \"Answer these questions shortly.\\n\", template: \"{question}\",\n"
+        "     target: \"{answer.value}\", prompt_cache: \"@/nowhere/%s.h5\"}\n";
+    double bytes[2][8];
+    for (int shared = 0; shared < 2; shared++) {
+        char tasks[600];
+        kv_evaluation e;
+        kv_plan plan;
+        kv_error err = {0};
+        snprintf(tasks, sizeof tasks, own, "{system}");
+        if (!shared) strcpy(strstr(tasks, ", prompt_cache"), "}\n");
+        open_evaluation(&e, systems, "", tasks);
+        e.measure = false;
+        if (kv_plan_make(&e, &plan, &err)) fail_msg("%s", err.message);
+        for (int s = 0; s < 8; s++) bytes[shared][s] = plan.systems[s].bytes;
+        kv_plan_free(&plan);
+        kv_evaluation_close(&e);
+    }
+    for (int s = 0; s < 8; s++)
+        if (!(s < 5 ? bytes[1][s] > bytes[0][s] : bytes[1][s] == bytes[0][s]))
+            fail_msg("system %d: %.0f bytes with, %.0f without", s, bytes[1][s], bytes[0][s]);
+}
+
 static int set_up(void **state) {
     char command[600];
     test_family_set_up(state);
@@ -138,6 +166,7 @@ int main(void) {
         cmocka_unit_test(what_is_scored_is_exact),
         cmocka_unit_test(what_is_written_is_at_most),
         cmocka_unit_test(tokens_are_counted),
+        cmocka_unit_test(shared_prompts_are_counted),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
 }

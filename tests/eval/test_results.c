@@ -108,7 +108,7 @@ static void csv_columns(void **state) {
     f[0].low = 0.125, f[0].high = 0.875, f[1].low = 0.25, f[1].high = 1, f[1].p_value = 1; // not tested here
     f[0].retention_low = 0.25, f[0].retention_high = 0.5, f[1].retention_low = 0.375;
     f[1].retention_high = INFINITY;
-    r.tasks[0].n_skipped = 3, r.tasks[0].n_cut = 2, r.tasks[0].chat = true;
+    r.tasks[0].n_skipped = 3, r.tasks[0].n_cut = 2, r.tasks[0].chat = r.tasks[0].shots_once = true;
     const char *path = test_path(test_dir, "r.csv");
     if (kv_results_write_csv(&r, path, &err)) fail_msg("%s", err.message);
     char *text = test_read_text(path);
@@ -117,11 +117,11 @@ static void csv_columns(void **state) {
         "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,flops_reduction_exact,"
         "ttft_seconds,ttft_reduction,ttft_spread,shots,n_questions,flops_exact,prompt_tokens,accuracy_low,"
         "accuracy_high,p_value,on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat,"
-        "flops_computed,flops_looked_up,lookups,better\n"
-        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,,,,higher\n"
-        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,,,,higher\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1,0.25,0.5,3,2,,,1,,,,higher\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1,0.375,,3,2,,,1,,,,higher\n");
+        "flops_computed,flops_looked_up,lookups,better,shots_drawn\n"
+        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,,,,higher,once\n"
+        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,,,,higher,once\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1,0.25,0.5,3,2,,,1,,,,higher,once\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1,0.375,,3,2,,,1,,,,higher,once\n");
     free(text);
     const char *timings = test_path(test_dir, "t.csv");
     if (kv_results_write_timings(&r, timings, &err)) fail_msg("%s", err.message);
@@ -187,7 +187,7 @@ static void h5_gives_back_what_it_got(void **state) {
     kv_results r = made_up(), again;
     kv_error err = {0};
     const char *path = test_path(test_dir, "r.h5");
-    r.tasks[0].n_skipped = 3, r.tasks[0].n_cut = 2, r.tasks[0].chat = true;
+    r.tasks[0].n_skipped = 3, r.tasks[0].n_cut = 2, r.tasks[0].chat = r.tasks[0].shots_once = true;
     r.systems[1].lookups = 512;
     kv_results_outcome(&r, 1, 0)->flops_computed = 1000, kv_results_outcome(&r, 1, 0)->flops_looked_up = 750;
     if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
@@ -197,7 +197,7 @@ static void h5_gives_back_what_it_got(void **state) {
     assert_int_equal(again.tasks[0].shots, 1);
     assert_int_equal(again.tasks[0].n_skipped, 3);
     assert_int_equal(again.tasks[0].n_cut, 2);
-    assert_true(again.tasks[0].chat);
+    assert_true(again.tasks[0].chat && again.tasks[0].shots_once);
     expect_equal(&r, &again);
     kv_results_free(&again);
     kv_results_free(&r);
@@ -218,7 +218,7 @@ static void h5_of_before_items_were_skipped(void **state) {
     const char *path = test_path(test_dir, "before.h5");
     kv_results r = made_up(), again;
     kv_error err = {0};
-    r.tasks[0].n_skipped = 3, r.tasks[0].n_cut = 2, r.tasks[0].chat = true;
+    r.tasks[0].n_skipped = 3, r.tasks[0].n_cut = 2, r.tasks[0].chat = r.tasks[0].shots_once = true;
     if (kv_results_write_h5(&r, path, &err)) fail_msg("%s", err.message);
     hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
     assert_true(H5Adelete_by_name(file, "/tasks/0", "n_skipped", H5P_DEFAULT) >= 0);

@@ -281,6 +281,8 @@ static void mismatches(void **state) {
             "task facts, trained is of kind arc_easy, expected triviaqa");
     CHANGED(strcpy(t->metrics[0], "acc_norm"), "task facts, trained has other metrics than in ");
     CHANGED(t->shots = 3, "task facts, trained was asked with 3 shots, expected 1 as in ");
+    CHANGED(t->shots_once = true,
+            "task facts, trained was asked with examples drawn once, expected for each question as in ");
     CHANGED(t->chat = true, "task facts, trained was asked as a chat, but without one in ");
     CHANGED(r.systems[OURS].base = LINE, "seed2.h5: ours is compared with aux, expected base");
     CHANGED((strcpy(r.systems[0].name, "bass"), strcpy(r.systems[1].name, "alt"),
