@@ -257,6 +257,29 @@ static kv_status evaluate(const struct arguments *a, kv_error *err) {
 
 // ---- Several seeds -------------------------------------------------------------------------------------
 
+// What is written anew with each seed: one path for all would hold those of the first.
+static kv_status check_seed_in(const kv_config *config, const char *key, const char *path, kv_error *err) {
+    if (!path || kv_seed_in(path)) return KV_OK;
+    return kv_config_fail(config, err, key,
+                          "found %s, expected {seed} in it: with --seeds each seed has %s of its own", path,
+                          strcmp(key, "output") ? "prompts" : "results");
+}
+
+static kv_status check_seed_in_caches(const kv_config *config, kv_error *err) {
+    kv_status status = KV_OK;
+    bool more = true;
+    for (unsigned t = 0; more && status == KV_OK; t++) {
+        char key[KV_EVAL_KEY];
+        kv_eval_list_key(key, "tasks", t, "name");
+        more = kv_config_has(config, key);
+        kv_eval_list_key(key, "tasks", t, "prompt_cache");
+        char *path = kv_config_value(config, key);
+        status = check_seed_in(config, key, path, err);
+        free(path);
+    }
+    return status;
+}
+
 // The output with {seed} in it, which each seed's own is made of. *path NULL: there is none.
 static kv_status seeds_output(const struct arguments *a, char **path, kv_error *err) {
     const kv_config_options *o = &a->common;
@@ -265,10 +288,8 @@ static kv_status seeds_output(const struct arguments *a, char **path, kv_error *
     *path = NULL;
     if (status != KV_OK) return status;
     *path = kv_config_value(config, "output");
-    if (*path && !kv_seed_in(*path))
-        status = kv_config_fail(
-            config, err, "output",
-            "found %s, expected {seed} in it: with --seeds each seed has results of its own", *path);
+    status = check_seed_in(config, "output", *path, err);
+    if (status == KV_OK) status = check_seed_in_caches(config, err);
     kv_config_free(config);
     return status;
 }

@@ -45,9 +45,9 @@ static void print_shared(const kv_evaluation *e, unsigned t, FILE *out) {
     for (unsigned s = 0; s < e->config->n_systems; s++) {
         kv_shared_file file;
         if (kv_shared_file_find(e, s, t, &file, NULL) != KV_OK || !file.used) continue;
-        fprintf(out, "%-12s %s: all prompts begin with the same %lld tokens, %s %s\n", "",
-                e->config->systems[s].name, (long long)file.n_tokens,
-                file.there ? "kept in" : "to be read once and saved in", file.path);
+        fprintf(out, "%-12s %s: all prompts begin with the same %lld tokens; %s %s\n", "",
+                e->config->systems[s].name, (long long)file.n_tokens, file.path,
+                file.there ? "is there" : "will be made");
     }
 }
 

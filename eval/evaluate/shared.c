@@ -2,6 +2,7 @@
 #include "eval/evaluate/shared.h"
 
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "eval/benchmark/kinds.h"
 #include "eval/config/config.h"
 
@@ -169,8 +170,8 @@ static kv_status check_task(const kv_evaluation *e, int64_t task, kv_error *err)
     }
     if (!any && alike(b) < LEAST)
         kv_config_warn(e->source, key,
-                       "without effect: the prompts begin with %" PRIi64
-                       " tokens alike, expected %d or more; they are read whole",
+                       "without effect: tokens that all prompts begin with are %" PRIi64
+                       ", expected %d or more; prompts are read whole",
                        alike(b), LEAST);
     return KV_OK;
 }
@@ -219,9 +220,9 @@ static kv_status make(const kv_evaluation *e, int64_t system, int64_t task, cons
     if (status == KV_ERR_NOT_FINITE) return KV_OK;
     if (status == KV_ERR_INTERRUPTED) return status;
     if (status != KV_OK) return blame(e, task, err);
-    fprintf(stderr,
-            "%s: the %" PRIi64 " tokens that all prompts of %s begin with are read, and saved in %s\n",
-            e->config->systems[system].name, file->n_tokens, row->name, file->path);
+    kv_fold_complaint("the %" PRIi64
+                      " tokens that all prompts of %s begin with are read by `%s`, and saved in %s",
+                      file->n_tokens, row->name, e->config->systems[system].name, file->path);
     return KV_OK;
 }
 

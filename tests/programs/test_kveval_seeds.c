@@ -91,6 +91,10 @@ static void all_seeds(void **state) {
 
 static void refused(void **state) {
     (void)state;
+    EXPECT(1, in_dir("seeds.yaml"), "--seeds", "2", "-s", "tasks[0].prompt_cache=b/{system}.h5");
+    expect_text(
+        err,
+        "key `tasks[0].prompt_cache`: found b/{system}.h5, expected {seed} in it: with --seeds each seed has prompts");
     EXPECT(1, in_dir("seeds.yaml"), "--seeds", "2", "-o", in_dir("same"));
     expect_text(err, "key `output`: found ");
     expect_text(err, "expected {seed} in it");
