@@ -179,7 +179,7 @@ static void full_disk_leaves_only_samples(void **state) {
 
 // ---- What it leaves ------------------------------------------------------------------------------------
 
-enum { N_FIELDS = 31 };
+enum { N_FIELDS = 32 };
 
 // Fields of a row of results.csv, in place; quotes are not expected but in the first.
 static int split_row(char *row, char *fields[N_FIELDS]) {
@@ -204,6 +204,7 @@ static void check_csv(const char *path, bool timed) {
     while ((row = strtok_r(NULL, "\n", &save))) {
         assert_int_equal(split_row(row, fields), N_FIELDS);
         assert_string_equal(fields[30], "higher");
+        assert_string_equal(fields[31], atoi(fields[12]) ? "each" : "");
         assert_string_equal(fields[27], fields[14]); // nothing of the token alone
         assert_string_equal(fields[28], fields[14]);
         assert_string_equal(fields[29], "0");
