@@ -154,8 +154,9 @@ kv_status kv_h5_read_u8(hid_t file, const char *name, int64_t max_elements, uint
     int n_dims;
     int64_t shape[8];
     *data = read_dataset(file, name, H5T_NATIVE_UINT8, max_elements, &n_dims, shape, &status, err);
-    *n = 1;
-    for (int i = 0; status == KV_OK && i < n_dims; i++) *n *= shape[i];
+    uint64_t all = 1; // wraps where something empty is endless otherwise
+    for (int i = 0; status == KV_OK && i < n_dims; i++) all *= (uint64_t)shape[i];
+    *n = (int64_t)all;
     return status;
 }
 

@@ -17,6 +17,9 @@ void kv_h5_init(void);
 // holds for writing KV_ERR_IO. Whoever opens knows which kind of HDF5 file it should be: kv_mistaken wants to know that.
 kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err);
 kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err); // overwrites: use under kv_whole_file
+// As HDF5 1.8 and later lay it out, with checksums of all that says where things are: HDF5 believes a damaged size in a
+// file without them, and reads past what it has read.
+kv_status kv_h5_create_checked(const char *path, hid_t *file, kv_error *err);
 // Part of both: KV_ERR_MEMORY where little memory is left to ask for (ulimit -v). HDF5 does not look at all that it asks
 // for; it crashes then, or takes the file for damaged or the disk for full.
 kv_status kv_h5_room(const char *path, kv_error *err);

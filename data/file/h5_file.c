@@ -110,16 +110,32 @@ kv_status kv_h5_open(const char *path, hid_t *file, kv_error *err) {
     return *file >= 0 ? KV_OK : open_failed(path, err);
 }
 
-kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err) {
+static kv_status create(const char *path, hid_t access, hid_t *file, kv_error *err) {
     kv_h5_init();
     *file = H5I_INVALID_HID;
     const kv_status status = kv_h5_room(path, err);
     if (status != KV_OK) return status;
-    *file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    *file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     if (*file >= 0) return KV_OK;
     char why[256] = "no reason given";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, why);
     return kv_fail(err, KV_ERR_IO, "%s: cannot create: %s", path, why);
+}
+
+kv_status kv_h5_create(const char *path, hid_t *file, kv_error *err) {
+    return create(path, H5P_DEFAULT, file, err);
+}
+
+kv_status kv_h5_create_checked(const char *path, hid_t *file, kv_error *err) {
+    kv_h5_init();
+    const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    *file = H5I_INVALID_HID;
+    const kv_status status =
+        access >= 0 && H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_LATEST) >= 0
+            ? create(path, access, file, err)
+            : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
+    if (access >= 0) H5Pclose(access);
+    return status;
 }
 
 kv_status kv_h5_close(hid_t *file, kv_error *err) {

@@ -64,9 +64,9 @@ static kv_status read_ids(struct reading *r, kv_error *err) {
     kv_status status =
         kv_h5_read_i32(r->file, "/ids", r->left / (int64_t)sizeof *p->ids, &p->ids, &n_dims, shape, err);
     if (status != KV_OK) return status;
+    if (n_dims != 1 || shape[0] < 1) return damaged(r, "no list of ids", err);
     p->n_ids = shape[0];
     r->left -= p->n_ids * (int64_t)sizeof *p->ids;
-    if (n_dims != 1 || p->n_ids < 1) return damaged(r, "no list of ids", err);
     for (int64_t t = 0; t < p->n_ids; t++)
         if (p->ids[t] < 0) return damaged(r, "an id is negative", err);
     return KV_OK;

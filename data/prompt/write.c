@@ -54,7 +54,7 @@ kv_status kv_saved_prompt_write(const char *path, const kv_saved_prompt *prompt,
     hid_t file;
     kv_status status = kv_whole_file_begin(&target, path, err);
     if (status != KV_OK) return status;
-    status = kv_h5_create(target.path, &file, err);
+    status = kv_h5_create_checked(target.path, &file, err);
     if (status == KV_OK) status = write_all(file, prompt, err);
     kv_error closing;
     const kv_status closed = kv_h5_close(&file, &closing);
