@@ -14,6 +14,8 @@ enum { WIDTH = 540, HEIGHT = 400, LEFT = 70, RIGHT = 14, TOP = 12, BOTTOM = 54 }
 enum { AREA_WIDTH = WIDTH - LEFT - RIGHT, AREA_HEIGHT = HEIGHT - TOP - BOTTOM };
 // Beyond so many points in all, other axes than those asked for would make the page too large.
 enum { MOST_MARKS = 6000 };
+// Of an axis whose ends are so large, or so near one another, that steps between them are lost in rounding.
+enum { MOST_TICKS = 60 };
 
 static const char *const counts[] = {"exact", "paper", "clock"};
 static const char *const heights[] = {"accuracy", "retention"};
@@ -56,22 +58,26 @@ static void x_tick(const struct drawing *d, double x) {
 static void x_ticks(const struct drawing *d) {
     if (!d->frame.x_log) {
         const double step = step_of(d->frame.x_max - d->frame.x_min, 6);
-        for (double i = ceil(d->frame.x_min / step); i * step <= d->frame.x_max; i++) x_tick(d, i * step);
+        const double first = ceil(d->frame.x_min / step);
+        for (int i = 0; i < MOST_TICKS && (first + i) * step <= d->frame.x_max; i++)
+            x_tick(d, (first + i) * step);
         return;
     }
     static const double marks[] = {1, 2, 5};
-    for (double power = floor(log10(d->frame.x_min)); power <= log10(d->frame.x_max); power++)
-        for (int i = 0; i < 3; i++) x_tick(d, marks[i] * pow(10, power));
+    const double first = floor(log10(d->frame.x_min));
+    for (int power = 0; power < MOST_TICKS && first + power <= log10(d->frame.x_max); power++)
+        for (int i = 0; i < 3; i++) x_tick(d, marks[i] * pow(10, first + power));
 }
 
 static void y_ticks(const struct drawing *d) {
     const double step = step_of(d->frame.y_max - d->frame.y_min, 6);
-    for (double i = ceil(d->frame.y_min / step); i * step <= d->frame.y_max; i++) {
-        const double y = y_of(d, i * step);
+    const double first = ceil(d->frame.y_min / step);
+    for (int i = 0; i < MOST_TICKS && (first + i) * step <= d->frame.y_max; i++) {
+        const double value = (first + i) * step, y = y_of(d, value);
         kv_html_put(
             d->html,
             "<path class=\"grid\" d=\"M%d,%.1fH%d\"/><text x=\"%d\" y=\"%.1f\" class=\"end\">%g</text>", LEFT,
-            y, LEFT + AREA_WIDTH, LEFT - 8, y, fabs(i) < 1e-9 ? 0.0 : i * step);
+            y, LEFT + AREA_WIDTH, LEFT - 8, y, fabs(first + i) < 1e-9 ? 0.0 : value);
     }
 }
 

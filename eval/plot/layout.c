@@ -13,6 +13,11 @@ struct range {
     double low, high;
 };
 
+// Sums that were rounded in another order differ, too, but by less than axes could show.
+static bool is_wide(struct range range) {
+    return range.high - range.low > 1e-9 * fmax(fabs(range.low), fabs(range.high));
+}
+
 static void extend(struct range *range, double value) {
     if (!isfinite(value)) return;
     range->low = fmin(range->low, value);
@@ -57,7 +62,7 @@ static void set_times(kv_plot_frame *frame, struct range x) {
 // With room for labels to the right, also where all are alike.
 static void set_scatter(kv_plot_frame *frame, struct range x) {
     if (!isfinite(x.low)) x.low = x.high = 0;
-    const double margin = x.high > x.low ? 0.08 * (x.high - x.low) : fmax(0.05 * fabs(x.low), 0.01);
+    const double margin = is_wide(x) ? 0.08 * (x.high - x.low) : fmax(0.05 * fabs(x.low), 0.01);
     frame->x_min = x.low - margin, frame->x_max = x.high + 2 * margin;
 }
 
@@ -73,13 +78,13 @@ const char *kv_plot_y_label(const kv_plot *plot, int64_t panel) {
 // From 0, unless all values lie in the upper half: there differences would be squeezed. What is better the lower it is never
 // comes near 0.
 static bool from_zero(struct range y, bool lower) {
-    return !lower && (!(y.low > 0.5 * y.high) || y.low >= y.high);
+    return !lower && (!(y.low > 0.5 * y.high) || !is_wide(y));
 }
 
 static struct range shown_range(struct range y, bool lower) {
     if (!isfinite(y.low)) y.low = y.high = 0;
     if (from_zero(y, lower)) y.low = fmin(y.low, 0), y.high = fmax(y.high, 0);
-    if (y.low >= y.high && lower) {
+    if (!is_wide(y) && lower) {
         const double room = fmax(0.05 * fabs(y.low), 1e-3); // of one value, or of equal ones: room around
         y.low -= room, y.high += room;
     }

@@ -232,6 +232,12 @@ static void heights_differ(void **state) {
     assert_true(frame.y_min > 1.5 && frame.y_min < 2 && frame.y_max > 6.5 && frame.y_max < 7);
     frame = frame_of_height((const double[]){2.25, NAN, 2.25, NAN}, nats, 0);
     assert_true(frame.y_min > 2 && frame.y_min < 2.25 && frame.y_max > 2.25 && frame.y_max < 2.5);
+    // Nor do differences of rounding.
+    const double next = nextafter(2.25, 3);
+    frame = frame_of_height((const double[]){2.25, NAN, next, NAN}, nats, 0);
+    assert_true(frame.y_min > 2 && frame.y_min < 2.25 && frame.y_max > 2.25 && frame.y_max < 2.5);
+    frame = frame_of_height((const double[]){2.25, NAN, next, NAN}, plain, 0);
+    assert_true(frame.y_min < 0 && frame.y_max > 2.25 && frame.y_max < 2.5);
     frame = frame_of_height((const double[]){NAN, NAN, NAN, NAN}, nats, 0);
     assert_true(frame.y_max > frame.y_min);
 }
