@@ -3,6 +3,7 @@
 // windows, is computed once: for those that prune it to its end, for its prefixes layer by layer.
 #include "eval/benchmark/text.h"
 
+#include "core/text.h"
 #include "data/file/hash.h"
 #include "data/system/buffers.h"
 #include "data/system/warning.h"
@@ -54,7 +55,8 @@ static kv_status cut_window(struct text *t, int64_t i, kv_error *err) {
     const int64_t first = i * config->stride, end = first + config->window;
     kv_item *item = &t->benchmark.items[i];
     char *where = t->wheres + i * WHERE;
-    snprintf(where, WHERE, "%.200s: tokens %" PRIi64 " to %" PRIi64, config->corpus, first, end - 1);
+    snprintf(where, WHERE, "%.*s: tokens %" PRIi64 " to %" PRIi64, KV_HEAD(config->corpus, 200), first,
+             end - 1);
     item->where = where;
     item->lengths = malloc(sizeof *item->lengths);
     item->n_scored = malloc(sizeof *item->n_scored);

@@ -1,6 +1,7 @@
 // Tokens are read once, into memory: a curve takes a hundred thousand of them, not a corpus.
 #include "eval/curve/text.h"
 
+#include "core/text.h"
 #include "data/corpus/shard.h"
 #include "data/file/hash.h"
 #include "data/system/warning.h"
@@ -142,7 +143,7 @@ kv_status kv_curve_text_write(const kv_curve_text *text, const kv_curve_options 
                           .eos_id = kv_tokenizer_eos(tokenizer)};
     memcpy(info.tokenizer, id.hash, sizeof info.tokenizer);
     memcpy(info.cuts, id.cuts, sizeof info.cuts);
-    snprintf(info.source, sizeof info.source, "%.200s (held out by kveval curve)", o->text);
+    snprintf(info.source, sizeof info.source, "%.*s (held out by kveval curve)", KV_HEAD(o->text, 200));
     kv_shard_writer *writer;
     kv_status status = kv_shard_writer_open(path, &info, &writer, err);
     if (status != KV_OK) return status;

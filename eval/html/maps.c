@@ -1,6 +1,7 @@
 // Maps are tables whose cells have a colour: they can be read out, copied, and need no script.
 #include "eval/html/maps.h"
 
+#include "core/text.h"
 #include "eval/html/tables.h"
 #include "eval/plot/heat.h"
 #include "eval/results/grid.h"
@@ -88,7 +89,8 @@ static void put_layer(kv_html *html, const kv_results *r, const struct layer_map
         return;
     }
     if (isfinite(value)) snprintf(text, sizeof text, map->format, map->unit * value);
-    snprintf(title, sizeof title, "%.200s, layer %lld: %s", r->systems[system].name, (long long)layer, text);
+    snprintf(title, sizeof title, "%.*s, layer %lld: %s", KV_HEAD(r->systems[system].name, 200),
+             (long long)layer, text);
     put_cell(html, (value - map->worst) / (map->best - map->worst), text, title);
 }
 
@@ -142,7 +144,7 @@ static void put_positions(kv_html *html, const kv_results *r, int64_t system, co
         for (int64_t b = 0; b < bins; b++) {
             const int64_t first = b * n / bins, end = (b + 1) * n / bins;
             const double error = error_between(r, f, l, first, end);
-            char text[32] = "-", title[96];
+            char text[32] = "-", title[160];
             if (isfinite(error)) snprintf(text, sizeof text, "%.0f", 100 * error);
             snprintf(title, sizeof title, "layer %lld, positions %lld to %lld: %s %%", (long long)l,
                      (long long)first, (long long)end - 1, text);

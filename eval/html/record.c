@@ -1,6 +1,7 @@
 // Kinds of tasks leave different keys (eval/benchmark): each of them is looked for, and none is needed.
 #include "eval/html/record.h"
 
+#include "core/text.h"
 #include "data/file/json.h"
 #include "data/text/unicode.h"
 
@@ -85,6 +86,14 @@ static int64_t chosen(const kv_result_task *task, const json_t *record, double *
     return best;
 }
 
+// A to Z, numbers behind that.
+static void put_letter(FILE *out, size_t choice) {
+    if (choice < 26)
+        fputc('A' + (int)choice, out);
+    else
+        fprintf(out, "%zu", choice + 1);
+}
+
 // The chosen one, then what each of them got.
 static char *say_choice(const kv_result_task *task, const json_t *record) {
     const json_t *choices = json_object_get(record, "choices");
@@ -98,8 +107,11 @@ static char *say_choice(const kv_result_task *task, const json_t *record) {
     if (!out) return NULL;
     const char *text = json_string_value(json_array_get(choices, (size_t)best));
     fprintf(out, "%s\n", text ? text : "");
-    for (int64_t i = 0; i < n; i++)
-        fprintf(out, "%s%c %.3f", i ? "  " : "log p: ", (int)('A' + i), values[i]);
+    for (int64_t i = 0; i < n; i++) {
+        fputs(i ? "  " : "log p: ", out);
+        put_letter(out, (size_t)i);
+        fprintf(out, " %.3f", values[i]);
+    }
     fclose(out);
     return said;
 }
@@ -111,8 +123,11 @@ static char *list_choices(const char *context, const json_t *choices) {
     FILE *out = open_memstream(&said, &size);
     if (!out) return NULL;
     fputs(context ? context : "", out);
-    json_array_foreach(choices, i, entry)
-        fprintf(out, "\n%c: %s", (int)('A' + i), json_is_string(entry) ? json_string_value(entry) : "");
+    json_array_foreach(choices, i, entry) {
+        fputc('\n', out);
+        put_letter(out, i);
+        fprintf(out, ": %s", json_is_string(entry) ? json_string_value(entry) : "");
+    }
     fclose(out);
     return said;
 }
@@ -151,7 +166,7 @@ static char *say_head(const json_t *record, int64_t unit) {
     if (json_is_integer(length) && json_is_number(depth))
         snprintf(more, sizeof more, ": %lld tokens, depth %.3g", (long long)json_integer_value(length),
                  json_number_value(depth));
-    return asprintf(&head, "%.200s%s", name ? name : number, more) < 0 ? NULL : head;
+    return asprintf(&head, "%.*s%s", KV_HEAD(name ? name : number, 200), more) < 0 ? NULL : head;
 }
 
 static char *say_prompt(const json_t *record) {

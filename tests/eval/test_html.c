@@ -247,6 +247,25 @@ static void long_answers_say_what_is_missing(void **state) {
     kv_results_free(&r);
 }
 
+static void many_choices_and_a_long_name_are_text(void **state) {
+    (void)state;
+    enum { MANY = 70 };
+    kv_results r = test_page_results();
+    char record[2048], *end = record + sprintf(record, "{\"id\":\"x");
+    for (int i = 0; i < 150; i++) end = stpcpy(end, "ü");
+    end = stpcpy(end, "\",\"context\":\"which?\",\"choices\":[\"first\"");
+    for (int i = 1; i < MANY; i++) end += sprintf(end, ",\"c%d\"", i);
+    strcpy(end, "]}");
+    kv_answer answer;
+    assert_true(kv_answer_read(&r.tasks[PAGE_CHOICE], 0, record, &answer));
+    assert_int_equal(kv_utf8_valid(answer.head, strlen(answer.head)), strlen(answer.head));
+    assert_int_equal(kv_utf8_valid(answer.prompt, strlen(answer.prompt)), strlen(answer.prompt));
+    assert_non_null(strstr(answer.prompt, "\nA: first\n"));
+    assert_non_null(strstr(answer.prompt, "\nZ: c25\n27: c26\n"));
+    kv_answer_free(&answer);
+    kv_results_free(&r);
+}
+
 // ---- The file ------------------------------------------------------------------------------------------
 
 static void whole_or_not_at_all(void **state) {
@@ -290,6 +309,7 @@ int main(void) {
                                        cmocka_unit_test(so_many_answers_as_are_wanted),
                                        cmocka_unit_test(agreement_counts_all_answers),
                                        cmocka_unit_test(long_answers_say_what_is_missing),
+                                       cmocka_unit_test(many_choices_and_a_long_name_are_text),
                                        cmocka_unit_test(whole_or_not_at_all),
                                        cmocka_unit_test(times_alone_are_a_page)};
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
