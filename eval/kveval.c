@@ -8,6 +8,7 @@
 #include "data/system/blas.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
+#include "data/system/help.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "data/system/number.h"
@@ -389,7 +390,7 @@ int main(int argc, char **argv) {
     }
     static const struct argp_child children[] = {
         {&kv_config_argp, 0, NULL, 0}, {&kv_table_format_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, NULL, NULL};
+    static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, kv_help_filter, NULL};
     struct arguments arguments = {0};
     kv_error err = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);

@@ -7,6 +7,7 @@
 #include "data/system/blas.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
+#include "data/system/help.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "train/run/doubts.h"
@@ -223,7 +224,7 @@ int main(int argc, char **argv) {
     static const struct argp_child children[] = {
         {&kv_config_argp, 0, NULL, 0}, {&kv_sweep_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
-        options, parse, "CONFIG.yaml\n--sweep FILE.yaml\nstatus DIR...", doc, children, NULL, NULL};
+        options, parse, "CONFIG.yaml\n--sweep FILE.yaml\nstatus DIR...", doc, children, kv_help_filter, NULL};
     struct arguments arguments = {0};
     kv_training training = {0};
     kv_error err = {0};

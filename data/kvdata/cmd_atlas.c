@@ -1,6 +1,7 @@
 // kvdata atlas: the fact corpus of data/synthetic/atlas.h.
 #include "data/kvdata/kvdata.h"
 #include "data/synthetic/atlas.h"
+#include "data/system/help.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -78,8 +79,11 @@ static kv_status build(const struct options *options, kv_atlas *atlas, kv_error 
 }
 
 int kvdata_atlas(int argc, char **argv) {
-    static const struct argp argp = {
-        .options = option_list, .parser = parse, .args_doc = "--out DIR", .doc = doc};
+    static const struct argp argp = {.options = option_list,
+                                     .parser = parse,
+                                     .args_doc = "--out DIR",
+                                     .doc = doc,
+                                     .help_filter = kv_help_filter};
     struct options options = {.iso_codes = "/usr/share/iso-codes/json", .held_out = 0.2, .seed = 1};
     error_t error = argp_parse(&argp, argc, argv, 0, NULL, &options);
     if (error) return 1;

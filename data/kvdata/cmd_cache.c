@@ -11,6 +11,7 @@
 #include "data/kvdata/kvdata.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/help.h"
 #include "data/system/warning.h"
 
 #include <errno.h>
@@ -415,7 +416,8 @@ int kvdata_cache(int argc, char **argv) {
     static const struct argp argp = {.options = option_list,
                                      .parser = parse,
                                      .args_doc = "--base DIR --seq-len N --out DIR CORPUS...",
-                                     .doc = doc};
+                                     .doc = doc,
+                                     .help_filter = kv_help_filter};
     struct options options = {.n_seq = 16, .dtype = KV_BF16};
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;
     kv_error err = {0};

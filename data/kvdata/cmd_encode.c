@@ -4,6 +4,7 @@
 #include "data/kvdata/kvdata.h"
 #include "data/system/buffers.h"
 #include "data/system/console.h"
+#include "data/system/help.h"
 #include "data/system/number.h"
 #include "data/system/warning.h"
 #include "data/tokenizer/tokenizer.h"
@@ -190,7 +191,8 @@ int kvdata_encode(int argc, char **argv) {
     static const struct argp argp = {.options = encode_options,
                                      .parser = parse,
                                      .args_doc = "--tokenizer PATH [TEXT...]",
-                                     .doc = encode_doc};
+                                     .doc = encode_doc,
+                                     .help_filter = kv_help_filter};
     return run(argc, argv, &argp, encode);
 }
 
@@ -198,6 +200,7 @@ int kvdata_decode(int argc, char **argv) {
     static const struct argp argp = {.options = decode_options,
                                      .parser = parse,
                                      .args_doc = "--tokenizer PATH [ID...]",
-                                     .doc = decode_doc};
+                                     .doc = decode_doc,
+                                     .help_filter = kv_help_filter};
     return run(argc, argv, &argp, decode);
 }

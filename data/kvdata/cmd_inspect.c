@@ -3,6 +3,7 @@
 #include "data/file/identify.h"
 #include "data/kvdata/inspect/inspect.h"
 #include "data/kvdata/kvdata.h"
+#include "data/system/help.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -94,7 +95,11 @@ static kv_status inspect(const inspect_subject *s, inspect_report *report, kv_er
 }
 
 int kvdata_inspect(int argc, char **argv) {
-    static const struct argp argp = {.options = option_list, .parser = parse, .args_doc = "PATH", .doc = doc};
+    static const struct argp argp = {.options = option_list,
+                                     .parser = parse,
+                                     .args_doc = "PATH",
+                                     .doc = doc,
+                                     .help_filter = kv_help_filter};
     inspect_options options = {0};
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;
     kv_error err = {0};

@@ -2,6 +2,7 @@
 #include "data/kvdata/kvdata.h"
 #include "data/kvdata/new/new.h"
 #include "data/system/console.h"
+#include "data/system/help.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -124,8 +125,7 @@ static void print_result(const new_options *options, const new_text *text, const
     print_model("base", &sizes->base, sizes);
     print_model("aux", &sizes->aux, sizes);
     printf("written to %s\n", options->dir);
-    if (sizes->train_tokens < 50000)
-        printf("\nWith so little text models learn it by heart: a first try.\n");
+    if (sizes->train_tokens < 50000) printf("\nWith so little text models learn it by heart: a first try.\n");
     const double minutes = ceil(seconds / 60);
     printf("\nNow, in about %.0f minute%s on two slow cores:\n  cd ", minutes, minutes > 1 ? "s" : "");
     print_quoted(options->dir);
@@ -134,8 +134,11 @@ static void print_result(const new_options *options, const new_text *text, const
 }
 
 int kvdata_new(int argc, char **argv) {
-    static const struct argp argp = {
-        .options = option_list, .parser = parse, .args_doc = "DIR INPUT...", .doc = doc};
+    static const struct argp argp = {.options = option_list,
+                                     .parser = parse,
+                                     .args_doc = "DIR INPUT...",
+                                     .doc = doc,
+                                     .help_filter = kv_help_filter};
     new_options options = {.held_out = 0.1};
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;
     kv_error err = {0};

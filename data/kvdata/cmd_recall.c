@@ -3,6 +3,7 @@
 #include "data/file/path.h"
 #include "data/kvdata/kvdata.h"
 #include "data/synthetic/recall.h"
+#include "data/system/help.h"
 #include "data/system/number.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -176,8 +177,11 @@ static kv_status write_all(const struct options *options, const kv_tokenizer *to
 }
 
 int kvdata_recall(int argc, char **argv) {
-    static const struct argp argp = {
-        .options = option_list, .parser = parse, .args_doc = "--out DIR|FILE", .doc = doc};
+    static const struct argp argp = {.options = option_list,
+                                     .parser = parse,
+                                     .args_doc = "--out DIR|FILE",
+                                     .doc = doc,
+                                     .help_filter = kv_help_filter};
     struct options options = {.plan = {.n_items = 20, .n_tokens = 256}, .seed = 1};
     options.plan.lengths = options.lengths, options.plan.depths = options.depths;
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;

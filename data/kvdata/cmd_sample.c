@@ -8,6 +8,7 @@
 #include "data/kvdata/kvdata.h"
 #include "data/kvdata/sample/sample.h"
 #include "data/system/console.h"
+#include "data/system/help.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "data/system/warning.h"
@@ -446,8 +447,11 @@ static kv_status run(struct job *job, kv_error *err) {
 }
 
 int kvdata_sample(int argc, char **argv) {
-    static const struct argp argp = {
-        .options = option_list, .parser = parse, .args_doc = "--model DIR --out FILE", .doc = doc};
+    static const struct argp argp = {.options = option_list,
+                                     .parser = parse,
+                                     .args_doc = "--model DIR --out FILE",
+                                     .doc = doc,
+                                     .help_filter = kv_help_filter};
     struct options options = {.sampling = {.temperature = 1, .top_p = 1, .seed = 1}};
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;
     kv_error err = {0};

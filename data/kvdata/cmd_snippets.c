@@ -1,6 +1,7 @@
 // kvdata snippets: the Python tasks of data/synthetic/snippets.h.
 #include "data/kvdata/kvdata.h"
 #include "data/synthetic/snippets.h"
+#include "data/system/help.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -71,8 +72,11 @@ static void print_table(const kv_snippets *snippets, const char *directory) {
 }
 
 int kvdata_snippets(int argc, char **argv) {
-    static const struct argp argp = {
-        .options = option_list, .parser = parse, .args_doc = "--out DIR", .doc = doc};
+    static const struct argp argp = {.options = option_list,
+                                     .parser = parse,
+                                     .args_doc = "--out DIR",
+                                     .doc = doc,
+                                     .help_filter = kv_help_filter};
     struct options options = {
         .snippets = {
             .depth = 3, .n_train = 3000, .n_held_out = 600, .n_texts = 6, .n_examples = 0, .seed = 1}};

@@ -1,5 +1,6 @@
 // kvdata stdlib: the source of Python's standard library, by data/text/stdlib.h.
 #include "data/kvdata/kvdata.h"
+#include "data/system/help.h"
 #include "data/text/stdlib.h"
 
 #include <inttypes.h>
@@ -54,8 +55,11 @@ static void print_table(const kv_stdlib *stdlib, const char *directory) {
 }
 
 int kvdata_stdlib(int argc, char **argv) {
-    static const struct argp argp = {
-        .options = option_list, .parser = parse, .args_doc = "--out DIR", .doc = doc};
+    static const struct argp argp = {.options = option_list,
+                                     .parser = parse,
+                                     .args_doc = "--out DIR",
+                                     .doc = doc,
+                                     .help_filter = kv_help_filter};
     struct options options = {.root = ""};
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;
     kv_error err = {0};

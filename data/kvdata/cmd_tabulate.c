@@ -7,6 +7,7 @@
 #include "data/kvdata/kvdata.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/help.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -149,7 +150,8 @@ static kv_status make(struct job *job, kv_error *err) {
 }
 
 int kvdata_tabulate(int argc, char **argv) {
-    static const struct argp argp = {.options = option_list, .parser = parse, .doc = doc};
+    static const struct argp argp = {
+        .options = option_list, .parser = parse, .doc = doc, .help_filter = kv_help_filter};
     struct options options = {.dtype = KV_BF16};
     kv_error err = {0};
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 2;

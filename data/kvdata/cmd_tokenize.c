@@ -2,6 +2,7 @@
 #include "data/file/path.h"
 #include "data/kvdata/kvdata.h"
 #include "data/kvdata/tokenize/tokenize.h"
+#include "data/system/help.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -127,7 +128,8 @@ int kvdata_tokenize(int argc, char **argv) {
     static const struct argp argp = {.options = option_list,
                                      .parser = parse,
                                      .args_doc = "--tokenizer PATH --out PATH INPUT...",
-                                     .doc = doc};
+                                     .doc = doc,
+                                     .help_filter = kv_help_filter};
     tokenize_options options = {.min_chars = 200, .min_tokens = 256, .max_bad = -1};
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;
     kv_error err = {0};

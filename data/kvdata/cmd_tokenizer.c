@@ -1,6 +1,7 @@
 // kvdata tokenizer: a SentencePiece model by spm_train (data/tokenizer/train.h).
 #include "data/file/path.h"
 #include "data/kvdata/kvdata.h"
+#include "data/system/help.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train.h"
 
@@ -68,8 +69,11 @@ static kv_status describe(const char *path, kv_error *err) {
 }
 
 int kvdata_tokenizer(int argc, char **argv) {
-    static const struct argp argp = {
-        .options = option_list, .parser = parse, .args_doc = "--input FILE --out PREFIX", .doc = doc};
+    static const struct argp argp = {.options = option_list,
+                                     .parser = parse,
+                                     .args_doc = "--input FILE --out PREFIX",
+                                     .doc = doc,
+                                     .help_filter = kv_help_filter};
     struct options options = {.vocab_size = 1024};
     if (argp_parse(&argp, argc, argv, 0, NULL, &options)) return 1;
     kv_error err = {0};

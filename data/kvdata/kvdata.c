@@ -5,6 +5,7 @@
 #include "data/file/made_by.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
+#include "data/system/help.h"
 #include "data/system/limits.h"
 #include "data/system/number.h"
 
@@ -115,7 +116,8 @@ static int run_command(int argc, char **argv) {
 int main(int argc, char **argv) {
     kv_console_start(argv);
     kv_made_by_program("kvdata", kv_commit);
-    static const struct argp argp = {.parser = parse, .args_doc = "COMMAND [OPTION...]", .doc = doc};
+    static const struct argp argp = {
+        .parser = parse, .args_doc = "COMMAND [OPTION...]", .doc = doc, .help_filter = kv_help_filter};
     int first = 0;
     argp_err_exit_status = 2;
     kv_console_catch_signals();

@@ -1,6 +1,7 @@
 #include "data/system/console.h"
 
 #include "core/text.h"
+#include "data/system/help.h"
 #include "data/system/limits.h"
 #include "data/system/width.h"
 
@@ -93,26 +94,13 @@ static int terminal_width(FILE *stream) {
     return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : INT_MAX;
 }
 
-// Pages of help as wide as a narrow terminal, where argp would count on 79 columns.
-static void fit_help(void) {
-    const int terminal = terminal_width(stdout);
-    const char *columns = getenv("COLUMNS");
-    const int wanted = columns ? atoi(columns) : 0, width = wanted > 0 ? wanted - 1 : terminal;
-    char format[64];
-    if (getenv("ARGP_HELP_FMT") || width >= 79) return;
-    const int margin = width < 30 ? 30 : width;
-    // Narrower than that, the words about an option begin further to the left.
-    snprintf(format, sizeof format, "rmargin=%d%s", margin, margin < 60 ? ",opt-doc-col=18" : "");
-    setenv("ARGP_HELP_FMT", format, 1);
-}
-
 void kv_console_start(char **argv) {
     hold_streams();
     kv_limits_raise_stack();
     kv_limits_need_memory();
     calm_threads(argv);
     kv_console_survive_writes();
-    fit_help();
+    kv_help_fit();
     write_whole_lines();
     on_exit(check_output, NULL);
 }

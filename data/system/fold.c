@@ -3,6 +3,7 @@
 
 #include "data/system/width.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -62,7 +63,28 @@ static void fold_line(const char *line, int width, FILE *out) {
     }
 }
 
-void kv_fold(const char *text, int width, FILE *out) {
+static void fold_help_line(const char *line, int width, FILE *out) {
+    if (strncmp(line, "  ", 2) == 0) {
+        const char *gap = line + 2 + strspn(line + 2, "abcdefghijklmnopqrstuvwxyz._");
+        const bool listed =
+            gap > line + 2 && strncmp(gap, "  ", 2) == 0 && isalpha((unsigned char)gap[strspn(gap, " ")]);
+        if (listed)
+            fold_line(line, width, out);
+        else
+            fputs(line, out);
+        return;
+    }
+    for (bool first = true; *line; first = false) {
+        if (!first) fputc('\n', out);
+        const size_t n = words_that_fit(line, width);
+        fwrite(line, 1, n, out);
+        line += n;
+        line += strspn(line, " ");
+    }
+}
+
+static void fold_lines(const char *text, int width, void (*fold)(const char *line, int width, FILE *out),
+                       FILE *out) {
     char *copy = strdup(text), *rest = copy;
     if (!copy || width < NARROWEST) {
         fputs(text, out);
@@ -70,10 +92,18 @@ void kv_fold(const char *text, int width, FILE *out) {
         return;
     }
     for (char *line; (line = strsep(&rest, "\n"));) {
-        fold_line(line, width, out);
+        fold(line, width, out);
         if (rest) fputc('\n', out);
     }
     free(copy);
+}
+
+void kv_fold(const char *text, int width, FILE *out) {
+    fold_lines(text, width, fold_line, out);
+}
+
+void kv_fold_help(const char *text, int width, FILE *out) {
+    fold_lines(text, width, fold_help_line, out);
 }
 
 void kv_fold_complaint(const char *format, ...) {
@@ -152,4 +182,8 @@ void kv_fold_begin(void) {
     folding.width = width;
     on_exit(end, NULL);
     stdout = stream;
+}
+
+void kv_fold_stop(void) {
+    folding.width = 0;
 }

@@ -8,6 +8,9 @@
 // terminal, nothing happens. For programs that print lines for people, not texts. To be called before anything is printed.
 void kv_fold_begin(void);
 
+// From here on, and where lines are still to be handed on, they are printed as they are.
+void kv_fold_stop(void);
+
 // Columns of the terminal that a stream is, COLUMNS where that is less; 0: it is none.
 int kv_console_width(FILE *stream);
 
@@ -18,3 +21,7 @@ void kv_fold_complaint(const char *format, ...) __attribute__((format(printf, 1,
 // says begins: "memory       about ..." behind the first two blanks or more. A word that is longer stays whole, and so do lines
 // that begin as JSON does.
 void kv_fold(const char *text, int width, FILE *out);
+
+// The same for a page of help. Lines that begin with two blanks can be pasted (commands, YAML) and stay whole, but for those
+// that tell of a command or file in a list, "  word    what it is"; sentences go on at the margin.
+void kv_fold_help(const char *text, int width, FILE *out);

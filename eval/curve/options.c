@@ -1,6 +1,7 @@
 // The command line of kveval curve.
 #include "eval/curve/options.h"
 
+#include "data/system/help.h"
 #include "data/system/number.h"
 
 #include <argp.h>
@@ -107,7 +108,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 
 void kv_curve_options_parse(int argc, char **argv, kv_curve_options *options) {
     static const struct argp_child children[] = {{&kv_table_format_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {option_list, parse, NULL, doc, children, NULL, NULL};
+    static const struct argp argp = {option_list, parse, NULL, doc, children, kv_help_filter, NULL};
     *options = (kv_curve_options){
         .depths = "some", .tokens = 25000, .window = 512, .windows = 24, .repeats = 5, .ridge = 1e-3};
     argp_parse(&argp, argc, argv, 0, NULL, options);

@@ -2,6 +2,7 @@
 #include "eval/report/report.h"
 
 #include "data/system/console.h"
+#include "data/system/help.h"
 #include "data/system/limits.h"
 #include "data/system/number.h"
 #include "eval/html/page.h"
@@ -109,7 +110,8 @@ static kv_status write_page(const struct options *o, const kv_results *results, 
 int kv_report_main(int argc, char **argv) {
     static const struct argp_child children[] = {
         {&kv_picture_argp, 0, NULL, 0}, {&kv_table_format_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {option_list, parse, "DIR|RESULTS.h5...", doc, children, NULL, NULL};
+    static const struct argp argp = {option_list,    parse, "DIR|RESULTS.h5...", doc, children,
+                                     kv_help_filter, NULL};
     struct options options = {.answers = -1};
     kv_published *published = NULL;
     kv_results results = {0};

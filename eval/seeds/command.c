@@ -6,6 +6,7 @@
 #include "data/file/path.h"
 #include "data/file/whole_set.h"
 #include "data/system/console.h"
+#include "data/system/help.h"
 #include "data/system/limits.h"
 #include "eval/published/published.h"
 #include "eval/report/picture_options.h"
@@ -181,7 +182,8 @@ kv_status kv_seeds_join(const kv_seeds_options *options, FILE *out, char note[KV
 int kv_seeds_main(int argc, char **argv) {
     static const struct argp_child children[] = {
         {&kv_picture_argp, 0, NULL, 0}, {&kv_table_format_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {option_list, parse, "DIR|RESULTS.h5...", doc, children, NULL, NULL};
+    static const struct argp argp = {option_list,    parse, "DIR|RESULTS.h5...", doc, children,
+                                     kv_help_filter, NULL};
     struct arguments arguments = {0};
     kv_error err = {0};
     char note[KV_PLOT_NOTE] = "";

@@ -8,6 +8,7 @@
 #include "data/file/whole_set.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/help.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "data/system/number.h"
@@ -306,7 +307,7 @@ static kv_status run(struct options *o, char note[KV_PLOT_NOTE], kv_error *err) 
 
 int kv_sources_main(int argc, char **argv) {
     static const struct argp_child children[] = {{&kv_table_format_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {option_list, parse, "", doc, children, NULL, NULL};
+    static const struct argp argp = {option_list, parse, "", doc, children, kv_help_filter, NULL};
     struct options options = {.tokens = 50000,
                               .curves = {.read = {true, true}, .ridge = 0.01, .order = "ranked"}};
     kv_error err = {0};

@@ -2,6 +2,7 @@
 #include "infer/kvrun/kvrun.h"
 
 #include "data/system/buffers.h"
+#include "data/system/help.h"
 #include "data/system/number.h"
 #include "data/text/unicode.h"
 
@@ -346,7 +347,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 }
 
 void kvrun_options_parse(int argc, char **argv, kvrun_options *o) {
-    static const struct argp argp = {options, parse, "[PROMPT...]", doc, NULL, NULL, NULL};
+    static const struct argp argp = {options, parse, "[PROMPT...]", doc, NULL, kv_help_filter, NULL};
     *o =
         (kvrun_options){.max_tokens = 128, .repeats = 5, .dtype = KV_FROZEN_STORED, .sampling = {.top_p = 1}};
     struct parsing p = {.options = o};

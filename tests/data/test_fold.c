@@ -7,13 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *folded(const char *text, int width) {
+static char *folded_by(void (*fold)(const char *, int, FILE *), const char *text, int width) {
     char *out = NULL;
     size_t size;
     FILE *stream = open_memstream(&out, &size);
-    kv_fold(text, width, stream);
+    fold(text, width, stream);
     assert_int_equal(fclose(stream), 0);
     return out;
+}
+
+static char *folded(const char *text, int width) {
+    return folded_by(kv_fold, text, width);
 }
 
 static void expect(const char *text, int width, const char *expected) {
@@ -62,11 +66,37 @@ static void test_nothing_is_lost(void **state) {
     }
 }
 
+// What is to be pasted stays as it is, what is to be read does not.
+static void test_help(void **state) {
+    (void)state;
+    char *out = folded_by(kv_fold_help,
+                          "Commands:\n"
+                          "  sample     draw text from a model, to train on\n"
+                          "\n"
+                          "Sentences go on at the margin, as here:\n"
+                          "  loss.kl: [0, 2]        # with a remark behind it\n"
+                          "    - {name: ours, set: {predictor.init: random}}\n"
+                          "  kvdata sample --model models/one --out text.jsonl\n",
+                          30);
+    assert_string_equal(out, "Commands:\n"
+                             "  sample     draw text from a\n"
+                             "             model, to train\n"
+                             "             on\n"
+                             "\n"
+                             "Sentences go on at the margin,\n"
+                             "as here:\n"
+                             "  loss.kl: [0, 2]        # with a remark behind it\n"
+                             "    - {name: ours, set: {predictor.init: random}}\n"
+                             "  kvdata sample --model models/one --out text.jsonl\n");
+    free(out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_whole),
         cmocka_unit_test(test_nothing_is_lost),
+        cmocka_unit_test(test_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Holds what can be pasted to what there is. The examples of every --help are the same in a terminal of 80 columns and of 200 (in
-narrower ones argp still breaks them); those commands, and the ones in READMEs that no test runs, are ones that Bash can read, of programs, commands and options that exist.
+"""Holds what can be pasted to what there is. The examples of every --help are the same in a terminal of 40 columns, of 60 and of 200; those
+commands, and the ones in READMEs that no test runs, are ones that Bash can read, of programs, commands and options that exist.
 
 usage: check_pasted.py BUILD
 """
@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT / "configs/packaging"), str(ROOT / "tests/programs")]
 from helps import PROGRAMS, commands, options  # noqa: E402
 from readmes_text import blocks_of, examples_of, readmes  # noqa: E402
 
+WIDTHS = ("40", "60", "200")  # beside the usual one
 BETWEEN = re.compile(r"[;&|()<>]+$")
 
 
@@ -96,14 +97,14 @@ def is_yaml(block):
 def check_help(build, words, given, problems):
     """How many calls its examples have."""
     seen = {}
-    for width in ("", "200"):
+    for width in ("", *WIDTHS):
         program, *rest = words.split()
         environment = {k: v for k, v in os.environ.items() if k != "COLUMNS" and not k.startswith(("KV_", "ARGP_"))}
         text = subprocess.run([build / PROGRAMS[program] / program, *rest, "--help"], capture_output=True, text=True,
                               env=environment | ({"COLUMNS": width} if width else {})).stdout
         seen[width] = examples_of(words, text, problems if not width else [])
     shown = {width: [block.lines for block in blocks] for width, blocks in seen.items()}
-    for width in ("200",):
+    for width in WIDTHS:
         for wide, narrow in zip(shown[""], shown[width] + [[]] * len(shown[""])):
             if wide != narrow:
                 problems.append(f"{words} --help: with {width} columns an example is another: '{wide[0]} …' became '{(narrow or ['nothing'])[0]} …'")

@@ -3,6 +3,7 @@
 #include "data/system/buffers.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
+#include "data/system/help.h"
 #include "data/system/number.h"
 #include "train/status/status.h"
 
@@ -219,7 +220,7 @@ static bool show_at_once(const struct arguments *a, const struct looks *l, bool 
 }
 
 int kvtrain_status(int argc, char **argv) {
-    static const struct argp argp = {options, parse, "DIR...", doc, NULL, NULL, NULL};
+    static const struct argp argp = {options, parse, "DIR...", doc, NULL, kv_help_filter, NULL};
     struct arguments arguments = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     kv_console_printout();

@@ -1,6 +1,7 @@
 // Sweeps have a help text of their own, which argp puts below kvtrain's.
 #include "train/sweep/options.h"
 
+#include "data/system/help.h"
 #include "data/system/number.h"
 
 #include <stdlib.h>
@@ -81,4 +82,5 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 
 static const struct argp_child children[] = {{&kv_table_format_argp, 0, NULL, 1}, {0}};
 
-const struct argp kv_sweep_argp = {.options = options, .parser = parse, .doc = doc, .children = children};
+const struct argp kv_sweep_argp = {
+    .options = options, .parser = parse, .doc = doc, .children = children, .help_filter = kv_help_filter};
