@@ -10,6 +10,7 @@
 #include "data/file/path.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
 #include "data/system/speed.h"
@@ -441,7 +442,7 @@ int kv_curve_main(int argc, char **argv) {
     free(c);
     if (status == KV_OK) return 0;
     char reason[KV_LIMITS_TEXT];
-    fprintf(stderr, "kveval: %s%s%s\n", err.message, kv_limits_reason(&err, reason),
-            status == KV_ERR_INTERRUPTED ? "; the same command goes on from what is there" : "");
+    kv_fold_complaint("%s%s%s", err.message, kv_limits_reason(&err, reason),
+                      status == KV_ERR_INTERRUPTED ? "; the same command goes on from what is there" : "");
     return status == KV_ERR_INTERRUPTED ? 128 + kv_console_signal() : 1;
 }

@@ -2,6 +2,7 @@
 #include "eval/report/report.h"
 
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/system/help.h"
 #include "data/system/limits.h"
 #include "data/system/number.h"
@@ -137,7 +138,7 @@ int kv_report_main(int argc, char **argv) {
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
     kv_published_free(published);
     kv_results_free(&results);
-    if (status != KV_OK) fprintf(stderr, "kveval: %s\n", err.message);
+    if (status != KV_OK) kv_fold_complaint("%s", err.message);
     if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
     return status == KV_OK ? 0 : status == KV_ERR_INTERRUPTED ? 128 + kv_console_signal() : 1;
 }

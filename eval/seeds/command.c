@@ -6,6 +6,7 @@
 #include "data/file/path.h"
 #include "data/file/whole_set.h"
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/system/help.h"
 #include "data/system/limits.h"
 #include "eval/published/published.h"
@@ -194,7 +195,7 @@ int kv_seeds_main(int argc, char **argv) {
     if (status == KV_OK) status = kv_seeds_join(&arguments.o, stdout, note, &err);
     if (status == KV_OK && !kv_console_flush())
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
-    if (status != KV_OK) fprintf(stderr, "kveval: %s\n", err.message);
+    if (status != KV_OK) kv_fold_complaint("%s", err.message);
     if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
     return status == KV_OK ? 0 : 1;
 }

@@ -8,6 +8,7 @@
 #include "data/file/whole_set.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/system/help.h"
 #include "data/system/limits.h"
 #include "data/system/memory.h"
@@ -319,7 +320,7 @@ int kv_sources_main(int argc, char **argv) {
     if (status == KV_OK && !kv_console_flush())
         status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
     kv_source_curves_free(&options.curves);
-    if (status != KV_OK) fprintf(stderr, "kveval: %s%s\n", err.message, kv_limits_reason(&err, reason));
+    if (status != KV_OK) kv_fold_complaint("%s%s", err.message, kv_limits_reason(&err, reason));
     if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
     return status == KV_OK ? 0 : status == KV_ERR_INTERRUPTED ? 128 + kv_console_signal() : 1;
 }

@@ -5,6 +5,7 @@
 #include "data/file/json.h"
 #include "data/file/made_by.h"
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/system/limits.h"
 #include "infer/cost.h"
 
@@ -80,7 +81,7 @@ int main(int argc, char **argv) {
     kvrun_close(&run);
     char reason[KV_LIMITS_TEXT];
     if (status != KV_OK && status != KV_ERR_INTERRUPTED)
-        fprintf(stderr, "kvrun: %s%s\n", err.message, kv_limits_reason(&err, reason));
+        kv_fold_complaint("%s%s", err.message, kv_limits_reason(&err, reason));
     if (status == KV_ERR_INTERRUPTED || interrupted) return 128 + kv_console_signal();
     return status == KV_OK ? 0 : 1;
 }
