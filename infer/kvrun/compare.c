@@ -4,7 +4,9 @@
 #include "data/file/json.h"
 #include "data/file/made_by.h"
 #include "data/system/console.h"
+#include "data/system/fold.h"
 #include "data/system/width.h"
+#include "data/table/table.h"
 #include "infer/cost.h"
 #include "infer/ttft.h"
 
@@ -150,10 +152,11 @@ static void print_answers(const struct comparison *c, const char *const texts[2]
     for (int i = 0; i < 2; i++) printf("%s%s:\n%s\n", i ? "\n" : "", names[i], texts[i]);
 }
 
-// A row fits 60 columns. The unit stands behind the label.
-static void print_row(const char *label, const char *base, const char *other, const char *reduction) {
-    printf("%s%*s %*s%s %*s%s%s%s\n", label, kv_text_pad(label, 23), "", kv_text_pad(base, 11), "", base,
-           kv_text_pad(other, 11), "", other, *reduction ? " " : "", reduction);
+// The unit stands behind the label.
+static void print_row(kv_table *table, const char *label, const char *base, const char *other,
+                      const char *reduction) {
+    const char *const cells[] = {label, base, other, reduction};
+    for (int i = 0; i < 4; i++) kv_table_cell(table, "%s", cells[i]);
 }
 
 // So many digits behind the point that the smallest has three in all.
@@ -171,7 +174,7 @@ static char *ratio_text(double ratio, char text[48]) {
     return text;
 }
 
-static void print_times(const struct comparison *c) {
+static void print_times(const struct comparison *c, kv_table *table) {
     const struct side *base = &c->sides[0], *other = &c->sides[1];
     const double least = fmin(base->first.seconds, other->first.seconds);
     static const char *const labels[] = {"time to first token, s", "time to first token, ms",
@@ -181,15 +184,15 @@ static void print_times(const struct comparison *c) {
     const double slowest = fmin(base->decode.seconds, other->decode.seconds);
     char first[48], second[48], reduction[48];
     snprintf(reduction, sizeof reduction, "%.2f ± %.2fx", c->reduction.seconds, c->reduction.spread);
-    print_row(labels[small], spread_text(base->first, unit, digits_for(least / unit), first),
+    print_row(table, labels[small], spread_text(base->first, unit, digits_for(least / unit), first),
               spread_text(other->first, unit, digits_for(least / unit), second), reduction);
     if (c->decodes)
-        print_row("tokens/s behind it", spread_text(base->decode, 1, digits_for(slowest), first),
+        print_row(table, "tokens/s behind it", spread_text(base->decode, 1, digits_for(slowest), first),
                   spread_text(other->decode, 1, digits_for(slowest), second), "");
 }
 
 // What depends on the token alone may be computed or looked up: the other count, and how much is read from tables.
-static void print_flops(const struct comparison *c) {
+static void print_flops(const struct comparison *c, kv_table *table) {
     const kv_system *system = &c->sides[1].system;
     const uint64_t base = kv_system_flops(&c->sides[0].system, c->n_prompt),
                    own = kv_system_flops(system, c->n_prompt);
@@ -206,42 +209,50 @@ static void print_flops(const struct comparison *c) {
     for (int i = 0; i < 3; i++) {
         if (i > 0 && rows[i].flops == own) continue;
         snprintf(second, sizeof second, "%.2f", (double)rows[i].flops / unit);
-        print_row(rows[i].label, i == 0 ? first : "", second,
+        print_row(table, rows[i].label, i == 0 ? first : "", second,
                   ratio_text((double)base / (double)rows[i].flops, ratio));
     }
     snprintf(second, sizeof second, "%lld", (long long)kv_system_lookups(system));
-    if (kv_system_lookups(system) > 0) print_row("  lookups a token", "", second, "");
-    print_row("  paper's convention", "", "",
+    if (kv_system_lookups(system) > 0) print_row(table, "  lookups a token", "", second, "");
+    print_row(table, "  paper's convention", "", "",
               ratio_text(kv_system_paper_reduction(system, &c->sides[0].system), ratio));
 }
 
-static void print_counts(const char *label, int64_t base, int64_t other) {
+static void print_counts(kv_table *table, const char *label, int64_t base, int64_t other) {
     char first[48], second[48];
     snprintf(first, sizeof first, "%lld", (long long)base);
     snprintf(second, sizeof second, "%lld", (long long)other);
-    print_row(label, first, second, "");
+    print_row(table, label, first, second, "");
 }
 
-static void print_figures(const struct comparison *c) {
+static kv_status print_figures(const struct comparison *c, kv_error *err) {
     const struct side *base = &c->sides[0], *other = &c->sides[1];
+    kv_table *table = kv_table_create();
+    if (!table) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the figures");
+    kv_table_column(table, "", "", true);
+    kv_table_column(table, "", kvrun_system_name(&base->system), false);
+    kv_table_column(table, "", kvrun_system_name(&other->system), false);
+    kv_table_column(table, "", "saved", false);
+    print_times(c, table);
+    print_flops(c, table);
+    print_counts(table, "tokens of the prompt", c->n_prompt, c->n_prompt);
+    print_counts(table, "tokens of the answer", base->answer.n, other->answer.n);
+    print_row(table, "ended by", base->answer.finish, other->answer.finish, "");
     putchar('\n');
-    print_row("", kvrun_system_name(&base->system), kvrun_system_name(&other->system), "");
-    print_times(c);
-    print_flops(c);
-    print_counts("tokens of the prompt", c->n_prompt, c->n_prompt);
-    print_counts("tokens of the answer", base->answer.n, other->answer.n);
-    print_row("ended by", base->answer.finish, other->answer.finish, "");
+    kv_table_print(table, stdout);
+    kv_table_free(table);
     printf("first token %s; the first %lld tokens are the same\n",
            same_first(&base->answer, &other->answer) ? "the same" : "another",
            (long long)common_prefix(&base->answer, &other->answer));
-    printf("median ± half the distance of the quartiles, of %lld turns\nthreads: %d\n", (long long)c->n,
-           omp_get_max_threads());
+    printf("median ± half the distance of the quartiles, of %lld turns\n", (long long)c->n);
+    return KV_OK;
 }
 
 // Times are those of one machine.
 static void print_made_by(void) {
     char line[KV_MADE_BY_LINE], *made_by = kv_made_by_text(false);
-    if (made_by) printf("%s\n", kv_made_by_line(made_by, line));
+    if (made_by) kv_fold(kv_made_by_line(made_by, line), kv_console_width(stdout), stdout);
+    if (made_by) putchar('\n');
     free(made_by);
 }
 
@@ -255,7 +266,7 @@ static kv_status print_comparison(const struct comparison *c, kv_error *err) {
     }
     if (status == KV_OK) {
         print_answers(c, texts);
-        if (!c->run->options.quiet) print_figures(c);
+        if (!c->run->options.quiet) status = print_figures(c, err);
         if (!c->run->options.quiet) print_made_by();
     }
     free(ids[0]);
