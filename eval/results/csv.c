@@ -47,8 +47,8 @@ static void metric_row(kv_csv *csv, const kv_results *r, int64_t system, int64_t
     kv_csv_number(csv, o->flops_computed);
     kv_csv_number(csv, o->flops_looked_up);
     kv_csv_number(csv, s->lookups);
-    kv_csv_text(csv, kv_metric_better(kv_metric_of(t->metrics[metric])));
     kv_csv_text(csv, t->shots == 0 ? "" : t->shots_once ? "once" : "each");
+    kv_csv_text(csv, kv_metric_better(kv_metric_of(t->metrics[metric])));
     kv_csv_end_row(csv);
 }
 
@@ -60,7 +60,7 @@ kv_status kv_results_write_csv(const kv_results *r, const char *path, kv_error *
                       "flops_reduction_exact,ttft_seconds,ttft_reduction,ttft_spread,shots,"
                       "n_questions,flops_exact,prompt_tokens,accuracy_low,accuracy_high,p_value,"
                       "on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat,"
-                      "flops_computed,flops_looked_up,lookups,better,shots_drawn",
+                      "flops_computed,flops_looked_up,lookups,shots_drawn,better",
                       &csv, err);
     if (status != KV_OK) return status;
     bool *front = calloc((size_t)(r->n_systems * r->n_tasks) + 1, sizeof *front);

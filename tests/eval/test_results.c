@@ -117,11 +117,11 @@ static void csv_columns(void **state) {
         "system,family,task,split,metric,accuracy,retention,flops_reduction_paper,flops_reduction_exact,"
         "ttft_seconds,ttft_reduction,ttft_spread,shots,n_questions,flops_exact,prompt_tokens,accuracy_low,"
         "accuracy_high,p_value,on_front,retention_low,retention_high,n_skipped,n_cut,redefined,note,chat,"
-        "flops_computed,flops_looked_up,lookups,better,shots_drawn\n"
-        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,,,,higher,once\n"
-        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,,,,higher,once\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1,0.25,0.5,3,2,,,1,,,,higher,once\n"
-        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1,0.375,,3,2,,,1,,,,higher,once\n");
+        "flops_computed,flops_looked_up,lookups,shots_drawn,better\n"
+        "base,base,atlas,trained,pass@1,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,,,,once,higher\n"
+        "base,base,atlas,trained,pass@2,1,1,1,1,0.5,1,0.01,1,4,3000,59,1,1,,1,,,3,2,,,1,,,,once,higher\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@1,0.5,0.5,4,3,,,,1,4,1000,59,0.125,0.875,0.25,1,0.25,0.5,3,2,,,1,,,,once,higher\n"
+        "\"small, \"\"fast\"\"\",aux,atlas,trained,pass@2,0.75,0.75,4,3,,,,1,4,1000,59,0.25,1,1,1,0.375,,3,2,,,1,,,,once,higher\n");
     free(text);
     const char *timings = test_path(test_dir, "t.csv");
     if (kv_results_write_timings(&r, timings, &err)) fail_msg("%s", err.message);
