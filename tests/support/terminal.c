@@ -1,3 +1,4 @@
+// A pseudo-terminal: what the test types goes to the program, what the program shows is kept.
 #include "tests/support/terminal.h"
 
 #include <poll.h>
