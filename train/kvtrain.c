@@ -4,6 +4,7 @@
 #include "data/config/options.h"
 #include "data/file/commit.h"
 #include "data/file/made_by.h"
+#include "data/ranks/ranks.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
@@ -167,6 +168,7 @@ static kv_status train(kv_training *s, kv_run_mode mode, kv_error *err) {
 static int report(kv_status status, const struct arguments *a, const kv_error *err) {
     if (status == KV_OK) return 0;
     char reason[KV_LIMITS_TEXT];
+    kv_ranks_last_words(err->message);
     kv_fold_complaint("%s%s", err->message, kv_limits_reason(err, reason));
     if (status != KV_ERR_INTERRUPTED) return 1;
     if (a->sweep.path) fputs("kvtrain: the same command goes on from there\n", stderr);
@@ -230,7 +232,9 @@ int main(int argc, char **argv) {
     kv_error err = {0};
     argp_err_exit_status = 2;
     kv_console_catch_signals();
-    if (argc > 1 && strcmp(argv[1], "status") == 0) return run_status(argc - 1, argv + 1);
+    const kv_status joined = kv_ranks_start(&err);
+    if (joined != KV_OK) return kv_ranks_end(report(joined, &arguments, &err));
+    if (argc > 1 && strcmp(argv[1], "status") == 0) return kv_ranks_end(run_status(argc - 1, argv + 1));
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     if (arguments.dry_run) kv_console_printout();
     if (arguments.dry_run || arguments.sweep.path) kv_fold_begin();
@@ -238,5 +242,5 @@ int main(int argc, char **argv) {
         arguments.sweep.path ? sweep(&arguments, &err) : train_one(&training, &arguments, &err);
     int code = report(status, &arguments, &err);
     kv_training_close(&training);
-    return code;
+    return kv_ranks_end(code);
 }

@@ -18,6 +18,8 @@ KV_API_BEGIN
 void kv_console_catch_signals(void);
 bool kv_console_interrupted(void);
 int kv_console_signal(void); // which one it was, 0: none
+// As if this signal had come: one that reached another process of the same work.
+void kv_console_take_signal(int number);
 // What Ctrl-C was meant for has ended, the program goes on: as if there had been none. Nothing but Ctrl-C is
 // forgotten.
 void kv_console_forget_interrupt(void);

@@ -70,6 +70,10 @@ int kv_console_signal(void) {
     return atomic_load(&stopped_by);
 }
 
+void kv_console_take_signal(int number) {
+    atomic_store(&stopped_by, number);
+}
+
 void kv_console_forget_interrupt(void) {
     int interrupt = SIGINT;
     if (atomic_compare_exchange_strong(&stopped_by, &interrupt, 0)) atomic_store(&insisted, 0);
