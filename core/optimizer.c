@@ -1,47 +1,98 @@
-// Moments lie in one block, in the order of the parameters. Each of zeroing, norm and update is one parallel loop over all
+// Moments lie in one block, in the order of the spans: all first ones, then all second ones. Each of zeroing, norm and update is one parallel loop over all
 // of them, in pieces that do not depend on the number of threads, and so the step does not.
 #include "core/optimizer.h"
 
 #include "core/arena.h"
-#include "core/param_ranges.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-kv_status kv_adamw_create(kv_param *const *params, int64_t n, const kv_adamw_args *args, kv_adamw **optimizer,
-                          kv_error *err) {
-    *optimizer = NULL;
-    size_t total = 0;
-    for (int64_t i = 0; i < n; i++) {
+static kv_status check_trainable(kv_param *const *params, int64_t n, kv_error *err) {
+    for (int64_t i = 0; i < n; i++)
         if (!kv_param_trainable(params[i]))
             return kv_fail(err, KV_ERR_ARGUMENT, "%s is frozen and cannot be optimised", params[i]->name);
-        total += (size_t)kv_param_size(params[i]);
+    return KV_OK;
+}
+
+static kv_status check_spans(kv_param *const *params, int64_t n, const kv_param_span *spans, int64_t n_spans,
+                             kv_error *err) {
+    kv_param_span before = {0};
+    for (int64_t i = 0; i < n_spans; i++) {
+        const kv_param_span s = spans[i];
+        const bool inside = s.param >= 0 && s.param < n && s.begin >= 0 && s.begin <= s.end &&
+                            s.end <= kv_param_size(params[s.param]);
+        if (!inside || s.param < before.param || (s.param == before.param && s.begin < before.end))
+            return kv_fail(err, KV_ERR_ARGUMENT,
+                           "span %" PRIi64 " is [%" PRIi64 ", %" PRIi64 ") of parameter %" PRIi64
+                           ", expected one behind the last and inside of its parameter",
+                           i, s.begin, s.end, s.param);
+        before = s;
     }
+    return KV_OK;
+}
+
+// Room for everything; scales and spans are the caller's to fill.
+static kv_status allocate(int64_t n_params, int64_t n_spans, size_t n_moments, kv_adamw **optimizer,
+                          kv_error *err) {
     kv_adamw *o = calloc(1, sizeof *o);
     if (!o) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    *o = (kv_adamw){.args = *args, .n_params = n};
-    o->params = malloc((size_t)(n + 1) * sizeof(*o->params));
-    o->m = malloc((size_t)(2 * n + 1) * sizeof(*o->m));
-    o->scales = malloc((size_t)(n + 1) * sizeof(*o->scales));
-    o->storage = calloc(2 * total + 1, sizeof(float));
-    if (!o->params || !o->m || !o->scales || !o->storage) {
+    *o = (kv_adamw){.n_params = n_params, .n_spans = n_spans};
+    o->params = malloc((size_t)(n_params + 1) * sizeof(*o->params));
+    o->scales = malloc((size_t)(n_params + 1) * sizeof(*o->scales));
+    o->spans = malloc((size_t)(n_spans + 1) * sizeof(*o->spans));
+    o->m = malloc((size_t)(2 * n_spans + 1) * sizeof(*o->m));
+    o->storage = calloc(2 * n_moments + 1, sizeof(float));
+    if (!o->params || !o->scales || !o->spans || !o->m || !o->storage) {
         kv_adamw_free(o);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory: the optimiser needs %.1f MB",
-                       (double)total * 8 / 1e6);
+                       (double)n_moments * 8 / 1e6);
     }
-    kv_prefer_huge_pages(o->storage, 2 * total * sizeof(float));
-    o->v = o->m + n;
-    float *next = o->storage;
+    kv_prefer_huge_pages(o->storage, 2 * n_moments * sizeof(float));
+    o->v = o->m + n_spans;
+    *optimizer = o;
+    return KV_OK;
+}
+
+// spans NULL: all elements of all parameters.
+static kv_status create(kv_param *const *params, int64_t n, const kv_adamw_args *args,
+                        const kv_param_span *spans, int64_t n_spans, kv_adamw **optimizer, kv_error *err) {
+    *optimizer = NULL;
+    size_t total = 0;
+    kv_status status = check_trainable(params, n, err);
+    if (status == KV_OK && spans) status = check_spans(params, n, spans, n_spans, err);
+    if (status != KV_OK) return status;
+    for (int64_t i = 0; i < n_spans; i++)
+        total += (size_t)(spans ? spans[i].end - spans[i].begin : kv_param_size(params[i]));
+    status = allocate(n, n_spans, total, optimizer, err);
+    if (status != KV_OK) return status;
+    kv_adamw *o = *optimizer;
+    o->args = *args;
     for (int64_t i = 0; i < n; i++) {
         o->params[i] = params[i];
         o->scales[i] = 1;
+    }
+    float *next = o->storage;
+    for (int64_t i = 0; i < n_spans; i++) {
+        o->spans[i] = spans ? spans[i] : (kv_param_span){i, 0, kv_param_size(params[i])};
         o->m[i] = next;
         o->v[i] = next + total;
-        next += kv_param_size(params[i]);
+        next += o->spans[i].end - o->spans[i].begin;
     }
-    *optimizer = o;
     return KV_OK;
+}
+
+kv_status kv_adamw_create(kv_param *const *params, int64_t n, const kv_adamw_args *args, kv_adamw **optimizer,
+                          kv_error *err) {
+    return create(params, n, args, NULL, n, optimizer, err);
+}
+
+kv_status kv_adamw_create_part(kv_param *const *params, int64_t n, const kv_adamw_args *args,
+                               const kv_param_span *spans, int64_t n_spans, kv_adamw **optimizer,
+                               kv_error *err) {
+    static const kv_param_span none[1];
+    return create(params, n, args, n_spans > 0 ? spans : none, n_spans, optimizer, err);
 }
 
 void kv_adamw_free(kv_adamw *optimizer) {
@@ -49,30 +100,42 @@ void kv_adamw_free(kv_adamw *optimizer) {
     free(optimizer->params);
     free(optimizer->m);
     free(optimizer->scales);
+    free(optimizer->spans);
     free(optimizer->storage);
     free(optimizer);
 }
 
 struct squares {
     kv_param *const *params;
+    const kv_param_span *spans; // NULL: all of params
     double sums[KV_N_PIECES];
 };
 
-static void add_squares(void *context, int piece, int64_t param, int64_t begin, int64_t end) {
+static void add_squares(void *context, int piece, int64_t index, int64_t begin, int64_t end) {
     struct squares *squares = context;
-    const float *g = squares->params[param]->grad;
+    const float *g = squares->params[squares->spans ? squares->spans[index].param : index]->grad;
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = begin; i < end; i++) sum += (double)g[i] * (double)g[i];
     squares->sums[piece] += sum;
 }
 
+static double sum_of(const struct squares *squares) {
+    double sum = 0;
+    for (int piece = 0; piece < KV_N_PIECES; piece++) sum += squares->sums[piece];
+    return sum;
+}
+
 double kv_grad_norm(kv_param *const *params, int64_t n) {
     struct squares squares = {.params = params};
     kv_for_ranges(params, n, add_squares, &squares);
-    double sum = 0;
-    for (int piece = 0; piece < KV_N_PIECES; piece++) sum += squares.sums[piece];
-    return sqrt(sum);
+    return sqrt(sum_of(&squares));
+}
+
+double kv_grad_squares_of(kv_param *const *params, const kv_param_span *spans, int64_t n_spans) {
+    struct squares squares = {.params = params, .spans = spans};
+    kv_for_spans(spans, n_spans, add_squares, &squares);
+    return sum_of(&squares);
 }
 
 static void zero_range(void *context, int piece, int64_t param, int64_t begin, int64_t end) {
@@ -106,15 +169,18 @@ static void update_range(void *context, int piece, int64_t index, int64_t begin,
     const struct update *u = context;
     const kv_adamw *o = u->optimizer;
     const kv_adamw_args *a = &o->args;
-    const kv_param *param = o->params[index];
-    float *restrict p = param->data, *restrict m = o->m[index], *restrict v = o->v[index];
-    const float *restrict g = param->grad;
-    const double lr = o->scales[index] * u->rates.of[param->group];
+    const kv_param_span span = o->spans[index];
+    const kv_param *param = o->params[span.param];
+    // Counted from where the span begins.
+    float *restrict p = (float *)param->data + span.begin, *restrict m = o->m[index],
+                    *restrict v = o->v[index];
+    const float *restrict g = param->grad + span.begin;
+    const double lr = o->scales[span.param] * u->rates.of[param->group];
     const float keep = param->decay ? (float)(1 - lr * (double)a->weight_decay) : 1;
     const float rate = (float)(lr / u->correction1), root = (float)(1 / sqrt(u->correction2));
     const float beta1 = a->beta1, beta2 = a->beta2, eps = a->eps, scale = u->grad_scale;
 #pragma omp simd
-    for (int64_t i = begin; i < end; i++) {
+    for (int64_t i = begin - span.begin; i < end - span.begin; i++) {
         float grad = g[i] * scale;
         m[i] = beta1 * m[i] + (1 - beta1) * grad;
         v[i] = beta2 * v[i] + (1 - beta2) * grad * grad;
@@ -135,7 +201,7 @@ void kv_adamw_step(kv_adamw *optimizer, kv_rates rates, double grad_scale) {
                        .grad_scale = (float)grad_scale,
                        .correction1 = 1 - pow((double)optimizer->args.beta1, (double)optimizer->step),
                        .correction2 = 1 - pow((double)optimizer->args.beta2, (double)optimizer->step)};
-    kv_for_ranges(optimizer->params, optimizer->n_params, update_range, &u);
+    kv_for_spans(optimizer->spans, optimizer->n_spans, update_range, &u);
 }
 
 double kv_schedule_at(const kv_schedule *s, int64_t step) {

@@ -4,10 +4,15 @@
 // Pieces begin at whole cache lines, where the parameters do; few elements are not worth waking threads.
 enum { LINE = 16, SMALL = 1 << 14 };
 
-static int64_t total_size(kv_param *const *params, int64_t n) {
-    int64_t total = 0;
-    for (int64_t i = 0; i < n; i++) total += kv_param_size(params[i]);
-    return total;
+// What a loop goes over: spans, or where there are none whole parameters.
+struct list {
+    kv_param *const *params;
+    const kv_param_span *spans;
+    int64_t n;
+};
+
+static kv_param_span entry(const struct list *list, int64_t i) {
+    return list->spans ? list->spans[i] : (kv_param_span){i, 0, kv_param_size(list->params[i])};
 }
 
 static int64_t piece_begin(int64_t total, int64_t piece) {
@@ -15,20 +20,29 @@ static int64_t piece_begin(int64_t total, int64_t piece) {
     return begin < total ? begin : total;
 }
 
-static void run_piece(kv_param *const *params, int64_t n, int64_t total, int piece, kv_range_fn *fn,
-                      void *context) {
+static void run_piece(const struct list *list, int64_t total, int piece, kv_range_fn *fn, void *context) {
     const int64_t begin = piece_begin(total, piece), end = piece_begin(total, piece + 1);
-    int64_t first = 0; // where params[i] begins
-    for (int64_t i = 0; i < n && first < end; i++) {
-        const int64_t size = kv_param_size(params[i]);
+    int64_t first = 0; // where entry i begins
+    for (int64_t i = 0; i < list->n && first < end; i++) {
+        const kv_param_span span = entry(list, i);
+        const int64_t size = span.end - span.begin;
         const int64_t from = begin > first ? begin - first : 0, to = end - first < size ? end - first : size;
-        if (from < to) fn(context, piece, i, from, to);
+        if (from < to) fn(context, piece, i, span.begin + from, span.begin + to);
         first += size;
     }
 }
 
-void kv_for_ranges(kv_param *const *params, int64_t n, kv_range_fn *fn, void *context) {
-    const int64_t total = total_size(params, n);
+static void run(const struct list *list, kv_range_fn *fn, void *context) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < list->n; i++) total += entry(list, i).end - entry(list, i).begin;
 #pragma omp parallel for schedule(static) if (total > SMALL)
-    for (int piece = 0; piece < KV_N_PIECES; piece++) run_piece(params, n, total, piece, fn, context);
+    for (int piece = 0; piece < KV_N_PIECES; piece++) run_piece(list, total, piece, fn, context);
+}
+
+void kv_for_ranges(kv_param *const *params, int64_t n, kv_range_fn *fn, void *context) {
+    run(&(struct list){.params = params, .n = n}, fn, context);
+}
+
+void kv_for_spans(const kv_param_span *spans, int64_t n, kv_range_fn *fn, void *context) {
+    run(&(struct list){.spans = spans, .n = n}, fn, context);
 }
