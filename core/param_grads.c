@@ -85,17 +85,22 @@ void kv_add_rows(float *sum, int64_t cols, const int32_t *ids, int64_t n, const 
 
 // ---- Writing -------------------------------------------------------------------------------------------
 
-static struct place *find(const kv_param_grads *grads, const kv_param *param) {
+static int64_t index_of(const kv_param_grads *grads, const kv_param *param) {
     int64_t low = 0, high = grads->n;
     while (low < high) {
         const int64_t middle = (low + high) / 2;
-        if (grads->params[middle] == param) return &grads->places[middle];
+        if (grads->params[middle] == param) return middle;
         if ((uintptr_t)grads->params[middle] < (uintptr_t)param)
             low = middle + 1;
         else
             high = middle;
     }
-    return NULL;
+    return -1;
+}
+
+static struct place *find(const kv_param_grads *grads, const kv_param *param) {
+    const int64_t index = index_of(grads, param);
+    return index < 0 ? NULL : &grads->places[index];
 }
 
 static float *new_place(kv_param_grads *grads, int64_t size) {
@@ -142,6 +147,7 @@ bool kv_param_grads_add_rows(kv_param_grads *grads, const kv_param *table, const
 struct sum {
     kv_param_grads *const *grads;
     int64_t n;
+    kv_param *const *params;
 };
 
 static void add_rows(const struct rows *r, int64_t cols, int64_t begin, int64_t end, float *restrict sum) {
@@ -158,23 +164,25 @@ static void add_range(void *context, int piece, int64_t param, int64_t begin, in
     (void)piece;
     enum { STRETCH = 2048 };
     const struct sum *s = context;
-    const kv_param *to = s->grads[0]->params[param];
+    const kv_param *to = s->params[param];
+    const int64_t at = index_of(s->grads[0], to); // in all of them
     float *restrict sum = to->grad;
     for (int64_t from = begin; from < end; from += STRETCH) {
         const int64_t stop = end - from < STRETCH ? end : from + STRETCH;
         for (int64_t g = 0; g < s->n; g++) {
-            const struct place *p = &s->grads[g]->places[param];
+            const struct place *p = &s->grads[g]->places[at];
             const float *restrict grad = p->grad;
             if (!p->written) continue;
             for (int64_t i = from; i < stop; i++) sum[i] += grad[i];
         }
     }
     for (int64_t g = 0; g < s->n; g++)
-        for (const struct rows *r = s->grads[g]->places[param].first; r; r = r->next)
+        for (const struct rows *r = s->grads[g]->places[at].first; r; r = r->next)
             add_rows(r, to->cols, begin, end, sum);
 }
 
-void kv_param_grads_add_up(kv_param_grads *const *grads, int64_t n) {
-    struct sum sum = {grads, n};
-    if (n > 0) kv_for_ranges(grads[0]->params, grads[0]->n, add_range, &sum);
+void kv_param_grads_add_up(kv_param_grads *const *grads, int64_t n, kv_param *const *params,
+                           int64_t n_params) {
+    struct sum sum = {grads, n, params};
+    if (n > 0) kv_for_ranges(params, n_params, add_range, &sum);
 }

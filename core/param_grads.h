@@ -30,9 +30,10 @@ float *kv_param_grads_at(kv_param_grads *grads, const kv_param *param, float *be
 bool kv_param_grads_add_rows(kv_param_grads *grads, const kv_param *table, const int32_t *ids, int64_t n,
                              const float *rows);
 
-// param->grad += what was written to grads[0], then to grads[1] and so on, for all params (the same for all of grads[n]).
-// In that order for every number, whatever the number of threads.
-void kv_param_grads_add_up(kv_param_grads *const *grads, int64_t n);
+// param->grad += what was written to grads[0], then to grads[1] and so on, for each of params[n_params], which all of
+// grads[n] are for. In that order for every number, whatever the number of threads.
+void kv_param_grads_add_up(kv_param_grads *const *grads, int64_t n, kv_param *const *params,
+                           int64_t n_params);
 
 // Row ids[i] of sum[?, cols] += rows[i], for rows[n, cols].
 void kv_add_rows(float *sum, int64_t cols, const int32_t *ids, int64_t n, const float *rows);

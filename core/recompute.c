@@ -76,11 +76,16 @@ static void region_backward(kv_tape *tape, const kv_record *r) {
 // ---- Forward -------------------------------------------------------------------------------------------
 
 static bool push_record(kv_tape *tape, const kv_recompute *region) {
-    kv_record *r = kv_tape_record(tape, region_backward, region->out[0], sizeof *region + region->what_size);
+    const size_t list_size = (size_t)region->n_weights * sizeof(*region->weights);
+    kv_record *r =
+        kv_tape_record(tape, region_backward, region->out[0], sizeof *region + list_size + region->what_size);
     if (!r) return false;
     kv_recompute *saved = r->saved;
     *saved = *region;
-    saved->what = memcpy(saved + 1, region->what, region->what_size);
+    kv_param **weights = (kv_param **)(saved + 1);
+    if (list_size > 0) memcpy(weights, region->weights, list_size);
+    saved->weights = r->more_weights = weights, r->n_more_weights = region->n_weights;
+    saved->what = memcpy(weights + region->n_weights, region->what, region->what_size);
     for (int i = 1; i < KV_RECOMPUTE_OUTPUTS; i++)
         if (region->out[i]) region->out[i]->wants_grad = true;
     r->more_outputs = saved->out + 1;

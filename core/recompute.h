@@ -32,6 +32,10 @@ struct kv_recompute {
     // Reserved by the caller with kv_tape_tensor, in the shapes that run gives; NULL for what nobody wants,
     // but never the first. No two that are wanted may be the same tensor, nor an input.
     kv_tensor *out[KV_RECOMPUTE_OUTPUTS];
+    // The parameters that run uses, of which a watcher is to know (core/tape.h): [n_weights], which are copied as `what` is;
+    // some may be NULL.
+    kv_param *const *weights;
+    int n_weights;
 };
 
 // Computes the outputs. differentiated: all of them want a gradient, and get theirs to the inputs that do and

@@ -13,6 +13,9 @@ struct kv_slices {
     double losses[KV_MAX_SLICES];
     kv_status statuses[KV_MAX_SLICES];
     kv_error errors[KV_MAX_SLICES];
+    kv_param **params; // [n_params]
+    int64_t n_params;
+    kv_grad_watcher watcher; // all zero: none
 };
 
 // ---- How many ------------------------------------------------------------------------------------------
@@ -42,6 +45,8 @@ kv_status kv_slices_create(kv_param *const *params, int64_t n_params, int64_t n_
     kv_slices *s = calloc(1, sizeof *s);
     bool ok = s != NULL;
     if (ok) s->n = n_slices, s->n_tapes = n_threads < n_slices ? n_threads : n_slices;
+    if (ok) ok = (s->params = malloc((size_t)(n_params + 1) * sizeof(*s->params))) != NULL;
+    for (int64_t i = 0; ok && i < n_params; i++) s->params[s->n_params++] = params[i];
     for (int64_t i = 0; ok && i < s->n_tapes; i++) ok = (s->tapes[i] = kv_tape_create()) != NULL;
     for (int64_t i = 0; ok && n_slices > 1 && i < n_slices; i++)
         ok = (s->grads[i] = kv_param_grads_create(params, n_params)) != NULL;
@@ -59,11 +64,17 @@ void kv_slices_free(kv_slices *slices) {
         kv_tape_free(slices->tapes[i]);
         kv_param_grads_free(slices->grads[i]);
     }
+    free(slices->params);
     free(slices);
 }
 
 void kv_slices_set_checkpointing(kv_slices *slices, bool on) {
     for (int64_t i = 0; i < slices->n_tapes; i++) kv_tape_set_checkpointing(slices->tapes[i], on);
+}
+
+void kv_slices_set_watcher(kv_slices *slices, const kv_grad_watcher *watcher) {
+    slices->watcher = watcher ? *watcher : (kv_grad_watcher){0};
+    if (slices->n == 1) kv_tape_set_watcher(slices->tapes[0], watcher);
 }
 
 size_t kv_slices_peak(const kv_slices *slices) {
@@ -137,9 +148,9 @@ static kv_status run(struct pass *p, double *loss, kv_error *err) {
     p->n_valid = kv_batch_valid(p->batch);
     *loss = 0;
     for (int64_t i = 0; i < p->n; i++) s->statuses[i] = KV_OK;
-    if (s->n == 1)
+    if (s->n == 1 && p->n == 1)
         run_slice(p, 0, s->tapes[0]);
-    else
+    else if (s->n > 1)
         run_slices(p);
     for (int64_t i = 0; i < p->n; i++) {
         if (s->statuses[i] != KV_OK) {
@@ -151,12 +162,35 @@ static kv_status run(struct pass *p, double *loss, kv_error *err) {
     return KV_OK;
 }
 
+// Where the group of params begins that ends at `end`: enough to be worth waking threads for.
+static int64_t group_begin(const kv_slices *s, int64_t end) {
+    enum { GROUP = 1 << 18 };
+    int64_t begin = end, size = 0;
+    while (begin > 0 && size < GROUP) size += kv_param_size(s->params[--begin]);
+    return begin;
+}
+
+static kv_status add_up_watched(kv_slices *s, int64_t n, kv_error *err) {
+    kv_grad_watch *watch = kv_grad_watch_begin(kv_tape_arena(s->tapes[0]), &s->watcher);
+    if (!watch) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a list of parameters");
+    for (int64_t begin, end = s->n_params; end > 0; end = begin) {
+        begin = group_begin(s, end);
+        kv_param_grads_add_up(s->grads, n, s->params + begin, end - begin);
+        for (int64_t i = end - 1; i >= begin; i--) kv_grad_watch_ready(watch, s->params[i]);
+        kv_grad_watch_tick(watch);
+    }
+    kv_grad_watch_end(watch);
+    return KV_OK;
+}
+
 kv_status kv_slices_backward(kv_slices *slices, const kv_batch *batch, kv_slice_fn *fn, void *context,
                              double *loss, kv_error *err) {
     struct pass p = {.slices = slices, .batch = batch, .fn = fn, .context = context, .backward = true};
     kv_status status = run(&p, loss, err);
-    if (status == KV_OK && slices->n > 1) kv_param_grads_add_up(slices->grads, p.n);
-    return status;
+    if (status != KV_OK || (slices->n == 1 && p.n == 1)) return status;
+    if (slices->watcher.ready) return add_up_watched(slices, p.n, err);
+    kv_param_grads_add_up(slices->grads, p.n, slices->params, slices->n_params);
+    return KV_OK;
 }
 
 kv_status kv_slices_forward(kv_slices *slices, const kv_batch *batch, kv_slice_fn *fn, void *context,

@@ -59,9 +59,16 @@ void kv_slices_free(kv_slices *slices);
 // As kv_tape_set_checkpointing.
 void kv_slices_set_checkpointing(kv_slices *slices, bool on);
 
+// The passes of kv_slices_backward from now on are watched (core/grad_watch.h); NULL: they are not. Everything that
+// *watcher points at is borrowed. Of one slice gradients are told while backward runs. Of several they are complete
+// when all slices are; they are added up from the last of the params to the first, some at a time, and told after each time.
+// What is called is called by the thread that calls kv_slices_backward. Where gradients are to accumulate over micro-batches,
+// only the last one is to be watched: a gradient that is told is that of all so far. When a pass fails, some are never told.
+void kv_slices_set_watcher(kv_slices *slices, const kv_grad_watcher *watcher);
+
 // *loss: the sum over slices. Gradients are ADDED to param->grad, so that micro-batches accumulate. A batch of fewer
-// sequences than slices has as many slices as sequences. After an error, which is that of the first slice that failed,
-// gradients are of no use.
+// sequences than slices has as many slices as sequences; of none at all, *loss is 0 and gradients stay as they are. After an
+// error, which is that of the first slice that failed, gradients are of no use.
 kv_status kv_slices_backward(kv_slices *slices, const kv_batch *batch, kv_slice_fn *fn, void *context,
                              double *loss, kv_error *err);
 // The same without gradients: nothing is recorded.

@@ -18,7 +18,9 @@ struct kv_tape {
     struct link *newest;
     bool recording, checkpointing;
     kv_param_grads *grads;
-    kv_error error; // code KV_OK while nothing failed
+    kv_grad_watcher watcher; // all zero: none
+    kv_grad_watch *watch;    // of the backward pass that is under way, or NULL
+    kv_error error;          // code KV_OK while nothing failed
 };
 
 kv_tape *kv_tape_create(void) {
@@ -63,6 +65,10 @@ bool kv_tape_checkpointing(const kv_tape *tape) {
 
 void kv_tape_set_grads(kv_tape *tape, kv_param_grads *grads) {
     tape->grads = grads;
+}
+
+void kv_tape_set_watcher(kv_tape *tape, const kv_grad_watcher *watcher) {
+    tape->watcher = watcher ? *watcher : (kv_grad_watcher){0};
 }
 
 kv_status kv_tape_status(const kv_tape *tape, kv_error *err) {
@@ -129,8 +135,20 @@ float *kv_tape_grad(kv_tape *tape, kv_tensor *x, float *beta) {
     return x->grad;
 }
 
+// Whether somebody has been told that this gradient is complete: what is added now would be lost.
+static bool comes_late(kv_tape *tape, const kv_param *param) {
+    if (!tape->watch || !kv_grad_watch_is_ready(tape->watch, param)) return false;
+    kv_tape_fail(
+        tape, KV_ERR_ARGUMENT,
+        "the gradient of %s was said to be complete, and an operator that does not name it in its record "
+        "adds to it",
+        param->name);
+    return true;
+}
+
 float *kv_tape_param_grad(kv_tape *tape, const kv_param *param, float *beta) {
     *beta = 1;
+    if (param && comes_late(tape, param)) return NULL;
     if (!param || !param->grad || !tape->grads) return param ? param->grad : NULL;
     float *grad = kv_param_grads_at(tape->grads, param, beta);
     return grad ? grad
@@ -139,6 +157,7 @@ float *kv_tape_param_grad(kv_tape *tape, const kv_param *param, float *beta) {
 
 void kv_tape_add_rows(kv_tape *tape, const kv_param *table, const int32_t *ids, int64_t n,
                       const float *rows) {
+    if (comes_late(tape, table)) return;
     if (!tape->grads)
         kv_add_rows(table->grad, table->cols, ids, n, rows);
     else if (!kv_param_grads_add_rows(tape->grads, table, ids, n, rows))
@@ -152,10 +171,22 @@ static bool has_gradient(const kv_record *r) {
     return false;
 }
 
+// One more that is to be walked, or (by -1) that has been.
+static void count(kv_grad_watch *watch, const kv_record *r, int64_t by) {
+    kv_grad_watch_count(watch, r->weight, by);
+    kv_grad_watch_count(watch, r->bias, by);
+    for (int i = 0; i < r->n_more_weights; i++) kv_grad_watch_count(watch, r->more_weights[i], by);
+}
+
 // To the oldest record, or the one after which something failed.
-static void walk_back(kv_tape *tape) {
-    for (struct link *link = tape->newest; link && tape->error.code == KV_OK; link = link->older)
-        if (has_gradient(&link->record)) link->record.backward(tape, &link->record);
+static void walk_back(kv_tape *tape, kv_grad_watch *watch) {
+    for (struct link *link = tape->newest; link && tape->error.code == KV_OK; link = link->older) {
+        if (has_gradient(&link->record)) {
+            link->record.backward(tape, &link->record);
+            if (tape->watch) kv_grad_watch_tick(tape->watch);
+        }
+        if (watch && tape->error.code == KV_OK) count(watch, &link->record, -1);
+    }
 }
 
 kv_tape_branch kv_tape_begin_branch(kv_tape *tape, bool recording) {
@@ -166,9 +197,21 @@ kv_tape_branch kv_tape_begin_branch(kv_tape *tape, bool recording) {
 }
 
 void kv_tape_end_branch(kv_tape *tape, kv_tape_branch outer) {
-    walk_back(tape);
+    walk_back(tape, NULL); // for the record that this is the backward of
     tape->newest = outer.records;
     tape->recording = outer.recording;
+}
+
+static void walk_back_watched(kv_tape *tape) {
+    kv_grad_watch *watch = tape->watch = kv_grad_watch_begin(tape->arena, &tape->watcher);
+    if (!watch) {
+        kv_tape_fail(tape, KV_ERR_MEMORY, "out of memory for a list of parameters");
+        return;
+    }
+    for (const struct link *link = tape->newest; link; link = link->older) count(watch, &link->record, 1);
+    walk_back(tape, watch);
+    if (tape->error.code == KV_OK) kv_grad_watch_end(watch);
+    tape->watch = NULL;
 }
 
 kv_status kv_tape_backward(kv_tape *tape, kv_tensor *loss, kv_error *err) {
@@ -181,6 +224,9 @@ kv_status kv_tape_backward(kv_tape *tape, kv_tensor *loss, kv_error *err) {
     float *seed = kv_tape_grad(tape, loss, &beta);
     if (!seed) return kv_tape_status(tape, err);
     *seed = 1;
-    walk_back(tape);
+    if (tape->watcher.ready)
+        walk_back_watched(tape);
+    else
+        walk_back(tape, NULL);
     return kv_tape_status(tape, err);
 }

@@ -22,6 +22,7 @@
 #pragma once
 
 #include "core/api.h"
+#include "core/grad_watch.h"
 #include "core/param_grads.h"
 #include "core/status.h"
 #include "core/tensor.h"
@@ -42,6 +43,9 @@ struct kv_record {
     void *saved;                     // what backward needs, in the arena
     kv_tensor *const *more_outputs;  // [n_more_outputs] further outputs, some of them NULL
     int n_more_outputs;
+    // [n_more_weights], some of them NULL: further parameters whose gradients backward adds to, of which a watcher is to know.
+    kv_param *const *more_weights;
+    int n_more_weights;
 };
 
 // NULL when out of memory. The caller owns the tape; kv_tape_free accepts NULL.
@@ -65,6 +69,13 @@ bool kv_tape_checkpointing(const kv_tape *tape);
 // Parameter gradients of this tape go to places of their own instead of to param->grad. NULL, as in a new tape: they do not.
 // Stays over resets.
 void kv_tape_set_grads(kv_tape *tape, kv_param_grads *grads);
+
+// Backward passes from now on are watched (core/grad_watch.h); NULL, as in a new tape: they are not. Everything that *watcher
+// points at is borrowed. Stays over resets. What is called is called by the thread that called kv_tape_backward, in an order
+// that depends on the operators alone, not on their numbers. A gradient is complete once all records that name its parameter
+// have been walked; that of one that none names, at the end. An operator that adds to one later nevertheless fails
+// (KV_ERR_ARGUMENT). Not together with kv_tape_set_grads, whose gradients lie elsewhere.
+void kv_tape_set_watcher(kv_tape *tape, const kv_grad_watcher *watcher);
 
 // KV_OK, or the first error an operator noted (copied to *err).
 kv_status kv_tape_status(const kv_tape *tape, kv_error *err);

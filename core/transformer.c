@@ -272,9 +272,25 @@ static bool run_plain(kv_tape *tape, struct layer_run *run, kv_tensor *x) {
     return kv_tape_status(tape, NULL) == KV_OK && kv_walk_layers(tape, run->n_plain, x, plain_layer, run);
 }
 
+// What a layer's gradients are of, some of them perhaps not trained or not there.
+enum { LAYER_WEIGHTS = sizeof(kv_layer) / sizeof(kv_param), RUN_WEIGHTS = LAYER_WEIGHTS + 3 };
+static void list_weights(const struct layer_run *run, kv_param **weights) {
+    static const kv_query_adapter none;
+    const kv_query_adapter *a = run->pass.adapters ? &run->pass.adapters[run->layer] : &none;
+    kv_param *layer = (kv_param *)&run->model->layers[run->layer];
+    for (int i = 0; i < LAYER_WEIGHTS; i++) weights[i] = layer + i;
+    weights[LAYER_WEIGHTS] = a->q, weights[LAYER_WEIGHTS + 1] = a->down, weights[LAYER_WEIGHTS + 2] = a->up;
+}
+
 // A layer that keeps nothing but its input and what it hands out, and is run again in backward.
 static bool run_again(kv_tape *tape, struct layer_run *run, kv_tensor *const *in, kv_tensor **out) {
-    kv_recompute region = {.run = run_layer, .what = run, .what_size = sizeof *run};
+    kv_param *weights[RUN_WEIGHTS];
+    list_weights(run, weights);
+    kv_recompute region = {.run = run_layer,
+                           .what = run,
+                           .what_size = sizeof *run,
+                           .weights = weights,
+                           .n_weights = RUN_WEIGHTS};
     memcpy(region.in, in, sizeof region.in);
     region.out[HIDDEN] = kv_tape_tensor(tape, in[X]->rows, in[X]->cols);
     reserve_places(tape, run, in[X]->rows, region.out);

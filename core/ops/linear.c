@@ -96,7 +96,7 @@ kv_tensor *kv_linear_blocks(kv_tape *tape, kv_tensor *x, kv_param *w, kv_param *
 
 struct many_saved {
     int n;
-    kv_param *w[KV_LINEAR_MANY], *bias[KV_LINEAR_MANY];
+    kv_param *weights[2 * KV_LINEAR_MANY]; // w, then bias or NULL, of each
     kv_tensor *y[KV_LINEAR_MANY];
 };
 
@@ -104,7 +104,8 @@ struct many_saved {
 static void many_backward(kv_tape *tape, const kv_record *r) {
     const struct many_saved *s = r->saved;
     for (int i = 0; i < s->n; i++)
-        if (s->y[i]->grad) give_back(tape, r->in[0], s->w[i], s->bias[i], s->y[i]->grad, 1);
+        if (s->y[i]->grad)
+            give_back(tape, r->in[0], s->weights[2 * i], s->weights[2 * i + 1], s->y[i]->grad, 1);
 }
 
 // The record is that of the first output that wants a gradient; `wants` says which do.
@@ -119,6 +120,7 @@ static bool record_many(kv_tape *tape, kv_tensor *x, const struct many_saved *al
     for (int i = 0; i < all->n; i++) all->y[i]->wants_grad = wants[i];
     r->in[0] = x;
     r->more_outputs = saved->y, r->n_more_outputs = saved->n;
+    r->more_weights = saved->weights, r->n_more_weights = 2 * saved->n;
     return true;
 }
 
@@ -133,14 +135,15 @@ bool kv_linear_many(kv_tape *tape, kv_tensor *x, kv_param *const *w, kv_param *c
     for (int i = 0; i < n; i++) {
         kv_param *b = bias ? bias[i] : NULL;
         assert(x->cols == w[i]->cols && (!b || b->cols == w[i]->rows));
-        all.w[i] = w[i], all.bias[i] = b, all.y[i] = kv_tape_tensor(tape, x->rows, w[i]->rows);
+        all.weights[2 * i] = w[i], all.weights[2 * i + 1] = b,
+                        all.y[i] = kv_tape_tensor(tape, x->rows, w[i]->rows);
         if (!all.y[i]) return false;
         wants[i] = kv_tape_wants(tape, (const kv_tensor *const[]){x}, 1, w[i], b);
         parts[i] = (kv_gemm_part){w[i], 0, w[i]->rows, 0, all.y[i]->data, w[i]->rows};
     }
     kv_gemm_weights_t(x->rows, x->data, x->cols, parts, n);
     for (int i = 0; i < n; i++)
-        if (!put_bias(tape, all.y[i], all.bias[i])) return false;
+        if (!put_bias(tape, all.y[i], all.weights[2 * i + 1])) return false;
     if (!record_many(tape, x, &all, wants)) return false;
     for (int i = 0; i < n; i++) y[i] = all.y[i];
     return true;
