@@ -54,5 +54,9 @@ static void wait(kv_ranks_request *request) {
     (void)request;
 }
 
+static void rest(int64_t *looks) {
+    ++*looks;
+}
+
 const kv_transport kv_transport_alone = {join, leave,   library,       barrier,      broadcast, gather,
                                          send, receive, begin_scatter, begin_spread, done,      wait};

@@ -21,7 +21,9 @@ struct kv_ranks_request {
 
 static kv_transport_fail *fail;
 static kv_ranks_place place;
-static MPI_Comm everyone = MPI_COMM_NULL, node = MPI_COMM_NULL;
+// Collectives of one communicator are begun in the same order by all; spreads have one of their own, so that they may be begun
+// whenever what they spread is there.
+static MPI_Comm everyone = MPI_COMM_NULL, spreading = MPI_COMM_NULL, node = MPI_COMM_NULL;
 
 // Counts are ints: what is longer goes in pieces.
 enum { PIECE = 1 << 30, TAG = 1 };
@@ -64,6 +66,11 @@ static kv_ranks_request *new_request(void) {
     return r;
 }
 
+// Between two looks at several requests, of which nothing has come.
+static void rest(int64_t *looks) {
+    look_again(looks);
+}
+
 static bool done(kv_ranks_request *r) {
     int is_done = 1;
     if (r) check("MPI_Test", MPI_Test(&r->request, &is_done, MPI_STATUS_IGNORE));
@@ -86,6 +93,7 @@ static kv_ranks_place join(kv_transport_fail *on_failure) {
     if (provided < MPI_THREAD_FUNNELED) fail("this MPI cannot be used by a program that has threads");
     // Apart from whoever else in this process may speak.
     check("MPI_Comm_dup", MPI_Comm_dup(MPI_COMM_WORLD, &everyone));
+    check("MPI_Comm_dup", MPI_Comm_dup(MPI_COMM_WORLD, &spreading));
     check("MPI_Comm_rank", MPI_Comm_rank(everyone, &place.rank));
     check("MPI_Comm_size", MPI_Comm_size(everyone, &place.n_ranks));
     check("MPI_Comm_split_type",
@@ -93,12 +101,14 @@ static kv_ranks_place join(kv_transport_fail *on_failure) {
     check("MPI_Comm_rank", MPI_Comm_rank(node, &place.node_rank));
     check("MPI_Comm_size", MPI_Comm_size(node, &place.node_ranks));
     MPI_Comm_set_errhandler(everyone, MPI_ERRORS_RETURN);
+    MPI_Comm_set_errhandler(spreading, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(node, MPI_ERRORS_RETURN);
     return place;
 }
 
 static void leave(void) {
     MPI_Comm_free(&node);
+    MPI_Comm_free(&spreading);
     MPI_Comm_free(&everyone);
     MPI_Finalize();
 }
@@ -192,7 +202,7 @@ static kv_ranks_request *begin_spread(float *values, const int64_t *begins) {
     int *counts = r->numbers, *places = counts + place.n_ranks;
     set_pieces(begins, counts, places);
     check("MPI_Iallgatherv", MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, values, counts, places,
-                                             MPI_FLOAT, everyone, &r->request));
+                                             MPI_FLOAT, spreading, &r->request));
     return r;
 }
 

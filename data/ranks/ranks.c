@@ -275,3 +275,6 @@ bool kv_ranks_done(kv_ranks_request *request) {
 void kv_ranks_wait(kv_ranks_request *request) {
     transport->wait(request);
 }
+void kv_ranks_rest(int64_t *looks) {
+    transport->rest(looks);
+}

@@ -108,5 +108,8 @@ kv_ranks_request *kv_ranks_begin_spread(float *values, const int64_t *begins);
 bool kv_ranks_done(kv_ranks_request *request);
 // Frees it; NULL is nothing to wait for.
 void kv_ranks_wait(kv_ranks_request *request);
+// What to do between two looks at several of them of which none is done: *looks, 0 at first, counts them, and lets the rests
+// grow.
+void kv_ranks_rest(int64_t *looks);
 
 KV_API_END

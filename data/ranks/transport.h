@@ -31,6 +31,8 @@ typedef struct kv_transport {
     kv_ranks_request *(*begin_spread)(float *values, const int64_t *begins);
     bool (*done)(kv_ranks_request *request);
     void (*wait)(kv_ranks_request *request);
+    // Some time between two looks, of which there were *looks before; counts them.
+    void (*rest)(int64_t *looks);
 } kv_transport;
 
 extern const kv_transport kv_transport_alone;

@@ -1,12 +1,14 @@
-// One step is: micro-batches forward and backward, gradients added up; clip; AdamW at the rate of the
+// One step is: micro-batches forward and backward, gradients added up, over ranks too; clip; AdamW at the rate of the
 // schedule. The rest is when to log, to validate and to write, so that a run which goes on ends as one that
 // was never stopped.
 //                                                                                       [core/README.md §4]
 #include "train/run/trainer.h"
 
 #include "data/file/path.h"
+#include "data/ranks/ranks.h"
 #include "data/system/console.h"
 #include "train/config/rates.h"
+#include "train/run/exchange.h"
 #include "train/run/footprint.h"
 #include "train/run/optimizer_file.h"
 #include "train/run/sliced.h"
@@ -17,6 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+// What a rank knows of a step.
+struct share {
+    int status, signal;
+    double loss, squares; // of its part of the gradients, when they are summed
+    double terms[KV_MAX_TERMS];
+};
+
 struct trainer {
     kv_task *task;
     const kv_train_config *config;
@@ -24,6 +33,10 @@ struct trainer {
     kv_batches *batches;
     kv_slices *slices;
     kv_adamw *optimizer;
+    kv_exchange *exchange;    // NULL: alone
+    bool sharded;             // each rank updates its spans
+    struct share *shares;     // [n_ranks]
+    int64_t first_seq, n_seq; // of a step's sequences, this rank's share
     kv_schedule schedules[KV_N_GROUPS];
     int32_t *ids, *targets; // [batch_size · seq_len]
     kv_row_ref *rows;       // [batch_size], with fixed packing
@@ -40,13 +53,20 @@ struct step_result {
     kv_rates rates;
     double loss, grad_norm, seconds;
     double terms[KV_MAX_TERMS];
+    bool
+        interrupted; // before its update any rank was asked to stop; of one that is alone the loop asks later
 };
 
 // ---- Setting up ----------------------------------------------------------------------------------------
 
 static kv_status prepare_optimizer(struct trainer *t, kv_error *err) {
     const kv_adamw_args args = kv_train_adamw(t->config);
-    kv_status status = kv_adamw_create(t->task->params, t->task->n_params, &args, &t->optimizer, err);
+    kv_param *const *params = t->task->params;
+    const int64_t n = t->task->n_params;
+    int64_t n_spans = 0;
+    const kv_param_span *spans = t->sharded ? kv_exchange_spans(t->exchange, &n_spans) : NULL;
+    kv_status status = t->sharded ? kv_adamw_create_part(params, n, &args, spans, n_spans, &t->optimizer, err)
+                                  : kv_adamw_create(params, n, &args, &t->optimizer, err);
     for (int64_t i = 0; status == KV_OK && t->task->rate_scales && i < t->task->n_params; i++)
         t->optimizer->scales[i] = t->task->rate_scales[i];
     // Before the first step there is no state of it.
@@ -61,24 +81,35 @@ static kv_status prepare_optimizer(struct trainer *t, kv_error *err) {
 }
 
 static kv_status prepare_slices(struct trainer *t, kv_error *err) {
-    const kv_task_choice choice = kv_footprint_chosen(t->config);
+    kv_task_choice choice = kv_footprint_chosen(t->config);
+    if (choice.n_seq > t->n_seq) choice.n_seq = t->n_seq;
     const int64_t n = kv_task_slices(t->task, &choice);
     kv_status status = kv_slices_create(t->task->params, t->task->n_params, n, &t->slices, err);
     if (status == KV_OK) kv_slices_set_checkpointing(t->slices, t->config->train.activation_checkpointing);
     return status;
 }
 
+static kv_status prepare_exchange(struct trainer *t, kv_error *err) {
+    if (kv_n_ranks() == 1) return KV_OK;
+    t->sharded = t->config->train.shard_optimizer;
+    return kv_exchange_create(t->task->params, t->task->n_params, t->sharded, &t->exchange, err);
+}
+
 static kv_status prepare(struct trainer *t, kv_error *err) {
     const kv_data_config *d = &t->config->data;
     const kv_batches_args args = kv_train_batches(t->task->text, d->batch_size);
+    t->first_seq = kv_share_begin(d->batch_size, kv_rank());
+    t->n_seq = kv_share_begin(d->batch_size, kv_rank() + 1) - t->first_seq;
     kv_status status = kv_batches_create(&args, &t->batches, err);
+    if (status == KV_OK) status = prepare_exchange(t, err);
     if (status == KV_OK) status = prepare_optimizer(t, err);
     if (status != KV_OK) return status;
     size_t rows = (size_t)(d->batch_size * d->seq_len);
     t->ids = malloc(rows * sizeof *t->ids);
     t->targets = malloc(rows * sizeof *t->targets);
     t->rows = malloc((size_t)d->batch_size * sizeof *t->rows);
-    if (!t->ids || !t->targets || !t->rows) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    t->shares = calloc((size_t)kv_n_ranks(), sizeof *t->shares);
+    if (!t->ids || !t->targets || !t->rows || !t->shares) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     status = prepare_slices(t, err);
     if (status != KV_OK) return status;
     for (kv_group g = 0; g < KV_N_GROUPS; g++) t->schedules[g] = kv_train_schedule(t->config, g);
@@ -93,9 +124,11 @@ static void clean_up(struct trainer *t) {
     kv_batches_free(t->batches);
     kv_slices_free(t->slices);
     kv_adamw_free(t->optimizer);
+    kv_exchange_free(t->exchange);
     free(t->ids);
     free(t->targets);
     free(t->rows);
+    free(t->shares);
 }
 
 // ---- One step ------------------------------------------------------------------------------------------
@@ -130,24 +163,26 @@ static kv_status run_micro_batch(struct trainer *t, const kv_batch *batch, const
     return status;
 }
 
-// Gradients of the whole batch, one micro-batch after the other. Every loss is divided by the valid targets
-// of all of them, so that their sum is the loss of the batch in one piece.
+// Gradients of this rank's share of the batch, one micro-batch after the other; behind the last one gradients are on their way
+// to the other ranks. Every loss is divided by the valid targets of the whole batch, so that the sum of all is its loss.
 static kv_status accumulate(struct trainer *t, struct step_result *result, kv_error *err) {
     const kv_data_config *d = &t->config->data;
-    int64_t rows = d->micro_batch_size * d->seq_len, all_rows = d->batch_size * d->seq_len;
-    kv_batch batch = {.n_seq = d->micro_batch_size,
-                      .seq_len = d->seq_len,
+    kv_batch batch = {.seq_len = d->seq_len,
                       .ignore_index = KV_IGNORE_INDEX,
-                      .n_valid = count_valid(t->targets, all_rows)};
-    kv_grad_zero(t->task->params, t->task->n_params);
-    for (int64_t start = 0; start < all_rows; start += rows) {
-        batch.input_ids = t->ids + start;
-        batch.target_ids = t->targets + start;
-        const kv_row_ref *refs = d->packing == KV_PACKING_FIXED ? t->rows + start / d->seq_len : NULL;
-        kv_status status = run_micro_batch(t, &batch, refs, result, err);
-        if (status != KV_OK) return status;
+                      .n_valid = count_valid(t->targets, d->batch_size * d->seq_len)};
+    kv_status status = KV_OK;
+    kv_slices_set_watcher(t->slices, NULL);
+    for (int64_t done = 0; done < t->n_seq && status == KV_OK; done += batch.n_seq) {
+        const int64_t left = t->n_seq - done, first = t->first_seq + done;
+        batch.n_seq = left < d->micro_batch_size ? left : d->micro_batch_size;
+        batch.input_ids = t->ids + first * d->seq_len;
+        batch.target_ids = t->targets + first * d->seq_len;
+        const kv_row_ref *refs = d->packing == KV_PACKING_FIXED ? t->rows + first : NULL;
+        if (t->exchange && batch.n_seq == left)
+            kv_slices_set_watcher(t->slices, kv_exchange_begin(t->exchange));
+        status = run_micro_batch(t, &batch, refs, result, err);
     }
-    return KV_OK;
+    return status;
 }
 
 // printf tells signs of NaN, which mean nothing.
@@ -155,16 +190,77 @@ static double without_sign(double x) {
     return isnan(x) ? (double)NAN : x;
 }
 
-// Before the first update it cannot be the rate.
-static kv_status not_finite(const struct trainer *t, const struct step_result *result, kv_error *err) {
+// Before the first update it cannot be the rate. whose: the rank that found it, where that is known.
+static kv_status not_finite(const struct trainer *t, const struct step_result *result, const char *whose,
+                            kv_error *err) {
     char advice[128] =
         "nothing has been trained yet, so a model or cache that it starts from holds NaN or infinity";
     const int64_t step = t->run->state.step;
     if (step > 0)
         snprintf(advice, sizeof advice, "a smaller train.lr (now %g) may help", t->config->train.lr);
     return kv_fail(err, KV_ERR_NOT_FINITE,
-                   "step %" PRIi64 ": found loss %g and gradient norm %g, expected finite numbers; %s",
-                   step + 1, without_sign(result->loss), without_sign(result->grad_norm), advice);
+                   "%sstep %" PRIi64 ": found loss %g and gradient norm %g, expected finite numbers; %s",
+                   whose, step + 1, without_sign(result->loss), without_sign(result->grad_norm), advice);
+}
+
+static void whose_loss(const struct share *shares, char text[128]) {
+    int r = 0;
+    while (r < kv_n_ranks() && isfinite(shares[r].loss)) r++;
+    text[0] = '\0';
+    if (r < kv_n_ranks()) snprintf(text, 128, "rank %d (%s): ", r, kv_rank_host(r));
+}
+
+// The sums of all shares, added in the order of the ranks: from here on all know the same.
+static kv_status join_shares(struct trainer *t, const struct share *shares, struct step_result *result,
+                             kv_error *err) {
+    double squares = 0;
+    char whose[128];
+    kv_status failed = KV_OK;
+    *result = (struct step_result){.rates = result->rates};
+    for (int r = 0; r < kv_n_ranks(); r++) {
+        if (shares[r].status != KV_OK) failed = (kv_status)shares[r].status;
+        if (shares[r].signal && !kv_console_signal()) kv_console_take_signal(shares[r].signal);
+        result->interrupted = result->interrupted || shares[r].signal;
+        result->loss += shares[r].loss;
+        squares += shares[r].squares;
+        for (int i = 0; i < KV_MAX_TERMS; i++) result->terms[i] += shares[r].terms[i];
+    }
+    result->grad_norm = sqrt(squares);
+    if (failed != KV_OK) return failed;
+    if (isfinite(result->loss) && isfinite(result->grad_norm)) return KV_OK;
+    whose_loss(shares, whose);
+    return not_finite(t, result, whose, err);
+}
+
+// Ends backward on all ranks, also where it failed on this one. A failure is agreed on.
+static kv_status meet(struct trainer *t, kv_status status, struct step_result *result, kv_error *err) {
+    int64_t n_spans;
+    const kv_param_span *spans = kv_exchange_spans(t->exchange, &n_spans);
+    kv_exchange_finish(t->exchange);
+    struct share mine = {.status = (int)status,
+                         .signal = kv_console_signal(),
+                         .loss = result->loss,
+                         .squares = kv_grad_squares_of(t->task->params, spans, n_spans)};
+    memcpy(mine.terms, result->terms, sizeof mine.terms);
+    kv_ranks_gather(&mine, sizeof mine, t->shares);
+    const kv_status joined = join_shares(t, t->shares, result, err);
+    if (joined == KV_OK) return KV_OK;
+    // The message is that of the rank that failed; where what all have found is the failure, all have it.
+    return kv_ranks_agree(status != KV_OK ? status : joined == KV_ERR_NOT_FINITE ? joined : KV_OK, err);
+}
+
+static kv_status differentiate(struct trainer *t, struct step_result *result, kv_error *err) {
+    const int64_t step = t->run->state.step;
+    kv_status status = kv_batches_get(t->batches, step, t->ids, t->targets, err);
+    if (status == KV_OK && t->config->data.packing == KV_PACKING_FIXED)
+        status = kv_batches_rows(t->batches, step, t->rows, err);
+    kv_grad_zero(t->task->params, t->task->n_params);
+    if (status == KV_OK) status = accumulate(t, result, err);
+    if (status != KV_OK) kv_fail_within(err, status, "step %" PRIi64, step + 1);
+    if (t->exchange) return meet(t, status, result, err);
+    if (status != KV_OK) return status;
+    result->grad_norm = kv_grad_norm(t->task->params, t->task->n_params);
+    return isfinite(result->loss) && isfinite(result->grad_norm) ? KV_OK : not_finite(t, result, "", err);
 }
 
 static kv_status train_step(struct trainer *t, struct step_result *result, kv_error *err) {
@@ -172,14 +268,10 @@ static kv_status train_step(struct trainer *t, struct step_result *result, kv_er
     int64_t step = t->run->state.step;
     *result = (struct step_result){0};
     for (kv_group g = 0; g < KV_N_GROUPS; g++) result->rates.of[g] = kv_schedule_at(&t->schedules[g], step);
-    kv_status status = kv_batches_get(t->batches, step, t->ids, t->targets, err);
-    if (status == KV_OK && t->config->data.packing == KV_PACKING_FIXED)
-        status = kv_batches_rows(t->batches, step, t->rows, err);
-    if (status == KV_OK) status = accumulate(t, result, err);
-    if (status != KV_OK) return kv_fail_within(err, status, "step %" PRIi64, step + 1);
-    result->grad_norm = kv_grad_norm(t->task->params, t->task->n_params);
-    if (!isfinite(result->loss) || !isfinite(result->grad_norm)) return not_finite(t, result, err);
+    kv_status status = differentiate(t, result, err);
+    if (status != KV_OK) return status;
     kv_adamw_step(t->optimizer, result->rates, kv_clip_scale(result->grad_norm, t->config->train.grad_clip));
+    if (t->sharded) kv_exchange_parameters(t->exchange);
     t->run->state.step++;
     result->seconds = kv_now() - started;
     t->run->state.seconds += result->seconds;
@@ -310,10 +402,11 @@ static kv_status run_steps(struct trainer *t, struct step_result *result, kv_err
         if (status != KV_OK) break;
         int64_t step = t->run->state.step;
         show(t, result);
-        if (step % t->config->train.log_every == 0 || step == steps) status = log_step(t, result, err);
+        if (step % t->config->train.log_every == 0 || step == steps)
+            status = kv_ranks_agree(kv_rank_leads() ? log_step(t, result, err) : KV_OK, err);
         if (status == KV_OK) status = validate_if_due(t, err);
         // Asked once: a signal between the two uses must not stop the run without a checkpoint.
-        bool interrupted = kv_console_interrupted();
+        const bool interrupted = t->exchange ? result->interrupted : kv_console_interrupted();
         if (status == KV_OK) status = save_if_due(t, interrupted, err);
         if (status == KV_OK && interrupted && step < steps)
             status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted after step %" PRIi64 " of %" PRIi64, step,
@@ -325,7 +418,7 @@ static kv_status run_steps(struct trainer *t, struct step_result *result, kv_err
 kv_status kv_train(kv_task *task, kv_run *run, kv_error *err) {
     struct trainer t = {.task = task, .config = task->config, .run = run};
     struct step_result last = {0};
-    kv_status status = prepare(&t, err);
+    kv_status status = kv_ranks_agree(prepare(&t, err), err);
     if (status == KV_OK) {
         kv_progress_begin(&t.progress, stderr, "train", t.config->train.steps);
         t.progress.started -=
