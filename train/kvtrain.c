@@ -148,14 +148,19 @@ static kv_status look_at_run(kv_training *s, kv_run_mode mode, kv_error *err) {
     return KV_OK;
 }
 
+// What each rank does for itself before the first step, and may fail at alone.
+static kv_status get_ready(kv_training *s, bool resumed, kv_error *err) {
+    // Nothing is written before it is known that there is room, and that the weights are there.
+    kv_status status = kv_footprint_check(s->task, err);
+    return status == KV_OK ? kv_task_load(s->task, resumed ? s->run.checkpoint : NULL, err) : status;
+}
+
 static kv_status train(kv_training *s, kv_run_mode mode, kv_error *err) {
     kv_run *run = &s->run;
-    kv_status status = look_at_run(s, mode, err);
+    kv_status status = kv_ranks_agree(look_at_run(s, mode, err), err);
     if (status != KV_OK || run->finished) return status;
     const bool resumed = run->checkpoint[0] != 0;
-    // Nothing is written before it is known that there is room, and that the weights are there.
-    status = kv_footprint_check(s->task, err);
-    if (status == KV_OK) status = kv_task_load(s->task, resumed ? run->checkpoint : NULL, err);
+    status = kv_ranks_agree(get_ready(s, resumed, err), err);
     if (status == KV_OK) status = kv_run_begin(run, err);
     if (status == KV_OK && !resumed && s->task->ops->start) status = s->task->ops->start(s->task, err);
     // What loading and the start have freed goes back to the system; glibc would keep much of it.
@@ -168,7 +173,10 @@ static kv_status train(kv_training *s, kv_run_mode mode, kv_error *err) {
 static int report(kv_status status, const struct arguments *a, const kv_error *err) {
     if (status == KV_OK) return 0;
     char reason[KV_LIMITS_TEXT];
-    kv_ranks_last_words(err->message);
+    if (!kv_ranks_failed_together()) {
+        kv_ranks_last_words(err->message);
+        return 1;
+    }
     kv_fold_complaint("%s%s", err->message, kv_limits_reason(err, reason));
     if (status != KV_ERR_INTERRUPTED) return 1;
     if (a->sweep.path) fputs("kvtrain: the same command goes on from there\n", stderr);
@@ -200,22 +208,34 @@ static kv_status sweep(const struct arguments *a, kv_error *err) {
     return a->dry_run ? kv_sweep_estimate(&args, stdout, err) : kv_sweep_train(&args, stdout, err);
 }
 
-static kv_status train_one(kv_training *training, const struct arguments *a, kv_error *err) {
+static kv_status open_one(kv_training *training, const struct arguments *a, kv_error *err) {
     const kv_config_options *o = &a->common;
     kv_status status = kv_training_open(training, o->config, o->overrides, o->n_overrides, err);
     if (status != KV_OK) return status;
+    const int64_t batch_size = training->config->data.batch_size;
+    if (batch_size < kv_n_ranks())
+        return kv_config_fail(training->source, err, "data.batch_size",
+                              "found %" PRIi64
+                              ", expected %d or more: a sequence of each step for every rank",
+                              batch_size, kv_n_ranks());
     // A sweep has said what there was to say of its runs before it began the first.
     if (!a->quiet_hint) kv_training_doubts(training);
     // First, as what is left beside them is what the memory check counts on.
-    status = kv_blas_reserve(err);
+    return kv_blas_reserve(err);
+}
+
+static kv_status train_one(kv_training *training, const struct arguments *a, kv_error *err) {
+    kv_status status = kv_ranks_agree(open_one(training, a, err), err);
     if (status != KV_OK) return status;
     if (a->dry_run) {
         if (a->mode == KV_RUN_RESUME) status = look_at_run(training, a->mode, err);
-        return status == KV_OK ? kv_estimate_print(training->task, stdout, err) : status;
+        if (status == KV_OK) status = kv_estimate_print(training->task, stdout, err);
+        return kv_ranks_agree(status, err);
     }
     status = train(training, a->mode, err);
     if (status != KV_OK) return status;
-    fprintf(stderr, "kvtrain: %.3g GB of memory at most\n", (double)kv_memory_peak() / 1e9);
+    fprintf(stderr, "kvtrain: %.3g GB of memory at most%s\n", (double)kv_memory_peak() / 1e9,
+            kv_n_ranks() > 1 ? " on rank 0" : "");
     printf("%s/final\n", training->run.path);
     return KV_OK;
 }

@@ -58,5 +58,6 @@ static void rest(int64_t *looks) {
     ++*looks;
 }
 
-const kv_transport kv_transport_alone = {join, leave,   library,       barrier,      broadcast, gather,
-                                         send, receive, begin_scatter, begin_spread, done,      wait};
+const kv_transport kv_transport_alone = {join,   leave, library, barrier,       broadcast,
+                                         gather, send,  receive, begin_scatter, begin_spread,
+                                         done,   wait,  rest};

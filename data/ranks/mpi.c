@@ -206,5 +206,6 @@ static kv_ranks_request *begin_spread(float *values, const int64_t *begins) {
     return r;
 }
 
-const kv_transport kv_transport_functions = {join, leave,   library,       barrier,      broadcast, gather,
-                                             send, receive, begin_scatter, begin_spread, done,      wait};
+const kv_transport kv_transport_functions = {join,   leave, library, barrier,       broadcast,
+                                             gather, send,  receive, begin_scatter, begin_spread,
+                                             done,   wait,  rest};

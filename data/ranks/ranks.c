@@ -159,6 +159,10 @@ kv_status kv_ranks_agree(kv_status status, kv_error *err) {
     return take_failure(status, err);
 }
 
+bool kv_ranks_failed_together(void) {
+    return place.n_ranks == 1 || agreed_failure;
+}
+
 bool kv_ranks_interrupted(void) {
     if (place.n_ranks == 1) return kv_console_interrupted();
     int *all = calloc((size_t)place.n_ranks, sizeof *all), first = 0;

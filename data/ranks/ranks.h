@@ -67,6 +67,9 @@ static inline int64_t kv_share_begin(int64_t n, int rank) {
 // not, which "rank 2 (host): " precedes if it is not alone. An interruption (KV_ERR_INTERRUPTED) yields to any other failure.
 kv_status kv_ranks_agree(kv_status status, kv_error *err);
 
+// Whether the last failure was agreed on, so that rank 0 has its message; true for a process that is alone.
+bool kv_ranks_failed_together(void);
+
 // Collective: whether any rank was asked to stop (data/system/console.h). A signal that reached one of them counts for all
 // from then on: kv_console_signal() is the same everywhere.
 bool kv_ranks_interrupted(void);

@@ -99,6 +99,7 @@ typedef struct kv_steps_config {
     int64_t steps, warmup_steps, checkpoint_every, keep_last, log_every;
     int64_t validate_every, validation_tokens;
     bool keep_best, activation_checkpointing;
+    bool shard_optimizer; // each rank has the moments of its part of the weights
     double lr, lr_aux, lr_table, lr_queries, lr_end, warmup_init, weight_decay, beta1, beta2, eps, grad_clip;
     char *memory_text; // "auto" or a number
     double memory_gb;  // its value, negative for auto; 0: not checked

@@ -136,6 +136,7 @@ static const cyaml_schema_field_t steps_fields[] = {
     CYAML_FIELD_INT("validation_tokens", OPTIONAL, kv_steps_config, validation_tokens),
     CYAML_FIELD_BOOL("keep_best", OPTIONAL, kv_steps_config, keep_best),
     CYAML_FIELD_BOOL("activation_checkpointing", OPTIONAL, kv_steps_config, activation_checkpointing),
+    CYAML_FIELD_BOOL("shard_optimizer", OPTIONAL, kv_steps_config, shard_optimizer),
     TEXT("memory_gb", kv_steps_config, memory_text),
     CYAML_FIELD_END,
 };
@@ -180,7 +181,7 @@ const char *const kv_train_paths[] = {"output",
     "data: {packing: stream}\n"                                                                              \
     "train: {" rates "warmup_steps: 50, warmup_init: 1.0e-6, weight_decay: 0.1, beta1: 0.9, beta2: 0.95,\n"  \
     "        eps: 1.0e-8, grad_clip: 1.0, checkpoint_every: 500, keep_last: 2, log_every: 10,\n"             \
-    "        activation_checkpointing: false, memory_gb: auto}\n"
+    "        activation_checkpointing: false, shard_optimizer: false, memory_gb: auto}\n"
 #define LM_DEFAULTS(loss, rates)                                                                             \
     "task: lm\n" COMMON_DEFAULTS(rates) "model: {from: scratch}\n"                                           \
                                         "loss: {" loss ", kl_temperature: 1, z_loss: 0}\n"

@@ -7,6 +7,7 @@
 #include "data/file/made_by.h"
 #include "data/file/path.h"
 #include "data/file/whole_file.h"
+#include "data/ranks/ranks.h"
 #include "data/system/buffers.h"
 #include "train/run/optimizer_file.h"
 #include "train/run/starts.h"
@@ -265,7 +266,7 @@ static kv_status note_machine(const kv_run *run, kv_error *err) {
     return status;
 }
 
-kv_status kv_run_begin(kv_run *run, kv_error *err) {
+static kv_status begin(kv_run *run, kv_error *err) {
     char path[PATH_MAX];
     kv_status status = kv_make_dirs(run->path, err);
     if (status == KV_OK) status = lock_run(run, err);
@@ -280,6 +281,22 @@ kv_status kv_run_begin(kv_run *run, kv_error *err) {
     free(text);
     if (status == KV_OK) status = note_machine(run, err);
     return status == KV_OK ? open_metrics(run, err) : status;
+}
+
+// Rank 0 alone writes; what the metrics say of former validations all know.
+kv_status kv_run_begin(kv_run *run, kv_error *err) {
+    struct {
+        bool has_best;
+        double best_loss;
+        int64_t validated;
+    } known;
+    kv_status status = kv_ranks_agree(kv_rank_leads() ? begin(run, err) : KV_OK, err);
+    if (status != KV_OK || kv_n_ranks() == 1) return status;
+    memset(&known, 0, sizeof known);
+    known.has_best = run->has_best, known.best_loss = run->best_loss, known.validated = run->validated;
+    kv_ranks_broadcast(&known, sizeof known, 0);
+    run->has_best = known.has_best, run->best_loss = known.best_loss, run->validated = known.validated;
+    return KV_OK;
 }
 
 void kv_run_close(kv_run *run) {
@@ -318,40 +335,48 @@ static kv_status save_optimizer(const char *dir, const kv_adamw *optimizer, kv_e
     return status == KV_OK ? kv_optimizer_save(path, optimizer, err) : status;
 }
 
-kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err) {
+// What to write of a step, and where.
+struct result {
+    const char *name;          // of the directory, NULL: a checkpoint of this step
+    bool final;                // others can use it
+    const double *best_loss;   // NULL: none
+    const kv_adamw *optimizer; // NULL: nothing is gone on with from there
+};
+
+static kv_status begin_result(const kv_run *run, const struct result *r, kv_whole_file *dir, kv_error *err) {
     char path[PATH_MAX];
-    kv_whole_file dir = {0};
-    kv_status status = kv_run_checkpoint_path(run->path, run->state.step, path, err);
-    if (status == KV_OK) status = kv_whole_dir_begin(&dir, path, err);
-    if (status != KV_OK) return status;
-    status = kv_task_save(task, run->state.step, dir.path, false, err);
-    if (status == KV_OK) status = save_optimizer(dir.path, optimizer, err);
-    if (status == KV_OK) status = save_state(run, dir.path, NULL, err);
-    status = kv_whole_file_end(&dir, status, err);
-    return status == KV_OK ? prune_checkpoints(run, err) : status;
+    kv_status status = r->name ? kv_path_join(run->path, r->name, path, err)
+                               : kv_run_checkpoint_path(run->path, run->state.step, path, err);
+    return status == KV_OK ? kv_whole_dir_begin(dir, path, err) : status;
 }
 
-// What others can use, under `name`. With an optimizer that has done a step, what a longer run needs, too.
-static kv_status save_result(kv_run *run, kv_task *task, const char *name, const double *best_loss,
-                             const kv_adamw *optimizer, kv_error *err) {
-    char path[PATH_MAX];
+// All ranks hold the weights, and rank 0 writes them; moments may be each rank's own, and are gathered by rank 0.
+static kv_status save_result(kv_run *run, kv_task *task, const struct result *r, kv_error *err) {
     kv_whole_file dir = {0};
-    kv_status status = kv_path_join(run->path, name, path, err);
-    if (status == KV_OK) status = kv_whole_dir_begin(&dir, path, err);
+    const bool leads = kv_rank_leads();
+    kv_status status = leads ? begin_result(run, r, &dir, err) : KV_OK;
+    if (status == KV_OK && leads) status = kv_task_save(task, run->state.step, dir.path, r->final, err);
+    status = kv_ranks_agree(status, err);
+    if (status == KV_OK && leads && r->optimizer) status = save_optimizer(dir.path, r->optimizer, err);
+    if (status == KV_OK && leads) status = save_state(run, dir.path, r->best_loss, err);
+    return kv_ranks_agree(leads ? kv_whole_file_end(&dir, status, err) : status, err);
+}
+
+kv_status kv_run_checkpoint(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err) {
+    const struct result r = {.optimizer = optimizer};
+    kv_status status = save_result(run, task, &r, err);
     if (status != KV_OK) return status;
-    status = kv_task_save(task, run->state.step, dir.path, true, err);
-    if (status == KV_OK && optimizer && optimizer->step > 0)
-        status = save_optimizer(dir.path, optimizer, err);
-    if (status == KV_OK) status = save_state(run, dir.path, best_loss, err);
-    return kv_whole_file_end(&dir, status, err);
+    return kv_ranks_agree(kv_rank_leads() ? prune_checkpoints(run, err) : KV_OK, err);
 }
 
 kv_status kv_run_keep_best(kv_run *run, kv_task *task, kv_error *err) {
-    return save_result(run, task, kv_run_best_name, &run->best_loss, NULL, err);
+    const struct result r = {kv_run_best_name, true, &run->best_loss, NULL};
+    return save_result(run, task, &r, err);
 }
 
 kv_status kv_run_finish(kv_run *run, kv_task *task, const kv_adamw *optimizer, kv_error *err) {
-    return save_result(run, task, kv_run_final_name, NULL, optimizer, err);
+    const struct result r = {kv_run_final_name, true, NULL, optimizer->step > 0 ? optimizer : NULL};
+    return save_result(run, task, &r, err);
 }
 
 void kv_run_stopped(const kv_run *run, kv_status status, const char *message) {

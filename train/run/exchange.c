@@ -205,9 +205,12 @@ static void ready(void *exchange, const kv_param *param) {
 
 // ---- A step --------------------------------------------------------------------------------------------
 
-const kv_grad_watcher *kv_exchange_begin(kv_exchange *e) {
+void kv_exchange_begin(kv_exchange *e) {
     e->n_begun = e->n_added = e->n_done = 0;
     for (int64_t b = 0; b < e->n_buckets; b++) e->missing[b] = bucket_begin(e, b + 1) - bucket_begin(e, b);
+}
+
+const kv_grad_watcher *kv_exchange_watcher(const kv_exchange *e) {
     return &e->watcher;
 }
 

@@ -26,8 +26,9 @@ void kv_exchange_free(kv_exchange *exchange);
 // Elements that are this rank's: spans[*n_spans], sorted, which belong to the exchange.
 const kv_param_span *kv_exchange_spans(const kv_exchange *exchange, int64_t *n_spans);
 
-// Before the last backward pass of a step: the watcher to run it with. It stays the same.
-const kv_grad_watcher *kv_exchange_begin(kv_exchange *exchange);
+// Before the first backward pass of a step; and the watcher to run the last one with, which stays the same.
+void kv_exchange_begin(kv_exchange *exchange);
+const kv_grad_watcher *kv_exchange_watcher(const kv_exchange *exchange);
 // After it, collective, even where the pass has failed: all ranks have sent what there is, so that none waits. From then on
 // param->grad holds sums (sharded: in this rank's spans alone).
 void kv_exchange_finish(kv_exchange *exchange);

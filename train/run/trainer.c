@@ -179,7 +179,7 @@ static kv_status accumulate(struct trainer *t, struct step_result *result, kv_er
         batch.target_ids = t->targets + first * d->seq_len;
         const kv_row_ref *refs = d->packing == KV_PACKING_FIXED ? t->rows + first : NULL;
         if (t->exchange && batch.n_seq == left)
-            kv_slices_set_watcher(t->slices, kv_exchange_begin(t->exchange));
+            kv_slices_set_watcher(t->slices, kv_exchange_watcher(t->exchange));
         status = run_micro_batch(t, &batch, refs, result, err);
     }
     return status;
@@ -255,6 +255,7 @@ static kv_status differentiate(struct trainer *t, struct step_result *result, kv
     if (status == KV_OK && t->config->data.packing == KV_PACKING_FIXED)
         status = kv_batches_rows(t->batches, step, t->rows, err);
     kv_grad_zero(t->task->params, t->task->n_params);
+    if (t->exchange) kv_exchange_begin(t->exchange);
     if (status == KV_OK) status = accumulate(t, result, err);
     if (status != KV_OK) kv_fail_within(err, status, "step %" PRIi64, step + 1);
     if (t->exchange) return meet(t, status, result, err);
@@ -336,6 +337,14 @@ static kv_status log_step(struct trainer *t, const struct step_result *result, k
 
 // ---- Held-out text -------------------------------------------------------------------------------------
 
+static kv_status log_validation(struct trainer *t, const kv_validation_result *result, kv_error *err) {
+    const kv_run *run = t->run;
+    char *line = kv_validation_line(t->task, run->state.step, run->state.seconds, result);
+    kv_status status = line ? kv_run_log(t->run, line, err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    free(line);
+    return status;
+}
+
 static kv_status keep_result(struct trainer *t, const kv_validation_result *result, kv_error *err) {
     kv_run *run = t->run;
     const int64_t step = run->state.step;
@@ -348,10 +357,8 @@ static kv_status keep_result(struct trainer *t, const kv_validation_result *resu
         run->best_loss = result->loss;
         if (t->config->train.keep_best) status = kv_run_keep_best(run, t->task, err);
     }
-    char *line = kv_validation_line(t->task, step, run->state.seconds, result);
     if (status == KV_OK)
-        status = line ? kv_run_log(run, line, err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    free(line);
+        status = kv_ranks_agree(kv_rank_leads() ? log_validation(t, result, err) : KV_OK, err);
     snprintf(note, sizeof note, "step %" PRIi64 ": validation loss %.4f%s", step, result->loss,
              best ? ", the lowest so far" : "");
     kv_progress_line(&t->progress, note);
