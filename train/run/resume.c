@@ -157,6 +157,7 @@ static const char *const may_change[] = {"output",
                                          "train.keep_last",
                                          "train.log_every",
                                          "train.memory_gb",
+                                         "train.shard_optimizer",
                                          "train.steps",
                                          "train.validate_every",
                                          "train.validation_tokens"};
