@@ -21,7 +21,7 @@ static int by_address(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// NULL of a parameter that nobody watches.
+// NULL of a parameter that nobody watches, or that is frozen.
 static struct place *find(const kv_grad_watch *watch, const kv_param *param) {
     if (!param || !kv_param_trainable(param)) return NULL;
     return bsearch(&(struct place){.param = param}, watch->places, (size_t)watch->n, sizeof *watch->places,
@@ -32,10 +32,8 @@ kv_grad_watch *kv_grad_watch_begin(kv_arena *arena, const kv_grad_watcher *watch
     kv_grad_watch *watch = kv_arena_alloc(arena, sizeof *watch);
     struct place *places = kv_arena_alloc(arena, (size_t)watcher->n_params * sizeof *places);
     if (!watch || !places) return NULL;
-    *watch = (kv_grad_watch){.watcher = watcher, .places = places};
-    for (int64_t i = 0; i < watcher->n_params; i++)
-        if (kv_param_trainable(watcher->params[i]))
-            places[watch->n++] = (struct place){.param = watcher->params[i]};
+    *watch = (kv_grad_watch){.watcher = watcher, .places = places, .n = watcher->n_params};
+    for (int64_t i = 0; i < watcher->n_params; i++) places[i] = (struct place){.param = watcher->params[i]};
     qsort(places, (size_t)watch->n, sizeof *places, by_address);
     return watch;
 }
