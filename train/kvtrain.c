@@ -148,10 +148,10 @@ static kv_status look_at_run(kv_training *s, kv_run_mode mode, kv_error *err) {
     return KV_OK;
 }
 
-// What each rank does for itself before the first step, and may fail at alone.
+// What each rank does before the first step, and may fail at alone. Models are loaded together.
 static kv_status get_ready(kv_training *s, bool resumed, kv_error *err) {
     // Nothing is written before it is known that there is room, and that the weights are there.
-    kv_status status = kv_footprint_check(s->task, err);
+    const kv_status status = kv_ranks_agree(kv_footprint_check(s->task, err), err);
     return status == KV_OK ? kv_task_load(s->task, resumed ? s->run.checkpoint : NULL, err) : status;
 }
 

@@ -2,6 +2,34 @@
 #include "train/task/frozen.h"
 
 #include "core/flops.h"
+#include "data/checkpoint/shared.h"
+
+// ---- Holding -------------------------------------------------------------------------------------------
+
+// A kv_frozen_load. Without a fingerprint to take, nothing is to be done for a model that is not kept.
+static kv_status load(void *context, kv_model **model, char *fingerprint, kv_error *err) {
+    const kv_frozen *f = context;
+    *model = NULL;
+    if (!f->kept && !fingerprint) return KV_OK;
+    kv_status status = f->read ? f->read(f->context, model, err)
+                               : kv_checkpoint_load_known(f->dir, f->spec, false, model, err);
+    if (status != KV_OK) return status;
+    if (f->kept) {
+        status = kv_checkpoint_convert(model, f->dtype, fingerprint, err);
+        return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", f->dir);
+    }
+    kv_checkpoint_fingerprint(*model, fingerprint);
+    kv_model_free(*model);
+    *model = NULL;
+    return KV_OK;
+}
+
+kv_status kv_hold_frozen(const kv_frozen *frozen, kv_model **model, char fingerprint[17], kv_error *err) {
+    kv_frozen own = *frozen;
+    return kv_share_frozen(frozen->spec, frozen->dir, load, &own, model, fingerprint, err);
+}
+
+// ---- What it takes -------------------------------------------------------------------------------------
 
 kv_frozen_memory kv_frozen_model_memory(const kv_model_spec *spec, const kv_checkpoint_size *size,
                                         kv_frozen_dtype dtype, bool as_a_whole) {

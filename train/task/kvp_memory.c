@@ -72,10 +72,11 @@ void kvp_memory(const kv_task *task, const kv_task_choice *choice, kv_task_memor
     // What is not read of an aux without a loss is float32 all the same.
     const double learns = (double)kvp_aux_learns(kvp),
                  idle = trained ? 4 * ((double)kv_spec_size(aux_spec, true) - learns) : 0;
+    const double held = (kvp->keeps_base ? base.held : 0) + (aux_held ? aux.held : 0);
     *memory = (kv_task_memory){
         .n_trained = (double)kv_predictor_size(kvp->shape) - tables + (trained ? learns : 0),
-        .frozen = (kvp->cached ? KV_OPEN_CACHE_BYTES : 0) + (kvp->keeps_base ? base.held : 0) +
-                  (aux_held ? aux.held : 0) + idle,
+        .frozen = (kvp->cached ? KV_OPEN_CACHE_BYTES : 0) + held + idle,
+        .shared = held,
         .tape = kv_tape_kvp_bytes(base_spec, aux_spec, kvp->shape, &kvp->weights, trained,
                                   choice->checkpointing, &known, &shape),
         .validation = kv_tape_kvp_validation_bytes(base_spec, aux_spec, kvp->shape, &kvp->weights, &shape),

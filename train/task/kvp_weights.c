@@ -1,6 +1,8 @@
 // Weights of task: kvp, read and written.
 #include "data/checkpoint/checkpoint.h"
 #include "data/file/path.h"
+#include "data/ranks/ranks.h"
+#include "train/task/frozen.h"
 #include "train/task/kvp.h"
 #include "train/task/source_choice.h"
 #include "train/task/start_rates.h"
@@ -26,20 +28,97 @@ static kv_status load_stored_aux(const kvp_task *kvp, kv_model *stored_base, kv_
     return status;
 }
 
-static kv_status load_aux(kvp_task *kvp, const char *from, kv_error *err) {
+// What frozen models are made of: the base as it is stored is there beforehand where an aux is made of its layers.
+struct stored {
+    const kvp_task *kvp;
+    kv_model *base; // or NULL
+};
+
+static kv_status read_base(void *context, kv_model **model, kv_error *err) {
+    struct stored *stored = context;
+    *model = stored->base;
+    stored->base = NULL;
+    if (*model) return KV_OK;
+    const kvp_task *kvp = stored->kvp;
+    return kv_checkpoint_load_known(kvp->task.config->base, &kvp->base_spec, false, model, err);
+}
+
+static kv_status read_aux(void *context, kv_model **model, kv_error *err) {
+    const struct stored *stored = context;
+    return load_stored_aux(stored->kvp, stored->base, model, err);
+}
+
+static kv_status load_trained_aux(kvp_task *kvp, kv_model *stored_base, const char *from, kv_error *err) {
     const char *dir = kvp->task.config->aux;
     char path[PATH_MAX];
     kv_status status = KV_OK;
-    if (kvp_prefix(kvp)) return KV_OK; // the base is the aux, once it is held
-    if (!kvp_aux_trained(kvp)) return load_stored_aux(kvp, kvp->base, &kvp->aux, err);
     if (!dir && !from) {
-        status = load_stored_aux(kvp, kvp->base, &kvp->aux, err); // float32 already
+        status = load_stored_aux(kvp, stored_base, &kvp->aux, err); // float32 already
     } else {
         if (from) status = kv_path_join(from, "aux", path, err);
         if (status == KV_OK && from) status = kv_checkpoint_load_trainable(path, &kvp->aux, err);
         if (!from) status = kv_checkpoint_load_known(dir, &kvp->aux_spec, true, &kvp->aux, err);
     }
-    return status == KV_OK ? kv_model_set_trainable(kvp->aux, true, err) : status;
+    if (status == KV_OK && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
+        status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another aux than the config describes", from);
+    if (status == KV_OK) status = kv_model_set_trainable(kvp->aux, true, err);
+    if (status == KV_OK) kv_checkpoint_fingerprint(kvp->aux, kvp->aux_fingerprint);
+    return status;
+}
+
+// ---- Models --------------------------------------------------------------------------------------------
+
+// Frozen ones are held in frozen_dtype. Layers that an aux is made of and fingerprints are those of weights as they are
+// stored.
+static kv_frozen frozen_base(const kvp_task *kvp, struct stored *stored) {
+    const kv_train_config *config = kvp->task.config;
+    return (kv_frozen){config->base,    &kvp->base_spec, config->frozen_dtype,
+                       kvp->keeps_base, read_base,       stored};
+}
+
+static kv_frozen frozen_aux(const kvp_task *kvp, struct stored *stored) {
+    const kv_train_config *config = kvp->task.config;
+    return (kv_frozen){config->aux ? config->aux : config->base,
+                       &kvp->aux_spec,
+                       config->frozen_dtype,
+                       kvp->keeps_aux,
+                       read_aux,
+                       stored};
+}
+
+static kv_status hold_base(kvp_task *kvp, struct stored *stored, kv_error *err) {
+    const kv_frozen base = frozen_base(kvp, stored);
+    return kv_hold_frozen(&base, &kvp->base, kvp->base_fingerprint, err);
+}
+
+// Of a prefix the base is the aux, once it is held.
+static kv_status load_aux(kvp_task *kvp, struct stored *stored, const char *from, kv_error *err) {
+    if (kvp_prefix(kvp)) {
+        kvp->aux = kvp->base;
+        return KV_OK;
+    }
+    if (kvp_aux_trained(kvp)) return load_trained_aux(kvp, stored->base, from, err);
+    const kv_frozen aux = frozen_aux(kvp, stored);
+    return kv_hold_frozen(&aux, &kvp->aux, kvp->aux_fingerprint, err);
+}
+
+// Of a frozen aux only the rank that makes it for its node reads what it is made of.
+static bool wants_stored_base(const kvp_task *kvp, const char *from) {
+    return kvp_aux_trained(kvp) ? !from : kv_node_rank() == 0;
+}
+
+// Collective, as what it calls: a failure of one rank is agreed on before the others wait for it.
+static kv_status load_models(kvp_task *kvp, const char *from, kv_error *err) {
+    struct stored stored = {.kvp = kvp};
+    const bool made_of_base = !kvp_prefix(kvp) && !kvp->task.config->aux;
+    kv_status status = KV_OK;
+    if (made_of_base && wants_stored_base(kvp, from)) status = read_base(&stored, &stored.base, err);
+    if (!made_of_base) status = hold_base(kvp, &stored, err);
+    status = kv_ranks_agree(status, err);
+    if (status == KV_OK) status = kv_ranks_agree(load_aux(kvp, &stored, from, err), err);
+    if (status == KV_OK && made_of_base) status = hold_base(kvp, &stored, err);
+    kv_model_free(stored.base);
+    return status;
 }
 
 // ---- Predictors ----------------------------------------------------------------------------------------
@@ -135,41 +214,10 @@ static kv_status check_cache(kvp_task *kvp, bool beginning, kv_error *err) {
     return kv_cached_check(kvp->cached, kvp->base_fingerprint, kvp->aux_cached ? fingerprint : NULL, err);
 }
 
-// Into frozen_dtype. Layers that an aux is made of and fingerprints are those of weights as they are stored.
-static kv_status hold(const kvp_task *kvp, kv_model **model, const char *dir, char *fingerprint,
-                      kv_error *err) {
-    kv_status status = kv_checkpoint_convert(model, kvp->task.config->frozen_dtype, fingerprint, err);
-    return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", dir);
-}
-
-static kv_status hold_base(kvp_task *kvp, kv_error *err) {
-    if (kvp->keeps_base) return hold(kvp, &kvp->base, kvp->task.config->base, kvp->base_fingerprint, err);
-    kv_checkpoint_fingerprint(kvp->base, kvp->base_fingerprint);
-    kv_model_free(kvp->base);
-    kvp->base = NULL;
-    return KV_OK;
-}
-
-static kv_status hold_aux(kvp_task *kvp, kv_error *err) {
-    const kv_train_config *config = kvp->task.config;
-    if (kvp_prefix(kvp)) kvp->aux = kvp->base;
-    if (kvp_prefix(kvp) || kvp_aux_trained(kvp)) return KV_OK;
-    if (kvp->keeps_aux) return hold(kvp, &kvp->aux, config->aux ? config->aux : config->base, NULL, err);
-    kv_model_free(kvp->aux);
-    kvp->aux = NULL;
-    return KV_OK;
-}
-
 kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
     kvp_task *kvp = (kvp_task *)task;
-    kv_status status = kv_checkpoint_load_known(task->config->base, &kvp->base_spec, false, &kvp->base, err);
-    if (status == KV_OK) status = load_aux(kvp, from, err);
-    if (status == KV_OK && kvp->aux && !kv_task_same_shape(&kvp->aux->spec, &kvp->aux_spec))
-        status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds another aux than the config describes", from);
-    if (status == KV_OK) status = hold_base(kvp, err);
-    if (status == KV_OK && kvp->aux) kv_checkpoint_fingerprint(kvp->aux, kvp->aux_fingerprint);
+    kv_status status = load_models(kvp, from, err);
     if (status == KV_OK) status = check_cache(kvp, from == NULL, err);
-    if (status == KV_OK) status = hold_aux(kvp, err);
     if (status == KV_OK) status = load_predictor(kvp, from, err);
     if (status == KV_OK) status = kv_predictor_set_trainable(kvp->predictor, true, err);
     if (status == KV_OK) status = collect_params(kvp, err);

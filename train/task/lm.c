@@ -3,6 +3,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/random.h"
 #include "data/file/path.h"
+#include "data/ranks/ranks.h"
 #include "data/tokenizer/tokenizer.h"
 #include "train/task/frozen.h"
 #include "train/task/lm_teacher.h"
@@ -60,6 +61,7 @@ static kv_status lm_load(kv_task *task, const char *from, kv_error *err) {
     if (status == KV_OK && task->config->model.from == KV_FROM_SCRATCH)
         memcpy(lm->model->spec.model_type, lm->spec.model_type, sizeof lm->spec.model_type);
     if (status == KV_OK) status = kv_model_set_trainable(lm->model, true, err);
+    status = kv_ranks_agree(status, err); // a teacher is loaded together
     if (status == KV_OK) status = lm_teacher_load(&lm->teacher, from, err);
     if (status != KV_OK) return status;
     task->n_params = kv_model_params(lm->model, NULL);
@@ -184,6 +186,7 @@ static void lm_memory(const kv_task *task, const kv_task_choice *choice, kv_task
     *memory =
         (kv_task_memory){.n_trained = (double)task->n_trainable,
                          .frozen = held + (t->cached ? KV_OPEN_CACHE_BYTES : 0),
+                         .shared = held,
                          .tape = kv_tape_lm_bytes(spec, &taught, choice->checkpointing, &shape),
                          .n_weights = task->n_trainable + (taught.spec ? kv_spec_size(taught.spec, true) : 0),
                          .n_looked_up = spec->tied_head ? 0 : spec->vocab_size * spec->model_dim,

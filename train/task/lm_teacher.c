@@ -4,6 +4,7 @@
 #include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
+#include "train/task/frozen.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -73,17 +74,12 @@ static kv_status check_same(const lm_teacher *t, const char *from, kv_error *err
 }
 
 kv_status lm_teacher_load(lm_teacher *t, const char *from, kv_error *err) {
-    const kv_train_config *config = t->task->config;
     if (!lm_teacher_is_there(t)) return KV_OK;
-    kv_status status = kv_checkpoint_load_known(config->base, &t->spec, false, &t->model, err);
-    if (status == KV_OK && t->kept) {
-        status = kv_checkpoint_convert(&t->model, config->frozen_dtype, t->fingerprint, err);
-        if (status != KV_OK) status = kv_fail_within(err, status, "%s", config->base);
-    } else if (status == KV_OK) {
-        kv_checkpoint_fingerprint(t->model, t->fingerprint);
-        kv_model_free(t->model);
-        t->model = NULL;
-    }
+    const kv_frozen base = {.dir = t->task->config->base,
+                            .spec = &t->spec,
+                            .dtype = t->task->config->frozen_dtype,
+                            .kept = t->kept};
+    kv_status status = kv_hold_frozen(&base, &t->model, t->fingerprint, err);
     if (status == KV_OK && t->cached) status = kv_cached_check(t->cached, t->fingerprint, NULL, err);
     return status == KV_OK && from ? check_same(t, from, err) : status;
 }

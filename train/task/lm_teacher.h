@@ -25,7 +25,7 @@ kv_status lm_teacher_plan(lm_teacher *teacher, const kv_task *task, const kv_mod
                           const kv_model_spec *model, kv_error *err);
 void lm_teacher_free(lm_teacher *teacher); // what is in it
 
-// Weights, as far as they are needed; with `from`, a checkpoint of lm_teacher_save, they have to be those that the run
+// Collective. Weights, as far as they are needed; with `from`, a checkpoint of lm_teacher_save, they have to be those that the run
 // was taught by so far.
 kv_status lm_teacher_load(lm_teacher *teacher, const char *from, kv_error *err);
 // teacher.json in dir: whose logits the model there was taught by.

@@ -27,6 +27,7 @@ typedef struct kv_layer_errors {
 typedef struct kv_task_memory {
     double n_trained; // weights with gradients and moments (their number)
     double frozen;    // weights that stay, as stored
+    double shared;    // of frozen what the ranks of a node have together: once a node, not once a rank
     double tape;      // the most that is on the tape during a step
     // What gradients of slices take (core/slices.h): weights of all models that a step runs; of the trained ones those in
     // tables of which a token looks up a row; the numbers in its rows.
@@ -48,7 +49,7 @@ typedef struct kv_task_choice {
 
 typedef struct kv_task_ops {
     // Weights: as the config says, or from a checkpoint or final directory written by save when `from` is
-    // given.
+    // given. Collective, as are frozen models (train/task/frozen.h); the last of what it does may fail on one rank alone.
     kv_status (*load)(kv_task *task, const char *from, kv_error *err);
     // Done once, before the first step of a run that is not resumed. NULL: nothing to do.
     kv_status (*start)(kv_task *task, kv_error *err);
