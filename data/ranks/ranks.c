@@ -2,7 +2,9 @@
 // failures are agreed on before the next collective, and a rank that ends without that ends the others (watch.h).
 #include "data/ranks/ranks.h"
 
+#include "data/ranks/binary.h"
 #include "data/ranks/launch.h"
+#include "data/ranks/link.h"
 #include "data/ranks/transport.h"
 #include "data/ranks/watch.h"
 #include "data/system/console.h"
@@ -14,13 +16,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HOST_SIZE = 64 };
-
 // There is one set of them in a process, as there is one terminal.
 static const kv_transport *transport = &kv_transport_alone;
 static kv_ranks_place place = {.n_ranks = 1, .node_ranks = 1};
 static int n_nodes = 1;
-static char (*hosts)[HOST_SIZE]; // [n_ranks]
+static char (*hosts)[KV_HOST_SIZE]; // [n_ranks]
 static bool agreed_failure, ended;
 static char last_words[sizeof((kv_error *)0)->message];
 
@@ -46,14 +46,8 @@ const char *kv_ranks_library(void) {
     return transport->library();
 }
 
-static const char *own_host(void) {
-    static char host[HOST_SIZE];
-    if (!host[0] && gethostname(host, sizeof host - 1) != 0) strcpy(host, "?");
-    return host;
-}
-
 const char *kv_rank_host(int rank) {
-    return hosts ? hosts[rank] : own_host();
+    return hosts ? hosts[rank] : kv_own_host();
 }
 
 // ---- Joining -------------------------------------------------------------------------------------------
@@ -69,29 +63,38 @@ static void silence(void) {
     close(nowhere);
 }
 
-static kv_status learn_hosts(kv_error *err) {
+static void learn_hosts(void) {
     hosts = calloc((size_t)place.n_ranks, sizeof *hosts);
-    kv_status status = hosts ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    if (status == KV_OK) transport->gather(own_host(), HOST_SIZE, hosts);
+    if (!hosts) kv_watch_fatal("out of memory");
+    transport->gather(kv_own_host(), KV_HOST_SIZE, hosts);
     double first = place.node_rank == 0;
     kv_ranks_sum(&first, 1);
     n_nodes = (int)first;
-    return status;
 }
 
+static kv_status check_binaries(kv_error *err) {
+    char hashes[KV_BINARY_TEXT];
+    kv_status status = kv_ranks_agree(kv_binary_hashes(transport, hashes, err), err);
+    if (status == KV_OK) status = kv_ranks_same("the program, or its module for MPI,", hashes, err);
+    return status == KV_OK ? kv_ranks_same("the MPI library", transport->library(), err) : status;
+}
+
+// Who leaves without a word to MPI would be a failure to the launcher, be it for a page of help.
 static void at_exit(void) {
-    if (!ended && place.n_ranks > 1) kv_watch_exits();
+    if (!ended && place.n_ranks > 1 && kv_watch_exits()) transport->leave();
 }
 
 kv_status kv_ranks_start(kv_error *err) {
     kv_status status = kv_launch_transport(&transport, err);
     if (status != KV_OK) return status;
+    if (transport != &kv_transport_alone) kv_watch_prepare();
     place = transport->join(kv_watch_fatal);
+    if (transport != &kv_transport_alone) kv_watch_start(transport, &place);
     if (place.n_ranks == 1) return KV_OK;
-    kv_watch_start(transport, &place);
     silence();
     atexit(at_exit);
-    return learn_hosts(err);
+    learn_hosts();
+    return check_binaries(err);
 }
 
 // ---- Leaving -------------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ void kv_ranks_last_words(const char *message) {
 int kv_ranks_end(int code) {
     if (place.n_ranks > 1 && code != 0 && !agreed_failure) kv_watch_failed(last_words, code);
     ended = true;
-    kv_watch_end();
+    kv_watch_end(code);
     transport->leave();
     free(hosts);
     hosts = NULL;

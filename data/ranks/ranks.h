@@ -29,7 +29,8 @@
 
 KV_API_BEGIN
 
-// Joins the others. To be called once, from main's thread, before there are others. KV_ERR_ARGUMENT where a launcher
+// Joins the others. To be called once, from main's thread, before there are others. KV_ERR_MISMATCH, on all, where they are not all
+// the same program. KV_ERR_ARGUMENT where a launcher
 // has started several processes but this build, or this machine, has no MPI of its kind: they would all do the same work and
 // write the same files. KV_MPI=alone|openmpi|mpich says which to use instead of looking for signs of a launcher.
 kv_status kv_ranks_start(kv_error *err);

@@ -19,6 +19,8 @@ typedef void kv_transport_fail(const char *line);
 typedef struct kv_transport {
     kv_ranks_place (*join)(kv_transport_fail *fail);
     void (*leave)(void);
+    // Ends all, in disorder. Does not return.
+    void (*give_up)(int code);
     const char *(*library)(void);
     // Of all ranks, or of those of this node.
     void (*barrier)(bool node);

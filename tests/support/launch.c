@@ -14,7 +14,7 @@ static const struct {
 } all[] = {
     {"openmpi", "KV_RUN_OPENMPI",
      "env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_plm_rsh_agent=sh OMPI_MCA_btl_vader_single_copy_mechanism=none "
-     "OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_odls_base_sigkill_timeout=60 OMP_NUM_THREADS=1"},
+     "OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMP_NUM_THREADS=1"},
     {"mpich", "KV_RUN_MPICH", "env OMP_NUM_THREADS=1"}};
 enum { N_ALL = sizeof all / sizeof *all };
 
