@@ -329,9 +329,10 @@ static kv_status prune_checkpoints(const kv_run *run, kv_error *err) {
     return status;
 }
 
+// Collective; the directory is rank 0's.
 static kv_status save_optimizer(const char *dir, const kv_adamw *optimizer, kv_error *err) {
     char path[PATH_MAX];
-    kv_status status = kv_path_join(dir, kv_run_optimizer_name, path, err);
+    kv_status status = kv_ranks_agree(kv_path_join(dir, kv_run_optimizer_name, path, err), err);
     return status == KV_OK ? kv_optimizer_save(path, optimizer, err) : status;
 }
 
@@ -357,7 +358,7 @@ static kv_status save_result(kv_run *run, kv_task *task, const struct result *r,
     kv_status status = leads ? begin_result(run, r, &dir, err) : KV_OK;
     if (status == KV_OK && leads) status = kv_task_save(task, run->state.step, dir.path, r->final, err);
     status = kv_ranks_agree(status, err);
-    if (status == KV_OK && leads && r->optimizer) status = save_optimizer(dir.path, r->optimizer, err);
+    if (status == KV_OK && r->optimizer) status = save_optimizer(dir.path, r->optimizer, err);
     if (status == KV_OK && leads) status = save_state(run, dir.path, r->best_loss, err);
     return kv_ranks_agree(leads ? kv_whole_file_end(&dir, status, err) : status, err);
 }

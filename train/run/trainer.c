@@ -69,10 +69,15 @@ static kv_status prepare_optimizer(struct trainer *t, kv_error *err) {
                                   : kv_adamw_create(params, n, &args, &t->optimizer, err);
     for (int64_t i = 0; status == KV_OK && t->task->rate_scales && i < t->task->n_params; i++)
         t->optimizer->scales[i] = t->task->rate_scales[i];
+    return status;
+}
+
+// Collective.
+static kv_status load_optimizer(struct trainer *t, kv_error *err) {
     // Before the first step there is no state of it.
-    if (status != KV_OK || !t->run->checkpoint[0] || t->run->state.step == 0) return status;
+    if (!t->run->checkpoint[0] || t->run->state.step == 0) return KV_OK;
     char path[PATH_MAX];
-    status = kv_path_join(t->run->checkpoint, "optimizer.h5", path, err);
+    kv_status status = kv_ranks_agree(kv_path_join(t->run->checkpoint, "optimizer.h5", path, err), err);
     if (status == KV_OK) status = kv_optimizer_load(path, t->optimizer, err);
     if (status == KV_OK && t->optimizer->step != t->run->state.step)
         status = kv_fail(err, KV_ERR_MISMATCH, "%s: holds step %" PRIi64 ", expected %" PRIi64, path,
@@ -103,6 +108,8 @@ static kv_status prepare(struct trainer *t, kv_error *err) {
     kv_status status = kv_batches_create(&args, &t->batches, err);
     if (status == KV_OK) status = prepare_exchange(t, err);
     if (status == KV_OK) status = prepare_optimizer(t, err);
+    status = kv_ranks_agree(status, err);
+    if (status == KV_OK) status = load_optimizer(t, err);
     if (status != KV_OK) return status;
     size_t rows = (size_t)(d->batch_size * d->seq_len);
     t->ids = malloc(rows * sizeof *t->ids);
