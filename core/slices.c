@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 struct kv_slices {
-    int64_t n, n_tapes;
+    int64_t n, n_looking, n_tapes;        // slices of a pass that differentiates, of one that only looks
     kv_tape *tapes[KV_MAX_SLICES];        // [n_tapes], one for each thread
     kv_param_grads *grads[KV_MAX_SLICES]; // [n], or none where there is one slice
     double losses[KV_MAX_SLICES];
@@ -37,17 +37,23 @@ int64_t kv_slice_count(const kv_slice_shape *shape) {
 
 // ---- Setting up ----------------------------------------------------------------------------------------
 
+// As many as threads may work on so many slices at the same time.
+static bool make_tapes(kv_slices *s, int64_t n_slices) {
+    const int64_t n_threads = omp_get_max_threads(), n = n_threads < n_slices ? n_threads : n_slices;
+    while (s->n_tapes < n && (s->tapes[s->n_tapes] = kv_tape_create()) != NULL) s->n_tapes++;
+    return s->n_tapes >= n;
+}
+
 kv_status kv_slices_create(kv_param *const *params, int64_t n_params, int64_t n_slices, kv_slices **slices,
                            kv_error *err) {
     assert(n_slices >= 1 && n_slices <= KV_MAX_SLICES);
-    const int64_t n_threads = omp_get_max_threads();
     *slices = NULL;
     kv_slices *s = calloc(1, sizeof *s);
     bool ok = s != NULL;
-    if (ok) s->n = n_slices, s->n_tapes = n_threads < n_slices ? n_threads : n_slices;
+    if (ok) s->n = s->n_looking = n_slices;
     if (ok) ok = (s->params = malloc((size_t)(n_params + 1) * sizeof(*s->params))) != NULL;
     for (int64_t i = 0; ok && i < n_params; i++) s->params[s->n_params++] = params[i];
-    for (int64_t i = 0; ok && i < s->n_tapes; i++) ok = (s->tapes[i] = kv_tape_create()) != NULL;
+    ok = ok && make_tapes(s, n_slices);
     for (int64_t i = 0; ok && n_slices > 1 && i < n_slices; i++)
         ok = (s->grads[i] = kv_param_grads_create(params, n_params)) != NULL;
     if (ok) {
@@ -66,6 +72,13 @@ void kv_slices_free(kv_slices *slices) {
     }
     free(slices->params);
     free(slices);
+}
+
+kv_status kv_slices_look_in(kv_slices *slices, int64_t n_slices, kv_error *err) {
+    assert(n_slices >= 1 && n_slices <= KV_MAX_SLICES);
+    if (!make_tapes(slices, n_slices)) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    slices->n_looking = n_slices;
+    return KV_OK;
 }
 
 void kv_slices_set_checkpointing(kv_slices *slices, bool on) {
@@ -144,13 +157,14 @@ static void run_slices(struct pass *p) {
 
 static kv_status run(struct pass *p, double *loss, kv_error *err) {
     kv_slices *s = p->slices;
-    p->n = s->n < p->batch->n_seq ? s->n : p->batch->n_seq;
+    const int64_t wanted = p->backward ? s->n : s->n_looking;
+    p->n = wanted < p->batch->n_seq ? wanted : p->batch->n_seq;
     p->n_valid = kv_batch_valid(p->batch);
     *loss = 0;
     for (int64_t i = 0; i < p->n; i++) s->statuses[i] = KV_OK;
-    if (s->n == 1 && p->n == 1)
+    if (wanted == 1 && p->n == 1)
         run_slice(p, 0, s->tapes[0]);
-    else if (s->n > 1)
+    else if (wanted > 1)
         run_slices(p);
     for (int64_t i = 0; i < p->n; i++) {
         if (s->statuses[i] != KV_OK) {

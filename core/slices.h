@@ -66,6 +66,10 @@ void kv_slices_set_checkpointing(kv_slices *slices, bool on);
 // only the last one is to be watched: a gradient that is told is that of all so far. When a pass fails, some are never told.
 void kv_slices_set_watcher(kv_slices *slices, const kv_grad_watcher *watcher);
 
+// Forward passes without gradients are cut into n_slices instead: as many as where more sequences are trained at a time, so
+// that what they find is the same to the last bit.
+kv_status kv_slices_look_in(kv_slices *slices, int64_t n_slices, kv_error *err);
+
 // *loss: the sum over slices. Gradients are ADDED to param->grad, so that micro-batches accumulate. A batch of fewer
 // sequences than slices has as many slices as sequences; of none at all, *loss is 0 and gradients stay as they are. After an
 // error, which is that of the first slice that failed, gradients are of no use.

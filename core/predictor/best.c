@@ -230,6 +230,25 @@ kv_status kv_best_add(kv_best *best, kv_tape *tape, const kv_taps *taps, kv_tens
     return status;
 }
 
+bool kv_best_visit(kv_best *best, kv_sums_fn *visit, void *what) {
+    for (int side = 0; side < KV_SIDES; side++)
+        if (!visit(best->square[side], best->n_columns[side], what) ||
+            !visit(best->sum[side], best->n_columns[side], what))
+            return false;
+    for (int64_t i = 0; i < best->n_regressors; i++) {
+        const struct regressor *r = &best->regressors[i];
+        const int64_t rows = r->dim + 1;
+        if (!visit(r->gram, rows * rows, what)) return false;
+        for (int side = 0; side < KV_SIDES; side++)
+            if (r->reads[side] && !visit(r->xty[side], rows * best->n_columns[side], what)) return false;
+    }
+    return true;
+}
+
+void kv_best_tell_tokens(kv_best *best, int64_t n_tokens) {
+    best->n_tokens = n_tokens;
+}
+
 // ---- Comparing -----------------------------------------------------------------------------------------
 
 static kv_status check_sums(const kv_best *best, const struct regressor *r, int side, kv_error *err) {

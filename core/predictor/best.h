@@ -14,7 +14,7 @@
 #pragma once
 
 #include "core/api.h"
-#include "core/predictor/predictor.h"
+#include "core/predictor/least_squares.h"
 
 KV_API_BEGIN
 
@@ -30,6 +30,10 @@ void kv_best_free(kv_best *best);
 // As kv_least_squares_add.
 kv_status kv_best_add(kv_best *best, kv_tape *tape, const kv_taps *taps, kv_tensor *const *base_raw_k,
                       kv_tensor *const *base_v, const uint8_t *keep, kv_error *err);
+
+// As kv_least_squares_visit and kv_least_squares_tell_tokens.
+bool kv_best_visit(kv_best *best, kv_sums_fn *visit, void *what);
+void kv_best_tell_tokens(kv_best *best, int64_t n_tokens);
 
 // r2[n_base_layers][n_aux_layers]: what each aux layer explains alone of one side; 0 where it is not compared,
 // 1 everywhere for exact outputs.

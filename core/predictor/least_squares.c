@@ -404,19 +404,23 @@ static kv_status solve_output(const kv_least_squares *ls, int side, int64_t laye
     return status;
 }
 
+kv_status kv_least_squares_solve_one(const kv_least_squares *ls, kv_side side, int64_t layer, double ridge,
+                                     kv_predictor *predictor, double *r2, kv_error *err) {
+    if (ls->n_tokens == 0) return kv_fail(err, KV_ERR_ARGUMENT, "least squares was given no tokens");
+    if (r2) *r2 = 1;
+    if (!ls->target[side][layer].xty) return KV_OK;
+    const kv_status status = kv_sums_check(ls, side, layer, err);
+    if (status != KV_OK) return status;
+    return solve_output(ls, side, layer, ridge, &predictor->outputs[side][layer], r2, err);
+}
+
 kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_predictor *predictor,
                                  double *k_r2, double *v_r2, kv_error *err) {
     double *const r2[KV_SIDES] = {k_r2, v_r2};
-    if (ls->n_tokens == 0) return kv_fail(err, KV_ERR_ARGUMENT, "least squares was given no tokens");
-    for (int64_t i = ls->layers.first; i < ls->layers.end; i++)
-        for (int side = 0; side < KV_SIDES; side++) {
-            double *own = r2[side] ? r2[side] + i : NULL;
-            if (own) *own = 1;
-            if (!ls->target[side][i].xty) continue;
-            kv_predictor_output *output = &predictor->outputs[side][i];
-            kv_status status = kv_sums_check(ls, side, i, err);
-            if (status == KV_OK) status = solve_output(ls, side, i, ridge, output, own, err);
-            if (status != KV_OK) return status;
-        }
-    return KV_OK;
+    kv_status status = KV_OK;
+    for (int64_t i = ls->layers.first; i < ls->layers.end && status == KV_OK; i++)
+        for (int side = 0; side < KV_SIDES && status == KV_OK; side++)
+            status = kv_least_squares_solve_one(ls, (kv_side)side, i, ridge, predictor,
+                                                r2[side] ? r2[side] + i : NULL, err);
+    return status;
 }

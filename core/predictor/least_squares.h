@@ -52,6 +52,10 @@ void kv_least_squares_tell_tokens(kv_least_squares *ls, int64_t n_tokens);
 // ridge is 0; KV_ERR_NOT_FINITE names the model and the layer whose numbers were none.
 kv_status kv_least_squares_solve(const kv_least_squares *ls, double ridge, kv_predictor *predictor,
                                  double *k_r2, double *v_r2, kv_error *err);
+// The same of keys or values of one layer alone, of those that there are sums of: several may share the work. *r2 (may be
+// NULL): its explained variance.
+kv_status kv_least_squares_solve_one(const kv_least_squares *ls, kv_side side, int64_t layer, double ridge,
+                                     kv_predictor *predictor, double *r2, kv_error *err);
 
 // What regressions would explain that read only some sources.
 typedef struct kv_explained {

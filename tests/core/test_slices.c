@@ -176,6 +176,33 @@ static void test_forward(void **state) {
     setting_free(&s);
 }
 
+// Cut otherwise than for learning, more often or less, it finds the bits of slices that are always cut so; learning does not
+// notice.
+static void test_looks_in_other_slices(void **state) {
+    (void)state;
+    setting s = setting_lm(true);
+    const kv_batch batch = batch_of(&s);
+    const int64_t cuts[][2] = {{1, N_SLICES}, {N_SLICES, 1}, {2, N_SLICES}};
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        kv_slices *slices, *others;
+        kv_error err = {0};
+        double before, loss, expected, after;
+        if (kv_slices_create(s.params, s.n_params, cuts[i][0], &slices, &err) ||
+            kv_slices_create(s.params, s.n_params, cuts[i][1], &others, &err) ||
+            kv_slices_backward(slices, &batch, objective, &s, &before, &err) ||
+            kv_slices_look_in(slices, cuts[i][1], &err) ||
+            kv_slices_forward(slices, &batch, objective, &s, &loss, &err) ||
+            kv_slices_forward(others, &batch, objective, &s, &expected, &err) ||
+            kv_slices_backward(slices, &batch, objective, &s, &after, &err))
+            fail_msg("%s", err.message);
+        assert_true(loss == expected && after == before);
+        if (i == 0) assert_true(loss != before); // or nothing would have been shown
+        kv_slices_free(slices);
+        kv_slices_free(others);
+    }
+    setting_free(&s);
+}
+
 static void expect_failure(setting *s, kv_slices *slices, const char *expected) {
     const kv_batch batch = batch_of(s);
     kv_error err = {0};
@@ -240,7 +267,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_language_model), cmocka_unit_test(test_predictors),
         cmocka_unit_test(test_forward),        cmocka_unit_test(test_failure),
-        cmocka_unit_test(test_how_many),
+        cmocka_unit_test(test_how_many),       cmocka_unit_test(test_looks_in_other_slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,11 @@
 // predictor.least_squares_passes: a fit in several passes over the text, each for a share of the base's layers, leaves
-// what one pass leaves, bit by bit; its products and its memory are those that are said beforehand.
+// what one pass leaves, bit by bit; its products and its memory are those that are said beforehand. How ranks share a pass.
 #include "core/gemm.h"
 #include "tests/support/predictors/paper.h"
 #include "tests/support/train.h"
 #include "train/run/training.h"
 #include "train/task/least_squares_start.h"
+#include "train/task/shared_work.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -148,11 +149,67 @@ static void refused(void **state) {
                  ARGS("fit.yaml", "-s", "predictor.least_squares_passes=0"));
 }
 
+// ---- Shares of ranks -----------------------------------------------------------------------------------
+
+// Each piece once, by rank and round in their order; all ranks have as many rounds.
+static void pieces_are_shared(void **state) {
+    (void)state;
+    for (int64_t n = 0; n <= 300; n += n < 20 ? 1 : 35)
+        for (int n_ranks = 1; n_ranks <= 9; n_ranks++) {
+            int64_t next = 0;
+            const int64_t n_rounds = kv_share_rounds(n, n_ranks);
+            assert_true(n_rounds <= 64 && n_rounds * n_ranks <= n + n_ranks - 1);
+            for (int rank = 0; rank < n_ranks; rank++) {
+                const int64_t begin = next;
+                for (int64_t round = 0; round < n_rounds; round++) {
+                    const kv_pieces own = kv_share_round(n, n_ranks, rank, round);
+                    assert_true(own.first == next && own.end >= next);
+                    assert_true(own.end - own.first <= n / n_ranks / n_rounds + 1);
+                    next = own.end;
+                }
+                assert_true(next - begin == n / n_ranks || next - begin == n / n_ranks + 1);
+            }
+            assert_int_equal(next, n);
+        }
+}
+
+static kv_status note_piece(void *context, int64_t piece, kv_error *err) {
+    int64_t *next = context;
+    assert_int_equal(piece, (*next)++);
+    return piece == 70 ? kv_fail(err, KV_ERR_RANGE, "piece 70") : KV_OK;
+}
+
+// Alone: all pieces in their order, until one fails.
+static void pieces_are_done(void **state) {
+    (void)state;
+    int64_t next = 0;
+    kv_error err = {0};
+    assert_int_equal(kv_share_work(70, note_piece, &next, &err), KV_OK);
+    assert_int_equal(next, 70);
+    next = 0;
+    assert_int_equal(kv_share_work(90, note_piece, &next, &err), KV_ERR_RANGE);
+    assert_int_equal(next, 71);
+}
+
+// Layer by layer all ranks have work.
+static void solvers_differ(void **state) {
+    (void)state;
+    for (int n_ranks = 1; n_ranks < 9; n_ranks++) {
+        int work[9] = {0};
+        for (int64_t layer = 0; layer < 12; layer++)
+            for (int side = 0; side < KV_SIDES; side++)
+                work[kv_least_squares_solver((kv_side)side, layer, n_ranks)]++;
+        for (int r = 0; r < n_ranks; r++) assert_true(work[r] == 24 / n_ranks || work[r] == 24 / n_ranks + 1);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_as_one_pass),         cmocka_unit_test(others_are_left_alone),
         cmocka_unit_test(passes_share_the_layers),  cmocka_unit_test(products_are_said),
         cmocka_unit_test(memory_is_that_of_a_pass), cmocka_unit_test(refused),
+        cmocka_unit_test(pieces_are_shared),        cmocka_unit_test(pieces_are_done),
+        cmocka_unit_test(solvers_differ),
     };
     return cmocka_run_group_tests(tests, setup, train_teardown);
 }

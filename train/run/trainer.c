@@ -85,11 +85,14 @@ static kv_status load_optimizer(struct trainer *t, kv_error *err) {
     return status;
 }
 
+// A rank's share of a step may be less than a micro-batch; what it validates is not.
 static kv_status prepare_slices(struct trainer *t, kv_error *err) {
     kv_task_choice choice = kv_footprint_chosen(t->config);
+    const int64_t whole = kv_task_slices(t->task, &choice);
     if (choice.n_seq > t->n_seq) choice.n_seq = t->n_seq;
     const int64_t n = kv_task_slices(t->task, &choice);
     kv_status status = kv_slices_create(t->task->params, t->task->n_params, n, &t->slices, err);
+    if (status == KV_OK) status = kv_slices_look_in(t->slices, whole, err);
     if (status == KV_OK) kv_slices_set_checkpointing(t->slices, t->config->train.activation_checkpointing);
     return status;
 }

@@ -4,6 +4,8 @@
 
 #include "data/corpus/packing.h"
 #include "data/file/hash.h"
+#include "data/ranks/ranks.h"
+#include "train/task/shared_work.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -151,18 +153,50 @@ static kv_tensor *slice_objective(void *context, kv_tape *tape, const kv_slice *
                                   &w->errors[slice->index]);
 }
 
-static void add_slices(const struct work *w, kv_validation_result *result) {
-    kv_layer_errors *sum = &result->errors;
+// A validation on its way.
+struct pass {
+    const kv_validation *v;
+    kv_task *task;
+    kv_slices *slices;
+    kv_progress *progress;
+    int64_t step, n_batches, done; // done: by this rank
+    int64_t n_layers;              // that there are errors of
+    // [n_batches][loss, terms, errors of keys, of values] of each micro-batch: those of other ranks are 0.
+    double *found;
+};
+
+static int64_t width_of(const struct pass *p) {
+    return 1 + KV_MAX_TERMS + 2 * p->n_layers;
+}
+
+static kv_status make_room(struct pass *p, kv_error *err) {
+    p->found = calloc((size_t)(p->n_batches * width_of(p)), sizeof *p->found);
+    return p->found ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory for what was validated");
+}
+
+static void add_slices(const struct pass *p, const struct work *w, double *terms) {
+    double *keys = terms + KV_MAX_TERMS, *values = keys + p->n_layers;
     for (int s = 0; s < KV_MAX_SLICES; s++) {
         const kv_layer_errors *e = &w->errors[s];
-        for (int i = 0; i < KV_MAX_TERMS; i++) result->terms[i] += w->terms[s][i];
-        if (e->n_layers > 0) sum->n_layers = e->n_layers;
-        for (int64_t i = 0; i < e->n_layers; i++) sum->key[i] += e->key[i], sum->value[i] += e->value[i];
+        for (int i = 0; i < KV_MAX_TERMS; i++) terms[i] += w->terms[s][i];
+        for (int64_t i = 0; i < e->n_layers; i++) keys[i] += e->key[i], values[i] += e->value[i];
     }
 }
 
-static kv_status validate_rows(const kv_validation *v, int64_t first, int64_t n, kv_task *task,
-                               kv_slices *slices, kv_validation_result *result, kv_error *err) {
+static void show(const struct pass *p) {
+    char note[112];
+    const int64_t rows = p->v->n_rows;
+    if (!p->progress) return;
+    snprintf(note, sizeof note, "validation of step %" PRIi64 ": %" PRIi64 "/%" PRIi64 " rows", p->step,
+             smaller(kv_share_done(p->n_batches, p->done) * p->v->micro_batch_size, rows), rows);
+    kv_progress_show(p->progress, p->step, note);
+}
+
+static kv_status validate_batch(void *context, int64_t index, kv_error *err) {
+    struct pass *p = context;
+    const kv_validation *v = p->v;
+    const int64_t first = index * v->micro_batch_size, n = smaller(v->micro_batch_size, v->n_rows - first);
+    show(p);
     fill_batch(v, first, n);
     // Divided by the targets of all rows, the losses of the batches add up to the mean.
     const kv_batch batch = {.input_ids = v->ids,
@@ -171,37 +205,60 @@ static kv_status validate_rows(const kv_validation *v, int64_t first, int64_t n,
                             .seq_len = v->seq_len,
                             .ignore_index = KV_IGNORE_INDEX,
                             .n_valid = (double)(v->n_rows * v->seq_len)};
-    struct work work = {.task = task};
+    struct work work = {.task = p->task};
     double loss;
-    kv_status status = kv_slices_forward(slices, &batch, slice_objective, &work, &loss, err);
-    result->loss += loss;
-    add_slices(&work, result);
-    return status;
+    kv_status status = kv_slices_forward(p->slices, &batch, slice_objective, &work, &loss, err);
+    p->n_layers = work.errors[0].n_layers;
+    if (status == KV_OK && !p->found) status = make_room(p, err);
+    if (status != KV_OK) return status;
+    double *found = p->found + index * width_of(p);
+    found[0] = loss;
+    add_slices(p, &work, found + 1);
+    p->done++;
+    return KV_OK;
 }
 
-static void show(kv_progress *progress, int64_t step, int64_t done, int64_t rows) {
-    char note[112];
-    if (!progress) return;
-    snprintf(note, sizeof note, "validation of step %" PRIi64 ": %" PRIi64 "/%" PRIi64 " rows", step, done,
-             rows);
-    kv_progress_show(progress, step, note);
+// In the order of the micro-batches, whoever has had them: the same bits however many ranks there are.
+static void add_batches(const struct pass *p, kv_validation_result *result) {
+    kv_layer_errors *sum = &result->errors;
+    sum->n_layers = p->n_layers;
+    for (int64_t b = 0; b < p->n_batches; b++) {
+        const double *terms = p->found + b * width_of(p) + 1, *keys = terms + KV_MAX_TERMS;
+        result->loss += terms[-1];
+        for (int i = 0; i < KV_MAX_TERMS; i++) result->terms[i] += terms[i];
+        for (int64_t i = 0; i < p->n_layers; i++)
+            sum->key[i] += keys[i], sum->value[i] += keys[p->n_layers + i];
+    }
+}
+
+static kv_status run_pass(struct pass *p, kv_validation_result *result, kv_error *err) {
+    kv_status status = kv_share_work(p->n_batches, validate_batch, p, err);
+    if (status == KV_OK) {
+        // Rank 0 has the first micro-batch; others may have none.
+        kv_ranks_broadcast(&p->n_layers, sizeof p->n_layers, 0);
+        if (!p->found) status = make_room(p, err);
+        status = kv_ranks_agree(status, err);
+    }
+    if (status == KV_OK) {
+        kv_ranks_sum(p->found, p->n_batches * width_of(p));
+        add_batches(p, result);
+    }
+    free(p->found);
+    return status;
 }
 
 kv_status kv_validate(const kv_validation *validation, kv_task *task, kv_slices *slices,
                       kv_progress *progress, int64_t step, kv_validation_result *result, kv_error *err) {
     const double started = kv_now();
-    const int64_t n_rows = validation->n_rows;
+    const int64_t rows = validation->micro_batch_size;
     *result = (kv_validation_result){0};
-    kv_status status = KV_OK;
-    for (int64_t first = 0; status == KV_OK && first < n_rows; first += validation->micro_batch_size) {
-        if (kv_console_interrupted()) {
-            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-            break;
-        }
-        show(progress, step, first, n_rows);
-        const int64_t n = smaller(validation->micro_batch_size, n_rows - first);
-        status = validate_rows(validation, first, n, task, slices, result, err);
-    }
+    struct pass pass = {.v = validation,
+                        .task = task,
+                        .slices = slices,
+                        .progress = progress,
+                        .step = step,
+                        .n_batches = (validation->n_rows + rows - 1) / rows};
+    kv_status status = run_pass(&pass, result, err);
     result->seconds = kv_now() - started;
     if (status == KV_OK && !isfinite(result->loss))
         status = kv_fail(err, KV_ERR_RANGE, "found a validation loss of %g, expected a finite number",

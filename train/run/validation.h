@@ -36,8 +36,10 @@ double kv_validation_bytes(const kv_validation *validation);
 int64_t kv_validations_left(const kv_steps_config *steps, int64_t step);
 bool kv_validation_due(const kv_steps_config *steps, int64_t step);
 
-// One pass of a loaded task, micro-batch by micro-batch, each in `slices`. `progress`, shown at `step`, may be NULL.
+// One pass of a loaded task, micro-batch by micro-batch, each in `slices`, which look in as many as a whole micro-batch has. `progress`, shown at `step`, may be NULL.
 // KV_ERR_INTERRUPTED at once after Ctrl-C. KV_ERR_RANGE: a loss that is no finite number.
+// Collective: ranks share the micro-batches, and all get the result of a run alone with these weights, bit by bit. Errors are
+// agreed on.
 kv_status kv_validate(const kv_validation *validation, kv_task *task, kv_slices *slices,
                       kv_progress *progress, int64_t step, kv_validation_result *result, kv_error *err);
 

@@ -4,6 +4,7 @@
 
 #include "core/predictor/start_from_base.h"
 #include "data/checkpoint/tabulated.h"
+#include "data/ranks/ranks.h"
 #include "data/system/console.h"
 #include "train/task/least_squares_start.h"
 #include "train/task/predictor_plan.h"
@@ -40,12 +41,12 @@ static kv_start_args start_args(const kvp_task *kvp) {
 static kv_status choose_sources(kvp_task *kvp, kv_error *err) {
     const kv_start_args args = start_args(kvp);
     kv_predictor_spec *spec = malloc(sizeof *spec);
-    if (!spec) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    *spec = kvp->shape->spec;
-    kv_status status = kv_choose_sources(&args, kvp->shape, spec, err);
+    if (spec) *spec = kvp->shape->spec;
+    kv_status status = kv_ranks_agree(spec ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory"), err);
+    if (status == KV_OK) status = kv_choose_sources(&args, kvp->shape, spec, err);
     if (status == KV_OK) status = kvp_remake_predictor(kvp, spec, err);
     free(spec);
-    return status;
+    return kv_ranks_agree(status, err);
 }
 
 static kv_status kvp_start(kv_task *task, kv_error *err) {
@@ -58,11 +59,11 @@ static kv_status kvp_start(kv_task *task, kv_error *err) {
     }
     if (kv_train_chooses(task->config)) status = choose_sources(kvp, err);
     if (status == KV_OK && task->config->predictor.init == KV_START_BASE)
-        return kv_start_from_base(kvp->predictor, kvp->base, err);
+        return kv_ranks_agree(kv_start_from_base(kvp->predictor, kvp->base, err), err);
     if (status != KV_OK || task->config->predictor.init != KV_START_LEAST_SQUARES) return status;
     const kv_start_args args = start_args(kvp);
     status = kv_least_squares_start(&args, kvp->predictor, err);
-    return status == KV_OK ? kv_start_rates(task, kvp->base_spec.n_layers, true, err) : status;
+    return status == KV_OK ? kv_start_rates(task, kvp->base_spec.n_layers, err) : status;
 }
 
 // Without weights it is taken for granted that the cache is that of an aux as it starts, if it can be.

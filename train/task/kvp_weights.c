@@ -221,7 +221,7 @@ kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
     if (status == KV_OK) status = load_predictor(kvp, from, err);
     if (status == KV_OK) status = kv_predictor_set_trainable(kvp->predictor, true, err);
     if (status == KV_OK) status = collect_params(kvp, err);
-    return status == KV_OK && from ? kv_start_rates(task, kvp->base_spec.n_layers, false, err) : status;
+    return status == KV_OK && from ? kv_start_rates_read(task, kvp->base_spec.n_layers, err) : status;
 }
 
 // ---- Saving --------------------------------------------------------------------------------------------

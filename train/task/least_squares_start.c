@@ -4,6 +4,7 @@
 
 #include "data/file/json.h"
 #include "data/file/path.h"
+#include "data/ranks/ranks.h"
 #include "train/config/rates.h"
 
 #include <inttypes.h>
@@ -63,13 +64,55 @@ static void print_result(const kv_predictor *predictor, const double *k_r2, cons
     }
 }
 
-static kv_status solve(const kv_train_config *config, const kv_least_squares *sums, kv_predictor *predictor,
-                       double *k_r2, double *v_r2, kv_error *err) {
-    kv_status status = kv_least_squares_solve(sums, config->predictor.ridge, predictor, k_r2, v_r2, err);
+// ---- Solving -------------------------------------------------------------------------------------------
+
+// Outputs are solved for once, each by one of the ranks, whose weights all take: the same bits on machines of any kind.
+int kv_least_squares_solver(kv_side side, int64_t layer, int n_ranks) {
+    return (int)((KV_SIDES * layer + (int64_t)side) % n_ranks);
+}
+
+static int solver(int side, int64_t layer) {
+    return kv_least_squares_solver((kv_side)side, layer, kv_n_ranks());
+}
+
+static kv_status solve_own(const kv_train_config *config, const kv_least_squares *sums, kv_layer_range layers,
+                           kv_predictor *predictor, double *const r2[KV_SIDES], kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t i = layers.first; i < layers.end && status == KV_OK; i++)
+        for (int side = 0; side < KV_SIDES && status == KV_OK; side++) {
+            r2[side][i] = 0;
+            if (solver(side, i) == kv_rank())
+                status = kv_least_squares_solve_one(sums, (kv_side)side, i, config->predictor.ridge,
+                                                    predictor, &r2[side][i], err);
+        }
     if (status == KV_OK) return KV_OK;
     return kv_fail_within(
         err, status, "least-squares start (predictor.ridge: %g, predictor.least_squares_tokens: %" PRIi64 ")",
         config->predictor.ridge, config->predictor.least_squares_tokens);
+}
+
+static void hand_on(kv_param *param, int from) {
+    kv_ranks_broadcast(param->data, (size_t)kv_param_size(param) * sizeof(float), from);
+}
+
+static void hand_on_layer(const kv_train_config *config, kv_predictor *predictor, int64_t layer) {
+    for (int side = 0; side < KV_SIDES; side++) {
+        kv_predictor_output *output = &predictor->outputs[side][layer];
+        const int from = solver(side, layer);
+        for (int64_t k = 0; k < output->map.n_params; k++) hand_on(&output->map.params[k], from);
+        if (config->predictor.table_start == KV_TABLE_START_FITTED) hand_on(&output->table, from);
+    }
+}
+
+static kv_status solve(const kv_train_config *config, const kv_least_squares *sums, kv_layer_range layers,
+                       kv_predictor *predictor, double *k_r2, double *v_r2, kv_error *err) {
+    double *const r2[KV_SIDES] = {k_r2, v_r2};
+    const kv_status status = kv_ranks_agree(solve_own(config, sums, layers, predictor, r2, err), err);
+    if (status != KV_OK) return status;
+    for (int side = 0; side < KV_SIDES; side++)
+        kv_ranks_sum(r2[side] + layers.first, layers.end - layers.first);
+    for (int64_t i = layers.first; i < layers.end; i++) hand_on_layer(config, predictor, i);
+    return KV_OK;
 }
 
 // ---- The start -----------------------------------------------------------------------------------------
@@ -77,6 +120,14 @@ static kv_status solve(const kv_train_config *config, const kv_least_squares *su
 static kv_status add(void *sums, kv_tape *tape, const kv_taps *taps, kv_tensor *const *base_raw_k,
                      kv_tensor *const *base_v, const uint8_t *keep, kv_error *err) {
     return kv_least_squares_add(sums, tape, taps, base_raw_k, base_v, keep, err);
+}
+
+static bool visit(void *sums, kv_sums_fn *fn, void *what) {
+    return kv_least_squares_visit(sums, fn, what);
+}
+
+static void tell_tokens(void *sums, int64_t n_tokens) {
+    kv_least_squares_tell_tokens(sums, n_tokens);
 }
 
 kv_layer_range kv_least_squares_layers(const kv_predictor *predictor, int64_t n_passes, int64_t pass) {
@@ -92,6 +143,8 @@ static kv_start_pass pass_of(const kv_start_args *args, const kv_predictor *pred
                            .reads = predictor,
                            .n_tokens = args->config->predictor.least_squares_tokens,
                            .add = add,
+                           .visit = visit,
+                           .tell_tokens = tell_tokens,
                            .flops = kv_flops_least_squares_part(predictor, layers, kv_start_rows(args))};
 }
 
@@ -106,12 +159,12 @@ static kv_status fit(const kv_start_args *args, int64_t i, kv_predictor *predict
     kv_start_pass pass = pass_of(args, predictor, layers, title);
     kv_least_squares *sums;
     kv_status status = kv_least_squares_create_part(predictor, layers, &sums, err);
-    if (status != KV_OK) return status;
-    pass.sums = sums;
-    if (args->config->predictor.table_start == KV_TABLE_START_FITTED)
+    if (status == KV_OK && args->config->predictor.table_start == KV_TABLE_START_FITTED)
         status = kv_least_squares_tables(sums, predictor, err);
+    pass.sums = sums;
+    status = kv_ranks_agree(status, err);
     if (status == KV_OK) status = kv_start_read(args, &pass, n_tokens, err);
-    if (status == KV_OK) status = solve(args->config, sums, predictor, k_r2, v_r2, err);
+    if (status == KV_OK) status = solve(args->config, sums, layers, predictor, k_r2, v_r2, err);
     kv_least_squares_free(sums);
     return status;
 }
@@ -124,7 +177,8 @@ kv_status kv_least_squares_start(const kv_start_args *args, kv_predictor *predic
         status = fit(args, i, predictor, &n_tokens, k_r2, v_r2, err);
     if (status != KV_OK) return status;
     print_result(predictor, k_r2, v_r2);
-    return write_json(args->config, predictor, n_tokens, k_r2, v_r2, err);
+    if (kv_rank_leads()) status = write_json(args->config, predictor, n_tokens, k_r2, v_r2, err);
+    return kv_ranks_agree(status, err);
 }
 
 double kv_least_squares_flops(const kv_start_args *args, const kv_predictor *shape) {

@@ -5,6 +5,7 @@
 #include "core/predictor/best.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
+#include "data/ranks/ranks.h"
 #include "train/task/tape_bytes.h"
 
 #include <inttypes.h>
@@ -169,11 +170,21 @@ static kv_status add(void *sums, kv_tape *tape, const kv_taps *taps, kv_tensor *
     return kv_best_add(sums, tape, taps, base_raw_k, base_v, keep, err);
 }
 
+static bool visit(void *sums, kv_sums_fn *fn, void *what) {
+    return kv_best_visit(sums, fn, what);
+}
+
+static void tell_tokens(void *sums, int64_t n_tokens) {
+    kv_best_tell_tokens(sums, n_tokens);
+}
+
 static kv_start_pass pass_of(const kv_start_args *args, const kv_predictor *all) {
     return (kv_start_pass){.title = "comparing layers",
                            .reads = all,
                            .n_tokens = args->config->predictor.best_tokens,
                            .add = add,
+                           .visit = visit,
+                           .tell_tokens = tell_tokens,
                            .flops = kv_flops_best(all, kv_start_rows(args))};
 }
 
@@ -185,24 +196,33 @@ static kv_status read_text(const kv_start_args *args, const kv_predictor *all, k
     return kv_start_read(args, &pass, n_tokens, err);
 }
 
+// One rank chooses for all: where machines differ in the last bits, the better of two layers could be another one.
+static kv_status choose_and_tell(const kv_best *best, struct result *r, kv_predictor_spec *spec,
+                                 kv_error *err) {
+    kv_status status = choose(best, r, spec, err);
+    if (status != KV_OK)
+        return kv_fail_within(
+            err, status, "predictor.choose: best (predictor.ridge: %g, predictor.best_tokens: %" PRIi64 ")",
+            r->args->config->predictor.ridge, r->args->config->predictor.best_tokens);
+    status = write_json(r, err);
+    if (status == KV_OK) print_result(r);
+    return status;
+}
+
 kv_status kv_choose_sources(const kv_start_args *args, const kv_predictor *plan, kv_predictor_spec *spec,
                             kv_error *err) {
     struct result result = {.args = args, .plan = &plan->spec, .spec = spec};
     kv_best *best = NULL;
     kv_predictor *all = plan_all(args, &plan->spec, err);
-    if (!all) return KV_ERR_MEMORY;
-    kv_status status = kv_best_create(all, &best, err);
+    kv_status status = all ? kv_best_create(all, &best, err) : KV_ERR_MEMORY;
+    status = kv_ranks_agree(status, err);
     if (status == KV_OK) status = read_text(args, all, best, &result.n_tokens, err);
     if (args->cached) kv_cached_read_for(args->cached, plan);
-    if (status == KV_OK) {
-        status = choose(best, &result, spec, err);
-        if (status != KV_OK)
-            kv_fail_within(err, status,
-                           "predictor.choose: best (predictor.ridge: %g, predictor.best_tokens: %" PRIi64 ")",
-                           args->config->predictor.ridge, args->config->predictor.best_tokens);
-    }
-    if (status == KV_OK) status = write_json(&result, err);
-    if (status == KV_OK) print_result(&result);
+    if (status == KV_OK && kv_rank_leads()) status = choose_and_tell(best, &result, spec, err);
+    status = kv_ranks_agree(status, err);
+    for (int side = 0; side < KV_SIDES && status == KV_OK; side++)
+        for (int64_t i = 0; i < spec->n_base_layers; i++)
+            kv_ranks_broadcast(&spec->outputs[side][i].sources, sizeof spec->outputs[side][i].sources, 0);
     for (int side = 0; side < KV_SIDES; side++) free(result.r2[side]);
     kv_best_free(best);
     kv_predictor_free(all);

@@ -9,7 +9,8 @@
 // most of each output, keys and values apart, into *spec, which comes as the plan's. Sources that name their layer stay.
 // Prints what each chosen layer explains alone, and leaves it of all layers in best_layers.json in config->output:
 // tokens, ridge, and of keys and values by base layer the layers chosen, the best one first, and what every layer
-// explains (fractions of 1; 0 where it is not compared). KV_ERR_INTERRUPTED when the user stops it.
+// explains (fractions of 1; 0 where it is not compared). KV_ERR_INTERRUPTED when the user stops it. Collective: ranks share
+// the reading (start_pass.h), rank 0 chooses for all and writes the file. Errors are agreed on.
 kv_status kv_choose_sources(const kv_start_args *args, const kv_predictor *plan, kv_predictor_spec *spec,
                             kv_error *err);
 

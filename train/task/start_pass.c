@@ -5,7 +5,9 @@
 #include "core/flops.h"
 #include "core/predictor/least_squares.h"
 #include "data/corpus/packing.h"
+#include "data/ranks/ranks.h"
 #include "data/system/console.h"
+#include "train/task/shared_work.h"
 #include "train/task/task.h"
 
 #include <stdlib.h>
@@ -22,6 +24,10 @@ struct pass {
     uint8_t *keep;            // [n_seq · seq_len]
     kv_sequence *sequences;   // [n_seq]
     int64_t n_all, n_batches; // tokens there are to read; batches that are
+    int64_t done;             // of these by this rank
+    double flops;             // of one of them
+    kv_progress progress;
+    char note[64];
 };
 
 static void free_pass(struct pass *p) {
@@ -58,6 +64,17 @@ static int64_t count_batches(const kv_start_args *args, int64_t wanted, int64_t 
     return (n + rows - 1) / rows;
 }
 
+static uint64_t batch_flops(const kv_start_args *a, const kv_start_pass *wanted) {
+    const kv_data_config *d = &a->config->data;
+    const kv_kvp_weights both = {.consistency = 1};
+    const kv_kvp_known known = {a->cached != NULL, a->aux_cached, 0};
+    const kv_predictor *reads = wanted->reads;
+    const int64_t n_seq = d->micro_batch_size, len = d->seq_len;
+    return kv_flops_least_squares(a->base_spec, a->aux_spec, reads, n_seq, len) -
+           kv_flops_least_squares_sums(reads, n_seq * len) -
+           kv_flops_kvp_spared(a->base_spec, a->aux_spec, reads, n_seq, len, &both, &known) + wanted->flops;
+}
+
 static kv_status allocate(struct pass *p, kv_error *err) {
     const kv_data_config *d = &p->config->data;
     const size_t n_seq = (size_t)d->micro_batch_size, rows = n_seq * (size_t)d->seq_len;
@@ -80,6 +97,7 @@ static kv_status prepare(struct pass *p, kv_error *err) {
     const kv_batches_args args = kv_train_batches(p->args->text, d->micro_batch_size);
     p->n_all = epoch_tokens(p->args);
     p->n_batches = count_batches(p->args, p->wanted->n_tokens, p->n_all);
+    p->flops = (double)batch_flops(p->args, p->wanted);
     kv_status status = kv_batches_create(&args, &p->batches, err);
     return status == KV_OK ? allocate(p, err) : status;
 }
@@ -129,17 +147,6 @@ static kv_status add_batch(struct pass *p, int64_t step, kv_error *err) {
                            : status;
 }
 
-static uint64_t batch_flops(const kv_start_args *a, const kv_start_pass *wanted) {
-    const kv_data_config *d = &a->config->data;
-    const kv_kvp_weights both = {.consistency = 1};
-    const kv_kvp_known known = {a->cached != NULL, a->aux_cached, 0};
-    const kv_predictor *reads = wanted->reads;
-    const int64_t n_seq = d->micro_batch_size, len = d->seq_len;
-    return kv_flops_least_squares(a->base_spec, a->aux_spec, reads, n_seq, len) -
-           kv_flops_least_squares_sums(reads, n_seq * len) -
-           kv_flops_kvp_spared(a->base_spec, a->aux_spec, reads, n_seq, len, &both, &known) + wanted->flops;
-}
-
 double kv_start_flops(const kv_start_args *args, const kv_start_pass *wanted) {
     const int64_t n = count_batches(args, wanted->n_tokens, epoch_tokens(args));
     return (double)batch_flops(args, wanted) * (double)n;
@@ -147,25 +154,44 @@ double kv_start_flops(const kv_start_args *args, const kv_start_pass *wanted) {
 
 // ---- The pass ------------------------------------------------------------------------------------------
 
+static kv_status read_batch(void *context, int64_t index, kv_error *err) {
+    struct pass *p = context;
+    const kv_status status = add_batch(p, index, err);
+    p->done++;
+    const int64_t done = kv_share_done(p->n_batches, p->done);
+    snprintf(p->note, sizeof p->note, "tokens  %.1f GFLOP/s",
+             1e-9 * p->flops * (double)done / (kv_now() - p->progress.started));
+    kv_progress_show(&p->progress, done * kv_start_rows(p->args), p->note);
+    return status;
+}
+
+static bool add_up(double *sums, int64_t n, void *what) {
+    (void)what;
+    kv_ranks_sum(sums, n);
+    return true;
+}
+
+static kv_status read_all(struct pass *p, kv_error *err) {
+    kv_status status = kv_share_work(p->n_batches, read_batch, p, err);
+    // Who has stopped it does not wait for what comes of it, either.
+    if (status == KV_OK && kv_ranks_interrupted()) status = KV_ERR_INTERRUPTED;
+    if (status != KV_ERR_INTERRUPTED) return status;
+    return kv_fail(err, status, "interrupted before the first step, nothing to save");
+}
+
 kv_status kv_start_read(const kv_start_args *args, const kv_start_pass *wanted, int64_t *n_read,
                         kv_error *err) {
-    struct pass p = {.args = args, .wanted = wanted, .config = args->config};
-    kv_status status = prepare(&p, err);
+    struct pass p = {.args = args, .wanted = wanted, .config = args->config, .note = "tokens"};
+    kv_status status = kv_ranks_agree(prepare(&p, err), err);
     const int64_t rows = kv_start_rows(args);
-    const uint64_t flops = batch_flops(args, wanted);
-    kv_progress progress;
-    char note[64] = "tokens";
-    kv_progress_begin(&progress, stderr, wanted->title, p.n_batches * rows);
-    for (int64_t i = 0; status == KV_OK && i < p.n_batches; i++) {
-        status = add_batch(&p, i, err);
-        snprintf(note, sizeof note, "tokens  %.1f GFLOP/s",
-                 1e-9 * (double)flops * (double)(i + 1) / (kv_now() - progress.started));
-        kv_progress_show(&progress, (i + 1) * rows, note);
-        if (status == KV_OK && kv_console_interrupted())
-            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted before the first step, nothing to save");
-    }
-    if (status == KV_OK) kv_progress_end(&progress, note);
+    kv_progress_begin(&p.progress, stderr, wanted->title, p.n_batches * rows);
+    if (status == KV_OK) status = read_all(&p, err);
     *n_read = p.n_batches * rows < p.n_all ? p.n_batches * rows : p.n_all;
+    if (status == KV_OK) {
+        wanted->visit(wanted->sums, add_up, NULL);
+        wanted->tell_tokens(wanted->sums, *n_read);
+        kv_progress_end(&p.progress, p.note);
+    }
     free_pass(&p);
     return status;
 }

@@ -1,7 +1,10 @@
 // One pass over the beginning of the training text before the first step: both models read it, or caches on disk say
 // what they make of it. What comes of that, whoever asks for the pass says.
+//
+// Ranks share the batches, which are those of a run alone: each reads its own, and what they have made of them is added up.
 #pragma once
 
+#include "core/predictor/least_squares.h"
 #include "train/config/corpora.h"
 #include "train/task/cached_teacher.h"
 
@@ -23,6 +26,9 @@ typedef struct kv_start_pass {
     // Takes a batch into the sums, as kv_least_squares_add does.
     kv_status (*add)(void *sums, kv_tape *tape, const kv_taps *taps, kv_tensor *const *base_raw_k,
                      kv_tensor *const *base_v, const uint8_t *keep, kv_error *err);
+    // As kv_least_squares_visit and kv_least_squares_tell_tokens: what ranks add up.
+    bool (*visit)(void *sums, kv_sums_fn *fn, void *what);
+    void (*tell_tokens)(void *sums, int64_t n_tokens);
     void *sums;
     uint64_t flops; // products of adding a batch (kv_start_rows)
 } kv_start_pass;
@@ -30,8 +36,9 @@ typedef struct kv_start_pass {
 // Tokens of a batch.
 int64_t kv_start_rows(const kv_start_args *args);
 
-// *n_read: tokens. KV_ERR_INTERRUPTED when the user stops it.
+// Collective. The sums are then those of all ranks, the same bits on each of them; *n_read: their tokens. Errors are
+// agreed on. KV_ERR_INTERRUPTED when the user stops it.
 kv_status kv_start_read(const kv_start_args *args, const kv_start_pass *pass, int64_t *n_read, kv_error *err);
 
-// Products of all of it; `sums` and `add` may be NULL.
+// Products of all of it, whoever makes them; `sums` and the functions may be NULL.
 double kv_start_flops(const kv_start_args *args, const kv_start_pass *pass);

@@ -2,6 +2,7 @@
 #include "train/task/start_rates.h"
 
 #include "data/file/json.h"
+#include "data/ranks/ranks.h"
 #include "train/config/rates.h"
 
 #include <inttypes.h>
@@ -62,21 +63,37 @@ static void print_scales(const kv_task *task) {
     fprintf(stderr, " at most; warm-up of %" PRIi64 " steps\n", s->warmup_steps);
 }
 
-kv_status kv_start_rates(kv_task *task, int64_t n_base_layers, bool fresh, kv_error *err) {
-    const kv_train_config *config = task->config;
-    if (!kv_train_scales_rates(config)) return KV_OK;
-    struct fit fit;
-    kv_status status = read_fit(config->output, n_base_layers, &fit, err);
-    if (status != KV_OK || !fit.known) return status;
+static kv_status set_scales(kv_task *task, const struct fit *fit, int64_t n_layers, kv_error *err) {
     free(task->rate_scales);
     task->rate_scales = malloc((size_t)task->n_params * sizeof *task->rate_scales);
     if (!task->rate_scales) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     for (int64_t i = 0; i < task->n_params; i++) {
         const kv_param *param = task->params[i];
-        task->rate_scales[i] = param->group == KV_GROUP_MAPS    ? map_scale(param, &fit, n_base_layers)
-                               : param->group == KV_GROUP_MODEL ? aux_scale(&fit, n_base_layers)
+        task->rate_scales[i] = param->group == KV_GROUP_MAPS    ? map_scale(param, fit, n_layers)
+                               : param->group == KV_GROUP_MODEL ? aux_scale(fit, n_layers)
                                                                 : 1;
     }
-    if (fresh) print_scales(task);
     return KV_OK;
+}
+
+kv_status kv_start_rates_read(kv_task *task, int64_t n_base_layers, kv_error *err) {
+    const kv_train_config *config = task->config;
+    struct fit fit;
+    if (!kv_train_scales_rates(config)) return KV_OK;
+    const kv_status status = read_fit(config->output, n_base_layers, &fit, err);
+    return status == KV_OK && fit.known ? set_scales(task, &fit, n_base_layers, err) : status;
+}
+
+// Rank 0 has just written the file, which others may not see yet.
+kv_status kv_start_rates(kv_task *task, int64_t n_base_layers, kv_error *err) {
+    const kv_train_config *config = task->config;
+    struct fit fit = {0};
+    if (!kv_train_scales_rates(config)) return KV_OK;
+    kv_status status = kv_rank_leads() ? read_fit(config->output, n_base_layers, &fit, err) : KV_OK;
+    status = kv_ranks_agree(status, err);
+    if (status != KV_OK) return status;
+    kv_ranks_broadcast(&fit, sizeof fit, 0);
+    status = kv_ranks_agree(set_scales(task, &fit, n_base_layers, err), err);
+    if (status == KV_OK) print_scales(task);
+    return status;
 }

@@ -14,6 +14,8 @@
 #define KV_LEAST_RATE 0.02
 
 // Sets task->rate_scales of a kvp task whose parameters are there, by least_squares.json in its output; leaves it NULL
-// where the config wants no such thing, and in a run from before that file said so. Once the fit is made (`fresh`), what
-// came of it is printed on stderr.
-kv_status kv_start_rates(kv_task *task, int64_t n_base_layers, bool fresh, kv_error *err);
+// where the config wants no such thing, and in a run from before that file said so.
+kv_status kv_start_rates_read(kv_task *task, int64_t n_base_layers, kv_error *err);
+// The same once the fit is made; what came of it is printed on stderr. Collective: rank 0 reads the file for all. Errors are
+// agreed on.
+kv_status kv_start_rates(kv_task *task, int64_t n_base_layers, kv_error *err);

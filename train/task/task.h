@@ -51,7 +51,7 @@ typedef struct kv_task_ops {
     // Weights: as the config says, or from a checkpoint or final directory written by save when `from` is
     // given. Collective, as are frozen models (train/task/frozen.h); the last of what it does may fail on one rank alone.
     kv_status (*load)(kv_task *task, const char *from, kv_error *err);
-    // Done once, before the first step of a run that is not resumed. NULL: nothing to do.
+    // Done once, before the first step of a run that is not resumed: collective, errors are agreed on. NULL: nothing to do.
     kv_status (*start)(kv_task *task, kv_error *err);
     // Loss of a micro-batch, ready for kv_tape_backward; adds each term to terms[n_terms]. rows[n_seq]: which rows of the
     // text it is made of, with fixed packing; NULL: of none. Threads may call it, and validate, at the same time on tapes of
