@@ -201,6 +201,7 @@ static kv_status sweep(const struct arguments *a, kv_error *err) {
                                 .overrides = o->overrides,
                                 .n_overrides = o->n_overrides - (o->output != NULL), // --output comes last
                                 .only = a->sweep.only,
+                                .share = a->sweep.share,
                                 .force = a->mode == KV_RUN_FORCE,
                                 .no_eval = a->sweep.no_eval,
                                 .jobs = a->sweep.jobs,

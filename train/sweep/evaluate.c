@@ -310,23 +310,22 @@ static kv_status evaluate(const kv_sweep *sweep, const uint64_t *seed, const cha
     return status == KV_OK ? run_kveval(arguments, config, err) : status;
 }
 
-// Whether a run of that seed is done or, with args, is to be trained.
-static bool has_run(const kv_sweep_args *args, const kv_sweep *sweep, const uint64_t *seed) {
+// Whether a run of that seed is done or, where that counts, is to be trained.
+static bool has_run(const kv_sweep *sweep, const uint64_t *seed, bool to_be_trained) {
     for (size_t i = 0; i < sweep->n_runs; i++) {
         const kv_sweep_run *run = &sweep->runs[i];
-        if (run->seed == seed && (run->look.state == KV_SWEEP_DONE || (args && kv_sweep_wanted(args, run))))
+        if (run->seed == seed && (run->look.state == KV_SWEEP_DONE || (to_be_trained && run->wanted)))
             return true;
     }
     return false;
 }
 
-kv_status kv_sweep_evaluate(const kv_sweep_args *args, const kv_sweep *sweep, const char *kveval,
-                            bool measure_time, kv_error *err) {
+kv_status kv_sweep_evaluate(const kv_sweep *sweep, const char *kveval, bool measure_time, kv_error *err) {
     const kv_sweep_file *file = &sweep->file;
     if (file->n_seeds == 0) return evaluate(sweep, NULL, kveval, measure_time, err);
     kv_status status = KV_OK;
     for (size_t i = 0; status == KV_OK && i < file->n_seeds; i++)
-        if (has_run(args, sweep, &file->seeds[i]))
+        if (has_run(sweep, &file->seeds[i], true))
             status = evaluate(sweep, &file->seeds[i], kveval, measure_time, err);
     return status;
 }
@@ -362,7 +361,7 @@ kv_status kv_sweep_join_seeds(const kv_sweep *sweep, const char *kveval, kv_erro
         n += picture_options(sweep, arguments + n, texts);
     }
     for (size_t i = 0; status == KV_OK && i < n_seeds; i++) {
-        if (!has_run(NULL, sweep, &sweep->file.seeds[i])) continue;
+        if (!has_run(sweep, &sweep->file.seeds[i], false)) continue;
         status = kv_sweep_results_dir(sweep, &sweep->file.seeds[i], paths[i], err);
         arguments[n++] = paths[i];
         n_joined++;

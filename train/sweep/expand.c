@@ -3,6 +3,7 @@
 #include "data/config/tree.h"
 #include "data/file/hash.h"
 #include "data/file/path.h"
+#include "train/sweep/share.h"
 #include "train/sweep/sweep.h"
 
 #include <ctype.h>
@@ -15,7 +16,7 @@
 enum { MAX_RUNS = 250, MAX_VALUE_NAME = 48, MAX_NAME = 200 };
 
 // What lies in the output beside the runs.
-static const char *const reserved[] = {"eval.yaml",    "sweep.yaml", "table.csv",
+static const char *const reserved[] = {"eval.yaml",    "sweep.yaml", "table.csv", "sweep.lock",
                                        "made_by.json", "samples",    "logs"};
 
 static kv_status no_memory(kv_error *err) {
@@ -359,7 +360,8 @@ kv_status kv_sweep_open(const kv_sweep_args *args, kv_sweep *sweep, kv_error *er
     for (size_t i = 0; status == KV_OK && i < sweep->file.n_arms; i++)
         status = expand_arm(args, sweep, &sweep->file.arms[i], err);
     if (status == KV_OK) status = collect_keys(sweep, err);
-    return status == KV_OK ? kv_sweep_open_prepared(args, sweep, err) : status;
+    if (status == KV_OK) status = kv_sweep_choose(args, sweep, err);
+    return status == KV_OK ? kv_sweep_open_prepared(sweep, err) : status;
 }
 
 void kv_sweep_close(kv_sweep *sweep) {

@@ -10,14 +10,9 @@
 #include "train/run/training.h"
 #include "train/sweep/sweep.h"
 
-#include <fnmatch.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-
-bool kv_sweep_wanted(const kv_sweep_args *args, const kv_sweep_run *run) {
-    return !args->only || fnmatch(args->only, run->name, 0) == 0;
-}
 
 // ---- One training --------------------------------------------------------------------------------------
 
@@ -85,7 +80,7 @@ kv_status kv_sweep_look_at_prepared(const kv_sweep_prepared *p, kv_sweep_look *l
     return kv_sweep_look_at(p->path, overrides, p->seed != NULL, look, err);
 }
 
-kv_status kv_sweep_look_at_runs(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err) {
+kv_status kv_sweep_look_at_runs(kv_sweep *sweep, kv_error *err) {
     for (size_t i = 0; i < sweep->n_runs; i++) {
         kv_sweep_run *run = &sweep->runs[i];
         kv_error inner = {0};
@@ -93,7 +88,7 @@ kv_status kv_sweep_look_at_runs(const kv_sweep_args *args, kv_sweep *sweep, kv_e
                                                   run->n_overrides, &run->look, &inner);
         if (status == KV_OK) continue;
         // What it stands on may be that of a seed that nobody wants now.
-        if (kv_sweep_wanted(args, run)) return kv_sweep_name_place(sweep, run, status, &inner, err);
+        if (run->wanted) return kv_sweep_name_place(sweep, run, status, &inner, err);
         run->look = (kv_sweep_look){0};
     }
     return KV_OK;
@@ -246,7 +241,7 @@ kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err)
     if (status == KV_OK) look_at_prepared(&sweep, table, &total);
     const bool ready = status == KV_OK && total.n_left == 0;
     if (ready) {
-        status = kv_sweep_look_at_runs(args, &sweep, err);
+        status = kv_sweep_look_at_runs(&sweep, err);
     } else if (status == KV_OK) {
         for (size_t i = 0; i < sweep.n_runs; i++)
             kv_sweep_look_at(sweep.runs[i].train, (const char *const *)sweep.runs[i].overrides,
@@ -254,7 +249,7 @@ kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err)
     }
     for (size_t i = 0; status == KV_OK && i < sweep.n_runs; i++)
         add_row(table, &sweep, sweep.runs[i].name, &sweep.runs[i].look, sweep.runs[i].config->task,
-                kv_sweep_wanted(args, &sweep.runs[i]), &total);
+                sweep.runs[i].wanted, &total);
     if (status == KV_OK) {
         title(&sweep, table);
         add_total(&total, tables);

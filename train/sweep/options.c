@@ -3,10 +3,11 @@
 
 #include "data/system/help.h"
 #include "data/system/number.h"
+#include "train/sweep/share.h"
 
 #include <stdlib.h>
 
-enum { MAX_JOBS = 64, KEY_JOBS = 'j', KEY_ONLY = 0x100, KEY_NO_EVAL, KEY_SWEEP };
+enum { KEY_JOBS = 'j', KEY_ONLY = 0x100, KEY_NO_EVAL, KEY_SWEEP };
 
 // argp prints what follows \v behind the program's own text.
 static const char doc[] =
@@ -33,6 +34,11 @@ static const char doc[] =
     "  kvtrain --sweep my/sweep.yaml\n"
     "  kvtrain --sweep my/sweep.yaml -s train.steps=5 --output my/look\n"
     "  kvtrain --sweep my/sweep.yaml --only 'ours-*' --jobs 2\n"
+    "  kvtrain --sweep my/sweep.yaml --only 2/4\n"
+    "\n"
+    "Of four processes that are started with --only 1/4 to 4/4, on one machine or several, each trains a share of the runs, "
+    "and the first prepares while the others wait; the same command without --only then evaluates. Under an MPI launcher "
+    "ranks share the runs and rank 0 evaluates.\n"
     "\n"
     "With `seeds` a run is called ours-kl=0-seed=2, and what is prepared is trained with each seed where its output has "
     "{seed}. What differs by seed is shown as mean and standard deviation (kveval seeds --help).\n"
@@ -47,12 +53,25 @@ static const char doc[] =
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Sweeps:", 1},
     {"sweep", KEY_SWEEP, "FILE", 0, "Train and evaluate all runs that FILE describes (see below)", 1},
-    {"only", KEY_ONLY, "PATTERN", 0, "Train only the runs whose names match, as 'ours-*'", 1},
+    {"only", KEY_ONLY, "PATTERN|I/N", 0,
+     "Train only the runs whose names match, as 'ours-*', or only the share I of N, as 2/4, beside which other processes may "
+     "train the others; may be given twice, with either",
+     1},
     {"jobs", KEY_JOBS, "N", 0,
      "Train N runs at a time, each with its share of the cores; what they say goes to logs/ in the output",
      1},
     {"no-eval", KEY_NO_EVAL, NULL, 0, "Do not run kveval; the table has what training knows", 1},
     {0}};
+
+static void take_only(struct argp_state *state, kv_sweep_options *o, const char *text) {
+    kv_sweep_share share;
+    if (!kv_sweep_read_share(text, &share))
+        o->only = text;
+    else if (share.n > 0)
+        o->share = share;
+    else
+        argp_error(state, "--only %s: expected I/N, a share from 1 to N", text);
+}
 
 static error_t parse(int key, char *text, struct argp_state *state) {
     kv_sweep_options *o = state->input;
@@ -65,14 +84,14 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         o->path = text;
         *o->no_config = true;
         return 0;
-    case KEY_ONLY: o->only = text; return 0;
+    case KEY_ONLY: take_only(state, o, text); return 0;
     case KEY_NO_EVAL: o->no_eval = true; return 0;
     case KEY_JOBS:
-        if (!kv_read_whole(text, &o->jobs) || o->jobs < 1 || o->jobs > MAX_JOBS)
-            argp_error(state, "--jobs %s: expected a number from 1 to %d", text, MAX_JOBS);
+        if (!kv_read_whole(text, &o->jobs) || o->jobs < 1 || o->jobs > KV_SWEEP_MAX_JOBS)
+            argp_error(state, "--jobs %s: expected a number from 1 to %d", text, KV_SWEEP_MAX_JOBS);
         return 0;
     case ARGP_KEY_END:
-        if (!o->path && (o->only || o->no_eval || o->jobs > 1))
+        if (!o->path && (o->only || o->share.n || o->no_eval || o->jobs > 1))
             argp_error(state, "--only, --jobs and --no-eval belong to --sweep");
         if (!o->path && o->format != &kv_format_text) argp_error(state, "--format belongs to --sweep");
         return 0;

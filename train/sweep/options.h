@@ -2,6 +2,7 @@
 #pragma once
 
 #include "data/table/format.h"
+#include "train/sweep/sweep.h"
 
 #include <argp.h>
 #include <stdbool.h>
@@ -10,6 +11,7 @@
 typedef struct kv_sweep_options {
     const char *path; // of the sweep's file, NULL: an ordinary training
     const char *only;
+    kv_sweep_share share;
     bool no_eval;
     int64_t jobs;
     const kv_table_format *format;

@@ -51,14 +51,13 @@ static kv_status find_out(const kv_sweep_file *file, size_t i, bool *by_seed, kv
     return status;
 }
 
-static bool is_wanted(const kv_sweep_args *args, const kv_sweep *sweep, const uint64_t *seed) {
+static bool is_wanted(const kv_sweep *sweep, const uint64_t *seed) {
     for (size_t i = 0; i < sweep->n_runs; i++)
-        if ((!seed || sweep->runs[i].seed == seed) && kv_sweep_wanted(args, &sweep->runs[i])) return true;
+        if ((!seed || sweep->runs[i].seed == seed) && sweep->runs[i].wanted) return true;
     return false;
 }
 
-static kv_status add(const kv_sweep_args *args, kv_sweep *sweep, size_t i, const uint64_t *seed,
-                     kv_error *err) {
+static kv_status add(kv_sweep *sweep, size_t i, const uint64_t *seed, kv_error *err) {
     struct opened opened = {0};
     kv_status status = open_with(&sweep->file, i, seed, &opened, err);
     if (status != KV_OK) return status;
@@ -68,13 +67,13 @@ static kv_status add(const kv_sweep_args *args, kv_sweep *sweep, size_t i, const
                              .output = strdup(opened.config->output),
                              .task = opened.config->task,
                              .seed = seed,
-                             .wanted = is_wanted(args, sweep, seed)};
+                             .wanted = is_wanted(sweep, seed)};
     if (seed) snprintf(p->override, sizeof p->override, "seed=%" PRIu64, *seed);
     kv_config_free(opened.source);
     return p->output ? KV_OK : no_memory(err);
 }
 
-kv_status kv_sweep_open_prepared(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err) {
+kv_status kv_sweep_open_prepared(kv_sweep *sweep, kv_error *err) {
     const kv_sweep_file *file = &sweep->file;
     const size_t n_seeds = file->n_seeds ? file->n_seeds : 1;
     sweep->prepared = calloc(file->n_prepare * n_seeds + 1, sizeof *sweep->prepared);
@@ -83,7 +82,7 @@ kv_status kv_sweep_open_prepared(const kv_sweep_args *args, kv_sweep *sweep, kv_
         bool by_seed = false;
         if (file->n_seeds) status = find_out(file, i, &by_seed, err);
         for (size_t s = 0; status == KV_OK && s < (by_seed ? n_seeds : 1); s++)
-            status = add(args, sweep, i, by_seed ? &file->seeds[s] : NULL, err);
+            status = add(sweep, i, by_seed ? &file->seeds[s] : NULL, err);
     }
     return status;
 }

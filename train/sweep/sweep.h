@@ -38,7 +38,10 @@ typedef struct kv_sweep_run {
     size_t n_overrides;
     kv_config *source;
     const kv_train_config *config; // belongs to source
+    bool wanted;                   // of the pattern and of the share
+    int rank;                      // of those that are to be trained: whose it is
     kv_sweep_look look;
+    int failure; // exit status of the training that failed, or -signal
 } kv_sweep_run;
 
 // One training of what is to be there first.
@@ -56,19 +59,27 @@ typedef struct kv_sweep {
     kv_sweep_file file;
     char output[PATH_MAX];
     kv_sweep_run *runs;
-    size_t n_runs;
+    size_t n_runs, n_matched;    // n_matched: of the pattern
     kv_sweep_prepared *prepared; // in order
     size_t n_prepared;
     const char **keys; // borrowed: what differs between the runs, in the order of the file
     size_t n_keys;
 } kv_sweep;
 
+enum { KV_SWEEP_MAX_JOBS = 64 }; // at a time
+
+// The i-th of n parts of the runs, from 1; n = 0: all. Other processes have the other parts, at the same time.
+typedef struct kv_sweep_share {
+    int64_t i, n;
+} kv_sweep_share;
+
 typedef struct kv_sweep_args {
     const char *path, *output;    // output: NULL for the file's
     const char *const *overrides; // for all runs; they win over the file's `set`
     size_t n_overrides;
-    const char *only; // a pattern of names, NULL: all runs
-    bool force;       // runs of another configuration are replaced
+    const char *only;     // a pattern of names, NULL: all runs
+    kv_sweep_share share; // of these
+    bool force;           // runs of another configuration are replaced
     bool no_eval;
     int64_t jobs; // runs at a time
     const kv_table_format *format;
@@ -79,7 +90,7 @@ typedef struct kv_sweep_args {
 kv_status kv_sweep_open(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err);
 // Part of it: sweep->prepared. A configuration whose output has {seed} is trained with each of the seeds, the others once, by
 // their own; one that differs by seed but for its output is refused.
-kv_status kv_sweep_open_prepared(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err);
+kv_status kv_sweep_open_prepared(kv_sweep *sweep, kv_error *err);
 void kv_sweep_close(kv_sweep *sweep);
 
 // Looks at one training: whether its models go together and with the text, how far it has come, what it
@@ -89,15 +100,12 @@ kv_status kv_sweep_look_at(const char *train, const char *const *overrides, size
 // Likewise at one that is to be there first.
 kv_status kv_sweep_look_at_prepared(const kv_sweep_prepared *prepared, kv_sweep_look *look, kv_error *err);
 // All runs; an error names the run. Of those that are not wanted what is not there is not known.
-kv_status kv_sweep_look_at_runs(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err);
+kv_status kv_sweep_look_at_runs(kv_sweep *sweep, kv_error *err);
 
 // Passes on what went wrong with a run's configuration: a mistake in one of its settings is named by its line
 // in the sweep's file instead of by the "-s" it is handed down as. Returns `code`.
 kv_status kv_sweep_name_place(const kv_sweep *sweep, const kv_sweep_run *run, kv_status code,
                               const kv_error *inner, kv_error *err);
-
-// Whether the run's name matches args->only.
-bool kv_sweep_wanted(const kv_sweep_args *args, const kv_sweep_run *run);
 
 // ---- What is done with them ----------------------------------------------------------------------------
 
@@ -106,6 +114,8 @@ kv_status kv_sweep_estimate(const kv_sweep_args *args, FILE *out, kv_error *err)
 
 // Trains what is not trained yet, evaluates, leaves OUTPUT/table.csv and prints it on `out`. Where runs
 // failed the others go on; then KV_ERR_MISMATCH, saying how many. KV_ERR_INTERRUPTED after a signal to stop.
+// A share is trained and no more: the evaluation and the table are of all runs, once they are all there.
+// Collective: ranks have their parts of the runs, and rank 0 evaluates and prints.
 kv_status kv_sweep_train(const kv_sweep_args *args, FILE *out, kv_error *err);
 
 // Seconds a training has left, from the pace of those that are done (of the same task, where there are any);
@@ -118,8 +128,7 @@ kv_status kv_sweep_find_kveval(char path[PATH_MAX], kv_error *err);
 kv_status kv_sweep_check_tokenizer(const kv_sweep *sweep, kv_error *err);
 // OUTPUT/eval.yaml with the eval file's systems and the runs that are done; then kveval, as a child. With seeds
 // OUTPUT/eval/seed=N.yaml, and kveval's output in OUTPUT/eval/seed=N, for each of them that a run is wanted or done of.
-kv_status kv_sweep_evaluate(const kv_sweep_args *args, const kv_sweep *sweep, const char *kveval,
-                            bool measure_time, kv_error *err);
+kv_status kv_sweep_evaluate(const kv_sweep *sweep, const char *kveval, bool measure_time, kv_error *err);
 // With seeds: `kveval seeds` of those with a run that is done, into OUTPUT.
 kv_status kv_sweep_join_seeds(const kv_sweep *sweep, const char *kveval, kv_error *err);
 // Where kveval's files are: OUTPUT, or of a seed OUTPUT/eval/seed=N.
