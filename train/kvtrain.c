@@ -206,7 +206,8 @@ static kv_status sweep(const struct arguments *a, kv_error *err) {
                                 .no_eval = a->sweep.no_eval,
                                 .jobs = a->sweep.jobs,
                                 .format = a->sweep.format};
-    return a->dry_run ? kv_sweep_estimate(&args, stdout, err) : kv_sweep_train(&args, stdout, err);
+    return a->dry_run ? kv_ranks_agree(kv_sweep_estimate(&args, stdout, err), err)
+                      : kv_sweep_train(&args, stdout, err);
 }
 
 static kv_status open_one(kv_training *training, const struct arguments *a, kv_error *err) {
