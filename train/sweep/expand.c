@@ -3,7 +3,6 @@
 #include "data/config/tree.h"
 #include "data/file/hash.h"
 #include "data/file/path.h"
-#include "train/sweep/share.h"
 #include "train/sweep/sweep.h"
 
 #include <ctype.h>

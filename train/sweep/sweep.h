@@ -5,6 +5,7 @@
 #include "data/table/format.h"
 #include "train/config/config.h"
 #include "train/sweep/file.h"
+#include "train/sweep/share.h"
 
 #include <limits.h>
 #include <stdint.h>
@@ -68,11 +69,6 @@ typedef struct kv_sweep {
 
 enum { KV_SWEEP_MAX_JOBS = 64 }; // at a time
 
-// The i-th of n parts of the runs, from 1; n = 0: all. Other processes have the other parts, at the same time.
-typedef struct kv_sweep_share {
-    int64_t i, n;
-} kv_sweep_share;
-
 typedef struct kv_sweep_args {
     const char *path, *output;    // output: NULL for the file's
     const char *const *overrides; // for all runs; they win over the file's `set`
@@ -92,6 +88,13 @@ kv_status kv_sweep_open(const kv_sweep_args *args, kv_sweep *sweep, kv_error *er
 // their own; one that differs by seed but for its output is refused.
 kv_status kv_sweep_open_prepared(kv_sweep *sweep, kv_error *err);
 void kv_sweep_close(kv_sweep *sweep);
+
+// Sets `wanted` of all runs by args: those of the pattern and, of these, of the share, dealt by the tokens they are trained
+// on. Looks at nothing but their configurations, so that every process with the same files finds the same.
+kv_status kv_sweep_choose(const kv_sweep_args *args, kv_sweep *sweep, kv_error *err);
+
+// Sets `rank` of those that are to be trained (look), dealt by the work that is left of each.
+kv_status kv_sweep_share_ranks(kv_sweep *sweep, kv_error *err);
 
 // Looks at one training: whether its models go together and with the text, how far it has come, what it
 // takes. A run of another configuration in its directory is no error, but `changed`.

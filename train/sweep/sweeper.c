@@ -1,12 +1,12 @@
 // A sweep at work. Every training and evaluation is a program of its own: its memory is gone when it ends,
 // its failure is not ours, and it ends with the same weights as if it had been started by hand.
+#include "train/sweep/sweeper.h"
+
 #include "core/text.h"
 #include "data/file/path.h"
 #include "data/ranks/ranks.h"
 #include "data/system/console.h"
 #include "train/sweep/child.h"
-#include "train/sweep/share.h"
-#include "train/sweep/sweeper.h"
 #include "train/task/task.h"
 
 #include <inttypes.h>
