@@ -1,5 +1,7 @@
 #include "data/config/options.h"
 
+#include "data/system/help.h"
+
 #include <string.h>
 
 static void add_override(struct argp_state *state, kv_config_options *o, const char *text) {
@@ -44,4 +46,4 @@ static const struct argp_option options[] = {
     {"output", 'o', "DIR", 0, "Where results go, instead of `output` in CONFIG", 0},
     {0}};
 
-const struct argp kv_config_argp = {.options = options, .parser = parse};
+const struct argp kv_config_argp = {.options = options, .parser = parse, .help_filter = kv_help_filter};

@@ -111,6 +111,21 @@ def check_help(build, words, given, problems):
     return sum(check_script(block.place, "\n".join(block.lines), given, problems) for block in seen[""] if not is_yaml(block))
 
 
+def check_widths(build, words, problems):
+    """glibc's argp loses letters of options, and writes behind its buffer, where words fill a line to the last column."""
+    whole = None
+    for width in (33, 34, 36, 38, 40, 44, 52, 61, 200):
+        program, *rest = words.split()
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("KV_", "ARGP_"))} | {"COLUMNS": str(width)}
+        done = subprocess.run([build / PROGRAMS[program] / program, *rest, "--help"], capture_output=True, text=True, env=environment)
+        found = re.findall(r"^ {2,6}(?:-\S, +)?--([\w-]+)", re.split(r"^Mandatory", done.stdout, maxsplit=1, flags=re.M)[0], re.M)
+        if done.returncode != 0:
+            problems.append(f"{words} --help: with {width} columns it ends with {done.returncode}")
+        elif whole is not None and found != whole:
+            problems.append(f"{words} --help: with {width} columns other options are shown: {set(found) ^ set(whole)}")
+        whole = whole or found
+
+
 def shell_blocks(readme):
     """(place, commands) of a README's blocks that no test runs."""
     for block in blocks_of(readme, []):
@@ -135,6 +150,7 @@ def main(build):
     given = {words: by_spelling(text) for words, text in found.items()}
     for words in found:
         n += check_help(build, words, given, problems)
+        check_widths(build, words, problems)
     for readme in readmes():
         for place, script in shell_blocks(readme):
             n += check_script(place, script, given, problems)
