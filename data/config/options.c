@@ -1,7 +1,5 @@
 #include "data/config/options.h"
 
-#include "data/system/help.h"
-
 #include <string.h>
 
 static void add_override(struct argp_state *state, kv_config_options *o, const char *text) {
@@ -46,4 +44,4 @@ static const struct argp_option options[] = {
     {"output", 'o', "DIR", 0, "Where results go, instead of `output` in CONFIG", 0},
     {0}};
 
-const struct argp kv_config_argp = {.options = options, .parser = parse, .help_filter = kv_help_filter};
+const struct argp kv_config_argp = {.options = options, .parser = parse};

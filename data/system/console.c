@@ -103,6 +103,7 @@ void kv_console_start(char **argv) {
     kv_help_fit();
     write_whole_lines();
     on_exit(check_output, NULL);
+    kv_help_make_room(argv);
 }
 
 bool kv_console_flush(void) {

@@ -11,15 +11,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { ARGP_WIDTH = 79, LEAST = 30, NARROW = 60, COLUMN = 29, NARROW_COLUMN = 18, WORDS = 21 };
+enum { ARGP_WIDTH = 79, LEAST = 30 };
 
 static int margin; // 0: argp's own
-
-// Where the words about an option begin: narrower than that, further to the left than argp's own.
-static int option_column(void) {
-    const int column = margin < NARROW ? NARROW_COLUMN : COLUMN;
-    return column < margin - WORDS ? column : margin - WORDS;
-}
 
 void kv_help_fit(void) {
     struct winsize size;
@@ -29,8 +23,56 @@ void kv_help_fit(void) {
     char format[64];
     if (getenv("ARGP_HELP_FMT") || width <= 0 || width >= ARGP_WIDTH) return;
     margin = width < LEAST ? LEAST : width;
-    snprintf(format, sizeof format, "rmargin=%d,opt-doc-col=%d", margin, option_column());
+    // Narrower than that, the words about an option begin further to the left.
+    snprintf(format, sizeof format, "rmargin=%d%s", margin, margin < 60 ? ",opt-doc-col=18" : "");
     setenv("ARGP_HELP_FMT", format, 1);
+}
+
+// ---- Room ----------------------------------------------------------------------------------------------
+
+// Where its buffer is full glibc's argp (2.36) writes margins to the stream ahead of what is in the buffer, loses letters, or
+// writes behind its end. The buffer grows with the longest text that is put into it, and so one is that long: a line that never
+// reaches the real stream.
+enum { ROOM = 1 << 16, FILLER = '\x01' };
+
+static FILE *printed;
+
+static ssize_t pass_on(void *cookie, const char *text, size_t n) {
+    (void)cookie;
+    for (size_t i = 0; i < n; i++) {
+        static bool in_filler;
+        const bool ends = in_filler && text[i] == '\n';
+        in_filler = text[i] == FILLER;
+        if (!in_filler && !ends) fputc(text[i], printed);
+    }
+    const bool ok = fflush(printed) == 0 && !ferror(printed);
+    clearerr(printed);
+    return ok ? (ssize_t)n : -1;
+}
+
+static void close_printed(void) {
+    fflush(stdout);
+}
+
+// Help goes to what stdout is when argp begins.
+void kv_help_make_room(char **argv) {
+    bool wanted = false;
+    for (int i = 1; argv[0] && argv[i]; i++)
+        wanted = wanted || strncmp(argv[i], "--h", 3) == 0 || strncmp(argv[i], "-?", 2) == 0;
+    FILE *stream = wanted ? fopencookie(NULL, "w", (cookie_io_functions_t){.write = pass_on}) : NULL;
+    if (!stream) return;
+    printed = stdout;
+    stdout = stream;
+    atexit(close_printed);
+}
+
+static char *with_room(const char *text) {
+    char *longer = malloc(ROOM + strlen(text) + 2);
+    if (!longer) return (char *)text;
+    memset(longer, FILLER, ROOM);
+    longer[ROOM] = '\n';
+    strcpy(longer + ROOM + 1, text);
+    return longer;
 }
 
 // ---- The text behind the options -----------------------------------------------------------------------
@@ -46,34 +88,11 @@ static void print_behind(void) {
     free(behind.text);
 }
 
-static bool of_an_option(int key) {
-    return key < ARGP_KEY_HELP_PRE_DOC || key > ARGP_KEY_HELP_ARGS_DOC;
-}
-
-// In lines that argp need not break itself: where words fill its lines to the last column glibc 2.36 loses letters of the next
-// option, and writes behind its buffer. The first line is `less` shorter. argp frees what is not its own.
-static char *break_lines(const char *text, int width, size_t less) {
-    char *lines = NULL, *longer = NULL;
-    size_t n = 0;
-    FILE *stream =
-        asprintf(&longer, "%.*s%s", (int)less, "________", text) >= 0 ? open_memstream(&lines, &n) : NULL;
-    if (!stream) return (char *)text;
-    kv_fold_help(longer, width, stream);
-    free(longer);
-    if (fclose(stream) != 0) return (char *)text;
-    memmove(lines, lines + less, n - less + 1);
-    return lines;
-}
-
-// By so much an option's name that reaches into the column of words pushes the first of them to the right.
-enum { PUSHED = 6 };
-
 char *kv_help_filter(int key, const char *text, void *input) {
     (void)input;
     kv_fold_stop(); // help is what is printed from here on
-    if (!text || margin == 0 || key == ARGP_KEY_HELP_ARGS_DOC) return (char *)text;
-    if (of_an_option(key)) return break_lines(text, margin - option_column() - 1, PUSHED);
-    if (key != ARGP_KEY_HELP_POST_DOC) return break_lines(text, margin - 2, 0);
+    if (key == ARGP_KEY_HELP_PRE_DOC && printed && text) return with_room(text);
+    if (key != ARGP_KEY_HELP_POST_DOC || !text || margin == 0) return (char *)text;
     if (!behind.stream) {
         behind.stream = open_memstream(&behind.text, &behind.n);
         if (!behind.stream) return (char *)text;

@@ -1,8 +1,6 @@
 // A new format is a file of this room, a line here and one in format.h.
 #include "data/table/format.h"
 
-#include "data/system/help.h"
-
 #include <string.h>
 
 static const kv_table_format *const formats[] = {&kv_format_text, &kv_format_markdown, &kv_format_latex,
@@ -41,4 +39,4 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     return 0;
 }
 
-const struct argp kv_table_format_argp = {options, parse, NULL, NULL, NULL, kv_help_filter, NULL};
+const struct argp kv_table_format_argp = {options, parse, NULL, NULL, NULL, NULL, NULL};

@@ -1,8 +1,6 @@
 // The options of a picture, as kveval report and kveval seeds have them.
 #include "eval/report/picture_options.h"
 
-#include "data/system/help.h"
-
 #include <string.h>
 
 static const struct argp_option option_list[] = {
@@ -47,4 +45,4 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     }
 }
 
-const struct argp kv_picture_argp = {option_list, parse, NULL, NULL, NULL, kv_help_filter, NULL};
+const struct argp kv_picture_argp = {option_list, parse, NULL, NULL, NULL, NULL, NULL};

@@ -112,7 +112,7 @@ def check_help(build, words, given, problems):
 
 
 def check_widths(build, words, problems):
-    """glibc's argp loses letters of options, and writes behind its buffer, where words fill a line to the last column."""
+    """glibc's argp loses letters of options, puts margins where they do not belong and writes behind its buffer where that is full."""
     whole = None
     for width in (33, 34, 36, 38, 40, 44, 52, 61, 200):
         program, *rest = words.split()

@@ -3,6 +3,7 @@
 #include "train/run/exchange.h"
 
 #include "data/ranks/ranks.h"
+#include "tests/support/corpus.h"
 #include "tests/support/launch.h"
 #include "tests/support/support.h"
 
