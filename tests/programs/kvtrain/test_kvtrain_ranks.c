@@ -108,7 +108,8 @@ static void test_curve_from_a_cache(void **state) {
     (void)state;
     need_mpi();
     setenv("K", getenv("KVDATA"), 1);
-    shell_succeed("$K cache --base base/final/model --seq-len 16 --dtype f32 --top-k 32 --out cache shard.h5");
+    shell_succeed(
+        "$K cache --base base/final/model --seq-len 16 --dtype f32 --top-k 32 --out cache shard.h5");
     alone("kvp.yaml -o fixed -s data.packing=fixed");
     train_with(0, 3, "kvp.yaml -o fixed_3 -s data.packing=fixed -s teacher=cached -s cache=cache");
     expect_same_curve("fixed_3", "fixed", 1, 20, kvp_terms);
