@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -30,7 +31,6 @@ static const char *const run_names[] = {"final",        "best",        "checkpoi
                                         "stopped.json", "starts.json", "config.yaml", "machines.jsonl"};
 enum { N_RUN_NAMES = sizeof run_names / sizeof *run_names };
 
-const char kv_run_machines_name[] = "machines.jsonl";
 const char kv_run_config_name[] = "config.yaml", kv_run_final_name[] = "final", kv_run_best_name[] = "best";
 const char kv_run_state_name[] = "state.json", kv_run_optimizer_name[] = "optimizer.h5";
 
@@ -245,13 +245,15 @@ static kv_status open_metrics(kv_run *run, kv_error *err) {
 }
 
 // A run may go on elsewhere: a line for each start.
-static kv_status note_machine(const kv_run *run, kv_error *err) {
+static kv_status note_machine(const kv_run *run, int64_t n_threads, kv_error *err) {
     char path[PATH_MAX], *former = NULL, *all = NULL;
     size_t size = 0, length = 0;
     kv_status status = kv_path_join(run->path, kv_run_machines_name, path, err);
     if (status != KV_OK) return status;
     if (run->checkpoint[0] && kv_path_exists(path)) kv_read_file(path, (size_t)1 << 24, &former, &size, NULL);
-    json_t *start = json_pack("{s:I,s:o}", "step", (json_int_t)run->state.step, "made_by", kv_made_by(false));
+    json_t *start =
+        json_pack("{s:I,s:i,s:i,s:I,s:o}", "step", (json_int_t)run->state.step, "ranks", kv_n_ranks(),
+                  "nodes", kv_n_nodes(), "threads", (json_int_t)n_threads, "made_by", kv_made_by(false));
     char *line = start ? json_dumps(start, JSON_COMPACT) : NULL;
     FILE *text = open_memstream(&all, &length);
     if (text && former) fwrite(former, 1, size, text);
@@ -266,7 +268,7 @@ static kv_status note_machine(const kv_run *run, kv_error *err) {
     return status;
 }
 
-static kv_status begin(kv_run *run, kv_error *err) {
+static kv_status begin(kv_run *run, int64_t n_threads, kv_error *err) {
     char path[PATH_MAX];
     kv_status status = kv_make_dirs(run->path, err);
     if (status == KV_OK) status = lock_run(run, err);
@@ -279,7 +281,7 @@ static kv_status begin(kv_run *run, kv_error *err) {
     status =
         text ? kv_write_file(path, text, strlen(text), err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
     free(text);
-    if (status == KV_OK) status = note_machine(run, err);
+    if (status == KV_OK) status = note_machine(run, n_threads, err);
     return status == KV_OK ? open_metrics(run, err) : status;
 }
 
@@ -290,7 +292,9 @@ kv_status kv_run_begin(kv_run *run, kv_error *err) {
         double best_loss;
         int64_t validated;
     } known;
-    kv_status status = kv_ranks_agree(kv_rank_leads() ? begin(run, err) : KV_OK, err);
+    double n_threads = omp_get_max_threads();
+    kv_ranks_sum(&n_threads, 1);
+    kv_status status = kv_ranks_agree(kv_rank_leads() ? begin(run, (int64_t)n_threads, err) : KV_OK, err);
     if (status != KV_OK || kv_n_ranks() == 1) return status;
     memset(&known, 0, sizeof known);
     known.has_best = run->has_best, known.best_loss = run->best_loss, known.validated = run->validated;

@@ -7,7 +7,8 @@
 //   final/                      what the task saves, written when the last step is done; with optimizer.h5, from
 //                               which a longer run goes on. It stays until the longer one's takes its place
 //   starts.json                 how often it was started, and what time was lost (starts.h)
-//   machines.jsonl              one JSON object per start: the step it went on from, and on what (data/file/made_by.h)
+//   machines.jsonl              one JSON object per start: the step it went on from, how many ranks on how many nodes with how
+//                               many threads in all, and on what rank 0 was (data/file/made_by.h)
 //   stopped.json                why a run ended before its last step, unless it was killed
 // Checkpoints, best and final appear whole or not at all.
 #pragma once
@@ -54,7 +55,7 @@ typedef struct kv_run {
 } kv_run;
 
 // Names in a run's directory.
-extern const char kv_run_machines_name[], kv_run_config_name[], kv_run_final_name[], kv_run_best_name[];
+extern const char kv_run_config_name[], kv_run_final_name[], kv_run_best_name[];
 // And in those of its checkpoints.
 extern const char kv_run_state_name[], kv_run_optimizer_name[];
 

@@ -1,6 +1,7 @@
 // What a run's checkpoints cannot know: time that was spent behind the last one.
 #include "train/run/starts.h"
 
+#include "data/file/content.h"
 #include "data/file/json.h"
 #include "data/file/path.h"
 
@@ -9,6 +10,7 @@
 #include <string.h>
 
 static const char starts_name[] = "starts.json";
+const char kv_run_machines_name[] = "machines.jsonl";
 
 // The list; NULL: there is none that can be read.
 static json_t *read_list(const char *run) {
@@ -32,6 +34,25 @@ void kv_run_starts_read(const char *run, kv_run_starts *starts) {
         starts->step = json_is_integer(step) ? json_integer_value(step) : -1;
     }
     json_decref(list);
+}
+
+// Of the lines the last one stays.
+static kv_status take_place(void *context, const json_t *start, const char *where, kv_error *err) {
+    (void)where, (void)err;
+    *(kv_run_place *)context = (kv_run_place){json_integer_value(json_object_get(start, "ranks")),
+                                              json_integer_value(json_object_get(start, "nodes")),
+                                              json_integer_value(json_object_get(start, "threads"))};
+    return KV_OK;
+}
+
+void kv_run_place_read(const char *run, kv_run_place *place) {
+    char path[PATH_MAX], *text = NULL;
+    size_t size;
+    *place = (kv_run_place){0};
+    if (kv_path_join(run, kv_run_machines_name, path, NULL) == KV_OK &&
+        kv_read_file(path, (size_t)1 << 24, &text, &size, NULL) == KV_OK)
+        kv_json_lines(path, text, size, 0, "start", take_place, place, NULL);
+    free(text);
 }
 
 kv_status kv_run_starts_add(const char *run, int64_t step, double lost, kv_error *err) {

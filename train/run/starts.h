@@ -1,4 +1,4 @@
-// starts.json in a run's directory: from which steps it was started, and how long it had trained on steps that were lost
+// starts.json and machines.jsonl in a run's directory: from which steps it was started, and how long it had trained on steps that were lost
 // since, with what was logged of them: a run that is killed goes on from its last checkpoint.
 #pragma once
 
@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+extern const char kv_run_machines_name[];
 
 typedef struct kv_run_starts {
     int64_t n;    // 0: not known, of a run of before there was such a file
@@ -15,6 +17,12 @@ typedef struct kv_run_starts {
 
 // Never fails: what cannot be read is not known.
 void kv_run_starts_read(const char *run, kv_run_starts *starts);
+
+// By what the last start trains; 0: not known, of a run of before machines.jsonl said so. Never fails.
+typedef struct kv_run_place {
+    int64_t ranks, nodes, threads; // threads: of all ranks
+} kv_run_place;
+void kv_run_place_read(const char *run, kv_run_place *place);
 
 // One more, which goes on from `step`; `lost` seconds were trained behind it until now.
 kv_status kv_run_starts_add(const char *run, int64_t step, double lost, kv_error *err);

@@ -126,6 +126,13 @@ static void print_validation(const kv_run_status *s, FILE *out) {
     fputc('\n', out);
 }
 
+static void print_ranks(const kv_run_status *s, FILE *out) {
+    const kv_run_place *p = &s->place;
+    if (p->ranks < 2) return;
+    fprintf(out, "ranks        %" PRIi64 " on %" PRIi64 " node%s, %" PRIi64 " threads in all\n", p->ranks,
+            p->nodes, p->nodes == 1 ? "" : "s", p->threads);
+}
+
 static void print_speed(const kv_run_status *s, FILE *out) {
     const kv_metrics_table *t = &s->metrics.training;
     const double tokens = kv_metrics_last(t, "tokens_per_second"),
@@ -180,6 +187,7 @@ void kv_run_status_print(const kv_run_status *s, FILE *out) {
     print_phase(s, out);
     print_loss(s, out);
     print_validation(s, out);
+    print_ranks(s, out);
     print_speed(s, out);
     print_checkpoints(s, out);
 }
@@ -240,6 +248,10 @@ void kv_run_status_print_table(const kv_run_status *runs, size_t n, FILE *out) {
 // ---- JSON ----------------------------------------------------------------------------------------------
 
 // null for what is not known.
+static json_t *count(int64_t n) {
+    return n > 0 ? json_integer(n) : json_null();
+}
+
 static json_t *number(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }
@@ -318,7 +330,10 @@ bool kv_run_status_print_json(const kv_run_status *s, FILE *out) {
                   {"tokens_per_second", number(kv_metrics_last(t, "tokens_per_second"))},
                   {"gflops_per_second", number(kv_metrics_last(t, "gflops_per_second"))},
                   {"elapsed", number(s->elapsed)},
-                  {"starts", s->starts.n > 0 ? json_integer(s->starts.n) : json_null()},
+                  {"starts", count(s->starts.n)},
+                  {"ranks", count(s->place.ranks)},
+                  {"nodes", count(s->place.nodes)},
+                  {"threads", count(s->place.threads)},
                   {"lost", number(s->starts.lost)},
                   {"resuming", json_boolean(kv_run_status_is_resuming(s))},
                   {"left", number(s->left)},

@@ -327,6 +327,7 @@ kv_status kv_run_status_read(const char *path, kv_run_status *s, kv_error *err) 
     if (status == KV_OK) status = read_step(s, "best", &s->best_step, err);
     if (status == KV_OK) status = read_state(s, err);
     kv_run_starts_read(s->path, &s->starts);
+    kv_run_place_read(s->path, &s->place);
     if (s->phase == KV_RUN_FINISHED) s->step = s->final_step;
     s->step = larger(s->step, kv_run_status_resumes_at(s));
     work_out_time(s);

@@ -41,6 +41,7 @@ typedef struct kv_run_status {
     int64_t best_step, final_step; // of best/ and final/, -1: there is none
     json_t *plans; // [{steps, until}] what it was planned for before it was made longer; NULL: never
     kv_run_starts starts;
+    kv_run_place place;
     double seconds, validation_seconds; // of training and on held-out text up to its newest state
     int64_t log_every;                  // as configured
     double elapsed,

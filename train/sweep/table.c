@@ -7,6 +7,7 @@
 #include "data/file/path.h"
 #include "data/file/whole_file.h"
 #include "train/run/directory.h"
+#include "train/run/starts.h"
 
 #include <inttypes.h>
 #include <math.h>

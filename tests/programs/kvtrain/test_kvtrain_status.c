@@ -4,6 +4,7 @@
 #include "data/file/metrics.h"
 #include "data/file/path.h"
 #include "data/system/width.h"
+#include "tests/support/launch.h"
 #include "tests/support/train.h"
 
 #include <fcntl.h>
@@ -102,6 +103,8 @@ static void test_json(void **state) {
     assert_true(json_is_true(json_object_get(root, "final")));
     assert_true(json_is_null(json_object_get(root, "resumes_at")));
     assert_true(number(root, "elapsed") >= metric("run", 20, "seconds"));
+    assert_true(number(root, "ranks") == 1 && number(root, "nodes") == 1);
+    assert_true(number(root, "threads") == atoi(getenv("OMP_NUM_THREADS")));
     json_decref(root);
     // The smoothed loss is of the last 20 steps, not of all.
     root = facts("base");
@@ -131,6 +134,29 @@ static double csv_number(const kv_csv_table *table, int64_t row, const char *nam
 }
 
 // Every step that something was logged of, with training and held-out text side by side, to the last digit.
+// Who trains it now: the last start counts. Speeds are those of all ranks.
+static void test_ranks(void **state) {
+    (void)state;
+    if (launch_n_kinds() == 0) skip();
+    char command[512];
+    snprintf(command, sizeof command, "%s %s run.yaml -o ranks -s train.steps=4 > printed.txt 2>&1",
+             launch(3), getenv("KVTRAIN"));
+    assert_int_equal(system(command), 0);
+    train_expect(0, ARGS("status", "ranks"));
+    expect("ranks        3 on 1 node, 3 threads in all\n");
+    json_t *root = facts("ranks");
+    assert_true(number(root, "ranks") == 3 && number(root, "nodes") == 1 && number(root, "threads") == 3);
+    json_decref(root);
+    // Six digits of each are logged.
+    const double a_token = metric("ranks", 4, "gflops_per_second") / metric("ranks", 4, "tokens_per_second"),
+                 alone = metric("run", 4, "gflops_per_second") / metric("run", 4, "tokens_per_second");
+    assert_true(fabs(a_token - alone) <= 2e-5 * alone);
+    train_expect(0, ARGS("run.yaml", "-o", "ranks", "-s", "train.steps=6", "--resume"));
+    train_expect(0, ARGS("status", "ranks"));
+    assert_null(strstr(train_output(), "ranks        "));
+    expect("step 6 of 6");
+}
+
 static void test_csv(void **state) {
     (void)state;
     kv_csv_table table;
@@ -569,6 +595,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_finished),
         cmocka_unit_test(test_json),
+        cmocka_unit_test(test_ranks),
         cmocka_unit_test(test_csv),
         cmocka_unit_test(test_csv_of_several),
         cmocka_unit_test(test_running_and_interrupted),
