@@ -4,6 +4,7 @@
 #include "data/config/options.h"
 #include "data/file/commit.h"
 #include "data/file/made_by.h"
+#include "data/ranks/placement.h"
 #include "data/ranks/ranks.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
@@ -258,6 +259,7 @@ int main(int argc, char **argv) {
     if (joined != KV_OK) return kv_ranks_end(report(joined, &arguments, &err));
     if (argc > 1 && strcmp(argv[1], "status") == 0) return kv_ranks_end(run_status(argc - 1, argv + 1));
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    kv_placement_announce("kvtrain");
     if (arguments.dry_run) kv_console_printout();
     if (arguments.dry_run || arguments.sweep.path) kv_fold_begin();
     const kv_status status =
