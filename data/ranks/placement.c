@@ -220,7 +220,7 @@ static void doubt_host(const kv_placement *all, int n_ranks, int first, FILE *ou
         n_here++;
     }
     if (pair[0] < 0 || n_threads <= size_of(&together)) return;
-    fprintf(out, "ranks %d and %d share cores on %s, whose %d ranks have %d threads on %d cores; %s\n",
+    fprintf(out, "ranks %d and %d share cores on %s, whose %d ranks have %d threads on %d core%s; %s\n",
             pair[0], pair[1], all[first].host, n_here, n_threads, size_of(&together),
             size_of(&together) == 1 ? "" : "s", advice);
 }
