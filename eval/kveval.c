@@ -5,6 +5,7 @@
 #include "data/config/seed.h"
 #include "data/file/commit.h"
 #include "data/file/made_by.h"
+#include "data/ranks/ranks.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
@@ -17,6 +18,7 @@
 #include "eval/curve/curve.h"
 #include "eval/evaluate/evaluate.h"
 #include "eval/evaluate/plan.h"
+#include "eval/evaluate/same.h"
 #include "eval/evaluate/shared.h"
 #include "eval/report/output.h"
 #include "eval/report/report.h"
@@ -217,40 +219,68 @@ static kv_status check_base(const kv_results *results, const char *output, kv_er
     return KV_OK;
 }
 
-static kv_status evaluate(const struct arguments *a, kv_error *err) {
-    const kv_config_options *o = &a->common;
-    kv_evaluation e = {.measure = !a->no_ttft, .unsafe_execution = a->unsafe_execution};
-    kv_results results = {0};
-    char note[KV_PLOT_NOTE] = "";
-    kv_status status =
-        kv_eval_config_load(o->config, o->overrides, o->n_overrides, &e.source, &e.config, err);
-    if (status != KV_OK) return status;
-    kv_eval_config_doubts(e.source, e.config);
-    if (!a->dry_run) status = kv_output_probe(e.config->output, err);
-    if (status != KV_OK) kv_eval_blame(e.source, "output", err);
-    if (status == KV_OK) status = kv_evaluation_open(&e, err);
+// All that can be known to fail before weights are read, of the ranks each on its own machine.
+static kv_status get_ready(const struct arguments *a, kv_evaluation *e, kv_error *err) {
+    kv_eval_config_doubts(e->source, e->config);
+    kv_status status = a->dry_run || !kv_rank_leads() ? KV_OK : kv_output_probe(e->config->output, err);
+    if (status != KV_OK) return kv_eval_blame(e->source, "output", err);
+    status = kv_evaluation_open(e, err);
     kv_plan plan = {0};
     if (status == KV_OK) status = kv_blas_reserve(err);
-    if (status == KV_OK) status = kv_plan_make(&e, &plan, err);
-    if (status == KV_OK) status = a->dry_run ? show_plan(&e, &plan, err) : kv_plan_check(&plan, err);
+    if (status == KV_OK) status = kv_plan_make(e, &plan, err);
+    if (status == KV_OK) status = a->dry_run ? show_plan(e, &plan, err) : kv_plan_check(&plan, err);
     kv_plan_free(&plan);
-    if (a->dry_run) {
-        kv_evaluation_close(&e);
-        return status;
+    return status;
+}
+
+// Everything up to the first question; ranks then know that they are about to do the same.
+static kv_status open_evaluation(const struct arguments *a, kv_evaluation *e, kv_error *err) {
+    const kv_config_options *o = &a->common;
+    kv_status status =
+        kv_eval_config_load(o->config, o->overrides, o->n_overrides, &e->source, &e->config, err);
+    status = kv_ranks_agree(status, err);
+    if (status == KV_OK) status = kv_same_config(e->source, err);
+    if (status == KV_OK) status = kv_ranks_agree(get_ready(a, e, err), err);
+    if (status == KV_OK) status = kv_same_questions(e, err);
+    if (status != KV_OK || a->dry_run) return status;
+    status = kv_ranks_agree(kv_evaluation_load(e, err), err);
+    return status == KV_OK ? kv_same_systems(e, err) : status;
+}
+
+// What rank 0 alone has, and shows.
+static kv_status write_results(const struct arguments *a, const kv_evaluation *e, const kv_results *results,
+                               kv_error *err) {
+    char note[KV_PLOT_NOTE] = "";
+    kv_status status = KV_OK;
+    if (!a->seeds || !a->format->data) status = kv_output_print(results, a->format, stdout, err);
+    if (status == KV_OK) status = kv_output_write(results, &e->config->picture, e->config->output, note, err);
+    if (status != KV_OK) return status;
+    if (*note) fprintf(stderr, "kveval: note: %s\n", note);
+    fprintf(stderr, "kveval: results, samples and picture are in %s; %.3g GB of memory at most%s\n",
+            e->config->output, (double)kv_memory_peak() / 1e9, kv_n_ranks() > 1 ? " on rank 0" : "");
+    return KV_OK;
+}
+
+// A base that is not finite ends nothing where there are several seeds, and so is not agreed on: all are told.
+static kv_status tell_all(kv_status status, kv_error *err) {
+    kv_error told = err ? *err : (kv_error){0};
+    told.code = status;
+    kv_ranks_broadcast(&told, sizeof told, 0);
+    if (told.code != KV_OK && err) *err = told;
+    return told.code;
+}
+
+static kv_status evaluate(const struct arguments *a, kv_error *err) {
+    kv_evaluation e = {.measure = !a->no_ttft, .unsafe_execution = a->unsafe_execution};
+    kv_results results = {0};
+    kv_status status = open_evaluation(a, &e, err);
+    if (status == KV_OK && !a->dry_run) {
+        status = kv_evaluation_run(&e, &results, err);
+        if (status == KV_OK)
+            status = kv_ranks_agree(kv_rank_leads() ? write_results(a, &e, &results, err) : KV_OK, err);
+        if (status == KV_OK)
+            status = tell_all(kv_rank_leads() ? check_base(&results, e.config->output, err) : KV_OK, err);
     }
-    if (status == KV_OK) status = kv_evaluation_load(&e, err);
-    if (status == KV_OK) status = kv_evaluation_run(&e, &results, err);
-    if (status == KV_OK) {
-        if (!a->seeds || !a->format->data) status = kv_output_print(&results, a->format, stdout, err);
-    }
-    if (status == KV_OK) {
-        status = kv_output_write(&results, &e.config->picture, e.config->output, note, err);
-    }
-    if (status == KV_OK && *note) fprintf(stderr, "kveval: note: %s\n", note);
-    if (status == KV_OK)
-        fprintf(stderr, "kveval: results, samples and picture are in %s; %.3g GB of memory at most\n",
-                e.config->output, (double)kv_memory_peak() / 1e9);
-    if (status == KV_OK) status = check_base(&results, e.config->output, err);
     kv_results_free(&results);
     kv_evaluation_close(&e);
     return status;
@@ -330,7 +360,9 @@ static kv_status evaluate_all(struct arguments *a, const char *pattern, char **i
         set_seed(a, i + 1);
         inputs[i] = kv_seed_path(pattern, a->seed + strlen("seed="));
         status = inputs[i] ? evaluate(a, &found) : kv_fail(&found, KV_ERR_MEMORY, "out of memory");
-        if (status == KV_OK || first != KV_OK) continue;
+        // Of ranks one that fails alone: the others know nothing of it yet.
+        const bool alone = status != KV_OK && status != KV_ERR_NOT_FINITE && !kv_ranks_failed_together();
+        if (!alone && (status == KV_OK || first != KV_OK)) continue;
         first = status;
         if (err) *err = found;
         if (status == KV_ERR_NOT_FINITE) status = KV_OK;
@@ -339,9 +371,13 @@ static kv_status evaluate_all(struct arguments *a, const char *pattern, char **i
     char range[48];
     snprintf(range, sizeof range, "1-%lld", (long long)a->seeds);
     char *output = kv_seed_path(pattern, range);
-    status = output ? join_seeds(a, inputs, output, first == KV_OK ? err : &found)
-                    : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_error *joining = first == KV_OK ? err : &found;
+    if (!output)
+        status = kv_fail(joining, KV_ERR_MEMORY, "out of memory");
+    else if (kv_rank_leads())
+        status = join_seeds(a, inputs, output, joining);
     free(output);
+    status = kv_ranks_agree(status, joining);
     return first == KV_OK ? status : first;
 }
 
@@ -351,6 +387,7 @@ static kv_status evaluate_seeds(struct arguments *a, kv_error *err) {
     o->overrides[o->n_overrides++] = a->seed;
     snprintf(a->seed, sizeof a->seed, "seed=1");
     kv_status status = inputs ? seeds_output(a, &pattern, err) : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    status = kv_ranks_agree(status, err);
     // Without an output the first evaluation says what is wrong.
     if (status == KV_OK) status = pattern ? evaluate_all(a, pattern, inputs, err) : evaluate(a, err);
     for (int64_t i = 0; inputs && i < a->seeds; i++) free(inputs[i]);
@@ -361,52 +398,85 @@ static kv_status evaluate_seeds(struct arguments *a, kv_error *err) {
 
 static kv_status run(struct arguments *a, kv_error *err) {
     if (a->check_tests) return check_tests(a, err);
-    return a->seeds ? evaluate_seeds(a, err) : evaluate(a, err);
+    const kv_status status = a->seeds ? evaluate_seeds(a, err) : evaluate(a, err);
+    return status == KV_ERR_NOT_FINITE ? kv_ranks_agree(status, err) : status;
+}
+
+// ---- Which of the programs -----------------------------------------------------------------------------
+
+// kveval report and its like: programs of their own, under the name "kveval report".
+static const struct command {
+    const char *name;
+    char title[16];
+    int (*main)(int, char **);
+} commands[] = {{"report", "kveval report", kv_report_main},
+                {"seeds", "kveval seeds", kv_seeds_main},
+                {"sources", "kveval sources", kv_sources_main},
+                {"curve", "kveval curve", kv_curve_main}};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static const struct command *find_command(int argc, char **argv) {
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (argc > 1 && strcmp(argv[1], commands[i].name) == 0) return &commands[i];
+    return NULL;
+}
+
+// What has nothing to share out is not for ranks: they would do the same work and write the same files.
+static int refuse(const char *what) {
+    kv_error err = {0};
+    kv_fail(
+        &err, KV_ERR_ARGUMENT,
+        "%s: found %d ranks, expected one process: it has nothing to share out, so start it without a launcher",
+        what, kv_n_ranks());
+    kv_ranks_agree(err.code, &err);
+    kv_fold_complaint("%s", err.message);
+    return 2;
+}
+
+static int run_command(const struct command *command, int argc, char **argv) {
+    static char name[sizeof command->title];
+    if (kv_n_ranks() > 1) return refuse(command->title);
+    memcpy(name, command->title, sizeof name);
+    argv[1] = name;
+    return command->main(argc - 1, argv + 1);
+}
+
+static int report(kv_status status, const struct arguments *a, kv_error *err) {
+    char reason[KV_LIMITS_TEXT];
+    if (status == KV_OK && !kv_console_flush())
+        status = kv_fail(err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
+    if (status == KV_OK) return 0;
+    const char *more = status == KV_ERR_INTERRUPTED && !a->check_tests
+                           ? "; the same command goes on from what was answered"
+                           : "";
+    // Whichever rank the signal came to.
+    if (status == KV_ERR_INTERRUPTED && kv_ranks_failed_together()) kv_ranks_interrupted();
+    if (kv_ranks_failed_together())
+        kv_fold_complaint("%s%s%s", err->message, kv_limits_reason(err, reason), more);
+    else
+        kv_ranks_last_words(err->message);
+    return status == KV_ERR_INTERRUPTED ? 128 + kv_console_signal() : 1;
 }
 
 int main(int argc, char **argv) {
     kv_console_start(argv);
     kv_made_by_program("kveval", kv_commit);
     argp_err_exit_status = 2;
-    if (argc > 1 && !strcmp(argv[1], "report")) {
-        static char name[] = "kveval report";
-        argv[1] = name;
-        return kv_report_main(argc - 1, argv + 1);
-    }
-    if (argc > 1 && !strcmp(argv[1], "seeds")) {
-        static char name[] = "kveval seeds";
-        argv[1] = name;
-        return kv_seeds_main(argc - 1, argv + 1);
-    }
-    if (argc > 1 && !strcmp(argv[1], "sources")) {
-        static char name[] = "kveval sources";
-        argv[1] = name;
-        return kv_sources_main(argc - 1, argv + 1);
-    }
-    if (argc > 1 && !strcmp(argv[1], "curve")) {
-        static char name[] = "kveval curve";
-        argv[1] = name;
-        return kv_curve_main(argc - 1, argv + 1);
-    }
     static const struct argp_child children[] = {
         {&kv_config_argp, 0, NULL, 0}, {&kv_table_format_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {options, parse, "CONFIG.yaml", doc, children, kv_help_filter, NULL};
     struct arguments arguments = {0};
     kv_error err = {0};
+    const kv_status joined = kv_ranks_start(&err);
+    if (joined != KV_OK) return kv_ranks_end(report(joined, &arguments, &err));
+    const struct command *command = find_command(argc, argv);
+    if (command) return kv_ranks_end(run_command(command, argc, argv));
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    if (arguments.check_tests && kv_n_ranks() > 1) return kv_ranks_end(refuse("--check-tests"));
     kv_console_catch_signals();
     if (arguments.dry_run) {
         kv_console_printout();
         kv_fold_begin();
     }
-    kv_status status = run(&arguments, &err);
-    if (status == KV_OK && !kv_console_flush())
-        status = kv_fail(&err, KV_ERR_IO, "standard output: cannot write the table: %s", strerror(errno));
-    if (status == KV_OK) return 0;
-    char reason[KV_LIMITS_TEXT];
-    kv_fold_complaint("%s%s%s", err.message, kv_limits_reason(&err, reason),
-                      status == KV_ERR_INTERRUPTED && !arguments.check_tests
-                          ? "; the same command goes on from what was answered"
-                          : "");
-    return status == KV_ERR_INTERRUPTED ? 128 + kv_console_signal() : 1;
+    return kv_ranks_end(report(run(&arguments, &err), &arguments, &err));
 }

@@ -7,6 +7,7 @@
 #include "data/checkpoint/pair.h"
 #include "data/corpus/corpus.h"
 #include "data/file/hash.h"
+#include "data/ranks/ranks.h"
 #include "eval/evaluate/journal.h"
 
 #include <jansson.h>
@@ -146,39 +147,52 @@ static void hash_run(const kv_evaluation *e, int64_t system, const kv_analysis *
 
 // ---- Measuring -----------------------------------------------------------------------------------------
 
+static kv_status keep(kv_journal *journal, const char *system, const kv_cache_analysis *errors,
+                      const kv_analysis *analysis, kv_error *err) {
+    json_t *record = pack_errors(errors, analysis);
+    return record ? kv_journal_add(journal, 0, 1, &record, err)
+                  : kv_fail(err, KV_ERR_MEMORY, "out of memory for the errors of `%s`", system);
+}
+
+// Rank 0 has the journal.
 static kv_status measure(kv_evaluation *e, int64_t system, const kv_analysis *analysis, kv_journal *journal,
                          kv_cache_analysis *errors, kv_error *err) {
+    const char *name = e->config->systems[system].name;
     char title[96];
     kv_progress progress;
-    snprintf(title, sizeof title, "%.*s, predicted caches", KV_HEAD(e->config->systems[system].name, 60));
+    snprintf(title, sizeof title, "%.*s, predicted caches", KV_HEAD(name, 60));
     kv_progress_begin(&progress, stderr, title, kv_analysis_work(&e->text));
     kv_status status =
         kv_analysis_measure(&e->systems->items[system], &e->text, 0, analysis, &progress, errors, err);
     kv_progress_end(&progress, status == KV_OK ? "sequences" : "stopped");
+    if (status == KV_OK && journal) status = keep(journal, name, errors, analysis, err);
+    return kv_ranks_agree(status, err);
+}
+
+static kv_status look_up(kv_evaluation *e, int64_t system, const kv_analysis *analysis, kv_journal **journal,
+                         kv_cache_analysis *errors, bool *known, kv_error *err) {
+    const kv_journal_name name = {"analysis", "predicted-caches", e->config->systems[system].name};
+    kv_journal_run run = {.n_units = 1};
+    hash_run(e, system, analysis, run.hash);
+    kv_status status = kv_journal_open(e->config->output, &name, &run, journal, err);
     if (status != KV_OK) return status;
-    json_t *record = pack_errors(errors, analysis);
-    return record ? kv_journal_add(journal, 0, 1, &record, err)
-                  : kv_fail(err, KV_ERR_MEMORY, "out of memory for the errors of `%s`",
-                            e->config->systems[system].name);
+    const json_t *record = kv_journal_records(*journal)[0];
+    if (!record) return KV_OK;
+    status = kv_cache_analysis_init(errors, e->systems->items[system].base->spec.n_layers, analysis, err);
+    if (status != KV_OK) return status;
+    *known = unpack_errors(record, errors, analysis);
+    if (!*known) kv_cache_analysis_free(errors);
+    return KV_OK;
 }
 
 static kv_status look_at(kv_evaluation *e, int64_t system, const kv_analysis *analysis,
                          kv_cache_analysis *errors, kv_error *err) {
-    const kv_journal_name name = {"analysis", "predicted-caches", e->config->systems[system].name};
-    kv_journal_run run = {.n_units = 1};
-    kv_journal *journal;
-    hash_run(e, system, analysis, run.hash);
-    kv_status status = kv_journal_open(e->config->output, &name, &run, &journal, err);
-    if (status != KV_OK) return status;
-    const json_t *known = kv_journal_records(journal)[0];
-    if (known) {
-        status = kv_cache_analysis_init(errors, e->systems->items[system].base->spec.n_layers, analysis, err);
-        if (status == KV_OK && !unpack_errors(known, errors, analysis)) {
-            kv_cache_analysis_free(errors);
-            known = NULL;
-        }
-    }
-    if (!known && status == KV_OK) status = measure(e, system, analysis, journal, errors, err);
+    kv_journal *journal = NULL;
+    bool known = false;
+    kv_status status = kv_rank_leads() ? look_up(e, system, analysis, &journal, errors, &known, err) : KV_OK;
+    status = kv_ranks_agree(status, err);
+    if (status == KV_OK) kv_ranks_broadcast(&known, sizeof known, 0);
+    if (status == KV_OK && !known) status = measure(e, system, analysis, journal, errors, err);
     kv_journal_close(journal);
     return status;
 }
@@ -186,11 +200,12 @@ static kv_status look_at(kv_evaluation *e, int64_t system, const kv_analysis *an
 kv_status kv_evaluation_analyse(kv_evaluation *e, kv_results *results, kv_error *err) {
     kv_analysis *a = &results->analysis;
     kv_status status = kv_analysis_init(a, e->systems->n, err);
+    if (status == KV_OK) a->corpus = strdup(e->config->analysis.corpus);
+    if (status == KV_OK && !a->corpus) status = kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    status = kv_ranks_agree(status, err);
     if (status != KV_OK) return status;
     a->sequences = e->text.sequences, a->seq_len = e->text.seq_len, a->bins = e->config->analysis.bins;
     memcpy(a->hash, e->text.hash, sizeof a->hash);
-    a->corpus = strdup(e->config->analysis.corpus);
-    if (!a->corpus) return kv_fail(err, KV_ERR_MEMORY, "out of memory");
     if (a->sequences < e->config->analysis.sequences)
         fprintf(stderr, "kveval: note: %s has %lld rows of %lld tokens, not %lld\n", a->corpus,
                 (long long)a->sequences, (long long)a->seq_len, (long long)e->config->analysis.sequences);

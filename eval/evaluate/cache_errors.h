@@ -24,9 +24,12 @@ void kv_analysis_text_free(kv_analysis_text *text);
 //
 // Two passes: a short one over the first 8 rows for the range of each layer's histogram, to either side what
 // 99.5 % of the |errors| there stay below (to a 64th of an octave), and one over all. Sums are in double
-// precision and in the order of the text, whatever number of threads or rows at once; the models' own
+// precision and in the order of the text, those of each batch by themselves, whatever number of threads; the models' own
 // arithmetic may round differently. `progress` (may be NULL) is shown in rows, sequences + min(8, sequences)
 // in all. KV_ERR_INTERRUPTED on a signal to stop, obeyed between batches.
+//
+// Collective: ranks (data/ranks/ranks.h) read a batch each, turn by turn, after rank 0 has read the first rows, and *errors
+// is complete on rank 0 alone, with the bits that one process computes. What fails has been agreed on.
 kv_status kv_analysis_measure(const kv_system *system, const kv_analysis_text *text, int64_t at_once,
                               const kv_analysis *analysis, kv_progress *progress, kv_cache_analysis *errors,
                               kv_error *err);

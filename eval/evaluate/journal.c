@@ -1,5 +1,5 @@
 // Answers reach the file batch by batch, and a file that was cut short is repaired by writing what is whole to a
-// new one: whatever kills the program, what was answered before stays.
+// new one: whatever kills the program, what was answered before stays. So do the parts of ranks, until the whole holds them.
 #include "eval/evaluate/journal.h"
 
 #include "data/file/content.h"
@@ -10,6 +10,7 @@
 #include "data/file/whole_file.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -28,7 +29,8 @@ struct kv_journal {
     int64_t n_done;
     json_t **records;
     json_t *beyond; // a list of records of units from n_units on
-    bool repeats;   // the file has lines of units that were forgotten
+    int64_t last;   // the greatest unit that the file has; -1: it has none
+    bool stale; // the file is not what the records are: it lacks some, has units twice, or not in their order
 };
 
 // ---- Names ---------------------------------------------------------------------------------------------
@@ -61,12 +63,18 @@ static kv_status make_folder(const char *dir, const char *task_name, const char 
     return kv_make_dirs(folder, err);
 }
 
-static kv_status make_path(kv_journal *j, const char *dir, kv_error *err) {
-    char system[112], folder[PATH_MAX];
-    kv_status status = make_folder(dir, j->task, j->split, folder, err);
+// What a part's name has behind the whole's: no journal's own, which ends with .jsonl.
+#define PART ".rank-"
+
+// Of the whole (rank 0), or of a part.
+static kv_status make_path(const char *dir, const kv_journal_name *name, int rank, char path[PATH_MAX],
+                           kv_error *err) {
+    char system[112], folder[PATH_MAX], part[32] = "";
+    kv_status status = make_folder(dir, name->task, name->split, folder, err);
     if (status != KV_OK) return status;
-    file_name(system, sizeof system, j->system);
-    if (snprintf(j->path, sizeof j->path, "%s/%s.jsonl", folder, system) >= (int)sizeof j->path)
+    file_name(system, sizeof system, name->system);
+    if (rank > 0) snprintf(part, sizeof part, PART "%d", rank);
+    if (snprintf(path, PATH_MAX, "%s/%s.jsonl%s", folder, system, part) >= PATH_MAX)
         return kv_path_too_long(dir, err);
     return KV_OK;
 }
@@ -82,6 +90,11 @@ static bool is_asked(const kv_journal *j, const json_t *record, int64_t unit) {
     return asked && strcmp(asked, hash) == 0;
 }
 
+static void note_order(kv_journal *j, int64_t unit) {
+    if (unit < j->last) j->stale = true;
+    if (unit > j->last) j->last = unit;
+}
+
 // Takes a line's record when it belongs to this run. Whether it is the only one of its unit that does.
 static bool take_line(kv_journal *j, const char *line, size_t length) {
     json_t *record = kv_json_parse(line, length, 0, NULL);
@@ -95,31 +108,98 @@ static bool take_line(kv_journal *j, const char *line, size_t length) {
         return false;
     }
     const bool first = !j->records[i];
+    note_order(j, i);
     json_decref(j->records[i]);
     j->records[i] = record;
     j->n_done += first;
     return first;
 }
 
-// *clean: every line of the file counts.
-static kv_status read_lines(kv_journal *j, bool *clean, kv_error *err) {
+// Whether every line counts.
+static bool take_lines(kv_journal *j, const char *lines, size_t size) {
+    bool all = true;
+    for (const char *line = lines, *end = lines + size; line < end;) {
+        const char *newline = memchr(line, '\n', (size_t)(end - line));
+        if (!newline || !take_line(j, line, (size_t)(newline - line))) all = false;
+        line = newline ? newline + 1 : end;
+    }
+    return all;
+}
+
+static kv_status read_lines(kv_journal *j, const char *path, kv_error *err) {
     char *text;
     size_t size;
-    *clean = true;
-    if (!kv_path_exists(j->path)) return KV_OK;
-    kv_status status = kv_read_file(j->path, SIZE_MAX / 2, &text, &size, err);
+    if (!kv_path_exists(path)) return KV_OK;
+    kv_status status = kv_read_file(path, SIZE_MAX / 2, &text, &size, err);
     if (status != KV_OK) return status;
     // A byte order mark or a CR is an editor's: the file is written anew without.
     const size_t mended = kv_mend_text(text, size);
-    *clean = mended == size;
-    size = mended;
-    for (const char *line = text, *end = text + size; line < end;) {
-        const char *newline = memchr(line, '\n', (size_t)(end - line));
-        if (!newline || !take_line(j, line, (size_t)(newline - line))) *clean = false;
-        line = newline ? newline + 1 : end;
-    }
+    if (!take_lines(j, text, mended) || mended != size) j->stale = true;
     free(text);
     return KV_OK;
+}
+
+void kv_journal_take(kv_journal *j, const char *lines, size_t size) {
+    if (size == 0) return;
+    take_lines(j, lines, size);
+    j->stale = true;
+}
+
+// ---- Parts ---------------------------------------------------------------------------------------------
+
+// Whether it is the name of a part of `whole`.
+static bool is_part(const char *name, const char *whole) {
+    const size_t n = strlen(whole);
+    if (strncmp(name, whole, n) != 0 || strncmp(name + n, PART, strlen(PART)) != 0) return false;
+    const char *rank = name + n + strlen(PART);
+    return *rank && strspn(rank, "0123456789") == strlen(rank);
+}
+
+// Calls `what` with the path of each part that there is.
+static kv_status each_part(kv_journal *j, kv_status (*what)(kv_journal *, const char *, kv_error *),
+                           kv_error *err) {
+    char folder[PATH_MAX], path[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", j->path);
+    char *whole = strrchr(folder, '/');
+    *whole++ = '\0';
+    DIR *list = opendir(folder);
+    if (!list) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", folder, strerror(errno));
+    kv_status status = KV_OK;
+    for (struct dirent *entry; status == KV_OK && (entry = readdir(list));) {
+        if (!is_part(entry->d_name, whole)) continue;
+        status = kv_path_join(folder, entry->d_name, path, err);
+        if (status == KV_OK) status = what(j, path, err);
+    }
+    closedir(list);
+    return status;
+}
+
+static kv_status take_part(kv_journal *j, const char *path, kv_error *err) {
+    j->stale = true;
+    return read_lines(j, path, err);
+}
+
+static kv_status remove_part(kv_journal *j, const char *path, kv_error *err) {
+    (void)j;
+    if (unlink(path) == 0 || errno == ENOENT) return KV_OK;
+    return kv_fail(err, KV_ERR_IO, "%s: cannot remove: %s", path, strerror(errno));
+}
+
+kv_status kv_journal_read_part(const char *dir, const kv_journal_name *name, int rank, char **lines,
+                               size_t *size, kv_error *err) {
+    char path[PATH_MAX];
+    kv_status status = make_path(dir, name, rank, path, err);
+    *lines = NULL, *size = 0;
+    return status == KV_OK ? kv_read_file(path, SIZE_MAX / 2, lines, size, err) : status;
+}
+
+// By their names alone, since a list of the folder may be one of before.
+void kv_journal_drop_parts(const kv_journal *j, int n_ranks) {
+    char path[PATH_MAX + 32];
+    for (int rank = 1; rank < n_ranks; rank++) {
+        snprintf(path, sizeof path, "%s" PART "%d", j->path, rank);
+        unlink(path);
+    }
 }
 
 // ---- Writing -------------------------------------------------------------------------------------------
@@ -174,6 +254,7 @@ kv_status kv_journal_add(kv_journal *j, int64_t first, int64_t n, json_t **recor
             continue;
         }
         if (label(j, record, first + i)) {
+            note_order(j, first + i);
             status = write_record(j, j->file, record, err);
             j->records[first + i] = record;
             j->n_done++;
@@ -226,7 +307,19 @@ kv_status kv_journal_skipped(const char *dir, const kv_journal_name *name, const
 
 // ---- Opening and closing -------------------------------------------------------------------------------
 
-static kv_status open_journal(kv_journal *j, const char *dir, const kv_journal_name *name, kv_error *err) {
+// What is read stays in the parts until the whole has it.
+static kv_status read_whole(kv_journal *j, bool with_parts, kv_error *err) {
+    kv_status status = read_lines(j, j->path, err);
+    if (status == KV_OK && with_parts) status = each_part(j, take_part, err);
+    if (status != KV_OK || !j->stale) return status;
+    status = rewrite(j, err);
+    if (status == KV_OK && with_parts) status = each_part(j, remove_part, err);
+    j->stale = false;
+    return status;
+}
+
+static kv_status open_journal(kv_journal *j, const char *dir, const kv_journal_name *name, int rank,
+                              bool with_parts, kv_error *err) {
     j->task = strdup(name->task);
     j->split = strdup(name->split);
     j->system = strdup(name->system);
@@ -237,22 +330,21 @@ static kv_status open_journal(kv_journal *j, const char *dir, const kv_journal_n
     if (j->asked) memcpy(j->asked, j->run.asked, n_units * sizeof *j->asked);
     if (!j->task || !j->split || !j->system || !j->records || !j->beyond || (j->run.asked && !j->asked))
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for the samples of `%s`", name->system);
-    bool clean;
-    kv_status status = make_path(j, dir, err);
-    if (status == KV_OK) status = read_lines(j, &clean, err);
-    if (status == KV_OK && !clean) status = rewrite(j, err);
+    kv_status status = make_path(dir, name, rank, j->path, err);
+    if (status == KV_OK && rank == 0) status = read_whole(j, with_parts, err);
     if (status != KV_OK) return status;
-    j->file = fopen(j->path, "a");
+    j->file = fopen(j->path, rank == 0 ? "a" : "w");
     return j->file ? KV_OK : write_failed(j, err);
 }
 
-kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const kv_journal_run *run,
-                          kv_journal **journal, kv_error *err) {
+static kv_status open_new(const char *dir, const kv_journal_name *name, const kv_journal_run *run, int rank,
+                          bool with_parts, kv_journal **journal, kv_error *err) {
     *journal = NULL;
     kv_journal *j = calloc(1, sizeof *j);
     if (!j) return kv_fail(err, KV_ERR_MEMORY, "out of memory for the samples of `%s`", name->system);
     j->run = *run;
-    kv_status status = open_journal(j, dir, name, err);
+    j->last = -1;
+    kv_status status = open_journal(j, dir, name, rank, with_parts, err);
     if (status == KV_OK)
         *journal = j;
     else
@@ -260,13 +352,23 @@ kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const kv
     return status;
 }
 
+kv_status kv_journal_open(const char *dir, const kv_journal_name *name, const kv_journal_run *run,
+                          kv_journal **journal, kv_error *err) {
+    return open_new(dir, name, run, 0, true, journal, err);
+}
+
+kv_status kv_journal_open_part(const char *dir, const kv_journal_name *name, const kv_journal_run *run,
+                               int rank, kv_journal **journal, kv_error *err) {
+    return open_new(dir, name, run, rank, false, journal, err);
+}
+
 kv_status kv_journal_settle(kv_journal *j, kv_error *err) {
-    if (!j->repeats) return KV_OK;
+    if (!j->stale) return KV_OK;
     kv_status status = rewrite(j, err);
     if (status != KV_OK) return status;
     fclose(j->file);
     j->file = fopen(j->path, "a");
-    j->repeats = false;
+    j->stale = false;
     return j->file ? KV_OK : write_failed(j, err);
 }
 
@@ -300,7 +402,7 @@ bool kv_journal_has(const kv_journal *j, int64_t first, int64_t n) {
 void kv_journal_forget(kv_journal *j, int64_t first, int64_t n) {
     for (int64_t i = first; i < first + n; i++) {
         j->n_done -= j->records[i] != NULL;
-        j->repeats = j->repeats || j->records[i];
+        j->stale = j->stale || j->records[i];
         json_decref(j->records[i]);
         j->records[i] = NULL;
     }

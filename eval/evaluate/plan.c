@@ -3,6 +3,7 @@
 
 #include "core/flops.h"
 #include "core/text.h"
+#include "data/ranks/ranks.h"
 #include "data/system/console.h"
 #include "data/system/memory.h"
 #include "data/system/speed.h"
@@ -108,7 +109,7 @@ static double kept_bytes(const kv_evaluation *e, int64_t system) {
 static kv_batching batching_of(const kv_evaluation *e, int64_t system, int64_t task, double owned) {
     static const kv_saved_prompt some = {0};
     const kv_system *shape = &e->systems->shapes[system];
-    const double memory = kv_batching_memory(shape) - owned / 2;
+    const double memory = kv_batching_memory(shape) / kv_node_ranks() - owned / 2;
     kv_shared_file file;
     const bool shared = kv_shared_file_find(e, system, task, &file, NULL) == KV_OK && file.used;
     return (kv_batching){.system = shape,
@@ -223,6 +224,7 @@ kv_status kv_plan_make(const kv_evaluation *e, kv_plan *plan, kv_error *err) {
         plan->systems[s].analysis = analysis_flops(e, &e->systems->shapes[s]);
         add_memory(e, s, plan);
     }
+    for (int64_t s = 0; s < n; s++) plan->shared_work = larger(plan->shared_work, plan->systems[s].bytes);
     status = add_clock(e, plan, err);
     for (int64_t s = 0; s < n; s++) {
         if (plan->systems[s].bytes <= plan->at_work) continue;
@@ -237,15 +239,29 @@ void kv_plan_free(kv_plan *plan) {
     *plan = (kv_plan){0};
 }
 
+double kv_plan_node_bytes(const kv_plan *plan) {
+    return kv_node_ranks() * (plan->owned + plan->other) + plan->weights - plan->owned +
+           larger(kv_node_ranks() * plan->shared_work, plan->at_work) + plan->records;
+}
+
+// The machine's memory its ranks have together, the addresses that a limit leaves each for itself.
+static double needed_of(const kv_plan *plan, const kv_memory_limit *limit) {
+    const bool apart = kv_address_space_left("").left <= limit->left;
+    const double n = apart ? 1 : kv_node_ranks();
+    return n * plan->owned + larger(n * plan->shared_work, plan->at_work) + plan->records;
+}
+
 kv_status kv_plan_check(const kv_plan *plan, kv_error *err) {
     const kv_memory_limit limit = kv_memory_left("");
-    const double needed = plan->owned + plan->at_work + plan->records;
+    const double needed = needed_of(plan, &limit);
+    char ranks[64] = "";
     if (limit.left == INT64_MAX || needed <= (double)limit.left) return KV_OK;
+    if (kv_node_ranks() > 1) snprintf(ranks, sizeof ranks, " for %d ranks of a machine", kv_node_ranks());
     return kv_fail(
         err, KV_ERR_MEMORY,
-        "the evaluation needs about %.3g GB: %.3g of weights that are no mapped files, %.3g for %s, %.3g for "
+        "the evaluation needs about %.3g GB%s: %.3g of weights that are no mapped files, %.3g for %s, %.3g for "
         "what was answered; found %.3g GB left by %s, expected a smaller `batch_size`",
-        needed / 1e9, plan->owned / 1e9, plan->at_work / 1e9, plan->when, plan->records / 1e9,
+        needed / 1e9, ranks, plan->owned / 1e9, plan->at_work / 1e9, plan->when, plan->records / 1e9,
         (double)limit.left / 1e9, limit.by);
 }
 

@@ -1,6 +1,7 @@
 // The plan as --dry-run prints it: the same text on a terminal and in a pipe.
 #include "eval/evaluate/plan.h"
 
+#include "data/ranks/ranks.h"
 #include "data/system/console.h"
 #include "data/system/memory.h"
 #include "data/table/table.h"
@@ -83,6 +84,12 @@ static void print_memory(const kv_plan *plan, FILE *out) {
     for (int i = 0; i < 5; i++) bytes_text(parts[i], text[i]);
     fprintf(out, "%-12s about %s: %s weights, %s at work (%s), %s records, %s program\n", "memory", text[0],
             text[1], text[2], plan->when ? plan->when : "nothing", text[3], text[4]);
+    if (kv_n_ranks() > 1) {
+        char node[32];
+        fprintf(out,
+                "%-12s that is rank 0's; %s of the %d ranks of its machine, which have mapped weights once\n",
+                "", bytes_text(kv_plan_node_bytes(plan), node), kv_node_ranks());
+    }
     if (limit.left == INT64_MAX) return;
     fprintf(out, "%-12s %s: %s are left by %s\n", "",
             kv_plan_check(plan, NULL) == KV_OK ? "fits" : "does not fit",
@@ -95,9 +102,11 @@ static double flops_of(const kv_plan_system *s) {
     return s->answers.reading + s->answers.steps + s->clock + s->analysis;
 }
 
+// Ranks share all but the clock.
 static double seconds_of(const kv_plan *plan, const kv_plan_system *s) {
-    return (s->answers.reading + s->clock + s->analysis) / plan->reading_speed +
-           s->answers.steps / plan->step_speed;
+    return ((s->answers.reading + s->analysis) / plan->reading_speed + s->answers.steps / plan->step_speed) /
+               kv_n_ranks() +
+           s->clock / plan->reading_speed;
 }
 
 static char *seconds_text(double seconds, char text[32]) {
@@ -166,7 +175,9 @@ static void print_time(const kv_evaluation *e, const kv_plan *plan, FILE *out) {
     if (plan->step_speed != plan->reading_speed)
         fprintf(out, " and the %.3g of writing %lld at a time", plan->step_speed / 1e9,
                 (long long)plan->together);
-    fputs(" that were measured just now\n", out);
+    fputs(" that were measured just now", out);
+    if (kv_n_ranks() > 1) fprintf(out, ", on each of %d ranks", kv_n_ranks());
+    fputc('\n', out);
 }
 
 void kv_plan_print(const kv_evaluation *e, const kv_plan *plan, FILE *out) {

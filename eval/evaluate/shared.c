@@ -1,6 +1,7 @@
 // Saved prompts that tasks go on from: found, made where there are none, and checked against systems and items.
 #include "eval/evaluate/shared.h"
 
+#include "data/ranks/ranks.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
 #include "eval/benchmark/kinds.h"
@@ -226,7 +227,7 @@ static kv_status make(const kv_evaluation *e, int64_t system, int64_t task, cons
     return KV_OK;
 }
 
-kv_status kv_shared_prompts_make(const kv_evaluation *e, kv_error *err) {
+static kv_status make_all(const kv_evaluation *e, kv_error *err) {
     kv_status status = KV_OK;
     for (unsigned t = 0; t < e->config->n_tasks; t++)
         for (unsigned s = 0; s < e->config->n_systems && status == KV_OK; s++) {
@@ -235,4 +236,47 @@ kv_status kv_shared_prompts_make(const kv_evaluation *e, kv_error *err) {
             if (status == KV_OK && file.used && !file.there) status = make(e, s, t, &file, err);
         }
     return status;
+}
+
+// What one machine wrote another may see a while later.
+static kv_status await(const kv_evaluation *e, int64_t system, int64_t task, bool there, kv_error *err) {
+    static const double patience = 90;
+    const double begun = kv_now();
+    kv_shared_file file;
+    kv_status status = kv_shared_file_find(e, system, task, &file, err);
+    while (status == KV_OK && file.there != there && kv_now() < begun + patience) {
+        if (kv_console_interrupted()) return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
+        kv_console_poll(NULL, 0, 0.1);
+        status = kv_shared_file_find(e, system, task, &file, err);
+    }
+    if (status != KV_OK || file.there == there) return status;
+    kv_fail(err, KV_ERR_MISMATCH,
+            "%s is there for %s: expected a place that all machines share, and the same file on each",
+            file.path, there ? "rank 0 and not here" : "this rank and not for rank 0");
+    return blame(e, task, err);
+}
+
+// That no rank reads as a whole what others go on from.
+static kv_status await_all(const kv_evaluation *e, kv_error *err) {
+    const int64_t n_systems = e->config->n_systems, n = n_systems * e->config->n_tasks;
+    bool *there = calloc((size_t)n + 1, sizeof *there);
+    kv_status status = there ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    kv_shared_file file;
+    for (int64_t i = 0; i < n && status == KV_OK && kv_rank_leads(); i++) {
+        status = kv_shared_file_find(e, i % n_systems, i / n_systems, &file, err);
+        there[i] = file.there;
+    }
+    status = kv_ranks_agree(status, err);
+    if (status == KV_OK) kv_ranks_broadcast(there, (size_t)n * sizeof *there, 0);
+    for (int64_t i = 0; i < n && status == KV_OK; i++)
+        status = await(e, i % n_systems, i / n_systems, there[i], err);
+    free(there);
+    return status;
+}
+
+kv_status kv_shared_prompts_make(const kv_evaluation *e, kv_error *err) {
+    kv_status status = kv_ranks_agree(kv_rank_leads() ? make_all(e, err) : KV_OK, err);
+    if (status != KV_OK || kv_n_ranks() == 1) return status;
+    status = await_all(e, err);
+    return kv_ranks_agree(status, err);
 }

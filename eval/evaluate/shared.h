@@ -23,7 +23,8 @@ kv_status kv_shared_file_find(const kv_evaluation *e, int64_t system, int64_t ta
 // otherwise. Warns of tasks whose prompts do not begin alike.
 kv_status kv_shared_prompts_check(const kv_evaluation *e, kv_error *err);
 
-// Makes those that are not there, each whole or not at all, and says so on stderr. Systems are loaded.
+// Makes those that are not there, each whole or not at all, and says so on stderr. Systems are loaded. Collective: rank 0
+// makes them, the others wait until they see what it has made; what fails has been agreed on.
 kv_status kv_shared_prompts_make(const kv_evaluation *e, kv_error *err);
 
 // That of one system on one task, checked; *prompt NULL: it has none. The caller frees it.

@@ -2,6 +2,7 @@
 // stop arrive in one place.
 #include "eval/sandbox/sandbox.h"
 
+#include "data/ranks/ranks.h"
 #include "data/system/console.h"
 #include "data/text/unicode.h"
 #include "eval/sandbox/process.h"
@@ -405,7 +406,8 @@ kv_status kv_sandbox_open(const kv_sandbox_options *options, kv_sandbox **sandbo
     if (status != KV_OK) return status;
     kv_sandbox *s = calloc(1, sizeof *s);
     if (!s) return kv_fail(err, KV_ERR_MEMORY, "out of memory for a sandbox");
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    // Ranks of one machine run programs at the same time.
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN) / kv_node_ranks();
     s->workers = options->workers ? options->workers : cores > 64 ? 64 : cores;
     if (s->workers < 1) s->workers = 1;
     status = kv_sandbox_setup_find(options, &s->setup, err);

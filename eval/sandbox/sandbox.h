@@ -27,7 +27,7 @@ typedef struct kv_sandbox_limits {
 } kv_sandbox_limits;
 
 typedef struct kv_sandbox_options {
-    int64_t workers; // programs at once, up to KV_MAX_WORKERS; 0: as many as there are cores, up to 64
+    int64_t workers; // programs at once, up to KV_MAX_WORKERS; 0: as many as there are cores for each rank of this machine, up to 64
     bool unsafe;     // without bubblewrap, in a temporary directory: nothing but the limits holds
     kv_sandbox_limits limits;
 } kv_sandbox_options;

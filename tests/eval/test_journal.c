@@ -209,12 +209,94 @@ static void one_process_at_a_time(void **state) {
     close(second);
 }
 
+static kv_journal *open_part(const char *system, int rank) {
+    kv_journal *journal;
+    kv_error err = {0};
+    kv_journal_run of = {.n_units = N_UNITS};
+    memcpy(of.hash, run, sizeof run);
+    if (kv_journal_open_part(test_dir, &(kv_journal_name){"atlas", "held out", system}, &of, rank, &journal,
+                             &err))
+        fail_msg("%s", err.message);
+    return journal;
+}
+
+// What ranks write beside each other, and rank 0 puts together: in the order of the units, each once.
+static void ranks_write_parts(void **state) {
+    (void)state;
+    const kv_journal_name name = {"atlas", "held out", "parts"};
+    char *lines;
+    size_t size;
+    kv_error err = {0};
+    kv_journal *whole = open_journal("parts", run);
+    add(whole, 3, 1);
+    kv_journal_close(whole);
+    kv_journal *part = open_part("parts", 2);
+    whole = open_part("parts", 0);
+    assert_int_equal(kv_journal_done(part), 0);
+    assert_int_equal(kv_journal_done(whole), 1);
+    add(part, 2, 2); // one of them anew
+    add(whole, 0, 2);
+    kv_journal_close(part);
+    kv_journal_close(whole);
+    if (kv_journal_read_part(test_dir, &name, 2, &lines, &size, &err)) fail_msg("%s", err.message);
+    whole = open_part("parts", 0);
+    assert_int_equal(kv_journal_done(whole), 3);
+    kv_journal_take(whole, lines, size);
+    assert_int_equal(kv_journal_done(whole), 4);
+    assert_int_equal(kv_journal_settle(whole, &err), KV_OK);
+    assert_int_equal(access(test_path(test_dir, "samples/atlas-held_out/parts.jsonl.rank-2"), F_OK), 0);
+    kv_journal_drop_parts(whole, 3);
+    assert_int_equal(access(test_path(test_dir, "samples/atlas-held_out/parts.jsonl.rank-2"), F_OK), -1);
+    kv_journal_close(whole);
+    free(lines);
+    char *text = test_read_text(path_of("parts")), *line = text;
+    for (int unit = 0; unit < 4; unit++, line = strchr(line, '\n') + 1) {
+        char key[32];
+        snprintf(key, sizeof key, "\"unit\":%d,", unit);
+        assert_true(strstr(line, key) && strstr(line, key) < strchr(line, '\n'));
+    }
+    assert_string_equal(line, "");
+    free(text);
+    assert_int_equal(kv_journal_read_part(test_dir, &name, 2, &lines, &size, &err), KV_ERR_IO);
+}
+
+// Of an evaluation that did not come to its end, of whatever number of ranks.
+static void parts_that_are_left_are_taken(void **state) {
+    (void)state;
+    kv_journal *journal = open_journal("left", run);
+    add(journal, 0, 1);
+    kv_journal_close(journal);
+    for (int rank = 1; rank <= 11; rank += 10) {
+        journal = open_part("left", rank);
+        add(journal, rank == 1 ? 1 : 3, 1);
+        kv_journal_close(journal);
+    }
+    FILE *file = fopen(test_path(test_dir, "samples/atlas-held_out/left.jsonl.rank-1"), "a");
+    fprintf(file, "{\"value\":99,\"unit\":2,\"run\":\"%s\"}\n{\"value\":20,\"unit\":2,\"run\":\"%.9s",
+            other_run, run);
+    assert_int_equal(fclose(file), 0);
+    test_write_text(test_path(test_dir, "samples/atlas-held_out/left.jsonl.rank-x"), "mine");
+    journal = open_journal("left", run);
+    assert_int_equal(kv_journal_done(journal), 3);
+    assert_false(kv_journal_has(journal, 2, 1));
+    kv_journal_close(journal);
+    assert_int_equal(count_lines("left"), 3);
+    assert_int_equal(access(test_path(test_dir, "samples/atlas-held_out/left.jsonl.rank-1"), F_OK), -1);
+    assert_int_equal(access(test_path(test_dir, "samples/atlas-held_out/left.jsonl.rank-11"), F_OK), -1);
+    assert_int_equal(access(test_path(test_dir, "samples/atlas-held_out/left.jsonl.rank-x"), F_OK), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(records_come_back),     cmocka_unit_test(other_runs_do_not_count),
-        cmocka_unit_test(damage_is_left_out),    cmocka_unit_test(names_become_files),
-        cmocka_unit_test(parts_share_a_file),    cmocka_unit_test(full_disk_is_said),
+        cmocka_unit_test(records_come_back),
+        cmocka_unit_test(other_runs_do_not_count),
+        cmocka_unit_test(damage_is_left_out),
+        cmocka_unit_test(names_become_files),
+        cmocka_unit_test(parts_share_a_file),
+        cmocka_unit_test(full_disk_is_said),
         cmocka_unit_test(one_process_at_a_time),
+        cmocka_unit_test(ranks_write_parts),
+        cmocka_unit_test(parts_that_are_left_are_taken),
     };
     return cmocka_run_group_tests(tests, test_dir_set_up, test_dir_tear_down);
 }

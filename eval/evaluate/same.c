@@ -1,0 +1,55 @@
+// Fingerprints that results and journals have anyway, compared in an order that is the same on all ranks: the configuration
+// first, which says how many others there are.
+#include "eval/evaluate/same.h"
+
+#include "core/text.h"
+#include "data/file/hash.h"
+#include "data/ranks/ranks.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+kv_status kv_same_config(const kv_config *config, kv_error *err) {
+    char hash[17], *text = kv_config_text(config);
+    kv_status status = text ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    status = kv_ranks_agree(status, err);
+    if (status == KV_OK) {
+        kv_hash_text(kv_hash64(0, text, strlen(text)), hash);
+        status = kv_ranks_same("the configuration", hash, err);
+    }
+    free(text);
+    return status;
+}
+
+kv_status kv_same_questions(const kv_evaluation *e, kv_error *err) {
+    kv_status status = KV_OK;
+    char what[256];
+    if (e->tokenizer) {
+        kv_tokenizer_id id;
+        char both[sizeof id.hash + sizeof id.cuts];
+        kv_tokenizer_identify(e->tokenizer, &id);
+        snprintf(both, sizeof both, "%s/%s", id.hash, id.cuts);
+        snprintf(what, sizeof what, "the tokenizer %.*s", KV_HEAD(e->tokenizer_path, 200));
+        status = kv_ranks_same(what, both, err);
+    }
+    for (unsigned t = 0; t < e->config->n_tasks && status == KV_OK; t++) {
+        const kv_eval_task *row = &e->config->tasks[t];
+        snprintf(what, sizeof what, "what `tasks[%u]` asks (%.*s)", t, KV_HEAD(kv_task_source(row), 180));
+        status = kv_ranks_same(what, e->benchmarks[t]->hash, err);
+    }
+    if (status == KV_OK && e->config->analysis.corpus)
+        status = kv_ranks_same("the text of `analysis`", e->text.hash, err);
+    return status;
+}
+
+kv_status kv_same_systems(const kv_evaluation *e, kv_error *err) {
+    kv_status status = KV_OK;
+    for (int64_t s = 0; s < e->systems->n && status == KV_OK && kv_n_ranks() > 1; s++) {
+        char what[256], hash[17];
+        kv_systems_hash(e->systems, s, hash);
+        snprintf(what, sizeof what, "what the system `%.*s` computes (models, predictor, pruning)",
+                 KV_HEAD(e->config->systems[s].name, 120));
+        status = kv_ranks_same(what, hash, err);
+    }
+    return status;
+}

@@ -1,0 +1,12 @@
+// Whether all ranks are about to do the same: what differs is refused by its fingerprint, before anything is asked. Each of them
+// reads configuration, models and tasks from its own machine.
+#pragma once
+
+#include "eval/evaluate/evaluation.h"
+
+// Collective, all of them. Once the configuration is read, with all settings of the command line.
+kv_status kv_same_config(const kv_config *config, kv_error *err);
+// Once everything is open: the tokenizer, what each task asks, the text of the analysis.
+kv_status kv_same_questions(const kv_evaluation *evaluation, kv_error *err);
+// Once weights are there: what each system computes.
+kv_status kv_same_systems(const kv_evaluation *evaluation, kv_error *err);
