@@ -6,14 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-// One batch on its way.
+// Rows on their way.
 struct build {
     const kv_cache_build_args *args;
+    const char *path; // of the file that they will be in
     kv_cache_info info;
+    kv_key_norms norms;
+    int64_t n_done, bytes; // by this call: rows, and what the parts take that are complete
+    double begun;          // when the part was that is being written
     kv_tape *tape;
-    kv_cache_writer *writer;
-    int32_t *tokens; // [n_rows, seq_len + 1] of the whole shard
-    int32_t *inputs; // [n_seq, seq_len]
+    kv_cache_writer *writer; // of a part; NULL: none is begun
+    int32_t *tokens;         // [n_rows, seq_len + 1] of the whole shard
+    int32_t *inputs;         // [n_seq, seq_len]
     kv_sequence *sequences;
     int32_t *ids;
     float *logits, *logsumexp;
@@ -78,23 +82,100 @@ static kv_status add_rows(struct build *b, int64_t first, int64_t n, kv_error *e
     return kv_cache_writer_add(b->writer, &rows, err);
 }
 
+// ---- Parts ---------------------------------------------------------------------------------------------
+
+static kv_status begin_part(struct build *b, kv_cache_range rows, kv_error *err) {
+    kv_cache_info info = b->info;
+    info.n_rows = rows.n;
+    b->begun = kv_now();
+    return kv_cache_writer_open_part(b->path, rows.first, &info, &b->norms, &b->writer, err);
+}
+
+// What there is of it is kept.
+static kv_status end_part(struct build *b, kv_error *err) {
+    kv_status status = KV_OK;
+    if (b->writer && kv_cache_writer_rows(b->writer) > 0) {
+        const int64_t bytes = kv_cache_writer_bytes(b->writer);
+        status = kv_cache_writer_finish(b->writer, err);
+        if (status == KV_OK) b->bytes += bytes;
+    }
+    kv_cache_writer_free(b->writer);
+    b->writer = NULL;
+    return status;
+}
+
+static kv_status report(const struct build *b, kv_error *err) {
+    if (!b->args->progress) return KV_OK;
+    const int64_t bytes = b->bytes + (b->writer ? kv_cache_writer_bytes(b->writer) : 0);
+    return b->args->progress(b->args->context, b->n_done, bytes, err);
+}
+
+static kv_status build_range(struct build *b, kv_cache_range rows, kv_error *err) {
+    kv_status status = KV_OK;
+    const int64_t end = rows.first + rows.n;
+    for (int64_t row = rows.first; status == KV_OK && row < end;) {
+        const int64_t n = end - row < b->args->n_seq ? end - row : b->args->n_seq;
+        if (!b->writer) status = begin_part(b, (kv_cache_range){row, end - row}, err);
+        if (status == KV_OK) status = add_rows(b, row, n, err);
+        if (status != KV_OK) break;
+        row += n, b->n_done += n;
+        if (row == end || kv_now() - b->begun >= b->args->seconds) status = end_part(b, err);
+        if (status == KV_OK) status = report(b, err);
+    }
+    // Whatever ended it: the rows before are sound.
+    end_part(b, NULL);
+    return status;
+}
+
+// ---- All of it -----------------------------------------------------------------------------------------
+
+static kv_status begin(struct build *b, const char *path, const kv_shard *shard, const kv_cache_info *info,
+                       const kv_cache_build_args *args, kv_error *err) {
+    *b = (struct build){.args = args, .path = path, .info = *info};
+    kv_model_key_norms(args->base, &b->norms);
+    b->info.n_rows = kv_packed_rows(shard->n_tokens, info->seq_len);
+    memcpy(b->info.shard, shard->hash, sizeof b->info.shard);
+    kv_status status = allocate(b, err);
+    return status == KV_OK ? kv_packed_cut(shard, info->seq_len, b->tokens, err) : status;
+}
+
+kv_status kv_cache_build_rows(const char *path, const kv_shard *shard, const kv_cache_info *info,
+                              kv_cache_range rows, const kv_cache_build_args *args, kv_error *err) {
+    struct build b;
+    kv_status status = begin(&b, path, shard, info, args, err);
+    if (status == KV_OK) status = build_range(&b, rows, err);
+    clean_up(&b);
+    return status;
+}
+
+// The rows that no part has.
+static kv_status find_missing(const struct build *b, kv_cache_range **missing, int64_t *n, kv_error *err) {
+    kv_cache_range *parts = NULL;
+    int64_t n_parts;
+    kv_status status = kv_cache_parts_list(b->path, &parts, &n_parts, err);
+    for (int64_t i = 0; status == KV_OK && i < n_parts; i++)
+        status = kv_cache_part_check(b->path, &b->info, &parts[i], err);
+    if (status == KV_OK) status = kv_cache_parts_missing(parts, n_parts, b->info.n_rows, missing, n, err);
+    free(parts);
+    return status;
+}
+
+static kv_status report_join(void *context, int64_t n_rows, kv_error *err) {
+    (void)n_rows;
+    return report(context, err);
+}
+
 kv_status kv_cache_build(const char *path, const kv_shard *shard, const kv_cache_info *info,
                          const kv_cache_build_args *args, kv_error *err) {
-    struct build b = {.args = args, .info = *info};
-    kv_key_norms norms;
-    kv_model_key_norms(args->base, &norms);
-    b.info.n_rows = kv_packed_rows(shard->n_tokens, info->seq_len);
-    memcpy(b.info.shard, shard->hash, sizeof b.info.shard);
-    kv_status status = allocate(&b, err);
-    if (status == KV_OK) status = kv_packed_cut(shard, info->seq_len, b.tokens, err);
-    if (status == KV_OK) status = kv_cache_writer_open(path, &b.info, &norms, &b.writer, err);
-    for (int64_t row = 0; status == KV_OK && row < b.info.n_rows; row += args->n_seq) {
-        const int64_t n = b.info.n_rows - row < args->n_seq ? b.info.n_rows - row : args->n_seq;
-        status = add_rows(&b, row, n, err);
-        if (status == KV_OK && args->progress)
-            status = args->progress(args->context, row + n, kv_cache_writer_bytes(b.writer), err);
-    }
-    if (status == KV_OK) status = kv_cache_writer_finish(b.writer, err);
+    struct build b;
+    kv_cache_range *missing = NULL;
+    int64_t n = 0;
+    kv_status status = begin(&b, path, shard, info, args, err);
+    if (status == KV_OK) status = find_missing(&b, &missing, &n, err);
+    for (int64_t i = 0; status == KV_OK && i < n; i++) status = build_range(&b, missing[i], err);
+    if (status == KV_OK) status = kv_cache_join(path, &b.info, &b.norms, report_join, &b, err);
+    if (status != KV_OK) kv_cache_parts_tidy(path, false, NULL); // an empty directory, where there is no part
     clean_up(&b);
+    free(missing);
     return status;
 }

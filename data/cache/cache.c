@@ -8,14 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_PARTS = KV_CACHE_AUX_VALUE + 1, MAX_CONFIG = 1 << 16, CHUNK_CACHE = 4 << 20 };
+enum { MAX_CONFIG = 1 << 16, CHUNK_CACHE = 4 << 20 };
 
 struct kv_cache {
     char *path;
     kv_cache_info info;
     hid_t file, type;
-    hid_t tokens, ids, values, logsumexp;
-    hid_t sets[N_PARTS][KV_MAX_LAYERS];
+    kv_cache_sets sets;
     void *narrow; // one row of the widest layer, as stored
 };
 
@@ -162,28 +161,29 @@ static kv_status open_part(kv_cache *c, kv_cache_part part, kv_error *err) {
     char name[KV_CACHE_NAME];
     for (int64_t i = 0; status == KV_OK && i < spec->n_layers; i++) {
         kv_cache_name(part, i, name);
-        status = open_set(c, name, c->type, c->info.seq_len, kv_spec_kv_dim(spec, i), &c->sets[part][i], err);
+        status = open_set(c, name, c->type, c->info.seq_len, kv_spec_kv_dim(spec, i), &c->sets.parts[part][i],
+                          err);
     }
     return status;
 }
 
 static kv_status open_sets(kv_cache *c, kv_error *err) {
     const int64_t n = c->info.seq_len, k = c->info.top_k;
-    kv_status status = open_set(c, "/tokens", H5T_NATIVE_INT32, n + 1, 0, &c->tokens, err);
-    for (int part = 0; status == KV_OK && part < (kv_cache_has_aux(&c->info) ? N_PARTS : KV_CACHE_AUX_KEY);
-         part++)
+    kv_status status = open_set(c, "/tokens", H5T_NATIVE_INT32, n + 1, 0, &c->sets.tokens, err);
+    for (int part = 0;
+         status == KV_OK && part < (kv_cache_has_aux(&c->info) ? KV_CACHE_PARTS : KV_CACHE_AUX_KEY); part++)
         status = open_part(c, (kv_cache_part)part, err);
     if (status != KV_OK || k == 0) return status;
-    status = open_set(c, "/logits/ids", H5T_NATIVE_INT32, n, k, &c->ids, err);
-    if (status == KV_OK) status = open_set(c, "/logits/values", H5T_NATIVE_FLOAT, n, k, &c->values, err);
+    status = open_set(c, "/logits/ids", H5T_NATIVE_INT32, n, k, &c->sets.ids, err);
+    if (status == KV_OK) status = open_set(c, "/logits/values", H5T_NATIVE_FLOAT, n, k, &c->sets.values, err);
     if (status == KV_OK)
-        status = open_set(c, "/logits/logsumexp", H5T_NATIVE_FLOAT, n, 0, &c->logsumexp, err);
+        status = open_set(c, "/logits/logsumexp", H5T_NATIVE_FLOAT, n, 0, &c->sets.logsumexp, err);
     return status;
 }
 
 static kv_status allocate_row(kv_cache *c, kv_error *err) {
     int64_t widest = 1, size;
-    for (int part = 0; part < N_PARTS; part++) {
+    for (int part = 0; part < KV_CACHE_PARTS; part++) {
         const kv_model_spec *spec = &kv_cache_part_model(&c->info, (kv_cache_part)part)->spec;
         for (int64_t i = 0; i < spec->n_layers; i++)
             widest = kv_spec_kv_dim(spec, i) > widest ? kv_spec_kv_dim(spec, i) : widest;
@@ -197,10 +197,8 @@ kv_status kv_cache_open(const char *path, kv_cache **cache, kv_error *err) {
     *cache = NULL;
     kv_cache *c = malloc(sizeof *c);
     if (!c) return kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
-    *c = (kv_cache){
-        .path = strdup(path), .file = -1, .type = -1, .tokens = -1, .ids = -1, .values = -1, .logsumexp = -1};
-    for (int part = 0; part < N_PARTS; part++)
-        for (int64_t i = 0; i < KV_MAX_LAYERS; i++) c->sets[part][i] = -1;
+    *c = (kv_cache){.path = strdup(path), .file = -1, .type = -1};
+    kv_cache_sets_none(&c->sets);
     kv_status status =
         c->path ? kv_h5_open(path, &c->file, err) : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     if (status == KV_OK) status = read_attributes(c->file, path, &c->info, err);
@@ -218,17 +216,16 @@ kv_status kv_cache_open(const char *path, kv_cache **cache, kv_error *err) {
 
 void kv_cache_free(kv_cache *c) {
     if (!c) return;
-    const hid_t sets[] = {c->tokens, c->ids, c->values, c->logsumexp};
-    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (sets[i] >= 0) H5Dclose(sets[i]);
-    for (int part = 0; part < N_PARTS; part++)
-        for (int64_t i = 0; i < KV_MAX_LAYERS; i++)
-            if (c->sets[part][i] >= 0) H5Dclose(c->sets[part][i]);
+    kv_cache_sets_close(&c->sets);
     if (c->type >= 0) H5Tclose(c->type);
     if (c->file >= 0) H5Fclose(c->file);
     free(c->narrow);
     free(c->path);
     free(c);
+}
+
+kv_cache_sets *kv_cache_sets_of(kv_cache *cache) {
+    return &cache->sets;
 }
 
 const kv_cache_info *kv_cache_about(const kv_cache *cache) {
@@ -267,14 +264,14 @@ kv_status kv_cache_read(kv_cache *c, kv_cache_part part, int64_t layer, int64_t 
     const int64_t n = c->info.seq_len * kv_spec_kv_dim(&kv_cache_part_model(&c->info, part)->spec, layer);
     char name[KV_CACHE_NAME];
     kv_cache_name(part, layer, name);
-    kv_status status = read_row(c, c->sets[part][layer], c->type, name, row, c->narrow, err);
+    kv_status status = read_row(c, c->sets.parts[part][layer], c->type, name, row, c->narrow, err);
     if (status != KV_OK) return status;
     kv_widen(out, c->narrow, c->info.dtype, n);
     return check_finite(c, name, row, out, n, err);
 }
 
 kv_status kv_cache_read_tokens(kv_cache *c, int64_t row, int32_t *out, kv_error *err) {
-    return read_row(c, c->tokens, H5T_NATIVE_INT32, "/tokens", row, out, err);
+    return read_row(c, c->sets.tokens, H5T_NATIVE_INT32, "/tokens", row, out, err);
 }
 
 // Probabilities that sum up to more than 1 would be a teacher that is none.
@@ -300,10 +297,10 @@ static kv_status check_topk(const kv_cache *c, int64_t row, const int32_t *ids, 
 
 kv_status kv_cache_read_topk(kv_cache *c, int64_t row, int32_t *ids, float *logits, float *logsumexp,
                              kv_error *err) {
-    kv_status status = read_row(c, c->ids, H5T_NATIVE_INT32, "/logits/ids", row, ids, err);
+    kv_status status = read_row(c, c->sets.ids, H5T_NATIVE_INT32, "/logits/ids", row, ids, err);
     if (status == KV_OK)
-        status = read_row(c, c->values, H5T_NATIVE_FLOAT, "/logits/values", row, logits, err);
+        status = read_row(c, c->sets.values, H5T_NATIVE_FLOAT, "/logits/values", row, logits, err);
     if (status == KV_OK)
-        status = read_row(c, c->logsumexp, H5T_NATIVE_FLOAT, "/logits/logsumexp", row, logsumexp, err);
+        status = read_row(c, c->sets.logsumexp, H5T_NATIVE_FLOAT, "/logits/logsumexp", row, logsumexp, err);
     return status == KV_OK ? check_topk(c, row, ids, logits, logsumexp, err) : status;
 }

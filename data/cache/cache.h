@@ -79,7 +79,13 @@ kv_status kv_cache_writer_open(const char *path, const kv_cache_info *info, cons
 kv_status kv_cache_writer_add(kv_cache_writer *writer, const kv_cache_rows *rows, kv_error *err);
 kv_status kv_cache_writer_finish(kv_cache_writer *writer, kv_error *err);
 void kv_cache_writer_free(kv_cache_writer *writer);
+int64_t kv_cache_writer_rows(const kv_cache_writer *writer);  // so far
 int64_t kv_cache_writer_bytes(const kv_cache_writer *writer); // on disk so far
+
+// Of parts (data/cache/parts.h): finish() takes as many rows as were added, up to info->n_rows. Messages speak of the file
+// that the part is of.
+kv_status kv_cache_writer_open_part(const char *file, int64_t first_row, const kv_cache_info *info,
+                                    const kv_key_norms *norms, kv_cache_writer **writer, kv_error *err);
 
 // ---- One file ------------------------------------------------------------------------------------------
 
@@ -106,6 +112,9 @@ kv_status kv_cache_read_tokens(kv_cache *cache, int64_t row, int32_t *out /* [se
 // ids, logits [seq_len, top_k], logsumexp [seq_len].
 kv_status kv_cache_read_topk(kv_cache *cache, int64_t row, int32_t *ids, float *logits, float *logsumexp,
                              kv_error *err);
+
+// Row `row` of another file of the same kind is the writer's next, to the byte as it is stored.
+kv_status kv_cache_writer_copy(kv_cache_writer *writer, kv_cache *from, int64_t row, kv_error *err);
 
 // ---- A directory of them -------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const dtype_texts[] = {[KV_F32] = "f32", [KV_BF16] = "bf16", [KV_F16] = "f16"};
@@ -37,6 +38,39 @@ void kv_cache_name(kv_cache_part part, int64_t layer, char name[KV_CACHE_NAME]) 
     static const char *const groups[] = {"/base/key", "/base/value", "/aux/key", "/aux/value"};
     snprintf(name, KV_CACHE_NAME, "%s/%" PRIi64, groups[part], layer);
 }
+
+// ---- Datasets ------------------------------------------------------------------------------------------
+
+void kv_cache_sets_none(kv_cache_sets *sets) {
+    sets->tokens = sets->ids = sets->values = sets->logsumexp = H5I_INVALID_HID;
+    for (int part = 0; part < KV_CACHE_PARTS; part++)
+        for (int64_t i = 0; i < KV_MAX_LAYERS; i++) sets->parts[part][i] = H5I_INVALID_HID;
+}
+
+bool kv_cache_sets_each(kv_cache_sets *sets, bool (*each)(void *context, hid_t *set), void *context) {
+    hid_t *const single[] = {&sets->tokens, &sets->ids, &sets->values, &sets->logsumexp};
+    for (size_t i = 0; i < sizeof single / sizeof *single; i++)
+        if (*single[i] >= 0 && !each(context, single[i])) return false;
+    for (int part = 0; part < KV_CACHE_PARTS; part++)
+        for (int64_t i = 0; i < KV_MAX_LAYERS; i++)
+            if (sets->parts[part][i] >= 0 && !each(context, &sets->parts[part][i])) return false;
+    return true;
+}
+
+static bool close_set(void *context, hid_t *set) {
+    bool *ok = context;
+    *ok = H5Dclose(*set) >= 0 && *ok;
+    *set = H5I_INVALID_HID;
+    return true;
+}
+
+bool kv_cache_sets_close(kv_cache_sets *sets) {
+    bool ok = true;
+    kv_cache_sets_each(sets, close_set, &ok);
+    return ok;
+}
+
+// ---- Models --------------------------------------------------------------------------------------------
 
 const kv_cache_model *kv_cache_part_model(const kv_cache_info *info, kv_cache_part part) {
     return part < KV_CACHE_AUX_KEY ? &info->base : &info->aux;
@@ -138,6 +172,49 @@ bool kv_cache_put_rows(hid_t dataset, hid_t type, int64_t row, int64_t n, const 
 
 bool kv_cache_get_rows(hid_t dataset, hid_t type, int64_t row, int64_t n, void *data) {
     return move_rows(dataset, type, row, n, NULL, data);
+}
+
+// Of the rows of a dataset that go into one chunk; *bytes: of a row in memory. 0: it is not to be found out.
+static hsize_t rows_of_chunk(hid_t set, size_t *bytes) {
+    hsize_t chunk[H5S_MAX_RANK] = {0};
+    hid_t layout = H5Dget_create_plist(set), type = H5Dget_type(set);
+    const int rank = layout >= 0 ? H5Pget_chunk(layout, H5S_MAX_RANK, chunk) : -1;
+    *bytes = type >= 0 ? H5Tget_size(type) : 0;
+    for (int i = 1; i < rank; i++) *bytes *= (size_t)chunk[i];
+    if (layout >= 0) H5Pclose(layout);
+    if (type >= 0) H5Tclose(type);
+    return rank > 0 ? chunk[0] : 0;
+}
+
+static bool make_room(size_t wanted, void **buffer, size_t *size) {
+    if (wanted <= *size) return true;
+    void *larger = realloc(*buffer, wanted);
+    if (!larger) return false;
+    *buffer = larger;
+    *size = wanted;
+    return true;
+}
+
+static bool copy_chunk(hid_t from, int64_t row, hid_t to, int64_t to_row, void **buffer, size_t *size) {
+    const hsize_t here[H5S_MAX_RANK] = {(hsize_t)row}, there[H5S_MAX_RANK] = {(hsize_t)to_row};
+    hsize_t stored = 0;
+    uint32_t mask = 0; // of the filters that were left out
+    return H5Dget_chunk_storage_size(from, here, &stored) >= 0 && stored > 0 &&
+           make_room((size_t)stored, buffer, size) &&
+           H5Dread_chunk(from, H5P_DEFAULT, here, &mask, *buffer) >= 0 &&
+           H5Dwrite_chunk(to, H5P_DEFAULT, mask, there, (size_t)stored, *buffer) >= 0;
+}
+
+bool kv_cache_copy_row(hid_t from, int64_t row, hid_t to, int64_t to_row, void **buffer, size_t *size) {
+    size_t bytes, same;
+    if (rows_of_chunk(from, &bytes) == 1 && rows_of_chunk(to, &same) == 1)
+        return copy_chunk(from, row, to, to_row, buffer, size);
+    hid_t type = H5Dget_type(to);
+    const bool ok = type >= 0 && make_room(bytes, buffer, size) &&
+                    kv_cache_get_rows(from, type, row, 1, *buffer) &&
+                    kv_cache_put_rows(to, type, to_row, 1, *buffer);
+    if (type >= 0) H5Tclose(type);
+    return ok;
 }
 
 int64_t kv_cache_chunk_rows(int64_t n_rows, int64_t row_bytes) {
