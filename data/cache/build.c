@@ -87,8 +87,11 @@ static kv_status add_rows(struct build *b, int64_t first, int64_t n, kv_error *e
 static kv_status begin_part(struct build *b, kv_cache_range rows, kv_error *err) {
     kv_cache_info info = b->info;
     info.n_rows = rows.n;
+    char path[PATH_MAX];
     b->begun = kv_now();
-    return kv_cache_writer_open_part(b->path, rows.first, &info, &b->norms, &b->writer, err);
+    kv_status status = kv_cache_part_path(b->path, rows.first, path, err);
+    if (status != KV_OK) return status;
+    return kv_cache_writer_open_part(path, b->path, rows.first, &info, &b->norms, &b->writer, err);
 }
 
 // What there is of it is kept.
@@ -114,7 +117,8 @@ static kv_status build_range(struct build *b, kv_cache_range rows, kv_error *err
     kv_status status = KV_OK;
     const int64_t end = rows.first + rows.n;
     for (int64_t row = rows.first; status == KV_OK && row < end;) {
-        const int64_t n = end - row < b->args->n_seq ? end - row : b->args->n_seq;
+        const int64_t n_seq = b->args->n_seq - row % b->args->n_seq;
+        const int64_t n = end - row < n_seq ? end - row : n_seq;
         if (!b->writer) status = begin_part(b, (kv_cache_range){row, end - row}, err);
         if (status == KV_OK) status = add_rows(b, row, n, err);
         if (status != KV_OK) break;

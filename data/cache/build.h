@@ -19,9 +19,9 @@ typedef struct kv_cache_build_args {
     void *context;
 } kv_cache_build_args;
 
-// Rows of a shard as parts of the cache at path. The first of them should be a multiple of n_seq: rows that are read together
-// are the same then wherever the work is cut, and so is the last bit of what is made of them. info: complete but for n_rows and
-// shard, which come from the shard. Whatever ends it, the rows before stay.
+// Rows of a shard as parts of the cache at path. Those that are read together begin at multiples of n_seq, and so are the same
+// wherever the work is cut, if it is cut there, too; then so is the last bit of what is made of them. info: complete but for
+// n_rows and shard, which come from the shard. Whatever ends it, the rows before stay.
 kv_status kv_cache_build_rows(const char *path, const kv_shard *shard, const kv_cache_info *info,
                               kv_cache_range rows, const kv_cache_build_args *args, kv_error *err);
 

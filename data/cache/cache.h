@@ -82,10 +82,12 @@ void kv_cache_writer_free(kv_cache_writer *writer);
 int64_t kv_cache_writer_rows(const kv_cache_writer *writer);  // so far
 int64_t kv_cache_writer_bytes(const kv_cache_writer *writer); // on disk so far
 
-// Of parts (data/cache/parts.h): finish() takes as many rows as were added, up to info->n_rows. Messages speak of the file
-// that the part is of.
-kv_status kv_cache_writer_open_part(const char *file, int64_t first_row, const kv_cache_info *info,
-                                    const kv_key_norms *norms, kv_cache_writer **writer, kv_error *err);
+// Of parts (data/cache/parts.h): finish() takes as many rows as were added, up to info->n_rows. Messages about values speak of
+// `file`, which the part at `path` is of.
+#define KV_CACHE_FIRST_ROW "first_row"
+kv_status kv_cache_writer_open_part(const char *path, const char *file, int64_t first_row,
+                                    const kv_cache_info *info, const kv_key_norms *norms,
+                                    kv_cache_writer **writer, kv_error *err);
 
 // ---- One file ------------------------------------------------------------------------------------------
 
@@ -113,6 +115,8 @@ kv_status kv_cache_read_tokens(kv_cache *cache, int64_t row, int32_t *out /* [se
 kv_status kv_cache_read_topk(kv_cache *cache, int64_t row, int32_t *ids, float *logits, float *logsumexp,
                              kv_error *err);
 
+// Reads all that is in a file, as it would be read row by row.
+kv_status kv_cache_verify(const char *path, kv_error *err);
 // Row `row` of another file of the same kind is the writer's next, to the byte as it is stored.
 kv_status kv_cache_writer_copy(kv_cache_writer *writer, kv_cache *from, int64_t row, kv_error *err);
 
@@ -137,9 +141,10 @@ typedef struct kv_cache_dir {
 
 // DIR/cache-NNNNN.h5 into path.
 kv_status kv_cache_path(const char *dir, int64_t number, char *path, size_t size, kv_error *err);
-// The files in a directory, by number, of which nothing else is known then; caller frees. None when there is
-// no such directory.
-kv_status kv_cache_list(const char *dir, kv_cache_file **files, int64_t *n_files, kv_error *err);
+// What is called DIR/cache-NNNNN.h5 and `ending`, by number, of which nothing else is known then; caller frees. "": the files.
+// None when there is no such directory.
+kv_status kv_cache_list(const char *dir, const char *ending, kv_cache_file **files, int64_t *n_files,
+                        kv_error *err);
 // KV_ERR_IO when there is no such directory, KV_ERR_FORMAT when it holds no cache.
 kv_status kv_cache_dir_open(const char *path, kv_cache_dir **dir, kv_error *err);
 void kv_cache_dir_free(kv_cache_dir *dir);

@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-// NNNNN of cache-NNNNN.h5, or -1.
-static int64_t file_number(const char *name) {
+// NNNNN of cache-NNNNN.h5 and `ending`, or -1.
+static int64_t file_number(const char *name, const char *ending) {
     long long number = -1;
     char again[64];
     if (sscanf(name, "cache-%9lld", &number) != 1 || number < 0) return -1;
-    snprintf(again, sizeof again, "cache-%05lld.h5", number);
+    snprintf(again, sizeof again, "cache-%05lld.h5%s", number, ending);
     return strcmp(name, again) == 0 ? (int64_t)number : -1;
 }
 
@@ -26,14 +26,15 @@ static int by_number(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-kv_status kv_cache_list(const char *path, kv_cache_file **files, int64_t *n_files, kv_error *err) {
+kv_status kv_cache_list(const char *path, const char *ending, kv_cache_file **files, int64_t *n_files,
+                        kv_error *err) {
     *files = NULL, *n_files = 0;
     DIR *dir = opendir(path);
     if (!dir && errno == ENOENT) return KV_OK;
     if (!dir) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     kv_status status = KV_OK;
     for (struct dirent *entry; status == KV_OK && (entry = readdir(dir));) {
-        const int64_t number = file_number(entry->d_name);
+        const int64_t number = file_number(entry->d_name, ending);
         if (number < 0) continue;
         kv_cache_file *larger = kv_room_for_one(*files, (size_t)*n_files, sizeof *larger);
         if (larger) {
@@ -105,7 +106,7 @@ kv_status kv_cache_dir_open(const char *path, kv_cache_dir **dir, kv_error *err)
     *dir = NULL;
     kv_cache_dir *d = calloc(1, sizeof *d);
     if (d) d->path = strdup(path);
-    kv_status status = d && d->path ? kv_cache_list(path, &d->files, &d->n_files, err)
+    kv_status status = d && d->path ? kv_cache_list(path, "", &d->files, &d->n_files, err)
                                     : kv_fail(err, KV_ERR_MEMORY, "%s: out of memory", path);
     if (status == KV_OK && d->n_files == 0)
         status = kv_fail(err, KV_ERR_FORMAT, "%s: no cache in the directory", path);

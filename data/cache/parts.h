@@ -18,7 +18,6 @@
 KV_API_BEGIN
 
 #define KV_CACHE_UNFINISHED ".unfinished"
-#define KV_CACHE_FIRST_ROW  "first_row"
 
 // Rows [first, first + n) of a file.
 typedef struct kv_cache_range {

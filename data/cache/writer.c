@@ -3,7 +3,6 @@
 #include "data/cache/layout.h"
 
 #include "core/vecmath.h"
-#include "data/cache/parts.h"
 #include "data/checkpoint/hf_config.h"
 #include "data/file/h5.h"
 #include "data/file/whole_file.h"
@@ -183,12 +182,10 @@ kv_status kv_cache_writer_open(const char *path, const kv_cache_info *info, cons
     return open_writer(path, path, -1, info, norms, writer, err);
 }
 
-kv_status kv_cache_writer_open_part(const char *file, int64_t first_row, const kv_cache_info *info,
-                                    const kv_key_norms *norms, kv_cache_writer **writer, kv_error *err) {
-    char path[PATH_MAX];
-    *writer = NULL;
-    kv_status status = kv_cache_part_path(file, first_row, path, err);
-    return status == KV_OK ? open_writer(path, file, first_row, info, norms, writer, err) : status;
+kv_status kv_cache_writer_open_part(const char *path, const char *file, int64_t first_row,
+                                    const kv_cache_info *info, const kv_key_norms *norms,
+                                    kv_cache_writer **writer, kv_error *err) {
+    return open_writer(path, file, first_row, info, norms, writer, err);
 }
 
 // ---- Rows ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 #include "data/file/commit.h"
 #include "data/file/made_by.h"
+#include "data/ranks/ranks.h"
 #include "data/system/console.h"
 #include "data/system/fold.h"
 #include "data/system/help.h"
@@ -18,14 +19,15 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     bool prints; // and writes no files
+    bool shares; // its work among the processes that mpirun or srun has started
 } commands[] = {
-    {"new", kvdata_new, false},           {"atlas", kvdata_atlas, false},
-    {"snippets", kvdata_snippets, false}, {"recall", kvdata_recall, false},
-    {"stdlib", kvdata_stdlib, false},     {"tokenizer", kvdata_tokenizer, false},
-    {"tokenize", kvdata_tokenize, false}, {"cache", kvdata_cache, false},
-    {"sample", kvdata_sample, false},     {"tabulate", kvdata_tabulate, false},
-    {"inspect", kvdata_inspect, true},    {"encode", kvdata_encode, true},
-    {"decode", kvdata_decode, true},
+    {"new", kvdata_new, false, false},           {"atlas", kvdata_atlas, false, false},
+    {"snippets", kvdata_snippets, false, false}, {"recall", kvdata_recall, false, false},
+    {"stdlib", kvdata_stdlib, false, false},     {"tokenizer", kvdata_tokenizer, false, false},
+    {"tokenize", kvdata_tokenize, false, false}, {"cache", kvdata_cache, false, true},
+    {"sample", kvdata_sample, false, true},      {"tabulate", kvdata_tabulate, false, false},
+    {"inspect", kvdata_inspect, true, false},    {"encode", kvdata_encode, true, false},
+    {"decode", kvdata_decode, true, false},
 };
 
 static const char doc[] = "Prepares and looks at data: everything that models are trained and tested on.\v"
@@ -53,12 +55,19 @@ static const char doc[] = "Prepares and looks at data: everything that models ar
                           "         --tokenizer atlas/tokenizer.model --out atlas/train.h5 \\\n"
                           "         atlas/train.jsonl\n"
                           "\n"
+                          "Under mpirun or srun, cache and sample share their work among all processes;\n"
+                          "the other commands refuse to be several.\n"
+                          "\n"
                           "kvdata COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 wrong usage.";
 
 int kvdata_result(kv_status status, const kv_error *err) {
     char reason[KV_LIMITS_TEXT];
-    if (status) kv_fold_complaint("%s%s", err->message, kv_limits_reason(err, reason));
-    return status ? 1 : 0;
+    if (!status) return 0;
+    if (kv_ranks_failed_together())
+        kv_fold_complaint("%s%s", err->message, kv_limits_reason(err, reason));
+    else
+        kv_ranks_last_words(err->message);
+    return 1;
 }
 
 int64_t kvdata_int_option(struct argp_state *state, const char *name, const char *text, int64_t min,
@@ -98,8 +107,22 @@ static error_t parse(int key, char *argument, struct argp_state *state) {
     return key == ARGP_KEY_END || key == ARGP_KEY_INIT || key == ARGP_KEY_SUCCESS ? 0 : ARGP_ERR_UNKNOWN;
 }
 
+// Several processes that all did the same would write the same files.
+static int join_ranks(const char *command, bool shares) {
+    kv_error err = {0};
+    kv_status status = kv_ranks_start(&err);
+    if (status != KV_OK || shares || kv_n_ranks() == 1) return kvdata_result(status, &err);
+    kv_fail(
+        &err, KV_ERR_ARGUMENT,
+        "%s is no work for several processes, and %d were started: start it without mpirun or srun (kvdata "
+        "cache and kvdata sample share their work)",
+        command, kv_n_ranks());
+    kvdata_result(kv_ranks_agree(KV_ERR_ARGUMENT, &err), &err);
+    return 2;
+}
+
 static int run_command(int argc, char **argv) {
-    char full_name[64];
+    static char full_name[64];
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         if (strcmp(argv[0], commands[i].name) != 0) continue;
         snprintf(full_name, sizeof full_name, "kvdata %s", argv[0]);
@@ -107,7 +130,8 @@ static int run_command(int argc, char **argv) {
         if (commands[i].prints) kv_console_printout();
         if (strcmp(commands[i].name, "encode") != 0 && strcmp(commands[i].name, "decode") != 0)
             kv_fold_begin();
-        return commands[i].run(argc, argv);
+        const int failed = join_ranks(full_name, commands[i].shares);
+        return failed ? failed : commands[i].run(argc, argv);
     }
     fprintf(stderr, "kvdata: there is no command '%s'; see kvdata --help\n", argv[0]);
     return 2;
@@ -129,7 +153,7 @@ int main(int argc, char **argv) {
     int status = run_command(argc - first, argv + first);
     if (status == 0 && !kv_console_flush()) {
         fprintf(stderr, "kvdata: cannot write the output: %s\n", strerror(errno));
-        return 1;
+        status = 1;
     }
-    return status;
+    return kv_ranks_end(status);
 }

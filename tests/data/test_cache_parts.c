@@ -7,6 +7,8 @@
 #include "tests/support/tiny.h"
 
 #include <fcntl.h>
+#include <omp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +182,47 @@ static void killed_while_it_is_put_together(void **state) {
     is_whole(path);
 }
 
+// At any moment: while rows are made, while a part is committed, while the file is put together.
+static void killed_at_many_moments(void **state) {
+    (void)state;
+    const char *path = test_path(test_dir, "killed.h5");
+    kv_cache_build_args each = f.args;
+    int64_t kept = 0;
+    int killed = 0;
+    each.seconds = 0;
+    omp_set_num_threads(1); // a child has none of its parent's others
+    whole();                // what children need is made
+    for (int i = 0; i < 400 && access(path, F_OK) != 0; i++) {
+        const pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) _exit(kv_cache_build(path, f.shard, &f.info, &each, NULL) != KV_OK);
+        int status;
+        usleep((useconds_t)test_below(7, i, 4000));
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        killed += WIFSIGNALED(status);
+        if (access(path, F_OK) == 0) break;
+        // Nothing is lost of what was there, and all of it is sound.
+        kv_cache_range *parts;
+        int64_t n, rows = 0;
+        kv_error err = {0};
+        succeed(kv_cache_parts_list(path, &parts, &n, &err), &err);
+        for (int64_t p = 0; p < n; p++) {
+            succeed(kv_cache_part_check(path, &f.info, &parts[p], &err), &err);
+            succeed(kv_cache_part_verify(path, parts[p].first, &err), &err);
+            rows += parts[p].n;
+        }
+        free(parts);
+        assert_true(rows >= kept);
+        kept = rows;
+    }
+    assert_true(killed > 5);
+    if (access(path, F_OK) != 0) build(path, &each);
+    kv_error err = {0};
+    succeed(kv_cache_parts_tidy(path, true, &err), &err); // a kill between the file and its parts
+    is_whole(path);
+}
+
 static void rows_that_are_missing(void **state) {
     (void)state;
     kv_error err = {0};
@@ -266,7 +309,8 @@ static void damaged(void **state) {
         assert_int_equal(pwrite(fd, &byte, 1, at), 1);
     }
     close(fd);
-    if (noticed < tried / 8) fail_msg("%d of %d noticed", (int)noticed, (int)tried); // the rest is unused room
+    if (noticed < tried / 8)
+        fail_msg("%d of %d noticed", (int)noticed, (int)tried); // the rest is unused room
     // A tail that is cut off.
     for (off_t size = info.st_size - 1; size > 0; size = size * 2 / 3) {
         assert_int_equal(truncate(part, size), 0);
@@ -303,6 +347,7 @@ int main(void) {
         cmocka_unit_test(however_rows_are_cut_into_parts),
         cmocka_unit_test(stopped_and_gone_on_with),
         cmocka_unit_test(killed_while_it_is_put_together),
+        cmocka_unit_test(killed_at_many_moments),
         cmocka_unit_test(rows_that_are_missing),
         cmocka_unit_test(of_something_else),
         cmocka_unit_test(damaged),

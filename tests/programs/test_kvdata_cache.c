@@ -1,9 +1,11 @@
 // kvdata cache, the program: what it writes, keeps, goes on with and refuses; how inspect shows it.
-#include "data/cache/cache.h"
+#include "data/cache/parts.h"
 #include "tests/support/spoil.h"
 #include "tests/support/train.h"
 
+#include <dirent.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,6 +207,205 @@ static void test_full_disk(void **state) {
     assert_nothing_half_written();
 }
 
+// ---- Stopped in the middle of a shard ------------------------------------------------------------------
+
+// 21000 tokens: 1312 rows of 16.
+#define LONG "cache " MODELS "--seq-len 16 --top-k 4 --batch 4 "
+
+static void make_long(void) {
+    if (kv_path_exists("long.h5")) return;
+    make_text("long.h5", 1500, 5);
+    expect("written to whole", 0, LONG "--out whole long.h5");
+}
+
+static void expect_whole(const char *dir) {
+    char path[64];
+    snprintf(path, sizeof path, "%s/cache-00000.h5", dir);
+    assert_true(same_file("whole/cache-00000.h5", path));
+    assert_int_equal(test_dir_count(dir), 1);
+}
+
+// Names in the directory of parts that have this in them.
+static int64_t count_names(const char *dir, const char *part) {
+    char path[64];
+    int64_t n = 0;
+    snprintf(path, sizeof path, "%s/cache-00000.h5" KV_CACHE_UNFINISHED, dir);
+    DIR *open = opendir(path);
+    if (!open) return 0;
+    for (const struct dirent *entry; (entry = readdir(open));) n += strstr(entry->d_name, part) != NULL;
+    closedir(open);
+    return n;
+}
+
+static pid_t start(const char *arguments) {
+    char command[1024];
+    snprintf(command, sizeof command, "exec %s %s > printed.txt 2>&1", getenv("KVDATA"), arguments);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child > 0) return child;
+    execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+    _exit(127);
+}
+
+// Waits until so many of these are there, then sends the signal; the exit status, -1 where the signal killed it.
+static int stop(const char *arguments, const char *dir, const char *part, int64_t n, int signal) {
+    const pid_t child = start(arguments);
+    int status;
+    while (count_names(dir, part) < n && test_alive(child)) usleep(200);
+    kill(child, signal);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    FILE *file = fopen("printed.txt", "r");
+    assert_non_null(file);
+    printed[fread(printed, 1, sizeof printed - 1, file)] = '\0';
+    fclose(file);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+// While a part is written, and when some are complete.
+static void test_killed(void **state) {
+    (void)state;
+    make_long();
+    int64_t kept = 0;
+    int killed = 0;
+    for (int i = 0; i < 6 && !kv_path_exists("killed/cache-00000.h5"); i++) {
+        if (i % 2 == 0)
+            killed += stop(LONG "--out killed --save-every 0 long.h5", "killed", ".tmp.", 1, SIGKILL) < 0;
+        else
+            killed +=
+                stop(LONG "--out killed --save-every 0 long.h5", "killed", ".h5", kept + 12, SIGKILL) < 0;
+        const int64_t now = count_names("killed", ".h5") - count_names("killed", ".tmp.");
+        assert_true(now >= kept || kv_path_exists("killed/cache-00000.h5"));
+        kept = now;
+    }
+    assert_true(killed >= 3);
+    if (!kv_path_exists("killed/cache-00000.h5")) {
+        char words[64];
+        // What was half put together when a kill came.
+        put_file("killed/cache-00000.h5.tmp.77.1", "half");
+        expect("written to killed", 0, LONG "--out killed --save-every 0.5 long.h5");
+        snprintf(words, sizeof words, "kept             %d rows of files that were not complete",
+                 (int)(4 * kept));
+        if (!strstr(printed, words)) fail_msg("%s: %s", words, printed);
+        snprintf(words, sizeof words, "going on behind %d of 1312 rows", (int)(4 * kept));
+        if (!strstr(printed, words)) fail_msg("%s: %s", words, printed);
+    }
+    expect_whole("killed");
+}
+
+static void test_asked_to_stop(void **state) {
+    (void)state;
+    make_long();
+    static const int signals[] = {SIGTERM, SIGINT};
+    int stopped = 0;
+    for (int i = 0; i < 2 && !kv_path_exists("asked/cache-00000.h5"); i++) {
+        const int64_t before = count_names("asked", ".h5");
+        const int code = stop(LONG "--out asked long.h5", "asked", ".tmp.", 1, signals[i]);
+        if (code == 0) break; // on a busy machine
+        assert_int_equal(code, 1);
+        assert_int_equal(count_names("asked", ".h5"), before + 1);
+        assert_int_equal(count_names("asked", ".tmp."), 0);
+        int rows = 0;
+        const char *words = strstr(printed, "interrupted: 0 of 1 files are complete, ");
+        if (!words ||
+            sscanf(words, "interrupted: 0 of 1 files are complete, %d of 1312 rows are kept", &rows) != 1 ||
+            rows < 4)
+            fail_msg("%s", printed);
+        stopped++;
+    }
+    assert_true(stopped > 0);
+    if (!kv_path_exists("asked/cache-00000.h5"))
+        expect("rows of files that were not complete", 0, LONG "--out asked long.h5");
+    expect_whole("asked");
+}
+
+// Some rows of long.h5 in parts, as a run left them.
+static void leave_parts(const char *dir) {
+    char command[256];
+    snprintf(command, sizeof command, LONG "--out %s --save-every 0 long.h5", dir);
+    for (int i = 0; i < 5 && !kv_path_exists("parts"); i++) {
+        if (stop(LONG "--out parts --save-every 0 long.h5", "parts", ".h5", 4, SIGKILL) == 0)
+            kv_remove_tree("parts", NULL);
+    }
+    snprintf(command, sizeof command, "rm -rf %s && cp -r parts %s && rm -f %s/*/*.tmp.*", dir, dir, dir);
+    assert_int_equal(system(command), 0);
+    assert_true(count_names(dir, ".h5") >= 3);
+}
+
+static void test_parts_that_are_not_sound(void **state) {
+    (void)state;
+    make_long();
+    leave_parts("unsound");
+#define PART(n) "unsound/cache-00000.h5.unfinished/rows-000000000" n ".h5"
+    // A tail that is cut off, values that are not what the checksum says, rows of another place.
+    struct stat info;
+    assert_int_equal(stat(PART("0"), &info), 0);
+    assert_int_equal(truncate(PART("0"), info.st_size - 1), 0);
+    FILE *file = fopen(PART("4"), "r+");
+    assert_non_null(file);
+    // Chunks come first behind the headers; wherever this is, what is read differs or is not read at all.
+    for (long at = 2048; at + 64 < (long)info.st_size; at += 97) {
+        fseek(file, at, SEEK_SET);
+        fputs("spoiled", file);
+    }
+    fclose(file);
+    expect("warning: ", 0, LONG "--out unsound long.h5");
+    assert_non_null(strstr(printed, "rows-0000000000.h5"));
+    assert_non_null(strstr(printed, "rows-0000000004.h5"));
+    assert_non_null(strstr(printed, "its rows are made again"));
+    expect_whole("unsound");
+}
+
+static void test_parts_of_something_else(void **state) {
+    (void)state;
+    make_long();
+    leave_parts("else");
+    make_text("longer.h5", 1600, 6);
+    static const struct {
+        const char *arguments, *named;
+    } others[] = {{MODELS "--seq-len 15 --top-k 4 --out else long.h5", "made with seq_len 16, expected 15"},
+                  {MODELS "--seq-len 16 --top-k 5 --out else long.h5", "made with top_k 4, expected 5"},
+                  {"--base base/final/model --seq-len 16 --top-k 4 --out else long.h5", "expected (none)"},
+                  {MODELS "--seq-len 16 --top-k 4 --out else longer.h5", "made of a shard of content"}};
+    const int64_t n = count_names("else", ".h5");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char command[512];
+        snprintf(command, sizeof command, "cache %s", others[i].arguments);
+        expect(others[i].named, 1, command);
+        assert_non_null(strstr(printed, "cache-00000.h5.unfinished/rows-0000000000.h5: "));
+        assert_non_null(strstr(printed, "--force replaces it"));
+        assert_int_equal(count_names("else", ".h5"), n);
+    }
+    expect("rows             1399 of 16 tokens", 0,
+           "cache " MODELS "--seq-len 16 --top-k 4 --out else --force longer.h5");
+    assert_null(strstr(printed, "kept"));
+    assert_int_equal(test_dir_count("else"), 1);
+    // Parts of a file that is complete, and of one more than there are shards.
+    assert_int_equal(system("cp -r parts/cache-00000.h5.unfinished whole && "
+                            "cp -r parts/cache-00000.h5.unfinished else/cache-00001.h5.unfinished"),
+                     0);
+    expect("kept             1 files", 0, LONG "--out whole long.h5");
+    assert_int_equal(test_dir_count("whole"), 1);
+    expect("else/cache-00001.h5.unfinished: one more than the shards", 1,
+           "cache " MODELS "--seq-len 16 --top-k 4 --out else longer.h5");
+    expect("kept             1 files", 0,
+           "cache " MODELS "--seq-len 16 --top-k 4 --out else --force longer.h5");
+    assert_int_equal(test_dir_count("else"), 1);
+}
+
+// Two runs would write the same parts.
+static void test_another_at_work(void **state) {
+    (void)state;
+    make_long();
+    const pid_t child = start(LONG "--out busy --save-every 0 long.h5");
+    while (count_names("busy", ".h5") < 1 && test_alive(child)) usleep(200);
+    kill(child, SIGSTOP);
+    if (count_names("busy", ".h5") > 0)
+        expect("busy: another kvdata cache is at work in it", 1, LONG "--out busy long.h5");
+    kill(child, SIGCONT);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    expect_whole("busy");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_writes_a_file_a_shard),
@@ -215,6 +416,11 @@ int main(void) {
         cmocka_unit_test(test_pairs_that_do_not_fit),
         cmocka_unit_test(test_teachers_that_are_not_finite),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_asked_to_stop),
+        cmocka_unit_test(test_parts_that_are_not_sound),
+        cmocka_unit_test(test_parts_of_something_else),
+        cmocka_unit_test(test_another_at_work),
     };
     return cmocka_run_group_tests(tests, setup, train_teardown);
 }

@@ -70,7 +70,7 @@ static bool is_cache_dir(const inspect_subject *s) {
     kv_cache_file *files = NULL;
     int64_t n = 0;
     if (!s->is_dir) return false;
-    const bool found = kv_cache_list(s->path, &files, &n, NULL) == KV_OK && n > 0;
+    const bool found = kv_cache_list(s->path, "", &files, &n, NULL) == KV_OK && n > 0;
     free(files);
     return found;
 }
