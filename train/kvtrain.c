@@ -16,6 +16,7 @@
 #include "train/run/estimate.h"
 #include "train/run/footprint.h"
 #include "train/run/resume.h"
+#include "train/run/same.h"
 #include "train/run/trainer.h"
 #include "train/run/training.h"
 #include "train/status/status.h"
@@ -159,9 +160,11 @@ static kv_status get_ready(kv_training *s, bool resumed, kv_error *err) {
 static kv_status train(kv_training *s, kv_run_mode mode, kv_error *err) {
     kv_run *run = &s->run;
     kv_status status = kv_ranks_agree(look_at_run(s, mode, err), err);
+    if (status == KV_OK) status = kv_same_beginning(run, err);
     if (status != KV_OK || run->finished) return status;
     const bool resumed = run->checkpoint[0] != 0;
     status = kv_ranks_agree(get_ready(s, resumed, err), err);
+    if (status == KV_OK) status = kv_same_weights(s->task, err);
     if (status == KV_OK) status = kv_run_begin(run, err);
     if (status == KV_OK && !resumed && s->task->ops->start) status = s->task->ops->start(s->task, err);
     // What loading and the start have freed goes back to the system; glibc would keep much of it.
@@ -229,6 +232,7 @@ static kv_status open_one(kv_training *training, const struct arguments *a, kv_e
 
 static kv_status train_one(kv_training *training, const struct arguments *a, kv_error *err) {
     kv_status status = kv_ranks_agree(open_one(training, a, err), err);
+    if (status == KV_OK) status = kv_same_inputs(training, err);
     if (status != KV_OK) return status;
     if (a->dry_run) {
         if (a->mode == KV_RUN_RESUME) status = look_at_run(training, a->mode, err);

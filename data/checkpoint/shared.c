@@ -142,7 +142,7 @@ static kv_status load_on_node(const struct loading *l, kv_model **model, char fi
     if (!shared) kv_model_free(shell);
     *apart = made.status == KV_OK && made.own && !shared;
     if (made.status == KV_OK && status == KV_OK && !first && !shared)
-        status = l->load(l->context, model, NULL, err);
+        status = l->load(l->context, model, made.fingerprint[0] ? fingerprint : NULL, err);
     return status;
 }
 

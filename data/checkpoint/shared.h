@@ -13,7 +13,7 @@ typedef kv_status kv_frozen_load(void *context, kv_model **model, char *fingerpr
 
 // Collective; a failure is everybody's. What load makes of a model of this shape, in memory once a node: load is called by
 // the node's first rank, and by others where it made views or where they cannot share (said once: kv_warn). fingerprint (may
-// be NULL) is that rank's. Alone, or one rank a node, this is load and nothing else.
+// be NULL) is that of the rank which called load. Alone, or one rank a node, this is load and nothing else.
 // No more memory is taken on the way than the model and its largest weight, beside what load takes.
 kv_status kv_share_frozen(const kv_model_spec *spec, const char *name, kv_frozen_load *load, void *context,
                           kv_model **model, char fingerprint[17], kv_error *err);

@@ -63,7 +63,7 @@ static kv_status add_defaults(kv_config *config, const char *defaults, kv_error 
     yaml_document_t doc;
     kv_status status = kv_yaml_parse(defaults, strlen(defaults), label, false, &doc, err);
     if (status) return status;
-    status = kv_config_check(&doc, config->schema, label, "", false, err);
+    if (config->schema) status = kv_config_check(&doc, config->schema, label, "", false, err);
     if (status == KV_OK) status = merge(config, &doc, label, &config->defaults, err);
     yaml_document_delete(&doc);
     return status;
@@ -254,6 +254,16 @@ kv_status kv_config_load_with_defaults(const char *defaults, const char *const *
 kv_status kv_config_load(const char *path, const char *const *overrides, size_t n_overrides,
                          const cyaml_schema_value_t *schema, kv_config **config, kv_error *err) {
     return kv_config_load_with_defaults(NULL, NULL, path, overrides, n_overrides, schema, config, err);
+}
+
+kv_status kv_config_read_text(const char *text, kv_config **out, kv_error *err) {
+    kv_config *config = calloc(1, sizeof *config);
+    kv_status status = config ? kv_tree_create(&config->tree, err) : KV_ERR_MEMORY;
+    if (!config) return kv_fail(err, status, "out of memory for a configuration");
+    if (status == KV_OK) status = add_defaults(config, text, err);
+    *out = status == KV_OK ? config : NULL;
+    if (status != KV_OK) kv_config_free(config);
+    return status;
 }
 
 void kv_config_free(kv_config *config) {

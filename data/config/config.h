@@ -26,6 +26,8 @@ kv_status kv_config_load(const char *path, const char *const *overrides, size_t 
 kv_status kv_config_load_with_defaults(const char *defaults, const char *const *paths, const char *path,
                                        const char *const *overrides, size_t n_overrides,
                                        const cyaml_schema_value_t *schema, kv_config **config, kv_error *err);
+// A merged document again, from what kv_config_text made of it: to be compared with another, as it has no schema and no struct.
+kv_status kv_config_read_text(const char *text, kv_config **config, kv_error *err);
 void kv_config_free(kv_config *config);
 
 // The struct (owned by the config, freed with it).

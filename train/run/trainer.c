@@ -426,8 +426,9 @@ static kv_status run_steps(struct trainer *t, struct step_result *result, kv_err
         const bool interrupted = t->exchange ? result->interrupted : kv_console_interrupted();
         if (status == KV_OK) status = save_if_due(t, interrupted, err);
         if (status == KV_OK && interrupted && step < steps)
-            status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted after step %" PRIi64 " of %" PRIi64, step,
-                             steps);
+            status = kv_ranks_agree(kv_fail(err, KV_ERR_INTERRUPTED,
+                                            "interrupted after step %" PRIi64 " of %" PRIi64, step, steps),
+                                    err);
     }
     return status;
 }

@@ -221,6 +221,8 @@ kv_status kvp_load(kv_task *task, const char *from, kv_error *err) {
     if (status == KV_OK) status = load_predictor(kvp, from, err);
     if (status == KV_OK) status = kv_predictor_set_trainable(kvp->predictor, true, err);
     if (status == KV_OK) status = collect_params(kvp, err);
+    memcpy(task->frozen_base, kvp->base_fingerprint, sizeof task->frozen_base);
+    if (!kvp_aux_trained(kvp)) memcpy(task->frozen_aux, kvp->aux_fingerprint, sizeof task->frozen_aux);
     return status == KV_OK && from ? kv_start_rates_read(task, kvp->base_spec.n_layers, err) : status;
 }
 

@@ -64,6 +64,7 @@ static kv_status lm_load(kv_task *task, const char *from, kv_error *err) {
     status = kv_ranks_agree(status, err); // a teacher is loaded together
     if (status == KV_OK) status = lm_teacher_load(&lm->teacher, from, err);
     if (status != KV_OK) return status;
+    memcpy(task->frozen_base, lm->teacher.fingerprint, sizeof task->frozen_base);
     task->n_params = kv_model_params(lm->model, NULL);
     task->params = calloc((size_t)task->n_params, sizeof *task->params);
     if (!task->params) return kv_fail(err, KV_ERR_MEMORY, "out of memory");

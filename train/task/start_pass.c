@@ -176,7 +176,7 @@ static kv_status read_all(struct pass *p, kv_error *err) {
     // Who has stopped it does not wait for what comes of it, either.
     if (status == KV_OK && kv_ranks_interrupted()) status = KV_ERR_INTERRUPTED;
     if (status != KV_ERR_INTERRUPTED) return status;
-    return kv_fail(err, status, "interrupted before the first step, nothing to save");
+    return kv_ranks_agree(kv_fail(err, status, "interrupted before the first step, nothing to save"), err);
 }
 
 kv_status kv_start_read(const kv_start_args *args, const kv_start_pass *wanted, int64_t *n_read,

@@ -89,6 +89,7 @@ struct kv_task {
     int64_t n_trainable; // weights
     int64_t n_params;    // after load: the trainable parameters
     kv_param **params;
+    char frozen_base[17], frozen_aux[17]; // after load: fingerprints of the models that stay; empty: none
     double *
         rate_scales; // after load, or ops->start: [n_params] times the rate of each one's group; NULL: as that is
 };
