@@ -1,7 +1,7 @@
 // metrics.jsonl of kvtrain, read while it may still be written: a last line that is not ended, or broken, does not count.
 //
 // Two kinds of lines: {"step", "lr", and of task kvp "lr_aux", ... (the rates of groups of weights), "loss", terms..., "grad_norm", "tokens_per_second",
-// "gflops_per_second", "seconds"} of a training step, and {"step", "validation": {"loss", terms...,
+// "gflops_per_second", "seconds"; of several ranks "waiting", a share of the time} of a training step, and {"step", "validation": {"loss", terms...,
 // "key_error", "value_error"}, "validation_seconds", "seconds"} of a pass over held-out text.
 #pragma once
 

@@ -231,6 +231,7 @@ double kv_exchange_waited(const kv_exchange *e) {
 }
 
 void kv_exchange_parameters(kv_exchange *e) {
+    const double started = kv_now();
     for (int64_t b = 0; b < e->n_buckets + SLOTS; b++) {
         struct slot *s = slot_of(e, b);
         const int64_t before = b - SLOTS;
@@ -245,6 +246,7 @@ void kv_exchange_parameters(kv_exchange *e) {
         for_stretches(e, first + from, first + to, s->values + from, take_weights);
         s->request = kv_ranks_begin_spread(s->values, e->pieces);
     }
+    e->waited += kv_now() - started;
 }
 
 // ---- Setting up ----------------------------------------------------------------------------------------

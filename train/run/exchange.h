@@ -36,7 +36,8 @@ void kv_exchange_finish(kv_exchange *exchange);
 // Collective, after an update of each rank's spans: all parameters of all ranks.
 void kv_exchange_parameters(kv_exchange *exchange);
 
-// Seconds that a finish had to wait for, of the last one: what backward did not hide.
+// Seconds of this step that were spent on waiting for other ranks, or for the network: in kv_exchange_finish what backward did not
+// hide; and kv_exchange_parameters, behind which nothing hides.
 double kv_exchange_waited(const kv_exchange *exchange);
 
 // Bytes that the buffers take, for so many weights on so many ranks; and that a rank sends in a step.

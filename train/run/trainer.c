@@ -46,6 +46,8 @@ struct trainer {
     double validation_seconds; // of the last pass, likewise
     double log_time;           // when the last line was logged
     int64_t log_step;
+    double busy,
+        waited; // seconds of the steps since then, and those of them spent on waiting for other ranks
 };
 
 // What one step found.
@@ -285,6 +287,8 @@ static kv_status train_step(struct trainer *t, struct step_result *result, kv_er
     if (t->sharded) kv_exchange_parameters(t->exchange);
     t->run->state.step++;
     result->seconds = kv_now() - started;
+    t->busy += result->seconds;
+    t->waited += t->exchange ? kv_exchange_waited(t->exchange) : 0;
     t->run->state.seconds += result->seconds;
     t->step_seconds = t->step_seconds > 0 ? 0.9 * t->step_seconds + 0.1 * result->seconds : result->seconds;
     return KV_OK;
@@ -335,13 +339,16 @@ static kv_status log_step(struct trainer *t, const struct step_result *result, k
         used += (size_t)snprintf(line + used, sizeof line - used, ", \"%s\": %.9g", t->task->term_names[i],
                                  result->terms[i]);
     double steps_per_second = (double)(step - t->log_step) / (now - t->log_time);
-    snprintf(line + used, sizeof line - used,
-             ", \"grad_norm\": %.9g, \"tokens_per_second\": %.6g, \"gflops_per_second\": %.6g, "
-             "\"seconds\": %.6f}",
-             result->grad_norm, step_tokens(t) * steps_per_second,
-             1e-9 * (double)t->step_flops * steps_per_second, t->run->state.seconds);
+    used += (size_t)snprintf(
+        line + used, sizeof line - used,
+        ", \"grad_norm\": %.9g, \"tokens_per_second\": %.6g, \"gflops_per_second\": %.6g", result->grad_norm,
+        step_tokens(t) * steps_per_second, 1e-9 * (double)t->step_flops * steps_per_second);
+    if (t->exchange && t->busy > 0)
+        used += (size_t)snprintf(line + used, sizeof line - used, ", \"waiting\": %.4f", t->waited / t->busy);
+    snprintf(line + used, sizeof line - used, ", \"seconds\": %.6f}", t->run->state.seconds);
     t->log_time = now;
     t->log_step = step;
+    t->busy = t->waited = 0;
     return kv_run_log(t->run, line, err);
 }
 

@@ -16,8 +16,8 @@ bool kv_run_status_is_rate(const char *name) {
 
 // Columns of the log that are no terms of the loss.
 static bool is_term(const char *name) {
-    static const char *const others[] = {
-        "loss", "grad_norm", "tokens_per_second", "gflops_per_second", "seconds", "validation_seconds"};
+    static const char *const others[] = {"loss",    "grad_norm", "tokens_per_second", "gflops_per_second",
+                                         "waiting", "seconds",   "validation_seconds"};
     if (kv_run_status_is_rate(name)) return false;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (strcmp(name, others[i]) == 0) return false;
@@ -136,7 +136,7 @@ static void print_ranks(const kv_run_status *s, FILE *out) {
 static void print_speed(const kv_run_status *s, FILE *out) {
     const kv_metrics_table *t = &s->metrics.training;
     const double tokens = kv_metrics_last(t, "tokens_per_second"),
-                 gflops = kv_metrics_last(t, "gflops_per_second");
+                 gflops = kv_metrics_last(t, "gflops_per_second"), waiting = kv_metrics_last(t, "waiting");
     char speed[32], time[32];
     const char *before = "speed        ";
     for (int i = 0; i < t->n_columns; i++) {
@@ -147,6 +147,7 @@ static void print_speed(const kv_run_status *s, FILE *out) {
     }
     if (!isnan(tokens)) fprintf(out, ", %s tokens/s", kv_count_text(tokens, speed));
     if (!isnan(gflops)) fprintf(out, ", %.1f GFLOP/s", gflops);
+    if (!isnan(waiting)) fprintf(out, ", %.1f %% of the time waiting for other ranks", 100 * waiting);
     if (t->n > 0) fputs(kv_run_status_is_resuming(s) ? " (before the resume)\n" : "\n", out);
     fprintf(out, "time         %s spent", kv_duration(s->elapsed, time));
     if (s->starts.n > 1) fprintf(out, " in %" PRIi64 " starts", s->starts.n);
@@ -329,6 +330,7 @@ bool kv_run_status_print_json(const kv_run_status *s, FILE *out) {
                   {"rates", json_rates(t)},
                   {"tokens_per_second", number(kv_metrics_last(t, "tokens_per_second"))},
                   {"gflops_per_second", number(kv_metrics_last(t, "gflops_per_second"))},
+                  {"waiting", number(kv_metrics_last(t, "waiting"))},
                   {"elapsed", number(s->elapsed)},
                   {"starts", count(s->starts.n)},
                   {"ranks", count(s->place.ranks)},
