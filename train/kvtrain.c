@@ -86,7 +86,7 @@ static const char doc[] =
     "\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.";
 
-enum { KEY_QUIET_HINT = 0x200, KEY_EXAMPLE };
+enum { KEY_QUIET_HINT = 0x200, KEY_EXAMPLE, KEY_NETWORK };
 
 static const struct argp_option options[] = {
     {"resume", 'r', NULL, 0,
@@ -96,6 +96,10 @@ static const struct argp_option options[] = {
     {"force", 'f', NULL, 0, "Replace a run that is in the run directory", 0},
     {"dry-run", 'n', NULL, 0,
      "Print the resolved configuration, parameters, FLOPs per token, memory and expected time; write nothing",
+     0},
+    {"network", KEY_NETWORK, "GBIT[,MICROSECONDS]", 0,
+     "With --dry-run: what a step would take on up to 64 machines like this one, a rank on each, whose network carries so many "
+     "Gbit/s and takes so long for a message (50)",
      0},
     {"example", KEY_EXAMPLE, "lm|kvp|eval", 0,
      "Print a commented configuration to start from: of a language model, of predictors, or of an evaluation for kveval",
@@ -107,7 +111,8 @@ struct arguments {
     kv_config_options common;
     kv_sweep_options sweep;
     kv_run_mode mode;
-    bool dry_run, quiet_hint;
+    bool dry_run, quiet_hint, has_network;
+    kv_network network;
 };
 
 static void set_mode(struct argp_state *state, struct arguments *a, kv_run_mode mode) {
@@ -129,7 +134,15 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 'n': a->dry_run = true; return 0;
     case KEY_QUIET_HINT: a->quiet_hint = true; return 0;
     case KEY_EXAMPLE: kv_example_print(state, text); return 0;
+    case KEY_NETWORK:
+        a->has_network = true;
+        if (!kv_network_parse(text, &a->network))
+            argp_error(state, "--network: found '%s', expected Gbit/s, as in 25, or 25,50 with microseconds",
+                       text);
+        return 0;
     case ARGP_KEY_END:
+        if (a->has_network && (!a->dry_run || a->sweep.path))
+            argp_error(state, "--network says something about the --dry-run of a configuration");
         if (a->sweep.path && a->common.config)
             argp_error(state, "found %s beside --sweep, whose file names the configurations",
                        a->common.config);
@@ -236,7 +249,8 @@ static kv_status train_one(kv_training *training, const struct arguments *a, kv_
     if (status != KV_OK) return status;
     if (a->dry_run) {
         if (a->mode == KV_RUN_RESUME) status = look_at_run(training, a->mode, err);
-        if (status == KV_OK) status = kv_estimate_print(training->task, stdout, err);
+        if (status == KV_OK)
+            status = kv_estimate_print(training->task, a->has_network ? &a->network : NULL, stdout, err);
         return kv_ranks_agree(status, err);
     }
     status = train(training, a->mode, err);

@@ -26,7 +26,7 @@ REMOTE = """#!/bin/sh
 while [ "${{1#-}}" != "$1" ]; do shift; done
 node={prefix}${{1##*.}}
 shift
-exec nsenter --net=/run/netns/$node unshare --uts sh -c "hostname $node; exec $*"
+exec ip netns exec $node unshare --uts sh -c "hostname $node; exec $*"
 """
 
 
@@ -115,7 +115,7 @@ def main():
             hosts = ",".join(f"10.9.0.{i + 1}" for i in range(args.nodes))
             environment = dict(os.environ, UCX_TLS="tcp,self", UCX_NET_DEVICES="t0")
             status = subprocess.run(
-                ["nsenter", f"--net=/run/netns/{names[0]}", "unshare", "--uts", "sh", "-c", f"hostname {names[0]}; exec \"$@\"", "sh", "mpiexec.hydra", "-launcher", "ssh", "-launcher-exec", remote,
+                ["ip", "netns", "exec", names[0], "unshare", "--uts", "sh", "-c", f"hostname {names[0]}; exec \"$@\"", "sh", "mpiexec.hydra", "-launcher", "ssh", "-launcher-exec", remote,
                  "-hosts", hosts, "-ppn", "1", "-n", str(args.nodes), "-iface", "t0", "-localhost", "10.9.0.1", *args.command],
                 env=environment).returncode
     finally:

@@ -106,7 +106,52 @@ static void print_schedules(const kv_train_config *config, FILE *out) {
                 config->freeze_aux ? "" : ", of the aux by the mean of all", KV_LEAST_RATE);
 }
 
-kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
+// The products of a rank's share of a step, and of its last backward pass, at `rate` a second.
+static kv_network_work work_of_rank(const kv_task *task, int64_t n_ranks, double step_flops, double rate) {
+    const kv_train_config *config = task->config;
+    const kv_data_config *d = &config->data;
+    const kv_task_choice choice = kv_footprint_chosen(config);
+    const int64_t share = (d->batch_size + n_ranks - 1) / n_ranks,
+                  n_seq = share < d->micro_batch_size ? share : d->micro_batch_size;
+    kv_task_memory memory;
+    task->ops->memory(task, &choice, &memory);
+    const double whole = (double)task->ops->flops(task, n_seq, d->seq_len),
+                 forward = (double)task->ops->validation_flops(task, n_seq, d->seq_len);
+    return (kv_network_work){.n_weights = (double)task->n_trainable,
+                             .n_last = (double)memory.n_last,
+                             .seconds = step_flops / rate * (double)share / (double)d->batch_size,
+                             .last_backward = fmax(0, whole - forward) / rate,
+                             .sharded = config->train.shard_optimizer};
+}
+
+// A line for each number of nodes.
+static void print_network(const kv_task *task, const kv_network *network, double step_flops, double rate,
+                          FILE *out) {
+    enum { MOST = 64 };
+    char count[32];
+    fprintf(
+        out,
+        "network      a rank on each node, %.4g Gbit/s and %.4g us a message; products as above, %s weights "
+        "exchanged\n",
+        network->bytes_per_second * 8e-9, network->latency * 1e6,
+        kv_count_text((double)task->n_trainable, count));
+    const double alone = work_of_rank(task, 1, step_flops, rate).seconds;
+    for (int n = 1; n <= MOST && n <= task->config->data.batch_size; n *= 2) {
+        const kv_network_work work = work_of_rank(task, n, step_flops, rate);
+        const kv_network_step step = kv_network_predict(network, n, &work);
+        if (n == 1)
+            fprintf(out, "              1 node   %.4g s a step\n", alone);
+        else
+            fprintf(
+                out,
+                "             %2d nodes  %.4g to %.4g s a step, efficiency %.3g to %.3g %%; each sends %.3g GB, "
+                "%.3g s\n",
+                n, step.best, step.worst, 100 * alone / (n * step.worst), 100 * alone / (n * step.best),
+                step.sent / 1e9, step.exchange);
+    }
+}
+
+kv_status kv_estimate_print(const kv_task *task, const kv_network *network, FILE *out, kv_error *err) {
     const kv_train_config *config = task->config;
     const kv_data_config *d = &config->data;
     char *text = kv_config_text(task->source);
@@ -135,5 +180,6 @@ kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err) {
             out,
             "time         at least %s: the matrix products alone, at the %.0f GFLOP/s measured just now\n",
             kv_duration((start + flops * total + validation_flops(task)) / rate, duration), rate / 1e9);
+    if (network && rate > 0) print_network(task, network, flops * tokens, rate, out);
     return ferror(out) || fflush(out) ? kv_fail(err, KV_ERR_IO, "cannot write to standard output") : KV_OK;
 }

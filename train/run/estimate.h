@@ -1,9 +1,10 @@
 // What `kvtrain --dry-run` says about a run before it costs anything.
 #pragma once
 
+#include "train/run/network.h"
 #include "train/task/task.h"
 
 // Prints, on `out`: the resolved configuration, the models, parameters, FLOPs per token, memory, and the time
 // the matrix products alone will take at the rate this machine reaches now (measured in a fraction of a
-// second).
-kv_status kv_estimate_print(const kv_task *task, FILE *out, kv_error *err);
+// second); and, unless `network` is NULL, what a step would take on several such machines which that connects.
+kv_status kv_estimate_print(const kv_task *task, const kv_network *network, FILE *out, kv_error *err);

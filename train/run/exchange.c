@@ -10,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Numbers of a bucket, and how many buckets are under way at most.
-enum { BUCKET = 1 << 20, SLOTS = 4, LINE = 16 };
+enum { BUCKET = KV_EXCHANGE_BUCKET, SLOTS = KV_EXCHANGE_SLOTS, LINE = 16 };
 
 // A bucket on its way.
 struct slot {

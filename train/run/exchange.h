@@ -15,6 +15,9 @@
 #include "core/optimizer.h"
 #include "core/tape.h"
 
+// Numbers of a bucket, and how many buckets are under way at most.
+enum { KV_EXCHANGE_BUCKET = 1 << 20, KV_EXCHANGE_SLOTS = 4 };
+
 typedef struct kv_exchange kv_exchange;
 
 // For params[n], which are borrowed and the same on all ranks. sharded: gradients come back to their rank alone. Free with

@@ -53,6 +53,7 @@ static void add_slices(const kvp_task *kvp, const kv_task_choice *choice, kv_tas
     memory->n_looked_up = kv_predictor_looked_up(kvp->shape, &memory->row_width);
     if (choice->no_tables) memory->n_looked_up = memory->row_width = 0;
     const bool embeds = !choice->freeze_aux && kvp_aux_learns(kvp) > 0;
+    memory->n_last = embeds ? aux->vocab_size * aux->model_dim : 0;
     if (!embeds || (aux->tied_head && kvp->weights.aux != 0)) return;
     memory->n_looked_up += aux->vocab_size * aux->model_dim;
     memory->row_width += aux->model_dim;

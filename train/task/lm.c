@@ -192,6 +192,7 @@ static void lm_memory(const kv_task *task, const kv_task_choice *choice, kv_task
                          .n_weights = task->n_trainable + (taught.spec ? kv_spec_size(taught.spec, true) : 0),
                          .n_looked_up = spec->tied_head ? 0 : spec->vocab_size * spec->model_dim,
                          .row_width = spec->tied_head ? 0 : spec->model_dim,
+                         .n_last = spec->vocab_size * spec->model_dim,
                          .loading = larger((double)lm->whole_bytes - held, reading)};
     taught = (kv_tape_teacher){.spec = teacher_that_runs(lm, true)};
     memory->validation = kv_tape_lm_validation_bytes(spec, &taught, &shape);

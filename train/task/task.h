@@ -32,6 +32,8 @@ typedef struct kv_task_memory {
     // What gradients of slices take (core/slices.h): weights of all models that a step runs; of the trained ones those in
     // tables of which a token looks up a row; the numbers in its rows.
     int64_t n_weights, n_looked_up, row_width;
+    int64_t
+        n_last; // of the trained ones: those whose gradients are complete no sooner than backward ends, the embedding
     double validation; // and while held-out text is looked at
     // More than the weights, at other times: while they are read, in ops->start, while the result is written.
     double loading, start, saving;
