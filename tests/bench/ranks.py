@@ -21,11 +21,12 @@ import json
 import os
 import pathlib
 import shlex
-import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 COLUMNS = ("ranks", "threads", "tokens/s", "least", "most", "speedup", "efficiency", "waiting")
@@ -84,23 +85,51 @@ def default_launcher():
     return "mpiexec -n {ranks} -bind-to core:{threads}"
 
 
+def lines_of(path):
+    try:
+        return [line for line in path.read_text().split("\n")[:-1] if "tokens_per_second" in line]
+    except FileNotFoundError:
+        return []
+
+
+def end_session(leader):
+    """All that the launcher has started here, without what a run does at its end; ranks elsewhere end with their launcher."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rsplit(")", 1)[1].split()[3]) == leader:
+                os.kill(int(path.parent.name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+
+
 def run(args, rest, layout, batch):
     """Tokens a second, and the share of the time that rank 0 waited, of each step but the first."""
     ranks, threads = layout
-    dir = pathlib.Path(tempfile.mkdtemp(prefix="ranks", dir=args.scratch))
-    command = shlex.split(args.launcher.format(ranks=ranks, threads=threads)) + [str(args.kvtrain), args.config] + rest
-    command += ["-s", f"train.steps={args.steps}", "-s", "train.log_every=1", "-o", str(dir / "run")]
-    if batch:
-        command += ["-s", f"data.batch_size={batch}"]
+    with tempfile.TemporaryDirectory(prefix="ranks", dir=args.scratch) as dir:
+        log = pathlib.Path(dir, "run", "metrics.jsonl")
+        command = shlex.split(args.launcher.format(ranks=ranks, threads=threads)) + [str(args.kvtrain), args.config] + rest
+        command += ["-s", "train.steps=1000000", "-s", "train.log_every=1", "-s", "train.checkpoint_every=1000000", "-o", f"{dir}/run"]
+        if batch:
+            command += ["-s", f"data.batch_size={batch}"]
+        said = follow(command, threads, log, args.steps, pathlib.Path(dir, "said"))
+        steps = lines_of(log)[1:args.steps]
+    if not steps:
+        sys.exit(f"ranks.py: {shlex.join(command)} trained no two steps:\n{said}")
+    return [(s["tokens_per_second"], s.get("waiting", 0)) for s in map(json.loads, steps)]
+
+
+def follow(command, threads, log, steps, said):
+    """Starts it, waits until so many steps are logged, ends it. What it said."""
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads))  # which cores they are is said by the launcher
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        shutil.rmtree(dir)
-        sys.exit(f"ranks.py: {shlex.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    with open(dir / "run/metrics.jsonl") as lines:
-        steps = [s for s in map(json.loads, lines) if "tokens_per_second" in s][1:]
-    shutil.rmtree(dir)
-    return [(s["tokens_per_second"], s.get("waiting", 0)) for s in steps]
+    with open(said, "w") as out:
+        started = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        try:
+            while started.poll() is None and len(lines_of(log)) < steps:
+                time.sleep(0.05)
+        finally:
+            end_session(started.pid)
+            started.wait()
+    return said.read_text()
 
 
 def batch_size(args, rest):

@@ -145,9 +145,9 @@ static void print_network(const kv_task *task, const kv_network *network, double
             fprintf(
                 out,
                 "             %2d nodes  %.4g to %.4g s a step, efficiency %.3g to %.3g %%; each sends %.3g GB, "
-                "%.3g s\n",
+                "%.3g s%s\n",
                 n, step.best, step.worst, 100 * alone / (n * step.worst), 100 * alone / (n * step.best),
-                step.sent / 1e9, step.exchange);
+                step.sent / 1e9, step.exchange, work.sharded ? ", half of it after the update" : "");
     }
 }
 

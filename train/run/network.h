@@ -3,10 +3,10 @@
 //
 //   sent     2 · (N - 1) / N · 4 · W   bytes by each rank in a step, of W trained weights on N ranks: half of them to bring gradients
 //                                      together, half to bring sums, or updated weights, to all (train/run/exchange.h).
-//                                      [no all-reduce can do with less: Patarasuk & Yuan 2009; ZeRO-1 sends as much: Rajbhandari et al.,
-//                                      arXiv 1910.02054, §7.1]
+//                                      [no all-reduce does with less: Patarasuk & Yuan 2009; ZeRO-1 sends as much: arXiv 1910.02054, §7.1]
 //   buckets  n = ⌈W / 2^20⌉, of which each is under way for w + l: w = sent / R / n, and the latency l of a message from everybody to
-//            everybody (L) and of a ring round which sums go (N - 1 times L).     [Thakur et al. 2005, §4.1: ring all-gather]
+//            everybody (L) and of a ring round which sums go (N - 1 times L).
+//                                      [ring: Thakur et al. 2005, §4.1]
 //   all      t(n) = max(n · w + l, n · (w + l) / S): either the wire is always busy, or S = 4 buckets are always under way.
 //   a step   C + max(t(n) - B, t(m)) at best: C is what the step takes without a network, B its last backward pass, which hides what
 //            is sent meanwhile; but m buckets, those of the embedding, are complete no sooner than it ends.

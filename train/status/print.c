@@ -129,14 +129,17 @@ static void print_validation(const kv_run_status *s, FILE *out) {
 static void print_ranks(const kv_run_status *s, FILE *out) {
     const kv_run_place *p = &s->place;
     if (p->ranks < 2) return;
-    fprintf(out, "ranks        %" PRIi64 " on %" PRIi64 " node%s, %" PRIi64 " threads in all\n", p->ranks,
+    fprintf(out, "ranks        %" PRIi64 " on %" PRIi64 " node%s, %" PRIi64 " threads in all", p->ranks,
             p->nodes, p->nodes == 1 ? "" : "s", p->threads);
+    const double waiting = kv_metrics_mean(&s->metrics.training, "waiting", KV_STATUS_WINDOW);
+    if (!isnan(waiting)) fprintf(out, "; lately %.1f %% of the time is waited for others", 100 * waiting);
+    fputc('\n', out);
 }
 
 static void print_speed(const kv_run_status *s, FILE *out) {
     const kv_metrics_table *t = &s->metrics.training;
     const double tokens = kv_metrics_last(t, "tokens_per_second"),
-                 gflops = kv_metrics_last(t, "gflops_per_second"), waiting = kv_metrics_last(t, "waiting");
+                 gflops = kv_metrics_last(t, "gflops_per_second");
     char speed[32], time[32];
     const char *before = "speed        ";
     for (int i = 0; i < t->n_columns; i++) {
@@ -147,7 +150,6 @@ static void print_speed(const kv_run_status *s, FILE *out) {
     }
     if (!isnan(tokens)) fprintf(out, ", %s tokens/s", kv_count_text(tokens, speed));
     if (!isnan(gflops)) fprintf(out, ", %.1f GFLOP/s", gflops);
-    if (!isnan(waiting)) fprintf(out, ", %.1f %% of the time waiting for other ranks", 100 * waiting);
     if (t->n > 0) fputs(kv_run_status_is_resuming(s) ? " (before the resume)\n" : "\n", out);
     fprintf(out, "time         %s spent", kv_duration(s->elapsed, time));
     if (s->starts.n > 1) fprintf(out, " in %" PRIi64 " starts", s->starts.n);
