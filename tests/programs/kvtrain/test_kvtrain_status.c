@@ -143,7 +143,7 @@ static void test_ranks(void **state) {
              launch(3), getenv("KVTRAIN"));
     assert_int_equal(system(command), 0);
     train_expect(0, ARGS("status", "ranks"));
-    expect("ranks        3 on 1 node, 3 threads in all\n");
+    expect("ranks        3 on 1 node, 3 threads in all; lately ");
     json_t *root = facts("ranks");
     assert_true(number(root, "ranks") == 3 && number(root, "nodes") == 1 && number(root, "threads") == 3);
     json_decref(root);
