@@ -5,6 +5,7 @@
 #include "data/config/seed.h"
 #include "data/file/commit.h"
 #include "data/file/made_by.h"
+#include "data/ranks/placement.h"
 #include "data/ranks/ranks.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
@@ -474,6 +475,7 @@ int main(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     if (arguments.check_tests && kv_n_ranks() > 1) return kv_ranks_end(refuse("--check-tests"));
     kv_console_catch_signals();
+    kv_placement_announce("kveval");
     if (arguments.dry_run) {
         kv_console_printout();
         kv_fold_begin();

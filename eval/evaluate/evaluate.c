@@ -5,6 +5,7 @@
 #include "core/text.h"
 #include "data/file/made_by.h"
 #include "data/ranks/ranks.h"
+#include "data/system/console.h"
 #include "data/system/warning.h"
 #include "eval/benchmark/kinds.h"
 #include "eval/evaluate/analyse.h"
@@ -84,6 +85,9 @@ static kv_status open_benchmarks(kv_evaluation *e, kv_error *err) {
     if (status == KV_OK && decodes(config)) status = kv_tokenizer_speaks(e->tokenizer, err);
     if (status != KV_OK) return kv_eval_blame(e->source, "tokenizer", err);
     status = open_chat(e, err);
+    // Found out once: a signal to stop ends that, and what it would be then is another's, whose records nobody knows.
+    kv_tokenizer_identify(e->tokenizer, &e->tokenizer_id);
+    if (status == KV_OK && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
     if (status != KV_OK) return status;
     e->benchmarks = calloc(config->n_tasks, sizeof(kv_benchmark *));
     if (!e->benchmarks) return kv_fail(err, KV_ERR_MEMORY, "out of memory for %u tasks", config->n_tasks);
@@ -182,11 +186,8 @@ static bool describe_system(const kv_evaluation *e, kv_results *results, int64_t
     to->paper_reduction = kv_system_paper_reduction(&e->systems->items[i], &e->systems->items[0]);
     to->lookups = (double)kv_system_lookups(&e->systems->items[i]);
     kv_systems_hash(e->systems, i, to->hash);
-    if (e->tokenizer) {
-        kv_tokenizer_id id;
-        kv_tokenizer_identify(e->tokenizer, &id);
-        snprintf(to->tokenizer, sizeof to->tokenizer, "%s/%s", id.hash, id.cuts);
-    }
+    if (e->tokenizer)
+        snprintf(to->tokenizer, sizeof to->tokenizer, "%s/%s", e->tokenizer_id.hash, e->tokenizer_id.cuts);
     return copy_text(&to->name, e->config->systems[i].name) &&
            copy_text(&to->family, e->config->systems[i].family);
 }

@@ -10,7 +10,8 @@ typedef struct kv_evaluation {
     const kv_eval_config *config;
     const char *tokenizer_path; // the config's or, where it names none, the first of its models that has one
     kv_tokenizer *tokenizer;    // NULL when there are no tasks
-    kv_chat_template chat;      // of tasks that are chats
+    kv_tokenizer_id tokenizer_id;
+    kv_chat_template chat; // of tasks that are chats
     kv_systems *systems;
     kv_benchmark **benchmarks; // [n_tasks]
     kv_analysis_text text;     // that predicted caches are looked at on; rows NULL: they are not

@@ -25,10 +25,8 @@ kv_status kv_same_questions(const kv_evaluation *e, kv_error *err) {
     kv_status status = KV_OK;
     char what[256];
     if (e->tokenizer) {
-        kv_tokenizer_id id;
-        char both[sizeof id.hash + sizeof id.cuts];
-        kv_tokenizer_identify(e->tokenizer, &id);
-        snprintf(both, sizeof both, "%s/%s", id.hash, id.cuts);
+        char both[40];
+        snprintf(both, sizeof both, "%s/%s", e->tokenizer_id.hash, e->tokenizer_id.cuts);
         snprintf(what, sizeof what, "the tokenizer %.*s", KV_HEAD(e->tokenizer_path, 200));
         status = kv_ranks_same(what, both, err);
     }

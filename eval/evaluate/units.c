@@ -56,13 +56,11 @@ void kv_units_run(const kv_evaluation *e, int64_t system, int64_t task, char out
     char system_hash[17];
     kv_systems_hash(e->systems, system, system_hash);
     const int64_t numbers[] = {(int64_t)e->config->seed, e->config->batch_size, BATCHING};
-    kv_tokenizer_id tokenizer;
-    kv_tokenizer_identify(e->tokenizer, &tokenizer);
     uint64_t hash = kv_hash64(0, numbers, sizeof numbers);
     hash = kv_hash64(hash, system_hash, 16);
     hash = b->way ? kv_hash64(hash, &b->way, sizeof b->way) : kv_hash64(hash, b->hash, 16);
-    hash = kv_hash64(hash, tokenizer.hash, 16);
-    hash = kv_hash64(hash, tokenizer.cuts, 16);
+    hash = kv_hash64(hash, e->tokenizer_id.hash, 16);
+    hash = kv_hash64(hash, e->tokenizer_id.cuts, 16);
     hash = kv_hash64(hash, KV_VERSION, strlen(KV_VERSION));
     if (b->answer_tokens > 0) hash = hash_ends(e, system, hash);
     kv_hash_text(hash, out);
