@@ -6,6 +6,7 @@
 #include "data/file/commit.h"
 #include "data/file/made_by.h"
 #include "data/ranks/placement.h"
+#include "data/ranks/pages.h"
 #include "data/ranks/ranks.h"
 #include "data/system/blas.h"
 #include "data/system/console.h"
@@ -257,8 +258,10 @@ static kv_status write_results(const struct arguments *a, const kv_evaluation *e
     if (status == KV_OK) status = kv_output_write(results, &e->config->picture, e->config->output, note, err);
     if (status != KV_OK) return status;
     if (*note) fprintf(stderr, "kveval: note: %s\n", note);
-    fprintf(stderr, "kveval: results, samples and picture are in %s; %.3g GB of memory at most%s\n",
-            e->config->output, (double)kv_memory_peak() / 1e9, kv_n_ranks() > 1 ? " on rank 0" : "");
+    char shared[KV_PAGES_TEXT];
+    fprintf(stderr, "kveval: results, samples and picture are in %s; %.3g GB of memory at most%s%s\n",
+            e->config->output, (double)kv_memory_peak() / 1e9, kv_n_ranks() > 1 ? " on rank 0" : "",
+            kv_pages_text(shared));
     return KV_OK;
 }
 

@@ -4,6 +4,7 @@
 #include "data/config/options.h"
 #include "data/file/commit.h"
 #include "data/file/made_by.h"
+#include "data/ranks/pages.h"
 #include "data/ranks/placement.h"
 #include "data/ranks/ranks.h"
 #include "data/system/blas.h"
@@ -255,8 +256,9 @@ static kv_status train_one(kv_training *training, const struct arguments *a, kv_
     }
     status = train(training, a->mode, err);
     if (status != KV_OK) return status;
-    fprintf(stderr, "kvtrain: %.3g GB of memory at most%s\n", (double)kv_memory_peak() / 1e9,
-            kv_n_ranks() > 1 ? " on rank 0" : "");
+    char shared[KV_PAGES_TEXT];
+    fprintf(stderr, "kvtrain: %.3g GB of memory at most%s%s\n", (double)kv_memory_peak() / 1e9,
+            kv_n_ranks() > 1 ? " on rank 0" : "", kv_pages_text(shared));
     printf("%s/final\n", training->run.path);
     return KV_OK;
 }

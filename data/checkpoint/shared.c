@@ -1,6 +1,7 @@
 #include "data/checkpoint/shared.h"
 
 #include "core/gemm/packed.h"
+#include "data/file/hash.h"
 #include "data/ranks/pages.h"
 #include "data/ranks/ranks.h"
 #include "data/system/warning.h"
@@ -22,6 +23,7 @@ struct placed {
 struct made {
     int32_t status;
     int32_t own; // in memory of its own, for others to share; 0: views of a file, or there are none
+    uint64_t shape;
     char fingerprint[24];
 };
 
@@ -98,8 +100,26 @@ static kv_status make_shell(const kv_model_spec *spec, const char *name, kv_mode
     return status == KV_OK ? KV_OK : kv_fail_within(err, status, "%s", name);
 }
 
+static uint64_t hash_shape(kv_model *model) {
+    kv_param *params[MAX_PARAMS];
+    const int64_t n = model ? kv_model_params(model, params) : 0;
+    uint64_t hash = 0;
+    for (int64_t i = 0; i < n; i++) {
+        hash = kv_hash64(hash, &params[i]->rows, sizeof params[i]->rows);
+        hash = kv_hash64(hash, &params[i]->cols, sizeof params[i]->cols);
+    }
+    return hash;
+}
+
+// What pages hold of another shape would be read as something else.
+static kv_status check_shape(const char *name, uint64_t found, uint64_t expected, kv_error *err) {
+    if (found == expected) return KV_OK;
+    return kv_fail(err, KV_ERR_MISMATCH,
+                   "%s: has another shape here than where the first rank of this node found it", name);
+}
+
 // The first rank's own model, if it is to be shared, goes into the pages; the others' is what they find there. False where
-// pages cannot be shared: models are as before. shell: a model without weights.
+// pages cannot be shared: models are as before. shell: a model without weights; NULL, of others than the first: they have failed.
 static bool share(kv_model **model, kv_model *shell) {
     struct placed list[MAX_PARAMS];
     kv_param *params[MAX_PARAMS];
@@ -109,7 +129,7 @@ static bool share(kv_model **model, kv_model *shell) {
     if (!pages) return false;
     if (first) fill(pages, params, n, list);
     kv_pages_seal(pages);
-    if (!shell) { // out of memory, which is agreed on soon
+    if (!shell) { // something is wrong here, which is agreed on soon
         kv_pages_free(pages);
         return true;
     }
@@ -136,8 +156,14 @@ static kv_status load_on_node(const struct loading *l, kv_model **model, char fi
     if (status == KV_OK) status = make_shell(l->spec, l->name, &shell, err);
     made.status = status;
     made.own = status == KV_OK && kv_node_ranks() > 1 && owns_weights(*model);
+    made.shape = hash_shape(shell);
     kv_node_broadcast(&made, sizeof made, 0);
     memcpy(fingerprint, made.fingerprint, sizeof made.fingerprint);
+    if (shell && made.status == KV_OK) status = check_shape(l->name, hash_shape(shell), made.shape, err);
+    if (status != KV_OK) {
+        kv_model_free(shell);
+        shell = NULL;
+    }
     const bool shared = made.status == KV_OK && made.own && share(model, shell);
     if (!shared) kv_model_free(shell);
     *apart = made.status == KV_OK && made.own && !shared;

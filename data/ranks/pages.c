@@ -31,6 +31,12 @@ int64_t kv_pages_bytes(void) {
     return all_bytes;
 }
 
+char *kv_pages_text(char text[KV_PAGES_TEXT]) {
+    text[0] = '\0';
+    if (all_bytes > 0) snprintf(text, KV_PAGES_TEXT, ", %.3g GB of it once a node", (double)all_bytes / 1e9);
+    return text;
+}
+
 static size_t round_up(size_t size, size_t to) {
     return (size + to - 1) / to * to;
 }

@@ -35,5 +35,8 @@ void kv_pages_free(void *pages);
 
 // How many bytes this rank has in pages that others of its node have, too.
 int64_t kv_pages_bytes(void);
+// ", 2.16 GB of it once a node" into text; "" where there is nothing.
+enum { KV_PAGES_TEXT = 64 };
+char *kv_pages_text(char text[KV_PAGES_TEXT]);
 
 KV_API_END

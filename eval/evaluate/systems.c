@@ -6,8 +6,10 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
 #include "data/checkpoint/random.h"
+#include "data/checkpoint/shared.h"
 #include "data/checkpoint/tabulated.h"
 #include "data/file/hash.h"
+#include "data/ranks/ranks.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,7 +70,8 @@ static kv_status load_model(kv_systems *systems, const char *dir, struct kv_know
     // The fingerprint is taken on the way where the weights change.
     const kv_frozen_dtype dtype = systems->eval->dtype;
     char *fingerprint = dtype == KV_FROZEN_STORED ? NULL : known[0]->fingerprint;
-    return kv_checkpoint_load_frozen(dir, &known[0]->spec, dtype, &known[0]->model, fingerprint, err);
+    return (systems->together ? kv_checkpoint_load_shared : kv_checkpoint_load_frozen)(
+        dir, &known[0]->spec, dtype, &known[0]->model, fingerprint, err);
 }
 
 // ---- Rows ----------------------------------------------------------------------------------------------
@@ -366,9 +369,39 @@ kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, c
     return status;
 }
 
+static uint64_t hash_shape(const kv_model_spec *s, uint64_t hash) {
+    const int64_t sizes[] = {s->vocab_size, s->model_dim, s->head_dim, s->n_layers,
+                             s->qk_norm,    s->qkv_bias,  s->tied_head};
+    hash = kv_hash64(hash, sizes, sizeof sizes);
+    return kv_hash64(hash, s->layers, (size_t)s->n_layers * sizeof s->layers[0]);
+}
+
+// Collective. Whether all ranks are about to load models of the same shapes in the same order, and so can do it together.
+// Where not, it comes out later whether they compute the same.
+static bool same_models(kv_systems *systems) {
+    uint64_t mine = 0, first;
+    for (int64_t i = 0; i < systems->n; i++) {
+        const kv_eval_system *row = &systems->eval->systems[i];
+        const char *const dirs[] = {row->model ? row->model : row->base, row->model ? NULL : row->aux};
+        for (int k = 0; k < 2; k++) {
+            const struct kv_known_model *known = dirs[k] ? known_model(systems, dirs[k]) : NULL;
+            const int64_t place = known ? known - systems->models : -1;
+            mine = kv_hash64(mine, &place, sizeof place);
+            if (known) mine = hash_shape(&known->spec, mine);
+        }
+    }
+    first = mine;
+    kv_ranks_broadcast(&first, sizeof first, 0);
+    double n_others = mine != first;
+    kv_ranks_sum(&n_others, 1);
+    return n_others == 0;
+}
+
 kv_status kv_systems_load(kv_systems *systems, kv_error *err) {
     kv_status status = KV_OK;
-    for (unsigned i = 0; i < systems->n && status == KV_OK; i++) status = load_row(systems, i, err);
+    systems->together = same_models(systems);
+    for (unsigned i = 0; i < systems->n && status == KV_OK; i++)
+        status = kv_ranks_agree(load_row(systems, i, err), err);
     return status;
 }
 

@@ -17,6 +17,7 @@ typedef struct kv_systems {
     const char **limited_by; // [n] whose that is: "" of a model alone, "the aux of ", …
     struct kv_known_model *models;
     int64_t n_models; // distinct directories
+    bool together;    // ranks load them together
 } kv_systems;
 
 // Checks that all systems can be what the config says (data/checkpoint/pair.h) and finds their contexts,
@@ -28,7 +29,8 @@ kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, c
 // Fills in what is known of the models of row i, for those who check it once more (kv_pair_check).
 void kv_systems_known(kv_systems *systems, int64_t i, kv_pair *pair);
 
-// Loads the weights. Rows that name the same directory share a model. The models belong to the systems.
+// Collective; a failure is everybody's. Loads the weights. Rows that name the same directory share a model, and so do the ranks of
+// a node (data/checkpoint/shared.h). The models belong to the systems.
 kv_status kv_systems_load(kv_systems *systems, kv_error *err);
 void kv_systems_free(kv_systems *systems);
 

@@ -116,7 +116,7 @@ static kv_status make(void *context, kv_model **model, char *fingerprint, kv_err
 }
 
 static kv_status hold(struct maker *maker, kv_model **model, struct seen *seen, kv_error *err) {
-    const kv_model_spec spec = large_spec();
+    kv_model_spec spec = large_spec();
     struct rlimit few = {.rlim_cur = 0, .rlim_max = 0}; // descriptors
     // A view of what is in the file, brought into panels; and widened, then packed where it lies.
     if (is(maker, "packed"))
@@ -128,6 +128,7 @@ static kv_status hold(struct maker *maker, kv_model **model, struct seen *seen, 
         few.rlim_cur = few.rlim_max = 4096;
         setrlimit(RLIMIT_FSIZE, &few);
     }
+    if (is(maker, "wider") && kv_rank() == 1) spec.vocab_size += 16;
     return kv_share_frozen(&spec, "model", make, maker, model, seen->fingerprint, err);
 }
 
@@ -324,6 +325,17 @@ static void test_a_failure_is_everybodys(void **state) {
     }
 }
 
+// Not what lies there read as another model.
+static void test_another_shape_is_refused(void **state) {
+    (void)state;
+    char expected[512];
+    skip_without_launcher();
+    shell_succeed(under(0, 2, "wider"));
+    snprintf(expected, sizeof expected, "%d: rank 1 (%s): model: has another shape here", KV_ERR_MISMATCH,
+             kv_rank_host(0));
+    shell_printed(expected);
+}
+
 // Nothing is shared, nothing is copied.
 static void test_alone_it_is_what_was_made(void **state) {
     (void)state;
@@ -363,6 +375,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_what_is_only_looked_at_is_looked_at_once),
         cmocka_unit_test(test_where_nothing_can_be_shared_each_has_a_copy),
         cmocka_unit_test(test_a_failure_is_everybodys),
+        cmocka_unit_test(test_another_shape_is_refused),
         cmocka_unit_test(test_alone_it_is_what_was_made),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
