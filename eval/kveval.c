@@ -2,6 +2,7 @@
 // eval/report/output.h (results become files).
 #include "data/config/example.h"
 #include "data/config/options.h"
+#include "data/config/same.h"
 #include "data/config/seed.h"
 #include "data/file/commit.h"
 #include "data/file/made_by.h"
@@ -241,7 +242,7 @@ static kv_status open_evaluation(const struct arguments *a, kv_evaluation *e, kv
     kv_status status =
         kv_eval_config_load(o->config, o->overrides, o->n_overrides, &e->source, &e->config, err);
     status = kv_ranks_agree(status, err);
-    if (status == KV_OK) status = kv_same_config(e->source, err);
+    if (status == KV_OK) status = kv_config_same(e->source, NULL, 0, err);
     if (status == KV_OK) status = kv_ranks_agree(get_ready(a, e, err), err);
     if (status == KV_OK) status = kv_same_questions(e, err);
     if (status != KV_OK || a->dry_run) return status;

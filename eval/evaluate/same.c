@@ -1,25 +1,11 @@
-// Fingerprints that results and journals have anyway, compared in an order that is the same on all ranks: the configuration
-// first, which says how many others there are.
+// Fingerprints that results and journals have anyway, compared in an order that is the same on all ranks, as their
+// configurations are.
 #include "eval/evaluate/same.h"
 
 #include "core/text.h"
-#include "data/file/hash.h"
 #include "data/ranks/ranks.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-kv_status kv_same_config(const kv_config *config, kv_error *err) {
-    char hash[17], *text = kv_config_text(config);
-    kv_status status = text ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    status = kv_ranks_agree(status, err);
-    if (status == KV_OK) {
-        kv_hash_text(kv_hash64(0, text, strlen(text)), hash);
-        status = kv_ranks_same("the configuration", hash, err);
-    }
-    free(text);
-    return status;
-}
+#include <stdio.h>
 
 kv_status kv_same_questions(const kv_evaluation *e, kv_error *err) {
     kv_status status = KV_OK;

@@ -4,9 +4,8 @@
 
 #include "eval/evaluate/evaluation.h"
 
-// Collective, all of them. Once the configuration is read, with all settings of the command line.
-kv_status kv_same_config(const kv_config *config, kv_error *err);
-// Once everything is open: the tokenizer, what each task asks, the text of the analysis.
+// Collective, both of them, by ranks whose configurations are the same (data/config/same.h). Once everything is open: the
+// tokenizer, what each task asks, the text of the analysis.
 kv_status kv_same_questions(const kv_evaluation *evaluation, kv_error *err);
 // Once weights are there: what each system computes.
 kv_status kv_same_systems(const kv_evaluation *evaluation, kv_error *err);

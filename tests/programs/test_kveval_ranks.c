@@ -315,7 +315,7 @@ static void what_differs_is_refused(void **state) {
     const char *one = ranks(1);
     expect(1, "rank 1 (", "%s $E ranks.yaml --no-ttft -o no : -n 1 $E ranks.yaml --no-ttft -o no -s seed=2",
            one);
-    assert_non_null(strstr(shell_err, "the configuration differs from that of rank 0"));
+    assert_non_null(strstr(shell_err, ": key `seed`: found `2`, expected "));
     expect_one_line();
     // The same names, other files.
     expect(0, "",

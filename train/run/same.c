@@ -1,6 +1,7 @@
-// The configurations are compared key by key, as people have to find the one that differs; all else by its hash.
+// The configurations are compared key by key (data/config/same.h), all else by its hash.
 #include "train/run/same.h"
 
+#include "data/config/same.h"
 #include "data/file/hash.h"
 #include "data/ranks/ranks.h"
 
@@ -17,7 +18,7 @@ static const char *const may_differ[] = {"output",         "base",           "au
                                          "train.memory_gb"};
 enum { N_MAY_DIFFER = sizeof may_differ / sizeof *may_differ };
 
-static kv_status compare_with(const kv_training *t, const kv_config *first, kv_error *err) {
+static kv_status same_configuration(const kv_training *t, kv_error *err) {
     const size_t n = N_MAY_DIFFER + (size_t)t->text.n_parts;
     char(*parts)[KV_TEXT_KEY] = calloc((size_t)t->text.n_parts, sizeof *parts);
     const char **ignored = calloc(n, sizeof *ignored);
@@ -26,43 +27,11 @@ static kv_status compare_with(const kv_training *t, const kv_config *first, kv_e
         ignored[i] = i < N_MAY_DIFFER
                          ? may_differ[i]
                          : kv_train_text_key(t->config, (int64_t)i - N_MAY_DIFFER, parts[i - N_MAY_DIFFER]);
-    kv_config_difference d;
-    if (status == KV_OK && kv_config_compare(t->source, first, ignored, n, &d)) {
-        kv_config_fail(t->source, err, d.key, "found %s, expected %s as rank 0 (%s) has it", d.a, d.b,
-                       kv_rank_host(0));
-        status = KV_ERR_MISMATCH;
-        if (err) err->code = status;
-    }
+    status = kv_ranks_agree(status, err);
+    if (status == KV_OK) status = kv_config_same(t->source, ignored, n, err);
     free(parts);
     free(ignored);
     return status;
-}
-
-// The text of rank 0, on all; NULL: out of memory there.
-static kv_status share_text(const kv_training *t, char **text, size_t *size, kv_error *err) {
-    *text = kv_rank_leads() ? kv_config_text(t->source) : NULL;
-    uint64_t n = *text ? strlen(*text) : 0;
-    kv_ranks_broadcast(&n, sizeof n, 0);
-    *size = (size_t)n;
-    if (!kv_rank_leads()) *text = malloc(n + 1);
-    kv_status status = kv_ranks_agree(*text ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory"), err);
-    if (status == KV_OK) kv_ranks_broadcast(*text, *size, 0);
-    return status;
-}
-
-static kv_status same_configuration(const kv_training *t, kv_error *err) {
-    char *text;
-    size_t size;
-    kv_config *first = NULL;
-    kv_status status = share_text(t, &text, &size, err);
-    if (status == KV_OK && !kv_rank_leads()) {
-        text[size] = '\0';
-        status = kv_config_read_text(text, &first, err);
-        if (status == KV_OK) status = compare_with(t, first, err);
-        kv_config_free(first);
-    }
-    free(text);
-    return kv_ranks_agree(status, err);
 }
 
 // ---- Text ----------------------------------------------------------------------------------------------
