@@ -8,6 +8,7 @@
 #include "data/ranks/transport.h"
 #include "data/ranks/watch.h"
 #include "data/system/console.h"
+#include "data/system/mapped.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -93,6 +94,7 @@ kv_status kv_ranks_start(kv_error *err) {
     if (place.n_ranks == 1) return KV_OK;
     silence();
     atexit(at_exit);
+    kv_mapped_tell(kv_watch_failed);
     learn_hosts();
     return check_binaries(err);
 }
@@ -147,7 +149,11 @@ static kv_status take_failure(kv_status status, kv_error *err) {
     free(errors);
     agreed_failure = true;
     if (err) *err = found;
-    if (together || found.code == KV_ERR_INTERRUPTED) return found.code;
+    // What was agreed on before has its rank in front.
+    char name[KV_HOST_SIZE + 32];
+    snprintf(name, sizeof name, "rank %d (%s): ", rank, kv_rank_host(rank));
+    const bool named = strncmp(found.message, name, strlen(name)) == 0;
+    if (together || named || found.code == KV_ERR_INTERRUPTED) return found.code;
     return kv_fail_within(err, found.code, "rank %d (%s)", rank, kv_rank_host(rank));
 }
 

@@ -149,7 +149,15 @@ static int choose_speaker(const struct standing *all, int n_ranks) {
     return 1;
 }
 
+// MPI's libraries abort when they find another rank gone in the midst of a message: whose death it was, the witness gets to know.
+static void on_abort(int number) {
+    (void)number;
+    kv_watch_fatal("a library has called abort() (KV_RANKS_LOUD=1 shows what it said)");
+}
+
 static void start_thread(void) {
+    const struct sigaction action = {.sa_handler = on_abort};
+    sigaction(SIGABRT, &action, NULL);
     close_link_first();
     sigset_t every, before;
     pthread_attr_t attributes;

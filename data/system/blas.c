@@ -36,13 +36,13 @@ static int n_needed(void) {
     return 2 * omp_get_max_threads();
 }
 
-// Called while OpenBLAS holds locks that exit() would wait for.
-static _Noreturn void give_up(size_t size) {
+// n_more buffers are missing.
+static kv_status too_little(size_t size, int n_more, kv_error *err) {
     const int n_threads = omp_get_max_threads();
     const double taken = (double)size * atomic_load(&n_taken);
     const kv_memory_limit limit = kv_address_space_left("");
     char found[128] = "refused by the system (vm.overcommit_memory)", advice[64] = "";
-    if (limit.left < (int64_t)size) {
+    if (limit.left < n_more * (int64_t)size) {
         const double left = (double)limit.left + taken;
         const int fit = (int)(left / (double)size / 2);
         snprintf(found, sizeof found, "found %.3g GB left by %s", left / 1e9, limit.by);
@@ -50,11 +50,17 @@ static _Noreturn void give_up(size_t size) {
     } else if (n_threads > 1) {
         strcpy(advice, ", or set a smaller OMP_NUM_THREADS");
     }
-    fprintf(stderr,
-            "%s: matrix products with %d thread%s need %.3g GB of address space for OpenBLAS, %s; raise that "
-            "limit%s\n",
-            program_invocation_short_name, n_threads, n_threads > 1 ? "s" : "",
-            (double)size * n_needed() / 1e9, found, advice);
+    return kv_fail(
+        err, KV_ERR_MEMORY,
+        "matrix products with %d thread%s need %.3g GB of address space for OpenBLAS, %s; raise that limit%s",
+        n_threads, n_threads > 1 ? "s" : "", (double)size * n_needed() / 1e9, found, advice);
+}
+
+// Called while OpenBLAS holds locks that exit() would wait for.
+static _Noreturn void give_up(size_t size) {
+    kv_error err = {0};
+    too_little(size, 1, &err);
+    fprintf(stderr, "%s: %s\n", program_invocation_short_name, err.message);
     fflush(stderr);
     _exit(1);
 }
@@ -74,7 +80,8 @@ static bool is_openblas(const void *address) {
 
 // Called by OpenBLAS and whoever else asks for mmap by this name, which headers may turn into mmap64. In the shared library it
 // stays inside: it is not for a library to stand between a program and the system.
-VISIBLE void *stand_in(void *address, size_t size, int protection, int flags, int fd, off_t offset) __asm__("mmap");
+VISIBLE void *stand_in(void *address, size_t size, int protection, int flags, int fd,
+                       off_t offset) __asm__("mmap");
 
 void *stand_in(void *address, size_t size, int protection, int flags, int fd, off_t offset) {
     void *const at = (void *)syscall(SYS_mmap, address, size, protection, flags, fd, offset);
@@ -149,8 +156,25 @@ static void warn_of_old_kernels(void) {
 #endif
 }
 
+// Where UCX, which MPICH uses, has put itself between everybody and mmap, the stand-in does not see who asks. So what can be known
+// beforehand is looked at then: the buffers' size as OpenBLAS has it for this kind of CPU.
+static kv_status look_for_room(kv_error *err) {
+#ifdef __x86_64__
+    static bool looked; // what was taken then is left to OpenBLAS
+    const int n_more = n_needed() - atomic_load(&n_taken);
+    const size_t size = (size_t)32 << 22;
+    if (!looked && kv_address_space_left("").left < n_more * (int64_t)size)
+        return too_little(size, n_more, err);
+    looked = true;
+#else
+    (void)err;
+#endif
+    return KV_OK;
+}
+
 kv_status kv_blas_reserve(kv_error *err) {
     kv_status status = kv_isa_from_environment(err);
+    if (status == KV_OK) status = look_for_room(err);
     if (status != KV_OK) return status;
     warn_of_old_kernels();
     keep_to_what_openblas_has();

@@ -19,6 +19,8 @@ static struct {
 } files[MOST_FILES];
 static pthread_mutex_t changing = PTHREAD_MUTEX_INITIALIZER;
 
+static void (*teller)(const char *message, int exit_status);
+
 static void say(const char *text) {
     const ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
     (void)ignored;
@@ -39,11 +41,24 @@ static void on_lost_page(int number, siginfo_t *info, void *context) {
         signal(number, SIG_DFL);
         return;
     }
+    static const char reason[] =
+        ": cannot be read any more: another program shortened it while it was in use, or its disk failed";
+    if (teller) {
+        char line[512] = "";
+        strncat(line, path, sizeof line - sizeof reason);
+        strcat(line, reason);
+        teller(line, 1);
+    }
     say(program_invocation_short_name);
     say(": ");
     say(path);
-    say(": cannot be read any more: another program shortened it while it was in use, or its disk failed\n");
+    say(reason);
+    say("\n");
     _exit(1);
+}
+
+void kv_mapped_tell(void (*tell)(const char *message, int exit_status)) {
+    teller = tell;
 }
 
 void kv_mapped_note(const void *at, size_t size, const char *path) {

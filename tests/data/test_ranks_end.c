@@ -77,6 +77,9 @@ static int rank_main(const char *what, int who) {
     if (strcmp(what, "die at work") == 0 && it) raise(SIGKILL);
     if (strcmp(what, "die at the end") == 0 && it) raise(SIGKILL);
     if (strcmp(what, "die at the end") == 0) return kv_ranks_end(0);
+    if (strcmp(what, "abort") == 0 && it) abort();
+    if (strcmp(what, "abort after a death") == 0 && it) raise(SIGKILL);
+    if (strcmp(what, "abort after a death") == 0) abort();
     if (strcmp(what, "fail") == 0) return fail_alone(it);
     if (strcmp(what, "all fail") == 0) return fail_alone(true);
     if (strcmp(what, "agree") == 0) return fail_together(it);
@@ -200,6 +203,18 @@ static void test_agreement(void **state) {
     }
 }
 
+// MPI's libraries do that, often because another rank has died, be it a moment later as far as anybody can see.
+static void test_abort(void **state) {
+    (void)state;
+    FOR_EACH_KIND(kind) {
+        expect(kind, 3, "abort", 1, false,
+               line_of("test_ranks_end: rank %d (%s): a library has called abort()", 1));
+        expect(kind, 3, "abort after a death", 2, false,
+               line_of("test_ranks_end: rank %d (host %s, process ", 2));
+        assert_int_equal(n_lines(shell_err, "test_ranks_end: "), 1);
+    }
+}
+
 // libgomp and argp do that.
 static void test_exit(void **state) {
     (void)state;
@@ -255,10 +270,9 @@ static int set_up(void **state) {
 int main(int argc, char **argv) {
     if (argc == 3) return rank_main(argv[1], atoi(argv[2]));
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_leaving), cmocka_unit_test(test_death),
-        cmocka_unit_test(test_failure), cmocka_unit_test(test_agreement),
-        cmocka_unit_test(test_exit),    cmocka_unit_test(test_stopped),
-        cmocka_unit_test(test_signal),  cmocka_unit_test(test_other_program),
+        cmocka_unit_test(test_leaving),   cmocka_unit_test(test_death),  cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_agreement), cmocka_unit_test(test_exit),   cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_stopped),   cmocka_unit_test(test_signal), cmocka_unit_test(test_other_program),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
 }
