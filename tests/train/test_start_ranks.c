@@ -471,19 +471,17 @@ static void signals_stop_all(void **state) {
 
 // ---- Caches --------------------------------------------------------------------------------------------
 
-// The text's row that is sequence `seq` of a batch of the start.
-static int64_t row_of(const char *config, int64_t batch, int64_t seq, int64_t *n_batches) {
+// The text's row that is sequence `seq` of a batch of n_seq.
+static int64_t row_of(const char *config, int64_t n_seq, int64_t batch, int64_t seq) {
     kv_training run;
     kv_batches *batches;
-    kv_row_ref rows[64];
+    kv_row_ref rows[8];
     kv_error err = {0};
+    assert_true(n_seq <= 8);
     if (kv_training_open(&run, config, NULL, 0, &err)) fail_msg("%s", err.message);
-    const int64_t n_seq = run.config->data.micro_batch_size;
     const kv_batches_args args = kv_train_batches(&run.text, n_seq);
-    assert_true(n_seq <= 64);
     if (kv_batches_create(&args, &batches, &err) || kv_batches_rows(batches, batch, rows, &err))
         fail_msg("%s", err.message);
-    *n_batches = (840 / 17 + n_seq - 1) / n_seq; // rows of 16 tokens and one more
     kv_batches_free(batches);
     kv_training_close(&run);
     return rows[seq].row;
@@ -503,33 +501,57 @@ static void spoil_row(int64_t row) {
     H5Sclose(memory), H5Sclose(space), H5Dclose(set), H5Fclose(file);
 }
 
-// A row that is not what it should be is found by the rank whose it is, and by no other; a start changes nothing in a cache.
-static void caches_are_read_by_whose_rows_they_are(void **state) {
-    (void)state;
-    need_launcher();
+static void make_cache(void) {
     char command[512];
     snprintf(command, sizeof command,
              "%s cache --seq-len 16 --dtype f32 --base base/final/model --aux aux/final/model --out cache "
              "shard.h5 > printed.txt 2>&1 && cp cache/cache-00000.h5 before.h5",
              getenv("KVDATA"));
-    assert_int_equal(system(command), 0);
+    expect_done(command);
     put_file("cached.yaml", "extends: best.yaml\nteacher: cached\ncache: cache\n"
                             "data: {packing: fixed}\nloss: {kl: 0, consistency: 1}\nfreeze_aux: true\n");
+    put_file("steps.yaml", "extends: kvp.yaml\noutput: steps\nteacher: cached\ncache: cache\n"
+                           "data: {packing: fixed}\nloss: {kl: 0, consistency: 1}\nfreeze_aux: true\n");
+}
+
+static void expect_named(int rank, const char *message) {
+    char expected[64];
+    snprintf(expected, sizeof expected, "rank %d (", rank);
+    if (!strstr(message, expected) || !strstr(message, "holds other tokens"))
+        fail_msg("rank %d: %s", rank, message);
+}
+
+// A row that is not what it should be is found by the rank whose it is, and by none before it. Of a start, of 49 rows in
+// batches of 4; of a step of 8 sequences, of which rank 2 has the last two.
+static void caches_are_read_by_whose_rows_they_are(void **state) {
+    (void)state;
+    need_launcher();
+    make_cache();
     for (int rank = 0; rank < 3; rank++) {
-        int64_t n_batches, row = row_of("cached.yaml", 0, 0, &n_batches);
-        const int64_t batch = kv_share_begin_of(n_batches, 3, rank + 1) - 1;
-        row = row_of("cached.yaml", batch, 0, &n_batches);
+        const int64_t row = row_of("cached.yaml", 4, kv_share_begin_of(13, 3, rank + 1) - 1, 0);
         spoil_row(row);
         struct found some = run_found(0, 3, "some", "cached.yaml", "-", "");
-        char expected[64];
-        snprintf(expected, sizeof expected, "rank %d (", rank);
         assert_int_equal(some.said.status, KV_ERR_MISMATCH);
-        if (strncmp(some.said.message, expected, strlen(expected)) != 0 ||
-            !strstr(some.said.message, "holds other tokens"))
-            fail_msg("rank %d: %s", rank, some.said.message);
+        expect_named(rank, some.said.message);
         free(some.bytes);
         spoil_row(row);
     }
+    char command[1024], *said = NULL;
+    size_t size;
+    const int64_t row = row_of("steps.yaml", 8, 0, 6);
+    spoil_row(row);
+    snprintf(command, sizeof command, "%s %s steps.yaml > printed.txt 2>&1", launch(3), getenv("KVTRAIN"));
+    assert_int_not_equal(system(command), 0);
+    assert_int_equal(kv_read_file("printed.txt", 1 << 20, &said, &size, NULL), KV_OK);
+    expect_named(2, said);
+    free(said);
+    spoil_row(row);
+}
+
+// Whoever reads a cache leaves it as it was.
+static void caches_are_left_alone(void **state) {
+    (void)state;
+    need_launcher();
     assert_int_equal(system("cp before.h5 cache/cache-00000.h5"), 0);
     struct found some = run_found(0, 3, "some", "cached.yaml", "-", "");
     expect_ok(&some);
@@ -547,6 +569,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(validations_are_the_same), cmocka_unit_test(validations_of_a_run),
         cmocka_unit_test(starts_are_the_same),      cmocka_unit_test(choices_are_the_same),
         cmocka_unit_test(signals_stop_all),         cmocka_unit_test(caches_are_read_by_whose_rows_they_are),
+        cmocka_unit_test(caches_are_left_alone),
     };
     return cmocka_run_group_tests(tests, set_up, train_teardown);
 }
