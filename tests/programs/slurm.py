@@ -179,14 +179,18 @@ class Job:
         return dict(word.split("=", 1) for word in self.cluster.said("scontrol", "show", "job", self.id).split() if "=" in word)
 
     def run_again(self, times):
-        """Waits until it has been started again so often; what is queued again would not begin for two minutes by itself."""
-        asked = []
+        """Waits until it has been started again so often. What is queued again would not begin for two minutes by itself, as
+        credentials of before it was killed have to be told from new ones, by times in whole seconds."""
+        since = []
 
         def found():
             fields = self.fields()
-            if fields.get("JobState") == "PENDING" and time.monotonic() > (asked or [0])[-1] + 3:
+            gone = fields.get("JobState") == "PENDING" and self.cluster.said("sinfo", "-h", "-t", "idle", "-o", "%D") == "2"
+            if gone and not since:
+                since.append(time.monotonic())
+            if gone and time.monotonic() > since[-1] + 3:
                 self.cluster.said("scontrol", "update", f"JobId={self.id}", "StartTime=now")
-                asked.append(time.monotonic())
+                since.append(time.monotonic())
             return fields.get("Restarts") == str(times) and fields.get("JobState") in ("RUNNING", "COMPLETED")
         try:
             wait_until(f"job {self.id} runs again", found)
