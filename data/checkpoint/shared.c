@@ -23,7 +23,7 @@ struct placed {
 struct made {
     int32_t status;
     int32_t own; // in memory of its own, for others to share; 0: views of a file, or there are none
-    uint64_t shape;
+    uint64_t source, shape;
     char fingerprint[24];
 };
 
@@ -146,30 +146,50 @@ struct loading {
     void *context;
 };
 
-// What the first rank has made is loaded by the others only where they do not get it from that one. *apart: they could not.
+// The same name may lead elsewhere: each rank has a working directory.
+static uint64_t hash_source(const char *name) {
+    char *path = realpath(name, NULL);
+    const char *said = path ? path : name;
+    const uint64_t hash = kv_hash64(0, said, strlen(said));
+    free(path);
+    return hash;
+}
+
+// By the first rank; `made` tells of it.
+static kv_status make(const struct loading *l, kv_model **model, kv_model **shell, struct made *made,
+                      kv_error *err) {
+    const bool first = kv_node_rank() == 0;
+    *made = (struct made){.source = hash_source(l->name)};
+    kv_status status = first ? l->load(l->context, model, made->fingerprint, err) : KV_OK;
+    if (status == KV_OK) status = make_shell(l->spec, l->name, shell, err);
+    made->status = status;
+    made->own = status == KV_OK && kv_node_ranks() > 1 && owns_weights(*model);
+    made->shape = hash_shape(*shell);
+    return status;
+}
+
+// What the first rank has made is loaded by the others only where they do not get it from that one, or it is not theirs:
+// whether they are about to compute the same is for others to find out, by fingerprints. *apart: they could not.
 static kv_status load_on_node(const struct loading *l, kv_model **model, char fingerprint[24], bool *apart,
                               kv_error *err) {
-    const bool first = kv_node_rank() == 0;
-    struct made made = {0};
     kv_model *shell = NULL;
-    kv_status status = first ? l->load(l->context, model, made.fingerprint, err) : KV_OK;
-    if (status == KV_OK) status = make_shell(l->spec, l->name, &shell, err);
-    made.status = status;
-    made.own = status == KV_OK && kv_node_ranks() > 1 && owns_weights(*model);
-    made.shape = hash_shape(shell);
+    struct made mine, made;
+    kv_status status = make(l, model, &shell, &mine, err);
+    made = mine;
     kv_node_broadcast(&made, sizeof made, 0);
     memcpy(fingerprint, made.fingerprint, sizeof made.fingerprint);
-    if (shell && made.status == KV_OK) status = check_shape(l->name, hash_shape(shell), made.shape, err);
-    if (status != KV_OK) {
+    const bool same = made.source == mine.source;
+    if (made.status == KV_OK && status == KV_OK && same)
+        status = check_shape(l->name, mine.shape, made.shape, err);
+    if (made.status != KV_OK || status != KV_OK || !same) {
         kv_model_free(shell);
         shell = NULL;
     }
     const bool shared = made.status == KV_OK && made.own && share(model, shell);
     if (!shared) kv_model_free(shell);
     *apart = made.status == KV_OK && made.own && !shared;
-    if (made.status == KV_OK && status == KV_OK && !first && !shared)
-        status = l->load(l->context, model, made.fingerprint[0] ? fingerprint : NULL, err);
-    return status;
+    if (made.status != KV_OK || status != KV_OK || kv_node_rank() == 0 || (shared && same)) return status;
+    return l->load(l->context, model, made.fingerprint[0] ? fingerprint : NULL, err);
 }
 
 static void say_who_has_copies(const char *name, bool apart) {
@@ -197,6 +217,28 @@ kv_status kv_share_frozen(const kv_model_spec *spec, const char *name, kv_frozen
     if (fingerprint) memcpy(fingerprint, found, 17);
     say_who_has_copies(name, apart);
     return KV_OK;
+}
+
+// ---- Beforehand ----------------------------------------------------------------------------------------
+
+static uint64_t hash_spec(const kv_model_spec *s, uint64_t hash) {
+    const int64_t sizes[] = {s->vocab_size, s->model_dim, s->head_dim, s->n_layers,
+                             s->qk_norm,    s->qkv_bias,  s->tied_head};
+    hash = kv_hash64(hash, sizes, sizeof sizes);
+    return kv_hash64(hash, s->layers, (size_t)s->n_layers * sizeof s->layers[0]);
+}
+
+bool kv_share_possible(const kv_model_spec *const *specs, int64_t n) {
+    uint64_t mine = 0, first;
+    for (int64_t i = 0; i < n; i++) {
+        mine = kv_hash64(mine, &i, sizeof i);
+        if (specs[i]) mine = hash_spec(specs[i], mine);
+    }
+    first = mine;
+    kv_ranks_broadcast(&first, sizeof first, 0);
+    double n_others = mine != first;
+    kv_ranks_sum(&n_others, 1);
+    return n_others == 0;
 }
 
 // ---- Of a directory ------------------------------------------------------------------------------------

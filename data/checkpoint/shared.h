@@ -18,6 +18,10 @@ typedef kv_status kv_frozen_load(void *context, kv_model **model, char *fingerpr
 kv_status kv_share_frozen(const kv_model_spec *spec, const char *name, kv_frozen_load *load, void *context,
                           kv_model **model, char fingerprint[17], kv_error *err);
 
+// Collective. Whether all ranks are about to load models of the same shapes in the same order (NULL: none in that place), and so can
+// call what follows together. Where not, they are not to compute together either, which whoever compares their weights will say.
+bool kv_share_possible(const kv_model_spec *const *specs, int64_t n);
+
 // Collective: kv_checkpoint_load_frozen, in memory once a node.
 kv_status kv_checkpoint_load_shared(const char *dir, const kv_model_spec *spec, kv_frozen_dtype dtype,
                                     kv_model **model, char fingerprint[17], kv_error *err);

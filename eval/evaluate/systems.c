@@ -369,37 +369,31 @@ kv_status kv_systems_open(const kv_config *config, const kv_eval_config *eval, c
     return status;
 }
 
-static uint64_t hash_shape(const kv_model_spec *s, uint64_t hash) {
-    const int64_t sizes[] = {s->vocab_size, s->model_dim, s->head_dim, s->n_layers,
-                             s->qk_norm,    s->qkv_bias,  s->tied_head};
-    hash = kv_hash64(hash, sizes, sizeof sizes);
-    return kv_hash64(hash, s->layers, (size_t)s->n_layers * sizeof s->layers[0]);
+static bool is_among(const kv_model_spec *spec, const kv_model_spec *const *specs, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (specs[i] == spec) return true;
+    return false;
 }
 
-// Collective. Whether all ranks are about to load models of the same shapes in the same order, and so can do it together.
-// Where not, it comes out later whether they compute the same.
-static bool same_models(kv_systems *systems) {
-    uint64_t mine = 0, first;
-    for (int64_t i = 0; i < systems->n; i++) {
-        const kv_eval_system *row = &systems->eval->systems[i];
-        const char *const dirs[] = {row->model ? row->model : row->base, row->model ? NULL : row->aux};
-        for (int k = 0; k < 2; k++) {
-            const struct kv_known_model *known = dirs[k] ? known_model(systems, dirs[k]) : NULL;
-            const int64_t place = known ? known - systems->models : -1;
-            mine = kv_hash64(mine, &place, sizeof place);
-            if (known) mine = hash_shape(&known->spec, mine);
-        }
+// Collective. Whether all ranks are about to load the same models in the same order: each where a row names it first.
+static kv_status look_for_same_models(kv_systems *systems, kv_error *err) {
+    const int64_t n = 2 * systems->n;
+    const kv_model_spec **specs = calloc((size_t)n, sizeof *specs);
+    kv_status status = specs ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    status = kv_ranks_agree(status, err);
+    for (int64_t i = 0; i < n && status == KV_OK; i++) {
+        const kv_eval_system *row = &systems->eval->systems[i / 2];
+        const char *dir = i % 2 == 0 ? (row->model ? row->model : row->base) : row->model ? NULL : row->aux;
+        const struct kv_known_model *known = dir ? known_model(systems, dir) : NULL;
+        if (known && !is_among(&known->spec, specs, i)) specs[i] = &known->spec;
     }
-    first = mine;
-    kv_ranks_broadcast(&first, sizeof first, 0);
-    double n_others = mine != first;
-    kv_ranks_sum(&n_others, 1);
-    return n_others == 0;
+    if (status == KV_OK) systems->together = kv_share_possible(specs, n);
+    free(specs);
+    return status;
 }
 
 kv_status kv_systems_load(kv_systems *systems, kv_error *err) {
-    kv_status status = KV_OK;
-    systems->together = same_models(systems);
+    kv_status status = look_for_same_models(systems, err);
     for (unsigned i = 0; i < systems->n && status == KV_OK; i++)
         status = kv_ranks_agree(load_row(systems, i, err), err);
     return status;

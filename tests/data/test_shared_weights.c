@@ -128,6 +128,10 @@ static kv_status hold(struct maker *maker, kv_model **model, struct seen *seen, 
         few.rlim_cur = few.rlim_max = 4096;
         setrlimit(RLIMIT_FSIZE, &few);
     }
+    if (is(maker, "elsewhere")) { // the same name, of others' weights on the second rank
+        if (kv_rank() == 1 && chdir("other")) return KV_ERR_IO;
+        return kv_checkpoint_load_shared("model", NULL, KV_FROZEN_BF16, model, seen->fingerprint, err);
+    }
     if (is(maker, "wider") && kv_rank() == 1) spec.vocab_size += 16;
     return kv_share_frozen(&spec, "model", make, maker, model, seen->fingerprint, err);
 }
@@ -325,6 +329,18 @@ static void test_a_failure_is_everybodys(void **state) {
     }
 }
 
+// That it differs is found by whoever compares fingerprints; it is not covered up.
+static void test_ranks_have_what_they_name(void **state) {
+    (void)state;
+    skip_without_launcher();
+    run(0, 3, "elsewhere");
+    assert_string_equal(seen[0].of_weights, seen[2].of_weights);
+    assert_string_equal(seen[0].fingerprint, seen[2].fingerprint);
+    assert_string_not_equal(seen[0].of_weights, seen[1].of_weights);
+    assert_string_not_equal(seen[0].fingerprint, seen[1].fingerprint);
+    assert_true(seen[0].pages > 0 && seen[2].pages > 0 && seen[1].pages == 0);
+}
+
 // Not what lies there read as another model.
 static void test_another_shape_is_refused(void **state) {
     (void)state;
@@ -362,6 +378,9 @@ static int set_up(void **state) {
     if (n <= 0 || kv_model_create(&spec, KV_F32, true, &model, &err)) return -1;
     kv_model_fill_random(model, 3, NULL, 0);
     if (shell("mkdir model") || kv_checkpoint_save(test_path(test_dir, "model"), model, &err)) return -1;
+    kv_model_fill_random(model, 4, NULL, 0);
+    if (shell("mkdir -p other/model") || kv_checkpoint_save(test_path(test_dir, "other/model"), model, &err))
+        return -1;
     kv_model_free(model);
     return 0;
 }
@@ -375,6 +394,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_what_is_only_looked_at_is_looked_at_once),
         cmocka_unit_test(test_where_nothing_can_be_shared_each_has_a_copy),
         cmocka_unit_test(test_a_failure_is_everybodys),
+        cmocka_unit_test(test_ranks_have_what_they_name),
         cmocka_unit_test(test_another_shape_is_refused),
         cmocka_unit_test(test_alone_it_is_what_was_made),
     };

@@ -5,6 +5,7 @@
 #include "core/text.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
+#include "data/checkpoint/shared.h"
 #include "data/corpus/packing.h"
 #include "data/file/hash.h"
 #include "data/file/path.h"
@@ -209,16 +210,19 @@ kv_status cache_plan(cache_job *job, kv_error *err) {
 
 // ---- The models ----------------------------------------------------------------------------------------
 
+// Alike on all ranks, models are loaded together; what else they are is compared afterwards (cache_agree).
 kv_status cache_load_models(cache_job *job, kv_error *err) {
     const cache_options *o = job->options;
-    kv_status status = kv_blas_reserve(err);
-    if (status == KV_OK)
-        status = kv_checkpoint_load_frozen(o->base, &job->info.base.spec, KV_FROZEN_STORED, &job->args.base,
-                                           NULL, err);
+    const kv_model_spec *const specs[] = {&job->info.base.spec, o->aux ? &job->info.aux.spec : NULL};
+    kv_status status = kv_ranks_agree(kv_blas_reserve(err), err);
+    if (status != KV_OK) return status;
+    kv_status (*const load)(const char *, const kv_model_spec *, kv_frozen_dtype, kv_model **, char *,
+                            kv_error *) =
+        kv_share_possible(specs, 2) ? kv_checkpoint_load_shared : kv_checkpoint_load_frozen;
+    status = load(o->base, specs[0], KV_FROZEN_STORED, &job->args.base, NULL, err);
     if (status == KV_OK) kv_checkpoint_fingerprint(job->args.base, job->info.base.fingerprint);
     if (status == KV_OK && o->aux)
-        status = kv_checkpoint_load_frozen(o->aux, &job->info.aux.spec, KV_FROZEN_STORED, &job->args.aux,
-                                           NULL, err);
+        status = load(o->aux, specs[1], KV_FROZEN_STORED, &job->args.aux, NULL, err);
     if (status == KV_OK && o->keep != 0) {
         int32_t kept[KV_MAX_LAYERS];
         const int64_t n = kv_pruned_layers(job->info.base.spec.n_layers, o->keep, kept);
