@@ -218,31 +218,35 @@ bool kv_h5_exists(hid_t file, const char *name) {
 
 enum { CHUNKED_FROM = 4096, CHUNK_ELEMENTS = 1 << 16, DEFLATE_LEVEL = 4 };
 
-// Small datasets lie contiguous, others in compressed chunks of whole rows, or of a part of one long row.
-static bool set_layout(hid_t plist, int n_dims, const hsize_t *dims) {
+typedef enum kv_packing { PLAIN, CHECKED, COMPRESSED } kv_packing;
+
+// Small datasets lie contiguous, others in chunks of whole rows, or of a part of one long row.
+static bool set_layout(hid_t plist, kv_packing packing, int n_dims, const hsize_t *dims) {
     hsize_t chunk[H5S_MAX_RANK], n = 1;
     for (int i = 0; i < n_dims; i++) {
         chunk[i] = dims[i];
         n *= dims[i];
     }
-    if (n <= CHUNKED_FROM) return true;
+    if (packing == PLAIN || n <= CHUNKED_FROM) return true;
     for (int i = 0; n > CHUNK_ELEMENTS && i < n_dims; i++) {
         hsize_t rest = n / chunk[i];
         chunk[i] = rest >= CHUNK_ELEMENTS ? 1 : CHUNK_ELEMENTS / rest;
         n = rest * chunk[i];
     }
-    return H5Pset_chunk(plist, n_dims, chunk) >= 0 && H5Pset_shuffle(plist) >= 0 &&
-           H5Pset_deflate(plist, DEFLATE_LEVEL) >= 0 && H5Pset_fletcher32(plist) >= 0;
+    bool ok = H5Pset_chunk(plist, n_dims, chunk) >= 0;
+    if (packing == COMPRESSED)
+        ok = ok && H5Pset_shuffle(plist) >= 0 && H5Pset_deflate(plist, DEFLATE_LEVEL) >= 0;
+    return ok && H5Pset_fletcher32(plist) >= 0;
 }
 
-static kv_status write_dataset(hid_t file, const char *name, hid_t type, bool compress, const void *data,
+static kv_status write_dataset(hid_t file, const char *name, hid_t type, kv_packing packing, const void *data,
                                int n_dims, const hsize_t *dims, kv_error *err) {
     hid_t links = H5Pcreate(H5P_LINK_CREATE), layout = H5Pcreate(H5P_DATASET_CREATE);
     hid_t space = n_dims ? H5Screate_simple(n_dims, dims, NULL) : H5Screate(H5S_SCALAR);
     hid_t dataset = H5I_INVALID_HID;
     // Without times equal content makes equal files.
     bool ok = links >= 0 && layout >= 0 && space >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0 &&
-              H5Pset_obj_track_times(layout, false) >= 0 && (!compress || set_layout(layout, n_dims, dims));
+              H5Pset_obj_track_times(layout, false) >= 0 && set_layout(layout, packing, n_dims, dims);
     if (ok) dataset = H5Dcreate2(file, name, type, space, links, layout, H5P_DEFAULT);
     bool empty = false;
     for (int i = 0; i < n_dims; i++) empty |= dims[i] == 0;
@@ -256,8 +260,8 @@ static kv_status write_dataset(hid_t file, const char *name, hid_t type, bool co
     return status;
 }
 
-static kv_status write_shaped(hid_t file, const char *name, hid_t mem_type, bool compress, const void *data,
-                              int n_dims, const int64_t *shape, kv_error *err) {
+static kv_status write_shaped(hid_t file, const char *name, hid_t mem_type, kv_packing packing,
+                              const void *data, int n_dims, const int64_t *shape, kv_error *err) {
     kv_h5_init();
     hsize_t dims[H5S_MAX_RANK], n = 1;
     if (n_dims < 0 || n_dims > 8)
@@ -270,17 +274,22 @@ static kv_status write_shaped(hid_t file, const char *name, hid_t mem_type, bool
         dims[i] = (hsize_t)shape[i];
         n *= dims[i];
     }
-    return write_dataset(file, name, mem_type, compress, data, n_dims, dims, err);
+    return write_dataset(file, name, mem_type, packing, data, n_dims, dims, err);
 }
 
 kv_status kv_h5_write(hid_t file, const char *name, hid_t mem_type, const void *data, int n_dims,
                       const int64_t *shape, kv_error *err) {
-    return write_shaped(file, name, mem_type, true, data, n_dims, shape, err);
+    return write_shaped(file, name, mem_type, COMPRESSED, data, n_dims, shape, err);
+}
+
+kv_status kv_h5_write_checked(hid_t file, const char *name, hid_t mem_type, const void *data, int n_dims,
+                              const int64_t *shape, kv_error *err) {
+    return write_shaped(file, name, mem_type, CHECKED, data, n_dims, shape, err);
 }
 
 kv_status kv_h5_write_plain(hid_t file, const char *name, hid_t mem_type, const void *data, int n_dims,
                             const int64_t *shape, kv_error *err) {
-    return write_shaped(file, name, mem_type, false, data, n_dims, shape, err);
+    return write_shaped(file, name, mem_type, PLAIN, data, n_dims, shape, err);
 }
 
 kv_status kv_h5_write_strings(hid_t file, const char *name, const char *const *strings, int64_t n,
@@ -294,7 +303,7 @@ kv_status kv_h5_write_strings(hid_t file, const char *name, const char *const *s
     else if (H5Tset_size(type, H5T_VARIABLE) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)
         status = kv_h5_error(err, KV_ERR_MEMORY, file, "cannot make the string type of", name);
     else
-        status = write_dataset(file, name, type, false, strings, 1, dims, err);
+        status = write_dataset(file, name, type, PLAIN, strings, 1, dims, err);
     if (type >= 0) H5Tclose(type);
     return status;
 }

@@ -54,7 +54,10 @@ bool kv_h5_exists(hid_t file, const char *name); // whole path
 // shuffle + deflate and a Fletcher-32 checksum. mem_type e.g. H5T_NATIVE_FLOAT, stored as such.
 kv_status kv_h5_write(hid_t file, const char *name, hid_t mem_type, const void *data, int n_dims,
                       const int64_t *shape, kv_error *err);
-// The same as it is, in one piece: for what does not get smaller.
+// The same without deflate: for what is large and hardly gets smaller.
+kv_status kv_h5_write_checked(hid_t file, const char *name, hid_t mem_type, const void *data, int n_dims,
+                              const int64_t *shape, kv_error *err);
+// As it is, in one piece: for what does not get smaller, and is checked by other means.
 kv_status kv_h5_write_plain(hid_t file, const char *name, hid_t mem_type, const void *data, int n_dims,
                             const int64_t *shape, kv_error *err);
 // An array of n C strings as variable-length UTF-8.

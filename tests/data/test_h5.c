@@ -113,6 +113,41 @@ static void test_large_ones_are_packed(void **state) {
     kv_h5_close(&file, NULL);
 }
 
+static kv_status read_matrix(kv_error *err) {
+    hid_t file;
+    float *matrix = NULL;
+    kv_status status = kv_h5_open(path, &file, err);
+    if (!status) status = kv_h5_read_f32(file, "group/sub/matrix", 21000, &matrix, NULL, NULL, err);
+    kv_h5_close(&file, NULL);
+    free(matrix);
+    return status;
+}
+
+static void test_checked_ones_are_not_deflated(void **state) {
+    (void)state;
+    kv_error err;
+    char *bytes;
+    size_t size;
+    float *matrix = test_alloc(300 * 70, sizeof(float));
+    hid_t file;
+    test_fill(matrix, 300 * 70, 1, 1);
+    assert_int_equal(kv_h5_create(path, &file, &err), KV_OK);
+    assert_int_equal(
+        kv_h5_write_checked(file, "group/sub/matrix", H5T_NATIVE_FLOAT, matrix, 2, matrix_shape, &err),
+        KV_OK);
+    assert_true(has_filter(file, "group/sub/matrix", H5Z_FILTER_FLETCHER32));
+    assert_false(has_filter(file, "group/sub/matrix", H5Z_FILTER_SHUFFLE));
+    assert_false(has_filter(file, "group/sub/matrix", H5Z_FILTER_DEFLATE));
+    assert_int_equal(kv_h5_close(&file, &err), KV_OK);
+    assert_int_equal(read_matrix(&err), KV_OK);
+    assert_int_equal(kv_read_file(path, 1 << 20, &bytes, &size, &err), KV_OK);
+    bytes[size / 2] ^= 4;
+    assert_int_equal(kv_write_file(path, bytes, size, &err), KV_OK);
+    assert_int_equal(read_matrix(&err), KV_ERR_FORMAT);
+    free(bytes);
+    free(matrix);
+}
+
 static void test_attributes(void **state) {
     (void)state;
     kv_error err;
@@ -195,16 +230,6 @@ static void test_not_hdf5(void **state) {
     assert_int_equal(kv_h5_open(path, &file, &err), KV_ERR_FORMAT);
 }
 
-static kv_status read_matrix(kv_error *err) {
-    hid_t file;
-    float *matrix = NULL;
-    kv_status status = kv_h5_open(path, &file, err);
-    if (!status) status = kv_h5_read_f32(file, "group/sub/matrix", 21000, &matrix, NULL, NULL, err);
-    kv_h5_close(&file, NULL);
-    free(matrix);
-    return status;
-}
-
 static void test_truncated_and_damaged(void **state) {
     (void)state;
     kv_error err;
@@ -269,6 +294,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_round_trip),
         TEST(test_large_ones_are_packed),
+        TEST(test_checked_ones_are_not_deflated),
         TEST(test_attributes),
         TEST(test_golden_file),
         TEST(test_wrong_datasets),

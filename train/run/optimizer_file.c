@@ -1,5 +1,5 @@
 // HDF5 rather than safetensors: two arrays for every weight, float32 whatever the weights are, read by nobody
-// else. Before every collective ranks agree on what has failed so far: a disk that is full in the middle stops all.
+// else. They are not deflated: that would save a fifth of the file, at 50 MB/s, while all ranks wait. Before every collective ranks agree on what has failed so far: a disk that is full in the middle stops all.
 #include "train/run/optimizer_file.h"
 
 #include "data/checkpoint/checkpoint.h"
@@ -38,7 +38,8 @@ static kv_status save_moment(hid_t file, kv_moments *moments, const kv_adamw *o,
     char name[KV_NAME_MAX + 4];
     const float *all = kv_moments_gather(moments, i, moment);
     moment_name(name, moment, param);
-    const kv_status status = all ? kv_h5_write(file, name, H5T_NATIVE_FLOAT, all, 2, shape, err) : KV_OK;
+    const kv_status status =
+        all ? kv_h5_write_checked(file, name, H5T_NATIVE_FLOAT, all, 2, shape, err) : KV_OK;
     return kv_ranks_agree(status, err);
 }
 
