@@ -12,7 +12,6 @@
 #include "data/system/fold.h"
 #include "data/system/help.h"
 #include "data/system/limits.h"
-#include "data/system/memory.h"
 #include "train/run/doubts.h"
 #include "train/run/estimate.h"
 #include "train/run/footprint.h"
@@ -25,6 +24,7 @@
 #include "train/sweep/sweep.h"
 
 #include <argp.h>
+#include <ctype.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -87,7 +87,7 @@ static const char doc[] =
     "\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.";
 
-enum { KEY_QUIET_HINT = 0x200, KEY_EXAMPLE, KEY_NETWORK };
+enum { KEY_QUIET_HINT = 0x200, KEY_EXAMPLE, KEY_NETWORK, KEY_RANKS };
 
 static const struct argp_option options[] = {
     {"resume", 'r', NULL, 0,
@@ -97,6 +97,9 @@ static const struct argp_option options[] = {
     {"force", 'f', NULL, 0, "Replace a run that is in the run directory", 0},
     {"dry-run", 'n', NULL, 0,
      "Print the resolved configuration, parameters, FLOPs per token, memory and expected time; write nothing",
+     0},
+    {"ranks", KEY_RANKS, "[NODESx]N", 0,
+     "With --dry-run: what N ranks on a node would take, on each of so many nodes (default: 1), without starting them",
      0},
     {"network", KEY_NETWORK, "GBIT[,MICROSECONDS]", 0,
      "With --dry-run: what a step would take on up to 64 machines like this one, a rank on each, whose network carries so many "
@@ -114,12 +117,31 @@ struct arguments {
     kv_run_mode mode;
     bool dry_run, quiet_hint, has_network;
     kv_network network;
+    kv_estimate_ranks ranks; // none: those that there are
 };
 
 static void set_mode(struct argp_state *state, struct arguments *a, kv_run_mode mode) {
     if (a->mode != KV_RUN_NEW && a->mode != mode)
         argp_error(state, "--resume and --force exclude each other");
     a->mode = mode;
+}
+
+// "8" or "2x4".
+static void read_ranks(struct argp_state *state, const char *text, kv_estimate_ranks *ranks) {
+    const long most = 1000000;
+    char *end;
+    const size_t digits = strspn(text, "0123456789");
+    long n = strtol(text, &end, 10), n_nodes = 1;
+    if (*end == 'x' && isdigit((unsigned char)end[1])) n_nodes = n, n = strtol(end + 1, &end, 10);
+    if (digits == 0 || *end || n < 1 || n_nodes < 1 || n > most || n_nodes > most / n)
+        argp_error(state,
+                   "--ranks: found '%s', expected ranks of a node, or nodes and ranks of each: 8 or 2x4",
+                   text);
+    *ranks = (kv_estimate_ranks){(int)n_nodes, (int)n};
+}
+
+static int ranks_of(const struct arguments *a) {
+    return a->ranks.node_ranks ? a->ranks.n_nodes * a->ranks.node_ranks : kv_n_ranks();
 }
 
 static error_t parse(int key, char *text, struct argp_state *state) {
@@ -133,6 +155,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 'r': set_mode(state, a, KV_RUN_RESUME); return 0;
     case 'f': set_mode(state, a, KV_RUN_FORCE); return 0;
     case 'n': a->dry_run = true; return 0;
+    case KEY_RANKS: read_ranks(state, text, &a->ranks); return 0;
     case KEY_QUIET_HINT: a->quiet_hint = true; return 0;
     case KEY_EXAMPLE: kv_example_print(state, text); return 0;
     case KEY_NETWORK:
@@ -144,6 +167,10 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case ARGP_KEY_END:
         if (a->has_network && (!a->dry_run || a->sweep.path))
             argp_error(state, "--network says something about the --dry-run of a configuration");
+        if (a->ranks.node_ranks && (!a->dry_run || a->sweep.path))
+            argp_error(
+                state,
+                "--ranks goes with --dry-run of a configuration; a launcher starts ranks (mpirun -n N kvtrain ...)");
         if (a->sweep.path && a->common.config)
             argp_error(state, "found %s beside --sweep, whose file names the configurations",
                        a->common.config);
@@ -233,11 +260,11 @@ static kv_status open_one(kv_training *training, const struct arguments *a, kv_e
     kv_status status = kv_training_open(training, o->config, o->overrides, o->n_overrides, err);
     if (status != KV_OK) return status;
     const int64_t batch_size = training->config->data.batch_size;
-    if (batch_size < kv_n_ranks())
+    if (batch_size < ranks_of(a))
         return kv_config_fail(training->source, err, "data.batch_size",
                               "found %" PRIi64
                               ", expected %d or more: a sequence of each step for every rank",
-                              batch_size, kv_n_ranks());
+                              batch_size, ranks_of(a));
     // A sweep has said what there was to say of its runs before it began the first.
     if (!a->quiet_hint) kv_training_doubts(training);
     // First, as what is left beside them is what the memory check counts on.
@@ -245,20 +272,20 @@ static kv_status open_one(kv_training *training, const struct arguments *a, kv_e
 }
 
 static kv_status train_one(kv_training *training, const struct arguments *a, kv_error *err) {
+    char text[KV_FOOTPRINT_TEXT], shared[KV_PAGES_TEXT];
     kv_status status = kv_ranks_agree(open_one(training, a, err), err);
     if (status == KV_OK) status = kv_same_inputs(training, err);
     if (status != KV_OK) return status;
     if (a->dry_run) {
         if (a->mode == KV_RUN_RESUME) status = look_at_run(training, a->mode, err);
-        if (status == KV_OK)
-            status = kv_estimate_print(training->task, a->has_network ? &a->network : NULL, stdout, err);
+        const kv_estimate_ranks *ranks = a->ranks.node_ranks ? &a->ranks : NULL;
+        const kv_network *network = a->has_network ? &a->network : NULL;
+        if (status == KV_OK) status = kv_estimate_print(training->task, ranks, network, stdout, err);
         return kv_ranks_agree(status, err);
     }
     status = train(training, a->mode, err);
     if (status != KV_OK) return status;
-    char shared[KV_PAGES_TEXT];
-    fprintf(stderr, "kvtrain: %.3g GB of memory at most%s%s\n", (double)kv_memory_peak() / 1e9,
-            kv_n_ranks() > 1 ? " on rank 0" : "", kv_pages_text(shared));
+    fprintf(stderr, "kvtrain: %s%s\n", kv_footprint_found(text), kv_pages_text(shared));
     printf("%s/final\n", training->run.path);
     return KV_OK;
 }

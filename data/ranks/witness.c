@@ -55,7 +55,7 @@ static void wait_for(void (*what)(void), double seconds) {
     w.deadline = what ? kv_now() + seconds : (double)INFINITY;
 }
 
-void kv_witness_say(const char *format, ...) {
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
     char line[KV_WORD_TEXT + 256];
     va_list arguments;
     va_start(arguments, format);
@@ -118,18 +118,16 @@ static void end_all(int status) {
 
 static void died(const struct peer *p, int failure) {
     if (failure == 0 || failure == ECONNRESET || failure == EPIPE)
-        kv_witness_say("rank %d (host %s, process %d) has died; the others end, too", p->rank, p->host,
-                       p->process);
+        say("rank %d (host %s, process %d) has died; the others end, too", p->rank, p->host, p->process);
     else
-        kv_witness_say("rank %d (host %s, process %d) cannot be reached any more (%s); the others end, too",
-                       p->rank, p->host, p->process, strerror(failure));
+        say("rank %d (host %s, process %d) cannot be reached any more (%s); the others end, too", p->rank,
+            p->host, p->process, strerror(failure));
     end_all(1);
 }
 
 static void some_exited(void) {
     const struct peer *p = w.first_exit;
-    kv_witness_say(
-        "rank %d (host %s, process %d) has %s while others go on, who end, too (KV_RANKS_LOUD=1 shows what it "
+    say("rank %d (host %s, process %d) has %s while others go on, who end, too (KV_RANKS_LOUD=1 shows what it "
         "said)",
         p->rank, p->host, p->process, p->exits ? "called exit()" : "ended with a failure");
     end_all(1);
@@ -145,15 +143,15 @@ static bool all_failed_alike(void) {
 static void some_failed(void) {
     const struct peer *p = w.first_failure;
     if (all_failed_alike())
-        kv_witness_say("%s", p->failure.text);
+        say("%s", p->failure.text);
     else
-        kv_witness_say("rank %d (%s): %s", p->rank, p->host, p->failure.text);
+        say("rank %d (%s): %s", p->rank, p->host, p->failure.text);
     end_all(p->failure.number);
 }
 
 static void never_joined(void) {
-    kv_witness_say("process %" PRIdMAX " on %s has waited %.0f seconds for other ranks to start; it ends",
-                   (intmax_t)w.owner, kv_own_host(), join_seconds);
+    say("process %" PRIdMAX " on %s has waited %.0f seconds for other ranks to start; it ends",
+        (intmax_t)w.owner, kv_own_host(), join_seconds);
     kill(w.owner, SIGKILL);
     _exit(1);
 }
@@ -161,8 +159,8 @@ static void never_joined(void) {
 static void never_connected(void) {
     for (int r = 0; r < w.n_ranks; r++)
         if (w.peers[r].rank < 0) {
-            kv_witness_say("rank %d does not connect to rank 0 (host %s) within %.0f seconds; all end", r,
-                           kv_own_host(), connect_seconds);
+            say("rank %d does not connect to rank 0 (host %s) within %.0f seconds; all end", r, kv_own_host(),
+                connect_seconds);
             break;
         }
     end_all(1);
@@ -351,7 +349,7 @@ static void raise_limit(void) {
 }
 
 // It holds none of what its owner has open but standard error, and no terminal or launcher stops it: those stop the ranks.
-void kv_witness_part(int *link) {
+static void part_from_owner(int *link) {
     static const int ignored[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGUSR1,
                                   SIGUSR2, SIGPIPE, SIGTSTP, SIGXCPU};
     setsid();
@@ -377,7 +375,7 @@ pid_t kv_witness_start(int *link) {
             close(pair[0]);
         return child;
     }
-    kv_witness_part(&pair[1]);
+    part_from_owner(&pair[1]);
     raise_limit();
     w.owner = owner;
     w.epoll = epoll_create1(EPOLL_CLOEXEC);

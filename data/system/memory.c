@@ -166,3 +166,7 @@ int64_t kv_memory_held(void) {
 int64_t kv_memory_peak(void) {
     return own_status("VmHWM:");
 }
+
+int64_t kv_memory_shared(void) {
+    return own_status("RssFile:") + own_status("RssShmem:");
+}

@@ -28,3 +28,6 @@ kv_status kv_memory_check(double bytes, const char *what, kv_error *err);
 // does not say.
 int64_t kv_memory_held(void);
 int64_t kv_memory_peak(void);
+// Of what it holds now, pages that other processes may hold as well, and that are in memory once: of files it has mapped, the
+// program's own among them, and of shared memory.
+int64_t kv_memory_shared(void);

@@ -1,5 +1,6 @@
 // What kvtrain says about the memory of a run: as much as it then takes, and no when that is too much.
 #include "core/predictor/least_squares.h"
+#include "tests/support/launch.h"
 #include "tests/support/predictors/paper.h"
 #include "tests/support/train.h"
 #include "train/task/tape_bytes.h"
@@ -11,24 +12,35 @@
 
 #define AGAIN "train.activation_checkpointing=true"
 
-// Models large enough for their weights and activations to be most of the process.
+// Models large enough for their weights and activations to be most of the process. One step takes what any number does, which
+// one case looks at: the second finds its memory where the first has left it.
 static const char large_lm[] =
     "task: lm\n"
     "output: large\n"
     "data: {train: shard.h5, seq_len: 64, batch_size: 8}\n"
     "model: {n_layers: 6, model_dim: 256, head_dim: 32, n_heads: 8, n_kv_heads: 4, ffn_dim: 768}\n"
-    "train: {steps: 2, lr: 1e-3}\n";
+    "train: {steps: 1, lr: 1e-3}\n";
 static const char large_kvp[] = "task: kvp\n"
                                 "output: large_kvp\n"
                                 "data: {train: shard.h5, seq_len: 64, batch_size: 8}\n"
                                 "base: large/final/model\n"
                                 "aux: large_aux/final/model\n"
-                                "train: {steps: 2, lr: 1e-3}\n";
+                                "train: {steps: 1, lr: 1e-3}\n";
 
 static double number_behind(const char *text, const char *before) {
     const char *found = strstr(text, before);
     if (!found) fail_msg("expected `%s` in %s", before, text);
     return strtod(found + strlen(before), NULL);
+}
+
+// Of OpenBLAS's buffers, 3 MB for each thread, which are counted, but only products of double precision touch.
+static const double untouched = 0.003;
+
+static void expect_near(const char *what, const char *args, double estimate, double peak, double within,
+                        int n_threads) {
+    const double most = within * peak + n_threads * untouched, least = -within * peak;
+    if (!test_under_asan() && !(estimate - peak <= most && estimate - peak >= least))
+        fail_msg("%s: %s: estimated %g GB, took %g", args, what, estimate, peak);
 }
 
 // As much by --dry-run as by the process's own peak, to a part `within` of that.
@@ -46,10 +58,9 @@ static void expect_within(double within, const char *const *args) {
     assert_non_null(line);
     while (line > train_output() && line[-1] != ' ') line--;
     const double peak = strtod(line, NULL);
-    // OpenBLAS's buffers, 3 MB for each of two threads, are counted, but only products of double precision touch them.
-    const double untouched = 0.006, most = within * peak + untouched, least = -within * peak;
-    if (!test_under_asan() && !(estimate - peak <= most && estimate - peak >= least))
-        fail_msg("%s %s: estimated %g GB, took %g", args[0], n > 1 ? args[n - 1] : "", estimate, peak);
+    char name[256];
+    snprintf(name, sizeof name, "%s %s", args[0], n > 1 ? args[n - 1] : "");
+    expect_near("peak", name, estimate, peak, within, 2);
 }
 
 static void expect_estimate(const char *const *args) {
@@ -61,7 +72,8 @@ static void test_language_model(void **state) {
     put_file("large.yaml", large_lm);
     expect_estimate(ARGS("large.yaml"));
     expect_estimate(ARGS("large.yaml", "-o", "large_aux", "-s", "model.n_layers=3"));
-    expect_estimate(ARGS("large.yaml", "-o", "large_one", "-s", "data.micro_batch_size=1"));
+    expect_estimate(
+        ARGS("large.yaml", "-o", "large_one", "-s", "data.micro_batch_size=1", "-s", "train.steps=4"));
     expect_estimate(ARGS("large.yaml", "-o", "large_again", "-s", "train.activation_checkpointing=true"));
     expect_estimate(
         ARGS("large.yaml", "-o", "large_plain", "-s", "model.qk_norm=false", "-s", "data.batch_size=16"));
@@ -147,13 +159,13 @@ static void test_cached_teacher(void **state) {
 static const char big_base[] =
     "task: lm\n"
     "output: big_base\n"
-    "data: {train: shard.h5, seq_len: 128, batch_size: 4}\n"
+    "data: {train: shard.h5, seq_len: 128, batch_size: 2}\n"
     "model: {n_layers: 5, model_dim: 512, head_dim: 64, n_heads: 8, n_kv_heads: 4, ffn_dim: 2048,\n"
     "        context_length: 128}\n"
     "train: {steps: 0, lr: 1e-3}\n";
 static const char big_kvp[] = "task: kvp\n"
                               "output: big_kvp\n"
-                              "data: {train: shard.h5, seq_len: 128, batch_size: 4, micro_batch_size: 2}\n"
+                              "data: {train: shard.h5, seq_len: 128, batch_size: 2, micro_batch_size: 1}\n"
                               "base: big_base/final/model\n"
                               "predictor: {mapping: pruned, keep: 0.5}\n"
                               "train: {steps: 1, lr: 1e-3}\n";
@@ -179,6 +191,96 @@ static void test_large_models(void **state) {
     expect_within(0.15, ARGS("big_separate.yaml", "-s", AGAIN));
     expect_within(0.15, ARGS("big_kvp.yaml", "-s", "train.steps=0", "-s", "freeze_aux=true", "-s",
                              "predictor.init=least_squares", "-s", "predictor.least_squares_tokens=1000"));
+}
+
+// ---- Ranks ---------------------------------------------------------------------------------------------
+
+// What a shell's command has printed, both streams; fails the test unless it succeeds.
+static const char *said_by(const char *command) {
+    static char text[1 << 16];
+    char all[1024];
+    snprintf(all, sizeof all, "%s >printed.txt 2>&1", command);
+    const int code = system(all);
+    FILE *file = fopen("printed.txt", "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    if (code != 0) fail_msg("%s: %s", command, text);
+    return text;
+}
+
+// --dry-run says of ranks that are not there what those that are then take, each and on their node.
+static void expect_ranks(int kind, int n, const char *args) {
+    char command[1024], of_node[64];
+    const char *kvtrain = getenv("KVTRAIN");
+    snprintf(command, sizeof command, "OMP_NUM_THREADS=1 %s %s --force --dry-run --ranks %d", kvtrain, args,
+             n);
+    const char *said = said_by(command);
+    const double rank = number_behind(said, "memory       about ");
+    const double node = number_behind(said, "program and text; ");
+    snprintf(of_node, sizeof of_node, " GB for the %d ranks of a node", n);
+    assert_non_null(strstr(said, of_node));
+    snprintf(command, sizeof command, "%s %s %s --force", launch_with(kind, n), kvtrain, args);
+    said = said_by(command);
+    const char *line = strstr(said, " GB of memory at most a rank, ");
+    assert_non_null(line);
+    snprintf(of_node, sizeof of_node, " GB the %d ranks of a node", n);
+    assert_non_null(strstr(line, of_node));
+    const double node_peak = number_behind(line, " a rank, ");
+    while (line > said && line[-1] != ' ') line--;
+    expect_near("a rank", args, rank, strtod(line, NULL), 0.15, 1);
+    expect_near("a node", args, node, node_peak, 0.15, n);
+}
+
+// Models of the tests above: moments in parts or not; frozen weights in pages that ranks share, views of a file.
+static void test_ranks(void **state) {
+    (void)state;
+    if (launch_n_kinds() == 0) skip();
+    const int last = launch_n_kinds() - 1;
+    expect_ranks(0, 4, "large.yaml -o ranks -s train.shard_optimizer=true");
+    expect_ranks(last, 2, "large.yaml -o ranks");
+    expect_ranks(last, 4,
+                 "big_kvp.yaml -o ranks -s data.batch_size=4 -s freeze_aux=true -s frozen_dtype=bf16");
+    expect_ranks(0, 2, "big_kvp.yaml -o ranks -s train.shard_optimizer=true");
+}
+
+// It is the node that has to have room, of ranks that are there and of others.
+static void test_ranks_without_room(void **state) {
+    (void)state;
+    const char *const dry[] = {"large.yaml",          "-o", "x",  "--dry-run", "-s",
+                               "train.memory_gb=0.5", NULL, NULL, NULL};
+    const char *args[9];
+    memcpy(args, dry, sizeof dry);
+    args[6] = "--ranks=4";
+    train_expect(0, args);
+    assert_non_null(strstr(train_output(), "ranks        4 on 1 node: 2 of a step's sequences for each"));
+    assert_non_null(strstr(train_output(), "does not fit: 0.5 GB are allowed by train.memory_gb"));
+    assert_non_null(strstr(train_output(), ", train.shard_optimizer: true (0."));
+    assert_non_null(strstr(train_output(), ", one rank a node, with all of its threads (0."));
+    args[6] = "--ranks=4x1";
+    train_expect(0, args);
+    assert_non_null(strstr(train_output(), "ranks        4 on 4 nodes: 2 of"));
+    assert_non_null(strstr(train_output(), "  fits: "));
+    args[6] = "--ranks=3x3";
+    train_refuse("key `data.batch_size`: found 8, expected 9 or more: a sequence of each step for every rank",
+                 args);
+    const char *const wrong[] = {"0", "x", "", "2x", "x2", "2x0", "-1", "3y", "1000001", "99999x99999"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        args[6] = "--ranks", args[7] = wrong[i];
+        train_expect(2, args);
+        assert_non_null(strstr(train_output(), "expected ranks of a node, or nodes and ranks of each"));
+    }
+    train_expect(2, ARGS("large.yaml", "-o", "x", "--ranks=2"));
+    assert_non_null(strstr(train_output(), "--ranks goes with --dry-run"));
+    if (launch_n_kinds() == 0) return;
+    char command[1024];
+    snprintf(command, sizeof command, "! %s %s large.yaml -o x -s train.memory_gb=0.3", launch(2),
+             getenv("KVTRAIN"));
+    const char *said = said_by(command);
+    assert_non_null(
+        strstr(said, "the run does not fit in memory, 0.3 GB by train.memory_gb; it needs about 0.2"));
+    assert_non_null(strstr(said, " GB for the 2 ranks of a node"));
+    assert_false(kv_path_exists("x"));
 }
 
 // A pass over held-out text takes less than a step, as a rule; where a step needs little of the models, it is
@@ -255,6 +357,8 @@ int main(void) {
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_rivals),
         cmocka_unit_test(test_large_models),
+        cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_ranks_without_room),
         cmocka_unit_test(test_validation),
         cmocka_unit_test(test_normal_equations_of_kinds),
         cmocka_unit_test(test_cached_teacher),

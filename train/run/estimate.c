@@ -5,6 +5,7 @@
 #include "data/system/console.h"
 #include "data/system/speed.h"
 #include "train/config/rates.h"
+#include "train/run/exchange.h"
 #include "train/run/footprint.h"
 #include "train/run/sliced.h"
 #include "train/run/validation.h"
@@ -14,20 +15,45 @@
 #include <math.h>
 #include <stdlib.h>
 
-static void print_memory(const kv_task *task, FILE *out) {
+// What is configured, on the ranks that are asked for.
+static kv_task_choice chosen(const kv_train_config *config, const kv_estimate_ranks *ranks) {
+    kv_task_choice choice = kv_footprint_chosen(config);
+    if (!ranks) return choice;
+    choice.n_ranks = ranks->n_nodes * ranks->node_ranks;
+    choice.node_ranks = ranks->node_ranks;
+    return choice;
+}
+
+// The largest share of a step, on which the others wait.
+static int64_t largest_share(const kv_train_config *config, int n_ranks) {
+    return (config->data.batch_size + n_ranks - 1) / n_ranks;
+}
+
+static void print_ranks(const kv_task *task, const kv_task_choice *choice, FILE *out) {
+    const kv_train_config *config = task->config;
+    const int n = choice->n_ranks, n_nodes = (n + choice->node_ranks - 1) / choice->node_ranks;
+    char bytes[32];
+    if (n == 1) return;
+    const int64_t most = largest_share(config, n), least = config->data.batch_size / n;
+    fprintf(out, "ranks        %d on %d node%s: %" PRIi64, n, n_nodes, n_nodes > 1 ? "s" : "", most);
+    if (least < most) fprintf(out, " or %" PRIi64, least);
+    fprintf(out, " of a step's sequences for each, which sends %sB a step\n",
+            kv_count_text(kv_exchange_traffic((double)task->n_trainable, n), bytes));
+}
+
+static void print_memory(const kv_task *task, const kv_task_choice *choice, FILE *out) {
     const kv_train_config *config = task->config;
     kv_footprint footprint;
     char text[KV_FOOTPRINT_TEXT], advice[KV_FOOTPRINT_ADVICE];
     const char *by;
     const double limit = kv_footprint_limit(config, &by);
-    const kv_task_choice choice = kv_footprint_chosen(config);
-    kv_footprint_estimate(task, &choice, &footprint);
+    kv_footprint_estimate(task, choice, &footprint);
     fprintf(out, "memory       about %s\n", kv_footprint_text(&footprint, text));
     if (isinf(limit)) return;
     fprintf(out, "             %s: %.3g GB are allowed by %s\n",
-            footprint.peak <= limit ? "fits" : "does not fit", limit / 1e9, by);
-    if (footprint.peak > limit)
-        fprintf(out, "             less with: %s\n", kv_footprint_advice(task, &footprint, advice));
+            footprint.node <= limit ? "fits" : "does not fit", limit / 1e9, by);
+    if (footprint.node > limit)
+        fprintf(out, "             less with: %s\n", kv_footprint_advice(task, choice, &footprint, advice));
 }
 
 static double validation_flops(const kv_task *task) {
@@ -151,7 +177,23 @@ static void print_network(const kv_task *task, const kv_network *network, double
     }
 }
 
-kv_status kv_estimate_print(const kv_task *task, const kv_network *network, FILE *out, kv_error *err) {
+// The rate of products that it has found, 0: none.
+static double print_time(const kv_task *task, int n_ranks, double start, double training, FILE *out) {
+    const kv_data_config *d = &task->config->data;
+    const double rate = kv_speed_measure(d->micro_batch_size * d->seq_len, 256);
+    const double share = (double)largest_share(task->config, n_ranks) / (double)d->batch_size;
+    char duration[32];
+    if (rate <= 0) return 0;
+    fprintf(out, "time         at least %s: the matrix products alone, at the %.0f GFLOP/s measured just now",
+            kv_duration(((start + validation_flops(task)) / n_ranks + share * training) / rate, duration),
+            rate / 1e9);
+    if (n_ranks > 1) fprintf(out, ", were that the rate of each rank");
+    fputc('\n', out);
+    return rate;
+}
+
+kv_status kv_estimate_print(const kv_task *task, const kv_estimate_ranks *ranks, const kv_network *network,
+                            FILE *out, kv_error *err) {
     const kv_train_config *config = task->config;
     const kv_data_config *d = &config->data;
     char *text = kv_config_text(task->source);
@@ -159,27 +201,23 @@ kv_status kv_estimate_print(const kv_task *task, const kv_network *network, FILE
     fprintf(out, "%s\n", text);
     free(text);
     task->ops->describe(task, out);
-    char count[32], duration[32];
+    char count[32];
     fprintf(out, "trained      %s parameters\n", kv_count_text((double)task->n_trainable, count));
     double tokens = (double)d->batch_size * (double)d->seq_len, total = tokens * (double)config->train.steps;
     fprintf(out, "steps        %" PRIi64 " of %.0f tokens (%" PRIi64 " micro-batches): %s tokens\n",
             config->train.steps, tokens, d->batch_size / d->micro_batch_size, kv_count_text(total, count));
+    const kv_task_choice choice = chosen(config, ranks);
+    print_ranks(task, &choice, out);
     kv_status status = print_text(task, out, err);
     if (status != KV_OK) return status;
     print_schedules(config, out);
-    const kv_task_choice choice = kv_footprint_chosen(config);
     double flops = (double)kv_step_flops(task, &choice) / tokens;
     fprintf(out, "FLOPs        %s a token, %.3g in all\n", kv_count_text(flops, count), flops * total);
     const double start = task->ops->start_flops ? task->ops->start_flops(task) : 0;
     if (start > 0) fprintf(out, "             %.3g for the least-squares start\n", start);
     print_validation(task, flops * total, out);
-    print_memory(task, out);
-    double rate = kv_speed_measure(d->micro_batch_size * d->seq_len, 256);
-    if (rate > 0)
-        fprintf(
-            out,
-            "time         at least %s: the matrix products alone, at the %.0f GFLOP/s measured just now\n",
-            kv_duration((start + flops * total + validation_flops(task)) / rate, duration), rate / 1e9);
+    print_memory(task, &choice, out);
+    const double rate = print_time(task, choice.n_ranks, start, flops * total, out);
     if (network && rate > 0) print_network(task, network, flops * tokens, rate, out);
     return ferror(out) || fflush(out) ? kv_fail(err, KV_ERR_IO, "cannot write to standard output") : KV_OK;
 }

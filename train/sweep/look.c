@@ -29,7 +29,8 @@ static double seconds_of(const char *run) {
 
 static void plan(const kv_training *s, kv_sweep_look *look) {
     kv_footprint footprint;
-    const kv_task_choice choice = kv_footprint_chosen(s->config);
+    kv_task_choice choice = kv_footprint_chosen(s->config);
+    choice.n_ranks = choice.node_ranks = 1; // ranks share runs, not a run
     kv_footprint_estimate(s->task, &choice, &footprint);
     look->known = true;
     look->steps = s->config->train.steps;

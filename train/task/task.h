@@ -47,6 +47,9 @@ typedef struct kv_task_choice {
     bool no_tables;   // predictors without token tables
     int64_t n_passes; // of the least-squares start
     kv_frozen_dtype frozen_dtype;
+    // Who shares the work (data/ranks/ranks.h): ranks in all, and of a node; each may have its part of the moments alone.
+    int n_ranks, node_ranks;
+    bool shard_optimizer;
 } kv_task_choice;
 
 typedef struct kv_task_ops {
