@@ -34,6 +34,18 @@ kv_launch_signs kv_launch_look(void) {
     return (kv_launch_signs){.n_processes = 1};
 }
 
+int kv_launch_rank(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i])) return number_in(names[i]);
+    return -1;
+}
+
+int kv_launch_local_size(void) {
+    const int of_open_mpi = number_in("OMPI_COMM_WORLD_LOCAL_SIZE");
+    return of_open_mpi > 0 ? of_open_mpi : number_in("MPI_LOCALNRANKS");
+}
+
 // It stays loaded until the program ends.
 static const kv_transport *open_module(const char *name, char *reason, size_t size) {
     char file[64];

@@ -15,3 +15,7 @@ typedef struct kv_launch_signs {
     const char *launcher; // for people
 } kv_launch_signs;
 kv_launch_signs kv_launch_look(void);
+// The rank that the launcher has told this process it has; -1: none.
+int kv_launch_rank(void);
+// How many ranks the launcher says it has started on this machine; 0: it does not say.
+int kv_launch_local_size(void);

@@ -4,6 +4,7 @@
 #include "data/system/console.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <inttypes.h>
 #include <math.h>
@@ -170,6 +171,23 @@ static int connect_to(const struct sockaddr *to, socklen_t size, const kv_word *
         return fd;
     close(fd);
     return -1;
+}
+
+int kv_link_connect_here(const uint64_t token[2]) {
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_un name;
+    const socklen_t size = name_here(token, &name);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&name, size) == 0) return fd;
+    close(fd);
+    return -1;
+}
+
+int kv_link_move_up(int link) {
+    enum { BEHIND_ALL = 1000 };
+    const int moved = fcntl(link, F_DUPFD_CLOEXEC, BEHIND_ALL);
+    if (moved < 0) return link;
+    close(link);
+    return moved;
 }
 
 int kv_link_connect(const kv_addresses *addresses, int port, kv_word *hello) {

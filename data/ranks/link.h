@@ -49,6 +49,11 @@ void kv_link_find_addresses(kv_addresses *found);
 // without going through a network, under a name made of the token. -1: impossible, and *port is 0.
 int kv_link_listen(int *port);
 int kv_link_listen_here(const uint64_t token[2]);
+// Connects to a socket of this machine alone, at once or not at all.
+int kv_link_connect_here(const uint64_t token[2]);
+// What Linux closes first of all that a dying process has open: it goes from the highest number down. The link under a high number, or
+// as it is; launchers watch sockets of low numbers, and kill the others once these are closed.
+int kv_link_move_up(int link);
 // Connects to one that answers `hello`, which is overwritten with the answer: here, or (port > 0) at one of the addresses; -1: none
 // does.
 int kv_link_connect(const kv_addresses *addresses, int port, kv_word *hello);

@@ -1,6 +1,7 @@
 #include "data/ranks/watch.h"
 
 #include "core/api.h"
+#include "data/ranks/joining.h"
 #include "data/ranks/link.h"
 #include "data/ranks/witness.h"
 
@@ -66,21 +67,12 @@ static void *follow(void *unused) {
 
 // ---- Starting ------------------------------------------------------------------------------------------
 
-// What mpiexec and srun --mpi=pmi2 hear of a process comes through another socket, and once that is closed they kill the
-// others. Linux closes what a dying process has open from the highest number down; the link has to come first, or the witness
-// would see one of those others die before.
-static void close_link_first(void) {
-    enum { BEHIND_ALL = 1000 };
-    const int moved = fcntl(w.link, F_DUPFD_CLOEXEC, BEHIND_ALL);
-    if (moved < 0) return;
-    close(w.link);
-    w.link = moved;
-}
-
 void kv_watch_prepare(void) {
     w.own_stderr = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     w.process = getpid();
+    kv_joining_begin();
     w.witness = kv_witness_start(&w.link);
+    if (w.link >= 0) w.link = kv_link_move_up(w.link);
 }
 
 static void dismiss(void) {
@@ -120,6 +112,7 @@ static void accept_invitation(const struct invitation *invitation) {
     memcpy(hello.token, invitation->token, sizeof hello.token);
     snprintf(hello.host, sizeof hello.host, "%s", kv_own_host());
     w.link = kv_link_connect(&invitation->addresses, invitation->port, &hello);
+    if (w.link >= 0) w.link = kv_link_move_up(w.link);
     w.watcher = hello;
 }
 
@@ -158,7 +151,6 @@ static void on_abort(int number) {
 static void start_thread(void) {
     const struct sigaction action = {.sa_handler = on_abort};
     sigaction(SIGABRT, &action, NULL);
-    close_link_first();
     sigset_t every, before;
     pthread_attr_t attributes;
     enum { STACK = 1 << 18 };
@@ -178,11 +170,15 @@ void kv_watch_start(const kv_transport *transport, const kv_ranks_place *place) 
     w.transport = transport;
     w.rank = place->rank;
     if (place->rank > 0 || place->n_ranks == 1) dismiss();
-    if (place->n_ranks == 1) return;
+    if (place->n_ranks == 1) {
+        kv_joining_end();
+        return;
+    }
     struct invitation invitation = {0};
     if (place->rank == 0) invite(place->n_ranks, &invitation);
     transport->broadcast(false, &invitation, sizeof invitation, 0);
     if (place->rank > 0) accept_invitation(&invitation);
+    kv_joining_end(); // from here on the witness knows this rank
     struct standing mine = {.connected = w.link >= 0 && invitation.listens,
                             .elsewhere = strcmp(invitation.host, kv_own_host()) != 0},
                     *all = calloc((size_t)place->n_ranks, sizeof *all);

@@ -55,7 +55,7 @@ static void wait_for(void (*what)(void), double seconds) {
     w.deadline = what ? kv_now() + seconds : (double)INFINITY;
 }
 
-__attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
+void kv_witness_say(const char *format, ...) {
     char line[KV_WORD_TEXT + 256];
     va_list arguments;
     va_start(arguments, format);
@@ -118,16 +118,18 @@ static void end_all(int status) {
 
 static void died(const struct peer *p, int failure) {
     if (failure == 0 || failure == ECONNRESET || failure == EPIPE)
-        say("rank %d (host %s, process %d) has died; the others end, too", p->rank, p->host, p->process);
+        kv_witness_say("rank %d (host %s, process %d) has died; the others end, too", p->rank, p->host,
+                       p->process);
     else
-        say("rank %d (host %s, process %d) cannot be reached any more (%s); the others end, too", p->rank,
-            p->host, p->process, strerror(failure));
+        kv_witness_say("rank %d (host %s, process %d) cannot be reached any more (%s); the others end, too",
+                       p->rank, p->host, p->process, strerror(failure));
     end_all(1);
 }
 
 static void some_exited(void) {
     const struct peer *p = w.first_exit;
-    say("rank %d (host %s, process %d) has %s while others go on, who end, too (KV_RANKS_LOUD=1 shows what it "
+    kv_witness_say(
+        "rank %d (host %s, process %d) has %s while others go on, who end, too (KV_RANKS_LOUD=1 shows what it "
         "said)",
         p->rank, p->host, p->process, p->exits ? "called exit()" : "ended with a failure");
     end_all(1);
@@ -143,15 +145,15 @@ static bool all_failed_alike(void) {
 static void some_failed(void) {
     const struct peer *p = w.first_failure;
     if (all_failed_alike())
-        say("%s", p->failure.text);
+        kv_witness_say("%s", p->failure.text);
     else
-        say("rank %d (%s): %s", p->rank, p->host, p->failure.text);
+        kv_witness_say("rank %d (%s): %s", p->rank, p->host, p->failure.text);
     end_all(p->failure.number);
 }
 
 static void never_joined(void) {
-    say("process %" PRIdMAX " on %s has waited %.0f seconds for other ranks to start; it ends",
-        (intmax_t)w.owner, kv_own_host(), join_seconds);
+    kv_witness_say("process %" PRIdMAX " on %s has waited %.0f seconds for other ranks to start; it ends",
+                   (intmax_t)w.owner, kv_own_host(), join_seconds);
     kill(w.owner, SIGKILL);
     _exit(1);
 }
@@ -159,8 +161,8 @@ static void never_joined(void) {
 static void never_connected(void) {
     for (int r = 0; r < w.n_ranks; r++)
         if (w.peers[r].rank < 0) {
-            say("rank %d does not connect to rank 0 (host %s) within %.0f seconds; all end", r, kv_own_host(),
-                connect_seconds);
+            kv_witness_say("rank %d does not connect to rank 0 (host %s) within %.0f seconds; all end", r,
+                           kv_own_host(), connect_seconds);
             break;
         }
     end_all(1);
@@ -349,7 +351,7 @@ static void raise_limit(void) {
 }
 
 // It holds none of what its owner has open but standard error, and no terminal or launcher stops it: those stop the ranks.
-static void part_from_owner(int *link) {
+void kv_witness_part(int *link) {
     static const int ignored[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGUSR1,
                                   SIGUSR2, SIGPIPE, SIGTSTP, SIGXCPU};
     setsid();
@@ -375,7 +377,7 @@ pid_t kv_witness_start(int *link) {
             close(pair[0]);
         return child;
     }
-    part_from_owner(&pair[1]);
+    kv_witness_part(&pair[1]);
     raise_limit();
     w.owner = owner;
     w.epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -9,3 +9,9 @@
 // closed before it was told anything. Where nobody tells it anything for two minutes, since other ranks do not start, it says
 // so and kills the process it belongs to. Its id, -1 (errno): it cannot be started.
 pid_t kv_witness_start(int *link);
+
+// What such processes have in common. In the child, after a fork: it keeps this descriptor, which gets another number, and standard
+// error, and no terminal or launcher stops it.
+void kv_witness_part(int *link);
+// One line on standard error, "PROGRAM: TEXT", in one write.
+void kv_witness_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,5 +1,7 @@
 // How ranks end: together, or all because one has died, failed, called exit() or does not move any more; with one line that says
 // who and where, and with nobody left. Started by hand or by meson it starts itself under the launchers there are.
+#include "data/ranks/joining.h"
+#include "data/ranks/launch.h"
 #include "data/ranks/ranks.h"
 
 #include "data/system/console.h"
@@ -65,6 +67,11 @@ static int be_stopped(bool it) {
 // what: what happens, to rank `who`.
 static int rank_main(const char *what, int who) {
     kv_error err = {0};
+    if (strcmp(what, "die before") == 0 && kv_launch_rank() == who) {
+        kv_joining_begin();
+        sleep(1); // the others wait for it in MPI
+        raise(SIGKILL);
+    }
     if (kv_ranks_start(&err) != KV_OK) {
         fprintf(stderr, "%s\n", err.message);
         return kv_ranks_end(1);
@@ -180,6 +187,21 @@ static void test_death(void **state) {
     }
 }
 
+// When MPI has not started yet. A slow machine may not have started them all by then, either.
+static void test_death_before(void **state) {
+    (void)state;
+    FOR_EACH_KIND(kind) {
+        char command[2048];
+        snprintf(command, sizeof command, "timeout -s KILL 100 %s %s 'die before' 1", launch_with(kind, 3),
+                 self);
+        const int status = shell(command);
+        const int known = n_lines(shell_err, line_of("test_ranks_end: rank %d (host %s, process ", 1)),
+                  unknown = n_lines(shell_err, "a rank of this machine (");
+        if (status == 0 || known + unknown != 1 || n_lines(shell_err, "has died before all") != 1)
+            fail_msg("%s: exit status %d: %s", launch_kind(kind), status, shell_err);
+    }
+}
+
 static void test_failure(void **state) {
     (void)state;
     FOR_EACH_KIND(kind) {
@@ -270,9 +292,11 @@ static int set_up(void **state) {
 int main(int argc, char **argv) {
     if (argc == 3) return rank_main(argv[1], atoi(argv[2]));
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_leaving),   cmocka_unit_test(test_death),  cmocka_unit_test(test_failure),
-        cmocka_unit_test(test_agreement), cmocka_unit_test(test_exit),   cmocka_unit_test(test_abort),
-        cmocka_unit_test(test_stopped),   cmocka_unit_test(test_signal), cmocka_unit_test(test_other_program),
+        cmocka_unit_test(test_leaving),      cmocka_unit_test(test_death),
+        cmocka_unit_test(test_death_before), cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_agreement),    cmocka_unit_test(test_exit),
+        cmocka_unit_test(test_abort),        cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_signal),       cmocka_unit_test(test_other_program),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
 }
