@@ -23,9 +23,10 @@ struct drawing {
     kv_take_document_fn *take;
     kv_going_on_fn *going_on;
     void *context;
-    int64_t unbegun, end;     // numbers: the next to be begun, behind the last
+    int64_t first, stride;    // document first + i · stride is the i-th
+    int64_t unbegun, end;     // the next to be begun, behind the last
     int64_t turn;             // the next to be handed on
-    struct finished *waiting; // [room], document i at i mod room
+    struct finished *waiting; // [room], the i-th at i mod room
     int64_t room;
     int64_t n_tokens;
     bool over;
@@ -36,6 +37,7 @@ struct drawing {
 // A document that is being drawn. ids [room]: the opening and what was drawn; the session has read `n_read` of them.
 struct place {
     int64_t number; // -1: nothing is drawn here
+    int64_t turn;   // it is the turn-th document
     int32_t *ids;
     int64_t n, n_read;
 };
@@ -80,7 +82,7 @@ static bool make_room(struct drawing *d, int64_t room) {
 static kv_status hand_on(struct drawing *d, kv_error *err) {
     for (struct finished *f; d->room && !d->over && (f = &d->waiting[d->turn % d->room])->ids;) {
         bool enough = false;
-        kv_status status = d->take(d->context, d->turn, f->ids, f->n, &enough, err);
+        kv_status status = d->take(d->context, d->first + d->turn * d->stride, f->ids, f->n, &enough, err);
         free(f->ids);
         *f = (struct finished){0};
         d->turn++;
@@ -93,12 +95,12 @@ static kv_status hand_on(struct drawing *d, kv_error *err) {
 static kv_status lay_aside(struct drawing *d, const struct place *place, kv_error *err) {
     const int64_t n_before = d->plan->n_before, n = place->n - n_before;
     int32_t *ids = malloc((size_t)n * sizeof *ids);
-    if (!ids || !make_room(d, place->number - d->turn + 1)) {
+    if (!ids || !make_room(d, place->turn - d->turn + 1)) {
         free(ids);
         return kv_fail(err, KV_ERR_MEMORY, "out of memory for documents");
     }
     memcpy(ids, place->ids + n_before, (size_t)n * sizeof *ids);
-    d->waiting[place->number % d->room] = (struct finished){ids, n};
+    d->waiting[place->turn % d->room] = (struct finished){ids, n};
     return hand_on(d, err);
 }
 
@@ -108,7 +110,10 @@ static void begin(struct worker *w, int64_t s) {
     struct drawing *d = w->shared;
     struct place *place = &w->places[s];
     const kv_document_plan *plan = d->plan;
-    place->number = d->unbegun < d->end ? d->unbegun++ : -1;
+    const bool one_more = d->unbegun < d->end;
+    place->turn = d->unbegun;
+    place->number = one_more ? d->first + d->unbegun * d->stride : -1;
+    d->unbegun += one_more;
     place->n = plan->n_opening, place->n_read = 0;
     memcpy(place->ids, plan->opening, (size_t)plan->n_opening * sizeof *place->ids);
     kv_session_forget(w->session, s);
@@ -269,8 +274,8 @@ static kv_status check_plan(const kv_document_plan *plan, kv_error *err) {
     return KV_OK;
 }
 
-kv_status kv_draw_documents(const kv_document_plan *plan, int64_t first, int64_t n, int64_t batch,
-                            kv_take_document_fn *take, kv_going_on_fn *going_on, void *context,
+kv_status kv_draw_documents(const kv_document_plan *plan, int64_t first, int64_t stride, int64_t n,
+                            int64_t batch, kv_take_document_fn *take, kv_going_on_fn *going_on, void *context,
                             kv_error *err) {
     kv_status status = check_plan(plan, err);
     if (status != KV_OK || n == 0) return status;
@@ -279,9 +284,9 @@ kv_status kv_draw_documents(const kv_document_plan *plan, int64_t first, int64_t
                         .take = take,
                         .going_on = going_on,
                         .context = context,
-                        .unbegun = first,
-                        .turn = first,
-                        .end = n < 0 ? INT64_MAX : first + n};
+                        .first = first,
+                        .stride = stride,
+                        .end = n < 0 ? INT64_MAX : n};
     const int most = omp_get_max_threads(), n_threads = batch < most ? (int)batch : most;
 #pragma omp parallel num_threads(n_threads)
     {

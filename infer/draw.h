@@ -37,11 +37,11 @@ typedef kv_status kv_take_document_fn(void *context, int64_t number, const int32
 // taken yet included. false: stop, and forget these.
 typedef bool kv_going_on_fn(void *context, int64_t n_tokens);
 
-// Documents first, first + 1, ... up to n of them (-1: without end), `batch` at a time, over OpenMP's threads. A plan
+// Documents first, first + stride, ... up to n of them (-1: without end), `batch` at a time, over OpenMP's threads. A plan
 // that makes no sense is KV_ERR_ARGUMENT, one that does not fit the context KV_ERR_RANGE; logits that are not finite are
 // KV_ERR_NOT_FINITE, with the document's number. A failure of `take` ends it and is passed on.
-kv_status kv_draw_documents(const kv_document_plan *plan, int64_t first, int64_t n, int64_t batch,
-                            kv_take_document_fn *take, kv_going_on_fn *going_on, void *context,
+kv_status kv_draw_documents(const kv_document_plan *plan, int64_t first, int64_t stride, int64_t n,
+                            int64_t batch, kv_take_document_fn *take, kv_going_on_fn *going_on, void *context,
                             kv_error *err);
 
 // Operations (2 per multiply-add) of all products that a document of n tokens takes: exactly what kv_gemm_flops()

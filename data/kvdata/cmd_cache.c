@@ -4,6 +4,7 @@
 #include "data/corpus/packing.h"
 #include "data/kvdata/cache/job.h"
 #include "data/kvdata/kvdata.h"
+#include "data/ranks/placement.h"
 #include "data/ranks/ranks.h"
 #include "data/system/help.h"
 
@@ -102,6 +103,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 }
 
 static kv_status run(cache_job *job, kv_error *err) {
+    kv_placement_announce("kvdata cache");
     kv_status status = kv_ranks_agree(cache_plan(job, err), err);
     if (status == KV_OK) status = kv_ranks_agree(cache_load_models(job, err), err);
     if (status == KV_OK) status = cache_agree(job, err);

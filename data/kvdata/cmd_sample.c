@@ -4,9 +4,12 @@
 #include "core/text.h"
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/pair.h"
+#include "data/file/hash.h"
 #include "data/file/path.h"
 #include "data/kvdata/kvdata.h"
 #include "data/kvdata/sample/sample.h"
+#include "data/ranks/placement.h"
+#include "data/ranks/ranks.h"
 #include "data/system/console.h"
 #include "data/system/help.h"
 #include "data/system/limits.h"
@@ -46,6 +49,9 @@ static const char doc[] =
     "); with another model or other settings it refuses to. "
     "FILE is there when all is done. --tokens or --documents may be raised on the way. With --first several machines "
     "draw parts of one corpus.\n"
+    "\n"
+    "Under mpirun or srun the processes share the documents; any other number of them, or one, may go on, and FILE is the same "
+    "to the byte. Only the first of them reads and writes it.\n"
     "\n"
     "--min-count N keeps of the documents drawn those that the model wrote at least N times, each once: what it is sure of.\n"
     "\n"
@@ -167,9 +173,8 @@ struct job {
     kv_shard_info info;
     sample_goal goal;
     sample_store store;
-    kv_progress progress;
-    int64_t kept_tokens;         // of an earlier run
-    int64_t taken, taken_tokens; // by a dry run
+    double begun;                       // a dry run
+    int64_t drawn, taken, taken_tokens; // by it: tokens, and documents that are complete
 };
 
 static kv_status open_tokenizer(struct job *job, kv_error *err) {
@@ -250,44 +255,28 @@ static kv_status plan_documents(struct job *job, kv_error *err) {
     const int threads = o->threads ? (int)o->threads : omp_get_max_threads();
     omp_set_num_threads(threads);
     job->batch = o->batch ? o->batch : DEFAULT_BATCH * (int64_t)threads;
-    if (o->documents && job->batch > o->documents) job->batch = o->documents;
+    const int64_t most = (o->documents + kv_n_ranks() - 1) / kv_n_ranks();
+    if (o->documents && job->batch > most) job->batch = most;
     return kv_limits_try_threads(threads, err);
 }
 
 static kv_status load(struct job *job, kv_error *err) {
     const char *model = job->options->model;
-    char what[200];
+    char what[200], ranks[64] = "";
     kv_status status =
         kv_checkpoint_load_frozen(model, &job->spec, KV_FROZEN_STORED, &job->plan.model, NULL, err);
     if (status) return status;
     kv_checkpoint_fingerprint(job->plan.model, job->fingerprint);
+    if (kv_node_ranks() > 1)
+        snprintf(ranks, sizeof ranks, " on each of %d processes of this machine", kv_node_ranks());
     snprintf(what, sizeof what,
-             "%" PRIi64 " documents of %" PRIi64 " tokens at a time (less with --batch, --max-tokens)",
-             job->batch, job->plan.max_tokens);
-    return kv_memory_check(kv_document_bytes(&job->plan, job->batch, omp_get_max_threads()), what, err);
+             "%" PRIi64 " documents of %" PRIi64 " tokens at a time%s (less with --batch, --max-tokens)",
+             job->batch, job->plan.max_tokens, ranks);
+    return kv_memory_check(kv_node_ranks() * kv_document_bytes(&job->plan, job->batch, omp_get_max_threads()),
+                           what, err);
 }
 
 // ---- Drawing -------------------------------------------------------------------------------------------
-
-static kv_status take(void *context, int64_t number, const int32_t *ids, int64_t n, bool *enough,
-                      kv_error *err) {
-    struct job *job = context;
-    (void)number;
-    kv_status status = sample_store_add(&job->store, ids, n, err);
-    *enough = sample_reached(&job->goal, job->store.n_documents, job->store.n_tokens);
-    return status;
-}
-
-static bool go_on(void *context, int64_t n_tokens) {
-    struct job *job = context;
-    const double seconds = kv_now() - job->progress.started;
-    char note[96], rate[32];
-    kv_count_text((double)n_tokens / (seconds > 0 ? seconds : 1), rate);
-    snprintf(note, sizeof note, "%s  %s tokens/s", job->goal.documents ? "documents" : "tokens", rate);
-    kv_progress_show(&job->progress, job->goal.documents ? job->store.n_documents : job->store.n_tokens,
-                     note);
-    return !kv_console_interrupted();
-}
 
 // All that decides what a document is. The model's path is for people.
 static json_t *settings_of(const struct job *job) {
@@ -318,28 +307,6 @@ static void describe(struct job *job) {
              o->sampling.top_p, o->sampling.min_p, o->sampling.seed, o->first);
 }
 
-static kv_status draw(struct job *job, kv_error *err) {
-    const sample_store *store = &job->store;
-    if (sample_reached(&job->goal, store->n_documents, store->n_tokens)) return KV_OK;
-    if (store->n_documents > 0)
-        fprintf(stderr, "kvdata: going on behind %" PRIi64 " documents, %" PRIi64 " tokens\n",
-                store->n_documents, store->n_tokens);
-    const int64_t left = job->goal.documents ? job->goal.documents - store->n_documents : -1;
-    kv_progress_begin(&job->progress, stderr, "sample",
-                      job->goal.documents ? job->goal.documents : job->goal.tokens);
-    kv_status status = kv_draw_documents(&job->plan, job->options->first + store->n_documents, left,
-                                         job->batch, take, go_on, job, err);
-    kv_error kept = {0};
-    const kv_status flushed = sample_store_flush(&job->store, &kept);
-    kv_progress_end(&job->progress, job->goal.documents ? "documents" : "tokens");
-    if (!status && flushed) return kv_fail(err, flushed, "%s", kept.message);
-    if (status || sample_reached(&job->goal, store->n_documents, store->n_tokens)) return status;
-    return kv_fail(err, KV_ERR_INTERRUPTED,
-                   "interrupted: %" PRIi64 " documents, %" PRIi64
-                   " tokens are kept; the same command goes on from there",
-                   store->n_documents, store->n_tokens);
-}
-
 static void print_counts(const struct job *job, const sample_counts *c) {
     printf("drawn            %" PRIi64 " documents, %" PRIi64 " tokens\n", c->drawn, c->drawn_tokens);
     if (job->goal.min_count > 0)
@@ -353,31 +320,59 @@ static void print_counts(const struct job *job, const sample_counts *c) {
     printf("written to %s\n", job->options->out);
 }
 
-static kv_status sample(struct job *job, kv_error *err) {
-    const struct options *o = job->options;
-    json_t *settings = settings_of(job);
-    sample_counts counts;
-    kv_status status = settings ? sample_store_open(&job->store, o->out, &job->info, settings, o->force, err)
-                                : kv_fail(err, KV_ERR_MEMORY, "out of memory");
-    json_decref(settings);
-    if (!status) status = draw(job, err);
+static void warn_of_loss(const struct job *job, const sample_counts *counts) {
+    if (job->options->max_tokens == 0 && kv_much_is_lost(counts->cut, counts->documents))
+        kv_warn("%" PRIi64 " of %" PRIi64 " documents are cut off after %" PRIi64
+                " tokens; a larger --max-tokens lets them end",
+                counts->cut, counts->documents, job->goal.max_tokens);
+}
+
+// Rank 0's. What could not be written is there to go on with; where nothing was drawn nothing is.
+static kv_status finish(struct job *job, kv_status status, sample_counts *counts, kv_error *err) {
+    const char *out = job->options->out;
     if (!status)
-        status =
-            sample_write(&job->store, o->out, &job->info, &job->tokenizer_files, &job->goal, &counts, err);
-    // What could not be written is there to go on with; where nothing was drawn nothing is.
+        status = sample_write(&job->store, out, &job->info, &job->tokenizer_files, &job->goal, counts, err);
     if (!status || (job->store.opened && job->store.n_pieces == 0)) {
         kv_error removing = {0};
         const kv_status removed = sample_store_remove(&job->store, &removing);
         if (!status && removed) status = kv_fail(err, removed, "%s", removing.message);
     }
     sample_store_close(&job->store);
-    if (status) return status;
-    print_counts(job, &counts);
-    if (o->max_tokens == 0 && kv_much_is_lost(counts.cut, counts.documents))
-        kv_warn("%" PRIi64 " of %" PRIi64 " documents are cut off after %" PRIi64
-                " tokens; a larger --max-tokens lets them end",
-                counts.cut, counts.documents, job->goal.max_tokens);
     return status;
+}
+
+// Ranks that drew from other models or settings would make a corpus of several.
+static kv_status agree(const struct job *job, const json_t *settings, kv_error *err) {
+    char *text = settings ? json_dumps(settings, JSON_SORT_KEYS) : NULL, hash[17] = "";
+    kv_status status = text ? KV_OK : kv_fail(err, KV_ERR_MEMORY, "out of memory");
+    status = kv_ranks_agree(status, err);
+    if (!status) {
+        const int64_t goal[] = {job->goal.documents, job->goal.tokens};
+        kv_hash_text(kv_hash64(kv_hash64(0, goal, sizeof goal), text, strlen(text)), hash);
+        status = kv_ranks_same("the model", job->fingerprint, err);
+    }
+    if (!status) status = kv_ranks_same("what is to be drawn", hash, err);
+    free(text);
+    return status;
+}
+
+static kv_status sample(struct job *job, kv_error *err) {
+    const struct options *o = job->options;
+    json_t *settings = settings_of(job);
+    sample_counts counts;
+    kv_status status = agree(job, settings, err);
+    job->store.lock = -1;
+    if (!status && kv_rank_leads())
+        status = sample_store_open(&job->store, o->out, &job->info, settings, o->force, err);
+    status = kv_ranks_agree(status, err);
+    json_decref(settings);
+    if (!status) status = sample_draw(&job->store, &job->plan, &job->goal, o->first, job->batch, err);
+    if (kv_rank_leads()) status = finish(job, status, &counts, err);
+    status = kv_ranks_agree(status, err);
+    if (status || !kv_rank_leads()) return status;
+    print_counts(job, &counts);
+    warn_of_loss(job, &counts);
+    return KV_OK;
 }
 
 // ---- What it would take --------------------------------------------------------------------------------
@@ -395,8 +390,8 @@ static kv_status count_trial(void *context, int64_t number, const int32_t *ids, 
 
 static bool try_on(void *context, int64_t n_tokens) {
     struct job *job = context;
-    job->kept_tokens = n_tokens;
-    return kv_now() - job->progress.started < trial_seconds && !kv_console_interrupted();
+    job->drawn = n_tokens;
+    return kv_now() - job->begun < trial_seconds && !kv_console_interrupted();
 }
 
 // Documents are handed on in order, so that the short ones among them are no more than they should be.
@@ -407,7 +402,7 @@ static void print_trial(const struct job *job, double seconds) {
     const double length = job->taken > 0 ? (double)job->taken_tokens / (double)job->taken : longest;
     const double documents = goal->documents ? (double)goal->documents : (double)goal->tokens / length;
     const double tokens = goal->documents ? documents * length : (double)goal->tokens;
-    const double rate = (double)job->kept_tokens / seconds;
+    const double rate = (double)job->drawn / seconds;
     const double flops = documents * (double)kv_document_flops(plan, (int64_t)(length + 0.5));
     char text[5][32];
     printf("model            %s, %s parameters\n", job->options->model,
@@ -423,27 +418,42 @@ static void print_trial(const struct job *job, double seconds) {
            kv_duration((tokens - documents * in_opening) / rate, text[4]), rate);
 }
 
+// What all ranks have drawn in that second counts.
 static kv_status try_out(struct job *job, kv_error *err) {
-    job->progress.started = kv_now();
-    kv_status status =
-        kv_draw_documents(&job->plan, job->options->first, -1, job->batch, count_trial, try_on, job, err);
+    job->begun = kv_now();
+    kv_status status = kv_draw_documents(&job->plan, job->options->first + kv_rank(), kv_n_ranks(), -1,
+                                         job->batch, count_trial, try_on, job, err);
     if (!status && kv_console_interrupted()) status = kv_fail(err, KV_ERR_INTERRUPTED, "interrupted");
-    if (!status) print_trial(job, kv_now() - job->progress.started);
-    return status;
+    const double seconds = kv_now() - job->begun;
+    status = kv_ranks_agree(status, err);
+    if (status) return status;
+    double sums[] = {(double)job->drawn, (double)job->taken, (double)job->taken_tokens};
+    kv_ranks_sum(sums, 3);
+    job->drawn = (int64_t)sums[0], job->taken = (int64_t)sums[1], job->taken_tokens = (int64_t)sums[2];
+    print_trial(job, seconds);
+    return KV_OK;
 }
 
 // ---- The command ---------------------------------------------------------------------------------------
 
-static kv_status run(struct job *job, kv_error *err) {
+static kv_status get_ready(struct job *job, kv_error *err) {
     const struct options *o = job->options;
     if (!o->force && !o->dry_run && kv_path_exists(o->out))
         return kv_fail(err, KV_ERR_ARGUMENT, "%s: is there already; --force replaces it", o->out);
     kv_status status = open_tokenizer(job, err);
     if (!status) status = plan_documents(job, err);
-    if (!status) status = load(job, err);
+    return status ? status : load(job, err);
+}
+
+static kv_status run(struct job *job, kv_error *err) {
+    kv_placement_announce("kvdata sample");
+    const kv_status status = kv_ranks_agree(get_ready(job, err), err);
     if (status) return status;
     describe(job);
-    return o->dry_run ? try_out(job, err) : sample(job, err);
+    // Whoever is asked to stop may not have found out how the tokenizer cuts text.
+    if (kv_ranks_interrupted())
+        return kv_fail(err, KV_ERR_INTERRUPTED, "interrupted before anything was drawn");
+    return job->options->dry_run ? try_out(job, err) : sample(job, err);
 }
 
 int kvdata_sample(int argc, char **argv) {

@@ -19,6 +19,7 @@ static const int32_t bos = BOS;
 // What was handed on.
 struct drawn {
     int64_t first, n, wanted; // documents; 0: as many as are drawn
+    int64_t between;          // one document and the next: so many that are not drawn
     int32_t ids[MOST][LONG];
     int64_t lengths[MOST];
 };
@@ -28,7 +29,7 @@ static kv_status keep(void *context, int64_t number, const int32_t *ids, int64_t
     struct drawn *d = context;
     (void)err;
     assert_true(d->n < MOST && n >= 1 && n <= LONG);
-    assert_int_equal(number, d->first + d->n); // in their order
+    assert_int_equal(number, d->first + d->n * (1 + d->between)); // in their order
     memcpy(d->ids[d->n], ids, (size_t)n * sizeof *ids);
     d->lengths[d->n++] = n;
     *enough = d->n == d->wanted;
@@ -51,7 +52,7 @@ static struct drawn *draw_on(const kv_document_plan *plan, int64_t first, int64_
     d->first = first;
     const int before = omp_get_max_threads();
     omp_set_num_threads(threads);
-    if (kv_draw_documents(plan, first, n, batch, keep, always, d, &err)) fail_msg("%s", err.message);
+    if (kv_draw_documents(plan, first, 1, n, batch, keep, always, d, &err)) fail_msg("%s", err.message);
     omp_set_num_threads(before);
     assert_int_equal(d->n, n);
     assert_false(otherwise);
@@ -146,6 +147,28 @@ static void test_as_defined(void **state) {
         free(d);
     }
     assert_true(ended > 20 && cut > 20 && shortened > 20);
+    kv_model_free(model);
+}
+
+// What ranks draw, each its own of all: the same documents.
+static void test_every_third(void **state) {
+    (void)state;
+    kv_model_spec spec = tiny_base();
+    kv_model *model = tiny_model(&spec, 1);
+    const kv_document_plan plan = plan_of(model);
+    struct drawn *all = draw_on(&plan, 5, 100, 16, 2);
+    for (int64_t r = 0; r < 3; r++) {
+        struct drawn *d = test_alloc(1, sizeof *d);
+        d->first = 5 + r, d->between = 2;
+        assert_int_equal(kv_draw_documents(&plan, d->first, 3, 33, 7, keep, always, d, NULL), KV_OK);
+        assert_int_equal(d->n, 33);
+        for (int64_t i = 0; i < d->n; i++) {
+            assert_int_equal(d->lengths[i], all->lengths[3 * i + r]);
+            assert_memory_equal(d->ids[i], all->ids[3 * i + r], (size_t)d->lengths[i] * sizeof(int32_t));
+        }
+        free(d);
+    }
+    free(all);
     kv_model_free(model);
 }
 
@@ -304,7 +327,7 @@ static void test_frequencies(void **state) {
         kv_document_plan plan = plan_of(model);
         plan.sampling.temperature = temperatures[t], plan.max_tokens = 3;
         struct counts *c = test_alloc(1, sizeof *c);
-        assert_int_equal(kv_draw_documents(&plan, 0, N, 64, count_pairs, always, c, NULL), KV_OK);
+        assert_int_equal(kv_draw_documents(&plan, 0, 1, N, 64, count_pairs, always, c, NULL), KV_OK);
         assert_int_equal(c->n, N);
         // The first token, and the second behind the most frequent first one.
         kv_session *session;
@@ -351,17 +374,17 @@ static void test_stopping(void **state) {
     kv_error err = {0};
     struct drawn *d = test_alloc(1, sizeof *d);
     d->wanted = 33;
-    assert_int_equal(kv_draw_documents(&plan, 0, -1, 20, keep, always, d, &err), KV_OK);
+    assert_int_equal(kv_draw_documents(&plan, 0, 1, -1, 20, keep, always, d, &err), KV_OK);
     assert_int_equal(d->n, 33);
     free(d);
     struct stops s = {.fail_at = 12, .go_on = INT64_MAX};
-    assert_int_equal(kv_draw_documents(&plan, 0, -1, 20, stop_taking, stop_going, &s, &err), KV_ERR_IO);
+    assert_int_equal(kv_draw_documents(&plan, 0, 1, -1, 20, stop_taking, stop_going, &s, &err), KV_ERR_IO);
     assert_string_equal(err.message, "no room");
     assert_int_equal(s.taken, 12);
     s = (struct stops){.fail_at = -1, .go_on = 400};
-    assert_int_equal(kv_draw_documents(&plan, 0, -1, 20, stop_taking, stop_going, &s, &err), KV_OK);
+    assert_int_equal(kv_draw_documents(&plan, 0, 1, -1, 20, stop_taking, stop_going, &s, &err), KV_OK);
     assert_true(s.taken > 0 && s.asked == 401);
-    assert_int_equal(kv_draw_documents(&plan, 0, 0, 20, stop_taking, stop_going, &s, &err), KV_OK);
+    assert_int_equal(kv_draw_documents(&plan, 0, 1, 0, 20, stop_taking, stop_going, &s, &err), KV_OK);
     kv_model_free(model);
 }
 
@@ -389,7 +412,7 @@ static void test_refused(void **state) {
     for (int i = 0; i < 5; i++) {
         kv_error err = {0};
         struct stops s = {.fail_at = -1};
-        assert_int_equal(kv_draw_documents(&cases[i].plan, 0, 9, 4, stop_taking, stop_going, &s, &err),
+        assert_int_equal(kv_draw_documents(&cases[i].plan, 0, 1, 9, 4, stop_taking, stop_going, &s, &err),
                          cases[i].status);
         if (!strstr(err.message, cases[i].words)) fail_msg("'%s' in '%s'", cases[i].words, err.message);
         assert_int_equal(s.asked + s.taken, 0);
@@ -398,7 +421,7 @@ static void test_refused(void **state) {
     ((float *)model->norm.data)[3] = NAN;
     kv_error err = {0};
     struct stops s = {.fail_at = -1, .go_on = INT64_MAX};
-    assert_int_equal(kv_draw_documents(&plan, 40, 9, 1, stop_taking, stop_going, &s, &err),
+    assert_int_equal(kv_draw_documents(&plan, 40, 1, 9, 1, stop_taking, stop_going, &s, &err),
                      KV_ERR_NOT_FINITE);
     if (!strstr(err.message, "document 40, token 1: the logits are not finite")) fail_msg("%s", err.message);
     assert_int_equal(s.taken, 0);
@@ -429,6 +452,7 @@ int main(void) {
     omp_set_num_threads(2);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_as_defined),
+        cmocka_unit_test(test_every_third),
         cmocka_unit_test(test_other_ends),
         cmocka_unit_test(test_company_changes_nothing),
         cmocka_unit_test(test_logits_bit_by_bit),

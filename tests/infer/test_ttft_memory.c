@@ -287,7 +287,7 @@ static void check_documents(kv_model *model, int64_t batch, int64_t max_tokens, 
     model->spec.eos_id = end ? 2 : -1;
     const size_t before = heap.alive;
     heap.most = heap.alive;
-    assert_int_equal(kv_draw_documents(&plan, 0, 2 * batch, batch, look_at, go_on, &tokens, NULL), KV_OK);
+    assert_int_equal(kv_draw_documents(&plan, 0, 1, 2 * batch, batch, look_at, go_on, &tokens, NULL), KV_OK);
     const double taken = (double)(heap.most - before + decoding_peak(model, batch, max_tokens));
     const double said = kv_document_bytes(&plan, batch, 1);
     assert_int_equal(heap.alive, before);

@@ -1,8 +1,9 @@
-// kvdata sample, in two parts behind the drawing itself (infer/draw.h): a store, which keeps what has been drawn so that
-// nothing is drawn twice (store.c), and the corpus that is made of it in the end (corpus.c).
+// kvdata sample, in three parts: a store, which keeps what has been drawn so that nothing is drawn twice (store.c), the drawing
+// (draw.c, by infer/draw.h), and the corpus that is made of it in the end (corpus.c).
 #pragma once
 
 #include "data/corpus/shard.h"
+#include "infer/draw.h"
 
 #include <jansson.h>
 #include <limits.h>
@@ -68,6 +69,11 @@ typedef struct sample_counts {
 
 // Whether so many are all that are wanted.
 bool sample_reached(const sample_goal *goal, int64_t documents, int64_t tokens);
+
+// Collective. Draws what the store, which is rank 0's, lacks: documents from first + what it has on. KV_ERR_INTERRUPTED where
+// that was not all; what is drawn is kept whatever ends it.
+kv_status sample_draw(sample_store *store, const kv_document_plan *plan, const sample_goal *goal,
+                      int64_t first, int64_t batch, kv_error *err);
 
 // Writes what the goal asks for into the shard `out`. KV_ERR_ARGUMENT when that is nothing.
 kv_status sample_write(const sample_store *store, const char *out, const kv_shard_info *info,
