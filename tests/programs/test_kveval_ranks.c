@@ -217,9 +217,6 @@ static void numbers_end_where_they_end_alone(void **state) {
            "OMP_NUM_THREADS=1 $E own.yaml --no-ttft && %s $E own.yaml --no-ttft -o own_of_3", ranks(3));
     assert_non_null(strstr(shell_err, "own.jsonl:10"));
     expect_same("own", "own_of_3");
-    // The base: all is written, and the exit status says it.
-    expect(1, "the base `late` is not finite on own validation",
-           "%s $E own.yaml --no-ttft -o none -s systems='[{name: late, model: late}]'", ranks(2));
 }
 
 static void shared_prompts_are_made_once(void **state) {
@@ -241,6 +238,25 @@ static void shared_prompts_are_made_once(void **state) {
     expect(0, "18 answered before",
            "%s $E own.yaml --no-ttft -o read %s -s 'tasks[0].prompt_cache=first/{system}.h5'", ranks(2),
            systems);
+}
+
+// All ranks go through the seeds one after the other, past one whose base is not finite, and rank 0 joins them.
+static void seeds_in_turn(void **state) {
+    (void)state;
+    if (launch_n_kinds() == 0) skip();
+    const char *systems =
+        "-s systems='[{name: base, model: base}, {name: KVP, base: base, aux: aux, predictor: predictor}]'";
+    expect(0, "means over seeds are in one/s1-2",
+           "OMP_NUM_THREADS=1 $E own.yaml --no-ttft --seeds 2 %s -o 'one/s{seed}' && "
+           "%s $E own.yaml --no-ttft --seeds 2 %s -o 'several/s{seed}'",
+           systems, ranks(3), systems);
+    assert_non_null(strstr(shell_err, "means over seeds are in several/s1-2"));
+    expect(0, "", "diff -r one/s1-2 several/s1-2 -x '*.h5' -x made_by.json -x '*.pdf' -x '*.png' >&2");
+    expect_same("one/s2", "several/s2");
+    expect(1, "kveval: the base `late` is not finite on own validation",
+           "%s $E own.yaml --no-ttft --seeds 2 -o 'none/s{seed}' -s systems='[{name: late, model: late}]'",
+           ranks(3));
+    expect(0, "", "test -e none/s2/results.h5");
 }
 
 // ---- Stopping and going on -----------------------------------------------------------------------------
@@ -353,7 +369,7 @@ static void a_rank_that_fails_ends_all(void **state) {
 static void what_has_no_shares_is_refused(void **state) {
     (void)state;
     if (launch_n_kinds() == 0) skip();
-    static const char *const commands[] = {"report alone", "curve", "--check-tests x"};
+    static const char *const commands[] = {"report alone", "--check-tests x"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         expect(2, "found 3 ranks, expected one process", "%s $E %s", ranks(3), commands[i]);
         expect_one_line();
@@ -367,17 +383,12 @@ static void what_has_no_shares_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_number_of_ranks),
-        cmocka_unit_test(the_clock_is_one_rank_s),
-        cmocka_unit_test(programs_in_sandboxes),
-        cmocka_unit_test(numbers_end_where_they_end_alone),
-        cmocka_unit_test(shared_prompts_are_made_once),
-        cmocka_unit_test(parts_of_any_number_are_taken),
-        cmocka_unit_test(killed_and_gone_on),
-        cmocka_unit_test(stopped_and_gone_on),
-        cmocka_unit_test(what_differs_is_refused),
-        cmocka_unit_test(a_rank_that_fails_ends_all),
-        cmocka_unit_test(what_has_no_shares_is_refused),
+        cmocka_unit_test(any_number_of_ranks),           cmocka_unit_test(the_clock_is_one_rank_s),
+        cmocka_unit_test(programs_in_sandboxes),         cmocka_unit_test(numbers_end_where_they_end_alone),
+        cmocka_unit_test(shared_prompts_are_made_once),  cmocka_unit_test(seeds_in_turn),
+        cmocka_unit_test(parts_of_any_number_are_taken), cmocka_unit_test(killed_and_gone_on),
+        cmocka_unit_test(stopped_and_gone_on),           cmocka_unit_test(what_differs_is_refused),
+        cmocka_unit_test(a_rank_that_fails_ends_all),    cmocka_unit_test(what_has_no_shares_is_refused),
     };
     return cmocka_run_group_tests(tests, set_up, test_dir_tear_down);
 }
