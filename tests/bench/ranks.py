@@ -182,28 +182,29 @@ def curves(rows):
     """By name and kind: threads of one rank; and all the cores, as ranks."""
     series = {}
     for r in compared(rows):
-        what = f"{r['name']}, {r['scaling']}"
-        if r["ranks"] == 1:
-            series.setdefault(f"{what}: threads", []).append((r["threads"], r["speedup"]))
-        if r["threads"] == 1:
-            series.setdefault(f"{what}: ranks", []).append((r["ranks"], r["speedup"]))
-    return {title: sorted(set(points)) for title, points in series.items()}
+        for what, others in (("threads", r["ranks"]), ("ranks", r["threads"])):
+            if others == 1:
+                series.setdefault((f"{r['name']}, {r['scaling']}", what), set()).add((cores(r), r["speedup"]))
+    return series
 
 
 def picture(out, files):
     rows = [json.loads(line) for file in files for line in pathlib.Path(file).read_text().splitlines()]
     found = curves(rows)
-    script = [f"set terminal svg size 760,420 font 'sans,12' background 'white'\nset output '{out}'",
-              "set logscale xy 2\nset xlabel 'cores'\nset ylabel 'times as fast as one core'\nset key outside right\nset grid",
-              "plot x title 'ideal' with lines dashtype 2 linecolor 'gray', "
-              + ", ".join(f"'-' title '{title}' with linespoints" for title in found)]
+    names = list(dict.fromkeys(name for name, _ in found))
+    lines = [f"'-' title '{name}: {what}' with linespoints linewidth 2 linecolor {names.index(name) + 1} "
+             f"dashtype {1 if what == 'threads' else 3} pointtype {7 if what == 'threads' else 6}" for name, what in found]
+    script = [f"set terminal svg size 760,420 font 'sans,12' background 'white'\nset output '{out}'\nset colorsequence podo",
+              "set logscale xy 2\nset xlabel 'cores'\nset ylabel 'times as fast as one core'\nset key outside right Left reverse\nset grid",
+              ", ".join(["plot x title 'ideal' with lines linecolor 'gray'"] + lines)]
     for points in found.values():
-        script += [f"{x} {y}" for x, y in points] + ["e"]
+        script += [f"{x} {y}" for x, y in sorted(points)] + ["e"]
     subprocess.run(["gnuplot"], input="\n".join(script) + "\n", text=True, check=True)
 
 
 def main():
     args, rest = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending what it has started
     if args.picture:
         picture(args.picture, [args.config, *rest])
         return

@@ -10,7 +10,10 @@ does the same, where the kernel has it.) One rank of PROGRAM runs on each node a
 import argparse
 import collections
 import fcntl
+import heapq
+import itertools
 import os
+import pathlib
 import select
 import struct
 import subprocess
@@ -54,6 +57,10 @@ def add_node(name, number):
     ip("address", "add", f"10.9.0.{number}/24", "dev", "t0")
     ip("link", "set", "t0", "mtu", str(MTU), "txqueuelen", "10000", "up")
     ip("link", "set", "lo", "up")
+    try:
+        pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text("cubic")  # which most have, of this namespace alone
+    except OSError:
+        pass
     return fd
 
 
@@ -62,30 +69,36 @@ class Switch(threading.Thread):
         super().__init__(daemon=True)
         self.ports, self.rate, self.delay = ports, bytes_per_second, delay
         self.sent = [0.0] * len(ports)      # until when each sends what it has been given so far
-        self.received = [0.0] * len(ports)  # and receives
-        self.queues = [collections.deque() for _ in ports]  # by receiver, (when, packet)
+        self.received = [0.0] * len(ports)  # and receives what has arrived
+        self.under_way = []                 # heap of (arrives, number, target, packet)
+        self.arrived = [collections.deque() for _ in ports]  # by target, (received as a whole, packet)
+        self.numbers = itertools.count()
 
     def take(self, source, packet):
         if packet[0] >> 4 != 4 or not 1 <= packet[19] <= len(self.ports):
             return
-        target, on_wire, now = packet[19] - 1, len(packet) / self.rate, time.monotonic()
-        self.sent[source] = max(now, self.sent[source]) + on_wire
-        # It is received while it is sent, unless others are received.
-        begin = max(self.sent[source] + self.delay - on_wire, self.received[target])
-        self.received[target] = begin + on_wire
-        self.queues[target].append((begin + on_wire, packet))
+        self.sent[source] = max(time.monotonic(), self.sent[source]) + len(packet) / self.rate
+        heapq.heappush(self.under_way, (self.sent[source] + self.delay, next(self.numbers), packet[19] - 1, packet))
+
+    def pass_on(self):
+        """What is due; when more will be."""
+        now = time.monotonic()
+        while self.under_way and self.under_way[0][0] <= now:
+            arrives, _, target, packet = heapq.heappop(self.under_way)
+            # It is received while it is sent, unless others are received.
+            self.received[target] = max(arrives, self.received[target] + len(packet) / self.rate)
+            self.arrived[target].append((self.received[target], packet))
+        for target, queue in enumerate(self.arrived):
+            while queue and queue[0][0] <= now:
+                os.write(self.ports[target], queue.popleft()[1])
+        return min([queue[0][0] for queue in self.arrived if queue] + [e[0] for e in self.under_way[:1]], default=now + 0.05)
 
     def run(self):
         poll, source_of = select.poll(), {fd: i for i, fd in enumerate(self.ports)}
         for fd in self.ports:
             poll.register(fd, select.POLLIN)
         while True:
-            now = time.monotonic()
-            for target, queue in enumerate(self.queues):
-                while queue and queue[0][0] <= now:
-                    os.write(self.ports[target], queue.popleft()[1])
-            due = min((queue[0][0] for queue in self.queues if queue), default=now + 0.05)
-            left = due - time.monotonic()
+            left = self.pass_on() - time.monotonic()
             for fd, _ in poll.poll(max(0, int(1000 * left))):  # within the last millisecond it asks again and again
                 for _ in range(16):
                     try:

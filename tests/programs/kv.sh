@@ -88,6 +88,7 @@ for command in "${commands[@]}"; do
   done
 done
 touches_nothing 2 "^kv: curve: found '', expected MODEL of: MODEL TEXT" curve
+touches_nothing 2 "^kv: ranks: found '--weak', expected CONFIG of: CONFIG" ranks --weak
 touches_nothing 2 "^kv: curve: found '--depths', expected TEXT of: MODEL TEXT" curve model --depths all
 # Wherever it stands.
 touches_nothing 0 '^usage: .*kv test' test --clang --help
