@@ -213,7 +213,7 @@ kv_status kv_plan_make(const kv_evaluation *e, kv_plan *plan, kv_error *err) {
     kv_status status = kv_systems_shapes(e->systems, err);
     if (status != KV_OK) return status;
     const kv_systems_size size = kv_systems_measure(e->systems);
-    plan->weights = size.weights, plan->owned = size.owned;
+    plan->weights = size.weights, plan->owned = size.owned, plan->predictors = size.predictors;
     plan->other = program_bytes + thread_bytes * omp_get_max_threads();
     for (int64_t t = 0; t < n_tasks; t++) {
         plan->tasks[t] = plan_task(e->benchmarks[t]);
@@ -240,7 +240,8 @@ void kv_plan_free(kv_plan *plan) {
 }
 
 double kv_plan_node_bytes(const kv_plan *plan) {
-    return kv_node_ranks() * (plan->owned + plan->other) + plan->weights - plan->owned +
+    const double others = kv_node_ranks() - 1;
+    return plan->weights + plan->other + others * (plan->predictors + plan->other) +
            larger(kv_node_ranks() * plan->shared_work, plan->at_work) + plan->records;
 }
 
@@ -248,7 +249,8 @@ double kv_plan_node_bytes(const kv_plan *plan) {
 static double needed_of(const kv_plan *plan, const kv_memory_limit *limit) {
     const bool apart = kv_address_space_left("").left <= limit->left;
     const double n = apart ? 1 : kv_node_ranks();
-    return n * plan->owned + larger(n * plan->shared_work, plan->at_work) + plan->records;
+    return plan->owned + (n - 1) * plan->predictors + larger(n * plan->shared_work, plan->at_work) +
+           plan->records;
 }
 
 kv_status kv_plan_check(const kv_plan *plan, kv_error *err) {

@@ -36,6 +36,7 @@ typedef struct kv_plan {
     kv_plan_system *systems; // [n]
     int64_t n_cells;         // sizes of prompts that are timed
     double weights, owned;   // bytes; owned: what of them is no mapped file
+    double predictors;       // what of them each rank of a machine has for itself (kv_systems_size)
     double at_work, records, other;
     double shared_work;               // at_work but for the clock's, which is rank 0's alone
     const char *when;                 // at_work is largest; borrowed from the plan
@@ -48,7 +49,7 @@ typedef struct kv_plan {
 kv_status kv_plan_make(const kv_evaluation *evaluation, kv_plan *plan, kv_error *err);
 void kv_plan_free(kv_plan *plan);
 
-// Bytes of all ranks of this machine together (data/ranks/ranks.h), mapped weights once: alone the four parts' sum.
+// Bytes of all ranks of this machine together (data/ranks/ranks.h), models once: alone the four parts' sum.
 double kv_plan_node_bytes(const kv_plan *plan);
 
 // KV_ERR_MEMORY, with the parts and the limit, when it does not fit. Files that are mapped need not.

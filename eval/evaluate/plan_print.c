@@ -86,8 +86,7 @@ static void print_memory(const kv_plan *plan, FILE *out) {
             text[1], text[2], plan->when ? plan->when : "nothing", text[3], text[4]);
     if (kv_n_ranks() > 1) {
         char node[32];
-        fprintf(out,
-                "%-12s that is rank 0's; %s of the %d ranks of its machine, which have mapped weights once\n",
+        fprintf(out, "%-12s that is rank 0's; %s of the %d ranks of its machine, which have models once\n",
                 "", bytes_text(kv_plan_node_bytes(plan), node), kv_node_ranks());
     }
     if (limit.left == INT64_MAX) return;

@@ -295,7 +295,7 @@ kv_systems_size kv_systems_measure(const kv_systems *systems) {
     for (int64_t i = 0; i < systems->n; i++) {
         const kv_predictor *p = systems->shapes[i].predictor;
         const double bytes = p ? sizeof(float) * (double)kv_predictor_size(p) : 0;
-        size.weights += bytes, size.owned += bytes;
+        size.weights += bytes, size.owned += bytes, size.predictors += bytes;
         kv_tabulated_info info;
         const char *tabulated = systems->eval->systems[i].tabulated;
         if (tabulated && kv_tabulated_read_info(tabulated, &info, NULL) == KV_OK)

@@ -42,6 +42,7 @@ kv_status kv_systems_shapes(kv_systems *systems, kv_error *err);
 // so cannot be given back.
 typedef struct kv_systems_size {
     double weights, owned;
+    double predictors; // of these what each rank of a node has for itself: models they have together
 } kv_systems_size;
 kv_systems_size kv_systems_measure(const kv_systems *systems);
 
