@@ -116,17 +116,22 @@ static void begin(kv_exchange *e, int64_t bucket) {
     s->request = kv_ranks_begin_scatter(s->values, e->pieces, s->received);
 }
 
-// In the order of the ranks, whatever arrived first.
+// In the order of the ranks, whatever arrived first; a block at a time, which stays in the cache meanwhile.
 static void add_up(const kv_exchange *e, struct slot *s) {
+    enum { BLOCK = LINE * LINE * LINE };
     const int64_t first = e->pieces[kv_rank()], n = e->pieces[kv_rank() + 1] - first;
-    float *restrict sum = s->values + first;
+    float *sums = s->values + first;
     const float *received = s->received;
     const int n_ranks = kv_n_ranks();
-#pragma omp parallel for simd schedule(static) if (n > LINE * LINE * LINE)
-    for (int64_t i = 0; i < n; i++) {
-        float x = received[i];
-        for (int r = 1; r < n_ranks; r++) x += received[r * n + i];
-        sum[i] = x;
+#pragma omp parallel for schedule(static) if (n > BLOCK)
+    for (int64_t at = 0; at < n; at += BLOCK) {
+        const int64_t size = n - at < BLOCK ? n - at : BLOCK;
+        float *restrict sum = sums + at;
+        memcpy(sum, received + at, (size_t)size * sizeof *sum);
+        for (int r = 1; r < n_ranks; r++) {
+            const float *restrict more = received + r * n + at;
+            for (int64_t i = 0; i < size; i++) sum[i] += more[i];
+        }
     }
 }
 
