@@ -3,6 +3,7 @@
 #include "core/optimizer.h"
 
 #include "core/arena.h"
+#include "core/param_ranges.h"
 
 #include <inttypes.h>
 #include <math.h>

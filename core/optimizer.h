@@ -3,7 +3,6 @@
 #pragma once
 
 #include "core/api.h"
-#include "core/param_ranges.h"
 #include "core/status.h"
 #include "core/tensor.h"
 

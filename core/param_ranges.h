@@ -3,11 +3,6 @@
 
 #include "core/tensor.h"
 
-// Elements [begin, end) of params[param].
-typedef struct kv_param_span {
-    int64_t param, begin, end;
-} kv_param_span;
-
 // Parameters (or spans) end to end are cut into as many pieces of equal length, whatever the number of threads: what is added
 // up piece by piece, and then over the pieces in their order, does not depend on it.
 enum { KV_N_PIECES = 64 };

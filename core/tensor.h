@@ -55,4 +55,9 @@ static inline bool kv_param_trainable(const kv_param *p) {
     return p->grad != NULL;
 }
 
+// Elements [begin, end) of params[param].
+typedef struct kv_param_span {
+    int64_t param, begin, end;
+} kv_param_span;
+
 KV_API_END

@@ -3,6 +3,7 @@
 #include "data/cache/top_logits.h"
 #include "data/corpus/packing.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 
 enum { NAME = 32 };
 
-kv_status kv_cache_parts_dir(const char *file, char dir[PATH_MAX], kv_error *err) {
+kv_status kv_cache_parts_dir(const char *file, char *dir, kv_error *err) {
     const int n = snprintf(dir, PATH_MAX, "%s" KV_CACHE_UNFINISHED, file);
     return n >= 0 && n < PATH_MAX ? KV_OK : kv_path_too_long(file, err);
 }
@@ -34,7 +35,7 @@ static int64_t first_row_of(const char *name) {
     return strcmp(name, again) == 0 ? first : -1;
 }
 
-kv_status kv_cache_part_path(const char *file, int64_t first_row, char path[PATH_MAX], kv_error *err) {
+kv_status kv_cache_part_path(const char *file, int64_t first_row, char *path, kv_error *err) {
     char dir[PATH_MAX], name[NAME];
     part_name(first_row, name);
     kv_status status = kv_cache_parts_dir(file, dir, err);

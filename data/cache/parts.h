@@ -13,8 +13,6 @@
 #include "core/api.h"
 #include "data/cache/cache.h"
 
-#include <limits.h>
-
 KV_API_BEGIN
 
 #define KV_CACHE_UNFINISHED ".unfinished"
@@ -24,9 +22,9 @@ typedef struct kv_cache_range {
     int64_t first, n;
 } kv_cache_range;
 
-// FILE.unfinished, and the part in it that begins with this row.
-kv_status kv_cache_parts_dir(const char *file, char dir[PATH_MAX], kv_error *err);
-kv_status kv_cache_part_path(const char *file, int64_t first_row, char path[PATH_MAX], kv_error *err);
+// FILE.unfinished, and the part in it that begins with this row: dir and path [PATH_MAX].
+kv_status kv_cache_parts_dir(const char *file, char *dir, kv_error *err);
+kv_status kv_cache_part_path(const char *file, int64_t first_row, char *path, kv_error *err);
 
 // The parts that there are of a file, by their first rows; n of each is 0, as no file is opened. Caller frees. None when there
 // is no such directory.

@@ -7,6 +7,7 @@
 #include "tests/support/tiny.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <omp.h>
 #include <signal.h>
 #include <stdio.h>

@@ -45,7 +45,7 @@ def check_files(place, prefix, build, manual):
     expected += ["include/kv-prediction/core/api.h", "include/kv-prediction/data/checkpoint/checkpoint.h",
                  "include/kv-prediction/infer/session/engine.h"]
     problems.extend(f"{name}: is not installed" for name in expected if name not in names)
-    kinds = r"bin/kv|include/kv-prediction/.*\.h$|lib\S*/(libkv-prediction\.|pkgconfig/|kv-prediction/kvrun_saved\.so$)|share/(bash-completion|doc|man)/"
+    kinds = r"bin/kv|include/kv-prediction/.*\.h$|lib\S*/(libkv-prediction\.|pkgconfig/|kv-prediction/(kvrun_saved|kv_mpi_\w+)\.so$)|share/(bash-completion|doc|man)/"
     problems.extend(f"{name}: should not be installed" for name in names if not re.match(kinds, name) or re.search("test|bench/|embed$", name))
     for path in files:
         content = path.read_bytes()
