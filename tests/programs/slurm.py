@@ -129,10 +129,11 @@ PartitionName=all Nodes=n1,n2 Default=YES State=UP
 """)
 
     def stop(self):
-        if self.daemons:
-            self.said("scancel", "--user", str(os.getuid()))
+        for how in ((), ("--full", "--signal=KILL")) if self.daemons else ():
+            self.said("scancel", *how, "--user", str(os.getuid()))
             try:
                 wait_until("no job is left", lambda: not self.said("squeue", "-h"), 20)
+                break
             except AssertionError:
                 pass
         for process in reversed(self.daemons):
