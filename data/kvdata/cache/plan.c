@@ -236,10 +236,9 @@ kv_status cache_load_models(cache_job *job, kv_error *err) {
 kv_status cache_agree(const cache_job *job, kv_error *err) {
     char asked[17], settings[256];
     const cache_options *o = job->options;
-    snprintf(settings, sizeof settings, "%s %s %" PRIi64 " %" PRIi64 " %g %d %" PRIi64, o->out,
-             job->info.tokenizer, o->seq_len, o->top_k, kv_cache_temperature(&job->info), (int)o->dtype,
-             o->n_seq);
-    kv_hash_text(kv_hash64(0, settings, strlen(settings)), asked);
+    snprintf(settings, sizeof settings, "%s %" PRIi64 " %" PRIi64 " %g %d %" PRIi64, job->info.tokenizer,
+             o->seq_len, o->top_k, kv_cache_temperature(&job->info), (int)o->dtype, o->n_seq);
+    kv_hash_text(kv_hash64(kv_hash64(0, settings, strlen(settings)), o->out, strlen(o->out)), asked);
     uint64_t text = 0;
     for (int64_t i = 0; i < job->n_shards; i++) text = kv_hash64(text, job->shards[i]->hash, 16);
     kv_status status = kv_ranks_same("what is asked for", asked, err);
