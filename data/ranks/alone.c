@@ -63,6 +63,6 @@ static void rest(int64_t *looks) {
     ++*looks;
 }
 
-const kv_transport kv_transport_alone = {join,         leave,  give_up, library, barrier,
-                                         broadcast,    gather, send,    receive, begin_scatter,
-                                         begin_spread, done,   wait,    rest};
+const kv_transport kv_transport_alone = {
+    sizeof(kv_transport), join,         leave, give_up, library, barrier, broadcast, gather, send, receive,
+    begin_scatter,        begin_spread, done,  wait,    rest};

@@ -53,8 +53,10 @@ static const kv_transport *open_module(const char *name, char *reason, size_t si
     void *library = dlopen(file, RTLD_NOW | RTLD_GLOBAL);
     const kv_transport *found = library ? dlsym(library, "kv_transport_functions") : NULL;
     const size_t used = strlen(reason);
-    if (!found) snprintf(reason + used, size - used, "%s%s", used ? "; " : "", dlerror());
-    return found;
+    if (found && found->size == sizeof *found) return found;
+    snprintf(reason + used, size - used, "%s%s", used ? "; " : "",
+             found ? "it is of another build than this program" : dlerror());
+    return NULL;
 }
 
 static kv_status no_module(const kv_launch_signs *signs, const char *reason, kv_error *err) {

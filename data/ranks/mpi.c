@@ -212,6 +212,6 @@ static kv_ranks_request *begin_spread(float *values, const int64_t *begins) {
     return r;
 }
 
-const kv_transport kv_transport_functions = {join,         leave,  give_up, library, barrier,
-                                             broadcast,    gather, send,    receive, begin_scatter,
-                                             begin_spread, done,   wait,    rest};
+const kv_transport kv_transport_functions = {
+    sizeof(kv_transport), join,         leave, give_up, library, barrier, broadcast, gather, send, receive,
+    begin_scatter,        begin_spread, done,  wait,    rest};

@@ -16,7 +16,9 @@ typedef struct kv_ranks_place {
 // Calls do not return when MPI fails: they hand a line to `fail`, which does not return.
 typedef void kv_transport_fail(const char *line);
 
+// A module of another build may have other calls: its size says so before one is made.
 typedef struct kv_transport {
+    size_t size;
     kv_ranks_place (*join)(kv_transport_fail *fail);
     void (*leave)(void);
     // Ends all, in disorder. Does not return.
