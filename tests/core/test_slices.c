@@ -184,9 +184,9 @@ static void test_looks_in_other_slices(void **state) {
     const kv_batch batch = batch_of(&s);
     const int64_t cuts[][2] = {{1, N_SLICES}, {N_SLICES, 1}, {2, N_SLICES}};
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
-        kv_slices *slices, *others;
+        kv_slices *slices = NULL, *others = NULL;
         kv_error err = {0};
-        double before, loss, expected, after;
+        double before = 0, loss = 0, expected = 0, after = 0;
         if (kv_slices_create(s.params, s.n_params, cuts[i][0], &slices, &err) ||
             kv_slices_create(s.params, s.n_params, cuts[i][1], &others, &err) ||
             kv_slices_backward(slices, &batch, objective, &s, &before, &err) ||
