@@ -40,8 +40,10 @@ static bool overlap(const kv_cpu_set *a, const kv_cpu_set *b) {
 
 // ---- Here ----------------------------------------------------------------------------------------------
 
-// Where OpenMP binds threads, this one is bound to the first place, and the process has all of them.
+// Where OpenMP binds threads, this one is bound to the first place, and the process has all of them. Where it does not, clang's
+// knows places all the same.
 static bool take_places(kv_cpu_set *set) {
+    if (omp_get_proc_bind() == omp_proc_bind_false) return false;
     for (int place = 0; place < omp_get_num_places(); place++) {
         int ids[KV_PLACEMENT_CPUS];
         const int n = omp_get_place_num_procs(place);

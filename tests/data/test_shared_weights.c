@@ -115,17 +115,31 @@ static kv_status make(void *context, kv_model **model, char *fingerprint, kv_err
     return KV_OK;
 }
 
+// The limit is taken back, as clang's OpenMP cannot end without a descriptor; nor can it begin, which is done before.
+static kv_status hold_without_descriptors(const kv_model_spec *spec, struct maker *maker, kv_model **model,
+                                          struct seen *seen, kv_error *err) {
+    struct rlimit before, none;
+    if (getrlimit(RLIMIT_NOFILE, &before) != 0) return KV_ERR_IO;
+    none = before;
+    none.rlim_cur = 0;
+#pragma omp parallel
+    (void)0;
+    setrlimit(RLIMIT_NOFILE, &none);
+    const kv_status status = kv_share_frozen(spec, "model", make, maker, model, seen->fingerprint, err);
+    setrlimit(RLIMIT_NOFILE, &before);
+    return status;
+}
+
 static kv_status hold(struct maker *maker, kv_model **model, struct seen *seen, kv_error *err) {
     kv_model_spec spec = large_spec();
-    struct rlimit few = {.rlim_cur = 0, .rlim_max = 0}; // descriptors
     // A view of what is in the file, brought into panels; and widened, then packed where it lies.
     if (is(maker, "packed"))
         return kv_checkpoint_load_shared("model", NULL, KV_FROZEN_STORED, model, seen->fingerprint, err);
     if (is(maker, "narrowed"))
         return kv_checkpoint_load_shared("model", NULL, KV_FROZEN_BF16, model, seen->fingerprint, err);
-    if (is(maker, "apart") && kv_rank() == 1) setrlimit(RLIMIT_NOFILE, &few);
+    if (is(maker, "apart") && kv_rank() == 1) return hold_without_descriptors(&spec, maker, model, seen, err);
     if (is(maker, "small files")) {
-        few.rlim_cur = few.rlim_max = 4096;
+        const struct rlimit few = {.rlim_cur = 4096, .rlim_max = 4096};
         setrlimit(RLIMIT_FSIZE, &few);
     }
     if (is(maker, "elsewhere")) { // the same name, of others' weights on the second rank
