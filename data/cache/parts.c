@@ -57,14 +57,22 @@ static bool add_range(kv_cache_range **ranges, int64_t *n, kv_cache_range range)
     return true;
 }
 
-kv_status kv_cache_parts_list(const char *file, kv_cache_range **parts, int64_t *n_parts, kv_error *err) {
-    char path[PATH_MAX];
-    *parts = NULL, *n_parts = 0;
+// *dir NULL with KV_OK: there are none.
+static kv_status open_parts(const char *file, char path[PATH_MAX], DIR **dir, kv_error *err) {
+    *dir = NULL;
     kv_status status = kv_cache_parts_dir(file, path, err);
     if (status != KV_OK) return status;
-    DIR *dir = opendir(path);
-    if (!dir && errno == ENOENT) return KV_OK;
-    if (!dir) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    *dir = opendir(path);
+    if (*dir || errno == ENOENT) return KV_OK;
+    return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+}
+
+kv_status kv_cache_parts_list(const char *file, kv_cache_range **parts, int64_t *n_parts, kv_error *err) {
+    char path[PATH_MAX];
+    DIR *dir;
+    *parts = NULL, *n_parts = 0;
+    kv_status status = open_parts(file, path, &dir, err);
+    if (!dir) return status;
     for (struct dirent *entry; status == KV_OK && (entry = readdir(dir));) {
         const int64_t first = first_row_of(entry->d_name);
         if (first >= 0 && !add_range(parts, n_parts, (kv_cache_range){first, 0}))
@@ -181,11 +189,9 @@ static bool half_written(const char *name) {
 
 kv_status kv_cache_parts_tidy(const char *file, bool all, kv_error *err) {
     char path[PATH_MAX], name[PATH_MAX];
-    kv_status status = kv_cache_parts_dir(file, path, err);
-    if (status != KV_OK) return status;
-    DIR *dir = opendir(path);
-    if (!dir && errno == ENOENT) return KV_OK;
-    if (!dir) return kv_fail(err, KV_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    DIR *dir;
+    kv_status status = open_parts(file, path, &dir, err);
+    if (!dir) return status;
     for (struct dirent *entry; status == KV_OK && (entry = readdir(dir));) {
         if (!half_written(entry->d_name) && !(all && first_row_of(entry->d_name) >= 0)) continue;
         status = kv_path_join(path, entry->d_name, name, err);

@@ -244,15 +244,11 @@ static kv_model *random_model(void) {
     return model;
 }
 
-static void skip_without_launcher(void) {
-    if (launch_n_kinds() == 0) skip();
-}
-
 // Of random weights, which no file holds: one rank makes them.
 static void test_own_weights_are_there_once(void **state) {
     (void)state;
     char expected[17];
-    skip_without_launcher();
+    launch_or_skip();
     kv_model *model = random_model();
     kv_checkpoint_fingerprint(model, expected);
     for (int kind = 0; kind < launch_n_kinds(); kind++) {
@@ -285,7 +281,7 @@ static void expect_like(int n, kv_frozen_dtype dtype) {
 
 static void test_packed_and_converted_weights_are_there_once(void **state) {
     (void)state;
-    skip_without_launcher();
+    launch_or_skip();
     run(0, 2, "packed");
     expect_like(2, KV_FROZEN_STORED);
     run(0, 4, "narrowed");
@@ -294,7 +290,7 @@ static void test_packed_and_converted_weights_are_there_once(void **state) {
 
 static void test_views_of_a_file_stay_views(void **state) {
     (void)state;
-    skip_without_launcher();
+    launch_or_skip();
     run(0, 2, "views");
     expect_apart(2);
     assert_string_equal(seen[0].of_weights, seen[1].of_weights);
@@ -304,7 +300,7 @@ static void test_views_of_a_file_stay_views(void **state) {
 static void test_what_is_only_looked_at_is_looked_at_once(void **state) {
     (void)state;
     char expected[17];
-    skip_without_launcher();
+    launch_or_skip();
     kv_model *model = random_model();
     kv_checkpoint_fingerprint(model, expected);
     kv_model_free(model);
@@ -317,7 +313,7 @@ static void test_what_is_only_looked_at_is_looked_at_once(void **state) {
 static void test_where_nothing_can_be_shared_each_has_a_copy(void **state) {
     (void)state;
     static const char words[] = "warning: model: 3 ranks have a copy of its weights each";
-    skip_without_launcher();
+    launch_or_skip();
     kv_model *model = random_model();
     for (int i = 0; i < 2; i++) {
         run(0, 3, i ? "small files" : "apart");
@@ -333,7 +329,7 @@ static void test_where_nothing_can_be_shared_each_has_a_copy(void **state) {
 
 static void test_a_failure_is_everybodys(void **state) {
     (void)state;
-    skip_without_launcher();
+    launch_or_skip();
     for (int i = 0; i < 2; i++) {
         char expected[512];
         shell_succeed(under(0, 3, i ? "last fails" : "first fails"));
@@ -346,7 +342,7 @@ static void test_a_failure_is_everybodys(void **state) {
 // That it differs is found by whoever compares fingerprints; it is not covered up.
 static void test_ranks_have_what_they_name(void **state) {
     (void)state;
-    skip_without_launcher();
+    launch_or_skip();
     run(0, 3, "elsewhere");
     assert_string_equal(seen[0].of_weights, seen[2].of_weights);
     assert_string_equal(seen[0].fingerprint, seen[2].fingerprint);
@@ -359,7 +355,7 @@ static void test_ranks_have_what_they_name(void **state) {
 static void test_another_shape_is_refused(void **state) {
     (void)state;
     char expected[512];
-    skip_without_launcher();
+    launch_or_skip();
     shell_succeed(under(0, 2, "wider"));
     snprintf(expected, sizeof expected, "%d: rank 1 (%s): model: has another shape here", KV_ERR_MISMATCH,
              kv_rank_host(0));

@@ -177,7 +177,7 @@ static void expect_share(int n) {
 
 static void any_number_of_ranks(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     for (int n = 1; n <= 4; n++) {
         char name[16];
         snprintf(name, sizeof name, "of_%d", n);
@@ -193,7 +193,7 @@ static void any_number_of_ranks(void **state) {
 
 static void the_clock_is_one_rank_s(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     expect(0, "42 answered before", "%s $E ranks.yaml -o of_2", ranks(2));
     kv_results r = results_of("of_2");
     assert_int_equal(r.n_timings, 1);
@@ -212,7 +212,7 @@ static void programs_in_sandboxes(void **state) {
 // The first question without numbers is the first one by number, whoever found which, and nothing behind it is kept.
 static void numbers_end_where_they_end_alone(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     expect(0, "`late` is not finite on own validation: ",
            "OMP_NUM_THREADS=1 $E own.yaml --no-ttft && %s $E own.yaml --no-ttft -o own_of_3", ranks(3));
     assert_non_null(strstr(shell_err, "own.jsonl:10"));
@@ -221,7 +221,7 @@ static void numbers_end_where_they_end_alone(void **state) {
 
 static void shared_prompts_are_made_once(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     const char *systems =
         "-s systems='[{name: base, model: base}, {name: KVP, base: base, aux: aux, predictor: predictor}]'";
     expect(0, "",
@@ -243,7 +243,7 @@ static void shared_prompts_are_made_once(void **state) {
 // All ranks go through the seeds one after the other, past one whose base is not finite, and rank 0 joins them.
 static void seeds_in_turn(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     const char *systems =
         "-s systems='[{name: base, model: base}, {name: KVP, base: base, aux: aux, predictor: predictor}]'";
     expect(0, "means over seeds are in one/s1-2",
@@ -274,7 +274,7 @@ static void leave_parts(const char *name) {
 
 static void parts_of_any_number_are_taken(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     for (int n = 1; n <= 2; n++) {
         leave_parts("left");
         expect(0, ", 12 answered before", "OMP_NUM_THREADS=1 %s $E ranks.yaml --no-ttft -o left",
@@ -297,7 +297,7 @@ static void begin_and(int n, int status, const char *words, const char *what) {
 // Killed for good, one rank or all, once something was answered; three ranks, then two.
 static void killed_and_gone_on(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     begin_and(3, 137, "", "kill -9 $*; wait $run; exit 137");
     begin_and(3, 1, "kveval: rank ", "kill -9 $3; wait $run || test -e begun/results.h5 || exit 1");
     expect(0, "", "%s $E ranks.yaml --no-ttft -o begun", ranks(2));
@@ -307,7 +307,7 @@ static void killed_and_gone_on(void **state) {
 // SIGTERM: what was answered stays, and the exit status is that of a program that was stopped so.
 static void stopped_and_gone_on(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     begin_and(3, 143, "; the same command goes on from what was answered", "kill -TERM $*");
     expect(0, "", "OMP_NUM_THREADS=1 $E ranks.yaml --no-ttft -o begun");
     expect_same("alone", "begun");
@@ -327,7 +327,7 @@ static void expect_one_line(void) {
 
 static void what_differs_is_refused(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     const char *one = ranks(1);
     expect(1, "rank 1 (", "%s $E ranks.yaml --no-ttft -o no : -n 1 $E ranks.yaml --no-ttft -o no -s seed=2",
            one);
@@ -353,7 +353,7 @@ static void what_differs_is_refused(void **state) {
 
 static void a_rank_that_fails_ends_all(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     // Before anything is asked, and while it is.
     expect(1, "rank 1 (",
            "%s $E ranks.yaml --no-ttft -o no : -n 1 env -C /tmp $E $D/ranks.yaml --no-ttft -o no", ranks(1));
@@ -368,7 +368,7 @@ static void a_rank_that_fails_ends_all(void **state) {
 
 static void what_has_no_shares_is_refused(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     static const char *const commands[] = {"report alone", "--check-tests x"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         expect(2, "found 3 ranks, expected one process", "%s $E %s", ranks(3), commands[i]);

@@ -126,7 +126,7 @@ static void check_ranks(int kind, int n_ranks) {
 
 static void test_same_as_alone(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     for (int kind = 0; kind < launch_n_kinds(); kind++) check_ranks(kind, kind == 0 ? 3 : 2);
 }
 
@@ -134,7 +134,7 @@ static void test_same_as_alone(void **state) {
 
 static void test_failing_run(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     put_sweep("fails.yaml",
               "output: fails\ntrain: pair.yaml\nset: {train.steps: 2}\n"
               "arms: [{name: a}, {name: b, set: {train.memory_gb: 0.001}}, {name: c, set: {seed: 2}}]\n");
@@ -174,7 +174,7 @@ static bool is_writing(const char *path) {
 
 static void test_interrupted(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     put_sweep("long.yaml", "output: stopped\ntrain: pair.yaml\n"
                            "set: {train.steps: 40, train.checkpoint_every: 1000, data.batch_size: 96}\n"
                            "grid: {loss.kl: [0, 1]}\n");

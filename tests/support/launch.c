@@ -1,7 +1,7 @@
 // Which launchers there are the build says in the environment of all tests.
 #include "tests/support/launch.h"
 
-#include "core/api.h"
+#include "tests/support/support.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +31,12 @@ int launch_n_kinds(void) {
     int n = 0;
     while (find(n) >= 0) n++;
     return n;
+}
+
+void launch_or_skip(void) {
+    if (launch_n_kinds() > 0) return;
+    print_message("skipped: this build has no module for an MPI library whose launcher is here\n");
+    skip();
 }
 
 const char *launch_kind(int kind) {

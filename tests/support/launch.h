@@ -7,6 +7,8 @@
 // MPI libraries that this build has a module for and that have a launcher here: "openmpi", "mpich". 0: none, and the test is to
 // skip() itself.
 int launch_n_kinds(void);
+// Skips the test, with a word why, where there is none.
+void launch_or_skip(void);
 const char *launch_kind(int kind);
 
 // What to put before a program and its arguments in a shell: "mpirun.openmpi … -n 3". In a place of its own that the next

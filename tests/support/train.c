@@ -242,6 +242,14 @@ int train_setup(void **state) {
     return 0;
 }
 
+int train_shell_setup(void **state) {
+    if (train_setup(state)) return -1;
+    setenv("D", dir, 1);
+    setenv("T", getenv("KVTRAIN"), 1);
+    setenv("K", getenv("KVDATA"), 1);
+    return 0;
+}
+
 int train_teardown(void **state) {
     (void)state;
     free(output);

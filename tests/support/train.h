@@ -17,6 +17,8 @@ enum { TEST_VOCAB = 32 };
 // cmocka group setup and teardown. Makes a directory and goes there: shard.h5 (60 documents of 14 tokens),
 // base.yaml (trained: base/final/model), aux.yaml (trained: aux/final/model), kvp.yaml (not run yet).
 int train_setup(void **state);
+// The same, and commands of tests/support/shell.h run there: $T is kvtrain, $K kvdata.
+int train_shell_setup(void **state);
 int train_teardown(void **state);
 
 // Starts kvtrain (the environment's KVTRAIN); no file it writes may grow beyond max_file_size bytes (0: no

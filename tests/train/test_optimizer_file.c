@@ -265,7 +265,7 @@ static void test_alone(void **state) {
 
 static void test_under_launchers(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     for (int kind = 0; kind < launch_n_kinds(); kind++)
         for (int n = 2; n <= MAX_RANKS; n++) run_ranks(launch_with(kind, n), n);
 }

@@ -235,7 +235,7 @@ static void expect_ranks(int kind, int n, const char *args) {
 // Models of the tests above: moments in parts or not; frozen weights in pages that ranks share, views of a file.
 static void test_ranks(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     const int last = launch_n_kinds() - 1;
     expect_ranks(0, 4, "large.yaml -o ranks -s train.shard_optimizer=true");
     expect_ranks(last, 2, "large.yaml -o ranks");

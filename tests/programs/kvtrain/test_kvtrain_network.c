@@ -10,14 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static int setup(void **state) {
-    char here[PATH_MAX];
-    if (train_setup(state) || !getcwd(here, sizeof here)) return -1;
-    setenv("D", here, 1);
-    setenv("T", getenv("KVTRAIN"), 1);
-    return 0;
-}
-
 // ---- Afterwards ----------------------------------------------------------------------------------------
 
 // "waiting" of the run as kvtrain status --json has it; NAN for null.
@@ -40,7 +32,7 @@ static double waiting_of(const char *run, size_t n_lines) {
 static void test_ranks_say_how_long_they_wait(void **state) {
     (void)state;
     char command[512];
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     snprintf(command, sizeof command,
              "%s $T base.yaml -s train.steps=6 -s train.log_every=2 -s train.shard_optimizer=true -o two",
              launch(2));
@@ -127,5 +119,5 @@ int main(void) {
                                        cmocka_unit_test(test_a_dry_run_counts_what_is_sent),
                                        cmocka_unit_test(test_a_dry_run_counts_messages),
                                        cmocka_unit_test(test_words_that_are_no_network)};
-    return cmocka_run_group_tests(tests, setup, NULL);
+    return cmocka_run_group_tests(tests, train_shell_setup, train_teardown);
 }

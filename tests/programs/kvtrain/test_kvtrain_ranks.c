@@ -13,22 +13,6 @@
 // What the issue of data parallel training asks for: the same curve over 200 steps.
 static const double curve = 1e-5;
 
-// base, aux and kvp as train_setup makes them; shell() works there, too.
-static int setup(void **state) {
-    char here[PATH_MAX];
-    if (train_setup(state) || !getcwd(here, sizeof here)) return -1;
-    setenv("D", here, 1);
-    setenv("T", getenv("KVTRAIN"), 1);
-    return 0;
-}
-
-static void need_mpi(void) {
-    if (launch_n_kinds() == 0) {
-        print_message("skipped: this build has no module for an MPI library whose launcher is here\n");
-        skip();
-    }
-}
-
 // "kvtrain ARGUMENTS" under n ranks.
 static int ranks_of(int kind, int n, const char *arguments) {
     char command[1024];
@@ -76,7 +60,7 @@ static const char *const kvp_terms[] = {"loss", "base", "aux", "consistency", "k
 
 static void test_curve_of_a_language_model(void **state) {
     (void)state;
-    need_mpi();
+    launch_or_skip();
     alone(LONG " -o long");
     for (int n = 1; n <= 4; n++) {
         char arguments[128], run[16];
@@ -92,7 +76,7 @@ static void test_curve_of_a_language_model(void **state) {
 // Shares and micro-batches that do not divide the step: of 8 sequences 3, 3 and 2, in pieces of 2.
 static void test_curve_of_predictors(void **state) {
     (void)state;
-    need_mpi();
+    launch_or_skip();
     alone("kvp.yaml -o kvp_alone");
     for (int n = 2; n <= 4; n++) {
         char arguments[128], run[16];
@@ -106,8 +90,7 @@ static void test_curve_of_predictors(void **state) {
 // Rows of a cache go with the sequences, of whichever rank.
 static void test_curve_from_a_cache(void **state) {
     (void)state;
-    need_mpi();
-    setenv("K", getenv("KVDATA"), 1);
+    launch_or_skip();
     shell_succeed(
         "$K cache --base base/final/model --seq-len 16 --dtype f32 --top-k 32 --out cache shard.h5");
     alone("kvp.yaml -o fixed -s data.packing=fixed");
@@ -117,7 +100,7 @@ static void test_curve_from_a_cache(void **state) {
 
 static void test_activation_checkpointing(void **state) {
     (void)state;
-    need_mpi();
+    launch_or_skip();
     train_with(0, 2, "kvp.yaml -o kept");
     train_with(0, 2, "kvp.yaml -o again -s train.activation_checkpointing=true");
     expect_same_bits("again", "kept", "aux/model.safetensors");
@@ -128,7 +111,7 @@ static void test_activation_checkpointing(void **state) {
 
 static void test_bits(void **state) {
     (void)state;
-    need_mpi();
+    launch_or_skip();
     train_with(0, 3, "base.yaml -o bits");
     train_with(0, 3, "base.yaml -o bits_again");
     train_with(0, 3, "base.yaml -o bits_sharded -s train.shard_optimizer=true");
@@ -145,7 +128,7 @@ static void test_bits(void **state) {
 // At a rate that does not depend on the plan twenty steps and twenty more are forty.
 static void test_going_on(void **state) {
     (void)state;
-    need_mpi();
+    launch_or_skip();
     static const int ways[][2] = {{3, 2}, {1, 4}, {2, 1}};
     alone("base.yaml -o whole -s train.lr_end=1e-2");
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
@@ -166,7 +149,7 @@ static void test_going_on(void **state) {
 // A finished run that goes on with as many is one that never stopped.
 static void test_going_on_bits(void **state) {
     (void)state;
-    need_mpi();
+    launch_or_skip();
     train_with(0, 2, "base.yaml -o forty -s train.lr_end=1e-2");
     train_with(0, 2, "base.yaml -o twenty -s train.lr_end=1e-2 -s train.steps=20");
     train_with(0, 2, "base.yaml -o twenty -s train.lr_end=1e-2 --resume -s train.shard_optimizer=true");
@@ -177,7 +160,7 @@ static void test_going_on_bits(void **state) {
 
 static void test_more_ranks_than_sequences(void **state) {
     (void)state;
-    need_mpi();
+    launch_or_skip();
     assert_int_equal(ranks_of(0, 3, "base.yaml -o few -s data.batch_size=2"), 1);
     if (!strstr(shell_err, "key `data.batch_size`: found 2, expected 3 or more"))
         fail_msg("found: %s", shell_err);
@@ -193,5 +176,5 @@ int main(void) {
                                        cmocka_unit_test(test_going_on),
                                        cmocka_unit_test(test_going_on_bits),
                                        cmocka_unit_test(test_more_ranks_than_sequences)};
-    return cmocka_run_group_tests(tests, setup, train_teardown);
+    return cmocka_run_group_tests(tests, train_shell_setup, train_teardown);
 }

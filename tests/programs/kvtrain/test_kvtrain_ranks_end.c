@@ -17,10 +17,7 @@
 // base, aux and kvp as train_setup makes them, and rank, which starts kvtrain with the arguments that follow "RANK" as those of that
 // rank alone, and under the limit on addresses that LIMIT (kB) says. Each leaves its process id.
 static int setup(void **state) {
-    char here[PATH_MAX];
-    if (train_setup(state) || !getcwd(here, sizeof here)) return -1;
-    setenv("D", here, 1);
-    setenv("T", getenv("KVTRAIN"), 1);
+    if (train_shell_setup(state)) return -1;
     put_file(
         "rank",
         "rank=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}\n"
@@ -34,7 +31,7 @@ static int setup(void **state) {
 }
 
 #define FOR_EACH_KIND(kind)                                                                                  \
-    if (launch_n_kinds() == 0) skip();                                                                       \
+    launch_or_skip();                                                                                        \
     for (int kind = 0; kind < launch_n_kinds(); kind++)
 
 // "kvtrain ARGUMENTS" under n ranks, with further arguments behind "--" for rank `who`.

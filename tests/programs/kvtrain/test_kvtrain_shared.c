@@ -29,20 +29,10 @@ static const char layers_yaml[] = "task: kvp\n"
                                   "train: {lr: 5e-3, warmup_steps: 1}\n";
 
 static int setup(void **state) {
-    char here[PATH_MAX];
-    if (train_setup(state) || !getcwd(here, sizeof here)) return -1;
-    setenv("D", here, 1);
-    setenv("T", getenv("KVTRAIN"), 1);
+    if (train_shell_setup(state)) return -1;
     put_file("rival.yaml", rival_yaml);
     put_file("layers.yaml", layers_yaml);
     return 0;
-}
-
-static void need_mpi(void) {
-    if (launch_n_kinds() == 0) {
-        print_message("skipped: this build has no module for an MPI library whose launcher is here\n");
-        skip();
-    }
 }
 
 // The bases are float32 in files: in another type they are nobody's views.
@@ -66,7 +56,7 @@ static void expect_same_losses(const char *run, const char *expected) {
 
 static void test_frozen_models_are_there_once(void **state) {
     (void)state;
-    need_mpi();
+    launch_or_skip();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char command[1024], run[64], alone[64];
         snprintf(run, sizeof run, "%s_2", cases[i].name);
@@ -87,7 +77,7 @@ static void test_frozen_models_are_there_once(void **state) {
 static void test_views_are_not_copied(void **state) {
     (void)state;
     char command[1024];
-    need_mpi();
+    launch_or_skip();
     snprintf(command, sizeof command, "%s $T kvp.yaml -s train.steps=1 -o views", launch(2));
     shell_succeed(command);
     assert_null(strstr(shell_err, once));

@@ -137,7 +137,7 @@ static double csv_number(const kv_csv_table *table, int64_t row, const char *nam
 // Who trains it now: the last start counts. Speeds are those of all ranks.
 static void test_ranks(void **state) {
     (void)state;
-    if (launch_n_kinds() == 0) skip();
+    launch_or_skip();
     char command[512];
     snprintf(command, sizeof command, "%s %s run.yaml -o ranks -s train.steps=4 > printed.txt 2>&1",
              launch(3), getenv("KVTRAIN"));
