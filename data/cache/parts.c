@@ -1,3 +1,5 @@
+// Each part is a whole file that takes its place in one step, so that whatever kills the program what is there can be read: of an
+// HDF5 file that was being written nothing could.
 #include "data/cache/parts.h"
 
 #include "data/file/h5.h"

@@ -1,3 +1,5 @@
+// The node's first rank makes a model as one process would, then moves it into pages of all, tensor by tensor, so that there is no
+// moment with two of it in memory.
 #include "data/checkpoint/shared.h"
 
 #include "core/gemm/packed.h"

@@ -1,3 +1,4 @@
+// By what programs and modules hold, not by their versions: two builds of one commit may compute other bits.
 #include "data/ranks/binary.h"
 
 #include "core/api.h"

@@ -1,3 +1,4 @@
+// A file in memory that has no name: /dev/shm may be too small for weights, and what has a name outlives a run that was killed.
 #include "data/ranks/pages.h"
 
 #include "data/ranks/ranks.h"

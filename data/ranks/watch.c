@@ -1,3 +1,4 @@
+// A rank's side of it: a thread that reads its link to the witness, and can end the process whatever the others wait for.
 #include "data/ranks/watch.h"
 
 #include "core/api.h"
